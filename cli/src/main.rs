@@ -1,0 +1,2 @@
+//! The `encaje` binary.
+fn main() {}

@@ -1,0 +1,224 @@
+//! What a job is and how it stands: the vocabulary of `submit`, `status` and `list`, as plain values.
+
+use std::collections::BTreeMap;
+
+use dataset::{ReadOptions, RejectReason, Source};
+use serde::{Deserialize, Serialize};
+
+use crate::ids::JobId;
+
+/// How token vectors become one vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pooling {
+    /// The vector of the first token.
+    Cls,
+    /// The mean over all tokens.
+    Mean,
+    /// The maximum over all tokens, per dimension.
+    Max,
+    /// The vector of the last token.
+    Last,
+}
+
+/// Number format of the forward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ComputeDtype {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats.
+    F16,
+    /// 16-bit brain floats.
+    Bf16,
+    /// 8-bit integers with 32-bit accumulation.
+    Int8,
+}
+
+/// Number format of the `embedding` column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputDtype {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats.
+    F16,
+}
+
+/// The model of a job, pinned by content.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ModelSpec {
+    /// Hub id (`owner/name`) or the absolute path of a directory.
+    pub name: String,
+    /// The resolved commit for a Hub model; `None` for a directory.
+    pub revision: Option<String>,
+    /// BLAKE3 over the files that decide the vectors (config, tokenizer, weights, pooling), in hex.
+    pub digest: String,
+}
+
+/// How texts become vectors. `None` means the model's own setting.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct EmbedSpec {
+    /// Pooling.
+    pub pooling: Option<Pooling>,
+    /// L2 normalisation (on unless `--no-normalize`).
+    pub normalize: bool,
+    /// Most tokens fed to the model for one text, special ones included.
+    pub max_length: Option<u32>,
+    /// Text put before every record.
+    pub prefix: String,
+    /// Number format of the forward pass.
+    pub dtype: ComputeDtype,
+    /// Number format of the output.
+    pub output_dtype: OutputDtype,
+    /// Keep only the first so many dimensions, normalised again (Matryoshka).
+    pub dimensions: Option<u32>,
+    /// Tokens per batch; found by the worker where absent.
+    pub batch_tokens: Option<u32>,
+}
+
+/// What a rejected record does to the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnBadRow {
+    /// It gets a reason instead of a vector.
+    Reject,
+    /// It fails the job, naming the row.
+    Fail,
+}
+
+/// How many rejected records a job bears before it fails.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MaxRejects {
+    /// Any number.
+    Unlimited,
+    /// So many rows.
+    Rows(u64),
+    /// So many per cent of the rows; judged when all rows are in.
+    Percent(f64),
+}
+
+/// How large shards are cut. A shard ends at whichever limit is met first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ShardLimits {
+    /// Most records in a shard.
+    pub rows_max: u64,
+    /// Most bytes of (uncompressed) input in a shard, unless one record alone is larger.
+    pub bytes_max: u64,
+}
+
+/// Everything that decides what a job produces. Two equal specs over equal inputs give equal rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// The corpus: sources in order.
+    pub sources: Vec<Source>,
+    /// How they are read.
+    pub read: ReadOptions,
+    /// The model.
+    pub model: ModelSpec,
+    /// How it is used.
+    pub embed: EmbedSpec,
+    /// How the corpus is cut.
+    pub limits: ShardLimits,
+    /// What a bad row does.
+    pub on_bad_row: OnBadRow,
+    /// How many bad rows are borne.
+    pub max_rejects: MaxRejects,
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Shards are still being cut; those that exist are already worked on.
+    Planning,
+    /// All shards are cut.
+    Running,
+    /// All shards are committed; the manifest is being written.
+    Finalizing,
+    /// Done: the manifest is written.
+    Succeeded,
+    /// Ended without a result; the reason says why.
+    Failed,
+    /// Cancel was asked for; live attempts are being revoked.
+    Cancelling,
+    /// Cancelled.
+    Cancelled,
+}
+
+impl JobState {
+    /// Whether the job will never change again by itself.
+    pub const fn is_terminal(self) -> bool {
+        match self {
+            JobState::Succeeded | JobState::Failed | JobState::Cancelled => true,
+            JobState::Planning | JobState::Running | JobState::Finalizing | JobState::Cancelling => false,
+        }
+    }
+}
+
+/// Sums over committed shards.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowCounts {
+    /// Rows with or without a vector.
+    pub rows: u64,
+    /// Rows without, by reason.
+    pub rejects: BTreeMap<RejectReason, u64>,
+    /// Rows whose text was cut to the maximum length.
+    pub truncated: u64,
+    /// Tokens fed to the model, special ones included.
+    pub tokens: u64,
+}
+
+impl RowCounts {
+    /// Rows that got a reason instead of a vector.
+    pub fn rejected(&self) -> u64 {
+        self.rejects.values().sum()
+    }
+}
+
+/// Shards by state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardCounts {
+    /// Waiting for a worker.
+    pub pending: u64,
+    /// Leased.
+    pub running: u64,
+    /// Done.
+    pub committed: u64,
+    /// Out of attempts.
+    pub dead: u64,
+    /// Given up with their job.
+    pub cancelled: u64,
+}
+
+/// A job as `status` shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobStatus {
+    /// The job.
+    pub id: JobId,
+    /// What it does.
+    pub spec: JobSpec,
+    /// Where it stands.
+    pub state: JobState,
+    /// No new leases are granted while set.
+    pub paused: bool,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// Shards by state.
+    pub shards: ShardCounts,
+    /// Rows planned so far; final once `state` is past planning.
+    pub rows_planned: u64,
+    /// Sums over committed shards.
+    pub counts: RowCounts,
+    /// Rows done in shards that are running now, as of the last heartbeats.
+    pub rows_in_flight: u64,
+    /// Tokens done in shards that are running now, as of the last heartbeats.
+    pub tokens_in_flight: u64,
+    /// Live worker sessions.
+    pub workers: u64,
+    /// Key of the manifest in storage, once succeeded.
+    pub manifest_key: Option<String>,
+    /// Milliseconds since the job was submitted.
+    pub age_ms: u64,
+}

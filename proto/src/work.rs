@@ -1,0 +1,142 @@
+//! What a worker and a coordinator say to each other: sessions, leases, heartbeats, commits.
+
+use dataset::{PlannedSource, ReadOptions, Slice};
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Epoch, SessionId, ShardId};
+use crate::job::{EmbedSpec, ModelSpec, OnBadRow, RowCounts};
+
+/// What a worker says of itself when it opens a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerInfo {
+    /// A name for people: host and process.
+    pub name: String,
+    /// Its devices, such as `cpu` or `cuda:0`.
+    pub devices: Vec<String>,
+    /// The version of the program.
+    pub version: String,
+}
+
+/// A session as granted. Durations only: no clock is ever sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// The session.
+    pub id: SessionId,
+    /// Without a heartbeat for so long, the session is dead and its shards go to others.
+    pub ttl_ms: u64,
+    /// How often to send a heartbeat.
+    pub heartbeat_ms: u64,
+    /// Storage that this worker reads re-cut input from and writes output to, as a URL or path.
+    pub storage_url: String,
+}
+
+/// The right to work on a shard until it is revoked, and all that is needed to do so.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grant {
+    /// The shard.
+    pub shard: ShardId,
+    /// The fencing number.
+    pub epoch: Epoch,
+    /// How records are read.
+    pub read: ReadOptions,
+    /// The source that the slice belongs to.
+    pub source: PlannedSource,
+    /// What to read.
+    pub slice: Slice,
+    /// The model.
+    pub model: ModelSpec,
+    /// How it is used.
+    pub embed: EmbedSpec,
+    /// What a bad row does.
+    pub on_bad_row: OnBadRow,
+    /// Where the output goes: chosen by the coordinator, written once.
+    pub output_key: String,
+}
+
+/// The answer to a lease request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Leased {
+    /// Granted shards, possibly none.
+    pub grants: Vec<Grant>,
+    /// When to ask again if there were none.
+    pub retry_after_ms: u64,
+}
+
+/// How far a worker got with a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// The shard.
+    pub shard: ShardId,
+    /// The lease.
+    pub epoch: Epoch,
+    /// Rows embedded or rejected so far.
+    pub rows_done: u64,
+    /// Tokens fed to the model so far.
+    pub tokens_done: u64,
+}
+
+/// What the coordinator wants done with a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Directive {
+    /// Go on.
+    Continue,
+    /// Stop: the shard is not this worker's any more.
+    Revoke,
+}
+
+/// The answer to a heartbeat: one directive per reported lease, in the same order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beat {
+    /// Directives, parallel to the reported progress.
+    pub directives: Vec<Directive>,
+    /// The session is unknown or dead: open a new one, drop all leases.
+    pub session_lost: bool,
+}
+
+/// A finished output file, as its writer describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// Key in storage, as granted.
+    pub key: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// BLAKE3 of the file, in hex.
+    pub blake3: String,
+    /// BLAKE3 of the input bytes or rows that were read, in hex: equal for every attempt at a shard.
+    pub input_blake3: String,
+    /// Rows, rejects, truncations, tokens.
+    pub counts: RowCounts,
+}
+
+/// What became of a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommitOutcome {
+    /// This output is the shard's winner (also when this very commit is repeated).
+    Committed,
+    /// The lease is not this session's any more.
+    Stale,
+    /// Another attempt won.
+    LostRace,
+    /// The job was cancelled or has ended.
+    Cancelled,
+}
+
+/// Why an attempt failed: decides whether and when the shard is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureClass {
+    /// May pass: counted, tried again after a growing pause.
+    Transient,
+    /// The store or network asked to slow down: tried again later, not counted.
+    Throttled,
+    /// Memory or disk ran out: counted, tried again.
+    Resource,
+    /// The source is not what was planned: fails the job.
+    InputChanged,
+    /// Options or files that can never work: fails the job.
+    Config,
+    /// The worker's model is not the job's: fails the job.
+    ModelMismatch,
+    /// A row is bad and `--on-bad-row fail` was given: fails the job.
+    BadRow,
+}

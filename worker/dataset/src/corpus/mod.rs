@@ -1,0 +1,137 @@
+//! What a corpus is: sources in an order, records in each, shards cut on record boundaries.
+//!
+//! The split rule and the read rule of a format live in one file, so that they cannot disagree.
+
+use serde::{Deserialize, Serialize};
+
+/// The format of a source, by extension or by `--format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Comma-separated values with a header (RFC 4180).
+    Csv,
+    /// Tab-separated values with a header, quoted as CSV is.
+    Tsv,
+    /// One JSON object per line.
+    Jsonl,
+    /// Apache Parquet.
+    Parquet,
+    /// Arrow IPC, file or stream layout (Feather v2).
+    Arrow,
+    /// One text per line; every line is a record.
+    Txt,
+}
+
+/// The compression around a text format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Bytes as they are.
+    None,
+    /// Gzip, also several members in a row.
+    Gzip,
+    /// Zstandard, also several frames in a row.
+    Zstd,
+}
+
+/// One input object.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Source {
+    /// Absolute path or URL.
+    pub uri: String,
+    /// How the bytes spell records.
+    pub format: Format,
+    /// What is wrapped around them.
+    pub compression: Compression,
+}
+
+/// Which input columns pass through to the output.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// Every column, the text column included.
+    All,
+    /// None.
+    None,
+    /// These, in this order.
+    Columns(Vec<String>),
+}
+
+/// How records are read from every source of a corpus.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ReadOptions {
+    /// Name of the column that holds the text. A `.txt` source has one column of this name.
+    pub text_column: String,
+    /// A column that must exist and is always kept, where given.
+    pub id_column: Option<String>,
+    /// Pass-through columns.
+    pub keep: Keep,
+}
+
+/// What a source looked like when it was planned; a later read that finds another fails.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Fingerprint {
+    /// Size in bytes.
+    pub size: u64,
+    /// The store's entity tag; on local disk it names mtime and inode.
+    pub etag: Option<String>,
+}
+
+/// A source with what planning found out about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedSource {
+    /// The source.
+    pub source: Source,
+    /// Its identity at planning time.
+    pub fingerprint: Fingerprint,
+    /// Column names of the header in file order (`csv`, `tsv`; empty for other formats).
+    pub header: Vec<String>,
+    /// Schema of the kept columns over the whole corpus, as a base64 Arrow IPC schema message: the same for every source.
+    pub kept_schema: String,
+}
+
+/// Where the records of a slice lie in its object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SliceRange {
+    /// Bytes `start..end` of an uncompressed text object; both lie on record boundaries.
+    Bytes {
+        /// First byte.
+        start: u64,
+        /// One past the last byte.
+        end: u64,
+    },
+    /// Records `start..end` of a columnar object, counted in that object from 0.
+    Rows {
+        /// First record.
+        start: u64,
+        /// One past the last record.
+        end: u64,
+    },
+}
+
+/// A contiguous run of records of one source: what a shard has to read.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Slice {
+    /// Index of the source in the corpus.
+    pub source_index: u32,
+    /// Key in job storage of a re-cut piece (uncompressed), or `None` when the source itself is read.
+    pub recut_key: Option<String>,
+    /// Where the records lie.
+    pub range: SliceRange,
+    /// Row number of the first record, over the whole corpus.
+    pub first_row: u64,
+    /// Number of records.
+    pub rows: u64,
+}
+
+/// How far planning got: cutting resumes here after a crash and yields the same slices.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Source being cut.
+    pub source_index: u32,
+    /// Byte (of the uncompressed text) or row in that source where the next slice begins.
+    pub position: u64,
+    /// Row number of the next record, over the whole corpus.
+    pub next_row: u64,
+}
