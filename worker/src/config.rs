@@ -1,0 +1,98 @@
+//! What a worker is told at its start, and what it says of itself at its end. Plain values: the environment is read elsewhere.
+
+use std::path::PathBuf;
+
+use proto::job::{EmbedSpec, ModelSpec};
+
+use crate::model_store::HubOptions;
+
+/// Shards held at once: one running, one prefetched.
+pub const LEASE_COUNT_DEFAULT: u32 = 2;
+/// How long a worker goes on without a coordinator before it gives up: 15 minutes.
+pub const OFFLINE_MS_MAX_DEFAULT: u64 = 15 * 60 * 1000;
+/// How long a drain may take before the worker leaves without having given everything back: 8 seconds.
+pub const DRAIN_MS_MAX_DEFAULT: u64 = 8 * 1000;
+
+/// A model to load before the first lease, so that the first shard does not wait for it.
+#[derive(Debug, Clone)]
+pub struct Preload {
+    /// The model.
+    pub model: ModelSpec,
+    /// How it will be used.
+    pub embed: EmbedSpec,
+}
+
+/// How a worker works. Make one with [`WorkerConfig::new`] and change what differs.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// A name for people: host and process.
+    pub name: String,
+    /// Forward threads on the CPU, each running whole batches alone: one per core.
+    pub threads: usize,
+    /// Threads that turn texts into tokens.
+    pub tokenizer_threads: usize,
+    /// Local folder for output files before they are stored. Made if absent; must be this process's own.
+    pub spool_dir: PathBuf,
+    /// Where models are looked for.
+    pub hub: HubOptions,
+    /// A model to load before the first lease.
+    pub preload: Option<Preload>,
+    /// Shards held at once.
+    pub lease_count: u32,
+    /// How long to go on without a coordinator, in milliseconds.
+    pub offline_ms_max: u64,
+    /// How long a drain may take, in milliseconds.
+    pub drain_ms_max: u64,
+}
+
+impl WorkerConfig {
+    /// Returns the settings for this machine: one forward thread per core, models from the usual cache.
+    pub fn new(name: impl Into<String>, spool_dir: impl Into<PathBuf>) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            name: name.into(),
+            threads: cores,
+            tokenizer_threads: cores.div_ceil(4),
+            spool_dir: spool_dir.into(),
+            hub: HubOptions::from_env(),
+            preload: None,
+            lease_count: LEASE_COUNT_DEFAULT,
+            offline_ms_max: OFFLINE_MS_MAX_DEFAULT,
+            drain_ms_max: DRAIN_MS_MAX_DEFAULT,
+        }
+    }
+}
+
+/// Busy time per stage in seconds, summed over the threads of the stage.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct StageSeconds {
+    /// Reading records, waiting for the disk or network included.
+    pub read: f64,
+    /// Texts to tokens.
+    pub tokenize: f64,
+    /// Dropping repeats and packing batches.
+    pub plan: f64,
+    /// The forward pass.
+    pub forward: f64,
+    /// Spreading results over rows and writing Parquet.
+    pub write: f64,
+    /// Putting finished files into storage.
+    pub store: f64,
+}
+
+/// What a worker did.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct WorkerSummary {
+    /// Shards committed.
+    pub shards: u64,
+    /// Rows in them.
+    pub rows: u64,
+    /// Rows in them that got a reason instead of a vector.
+    pub rejected: u64,
+    /// Tokens in them.
+    pub tokens: u64,
+    /// Rows that were exact repeats of another row of their chunk, and were not computed again.
+    pub repeats: u64,
+    /// Busy time per stage, over all shards begun.
+    pub busy: StageSeconds,
+}
