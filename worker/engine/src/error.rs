@@ -1,0 +1,100 @@
+//! What can go wrong, with the file or the tensor it went wrong on and what to do about it.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A model directory that cannot be used. Nothing here is worth a retry with the same files.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A file of the model could not be read.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The directory lacks something that every model needs.
+    #[error("`{}` is not a usable model directory: {missing}", dir.display())]
+    Missing {
+        /// The model directory.
+        dir: PathBuf,
+        /// What is missing, and which files would provide it.
+        missing: String,
+    },
+    /// A file is there, but what it says cannot be right.
+    #[error("`{}`: {problem}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it.
+        problem: String,
+    },
+    /// The architecture is none that this engine knows.
+    #[error("unknown architecture `{found}` in `{}`: known are {}", path.display(), crate::config::known_architectures())]
+    UnknownArchitecture {
+        /// The `config.json` that names it.
+        path: PathBuf,
+        /// The `model_type`, or the class name where there is none.
+        found: String,
+    },
+    /// The model is sound, but asks for something that this engine does not do.
+    #[error("unsupported: {what}")]
+    Unsupported {
+        /// What is asked for, and what would work instead.
+        what: String,
+    },
+    /// A weight is missing or has another shape than the config says.
+    #[error("weight `{tensor}` in `{}`: {problem}", path.display())]
+    Weight {
+        /// The weights file.
+        path: PathBuf,
+        /// The tensor, by the name tried first.
+        tensor: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The tensor library failed.
+    #[error("cannot place the weights of `{}` on the device", dir.display())]
+    Device {
+        /// The model directory.
+        dir: PathBuf,
+        /// What the tensor library said.
+        source: candle_core::Error,
+    },
+}
+
+/// A text that the tokenizer refused.
+#[derive(Debug, thiserror::Error)]
+#[error("the tokenizer failed: {message}")]
+pub struct EncodeError {
+    /// What the tokenizer said. Never contains the text.
+    pub message: String,
+}
+
+/// A batch that could not be embedded.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbedError {
+    /// The batch breaks a rule that a [`TextEncoder`](crate::TextEncoder) of the same model keeps.
+    #[error("row {row} of the batch: {problem}")]
+    Batch {
+        /// The row within the batch.
+        row: usize,
+        /// Which rule, and by how much.
+        problem: String,
+    },
+    /// The device ran out of memory; a smaller batch may succeed.
+    #[error("out of memory on a batch of {tokens} tokens")]
+    OutOfMemory {
+        /// Tokens in the batch.
+        tokens: usize,
+    },
+    /// The forward pass failed.
+    #[error("the forward pass failed on a batch of {tokens} tokens")]
+    Forward {
+        /// Tokens in the batch.
+        tokens: usize,
+        /// What the tensor library said.
+        source: candle_core::Error,
+    },
+}

@@ -1,0 +1,123 @@
+//! Batches without padding: which texts go together, and how their token ids lie in memory. Pure.
+
+/// The token ids of several texts, one after another, without padding.
+///
+/// Row `i` is `ids[offsets[i]..offsets[i + 1]]`; `offsets` starts with 0, never falls, and ends with `ids.len()`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Token ids of all rows.
+    pub ids: Vec<u32>,
+    /// Where each row starts, and at last where the final row ends.
+    pub offsets: Vec<u32>,
+}
+
+impl Batch {
+    /// Returns an empty batch.
+    pub fn new() -> Batch {
+        Batch { ids: Vec::new(), offsets: vec![0] }
+    }
+
+    /// Appends one row.
+    ///
+    /// # Panics
+    /// When the batch would hold more than `u32::MAX` tokens.
+    pub fn push(&mut self, ids: &[u32]) {
+        self.ids.extend_from_slice(ids);
+        self.offsets.push(u32::try_from(self.ids.len()).expect("a batch holds fewer than 2^32 tokens"));
+    }
+
+    /// Returns the number of rows.
+    pub fn rows(&self) -> usize {
+        self.offsets.len().saturating_sub(1)
+    }
+
+    /// Returns the number of tokens in all rows.
+    pub fn tokens(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Returns the token ids of one row.
+    pub fn row(&self, index: usize) -> &[u32] {
+        &self.ids[self.offsets[index] as usize..self.offsets[index + 1] as usize]
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Batch {
+        Batch::new()
+    }
+}
+
+impl<R: AsRef<[u32]>> FromIterator<R> for Batch {
+    fn from_iter<I: IntoIterator<Item = R>>(rows: I) -> Batch {
+        let mut batch = Batch::new();
+        for row in rows {
+            batch.push(row.as_ref());
+        }
+        batch
+    }
+}
+
+/// Groups texts of the given token counts into batches of at most `token_budget` tokens.
+///
+/// Longest first, so that a batch holds texts of similar length, and memory that is too small shows at once and not at
+/// the end. Every index appears exactly once; a text that alone exceeds the budget gets a batch of its own. Equal
+/// lengths keep their order, so the same input always gives the same batches.
+pub fn pack(lengths: &[usize], token_budget: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    order.sort_by_key(|&index| std::cmp::Reverse(lengths[index]));
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    let mut tokens_left = 0;
+    for index in order {
+        let length = lengths[index];
+        match batches.last_mut() {
+            Some(batch) if length <= tokens_left => {
+                batch.push(index);
+                tokens_left -= length;
+            }
+            _ => {
+                batches.push(vec![index]);
+                tokens_left = token_budget.saturating_sub(length);
+            }
+        }
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn rows_come_back_as_they_went_in() {
+        let rows: [&[u32]; 3] = [&[4, 7, 5], &[4, 5], &[4, 9, 9, 5]];
+        let batch: Batch = rows.iter().collect();
+        assert_eq!((batch.rows(), batch.tokens()), (3, 9));
+        assert_eq!((0..3).map(|row| batch.row(row)).collect::<Vec<_>>(), rows);
+        assert_eq!(Batch::default().rows(), 0);
+    }
+
+    #[test]
+    fn a_text_over_budget_travels_alone() {
+        assert_eq!(pack(&[3, 100, 4], 10), vec![vec![1], vec![2, 0]]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_is_in_one_batch_and_batches_keep_the_budget(
+            lengths in prop::collection::vec(0usize..600, 0..300),
+            token_budget in 0usize..2000,
+        ) {
+            let batches = pack(&lengths, token_budget);
+            let mut seen: Vec<usize> = batches.concat();
+            for batch in &batches {
+                let tokens: usize = batch.iter().map(|&index| lengths[index]).sum();
+                prop_assert!(tokens <= token_budget || batch.len() == 1);
+            }
+            prop_assert!(seen.windows(2).all(|pair| lengths[pair[0]] >= lengths[pair[1]]), "longest first");
+            seen.sort_unstable();
+            prop_assert_eq!(seen, (0..lengths.len()).collect::<Vec<_>>());
+        }
+    }
+}
