@@ -1,5 +1,269 @@
 //! What can go wrong with files, and what the caller may do about it.
 
+use std::error::Error as StdError;
+use std::io;
+
 /// A failure to read or write data at rest. The message names the object, the row where one is known, and the remedy.
 #[derive(Debug, thiserror::Error)]
-pub enum DatasetError {}
+pub enum DatasetError {
+    /// Nothing is there.
+    #[error("`{object}` does not exist")]
+    NotFound {
+        /// Path, URL or key.
+        object: String,
+    },
+    /// A create-only write found something there.
+    #[error("`{object}` already exists and is never overwritten")]
+    AlreadyExists {
+        /// Path, URL or key.
+        object: String,
+    },
+    /// A source is not what it was when the job was planned.
+    #[error("corpus source `{uri}` changed since it was planned ({change}): restore it, or start a new job")]
+    SourceChanged {
+        /// The source.
+        uri: String,
+        /// What differs.
+        change: String,
+    },
+    /// The object is readable but not what the options say, or the options can never work.
+    #[error("`{object}`: {problem}")]
+    BadInput {
+        /// Path, URL, key or pattern.
+        object: String,
+        /// What is wrong, and what to do about it.
+        problem: String,
+    },
+    /// The header or schema has no column for the text.
+    #[error(
+        "`{uri}` has no column `{column}`; its columns are: {}; name the right one with --text-column{hint}",
+        list(found)
+    )]
+    TextColumnMissing {
+        /// The source.
+        uri: String,
+        /// The column asked for.
+        column: String,
+        /// The columns that are there.
+        found: Vec<String>,
+        /// A guess at the reason, with its punctuation; may be empty.
+        hint: String,
+    },
+    /// A column that was asked for by name is in no source, or the id column is missing from one.
+    #[error("`{uri}` has no column `{column}`, which {option} names; its columns are: {}", list(found))]
+    ColumnMissing {
+        /// The source.
+        uri: String,
+        /// The column asked for.
+        column: String,
+        /// The option that asked for it, such as `--keep`.
+        option: &'static str,
+        /// The columns that are there.
+        found: Vec<String>,
+    },
+    /// Two columns of one source have the same name.
+    #[error("`{uri}` has two columns named `{column}`: rename one of them")]
+    DuplicateColumn {
+        /// The source.
+        uri: String,
+        /// The name.
+        column: String,
+    },
+    /// A kept column has the name of one of the output's own columns.
+    #[error(
+        "`{uri}` has a column `{column}`, which is also the name of an output column: \
+         leave it out with --keep (a list of the columns to pass through, or `none`), or rename it"
+    )]
+    ColumnCollision {
+        /// The source.
+        uri: String,
+        /// The name.
+        column: String,
+    },
+    /// A kept column has different types in two sources.
+    #[error(
+        "column `{column}` is {first_type} in `{first_uri}` but {second_type} in `{second_uri}`: \
+         convert one of them, or leave the column out with --keep"
+    )]
+    ColumnTypeConflict {
+        /// The column.
+        column: String,
+        /// The source that fixed the type.
+        first_uri: String,
+        /// Its type there.
+        first_type: String,
+        /// The source that differs.
+        second_uri: String,
+        /// Its type there.
+        second_type: String,
+    },
+    /// The bytes are damaged: truncated, failed checksum, not the format that they claim to be.
+    #[error("`{object}` is damaged{}: {problem}", at_row(*row))]
+    Corrupt {
+        /// Path, URL or key.
+        object: String,
+        /// The last good row, counted over the whole corpus (or file) from 0, where one is known.
+        row: Option<u64>,
+        /// What was found.
+        problem: String,
+    },
+    /// The URL scheme is not one that this build reads or writes.
+    #[error("`{url}`: the scheme `{scheme}` is not supported; supported are: a local path, file://")]
+    UnsupportedScheme {
+        /// The URL as given.
+        url: String,
+        /// Its scheme.
+        scheme: String,
+    },
+    /// The disk is full.
+    #[error("no space left while writing `{object}`: free some space and run again")]
+    NoSpace {
+        /// Path, URL or key.
+        object: String,
+        /// The cause.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// Any other failure of the disk or the store; may pass.
+    #[error("cannot read or write `{object}`")]
+    Io {
+        /// Path, URL or key.
+        object: String,
+        /// The cause.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+}
+
+/// What a caller may do about a [`DatasetError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// Nothing is there.
+    NotFound,
+    /// Somebody wrote it before: compare, do not retry.
+    AlreadyExists,
+    /// The corpus is not what was planned: the job cannot go on.
+    SourceChanged,
+    /// The input or the options can never work: tell the user.
+    BadInput,
+    /// Bytes are damaged: trying again finds the same.
+    Corrupt,
+    /// The disk is full: may pass once somebody frees space.
+    NoSpace,
+    /// May pass: try again.
+    Io,
+}
+
+impl DatasetError {
+    /// Returns what the caller may do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            DatasetError::NotFound { .. } => ErrorKind::NotFound,
+            DatasetError::AlreadyExists { .. } => ErrorKind::AlreadyExists,
+            DatasetError::SourceChanged { .. } => ErrorKind::SourceChanged,
+            DatasetError::BadInput { .. }
+            | DatasetError::TextColumnMissing { .. }
+            | DatasetError::ColumnMissing { .. }
+            | DatasetError::DuplicateColumn { .. }
+            | DatasetError::ColumnCollision { .. }
+            | DatasetError::ColumnTypeConflict { .. }
+            | DatasetError::UnsupportedScheme { .. } => ErrorKind::BadInput,
+            DatasetError::Corrupt { .. } => ErrorKind::Corrupt,
+            DatasetError::NoSpace { .. } => ErrorKind::NoSpace,
+            DatasetError::Io { .. } => ErrorKind::Io,
+        }
+    }
+
+    /// Makes the error for a failed system call on `object`; tells apart what callers treat differently.
+    pub fn from_io(object: impl Into<String>, source: io::Error) -> DatasetError {
+        let object = object.into();
+        match source.kind() {
+            io::ErrorKind::NotFound => DatasetError::NotFound { object },
+            io::ErrorKind::AlreadyExists => DatasetError::AlreadyExists { object },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                DatasetError::NoSpace { object, source: source.into() }
+            }
+            _ => DatasetError::Io { object, source: source.into() },
+        }
+    }
+
+    /// Makes the error for a failed call to the object store on `object`.
+    pub(crate) fn from_store(object: impl Into<String>, source: object_store::Error) -> DatasetError {
+        let object = object.into();
+        match source {
+            object_store::Error::NotFound { .. } => DatasetError::NotFound { object },
+            object_store::Error::AlreadyExists { .. } => DatasetError::AlreadyExists { object },
+            object_store::Error::Precondition { .. } => {
+                DatasetError::SourceChanged { uri: object, change: "another time stamp or content".to_owned() }
+            }
+            other if is_no_space(&other) => DatasetError::NoSpace { object, source: other.into() },
+            other => DatasetError::Io { object, source: other.into() },
+        }
+    }
+
+    /// Makes a [`DatasetError::BadInput`].
+    pub(crate) fn bad_input(object: impl Into<String>, problem: impl Into<String>) -> DatasetError {
+        DatasetError::BadInput { object: object.into(), problem: problem.into() }
+    }
+
+    /// Makes a [`DatasetError::Corrupt`]; `row` is the last good one, where known.
+    pub(crate) fn corrupt(object: impl Into<String>, row: Option<u64>, problem: impl Into<String>) -> DatasetError {
+        DatasetError::Corrupt { object: object.into(), row, problem: problem.into() }
+    }
+}
+
+fn is_no_space(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return matches!(io.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        }
+        next = error.source();
+    }
+    false
+}
+
+fn list(names: &[String]) -> String {
+    /// A header of thousands of columns would hide the message.
+    const NAMES_MAX: usize = 30;
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    let shown: Vec<String> = names.iter().take(NAMES_MAX).map(|name| format!("`{}`", name.escape_debug())).collect();
+    let rest = names.len().saturating_sub(NAMES_MAX);
+    if rest == 0 { shown.join(", ") } else { format!("{} and {rest} more", shown.join(", ")) }
+}
+
+fn at_row(row: Option<u64>) -> String {
+    row.map_or_else(String::new, |row| format!(" after row {row}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_recognised_through_the_store_error() {
+        let store = object_store::Error::Generic {
+            store: "LocalFileSystem",
+            source: Box::new(io::Error::from(io::ErrorKind::StorageFull)),
+        };
+        assert_eq!(DatasetError::from_store("part", store).kind(), ErrorKind::NoSpace);
+    }
+
+    #[test]
+    fn messages_name_the_object_and_the_remedy() {
+        let error = DatasetError::TextColumnMissing {
+            uri: "/data/a.csv".to_owned(),
+            column: "text".to_owned(),
+            found: vec!["id".to_owned(), "texto".to_owned()],
+            hint: String::new(),
+        };
+        assert_eq!(
+            error.to_string(),
+            "`/data/a.csv` has no column `text`; its columns are: `id`, `texto`; name the right one with --text-column"
+        );
+        let damaged = DatasetError::corrupt("/data/a.csv.gz", Some(41), "ends in mid-member");
+        assert_eq!(damaged.to_string(), "`/data/a.csv.gz` is damaged after row 41: ends in mid-member");
+    }
+}

@@ -3,9 +3,13 @@
 pub mod corpus;
 pub mod error;
 pub mod reject;
+pub mod storage;
 
 pub use corpus::{
-    Compression, Cursor, Fingerprint, Format, Keep, PlannedSource, ReadOptions, Slice, SliceRange, Source,
+    CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, Compression, Cursor, CutLimits, Cutter, Fingerprint, Format, Keep, PlannedSource,
+    RECORD_BYTES_MAX, ReadOptions, RecordChunk, RecordReader, Slice, SliceRange, Source, expand, inspect,
+    kept_schema_of, read,
 };
-pub use error::DatasetError;
+pub use error::{DatasetError, ErrorKind};
 pub use reject::RejectReason;
+pub use storage::{NewObject, ObjectInfo, Storage};

@@ -2,7 +2,28 @@
 //!
 //! The split rule and the read rule of a format live in one file, so that they cannot disagree.
 
+mod cutter;
+mod expand;
+mod inspect;
+mod reader;
+mod schema;
+
 use serde::{Deserialize, Serialize};
+
+pub use cutter::{CutLimits, Cutter};
+pub use expand::expand;
+pub use inspect::inspect;
+pub use reader::{RecordChunk, RecordReader, read};
+pub use schema::kept_schema_of;
+
+/// Records of more bytes are rejected as `text_too_large`; text formats never hold them in memory.
+pub const RECORD_BYTES_MAX: u64 = 32 << 20;
+
+/// Most records in a [`RecordChunk`].
+pub const CHUNK_ROWS_MAX: usize = 4096;
+
+/// A [`RecordChunk`] ends with the record that makes its texts exceed this many bytes.
+pub const CHUNK_BYTES_MAX: usize = 8 << 20;
 
 /// The format of a source, by extension or by `--format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

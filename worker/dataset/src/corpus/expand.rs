@@ -1,0 +1,108 @@
+//! From what the user typed to a list of sources: paths, globs and URLs, in order.
+
+use std::path::{Path, PathBuf};
+
+use crate::corpus::{Compression, Format, Source};
+use crate::error::DatasetError;
+use crate::storage::{Location, locate};
+
+/// Expands paths, globs and `file://` URLs to sources with absolute paths, in the order given; the files of one glob are
+/// sorted by name. `format` overrides what the extension says; the compression always follows the extension.
+///
+/// # Errors
+/// A pattern that matches nothing, a folder, an unknown extension, an unsupported scheme, or a path that is not UTF-8.
+pub fn expand(patterns: &[String], format: Option<Format>) -> Result<Vec<Source>, DatasetError> {
+    let mut sources = Vec::new();
+    for pattern in patterns {
+        let Location::Local(path) = locate(pattern)?;
+        for file in files_of(pattern, &path)? {
+            sources.push(source_of(&file, format)?);
+        }
+    }
+    Ok(sources)
+}
+
+/// Returns the files that a pattern names. A file whose name happens to look like a glob is taken as itself.
+fn files_of(pattern: &str, path: &Path) -> Result<Vec<PathBuf>, DatasetError> {
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => Err(DatasetError::bad_input(
+            pattern,
+            format!("is a folder: name its files, for example '{}/*.csv'", pattern.trim_end_matches('/')),
+        )),
+        Ok(_) => Ok(vec![path.to_owned()]),
+        Err(_) if pattern.contains(['*', '?', '[']) => glob_files(pattern, path),
+        Err(error) => Err(DatasetError::from_io(pattern, error)),
+    }
+}
+
+fn glob_files(pattern: &str, path: &Path) -> Result<Vec<PathBuf>, DatasetError> {
+    let text = path.to_str().ok_or_else(|| DatasetError::bad_input(pattern, "the pattern is not UTF-8"))?;
+    let found = glob::glob(text).map_err(|error| DatasetError::bad_input(pattern, format!("bad glob: {error}")))?;
+    let mut files = Vec::new();
+    for entry in found {
+        let file = entry.map_err(|error| {
+            let name = error.path().display().to_string();
+            DatasetError::from_io(name, error.into())
+        })?;
+        let meta =
+            std::fs::metadata(&file).map_err(|error| DatasetError::from_io(file.display().to_string(), error))?;
+        if meta.is_file() {
+            files.push(file);
+        }
+    }
+    if files.is_empty() {
+        return Err(DatasetError::bad_input(pattern, "no file matches this pattern"));
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn source_of(file: &Path, format: Option<Format>) -> Result<Source, DatasetError> {
+    let shown = file.display().to_string();
+    // The folder is resolved, the file is not: a link's own name tells the format, its target's may not.
+    let absolute = std::path::absolute(file).map_err(|error| DatasetError::from_io(shown.as_str(), error))?;
+    let (Some(folder), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+        return Err(DatasetError::bad_input(shown, "is not a file"));
+    };
+    let folder = std::fs::canonicalize(folder).map_err(|error| DatasetError::from_io(shown.as_str(), error))?;
+    let uri = folder.join(name);
+    let uri = uri.to_str().ok_or_else(|| DatasetError::bad_input(shown, "the path is not UTF-8: rename the file"))?;
+    let (format, compression) = format_of(uri, format)?;
+    Ok(Source { uri: uri.to_owned(), format, compression })
+}
+
+/// Tells format and compression by extension, the format by `given` where there is one.
+fn format_of(uri: &str, given: Option<Format>) -> Result<(Format, Compression), DatasetError> {
+    let name = uri.rsplit('/').next().unwrap_or(uri).to_ascii_lowercase();
+    let (stem, compression) = if let Some(stem) = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".gzip")) {
+        (stem, Compression::Gzip)
+    } else if let Some(stem) = name.strip_suffix(".zst").or_else(|| name.strip_suffix(".zstd")) {
+        (stem, Compression::Zstd)
+    } else {
+        (name.as_str(), Compression::None)
+    };
+    let extension = stem.rsplit_once('.').map_or("", |(_, extension)| extension);
+    let by_name = match extension {
+        "csv" => Some(Format::Csv),
+        "tsv" | "tab" => Some(Format::Tsv),
+        "jsonl" | "ndjson" => Some(Format::Jsonl),
+        "parquet" | "pq" => Some(Format::Parquet),
+        "arrow" | "arrows" | "feather" | "ipc" => Some(Format::Arrow),
+        "txt" | "text" => Some(Format::Txt),
+        _ => None,
+    };
+    let Some(format) = given.or(by_name) else {
+        return Err(DatasetError::bad_input(
+            uri,
+            "the extension says no known format: say it with --format csv|tsv|jsonl|parquet|arrow|txt",
+        ));
+    };
+    let columnar = matches!(format, Format::Parquet | Format::Arrow);
+    if columnar && compression != Compression::None {
+        return Err(DatasetError::bad_input(
+            uri,
+            "parquet and arrow files are compressed inside: decompress this one, then name it without the suffix",
+        ));
+    }
+    Ok((format, compression))
+}
