@@ -1,0 +1,61 @@
+//! What goes into the store and comes out of it, beside the vocabulary of `proto`.
+
+use dataset::{Cursor, PlannedSource, Slice};
+use proto::JobId;
+use proto::job::JobSpec;
+use proto::work::Output;
+
+/// What became of a submitted job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submitted {
+    /// It is new.
+    Created,
+    /// It was submitted before, with the same parameters.
+    Existing,
+}
+
+/// A job whose corpus is still being cut.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planning {
+    /// The job.
+    pub job: JobId,
+    /// What it does.
+    pub spec: JobSpec,
+    /// The sources as found, once [`crate::Store::set_sources`] stored them.
+    pub sources: Option<Vec<PlannedSource>>,
+    /// Where the next slice begins.
+    pub cursor: Cursor,
+}
+
+/// A committed shard: what the manifest lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Winner {
+    /// Position in input order.
+    pub index: u64,
+    /// What was read.
+    pub slice: Slice,
+    /// What was written.
+    pub output: Output,
+}
+
+/// What one sweep found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Sessions that died of missing heartbeats.
+    pub sessions: u64,
+    /// Leases taken back, from dead sessions and from stuck ones.
+    pub leases: u64,
+}
+
+/// The object of an attempt that did not win: the caller deletes it, then reports it deleted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Garbage {
+    /// The job.
+    pub job: JobId,
+    /// Position of the shard in input order.
+    pub index: u64,
+    /// The attempt's epoch.
+    pub epoch: u32,
+    /// Key in storage; there may be no object under it.
+    pub key: String,
+}
