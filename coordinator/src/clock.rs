@@ -4,7 +4,6 @@
 //! system clock cannot expire a lease. What differs between two starts of the process is the store's to rebase.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -21,6 +20,12 @@ pub trait Clock: Send + Sync + 'static {
 
     /// Returns a future that ends once `duration` has passed.
     fn sleep(&self, duration: Duration) -> Sleep;
+
+    /// Returns the instant that a database must take for its own. `None`, in production, leaves PostgreSQL its own
+    /// clock, the only one that all coordinators share.
+    fn imposed_ms(&self) -> Option<i64> {
+        None
+    }
 }
 
 /// The clock of production.
@@ -74,7 +79,8 @@ impl TestClock {
     pub fn advance(&self, duration: Duration) {
         let mut time = self.lock();
         time.now_ms = time.now_ms.saturating_add(duration_ms(duration));
-        let later = time.sleepers.split_off(&(time.now_ms.saturating_add(1), 0));
+        let after_now = (time.now_ms.saturating_add(1), 0);
+        let later = time.sleepers.split_off(&after_now);
         let due = std::mem::replace(&mut time.sleepers, later);
         for (_, wake) in due {
             // The sleeper may be gone: then nobody waits.
@@ -90,6 +96,10 @@ impl TestClock {
 impl Clock for TestClock {
     fn now_ms(&self) -> i64 {
         self.lock().now_ms
+    }
+
+    fn imposed_ms(&self) -> Option<i64> {
+        Some(self.now_ms())
     }
 
     fn sleep(&self, duration: Duration) -> Sleep {

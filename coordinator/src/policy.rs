@@ -72,10 +72,9 @@ impl Policy {
         match class {
             FailureClass::Transient | FailureClass::Resource => Verdict::Counted,
             FailureClass::Throttled => Verdict::Throttled,
-            FailureClass::InputChanged
-            | FailureClass::Config
-            | FailureClass::ModelMismatch
-            | FailureClass::BadRow => Verdict::JobFatal,
+            FailureClass::InputChanged | FailureClass::Config | FailureClass::ModelMismatch | FailureClass::BadRow => {
+                Verdict::JobFatal
+            }
         }
     }
 

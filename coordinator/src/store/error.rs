@@ -18,7 +18,9 @@ pub enum StoreError {
         problem: String,
     },
     /// Another coordinator uses the SQLite database.
-    #[error("the database `{path}` is in use by {holder}; stop that process first, or use PostgreSQL for several coordinators")]
+    #[error(
+        "the database `{path}` is in use by {holder}; stop that process first, or use PostgreSQL for several coordinators"
+    )]
     Held {
         /// The database file.
         path: String,
@@ -112,10 +114,9 @@ impl StoreError {
             StoreError::OutputRefused { .. } => StoreErrorKind::Invalid,
             StoreError::Closed | StoreError::Held { .. } => StoreErrorKind::Unavailable,
             StoreError::Database(source) if is_transient(source) => StoreErrorKind::Unavailable,
-            StoreError::Database(_)
-            | StoreError::Open { .. }
-            | StoreError::Migrate(_)
-            | StoreError::Corrupt { .. } => StoreErrorKind::Internal,
+            StoreError::Database(_) | StoreError::Open { .. } | StoreError::Migrate(_) | StoreError::Corrupt { .. } => {
+                StoreErrorKind::Internal
+            }
         }
     }
 }
