@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 use std::io;
 
+use crate::vectors::VectorsError;
+
 /// A failure to read or write data at rest. The message names the object, the row where one is known, and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
@@ -124,6 +126,9 @@ pub enum DatasetError {
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
+    /// Vector files, manifests, merge, verify, export.
+    #[error(transparent)]
+    Vectors(#[from] VectorsError),
     /// Any other failure of the disk or the store; may pass.
     #[error("cannot read or write `{object}`")]
     Io {
@@ -170,6 +175,7 @@ impl DatasetError {
             | DatasetError::UnsupportedScheme { .. } => ErrorKind::BadInput,
             DatasetError::Corrupt { .. } => ErrorKind::Corrupt,
             DatasetError::NoSpace { .. } => ErrorKind::NoSpace,
+            DatasetError::Vectors(error) => error.kind(),
             DatasetError::Io { .. } => ErrorKind::Io,
         }
     }

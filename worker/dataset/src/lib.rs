@@ -4,6 +4,7 @@ pub mod corpus;
 pub mod error;
 pub mod reject;
 pub mod storage;
+pub mod vectors;
 
 pub use corpus::{
     CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, Compression, Cursor, CutLimits, Cutter, Fingerprint, Format, Keep, PlannedSource,
@@ -13,3 +14,8 @@ pub use corpus::{
 pub use error::{DatasetError, ErrorKind};
 pub use reject::RejectReason;
 pub use storage::{NewObject, ObjectInfo, Storage};
+pub use vectors::{
+    ExportFormat, ExportSummary, FileInfo, FileSummary, Manifest, ManifestFile, ManifestSource, MergeOptions,
+    MergeSummary, RowStatus, Totals, VectorChunk, VectorDtype, VectorReader, VectorSet, VectorWriter, VerifyCorpus,
+    VerifyReport, export, merge, verify,
+};

@@ -1,0 +1,122 @@
+//! PURE: a chunk of rows, checked against the promises of the output, as an Arrow batch.
+
+use std::sync::Arc;
+
+use arrow_array::types::{ArrowPrimitiveType, Float16Type, Float32Type};
+use arrow_array::{
+    ArrayRef, BooleanArray, FixedSizeListArray, Int32Array, Int64Array, PrimitiveArray, RecordBatch, StringArray,
+};
+use arrow_buffer::{NullBuffer, ScalarBuffer};
+use arrow_schema::SchemaRef;
+use half::slice::HalfFloatSliceExt;
+
+use super::error::VectorsError;
+use super::info::{FileInfo, Totals, VectorDtype};
+use super::schema::component_field;
+use super::{RowStatus, VectorChunk};
+
+/// How far from 1 the L2 norm of a normalised vector may be, in either number format.
+pub(super) const NORM_TOLERANCE: f64 = 1e-3;
+
+/// Makes the Arrow batch of a chunk, or says which row breaks which promise. Rejected rows get a null vector, no tokens.
+pub(super) fn encode_chunk(
+    schema: &SchemaRef,
+    info: &FileInfo,
+    chunk: VectorChunk,
+) -> Result<RecordBatch, VectorsError> {
+    check_lengths(info, &chunk)?;
+    let VectorChunk { first_row, kept, mut vectors, status } = chunk;
+    let dimensions = info.dimensions as usize;
+    for (index, row) in status.iter().enumerate() {
+        let vector = &mut vectors[index * dimensions..][..dimensions];
+        match row.error {
+            Some(_) => vector.fill(0.0),
+            None => check_row(info, first_row + index as u64, row, vector)?,
+        }
+    }
+    let first = i64::try_from(first_row).map_err(|_| VectorsError::bad_row(first_row, "row numbers end at 2^63-1"))?;
+    let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from_iter_values(first..first + status.len() as i64))];
+    columns.extend(kept.columns().iter().cloned());
+    columns.push(Arc::new(embedding(info, first_row, vectors, &status)?));
+    let tokens = status.iter().map(|row| if row.error.is_some() { 0 } else { row.n_tokens });
+    columns.push(Arc::new(Int32Array::from_iter_values(tokens)));
+    columns
+        .push(Arc::new(BooleanArray::from_iter(status.iter().map(|row| Some(row.truncated && row.error.is_none())))));
+    columns.push(Arc::new(StringArray::from_iter(status.iter().map(|row| row.error.map(|reason| reason.code())))));
+    RecordBatch::try_new(Arc::clone(schema), columns)
+        .map_err(|error| VectorsError::bad_row(first_row, format!("kept columns do not fit their schema: {error}")))
+}
+
+/// Adds the counts of rows that were written.
+pub(super) fn count(totals: &mut Totals, status: &[RowStatus]) {
+    totals.rows += status.len() as u64;
+    for row in status {
+        match row.error {
+            Some(reason) => *totals.rejects.entry(reason).or_default() += 1,
+            None => {
+                totals.truncated += u64::from(row.truncated);
+                totals.tokens += u64::from(row.n_tokens.unsigned_abs());
+            }
+        }
+    }
+}
+
+fn check_lengths(info: &FileInfo, chunk: &VectorChunk) -> Result<(), VectorsError> {
+    let rows = chunk.status.len();
+    let expected = rows * info.dimensions as usize;
+    if chunk.kept.num_rows() != rows || chunk.vectors.len() != expected {
+        let (kept, found) = (chunk.kept.num_rows(), chunk.vectors.len());
+        let detail =
+            format!("a chunk of {rows} rows has {kept} rows of kept columns and {found} numbers of {expected}");
+        return Err(VectorsError::bad_row(chunk.first_row, detail));
+    }
+    Ok(())
+}
+
+fn check_row(info: &FileInfo, row: u64, status: &RowStatus, vector: &[f32]) -> Result<(), VectorsError> {
+    if status.n_tokens < 1 || status.n_tokens.unsigned_abs() > info.max_length {
+        let detail = format!("it has {} tokens, expected 1 to {}", status.n_tokens, info.max_length);
+        return Err(VectorsError::bad_row(row, detail));
+    }
+    let norm = norm(vector.iter().map(|value| f64::from(*value)));
+    if !norm.is_finite() {
+        return Err(VectorsError::bad_row(row, "its vector is not finite; it must be rejected as `non_finite`"));
+    }
+    if info.normalized && (norm - 1.0).abs() > NORM_TOLERANCE {
+        return Err(VectorsError::bad_row(row, format!("its vector has norm {norm}, expected 1")));
+    }
+    Ok(())
+}
+
+/// Returns the L2 norm; not finite when any component is not.
+pub(super) fn norm(components: impl Iterator<Item = f64>) -> f64 {
+    components.map(|value| value * value).sum::<f64>().sqrt()
+}
+
+fn embedding(
+    info: &FileInfo,
+    first_row: u64,
+    vectors: Vec<f32>,
+    status: &[RowStatus],
+) -> Result<FixedSizeListArray, VectorsError> {
+    let nulls = NullBuffer::from_iter(status.iter().map(|row| row.error.is_none()));
+    match info.output_dtype {
+        VectorDtype::F32 => Ok(list::<Float32Type>(info, vectors, nulls)),
+        VectorDtype::F16 => {
+            let mut halves = vec![half::f16::ZERO; vectors.len()];
+            halves.convert_from_f32_slice(&vectors);
+            if let Some(place) = halves.iter().position(|value| !value.is_finite()) {
+                let row = first_row + (place / info.dimensions as usize) as u64;
+                let detail = "its vector does not fit into 16-bit floats; use --output-dtype f32";
+                return Err(VectorsError::bad_row(row, detail));
+            }
+            Ok(list::<Float16Type>(info, halves, nulls))
+        }
+    }
+}
+
+fn list<T: ArrowPrimitiveType>(info: &FileInfo, values: Vec<T::Native>, nulls: NullBuffer) -> FixedSizeListArray {
+    let values = PrimitiveArray::<T>::new(ScalarBuffer::from(values), None);
+    let length = i32::try_from(info.dimensions).expect("dimensions of a model fit 31 bits");
+    FixedSizeListArray::new(Arc::new(component_field(info.output_dtype)), length, Arc::new(values), Some(nulls))
+}

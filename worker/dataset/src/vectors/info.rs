@@ -1,0 +1,296 @@
+//! How vectors were made: [`FileInfo`], and how it lies in the Parquet footer as `encaje.*` key-values.
+//!
+//! `encaje.format` is the version of everything else: columns, keys, manifest. A reader refuses a newer one.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use arrow_schema::DataType;
+use parquet::file::metadata::KeyValue;
+use serde::{Deserialize, Serialize};
+
+use super::error::VectorsError;
+use crate::RejectReason;
+
+/// The version of the output format that this program writes, and the newest that it reads.
+pub const FORMAT: u32 = 1;
+/// Footer key of the format version.
+pub const FORMAT_KEY: &str = "encaje.format";
+/// Footer key of the counts over the file's rows, as JSON.
+pub(super) const TOTALS_KEY: &str = "encaje.totals";
+/// Footer key of the corpus's sources, as JSON (merged files only).
+pub(super) const SOURCES_KEY: &str = "encaje.sources";
+/// Footer key of the BLAKE3 of the manifest that a merged file was made from.
+pub(super) const MANIFEST_DIGEST_KEY: &str = "encaje.manifest_blake3";
+/// Footer key of the file's own BLAKE3, taken with sixty-four `0` in the place of this value.
+pub(super) const SEAL_KEY: &str = "encaje.file_blake3";
+
+/// Number format of the `embedding` column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VectorDtype {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats.
+    F16,
+}
+
+impl VectorDtype {
+    /// Returns the Arrow type of one component.
+    pub const fn data_type(self) -> DataType {
+        match self {
+            VectorDtype::F32 => DataType::Float32,
+            VectorDtype::F16 => DataType::Float16,
+        }
+    }
+
+    /// Returns the size of one component, in bytes.
+    pub const fn width(self) -> usize {
+        match self {
+            VectorDtype::F32 => 4,
+            VectorDtype::F16 => 2,
+        }
+    }
+}
+
+impl fmt::Display for VectorDtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            VectorDtype::F32 => "f32",
+            VectorDtype::F16 => "f16",
+        })
+    }
+}
+
+/// The text is neither `f32` nor `f16`.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown number format of vectors: `{0}` (known: f32, f16)")]
+pub struct UnknownDtype(String);
+
+impl FromStr for VectorDtype {
+    type Err = UnknownDtype;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "f32" => Ok(VectorDtype::F32),
+            "f16" => Ok(VectorDtype::F16),
+            other => Err(UnknownDtype(other.to_owned())),
+        }
+    }
+}
+
+/// How the vectors of a file were made. Equal over all files of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileInfo {
+    /// Hub id or directory of the model.
+    pub model: String,
+    /// The pinned commit of a Hub model.
+    pub revision: Option<String>,
+    /// BLAKE3 over the files that decide the vectors, in hex.
+    pub model_digest: String,
+    /// `cls`, `mean`, `max` or `last`: what was done, not what was asked for.
+    pub pooling: String,
+    /// Whether vectors have unit L2 norm.
+    pub normalized: bool,
+    /// Most tokens fed to the model for one text, special ones included.
+    pub max_length: u32,
+    /// Number format of the forward pass: `f32`, `f16`, `bf16`, `int8`.
+    pub dtype: String,
+    /// Number format of the `embedding` column.
+    pub output_dtype: VectorDtype,
+    /// Text put before every record.
+    pub prefix: String,
+    /// Components per vector.
+    pub dimensions: u32,
+    /// The job.
+    pub job_id: String,
+    /// BLAKE3 of the job's canonical spec, in hex.
+    pub spec_digest: String,
+}
+
+/// Counts over the rows of a file, or of all files of a job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Rows with or without a vector.
+    pub rows: u64,
+    /// Rows without, by reason.
+    pub rejects: BTreeMap<RejectReason, u64>,
+    /// Rows whose text was cut to the maximum length.
+    pub truncated: u64,
+    /// Tokens fed to the model, special ones included.
+    pub tokens: u64,
+}
+
+impl Totals {
+    /// Returns the number of rows that got a reason instead of a vector.
+    pub fn rejected(&self) -> u64 {
+        self.rejects.values().sum()
+    }
+
+    /// Adds the counts of another file.
+    pub fn add(&mut self, other: &Totals) {
+        self.rows += other.rows;
+        self.truncated += other.truncated;
+        self.tokens += other.tokens;
+        for (reason, count) in &other.rejects {
+            *self.rejects.entry(*reason).or_default() += count;
+        }
+    }
+}
+
+/// What a file's footer says about its rows, under [`TOTALS_KEY`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileTotals {
+    /// Row number of the first row, over the whole corpus.
+    pub first_row: u64,
+    /// Counts.
+    #[serde(flatten)]
+    pub totals: Totals,
+}
+
+impl FileInfo {
+    /// Returns the footer key-values, `encaje.format` first. Absent values have no key.
+    pub fn to_key_values(&self) -> Vec<KeyValue> {
+        let mut pairs = vec![
+            (FORMAT_KEY, FORMAT.to_string()),
+            ("encaje.model", self.model.clone()),
+            ("encaje.model_digest", self.model_digest.clone()),
+            ("encaje.pooling", self.pooling.clone()),
+            ("encaje.normalized", self.normalized.to_string()),
+            ("encaje.max_length", self.max_length.to_string()),
+            ("encaje.dtype", self.dtype.clone()),
+            ("encaje.output_dtype", self.output_dtype.to_string()),
+            ("encaje.prefix", self.prefix.clone()),
+            ("encaje.dimensions", self.dimensions.to_string()),
+            ("encaje.job_id", self.job_id.clone()),
+            ("encaje.spec_digest", self.spec_digest.clone()),
+        ];
+        if let Some(revision) = &self.revision {
+            pairs.push(("encaje.revision", revision.clone()));
+        }
+        pairs.into_iter().map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect()
+    }
+
+    /// Reads the footer key-values of `path`. Refuses a file that is not ours or is of a newer format.
+    pub fn from_key_values(path: &Path, pairs: &[KeyValue]) -> Result<FileInfo, VectorsError> {
+        let footer = Footer { path, pairs };
+        let Some(format) = footer.get(FORMAT_KEY) else {
+            let detail = "no `encaje.format` in its footer: it is not an output of encaje";
+            return Err(VectorsError::unusable(path, detail));
+        };
+        check_format(path, format.parse().ok())?;
+        let info = FileInfo {
+            model: footer.text("encaje.model")?,
+            revision: footer.get("encaje.revision").map(str::to_owned),
+            model_digest: footer.text("encaje.model_digest")?,
+            pooling: footer.text("encaje.pooling")?,
+            normalized: footer.parse("encaje.normalized")?,
+            max_length: footer.parse("encaje.max_length")?,
+            dtype: footer.text("encaje.dtype")?,
+            output_dtype: footer.parse("encaje.output_dtype")?,
+            prefix: footer.text("encaje.prefix")?,
+            dimensions: footer.parse("encaje.dimensions")?,
+            job_id: footer.text("encaje.job_id")?,
+            spec_digest: footer.text("encaje.spec_digest")?,
+        };
+        if info.dimensions == 0 {
+            return Err(VectorsError::damaged(path, "`encaje.dimensions` is 0"));
+        }
+        Ok(info)
+    }
+}
+
+/// Refuses a missing, unreadable or newer format version, telling the cases apart.
+pub(super) fn check_format(path: &Path, format: Option<u64>) -> Result<(), VectorsError> {
+    match format {
+        Some(version) if version == u64::from(FORMAT) => Ok(()),
+        Some(version) if version > u64::from(FORMAT) => Err(VectorsError::unusable(
+            path,
+            format!("it has format {version}, this program reads up to {FORMAT}: use a newer encaje"),
+        )),
+        Some(_) | None => Err(VectorsError::damaged(path, "its format version is not a number from 1 on")),
+    }
+}
+
+/// The key-values of one footer, with errors that name the file and the key.
+pub(super) struct Footer<'a> {
+    pub(super) path: &'a Path,
+    pub(super) pairs: &'a [KeyValue],
+}
+
+impl<'a> Footer<'a> {
+    pub(super) fn get(&self, key: &str) -> Option<&'a str> {
+        self.pairs.iter().find(|pair| pair.key == key).and_then(|pair| pair.value.as_deref())
+    }
+
+    fn text(&self, key: &str) -> Result<String, VectorsError> {
+        let missing = || VectorsError::damaged(self.path, format!("no `{key}` in its footer"));
+        self.get(key).map(str::to_owned).ok_or_else(missing)
+    }
+
+    fn parse<T: FromStr>(&self, key: &str) -> Result<T, VectorsError> {
+        let text = self.text(key)?;
+        text.parse().map_err(|_| VectorsError::damaged(self.path, format!("`{key}` in its footer reads `{text}`")))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::vectors) fn info(dimensions: u32) -> FileInfo {
+        FileInfo {
+            model: "owner/name".into(),
+            revision: Some("abc".into()),
+            model_digest: "d".repeat(64),
+            pooling: "cls".into(),
+            normalized: true,
+            max_length: 128,
+            dtype: "f32".into(),
+            output_dtype: VectorDtype::F32,
+            prefix: "query: ".into(),
+            dimensions,
+            job_id: "job-1".into(),
+            spec_digest: "e".repeat(64),
+        }
+    }
+
+    fn set(pairs: &mut [KeyValue], key: &str, value: &str) {
+        pairs.iter_mut().find(|pair| pair.key == key).unwrap().value = Some(value.into());
+    }
+
+    #[test]
+    fn footer_values_come_back() {
+        for revision in [None, Some("r".to_owned())] {
+            let written = FileInfo { revision, prefix: String::new(), ..info(8) };
+            let read = FileInfo::from_key_values(Path::new("f"), &written.to_key_values()).unwrap();
+            assert_eq!(read, written);
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_by_number() {
+        let mut pairs = info(8).to_key_values();
+        set(&mut pairs, FORMAT_KEY, "2");
+        let error = FileInfo::from_key_values(Path::new("f.parquet"), &pairs).unwrap_err().to_string();
+        assert!(error.contains("format 2") && error.contains("newer encaje") && error.contains("f.parquet"), "{error}");
+    }
+
+    #[test]
+    fn a_foreign_file_is_refused() {
+        let error = FileInfo::from_key_values(Path::new("f"), &[]).unwrap_err();
+        assert!(matches!(error, VectorsError::Unusable { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_bad_value_names_its_key() {
+        for (key, value) in [("encaje.dimensions", "x"), ("encaje.dimensions", "0"), ("encaje.output_dtype", "f64")] {
+            let mut pairs = info(8).to_key_values();
+            set(&mut pairs, key, value);
+            let error = FileInfo::from_key_values(Path::new("f"), &pairs).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+    }
+}

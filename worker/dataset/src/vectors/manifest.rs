@@ -1,0 +1,255 @@
+//! The list of winning output files of a job, as deterministic JSON: sorted, no times, versioned.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::VectorsError;
+use super::info::{FORMAT, FileInfo, Totals, check_format};
+use super::layout::{MANIFEST_NAME, is_safe_name};
+use crate::{DatasetError, RejectReason};
+
+/// One input object as it was when the job read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestSource {
+    /// Absolute path or URL.
+    pub uri: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// The store's entity tag; on local disk it names mtime and inode.
+    pub etag: Option<String>,
+    /// Records.
+    pub rows: u64,
+}
+
+/// One output file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestFile {
+    /// Name relative to the manifest's folder, or key in storage.
+    pub name: String,
+    /// Row number of the first row, over the whole corpus.
+    pub first_row: u64,
+    /// Rows with or without a vector.
+    pub rows: u64,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// BLAKE3 of the file, in hex.
+    pub blake3: String,
+    /// Rows without a vector, by reason.
+    pub rejects: BTreeMap<RejectReason, u64>,
+    /// Rows whose text was cut to the maximum length.
+    pub truncated: u64,
+    /// Tokens fed to the model.
+    pub tokens: u64,
+}
+
+impl ManifestFile {
+    /// Returns the counts of the file.
+    pub fn totals(&self) -> Totals {
+        Totals { rows: self.rows, rejects: self.rejects.clone(), truncated: self.truncated, tokens: self.tokens }
+    }
+}
+
+/// What a finished job made: exactly the winning files, in input order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the format, [`FORMAT`].
+    pub format: u32,
+    /// The job.
+    pub job_id: String,
+    /// BLAKE3 of the job's canonical spec, in hex.
+    pub spec_digest: String,
+    /// How the vectors were made.
+    pub info: FileInfo,
+    /// The corpus, in the order given.
+    pub sources: Vec<ManifestSource>,
+    /// The output, in input order.
+    pub files: Vec<ManifestFile>,
+    /// Sums over `files`.
+    pub totals: Totals,
+}
+
+impl Manifest {
+    /// Makes the manifest of these files: sorts them by first row, sums them up, and checks that they cover rows
+    /// 0..N once each.
+    pub fn new(
+        info: FileInfo,
+        sources: Vec<ManifestSource>,
+        files: Vec<ManifestFile>,
+    ) -> Result<Manifest, DatasetError> {
+        let mut files = files;
+        files.sort_by(|a, b| (a.first_row, &a.name).cmp(&(b.first_row, &b.name)));
+        let mut totals = Totals::default();
+        files.iter().for_each(|file| totals.add(&file.totals()));
+        let manifest = Manifest {
+            format: FORMAT,
+            job_id: info.job_id.clone(),
+            spec_digest: info.spec_digest.clone(),
+            info,
+            sources,
+            files,
+            totals,
+        };
+        match manifest.problems().into_iter().next() {
+            None => Ok(manifest),
+            Some(problem) => Err(VectorsError::bad_rows(format!("the manifest would not hold: {problem}")).into()),
+        }
+    }
+
+    /// Returns the manifest as it lies on disk: the same bytes for the same manifest.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec_pretty(self).expect("a manifest has string keys and no failing values");
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// Returns the BLAKE3 of [`Manifest::to_bytes`], in hex.
+    pub fn digest(&self) -> String {
+        blake3::hash(&self.to_bytes()).to_hex().to_string()
+    }
+
+    /// Reads a manifest; `path` names it in errors. Does not check that it holds: see [`Manifest::problems`].
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Manifest, DatasetError> {
+        #[derive(Deserialize)]
+        struct Version {
+            format: u64,
+        }
+        let wrong = |error: serde_json::Error| VectorsError::damaged(path, format!("not a manifest: {error}"));
+        let version: Version = serde_json::from_slice(bytes).map_err(wrong)?;
+        check_format(path, Some(version.format))?;
+        Ok(serde_json::from_slice(bytes).map_err(wrong)?)
+    }
+
+    /// Reads `dir/manifest.json`. Without one the job is unfinished, and the error says so.
+    pub fn load(dir: &Path) -> Result<Manifest, DatasetError> {
+        let path = dir.join(MANIFEST_NAME);
+        let bytes = fs::read(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound if dir.is_dir() => VectorsError::Unfinished { dir: dir.to_owned() },
+            _ => VectorsError::io("read", &path)(error),
+        })?;
+        Manifest::parse(&path, &bytes)
+    }
+
+    /// Reads `dir/manifest.json` and refuses one that does not hold.
+    pub fn load_checked(dir: &Path) -> Result<Manifest, DatasetError> {
+        let manifest = Manifest::load(dir)?;
+        match manifest.problems().into_iter().next() {
+            None => Ok(manifest),
+            Some(problem) => Err(VectorsError::damaged(&dir.join(MANIFEST_NAME), problem).into()),
+        }
+    }
+
+    /// Returns the path of a listed file in the manifest's folder.
+    pub fn path_of(dir: &Path, file: &ManifestFile) -> PathBuf {
+        dir.join(&file.name)
+    }
+
+    /// Returns what the manifest contradicts in itself: row chain, sums, names, identities. Empty when it holds.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.job_id != self.info.job_id || self.spec_digest != self.info.spec_digest {
+            problems.push("`job_id` or `spec_digest` differ from those in `info`".to_owned());
+        }
+        let mut next_row = 0;
+        let mut sums = Totals::default();
+        for file in &self.files {
+            if !is_safe_name(&file.name) {
+                problems.push(format!("file name `{}` leaves the folder", file.name));
+            }
+            if file.first_row != next_row {
+                problems.push(format!("file `{}` begins at row {}, expected {next_row}", file.name, file.first_row));
+            }
+            if file.totals().rejected() > file.rows || file.truncated > file.rows {
+                problems.push(format!("file `{}` counts more rejects or truncations than rows", file.name));
+            }
+            next_row = file.first_row.saturating_add(file.rows);
+            sums.add(&file.totals());
+        }
+        if sums != self.totals {
+            problems.push("`totals` are not the sums over `files`".to_owned());
+        }
+        let mut names: Vec<&str> = self.files.iter().map(|file| file.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            problems.push(format!("file `{}` is listed twice", pair[0]));
+        }
+        let records: u64 = self.sources.iter().map(|source| source.rows).sum();
+        if records != self.totals.rows {
+            problems.push(format!("the sources have {records} records, the files {} rows", self.totals.rows));
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::info::tests::info;
+    use super::*;
+
+    fn file(name: &str, first_row: u64, rows: u64) -> ManifestFile {
+        ManifestFile {
+            name: name.into(),
+            first_row,
+            rows,
+            bytes: 10,
+            blake3: "0".repeat(64),
+            rejects: BTreeMap::from([(RejectReason::NullText, 1), (RejectReason::EmptyText, 1)]),
+            truncated: 0,
+            tokens: 7,
+        }
+    }
+
+    fn source(rows: u64) -> ManifestSource {
+        ManifestSource { uri: "/a.csv".into(), size: 3, etag: None, rows }
+    }
+
+    fn manifest() -> Manifest {
+        Manifest::new(info(4), vec![source(5)], vec![file("b", 2, 3), file("a", 0, 2)]).unwrap()
+    }
+
+    #[test]
+    fn the_bytes_do_not_depend_on_the_order_of_files_and_come_back() {
+        let other = Manifest::new(info(4), vec![source(5)], vec![file("a", 0, 2), file("b", 2, 3)]).unwrap();
+        assert_eq!(manifest().to_bytes(), other.to_bytes());
+        let read = Manifest::parse(Path::new("m"), &manifest().to_bytes()).unwrap();
+        assert_eq!(read, manifest());
+        assert_eq!(read.totals.rows, 5);
+        assert_eq!(read.totals.rejected(), 4);
+    }
+
+    #[test]
+    fn a_hole_an_overlap_and_a_wrong_sum_are_refused() {
+        for files in [
+            vec![file("a", 0, 2), file("b", 3, 2)],
+            vec![file("a", 0, 3), file("b", 2, 2)],
+            vec![file("a", 0, 2), file("a", 2, 3)],
+            vec![file("a", 0, 2), file("../b", 2, 3)],
+            vec![file("a", 0, 2), file("b", 2, 4)],
+        ] {
+            assert!(Manifest::new(info(4), vec![source(5)], files.clone()).is_err(), "{files:?}");
+        }
+        let mut wrong = manifest();
+        wrong.totals.tokens += 1;
+        assert_eq!(wrong.problems().len(), 1);
+    }
+
+    #[test]
+    fn a_newer_or_broken_manifest_is_refused_clearly() {
+        let newer = String::from_utf8(manifest().to_bytes()).unwrap().replacen("\"format\": 1", "\"format\": 9", 1);
+        let error = Manifest::parse(Path::new("m.json"), newer.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("format 9") && error.contains("m.json"), "{error}");
+        let cut = &manifest().to_bytes()[..100];
+        let error = Manifest::parse(Path::new("m.json"), cut).unwrap_err().to_string();
+        assert!(error.contains("m.json") && error.contains("damaged"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_without_a_manifest_is_unfinished() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = Manifest::load(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("not finished"), "{error}");
+    }
+}

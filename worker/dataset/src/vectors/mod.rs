@@ -1,0 +1,54 @@
+//! Vector files: what the output of a job is, how it is written, read, merged, verified and exported.
+//!
+//! The promises are those of the output format; [`verify()`] checks every one of them.
+
+mod batch;
+mod error;
+mod export;
+mod info;
+pub mod layout;
+mod manifest;
+mod merge;
+mod parquet_file;
+mod read;
+pub mod schema;
+mod seal;
+mod verify;
+mod write;
+
+use arrow_array::RecordBatch;
+
+pub use error::VectorsError;
+pub use export::{ExportFormat, ExportSummary, UnknownExportFormat, export};
+pub use info::{FORMAT, FORMAT_KEY, FileInfo, FileTotals, Totals, UnknownDtype, VectorDtype};
+pub use manifest::{Manifest, ManifestFile, ManifestSource};
+pub use merge::{MergeOptions, MergeSummary, merge};
+pub use read::{BATCH_ROWS, Batches, Projection, VectorReader, VectorSet};
+pub use verify::{Check, CheckResult, Problem, VerifyCorpus, VerifyReport, verify};
+pub use write::{FileSummary, VectorWriter};
+
+use crate::RejectReason;
+
+/// What became of one row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowStatus {
+    /// Tokens fed to the model, special ones included. Written as 0 for a rejected row, whatever stands here.
+    pub n_tokens: i32,
+    /// The text had more tokens than the maximum length. Written as false for a rejected row.
+    pub truncated: bool,
+    /// Why the row has no vector, if it has none.
+    pub error: Option<RejectReason>,
+}
+
+/// A contiguous run of output rows.
+#[derive(Debug, Clone)]
+pub struct VectorChunk {
+    /// Row number of the first row, over the whole corpus.
+    pub first_row: u64,
+    /// The kept columns; one row per status, possibly no column.
+    pub kept: RecordBatch,
+    /// Rows times dimensions, row-major. What stands at a rejected row is ignored.
+    pub vectors: Vec<f32>,
+    /// One per row.
+    pub status: Vec<RowStatus>,
+}

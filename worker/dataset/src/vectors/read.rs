@@ -1,0 +1,292 @@
+//! Reading vector files: version, schema and dimension are checked before the first row; batches stream.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::{Schema, SchemaRef};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+use parquet::file::metadata::{KeyValue, PageIndexPolicy, ParquetMetaData};
+
+use super::error::VectorsError;
+use super::info::{FileInfo, FileTotals, Footer, TOTALS_KEY};
+use super::layout::MANIFEST_NAME;
+use super::manifest::{Manifest, ManifestFile};
+use super::schema::kept_schema;
+use super::seal::{check_file, check_seal};
+use crate::DatasetError;
+
+/// Rows of a batch unless the caller asks for other.
+pub const BATCH_ROWS: usize = 4096;
+
+/// Which columns to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Projection {
+    /// All.
+    All,
+    /// These, in the order of the file. A name that is not there is an error.
+    Columns(Vec<String>),
+}
+
+/// One vector file, open: its footer is read and checked, its rows are not yet.
+#[derive(Debug, Clone)]
+pub struct VectorReader {
+    path: PathBuf,
+    file: Arc<File>,
+    metadata: ArrowReaderMetadata,
+    info: FileInfo,
+    totals: FileTotals,
+    kept: Schema,
+}
+
+impl VectorReader {
+    /// Opens a file. Refuses what is not ours, what is of a newer format, and a schema that does not fit the footer.
+    pub fn open(path: &Path) -> Result<VectorReader, DatasetError> {
+        let file = File::open(path).map_err(VectorsError::io("open", path))?;
+        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+        let metadata = ArrowReaderMetadata::load(&file, options).map_err(VectorsError::decode(path, None))?;
+        let none = Vec::new();
+        let pairs = metadata.metadata().file_metadata().key_value_metadata().unwrap_or(&none);
+        let info = FileInfo::from_key_values(path, pairs)?;
+        let kept = kept_schema(path, metadata.schema(), &info)?;
+        let footer = Footer { path, pairs };
+        let json = footer.get(TOTALS_KEY).ok_or_else(|| VectorsError::damaged(path, "its footer holds no counts"))?;
+        let totals: FileTotals = serde_json::from_str(json)
+            .map_err(|error| VectorsError::damaged(path, format!("the counts in its footer do not parse: {error}")))?;
+        let rows = metadata.metadata().file_metadata().num_rows();
+        if u64::try_from(rows) != Ok(totals.totals.rows) {
+            let detail = format!("its footer counts {} rows and {rows} rows", totals.totals.rows);
+            return Err(VectorsError::damaged(path, detail).into());
+        }
+        Ok(VectorReader { path: path.to_owned(), file: Arc::new(file), metadata, info, totals, kept })
+    }
+
+    /// Returns the path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns how the vectors were made.
+    pub fn info(&self) -> &FileInfo {
+        &self.info
+    }
+
+    /// Returns what the footer says about the rows.
+    pub fn totals(&self) -> &FileTotals {
+        &self.totals
+    }
+
+    /// Returns the number of rows.
+    pub fn rows(&self) -> u64 {
+        self.totals.totals.rows
+    }
+
+    /// Returns the schema of the file.
+    pub fn schema(&self) -> &SchemaRef {
+        self.metadata.schema()
+    }
+
+    /// Returns the schema of the kept columns.
+    pub fn kept_schema(&self) -> &Schema {
+        &self.kept
+    }
+
+    /// Returns a value of the footer.
+    pub fn footer_value(&self, key: &str) -> Option<&str> {
+        let pairs: &[KeyValue] = self.parquet().file_metadata().key_value_metadata().map_or(&[], Vec::as_slice);
+        Footer { path: &self.path, pairs }.get(key)
+    }
+
+    /// Streams batches of at most `batch_rows` rows. Batches end at row groups.
+    pub fn batches(&self, projection: &Projection, batch_rows: usize) -> Result<Batches, DatasetError> {
+        let groups = (0..self.parquet().num_row_groups()).collect();
+        self.batches_of(groups, projection, batch_rows)
+    }
+
+    /// Streams batches of these row groups.
+    pub(super) fn batches_of(
+        &self,
+        groups: Vec<usize>,
+        projection: &Projection,
+        batch_rows: usize,
+    ) -> Result<Batches, DatasetError> {
+        let mask = match projection {
+            Projection::All => ProjectionMask::all(),
+            Projection::Columns(names) => {
+                let unknown = names.iter().find(|name| self.schema().index_of(name).is_err());
+                if let Some(name) = unknown {
+                    let known: Vec<_> = self.schema().fields().iter().map(|field| field.name().as_str()).collect();
+                    let detail = format!("no column `{name}`; its columns are: {}", known.join(", "));
+                    return Err(VectorsError::unusable(&self.path, detail).into());
+                }
+                let roots = names.iter().filter_map(|name| self.schema().index_of(name).ok());
+                ProjectionMask::roots(self.parquet().file_metadata().schema_descr(), roots)
+            }
+        };
+        let groups = groups.into_iter();
+        Ok(Batches { reader: self.clone(), mask, batch_rows, groups, open: None })
+    }
+
+    pub(super) fn parquet(&self) -> &Arc<ParquetMetaData> {
+        self.metadata.metadata()
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+/// Batches of one file, in order.
+pub struct Batches {
+    reader: VectorReader,
+    mask: ProjectionMask,
+    batch_rows: usize,
+    groups: std::vec::IntoIter<usize>,
+    open: Option<(usize, ParquetRecordBatchReader)>,
+}
+
+impl Batches {
+    fn open_group(&self, group: usize) -> Result<ParquetRecordBatchReader, VectorsError> {
+        let path = &self.reader.path;
+        let file = self.reader.file.try_clone().map_err(VectorsError::io("open", path))?;
+        ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.reader.metadata.clone())
+            .with_row_groups(vec![group])
+            .with_projection(self.mask.clone())
+            .with_batch_size(self.batch_rows)
+            .build()
+            .map_err(VectorsError::decode(path, Some(group)))
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<RecordBatch, DatasetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some((group, reader)) = &mut self.open {
+                if let Some(batch) = reader.next() {
+                    let batch = batch.map_err(VectorsError::decode_batch(&self.reader.path, *group));
+                    return Some(batch.map_err(DatasetError::from));
+                }
+                self.open = None;
+            }
+            let group = self.groups.next()?;
+            match self.open_group(group) {
+                Ok(reader) => self.open = Some((group, reader)),
+                Err(error) => {
+                    self.groups = Vec::new().into_iter();
+                    return Some(Err(error.into()));
+                }
+            }
+        }
+    }
+}
+
+/// The vectors of a finished job: a folder with a manifest, or one file.
+#[derive(Debug, Clone)]
+pub struct VectorSet {
+    dir: PathBuf,
+    /// The manifest of a folder.
+    pub manifest: Option<Manifest>,
+    /// The files in row order, with what the manifest says of each.
+    files: Vec<(PathBuf, Option<ManifestFile>)>,
+    info: FileInfo,
+    rows: u64,
+    kept: Schema,
+}
+
+impl VectorSet {
+    /// Opens a folder (its manifest must be there and hold) or a file.
+    pub fn open(target: &Path) -> Result<VectorSet, DatasetError> {
+        if !target.is_dir() {
+            let reader = VectorReader::open(target)?;
+            let (info, rows, kept) = (reader.info.clone(), reader.rows(), reader.kept.clone());
+            let files = vec![(target.to_owned(), None)];
+            let dir = target.parent().unwrap_or(Path::new("")).to_owned();
+            return Ok(VectorSet { dir, manifest: None, files, info, rows, kept });
+        }
+        let manifest = Manifest::load_checked(target)?;
+        let kept = match manifest.files.first() {
+            Some(file) => VectorReader::open(&Manifest::path_of(target, file))?.kept,
+            None => Schema::empty(),
+        };
+        let entry = |file: &ManifestFile| (Manifest::path_of(target, file), Some(file.clone()));
+        let files = manifest.files.iter().map(entry).collect();
+        let (info, rows) = (manifest.info.clone(), manifest.totals.rows);
+        Ok(VectorSet { dir: target.to_owned(), manifest: Some(manifest), files, info, rows, kept })
+    }
+
+    /// Returns how the vectors were made.
+    pub fn info(&self) -> &FileInfo {
+        &self.info
+    }
+
+    /// Returns the number of rows over all files.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Returns the schema of the kept columns.
+    pub fn kept_schema(&self) -> &Schema {
+        &self.kept
+    }
+
+    /// Returns the paths of the files, in row order.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|(path, _)| path.as_path())
+    }
+
+    /// Checks the bytes of the `index`-th file against the manifest, or against its own seal, and opens it.
+    pub fn open_checked(&self, index: usize) -> Result<VectorReader, DatasetError> {
+        let (path, listed) = &self.files[index];
+        match listed {
+            Some(file) => check_file(path, file.bytes, &file.blake3)?,
+            None => check_seal(path)?,
+        }
+        let reader = VectorReader::open(path)?;
+        self.check_like(&reader, listed.as_ref())?;
+        Ok(reader)
+    }
+
+    fn check_like(&self, reader: &VectorReader, listed: Option<&ManifestFile>) -> Result<(), VectorsError> {
+        let path = reader.path();
+        if reader.info != self.info {
+            let manifest = self.dir.join(MANIFEST_NAME);
+            let detail = format!("its footer tells of another job or model than `{}`", manifest.display());
+            return Err(VectorsError::damaged(path, detail));
+        }
+        if reader.kept != self.kept {
+            return Err(VectorsError::damaged(path, "its kept columns are not those of the first file"));
+        }
+        let Some(file) = listed else { return Ok(()) };
+        if reader.totals.totals != file.totals() || (file.rows > 0 && reader.totals.first_row != file.first_row) {
+            return Err(VectorsError::damaged(path, "the counts in its footer are not those of the manifest"));
+        }
+        Ok(())
+    }
+
+    /// Returns the number of files.
+    pub fn files(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Streams batches over all files, checking the bytes of each before its first row.
+    pub fn batches(
+        &self,
+        projection: &Projection,
+        batch_rows: usize,
+    ) -> impl Iterator<Item = Result<RecordBatch, DatasetError>> + '_ {
+        let projection = projection.clone();
+        (0..self.files()).flat_map(move |index| -> Box<dyn Iterator<Item = _>> {
+            let opened = self.open_checked(index).and_then(|reader| reader.batches(&projection, batch_rows));
+            match opened {
+                Ok(batches) => Box::new(batches),
+                Err(error) => Box::new(std::iter::once(Err(error))),
+            }
+        })
+    }
+}
