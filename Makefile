@@ -1,0 +1,64 @@
+# The few commands of this project. `make help` lists them.
+# Everything that they install or build stays in build/ and target/ (PostgreSQL's server, if missing, comes from apt-get).
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check fmt clippy doc deny advisories tidy bench clean
+
+CARGO ?= cargo
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+ENCAJE := $(TARGET_DIR)/release/encaje
+MODEL := build/models/all-MiniLM-L6-v2
+DEMO := build/demo
+
+# What `make setup` installed itself goes first.
+export PATH := $(CURDIR)/build/tools/bin:$(PATH)
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+setup: ## get what building and testing need (quick when it is all there)
+	@sh scripts/setup.sh
+
+demo: ## embed samples/frases.csv with a real model into Parquet and verify it
+	@sh scripts/setup.sh python model
+	$(CARGO) build --release --locked --package encaje
+	@ENCAJE="$(ENCAJE)" MODEL="$(MODEL)" DEMO="$(DEMO)" sh scripts/demo.sh
+
+test: setup ## run every test; the last lines are nextest's counts
+	$(CARGO) test --workspace --locked --doc --quiet
+	$(CARGO) nextest run --workspace --locked
+
+check: fmt clippy doc deny tidy ## formatting, lints, documentation, dependency rules, house rules
+
+fmt:
+	$(CARGO) fmt --all --check
+
+clippy:
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --document-private-items
+
+deny:
+	@sh scripts/setup.sh deny
+	$(CARGO) deny --all-features --locked check --hide-inclusion-graph bans licenses sources
+
+advisories: ## known vulnerabilities in dependencies (fetches the advisory database)
+	@sh scripts/setup.sh deny
+	$(CARGO) deny --all-features --locked check advisories
+
+# tests/tidy.rs needs the standard library alone, so it is checked here in seconds; `make test` runs it too.
+tidy:
+	@mkdir -p build
+	rustc --edition 2024 --test tests/tidy.rs -o build/tidy
+	build/tidy --quiet
+
+bench: ## time encaje against sentence-transformers on this machine (installs torch into build/peers)
+	@sh scripts/setup.sh python model peers
+	$(CARGO) build --release --locked --package encaje
+	@ENCAJE="$(ENCAJE)" MODEL="$(MODEL)" bash scripts/bench.sh
+
+clean: ## remove build/ and cargo's target directory
+	rm -rf build
+	$(CARGO) clean

