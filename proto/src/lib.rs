@@ -1,7 +1,33 @@
-//! The wire: what processes say to each other. Domain types first, generated code behind them.
+#![doc = include_str!("../README.md")]
 
 pub mod ids;
 pub mod job;
 pub mod work;
 
+pub mod client;
+pub mod convert;
+pub mod digest;
+pub mod retry;
+pub mod transport;
+
+/// The generated code. Only the conversions, the clients and the coordinator's services name its types.
+#[rustfmt::skip]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::doc_markdown,
+    clippy::too_many_lines,
+    clippy::wildcard_imports,
+    reason = "generated"
+)]
+pub mod generated;
+
+pub use client::{JobsClient, RpcError, RpcErrorKind, WorkClient};
+pub use convert::ConvertError;
+pub use digest::spec_digest;
+pub use generated::FILE_DESCRIPTOR_SET;
 pub use ids::{Epoch, JobId, RequestId, SessionId, ShardId};
+pub use retry::RetryPolicy;
+pub use transport::{TransportError, connect, in_process, listen};

@@ -1,0 +1,424 @@
+//! Clients: domain in, domain out. Every call has a deadline; only UNAVAILABLE is repeated, see [`crate::retry`].
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Response, Status};
+
+use crate::convert::{self, ConvertError};
+use crate::generated as wire;
+use crate::generated::jobs_client::JobsClient as JobsStub;
+use crate::generated::work_client::WorkClient as WorkStub;
+use crate::ids::{Epoch, JobId, RequestId, SessionId, ShardId};
+use crate::job::{JobSpec, JobStatus};
+use crate::retry::{Budget, RetryPolicy};
+use crate::transport::MESSAGE_BYTES_MAX;
+use crate::work::{Beat, CommitOutcome, FailureClass, Leased, Output, Progress, Session, WorkerInfo};
+
+/// For calls that read or write a few rows.
+const DEADLINE_SHORT: Duration = Duration::from_secs(10);
+/// For calls that may wait in a queue for the database, or look at an object in storage.
+const DEADLINE_LONG: Duration = Duration::from_secs(30);
+/// Pages of `list`: bounds a client against a server that always says "more".
+const LIST_PAGES_MAX: usize = 1_000;
+
+/// What a failed call means to its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RpcErrorKind {
+    /// No coordinator answered; repeats were made and did not help. Asking again later is safe.
+    Unavailable,
+    /// No answer in time; whether the call took effect is unknown. Asking again is safe.
+    DeadlineExceeded,
+    /// The coordinator is at one of its limits: ask again later.
+    ResourceExhausted,
+    /// There is no such job, session or shard.
+    NotFound,
+    /// The id is taken by something else.
+    AlreadyExists,
+    /// The request itself is wrong.
+    InvalidArgument,
+    /// The state does not allow it, for instance resuming a job that has ended.
+    FailedPrecondition,
+    /// The coordinator does not know the call: it is older than this program.
+    Unimplemented,
+    /// The coordinator failed.
+    Internal,
+    /// The answer makes no sense to this version of the program.
+    BadAnswer,
+}
+
+/// A call that did not work out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{call}: {message}")]
+pub struct RpcError {
+    /// The call, such as `Commit`.
+    pub call: &'static str,
+    /// What it means.
+    pub kind: RpcErrorKind,
+    /// What happened, for people.
+    pub message: String,
+}
+
+impl RpcError {
+    /// Whether the very same call may succeed later; every call is safe to repeat.
+    pub fn is_retryable(&self) -> bool {
+        match self.kind {
+            RpcErrorKind::Unavailable | RpcErrorKind::DeadlineExceeded | RpcErrorKind::ResourceExhausted => true,
+            RpcErrorKind::NotFound
+            | RpcErrorKind::AlreadyExists
+            | RpcErrorKind::InvalidArgument
+            | RpcErrorKind::FailedPrecondition
+            | RpcErrorKind::Unimplemented
+            | RpcErrorKind::Internal
+            | RpcErrorKind::BadAnswer => false,
+        }
+    }
+
+    fn of(call: &'static str, status: &Status) -> Self {
+        Self { call, kind: kind_of(status), message: message_of(status) }
+    }
+
+    fn bad_answer(call: &'static str, error: ConvertError) -> Self {
+        Self { call, kind: RpcErrorKind::BadAnswer, message: format!("unexpected answer: {error}") }
+    }
+}
+
+fn kind_of(status: &Status) -> RpcErrorKind {
+    // A status that carries a source was made on this side, out of a connection that could not be made or broke. Tonic
+    // files some of those under Unknown or Cancelled; all of them mean that the coordinator was not reached.
+    if status.source().is_some() || status.message().starts_with("Service was not ready") {
+        return RpcErrorKind::Unavailable;
+    }
+    match status.code() {
+        Code::Unavailable | Code::Cancelled | Code::Aborted => RpcErrorKind::Unavailable,
+        Code::DeadlineExceeded => RpcErrorKind::DeadlineExceeded,
+        Code::ResourceExhausted => RpcErrorKind::ResourceExhausted,
+        Code::NotFound => RpcErrorKind::NotFound,
+        Code::AlreadyExists => RpcErrorKind::AlreadyExists,
+        Code::InvalidArgument | Code::OutOfRange => RpcErrorKind::InvalidArgument,
+        Code::FailedPrecondition => RpcErrorKind::FailedPrecondition,
+        Code::Unimplemented => RpcErrorKind::Unimplemented,
+        Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss | Code::PermissionDenied | Code::Unauthenticated => {
+            RpcErrorKind::Internal
+        }
+    }
+}
+
+/// "transport error" alone helps nobody: the causes say what it was.
+fn message_of(status: &Status) -> String {
+    let mut message = status.message().to_owned();
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !message.contains(&text) {
+            message.push_str(": ");
+            message.push_str(&text);
+        }
+        cause = error.source();
+    }
+    message
+}
+
+/// Deadline and repeats, shared by both clients.
+#[derive(Debug, Clone)]
+struct Caller {
+    policy: RetryPolicy,
+    budget: Arc<Budget>,
+}
+
+impl Caller {
+    fn new(policy: RetryPolicy) -> Self {
+        Self { policy, budget: Arc::new(Budget::full()) }
+    }
+
+    /// Makes a call, repeats included, within `deadline`.
+    async fn call<Q, A, F>(
+        &self,
+        name: &'static str,
+        deadline: Duration,
+        request: Q,
+        mut send: impl FnMut(Request<Q>) -> F,
+    ) -> Result<A, RpcError>
+    where
+        Q: Clone,
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        let until = Instant::now() + deadline;
+        let mut attempt = 1;
+        loop {
+            let error = match self.attempt(name, until, request.clone(), &mut send).await {
+                Ok(answer) => {
+                    self.budget.earn();
+                    return Ok(answer);
+                }
+                Err(error) => error,
+            };
+            let pause = self.policy.pause(attempt);
+            let again = error.kind == RpcErrorKind::Unavailable
+                && attempt < self.policy.attempts_max
+                && Instant::now() + pause < until
+                && self.budget.take();
+            if !again {
+                return Err(error);
+            }
+            tokio::time::sleep(pause).await;
+            attempt += 1;
+        }
+    }
+
+    async fn attempt<Q, A, F>(
+        &self,
+        name: &'static str,
+        until: Instant,
+        request: Q,
+        send: &mut impl FnMut(Request<Q>) -> F,
+    ) -> Result<A, RpcError>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        let mut request = Request::new(request);
+        request.set_timeout(until.saturating_duration_since(Instant::now()));
+        match tokio::time::timeout_at(until, send(request)).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(status)) if Instant::now() < until => Err(RpcError::of(name, &status)),
+            Ok(Err(_)) | Err(_) => Err(RpcError {
+                call: name,
+                kind: RpcErrorKind::DeadlineExceeded,
+                message: "no answer from the coordinator in time".to_owned(),
+            }),
+        }
+    }
+}
+
+/// One call of a stub: the stub is cloned per attempt, so that the future of an attempt owns what it uses.
+macro_rules! call {
+    ($client:ident.$method:ident, $name:literal, $deadline:expr, $request:expr) => {
+        $client.caller.call($name, $deadline, $request, |request| {
+            let mut stub = $client.stub.clone();
+            async move { stub.$method(request).await }
+        })
+    };
+}
+
+/// Submits, shows and steers jobs. Cheap to clone; clones share the connection.
+#[derive(Debug, Clone)]
+pub struct JobsClient {
+    stub: JobsStub<Channel>,
+    caller: Caller,
+}
+
+impl JobsClient {
+    /// Makes a client that talks over `channel`.
+    pub fn new(channel: Channel) -> Self {
+        Self::with_retries(channel, RetryPolicy::default())
+    }
+
+    /// Makes a client with its own idea of repeats.
+    pub fn with_retries(channel: Channel, policy: RetryPolicy) -> Self {
+        let stub = JobsStub::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        Self { stub, caller: Caller::new(policy) }
+    }
+
+    /// Stores a job. The same id with the same spec again is the same job.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where the id has another spec, `InvalidArgument` where the spec is not one.
+    pub async fn submit(&self, job: JobId, spec: &JobSpec) -> Result<JobStatus, RpcError> {
+        let request = wire::SubmitRequest { job_id: job.to_string(), spec: Some(spec.into()) };
+        status("Submit", call!(self.submit, "Submit", DEADLINE_LONG, request).await?)
+    }
+
+    /// Shows one job.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such job.
+    pub async fn get(&self, job: JobId) -> Result<JobStatus, RpcError> {
+        status("Get", call!(self.get, "Get", DEADLINE_SHORT, job_request(job)).await?)
+    }
+
+    /// Lists all jobs, newest first, page by page.
+    ///
+    /// # Errors
+    /// Those of every call, see [`RpcErrorKind`].
+    pub async fn list(&self) -> Result<Vec<JobStatus>, RpcError> {
+        let mut jobs: Vec<JobStatus> = Vec::new();
+        for _ in 0..LIST_PAGES_MAX {
+            let before_job_id = jobs.last().map(|job| job.id.to_string()).unwrap_or_default();
+            let request = wire::ListRequest { limit: 0, before_job_id };
+            let page = call!(self.list, "List", DEADLINE_LONG, request).await?;
+            let more = page.more && !page.jobs.is_empty();
+            for job in page.jobs {
+                jobs.push(status("List", job)?);
+            }
+            if !more {
+                break;
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// Ends a job without a result. Cancelling an ended job changes nothing.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such job.
+    pub async fn cancel(&self, job: JobId) -> Result<JobStatus, RpcError> {
+        status("Cancel", call!(self.cancel, "Cancel", DEADLINE_LONG, job_request(job)).await?)
+    }
+
+    /// Stops granting leases; what runs may still commit.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such job, `FailedPrecondition` where it has ended.
+    pub async fn pause(&self, job: JobId) -> Result<JobStatus, RpcError> {
+        status("Pause", call!(self.pause, "Pause", DEADLINE_SHORT, job_request(job)).await?)
+    }
+
+    /// Grants leases again.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such job, `FailedPrecondition` where it has ended.
+    pub async fn resume(&self, job: JobId) -> Result<JobStatus, RpcError> {
+        status("Resume", call!(self.resume, "Resume", DEADLINE_SHORT, job_request(job)).await?)
+    }
+
+    /// Gives the dead shards of a failed job another budget of attempts.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such job, `FailedPrecondition` where it cannot be retried.
+    pub async fn retry(&self, job: JobId) -> Result<JobStatus, RpcError> {
+        status("Retry", call!(self.retry, "Retry", DEADLINE_LONG, job_request(job)).await?)
+    }
+}
+
+fn job_request(job: JobId) -> wire::JobRequest {
+    wire::JobRequest { job_id: job.to_string() }
+}
+
+fn status(call: &'static str, answer: wire::JobStatus) -> Result<JobStatus, RpcError> {
+    answer.try_into().map_err(|error| RpcError::bad_answer(call, error))
+}
+
+/// What a worker says. Cheap to clone; clones share the connection.
+#[derive(Debug, Clone)]
+pub struct WorkClient {
+    stub: WorkStub<Channel>,
+    caller: Caller,
+}
+
+impl WorkClient {
+    /// Makes a client that talks over `channel`.
+    pub fn new(channel: Channel) -> Self {
+        Self::with_retries(channel, RetryPolicy::default())
+    }
+
+    /// Makes a client with its own idea of repeats.
+    pub fn with_retries(channel: Channel, policy: RetryPolicy) -> Self {
+        let stub = WorkStub::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        Self { stub, caller: Caller::new(policy) }
+    }
+
+    /// Registers this worker process.
+    ///
+    /// # Errors
+    /// Those of every call, see [`RpcErrorKind`].
+    pub async fn open_session(&self, worker: &WorkerInfo) -> Result<Session, RpcError> {
+        let request = wire::OpenSessionRequest::from(worker);
+        let answer = call!(self.open_session, "OpenSession", DEADLINE_SHORT, request).await?;
+        answer.try_into().map_err(|error| RpcError::bad_answer("OpenSession", error))
+    }
+
+    /// Asks for up to `max` shards. Repeat an unanswered call with the same request id: it returns the same grants.
+    ///
+    /// # Errors
+    /// `NotFound` where the session is unknown or dead: open a new one.
+    pub async fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Result<Leased, RpcError> {
+        let request = wire::LeaseRequest { session_id: session.to_string(), request_id: request.to_string(), max };
+        let answer = call!(self.lease, "Lease", DEADLINE_SHORT, request).await?;
+        answer.try_into().map_err(|error| RpcError::bad_answer("Lease", error))
+    }
+
+    /// Keeps the session and its leases alive; the directives come in the order of `progress`.
+    ///
+    /// # Errors
+    /// Those of every call; a lost session is not an error but `session_lost`.
+    pub async fn heartbeat(&self, session: SessionId, progress: &[Progress]) -> Result<Beat, RpcError> {
+        let request = wire::HeartbeatRequest {
+            session_id: session.to_string(),
+            progress: progress.iter().map(Into::into).collect(),
+        };
+        let answer = call!(self.heartbeat, "Heartbeat", DEADLINE_SHORT, request).await?;
+        if !answer.session_lost && answer.directives.len() != progress.len() {
+            let error = ConvertError {
+                field: "directives",
+                problem: format!("has {} entries for {} leases", answer.directives.len(), progress.len()),
+            };
+            return Err(RpcError::bad_answer("Heartbeat", error));
+        }
+        Ok(answer.into())
+    }
+
+    /// Offers an output as the winner of its shard. Repeat an unanswered call as it was.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where the output is not there as described, or not under the granted key.
+    pub async fn commit(
+        &self,
+        session: SessionId,
+        shard: ShardId,
+        epoch: Epoch,
+        output: &Output,
+    ) -> Result<CommitOutcome, RpcError> {
+        let request = wire::CommitRequest {
+            session_id: session.to_string(),
+            lease: Some((shard, epoch).into()),
+            output: Some(output.into()),
+        };
+        let answer = call!(self.commit, "Commit", DEADLINE_LONG, request).await?;
+        convert::commit_outcome(answer.outcome).map_err(|error| RpcError::bad_answer("Commit", error))
+    }
+
+    /// Ends an attempt that did not work out. A lease that is not held any more is no error.
+    ///
+    /// # Errors
+    /// Those of every call, see [`RpcErrorKind`].
+    pub async fn fail(
+        &self,
+        session: SessionId,
+        shard: ShardId,
+        epoch: Epoch,
+        class: FailureClass,
+        message: &str,
+    ) -> Result<(), RpcError> {
+        let request = wire::FailRequest {
+            session_id: session.to_string(),
+            lease: Some((shard, epoch).into()),
+            class: wire::FailureClass::from(class).into(),
+            message: message.to_owned(),
+        };
+        call!(self.fail, "Fail", DEADLINE_SHORT, request).await?;
+        Ok(())
+    }
+
+    /// Gives a lease back, at no cost to the shard. A lease that is not held any more is no error.
+    ///
+    /// # Errors
+    /// Those of every call, see [`RpcErrorKind`].
+    pub async fn release(&self, session: SessionId, shard: ShardId, epoch: Epoch) -> Result<(), RpcError> {
+        let request = wire::ReleaseRequest { session_id: session.to_string(), lease: Some((shard, epoch).into()) };
+        call!(self.release, "Release", DEADLINE_SHORT, request).await?;
+        Ok(())
+    }
+
+    /// Ends the session; its leases are released. A session that is not known any more is no error.
+    ///
+    /// # Errors
+    /// Those of every call, see [`RpcErrorKind`].
+    pub async fn close_session(&self, session: SessionId) -> Result<(), RpcError> {
+        let request = wire::CloseSessionRequest { session_id: session.to_string() };
+        call!(self.close_session, "CloseSession", DEADLINE_SHORT, request).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,86 @@
+//! When a call is repeated: only on UNAVAILABLE, a bounded number of times, after a random pause, within a budget.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rand::Rng;
+
+/// How a client repeats calls that found no coordinator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Most attempts at one call, the first included.
+    pub attempts_max: u32,
+    /// The longest first pause; it doubles with each attempt.
+    pub pause_first: Duration,
+    /// The longest pause at all.
+    pub pause_max: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self { attempts_max: 5, pause_first: Duration::from_millis(100), pause_max: Duration::from_secs(2) }
+    }
+}
+
+impl RetryPolicy {
+    /// Returns a random pause between nothing and the bound for this attempt (counted from 1): full jitter keeps ten
+    /// thousand workers from coming back in step.
+    pub(crate) fn pause(&self, attempt: u32) -> Duration {
+        let doublings = attempt.saturating_sub(1).min(16);
+        let bound = self.pause_first.saturating_mul(1 << doublings).min(self.pause_max);
+        bound.mul_f64(rand::rng().random_range(0.0..=1.0))
+    }
+}
+
+/// Tokens that repeats cost and successes earn back, as gRPC's retry throttling: a coordinator in trouble is not made
+/// worse by everybody's repeats.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    tenths: AtomicU32,
+}
+
+const BUDGET_TENTHS_MAX: u32 = 100;
+const COST_TENTHS: u32 = 10;
+const EARNED_TENTHS: u32 = 5;
+
+impl Budget {
+    pub(crate) fn full() -> Self {
+        Self { tenths: AtomicU32::new(BUDGET_TENTHS_MAX) }
+    }
+
+    /// Takes one repeat out of the budget; false where there is none left.
+    pub(crate) fn take(&self) -> bool {
+        self.tenths.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tenths| tenths.checked_sub(COST_TENTHS)).is_ok()
+    }
+
+    /// Notes a call that got through.
+    pub(crate) fn earn(&self) {
+        let more = |tenths: u32| Some((tenths + EARNED_TENTHS).min(BUDGET_TENTHS_MAX));
+        self.tenths.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_stay_within_their_bounds() {
+        let policy = RetryPolicy::default();
+        for attempt in 1..40 {
+            let bound = policy.pause_first.saturating_mul(1 << (attempt - 1).min(16)).min(policy.pause_max);
+            assert!(policy.pause(attempt) <= bound);
+        }
+    }
+
+    #[test]
+    fn a_spent_budget_is_earned_back_by_successes() {
+        let budget = Budget::full();
+        let taken = (0..100).take_while(|_| budget.take()).count();
+        assert_eq!(taken, 10);
+        budget.earn();
+        assert!(!budget.take());
+        budget.earn();
+        assert!(budget.take());
+    }
+}
