@@ -37,6 +37,8 @@ pub struct Grant {
     pub shard: ShardId,
     /// The fencing number.
     pub epoch: Epoch,
+    /// BLAKE3 of the job's canonical spec, in hex: goes into the output's footer.
+    pub spec_digest: String,
     /// How records are read.
     pub read: ReadOptions,
     /// The source that the slice belongs to.

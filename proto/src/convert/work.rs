@@ -169,6 +169,7 @@ impl From<&Grant> for wire::Grant {
             embed: Some((&grant.embed).into()),
             on_bad_row: wire::OnBadRow::from(grant.on_bad_row).into(),
             output_key: grant.output_key.clone(),
+            spec_digest: grant.spec_digest.clone(),
         }
     }
 }
@@ -182,6 +183,7 @@ impl TryFrom<wire::Grant> for Grant {
         Ok(Self {
             shard,
             epoch,
+            spec_digest: grant.spec_digest,
             read: required("grant.read", grant.read)?.try_into()?,
             source: required("grant.source", grant.source)?.try_into()?,
             slice: required("grant.slice", grant.slice)?.try_into()?,
