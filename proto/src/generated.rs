@@ -1295,6 +1295,9 @@ pub struct Grant {
     /// Where the output goes: chosen by the coordinator, written once.
     #[prost(string, tag = "8")]
     pub output_key: ::prost::alloc::string::String,
+    /// BLAKE3 of the job's canonical spec, lower-case hex: goes into the output's footer.
+    #[prost(string, tag = "9")]
+    pub spec_digest: ::prost::alloc::string::String,
 }
 /// A source with what planning found out about it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
