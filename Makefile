@@ -57,7 +57,7 @@ tidy:
 bench: ## time encaje against sentence-transformers on this machine (installs torch into build/peers)
 	@sh scripts/setup.sh python model peers
 	$(CARGO) build --release --locked --package encaje
-	@ENCAJE="$(ENCAJE)" MODEL="$(MODEL)" bash scripts/bench.sh
+	build/venv/bin/python scripts/bench.py --encaje "$(ENCAJE)" --model "$(MODEL)" --peer-python build/peers/bin/python
 
 clean: ## remove build/ and cargo's target directory
 	rm -rf build
