@@ -18,10 +18,12 @@ for name, kind, *_ in con.execute("describe vectors").fetchall():
 rows, rejected, tokens = con.execute("select count(*), count(error), sum(n_tokens) from vectors").fetchone()
 print(f"  {rows} rows, {rejected} rejected, {tokens} tokens\n")
 
+# Parquet keeps no length of a list; with the cast DuckDB has one and its array functions apply.
+(size,) = con.execute("select max(len(embedding)) from vectors").fetchone()
 query = f"""
-with probe as (select row, embedding from vectors where embedding is not null order by row limit 1)
-select v.row, round(array_inner_product(v.embedding, probe.embedding), 3) as cosine, v.{text}
-from vectors v, probe where v.embedding is not null order by cosine desc, v.row limit 4
+with whole as (select row, {text} as line, embedding::float[{size}] as vector from vectors where error is null)
+select row, array_inner_product(vector, (select vector from whole order by row limit 1)) as cosine, line
+from whole order by cosine desc, row limit 4
 """
 for row, cosine, line in con.execute(query).fetchall():
     print(f"  {cosine:.3f}  row {row:<4} {' '.join(str(line).split())}")
