@@ -207,6 +207,16 @@ impl DatasetError {
         }
     }
 
+    /// Adds the last good row to damage that does not know it yet.
+    pub(crate) fn after_row(self, last: Option<u64>) -> DatasetError {
+        match self {
+            DatasetError::Corrupt { object, row: None, problem } => {
+                DatasetError::Corrupt { object, row: last, problem }
+            }
+            other => other,
+        }
+    }
+
     /// Makes a [`DatasetError::BadInput`].
     pub(crate) fn bad_input(object: impl Into<String>, problem: impl Into<String>) -> DatasetError {
         DatasetError::BadInput { object: object.into(), problem: problem.into() }

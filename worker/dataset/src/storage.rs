@@ -238,6 +238,11 @@ impl Storage {
         format!("{}/{}", self.url.trim_end_matches('/'), key)
     }
 
+    /// Returns the store and path behind a key, for conditional reads.
+    pub(crate) fn raw(&self, key: &str) -> Result<(Arc<dyn ObjectStore>, StorePath), DatasetError> {
+        Ok((Arc::clone(&self.store), self.path(key)?))
+    }
+
     fn path(&self, key: &str) -> Result<StorePath, DatasetError> {
         check_key(key)
             .and_then(|()| StorePath::parse(key).map_err(|_| "the store does not take this key"))

@@ -1,6 +1,13 @@
 //! Cuts a corpus into slices: the loop over sources, resumable from a cursor.
 
-use crate::corpus::{Cursor, PlannedSource, ReadOptions, Slice};
+use std::fmt;
+
+use crate::corpus::columnar::{self, Parts};
+use crate::corpus::object::Object;
+use crate::corpus::piece::Recut;
+use crate::corpus::stream::TextStream;
+use crate::corpus::text_cut::TextCut;
+use crate::corpus::{Compression, Cursor, Format, PlannedSource, ReadOptions, Slice, SliceRange};
 use crate::error::DatasetError;
 use crate::storage::Storage;
 
@@ -9,42 +16,134 @@ use crate::storage::Storage;
 pub struct CutLimits {
     /// Most records in a slice.
     pub rows_max: u64,
-    /// Most bytes of (uncompressed) input in a slice, unless one record alone is larger.
+    /// Most bytes of (uncompressed) input in a slice, unless one record alone is larger. For parquet and arrow an
+    /// estimate: the size of the text column, or of the record batch, by its mean per row.
     pub bytes_max: u64,
 }
 
-/// Streams over a corpus once and yields slices in input order.
-#[derive(Debug)]
+/// Streams over a corpus once and yields slices in input order. The same sources, limits and cursor give the same slices.
 pub struct Cutter {
+    sources: Vec<PlannedSource>,
+    options: ReadOptions,
+    limits: CutLimits,
+    recut: Recut,
     cursor: Cursor,
+    open: Option<Open>,
+}
+
+/// The source being cut.
+enum Open {
+    Text(Box<TextCut>),
+    Columnar { object: Object, parts: Parts },
+}
+
+impl fmt::Debug for Cutter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cutter").field("cursor", &self.cursor).field("limits", &self.limits).finish_non_exhaustive()
+    }
 }
 
 impl Cutter {
     /// Prepares to cut from `cursor` on. Compressed text is re-cut into `recut` below `recut_prefix`.
     ///
     /// # Errors
-    /// The cursor lies outside the corpus, or a limit is 0.
+    /// `BadInput` where the cursor lies behind the corpus, or a limit is 0.
     pub async fn new(
-        _sources: Vec<PlannedSource>,
-        _options: ReadOptions,
-        _limits: CutLimits,
-        _recut: Storage,
-        _recut_prefix: String,
+        sources: Vec<PlannedSource>,
+        options: ReadOptions,
+        limits: CutLimits,
+        recut: Storage,
+        recut_prefix: String,
         cursor: Cursor,
     ) -> Result<Cutter, DatasetError> {
-        Ok(Cutter { cursor })
+        if limits.rows_max == 0 || limits.bytes_max == 0 {
+            return Err(DatasetError::bad_input("shard limits", "a shard has at least 1 row and 1 byte"));
+        }
+        if cursor.source_index as usize > sources.len() {
+            let problem = format!("source {} of {} does not exist", cursor.source_index, sources.len());
+            return Err(DatasetError::bad_input("planning cursor", problem));
+        }
+        let recut = Recut { storage: recut, prefix: recut_prefix };
+        Ok(Cutter { sources, options, limits, recut, cursor, open: None })
     }
 
     /// Returns the next slice, or `None` at the end of the corpus.
     ///
     /// # Errors
-    /// `SourceChanged`, `Corrupt` or `BadInput` naming the source and the last good row, or the store fails.
+    /// `SourceChanged`, or `Corrupt` naming the source and the last good row, or `BadInput`, or a store fails. The cursor
+    /// stays where the last slice ended.
     pub async fn next(&mut self) -> Result<Option<Slice>, DatasetError> {
-        unimplemented!()
+        while let Some(source) = self.sources.get(self.cursor.source_index as usize) {
+            if self.open.is_none() {
+                let opened = self.open_source(source).await;
+                self.open = Some(opened.map_err(|error| error.after_row(self.cursor.next_row.checked_sub(1)))?);
+            }
+            if let Some(slice) = self.next_of_source().await? {
+                self.cursor.next_row += slice.rows;
+                return Ok(Some(slice));
+            }
+            self.open = None;
+            self.cursor.source_index += 1;
+            self.cursor.position = 0;
+        }
+        Ok(None)
     }
 
     /// Returns where the next slice begins.
     pub fn cursor(&self) -> Cursor {
         self.cursor.clone()
     }
+
+    async fn open_source(&self, planned: &PlannedSource) -> Result<Open, DatasetError> {
+        let object = Object::open_planned(planned).await?;
+        let source = &planned.source;
+        match source.format {
+            Format::Parquet | Format::Arrow => {
+                let parts = columnar::parts(&object, source.format, &self.options.text_column).await?;
+                Ok(Open::Columnar { object, parts })
+            }
+            Format::Csv | Format::Tsv | Format::Jsonl | Format::Txt => {
+                let recut = match source.compression {
+                    Compression::None => None,
+                    Compression::Gzip | Compression::Zstd => Some((self.recut.clone(), self.cursor.source_index)),
+                };
+                let stream = TextStream::open(object, source.compression, self.cursor.position).await?;
+                let cut = TextCut::open(stream, source.format, self.limits, recut).await?;
+                Ok(Open::Text(Box::new(cut)))
+            }
+        }
+    }
+
+    /// Cuts the open source; moves the cursor's position, not its row.
+    async fn next_of_source(&mut self) -> Result<Option<Slice>, DatasetError> {
+        let Cursor { source_index, next_row: first_row, position } = self.cursor;
+        let slice = |range, rows, recut_key| Slice { source_index, recut_key, range, first_row, rows };
+        match self.open.as_mut().expect("opened by the caller") {
+            Open::Text(text) => {
+                let cut = match text.next().await {
+                    Ok(Some(cut)) => cut,
+                    Ok(None) => return Ok(None),
+                    Err(error) => return Err(error.after_row((first_row + text.rows()).checked_sub(1))),
+                };
+                self.cursor.position = text.start();
+                let range = match cut.recut_key {
+                    None => SliceRange::Bytes { start: cut.start, end: cut.end },
+                    Some(_) => SliceRange::Bytes { start: 0, end: cut.end - cut.start },
+                };
+                Ok(Some(slice(range, cut.rows, cut.recut_key)))
+            }
+            Open::Columnar { object, parts } => {
+                let Some(end) = parts.slice_end(position, self.limits) else {
+                    object.check().await?;
+                    return Ok(None);
+                };
+                self.cursor.position = end;
+                Ok(Some(slice(SliceRange::Rows { start: position, end }, end - position, None)))
+            }
+        }
+    }
 }
+
+#[cfg(test)]
+#[path = "cutter_tests.rs"]
+mod tests;

@@ -2,11 +2,31 @@
 //!
 //! The split rule and the read rule of a format live in one file, so that they cannot disagree.
 
-mod cutter;
 mod expand;
 mod inspect;
-mod reader;
 mod schema;
+
+mod cutter;
+mod piece;
+mod text_cut;
+
+mod columns;
+mod feed;
+mod reader;
+
+mod csv;
+mod json;
+mod jsonl;
+mod text;
+mod txt;
+
+mod arrow;
+mod columnar;
+mod parquet;
+
+mod decompress;
+mod object;
+mod stream;
 
 use serde::{Deserialize, Serialize};
 

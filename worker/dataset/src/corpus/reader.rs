@@ -1,11 +1,24 @@
-//! Reads the records of a slice in chunks of bounded size.
+//! Reads the records of a slice in chunks of bounded size, held to what was planned: the source's fingerprint before and
+//! after, and the number of records.
+
+use std::fmt;
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 
-use crate::corpus::{PlannedSource, ReadOptions, Slice};
+use crate::corpus::columnar::{ColumnarReader, Selection};
+use crate::corpus::feed::{Record, RecordFeed};
+use crate::corpus::object::Object;
+use crate::corpus::schema::kept_schema_of;
+use crate::corpus::stream::TextStream;
+use crate::corpus::text::Splitter;
+use crate::corpus::{CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, Format, Keep, PlannedSource, ReadOptions, Slice, SliceRange};
+use crate::corpus::{csv, jsonl, txt};
 use crate::error::DatasetError;
 use crate::reject::RejectReason;
 use crate::storage::Storage;
+
+use super::columns::Rows;
 
 /// Some consecutive records of a slice.
 #[derive(Debug, Clone)]
@@ -19,34 +32,182 @@ pub struct RecordChunk {
 }
 
 /// Reads one slice; made by [`read`].
-#[derive(Debug)]
-pub struct RecordReader {}
+pub struct RecordReader {
+    format: FormatReader,
+    first_row: u64,
+    rows: u64,
+    rows_read: u64,
+}
+
+enum FormatReader {
+    Text(Box<TextReader>),
+    Columnar(ColumnarReader),
+}
+
+impl fmt::Debug for RecordReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordReader")
+            .field("first_row", &self.first_row)
+            .field("rows", &self.rows)
+            .field("rows_read", &self.rows_read)
+            .finish_non_exhaustive()
+    }
+}
 
 /// Opens the records of a slice. `recut` is the job's storage, which holds the re-cut pieces of compressed sources.
 ///
 /// # Errors
-/// `SourceChanged` where the source is not what was planned, or it cannot be read.
+/// `SourceChanged` where the source is not what was planned, `NotFound` where a piece is gone, or it cannot be read.
 pub async fn read(
-    _source: &PlannedSource,
-    _slice: &Slice,
-    _options: &ReadOptions,
-    _recut: &Storage,
+    source: &PlannedSource,
+    slice: &Slice,
+    options: &ReadOptions,
+    recut: &Storage,
 ) -> Result<RecordReader, DatasetError> {
-    unimplemented!()
+    let object = match &slice.recut_key {
+        Some(key) => Object::open_piece(recut, key).await?,
+        None => Object::open_planned(source).await?,
+    };
+    let kept = Arc::new(kept_schema_of(source)?);
+    let format = match (source.source.format, slice.range) {
+        (format @ (Format::Parquet | Format::Arrow), SliceRange::Rows { start, end }) => {
+            let selection = Selection { rows: start..end, text_column: options.text_column.clone(), kept };
+            FormatReader::Columnar(ColumnarReader::open(object, format, selection).await?)
+        }
+        (format @ (Format::Csv | Format::Tsv | Format::Jsonl | Format::Txt), SliceRange::Bytes { start, end }) => {
+            let parser = Parser::new(source, options, &kept)?;
+            let splitter = Splitter::new(format).expect("a text format");
+            let feed = RecordFeed::new(TextStream::plain(object, start..end), splitter);
+            FormatReader::Text(Box::new(TextReader { feed, parser, rows: Rows::new(kept) }))
+        }
+        (format, range) => {
+            let problem = format!("slice {range:?} cannot be of a {format:?} source");
+            return Err(DatasetError::bad_input(source.source.uri.as_str(), problem));
+        }
+    };
+    Ok(RecordReader { format, first_row: slice.first_row, rows: slice.rows, rows_read: 0 })
 }
 
 impl RecordReader {
-    /// Returns the next chunk, or `None` after the last.
+    /// Returns the next chunk, or `None` after the last. The slice is read in full only once `None` has come back: the
+    /// last look at the source comes before it.
     ///
     /// # Errors
-    /// `SourceChanged`, `Corrupt` naming source and row, or the store fails.
+    /// `SourceChanged`; `Corrupt` naming the source and the last good row, also where the slice does not hold as many
+    /// records as were planned; `BadInput` for a JSON key that no sample showed; or the store fails.
     pub async fn next_chunk(&mut self) -> Result<Option<RecordChunk>, DatasetError> {
-        unimplemented!()
+        let first_row = self.first_row + self.rows_read;
+        let next = match &mut self.format {
+            FormatReader::Text(text) => text.next_chunk(first_row).await,
+            FormatReader::Columnar(columnar) => columnar.next_chunk(first_row).await,
+        };
+        let chunk = next.map_err(|error| error.after_row(first_row.checked_sub(1)))?;
+        self.rows_read += chunk.as_ref().map_or(0, |chunk| chunk.texts.len() as u64);
+        let is_complete = self.rows_read == self.rows;
+        if self.rows_read > self.rows || (chunk.is_none() && !is_complete) {
+            let problem = format!("a slice of {} rows has {} or more", self.rows, self.rows_read);
+            let row = (self.first_row + self.rows_read).checked_sub(1);
+            return Err(DatasetError::corrupt(self.object().name(), row, problem));
+        }
+        if chunk.is_none() {
+            self.object().check().await?;
+        }
+        Ok(chunk)
     }
 
     /// Returns the BLAKE3, in hex, of what was read; complete once `next_chunk` has returned `None`. Equal for every
     /// read of the same slice of the same bytes.
     pub fn input_blake3(&self) -> String {
-        unimplemented!()
+        match &self.format {
+            FormatReader::Text(text) => text.feed.blake3(),
+            FormatReader::Columnar(columnar) => columnar.blake3(),
+        }
+    }
+
+    fn object(&self) -> &Object {
+        match &self.format {
+            FormatReader::Text(text) => text.feed.stream().object(),
+            FormatReader::Columnar(columnar) => columnar.object(),
+        }
     }
 }
+
+/// Reads chunks of a text slice.
+struct TextReader {
+    feed: RecordFeed,
+    parser: Parser,
+    rows: Rows,
+}
+
+impl TextReader {
+    async fn next_chunk(&mut self, first_row: u64) -> Result<Option<RecordChunk>, DatasetError> {
+        while self.rows.len() < CHUNK_ROWS_MAX && self.rows.bytes() <= CHUNK_BYTES_MAX {
+            let record = match self.feed.next().await? {
+                None => break,
+                Some(Record::TooLarge) => {
+                    self.rows.push_rejected(RejectReason::TextTooLarge);
+                    continue;
+                }
+                Some(Record::Whole(record)) => record,
+            };
+            if let Err(jsonl::UnknownKey(key)) = self.parser.parse(record, &mut self.rows) {
+                let row = first_row + self.rows.len() as u64;
+                return Err(unknown_key(self.feed.stream().object().name(), row, &key));
+            }
+        }
+        Ok(if self.rows.len() == 0 { None } else { Some(self.rows.finish(first_row)) })
+    }
+}
+
+fn unknown_key(object: &str, row: u64, key: &str) -> DatasetError {
+    let key = key.escape_debug();
+    let problem = format!(
+        "row {row} has a key `{key}` that no record of the sample has, so the output has no column for it: \
+         name the columns to pass through with --keep (or `--keep none`), or put a record with that key first"
+    );
+    DatasetError::bad_input(object, problem)
+}
+
+/// The read rule of a text format.
+enum Parser {
+    Csv(csv::Parser),
+    Jsonl(jsonl::Parser),
+    Txt { text_column: String },
+}
+
+impl Parser {
+    fn new(source: &PlannedSource, options: &ReadOptions, kept: &arrow_schema::Schema) -> Result<Parser, DatasetError> {
+        let text_column = options.text_column.as_str();
+        match source.source.format {
+            Format::Jsonl => Ok(Parser::Jsonl(jsonl::Parser::new(text_column, kept, options.keep == Keep::All))),
+            Format::Txt => Ok(Parser::Txt { text_column: text_column.to_owned() }),
+            format => match csv::Parser::new(format, &source.header, text_column, kept) {
+                Some(parser) => Ok(Parser::Csv(parser)),
+                None => Err(DatasetError::TextColumnMissing {
+                    uri: source.source.uri.clone(),
+                    column: text_column.to_owned(),
+                    found: source.header.clone(),
+                    hint: String::new(),
+                }),
+            },
+        }
+    }
+
+    fn parse(&mut self, record: &[u8], rows: &mut Rows) -> Result<(), jsonl::UnknownKey> {
+        match self {
+            Parser::Csv(parser) => {
+                parser.parse(record, rows);
+                Ok(())
+            }
+            Parser::Jsonl(parser) => parser.parse(record, rows),
+            Parser::Txt { text_column } => {
+                txt::parse(record, rows, text_column);
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;

@@ -1,13 +1,22 @@
-//! The schema of the kept columns: one for the whole corpus, carried by every planned source.
+//! The schema of the kept columns: one for the whole corpus, decided before any work, carried by every planned source.
+
+use std::collections::HashMap;
 
 use arrow_ipc::convert::try_schema_from_ipc_buffer;
 use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
-use arrow_schema::Schema;
+use arrow_schema::{DataType, Field, Schema};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::corpus::PlannedSource;
+use crate::corpus::jsonl::Inference;
+use crate::corpus::{Format, Keep, PlannedSource, ReadOptions};
 use crate::error::DatasetError;
+
+/// Columns of the output that are ours; see the output format in the README.
+const OUTPUT_COLUMNS: [&str; 5] = ["row", "embedding", "n_tokens", "truncated", "error"];
+
+/// Field metadata that numbers the columns of one parquet file and would be wrong in another.
+const PARQUET_FIELD_ID: &str = "PARQUET:field_id";
 
 /// Returns the schema of the kept columns, which is the same for every source of a corpus.
 ///
@@ -35,3 +44,203 @@ pub(crate) fn encode_schema(schema: &Schema) -> String {
     bytes.extend_from_slice(&message.ipc_message);
     STANDARD.encode(bytes)
 }
+
+/// The columns of one source.
+#[derive(Debug, Clone)]
+pub(crate) struct SourceColumns {
+    pub(crate) uri: String,
+    pub(crate) format: Format,
+    pub(crate) columns: Columns,
+}
+
+/// What a source says about its columns.
+#[derive(Debug, Clone)]
+pub(crate) enum Columns {
+    /// Names and types.
+    Typed(Vec<Field>),
+    /// Keys of JSON objects, as far as a sample shows; their types are inferred over all sources.
+    Sampled(Vec<String>),
+    /// JSON lines without a single record: no keys are known, and none are missed.
+    Unknown,
+}
+
+impl SourceColumns {
+    /// Returns the names in order.
+    pub(crate) fn names(&self) -> Vec<String> {
+        match &self.columns {
+            Columns::Typed(fields) => fields.iter().map(|field| field.name().clone()).collect(),
+            Columns::Sampled(keys) => keys.clone(),
+            Columns::Unknown => Vec::new(),
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        match &self.columns {
+            Columns::Typed(fields) => fields.iter().any(|field| field.name() == name),
+            Columns::Sampled(keys) => keys.iter().any(|key| key == name),
+            Columns::Unknown => false,
+        }
+    }
+
+    fn must_have(&self, name: &str) -> bool {
+        !matches!(self.columns, Columns::Unknown) && !self.has(name)
+    }
+
+    fn field(&self, name: &str) -> Option<&Field> {
+        match &self.columns {
+            Columns::Typed(fields) => fields.iter().find(|field| field.name() == name),
+            Columns::Sampled(_) | Columns::Unknown => None,
+        }
+    }
+}
+
+/// Decides the kept columns over all sources, or says why the corpus cannot be read with these options. PURE.
+pub(crate) fn unify(
+    sources: &[SourceColumns],
+    inference: &Inference,
+    options: &ReadOptions,
+) -> Result<Schema, DatasetError> {
+    for source in sources {
+        check_source(source, options)?;
+    }
+    let names = kept_names(sources, options)?;
+    for name in &names {
+        if OUTPUT_COLUMNS.contains(&name.as_str())
+            && let Some(source) = sources.iter().find(|source| source.has(name))
+        {
+            return Err(DatasetError::ColumnCollision { uri: source.uri.clone(), column: name.clone() });
+        }
+    }
+    let fields: Result<Vec<Field>, DatasetError> =
+        names.iter().map(|name| unify_column(name, sources, inference)).collect();
+    Ok(Schema::new(fields?))
+}
+
+/// Checks what each source must have: its own names once, the text column, the id column.
+fn check_source(source: &SourceColumns, options: &ReadOptions) -> Result<(), DatasetError> {
+    let mut seen = HashMap::new();
+    let names = source.names();
+    if let Some(twice) = names.iter().find(|name| seen.insert(name.as_str(), ()).is_some()) {
+        return Err(DatasetError::DuplicateColumn { uri: source.uri.clone(), column: twice.clone() });
+    }
+    if source.must_have(&options.text_column) {
+        return Err(DatasetError::TextColumnMissing {
+            uri: source.uri.clone(),
+            column: options.text_column.clone(),
+            hint: hint(source.format, &names, &options.text_column),
+            found: names,
+        });
+    }
+    match &options.id_column {
+        Some(id) if source.must_have(id) => Err(DatasetError::ColumnMissing {
+            uri: source.uri.clone(),
+            column: id.clone(),
+            option: "--id-column",
+            found: names,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Guesses why a text column is missing.
+fn hint(format: Format, names: &[String], text_column: &str) -> String {
+    let wanted = text_column.trim().to_lowercase();
+    if let Some(name) = names.iter().find(|name| name.trim().to_lowercase() == wanted) {
+        return format!(" (is it `{}`?)", name.escape_debug());
+    }
+    let joined = match (format, names) {
+        (Format::Csv | Format::Tsv, [joined]) => joined,
+        _ => return String::new(),
+    };
+    let other = [(';', "semicolons"), ('\t', "tabs"), ('|', "vertical bars"), (',', "commas")]
+        .into_iter()
+        .find(|(delimiter, _)| joined.contains(*delimiter));
+    match other {
+        Some((_, "tabs")) => "; its header is separated by tabs: use --format tsv".to_owned(),
+        Some((_, "commas")) => "; its header is separated by commas: use --format csv".to_owned(),
+        Some((_, other)) => format!("; its header is separated by {other}: convert it to commas or tabs first"),
+        None => String::new(),
+    }
+}
+
+/// Returns the names of the kept columns in output order.
+fn kept_names(sources: &[SourceColumns], options: &ReadOptions) -> Result<Vec<String>, DatasetError> {
+    let mut names: Vec<String> = Vec::new();
+    let id = options.id_column.iter().cloned();
+    match &options.keep {
+        Keep::None => names.extend(id),
+        Keep::All => {
+            for name in sources.iter().flat_map(SourceColumns::names).chain(id) {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        Keep::Columns(columns) => {
+            names.extend(id.filter(|id| !columns.contains(id)));
+            for column in columns {
+                check_kept(column, &names, sources)?;
+                names.push(column.clone());
+            }
+        }
+    }
+    Ok(names)
+}
+
+fn check_kept(column: &str, before: &[String], sources: &[SourceColumns]) -> Result<(), DatasetError> {
+    if before.iter().any(|name| name == column) {
+        return Err(DatasetError::bad_input(column, "--keep names this column twice"));
+    }
+    let is_known = sources.iter().any(|source| source.has(column));
+    match sources.iter().find(|source| source.must_have(column)) {
+        // In some source it is enough: rows of the others get null.
+        Some(source) if !is_known => Err(DatasetError::ColumnMissing {
+            uri: source.uri.clone(),
+            column: column.to_owned(),
+            option: "--keep",
+            found: source.names(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Decides the type of one column: the first source that knows it fixes it; JSON, whose types are only inferred, yields.
+fn unify_column(name: &str, sources: &[SourceColumns], inference: &Inference) -> Result<Field, DatasetError> {
+    let inferred = inference.type_of(name);
+    let Some((first, field)) = sources.iter().find_map(|source| Some((source, source.field(name)?))) else {
+        return Ok(Field::new(name, inferred.unwrap_or(DataType::Utf8), true));
+    };
+    let conflict = |second: &SourceColumns, second_type: &DataType| DatasetError::ColumnTypeConflict {
+        column: name.to_owned(),
+        first_uri: first.uri.clone(),
+        first_type: field.data_type().to_string(),
+        second_uri: second.uri.clone(),
+        second_type: second_type.to_string(),
+    };
+    for source in sources {
+        match (&source.columns, source.field(name), &inferred) {
+            (_, Some(other), _) if !other.data_type().equals_datatype(field.data_type()) => {
+                return Err(conflict(source, other.data_type()));
+            }
+            (Columns::Sampled(_), _, Some(inferred)) if source.has(name) && !json_fits(inferred, field.data_type()) => {
+                return Err(conflict(source, inferred));
+            }
+            _ => {}
+        }
+    }
+    let mut metadata = field.metadata().clone();
+    metadata.remove(PARQUET_FIELD_ID);
+    // Nullable whatever the source says: a row that is rejected or from another source may have no value.
+    Ok(Field::new(name, field.data_type().clone(), true).with_metadata(metadata))
+}
+
+fn json_fits(inferred: &DataType, fixed: &DataType) -> bool {
+    match (inferred, fixed) {
+        (_, DataType::Utf8) | (DataType::Int64, DataType::Float64) => true,
+        (inferred, fixed) => inferred == fixed,
+    }
+}
+
+#[cfg(test)]
+#[path = "schema_tests.rs"]
+mod tests;

@@ -1,0 +1,326 @@
+//! What parquet and arrow have in common: cutting by the row counts of their parts, and turning record batches into
+//! chunks. Decoding runs on blocking threads: it is plain code that may take long or, on hostile bytes, panic.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow_ipc::writer::StreamWriter;
+use arrow_schema::{DataType, Field, SchemaRef};
+use blake3::Hasher;
+use bytes::Bytes;
+use tokio::runtime::Handle;
+
+use crate::corpus::columns::{Text, text_of};
+use crate::corpus::object::Object;
+use crate::corpus::{CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, CutLimits, Format, RecordChunk, arrow, parquet};
+use crate::error::DatasetError;
+use crate::reject::RejectReason;
+
+/// An object read by blocking code, on a thread that may wait.
+#[derive(Debug, Clone)]
+pub(crate) struct BlockingObject {
+    object: Object,
+    runtime: Handle,
+}
+
+impl BlockingObject {
+    /// Reads exactly the bytes of `range`; see [`Object::read`].
+    pub(crate) fn read(&self, range: Range<u64>) -> Result<Bytes, DatasetError> {
+        self.runtime.block_on(self.object.read(range))
+    }
+
+    /// Returns the size in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.object.size()
+    }
+
+    /// Makes the error for damaged bytes.
+    pub(crate) fn corrupt(&self, problem: impl Into<String>) -> DatasetError {
+        DatasetError::corrupt(self.object.name(), None, problem)
+    }
+}
+
+/// Runs `work` on a blocking thread. A panic of a decoder is damage of the file, not the end of the process.
+pub(crate) async fn blocking<T: Send + 'static>(
+    object: &Object,
+    work: impl FnOnce(BlockingObject) -> Result<T, DatasetError> + Send + 'static,
+) -> Result<T, DatasetError> {
+    let blocking = BlockingObject { object: object.clone(), runtime: Handle::current() };
+    match tokio::task::spawn_blocking(move || work(blocking)).await {
+        Ok(done) => done,
+        Err(error) => Err(DatasetError::corrupt(object.name(), None, format!("its decoder gave up: {error}"))),
+    }
+}
+
+/// A part of a columnar object: a row group or a record batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Records in it.
+    pub(crate) rows: u64,
+    /// About how many bytes they take.
+    pub(crate) bytes: u64,
+}
+
+/// Reads the fields of a columnar object, from its footer or header.
+pub(crate) async fn fields(object: &Object, format: Format) -> Result<SchemaRef, DatasetError> {
+    let schema = move |object: BlockingObject| match format {
+        Format::Parquet => parquet::schema(&object),
+        _ => arrow::schema(&object),
+    };
+    blocking(object, schema).await
+}
+
+/// Lists the parts of a columnar object.
+pub(crate) async fn parts(object: &Object, format: Format, text_column: &str) -> Result<Parts, DatasetError> {
+    let text_column = text_column.to_owned();
+    let parts = move |object: BlockingObject| match format {
+        Format::Parquet => parquet::parts(&object, &text_column),
+        _ => arrow::parts(&object),
+    };
+    blocking(object, parts).await.map(Parts::new)
+}
+
+/// The parts of an object with the row that each begins at. PURE.
+#[derive(Debug)]
+pub(crate) struct Parts(Vec<(u64, Part)>);
+
+impl Parts {
+    /// Lays out parts in object order.
+    pub(crate) fn new(parts: impl IntoIterator<Item = Part>) -> Parts {
+        let mut next_row = 0;
+        let placed = parts.into_iter().filter(|part| part.rows > 0).map(|part| {
+            let first_row = next_row;
+            next_row += part.rows;
+            (first_row, part)
+        });
+        Parts(placed.collect())
+    }
+
+    /// Returns the end of the slice that begins at row `start`, or `None` at the end of the object. Whole parts are
+    /// joined while they fit the limits; a part that does not fit is split by rows.
+    pub(crate) fn slice_end(&self, start: u64, limits: CutLimits) -> Option<u64> {
+        let index = self.0.partition_point(|(first_row, part)| first_row + part.rows <= start);
+        let (first_row, part) = *self.0.get(index)?;
+        let left = first_row + part.rows - start;
+        let row_bytes = part.bytes.div_ceil(part.rows).max(1);
+        let rows_max = limits.rows_max.min(limits.bytes_max / row_bytes).max(1);
+        if left > rows_max {
+            return Some(start + rows_max);
+        }
+        let (mut rows, mut bytes) = (left, left.saturating_mul(row_bytes));
+        for (_, part) in &self.0[index + 1..] {
+            let (more_rows, more_bytes) = (rows.saturating_add(part.rows), bytes.saturating_add(part.bytes));
+            if more_rows > limits.rows_max || more_bytes > limits.bytes_max {
+                break;
+            }
+            (rows, bytes) = (more_rows, more_bytes);
+        }
+        Some(start + rows)
+    }
+}
+
+/// Tells whether a column of this type can hold the text.
+pub(crate) fn is_text(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Utf8
+        | DataType::LargeUtf8
+        | DataType::Utf8View
+        | DataType::Binary
+        | DataType::LargeBinary
+        | DataType::BinaryView
+        | DataType::Null => true,
+        DataType::Dictionary(_, value) => is_text(value),
+        _ => false,
+    }
+}
+
+/// Yields the record batches of a slice.
+pub(crate) trait Batches: Send {
+    /// Returns the next batch, holding at least the columns asked for, or `None` after the last.
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>, DatasetError>;
+}
+
+/// Which rows and columns of a columnar object to read.
+#[derive(Debug, Clone)]
+pub(crate) struct Selection {
+    /// Records, counted in the object from 0.
+    pub(crate) rows: Range<u64>,
+    /// Name of the text column.
+    pub(crate) text_column: String,
+    /// The kept columns, whether this object has them or not.
+    pub(crate) kept: SchemaRef,
+}
+
+impl Selection {
+    /// Returns the positions of the wanted columns that `schema` has, ascending.
+    pub(crate) fn positions(&self, schema: &SchemaRef) -> Vec<usize> {
+        let wanted = |field: &Field| *field.name() == self.text_column || self.kept.index_of(field.name()).is_ok();
+        schema.fields().iter().enumerate().filter(|(_, field)| wanted(field)).map(|(index, _)| index).collect()
+    }
+}
+
+/// Reads chunks of a columnar slice.
+pub(crate) struct ColumnarReader {
+    object: Object,
+    /// Absent only while a blocking thread has it, and after a panic there.
+    decoding: Option<Decoding>,
+}
+
+struct Decoding {
+    name: String,
+    batches: Box<dyn Batches>,
+    selection: Selection,
+    /// The batch in hand and how many of its rows are given out.
+    batch: Option<(RecordBatch, usize)>,
+    hasher: Hasher,
+}
+
+impl ColumnarReader {
+    /// Opens the rows of a slice.
+    pub(crate) async fn open(
+        object: Object,
+        format: Format,
+        selection: Selection,
+    ) -> Result<ColumnarReader, DatasetError> {
+        let name = object.name().to_owned();
+        let open = move |object: BlockingObject| -> Result<Decoding, DatasetError> {
+            let batches: Box<dyn Batches> = match format {
+                Format::Parquet => Box::new(parquet::open(object, &selection)?),
+                _ => Box::new(arrow::open(object, &selection)?),
+            };
+            Ok(Decoding { name, batches, selection, batch: None, hasher: Hasher::new() })
+        };
+        let decoding = Some(blocking(&object, open).await?);
+        Ok(ColumnarReader { object, decoding })
+    }
+
+    /// Returns the object that is read.
+    pub(crate) fn object(&self) -> &Object {
+        &self.object
+    }
+
+    /// Returns the next chunk, which begins at row `first_row` of the corpus, or `None` after the last.
+    pub(crate) async fn next_chunk(&mut self, first_row: u64) -> Result<Option<RecordChunk>, DatasetError> {
+        let Some(mut decoding) = self.decoding.take() else {
+            return Err(DatasetError::corrupt(
+                self.object.name(),
+                None,
+                "it cannot be read on after its decoder failed",
+            ));
+        };
+        let next = move |_| -> Result<_, DatasetError> {
+            let chunk = decoding.next_chunk(first_row);
+            Ok((decoding, chunk))
+        };
+        let (decoding, chunk) = blocking(&self.object, next).await?;
+        self.decoding = Some(decoding);
+        chunk
+    }
+
+    /// Returns the BLAKE3 of all rows so far, in hex.
+    pub(crate) fn blake3(&self) -> String {
+        self.decoding.as_ref().map_or_else(String::new, |decoding| decoding.hasher.finalize().to_hex().to_string())
+    }
+}
+
+impl Decoding {
+    fn next_chunk(&mut self, first_row: u64) -> Result<Option<RecordChunk>, DatasetError> {
+        let (batch, done) = loop {
+            match self.batch.take() {
+                Some((batch, done)) if done < batch.num_rows() => break (batch, done),
+                _ => match self.batches.next_batch()? {
+                    Some(batch) => self.batch = Some((batch, 0)),
+                    None => return Ok(None),
+                },
+            }
+        };
+        let rows = (batch.num_rows() - done).min(CHUNK_ROWS_MAX);
+        let Some(column) = batch.column_by_name(&self.selection.text_column) else {
+            let problem = format!("it has no column `{}` any more", self.selection.text_column);
+            return Err(DatasetError::corrupt(self.name.as_str(), None, problem));
+        };
+        let texts = self.texts(&column.slice(done, rows))?;
+        let kept = self.kept(&batch.slice(done, texts.len()))?;
+        self.batch = Some((batch, done + texts.len()));
+        self.hash(&texts, &kept)?;
+        Ok(Some(RecordChunk { first_row, texts, kept }))
+    }
+
+    /// Returns the texts at the front of a column, up to the size of a chunk.
+    fn texts(&self, column: &ArrayRef) -> Result<Vec<Text>, DatasetError> {
+        let column = match column.data_type() {
+            DataType::Dictionary(_, value) => &arrow_cast::cast(column, value).map_err(|error| self.corrupt(&error))?,
+            _ => column,
+        };
+        let (mut texts, mut bytes) = (Vec::with_capacity(column.len()), 0);
+        for row in 0..column.len() {
+            let cell: Option<&[u8]> = match column.data_type() {
+                _ if column.is_null(row) => None,
+                DataType::Utf8 => Some(column.as_string::<i32>().value(row).as_bytes()),
+                DataType::LargeUtf8 => Some(column.as_string::<i64>().value(row).as_bytes()),
+                DataType::Utf8View => Some(column.as_string_view().value(row).as_bytes()),
+                DataType::Binary => Some(column.as_binary::<i32>().value(row)),
+                DataType::LargeBinary => Some(column.as_binary::<i64>().value(row)),
+                DataType::BinaryView => Some(column.as_binary_view().value(row)),
+                _ => None,
+            };
+            bytes += cell.map_or(0, <[u8]>::len);
+            texts.push(cell.map_or(Err(RejectReason::NullText), text_of));
+            if bytes > CHUNK_BYTES_MAX {
+                break;
+            }
+        }
+        Ok(texts)
+    }
+
+    /// Returns the kept columns, exactly of the kept schema.
+    fn kept(&self, batch: &RecordBatch) -> Result<RecordBatch, DatasetError> {
+        let schema = &self.selection.kept;
+        let mut columns = Vec::with_capacity(schema.fields().len());
+        for field in schema.fields() {
+            columns.push(match batch.column_by_name(field.name()) {
+                None => new_null_array(field.data_type(), batch.num_rows()),
+                Some(column) if column.data_type() == field.data_type() => Arc::clone(column),
+                // Equal but for the names and metadata of nested fields.
+                Some(column) => arrow_cast::cast(column, field.data_type()).map_err(|error| self.corrupt(&error))?,
+            });
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(|error| self.corrupt(&error))
+    }
+
+    /// Takes texts and kept values into the hash: the values, not the bytes of the file, of which a reader of single
+    /// columns and rows sees no contiguous part.
+    fn hash(&mut self, texts: &[Text], kept: &RecordBatch) -> Result<(), DatasetError> {
+        for text in texts {
+            match text {
+                Ok(text) => {
+                    self.hasher.update(&(text.len() as u64).to_le_bytes());
+                    self.hasher.update(text.as_bytes());
+                }
+                Err(reason) => {
+                    self.hasher.update(&u64::MAX.to_le_bytes());
+                    self.hasher.update(reason.code().as_bytes());
+                }
+            }
+        }
+        if kept.num_columns() > 0 {
+            let mut bytes = Vec::new();
+            let written = StreamWriter::try_new(&mut bytes, kept.schema_ref())
+                .and_then(|mut writer| writer.write(kept).and_then(|()| writer.finish()));
+            written.map_err(|error| self.corrupt(&error))?;
+            self.hasher.update(&bytes);
+        }
+        Ok(())
+    }
+
+    fn corrupt(&self, error: &arrow_schema::ArrowError) -> DatasetError {
+        DatasetError::corrupt(self.name.as_str(), None, error.to_string())
+    }
+}
+
+#[cfg(test)]
+#[path = "columnar_tests.rs"]
+mod tests;

@@ -1,0 +1,264 @@
+//! JSON lines: where records end, how a record becomes a row, and how the types of the kept columns are inferred.
+//!
+//! A record is a line with anything but white space on it. `serde_json` judges whether it is JSON; [`crate::corpus::json`]
+//! then finds the values of its keys, so that numbers and nested values keep their spelling.
+
+use std::collections::HashMap;
+
+use arrow_schema::{DataType, Schema};
+use memchr::memchr;
+
+use crate::corpus::columns::{ColumnBuilder, Rows, Text, text_of};
+use crate::corpus::json::{self, Value};
+use crate::corpus::text::Tail;
+use crate::reject::RejectReason;
+
+/// Whole numbers up to here are exact as floats.
+const EXACT_INTEGER_MAX: u64 = 1 << 53;
+
+/// Finds record ends; see [`crate::corpus::text::Splitter`].
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Splitter {
+    /// The line has something other than white space.
+    begun: bool,
+}
+
+impl Splitter {
+    /// See [`crate::corpus::text::Splitter::find_end`].
+    pub(crate) fn find_end(&mut self, block: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        while let Some(length) = memchr(b'\n', &block[at..]) {
+            self.begun |= !is_blank(&block[at..at + length]);
+            at += length + 1;
+            if self.begun {
+                self.begun = false;
+                return Some(at);
+            }
+        }
+        self.begun |= !is_blank(&block[at..]);
+        None
+    }
+
+    /// Tells what is left where the text ends.
+    pub(crate) fn finish(&self) -> Tail {
+        if self.begun { Tail::Record } else { Tail::Nothing }
+    }
+}
+
+fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
+}
+
+/// What a key's values have been so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// Only nulls.
+    Nothing,
+    Integers,
+    /// Integers and other numbers, all exact as floats.
+    Numbers,
+    Booleans,
+    /// Strings, nested values, or a mixture.
+    Anything,
+}
+
+impl Seen {
+    fn join(self, new: Seen) -> Seen {
+        match (self, new) {
+            (Seen::Nothing, seen) | (seen, Seen::Nothing) => seen,
+            (old, new) if old == new => old,
+            (Seen::Integers, Seen::Numbers) | (Seen::Numbers, Seen::Integers) => Seen::Numbers,
+            _ => Seen::Anything,
+        }
+    }
+}
+
+/// Infers columns from a sample of records.
+#[derive(Debug, Default)]
+pub(crate) struct Inference {
+    /// In the order of first appearance.
+    columns: Vec<(String, Seen)>,
+    positions: HashMap<String, usize>,
+    /// An integer was seen that is not exact as a float, by column.
+    large: Vec<bool>,
+}
+
+impl Inference {
+    /// Takes in one record. Returns false for a malformed one, which teaches nothing.
+    pub(crate) fn add(&mut self, record: &[u8]) -> bool {
+        let Some(members) = json::members(record) else {
+            return false;
+        };
+        for (key, value) in members {
+            let position = self.position(key);
+            let new = match json::kind(value) {
+                Value::Null => continue,
+                Value::Boolean(_) => Seen::Booleans,
+                Value::Number(number) => number_seen(number, &mut self.large[position]),
+                Value::String(_) | Value::Nested(_) => Seen::Anything,
+            };
+            let old = self.columns[position].1;
+            self.columns[position].1 = old.join(new);
+        }
+        true
+    }
+
+    /// Returns the type of a column: `None` where it was only null, or never seen.
+    pub(crate) fn type_of(&self, name: &str) -> Option<DataType> {
+        let position = *self.positions.get(name)?;
+        match self.columns[position].1 {
+            Seen::Nothing => None,
+            Seen::Integers => Some(DataType::Int64),
+            Seen::Numbers if !self.large[position] => Some(DataType::Float64),
+            Seen::Booleans => Some(DataType::Boolean),
+            Seen::Numbers | Seen::Anything => Some(DataType::Utf8),
+        }
+    }
+
+    /// Returns the keys in order of first appearance.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.columns.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Takes in what another sample has shown.
+    pub(crate) fn merge(&mut self, other: &Inference) {
+        for (index, (key, seen)) in other.columns.iter().enumerate() {
+            let position = self.position(key.clone());
+            self.large[position] |= other.large[index];
+            let old = self.columns[position].1;
+            self.columns[position].1 = old.join(*seen);
+        }
+    }
+
+    fn position(&mut self, key: String) -> usize {
+        *self.positions.entry(key).or_insert_with_key(|key| {
+            self.columns.push((key.clone(), Seen::Nothing));
+            self.large.push(false);
+            self.columns.len() - 1
+        })
+    }
+}
+
+fn number_seen(number: &str, large: &mut bool) -> Seen {
+    match number.parse::<i64>() {
+        Ok(value) => {
+            *large |= value.unsigned_abs() > EXACT_INTEGER_MAX;
+            Seen::Integers
+        }
+        Err(_) if float_of(number).is_some() => Seen::Numbers,
+        Err(_) => Seen::Anything,
+    }
+}
+
+/// Returns the float of a number's spelling, unless that would change an integer or lose all of a number.
+fn float_of(number: &str) -> Option<f64> {
+    let value: f64 = number.parse().ok()?;
+    let is_integer = !number.contains(['.', 'e', 'E']);
+    let is_exact = !is_integer || value.abs() <= EXACT_INTEGER_MAX as f64;
+    (value.is_finite() && is_exact).then_some(value)
+}
+
+/// Turns records into rows.
+#[derive(Debug)]
+pub(crate) struct Parser {
+    text_column: String,
+    /// Position of each kept column.
+    kept: HashMap<String, usize>,
+    /// Whether a key outside the schema is an error: true where all columns are kept.
+    is_complete: bool,
+}
+
+/// A record has a key that no column of the output is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UnknownKey(pub(crate) String);
+
+impl Parser {
+    /// Makes a parser. With `is_complete`, a key that is neither kept nor the text is an [`UnknownKey`].
+    pub(crate) fn new(text_column: &str, kept: &Schema, is_complete: bool) -> Parser {
+        let kept = kept.fields().iter().enumerate().map(|(index, field)| (field.name().clone(), index)).collect();
+        Parser { text_column: text_column.to_owned(), kept, is_complete }
+    }
+
+    /// Appends one record to `rows`.
+    ///
+    /// # Errors
+    /// `UnknownKey`; nothing is appended then.
+    pub(crate) fn parse(&self, record: &[u8], rows: &mut Rows) -> Result<(), UnknownKey> {
+        let Some(members) = json::members(record) else {
+            rows.push_rejected(RejectReason::MalformedRecord);
+            return Ok(());
+        };
+        let (mut text, mut values) = (None, vec![None; self.kept.len()]);
+        for (key, value) in members {
+            let position = self.kept.get(&key);
+            if let Some(&position) = position {
+                values[position] = Some(value);
+            }
+            if key == self.text_column {
+                text = Some(value);
+            } else if position.is_none() && self.is_complete {
+                return Err(UnknownKey(key));
+            }
+        }
+        let mut fits = true;
+        for (column, value) in rows.columns().iter_mut().zip(values) {
+            fits &= append(column, value);
+        }
+        let text = text.map_or(Err(RejectReason::NullText), text_of_value);
+        let text = text.and_then(|text| if fits { Ok(text) } else { Err(RejectReason::ColumnType) });
+        rows.push_text(text, record.len());
+        Ok(())
+    }
+}
+
+fn text_of_value(value: &[u8]) -> Text {
+    match json::kind(value) {
+        Value::String(spelling) => {
+            std::str::from_utf8(spelling).map_err(|_| RejectReason::InvalidUtf8)?;
+            // Valid JSON in valid UTF-8 that is no string all the same: a lone surrogate, which no UTF-8 can spell.
+            let text = json::string(spelling).ok_or(RejectReason::MalformedRecord)?;
+            text_of(text.as_bytes())
+        }
+        Value::Null => Err(RejectReason::NullText),
+        Value::Boolean(_) | Value::Number(_) | Value::Nested(_) => Err(RejectReason::NotAString),
+    }
+}
+
+/// Appends a value. Returns false, having appended a null, where it does not fit the column's type.
+fn append(column: &mut ColumnBuilder, value: Option<&[u8]>) -> bool {
+    let value = match value.map(json::kind) {
+        None | Some(Value::Null) => {
+            column.append_null();
+            return true;
+        }
+        Some(value) => value,
+    };
+    let appended = match (&mut *column, value) {
+        (ColumnBuilder::Utf8(builder), Value::String(spelling)) => {
+            json::string(spelling).map(|text| builder.append_value(text))
+        }
+        (ColumnBuilder::Utf8(builder), Value::Number(number)) => Some(builder.append_value(number)),
+        (ColumnBuilder::Utf8(builder), Value::Boolean(value)) => Some(builder.append_value(value.to_string())),
+        (ColumnBuilder::Utf8(builder), Value::Nested(json)) => {
+            std::str::from_utf8(json).ok().map(|json| builder.append_value(json))
+        }
+        (ColumnBuilder::Int64(builder), Value::Number(number)) => {
+            number.parse().ok().map(|value| builder.append_value(value))
+        }
+        (ColumnBuilder::Float64(builder), Value::Number(number)) => {
+            float_of(number).map(|value| builder.append_value(value))
+        }
+        (ColumnBuilder::Boolean(builder), Value::Boolean(value)) => Some(builder.append_value(value)),
+        (ColumnBuilder::Int64(_) | ColumnBuilder::Float64(_) | ColumnBuilder::Boolean(_), _)
+        | (ColumnBuilder::Nulls(..), _)
+        | (ColumnBuilder::Utf8(_), Value::Null) => None,
+    };
+    if appended.is_none() {
+        column.append_null();
+    }
+    appended.is_some()
+}
+
+#[cfg(test)]
+#[path = "jsonl_tests.rs"]
+mod tests;

@@ -1,0 +1,190 @@
+//! Parquet: parts are row groups, and a slice is read page by page, the wanted rows and columns only.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use bytes::{Buf, Bytes};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
+    RowSelector,
+};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{PageIndexPolicy, RowGroupMetaData};
+use parquet::file::reader::{ChunkReader, Length};
+
+use crate::corpus::columnar::{Batches, BlockingObject, Part, Selection};
+use crate::corpus::{CHUNK_BYTES_MAX, CHUNK_ROWS_MAX};
+use crate::error::DatasetError;
+
+/// A footer beyond this is an attack: a hundred thousand row groups of a hundred columns stay far below.
+const FOOTER_BYTES_MAX: u64 = 256 << 20;
+
+/// First read of a page; most pages are skipped after their header.
+const READ_BYTES_MIN: u64 = 64 << 10;
+
+/// Later reads of a page grow up to here.
+const READ_BYTES_MAX: u64 = 1 << 20;
+
+/// Returns the schema, as Arrow sees it.
+pub(crate) fn schema(object: &BlockingObject) -> Result<SchemaRef, DatasetError> {
+    Ok(Arc::clone(metadata(object)?.schema()))
+}
+
+/// Lists the row groups. Their bytes are those of the text column, uncompressed.
+pub(crate) fn parts(object: &BlockingObject, text_column: &str) -> Result<Vec<Part>, DatasetError> {
+    let metadata = metadata(object)?;
+    let is_text = |name: &str| name == text_column;
+    Ok(metadata.metadata().row_groups().iter().map(|group| part_of(group, is_text)).collect())
+}
+
+/// Adds up a row group over the columns whose root has a wanted name.
+fn part_of(group: &RowGroupMetaData, is_wanted: impl Fn(&str) -> bool) -> Part {
+    let wanted = group
+        .columns()
+        .iter()
+        .filter(|column| column.column_path().parts().first().is_some_and(|root| is_wanted(root)));
+    let bytes = wanted
+        .map(|column| {
+            // A dictionary makes the stored size small; the size of the values, where the writer noted it, does not.
+            let values = column.unencoded_byte_array_data_bytes().unwrap_or(0);
+            u64::try_from(values.max(column.uncompressed_size())).unwrap_or(0)
+        })
+        .sum();
+    Part { rows: u64::try_from(group.num_rows()).unwrap_or(0), bytes }
+}
+
+/// Opens the rows of a slice.
+pub(crate) fn open(object: BlockingObject, selection: &Selection) -> Result<ParquetBatches, DatasetError> {
+    let metadata = metadata(&object)?;
+    let positions = selection.positions(metadata.schema());
+    let is_wanted = |name: &str| name == selection.text_column || selection.kept.index_of(name).is_ok();
+    let (mut groups, mut selectors) = (Vec::new(), Vec::new());
+    let (mut first_row, mut row_bytes) = (0, 1);
+    for (index, group) in metadata.metadata().row_groups().iter().enumerate() {
+        let part = part_of(group, is_wanted);
+        let start = selection.rows.start.clamp(first_row, first_row + part.rows) - first_row;
+        let end = selection.rows.end.clamp(first_row, first_row + part.rows) - first_row;
+        first_row += part.rows;
+        if start == end {
+            continue;
+        }
+        groups.push(index);
+        let length = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
+        selectors.push(RowSelector::skip(length(start)));
+        selectors.push(RowSelector::select(length(end - start)));
+        selectors.push(RowSelector::skip(length(part.rows - end)));
+        row_bytes = row_bytes.max(part.bytes / part.rows);
+    }
+    // Wide rows come in small batches, so that a batch is about as large as a chunk.
+    let batch_rows = (CHUNK_BYTES_MAX as u64 / row_bytes).clamp(1, CHUNK_ROWS_MAX as u64);
+    let mask = ProjectionMask::roots(metadata.parquet_schema(), positions);
+    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(Chunks(object.clone()), metadata)
+        .with_row_groups(groups)
+        .with_row_selection(RowSelection::from(selectors))
+        .with_projection(mask)
+        .with_batch_size(usize::try_from(batch_rows).expect("clamped to the size of a chunk"))
+        .build()
+        .map_err(|error| failed(&object, error))?;
+    Ok(ParquetBatches { object, reader })
+}
+
+/// The record batches of a slice.
+pub(crate) struct ParquetBatches {
+    object: BlockingObject,
+    reader: ParquetRecordBatchReader,
+}
+
+impl Batches for ParquetBatches {
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>, DatasetError> {
+        self.reader.next().transpose().map_err(|error| failed(&self.object, error.into()))
+    }
+}
+
+/// Reads the footer, after a look at the length that it claims.
+fn metadata(object: &BlockingObject) -> Result<ArrowReaderMetadata, DatasetError> {
+    let size = object.size();
+    if size < 12 {
+        return Err(object.corrupt(format!("it has {size} bytes, too few for a parquet file")));
+    }
+    let tail = object.read(size - 8..size)?;
+    let (mut length, magic) = (&tail[..4], &tail[4..]);
+    if magic != b"PAR1" {
+        return Err(object.corrupt(match magic {
+            b"PARE" => "it is encrypted, which is not supported: decrypt it first",
+            _ => "it does not end as a parquet file does: it is cut off or in another format (see --format)",
+        }));
+    }
+    let length = u64::from(length.get_u32_le());
+    if length > FOOTER_BYTES_MAX || length + 8 > size {
+        return Err(object.corrupt(format!("its footer claims {length} bytes")));
+    }
+    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+    ArrowReaderMetadata::load(&Chunks(object.clone()), options).map_err(|error| failed(object, error))
+}
+
+/// Finds our own error inside the decoder's; anything else is damage.
+fn failed(object: &BlockingObject, error: ParquetError) -> DatasetError {
+    match error {
+        ParquetError::External(source) => match source.downcast::<DatasetError>() {
+            Ok(own) => *own,
+            Err(source) => match source.downcast::<io::Error>() {
+                Ok(io) => own_error(*io).unwrap_or_else(|io| object.corrupt(io.to_string())),
+                Err(source) => object.corrupt(source.to_string()),
+            },
+        },
+        error => object.corrupt(error.to_string()),
+    }
+}
+
+fn own_error(error: io::Error) -> Result<DatasetError, io::Error> {
+    error.downcast::<DatasetError>()
+}
+
+/// The object as the parquet crate reads it.
+struct Chunks(BlockingObject);
+
+impl Length for Chunks {
+    fn len(&self) -> u64 {
+        self.0.size()
+    }
+}
+
+impl ChunkReader for Chunks {
+    type T = ChunkRead;
+
+    fn get_read(&self, start: u64) -> Result<ChunkRead, ParquetError> {
+        Ok(ChunkRead { object: self.0.clone(), at: start, step: READ_BYTES_MIN, buffer: Bytes::new() })
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        let end = start.saturating_add(length as u64);
+        self.0.read(start..end).map_err(|error| ParquetError::External(Box::new(error)))
+    }
+}
+
+/// Reads on from an offset in steps that grow.
+struct ChunkRead {
+    object: BlockingObject,
+    at: u64,
+    step: u64,
+    buffer: Bytes,
+}
+
+impl Read for ChunkRead {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        if self.buffer.is_empty() {
+            let end = self.at.saturating_add(self.step).min(self.object.size());
+            if self.at < end {
+                self.buffer = self.object.read(self.at..end).map_err(io::Error::other)?;
+                self.at = end;
+                self.step = (self.step * 2).min(READ_BYTES_MAX);
+            }
+        }
+        let length = target.len().min(self.buffer.len());
+        self.buffer.split_to(length).copy_to_slice(&mut target[..length]);
+        Ok(length)
+    }
+}
