@@ -1,10 +1,20 @@
 //! Finds a model: a directory as it is, or a Hub id through the cache that Python's `huggingface_hub` uses too.
 //! The only downloader of the workspace. Blocking: call it from a thread that may wait.
 
+mod cache;
+mod download;
 mod error;
+mod files;
+mod hub;
 mod options;
+#[cfg(test)]
+mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use cache::ModelCache;
+use download::Download;
+use hub::Hub;
 
 pub use error::ModelError;
 pub use options::HubOptions;
@@ -31,13 +41,99 @@ pub struct DownloadProgress<'a> {
 
 /// Returns where the model is, downloading what is missing. `name` is a directory or a Hub id (`owner/name` or `name`);
 /// an existing directory wins. `revision` is a branch, tag, commit or `refs/pr/N`; `main` where absent.
-/// `progress` is called for every file that is downloaded, at most every 256 KiB and once at its end.
+/// `progress` is called for every file that is downloaded: at its start, every 256 KiB, and at its end.
+///
+/// A commit whose files are all here is used without asking the Hub; so is the last known commit of a branch where the Hub
+/// cannot be reached, with a warning.
 pub fn resolve(
     name: &str,
     revision: Option<&str>,
     options: &HubOptions,
     progress: &mut dyn FnMut(DownloadProgress<'_>),
 ) -> Result<ResolvedModel, ModelError> {
-    let _ = (name, revision, options, progress);
-    unimplemented!("published early for its signature")
+    if Path::new(name).is_dir() {
+        let dir = std::path::absolute(name).map_err(|source| ModelError::Io { path: PathBuf::from(name), source })?;
+        return Ok(ResolvedModel { dir, revision: None });
+    }
+    let revision = revision.unwrap_or("main");
+    if !is_hub_id(name) {
+        return Err(ModelError::BadName { name: name.to_owned() });
+    }
+    if !is_revision(revision) {
+        return Err(ModelError::NoSuchRevision { name: name.to_owned(), revision: revision.to_owned() });
+    }
+    let cache = ModelCache::new(&options.cache_dir, name, revision);
+    let found = |commit: String| ResolvedModel { dir: cache.snapshot(&commit), revision: Some(commit) };
+    if options.offline {
+        return from_cache(&cache).map(found).ok_or_else(|| not_cached(name, revision, options));
+    }
+    if let Some(commit) = cache.known_commit().filter(|commit| commit == revision && cache.is_surely_complete(commit)) {
+        return Ok(found(commit));
+    }
+    match fetch(name, revision, options, &cache, progress) {
+        Ok(commit) => Ok(found(commit)),
+        Err(ModelError::Network { url, reason }) => match from_cache(&cache) {
+            Some(commit) => {
+                tracing::warn!(
+                    model = name,
+                    revision = commit,
+                    reason,
+                    "the Hub cannot be reached, using the cached model"
+                );
+                Ok(found(commit))
+            }
+            None => Err(ModelError::Network { url, reason }),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// Looks the revision up at the Hub and fetches the files that the cache lacks. Returns the commit.
+fn fetch(
+    name: &str,
+    revision: &str,
+    options: &HubOptions,
+    cache: &ModelCache,
+    progress: &mut dyn FnMut(DownloadProgress<'_>),
+) -> Result<String, ModelError> {
+    let hub = Hub::new(name, options);
+    let listing = hub.listing(revision)?;
+    let needed =
+        files::select(&listing.files).map_err(|what| ModelError::Incomplete { name: name.to_owned(), what })?;
+    for file in needed.iter().filter(|file| !cache.has(&listing.commit, file)) {
+        Download { hub: &hub, cache, name, commit: &listing.commit, file }.run(progress)?;
+    }
+    cache.note_absences(&listing.commit, &listing.files)?;
+    cache.note_commit(&listing.commit)?;
+    Ok(listing.commit)
+}
+
+fn from_cache(cache: &ModelCache) -> Option<String> {
+    let commit = cache.known_commit()?;
+    files::select(&cache.files(&commit)).ok()?;
+    if cache.pooling_is_unknown(&commit) {
+        tracing::warn!(commit, "the cached model has no modules.json; whether it should have one is not known here");
+    }
+    Some(commit)
+}
+
+fn not_cached(name: &str, revision: &str, options: &HubOptions) -> ModelError {
+    ModelError::NotCached { name: name.to_owned(), revision: revision.to_owned(), cache: options.cache_dir.clone() }
+}
+
+/// `owner/name` or an old `name`, of the characters that the Hub allows.
+fn is_hub_id(name: &str) -> bool {
+    let is_part = |part: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        !part.is_empty() && part.bytes().all(plain) && !part.starts_with(['.', '-']) && !part.contains("..")
+    };
+    name.len() <= 96 && name.split('/').count() <= 2 && name.split('/').all(is_part)
+}
+
+/// A revision becomes a path below `refs/` and a part of a URL: no tricks in it.
+fn is_revision(revision: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./+".contains(&byte);
+    !revision.is_empty()
+        && revision.bytes().all(plain)
+        && revision.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
 }
