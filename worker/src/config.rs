@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use engine::DeviceSpec;
 use proto::job::{EmbedSpec, ModelSpec};
 
 use crate::model_store::HubOptions;
@@ -27,6 +28,8 @@ pub struct Preload {
 pub struct WorkerConfig {
     /// A name for people: host and process.
     pub name: String,
+    /// Where the forward pass runs: at least one. All of them work on the same shards.
+    pub devices: Vec<DeviceSpec>,
     /// Forward threads on the CPU, each running whole batches alone: one per core.
     pub threads: usize,
     /// Threads that turn texts into tokens.
@@ -51,6 +54,7 @@ impl WorkerConfig {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             name: name.into(),
+            devices: vec![DeviceSpec::Cpu],
             threads: cores,
             tokenizer_threads: cores.div_ceil(4),
             spool_dir: spool_dir.into(),

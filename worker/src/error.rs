@@ -1,15 +1,25 @@
-//! What can end a worker.
+//! What can end a worker, and what can end an attempt at a shard; the latter is mapped to a [`FailureClass`] in one place.
 
 use std::path::PathBuf;
+
+use dataset::{DatasetError, ErrorKind, RejectReason};
+use engine::{EmbedError, LoadError};
+use proto::RpcError;
+use proto::work::FailureClass;
 
 use crate::model_store::ModelError;
 
 /// Why a worker stopped without having been told to.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    /// The model named for preloading could not be had.
-    #[error("the model could not be found")]
-    Model(#[from] ModelError),
+    /// The model named for preloading could not be made ready.
+    #[error("cannot make the model `{model}` ready: {reason}")]
+    Model {
+        /// Its name.
+        model: String,
+        /// What failed, causes included.
+        reason: String,
+    },
     /// The folder for unfinished output cannot be used.
     #[error("the spool folder cannot be used: `{path}`")]
     Spool {
@@ -18,4 +28,124 @@ pub enum WorkerError {
         /// Why.
         source: std::io::Error,
     },
+    /// The coordinator's storage cannot be used from here.
+    #[error("the storage of the coordinator cannot be used from here")]
+    Storage(#[source] DatasetError),
+    /// No coordinator for too long.
+    #[error("no coordinator for {minutes} minutes; start it and then this worker again, nothing is lost")]
+    Offline {
+        /// How long it was tried.
+        minutes: u64,
+        /// The last failure.
+        source: RpcError,
+    },
+    /// The coordinator does not want this worker.
+    #[error("the coordinator refuses this worker")]
+    Refused(#[source] RpcError),
+    /// A thread could not be started.
+    #[error("cannot start a {what} thread")]
+    Thread {
+        /// What it was for.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Why an attempt at a shard failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ShardError {
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Embed(#[from] EmbedError),
+    #[error(
+        "model `{model}` in `{dir}` is not the job's: its digest is {found}, expected {expected}; use the same files everywhere"
+    )]
+    ModelMismatch { model: String, dir: PathBuf, expected: String, found: String },
+    #[error(
+        "row {row} (from 0, over the whole corpus) of `{uri}` is rejected: {reason}; mend it, or run with --on-bad-row reject"
+    )]
+    BadRow { uri: String, row: u64, reason: RejectReason },
+    #[error(
+        "`{uri}`: expected rows {expected_first} to {expected_end}, read up to {found_end}: it changed since it was planned"
+    )]
+    RowsDiffer { uri: String, expected_first: u64, expected_end: u64, found_end: u64 },
+    #[error("output `{key}` exists with {found} bytes, expected {expected}")]
+    OutputDiffers { key: String, expected: u64, found: u64 },
+    #[error("the {stage} stage panicked; this is a bug of the program, please report it")]
+    Panicked { stage: &'static str },
+    #[error("the coordinator refused the output: {0}")]
+    CommitRefused(RpcError),
+    #[error("the worker is stopping")]
+    Stopping,
+}
+
+impl ShardError {
+    /// Returns what the coordinator should make of it.
+    pub(crate) fn class(&self) -> FailureClass {
+        match self {
+            ShardError::Dataset(error) => dataset_class(error.kind()),
+            ShardError::Model(error) => model_class(error),
+            ShardError::Load(_) => FailureClass::Config,
+            ShardError::Embed(EmbedError::OutOfMemory { .. }) => FailureClass::Resource,
+            ShardError::Embed(EmbedError::Batch { .. }) => FailureClass::Config,
+            ShardError::Embed(EmbedError::Forward { .. }) => FailureClass::Transient,
+            ShardError::ModelMismatch { .. } => FailureClass::ModelMismatch,
+            ShardError::BadRow { .. } => FailureClass::BadRow,
+            ShardError::RowsDiffer { .. } => FailureClass::InputChanged,
+            ShardError::OutputDiffers { .. }
+            | ShardError::Panicked { .. }
+            | ShardError::CommitRefused(_)
+            | ShardError::Stopping => FailureClass::Transient,
+        }
+    }
+
+    /// Returns the message with its causes, for the coordinator to keep.
+    pub(crate) fn describe(&self) -> String {
+        describe(self)
+    }
+}
+
+fn dataset_class(kind: ErrorKind) -> FailureClass {
+    match kind {
+        // Whatever was planned was there; it is gone, so it changed.
+        ErrorKind::NotFound | ErrorKind::SourceChanged => FailureClass::InputChanged,
+        ErrorKind::BadInput | ErrorKind::Corrupt => FailureClass::Config,
+        ErrorKind::NoSpace => FailureClass::Resource,
+        ErrorKind::AlreadyExists | ErrorKind::Io => FailureClass::Transient,
+    }
+}
+
+fn model_class(error: &ModelError) -> FailureClass {
+    match error {
+        ModelError::Network { .. } | ModelError::Damaged { .. } => FailureClass::Transient,
+        ModelError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => FailureClass::Resource,
+        ModelError::Io { .. } => FailureClass::Transient,
+        ModelError::BadName { .. }
+        | ModelError::NoSuchModel { .. }
+        | ModelError::NoSuchRevision { .. }
+        | ModelError::Denied { .. }
+        | ModelError::NotCached { .. }
+        | ModelError::Incomplete { .. } => FailureClass::Config,
+    }
+}
+
+/// Returns an error and its causes in one line; a cause that its error already quotes is not said twice.
+pub(crate) fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
 }

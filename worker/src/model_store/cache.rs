@@ -90,10 +90,10 @@ impl ModelCache {
     /// Whether the snapshot surely has everything that the repository has for us, so that no look at the Hub is needed.
     pub(super) fn is_surely_complete(&self, commit: &str) -> bool {
         let present = self.files(commit);
-        let known = |name: &&str| self.has(commit, name) || self.absence_path(commit, name).is_file();
+        let known = |name: &str| self.has(commit, name) || self.absence_path(commit, name).is_file();
         let pooled =
             !self.has(commit, "modules.json") || present.iter().any(|file| file.ends_with("_Pooling/config.json"));
-        pooled && files::select(&present).is_ok() && files::NOTED_IF_ABSENT.iter().all(|name| known(&name))
+        pooled && files::select(&present).is_ok() && files::NOTED_IF_ABSENT.iter().all(|name| known(name))
     }
 
     /// Whether it is unknown if the model has a pooling setting: a snapshot that another program fetched may lack it.

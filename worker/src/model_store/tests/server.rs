@@ -79,14 +79,14 @@ impl FakeHub {
         // Small files are named by their git hash: 40 hexadecimal digits.
         let etag = hex(&Sha256::digest(bytes))[..40].to_owned();
         self.changed(|state| {
-            drop(state.objects.insert(file.to_owned(), Object { bytes: bytes.to_vec(), etag, large: false }))
+            drop(state.objects.insert(file.to_owned(), Object { bytes: bytes.to_vec(), etag, large: false }));
         })
     }
 
     pub(super) fn with_large(self, file: &str, bytes: &[u8]) -> Self {
         let etag = hex(&Sha256::digest(bytes));
         self.changed(|state| {
-            drop(state.objects.insert(file.to_owned(), Object { bytes: bytes.to_vec(), etag, large: true }))
+            drop(state.objects.insert(file.to_owned(), Object { bytes: bytes.to_vec(), etag, large: true }));
         })
     }
 

@@ -1,0 +1,137 @@
+//! Loaded models: found, checked against the digest that the job pins, placed on every device, and kept for the next shard.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use dataset::{FileInfo, VectorDtype};
+use engine::{DeviceSpec, Dtype, Engine, EngineOptions, ModelDir, Pooling, TextEncoder};
+use proto::job::{ComputeDtype, EmbedSpec, ModelSpec, OutputDtype};
+use proto::work::Grant;
+use tokio::sync::Mutex;
+
+use crate::error::ShardError;
+use crate::model_store::{self, HubOptions};
+
+/// Models kept in memory, of which the one used longest ago makes room for a new one.
+const MODELS_KEPT_MAX: usize = 2;
+
+/// A model as one job uses it.
+pub(crate) struct Loaded {
+    pub(crate) encoder: TextEncoder,
+    /// One engine per device, in the order of the worker's devices.
+    pub(crate) engines: Vec<Engine>,
+    pub(crate) dimensions: usize,
+    pub(crate) batch_tokens: usize,
+    model: ModelSpec,
+    embed: EmbedSpec,
+    pooling: Pooling,
+}
+
+/// The models that are in memory.
+pub(crate) struct EngineCache {
+    devices: Vec<DeviceSpec>,
+    hub: HubOptions,
+    /// Used longest ago first. Held while loading: two shards of one model load it once.
+    loaded: Mutex<Vec<Arc<Loaded>>>,
+}
+
+impl EngineCache {
+    pub(crate) fn new(devices: Vec<DeviceSpec>, hub: HubOptions) -> Self {
+        Self { devices, hub, loaded: Mutex::new(Vec::new()) }
+    }
+
+    /// Returns the model, loading it on a thread that may wait.
+    pub(crate) async fn get(&self, model: &ModelSpec, embed: &EmbedSpec) -> Result<Arc<Loaded>, ShardError> {
+        let mut loaded = self.loaded.lock().await;
+        if let Some(at) = loaded.iter().position(|entry| entry.model == *model && entry.embed == *embed) {
+            let entry = loaded.remove(at);
+            loaded.push(Arc::clone(&entry));
+            return Ok(entry);
+        }
+        if loaded.len() >= MODELS_KEPT_MAX {
+            drop(loaded.remove(0));
+        }
+        let (devices, hub, model, embed) = (self.devices.clone(), self.hub.clone(), model.clone(), embed.clone());
+        let entry = tokio::task::spawn_blocking(move || load(&devices, &hub, model, embed))
+            .await
+            .map_err(|_| ShardError::Panicked { stage: "load" })??;
+        let entry = Arc::new(entry);
+        loaded.push(Arc::clone(&entry));
+        Ok(entry)
+    }
+}
+
+fn load(devices: &[DeviceSpec], hub: &HubOptions, model: ModelSpec, embed: EmbedSpec) -> Result<Loaded, ShardError> {
+    let resolved = model_store::resolve(&model.name, model.revision.as_deref(), hub, &mut |_| {})?;
+    let dir = ModelDir::open(&resolved.dir)?;
+    check_digest(&model, &dir, &resolved.dir)?;
+    let max_length = embed.max_length.map(|length| length as usize);
+    let encoder = TextEncoder::load(&dir, max_length, &embed.prefix)?;
+    let engines: Vec<Engine> =
+        devices.iter().map(|device| Engine::load(&dir, &options(&embed, device))).collect::<Result<_, _>>()?;
+    let first = engines.first().expect("a worker has at least one device");
+    let (dimensions, pooling) = (first.dimensions(), first.pooling());
+    let batch_tokens = embed.batch_tokens.map_or_else(|| first.default_batch_tokens(), |tokens| tokens as usize);
+    tracing::info!(model = model.name, digest = model.digest, dimensions, %pooling, batch_tokens, "model loaded");
+    Ok(Loaded { encoder, engines, dimensions, batch_tokens, model, embed, pooling })
+}
+
+fn check_digest(model: &ModelSpec, dir: &ModelDir, path: &Path) -> Result<(), ShardError> {
+    let found = dir.digest()?;
+    if found == model.digest {
+        return Ok(());
+    }
+    Err(ShardError::ModelMismatch {
+        model: model.name.clone(),
+        dir: path.to_owned(),
+        expected: model.digest.clone(),
+        found,
+    })
+}
+
+fn options(embed: &EmbedSpec, device: &DeviceSpec) -> EngineOptions {
+    EngineOptions {
+        device: device.clone(),
+        dtype: dtype(embed.dtype),
+        pooling: embed.pooling.map(|pooling| match pooling {
+            proto::job::Pooling::Cls => Pooling::Cls,
+            proto::job::Pooling::Mean => Pooling::Mean,
+            proto::job::Pooling::Max => Pooling::Max,
+            proto::job::Pooling::Last => Pooling::Last,
+        }),
+        normalize: embed.normalize,
+        dimensions: embed.dimensions.map(|dimensions| dimensions as usize),
+    }
+}
+
+fn dtype(dtype: ComputeDtype) -> Dtype {
+    match dtype {
+        ComputeDtype::F32 => Dtype::F32,
+        ComputeDtype::F16 => Dtype::F16,
+        ComputeDtype::Bf16 => Dtype::Bf16,
+        ComputeDtype::Int8 => Dtype::Int8,
+    }
+}
+
+impl Loaded {
+    /// Returns what the output of a shard says about how it was made.
+    pub(crate) fn file_info(&self, grant: &Grant) -> FileInfo {
+        FileInfo {
+            model: self.model.name.clone(),
+            revision: self.model.revision.clone(),
+            model_digest: self.model.digest.clone(),
+            pooling: self.pooling.to_string(),
+            normalized: self.embed.normalize,
+            max_length: u32::try_from(self.encoder.max_length()).expect("models take far fewer than 2^32 tokens"),
+            dtype: dtype(self.embed.dtype).to_string(),
+            output_dtype: match self.embed.output_dtype {
+                OutputDtype::F32 => VectorDtype::F32,
+                OutputDtype::F16 => VectorDtype::F16,
+            },
+            prefix: self.embed.prefix.clone(),
+            dimensions: u32::try_from(self.dimensions).expect("vectors have far fewer than 2^32 components"),
+            job_id: grant.shard.job.to_string(),
+            spec_digest: grant.spec_digest.clone(),
+        }
+    }
+}

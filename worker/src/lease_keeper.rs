@@ -1,0 +1,156 @@
+//! Keeps the session alive: an OS thread with its own small runtime tells the coordinator how far each lease got, and passes
+//! on what the coordinator says. It decides nothing: what a revoked lease means is its holder's business.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use proto::work::{Beat, Directive, Grant, Progress, Session};
+use proto::{Epoch, RpcErrorKind, SessionId, ShardId, WorkClient};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::WorkerError;
+use crate::meter::Meter;
+
+/// The leases of a session, as the heartbeat sees them.
+#[derive(Clone, Default)]
+pub(crate) struct Leases(Arc<Mutex<Vec<Entry>>>);
+
+struct Entry {
+    shard: ShardId,
+    epoch: Epoch,
+    meter: Arc<Meter>,
+    revoked: CancellationToken,
+}
+
+/// A lease that is held; dropping it takes it off the heartbeat.
+pub(crate) struct Held {
+    leases: Leases,
+    shard: ShardId,
+    epoch: Epoch,
+    pub(crate) revoked: CancellationToken,
+}
+
+impl Leases {
+    pub(crate) fn hold(&self, grant: &Grant, meter: &Arc<Meter>) -> Held {
+        let revoked = CancellationToken::new();
+        let (shard, epoch) = (grant.shard, grant.epoch);
+        self.lock().push(Entry { shard, epoch, meter: Arc::clone(meter), revoked: revoked.clone() });
+        Held { leases: self.clone(), shard, epoch, revoked }
+    }
+
+    fn progress(&self) -> Vec<Progress> {
+        let progress = |entry: &Entry| Progress {
+            shard: entry.shard,
+            epoch: entry.epoch,
+            rows_done: entry.meter.rows(),
+            tokens_done: entry.meter.tokens(),
+        };
+        self.lock().iter().map(progress).collect()
+    }
+
+    /// Does what the coordinator says about each lease that was reported; some may have ended since.
+    fn obey(&self, reported: &[Progress], directives: &[Directive]) {
+        let entries = self.lock();
+        for (report, directive) in reported.iter().zip(directives) {
+            match directive {
+                Directive::Continue => {}
+                Directive::Revoke => entries
+                    .iter()
+                    .filter(|entry| entry.shard == report.shard && entry.epoch == report.epoch)
+                    .for_each(|entry| entry.revoked.cancel()),
+            }
+        }
+    }
+
+    /// A panic cannot leave the list half changed, so a poisoned lock is as good as any.
+    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.leases.lock().retain(|entry| (entry.shard, entry.epoch) != (self.shard, self.epoch));
+    }
+}
+
+/// The heartbeat thread of one session.
+pub(crate) struct Keeper {
+    stop: CancellationToken,
+    thread: JoinHandle<()>,
+}
+
+struct Heart {
+    client: WorkClient,
+    session: SessionId,
+    interval: Duration,
+    offline_max: Duration,
+    leases: Leases,
+    lost: CancellationToken,
+    stop: CancellationToken,
+}
+
+impl Keeper {
+    /// Starts the heartbeat. `lost` is cancelled once the session is dead, or no beat got through for `offline_max`.
+    pub(crate) fn start(
+        client: WorkClient,
+        session: &Session,
+        offline_max: Duration,
+        leases: Leases,
+        lost: CancellationToken,
+    ) -> Result<Self, WorkerError> {
+        let failed = |source| WorkerError::Thread { what: "heartbeat", source };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let stop = CancellationToken::new();
+        let interval = Duration::from_millis(session.heartbeat_ms.max(1));
+        let heart = Heart { client, session: session.id, interval, offline_max, leases, lost, stop: stop.clone() };
+        let beat = move || runtime.block_on(heart.run());
+        let thread = std::thread::Builder::new().name("encaje-heartbeat".to_owned()).spawn(beat).map_err(failed)?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Stops the heartbeat and waits for its thread, which is at most one call away. Blocking.
+    pub(crate) fn stop(self) {
+        self.stop.cancel();
+        // The thread only beats: a panic there has ended the session anyway.
+        self.thread.join().ok();
+    }
+}
+
+impl Heart {
+    async fn run(self) {
+        let stop = self.stop.clone();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.beat_on() => {}
+        }
+    }
+
+    async fn beat_on(&self) {
+        let mut heard = Instant::now();
+        loop {
+            tokio::time::sleep(self.interval).await;
+            let progress = self.leases.progress();
+            match self.client.heartbeat(self.session, &progress).await {
+                Ok(Beat { session_lost: true, .. }) => return self.lose("the coordinator does not know it any more"),
+                Ok(beat) => {
+                    heard = Instant::now();
+                    self.leases.obey(&progress, &beat.directives);
+                }
+                Err(error) if error.kind == RpcErrorKind::NotFound => return self.lose(&error.message),
+                Err(error) => {
+                    tracing::debug!(error = error.message, "no heartbeat got through");
+                    if heard.elapsed() > self.offline_max {
+                        return self.lose("no coordinator for too long");
+                    }
+                }
+            }
+        }
+    }
+
+    fn lose(&self, reason: &str) {
+        tracing::warn!(session.id = %self.session, reason, "session lost");
+        self.lost.cancel();
+    }
+}

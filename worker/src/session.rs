@@ -1,0 +1,255 @@
+//! A worker's life with its coordinator: open a session, lease shards, see each to its end, and on shutdown give back what is
+//! not finished. A lost session costs its leases and nothing else: the next one starts over.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dataset::Storage;
+use proto::work::{Session, WorkerInfo};
+use proto::{RequestId, RpcError, RpcErrorKind, SessionId, WorkClient};
+use rand::Rng;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::WorkerConfig;
+use crate::error::WorkerError;
+use crate::lease::{Ended, Lease};
+use crate::lease_keeper::{Keeper, Leases};
+use crate::meter::Meter;
+use crate::shard_run::Workshop;
+
+const BACKOFF_MS_BASE: u64 = 200;
+const BACKOFF_MS_MAX: u64 = 10_000;
+/// The longest wait between two lease requests that brought nothing, whatever the coordinator says.
+const LEASE_PAUSE_MS_MAX: u64 = 30_000;
+
+/// What all shards of one session share.
+pub(crate) struct Shared {
+    pub(crate) client: WorkClient,
+    pub(crate) session: SessionId,
+    pub(crate) storage: Storage,
+    pub(crate) workshop: Arc<Workshop>,
+    pub(crate) leases: Leases,
+    pub(crate) offline_max: Duration,
+    /// The session is dead: drop everything.
+    pub(crate) lost: CancellationToken,
+    /// The worker is stopping: give everything back.
+    pub(crate) drain: CancellationToken,
+}
+
+/// What a worker has done so far.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) shards: u64,
+    pub(crate) rows: u64,
+    pub(crate) rejected: u64,
+    pub(crate) tokens: u64,
+    pub(crate) meter: Meter,
+}
+
+/// Why a session ended.
+enum End {
+    Lost,
+    Drained,
+}
+
+/// A worker, ready to lease.
+pub(crate) struct Worker {
+    pub(crate) config: WorkerConfig,
+    pub(crate) client: WorkClient,
+    pub(crate) workshop: Arc<Workshop>,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) tally: Tally,
+}
+
+impl Worker {
+    /// Works through one session after another until shutdown.
+    pub(crate) async fn serve(&mut self) -> Result<(), WorkerError> {
+        while let Some(session) = self.open_session().await? {
+            tracing::debug!(session.id = %session.id, session.ttl_ms, session.heartbeat_ms, "session opened");
+            match self.work(&session).await? {
+                End::Lost => {}
+                End::Drained => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns a session, or `None` where shutdown came first.
+    async fn open_session(&self) -> Result<Option<Session>, WorkerError> {
+        let info = WorkerInfo {
+            name: self.config.name.clone(),
+            devices: self.config.devices.iter().map(ToString::to_string).collect(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let mut backoff = Backoff::new(self.offline_max());
+        loop {
+            let opened = tokio::select! {
+                () = self.shutdown.cancelled() => return Ok(None),
+                opened = self.client.open_session(&info) => opened,
+            };
+            match opened {
+                Ok(session) => return Ok(Some(session)),
+                Err(error) if !error.is_retryable() => return Err(WorkerError::Refused(error)),
+                Err(error) => backoff.wait_or(error, &self.shutdown).await?,
+            }
+        }
+    }
+
+    fn offline_max(&self) -> Duration {
+        Duration::from_millis(self.config.offline_ms_max)
+    }
+
+    async fn work(&mut self, session: &Session) -> Result<End, WorkerError> {
+        let shared = Arc::new(Shared {
+            client: self.client.clone(),
+            session: session.id,
+            storage: Storage::open(&session.storage_url).map_err(WorkerError::Storage)?,
+            workshop: Arc::clone(&self.workshop),
+            leases: Leases::default(),
+            offline_max: self.offline_max(),
+            lost: CancellationToken::new(),
+            drain: CancellationToken::new(),
+        });
+        let (client, leases, lost) = (self.client.clone(), shared.leases.clone(), shared.lost.clone());
+        let keeper = Keeper::start(client, session, self.offline_max(), leases, lost)?;
+        let mut running = JoinSet::new();
+        let end = self.lease_until_end(&shared, &mut running).await;
+        // Each lease sees for itself why it must stop: gives its shard back, or just drops it.
+        shared.drain.cancel();
+        self.finish(&shared, running).await;
+        tokio::task::spawn_blocking(move || keeper.stop()).await.ok();
+        end
+    }
+
+    async fn lease_until_end(
+        &mut self,
+        shared: &Arc<Shared>,
+        running: &mut JoinSet<Ended>,
+    ) -> Result<End, WorkerError> {
+        let mut request = RequestId::generate();
+        let mut backoff = Backoff::new(self.offline_max());
+        loop {
+            let free = self.config.lease_count.max(1).saturating_sub(u32::try_from(running.len()).unwrap_or(u32::MAX));
+            let mut pause = None;
+            if free > 0 {
+                let leased = tokio::select! {
+                    biased;
+                    () = self.shutdown.cancelled() => return Ok(End::Drained),
+                    () = shared.lost.cancelled() => return Ok(End::Lost),
+                    leased = shared.client.lease(shared.session, request, free) => leased,
+                };
+                match leased {
+                    Ok(leased) => {
+                        // Only an answered request is over: an unanswered one may have granted shards, and is repeated.
+                        request = RequestId::generate();
+                        backoff.reset();
+                        if (leased.grants.len() as u64) < u64::from(free) {
+                            pause = Some(Duration::from_millis(leased.retry_after_ms.clamp(1, LEASE_PAUSE_MS_MAX)));
+                        }
+                        for grant in leased.grants {
+                            running.spawn(Lease::new(Arc::clone(shared), grant).run());
+                        }
+                    }
+                    Err(error) if error.kind == RpcErrorKind::NotFound => return Ok(End::Lost),
+                    Err(error) if error.is_retryable() => pause = Some(backoff.next(error)?),
+                    Err(error) => return Err(WorkerError::Refused(error)),
+                }
+            }
+            if let Some(end) = self.wait(shared, running, pause).await {
+                return Ok(end);
+            }
+        }
+    }
+
+    /// Waits until there is reason to ask for more: a shard ended, or the pause is over.
+    async fn wait(&mut self, shared: &Shared, running: &mut JoinSet<Ended>, pause: Option<Duration>) -> Option<End> {
+        let paused = async {
+            match pause {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => std::future::pending().await,
+            }
+        };
+        let full = running.len() >= self.config.lease_count.max(1) as usize;
+        if pause.is_none() && !full {
+            return None;
+        }
+        tokio::select! {
+            () = self.shutdown.cancelled() => Some(End::Drained),
+            () = shared.lost.cancelled() => Some(End::Lost),
+            () = paused => None,
+            Some(ended) = running.join_next() => {
+                self.count(ended);
+                None
+            }
+        }
+    }
+
+    /// Waits for the leases to end and closes the session, both within the time that a drain may take.
+    async fn finish(&mut self, shared: &Shared, mut running: JoinSet<Ended>) {
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(self.config.drain_ms_max);
+        while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, running.join_next()).await {
+            self.count(ended);
+        }
+        running.abort_all();
+        if shared.lost.is_cancelled() {
+            return;
+        }
+        match tokio::time::timeout_at(deadline, shared.client.close_session(shared.session)).await {
+            Ok(Ok(())) => tracing::debug!(session.id = %shared.session, "session closed"),
+            Ok(Err(error)) => tracing::warn!(error = error.message, "the session could not be closed, it will expire"),
+            Err(_) => tracing::warn!("no answer in time, the session will expire"),
+        }
+    }
+
+    fn count(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+        let Ok(Ended { committed, meter }) = ended else { return };
+        self.tally.meter.absorb(&meter);
+        if let Some(counts) = committed {
+            self.tally.shards += 1;
+            self.tally.rows += counts.rows;
+            self.tally.rejected += counts.rejected();
+            self.tally.tokens += counts.tokens;
+        }
+    }
+}
+
+/// Waits between attempts: full jitter over an interval that doubles, for so long and no longer.
+pub(crate) struct Backoff {
+    since: Instant,
+    total_max: Duration,
+    attempts: u32,
+}
+
+impl Backoff {
+    pub(crate) fn new(total_max: Duration) -> Self {
+        Self { since: Instant::now(), total_max, attempts: 0 }
+    }
+
+    fn reset(&mut self) {
+        *self = Self::new(self.total_max);
+    }
+
+    /// Returns how long to wait after this failure, or that it has been long enough.
+    pub(crate) fn next(&mut self, error: RpcError) -> Result<Duration, WorkerError> {
+        if self.attempts == 0 {
+            self.since = Instant::now();
+        }
+        if self.since.elapsed() >= self.total_max {
+            return Err(WorkerError::Offline { minutes: self.total_max.as_secs() / 60, source: error });
+        }
+        let most = (BACKOFF_MS_BASE << self.attempts.min(10)).min(BACKOFF_MS_MAX);
+        self.attempts += 1;
+        Ok(Duration::from_millis(rand::rng().random_range(0..=most)))
+    }
+
+    async fn wait_or(&mut self, error: RpcError, stop: &CancellationToken) -> Result<(), WorkerError> {
+        tracing::debug!(error = error.message, "no coordinator");
+        let pause = self.next(error)?;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,200 @@
+//! The pipeline of one shard: read → tokenize and plan → collect and write, three tasks over bounded channels. Capacity is
+//! the only back-pressure; what a shard holds in memory is at most
+//! `CHUNKS_READ_MAX + CHUNKS_IN_FLIGHT_MAX + 3` chunks, however long the shard or the corpus is.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use dataset::{FileSummary, RecordChunk, RecordReader, VectorChunk, VectorWriter};
+use proto::job::OnBadRow;
+use proto::work::Grant;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::engines::Loaded;
+use crate::error::ShardError;
+use crate::meter::{Meter, Stage};
+use crate::plan::{self, ChunkPlan, Layout, Row};
+use crate::pools::{ForwardResult, ForwardTask, Pools, TOKENIZE_TEXTS_MAX, TokenizeTask};
+use crate::queue::Lane;
+
+/// Chunks read ahead of the tokenizer.
+const CHUNKS_READ_MAX: usize = 1;
+/// Chunks whose batches wait or are computed: while one drains at its end, the next keeps the forward threads busy.
+const CHUNKS_IN_FLIGHT_MAX: usize = 3;
+
+/// What the stages of one shard share.
+pub(crate) struct Stages<'a> {
+    pub(crate) grant: &'a Grant,
+    pub(crate) model: Arc<Loaded>,
+    pub(crate) pools: &'a Pools,
+    pub(crate) meter: Arc<Meter>,
+}
+
+/// A chunk whose batches are in the queue.
+struct ChunkInFlight {
+    first_row: u64,
+    kept: RecordBatch,
+    layout: Layout,
+    batches: usize,
+    results: mpsc::Receiver<Result<ForwardResult, ShardError>>,
+}
+
+impl Stages<'_> {
+    /// Runs the pipeline to its end. Returns the digest of the input and what was written.
+    pub(crate) async fn run(
+        &self,
+        reader: RecordReader,
+        writer: VectorWriter,
+    ) -> Result<(String, FileSummary), ShardError> {
+        let (read, chunks) = mpsc::channel(CHUNKS_READ_MAX);
+        let (planned, in_flight) = mpsc::channel(CHUNKS_IN_FLIGHT_MAX - 1);
+        let lane = self.pools.forward.open();
+        let (input, (), summary) = tokio::try_join!(
+            self.read(reader, read),
+            self.encode(chunks, &lane, planned),
+            self.write(in_flight, writer)
+        )?;
+        Ok((input, summary))
+    }
+
+    async fn read(&self, mut reader: RecordReader, chunks: mpsc::Sender<RecordChunk>) -> Result<String, ShardError> {
+        let slice = &self.grant.slice;
+        let mut next_row = slice.first_row;
+        while let Some(chunk) = self.meter.time_async(Stage::Read, reader.next_chunk()).await? {
+            if chunk.first_row != next_row {
+                return Err(self.rows_differ(chunk.first_row));
+            }
+            next_row += chunk.texts.len() as u64;
+            send(&chunks, chunk).await?;
+        }
+        if next_row != slice.first_row + slice.rows {
+            return Err(self.rows_differ(next_row));
+        }
+        Ok(reader.input_blake3())
+    }
+
+    fn rows_differ(&self, found_end: u64) -> ShardError {
+        let slice = &self.grant.slice;
+        ShardError::RowsDiffer {
+            uri: self.grant.source.source.uri.clone(),
+            expected_first: slice.first_row,
+            expected_end: slice.first_row + slice.rows,
+            found_end,
+        }
+    }
+
+    async fn encode(
+        &self,
+        mut chunks: mpsc::Receiver<RecordChunk>,
+        lane: &Lane<ForwardTask>,
+        planned: mpsc::Sender<ChunkInFlight>,
+    ) -> Result<(), ShardError> {
+        while let Some(RecordChunk { first_row, texts, kept }) = chunks.recv().await {
+            let rows = self.tokenize(texts).await?;
+            let plan = self.meter.time(Stage::Plan, || plan::plan(&rows, self.model.batch_tokens));
+            drop(rows);
+            self.refuse_rejects(first_row, plan.layout.first_reject())?;
+            // Room among the chunks in flight comes first, the batches after it: the lane stays bounded.
+            let room = planned.reserve().await.map_err(|_| ShardError::Stopping)?;
+            room.send(self.submit(first_row, kept, plan, lane));
+        }
+        Ok(())
+    }
+
+    /// Spreads a chunk over the tokenizer threads and puts it together again.
+    async fn tokenize(&self, texts: Vec<Result<String, dataset::RejectReason>>) -> Result<Vec<Row>, ShardError> {
+        let mut rows = Vec::with_capacity(texts.len());
+        let mut replies = Vec::with_capacity(texts.len().div_ceil(TOKENIZE_TEXTS_MAX));
+        let mut texts = texts.into_iter();
+        loop {
+            let some: Vec<_> = texts.by_ref().take(TOKENIZE_TEXTS_MAX).collect();
+            if some.is_empty() {
+                break;
+            }
+            let (reply, answer) = oneshot::channel();
+            let (model, meter) = (Arc::clone(&self.model), Arc::clone(&self.meter));
+            send(&self.pools.tokenize, TokenizeTask { model, texts: some, meter, reply }).await?;
+            replies.push(answer);
+        }
+        for answer in replies {
+            rows.extend(answer.await.map_err(|_| ShardError::Stopping)??);
+        }
+        Ok(rows)
+    }
+
+    fn submit(&self, first_row: u64, kept: RecordBatch, plan: ChunkPlan, lane: &Lane<ForwardTask>) -> ChunkInFlight {
+        let ChunkPlan { batches, layout } = plan;
+        self.meter.add_rows(layout.rejects(), 0);
+        self.meter.add_repeats(layout.repeats());
+        let count = batches.len();
+        let (reply, results) = mpsc::channel(count.max(1));
+        lane.push(batches.into_iter().map(|planned| ForwardTask {
+            model: Arc::clone(&self.model),
+            planned,
+            meter: Arc::clone(&self.meter),
+            reply: reply.clone(),
+        }));
+        ChunkInFlight { first_row, kept, layout, batches: count, results }
+    }
+
+    async fn write(
+        &self,
+        mut in_flight: mpsc::Receiver<ChunkInFlight>,
+        mut writer: VectorWriter,
+    ) -> Result<FileSummary, ShardError> {
+        while let Some(mut chunk) = in_flight.recv().await {
+            let distinct = self.collect(&mut chunk).await?;
+            let ChunkInFlight { first_row, kept, layout, .. } = chunk;
+            let (dimensions, meter) = (self.model.dimensions, Arc::clone(&self.meter));
+            let (written, non_finite) = blocking("write", move || {
+                meter.time(Stage::Write, || {
+                    let (vectors, status) = layout.scatter(&distinct, dimensions);
+                    let reject = status.iter().position(|row| row.error.is_some());
+                    let reject = reject.and_then(|row| status[row].error.map(|reason| (row, reason)));
+                    writer.write(VectorChunk { first_row, kept, vectors, status })?;
+                    Ok((writer, reject))
+                })
+            })
+            .await?;
+            self.refuse_rejects(first_row, non_finite)?;
+            writer = written;
+        }
+        let meter = Arc::clone(&self.meter);
+        blocking("write", move || meter.time(Stage::Write, || Ok(writer.finish()?))).await
+    }
+
+    /// Waits for all batches of a chunk and puts their vectors in the order of its distinct texts.
+    async fn collect(&self, chunk: &mut ChunkInFlight) -> Result<Vec<f32>, ShardError> {
+        let mut distinct = chunk.layout.room(self.model.dimensions);
+        for _ in 0..chunk.batches {
+            let result = chunk.results.recv().await.ok_or(ShardError::Stopping)??;
+            plan::gather(&mut distinct, &result.places, &result.vectors, self.model.dimensions);
+        }
+        Ok(distinct)
+    }
+
+    /// Ends the attempt on a rejected row where the job wants that.
+    fn refuse_rejects(&self, first_row: u64, reject: Option<(usize, dataset::RejectReason)>) -> Result<(), ShardError> {
+        match (self.grant.on_bad_row, reject) {
+            (OnBadRow::Reject, _) | (_, None) => Ok(()),
+            (OnBadRow::Fail, Some((row, reason))) => Err(ShardError::BadRow {
+                uri: self.grant.source.source.uri.clone(),
+                row: first_row + row as u64,
+                reason,
+            }),
+        }
+    }
+}
+
+/// Sends to the next stage. It is gone only where it failed; its own error is the one that counts.
+async fn send<T>(next: &mpsc::Sender<T>, value: T) -> Result<(), ShardError> {
+    next.send(value).await.map_err(|_| ShardError::Stopping)
+}
+
+/// Runs file work on a thread that may wait.
+async fn blocking<T: Send + 'static>(
+    stage: &'static str,
+    work: impl FnOnce() -> Result<T, ShardError> + Send + 'static,
+) -> Result<T, ShardError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| ShardError::Panicked { stage })?
+}
