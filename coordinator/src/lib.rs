@@ -1,10 +1,117 @@
-//! The control plane: decides who does what; never touches a text or a vector.
+#![doc = include_str!("../README.md")]
 
-pub mod clock;
+pub mod config;
 pub mod policy;
 pub mod shard;
 pub mod store;
 
+pub mod clock;
+
+mod context;
+mod finalizer;
+mod judge;
+mod planner;
+mod service;
+mod sweeper;
+#[cfg(test)]
+mod testing;
+
+use std::io;
+use std::sync::Arc;
+
+use dataset::Storage;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinSet;
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::server::Connected;
+use tracing::{info, warn};
+
 pub use clock::{Clock, SystemClock, TestClock};
+pub use config::Config;
 pub use policy::Policy;
 pub use store::{Store, StoreError, StoreErrorKind};
+
+use crate::context::{Context, Notices};
+
+/// A coordinator ended although nobody asked it to.
+#[derive(Debug, thiserror::Error)]
+pub enum CoordinatorError {
+    /// The gRPC server failed.
+    #[error("the server failed")]
+    Serve(#[from] tonic::transport::Error),
+    /// A part of the coordinator crashed.
+    #[error("the coordinator crashed: this is a bug, please report it")]
+    Crashed(#[source] tokio::task::JoinError),
+}
+
+/// Runs a coordinator until `shutdown`: planner, finalizer, sweeper and the gRPC server on `incoming`. The end takes no
+/// longer than `config.drain`; what is cut off goes on at the next start.
+///
+/// # Errors
+/// The server fails, or a part of the coordinator crashes.
+pub async fn run<I, IO>(
+    config: Config,
+    store: Store,
+    storage: Storage,
+    incoming: I,
+    shutdown: CancellationToken,
+) -> Result<(), CoordinatorError>
+where
+    I: Stream<Item = io::Result<IO>> + Send + 'static,
+    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
+    let stop = shutdown.child_token();
+    let (notices, calls, drain) = (Notices::default(), TaskTracker::new(), config.drain);
+    let context = Arc::new(Context { config, store, storage, notices, shutdown: stop.clone(), calls: calls.clone() });
+
+    let mut parts: Parts = JoinSet::new();
+    parts.spawn(steady(planner::run(Arc::clone(&context))));
+    parts.spawn(steady(finalizer::run(Arc::clone(&context))));
+    parts.spawn(steady(sweeper::run(Arc::clone(&context))));
+    let (router, health) = service::router(Arc::clone(&context));
+    service::say_serving(&health, true).await;
+    parts.spawn(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()));
+    info!("coordinator started");
+
+    let ended = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        failure = first_failure(&mut parts) => Err(failure),
+    };
+    service::say_serving(&health, false).await;
+    stop.cancel();
+    calls.close();
+    let drained = tokio::time::timeout(drain, async {
+        while parts.join_next().await.is_some() {}
+        calls.wait().await;
+    });
+    if drained.await.is_err() {
+        // Tonic waits for every connection to close, for ever: a client that hangs must not keep the process.
+        warn!(drain_ms = drain.as_millis(), "stopped with calls or loops under way");
+    }
+    info!("coordinator stopped");
+    ended
+}
+
+/// The loops and the server.
+type Parts = JoinSet<Result<(), tonic::transport::Error>>;
+
+/// A loop as a part: it cannot fail, only crash.
+async fn steady(part: impl Future<Output = ()>) -> Result<(), tonic::transport::Error> {
+    part.await;
+    Ok(())
+}
+
+/// Waits for a part that fails. One that ends well is no failure: where the incoming stream is over, what was submitted
+/// is still planned and finalized.
+async fn first_failure(parts: &mut Parts) -> CoordinatorError {
+    while let Some(ended) = parts.join_next().await {
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return CoordinatorError::Serve(error),
+            Err(crash) => return CoordinatorError::Crashed(crash),
+        }
+    }
+    std::future::pending().await
+}

@@ -146,7 +146,7 @@ impl Caller {
         Q: Clone,
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        let until = Instant::now() + deadline;
+        let until = Instant::now() + deadline.min(self.policy.deadline_max);
         let mut attempt = 1;
         loop {
             let error = match self.attempt(name, until, request.clone(), &mut send).await {
@@ -260,10 +260,10 @@ impl JobsClient {
         Ok(jobs)
     }
 
-    /// Ends a job without a result. Cancelling an ended job changes nothing.
+    /// Ends a job without a result. Cancelling it again changes nothing.
     ///
     /// # Errors
-    /// `NotFound` where there is no such job.
+    /// `NotFound` where there is no such job, `FailedPrecondition` where it has succeeded or failed.
     pub async fn cancel(&self, job: JobId) -> Result<JobStatus, RpcError> {
         status("Cancel", call!(self.cancel, "Cancel", DEADLINE_LONG, job_request(job)).await?)
     }

@@ -25,3 +25,30 @@ fn canonical(value: Value) -> Value {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::MaxRejects;
+    use crate::job::tests::spec;
+
+    /// Stored jobs are recognised by this value: it must not change.
+    #[test]
+    fn the_digest_of_a_known_spec_stays_what_it_is() {
+        assert_eq!(spec_digest(&spec()), "KNOWN");
+    }
+
+    #[test]
+    fn another_spec_has_another_digest() {
+        let mut other = spec();
+        other.max_rejects = MaxRejects::Rows(1);
+        assert_ne!(spec_digest(&other), spec_digest(&spec()));
+        assert_eq!(spec_digest(&spec()), spec_digest(&spec().clone()));
+    }
+
+    #[test]
+    fn canonical_json_is_sorted_and_has_no_nulls() {
+        let value = serde_json::json!({"b": [{"z": 1, "a": null}], "a": null, "A": 1.5});
+        assert_eq!(canonical(value).to_string(), r#"{"A":1.5,"b":[{"z":1}]}"#);
+    }
+}

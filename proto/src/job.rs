@@ -222,3 +222,38 @@ pub struct JobStatus {
     /// Milliseconds since the job was submitted.
     pub age_ms: u64,
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use dataset::{Compression, Format, Keep};
+
+    /// A job in which every optional field is set.
+    pub(crate) fn spec() -> JobSpec {
+        JobSpec {
+            sources: vec![
+                Source { uri: "/data/a.csv".into(), format: Format::Csv, compression: Compression::None },
+                Source { uri: "/data/b.jsonl.zst".into(), format: Format::Jsonl, compression: Compression::Zstd },
+            ],
+            read: ReadOptions {
+                text_column: "text".into(),
+                id_column: Some("id".into()),
+                keep: Keep::Columns(vec!["label".into()]),
+            },
+            model: ModelSpec { name: "owner/model".into(), revision: Some("abc".into()), digest: "d".repeat(64) },
+            embed: EmbedSpec {
+                pooling: Some(Pooling::Mean),
+                normalize: true,
+                max_length: Some(128),
+                prefix: "query: ".into(),
+                dtype: ComputeDtype::F32,
+                output_dtype: OutputDtype::F16,
+                dimensions: Some(64),
+                batch_tokens: Some(8192),
+            },
+            limits: ShardLimits { rows_max: 1000, bytes_max: 1 << 20 },
+            on_bad_row: OnBadRow::Reject,
+            max_rejects: MaxRejects::Percent(1.5),
+        }
+    }
+}

@@ -14,11 +14,18 @@ pub struct RetryPolicy {
     pub pause_first: Duration,
     /// The longest pause at all.
     pub pause_max: Duration,
+    /// Caps the deadline of every call, repeats included; calls have 10 s or 30 s of their own.
+    pub deadline_max: Duration,
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { attempts_max: 5, pause_first: Duration::from_millis(100), pause_max: Duration::from_secs(2) }
+        Self {
+            attempts_max: 5,
+            pause_first: Duration::from_millis(100),
+            pause_max: Duration::from_secs(2),
+            deadline_max: Duration::from_secs(30),
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! nothing can fail.
 
 mod job;
+#[cfg(test)]
+mod tests;
 mod work;
 
 pub use work::{commit_outcome, directive, failure_class};

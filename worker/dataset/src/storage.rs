@@ -4,8 +4,8 @@
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
@@ -195,6 +195,7 @@ impl Storage {
         let staged = self.path(&format!("{key}.new-{nanos:x}-{:x}-{count:x}", std::process::id()))?;
         let upload = self.store.put_multipart(&staged).await.map_err(|error| self.failed(key, error))?;
         let (storage, key) = (self.clone(), key.to_owned());
+        let upload = Mutex::new(upload);
         Ok(NewObject { storage, key, path, staged, upload, part: BytesMut::new(), size: 0 })
     }
 
@@ -279,7 +280,8 @@ pub struct NewObject {
     key: String,
     path: StorePath,
     staged: StorePath,
-    upload: Box<dyn MultipartUpload>,
+    /// Never locked: the mutex only makes the writer, and with it a whole cutter, shareable between threads.
+    upload: Mutex<Box<dyn MultipartUpload>>,
     part: BytesMut,
     size: u64,
 }
@@ -315,7 +317,7 @@ impl NewObject {
         if !self.part.is_empty() || self.size == 0 {
             self.send_part().await?;
         }
-        self.upload.complete().await.map_err(|error| self.storage.failed(&self.key, error))?;
+        self.upload().complete().await.map_err(|error| self.storage.failed(&self.key, error))?;
         let store = &self.storage.store;
         if let Err(error) = store.rename_if_not_exists(&self.staged, &self.path).await {
             // Best effort: the staged object has a name that no reader asks for.
@@ -325,10 +327,14 @@ impl NewObject {
         self.storage.head(&self.key).await
     }
 
+    fn upload(&mut self) -> &mut dyn MultipartUpload {
+        self.upload.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut()
+    }
+
     async fn send_part(&mut self) -> Result<(), DatasetError> {
         let part = self.part.split().freeze();
         self.size += part.len() as u64;
-        self.upload.put_part(part.into()).await.map_err(|error| self.storage.failed(&self.key, error))
+        self.upload().put_part(part.into()).await.map_err(|error| self.storage.failed(&self.key, error))
     }
 }
 

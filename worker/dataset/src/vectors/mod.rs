@@ -11,6 +11,7 @@ mod manifest;
 mod merge;
 mod parquet_file;
 mod read;
+mod remote;
 pub mod schema;
 mod seal;
 mod verify;
@@ -24,6 +25,7 @@ pub use info::{FORMAT, FORMAT_KEY, FileInfo, FileTotals, Totals, UnknownDtype, V
 pub use manifest::{Manifest, ManifestFile, ManifestSource};
 pub use merge::{MergeOptions, MergeSummary, merge};
 pub use read::{BATCH_ROWS, Batches, Projection, VectorReader, VectorSet};
+pub use remote::read_info;
 pub use verify::{Check, CheckResult, Problem, VerifyCorpus, VerifyReport, verify};
 pub use write::{FileSummary, VectorWriter};
 

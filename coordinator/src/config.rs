@@ -1,0 +1,76 @@
+//! How a coordinator works. Plain values: flags and the environment are read elsewhere. Lease lengths and retry budgets
+//! are the store's [`crate::Policy`].
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Clock, SystemClock};
+
+/// How a coordinator works. Take [`Config::default`] and change what differs.
+#[derive(Clone)]
+pub struct Config {
+    /// Where time comes from. The store must have the same.
+    pub clock: Arc<dyn Clock>,
+    /// Jobs whose corpora are cut at the same time; further ones wait.
+    pub plans_max: usize,
+    /// Most shards stored at once while planning.
+    pub plan_page: usize,
+    /// Attempts at planning without any progress in between, before a job fails of I/O.
+    pub plan_attempts_max: u32,
+    /// Pause after a failed attempt at planning; it grows with each further one.
+    pub plan_pause: Duration,
+    /// How often to look for jobs to plan and to finalize where nobody gave notice (another coordinator took them in).
+    pub poll: Duration,
+    /// Least time between two looks for jobs to finalize: a thousand commits a second are one look.
+    pub finalize_gap: Duration,
+    /// How often to expire sessions, settle cancelled jobs and collect garbage. Far below the TTL.
+    pub sweep: Duration,
+    /// When an idle worker is asked to come again.
+    pub idle: Duration,
+    /// Calls served at the same time for commits, heartbeats and the like.
+    pub calls_vital_max: usize,
+    /// Calls served at the same time for everything else, so that it cannot hold up a commit.
+    pub calls_other_max: usize,
+    /// Calls at the same time on one connection.
+    pub streams_max: u32,
+    /// A call that takes longer is given up; what it began in the database is finished.
+    pub call_timeout: Duration,
+    /// How long the end may take: calls under way, then loops.
+    pub drain: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            clock: Arc::new(SystemClock::new()),
+            plans_max: 4,
+            plan_page: 256,
+            plan_attempts_max: 5,
+            plan_pause: Duration::from_secs(1),
+            poll: Duration::from_secs(1),
+            finalize_gap: Duration::from_millis(50),
+            sweep: Duration::from_secs(5),
+            idle: Duration::from_millis(500),
+            calls_vital_max: 1_024,
+            calls_other_max: 256,
+            streams_max: 256,
+            call_timeout: Duration::from_secs(60),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("plans_max", &self.plans_max)
+            .field("plan_page", &self.plan_page)
+            .field("poll", &self.poll)
+            .field("sweep", &self.sweep)
+            .field("idle", &self.idle)
+            .field("call_timeout", &self.call_timeout)
+            .field("drain", &self.drain)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,181 @@
+//! The service for clients: submit, show, steer.
+
+use prost::Message;
+use proto::JobId;
+use proto::convert::id;
+use proto::generated as wire;
+use proto::generated::jobs_server::Jobs;
+use proto::job::{JobSpec, JobStatus};
+use proto::transport::MESSAGE_BYTES_MAX;
+use tonic::{Request, Response, Status};
+use tracing::info;
+
+use super::{Answer, Lane, Service, missing, refused, status_of};
+use crate::context::Context;
+use crate::store::{StoreError, Submitted};
+
+/// Most bytes of a spec on the wire: its status, which carries it, still fits a message.
+const SPEC_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 128 * 1024;
+/// A page of `list` ends at so many jobs, or where the next one would not fit.
+const PAGE_JOBS_MAX: usize = 500;
+const PAGE_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 64 * 1024;
+
+/// What is done to a job by its id alone.
+#[derive(Clone, Copy)]
+enum Action {
+    Get,
+    Cancel,
+    Pause,
+    Resume,
+    Retry,
+}
+
+#[tonic::async_trait]
+impl Jobs for Service {
+    async fn submit(&self, request: Request<wire::SubmitRequest>) -> Answer<wire::JobStatus> {
+        let request = request.into_inner();
+        let job: JobId = id("job_id", &request.job_id).map_err(refused)?;
+        let spec = request.spec.ok_or_else(|| missing("spec"))?;
+        let bytes = spec.encoded_len();
+        if bytes > SPEC_BYTES_MAX {
+            return Err(Status::invalid_argument(format!(
+                "the job is described by {bytes} bytes, at most {SPEC_BYTES_MAX} fit: name fewer, larger sources"
+            )));
+        }
+        let spec = JobSpec::try_from(spec).map_err(refused)?;
+        check(&spec)?;
+        let context = self.context.clone();
+        let status = self.detached(Lane::Other, async move { submit(&context, job, &spec).await }).await?;
+        Ok(Response::new((&status).into()))
+    }
+
+    async fn get(&self, request: Request<wire::JobRequest>) -> Answer<wire::JobStatus> {
+        self.act(Action::Get, request).await
+    }
+
+    async fn list(&self, request: Request<wire::ListRequest>) -> Answer<wire::ListResponse> {
+        let request = request.into_inner();
+        let before = match request.before_job_id.as_str() {
+            "" => None,
+            text => Some(id::<JobId>("before_job_id", text).map_err(refused)?),
+        };
+        let limit = match request.limit as usize {
+            0 => PAGE_JOBS_MAX,
+            limit => limit.min(PAGE_JOBS_MAX),
+        };
+        let context = self.context.clone();
+        let jobs = self.detached(Lane::Other, async move { context.store.jobs().await.map_err(status_of) }).await?;
+        Ok(Response::new(page_of(jobs, before, limit)))
+    }
+
+    async fn cancel(&self, request: Request<wire::JobRequest>) -> Answer<wire::JobStatus> {
+        self.act(Action::Cancel, request).await
+    }
+
+    async fn pause(&self, request: Request<wire::JobRequest>) -> Answer<wire::JobStatus> {
+        self.act(Action::Pause, request).await
+    }
+
+    async fn resume(&self, request: Request<wire::JobRequest>) -> Answer<wire::JobStatus> {
+        self.act(Action::Resume, request).await
+    }
+
+    async fn retry(&self, request: Request<wire::JobRequest>) -> Answer<wire::JobStatus> {
+        self.act(Action::Retry, request).await
+    }
+}
+
+impl Service {
+    async fn act(&self, action: Action, request: Request<wire::JobRequest>) -> Answer<wire::JobStatus> {
+        let job: JobId = id("job_id", &request.into_inner().job_id).map_err(refused)?;
+        let context = self.context.clone();
+        let status = self
+            .detached(Lane::Other, async move {
+                act(&context, action, job).await.map_err(status_of)?;
+                show(&context, job).await
+            })
+            .await?;
+        Ok(Response::new((&status).into()))
+    }
+}
+
+async fn submit(context: &Context, job: JobId, spec: &JobSpec) -> Result<JobStatus, Status> {
+    match context.store.submit_job(job, spec).await.map_err(status_of)? {
+        Submitted::Created => {
+            info!(job.id = %job, sources = spec.sources.len(), model = spec.model.name, "job submitted");
+            context.notices.plan.notify_one();
+        }
+        Submitted::Existing => {}
+    }
+    show(context, job).await
+}
+
+async fn act(context: &Context, action: Action, job: JobId) -> Result<(), StoreError> {
+    match action {
+        Action::Get => return Ok(()),
+        Action::Cancel => {
+            context.store.cancel(job).await?;
+            context.notices.sweep.notify_one();
+            info!(job.id = %job, "job cancelled by request");
+        }
+        Action::Pause => {
+            context.store.pause(job).await?;
+            info!(job.id = %job, "job paused");
+        }
+        Action::Resume => {
+            context.store.resume(job).await?;
+            info!(job.id = %job, "job resumed");
+        }
+        Action::Retry => {
+            context.store.retry(job).await?;
+            context.notices.plan.notify_one();
+            context.notices.finalize.notify_one();
+            info!(job.id = %job, "job retried");
+        }
+    }
+    Ok(())
+}
+
+async fn show(context: &Context, job: JobId) -> Result<JobStatus, Status> {
+    let status = context.store.job(job).await.map_err(status_of)?;
+    status.ok_or_else(|| status_of(StoreError::JobUnknown { job }))
+}
+
+/// What no planner or worker could do anything with. Whether the sources are there is the planner's to find out.
+fn check(spec: &JobSpec) -> Result<(), Status> {
+    let problem = if spec.sources.is_empty() {
+        "the job names no sources"
+    } else if spec.read.text_column.is_empty() {
+        "the job names no text column"
+    } else if spec.model.name.is_empty() {
+        "the job names no model"
+    } else if spec.model.digest.is_empty() {
+        "the job does not pin its model: `model.digest` is empty"
+    } else if spec.embed.dimensions == Some(0) {
+        "`embed.dimensions` is 0: vectors have at least one"
+    } else if spec.embed.max_length == Some(0) {
+        "`embed.max_length` is 0: a text has at least one token"
+    } else {
+        return Ok(());
+    };
+    Err(Status::invalid_argument(problem))
+}
+
+/// Jobs older than `before`, newest first, as many as fit. Ids are time-ordered, but made by clients: the page goes by
+/// the id itself, which no clock can bring out of step.
+fn page_of(mut jobs: Vec<JobStatus>, before: Option<JobId>, limit: usize) -> wire::ListResponse {
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.id));
+    jobs.retain(|job| before.is_none_or(|before| job.id < before));
+    let mut page = wire::ListResponse::default();
+    let mut bytes = 0;
+    for job in &jobs {
+        let job = wire::JobStatus::from(job);
+        bytes += job.encoded_len() + 8;
+        if page.jobs.len() == limit || (bytes > PAGE_BYTES_MAX && !page.jobs.is_empty()) {
+            page.more = true;
+            break;
+        }
+        page.jobs.push(job);
+    }
+    page
+}

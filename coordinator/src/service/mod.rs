@@ -1,0 +1,152 @@
+//! The gRPC services: convert, call the store, convert. No policy and no SQL; the one mapping of store errors to statuses
+//! is [`status_of`].
+
+mod jobs;
+mod pacer;
+mod work;
+
+use std::sync::Arc;
+
+use proto::ConvertError;
+use proto::generated::jobs_server::{self, JobsServer};
+use proto::generated::work_server::{self, WorkServer};
+use proto::transport::{HEADER_BYTES_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX};
+use tokio::sync::Semaphore;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::transport::server::Router;
+use tonic::{Response, Status};
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tracing::error;
+
+use self::pacer::Pacer;
+use crate::config::Config;
+use crate::context::{Context, full_message};
+use crate::store::{StoreError, StoreErrorKind};
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// Both services; clones share everything.
+#[derive(Clone)]
+struct Service {
+    context: Arc<Context>,
+    lanes: Arc<Lanes>,
+    pacer: Arc<Pacer>,
+}
+
+/// How many calls run at once. Commits and heartbeats have a lane of their own: a flood of anything else must not keep
+/// finished work from being recorded.
+struct Lanes {
+    vital: Arc<Semaphore>,
+    other: Arc<Semaphore>,
+}
+
+#[derive(Clone, Copy)]
+enum Lane {
+    Vital,
+    Other,
+}
+
+impl Service {
+    fn new(context: Arc<Context>) -> Self {
+        let config = &context.config;
+        let vital = Arc::new(Semaphore::new(config.calls_vital_max));
+        let other = Arc::new(Semaphore::new(config.calls_other_max));
+        let pacer = Arc::new(Pacer::new(config.idle));
+        Self { context, lanes: Arc::new(Lanes { vital, other }), pacer }
+    }
+
+    /// Runs the work of a call to its end, also when the client goes away in the middle: tonic drops the future of a
+    /// handler then, and a transaction must not be dropped half-way.
+    async fn detached<T, F>(&self, lane: Lane, work: F) -> Result<T, Status>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Status>> + Send + 'static,
+    {
+        let lane = match lane {
+            Lane::Vital => &self.lanes.vital,
+            Lane::Other => &self.lanes.other,
+        };
+        let permit = Arc::clone(lane).acquire_owned().await.map_err(|_| Status::unavailable("shutting down"))?;
+        let task = self.context.calls.spawn(async move {
+            let result = work.await;
+            drop(permit);
+            result
+        });
+        task.await.unwrap_or_else(|error| {
+            error!(%error, "a call crashed");
+            Err(Status::internal("the coordinator crashed on this call: this is a bug, please report it"))
+        })
+    }
+}
+
+/// Says to a client what the store said.
+fn status_of(error: StoreError) -> Status {
+    let message = error.to_string();
+    match error.kind() {
+        StoreErrorKind::NotFound | StoreErrorKind::SessionLost => Status::not_found(message),
+        StoreErrorKind::AlreadyExists => Status::already_exists(message),
+        StoreErrorKind::WrongState => Status::failed_precondition(message),
+        StoreErrorKind::Invalid => Status::invalid_argument(message),
+        StoreErrorKind::Unavailable => {
+            error!(error = full_message(&error), "the store is out of reach");
+            Status::unavailable(message)
+        }
+        StoreErrorKind::Internal => {
+            error!(error = full_message(&error), "the store failed");
+            Status::internal(message)
+        }
+    }
+}
+
+/// Says to a client what is wrong with its request.
+fn refused(error: ConvertError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn missing(field: &'static str) -> Status {
+    Status::invalid_argument(format!("field `{field}` is missing"))
+}
+
+/// Builds the server: both services, health, reflection, limits.
+pub(crate) fn router(context: Arc<Context>) -> (Router, HealthReporter) {
+    let mut server = limited(&context.config);
+    let service = Service::new(context);
+    let jobs = JobsServer::new(service.clone())
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let work = WorkServer::new(service)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let routes = Routes::new(jobs)
+        .add_service(work)
+        .add_service(health)
+        .add_service(reflection().build_v1().expect("our own descriptors are complete"))
+        .add_service(reflection().build_v1alpha().expect("our own descriptors are complete"));
+    (server.add_routes(routes), reporter)
+}
+
+fn limited(config: &Config) -> Server {
+    Server::builder()
+        .max_concurrent_streams(config.streams_max)
+        .concurrency_limit_per_connection(config.streams_max as usize)
+        .timeout(config.call_timeout)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+}
+
+/// Tells whoever asks after our health whether to come here.
+pub(crate) async fn say_serving(health: &HealthReporter, serving: bool) {
+    let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for service in ["", jobs_server::SERVICE_NAME, work_server::SERVICE_NAME] {
+        health.set_service_status(service, status).await;
+    }
+}

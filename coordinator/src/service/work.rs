@@ -1,0 +1,206 @@
+//! The service for workers: sessions, leases, heartbeats, commits.
+
+use dataset::ErrorKind;
+use dataset::vectors::layout;
+use proto::convert::{failure_class, id};
+use proto::generated as wire;
+use proto::generated::work_server::Work;
+use proto::work::{CommitOutcome, Leased, Output, Progress, Session, WorkerInfo};
+use proto::{Epoch, RequestId, SessionId, ShardId};
+use tonic::{Request, Response, Status};
+use tracing::{debug, info, warn};
+
+use super::{Answer, Lane, Service, missing, refused, status_of};
+use crate::context::{Context, clean, full_message};
+use crate::judge::{Moment, verdict};
+
+/// Most bytes of a worker's message about a failure.
+const MESSAGE_BYTES_MAX: usize = 4 * 1024;
+/// Most bytes of a worker's name, version or device.
+const NAME_BYTES_MAX: usize = 256;
+/// Devices of one worker that are recorded.
+const DEVICES_MAX: usize = 64;
+
+#[tonic::async_trait]
+impl Work for Service {
+    async fn open_session(&self, request: Request<wire::OpenSessionRequest>) -> Answer<wire::OpenSessionResponse> {
+        let worker = tidy(request.into_inner().into());
+        let context = self.context.clone();
+        let session = self
+            .detached(Lane::Vital, async move {
+                let session = context.store.open_session(&worker).await.map_err(status_of)?;
+                info!(session.id = %session, worker = worker.name, version = worker.version, "session opened");
+                Ok(session)
+            })
+            .await?;
+        let policy = self.context.store.policy();
+        let session = Session {
+            id: session,
+            ttl_ms: policy.ttl_ms.unsigned_abs(),
+            heartbeat_ms: policy.heartbeat_ms.unsigned_abs(),
+            storage_url: self.context.storage.url().to_owned(),
+        };
+        Ok(Response::new((&session).into()))
+    }
+
+    async fn lease(&self, request: Request<wire::LeaseRequest>) -> Answer<wire::LeaseResponse> {
+        let request = request.into_inner();
+        let session: SessionId = id("session_id", &request.session_id).map_err(refused)?;
+        let wish: RequestId = id("request_id", &request.request_id).map_err(refused)?;
+        let context = self.context.clone();
+        let grants =
+            self.detached(Lane::Other, async move {
+                context.store.lease(session, wish, request.max).await.map_err(status_of)
+            })
+            .await?;
+        for grant in &grants {
+            debug!(shard.id = %grant.shard, epoch = %grant.epoch, session.id = %session, "shard leased");
+        }
+        let retry_after_ms = if grants.is_empty() { self.pacer.wait_ms(self.context.config.clock.now_ms()) } else { 0 };
+        Ok(Response::new((&Leased { grants, retry_after_ms }).into()))
+    }
+
+    async fn heartbeat(&self, request: Request<wire::HeartbeatRequest>) -> Answer<wire::HeartbeatResponse> {
+        let request = request.into_inner();
+        let session: SessionId = id("session_id", &request.session_id).map_err(refused)?;
+        let progress: Vec<Progress> =
+            request.progress.into_iter().map(TryInto::try_into).collect::<Result<_, _>>().map_err(refused)?;
+        let context = self.context.clone();
+        let beat = self
+            .detached(Lane::Vital, async move { context.store.beat(session, &progress).await.map_err(status_of) })
+            .await?;
+        Ok(Response::new((&beat).into()))
+    }
+
+    async fn commit(&self, request: Request<wire::CommitRequest>) -> Answer<wire::CommitResponse> {
+        let request = request.into_inner();
+        let session: SessionId = id("session_id", &request.session_id).map_err(refused)?;
+        let (shard, epoch) = lease_of(request.lease)?;
+        let output: Output = request.output.ok_or_else(|| missing("output"))?.try_into().map_err(refused)?;
+        let context = self.context.clone();
+        let outcome =
+            self.detached(Lane::Vital, async move { commit(&context, session, shard, epoch, &output).await }).await?;
+        Ok(Response::new(wire::CommitResponse { outcome: wire::CommitOutcome::from(outcome).into() }))
+    }
+
+    async fn fail(&self, request: Request<wire::FailRequest>) -> Answer<wire::FailResponse> {
+        let request = request.into_inner();
+        let session: SessionId = id("session_id", &request.session_id).map_err(refused)?;
+        let (shard, epoch) = lease_of(request.lease)?;
+        let class = failure_class(request.class);
+        let message = clean(&request.message, MESSAGE_BYTES_MAX);
+        let context = self.context.clone();
+        self.detached(Lane::Vital, async move {
+            let stood = context.store.fail(session, shard, epoch, class, &message).await.map_err(status_of)?;
+            warn!(shard.id = %shard, %epoch, ?class, message, stood, "attempt failed");
+            // It may have been the last attempt that the job had.
+            context.notices.sweep.notify_one();
+            Ok(())
+        })
+        .await?;
+        Ok(Response::new(wire::FailResponse {}))
+    }
+
+    async fn release(&self, request: Request<wire::ReleaseRequest>) -> Answer<wire::ReleaseResponse> {
+        let request = request.into_inner();
+        let session: SessionId = id("session_id", &request.session_id).map_err(refused)?;
+        let (shard, epoch) = lease_of(request.lease)?;
+        let context = self.context.clone();
+        self.detached(
+            Lane::Vital,
+            async move { context.store.release(session, shard, epoch).await.map_err(status_of) },
+        )
+        .await?;
+        debug!(shard.id = %shard, %epoch, "lease released");
+        Ok(Response::new(wire::ReleaseResponse {}))
+    }
+
+    async fn close_session(&self, request: Request<wire::CloseSessionRequest>) -> Answer<wire::CloseSessionResponse> {
+        let session: SessionId = id("session_id", &request.into_inner().session_id).map_err(refused)?;
+        let context = self.context.clone();
+        self.detached(Lane::Vital, async move { context.store.close_session(session).await.map_err(status_of) })
+            .await?;
+        info!(session.id = %session, "session closed");
+        Ok(Response::new(wire::CloseSessionResponse {}))
+    }
+}
+
+fn lease_of(lease: Option<wire::LeaseRef>) -> Result<(ShardId, Epoch), Status> {
+    lease.ok_or_else(|| missing("lease"))?.try_into().map_err(refused)
+}
+
+fn tidy(worker: WorkerInfo) -> WorkerInfo {
+    let short = |text: &String| clean(text, NAME_BYTES_MAX);
+    WorkerInfo {
+        name: short(&worker.name),
+        devices: worker.devices.iter().take(DEVICES_MAX).map(short).collect(),
+        version: short(&worker.version),
+    }
+}
+
+/// Looks at the output, makes it the winner, and judges the job by its rejected rows.
+async fn commit(
+    context: &Context,
+    session: SessionId,
+    shard: ShardId,
+    epoch: Epoch,
+    output: &Output,
+) -> Result<CommitOutcome, Status> {
+    check_object(context, shard, epoch, output).await?;
+    let outcome = context.store.commit(session, shard, epoch, output).await.map_err(status_of)?;
+    match outcome {
+        CommitOutcome::Committed => {
+            let rows = output.counts.rows;
+            info!(shard.id = %shard, %epoch, rows, bytes = output.bytes, "shard committed");
+            if output.counts.rejected() > 0 {
+                judge(context, shard).await?;
+            }
+            context.notices.finalize.notify_one();
+        }
+        CommitOutcome::Stale | CommitOutcome::LostRace | CommitOutcome::Cancelled => {
+            info!(shard.id = %shard, %epoch, ?outcome, "commit refused");
+        }
+    }
+    Ok(outcome)
+}
+
+/// A worker is not believed: the object must be there, under the granted key, as long as it says. What comes of a
+/// commit of another attempt's key is the store's to say; here it only must not lead outside the lease's own folder.
+async fn check_object(context: &Context, shard: ShardId, epoch: Epoch, output: &Output) -> Result<(), Status> {
+    let granted = layout::shard_key(&shard.job.to_string(), shard.index, u64::from(epoch.0), "");
+    let prefix = granted.trim_end_matches(".parquet");
+    if !output.key.starts_with(prefix) {
+        return Err(Status::invalid_argument(format!("output key `{}` is not the granted one", output.key)));
+    }
+    match context.storage.head(&output.key).await {
+        Ok(found) if found.size == output.bytes => Ok(()),
+        Ok(found) => Err(Status::invalid_argument(format!(
+            "output `{}` has {} bytes in storage, {} were reported",
+            output.key, found.size, output.bytes
+        ))),
+        Err(error) => match error.kind() {
+            // Also what a commit of a lease long lost may meet: its object is garbage by then.
+            ErrorKind::NotFound => {
+                Err(Status::failed_precondition(format!("output `{}` is not in storage", output.key)))
+            }
+            ErrorKind::BadInput => Err(Status::invalid_argument(error.to_string())),
+            ErrorKind::AlreadyExists
+            | ErrorKind::SourceChanged
+            | ErrorKind::Corrupt
+            | ErrorKind::NoSpace
+            | ErrorKind::Io => {
+                warn!(key = output.key, error = full_message(&error), "cannot look at an output");
+                Err(Status::unavailable(error.to_string()))
+            }
+        },
+    }
+}
+
+async fn judge(context: &Context, shard: ShardId) -> Result<(), Status> {
+    let Some(status) = context.store.job(shard.job).await.map_err(status_of)? else { return Ok(()) };
+    if let Some(reason) = verdict(&status.spec, &status.counts, Moment::Underway) {
+        warn!(job.id = %shard.job, reason, "job failed of its rejected rows");
+        context.store.fail_job(shard.job, &reason).await.map_err(status_of)?;
+    }
+    Ok(())
+}

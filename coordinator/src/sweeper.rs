@@ -1,0 +1,78 @@
+//! The sweeper: what must happen although nobody asks for it. Each task is one call of the store and may be done by any
+//! number of coordinators at once.
+
+use std::sync::Arc;
+
+use tracing::{error, info, warn};
+
+use crate::context::{Context, full_message};
+use crate::store::StoreError;
+
+/// Objects of losing attempts deleted in one sweep.
+const GARBAGE_MAX: u32 = 200;
+
+/// Sweeps until shutdown.
+pub(crate) async fn run(context: Arc<Context>) {
+    loop {
+        sweep(&context).await;
+        if !context.wait(&context.notices.sweep, context.config.sweep).await {
+            return;
+        }
+    }
+}
+
+/// One sweep. A task that fails does not keep the others from their turn, and has its own again in a few seconds.
+pub(crate) async fn sweep(context: &Context) {
+    for (task, result) in [
+        ("expire sessions", expire_sessions(context).await),
+        ("settle cancelled jobs", settle_cancelled(context).await),
+        ("fail exhausted jobs", fail_exhausted(context).await),
+        ("collect garbage", collect_garbage(context).await),
+    ] {
+        if let Err(error) = result {
+            error!(task, error = full_message(&error), "sweep failed");
+        }
+    }
+}
+
+/// Takes back the leases of workers that are gone; the store knows how many at once are credible.
+async fn expire_sessions(context: &Context) -> Result<(), StoreError> {
+    let swept = context.store.expire_sessions().await?;
+    if swept.sessions > 0 || swept.leases > 0 {
+        warn!(sessions = swept.sessions, leases = swept.leases, "workers lost");
+    }
+    Ok(())
+}
+
+async fn settle_cancelled(context: &Context) -> Result<(), StoreError> {
+    let jobs = context.store.settle_cancelled().await?;
+    if jobs > 0 {
+        info!(jobs, "jobs cancelled");
+    }
+    Ok(())
+}
+
+async fn fail_exhausted(context: &Context) -> Result<(), StoreError> {
+    for job in context.store.fail_exhausted().await? {
+        warn!(job.id = %job, "job failed: shards are dead");
+    }
+    Ok(())
+}
+
+/// Deletes the objects of attempts that did not win: marked in the database first, so that none of them can win after
+/// all, and reported once they are gone.
+async fn collect_garbage(context: &Context) -> Result<(), StoreError> {
+    let marked = context.store.mark_garbage(GARBAGE_MAX).await?;
+    let mut deleted = Vec::with_capacity(marked.len());
+    for garbage in marked {
+        match context.storage.delete(&garbage.key).await {
+            Ok(()) => deleted.push(garbage),
+            Err(error) => warn!(key = garbage.key, error = full_message(&error), "cannot delete a losing output"),
+        }
+    }
+    if !deleted.is_empty() {
+        info!(objects = deleted.len(), "garbage collected");
+        context.store.garbage_deleted(&deleted).await?;
+    }
+    Ok(())
+}
