@@ -1,11 +1,34 @@
-//! Merging the parts of a finished job into one file.
+//! Merging the parts of a finished job into one file, or into files of equal size: streaming, in bounded memory.
+//!
+//! Every part is checked (size, BLAKE3, footer, row chain) before its rows are used. Where nothing changes, row groups
+//! are copied without decoding their vectors. The output appears whole or not at all.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
+use std::thread;
 
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use parquet::file::metadata::KeyValue;
 use serde::Serialize;
 
-use super::info::{Totals, VectorDtype};
+use super::columns::{StatusColumns, recode};
+use super::error::VectorsError;
+use super::info::{FileInfo, FileTotals, MANIFEST_DIGEST_KEY, SOURCES_KEY, Totals, VectorDtype};
+use super::layout::{MANIFEST_NAME, is_part_name, part_name};
+use super::manifest::{Manifest, ManifestFile};
+use super::parquet_file::{ParquetFile, ROW_GROUP_ROWS_MAX};
+use super::read::{BATCH_ROWS, Projection, VectorReader, VectorSet};
+use super::schema::output_schema;
+use super::temp::{TempFile, write_whole};
+use super::write::totals_pair;
 use crate::DatasetError;
+
+/// A row group of fewer (compressed) bytes and rows than these is encoded again, together with its neighbours: thousands
+/// of tiny row groups make a file slow to read.
+const COPY_BYTES_MIN: i64 = 1 << 20;
+const COPY_ROWS_MIN: usize = ROW_GROUP_ROWS_MAX / 4;
 
 /// How to merge.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,10 +46,8 @@ pub struct MergeOptions {
 pub struct MergeSummary {
     /// The file, or the folder.
     pub out: PathBuf,
-    /// Files written.
-    pub files: u64,
-    /// Size of all of them, in bytes.
-    pub bytes: u64,
+    /// The files written, as a manifest lists them; one unless partitioned.
+    pub files: Vec<ManifestFile>,
     /// Counts.
     pub totals: Totals,
     /// Row groups that were copied without decoding.
@@ -35,12 +56,343 @@ pub struct MergeSummary {
     pub recoded_row_groups: u64,
 }
 
-/// Merges the parts of a finished job.
+/// Merges the parts of the finished job in `dir` into the file `out`, or with `partition_rows` into parts and a manifest
+/// in the folder `out`. `progress` is told how many rows are merged so far.
+///
+/// Refuses a folder without a manifest, and any part that is not what the manifest lists; then nothing is written.
 pub fn merge(
-    _dir: &Path,
-    _out: &Path,
-    _options: &MergeOptions,
-    _progress: &mut dyn FnMut(u64),
+    dir: &Path,
+    out: &Path,
+    options: &MergeOptions,
+    progress: &mut dyn FnMut(u64),
 ) -> Result<MergeSummary, DatasetError> {
-    unimplemented!()
+    if !dir.is_dir() {
+        let detail = "merge takes the folder of a finished job, with its `manifest.json`";
+        return Err(VectorsError::unusable(dir, detail).into());
+    }
+    let set = VectorSet::open(dir)?;
+    let manifest = set.manifest.as_ref().expect("a folder opens with its manifest");
+    if options.partition_rows == Some(0) {
+        return Err(VectorsError::bad_rows("a partition needs at least one row").into());
+    }
+    let mut merger = Merger::start(&set, dir, manifest, out, options)?;
+    if options.partition_rows.is_some() {
+        claim_folder(dir, out, options.overwrite)?;
+    } else {
+        merger.open_output()?;
+    }
+    for_each_checked(&set, |reader| merger.add(&reader, progress))?;
+    merger.finish()
+}
+
+/// Checks files one ahead of the one that is being used: hashing and copying overlap.
+fn for_each_checked(
+    set: &VectorSet,
+    mut each: impl FnMut(VectorReader) -> Result<(), DatasetError>,
+) -> Result<(), DatasetError> {
+    thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(1);
+        scope.spawn(move || {
+            for index in 0..set.files() {
+                let opened = set.open_checked(index);
+                let failed = opened.is_err();
+                if sender.send(opened).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        receiver.into_iter().try_for_each(|reader| each(reader?))
+    })
+}
+
+/// Makes sure that a partitioned output does not mix with what is there.
+fn claim_folder(dir: &Path, out: &Path, overwrite: bool) -> Result<(), VectorsError> {
+    fs::create_dir_all(out).map_err(VectorsError::io("create", out))?;
+    let same = dir.canonicalize().ok().zip(out.canonicalize().ok()).is_some_and(|(dir, out)| dir == out);
+    if same {
+        return Err(VectorsError::unusable(out, "the output is the input; name another folder"));
+    }
+    let entries = fs::read_dir(out).map_err(VectorsError::io("list", out))?;
+    for entry in entries {
+        let entry = entry.map_err(VectorsError::io("list", out))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name == MANIFEST_NAME || is_part_name(&name) {
+            if !overwrite {
+                return Err(VectorsError::Exists { path: entry.path() });
+            }
+            fs::remove_file(entry.path()).map_err(VectorsError::io("remove", &entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+/// One output file being written.
+struct Output {
+    temp: TempFile,
+    file: ParquetFile,
+    name: String,
+    first_row: u64,
+    totals: Totals,
+}
+
+struct Merger<'a> {
+    dir: &'a Path,
+    manifest: &'a Manifest,
+    out: &'a Path,
+    options: MergeOptions,
+    info: FileInfo,
+    schema: SchemaRef,
+    recodes: bool,
+    output: Option<Output>,
+    files: Vec<ManifestFile>,
+    totals: Totals,
+    copied: u64,
+    recoded: u64,
+}
+
+impl<'a> Merger<'a> {
+    fn start(
+        set: &VectorSet,
+        dir: &'a Path,
+        manifest: &'a Manifest,
+        out: &'a Path,
+        options: &MergeOptions,
+    ) -> Result<Merger<'a>, VectorsError> {
+        let mut info = set.info().clone();
+        info.output_dtype = options.output_dtype.unwrap_or(info.output_dtype);
+        Ok(Merger {
+            dir,
+            manifest,
+            out,
+            options: *options,
+            schema: output_schema(set.kept_schema(), &info)?,
+            recodes: info.output_dtype != set.info().output_dtype,
+            info,
+            output: None,
+            files: Vec::new(),
+            totals: Totals::default(),
+            copied: 0,
+            recoded: 0,
+        })
+    }
+
+    fn open_output(&mut self) -> Result<(), VectorsError> {
+        let (path, name) = match self.options.partition_rows {
+            None => (self.out.to_owned(), self.out.file_name().unwrap_or_default().to_string_lossy().into_owned()),
+            Some(_) => {
+                let name = part_name(self.files.len() as u64);
+                (self.out.join(&name), name)
+            }
+        };
+        let temp = TempFile::create(&path, self.options.overwrite)?;
+        let file = ParquetFile::create(temp.path(), &self.schema, &self.info)?;
+        let first_row = self.totals.rows;
+        self.output = Some(Output { temp, file, name, first_row, totals: Totals::default() });
+        Ok(())
+    }
+
+    /// Rows that the open output file may still take; opens one where none is.
+    fn room(&mut self) -> Result<u64, VectorsError> {
+        let limit = self.options.partition_rows.unwrap_or(u64::MAX);
+        if self.output.as_ref().is_some_and(|output| output.totals.rows >= limit) {
+            self.close_output()?;
+        }
+        if self.output.is_none() {
+            self.open_output()?;
+        }
+        Ok(limit - self.output.as_ref().map_or(0, |output| output.totals.rows))
+    }
+
+    fn add(&mut self, reader: &VectorReader, progress: &mut dyn FnMut(u64)) -> Result<(), DatasetError> {
+        for group in 0..reader.parquet().num_row_groups() {
+            let metadata = reader.parquet().row_group(group);
+            let rows = usize::try_from(metadata.num_rows()).unwrap_or_default();
+            let large = metadata.compressed_size() >= COPY_BYTES_MIN || rows >= COPY_ROWS_MIN;
+            if large && !self.recodes && self.room()? >= rows as u64 {
+                self.copy(reader, group)?;
+            } else {
+                self.recode(reader, group)?;
+            }
+            progress(self.totals.rows);
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, reader: &VectorReader, group: usize) -> Result<(), DatasetError> {
+        for batch in reader.batches_of(vec![group], &StatusColumns::projection(), BATCH_ROWS)? {
+            self.count(reader.path(), &batch?)?;
+        }
+        let output = self.output.as_mut().expect("asking for room opened an output");
+        output.file.copy_row_group(reader.file(), reader.parquet(), group)?;
+        self.copied += 1;
+        Ok(())
+    }
+
+    fn recode(&mut self, reader: &VectorReader, group: usize) -> Result<(), DatasetError> {
+        for batch in reader.batches_of(vec![group], &Projection::All, BATCH_ROWS)? {
+            let batch = recode(&batch?, &self.schema, self.info.output_dtype)?;
+            let mut start = 0;
+            while start < batch.num_rows() {
+                let room = usize::try_from(self.room()?).unwrap_or(usize::MAX);
+                let piece = batch.slice(start, room.min(batch.num_rows() - start));
+                self.count(reader.path(), &piece)?;
+                self.output.as_mut().expect("asking for room opened an output").file.write(&piece)?;
+                start += piece.num_rows();
+            }
+        }
+        self.recoded += 1;
+        Ok(())
+    }
+
+    /// Checks that rows follow on each other, and counts them.
+    fn count(&mut self, path: &Path, batch: &RecordBatch) -> Result<(), VectorsError> {
+        let status = StatusColumns::of(batch);
+        for (expected, found) in (self.totals.rows..).zip(status.row.values()) {
+            if u64::try_from(*found) != Ok(expected) {
+                return Err(VectorsError::damaged(path, format!("it holds row {found} where row {expected} belongs")));
+            }
+        }
+        let mut totals = Totals::default();
+        status.count(&mut totals);
+        self.totals.add(&totals);
+        self.output.as_mut().expect("rows are counted for an open output").totals.add(&totals);
+        Ok(())
+    }
+
+    fn close_output(&mut self) -> Result<(), VectorsError> {
+        let Some(output) = self.output.take() else { return Ok(()) };
+        let totals = FileTotals { first_row: output.first_row, totals: output.totals };
+        let sources = serde_json::to_string(&self.manifest.sources).expect("sources have no failing values");
+        let pairs = vec![
+            totals_pair(&totals),
+            KeyValue::new(SOURCES_KEY.to_owned(), sources),
+            KeyValue::new(MANIFEST_DIGEST_KEY.to_owned(), self.manifest.digest()),
+        ];
+        let written = output.file.finish(pairs)?;
+        output.temp.persist()?;
+        let FileTotals { first_row, totals: Totals { rows, rejects, truncated, tokens } } = totals;
+        let (bytes, blake3) = (written.bytes, written.blake3);
+        self.files.push(ManifestFile { name: output.name, first_row, rows, bytes, blake3, rejects, truncated, tokens });
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<MergeSummary, DatasetError> {
+        if self.totals != self.manifest.totals {
+            let manifest = self.dir.join(MANIFEST_NAME);
+            return Err(VectorsError::damaged(&manifest, "its totals are not those of the rows in the files").into());
+        }
+        self.close_output()?;
+        if self.options.partition_rows.is_some() {
+            let manifest = Manifest::new(self.info, self.manifest.sources.clone(), self.files.clone())?;
+            write_whole(&self.out.join(MANIFEST_NAME), &manifest.to_bytes())?;
+        }
+        Ok(MergeSummary {
+            out: self.out.to_owned(),
+            files: self.files,
+            totals: self.totals,
+            copied_row_groups: self.copied,
+            recoded_row_groups: self.recoded,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Job, all_rows, flip, job, row_texts};
+    use super::super::verify::check_target;
+    use super::*;
+
+    fn options(output_dtype: Option<VectorDtype>, partition_rows: Option<u64>) -> MergeOptions {
+        MergeOptions { output_dtype, partition_rows, overwrite: false }
+    }
+
+    fn merged(job: &Job, options: &MergeOptions) -> (PathBuf, MergeSummary) {
+        let out = job.path().join(if options.partition_rows.is_some() { "merged" } else { "merged.parquet" });
+        let mut last = 0;
+        let summary = merge(&job.path().join("job"), &out, options, &mut |rows| last = rows).unwrap();
+        assert_eq!(last, summary.totals.rows);
+        (out, summary)
+    }
+
+    #[test]
+    fn a_merged_file_holds_the_rows_of_the_parts_and_verifies_alone() {
+        let job = job(8, &[3, 1, 40, 7]);
+        let (out, summary) = merged(&job, &options(None, None));
+        assert_eq!(row_texts(&all_rows(&out)), row_texts(&all_rows(&job.path().join("job"))));
+        assert_eq!(summary.files.len(), 1);
+        assert_eq!(summary.files[0].bytes, fs::metadata(&out).unwrap().len());
+        assert!(check_target(&out).passed());
+    }
+
+    #[test]
+    fn large_row_groups_are_copied_and_give_the_same_rows() {
+        let job = job(256, &[2000, 10, 1500]);
+        let (out, summary) = merged(&job, &options(None, None));
+        assert_eq!((summary.copied_row_groups, summary.recoded_row_groups), (2, 1));
+        assert_eq!(row_texts(&all_rows(&out)), row_texts(&all_rows(&job.path().join("job"))));
+        assert!(check_target(&out).passed());
+    }
+
+    #[test]
+    fn partitions_have_equal_size_and_a_manifest_that_verifies() {
+        let job = job(256, &[2000, 10, 1500]);
+        let (out, summary) = merged(&job, &options(None, Some(900)));
+        let sizes: Vec<u64> = summary.files.iter().map(|file| file.rows).collect();
+        assert_eq!(sizes, [900, 900, 900, 810]);
+        assert_eq!(row_texts(&all_rows(&out)), row_texts(&all_rows(&job.path().join("job"))));
+        assert!(check_target(&out).passed());
+    }
+
+    #[test]
+    fn merging_to_16_bit_floats_rounds_and_says_so_in_the_footer() {
+        let job = job(8, &[5, 6]);
+        let (out, _) = merged(&job, &options(Some(VectorDtype::F16), None));
+        let reader = VectorReader::open(&out).unwrap();
+        assert_eq!(reader.info().output_dtype, VectorDtype::F16);
+        assert!(check_target(&out).passed());
+        let half = all_rows(&out);
+        let full = all_rows(&job.path().join("job"));
+        for (half, full) in half.iter().zip(&full) {
+            let schema = output_schema(reader.kept_schema(), reader.info()).unwrap();
+            assert_eq!(half, &recode(full, &schema, VectorDtype::F16).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_job_without_rows_merges_to_a_file_without_rows() {
+        let job = job(8, &[]);
+        let (out, summary) = merged(&job, &options(None, None));
+        assert_eq!(summary.totals.rows, 0);
+        assert!(check_target(&out).passed());
+    }
+
+    #[test]
+    fn damage_is_refused_by_name_and_nothing_is_written() {
+        let job = job(8, &[5, 6, 7]);
+        let dir = job.path().join("job");
+        let out = job.path().join("merged.parquet");
+        flip(&dir.join("part-00001.parquet"), 100);
+        let error = merge(&dir, &out, &MergeOptions::default(), &mut |_| ()).unwrap_err().to_string();
+        assert!(error.contains("part-00001.parquet") && error.contains("repair"), "{error}");
+        fs::remove_file(dir.join("part-00002.parquet")).unwrap();
+        flip(&dir.join("part-00001.parquet"), 100);
+        let error = merge(&dir, &out, &MergeOptions::default(), &mut |_| ()).unwrap_err().to_string();
+        assert!(error.contains("part-00002.parquet") && error.contains("missing"), "{error}");
+        fs::remove_file(dir.join(MANIFEST_NAME)).unwrap();
+        let error = merge(&dir, &out, &MergeOptions::default(), &mut |_| ()).unwrap_err().to_string();
+        assert!(error.contains("not finished"), "{error}");
+        assert_eq!(fs::read_dir(job.path()).unwrap().count(), 1, "only the job is there");
+    }
+
+    #[test]
+    fn an_output_that_is_there_is_replaced_only_on_request() {
+        let job = job(8, &[5]);
+        let (dir, out) = (job.path().join("job"), job.path().join("merged.parquet"));
+        fs::write(&out, "mine").unwrap();
+        let error = merge(&dir, &out, &MergeOptions::default(), &mut |_| ()).unwrap_err();
+        assert!(error.to_string().contains("exists already"), "{error}");
+        let overwrite = MergeOptions { overwrite: true, ..MergeOptions::default() };
+        merge(&dir, &out, &overwrite, &mut |_| ()).unwrap();
+        assert_eq!(VectorReader::open(&out).unwrap().rows(), 5);
+    }
 }

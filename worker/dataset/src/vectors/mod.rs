@@ -3,6 +3,7 @@
 //! The promises are those of the output format; [`verify()`] checks every one of them.
 
 mod batch;
+mod columns;
 mod error;
 mod export;
 mod info;
@@ -14,6 +15,9 @@ mod read;
 mod remote;
 pub mod schema;
 mod seal;
+mod temp;
+#[cfg(test)]
+mod testing;
 mod verify;
 mod write;
 
@@ -26,7 +30,7 @@ pub use manifest::{Manifest, ManifestFile, ManifestSource};
 pub use merge::{MergeOptions, MergeSummary, merge};
 pub use read::{BATCH_ROWS, Batches, Projection, VectorReader, VectorSet};
 pub use remote::read_info;
-pub use verify::{Check, CheckResult, Problem, VerifyCorpus, VerifyReport, verify};
+pub use verify::{Check, CheckResult, PROBLEMS_MAX, Problem, VerifyCorpus, VerifyReport, verify};
 pub use write::{FileSummary, VectorWriter};
 
 use crate::RejectReason;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::{Schema, SchemaRef};
+use arrow_schema::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -60,10 +60,6 @@ impl ParquetFile {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
-    }
-
-    pub(super) fn schema(&self) -> &Schema {
-        &self.schema
     }
 
     /// Encodes rows. Row groups are written out as they fill up.
@@ -144,7 +140,7 @@ impl ParquetFile {
     pub(super) fn finish(mut self, pairs: Vec<KeyValue>) -> Result<Written, VectorsError> {
         self.end_row_group().map_err(VectorsError::encode(&self.path))?;
         self.writer.flush().map_err(VectorsError::io("write", &self.path))?;
-        self.writer.inner_mut().begin_tail();
+        self.writer.inner_mut().begin_tail()?;
         for pair in pairs {
             self.writer.append_key_value_metadata(pair);
         }

@@ -25,6 +25,8 @@ const TRAILER_BYTES: u64 = 8;
 pub(super) struct HashingFile {
     file: File,
     path: PathBuf,
+    /// Bytes neither hashed nor written yet: both are fast in large pieces only.
+    pending: Vec<u8>,
     hasher: blake3::Hasher,
     written: u64,
     /// State before the first byte of the tail, and where that is.
@@ -44,16 +46,20 @@ impl HashingFile {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(true).open(path);
         let file = file.map_err(VectorsError::io("create", path))?;
-        Ok(HashingFile { file, path: path.to_owned(), hasher: blake3::Hasher::new(), written: 0, tail: None })
+        let pending = Vec::with_capacity(HASH_BUFFER_BYTES);
+        Ok(HashingFile { file, path: path.to_owned(), pending, hasher: blake3::Hasher::new(), written: 0, tail: None })
     }
 
     /// Says that everything from here on is the tail: the part that holds the seal and is read once more.
-    pub(super) fn begin_tail(&mut self) {
+    pub(super) fn begin_tail(&mut self) -> Result<(), VectorsError> {
+        self.flush().map_err(VectorsError::io("write", &self.path))?;
         self.tail = Some((self.hasher.clone(), self.written));
+        Ok(())
     }
 
     /// Puts the digest in the place of the placeholder and makes the file durable.
     pub(super) fn seal(mut self) -> Result<Written, VectorsError> {
+        self.flush().map_err(VectorsError::io("write", &self.path))?;
         let (mut hasher, start) = self.tail.take().expect("the tail begins before the footer is written");
         let path = self.path;
         let mut tail = Vec::new();
@@ -71,14 +77,19 @@ impl HashingFile {
 
 impl Write for HashingFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..count]);
-        self.written += count as u64;
-        Ok(count)
+        self.pending.extend_from_slice(bytes);
+        if self.pending.len() >= HASH_BUFFER_BYTES {
+            self.flush()?;
+        }
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        self.file.write_all(&self.pending)?;
+        self.hasher.update(&self.pending);
+        self.written += self.pending.len() as u64;
+        self.pending.clear();
+        Ok(())
     }
 }
 
@@ -117,7 +128,7 @@ fn hash_bytes(file: &mut File, hasher: &mut blake3::Hasher, limit: u64) -> io::R
 
 /// Checks size and BLAKE3 of a file against what is known of it.
 pub(super) fn check_file(path: &Path, bytes: u64, blake3: &str) -> Result<(), VectorsError> {
-    let found = std::fs::metadata(path).map_err(VectorsError::io("open", path))?.len();
+    let found = std::fs::metadata(path).map_err(|error| missing(path, error))?.len();
     if found != bytes {
         return Err(VectorsError::damaged(path, format!("it has {found} bytes, expected {bytes}")));
     }
@@ -126,6 +137,13 @@ pub(super) fn check_file(path: &Path, bytes: u64, blake3: &str) -> Result<(), Ve
         return Err(VectorsError::damaged(path, format!("its BLAKE3 is {found}, expected {blake3}")));
     }
     Ok(())
+}
+
+fn missing(path: &Path, error: io::Error) -> VectorsError {
+    match error.kind() {
+        io::ErrorKind::NotFound => VectorsError::damaged(path, "it is missing"),
+        _ => VectorsError::io("open", path)(error),
+    }
 }
 
 /// Checks a file against the seal in its own footer, without decoding anything.

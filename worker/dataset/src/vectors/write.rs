@@ -118,3 +118,151 @@ pub(super) fn totals_pair(totals: &FileTotals) -> KeyValue {
     let json = serde_json::to_string(totals).expect("totals have string keys and no failing values");
     KeyValue::new(TOTALS_KEY.to_owned(), json)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use parquet::basic::{Compression, Encoding};
+    use proptest::prelude::*;
+
+    use super::super::info::tests::info;
+    use super::super::parquet_file::ROW_GROUP_BYTES_MAX;
+    use super::super::read::Projection;
+    use super::super::testing::{chunk, kept_schema, row_texts};
+    use super::super::{RowStatus, VectorDtype, layout};
+    use super::*;
+
+    fn write(path: &Path, info: &FileInfo, first_row: u64, sizes: &[usize]) -> FileSummary {
+        let mut writer = VectorWriter::create(path, &kept_schema(), info).unwrap();
+        let mut row = first_row;
+        for size in sizes {
+            writer.write(chunk(info, row, *size)).unwrap();
+            row += *size as u64;
+        }
+        writer.finish().unwrap()
+    }
+
+    fn refused(change: impl FnOnce(&mut VectorChunk)) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = VectorWriter::create(&dir.path().join("f"), &kept_schema(), &info(4)).unwrap();
+        writer.write(chunk(&info(4), 10, 3)).unwrap();
+        let mut bad = chunk(&info(4), 13, 3);
+        change(&mut bad);
+        let error = writer.write(bad).unwrap_err().to_string();
+        assert_eq!(writer.finish().unwrap().rows, 3, "nothing of a refused chunk is written");
+        error
+    }
+
+    #[test]
+    fn the_summary_and_the_footer_count_what_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.parquet");
+        let summary = write(&path, &info(8), 70, &[20, 0, 15]);
+        assert_eq!((summary.first_row, summary.rows), (70, 35));
+        assert_eq!(summary.rejects.values().sum::<u64>(), 5);
+        let bytes = fs::read(&path).unwrap();
+        assert_eq!(summary.bytes, bytes.len() as u64);
+        assert_eq!(summary.blake3, blake3::hash(&bytes).to_hex().to_string());
+        let reader = VectorReader::open(&path).unwrap();
+        assert_eq!(reader.info(), &info(8));
+        assert_eq!(reader.totals().totals, summary.to_manifest_file(layout::part_name(0)).totals());
+    }
+
+    #[test]
+    fn the_same_chunks_give_the_same_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, second) = (dir.path().join("a"), dir.path().join("b"));
+        assert_eq!(write(&first, &info(8), 0, &[20, 15]), write(&second, &info(8), 0, &[20, 15]));
+        assert_eq!(fs::read(first).unwrap(), fs::read(second).unwrap());
+    }
+
+    #[test]
+    fn broken_promises_are_refused_by_row() {
+        assert!(refused(|bad| bad.vectors[5] = f32::NAN).contains("row 14"));
+        assert!(refused(|bad| bad.vectors[5] += 0.1).contains("norm"));
+        assert!(refused(|bad| bad.status[2].n_tokens = 0).contains("row 15: it has 0 tokens"));
+        assert!(refused(|bad| bad.status[2].n_tokens = 129).contains("1 to 128"));
+        assert!(refused(|bad| bad.first_row = 14).contains("expected row 13"));
+        assert!(refused(|bad| bad.vectors.truncate(8)).contains("8 numbers of 12"));
+        assert!(refused(|bad| bad.status.truncate(2)).contains("kept columns"));
+    }
+
+    #[test]
+    fn a_rejected_row_carries_nothing_of_its_chunk() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.parquet");
+        let mut bad = chunk(&info(4), 0, 4);
+        bad.vectors[12..].fill(f32::NAN);
+        bad.status[3] = RowStatus { n_tokens: 9, truncated: true, error: Some(RejectReason::NonFinite) };
+        let mut writer = VectorWriter::create(&path, &kept_schema(), &info(4)).unwrap();
+        writer.write(bad).unwrap();
+        let summary = writer.finish().unwrap();
+        assert_eq!(summary.tokens, 2 + 3 + 4);
+        let batch = VectorReader::open(&path).unwrap().batches(&Projection::All, 9).unwrap().next().unwrap().unwrap();
+        let last = batch.slice(3, 1);
+        assert!(last.column_by_name("embedding").unwrap().is_null(0));
+        assert!(format!("{:?}", last.column_by_name("n_tokens").unwrap()).contains("0,"));
+    }
+
+    #[test]
+    fn vectors_that_overflow_16_bit_floats_are_refused() {
+        let info = FileInfo { output_dtype: VectorDtype::F16, normalized: false, ..info(4) };
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = VectorWriter::create(&dir.path().join("f"), &kept_schema(), &info).unwrap();
+        let mut bad = chunk(&info, 0, 2);
+        bad.vectors[5] = 1e6;
+        let error = writer.write(bad).unwrap_err().to_string();
+        assert!(error.contains("row 1") && error.contains("--output-dtype f32"), "{error}");
+    }
+
+    #[test]
+    fn vectors_are_split_by_bytes_and_compressed_without_dictionary_or_statistics() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.parquet");
+        write(&path, &info(8), 0, &[500]);
+        let reader = VectorReader::open(&path).unwrap();
+        let group = reader.parquet().row_group(0);
+        let column = group.columns().iter().find(|c| c.column_path().string() == "embedding.list.element").unwrap();
+        assert!(matches!(column.compression(), Compression::ZSTD(_)));
+        assert!(column.encodings().any(|encoding| encoding == Encoding::BYTE_STREAM_SPLIT));
+        assert!(column.dictionary_page_offset().is_none() && column.statistics().is_none());
+        assert!(group.column(0).statistics().is_some() && reader.parquet().page_index().is_some());
+    }
+
+    #[test]
+    fn row_groups_are_bounded_by_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.parquet");
+        write(&path, &info(2048), 0, &[4000, 4000, 2000]);
+        let reader = VectorReader::open(&path).unwrap();
+        let sizes: Vec<i64> = reader.parquet().row_groups().iter().map(|group| group.total_byte_size()).collect();
+        assert!(sizes.len() >= 2, "{sizes:?}");
+        let bound = (ROW_GROUP_BYTES_MAX + (16 << 20)) as i64;
+        assert!(sizes.iter().all(|size| *size <= bound), "{sizes:?}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn what_is_written_is_read_back(
+            dimensions in 1u32..40,
+            sizes in proptest::collection::vec(0usize..60, 0..6),
+            first_row in 0u64..1000,
+            half in any::<bool>(),
+            batch_rows in 1usize..100,
+        ) {
+            let output_dtype = if half { VectorDtype::F16 } else { VectorDtype::F32 };
+            let info = FileInfo { output_dtype, ..info(dimensions) };
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("f.parquet");
+            write(&path, &info, first_row, &sizes);
+            let reader = VectorReader::open(&path).unwrap();
+            let read: Vec<_> = reader.batches(&Projection::All, batch_rows).unwrap().map(|b| b.unwrap()).collect();
+            let rows: usize = sizes.iter().sum();
+            let whole = encode_chunk(reader.schema(), &info, chunk(&info, first_row, rows)).unwrap();
+            prop_assert_eq!(row_texts(&read), row_texts(&[whole]));
+        }
+    }
+}

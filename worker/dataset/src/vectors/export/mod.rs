@@ -1,0 +1,205 @@
+//! Vectors as one array of shape rows × dimensions, in the formats of `NumPy`, safetensors and PyTorch: streaming.
+//!
+//! Every row of the corpus has its place, so that row `i` of the array is row `i` of the corpus: a rejected row is a
+//! row of NaN. The summary counts them.
+
+mod npy;
+mod pt;
+mod safetensors;
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use arrow_array::{Array, RecordBatch};
+use half::f16;
+use serde::Serialize;
+
+use super::columns::{Components, vectors};
+use super::error::VectorsError;
+use super::info::{FileInfo, VectorDtype};
+use super::read::{BATCH_ROWS, Projection, VectorSet};
+use super::schema::EMBEDDING;
+use super::temp::TempFile;
+use crate::DatasetError;
+
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// The format of an exported array.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExportFormat {
+    /// `NumPy`, version 1.0.
+    Npy,
+    /// safetensors: one tensor `embeddings`, and how it was made as metadata.
+    Safetensors,
+    /// What `torch.load(weights_only=True)` opens to a tensor.
+    Pt,
+}
+
+/// The text is not the name of an export format.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown export format: `{0}` (known: npy, safetensors, pt)")]
+pub struct UnknownExportFormat(String);
+
+impl FromStr for ExportFormat {
+    type Err = UnknownExportFormat;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "npy" => Ok(ExportFormat::Npy),
+            "safetensors" => Ok(ExportFormat::Safetensors),
+            "pt" => Ok(ExportFormat::Pt),
+            other => Err(UnknownExportFormat(other.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for ExportFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ExportFormat::Npy => "npy",
+            ExportFormat::Safetensors => "safetensors",
+            ExportFormat::Pt => "pt",
+        })
+    }
+}
+
+/// What an export wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ExportSummary {
+    /// The file.
+    pub out: PathBuf,
+    /// Rows of the array: every row of the corpus, in order.
+    pub rows: u64,
+    /// Components per row.
+    pub dimensions: u32,
+    /// Number format.
+    pub dtype: VectorDtype,
+    /// Rows of NaN: those that were rejected.
+    pub rejected: u64,
+    /// Size of the file, in bytes.
+    pub bytes: u64,
+}
+
+/// The array to be written, known before its first row.
+struct Shape<'a> {
+    info: &'a FileInfo,
+    rows: u64,
+}
+
+impl Shape<'_> {
+    fn data_bytes(&self) -> u64 {
+        self.rows * u64::from(self.info.dimensions) * self.info.output_dtype.width() as u64
+    }
+}
+
+/// Writes the vectors of the folder of a finished job, or of one file, as the array `out`, in the number format that
+/// they have. Every file is checked before its rows are used; `out` appears whole or not at all, and is not replaced.
+pub fn export(target: &Path, format: ExportFormat, out: &Path) -> Result<ExportSummary, DatasetError> {
+    let set = VectorSet::open(target)?;
+    let shape = Shape { info: set.info(), rows: set.rows() };
+    let temp = TempFile::create(out, false)?;
+    let file = File::create(temp.path()).map_err(VectorsError::io("create", temp.path()))?;
+    let mut sink = Sink { file: BufWriter::with_capacity(BUFFER_BYTES, file), crc: flate2::Crc::new() };
+    let started = match format {
+        ExportFormat::Npy => npy::begin(&mut sink, &shape).map(|()| None),
+        ExportFormat::Safetensors => safetensors::begin(&mut sink, &shape).map(|()| None),
+        ExportFormat::Pt => pt::begin(&mut sink, &shape).map(Some),
+    };
+    let archive = started.map_err(VectorsError::io("write", out))?;
+    sink.crc.reset();
+    let rejected = write_rows(&set, &mut sink, out)?;
+    let ended = match archive {
+        None => Ok(()),
+        Some(archive) => archive.end(&mut sink),
+    };
+    let bytes = ended.and_then(|()| sink.finish()).map_err(VectorsError::io("write", out))?;
+    temp.persist()?;
+    let (dimensions, dtype) = (set.info().dimensions, set.info().output_dtype);
+    Ok(ExportSummary { out: out.to_owned(), rows: set.rows(), dimensions, dtype, rejected, bytes })
+}
+
+/// The file being written, with the CRC-32 of what was written since it was last reset.
+struct Sink {
+    file: BufWriter<File>,
+    crc: flate2::Crc,
+}
+
+impl Sink {
+    fn position(&mut self) -> io::Result<u64> {
+        self.file.stream_position()
+    }
+
+    fn overwrite(&mut self, place: u64, bytes: &[u8]) -> io::Result<()> {
+        let end = self.position()?;
+        self.file.seek(SeekFrom::Start(place))?;
+        self.file.write_all(bytes)?;
+        self.file.seek(SeekFrom::Start(end))?;
+        Ok(())
+    }
+
+    fn finish(mut self) -> io::Result<u64> {
+        let bytes = self.position()?;
+        self.file.flush()?;
+        self.file.get_ref().sync_all()?;
+        Ok(bytes)
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.crc.update(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn write_rows(set: &VectorSet, sink: &mut Sink, out: &Path) -> Result<u64, DatasetError> {
+    let projection = Projection::Columns(vec![EMBEDDING.to_owned()]);
+    let mut bytes = Vec::new();
+    let (mut rows, mut rejected) = (0, 0);
+    for batch in set.batches(&projection, BATCH_ROWS) {
+        let batch = batch?;
+        bytes.clear();
+        rejected += little_endian(&batch, &mut bytes);
+        rows += batch.num_rows() as u64;
+        sink.write_all(&bytes).map_err(VectorsError::io("write", out))?;
+    }
+    if rows != set.rows() {
+        let detail = format!("it has {rows} rows, expected {}", set.rows());
+        return Err(VectorsError::damaged(set.paths().last().unwrap_or(out), detail).into());
+    }
+    Ok(rejected)
+}
+
+/// Appends the vectors of a batch, NaN for a rejected row, and returns how many of those there were.
+fn little_endian(batch: &RecordBatch, bytes: &mut Vec<u8>) -> u64 {
+    let (list, components) = vectors(batch);
+    let dimensions = usize::try_from(list.value_length()).expect("a length is not negative");
+    let mut rejected = 0;
+    for index in 0..list.len() {
+        let range = index * dimensions..(index + 1) * dimensions;
+        match (&components, list.is_null(index)) {
+            (Components::F32(values), false) => {
+                bytes.extend(values[range].iter().flat_map(|value| value.to_le_bytes()));
+            }
+            (Components::F16(values), false) => {
+                bytes.extend(values[range].iter().flat_map(|value| value.to_le_bytes()));
+            }
+            (Components::F32(_), true) => bytes.extend(range.flat_map(|_| f32::NAN.to_le_bytes())),
+            (Components::F16(_), true) => bytes.extend(range.flat_map(|_| f16::NAN.to_le_bytes())),
+        }
+        rejected += u64::from(list.is_null(index));
+    }
+    rejected
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,266 @@
+//! The output beside the corpus: as many rows, the same kept values, the same faults of texts.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow_array::{Array, RecordBatch};
+
+use super::super::columns::StatusColumns;
+use super::super::schema::RESERVED;
+use super::report::{Check, VerifyReport};
+use crate::corpus::{CutLimits, Cutter, RecordChunk, RecordReader, inspect, kept_schema_of, read};
+use crate::storage::Storage;
+use crate::{Cursor, DatasetError, PlannedSource, ReadOptions, RejectReason, Slice, Source};
+
+/// Re-cut pieces of compressed sources are as large as this at most, and deleted after use.
+const LIMITS: CutLimits = CutLimits { rows_max: 100_000, bytes_max: 64 << 20 };
+
+/// The corpus to compare an output with.
+#[derive(Debug, Clone)]
+pub struct VerifyCorpus {
+    /// Its sources, in the order of the job.
+    pub sources: Vec<Source>,
+    /// How the job read them.
+    pub options: ReadOptions,
+}
+
+/// A folder that is gone when it is dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Scratch {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Scratch(std::env::temp_dir().join(format!("encaje-verify-{}-{count}", std::process::id())))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Best effort: what is left is small, and in the folder for temporary files.
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+/// The records of a corpus, streamed in order.
+pub(super) struct CorpusRows {
+    planned: Vec<PlannedSource>,
+    options: ReadOptions,
+    cutter: Cutter,
+    recut: Storage,
+    _scratch: Scratch,
+    reader: Option<(Slice, RecordReader)>,
+    /// The chunk at hand, and how many of its rows are compared.
+    chunk: Option<(RecordChunk, usize)>,
+    next_row: u64,
+    /// The schemas have been compared: once is enough.
+    compared_columns: bool,
+}
+
+impl CorpusRows {
+    pub(super) async fn open(corpus: &VerifyCorpus) -> Result<CorpusRows, DatasetError> {
+        let planned = inspect(&corpus.sources, &corpus.options).await?;
+        let scratch = Scratch::new();
+        let recut = Storage::open(&scratch.0.to_string_lossy())?;
+        let cut = (planned.clone(), corpus.options.clone());
+        let cutter = Cutter::new(cut.0, cut.1, LIMITS, recut.clone(), "recut".to_owned(), Cursor::default()).await?;
+        Ok(CorpusRows {
+            planned,
+            options: corpus.options.clone(),
+            cutter,
+            recut,
+            _scratch: scratch,
+            reader: None,
+            chunk: None,
+            next_row: 0,
+            compared_columns: false,
+        })
+    }
+
+    /// Makes sure that a chunk with rows left is at hand; false at the end of the corpus.
+    async fn fill(&mut self) -> Result<bool, DatasetError> {
+        loop {
+            if self.chunk.as_ref().is_some_and(|(chunk, used)| *used < chunk.texts.len()) {
+                return Ok(true);
+            }
+            if let Some((_, reader)) = &mut self.reader {
+                if let Some(chunk) = reader.next_chunk().await? {
+                    self.chunk = Some((chunk, 0));
+                    continue;
+                }
+                self.end_slice().await;
+            }
+            let Some(slice) = self.cutter.next().await? else { return Ok(false) };
+            let index = slice.source_index as usize;
+            let source = self.planned.get(index).expect("a slice belongs to a source of its corpus");
+            let reader = read(source, &slice, &self.options, &self.recut).await?;
+            self.reader = Some((slice, reader));
+        }
+    }
+
+    async fn end_slice(&mut self) {
+        if let Some((slice, _)) = self.reader.take()
+            && let Some(key) = slice.recut_key
+        {
+            // Only saves space; the folder goes as a whole in the end.
+            drop(self.recut.delete(&key).await);
+        }
+    }
+
+    /// Compares the rows of a batch with the next records of the corpus.
+    pub(super) async fn compare(
+        &mut self,
+        file: &Path,
+        batch: &RecordBatch,
+        report: &mut VerifyReport,
+    ) -> Result<(), DatasetError> {
+        if !self.compared_columns {
+            self.compared_columns = true;
+            self.compare_columns(file, batch, report)?;
+        }
+        let mut start = 0;
+        while start < batch.num_rows() {
+            if !self.fill().await? {
+                return Ok(());
+            }
+            let (chunk, used) = self.chunk.as_mut().expect("filled");
+            let count = (chunk.texts.len() - *used).min(batch.num_rows() - start);
+            let rows = batch.slice(start, count);
+            let texts = &chunk.texts[*used..*used + count];
+            compare_rows(file, &rows, texts, &chunk.kept.slice(*used, count), report);
+            *used += count;
+            start += count;
+            self.next_row += count as u64;
+        }
+        Ok(())
+    }
+
+    fn compare_columns(&self, file: &Path, batch: &RecordBatch, report: &mut VerifyReport) -> Result<(), DatasetError> {
+        let Some(source) = self.planned.first() else { return Ok(()) };
+        let expected = kept_schema_of(source)?;
+        let schema = batch.schema();
+        let found = schema.fields().iter().filter(|field| !RESERVED.contains(&field.name().as_str()));
+        let found: Vec<_> = found.map(|field| (field.name().as_str(), field.data_type())).collect();
+        let expected: Vec<_> = expected.fields().iter().map(|field| (field.name(), field.data_type())).collect();
+        if !expected.iter().map(|(name, kind)| (name.as_str(), *kind)).eq(found.iter().copied()) {
+            let detail = format!("the corpus has the kept columns {expected:?}, the output {found:?}");
+            report.problem(Check::CorpusColumns, Some(file), None, detail);
+        }
+        Ok(())
+    }
+
+    /// Skips records whose rows could not be read.
+    pub(super) async fn skip(&mut self, rows: u64) -> Result<(), DatasetError> {
+        let mut left = rows;
+        while left > 0 && self.fill().await? {
+            let (chunk, used) = self.chunk.as_mut().expect("filled");
+            let count = usize::try_from(left).unwrap_or(usize::MAX).min(chunk.texts.len() - *used);
+            *used += count;
+            left -= count as u64;
+            self.next_row += count as u64;
+        }
+        Ok(())
+    }
+
+    /// Reads to the end of the corpus and returns how many records it has.
+    pub(super) async fn count_all(&mut self) -> Result<u64, DatasetError> {
+        self.skip(u64::MAX).await?;
+        Ok(self.next_row)
+    }
+}
+
+/// Compares rows with their records: kept values and faults of the text.
+fn compare_rows(
+    file: &Path,
+    rows: &RecordBatch,
+    texts: &[Result<String, RejectReason>],
+    kept: &RecordBatch,
+    report: &mut VerifyReport,
+) {
+    let status = StatusColumns::of(rows);
+    for (field, expected) in kept.schema().fields().iter().zip(kept.columns()) {
+        let Some(found) = rows.column_by_name(field.name()) else { continue };
+        if found.as_ref() == expected.as_ref() {
+            continue;
+        }
+        let differing =
+            (0..rows.num_rows()).filter(|&index| found.slice(index, 1).as_ref() != expected.slice(index, 1).as_ref());
+        for index in differing {
+            let row = status.row.value(index).unsigned_abs();
+            let detail = format!("column `{}` is not that of the corpus", field.name());
+            report.problem(Check::CorpusColumns, Some(file), Some(row), detail);
+        }
+    }
+    for (index, text) in texts.iter().enumerate() {
+        let error = status.error.is_valid(index).then(|| status.error.value(index));
+        if let Some(detail) = reason_problem(text, error) {
+            report.problem(Check::CorpusReasons, Some(file), Some(status.row.value(index).unsigned_abs()), detail);
+        }
+    }
+}
+
+fn reason_problem(text: &Result<String, RejectReason>, error: Option<&str>) -> Option<String> {
+    match (text, error) {
+        (Err(reason), Some(code)) if reason.code() == code => None,
+        (Err(reason), Some(code)) => Some(format!("rejected as `{code}`, but its text is `{reason}`")),
+        (Err(reason), None) => Some(format!("has a vector, but its text is `{reason}`")),
+        (Ok(_), None) => None,
+        (Ok(text), Some(code)) => match code.parse() {
+            Ok(RejectReason::TokenizerError | RejectReason::NonFinite | RejectReason::WorkerCrash) => None,
+            Ok(RejectReason::EmptyText) if text.trim().is_empty() => None,
+            Ok(_) | Err(_) => Some(format!("rejected as `{code}`, but the corpus has a good text")),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::batch::encode_chunk;
+    use super::super::super::info::tests::info;
+    use super::super::super::schema::output_schema;
+    use super::super::super::testing::{chunk, kept_schema};
+    use super::*;
+
+    fn problems(
+        change: impl FnOnce(&mut Vec<Result<String, RejectReason>>, &mut RecordBatch),
+    ) -> Vec<(Check, Option<u64>)> {
+        let rows = chunk(&info(4), 20, 12);
+        let mut kept = rows.kept.clone();
+        let text = |error: Option<RejectReason>| error.map_or(Ok("a".to_owned()), Err);
+        let mut texts = rows.status.iter().map(|row| text(row.error)).collect();
+        change(&mut texts, &mut kept);
+        let schema = output_schema(&kept_schema(), &info(4)).unwrap();
+        let batch = encode_chunk(&schema, &info(4), rows).unwrap();
+        let mut report = VerifyReport::new(Path::new("d"), &[Check::CorpusColumns, Check::CorpusReasons]);
+        compare_rows(Path::new("f"), &batch, &texts, &kept, &mut report);
+        report.problems.iter().map(|problem| (problem.check, problem.row)).collect()
+    }
+
+    #[test]
+    fn equal_rows_have_no_problem() {
+        assert!(problems(|_, _| ()).is_empty());
+    }
+
+    #[test]
+    fn a_row_that_was_lost_in_the_middle_shows_in_every_later_row() {
+        let found = problems(|_, kept| *kept = chunk(&info(4), 21, 12).kept);
+        assert!(found.contains(&(Check::CorpusColumns, Some(20))) && found.len() >= 12, "{found:?}");
+    }
+
+    #[test]
+    fn reasons_must_agree_both_ways() {
+        assert_eq!(problems(|texts, _| texts[0] = Err(RejectReason::NullText)), [(Check::CorpusReasons, Some(20))]);
+        // Row 24 is rejected for its text.
+        assert_eq!(problems(|texts, _| texts[4] = Ok("good".into())), [(Check::CorpusReasons, Some(24))]);
+        assert_eq!(problems(|texts, _| texts[4] = Err(RejectReason::TextTooLarge)), [(Check::CorpusReasons, Some(24))]);
+    }
+
+    #[test]
+    fn a_model_may_fail_on_a_good_text() {
+        let text = Ok("good".to_owned());
+        assert!(reason_problem(&text, Some("non_finite")).is_none());
+        assert!(reason_problem(&text, Some("null_text")).is_some());
+        assert!(reason_problem(&Ok("  ".into()), Some("empty_text")).is_none());
+    }
+}

@@ -1,0 +1,306 @@
+//! Checks every promise of the output, on a folder or on one file, alone or beside its corpus: streaming, in bounded
+//! memory. Finding damage is not an error: it stands in the report, with the file and the row.
+
+mod corpus;
+mod report;
+mod rows;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub use corpus::VerifyCorpus;
+pub use report::{Check, CheckResult, PROBLEMS_MAX, Problem, VerifyReport};
+
+use self::corpus::CorpusRows;
+use self::rows::RowChecker;
+use super::error::VectorsError;
+use super::info::{FileInfo, SOURCES_KEY, Totals};
+use super::layout::{MANIFEST_NAME, is_part_name};
+use super::manifest::{Manifest, ManifestFile, ManifestSource};
+use super::read::{BATCH_ROWS, Projection, VectorReader};
+use super::seal::{check_seal, hash_file};
+use crate::DatasetError;
+
+const FOLDER_CHECKS: [Check; 4] = [Check::Manifest, Check::FileSize, Check::FileChecksum, Check::StrayFiles];
+const FILE_CHECKS: [Check; 1] = [Check::FileChecksum];
+const ROW_CHECKS: [Check; 9] = [
+    Check::Footer,
+    Check::Decoding,
+    Check::RowNumbers,
+    Check::Counts,
+    Check::VectorOrError,
+    Check::ReasonKnown,
+    Check::Finite,
+    Check::UnitNorm,
+    Check::TokenCounts,
+];
+const CORPUS_CHECKS: [Check; 3] = [Check::CorpusRows, Check::CorpusColumns, Check::CorpusReasons];
+
+/// Told how many rows are checked so far.
+type Progress<'a> = &'a mut (dyn FnMut(u64) + Send);
+
+/// Checks every promise of the output in `target`: the folder of a finished job, or one file. With a corpus, also that
+/// the output is of that corpus, row by row.
+///
+/// Reads the disk on the calling thread: meant for a command of its own, not for a busy runtime.
+///
+/// # Errors
+/// Only where nothing can be checked: no manifest, nothing there, a newer format, a corpus that cannot be read. What is
+/// wrong with the output is in the report.
+pub async fn verify(
+    target: &Path,
+    corpus: Option<&VerifyCorpus>,
+    progress: Progress<'_>,
+) -> Result<VerifyReport, DatasetError> {
+    let corpus = match corpus {
+        Some(corpus) => Some(Box::pin(CorpusRows::open(corpus)).await?),
+        None => None,
+    };
+    let first: &[Check] = if target.is_dir() { &FOLDER_CHECKS } else { &FILE_CHECKS };
+    let last: &[Check] = if corpus.is_some() { &CORPUS_CHECKS } else { &[] };
+    let report = VerifyReport::new(target, &[first, &ROW_CHECKS, last].concat());
+    let verifier = Verifier { report, corpus, progress };
+    if target.is_dir() { verifier.folder(target).await } else { verifier.file(target).await }
+}
+
+struct Verifier<'a> {
+    report: VerifyReport,
+    corpus: Option<CorpusRows>,
+    progress: Progress<'a>,
+}
+
+impl Verifier<'_> {
+    async fn folder(mut self, dir: &Path) -> Result<VerifyReport, DatasetError> {
+        let manifest = match Manifest::load(dir) {
+            Ok(manifest) => manifest,
+            Err(DatasetError::Vectors(VectorsError::Damaged { path, detail })) => {
+                self.report.problem(Check::Manifest, Some(&path), None, detail);
+                return Ok(self.report);
+            }
+            Err(error) => return Err(error),
+        };
+        let manifest_path = dir.join(MANIFEST_NAME);
+        for problem in manifest.problems() {
+            self.report.problem(Check::Manifest, Some(&manifest_path), None, problem);
+        }
+        self.check_strays(dir, &manifest)?;
+        let mut rows = RowChecker::new(&manifest.info);
+        let mut first = None;
+        let mut unread = false;
+        for file in &manifest.files {
+            let path = Manifest::path_of(dir, file);
+            self.report.files += 1;
+            rows.next_row = file.first_row;
+            let Some(reader) = self.open_listed(&path, file, &manifest.info, &mut first) else {
+                unread = true;
+                self.skip(file.rows).await?;
+                continue;
+            };
+            self.check_file_rows(&reader, &mut rows, &file.totals()).await?;
+        }
+        if !unread && self.report.totals != manifest.totals {
+            let detail = "the counts of the rows are not the totals of the manifest";
+            self.report.problem(Check::Counts, Some(&manifest_path), None, detail);
+        }
+        self.finish(manifest.totals.rows).await
+    }
+
+    async fn file(mut self, path: &Path) -> Result<VerifyReport, DatasetError> {
+        self.report.files = 1;
+        match check_seal(path) {
+            Ok(()) => {}
+            Err(VectorsError::Damaged { detail, .. }) => {
+                self.report.problem(Check::FileChecksum, Some(path), None, format!("{detail}; its rows were not read"));
+                return Ok(self.report);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let reader = match VectorReader::open(path) {
+            Ok(reader) => reader,
+            Err(error) if is_unusable(&error) => return Err(error),
+            Err(error) => {
+                self.report.problem(Check::Footer, Some(path), None, one_line(&error));
+                return Ok(self.report);
+            }
+        };
+        let totals = reader.totals().clone();
+        let mut rows = RowChecker::new(reader.info());
+        rows.next_row = totals.first_row;
+        self.check_sources(&reader, totals.totals.rows);
+        self.check_file_rows(&reader, &mut rows, &totals.totals).await?;
+        self.finish(totals.totals.rows).await
+    }
+
+    /// A file that tells its sources is the whole of them, or one partition.
+    fn check_sources(&mut self, reader: &VectorReader, rows: u64) {
+        let Some(json) = reader.footer_value(SOURCES_KEY) else { return };
+        let Ok(sources) = serde_json::from_str::<Vec<ManifestSource>>(json) else {
+            self.report.problem(Check::Footer, Some(reader.path()), None, "the sources in its footer do not parse");
+            return;
+        };
+        let records: u64 = sources.iter().map(|source| source.rows).sum();
+        if reader.totals().first_row + rows > records {
+            let detail = format!("its sources have {records} records, too few for its rows");
+            self.report.problem(Check::Counts, Some(reader.path()), None, detail);
+        }
+    }
+
+    fn check_strays(&mut self, dir: &Path, manifest: &Manifest) -> Result<(), VectorsError> {
+        let listed: BTreeSet<&str> = manifest.files.iter().map(|file| file.name.as_str()).collect();
+        let mut strays: Vec<PathBuf> = Vec::new();
+        for entry in fs::read_dir(dir).map_err(VectorsError::io("list", dir))? {
+            let entry = entry.map_err(VectorsError::io("list", dir))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if is_part_name(&name) && !listed.contains(name.as_str()) {
+                strays.push(entry.path());
+            }
+        }
+        strays.sort();
+        for stray in strays {
+            self.report.problem(Check::StrayFiles, Some(&stray), None, "the manifest does not list it");
+        }
+        Ok(())
+    }
+
+    /// Opens a listed file if its bytes are as listed: the bytes of a damaged file are not decoded.
+    fn open_listed(
+        &mut self,
+        path: &Path,
+        file: &ManifestFile,
+        info: &FileInfo,
+        first: &mut Option<VectorReader>,
+    ) -> Option<VectorReader> {
+        match fs::metadata(path) {
+            Ok(found) if found.len() == file.bytes => {}
+            Ok(found) => {
+                let detail = format!("{} bytes, expected {}; its rows were not read", found.len(), file.bytes);
+                self.report.problem(Check::FileSize, Some(path), None, detail);
+                return None;
+            }
+            Err(error) => {
+                self.report.problem(Check::FileSize, Some(path), None, format!("cannot be read: {error}"));
+                return None;
+            }
+        }
+        match hash_file(path) {
+            Ok(found) if found.blake3 == file.blake3 => {}
+            Ok(found) => {
+                let detail = format!("BLAKE3 {}, expected {}; its rows were not read", found.blake3, file.blake3);
+                self.report.problem(Check::FileChecksum, Some(path), None, detail);
+                return None;
+            }
+            Err(error) => {
+                self.report.problem(Check::FileChecksum, Some(path), None, one_line(&error));
+                return None;
+            }
+        }
+        let reader = match VectorReader::open(path) {
+            Ok(reader) => reader,
+            Err(error) => {
+                self.report.problem(Check::Footer, Some(path), None, one_line(&error));
+                return None;
+            }
+        };
+        if reader.info() != info {
+            let detail = "its footer tells of another job, model or setting than the manifest";
+            self.report.problem(Check::Footer, Some(path), None, detail);
+        }
+        let first = first.get_or_insert_with(|| reader.clone());
+        if first.kept_schema() != reader.kept_schema() {
+            let detail = format!("its kept columns are not those of `{}`", first.path().display());
+            self.report.problem(Check::Footer, Some(path), None, detail);
+        }
+        if reader.totals().totals != file.totals() || (file.rows > 0 && reader.totals().first_row != file.first_row) {
+            self.report.problem(Check::Counts, Some(path), None, "its footer counts otherwise than the manifest");
+        }
+        // Vectors of another length cannot be checked against this manifest.
+        (reader.info().dimensions == info.dimensions).then_some(reader)
+    }
+
+    async fn check_file_rows(
+        &mut self,
+        reader: &VectorReader,
+        rows: &mut RowChecker<'_>,
+        expected: &Totals,
+    ) -> Result<(), DatasetError> {
+        let path = reader.path();
+        let mut totals = Totals::default();
+        for batch in reader.batches(&Projection::All, BATCH_ROWS)? {
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => {
+                    self.report.problem(Check::Decoding, Some(path), Some(rows.next_row), one_line(&error));
+                    self.skip(expected.rows.saturating_sub(totals.rows)).await?;
+                    break;
+                }
+            };
+            rows.check(path, &batch, &mut totals, &mut self.report);
+            if let Some(corpus) = &mut self.corpus {
+                Box::pin(corpus.compare(path, &batch, &mut self.report)).await?;
+            }
+            (self.progress)(self.report.totals.rows + totals.rows);
+        }
+        if &totals != expected {
+            let detail = format!("its rows count {}, expected {}", spell(&totals), spell(expected));
+            self.report.problem(Check::Counts, Some(path), None, detail);
+        }
+        self.report.totals.add(&totals);
+        Ok(())
+    }
+
+    async fn skip(&mut self, rows: u64) -> Result<(), DatasetError> {
+        match &mut self.corpus {
+            Some(corpus) => Box::pin(corpus.skip(rows)).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn finish(mut self, rows: u64) -> Result<VerifyReport, DatasetError> {
+        if let Some(corpus) = &mut self.corpus {
+            let records = Box::pin(corpus.count_all()).await?;
+            if records != rows {
+                let detail = format!("the corpus has {records} records, the output {rows} rows");
+                self.report.problem(Check::CorpusRows, None, None, detail);
+            }
+        }
+        Ok(self.report)
+    }
+}
+
+fn is_unusable(error: &DatasetError) -> bool {
+    matches!(error, DatasetError::Vectors(VectorsError::Unusable { .. }))
+}
+
+/// An error with its causes, since a report has no chain to print.
+fn one_line(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+fn spell(totals: &Totals) -> String {
+    let reasons: Vec<_> = totals.rejects.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    let Totals { rows, truncated, tokens, .. } = totals;
+    format!("{rows} rows ({}), {truncated} truncated, {tokens} tokens", reasons.join(", "))
+}
+
+/// Verifies without a corpus, for the tests beside.
+#[cfg(test)]
+pub(super) fn try_target(target: &Path) -> Result<VerifyReport, DatasetError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
+    runtime.block_on(verify(target, None, &mut |_| ()))
+}
+
+/// As [`try_target`], where there must be a report.
+#[cfg(test)]
+pub(super) fn check_target(target: &Path) -> VerifyReport {
+    try_target(target).expect("a report")
+}
+
+#[cfg(test)]
+mod tests;

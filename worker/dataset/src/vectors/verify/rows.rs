@@ -1,0 +1,85 @@
+//! PURE: the promises that rows keep by themselves, batch by batch.
+
+use std::path::Path;
+
+use arrow_array::{Array, RecordBatch};
+
+use super::super::batch::{NORM_TOLERANCE, norm};
+use super::super::columns::{Components, StatusColumns, vectors};
+use super::super::info::{FileInfo, Totals};
+use super::report::{Check, VerifyReport};
+use crate::RejectReason;
+
+/// Checks rows in order, over all files of a set.
+pub(super) struct RowChecker<'a> {
+    info: &'a FileInfo,
+    /// The row that comes next if none is missing.
+    pub(super) next_row: u64,
+}
+
+impl<'a> RowChecker<'a> {
+    pub(super) fn new(info: &'a FileInfo) -> RowChecker<'a> {
+        RowChecker { info, next_row: 0 }
+    }
+
+    /// Checks a batch that holds all columns of ours, and adds its counts to `totals`.
+    pub(super) fn check(&mut self, file: &Path, batch: &RecordBatch, totals: &mut Totals, report: &mut VerifyReport) {
+        let status = StatusColumns::of(batch);
+        let (list, components) = vectors(batch);
+        let dimensions = self.info.dimensions as usize;
+        for index in 0..batch.num_rows() {
+            let row = self.check_number(file, status.row.value(index), report);
+            let mut problem = |check, detail: String| report.problem(check, Some(file), Some(row), detail);
+            let error = status.error.is_valid(index).then(|| status.error.value(index));
+            if let Some(code) = error
+                && code.parse::<RejectReason>().is_err()
+            {
+                problem(Check::ReasonKnown, format!("`{code}` is not a reason of the closed list"));
+            }
+            match (list.is_valid(index), error) {
+                (true, Some(code)) => problem(Check::VectorOrError, format!("a vector and the error `{code}`")),
+                (false, None) => problem(Check::VectorOrError, "neither a vector nor an error".to_owned()),
+                (true, None) | (false, Some(_)) => {}
+            }
+            if list.is_valid(index) {
+                let range = index * dimensions..(index + 1) * dimensions;
+                let norm = match components {
+                    Components::F32(values) => norm(values[range].iter().map(|value| f64::from(*value))),
+                    Components::F16(values) => norm(values[range].iter().map(|value| f64::from(*value))),
+                };
+                if !norm.is_finite() {
+                    problem(Check::Finite, "its vector is not finite".to_owned());
+                } else if self.info.normalized && (norm - 1.0).abs() > NORM_TOLERANCE {
+                    problem(Check::UnitNorm, format!("its vector has norm {norm}"));
+                }
+            }
+            let (tokens, truncated) = (status.n_tokens.value(index), status.truncated.value(index));
+            if let Some(detail) = self.token_problem(tokens, truncated, error.is_some()) {
+                problem(Check::TokenCounts, detail);
+            }
+        }
+        status.count(totals);
+    }
+
+    /// Returns the row's number as the column tells it, and checks that it is the next.
+    fn check_number(&mut self, file: &Path, found: i64, report: &mut VerifyReport) -> u64 {
+        let expected = self.next_row;
+        let row = u64::try_from(found).unwrap_or_default();
+        if found < 0 || row != expected {
+            let detail = format!("row {found} stands where row {expected} belongs");
+            report.problem(Check::RowNumbers, Some(file), Some(expected), detail);
+        }
+        self.next_row = row.saturating_add(1);
+        row
+    }
+
+    fn token_problem(&self, tokens: i32, truncated: bool, rejected: bool) -> Option<String> {
+        match rejected {
+            true if tokens != 0 || truncated => Some(format!("a rejected row with {tokens} tokens")),
+            false if tokens < 1 || tokens.unsigned_abs() > self.info.max_length => {
+                Some(format!("{tokens} tokens, expected 1 to {}", self.info.max_length))
+            }
+            true | false => None,
+        }
+    }
+}
