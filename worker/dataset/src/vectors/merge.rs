@@ -75,6 +75,9 @@ pub fn merge(
     if options.partition_rows == Some(0) {
         return Err(VectorsError::bad_rows("a partition needs at least one row").into());
     }
+    if manifest.files.iter().any(|file| same_place(&Manifest::path_of(dir, file), out)) {
+        return Err(VectorsError::unusable(out, "the output is one of the parts; choose another name").into());
+    }
     let mut merger = Merger::start(&set, dir, manifest, out, options)?;
     if options.partition_rows.is_some() {
         claim_folder(dir, out, options.overwrite)?;
@@ -108,8 +111,7 @@ fn for_each_checked(
 /// Makes sure that a partitioned output does not mix with what is there.
 fn claim_folder(dir: &Path, out: &Path, overwrite: bool) -> Result<(), VectorsError> {
     fs::create_dir_all(out).map_err(VectorsError::io("create", out))?;
-    let same = dir.canonicalize().ok().zip(out.canonicalize().ok()).is_some_and(|(dir, out)| dir == out);
-    if same {
+    if same_place(dir, out) {
         return Err(VectorsError::unusable(out, "the output is the input; name another folder"));
     }
     let entries = fs::read_dir(out).map_err(VectorsError::io("list", out))?;
@@ -124,6 +126,10 @@ fn claim_folder(dir: &Path, out: &Path, overwrite: bool) -> Result<(), VectorsEr
         }
     }
     Ok(())
+}
+
+fn same_place(one: &Path, other: &Path) -> bool {
+    one.canonicalize().ok().zip(other.canonicalize().ok()).is_some_and(|(one, other)| one == other)
 }
 
 /// One output file being written.
@@ -298,7 +304,11 @@ impl<'a> Merger<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Job, all_rows, flip, job, row_texts};
+    use proptest::prelude::*;
+
+    use super::super::VectorWriter;
+    use super::super::info::tests::info;
+    use super::super::testing::{Job, all_rows, chunk, flip, job, kept_schema, row_texts};
     use super::super::verify::check_target;
     use super::*;
 
@@ -309,7 +319,7 @@ mod tests {
     fn merged(job: &Job, options: &MergeOptions) -> (PathBuf, MergeSummary) {
         let out = job.path().join(if options.partition_rows.is_some() { "merged" } else { "merged.parquet" });
         let mut last = 0;
-        let summary = merge(&job.path().join("job"), &out, options, &mut |rows| last = rows).unwrap();
+        let summary = merge(&job.dir(), &out, options, &mut |rows| last = rows).unwrap();
         assert_eq!(last, summary.totals.rows);
         (out, summary)
     }
@@ -318,7 +328,7 @@ mod tests {
     fn a_merged_file_holds_the_rows_of_the_parts_and_verifies_alone() {
         let job = job(8, &[3, 1, 40, 7]);
         let (out, summary) = merged(&job, &options(None, None));
-        assert_eq!(row_texts(&all_rows(&out)), row_texts(&all_rows(&job.path().join("job"))));
+        assert_eq!(row_texts(&all_rows(&out)), row_texts(&all_rows(&job.dir())));
         assert_eq!(summary.files.len(), 1);
         assert_eq!(summary.files[0].bytes, fs::metadata(&out).unwrap().len());
         assert!(check_target(&out).passed());
@@ -329,7 +339,7 @@ mod tests {
         let job = job(256, &[2000, 10, 1500]);
         let (out, summary) = merged(&job, &options(None, None));
         assert_eq!((summary.copied_row_groups, summary.recoded_row_groups), (2, 1));
-        assert_eq!(row_texts(&all_rows(&out)), row_texts(&all_rows(&job.path().join("job"))));
+        assert_eq!(row_texts(&all_rows(&out)), row_texts(&all_rows(&job.dir())));
         assert!(check_target(&out).passed());
     }
 
@@ -339,7 +349,7 @@ mod tests {
         let (out, summary) = merged(&job, &options(None, Some(900)));
         let sizes: Vec<u64> = summary.files.iter().map(|file| file.rows).collect();
         assert_eq!(sizes, [900, 900, 900, 810]);
-        assert_eq!(row_texts(&all_rows(&out)), row_texts(&all_rows(&job.path().join("job"))));
+        assert_eq!(row_texts(&all_rows(&out)), row_texts(&all_rows(&job.dir())));
         assert!(check_target(&out).passed());
     }
 
@@ -350,12 +360,10 @@ mod tests {
         let reader = VectorReader::open(&out).unwrap();
         assert_eq!(reader.info().output_dtype, VectorDtype::F16);
         assert!(check_target(&out).passed());
-        let half = all_rows(&out);
-        let full = all_rows(&job.path().join("job"));
-        for (half, full) in half.iter().zip(&full) {
-            let schema = output_schema(reader.kept_schema(), reader.info()).unwrap();
-            assert_eq!(half, &recode(full, &schema, VectorDtype::F16).unwrap());
-        }
+        let full = all_rows(&job.dir());
+        let rounded: Vec<_> =
+            full.iter().map(|batch| recode(batch, reader.schema(), VectorDtype::F16).unwrap()).collect();
+        assert_eq!(row_texts(&all_rows(&out)), row_texts(&rounded));
     }
 
     #[test]
@@ -369,7 +377,7 @@ mod tests {
     #[test]
     fn damage_is_refused_by_name_and_nothing_is_written() {
         let job = job(8, &[5, 6, 7]);
-        let dir = job.path().join("job");
+        let dir = job.dir();
         let out = job.path().join("merged.parquet");
         flip(&dir.join("part-00001.parquet"), 100);
         let error = merge(&dir, &out, &MergeOptions::default(), &mut |_| ()).unwrap_err().to_string();
@@ -387,12 +395,35 @@ mod tests {
     #[test]
     fn an_output_that_is_there_is_replaced_only_on_request() {
         let job = job(8, &[5]);
-        let (dir, out) = (job.path().join("job"), job.path().join("merged.parquet"));
+        let (dir, out) = (job.dir(), job.path().join("merged.parquet"));
         fs::write(&out, "mine").unwrap();
         let error = merge(&dir, &out, &MergeOptions::default(), &mut |_| ()).unwrap_err();
         assert!(error.to_string().contains("exists already"), "{error}");
         let overwrite = MergeOptions { overwrite: true, ..MergeOptions::default() };
         merge(&dir, &out, &overwrite, &mut |_| ()).unwrap();
         assert_eq!(VectorReader::open(&out).unwrap().rows(), 5);
+        let error = merge(&dir, &dir.join(part_name(0)), &overwrite, &mut |_| ()).unwrap_err();
+        assert!(error.to_string().contains("one of the parts"), "{error}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn random_parts_merge_to_the_rows_of_one_file_written_directly(
+            parts in proptest::collection::vec(0usize..70, 0..6),
+            partition_rows in proptest::option::of(1u64..90),
+        ) {
+            let job = job(5, &parts);
+            let (out, summary) = merged(&job, &options(None, partition_rows));
+            let rows: usize = parts.iter().sum();
+            let direct = job.path().join("direct.parquet");
+            let mut writer = VectorWriter::create(&direct, &kept_schema(), &info(5)).unwrap();
+            writer.write(chunk(&info(5), 0, rows)).unwrap();
+            let direct_totals = writer.finish().unwrap().to_manifest_file("direct").totals();
+            prop_assert_eq!(&summary.totals, &direct_totals);
+            prop_assert_eq!(row_texts(&all_rows(&out)), row_texts(&all_rows(&direct)));
+            prop_assert!(check_target(&out).passed());
+        }
     }
 }

@@ -51,7 +51,12 @@ impl ParquetFile {
         let sink = HashingFile::create(path)?;
         let writer = ArrowWriter::try_new(sink, Arc::clone(schema), Some(properties(info)));
         let writer = writer.and_then(ArrowWriter::into_serialized_writer);
-        let (writer, factory) = writer.map_err(VectorsError::encode(path))?;
+        // Nothing is written yet: what fails here is a column type that Parquet has no place for.
+        let (writer, factory) = writer.map_err(|error| {
+            VectorsError::bad_rows(format!(
+                "a kept column cannot be stored in Parquet; leave it out with --keep: {error}"
+            ))
+        })?;
         let row_bytes = info.dimensions as usize * info.output_dtype.width();
         let piece_rows = (PIECE_BYTES / row_bytes.max(1)).max(1);
         let schema = Arc::clone(schema);

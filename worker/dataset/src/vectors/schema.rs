@@ -5,10 +5,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef};
+use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+
+use parquet::arrow::ArrowSchemaConverter;
 
 use super::error::VectorsError;
 use super::info::{FileInfo, VectorDtype};
+use crate::DatasetError;
 
 /// Column of the 0-based position in the corpus.
 pub const ROW: &str = "row";
@@ -31,9 +34,25 @@ pub fn collisions(kept: &Schema) -> Vec<&str> {
     kept.fields().iter().map(|field| field.name().as_str()).filter(|name| RESERVED.contains(name)).collect()
 }
 
+/// Checks that kept columns can be stored at all, before any work: names that collide, types that Parquet lacks.
+pub fn check_kept(kept: &Schema) -> Result<(), DatasetError> {
+    Ok(check_columns(kept)?)
+}
+
 /// Returns the schema of the output for these kept columns. Schema metadata of the input is dropped: it describes
 /// another file (such as its pandas index). A name that is ours, or that stands twice, is an error.
-pub fn output_schema(kept: &Schema, info: &FileInfo) -> Result<SchemaRef, VectorsError> {
+pub(super) fn output_schema(kept: &Schema, info: &FileInfo) -> Result<SchemaRef, VectorsError> {
+    check_columns(kept)?;
+    let mut fields = vec![Arc::new(Field::new(ROW, DataType::Int64, false))];
+    fields.extend(kept.fields().iter().cloned());
+    fields.push(Arc::new(Field::new(EMBEDDING, embedding_type(info.output_dtype, info.dimensions), true)));
+    fields.push(Arc::new(Field::new(N_TOKENS, DataType::Int32, false)));
+    fields.push(Arc::new(Field::new(TRUNCATED, DataType::Boolean, false)));
+    fields.push(Arc::new(Field::new(ERROR, DataType::Utf8, true)));
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+fn check_columns(kept: &Schema) -> Result<(), VectorsError> {
     if let Some(name) = collisions(kept).first() {
         let detail =
             format!("input column `{name}` has the name of an output column; rename it or leave it out of --keep");
@@ -44,14 +63,23 @@ pub fn output_schema(kept: &Schema, info: &FileInfo) -> Result<SchemaRef, Vector
             let detail = format!("input column `{}` stands twice; rename one or leave it out of --keep", field.name());
             return Err(VectorsError::bad_rows(detail));
         }
+        if let Err(why) = check_type(field) {
+            let (name, kind) = (field.name(), field.data_type());
+            let detail =
+                format!("column `{name}` ({kind}) cannot be stored in Parquet; leave it out with --keep: {why}");
+            return Err(VectorsError::bad_rows(detail));
+        }
     }
-    let mut fields = vec![Arc::new(Field::new(ROW, DataType::Int64, false))];
-    fields.extend(kept.fields().iter().cloned());
-    fields.push(Arc::new(Field::new(EMBEDDING, embedding_type(info.output_dtype, info.dimensions), true)));
-    fields.push(Arc::new(Field::new(N_TOKENS, DataType::Int32, false)));
-    fields.push(Arc::new(Field::new(TRUNCATED, DataType::Boolean, false)));
-    fields.push(Arc::new(Field::new(ERROR, DataType::Utf8, true)));
-    Ok(Arc::new(Schema::new(fields)))
+    Ok(())
+}
+
+/// The converter panics on unions, also inside other types.
+fn check_type(field: &FieldRef) -> Result<(), String> {
+    let alone = Schema::new(vec![Arc::clone(field)]);
+    if alone.flattened_fields().iter().any(|inner| matches!(inner.data_type(), DataType::Union(..))) {
+        return Err("Parquet has no unions".to_owned());
+    }
+    ArrowSchemaConverter::new().convert(&alone).map(|_| ()).map_err(|error| error.to_string())
 }
 
 /// Returns the Arrow type of the `embedding` column.
@@ -96,6 +124,8 @@ fn show(field: &Field) -> String {
 
 #[cfg(test)]
 mod tests {
+    use arrow_schema::{UnionFields, UnionMode};
+
     use super::super::info::tests::info;
     use super::*;
 
@@ -127,5 +157,15 @@ mod tests {
         let error = kept_schema(Path::new("f"), &other, &info(4)).unwrap_err().to_string();
         assert!(error.contains("embedding"), "{error}");
         assert!(kept_schema(Path::new("f"), &kept(&["row"]), &info(4)).is_err());
+    }
+
+    #[test]
+    fn a_type_that_parquet_lacks_is_refused_by_column() {
+        let schema =
+            Schema::new(vec![Field::new("odd", DataType::Union(UnionFields::empty(), UnionMode::Dense), true)]);
+        let error = check_kept(&schema).unwrap_err().to_string();
+        assert!(error.contains("`odd`") && error.contains("--keep"), "{error}");
+        check_kept(&kept(&["text"])).unwrap();
+        assert!(check_kept(&kept(&["row"])).is_err());
     }
 }

@@ -153,7 +153,10 @@ pub(super) fn check_seal(path: &Path) -> Result<(), VectorsError> {
     let footer = read_footer(path, &mut file, size)?;
     let start = size - TRAILER_BYTES - footer.len() as u64;
     let Some(place) = find_seal(&footer) else {
-        return Err(VectorsError::damaged(path, "its footer holds no `encaje.file_blake3`"));
+        return Err(VectorsError::damaged(
+            path,
+            "its footer holds no `encaje.file_blake3`: not an output of encaje, or not any more",
+        ));
     };
     let sealed = footer[place..place + SEAL_LENGTH].to_vec();
     let place = start + place as u64;

@@ -1,6 +1,6 @@
 //! Output that appears whole or not at all: written under a hidden name beside its place, then renamed.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,9 @@ impl TempFile {
             return Err(VectorsError::unusable(target, "it is a folder; name a file"));
         }
         let path = target.with_file_name(format!(".{}.encaje-tmp", name.to_string_lossy()));
-        let lock = File::create(&path).map_err(VectorsError::io("create", &path))?;
+        // Not truncated yet: until the lock is held, the bytes may be those of another process at work.
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        let lock = lock.map_err(VectorsError::io("create", &path))?;
         match lock.try_lock() {
             Ok(()) => Ok(TempFile { path, target: target.to_owned(), _lock: lock, persisted: false }),
             Err(TryLockError::WouldBlock) => Err(VectorsError::unusable(target, "another process is writing it")),
@@ -107,8 +109,11 @@ mod tests {
     fn two_writers_of_one_output_are_kept_apart() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("out");
-        let _first = TempFile::create(&target, false).unwrap();
+        let first = TempFile::create(&target, false).unwrap();
+        fs::write(first.path(), "x").unwrap();
         let second = TempFile::create(&target, false).err().unwrap();
         assert!(second.to_string().contains("another process"), "{second}");
+        first.persist().unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "x");
     }
 }

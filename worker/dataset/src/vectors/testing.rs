@@ -10,7 +10,7 @@ use arrow_schema::{DataType, Field, Schema};
 use super::info::tests::info;
 use super::layout::{MANIFEST_NAME, part_name};
 use super::read::{Projection, VectorSet};
-use super::{FileInfo, Manifest, ManifestSource, RowStatus, VectorChunk, VectorWriter};
+use super::{FileInfo, Manifest, ManifestFile, ManifestSource, RowStatus, VectorChunk, VectorWriter};
 use crate::RejectReason;
 
 /// A folder with a finished job in `job/`.
@@ -89,7 +89,8 @@ pub(super) fn write_job(dir: &Path, info: &FileInfo, parts: &[usize]) {
             let count = (*rows - start).min(1000);
             writer.write(chunk(info, first_row + start as u64, count)).unwrap();
         }
-        files.push(writer.finish().unwrap().to_manifest_file(name));
+        // A file without rows does not know where it stands.
+        files.push(ManifestFile { first_row, ..writer.finish().unwrap().to_manifest_file(name) });
         first_row += *rows as u64;
     }
     let source = ManifestSource { uri: "/corpus.csv".into(), size: 1, etag: None, rows: first_row };

@@ -122,7 +122,10 @@ pub(super) fn totals_pair(totals: &FileTotals) -> KeyValue {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::sync::Arc;
 
+    use arrow_array::{RecordBatch, new_null_array};
+    use arrow_schema::{DataType, Field, Fields, TimeUnit};
     use parquet::basic::{Compression, Encoding};
     use proptest::prelude::*;
 
@@ -234,12 +237,62 @@ mod tests {
     fn row_groups_are_bounded_by_bytes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f.parquet");
-        write(&path, &info(2048), 0, &[4000, 4000, 2000]);
+        write(&path, &info(2048), 0, &[4000, 4000, 4000, 1000]);
         let reader = VectorReader::open(&path).unwrap();
-        let sizes: Vec<i64> = reader.parquet().row_groups().iter().map(|group| group.total_byte_size()).collect();
+        let sizes: Vec<i64> = reader.parquet().row_groups().iter().map(|group| group.compressed_size()).collect();
         assert!(sizes.len() >= 2, "{sizes:?}");
         let bound = (ROW_GROUP_BYTES_MAX + (16 << 20)) as i64;
         assert!(sizes.iter().all(|size| *size <= bound), "{sizes:?}");
+    }
+
+    #[test]
+    fn kept_columns_of_any_type_come_back_as_they_were() {
+        let list = |kind| DataType::List(Arc::new(Field::new("item", kind, true)));
+        let entries =
+            Fields::from(vec![Field::new("keys", DataType::Utf8, false), Field::new("values", DataType::Int8, true)]);
+        let kinds = vec![
+            DataType::Utf8View,
+            DataType::LargeUtf8,
+            DataType::Binary,
+            DataType::BinaryView,
+            DataType::FixedSizeBinary(3),
+            DataType::UInt8,
+            DataType::UInt64,
+            DataType::Float16,
+            DataType::Boolean,
+            DataType::Date32,
+            DataType::Date64,
+            DataType::Null,
+            DataType::Time32(TimeUnit::Second),
+            DataType::Timestamp(TimeUnit::Second, None),
+            DataType::Timestamp(TimeUnit::Nanosecond, Some("Europe/Madrid".into())),
+            DataType::Duration(TimeUnit::Millisecond),
+            DataType::Decimal128(20, 3),
+            DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),
+            list(DataType::Utf8),
+            DataType::LargeList(Arc::new(Field::new("element", DataType::Int16, false))),
+            DataType::Struct(Fields::from(vec![Field::new("a", list(DataType::Float64), true)])),
+            DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false),
+        ];
+        let fields: Vec<_> =
+            kinds.into_iter().enumerate().map(|(place, kind)| Field::new(format!("c{place}"), kind, true)).collect();
+        let kept = Schema::new(fields).with_metadata([("pandas".to_owned(), "{}".to_owned())]);
+        super::super::schema::check_kept(&kept).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.parquet");
+        let mut rows = chunk(&info(4), 0, 5);
+        let columns = kept.fields().iter().map(|field| new_null_array(field.data_type(), 5)).collect();
+        rows.kept = RecordBatch::try_new(Arc::new(kept.clone()), columns).unwrap();
+        let mut writer = VectorWriter::create(&path, &kept, &info(4)).unwrap();
+        writer.write(rows.clone()).unwrap();
+        writer.finish().unwrap();
+        let reader = VectorReader::open(&path).unwrap();
+        assert_eq!(reader.kept_schema().fields(), kept.fields());
+        let read = reader.batches(&Projection::All, 9).unwrap().next().unwrap().unwrap();
+        for (field, column) in kept.fields().iter().zip(rows.kept.columns()) {
+            assert_eq!(read.column_by_name(field.name()).unwrap(), column, "{field}");
+        }
+        assert!(reader.footer_value("pandas").is_none(), "metadata of the input describes another file");
     }
 
     proptest! {

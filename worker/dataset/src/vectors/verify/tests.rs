@@ -181,13 +181,13 @@ fn broken_rows_are_found_by_number() {
     let row = |report: &VerifyReport| (failed(report), report.problems[0].row.unwrap());
     assert_eq!(row(&vectors(&|values| values[5] = f32::INFINITY)), (vec![Check::Finite], 21));
     assert_eq!(row(&vectors(&|values| values[5] += 0.2)), (vec![Check::UnitNorm], 21));
-    // Row 24 of the 7-row cycle (24 % 7 == 3) is beyond this part: all four rows are good, so an error is one too many.
+    // Rows 20 to 23 all have vectors as made, so an error is one too many.
     let report = forge(&job(4, &[20, 4]), |batch| {
         let errors = StringArray::from(vec![None, None, Some("null_text"), Some("no_reason")]);
         let tokens = Int32Array::from(vec![5, 0, 0, 0]);
         with_column(&with_column(&batch, "error", Arc::new(errors)), "n_tokens", Arc::new(tokens))
     });
-    assert_eq!(failed(&report), [Check::Counts, Check::VectorOrError, Check::ReasonKnown, Check::TokenCounts].to_vec());
+    assert_eq!(failed(&report), [Check::VectorOrError, Check::ReasonKnown, Check::TokenCounts]);
     let rows =
         |check| report.problems.iter().filter(move |p| p.check == check).filter_map(|p| p.row).collect::<Vec<_>>();
     assert_eq!(rows(Check::VectorOrError), [22, 23]);
