@@ -19,7 +19,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 
 use super::error::VectorsError;
-use super::info::{FileInfo, SEAL_KEY};
+use super::info::{FileInfo, SEAL_KEY, VectorDtype};
 use super::schema::{EMBEDDING, ROW};
 use super::seal::{HashingFile, SEAL_PLACEHOLDER, Written};
 
@@ -158,6 +158,11 @@ fn properties(info: &FileInfo) -> WriterProperties {
     let vectors = ColumnPath::new(vec![EMBEDDING.to_owned(), "list".to_owned(), "element".to_owned()]);
     let row = ColumnPath::from(ROW);
     let zstd = Compression::ZSTD(ZstdLevel::try_new(1).expect("level 1 is a level of zstd"));
+    let encoding = match info.output_dtype {
+        VectorDtype::F32 => Encoding::BYTE_STREAM_SPLIT,
+        // DuckDB (2.0) does not read BYTE_STREAM_SPLIT of 16-bit floats.
+        VectorDtype::F16 => Encoding::PLAIN,
+    };
     WriterProperties::builder()
         .set_created_by(CREATED_BY.to_owned())
         .set_key_value_metadata(Some(info.to_key_values()))
@@ -166,7 +171,7 @@ fn properties(info: &FileInfo) -> WriterProperties {
         .set_column_encoding(row, Encoding::DELTA_BINARY_PACKED)
         // Floats have no repeats worth a dictionary and no order worth statistics; bytes of like weight compress.
         .set_column_dictionary_enabled(vectors.clone(), false)
-        .set_column_encoding(vectors.clone(), Encoding::BYTE_STREAM_SPLIT)
+        .set_column_encoding(vectors.clone(), encoding)
         .set_column_statistics_enabled(vectors.clone(), EnabledStatistics::None)
         .set_column_data_page_size_limit(vectors, VECTOR_PAGE_BYTES)
         .build()
