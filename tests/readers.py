@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Opens vectors with the libraries that users have and checks what DESIGN.md §5 promises of them.
+"""Opens vectors with the libraries that users have and checks what README.md promises of them.
 
 python tests/readers.py TARGET...
 
