@@ -264,3 +264,7 @@ mod tests {
         assert!(reason_problem(&Ok("  ".into()), Some("empty_text")).is_none());
     }
 }
+
+#[cfg(test)]
+#[path = "corpus_tests.rs"]
+mod whole_corpora;
