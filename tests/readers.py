@@ -3,7 +3,8 @@
 
 python tests/readers.py TARGET...
 
-TARGET is the folder of a finished job, one Parquet file of vectors, or an exported array (.npy, .safetensors, .pt).
+TARGET is the folder of a finished job, one Parquet file of vectors, an exported array (.npy, .safetensors, .pt), or a
+folder of such things, as `cargo run -p dataset --example sample_vectors -- DIR` makes it.
 pyarrow, numpy and duckdb must be there; pandas, Polars, datasets, safetensors and torch are used where installed.
 Says what was checked, and exits with 1 on the first difference.
 """
@@ -259,9 +260,13 @@ def check_array(target):
 
 def main(arguments):
     check(bool(arguments), "usage: readers.py TARGET...")
-    for argument in arguments:
-        target = Path(argument)
+    targets = []
+    for target in map(Path, arguments):
         check(target.exists(), f"{target} exists")
+        nested = target.is_dir() and not (target / "manifest.json").exists()
+        targets += sorted(target.iterdir()) if nested else [target]
+    check(bool(targets), f"there is something in {', '.join(arguments)}")
+    for target in targets:
         if target.suffix in (".npy", ".safetensors", ".pt"):
             check_array(target)
         else:

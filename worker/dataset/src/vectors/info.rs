@@ -140,7 +140,7 @@ impl Totals {
     }
 }
 
-/// What a file's footer says about its rows, under [`TOTALS_KEY`].
+/// What a file's footer says about its rows, as JSON under `encaje.totals`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileTotals {
     /// Row number of the first row, over the whole corpus.

@@ -59,7 +59,8 @@ pub struct MergeSummary {
 /// Merges the parts of the finished job in `dir` into the file `out`, or with `partition_rows` into parts and a manifest
 /// in the folder `out`. `progress` is told how many rows are merged so far.
 ///
-/// Refuses a folder without a manifest, and any part that is not what the manifest lists; then nothing is written.
+/// Refuses a folder without a manifest, and any part that is not what the manifest lists; then no output appears. (With
+/// `overwrite`, the parts of an earlier partitioned output are removed before the work begins.)
 pub fn merge(
     dir: &Path,
     out: &Path,

@@ -1,6 +1,4 @@
-//! Vector files: what the output of a job is, how it is written, read, merged, verified and exported.
-//!
-//! The promises are those of the output format; [`verify()`] checks every one of them.
+#![doc = include_str!("FORMAT.md")]
 
 mod batch;
 mod columns;

@@ -79,7 +79,7 @@ pub(super) fn job(dimensions: u32, parts: &[usize]) -> Job {
 }
 
 pub(super) fn write_job(dir: &Path, info: &FileInfo, parts: &[usize]) {
-    fs::create_dir(dir).unwrap();
+    fs::create_dir_all(dir).unwrap();
     let mut files = Vec::new();
     let mut first_row = 0;
     for (index, rows) in parts.iter().enumerate() {
@@ -121,4 +121,23 @@ pub(super) fn flip(path: &Path, place: usize) {
     let mut bytes = fs::read(path).unwrap();
     bytes[place] ^= 0xff;
     fs::write(path, bytes).unwrap();
+}
+
+/// The recorded job of a released format version.
+fn recorded() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/format-1")
+}
+
+/// `UPDATE=1` records the job anew: only before a format version is released.
+#[test]
+fn the_recorded_job_of_format_1_still_reads() {
+    if std::env::var_os("UPDATE").is_some() {
+        drop(fs::remove_dir_all(recorded()));
+        write_job(&recorded(), &info(6), &[9, 1, 12]);
+    }
+    let report = super::verify::check_target(&recorded());
+    assert!(report.passed(), "{report}");
+    let schema = super::schema::output_schema(&kept_schema(), &info(6)).unwrap();
+    let expected = super::batch::encode_chunk(&schema, &info(6), chunk(&info(6), 0, 22)).unwrap();
+    assert_eq!(row_texts(&all_rows(&recorded())), row_texts(&[expected]));
 }
