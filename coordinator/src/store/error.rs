@@ -71,6 +71,12 @@ pub enum StoreError {
     /// A statement failed or the database is out of reach. Every request may be repeated as it is.
     #[error("database statement failed")]
     Database(#[source] sqlx::Error),
+    /// The database did not take the transaction: a full disk, most of the time. Nothing of it is stored.
+    #[error("the database did not take the change: {problem}")]
+    NotWritten {
+        /// What it said.
+        problem: String,
+    },
     /// A stored value cannot be read back.
     #[error("stored value of `{column}` is not readable: {problem}")]
     Corrupt {
@@ -112,7 +118,7 @@ impl StoreError {
             StoreError::WrongState { .. } => StoreErrorKind::WrongState,
             StoreError::SessionLost { .. } => StoreErrorKind::SessionLost,
             StoreError::OutputRefused { .. } => StoreErrorKind::Invalid,
-            StoreError::Closed | StoreError::Held { .. } => StoreErrorKind::Unavailable,
+            StoreError::Closed | StoreError::Held { .. } | StoreError::NotWritten { .. } => StoreErrorKind::Unavailable,
             StoreError::Database(source) if is_transient(source) => StoreErrorKind::Unavailable,
             StoreError::Database(_) | StoreError::Open { .. } | StoreError::Migrate(_) | StoreError::Corrupt { .. } => {
                 StoreErrorKind::Internal

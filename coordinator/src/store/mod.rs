@@ -2,30 +2,61 @@
 //!
 //! [`Store`] is concrete; the two databases are twins beneath it (`backend`, private), and one suite (`conformance`)
 //! holds both to the pure model of [`crate::shard`]. Every method may be repeated after an error of kind
-//! [`StoreErrorKind::Unavailable`]: a transition that has already happened changes nothing the second time.
+//! [`StoreErrorKind::Unavailable`]: a transition that has already happened changes nothing the second time. A caller
+//! who drops a future has not stopped the transition, only lost its answer.
 
+mod backend;
 mod error;
+mod migrations;
+mod postgres;
+mod rows;
+mod sql;
+mod sqlite;
 mod types;
 
-use std::sync::Arc;
+#[cfg(test)]
+mod conformance;
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dataset::{Cursor, PlannedSource, Slice};
-use proto::job::{JobSpec, JobStatus};
-use proto::work::{Beat, CommitOutcome, FailureClass, Grant, Output, Progress, WorkerInfo};
+use proto::job::{JobSpec, JobState, JobStatus};
+use proto::work::{Beat, CommitOutcome, Directive, FailureClass, Grant, Output, Progress, WorkerInfo};
 use proto::{Epoch, JobId, RequestId, SessionId, ShardId};
+use uuid::Uuid;
 
 pub use error::{StoreError, StoreErrorKind};
 pub use types::{Garbage, Planning, Submitted, Swept, Winner};
 
 use crate::clock::Clock;
-use crate::policy::Policy;
+use crate::policy::{Policy, Verdict};
+use crate::shard::{LeaseRef, attempt_of_key};
+use backend::{Backend, Commit, Failure, JobChange, NewJob, NewSession, ShardPage, Task};
 
 type Result<T> = std::result::Result<T, StoreError>;
+
+/// Most characters of an error message that are stored.
+const MESSAGE_CHARS_MAX: usize = 2_000;
+
+/// Shards that one statement cancels.
+const CANCEL_PAGE_SHARDS: u32 = 10_000;
 
 /// The job store. Clones share the connections.
 #[derive(Clone)]
 pub struct Store {
+    backend: Arc<dyn Backend>,
+    clock: Arc<dyn Clock>,
     policy: Arc<Policy>,
+    /// When a sweep last went through, by the clock of this process.
+    last_sweep_ms: Arc<Mutex<i64>>,
+    jitter: fn() -> f64,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("policy", &self.policy).finish_non_exhaustive()
+    }
 }
 
 impl Store {
@@ -36,8 +67,23 @@ impl Store {
     }
 
     /// Opens the database with another policy than the default one.
-    pub async fn open_with(_url: &str, _clock: Arc<dyn Clock>, policy: Policy) -> Result<Store> {
-        Ok(Store { policy: Arc::new(policy) })
+    pub async fn open_with(url: &str, clock: Arc<dyn Clock>, policy: Policy) -> Result<Store> {
+        let policy = Arc::new(policy);
+        let backend: Arc<dyn Backend> = if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            Arc::new(postgres::Postgres::open(url, clock.clone(), policy.clone()).await?)
+        } else {
+            Arc::new(sqlite::Sqlite::open(sqlite_path(url)?, clock.clone(), policy.clone()).await?)
+        };
+        // Nobody could hear heartbeats while no coordinator ran.
+        backend.rebase().await?;
+        let last_sweep_ms = Arc::new(Mutex::new(clock.now_ms()));
+        Ok(Store { backend, clock, policy, last_sweep_ms, jitter: rand::random::<f64> })
+    }
+
+    /// Waits for the transitions that are under way and lets go of the database; every later call fails. Dropping the
+    /// last clone does the same without waiting.
+    pub async fn close(&self) -> Result<()> {
+        self.backend.close().await
     }
 
     /// Returns the policy that this store follows: `ttl_ms` and `heartbeat_ms` go into every session.
@@ -46,176 +92,320 @@ impl Store {
     }
 
     /// Stores a job. Submitting the same job twice is submitting it once.
-    pub async fn submit_job(&self, _job: JobId, _spec: &JobSpec) -> Result<Submitted> {
-        unimplemented!()
+    pub async fn submit_job(&self, job: JobId, spec: &JobSpec) -> Result<Submitted> {
+        let digest = proto::spec_digest(spec);
+        let task = Task {
+            read: spec.read.clone(),
+            model: spec.model.clone(),
+            embed: spec.embed.clone(),
+            on_bad_row: spec.on_bad_row,
+        };
+        let (spec, task) = (rows::to_json(spec), rows::to_json(&task));
+        match self.backend.submit(NewJob { job, digest: digest.clone(), spec, task }).await? {
+            None => Ok(Submitted::Created),
+            Some(stored) if stored == digest => Ok(Submitted::Existing),
+            Some(_) => Err(StoreError::SpecDiffers { job }),
+        }
     }
 
     /// Returns how a job stands. Costs the same for ten shards and for a million.
-    pub async fn job(&self, _job: JobId) -> Result<Option<JobStatus>> {
-        unimplemented!()
+    pub async fn job(&self, job: JobId) -> Result<Option<JobStatus>> {
+        Ok(self.backend.statuses(Some(job)).await?.pop())
     }
 
     /// Returns how every job stands, in the order of submission.
     pub async fn jobs(&self) -> Result<Vec<JobStatus>> {
-        unimplemented!()
+        self.backend.statuses(None).await
     }
 
     /// Asks for the end of a job: revokes its leases; [`Store::settle_cancelled`] does the rest. Repeating it is fine;
     /// a job that has succeeded or failed is an error of kind `WrongState`.
-    pub async fn cancel(&self, _job: JobId) -> Result<()> {
-        unimplemented!()
+    pub async fn cancel(&self, job: JobId) -> Result<()> {
+        let backend = self.backend.clone();
+        detached(async move {
+            if !backend.change_job(job, JobChange::Cancel).await? {
+                match backend.job_state(job).await? {
+                    Some(JobState::Cancelling | JobState::Cancelled) => {}
+                    state => return Err(refused(job, "cancel", state)),
+                }
+            }
+            backend.revoke(Some(job)).await?;
+            Ok(())
+        })
+        .await
     }
 
     /// Stops new leases of a job; running ones may still commit.
-    pub async fn pause(&self, _job: JobId) -> Result<()> {
-        unimplemented!()
+    pub async fn pause(&self, job: JobId) -> Result<()> {
+        self.set_paused(job, true, "pause").await
     }
 
     /// Lets a paused job have leases again.
-    pub async fn resume(&self, _job: JobId) -> Result<()> {
-        unimplemented!()
+    pub async fn resume(&self, job: JobId) -> Result<()> {
+        self.set_paused(job, false, "resume").await
+    }
+
+    async fn set_paused(&self, job: JobId, paused: bool, action: &'static str) -> Result<()> {
+        if self.backend.change_job(job, JobChange::Pause(paused)).await? {
+            return Ok(());
+        }
+        Err(refused(job, action, self.backend.job_state(job).await?))
     }
 
     /// Gives dead shards a fresh budget and a failed job another life (planning goes on where it stopped). Epochs stay.
-    pub async fn retry(&self, _job: JobId) -> Result<()> {
-        unimplemented!()
+    pub async fn retry(&self, job: JobId) -> Result<()> {
+        if self.backend.retry(job).await? {
+            return Ok(());
+        }
+        Err(refused(job, "retry", self.backend.job_state(job).await?))
     }
 
     /// Returns the jobs in state planning, in the order of submission.
     pub async fn jobs_to_plan(&self) -> Result<Vec<Planning>> {
-        unimplemented!()
+        self.backend.planning().await
     }
 
     /// Stores what planning found out about the sources, once. Returns whether these are the job's sources now; `false`
     /// means that the job is not being planned any more, or that others were stored first: read it again.
-    pub async fn set_sources(&self, _job: JobId, _sources: &[PlannedSource]) -> Result<bool> {
-        unimplemented!()
+    pub async fn set_sources(&self, job: JobId, sources: &[PlannedSource]) -> Result<bool> {
+        let stored = sources.iter().map(|source| (source.source.uri.clone(), rows::to_json(source))).collect();
+        if self.backend.set_sources(job, stored).await? {
+            return Ok(true);
+        }
+        let planning = self.backend.job_state(job).await? == Some(JobState::Planning);
+        Ok(planning && self.backend.sources(job).await? == sources)
     }
 
     /// Appends shards if planning stands at `expected`, and moves it to `next`; `done` ends planning. Returns whether it
     /// did: `false` means that another planner was faster or the job has ended, and nothing was stored.
     pub async fn insert_shards(
         &self,
-        _job: JobId,
-        _expected: &Cursor,
-        _slices: &[Slice],
-        _next: &Cursor,
-        _done: bool,
+        job: JobId,
+        expected: &Cursor,
+        slices: &[Slice],
+        next: &Cursor,
+        done: bool,
     ) -> Result<bool> {
-        unimplemented!()
+        let (expected, slices, next) = (expected.clone(), slices.to_vec(), next.clone());
+        self.backend.insert_shards(ShardPage { job, expected, slices, next, done }).await
     }
 
     /// Ends a job without a result: revokes its leases, keeps its shards for [`Store::retry`]. Returns whether it was
     /// alive (planning, running or finalizing).
-    pub async fn fail_job(&self, _job: JobId, _reason: &str) -> Result<bool> {
-        unimplemented!()
+    pub async fn fail_job(&self, job: JobId, reason: &str) -> Result<bool> {
+        let (backend, reason) = (self.backend.clone(), shortened(reason));
+        detached(async move {
+            let failed = backend.change_job(job, JobChange::Fail(reason)).await?;
+            if failed {
+                backend.revoke(Some(job)).await?;
+            }
+            Ok(failed)
+        })
+        .await
     }
 
     /// Registers a worker process. It may hold `policy.leases_per_device` leases per device (at least one device).
-    pub async fn open_session(&self, _worker: &WorkerInfo) -> Result<SessionId> {
-        unimplemented!()
+    pub async fn open_session(&self, worker: &WorkerInfo) -> Result<SessionId> {
+        self.open_session_with(worker, self.policy.leases_max(worker.devices.len())).await
     }
 
     /// Registers a worker process that may hold so many leases.
-    pub async fn open_session_with(&self, _worker: &WorkerInfo, _leases_max: u32) -> Result<SessionId> {
-        unimplemented!()
+    pub async fn open_session_with(&self, worker: &WorkerInfo, leases_max: u32) -> Result<SessionId> {
+        let session = SessionId::generate();
+        self.register(session, worker, leases_max).await?;
+        Ok(session)
+    }
+
+    async fn register(&self, session: SessionId, worker: &WorkerInfo, leases_max: u32) -> Result<()> {
+        let devices = rows::to_json(&worker.devices);
+        let (name, version) = (worker.name.clone(), worker.version.clone());
+        let leases_max = leases_max.max(1);
+        self.backend.open_session(NewSession { session, name, devices, version, leases_max }).await
     }
 
     /// Takes a heartbeat: extends the session, records progress, and says of every reported lease whether it stands.
-    pub async fn beat(&self, _session: SessionId, _progress: &[Progress]) -> Result<Beat> {
-        unimplemented!()
+    pub async fn beat(&self, session: SessionId, progress: &[Progress]) -> Result<Beat> {
+        let Some(standing) = self.backend.beat(session, progress.to_vec()).await? else {
+            return Ok(Beat { directives: vec![Directive::Revoke; progress.len()], session_lost: true });
+        };
+        let directive = |stands| if stands { Directive::Continue } else { Directive::Revoke };
+        Ok(Beat { directives: standing.into_iter().map(directive).collect(), session_lost: false })
     }
 
     /// Ends a session in peace: its leases go back at once, and nothing is counted. Repeating it is fine.
-    pub async fn close_session(&self, _session: SessionId) -> Result<()> {
-        unimplemented!()
+    pub async fn close_session(&self, session: SessionId) -> Result<()> {
+        self.backend.close_sessions(Some(session)).await
+    }
+
+    /// Ends every session in peace. For a process that brings its own workers and holds the database alone: whatever
+    /// sessions it finds at its start belong to a process that is gone, and their shards need not wait for the TTL.
+    pub async fn close_all_sessions(&self) -> Result<()> {
+        self.backend.close_sessions(None).await
     }
 
     /// Leases up to `max` shards: jobs in the order of submission, shards in input order. The same `request` again
     /// returns the same grants. An error of kind `SessionLost` asks for a new session.
-    pub async fn lease(&self, _session: SessionId, _request: RequestId, _max: u32) -> Result<Vec<Grant>> {
-        unimplemented!()
+    pub async fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Result<Vec<Grant>> {
+        self.backend.lease(session, request, max).await?.ok_or(StoreError::SessionLost { session })
     }
 
     /// Makes an output the shard's winner, if the lease still stands. The same commit again is `Committed` again.
     pub async fn commit(
         &self,
-        _session: SessionId,
-        _shard: ShardId,
-        _epoch: Epoch,
-        _output: &Output,
+        session: SessionId,
+        shard: ShardId,
+        epoch: Epoch,
+        output: &Output,
     ) -> Result<CommitOutcome> {
-        unimplemented!()
+        let lease = lease_ref(session, shard, epoch);
+        let attempt = attempt_of_key(shard, epoch, &output.key).unwrap_or(Uuid::nil());
+        if self.backend.commit(Commit { lease, attempt, output: output.clone() }).await? {
+            return Ok(CommitOutcome::Committed);
+        }
+        let refusal = self.backend.refusal(lease).await?;
+        refusal.outcome(epoch, output).map_err(|problem| StoreError::OutputRefused { shard, epoch, problem })
     }
 
     /// Reports that an attempt failed. Returns whether the lease still stood; `false` changes nothing.
     pub async fn fail(
         &self,
-        _session: SessionId,
-        _shard: ShardId,
-        _epoch: Epoch,
-        _class: FailureClass,
-        _message: &str,
+        session: SessionId,
+        shard: ShardId,
+        epoch: Epoch,
+        class: FailureClass,
+        message: &str,
     ) -> Result<bool> {
-        unimplemented!()
+        let (store, lease, message) = (self.clone(), lease_ref(session, shard, epoch), shortened(message));
+        let reason = format!("shard {}: {message}", shard.index);
+        let failure = Failure { lease, class, message, unit: (self.jitter)() };
+        detached(async move {
+            let stood = store.backend.fail(failure).await?;
+            // A crash between the two heals itself: the shard is pending, and its next attempt fails the same way.
+            if stood && Policy::verdict(class) == Verdict::JobFatal {
+                store.fail_job(shard.job, &reason).await?;
+            }
+            Ok(stood)
+        })
+        .await
     }
 
     /// Gives a lease back; the shard is pending at once and nothing is counted. Returns whether the lease still stood.
-    pub async fn release(&self, _session: SessionId, _shard: ShardId, _epoch: Epoch) -> Result<bool> {
-        unimplemented!()
+    pub async fn release(&self, session: SessionId, shard: ShardId, epoch: Epoch) -> Result<bool> {
+        self.backend.release(lease_ref(session, shard, epoch)).await
     }
 
     /// Declares sessions dead that missed their heartbeats, and takes back the leases of dead and of stuck sessions.
     /// Call it every few seconds: after a longer gap it only gives every session a fresh TTL.
     pub async fn expire_sessions(&self) -> Result<Swept> {
-        unimplemented!()
+        let now_ms = self.clock.now_ms();
+        let gap_ms = now_ms - *self.last_sweep_ms.lock().unwrap_or_else(PoisonError::into_inner);
+        let swept = if self.policy.sweep_gap_is_outage(gap_ms) {
+            self.backend.rebase().await?;
+            Swept::default()
+        } else {
+            Swept { sessions: self.backend.expire().await?, leases: self.backend.reap().await? }
+        };
+        // Only now: sweeps that fail while the database is away must look like the gap that they are.
+        *self.last_sweep_ms.lock().unwrap_or_else(PoisonError::into_inner) = now_ms;
+        Ok(swept)
     }
 
     /// Returns the jobs whose shards are all committed and whose manifest is not written yet, also those in state
     /// finalizing that a crash left behind.
     pub async fn jobs_to_finalize(&self) -> Result<Vec<JobId>> {
-        unimplemented!()
+        self.backend.finalizable().await
     }
 
     /// Fails the jobs of which nothing is left but dead shards, with a reason that names the first of them. Returns them.
     pub async fn fail_exhausted(&self) -> Result<Vec<JobId>> {
-        unimplemented!()
+        let mut failed = Vec::new();
+        for exhausted in self.backend.exhausted().await? {
+            let (dead, index) = (exhausted.dead, exhausted.first_index);
+            let error = exhausted.first_error.unwrap_or_default();
+            let reason = format!("{dead} of its shards are out of attempts, first shard {index}: {error}");
+            if self.backend.change_job(exhausted.job, JobChange::Exhaust(reason)).await? {
+                failed.push(exhausted.job);
+            }
+        }
+        Ok(failed)
     }
 
     /// Moves a job to finalizing. Returns whether it is there now (also when it was before).
-    pub async fn begin_finalize(&self, _job: JobId) -> Result<bool> {
-        unimplemented!()
+    pub async fn begin_finalize(&self, job: JobId) -> Result<bool> {
+        self.backend.change_job(job, JobChange::BeginFinalize).await
     }
 
     /// Returns committed shards after index `after`, in input order, at most `limit`.
-    pub async fn winners(&self, _job: JobId, _after: Option<u64>, _limit: u32) -> Result<Vec<Winner>> {
-        unimplemented!()
+    pub async fn winners(&self, job: JobId, after: Option<u64>, limit: u32) -> Result<Vec<Winner>> {
+        self.backend.winners(job, after.map_or(-1, rows::signed), limit).await
     }
 
     /// Returns the planned sources of a job, in order; empty before they are known.
-    pub async fn sources(&self, _job: JobId) -> Result<Vec<PlannedSource>> {
-        unimplemented!()
+    pub async fn sources(&self, job: JobId) -> Result<Vec<PlannedSource>> {
+        self.backend.sources(job).await
     }
 
     /// Moves a finalizing job to succeeded. Returns whether it succeeded with this manifest (also when it did before).
-    pub async fn finish_job(&self, _job: JobId, _manifest_key: &str, _manifest_digest: &str) -> Result<bool> {
-        unimplemented!()
+    pub async fn finish_job(&self, job: JobId, manifest_key: &str, manifest_digest: &str) -> Result<bool> {
+        let finish = JobChange::Finish { key: manifest_key.to_owned(), digest: manifest_digest.to_owned() };
+        self.backend.change_job(job, finish).await
     }
 
     /// Brings jobs in state cancelling to cancelled, once no lease of theirs is live, and takes back leases that slipped
     /// past the end of their job. Returns how many jobs were settled.
     pub async fn settle_cancelled(&self) -> Result<u64> {
-        unimplemented!()
+        self.backend.revoke(None).await?;
+        while self.backend.cancel_pending(CANCEL_PAGE_SHARDS).await? > 0 {}
+        self.backend.settle().await
     }
 
     /// Marks losing attempts that ended long enough ago, and returns their keys together with those marked before and
     /// not yet reported deleted: at most `limit`. A marked attempt can never commit.
-    pub async fn mark_garbage(&self, _limit: u32) -> Result<Vec<Garbage>> {
-        unimplemented!()
+    pub async fn mark_garbage(&self, limit: u32) -> Result<Vec<Garbage>> {
+        self.backend.mark_garbage(limit).await?;
+        self.backend.list_garbage(limit).await
     }
 
     /// Records that the objects of marked attempts are gone.
-    pub async fn garbage_deleted(&self, _garbage: &[Garbage]) -> Result<()> {
-        unimplemented!()
+    pub async fn garbage_deleted(&self, garbage: &[Garbage]) -> Result<()> {
+        self.backend.garbage_deleted(garbage.to_vec()).await
+    }
+}
+
+fn lease_ref(session: SessionId, shard: ShardId, epoch: Epoch) -> LeaseRef {
+    LeaseRef { session, job: shard.job, index: shard.index, epoch }
+}
+
+fn refused(job: JobId, action: &'static str, state: Option<JobState>) -> StoreError {
+    match state {
+        None => StoreError::JobUnknown { job },
+        Some(state) => StoreError::WrongState { job, action, state },
+    }
+}
+
+fn shortened(message: &str) -> String {
+    message.chars().take(MESSAGE_CHARS_MAX).collect()
+}
+
+/// Returns the path that a SQLite URL or a plain path means.
+fn sqlite_path(url: &str) -> Result<&str> {
+    let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")).unwrap_or(url);
+    let problem = if path.contains("://") {
+        "its scheme is none of `sqlite`, `postgres`"
+    } else if path.is_empty() || path.starts_with(":memory:") {
+        "it names no file"
+    } else {
+        return Ok(path);
+    };
+    Err(StoreError::Open { url: url.to_owned(), problem: problem.to_owned() })
+}
+
+/// Runs a transition in a task of its own: a gRPC handler whose client went away is dropped at any await, and a
+/// transition that is cut in half there would hold a connection or leave the second step undone.
+async fn detached<T: Send + 'static>(transition: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    match tokio::spawn(transition).await {
+        Ok(answer) => answer,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(StoreError::Closed),
     }
 }

@@ -1,0 +1,180 @@
+//! What a database must do for the store: one method per transition, with its precondition. Private to the store.
+//!
+//! A method that returns `bool` or a count says how much changed: nothing, if the precondition does not hold (any more).
+//! Arguments are owned, because a transition runs in a task of its own that outlives a caller who has gone away.
+
+use dataset::{Cursor, PlannedSource, Slice};
+use futures::future::BoxFuture;
+use proto::job::{JobState, JobStatus};
+use proto::work::{FailureClass, Grant, Output, Progress};
+use proto::{JobId, RequestId, SessionId};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::error::StoreError;
+use super::types::{Garbage, Planning, Winner};
+use crate::shard::{LeaseRef, Refusal};
+
+pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// Why leases end without their worker's doing, as recorded with the attempt.
+pub(crate) const REASON_SESSION_LOST: &str = "its worker stopped sending heartbeats";
+pub(crate) const REASON_STALLED: &str = "its worker made no progress";
+pub(crate) const REASON_RELEASED: &str = "given back by its worker";
+pub(crate) const REASON_CLOSED: &str = "its worker closed the session";
+pub(crate) const REASON_REVOKED: &str = "its job ended";
+
+/// A job as submitted, ready to be stored.
+#[derive(Debug, Clone)]
+pub(crate) struct NewJob {
+    pub(crate) job: JobId,
+    pub(crate) digest: String,
+    pub(crate) spec: String,
+    pub(crate) task: String,
+}
+
+/// The part of a spec that every grant carries; the list of sources, which may be long, is not in it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Task {
+    pub(crate) read: dataset::ReadOptions,
+    pub(crate) model: proto::job::ModelSpec,
+    pub(crate) embed: proto::job::EmbedSpec,
+    pub(crate) on_bad_row: proto::job::OnBadRow,
+}
+
+/// A change of a job's row alone, guarded by its state.
+#[derive(Debug, Clone)]
+pub(crate) enum JobChange {
+    /// Active or finalizing → cancelling.
+    Cancel,
+    /// Active or finalizing: set the flag.
+    Pause(bool),
+    /// Active or finalizing → failed.
+    Fail(String),
+    /// Running, nothing left but dead shards → failed.
+    Exhaust(String),
+    /// Running, all shards committed → finalizing; finalizing stays.
+    BeginFinalize,
+    /// Finalizing → succeeded; succeeded with this digest stays.
+    Finish { key: String, digest: String },
+}
+
+/// Shards to append if planning stands at `expected`.
+#[derive(Debug, Clone)]
+pub(crate) struct ShardPage {
+    pub(crate) job: JobId,
+    pub(crate) expected: Cursor,
+    pub(crate) slices: Vec<Slice>,
+    pub(crate) next: Cursor,
+    pub(crate) done: bool,
+}
+
+/// A worker process to register.
+#[derive(Debug, Clone)]
+pub(crate) struct NewSession {
+    pub(crate) session: SessionId,
+    pub(crate) name: String,
+    pub(crate) devices: String,
+    pub(crate) version: String,
+    pub(crate) leases_max: u32,
+}
+
+/// An output to make the winner.
+#[derive(Debug, Clone)]
+pub(crate) struct Commit {
+    pub(crate) lease: LeaseRef,
+    /// The random part of the key; nil where the key is not of this lease's form, which no attempt has.
+    pub(crate) attempt: Uuid,
+    pub(crate) output: Output,
+}
+
+/// A failure to record.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    pub(crate) lease: LeaseRef,
+    pub(crate) class: FailureClass,
+    pub(crate) message: String,
+    /// A random number in `0.0..1.0`, for the pause.
+    pub(crate) unit: f64,
+}
+
+/// A job of which only dead shards are left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Exhausted {
+    pub(crate) job: JobId,
+    pub(crate) dead: u64,
+    pub(crate) first_index: u64,
+    pub(crate) first_error: Option<String>,
+}
+
+/// A database beneath the store.
+pub(crate) trait Backend: Send + Sync {
+    /// Stores a job unless its id is taken; then returns the digest that is stored.
+    fn submit(&self, job: NewJob) -> Answer<'_, Option<String>>;
+    /// Returns one job, or all in the order of submission.
+    fn statuses(&self, job: Option<JobId>) -> Answer<'_, Vec<JobStatus>>;
+    /// Returns a job's state.
+    fn job_state(&self, job: JobId) -> Answer<'_, Option<JobState>>;
+    /// Changes a job's row.
+    fn change_job(&self, job: JobId, change: JobChange) -> Answer<'_, bool>;
+    /// Active or failed job: dead → pending with a fresh budget, failed → running or planning.
+    fn retry(&self, job: JobId) -> Answer<'_, bool>;
+    /// Returns the jobs in state planning, in the order of submission.
+    fn planning(&self) -> Answer<'_, Vec<Planning>>;
+    /// Returns the planned sources, in order.
+    fn sources(&self, job: JobId) -> Answer<'_, Vec<PlannedSource>>;
+    /// Planning, no sources yet: stores URIs and planned sources.
+    fn set_sources(&self, job: JobId, sources: Vec<(String, String)>) -> Answer<'_, bool>;
+    /// Planning, sources known, cursor as expected: appends shards and moves the cursor.
+    fn insert_shards(&self, page: ShardPage) -> Answer<'_, bool>;
+    /// Returns committed shards after an index (-1 for all), in order.
+    fn winners(&self, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>>;
+    /// Returns the jobs that wait for their manifest.
+    fn finalizable(&self) -> Answer<'_, Vec<JobId>>;
+    /// Returns the jobs of which only dead shards are left.
+    fn exhausted(&self) -> Answer<'_, Vec<Exhausted>>;
+
+    /// Registers a worker process.
+    fn open_session(&self, session: NewSession) -> Answer<'_, ()>;
+    /// Live session: extends it, records progress; returns which leases stand. `None`: the session is lost.
+    fn beat(&self, session: SessionId, progress: Vec<Progress>) -> Answer<'_, Option<Vec<bool>>>;
+    /// Live session (`None`: every one): dead, its live attempts released, their shards pending.
+    fn close_sessions(&self, session: Option<SessionId>) -> Answer<'_, ()>;
+    /// Live, unexpired session, pending shards of active jobs that are not paused: leases up to `max` within the
+    /// session's limit. A repeated request gets what it was granted. `None`: the session is lost.
+    fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Answer<'_, Option<Vec<Grant>>>;
+    /// Live attempt of this session and name, active job, right number of rows: attempt and shard committed.
+    fn commit(&self, commit: Commit) -> Answer<'_, bool>;
+    /// Returns what is known of a commit that did not go through.
+    fn refusal(&self, lease: LeaseRef) -> Answer<'_, Refusal>;
+    /// Live attempt of this session: failed; shard pending or dead by the policy.
+    fn fail(&self, failure: Failure) -> Answer<'_, bool>;
+    /// Live attempt of this session: released; shard pending, nothing counted.
+    fn release(&self, lease: LeaseRef) -> Answer<'_, bool>;
+
+    /// Gives every live session a fresh TTL.
+    fn rebase(&self) -> Answer<'_, ()>;
+    /// Live sessions past their deadline, not too many at once: dead.
+    fn expire(&self) -> Answer<'_, u64>;
+    /// Live attempts of dead or stuck sessions: expired; shard pending or dead by the policy.
+    fn reap(&self) -> Answer<'_, u64>;
+    /// Live attempts of failed and cancelled jobs (or of one): revoked; shard pending or cancelled.
+    fn revoke(&self, job: Option<JobId>) -> Answer<'_, u64>;
+    /// Pending shards of cancelling jobs: cancelled, at most `limit`.
+    fn cancel_pending(&self, limit: u32) -> Answer<'_, u64>;
+    /// Cancelling, no shard pending or running: cancelled.
+    fn settle(&self) -> Answer<'_, u64>;
+    /// Losing attempts that ended long enough ago, at most `limit`: garbage.
+    fn mark_garbage(&self, limit: u32) -> Answer<'_, u64>;
+    /// Returns garbage whose object is not known to be deleted.
+    fn list_garbage(&self, limit: u32) -> Answer<'_, Vec<Garbage>>;
+    /// Garbage: its object is deleted.
+    fn garbage_deleted(&self, garbage: Vec<Garbage>) -> Answer<'_, ()>;
+
+    /// Waits for what is under way and lets go of the database.
+    fn close(&self) -> Answer<'_, ()>;
+
+    /// Returns every row of every table, one line each, in a fixed order.
+    #[cfg(test)]
+    fn dump(&self) -> Answer<'_, Vec<String>>;
+}

@@ -1,0 +1,532 @@
+//! The store on PostgreSQL: any number of coordinators over one database. Twin of `sqlite`.
+//!
+//! Every transition is ONE autocommit statement, run in a task of its own: a handler that is dropped can neither leave a
+//! transaction open nor hand a connection in the middle of a conversation back to the pool. Time is the database's.
+
+use std::future::Future;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dataset::PlannedSource;
+use proto::job::{JobState, JobStatus};
+use proto::work::{Grant, Progress};
+use proto::{JobId, RequestId, SessionId};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
+use sqlx::{query, query_scalar};
+use uuid::Uuid;
+
+use super::backend::{
+    Answer, Backend, Commit, Exhausted, Failure, JobChange, NewJob, NewSession, REASON_CLOSED, REASON_RELEASED,
+    REASON_REVOKED, REASON_SESSION_LOST, REASON_STALLED, ShardPage,
+};
+use super::error::StoreError;
+use super::rows::{self, Fields, signed};
+use super::sql::{jobs, sweep, work};
+use super::types::{Garbage, Planning, Winner};
+use super::{detached, migrations};
+use crate::clock::Clock;
+use crate::policy::{Policy, Verdict};
+use crate::shard::{LeaseRef, Refusal};
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// Connections for what frees work: commits, failures, heartbeats. They come first: while nothing can be committed,
+/// everything else only makes it worse.
+const WORK_CONNECTIONS_MAX: u32 = 8;
+/// Connections for leases.
+const LEASE_CONNECTIONS_MAX: u32 = 4;
+/// Connections for submission, planning, status and upkeep.
+const DESK_CONNECTIONS_MAX: u32 = 6;
+
+/// How long a request waits for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Limits that the server keeps, so that no statement outlives everybody's interest in it.
+const SERVER_LIMITS: [(&str, &str); 3] =
+    [("statement_timeout", "60s"), ("lock_timeout", "10s"), ("idle_in_transaction_session_timeout", "10s")];
+
+/// How often a transition is tried that the server rolled back for the sake of another one.
+const DEADLOCK_TRIES_MAX: u32 = 5;
+
+pub(super) struct Postgres {
+    work: PgPool,
+    leases: PgPool,
+    desk: PgPool,
+    clock: Arc<dyn Clock>,
+    policy: Arc<Policy>,
+}
+
+impl Postgres {
+    pub(super) async fn open(url: &str, clock: Arc<dyn Clock>, policy: Arc<Policy>) -> Result<Self> {
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|error| StoreError::Open { url: "postgres://…".to_owned(), problem: error.to_string() })?
+            .application_name("encaje")
+            .options(SERVER_LIMITS);
+        let pool = |connections_max| {
+            PgPoolOptions::new()
+                .max_connections(connections_max)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .connect_lazy_with(options.clone())
+        };
+        let (work, leases, desk) =
+            (pool(WORK_CONNECTIONS_MAX), pool(LEASE_CONNECTIONS_MAX), pool(DESK_CONNECTIONS_MAX));
+        migrations::postgres().run(&desk).await.map_err(StoreError::Migrate)?;
+        Ok(Self { work, leases, desk, clock, policy })
+    }
+
+    /// The time that the database must take for its own: none in production.
+    fn imposed_ms(&self) -> Option<i64> {
+        self.clock.imposed_ms()
+    }
+
+    async fn now_ms(&self) -> Result<i64> {
+        Ok(query_scalar(jobs::PG_NOW).bind(self.imposed_ms()).fetch_one(&self.desk).await?)
+    }
+}
+
+/// Runs a transition apart from its caller. One that lost a deadlock is tried again: nothing of it has happened.
+async fn apart<T, F, A>(pool: &PgPool, transition: F) -> Result<T>
+where
+    T: Send + 'static,
+    F: Fn(PgPool) -> A + Send + Sync + 'static,
+    A: Future<Output = Result<T>> + Send,
+{
+    let pool = pool.clone();
+    detached(async move {
+        let mut tries = 1;
+        loop {
+            match transition(pool.clone()).await {
+                Err(StoreError::Database(error)) if tries < DEADLOCK_TRIES_MAX && was_rolled_back(&error) => tries += 1,
+                answer => return answer,
+            }
+        }
+    })
+    .await
+}
+
+/// Deadlock or serialization failure: the server chose this transaction to give way.
+fn was_rolled_back(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "40P01" || code == "40001")
+}
+
+type Statement = sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>;
+type Count = sqlx::query::QueryScalar<'static, sqlx::Postgres, i64, sqlx::postgres::PgArguments>;
+
+/// Runs a statement and returns how many rows it changed.
+async fn changed(pool: &PgPool, statement: impl Fn() -> Statement + Send + Sync + 'static) -> Result<u64> {
+    let statement = Arc::new(statement);
+    apart(pool, move |pool| {
+        let statement = statement.clone();
+        async move { Ok(statement().execute(&pool).await?.rows_affected()) }
+    })
+    .await
+}
+
+/// Runs a statement that ends in `SELECT count(*)` and returns that number.
+async fn counted(pool: &PgPool, statement: impl Fn() -> Count + Send + Sync + 'static) -> Result<u64> {
+    let statement = Arc::new(statement);
+    apart(pool, move |pool| {
+        let statement = statement.clone();
+        async move { Ok(u64::try_from(statement().fetch_one(&pool).await?).unwrap_or(0)) }
+    })
+    .await
+}
+
+impl Backend for Postgres {
+    fn submit(&self, job: NewJob) -> Answer<'_, Option<String>> {
+        let (id, imposed_ms) = (job.job.0, self.imposed_ms());
+        Box::pin(async move {
+            let inserted = changed(&self.desk, move || {
+                let NewJob { digest, spec, task, .. } = job.clone();
+                query(jobs::PG_SUBMIT_JOB).bind(id).bind(digest).bind(spec).bind(task).bind(imposed_ms)
+            })
+            .await?;
+            if inserted > 0 {
+                return Ok(None);
+            }
+            Ok(Some(query_scalar(jobs::JOB_DIGEST).bind(id).fetch_one(&self.desk).await?))
+        })
+    }
+
+    fn statuses(&self, job: Option<JobId>) -> Answer<'_, Vec<JobStatus>> {
+        Box::pin(async move {
+            let statuses = match job {
+                Some(job) => query(jobs::JOB_STATUS).bind(job.0).fetch_all(&self.desk).await?,
+                None => query(jobs::ALL_JOB_STATUSES).fetch_all(&self.desk).await?,
+            };
+            let rejects = query(jobs::PG_JOB_REJECTS).bind(job.map(|job| job.0)).fetch_all(&self.desk).await?;
+            let (rejects, now_ms) = (rows::rejects(&rejects)?, self.now_ms().await?);
+            statuses.iter().map(|row| rows::job_status(row, now_ms, &rejects)).collect()
+        })
+    }
+
+    fn job_state(&self, job: JobId) -> Answer<'_, Option<JobState>> {
+        Box::pin(async move {
+            let row = query(jobs::JOB_STATE).bind(job.0).fetch_optional(&self.desk).await?;
+            row.as_ref().map(rows::job_state).transpose()
+        })
+    }
+
+    fn change_job(&self, job: JobId, change: JobChange) -> Answer<'_, bool> {
+        Box::pin(async move {
+            let rows = changed(&self.desk, move || match change.clone() {
+                JobChange::Cancel => query(jobs::CANCEL_JOB).bind(job.0),
+                JobChange::Pause(paused) => query(jobs::PAUSE_JOB).bind(job.0).bind(paused),
+                JobChange::Fail(reason) => query(jobs::FAIL_JOB).bind(job.0).bind(reason),
+                JobChange::Exhaust(reason) => query(jobs::EXHAUST_JOB).bind(job.0).bind(reason),
+                JobChange::BeginFinalize => query(jobs::BEGIN_FINALIZE).bind(job.0),
+                JobChange::Finish { key, digest } => query(jobs::FINISH_JOB).bind(job.0).bind(key).bind(digest),
+            })
+            .await?;
+            Ok(rows > 0)
+        })
+    }
+
+    fn retry(&self, job: JobId) -> Answer<'_, bool> {
+        let imposed_ms = self.imposed_ms();
+        Box::pin(async move {
+            let revived =
+                counted(&self.desk, move || query_scalar(jobs::PG_RETRY_JOB).bind(job.0).bind(imposed_ms)).await?;
+            Ok(revived > 0)
+        })
+    }
+
+    fn planning(&self) -> Answer<'_, Vec<Planning>> {
+        Box::pin(async move {
+            let mut planning = Vec::new();
+            for row in query(jobs::JOBS_TO_PLAN).fetch_all(&self.desk).await? {
+                let (mut job, inspected) = rows::planning(&row)?;
+                if inspected {
+                    job.sources = Some(self.sources(job.job).await?);
+                }
+                planning.push(job);
+            }
+            Ok(planning)
+        })
+    }
+
+    fn sources(&self, job: JobId) -> Answer<'_, Vec<PlannedSource>> {
+        Box::pin(async move {
+            let sources = query(jobs::SOURCES).bind(job.0).fetch_all(&self.desk).await?;
+            sources.iter().map(rows::planned_source).collect()
+        })
+    }
+
+    fn set_sources(&self, job: JobId, sources: Vec<(String, String)>) -> Answer<'_, bool> {
+        Box::pin(async move {
+            let (uris, planned): (Vec<String>, Vec<String>) = sources.into_iter().unzip();
+            let claimed = counted(&self.desk, move || {
+                let statement = query_scalar(jobs::PG_SET_SOURCES).bind(job.0).bind(signed(uris.len() as u64));
+                statement.bind(uris.clone()).bind(planned.clone())
+            })
+            .await?;
+            Ok(claimed > 0)
+        })
+    }
+
+    fn insert_shards(&self, page: ShardPage) -> Answer<'_, bool> {
+        Box::pin(async move {
+            let advanced = counted(&self.desk, move || insert_shards(&page)).await?;
+            Ok(advanced > 0)
+        })
+    }
+
+    fn winners(&self, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
+        Box::pin(async move {
+            let statement = query(jobs::WINNERS).bind(job.0).bind(after).bind(i64::from(limit));
+            statement.fetch_all(&self.desk).await?.iter().map(rows::winner).collect()
+        })
+    }
+
+    fn finalizable(&self) -> Answer<'_, Vec<JobId>> {
+        Box::pin(async move {
+            let rows = query(jobs::JOBS_TO_FINALIZE).fetch_all(&self.desk).await?;
+            rows.iter().map(|row| row.id("job_id").map(JobId)).collect()
+        })
+    }
+
+    fn exhausted(&self) -> Answer<'_, Vec<Exhausted>> {
+        Box::pin(async move {
+            query(jobs::EXHAUSTED_JOBS).fetch_all(&self.desk).await?.iter().map(rows::exhausted).collect()
+        })
+    }
+
+    fn open_session(&self, session: NewSession) -> Answer<'_, ()> {
+        let (imposed_ms, ttl_ms) = (self.imposed_ms(), self.policy.ttl_ms);
+        Box::pin(async move {
+            changed(&self.desk, move || {
+                let NewSession { session, name, devices, version, leases_max } = session.clone();
+                let statement = query(work::PG_OPEN_SESSION).bind(session.0).bind(name).bind(devices).bind(version);
+                statement.bind(i64::from(leases_max)).bind(imposed_ms).bind(ttl_ms)
+            })
+            .await?;
+            Ok(())
+        })
+    }
+
+    fn beat(&self, session: SessionId, progress: Vec<Progress>) -> Answer<'_, Option<Vec<bool>>> {
+        let (imposed_ms, ttl_ms) = (self.imposed_ms(), self.policy.ttl_ms);
+        Box::pin(async move {
+            let reported = progress.len();
+            let progress = Arc::new(progress);
+            let standing: Option<Vec<i64>> = apart(&self.work, move |pool| {
+                let progress = progress.clone();
+                async move {
+                    let statement = query_scalar(work::PG_BEAT).bind(session.0).bind(imposed_ms).bind(ttl_ms);
+                    let statement = statement
+                        .bind(progress.iter().map(|report| report.shard.job.0).collect::<Vec<Uuid>>())
+                        .bind(progress.iter().map(|report| signed(report.shard.index)).collect::<Vec<i64>>())
+                        .bind(progress.iter().map(|report| i64::from(report.epoch.0)).collect::<Vec<i64>>())
+                        .bind(progress.iter().map(|report| signed(report.rows_done)).collect::<Vec<i64>>())
+                        .bind(progress.iter().map(|report| signed(report.tokens_done)).collect::<Vec<i64>>());
+                    Ok(statement.fetch_optional(&pool).await?)
+                }
+            })
+            .await?;
+            Ok(standing.map(|standing| (1..=signed(reported as u64)).map(|one| standing.contains(&one)).collect()))
+        })
+    }
+
+    fn close_sessions(&self, session: Option<SessionId>) -> Answer<'_, ()> {
+        let (imposed_ms, session) = (self.imposed_ms(), session.map(|session| session.0));
+        Box::pin(async move {
+            // Two statements: the second sees every lease that was granted before the first closed the session. What a
+            // crash between them leaves behind is reaped by the sweep.
+            changed(&self.work, move || {
+                query(sweep::PG_CLOSE_SESSIONS).bind(session).bind(imposed_ms).bind(REASON_CLOSED)
+            })
+            .await?;
+            counted(&self.work, move || {
+                query_scalar(sweep::PG_RELEASE_CLOSED).bind(session).bind(imposed_ms).bind(REASON_CLOSED)
+            })
+            .await?;
+            Ok(())
+        })
+    }
+
+    fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Answer<'_, Option<Vec<Grant>>> {
+        let imposed_ms = self.imposed_ms();
+        Box::pin(async move {
+            let granted: Vec<PgRow> = apart(&self.leases, move |pool| async move {
+                let statement = query(work::PG_LEASE_SHARDS).bind(session.0).bind(request.0);
+                Ok(statement.bind(i64::from(max)).bind(imposed_ms).fetch_all(&pool).await?)
+            })
+            .await?;
+            if !granted.is_empty() {
+                return granted.iter().map(rows::grant).collect::<Result<_>>().map(Some);
+            }
+            // Nothing new: because there is nothing, because the session is lost, or because it has been answered.
+            let standing = query(work::SESSION_STANDING).bind(session.0).fetch_optional(&self.leases).await?;
+            let Some(standing) = standing.filter(|row| row.text("state").is_ok_and(|state| state == "live")) else {
+                return Ok(None);
+            };
+            if standing.opt_id("last_request")? != Some(request.0) {
+                return Ok(Some(Vec::new()));
+            }
+            let granted = query(work::GRANTED).bind(session.0).bind(request.0).fetch_all(&self.leases).await?;
+            granted.iter().map(rows::grant).collect::<Result<_>>().map(Some)
+        })
+    }
+
+    fn commit(&self, commit: Commit) -> Answer<'_, bool> {
+        let imposed_ms = self.imposed_ms();
+        Box::pin(async move { Ok(counted(&self.work, move || commit_shard(&commit, imposed_ms)).await? > 0) })
+    }
+
+    fn refusal(&self, lease: LeaseRef) -> Answer<'_, Refusal> {
+        Box::pin(async move {
+            let row = query(work::COMMIT_REFUSAL)
+                .bind(lease.session.0)
+                .bind(lease.job.0)
+                .bind(signed(lease.index))
+                .bind(i64::from(lease.epoch.0))
+                .fetch_optional(&self.work)
+                .await?;
+            row.map_or(Ok(Refusal::unknown()), |row| rows::refusal(&row, lease))
+        })
+    }
+
+    fn fail(&self, failure: Failure) -> Answer<'_, bool> {
+        let (imposed_ms, policy) = (self.imposed_ms(), self.policy.clone());
+        Box::pin(async move {
+            let stood = counted(&self.work, move || {
+                let Failure { lease, class, message, unit } = failure.clone();
+                let (counts, pause_ms) = match Policy::verdict(class) {
+                    Verdict::Counted => (true, 0),
+                    Verdict::Throttled => (false, policy.throttle_pause_ms(unit)),
+                    Verdict::JobFatal => (false, 0),
+                };
+                of_lease(query_scalar(work::PG_FAIL_ATTEMPT), lease)
+                    .bind(imposed_ms)
+                    .bind(message)
+                    .bind(counts)
+                    .bind(policy.backoffs_ms(unit))
+                    .bind(pause_ms)
+                    .bind(i64::from(policy.failures_max))
+            })
+            .await?;
+            Ok(stood > 0)
+        })
+    }
+
+    fn release(&self, lease: LeaseRef) -> Answer<'_, bool> {
+        let imposed_ms = self.imposed_ms();
+        Box::pin(async move {
+            let stood = counted(&self.work, move || {
+                of_lease(query_scalar(work::PG_RELEASE_ATTEMPT), lease).bind(imposed_ms).bind(REASON_RELEASED)
+            })
+            .await?;
+            Ok(stood > 0)
+        })
+    }
+
+    fn rebase(&self) -> Answer<'_, ()> {
+        let (imposed_ms, ttl_ms) = (self.imposed_ms(), self.policy.ttl_ms);
+        Box::pin(async move {
+            changed(&self.desk, move || query(sweep::PG_REBASE_SESSIONS).bind(imposed_ms).bind(ttl_ms)).await?;
+            Ok(())
+        })
+    }
+
+    fn expire(&self) -> Answer<'_, u64> {
+        let (imposed_ms, policy) = (self.imposed_ms(), self.policy.clone());
+        Box::pin(async move {
+            changed(&self.desk, move || {
+                let (floor, percent) = (i64::from(policy.expire_floor), i64::from(policy.expire_percent));
+                query(sweep::PG_EXPIRE_SESSIONS).bind(imposed_ms).bind(floor).bind(percent)
+            })
+            .await
+        })
+    }
+
+    fn reap(&self) -> Answer<'_, u64> {
+        let (imposed_ms, policy) = (self.imposed_ms(), self.policy.clone());
+        Box::pin(async move {
+            counted(&self.desk, move || {
+                query_scalar(sweep::PG_REAP_LEASES)
+                    .bind(imposed_ms)
+                    .bind(policy.stall_floor_ms)
+                    .bind(policy.stall_factor)
+                    .bind(i64::from(policy.workers_lost_max))
+                    .bind(REASON_SESSION_LOST)
+                    .bind(REASON_STALLED)
+            })
+            .await
+        })
+    }
+
+    fn revoke(&self, job: Option<JobId>) -> Answer<'_, u64> {
+        let (imposed_ms, job) = (self.imposed_ms(), job.map(|job| job.0));
+        Box::pin(async move {
+            counted(&self.desk, move || {
+                query_scalar(sweep::PG_REVOKE_LEASES).bind(job).bind(imposed_ms).bind(REASON_REVOKED)
+            })
+            .await
+        })
+    }
+
+    fn cancel_pending(&self, limit: u32) -> Answer<'_, u64> {
+        Box::pin(counted(&self.desk, move || query_scalar(sweep::PG_CANCEL_PENDING).bind(i64::from(limit))))
+    }
+
+    fn settle(&self) -> Answer<'_, u64> {
+        Box::pin(changed(&self.desk, || query(jobs::SETTLE_JOBS)))
+    }
+
+    fn mark_garbage(&self, limit: u32) -> Answer<'_, u64> {
+        let (imposed_ms, grace_ms) = (self.imposed_ms(), self.policy.garbage_grace_ms);
+        Box::pin(changed(&self.desk, move || {
+            query(sweep::PG_MARK_GARBAGE).bind(imposed_ms).bind(i64::from(limit)).bind(grace_ms)
+        }))
+    }
+
+    fn list_garbage(&self, limit: u32) -> Answer<'_, Vec<Garbage>> {
+        Box::pin(async move {
+            let statement = query(sweep::LIST_GARBAGE).bind(i64::from(limit));
+            statement.fetch_all(&self.desk).await?.iter().map(rows::garbage).collect()
+        })
+    }
+
+    fn garbage_deleted(&self, garbage: Vec<Garbage>) -> Answer<'_, ()> {
+        let imposed_ms = self.imposed_ms();
+        Box::pin(async move {
+            changed(&self.desk, move || {
+                query(sweep::PG_GARBAGE_DELETED)
+                    .bind(garbage.iter().map(|one| one.job.0).collect::<Vec<Uuid>>())
+                    .bind(garbage.iter().map(|one| signed(one.index)).collect::<Vec<i64>>())
+                    .bind(garbage.iter().map(|one| i64::from(one.epoch)).collect::<Vec<i64>>())
+                    .bind(imposed_ms)
+            })
+            .await?;
+            Ok(())
+        })
+    }
+
+    fn close(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            self.leases.close().await;
+            self.desk.close().await;
+            self.work.close().await;
+            Ok(())
+        })
+    }
+
+    #[cfg(test)]
+    fn dump(&self) -> Answer<'_, Vec<String>> {
+        Box::pin(async move {
+            let mut lines = Vec::new();
+            for table in super::conformance::dump::TABLES {
+                let rows = query(table.sql).fetch_all(&self.desk).await?;
+                for row in &rows {
+                    lines.push(super::conformance::dump::line(table, row)?);
+                }
+            }
+            Ok(lines)
+        })
+    }
+}
+
+/// Binds the first four parameters of every statement about one lease.
+fn of_lease(statement: Count, lease: LeaseRef) -> Count {
+    let statement = statement.bind(lease.session.0).bind(lease.job.0);
+    statement.bind(signed(lease.index)).bind(i64::from(lease.epoch.0))
+}
+
+fn commit_shard(commit: &Commit, imposed_ms: Option<i64>) -> Count {
+    let Commit { lease, attempt, output } = commit;
+    of_lease(query_scalar(work::PG_COMMIT_SHARD), *lease)
+        .bind(*attempt)
+        .bind(imposed_ms)
+        .bind(output.key.clone())
+        .bind(signed(output.bytes))
+        .bind(output.blake3.clone())
+        .bind(output.input_blake3.clone())
+        .bind(rows::to_json(&output.counts.rejects))
+        .bind(signed(output.counts.rows))
+        .bind(signed(output.counts.truncated))
+        .bind(signed(output.counts.tokens))
+}
+
+fn insert_shards(page: &ShardPage) -> Count {
+    let (expected, next, slices) = (&page.expected, &page.next, &page.slices);
+    let ranges: Vec<_> = slices.iter().map(|slice| rows::range_columns(slice.range)).collect();
+    query_scalar(jobs::PG_INSERT_SHARDS)
+        .bind(page.job.0)
+        .bind(i64::from(expected.source_index))
+        .bind(signed(expected.position))
+        .bind(signed(expected.next_row))
+        .bind(i64::from(next.source_index))
+        .bind(signed(next.position))
+        .bind(signed(next.next_row))
+        .bind(signed(slices.len() as u64))
+        .bind(signed(slices.iter().map(|slice| slice.rows).sum()))
+        .bind(page.done)
+        .bind(slices.iter().map(|slice| i64::from(slice.source_index)).collect::<Vec<i64>>())
+        .bind(slices.iter().map(|slice| slice.recut_key.clone()).collect::<Vec<Option<String>>>())
+        .bind(ranges.iter().map(|(unit, ..)| (*unit).to_owned()).collect::<Vec<String>>())
+        .bind(ranges.iter().map(|(_, start, _)| *start).collect::<Vec<i64>>())
+        .bind(ranges.iter().map(|(.., end)| *end).collect::<Vec<i64>>())
+        .bind(slices.iter().map(|slice| signed(slice.first_row)).collect::<Vec<i64>>())
+        .bind(slices.iter().map(|slice| signed(slice.rows)).collect::<Vec<i64>>())
+}

@@ -1,0 +1,208 @@
+//! Statements of jobs: submission, planning, status, the end.
+
+macro_rules! status_columns {
+    () => {
+        "SELECT j.job_id, j.spec, j.state, j.paused, j.reason, j.submitted_ms, j.rows_planned, j.manifest_key,
+    coalesce(c.pending, 0) AS pending, coalesce(c.running, 0) AS running, coalesce(c.committed, 0) AS committed,
+    coalesce(c.dead, 0) AS dead, coalesce(c.cancelled, 0) AS cancelled, coalesce(c.row_count, 0) AS row_count,
+    coalesce(c.truncated, 0) AS truncated, coalesce(c.tokens, 0) AS tokens,
+    coalesce(f.rows_in_flight, 0) AS rows_in_flight, coalesce(f.tokens_in_flight, 0) AS tokens_in_flight,
+    (SELECT count(*) FROM session WHERE state = 'live') AS workers
+FROM job j
+LEFT JOIN (SELECT job_id, CAST(sum(pending) AS BIGINT) AS pending, CAST(sum(running) AS BIGINT) AS running,
+        CAST(sum(committed) AS BIGINT) AS committed, CAST(sum(dead) AS BIGINT) AS dead,
+        CAST(sum(cancelled) AS BIGINT) AS cancelled, CAST(sum(row_count) AS BIGINT) AS row_count,
+        CAST(sum(truncated) AS BIGINT) AS truncated, CAST(sum(tokens) AS BIGINT) AS tokens
+    FROM job_count GROUP BY job_id) c ON c.job_id = j.job_id
+LEFT JOIN (SELECT job_id, CAST(sum(rows_done) AS BIGINT) AS rows_in_flight,
+        CAST(sum(tokens_done) AS BIGINT) AS tokens_in_flight
+    FROM attempt WHERE state = 'live' GROUP BY job_id) f ON f.job_id = j.job_id
+"
+    };
+}
+
+/// $1 job.
+pub(in crate::store) const JOB_STATUS: &str = concat!("-- job_status\n", status_columns!(), "WHERE j.job_id = $1");
+
+/// No parameters.
+pub(in crate::store) const ALL_JOB_STATUSES: &str =
+    concat!("-- all_job_statuses\n", status_columns!(), "ORDER BY j.submitted_ms, j.job_id");
+
+/// $1 job or NULL for all.
+pub(in crate::store) const JOB_REJECTS: &str = "-- job_rejects
+SELECT job_id, reason, CAST(sum(row_count) AS BIGINT) AS row_count
+FROM job_reject WHERE $1 IS NULL OR job_id = $1 GROUP BY job_id, reason HAVING sum(row_count) > 0";
+/// $1 job or NULL for all.
+pub(in crate::store) const PG_JOB_REJECTS: &str = "-- job_rejects
+SELECT job_id, reason, CAST(sum(row_count) AS BIGINT) AS row_count
+FROM job_reject WHERE $1::uuid IS NULL OR job_id = $1 GROUP BY job_id, reason HAVING sum(row_count) > 0";
+
+/// $1 job.
+pub(in crate::store) const JOB_STATE: &str = "-- job_state
+SELECT state FROM job WHERE job_id = $1";
+
+/// $1 job.
+pub(in crate::store) const JOB_DIGEST: &str = "-- job_digest
+SELECT spec_digest FROM job WHERE job_id = $1";
+
+/// $1 imposed time.
+pub(in crate::store) const PG_NOW: &str = "-- now
+SELECT encaje_now_ms($1)";
+
+/// $1 job, $2 digest, $3 spec, $4 task, $5 now.
+pub(in crate::store) const SUBMIT_JOB: &str = "-- submit_job
+INSERT INTO job (job_id, spec_digest, spec, task, state, submitted_ms)
+VALUES ($1, $2, $3, $4, 'planning', $5) ON CONFLICT (job_id) DO NOTHING";
+/// $1 job, $2 digest, $3 spec, $4 task, $5 imposed time.
+pub(in crate::store) const PG_SUBMIT_JOB: &str = "-- submit_job
+INSERT INTO job (job_id, spec_digest, spec, task, state, submitted_ms)
+VALUES ($1, $2, $3, $4, 'planning', encaje_now_ms($5)) ON CONFLICT (job_id) DO NOTHING";
+
+/// No parameters.
+pub(in crate::store) const JOBS_TO_PLAN: &str = "-- jobs_to_plan
+SELECT job_id, spec, source_count, cursor_source, cursor_position, cursor_row
+FROM job WHERE state = 'planning' ORDER BY submitted_ms, job_id";
+
+/// $1 job.
+pub(in crate::store) const SOURCES: &str = "-- sources
+SELECT planned FROM source WHERE job_id = $1 ORDER BY source_index";
+
+/// $1 job, $2 number of sources.
+pub(in crate::store) const CLAIM_SOURCES: &str = "-- claim_sources
+UPDATE job SET source_count = $2 WHERE job_id = $1 AND state = 'planning' AND source_count IS NULL";
+/// $1 job, $2 position, $3 URI, $4 planned source.
+pub(in crate::store) const INSERT_SOURCE: &str = "-- insert_source
+INSERT INTO source (job_id, source_index, uri, planned) VALUES ($1, $2, $3, $4)";
+/// $1 job, $2 number of sources, $3 URIs, $4 planned sources.
+pub(in crate::store) const PG_SET_SOURCES: &str = "-- set_sources
+WITH claimed AS (
+    UPDATE job SET source_count = $2 WHERE job_id = $1 AND state = 'planning' AND source_count IS NULL
+    RETURNING job_id),
+stored AS (
+    INSERT INTO source (job_id, source_index, uri, planned)
+    SELECT c.job_id, u.ordinal - 1, u.uri, u.planned
+    FROM claimed c, unnest($3::text[], $4::text[]) WITH ORDINALITY AS u (uri, planned, ordinal))
+SELECT count(*) FROM claimed";
+
+/// $1 job, $2 $3 $4 expected cursor, $5 $6 $7 next cursor, $8 shards, $9 rows, $10 done.
+pub(in crate::store) const ADVANCE_CURSOR: &str = "-- advance_cursor
+UPDATE job SET cursor_source = $5, cursor_position = $6, cursor_row = $7, shard_count = shard_count + $8,
+    rows_planned = rows_planned + $9, planned = $10, state = CASE WHEN $10 THEN 'running' ELSE 'planning' END
+WHERE job_id = $1 AND state = 'planning' AND source_count IS NOT NULL
+    AND cursor_source = $2 AND cursor_position = $3 AND cursor_row = $4
+RETURNING shard_count - $8 AS first_index";
+/// $1 job, $2 index, $3 source, $4 re-cut key, $5 unit, $6 start, $7 end, $8 first row, $9 rows.
+pub(in crate::store) const INSERT_SHARD: &str = "-- insert_shard
+INSERT INTO shard (job_id, shard_index, source_index, recut_key, range_unit, range_start, range_end, first_row, row_count)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+/// $1 to $10 as in `advance_cursor`, $11 sources, $12 re-cut keys, $13 units, $14 starts, $15 ends, $16 first rows,
+/// $17 rows.
+pub(in crate::store) const PG_INSERT_SHARDS: &str = "-- insert_shards
+WITH advanced AS (
+    UPDATE job SET cursor_source = $5, cursor_position = $6, cursor_row = $7, shard_count = shard_count + $8,
+        rows_planned = rows_planned + $9, planned = $10, state = CASE WHEN $10 THEN 'running' ELSE 'planning' END
+    WHERE job_id = $1 AND state = 'planning' AND source_count IS NOT NULL
+        AND cursor_source = $2 AND cursor_position = $3 AND cursor_row = $4
+    RETURNING job_id, shard_count - $8 AS first_index),
+stored AS (
+    INSERT INTO shard (job_id, shard_index, source_index, recut_key, range_unit, range_start, range_end, first_row,
+        row_count)
+    SELECT a.job_id, a.first_index + u.ordinal - 1, u.source_index, u.recut_key, u.range_unit, u.range_start,
+        u.range_end, u.first_row, u.row_count
+    FROM advanced a, unnest($11::bigint[], $12::text[], $13::text[], $14::bigint[], $15::bigint[], $16::bigint[],
+        $17::bigint[]) WITH ORDINALITY AS u (source_index, recut_key, range_unit, range_start, range_end, first_row,
+        row_count, ordinal)
+    RETURNING job_id),
+counted AS (
+    INSERT INTO job_count AS c (job_id, slot, pending)
+    SELECT job_id, encaje_slot(), count(*) FROM stored GROUP BY job_id
+    ON CONFLICT (job_id, slot) DO UPDATE SET pending = c.pending + excluded.pending)
+SELECT count(*) FROM advanced";
+
+/// $1 job.
+pub(in crate::store) const CANCEL_JOB: &str = "-- cancel_job
+UPDATE job SET state = 'cancelling' WHERE job_id = $1 AND state IN ('planning', 'running', 'finalizing')";
+
+/// $1 job, $2 paused.
+pub(in crate::store) const PAUSE_JOB: &str = "-- pause_job
+UPDATE job SET paused = $2 WHERE job_id = $1 AND state IN ('planning', 'running', 'finalizing')";
+
+/// $1 job, $2 reason.
+pub(in crate::store) const FAIL_JOB: &str = "-- fail_job
+UPDATE job SET state = 'failed', reason = $2 WHERE job_id = $1 AND state IN ('planning', 'running', 'finalizing')";
+
+/// $1 job.
+pub(in crate::store) const RETRY_JOB: &str = "-- retry_job
+UPDATE job SET reason = NULL,
+    state = CASE WHEN state <> 'failed' THEN state WHEN planned THEN 'running' ELSE 'planning' END
+WHERE job_id = $1 AND state IN ('planning', 'running', 'failed')";
+/// $1 job, $2 now.
+pub(in crate::store) const REVIVE_SHARDS: &str = "-- revive_shards
+UPDATE shard SET state = 'pending', not_before_ms = $2, failures = 0, workers_lost = 0
+WHERE job_id = $1 AND state = 'dead'";
+/// $1 job, $2 imposed time.
+pub(in crate::store) const PG_RETRY_JOB: &str = "-- retry_job
+WITH revived AS (
+    UPDATE job SET reason = NULL,
+        state = CASE WHEN state <> 'failed' THEN state WHEN planned THEN 'running' ELSE 'planning' END
+    WHERE job_id = $1 AND state IN ('planning', 'running', 'failed')
+    RETURNING job_id),
+moved AS (
+    UPDATE shard s SET state = 'pending', not_before_ms = encaje_now_ms($2), failures = 0, workers_lost = 0
+    FROM revived r WHERE s.job_id = r.job_id AND s.state = 'dead'
+    RETURNING s.job_id),
+counted AS (
+    INSERT INTO job_count AS c (job_id, slot, pending, dead)
+    SELECT job_id, encaje_slot(), count(*), -count(*) FROM moved GROUP BY job_id
+    ON CONFLICT (job_id, slot) DO UPDATE SET pending = c.pending + excluded.pending, dead = c.dead + excluded.dead)
+SELECT count(*) FROM revived";
+
+/// No parameters.
+pub(in crate::store) const JOBS_TO_FINALIZE: &str = "-- jobs_to_finalize
+SELECT j.job_id FROM job j
+WHERE j.state = 'finalizing' OR (j.state = 'running' AND NOT EXISTS (
+    SELECT 1 FROM job_count c WHERE c.job_id = j.job_id
+    HAVING sum(c.pending + c.running + c.dead + c.cancelled) <> 0))
+ORDER BY j.submitted_ms, j.job_id";
+
+/// $1 job.
+pub(in crate::store) const BEGIN_FINALIZE: &str = "-- begin_finalize
+UPDATE job SET state = 'finalizing'
+WHERE job_id = $1 AND (state = 'finalizing' OR (state = 'running' AND NOT EXISTS (
+    SELECT 1 FROM job_count c WHERE c.job_id = $1
+    HAVING sum(c.pending + c.running + c.dead + c.cancelled) <> 0)))";
+
+/// $1 job, $2 key of the manifest, $3 its digest.
+pub(in crate::store) const FINISH_JOB: &str = "-- finish_job
+UPDATE job SET state = 'succeeded', manifest_key = coalesce(manifest_key, $2), manifest_digest = $3
+WHERE job_id = $1 AND (state = 'finalizing' OR (state = 'succeeded' AND manifest_digest = $3))";
+
+/// $1 job, $2 after index, $3 limit.
+pub(in crate::store) const WINNERS: &str = "-- winners
+SELECT shard_index, source_index, recut_key, range_unit, range_start, range_end, first_row, row_count,
+    out_key, out_bytes, out_blake3, in_blake3, out_rejects, out_truncated, out_tokens
+FROM shard WHERE job_id = $1 AND shard_index > $2 AND state = 'committed'
+ORDER BY shard_index LIMIT $3";
+
+/// No parameters: jobs of which only dead shards are left, with the first of these.
+pub(in crate::store) const EXHAUSTED_JOBS: &str = "-- exhausted_jobs
+SELECT j.job_id, c.dead, s.shard_index, s.last_error
+FROM job j
+JOIN (SELECT job_id, CAST(sum(dead) AS BIGINT) AS dead, sum(pending + running) AS unfinished
+    FROM job_count GROUP BY job_id) c ON c.job_id = j.job_id
+JOIN shard s ON s.job_id = j.job_id AND s.shard_index = (
+    SELECT min(d.shard_index) FROM shard d WHERE d.job_id = j.job_id AND d.state = 'dead')
+WHERE j.state = 'running' AND c.unfinished = 0 AND c.dead > 0
+ORDER BY j.submitted_ms, j.job_id";
+
+/// $1 job, $2 reason.
+pub(in crate::store) const EXHAUST_JOB: &str = "-- exhaust_job
+UPDATE job SET state = 'failed', reason = $2
+WHERE job_id = $1 AND state = 'running' AND EXISTS (
+    SELECT 1 FROM job_count c WHERE c.job_id = $1 HAVING sum(c.pending + c.running) = 0 AND sum(c.dead) > 0)";
+
+/// No parameters.
+pub(in crate::store) const SETTLE_JOBS: &str = "-- settle_jobs
+UPDATE job SET state = 'cancelled'
+WHERE state = 'cancelling' AND NOT EXISTS (
+    SELECT 1 FROM job_count c WHERE c.job_id = job.job_id HAVING sum(c.pending + c.running) <> 0)";

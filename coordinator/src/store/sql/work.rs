@@ -1,0 +1,256 @@
+//! Statements of the hot path: sessions, leases, heartbeats, commits, failures.
+
+macro_rules! grant_columns {
+    () => {
+        "j.task, o.planned, s.source_index, s.recut_key, s.range_unit, s.range_start, s.range_end, s.first_row, s.row_count"
+    };
+}
+
+/// $1 session, $2 name, $3 devices, $4 version, $5 most leases, $6 now, $7 TTL.
+pub(in crate::store) const OPEN_SESSION: &str = "-- open_session
+INSERT INTO session (session_id, name, devices, version, leases_max, state, opened_ms, expires_ms, progress_ms)
+VALUES ($1, $2, $3, $4, $5, 'live', $6, $6 + $7, $6)";
+/// As above, $6 imposed time.
+pub(in crate::store) const PG_OPEN_SESSION: &str = "-- open_session
+INSERT INTO session (session_id, name, devices, version, leases_max, state, opened_ms, expires_ms, progress_ms)
+SELECT $1, $2, $3, $4, $5, 'live', t.now_ms, t.now_ms + $7, t.now_ms FROM encaje_now_ms($6) AS t (now_ms)";
+
+/// $1 session.
+pub(in crate::store) const SESSION_STANDING: &str = "-- session_standing
+SELECT state, leases_max, expires_ms, last_request FROM session WHERE session_id = $1";
+
+/// $1 session: its live leases.
+pub(in crate::store) const COUNT_LIVE_LEASES: &str = "-- count_live_leases
+SELECT count(*) FROM attempt WHERE session_id = $1 AND state = 'live'";
+
+/// $1 session, $2 request: what the request was granted and still stands.
+pub(in crate::store) const GRANTED: &str = concat!(
+    "-- granted
+SELECT s.job_id, s.shard_index, a.epoch, a.attempt_id, ",
+    grant_columns!(),
+    "
+FROM attempt a
+JOIN shard s ON s.job_id = a.job_id AND s.shard_index = a.shard_index
+JOIN job j ON j.job_id = a.job_id
+JOIN source o ON o.job_id = s.job_id AND o.source_index = s.source_index
+WHERE a.session_id = $1 AND a.request_id = $2 AND a.state = 'live'
+ORDER BY j.submitted_ms, j.job_id, s.shard_index"
+);
+
+/// $1 now, $2 limit: what may be leased, jobs in the order of submission, shards in input order.
+pub(in crate::store) const PICK_SHARDS: &str = "-- pick_shards
+SELECT s.job_id, s.shard_index, s.epoch
+FROM job j CROSS JOIN shard s
+WHERE j.state IN ('planning', 'running') AND NOT j.paused
+    AND s.job_id = j.job_id AND s.state = 'pending' AND s.not_before_ms <= $1
+ORDER BY j.submitted_ms, j.job_id, s.shard_index LIMIT $2";
+/// $1 job, $2 index, $3 epoch before.
+pub(in crate::store) const LEASE_SHARD: &str = "-- lease_shard
+UPDATE shard SET state = 'running', epoch = epoch + 1
+WHERE job_id = $1 AND shard_index = $2 AND epoch = $3 AND state = 'pending'";
+/// $1 job, $2 index, $3 epoch, $4 attempt, $5 session, $6 request, $7 now.
+pub(in crate::store) const INSERT_ATTEMPT: &str = "-- insert_attempt
+INSERT INTO attempt (job_id, shard_index, epoch, attempt_id, session_id, request_id, state, granted_ms)
+VALUES ($1, $2, $3, $4, $5, $6, 'live', $7)";
+/// $1 session, $2 request, $3 now.
+pub(in crate::store) const NOTE_REQUEST: &str = "-- note_request
+UPDATE session SET last_request = $2, progress_ms = $3 WHERE session_id = $1";
+/// $1 session, $2 request, $3 most shards, $4 imposed time.
+///
+/// The session's row is locked first: a session that is dying gets nothing, one that is being granted something is not
+/// expired meanwhile, and a repeated request waits for the first and then sees that it has been answered.
+pub(in crate::store) const PG_LEASE_SHARDS: &str = concat!(
+    "-- lease_shards
+WITH clock AS MATERIALIZED (SELECT encaje_now_ms($4) AS now_ms),
+me AS MATERIALIZED (
+    SELECT greatest(0, least($3, x.leases_max
+        - (SELECT count(*) FROM attempt a WHERE a.session_id = $1 AND a.state = 'live'))) AS room
+    FROM session x
+    WHERE x.session_id = $1 AND x.state = 'live' AND x.expires_ms > (SELECT now_ms FROM clock)
+        AND x.last_request IS DISTINCT FROM $2
+    FOR NO KEY UPDATE OF x),
+picked AS MATERIALIZED (
+    SELECT p.job_id, p.shard_index
+    FROM me
+    CROSS JOIN LATERAL (
+        SELECT j.job_id FROM job j WHERE j.state IN ('planning', 'running') AND NOT j.paused AND me.room > 0
+        ORDER BY j.submitted_ms, j.job_id) active
+    CROSS JOIN LATERAL (
+        SELECT s.job_id, s.shard_index FROM shard s
+        WHERE s.job_id = active.job_id AND s.state = 'pending' AND s.not_before_ms <= (SELECT now_ms FROM clock)
+        ORDER BY s.shard_index LIMIT $3 FOR UPDATE OF s SKIP LOCKED) p
+    LIMIT (SELECT room FROM me)),
+leased AS (
+    UPDATE shard s SET state = 'running', epoch = s.epoch + 1
+    FROM picked p WHERE s.job_id = p.job_id AND s.shard_index = p.shard_index AND s.state = 'pending'
+    RETURNING s.*),
+tried AS (
+    INSERT INTO attempt (job_id, shard_index, epoch, attempt_id, session_id, request_id, state, granted_ms)
+    SELECT l.job_id, l.shard_index, l.epoch, gen_random_uuid(), $1, $2, 'live', clock.now_ms FROM leased l, clock
+    RETURNING job_id, shard_index, attempt_id),
+noted AS (
+    UPDATE session SET last_request = $2, progress_ms = clock.now_ms
+    FROM clock WHERE session_id = $1 AND EXISTS (SELECT 1 FROM picked)),
+counted AS (
+    INSERT INTO job_count AS c (job_id, slot, pending, running)
+    SELECT job_id, encaje_slot(), -count(*), count(*) FROM leased GROUP BY job_id ORDER BY job_id
+    ON CONFLICT (job_id, slot) DO UPDATE
+        SET pending = c.pending + excluded.pending, running = c.running + excluded.running)
+SELECT s.job_id, s.shard_index, s.epoch, t.attempt_id, ",
+    grant_columns!(),
+    "
+FROM leased s
+JOIN tried t ON t.job_id = s.job_id AND t.shard_index = s.shard_index
+JOIN job j ON j.job_id = s.job_id
+JOIN source o ON o.job_id = s.job_id AND o.source_index = s.source_index
+ORDER BY j.submitted_ms, j.job_id, s.shard_index"
+);
+
+/// $1 session, $2 now, $3 TTL.
+pub(in crate::store) const EXTEND_SESSION: &str = "-- extend_session
+UPDATE session SET expires_ms = $2 + $3 WHERE session_id = $1 AND state = 'live'";
+/// $1 session, $2 job, $3 index, $4 epoch: progress so far, if the lease stands.
+pub(in crate::store) const LEASE_PROGRESS: &str = "-- lease_progress
+SELECT a.rows_done FROM attempt a JOIN job j ON j.job_id = a.job_id
+WHERE a.job_id = $2 AND a.shard_index = $3 AND a.epoch = $4 AND a.session_id = $1 AND a.state = 'live'
+    AND j.state IN ('planning', 'running')";
+/// $1 job, $2 index, $3 epoch, $4 rows, $5 tokens.
+pub(in crate::store) const RECORD_PROGRESS: &str = "-- record_progress
+UPDATE attempt SET rows_done = max(rows_done, $4), tokens_done = max(tokens_done, $5)
+WHERE job_id = $1 AND shard_index = $2 AND epoch = $3 AND state = 'live'";
+/// $1 session, $2 now.
+pub(in crate::store) const NOTE_PROGRESS: &str = "-- note_progress
+UPDATE session SET progress_ms = $2 WHERE session_id = $1";
+/// $1 session, $2 imposed time, $3 TTL, $4 jobs, $5 indexes, $6 epochs, $7 rows, $8 tokens.
+///
+/// One row if the session lives: the positions (from 1) of the reported leases that stand.
+pub(in crate::store) const PG_BEAT: &str = "-- beat
+WITH clock AS MATERIALIZED (SELECT encaje_now_ms($2) AS now_ms),
+standing AS MATERIALIZED (
+    SELECT u.ordinal, u.rows_done, u.tokens_done, a.job_id, a.shard_index, a.epoch, u.rows_done > a.rows_done AS moved
+    FROM unnest($4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[]) WITH ORDINALITY
+        AS u (job_id, shard_index, epoch, rows_done, tokens_done, ordinal)
+    JOIN attempt a ON a.job_id = u.job_id AND a.shard_index = u.shard_index AND a.epoch = u.epoch
+    JOIN job j ON j.job_id = a.job_id
+    WHERE a.session_id = $1 AND a.state = 'live' AND j.state IN ('planning', 'running')),
+alive AS (
+    UPDATE session SET expires_ms = clock.now_ms + $3,
+        progress_ms = CASE WHEN EXISTS (SELECT 1 FROM standing WHERE moved) THEN clock.now_ms ELSE progress_ms END
+    FROM clock WHERE session_id = $1 AND state = 'live'
+    RETURNING session_id),
+recorded AS (
+    UPDATE attempt a SET rows_done = greatest(a.rows_done, s.rows_done),
+        tokens_done = greatest(a.tokens_done, s.tokens_done)
+    FROM standing s, alive
+    WHERE a.job_id = s.job_id AND a.shard_index = s.shard_index AND a.epoch = s.epoch AND a.state = 'live'
+    RETURNING s.ordinal)
+SELECT (SELECT coalesce(array_agg(ordinal), '{}') FROM recorded) AS standing FROM alive";
+
+/// $1 session, $2 job, $3 index, $4 epoch, $5 attempt: whether the lease stands, and since when.
+pub(in crate::store) const LIVE_LEASE: &str = "-- live_lease
+SELECT a.granted_ms FROM attempt a JOIN job j ON j.job_id = a.job_id
+WHERE a.job_id = $2 AND a.shard_index = $3 AND a.epoch = $4 AND a.session_id = $1 AND a.attempt_id = $5
+    AND a.state = 'live' AND j.state IN ('planning', 'running')";
+/// $1 job, $2 index, $3 epoch, $4 key, $5 bytes, $6 digest, $7 input digest, $8 rejects, $9 rows, $10 truncated,
+/// $11 tokens.
+pub(in crate::store) const COMMIT_SHARD: &str = "-- commit_shard
+UPDATE shard SET state = 'committed', winner_epoch = epoch, out_key = $4, out_bytes = $5, out_blake3 = $6,
+    in_blake3 = $7, out_rejects = $8, out_truncated = $10, out_tokens = $11
+WHERE job_id = $1 AND shard_index = $2 AND epoch = $3 AND row_count = $9 AND state = 'running'";
+/// $1 job, $2 reason, $3 rows.
+pub(in crate::store) const COUNT_REJECTS: &str = "-- count_rejects
+INSERT INTO job_reject AS r (job_id, slot, reason, row_count) VALUES ($1, 0, $2, $3)
+ON CONFLICT (job_id, slot, reason) DO UPDATE SET row_count = r.row_count + excluded.row_count";
+/// $1 job, $2 rows, $3 truncated, $4 tokens, $5 busy time: of a shard that was committed.
+pub(in crate::store) const COUNT_COMMIT: &str = "-- count_commit
+UPDATE job_count SET running = running - 1, committed = committed + 1, row_count = row_count + $2,
+    truncated = truncated + $3, tokens = tokens + $4, busy_ms = busy_ms + $5
+WHERE job_id = $1 AND slot = 0";
+/// $1 session, $2 job, $3 index, $4 epoch, $5 attempt, $6 imposed time, $7 key, $8 bytes, $9 digest, $10 input digest,
+/// $11 rejects, $12 rows, $13 truncated, $14 tokens.
+pub(in crate::store) const PG_COMMIT_SHARD: &str = "-- commit_shard
+WITH clock AS MATERIALIZED (SELECT encaje_now_ms($6) AS now_ms),
+mine AS MATERIALIZED (
+    SELECT a.job_id, a.shard_index, a.epoch, a.granted_ms FROM attempt a
+    WHERE a.job_id = $2 AND a.shard_index = $3 AND a.epoch = $4 AND a.session_id = $1 AND a.attempt_id = $5
+        AND a.state = 'live'
+    FOR UPDATE),
+won AS (
+    UPDATE shard s SET state = 'committed', winner_epoch = s.epoch, out_key = $7, out_bytes = $8, out_blake3 = $9,
+        in_blake3 = $10, out_rejects = $11, out_truncated = $13, out_tokens = $14
+    FROM mine m
+    WHERE s.job_id = m.job_id AND s.shard_index = m.shard_index AND s.epoch = m.epoch AND s.row_count = $12
+        AND s.state = 'running'
+        AND EXISTS (SELECT 1 FROM job j WHERE j.job_id = $2 AND j.state IN ('planning', 'running'))
+    RETURNING s.job_id, s.shard_index, s.epoch, m.granted_ms),
+ended AS (
+    UPDATE attempt a SET state = 'committed', ended_ms = clock.now_ms
+    FROM won w, clock WHERE a.job_id = w.job_id AND a.shard_index = w.shard_index AND a.epoch = w.epoch
+    RETURNING a.job_id),
+counted AS (
+    INSERT INTO job_count AS c (job_id, slot, running, committed, row_count, truncated, tokens, busy_ms)
+    SELECT w.job_id, encaje_slot(), -1, 1, $12, $13, $14, clock.now_ms - w.granted_ms FROM won w, clock
+    ON CONFLICT (job_id, slot) DO UPDATE SET running = c.running + excluded.running,
+        committed = c.committed + excluded.committed, row_count = c.row_count + excluded.row_count,
+        truncated = c.truncated + excluded.truncated, tokens = c.tokens + excluded.tokens,
+        busy_ms = c.busy_ms + excluded.busy_ms),
+rejected AS (
+    INSERT INTO job_reject AS r (job_id, slot, reason, row_count)
+    SELECT w.job_id, encaje_slot(), e.key, e.value::bigint FROM won w, json_each_text($11::json) e ORDER BY e.key
+    ON CONFLICT (job_id, slot, reason) DO UPDATE SET row_count = r.row_count + excluded.row_count)
+SELECT count(*) FROM ended";
+
+/// $1 session, $2 job, $3 index, $4 epoch: what is known of a commit that did not go through.
+pub(in crate::store) const COMMIT_REFUSAL: &str = "-- commit_refusal
+SELECT j.state, s.row_count, s.winner_epoch, s.out_key, s.out_blake3, a.attempt_id
+FROM shard s
+JOIN job j ON j.job_id = s.job_id
+LEFT JOIN attempt a ON a.job_id = s.job_id AND a.shard_index = s.shard_index AND a.epoch = $4
+    AND a.session_id = $1 AND a.state = 'live'
+WHERE s.job_id = $2 AND s.shard_index = $3";
+
+/// $1 session, $2 job, $3 index, $4 epoch, $5 imposed time, $6 reason, $7 whether it counts, $8 pauses after 0, 1, …
+/// failures, $9 pause where it does not count, $10 most failures.
+pub(in crate::store) const PG_FAIL_ATTEMPT: &str = "-- fail_attempt
+WITH clock AS MATERIALIZED (SELECT encaje_now_ms($5) AS now_ms),
+ended AS (
+    UPDATE attempt a SET state = 'failed', ended_ms = clock.now_ms, end_reason = $6
+    FROM clock
+    WHERE a.job_id = $2 AND a.shard_index = $3 AND a.epoch = $4 AND a.session_id = $1 AND a.state = 'live'
+    RETURNING a.job_id, a.shard_index, a.epoch),
+moved AS (
+    UPDATE shard s SET last_error = $6, failures = s.failures + CASE WHEN $7 THEN 1 ELSE 0 END,
+        state = CASE WHEN $7 AND s.failures + 1 >= $10 THEN 'dead' ELSE 'pending' END,
+        not_before_ms = clock.now_ms
+            + CASE WHEN $7 THEN ($8::bigint[])[least(s.failures + 1, array_length($8::bigint[], 1))] ELSE $9 END
+    FROM ended e, clock
+    WHERE s.job_id = e.job_id AND s.shard_index = e.shard_index AND s.epoch = e.epoch AND s.state = 'running'
+    RETURNING s.job_id, s.state),
+counted AS (
+    INSERT INTO job_count AS c (job_id, slot, running, pending, dead)
+    SELECT job_id, encaje_slot(), -count(*), count(*) FILTER (WHERE state = 'pending'),
+        count(*) FILTER (WHERE state = 'dead')
+    FROM moved GROUP BY job_id
+    ON CONFLICT (job_id, slot) DO UPDATE SET running = c.running + excluded.running,
+        pending = c.pending + excluded.pending, dead = c.dead + excluded.dead)
+SELECT count(*) FROM ended";
+
+/// $1 session, $2 job, $3 index, $4 epoch, $5 imposed time, $6 reason.
+pub(in crate::store) const PG_RELEASE_ATTEMPT: &str = "-- release_attempt
+WITH clock AS MATERIALIZED (SELECT encaje_now_ms($5) AS now_ms),
+ended AS (
+    UPDATE attempt a SET state = 'released', ended_ms = clock.now_ms, end_reason = $6
+    FROM clock
+    WHERE a.job_id = $2 AND a.shard_index = $3 AND a.epoch = $4 AND a.session_id = $1 AND a.state = 'live'
+    RETURNING a.job_id, a.shard_index, a.epoch),
+moved AS (
+    UPDATE shard s SET state = 'pending', not_before_ms = clock.now_ms
+    FROM ended e, clock
+    WHERE s.job_id = e.job_id AND s.shard_index = e.shard_index AND s.epoch = e.epoch AND s.state = 'running'
+    RETURNING s.job_id),
+counted AS (
+    INSERT INTO job_count AS c (job_id, slot, running, pending)
+    SELECT job_id, encaje_slot(), -count(*), count(*) FROM moved GROUP BY job_id
+    ON CONFLICT (job_id, slot) DO UPDATE
+        SET running = c.running + excluded.running, pending = c.pending + excluded.pending)
+SELECT count(*) FROM ended";

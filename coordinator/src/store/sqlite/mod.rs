@@ -1,0 +1,382 @@
+//! The store on SQLite: one coordinator, one writer connection, a few readers. Twin of `postgres`.
+//!
+//! WAL with `synchronous=FULL`: an answered commit survives a power cut. Time is the coordinator's own clock, and the
+//! deadlines that an earlier process left behind are rebased when the store opens.
+
+mod lock;
+mod steps;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dataset::PlannedSource;
+use proto::job::{JobState, JobStatus};
+use proto::work::{Grant, Progress};
+use proto::{JobId, RequestId, SessionId};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, query, query_scalar};
+
+use super::backend::{
+    Answer, Backend, Commit, Exhausted, Failure, JobChange, NewJob, NewSession, REASON_CLOSED, REASON_RELEASED,
+    REASON_REVOKED, ShardPage,
+};
+use super::error::StoreError;
+use super::rows::{self, Fields, signed};
+use super::sql::{jobs, sweep, work};
+use super::types::{Garbage, Planning, Winner};
+use super::migrations;
+use crate::clock::Clock;
+use crate::policy::Policy;
+use crate::shard::{AttemptState, LeaseRef, Refusal};
+use writer::Writer;
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// Connections for status and listings.
+const READERS_MAX: u32 = 4;
+
+/// How long a statement waits for a lock that a checkpoint or an operator's shell holds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(super) struct Sqlite {
+    writer: Writer,
+    readers: SqlitePool,
+    clock: Arc<dyn Clock>,
+    policy: Arc<Policy>,
+}
+
+impl Sqlite {
+    pub(super) async fn open(path: &str, clock: Arc<dyn Clock>, policy: Arc<Policy>) -> Result<Self> {
+        let path = Path::new(path);
+        lock::create_private(path)?;
+        let lock = lock::take(path)?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true)
+            .pragma("fullfsync", "on");
+        let mut connection = options.connect().await?;
+        migrations::sqlite().run_direct(None, &mut connection, false).await.map_err(StoreError::Migrate)?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS_MAX)
+            .connect_lazy_with(options.pragma("query_only", "on"));
+        Ok(Self { writer: Writer::start(connection, lock), readers, clock, policy })
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+}
+
+/// Returns whether the statement changed a row.
+async fn changed(
+    statement: sqlx::query::Query<'_, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,
+    db: &mut SqliteConnection,
+) -> Result<bool> {
+    Ok(statement.execute(db).await?.rows_affected() > 0)
+}
+
+impl Backend for Sqlite {
+    fn submit(&self, job: NewJob) -> Answer<'_, Option<String>> {
+        let now_ms = self.now_ms();
+        Box::pin(self.writer.run(move |db| {
+            Box::pin(async move {
+                let insert = query(jobs::SUBMIT_JOB)
+                    .bind(job.job.0)
+                    .bind(job.digest)
+                    .bind(job.spec)
+                    .bind(job.task)
+                    .bind(now_ms);
+                if changed(insert, db).await? {
+                    return Ok(None);
+                }
+                Ok(Some(query_scalar(jobs::JOB_DIGEST).bind(job.job.0).fetch_one(db).await?))
+            })
+        }))
+    }
+
+    fn statuses(&self, job: Option<JobId>) -> Answer<'_, Vec<JobStatus>> {
+        Box::pin(async move {
+            let statuses = match job {
+                Some(job) => query(jobs::JOB_STATUS).bind(job.0).fetch_all(&self.readers).await?,
+                None => query(jobs::ALL_JOB_STATUSES).fetch_all(&self.readers).await?,
+            };
+            let rejects = query(jobs::JOB_REJECTS).bind(job.map(|job| job.0)).fetch_all(&self.readers).await?;
+            let (rejects, now_ms) = (rows::rejects(&rejects)?, self.now_ms());
+            statuses.iter().map(|row| rows::job_status(row, now_ms, &rejects)).collect()
+        })
+    }
+
+    fn job_state(&self, job: JobId) -> Answer<'_, Option<JobState>> {
+        Box::pin(async move {
+            let row = query(jobs::JOB_STATE).bind(job.0).fetch_optional(&self.readers).await?;
+            row.as_ref().map(rows::job_state).transpose()
+        })
+    }
+
+    fn change_job(&self, job: JobId, change: JobChange) -> Answer<'_, bool> {
+        Box::pin(self.writer.run(move |db| {
+            Box::pin(async move {
+                let statement = match change {
+                    JobChange::Cancel => query(jobs::CANCEL_JOB).bind(job.0),
+                    JobChange::Pause(paused) => query(jobs::PAUSE_JOB).bind(job.0).bind(paused),
+                    JobChange::Fail(reason) => query(jobs::FAIL_JOB).bind(job.0).bind(reason),
+                    JobChange::Exhaust(reason) => query(jobs::EXHAUST_JOB).bind(job.0).bind(reason),
+                    JobChange::BeginFinalize => query(jobs::BEGIN_FINALIZE).bind(job.0),
+                    JobChange::Finish { key, digest } => query(jobs::FINISH_JOB).bind(job.0).bind(key).bind(digest),
+                };
+                changed(statement, db).await
+            })
+        }))
+    }
+
+    fn retry(&self, job: JobId) -> Answer<'_, bool> {
+        let now_ms = self.now_ms();
+        Box::pin(self.writer.run(move |db| Box::pin(steps::retry(db, job, now_ms))))
+    }
+
+    fn planning(&self) -> Answer<'_, Vec<Planning>> {
+        Box::pin(async move {
+            let mut planning = Vec::new();
+            for row in query(jobs::JOBS_TO_PLAN).fetch_all(&self.readers).await? {
+                let (mut job, inspected) = rows::planning(&row)?;
+                if inspected {
+                    job.sources = Some(self.sources(job.job).await?);
+                }
+                planning.push(job);
+            }
+            Ok(planning)
+        })
+    }
+
+    fn sources(&self, job: JobId) -> Answer<'_, Vec<PlannedSource>> {
+        Box::pin(async move {
+            let sources = query(jobs::SOURCES).bind(job.0).fetch_all(&self.readers).await?;
+            sources.iter().map(rows::planned_source).collect()
+        })
+    }
+
+    fn set_sources(&self, job: JobId, sources: Vec<(String, String)>) -> Answer<'_, bool> {
+        Box::pin(self.writer.run(move |db| Box::pin(async move { steps::set_sources(db, job, &sources).await })))
+    }
+
+    fn insert_shards(&self, page: ShardPage) -> Answer<'_, bool> {
+        Box::pin(self.writer.run(move |db| Box::pin(async move { steps::insert_shards(db, &page).await })))
+    }
+
+    fn winners(&self, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
+        Box::pin(async move {
+            let statement = query(jobs::WINNERS).bind(job.0).bind(after).bind(i64::from(limit));
+            statement.fetch_all(&self.readers).await?.iter().map(rows::winner).collect()
+        })
+    }
+
+    fn finalizable(&self) -> Answer<'_, Vec<JobId>> {
+        Box::pin(async move {
+            let rows = query(jobs::JOBS_TO_FINALIZE).fetch_all(&self.readers).await?;
+            rows.iter().map(|row| row.id("job_id").map(JobId)).collect()
+        })
+    }
+
+    fn exhausted(&self) -> Answer<'_, Vec<Exhausted>> {
+        Box::pin(async move {
+            query(jobs::EXHAUSTED_JOBS).fetch_all(&self.readers).await?.iter().map(rows::exhausted).collect()
+        })
+    }
+
+    fn open_session(&self, session: NewSession) -> Answer<'_, ()> {
+        let (now_ms, ttl_ms) = (self.now_ms(), self.policy.ttl_ms);
+        Box::pin(self.writer.run(move |db| {
+            Box::pin(async move {
+                query(work::OPEN_SESSION)
+                    .bind(session.session.0)
+                    .bind(session.name)
+                    .bind(session.devices)
+                    .bind(session.version)
+                    .bind(i64::from(session.leases_max))
+                    .bind(now_ms)
+                    .bind(ttl_ms)
+                    .execute(db)
+                    .await?;
+                Ok(())
+            })
+        }))
+    }
+
+    fn beat(&self, session: SessionId, progress: Vec<Progress>) -> Answer<'_, Option<Vec<bool>>> {
+        let (now_ms, ttl_ms) = (self.now_ms(), self.policy.ttl_ms);
+        Box::pin(self.writer.run(move |db| {
+            Box::pin(async move { steps::beat(db, session, &progress, now_ms, ttl_ms).await })
+        }))
+    }
+
+    fn close_sessions(&self, session: Option<SessionId>) -> Answer<'_, ()> {
+        let now_ms = self.now_ms();
+        Box::pin(self.writer.run(move |db| {
+            Box::pin(async move {
+                let session = session.map(|session| session.0);
+                query(sweep::CLOSE_SESSIONS).bind(session).bind(now_ms).bind(REASON_CLOSED).execute(&mut *db).await?;
+                let held: Vec<SqliteRow> = query(sweep::CLOSED_LEASES).bind(session).fetch_all(&mut *db).await?;
+                for row in &held {
+                    let lease = rows::lease_ref(row)?;
+                    steps::give_back(db, lease, AttemptState::Released, "pending", REASON_CLOSED, now_ms).await?;
+                }
+                Ok(())
+            })
+        }))
+    }
+
+    fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Answer<'_, Option<Vec<Grant>>> {
+        let now_ms = self.now_ms();
+        Box::pin(self.writer.run(move |db| Box::pin(steps::lease(db, session, request, max, now_ms))))
+    }
+
+    fn commit(&self, commit: Commit) -> Answer<'_, bool> {
+        let now_ms = self.now_ms();
+        Box::pin(self.writer.run(move |db| Box::pin(async move { steps::commit(db, &commit, now_ms).await })))
+    }
+
+    fn refusal(&self, lease: LeaseRef) -> Answer<'_, Refusal> {
+        Box::pin(async move {
+            let row = query(work::COMMIT_REFUSAL)
+                .bind(lease.session.0)
+                .bind(lease.job.0)
+                .bind(signed(lease.index))
+                .bind(i64::from(lease.epoch.0))
+                .fetch_optional(&self.readers)
+                .await?;
+            row.map_or(Ok(Refusal::unknown()), |row| rows::refusal(&row, lease))
+        })
+    }
+
+    fn fail(&self, failure: Failure) -> Answer<'_, bool> {
+        let (now_ms, policy) = (self.now_ms(), self.policy.clone());
+        Box::pin(self.writer.run(move |db| {
+            Box::pin(async move { steps::fail(db, &failure, &policy, now_ms).await })
+        }))
+    }
+
+    fn release(&self, lease: LeaseRef) -> Answer<'_, bool> {
+        let now_ms = self.now_ms();
+        Box::pin(self.writer.run(move |db| {
+            Box::pin(steps::give_back(db, lease, AttemptState::Released, "pending", REASON_RELEASED, now_ms))
+        }))
+    }
+
+    fn rebase(&self) -> Answer<'_, ()> {
+        let (now_ms, policy) = (self.now_ms(), self.policy.clone());
+        Box::pin(self.writer.run(move |db| {
+            Box::pin(async move {
+                query(sweep::REBASE_SESSIONS).bind(now_ms).bind(policy.ttl_ms).execute(&mut *db).await?;
+                let latest_ms = now_ms + policy.backoff_max_ms.max(policy.throttle_ms);
+                query(sweep::REBASE_PAUSES).bind(latest_ms).execute(&mut *db).await?;
+                Ok(())
+            })
+        }))
+    }
+
+    fn expire(&self) -> Answer<'_, u64> {
+        let (now_ms, policy) = (self.now_ms(), self.policy.clone());
+        Box::pin(self.writer.run(move |db| {
+            Box::pin(async move {
+                let expired = query(sweep::EXPIRE_SESSIONS)
+                    .bind(now_ms)
+                    .bind(i64::from(policy.expire_floor))
+                    .bind(i64::from(policy.expire_percent))
+                    .execute(db)
+                    .await?;
+                Ok(expired.rows_affected())
+            })
+        }))
+    }
+
+    fn reap(&self) -> Answer<'_, u64> {
+        let (now_ms, policy) = (self.now_ms(), self.policy.clone());
+        Box::pin(self.writer.run(move |db| Box::pin(async move { steps::reap(db, &policy, now_ms).await })))
+    }
+
+    fn revoke(&self, job: Option<JobId>) -> Answer<'_, u64> {
+        let now_ms = self.now_ms();
+        Box::pin(self.writer.run(move |db| {
+            Box::pin(async move {
+                let held: Vec<SqliteRow> =
+                    query(sweep::ORPHANED_LEASES).bind(job.map(|job| job.0)).fetch_all(&mut *db).await?;
+                for row in &held {
+                    let lease = rows::lease_ref(row)?;
+                    // A failed job may be retried: its shards stay pending.
+                    let next = if row.text("job_state")? == "failed" { "pending" } else { "cancelled" };
+                    steps::give_back(db, lease, AttemptState::Revoked, next, REASON_REVOKED, now_ms).await?;
+                }
+                Ok(held.len() as u64)
+            })
+        }))
+    }
+
+    fn cancel_pending(&self, limit: u32) -> Answer<'_, u64> {
+        Box::pin(self.writer.run(move |db| Box::pin(steps::cancel_pending(db, limit))))
+    }
+
+    fn settle(&self) -> Answer<'_, u64> {
+        Box::pin(self.writer.run(move |db| {
+            Box::pin(async move { Ok(query(jobs::SETTLE_JOBS).execute(db).await?.rows_affected()) })
+        }))
+    }
+
+    fn mark_garbage(&self, limit: u32) -> Answer<'_, u64> {
+        let latest_ms = self.now_ms() - self.policy.garbage_grace_ms;
+        Box::pin(self.writer.run(move |db| {
+            Box::pin(async move {
+                let marked = query(sweep::MARK_GARBAGE).bind(latest_ms).bind(i64::from(limit)).execute(db).await?;
+                Ok(marked.rows_affected())
+            })
+        }))
+    }
+
+    fn list_garbage(&self, limit: u32) -> Answer<'_, Vec<Garbage>> {
+        Box::pin(async move {
+            let statement = query(sweep::LIST_GARBAGE).bind(i64::from(limit));
+            statement.fetch_all(&self.readers).await?.iter().map(rows::garbage).collect()
+        })
+    }
+
+    fn garbage_deleted(&self, garbage: Vec<Garbage>) -> Answer<'_, ()> {
+        let now_ms = self.now_ms();
+        Box::pin(self.writer.run(move |db| {
+            Box::pin(async move {
+                for Garbage { job, index, epoch, .. } in garbage {
+                    let statement = query(sweep::GARBAGE_DELETED).bind(job.0).bind(signed(index));
+                    statement.bind(i64::from(epoch)).bind(now_ms).execute(&mut *db).await?;
+                }
+                Ok(())
+            })
+        }))
+    }
+
+    fn close(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            self.readers.close().await;
+            self.writer.close().await
+        })
+    }
+
+    #[cfg(test)]
+    fn dump(&self) -> Answer<'_, Vec<String>> {
+        Box::pin(async move {
+            let mut lines = Vec::new();
+            for table in super::conformance::dump::TABLES {
+                let rows = query(table.sql).fetch_all(&self.readers).await?;
+                for row in &rows {
+                    lines.push(super::conformance::dump::line(table, row)?);
+                }
+            }
+            Ok(lines)
+        })
+    }
+}
