@@ -139,7 +139,11 @@ impl Shard {
                 next.state = match Policy::verdict(*class) {
                     Verdict::Counted => {
                         next.failures += 1;
-                        pending_or_dead(now + policy.backoff_ms(self.failures, *unit), next.failures, policy.failures_max)
+                        pending_or_dead(
+                            now + policy.backoff_ms(self.failures, *unit),
+                            next.failures,
+                            policy.failures_max,
+                        )
                     }
                     Verdict::Throttled => ShardState::Pending { not_before: now + policy.throttle_pause_ms(*unit) },
                     Verdict::JobFatal => ShardState::Pending { not_before: now },
@@ -400,7 +404,7 @@ pub const fn failure_name(class: FailureClass) -> &'static str {
 /// Returns where an attempt's output goes. The key names the epoch and the attempt, so that it is written once.
 pub fn output_key(shard: ShardId, epoch: Epoch, attempt: Uuid) -> String {
     let ShardId { job, index } = shard;
-    format!("jobs/{job}/shards/{index:08}/e{:06}-{attempt}.parquet", epoch.0)
+    dataset::vectors::layout::shard_key(&job.to_string(), index, u64::from(epoch.0), &attempt.to_string())
 }
 
 /// Returns the attempt that a key names, if the key is one that this lease can have been granted.

@@ -106,8 +106,8 @@ CREATE TABLE attempt (
 ) WITH (fillfactor = 80);
 -- The guard that does not depend on any statement being right.
 CREATE UNIQUE INDEX attempt_one_winner ON attempt (job_id, shard_index) WHERE state = 'committed';
-CREATE INDEX attempt_live_of_session ON attempt (session_id) WHERE state = 'live';
-CREATE INDEX attempt_live_of_job ON attempt (job_id) WHERE state = 'live';
+-- Live attempts are few (a handful per worker), so that one index serves the questions of sessions and those of jobs.
+CREATE INDEX attempt_live ON attempt (session_id, job_id) WHERE state = 'live';
 CREATE INDEX attempt_losers ON attempt (ended_ms) WHERE state IN ('failed', 'released', 'expired', 'revoked');
 CREATE INDEX attempt_garbage ON attempt (ended_ms) WHERE state = 'garbage' AND deleted_ms IS NULL;
 

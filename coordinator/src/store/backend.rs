@@ -174,7 +174,7 @@ pub(crate) trait Backend: Send + Sync {
     /// Waits for what is under way and lets go of the database.
     fn close(&self) -> Answer<'_, ()>;
 
-    /// Returns every row of every table, one line each, in a fixed order.
+    /// Returns the rows of a listing, one line each.
     #[cfg(test)]
-    fn dump(&self) -> Answer<'_, Vec<String>>;
+    fn lines(&self, listing: &'static super::conformance::dump::Listing) -> Answer<'_, Vec<String>>;
 }

@@ -17,7 +17,6 @@ mod types;
 #[cfg(test)]
 mod conformance;
 
-use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dataset::{Cursor, PlannedSource, Slice};

@@ -210,6 +210,7 @@ pub(super) fn grant(row: &impl Fields) -> Result<Grant> {
     Ok(Grant {
         shard,
         epoch,
+        spec_digest: row.text("spec_digest")?,
         read: task.read,
         source: planned_source(row)?,
         slice: slice(row)?,
@@ -241,7 +242,8 @@ pub(super) fn refusal(row: &impl Fields, lease: LeaseRef) -> Result<Refusal> {
     let winner = match row.opt_int("winner_epoch")? {
         None => None,
         Some(epoch) => {
-            let epoch = u32::try_from(epoch).map_err(|_| corrupt("winner_epoch", format!("{epoch} is out of range")))?;
+            let epoch =
+                u32::try_from(epoch).map_err(|_| corrupt("winner_epoch", format!("{epoch} is out of range")))?;
             Some((Epoch(epoch), row.text("out_key")?, row.text("out_blake3")?))
         }
     };

@@ -160,17 +160,15 @@ SELECT count(*) FROM revived";
 /// No parameters.
 pub(in crate::store) const JOBS_TO_FINALIZE: &str = "-- jobs_to_finalize
 SELECT j.job_id FROM job j
-WHERE j.state = 'finalizing' OR (j.state = 'running' AND NOT EXISTS (
-    SELECT 1 FROM job_count c WHERE c.job_id = j.job_id
-    HAVING sum(c.pending + c.running + c.dead + c.cancelled) <> 0))
+WHERE j.state = 'finalizing' OR (j.state = 'running' AND coalesce((
+    SELECT sum(c.pending + c.running + c.dead + c.cancelled) FROM job_count c WHERE c.job_id = j.job_id), 0) = 0)
 ORDER BY j.submitted_ms, j.job_id";
 
 /// $1 job.
 pub(in crate::store) const BEGIN_FINALIZE: &str = "-- begin_finalize
 UPDATE job SET state = 'finalizing'
-WHERE job_id = $1 AND (state = 'finalizing' OR (state = 'running' AND NOT EXISTS (
-    SELECT 1 FROM job_count c WHERE c.job_id = $1
-    HAVING sum(c.pending + c.running + c.dead + c.cancelled) <> 0)))";
+WHERE job_id = $1 AND (state = 'finalizing' OR (state = 'running' AND coalesce((
+    SELECT sum(c.pending + c.running + c.dead + c.cancelled) FROM job_count c WHERE c.job_id = $1), 0) = 0))";
 
 /// $1 job, $2 key of the manifest, $3 its digest.
 pub(in crate::store) const FINISH_JOB: &str = "-- finish_job
@@ -198,11 +196,12 @@ ORDER BY j.submitted_ms, j.job_id";
 /// $1 job, $2 reason.
 pub(in crate::store) const EXHAUST_JOB: &str = "-- exhaust_job
 UPDATE job SET state = 'failed', reason = $2
-WHERE job_id = $1 AND state = 'running' AND EXISTS (
-    SELECT 1 FROM job_count c WHERE c.job_id = $1 HAVING sum(c.pending + c.running) = 0 AND sum(c.dead) > 0)";
+WHERE job_id = $1 AND state = 'running'
+    AND (SELECT sum(c.pending + c.running) FROM job_count c WHERE c.job_id = $1) = 0
+    AND (SELECT sum(c.dead) FROM job_count c WHERE c.job_id = $1) > 0";
 
 /// No parameters.
 pub(in crate::store) const SETTLE_JOBS: &str = "-- settle_jobs
 UPDATE job SET state = 'cancelled'
-WHERE state = 'cancelling' AND NOT EXISTS (
-    SELECT 1 FROM job_count c WHERE c.job_id = job.job_id HAVING sum(c.pending + c.running) <> 0)";
+WHERE state = 'cancelling' AND coalesce((
+    SELECT sum(c.pending + c.running) FROM job_count c WHERE c.job_id = job.job_id), 0) = 0";

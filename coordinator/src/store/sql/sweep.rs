@@ -40,7 +40,7 @@ UPDATE shard SET not_before_ms = $1 WHERE state = 'pending' AND not_before_ms > 
 /// $1 now, $2 shortest stall, $3 mean shard durations that make a stall: leases without a living, working session.
 pub(in crate::store) const LOST_LEASES: &str = "-- lost_leases
 SELECT a.job_id, a.shard_index, a.epoch, x.state AS session_state
-FROM attempt a JOIN session x ON x.session_id = a.session_id
+FROM attempt a INDEXED BY attempt_live JOIN session x ON x.session_id = a.session_id
 WHERE a.state = 'live' AND (x.state = 'dead' OR (x.progress_ms + $2 <= $1 AND x.progress_ms + $3 * coalesce((
     SELECT sum(c.busy_ms) / nullif(sum(c.committed), 0) FROM job_count c WHERE c.job_id = a.job_id), 0) <= $1))
 ORDER BY a.job_id, a.shard_index, a.epoch";
@@ -78,7 +78,8 @@ SELECT count(*) FROM ended";
 
 /// $1 session or NULL for all that are dead: leases of a session that was closed.
 pub(in crate::store) const CLOSED_LEASES: &str = "-- closed_leases
-SELECT a.job_id, a.shard_index, a.epoch FROM attempt a JOIN session x ON x.session_id = a.session_id
+SELECT a.job_id, a.shard_index, a.epoch
+FROM attempt a INDEXED BY attempt_live JOIN session x ON x.session_id = a.session_id
 WHERE a.state = 'live' AND x.state = 'dead' AND ($1 IS NULL OR a.session_id = $1)
 ORDER BY a.job_id, a.shard_index, a.epoch";
 /// $1 session or NULL for all that are dead, $2 imposed time, $3 reason.
@@ -108,7 +109,8 @@ SELECT count(*) FROM ended";
 
 /// $1 job or NULL for all: leases of jobs that ended under them.
 pub(in crate::store) const ORPHANED_LEASES: &str = "-- orphaned_leases
-SELECT a.job_id, a.shard_index, a.epoch, j.state AS job_state FROM attempt a JOIN job j ON j.job_id = a.job_id
+SELECT a.job_id, a.shard_index, a.epoch, j.state AS job_state
+FROM attempt a INDEXED BY attempt_live JOIN job j ON j.job_id = a.job_id
 WHERE a.state = 'live' AND j.state IN ('failed', 'cancelling', 'cancelled') AND ($1 IS NULL OR a.job_id = $1)
 ORDER BY a.job_id, a.shard_index, a.epoch";
 /// $1 job or NULL for all, $2 imposed time, $3 reason. A failed job may be retried: its shards stay pending.
@@ -160,7 +162,7 @@ ON CONFLICT (job_id, slot) DO UPDATE SET pending = c.pending + excluded.pending,
 /// $1 limit. A million shards are cancelled in pages, so that no statement is long.
 pub(in crate::store) const CANCEL_PENDING: &str = "-- cancel_pending
 UPDATE shard SET state = 'cancelled' WHERE (job_id, shard_index) IN (
-    SELECT s.job_id, s.shard_index FROM job j CROSS JOIN shard s
+    SELECT s.job_id, s.shard_index FROM job j CROSS JOIN shard s INDEXED BY shard_pending
     WHERE j.state = 'cancelling' AND s.job_id = j.job_id AND s.state = 'pending' LIMIT $1)
 RETURNING job_id";
 /// $1 limit.

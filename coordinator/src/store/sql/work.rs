@@ -2,7 +2,7 @@
 
 macro_rules! grant_columns {
     () => {
-        "j.task, o.planned, s.source_index, s.recut_key, s.range_unit, s.range_start, s.range_end, s.first_row, s.row_count"
+        "j.spec_digest, j.task, o.planned, s.source_index, s.recut_key, s.range_unit, s.range_start, s.range_end, s.first_row, s.row_count"
     };
 }
 
@@ -37,10 +37,11 @@ WHERE a.session_id = $1 AND a.request_id = $2 AND a.state = 'live'
 ORDER BY j.submitted_ms, j.job_id, s.shard_index"
 );
 
-/// $1 now, $2 limit: what may be leased, jobs in the order of submission, shards in input order.
+/// $1 now, $2 limit: what may be leased, jobs in the order of submission, shards in input order. Without the hint,
+/// SQLite walks over all finished shards.
 pub(in crate::store) const PICK_SHARDS: &str = "-- pick_shards
 SELECT s.job_id, s.shard_index, s.epoch
-FROM job j CROSS JOIN shard s
+FROM job j CROSS JOIN shard s INDEXED BY shard_pending
 WHERE j.state IN ('planning', 'running') AND NOT j.paused
     AND s.job_id = j.job_id AND s.state = 'pending' AND s.not_before_ms <= $1
 ORDER BY j.submitted_ms, j.job_id, s.shard_index LIMIT $2";

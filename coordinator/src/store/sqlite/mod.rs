@@ -26,10 +26,10 @@ use super::backend::{
     REASON_REVOKED, ShardPage,
 };
 use super::error::StoreError;
+use super::migrations;
 use super::rows::{self, Fields, signed};
 use super::sql::{jobs, sweep, work};
 use super::types::{Garbage, Planning, Winner};
-use super::migrations;
 use crate::clock::Clock;
 use crate::policy::Policy;
 use crate::shard::{AttemptState, LeaseRef, Refusal};
@@ -64,9 +64,8 @@ impl Sqlite {
             .pragma("fullfsync", "on");
         let mut connection = options.connect().await?;
         migrations::sqlite().run_direct(None, &mut connection, false).await.map_err(StoreError::Migrate)?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS_MAX)
-            .connect_lazy_with(options.pragma("query_only", "on"));
+        let readers =
+            SqlitePoolOptions::new().max_connections(READERS_MAX).connect_lazy_with(options.pragma("query_only", "on"));
         Ok(Self { writer: Writer::start(connection, lock), readers, clock, policy })
     }
 
@@ -88,12 +87,8 @@ impl Backend for Sqlite {
         let now_ms = self.now_ms();
         Box::pin(self.writer.run(move |db| {
             Box::pin(async move {
-                let insert = query(jobs::SUBMIT_JOB)
-                    .bind(job.job.0)
-                    .bind(job.digest)
-                    .bind(job.spec)
-                    .bind(job.task)
-                    .bind(now_ms);
+                let insert =
+                    query(jobs::SUBMIT_JOB).bind(job.job.0).bind(job.digest).bind(job.spec).bind(job.task).bind(now_ms);
                 if changed(insert, db).await? {
                     return Ok(None);
                 }
@@ -212,9 +207,10 @@ impl Backend for Sqlite {
 
     fn beat(&self, session: SessionId, progress: Vec<Progress>) -> Answer<'_, Option<Vec<bool>>> {
         let (now_ms, ttl_ms) = (self.now_ms(), self.policy.ttl_ms);
-        Box::pin(self.writer.run(move |db| {
-            Box::pin(async move { steps::beat(db, session, &progress, now_ms, ttl_ms).await })
-        }))
+        Box::pin(
+            self.writer
+                .run(move |db| Box::pin(async move { steps::beat(db, session, &progress, now_ms, ttl_ms).await })),
+        )
     }
 
     fn close_sessions(&self, session: Option<SessionId>) -> Answer<'_, ()> {
@@ -258,9 +254,7 @@ impl Backend for Sqlite {
 
     fn fail(&self, failure: Failure) -> Answer<'_, bool> {
         let (now_ms, policy) = (self.now_ms(), self.policy.clone());
-        Box::pin(self.writer.run(move |db| {
-            Box::pin(async move { steps::fail(db, &failure, &policy, now_ms).await })
-        }))
+        Box::pin(self.writer.run(move |db| Box::pin(async move { steps::fail(db, &failure, &policy, now_ms).await })))
     }
 
     fn release(&self, lease: LeaseRef) -> Answer<'_, bool> {
@@ -324,9 +318,11 @@ impl Backend for Sqlite {
     }
 
     fn settle(&self) -> Answer<'_, u64> {
-        Box::pin(self.writer.run(move |db| {
-            Box::pin(async move { Ok(query(jobs::SETTLE_JOBS).execute(db).await?.rows_affected()) })
-        }))
+        Box::pin(
+            self.writer.run(move |db| {
+                Box::pin(async move { Ok(query(jobs::SETTLE_JOBS).execute(db).await?.rows_affected()) })
+            }),
+        )
     }
 
     fn mark_garbage(&self, limit: u32) -> Answer<'_, u64> {
@@ -367,16 +363,9 @@ impl Backend for Sqlite {
     }
 
     #[cfg(test)]
-    fn dump(&self) -> Answer<'_, Vec<String>> {
+    fn lines(&self, listing: &'static super::conformance::dump::Listing) -> Answer<'_, Vec<String>> {
         Box::pin(async move {
-            let mut lines = Vec::new();
-            for table in super::conformance::dump::TABLES {
-                let rows = query(table.sql).fetch_all(&self.readers).await?;
-                for row in &rows {
-                    lines.push(super::conformance::dump::line(table, row)?);
-                }
-            }
-            Ok(lines)
+            query(listing.sql).fetch_all(&self.readers).await?.iter().map(|row| listing.line(row)).collect()
         })
     }
 }

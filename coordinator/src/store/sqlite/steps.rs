@@ -113,7 +113,7 @@ async fn take_shards(
             .bind(before.job.0)
             .bind(index)
             .bind(epoch + 1)
-            .bind(Uuid::new_v4())
+            .bind(uuid::Builder::from_random_bytes(rand::random()).into_uuid())
             .bind(session.0)
             .bind(request.0)
             .bind(now_ms)
@@ -205,12 +205,7 @@ pub(super) async fn commit(db: &mut Connection, commit: &Commit, now_ms: i64) ->
         .execute(&mut *db)
         .await?;
     for (reason, rows) in &output.counts.rejects {
-        query(work::COUNT_REJECTS)
-            .bind(lease.job.0)
-            .bind(reason.code())
-            .bind(signed(*rows))
-            .execute(&mut *db)
-            .await?;
+        query(work::COUNT_REJECTS).bind(lease.job.0).bind(reason.code()).bind(signed(*rows)).execute(&mut *db).await?;
     }
     Ok(true)
 }
@@ -370,8 +365,7 @@ async fn leave_running(db: &mut Connection, lease: LeaseRef, next: Next, error: 
         .execute(&mut *db)
         .await?);
     let is = |state| i64::from(next.state == state);
-    let change =
-        Counts { pending: is("pending"), running: -1, dead: is("dead"), cancelled: is("cancelled") };
+    let change = Counts { pending: is("pending"), running: -1, dead: is("dead"), cancelled: is("cancelled") };
     count(db, job, change).await
 }
 

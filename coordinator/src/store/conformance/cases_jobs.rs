@@ -1,0 +1,191 @@
+//! Promises about jobs: submission, planning, the ends.
+
+use proto::JobId;
+use proto::job::JobState;
+use proto::work::{CommitOutcome, FailureClass};
+
+use super::fixture::{Bed, ROWS, cursor, slices, source, spec};
+use crate::store::{StoreErrorKind, Submitted};
+
+pub(super) async fn submitting_twice_is_submitting_once(bed: Bed) {
+    let job = JobId::generate();
+    assert_eq!(bed.store.submit_job(job, &spec("a")).await.unwrap(), Submitted::Created);
+    assert_eq!(bed.store.submit_job(job, &spec("a")).await.unwrap(), Submitted::Existing);
+    let jobs = bed.store.jobs().await.unwrap();
+    assert_eq!(jobs.len(), 1);
+    assert_eq!((jobs[0].id, &jobs[0].spec, jobs[0].state), (job, &spec("a"), JobState::Planning));
+}
+
+pub(super) async fn the_same_id_with_other_parameters_is_refused(bed: Bed) {
+    let job = JobId::generate();
+    bed.store.submit_job(job, &spec("a")).await.unwrap();
+    let error = bed.store.submit_job(job, &spec("b")).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::AlreadyExists);
+}
+
+pub(super) async fn sources_are_stored_once(bed: Bed) {
+    let job = JobId::generate();
+    bed.store.submit_job(job, &spec("a")).await.unwrap();
+    assert_eq!(bed.store.jobs_to_plan().await.unwrap()[0].sources, None);
+    assert!(bed.store.set_sources(job, &[source("a"), source("b")]).await.unwrap());
+    assert!(bed.store.set_sources(job, &[source("a"), source("b")]).await.unwrap(), "a repeat is fine");
+    assert!(!bed.store.set_sources(job, &[source("a"), source("c")]).await.unwrap(), "others came first");
+    let planning = bed.store.jobs_to_plan().await.unwrap();
+    assert_eq!(planning[0].sources.as_deref(), Some(&[source("a"), source("b")][..]));
+    assert_eq!(bed.store.sources(job).await.unwrap(), [source("a"), source("b")]);
+}
+
+pub(super) async fn two_planners_store_a_page_once(bed: Bed) {
+    let job = JobId::generate();
+    bed.store.submit_job(job, &spec("a")).await.unwrap();
+    let page = slices(0, 3);
+    assert!(!bed.store.insert_shards(job, &cursor(0), &page, &cursor(3), false).await.unwrap(), "no sources yet");
+    bed.store.set_sources(job, &[source("a")]).await.unwrap();
+    let (from, to) = (cursor(0), cursor(3));
+    let (first, second) = tokio::join!(
+        bed.store.insert_shards(job, &from, &page, &to, false),
+        bed.store.insert_shards(job, &from, &page, &to, false)
+    );
+    assert_eq!(u8::from(first.unwrap()) + u8::from(second.unwrap()), 1);
+    assert_eq!(bed.store.jobs_to_plan().await.unwrap()[0].cursor, cursor(3));
+    assert!(bed.store.insert_shards(job, &cursor(3), &slices(3, 2), &cursor(5), true).await.unwrap());
+    let status = bed.status(job).await;
+    assert_eq!((status.state, status.shards.pending, status.rows_planned), (JobState::Running, 5, 5 * ROWS));
+    assert!(bed.store.jobs_to_plan().await.unwrap().is_empty());
+    bed.assert_invariants().await;
+}
+
+pub(super) async fn shards_are_leasable_while_planning_goes_on(bed: Bed) {
+    let job = JobId::generate();
+    bed.store.submit_job(job, &spec("a")).await.unwrap();
+    bed.store.set_sources(job, &[source("a")]).await.unwrap();
+    bed.store.insert_shards(job, &cursor(0), &slices(0, 1), &cursor(1), false).await.unwrap();
+    let session = bed.session().await;
+    let grant = bed.lease_one(session).await;
+    assert_eq!(bed.commit(session, &grant).await, CommitOutcome::Committed);
+    assert!(bed.store.jobs_to_finalize().await.unwrap().is_empty(), "planning is not over");
+    bed.store.insert_shards(job, &cursor(1), &[], &cursor(1), true).await.unwrap();
+    assert_eq!(bed.store.jobs_to_finalize().await.unwrap(), [job]);
+}
+
+pub(super) async fn a_paused_job_leases_nothing_but_commits(bed: Bed) {
+    let job = bed.job(2).await;
+    let session = bed.session().await;
+    let grant = bed.lease_one(session).await;
+    bed.store.pause(job).await.unwrap();
+    assert!(bed.status(job).await.paused);
+    assert!(bed.lease(session, 2).await.is_empty());
+    assert_eq!(bed.commit(session, &grant).await, CommitOutcome::Committed);
+    bed.store.resume(job).await.unwrap();
+    assert_eq!(bed.lease(session, 2).await.len(), 1);
+}
+
+pub(super) async fn a_cancelled_job_settles_when_no_lease_is_live(bed: Bed) {
+    let job = bed.job(4).await;
+    let session = bed.session().await;
+    let grants = bed.lease(session, 2).await;
+    bed.commit(session, &grants[0]).await;
+    bed.store.cancel(job).await.unwrap();
+    assert_eq!(bed.status(job).await.state, JobState::Cancelling);
+    bed.store.cancel(job).await.unwrap();
+    assert!(bed.lease(session, 2).await.is_empty());
+    assert_eq!(bed.store.settle_cancelled().await.unwrap(), 1);
+    let status = bed.status(job).await;
+    assert_eq!(status.state, JobState::Cancelled);
+    assert_eq!((status.shards.committed, status.shards.cancelled), (1, 3));
+    assert_eq!(bed.store.settle_cancelled().await.unwrap(), 0);
+    assert_eq!(bed.store.retry(job).await.unwrap_err().kind(), StoreErrorKind::WrongState);
+    bed.assert_invariants().await;
+}
+
+pub(super) async fn a_failed_job_can_be_retried_and_keeps_its_epochs(bed: Bed) {
+    let job = bed.job(2).await;
+    let session = bed.session().await;
+    let grant = bed.lease_one(session).await;
+    assert!(bed.store.fail_job(job, "the source is gone").await.unwrap());
+    assert!(!bed.store.fail_job(job, "again").await.unwrap());
+    let status = bed.status(job).await;
+    assert_eq!((status.state, status.reason.as_deref()), (JobState::Failed, Some("the source is gone")));
+    assert!(bed.lease(session, 2).await.is_empty());
+    bed.store.retry(job).await.unwrap();
+    assert_eq!(bed.status(job).await.reason, None);
+    let again = bed.lease_one(session).await;
+    assert_eq!((again.shard, again.epoch.0), (grant.shard, grant.epoch.0 + 1));
+    bed.assert_invariants().await;
+}
+
+pub(super) async fn a_job_of_dead_shards_fails_and_names_the_first(bed: Bed) {
+    let job = bed.job(2).await;
+    let session = bed.session().await;
+    for failure in 0..5 {
+        assert!(bed.store.fail_exhausted().await.unwrap().is_empty(), "after {failure} failures");
+        let grant = bed.lease_one(session).await;
+        assert_eq!(grant.shard.index, 0);
+        bed.store.fail(session, grant.shard, grant.epoch, FailureClass::Transient, "disk on fire").await.unwrap();
+        bed.advance_ms(20_000);
+        bed.store.beat(session, &[]).await.unwrap();
+    }
+    let grant = bed.lease_one(session).await;
+    assert_eq!(bed.commit(session, &grant).await, CommitOutcome::Committed);
+    assert!(bed.store.jobs_to_finalize().await.unwrap().is_empty());
+    assert_eq!(bed.store.fail_exhausted().await.unwrap(), [job]);
+    let status = bed.status(job).await;
+    let reason = status.reason.unwrap();
+    assert!(status.state == JobState::Failed && reason.contains("shard 0: disk on fire"), "{reason}");
+    bed.store.retry(job).await.unwrap();
+    let grant = bed.lease_one(session).await;
+    assert_eq!((grant.shard.index, grant.epoch.0), (0, 6));
+    bed.assert_invariants().await;
+}
+
+pub(super) async fn a_job_is_finalized_when_every_shard_is_committed(bed: Bed) {
+    let job = bed.job(2).await;
+    let session = bed.session().await;
+    for grant in bed.lease(session, 2).await {
+        assert!(!bed.store.begin_finalize(job).await.unwrap());
+        bed.commit(session, &grant).await;
+    }
+    assert_eq!(bed.store.jobs_to_finalize().await.unwrap(), [job]);
+    assert!(!bed.store.finish_job(job, "m", "d").await.unwrap(), "not before it is finalizing");
+    assert!(bed.store.begin_finalize(job).await.unwrap());
+    assert_eq!(bed.store.jobs_to_finalize().await.unwrap(), [job], "a crash here must not lose the job");
+    assert!(bed.store.begin_finalize(job).await.unwrap());
+    assert!(bed.store.finish_job(job, "m", "d").await.unwrap());
+    assert!(bed.store.finish_job(job, "m", "d").await.unwrap());
+    assert!(!bed.store.finish_job(job, "m", "other").await.unwrap());
+    let status = bed.status(job).await;
+    assert_eq!((status.state, status.manifest_key.as_deref()), (JobState::Succeeded, Some("m")));
+    assert!(bed.store.jobs_to_finalize().await.unwrap().is_empty());
+    assert_eq!(bed.store.cancel(job).await.unwrap_err().kind(), StoreErrorKind::WrongState);
+}
+
+pub(super) async fn winners_come_in_pages_and_in_order(bed: Bed) {
+    let job = bed.job(5).await;
+    let session = bed.greedy_session().await;
+    let grants = bed.lease(session, 5).await;
+    for grant in grants.iter().rev() {
+        bed.commit(session, grant).await;
+    }
+    let first = bed.store.winners(job, None, 3).await.unwrap();
+    assert_eq!(first.iter().map(|winner| winner.index).collect::<Vec<_>>(), [0, 1, 2]);
+    let second = bed.store.winners(job, Some(2), 3).await.unwrap();
+    assert_eq!(second.iter().map(|winner| winner.index).collect::<Vec<_>>(), [3, 4]);
+    for (winner, grant) in first.iter().chain(&second).zip(&grants) {
+        assert_eq!(winner.slice, grant.slice);
+        assert_eq!(winner.output, super::fixture::output(grant));
+    }
+}
+
+pub(super) async fn an_unknown_job_is_told_apart_from_a_finished_one(bed: Bed) {
+    let nobody = JobId::generate();
+    assert_eq!(bed.store.job(nobody).await.unwrap(), None);
+    for answer in [bed.store.cancel(nobody).await, bed.store.pause(nobody).await, bed.store.retry(nobody).await] {
+        assert_eq!(answer.unwrap_err().kind(), StoreErrorKind::NotFound);
+    }
+    let job = bed.job(0).await;
+    bed.store.begin_finalize(job).await.unwrap();
+    bed.store.finish_job(job, "m", "d").await.unwrap();
+    for answer in [bed.store.cancel(job).await, bed.store.pause(job).await, bed.store.retry(job).await] {
+        assert_eq!(answer.unwrap_err().kind(), StoreErrorKind::WrongState);
+    }
+}

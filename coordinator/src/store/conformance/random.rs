@@ -1,0 +1,516 @@
+//! Random events through the model, SQLite and PostgreSQL in lock-step: every answer and the whole state are compared
+//! after every event.
+
+use proptest::prelude::{Strategy, any, prop, prop_oneof};
+use proptest::strategy::Just;
+use proptest::test_runner::{Config, TestRunner};
+use proto::job::{JobState, JobStatus};
+use proto::work::{Directive, FailureClass, Grant, Output, Progress};
+use proto::{JobId, RequestId, SessionId};
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Executor};
+use uuid::Uuid;
+
+use super::fixture::{Bed, EPOCH_MS, cursor, output, slices, source, spec, worker};
+use super::model::{Model, ModelGrant};
+use super::server::Server;
+use crate::policy::Policy;
+use crate::shard::JobEvent;
+use crate::store::{Store, StoreError, Swept};
+
+/// Sequences per run; `ENCAJE_TEST_SEQUENCES` asks for more.
+const SEQUENCES: u32 = 24;
+const EVENTS_MAX: usize = 70;
+const JOBS: u8 = 3;
+
+#[derive(Debug, Clone)]
+enum Event {
+    Submit(u8),
+    SetSources(u8),
+    InsertShards { job: u8, count: u8, stale: bool, done: bool },
+    OpenSession { leases_max: u8 },
+    Lease { session: u8, max: u8, repeated: bool },
+    Commit { grant: u8, foreign: bool, what: Written },
+    Fail { grant: u8, class: FailureClass },
+    Release { grant: u8, foreign: bool },
+    Beat { session: u8, grants: [u8; 2], rows: u8 },
+    Close { session: Option<u8> },
+    Advance(u32),
+    Sweep,
+    Cancel(u8),
+    Pause(u8, bool),
+    Retry(u8),
+    FailJob(u8),
+    FailExhausted,
+    BeginFinalize(u8),
+    Finish(u8, bool),
+    Settle,
+    MarkGarbage,
+    GarbageDeleted,
+}
+
+/// What an attempt claims to have written.
+#[derive(Debug, Clone, Copy)]
+enum Written {
+    Right,
+    OtherDigest,
+    MissingRow,
+    OtherKey,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let job = || 0..JOBS;
+    let class = prop::sample::select(vec![
+        FailureClass::Transient,
+        FailureClass::Transient,
+        FailureClass::Resource,
+        FailureClass::Throttled,
+        FailureClass::InputChanged,
+    ]);
+    let written = prop_oneof![
+        6 => Just(Written::Right),
+        1 => Just(Written::OtherDigest),
+        1 => Just(Written::MissingRow),
+        1 => Just(Written::OtherKey)
+    ];
+    let advance = prop::sample::select(vec![1, 250, 1_000, 14_000, 29_000, 29_000, 31_000, 61_000, 620_000]);
+    prop_oneof![
+        2 => job().prop_map(Event::Submit),
+        2 => job().prop_map(Event::SetSources),
+        5 => (job(), 0..4_u8, prop::bool::weighted(0.1), prop::bool::weighted(0.4))
+            .prop_map(|(job, count, stale, done)| Event::InsertShards { job, count, stale, done }),
+        3 => (1..4_u8).prop_map(|leases_max| Event::OpenSession { leases_max }),
+        12 => (any::<u8>(), 0..4_u8, prop::bool::weighted(0.2))
+            .prop_map(|(session, max, repeated)| Event::Lease { session, max, repeated }),
+        10 => (any::<u8>(), prop::bool::weighted(0.1), written)
+            .prop_map(|(grant, foreign, what)| Event::Commit { grant, foreign, what }),
+        4 => (any::<u8>(), class).prop_map(|(grant, class)| Event::Fail { grant, class }),
+        2 => (any::<u8>(), prop::bool::weighted(0.1)).prop_map(|(grant, foreign)| Event::Release { grant, foreign }),
+        5 => (any::<u8>(), any::<[u8; 2]>(), 0..9_u8)
+            .prop_map(|(session, grants, rows)| Event::Beat { session, grants, rows }),
+        1 => prop::option::weighted(0.8, any::<u8>()).prop_map(|session| Event::Close { session }),
+        6 => advance.prop_map(Event::Advance),
+        6 => Just(Event::Sweep),
+        1 => job().prop_map(Event::Cancel),
+        2 => (job(), any::<bool>()).prop_map(|(job, paused)| Event::Pause(job, paused)),
+        2 => job().prop_map(Event::Retry),
+        1 => job().prop_map(Event::FailJob),
+        1 => Just(Event::FailExhausted),
+        2 => job().prop_map(Event::BeginFinalize),
+        2 => (job(), any::<bool>()).prop_map(|(job, other)| Event::Finish(job, other)),
+        2 => Just(Event::Settle),
+        1 => Just(Event::MarkGarbage),
+        1 => Just(Event::GarbageDeleted),
+    ]
+}
+
+/// A short-tempered policy, so that budgets are spent within a few events.
+fn policy() -> Policy {
+    Policy { failures_max: 2, workers_lost_max: 2, expire_floor: 1, garbage_grace_ms: 30_000, ..Policy::default() }
+}
+
+/// One of the two stores under test, with the grants that it gave: the same as the model's, but for the random names.
+struct Subject {
+    name: &'static str,
+    bed: Bed,
+    grants: Vec<(SessionId, Grant)>,
+}
+
+/// The names that events refer to by number.
+#[derive(Default)]
+struct Names {
+    sessions: Vec<SessionId>,
+    requests: Vec<(SessionId, RequestId)>,
+    /// With the session that holds it.
+    grants: Vec<(SessionId, ModelGrant)>,
+    made: u64,
+}
+
+impl Names {
+    /// Identifiers in the order of their making, so that a run can be repeated.
+    fn next(&mut self) -> Uuid {
+        self.made += 1;
+        Uuid::from_u64_pair(0x0190_0000_0000_7000, self.made)
+    }
+
+    fn session(&self, pick: u8) -> Option<SessionId> {
+        self.sessions.iter().rev().nth(usize::from(pick) % self.sessions.len().clamp(1, 4)).copied()
+    }
+
+    /// Recent grants are more interesting than old ones.
+    fn grant(&self, pick: u8) -> Option<usize> {
+        let recent = self.grants.len().min(8);
+        (recent > 0).then(|| self.grants.len() - 1 - usize::from(pick) % recent)
+    }
+
+    fn holder(&self, grant: usize, foreign: bool) -> SessionId {
+        let owner = self.grants[grant].0;
+        let other = self.sessions.iter().copied().find(|session| *session != owner);
+        if foreign { other.unwrap_or(owner) } else { owner }
+    }
+}
+
+fn job_id(number: u8) -> JobId {
+    JobId(Uuid::from_u64_pair(0x0180_0000_0000_7000, u64::from(number) + 1))
+}
+
+#[test]
+fn model_sqlite_and_postgres_agree_after_every_event() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let server = runtime.block_on(Server::start());
+    let url = runtime.block_on(server.database("lockstep"));
+    let sequences = std::env::var("ENCAJE_TEST_SEQUENCES").ok().and_then(|text| text.parse().ok()).unwrap_or(SEQUENCES);
+    let mut runner = TestRunner::new(Config { cases: sequences, failure_persistence: None, ..Config::default() });
+    let events = prop::collection::vec(event(), 20..EVENTS_MAX);
+    let outcome = runner.run(&events, |events| {
+        runtime.block_on(run(&events, &url));
+        Ok(())
+    });
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+}
+
+async fn run(events: &[Event], url: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let sqlite = Bed::open(folder.path().join("state.db").to_str().unwrap(), policy()).await;
+    let postgres = Bed::open(url, policy()).await;
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    connection.execute("TRUNCATE job, source, shard, attempt, session, job_count, job_reject").await.unwrap();
+    let mut subjects = [
+        Subject { name: "SQLite", bed: sqlite, grants: Vec::new() },
+        Subject { name: "PostgreSQL", bed: postgres, grants: Vec::new() },
+    ];
+    let mut model = Model::new(policy(), EPOCH_MS);
+    let mut names = Names::default();
+    let mut before: Vec<JobStatus> = Vec::new();
+    for (number, event) in events.iter().enumerate() {
+        let planned = Planned::new(event, &model, &mut names);
+        let expected = planned.on_model(&mut model, &mut names);
+        for subject in &mut subjects {
+            let context = format!("{} at event {number} of {events:?}", subject.name);
+            let answer = planned.on_store(subject, &names).await;
+            assert_eq!(answer, expected, "answer of {context}");
+            assert_eq!(subject.bed.state().await, model.state(), "state of {context}");
+            subject.bed.assert_invariants().await;
+            let statuses = subject.bed.store.jobs().await.unwrap();
+            assert_eq!(subject.bed.store.jobs_to_finalize().await.unwrap(), model.finalizable(), "{context}");
+            nothing_is_committed_after_the_end(&before, &statuses);
+            if subject.name == "PostgreSQL" {
+                before = statuses;
+            }
+        }
+    }
+    for subject in subjects {
+        subject.bed.store.close().await.unwrap();
+    }
+}
+
+/// I4.
+fn nothing_is_committed_after_the_end(before: &[JobStatus], after: &[JobStatus]) {
+    for (before, after) in before.iter().zip(after) {
+        if before.state.is_terminal() && after.state == before.state || before.state == JobState::Cancelling {
+            assert_eq!(before.shards.committed, after.shards.committed, "I4: committed after the end");
+        }
+    }
+}
+
+/// An event whose numbers are replaced by names, so that every store gets the very same request.
+struct Planned<'e> {
+    event: &'e Event,
+    session: Option<SessionId>,
+    request: RequestId,
+    grant: Option<usize>,
+    reports: Vec<usize>,
+    cursor_shards: u64,
+}
+
+impl<'e> Planned<'e> {
+    fn new(event: &'e Event, model: &Model, names: &mut Names) -> Self {
+        let mut planned = Self {
+            event,
+            session: None,
+            request: RequestId(Uuid::nil()),
+            grant: None,
+            reports: Vec::new(),
+            cursor_shards: 0,
+        };
+        match event {
+            Event::InsertShards { job, stale, .. } => {
+                let shards = model.jobs.get(&job_id(*job)).map_or(0, |job| job.cursor.next_row / super::fixture::ROWS);
+                planned.cursor_shards = shards + u64::from(*stale);
+            }
+            Event::OpenSession { .. } => {
+                let session = SessionId(names.next());
+                names.sessions.push(session);
+                planned.session = Some(session);
+            }
+            Event::Lease { session, repeated, .. } => {
+                planned.session = names.session(*session);
+                let last = names.requests.iter().rev().find(|(of, _)| Some(*of) == planned.session).copied();
+                planned.request = match last {
+                    Some((_, request)) if *repeated => request,
+                    _ => RequestId(names.next()),
+                };
+                names.requests.extend(planned.session.map(|session| (session, planned.request)));
+            }
+            Event::Commit { grant, foreign, .. } | Event::Release { grant, foreign } => {
+                planned.grant = names.grant(*grant);
+                planned.session = planned.grant.map(|grant| names.holder(grant, *foreign));
+            }
+            Event::Fail { grant, .. } => {
+                planned.grant = names.grant(*grant);
+                planned.session = planned.grant.map(|grant| names.holder(grant, false));
+            }
+            Event::Beat { session, grants, .. } => {
+                planned.session = names.session(*session);
+                planned.reports = grants.iter().filter_map(|pick| names.grant(*pick)).collect();
+                planned.reports.dedup();
+            }
+            Event::Close { session } => planned.session = session.and_then(|pick| names.session(pick)),
+            _ => {}
+        }
+        planned
+    }
+
+    fn on_model(&self, model: &mut Model, names: &mut Names) -> String {
+        match self.event {
+            Event::Submit(job) => {
+                let known = model.jobs.contains_key(&job_id(*job));
+                model.submit(job_id(*job));
+                (if known { "Existing" } else { "Created" }).to_owned()
+            }
+            Event::SetSources(job) => model.set_sources(job_id(*job)).to_string(),
+            Event::InsertShards { job, count, done, .. } => {
+                let (from, page, to) = self.page(*count);
+                model.insert_shards(job_id(*job), &from, &page, &to, *done).to_string()
+            }
+            Event::Advance(ms) => {
+                model.now += i64::from(*ms);
+                String::new()
+            }
+            Event::Sweep => format!("{:?}", model.sweep()),
+            Event::Cancel(job) => model.cancel(job_id(*job)).to_string(),
+            Event::Pause(job, true) => model.change_job(job_id(*job), &JobEvent::Pause).to_string(),
+            Event::Pause(job, false) => model.change_job(job_id(*job), &JobEvent::Resume).to_string(),
+            Event::Retry(job) => model.retry(job_id(*job)).to_string(),
+            Event::FailJob(job) => model.fail_job(job_id(*job), "by request").to_string(),
+            Event::FailExhausted => format!("{:?}", model.fail_exhausted()),
+            Event::BeginFinalize(job) => {
+                let counts = model.jobs.get(&job_id(*job)).map(super::model::ModelJob::counts).unwrap_or_default();
+                model.change_job(job_id(*job), &JobEvent::Finalize(&counts)).to_string()
+            }
+            Event::Finish(job, other) => {
+                let digest = if *other { "other" } else { "digest" };
+                model.change_job(job_id(*job), &JobEvent::Finish { key: "manifest", digest }).to_string()
+            }
+            Event::Settle => model.settle().to_string(),
+            Event::MarkGarbage => format!("{}", model.mark_garbage().len()),
+            Event::GarbageDeleted => {
+                let garbage = model.mark_garbage();
+                model.garbage_deleted(&garbage);
+                format!("{}", garbage.len())
+            }
+            Event::OpenSession { .. }
+            | Event::Lease { .. }
+            | Event::Commit { .. }
+            | Event::Fail { .. }
+            | Event::Release { .. }
+            | Event::Beat { .. }
+            | Event::Close { .. } => self.work_on_model(model, names),
+        }
+    }
+
+    fn work_on_model(&self, model: &mut Model, names: &mut Names) -> String {
+        if let Event::Close { session } = self.event
+            && session.is_none()
+        {
+            model.close_sessions(None);
+            return String::new();
+        }
+        let Some(session) = self.session else { return String::new() };
+        match self.event {
+            Event::OpenSession { leases_max } => {
+                model.open_session(session, u32::from(*leases_max));
+                String::new()
+            }
+            Event::Lease { max, .. } => {
+                let grants = model.lease(session, self.request, u32::from(*max));
+                names.grants.extend(grants.iter().flatten().map(|grant| (session, *grant)));
+                format!("{grants:?}")
+            }
+            Event::Commit { what, .. } => {
+                let grant = names.grants[self.grant.unwrap()].1;
+                let granted = Grant { shard: grant.0, epoch: grant.1, ..a_grant() };
+                let key = crate::shard::output_key(grant.0, grant.1, Uuid::nil());
+                let (output, right) = written(&Grant { output_key: key, ..granted }, *what);
+                shown(
+                    model.commit(session, grant, &output, right).map(|outcome| format!("{outcome:?}")).map_err(|_| ()),
+                )
+            }
+            Event::Fail { class, .. } => {
+                model.fail(session, names.grants[self.grant.unwrap()].1, *class, "it broke", 0.5).to_string()
+            }
+            Event::Release { .. } => model.release(session, names.grants[self.grant.unwrap()].1).to_string(),
+            Event::Beat { rows, .. } => {
+                let reports: Vec<_> =
+                    self.reports.iter().map(|grant| (names.grants[*grant].1, u64::from(*rows))).collect();
+                format!("{:?}", model.beat(session, &reports))
+            }
+            _ => {
+                model.close_sessions(Some(session));
+                String::new()
+            }
+        }
+    }
+
+    async fn on_store(&self, subject: &mut Subject, names: &Names) -> String {
+        let store = subject.bed.store.clone();
+        match self.event {
+            Event::Submit(job) => format!("{:?}", store.submit_job(job_id(*job), &spec("a")).await.unwrap()),
+            Event::SetSources(job) => store.set_sources(job_id(*job), &[source("a")]).await.unwrap().to_string(),
+            Event::InsertShards { job, count, done, .. } => {
+                let (from, page, to) = self.page(*count);
+                store.insert_shards(job_id(*job), &from, &page, &to, *done).await.unwrap().to_string()
+            }
+            Event::Advance(ms) => {
+                subject.bed.advance_ms(u64::from(*ms));
+                String::new()
+            }
+            Event::Sweep => {
+                let Swept { sessions, leases } = store.expire_sessions().await.unwrap();
+                format!("{:?}", (sessions, leases))
+            }
+            Event::Cancel(job) => applied(store.cancel(job_id(*job)).await),
+            Event::Pause(job, true) => applied(store.pause(job_id(*job)).await),
+            Event::Pause(job, false) => applied(store.resume(job_id(*job)).await),
+            Event::Retry(job) => applied(store.retry(job_id(*job)).await),
+            Event::FailJob(job) => store.fail_job(job_id(*job), "by request").await.unwrap().to_string(),
+            Event::FailExhausted => format!("{:?}", store.fail_exhausted().await.unwrap()),
+            Event::BeginFinalize(job) => store.begin_finalize(job_id(*job)).await.unwrap().to_string(),
+            Event::Finish(job, other) => {
+                let digest = if *other { "other" } else { "digest" };
+                store.finish_job(job_id(*job), "manifest", digest).await.unwrap().to_string()
+            }
+            Event::Settle => store.settle_cancelled().await.unwrap().to_string(),
+            Event::MarkGarbage => store.mark_garbage(1_000).await.unwrap().len().to_string(),
+            Event::GarbageDeleted => {
+                let garbage = store.mark_garbage(1_000).await.unwrap();
+                store.garbage_deleted(&garbage).await.unwrap();
+                garbage.len().to_string()
+            }
+            Event::OpenSession { .. }
+            | Event::Lease { .. }
+            | Event::Commit { .. }
+            | Event::Fail { .. }
+            | Event::Release { .. }
+            | Event::Beat { .. }
+            | Event::Close { .. } => self.work_on_store(&store, subject, names).await,
+        }
+    }
+
+    async fn work_on_store(&self, store: &Store, subject: &mut Subject, _names: &Names) -> String {
+        if let Event::Close { session } = self.event
+            && session.is_none()
+        {
+            store.close_all_sessions().await.unwrap();
+            return String::new();
+        }
+        let Some(session) = self.session else { return String::new() };
+        let grant = self.grant.map(|grant| subject.grants[grant].1.clone());
+        match self.event {
+            Event::OpenSession { leases_max } => {
+                store.register(session, &worker(), u32::from(*leases_max)).await.unwrap();
+                String::new()
+            }
+            Event::Lease { max, .. } => {
+                let grants = match store.lease(session, self.request, u32::from(*max)).await {
+                    Ok(grants) => Some(grants),
+                    Err(StoreError::SessionLost { .. }) => None,
+                    Err(error) => panic!("{error:?}"),
+                };
+                subject.grants.extend(grants.iter().flatten().map(|grant| (session, grant.clone())));
+                let plain: Option<Vec<ModelGrant>> =
+                    grants.map(|grants| grants.iter().map(|grant| (grant.shard, grant.epoch)).collect());
+                format!("{plain:?}")
+            }
+            Event::Commit { what, .. } => {
+                let grant = grant.unwrap();
+                let (output, _) = written(&grant, *what);
+                match store.commit(session, grant.shard, grant.epoch, &output).await {
+                    Ok(outcome) => shown(Ok(format!("{outcome:?}"))),
+                    Err(StoreError::OutputRefused { .. }) => shown(Err(())),
+                    Err(error) => panic!("{error:?}"),
+                }
+            }
+            Event::Fail { class, .. } => {
+                let grant = grant.unwrap();
+                store.fail(session, grant.shard, grant.epoch, *class, "it broke").await.unwrap().to_string()
+            }
+            Event::Release { .. } => {
+                let grant = grant.unwrap();
+                store.release(session, grant.shard, grant.epoch).await.unwrap().to_string()
+            }
+            Event::Beat { rows, .. } => {
+                let rows_done = u64::from(*rows);
+                let reports: Vec<Progress> = self
+                    .reports
+                    .iter()
+                    .map(|grant| &subject.grants[*grant].1)
+                    .map(|one| Progress { shard: one.shard, epoch: one.epoch, rows_done, tokens_done: rows_done * 7 })
+                    .collect();
+                let beat = store.beat(session, &reports).await.unwrap();
+                let standing: Vec<bool> = beat.directives.iter().map(|one| *one == Directive::Continue).collect();
+                format!("{:?}", (!beat.session_lost).then_some(standing))
+            }
+            _ => {
+                store.close_session(session).await.unwrap();
+                String::new()
+            }
+        }
+    }
+
+    fn page(&self, count: u8) -> (dataset::Cursor, Vec<dataset::Slice>, dataset::Cursor) {
+        let (first, count) = (self.cursor_shards, u64::from(count));
+        (cursor(first), slices(first, count), cursor(first + count))
+    }
+}
+
+fn applied(answer: Result<(), StoreError>) -> String {
+    match answer {
+        Ok(()) => "true".to_owned(),
+        Err(StoreError::WrongState { .. } | StoreError::JobUnknown { .. }) => "false".to_owned(),
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+fn shown(outcome: Result<String, ()>) -> String {
+    outcome.unwrap_or_else(|()| "refused".to_owned())
+}
+
+/// Returns the output that an attempt claims, and whether it lies under the granted key.
+fn written(grant: &Grant, what: Written) -> (Output, bool) {
+    let mut output = output(grant);
+    match what {
+        Written::Right => {}
+        Written::OtherDigest => output.blake3.push_str("-other"),
+        Written::MissingRow => output.counts.rows -= 1,
+        Written::OtherKey => output.key = output.key.replace("shards", "elsewhere"),
+    }
+    (output, !matches!(what, Written::OtherKey))
+}
+
+/// What the model needs of a grant beside shard and epoch.
+fn a_grant() -> Grant {
+    let spec = spec("a");
+    Grant {
+        shard: proto::ShardId { job: job_id(0), index: 0 },
+        epoch: proto::Epoch(1),
+        spec_digest: String::new(),
+        read: spec.read,
+        source: source("a"),
+        slice: slices(0, 1).remove(0),
+        model: spec.model,
+        embed: spec.embed,
+        on_bad_row: spec.on_bad_row,
+        output_key: String::new(),
+    }
+}
