@@ -1,5 +1,13 @@
 //! Text to token ids, exactly as `transformers` does it.
+//!
+//! Truncation is decided here and nowhere else: the first tokens are kept, and the special ones around them.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection};
+
+use crate::cut::Cutter;
 use crate::{EncodeError, LoadError, ModelDir};
 
 /// The token ids of one text, special tokens included.
@@ -20,7 +28,7 @@ pub struct Token {
     pub text: String,
     /// Whether it was added around the text and stands for no part of it.
     pub special: bool,
-    /// Byte offset in the text, after the prefix, where the token starts; 0 for tokens of the prefix.
+    /// Byte offset in the text where the token starts; 0 for special tokens, and for those of the prefix.
     pub start: usize,
     /// Byte offset where it ends.
     pub end: usize,
@@ -28,7 +36,19 @@ pub struct Token {
 
 /// Turns texts into token ids. Cheap to clone, and used from many threads at once.
 #[derive(Clone)]
-pub struct TextEncoder {}
+pub struct TextEncoder {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    tokenizer: Tokenizer,
+    cutter: Cutter,
+    prefix: String,
+    lowercase: bool,
+    max_length: usize,
+    /// Tokens of the text itself, at most: `max_length` without the special ones.
+    content_max: usize,
+}
 
 impl TextEncoder {
     /// Loads the tokenizer of a model.
@@ -39,8 +59,28 @@ impl TextEncoder {
     /// # Errors
     /// When the tokenizer files cannot be read, or do not fit the model.
     pub fn load(model: &ModelDir, max_length: Option<usize>, prefix: &str) -> Result<TextEncoder, LoadError> {
-        let _ = (model, max_length, prefix);
-        unimplemented!()
+        if !prefix.is_empty() && !model.modules.include_prompt {
+            let what = "a prefix, with a model whose pooling leaves the prefix out (`include_prompt` is false)";
+            return Err(LoadError::Unsupported { what: what.into() });
+        }
+        let tokenizer = model.tokenizer.build()?;
+        let added = tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
+        let max_length = max_length.unwrap_or(model.max_length).min(model.config.positions_used());
+        if max_length <= added {
+            let what = format!("a maximum length of {max_length} tokens, of which {added} are special ones");
+            return Err(LoadError::Unsupported { what });
+        }
+        let cutter = Cutter::new(&tokenizer);
+        Ok(TextEncoder {
+            shared: Arc::new(Shared {
+                cutter,
+                tokenizer,
+                prefix: prefix.into(),
+                lowercase: model.modules.do_lower_case,
+                max_length,
+                content_max: max_length - added,
+            }),
+        })
     }
 
     /// Returns the token ids of `text`, cut to [`max_length`](TextEncoder::max_length).
@@ -50,8 +90,8 @@ impl TextEncoder {
     /// # Errors
     /// When the tokenizer has no token for a part of the text and none for the unknown.
     pub fn encode(&self, text: &str) -> Result<Encoded, EncodeError> {
-        let _ = text;
-        unimplemented!()
+        let (encoding, truncated) = self.encoding(&self.given(text), false)?;
+        Ok(Encoded { ids: encoding.get_ids().to_vec(), truncated })
     }
 
     /// Returns the tokens of `text` with their place in it.
@@ -59,8 +99,19 @@ impl TextEncoder {
     /// # Errors
     /// As [`encode`](TextEncoder::encode).
     pub fn explain(&self, text: &str) -> Result<Vec<Token>, EncodeError> {
-        let _ = text;
-        unimplemented!()
+        let (encoding, _) = self.encoding(&self.given(text), true)?;
+        let prefix = self.shared.prefix.len();
+        let special = encoding.get_special_tokens_mask();
+        let tokens = encoding.get_ids().iter().zip(encoding.get_offsets()).zip(special);
+        Ok(tokens
+            .map(|((&id, &(start, end)), &special)| Token {
+                id,
+                text: self.shared.tokenizer.id_to_token(id).unwrap_or_default(),
+                special: special == 1,
+                start: start.saturating_sub(prefix),
+                end: end.saturating_sub(prefix),
+            })
+            .collect())
     }
 
     /// Returns the text that `ids` stand for, without special tokens.
@@ -68,12 +119,42 @@ impl TextEncoder {
     /// # Errors
     /// When the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String, EncodeError> {
-        let _ = ids;
-        unimplemented!()
+        self.shared.tokenizer.decode(ids, true).map_err(failed)
     }
 
     /// Returns the number of tokens, special ones included, that a text is cut to.
     pub fn max_length(&self) -> usize {
-        unimplemented!()
+        self.shared.max_length
     }
+
+    /// Returns what the tokenizer is given for a text: the prefix before it, in lower case where the model wants that.
+    fn given<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let Shared { prefix, lowercase, .. } = &*self.shared;
+        match (prefix.as_str(), lowercase) {
+            ("", false) => Cow::Borrowed(text),
+            (prefix, false) => Cow::Owned(format!("{prefix}{text}")),
+            (prefix, true) => Cow::Owned(format!("{prefix}{text}").to_lowercase()),
+        }
+    }
+
+    /// Tokenizes, truncates, and puts the special tokens around; says whether the text was truncated.
+    fn encoding(&self, text: &str, with_offsets: bool) -> Result<(Encoding, bool), EncodeError> {
+        let Shared { tokenizer, cutter, content_max, .. } = &*self.shared;
+        let early = cutter.prefix(tokenizer, text, *content_max).map_err(failed)?;
+        let cut_early = early.is_some();
+        let mut content = match early {
+            Some(encoding) => encoding,
+            None if with_offsets => tokenizer.encode(text, false).map_err(failed)?,
+            None => tokenizer.encode_fast(text, false).map_err(failed)?,
+        };
+        let truncated = cut_early || content.len() > *content_max;
+        content.truncate(*content_max, 0, TruncationDirection::Right);
+        // The overflow is kept by the tokenizer as encodings of their own, which nobody asks for.
+        content.take_overflowing();
+        Ok((tokenizer.post_process(content, None, true).map_err(failed)?, truncated))
+    }
+}
+
+fn failed(error: tokenizers::Error) -> EncodeError {
+    EncodeError { message: error.to_string() }
 }

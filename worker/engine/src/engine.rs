@@ -1,10 +1,34 @@
 //! A loaded model: token ids in, vectors out.
 
-use crate::{Batch, DeviceSpec, EmbedError, EngineOptions, LoadError, ModelDir, Pooling};
+use std::fmt;
+
+use crate::bert::{self, Bert, Wanted};
+use crate::config::Architecture;
+use crate::padded::{self, PaddedModel};
+use crate::weights::Weights;
+use crate::{Batch, DeviceSpec, Dtype, EmbedError, EngineOptions, LoadError, ModelDir, Pooling, pooling};
+
+/// Tokens per batch on a CPU: enough that the matrix products run at full speed, few enough that what they give stays
+/// in the cache.
+const CPU_BATCH_TOKENS: usize = 1024;
 
 /// A model with its weights in memory. Shared by many threads: each [`embed`](Engine::embed) runs on its caller's thread.
-#[derive(Debug)]
-pub struct Engine {}
+pub struct Engine {
+    model: Model,
+    device: DeviceSpec,
+    pooling: Pooling,
+    normalize: bool,
+    dimensions: usize,
+    hidden_size: usize,
+    vocab_size: usize,
+    /// The most tokens that a row may have.
+    row_tokens_max: usize,
+}
+
+enum Model {
+    Native(Bert),
+    Padded(PaddedModel),
+}
 
 impl Engine {
     /// Reads the weights and places them on the device.
@@ -12,38 +36,138 @@ impl Engine {
     /// # Errors
     /// When the weights cannot be read, do not fit the config, or the device cannot do what the options ask.
     pub fn load(model: &ModelDir, options: &EngineOptions) -> Result<Engine, LoadError> {
-        let _ = (model, options);
-        unimplemented!()
+        check_device(options)?;
+        let config = &model.config;
+        let dimensions = match options.dimensions {
+            None => config.hidden_size,
+            Some(wanted) if (1..=config.hidden_size).contains(&wanted) => wanted,
+            Some(wanted) => {
+                let what = format!("{wanted} dimensions of vectors that have {}", config.hidden_size);
+                return Err(LoadError::Unsupported { what });
+            }
+        };
+        let anchor = match config.architecture {
+            Architecture::ModernBert => padded::MODERN_BERT_ANCHOR,
+            _ => bert::ANCHOR,
+        };
+        let weights = Weights::open(&model.weights, anchor, &prefixes(config.architecture))?;
+        let loaded = match config.architecture.native() {
+            true => Model::Native(Bert::load(config, &weights)?),
+            false => Model::Padded(PaddedModel::load(config, weights)?),
+        };
+        Ok(Engine {
+            model: loaded,
+            device: options.device.clone(),
+            pooling: options.pooling.unwrap_or(model.pooling()),
+            normalize: options.normalize,
+            dimensions,
+            hidden_size: config.hidden_size,
+            vocab_size: config.vocab_size,
+            row_tokens_max: config.positions_used(),
+        })
     }
 
     /// Returns the number of components of a vector.
     pub fn dimensions(&self) -> usize {
-        unimplemented!()
+        self.dimensions
     }
 
     /// Returns how token vectors are pooled.
     pub fn pooling(&self) -> Pooling {
-        unimplemented!()
+        self.pooling
     }
 
     /// Returns where the forward pass runs.
     pub fn device(&self) -> &DeviceSpec {
-        unimplemented!()
+        &self.device
     }
 
     /// Returns a batch size, in tokens, that serves this device well.
     pub fn default_batch_tokens(&self) -> usize {
-        unimplemented!()
+        CPU_BATCH_TOKENS
     }
 
     /// Returns the vectors of a batch: `rows * dimensions` numbers, row-major, in the order of the batch.
     ///
-    /// Numbers that are not finite are returned as they are: the caller decides what becomes of such a row.
+    /// Runs on the calling thread alone, so that as many threads as there are cores can each run their own. Numbers that
+    /// are not finite are returned as they are: the caller decides what becomes of such a row.
     ///
     /// # Errors
     /// When the batch breaks its rules (an empty row, a row too long, an id outside the vocabulary) or the device fails.
     pub fn embed(&self, batch: &Batch) -> Result<Vec<f32>, EmbedError> {
-        let _ = batch;
-        unimplemented!()
+        self.check(batch)?;
+        if batch.rows() == 0 {
+            return Ok(Vec::new());
+        }
+        let pooled = self.pooled(batch).map_err(|source| EmbedError::Forward { tokens: batch.tokens(), source })?;
+        let mut vectors = pooling::cut(pooled, self.hidden_size, self.dimensions);
+        if self.normalize {
+            pooling::normalize(&mut vectors, self.dimensions);
+        }
+        Ok(vectors)
     }
+
+    fn pooled(&self, batch: &Batch) -> candle_core::Result<Vec<f32>> {
+        let tokens = match &self.model {
+            Model::Native(bert) if self.pooling == Pooling::Cls => {
+                return bert.forward(batch, Wanted::FirstToken)?.flatten_all()?.to_vec1();
+            }
+            Model::Native(bert) => bert.forward(batch, Wanted::EveryToken)?.flatten_all()?.to_vec1()?,
+            Model::Padded(model) => model.forward(batch)?,
+        };
+        Ok(pooling::pool(&tokens, &batch.offsets, self.hidden_size, self.pooling))
+    }
+
+    /// Checks what the forward pass relies on: it indexes tables with these numbers.
+    fn check(&self, batch: &Batch) -> Result<(), EmbedError> {
+        let broken = |row: usize, problem: String| Err(EmbedError::Batch { row, problem });
+        let ends = (batch.offsets.first().copied(), batch.offsets.last().map(|&end| end as usize));
+        if ends != (Some(0), Some(batch.ids.len())) {
+            return broken(0, "the offsets do not run from 0 to the number of ids".into());
+        }
+        for (row, span) in batch.offsets.windows(2).enumerate() {
+            if span[0] >= span[1] {
+                return broken(row, "it has no tokens".into());
+            }
+            let tokens = (span[1] - span[0]) as usize;
+            if tokens > self.row_tokens_max {
+                return broken(row, format!("it has {tokens} tokens, the model takes {}", self.row_tokens_max));
+            }
+            if let Some(id) = batch.row(row).iter().find(|&&id| id as usize >= self.vocab_size) {
+                return broken(row, format!("token id {id} is outside the vocabulary of {}", self.vocab_size));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("device", &self.device)
+            .field("pooling", &self.pooling)
+            .field("normalize", &self.normalize)
+            .field("dimensions", &self.dimensions)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Refuses what this build, or this device, does not do.
+fn check_device(options: &EngineOptions) -> Result<(), LoadError> {
+    let unsupported = |what: String| Err(LoadError::Unsupported { what });
+    match (&options.device, options.dtype) {
+        (DeviceSpec::Cpu, Dtype::F32) => Ok(()),
+        (DeviceSpec::Cpu, dtype) => unsupported(format!("dtype `{dtype}` on device `cpu`; supported there: `f32`")),
+        (device, _) => unsupported(format!("device `{device}`: this build has `cpu` only")),
+    }
+}
+
+/// What may stand before the names of an architecture's tensors: a model saved with a head on top keeps its body under
+/// a name of its own.
+fn prefixes(architecture: Architecture) -> Vec<String> {
+    let model_type = architecture.model_type();
+    let mut prefixes = vec![String::new(), "bert.".into(), "roberta.".into(), format!("{model_type}.")];
+    // DeBERTa-v2 keeps its body under `deberta.`, ModernBERT and some of sentence-transformers under `model.`.
+    prefixes.extend([format!("{}.", model_type.replace('-', "_")), "deberta.".into(), "model.".into()]);
+    prefixes
 }

@@ -55,10 +55,10 @@ pub enum LoadError {
         problem: String,
     },
     /// The tensor library failed.
-    #[error("cannot place the weights of `{}` on the device", dir.display())]
+    #[error("cannot place the weights of the model of `{}` on the device", path.display())]
     Device {
-        /// The model directory.
-        dir: PathBuf,
+        /// The config of the model.
+        path: PathBuf,
         /// What the tensor library said.
         source: candle_core::Error,
     },

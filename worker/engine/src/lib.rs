@@ -1,12 +1,24 @@
-//! Texts in, vectors out: the computation of Encaje. A leaf crate without tokio, network or environment.
+#![doc = include_str!("../README.md")]
+
+mod error;
+mod options;
 
 mod config;
-mod encoder;
-mod engine;
-mod error;
 mod model_dir;
-mod options;
+mod sentence;
+
+mod cut;
+mod encoder;
 mod packing;
+mod tokenizer_files;
+
+mod bert;
+mod engine;
+mod kernels;
+mod ops;
+mod padded;
+mod pooling;
+mod weights;
 
 pub use encoder::{Encoded, TextEncoder, Token};
 pub use engine::Engine;

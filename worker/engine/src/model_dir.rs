@@ -1,13 +1,29 @@
-//! A local model directory, read and checked: architecture, pooling, weights and tokenizer files.
+//! A local model directory, read and checked: architecture, pooling, weights and tokenizer files. Downloads nothing.
 
 use std::fmt;
-use std::path::Path;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
+use crate::config::{Config, read_json_object};
+use crate::sentence::SentenceModules;
+use crate::tokenizer_files::TokenizerFiles;
+use crate::weights::WeightFiles;
 use crate::{LoadError, Pooling};
 
 /// A model directory whose config, pooling, weights and tokenizer files have been found and checked.
 #[derive(Debug, Clone)]
-pub struct ModelDir {}
+pub struct ModelDir {
+    /// The directory as given.
+    pub(crate) path: PathBuf,
+    pub(crate) config: Config,
+    pub(crate) modules: SentenceModules,
+    pub(crate) weights: WeightFiles,
+    pub(crate) tokenizer: TokenizerFiles,
+    /// The longest input unless told otherwise, in tokens with the special ones.
+    pub(crate) max_length: usize,
+}
 
 /// Says in short what a model is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,20 +92,99 @@ impl ModelDir {
     /// # Errors
     /// When a needed file is missing or wrong, or the model asks for something this engine does not do.
     pub fn open(path: &Path) -> Result<ModelDir, LoadError> {
-        let _ = path;
-        unimplemented!()
+        let missing = |missing: &str| LoadError::Missing { dir: path.into(), missing: missing.into() };
+        if !path.is_dir() {
+            return Err(missing("no such directory"));
+        }
+        let modules = SentenceModules::read(path)?;
+        let root = &modules.transformer_dir;
+        let config_path = root.join("config.json");
+        if !config_path.is_file() {
+            return Err(missing("it has no `config.json`"));
+        }
+        let config = Config::read(&config_path)?;
+        let weights = WeightFiles::find(root)?;
+        let tokenizer = TokenizerFiles::find(root)?;
+        let own_length = match modules.max_seq_length {
+            Some(length) => Some(length),
+            None => model_max_length(&tokenizer)?,
+        };
+        let usable = config.positions_used();
+        let max_length = own_length.map_or(usable, |length| length.clamp(1, usable));
+        Ok(ModelDir { path: path.into(), config, modules, weights, tokenizer, max_length })
     }
 
     /// Returns the BLAKE3 digest, in hex, of the files that decide the vectors. Reads all weights.
     ///
+    /// Each file goes in with its name relative to the directory, so the digest does not depend on where the model is.
+    ///
     /// # Errors
     /// When a file cannot be read.
     pub fn digest(&self) -> Result<String, LoadError> {
-        unimplemented!()
+        let mut files = vec![self.config.path.clone()];
+        files.extend(self.modules.files.iter().cloned());
+        files.extend(self.weights.all());
+        files.extend(self.tokenizer.all());
+        files.sort();
+        files.dedup();
+        let mut hasher = blake3::Hasher::new();
+        for path in &files {
+            let name = path.strip_prefix(&self.path).unwrap_or(path).to_string_lossy().replace('\\', "/");
+            hash_file(&mut hasher, &name, path).map_err(|source| LoadError::Read { path: path.clone(), source })?;
+        }
+        Ok(hasher.finalize().to_hex().to_string())
     }
 
     /// Returns what the model is, in short.
     pub fn summary(&self) -> ModelSummary {
-        unimplemented!()
+        let config = &self.config;
+        let weights = self.weights.main();
+        ModelSummary {
+            architecture: config.architecture.model_type().into(),
+            native: config.architecture.native(),
+            hidden_size: config.hidden_size,
+            layers: config.layers,
+            heads: config.heads,
+            intermediate: config.intermediate,
+            vocab_size: config.vocab_size,
+            max_length: self.max_length,
+            pooling: self.pooling(),
+            pooling_source: match self.modules.pooling {
+                Some(_) => PoolingSource::Model,
+                None => PoolingSource::Default,
+            },
+            weights: weights.strip_prefix(&self.path).unwrap_or(weights).to_string_lossy().into_owned(),
+            tokenizer: self.tokenizer.kind(),
+            flops_per_token: config.flops_per_token(),
+        }
+    }
+
+    /// Returns the model's own pooling, or CLS.
+    pub(crate) fn pooling(&self) -> Pooling {
+        self.modules.pooling.unwrap_or(Pooling::Cls)
+    }
+}
+
+/// Returns the tokenizer's `model_max_length`. Absent, and the huge number that stands for "none", give `None`.
+fn model_max_length(tokenizer: &TokenizerFiles) -> Result<Option<usize>, LoadError> {
+    let Some(path) = &tokenizer.config else { return Ok(None) };
+    let length = read_json_object(path)?.get("model_max_length").and_then(Value::as_f64);
+    Ok(length.filter(|length| *length >= 1.0 && *length < 1e9).map(|length| length as usize))
+}
+
+/// Feeds name, length and content of a file, so that no two different sets of files feed the same bytes.
+fn hash_file(hasher: &mut blake3::Hasher, name: &str, path: &Path) -> std::io::Result<()> {
+    let mut file = std::fs::File::open(path)?;
+    hasher.update(&(name.len() as u64).to_le_bytes());
+    hasher.update(name.as_bytes());
+    hasher.update(&file.metadata()?.len().to_le_bytes());
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(()),
+            read => {
+                hasher.update(&buffer[..read]);
+            }
+        }
     }
 }

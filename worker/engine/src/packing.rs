@@ -67,17 +67,18 @@ pub fn pack(lengths: &[usize], token_budget: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     order.sort_by_key(|&index| std::cmp::Reverse(lengths[index]));
     let mut batches: Vec<Vec<usize>> = Vec::new();
-    let mut tokens_left = 0;
+    // What still fits into the last batch; nothing does, not even an empty text, once it is over budget.
+    let mut tokens_left: Option<usize> = None;
     for index in order {
         let length = lengths[index];
-        match batches.last_mut() {
-            Some(batch) if length <= tokens_left => {
+        match (batches.last_mut(), tokens_left.and_then(|left| left.checked_sub(length))) {
+            (Some(batch), Some(left)) => {
                 batch.push(index);
-                tokens_left -= length;
+                tokens_left = Some(left);
             }
             _ => {
                 batches.push(vec![index]);
-                tokens_left = token_budget.saturating_sub(length);
+                tokens_left = token_budget.checked_sub(length);
             }
         }
     }

@@ -1,0 +1,462 @@
+#!/usr/bin/env python3
+"""Makes the tiny random models of worker/engine/testdata, and goldens for them with transformers.
+
+Each of the first four has the file set, names, special-token ids and config values of a repository on the Hub, scaled
+down: what breaks on the real one should break here. The others stand for the remaining architectures.
+
+    python scripts/make_tiny_models.py                      # everything but MiniLM's goldens
+    python scripts/make_tiny_models.py --minilm MODEL_DIR   # goldens for the real MiniLM as well
+
+Weights are drawn from a fixed seed, large enough that attention is far from uniform, with biases and normalisations
+that are not zero and one: a term left out shows. Needs torch, transformers, tokenizers, safetensors.
+"""
+
+import argparse
+import json
+import shutil
+import unicodedata
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
+
+OUT = Path(__file__).resolve().parent.parent / "worker" / "engine" / "testdata"
+
+CORPUS = [
+    "Por fin el calor está bajando y ya puedo salir a la calle.",
+    "Hoy vamos a comer unos tacos de canasta con mucha salsa verde.",
+    "Me la pasé cocinando la cena todo el día y nadie vino.",
+    "Tengo que dormir bien porque mañana tengo examen de matemáticas.",
+    "Mi propósito es hacer más ejercicio este año, aunque llueva.",
+    "Me toca ir al gimnasio pero estoy muy cansado y hace frío.",
+    "¡Qué alegría verte! ¿Cómo estás? Hace años que no hablábamos.",
+    "El niño pequeño soñó con un pingüino que comía piñas en la montaña.",
+    "La canción que escuchamos ayer en el camión me recordó a mi abuela.",
+    "No sé si quedarme en casa leyendo o salir a caminar por el parque.",
+    "Ciudad de México amaneció nublada; el tráfico está imposible, como siempre.",
+    "Compré 3 kilos de tomates a 25.50 pesos, ¡una ganga!",
+    "@maria mira esto: https://ejemplo.mx/nota?id=42 #noticias",
+    "jajajaja no puede ser, qué risa me dio lo que dijiste",
+    "Vamos a la playa, oh oh oh oh oh",
+    "El perro del vecino ladra toda la noche y no me deja dormir.",
+]
+
+TEXTS = CORPUS + [
+    "a",
+    "ñ",
+    ".",
+    "😀",
+    "👩‍👩‍👧‍👦 familia con ZWJ 👍🏽 y bandera 🇲🇽",
+    unicodedata.normalize("NFC", "camión, pingüino, mañana, corazón: NFC"),
+    unicodedata.normalize("NFD", "camión, pingüino, mañana, corazón: NFD"),
+    "MAYÚSCULAS ÁÉÍÓÚ Ñ y minúsculas áéíóú ñ",
+    "primera línea\r\nsegunda línea\r\n\r\ncuarta línea\ttabulada",
+    "  espacios   al principio,  en medio y al final   ",
+    "literal [SEP] y [CLS] y [MASK] dentro del texto [PAD]",
+    "literal <mask> y <s> y </s> dentro del texto <pad> <unk>",
+    "El <mask> de la casa es azul.<mask>!",
+    "control\x00\x01\x07 nulo \u200b ancho cero \u00ad guion blando \ufeff marca",
+    "日本語 mezclado con español 中文字符 y русский текст",
+    "x" * 300,
+    "supercalifragilisticoespialidoso" * 4 + " fin",
+    "palabra " * 200,
+    " ".join(CORPUS),
+    "1234567890 3.14159 1/2 ½ x² 10€ $50 100%",
+    "«comillas» “curvas” ‘simples’ — raya – guion… puntos",
+    "\u0301\u0301 acentos sueltos \u0303",
+    "Mexico_City _GEO _USR mira _URL que bonito día",
+    "no\u00a0separable\u2003espacio\u3000ancho",
+    "😂😂😂😂😂😂 jajaja 🤣🤣",
+]
+
+SIZES = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
+
+
+def word_piece(normalizer, specials, size):
+    """Trains a WordPiece vocabulary; returns the pieces in order, `specials` first."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=[], show_progress=False)
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    pieces = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
+    return specials + [piece for piece in pieces if piece not in specials]
+
+
+def bert_tokenizer(vocab, normalizer, cls, sep, unk, added):
+    tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(vocab)}, unk_token=unk))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in added])
+    ids = {token: tokenizer.token_to_id(token) for token in (cls, sep)}
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{cls}:0 $A:0 {sep}:0", pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1", special_tokens=list(ids.items())
+    )
+    return tokenizer
+
+
+def byte_level_tokenizer(size):
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True)
+    specials = ["<s>", "<pad>", "</s>", "<unk>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=specials, show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    # As in RoBERTa's files: the mask is the last entry of the vocabulary itself.
+    model = json.loads(tokenizer.to_str())["model"]
+    vocab = {**model["vocab"], "<mask>": len(model["vocab"])}
+    merges = [tuple(merge) for merge in model["merges"]]
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True)
+    tokenizer.decoder = decoders.ByteLevel(add_prefix_space=False, trim_offsets=True)
+    tokenizer.post_processor = processors.RobertaProcessing(
+        ("</s>", vocab["</s>"]), ("<s>", vocab["<s>"]), trim_offsets=True, add_prefix_space=False
+    )
+    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in specials])
+    tokenizer.add_special_tokens([AddedToken("<mask>", special=True, normalized=False, lstrip=True)])
+    return tokenizer, vocab, merges
+
+
+def unigram_tokenizer(size, specials, cls, sep, unk, pre_tokenizer):
+    """A tokenizer as sentencepiece models become: Unigram over words marked with a low line."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(" {2,}", " ")])
+    tokenizer.pre_tokenizer = pre_tokenizer
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=size, special_tokens=[t for t in specials if t != "<mask>" and t != "[MASK]"], unk_token=unk,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False, lstrip="MASK" in t.upper()) for t in specials])
+    ids = {token: tokenizer.token_to_id(token) for token in (cls, sep)}
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{cls} $A {sep}", pair=f"{cls} $A {sep} {sep} $B {sep}", special_tokens=list(ids.items())
+    )
+    return tokenizer
+
+
+def random_model(cls, config, seed):
+    """A model whose every parameter matters."""
+    torch.manual_seed(seed)
+    model = cls.from_config(config).eval().float()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            scale = 0.25 if parameter.dim() > 1 else 0.1
+            centre = 1.0 if parameter.dim() == 1 and name.endswith("weight") else 0.0
+            parameter.copy_(centre + scale * torch.randn_like(parameter))
+    model.tie_weights()
+    return model
+
+
+def fresh(name):
+    directory = OUT / name
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    return directory
+
+
+def write_json(path, value, indent=2):
+    path.write_text(json.dumps(value, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def tensors_of(model):
+    """The state dict as old files have it: each tensor on its own, ties written out."""
+    return {name: tensor.clone().contiguous() for name, tensor in model.state_dict().items()}
+
+
+def config_of(model_type, path, **values):
+    """Writes a config.json and reads it back with transformers."""
+    write_json(path / "config.json", {"model_type": model_type, **values})
+    return AutoConfig.from_pretrained(path)
+
+
+def goldens(directory, max_length, out=None):
+    """Token ids, and the first and the mean token vector, of every text; one text at a time, so nothing is padded."""
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    model = AutoModel.from_pretrained(directory, attn_implementation="eager", dtype=torch.float32).eval()
+    ids, cls, mean = [], [], []
+    with torch.no_grad():
+        for text in TEXTS:
+            encoded = tokenizer(text, truncation=True, max_length=max_length, return_tensors="pt")
+            encoded.pop("token_type_ids", None)
+            hidden = model(**encoded).last_hidden_state[0]
+            ids.append(encoded["input_ids"][0].tolist())
+            cls.append(hidden[0])
+            mean.append(hidden.mean(0))
+    lines = ",\n    ".join(json.dumps(row) for row in ids)
+    out = out or directory
+    (out / "goldens.json").write_text(f'{{"max_length": {max_length}, "ids": [\n    {lines}\n]}}\n')
+    save_file({"cls": torch.stack(cls), "mean": torch.stack(mean)}, out / "goldens.safetensors")
+
+
+def make_beto():
+    """dccuchile/bert-base-spanish-wwm-cased: a .bin only, odd special ids, no pooler, accents kept."""
+    path = fresh("beto")
+    normalizer = normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=False, lowercase=False)
+    specials = ["[MASK]", "[PAD]", "[EOS]", "[UNK]", "[CLS]", "[SEP]"]
+    vocab = word_piece(normalizer, specials, 300)
+    config = config_of(
+        "bert", path, architectures=["BertForMaskedLM"], attention_probs_dropout_prob=0.1, hidden_act="gelu",
+        hidden_dropout_prob=0.1, initializer_range=0.02, layer_norm_eps=1e-12, max_position_embeddings=64,
+        output_past=True, pad_token_id=1, type_vocab_size=2, vocab_size=len(vocab), **SIZES,
+    )
+    tensors = tensors_of(random_model(AutoModelForMaskedLM, config, 1))
+    # Files saved before 2023 carry the positions 0..n as a tensor.
+    tensors["bert.embeddings.position_ids"] = torch.arange(64).unsqueeze(0)
+    torch.save(tensors, path / "pytorch_model.bin")
+    (path / "vocab.txt").write_text("\n".join(vocab) + "\n", encoding="utf-8")
+    added = ["[MASK]", "[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    bert_tokenizer(vocab, normalizer, "[CLS]", "[SEP]", "[UNK]", added).save(str(path / "tokenizer.json"), pretty=False)
+    names = dict(unk_token="[UNK]", sep_token="[SEP]", pad_token="[PAD]", cls_token="[CLS]", mask_token="[MASK]")
+    write_json(path / "special_tokens_map.json", names, None)
+    write_json(
+        path / "tokenizer_config.json",
+        {"do_lower_case": False, **names, "tokenize_chinese_chars": True, "strip_accents": False,
+         "model_max_length": 512, "do_basic_tokenize": True, "never_split": None, "tokenizer_class": "BertTokenizer"},
+        None,
+    )
+    goldens(path, 64)
+
+
+def make_bertin():
+    """bertin-project/bertin-roberta-base-spanish: byte-level BPE, positions from 2; a .bin beside the safetensors."""
+    path = fresh("bertin")
+    tokenizer, vocab, merges = byte_level_tokenizer(400)
+    config = config_of(
+        "roberta", path, architectures=["RobertaForMaskedLM"], attention_probs_dropout_prob=0.1, bos_token_id=0,
+        eos_token_id=2, gradient_checkpointing=False, hidden_act="gelu", hidden_dropout_prob=0.1,
+        initializer_range=0.02, layer_norm_eps=1e-5, max_position_embeddings=66, pad_token_id=1,
+        position_embedding_type="absolute", type_vocab_size=1, use_cache=True, vocab_size=len(vocab), **SIZES,
+    )
+    save_file(tensors_of(random_model(AutoModelForMaskedLM, config, 2)), path / "model.safetensors", {"format": "pt"})
+    # Other weights on purpose: whoever reads this file in place of the safetensors fails the goldens.
+    torch.save(tensors_of(random_model(AutoModelForMaskedLM, config, 3)), path / "pytorch_model.bin")
+    tokenizer.save(str(path / "tokenizer.json"), pretty=False)
+    write_json(path / "vocab.json", vocab, None)
+    (path / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges), encoding="utf-8")
+    names = dict(bos_token="<s>", eos_token="</s>", unk_token="<unk>", sep_token="</s>", pad_token="<pad>", cls_token="<s>")
+    mask = dict(content="<mask>", single_word=False, lstrip=True, rstrip=False, normalized=False)
+    write_json(path / "special_tokens_map.json", {**names, "mask_token": mask}, None)
+    write_json(
+        path / "tokenizer_config.json",
+        {**names, "add_prefix_space": False, "errors": "replace", "mask_token": {**mask, "__type": "AddedToken"},
+         "trim_offsets": True, "tokenizer_class": "RobertaTokenizer", "model_max_length": 512},
+        None,
+    )
+    goldens(path, 64)
+
+
+def make_mbert():
+    """google-bert/bert-base-multilingual-uncased: gamma and beta, a pooler, accents stripped, unused tokens first."""
+    path = fresh("mbert")
+    normalizer = normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=True)
+    unused = ["[PAD]"] + [f"[unused{i}]" for i in range(1, 100)] + ["[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocab = word_piece(normalizer, unused, 200)
+    config = config_of(
+        "bert", path, architectures=["BertForMaskedLM"], attention_probs_dropout_prob=0.1, directionality="bidi",
+        hidden_act="gelu", hidden_dropout_prob=0.1, initializer_range=0.02, layer_norm_eps=1e-12,
+        max_position_embeddings=64, pad_token_id=0, pooler_fc_size=768, pooler_num_attention_heads=12,
+        pooler_num_fc_layers=3, pooler_size_per_head=128, pooler_type="first_token_transform",
+        position_embedding_type="absolute", type_vocab_size=2, use_cache=True, vocab_size=len(vocab), **SIZES,
+    )
+    model = random_model(AutoModelForMaskedLM, config, 4)
+    tensors = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+        for name, tensor in tensors_of(model).items()
+    }
+    tensors["bert.pooler.dense.weight"] = torch.randn(32, 32)
+    tensors["bert.pooler.dense.bias"] = torch.randn(32)
+    save_file(tensors, path / "model.safetensors", {"format": "pt"})
+    (path / "vocab.txt").write_text("\n".join(vocab) + "\n", encoding="utf-8")
+    added = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    bert_tokenizer(vocab, normalizer, "[CLS]", "[SEP]", "[UNK]", added).save(str(path / "tokenizer.json"), pretty=False)
+    write_json(path / "tokenizer_config.json", {"do_lower_case": True, "model_max_length": 512}, None)
+    goldens(path, 64)
+    body = AutoModel.from_pretrained(path).embeddings.LayerNorm.weight
+    assert torch.equal(body, tensors["bert.embeddings.LayerNorm.gamma"]), "transformers read gamma as the weight"
+
+
+def make_mex_large():
+    """guillermoruiz/mex_large: a RoBERTa with a WordPiece vocabulary; its padding id in the config is a plain word."""
+    path = fresh("mex_large")
+    normalizer = normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=False)
+    ordinary = word_piece(normalizer, [], 300)
+    # A frequent word gets id 1, which the config calls padding.
+    ordinary = [ordinary[0], "de"] + [piece for piece in ordinary[1:] if piece != "de"]
+    specials = ["</s>", "<mask>", "<pad>", "<s>", "<unk>"]
+    added = {token: len(ordinary) + i for i, token in enumerate(specials)}
+    vocab = ordinary + specials
+    config = config_of(
+        "roberta", path, architectures=["RobertaForMaskedLM"], attention_probs_dropout_prob=0.1, bos_token_id=0,
+        eos_token_id=2, hidden_act="gelu", hidden_dropout_prob=0.1, initializer_range=0.02, layer_norm_eps=1e-12,
+        max_position_embeddings=66, pad_token_id=1, position_embedding_type="absolute", torch_dtype="float32",
+        type_vocab_size=1, use_cache=True, vocab_size=len(vocab), hidden_size=40, num_hidden_layers=2,
+        num_attention_heads=4, intermediate_size=160,
+    )
+    save_file(tensors_of(random_model(AutoModelForMaskedLM, config, 5)), path / "model.safetensors", {"format": "pt"})
+    (path / "vocab.txt").write_text("\n".join(vocab) + "\n", encoding="utf-8")
+    tokenizer = bert_tokenizer(vocab, normalizer, "<s>", "</s>", "<unk>", specials)
+    tokenizer.save(str(path / "tokenizer.json"), pretty=False)
+    write_json(path / "added_tokens.json", added)
+    properties = dict(lstrip=False, normalized=False, rstrip=False, single_word=False, special=True)
+    write_json(
+        path / "tokenizer_config.json",
+        {"added_tokens_decoder": {str(id): {"content": token, **properties} for token, id in added.items()},
+         "bos_token": "<s>", "cls_token": "<s>", "do_lower_case": False, "eos_token": "</s>", "mask_token": "<mask>",
+         "model_max_length": 1000000000000000019884624838656, "pad_token": "<pad>", "sep_token": "</s>",
+         "strip_accents": None, "tokenize_chinese_chars": True, "tokenizer_class": "BertTokenizer",
+         "unk_token": "<unk>"},
+    )
+    goldens(path, 64)
+    used = {id for row in json.loads((path / "goldens.json").read_text())["ids"] for id in row}
+    assert 1 in used, "no text has the word whose id the config calls padding"
+
+
+def plain_files(path, tokenizer, **names):
+    tokenizer.save(str(path / "tokenizer.json"), pretty=False)
+    write_json(path / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **names}, None)
+
+
+ROBERTA_NAMES = dict(
+    bos_token="<s>", eos_token="</s>", unk_token="<unk>", sep_token="</s>", pad_token="<pad>", cls_token="<s>",
+    mask_token="<mask>",
+)
+BERT_NAMES = dict(unk_token="[UNK]", sep_token="[SEP]", pad_token="[PAD]", cls_token="[CLS]", mask_token="[MASK]")
+
+
+def roberta_unigram(size):
+    specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    pre = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    return unigram_tokenizer(size, specials, "<s>", "</s>", "<unk>", pre)
+
+
+def make_xlm_roberta():
+    """Unigram, half-precision weights without any prefix, GELU by tanh."""
+    path = fresh("xlm_roberta")
+    tokenizer = roberta_unigram(250)
+    config = config_of(
+        "xlm-roberta", path, architectures=["XLMRobertaModel"], hidden_act="gelu_new", layer_norm_eps=1e-5,
+        max_position_embeddings=66, pad_token_id=1, type_vocab_size=1, vocab_size=tokenizer.get_vocab_size(), **SIZES,
+    )
+    model = random_model(AutoModel, config, 6)
+    save_file({n: t.half() for n, t in tensors_of(model).items()}, path / "model.safetensors", {"format": "pt"})
+    plain_files(path, tokenizer, **ROBERTA_NAMES)
+    goldens(path, 64)
+
+
+def make_camembert():
+    """Sharded bfloat16 safetensors under `roberta.`, a relu."""
+    path = fresh("camembert")
+    tokenizer = roberta_unigram(200)
+    config = config_of(
+        "camembert", path, architectures=["CamembertForMaskedLM"], hidden_act="relu", layer_norm_eps=1e-5,
+        max_position_embeddings=66, pad_token_id=1, type_vocab_size=1, vocab_size=tokenizer.get_vocab_size(), **SIZES,
+    )
+    model = random_model(AutoModelForMaskedLM, config, 7)
+    tensors = {name: tensor.bfloat16() for name, tensor in tensors_of(model).items()}
+    weight_map = {}
+    for part in range(2):
+        file = f"model-{part + 1:05}-of-00002.safetensors"
+        names = [name for i, name in enumerate(sorted(tensors)) if i % 2 == part]
+        save_file({name: tensors[name] for name in names}, path / file, {"format": "pt"})
+        weight_map |= {name: file for name in names}
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    write_json(path / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": weight_map})
+    plain_files(path, tokenizer, **ROBERTA_NAMES)
+    goldens(path, 64)
+
+
+def small_bert_tokenizer():
+    normalizer = normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=True)
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocab = word_piece(normalizer, specials, 200)
+    return bert_tokenizer(vocab, normalizer, "[CLS]", "[SEP]", "[UNK]", specials)
+
+
+def make_distilbert():
+    path = fresh("distilbert")
+    tokenizer = small_bert_tokenizer()
+    config = config_of(
+        "distilbert", path, architectures=["DistilBertForMaskedLM"], activation="gelu", attention_dropout=0.1, dim=32,
+        dropout=0.1, hidden_dim=64, initializer_range=0.02, max_position_embeddings=64, n_heads=4, n_layers=2,
+        pad_token_id=0, sinusoidal_pos_embds=False, tie_weights_=True, vocab_size=tokenizer.get_vocab_size(),
+    )
+    save_file(tensors_of(random_model(AutoModelForMaskedLM, config, 8)), path / "model.safetensors", {"format": "pt"})
+    plain_files(path, tokenizer, **BERT_NAMES)
+    goldens(path, 64)
+
+
+def make_modernbert():
+    path = fresh("modernbert")
+    tokenizer, vocab, _ = byte_level_tokenizer(320)
+    config = config_of(
+        "modernbert", path, architectures=["ModernBertForMaskedLM"], attention_bias=False, bos_token_id=0,
+        classifier_pooling="mean", cls_token_id=0, eos_token_id=2, global_attn_every_n_layers=3,
+        global_rope_theta=160000.0, hidden_activation="gelu", hidden_size=32, intermediate_size=48, layer_norm_eps=1e-5,
+        local_attention=16, local_rope_theta=10000.0, max_position_embeddings=128, mlp_bias=False, norm_bias=False,
+        norm_eps=1e-5, num_attention_heads=4, num_hidden_layers=4, pad_token_id=1, sep_token_id=2,
+        vocab_size=len(vocab),
+    )
+    save_file(tensors_of(random_model(AutoModelForMaskedLM, config, 9)), path / "model.safetensors", {"format": "pt"})
+    plain_files(path, tokenizer, **ROBERTA_NAMES)
+    goldens(path, 128)
+
+
+def make_deberta_v2():
+    path = fresh("deberta_v2")
+    specials = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
+    tokenizer = unigram_tokenizer(250, specials, "[CLS]", "[SEP]", "[UNK]", pre_tokenizers.Metaspace())
+    config = config_of(
+        "deberta-v2", path, architectures=["DebertaV2ForMaskedLM"], attention_probs_dropout_prob=0.1,
+        hidden_act="gelu", hidden_dropout_prob=0.1, initializer_range=0.02, layer_norm_eps=1e-7,
+        max_position_embeddings=64, max_relative_positions=-1, norm_rel_ebd="layer_norm", pad_token_id=0,
+        pos_att_type="p2c|c2p", position_biased_input=False, position_buckets=16, relative_attention=True,
+        share_att_key=True, type_vocab_size=0, vocab_size=tokenizer.get_vocab_size(), **SIZES,
+    )
+    save_file(tensors_of(random_model(AutoModel, config, 10)), path / "model.safetensors", {"format": "pt"})
+    plain_files(path, tokenizer, **BERT_NAMES)
+    goldens(path, 64)
+
+
+def make_nomic_bert():
+    """Tensors under the names of the model's authors, a config in those of transformers."""
+    path = fresh("nomic_bert")
+    tokenizer = small_bert_tokenizer()
+    config = config_of("nomic_bert", path, vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=64, **SIZES)
+    # transformers renames the tensors on the way out, and that back into the layout of the Hub's files.
+    random_model(AutoModel, config, 11).save_pretrained(path)
+    plain_files(path, tokenizer, **BERT_NAMES)
+    goldens(path, 64)
+
+
+MAKERS = [
+    make_beto, make_bertin, make_mbert, make_mex_large, make_xlm_roberta, make_camembert, make_distilbert,
+    make_modernbert, make_deberta_v2, make_nomic_bert,
+]
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--minilm", type=Path, help="directory of all-MiniLM-L6-v2: makes its goldens too")
+    arguments.add_argument("--only", help="make one model only")
+    given = arguments.parse_args()
+    OUT.mkdir(parents=True, exist_ok=True)
+    lines = ",\n".join(json.dumps(text) for text in TEXTS)
+    (OUT / "texts.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    for maker in MAKERS:
+        if given.only in (None, maker.__name__.removeprefix("make_")):
+            maker()
+            print(maker.__name__.removeprefix("make_"), "made")
+    if given.minilm:
+        goldens(given.minilm, 256, fresh("minilm"))
+        print("goldens of MiniLM made")
+
+
+if __name__ == "__main__":
+    main()

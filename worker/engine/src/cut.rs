@@ -1,0 +1,90 @@
+//! Cuts a long text before it is tokenized, without changing the tokens that are kept.
+//!
+//! Tokenizers that split at white space treat what stands before a space independently of what comes long after it. So a
+//! text may be cut between a word and the space after it, if the tokens that are wanted all end well before the cut:
+//! [`MARGIN_WORDS`] words before it, which is more than any added token with spaces in it, or any rule about neighbouring
+//! characters, reaches. Tokenizers that do not split at white space get the whole text.
+
+use tokenizers::{Encoding, PreTokenizerWrapper, Tokenizer};
+
+/// Words at the end of a cut text whose tokens are not trusted.
+const MARGIN_WORDS: usize = 16;
+
+/// Bytes of text per token wanted, at first. Text has two to five bytes per token; a cut that is too short costs a second
+/// tokenization, one that is too long a longer first one.
+const BYTES_PER_TOKEN: usize = 8;
+
+/// Texts shorter than this many bytes are not worth cutting.
+const TEXT_BYTES_MIN: usize = 4096;
+
+/// Knows whether the texts of one tokenizer may be cut.
+pub(crate) struct Cutter {
+    splits_at_spaces: bool,
+}
+
+impl Cutter {
+    /// Looks at what a tokenizer does with white space.
+    pub(crate) fn new(tokenizer: &Tokenizer) -> Cutter {
+        Cutter { splits_at_spaces: tokenizer.get_pre_tokenizer().is_some_and(splits_at_spaces) }
+    }
+
+    /// Tokenizes a prefix of `text` that decides its first `wanted` tokens, and shows that there are more; returns the
+    /// tokens of the prefix.
+    ///
+    /// Returns `None` where no prefix does: the text is short, has few tokens, or may not be cut.
+    pub(crate) fn prefix(
+        &self,
+        tokenizer: &Tokenizer,
+        text: &str,
+        wanted: usize,
+    ) -> tokenizers::Result<Option<Encoding>> {
+        let mut bytes = (wanted * BYTES_PER_TOKEN).max(TEXT_BYTES_MIN);
+        while self.splits_at_spaces && bytes < text.len() / 2 {
+            let Some(cut) = word_end(text, bytes) else { return Ok(None) };
+            let trusted = words_back(&text[..cut], MARGIN_WORDS);
+            let encoding = tokenizer.encode(&text[..cut], false)?;
+            // One more than is wanted shows that the text is truncated.
+            if encoding.get_offsets().get(wanted).is_some_and(|&(_, end)| end <= trusted) {
+                return Ok(Some(encoding));
+            }
+            bytes = cut.max(bytes) * 4;
+        }
+        Ok(None)
+    }
+}
+
+/// Returns the first place at or after `from` where a word ends and white space follows.
+fn word_end(text: &str, from: usize) -> Option<usize> {
+    let bytes = text.as_bytes();
+    (from.max(1)..bytes.len()).find(|&at| is_space(bytes[at]) && !is_space(bytes[at - 1]))
+}
+
+/// Returns where the text ends without its last `words` words.
+fn words_back(text: &str, words: usize) -> usize {
+    let bytes = text.as_bytes();
+    let ends = (1..bytes.len()).rev().filter(|&at| is_space(bytes[at]) && !is_space(bytes[at - 1]));
+    ends.take(words).last().unwrap_or(0)
+}
+
+/// ASCII white space, which every tokenizer here takes for such, and which no other character's bytes look like.
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+/// Whether the tokens of a word depend on nothing across the white space around it.
+fn splits_at_spaces(pre_tokenizer: &PreTokenizerWrapper) -> bool {
+    match pre_tokenizer {
+        PreTokenizerWrapper::BertPreTokenizer(_)
+        | PreTokenizerWrapper::Whitespace(_)
+        | PreTokenizerWrapper::WhitespaceSplit(_) => true,
+        PreTokenizerWrapper::ByteLevel(byte_level) => byte_level.use_regex,
+        PreTokenizerWrapper::Metaspace(metaspace) => metaspace.split,
+        PreTokenizerWrapper::Sequence(steps) => steps.as_ref().iter().any(splits_at_spaces),
+        PreTokenizerWrapper::Delimiter(_)
+        | PreTokenizerWrapper::Split(_)
+        | PreTokenizerWrapper::Punctuation(_)
+        | PreTokenizerWrapper::Digits(_)
+        | PreTokenizerWrapper::UnicodeScripts(_)
+        | PreTokenizerWrapper::FixedLength(_) => false,
+    }
+}

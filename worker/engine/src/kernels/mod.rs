@@ -1,0 +1,53 @@
+//! The loops that the time goes into, over plain slices, on one thread: what [`crate::ops`] runs on a CPU.
+//!
+//! Everything but [`matmul`] is safe Rust, written so that the compiler vectorises it, and run through [`vectorized`],
+//! which compiles each caller once per instruction set and picks the widest that the processor has. Sums run in a fixed
+//! order over a fixed number of lanes, and never across rows: the same row gives the same bits in every batch.
+
+mod activation;
+mod attention;
+mod matmul;
+mod norm;
+
+pub(crate) use activation::activate;
+pub(crate) use attention::{Heads, attend};
+pub(crate) use matmul::{Matrix, MatrixMut, matmul};
+pub(crate) use norm::{add_layer_norm, embed_layer_norm};
+
+/// Lanes of a partial sum: two AVX-512 registers, or four of AVX2.
+const LANES: usize = 16;
+
+/// Runs `work`, compiled for the widest vector instructions at hand. Whatever is to be vectorised has to be inlined
+/// into the closure.
+#[inline(always)]
+fn vectorized<R>(work: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(work)
+}
+
+/// Adds up in lanes, then the lanes pairwise.
+#[inline(always)]
+fn sum(values: &[f32]) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] += chunk[lane];
+        }
+    }
+    for (lane, value) in rest.iter().enumerate() {
+        lanes[lane] += value;
+    }
+    fold(lanes)
+}
+
+#[inline(always)]
+fn fold(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] += lanes[lane + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}

@@ -1,0 +1,115 @@
+//! Layer normalisation, fused with whatever is added just before it.
+
+use super::{LANES, fold, sum, vectorized};
+
+/// Overwrites each row of `x` with the normalisation of `x + bias + residual`.
+pub(crate) fn add_layer_norm(x: &mut [f32], bias: &[f32], residual: &[f32], weight: &[f32], shift: &[f32], eps: f32) {
+    let width = weight.len();
+    vectorized(
+        #[inline(always)]
+        || {
+            for (row, residual) in x.chunks_exact_mut(width).zip(residual.chunks_exact(width)) {
+                for ((x, b), r) in row.iter_mut().zip(bias).zip(residual) {
+                    *x = *x + b + r;
+                }
+                normalize(row, weight, shift, eps);
+            }
+        },
+    );
+}
+
+/// Writes the normalised sum of a word's row and a position's row for every token.
+///
+/// Ids and positions must be inside their tables.
+pub(crate) fn embed_layer_norm(
+    tokens: impl Iterator<Item = (u32, u32)>,
+    words: &[f32],
+    positions: &[f32],
+    (weight, shift, eps): (&[f32], &[f32], f32),
+) -> Vec<f32> {
+    let width = weight.len();
+    let mut out = Vec::new();
+    vectorized(
+        #[inline(always)]
+        || {
+            for (id, position) in tokens {
+                let start = out.len();
+                let word = &words[id as usize * width..][..width];
+                let place = &positions[position as usize * width..][..width];
+                out.extend(word.iter().zip(place).map(|(w, p)| w + p));
+                normalize(&mut out[start..], weight, shift, eps);
+            }
+        },
+    );
+    out
+}
+
+/// Mean and variance are taken in two passes: one pass loses digits where the mean is large.
+#[inline(always)]
+fn normalize(row: &mut [f32], weight: &[f32], shift: &[f32], eps: f32) {
+    let width = row.len() as f32;
+    let mean = sum(row) / width;
+    let mut lanes = [0f32; LANES];
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            let d = chunk[lane] - mean;
+            lanes[lane] += d * d;
+        }
+    }
+    for (lane, x) in rest.iter().enumerate() {
+        lanes[lane] += (x - mean) * (x - mean);
+    }
+    let scale = 1.0 / (fold(lanes) / width + eps).sqrt();
+    for ((x, w), s) in row.iter_mut().zip(weight).zip(shift) {
+        *x = (*x - mean) * scale * w + s;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_normalised_with_its_bias_and_residual() {
+        // An odd width, so that the rest of the lanes is exercised, and a large mean.
+        let width = 37;
+        let value = |i: usize, k: usize| ((i * k) % 11) as f32 * 0.25 + 100.0;
+        let mut x: Vec<f32> = (0..2 * width).map(|i| value(i, 3)).collect();
+        let residual: Vec<f32> = (0..2 * width).map(|i| value(i, 5)).collect();
+        let per_column = |k: usize| -> Vec<f32> { (0..width).map(|i| value(i, k) - 100.0).collect() };
+        let (bias, weight, shift) = (per_column(2), per_column(7), per_column(4));
+        let input = x.clone();
+        add_layer_norm(&mut x, &bias, &residual, &weight, &shift, 1e-5);
+        for row in 0..2 {
+            let sums: Vec<f64> = (0..width)
+                .map(|c| f64::from(input[row * width + c]) + f64::from(bias[c]) + f64::from(residual[row * width + c]))
+                .collect();
+            let mean = sums.iter().sum::<f64>() / width as f64;
+            let variance = sums.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / width as f64;
+            for c in 0..width {
+                let exact = (sums[c] - mean) / (variance + 1e-5).sqrt() * f64::from(weight[c]) + f64::from(shift[c]);
+                assert!((exact - f64::from(x[row * width + c])).abs() < 1e-4, "row {row} column {c}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_epsilon_counts() {
+        let norm = |eps| {
+            let mut x = vec![1e-4, -1e-4, 1e-4, -1e-4];
+            add_layer_norm(&mut x, &[0.0; 4], &[0.0; 4], &[1.0; 4], &[0.0; 4], eps);
+            x[0]
+        };
+        assert!((norm(1e-12) - 1.0).abs() < 1e-3);
+        assert!(norm(1e-5) < 0.05);
+    }
+
+    #[test]
+    fn words_meet_their_positions() {
+        let words = [1.0, 2.0, 5.0, 3.0];
+        let positions = [0.0, 0.0, 10.0, 0.0];
+        let out = embed_layer_norm([(1, 0), (0, 1)].into_iter(), &words, &positions, (&[1.0, 1.0], &[0.0, 0.0], 0.0));
+        assert_eq!(out, [1.0, -1.0, 1.0, -1.0]);
+    }
+}

@@ -1,0 +1,98 @@
+//! From token vectors to one vector per text: pooling, Matryoshka cut, L2 norm. Pure, on the host, in f32.
+
+use crate::Pooling;
+
+/// The least norm that is divided by, as in PyTorch's `F.normalize`: a vector of zeros stays one.
+const NORM_MIN: f32 = 1e-12;
+
+/// Pools packed token vectors of `width` components; text `i` has the rows `offsets[i]..offsets[i + 1]`, at least one.
+pub(crate) fn pool(tokens: &[f32], offsets: &[u32], width: usize, pooling: Pooling) -> Vec<f32> {
+    let mut out = Vec::with_capacity((offsets.len() - 1) * width);
+    for span in offsets.windows(2) {
+        let rows = &tokens[span[0] as usize * width..span[1] as usize * width];
+        match pooling {
+            Pooling::Cls => out.extend_from_slice(&rows[..width]),
+            Pooling::Last => out.extend_from_slice(&rows[rows.len() - width..]),
+            Pooling::Mean => {
+                let start = out.len();
+                out.extend_from_slice(&rows[..width]);
+                let mean = &mut out[start..];
+                for row in rows.chunks_exact(width).skip(1) {
+                    mean.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+                }
+                let count = (span[1] - span[0]) as f32;
+                mean.iter_mut().for_each(|sum| *sum /= count);
+            }
+            Pooling::Max => {
+                let start = out.len();
+                out.extend_from_slice(&rows[..width]);
+                for row in rows.chunks_exact(width).skip(1) {
+                    // Written so that NaN wins, as it does in PyTorch: a broken row must not look whole.
+                    out[start..].iter_mut().zip(row).for_each(|(max, x)| {
+                        *max = if *max > *x || max.is_nan() { *max } else { *x };
+                    });
+                }
+            }
+        }
+    }
+    out
+}
+
+/// Keeps the first `kept` of each row's `width` components.
+pub(crate) fn cut(vectors: Vec<f32>, width: usize, kept: usize) -> Vec<f32> {
+    match kept == width {
+        true => vectors,
+        false => vectors.chunks_exact(width).flat_map(|row| &row[..kept]).copied().collect(),
+    }
+}
+
+/// Divides each row by its L2 norm.
+pub(crate) fn normalize(vectors: &mut [f32], width: usize) {
+    for row in vectors.chunks_exact_mut(width) {
+        // Squares are summed in f64: in f32 the sum of many loses digits, and that of large ones overflows.
+        let norm = row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt() as f32;
+        let norm = if norm < NORM_MIN { NORM_MIN } else { norm };
+        row.iter_mut().for_each(|x| *x /= norm);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKENS: [f32; 8] = [1.0, 8.0, 3.0, 2.0, 5.0, 5.0, -1.0, -2.0];
+    const OFFSETS: [u32; 3] = [0, 3, 4];
+
+    #[test]
+    fn each_pooling_sees_its_own_text_alone() {
+        let pooled = |pooling| pool(&TOKENS, &OFFSETS, 2, pooling);
+        assert_eq!(pooled(Pooling::Cls), [1.0, 8.0, -1.0, -2.0]);
+        assert_eq!(pooled(Pooling::Last), [5.0, 5.0, -1.0, -2.0]);
+        assert_eq!(pooled(Pooling::Mean), [3.0, 5.0, -1.0, -2.0]);
+        assert_eq!(pooled(Pooling::Max), [5.0, 8.0, -1.0, -2.0]);
+    }
+
+    #[test]
+    fn a_nan_reaches_the_pooled_vector() {
+        for nan_at in [0, 2, 4] {
+            let mut tokens = TOKENS;
+            tokens[nan_at] = f32::NAN;
+            assert!(pool(&tokens, &OFFSETS, 2, Pooling::Mean)[0].is_nan());
+            assert!(pool(&tokens, &OFFSETS, 2, Pooling::Max)[0].is_nan());
+        }
+    }
+
+    #[test]
+    fn norms_become_one_and_zero_stays_zero() {
+        let mut vectors = [3.0, 4.0, 0.0, 0.0, 1e-20, 0.0, 3e30, 4e30];
+        normalize(&mut vectors, 2);
+        assert_eq!(vectors[..4], [0.6, 0.8, 0.0, 0.0]);
+        assert_eq!(vectors[4], 1e-20 / 1e-12);
+        assert!((vectors[6] - 0.6).abs() < 1e-6 && (vectors[7] - 0.8).abs() < 1e-6, "{vectors:?}");
+    }
+
+    #[test]
+    fn matryoshka_keeps_the_first_components() {
+        assert_eq!(cut(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3, 2), [1.0, 2.0, 4.0, 5.0]);
+    }
+}

@@ -1,0 +1,231 @@
+//! The weights of a model: which files hold them, and their tensors as f32, whatever they were stored as.
+//!
+//! Tensors are read one at a time, so memory holds the model once, and a shape that is not the expected one is an error
+//! that names the tensor, before anything is allocated for it.
+
+mod pickle;
+mod safetensors;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use serde_json::Value;
+
+use self::pickle::PickleFile;
+use self::safetensors::SafetensorsFile;
+use crate::LoadError;
+use crate::config::read_json_object;
+
+/// The files that hold the weights of a model. safetensors come first: where both are there, they hold the same.
+#[derive(Debug, Clone)]
+pub(crate) struct WeightFiles {
+    /// The index file, for weights in several files.
+    index: Option<PathBuf>,
+    /// Files with tensors in them.
+    parts: Vec<PathBuf>,
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Safetensors,
+    Pickle,
+}
+
+impl WeightFiles {
+    /// Finds the weights in a directory.
+    pub(crate) fn find(dir: &Path) -> Result<WeightFiles, LoadError> {
+        let candidates = [("model.safetensors", Format::Safetensors), ("pytorch_model.bin", Format::Pickle)];
+        for (name, format) in candidates {
+            let whole = dir.join(name);
+            if whole.is_file() {
+                return Ok(WeightFiles { index: None, parts: vec![whole], format });
+            }
+            let index = dir.join(format!("{name}.index.json"));
+            if index.is_file() {
+                let parts = parts_of_index(dir, &index)?;
+                return Ok(WeightFiles { index: Some(index), parts, format });
+            }
+        }
+        let foreign = ["tf_model.h5", "flax_model.msgpack", "model.ckpt.index", "onnx/model.onnx", "model.onnx"];
+        let foreign: Vec<&str> = foreign.into_iter().filter(|name| dir.join(name).is_file()).collect();
+        let mut missing = "it has neither `model.safetensors` nor `pytorch_model.bin`".to_string();
+        if !foreign.is_empty() {
+            missing += &format!("; `{}` cannot be read, convert it with transformers", foreign.join("`, `"));
+        }
+        Err(LoadError::Missing { dir: dir.into(), missing })
+    }
+
+    /// Returns the file to name when speaking of the weights.
+    pub(crate) fn main(&self) -> &Path {
+        self.index.as_ref().unwrap_or(&self.parts[0])
+    }
+
+    /// Returns every file, for the digest.
+    pub(crate) fn all(&self) -> impl Iterator<Item = PathBuf> {
+        self.index.iter().chain(&self.parts).cloned()
+    }
+}
+
+/// Reads the names of the part files in a `*.index.json`, sorted, each once.
+fn parts_of_index(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, LoadError> {
+    let invalid = |problem: String| LoadError::Invalid { path: index.into(), problem };
+    let map = read_json_object(index)?;
+    let Some(Value::Object(weight_map)) = map.get("weight_map") else {
+        return Err(invalid("`weight_map` is missing".into()));
+    };
+    let mut names: Vec<&str> = weight_map.values().filter_map(Value::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.is_empty() {
+        return Err(invalid("`weight_map` is empty".into()));
+    }
+    let mut parts = Vec::new();
+    for name in names {
+        // A name that climbs out of the directory could make the digest cover files that have nothing to do with it.
+        let path = dir.join(name);
+        if Path::new(name).components().count() != 1 || !path.is_file() {
+            return Err(invalid(format!("names `{name}`, which is not in the directory")));
+        }
+        parts.push(path);
+    }
+    Ok(parts)
+}
+
+/// The opened weights of a model: looks tensors up by the name that `transformers` gives them.
+pub(crate) struct Weights {
+    main: PathBuf,
+    files: Vec<TensorFile>,
+    /// Full name of every tensor, and the file that has it.
+    names: HashMap<String, usize>,
+    /// What stands before each name in these files: nothing, `bert.`, `roberta.` …
+    prefix: String,
+}
+
+enum TensorFile {
+    Safetensors(SafetensorsFile),
+    Pickle(PickleFile),
+}
+
+impl Weights {
+    /// Opens the files and reads their lists of tensors.
+    ///
+    /// `anchor` is a tensor that every model of the architecture has, under one of `prefixes`.
+    pub(crate) fn open(files: &WeightFiles, anchor: &str, prefixes: &[String]) -> Result<Weights, LoadError> {
+        let mut weights =
+            Weights { main: files.main().into(), files: Vec::new(), names: HashMap::new(), prefix: String::new() };
+        for path in &files.parts {
+            let (file, names) = match files.format {
+                Format::Safetensors => {
+                    let file = SafetensorsFile::open(path)?;
+                    let names: Vec<String> = file.names().collect();
+                    (TensorFile::Safetensors(file), names)
+                }
+                Format::Pickle => {
+                    let file = PickleFile::open(path)?;
+                    let names: Vec<String> = file.names().collect();
+                    (TensorFile::Pickle(file), names)
+                }
+            };
+            weights.names.extend(names.into_iter().map(|name| (name, weights.files.len())));
+            weights.files.push(file);
+        }
+        match prefixes.iter().find(|prefix| weights.names.contains_key(&format!("{prefix}{anchor}"))) {
+            Some(prefix) => weights.prefix.clone_from(prefix),
+            None => {
+                let mut some: Vec<&str> = weights.names.keys().map(String::as_str).collect();
+                some.sort_unstable();
+                some.truncate(3);
+                let tried = prefixes.iter().map(|prefix| format!("`{prefix}`")).collect::<Vec<_>>().join(", ");
+                let problem =
+                    format!("missing under every known prefix ({tried}); the file starts with {}", some.join(", "));
+                return Err(weights.problem(anchor, problem));
+            }
+        }
+        Ok(weights)
+    }
+
+    /// Whether a tensor of this name is there.
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.locate(name).is_some()
+    }
+
+    /// Reads a tensor as f32 and checks its shape.
+    pub(crate) fn read(&self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
+        let Some((full_name, file)) = self.locate(name) else {
+            return Err(self.problem(name, "missing".into()));
+        };
+        let found = match file {
+            TensorFile::Safetensors(file) => file.shape(&full_name),
+            TensorFile::Pickle(file) => file.shape(&full_name),
+        };
+        if found != shape {
+            return Err(self.problem(name, format!("the config asks for shape {shape:?}, the file has {found:?}")));
+        }
+        let tensor = match file {
+            TensorFile::Safetensors(file) => file.read(&full_name),
+            TensorFile::Pickle(file) => file.read(&full_name),
+        };
+        let tensor = tensor.map_err(|problem| self.problem(name, problem))?;
+        tensor.to_dtype(DType::F32).map_err(|error| self.problem(name, error.to_string()))
+    }
+
+    /// Returns the full name and the file of a tensor. Files from TensorFlow's days call the two tensors of a
+    /// normalisation `gamma` and `beta`.
+    fn locate(&self, name: &str) -> Option<(String, &TensorFile)> {
+        let older = name
+            .strip_suffix("LayerNorm.weight")
+            .map(|stem| format!("{stem}LayerNorm.gamma"))
+            .or_else(|| name.strip_suffix("LayerNorm.bias").map(|stem| format!("{stem}LayerNorm.beta")));
+        [Some(name.to_string()), older].into_iter().flatten().find_map(|name| {
+            let full_name = format!("{}{name}", self.prefix);
+            self.names.get(&full_name).map(|&file| (full_name, &self.files[file]))
+        })
+    }
+
+    fn problem(&self, name: &str, problem: String) -> LoadError {
+        LoadError::Weight { path: self.main.clone(), tensor: name.into(), problem }
+    }
+}
+
+/// Lets the models of candle-transformers read through the same prefixes, names, checks and conversions.
+impl candle_nn::var_builder::SimpleBackend for Weights {
+    fn get(
+        &self,
+        shape: candle_core::Shape,
+        name: &str,
+        _: candle_nn::Init,
+        dtype: DType,
+        device: &Device,
+    ) -> candle_core::Result<Tensor> {
+        let tensor = self.read(name, shape.dims()).map_err(candle_core::Error::wrap)?;
+        tensor.to_dtype(dtype)?.to_device(device)
+    }
+
+    fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+        let shape = match self.locate(name) {
+            Some((full_name, TensorFile::Safetensors(file))) => file.shape(&full_name),
+            Some((full_name, TensorFile::Pickle(file))) => file.shape(&full_name),
+            None => Vec::new(),
+        };
+        self.get(shape.into(), name, candle_nn::Init::Const(0.0), dtype, device)
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.contains(name)
+    }
+}
+
+/// Says what a file that should hold weights seems to be instead, from its first bytes.
+fn sniff(head: &[u8]) -> &'static str {
+    if head.is_empty() {
+        "the file is empty"
+    } else if head.starts_with(b"version https://git-lfs") {
+        "this is a Git LFS pointer, not the weights: fetch them with `git lfs pull`"
+    } else if head.starts_with(b"<") {
+        "this is an HTML page, not weights: the download went wrong"
+    } else {
+        "the file is damaged, or no weights file at all"
+    }
+}

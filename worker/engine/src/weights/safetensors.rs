@@ -1,0 +1,83 @@
+//! Reads tensors out of a `.safetensors` file, one at a time.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use safetensors::tensor::TensorInfo;
+
+use super::sniff;
+use crate::LoadError;
+
+/// The longest header accepted, the limit of the format.
+const HEADER_BYTES_MAX: u64 = 100_000_000;
+
+/// An opened file: what is in it, and where.
+pub(super) struct SafetensorsFile {
+    path: PathBuf,
+    tensors: HashMap<String, TensorInfo>,
+    /// Where in the file the tensors start.
+    data_start: u64,
+}
+
+impl SafetensorsFile {
+    /// Reads the header and checks that it and the file's length agree.
+    pub(super) fn open(path: &Path) -> Result<SafetensorsFile, LoadError> {
+        let read_error = |source| LoadError::Read { path: path.into(), source };
+        let invalid = |problem: String| LoadError::Invalid { path: path.into(), problem };
+        let mut file = File::open(path).map_err(read_error)?;
+        let file_bytes = file.metadata().map_err(read_error)?.len();
+        let mut head = Vec::new();
+        file.by_ref().take(8).read_to_end(&mut head).map_err(read_error)?;
+        let header_bytes = <[u8; 8]>::try_from(head.as_slice()).map_or(u64::MAX, u64::from_le_bytes);
+        if header_bytes > HEADER_BYTES_MAX || header_bytes + 8 > file_bytes {
+            file.by_ref().take(32).read_to_end(&mut head).map_err(read_error)?;
+            return Err(invalid(format!("not a safetensors file: {}", sniff(&head))));
+        }
+        file.by_ref().take(header_bytes).read_to_end(&mut head).map_err(read_error)?;
+        // The reader wants the whole file in memory; for the header alone, its own check of the length is made here.
+        let json = std::str::from_utf8(&head[8..]).map_err(|_| invalid("its header is not UTF-8".into()))?;
+        let metadata: safetensors::tensor::Metadata =
+            serde_json::from_str(json).map_err(|error| invalid(format!("its header is damaged: {error}")))?;
+        let data_bytes = metadata.data_len() as u64;
+        if 8 + header_bytes + data_bytes != file_bytes {
+            return Err(invalid(format!(
+                "its header tells of {data_bytes} bytes of tensors, but {} are there: the file is cut or damaged",
+                file_bytes - 8 - header_bytes
+            )));
+        }
+        let tensors = metadata.tensors().into_iter().map(|(name, info)| (name, info.clone())).collect();
+        Ok(SafetensorsFile { path: path.into(), tensors, data_start: 8 + header_bytes })
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+        self.tensors.keys().cloned()
+    }
+
+    pub(super) fn shape(&self, name: &str) -> Vec<usize> {
+        self.tensors[name].shape.clone()
+    }
+
+    /// Reads one tensor in the type it is stored in.
+    pub(super) fn read(&self, name: &str) -> Result<Tensor, String> {
+        let info = &self.tensors[name];
+        let dtype = match info.dtype {
+            safetensors::Dtype::F32 => DType::F32,
+            safetensors::Dtype::F16 => DType::F16,
+            safetensors::Dtype::BF16 => DType::BF16,
+            safetensors::Dtype::F64 => DType::F64,
+            other => return Err(format!("stored as {other:?}, but only f64, f32, f16 and bf16 are read")),
+        };
+        let (start, end) = info.data_offsets;
+        let mut bytes = vec![0; end - start];
+        File::open(&self.path)
+            .and_then(|mut file| {
+                file.seek(SeekFrom::Start(self.data_start + start as u64))?;
+                file.read_exact(&mut bytes)
+            })
+            .map_err(|error| error.to_string())?;
+        Tensor::from_raw_buffer(&bytes, dtype, &info.shape, &Device::Cpu).map_err(|error| error.to_string())
+    }
+}

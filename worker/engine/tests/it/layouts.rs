@@ -1,0 +1,240 @@
+//! What repositories look like: file sets, names, formats, and what is wrong with some.
+
+use std::fs;
+use std::path::Path;
+
+use engine::{DeviceSpec, Dtype, Engine, EngineOptions, ModelDir, Pooling, PoolingSource, TextEncoder};
+use serde_json::{Value, json};
+
+use crate::common::{Goldens, TINY_MODELS, copy_without, cosine, embed, minilm, raw_engine, testdata};
+
+fn edit_json(path: &Path, edit: impl FnOnce(&mut Value)) {
+    let mut value: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    edit(&mut value);
+    fs::write(path, value.to_string()).unwrap();
+}
+
+fn load_error(dir: &Path) -> String {
+    let model = ModelDir::open(dir).unwrap();
+    Engine::load(&model, &EngineOptions::default()).unwrap_err().to_string()
+}
+
+#[test]
+fn a_summary_says_what_the_model_is() {
+    let beto = ModelDir::open(&testdata("beto")).unwrap().summary();
+    assert_eq!((beto.architecture.as_str(), beto.native, beto.weights.as_str()), ("bert", true, "pytorch_model.bin"));
+    assert_eq!((beto.pooling, beto.pooling_source, beto.max_length), (Pooling::Cls, PoolingSource::Default, 64));
+    let camembert = ModelDir::open(&testdata("camembert")).unwrap().summary();
+    assert_eq!((camembert.weights.as_str(), camembert.max_length), ("model.safetensors.index.json", 64));
+    assert!(!ModelDir::open(&testdata("modernbert")).unwrap().summary().native);
+    let minilm = ModelDir::open(&minilm()).unwrap().summary();
+    assert_eq!((minilm.pooling, minilm.pooling_source, minilm.max_length), (Pooling::Mean, PoolingSource::Model, 256));
+    assert_eq!((minilm.hidden_size, minilm.layers, minilm.heads, minilm.intermediate), (384, 6, 12, 1536));
+}
+
+#[test]
+fn safetensors_come_before_a_bin_beside_them() {
+    // BERTIN's .bin holds other weights here: the parity test would fail. Without the safetensors, they are read.
+    let copy = copy_without("bertin", &["model.safetensors"]);
+    assert_eq!(ModelDir::open(copy.path()).unwrap().summary().weights, "pytorch_model.bin");
+    let rows = &Goldens::read("bertin").ids[..1];
+    let from_bin = embed(&raw_engine(copy.path(), Pooling::Cls), rows);
+    assert!(cosine(&from_bin[0], &Goldens::read("bertin").vectors(Pooling::Cls)[0]) < 0.99);
+}
+
+#[test]
+fn a_digest_follows_what_decides_the_vectors_and_nothing_else() {
+    let copy = copy_without("bertin", &["pytorch_model.bin", "goldens.json", "goldens.safetensors", "vocab.json"]);
+    let digest = || ModelDir::open(copy.path()).unwrap().digest().unwrap();
+    let original = ModelDir::open(&testdata("bertin")).unwrap().digest().unwrap();
+    assert_eq!(original.len(), 64);
+    assert_eq!(digest(), original, "the place, the .bin that is not read and the older vocabulary do not count");
+    fs::write(copy.path().join("README.md"), "hola").unwrap();
+    assert_eq!(digest(), original);
+    edit_json(&copy.path().join("config.json"), |config| config["layer_norm_eps"] = json!(1e-6));
+    let edited = digest();
+    assert_ne!(edited, original);
+    fs::create_dir(copy.path().join("1_Pooling")).unwrap();
+    fs::write(copy.path().join("1_Pooling/config.json"), r#"{"pooling_mode": "mean"}"#).unwrap();
+    assert_ne!(digest(), edited);
+}
+
+#[test]
+fn the_models_own_pooling_and_length_are_the_defaults() {
+    let copy = copy_without("beto", &[]);
+    let modules = json!([
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]);
+    fs::write(copy.path().join("modules.json"), modules.to_string()).unwrap();
+    fs::create_dir(copy.path().join("1_Pooling")).unwrap();
+    fs::write(copy.path().join("1_Pooling/config.json"), r#"{"pooling_mode_mean_tokens": true}"#).unwrap();
+    fs::write(copy.path().join("sentence_bert_config.json"), r#"{"max_seq_length": 20}"#).unwrap();
+    let model = ModelDir::open(copy.path()).unwrap();
+    assert_eq!((model.summary().pooling, model.summary().max_length), (Pooling::Mean, 20));
+    assert_eq!(Engine::load(&model, &EngineOptions::default()).unwrap().pooling(), Pooling::Mean);
+    let options = EngineOptions { pooling: Some(Pooling::Cls), ..EngineOptions::default() };
+    assert_eq!(Engine::load(&model, &options).unwrap().pooling(), Pooling::Cls, "an option wins");
+    assert_eq!(TextEncoder::load(&model, None, "").unwrap().max_length(), 20);
+    assert_eq!(TextEncoder::load(&model, Some(1000), "").unwrap().max_length(), 64, "clamped to the positions");
+    fs::write(copy.path().join("1_Pooling/config.json"), r#"{"pooling_mode": "mean", "include_prompt": false}"#)
+        .unwrap();
+    let model = ModelDir::open(copy.path()).unwrap();
+    assert!(TextEncoder::load(&model, None, "").is_ok());
+    let Err(error) = TextEncoder::load(&model, None, "query: ") else { panic!("a prefix outside the pooling") };
+    assert!(error.to_string().contains("include_prompt"), "{error}");
+}
+
+#[test]
+fn what_is_missing_is_said() {
+    let missing = |model: &str, left_out: &[&str]| {
+        let copy = copy_without(model, left_out);
+        (ModelDir::open(copy.path()).unwrap_err().to_string(), copy)
+    };
+    assert!(missing("beto", &["config.json"]).0.contains("no `config.json`"));
+    assert!(missing("beto", &["pytorch_model.bin"]).0.contains("neither `model.safetensors` nor `pytorch_model.bin`"));
+    let (error, copy) = missing("beto", &["tokenizer.json", "vocab.txt"]);
+    assert!(error.contains("no `tokenizer.json`, no `vocab.txt`"), "{error}");
+    fs::write(copy.path().join("sentencepiece.bpe.model"), "").unwrap();
+    let error = ModelDir::open(copy.path()).unwrap_err().to_string();
+    assert!(error.contains("`sentencepiece.bpe.model` alone is not enough: save a `tokenizer.json`"), "{error}");
+    fs::remove_file(copy.path().join("pytorch_model.bin")).unwrap();
+    fs::write(copy.path().join("tf_model.h5"), "").unwrap();
+    let error = ModelDir::open(copy.path()).unwrap_err().to_string();
+    assert!(error.contains("`tf_model.h5` cannot be read"), "{error}");
+    let error = ModelDir::open(Path::new("/nowhere/at/all")).unwrap_err().to_string();
+    assert!(error.contains("no such directory"), "{error}");
+}
+
+#[test]
+fn weights_that_do_not_fit_the_config_are_named() {
+    let copy = copy_without("beto", &[]);
+    let config = copy.path().join("config.json");
+    edit_json(&config, |config| config["intermediate_size"] = json!(128));
+    let error = load_error(copy.path());
+    assert!(error.contains("`encoder.layer.0.intermediate.dense.weight`"), "{error}");
+    assert!(error.contains("shape [128, 32], the file has [64, 32]"), "{error}");
+    edit_json(&config, |config| {
+        config["intermediate_size"] = json!(64);
+        config["num_hidden_layers"] = json!(3);
+    });
+    let error = load_error(copy.path());
+    assert!(error.contains("`encoder.layer.2.attention.self.query.weight`") && error.contains("missing"), "{error}");
+    edit_json(&config, |config| config["vocab_size"] = json!(4_000_000_000_u32));
+    assert!(load_error(copy.path()).contains("word_embeddings"), "a huge claim allocates nothing");
+}
+
+#[test]
+fn a_file_of_another_model_is_told_by_its_names() {
+    let copy = copy_without("beto", &["pytorch_model.bin"]);
+    let tensor = candle_core::Tensor::zeros((2, 2), candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
+    let tensors = std::collections::HashMap::from([("conv.weight".to_string(), tensor)]);
+    candle_core::safetensors::save(&tensors, copy.path().join("model.safetensors")).unwrap();
+    let error = load_error(copy.path());
+    assert!(error.contains("missing under every known prefix") && error.contains("conv.weight"), "{error}");
+}
+
+#[test]
+fn damaged_weights_are_refused_and_say_what_they_seem_to_be() {
+    let cases: [(&str, &[u8], &str); 8] = [
+        ("model.safetensors", b"", "empty"),
+        (
+            "model.safetensors",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
+            "Git LFS pointer",
+        ),
+        ("model.safetensors", b"<!DOCTYPE html><html></html>", "HTML page"),
+        ("model.safetensors", b"\x10\0\0\0\0\0\0\0not json at all!", "header is damaged"),
+        ("model.safetensors", b"\xff\xff\xff\xff\xff\xff\xff\x7f", "not a safetensors file"),
+        ("pytorch_model.bin", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.", "before PyTorch 1.6"),
+        ("pytorch_model.bin", b"PK\x03\x04 and then nothing", "not a PyTorch checkpoint"),
+        ("pytorch_model.bin", b"version https://git-lfs.github.com/spec/v1", "Git LFS pointer"),
+    ];
+    for (name, content, expected) in cases {
+        let copy = copy_without("beto", &["pytorch_model.bin"]);
+        fs::write(copy.path().join(name), content).unwrap();
+        let error = load_error(copy.path());
+        assert!(error.contains(expected) && error.contains(name), "{name}: {error}");
+    }
+}
+
+#[test]
+fn cut_weights_are_refused() {
+    let copy = copy_without("bertin", &[]);
+    for name in ["model.safetensors", "pytorch_model.bin"] {
+        let path = copy.path().join(name);
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() - 100]).unwrap();
+        let error = load_error(copy.path());
+        assert!(error.contains(name), "{error}");
+        fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn a_pickle_that_would_run_code_runs_nothing() {
+    // The same checkpoint, whose list of tensors now asks for `os.system("touch …")` when it is unpickled.
+    let copy = copy_without("beto", &["pytorch_model.bin"]);
+    let witness = copy.path().join("witness");
+    let command = format!("touch {}", witness.display());
+    let mut pickle = b"\x80\x02cos\nsystem\nX".to_vec();
+    pickle.extend((command.len() as u32).to_le_bytes());
+    pickle.extend(command.as_bytes());
+    pickle.extend(b"\x85R.");
+    fs::write(copy.path().join("pytorch_model.bin"), stored_zip("archive/data.pkl", &pickle)).unwrap();
+    let error = load_error(copy.path());
+    assert!(error.contains("it lists no tensors"), "{error}");
+    assert!(!witness.exists());
+}
+
+/// A zip archive of one uncompressed file.
+fn stored_zip(name: &str, content: &[u8]) -> Vec<u8> {
+    let crc = content.iter().fold(!0u32, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
+    });
+    let (size, name_size) = ((content.len() as u32).to_le_bytes(), (name.len() as u16).to_le_bytes());
+    let sizes = [&(!crc).to_le_bytes()[..], &size, &size, &name_size].concat();
+    let mut zip = [&b"PK\x03\x04\x14\0\0\0\0\0\0\0\0\0"[..], &sizes, &[0, 0], name.as_bytes(), content].concat();
+    let directory_at = zip.len() as u32;
+    zip.extend([&b"PK\x01\x02\x14\0\x14\0\0\0\0\0\0\0\0\0"[..], &sizes, &[0; 16], name.as_bytes()].concat());
+    let directory_size = zip.len() as u32 - directory_at;
+    zip.extend(
+        [&b"PK\x05\x06\0\0\0\0\x01\0\x01\0"[..], &directory_size.to_le_bytes(), &directory_at.to_le_bytes(), &[0, 0]]
+            .concat(),
+    );
+    zip
+}
+
+#[test]
+fn devices_and_dtypes_that_this_build_lacks_are_refused() {
+    let model = ModelDir::open(&testdata("beto")).unwrap();
+    let refused = |device, dtype| {
+        Engine::load(&model, &EngineOptions { device, dtype, ..EngineOptions::default() }).unwrap_err().to_string()
+    };
+    assert!(refused(DeviceSpec::Cpu, Dtype::Bf16).contains("dtype `bf16` on device `cpu`; supported there: `f32`"));
+    assert!(refused(DeviceSpec::Cuda(0), Dtype::F32).contains("device `cuda:0`"));
+    let options = EngineOptions { dimensions: Some(33), ..EngineOptions::default() };
+    assert!(Engine::load(&model, &options).unwrap_err().to_string().contains("33 dimensions of vectors that have 32"));
+}
+
+#[test]
+fn the_activation_and_the_epsilon_of_the_config_decide() {
+    // Each edit must move the vectors: a forward pass that ignores the config would not notice.
+    let rows = &Goldens::read("bertin").ids[..3];
+    let expected = embed(&raw_engine(&testdata("bertin"), Pooling::Mean), rows);
+    for (field, value) in
+        [("hidden_act", json!("relu")), ("hidden_act", json!("gelu_new")), ("layer_norm_eps", json!(0.01))]
+    {
+        let copy = copy_without("bertin", &[]);
+        edit_json(&copy.path().join("config.json"), |config| config[field] = value);
+        let found = embed(&raw_engine(copy.path(), Pooling::Mean), rows);
+        let difference = crate::common::max_abs_difference(&found[0], &expected[0]);
+        assert!(difference > 1e-5, "{field}: {difference}");
+    }
+}
+
+#[test]
+fn every_tiny_model_has_goldens_for_every_text() {
+    for name in TINY_MODELS {
+        assert_eq!(Goldens::read(name).ids.len(), crate::common::texts().len(), "{name}");
+    }
+}

@@ -1,0 +1,11 @@
+//! Whole-crate tests on tiny models in the layouts of real repositories, and on the real MiniLM.
+//!
+//! `scripts/make_tiny_models.py` makes the models and, with `transformers`, the goldens.
+
+#![allow(clippy::unwrap_used, reason = "in a test, an error is a failure")]
+
+mod common;
+
+mod layouts;
+mod parity;
+mod tokens;

@@ -1,0 +1,183 @@
+//! The vectors are those of `transformers`, whatever the batch and the thread.
+
+use engine::{Batch, EmbedError, Engine, EngineOptions, ModelDir, Pooling};
+
+use crate::common::{
+    Goldens, NATIVE_MODELS, TINY_MODELS, cosine, embed, encoder, max_abs_difference, minilm, raw_engine, testdata,
+    texts,
+};
+
+/// The least cosine to `transformers` in f32 that any row may have.
+const COSINE_MIN: f64 = 0.99999;
+
+/// The most that a component may move when a row travels in another batch.
+const BATCH_DIFFERENCE_MAX: f32 = 1e-5;
+
+fn assert_parity(name: &str, dir: &std::path::Path) {
+    let goldens = Goldens::read(name);
+    for pooling in [Pooling::Cls, Pooling::Mean] {
+        let engine = raw_engine(dir, pooling);
+        let found = embed(&engine, &goldens.ids);
+        for (row, (found, expected)) in found.iter().zip(goldens.vectors(pooling)).enumerate() {
+            let cosine = cosine(found, &expected);
+            assert!(cosine >= COSINE_MIN, "{name}, {pooling}, text {row}: cosine {cosine}");
+            // Cosine forgives a wrong scale; the vectors themselves are equal as well.
+            let largest = expected.iter().fold(0f32, |largest, x| largest.max(x.abs()));
+            let difference = max_abs_difference(found, &expected) / largest;
+            assert!(difference < 1e-3, "{name}, {pooling}, text {row}: relative difference {difference}");
+        }
+    }
+}
+
+#[test]
+fn tiny_models_agree_with_transformers() {
+    for name in TINY_MODELS {
+        assert_parity(name, &testdata(name));
+    }
+}
+
+#[test]
+fn the_real_minilm_agrees_with_transformers() {
+    assert_parity("minilm", &minilm());
+}
+
+fn assert_batch_does_not_matter(dir: &std::path::Path, rows: &[Vec<u32>]) {
+    for pooling in [Pooling::Cls, Pooling::Mean] {
+        let engine = raw_engine(dir, pooling);
+        let together = embed(&engine, rows);
+        let by_length: Vec<usize> = engine::pack(&rows.iter().map(Vec::len).collect::<Vec<_>>(), 100).concat();
+        let sorted: Vec<Vec<u32>> = by_length.iter().map(|&row| rows[row].clone()).collect();
+        let sorted = embed(&engine, &sorted);
+        for (place, &row) in by_length.iter().enumerate() {
+            let alone = embed(&engine, &rows[row..=row]);
+            let difference =
+                max_abs_difference(&alone[0], &together[row]).max(max_abs_difference(&sorted[place], &alone[0]));
+            assert!(difference <= BATCH_DIFFERENCE_MAX, "{}, {pooling}, row {row}: {difference}", dir.display());
+        }
+    }
+}
+
+#[test]
+fn a_row_does_not_depend_on_its_batch() {
+    for name in TINY_MODELS {
+        assert_batch_does_not_matter(&testdata(name), &Goldens::read(name).ids);
+    }
+    assert_batch_does_not_matter(&minilm(), &Goldens::read("minilm").ids);
+}
+
+#[test]
+fn two_threads_share_one_engine_and_get_what_one_gets() {
+    for name in ["bertin", "modernbert"] {
+        let rows = Goldens::read(name).ids;
+        let engine = raw_engine(&testdata(name), Pooling::Mean);
+        let expected = embed(&engine, &rows);
+        std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..2).map(|_| scope.spawn(|| (0..5).map(|_| embed(&engine, &rows)).collect::<Vec<_>>())).collect();
+            for thread in threads {
+                for found in thread.join().unwrap() {
+                    assert_eq!(found, expected, "{name}: the same batch gives the same bits on every thread");
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn the_cls_shortcut_of_the_last_layer_is_exact() {
+    for name in NATIVE_MODELS {
+        let rows = Goldens::read(name).ids;
+        let shortcut = embed(&raw_engine(&testdata(name), Pooling::Cls), &rows);
+        for (found, expected) in shortcut.iter().zip(&Goldens::read(name).vectors(Pooling::Cls)) {
+            assert!(cosine(found, expected) >= 0.999_999, "{name}");
+        }
+    }
+}
+
+#[test]
+fn max_and_last_pool_the_tokens_that_mean_pools() {
+    // One token: every pooling is that token.
+    let rows = vec![vec![4u32]];
+    let dir = testdata("beto");
+    let cls = embed(&raw_engine(&dir, Pooling::Cls), &rows);
+    for pooling in [Pooling::Mean, Pooling::Max, Pooling::Last] {
+        let found = embed(&raw_engine(&dir, pooling), &rows);
+        assert!(max_abs_difference(&found[0], &cls[0]) < 1e-5, "{pooling}");
+    }
+    // Several: the maximum is nowhere below the mean, and somewhere above.
+    let rows = vec![vec![4u32, 40, 50, 60, 5]];
+    let mean = embed(&raw_engine(&dir, Pooling::Mean), &rows);
+    let max = embed(&raw_engine(&dir, Pooling::Max), &rows);
+    assert!(max[0].iter().zip(&mean[0]).all(|(max, mean)| max >= mean));
+    assert_ne!(max, mean);
+}
+
+#[test]
+fn vectors_are_normalised_after_they_are_cut() {
+    let model = ModelDir::open(&testdata("bertin")).unwrap();
+    let rows = Goldens::read("bertin").ids;
+    let raw = embed(&raw_engine(&testdata("bertin"), Pooling::Cls), &rows);
+    let options = EngineOptions { dimensions: Some(10), ..EngineOptions::default() };
+    let engine = Engine::load(&model, &options).unwrap();
+    assert_eq!((engine.dimensions(), engine.pooling()), (10, Pooling::Cls));
+    for (short, raw) in embed(&engine, &rows).iter().zip(raw) {
+        let norm: f32 = short.iter().map(|x| x * x).sum::<f32>().sqrt();
+        assert!((norm - 1.0).abs() < 1e-5);
+        assert!(cosine(short, &raw[..10]) > 0.999999);
+    }
+}
+
+#[test]
+fn a_batch_that_breaks_the_rules_is_an_error_that_names_the_row() {
+    let engine = raw_engine(&testdata("bertin"), Pooling::Cls);
+    let row_of = |batch: Batch| match engine.embed(&batch) {
+        Err(EmbedError::Batch { row, problem }) => (row, problem),
+        other => panic!("expected a batch error, got {other:?}"),
+    };
+    let (row, problem) = row_of([vec![0u32, 2], vec![0, 9999, 2]].iter().collect());
+    assert!(row == 1 && problem.contains("token id 9999"), "{problem}");
+    let (row, problem) = row_of([vec![0u32, 2], vec![]].iter().collect());
+    assert!(row == 1 && problem.contains("no tokens"), "{problem}");
+    let (row, problem) = row_of([vec![5u32; 65]].iter().collect());
+    assert!(row == 0 && problem.contains("65 tokens, the model takes 64"), "{problem}");
+    let (_, problem) = row_of(Batch { ids: vec![0, 2], offsets: vec![0, 1] });
+    assert!(problem.contains("offsets"), "{problem}");
+    assert_eq!(engine.embed(&Batch::new()).unwrap(), Vec::<f32>::new());
+}
+
+#[test]
+fn numbers_that_are_not_finite_come_back_as_they_are() {
+    let copy = crate::common::copy_without("bertin", &["model.safetensors"]);
+    let mut tensors =
+        candle_core::safetensors::load(testdata("bertin").join("model.safetensors"), &candle_core::Device::Cpu)
+            .unwrap();
+    let words = &tensors["roberta.embeddings.word_embeddings.weight"];
+    let mut rows: Vec<Vec<f32>> = words.to_vec2().unwrap();
+    rows[9][0] = f32::NAN;
+    tensors.insert(
+        "roberta.embeddings.word_embeddings.weight".into(),
+        candle_core::Tensor::new(rows, &candle_core::Device::Cpu).unwrap(),
+    );
+    candle_core::safetensors::save(&tensors, copy.path().join("model.safetensors")).unwrap();
+    let model = ModelDir::open(copy.path()).unwrap();
+    for pooling in [Pooling::Cls, Pooling::Mean, Pooling::Max, Pooling::Last] {
+        let options = EngineOptions { pooling: Some(pooling), ..EngineOptions::default() };
+        let engine = Engine::load(&model, &options).unwrap();
+        let found = embed(&engine, &[vec![0, 9, 2], vec![0, 8, 2]]);
+        assert!(found[0].iter().any(|x| x.is_nan()), "{pooling}: the broken row shows");
+        assert!(found[1].iter().all(|x| x.is_finite()), "{pooling}: its neighbour is untouched");
+    }
+}
+
+#[test]
+fn a_text_goes_all_the_way() {
+    let model = ModelDir::open(&minilm()).unwrap();
+    let engine = Engine::load(&model, &EngineOptions::default()).unwrap();
+    assert_eq!((engine.pooling(), engine.dimensions()), (Pooling::Mean, 384));
+    let encoder = encoder(&minilm(), None);
+    assert_eq!(encoder.max_length(), 256, "sentence_bert_config.json, not the 128 preset in tokenizer.json");
+    let rows: Vec<Vec<u32>> = texts().iter().map(|text| encoder.encode(text).unwrap().ids).collect();
+    for (found, expected) in embed(&engine, &rows).iter().zip(Goldens::read("minilm").vectors(Pooling::Mean)) {
+        assert!(cosine(found, &expected) >= COSINE_MIN);
+    }
+}
