@@ -150,8 +150,12 @@ fn messages_range(object: &BlockingObject) -> Result<Range<u64>, DatasetError> {
         Some([a, b, c, d]) => u64::from(u32::from_le_bytes([*a, *b, *c, *d])),
         _ => return Err(object.corrupt("it does not end as an arrow file does: it is cut off, copy it again")),
     };
+    // Writers pad the magic number to 8 bytes, or to the 64 of their buffers.
+    let front = object.read(0..size.min(64))?;
+    let padding = front.chunks_exact(8).skip(1).take_while(|word| *word == [0; 8]).count() as u64;
+    let start = 8 + 8 * padding;
     match size.checked_sub(10 + length) {
-        Some(end) if end >= 8 => Ok(8..end),
+        Some(end) if end >= start => Ok(start..end),
         _ => Err(object.corrupt(format!("its footer claims {length} bytes"))),
     }
 }

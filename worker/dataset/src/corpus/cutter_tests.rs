@@ -1,1 +1,152 @@
+//! Tests that cutting and reading ask for bounded amounts, by counting what is asked of the store.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::path::Path as StorePath;
+use object_store::{
+    CopyOptions, GetOptions, GetRange, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult,
+};
+
+use super::*;
+use crate::corpus::RECORD_BYTES_MAX;
+use crate::corpus::feed::{Record, RecordFeed};
+use crate::corpus::stream::BLOCK_BYTES;
+use crate::corpus::text::Splitter;
+
+/// Notes the largest and the total number of bytes asked for.
+#[derive(Debug, Default)]
+struct Counting {
+    inner: InMemory,
+    largest: AtomicU64,
+    total: AtomicU64,
+}
+
+impl fmt::Display for Counting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Counting")
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Counting {
+    async fn put_opts(&self, path: &StorePath, data: PutPayload, o: PutOptions) -> object_store::Result<PutResult> {
+        self.inner.put_opts(path, data, o).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        path: &StorePath,
+        options: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(path, options).await
+    }
+
+    async fn get_opts(&self, path: &StorePath, options: GetOptions) -> object_store::Result<GetResult> {
+        let length = match (&options.range, options.head) {
+            (_, true) => 0,
+            (Some(GetRange::Bounded(range)), _) => range.end - range.start,
+            _ => u64::MAX,
+        };
+        self.largest.fetch_max(length, Ordering::Relaxed);
+        self.total.fetch_add(length, Ordering::Relaxed);
+        self.inner.get_opts(path, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        paths: BoxStream<'static, object_store::Result<StorePath>>,
+    ) -> BoxStream<'static, object_store::Result<StorePath>> {
+        self.inner.delete_stream(paths)
+    }
+
+    fn list(&self, prefix: Option<&StorePath>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&StorePath>) -> object_store::Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &StorePath, to: &StorePath, options: CopyOptions) -> object_store::Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+async fn counted(text: Vec<u8>) -> (Arc<Counting>, Object) {
+    let store = Arc::new(Counting::default());
+    let path = StorePath::from("corpus");
+    store.put(&path, text.into()).await.unwrap();
+    let object = Object::open_in(Arc::clone(&store) as Arc<dyn ObjectStore>, path, "corpus".to_owned()).await.unwrap();
+    (store, object)
+}
+
+#[tokio::test]
+async fn cutting_asks_for_one_block_at_a_time_and_for_each_byte_once() {
+    let mut text = b"id,text\n".to_vec();
+    while text.len() < 5 << 20 {
+        text.extend_from_slice(format!("{},\"una frase, con \"\"comillas\"\"\ny otra\"\n", text.len()).as_bytes());
+    }
+    let size = text.len() as u64;
+    let (store, object) = counted(text).await;
+    let limits = CutLimits { rows_max: 1000, bytes_max: 1 << 30 };
+    let stream = TextStream::open(object, Compression::None, 0).await.unwrap();
+    let mut cut = TextCut::open(stream, Format::Csv, limits, None).await.unwrap();
+    let (mut slices, mut end) = (0, 8);
+    while let Some(slice) = cut.next().await.unwrap() {
+        assert_eq!(slice.start, end);
+        end = slice.end;
+        slices += 1;
+    }
+    assert_eq!(end, size);
+    assert!(slices > 50);
+    assert!(store.largest.load(Ordering::Relaxed) <= BLOCK_BYTES as u64);
+    assert_eq!(store.total.load(Ordering::Relaxed), size);
+}
+
+#[tokio::test]
+async fn a_record_over_the_limit_is_passed_without_being_held() {
+    let limit = usize::try_from(RECORD_BYTES_MAX).unwrap();
+    let mut text = b"antes\n".to_vec();
+    text.resize(text.len() + limit + 100, b'x');
+    text.extend_from_slice(b"\ndespues\n");
+    let size = text.len() as u64;
+    let (store, object) = counted(text).await;
+    let mut feed = RecordFeed::new(TextStream::plain(object, 0..size), Splitter::new(Format::Txt).unwrap());
+    assert_eq!(feed.next().await.unwrap(), Some(Record::Whole(b"antes\n")));
+    assert_eq!(feed.next().await.unwrap(), Some(Record::TooLarge));
+    assert_eq!(feed.next().await.unwrap(), Some(Record::Whole(b"despues\n")));
+    assert_eq!(feed.next().await.unwrap(), None);
+    assert!(feed.memory() <= 2 * limit, "{}", feed.memory());
+    assert!(store.largest.load(Ordering::Relaxed) <= BLOCK_BYTES as u64);
+}
+
+#[tokio::test]
+async fn blank_lines_without_end_are_not_a_record() {
+    let mut text = vec![b'\n'; usize::try_from(RECORD_BYTES_MAX).unwrap() + 100];
+    text.extend_from_slice(b"a,b\n");
+    let size = text.len() as u64;
+    let (_, object) = counted(text).await;
+    let mut feed = RecordFeed::new(TextStream::plain(object, 0..size), Splitter::new(Format::Csv).unwrap());
+    assert!(matches!(feed.next().await.unwrap(), Some(Record::Whole(record)) if record.ends_with(b"\na,b\n")));
+    assert!(feed.memory() <= 4 * BLOCK_BYTES);
+    assert_eq!(feed.next().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn limits_of_nothing_and_cursors_beyond_the_corpus_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Storage::open(dir.path().to_str().unwrap()).unwrap();
+    let options = ReadOptions { text_column: "text".to_owned(), id_column: None, keep: crate::corpus::Keep::All };
+    let new = |rows_max, source_index| {
+        let limits = CutLimits { rows_max, bytes_max: 1 };
+        let cursor = Cursor { source_index, position: 0, next_row: 0 };
+        Cutter::new(Vec::new(), options.clone(), limits, storage.clone(), String::new(), cursor)
+    };
+    assert!(new(0, 0).await.is_err());
+    assert!(new(1, 1).await.is_err());
+    assert_eq!(new(1, 0).await.unwrap().next().await.unwrap(), None);
+}

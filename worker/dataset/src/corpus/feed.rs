@@ -95,6 +95,12 @@ impl RecordFeed {
         self.hasher.finalize().to_hex().to_string()
     }
 
+    /// Returns how many bytes are held.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> usize {
+        self.front.capacity() + self.block.len()
+    }
+
     /// Adds the block's bytes from `start` up to `at` to the front, unless the record is too large already.
     fn keep(&mut self, start: usize) {
         let piece = &self.block[start..self.at];

@@ -5,6 +5,7 @@ use arrow_schema::{DataType, Field};
 use crate::corpus::columnar::{self, is_text};
 use crate::corpus::csv::{Fields, delimiter_of};
 use crate::corpus::feed::{Record, RecordFeed};
+use crate::corpus::json;
 use crate::corpus::jsonl::Inference;
 use crate::corpus::object::Object;
 use crate::corpus::schema::{Columns, SourceColumns, encode_schema, unify};
@@ -134,19 +135,18 @@ struct JsonSample {
     objects: u64,
     /// All records.
     records: u64,
+    /// The first line opens an array that other lines go on with: its elements are no lines, even where some parse.
+    begins_an_array: bool,
 }
 
 async fn json_sample(object: &Object, source: &Source) -> Result<JsonSample, DatasetError> {
-    let mut sample = JsonSample { inference: Inference::default(), objects: 0, records: 0 };
+    let mut sample = JsonSample { inference: Inference::default(), objects: 0, records: 0, begins_an_array: false };
     let stream = open_text(object, source).await?;
     let front = stream.offset();
     sample.take(stream, SAMPLE_BYTES_MAX).await?;
-    if sample.objects == 0 && sample.records > 0 {
-        let problem = format!(
-            "none of its first {} lines is a JSON object: JSON lines are wanted, one object per line \
-             (an array becomes that with `jq -c '.[]'`)",
-            sample.records
-        );
+    if sample.begins_an_array || (sample.objects == 0 && sample.records > 0) {
+        let problem = "its first lines are no JSON objects: JSON lines are wanted, one object per line \
+                       (an array becomes that with `jq -c '.[]'`)";
         return Err(DatasetError::bad_input(object.name(), problem));
     }
     let rest = object.size().saturating_sub(front + SAMPLE_BYTES_MAX);
@@ -195,6 +195,9 @@ impl JsonSample {
     }
 
     fn add(&mut self, record: &[u8]) {
+        if self.records == 0 && record.trim_ascii_start().starts_with(b"[") {
+            self.begins_an_array = !json::is_json(record);
+        }
         self.records += 1;
         self.objects += u64::from(self.inference.add(record));
     }

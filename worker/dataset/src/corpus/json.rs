@@ -23,7 +23,9 @@ pub(crate) enum Value<'a> {
 /// key is no valid string. The values are views to pass to [`kind`]. Of a repeated key the last value counts, as in
 /// Python: callers that fill slots in order get that by themselves.
 pub(crate) fn members(record: &[u8]) -> Option<Vec<(String, &[u8])>> {
-    serde_json::from_slice::<IgnoredAny>(record).ok()?;
+    if !is_json(record) {
+        return None;
+    }
     // From here on the record is known to be JSON, so that bytes can be skipped without judging them.
     let mut walk = Walk { json: record, at: 0 };
     walk.skip_space();
@@ -49,6 +51,11 @@ pub(crate) fn members(record: &[u8]) -> Option<Vec<(String, &[u8])>> {
         walk.skip_space();
         members.push((key, walk.value()));
     }
+}
+
+/// Tells whether the bytes are one JSON value, whatever the strings in it hold.
+pub(crate) fn is_json(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
 }
 
 /// Tells what a value from [`members`] is.

@@ -3,6 +3,7 @@
 //! A record is a line with anything but white space on it. `serde_json` judges whether it is JSON; [`crate::corpus::json`]
 //! then finds the values of its keys, so that numbers and nested values keep their spelling.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use arrow_schema::{DataType, Schema};
@@ -154,7 +155,7 @@ fn number_seen(number: &str, large: &mut bool) -> Seen {
 fn float_of(number: &str) -> Option<f64> {
     let value: f64 = number.parse().ok()?;
     let is_integer = !number.contains(['.', 'e', 'E']);
-    let is_exact = !is_integer || value.abs() <= EXACT_INTEGER_MAX as f64;
+    let is_exact = !is_integer || number.parse::<i64>().is_ok_and(|whole| whole.unsigned_abs() <= EXACT_INTEGER_MAX);
     (value.is_finite() && is_exact).then_some(value)
 }
 
@@ -233,30 +234,39 @@ fn append(column: &mut ColumnBuilder, value: Option<&[u8]>) -> bool {
         }
         Some(value) => value,
     };
-    let appended = match (&mut *column, value) {
-        (ColumnBuilder::Utf8(builder), Value::String(spelling)) => {
-            json::string(spelling).map(|text| builder.append_value(text))
-        }
-        (ColumnBuilder::Utf8(builder), Value::Number(number)) => Some(builder.append_value(number)),
-        (ColumnBuilder::Utf8(builder), Value::Boolean(value)) => Some(builder.append_value(value.to_string())),
-        (ColumnBuilder::Utf8(builder), Value::Nested(json)) => {
-            std::str::from_utf8(json).ok().map(|json| builder.append_value(json))
+    let is_appended = match (&mut *column, value) {
+        (ColumnBuilder::Utf8(builder), value) => {
+            let text = spelled(value);
+            text.as_deref().map(|text| builder.append_value(text)).is_some()
         }
         (ColumnBuilder::Int64(builder), Value::Number(number)) => {
-            number.parse().ok().map(|value| builder.append_value(value))
+            number.parse().map(|value| builder.append_value(value)).is_ok()
         }
         (ColumnBuilder::Float64(builder), Value::Number(number)) => {
-            float_of(number).map(|value| builder.append_value(value))
+            float_of(number).map(|value| builder.append_value(value)).is_some()
         }
-        (ColumnBuilder::Boolean(builder), Value::Boolean(value)) => Some(builder.append_value(value)),
+        (ColumnBuilder::Boolean(builder), Value::Boolean(value)) => {
+            builder.append_value(value);
+            true
+        }
         (ColumnBuilder::Int64(_) | ColumnBuilder::Float64(_) | ColumnBuilder::Boolean(_), _)
-        | (ColumnBuilder::Nulls(..), _)
-        | (ColumnBuilder::Utf8(_), Value::Null) => None,
+        | (ColumnBuilder::Nulls(..), _) => false,
     };
-    if appended.is_none() {
+    if !is_appended {
         column.append_null();
     }
-    appended.is_some()
+    is_appended
+}
+
+/// Returns a value as text: of a string its characters, of anything else its JSON; `None` where no UTF-8 can spell it.
+fn spelled(value: Value<'_>) -> Option<Cow<'_, str>> {
+    match value {
+        Value::Null => None,
+        Value::Boolean(value) => Some(if value { "true" } else { "false" }.into()),
+        Value::Number(number) => Some(number.into()),
+        Value::String(spelling) => json::string(spelling),
+        Value::Nested(json) => std::str::from_utf8(json).ok().map(Cow::Borrowed),
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 
 use crate::corpus::columnar::{ColumnarReader, Selection};
+use crate::corpus::columns::Rows;
 use crate::corpus::feed::{Record, RecordFeed};
 use crate::corpus::object::Object;
 use crate::corpus::schema::kept_schema_of;
@@ -17,8 +18,6 @@ use crate::corpus::{csv, jsonl, txt};
 use crate::error::DatasetError;
 use crate::reject::RejectReason;
 use crate::storage::Storage;
-
-use super::columns::Rows;
 
 /// Some consecutive records of a slice.
 #[derive(Debug, Clone)]
@@ -41,7 +40,7 @@ pub struct RecordReader {
 
 enum FormatReader {
     Text(Box<TextReader>),
-    Columnar(ColumnarReader),
+    Columnar(Box<ColumnarReader>),
 }
 
 impl fmt::Debug for RecordReader {
@@ -72,7 +71,7 @@ pub async fn read(
     let format = match (source.source.format, slice.range) {
         (format @ (Format::Parquet | Format::Arrow), SliceRange::Rows { start, end }) => {
             let selection = Selection { rows: start..end, text_column: options.text_column.clone(), kept };
-            FormatReader::Columnar(ColumnarReader::open(object, format, selection).await?)
+            FormatReader::Columnar(Box::new(ColumnarReader::open(object, format, selection).await?))
         }
         (format @ (Format::Csv | Format::Tsv | Format::Jsonl | Format::Txt), SliceRange::Bytes { start, end }) => {
             let parser = Parser::new(source, options, &kept)?;
@@ -207,7 +206,3 @@ impl Parser {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "reader_tests.rs"]
-mod tests;

@@ -148,9 +148,8 @@ fn hint(format: Format, names: &[String], text_column: &str) -> String {
     if let Some(name) = names.iter().find(|name| name.trim().to_lowercase() == wanted) {
         return format!(" (is it `{}`?)", name.escape_debug());
     }
-    let joined = match (format, names) {
-        (Format::Csv | Format::Tsv, [joined]) => joined,
-        _ => return String::new(),
+    let (Format::Csv | Format::Tsv, [joined]) = (format, names) else {
+        return String::new();
     };
     let other = [(';', "semicolons"), ('\t', "tabs"), ('|', "vertical bars"), (',', "commas")]
         .into_iter()

@@ -79,3 +79,7 @@ pub(crate) fn byte_order_mark(front: &[u8]) -> Result<u64, &'static str> {
         None => Ok(0),
     }
 }
+
+#[cfg(test)]
+#[path = "text_tests.rs"]
+mod tests;
