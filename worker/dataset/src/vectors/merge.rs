@@ -380,6 +380,11 @@ mod tests {
         let job = job(8, &[5, 6, 7]);
         let dir = job.dir();
         let out = job.path().join("merged.parquet");
+        let last = fs::metadata(dir.join("part-00000.parquet")).unwrap().len() as usize - 1;
+        flip(&dir.join("part-00000.parquet"), last);
+        let error = merge(&dir, &out, &MergeOptions::default(), &mut |_| ()).unwrap_err().to_string();
+        assert!(error.contains("part-00000.parquet") && error.contains("repair"), "{error}");
+        flip(&dir.join("part-00000.parquet"), last);
         flip(&dir.join("part-00001.parquet"), 100);
         let error = merge(&dir, &out, &MergeOptions::default(), &mut |_| ()).unwrap_err().to_string();
         assert!(error.contains("part-00001.parquet") && error.contains("repair"), "{error}");

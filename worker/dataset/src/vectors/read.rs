@@ -200,7 +200,7 @@ pub struct VectorSet {
 }
 
 impl VectorSet {
-    /// Opens a folder (its manifest must be there and hold) or a file.
+    /// Opens a folder (its manifest must be there and hold, and its first file must be whole) or a file.
     pub fn open(target: &Path) -> Result<VectorSet, DatasetError> {
         if !target.is_dir() {
             let reader = VectorReader::open(target)?;
@@ -211,7 +211,11 @@ impl VectorSet {
         }
         let manifest = Manifest::load_checked(target)?;
         let kept = match manifest.files.first() {
-            Some(file) => VectorReader::open(&Manifest::path_of(target, file))?.kept,
+            Some(file) => {
+                let path = Manifest::path_of(target, file);
+                check_file(&path, file.bytes, &file.blake3)?;
+                VectorReader::open(&path)?.kept
+            }
             None => Schema::empty(),
         };
         let entry = |file: &ManifestFile| (Manifest::path_of(target, file), Some(file.clone()));
