@@ -71,18 +71,25 @@ impl Cutter {
     ///
     /// # Errors
     /// `SourceChanged`, or `Corrupt` naming the source and the last good row, or `BadInput`, or a store fails. The cursor
-    /// stays where the last slice ended.
+    /// stays where the last slice ended, and calling again tries again from there.
     pub async fn next(&mut self) -> Result<Option<Slice>, DatasetError> {
         while let Some(source) = self.sources.get(self.cursor.source_index as usize) {
             if self.open.is_none() {
                 let opened = self.open_source(source).await;
                 self.open = Some(opened.map_err(|error| error.after_row(self.cursor.next_row.checked_sub(1)))?);
             }
-            if let Some(slice) = self.next_of_source().await? {
-                self.cursor.next_row += slice.rows;
-                return Ok(Some(slice));
+            match self.next_of_source().await {
+                Ok(Some(slice)) => {
+                    self.cursor.next_row += slice.rows;
+                    return Ok(Some(slice));
+                }
+                Ok(None) => self.open = None,
+                Err(error) => {
+                    // What was read since the last slice is read again if the caller tries again.
+                    self.open = None;
+                    return Err(error);
+                }
             }
-            self.open = None;
             self.cursor.source_index += 1;
             self.cursor.position = 0;
         }

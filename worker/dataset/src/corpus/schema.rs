@@ -21,7 +21,7 @@ const PARQUET_FIELD_ID: &str = "PARQUET:field_id";
 /// Returns the schema of the kept columns, which is the same for every source of a corpus.
 ///
 /// # Errors
-/// `Corrupt` where `kept_schema` is not what [`crate::corpus::inspect`] wrote.
+/// `Corrupt` where `kept_schema` is not what [`inspect`](fn@crate::corpus::inspect) wrote.
 pub fn kept_schema_of(source: &PlannedSource) -> Result<Schema, DatasetError> {
     let broken = |problem: String| DatasetError::corrupt(source.source.uri.as_str(), None, problem);
     let bytes = STANDARD

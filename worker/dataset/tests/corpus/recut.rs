@@ -45,9 +45,15 @@ fn a_piece_with_other_bytes_is_never_taken_for_ours() {
         let storage = corpus.storage("store");
         let key = "jobs/1/recut/00000-0000000000000008";
         storage.put_new(key, Bytes::from_static(b"foreign")).await.unwrap();
-        let error = corpus.cutter(&planned, &storage, Cursor::default()).await.next().await.unwrap_err();
+        let mut cutter = corpus.cutter(&planned, &storage, Cursor::default()).await;
+        let error = cutter.next().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert!(error.to_string().contains(key), "{error}");
+        assert_eq!(cutter.cursor(), Cursor::default());
+        // Once it is out of the way, the same cutter goes on.
+        storage.delete(key).await.unwrap();
+        assert_eq!(cutter.next().await.unwrap().unwrap().rows, 10);
+        assert_eq!(cutter.next().await.unwrap(), None);
     });
 }
 
