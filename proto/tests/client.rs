@@ -1,5 +1,7 @@
 //! Clients against a scripted coordinator, over the in-process transport.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
