@@ -1,0 +1,500 @@
+//! The clap tree: what can be typed. Doc comments are the manual. What it means is decided in `commands` and `plan`.
+//!
+//! Every option can also be set by `ENCAJE_<OPTION>` in the environment and by `encaje.toml`; see `config`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use dataset::{Format, Keep};
+use proto::job::MaxRejects;
+
+/// Turns large text corpora into Parquet files of embedding vectors, and accounts for every input row.
+///
+/// `encaje run` does everything in one process: no server, no database to set up. It can be interrupted at any moment
+/// and started again; it goes on where it was. Results go to stdout, talk goes to stderr.
+///
+/// Exit codes: 0 done; 1 failed; 2 usage; 3 finished, but rows were rejected and --strict was given; 130 interrupted
+/// (the state is kept: run again to resume).
+///
+/// Every option can also be set by an environment variable (`--batch-tokens` is `ENCAJE_BATCH_TOKENS`) or in
+/// `encaje.toml` (`batch-tokens = 4096`, for every command or under `[run]` for one). Options win over the environment,
+/// the environment wins over the file.
+#[derive(Debug, Parser)]
+#[command(name = "encaje", version, propagate_version = true, max_term_width = 100, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Options that every command has.
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that every command has.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct GlobalArgs {
+    /// Reads defaults for options from this file instead of `encaje.toml` in the current directory.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Says nothing on stderr but warnings and errors.
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// Logs what happens inside to stderr: -v for events, -vv for details. `ENCAJE_LOG` takes a filter such as
+    /// `worker=debug` and wins over this.
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Embeds a corpus on this machine; run it again to resume.
+    ///
+    /// Each input row becomes one output row: with a vector, or with the reason why it has none. Run the same command
+    /// again to resume after an interruption, a crash or a failure; after success it does nothing. Other parameters, or
+    /// a corpus that has changed, are refused in a directory that holds a job already.
+    Run(Box<RunArgs>),
+    /// Shows how the job in an output directory stands.
+    Status(StatusArgs),
+    /// Lists the output directories below a directory, with the state of each.
+    List(ListArgs),
+    /// Checks every promise about an output: rows, checksums, norms, and the corpus where it is given.
+    Verify(VerifyArgs),
+    /// Merges the part files of an output directory into one Parquet file.
+    Merge(MergeArgs),
+    /// Writes the vectors as a plain matrix for NumPy, safetensors or PyTorch.
+    Export(ExportArgs),
+    /// Shows how a model's tokenizer cuts texts.
+    Tokenize(TokenizeArgs),
+    /// Fetches a model, or shows what it is.
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// Prints a completion script for a shell.
+    Completions(CompletionsArgs),
+}
+
+/// `encaje run`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  encaje run tweets.csv --model sentence-transformers/all-MiniLM-L6-v2 --out vectors/"
+)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) corpus: CorpusArgs,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) embed: EmbedArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+}
+
+/// Which texts to embed.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Corpus")]
+pub(crate) struct CorpusArgs {
+    /// Files, globs or file:// URLs, embedded in the order given. The extension tells the format: .csv .tsv .jsonl
+    /// .ndjson .parquet .arrow .txt, the text formats also as .gz or .zst.
+    #[arg(required = true, value_name = "CORPUS")]
+    pub(crate) corpus: Vec<String>,
+    /// Takes every source as this format, whatever its extension.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) format: Option<FormatArg>,
+    /// Names the column that holds the text.
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    pub(crate) text_column: String,
+    /// Names a column that must exist and is always kept.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) id_column: Option<String>,
+    /// Passes input columns through to the output: `all`, `none`, or names separated by commas.
+    #[arg(long, value_name = "COLUMN,...", value_parser = parse_keep, default_value = "all")]
+    pub(crate) keep: Keep,
+}
+
+/// Which model turns texts into vectors.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct ModelArgs {
+    /// The model: a Hub id such as `owner/name`, or a directory with config.json, a tokenizer and weights.
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
+}
+
+/// How a Hub model is fetched.
+#[derive(Debug, Args)]
+pub(crate) struct HubArgs {
+    /// Takes this branch, tag or commit of a Hub model instead of `main`.
+    #[arg(long, value_name = "REV")]
+    pub(crate) revision: Option<String>,
+    /// Uses only what is in the local cache, and never asks the Hub.
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+/// How the model is used.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Embedding")]
+pub(crate) struct EmbedArgs {
+    /// Decides how token vectors become one vector. `auto` is the model's own pooling, or `cls` where it names none.
+    #[arg(long, value_enum, default_value_t = PoolingArg::Auto)]
+    pub(crate) pooling: PoolingArg,
+    /// Leaves vectors as long as the model makes them, instead of scaling each to length 1.
+    #[arg(long)]
+    pub(crate) no_normalize: bool,
+    /// Cuts texts to this many tokens, special ones included. The default is what the model can take.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_length: Option<u32>,
+    /// Puts this before every text, as models like E5 ask for (`"passage: "`).
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) prefix: String,
+    /// Keeps only the first N dimensions of each vector, for models trained that way (Matryoshka).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) dimensions: Option<u32>,
+    /// Computes in this number format. `auto` is what suits the device: f32 on a CPU.
+    #[arg(long, value_enum, default_value_t = DtypeArg::Auto)]
+    pub(crate) dtype: DtypeArg,
+}
+
+/// What is written, and what a bad row does.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct OutputArgs {
+    /// Writes to this directory (part-00000.parquet ..., manifest.json), or into one file if it ends in `.parquet`.
+    #[arg(long, value_name = "DIR|FILE.parquet")]
+    pub(crate) out: PathBuf,
+    /// Stores vectors in this number format; f16 halves the size.
+    #[arg(long, value_enum, default_value_t = OutputDtypeArg::F32)]
+    pub(crate) output_dtype: OutputDtypeArg,
+    /// Decides what a row that cannot be embedded does: `reject` writes it with a reason, `fail` ends the job.
+    #[arg(long, value_enum, default_value_t = OnBadRowArg::Reject)]
+    pub(crate) on_bad_row: OnBadRowArg,
+    /// Fails the job when more rows than this are rejected: a count, or a share such as `1%`.
+    #[arg(long, value_name = "N|P%", value_parser = parse_max_rejects)]
+    pub(crate) max_rejects: Option<MaxRejects>,
+    /// Exits with 3 if any row was rejected.
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Prints the summary on stdout as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How this machine is used.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Machine")]
+pub(crate) struct MachineArgs {
+    /// Runs this many forward passes at a time on a CPU. The default is one per core.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) threads: Option<u32>,
+    /// Feeds at most this many tokens to the model at a time. The default suits the device; lower it if memory is short.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) batch_tokens: Option<u32>,
+    /// Cuts the corpus into shards of at most this many rows. The default is about ten seconds of work per shard; what
+    /// a killed run loses is at most the shards it was working on.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) shard_rows: Option<u64>,
+}
+
+/// `encaje status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// The output of `encaje run`: a directory, or the `.parquet` file.
+    #[arg(value_name = "DIR|FILE.parquet", default_value = ".")]
+    pub(crate) out: PathBuf,
+    /// Prints one JSON object on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `encaje list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// The directory whose output directories are listed.
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub(crate) parent: PathBuf,
+    /// Prints a JSON array on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `encaje verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The output to check: a directory with manifest.json, or a merged file.
+    #[arg(value_name = "DIR|FILE.parquet")]
+    pub(crate) target: PathBuf,
+    /// Checks the output against this corpus too: the same files, globs or URLs in the same order as for `run`.
+    #[arg(long, value_name = "CORPUS", num_args = 1.., env = "ENCAJE_VERIFY_CORPUS")]
+    pub(crate) corpus: Vec<String>,
+    /// Takes every source of the corpus as this format, whatever its extension.
+    #[arg(long, value_enum, value_name = "FORMAT", requires = "corpus")]
+    pub(crate) format: Option<FormatArg>,
+    /// Names the corpus column that holds the text.
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    pub(crate) text_column: String,
+    /// Prints the report on stdout as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `encaje merge`.
+#[derive(Debug, Args)]
+pub(crate) struct MergeArgs {
+    /// The output directory of a finished run.
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// The Parquet file to write.
+    #[arg(long, value_name = "FILE.parquet", env = "ENCAJE_MERGE_OUT")]
+    pub(crate) out: PathBuf,
+    /// Replaces the file if it is there already.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Prints the summary on stdout as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `encaje export`.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// The output directory of a finished run, or a merged file.
+    #[arg(value_name = "DIR|FILE.parquet")]
+    pub(crate) target: PathBuf,
+    /// The format to write.
+    #[arg(long, value_enum, value_name = "FORMAT", env = "ENCAJE_EXPORT_FORMAT")]
+    pub(crate) format: ExportFormatArg,
+    /// The file to write.
+    #[arg(long, value_name = "FILE", env = "ENCAJE_EXPORT_OUT")]
+    pub(crate) out: PathBuf,
+    /// Replaces the file if it is there already.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Prints the summary on stdout as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `encaje tokenize`.
+#[derive(Debug, Args)]
+pub(crate) struct TokenizeArgs {
+    /// The texts; none reads one text per line from stdin.
+    #[arg(value_name = "TEXT")]
+    pub(crate) texts: Vec<String>,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Cuts texts to this many tokens, special ones included. The default is what the model can take.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_length: Option<u32>,
+    /// Puts this before every text.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) prefix: String,
+    /// Prints one JSON object per text on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `encaje model`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Downloads a Hub model into the cache that Python's tools use too, and prints its directory.
+    Pull(ModelPullArgs),
+    /// Shows a model's architecture, size, pooling and digest.
+    Show(ModelShowArgs),
+}
+
+/// `encaje model pull`.
+#[derive(Debug, Args)]
+pub(crate) struct ModelPullArgs {
+    /// The model: a Hub id such as `owner/name`.
+    #[arg(value_name = "MODEL")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
+    /// Prints one JSON object on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `encaje model show`.
+#[derive(Debug, Args)]
+pub(crate) struct ModelShowArgs {
+    /// The model: a Hub id such as `owner/name`, or a directory.
+    #[arg(value_name = "MODEL")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
+    /// Prints one JSON object on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `encaje completions`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell that the script is for.
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// A corpus format as typed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum FormatArg {
+    /// Comma-separated values with a header.
+    Csv,
+    /// Tab-separated values with a header.
+    Tsv,
+    /// One JSON object per line.
+    #[value(alias = "ndjson")]
+    Jsonl,
+    /// Apache Parquet.
+    Parquet,
+    /// Arrow IPC (Feather v2).
+    Arrow,
+    /// One text per line.
+    Txt,
+}
+
+impl From<FormatArg> for Format {
+    fn from(format: FormatArg) -> Self {
+        match format {
+            FormatArg::Csv => Format::Csv,
+            FormatArg::Tsv => Format::Tsv,
+            FormatArg::Jsonl => Format::Jsonl,
+            FormatArg::Parquet => Format::Parquet,
+            FormatArg::Arrow => Format::Arrow,
+            FormatArg::Txt => Format::Txt,
+        }
+    }
+}
+
+/// Pooling as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PoolingArg {
+    /// What the model's own configuration says, or `cls` where it says nothing.
+    Auto,
+    /// The vector of the first token.
+    Cls,
+    /// The mean over all tokens.
+    Mean,
+    /// The maximum over all tokens, per dimension.
+    Max,
+    /// The vector of the last token.
+    Last,
+}
+
+/// Compute format as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DtypeArg {
+    /// What suits the device: f32 on a CPU.
+    Auto,
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats.
+    F16,
+    /// 16-bit brain floats.
+    Bf16,
+    /// 8-bit integers with 32-bit accumulation.
+    Int8,
+}
+
+/// Output format as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputDtypeArg {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats.
+    F16,
+}
+
+/// Bad-row policy as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnBadRowArg {
+    /// The row gets a reason instead of a vector.
+    Reject,
+    /// The job fails and names the row.
+    Fail,
+}
+
+/// Export format as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormatArg {
+    /// A NumPy array.
+    Npy,
+    /// A safetensors file with one tensor, `embedding`.
+    Safetensors,
+    /// A PyTorch file that `torch.load(weights_only=True)` opens.
+    Pt,
+}
+
+/// Reads `all`, `none` or column names separated by commas.
+fn parse_keep(text: &str) -> Result<Keep, String> {
+    match text {
+        "all" => Ok(Keep::All),
+        "none" => Ok(Keep::None),
+        names => {
+            let names: Vec<String> = names.split(',').map(|name| name.trim().to_owned()).collect();
+            if names.iter().any(String::is_empty) {
+                return Err("expected `all`, `none`, or column names separated by commas".to_owned());
+            }
+            Ok(Keep::Columns(names))
+        }
+    }
+}
+
+/// Reads a count or a percentage.
+fn parse_max_rejects(text: &str) -> Result<MaxRejects, String> {
+    let expected = || format!("expected a count such as `100` or a share such as `1%`, found `{text}`");
+    match text.strip_suffix('%') {
+        Some(share) => match share.trim().parse::<f64>() {
+            Ok(share) if (0.0..=100.0).contains(&share) => Ok(MaxRejects::Percent(share)),
+            Ok(_) | Err(_) => Err(expected()),
+        },
+        None => text.parse().map(MaxRejects::Rows).map_err(|_| expected()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_has_a_sentence_as_help() {
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            for arg in command.get_arguments() {
+                let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.len() > 10, "`{}` of `{}` has no help", arg.get_id(), command.get_name());
+            }
+            commands.extend(command.get_subcommands().cloned());
+        }
+    }
+
+    #[test]
+    fn rejects_are_a_count_or_a_share() {
+        assert_eq!(parse_max_rejects("7"), Ok(MaxRejects::Rows(7)));
+        assert_eq!(parse_max_rejects("0.5%"), Ok(MaxRejects::Percent(0.5)));
+        for wrong in ["", "-1", "101%", "many", "%"] {
+            assert!(parse_max_rejects(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn kept_columns_are_names_in_order() {
+        assert_eq!(parse_keep("all"), Ok(Keep::All));
+        assert_eq!(parse_keep("none"), Ok(Keep::None));
+        assert_eq!(parse_keep("b, a"), Ok(Keep::Columns(vec!["b".to_owned(), "a".to_owned()])));
+        assert!(parse_keep("a,,b").is_err());
+    }
+}

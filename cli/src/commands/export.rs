@@ -1,0 +1,34 @@
+//! `encaje export`: the vectors as a plain matrix.
+
+use anyhow::Context;
+use dataset::ExportFormat;
+
+use crate::args::{ExportArgs, ExportFormatArg};
+use crate::exit::{Advice, Exit};
+use crate::ui::{self, Ui};
+
+/// Exports.
+pub(crate) fn run(ui: &Ui, args: &ExportArgs) -> anyhow::Result<Exit> {
+    let out = args.out.display();
+    let is_there = args.out.try_exists().with_context(|| format!("cannot look for `{out}`"))?;
+    if is_there && !args.force {
+        let what = format!("`{out}` is there already");
+        return Err(Advice::usage(what).hint("give another --out, or --force to replace it").into());
+    }
+    let format = match args.format {
+        ExportFormatArg::Npy => ExportFormat::Npy,
+        ExportFormatArg::Safetensors => ExportFormat::Safetensors,
+        ExportFormatArg::Pt => ExportFormat::Pt,
+    };
+    let summary = dataset::export(&args.target, format, &args.out)?;
+    if summary.rejected > 0 {
+        ui.note(format!("{} without a vector: all components are NaN there", ui::counted(summary.rejected, "row")));
+    }
+    if args.json {
+        ui.json(&summary)?;
+    } else {
+        let (rows, dimensions) = (ui::count(summary.rows), summary.dimensions);
+        ui.data(format!("{out}: {rows} x {dimensions} {}, {}", summary.dtype, ui::size(summary.bytes)))?;
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,53 @@
+//! `encaje model`: fetches a model, or shows what it is.
+
+use serde_json::json;
+
+use crate::args::{ModelPullArgs, ModelShowArgs};
+use crate::exit::Exit;
+use crate::model::{self, ModelReport};
+use crate::ui::{self, Ui};
+
+/// Fetches a model and prints its directory.
+pub(crate) fn pull(ui: &Ui, args: &ModelPullArgs) -> anyhow::Result<Exit> {
+    let found = model::find(ui, &args.name, &args.hub, None)?;
+    let directory = found.dir.display().to_string();
+    if args.json {
+        ui.json(&json!({ "model": args.name, "revision": found.revision, "directory": directory }))?;
+    } else {
+        ui.data(directory)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Shows what a model is.
+pub(crate) fn show(ui: &Ui, args: &ModelShowArgs) -> anyhow::Result<Exit> {
+    let model = model::open(ui, &args.name, &args.hub, None)?;
+    let report = ModelReport::of(&model)?;
+    if args.json {
+        ui.json(&report)?;
+        return Ok(Exit::Done);
+    }
+    let speed = if report.native { "packed (fast)" } else { "padded (slower: not one of the native architectures)" };
+    let lines = [
+        ("model", report.model),
+        ("directory", report.directory),
+        ("revision", report.revision.unwrap_or_else(|| "none: a local directory".to_owned())),
+        ("digest", report.digest),
+        ("architecture", report.architecture),
+        ("forward pass", speed.to_owned()),
+        ("dimensions", report.dimensions.to_string()),
+        ("layers", report.layers.to_string()),
+        ("heads", report.heads.to_string()),
+        ("intermediate", report.intermediate.to_string()),
+        ("vocabulary", ui::count(report.vocabulary as u64)),
+        ("max length", format!("{} tokens", report.max_length)),
+        ("pooling", format!("{} ({})", report.pooling, model::pooling_origin(model.summary.pooling_source))),
+        ("weights", report.weights),
+        ("tokenizer", report.tokenizer),
+        ("flops per token", ui::count(report.flops_per_token)),
+    ];
+    for (name, value) in lines {
+        ui.data(format!("{name:<16}{value}"))?;
+    }
+    Ok(Exit::Done)
+}

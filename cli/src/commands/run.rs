@@ -1,0 +1,278 @@
+//! `encaje run`: from a corpus to vector files in one process. Run again, it goes on where it was.
+//!
+//! The order of steps is the promise that every one of them can be the last: look at the corpus and model; lock the
+//! output; write down the job; run it; move its parts into place; write the manifest; clean up. A later run finds out
+//! which steps are done and does the rest.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Context;
+use dataset::{FileInfo, MergeOptions, PlannedSource, Storage, Totals, VectorDtype, VectorReader};
+use proto::job::{JobSpec, JobState, JobStatus, OutputDtype};
+
+use crate::args::RunArgs;
+use crate::exit::{Advice, Exit};
+use crate::local::{self, Ended, LocalJob};
+use crate::model::{self, LocalModel};
+use crate::outdir::{self, EmptyPart, JobRecord, OutDir, Target};
+use crate::plan;
+use crate::summary::RunSummary;
+use crate::ui::{self, Amount, Ui};
+
+/// What was asked for, looked at and found possible.
+struct Request<'a> {
+    args: &'a RunArgs,
+    target: Target,
+    out: OutDir,
+    sources: Vec<PlannedSource>,
+    model: LocalModel,
+    spec: JobSpec,
+    cores: usize,
+}
+
+/// Embeds the corpus.
+pub(crate) fn run(ui: &Ui, args: RunArgs) -> anyhow::Result<Exit> {
+    let started = Instant::now();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let request = look(ui, &args, &runtime)?;
+    if let Some(totals) = finished_file(&request)? {
+        request.out.remove()?;
+        ui.note(format!("`{}` is done already: nothing to do", request.target.path().display()));
+        return report(ui, &request, &RunSummary::was_done(request.target.path(), &totals));
+    }
+    refuse_strangers(&request)?;
+    let lock = request.out.lock()?;
+    let record = agree(&request)?;
+    let made = make(ui, &request, &record, &runtime)?;
+    let Some(Made { totals, before, was_done }) = made else {
+        let root = request.out.root().display();
+        ui.note(format!("interrupted: the work so far is kept in `{root}`; run again to resume"));
+        return Ok(Exit::Interrupted);
+    };
+    match &request.target {
+        Target::Dir(dir) if was_done => {
+            ui.note(format!("`{}` is done already: nothing to do", dir.display()));
+            return report(ui, &request, &RunSummary::was_done(dir, &totals));
+        }
+        Target::Dir(_) => {}
+        Target::File(file) => {
+            merge(ui, request.out.root(), file)?;
+            drop(lock);
+            request.out.remove()?;
+        }
+    }
+    report(ui, &request, &RunSummary::new(request.target.path(), &totals, started.elapsed(), before))
+}
+
+/// The parts of a job, in place.
+struct Made {
+    totals: Totals,
+    /// What was done before this run.
+    before: Amount,
+    /// Whether that was everything.
+    was_done: bool,
+}
+
+/// Makes the parts and the manifest, or finds them made. `None` means that the user interrupted.
+fn make(
+    ui: &Ui,
+    request: &Request<'_>,
+    record: &JobRecord,
+    runtime: &tokio::runtime::Runtime,
+) -> anyhow::Result<Option<Made>> {
+    if let Some(manifest) = request.out.manifest()? {
+        request.out.check_parts(&manifest)?;
+        request.out.clean_up()?;
+        let before = Amount { rows: manifest.totals.rows, tokens: manifest.totals.tokens };
+        return Ok(Some(Made { totals: manifest.totals, before, was_done: true }));
+    }
+    introduce(ui, request);
+    let made = runtime.block_on(embed(ui, request, record))?;
+    Ok(made.map(|(totals, before)| Made { totals, before, was_done: false }))
+}
+
+/// Looks at everything that can be wrong before any work is done.
+fn look<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) -> anyhow::Result<Request<'a>> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let target = Target::of(&args.output.out);
+    let out = target.work_dir();
+    let sources = dataset::expand(&args.corpus.corpus, args.corpus.format.map(Into::into))?;
+    let planned = runtime.block_on(dataset::inspect(&sources, &plan::read_options(args)))?;
+    let before = out.record()?;
+    // A branch moves on; what was begun with one commit is finished with it.
+    let pinned = before.as_ref().filter(|record| record.spec.model.name == args.model.model);
+    let pinned = pinned.and_then(|record| record.spec.model.revision.clone());
+    let model = model::open(ui, &args.model.model, &args.model.hub, pinned.as_deref())?;
+    let digest = model.dir.digest()?;
+    let mut spec = plan::spec(args, sources, &model, digest, cores as u64);
+    if let (None, Some(record)) = (args.machine.shard_rows, &before) {
+        spec.limits = record.spec.limits;
+    }
+    Ok(Request { args, target, out, sources: planned, model, spec, cores })
+}
+
+/// Returns the counts of the output file, if it is there and is what was asked for. Refuses any other file.
+fn finished_file(request: &Request<'_>) -> anyhow::Result<Option<Totals>> {
+    let Target::File(file) = &request.target else { return Ok(None) };
+    if !file.try_exists().with_context(|| format!("cannot look for `{}`", file.display()))? {
+        return Ok(None);
+    }
+    let refuse = |what: String| {
+        Advice::usage(what).hint("give another --out, or remove the file to make it again").hint(START_OVER_KEEPS)
+    };
+    let reader = VectorReader::open(file)
+        .with_context(|| refuse(format!("`{}` is there already and is no output of encaje", file.display())))?;
+    if reader.info().spec_digest != proto::spec_digest(&request.spec) {
+        let what = format!("`{}` is there already, made with other parameters or from another corpus", file.display());
+        return Err(refuse(what).into());
+    }
+    Ok(Some(reader.totals().totals.clone()))
+}
+
+/// What is said of every way to start over.
+const START_OVER_KEEPS: &str = "nothing was changed";
+
+/// Refuses a directory with vector files that no run accounts for.
+fn refuse_strangers(request: &Request<'_>) -> anyhow::Result<()> {
+    if request.out.record()?.is_some() {
+        return Ok(());
+    }
+    let Some(stranger) = request.out.stranger()? else { return Ok(()) };
+    let digest = proto::spec_digest(&request.spec);
+    if request.out.manifest().ok().flatten().is_some_and(|manifest| manifest.spec_digest == digest) {
+        return Ok(());
+    }
+    let what =
+        format!("`{}` holds the output of something else: `{}`", request.out.root().display(), stranger.display());
+    Err(Advice::usage(what).hint("give another --out, or remove what is there").hint(START_OVER_KEEPS).into())
+}
+
+/// Makes sure that the directory's job is the one asked for; writes it down where there is none.
+fn agree(request: &Request<'_>) -> anyhow::Result<JobRecord> {
+    let Some(record) = request.out.record()? else {
+        let record = JobRecord::new(request.spec.clone(), request.sources.clone());
+        if request.out.manifest()?.is_none() {
+            request.out.write_record(&record)?;
+        }
+        return Ok(record);
+    };
+    let root = request.out.root().display();
+    let start_over = format!("to start over, remove what was made: rm -r {root}");
+    let differences = plan::differences(&record.spec, &request.spec);
+    if !differences.is_empty() {
+        let what = format!("`{root}` holds a job with other parameters: {}", differences.join("; "));
+        return Err(Advice::usage(what)
+            .hint("give the same parameters to resume it, or another --out")
+            .hint(start_over)
+            .into());
+    }
+    if let Some(uri) = plan::changed_source(&record.sources, &request.sources) {
+        let what = format!("corpus source `{uri}` has changed since the job in `{root}` was begun");
+        return Err(Advice::usage(what).hint("restore it to resume, or give another --out").hint(start_over).into());
+    }
+    Ok(record)
+}
+
+/// Says what is about to happen.
+fn introduce(ui: &Ui, request: &Request<'_>) {
+    let summary = &request.model.summary;
+    ui.note(format!("model: {}", model::describe(summary)));
+    let asked = plan::pooling(request.args.embed.pooling).map(plan::pooling_name);
+    if let Some(asked) = asked.filter(|asked| *asked != summary.pooling.to_string()) {
+        if summary.pooling_source == engine::PoolingSource::Model {
+            ui.warn(format!("--pooling {asked} is not the model's own pooling, which is {}", summary.pooling));
+        } else {
+            ui.note(format!("pooling: {asked}, as --pooling says"));
+        }
+    }
+    if !summary.native {
+        ui.note(format!("note: {} runs through a general, padded forward pass, which is slower", summary.architecture));
+    }
+    if let Some(asked) = request.args.embed.max_length.filter(|asked| *asked as usize > summary.max_length) {
+        let limit = summary.max_length;
+        ui.note(format!("note: --max-length {asked} is more than the {limit} tokens that the model is made for"));
+    }
+}
+
+/// Runs the job and puts its files in place. `None` means that the user interrupted.
+async fn embed(ui: &Ui, request: &Request<'_>, record: &JobRecord) -> anyhow::Result<Option<(Totals, Amount)>> {
+    let storage = Storage::open(&outdir::absolute_text(&request.out.state_dir())?)?;
+    let local = LocalJob {
+        out: &request.out,
+        job: record.job,
+        spec: &record.spec,
+        threads: request.args.machine.threads.map_or(request.cores, |threads| threads as usize),
+        hub: model::hub_options(&request.args.model.hub),
+    };
+    let (status, before) = match Box::pin(local::run(ui, local, storage.clone())).await? {
+        Ended::Interrupted => return Ok(None),
+        Ended::Settled { status, before } => (status, before),
+    };
+    let (JobState::Succeeded, Some(key)) = (status.state, &status.manifest_key) else {
+        return Err(failure(request, &status));
+    };
+    let schema = match request.sources.first() {
+        Some(source) => dataset::kept_schema_of(source)?,
+        None => arrow_schema::Schema::empty(),
+    };
+    let empty = EmptyPart { schema: &schema, info: info_of(request) };
+    let manifest = request.out.publish(&storage, key, empty).await?;
+    request.out.clean_up()?;
+    Ok(Some((manifest.totals, before)))
+}
+
+/// How the vectors of this job are made, as a footer says it. Job and spec are filled in by the caller.
+fn info_of(request: &Request<'_>) -> FileInfo {
+    let (spec, summary) = (&request.spec, &request.model.summary);
+    let own_length = u32::try_from(summary.max_length).unwrap_or(u32::MAX);
+    FileInfo {
+        model: spec.model.name.clone(),
+        revision: spec.model.revision.clone(),
+        model_digest: spec.model.digest.clone(),
+        pooling: spec
+            .embed
+            .pooling
+            .map_or_else(|| summary.pooling.to_string(), |pooling| plan::pooling_name(pooling).to_owned()),
+        normalized: spec.embed.normalize,
+        max_length: spec.embed.max_length.unwrap_or(own_length),
+        dtype: plan::dtype_name(spec.embed.dtype).to_owned(),
+        output_dtype: match spec.embed.output_dtype {
+            OutputDtype::F32 => VectorDtype::F32,
+            OutputDtype::F16 => VectorDtype::F16,
+        },
+        prefix: spec.embed.prefix.clone(),
+        dimensions: spec.embed.dimensions.unwrap_or(u32::try_from(summary.hidden_size).unwrap_or(u32::MAX)),
+        job_id: String::new(),
+        spec_digest: String::new(),
+    }
+}
+
+/// Says why the job has no result, and what can be done.
+fn failure(request: &Request<'_>, status: &JobStatus) -> anyhow::Error {
+    let reason = status.reason.as_deref().unwrap_or("no reason was given");
+    let advice = Advice::failed(format!("the job failed: {reason}"));
+    let root = request.out.root().display();
+    let done = ui::counted(status.shards.committed, "shard");
+    advice
+        .hint(format!("the work so far ({done}) is kept; run again to try once more what failed"))
+        .hint(format!("to start over instead: rm -r {root}"))
+        .into()
+}
+
+/// Merges the parts into the one file that was asked for.
+fn merge(ui: &Ui, dir: &Path, file: &Path) -> anyhow::Result<()> {
+    let mut progress = ui.progress("merging", Amount::default());
+    let total = dataset::Manifest::load_checked(dir)?.totals.rows;
+    dataset::merge(dir, file, &MergeOptions::default(), &mut |rows| {
+        progress.update(Amount { rows, tokens: 0 }, total, Some(total));
+    })?;
+    Ok(())
+}
+
+/// Prints the summary and decides the exit code.
+fn report(ui: &Ui, request: &Request<'_>, summary: &RunSummary) -> anyhow::Result<Exit> {
+    summary.print(ui, request.args.output.json)?;
+    let strict = request.args.output.strict && summary.rejected() > 0;
+    Ok(if strict { Exit::Rejects } else { Exit::Done })
+}

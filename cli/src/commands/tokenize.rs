@@ -1,0 +1,73 @@
+//! `encaje tokenize`: what the model is fed for a text.
+
+use std::io::{self, BufRead};
+
+use anyhow::Context;
+use engine::TextEncoder;
+use serde::Serialize;
+
+use crate::args::TokenizeArgs;
+use crate::exit::Exit;
+use crate::model;
+use crate::ui::Ui;
+
+/// One text, as tokens.
+#[derive(Debug, Serialize)]
+struct Tokenized<'a> {
+    text: &'a str,
+    tokens: Vec<TokenReport>,
+    n_tokens: usize,
+    truncated: bool,
+}
+
+/// One token. `start` and `end` are bytes of the text that the model sees, prefix included.
+#[derive(Debug, Serialize)]
+struct TokenReport {
+    id: u32,
+    token: String,
+    special: bool,
+    start: usize,
+    end: usize,
+}
+
+/// Prints the tokens of each text.
+pub(crate) fn run(ui: &Ui, args: &TokenizeArgs) -> anyhow::Result<Exit> {
+    let model = model::open(ui, &args.model.model, &args.model.hub, None)?;
+    let max_length = args.max_length.map(|tokens| tokens as usize);
+    let encoder = TextEncoder::load(&model.dir, max_length, &args.prefix)?;
+    if args.texts.is_empty() {
+        for (index, line) in io::stdin().lock().lines().enumerate() {
+            let line = line.with_context(|| format!("cannot read line {} of stdin", index + 1))?;
+            print(ui, args, &encoder, &line)?;
+        }
+    }
+    for text in &args.texts {
+        print(ui, args, &encoder, text)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn print(ui: &Ui, args: &TokenizeArgs, encoder: &TextEncoder, text: &str) -> anyhow::Result<()> {
+    let tokenized = tokenize(encoder, text)?;
+    if args.json {
+        return ui.json(&tokenized);
+    }
+    let cut = if tokenized.truncated { ", truncated" } else { "" };
+    let words: Vec<&str> = tokenized.tokens.iter().map(|token| token.token.as_str()).collect();
+    let ids: Vec<String> = tokenized.tokens.iter().map(|token| token.id.to_string()).collect();
+    ui.data(format!("text    {text}"))?;
+    ui.data(format!("tokens  {} ({}{cut})", words.join(" "), tokenized.n_tokens))?;
+    ui.data(format!("ids     {}", ids.join(" ")))
+}
+
+fn tokenize<'a>(encoder: &TextEncoder, text: &'a str) -> anyhow::Result<Tokenized<'a>> {
+    let encoded = encoder.encode(text)?;
+    let tokens = encoder.explain(text)?.into_iter().map(|token| TokenReport {
+        id: token.id,
+        token: token.text,
+        special: token.special,
+        start: token.start,
+        end: token.end,
+    });
+    Ok(Tokenized { text, tokens: tokens.collect(), n_tokens: encoded.ids.len(), truncated: encoded.truncated })
+}

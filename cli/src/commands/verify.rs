@@ -1,0 +1,61 @@
+//! `encaje verify`: every promise about an output, checked.
+
+use anyhow::Context;
+use dataset::{Keep, ReadOptions, VerifyCorpus, VerifyReport};
+
+use crate::args::VerifyArgs;
+use crate::exit::Exit;
+use crate::ui::{self, Amount, Ui};
+
+/// Checks an output. Exit code 1 if any promise is broken.
+pub(crate) fn run(ui: &Ui, args: &VerifyArgs) -> anyhow::Result<Exit> {
+    let corpus = corpus(args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let mut progress = ui.progress("verifying", Amount::default());
+    let report = runtime.block_on(dataset::verify(&args.target, corpus.as_ref(), &mut |rows| {
+        progress.update(Amount { rows, tokens: 0 }, rows, None);
+    }))?;
+    progress.finish();
+    if args.json {
+        ui.json(&report)?;
+    } else {
+        print(ui, &report)?;
+    }
+    Ok(if report.passed() { Exit::Done } else { Exit::Failed })
+}
+
+fn corpus(args: &VerifyArgs) -> anyhow::Result<Option<VerifyCorpus>> {
+    if args.corpus.is_empty() {
+        return Ok(None);
+    }
+    let sources = dataset::expand(&args.corpus, args.format.map(Into::into))?;
+    let options = ReadOptions { text_column: args.text_column.clone(), id_column: None, keep: Keep::All };
+    Ok(Some(VerifyCorpus { sources, options }))
+}
+
+/// Spells a check as the JSON report does, with spaces.
+fn name_of(check: &impl serde::Serialize) -> anyhow::Result<String> {
+    let name = serde_json::to_value(check)?;
+    Ok(name.as_str().unwrap_or_default().replace('_', " "))
+}
+
+fn print(ui: &Ui, report: &VerifyReport) -> anyhow::Result<()> {
+    for result in &report.checks {
+        let verdict = if result.problems == 0 { "ok".to_owned() } else { ui::counted(result.problems, "problem") };
+        ui.data(format!("{:<12}{}", verdict, name_of(&result.check)?))?;
+    }
+    for problem in &report.problems {
+        let file = problem.file.as_ref().map(|file| format!("{}: ", file.display())).unwrap_or_default();
+        let row = problem.row.map(|row| format!("row {row}: ")).unwrap_or_default();
+        ui.data(format!("problem: {file}{row}{}", problem.detail))?;
+    }
+    let totals = &report.totals;
+    let verdict = if report.passed() { "every promise holds" } else { "NOT as promised" };
+    ui.data(format!(
+        "{}: {}, {} embedded, {} rejected: {verdict}",
+        report.target.display(),
+        ui::counted(totals.rows, "row"),
+        ui::count(totals.rows - totals.rejected()),
+        ui::count(totals.rejected()),
+    ))
+}

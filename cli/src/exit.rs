@@ -1,0 +1,102 @@
+//! How the program ends: exit codes, and errors that carry a code and advice.
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+/// Exit codes: a contract with scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done.
+    Done = 0,
+    /// Failed.
+    Failed = 1,
+    /// The command cannot mean anything, or does not fit what is there already.
+    Usage = 2,
+    /// Finished, but rows were rejected and `--strict` was given.
+    Rejects = 3,
+    /// Interrupted; the state is kept.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// A message with the exit code that it deserves and advice on what to do. Used as an error, or as context of one.
+#[derive(Debug)]
+pub(crate) struct Advice {
+    what: String,
+    exit: Exit,
+    hints: Vec<String>,
+}
+
+impl Advice {
+    /// A failure: exit code 1.
+    pub(crate) fn failed(what: impl Into<String>) -> Self {
+        Self { what: what.into(), exit: Exit::Failed, hints: Vec::new() }
+    }
+
+    /// A usage error: exit code 2.
+    pub(crate) fn usage(what: impl Into<String>) -> Self {
+        Self { what: what.into(), exit: Exit::Usage, hints: Vec::new() }
+    }
+
+    /// Adds a line that says what to do.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Advice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Advice {}
+
+/// Returns the exit code of an error: that of its advice, 0 for a reader that went away, 1 otherwise.
+///
+/// A closed pipe is how `encaje ... | head` ends: the reader has what it wants, and Unix tools end silently then.
+pub(crate) fn code_of(error: &anyhow::Error) -> Exit {
+    let closed = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(closed) {
+        return Exit::Done;
+    }
+    error.downcast_ref::<Advice>().map_or(Exit::Failed, |advice| advice.exit)
+}
+
+/// Returns the advice that an error carries.
+pub(crate) fn hints_of(error: &anyhow::Error) -> &[String] {
+    error.downcast_ref::<Advice>().map_or(&[], |advice| &advice.hints)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn advice_is_found_below_other_context() {
+        let error = Err::<(), _>(io::Error::other("disk on fire"))
+            .context(Advice::usage("cannot do").hint("use water"))
+            .context("while running")
+            .unwrap_err();
+        assert_eq!(format!("{error:#}"), "while running: cannot do: disk on fire");
+        assert_eq!(code_of(&error), Exit::Usage);
+        assert_eq!(hints_of(&error), ["use water"]);
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_no_failure() {
+        let error = anyhow::Error::from(io::Error::from(io::ErrorKind::BrokenPipe)).context("cannot write");
+        assert_eq!(code_of(&error), Exit::Done);
+    }
+}

@@ -1,0 +1,269 @@
+//! One machine's cluster, in one process: coordinator, worker and client joined by in-process channels, over SQLite and
+//! the local disk. The production path with other arguments; nothing here is a second implementation of anything.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use coordinator::{Clock, Policy, Store, SystemClock};
+use dataset::Storage;
+use proto::JobId;
+use proto::client::JobsClient;
+use proto::job::{JobSpec, JobState, JobStatus};
+use proto::transport;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use worker::{Preload, WorkerConfig};
+
+use crate::exit::Exit;
+use crate::outdir::{self, OutDir};
+use crate::status::Snapshot;
+use crate::ui::{Amount, Progress, Ui};
+
+/// How often the job's status is read.
+const STATUS_EVERY: Duration = Duration::from_millis(200);
+/// How many times in a row it may be missing.
+const STATUS_FAILURES_MAX: u32 = 10;
+/// How often it is written down for `encaje status`.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
+/// Heartbeats are for progress here: no network lies between.
+const HEARTBEAT_MS: i64 = 500;
+/// When an idle worker asks again: the first shards of a job are there soon.
+const IDLE: Duration = Duration::from_millis(50);
+/// How long coordinator and worker may take to end. Their own bounds are shorter.
+const END_WITHIN: Duration = Duration::from_secs(20);
+
+/// What to run.
+pub(crate) struct LocalJob<'a> {
+    /// Where.
+    pub(crate) out: &'a OutDir,
+    /// The job's identity.
+    pub(crate) job: JobId,
+    /// What it does.
+    pub(crate) spec: &'a JobSpec,
+    /// Forward passes at a time.
+    pub(crate) threads: usize,
+    /// Where models are.
+    pub(crate) hub: worker::HubOptions,
+}
+
+/// How it ended.
+pub(crate) enum Ended {
+    /// The job is in a state that it does not leave by itself.
+    Settled {
+        /// Where it stands.
+        status: Box<JobStatus>,
+        /// What was done before this run.
+        before: Amount,
+    },
+    /// The user asked to stop; everything is given back.
+    Interrupted,
+}
+
+/// Runs the job until it settles or the user interrupts. A job that failed before is tried again.
+pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyhow::Result<Ended> {
+    let policy = Policy { heartbeat_ms: HEARTBEAT_MS, ..Policy::default() };
+    let database = outdir::absolute_text(&local.out.database())?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let store = Store::open_with(&database, Arc::clone(&clock), policy).await?;
+    // The lock on the directory is ours, so whoever held leases is gone: nobody needs to wait for them to expire.
+    store.close_all_sessions().await?;
+
+    let stop = Stop { coordinator: CancellationToken::new(), worker: CancellationToken::new() };
+    let (channel, incoming) = transport::in_process();
+    let config = coordinator::Config { clock, idle: IDLE, ..coordinator::Config::default() };
+    let coordinator = tokio::spawn(coordinator::run(config, store, storage, incoming, stop.coordinator.clone()));
+    let client = JobsClient::new(channel.clone());
+    let first = start(&client, &local).await;
+    let worker = tokio::spawn(worker::run(worker_config(&local), channel, stop.worker.clone()));
+
+    let mut tasks = Tasks { coordinator, worker };
+    let ended = match first {
+        Ok(first) => watch(ui, &local, &client, first, &mut tasks).await,
+        Err(error) => Err(error),
+    };
+    if let Ok(Ended::Interrupted) = &ended {
+        ui.note("stopping: unfinished shards are given back; press ctrl-C again to stop at once");
+    }
+    exit_on_interrupt(*ui);
+    let stopped = tasks.end(&stop).await;
+    let ended = ended?;
+    stopped?;
+    Ok(ended)
+}
+
+/// Submits the job; submitting it again changes nothing, and what failed is given another chance.
+async fn start(client: &JobsClient, local: &LocalJob<'_>) -> anyhow::Result<JobStatus> {
+    let status = client.submit(local.job, local.spec).await?;
+    if status.state != JobState::Failed {
+        return Ok(status);
+    }
+    client.retry(local.job).await?;
+    Ok(client.get(local.job).await?)
+}
+
+fn worker_config(local: &LocalJob<'_>) -> WorkerConfig {
+    let name = format!("local-{}", std::process::id());
+    let preload = Preload { model: local.spec.model.clone(), embed: local.spec.embed.clone() };
+    WorkerConfig {
+        threads: local.threads,
+        hub: local.hub.clone(),
+        preload: Some(preload),
+        ..WorkerConfig::new(name, local.out.spool())
+    }
+}
+
+/// Shows progress until the job settles, a task dies, or the user interrupts.
+async fn watch(
+    ui: &Ui,
+    local: &LocalJob<'_>,
+    client: &JobsClient,
+    first: JobStatus,
+    tasks: &mut Tasks,
+) -> anyhow::Result<Ended> {
+    let before = Amount { rows: first.counts.rows, tokens: first.counts.tokens };
+    let mut progress = ui.progress("embedding", before);
+    let mut tick = interval(STATUS_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut interrupt = std::pin::pin!(interrupted());
+    let mut written: Option<Instant> = None;
+    let mut failures = 0;
+    loop {
+        tokio::select! {
+            signal = &mut interrupt => {
+                signal?;
+                return Ok(Ended::Interrupted);
+            }
+            error = tasks.died() => return Err(error),
+            _ = tick.tick() => {}
+        }
+        let status = match client.get(local.job).await {
+            Ok(status) => status,
+            // A machine that is busy or asleep answers late; only one that never answers ends the run.
+            Err(error) if failures < STATUS_FAILURES_MAX => {
+                failures += 1;
+                tracing::warn!(%error, failures, "no status");
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        failures = 0;
+        let settled = status.state.is_terminal();
+        if settled || written.is_none_or(|at| at.elapsed() >= SNAPSHOT_EVERY) {
+            if let Err(error) = local.out.write_snapshot(&snapshot(&status)) {
+                tracing::warn!(error = format!("{error:#}"), "`encaje status` will show old numbers");
+            }
+            written = Some(Instant::now());
+        }
+        show(&mut progress, &status);
+        if settled {
+            return Ok(Ended::Settled { status: Box::new(status), before });
+        }
+    }
+}
+
+fn snapshot(status: &JobStatus) -> Snapshot {
+    Snapshot {
+        state: status.state,
+        reason: status.reason.clone(),
+        shards: status.shards,
+        rows_planned: status.rows_planned,
+        counts: status.counts.clone(),
+    }
+}
+
+fn show(progress: &mut Progress, status: &JobStatus) {
+    let done = Amount {
+        rows: status.counts.rows + status.rows_in_flight,
+        tokens: status.counts.tokens + status.tokens_in_flight,
+    };
+    let total = (status.state != JobState::Planning).then_some(status.rows_planned);
+    progress.update(done, status.rows_planned, total);
+}
+
+/// Waits for the first SIGINT or SIGTERM.
+async fn interrupted() -> anyhow::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        tokio::select! {
+            result = tokio::signal::ctrl_c() => result.context("cannot listen for ctrl-C"),
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await.context("cannot listen for ctrl-C")
+}
+
+/// Ends the process at the next interrupt, here or in what follows: whatever is cut off, the next run goes on.
+fn exit_on_interrupt(ui: Ui) {
+    tokio::spawn(async move {
+        if interrupted().await.is_ok() {
+            ui.note("stopped at once; run again to resume");
+            std::process::exit(Exit::Interrupted as i32);
+        }
+    });
+}
+
+/// How the two tasks are told to end.
+struct Stop {
+    coordinator: CancellationToken,
+    worker: CancellationToken,
+}
+
+/// The two tasks.
+struct Tasks {
+    coordinator: JoinHandle<Result<(), coordinator::CoordinatorError>>,
+    worker: JoinHandle<Result<worker::WorkerSummary, worker::WorkerError>>,
+}
+
+impl Tasks {
+    /// Waits until a task ends that nobody told to, and returns why.
+    async fn died(&mut self) -> anyhow::Error {
+        tokio::select! {
+            ended = &mut self.worker => reason(ended, "the worker"),
+            ended = &mut self.coordinator => reason(ended, "the coordinator"),
+        }
+    }
+
+    /// Ends the worker, which gives its leases back, and then the coordinator, which takes them.
+    async fn end(self, stop: &Stop) -> anyhow::Result<()> {
+        stop.worker.cancel();
+        let worker = bounded(self.worker, "the worker").await;
+        stop.coordinator.cancel();
+        let coordinator = bounded(self.coordinator, "the coordinator").await;
+        worker?;
+        coordinator
+    }
+}
+
+fn reason<T, E>(ended: Result<Result<T, E>, tokio::task::JoinError>, who: &'static str) -> anyhow::Error
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    match ended {
+        Ok(Ok(_)) => anyhow::anyhow!("{who} ended before the job did"),
+        Ok(Err(error)) => anyhow::Error::from(error).context(format!("{who} failed")),
+        Err(error) => anyhow::Error::from(error).context(format!("{who} crashed")),
+    }
+}
+
+/// Waits for a task that was told to end. One that does not is left behind: the process ends soon.
+async fn bounded<T, E>(task: JoinHandle<Result<T, E>>, who: &'static str) -> anyhow::Result<()>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    if task.is_finished() {
+        return Ok(());
+    }
+    match timeout(END_WITHIN, task).await {
+        Ok(Ok(Ok(_))) => Ok(()),
+        Ok(ended) => Err(reason(ended, who)),
+        Err(_) => {
+            tracing::warn!(who, "did not end in time");
+            Ok(())
+        }
+    }
+}

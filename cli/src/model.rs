@@ -1,0 +1,153 @@
+//! The model that a command names: found or fetched, opened, and described in words.
+
+use anyhow::Context;
+use engine::{ModelDir, ModelSummary, PoolingSource};
+use serde::Serialize;
+use worker::model_store::{self, DownloadProgress, ResolvedModel};
+use worker::{HubOptions, ModelError};
+
+use crate::args::HubArgs;
+use crate::exit::Advice;
+use crate::ui::{self, Ui};
+
+/// A model on this machine.
+pub(crate) struct LocalModel {
+    /// As named on the command line; a directory by its absolute path.
+    pub(crate) name: String,
+    /// Where it lies, and its commit.
+    pub(crate) found: ResolvedModel,
+    /// Its files, checked.
+    pub(crate) dir: ModelDir,
+    /// What it is.
+    pub(crate) summary: ModelSummary,
+}
+
+/// Returns where the Hub is, with `--offline` taken into account.
+pub(crate) fn hub_options(args: &HubArgs) -> HubOptions {
+    let options = HubOptions::from_env();
+    HubOptions { offline: options.offline || args.offline, ..options }
+}
+
+/// Finds a model, fetching what is missing with a display of progress. `revision` is used where the command names none.
+pub(crate) fn find(ui: &Ui, name: &str, args: &HubArgs, revision: Option<&str>) -> anyhow::Result<ResolvedModel> {
+    let revision = args.revision.as_deref().or(revision);
+    let mut display = Download::new(ui);
+    model_store::resolve(name, revision, &hub_options(args), &mut |progress| display.update(progress))
+        .map_err(|error| advise(name, error))
+}
+
+/// Finds and opens a model.
+pub(crate) fn open(ui: &Ui, name: &str, args: &HubArgs, revision: Option<&str>) -> anyhow::Result<LocalModel> {
+    let found = find(ui, name, args, revision)?;
+    let dir = ModelDir::open(&found.dir).with_context(|| Advice::failed(format!("model `{name}` cannot be used")))?;
+    let summary = dir.summary();
+    let name = match found.revision {
+        Some(_) => name.to_owned(),
+        None => found.dir.canonicalize().unwrap_or_else(|_| found.dir.clone()).display().to_string(),
+    };
+    Ok(LocalModel { name, found, dir, summary })
+}
+
+fn advise(name: &str, error: ModelError) -> anyhow::Error {
+    match error {
+        ModelError::BadName { .. } => Advice::usage(error.to_string())
+            .hint("a directory needs config.json, a tokenizer and weights in it; a Hub id reads `owner/name`")
+            .into(),
+        error => anyhow::Error::from(error).context(Advice::failed(format!("cannot get model `{name}`"))),
+    }
+}
+
+/// Describes a model in one line.
+pub(crate) fn describe(summary: &ModelSummary) -> String {
+    format!(
+        "{}, {} dimensions, {} layers, {} pooling ({}), up to {} tokens",
+        summary.architecture,
+        summary.hidden_size,
+        summary.layers,
+        summary.pooling,
+        pooling_origin(summary.pooling_source),
+        ui::count(summary.max_length as u64),
+    )
+}
+
+/// Says where the pooling came from.
+pub(crate) fn pooling_origin(source: PoolingSource) -> &'static str {
+    match source {
+        PoolingSource::Model => "the model's own",
+        PoolingSource::Default => "the default: the model names none",
+    }
+}
+
+/// A model as `model show --json` prints it.
+#[derive(Debug, Serialize)]
+pub(crate) struct ModelReport {
+    pub(crate) model: String,
+    pub(crate) directory: String,
+    pub(crate) revision: Option<String>,
+    pub(crate) digest: String,
+    pub(crate) architecture: String,
+    pub(crate) native: bool,
+    pub(crate) dimensions: usize,
+    pub(crate) layers: usize,
+    pub(crate) heads: usize,
+    pub(crate) intermediate: usize,
+    pub(crate) vocabulary: usize,
+    pub(crate) max_length: usize,
+    pub(crate) pooling: String,
+    pub(crate) pooling_source: &'static str,
+    pub(crate) weights: String,
+    pub(crate) tokenizer: String,
+    pub(crate) flops_per_token: u64,
+}
+
+impl ModelReport {
+    /// Describes a model; reads all of its files for the digest.
+    pub(crate) fn of(model: &LocalModel) -> anyhow::Result<Self> {
+        let summary = &model.summary;
+        Ok(Self {
+            model: model.name.clone(),
+            directory: model.found.dir.display().to_string(),
+            revision: model.found.revision.clone(),
+            digest: model.dir.digest()?,
+            architecture: summary.architecture.clone(),
+            native: summary.native,
+            dimensions: summary.hidden_size,
+            layers: summary.layers,
+            heads: summary.heads,
+            intermediate: summary.intermediate,
+            vocabulary: summary.vocab_size,
+            max_length: summary.max_length,
+            pooling: summary.pooling.to_string(),
+            pooling_source: match summary.pooling_source {
+                PoolingSource::Model => "model",
+                PoolingSource::Default => "default",
+            },
+            weights: summary.weights.clone(),
+            tokenizer: summary.tokenizer.to_string(),
+            flops_per_token: summary.flops_per_token,
+        })
+    }
+}
+
+/// Says how a download goes: one display per file.
+struct Download<'a> {
+    ui: &'a Ui,
+    file: String,
+    shown: Option<ui::Transfer>,
+}
+
+impl<'a> Download<'a> {
+    fn new(ui: &'a Ui) -> Self {
+        Self { ui, file: String::new(), shown: None }
+    }
+
+    fn update(&mut self, progress: DownloadProgress<'_>) {
+        if self.file != progress.file {
+            self.file = progress.file.to_owned();
+            self.shown = Some(self.ui.transfer(progress.file, progress.bytes_total));
+        }
+        if let Some(shown) = &mut self.shown {
+            shown.update(progress.bytes_done);
+        }
+    }
+}

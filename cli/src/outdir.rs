@@ -1,0 +1,507 @@
+//! An output directory: where things lie in it, who may work in it, and how finished parts get their names.
+//!
+//! `OUT/.encaje/` holds what a run needs to go on: `job.json` (what is being made), `state.db` (how far it got), the
+//! shards that are done, `status.json` (for showing only), and `lock`. `OUT/part-NNNNN.parquet` and `OUT/manifest.json` appear when the job is done,
+//! the manifest last. Every step can be interrupted and done again.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use dataset::vectors::layout;
+use dataset::{FileInfo, Manifest, PlannedSource, Storage, VectorWriter};
+use proto::JobId;
+use proto::job::JobSpec;
+use serde::{Deserialize, Serialize};
+
+use crate::exit::Advice;
+use crate::status::Snapshot;
+
+/// Name of the folder with the state of a run.
+const STATE_DIR: &str = ".encaje";
+/// What is appended to `FILE.parquet` to name the directory where it is made.
+const WORK_SUFFIX: &str = ".encaje";
+/// Version of `job.json`.
+const RECORD_FORMAT: u32 = 1;
+
+/// What `--out` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// Part files and a manifest in a directory.
+    Dir(PathBuf),
+    /// One merged file.
+    File(PathBuf),
+}
+
+impl Target {
+    /// A name that ends in `.parquet` is a file, unless it is a directory already.
+    pub(crate) fn of(out: &Path) -> Self {
+        let is_file = out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
+        if is_file && !out.is_dir() { Target::File(out.to_owned()) } else { Target::Dir(out.to_owned()) }
+    }
+
+    /// The directory in which the work is done.
+    pub(crate) fn work_dir(&self) -> OutDir {
+        match self {
+            Target::Dir(dir) => OutDir::new(dir.clone()),
+            Target::File(file) => {
+                let mut name = file.as_os_str().to_owned();
+                name.push(WORK_SUFFIX);
+                OutDir::new(PathBuf::from(name))
+            }
+        }
+    }
+
+    /// What the user called it.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Target::Dir(path) | Target::File(path) => path,
+        }
+    }
+}
+
+/// What is being made in a directory: written before the job is submitted, never changed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct JobRecord {
+    /// Version of this file's format.
+    pub(crate) format: u32,
+    /// The job.
+    pub(crate) job: JobId,
+    /// What it does.
+    pub(crate) spec: JobSpec,
+    /// The sources as they were when the job was made.
+    pub(crate) sources: Vec<PlannedSource>,
+}
+
+impl JobRecord {
+    /// Makes the record of a new job.
+    pub(crate) fn new(spec: JobSpec, sources: Vec<PlannedSource>) -> Self {
+        Self { format: RECORD_FORMAT, job: JobId::generate(), spec, sources }
+    }
+}
+
+/// An output directory.
+#[derive(Debug, Clone)]
+pub(crate) struct OutDir {
+    root: PathBuf,
+}
+
+/// The right to work in a directory, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+impl OutDir {
+    /// Names a directory; touches nothing.
+    pub(crate) fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// The directory itself.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the state of the run lies; also the root of its storage.
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.root.join(STATE_DIR)
+    }
+
+    /// The job store.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.state_dir().join("state.db")
+    }
+
+    /// Where workers write files that are not done.
+    pub(crate) fn spool(&self) -> PathBuf {
+        self.state_dir().join("spool")
+    }
+
+    fn record_path(&self) -> PathBuf {
+        self.state_dir().join("job.json")
+    }
+
+    /// Whether this looks like an output directory, finished or not.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.record_path().is_file() || self.root.join(layout::MANIFEST_NAME).is_file()
+    }
+
+    /// Takes the directory for this process, making it where it is missing.
+    pub(crate) fn lock(&self) -> anyhow::Result<Lock> {
+        let state = self.state_dir();
+        fs::create_dir_all(&state)
+            .with_context(|| format!("cannot make the output directory `{}`", self.root.display()))?;
+        let path = state.join("lock");
+        let cannot = || format!("cannot lock `{}`", path.display());
+        let mut file =
+            File::options().read(true).write(true).create(true).truncate(false).open(&path).with_context(cannot)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                file.read_to_string(&mut holder).with_context(cannot)?;
+                let what =
+                    format!("another encaje is working in `{}` (process {})", self.root.display(), holder.trim());
+                return Err(Advice::failed(what)
+                    .hint("wait until it is done, or stop it, or give another --out")
+                    .into());
+            }
+            Err(TryLockError::Error(error)) => return Err(anyhow::Error::from(error).context(cannot())),
+        }
+        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).with_context(cannot)?;
+        Ok(Lock { _file: file })
+    }
+
+    /// Whether a process works in the directory now.
+    pub(crate) fn is_busy(&self) -> bool {
+        File::open(self.state_dir().join("lock"))
+            .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
+    /// Returns what is being made here, if anything is.
+    pub(crate) fn record(&self) -> anyhow::Result<Option<JobRecord>> {
+        let path = self.record_path();
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+        };
+        let damaged = || {
+            Advice::failed(format!("`{}` is damaged, or of a newer encaje", path.display()))
+                .hint(format!("to start over: rm -r {}", self.root.display()))
+        };
+        let record: JobRecord = serde_json::from_slice(&bytes).with_context(damaged)?;
+        if record.format != RECORD_FORMAT {
+            return Err(damaged().into());
+        }
+        Ok(Some(record))
+    }
+
+    /// Writes down what is being made, at once or not at all.
+    pub(crate) fn write_record(&self, record: &JobRecord) -> anyhow::Result<()> {
+        write_durably(&self.record_path(), &serde_json::to_vec_pretty(record)?)
+    }
+
+    /// Returns what the process that works here, or the last one that did, wrote down about the job.
+    pub(crate) fn snapshot(&self) -> anyhow::Result<Option<Snapshot>> {
+        let path = self.snapshot_path();
+        match fs::read(&path) {
+            // A snapshot that does not parse says nothing, which is no reason to fail: it is only for showing.
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+        }
+    }
+
+    /// Writes down how the job stands, for other processes to show. Nothing depends on it, so it is not synced.
+    pub(crate) fn write_snapshot(&self, snapshot: &Snapshot) -> anyhow::Result<()> {
+        let path = self.snapshot_path();
+        let unfinished = path.with_extension("unfinished");
+        let bytes = serde_json::to_vec(snapshot)?;
+        fs::write(&unfinished, bytes)
+            .and_then(|()| fs::rename(&unfinished, &path))
+            .with_context(|| format!("cannot write `{}`", path.display()))
+    }
+
+    fn snapshot_path(&self) -> PathBuf {
+        self.state_dir().join("status.json")
+    }
+
+    /// Returns the manifest, if the job is done and its parts are in place.
+    pub(crate) fn manifest(&self) -> anyhow::Result<Option<Manifest>> {
+        let path = self.root.join(layout::MANIFEST_NAME);
+        let is_there = path.try_exists().with_context(|| format!("cannot look for `{}`", path.display()))?;
+        if is_there { Ok(Some(Manifest::load_checked(&self.root)?)) } else { Ok(None) }
+    }
+
+    /// Returns a part file or manifest that no run of ours accounts for, if there is one.
+    pub(crate) fn stranger(&self) -> anyhow::Result<Option<PathBuf>> {
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", self.root.display())),
+        };
+        let mut strangers = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name();
+            let name = name.to_string_lossy();
+            if name == layout::MANIFEST_NAME || (name.starts_with("part-") && name.ends_with(".parquet")) {
+                strangers.push(self.root.join(name.as_ref()));
+            }
+        }
+        Ok(strangers.into_iter().min())
+    }
+
+    /// Moves the finished shards to their places and writes the manifest last. Done twice, it is done once.
+    ///
+    /// `empty` describes the single, empty part of a job without rows.
+    pub(crate) async fn publish(&self, storage: &Storage, key: &str, empty: EmptyPart<'_>) -> anyhow::Result<Manifest> {
+        let bytes = storage.get(key).await?;
+        let winners = Manifest::parse(&self.state_dir().join(key), &bytes)?;
+        let mut files = winners.files.clone();
+        for (index, file) in files.iter_mut().enumerate() {
+            let name = layout::part_name(index as u64);
+            let part = self.root.join(&name);
+            let shard = storage.local_path(&file.name).context("the shards of a local run lie on a local disk")?;
+            match fs::rename(&shard, &part) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    check_size(&part, file.bytes).context("a finished shard was lost")?;
+                }
+                Err(error) => {
+                    return Err(error).with_context(|| format!("cannot move a shard to `{}`", part.display()));
+                }
+            }
+            file.name = name;
+        }
+        let mut info = winners.info.clone();
+        if files.is_empty() {
+            info = FileInfo { job_id: winners.job_id.clone(), spec_digest: winners.spec_digest.clone(), ..empty.info };
+            files.push(self.write_empty_part(empty.schema, &info)?);
+        }
+        sync_dir(&self.root)?;
+        let manifest = Manifest::new(info, winners.sources.clone(), files)?;
+        write_durably(&self.root.join(layout::MANIFEST_NAME), &manifest.to_bytes())?;
+        Ok(manifest)
+    }
+
+    fn write_empty_part(
+        &self,
+        schema: &arrow_schema::Schema,
+        info: &FileInfo,
+    ) -> anyhow::Result<dataset::ManifestFile> {
+        let name = layout::part_name(0);
+        let summary = VectorWriter::create(&self.root.join(&name), schema, info)?.finish()?;
+        Ok(dataset::ManifestFile {
+            name,
+            first_row: 0,
+            rows: 0,
+            bytes: summary.bytes,
+            blake3: summary.blake3,
+            rejects: summary.rejects,
+            truncated: 0,
+            tokens: 0,
+        })
+    }
+
+    /// Takes away what a finished run does not need any more.
+    pub(crate) fn clean_up(&self) -> anyhow::Result<()> {
+        for leftover in [self.state_dir().join("jobs"), self.spool()] {
+            remove_dir(&leftover)?;
+        }
+        Ok(())
+    }
+
+    /// Takes away the directory with all that is in it.
+    pub(crate) fn remove(&self) -> anyhow::Result<()> {
+        remove_dir(&self.root)
+    }
+
+    /// Checks that every listed part is there and as long as it should be.
+    pub(crate) fn check_parts(&self, manifest: &Manifest) -> anyhow::Result<()> {
+        for file in &manifest.files {
+            check_size(&self.root.join(&file.name), file.bytes).with_context(|| {
+                Advice::failed(format!("`{}` was finished, but is not whole any more", self.root.display()))
+                    .hint(format!("see what is wrong: encaje verify {}", self.root.display()))
+                    .hint("to make it again, remove the directory and run again")
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns a path as absolute text, as databases and storage want it: no scheme can hide in that.
+pub(crate) fn absolute_text(path: &Path) -> anyhow::Result<String> {
+    let absolute = std::path::absolute(path).with_context(|| format!("cannot resolve `{}`", path.display()))?;
+    absolute.into_os_string().into_string().map_err(|path| {
+        let what = format!("the path `{}` is not UTF-8", path.display());
+        Advice::usage(what).hint("give another --out").into()
+    })
+}
+
+/// How the part of a job without rows is written: it has the columns, and says how vectors would have been made.
+pub(crate) struct EmptyPart<'a> {
+    /// The kept columns.
+    pub(crate) schema: &'a arrow_schema::Schema,
+    /// How the vectors would have been made; the job's identity is filled in.
+    pub(crate) info: FileInfo,
+}
+
+fn check_size(path: &Path, bytes: u64) -> anyhow::Result<()> {
+    let found = fs::metadata(path).with_context(|| format!("cannot find `{}`", path.display()))?.len();
+    anyhow::ensure!(found == bytes, "`{}` has {found} bytes, expected {bytes}", path.display());
+    Ok(())
+}
+
+fn remove_dir(path: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot remove `{}`", path.display())),
+    }
+}
+
+/// Writes a file so that after a crash it is there with all its bytes, or as it was before.
+fn write_durably(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let write = || -> io::Result<()> {
+        let unfinished = path.with_extension("unfinished");
+        let mut file = File::create(&unfinished)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&unfinished, path)
+    };
+    write().with_context(|| format!("cannot write `{}`", path.display()))?;
+    sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Makes renames in a directory outlive a power cut.
+fn sync_dir(path: &Path) -> anyhow::Result<()> {
+    File::open(path).and_then(|dir| dir.sync_all()).with_context(|| format!("cannot sync `{}`", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_file_by_its_extension() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.parquet");
+        assert_eq!(Target::of(&file), Target::File(file.clone()));
+        assert_eq!(Target::of(&file).work_dir().root(), dir.path().join("a.parquet.encaje"));
+        fs::create_dir(&file).unwrap();
+        assert_eq!(Target::of(&file), Target::Dir(file));
+    }
+
+    #[test]
+    fn only_one_may_work_in_a_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = OutDir::new(dir.path().join("out"));
+        assert!(!out.is_busy());
+        let lock = out.lock().unwrap();
+        assert!(out.is_busy());
+        let error = out.lock().unwrap_err().to_string();
+        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        drop(lock);
+        out.lock().unwrap();
+    }
+
+    #[test]
+    fn a_part_without_a_record_is_a_stranger() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = OutDir::new(dir.path().to_owned());
+        assert_eq!(out.stranger().unwrap(), None);
+        fs::write(dir.path().join("notes.txt"), "mine").unwrap();
+        assert_eq!(out.stranger().unwrap(), None);
+        fs::write(dir.path().join("part-00000.parquet"), "?").unwrap();
+        assert_eq!(out.stranger().unwrap(), Some(dir.path().join("part-00000.parquet")));
+    }
+
+    #[test]
+    fn a_damaged_record_is_said_to_be_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = OutDir::new(dir.path().to_owned());
+        let _lock = out.lock().unwrap();
+        assert!(out.record().unwrap().is_none());
+        fs::write(dir.path().join(".encaje/job.json"), "{").unwrap();
+        assert!(format!("{:#}", out.record().unwrap_err()).contains("damaged"));
+    }
+
+    const KEY: &str = "jobs/j/manifest-1.json";
+
+    fn info() -> FileInfo {
+        FileInfo {
+            model: "owner/name".into(),
+            revision: None,
+            model_digest: "d".into(),
+            pooling: "cls".into(),
+            normalized: true,
+            max_length: 8,
+            dtype: "f32".into(),
+            output_dtype: dataset::VectorDtype::F32,
+            prefix: String::new(),
+            dimensions: 2,
+            job_id: "j".into(),
+            spec_digest: "s".into(),
+        }
+    }
+
+    /// Stores the shards of a finished job of so many rows, two to a shard, and its manifest.
+    async fn finished_job(out: &OutDir, shards: u64) -> Storage {
+        let storage = Storage::open(&out.state_dir().display().to_string()).unwrap();
+        let schema = arrow_schema::Schema::empty();
+        let mut files = Vec::new();
+        for index in 0..shards {
+            let key = layout::shard_key("j", index, 1, "a");
+            let path = storage.local_path(&key).unwrap();
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let mut writer = VectorWriter::create(&path, &schema, &info()).unwrap();
+            let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(2));
+            let kept = arrow_array::RecordBatch::try_new_with_options(schema.clone().into(), vec![], &options).unwrap();
+            let status = dataset::RowStatus { n_tokens: 3, truncated: false, error: None };
+            let vectors = vec![1.0, 0.0, 0.0, 1.0];
+            let chunk = dataset::VectorChunk { first_row: 2 * index, kept, vectors, status: vec![status; 2] };
+            writer.write(chunk).unwrap();
+            files.push(writer.finish().unwrap().to_manifest_file(key));
+        }
+        let rows = 2 * shards;
+        let source = dataset::ManifestSource { uri: "/a.csv".into(), size: 1, etag: None, rows };
+        let manifest = Manifest::new(info(), vec![source], files).unwrap();
+        storage.put_new(KEY, manifest.to_bytes().into()).await.unwrap();
+        storage
+    }
+
+    async fn publish(out: &OutDir, storage: &Storage) -> anyhow::Result<Manifest> {
+        let schema = arrow_schema::Schema::empty();
+        out.publish(storage, KEY, EmptyPart { schema: &schema, info: info() }).await
+    }
+
+    #[tokio::test]
+    async fn parts_are_put_in_place_from_wherever_a_crash_left_them() {
+        for moved in 0..=3 {
+            let dir = tempfile::tempdir().unwrap();
+            let out = OutDir::new(dir.path().to_owned());
+            let storage = finished_job(&out, 3).await;
+            // A crash came after so many renames, and one in the middle of writing the manifest.
+            for index in 0..moved {
+                let shard = storage.local_path(&layout::shard_key("j", index, 1, "a")).unwrap();
+                fs::rename(shard, dir.path().join(layout::part_name(index))).unwrap();
+            }
+            fs::write(dir.path().join("manifest.unfinished"), "{").unwrap();
+            let manifest = publish(&out, &storage).await.unwrap();
+            assert_eq!(out.manifest().unwrap().unwrap(), manifest);
+            out.check_parts(&manifest).unwrap();
+            // The next crash came before cleaning up: everything is done once more, and is the same.
+            assert_eq!(publish(&out, &storage).await.unwrap(), manifest);
+            out.clean_up().unwrap();
+            out.clean_up().unwrap();
+            assert!(!dir.path().join(".encaje/jobs").exists());
+            assert_eq!(dataset::VectorSet::open(dir.path()).unwrap().rows(), 6);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_shard_that_is_nowhere_is_an_error_and_no_manifest_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = OutDir::new(dir.path().to_owned());
+        let storage = finished_job(&out, 2).await;
+        fs::remove_file(storage.local_path(&layout::shard_key("j", 1, 1, "a")).unwrap()).unwrap();
+        let error = format!("{:#}", publish(&out, &storage).await.unwrap_err());
+        assert!(error.contains("part-00001.parquet"), "{error}");
+        assert_eq!(out.manifest().unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_job_without_rows_has_one_empty_part() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = OutDir::new(dir.path().to_owned());
+        let storage = finished_job(&out, 0).await;
+        let manifest = publish(&out, &storage).await.unwrap();
+        assert_eq!((manifest.files.len(), manifest.totals.rows), (1, 0));
+        assert_eq!(publish(&out, &storage).await.unwrap(), manifest);
+    }
+}

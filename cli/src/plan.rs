@@ -1,0 +1,306 @@
+//! What `run` was asked to do, as a job: the meaning of the arguments, and how it differs from an earlier job.
+
+use dataset::{Keep, PlannedSource, ReadOptions, Source};
+use engine::ModelSummary;
+use proto::job::{
+    ComputeDtype, EmbedSpec, JobSpec, MaxRejects, ModelSpec, OnBadRow, OutputDtype, Pooling, ShardLimits,
+};
+
+use crate::args::{DtypeArg, EmbedArgs, MachineArgs, OnBadRowArg, OutputArgs, OutputDtypeArg, PoolingArg, RunArgs};
+use crate::model::LocalModel;
+
+/// How long a shard should take, in seconds: what a killed run loses, against the cost of a shard.
+const SHARD_SECONDS: u64 = 12;
+/// What a core is taken to do, in floating point operations per second: measured on a Zen 4 core at about this.
+const FLOPS_PER_CORE: u64 = 60_000_000_000;
+/// Bytes of input per token: European languages have 3.5 to 4.5, and few tokens are shorter than this.
+const BYTES_PER_TOKEN: u64 = 4;
+/// Tokens of a short text. Where shards are cut by rows alone, longer texts make longer shards.
+const TOKENS_PER_ROW: u64 = 16;
+/// Most bytes of vectors in a shard.
+const OUTPUT_BYTES_MAX: u64 = 256 << 20;
+/// Most and least bytes of input in a shard.
+const INPUT_BYTES: std::ops::RangeInclusive<u64> = (64 << 10)..=(64 << 20);
+/// Fewest rows in a shard, however slow the model.
+const ROWS_MIN: u64 = 16;
+
+/// Returns how the corpus is to be read.
+pub(crate) fn read_options(args: &RunArgs) -> ReadOptions {
+    ReadOptions {
+        text_column: args.corpus.text_column.clone(),
+        id_column: args.corpus.id_column.clone(),
+        keep: args.corpus.keep.clone(),
+    }
+}
+
+/// Returns the job that the arguments ask for.
+pub(crate) fn spec(args: &RunArgs, sources: Vec<Source>, model: &LocalModel, digest: String, cores: u64) -> JobSpec {
+    JobSpec {
+        sources,
+        read: read_options(args),
+        model: ModelSpec { name: model.name.clone(), revision: model.found.revision.clone(), digest },
+        embed: embed_spec(&args.embed, &args.output, &args.machine),
+        limits: shard_limits(&model.summary, &args.embed, &args.machine, cores),
+        on_bad_row: match args.output.on_bad_row {
+            OnBadRowArg::Reject => OnBadRow::Reject,
+            OnBadRowArg::Fail => OnBadRow::Fail,
+        },
+        max_rejects: args.output.max_rejects.unwrap_or(MaxRejects::Unlimited),
+    }
+}
+
+fn embed_spec(embed: &EmbedArgs, output: &OutputArgs, machine: &MachineArgs) -> EmbedSpec {
+    EmbedSpec {
+        pooling: pooling(embed.pooling),
+        normalize: !embed.no_normalize,
+        max_length: embed.max_length,
+        prefix: embed.prefix.clone(),
+        dtype: match embed.dtype {
+            // A run computes on the CPU, where f32 is both exact and fast.
+            DtypeArg::Auto | DtypeArg::F32 => ComputeDtype::F32,
+            DtypeArg::F16 => ComputeDtype::F16,
+            DtypeArg::Bf16 => ComputeDtype::Bf16,
+            DtypeArg::Int8 => ComputeDtype::Int8,
+        },
+        output_dtype: match output.output_dtype {
+            OutputDtypeArg::F32 => OutputDtype::F32,
+            OutputDtypeArg::F16 => OutputDtype::F16,
+        },
+        dimensions: embed.dimensions,
+        batch_tokens: machine.batch_tokens,
+    }
+}
+
+/// Returns the pooling that was asked for; `None` leaves it to the model.
+pub(crate) fn pooling(arg: PoolingArg) -> Option<Pooling> {
+    match arg {
+        PoolingArg::Auto => None,
+        PoolingArg::Cls => Some(Pooling::Cls),
+        PoolingArg::Mean => Some(Pooling::Mean),
+        PoolingArg::Max => Some(Pooling::Max),
+        PoolingArg::Last => Some(Pooling::Last),
+    }
+}
+
+/// Cuts shards to about [`SHARD_SECONDS`] of work for this model on so many cores.
+fn shard_limits(model: &ModelSummary, embed: &EmbedArgs, machine: &MachineArgs, cores: u64) -> ShardLimits {
+    let tokens = (SHARD_SECONDS * FLOPS_PER_CORE * cores.max(1)) / model.flops_per_token.max(1);
+    let bytes = (tokens * BYTES_PER_TOKEN).clamp(*INPUT_BYTES.start(), *INPUT_BYTES.end());
+    let dimensions = embed.dimensions.map_or(model.hidden_size as u64, u64::from);
+    let rows_by_size = OUTPUT_BYTES_MAX / (dimensions.max(1) * size_of::<f32>() as u64);
+    let rows = (tokens / TOKENS_PER_ROW).clamp(ROWS_MIN, rows_by_size.max(ROWS_MIN));
+    ShardLimits { rows_max: machine.shard_rows.unwrap_or(rows), bytes_max: bytes }
+}
+
+/// Says which parameters differ between the job of an output directory and the one asked for now, each in a few words.
+pub(crate) fn differences(was: &JobSpec, now: &JobSpec) -> Vec<String> {
+    let mut found = Differences(Vec::new());
+    let names = |spec: &JobSpec| spec.sources.iter().map(|source| source.uri.clone()).collect::<Vec<_>>().join(" ");
+    found.compare("the corpus", names(was), names(now));
+    if names(was) == names(now) {
+        found.compare_debug("--format", &was.sources, &now.sources);
+    }
+    found.compare("--text-column", &was.read.text_column, &now.read.text_column);
+    found.compare_option("--id-column", was.read.id_column.as_ref(), now.read.id_column.as_ref());
+    found.compare("--keep", keep_name(&was.read.keep), keep_name(&now.read.keep));
+    found.compare("--model", &was.model.name, &now.model.name);
+    found.compare_option("--revision", was.model.revision.as_ref(), now.model.revision.as_ref());
+    if was.model.name == now.model.name && was.model.revision == now.model.revision {
+        found.compare("the files of the model (BLAKE3)", &was.model.digest, &now.model.digest);
+    }
+    found.compare_embedding(&was.embed, &now.embed);
+    found.compare_option("--shard-rows", Some(was.limits.rows_max), Some(now.limits.rows_max));
+    if was.limits.rows_max == now.limits.rows_max {
+        found.compare("the size of shards in bytes", was.limits.bytes_max, now.limits.bytes_max);
+    }
+    found.compare_debug("--on-bad-row", &was.on_bad_row, &now.on_bad_row);
+    found.compare("--max-rejects", max_rejects_name(was.max_rejects), max_rejects_name(now.max_rejects));
+    found.0
+}
+
+struct Differences(Vec<String>);
+
+impl Differences {
+    fn compare<T: PartialEq + std::fmt::Display>(&mut self, what: &str, was: T, now: T) {
+        if was != now {
+            self.0.push(format!("{what}: was `{was}`, is `{now}`"));
+        }
+    }
+
+    fn compare_option<T: PartialEq + std::fmt::Display>(&mut self, what: &str, was: Option<T>, now: Option<T>) {
+        let name = |value: Option<T>| value.map_or_else(|| "not given".to_owned(), |value| format!("`{value}`"));
+        if was != now {
+            self.0.push(format!("{what}: was {}, is {}", name(was), name(now)));
+        }
+    }
+
+    fn compare_debug<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, was: &T, now: &T) {
+        if was != now {
+            self.0.push(format!("{what} was another"));
+        }
+    }
+
+    fn compare_embedding(&mut self, was: &EmbedSpec, now: &EmbedSpec) {
+        let pooling = |spec: &EmbedSpec| spec.pooling.map_or("auto", pooling_name);
+        self.compare("--pooling", pooling(was), pooling(now));
+        self.compare("--no-normalize", !was.normalize, !now.normalize);
+        self.compare_option("--max-length", was.max_length, now.max_length);
+        self.compare("--prefix", &was.prefix, &now.prefix);
+        self.compare_option("--dimensions", was.dimensions, now.dimensions);
+        self.compare("--dtype", dtype_name(was.dtype), dtype_name(now.dtype));
+        self.compare("--output-dtype", output_dtype_name(was.output_dtype), output_dtype_name(now.output_dtype));
+        self.compare_option("--batch-tokens", was.batch_tokens, now.batch_tokens);
+    }
+}
+
+/// Returns the first source that is not what it was, if there is one. Both lists name the same sources.
+pub(crate) fn changed_source<'a>(was: &'a [PlannedSource], now: &[PlannedSource]) -> Option<&'a str> {
+    was.iter().zip(now).find(|(was, now)| was.fingerprint != now.fingerprint).map(|(was, _)| was.source.uri.as_str())
+}
+
+/// Spells a pooling.
+pub(crate) fn pooling_name(pooling: Pooling) -> &'static str {
+    match pooling {
+        Pooling::Cls => "cls",
+        Pooling::Mean => "mean",
+        Pooling::Max => "max",
+        Pooling::Last => "last",
+    }
+}
+
+/// Spells a compute format.
+pub(crate) fn dtype_name(dtype: ComputeDtype) -> &'static str {
+    match dtype {
+        ComputeDtype::F32 => "f32",
+        ComputeDtype::F16 => "f16",
+        ComputeDtype::Bf16 => "bf16",
+        ComputeDtype::Int8 => "int8",
+    }
+}
+
+fn output_dtype_name(dtype: OutputDtype) -> &'static str {
+    match dtype {
+        OutputDtype::F32 => "f32",
+        OutputDtype::F16 => "f16",
+    }
+}
+
+fn keep_name(keep: &Keep) -> String {
+    match keep {
+        Keep::All => "all".to_owned(),
+        Keep::None => "none".to_owned(),
+        Keep::Columns(names) => names.join(","),
+    }
+}
+
+fn max_rejects_name(limit: MaxRejects) -> String {
+    match limit {
+        MaxRejects::Unlimited => "any number".to_owned(),
+        MaxRejects::Rows(rows) => rows.to_string(),
+        MaxRejects::Percent(share) => format!("{share}%"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dataset::{Compression, Format};
+    use engine::{PoolingSource, TokenizerKind};
+
+    fn summary(flops_per_token: u64, hidden_size: usize) -> ModelSummary {
+        ModelSummary {
+            architecture: "bert".to_owned(),
+            native: true,
+            hidden_size,
+            layers: 6,
+            heads: 12,
+            intermediate: 4 * hidden_size,
+            vocab_size: 30_000,
+            max_length: 512,
+            pooling: engine::Pooling::Cls,
+            pooling_source: PoolingSource::Default,
+            weights: "model.safetensors".to_owned(),
+            tokenizer: TokenizerKind::TokenizerJson,
+            flops_per_token,
+        }
+    }
+
+    fn limits(flops_per_token: u64, hidden_size: usize, shard_rows: Option<u64>) -> ShardLimits {
+        let embed = EmbedArgs {
+            pooling: PoolingArg::Auto,
+            no_normalize: false,
+            max_length: None,
+            prefix: String::new(),
+            dimensions: None,
+            dtype: DtypeArg::Auto,
+        };
+        let machine = MachineArgs { threads: None, batch_tokens: None, shard_rows };
+        shard_limits(&summary(flops_per_token, hidden_size), &embed, &machine, 2)
+    }
+
+    #[test]
+    fn shards_suit_the_model() {
+        let small = limits(21_000_000, 384, None);
+        assert!((3_000..6_000).contains(&small.rows_max), "{small:?}");
+        let large = limits(600_000_000, 1_024, None);
+        assert!((100..300).contains(&large.rows_max), "{large:?}");
+        let tiny = limits(1_000, 32, None);
+        assert!(tiny.rows_max * 32 * 4 <= OUTPUT_BYTES_MAX && tiny.bytes_max == 64 << 20, "{tiny:?}");
+        assert_eq!(limits(21_000_000, 384, Some(7)).rows_max, 7);
+    }
+
+    fn job() -> JobSpec {
+        JobSpec {
+            sources: vec![Source { uri: "/a.csv".to_owned(), format: Format::Csv, compression: Compression::None }],
+            read: ReadOptions { text_column: "text".to_owned(), id_column: None, keep: Keep::All },
+            model: ModelSpec { name: "owner/name".to_owned(), revision: None, digest: "d".to_owned() },
+            embed: EmbedSpec {
+                pooling: None,
+                normalize: true,
+                max_length: None,
+                prefix: String::new(),
+                dtype: ComputeDtype::F32,
+                output_dtype: OutputDtype::F32,
+                dimensions: None,
+                batch_tokens: None,
+            },
+            limits: ShardLimits { rows_max: 10, bytes_max: 10 },
+            on_bad_row: OnBadRow::Reject,
+            max_rejects: MaxRejects::Unlimited,
+        }
+    }
+
+    type Change = fn(&mut JobSpec);
+
+    #[test]
+    fn every_parameter_that_differs_is_named_alone() {
+        let changes: [(&str, Change); 19] = [
+            ("the corpus", |spec| spec.sources[0].uri.push('x')),
+            ("--format", |spec| spec.sources[0].format = Format::Tsv),
+            ("--text-column", |spec| spec.read.text_column.push('x')),
+            ("--id-column", |spec| spec.read.id_column = Some("id".to_owned())),
+            ("--keep", |spec| spec.read.keep = Keep::None),
+            ("--model", |spec| spec.model.name.push('x')),
+            ("--revision", |spec| spec.model.revision = Some("r".to_owned())),
+            ("the files of the model", |spec| spec.model.digest.push('x')),
+            ("--pooling", |spec| spec.embed.pooling = Some(Pooling::Mean)),
+            ("--no-normalize", |spec| spec.embed.normalize = false),
+            ("--max-length", |spec| spec.embed.max_length = Some(8)),
+            ("--prefix", |spec| spec.embed.prefix.push('x')),
+            ("--dimensions", |spec| spec.embed.dimensions = Some(8)),
+            ("--dtype", |spec| spec.embed.dtype = ComputeDtype::Bf16),
+            ("--output-dtype", |spec| spec.embed.output_dtype = OutputDtype::F16),
+            ("--batch-tokens", |spec| spec.embed.batch_tokens = Some(8)),
+            ("--shard-rows", |spec| spec.limits.rows_max = 8),
+            ("--on-bad-row", |spec| spec.on_bad_row = OnBadRow::Fail),
+            ("--max-rejects", |spec| spec.max_rejects = MaxRejects::Percent(1.0)),
+        ];
+        assert!(differences(&job(), &job()).is_empty());
+        for (name, change) in changes {
+            let mut other = job();
+            change(&mut other);
+            let found = differences(&job(), &other);
+            assert!(found.len() == 1 && found[0].starts_with(name), "{name}: {found:?}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! How an output stands, from what lies on disk: for `status` and `list`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use dataset::{Totals, VectorReader};
+use proto::job::{JobState, RowCounts, ShardCounts};
+use serde::{Deserialize, Serialize};
+
+use crate::outdir::{OutDir, Target};
+use crate::ui;
+
+/// What a running process writes down about its job, every second or so.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Snapshot {
+    /// Where the job stood.
+    pub(crate) state: JobState,
+    /// Why it failed.
+    pub(crate) reason: Option<String>,
+    /// Shards by state.
+    pub(crate) shards: ShardCounts,
+    /// Rows planned so far.
+    pub(crate) rows_planned: u64,
+    /// Sums over committed shards.
+    pub(crate) counts: RowCounts,
+}
+
+/// What an output is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OutState {
+    /// A process works on it.
+    Running,
+    /// No process works on it, and it is not done: run again to resume.
+    Interrupted,
+    /// The job failed.
+    Failed,
+    /// All is there.
+    Done,
+}
+
+impl fmt::Display for OutState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            OutState::Running => "running",
+            OutState::Interrupted => "interrupted",
+            OutState::Failed => "failed",
+            OutState::Done => "done",
+        })
+    }
+}
+
+/// How an output stands.
+#[derive(Debug, Serialize)]
+pub(crate) struct OutStatus {
+    /// The directory or file.
+    pub(crate) out: String,
+    /// What it is doing.
+    pub(crate) state: OutState,
+    /// Why it failed.
+    pub(crate) reason: Option<String>,
+    /// The model.
+    pub(crate) model: String,
+    /// Rows of the corpus; `null` while they are being counted.
+    pub(crate) rows: Option<u64>,
+    /// Rows that are done, with or without a vector.
+    pub(crate) rows_done: u64,
+    /// Rows that got a reason instead of a vector.
+    pub(crate) rejected: u64,
+    /// Rows whose text was cut to the maximum length.
+    pub(crate) truncated: u64,
+    /// Tokens fed to the model.
+    pub(crate) tokens: u64,
+    /// Shards by state; `null` when done.
+    pub(crate) shards: Option<ShardCounts>,
+    /// The job.
+    pub(crate) job: String,
+}
+
+impl OutStatus {
+    /// Looks at an output. `None` means that there is nothing of ours.
+    pub(crate) fn of(path: &Path) -> anyhow::Result<Option<Self>> {
+        let target = Target::of(path);
+        let out = target.work_dir();
+        if let (Target::File(file), false) = (&target, out.is_ours()) {
+            let reader = if file.is_file() { VectorReader::open(file).ok() } else { None };
+            return Ok(reader.map(|reader| {
+                let info = reader.info();
+                Self::done(path, &info.model, &info.job_id, &reader.totals().totals)
+            }));
+        }
+        match (&target, out.manifest()?) {
+            (Target::Dir(_), Some(manifest)) => {
+                Ok(Some(Self::done(path, &manifest.info.model, &manifest.job_id, &manifest.totals)))
+            }
+            (Target::Dir(_) | Target::File(_), _) => Self::unfinished(path, &out),
+        }
+    }
+
+    fn done(path: &Path, model: &str, job: &str, totals: &Totals) -> Self {
+        Self {
+            out: path.display().to_string(),
+            state: OutState::Done,
+            reason: None,
+            model: model.to_owned(),
+            rows: Some(totals.rows),
+            rows_done: totals.rows,
+            rejected: totals.rejected(),
+            truncated: totals.truncated,
+            tokens: totals.tokens,
+            shards: None,
+            job: job.to_owned(),
+        }
+    }
+
+    fn unfinished(path: &Path, out: &OutDir) -> anyhow::Result<Option<Self>> {
+        let Some(record) = out.record()? else { return Ok(None) };
+        let snapshot = out.snapshot()?;
+        let failed = snapshot.as_ref().is_some_and(|snapshot| snapshot.state == JobState::Failed);
+        let state = match (out.is_busy(), failed) {
+            (true, _) => OutState::Running,
+            (false, true) => OutState::Failed,
+            (false, false) => OutState::Interrupted,
+        };
+        let planned = snapshot.as_ref().filter(|snapshot| snapshot.state != JobState::Planning);
+        let rows = planned.map(|snapshot| snapshot.rows_planned);
+        let counts = snapshot.as_ref().map(|snapshot| snapshot.counts.clone()).unwrap_or_default();
+        Ok(Some(Self {
+            out: path.display().to_string(),
+            state,
+            reason: snapshot.as_ref().and_then(|snapshot| snapshot.reason.clone()),
+            model: record.spec.model.name,
+            rows,
+            rows_done: counts.rows,
+            rejected: counts.rejected(),
+            truncated: counts.truncated,
+            tokens: counts.tokens,
+            shards: snapshot.map(|snapshot| snapshot.shards),
+            job: record.job.to_string(),
+        }))
+    }
+
+    /// Says how many rows are done.
+    pub(crate) fn rows_text(&self) -> String {
+        match (self.state, self.rows) {
+            (OutState::Done, _) => ui::counted(self.rows_done, "row"),
+            (_, Some(rows)) => format!("{} of {}", ui::count(self.rows_done), ui::counted(rows, "row")),
+            (_, None) => format!("{} so far", ui::counted(self.rows_done, "row")),
+        }
+    }
+}
+
+/// Returns the outputs directly below a directory, sorted by name.
+pub(crate) fn outputs_below(parent: &Path) -> anyhow::Result<Vec<OutStatus>> {
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for entry in std::fs::read_dir(parent)? {
+        let path = entry?.path();
+        // The work directory of `x.parquet` stands for that file.
+        let is_work_of_file = path.extension().is_some_and(|extension| extension == "encaje")
+            && path.with_extension("").extension().is_some_and(|extension| extension == "parquet");
+        paths.push(if is_work_of_file { path.with_extension("") } else { path });
+    }
+    paths.sort();
+    paths.dedup();
+    let mut found = Vec::new();
+    for path in paths {
+        // What is damaged or unreadable is no reason to hide the rest.
+        if let Ok(Some(status)) = OutStatus::of(&path) {
+            found.push(status);
+        }
+    }
+    Ok(found)
+}

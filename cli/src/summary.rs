@@ -1,0 +1,142 @@
+//! What a finished run made, for people and for scripts.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use dataset::{RejectReason, Totals};
+use serde::Serialize;
+
+use crate::ui::{self, Ui};
+
+/// What a finished run made.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct RunSummary {
+    /// The directory or file.
+    pub(crate) out: String,
+    /// Whether everything was there before this run began.
+    pub(crate) was_done: bool,
+    /// Rows with or without a vector.
+    pub(crate) rows: u64,
+    /// Rows with a vector.
+    pub(crate) embedded: u64,
+    /// Rows without, by reason.
+    pub(crate) rejected: BTreeMap<RejectReason, u64>,
+    /// Rows whose text was cut to the maximum length.
+    pub(crate) truncated: u64,
+    /// Tokens fed to the model.
+    pub(crate) tokens: u64,
+    /// How long this run took.
+    pub(crate) seconds: f64,
+    /// Rows embedded or rejected by this run, per second.
+    pub(crate) rows_per_second: f64,
+    /// Tokens fed to the model by this run, per second.
+    pub(crate) tokens_per_second: f64,
+}
+
+impl RunSummary {
+    /// Sums up a run that took `took` and found `before` done already.
+    pub(crate) fn new(out: &Path, totals: &Totals, took: Duration, before: ui::Amount) -> Self {
+        let seconds = took.as_secs_f64();
+        let rate = |number: u64| if seconds > 0.0 { number as f64 / seconds } else { 0.0 };
+        Self {
+            out: out.display().to_string(),
+            was_done: false,
+            rows: totals.rows,
+            embedded: totals.rows - totals.rejected(),
+            rejected: totals.rejects.clone(),
+            truncated: totals.truncated,
+            tokens: totals.tokens,
+            seconds: round(seconds),
+            rows_per_second: round(rate(totals.rows.saturating_sub(before.rows))),
+            tokens_per_second: round(rate(totals.tokens.saturating_sub(before.tokens))),
+        }
+    }
+
+    /// Sums up a run that found everything done.
+    pub(crate) fn was_done(out: &Path, totals: &Totals) -> Self {
+        let all = ui::Amount { rows: totals.rows, tokens: totals.tokens };
+        Self { was_done: true, ..Self::new(out, totals, Duration::ZERO, all) }
+    }
+
+    /// Rows without a vector.
+    pub(crate) fn rejected(&self) -> u64 {
+        self.rejected.values().sum()
+    }
+
+    /// Prints the summary on stdout, and what needs attention on stderr.
+    pub(crate) fn print(&self, ui: &Ui, as_json: bool) -> anyhow::Result<()> {
+        self.explain(ui);
+        if as_json { ui.json(self) } else { ui.data(self.line()) }
+    }
+
+    /// Says what needs attention: rejected and truncated rows.
+    fn explain(&self, ui: &Ui) {
+        if self.rejected() > 0 {
+            let reasons: Vec<String> =
+                self.rejected.iter().map(|(reason, rows)| format!("{} {reason}", ui::count(*rows))).collect();
+            ui.note(format!("{} rejected: {}", ui::counted(self.rejected(), "row"), reasons.join(", ")));
+            ui.note("  they have a null `embedding`, and the reason in the column `error`");
+        }
+        if self.truncated > 0 {
+            let rows = ui::counted(self.truncated, "row");
+            ui.note(format!(
+                "{rows} had more tokens than the model was given: see the column `truncated`, --max-length"
+            ));
+        }
+    }
+
+    fn line(&self) -> String {
+        let mut line = format!(
+            "{}: {}, {} embedded, {} rejected, {} truncated, {}",
+            self.out,
+            ui::counted(self.rows, "row"),
+            ui::count(self.embedded),
+            ui::count(self.rejected()),
+            ui::count(self.truncated),
+            ui::counted(self.tokens, "token"),
+        );
+        if !self.was_done {
+            line.push_str(&format!(
+                ", {:.1} s, {} rows/s, {} tokens/s",
+                self.seconds,
+                ui::speed(self.rows_per_second),
+                ui::speed(self.tokens_per_second)
+            ));
+        }
+        line
+    }
+}
+
+/// Keeps a millisecond: what lies below is noise in a report.
+fn round(number: f64) -> f64 {
+    (number * 1e3).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn totals() -> Totals {
+        Totals { rows: 1_000, rejects: [(RejectReason::EmptyText, 2)].into(), truncated: 3, tokens: 20_000 }
+    }
+
+    #[test]
+    fn a_resumed_run_counts_its_own_speed() {
+        let before = ui::Amount { rows: 500, tokens: 10_000 };
+        let summary = RunSummary::new(Path::new("out"), &totals(), Duration::from_secs(10), before);
+        assert_eq!(
+            summary.line(),
+            "out: 1,000 rows, 998 embedded, 2 rejected, 3 truncated, 20,000 tokens, 10.0 s, 50 rows/s, 1,000 tokens/s"
+        );
+    }
+
+    #[test]
+    fn the_json_has_every_number() {
+        let summary = RunSummary::new(Path::new("out"), &totals(), Duration::from_secs(10), ui::Amount::default());
+        let json = serde_json::to_value(&summary).unwrap();
+        assert_eq!(json["rejected"]["empty_text"], 2);
+        assert_eq!((&json["rows"], &json["embedded"]), (&1_000.into(), &998.into()));
+        assert_eq!(json["tokens_per_second"], 2_000.0);
+    }
+}

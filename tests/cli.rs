@@ -1,0 +1,249 @@
+//! The command line as people and scripts see it: help, errors, JSON, settings.
+
+use crate::harness::corpora::{self, sentences};
+use crate::harness::{Bench, model, run_words};
+
+#[test]
+fn help_names_every_command_and_nothing_that_does_not_exist() {
+    let bench = Bench::new();
+    let ran = bench.encaje(["--help"]);
+    ran.expect_code(0);
+    for command in ["run", "status", "list", "verify", "merge", "export", "tokenize", "model", "completions"] {
+        assert!(ran.stdout.contains(&format!("\n  {command}")), "{command} in\n{}", ran.stdout);
+        let help = bench.encaje([command, "--help"]);
+        help.expect_code(0);
+        assert!(help.stdout.contains("Usage: encaje"), "{}", help.stdout);
+    }
+    for absent in ["coordinator", "worker", "submit", "download", "repair"] {
+        assert!(!ran.stdout.contains(&format!("\n  {absent}")), "{absent}");
+        bench.encaje([absent, "--help"]).expect_code(2);
+    }
+}
+
+#[test]
+fn the_options_of_run_are_grouped_and_have_variables() {
+    let help = Bench::new().encaje(["run", "--help"]).stdout;
+    for heading in ["Corpus:", "Model:", "Embedding:", "Output:", "Machine:"] {
+        assert!(help.contains(heading), "{heading}");
+    }
+    for option in [
+        "--text-column",
+        "--id-column",
+        "--keep",
+        "--format",
+        "--pooling",
+        "--no-normalize",
+        "--max-length",
+        "--prefix",
+        "--dtype",
+        "--output-dtype",
+        "--dimensions",
+        "--revision",
+        "--batch-tokens",
+        "--shard-rows",
+        "--on-bad-row",
+        "--max-rejects",
+        "--strict",
+        "--json",
+    ] {
+        assert!(help.contains(option), "{option}");
+    }
+    assert!(help.contains("ENCAJE_BATCH_TOKENS"));
+}
+
+#[test]
+fn usage_errors_exit_with_2_and_print_no_data() {
+    let bench = Bench::new();
+    bench.write("a.csv", "text\nhola\n");
+    let cases: [&[&str]; 6] = [
+        &["run"],
+        &["run", "a.csv", "--out", "o"],
+        &["run", "a.csv", "--model", "m", "--out", "o", "--pooling", "median"],
+        &["run", "a.csv", "--model", "m", "--out", "o", "--max-rejects", "many"],
+        &["run", "a.csv", "--model", "m", "--out", "o", "--no-such-option"],
+        &["no-such-command"],
+    ];
+    for words in cases {
+        let ran = bench.encaje(words);
+        ran.expect_code(2);
+        assert_eq!(ran.stdout, "");
+    }
+}
+
+#[test]
+fn a_model_that_is_nowhere_is_explained() {
+    let bench = Bench::new();
+    bench.write("a.csv", "text\nhola\n");
+    let ran = bench.encaje(["run", "a.csv", "--model", "no/such/model", "--out", "o"]);
+    ran.expect_code(2);
+    ran.expect_said(&["`no/such/model`", "owner/name"]);
+    let ran = bench.encaje(["run", "a.csv", "--model", "owner/name", "--out", "o"]);
+    ran.expect_code(1);
+    ran.expect_said(&["owner/name", "not in the cache"]);
+    bench.write("empty/config.json", "{}");
+    let ran = bench.encaje(["run", "a.csv", "--model", "empty", "--out", "o"]);
+    ran.expect_code(1);
+    ran.expect_said(&["empty"]);
+    assert!(!bench.path("o").exists(), "nothing was begun");
+}
+
+#[test]
+fn an_error_is_printed_once() {
+    let bench = Bench::new();
+    let ran = bench.encaje(run_words("nothing.csv", "o", &[]));
+    assert_eq!(ran.stderr.matches("nothing.csv").count(), 1, "{}", ran.stderr);
+    assert!(ran.stderr.starts_with("error: "), "{}", ran.stderr);
+}
+
+#[test]
+fn options_win_over_the_environment_and_the_environment_over_the_file() {
+    let bench = Bench::new();
+    bench.write("a.csv", "body,text,other\nhola,uno dos,tres\n");
+    let model = model();
+    let settings = format!(
+        "model = {:?}\nkeep = [\"body\", \"other\"]\n[run]\nout = \"from-file\"\ntext-column = \"body\"\nquiet = true\n",
+        model.display().to_string()
+    );
+    bench.write("encaje.toml", settings);
+
+    let ran = bench.encaje(["run", "a.csv", "--json"]);
+    ran.expect_code(0);
+    assert_eq!((ran.json()["out"].as_str(), ran.stderr.as_str()), (Some("from-file"), ""));
+
+    let mut command = bench.command(["run", "a.csv", "--json"]);
+    let output = command.env("ENCAJE_OUT", "from-env").env("ENCAJE_QUIET", "0").output().unwrap();
+    let ran = crate::harness::Ran::of(output);
+    assert_eq!(ran.json()["out"], "from-env");
+    ran.expect_said(&["model: "]);
+
+    let mut command = bench.command(["run", "a.csv", "--json", "--out", "from-option"]);
+    let ran = crate::harness::Ran::of(command.env("ENCAJE_OUT", "from-env").output().unwrap());
+    assert_eq!(ran.json()["out"], "from-option");
+}
+
+#[test]
+fn a_bad_settings_file_is_refused_by_key() {
+    let bench = Bench::new();
+    bench.write("a.csv", "text\nhola\n");
+    for (settings, said) in [
+        ("modle = \"m\"", "unknown key `modle`"),
+        ("[run]\nverify = 1", "unknown key `run.verify`"),
+        ("pooling = \"median\"", "median"),
+        ("keep = ", "not valid TOML"),
+    ] {
+        bench.write("encaje.toml", settings);
+        let ran = bench.encaje(run_words("a.csv", "o", &[]));
+        ran.expect_code(2);
+        ran.expect_said(&["encaje.toml", said]);
+    }
+    bench.write("other.toml", "modle = \"m\"");
+    std::fs::remove_file(bench.path("encaje.toml")).unwrap();
+    let ran = bench.encaje(run_words("a.csv", "o", &["--config", "other.toml"]));
+    ran.expect_code(2);
+    ran.expect_said(&["other.toml"]);
+    let ran = bench.encaje(run_words("a.csv", "o", &["--config", "absent.toml"]));
+    ran.expect_code(2);
+    ran.expect_said(&["absent.toml"]);
+}
+
+#[test]
+fn the_model_is_introduced_and_a_pooling_of_ones_own_is_noted() {
+    let bench = Bench::new();
+    bench.write("a.csv", "text\nhola\n");
+    bench.run_ok("a.csv", "a", &[]).expect_said(&["model: bert", "dimensions", "pooling"]);
+    let quiet = bench.run_ok("a.csv", "b", &["--quiet"]);
+    assert_eq!(quiet.stderr, "");
+    bench.run_ok("a.csv", "c", &["--pooling", "max"]).expect_said(&["--pooling"]);
+}
+
+#[test]
+fn status_and_list_tell_what_is_there() {
+    let bench = Bench::new();
+    bench.write("a.csv", corpora::csv(&sentences(12)));
+    bench.run_ok("a.csv", "outs/dir", &[]);
+    bench.run_ok("a.csv", "outs/one.parquet", &[]);
+    bench.write("outs/notes.txt", "mine");
+    for out in ["outs/dir", "outs/one.parquet"] {
+        let status = bench.encaje(["status", out, "--json"]).json();
+        assert_eq!((&status["state"], &status["rows"], &status["rows_done"]), (&"done".into(), &12.into(), &12.into()));
+        let said = bench.encaje(["status", out]);
+        said.expect_code(0);
+        assert!(said.stdout.contains("done") && said.stdout.contains("12 rows"), "{}", said.stdout);
+    }
+    let list = bench.encaje(["list", "outs", "--json"]).json();
+    let names: Vec<&str> = list.as_array().unwrap().iter().map(|entry| entry["out"].as_str().unwrap()).collect();
+    assert_eq!(names, ["outs/dir", "outs/one.parquet"]);
+    assert_eq!(bench.encaje(["list", "outs"]).stdout.lines().count(), 2);
+    let none = bench.encaje(["status", "hf"]);
+    none.expect_code(1);
+    none.expect_said(&["`hf`"]);
+}
+
+#[test]
+fn tokenize_shows_what_the_model_is_fed() {
+    let bench = Bench::new();
+    let model = model();
+    let ran = bench.encaje(["tokenize", "--model", model.to_str().unwrap(), "--json", "hola", "la playa"]);
+    ran.expect_code(0);
+    let lines: Vec<serde_json::Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    let tokens = lines[1]["tokens"].as_array().unwrap();
+    assert_eq!(tokens.len() as u64, lines[1]["n_tokens"].as_u64().unwrap());
+    assert!(tokens[0]["special"].as_bool().unwrap() && lines[1]["truncated"] == false);
+    let words = ["tokenize", "--model", model.to_str().unwrap(), "--max-length", "3", "la playa azul y el perro"];
+    let ran = bench.encaje(words);
+    assert!(ran.stdout.contains("(3, truncated)"), "{}", ran.stdout);
+}
+
+#[test]
+fn tokenize_reads_lines_from_stdin() {
+    let bench = Bench::new();
+    bench.write("lines.txt", "hola\nadiós\n");
+    let mut command = bench.command(["tokenize", "--json", "--model", model().to_str().unwrap()]);
+    command.stdin(std::fs::File::open(bench.path("lines.txt")).unwrap());
+    let ran = crate::harness::Ran::of(command.output().unwrap());
+    ran.expect_code(0);
+    assert_eq!(ran.stdout.lines().count(), 2);
+}
+
+#[test]
+fn model_show_describes_a_directory_and_pull_prints_it() {
+    let bench = Bench::new();
+    let model = model();
+    let path = model.to_str().unwrap();
+    let shown = bench.encaje(["model", "show", path, "--json"]).json();
+    assert_eq!((&shown["architecture"], &shown["native"]), (&"bert".into(), &true.into()));
+    assert_eq!(shown["digest"].as_str().unwrap().len(), 64);
+    let said = bench.encaje(["model", "show", path]);
+    said.expect_code(0);
+    assert!(said.stdout.contains("architecture") && said.stdout.contains("pooling"), "{}", said.stdout);
+    let pulled = bench.encaje(["model", "pull", path]);
+    pulled.expect_code(0);
+    assert_eq!(pulled.stdout.trim_end(), path);
+}
+
+#[test]
+fn completions_are_scripts() {
+    let bench = Bench::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ran = bench.encaje(["completions", shell]);
+        ran.expect_code(0);
+        assert!(ran.stdout.contains("encaje") && ran.stdout.contains("verify"), "{shell}");
+    }
+    bench.encaje(["completions", "tcsh"]).expect_code(2);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let bench = Bench::new();
+    let program = env!("CARGO_BIN_EXE_encaje");
+    let script = format!("'{program}' completions bash; echo $? >&2");
+    // The shell closes the program's stdout before it writes.
+    let output = std::process::Command::new("bash")
+        .args(["-c", &format!("exec 3> >(exec 3>&-; exit 0); sleep 0.2; {{ {script}; }} >&3")])
+        .current_dir(bench.path(""))
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr).trim(), "0");
+}

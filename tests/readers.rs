@@ -1,0 +1,32 @@
+//! The output opens in other people's programs: pyarrow, DuckDB, NumPy. The checks are in `readers.py`.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::harness::Bench;
+use crate::harness::corpora::{self, sentences};
+
+#[test]
+fn other_programs_read_the_output() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let python = root.join("build/venv/bin/python");
+    assert!(python.is_file(), "`{}` is missing: run `make setup`", python.display());
+    let bench = Bench::new();
+    let mut csv = corpora::csv(&sentences(200));
+    csv.push_str("200,,🌮\n");
+    bench.write("a.csv", csv);
+    bench.run_ok("a.csv", "out", &["--shard-rows", "64"]);
+    bench.run_ok("a.csv", "half", &["--shard-rows", "64", "--output-dtype", "f16"]);
+    bench.run_ok("a.csv", "one.parquet", &["--shard-rows", "64"]);
+    for format in ["npy", "safetensors", "pt"] {
+        bench.encaje(["export", "out", "--format", format, "--out", &format!("v.{format}")]).expect_code(0);
+    }
+    let targets = ["out", "half", "one.parquet", "v.npy", "v.safetensors", "v.pt"].map(|name| bench.path(name));
+    let output = Command::new(python).arg(root.join("tests/readers.py")).args(targets).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
