@@ -101,7 +101,7 @@ fn options_win_over_the_environment_and_the_environment_over_the_file() {
     bench.write("a.csv", "body,text,other\nhola,uno dos,tres\n");
     let model = model();
     let settings = format!(
-        "model = {:?}\nkeep = [\"body\", \"other\"]\n[run]\nout = \"from-file\"\ntext-column = \"body\"\nquiet = true\n",
+        "model = {:?}\nquiet = true\nkeep = [\"body\", \"other\"]\n[run]\nout = \"from-file\"\ntext-column = \"body\"\n",
         model.display().to_string()
     );
     bench.write("encaje.toml", settings);

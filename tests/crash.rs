@@ -136,9 +136,10 @@ fn an_interrupt_keeps_the_work_and_says_how_to_go_on() {
     assert_eq!(ran.stdout, "", "no summary of an unfinished job");
 
     let status = bench.encaje(["status", "out", "--json"]).json();
-    assert_eq!((&status["state"], &status["rows"]), (&"interrupted".into(), &ROWS.into()));
+    assert_eq!(status["state"], "interrupted");
+    // What a status says after a drain is what the store knows, not what it knew a second before.
     let done = status["rows_done"].as_u64().unwrap();
-    assert!((1..ROWS).contains(&done), "{done}");
+    assert!((200..ROWS).contains(&done), "{done}");
     let ran = finish_and_check(&bench, "a.csv", "out", &expected);
     assert_eq!(ran.json()["was_done"], false);
 }

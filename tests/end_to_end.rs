@@ -210,7 +210,7 @@ fn exports_are_the_vectors_as_a_matrix() {
     assert!(npy.starts_with(b"\x93NUMPY") && npy.ends_with(&bytes));
     let file = std::fs::read(bench.path("v.safetensors")).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
-    assert_eq!(tensors.tensor("embedding").unwrap().data(), bytes);
+    assert_eq!(tensors.tensor("embeddings").unwrap().data(), bytes);
     assert!(std::fs::read(bench.path("v.pt")).unwrap().starts_with(b"PK"));
 }
 

@@ -136,8 +136,7 @@ fn a_truncated_gzip_fails_the_job_and_names_the_file() {
     let bench = Bench::new();
     let gzip = corpora::gzip(corpora::csv(&sentences(2_000)).as_bytes());
     bench.write("a.csv.gz", &gzip[..gzip.len() - 100]);
-    let ran = refuse(&bench, "a.csv.gz", &["a.csv.gz"]);
-    assert!(ran.stderr.contains("truncated") || ran.stderr.contains("ends"), "{}", ran.stderr);
+    refuse(&bench, "a.csv.gz", &["the job failed", "a.csv.gz", "after row", "cut off"]);
     assert!(!bench.path("out/manifest.json").exists());
 }
 

@@ -237,6 +237,10 @@ pub(crate) struct VerifyArgs {
     /// Names the corpus column that holds the text.
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub(crate) text_column: String,
+    /// The columns that `run` was to pass through: `all`, `none`, or names separated by commas. The default is those
+    /// that the output has.
+    #[arg(long, value_name = "COLUMN,...", value_parser = parse_keep)]
+    pub(crate) keep: Option<Keep>,
     /// Prints the report on stdout as one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
@@ -425,7 +429,7 @@ pub(crate) enum OnBadRowArg {
 pub(crate) enum ExportFormatArg {
     /// A NumPy array.
     Npy,
-    /// A safetensors file with one tensor, `embedding`.
+    /// A safetensors file with one tensor, `embeddings`.
     Safetensors,
     /// A PyTorch file that `torch.load(weights_only=True)` opens.
     Pt,

@@ -87,9 +87,14 @@ pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyho
         ui.note("stopping: unfinished shards are given back; press ctrl-C again to stop at once");
     }
     exit_on_interrupt(*ui);
-    let stopped = tasks.end(&stop).await;
+    let worker_ended = tasks.end_worker(&stop).await;
+    // What was given back or committed last is known now.
+    if let Ok(status) = client.get(local.job).await {
+        note_down(local.out, &status);
+    }
+    let coordinator_ended = tasks.end_coordinator(&stop).await;
     let ended = ended?;
-    stopped?;
+    worker_ended.and(coordinator_ended)?;
     Ok(ended)
 }
 
@@ -151,9 +156,7 @@ async fn watch(
         failures = 0;
         let settled = status.state.is_terminal();
         if settled || written.is_none_or(|at| at.elapsed() >= SNAPSHOT_EVERY) {
-            if let Err(error) = local.out.write_snapshot(&snapshot(&status)) {
-                tracing::warn!(error = format!("{error:#}"), "`encaje status` will show old numbers");
-            }
+            note_down(local.out, &status);
             written = Some(Instant::now());
         }
         show(&mut progress, &status);
@@ -163,13 +166,17 @@ async fn watch(
     }
 }
 
-fn snapshot(status: &JobStatus) -> Snapshot {
-    Snapshot {
+/// Writes down how the job stands, for `encaje status`.
+fn note_down(out: &OutDir, status: &JobStatus) {
+    let snapshot = Snapshot {
         state: status.state,
         reason: status.reason.clone(),
         shards: status.shards,
         rows_planned: status.rows_planned,
         counts: status.counts.clone(),
+    };
+    if let Err(error) = out.write_snapshot(&snapshot) {
+        tracing::warn!(error = format!("{error:#}"), "`encaje status` will show old numbers");
     }
 }
 
@@ -228,14 +235,16 @@ impl Tasks {
         }
     }
 
-    /// Ends the worker, which gives its leases back, and then the coordinator, which takes them.
-    async fn end(self, stop: &Stop) -> anyhow::Result<()> {
+    /// Ends the worker, which gives its leases back.
+    async fn end_worker(&mut self, stop: &Stop) -> anyhow::Result<()> {
         stop.worker.cancel();
-        let worker = bounded(self.worker, "the worker").await;
+        bounded(&mut self.worker, "the worker").await
+    }
+
+    /// Ends the coordinator.
+    async fn end_coordinator(&mut self, stop: &Stop) -> anyhow::Result<()> {
         stop.coordinator.cancel();
-        let coordinator = bounded(self.coordinator, "the coordinator").await;
-        worker?;
-        coordinator
+        bounded(&mut self.coordinator, "the coordinator").await
     }
 }
 
@@ -251,7 +260,7 @@ where
 }
 
 /// Waits for a task that was told to end. One that does not is left behind: the process ends soon.
-async fn bounded<T, E>(task: JoinHandle<Result<T, E>>, who: &'static str) -> anyhow::Result<()>
+async fn bounded<T, E>(task: &mut JoinHandle<Result<T, E>>, who: &'static str) -> anyhow::Result<()>
 where
     E: std::error::Error + Send + Sync + 'static,
 {

@@ -1,7 +1,9 @@
 //! `encaje verify`: every promise about an output, checked.
 
+use std::path::Path;
+
 use anyhow::Context;
-use dataset::{Keep, ReadOptions, VerifyCorpus, VerifyReport};
+use dataset::{Keep, ReadOptions, VectorSet, VerifyCorpus, VerifyReport};
 
 use crate::args::VerifyArgs;
 use crate::exit::Exit;
@@ -29,7 +31,8 @@ fn corpus(args: &VerifyArgs) -> anyhow::Result<Option<VerifyCorpus>> {
         return Ok(None);
     }
     let sources = dataset::expand(&args.corpus, args.format.map(Into::into))?;
-    let options = ReadOptions { text_column: args.text_column.clone(), id_column: None, keep: Keep::All };
+    let keep = args.keep.clone().unwrap_or_else(|| kept_by(&args.target));
+    let options = ReadOptions { text_column: args.text_column.clone(), id_column: None, keep };
     Ok(Some(VerifyCorpus { sources, options }))
 }
 
@@ -37,6 +40,13 @@ fn corpus(args: &VerifyArgs) -> anyhow::Result<Option<VerifyCorpus>> {
 fn name_of(check: &impl serde::Serialize) -> anyhow::Result<String> {
     let name = serde_json::to_value(check)?;
     Ok(name.as_str().unwrap_or_default().replace('_', " "))
+}
+
+/// The columns that an output holds. Where it cannot be opened, the checks will say why.
+fn kept_by(target: &Path) -> Keep {
+    let Ok(set) = VectorSet::open(target) else { return Keep::All };
+    let names: Vec<String> = set.kept_schema().fields().iter().map(|field| field.name().clone()).collect();
+    if names.is_empty() { Keep::None } else { Keep::Columns(names) }
 }
 
 fn print(ui: &Ui, report: &VerifyReport) -> anyhow::Result<()> {
