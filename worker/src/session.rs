@@ -117,8 +117,13 @@ impl Worker {
         let end = self.lease_until_end(&shared, &mut running).await;
         // Each lease sees for itself why it must stop: gives its shard back, or just drops it.
         shared.drain.cancel();
-        self.finish(&shared, running).await;
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(self.config.drain_ms_max);
+        self.finish(running, deadline).await;
+        // Not before: a commit may still be under way, and needs the session alive.
         tokio::task::spawn_blocking(move || keeper.stop()).await.ok();
+        if !shared.lost.is_cancelled() {
+            close(&shared, deadline).await;
+        }
         end
     }
 
@@ -185,21 +190,12 @@ impl Worker {
         }
     }
 
-    /// Waits for the leases to end and closes the session, both within the time that a drain may take.
-    async fn finish(&mut self, shared: &Shared, mut running: JoinSet<Ended>) {
-        let deadline = tokio::time::Instant::now() + Duration::from_millis(self.config.drain_ms_max);
+    /// Waits for the leases to end; those that take too long are abandoned.
+    async fn finish(&mut self, mut running: JoinSet<Ended>, deadline: tokio::time::Instant) {
         while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, running.join_next()).await {
             self.count(ended);
         }
         running.abort_all();
-        if shared.lost.is_cancelled() {
-            return;
-        }
-        match tokio::time::timeout_at(deadline, shared.client.close_session(shared.session)).await {
-            Ok(Ok(())) => tracing::debug!(session.id = %shared.session, "session closed"),
-            Ok(Err(error)) => tracing::warn!(error = error.message, "the session could not be closed, it will expire"),
-            Err(_) => tracing::warn!("no answer in time, the session will expire"),
-        }
     }
 
     fn count(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
@@ -211,6 +207,14 @@ impl Worker {
             self.tally.rejected += counts.rejected();
             self.tally.tokens += counts.tokens;
         }
+    }
+}
+
+async fn close(shared: &Shared, deadline: tokio::time::Instant) {
+    match tokio::time::timeout_at(deadline, shared.client.close_session(shared.session)).await {
+        Ok(Ok(())) => tracing::debug!(session.id = %shared.session, "session closed"),
+        Ok(Err(error)) => tracing::warn!(error = error.message, "the session could not be closed, it will expire"),
+        Err(_) => tracing::warn!("no answer in time, the session will expire"),
     }
 }
 
