@@ -111,7 +111,8 @@ impl Lease {
     }
 
     /// Makes a call until it is answered: the session keeps the lease alive, so nobody else would end it. `None` where the
-    /// lease or the session is gone, or the coordinator has been away for too long.
+    /// session is gone, or the coordinator has been away for too long. A revocation ends nothing here: a lease is also revoked
+    /// when its commit took effect and the answer was lost, and the repeated call says which it is.
     async fn insist<T, F>(&self, call: impl Fn() -> F) -> Option<Result<T, RpcError>>
     where
         F: Future<Output = Result<T, RpcError>>,
@@ -131,7 +132,6 @@ impl Lease {
         };
         tokio::select! {
             biased;
-            () = self.held.revoked.cancelled() => None,
             () = self.shared.lost.cancelled() => None,
             answer = answered => answer,
         }

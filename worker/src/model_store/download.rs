@@ -34,6 +34,7 @@ impl Download<'_> {
         if !blob.is_file() {
             let part = PathBuf::from(format!("{}.incomplete", blob.display()));
             make_parent(&part).map_err(|source| io_error(&part, source))?;
+            tracing::info!(model = self.name, file = self.file, bytes = head.bytes, "downloading");
             self.fetch(&head, &part, progress)?;
             self.check(&head, &part)?;
             std::fs::rename(&part, &blob).map_err(|source| io_error(&blob, source))?;

@@ -92,7 +92,7 @@ impl<'a> Hub<'a> {
                 match header(&response, "location") {
                     // A renamed model: its new address, on the same Hub. Any other target is where the bytes are.
                     Some(target) if response.status().is_redirection() && target.starts_with('/') => {
-                        url = format!("{}{target}", self.options.endpoint);
+                        url = format!("{}{target}", origin(&url));
                     }
                     _ => return self.read_head(&response, &url, commit),
                 }
@@ -198,6 +198,12 @@ impl<'a> Hub<'a> {
 
 pub(super) fn header(response: &Response<Body>, name: &str) -> Option<String> {
     response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+/// Returns scheme and host of a URL, without a final slash.
+fn origin(url: &str) -> &str {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    url[host..].find('/').map_or(url, |slash| &url[..host + slash])
 }
 
 fn may_pass(error: &ureq::Error) -> Failure {

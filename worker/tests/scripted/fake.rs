@@ -198,7 +198,7 @@ impl Work for Fake {
         state.commit_calls += 1;
         let key = lease_of(request.lease);
         let held_back = match self.script {
-            Script::RevokeFirstLease => key == (0, 1),
+            Script::RevokeFirstLease => key == (0, 1) && state.leased.contains_key(&key),
             Script::LoseFirstSession => state.sessions == 1,
             Script::Obliging | Script::LoseCommitReply | Script::LoseLeaseReply => false,
         };
