@@ -88,6 +88,26 @@ fn a_model_that_is_nowhere_is_explained() {
 }
 
 #[test]
+fn what_cannot_work_is_refused_before_anything_is_begun() {
+    let bench = Bench::new();
+    bench.write("a.csv", "text\nhola\n");
+    for (more, said) in [
+        (["--dtype", "int8"], "--dtype"),
+        (["--dimensions", "100000"], "--dimensions 100000"),
+        (["--id-column", "nope"], "--id-column"),
+        (["--keep", "nope"], "--keep"),
+    ] {
+        let ran = bench.encaje(run_words("a.csv", "out", &more));
+        assert!(matches!(ran.code, Some(1 | 2)), "{ran:?}");
+        ran.expect_said(&[said]);
+        assert!(!bench.path("out").exists(), "{more:?} left something behind");
+    }
+    let ran = bench.encaje(run_words("a.csv", "a.csv", &[]));
+    ran.expect_code(2);
+    ran.expect_said(&["`a.csv` is a file", ".parquet"]);
+}
+
+#[test]
 fn an_error_is_printed_once() {
     let bench = Bench::new();
     let ran = bench.encaje(run_words("nothing.csv", "o", &[]));

@@ -138,6 +138,11 @@ fn a_truncated_gzip_fails_the_job_and_names_the_file() {
     bench.write("a.csv.gz", &gzip[..gzip.len() - 100]);
     refuse(&bench, "a.csv.gz", &["the job failed", "a.csv.gz", "after row", "cut off"]);
     assert!(!bench.path("out/manifest.json").exists());
+
+    bench.write("a.csv.gz", &gzip);
+    let ran = bench.run_ok("a.csv.gz", "out", &["--json"]);
+    ran.expect_said(&["has changed", "had made nothing yet"]);
+    assert_eq!(ran.json()["embedded"], 2_000);
 }
 
 #[test]

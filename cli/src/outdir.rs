@@ -296,6 +296,26 @@ impl OutDir {
         Ok(())
     }
 
+    /// Whether anything was made here that starting over would lose.
+    pub(crate) fn has_work(&self) -> anyhow::Result<bool> {
+        Ok(self.stranger()?.is_some() || has_shard(&self.state_dir().join("jobs")))
+    }
+
+    /// Forgets a job that made nothing, so that another can take its place. The record goes last: what is interrupted
+    /// here is begun again by the next run.
+    pub(crate) fn forget(&self) -> anyhow::Result<()> {
+        self.clean_up()?;
+        for name in ["state.db", "state.db-wal", "state.db-shm", "state.db.lock", "status.json", "job.json"] {
+            let path = self.state_dir().join(name);
+            match fs::remove_file(&path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).with_context(|| format!("cannot remove `{}`", path.display())),
+            }
+        }
+        Ok(())
+    }
+
     /// Takes away the directory with all that is in it.
     pub(crate) fn remove(&self) -> anyhow::Result<()> {
         remove_dir(&self.root)
@@ -329,6 +349,14 @@ pub(crate) struct EmptyPart<'a> {
     pub(crate) schema: &'a arrow_schema::Schema,
     /// How the vectors would have been made; the job's identity is filled in.
     pub(crate) info: FileInfo,
+}
+
+/// Whether a finished shard lies anywhere below a folder. A folder that is not there has none.
+fn has_shard(folder: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(folder) else { return false };
+    entries.flatten().map(|entry| entry.path()).any(|path| {
+        if path.is_dir() { has_shard(&path) } else { path.extension().is_some_and(|extension| extension == "parquet") }
+    })
 }
 
 fn check_size(path: &Path, bytes: u64) -> anyhow::Result<()> {
@@ -399,6 +427,24 @@ mod tests {
         assert_eq!(out.stranger().unwrap(), None);
         fs::write(dir.path().join("part-00000.parquet"), "?").unwrap();
         assert_eq!(out.stranger().unwrap(), Some(dir.path().join("part-00000.parquet")));
+    }
+
+    #[test]
+    fn only_a_job_that_made_nothing_is_forgotten_without_loss() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = OutDir::new(dir.path().to_owned());
+        let _lock = out.lock().unwrap();
+        let shards = dir.path().join(".encaje/jobs/j/shards/00000000");
+        fs::create_dir_all(&shards).unwrap();
+        fs::write(dir.path().join(".encaje/jobs/j/recut-0"), "text").unwrap();
+        assert!(!out.has_work().unwrap());
+        fs::write(shards.join("e000001-a.parquet"), "?").unwrap();
+        assert!(out.has_work().unwrap());
+        fs::write(dir.path().join(".encaje/state.db"), "?").unwrap();
+        out.forget().unwrap();
+        let left: Vec<_> =
+            fs::read_dir(dir.path().join(".encaje")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["lock"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use proto::job::{
 };
 
 use crate::args::{DtypeArg, EmbedArgs, MachineArgs, OnBadRowArg, OutputArgs, OutputDtypeArg, PoolingArg, RunArgs};
+use crate::exit::Advice;
 use crate::model::LocalModel;
 
 /// How long a shard should take, in seconds: what a killed run loses, against the cost of a shard.
@@ -30,6 +31,20 @@ pub(crate) fn read_options(args: &RunArgs) -> ReadOptions {
         text_column: args.corpus.text_column.clone(),
         id_column: args.corpus.id_column.clone(),
         keep: args.corpus.keep.clone(),
+    }
+}
+
+/// Refuses what this model or machine cannot do, before anything is begun.
+pub(crate) fn check(args: &RunArgs, model: &ModelSummary) -> Result<(), Advice> {
+    if let Some(dimensions) = args.embed.dimensions.filter(|asked| *asked as usize > model.hidden_size) {
+        let own = model.hidden_size;
+        return Err(Advice::usage(format!("--dimensions {dimensions} is more than the {own} that the model has")));
+    }
+    match args.embed.dtype {
+        DtypeArg::Auto | DtypeArg::F32 => Ok(()),
+        DtypeArg::F16 | DtypeArg::Bf16 | DtypeArg::Int8 => {
+            Err(Advice::usage("--dtype: a CPU computes in f32 only").hint("leave --dtype out"))
+        }
     }
 }
 

@@ -135,7 +135,7 @@ impl OutStatus {
             rejected: counts.rejected(),
             truncated: counts.truncated,
             tokens: counts.tokens,
-            shards: snapshot.map(|snapshot| snapshot.shards),
+            shards: snapshot.map(|snapshot| shards_of(&snapshot, state)),
             job: record.job.to_string(),
         }))
     }
@@ -146,6 +146,17 @@ impl OutStatus {
             (OutState::Done, _) => ui::counted(self.rows_done, "row"),
             (_, Some(rows)) => format!("{} of {}", ui::count(self.rows_done), ui::counted(rows, "row")),
             (_, None) => format!("{} so far", ui::counted(self.rows_done, "row")),
+        }
+    }
+}
+
+/// What a process that is gone was working on waits for the next one.
+fn shards_of(snapshot: &Snapshot, state: OutState) -> ShardCounts {
+    let shards = snapshot.shards;
+    match state {
+        OutState::Running => shards,
+        OutState::Interrupted | OutState::Failed | OutState::Done => {
+            ShardCounts { pending: shards.pending + shards.running, running: 0, ..shards }
         }
     }
 }

@@ -202,7 +202,7 @@ fn describe(done: Amount, planned: u64, total: Option<u64>, rate: &Rate) -> Stri
         if tokens > 0.0 {
             text.push_str(&format!(", {} tokens/s", speed(tokens)));
         }
-        if let Some(total) = total.filter(|_| rows > 0.0) {
+        if let Some(total) = total.filter(|total| rows > 0.0 && *total > done.rows) {
             let left = total.saturating_sub(done.rows) as f64 / rows;
             text.push_str(&format!(", {} left", duration(Duration::from_secs_f64(left.min(1e9)))));
         }

@@ -43,7 +43,7 @@ pub(crate) fn run(ui: &Ui, args: RunArgs) -> anyhow::Result<Exit> {
     }
     refuse_strangers(&request)?;
     let lock = request.out.lock()?;
-    let record = agree(&request)?;
+    let record = agree(ui, &request)?;
     let made = make(ui, &request, &record, &runtime)?;
     let Some(Made { totals, before, was_done }) = made else {
         let root = request.out.root().display();
@@ -97,6 +97,10 @@ fn look<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) -> an
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let target = Target::of(&args.output.out);
     let out = target.work_dir();
+    if matches!(&target, Target::Dir(dir) if dir.is_file()) {
+        let what = format!("--out `{}` is a file", target.path().display());
+        return Err(Advice::usage(what).hint("give a directory, or a file name that ends in .parquet").into());
+    }
     let sources = dataset::expand(&args.corpus.corpus, args.corpus.format.map(Into::into))?;
     let planned = runtime.block_on(dataset::inspect(&sources, &plan::read_options(args)))?;
     let before = out.record()?;
@@ -104,6 +108,7 @@ fn look<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) -> an
     let pinned = before.as_ref().filter(|record| record.spec.model.name == args.model.model);
     let pinned = pinned.and_then(|record| record.spec.model.revision.clone());
     let model = model::open(ui, &args.model.model, &args.model.hub, pinned.as_deref())?;
+    plan::check(args, &model.summary)?;
     let digest = model.dir.digest()?;
     let mut spec = plan::spec(args, sources, &model, digest, cores as u64);
     if let (None, Some(record)) = (args.machine.shard_rows, &before) {
@@ -149,29 +154,36 @@ fn refuse_strangers(request: &Request<'_>) -> anyhow::Result<()> {
 }
 
 /// Makes sure that the directory's job is the one asked for; writes it down where there is none.
-fn agree(request: &Request<'_>) -> anyhow::Result<JobRecord> {
-    let Some(record) = request.out.record()? else {
-        let record = JobRecord::new(request.spec.clone(), request.sources.clone());
-        if request.out.manifest()?.is_none() {
-            request.out.write_record(&record)?;
+fn agree(ui: &Ui, request: &Request<'_>) -> anyhow::Result<JobRecord> {
+    if let Some(record) = request.out.record()? {
+        let Some(refusal) = refusal(request, &record) else { return Ok(record) };
+        if request.out.has_work()? {
+            return Err(refusal.into());
         }
-        return Ok(record);
-    };
+        ui.note(format!("note: {refusal}; it had made nothing yet, so this one takes its place"));
+        request.out.forget()?;
+    }
+    let record = JobRecord::new(request.spec.clone(), request.sources.clone());
+    if request.out.manifest()?.is_none() {
+        request.out.write_record(&record)?;
+    }
+    Ok(record)
+}
+
+/// Says why the directory's job is not the one asked for, if it is another.
+fn refusal(request: &Request<'_>, record: &JobRecord) -> Option<Advice> {
     let root = request.out.root().display();
     let start_over = format!("to start over, remove what was made: rm -r {root}");
     let differences = plan::differences(&record.spec, &request.spec);
     if !differences.is_empty() {
         let what = format!("`{root}` holds a job with other parameters: {}", differences.join("; "));
-        return Err(Advice::usage(what)
-            .hint("give the same parameters to resume it, or another --out")
-            .hint(start_over)
-            .into());
+        return Some(
+            Advice::usage(what).hint("give the same parameters to resume it, or another --out").hint(start_over),
+        );
     }
-    if let Some(uri) = plan::changed_source(&record.sources, &request.sources) {
-        let what = format!("corpus source `{uri}` has changed since the job in `{root}` was begun");
-        return Err(Advice::usage(what).hint("restore it to resume, or give another --out").hint(start_over).into());
-    }
-    Ok(record)
+    let uri = plan::changed_source(&record.sources, &request.sources)?;
+    let what = format!("corpus source `{uri}` has changed since the job in `{root}` was begun");
+    Some(Advice::usage(what).hint("restore it to resume, or give another --out").hint(start_over))
 }
 
 /// Says what is about to happen.
