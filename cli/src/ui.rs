@@ -168,46 +168,55 @@ impl Drop for Progress {
     }
 }
 
+/// Draws the bar within one line of the terminal: what does not fit is cut off at its end.
 fn draw(bar: &ProgressBar, what: &str, done: Amount, planned: u64, total: Option<u64>, rate: &Rate) {
     let template = match total {
-        Some(_) => "{prefix} [{bar:30}] {msg}",
-        None => "{spinner} {prefix} {msg}",
+        Some(_) => "[{bar:12}] {percent}% {wide_msg}",
+        None => "{spinner} {prefix} {wide_msg}",
     };
-    if bar.length() != total || bar.prefix().is_empty() {
+    if bar.prefix().is_empty() || bar.length() != total {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
+        bar.set_prefix(what.to_owned());
         match total {
             Some(total) => bar.set_length(total),
             None => bar.unset_length(),
         }
-        bar.set_prefix(what.to_owned());
     }
     bar.set_position(done.rows);
-    bar.set_message(describe(done, planned, total, rate));
+    let rows = format!("{} / {} rows", count(done.rows), count(total.unwrap_or(planned)));
+    bar.set_message(
+        [Some(rows), left(done, total, rate), pace(rate)].into_iter().flatten().collect::<Vec<_>>().join(", "),
+    );
     bar.tick();
 }
 
 /// Says where things stand in one line.
 fn describe(done: Amount, planned: u64, total: Option<u64>, rate: &Rate) -> String {
-    let mut text = match total {
+    let rows = match total {
         Some(total) => {
             let percent = (done.rows * 100).checked_div(total).unwrap_or(100);
             format!("{} of {} rows ({percent}%)", count(done.rows), count(total))
         }
         None => format!("{} of {} rows and counting", count(done.rows), count(planned)),
     };
-    if let Some((rows, tokens)) = rate.per_second() {
-        text.push_str(&format!(", {} rows/s", speed(rows)));
-        if tokens > 0.0 {
-            text.push_str(&format!(", {} tokens/s", speed(tokens)));
-        }
-        if let Some(total) = total.filter(|total| rows > 0.0 && *total > done.rows) {
-            let left = total.saturating_sub(done.rows) as f64 / rows;
-            text.push_str(&format!(", {} left", duration(Duration::from_secs_f64(left.min(1e9)))));
-        }
-    }
-    text
+    [Some(rows), pace(rate), left(done, total, rate)].into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// Says how fast it goes, once that is known.
+fn pace(rate: &Rate) -> Option<String> {
+    let (rows, tokens) = rate.per_second()?;
+    let tokens = if tokens > 0.0 { format!(", {} tokens/s", speed(tokens)) } else { String::new() };
+    Some(format!("{} rows/s{tokens}", speed(rows)))
+}
+
+/// Says how long it will take, once that is known.
+fn left(done: Amount, total: Option<u64>, rate: &Rate) -> Option<String> {
+    let (rows, _) = rate.per_second()?;
+    let total = total.filter(|total| *total > done.rows)?;
+    let seconds = (total - done.rows) as f64 / rows;
+    Some(format!("{} left", duration(Duration::from_secs_f64(seconds.min(1e9)))))
 }
 
 /// A download: a bar on a terminal; elsewhere a line at its start, every few seconds and at its end.
