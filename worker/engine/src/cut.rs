@@ -4,8 +4,13 @@
 //! text may be cut between a word and the space after it, if the tokens that are wanted all end well before the cut:
 //! [`MARGIN_WORDS`] words before it, which is more than any added token with spaces in it, or any rule about neighbouring
 //! characters, reaches. Tokenizers that do not split at white space get the whole text.
+//!
+//! A text without any white space cannot be cut so. For BERT's tokenizer its usual form, one endless word, is shortened
+//! instead: a word of more than a hundred letters is unknown, and stays unknown without its middle.
 
-use tokenizers::{Encoding, PreTokenizerWrapper, Tokenizer};
+use std::borrow::Cow;
+
+use tokenizers::{Encoding, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, Tokenizer};
 
 /// Words at the end of a cut text whose tokens are not trusted.
 const MARGIN_WORDS: usize = 16;
@@ -17,15 +22,42 @@ const BYTES_PER_TOKEN: usize = 8;
 /// Texts shorter than this many bytes are not worth cutting.
 const TEXT_BYTES_MIN: usize = 4096;
 
+/// What is left of an endless word: half of it from either end, so that whatever touches the ends still does.
+const WORD_BYTES_KEPT: usize = 1024;
+
 /// Knows whether the texts of one tokenizer may be cut.
 pub(crate) struct Cutter {
     splits_at_spaces: bool,
+    endless_words_are_unknown: bool,
 }
 
 impl Cutter {
     /// Looks at what a tokenizer does with white space.
     pub(crate) fn new(tokenizer: &Tokenizer) -> Cutter {
-        Cutter { splits_at_spaces: tokenizer.get_pre_tokenizer().is_some_and(splits_at_spaces) }
+        Cutter {
+            splits_at_spaces: tokenizer.get_pre_tokenizer().is_some_and(splits_at_spaces),
+            endless_words_are_unknown: endless_words_are_unknown(tokenizer),
+        }
+    }
+
+    /// Shortens the endless words of a text, where that changes no token.
+    pub(crate) fn without_endless_words<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        if !self.endless_words_are_unknown || text.len() < TEXT_BYTES_MIN {
+            return Cow::Borrowed(text);
+        }
+        let (mut shortened, mut kept_to, mut start) = (String::new(), 0, 0);
+        let ends = text.bytes().enumerate().filter(|(_, byte)| !byte.is_ascii_alphanumeric()).map(|(at, _)| at);
+        for end in ends.chain([text.len()]) {
+            if end - start > WORD_BYTES_KEPT {
+                shortened.push_str(&text[kept_to..start + WORD_BYTES_KEPT / 2]);
+                kept_to = end - WORD_BYTES_KEPT / 2;
+            }
+            start = end + 1;
+        }
+        match kept_to {
+            0 => Cow::Borrowed(text),
+            _ => Cow::Owned(shortened + &text[kept_to..]),
+        }
     }
 
     /// Tokenizes a prefix of `text` that decides its first `wanted` tokens, and shows that there are more; returns the
@@ -87,4 +119,18 @@ fn splits_at_spaces(pre_tokenizer: &PreTokenizerWrapper) -> bool {
         | PreTokenizerWrapper::UnicodeScripts(_)
         | PreTokenizerWrapper::FixedLength(_) => false,
     }
+}
+
+/// Whether this is BERT's tokenizer, to which any word of a thousand plain letters is unknown. An added token made of
+/// plain letters alone could stand in the middle of one, and be lost with it.
+fn endless_words_are_unknown(tokenizer: &Tokenizer) -> bool {
+    let ModelWrapper::WordPiece(model) = tokenizer.get_model() else { return false };
+    let normalizer = matches!(tokenizer.get_normalizer(), None | Some(NormalizerWrapper::BertNormalizer(_)));
+    let pre_tokenizer = matches!(tokenizer.get_pre_tokenizer(), Some(PreTokenizerWrapper::BertPreTokenizer(_)));
+    let added = tokenizer.get_added_tokens_decoder();
+    let plain_letters = |token: &str| token.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    normalizer
+        && pre_tokenizer
+        && model.max_input_chars_per_word < WORD_BYTES_KEPT
+        && !added.values().any(|token| plain_letters(&token.content))
 }

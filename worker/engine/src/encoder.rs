@@ -140,6 +140,9 @@ impl TextEncoder {
     /// Tokenizes, truncates, and puts the special tokens around; says whether the text was truncated.
     fn encoding(&self, text: &str, with_offsets: bool) -> Result<(Encoding, bool), EncodeError> {
         let Shared { tokenizer, cutter, content_max, .. } = &*self.shared;
+        // Places are those in the text as it is; without them, it may be made shorter first.
+        let text = if with_offsets { Cow::Borrowed(text) } else { cutter.without_endless_words(text) };
+        let text = text.as_ref();
         let early = cutter.prefix(tokenizer, text, *content_max).map_err(failed)?;
         let cut_early = early.is_some();
         let mut content = match early {
