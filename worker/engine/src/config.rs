@@ -193,7 +193,9 @@ fn architecture(fields: &Fields<'_>) -> Result<Architecture, LoadError> {
     }
     let class = fields.map.get("architectures").and_then(|classes| classes.get(0)).and_then(Value::as_str);
     let Some(class) = class else {
-        return Err(fields.invalid("names no architecture: `model_type` is missing".into()));
+        return Err(
+            fields.invalid("names no architecture: add `model_type`, one of ".to_string() + &known_architectures())
+        );
     };
     let known = ARCHITECTURES.iter().find(|(_, prefix, _)| {
         class.strip_prefix(prefix).is_some_and(|rest| rest.starts_with("Model") || rest.starts_with("For"))
@@ -309,7 +311,11 @@ mod tests {
         let json = r#"{"architectures": ["BertForMaskedLM"], "hidden_size": 64.0, "num_attention_heads": 4}"#;
         let config = read(json).unwrap();
         assert_eq!((config.architecture, config.hidden_size), (Architecture::Bert, 64));
-        assert_eq!(read("{}").unwrap_err(), "`./config.json`: names no architecture: `model_type` is missing");
+        assert!(
+            read("{}")
+                .unwrap_err()
+                .starts_with("`./config.json`: names no architecture: add `model_type`, one of `bert`")
+        );
     }
 
     #[test]
