@@ -28,34 +28,34 @@ pub(super) struct Model {
 
 pub(super) struct ModelJob {
     pub(super) job: Job,
-    submitted: Millis,
-    sources: Option<usize>,
+    pub(super) submitted: Millis,
+    pub(super) sources: Option<usize>,
     pub(super) cursor: Cursor,
     pub(super) shards: Vec<(Slice, Shard)>,
-    attempts: BTreeMap<(u64, Epoch), Attempt>,
-    busy_ms: i64,
+    pub(super) attempts: BTreeMap<(u64, Epoch), Attempt>,
+    pub(super) busy_ms: i64,
 }
 
 #[derive(Clone)]
-struct Attempt {
-    session: SessionId,
-    request: RequestId,
-    state: AttemptState,
-    granted: Millis,
-    ended: Option<Millis>,
-    reason: Option<String>,
-    rows_done: u64,
-    tokens_done: u64,
-    deleted: Option<Millis>,
+pub(super) struct Attempt {
+    pub(super) session: SessionId,
+    pub(super) request: RequestId,
+    pub(super) state: AttemptState,
+    pub(super) granted: Millis,
+    pub(super) ended: Option<Millis>,
+    pub(super) reason: Option<String>,
+    pub(super) rows_done: u64,
+    pub(super) tokens_done: u64,
+    pub(super) deleted: Option<Millis>,
 }
 
 pub(super) struct ModelSession {
-    leases_max: u32,
+    pub(super) leases_max: u32,
     pub(super) live: bool,
-    expires: Millis,
-    progress: Millis,
-    last_request: Option<RequestId>,
-    ended: Option<(Millis, &'static str)>,
+    pub(super) expires: Millis,
+    pub(super) progress: Millis,
+    pub(super) last_request: Option<RequestId>,
+    pub(super) ended: Option<(Millis, &'static str)>,
 }
 
 impl ModelJob {
@@ -73,14 +73,14 @@ impl ModelJob {
         counts
     }
 
-    fn outputs(&self) -> impl Iterator<Item = &Output> {
+    pub(super) fn outputs(&self) -> impl Iterator<Item = &Output> {
         self.shards.iter().filter_map(|(_, shard)| match &shard.state {
             ShardState::Committed { output, .. } => Some(&**output),
             ShardState::Pending { .. } | ShardState::Running | ShardState::Dead | ShardState::Cancelled => None,
         })
     }
 
-    fn rejects(&self) -> BTreeMap<RejectReason, u64> {
+    pub(super) fn rejects(&self) -> BTreeMap<RejectReason, u64> {
         let mut rejects = BTreeMap::new();
         for (reason, rows) in self.outputs().flat_map(|output| &output.counts.rejects) {
             *rejects.entry(*reason).or_insert(0) += rows;

@@ -4,16 +4,16 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-use proptest::prelude::{Strategy, any, prop, prop_oneof};
-use proptest::strategy::Just;
+use proptest::prelude::prop;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use proto::job::{JobState, JobStatus};
-use proto::work::{Directive, FailureClass, Grant, Output, Progress};
+use proto::work::{Directive, Grant, Output, Progress};
 use proto::{JobId, RequestId, SessionId};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
 use uuid::Uuid;
 
+use super::events::{Event, MUST_BE_SEEN, Written, burst, prologue};
 use super::fixture::{Bed, EPOCH_MS, cursor, output, slices, source, spec, worker};
 use super::model::{Model, ModelGrant};
 use super::server::Server;
@@ -24,105 +24,6 @@ use crate::store::{Store, StoreError, Swept};
 /// Sequences per run; `ENCAJE_TEST_SEQUENCES` asks for more.
 const SEQUENCES: u32 = 24;
 const BURSTS_MAX: usize = 50;
-const JOBS: u8 = 3;
-
-#[derive(Debug, Clone, Copy)]
-enum Event {
-    Submit(u8),
-    SetSources(u8),
-    InsertShards { job: u8, count: u8, stale: bool, done: bool },
-    OpenSession { leases_max: u8 },
-    Lease { session: u8, max: u8, repeated: bool },
-    Commit { grant: u8, foreign: bool, what: Written },
-    Fail { grant: u8, class: FailureClass },
-    Release { grant: u8, foreign: bool },
-    Beat { session: u8, grants: [u8; 2], rows: u8 },
-    Close { session: Option<u8> },
-    Advance(u32),
-    Sweep,
-    Cancel(u8),
-    Pause(u8, bool),
-    Retry(u8),
-    FailJob(u8),
-    FailExhausted,
-    BeginFinalize(u8),
-    Finish(u8, bool),
-    Settle,
-    MarkGarbage,
-    GarbageDeleted,
-}
-
-/// What an attempt claims to have written.
-#[derive(Debug, Clone, Copy)]
-enum Written {
-    Right,
-    OtherDigest,
-    MissingRow,
-    OtherKey,
-}
-
-fn event() -> impl Strategy<Value = Event> {
-    let job = || 0..JOBS;
-    let class = prop::sample::select(vec![
-        FailureClass::Transient,
-        FailureClass::Transient,
-        FailureClass::Resource,
-        FailureClass::Throttled,
-        FailureClass::InputChanged,
-    ]);
-    let written = prop_oneof![
-        6 => Just(Written::Right),
-        1 => Just(Written::OtherDigest),
-        1 => Just(Written::MissingRow),
-        1 => Just(Written::OtherKey)
-    ];
-    let advance = prop::sample::select(vec![1, 250, 1_000, 14_000, 29_000, 29_000, 31_000, 61_000, 620_000]);
-    prop_oneof![
-        2 => job().prop_map(Event::Submit),
-        2 => job().prop_map(Event::SetSources),
-        5 => (job(), 0..4_u8, prop::bool::weighted(0.1), prop::bool::weighted(0.4))
-            .prop_map(|(job, count, stale, done)| Event::InsertShards { job, count, stale, done }),
-        3 => (1..4_u8).prop_map(|leases_max| Event::OpenSession { leases_max }),
-        12 => (any::<u8>(), 0..4_u8, prop::bool::weighted(0.2))
-            .prop_map(|(session, max, repeated)| Event::Lease { session, max, repeated }),
-        10 => (any::<u8>(), prop::bool::weighted(0.1), written)
-            .prop_map(|(grant, foreign, what)| Event::Commit { grant, foreign, what }),
-        4 => (any::<u8>(), class).prop_map(|(grant, class)| Event::Fail { grant, class }),
-        2 => (any::<u8>(), prop::bool::weighted(0.1)).prop_map(|(grant, foreign)| Event::Release { grant, foreign }),
-        5 => (any::<u8>(), any::<[u8; 2]>(), 0..9_u8)
-            .prop_map(|(session, grants, rows)| Event::Beat { session, grants, rows }),
-        1 => prop::option::weighted(0.8, any::<u8>()).prop_map(|session| Event::Close { session }),
-        6 => advance.prop_map(Event::Advance),
-        6 => Just(Event::Sweep),
-        1 => (1..JOBS).prop_map(Event::Cancel),
-        2 => (job(), any::<bool>()).prop_map(|(job, paused)| Event::Pause(job, paused)),
-        2 => job().prop_map(Event::Retry),
-        1 => job().prop_map(Event::FailJob),
-        1 => Just(Event::FailExhausted),
-        2 => job().prop_map(Event::BeginFinalize),
-        2 => (job(), any::<bool>()).prop_map(|(job, other)| Event::Finish(job, other)),
-        2 => Just(Event::Settle),
-        1 => Just(Event::MarkGarbage),
-        1 => Just(Event::GarbageDeleted),
-    ]
-}
-
-/// Events as they come: mostly one by one, sometimes in the runs that lead to where single events seldom get.
-fn burst() -> impl Strategy<Value = Vec<Event>> {
-    let lease = |session| Event::Lease { session, max: 3, repeated: false };
-    let commit = |grant| Event::Commit { grant, foreign: false, what: Written::Right };
-    prop_oneof![
-        40 => event().prop_map(|event| vec![event]),
-        // Heartbeats are missed while sweeps go on.
-        4 => (1..4_usize).prop_map(|times| [Event::Advance(30_000), Event::Sweep].repeat(times)),
-        4 => any::<u8>().prop_map(move |session| vec![lease(session), commit(0), commit(1), commit(2)]),
-        3 => any::<u8>().prop_map(move |session| {
-            let fail = Event::Fail { grant: 0, class: FailureClass::Transient };
-            vec![lease(session), fail, Event::Advance(1_000)]
-        }),
-        3 => (0..JOBS).prop_map(|job| vec![Event::BeginFinalize(job), Event::Finish(job, false)]),
-    ]
-}
 
 /// A short-tempered policy, so that budgets are spent within a few events.
 fn policy() -> Policy {
@@ -199,50 +100,6 @@ fn model_sqlite_and_postgres_agree_after_every_event() {
     let missed: Vec<_> = MUST_BE_SEEN.iter().filter(|word| !seen.contains(**word)).collect();
     assert!(missed.is_empty(), "the sequences never came to {missed:?}");
 }
-
-/// Without two planned jobs and two workers, most random events would be about nothing.
-fn prologue() -> Vec<Event> {
-    let page = |job, count, done| Event::InsertShards { job, count, stale: false, done };
-    vec![
-        Event::Submit(0),
-        Event::SetSources(0),
-        page(0, 3, false),
-        Event::OpenSession { leases_max: 2 },
-        Event::Advance(1),
-        Event::Submit(1),
-        Event::SetSources(1),
-        page(1, 2, true),
-        Event::OpenSession { leases_max: 3 },
-    ]
-}
-
-/// What the sequences must have come to, so that their agreement means something: words of answers and of states.
-const MUST_BE_SEEN: [&str; 24] = [
-    "Committed",
-    "Stale",
-    "LostRace",
-    "Cancelled",
-    "refused",
-    "None",
-    "state=pending",
-    "state=running",
-    "state=committed",
-    "state=dead",
-    "state=cancelled",
-    "state=live",
-    "state=failed",
-    "state=released",
-    "state=expired",
-    "state=revoked",
-    "state=garbage",
-    "state=finalizing",
-    "state=succeeded",
-    "state=cancelling",
-    "paused=true",
-    "workers_lost=2",
-    "failures=2",
-    "epoch=3",
-];
 
 fn note(seen: &Mutex<BTreeSet<String>>, answer: &str, state: &[String]) {
     let mut seen = seen.lock().unwrap();

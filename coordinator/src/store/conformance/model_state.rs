@@ -1,0 +1,110 @@
+//! The model's whole state in the form of the databases' listing, line by line.
+
+use dataset::{Cursor, Slice};
+use proto::job::ShardCounts;
+use proto::work::Output;
+use proto::{Epoch, JobId, SessionId};
+
+use super::dump::without_attempt;
+use super::model::{Attempt, Model, ModelJob, ModelSession};
+use crate::shard::{Job, Shard, ShardState, job_state_name};
+
+impl Model {
+    /// The whole state in the form of the databases' listing.
+    pub(super) fn state(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        lines.extend(self.jobs.iter().map(|(id, job)| job_line(*id, job)));
+        lines.extend(self.jobs.iter().filter_map(|(id, job)| count_line(*id, job)));
+        for (id, job) in &self.jobs {
+            let mut rejects: Vec<_> = job.rejects().into_iter().map(|(reason, rows)| (reason.code(), rows)).collect();
+            rejects.sort_unstable();
+            lines.extend(
+                rejects.iter().map(|(code, rows)| format!("reject job_id={id} reason={code} row_count={rows}")),
+            );
+        }
+        for (id, job) in &self.jobs {
+            lines.extend((0..).zip(&job.shards).map(|(index, (slice, shard))| shard_line(*id, index, slice, shard)));
+        }
+        for (id, job) in &self.jobs {
+            lines.extend(job.attempts.iter().map(|(key, attempt)| attempt_line(*id, *key, attempt)));
+        }
+        lines.extend(self.sessions.iter().map(|(id, session)| session_line(*id, session)));
+        lines
+    }
+}
+
+fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+fn job_line(id: JobId, job: &ModelJob) -> String {
+    let Job { state, paused, planned, reason, manifest } = &job.job;
+    let rows: u64 = job.shards.iter().map(|(slice, _)| slice.rows).sum();
+    let (state, submitted, sources) = (job_state_name(*state), job.submitted, or_dash(job.sources));
+    let (reason, shards) = (or_dash(reason.as_ref()), job.shards.len());
+    let Cursor { source_index, position, next_row } = &job.cursor;
+    let (key, digest) = manifest.clone().unzip();
+    let (key, digest) = (or_dash(key), or_dash(digest));
+    format!(
+        "job job_id={id} state={state} paused={paused} planned={planned} reason={reason} submitted_ms={submitted} \
+         source_count={sources} shard_count={shards} rows_planned={rows} cursor_source={source_index} \
+         cursor_position={position} cursor_row={next_row} manifest_key={key} manifest_digest={digest}"
+    )
+}
+
+fn count_line(id: JobId, job: &ModelJob) -> Option<String> {
+    let ShardCounts { pending, running, committed, dead, cancelled } = job.counts();
+    let sum = |value: fn(&Output) -> u64| job.outputs().map(value).sum::<u64>();
+    let (rows, truncated) = (sum(|output| output.counts.rows), sum(|output| output.counts.truncated));
+    let (tokens, busy_ms) = (sum(|output| output.counts.tokens), job.busy_ms);
+    (!job.shards.is_empty()).then(|| {
+        format!(
+            "count job_id={id} pending={pending} running={running} committed={committed} dead={dead} \
+             cancelled={cancelled} row_count={rows} truncated={truncated} tokens={tokens} busy_ms={busy_ms}"
+        )
+    })
+}
+
+fn shard_line(id: JobId, index: u64, slice: &Slice, shard: &Shard) -> String {
+    let (state, not_before, won) = match &shard.state {
+        ShardState::Pending { not_before } => ("pending", Some(*not_before), None),
+        ShardState::Running => ("running", None, None),
+        ShardState::Committed { winner, output } => ("committed", None, Some((*winner, output))),
+        ShardState::Dead => ("dead", None, None),
+        ShardState::Cancelled => ("cancelled", None, None),
+    };
+    let (source, first_row, rows) = (slice.source_index, slice.first_row, slice.rows);
+    let Shard { epoch, failures, workers_lost, last_error, .. } = shard;
+    let (not_before, error) = (or_dash(not_before), or_dash(last_error.as_ref()));
+    let winner = or_dash(won.map(|(winner, _)| winner));
+    let key = or_dash(won.map(|(_, output)| without_attempt(&output.key)));
+    let (blake3, input) =
+        (or_dash(won.map(|(_, output)| &output.blake3)), or_dash(won.map(|(_, output)| &output.input_blake3)));
+    format!(
+        "shard job_id={id} shard_index={index} source_index={source} first_row={first_row} row_count={rows} state={state} \
+         epoch={epoch} failures={failures} workers_lost={workers_lost} not_before_ms={not_before} last_error={error} \
+         winner_epoch={winner} out_key={key} out_blake3={blake3} in_blake3={input}"
+    )
+}
+
+fn attempt_line(id: JobId, (index, epoch): (u64, Epoch), attempt: &Attempt) -> String {
+    let Attempt { session, request, granted, rows_done, tokens_done, .. } = attempt;
+    let (state, ended) = (attempt.state.name(), or_dash(attempt.ended));
+    let (reason, deleted) = (or_dash(attempt.reason.as_ref()), or_dash(attempt.deleted));
+    format!(
+        "attempt job_id={id} shard_index={index} epoch={epoch} session_id={session} request_id={request} state={state} \
+         granted_ms={granted} ended_ms={ended} end_reason={reason} rows_done={rows_done} tokens_done={tokens_done} \
+         deleted_ms={deleted}"
+    )
+}
+
+fn session_line(id: SessionId, session: &ModelSession) -> String {
+    let ModelSession { leases_max, live, expires, progress, last_request, ended } = session;
+    let state = if *live { "live" } else { "dead" };
+    let (request, reason) = (or_dash(last_request.as_ref()), or_dash(ended.map(|(_, reason)| reason)));
+    let ended = or_dash(ended.map(|(at, _)| at));
+    format!(
+        "session session_id={id} name=host/1 leases_max={leases_max} state={state} expires_ms={expires} \
+         progress_ms={progress} last_request={request} ended_ms={ended} end_reason={reason}"
+    )
+}
