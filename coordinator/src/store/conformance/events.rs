@@ -98,11 +98,11 @@ pub(super) fn burst() -> impl Strategy<Value = Vec<Event>> {
         // Heartbeats are missed while sweeps go on.
         4 => (1..4_usize).prop_map(|times| [Event::Advance(30_000), Event::Sweep].repeat(times)),
         // A new worker takes shards and is never heard of again.
-        3 => Just(()).prop_map(move |()| {
-            let silence = [Event::Advance(30_000), Event::Sweep];
-            [&[Event::OpenSession { leases_max: 2 }, lease(0)], &silence[..], &silence[..], &silence[..]].concat()
+        4 => (1..3_usize).prop_map(move |times| {
+            let silence = [Event::Advance(30_000), Event::Sweep].repeat(3);
+            [&[Event::OpenSession { leases_max: 2 }, lease(0)][..], &silence[..]].concat().repeat(times)
         }),
-        1 => (1..JOBS).prop_map(|job| vec![Event::Cancel(job), Event::Settle]),
+        2 => (1..JOBS).prop_map(|job| vec![Event::Cancel(job), Event::Settle]),
         4 => any::<u8>().prop_map(move |session| vec![lease(session), commit(0), commit(1), commit(2)]),
         3 => any::<u8>().prop_map(move |session| {
             let fail = Event::Fail { grant: 0, class: FailureClass::Transient };
