@@ -1,7 +1,5 @@
 //! The store as a value: [`crate::shard`] applied to maps. What both databases must agree with, event by event.
 
-mod lines;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use dataset::{Cursor, RejectReason, Slice};
