@@ -137,9 +137,9 @@ fn an_interrupt_keeps_the_work_and_says_how_to_go_on() {
 
     let status = bench.encaje(["status", "out", "--json"]).json();
     assert_eq!(status["state"], "interrupted");
-    // What a status says after a drain is what the store knows, not what it knew a second before.
+    // Of the ten shards that were stored, the two that were worked on may not have been committed any more.
     let done = status["rows_done"].as_u64().unwrap();
-    assert!((200..ROWS).contains(&done), "{done}");
+    assert!((160..ROWS).contains(&done), "{done}");
     let ran = finish_and_check(&bench, "a.csv", "out", &expected);
     assert_eq!(ran.json()["was_done"], false);
 }
