@@ -5,6 +5,7 @@ mod commands;
 mod config;
 mod exit;
 mod local;
+mod memory;
 mod model;
 mod outdir;
 mod plan;
@@ -36,7 +37,10 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     ui::start_logging(cli.global.verbose);
     let ui = Ui::new(cli.global.quiet, cli.global.verbose);
     match cli.command {
-        Command::Run(args) => commands::run::run(&ui, *args),
+        Command::Run(args) => {
+            memory::keep_flat();
+            commands::run::run(&ui, *args)
+        }
         Command::Status(args) => commands::status::run(&ui, &args),
         Command::List(args) => commands::list::run(&ui, &args),
         Command::Verify(args) => commands::verify::run(&ui, &args),

@@ -20,8 +20,8 @@ const BYTES_PER_TOKEN: u64 = 4;
 const TOKENS_PER_ROW: u64 = 16;
 /// Most bytes of vectors in a shard.
 const OUTPUT_BYTES_MAX: u64 = 256 << 20;
-/// Most and least bytes of input in a shard.
-const INPUT_BYTES: std::ops::RangeInclusive<u64> = (64 << 10)..=(64 << 20);
+/// Least and most bytes of input in a shard; with the most, a run over 10 MB needs as much memory as one over 1 GB.
+const INPUT_BYTES: std::ops::RangeInclusive<u64> = (64 << 10)..=(4 << 20);
 /// Fewest rows in a shard, however slow the model.
 const ROWS_MIN: u64 = 16;
 
@@ -260,7 +260,7 @@ mod tests {
         let large = limits(600_000_000, 1_024, None);
         assert!((100..300).contains(&large.rows_max), "{large:?}");
         let tiny = limits(1_000, 32, None);
-        assert!(tiny.rows_max * 32 * 4 <= OUTPUT_BYTES_MAX && tiny.bytes_max == 64 << 20, "{tiny:?}");
+        assert!(tiny.rows_max * 32 * 4 <= OUTPUT_BYTES_MAX && tiny.bytes_max == 4 << 20, "{tiny:?}");
         assert_eq!(limits(21_000_000, 384, Some(7)).rows_max, 7);
     }
 

@@ -43,7 +43,7 @@ pub const RECORD_BYTES_MAX: u64 = 32 << 20;
 pub const CHUNK_ROWS_MAX: usize = 4096;
 
 /// A [`RecordChunk`] ends with the record that makes its texts exceed this many bytes.
-pub const CHUNK_BYTES_MAX: usize = 8 << 20;
+pub const CHUNK_BYTES_MAX: usize = 1 << 20;
 
 /// The format of a source, by extension or by `--format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -24,7 +24,7 @@ use super::schema::{EMBEDDING, ROW};
 use super::seal::{HashingFile, SEAL_PLACEHOLDER, Written};
 
 /// A row group ends when its encoded columns reach so many bytes: what a writer holds in memory.
-pub(super) const ROW_GROUP_BYTES_MAX: usize = 64 << 20;
+pub(super) const ROW_GROUP_BYTES_MAX: usize = 16 << 20;
 /// A row group ends at so many rows, however small they are.
 pub(super) const ROW_GROUP_ROWS_MAX: usize = 1 << 18;
 /// Rows are encoded in pieces of about so many bytes of vectors, so that a row group ends near its limit.

@@ -51,7 +51,7 @@ impl FileSummary {
     }
 }
 
-/// Writes one file of vectors. Holds one row group in memory, at most about 64 MiB of encoded columns.
+/// Writes one file of vectors. Holds one row group in memory, at most about 16 MiB of encoded columns.
 ///
 /// The same chunks give the same bytes. A writer that is dropped leaves an incomplete file behind.
 pub struct VectorWriter {
