@@ -453,9 +453,18 @@ impl Refusal {
             Some(_) if output.counts.rows != self.rows => {
                 Err(format!("it holds {} rows, the shard has {}", output.counts.rows, self.rows))
             }
-            // Live, right key, right rows, and yet refused: the lease ended while we looked.
+            // Live, right key, right rows, and yet refused, every time: somebody ends and revives the job as we look.
             Some(_) => Ok(CommitOutcome::Stale),
         }
+    }
+
+    /// Says whether nothing stands against the commit any more: its job had ended when it came and has been taken up
+    /// again since, so that it is worth another try.
+    pub fn lease_stands(&self, output: &Output) -> bool {
+        matches!(self.job, Some(JobState::Planning | JobState::Running))
+            && self.winner.is_none()
+            && self.live_key.as_ref() == Some(&output.key)
+            && self.rows == output.counts.rows
     }
 }
 

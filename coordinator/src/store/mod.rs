@@ -30,7 +30,7 @@ pub use types::{Garbage, Planning, Submitted, Swept, Winner};
 
 use crate::clock::Clock;
 use crate::policy::{Policy, Verdict};
-use crate::shard::{LeaseRef, attempt_of_key};
+use crate::shard::{LeaseRef, Refusal, attempt_of_key};
 use backend::{Backend, Commit, Failure, JobChange, NewJob, NewSession, ShardPage, Task};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -40,6 +40,8 @@ const MESSAGE_CHARS_MAX: usize = 2_000;
 
 /// Shards that one statement cancels.
 const CANCEL_PAGE_SHARDS: u32 = 10_000;
+/// How often a commit is tried whose lease stands and that is refused all the same.
+const COMMIT_TRIES_MAX: usize = 3;
 
 /// The job store. Clones share the connections.
 #[derive(Clone)]
@@ -258,10 +260,16 @@ impl Store {
     ) -> Result<CommitOutcome> {
         let lease = lease_ref(session, shard, epoch);
         let attempt = attempt_of_key(shard, epoch, &output.key).unwrap_or(Uuid::nil());
-        if self.backend.commit(Commit { lease, attempt, output: output.clone() }).await? {
-            return Ok(CommitOutcome::Committed);
+        let mut refusal = Refusal::unknown();
+        for _ in 0..COMMIT_TRIES_MAX {
+            if self.backend.commit(Commit { lease, attempt, output: output.clone() }).await? {
+                return Ok(CommitOutcome::Committed);
+            }
+            refusal = self.backend.refusal(lease).await?;
+            if !refusal.lease_stands(output) {
+                break;
+            }
         }
-        let refusal = self.backend.refusal(lease).await?;
         refusal.outcome(epoch, output).map_err(|problem| StoreError::OutputRefused { shard, epoch, problem })
     }
 
