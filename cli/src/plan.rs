@@ -20,7 +20,7 @@ const BYTES_PER_TOKEN: u64 = 4;
 const TOKENS_PER_ROW: u64 = 16;
 /// Most bytes of vectors in a shard.
 const OUTPUT_BYTES_MAX: u64 = 256 << 20;
-/// Least and most bytes of input in a shard; with the most, a run over 10 MB needs as much memory as one over 1 GB.
+/// Least and most bytes of input in a shard; with the most, a run fills its buffers within some 10 MB.
 const INPUT_BYTES: std::ops::RangeInclusive<u64> = (64 << 10)..=(4 << 20);
 /// Fewest rows in a shard, however slow the model.
 const ROWS_MIN: u64 = 16;
