@@ -2,11 +2,21 @@
 //!
 //! Every option can also be set by `ENCAJE_<OPTION>` in the environment and by `encaje.toml`; see `config`.
 
+mod files;
+mod values;
+
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use dataset::{Format, Keep};
+use clap::{Args, Parser, Subcommand};
+use dataset::Keep;
 use proto::job::MaxRejects;
+
+pub(crate) use files::{
+    CompletionsArgs, ExportArgs, ListArgs, MergeArgs, ModelCommand, ModelPullArgs, ModelShowArgs, StatusArgs,
+    TokenizeArgs, VerifyArgs,
+};
+pub(crate) use values::{DtypeArg, ExportFormatArg, FormatArg, OnBadRowArg, OutputDtypeArg, PoolingArg};
+use values::{parse_keep, parse_max_rejects};
 
 /// Turns large text corpora into Parquet files of embedding vectors, and accounts for every input row.
 ///
@@ -200,268 +210,6 @@ pub(crate) struct MachineArgs {
     pub(crate) shard_rows: Option<u64>,
 }
 
-/// `encaje status`.
-#[derive(Debug, Args)]
-pub(crate) struct StatusArgs {
-    /// The output of `encaje run`: a directory, or the `.parquet` file.
-    #[arg(value_name = "DIR|FILE.parquet", default_value = ".")]
-    pub(crate) out: PathBuf,
-    /// Prints one JSON object on stdout.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// `encaje list`.
-#[derive(Debug, Args)]
-pub(crate) struct ListArgs {
-    /// The directory whose output directories are listed.
-    #[arg(value_name = "DIR", default_value = ".")]
-    pub(crate) parent: PathBuf,
-    /// Prints a JSON array on stdout.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// `encaje verify`.
-#[derive(Debug, Args)]
-pub(crate) struct VerifyArgs {
-    /// The output to check: a directory with manifest.json, or a merged file.
-    #[arg(value_name = "DIR|FILE.parquet")]
-    pub(crate) target: PathBuf,
-    /// Checks the output against this corpus too: the same files, globs or URLs in the same order as for `run`.
-    #[arg(long, value_name = "CORPUS", num_args = 1.., env = "ENCAJE_VERIFY_CORPUS")]
-    pub(crate) corpus: Vec<String>,
-    /// Takes every source of the corpus as this format, whatever its extension.
-    #[arg(long, value_enum, value_name = "FORMAT", requires = "corpus")]
-    pub(crate) format: Option<FormatArg>,
-    /// Names the corpus column that holds the text.
-    #[arg(long, value_name = "NAME", default_value = "text")]
-    pub(crate) text_column: String,
-    /// The columns that `run` was to pass through: `all`, `none`, or names separated by commas. The default is those
-    /// that the output has.
-    #[arg(long, value_name = "COLUMN,...", value_parser = parse_keep)]
-    pub(crate) keep: Option<Keep>,
-    /// Prints the report on stdout as one JSON object.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// `encaje merge`.
-#[derive(Debug, Args)]
-pub(crate) struct MergeArgs {
-    /// The output directory of a finished run.
-    #[arg(value_name = "DIR")]
-    pub(crate) dir: PathBuf,
-    /// The Parquet file to write.
-    #[arg(long, value_name = "FILE.parquet", env = "ENCAJE_MERGE_OUT")]
-    pub(crate) out: PathBuf,
-    /// Replaces the file if it is there already.
-    #[arg(long)]
-    pub(crate) force: bool,
-    /// Prints the summary on stdout as one JSON object.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// `encaje export`.
-#[derive(Debug, Args)]
-pub(crate) struct ExportArgs {
-    /// The output directory of a finished run, or a merged file.
-    #[arg(value_name = "DIR|FILE.parquet")]
-    pub(crate) target: PathBuf,
-    /// The format to write.
-    #[arg(long, value_enum, value_name = "FORMAT", env = "ENCAJE_EXPORT_FORMAT")]
-    pub(crate) format: ExportFormatArg,
-    /// The file to write.
-    #[arg(long, value_name = "FILE", env = "ENCAJE_EXPORT_OUT")]
-    pub(crate) out: PathBuf,
-    /// Replaces the file if it is there already.
-    #[arg(long)]
-    pub(crate) force: bool,
-    /// Prints the summary on stdout as one JSON object.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// `encaje tokenize`.
-#[derive(Debug, Args)]
-pub(crate) struct TokenizeArgs {
-    /// The texts; none reads one text per line from stdin.
-    #[arg(value_name = "TEXT")]
-    pub(crate) texts: Vec<String>,
-    #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    /// Cuts texts to this many tokens, special ones included. The default is what the model can take.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) max_length: Option<u32>,
-    /// Puts this before every text.
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-    pub(crate) prefix: String,
-    /// Prints one JSON object per text on stdout.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// `encaje model`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum ModelCommand {
-    /// Downloads a Hub model into the cache that Python's tools use too, and prints its directory.
-    Pull(ModelPullArgs),
-    /// Shows a model's architecture, size, pooling and digest.
-    Show(ModelShowArgs),
-}
-
-/// `encaje model pull`.
-#[derive(Debug, Args)]
-pub(crate) struct ModelPullArgs {
-    /// The model: a Hub id such as `owner/name`.
-    #[arg(value_name = "MODEL")]
-    pub(crate) name: String,
-    #[command(flatten)]
-    pub(crate) hub: HubArgs,
-    /// Prints one JSON object on stdout.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// `encaje model show`.
-#[derive(Debug, Args)]
-pub(crate) struct ModelShowArgs {
-    /// The model: a Hub id such as `owner/name`, or a directory.
-    #[arg(value_name = "MODEL")]
-    pub(crate) name: String,
-    #[command(flatten)]
-    pub(crate) hub: HubArgs,
-    /// Prints one JSON object on stdout.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// `encaje completions`.
-#[derive(Debug, Args)]
-pub(crate) struct CompletionsArgs {
-    /// The shell that the script is for.
-    #[arg(value_enum)]
-    pub(crate) shell: clap_complete::Shell,
-}
-
-/// A corpus format as typed.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum FormatArg {
-    /// Comma-separated values with a header.
-    Csv,
-    /// Tab-separated values with a header.
-    Tsv,
-    /// One JSON object per line.
-    #[value(alias = "ndjson")]
-    Jsonl,
-    /// Apache Parquet.
-    Parquet,
-    /// Arrow IPC (Feather v2).
-    Arrow,
-    /// One text per line.
-    Txt,
-}
-
-impl From<FormatArg> for Format {
-    fn from(format: FormatArg) -> Self {
-        match format {
-            FormatArg::Csv => Format::Csv,
-            FormatArg::Tsv => Format::Tsv,
-            FormatArg::Jsonl => Format::Jsonl,
-            FormatArg::Parquet => Format::Parquet,
-            FormatArg::Arrow => Format::Arrow,
-            FormatArg::Txt => Format::Txt,
-        }
-    }
-}
-
-/// Pooling as typed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PoolingArg {
-    /// What the model's own configuration says, or `cls` where it says nothing.
-    Auto,
-    /// The vector of the first token.
-    Cls,
-    /// The mean over all tokens.
-    Mean,
-    /// The maximum over all tokens, per dimension.
-    Max,
-    /// The vector of the last token.
-    Last,
-}
-
-/// Compute format as typed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DtypeArg {
-    /// What suits the device: f32 on a CPU.
-    Auto,
-    /// 32-bit floats.
-    F32,
-    /// 16-bit floats.
-    F16,
-    /// 16-bit brain floats.
-    Bf16,
-    /// 8-bit integers with 32-bit accumulation.
-    Int8,
-}
-
-/// Output format as typed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum OutputDtypeArg {
-    /// 32-bit floats.
-    F32,
-    /// 16-bit floats.
-    F16,
-}
-
-/// Bad-row policy as typed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum OnBadRowArg {
-    /// The row gets a reason instead of a vector.
-    Reject,
-    /// The job fails and names the row.
-    Fail,
-}
-
-/// Export format as typed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ExportFormatArg {
-    /// A NumPy array.
-    Npy,
-    /// A safetensors file with one tensor, `embeddings`.
-    Safetensors,
-    /// A PyTorch file that `torch.load(weights_only=True)` opens.
-    Pt,
-}
-
-/// Reads `all`, `none` or column names separated by commas.
-fn parse_keep(text: &str) -> Result<Keep, String> {
-    match text {
-        "all" => Ok(Keep::All),
-        "none" => Ok(Keep::None),
-        names => {
-            let names: Vec<String> = names.split(',').map(|name| name.trim().to_owned()).collect();
-            if names.iter().any(String::is_empty) {
-                return Err("expected `all`, `none`, or column names separated by commas".to_owned());
-            }
-            Ok(Keep::Columns(names))
-        }
-    }
-}
-
-/// Reads a count or a percentage.
-fn parse_max_rejects(text: &str) -> Result<MaxRejects, String> {
-    let expected = || format!("expected a count such as `100` or a share such as `1%`, found `{text}`");
-    match text.strip_suffix('%') {
-        Some(share) => match share.trim().parse::<f64>() {
-            Ok(share) if (0.0..=100.0).contains(&share) => Ok(MaxRejects::Percent(share)),
-            Ok(_) | Err(_) => Err(expected()),
-        },
-        None => text.parse().map(MaxRejects::Rows).map_err(|_| expected()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -483,22 +231,5 @@ mod tests {
             }
             commands.extend(command.get_subcommands().cloned());
         }
-    }
-
-    #[test]
-    fn rejects_are_a_count_or_a_share() {
-        assert_eq!(parse_max_rejects("7"), Ok(MaxRejects::Rows(7)));
-        assert_eq!(parse_max_rejects("0.5%"), Ok(MaxRejects::Percent(0.5)));
-        for wrong in ["", "-1", "101%", "many", "%"] {
-            assert!(parse_max_rejects(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn kept_columns_are_names_in_order() {
-        assert_eq!(parse_keep("all"), Ok(Keep::All));
-        assert_eq!(parse_keep("none"), Ok(Keep::None));
-        assert_eq!(parse_keep("b, a"), Ok(Keep::Columns(vec!["b".to_owned(), "a".to_owned()])));
-        assert!(parse_keep("a,,b").is_err());
     }
 }

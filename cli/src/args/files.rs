@@ -1,0 +1,154 @@
+//! Arguments of the commands about outputs and models.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use dataset::Keep;
+
+use super::values::parse_keep;
+use super::{ExportFormatArg, FormatArg, HubArgs, ModelArgs};
+
+/// `encaje status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// The output of `encaje run`: a directory, or the `.parquet` file.
+    #[arg(value_name = "DIR|FILE.parquet", default_value = ".")]
+    pub(crate) out: PathBuf,
+    /// Prints one JSON object on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `encaje list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// The directory whose output directories are listed.
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub(crate) parent: PathBuf,
+    /// Prints a JSON array on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `encaje verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The output to check: a directory with manifest.json, or a merged file.
+    #[arg(value_name = "DIR|FILE.parquet")]
+    pub(crate) target: PathBuf,
+    /// Checks the output against this corpus too: the same files, globs or URLs in the same order as for `run`.
+    #[arg(long, value_name = "CORPUS", num_args = 1.., env = "ENCAJE_VERIFY_CORPUS")]
+    pub(crate) corpus: Vec<String>,
+    /// Takes every source of the corpus as this format, whatever its extension.
+    #[arg(long, value_enum, value_name = "FORMAT", requires = "corpus")]
+    pub(crate) format: Option<FormatArg>,
+    /// Names the corpus column that holds the text.
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    pub(crate) text_column: String,
+    /// The columns that `run` was to pass through: `all`, `none`, or names separated by commas. The default is those
+    /// that the output has.
+    #[arg(long, value_name = "COLUMN,...", value_parser = parse_keep)]
+    pub(crate) keep: Option<Keep>,
+    /// Prints the report on stdout as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `encaje merge`.
+#[derive(Debug, Args)]
+pub(crate) struct MergeArgs {
+    /// The output directory of a finished run.
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// The Parquet file to write.
+    #[arg(long, value_name = "FILE.parquet", env = "ENCAJE_MERGE_OUT")]
+    pub(crate) out: PathBuf,
+    /// Replaces the file if it is there already.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Prints the summary on stdout as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `encaje export`.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// The output directory of a finished run, or a merged file.
+    #[arg(value_name = "DIR|FILE.parquet")]
+    pub(crate) target: PathBuf,
+    /// The format to write.
+    #[arg(long, value_enum, value_name = "FORMAT", env = "ENCAJE_EXPORT_FORMAT")]
+    pub(crate) format: ExportFormatArg,
+    /// The file to write.
+    #[arg(long, value_name = "FILE", env = "ENCAJE_EXPORT_OUT")]
+    pub(crate) out: PathBuf,
+    /// Replaces the file if it is there already.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Prints the summary on stdout as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `encaje tokenize`.
+#[derive(Debug, Args)]
+pub(crate) struct TokenizeArgs {
+    /// The texts; none reads one text per line from stdin.
+    #[arg(value_name = "TEXT")]
+    pub(crate) texts: Vec<String>,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Cuts texts to this many tokens, special ones included. The default is what the model can take.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_length: Option<u32>,
+    /// Puts this before every text.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) prefix: String,
+    /// Prints one JSON object per text on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `encaje model`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Downloads a Hub model into the cache that Python's tools use too, and prints its directory.
+    Pull(ModelPullArgs),
+    /// Shows a model's architecture, size, pooling and digest.
+    Show(ModelShowArgs),
+}
+
+/// `encaje model pull`.
+#[derive(Debug, Args)]
+pub(crate) struct ModelPullArgs {
+    /// The model: a Hub id such as `owner/name`.
+    #[arg(value_name = "MODEL")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
+    /// Prints one JSON object on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `encaje model show`.
+#[derive(Debug, Args)]
+pub(crate) struct ModelShowArgs {
+    /// The model: a Hub id such as `owner/name`, or a directory.
+    #[arg(value_name = "MODEL")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
+    /// Prints one JSON object on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `encaje completions`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell that the script is for.
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
