@@ -9,6 +9,8 @@ mod memory;
 mod model;
 mod outdir;
 mod plan;
+#[expect(dead_code, reason = "the commands that draw are yet to come")]
+mod plot;
 mod status;
 mod summary;
 mod ui;

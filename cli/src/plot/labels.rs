@@ -1,0 +1,106 @@
+//! A column of values as what colours mean: names with a colour each, or numbers along a bar.
+
+use std::collections::HashMap;
+
+use super::Labels;
+
+/// More names than colours times shapes cannot be told apart; the rarest share the last one.
+const NAMES_MAX: usize = super::palette::COLOURS * super::palette::SHAPES;
+/// A column of numbers with more distinct values than this is continuous.
+const DISTINCT_NUMBERS_MAX: usize = 20;
+/// What a row without a value is called.
+pub(crate) const NO_VALUE: &str = "(none)";
+
+impl Labels {
+    /// Reads a column: numbers with many distinct values become a colour bar, everything else names, the most frequent
+    /// first. `None` and an empty value are [`NO_VALUE`].
+    pub(crate) fn of_column(column: &str, values: &[Option<String>]) -> Labels {
+        match numbers(values) {
+            Some(values) => Labels::Continuous { column: column.to_owned(), values },
+            None => categories(column, values),
+        }
+    }
+
+    /// Returns the name of the column, if there is one.
+    pub(crate) fn column(&self) -> Option<&str> {
+        match self {
+            Labels::None => None,
+            Labels::Categories { column, .. } | Labels::Continuous { column, .. } => Some(column),
+        }
+    }
+}
+
+/// Returns the values as numbers, if that is what they are.
+fn numbers(values: &[Option<String>]) -> Option<Vec<f64>> {
+    let mut distinct: Vec<f64> = Vec::new();
+    let mut numbers = Vec::with_capacity(values.len());
+    for value in values {
+        let text = value.as_deref().unwrap_or_default().trim();
+        let number = if text.is_empty() { f64::NAN } else { text.parse().ok().filter(|x: &f64| x.is_finite())? };
+        if distinct.len() <= DISTINCT_NUMBERS_MAX && !number.is_nan() && !distinct.contains(&number) {
+            distinct.push(number);
+        }
+        numbers.push(number);
+    }
+    (distinct.len() > DISTINCT_NUMBERS_MAX).then_some(numbers)
+}
+
+/// Counts the names and orders them.
+fn categories(column: &str, values: &[Option<String>]) -> Labels {
+    let name_of = |value: &'_ Option<String>| match value.as_deref() {
+        None | Some("") => NO_VALUE.to_owned(),
+        Some(name) => name.to_owned(),
+    };
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    for value in values {
+        *counts.entry(name_of(value)).or_default() += 1;
+    }
+    let mut names: Vec<(String, usize)> = counts.into_iter().collect();
+    names.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let others = names.len().saturating_sub(NAMES_MAX - 1);
+    let shared = (names.len() > NAMES_MAX).then(|| format!("({others} other values)"));
+    let kept = if shared.is_some() { NAMES_MAX - 1 } else { names.len() };
+    let code_of: HashMap<String, u32> =
+        names.iter().enumerate().map(|(code, (name, _))| (name.clone(), code.min(kept) as u32)).collect();
+    let codes = values.iter().map(|value| code_of[&name_of(value)]).collect();
+    let names = names.into_iter().take(kept).map(|(name, _)| name).chain(shared).collect();
+    Labels::Categories { column: column.to_owned(), names, codes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(values: &[&str]) -> Vec<Option<String>> {
+        values.iter().map(|value| Some((*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn names_come_most_frequent_first() {
+        let mut values = column(&["b", "a", "b", "c", ""]);
+        values.push(None);
+        let Labels::Categories { names, codes, .. } = Labels::of_column("label", &values) else { panic!("names") };
+        assert_eq!(names, [NO_VALUE, "b", "a", "c"]);
+        assert_eq!(codes, [1, 2, 1, 3, 0, 0]);
+    }
+
+    #[test]
+    fn many_numbers_are_a_bar_and_few_are_names() {
+        let many: Vec<String> = (0..50).map(|x| format!("{}", f64::from(x) / 7.0)).collect();
+        let mut many: Vec<Option<String>> = many.into_iter().map(Some).collect();
+        many.push(None);
+        let Labels::Continuous { values, .. } = Labels::of_column("score", &many) else { panic!("a bar") };
+        assert!(values[50].is_nan());
+        let few = column(&["1", "2", "1", "2"]);
+        assert!(matches!(Labels::of_column("stars", &few), Labels::Categories { .. }));
+    }
+
+    #[test]
+    fn the_rarest_of_too_many_names_share_one() {
+        let values: Vec<Option<String>> = (0..100).map(|x| Some(format!("name {x:03}"))).collect();
+        let Labels::Categories { names, codes, .. } = Labels::of_column("label", &values) else { panic!("names") };
+        assert_eq!(names.len(), NAMES_MAX);
+        assert_eq!(names[NAMES_MAX - 1], format!("({} other values)", 100 - (NAMES_MAX - 1)));
+        assert_eq!(codes[99] as usize, NAMES_MAX - 1);
+    }
+}

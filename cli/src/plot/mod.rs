@@ -1,0 +1,148 @@
+//! Pictures of points: one [`Figure`] in, the bytes of an HTML, PNG or SVG file out. Pure: no files, no clock, no network.
+
+mod labels;
+mod palette;
+
+/// What one picture shows.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Figure {
+    /// The headline.
+    pub(crate) title: String,
+    /// One line below it: how many rows, how many left out, the parameters.
+    pub(crate) subtitle: String,
+    /// One scatter plot each. All have the same rows in the same order.
+    pub(crate) panels: Vec<Panel>,
+    /// What the colours mean.
+    pub(crate) labels: Labels,
+    /// What a point says about itself; the first column is the text, which the search looks through too.
+    pub(crate) hover: Vec<HoverColumn>,
+    /// Numbers below the panels.
+    pub(crate) table: Option<Table>,
+}
+
+/// One scatter plot.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Panel {
+    /// The name of the model, or nothing.
+    pub(crate) title: String,
+    /// A line below the title.
+    pub(crate) note: String,
+    /// One point per row, both coordinates finite.
+    pub(crate) points: Vec<[f32; 2]>,
+}
+
+/// One value per row, shown as colour.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) enum Labels {
+    /// One colour for all.
+    #[default]
+    None,
+    /// A colour and a shape per name.
+    Categories {
+        /// The column that they come from.
+        column: String,
+        /// The names, in the order of the legend.
+        names: Vec<String>,
+        /// For each row the index of its name.
+        codes: Vec<u32>,
+    },
+    /// A colour bar.
+    Continuous {
+        /// The column that they come from.
+        column: String,
+        /// One per row; NaN where there is none.
+        values: Vec<f64>,
+    },
+}
+
+/// A column that a point shows when the pointer is over it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct HoverColumn {
+    /// Its name.
+    pub(crate) name: String,
+    /// One value per row.
+    pub(crate) values: Vec<String>,
+}
+
+/// Numbers in rows and columns, already spelled.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Table {
+    /// The heads of the columns.
+    pub(crate) columns: Vec<String>,
+    /// The rows, each as long as `columns`.
+    pub(crate) rows: Vec<Vec<String>>,
+}
+
+/// The kind of file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PlotFormat {
+    /// One page that needs nothing else.
+    Html,
+    /// Pixels.
+    Png,
+    /// Vectors.
+    Svg,
+}
+
+impl PlotFormat {
+    /// Reads the extension of a file name; `None` for any other.
+    pub(crate) fn of(path: &std::path::Path) -> Option<Self> {
+        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "html" | "htm" => Some(Self::Html),
+            "png" => Some(Self::Png),
+            "svg" => Some(Self::Svg),
+            _ => None,
+        }
+    }
+}
+
+/// Why there is no picture.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PlotError {
+    /// Parts of the figure do not fit each other.
+    #[error("the figure does not fit together: {0}")]
+    Shape(String),
+    /// The picture could not be drawn.
+    #[error("the picture could not be drawn: {0}")]
+    Draw(String),
+}
+
+/// Draws a figure.
+///
+/// # Errors
+/// When its parts have different numbers of rows, or the picture is larger than can be drawn.
+pub(crate) fn render(figure: &Figure, format: PlotFormat) -> Result<Vec<u8>, PlotError> {
+    check(figure)?;
+    match format {
+        PlotFormat::Html | PlotFormat::Png | PlotFormat::Svg => Err(PlotError::Draw(format!("{format:?}"))),
+    }
+}
+
+/// Checks that every part of the figure has the same rows.
+fn check(figure: &Figure) -> Result<(), PlotError> {
+    let rows = figure.panels.first().map_or(0, |panel| panel.points.len());
+    let same = |what: &str, found: usize| match found == rows {
+        true => Ok(()),
+        false => Err(PlotError::Shape(format!("{what} has {found} rows, the first panel {rows}"))),
+    };
+    for panel in &figure.panels {
+        same(&format!("panel `{}`", panel.title), panel.points.len())?;
+        if panel.points.iter().flatten().any(|x| !x.is_finite()) {
+            return Err(PlotError::Shape(format!("panel `{}` has a point that is not finite", panel.title)));
+        }
+    }
+    match &figure.labels {
+        Labels::None => {}
+        Labels::Categories { column, names, codes } => {
+            same(&format!("label `{column}`"), codes.len())?;
+            if let Some(code) = codes.iter().find(|code| **code as usize >= names.len()) {
+                return Err(PlotError::Shape(format!("label `{column}` has no name for code {code}")));
+            }
+        }
+        Labels::Continuous { column, values } => same(&format!("label `{column}`"), values.len())?,
+    }
+    for column in &figure.hover {
+        same(&format!("column `{}`", column.name), column.values.len())?;
+    }
+    Ok(())
+}
