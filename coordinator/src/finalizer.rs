@@ -19,8 +19,6 @@ use crate::store::{StoreError, Winner};
 const PAGE: u32 = 1_000;
 /// Attempts at writing one manifest before the job fails of I/O.
 const ATTEMPTS_MAX: u32 = 10;
-/// Manifests of a job are counted; a job is finalized once, so far.
-const GENERATION: u32 = 1;
 /// Most bytes of a reason that a job is given.
 const REASON_BYTES_MAX: usize = 8 * 1024;
 
@@ -92,10 +90,13 @@ async fn finalize(context: &Context, job: JobId) -> Result<(), FinalizeError> {
     if !context.store.begin_finalize(job).await? {
         return Ok(());
     }
+    // Only now: a repair in between has begun another generation, and taken the job out of finalizing.
+    let Some(status) = context.store.job(job).await? else { return Ok(()) };
     let manifest = manifest_of(context, job, &status.spec).await?;
-    let key = layout::manifest_key(&job.to_string(), GENERATION);
+    let generation = u32::try_from(status.generation).unwrap_or(u32::MAX);
+    let key = layout::manifest_key(&job.to_string(), generation);
     put_manifest(context, &key, &manifest).await?;
-    if context.store.finish_job(job, &key, &manifest.digest()).await? {
+    if context.store.finish_job(job, status.generation, &key, &manifest.digest()).await? {
         info!(job.id = %job, rows = manifest.totals.rows, files = manifest.files.len(), "job succeeded");
     }
     Ok(())

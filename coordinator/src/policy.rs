@@ -70,8 +70,8 @@ impl Policy {
     /// Returns what a failure of this class means.
     pub const fn verdict(class: FailureClass) -> Verdict {
         match class {
-            FailureClass::Transient | FailureClass::Resource => Verdict::Counted,
-            FailureClass::Throttled => Verdict::Throttled,
+            FailureClass::Transient | FailureClass::Resource | FailureClass::WorkerLost => Verdict::Counted,
+            FailureClass::Throttled | FailureClass::Auth | FailureClass::Drained => Verdict::Throttled,
             FailureClass::InputChanged | FailureClass::Config | FailureClass::ModelMismatch | FailureClass::BadRow => {
                 Verdict::JobFatal
             }

@@ -7,8 +7,9 @@
 //! JOB     planning → running → finalizing → succeeded        SHARD   pending ──lease──► running ──commit──► committed
 //!            └─────────┴───────────┴──► failed ──retry──►            ▲  ▲                │ fail, expire, release, revoke
 //!            └─────────┴───────────┴──► cancelling → cancelled       │  └────────────────┤
-//! ATTEMPT live → committed | failed | released                      └──retry── dead ◄───┘ budget spent
-//!              | expired | revoked (→ garbage)                       pending, running ──cancel──► cancelled
+//!         finalizing, succeeded, failed ──repair──► running         └──retry── dead ◄───┘ budget spent
+//! ATTEMPT live → committed | failed | released                      pending, running ──cancel──► cancelled
+//!              | expired | revoked (→ garbage)                      committed ──repair──► pending
 //! ```
 
 use proto::job::{JobState, ShardCounts};
@@ -62,6 +63,8 @@ pub struct Shard {
     pub workers_lost: u32,
     /// What went wrong last.
     pub last_error: Option<String>,
+    /// Digest of the input, once an output was committed: whoever reads something else later reads another corpus.
+    pub input: Option<String>,
 }
 
 /// What happens to a shard.
@@ -108,13 +111,18 @@ pub enum ShardEvent<'a> {
     Cancel,
     /// Somebody asks for another round.
     Retry,
+    /// Its file is damaged or missing.
+    Repair {
+        /// Why, in words.
+        message: &'a str,
+    },
 }
 
 impl Shard {
     /// Returns a shard as it is planned.
     pub const fn planned() -> Self {
         let state = ShardState::Pending { not_before: 0 };
-        Self { state, epoch: Epoch(0), failures: 0, workers_lost: 0, last_error: None }
+        Self { state, epoch: Epoch(0), failures: 0, workers_lost: 0, last_error: None, input: None }
     }
 
     /// Returns the shard after `event` at `now`, or [`Illegal`] if it does not apply.
@@ -131,6 +139,10 @@ impl Shard {
             }
             ShardEvent::Commit { epoch, output } => {
                 self.require_running(*epoch)?;
+                if self.reads_other_input(output) {
+                    return Err(Illegal);
+                }
+                next.input = Some(output.input_blake3.clone());
                 next.state = ShardState::Committed { winner: *epoch, output: Box::new((*output).clone()) };
             }
             ShardEvent::Fail { epoch, class, message, unit } => {
@@ -165,11 +177,22 @@ impl Shard {
             }
             ShardEvent::Retry => {
                 let ShardState::Dead = self.state else { return Err(Illegal) };
-                next = Shard { epoch: self.epoch, last_error: self.last_error.clone(), ..Shard::planned() };
+                (next.failures, next.workers_lost) = (0, 0);
+                next.state = ShardState::Pending { not_before: now };
+            }
+            ShardEvent::Repair { message } => {
+                let ShardState::Committed { .. } = self.state else { return Err(Illegal) };
+                next.last_error = Some((*message).to_owned());
+                (next.failures, next.workers_lost) = (0, 0);
                 next.state = ShardState::Pending { not_before: now };
             }
         }
         Ok(next)
+    }
+
+    /// Whether an output was made of another input than an earlier one (I7).
+    pub fn reads_other_input(&self, output: &Output) -> bool {
+        self.input.as_ref().is_some_and(|input| *input != output.input_blake3)
     }
 
     fn require_running(&self, epoch: Epoch) -> Result<(), Illegal> {
@@ -194,7 +217,7 @@ pub enum AttemptState {
     Released,
     /// Its worker is lost or stuck.
     Expired,
-    /// Its job ended.
+    /// Its job ended, or its file was damaged later.
     Revoked,
     /// It lost, and its object may be deleted at any time.
     Garbage,
@@ -214,7 +237,8 @@ impl AttemptState {
         }
     }
 
-    /// Returns the state after `next`: a live attempt ends once, and only a loser becomes garbage.
+    /// Returns the state after `next`: a live attempt ends once, a winner loses only to a repair, and only a loser becomes
+    /// garbage.
     pub const fn step(self, next: AttemptState) -> Result<AttemptState, Illegal> {
         let ended = matches!(
             next,
@@ -226,6 +250,7 @@ impl AttemptState {
         );
         match self {
             AttemptState::Live if ended => Ok(next),
+            AttemptState::Committed if matches!(next, AttemptState::Revoked) => Ok(next),
             AttemptState::Failed | AttemptState::Released | AttemptState::Expired | AttemptState::Revoked
                 if matches!(next, AttemptState::Garbage) =>
             {
@@ -255,6 +280,8 @@ pub struct Job {
     pub reason: Option<String>,
     /// Key and digest of the manifest, once succeeded.
     pub manifest: Option<(String, String)>,
+    /// Which manifest it has or will have, from 1.
+    pub generation: u64,
 }
 
 /// What happens to a job.
@@ -266,6 +293,8 @@ pub enum JobEvent<'a> {
     Finalize(&'a ShardCounts),
     /// The manifest is written.
     Finish {
+        /// Which one.
+        generation: u64,
         /// Its key.
         key: &'a str,
         /// Its digest.
@@ -285,12 +314,14 @@ pub enum JobEvent<'a> {
     Resume,
     /// Somebody asks for another round.
     Retry,
+    /// Files of some of its shards are damaged or missing.
+    Repair,
 }
 
 impl Job {
     /// Returns a job as it is submitted.
     pub const fn submitted() -> Self {
-        Self { state: JobState::Planning, paused: false, planned: false, reason: None, manifest: None }
+        Self { state: JobState::Planning, paused: false, planned: false, reason: None, manifest: None, generation: 1 }
     }
 
     /// Whether leases may be granted and outputs committed.
@@ -310,7 +341,7 @@ impl Job {
             }
             (JobEvent::Finalize(_), Finalizing) => {}
             (JobEvent::Finalize(shards), Running) if all_committed(shards) => next.state = Finalizing,
-            (JobEvent::Finish { key, digest }, Finalizing) => {
+            (JobEvent::Finish { generation, key, digest }, Finalizing) if *generation == self.generation => {
                 next.state = Succeeded;
                 next.manifest = Some(((*key).to_owned(), (*digest).to_owned()));
             }
@@ -329,10 +360,16 @@ impl Job {
             (JobEvent::Settle(shards), Cancelling) if shards.pending + shards.running == 0 => next.state = Cancelled,
             (JobEvent::Pause, Planning | Running | Finalizing) => next.paused = true,
             (JobEvent::Resume, Planning | Running | Finalizing) => next.paused = false,
-            (JobEvent::Retry, Planning | Running) => {}
+            (JobEvent::Retry | JobEvent::Repair, Planning | Running) => {}
             (JobEvent::Retry, Failed) => {
                 next.state = if self.planned { Running } else { Planning };
                 next.reason = None;
+            }
+            // A manifest may be there already: the next one has another name.
+            (JobEvent::Repair, Finalizing | Succeeded | Failed) => {
+                next.state = if self.planned { Running } else { Planning };
+                next.generation += 1;
+                (next.reason, next.manifest) = (None, None);
             }
             (
                 JobEvent::Planned
@@ -344,7 +381,8 @@ impl Job {
                 | JobEvent::Settle(_)
                 | JobEvent::Pause
                 | JobEvent::Resume
-                | JobEvent::Retry,
+                | JobEvent::Retry
+                | JobEvent::Repair,
                 _,
             ) => return Err(Illegal),
         }
@@ -398,6 +436,9 @@ pub const fn failure_name(class: FailureClass) -> &'static str {
         FailureClass::Config => "config",
         FailureClass::ModelMismatch => "model_mismatch",
         FailureClass::BadRow => "bad_row",
+        FailureClass::Auth => "auth",
+        FailureClass::WorkerLost => "worker_lost",
+        FailureClass::Drained => "drained",
     }
 }
 
@@ -425,12 +466,14 @@ pub struct Refusal {
     pub winner: Option<(Epoch, String, String)>,
     /// The key that this very lease was granted, if it is live and the session's own.
     pub live_key: Option<String>,
+    /// Digest of the input that an earlier output was made of.
+    pub input: Option<String>,
 }
 
 impl Refusal {
     /// Returns what is known where there is no such shard.
     pub const fn unknown() -> Self {
-        Self { job: None, rows: 0, winner: None, live_key: None }
+        Self { job: None, rows: 0, winner: None, live_key: None, input: None }
     }
 
     /// Returns what to tell the worker: an outcome, or what is wrong with its output.
@@ -458,6 +501,11 @@ impl Refusal {
         }
     }
 
+    /// Says whether the output was made of another input than an earlier one (I7): then neither can be trusted.
+    pub fn input_differs(&self, output: &Output) -> bool {
+        self.input.as_ref().is_some_and(|input| *input != output.input_blake3)
+    }
+
     /// Says whether nothing stands against the commit any more: its job had ended when it came and has been taken up
     /// again since, so that it is worth another try.
     pub fn lease_stands(&self, output: &Output) -> bool {
@@ -465,6 +513,7 @@ impl Refusal {
             && self.winner.is_none()
             && self.live_key.as_ref() == Some(&output.key)
             && self.rows == output.counts.rows
+            && !self.input_differs(output)
     }
 }
 

@@ -29,6 +29,7 @@ CREATE TABLE job (
     cursor_row      BIGINT NOT NULL DEFAULT 0,  -- row number over the whole corpus
     manifest_key    TEXT,                       -- key of the manifest in storage
     manifest_digest TEXT,                       -- BLAKE3 of the manifest
+    generation      BIGINT NOT NULL DEFAULT 1 CHECK (generation > 0), -- of the manifest; grows with every repair
     CHECK ((state = 'failed') = (reason IS NOT NULL)),
     CHECK ((state = 'succeeded') = (manifest_key IS NOT NULL)),
     CHECK ((manifest_key IS NULL) = (manifest_digest IS NULL)),
@@ -69,7 +70,7 @@ CREATE TABLE shard (
     out_key       TEXT,                         -- its file: key in storage,
     out_bytes     BIGINT,                       -- size,
     out_blake3    TEXT,                         -- digest,
-    in_blake3     TEXT,                         -- digest of the input that was read,
+    in_blake3     TEXT,                         -- digest of the input that was read; outlives a repair,
     out_rejects   TEXT,                         -- rejects by reason, JSON,
     out_truncated BIGINT,                       -- rows cut to the maximum length,
     out_tokens    BIGINT,                       -- tokens fed to the model

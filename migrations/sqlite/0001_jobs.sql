@@ -21,6 +21,7 @@ CREATE TABLE job (
     cursor_row      INTEGER NOT NULL DEFAULT 0, -- row number over the whole corpus
     manifest_key    TEXT,                       -- key of the manifest in storage
     manifest_digest TEXT,                       -- BLAKE3 of the manifest
+    generation      INTEGER NOT NULL DEFAULT 1 CHECK (generation > 0), -- of the manifest; grows with every repair
     CHECK ((state = 'failed') = (reason IS NOT NULL)),
     CHECK ((state = 'succeeded') = (manifest_key IS NOT NULL)),
     CHECK ((manifest_key IS NULL) = (manifest_digest IS NULL)),
@@ -61,7 +62,7 @@ CREATE TABLE shard (
     out_key       TEXT,                         -- its file: key in storage,
     out_bytes     INTEGER,                      -- size,
     out_blake3    TEXT,                         -- digest,
-    in_blake3     TEXT,                         -- digest of the input that was read,
+    in_blake3     TEXT,                         -- digest of the input that was read; outlives a repair,
     out_rejects   TEXT,                         -- rejects by reason, JSON,
     out_truncated INTEGER,                      -- rows cut to the maximum length,
     out_tokens    INTEGER,                      -- tokens fed to the model

@@ -25,6 +25,9 @@ const DEADLINE_LONG: Duration = Duration::from_secs(30);
 /// Pages of `list`: bounds a client against a server that always says "more".
 const LIST_PAGES_MAX: usize = 1_000;
 
+/// Shards that one call repairs: as many as fit a message, and a statement, with ease.
+const REPAIR_PAGE_SHARDS: usize = 10_000;
+
 /// What a failed call means to its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RpcErrorKind {
@@ -290,6 +293,19 @@ impl JobsClient {
     /// `NotFound` where there is no such job, `FailedPrecondition` where it cannot be retried.
     pub async fn retry(&self, job: JobId) -> Result<JobStatus, RpcError> {
         status("Retry", call!(self.retry, "Retry", DEADLINE_LONG, job_request(job)).await?)
+    }
+
+    /// Does committed shards again whose files are damaged or missing. A job that has ended runs again for it.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such job, `FailedPrecondition` where it is cancelled or being cancelled.
+    pub async fn repair(&self, job: JobId, shards: &[u64]) -> Result<JobStatus, RpcError> {
+        let mut answer = self.get(job).await?;
+        for page in shards.chunks(REPAIR_PAGE_SHARDS) {
+            let request = wire::RepairRequest { job_id: job.to_string(), shard_indexes: page.to_vec() };
+            answer = status("Repair", call!(self.repair, "Repair", DEADLINE_LONG, request).await?)?;
+        }
+        Ok(answer)
     }
 }
 

@@ -19,6 +19,15 @@ pub struct JobRequest {
     pub job_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RepairRequest {
+    /// UUID, text form.
+    #[prost(string, tag = "1")]
+    pub job_id: ::prost::alloc::string::String,
+    /// Positions of the shards, as their output keys name them; those that are not committed are passed over.
+    #[prost(uint64, repeated, tag = "2")]
+    pub shard_indexes: ::prost::alloc::vec::Vec<u64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListRequest {
     /// Most jobs to return; 0 means the server's maximum.
     #[prost(uint32, tag = "1")]
@@ -242,6 +251,21 @@ pub struct JobStatus {
     /// Milliseconds since the job was submitted.
     #[prost(uint64, tag = "13")]
     pub age_ms: u64,
+    /// Why the coordinator itself paused it; absent where somebody asked for the pause.
+    #[prost(string, optional, tag = "14")]
+    pub pause_reason: ::core::option::Option<::prost::alloc::string::String>,
+    /// For how long no worker has been alive though there is work; 0 while that is no reason to worry.
+    #[prost(uint64, tag = "15")]
+    pub starved_ms: u64,
+    /// Second attempts that were begun beside slow ones.
+    #[prost(uint64, tag = "16")]
+    pub copies: u64,
+    /// Live workers that get no shards any more, because they failed at what others could do.
+    #[prost(uint64, tag = "17")]
+    pub workers_quarantined: u64,
+    /// Which manifest the job has or will have, counted from 1; every repair begins a new one.
+    #[prost(uint64, tag = "18")]
+    pub generation: u64,
 }
 /// Shards by state.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -256,6 +280,9 @@ pub struct ShardCounts {
     pub dead: u64,
     #[prost(uint64, tag = "5")]
     pub cancelled: u64,
+    /// Cut into smaller ones, which count themselves, because they cost several workers.
+    #[prost(uint64, tag = "6")]
+    pub split: u64,
 }
 /// Rows, rejects, truncations and tokens of one output or of a whole job.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -746,6 +773,26 @@ pub mod jobs_client {
             req.extensions_mut().insert(GrpcMethod::new("encaje.v1.Jobs", "Retry"));
             self.inner.unary(req, path, codec).await
         }
+        /// Does committed shards again whose files are damaged or missing; a job that has ended runs again for it, and gets a
+        /// new manifest. Repeating it while they are not done yet changes nothing.
+        pub async fn repair(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RepairRequest>,
+        ) -> std::result::Result<tonic::Response<super::JobStatus>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/encaje.v1.Jobs/Repair");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("encaje.v1.Jobs", "Repair"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -795,6 +842,12 @@ pub mod jobs_server {
         async fn retry(
             &self,
             request: tonic::Request<super::JobRequest>,
+        ) -> std::result::Result<tonic::Response<super::JobStatus>, tonic::Status>;
+        /// Does committed shards again whose files are damaged or missing; a job that has ended runs again for it, and gets a
+        /// new manifest. Repeating it while they are not done yet changes nothing.
+        async fn repair(
+            &self,
+            request: tonic::Request<super::RepairRequest>,
         ) -> std::result::Result<tonic::Response<super::JobStatus>, tonic::Status>;
     }
     /// Submits, shows and steers jobs. Every call is idempotent: repeating it is harmless.
@@ -1175,6 +1228,49 @@ pub mod jobs_server {
                     };
                     Box::pin(fut)
                 }
+                "/encaje.v1.Jobs/Repair" => {
+                    #[allow(non_camel_case_types)]
+                    struct RepairSvc<T: Jobs>(pub Arc<T>);
+                    impl<T: Jobs> tonic::server::UnaryService<super::RepairRequest>
+                    for RepairSvc<T> {
+                        type Response = super::JobStatus;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RepairRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Jobs>::repair(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RepairSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 _ => {
                     Box::pin(async move {
                         let mut response = http::Response::new(
@@ -1298,6 +1394,22 @@ pub struct Grant {
     /// BLAKE3 of the job's canonical spec, lower-case hex: goes into the output's footer.
     #[prost(string, tag = "9")]
     pub spec_digest: ::prost::alloc::string::String,
+    /// The rows of the slice that are wanted; absent: all of them. The whole slice is read all the same.
+    #[prost(message, optional, tag = "10")]
+    pub window: ::core::option::Option<RowWindow>,
+    /// The rows wanted have cost several workers: they are not embedded, but rejected as `worker_crash`.
+    #[prost(bool, tag = "11")]
+    pub convicted: bool,
+}
+/// Some of the rows of a slice.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RowWindow {
+    /// Row number of the first, over the whole corpus.
+    #[prost(uint64, tag = "1")]
+    pub first_row: u64,
+    /// Number of records.
+    #[prost(uint64, tag = "2")]
+    pub rows: u64,
 }
 /// A source with what planning found out about it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1544,6 +1656,12 @@ pub enum FailureClass {
     Config = 5,
     ModelMismatch = 6,
     BadRow = 7,
+    /// Credentials are missing, wrong or expired: pauses the job.
+    Auth = 8,
+    /// A process that worked on it was lost, and another one says so.
+    WorkerLost = 9,
+    /// The worker is stopping: the same as Release.
+    Drained = 10,
 }
 impl FailureClass {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1560,6 +1678,9 @@ impl FailureClass {
             Self::Config => "FAILURE_CLASS_CONFIG",
             Self::ModelMismatch => "FAILURE_CLASS_MODEL_MISMATCH",
             Self::BadRow => "FAILURE_CLASS_BAD_ROW",
+            Self::Auth => "FAILURE_CLASS_AUTH",
+            Self::WorkerLost => "FAILURE_CLASS_WORKER_LOST",
+            Self::Drained => "FAILURE_CLASS_DRAINED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1573,6 +1694,9 @@ impl FailureClass {
             "FAILURE_CLASS_CONFIG" => Some(Self::Config),
             "FAILURE_CLASS_MODEL_MISMATCH" => Some(Self::ModelMismatch),
             "FAILURE_CLASS_BAD_ROW" => Some(Self::BadRow),
+            "FAILURE_CLASS_AUTH" => Some(Self::Auth),
+            "FAILURE_CLASS_WORKER_LOST" => Some(Self::WorkerLost),
+            "FAILURE_CLASS_DRAINED" => Some(Self::Drained),
             _ => None,
         }
     }

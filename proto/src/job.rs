@@ -190,6 +190,9 @@ pub struct ShardCounts {
     pub dead: u64,
     /// Given up with their job.
     pub cancelled: u64,
+    /// Cut into smaller ones, which count themselves, because they cost several workers.
+    #[serde(default)]
+    pub split: u64,
 }
 
 /// A job as `status` shows it.
@@ -221,6 +224,21 @@ pub struct JobStatus {
     pub manifest_key: Option<String>,
     /// Milliseconds since the job was submitted.
     pub age_ms: u64,
+    /// Why the coordinator itself paused it; `None` where somebody asked for the pause.
+    #[serde(default)]
+    pub pause_reason: Option<String>,
+    /// For how many milliseconds no worker has been alive though there is work; 0 while that is no reason to worry.
+    #[serde(default)]
+    pub starved_ms: u64,
+    /// Second attempts that were begun beside slow ones.
+    #[serde(default)]
+    pub copies: u64,
+    /// Live workers that get no shards any more, because they failed at what others could do.
+    #[serde(default)]
+    pub workers_quarantined: u64,
+    /// Which manifest the job has or will have, counted from 1; every repair begins a new one.
+    #[serde(default)]
+    pub generation: u64,
 }
 
 #[cfg(test)]

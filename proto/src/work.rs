@@ -53,6 +53,26 @@ pub struct Grant {
     pub on_bad_row: OnBadRow,
     /// Where the output goes: chosen by the coordinator, written once.
     pub output_key: String,
+    /// The rows of the slice that are wanted; `None`: all of them. The whole slice is read all the same.
+    pub window: Option<RowWindow>,
+    /// The rows wanted have cost several workers: they are not embedded, but rejected as `worker_crash`.
+    pub convicted: bool,
+}
+
+impl Grant {
+    /// Returns the rows that the output must hold.
+    pub fn wanted(&self) -> RowWindow {
+        self.window.unwrap_or(RowWindow { first_row: self.slice.first_row, rows: self.slice.rows })
+    }
+}
+
+/// A contiguous run of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowWindow {
+    /// Row number of the first, over the whole corpus.
+    pub first_row: u64,
+    /// Number of records.
+    pub rows: u64,
 }
 
 /// The answer to a lease request.
@@ -141,4 +161,10 @@ pub enum FailureClass {
     ModelMismatch,
     /// A row is bad and `--on-bad-row fail` was given: fails the job.
     BadRow,
+    /// Credentials are missing, wrong or expired: pauses the job until somebody has mended that.
+    Auth,
+    /// A process that worked on it was lost, and another one says so: counted as every lost worker is.
+    WorkerLost,
+    /// The worker is stopping: tried again at once, not counted.
+    Drained,
 }

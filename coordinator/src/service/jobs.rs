@@ -83,6 +83,14 @@ impl Jobs for Service {
     async fn retry(&self, request: Request<wire::JobRequest>) -> Answer<wire::JobStatus> {
         self.act(Action::Retry, request).await
     }
+
+    async fn repair(&self, request: Request<wire::RepairRequest>) -> Answer<wire::JobStatus> {
+        let wire::RepairRequest { job_id, shard_indexes } = request.into_inner();
+        let job: JobId = id("job_id", &job_id).map_err(refused)?;
+        let context = self.context.clone();
+        let status = self.detached(Lane::Other, async move { repair(&context, job, &shard_indexes).await }).await?;
+        Ok(Response::new((&status).into()))
+    }
 }
 
 impl Service {
@@ -106,6 +114,14 @@ async fn submit(context: &Context, job: JobId, spec: &JobSpec) -> Result<JobStat
             context.notices.plan.notify_one();
         }
         Submitted::Existing => {}
+    }
+    show(context, job).await
+}
+
+async fn repair(context: &Context, job: JobId, shards: &[u64]) -> Result<JobStatus, Status> {
+    if context.store.repair(job, shards).await.map_err(status_of)? {
+        info!(job.id = %job, shards = shards.len(), "shards are done again");
+        context.notices.plan.notify_one();
     }
     show(context, job).await
 }

@@ -23,6 +23,7 @@ pub(crate) const REASON_STALLED: &str = "its worker made no progress";
 pub(crate) const REASON_RELEASED: &str = "given back by its worker";
 pub(crate) const REASON_CLOSED: &str = "its worker closed the session";
 pub(crate) const REASON_REVOKED: &str = "its job ended";
+pub(crate) const REASON_REPAIRED: &str = "its file is damaged or missing";
 
 /// A job as submitted, ready to be stored.
 #[derive(Debug, Clone)]
@@ -55,8 +56,8 @@ pub(crate) enum JobChange {
     Exhaust(String),
     /// Running, all shards committed → finalizing; finalizing stays.
     BeginFinalize,
-    /// Finalizing → succeeded; succeeded with this digest stays.
-    Finish { key: String, digest: String },
+    /// Finalizing, generation as given → succeeded; succeeded with this digest stays.
+    Finish { generation: u64, key: String, digest: String },
 }
 
 /// Shards to append if planning stands at `expected`.
@@ -119,6 +120,9 @@ pub(crate) trait Backend: Send + Sync {
     fn change_job(&self, job: JobId, change: JobChange) -> Answer<'_, bool>;
     /// Active or failed job: dead → pending with a fresh budget, failed → running or planning.
     fn retry(&self, job: JobId) -> Answer<'_, bool>;
+    /// Any job that is not cancelled: those of the shards that are committed → pending, their winners revoked; if there
+    /// are any, finalizing, succeeded, failed → running or planning with the next generation. Returns how many.
+    fn repair(&self, job: JobId, shards: Vec<u64>) -> Answer<'_, u64>;
     /// Returns the jobs in state planning, in the order of submission.
     fn planning(&self) -> Answer<'_, Vec<Planning>>;
     /// Returns the planned sources, in order.
@@ -143,7 +147,8 @@ pub(crate) trait Backend: Send + Sync {
     /// Live, unexpired session, pending shards of active jobs that are not paused: leases up to `max` within the
     /// session's limit. A repeated request gets what it was granted. `None`: the session is lost.
     fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Answer<'_, Option<Vec<Grant>>>;
-    /// Live attempt of this session and name, active job, right number of rows: attempt and shard committed.
+    /// Live attempt of this session and name, active job, right number of rows, the input
+    /// that an earlier output was made of: attempt and shard committed.
     fn commit(&self, commit: Commit) -> Answer<'_, bool>;
     /// Returns what is known of a commit that did not go through.
     fn refusal(&self, lease: LeaseRef) -> Answer<'_, Refusal>;

@@ -161,6 +161,19 @@ impl Store {
         Err(refused(job, "retry", self.backend.job_state(job).await?))
     }
 
+    /// Does committed shards again whose files are damaged or missing: they are pending, their epochs stay, and a job that
+    /// has ended runs again and gets the manifest of the next generation. Returns whether any of them was committed;
+    /// repeating it changes nothing until they are committed again. A cancelled job is an error of kind `WrongState`.
+    pub async fn repair(&self, job: JobId, shards: &[u64]) -> Result<bool> {
+        if self.backend.repair(job, shards.to_vec()).await? > 0 {
+            return Ok(true);
+        }
+        match self.backend.job_state(job).await? {
+            state @ (None | Some(JobState::Cancelling | JobState::Cancelled)) => Err(refused(job, "repair", state)),
+            Some(_) => Ok(false),
+        }
+    }
+
     /// Returns the jobs in state planning, in the order of submission.
     pub async fn jobs_to_plan(&self) -> Result<Vec<Planning>> {
         self.backend.planning().await
@@ -270,7 +283,21 @@ impl Store {
                 break;
             }
         }
+        if refusal.input_differs(output) {
+            return self.refuse_input(shard, epoch, output).await;
+        }
         refusal.outcome(epoch, output).map_err(|problem| StoreError::OutputRefused { shard, epoch, problem })
+    }
+
+    /// I7: two attempts at a shard read different inputs. Which of them read what was planned nobody can tell any more.
+    async fn refuse_input(&self, shard: ShardId, epoch: Epoch, output: &Output) -> Result<CommitOutcome> {
+        let (index, found) = (shard.index, &output.input_blake3);
+        let reason = format!(
+            "shard {index}: its input changed since it was first read (input_changed): BLAKE3 {found} at epoch {epoch}"
+        );
+        tracing::error!(shard.id = %shard, %epoch, reason, "two attempts read different inputs");
+        self.fail_job(shard.job, &reason).await?;
+        Ok(CommitOutcome::Cancelled)
     }
 
     /// Reports that an attempt failed. Returns whether the lease still stood; `false` changes nothing.
@@ -352,10 +379,11 @@ impl Store {
         self.backend.sources(job).await
     }
 
-    /// Moves a finalizing job to succeeded. Returns whether it succeeded with this manifest (also when it did before).
-    pub async fn finish_job(&self, job: JobId, manifest_key: &str, manifest_digest: &str) -> Result<bool> {
-        let finish = JobChange::Finish { key: manifest_key.to_owned(), digest: manifest_digest.to_owned() };
-        self.backend.change_job(job, finish).await
+    /// Moves a finalizing job to succeeded, if the manifest is of the generation that it waits for. Returns whether it
+    /// succeeded with this manifest (also when it did before).
+    pub async fn finish_job(&self, job: JobId, generation: u64, key: &str, digest: &str) -> Result<bool> {
+        let (key, digest) = (key.to_owned(), digest.to_owned());
+        self.backend.change_job(job, JobChange::Finish { generation, key, digest }).await
     }
 
     /// Brings jobs in state cancelling to cancelled, once no lease of theirs is live, and takes back leases that slipped

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::backend::{
     Answer, Backend, Commit, Exhausted, Failure, JobChange, NewJob, NewSession, REASON_CLOSED, REASON_RELEASED,
-    REASON_REVOKED, REASON_SESSION_LOST, REASON_STALLED, ShardPage,
+    REASON_REPAIRED, REASON_REVOKED, REASON_SESSION_LOST, REASON_STALLED, ShardPage,
 };
 use super::error::StoreError;
 use super::rows::{self, Fields, signed};
@@ -184,7 +184,9 @@ impl Backend for Postgres {
                 JobChange::Fail(reason) => query(jobs::FAIL_JOB).bind(job.0).bind(reason),
                 JobChange::Exhaust(reason) => query(jobs::EXHAUST_JOB).bind(job.0).bind(reason),
                 JobChange::BeginFinalize => query(jobs::BEGIN_FINALIZE).bind(job.0),
-                JobChange::Finish { key, digest } => query(jobs::FINISH_JOB).bind(job.0).bind(key).bind(digest),
+                JobChange::Finish { generation, key, digest } => {
+                    query(jobs::FINISH_JOB).bind(job.0).bind(key).bind(digest).bind(signed(generation))
+                }
             })
             .await?;
             Ok(rows > 0)
@@ -198,6 +200,15 @@ impl Backend for Postgres {
                 counted(&self.desk, move || query_scalar(jobs::PG_RETRY_JOB).bind(job.0).bind(imposed_ms)).await?;
             Ok(revived > 0)
         })
+    }
+
+    fn repair(&self, job: JobId, shards: Vec<u64>) -> Answer<'_, u64> {
+        let imposed_ms = self.imposed_ms();
+        let indexes: Vec<i64> = shards.into_iter().map(signed).collect();
+        Box::pin(counted(&self.desk, move || {
+            let statement = query_scalar(jobs::PG_REPAIR_SHARDS).bind(job.0).bind(indexes.clone());
+            statement.bind(imposed_ms).bind(REASON_REPAIRED)
+        }))
     }
 
     fn planning(&self) -> Answer<'_, Vec<Planning>> {

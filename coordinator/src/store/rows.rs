@@ -117,6 +117,7 @@ pub(super) fn job_status(row: &impl Fields, now_ms: i64, rejects: &Rejects) -> R
             committed: row.count("committed")?,
             dead: row.count("dead")?,
             cancelled: row.count("cancelled")?,
+            split: 0,
         },
         rows_planned: row.count("rows_planned")?,
         counts: RowCounts {
@@ -130,6 +131,11 @@ pub(super) fn job_status(row: &impl Fields, now_ms: i64, rejects: &Rejects) -> R
         workers: row.count("workers")?,
         manifest_key: row.opt_text("manifest_key")?,
         age_ms: u64::try_from(now_ms - row.int("submitted_ms")?).unwrap_or(0),
+        pause_reason: None,
+        starved_ms: 0,
+        copies: 0,
+        workers_quarantined: 0,
+        generation: row.count("generation")?,
     })
 }
 
@@ -218,6 +224,8 @@ pub(super) fn grant(row: &impl Fields) -> Result<Grant> {
         embed: task.embed,
         on_bad_row: task.on_bad_row,
         output_key: output_key(shard, epoch, row.id("attempt_id")?),
+        window: None,
+        convicted: false,
     })
 }
 
@@ -253,6 +261,7 @@ pub(super) fn refusal(row: &impl Fields, lease: LeaseRef) -> Result<Refusal> {
         rows: row.count("row_count")?,
         winner,
         live_key: row.opt_id("attempt_id")?.map(|attempt| output_key(shard, lease.epoch, attempt)),
+        input: row.opt_text("in_blake3")?,
     })
 }
 

@@ -247,15 +247,15 @@ impl TryFrom<wire::RowCounts> for RowCounts {
 
 impl From<ShardCounts> for wire::ShardCounts {
     fn from(shards: ShardCounts) -> Self {
-        let ShardCounts { pending, running, committed, dead, cancelled } = shards;
-        Self { pending, running, committed, dead, cancelled }
+        let ShardCounts { pending, running, committed, dead, cancelled, split } = shards;
+        Self { pending, running, committed, dead, cancelled, split }
     }
 }
 
 impl From<wire::ShardCounts> for ShardCounts {
     fn from(shards: wire::ShardCounts) -> Self {
-        let wire::ShardCounts { pending, running, committed, dead, cancelled } = shards;
-        Self { pending, running, committed, dead, cancelled }
+        let wire::ShardCounts { pending, running, committed, dead, cancelled, split } = shards;
+        Self { pending, running, committed, dead, cancelled, split }
     }
 }
 
@@ -275,6 +275,11 @@ impl From<&JobStatus> for wire::JobStatus {
             workers: status.workers,
             manifest_key: status.manifest_key.clone(),
             age_ms: status.age_ms,
+            pause_reason: status.pause_reason.clone(),
+            starved_ms: status.starved_ms,
+            copies: status.copies,
+            workers_quarantined: status.workers_quarantined,
+            generation: status.generation,
         }
     }
 }
@@ -297,6 +302,11 @@ impl TryFrom<wire::JobStatus> for JobStatus {
             workers: status.workers,
             manifest_key: status.manifest_key,
             age_ms: status.age_ms,
+            pause_reason: status.pause_reason,
+            starved_ms: status.starved_ms,
+            copies: status.copies,
+            workers_quarantined: status.workers_quarantined,
+            generation: status.generation,
         })
     }
 }

@@ -119,16 +119,17 @@ fn job_status() -> impl Strategy<Value = JobStatus> {
         JobState::Cancelling,
         JobState::Cancelled,
     ];
-    let shards = any::<[u64; 5]>().prop_map(|[pending, running, committed, dead, cancelled]| ShardCounts {
+    let shards = any::<[u64; 6]>().prop_map(|[pending, running, committed, dead, cancelled, split]| ShardCounts {
         pending,
         running,
         committed,
         dead,
         cancelled,
+        split,
     });
-    let texts = (option::of(".{0,20}"), option::of(".{0,20}"));
-    (uuid(), job_spec(), select(states.to_vec()), any::<bool>(), texts, shards, counts(), any::<[u64; 5]>()).prop_map(
-        |(id, spec, state, paused, (reason, manifest_key), shards, counts, numbers)| JobStatus {
+    let texts = (option::of(".{0,20}"), option::of(".{0,20}"), option::of(".{0,20}"));
+    (uuid(), job_spec(), select(states.to_vec()), any::<bool>(), texts, shards, counts(), any::<[u64; 9]>()).prop_map(
+        |(id, spec, state, paused, (reason, manifest_key, pause_reason), shards, counts, numbers)| JobStatus {
             id: JobId(id),
             spec,
             state,
@@ -142,6 +143,11 @@ fn job_status() -> impl Strategy<Value = JobStatus> {
             workers: numbers[3],
             manifest_key,
             age_ms: numbers[4],
+            pause_reason,
+            starved_ms: numbers[5],
+            copies: numbers[6],
+            workers_quarantined: numbers[7],
+            generation: numbers[8],
         },
     )
 }
@@ -162,8 +168,20 @@ fn grant() -> impl Strategy<Value = Grant> {
         },
     );
     let on_bad_row = select(&[OnBadRow::Reject, OnBadRow::Fail][..]);
-    (shard(), any::<u32>(), read_options(), planned, slice, model(), embed(), (on_bad_row, ".{0,20}", "[0-9a-f]{64}"))
-        .prop_map(|(shard, epoch, read, source, slice, model, embed, (on_bad_row, output_key, spec_digest))| Grant {
+    let window =
+        option::of(any::<[u64; 2]>()).prop_map(|window| window.map(|[first_row, rows]| RowWindow { first_row, rows }));
+    let rest = (on_bad_row, ".{0,20}", "[0-9a-f]{64}", window, any::<bool>());
+    (shard(), any::<u32>(), read_options(), planned, slice, model(), embed(), rest).prop_map(
+        |(
+            shard,
+            epoch,
+            read,
+            source,
+            slice,
+            model,
+            embed,
+            (on_bad_row, output_key, spec_digest, window, convicted),
+        )| Grant {
             shard,
             epoch: Epoch(epoch),
             spec_digest,
@@ -174,7 +192,10 @@ fn grant() -> impl Strategy<Value = Grant> {
             embed,
             on_bad_row,
             output_key,
-        })
+            window,
+            convicted,
+        },
+    )
 }
 
 proptest! {
@@ -231,11 +252,14 @@ proptest! {
 #[test]
 fn outcomes_and_classes_come_back_and_unknown_ones_have_a_meaning() {
     use CommitOutcome::{Cancelled, Committed, LostRace, Stale};
-    use FailureClass::{BadRow, Config, InputChanged, ModelMismatch, Resource, Throttled, Transient};
+    use FailureClass::{
+        Auth, BadRow, Config, Drained, InputChanged, ModelMismatch, Resource, Throttled, Transient, WorkerLost,
+    };
     for outcome in [Committed, Stale, LostRace, Cancelled] {
         assert_eq!(commit_outcome(wire::CommitOutcome::from(outcome).into()), Ok(outcome));
     }
-    for class in [Transient, Throttled, Resource, InputChanged, Config, ModelMismatch, BadRow] {
+    let job = [InputChanged, Config, ModelMismatch, BadRow, Auth];
+    for class in [Transient, Throttled, Resource, WorkerLost, Drained].into_iter().chain(job) {
         assert_eq!(failure_class(wire::FailureClass::from(class).into()), class);
     }
     assert!(commit_outcome(0).is_err() && commit_outcome(99).is_err());

@@ -7,7 +7,9 @@ use super::{ConvertError, id, required, twin_enum};
 use crate::generated as wire;
 use crate::ids::{Epoch, ShardId};
 use crate::job::OnBadRow;
-use crate::work::{Beat, CommitOutcome, Directive, FailureClass, Grant, Leased, Output, Progress, Session, WorkerInfo};
+use crate::work::{
+    Beat, CommitOutcome, Directive, FailureClass, Grant, Leased, Output, Progress, RowWindow, Session, WorkerInfo,
+};
 
 twin_enum!(known_outcome, CommitOutcome, wire::CommitOutcome, "outcome", [Committed, Stale, LostRace, Cancelled]);
 twin_enum!(known_directive, Directive, wire::Directive, "directive", [Continue, Revoke]);
@@ -16,7 +18,7 @@ twin_enum!(
     FailureClass,
     wire::FailureClass,
     "class",
-    [Transient, Throttled, Resource, InputChanged, Config, ModelMismatch, BadRow]
+    [Transient, Throttled, Resource, InputChanged, Config, ModelMismatch, BadRow, Auth, WorkerLost, Drained]
 );
 
 /// Reads what became of a commit.
@@ -170,6 +172,8 @@ impl From<&Grant> for wire::Grant {
             on_bad_row: wire::OnBadRow::from(grant.on_bad_row).into(),
             output_key: grant.output_key.clone(),
             spec_digest: grant.spec_digest.clone(),
+            window: grant.window.map(|RowWindow { first_row, rows }| wire::RowWindow { first_row, rows }),
+            convicted: grant.convicted,
         }
     }
 }
@@ -191,6 +195,8 @@ impl TryFrom<wire::Grant> for Grant {
             embed: required("grant.embed", grant.embed)?.try_into()?,
             on_bad_row,
             output_key: grant.output_key,
+            window: grant.window.map(|wire::RowWindow { first_row, rows }| RowWindow { first_row, rows }),
+            convicted: grant.convicted,
         })
     }
 }

@@ -108,6 +108,8 @@ impl Rig {
                 on_bad_row: self.on_bad_row,
                 output_key: output_key(index, Epoch(1)),
                 spec_digest: "spec".to_owned(),
+                window: None,
+                convicted: false,
             });
         }
         grants

@@ -1,8 +1,8 @@
 //! Promises about jobs: submission, planning, the ends.
 
-use proto::JobId;
 use proto::job::JobState;
 use proto::work::{CommitOutcome, FailureClass};
+use proto::{Epoch, JobId};
 
 use super::fixture::{Bed, ROWS, cursor, slices, source, spec};
 use crate::store::{StoreErrorKind, Submitted};
@@ -146,13 +146,13 @@ pub(super) async fn a_job_is_finalized_when_every_shard_is_committed(bed: Bed) {
         bed.commit(session, &grant).await;
     }
     assert_eq!(bed.store.jobs_to_finalize().await.unwrap(), [job]);
-    assert!(!bed.store.finish_job(job, "m", "d").await.unwrap(), "not before it is finalizing");
+    assert!(!bed.store.finish_job(job, 1, "m", "d").await.unwrap(), "not before it is finalizing");
     assert!(bed.store.begin_finalize(job).await.unwrap());
     assert_eq!(bed.store.jobs_to_finalize().await.unwrap(), [job], "a crash here must not lose the job");
     assert!(bed.store.begin_finalize(job).await.unwrap());
-    assert!(bed.store.finish_job(job, "m", "d").await.unwrap());
-    assert!(bed.store.finish_job(job, "m", "d").await.unwrap());
-    assert!(!bed.store.finish_job(job, "m", "other").await.unwrap());
+    assert!(bed.store.finish_job(job, 1, "m", "d").await.unwrap());
+    assert!(bed.store.finish_job(job, 1, "m", "d").await.unwrap());
+    assert!(!bed.store.finish_job(job, 1, "m", "other").await.unwrap());
     let status = bed.status(job).await;
     assert_eq!((status.state, status.manifest_key.as_deref()), (JobState::Succeeded, Some("m")));
     assert!(bed.store.jobs_to_finalize().await.unwrap().is_empty());
@@ -184,8 +184,53 @@ pub(super) async fn an_unknown_job_is_told_apart_from_a_finished_one(bed: Bed) {
     }
     let job = bed.job(0).await;
     bed.store.begin_finalize(job).await.unwrap();
-    bed.store.finish_job(job, "m", "d").await.unwrap();
+    bed.store.finish_job(job, 1, "m", "d").await.unwrap();
     for answer in [bed.store.cancel(job).await, bed.store.pause(job).await, bed.store.retry(job).await] {
         assert_eq!(answer.unwrap_err().kind(), StoreErrorKind::WrongState);
     }
+}
+
+pub(super) async fn a_repaired_shard_is_done_again_under_a_later_epoch_and_manifest(bed: Bed) {
+    let job = bed.job(2).await;
+    let session = bed.session().await;
+    for grant in bed.lease(session, 2).await {
+        bed.commit(session, &grant).await;
+    }
+    bed.store.begin_finalize(job).await.unwrap();
+    assert!(bed.store.finish_job(job, 1, "m", "d").await.unwrap());
+    assert!(bed.store.repair(job, &[1, 1, 99]).await.unwrap());
+    assert!(!bed.store.repair(job, &[1]).await.unwrap(), "it is under way");
+    let status = bed.status(job).await;
+    assert_eq!((status.state, status.generation, &status.manifest_key), (JobState::Running, 2, &None));
+    assert_eq!((status.shards.pending, status.shards.committed, status.counts.rows), (1, 1, super::fixture::ROWS));
+    bed.assert_invariants().await;
+    let grant = bed.lease_one(session).await;
+    assert_eq!((grant.shard.index, grant.epoch), (1, Epoch(2)));
+    bed.commit(session, &grant).await;
+    assert!(bed.store.begin_finalize(job).await.unwrap());
+    assert!(!bed.store.finish_job(job, 1, "m", "d").await.unwrap(), "a manifest of the past");
+    assert!(bed.store.finish_job(job, 2, "m2", "d2").await.unwrap());
+    bed.advance_ms(900_000);
+    let garbage = bed.store.mark_garbage(10).await.unwrap();
+    assert_eq!(garbage.iter().map(|one| (one.index, one.epoch)).collect::<Vec<_>>(), [(1, 1)]);
+    bed.assert_invariants().await;
+}
+
+pub(super) async fn a_repair_that_reads_another_input_fails_the_job(bed: Bed) {
+    let job = bed.job(1).await;
+    let session = bed.session().await;
+    let grant = bed.lease_one(session).await;
+    bed.commit(session, &grant).await;
+    bed.store.repair(job, &[0]).await.unwrap();
+    let again = bed.lease_one(session).await;
+    let mut other = super::fixture::output(&again);
+    other.input_blake3 = "another".into();
+    assert_eq!(bed.try_commit(session, &again, &other).await.unwrap(), CommitOutcome::Cancelled);
+    let status = bed.status(job).await;
+    assert_eq!(status.state, JobState::Failed);
+    assert!(status.reason.unwrap().contains("input_changed"));
+    let cancelled = bed.job(1).await;
+    bed.store.cancel(cancelled).await.unwrap();
+    assert_eq!(bed.store.repair(cancelled, &[0]).await.unwrap_err().kind(), StoreErrorKind::WrongState);
+    bed.assert_invariants().await;
 }

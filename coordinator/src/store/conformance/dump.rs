@@ -66,6 +66,7 @@ pub(crate) const STATE: [Listing; 6] = [
             ("cursor_row", Int),
             ("manifest_key", Text),
             ("manifest_digest", Text),
+            ("generation", Int),
         ],
     },
     Listing {
@@ -94,7 +95,7 @@ pub(crate) const STATE: [Listing; 6] = [
     Listing {
         name: "reject",
         sql: "SELECT job_id, reason, CAST(sum(row_count) AS BIGINT) AS row_count FROM job_reject
-            GROUP BY job_id, reason ORDER BY job_id, reason",
+            GROUP BY job_id, reason HAVING sum(row_count) <> 0 ORDER BY job_id, reason",
         columns: &[("job_id", Id), ("reason", Text), ("row_count", Int)],
     },
     Listing {

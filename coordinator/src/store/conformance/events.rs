@@ -25,6 +25,7 @@ pub(super) enum Event {
     Cancel(u8),
     Pause(u8, bool),
     Retry(u8),
+    Repair { job: u8, shards: [u8; 2] },
     FailJob(u8),
     FailExhausted,
     BeginFinalize(u8),
@@ -39,6 +40,7 @@ pub(super) enum Event {
 pub(super) enum Written {
     Right,
     OtherDigest,
+    OtherInput,
     MissingRow,
     OtherKey,
 }
@@ -55,6 +57,7 @@ fn event() -> impl Strategy<Value = Event> {
     let written = prop_oneof![
         6 => Just(Written::Right),
         1 => Just(Written::OtherDigest),
+        1 => Just(Written::OtherInput),
         1 => Just(Written::MissingRow),
         1 => Just(Written::OtherKey)
     ];
@@ -79,6 +82,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (1..JOBS).prop_map(Event::Cancel),
         2 => (job(), any::<bool>()).prop_map(|(job, paused)| Event::Pause(job, paused)),
         2 => job().prop_map(Event::Retry),
+        2 => (job(), any::<[u8; 2]>()).prop_map(|(job, shards)| Event::Repair { job, shards: shards.map(|one| one % 5) }),
         1 => job().prop_map(Event::FailJob),
         1 => Just(Event::FailExhausted),
         2 => job().prop_map(Event::BeginFinalize),
@@ -114,6 +118,9 @@ pub(super) fn burst() -> impl Strategy<Value = Vec<Event>> {
             [&round[..], &round[..], &[Event::Retry(0), Event::Retry(1), lease(session)]].concat()
         }),
         3 => (0..JOBS).prop_map(|job| vec![Event::BeginFinalize(job), Event::Finish(job, false)]),
+        2 => (0..JOBS, 0..3_u8).prop_map(|(job, shard)| {
+            vec![Event::BeginFinalize(job), Event::Finish(job, false), Event::Repair { job, shards: [shard, 0] }]
+        }),
     ]
 }
 
@@ -134,7 +141,7 @@ pub(super) fn prologue() -> Vec<Event> {
 }
 
 /// What the sequences must have come to, so that their agreement means something: words of answers and of states.
-pub(super) const MUST_BE_SEEN: [&str; 24] = [
+pub(super) const MUST_BE_SEEN: [&str; 25] = [
     "Committed",
     "Stale",
     "LostRace",
@@ -159,4 +166,5 @@ pub(super) const MUST_BE_SEEN: [&str; 24] = [
     "workers_lost=2",
     "failures=2",
     "epoch=3",
+    "generation=2",
 ];

@@ -49,7 +49,9 @@ promises! {
         a_job_of_dead_shards_fails_and_names_the_first,
         a_job_is_finalized_when_every_shard_is_committed,
         winners_come_in_pages_and_in_order,
-        an_unknown_job_is_told_apart_from_a_finished_one;
+        an_unknown_job_is_told_apart_from_a_finished_one,
+        a_repaired_shard_is_done_again_under_a_later_epoch_and_manifest,
+        a_repair_that_reads_another_input_fails_the_job;
     cases_work:
         grants_carry_everything_that_a_worker_needs,
         jobs_are_served_in_order_of_submission,

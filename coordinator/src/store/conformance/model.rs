@@ -9,7 +9,9 @@ use proto::{Epoch, JobId, RequestId, SessionId, ShardId};
 
 use crate::policy::{Policy, Verdict};
 use crate::shard::{AttemptState, Job, JobEvent, Refusal, Shard, ShardEvent, ShardState};
-use crate::store::backend::{REASON_CLOSED, REASON_RELEASED, REASON_REVOKED, REASON_SESSION_LOST, REASON_STALLED};
+use crate::store::backend::{
+    REASON_CLOSED, REASON_RELEASED, REASON_REPAIRED, REASON_REVOKED, REASON_SESSION_LOST, REASON_STALLED,
+};
 
 type Millis = i64;
 
@@ -274,7 +276,8 @@ impl Model {
         let live = job.is_live(key, session);
         let (slice, planned) = &job.shards[usize::try_from(shard.index).unwrap()];
         let rows = slice.rows;
-        if live && right_key && job.job.is_active() && output.counts.rows == rows {
+        let other_input = planned.reads_other_input(output);
+        if live && right_key && job.job.is_active() && output.counts.rows == rows && !other_input {
             let granted = job.attempts[&key].granted;
             job.end(key, AttemptState::Committed, None, &ShardEvent::Commit { epoch, output }, (now, &policy));
             job.busy_ms += now - granted;
@@ -285,7 +288,16 @@ impl Model {
             ShardState::Pending { .. } | ShardState::Running | ShardState::Dead | ShardState::Cancelled => None,
         };
         let live_key = live.then(|| if right_key { output.key.clone() } else { "the granted one".to_owned() });
-        Refusal { job: Some(job.job.state), rows, winner, live_key }.outcome(epoch, output)
+        let refusal = Refusal { job: Some(job.job.state), rows, winner, live_key, input: planned.input.clone() };
+        if refusal.input_differs(output) {
+            let (index, found) = (shard.index, &output.input_blake3);
+            let reason = format!(
+                "shard {index}: its input changed since it was first read (input_changed): BLAKE3 {found} at epoch {epoch}"
+            );
+            self.fail_job(shard.job, &reason);
+            return Ok(CommitOutcome::Cancelled);
+        }
+        refusal.outcome(epoch, output)
     }
 
     pub(super) fn fail(
@@ -437,6 +449,27 @@ impl Model {
             }
         }
         true
+    }
+
+    /// Returns how many shards are done again, or `None` where the job is cancelled or unknown.
+    pub(super) fn repair(&mut self, job: JobId, shards: &[u64]) -> Option<usize> {
+        let (now, policy) = (self.now, self.policy.clone());
+        let job = self.jobs.get_mut(&job)?;
+        let revived = job.job.step(&JobEvent::Repair).ok()?;
+        let mut repaired = 0;
+        for index in shards {
+            let Some((_, shard)) = job.shards.get_mut(usize::try_from(*index).unwrap()) else { continue };
+            let ShardState::Committed { winner, .. } = shard.state else { continue };
+            *shard = shard.step(&ShardEvent::Repair { message: REASON_REPAIRED }, now, &policy).unwrap();
+            let attempt = job.attempts.get_mut(&(*index, winner)).unwrap();
+            attempt.state = attempt.state.step(AttemptState::Revoked).unwrap();
+            (attempt.ended, attempt.reason) = (Some(now), Some(REASON_REPAIRED.to_owned()));
+            repaired += 1;
+        }
+        if repaired > 0 {
+            job.job = revived;
+        }
+        Some(repaired)
     }
 
     pub(super) fn settle(&mut self) -> u64 {

@@ -38,7 +38,7 @@ fn or_dash(value: Option<impl ToString>) -> String {
 }
 
 fn job_line(id: JobId, job: &ModelJob) -> String {
-    let Job { state, paused, planned, reason, manifest } = &job.job;
+    let Job { state, paused, planned, reason, manifest, generation } = &job.job;
     let rows: u64 = job.shards.iter().map(|(slice, _)| slice.rows).sum();
     let (state, submitted, sources) = (job_state_name(*state), job.submitted, or_dash(job.sources));
     let (reason, shards) = (or_dash(reason.as_ref()), job.shards.len());
@@ -48,12 +48,12 @@ fn job_line(id: JobId, job: &ModelJob) -> String {
     format!(
         "job job_id={id} state={state} paused={paused} planned={planned} reason={reason} submitted_ms={submitted} \
          source_count={sources} shard_count={shards} rows_planned={rows} cursor_source={source_index} \
-         cursor_position={position} cursor_row={next_row} manifest_key={key} manifest_digest={digest}"
+         cursor_position={position} cursor_row={next_row} manifest_key={key} manifest_digest={digest} generation={generation}"
     )
 }
 
 fn count_line(id: JobId, job: &ModelJob) -> Option<String> {
-    let ShardCounts { pending, running, committed, dead, cancelled } = job.counts();
+    let ShardCounts { pending, running, committed, dead, cancelled, .. } = job.counts();
     let sum = |value: fn(&Output) -> u64| job.outputs().map(value).sum::<u64>();
     let (rows, truncated) = (sum(|output| output.counts.rows), sum(|output| output.counts.truncated));
     let (tokens, busy_ms) = (sum(|output| output.counts.tokens), job.busy_ms);
@@ -78,8 +78,7 @@ fn shard_line(id: JobId, index: u64, slice: &Slice, shard: &Shard) -> String {
     let (not_before, error) = (or_dash(not_before), or_dash(last_error.as_ref()));
     let winner = or_dash(won.map(|(winner, _)| winner));
     let key = or_dash(won.map(|(_, output)| without_attempt(&output.key)));
-    let (blake3, input) =
-        (or_dash(won.map(|(_, output)| &output.blake3)), or_dash(won.map(|(_, output)| &output.input_blake3)));
+    let (blake3, input) = (or_dash(won.map(|(_, output)| &output.blake3)), or_dash(shard.input.as_ref()));
     format!(
         "shard job_id={id} shard_index={index} source_index={source} first_row={first_row} row_count={rows} state={state} \
          epoch={epoch} failures={failures} workers_lost={workers_lost} not_before_ms={not_before} last_error={error} \

@@ -233,6 +233,9 @@ impl<'e> Planned<'e> {
             Event::Pause(job, true) => model.change_job(job_id(*job), &JobEvent::Pause).to_string(),
             Event::Pause(job, false) => model.change_job(job_id(*job), &JobEvent::Resume).to_string(),
             Event::Retry(job) => model.retry(job_id(*job)).to_string(),
+            Event::Repair { job, shards } => {
+                format!("{:?}", model.repair(job_id(*job), &distinct(*shards)).map(|n| n > 0))
+            }
             Event::FailJob(job) => model.fail_job(job_id(*job), "by request").to_string(),
             Event::FailExhausted => format!("{:?}", model.fail_exhausted()),
             Event::BeginFinalize(job) => {
@@ -241,7 +244,8 @@ impl<'e> Planned<'e> {
             }
             Event::Finish(job, other) => {
                 let digest = if *other { "other" } else { "digest" };
-                model.change_job(job_id(*job), &JobEvent::Finish { key: "manifest", digest }).to_string()
+                let generation = model.jobs.get(&job_id(*job)).map_or(1, |job| job.job.generation);
+                model.change_job(job_id(*job), &JobEvent::Finish { generation, key: "manifest", digest }).to_string()
             }
             Event::Settle => model.settle().to_string(),
             Event::MarkGarbage => format!("{}", model.mark_garbage().len()),
@@ -324,12 +328,18 @@ impl<'e> Planned<'e> {
             Event::Pause(job, true) => applied(store.pause(job_id(*job)).await),
             Event::Pause(job, false) => applied(store.resume(job_id(*job)).await),
             Event::Retry(job) => applied(store.retry(job_id(*job)).await),
+            Event::Repair { job, shards } => match store.repair(job_id(*job), &distinct(*shards)).await {
+                Ok(repaired) => format!("{:?}", Some(repaired)),
+                Err(StoreError::WrongState { .. } | StoreError::JobUnknown { .. }) => "None".to_owned(),
+                Err(error) => panic!("{error:?}"),
+            },
             Event::FailJob(job) => store.fail_job(job_id(*job), "by request").await.unwrap().to_string(),
             Event::FailExhausted => format!("{:?}", store.fail_exhausted().await.unwrap()),
             Event::BeginFinalize(job) => store.begin_finalize(job_id(*job)).await.unwrap().to_string(),
             Event::Finish(job, other) => {
                 let digest = if *other { "other" } else { "digest" };
-                store.finish_job(job_id(*job), "manifest", digest).await.unwrap().to_string()
+                let generation = store.job(job_id(*job)).await.unwrap().map_or(1, |job| job.generation);
+                store.finish_job(job_id(*job), generation, "manifest", digest).await.unwrap().to_string()
             }
             Event::Settle => store.settle_cancelled().await.unwrap().to_string(),
             Event::MarkGarbage => store.mark_garbage(1_000).await.unwrap().len().to_string(),
@@ -415,6 +425,10 @@ impl<'e> Planned<'e> {
     }
 }
 
+fn distinct(shards: [u8; 2]) -> Vec<u64> {
+    shards.into_iter().collect::<BTreeSet<_>>().into_iter().map(u64::from).collect()
+}
+
 fn applied(answer: Result<(), StoreError>) -> String {
     match answer {
         Ok(()) => "true".to_owned(),
@@ -433,6 +447,7 @@ fn written(grant: &Grant, what: Written) -> (Output, bool) {
     match what {
         Written::Right => {}
         Written::OtherDigest => output.blake3.push_str("-other"),
+        Written::OtherInput => output.input_blake3.push_str("-other"),
         Written::MissingRow => output.counts.rows -= 1,
         Written::OtherKey => output.key = output.key.replace("shards", "elsewhere"),
     }
@@ -453,5 +468,7 @@ fn a_grant() -> Grant {
         embed: spec.embed,
         on_bad_row: spec.on_bad_row,
         output_key: String::new(),
+        window: None,
+        convicted: false,
     }
 }

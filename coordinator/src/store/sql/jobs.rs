@@ -3,6 +3,7 @@
 macro_rules! status_columns {
     () => {
         "SELECT j.job_id, j.spec, j.state, j.paused, j.reason, j.submitted_ms, j.rows_planned, j.manifest_key,
+    j.generation,
     coalesce(c.pending, 0) AS pending, coalesce(c.running, 0) AS running, coalesce(c.committed, 0) AS committed,
     coalesce(c.dead, 0) AS dead, coalesce(c.cancelled, 0) AS cancelled, coalesce(c.row_count, 0) AS row_count,
     coalesce(c.truncated, 0) AS truncated, coalesce(c.tokens, 0) AS tokens,
@@ -157,6 +158,74 @@ counted AS (
     ON CONFLICT (job_id, slot) DO UPDATE SET pending = c.pending + excluded.pending, dead = c.dead + excluded.dead)
 SELECT count(*) FROM revived";
 
+/// $1 job.
+pub(in crate::store) const REPAIR_JOB: &str = "-- repair_job
+UPDATE job SET reason = NULL, manifest_key = NULL, manifest_digest = NULL,
+    generation = generation + CASE WHEN state IN ('finalizing', 'succeeded', 'failed') THEN 1 ELSE 0 END,
+    state = CASE WHEN planned THEN 'running' ELSE 'planning' END
+WHERE job_id = $1 AND state IN ('planning', 'running', 'finalizing', 'succeeded', 'failed')";
+/// $1 job, $2 index.
+pub(in crate::store) const REPAIRABLE_SHARD: &str = "-- repairable_shard
+SELECT s.job_id, s.winner_epoch AS epoch, s.row_count, s.out_rejects, s.out_truncated, s.out_tokens
+FROM shard s JOIN job j ON j.job_id = s.job_id
+WHERE s.job_id = $1 AND s.shard_index = $2 AND s.state = 'committed' AND j.state NOT IN ('cancelling', 'cancelled')";
+/// $1 job, $2 index, $3 epoch of the winner, $4 now, $5 reason.
+pub(in crate::store) const REVOKE_WINNER: &str = "-- revoke_winner
+UPDATE attempt SET state = 'revoked', ended_ms = $4, end_reason = $5
+WHERE job_id = $1 AND shard_index = $2 AND epoch = $3 AND state = 'committed'";
+/// $1 job, $2 index, $3 epoch of the winner, $4 now, $5 reason.
+pub(in crate::store) const REPAIR_SHARD: &str = "-- repair_shard
+UPDATE shard SET state = 'pending', not_before_ms = $4, failures = 0, workers_lost = 0, last_error = $5,
+    winner_epoch = NULL, out_key = NULL, out_bytes = NULL, out_blake3 = NULL, out_rejects = NULL,
+    out_truncated = NULL, out_tokens = NULL
+WHERE job_id = $1 AND shard_index = $2 AND winner_epoch = $3 AND state = 'committed'";
+/// $1 job, $2 rows, $3 truncated, $4 tokens: of a shard whose commit is taken back.
+pub(in crate::store) const UNCOUNT_COMMIT: &str = "-- uncount_commit
+UPDATE job_count SET pending = pending + 1, committed = committed - 1, row_count = row_count - $2,
+    truncated = truncated - $3, tokens = tokens - $4
+WHERE job_id = $1 AND slot = 0";
+/// $1 job, $2 indexes, $3 imposed time, $4 reason.
+pub(in crate::store) const PG_REPAIR_SHARDS: &str = "-- repair_shards
+WITH clock AS MATERIALIZED (SELECT encaje_now_ms($3) AS now_ms),
+wanted AS MATERIALIZED (SELECT DISTINCT u.shard_index FROM unnest($2::bigint[]) AS u (shard_index)),
+revived AS (
+    UPDATE job SET reason = NULL, manifest_key = NULL, manifest_digest = NULL,
+        generation = generation + CASE WHEN state IN ('finalizing', 'succeeded', 'failed') THEN 1 ELSE 0 END,
+        state = CASE WHEN planned THEN 'running' ELSE 'planning' END
+    WHERE job_id = $1 AND state IN ('planning', 'running', 'finalizing', 'succeeded', 'failed')
+        AND EXISTS (SELECT 1 FROM wanted w JOIN shard s ON s.job_id = $1 AND s.shard_index = w.shard_index
+            WHERE s.state = 'committed')
+    RETURNING job_id),
+chosen AS MATERIALIZED (
+    SELECT s.job_id, s.shard_index, s.winner_epoch, s.row_count, s.out_rejects, s.out_truncated, s.out_tokens
+    FROM revived r JOIN wanted w ON true JOIN shard s ON s.job_id = r.job_id AND s.shard_index = w.shard_index
+    WHERE s.state = 'committed' ORDER BY s.shard_index FOR UPDATE OF s),
+demoted AS (
+    UPDATE attempt a SET state = 'revoked', ended_ms = clock.now_ms, end_reason = $4
+    FROM chosen c, clock
+    WHERE a.job_id = c.job_id AND a.shard_index = c.shard_index AND a.epoch = c.winner_epoch
+        AND a.state = 'committed'),
+moved AS (
+    UPDATE shard s SET state = 'pending', not_before_ms = clock.now_ms, failures = 0, workers_lost = 0,
+        last_error = $4, winner_epoch = NULL, out_key = NULL, out_bytes = NULL, out_blake3 = NULL,
+        out_rejects = NULL, out_truncated = NULL, out_tokens = NULL
+    FROM chosen c, clock WHERE s.job_id = c.job_id AND s.shard_index = c.shard_index AND s.state = 'committed'
+    RETURNING c.*),
+counted AS (
+    INSERT INTO job_count AS c (job_id, slot, pending, committed, row_count, truncated, tokens)
+    SELECT job_id, encaje_slot(), count(*), -count(*), -sum(row_count)::bigint, -sum(out_truncated)::bigint,
+        -sum(out_tokens)::bigint
+    FROM moved GROUP BY job_id
+    ON CONFLICT (job_id, slot) DO UPDATE SET pending = c.pending + excluded.pending,
+        committed = c.committed + excluded.committed, row_count = c.row_count + excluded.row_count,
+        truncated = c.truncated + excluded.truncated, tokens = c.tokens + excluded.tokens),
+rejected AS (
+    INSERT INTO job_reject AS r (job_id, slot, reason, row_count)
+    SELECT m.job_id, encaje_slot(), e.key, -sum(e.value::bigint)::bigint
+    FROM moved m, json_each_text(m.out_rejects::json) e GROUP BY m.job_id, e.key ORDER BY e.key
+    ON CONFLICT (job_id, slot, reason) DO UPDATE SET row_count = r.row_count + excluded.row_count)
+SELECT count(*) FROM moved";
+
 /// No parameters.
 pub(in crate::store) const JOBS_TO_FINALIZE: &str = "-- jobs_to_finalize
 SELECT j.job_id FROM job j
@@ -170,10 +239,10 @@ UPDATE job SET state = 'finalizing'
 WHERE job_id = $1 AND (state = 'finalizing' OR (state = 'running' AND coalesce((
     SELECT sum(c.pending + c.running + c.dead + c.cancelled) FROM job_count c WHERE c.job_id = $1), 0) = 0))";
 
-/// $1 job, $2 key of the manifest, $3 its digest.
+/// $1 job, $2 key of the manifest, $3 its digest, $4 its generation.
 pub(in crate::store) const FINISH_JOB: &str = "-- finish_job
 UPDATE job SET state = 'succeeded', manifest_key = coalesce(manifest_key, $2), manifest_digest = $3
-WHERE job_id = $1 AND (state = 'finalizing' OR (state = 'succeeded' AND manifest_digest = $3))";
+WHERE job_id = $1 AND ((state = 'finalizing' AND generation = $4) OR (state = 'succeeded' AND manifest_digest = $3))";
 
 /// $1 job, $2 after index, $3 limit.
 pub(in crate::store) const WINNERS: &str = "-- winners

@@ -157,7 +157,8 @@ WHERE a.job_id = $2 AND a.shard_index = $3 AND a.epoch = $4 AND a.session_id = $
 pub(in crate::store) const COMMIT_SHARD: &str = "-- commit_shard
 UPDATE shard SET state = 'committed', winner_epoch = epoch, out_key = $4, out_bytes = $5, out_blake3 = $6,
     in_blake3 = $7, out_rejects = $8, out_truncated = $10, out_tokens = $11
-WHERE job_id = $1 AND shard_index = $2 AND epoch = $3 AND row_count = $9 AND state = 'running'";
+WHERE job_id = $1 AND shard_index = $2 AND epoch = $3 AND row_count = $9 AND state = 'running'
+    AND coalesce(in_blake3, $7) = $7";
 /// $1 job, $2 reason, $3 rows.
 pub(in crate::store) const COUNT_REJECTS: &str = "-- count_rejects
 INSERT INTO job_reject AS r (job_id, slot, reason, row_count) VALUES ($1, 0, $2, $3)
@@ -181,7 +182,7 @@ won AS (
         in_blake3 = $10, out_rejects = $11, out_truncated = $13, out_tokens = $14
     FROM mine m
     WHERE s.job_id = m.job_id AND s.shard_index = m.shard_index AND s.epoch = m.epoch AND s.row_count = $12
-        AND s.state = 'running'
+        AND s.state = 'running' AND coalesce(s.in_blake3, $10) = $10
         AND EXISTS (SELECT 1 FROM job j WHERE j.job_id = $2 AND j.state IN ('planning', 'running'))
     RETURNING s.job_id, s.shard_index, s.epoch, m.granted_ms),
 ended AS (
@@ -203,7 +204,7 @@ SELECT count(*) FROM ended";
 
 /// $1 session, $2 job, $3 index, $4 epoch: what is known of a commit that did not go through.
 pub(in crate::store) const COMMIT_REFUSAL: &str = "-- commit_refusal
-SELECT j.state, s.row_count, s.winner_epoch, s.out_key, s.out_blake3, a.attempt_id
+SELECT j.state, s.row_count, s.winner_epoch, s.out_key, s.out_blake3, s.in_blake3, a.attempt_id
 FROM shard s
 JOIN job j ON j.job_id = s.job_id
 LEFT JOIN attempt a ON a.job_id = s.job_id AND a.shard_index = s.shard_index AND a.epoch = $4

@@ -125,7 +125,9 @@ impl Backend for Sqlite {
                     JobChange::Fail(reason) => query(jobs::FAIL_JOB).bind(job.0).bind(reason),
                     JobChange::Exhaust(reason) => query(jobs::EXHAUST_JOB).bind(job.0).bind(reason),
                     JobChange::BeginFinalize => query(jobs::BEGIN_FINALIZE).bind(job.0),
-                    JobChange::Finish { key, digest } => query(jobs::FINISH_JOB).bind(job.0).bind(key).bind(digest),
+                    JobChange::Finish { generation, key, digest } => {
+                        query(jobs::FINISH_JOB).bind(job.0).bind(key).bind(digest).bind(signed(generation))
+                    }
                 };
                 changed(statement, db).await
             })
@@ -135,6 +137,11 @@ impl Backend for Sqlite {
     fn retry(&self, job: JobId) -> Answer<'_, bool> {
         let now_ms = self.now_ms();
         Box::pin(self.writer.run(move |db| Box::pin(steps::retry(db, job, now_ms))))
+    }
+
+    fn repair(&self, job: JobId, shards: Vec<u64>) -> Answer<'_, u64> {
+        let now_ms = self.now_ms();
+        Box::pin(self.writer.run(move |db| Box::pin(async move { steps::repair(db, job, &shards, now_ms).await })))
     }
 
     fn planning(&self) -> Answer<'_, Vec<Planning>> {

@@ -1,5 +1,7 @@
 //! Transitions as steps on the writer's connection. Each runs inside a transaction, so that it is whole or not at all.
 
+use std::collections::BTreeMap;
+
 use proto::work::{Grant, Progress};
 use proto::{Epoch, JobId, RequestId, SessionId};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -8,7 +10,7 @@ use uuid::Uuid;
 
 use crate::policy::{Policy, Verdict};
 use crate::shard::{AttemptState, LeaseRef};
-use crate::store::backend::{Commit, Failure, REASON_SESSION_LOST, REASON_STALLED, ShardPage};
+use crate::store::backend::{Commit, Failure, REASON_REPAIRED, REASON_SESSION_LOST, REASON_STALLED, ShardPage};
 use crate::store::error::StoreError;
 use crate::store::rows::{self, Fields, signed};
 use crate::store::sql::{jobs, sweep, work};
@@ -71,6 +73,37 @@ pub(super) async fn retry(db: &mut Connection, job: JobId, now_ms: i64) -> Resul
     let revived = signed(revived);
     count(db, job, Counts { pending: revived, dead: -revived, ..Counts::default() }).await?;
     Ok(true)
+}
+
+pub(super) async fn repair(db: &mut Connection, job: JobId, shards: &[u64], now_ms: i64) -> Result<u64> {
+    let mut repaired = 0;
+    for index in shards {
+        let index = signed(*index);
+        let Some(row) = query(jobs::REPAIRABLE_SHARD).bind(job.0).bind(index).fetch_optional(&mut *db).await? else {
+            continue;
+        };
+        let epoch = row.int("epoch")?;
+        for statement in [jobs::REVOKE_WINNER, jobs::REPAIR_SHARD] {
+            let statement = query(statement).bind(job.0).bind(index).bind(epoch).bind(now_ms).bind(REASON_REPAIRED);
+            one(statement.execute(&mut *db).await?);
+        }
+        query(jobs::UNCOUNT_COMMIT)
+            .bind(job.0)
+            .bind(row.int("row_count")?)
+            .bind(row.int("out_truncated")?)
+            .bind(row.int("out_tokens")?)
+            .execute(&mut *db)
+            .await?;
+        let rejects: BTreeMap<String, i64> = row.json("out_rejects")?;
+        for (reason, rows) in rejects {
+            query(work::COUNT_REJECTS).bind(job.0).bind(reason).bind(-rows).execute(&mut *db).await?;
+        }
+        repaired += 1;
+    }
+    if repaired > 0 {
+        one(query(jobs::REPAIR_JOB).bind(job.0).execute(&mut *db).await?);
+    }
+    Ok(repaired)
 }
 
 pub(super) async fn lease(
