@@ -67,7 +67,9 @@ async fn settle(context: &Context, job: JobId, failures: &mut HashMap<JobId, u32
     let passes = match &error {
         // A store out of reach is no fault of the job: it is tried again for as long as it takes.
         FinalizeError::Store(_) => true,
-        FinalizeError::Dataset(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace) => {
+        FinalizeError::Dataset(error)
+            if matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace | ErrorKind::Throttled | ErrorKind::Auth) =>
+        {
             let count = failures.entry(job).or_default();
             *count += 1;
             *count < ATTEMPTS_MAX

@@ -105,7 +105,8 @@ async fn plan_job(context: Arc<Context>, planning: Planning) {
             }
         };
         match error.kind() {
-            ErrorKind::Io | ErrorKind::NoSpace => {}
+            // Credentials may be renewed while we wait; where they are not, the job says so in the end.
+            ErrorKind::Io | ErrorKind::NoSpace | ErrorKind::Throttled | ErrorKind::Auth => {}
             ErrorKind::NotFound
             | ErrorKind::AlreadyExists
             | ErrorKind::SourceChanged

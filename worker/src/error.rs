@@ -117,7 +117,8 @@ fn dataset_class(kind: ErrorKind) -> FailureClass {
         ErrorKind::NotFound | ErrorKind::SourceChanged => FailureClass::InputChanged,
         ErrorKind::BadInput | ErrorKind::Corrupt => FailureClass::Config,
         ErrorKind::NoSpace => FailureClass::Resource,
-        ErrorKind::AlreadyExists | ErrorKind::Io => FailureClass::Transient,
+        ErrorKind::AlreadyExists | ErrorKind::Auth | ErrorKind::Io => FailureClass::Transient,
+        ErrorKind::Throttled => FailureClass::Throttled,
     }
 }
 

@@ -101,7 +101,7 @@ fn look<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) -> an
         let what = format!("--out `{}` is a file", target.path().display());
         return Err(Advice::usage(what).hint("give a directory, or a file name that ends in .parquet").into());
     }
-    let sources = dataset::expand(&args.corpus.corpus, args.corpus.format.map(Into::into))?;
+    let sources = runtime.block_on(dataset::expand(&args.corpus.corpus, args.corpus.format.map(Into::into)))?;
     let planned = runtime.block_on(dataset::inspect(&sources, &plan::read_options(args)))?;
     let before = out.record()?;
     // A branch moves on; what was begun with one commit is finished with it.

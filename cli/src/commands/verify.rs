@@ -11,8 +11,8 @@ use crate::ui::{self, Amount, Ui};
 
 /// Checks an output. Exit code 1 if any promise is broken.
 pub(crate) fn run(ui: &Ui, args: &VerifyArgs) -> anyhow::Result<Exit> {
-    let corpus = corpus(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let corpus = corpus(args, &runtime)?;
     let mut progress = ui.progress("verifying", Amount::default());
     let report = runtime.block_on(dataset::verify(&args.target, corpus.as_ref(), &mut |rows| {
         progress.update(Amount { rows, tokens: 0 }, rows, None);
@@ -26,11 +26,11 @@ pub(crate) fn run(ui: &Ui, args: &VerifyArgs) -> anyhow::Result<Exit> {
     Ok(if report.passed() { Exit::Done } else { Exit::Failed })
 }
 
-fn corpus(args: &VerifyArgs) -> anyhow::Result<Option<VerifyCorpus>> {
+fn corpus(args: &VerifyArgs, runtime: &tokio::runtime::Runtime) -> anyhow::Result<Option<VerifyCorpus>> {
     if args.corpus.is_empty() {
         return Ok(None);
     }
-    let sources = dataset::expand(&args.corpus, args.format.map(Into::into))?;
+    let sources = runtime.block_on(dataset::expand(&args.corpus, args.format.map(Into::into)))?;
     let keep = args.keep.clone().unwrap_or_else(|| kept_by(&args.target));
     let options = ReadOptions { text_column: args.text_column.clone(), id_column: None, keep };
     Ok(Some(VerifyCorpus { sources, options }))

@@ -188,6 +188,8 @@ async fn check_object(context: &Context, shard: ShardId, epoch: Epoch, output: &
             | ErrorKind::SourceChanged
             | ErrorKind::Corrupt
             | ErrorKind::NoSpace
+            | ErrorKind::Throttled
+            | ErrorKind::Auth
             | ErrorKind::Io => {
                 warn!(key = output.key, error = full_message(&error), "cannot look at an output");
                 Err(Status::unavailable(error.to_string()))

@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::io;
 
+use crate::storage::{Meaning, explain};
 use crate::vectors::VectorsError;
 
 /// A failure to read or write data at rest. The message names the object, the row where one is known, and the remedy.
@@ -110,7 +111,9 @@ pub enum DatasetError {
         problem: String,
     },
     /// The URL scheme is not one that this build reads or writes.
-    #[error("`{url}`: the scheme `{scheme}` is not supported; supported are: a local path, file://")]
+    #[error(
+        "`{url}`: the scheme `{scheme}` is not supported; supported are: a local path, file://, s3://, gs://, az://, https://"
+    )]
     UnsupportedScheme {
         /// The URL as given.
         url: String,
@@ -121,6 +124,27 @@ pub enum DatasetError {
     #[error("no space left while writing `{object}`: free some space and run again")]
     NoSpace {
         /// Path, URL or key.
+        object: String,
+        /// The cause.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// The store asks for fewer requests; may pass.
+    #[error("the store of `{object}` asks for fewer requests: try again later")]
+    Throttled {
+        /// URL or key.
+        object: String,
+        /// The cause.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// The store does not accept our credentials, or they do not suffice.
+    #[error(
+        "not allowed to read or write `{object}`: look at the credentials in the environment (missing, expired, or \
+         without this right)"
+    )]
+    Auth {
+        /// URL or key.
         object: String,
         /// The cause.
         #[source]
@@ -155,6 +179,10 @@ pub enum ErrorKind {
     Corrupt,
     /// The disk is full: may pass once somebody frees space.
     NoSpace,
+    /// The store is busy: may pass, if asked less.
+    Throttled,
+    /// Credentials are missing, expired or do not suffice: may pass once somebody renews them.
+    Auth,
     /// May pass: try again.
     Io,
 }
@@ -175,6 +203,8 @@ impl DatasetError {
             | DatasetError::UnsupportedScheme { .. } => ErrorKind::BadInput,
             DatasetError::Corrupt { .. } => ErrorKind::Corrupt,
             DatasetError::NoSpace { .. } => ErrorKind::NoSpace,
+            DatasetError::Throttled { .. } => ErrorKind::Throttled,
+            DatasetError::Auth { .. } => ErrorKind::Auth,
             DatasetError::Vectors(error) => error.kind(),
             DatasetError::Io { .. } => ErrorKind::Io,
         }
@@ -202,8 +232,16 @@ impl DatasetError {
             object_store::Error::Precondition { .. } => {
                 DatasetError::SourceChanged { uri: object, change: "another time stamp or content".to_owned() }
             }
-            other if is_no_space(&other) => DatasetError::NoSpace { object, source: other.into() },
-            other => DatasetError::Io { object, source: other.into() },
+            other => {
+                let (meaning, failure) = explain(&other);
+                let source = failure.into();
+                match meaning {
+                    Meaning::Other if is_no_space(&other) => DatasetError::NoSpace { object, source },
+                    Meaning::Other => DatasetError::Io { object, source },
+                    Meaning::Throttled => DatasetError::Throttled { object, source },
+                    Meaning::Auth => DatasetError::Auth { object, source },
+                }
+            }
         }
     }
 

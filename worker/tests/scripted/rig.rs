@@ -78,7 +78,7 @@ impl Rig {
     /// Cuts the corpus into shards of `rows_max` records.
     pub(crate) async fn grants(&self, rows_max: u64) -> Vec<Grant> {
         let read = ReadOptions { text_column: "text".to_owned(), id_column: None, keep: Keep::All };
-        let sources = dataset::expand(&[self.corpus().to_str().unwrap().to_owned()], None).unwrap();
+        let sources = dataset::expand(&[self.corpus().to_str().unwrap().to_owned()], None).await.unwrap();
         let planned = dataset::inspect(&sources, &read).await.unwrap();
         let limits = CutLimits { rows_max, bytes_max: u64::MAX };
         let cutter = Cutter::new(

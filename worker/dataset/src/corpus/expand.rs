@@ -2,24 +2,84 @@
 
 use std::path::{Path, PathBuf};
 
+use futures::TryStreamExt;
+use glob::{MatchOptions, Pattern};
+use object_store::ObjectStore;
+use object_store::path::Path as StorePath;
+
 use crate::corpus::{Compression, Format, Source};
 use crate::error::DatasetError;
-use crate::storage::{Location, locate};
+use crate::storage::{BucketPlace, Location, bucket_store, locate};
 
-/// Expands paths, globs and `file://` URLs to sources with absolute paths, in the order given; the files of one glob are
+/// Objects looked at for one pattern over a bucket: a pattern without a folder in front could list a whole lake.
+const OBJECTS_MAX: usize = 1_000_000;
+
+/// In a bucket as on disk, `*` and `?` stay within one folder; `**` does not.
+const MATCHING: MatchOptions =
+    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
+
+/// Expands paths, globs and URLs to sources with absolute paths or URLs, in the order given; the files of one glob are
 /// sorted by name. `format` overrides what the extension says; the compression always follows the extension.
 ///
 /// # Errors
-/// A pattern that matches nothing, a folder, an unknown extension, an unsupported scheme, or a path that is not UTF-8.
-pub fn expand(patterns: &[String], format: Option<Format>) -> Result<Vec<Source>, DatasetError> {
+/// A pattern that matches nothing, a folder, an unknown extension, an unsupported scheme, a path that is not UTF-8, or a
+/// bucket that cannot be listed.
+pub async fn expand(patterns: &[String], format: Option<Format>) -> Result<Vec<Source>, DatasetError> {
     let mut sources = Vec::new();
     for pattern in patterns {
-        let Location::Local(path) = locate(pattern)?;
-        for file in files_of(pattern, &path)? {
-            sources.push(source_of(&file, format)?);
+        match locate(pattern)? {
+            Location::Local(path) => {
+                for file in files_of(pattern, &path)? {
+                    sources.push(source_of(&file, format)?);
+                }
+            }
+            Location::Bucket(place) => {
+                for key in keys_of(pattern, &place).await? {
+                    sources.push(remote_source(place.url_of(&key), format)?);
+                }
+            }
+            Location::Web(url) => sources.push(remote_source(url.into(), format)?),
         }
     }
     Ok(sources)
+}
+
+fn remote_source(uri: String, format: Option<Format>) -> Result<Source, DatasetError> {
+    let (format, compression) = format_of(&uri, format)?;
+    Ok(Source { uri, format, compression })
+}
+
+/// Returns the keys that a pattern over a bucket names. Without a wildcard that is the key itself, unseen.
+async fn keys_of(pattern: &str, place: &BucketPlace) -> Result<Vec<String>, DatasetError> {
+    if place.key.is_empty() || pattern.ends_with('/') {
+        let example = format!("names a folder: name its files, for example '{}/*.csv'", pattern.trim_end_matches('/'));
+        return Err(DatasetError::bad_input(pattern, example));
+    }
+    let Some(wild) = place.key.find(['*', '?', '[']) else { return Ok(vec![place.key.clone()]) };
+    let glob =
+        Pattern::new(&place.key).map_err(|error| DatasetError::bad_input(pattern, format!("bad glob: {error}")))?;
+    let folder = place.key[..wild].rsplit_once('/').map_or("", |(folder, _)| folder);
+    let prefix = StorePath::parse(folder)
+        .map_err(|_| DatasetError::bad_input(pattern, "the store does not take this prefix"))?;
+    let store = bucket_store(place)?;
+    let failed = |error| DatasetError::from_store(pattern, error);
+    let mut listed = store.list(Some(&prefix));
+    let (mut keys, mut seen) = (Vec::new(), 0);
+    while let Some(meta) = listed.try_next().await.map_err(failed)? {
+        seen += 1;
+        if seen > OBJECTS_MAX {
+            let problem = format!("more than {OBJECTS_MAX} objects lie below `{folder}`: name a folder further down");
+            return Err(DatasetError::bad_input(pattern, problem));
+        }
+        if glob.matches_with(meta.location.as_ref(), MATCHING) {
+            keys.push(meta.location.to_string());
+        }
+    }
+    if keys.is_empty() {
+        return Err(DatasetError::bad_input(pattern, "no object matches this pattern"));
+    }
+    keys.sort();
+    Ok(keys)
 }
 
 /// Returns the files that a pattern names. A file whose name happens to look like a glob is taken as itself.

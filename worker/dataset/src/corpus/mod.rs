@@ -33,7 +33,8 @@ use serde::{Deserialize, Serialize};
 pub use cutter::{CutLimits, Cutter};
 pub use expand::expand;
 pub use inspect::inspect;
-pub use reader::{RecordChunk, RecordReader, read};
+pub use object::Detour;
+pub use reader::{RecordChunk, RecordReader, read, read_by};
 pub use schema::kept_schema_of;
 
 /// Records of more bytes are rejected as `text_too_large`; text formats never hold them in memory.

@@ -4,15 +4,32 @@
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as StorePath;
-use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::corpus::{Fingerprint, PlannedSource};
 use crate::error::{DatasetError, ErrorKind};
-use crate::storage::{Location, Storage, locate};
+use crate::storage::{Location, Storage, StoreFailure, bucket_store, locate, web_store};
+
+/// Connections break in the middle of a body: a part is asked for so often before that is an error.
+const READ_ATTEMPTS_MAX: u32 = 3;
+const READ_PAUSE: Duration = Duration::from_millis(200);
+
+/// What stands for an entity tag where a store has none.
+const MODIFIED: &str = "modified ";
+
+/// Another way to a source, for where it cannot be reached: an object of a storage with the same bytes.
+#[derive(Debug, Clone)]
+pub struct Detour {
+    /// The storage.
+    pub storage: Storage,
+    /// The source's key in it.
+    pub key: String,
+}
 
 /// An object and what it must look like.
 #[derive(Debug, Clone)]
@@ -36,6 +53,27 @@ impl Object {
     /// `SourceChanged` where it is not what was planned.
     pub(crate) async fn open_planned(source: &PlannedSource) -> Result<Object, DatasetError> {
         let (store, path) = store_of(&source.source.uri)?;
+        Self::open_as_planned(store, path, source).await
+    }
+
+    /// Opens a planned source, by the detour where it is not within reach: on another machine, behind credentials that we
+    /// do not have. A local path may well name another file on this machine; then the detour decides, too.
+    ///
+    /// # Errors
+    /// As [`Object::open_planned`].
+    pub(crate) async fn open_by(source: &PlannedSource, detour: &Detour) -> Result<Object, DatasetError> {
+        if let Ok(object) = Self::open_planned(source).await {
+            return Ok(object);
+        }
+        let (store, path) = detour.storage.raw(&detour.key)?;
+        Self::open_as_planned(store, path, source).await
+    }
+
+    async fn open_as_planned(
+        store: Arc<dyn ObjectStore>,
+        path: StorePath,
+        source: &PlannedSource,
+    ) -> Result<Object, DatasetError> {
         let (name, fingerprint) = (source.source.uri.clone(), source.fingerprint.clone());
         let object = Object { store, path, name, fingerprint };
         object.check().await?;
@@ -55,7 +93,7 @@ impl Object {
         name: String,
     ) -> Result<Object, DatasetError> {
         let meta = store.head(&path).await.map_err(|error| DatasetError::from_store(name.as_str(), error))?;
-        let fingerprint = Fingerprint { size: meta.size, etag: meta.e_tag };
+        let fingerprint = Fingerprint { size: meta.size, etag: tag_of(&meta) };
         Ok(Object { store, path, name, fingerprint })
     }
 
@@ -87,16 +125,33 @@ impl Object {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
+        let mut attempt = 1;
+        loop {
+            match self.read_once(range.clone()).await {
+                // What can be told by trying again was tried by the store's client, but for a body that broke off.
+                Err(error) if error.kind() == ErrorKind::Io && attempt < READ_ATTEMPTS_MAX => {
+                    tokio::time::sleep(READ_PAUSE * attempt).await;
+                    attempt += 1;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn read_once(&self, range: Range<u64>) -> Result<Bytes, DatasetError> {
         let length = range.end - range.start;
         let options = GetOptions {
             range: Some(GetRange::Bounded(range)),
-            if_match: self.fingerprint.etag.clone(),
+            if_match: self.fingerprint.etag.clone().filter(|etag| is_strong(etag)),
             ..GetOptions::default()
         };
         let found = self.store.get_opts(&self.path, options).await.map_err(|error| self.failed(error))?;
+        // Not every store minds the condition.
+        self.compare(&found.meta)?;
         let bytes = found.bytes().await.map_err(|error| self.failed(error))?;
         if bytes.len() as u64 != length {
-            return Err(self.changed("it is shorter"));
+            let source = StoreFailure::new(format!("the store sent {} of {length} bytes", bytes.len()));
+            return Err(DatasetError::Io { object: self.name.clone(), source: source.into() });
         }
         Ok(bytes)
     }
@@ -107,11 +162,17 @@ impl Object {
     /// `SourceChanged`, or the store fails.
     pub(crate) async fn check(&self) -> Result<(), DatasetError> {
         let meta = self.store.head(&self.path).await.map_err(|error| self.failed(error))?;
+        self.compare(&meta)
+    }
+
+    fn compare(&self, meta: &ObjectMeta) -> Result<(), DatasetError> {
         if meta.size != self.fingerprint.size {
             return Err(self.changed(&format!("it had {} bytes, now {}", self.fingerprint.size, meta.size)));
         }
         match &self.fingerprint.etag {
-            Some(planned) if meta.e_tag.as_ref() != Some(planned) => Err(self.changed("another time stamp or content")),
+            Some(planned) if tag_of(meta).as_ref() != Some(planned) => {
+                Err(self.changed("another time stamp or content"))
+            }
             _ => Ok(()),
         }
     }
@@ -129,12 +190,32 @@ impl Object {
     }
 }
 
+/// Returns what tells this version of an object from another: its entity tag, or when it was last changed.
+fn tag_of(meta: &ObjectMeta) -> Option<String> {
+    let modified = meta.last_modified.timestamp();
+    meta.e_tag.clone().or_else(|| (modified > 0).then(|| format!("{MODIFIED}{modified}")))
+}
+
+/// Whether a store can be asked to compare a tag: by the rules of HTTP a weak one never matches.
+fn is_strong(etag: &str) -> bool {
+    !etag.starts_with("W/") && !etag.starts_with(MODIFIED)
+}
+
 /// Returns the store and path behind an absolute path or URL.
 fn store_of(uri: &str) -> Result<(Arc<dyn ObjectStore>, StorePath), DatasetError> {
-    let Location::Local(file) = locate(uri)?;
-    let absolute = std::path::absolute(&file).map_err(|error| DatasetError::from_io(uri, error))?;
-    let path = StorePath::from_absolute_path(Path::new(&absolute)).map_err(|error| {
-        DatasetError::bad_input(uri, format!("this path cannot be read, rename the file or folder: {error}"))
-    })?;
-    Ok((Arc::new(LocalFileSystem::new()), path))
+    match locate(uri)? {
+        Location::Local(file) => {
+            let absolute = std::path::absolute(&file).map_err(|error| DatasetError::from_io(uri, error))?;
+            let path = StorePath::from_absolute_path(Path::new(&absolute)).map_err(|error| {
+                DatasetError::bad_input(uri, format!("this path cannot be read, rename the file or folder: {error}"))
+            })?;
+            Ok((Arc::new(LocalFileSystem::new()), path))
+        }
+        Location::Bucket(place) => {
+            let path = StorePath::parse(&place.key)
+                .map_err(|_| DatasetError::bad_input(uri, "the store does not take this key"))?;
+            Ok((bucket_store(&place)?, path))
+        }
+        Location::Web(url) => Ok((web_store(&url)?, StorePath::default())),
+    }
 }

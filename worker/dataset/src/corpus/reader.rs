@@ -9,7 +9,7 @@ use arrow_array::RecordBatch;
 use crate::corpus::columnar::{ColumnarReader, Selection};
 use crate::corpus::columns::Rows;
 use crate::corpus::feed::{Record, RecordFeed};
-use crate::corpus::object::Object;
+use crate::corpus::object::{Detour, Object};
 use crate::corpus::schema::kept_schema_of;
 use crate::corpus::stream::TextStream;
 use crate::corpus::text::Splitter;
@@ -67,6 +67,32 @@ pub async fn read(
         Some(key) => Object::open_piece(recut, key).await?,
         None => Object::open_planned(source).await?,
     };
+    read_object(object, source, slice, options).await
+}
+
+/// As [`read`], with another way to the source, which is taken where it cannot be opened from here as it was planned.
+///
+/// # Errors
+/// As [`read`].
+pub async fn read_by(
+    source: &PlannedSource,
+    slice: &Slice,
+    options: &ReadOptions,
+    recut: &Storage,
+    detour: &Detour,
+) -> Result<RecordReader, DatasetError> {
+    match &slice.recut_key {
+        Some(_) => read(source, slice, options, recut).await,
+        None => read_object(Object::open_by(source, detour).await?, source, slice, options).await,
+    }
+}
+
+async fn read_object(
+    object: Object,
+    source: &PlannedSource,
+    slice: &Slice,
+    options: &ReadOptions,
+) -> Result<RecordReader, DatasetError> {
     let kept = Arc::new(kept_schema_of(source)?);
     let format = match (source.source.format, slice.range) {
         (format @ (Format::Parquet | Format::Arrow), SliceRange::Rows { start, end }) => {

@@ -1,8 +1,12 @@
 //! From what the user types to sources.
 
-use dataset::{Compression, ErrorKind, Format, Source, expand};
+use dataset::{Compression, DatasetError, ErrorKind, Format, Source};
 
-use crate::harness::path_text;
+use crate::harness::{block_on, path_text};
+
+fn expand(patterns: &[String], format: Option<Format>) -> Result<Vec<Source>, DatasetError> {
+    block_on(dataset::expand(patterns, format))
+}
 
 fn names(sources: &[Source]) -> Vec<&str> {
     sources.iter().map(|source| source.uri.rsplit('/').next().unwrap()).collect()
@@ -53,7 +57,7 @@ fn what_cannot_be_a_source_is_named_with_the_remedy() {
         (format!("{root}/a.json"), ErrorKind::BadInput, "--format"),
         (format!("{root}/b.parquet.gz"), ErrorKind::BadInput, "decompress"),
         (format!("{root}/c"), ErrorKind::BadInput, "--format"),
-        ("s3://bucket/a.csv".to_owned(), ErrorKind::BadInput, "`s3`"),
+        ("ftp://host/a.csv".to_owned(), ErrorKind::BadInput, "`ftp`"),
         ("a\0b.csv".to_owned(), ErrorKind::BadInput, "NUL"),
         (String::new(), ErrorKind::BadInput, "empty"),
     ];

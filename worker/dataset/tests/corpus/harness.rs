@@ -98,7 +98,7 @@ impl Corpus {
 
     pub(crate) async fn plan(&self) -> Result<Vec<PlannedSource>, DatasetError> {
         let patterns: Vec<String> = self.files.iter().map(|path| path.to_str().unwrap().to_owned()).collect();
-        inspect(&expand(&patterns, self.format)?, &self.options).await
+        inspect(&expand(&patterns, self.format).await?, &self.options).await
     }
 
     pub(crate) async fn cutter(&self, planned: &[PlannedSource], storage: &Storage, cursor: Cursor) -> Cutter {

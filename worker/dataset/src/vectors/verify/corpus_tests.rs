@@ -39,7 +39,8 @@ fn gzip(path: &Path, text: &str) {
 fn corpus(paths: &[&Path]) -> VerifyCorpus {
     let patterns: Vec<_> = paths.iter().map(|path| path.to_string_lossy().into_owned()).collect();
     let options = ReadOptions { text_column: "text".into(), id_column: None, keep: Keep::All };
-    VerifyCorpus { sources: expand(&patterns, None).unwrap(), options }
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    VerifyCorpus { sources: runtime.block_on(expand(&patterns, None)).unwrap(), options }
 }
 
 fn vectors_of(info: &FileInfo, chunk: RecordChunk) -> VectorChunk {

@@ -1,5 +1,6 @@
 //! Tests of `Storage` on a local folder.
 
+use super::write::PART_BYTES;
 use super::*;
 use crate::error::ErrorKind;
 
@@ -11,13 +12,15 @@ fn open() -> (tempfile::TempDir, Storage) {
 
 #[test]
 fn unknown_schemes_are_named_with_what_is_supported() {
-    for (url, scheme) in [("s3://bucket/x", "s3"), ("gs://b", "gs"), ("HTTPS://host/a.csv", "https")] {
+    for (url, scheme) in [("ftp://host/x", "ftp"), ("HDFS://host/a.csv", "HDFS")] {
         let error = Storage::open(url).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::BadInput);
         let message = error.to_string();
-        assert!(message.contains(url) && message.contains(&format!("`{scheme}`")), "{message}");
-        assert!(message.contains("file://"), "{message}");
+        assert!(message.contains(url) && message.contains(&format!("`{}`", scheme.to_lowercase())), "{message}");
+        assert!(message.contains("file://") && message.contains("s3://"), "{message}");
     }
+    let error = Storage::open("https://example.org/folder").unwrap_err();
+    assert!(error.to_string().contains("read only"), "{error}");
 }
 
 #[test]

@@ -1,0 +1,175 @@
+//! What a store said, made fit to be shown: its kind, and a message without bodies, queries or secrets. A store's own
+//! answer may quote the request that it refused, tokens included; so only its code and its message are kept.
+
+use std::error::Error as StdError;
+use std::sync::OnceLock;
+
+/// A failure of a store, in words that may be logged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct StoreFailure(String);
+
+impl StoreFailure {
+    /// Makes a failure of our own words.
+    pub(crate) fn new(problem: String) -> StoreFailure {
+        StoreFailure(problem)
+    }
+}
+
+/// What the answer of a store means where its error type does not say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// Too many requests: later, and less.
+    Throttled,
+    /// Credentials are missing, wrong or expired, or do not suffice.
+    Auth,
+    /// Anything else.
+    Other,
+}
+
+const MESSAGE_BYTES_MAX: usize = 600;
+const STATUS_MARK: &str = "status code: ";
+
+/// Codes with which stores say "slower".
+const THROTTLED: [&str; 6] =
+    ["SlowDown", "ServerBusy", "TooManyRequests", "RequestLimitExceeded", "Throttling", "rateLimitExceeded"];
+/// Codes with which stores refuse credentials, some of them with status 400.
+const AUTH: [&str; 10] = [
+    "ExpiredToken",
+    "TokenRefreshRequired",
+    "InvalidToken",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "RequestTimeTooSkewed",
+    "AccessDenied",
+    "AuthenticationFailed",
+    "AuthorizationFailure",
+    "NotSignedUp",
+];
+
+/// Says what an error means, and what of it may be shown.
+pub(crate) fn explain(error: &object_store::Error) -> (Meaning, StoreFailure) {
+    let text = chain(error);
+    let status = text.find(STATUS_MARK).and_then(|at| text.get(at + STATUS_MARK.len()..)?.get(..3));
+    let code = element(&text, "Code");
+    let is_one_of = |codes: &[&str]| code.is_some_and(|code| codes.contains(&code));
+    let meaning = match error {
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => Meaning::Auth,
+        _ if is_one_of(&AUTH) || matches!(status, Some("401" | "403")) => Meaning::Auth,
+        _ if is_one_of(&THROTTLED) || matches!(status, Some("429" | "503")) => Meaning::Throttled,
+        _ => Meaning::Other,
+    };
+    (meaning, StoreFailure(redacted(&brief(&text, code))))
+}
+
+/// Joins an error with its causes.
+fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Keeps of an answer its code and message.
+fn brief(text: &str, code: Option<&str>) -> String {
+    let end = text.find("<?xml").or_else(|| text.find("<Error")).or_else(|| text.find('{')).unwrap_or(text.len());
+    let mut brief: String = without_queries(text[..end].trim_end_matches([' ', ':', '\n', '"']));
+    if let Some(code) = code {
+        brief.push_str(": ");
+        brief.push_str(code);
+    }
+    if let Some(message) = element(text, "Message").filter(|message| !message.is_empty()) {
+        brief.push_str(", ");
+        brief.push_str(message);
+    }
+    let mut brief: String = brief.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if brief.len() > MESSAGE_BYTES_MAX {
+        let end = (0..=MESSAGE_BYTES_MAX).rev().find(|&at| brief.is_char_boundary(at)).unwrap_or(0);
+        brief.truncate(end);
+        brief.push('…');
+    }
+    brief
+}
+
+/// Cuts the query off every URL of a text.
+fn without_queries(text: &str) -> String {
+    let words = text.split(' ').map(|word| match word.split_once('?') {
+        Some((url, _)) if url.contains("://") => url,
+        _ => word,
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Returns the text of the first XML element of a name.
+fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let open = format!("<{name}>");
+    let start = text.find(&open)? + open.len();
+    let end = start + text[start..].find(&format!("</{name}>"))?;
+    Some(&text[start..end])
+}
+
+/// Replaces what the environment holds as credentials.
+fn redacted(text: &str) -> String {
+    static SECRETS: OnceLock<Vec<String>> = OnceLock::new();
+    let secrets = SECRETS.get_or_init(|| {
+        std::env::vars().filter(|(name, value)| is_secret(name, value)).map(|(_, value)| value).collect()
+    });
+    secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
+}
+
+fn is_secret(name: &str, value: &str) -> bool {
+    /// Shorter values would blot out innocent words.
+    const SECRET_BYTES_MIN: usize = 8;
+    let is_cloud = ["AWS_", "AZURE_", "GOOGLE_", "ENCAJE_"].iter().any(|prefix| name.starts_with(prefix));
+    let is_secret = ["KEY", "SECRET", "TOKEN", "SAS", "PASSWORD", "CREDENTIAL"].iter().any(|word| name.contains(word));
+    is_cloud && is_secret && value.len() >= SECRET_BYTES_MIN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generic(text: &str) -> object_store::Error {
+        object_store::Error::Generic { store: "S3", source: text.to_owned().into() }
+    }
+
+    #[test]
+    fn an_answer_is_known_by_status_and_code_and_quoted_without_the_request_in_it() {
+        let body = "<?xml version=\"1.0\"?><Error><Code>SignatureDoesNotMatch</Code><Message>no match</Message>\
+                    <CanonicalRequest>x-amz-security-token:CANARY</CanonicalRequest></Error>";
+        let url = "https://b.s3.amazonaws.com/k?sig=CANARY";
+        let text =
+            format!("Error performing GET {url} in 1ms - Server returned non-2xx status code: 400 Bad Request: {body}");
+        let (meaning, failure) = explain(&generic(&text));
+        assert_eq!(meaning, Meaning::Auth);
+        let shown = failure.to_string();
+        assert!(shown.contains("400 Bad Request: SignatureDoesNotMatch, no match"), "{shown}");
+        assert!(!shown.contains("CANARY"), "{shown}");
+    }
+
+    #[test]
+    fn busy_stores_are_told_from_broken_ones() {
+        let said = |status: &str| explain(&generic(&format!("non-2xx status code: {status}: "))).0;
+        assert_eq!(said("503 Service Unavailable"), Meaning::Throttled);
+        assert_eq!(said("429 Too Many Requests"), Meaning::Throttled);
+        assert_eq!(said("500 Internal Server Error"), Meaning::Other);
+        assert_eq!(said("403 Forbidden"), Meaning::Auth);
+    }
+
+    #[test]
+    fn names_of_secrets_are_known() {
+        for name in
+            ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN"]
+        {
+            assert!(is_secret(name, "0123456789"), "{name}");
+        }
+        assert!(!is_secret("AWS_REGION", "eu-central-1") && !is_secret("AWS_SECRET_ACCESS_KEY", "x"));
+    }
+}

@@ -1,0 +1,231 @@
+//! From text to a place: the one match on URL scheme. What is written in a URL names a place and nothing else: no
+//! credentials, no endpoints, no options.
+
+use std::path::PathBuf;
+
+use crate::error::DatasetError;
+
+/// A location as the user wrote it, by scheme.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Location {
+    /// A path on this machine, not yet made absolute.
+    Local(PathBuf),
+    /// Something in a bucket: an object, a prefix (of a storage) or a pattern (of a corpus).
+    Bucket(BucketPlace),
+    /// One object of a web server, read only.
+    Web(url::Url),
+}
+
+/// Whose bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Cloud {
+    S3,
+    Gcs,
+    Azure,
+}
+
+/// A bucket and what is named in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BucketPlace {
+    pub(crate) cloud: Cloud,
+    pub(crate) bucket: String,
+    /// Without a slash at either end; empty for the whole bucket. As it is written: percent signs are characters.
+    pub(crate) key: String,
+}
+
+impl Cloud {
+    /// Returns the scheme that URLs are written with.
+    pub(crate) fn scheme(self) -> &'static str {
+        match self {
+            Cloud::S3 => "s3",
+            Cloud::Gcs => "gs",
+            Cloud::Azure => "az",
+        }
+    }
+}
+
+impl BucketPlace {
+    /// Returns the URL of the bucket.
+    pub(crate) fn bucket_url(&self) -> String {
+        format!("{}://{}", self.cloud.scheme(), self.bucket)
+    }
+
+    /// Returns the URL of a key of the bucket.
+    pub(crate) fn url_of(&self, key: &str) -> String {
+        format!("{}/{key}", self.bucket_url())
+    }
+}
+
+/// Returns the scheme of a URL; `None` for a path.
+pub(crate) fn scheme_of(text: &str) -> Option<&str> {
+    let (scheme, _) = text.split_once("://")?;
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    is_scheme.then_some(scheme)
+}
+
+/// Tells what kind of place `text` names.
+///
+/// # Errors
+/// `UnsupportedScheme`, or `BadInput` for a URL that carries more than a place, or none. Neither repeats a password or a
+/// query of the URL.
+pub(crate) fn locate(text: &str) -> Result<Location, DatasetError> {
+    if text.contains('\0') {
+        let shown = shown(text).escape_debug().to_string();
+        return Err(DatasetError::bad_input(shown, "a path cannot contain a NUL byte"));
+    }
+    if text.is_empty() {
+        return Err(DatasetError::bad_input(text, "the path is empty"));
+    }
+    let Some(scheme) = scheme_of(text) else { return Ok(Location::Local(PathBuf::from(text))) };
+    match scheme.to_ascii_lowercase().as_str() {
+        "file" => {
+            url::Url::parse(text).ok().and_then(|url| url.to_file_path().ok()).map(Location::Local).ok_or_else(|| {
+                DatasetError::bad_input(shown(text), "not a file URL of this machine: write file:///absolute/path")
+            })
+        }
+        "s3" => bucket_place(Cloud::S3, text),
+        "gs" => bucket_place(Cloud::Gcs, text),
+        "az" => bucket_place(Cloud::Azure, text),
+        "https" => web(text),
+        "http" if allows_plain_http() => web(text),
+        "http" => Err(DatasetError::bad_input(
+            shown(text),
+            "plain http is not read, since nobody could tell who answers: write https:// \
+             (or set ENCAJE_ALLOW_HTTP=true for a server of your own)",
+        )),
+        other => Err(DatasetError::UnsupportedScheme { url: shown(text), scheme: other.to_owned() }),
+    }
+}
+
+/// Whether plain `http://` sources are read: a switch of the operator, not of whoever names a source.
+fn allows_plain_http() -> bool {
+    is_on("ENCAJE_ALLOW_HTTP")
+}
+
+/// Reads a switch of the environment.
+pub(crate) fn is_on(variable: &str) -> bool {
+    std::env::var(variable).is_ok_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes"))
+}
+
+fn bucket_place(cloud: Cloud, text: &str) -> Result<Location, DatasetError> {
+    let refused = |problem: &str| Err(DatasetError::bad_input(shown(text), problem));
+    let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+    let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+    if bucket.contains('@') {
+        return refused("credentials come from the environment, never from a URL: take them out");
+    }
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if bucket.is_empty() || bucket.len() > 222 || !bucket.chars().all(is_name) || bucket.starts_with('.') {
+        return refused(
+            "what follows the scheme is a bucket's name (letters, digits, `-`, `_`, `.`); \
+             its endpoint comes from the environment, such as AWS_ENDPOINT_URL",
+        );
+    }
+    let key = key.trim_end_matches('/');
+    if key.chars().any(|c| c.is_control() || c == '\\') {
+        return refused("a key has no control characters and no backslash");
+    }
+    if !key.is_empty() && key.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
+        return refused("a key has no empty, `.` or `..` parts");
+    }
+    Ok(Location::Bucket(BucketPlace { cloud, bucket: bucket.to_owned(), key: key.to_owned() }))
+}
+
+fn web(text: &str) -> Result<Location, DatasetError> {
+    let refused = |problem: &str| Err(DatasetError::bad_input(shown(text), problem));
+    let Ok(url) = url::Url::parse(text) else { return refused("this is not a URL") };
+    if !url.username().is_empty() || url.password().is_some() || authority_of(text).contains('@') {
+        return refused(
+            "a URL with a user or password is not read: it would be written down in the job and its manifest",
+        );
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return refused(
+            "a URL with a query or fragment is not read: it may be a signed one, and would be written down in the job \
+             and its manifest; copy the file to a bucket or download it first",
+        );
+    }
+    if url.path().len() <= 1 || url.path().ends_with('/') {
+        return refused("this names no file");
+    }
+    if text.contains(['*', '[']) {
+        return refused("a web server cannot be searched: name every file");
+    }
+    Ok(Location::Web(url))
+}
+
+fn authority_of(text: &str) -> &str {
+    let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+    rest.split(['/', '?', '#', '\\']).next().unwrap_or("")
+}
+
+/// Returns a URL as it may be shown and logged: without a user, a password or a query. Paths stay as they are.
+pub(crate) fn shown(text: &str) -> String {
+    let Some(scheme) = scheme_of(text) else { return text.to_owned() };
+    let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+    // In a pattern over a bucket a question mark stands for any character; nothing secret can follow one there.
+    let is_bucket = matches!(scheme.to_ascii_lowercase().as_str(), "s3" | "gs" | "az");
+    let rest = if is_bucket { rest } else { rest.split(['?', '#']).next().unwrap_or("") };
+    let (authority, path) = match rest.find(['/', '\\']) {
+        Some(at) => rest.split_at(at),
+        None => (rest, ""),
+    };
+    match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://***@{host}{path}"),
+        None => format!("{scheme}://{authority}{path}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_url_says_besides_a_place_is_refused_and_not_repeated() {
+        for text in [
+            "s3://AKIAKEY:s3cr3t@bucket/x",
+            "https://user:s3cr3t@host/a.csv",
+            "https://host/a.csv?X-Amz-Signature=s3cr3t",
+            "https://host/a.csv#s3cr3t",
+            "ftp://user:s3cr3t@host/a.csv",
+            "http://user:s3cr3t@host/a.csv",
+            "postgres://user:s3cr3t@host/db?password=s3cr3t",
+        ] {
+            let message = locate(text).unwrap_err().to_string();
+            assert!(!message.contains("s3cr3t"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_url_names_a_bucket_and_a_key() {
+        let place = |cloud, bucket: &str, key: &str| {
+            Location::Bucket(BucketPlace { cloud, bucket: bucket.to_owned(), key: key.to_owned() })
+        };
+        assert_eq!(locate("s3://b-1/a/b c%20?.csv").unwrap(), place(Cloud::S3, "b-1", "a/b c%20?.csv"));
+        assert_eq!(locate("GS://bucket").unwrap(), place(Cloud::Gcs, "bucket", ""));
+        assert_eq!(locate("az://container/p/").unwrap(), place(Cloud::Azure, "container", "p"));
+        for text in [
+            "s3:///key",
+            "s3://host:9000/bucket/key",
+            "s3://[::1]/key",
+            "s3://bucket?endpoint=http://169.254.169.254/x",
+            "s3://b%2e%2e/key",
+            "s3://../key",
+            "s3://bucket/a/../../other",
+            "s3://bucket//key",
+            "s3://bucket/a\\b",
+            "s3://bucket/a\nb",
+        ] {
+            assert!(locate(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_web_url_names_one_file_over_tls() {
+        assert!(matches!(locate("https://host/d/a.csv").unwrap(), Location::Web(_)));
+        for text in ["http://host/a.csv", "https://host", "https://host/d/", "https://host/*.csv", "https://"] {
+            assert!(locate(text).is_err(), "{text}");
+        }
+    }
+}

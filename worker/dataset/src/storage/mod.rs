@@ -1,0 +1,236 @@
+//! Where bytes rest: a folder or a bucket, addressed by keys. Owns every rule about keys. Objects are written once and
+//! never changed; a write is invisible until complete, then durable.
+
+mod failure;
+mod guard;
+mod location;
+mod remote;
+mod write;
+
+use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as StorePath;
+use object_store::prefix::PrefixStore;
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
+
+use crate::error::DatasetError;
+
+pub(crate) use failure::{Meaning, StoreFailure, explain};
+pub use guard::{check_host, is_public};
+pub(crate) use location::{BucketPlace, Cloud, Location, locate};
+pub(crate) use remote::{bucket_store, web_store};
+pub use write::NewObject;
+
+/// Most bytes of a key; a file name on most disks ends at 255 bytes per segment.
+const KEY_BYTES_MAX: usize = 1024;
+
+/// What a store says about an object.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ObjectInfo {
+    /// Size in bytes.
+    pub size: u64,
+    /// The store's entity tag; on local disk it names inode, mtime and size.
+    pub etag: Option<String>,
+}
+
+/// A place for objects: cheap to clone, safe to share.
+#[derive(Clone)]
+pub struct Storage {
+    store: Arc<dyn ObjectStore>,
+    url: String,
+    local_root: Option<PathBuf>,
+    publish: Publish,
+}
+
+/// How an object that was written in parts becomes visible, never over another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Publish {
+    /// The parts are put together under another key, and that is renamed.
+    ByRename,
+    /// The store refuses to complete an upload where an object is.
+    AtCompletion,
+}
+
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Storage").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+impl Storage {
+    /// Opens the storage at a path or URL: a folder (`file://`), which is made where it is missing, or a bucket (`s3://`,
+    /// `gs://`, `az://`) with a prefix, with credentials and endpoint from the environment. A bucket is not asked yet.
+    ///
+    /// # Errors
+    /// `UnsupportedScheme`, the folder cannot be created, or the environment does not make sense.
+    pub fn open(url: &str) -> Result<Storage, DatasetError> {
+        match locate(url)? {
+            Location::Local(path) => Self::open_folder(url, &path),
+            Location::Bucket(place) => {
+                let store = bucket_store(&place)?;
+                let publish = match place.cloud {
+                    Cloud::S3 => Publish::AtCompletion,
+                    Cloud::Gcs | Cloud::Azure => Publish::ByRename,
+                };
+                let store: Arc<dyn ObjectStore> = if place.key.is_empty() {
+                    store
+                } else {
+                    let prefix = StorePath::parse(&place.key)
+                        .map_err(|_| DatasetError::bad_input(url, "the store does not take this prefix"))?;
+                    Arc::new(PrefixStore::new(store, prefix))
+                };
+                let url = place.url_of(&place.key).trim_end_matches('/').to_owned();
+                Ok(Storage { store, url, local_root: None, publish })
+            }
+            Location::Web(_) => {
+                Err(DatasetError::bad_input(url, "a web server is read only: name a folder or a bucket"))
+            }
+        }
+    }
+
+    fn open_folder(url: &str, path: &std::path::Path) -> Result<Storage, DatasetError> {
+        std::fs::create_dir_all(path).map_err(|error| DatasetError::from_io(url, error))?;
+        let root = std::fs::canonicalize(path).map_err(|error| DatasetError::from_io(url, error))?;
+        let text = root
+            .to_str()
+            .ok_or_else(|| DatasetError::bad_input(url, "the path is not UTF-8: rename the folder"))?
+            .to_owned();
+        let store = LocalFileSystem::new_with_prefix(&root)
+            .map_err(|error| DatasetError::from_store(url, error))?
+            .with_fsync(true);
+        Ok(Storage { store: Arc::new(store), url: text, local_root: Some(root), publish: Publish::ByRename })
+    }
+
+    /// Makes a storage of any store; `url` names it in messages. Objects written in parts are staged under another key
+    /// and renamed without overwriting, which the store must support.
+    pub fn from_store(store: Arc<dyn ObjectStore>, url: &str) -> Storage {
+        Storage { store, url: url.to_owned(), local_root: None, publish: Publish::ByRename }
+    }
+
+    /// As [`Storage::from_store`], for a store that never completes an upload over an existing object: nothing is staged.
+    pub fn from_create_only_store(store: Arc<dyn ObjectStore>, url: &str) -> Storage {
+        Storage { publish: Publish::AtCompletion, ..Self::from_store(store, url) }
+    }
+
+    /// Returns the absolute path or URL, which opens the same storage again.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Returns size and entity tag of an object.
+    ///
+    /// # Errors
+    /// `NotFound`, a bad key, or the store fails.
+    pub async fn head(&self, key: &str) -> Result<ObjectInfo, DatasetError> {
+        let path = self.path(key)?;
+        let meta = self.store.head(&path).await.map_err(|error| self.failed(key, error))?;
+        Ok(ObjectInfo { size: meta.size, etag: meta.e_tag })
+    }
+
+    /// Reads a whole object into memory: for small ones.
+    ///
+    /// # Errors
+    /// `NotFound`, a bad key, or the store fails.
+    pub async fn get(&self, key: &str) -> Result<Bytes, DatasetError> {
+        let path = self.path(key)?;
+        let found = self.store.get(&path).await.map_err(|error| self.failed(key, error))?;
+        found.bytes().await.map_err(|error| self.failed(key, error))
+    }
+
+    /// Reads bytes `range` of an object; fewer come back where the object ends before `range.end`.
+    ///
+    /// # Errors
+    /// `NotFound`, a bad key, a range that starts past the end, or the store fails.
+    pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, DatasetError> {
+        let path = self.path(key)?;
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
+        let found = self.store.get_opts(&path, options).await.map_err(|error| self.failed(key, error))?;
+        found.bytes().await.map_err(|error| self.failed(key, error))
+    }
+
+    /// Deletes an object; one that is not there is deleted already.
+    ///
+    /// # Errors
+    /// A bad key, or the store fails.
+    pub async fn delete(&self, key: &str) -> Result<(), DatasetError> {
+        let path = self.path(key)?;
+        match self.store.delete(&path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.failed(key, error)),
+        }
+    }
+
+    /// Lists the objects below `prefix` (a folder; empty for all), sorted by key. Writes under way are not listed.
+    ///
+    /// # Errors
+    /// A bad prefix, or the store fails.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<(String, ObjectInfo)>, DatasetError> {
+        let folder = prefix.trim_end_matches('/');
+        let path = if folder.is_empty() { StorePath::default() } else { self.path(folder)? };
+        let found: Vec<object_store::ObjectMeta> =
+            self.store.list(Some(&path)).try_collect().await.map_err(|error| self.failed(prefix, error))?;
+        let mut objects: Vec<(String, ObjectInfo)> = found
+            .into_iter()
+            .map(|meta| (meta.location.to_string(), ObjectInfo { size: meta.size, etag: meta.e_tag }))
+            .collect();
+        objects.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(objects)
+    }
+
+    /// Returns the file behind a key where the storage is a local folder: for hard links and renames on one disk.
+    pub fn local_path(&self, key: &str) -> Option<PathBuf> {
+        self.path(key).ok()?;
+        self.local_root.as_ref().map(|root| root.join(key))
+    }
+
+    /// Returns a name for messages: the full path or URL of a key.
+    pub(crate) fn name(&self, key: &str) -> String {
+        format!("{}/{}", self.url.trim_end_matches('/'), key)
+    }
+
+    /// Returns the store and path behind a key, for conditional reads.
+    pub(crate) fn raw(&self, key: &str) -> Result<(Arc<dyn ObjectStore>, StorePath), DatasetError> {
+        Ok((Arc::clone(&self.store), self.path(key)?))
+    }
+
+    pub(crate) fn path(&self, key: &str) -> Result<StorePath, DatasetError> {
+        check_key(key)
+            .and_then(|()| StorePath::parse(key).map_err(|_| "the store does not take this key"))
+            .map_err(|problem| DatasetError::bad_input(key.escape_debug().to_string(), problem))
+    }
+
+    pub(crate) fn failed(&self, key: &str, error: object_store::Error) -> DatasetError {
+        DatasetError::from_store(self.name(key), error)
+    }
+}
+
+/// Says what is wrong with a key, if anything: keys stay inside their storage and mean the same on every store.
+fn check_key(key: &str) -> Result<(), &'static str> {
+    if key.is_empty() || key.len() > KEY_BYTES_MAX {
+        return Err("a key has 1 to 1024 bytes");
+    }
+    if key.chars().any(|c| c.is_control() || c == '\\') {
+        return Err("a key has no control characters and no backslash");
+    }
+    if key.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
+        return Err("a key is relative, and has no empty, `.` or `..` parts");
+    }
+    let name = key.rsplit('/').next().unwrap_or(key);
+    if name.split_once('#').is_some_and(|(_, suffix)| !suffix.is_empty() && suffix.bytes().all(|b| b.is_ascii_digit()))
+    {
+        return Err("names that end in # and digits are reserved for writes under way");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

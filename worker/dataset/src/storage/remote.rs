@@ -1,0 +1,162 @@
+//! Stores behind URLs: buckets of S3, Google Cloud and Azure, and web servers. Credentials and endpoints come from the
+//! environment of this process alone; a URL only names a bucket and a key.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
+};
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::http::HttpBuilder;
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+
+use super::guard::{GuardedConnector, check_host};
+use super::location::{BucketPlace, Cloud};
+use crate::error::DatasetError;
+
+/// A request is repeated so often and so long at most: half the time after which a silent worker loses its lease.
+const RETRIES_MAX: usize = 5;
+const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// One request with its body: 8 MiB pass in this time at 2 Mbit/s.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// Opens a bucket. One client per bucket serves the whole process.
+///
+/// # Errors
+/// The environment does not make sense: a setting is malformed, or a required one is missing.
+pub(crate) fn bucket_store(place: &BucketPlace) -> Result<Arc<dyn ObjectStore>, DatasetError> {
+    static STORES: OnceLock<Mutex<HashMap<String, Arc<dyn ObjectStore>>>> = OnceLock::new();
+    let url = place.bucket_url();
+    let mut stores = STORES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(store) = stores.get(&url) {
+        return Ok(Arc::clone(store));
+    }
+    install_tls();
+    let built: object_store::Result<Arc<dyn ObjectStore>> = match place.cloud {
+        Cloud::S3 => s3(&place.bucket),
+        Cloud::Gcs => gcs(&place.bucket),
+        Cloud::Azure => azure(&place.bucket),
+    };
+    let store = built.map_err(|error| DatasetError::from_store(url.as_str(), error))?;
+    stores.insert(url, Arc::clone(&store));
+    Ok(store)
+}
+
+/// Opens the store of one web source, which is its root.
+///
+/// # Errors
+/// The host is not on the public internet.
+pub(crate) fn web_store(url: &url::Url) -> Result<Arc<dyn ObjectStore>, DatasetError> {
+    check_host(url)?;
+    install_tls();
+    let options = ClientOptions::new().with_allow_http(url.scheme() == "http");
+    let store = HttpBuilder::new()
+        .with_url(url.as_str())
+        .with_client_options(options)
+        .with_retry(retry())
+        .with_http_connector(GuardedConnector)
+        .build()
+        .map_err(|error| DatasetError::from_store(url.as_str(), error))?;
+    Ok(Arc::new(store))
+}
+
+/// Makes ring the cryptography of TLS connections, unless the process has chosen already.
+fn install_tls() {
+    static ONCE: OnceLock<()> = OnceLock::new();
+    ONCE.get_or_init(|| {
+        // An error means that another part of the program was first: then there is a provider.
+        drop(rustls::crypto::ring::default_provider().install_default());
+    });
+}
+
+fn retry() -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig { max_backoff: BACKOFF_MAX, ..BackoffConfig::default() },
+        max_retries: RETRIES_MAX,
+        retry_timeout: RETRY_TIMEOUT,
+    }
+}
+
+fn s3(bucket: &str) -> object_store::Result<Arc<dyn ObjectStore>> {
+    let mut builder = AmazonS3Builder::from_env();
+    let has_endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint).is_some()
+        || builder.get_config_value(&AmazonS3ConfigKey::S3Endpoint).is_some();
+    let allow_http = allows_http("AWS_ALLOW_HTTP");
+    if builder.get_config_value(&AmazonS3ConfigKey::Checksum).is_none() && !has_endpoint {
+        // Amazon keeps it with the object. Other stores may not know the header; the signature carries the same hash to
+        // them with every request.
+        builder = builder.with_checksum_algorithm(Checksum::SHA256);
+    }
+    let store = builder
+        .with_bucket_name(bucket)
+        .with_retry(retry())
+        .with_client_options(options(allow_http))
+        .with_http_connector(CreateOnly)
+        .build()?;
+    Ok(Arc::new(store))
+}
+
+fn gcs(bucket: &str) -> object_store::Result<Arc<dyn ObjectStore>> {
+    let store = GoogleCloudStorageBuilder::from_env()
+        .with_bucket_name(bucket)
+        .with_retry(retry())
+        .with_client_options(options(allows_http("GOOGLE_ALLOW_HTTP")))
+        .build()?;
+    Ok(Arc::new(store))
+}
+
+fn azure(container: &str) -> object_store::Result<Arc<dyn ObjectStore>> {
+    let store = MicrosoftAzureBuilder::from_env()
+        .with_container_name(container)
+        .with_retry(retry())
+        .with_client_options(options(allows_http("AZURE_ALLOW_HTTP")))
+        .build()?;
+    Ok(Arc::new(store))
+}
+
+fn allows_http(variable: &str) -> bool {
+    super::location::is_on(variable)
+}
+
+fn options(allow_http: bool) -> ClientOptions {
+    ClientOptions::new()
+        .with_allow_http(allow_http)
+        .with_connect_timeout(CONNECT_TIMEOUT)
+        .with_timeout(REQUEST_TIMEOUT)
+        .with_read_timeout(REQUEST_TIMEOUT)
+}
+
+/// Makes the end of a multipart upload create-only. Objects here are written once, and S3 can refuse the second writer at
+/// that moment (`If-None-Match: *` on `CompleteMultipartUpload`), but the store's interface has no word for it.
+#[derive(Debug)]
+struct CreateOnly;
+
+impl HttpConnector for CreateOnly {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(CreateOnlyService(ReqwestConnector::default().connect(options)?)))
+    }
+}
+
+#[derive(Debug)]
+struct CreateOnlyService(HttpClient);
+
+#[async_trait]
+impl HttpService for CreateOnlyService {
+    async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let completes = request.method().as_str() == "POST"
+            && request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("uploadId=")));
+        if completes {
+            // Headers beyond host and x-amz-* need no signature.
+            let any = "*".parse().expect("an asterisk is a header value");
+            request.headers_mut().insert("if-none-match", any);
+        }
+        self.0.execute(request).await
+    }
+}

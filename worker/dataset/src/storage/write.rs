@@ -1,0 +1,266 @@
+//! Writing an object once. Small ones go in one conditional request; larger ones in parts, invisible until the end, which
+//! is conditional too. Where an answer is lost, or a store says that somebody was first, the object itself tells whose
+//! it is: the same bytes are ours.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use blake3::Hasher;
+use bytes::{Bytes, BytesMut};
+use futures::TryStreamExt;
+use object_store::path::Path as StorePath;
+use object_store::{MultipartUpload, ObjectStoreExt, PutMode, PutPayload};
+use tokio::io::AsyncReadExt;
+
+use super::{ObjectInfo, Publish, Storage};
+use crate::error::{DatasetError, ErrorKind};
+
+/// Size of one part of a streamed write: above the 5 MiB that S3 demands. An object that fits goes in one request.
+pub(super) const PART_BYTES: usize = 8 << 20;
+
+/// Parts of a file of known size: stores take 10,000 at most.
+const PARTS_MAX: u64 = 9_000;
+
+/// An object being written; see [`Storage::create_new`].
+pub struct NewObject {
+    storage: Storage,
+    key: String,
+    path: StorePath,
+    upload: Option<Upload>,
+    part: BytesMut,
+    part_bytes: usize,
+    size: u64,
+    hasher: Hasher,
+}
+
+/// The parts sent so far.
+struct Upload {
+    /// Where they are put together.
+    place: StorePath,
+    /// Never locked: the mutex only makes the writer, and with it a whole cutter, shareable between threads.
+    parts: Mutex<Box<dyn MultipartUpload>>,
+}
+
+impl Upload {
+    fn parts(&mut self) -> &mut dyn MultipartUpload {
+        self.parts.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut()
+    }
+}
+
+impl fmt::Debug for NewObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewObject").field("key", &self.key).field("size", &self.size).finish_non_exhaustive()
+    }
+}
+
+impl Storage {
+    /// Writes a small object that must not exist yet. Visible only when complete, then durable. In a bucket, an object
+    /// with the very same bytes counts as written: it may be our own, of a request whose answer was lost.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, a bad key, `NoSpace`, `Throttled`, `Auth`, or the store fails.
+    pub async fn put_new(&self, key: &str, bytes: Bytes) -> Result<ObjectInfo, DatasetError> {
+        let path = self.path(key)?;
+        let (size, digest) = (bytes.len() as u64, blake3::hash(&bytes));
+        let put = self.store.put_opts(&path, PutPayload::from_bytes(bytes), PutMode::Create.into()).await;
+        match put {
+            Ok(put) => Ok(ObjectInfo { size, etag: put.e_tag }),
+            Err(error) => self.settle(key, error, size, digest).await,
+        }
+    }
+
+    /// Streams a local file into an object that must not exist yet. Visible only when complete, then durable; holds
+    /// two parts of 8 MiB in memory at most (larger ones only beyond 70 GiB). The file stays where it is. As with
+    /// [`Storage::put_new`], an object of a bucket with the very same bytes counts as written.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, a bad key, `NoSpace`, `Throttled`, `Auth`, the file cannot be read, or the store fails.
+    pub async fn put_new_file(&self, key: &str, file: &Path) -> Result<ObjectInfo, DatasetError> {
+        let name = || file.display().to_string();
+        let failed = |error| DatasetError::from_io(name(), error);
+        let mut input = tokio::fs::File::open(file).await.map_err(failed)?;
+        let size = input.metadata().await.map_err(failed)?.len();
+        let mut object = self.create_new(key).await?;
+        let least = usize::try_from(size.div_ceil(PARTS_MAX)).unwrap_or(usize::MAX);
+        object.part_bytes = PART_BYTES.max(least);
+        loop {
+            let mut part = BytesMut::with_capacity(PART_BYTES);
+            while part.len() < PART_BYTES {
+                let read = input.read_buf(&mut part).await.map_err(failed)?;
+                if read == 0 {
+                    break;
+                }
+            }
+            if part.is_empty() {
+                return object.finish().await;
+            }
+            object.write(&part).await?;
+        }
+    }
+
+    /// Begins an object that must not exist yet and whose size is not known. Nothing is visible before
+    /// [`NewObject::finish`]; dropping the writer leaves nothing behind that a reader sees.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, a bad key, or the store fails.
+    pub async fn create_new(&self, key: &str) -> Result<NewObject, DatasetError> {
+        let path = self.path(key)?;
+        // A cheap refusal before any byte is sent; the conditional end is what makes it certain.
+        match self.store.head(&path).await {
+            Ok(_) => return Err(DatasetError::AlreadyExists { object: self.name(key) }),
+            Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(self.failed(key, error)),
+        }
+        Ok(NewObject {
+            storage: self.clone(),
+            key: key.to_owned(),
+            path,
+            upload: None,
+            part: BytesMut::new(),
+            part_bytes: PART_BYTES,
+            size: 0,
+            hasher: Hasher::new(),
+        })
+    }
+
+    /// Decides what a failed write came to: the object itself may be ours.
+    async fn settle(
+        &self,
+        key: &str,
+        error: object_store::Error,
+        size: u64,
+        digest: blake3::Hash,
+    ) -> Result<ObjectInfo, DatasetError> {
+        let may_be_ours = match &error {
+            // A folder answers at once and once: what it says is what happened.
+            _ if self.local_root.is_some() => false,
+            object_store::Error::PermissionDenied { .. }
+            | object_store::Error::Unauthenticated { .. }
+            | object_store::Error::InvalidPath { .. }
+            | object_store::Error::NotSupported { .. }
+            | object_store::Error::NotImplemented { .. } => false,
+            _ => true,
+        };
+        let exists =
+            matches!(error, object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. });
+        if !may_be_ours {
+            return Err(self.failed(key, error));
+        }
+        match self.head(key).await {
+            Ok(found) if self.holds(key, &found, size, digest).await => Ok(found),
+            Ok(_) => Err(DatasetError::AlreadyExists { object: self.name(key) }),
+            // A conflict over nothing (two writers met), or an upload that is gone: neither is there to stay.
+            Err(missing) if missing.kind() == ErrorKind::NotFound && (exists || is_missing(&error)) => {
+                Err(DatasetError::Io { object: self.name(key), source: Box::new(super::failure::explain(&error).1) })
+            }
+            Err(_) => Err(self.failed(key, error)),
+        }
+    }
+
+    /// Whether an object has exactly these bytes.
+    async fn holds(&self, key: &str, found: &ObjectInfo, size: u64, digest: blake3::Hash) -> bool {
+        if found.size != size {
+            return false;
+        }
+        let Ok(path) = self.path(key) else { return false };
+        let Ok(object) = self.store.get(&path).await else { return false };
+        let mut stream = object.into_stream();
+        let mut hasher = Hasher::new();
+        loop {
+            match stream.try_next().await {
+                Ok(Some(bytes)) => hasher.update(&bytes),
+                Ok(None) => return hasher.finalize() == digest,
+                Err(_) => return false,
+            };
+        }
+    }
+}
+
+fn is_missing(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::NotFound { .. })
+}
+
+impl NewObject {
+    /// Appends bytes; sends them on in parts of 8 MiB.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Throttled`, `Auth`, or the store fails.
+    pub async fn write(&mut self, mut bytes: &[u8]) -> Result<(), DatasetError> {
+        while !bytes.is_empty() {
+            if self.part.len() == self.part_bytes {
+                self.send_part().await?;
+            }
+            let taken = bytes.len().min(self.part_bytes - self.part.len());
+            self.part.extend_from_slice(&bytes[..taken]);
+            bytes = &bytes[taken..];
+        }
+        Ok(())
+    }
+
+    /// Makes the object visible under its key, durably.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where somebody else was faster, `NoSpace`, `Throttled`, `Auth`, or the store fails.
+    pub async fn finish(mut self) -> Result<ObjectInfo, DatasetError> {
+        if self.upload.is_none() {
+            let bytes = self.part.split().freeze();
+            return self.storage.put_new(&self.key, bytes).await;
+        }
+        if !self.part.is_empty() {
+            self.send_part().await?;
+        }
+        let digest = self.hasher.finalize();
+        let mut upload = self.upload.take().expect("checked above");
+        let (storage, key) = (self.storage.clone(), self.key.clone());
+        if let Err(error) = upload.parts().complete().await {
+            let aborted = upload.parts().abort().await;
+            // Best effort: parts of an upload that is not completed are nobody's, and a bucket has a rule for them.
+            drop(aborted);
+            return match storage.publish {
+                Publish::AtCompletion => storage.settle(&key, error, self.size, digest).await,
+                Publish::ByRename => Err(storage.failed(&key, error)),
+            };
+        }
+        if let Publish::ByRename = storage.publish {
+            let renamed = storage.store.rename_if_not_exists(&upload.place, &self.path).await;
+            if let Err(error) = renamed {
+                // Best effort: the staged object has a name that no reader asks for.
+                drop(storage.store.delete(&upload.place).await);
+                return storage.settle(&key, error, self.size, digest).await;
+            }
+        }
+        storage.head(&key).await
+    }
+
+    async fn send_part(&mut self) -> Result<(), DatasetError> {
+        let failed = |storage: &Storage, key: &str, error| storage.failed(key, error);
+        if self.upload.is_none() {
+            let place = self.place()?;
+            let begun = self.storage.store.put_multipart(&place).await;
+            let parts = Mutex::new(begun.map_err(|error| failed(&self.storage, &self.key, error))?);
+            self.upload = Some(Upload { place, parts });
+        }
+        let part = self.part.split().freeze();
+        self.hasher.update(&part);
+        self.size += part.len() as u64;
+        let upload = self.upload.as_mut().expect("begun above");
+        upload.parts().put_part(part.into()).await.map_err(|error| failed(&self.storage, &self.key, error))
+    }
+
+    /// Names where the parts are put together.
+    fn place(&self) -> Result<StorePath, DatasetError> {
+        static STAGED: AtomicU64 = AtomicU64::new(0);
+        match self.storage.publish {
+            Publish::AtCompletion => Ok(self.path.clone()),
+            Publish::ByRename => {
+                let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+                let count = STAGED.fetch_add(1, Ordering::Relaxed);
+                let name = format!("{}.new-{nanos:x}-{:x}-{count:x}", self.key, std::process::id());
+                self.storage.path(&name)
+            }
+        }
+    }
+}
