@@ -11,6 +11,8 @@ pub struct Policy {
     pub ttl_ms: i64,
     /// How often a worker sends a heartbeat: at least three chances within the TTL.
     pub heartbeat_ms: i64,
+    /// Heartbeats are gathered for so long before they are written down together; far below the TTL.
+    pub beat_gather_ms: u64,
     /// Leases that a session may hold per device: one running, one prefetched.
     pub leases_per_device: u32,
     /// Counted failures after which a shard is dead.
@@ -40,6 +42,7 @@ impl Default for Policy {
         Self {
             ttl_ms: 60_000,
             heartbeat_ms: 15_000,
+            beat_gather_ms: 250,
             leases_per_device: 2,
             failures_max: 5,
             workers_lost_max: 3,

@@ -12,7 +12,6 @@ mod model;
 mod model_state;
 mod random;
 mod server;
-mod speed;
 mod storm;
 
 use fixture::Bed;

@@ -56,48 +56,61 @@ VALUES ($1, $2, $3, $4, $5, $6, 'live', $7)";
 /// $1 session, $2 request, $3 now.
 pub(in crate::store) const NOTE_REQUEST: &str = "-- note_request
 UPDATE session SET last_request = $2, progress_ms = $3 WHERE session_id = $1";
-/// $1 session, $2 request, $3 most shards, $4 imposed time.
+/// $1 imposed time, $2 sessions, $3 requests, $4 most shards for each. At most one request of a session.
 ///
-/// The session's row is locked first: a session that is dying gets nothing, one that is being granted something is not
-/// expired meanwhile, and a repeated request waits for the first and then sees that it has been answered.
+/// The rows of the sessions are locked first: a session that is dying gets nothing, one that is being granted something is
+/// not expired meanwhile, and a repeated request waits for the first and then sees that it has been answered.
 pub(in crate::store) const PG_LEASE_SHARDS: &str = concat!(
     "-- lease_shards
-WITH clock AS MATERIALIZED (SELECT encaje_now_ms($4) AS now_ms),
+WITH clock AS MATERIALIZED (SELECT encaje_now_ms($1) AS now_ms),
+asked AS MATERIALIZED (
+    SELECT u.session_id, u.request_id, u.most, u.ordinal
+    FROM unnest($2::uuid[], $3::uuid[], $4::bigint[]) WITH ORDINALITY AS u (session_id, request_id, most, ordinal)),
+locked AS MATERIALIZED (
+    SELECT x.session_id, x.leases_max, x.last_request FROM session x, clock
+    WHERE x.session_id IN (SELECT session_id FROM asked) AND x.state = 'live' AND x.expires_ms > clock.now_ms
+    ORDER BY x.session_id FOR NO KEY UPDATE OF x),
 me AS MATERIALIZED (
-    SELECT greatest(0, least($3, x.leases_max
-        - (SELECT count(*) FROM attempt a WHERE a.session_id = $1 AND a.state = 'live'))) AS room
-    FROM session x
-    WHERE x.session_id = $1 AND x.state = 'live' AND x.expires_ms > (SELECT now_ms FROM clock)
-        AND x.last_request IS DISTINCT FROM $2
-    FOR NO KEY UPDATE OF x),
+    SELECT u.session_id, u.request_id, u.ordinal, greatest(0, least(u.most, l.leases_max
+        - (SELECT count(*) FROM attempt a WHERE a.session_id = u.session_id AND a.state = 'live'))) AS room
+    FROM asked u JOIN locked l ON l.session_id = u.session_id
+    WHERE l.last_request IS DISTINCT FROM u.request_id),
+seats AS MATERIALIZED (
+    SELECT m.session_id, m.request_id, row_number() OVER (ORDER BY m.ordinal, g.n) AS seat
+    FROM me m CROSS JOIN LATERAL generate_series(1, m.room) AS g (n)),
 picked AS MATERIALIZED (
-    SELECT p.job_id, p.shard_index
-    FROM me
-    CROSS JOIN LATERAL (
-        SELECT j.job_id FROM job j WHERE j.state IN ('planning', 'running') AND NOT j.paused AND me.room > 0
+    SELECT p.job_id, p.shard_index, active.submitted_ms
+    FROM (
+        SELECT j.job_id, j.submitted_ms FROM job j WHERE j.state IN ('planning', 'running') AND NOT j.paused
         ORDER BY j.submitted_ms, j.job_id) active
     CROSS JOIN LATERAL (
         SELECT s.job_id, s.shard_index FROM shard s
         WHERE s.job_id = active.job_id AND s.state = 'pending' AND s.not_before_ms <= (SELECT now_ms FROM clock)
-        ORDER BY s.shard_index LIMIT $3 FOR UPDATE OF s SKIP LOCKED) p
-    LIMIT (SELECT room FROM me)),
+        ORDER BY s.shard_index LIMIT (SELECT count(*) FROM seats) FOR UPDATE OF s SKIP LOCKED) p
+    LIMIT (SELECT count(*) FROM seats)),
+placed AS MATERIALIZED (
+    SELECT p.job_id, p.shard_index, t.session_id, t.request_id
+    FROM (SELECT job_id, shard_index, row_number() OVER (ORDER BY submitted_ms, job_id, shard_index) AS seat
+        FROM picked) p
+    JOIN seats t ON t.seat = p.seat),
 leased AS (
     UPDATE shard s SET state = 'running', epoch = s.epoch + 1
-    FROM picked p WHERE s.job_id = p.job_id AND s.shard_index = p.shard_index AND s.state = 'pending'
-    RETURNING s.*),
+    FROM placed p WHERE s.job_id = p.job_id AND s.shard_index = p.shard_index AND s.state = 'pending'
+    RETURNING s.*, p.session_id, p.request_id),
 tried AS (
     INSERT INTO attempt (job_id, shard_index, epoch, attempt_id, session_id, request_id, state, granted_ms)
-    SELECT l.job_id, l.shard_index, l.epoch, gen_random_uuid(), $1, $2, 'live', clock.now_ms FROM leased l, clock
+    SELECT l.job_id, l.shard_index, l.epoch, gen_random_uuid(), l.session_id, l.request_id, 'live', clock.now_ms
+    FROM leased l, clock
     RETURNING job_id, shard_index, attempt_id),
 noted AS (
-    UPDATE session SET last_request = $2, progress_ms = clock.now_ms
-    FROM clock WHERE session_id = $1 AND EXISTS (SELECT 1 FROM picked)),
+    UPDATE session x SET last_request = p.request_id, progress_ms = clock.now_ms
+    FROM (SELECT DISTINCT session_id, request_id FROM placed) p, clock WHERE x.session_id = p.session_id),
 counted AS (
     INSERT INTO job_count AS c (job_id, slot, pending, running)
     SELECT job_id, encaje_slot(), -count(*), count(*) FROM leased GROUP BY job_id ORDER BY job_id
     ON CONFLICT (job_id, slot) DO UPDATE
         SET pending = c.pending + excluded.pending, running = c.running + excluded.running)
-SELECT s.job_id, s.shard_index, s.epoch, t.attempt_id, ",
+SELECT s.session_id, s.job_id, s.shard_index, s.epoch, t.attempt_id, ",
     grant_columns!(),
     "
 FROM leased s
@@ -106,6 +119,9 @@ JOIN job j ON j.job_id = s.job_id
 JOIN source o ON o.job_id = s.job_id AND o.source_index = s.source_index
 ORDER BY j.submitted_ms, j.job_id, s.shard_index"
 );
+/// $1 sessions: those that live.
+pub(in crate::store) const PG_SESSION_STANDINGS: &str = "-- session_standings
+SELECT session_id, last_request FROM session WHERE session_id = ANY($1::uuid[]) AND state = 'live'";
 
 /// $1 session, $2 now, $3 TTL.
 pub(in crate::store) const EXTEND_SESSION: &str = "-- extend_session
@@ -122,30 +138,44 @@ WHERE job_id = $1 AND shard_index = $2 AND epoch = $3 AND state = 'live'";
 /// $1 session, $2 now.
 pub(in crate::store) const NOTE_PROGRESS: &str = "-- note_progress
 UPDATE session SET progress_ms = $2 WHERE session_id = $1";
-/// $1 session, $2 imposed time, $3 TTL, $4 jobs, $5 indexes, $6 epochs, $7 rows, $8 tokens.
+/// $1 imposed time, $2 TTL, $3 sessions; per reported lease: $4 session, $5 job, $6 index, $7 epoch, $8 rows, $9 tokens.
 ///
-/// One row if the session lives: the positions (from 1) of the reported leases that stand.
+/// A row for every session that lives and every report (its position, from 1) whose lease stands. Progress is a hint:
+/// an attempt that somebody is just ending keeps what it has, so that heartbeats wait for nobody.
 pub(in crate::store) const PG_BEAT: &str = "-- beat
-WITH clock AS MATERIALIZED (SELECT encaje_now_ms($2) AS now_ms),
+WITH clock AS MATERIALIZED (SELECT encaje_now_ms($1) AS now_ms),
+alive AS MATERIALIZED (
+    SELECT x.session_id FROM session x
+    WHERE x.session_id IN (SELECT u.session_id FROM unnest($3::uuid[]) AS u (session_id)) AND x.state = 'live'
+    ORDER BY x.session_id FOR NO KEY UPDATE OF x),
 standing AS MATERIALIZED (
-    SELECT u.ordinal, u.rows_done, u.tokens_done, a.job_id, a.shard_index, a.epoch, u.rows_done > a.rows_done AS moved
-    FROM unnest($4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[]) WITH ORDINALITY
-        AS u (job_id, shard_index, epoch, rows_done, tokens_done, ordinal)
+    SELECT u.ordinal, u.session_id, a.job_id, a.shard_index, a.epoch, u.rows_done, u.tokens_done,
+        u.rows_done > a.rows_done AS moved, u.rows_done > a.rows_done OR u.tokens_done > a.tokens_done AS news
+    FROM unnest($4::uuid[], $5::uuid[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[]) WITH ORDINALITY
+        AS u (session_id, job_id, shard_index, epoch, rows_done, tokens_done, ordinal)
+    JOIN alive l ON l.session_id = u.session_id
     JOIN attempt a ON a.job_id = u.job_id AND a.shard_index = u.shard_index AND a.epoch = u.epoch
     JOIN job j ON j.job_id = a.job_id
-    WHERE a.session_id = $1 AND a.state = 'live' AND j.state IN ('planning', 'running')),
-alive AS (
-    UPDATE session SET expires_ms = clock.now_ms + $3,
-        progress_ms = CASE WHEN EXISTS (SELECT 1 FROM standing WHERE moved) THEN clock.now_ms ELSE progress_ms END
-    FROM clock WHERE session_id = $1 AND state = 'live'
-    RETURNING session_id),
+    WHERE a.session_id = u.session_id AND a.state = 'live' AND j.state IN ('planning', 'running')),
+moving AS MATERIALIZED (
+    SELECT a.job_id, a.shard_index, a.epoch FROM attempt a
+    WHERE (a.job_id, a.shard_index, a.epoch) IN (SELECT job_id, shard_index, epoch FROM standing WHERE news)
+        AND a.state = 'live'
+    FOR NO KEY UPDATE OF a SKIP LOCKED),
 recorded AS (
     UPDATE attempt a SET rows_done = greatest(a.rows_done, s.rows_done),
         tokens_done = greatest(a.tokens_done, s.tokens_done)
-    FROM standing s, alive
-    WHERE a.job_id = s.job_id AND a.shard_index = s.shard_index AND a.epoch = s.epoch AND a.state = 'live'
-    RETURNING s.ordinal)
-SELECT (SELECT coalesce(array_agg(ordinal), '{}') FROM recorded) AS standing FROM alive";
+    FROM moving m
+    JOIN (SELECT job_id, shard_index, epoch, max(rows_done) AS rows_done, max(tokens_done) AS tokens_done
+        FROM standing GROUP BY job_id, shard_index, epoch) s
+        ON s.job_id = m.job_id AND s.shard_index = m.shard_index AND s.epoch = m.epoch
+    WHERE a.job_id = m.job_id AND a.shard_index = m.shard_index AND a.epoch = m.epoch AND a.state = 'live'),
+extended AS (
+    UPDATE session x SET expires_ms = clock.now_ms + $2, progress_ms = CASE
+        WHEN EXISTS (SELECT 1 FROM standing s WHERE s.session_id = x.session_id AND s.moved) THEN clock.now_ms
+        ELSE x.progress_ms END
+    FROM alive l, clock WHERE x.session_id = l.session_id AND x.state = 'live')
+SELECT l.session_id, s.ordinal FROM alive l LEFT JOIN standing s ON s.session_id = l.session_id";
 
 /// $1 session, $2 job, $3 index, $4 epoch, $5 attempt: whether the lease stands, and since when.
 pub(in crate::store) const LIVE_LEASE: &str = "-- live_lease
@@ -168,39 +198,51 @@ pub(in crate::store) const COUNT_COMMIT: &str = "-- count_commit
 UPDATE job_count SET running = running - 1, committed = committed + 1, row_count = row_count + $2,
     truncated = truncated + $3, tokens = tokens + $4, busy_ms = busy_ms + $5
 WHERE job_id = $1 AND slot = 0";
-/// $1 session, $2 job, $3 index, $4 epoch, $5 attempt, $6 imposed time, $7 key, $8 bytes, $9 digest, $10 input digest,
-/// $11 rejects, $12 rows, $13 truncated, $14 tokens.
-pub(in crate::store) const PG_COMMIT_SHARD: &str = "-- commit_shard
-WITH clock AS MATERIALIZED (SELECT encaje_now_ms($6) AS now_ms),
-mine AS MATERIALIZED (
-    SELECT a.job_id, a.shard_index, a.epoch, a.granted_ms FROM attempt a
-    WHERE a.job_id = $2 AND a.shard_index = $3 AND a.epoch = $4 AND a.session_id = $1 AND a.attempt_id = $5
-        AND a.state = 'live'
-    FOR UPDATE),
+/// $1 imposed time; per commit: $2 session, $3 job, $4 index, $5 epoch, $6 attempt, $7 key, $8 bytes, $9 digest, $10 input
+/// digest, $11 rejects, $12 rows, $13 truncated, $14 tokens. Returns the positions (from 1) of those that won. Of a commit
+/// that comes twice, one wins, and the other is answered as a repeat is.
+pub(in crate::store) const PG_COMMIT_SHARDS: &str = "-- commit_shards
+WITH clock AS MATERIALIZED (SELECT encaje_now_ms($1) AS now_ms),
+asked AS MATERIALIZED (
+    SELECT u.* FROM unnest($2::uuid[], $3::uuid[], $4::bigint[], $5::bigint[], $6::uuid[], $7::text[], $8::bigint[],
+        $9::text[], $10::text[], $11::text[], $12::bigint[], $13::bigint[], $14::bigint[]) WITH ORDINALITY
+        AS u (session_id, job_id, shard_index, epoch, attempt_id, out_key, out_bytes, out_blake3, in_blake3,
+            out_rejects, row_count, out_truncated, out_tokens, ordinal)),
+held AS MATERIALIZED (
+    SELECT a.job_id, a.shard_index, a.epoch, a.session_id, a.attempt_id, a.granted_ms FROM attempt a
+    WHERE (a.job_id, a.shard_index) IN (SELECT job_id, shard_index FROM asked) AND a.state = 'live'
+    ORDER BY a.job_id, a.shard_index, a.epoch
+    FOR UPDATE OF a),
 won AS (
-    UPDATE shard s SET state = 'committed', winner_epoch = s.epoch, out_key = $7, out_bytes = $8, out_blake3 = $9,
-        in_blake3 = $10, out_rejects = $11, out_truncated = $13, out_tokens = $14
-    FROM mine m
-    WHERE s.job_id = m.job_id AND s.shard_index = m.shard_index AND s.epoch = m.epoch AND s.row_count = $12
-        AND s.state = 'running' AND coalesce(s.in_blake3, $10) = $10
-        AND EXISTS (SELECT 1 FROM job j WHERE j.job_id = $2 AND j.state IN ('planning', 'running'))
-    RETURNING s.job_id, s.shard_index, s.epoch, m.granted_ms),
+    UPDATE shard s SET state = 'committed', winner_epoch = u.epoch, out_key = u.out_key, out_bytes = u.out_bytes,
+        out_blake3 = u.out_blake3, in_blake3 = u.in_blake3, out_rejects = u.out_rejects,
+        out_truncated = u.out_truncated, out_tokens = u.out_tokens
+    FROM asked u
+    JOIN held h ON h.job_id = u.job_id AND h.shard_index = u.shard_index AND h.epoch = u.epoch
+        AND h.session_id = u.session_id AND h.attempt_id = u.attempt_id
+    WHERE s.job_id = u.job_id AND s.shard_index = u.shard_index AND s.epoch = u.epoch AND s.row_count = u.row_count
+        AND s.state = 'running' AND coalesce(s.in_blake3, u.in_blake3) = u.in_blake3
+        AND EXISTS (SELECT 1 FROM job j WHERE j.job_id = u.job_id AND j.state IN ('planning', 'running'))
+    RETURNING u.ordinal, u.job_id, u.shard_index, u.epoch, u.row_count, u.out_truncated, u.out_tokens, u.out_rejects,
+        h.granted_ms),
 ended AS (
     UPDATE attempt a SET state = 'committed', ended_ms = clock.now_ms
-    FROM won w, clock WHERE a.job_id = w.job_id AND a.shard_index = w.shard_index AND a.epoch = w.epoch
-    RETURNING a.job_id),
+    FROM won w, clock WHERE a.job_id = w.job_id AND a.shard_index = w.shard_index AND a.epoch = w.epoch),
 counted AS (
     INSERT INTO job_count AS c (job_id, slot, running, committed, row_count, truncated, tokens, busy_ms)
-    SELECT w.job_id, encaje_slot(), -1, 1, $12, $13, $14, clock.now_ms - w.granted_ms FROM won w, clock
+    SELECT w.job_id, encaje_slot(), -count(*), count(*), sum(w.row_count)::bigint, sum(w.out_truncated)::bigint,
+        sum(w.out_tokens)::bigint, sum(clock.now_ms - w.granted_ms)::bigint
+    FROM won w, clock GROUP BY w.job_id ORDER BY w.job_id
     ON CONFLICT (job_id, slot) DO UPDATE SET running = c.running + excluded.running,
         committed = c.committed + excluded.committed, row_count = c.row_count + excluded.row_count,
         truncated = c.truncated + excluded.truncated, tokens = c.tokens + excluded.tokens,
         busy_ms = c.busy_ms + excluded.busy_ms),
 rejected AS (
     INSERT INTO job_reject AS r (job_id, slot, reason, row_count)
-    SELECT w.job_id, encaje_slot(), e.key, e.value::bigint FROM won w, json_each_text($11::json) e ORDER BY e.key
+    SELECT w.job_id, encaje_slot(), e.key, sum(e.value::bigint)::bigint
+    FROM won w, json_each_text(w.out_rejects::json) e GROUP BY w.job_id, e.key ORDER BY w.job_id, e.key
     ON CONFLICT (job_id, slot, reason) DO UPDATE SET row_count = r.row_count + excluded.row_count)
-SELECT count(*) FROM ended";
+SELECT ordinal FROM won";
 
 /// $1 session, $2 job, $3 index, $4 epoch: what is known of a commit that did not go through.
 pub(in crate::store) const COMMIT_REFUSAL: &str = "-- commit_refusal

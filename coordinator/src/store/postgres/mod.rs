@@ -3,6 +3,9 @@
 //! Every transition is ONE autocommit statement, run in a task of its own: a handler that is dropped can neither leave a
 //! transaction open nor hand a connection in the middle of a conversation back to the pool. Time is the database's.
 
+mod batch;
+mod work;
+
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +14,9 @@ use dataset::PlannedSource;
 use proto::job::{JobState, JobStatus};
 use proto::work::{Grant, Progress};
 use proto::{JobId, RequestId, SessionId};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
-use sqlx::{query, query_scalar};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{Connection, query, query_scalar};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::backend::{
@@ -21,12 +25,14 @@ use super::backend::{
 };
 use super::error::StoreError;
 use super::rows::{self, Fields, signed};
-use super::sql::{jobs, sweep, work};
+use super::sql::{jobs, sweep, work as sql_work};
 use super::types::{Garbage, Planning, Winner};
 use super::{detached, migrations};
 use crate::clock::Clock;
 use crate::policy::{Policy, Verdict};
 use crate::shard::{LeaseRef, Refusal};
+use batch::{Batcher, Shape};
+use work::{Beats, Commits, Leases, Wish};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -57,10 +63,23 @@ const CONNECTION_SETTINGS: [(&str, &str); 7] = [
 /// How often a transition is tried that the server rolled back for the sake of another one.
 const DEADLOCK_TRIES_MAX: u32 = 5;
 
+/// How commits, leases and heartbeats are gathered. Two statements at once of the first two: one on its way to the disk,
+/// one being computed. The statements of a batch touch few rows of one table each, so that hundreds are still milliseconds.
+const COMMITS: Shape = Shape { workers: 2, batch_max: 256, gather: Duration::ZERO };
+const LEASES: Shape = Shape { workers: 2, batch_max: 256, gather: Duration::ZERO };
+const BEATS: Shape = Shape { workers: 1, batch_max: 2_048, gather: Duration::ZERO };
+
+/// A connection that has been idle for so long is asked whether it still is one.
+const IDLE_TRUSTED: Duration = Duration::from_secs(1);
+
 pub(super) struct Postgres {
     work: PgPool,
-    leases: PgPool,
+    lease_pool: PgPool,
     desk: PgPool,
+    commits: Batcher<Commits>,
+    leases: Batcher<Leases>,
+    beats: Batcher<Beats>,
+    stop: CancellationToken,
     clock: Arc<dyn Clock>,
     policy: Arc<Policy>,
 }
@@ -75,12 +94,33 @@ impl Postgres {
             PgPoolOptions::new()
                 .max_connections(connections_max)
                 .acquire_timeout(ACQUIRE_TIMEOUT)
+                .test_before_acquire(false)
+                .before_acquire(|connection, meta| {
+                    Box::pin(async move {
+                        if meta.idle_for > IDLE_TRUSTED {
+                            connection.ping().await?;
+                        }
+                        Ok(true)
+                    })
+                })
                 .connect_lazy_with(options.clone())
         };
-        let (work, leases, desk) =
+        let (work, lease_pool, desk) =
             (pool(WORK_CONNECTIONS_MAX), pool(LEASE_CONNECTIONS_MAX), pool(DESK_CONNECTIONS_MAX));
         migrations::postgres().run(&desk).await.map_err(StoreError::Migrate)?;
-        Ok(Self { work, leases, desk, clock, policy })
+        let stop = CancellationToken::new();
+        let (ttl_ms, beats) = (policy.ttl_ms, Shape { gather: Duration::from_millis(policy.beat_gather_ms), ..BEATS });
+        Ok(Self {
+            commits: Batcher::start(Commits { clock: clock.clone() }, &work, COMMITS, &stop),
+            leases: Batcher::start(Leases { clock: clock.clone() }, &lease_pool, LEASES, &stop),
+            beats: Batcher::start(Beats { clock: clock.clone(), ttl_ms }, &work, beats, &stop),
+            work,
+            lease_pool,
+            desk,
+            stop,
+            clock,
+            policy,
+        })
     }
 
     /// The time that the database must take for its own: none in production.
@@ -276,7 +316,7 @@ impl Backend for Postgres {
         Box::pin(async move {
             changed(&self.desk, move || {
                 let NewSession { session, name, devices, version, leases_max } = session.clone();
-                let statement = query(work::PG_OPEN_SESSION).bind(session.0).bind(name).bind(devices).bind(version);
+                let statement = query(sql_work::PG_OPEN_SESSION).bind(session.0).bind(name).bind(devices).bind(version);
                 statement.bind(i64::from(leases_max)).bind(imposed_ms).bind(ttl_ms)
             })
             .await?;
@@ -285,26 +325,7 @@ impl Backend for Postgres {
     }
 
     fn beat(&self, session: SessionId, progress: Vec<Progress>) -> Answer<'_, Option<Vec<bool>>> {
-        let (imposed_ms, ttl_ms) = (self.imposed_ms(), self.policy.ttl_ms);
-        Box::pin(async move {
-            let reported = progress.len();
-            let progress = Arc::new(progress);
-            let standing: Option<Vec<i64>> = apart(&self.work, move |pool| {
-                let progress = progress.clone();
-                async move {
-                    let statement = query_scalar(work::PG_BEAT).bind(session.0).bind(imposed_ms).bind(ttl_ms);
-                    let statement = statement
-                        .bind(progress.iter().map(|report| report.shard.job.0).collect::<Vec<Uuid>>())
-                        .bind(progress.iter().map(|report| signed(report.shard.index)).collect::<Vec<i64>>())
-                        .bind(progress.iter().map(|report| i64::from(report.epoch.0)).collect::<Vec<i64>>())
-                        .bind(progress.iter().map(|report| signed(report.rows_done)).collect::<Vec<i64>>())
-                        .bind(progress.iter().map(|report| signed(report.tokens_done)).collect::<Vec<i64>>());
-                    Ok(statement.fetch_optional(&pool).await?)
-                }
-            })
-            .await?;
-            Ok(standing.map(|standing| (1..=signed(reported as u64)).map(|one| standing.contains(&one)).collect()))
-        })
+        Box::pin(self.beats.ask((session, progress)))
     }
 
     fn close_sessions(&self, session: Option<SessionId>) -> Answer<'_, ()> {
@@ -325,37 +346,16 @@ impl Backend for Postgres {
     }
 
     fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Answer<'_, Option<Vec<Grant>>> {
-        let imposed_ms = self.imposed_ms();
-        Box::pin(async move {
-            let granted: Vec<PgRow> = apart(&self.leases, move |pool| async move {
-                let statement = query(work::PG_LEASE_SHARDS).bind(session.0).bind(request.0);
-                Ok(statement.bind(i64::from(max)).bind(imposed_ms).fetch_all(&pool).await?)
-            })
-            .await?;
-            if !granted.is_empty() {
-                return granted.iter().map(rows::grant).collect::<Result<_>>().map(Some);
-            }
-            // Nothing new: because there is nothing, because the session is lost, or because it has been answered.
-            let standing = query(work::SESSION_STANDING).bind(session.0).fetch_optional(&self.leases).await?;
-            let Some(standing) = standing.filter(|row| row.text("state").is_ok_and(|state| state == "live")) else {
-                return Ok(None);
-            };
-            if standing.opt_id("last_request")? != Some(request.0) {
-                return Ok(Some(Vec::new()));
-            }
-            let granted = query(work::GRANTED).bind(session.0).bind(request.0).fetch_all(&self.leases).await?;
-            granted.iter().map(rows::grant).collect::<Result<_>>().map(Some)
-        })
+        Box::pin(self.leases.ask(Wish { session, request, max }))
     }
 
     fn commit(&self, commit: Commit) -> Answer<'_, bool> {
-        let imposed_ms = self.imposed_ms();
-        Box::pin(async move { Ok(counted(&self.work, move || commit_shard(&commit, imposed_ms)).await? > 0) })
+        Box::pin(self.commits.ask(commit))
     }
 
     fn refusal(&self, lease: LeaseRef) -> Answer<'_, Refusal> {
         Box::pin(async move {
-            let row = query(work::COMMIT_REFUSAL)
+            let row = query(sql_work::COMMIT_REFUSAL)
                 .bind(lease.session.0)
                 .bind(lease.job.0)
                 .bind(signed(lease.index))
@@ -376,7 +376,7 @@ impl Backend for Postgres {
                     Verdict::Throttled => (false, policy.throttle_pause_ms(unit)),
                     Verdict::JobFatal => (false, 0),
                 };
-                of_lease(query_scalar(work::PG_FAIL_ATTEMPT), lease)
+                of_lease(query_scalar(sql_work::PG_FAIL_ATTEMPT), lease)
                     .bind(imposed_ms)
                     .bind(message)
                     .bind(counts)
@@ -393,7 +393,7 @@ impl Backend for Postgres {
         let imposed_ms = self.imposed_ms();
         Box::pin(async move {
             let stood = counted(&self.work, move || {
-                of_lease(query_scalar(work::PG_RELEASE_ATTEMPT), lease).bind(imposed_ms).bind(REASON_RELEASED)
+                of_lease(query_scalar(sql_work::PG_RELEASE_ATTEMPT), lease).bind(imposed_ms).bind(REASON_RELEASED)
             })
             .await?;
             Ok(stood > 0)
@@ -484,7 +484,8 @@ impl Backend for Postgres {
 
     fn close(&self) -> Answer<'_, ()> {
         Box::pin(async move {
-            self.leases.close().await;
+            self.stop.cancel();
+            self.lease_pool.close().await;
             self.desk.close().await;
             self.work.close().await;
             Ok(())
@@ -503,21 +504,6 @@ impl Backend for Postgres {
 fn of_lease(statement: Count, lease: LeaseRef) -> Count {
     let statement = statement.bind(lease.session.0).bind(lease.job.0);
     statement.bind(signed(lease.index)).bind(i64::from(lease.epoch.0))
-}
-
-fn commit_shard(commit: &Commit, imposed_ms: Option<i64>) -> Count {
-    let Commit { lease, attempt, output } = commit;
-    of_lease(query_scalar(work::PG_COMMIT_SHARD), *lease)
-        .bind(*attempt)
-        .bind(imposed_ms)
-        .bind(output.key.clone())
-        .bind(signed(output.bytes))
-        .bind(output.blake3.clone())
-        .bind(output.input_blake3.clone())
-        .bind(rows::to_json(&output.counts.rejects))
-        .bind(signed(output.counts.rows))
-        .bind(signed(output.counts.truncated))
-        .bind(signed(output.counts.tokens))
 }
 
 fn insert_shards(page: &ShardPage) -> Count {

@@ -1,0 +1,163 @@
+//! Gathers requests of one kind that come at the same time, so that one statement, one round trip and one sync of the
+//! server's log answer all of them. Callers may go away: whoever is in a batch is carried out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnection, PgPool};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{DEADLOCK_TRIES_MAX, was_rolled_back};
+use crate::store::error::{StoreError, StoreErrorKind};
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// Requests that wait at most; more callers wait for a place.
+const QUEUE_MAX: usize = 4_096;
+
+/// One kind of request, and how many of it are answered together.
+pub(super) trait Batched: Send + Sync + 'static {
+    type Request: Clone + Send + Sync + 'static;
+    type Answer: Send + 'static;
+
+    /// Answers every request, in their order. Repeating it after an error is harmless.
+    fn run<'c>(
+        &'c self,
+        connection: &'c mut PgConnection,
+        requests: &'c [Self::Request],
+    ) -> BoxFuture<'c, Result<Vec<Self::Answer>>>;
+}
+
+/// How a kind of request is gathered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    /// Statements under way at once: while one waits for the disk, the next is gathered.
+    pub(super) workers: usize,
+    /// Requests in one statement at most.
+    pub(super) batch_max: usize,
+    /// How long to wait for more after the first.
+    pub(super) gather: Duration,
+}
+
+struct Asked<Q, A> {
+    request: Q,
+    reply: oneshot::Sender<Result<A>>,
+}
+
+type Queue<B> = Arc<Mutex<mpsc::Receiver<Asked<<B as Batched>::Request, <B as Batched>::Answer>>>>;
+
+/// The queue of one kind of request. Its workers end when it is dropped or told to stop.
+pub(super) struct Batcher<B: Batched> {
+    queue: mpsc::Sender<Asked<B::Request, B::Answer>>,
+}
+
+impl<B: Batched> Batcher<B> {
+    pub(super) fn start(kind: B, pool: &PgPool, shape: Shape, stop: &CancellationToken) -> Self {
+        let (queue, asked) = mpsc::channel(QUEUE_MAX);
+        let (kind, asked) = (Arc::new(kind), Arc::new(Mutex::new(asked)));
+        for _ in 0..shape.workers {
+            tokio::spawn(serve(Arc::clone(&kind), Arc::clone(&asked), pool.clone(), shape, stop.clone()));
+        }
+        Self { queue }
+    }
+
+    /// Returns the answer to one request.
+    pub(super) async fn ask(&self, request: B::Request) -> Result<B::Answer> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.send(Asked { request, reply }).await.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+async fn serve<B: Batched>(kind: Arc<B>, asked: Queue<B>, pool: PgPool, shape: Shape, stop: CancellationToken) {
+    // Kept from batch to batch: handing it back to the pool and taking it again would be two more round trips.
+    let mut connection: Option<PoolConnection<sqlx::Postgres>> = None;
+    loop {
+        let group = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            group = gather::<B>(&asked, shape) => group,
+        };
+        if group.is_empty() {
+            return;
+        }
+        let requests: Vec<B::Request> = group.iter().map(|one| one.request.clone()).collect();
+        let answers = answer(&*kind, &pool, &mut connection, &requests).await;
+        match answers {
+            Ok(answers) => {
+                for (one, answer) in group.into_iter().zip(answers) {
+                    // The caller may be gone; what it asked for stands all the same.
+                    one.reply.send(Ok(answer)).ok();
+                }
+            }
+            Err(error) => refuse(&*kind, &pool, &mut connection, group, error).await,
+        }
+    }
+}
+
+/// Returns the requests of the next batch; none where nobody will ask any more.
+async fn gather<B: Batched>(asked: &Queue<B>, shape: Shape) -> Vec<Asked<B::Request, B::Answer>> {
+    let mut group = Vec::new();
+    let mut queue = asked.lock().await;
+    if queue.recv_many(&mut group, shape.batch_max).await > 0 && !shape.gather.is_zero() {
+        tokio::time::sleep(shape.gather).await;
+        while group.len() < shape.batch_max
+            && let Ok(more) = queue.try_recv()
+        {
+            group.push(more);
+        }
+    }
+    group
+}
+
+/// Runs one batch, again where the server chose it to give way.
+async fn answer<B: Batched>(
+    kind: &B,
+    pool: &PgPool,
+    connection: &mut Option<PoolConnection<sqlx::Postgres>>,
+    requests: &[B::Request],
+) -> Result<Vec<B::Answer>> {
+    let mut tries = 1;
+    loop {
+        let mut held = match connection.take() {
+            Some(held) => held,
+            None => pool.acquire().await?,
+        };
+        match kind.run(&mut held, requests).await {
+            Ok(answers) => {
+                *connection = Some(held);
+                return Ok(answers);
+            }
+            Err(StoreError::Database(error)) if tries < DEADLOCK_TRIES_MAX && was_rolled_back(&error) => tries += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Tells everybody in a batch that failed. Where the fault may be one request's own, the others are tried alone.
+async fn refuse<B: Batched>(
+    kind: &B,
+    pool: &PgPool,
+    connection: &mut Option<PoolConnection<sqlx::Postgres>>,
+    mut group: Vec<Asked<B::Request, B::Answer>>,
+    error: StoreError,
+) {
+    if group.len() == 1 {
+        group.remove(0).reply.send(Err(error)).ok();
+        return;
+    }
+    let problem = crate::context::full_message(&error);
+    let everybodys = error.kind() == StoreErrorKind::Unavailable;
+    for one in group {
+        let answer = if everybodys {
+            Err(StoreError::NotWritten { problem: problem.clone() })
+        } else {
+            let alone = answer(kind, pool, connection, std::slice::from_ref(&one.request)).await;
+            alone.and_then(|mut answers| answers.pop().ok_or(StoreError::Closed))
+        };
+        one.reply.send(answer).ok();
+    }
+}

@@ -1,0 +1,203 @@
+//! The hot path on PostgreSQL: leases, heartbeats and commits of many workers in one statement each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use proto::work::{Grant, Progress};
+use proto::{RequestId, SessionId};
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::query;
+use uuid::Uuid;
+
+use super::batch::Batched;
+use crate::clock::Clock;
+use crate::store::backend::Commit;
+use crate::store::error::StoreError;
+use crate::store::rows::{self, Fields, signed};
+use crate::store::sql::work;
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// Commits.
+pub(super) struct Commits {
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl Batched for Commits {
+    type Request = Commit;
+    type Answer = bool;
+
+    fn run<'c>(&'c self, connection: &'c mut PgConnection, commits: &'c [Commit]) -> BoxFuture<'c, Result<Vec<bool>>> {
+        Box::pin(async move {
+            let text = |value: fn(&Commit) -> String| commits.iter().map(value).collect::<Vec<String>>();
+            let int = |value: fn(&Commit) -> u64| commits.iter().map(|one| signed(value(one))).collect::<Vec<i64>>();
+            let id = |value: fn(&Commit) -> Uuid| commits.iter().map(value).collect::<Vec<Uuid>>();
+            let won = query(work::PG_COMMIT_SHARDS)
+                .bind(self.clock.imposed_ms())
+                .bind(id(|one| one.lease.session.0))
+                .bind(id(|one| one.lease.job.0))
+                .bind(int(|one| one.lease.index))
+                .bind(int(|one| u64::from(one.lease.epoch.0)))
+                .bind(id(|one| one.attempt))
+                .bind(text(|one| one.output.key.clone()))
+                .bind(int(|one| one.output.bytes))
+                .bind(text(|one| one.output.blake3.clone()))
+                .bind(text(|one| one.output.input_blake3.clone()))
+                .bind(text(|one| rows::to_json(&one.output.counts.rejects)))
+                .bind(int(|one| one.output.counts.rows))
+                .bind(int(|one| one.output.counts.truncated))
+                .bind(int(|one| one.output.counts.tokens))
+                .fetch_all(connection)
+                .await?;
+            let mut answers = vec![false; commits.len()];
+            for row in &won {
+                mark(&mut answers, row.int("ordinal")?);
+            }
+            Ok(answers)
+        })
+    }
+}
+
+/// Sets the flag at a position counted from 1.
+fn mark(flags: &mut [bool], ordinal: i64) {
+    if let Some(flag) = usize::try_from(ordinal - 1).ok().and_then(|at| flags.get_mut(at)) {
+        *flag = true;
+    }
+}
+
+/// A wish for shards.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wish {
+    pub(super) session: SessionId,
+    pub(super) request: RequestId,
+    pub(super) max: u32,
+}
+
+/// Leases.
+pub(super) struct Leases {
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl Batched for Leases {
+    type Request = Wish;
+    /// `None`: the session is lost.
+    type Answer = Option<Vec<Grant>>;
+
+    fn run<'c>(
+        &'c self,
+        connection: &'c mut PgConnection,
+        wishes: &'c [Wish],
+    ) -> BoxFuture<'c, Result<Vec<Option<Vec<Grant>>>>> {
+        Box::pin(async move {
+            let mut answers: Vec<Option<Vec<Grant>>> = vec![None; wishes.len()];
+            let mut waiting: Vec<usize> = (0..wishes.len()).collect();
+            // A session that asks twice at once has its second answer after its first.
+            while !waiting.is_empty() {
+                let mut sessions = BTreeSet::new();
+                let (now, later): (Vec<usize>, Vec<usize>) =
+                    waiting.into_iter().partition(|at| sessions.insert(wishes[*at].session));
+                let round: Vec<Wish> = now.iter().map(|at| wishes[*at]).collect();
+                let granted = lease(connection, &round, self.clock.imposed_ms()).await?;
+                for (at, grants) in now.into_iter().zip(granted) {
+                    answers[at] = grants;
+                }
+                waiting = later;
+            }
+            Ok(answers)
+        })
+    }
+}
+
+/// One round of wishes, at most one of each session.
+async fn lease(
+    connection: &mut PgConnection,
+    wishes: &[Wish],
+    imposed_ms: Option<i64>,
+) -> Result<Vec<Option<Vec<Grant>>>> {
+    let granted = query(work::PG_LEASE_SHARDS)
+        .bind(imposed_ms)
+        .bind(wishes.iter().map(|wish| wish.session.0).collect::<Vec<Uuid>>())
+        .bind(wishes.iter().map(|wish| wish.request.0).collect::<Vec<Uuid>>())
+        .bind(wishes.iter().map(|wish| i64::from(wish.max)).collect::<Vec<i64>>())
+        .fetch_all(&mut *connection)
+        .await?;
+    let mut grants: BTreeMap<SessionId, Vec<Grant>> = BTreeMap::new();
+    for row in &granted {
+        grants.entry(SessionId(row.id("session_id")?)).or_default().push(rows::grant(row)?);
+    }
+    let empty: Vec<Uuid> =
+        wishes.iter().map(|wish| wish.session).filter(|id| !grants.contains_key(id)).map(|id| id.0).collect();
+    let mut live: BTreeMap<SessionId, Option<Uuid>> = BTreeMap::new();
+    if !empty.is_empty() {
+        // Nothing new: because there is nothing, because the session is lost, or because it has been answered.
+        for row in &query(work::PG_SESSION_STANDINGS).bind(empty).fetch_all(&mut *connection).await? {
+            live.insert(SessionId(row.id("session_id")?), row.opt_id("last_request")?);
+        }
+    }
+    let mut answers = Vec::with_capacity(wishes.len());
+    for wish in wishes {
+        answers.push(match (grants.remove(&wish.session), live.get(&wish.session)) {
+            (Some(grants), _) => Some(grants),
+            (None, None) => None,
+            (None, Some(last)) if *last == Some(wish.request.0) => {
+                let statement = query(work::GRANTED).bind(wish.session.0).bind(wish.request.0);
+                let again: Vec<PgRow> = statement.fetch_all(&mut *connection).await?;
+                Some(again.iter().map(rows::grant).collect::<Result<_>>()?)
+            }
+            (None, Some(_)) => Some(Vec::new()),
+        });
+    }
+    Ok(answers)
+}
+
+/// Heartbeats.
+pub(super) struct Beats {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) ttl_ms: i64,
+}
+
+impl Batched for Beats {
+    type Request = (SessionId, Vec<Progress>);
+    /// Which leases stand; `None`: the session is lost.
+    type Answer = Option<Vec<bool>>;
+
+    fn run<'c>(
+        &'c self,
+        connection: &'c mut PgConnection,
+        beats: &'c [(SessionId, Vec<Progress>)],
+    ) -> BoxFuture<'c, Result<Vec<Option<Vec<bool>>>>> {
+        Box::pin(async move {
+            let reports = || beats.iter().flat_map(|(session, all)| all.iter().map(move |one| (session, one)));
+            let int = |value: fn(&Progress) -> u64| reports().map(|(_, one)| signed(value(one))).collect::<Vec<i64>>();
+            let alive = query(work::PG_BEAT)
+                .bind(self.clock.imposed_ms())
+                .bind(self.ttl_ms)
+                .bind(beats.iter().map(|(session, _)| session.0).collect::<Vec<Uuid>>())
+                .bind(reports().map(|(session, _)| session.0).collect::<Vec<Uuid>>())
+                .bind(reports().map(|(_, one)| one.shard.job.0).collect::<Vec<Uuid>>())
+                .bind(int(|one| one.shard.index))
+                .bind(int(|one| u64::from(one.epoch.0)))
+                .bind(int(|one| one.rows_done))
+                .bind(int(|one| one.tokens_done))
+                .fetch_all(connection)
+                .await?;
+            let mut standing = vec![false; reports().count()];
+            let mut sessions = BTreeSet::new();
+            for row in &alive {
+                sessions.insert(SessionId(row.id("session_id")?));
+                if let Some(ordinal) = row.opt_int("ordinal")? {
+                    mark(&mut standing, ordinal);
+                }
+            }
+            let mut rest = standing.as_slice();
+            let mut answers = Vec::with_capacity(beats.len());
+            for (session, reports) in beats {
+                let (mine, others) = rest.split_at(reports.len());
+                answers.push(sessions.contains(session).then(|| mine.to_vec()));
+                rest = others;
+            }
+            Ok(answers)
+        })
+    }
+}
