@@ -1,7 +1,18 @@
-//! Pictures of points: one [`Figure`] in, the bytes of an HTML, PNG or SVG file out. Pure: no files, no clock, no network.
+//! Pictures of points: one [`Figure`] in, the bytes of an HTML, PNG or SVG file out. Pure: no clock, no network, and
+//! no files but the system's fonts, for scripts that the carried font lacks.
 
+mod draw;
+mod emoji;
+mod font;
+mod heatmap;
+mod html;
 mod labels;
+mod names;
 mod palette;
+mod png;
+mod svg;
+
+pub(crate) use heatmap::Heatmap;
 
 /// What one picture shows.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -114,7 +125,22 @@ pub(crate) enum PlotError {
 pub(crate) fn render(figure: &Figure, format: PlotFormat) -> Result<Vec<u8>, PlotError> {
     check(figure)?;
     match format {
-        PlotFormat::Html | PlotFormat::Png | PlotFormat::Svg => Err(PlotError::Draw(format!("{format:?}"))),
+        PlotFormat::Html => Ok(html::page(figure).into_bytes()),
+        PlotFormat::Png => png::paint(&svg::draw(figure)),
+        PlotFormat::Svg => Ok(svg::draw(figure).into_bytes()),
+    }
+}
+
+/// Draws a matrix.
+///
+/// # Errors
+/// When it is not square, or has more names than can be read.
+pub(crate) fn render_heatmap(map: &Heatmap, format: PlotFormat) -> Result<Vec<u8>, PlotError> {
+    let svg = heatmap::draw(map)?;
+    match format {
+        PlotFormat::Html => Ok(html::page_of_svg(&map.title, &svg).into_bytes()),
+        PlotFormat::Png => png::paint(&svg),
+        PlotFormat::Svg => Ok(svg.into_bytes()),
     }
 }
 
@@ -146,3 +172,6 @@ fn check(figure: &Figure) -> Result<(), PlotError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! A square matrix of numbers between -1 and 1 as a picture: a cell per pair, names on both sides.
+
+use super::draw::{Anchor, Canvas, Lettering, fit, width};
+use super::svg::heading;
+use super::{PlotError, palette};
+
+/// A matrix with names.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Heatmap {
+    /// The headline.
+    pub(crate) title: String,
+    /// A line below it.
+    pub(crate) subtitle: String,
+    /// One per row and column.
+    pub(crate) names: Vec<String>,
+    /// Row-major, `names.len()` squared.
+    pub(crate) values: Vec<f32>,
+}
+
+/// More names than this cannot be read at any size that is worth printing.
+pub(crate) const NAMES_MAX: usize = 400;
+const MARGIN: f32 = 32.0;
+const NAME_WIDTH_MAX: f32 = 320.0;
+
+/// Draws the matrix as an SVG document.
+///
+/// # Errors
+/// When there are more than [`NAMES_MAX`] names, or the matrix is not square.
+pub(crate) fn draw(map: &Heatmap) -> Result<String, PlotError> {
+    let n = map.names.len();
+    if n > NAMES_MAX {
+        return Err(PlotError::Shape(format!("a heat map of {n} texts cannot be read; {NAMES_MAX} are the most")));
+    }
+    if map.values.len() != n * n {
+        return Err(PlotError::Shape(format!("{} numbers for {n} names", map.values.len())));
+    }
+    let cell = (760.0 / n.max(1) as f32).clamp(14.0, 96.0);
+    let style = Lettering::plain((cell * 0.45).clamp(9.0, 13.0));
+    let names: Vec<String> = map.names.iter().map(|name| fit(name, style, NAME_WIDTH_MAX)).collect();
+    let widest = names.iter().map(|name| width(name, style)).fold(0.0, f32::max);
+    let (side, bar) = (cell * n as f32, 90.0);
+    // Names of columns stand on end, above the matrix.
+    let page = (MARGIN + widest + 10.0 + side + bar + MARGIN).max(520.0);
+    let mut canvas = Canvas::default();
+    let top = heading(&mut canvas, &map.title, &map.subtitle, page) + widest * 0.71 + 12.0;
+    let left = MARGIN + widest + 10.0;
+    for (index, name) in names.iter().enumerate() {
+        let middle = cell * (index as f32 + 0.5);
+        let end = Lettering { anchor: Anchor::End, ..style };
+        canvas.line((left - 8.0, top + middle + style.size * 0.36), name, end);
+        let mut turned = Canvas::default();
+        turned.line((0.0, 0.0), name, style);
+        let (x, y) = (left + middle, top - 8.0);
+        canvas.element(&format!(r#"<g transform="translate({x:.1} {y:.1}) rotate(-45)">{}</g>"#, turned.body));
+    }
+    let lowest = map.values.iter().copied().filter(|x| x.is_finite()).fold(1.0f32, f32::min);
+    let low = if lowest < 0.0 { -1.0 } else { 0.0 };
+    for (index, value) in map.values.iter().enumerate() {
+        let (row, column) = (index / n, index % n);
+        let (x, y) = (left + cell * column as f32, top + cell * row as f32);
+        let share = f64::from((value - low) / (1.0 - low));
+        let colour = if value.is_finite() { palette::ramp(share) } else { palette::MISSING.0.to_owned() };
+        canvas
+            .element(&format!(r#"<rect x="{x:.1}" y="{y:.1}" width="{cell:.2}" height="{cell:.2}" fill="{colour}"/>"#));
+        if cell >= 30.0 {
+            // Viridis is dark below two thirds.
+            let ink = if share < 0.66 { "#ffffff" } else { "#1a1a1a" };
+            let size = (cell * 0.3).clamp(9.0, 15.0);
+            let style = Lettering { anchor: Anchor::Middle, colour: ink, ..Lettering::plain(size) };
+            canvas.line((x + cell / 2.0, y + cell / 2.0 + size * 0.36), &format!("{value:.2}"), style);
+        }
+    }
+    bar_beside(&mut canvas, left + side + 24.0, top, side.clamp(60.0, 300.0), low);
+    Ok(canvas.finish(page + widest * 0.5 * f32::from(u8::from(n > 0)), top + side.max(90.0) + MARGIN))
+}
+
+fn bar_beside(canvas: &mut Canvas, left: f32, top: f32, height: f32, low: f32) {
+    let stops: String = (0..palette::RAMP.len())
+        .map(|stop| {
+            let share = stop as f64 / (palette::RAMP.len() - 1) as f64;
+            format!(r#"<stop offset="{share}" stop-color="{}"/>"#, palette::ramp(share))
+        })
+        .collect();
+    canvas.element(&format!(r#"<linearGradient id="ramp" x1="0" y1="1" x2="0" y2="0">{stops}</linearGradient>"#));
+    canvas.element(&format!(r#"<rect x="{left:.1}" y="{top:.1}" width="14" height="{height:.1}" fill="url(#ramp)"/>"#));
+    for step in 0..=4 {
+        let share = step as f32 / 4.0;
+        let y = top + height * (1.0 - share) + 4.0;
+        canvas.line((left + 20.0, y), &format!("{:.2}", low + (1.0 - low) * share), Lettering::plain(11.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pair_has_a_cell() {
+        let names = vec!["uno".to_owned(), "<b>dos</b>".to_owned(), "🍲".to_owned()];
+        let map = Heatmap { title: "t".into(), subtitle: String::new(), names, values: vec![0.5; 9] };
+        let svg = draw(&map).unwrap();
+        assert_eq!(svg.matches(">0.50</text>").count(), 9 + 1);
+        assert!(svg.contains("&lt;b&gt;dos") && !svg.contains("<b>"));
+        assert!(draw(&Heatmap { values: vec![0.5; 8], ..map }).is_err());
+    }
+}

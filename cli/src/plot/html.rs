@@ -1,0 +1,204 @@
+//! A figure as one page that needs nothing else: template, style, scripts and data in one file.
+//!
+//! Two things keep what is in the data from being run: it stands in a JSON block, where no `<` is left as it is and
+//! which scripts read as text; and the page's policy allows the one script whose digest it names, and no connections.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::draw::{escape, outline};
+use super::emoji::{self, Piece};
+use super::{Figure, Labels, Table, names, palette, svg};
+
+const PAGE: &str = include_str!("page/page.html");
+const STYLE: &str = include_str!("page/page.css");
+const SCRIPT: &str = concat!(include_str!("page/scene.js"), include_str!("page/page.js"));
+/// Ticks along a colour bar.
+const TICKS: u32 = 5;
+
+/// Writes the page of a figure that has been checked.
+pub(crate) fn page(figure: &Figure) -> String {
+    fill(PAGE, |name| match name {
+        "title" => escape(&figure.title),
+        "subtitle" => escape(&figure.subtitle),
+        "style" => STYLE.to_owned(),
+        "script" => SCRIPT.to_owned(),
+        "style-hash" => policy_hash(STYLE),
+        "script-hash" => policy_hash(SCRIPT),
+        "table" => figure.table.as_ref().map(table).unwrap_or_default(),
+        "data" => harmless(&data(figure).to_string()),
+        other => unreachable!("the template asks for `{other}`"),
+    })
+}
+
+/// Wraps an SVG document that this program wrote into a page.
+pub(crate) fn page_of_svg(title: &str, svg: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'\">\n<title>{}</title>\n</head>\n\
+         <body>\n{svg}</body>\n</html>\n",
+        escape(title)
+    )
+}
+
+/// Replaces every `{{name}}` of a template, once: what is put in is not looked at again.
+fn fill(template: &str, value: impl Fn(&str) -> String) -> String {
+    let mut page = String::new();
+    for (index, part) in template.split("{{").enumerate() {
+        match part.split_once("}}") {
+            Some((name, rest)) if index > 0 => {
+                page.push_str(&value(name));
+                page.push_str(rest);
+            }
+            Some(_) | None => page.push_str(part),
+        }
+    }
+    page
+}
+
+/// Returns the source expression that lets a page run this text and no other.
+fn policy_hash(text: &str) -> String {
+    format!("sha256-{}", BASE64.encode(Sha256::digest(text.as_bytes())))
+}
+
+/// Rewrites JSON so that it can neither end nor begin an element or a comment, nor end a line of JavaScript.
+fn harmless(json: &str) -> String {
+    let mut out = String::with_capacity(json.len() + json.len() / 64);
+    for c in json.chars() {
+        match c {
+            // In JSON these stand in strings alone, and mean the same when spelled so.
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                write!(out, "\\u{:04x}", u32::from(c)).expect("a string takes all")
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn data(figure: &Figure) -> Value {
+    let rows = figure.panels.first().map_or(0, |panel| panel.points.len());
+    let (labels, drawings) = labels(&figure.labels);
+    let panels: Vec<Value> = figure
+        .panels
+        .iter()
+        .map(|panel| {
+            let spots = match &figure.labels {
+                Labels::Categories { names, codes, .. } => Some(names::spots(names.len(), codes, &panel.points)),
+                Labels::None | Labels::Continuous { .. } => None,
+            };
+            let xy = packed(panel.points.iter().flatten().flat_map(|x| x.to_le_bytes()));
+            json!({ "title": panel.title, "note": panel.note, "xy": xy, "spots": spots })
+        })
+        .collect();
+    let hover: Vec<Value> =
+        figure.hover.iter().map(|column| json!({ "name": column.name, "values": column.values })).collect();
+    let outlines = palette::SHAPE_ORDER.map(|shape| {
+        let mut path = String::new();
+        // Coordinates are written with two digits after the point, so outlines are ten times as large as needed.
+        outline(&mut path, shape, (0.0, 0.0), 10.0);
+        path
+    });
+    json!({
+        "rows": rows, "panels": panels, "labels": labels, "drawings": drawings, "hover": hover, "outlines": outlines,
+        "palette": palette::PALETTE, "missing": palette::MISSING, "ramp": palette::RAMP,
+    })
+}
+
+/// Returns the labels, and the drawings of the emojis in their names.
+fn labels(labels: &Labels) -> (Value, BTreeMap<&'static str, &'static str>) {
+    let mut drawings = BTreeMap::new();
+    let value = match labels {
+        Labels::None => Value::Null,
+        Labels::Categories { column, names, codes } => {
+            let mut counts = vec![0u64; names.len()];
+            codes.iter().for_each(|code| counts[*code as usize] += 1);
+            let styles: Vec<(usize, usize)> = (0..names.len())
+                .map(|code| {
+                    let (colour, shape) = palette::style_of(code);
+                    (colour, palette::SHAPE_ORDER.iter().position(|other| *other == shape).unwrap_or(0))
+                })
+                .collect();
+            let pieces: Vec<Vec<Value>> = names
+                .iter()
+                .map(|name| {
+                    let piece = |piece: Piece<'_>| match piece {
+                        Piece::Text(text) => json!({ "text": text }),
+                        Piece::Emoji(drawing) => {
+                            drawings.insert(drawing.key, drawing.body);
+                            json!({ "emoji": drawing.key })
+                        }
+                    };
+                    emoji::pieces(name).into_iter().map(piece).collect()
+                })
+                .collect();
+            let codes = packed(codes.iter().flat_map(|code| (*code as u16).to_le_bytes()));
+            json!({
+                "kind": "names", "column": column, "names": names, "pieces": pieces, "codes": codes, "counts": counts,
+                "styles": styles,
+            })
+        }
+        Labels::Continuous { column, values } => {
+            let (low, high) = svg::extent(values);
+            let tick = |step: u32| svg::spelled(low + (high - low) * f64::from(step) / f64::from(TICKS - 1));
+            let ticks: Vec<String> = (0..TICKS).map(tick).collect();
+            let values = packed(values.iter().flat_map(|value| (*value as f32).to_le_bytes()));
+            json!({ "kind": "numbers", "column": column, "values": values, "low": low, "high": high, "ticks": ticks })
+        }
+    };
+    (value, drawings)
+}
+
+fn packed(bytes: impl Iterator<Item = u8>) -> String {
+    BASE64.encode(bytes.collect::<Vec<u8>>())
+}
+
+fn table(table: &Table) -> String {
+    let cells = |tag: &str, row: &[String]| -> String {
+        row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect()
+    };
+    let rows: String = table.rows.iter().map(|row| format!("<tr>{}</tr>\n", cells("td", row))).collect();
+    format!(
+        "<div class=\"table\"><table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>",
+        cells("th", &table.columns)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_is_filled_once() {
+        assert_eq!(fill("a {{x}} b {{y}}", |name| format!("{{{{{name}}}}}")), "a {{x}} b {{y}}");
+    }
+
+    #[test]
+    fn nothing_in_json_can_end_the_block() {
+        let texts = ["</script><script>alert(1)</script>", "<!--", "a\u{2028}b\u{2029}", "]]>", "&lt;"];
+        let written = harmless(&json!(texts).to_string());
+        assert!(!written.contains(['<', '>', '&', '\u{2028}', '\u{2029}']), "{written}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&written).unwrap(), texts);
+    }
+
+    #[test]
+    fn a_page_of_hostile_values_has_no_element_of_theirs() {
+        let evil = "</title></script><script>alert(1)</script>{{script}}";
+        let figure = Figure {
+            title: evil.into(),
+            subtitle: evil.into(),
+            panels: vec![super::super::Panel { title: evil.into(), note: evil.into(), points: vec![[0.0, 1.0]] }],
+            labels: Labels::of_column(evil, &[Some(evil.into())]),
+            hover: vec![super::super::HoverColumn { name: evil.into(), values: vec![evil.into()] }],
+            table: Some(Table { columns: vec![evil.into()], rows: vec![vec![evil.into()]] }),
+        };
+        let page = page(&figure);
+        assert_eq!(page.matches("<script").count(), 2, "the data and the program");
+        assert!(!page.contains("alert(1)</script>"));
+    }
+}

@@ -1,0 +1,181 @@
+//! Where the names of labels stand on a panel: on the thickest spot of their points, and never on top of each other.
+
+use super::draw::{Anchor, Lettering, fit, width};
+use super::font::Weight;
+use super::svg::Rect;
+
+/// More names than this are a mess; the legend has them.
+const NAMES_MAX: usize = 40;
+/// Points of a label that vote for its spot, at most.
+const VOTERS_MAX: usize = 2_000;
+/// Cells of the grid that finds the thickest spot, along each side.
+const CELLS: usize = 24;
+/// The longest that a name may be.
+const WIDTH_MAX: f32 = 150.0;
+
+/// A name and where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Name {
+    /// Middle of the baseline.
+    pub(crate) at: (f32, f32),
+    /// The name, shortened.
+    pub(crate) text: String,
+    size: f32,
+}
+
+impl Name {
+    /// Returns how it is set.
+    pub(crate) fn style(&self) -> Lettering<'static> {
+        lettering(self.size)
+    }
+}
+
+fn lettering(size: f32) -> Lettering<'static> {
+    Lettering { size, weight: Weight::Bold, colour: "#1a1a1a", anchor: Anchor::Middle, halo: Some("#ffffff") }
+}
+
+/// Finds a place for each name, the first ones first; a name that has no room near its points is left out.
+pub(crate) fn place(names: &[String], codes: &[u32], places: &[(f32, f32)], frame: Rect) -> Vec<Name> {
+    if names.len() > NAMES_MAX || names.len() < 2 {
+        return Vec::new();
+    }
+    let mut points: Vec<Vec<(f32, f32)>> = vec![Vec::new(); names.len()];
+    for (code, place) in codes.iter().zip(places) {
+        let points = &mut points[*code as usize];
+        if points.len() < VOTERS_MAX {
+            points.push(*place);
+        }
+    }
+    let mut taken: Vec<Rect> = Vec::new();
+    let mut placed = Vec::new();
+    for (name, points) in names.iter().zip(&points) {
+        let Some(spot) = thickest(points, frame) else { continue };
+        // An emoji alone is a picture, and may be larger than a word.
+        let size = if name.chars().count() <= 2 { 19.0 } else { 13.0 };
+        let text = fit(name, lettering(size), WIDTH_MAX);
+        let wide = width(&text, lettering(size)) + 6.0;
+        let tall = size * 1.3;
+        let boxes = offsets().map(|(dx, dy)| Rect {
+            left: spot.0 - wide / 2.0 + dx * wide * 0.6,
+            top: spot.1 - tall / 2.0 + dy * tall,
+            width: wide,
+            height: tall,
+        });
+        let free =
+            boxes.into_iter().find(|place| inside(place, &frame) && !taken.iter().any(|other| meet(place, other)));
+        if let Some(place) = free {
+            placed.push(Name { at: (place.left + wide / 2.0, place.top + tall * 0.5 + size * 0.36), text, size });
+            taken.push(place);
+        }
+    }
+    placed
+}
+
+/// Returns for each label the middle of its thickest spot, in the coordinates of the points.
+pub(crate) fn spots(labels: usize, codes: &[u32], points: &[[f32; 2]]) -> Vec<Option<[f32; 2]>> {
+    let mut bounds = [[f32::INFINITY, f32::NEG_INFINITY]; 2];
+    for point in points {
+        for (bound, x) in bounds.iter_mut().zip(point) {
+            *bound = [bound[0].min(*x), bound[1].max(*x)];
+        }
+    }
+    let span = |[low, high]: [f32; 2]| (high - low).max(f32::MIN_POSITIVE);
+    let frame = Rect { left: bounds[0][0], top: bounds[1][0], width: span(bounds[0]), height: span(bounds[1]) };
+    let mut of_label: Vec<Vec<(f32, f32)>> = vec![Vec::new(); labels];
+    for (code, [x, y]) in codes.iter().zip(points) {
+        of_label[*code as usize].push((*x, *y));
+    }
+    of_label.iter().map(|points| thickest(points, frame).map(|(x, y)| [x, y])).collect()
+}
+
+/// Returns the middle of the points in and around the fullest cell.
+fn thickest(points: &[(f32, f32)], frame: Rect) -> Option<(f32, f32)> {
+    let cell = |at: f32, start: f32, length: f32| (((at - start) / length * CELLS as f32) as usize).min(CELLS - 1);
+    let cell_of =
+        |point: &(f32, f32)| cell(point.1, frame.top, frame.height) * CELLS + cell(point.0, frame.left, frame.width);
+    let mut counts = vec![0u32; CELLS * CELLS];
+    points.iter().for_each(|point| counts[cell_of(point)] += 1);
+    // With its neighbours, so that a cluster that lies across four cells wins over a clot in one.
+    let weight = |index: usize| {
+        let (row, column) = (index / CELLS, index % CELLS);
+        let rows = row.saturating_sub(1)..=(row + 1).min(CELLS - 1);
+        rows.map(|row| {
+            let columns = column.saturating_sub(1)..=(column + 1).min(CELLS - 1);
+            columns.map(|column| counts[row * CELLS + column]).sum::<u32>()
+        })
+        .sum::<u32>()
+            + counts[index]
+    };
+    let best = (0..CELLS * CELLS).max_by_key(|index| (weight(*index), std::cmp::Reverse(*index)))?;
+    let near: Vec<&(f32, f32)> = points
+        .iter()
+        .filter(|point| {
+            let index = cell_of(point);
+            (index / CELLS).abs_diff(best / CELLS) <= 1 && (index % CELLS).abs_diff(best % CELLS) <= 1
+        })
+        .collect();
+    let count = near.len() as f32;
+    (!near.is_empty()).then(|| {
+        let (x, y) = near.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0, y + point.1));
+        (x / count, y / count)
+    })
+}
+
+/// Where to try: in place first, then around it, ever farther.
+fn offsets() -> [(f32, f32); 25] {
+    let mut all = [(0.0, 0.0); 25];
+    for ring in 0..3 {
+        for step in 0..8 {
+            let angle = step as f32 * std::f32::consts::FRAC_PI_4;
+            let reach = 1.0 + ring as f32 * 0.8;
+            all[1 + ring * 8 + step] = (angle.sin() * reach, -angle.cos() * reach);
+        }
+    }
+    all
+}
+
+fn inside(inner: &Rect, outer: &Rect) -> bool {
+    inner.left >= outer.left
+        && inner.top >= outer.top
+        && inner.left + inner.width <= outer.left + outer.width
+        && inner.top + inner.height <= outer.top + outer.height
+}
+
+fn meet(a: &Rect, b: &Rect) -> bool {
+    a.left < b.left + b.width && b.left < a.left + a.width && a.top < b.top + b.height && b.top < a.top + a.height
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAME: Rect = Rect { left: 0.0, top: 0.0, width: 400.0, height: 400.0 };
+
+    #[test]
+    fn a_name_stands_on_its_points() {
+        let mut places: Vec<(f32, f32)> = (0..50).map(|i| (100.0 + (i % 7) as f32, 100.0 + (i / 7) as f32)).collect();
+        places.extend((0..50).map(|i| (300.0 + (i % 7) as f32, 300.0 + (i / 7) as f32)));
+        places.push((390.0, 10.0));
+        let codes: Vec<u32> = (0..101).map(|row| u32::from(row >= 50)).collect();
+        let names = place(&["perro".to_owned(), "🍲".to_owned()], &codes, &places, FRAME);
+        assert_eq!(names.len(), 2);
+        for (name, middle) in names.iter().zip([103.0, 303.0]) {
+            assert!((name.at.0 - middle).abs() < 8.0 && (name.at.1 - middle).abs() < 12.0, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn names_do_not_cover_each_other() {
+        let places = vec![(200.0, 200.0); 30];
+        let codes: Vec<u32> = (0..30).map(|row| row % 6).collect();
+        let names: Vec<String> = (0..6).map(|name| format!("label {name}")).collect();
+        let placed = place(&names, &codes, &places, FRAME);
+        assert!(placed.len() > 3);
+        for (index, a) in placed.iter().enumerate() {
+            for b in &placed[index + 1..] {
+                let apart = (a.at.0 - b.at.0).abs() > 40.0 || (a.at.1 - b.at.1).abs() >= 13.0 * 1.3 - 0.01;
+                assert!(apart, "{a:?} {b:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! An SVG document as pixels.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use resvg::tiny_skia::{Pixmap, Transform};
+use resvg::usvg::fontdb::Database;
+use resvg::usvg::{Options, Tree};
+
+use super::{PlotError, font};
+
+/// Pixels per unit of the document: print quality.
+const SCALE: f32 = 2.0;
+/// The most pixels along a side.
+const SIDE_MAX: f32 = 20_000.0;
+/// Where systems keep fonts. They are read only for scripts that the carried font lacks.
+const FONT_DIRS: [&str; 5] =
+    ["/usr/share/fonts", "/usr/local/share/fonts", "/System/Library/Fonts", "/Library/Fonts", "C:\\Windows\\Fonts"];
+/// Bytes of system fonts that are read, at most.
+const FONT_BYTES_MAX: u64 = 512 << 20;
+
+/// Paints a document that this program wrote.
+pub(crate) fn paint(svg: &str) -> Result<Vec<u8>, PlotError> {
+    let mut fonts = Database::new();
+    fonts.load_font_data(font::REGULAR.to_vec());
+    fonts.load_font_data(font::BOLD.to_vec());
+    if !font::covers(svg) {
+        let mut left = FONT_BYTES_MAX;
+        FONT_DIRS.iter().for_each(|dir| load_fonts(&mut fonts, Path::new(dir), &mut left, 4));
+    }
+    fonts.set_sans_serif_family(font::FAMILY);
+    let options = Options { fontdb: Arc::new(fonts), font_family: font::FAMILY.to_owned(), ..Options::default() };
+    let tree = Tree::from_str(svg, &options).map_err(|error| PlotError::Draw(error.to_string()))?;
+    let (width, height) = ((tree.size().width() * SCALE).ceil(), (tree.size().height() * SCALE).ceil());
+    let too_large = || PlotError::Draw(format!("{width} x {height} pixels are more than {SIDE_MAX} on a side"));
+    if width > SIDE_MAX || height > SIDE_MAX {
+        return Err(too_large());
+    }
+    let mut pixels = Pixmap::new(width as u32, height as u32).ok_or_else(too_large)?;
+    resvg::render(&tree, Transform::from_scale(SCALE, SCALE), &mut pixels.as_mut());
+    pixels.encode_png().map_err(|error| PlotError::Draw(error.to_string()))
+}
+
+/// Loads the font files below a folder; what cannot be read is no reason to have no picture.
+fn load_fonts(fonts: &mut Database, dir: &Path, left: &mut u64, depth: usize) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
+        if path.is_dir() && depth > 0 {
+            load_fonts(fonts, &path, left, depth - 1);
+            continue;
+        }
+        let kind = path.extension().and_then(|kind| kind.to_str()).unwrap_or_default().to_ascii_lowercase();
+        let size = std::fs::metadata(&path).map_or(u64::MAX, |file| file.len());
+        if matches!(kind.as_str(), "ttf" | "otf" | "ttc") && size <= *left {
+            *left -= size;
+            if let Ok(bytes) = std::fs::read(&path) {
+                fonts.load_font_data(bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! A figure on paper: title, panels, legend, table; an SVG document of a fixed width.
+
+use super::draw::{Anchor, Canvas, Lettering, fit, outline, width, wrap};
+use super::names;
+use super::palette::{self, PALETTE, Shape};
+use super::{Figure, Labels, Panel, Table};
+
+/// The width of the document.
+const WIDTH: f32 = 1200.0;
+/// Around everything.
+const MARGIN: f32 = 32.0;
+/// Between panels, and between panels and legend.
+const GAP: f32 = 24.0;
+/// The height of the panels' part: one panel fills it, several share it.
+const PANELS_HEIGHT: f32 = 780.0;
+/// The height of a line of the legend.
+const ENTRY: f32 = 22.0;
+/// The widest that a column of the legend may be.
+const LEGEND_COLUMN_MAX: f32 = 270.0;
+/// Points are drawn in this many layers, each with all labels, so that no label hides the others.
+const LAYERS: usize = 12;
+const FRAME: &str = "#d0d0d0";
+
+/// Draws a figure that has been checked.
+pub(crate) fn draw(figure: &Figure) -> String {
+    let mut canvas = Canvas::default();
+    let mut y = heading(&mut canvas, &figure.title, &figure.subtitle, WIDTH);
+    let legend = Legend::plan(figure);
+    let room = WIDTH - 2.0 * MARGIN - if legend.width > 0.0 { legend.width + GAP } else { 0.0 };
+    let grid = Grid::of(figure.panels.len());
+    let cell_width = (room - GAP * (grid.columns - 1) as f32) / grid.columns as f32;
+    let cell_height = (PANELS_HEIGHT - GAP * (grid.rows - 1) as f32) / grid.rows as f32;
+    let labels = Painted::of(&figure.labels);
+    for (index, panel) in figure.panels.iter().enumerate() {
+        let (column, row) = (index % grid.columns, index / grid.columns);
+        let left = MARGIN + column as f32 * (cell_width + GAP);
+        let top = y + row as f32 * (cell_height + GAP);
+        draw_panel(&mut canvas, figure, panel, &labels, Rect { left, top, width: cell_width, height: cell_height });
+    }
+    legend.draw(&mut canvas, figure, WIDTH - MARGIN - legend.width, y);
+    y += PANELS_HEIGHT + MARGIN;
+    if let Some(table) = &figure.table {
+        y = draw_table(&mut canvas, table, y);
+    }
+    canvas.finish(WIDTH, y)
+}
+
+/// Writes title and subtitle; returns where the next thing may start.
+pub(crate) fn heading(canvas: &mut Canvas, title: &str, subtitle: &str, page: f32) -> f32 {
+    let room = page - 2.0 * MARGIN;
+    let mut y = MARGIN + 20.0;
+    let style = Lettering::bold(24.0);
+    canvas.line((MARGIN, y), &fit(title, style, room), style);
+    let style = Lettering::faint(13.0);
+    for line in wrap(subtitle, style, room) {
+        y += 20.0;
+        canvas.line((MARGIN, y), &line, style);
+    }
+    y + 20.0
+}
+
+/// A place on the page.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rect {
+    pub(crate) left: f32,
+    pub(crate) top: f32,
+    pub(crate) width: f32,
+    pub(crate) height: f32,
+}
+
+/// How panels are laid out.
+struct Grid {
+    columns: usize,
+    rows: usize,
+}
+
+impl Grid {
+    fn of(panels: usize) -> Grid {
+        let columns = (1..).find(|side| side * side >= panels.max(1)).expect("some square is large enough");
+        Grid { columns, rows: panels.max(1).div_ceil(columns) }
+    }
+}
+
+/// What each row looks like: an index into `styles`.
+struct Painted {
+    styles: Vec<(String, Shape)>,
+    rows: Option<Vec<u16>>,
+}
+
+impl Painted {
+    fn of(labels: &Labels) -> Painted {
+        match labels {
+            Labels::None => Painted { styles: vec![(PALETTE[0].0.to_owned(), Shape::Circle)], rows: None },
+            Labels::Categories { names, codes, .. } => {
+                let style = |code| {
+                    let (colour, shape) = palette::style_of(code);
+                    (PALETTE[colour].0.to_owned(), shape)
+                };
+                let rows = codes.iter().map(|code| *code as u16).collect();
+                Painted { styles: (0..names.len()).map(style).collect(), rows: Some(rows) }
+            }
+            Labels::Continuous { values, .. } => {
+                const STEPS: usize = 64;
+                let (low, high) = extent(values);
+                let mut styles: Vec<(String, Shape)> =
+                    (0..STEPS).map(|step| (palette::ramp(step as f64 / (STEPS - 1) as f64), Shape::Circle)).collect();
+                styles.push((palette::MISSING.0.to_owned(), Shape::Circle));
+                let step = |value: &f64| match value.is_nan() {
+                    true => STEPS as u16,
+                    false if high > low => ((value - low) / (high - low) * (STEPS - 1) as f64).round() as u16,
+                    false => 0,
+                };
+                Painted { styles, rows: Some(values.iter().map(step).collect()) }
+            }
+        }
+    }
+}
+
+/// Returns the least and the largest number that is there; 0 and 1 where there is none.
+pub(crate) fn extent(values: &[f64]) -> (f64, f64) {
+    let there = values.iter().copied().filter(|value| value.is_finite());
+    let (low, high) = there.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
+    if low <= high { (low, high) } else { (0.0, 1.0) }
+}
+
+fn draw_panel(canvas: &mut Canvas, figure: &Figure, panel: &Panel, labels: &Painted, cell: Rect) {
+    let mut top = cell.top;
+    if !panel.title.is_empty() {
+        let style = Lettering { anchor: Anchor::Start, ..Lettering::bold(15.0) };
+        canvas.line((cell.left, top + 13.0), &fit(&panel.title, style, cell.width), style);
+        top += 20.0;
+        if !panel.note.is_empty() {
+            let style = Lettering::faint(11.5);
+            canvas.line((cell.left, top + 11.0), &fit(&panel.note, style, cell.width), style);
+            top += 17.0;
+        }
+        top += 4.0;
+    }
+    let frame = Rect { top, height: cell.top + cell.height - top, ..cell };
+    let Rect { left, width, height, .. } = frame;
+    canvas.element(&format!(
+        r##"<rect x="{left:.1}" y="{top:.1}" width="{width:.1}" height="{height:.1}" fill="#fcfcfc" stroke="{FRAME}"/>"##
+    ));
+    let places = places(&panel.points, frame);
+    let area = width * height;
+    let radius = (area * 0.05 / (std::f32::consts::PI * places.len().max(1) as f32)).sqrt().clamp(1.0, 5.0);
+    let opacity = if places.len() > 20_000 { 0.6 } else { 0.8 };
+    draw_points(canvas, &places, labels, radius, opacity);
+    if let Labels::Categories { names, codes, .. } = &figure.labels {
+        for name in names::place(names, codes, &places, frame) {
+            canvas.line(name.at, &name.text, name.style());
+        }
+    }
+}
+
+/// Places points in a frame: both axes have the same scale, and what is up stays up.
+fn places(points: &[[f32; 2]], frame: Rect) -> Vec<(f32, f32)> {
+    const PADDING: f32 = 14.0;
+    let mut bounds = [[f32::INFINITY, f32::NEG_INFINITY]; 2];
+    for point in points {
+        for (bound, x) in bounds.iter_mut().zip(point) {
+            *bound = [bound[0].min(*x), bound[1].max(*x)];
+        }
+    }
+    let spans = bounds.map(|[low, high]| (high - low).max(f32::MIN_POSITIVE));
+    let room = (frame.width - 2.0 * PADDING, frame.height - 2.0 * PADDING);
+    let scale = (room.0 / spans[0]).min(room.1 / spans[1]);
+    let scale = if scale.is_finite() { scale } else { 0.0 };
+    let middle = bounds.map(|[low, high]| low + (high - low) / 2.0);
+    let centre = (frame.left + frame.width / 2.0, frame.top + frame.height / 2.0);
+    points.iter().map(|[x, y]| (centre.0 + (x - middle[0]) * scale, centre.1 - (y - middle[1]) * scale)).collect()
+}
+
+/// Draws points in layers; a layer has one path per style.
+fn draw_points(canvas: &mut Canvas, places: &[(f32, f32)], labels: &Painted, radius: f32, opacity: f32) {
+    let layers = LAYERS.min(places.len().div_ceil(200).max(1));
+    let mut paths = vec![String::new(); layers * labels.styles.len()];
+    for (row, place) in places.iter().enumerate() {
+        let style = labels.rows.as_ref().map_or(0, |rows| usize::from(rows[row]));
+        let layer = scattered(row) % layers;
+        outline(&mut paths[layer * labels.styles.len() + style], labels.styles[style].1, *place, radius);
+    }
+    for (index, path) in paths.iter().enumerate().filter(|(_, path)| !path.is_empty()) {
+        let colour = &labels.styles[index % labels.styles.len()].0;
+        canvas.element(&format!(r#"<path fill="{colour}" fill-opacity="{opacity}" d="{path}"/>"#));
+    }
+}
+
+/// Returns a number that looks random and is always the same for a row, so that rows in order do not share a layer.
+fn scattered(row: usize) -> usize {
+    ((row as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as usize
+}
+
+/// What colours mean, on the right of the panels.
+struct Legend {
+    width: f32,
+    column_width: f32,
+    per_column: usize,
+    counts: Vec<usize>,
+}
+
+impl Legend {
+    fn plan(figure: &Figure) -> Legend {
+        match &figure.labels {
+            Labels::None => Legend { width: 0.0, column_width: 0.0, per_column: 0, counts: Vec::new() },
+            Labels::Continuous { .. } => {
+                Legend { width: 110.0, column_width: 110.0, per_column: 0, counts: Vec::new() }
+            }
+            Labels::Categories { column, names, codes } => {
+                let mut counts = vec![0; names.len()];
+                codes.iter().for_each(|code| counts[*code as usize] += 1);
+                let style = Lettering::plain(13.0);
+                let widest =
+                    names.iter().map(|name| width(name, style)).fold(width(column, Lettering::bold(13.0)), f32::max);
+                let column_width = (widest + 90.0).clamp(110.0, LEGEND_COLUMN_MAX);
+                let per_column = ((PANELS_HEIGHT - 26.0) / ENTRY) as usize;
+                let columns = names.len().div_ceil(per_column).max(1);
+                Legend { width: columns as f32 * column_width, column_width, per_column, counts }
+            }
+        }
+    }
+
+    fn draw(&self, canvas: &mut Canvas, figure: &Figure, left: f32, top: f32) {
+        let head = Lettering::bold(13.0);
+        match &figure.labels {
+            Labels::None => {}
+            Labels::Categories { column, names, .. } => {
+                canvas.line((left, top + 12.0), &fit(column, head, self.width), head);
+                for (code, name) in names.iter().enumerate() {
+                    let x = left + (code / self.per_column) as f32 * self.column_width;
+                    let y = top + 26.0 + (code % self.per_column) as f32 * ENTRY + ENTRY / 2.0;
+                    let (colour, shape) = palette::style_of(code);
+                    let mut path = String::new();
+                    outline(&mut path, shape, (x + 7.0, y), 5.5);
+                    canvas.element(&format!(r#"<path fill="{}" d="{path}"/>"#, PALETTE[colour].0));
+                    let count = self.counts[code].to_string();
+                    let style = Lettering::faint(11.0);
+                    let count_width = width(&count, style);
+                    let text = Lettering::plain(13.0);
+                    let name = fit(name, text, self.column_width - 22.0 - 24.0 - count_width);
+                    canvas.line((x + 20.0, y + 4.5), &name, text);
+                    canvas.line((x + 20.0 + width(&name, text) + 8.0, y + 4.5), &count, style);
+                }
+            }
+            Labels::Continuous { column, values } => {
+                canvas.line((left, top + 12.0), &fit(column, head, self.width), head);
+                colour_bar(canvas, values, Rect { left, top: top + 28.0, width: 20.0, height: 260.0 });
+            }
+        }
+    }
+}
+
+/// Draws the bar from the least number, below, to the largest.
+fn colour_bar(canvas: &mut Canvas, values: &[f64], bar: Rect) {
+    let (low, high) = extent(values);
+    let stops: String = (0..palette::RAMP.len())
+        .map(|stop| {
+            let share = stop as f64 / (palette::RAMP.len() - 1) as f64;
+            format!(r#"<stop offset="{share}" stop-color="{}"/>"#, palette::ramp(share))
+        })
+        .collect();
+    canvas.element(&format!(r#"<linearGradient id="ramp" x1="0" y1="1" x2="0" y2="0">{stops}</linearGradient>"#));
+    let Rect { left, top, width, height } = bar;
+    canvas.element(&format!(
+        r#"<rect x="{left}" y="{top}" width="{width}" height="{height}" fill="url(#ramp)" stroke="{FRAME}"/>"#
+    ));
+    for step in 0..=4 {
+        let share = f64::from(step) / 4.0;
+        let y = top + height * (1.0 - share as f32);
+        canvas.line((left + width + 8.0, y + 4.0), &spelled(low + (high - low) * share), Lettering::plain(12.0));
+    }
+    if values.iter().any(|value| value.is_nan()) {
+        let (y, colour) = (top + height + 22.0, palette::MISSING.0);
+        canvas.element(&format!(r#"<circle cx="{}" cy="{y}" r="6" fill="{colour}"/>"#, left + 10.0));
+        canvas.line((left + width + 8.0, y + 4.0), super::labels::NO_VALUE, Lettering::plain(12.0));
+    }
+}
+
+/// Spells a number in about four digits.
+pub(crate) fn spelled(number: f64) -> String {
+    match number.abs() {
+        0.0 => "0".to_owned(),
+        size if !(1e-3..1e6).contains(&size) => format!("{number:.2e}"),
+        size => {
+            let digits = (3 - size.log10().floor() as i32).clamp(0, 6) as usize;
+            let text = format!("{number:.digits$}");
+            if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+        }
+    }
+}
+
+/// Writes a table; returns where the page may end.
+fn draw_table(canvas: &mut Canvas, table: &Table, top: f32) -> f32 {
+    let (head, text) = (Lettering::bold(12.0), Lettering::plain(12.0));
+    let cell_width = |row: &[String], column: usize, style| row.get(column).map_or(0.0, |cell| width(cell, style));
+    let widths: Vec<f32> = (0..table.columns.len())
+        .map(|column| {
+            let rows = table.rows.iter().map(|row| cell_width(row, column, text));
+            rows.fold(cell_width(&table.columns, column, head), f32::max).min(340.0)
+        })
+        .collect();
+    let room = WIDTH - 2.0 * MARGIN;
+    let between = ((room - widths.iter().sum::<f32>()) / widths.len().max(1) as f32).clamp(8.0, 36.0);
+    let mut y = top;
+    let write = |canvas: &mut Canvas, cells: &[String], y: f32, style: Lettering<'static>| {
+        let mut x = MARGIN;
+        for (column, (cell, width)) in cells.iter().zip(&widths).enumerate() {
+            // The first column names things; numbers stand to the right.
+            let (x_at, anchor) = if column == 0 { (x, Anchor::Start) } else { (x + width, Anchor::End) };
+            canvas.line((x_at, y), &fit(cell, style, *width + 0.5), Lettering { anchor, ..style });
+            x += width + between;
+        }
+    };
+    write(canvas, &table.columns, y, head);
+    y += 8.0;
+    canvas.element(&format!(r#"<path d="M{MARGIN} {y}H{:.1}" stroke="{FRAME}"/>"#, WIDTH - MARGIN));
+    for row in &table.rows {
+        y += 18.0;
+        write(canvas, row, y, text);
+    }
+    y + MARGIN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!(
+            ["0", "0.5", "1234", "12.35", "1.00e9"].map(str::to_owned),
+            [0.0, 0.5, 1234.2, 12.346, 1e9].map(spelled)
+        );
+    }
+
+    #[test]
+    fn panels_fill_a_square() {
+        let grid = |panels| (Grid::of(panels).columns, Grid::of(panels).rows);
+        assert_eq!([grid(1), grid(2), grid(3), grid(4), grid(5)], [(1, 1), (2, 1), (2, 2), (2, 2), (3, 2)]);
+    }
+
+    #[test]
+    fn both_axes_have_one_scale() {
+        let frame = Rect { left: 0.0, top: 0.0, width: 228.0, height: 128.0 };
+        let places = places(&[[0.0, 0.0], [1.0, 1.0], [0.0, 1.0]], frame);
+        assert_eq!(places, [(64.0, 114.0), (164.0, 14.0), (64.0, 14.0)]);
+    }
+
+    #[test]
+    fn equal_points_stand_in_the_middle() {
+        let frame = Rect { left: 10.0, top: 0.0, width: 100.0, height: 80.0 };
+        assert_eq!(super::places(&[[3.0, 4.0], [3.0, 4.0]], frame), [(60.0, 40.0), (60.0, 40.0)]);
+    }
+}

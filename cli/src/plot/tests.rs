@@ -1,0 +1,202 @@
+//! Figures that look like those of users, drawn in every format. `ENCAJE_PLOTS=DIR` keeps the files, to be looked at.
+
+use resvg::tiny_skia::Pixmap;
+
+use super::*;
+
+/// Numbers that look random and are always the same.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 40) as f32 / (1u64 << 24) as f32
+    }
+
+    /// Bell-shaped around 0.
+    fn bell(&mut self) -> f32 {
+        (0..6).map(|_| self.next()).sum::<f32>() - 3.0
+    }
+}
+
+pub(super) const EMOJIS: [&str; 24] = [
+    "🐶",
+    "🍲",
+    "😂",
+    "❤️",
+    "🇲🇽",
+    "👩‍👩‍👧‍👦",
+    "👍🏽",
+    "1️⃣",
+    "🎉",
+    "🔥",
+    "⚽",
+    "🏖️",
+    "🎸",
+    "☕",
+    "🌮",
+    "💤",
+    "📚",
+    "🚗",
+    "✈️",
+    "🌧️",
+    "💼",
+    "🏥",
+    "🎂",
+    "🗳️",
+];
+
+/// Clusters on a ring, one per name.
+pub(super) fn figure(rows: usize, names: &[&str], panels: usize) -> Figure {
+    let mut noise = Noise(7);
+    let values: Vec<Option<String>> =
+        (0..rows).map(|row| Some(names[(row * row / 3 + row) % names.len()].to_owned())).collect();
+    let panels = (0..panels)
+        .map(|panel| {
+            let points = values.iter().map(|value| {
+                let name = names.iter().position(|name| Some(*name) == value.as_deref()).unwrap();
+                let angle = name as f32 * 2.4 + panel as f32;
+                let reach = 2.0 + (name as f32).sqrt() * 2.2;
+                [angle.cos() * reach + noise.bell(), angle.sin() * reach + noise.bell()]
+            });
+            Panel { title: format!("model-{panel}"), note: "kNN accuracy 0.81".into(), points: points.collect() }
+        })
+        .collect();
+    let text = |row| format!("Oración número {row}: <script>alert({row})</script> & «más» texto, niño 😀");
+    Figure {
+        title: "tweets.csv by label".into(),
+        subtitle: format!(
+            "{rows} rows, 3 rejected rows left out; UMAP of 15 neighbours, minimal distance 0.1, seed 42"
+        ),
+        panels,
+        labels: Labels::of_column("label", &values),
+        hover: vec![
+            HoverColumn { name: "text".into(), values: (0..rows).map(text).collect() },
+            HoverColumn { name: "id".into(), values: (0..rows).map(|row| row.to_string()).collect() },
+            HoverColumn { name: "label".into(), values: values.into_iter().map(Option::unwrap).collect() },
+        ],
+        table: None,
+    }
+}
+
+fn keep(name: &str, bytes: &[u8]) {
+    if let Some(dir) = std::env::var_os("ENCAJE_PLOTS") {
+        std::fs::write(std::path::Path::new(&dir).join(name), bytes).unwrap();
+    }
+}
+
+/// Draws as PNG and gives the pixels.
+fn pixels(name: &str, figure: &Figure) -> Pixmap {
+    let png = render(figure, PlotFormat::Png).unwrap();
+    keep(&format!("{name}.png"), &png);
+    keep(&format!("{name}.svg"), &render(figure, PlotFormat::Svg).unwrap());
+    keep(&format!("{name}.html"), &render(figure, PlotFormat::Html).unwrap());
+    Pixmap::decode_png(&png).unwrap()
+}
+
+fn count(pixels: &Pixmap, colour: [u8; 3]) -> usize {
+    pixels.pixels().iter().filter(|p| [p.red(), p.green(), p.blue()] == colour).count()
+}
+
+/// Counts pixels in which blue leads red as far as it does where the first colour of the palette shines through.
+fn count_blue(pixels: &Pixmap) -> usize {
+    pixels.pixels().iter().filter(|p| p.blue().saturating_sub(p.red()) > 120).count()
+}
+
+#[test]
+fn emoji_labels_are_painted() {
+    let pixels = pixels("emojis", &figure(3_000, &EMOJIS, 1));
+    // The red of the flag of Mexico, and the yellow of faces: no point has these colours.
+    assert!(count(&pixels, [0xCE, 0x11, 0x26]) > 20, "a flag");
+    assert!(count(&pixels, [0xFF, 0xCC, 0x4D]) > 100, "a face");
+}
+
+#[test]
+fn letters_are_painted_without_any_font_on_the_machine() {
+    let empty = figure(1, &["ñandú"], 1);
+    let bare = Figure { title: String::new(), ..empty.clone() };
+    let ink = |figure: &Figure| count(&pixels("letters", figure), [0x1a, 0x1a, 0x1a]);
+    assert!(ink(&empty) > ink(&bare) + 500, "a title in dark ink");
+}
+
+#[test]
+fn words_panels_and_a_table() {
+    let mut compared =
+        figure(2_000, &["perros", "comida", "fútbol", "política y otras cosas muy largas de nombrar"], 4);
+    compared.table = Some(Table {
+        columns: ["model", "dimensions", "kNN accuracy", "silhouette"].map(str::to_owned).to_vec(),
+        rows: (0..4)
+            .map(|row| vec![format!("model-{row}"), "384".into(), "0.812 (0.801–0.823)".into(), "0.12".into()])
+            .collect(),
+    });
+    let found = pixels("compare", &compared);
+    assert_eq!(found.width(), 2_400);
+    assert!(count_blue(&found) > 1_000);
+}
+
+#[test]
+fn numbers_get_a_bar() {
+    let mut scored = figure(2_000, &["a", "b", "c"], 1);
+    let values: Vec<Option<String>> =
+        (0..2_000).map(|row| (row % 50 > 0).then(|| format!("{}", f64::from(row) / 10.0))).collect();
+    scored.labels = Labels::of_column("score", &values);
+    assert!(matches!(scored.labels, Labels::Continuous { .. }));
+    let found = pixels("numbers", &scored);
+    assert!(count(&found, [0xB0, 0xB0, 0xB0]) > 50, "points without a number are grey");
+}
+
+#[test]
+fn sixty_four_labels_and_a_figure_without_any() {
+    let names: Vec<String> = (0..64).map(|name| format!("etiqueta {name}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    pixels("many", &figure(6_000, &names, 1));
+    let plain = Figure { labels: Labels::None, hover: Vec::new(), ..figure(500, &["a"], 1) };
+    assert!(count_blue(&pixels("plain", &plain)) > 100);
+}
+
+#[test]
+fn one_point_and_none_are_figures_too() {
+    for rows in [0, 1] {
+        let figure = figure(rows, &["a"], 1);
+        for format in [PlotFormat::Html, PlotFormat::Svg, PlotFormat::Png] {
+            assert!(!render(&figure, format).unwrap().is_empty());
+        }
+    }
+}
+
+#[test]
+fn parts_that_do_not_fit_are_refused() {
+    let mut figure = figure(5, &["a", "b"], 2);
+    figure.panels[1].points.pop();
+    assert!(render(&figure, PlotFormat::Svg).unwrap_err().to_string().contains("model-1"));
+    figure.panels[1].points.push([f32::NAN, 0.0]);
+    assert!(render(&figure, PlotFormat::Svg).is_err());
+}
+
+#[test]
+fn svg_shows_hostile_text_and_stays_well_formed() {
+    let evil = "</text><script>alert(1)</script>\u{0}\u{1b}]]>&\"'";
+    let mut figure = figure(10, &["a"], 1);
+    figure.title = evil.into();
+    figure.labels = Labels::of_column(evil, &vec![Some(evil.to_owned()); 10]);
+    let svg = String::from_utf8(render(&figure, PlotFormat::Svg).unwrap()).unwrap();
+    assert!(!svg.contains("<script"));
+    assert!(resvg::usvg::Tree::from_str(&svg, &resvg::usvg::Options::default()).is_ok());
+}
+
+#[test]
+fn a_heat_map_is_painted() {
+    let names =
+        ["Por fin el calor está bajando", "Hoy vamos a comer unos tacos 🌮", "Me la pasé cocinando", "Tengo examen"];
+    let mut noise = Noise(3);
+    let values = (0..16).map(|at| if at % 5 == 0 { 1.0 } else { 0.3 + noise.next() * 0.5 }).collect();
+    let map = Heatmap {
+        title: "Cosine similarity".into(),
+        subtitle: "4 texts, all-MiniLM-L6-v2".into(),
+        names: names.map(str::to_owned).to_vec(),
+        values,
+    };
+    let png = render_heatmap(&map, PlotFormat::Png).unwrap();
+    keep("heatmap.png", &png);
+    assert!(count(&Pixmap::decode_png(&png).unwrap(), [0xfd, 0xe7, 0x25]) > 4_000, "the diagonal");
+}
