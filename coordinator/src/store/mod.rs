@@ -7,6 +7,8 @@
 
 mod backend;
 mod error;
+#[cfg(any(test, feature = "sim"))]
+pub mod memory;
 mod migrations;
 mod postgres;
 mod rows;
@@ -75,6 +77,21 @@ impl Store {
         } else {
             Arc::new(sqlite::Sqlite::open(sqlite_path(url)?, clock.clone(), policy.clone()).await?)
         };
+        Self::over(backend, clock, policy).await
+    }
+
+    /// Connects to a database in memory through a gate; its policy should be the database's.
+    #[cfg(any(test, feature = "sim"))]
+    pub async fn in_memory(
+        memory: &memory::Memory,
+        gate: Arc<dyn memory::Gate>,
+        clock: Arc<dyn Clock>,
+        policy: Policy,
+    ) -> Result<Store> {
+        Self::over(Arc::new(memory::Connection::new(memory.clone(), gate)), clock, Arc::new(policy)).await
+    }
+
+    async fn over(backend: Arc<dyn Backend>, clock: Arc<dyn Clock>, policy: Arc<Policy>) -> Result<Store> {
         // Nobody could hear heartbeats while no coordinator ran.
         backend.rebase().await?;
         let last_sweep_ms = Arc::new(Mutex::new(clock.now_ms()));

@@ -40,7 +40,7 @@ impl Listing {
 }
 
 /// Returns a key without the part that is random.
-pub(super) fn without_attempt(key: &str) -> String {
+pub(in crate::store) fn without_attempt(key: &str) -> String {
     key.strip_suffix(".parquet").and_then(|stem| stem.get(..stem.len() - 36)).unwrap_or(key).to_owned()
 }
 

@@ -12,10 +12,12 @@ use proto::job::{
 };
 use proto::work::{CommitOutcome, Grant, Output, WorkerInfo};
 use proto::{JobId, RequestId, SessionId};
+use uuid::Uuid;
 
 use super::dump::{STATE, VIOLATIONS};
 use crate::clock::TestClock;
 use crate::policy::Policy;
+use crate::store::memory::Memory;
 use crate::store::{Store, StoreError};
 
 /// When tests begin, in milliseconds.
@@ -36,6 +38,19 @@ impl Bed {
 
     pub(super) async fn on_postgres(url: &str) -> Self {
         Self::open(url, Policy::default()).await
+    }
+
+    pub(super) async fn on_memory() -> Self {
+        Self::in_memory(Policy::default()).await
+    }
+
+    pub(super) async fn in_memory(policy: Policy) -> Self {
+        let clock = TestClock::at(EPOCH_MS);
+        let memory = Memory::new(Arc::new(clock.clone()), &policy, Uuid::now_v7);
+        let gate = Arc::new(crate::store::memory::Open);
+        let mut store = Store::in_memory(&memory, gate, Arc::new(clock.clone()), policy).await.unwrap();
+        store.jitter = || 0.5;
+        Self { store, clock }
     }
 
     pub(super) async fn open(url: &str, policy: Policy) -> Self {

@@ -1,5 +1,5 @@
-//! The suite that both databases pass: every promise of the protocol by name, and random events in lock-step with the
-//! model. PostgreSQL is real and started by the test; where it is not installed, the test fails and says what to do.
+//! The suite that both databases and the one in memory pass: every promise of the protocol by name, and random events in
+//! lock-step with the model. PostgreSQL is real and started by the test; where it is not installed, the test fails and says what to do.
 
 mod cases_jobs;
 mod cases_sweep;
@@ -8,8 +8,6 @@ mod crash;
 pub(crate) mod dump;
 mod events;
 mod fixture;
-mod model;
-mod model_state;
 mod random;
 mod server;
 mod storm;
@@ -28,6 +26,14 @@ macro_rules! promises {
                 async fn $name() {
                     let folder = tempfile::tempdir().unwrap();
                     super::$file::$name(super::Bed::on_sqlite(folder.path()).await).await;
+                }
+            )+)+
+        }
+        mod memory_keeps_its_promise_that {
+            $($(
+                #[tokio::test]
+                async fn $name() {
+                    super::$file::$name(super::Bed::on_memory().await).await;
                 }
             )+)+
         }

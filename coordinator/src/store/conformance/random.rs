@@ -1,5 +1,5 @@
-//! Random events through the model, SQLite and PostgreSQL in lock-step: every answer and the whole state are compared
-//! after every event.
+//! Random events through the store in memory (which is the pure model), SQLite and PostgreSQL in lock-step: every answer
+//! and the whole state are compared after every event.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -14,11 +14,10 @@ use sqlx::{Connection, Executor};
 use uuid::Uuid;
 
 use super::events::{Event, MUST_BE_SEEN, Written, burst, prologue};
-use super::fixture::{Bed, EPOCH_MS, cursor, output, slices, source, spec, worker};
-use super::model::{Model, ModelGrant};
+use super::fixture::{Bed, cursor, output, slices, source, spec, worker};
 use super::server::Server;
 use crate::policy::Policy;
-use crate::shard::JobEvent;
+use crate::store::memory::model::ModelGrant;
 use crate::store::{Store, StoreError, Swept};
 
 /// Sequences per run; `ENCAJE_TEST_SEQUENCES` asks for more.
@@ -30,7 +29,7 @@ fn policy() -> Policy {
     Policy { failures_max: 2, workers_lost_max: 2, expire_floor: 1, garbage_grace_ms: 30_000, ..Policy::default() }
 }
 
-/// One of the two stores under test, with the grants that it gave: the same as the model's, but for the random names.
+/// A store, with the grants that it gave: the same for all, but for the random names.
 struct Subject {
     name: &'static str,
     bed: Bed,
@@ -119,21 +118,24 @@ async fn run(events: &[Event], url: &str, seen: &Mutex<BTreeSet<String>>) {
         Subject { name: "SQLite", bed: sqlite, grants: Vec::new() },
         Subject { name: "PostgreSQL", bed: postgres, grants: Vec::new() },
     ];
-    let mut model = Model::new(policy(), EPOCH_MS);
+    let mut model = Subject { name: "memory", bed: Bed::in_memory(policy()).await, grants: Vec::new() };
     let mut names = Names::default();
     let mut before: Vec<JobStatus> = Vec::new();
     for (number, event) in events.iter().enumerate() {
-        let planned = Planned::new(event, &model, &mut names);
-        let expected = planned.on_model(&mut model, &mut names);
-        note(seen, &expected, &model.state());
+        let planned = Planned::new(event, &model, &mut names).await;
+        let expected = planned.on_store(&mut model).await;
+        let granted = &model.grants[names.grants.len()..];
+        names.grants.extend(granted.iter().map(|(session, grant)| (*session, (grant.shard, grant.epoch))));
+        let (state, finalizable) = (model.bed.state().await, model.bed.store.jobs_to_finalize().await.unwrap());
+        note(seen, &expected, &state);
         for subject in &mut subjects {
             let context = format!("{} at event {number} of {events:?}", subject.name);
-            let answer = planned.on_store(subject, &names).await;
+            let answer = planned.on_store(subject).await;
             assert_eq!(answer, expected, "answer of {context}");
-            assert_eq!(subject.bed.state().await, model.state(), "state of {context}");
+            assert_eq!(subject.bed.state().await, state, "state of {context}");
             subject.bed.assert_invariants().await;
             let statuses = subject.bed.store.jobs().await.unwrap();
-            assert_eq!(subject.bed.store.jobs_to_finalize().await.unwrap(), model.finalizable(), "{context}");
+            assert_eq!(subject.bed.store.jobs_to_finalize().await.unwrap(), finalizable, "{context}");
             nothing_is_committed_after_the_end(&before, &statuses);
             if subject.name == "PostgreSQL" {
                 before = statuses;
@@ -165,7 +167,7 @@ struct Planned<'e> {
 }
 
 impl<'e> Planned<'e> {
-    fn new(event: &'e Event, model: &Model, names: &mut Names) -> Self {
+    async fn new(event: &'e Event, model: &Subject, names: &mut Names) -> Self {
         let mut planned = Self {
             event,
             session: None,
@@ -176,7 +178,9 @@ impl<'e> Planned<'e> {
         };
         match event {
             Event::InsertShards { job, stale, .. } => {
-                let shards = model.jobs.get(&job_id(*job)).map_or(0, |job| job.cursor.next_row / super::fixture::ROWS);
+                let waiting = model.bed.store.jobs_to_plan().await.unwrap();
+                let planning = waiting.iter().find(|planning| planning.job == job_id(*job));
+                let shards = planning.map_or(0, |planning| planning.cursor.next_row / super::fixture::ROWS);
                 planned.cursor_shards = shards + u64::from(*stale);
             }
             Event::OpenSession { .. } => {
@@ -212,102 +216,7 @@ impl<'e> Planned<'e> {
         planned
     }
 
-    fn on_model(&self, model: &mut Model, names: &mut Names) -> String {
-        match self.event {
-            Event::Submit(job) => {
-                let known = model.jobs.contains_key(&job_id(*job));
-                model.submit(job_id(*job));
-                (if known { "Existing" } else { "Created" }).to_owned()
-            }
-            Event::SetSources(job) => model.set_sources(job_id(*job)).to_string(),
-            Event::InsertShards { job, count, done, .. } => {
-                let (from, page, to) = self.page(*count);
-                model.insert_shards(job_id(*job), &from, &page, &to, *done).to_string()
-            }
-            Event::Advance(ms) => {
-                model.now += i64::from(*ms);
-                String::new()
-            }
-            Event::Sweep => format!("{:?}", model.sweep()),
-            Event::Cancel(job) => model.cancel(job_id(*job)).to_string(),
-            Event::Pause(job, true) => model.change_job(job_id(*job), &JobEvent::Pause).to_string(),
-            Event::Pause(job, false) => model.change_job(job_id(*job), &JobEvent::Resume).to_string(),
-            Event::Retry(job) => model.retry(job_id(*job)).to_string(),
-            Event::Repair { job, shards } => {
-                format!("{:?}", model.repair(job_id(*job), &distinct(*shards)).map(|n| n > 0))
-            }
-            Event::FailJob(job) => model.fail_job(job_id(*job), "by request").to_string(),
-            Event::FailExhausted => format!("{:?}", model.fail_exhausted()),
-            Event::BeginFinalize(job) => {
-                let counts = model.jobs.get(&job_id(*job)).map(super::model::ModelJob::counts).unwrap_or_default();
-                model.change_job(job_id(*job), &JobEvent::Finalize(&counts)).to_string()
-            }
-            Event::Finish(job, other) => {
-                let digest = if *other { "other" } else { "digest" };
-                let generation = model.jobs.get(&job_id(*job)).map_or(1, |job| job.job.generation);
-                model.change_job(job_id(*job), &JobEvent::Finish { generation, key: "manifest", digest }).to_string()
-            }
-            Event::Settle => model.settle().to_string(),
-            Event::MarkGarbage => format!("{}", model.mark_garbage().len()),
-            Event::GarbageDeleted => {
-                let garbage = model.mark_garbage();
-                model.garbage_deleted(&garbage);
-                format!("{}", garbage.len())
-            }
-            Event::OpenSession { .. }
-            | Event::Lease { .. }
-            | Event::Commit { .. }
-            | Event::Fail { .. }
-            | Event::Release { .. }
-            | Event::Beat { .. }
-            | Event::Close { .. } => self.work_on_model(model, names),
-        }
-    }
-
-    fn work_on_model(&self, model: &mut Model, names: &mut Names) -> String {
-        if let Event::Close { session } = self.event
-            && session.is_none()
-        {
-            model.close_sessions(None);
-            return String::new();
-        }
-        let Some(session) = self.session else { return String::new() };
-        match self.event {
-            Event::OpenSession { leases_max } => {
-                model.open_session(session, u32::from(*leases_max));
-                String::new()
-            }
-            Event::Lease { max, .. } => {
-                let grants = model.lease(session, self.request, u32::from(*max));
-                names.grants.extend(grants.iter().flatten().map(|grant| (session, *grant)));
-                format!("{grants:?}")
-            }
-            Event::Commit { what, .. } => {
-                let grant = names.grants[self.grant.unwrap()].1;
-                let granted = Grant { shard: grant.0, epoch: grant.1, ..a_grant() };
-                let key = crate::shard::output_key(grant.0, grant.1, Uuid::nil());
-                let (output, right) = written(&Grant { output_key: key, ..granted }, *what);
-                shown(
-                    model.commit(session, grant, &output, right).map(|outcome| format!("{outcome:?}")).map_err(|_| ()),
-                )
-            }
-            Event::Fail { class, .. } => {
-                model.fail(session, names.grants[self.grant.unwrap()].1, *class, "it broke", 0.5).to_string()
-            }
-            Event::Release { .. } => model.release(session, names.grants[self.grant.unwrap()].1).to_string(),
-            Event::Beat { rows, .. } => {
-                let reports: Vec<_> =
-                    self.reports.iter().map(|grant| (names.grants[*grant].1, u64::from(*rows))).collect();
-                format!("{:?}", model.beat(session, &reports))
-            }
-            _ => {
-                model.close_sessions(Some(session));
-                String::new()
-            }
-        }
-    }
-
-    async fn on_store(&self, subject: &mut Subject, names: &Names) -> String {
+    async fn on_store(&self, subject: &mut Subject) -> String {
         let store = subject.bed.store.clone();
         match self.event {
             Event::Submit(job) => format!("{:?}", store.submit_job(job_id(*job), &spec("a")).await.unwrap()),
@@ -354,11 +263,11 @@ impl<'e> Planned<'e> {
             | Event::Fail { .. }
             | Event::Release { .. }
             | Event::Beat { .. }
-            | Event::Close { .. } => self.work_on_store(&store, subject, names).await,
+            | Event::Close { .. } => self.work_on_store(&store, subject).await,
         }
     }
 
-    async fn work_on_store(&self, store: &Store, subject: &mut Subject, _names: &Names) -> String {
+    async fn work_on_store(&self, store: &Store, subject: &mut Subject) -> String {
         if let Event::Close { session } = self.event
             && session.is_none()
         {
@@ -385,7 +294,7 @@ impl<'e> Planned<'e> {
             }
             Event::Commit { what, .. } => {
                 let grant = grant.unwrap();
-                let (output, _) = written(&grant, *what);
+                let output = written(&grant, *what);
                 match store.commit(session, grant.shard, grant.epoch, &output).await {
                     Ok(outcome) => shown(Ok(format!("{outcome:?}"))),
                     Err(StoreError::OutputRefused { .. }) => shown(Err(())),
@@ -441,8 +350,8 @@ fn shown(outcome: Result<String, ()>) -> String {
     outcome.unwrap_or_else(|()| "refused".to_owned())
 }
 
-/// Returns the output that an attempt claims, and whether it lies under the granted key.
-fn written(grant: &Grant, what: Written) -> (Output, bool) {
+/// Returns the output that an attempt claims.
+fn written(grant: &Grant, what: Written) -> Output {
     let mut output = output(grant);
     match what {
         Written::Right => {}
@@ -451,24 +360,5 @@ fn written(grant: &Grant, what: Written) -> (Output, bool) {
         Written::MissingRow => output.counts.rows -= 1,
         Written::OtherKey => output.key = output.key.replace("shards", "elsewhere"),
     }
-    (output, !matches!(what, Written::OtherKey))
-}
-
-/// What the model needs of a grant beside shard and epoch.
-fn a_grant() -> Grant {
-    let spec = spec("a");
-    Grant {
-        shard: proto::ShardId { job: job_id(0), index: 0 },
-        epoch: proto::Epoch(1),
-        spec_digest: String::new(),
-        read: spec.read,
-        source: source("a"),
-        slice: slices(0, 1).remove(0),
-        model: spec.model,
-        embed: spec.embed,
-        on_bad_row: spec.on_bad_row,
-        output_key: String::new(),
-        window: None,
-        convicted: false,
-    }
+    output
 }

@@ -5,13 +5,13 @@ use proto::job::ShardCounts;
 use proto::work::Output;
 use proto::{Epoch, JobId, SessionId};
 
-use super::dump::without_attempt;
 use super::model::{Attempt, Model, ModelJob, ModelSession};
 use crate::shard::{Job, Shard, ShardState, job_state_name};
+use crate::store::conformance::dump::without_attempt;
 
 impl Model {
     /// The whole state in the form of the databases' listing.
-    pub(super) fn state(&self) -> Vec<String> {
+    pub(in crate::store) fn state(&self) -> Vec<String> {
         let mut lines = Vec::new();
         lines.extend(self.jobs.iter().map(|(id, job)| job_line(*id, job)));
         lines.extend(self.jobs.iter().filter_map(|(id, job)| count_line(*id, job)));
@@ -40,7 +40,8 @@ fn or_dash(value: Option<impl ToString>) -> String {
 fn job_line(id: JobId, job: &ModelJob) -> String {
     let Job { state, paused, planned, reason, manifest, generation } = &job.job;
     let rows: u64 = job.shards.iter().map(|(slice, _)| slice.rows).sum();
-    let (state, submitted, sources) = (job_state_name(*state), job.submitted, or_dash(job.sources));
+    let (state, submitted, sources) =
+        (job_state_name(*state), job.submitted, or_dash(job.sources.as_ref().map(Vec::len)));
     let (reason, shards) = (or_dash(reason.as_ref()), job.shards.len());
     let Cursor { source_index, position, next_row } = &job.cursor;
     let (key, digest) = manifest.clone().unzip();
@@ -98,12 +99,12 @@ fn attempt_line(id: JobId, (index, epoch): (u64, Epoch), attempt: &Attempt) -> S
 }
 
 fn session_line(id: SessionId, session: &ModelSession) -> String {
-    let ModelSession { leases_max, live, expires, progress, last_request, ended } = session;
+    let ModelSession { name, leases_max, live, expires, progress, last_request, ended } = session;
     let state = if *live { "live" } else { "dead" };
     let (request, reason) = (or_dash(last_request.as_ref()), or_dash(ended.map(|(_, reason)| reason)));
     let ended = or_dash(ended.map(|(at, _)| at));
     format!(
-        "session session_id={id} name=host/1 leases_max={leases_max} state={state} expires_ms={expires} \
+        "session session_id={id} name={name} leases_max={leases_max} state={state} expires_ms={expires} \
          progress_ms={progress} last_request={request} ended_ms={ended} end_reason={reason}"
     )
 }

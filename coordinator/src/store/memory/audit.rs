@@ -1,0 +1,166 @@
+//! An eye on a database in memory: after every transition it compares all shards and attempts with what it saw before.
+//! It knows the invariants of the protocol and nothing of how the transitions are made.
+
+use std::collections::BTreeMap;
+
+use proto::job::JobState;
+use proto::{Epoch, JobId, ShardId};
+
+use super::model::{Model, ModelJob};
+use crate::shard::{AttemptState, ShardState, output_key};
+
+/// Violations that are kept; the first is the one that counts.
+const VIOLATIONS_MAX: usize = 20;
+
+/// A shard as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardView {
+    /// Its state, as stored.
+    pub state: &'static str,
+    /// The epoch of the latest lease.
+    pub epoch: Epoch,
+    /// Key of the winner's file.
+    pub winner: Option<String>,
+    /// Every attempt, in the order of epochs.
+    pub attempts: Vec<AttemptView>,
+}
+
+/// An attempt as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptView {
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Its state, as stored.
+    pub state: &'static str,
+    /// Where its file goes.
+    pub key: String,
+    /// Whether its file is known to be deleted.
+    pub deleted: bool,
+}
+
+/// What was seen so far.
+#[derive(Debug, Default)]
+pub(super) struct Auditor {
+    shards: BTreeMap<(JobId, u64), Seen>,
+    /// Jobs that had ended, with the number of committed shards they had then.
+    ended: BTreeMap<JobId, (JobState, u64)>,
+    violations: Vec<String>,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Seen {
+    epoch: u32,
+    attempts: usize,
+    winner: Option<(Epoch, String, String)>,
+}
+
+impl Auditor {
+    pub(super) fn violations(&self) -> &[String] {
+        &self.violations
+    }
+
+    /// Looks at everything after a transition.
+    pub(super) fn look(&mut self, step: &'static str, model: &Model) {
+        if step == "repair" {
+            // The one step that may take a winner back, and a job that has ended up again.
+            self.ended.clear();
+            self.shards.values_mut().for_each(|seen| seen.winner = None);
+        }
+        for (id, job) in &model.jobs {
+            self.look_at_job(step, *id, job);
+            for (index, _) in job.shards.iter().enumerate() {
+                self.look_at_shard(step, *id, job, index);
+            }
+        }
+    }
+
+    fn violated(&mut self, step: &'static str, what: String) {
+        if self.violations.len() < VIOLATIONS_MAX {
+            self.violations.push(format!("{what} (after {step})"));
+        }
+    }
+
+    fn look_at_job(&mut self, step: &'static str, id: JobId, job: &ModelJob) {
+        let (state, committed) = (job.job.state, job.counts().committed);
+        let closed = state.is_terminal() || state == JobState::Cancelling;
+        if let Some((before, then)) = self.ended.get(&id).copied() {
+            if closed && committed != then {
+                self.violated(step, format!("I4: job {id} is {before:?} and went from {then} to {committed} commits"));
+            }
+            let stays = matches!(before, JobState::Succeeded | JobState::Cancelled);
+            if stays && state != before {
+                self.violated(step, format!("I4: job {id} was {before:?} and is {state:?}"));
+            }
+        }
+        match closed {
+            true => self.ended.insert(id, (state, committed)),
+            false => self.ended.remove(&id),
+        };
+        if matches!(state, JobState::Finalizing | JobState::Succeeded) && committed != job.shards.len() as u64 {
+            self.violated(step, format!("I5: job {id} is {state:?} with {committed} of {} shards", job.shards.len()));
+        }
+    }
+
+    fn look_at_shard(&mut self, step: &'static str, id: JobId, job: &ModelJob, at: usize) {
+        let (index, shard) = (at as u64, &job.shards[at].1);
+        let attempts = || job.attempts.range((index, Epoch(0))..=(index, Epoch(u32::MAX)));
+        let counted = |state| attempts().filter(|(_, attempt)| attempt.state == state).count();
+        let (count, live, committed) =
+            (attempts().count(), counted(AttemptState::Live), counted(AttemptState::Committed));
+        let winner = match &shard.state {
+            ShardState::Committed { winner, output } => Some((*winner, output.key.clone(), output.blake3.clone())),
+            ShardState::Pending { .. } | ShardState::Running | ShardState::Dead | ShardState::Cancelled => None,
+        };
+        let before = self.shards.get(&(id, index)).cloned().unwrap_or_default();
+        let name = format!("shard {index} of job {id}");
+        if committed != usize::from(winner.is_some()) {
+            self.violated(step, format!("I2: {name} is {:?} and has {committed} committed attempts", shard.state));
+        }
+        if let Some((epoch, key, _)) = &winner {
+            let attempt = job.attempts.get(&(index, *epoch));
+            let granted = attempt.map(|one| output_key(ShardId { job: id, index }, *epoch, one.id));
+            if attempt.is_none_or(|one| one.state != AttemptState::Committed) || granted.as_ref() != Some(key) {
+                self.violated(
+                    step,
+                    format!("I2: {name} was won by epoch {epoch} with {key}, which is not its attempt"),
+                );
+            }
+        }
+        if before.winner.is_some() && winner != before.winner {
+            self.violated(step, format!("I2: {name} had a winner and has another: {winner:?}"));
+        }
+        if shard.epoch.0 < before.epoch || count < before.attempts || count != shard.epoch.0 as usize {
+            let (was, is) = (before.epoch, shard.epoch);
+            self.violated(step, format!("I3: {name} went from epoch {was} to {is} with {count} attempts"));
+        }
+        if live != usize::from(shard.state == ShardState::Running) {
+            self.violated(step, format!("I10: {name} is {:?} and has {live} live attempts", shard.state));
+        }
+        self.shards.insert((id, index), Seen { epoch: shard.epoch.0, attempts: count, winner });
+    }
+}
+
+/// Returns the shards of a job in order.
+pub(super) fn view(id: JobId, job: &ModelJob) -> Vec<ShardView> {
+    let mut shards = Vec::with_capacity(job.shards.len());
+    for (index, (_, shard)) in (0..).zip(&job.shards) {
+        let (state, winner) = match &shard.state {
+            ShardState::Pending { .. } => ("pending", None),
+            ShardState::Running => ("running", None),
+            ShardState::Committed { output, .. } => ("committed", Some(output.key.clone())),
+            ShardState::Dead => ("dead", None),
+            ShardState::Cancelled => ("cancelled", None),
+        };
+        let mut attempts = Vec::new();
+        for ((_, epoch), attempt) in job.attempts.range((index, Epoch(0))..=(index, Epoch(u32::MAX))) {
+            attempts.push(AttemptView {
+                epoch: *epoch,
+                state: attempt.state.name(),
+                key: output_key(ShardId { job: id, index }, *epoch, attempt.id),
+                deleted: attempt.deleted.is_some(),
+            });
+        }
+        shards.push(ShardView { state, epoch: shard.epoch, winner, attempts });
+    }
+    shards
+}

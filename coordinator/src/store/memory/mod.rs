@@ -1,0 +1,386 @@
+//! The store in memory: the pure model behind the same private trait as the databases, for tests and for the simulation
+//! of a whole cluster. Nothing is durable but as long as the [`Memory`] lives; any number of coordinators may share one.
+//!
+//! **Keeping it in step.** A change of a transition is made in `model` (as [`crate::shard`] says), in `sqlite` and in
+//! `postgres`; a method that the `Backend` trait gains gets its lines here. The conformance suite runs this backend
+//! through every named promise and, in lock-step with both databases, through the random events: what differs from SQL
+//! fails there first.
+
+mod audit;
+#[cfg(test)]
+mod listing;
+pub(in crate::store) mod model;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dataset::{Cursor, PlannedSource};
+use futures::future::BoxFuture;
+use proto::job::{JobState, JobStatus, RowCounts};
+use proto::work::{Grant, Progress};
+use proto::{JobId, RequestId, SessionId, ShardId};
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use self::audit::Auditor;
+pub use self::audit::{AttemptView, ShardView};
+use self::model::{Model, ModelGrant, ModelJob};
+use super::backend::{Answer, Backend, Commit, Exhausted, Failure, JobChange, NewJob, NewSession, ShardPage, Task};
+use super::error::StoreError;
+use super::types::{Garbage, Planning, Winner};
+use crate::clock::Clock;
+use crate::policy::Policy;
+use crate::shard::{AttemptState, LeaseRef, Refusal, ShardState, output_key};
+
+/// What stands between a coordinator and its database: it may wait, fail, or never come back.
+pub trait Gate: Send + Sync + 'static {
+    /// Is passed before a transition or a query of this name has any effect.
+    fn enter<'a>(&'a self, step: &'static str) -> BoxFuture<'a, Result<(), StoreError>>;
+    /// Is passed after it has had its effect, before the answer.
+    fn leave<'a>(&'a self, step: &'static str) -> BoxFuture<'a, Result<(), StoreError>>;
+}
+
+/// A gate that stands open.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Open;
+
+impl Gate for Open {
+    fn enter<'a>(&'a self, _step: &'static str) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn leave<'a>(&'a self, _step: &'static str) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// A database in memory; clones share it.
+#[derive(Clone)]
+pub struct Memory {
+    state: Arc<Mutex<State>>,
+    clock: Arc<dyn Clock>,
+}
+
+struct State {
+    model: Model,
+    auditor: Auditor,
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memory").finish_non_exhaustive()
+    }
+}
+
+impl Memory {
+    /// Makes an empty database with a clock of its own, as PostgreSQL has. `name` makes the names of attempts.
+    pub fn new(clock: Arc<dyn Clock>, policy: &Policy, name: fn() -> Uuid) -> Self {
+        let model = Model::new(policy.clone(), clock.now_ms(), name);
+        Self { state: Arc::new(Mutex::new(State { model, auditor: Auditor::default() })), clock }
+    }
+
+    /// Returns every invariant that was ever violated, in words.
+    pub fn violations(&self) -> Vec<String> {
+        self.lock().auditor.violations().to_vec()
+    }
+
+    /// Returns the shards of a job in order, with all of their attempts.
+    pub fn shards(&self, job: JobId) -> Vec<ShardView> {
+        self.lock().model.jobs.get(&job).map_or_else(Vec::new, |found| audit::view(job, found))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something at the present time, and looks at what came of it.
+    fn act<T>(&self, step: &'static str, action: impl FnOnce(&mut Model) -> T) -> T {
+        let mut state = self.lock();
+        let State { model, auditor } = &mut *state;
+        model.now = self.clock.now_ms();
+        let answer = action(model);
+        auditor.look(step, model);
+        answer
+    }
+}
+
+/// One coordinator's connection to a [`Memory`].
+pub(super) struct Connection {
+    memory: Memory,
+    gate: Arc<dyn Gate>,
+}
+
+impl Connection {
+    pub(super) fn new(memory: Memory, gate: Arc<dyn Gate>) -> Self {
+        Self { memory, gate }
+    }
+
+    fn run<'a, T: Send + 'a>(
+        &'a self,
+        step: &'static str,
+        action: impl FnOnce(&mut Model) -> T + Send + 'a,
+    ) -> Answer<'a, T> {
+        Box::pin(async move {
+            self.gate.enter(step).await?;
+            let answer = self.memory.act(step, action);
+            self.gate.leave(step).await?;
+            Ok(answer)
+        })
+    }
+
+    fn try_run<'a, T: Send + 'a>(
+        &'a self,
+        step: &'static str,
+        action: impl FnOnce(&mut Model) -> Result<T, StoreError> + Send + 'a,
+    ) -> Answer<'a, T> {
+        let answer = self.run(step, action);
+        Box::pin(async move { answer.await? })
+    }
+}
+
+impl Backend for Connection {
+    fn submit(&self, job: NewJob) -> Answer<'_, Option<String>> {
+        self.run("submit", move |model| model.submit(job))
+    }
+
+    fn statuses(&self, job: Option<JobId>) -> Answer<'_, Vec<JobStatus>> {
+        self.try_run("statuses", move |model| {
+            let wanted = model.in_order().into_iter().filter(|id| job.is_none_or(|job| job == *id));
+            wanted.map(|id| status(model, id)).collect()
+        })
+    }
+
+    fn job_state(&self, job: JobId) -> Answer<'_, Option<JobState>> {
+        self.run("job_state", move |model| model.jobs.get(&job).map(|job| job.job.state))
+    }
+
+    fn change_job(&self, job: JobId, change: JobChange) -> Answer<'_, bool> {
+        let step = match &change {
+            JobChange::Cancel => "cancel",
+            JobChange::Pause(_) => "pause",
+            JobChange::Fail(_) => "fail_job",
+            JobChange::Exhaust(_) => "exhaust",
+            JobChange::BeginFinalize => "begin_finalize",
+            JobChange::Finish { .. } => "finish",
+        };
+        self.run(step, move |model| model.change_job(job, &change))
+    }
+
+    fn retry(&self, job: JobId) -> Answer<'_, bool> {
+        self.run("retry", move |model| model.retry(job))
+    }
+
+    fn repair(&self, job: JobId, shards: Vec<u64>) -> Answer<'_, u64> {
+        self.run("repair", move |model| model.repair(job, &shards))
+    }
+
+    fn planning(&self) -> Answer<'_, Vec<Planning>> {
+        self.try_run("planning", |model| {
+            let ids = model.in_order();
+            let jobs = ids.into_iter().map(|id| (id, &model.jobs[&id]));
+            jobs.filter(|(_, job)| job.job.state == JobState::Planning).map(|(id, job)| planning(id, job)).collect()
+        })
+    }
+
+    fn sources(&self, job: JobId) -> Answer<'_, Vec<PlannedSource>> {
+        self.try_run("sources", move |model| model.jobs.get(&job).map_or_else(|| Ok(Vec::new()), sources))
+    }
+
+    fn set_sources(&self, job: JobId, sources: Vec<(String, String)>) -> Answer<'_, bool> {
+        self.run("set_sources", move |model| model.set_sources(job, sources))
+    }
+
+    fn insert_shards(&self, page: ShardPage) -> Answer<'_, bool> {
+        self.run("insert_shards", move |model| model.insert_shards(page))
+    }
+
+    fn winners(&self, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
+        self.run("winners", move |model| {
+            let found = model.jobs.get(&job).map_or_else(Vec::new, winners);
+            let first = unsigned(after.saturating_add(1));
+            found.into_iter().filter(|winner| winner.index >= first).take(limit as usize).collect()
+        })
+    }
+
+    fn finalizable(&self) -> Answer<'_, Vec<JobId>> {
+        self.run("finalizable", |model| model.finalizable())
+    }
+
+    fn exhausted(&self) -> Answer<'_, Vec<Exhausted>> {
+        self.run("exhausted", |model| model.exhausted())
+    }
+
+    fn open_session(&self, session: NewSession) -> Answer<'_, ()> {
+        self.run("open_session", move |model| model.open_session(session))
+    }
+
+    fn beat(&self, session: SessionId, progress: Vec<Progress>) -> Answer<'_, Option<Vec<bool>>> {
+        self.run("beat", move |model| model.beat(session, &progress))
+    }
+
+    fn close_sessions(&self, session: Option<SessionId>) -> Answer<'_, ()> {
+        self.run("close_sessions", move |model| model.close_sessions(session))
+    }
+
+    fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Answer<'_, Option<Vec<Grant>>> {
+        self.try_run("lease", move |model| {
+            let Some(granted) = model.lease(session, request, max) else { return Ok(None) };
+            granted.into_iter().map(|lease| grant(model, lease)).collect::<Result<_, _>>().map(Some)
+        })
+    }
+
+    fn commit(&self, commit: Commit) -> Answer<'_, bool> {
+        self.run("commit", move |model| model.commit(&commit))
+    }
+
+    fn refusal(&self, lease: LeaseRef) -> Answer<'_, Refusal> {
+        self.run("refusal", move |model| model.refusal(lease))
+    }
+
+    fn fail(&self, failure: Failure) -> Answer<'_, bool> {
+        self.run("fail", move |model| model.fail(&failure))
+    }
+
+    fn release(&self, lease: LeaseRef) -> Answer<'_, bool> {
+        self.run("release", move |model| model.release(lease))
+    }
+
+    fn rebase(&self) -> Answer<'_, ()> {
+        self.run("rebase", |model| model.rebase())
+    }
+
+    fn expire(&self) -> Answer<'_, u64> {
+        self.run("expire", |model| model.expire())
+    }
+
+    fn reap(&self) -> Answer<'_, u64> {
+        self.run("reap", |model| model.reap())
+    }
+
+    fn revoke(&self, job: Option<JobId>) -> Answer<'_, u64> {
+        self.run("revoke", move |model| model.revoke(job))
+    }
+
+    fn cancel_pending(&self, limit: u32) -> Answer<'_, u64> {
+        self.run("cancel_pending", move |model| model.cancel_pending(limit))
+    }
+
+    fn settle(&self) -> Answer<'_, u64> {
+        self.run("settle", |model| model.settle())
+    }
+
+    fn mark_garbage(&self, limit: u32) -> Answer<'_, u64> {
+        self.run("mark_garbage", move |model| model.mark_garbage(limit))
+    }
+
+    fn list_garbage(&self, limit: u32) -> Answer<'_, Vec<Garbage>> {
+        self.run("list_garbage", move |model| {
+            let garbage = |((shard, epoch), id): (ModelGrant, Uuid)| Garbage {
+                job: shard.job,
+                index: shard.index,
+                epoch: epoch.0,
+                key: output_key(shard, epoch, id),
+            };
+            model.garbage(limit).into_iter().map(garbage).collect()
+        })
+    }
+
+    fn garbage_deleted(&self, garbage: Vec<Garbage>) -> Answer<'_, ()> {
+        self.run("garbage_deleted", move |model| {
+            for Garbage { job, index, epoch, .. } in garbage {
+                model.garbage_deleted((ShardId { job, index }, proto::Epoch(epoch)));
+            }
+        })
+    }
+
+    fn close(&self) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    #[cfg(test)]
+    fn lines(&self, listing: &'static super::conformance::dump::Listing) -> Answer<'_, Vec<String>> {
+        let prefix = format!("{} ", listing.name);
+        let lines = self.memory.lock().model.state();
+        Box::pin(std::future::ready(Ok(lines.into_iter().filter(|line| line.starts_with(&prefix)).collect())))
+    }
+}
+
+fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+/// Reads back what was stored as JSON.
+fn read<T: DeserializeOwned>(column: &'static str, json: &str) -> Result<T, StoreError> {
+    serde_json::from_str(json).map_err(|error| StoreError::Corrupt { column, problem: error.to_string() })
+}
+
+fn sources(job: &ModelJob) -> Result<Vec<PlannedSource>, StoreError> {
+    job.sources.iter().flatten().map(|(_, planned)| read("planned", planned)).collect()
+}
+
+fn planning(id: JobId, job: &ModelJob) -> Result<Planning, StoreError> {
+    let known = job.sources.is_some();
+    let (spec, cursor): (_, Cursor) = (read("spec", &job.submission.spec)?, job.cursor.clone());
+    Ok(Planning { job: id, spec, sources: known.then(|| sources(job)).transpose()?, cursor })
+}
+
+fn grant(model: &Model, (shard, epoch): ModelGrant) -> Result<Grant, StoreError> {
+    let job = &model.jobs[&shard.job];
+    let (task, slice): (Task, _) = (read("task", &job.submission.task)?, job.slice(shard.index).clone());
+    let planned = job.sources.iter().flatten().nth(slice.source_index as usize);
+    let (_, planned) = planned.expect("a slice is of a planned source");
+    Ok(Grant {
+        shard,
+        epoch,
+        spec_digest: job.submission.digest.clone(),
+        read: task.read,
+        source: read("planned", planned)?,
+        slice,
+        model: task.model,
+        embed: task.embed,
+        on_bad_row: task.on_bad_row,
+        output_key: output_key(shard, epoch, job.attempts[&(shard.index, epoch)].id),
+        window: None,
+        convicted: false,
+    })
+}
+
+fn winners(job: &ModelJob) -> Vec<Winner> {
+    let mut winners = Vec::new();
+    for (index, (slice, shard)) in (0..).zip(&job.shards) {
+        if let ShardState::Committed { output, .. } = &shard.state {
+            winners.push(Winner { index, slice: slice.clone(), output: (**output).clone() });
+        }
+    }
+    winners
+}
+
+fn status(model: &Model, id: JobId) -> Result<JobStatus, StoreError> {
+    let job = &model.jobs[&id];
+    let sum = |of: fn(&RowCounts) -> u64| job.outputs().map(|output| of(&output.counts)).sum::<u64>();
+    let live = || job.attempts.values().filter(|attempt| attempt.state == AttemptState::Live);
+    Ok(JobStatus {
+        id,
+        spec: read("spec", &job.submission.spec)?,
+        state: job.job.state,
+        paused: job.job.paused,
+        reason: job.job.reason.clone(),
+        shards: job.counts(),
+        rows_planned: job.shards.iter().map(|(slice, _)| slice.rows).sum(),
+        counts: RowCounts {
+            rows: sum(|counts| counts.rows),
+            rejects: job.rejects(),
+            truncated: sum(|counts| counts.truncated),
+            tokens: sum(|counts| counts.tokens),
+        },
+        rows_in_flight: live().map(|attempt| attempt.rows_done).sum(),
+        tokens_in_flight: live().map(|attempt| attempt.tokens_done).sum(),
+        workers: model.sessions.values().filter(|session| session.live).count() as u64,
+        manifest_key: job.job.manifest.as_ref().map(|(key, _)| key.clone()),
+        age_ms: unsigned(model.now - job.submitted),
+        pause_reason: None,
+        starved_ms: 0,
+        copies: 0,
+        workers_quarantined: 0,
+        generation: job.job.generation,
+    })
+}

@@ -1,0 +1,575 @@
+//! The store as a value: [`crate::shard`] applied to maps. What both databases must agree with, event by event; one
+//! method per transition of [`crate::store::backend::Backend`], with the same precondition and the same answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dataset::{Cursor, RejectReason, Slice};
+use proto::job::{JobState, ShardCounts};
+use proto::work::{Output, Progress};
+use proto::{Epoch, JobId, RequestId, SessionId, ShardId};
+use uuid::Uuid;
+
+use crate::policy::Policy;
+use crate::shard::{AttemptState, Job, JobEvent, LeaseRef, Refusal, Shard, ShardEvent, ShardState, output_key};
+use crate::store::backend::{
+    Commit, Exhausted, Failure, JobChange, NewJob, NewSession, REASON_CLOSED, REASON_RELEASED, REASON_REVOKED,
+    REASON_REPAIRED, REASON_SESSION_LOST, REASON_STALLED, ShardPage,
+};
+
+type Millis = i64;
+
+/// A grant as the model knows it: shard and epoch.
+pub(in crate::store) type ModelGrant = (ShardId, Epoch);
+
+pub(in crate::store) struct Model {
+    pub(in crate::store) policy: Policy,
+    pub(in crate::store) now: Millis,
+    pub(in crate::store) jobs: BTreeMap<JobId, ModelJob>,
+    pub(in crate::store) sessions: BTreeMap<SessionId, ModelSession>,
+    /// Names attempts.
+    name: fn() -> Uuid,
+}
+
+pub(in crate::store) struct ModelJob {
+    pub(in crate::store) submission: NewJob,
+    pub(in crate::store) job: Job,
+    pub(in crate::store) submitted: Millis,
+    /// URIs and planned sources, as JSON.
+    pub(in crate::store) sources: Option<Vec<(String, String)>>,
+    pub(in crate::store) cursor: Cursor,
+    pub(in crate::store) shards: Vec<(Slice, Shard)>,
+    pub(in crate::store) attempts: BTreeMap<(u64, Epoch), Attempt>,
+    pub(in crate::store) busy_ms: i64,
+}
+
+#[derive(Clone)]
+pub(in crate::store) struct Attempt {
+    pub(in crate::store) id: Uuid,
+    pub(in crate::store) session: SessionId,
+    pub(in crate::store) request: RequestId,
+    pub(in crate::store) state: AttemptState,
+    pub(in crate::store) granted: Millis,
+    pub(in crate::store) ended: Option<Millis>,
+    pub(in crate::store) reason: Option<String>,
+    pub(in crate::store) rows_done: u64,
+    pub(in crate::store) tokens_done: u64,
+    pub(in crate::store) deleted: Option<Millis>,
+}
+
+pub(in crate::store) struct ModelSession {
+    pub(in crate::store) name: String,
+    pub(in crate::store) leases_max: u32,
+    pub(in crate::store) live: bool,
+    pub(in crate::store) expires: Millis,
+    pub(in crate::store) progress: Millis,
+    pub(in crate::store) last_request: Option<RequestId>,
+    pub(in crate::store) ended: Option<(Millis, &'static str)>,
+}
+
+impl ModelJob {
+    pub(in crate::store) fn counts(&self) -> ShardCounts {
+        let mut counts = ShardCounts::default();
+        for (_, shard) in &self.shards {
+            match shard.state {
+                ShardState::Pending { .. } => counts.pending += 1,
+                ShardState::Running => counts.running += 1,
+                ShardState::Committed { .. } => counts.committed += 1,
+                ShardState::Dead => counts.dead += 1,
+                ShardState::Cancelled => counts.cancelled += 1,
+            }
+        }
+        counts
+    }
+
+    pub(in crate::store) fn outputs(&self) -> impl Iterator<Item = &Output> {
+        self.shards.iter().filter_map(|(_, shard)| match &shard.state {
+            ShardState::Committed { output, .. } => Some(&**output),
+            ShardState::Pending { .. } | ShardState::Running | ShardState::Dead | ShardState::Cancelled => None,
+        })
+    }
+
+    pub(in crate::store) fn rejects(&self) -> BTreeMap<RejectReason, u64> {
+        let mut rejects = BTreeMap::new();
+        for (reason, rows) in self.outputs().flat_map(|output| &output.counts.rejects) {
+            *rejects.entry(*reason).or_insert(0) += rows;
+        }
+        rejects
+    }
+
+    fn change(&mut self, event: &JobEvent<'_>) -> bool {
+        match self.job.step(event) {
+            Ok(next) => {
+                self.job = next;
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Ends a live attempt and moves its shard along with it.
+    fn end(
+        &mut self,
+        key: (u64, Epoch),
+        how: AttemptState,
+        reason: Option<&str>,
+        event: &ShardEvent<'_>,
+        world: (Millis, &Policy),
+    ) {
+        let (now, policy) = world;
+        let attempt = self.attempts.get_mut(&key).expect("the attempt was looked up");
+        attempt.state = attempt.state.step(how).expect("the attempt is live");
+        attempt.ended = Some(now);
+        attempt.reason = reason.map(str::to_owned);
+        let shard = &mut self.shards[at(key.0)].1;
+        *shard = shard.step(event, now, policy).expect("the shard of a live attempt runs");
+    }
+
+    /// Returns an attempt that is live and the session's own.
+    fn live(&self, key: (u64, Epoch), session: SessionId) -> Option<&Attempt> {
+        self.attempts.get(&key).filter(|one| one.state == AttemptState::Live && one.session == session)
+    }
+
+    fn is_live(&self, key: (u64, Epoch), session: SessionId) -> bool {
+        self.live(key, session).is_some()
+    }
+
+    /// Returns the slice of a shard that there is.
+    pub(in crate::store) fn slice(&self, index: u64) -> &Slice {
+        &self.shards[at(index)].0
+    }
+}
+
+/// A shard's place in memory.
+fn at(index: u64) -> usize {
+    usize::try_from(index).expect("shards that are in memory can be counted")
+}
+
+impl Model {
+    pub(in crate::store) fn new(policy: Policy, now: Millis, name: fn() -> Uuid) -> Self {
+        Self { policy, now, jobs: BTreeMap::new(), sessions: BTreeMap::new(), name }
+    }
+
+    pub(in crate::store) fn submit(&mut self, submission: NewJob) -> Option<String> {
+        if let Some(stored) = self.jobs.get(&submission.job) {
+            return Some(stored.submission.digest.clone());
+        }
+        let submitted = self.now;
+        let (id, job) = (submission.job, Job::submitted());
+        let (sources, cursor, shards, attempts) = (None, Cursor::default(), Vec::new(), BTreeMap::new());
+        self.jobs.insert(id, ModelJob { submission, job, submitted, sources, cursor, shards, attempts, busy_ms: 0 });
+        None
+    }
+
+    pub(in crate::store) fn set_sources(&mut self, job: JobId, sources: Vec<(String, String)>) -> bool {
+        let Some(job) = self.jobs.get_mut(&job) else { return false };
+        let claimed = job.job.state == JobState::Planning && job.sources.is_none();
+        if claimed {
+            job.sources = Some(sources);
+        }
+        claimed
+    }
+
+    pub(in crate::store) fn insert_shards(&mut self, page: ShardPage) -> bool {
+        let Some(job) = self.jobs.get_mut(&page.job) else { return false };
+        if job.job.state != JobState::Planning || job.sources.is_none() || job.cursor != page.expected {
+            return false;
+        }
+        job.cursor = page.next;
+        job.shards.extend(page.slices.into_iter().map(|slice| (slice, Shard::planned())));
+        if page.done {
+            job.job = job.job.step(&JobEvent::Planned).expect("the job is in planning");
+        }
+        true
+    }
+
+    pub(in crate::store) fn open_session(&mut self, new: NewSession) {
+        let (expires, progress) = (self.now + self.policy.ttl_ms, self.now);
+        let NewSession { session, name, leases_max, .. } = new;
+        let opened = ModelSession { name, leases_max, live: true, expires, progress, last_request: None, ended: None };
+        self.sessions.insert(session, opened);
+    }
+
+    /// Returns the grants, or `None` if the session is lost.
+    pub(in crate::store) fn lease(
+        &mut self,
+        session: SessionId,
+        request: RequestId,
+        max: u32,
+    ) -> Option<Vec<ModelGrant>> {
+        let me = self.sessions.get(&session).filter(|me| me.live)?;
+        if me.last_request != Some(request) && me.expires > self.now {
+            let held = self.live(|attempt| attempt.session == session).len();
+            let free = (me.leases_max as usize).saturating_sub(held);
+            let room = free.min(max as usize);
+            self.take(session, request, room);
+        }
+        let granted = self.live(|attempt| attempt.session == session && attempt.request == request);
+        Some(granted.into_iter().map(|(job, (index, epoch))| (ShardId { job, index }, epoch)).collect())
+    }
+
+    fn take(&mut self, session: SessionId, request: RequestId, room: usize) {
+        let (now, policy, name) = (self.now, &self.policy, self.name);
+        let mut order: Vec<(Millis, JobId)> = self.jobs.iter().map(|(id, job)| (job.submitted, *id)).collect();
+        order.sort();
+        let mut taken = 0;
+        for (_, id) in order {
+            let job = self.jobs.get_mut(&id).expect("the job was listed");
+            if !job.job.is_active() || job.job.paused {
+                continue;
+            }
+            for (index, (_, shard)) in (0..).zip(&mut job.shards) {
+                let Some(next) = (taken < room).then(|| shard.step(&ShardEvent::Lease, now, policy).ok()).flatten()
+                else {
+                    continue;
+                };
+                taken += 1;
+                *shard = next;
+                let attempt = Attempt {
+                    id: name(),
+                    session,
+                    request,
+                    state: AttemptState::Live,
+                    granted: now,
+                    ended: None,
+                    reason: None,
+                    rows_done: 0,
+                    tokens_done: 0,
+                    deleted: None,
+                };
+                assert!(job.attempts.insert((index, shard.epoch), attempt).is_none(), "I3: an epoch is given out once");
+            }
+        }
+        if taken > 0 {
+            let me = self.sessions.get_mut(&session).expect("the session was looked up");
+            me.last_request = Some(request);
+            me.progress = now;
+        }
+    }
+
+    /// Live attempts that match, in the order of service.
+    fn live(&self, matches: impl Fn(&Attempt) -> bool) -> Vec<(JobId, (u64, Epoch))> {
+        let mut found: Vec<(Millis, JobId, (u64, Epoch))> = Vec::new();
+        for (id, job) in &self.jobs {
+            for (key, attempt) in &job.attempts {
+                if attempt.state == AttemptState::Live && matches(attempt) {
+                    found.push((job.submitted, *id, *key));
+                }
+            }
+        }
+        found.sort();
+        found.into_iter().map(|(_, job, key)| (job, key)).collect()
+    }
+
+    /// Returns which of the reported leases stand, or `None` if the session is lost.
+    pub(in crate::store) fn beat(&mut self, session: SessionId, reports: &[Progress]) -> Option<Vec<bool>> {
+        let now = self.now;
+        let me = self.sessions.get_mut(&session).filter(|me| me.live)?;
+        me.expires = now + self.policy.ttl_ms;
+        let mut standing = Vec::new();
+        for Progress { shard, epoch, rows_done, tokens_done } in reports {
+            let key = (shard.index, *epoch);
+            let job = self.jobs.get_mut(&shard.job).filter(|job| job.is_live(key, session) && job.job.is_active());
+            let attempt = job.and_then(|job| job.attempts.get_mut(&key));
+            standing.push(attempt.is_some());
+            if let Some(attempt) = attempt {
+                if *rows_done > attempt.rows_done {
+                    me.progress = now;
+                }
+                attempt.rows_done = attempt.rows_done.max(*rows_done);
+                attempt.tokens_done = attempt.tokens_done.max(*tokens_done);
+            }
+        }
+        Some(standing)
+    }
+
+    pub(in crate::store) fn commit(&mut self, commit: &Commit) -> bool {
+        let Commit { lease: LeaseRef { session, job, index, epoch }, attempt, output } = commit;
+        let (now, policy) = (self.now, self.policy.clone());
+        let Some(job) = self.jobs.get_mut(job) else { return false };
+        let key = (*index, *epoch);
+        let Some(granted) = job.live(key, *session).filter(|one| one.id == *attempt).map(|one| one.granted) else {
+            return false;
+        };
+        let (slice, shard) = &job.shards[at(*index)];
+        if !job.job.is_active() || slice.rows != output.counts.rows || shard.reads_other_input(output) {
+            return false;
+        }
+        let event = ShardEvent::Commit { epoch: *epoch, output };
+        job.end(key, AttemptState::Committed, None, &event, (now, &policy));
+        job.busy_ms += now - granted;
+        true
+    }
+
+    pub(in crate::store) fn refusal(&self, lease: LeaseRef) -> Refusal {
+        let LeaseRef { session, job: id, index, epoch } = lease;
+        let Some(job) = self.jobs.get(&id) else { return Refusal::unknown() };
+        let Some((slice, shard)) = usize::try_from(index).ok().and_then(|index| job.shards.get(index)) else {
+            return Refusal::unknown();
+        };
+        let winner = match &shard.state {
+            ShardState::Committed { winner, output } => Some((*winner, output.key.clone(), output.blake3.clone())),
+            ShardState::Pending { .. } | ShardState::Running | ShardState::Dead | ShardState::Cancelled => None,
+        };
+        let live = job.live((index, epoch), session);
+        let live_key = live.map(|attempt| output_key(ShardId { job: id, index }, epoch, attempt.id));
+        Refusal { job: Some(job.job.state), rows: slice.rows, winner, live_key, input: shard.input.clone() }
+    }
+
+    pub(in crate::store) fn fail(&mut self, failure: &Failure) -> bool {
+        let Failure { lease: LeaseRef { epoch, .. }, class, message, unit } = failure;
+        let event = ShardEvent::Fail { epoch: *epoch, class: *class, message, unit: *unit };
+        self.give_up(failure.lease, AttemptState::Failed, message, &event)
+    }
+
+    pub(in crate::store) fn release(&mut self, lease: LeaseRef) -> bool {
+        self.give_up(lease, AttemptState::Released, REASON_RELEASED, &ShardEvent::Release { epoch: lease.epoch })
+    }
+
+    /// A session ends an attempt of its own. Returns whether it was live.
+    fn give_up(&mut self, lease: LeaseRef, how: AttemptState, reason: &str, event: &ShardEvent<'_>) -> bool {
+        let (now, policy) = (self.now, self.policy.clone());
+        let key = (lease.index, lease.epoch);
+        let Some(job) = self.jobs.get_mut(&lease.job).filter(|job| job.is_live(key, lease.session)) else {
+            return false;
+        };
+        job.end(key, how, Some(reason), event, (now, &policy));
+        true
+    }
+
+    /// The world ends a live attempt.
+    fn end(&mut self, (job, key): (JobId, (u64, Epoch)), how: AttemptState, reason: &str, event: &ShardEvent<'_>) {
+        let (now, policy) = (self.now, self.policy.clone());
+        let job = self.jobs.get_mut(&job).expect("the job was listed");
+        job.end(key, how, Some(reason), event, (now, &policy));
+    }
+
+    pub(in crate::store) fn close_sessions(&mut self, session: Option<SessionId>) {
+        let mut dead = BTreeSet::new();
+        for (id, one) in &mut self.sessions {
+            if session.is_some_and(|session| session != *id) {
+                continue;
+            }
+            if one.live {
+                one.live = false;
+                one.ended = Some((self.now, REASON_CLOSED));
+            }
+            dead.insert(*id);
+        }
+        for (job, key) in self.live(|attempt| dead.contains(&attempt.session)) {
+            self.end((job, key), AttemptState::Released, REASON_CLOSED, &ShardEvent::Release { epoch: key.1 });
+        }
+    }
+
+    pub(in crate::store) fn rebase(&mut self) {
+        for session in self.sessions.values_mut().filter(|session| session.live) {
+            session.expires = self.now + self.policy.ttl_ms;
+            session.progress = self.now;
+        }
+        // Pauses that were computed by another clock.
+        let latest = self.now + self.policy.backoff_max_ms.max(self.policy.throttle_ms);
+        for (_, shard) in self.jobs.values_mut().flat_map(|job| &mut job.shards) {
+            if let ShardState::Pending { not_before } = &mut shard.state {
+                *not_before = latest.min(*not_before);
+            }
+        }
+    }
+
+    pub(in crate::store) fn expire(&mut self) -> u64 {
+        let alive = self.sessions.values().filter(|session| session.live).count();
+        let mut due: Vec<(Millis, SessionId)> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.live && session.expires <= self.now)
+            .map(|(id, session)| (session.expires, *id))
+            .collect();
+        due.sort();
+        due.truncate(usize::try_from(self.policy.expire_limit(alive as u64)).unwrap_or(usize::MAX));
+        for (_, id) in &due {
+            let session = self.sessions.get_mut(id).expect("the session was listed");
+            session.live = false;
+            session.ended = Some((self.now, "missed its heartbeats"));
+        }
+        due.len() as u64
+    }
+
+    pub(in crate::store) fn reap(&mut self) -> u64 {
+        let mut lost = 0;
+        for (id, key) in self.live(|_| true) {
+            let job = &self.jobs[&id];
+            let session = &self.sessions[&job.attempts[&key].session];
+            let stall_ms = self.policy.stall_ms(job.outputs().count() as u64, job.busy_ms);
+            let reason = match (session.live, session.progress + stall_ms <= self.now) {
+                (false, _) => REASON_SESSION_LOST,
+                (true, true) => REASON_STALLED,
+                (true, false) => continue,
+            };
+            lost += 1;
+            let event = ShardEvent::Expire { epoch: key.1, message: reason };
+            self.end((id, key), AttemptState::Expired, reason, &event);
+        }
+        lost
+    }
+
+    pub(in crate::store) fn change_job(&mut self, job: JobId, change: &JobChange) -> bool {
+        let Some(job) = self.jobs.get_mut(&job) else { return false };
+        let counts = job.counts();
+        let event = match change {
+            JobChange::Cancel if job.job.is_active() || job.job.state == JobState::Finalizing => JobEvent::Cancel,
+            JobChange::Cancel => return false,
+            JobChange::Pause(true) => JobEvent::Pause,
+            JobChange::Pause(false) => JobEvent::Resume,
+            JobChange::Fail(reason) => JobEvent::Fail(reason),
+            JobChange::Exhaust(reason) => JobEvent::Exhaust(&counts, reason),
+            JobChange::BeginFinalize => JobEvent::Finalize(&counts),
+            JobChange::Finish { generation, key, digest } => JobEvent::Finish { generation: *generation, key, digest },
+        };
+        job.change(&event)
+    }
+
+    /// Returns how many leases were taken back.
+    pub(in crate::store) fn revoke(&mut self, only: Option<JobId>) -> u64 {
+        let mut revoked = 0;
+        for (id, key) in self.live(|_| true) {
+            if only.is_some_and(|only| only != id) {
+                continue;
+            }
+            let event = match self.jobs[&id].job.state {
+                JobState::Failed => ShardEvent::Revoke { epoch: key.1 },
+                JobState::Cancelling | JobState::Cancelled => ShardEvent::Cancel,
+                JobState::Planning | JobState::Running | JobState::Finalizing | JobState::Succeeded => continue,
+            };
+            revoked += 1;
+            self.end((id, key), AttemptState::Revoked, REASON_REVOKED, &event);
+        }
+        revoked
+    }
+
+    pub(in crate::store) fn retry(&mut self, job: JobId) -> bool {
+        let (now, policy) = (self.now, &self.policy);
+        let Some(job) = self.jobs.get_mut(&job) else { return false };
+        if !job.change(&JobEvent::Retry) {
+            return false;
+        }
+        for (_, shard) in &mut job.shards {
+            if let Ok(next) = shard.step(&ShardEvent::Retry, now, policy) {
+                *shard = next;
+            }
+        }
+        true
+    }
+
+    /// Returns how many shards are done again.
+    pub(in crate::store) fn repair(&mut self, job: JobId, shards: &[u64]) -> u64 {
+        let (now, policy) = (self.now, self.policy.clone());
+        let Some(job) = self.jobs.get_mut(&job) else { return 0 };
+        let Ok(revived) = job.job.step(&JobEvent::Repair) else { return 0 };
+        let mut repaired = 0;
+        for index in shards {
+            let shard = usize::try_from(*index).ok().and_then(|at| job.shards.get_mut(at));
+            let Some((_, shard)) = shard else { continue };
+            let ShardState::Committed { winner, .. } = shard.state else { continue };
+            let event = ShardEvent::Repair { message: REASON_REPAIRED };
+            *shard = shard.step(&event, now, &policy).expect("a committed shard can be repaired");
+            let attempt = job.attempts.get_mut(&(*index, winner)).expect("a winner is an attempt");
+            attempt.state = attempt.state.step(AttemptState::Revoked).expect("the winner is committed");
+            (attempt.ended, attempt.reason) = (Some(now), Some(REASON_REPAIRED.to_owned()));
+            repaired += 1;
+        }
+        if repaired > 0 {
+            job.job = revived;
+        }
+        repaired
+    }
+
+    pub(in crate::store) fn cancel_pending(&mut self, limit: u32) -> u64 {
+        let (now, policy) = (self.now, &self.policy);
+        let mut cancelled = 0;
+        for job in self.jobs.values_mut().filter(|job| job.job.state == JobState::Cancelling) {
+            for (_, shard) in &mut job.shards {
+                let is_pending = matches!(shard.state, ShardState::Pending { .. });
+                if is_pending && cancelled < u64::from(limit) {
+                    *shard = shard.step(&ShardEvent::Cancel, now, policy).expect("a pending shard can be cancelled");
+                    cancelled += 1;
+                }
+            }
+        }
+        cancelled
+    }
+
+    pub(in crate::store) fn settle(&mut self) -> u64 {
+        let mut settled = 0;
+        for job in self.jobs.values_mut() {
+            let counts = job.counts();
+            settled += u64::from(job.change(&JobEvent::Settle(&counts)));
+        }
+        settled
+    }
+
+    pub(in crate::store) fn exhausted(&self) -> Vec<Exhausted> {
+        let mut found = Vec::new();
+        for id in self.in_order() {
+            let job = &self.jobs[&id];
+            let counts = job.counts();
+            if job.job.step(&JobEvent::Exhaust(&counts, "")).is_err() {
+                continue;
+            }
+            let first = (0_u64..).zip(&job.shards).find(|(_, (_, shard))| shard.state == ShardState::Dead);
+            let (first_index, (_, shard)) = first.expect("an exhausted job has a dead shard");
+            let first_error = shard.last_error.clone();
+            found.push(Exhausted { job: id, dead: counts.dead, first_index, first_error });
+        }
+        found
+    }
+
+    pub(in crate::store) fn finalizable(&self) -> Vec<JobId> {
+        let mut waiting = self.in_order();
+        waiting.retain(|id| self.jobs[id].job.step(&JobEvent::Finalize(&self.jobs[id].counts())).is_ok());
+        waiting
+    }
+
+    /// The jobs in the order of submission.
+    pub(in crate::store) fn in_order(&self) -> Vec<JobId> {
+        let mut order: Vec<(Millis, JobId)> = self.jobs.iter().map(|(id, job)| (job.submitted, *id)).collect();
+        order.sort();
+        order.into_iter().map(|(_, id)| id).collect()
+    }
+
+    pub(in crate::store) fn mark_garbage(&mut self, limit: u32) -> u64 {
+        let latest = self.now - self.policy.garbage_grace_ms;
+        let is_due = |one: &Attempt| {
+            one.ended.is_some_and(|ended| ended <= latest) && one.state.step(AttemptState::Garbage).is_ok()
+        };
+        let due = self.by_end(limit, is_due);
+        for (_, job, key) in &due {
+            let attempts = &mut self.jobs.get_mut(job).expect("the job was listed").attempts;
+            attempts.get_mut(key).expect("the attempt was listed").state = AttemptState::Garbage;
+        }
+        due.len() as u64
+    }
+
+    /// Returns shards, epochs and names of garbage that is not known to be deleted.
+    pub(in crate::store) fn garbage(&self, limit: u32) -> Vec<(ModelGrant, Uuid)> {
+        let due = self.by_end(limit, |one| one.state == AttemptState::Garbage && one.deleted.is_none());
+        due.into_iter()
+            .map(|(_, job, key)| ((ShardId { job, index: key.0 }, key.1), self.jobs[&job].attempts[&key].id))
+            .collect()
+    }
+
+    fn by_end(&self, limit: u32, is_due: impl Fn(&Attempt) -> bool) -> Vec<(Option<Millis>, JobId, (u64, Epoch))> {
+        let mut due = Vec::new();
+        for (id, job) in &self.jobs {
+            due.extend(job.attempts.iter().filter(|(_, one)| is_due(one)).map(|(key, one)| (one.ended, *id, *key)));
+        }
+        due.sort();
+        due.truncate(limit as usize);
+        due
+    }
+
+    pub(in crate::store) fn garbage_deleted(&mut self, (shard, epoch): ModelGrant) {
+        let Some(job) = self.jobs.get_mut(&shard.job) else { return };
+        let attempt = job.attempts.get_mut(&(shard.index, epoch));
+        if let Some(attempt) = attempt.filter(|one| one.state == AttemptState::Garbage && one.deleted.is_none()) {
+            attempt.deleted = Some(self.now);
+        }
+    }
+}
