@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
+use crate::corpora::{Corpora, Stored};
 
 /// How a coordinator works. Take [`Config::default`] and change what differs.
 #[derive(Clone)]
 pub struct Config {
     /// Where time comes from. The store must have the same.
     pub clock: Arc<dyn Clock>,
+    /// Where corpora come from.
+    pub corpora: Arc<dyn Corpora>,
     /// Jobs whose corpora are cut at the same time; further ones wait.
     pub plans_max: usize,
     /// Most shards stored at once while planning.
@@ -44,6 +47,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             clock: Arc::new(SystemClock::new()),
+            corpora: Arc::new(Stored),
             plans_max: 4,
             plan_page: 256,
             plan_attempts_max: 5,

@@ -6,6 +6,7 @@ pub mod shard;
 pub mod store;
 
 pub mod clock;
+pub mod corpora;
 
 mod context;
 mod finalizer;
@@ -25,6 +26,7 @@ use tokio::task::JoinSet;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
 use tonic::transport::server::Connected;
 use tracing::{info, warn};
 
@@ -62,6 +64,30 @@ where
     I: Stream<Item = io::Result<IO>> + Send + 'static,
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
+    let server = service::limited(&config);
+    run_on(config, store, storage, shutdown, |routes, stop| async move {
+        let mut server = server;
+        server.add_routes(routes).serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await
+    })
+    .await
+}
+
+/// Runs a coordinator as [`run`] does, and leaves it to `serve` how calls get to its services: until its token is
+/// cancelled.
+///
+/// # Errors
+/// `serve` fails, or a part of the coordinator crashes.
+pub async fn run_on<S, F>(
+    config: Config,
+    store: Store,
+    storage: Storage,
+    shutdown: CancellationToken,
+    serve: S,
+) -> Result<(), CoordinatorError>
+where
+    S: FnOnce(Routes, CancellationToken) -> F,
+    F: Future<Output = Result<(), tonic::transport::Error>> + Send + 'static,
+{
     let stop = shutdown.child_token();
     let (notices, calls, drain) = (Notices::default(), TaskTracker::new(), config.drain);
     let context = Arc::new(Context { config, store, storage, notices, shutdown: stop.clone(), calls: calls.clone() });
@@ -70,12 +96,13 @@ where
     parts.spawn(steady(planner::run(Arc::clone(&context))));
     parts.spawn(steady(finalizer::run(Arc::clone(&context))));
     parts.spawn(steady(sweeper::run(Arc::clone(&context))));
-    let (router, health) = service::router(Arc::clone(&context));
+    let (routes, health) = service::routes(Arc::clone(&context));
     service::say_serving(&health, true).await;
-    parts.spawn(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()));
+    parts.spawn(serve(routes, stop.clone()));
     info!("coordinator started");
 
     let ended = tokio::select! {
+        biased;
         () = stop.cancelled() => Ok(()),
         failure = first_failure(&mut parts) => Err(failure),
     };

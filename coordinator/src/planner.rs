@@ -6,12 +6,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use dataset::vectors::layout;
-use dataset::{CutLimits, Cutter, DatasetError, ErrorKind, PlannedSource, Slice};
+use dataset::{CutLimits, DatasetError, ErrorKind, PlannedSource, Slice};
 use proto::JobId;
 use tokio::task::{Id, JoinSet};
 use tracing::{debug, error, info, warn};
 
 use crate::context::{Context, clean, full_message};
+use crate::corpora::{Cut, Cutting};
 use crate::store::{Planning, StoreError};
 
 /// Most bytes of a reason that a job is given.
@@ -132,14 +133,15 @@ async fn plan(context: &Context, planning: Planning) -> Result<Planned, PlanErro
     let Some(sources) = sources_of(context, job, &spec, sources).await? else { return Ok(Planned::Left) };
     let limits = CutLimits { rows_max: spec.limits.rows_max, bytes_max: spec.limits.bytes_max };
     let recut_prefix = layout::recut_prefix(&job.to_string());
-    let mut cutter =
-        Cutter::new(sources, spec.read, limits, context.storage.clone(), recut_prefix, cursor.clone()).await?;
+    let storage = context.storage.clone();
+    let cutting = Cutting { sources, read: spec.read, limits, storage, recut_prefix, cursor: cursor.clone() };
+    let mut cutter = context.config.corpora.cut(cutting).await?;
 
     let mut stored = cursor;
     // The first shards go out one by one, so that workers can begin; later ones in pages of growing size.
     let mut page_size = 1;
     loop {
-        let Some(page) = next_page(context, &mut cutter, page_size).await? else { return Ok(Planned::Left) };
+        let Some(page) = next_page(context, &mut *cutter, page_size).await? else { return Ok(Planned::Left) };
         let done = page.len() < page_size;
         let next = cutter.cursor();
         if !context.store.insert_shards(job, &stored, &page, &next, done).await? {
@@ -164,13 +166,13 @@ async fn sources_of(
     if stored.is_some() {
         return Ok(stored);
     }
-    let inspected = dataset::inspect(&spec.sources, &spec.read).await?;
+    let inspected = context.config.corpora.inspect(&spec.sources, &spec.read).await?;
     let ours = context.store.set_sources(job, &inspected).await?;
     Ok(ours.then_some(inspected))
 }
 
 /// Cuts up to `size` slices; fewer mean the end of the corpus, `None` means shutdown.
-async fn next_page(context: &Context, cutter: &mut Cutter, size: usize) -> Result<Option<Vec<Slice>>, DatasetError> {
+async fn next_page(context: &Context, cutter: &mut dyn Cut, size: usize) -> Result<Option<Vec<Slice>>, DatasetError> {
     let mut page = Vec::with_capacity(size);
     while page.len() < size {
         let slice = tokio::select! {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
 use crate::convert::{self, ConvertError};
@@ -16,6 +15,7 @@ use crate::ids::{Epoch, JobId, RequestId, SessionId, ShardId};
 use crate::job::{JobSpec, JobStatus};
 use crate::retry::{Budget, RetryPolicy};
 use crate::transport::MESSAGE_BYTES_MAX;
+use crate::wire::Wire;
 use crate::work::{Beat, CommitOutcome, FailureClass, Leased, Output, Progress, Session, WorkerInfo};
 
 /// For calls that read or write a few rows.
@@ -209,19 +209,19 @@ macro_rules! call {
 /// Submits, shows and steers jobs. Cheap to clone; clones share the connection.
 #[derive(Debug, Clone)]
 pub struct JobsClient {
-    stub: JobsStub<Channel>,
+    stub: JobsStub<Wire>,
     caller: Caller,
 }
 
 impl JobsClient {
-    /// Makes a client that talks over `channel`.
-    pub fn new(channel: Channel) -> Self {
-        Self::with_retries(channel, RetryPolicy::default())
+    /// Makes a client that talks over `wire`: a channel, most of the time.
+    pub fn new(wire: impl Into<Wire>) -> Self {
+        Self::with_retries(wire, RetryPolicy::default())
     }
 
     /// Makes a client with its own idea of repeats.
-    pub fn with_retries(channel: Channel, policy: RetryPolicy) -> Self {
-        let stub = JobsStub::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    pub fn with_retries(wire: impl Into<Wire>, policy: RetryPolicy) -> Self {
+        let stub = JobsStub::new(wire.into()).max_decoding_message_size(MESSAGE_BYTES_MAX);
         Self { stub, caller: Caller::new(policy) }
     }
 
@@ -320,19 +320,19 @@ fn status(call: &'static str, answer: wire::JobStatus) -> Result<JobStatus, RpcE
 /// What a worker says. Cheap to clone; clones share the connection.
 #[derive(Debug, Clone)]
 pub struct WorkClient {
-    stub: WorkStub<Channel>,
+    stub: WorkStub<Wire>,
     caller: Caller,
 }
 
 impl WorkClient {
-    /// Makes a client that talks over `channel`.
-    pub fn new(channel: Channel) -> Self {
-        Self::with_retries(channel, RetryPolicy::default())
+    /// Makes a client that talks over `wire`: a channel, most of the time.
+    pub fn new(wire: impl Into<Wire>) -> Self {
+        Self::with_retries(wire, RetryPolicy::default())
     }
 
     /// Makes a client with its own idea of repeats.
-    pub fn with_retries(channel: Channel, policy: RetryPolicy) -> Self {
-        let stub = WorkStub::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    pub fn with_retries(wire: impl Into<Wire>, policy: RetryPolicy) -> Self {
+        let stub = WorkStub::new(wire.into()).max_decoding_message_size(MESSAGE_BYTES_MAX);
         Self { stub, caller: Caller::new(policy) }
     }
 

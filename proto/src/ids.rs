@@ -16,7 +16,7 @@ macro_rules! uuid_id {
         impl $name {
             /// Makes a new, time-ordered identifier (UUID version 7).
             pub fn generate() -> Self {
-                Self(Uuid::now_v7())
+                Self(crate::chance::id())
             }
         }
 

@@ -4,11 +4,14 @@ pub mod ids;
 pub mod job;
 pub mod work;
 
+pub mod chance;
 pub mod client;
 pub mod convert;
 pub mod digest;
+pub mod planted;
 pub mod retry;
 pub mod transport;
+pub mod wire;
 
 /// The generated code. Only the conversions, the clients and the coordinator's services name its types.
 #[rustfmt::skip]
@@ -31,3 +34,4 @@ pub use generated::FILE_DESCRIPTOR_SET;
 pub use ids::{Epoch, JobId, RequestId, SessionId, ShardId};
 pub use retry::RetryPolicy;
 pub use transport::{TransportError, connect, in_process, listen};
+pub use wire::Wire;

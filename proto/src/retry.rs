@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rand::Rng;
+use crate::chance;
 
 /// How a client repeats calls that found no coordinator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl RetryPolicy {
     pub(crate) fn pause(&self, attempt: u32) -> Duration {
         let doublings = attempt.saturating_sub(1).min(16);
         let bound = self.pause_first.saturating_mul(1 << doublings).min(self.pause_max);
-        bound.mul_f64(rand::rng().random_range(0.0..=1.0))
+        bound.mul_f64(chance::unit())
     }
 }
 

@@ -8,9 +8,9 @@ use proto::{RpcError, RpcErrorKind};
 
 use crate::error::ShardError;
 use crate::lease_keeper::Held;
+use crate::machine::Failed;
 use crate::meter::Meter;
 use crate::session::{Backoff, Shared};
-use crate::shard_run;
 
 /// How a lease ended.
 pub(crate) struct Ended {
@@ -44,7 +44,7 @@ impl Lease {
     /// Sees the lease to its end.
     pub(crate) async fn run(self) -> Ended {
         tracing::debug!(shard.id = %self.grant.shard, epoch = %self.grant.epoch, rows = self.grant.slice.rows, "shard begun");
-        let make = shard_run::make(&self.shared.workshop, &self.shared.storage, &self.grant, &self.meter);
+        let make = self.shared.machine.make(&self.shared.storage, &self.grant, &self.meter);
         let made = tokio::select! {
             biased;
             () = self.held.revoked.cancelled() => Err(Stop::Revoked),
@@ -54,7 +54,7 @@ impl Lease {
         };
         let committed = match made {
             Ok(Ok(output)) => self.commit(output).await,
-            Ok(Err(error)) => self.fail(&error).await,
+            Ok(Err(failed)) => self.fail(&failed).await,
             Err(stop) => self.stop(stop).await,
         };
         Ended { committed, meter: self.meter }
@@ -79,7 +79,7 @@ impl Lease {
         let (shard, epoch) = (self.grant.shard, self.grant.epoch);
         let outcome = match self.insist(|| client.commit(*session, shard, epoch, &output)).await? {
             Ok(outcome) => outcome,
-            Err(error) => return self.fail(&ShardError::CommitRefused(error)).await,
+            Err(error) => return self.fail(&ShardError::CommitRefused(error).into()).await,
         };
         let busy = self.meter.busy();
         match outcome {
@@ -98,12 +98,12 @@ impl Lease {
         }
     }
 
-    async fn fail(&self, error: &ShardError) -> Option<RowCounts> {
-        let (class, message) = (error.class(), error.describe());
+    async fn fail(&self, failed: &Failed) -> Option<RowCounts> {
+        let Failed { class, message } = failed;
         tracing::warn!(shard.id = %self.grant.shard, ?class, error = message, "shard failed");
         let Shared { client, session, .. } = &*self.shared;
         let (shard, epoch) = (self.grant.shard, self.grant.epoch);
-        let told = self.insist(|| client.fail(*session, shard, epoch, class, &message)).await;
+        let told = self.insist(|| client.fail(*session, shard, epoch, *class, message)).await;
         if let Some(Err(error)) = told {
             tracing::warn!(shard.id = %shard, error = error.message, "the failure could not be reported");
         }

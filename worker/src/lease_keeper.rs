@@ -1,15 +1,16 @@
-//! Keeps the session alive: an OS thread with its own small runtime tells the coordinator how far each lease got, and passes
+//! Keeps the session alive: a thread with its own small runtime (see [`crate::machine`]) tells the coordinator how far each lease got, and passes
 //! on what the coordinator says. It decides nothing: what a revoked lease means is its holder's business.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proto::work::{Beat, Directive, Grant, Progress, Session};
 use proto::{Epoch, RpcErrorKind, SessionId, ShardId, WorkClient};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::WorkerError;
+use crate::machine::{Handed, Machine};
 use crate::meter::Meter;
 
 /// The leases of a session, as the heartbeat sees them.
@@ -78,7 +79,7 @@ impl Drop for Held {
 /// The heartbeat thread of one session.
 pub(crate) struct Keeper {
     stop: CancellationToken,
-    thread: JoinHandle<()>,
+    ended: Handed<'static, ()>,
 }
 
 struct Heart {
@@ -94,27 +95,25 @@ struct Heart {
 impl Keeper {
     /// Starts the heartbeat. `lost` is cancelled once the session is dead, or no beat got through for `offline_max`.
     pub(crate) fn start(
+        machine: &dyn Machine,
         client: WorkClient,
         session: &Session,
         offline_max: Duration,
         leases: Leases,
         lost: CancellationToken,
     ) -> Result<Self, WorkerError> {
-        let failed = |source| WorkerError::Thread { what: "heartbeat", source };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let stop = CancellationToken::new();
         let interval = Duration::from_millis(session.heartbeat_ms.max(1));
         let heart = Heart { client, session: session.id, interval, offline_max, leases, lost, stop: stop.clone() };
-        let beat = move || runtime.block_on(heart.run());
-        let thread = std::thread::Builder::new().name("encaje-heartbeat".to_owned()).spawn(beat).map_err(failed)?;
-        Ok(Self { stop, thread })
+        let ended = machine.beat(Box::pin(heart.run()));
+        let ended = ended.map_err(|source| WorkerError::Thread { what: "heartbeat", source })?;
+        Ok(Self { stop, ended })
     }
 
-    /// Stops the heartbeat and waits for its thread, which is at most one call away. Blocking.
-    pub(crate) fn stop(self) {
+    /// Stops the heartbeat and waits for its end.
+    pub(crate) async fn stop(self) {
         self.stop.cancel();
-        // The thread only beats: a panic there has ended the session anyway.
-        self.thread.join().ok();
+        self.ended.await;
     }
 }
 
@@ -122,6 +121,7 @@ impl Heart {
     async fn run(self) {
         let stop = self.stop.clone();
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = self.beat_on() => {}
         }

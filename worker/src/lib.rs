@@ -6,6 +6,8 @@ pub mod model_store;
 
 mod session;
 
+mod machine;
+
 mod lease;
 mod lease_keeper;
 
@@ -22,12 +24,13 @@ mod spool;
 
 use std::sync::Arc;
 
-use proto::WorkClient;
+use proto::{Wire, WorkClient};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
 pub use config::{Preload, StageSeconds, WorkerConfig, WorkerSummary};
 pub use error::WorkerError;
+pub use machine::{Failed, Handed, Machine};
+pub use meter::{Meter, Stage};
 pub use model_store::{HubOptions, ModelError, ResolvedModel};
 
 /// Works on shards until `shutdown`, then gives its leases back and returns what it did.
@@ -36,7 +39,7 @@ pub use model_store::{HubOptions, ModelError, ResolvedModel};
 /// Where it cannot start (spool folder, preloaded model, threads), is refused, or finds no coordinator for `offline_ms_max`.
 pub async fn run(
     config: WorkerConfig,
-    channel: Channel,
+    wire: impl Into<Wire>,
     shutdown: CancellationToken,
 ) -> Result<WorkerSummary, WorkerError> {
     let engines = engines::EngineCache::new(config.devices.clone(), config.hub.clone());
@@ -49,17 +52,29 @@ pub async fn run(
     }
     let pools = pools::Pools::start(&config)?;
     let workshop = Arc::new(shard_run::Workshop { engines, pools, spool });
-    let client = WorkClient::new(channel);
-    let tally = session::Tally::default();
-    let mut worker = session::Worker { config, client, workshop: Arc::clone(&workshop), shutdown, tally };
-    let served = worker.serve().await;
-    let session::Worker { tally, workshop: theirs, .. } = worker;
-    drop(theirs);
+    let machine = Arc::clone(&workshop);
+    let served = serve(config, wire, machine, shutdown).await;
     // A shard that did not stop in time still holds the threads; they end with it.
     if let Ok(workshop) = Arc::try_unwrap(workshop).map_err(drop) {
         tokio::task::spawn_blocking(move || workshop.pools.stop()).await.ok();
     }
-    served?;
+    served
+}
+
+/// Works on shards until `shutdown` with what `machine` has: [`run`] without the engine, the threads and the spool.
+///
+/// # Errors
+/// As [`run`], once it has started.
+pub async fn serve(
+    config: WorkerConfig,
+    wire: impl Into<Wire>,
+    machine: Arc<dyn Machine>,
+    shutdown: CancellationToken,
+) -> Result<WorkerSummary, WorkerError> {
+    let client = WorkClient::new(wire);
+    let mut worker = session::Worker { config, client, machine, shutdown, tally: session::Tally::default() };
+    worker.serve().await?;
+    let tally = worker.tally;
     let busy = tally.meter.busy();
     tracing::debug!(
         shards = tally.shards,

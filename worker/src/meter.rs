@@ -7,12 +7,18 @@ use crate::config::StageSeconds;
 
 /// A stage of the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub enum Stage {
+    /// Reading records.
     Read,
+    /// Texts to tokens.
     Tokenize,
+    /// Dropping repeats and packing.
     Plan,
+    /// The forward pass.
     Forward,
+    /// Writing Parquet.
     Write,
+    /// Putting the file into storage.
     Store,
 }
 
@@ -20,7 +26,7 @@ const STAGES: usize = 6;
 
 /// Counters of one shard, or of a whole worker.
 #[derive(Debug, Default)]
-pub(crate) struct Meter {
+pub struct Meter {
     rows: AtomicU64,
     tokens: AtomicU64,
     repeats: AtomicU64,
@@ -29,7 +35,7 @@ pub(crate) struct Meter {
 
 impl Meter {
     /// Adds rows that are computed or rejected, and their tokens.
-    pub(crate) fn add_rows(&self, rows: u64, tokens: u64) {
+    pub fn add_rows(&self, rows: u64, tokens: u64) {
         self.rows.fetch_add(rows, Ordering::Relaxed);
         self.tokens.fetch_add(tokens, Ordering::Relaxed);
     }

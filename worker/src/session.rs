@@ -2,21 +2,22 @@
 //! not finished. A lost session costs its leases and nothing else: the next one starts over.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dataset::Storage;
+use proto::chance;
 use proto::work::{Session, WorkerInfo};
 use proto::{RequestId, RpcError, RpcErrorKind, SessionId, WorkClient};
-use rand::Rng;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::WorkerConfig;
 use crate::error::WorkerError;
 use crate::lease::{Ended, Lease};
 use crate::lease_keeper::{Keeper, Leases};
+use crate::machine::Machine;
 use crate::meter::Meter;
-use crate::shard_run::Workshop;
 
 const BACKOFF_MS_BASE: u64 = 200;
 const BACKOFF_MS_MAX: u64 = 10_000;
@@ -28,7 +29,7 @@ pub(crate) struct Shared {
     pub(crate) client: WorkClient,
     pub(crate) session: SessionId,
     pub(crate) storage: Storage,
-    pub(crate) workshop: Arc<Workshop>,
+    pub(crate) machine: Arc<dyn Machine>,
     pub(crate) leases: Leases,
     pub(crate) offline_max: Duration,
     /// The session is dead: drop everything.
@@ -57,7 +58,7 @@ enum End {
 pub(crate) struct Worker {
     pub(crate) config: WorkerConfig,
     pub(crate) client: WorkClient,
-    pub(crate) workshop: Arc<Workshop>,
+    pub(crate) machine: Arc<dyn Machine>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) tally: Tally,
 }
@@ -85,6 +86,7 @@ impl Worker {
         let mut backoff = Backoff::new(self.offline_max());
         loop {
             let opened = tokio::select! {
+                biased;
                 () = self.shutdown.cancelled() => return Ok(None),
                 opened = self.client.open_session(&info) => opened,
             };
@@ -104,23 +106,23 @@ impl Worker {
         let shared = Arc::new(Shared {
             client: self.client.clone(),
             session: session.id,
-            storage: Storage::open(&session.storage_url).map_err(WorkerError::Storage)?,
-            workshop: Arc::clone(&self.workshop),
+            storage: self.machine.storage(&session.storage_url).map_err(WorkerError::Storage)?,
+            machine: Arc::clone(&self.machine),
             leases: Leases::default(),
             offline_max: self.offline_max(),
             lost: CancellationToken::new(),
             drain: CancellationToken::new(),
         });
         let (client, leases, lost) = (self.client.clone(), shared.leases.clone(), shared.lost.clone());
-        let keeper = Keeper::start(client, session, self.offline_max(), leases, lost)?;
+        let keeper = Keeper::start(&*self.machine, client, session, self.offline_max(), leases, lost)?;
         let mut running = JoinSet::new();
         let end = self.lease_until_end(&shared, &mut running).await;
         // Each lease sees for itself why it must stop: gives its shard back, or just drops it.
         shared.drain.cancel();
-        let deadline = tokio::time::Instant::now() + Duration::from_millis(self.config.drain_ms_max);
+        let deadline = Instant::now() + Duration::from_millis(self.config.drain_ms_max);
         self.finish(running, deadline).await;
         // Not before: a commit may still be under way, and needs the session alive.
-        tokio::task::spawn_blocking(move || keeper.stop()).await.ok();
+        keeper.stop().await;
         if !shared.lost.is_cancelled() {
             close(&shared, deadline).await;
         }
@@ -180,18 +182,19 @@ impl Worker {
             return None;
         }
         tokio::select! {
+            biased;
             () = self.shutdown.cancelled() => Some(End::Drained),
             () = shared.lost.cancelled() => Some(End::Lost),
-            () = paused => None,
             Some(ended) = running.join_next() => {
                 self.count(ended);
                 None
             }
+            () = paused => None,
         }
     }
 
     /// Waits for the leases to end; those that take too long are abandoned.
-    async fn finish(&mut self, mut running: JoinSet<Ended>, deadline: tokio::time::Instant) {
+    async fn finish(&mut self, mut running: JoinSet<Ended>, deadline: Instant) {
         while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, running.join_next()).await {
             self.count(ended);
         }
@@ -210,7 +213,7 @@ impl Worker {
     }
 }
 
-async fn close(shared: &Shared, deadline: tokio::time::Instant) {
+async fn close(shared: &Shared, deadline: Instant) {
     match tokio::time::timeout_at(deadline, shared.client.close_session(shared.session)).await {
         Ok(Ok(())) => tracing::debug!(session.id = %shared.session, "session closed"),
         Ok(Err(error)) => tracing::warn!(error = error.message, "the session could not be closed, it will expire"),
@@ -244,13 +247,14 @@ impl Backoff {
         }
         let most = (BACKOFF_MS_BASE << self.attempts.min(10)).min(BACKOFF_MS_MAX);
         self.attempts += 1;
-        Ok(Duration::from_millis(rand::rng().random_range(0..=most)))
+        Ok(Duration::from_millis(chance::up_to(most)))
     }
 
     async fn wait_or(&mut self, error: RpcError, stop: &CancellationToken) -> Result<(), WorkerError> {
         tracing::debug!(error = error.message, "no coordinator");
         let pause = self.next(error)?;
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = tokio::time::sleep(pause) => {}
         }

@@ -14,7 +14,6 @@ use proto::transport::{HEADER_BYTES_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, 
 use tokio::sync::Semaphore;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::Router;
 use tonic::{Response, Status};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -109,9 +108,8 @@ fn missing(field: &'static str) -> Status {
     Status::invalid_argument(format!("field `{field}` is missing"))
 }
 
-/// Builds the server: both services, health, reflection, limits.
-pub(crate) fn router(context: Arc<Context>) -> (Router, HealthReporter) {
-    let mut server = limited(&context.config);
+/// Builds the services: both of ours, health, reflection.
+pub(crate) fn routes(context: Arc<Context>) -> (Routes, HealthReporter) {
     let service = Service::new(context);
     let jobs = JobsServer::new(service.clone())
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -130,10 +128,11 @@ pub(crate) fn router(context: Arc<Context>) -> (Router, HealthReporter) {
         .add_service(health)
         .add_service(reflection().build_v1().expect("our own descriptors are complete"))
         .add_service(reflection().build_v1alpha().expect("our own descriptors are complete"));
-    (server.add_routes(routes), reporter)
+    (routes, reporter)
 }
 
-fn limited(config: &Config) -> Server {
+/// Returns a server with its limits.
+pub(crate) fn limited(config: &Config) -> Server {
     Server::builder()
         .max_concurrent_streams(config.streams_max)
         .concurrency_limit_per_connection(config.streams_max as usize)

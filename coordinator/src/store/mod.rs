@@ -95,7 +95,7 @@ impl Store {
         // Nobody could hear heartbeats while no coordinator ran.
         backend.rebase().await?;
         let last_sweep_ms = Arc::new(Mutex::new(clock.now_ms()));
-        Ok(Store { backend, clock, policy, last_sweep_ms, jitter: rand::random::<f64> })
+        Ok(Store { backend, clock, policy, last_sweep_ms, jitter: proto::chance::unit })
     }
 
     /// Waits for the transitions that are under way and lets go of the database; every later call fails. Dropping the

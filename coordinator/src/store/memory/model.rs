@@ -12,8 +12,8 @@ use uuid::Uuid;
 use crate::policy::Policy;
 use crate::shard::{AttemptState, Job, JobEvent, LeaseRef, Refusal, Shard, ShardEvent, ShardState, output_key};
 use crate::store::backend::{
-    Commit, Exhausted, Failure, JobChange, NewJob, NewSession, REASON_CLOSED, REASON_RELEASED, REASON_REVOKED,
-    REASON_REPAIRED, REASON_SESSION_LOST, REASON_STALLED, ShardPage,
+    Commit, Exhausted, Failure, JobChange, NewJob, NewSession, REASON_CLOSED, REASON_RELEASED, REASON_REPAIRED,
+    REASON_REVOKED, REASON_SESSION_LOST, REASON_STALLED, ShardPage,
 };
 
 type Millis = i64;

@@ -1,0 +1,79 @@
+//! What a worker needs of the machine that it runs on: storage, a thread for its heartbeat, and the work itself.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use dataset::{DatasetError, Storage};
+use proto::work::{FailureClass, Grant, Output};
+
+use crate::error::ShardError;
+use crate::meter::Meter;
+use crate::shard_run::{self, Workshop};
+
+/// A future that is handed over.
+pub type Handed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Why a shard was not made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// What the coordinator should make of it.
+    pub class: FailureClass,
+    /// What happened, causes included.
+    pub message: String,
+}
+
+impl From<ShardError> for Failed {
+    fn from(error: ShardError) -> Self {
+        Self { class: error.class(), message: error.describe() }
+    }
+}
+
+/// What a worker needs of the machine that it runs on.
+pub trait Machine: Send + Sync + 'static {
+    /// Opens the storage that the coordinator names.
+    ///
+    /// # Errors
+    /// It cannot be used from here.
+    fn storage(&self, url: &str) -> Result<Storage, DatasetError>;
+
+    /// Embeds one shard and stores the result, telling `meter` how far it got. Dropping the future stops the work.
+    fn make<'a>(
+        &'a self,
+        storage: &'a Storage,
+        grant: &'a Grant,
+        meter: &'a Arc<Meter>,
+    ) -> Handed<'a, Result<Output, Failed>>;
+
+    /// Runs a heartbeat where no computing can hold it up. Returns what ends with it.
+    ///
+    /// # Errors
+    /// There is no thread for it.
+    fn beat(&self, heart: Handed<'static, ()>) -> io::Result<Handed<'static, ()>>;
+}
+
+impl Machine for Workshop {
+    fn storage(&self, url: &str) -> Result<Storage, DatasetError> {
+        Storage::open(url)
+    }
+
+    fn make<'a>(
+        &'a self,
+        storage: &'a Storage,
+        grant: &'a Grant,
+        meter: &'a Arc<Meter>,
+    ) -> Handed<'a, Result<Output, Failed>> {
+        Box::pin(async move { Ok(shard_run::make(self, storage, grant, meter).await?) })
+    }
+
+    /// A thread with its own small runtime.
+    fn beat(&self, heart: Handed<'static, ()>) -> io::Result<Handed<'static, ()>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let beat = move || runtime.block_on(heart);
+        let thread = std::thread::Builder::new().name("encaje-heartbeat".to_owned()).spawn(beat)?;
+        Ok(Box::pin(async move {
+            // The thread only beats, and is at most one call away: a panic there has ended the session anyway.
+            tokio::task::spawn_blocking(move || thread.join().ok()).await.ok();
+        }))
+    }
+}
