@@ -119,7 +119,17 @@ impl TextEncoder {
     /// # Errors
     /// When the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String, EncodeError> {
-        self.shared.tokenizer.decode(ids, true).map_err(failed)
+        self.decode_as(ids, true)
+    }
+
+    /// As [`decode`](TextEncoder::decode), with or without special tokens.
+    pub(crate) fn decode_as(&self, ids: &[u32], skip_special: bool) -> Result<String, EncodeError> {
+        self.shared.tokenizer.decode(ids, skip_special).map_err(failed)
+    }
+
+    /// Returns the id of a token as the vocabulary writes it.
+    pub(crate) fn token_id(&self, token: &str) -> Option<u32> {
+        self.shared.tokenizer.token_to_id(token)
     }
 
     /// Returns the number of tokens, special ones included, that a text is cut to.

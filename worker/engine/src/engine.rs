@@ -164,7 +164,7 @@ fn check_device(options: &EngineOptions) -> Result<(), LoadError> {
 
 /// What may stand before the names of an architecture's tensors: a model saved with a head on top keeps its body under
 /// a name of its own.
-fn prefixes(architecture: Architecture) -> Vec<String> {
+pub(crate) fn prefixes(architecture: Architecture) -> Vec<String> {
     let model_type = architecture.model_type();
     let mut prefixes = vec![String::new(), "bert.".into(), "roberta.".into(), format!("{model_type}.")];
     // DeBERTa-v2 keeps its body under `deberta.`, ModernBERT and some of sentence-transformers under `model.`.

@@ -98,3 +98,26 @@ pub enum EmbedError {
         source: candle_core::Error,
     },
 }
+
+/// A text whose masks could not be filled.
+#[derive(Debug, thiserror::Error)]
+pub enum FillError {
+    /// There is nothing to fill.
+    #[error("the text has no mask: write `{mask}` where a token is to be guessed")]
+    NoMask {
+        /// What this model's tokenizer calls it.
+        mask: String,
+    },
+    /// The text is too long, and a mask is in the part that the model does not see.
+    #[error("a mask lies beyond the {tokens_max} tokens that the model takes: shorten the text before it")]
+    MaskCutOff {
+        /// The most tokens, special ones included.
+        tokens_max: usize,
+    },
+    /// The tokenizer refused the text.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The forward pass failed.
+    #[error("the forward pass failed")]
+    Forward(#[source] candle_core::Error),
+}

@@ -15,6 +15,7 @@ mod tokenizer_files;
 mod bert;
 mod engine;
 mod kernels;
+mod mlm;
 mod ops;
 mod padded;
 mod pooling;
@@ -22,7 +23,8 @@ mod weights;
 
 pub use encoder::{Encoded, TextEncoder, Token};
 pub use engine::Engine;
-pub use error::{EmbedError, EncodeError, LoadError};
+pub use error::{EmbedError, EncodeError, FillError, LoadError};
+pub use mlm::{Filled, MaskFiller};
 pub use model_dir::{ModelDir, ModelSummary, PoolingSource, TokenizerKind};
 pub use options::{DeviceSpec, Dtype, EngineOptions, Pooling, UnknownOption};
 pub use packing::{Batch, pack};

@@ -151,9 +151,28 @@ impl Weights {
         self.locate(name).is_some()
     }
 
+    /// Whether a tensor of this name is there, outside the part that the prefix names: heads stand beside the body.
+    pub(crate) fn contains_at_root(&self, name: &str) -> bool {
+        self.locate_below("", name).is_some()
+    }
+
     /// Reads a tensor as f32 and checks its shape.
     pub(crate) fn read(&self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
-        let Some((full_name, file)) = self.locate(name) else {
+        self.read_located(name, self.locate(name), shape)
+    }
+
+    /// As [`read`](Weights::read), for a tensor outside the part that the prefix names.
+    pub(crate) fn read_at_root(&self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
+        self.read_located(name, self.locate_below("", name), shape)
+    }
+
+    fn read_located(
+        &self,
+        name: &str,
+        located: Option<(String, &TensorFile)>,
+        shape: &[usize],
+    ) -> Result<Tensor, LoadError> {
+        let Some((full_name, file)) = located else {
             return Err(self.problem(name, "missing".into()));
         };
         let found = match file {
@@ -171,15 +190,20 @@ impl Weights {
         tensor.to_dtype(DType::F32).map_err(|error| self.problem(name, error.to_string()))
     }
 
-    /// Returns the full name and the file of a tensor. Files from TensorFlow's days call the two tensors of a
-    /// normalisation `gamma` and `beta`.
+    /// Returns the full name and the file of a tensor.
     fn locate(&self, name: &str) -> Option<(String, &TensorFile)> {
+        self.locate_below(&self.prefix, name)
+    }
+
+    /// As [`locate`](Weights::locate), with this prefix. Files from TensorFlow's days call the two tensors of a
+    /// normalisation `gamma` and `beta`.
+    fn locate_below(&self, prefix: &str, name: &str) -> Option<(String, &TensorFile)> {
         let older = name
             .strip_suffix("LayerNorm.weight")
             .map(|stem| format!("{stem}LayerNorm.gamma"))
             .or_else(|| name.strip_suffix("LayerNorm.bias").map(|stem| format!("{stem}LayerNorm.beta")));
         [Some(name.to_string()), older].into_iter().flatten().find_map(|name| {
-            let full_name = format!("{}{name}", self.prefix);
+            let full_name = format!("{prefix}{name}");
             self.names.get(&full_name).map(|&file| (full_name, &self.files[file]))
         })
     }

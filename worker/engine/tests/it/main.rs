@@ -7,5 +7,6 @@
 mod common;
 
 mod layouts;
+mod masks;
 mod parity;
 mod tokens;

@@ -1,0 +1,270 @@
+//! The masked-language-model heads of the BERT and RoBERTa families: which tokens fit where a text has a mask.
+//!
+//! A few rows go through the head, once per text, so it is plain arithmetic on the host.
+
+use std::borrow::Cow;
+
+use candle_core::Tensor;
+
+use crate::bert::{self, Bert, Wanted};
+use crate::config::{Activation, Architecture, Config};
+use crate::engine::prefixes;
+use crate::ops::Linear;
+use crate::weights::Weights;
+use crate::{Batch, FillError, LoadError, ModelDir, TextEncoder};
+
+/// What people write for a mask, whichever kind of model they have.
+const MASKS: [&str; 2] = ["[MASK]", "<mask>"];
+
+/// A model with its masked-language-model head.
+pub struct MaskFiller {
+    bert: Bert,
+    head: Head,
+    encoder: TextEncoder,
+    mask: (String, u32),
+    vocab_size: usize,
+    row_tokens_max: usize,
+}
+
+/// A token that fits, as `transformers`' pipeline reports it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Filled {
+    /// The probability of the token at this mask, over the whole vocabulary.
+    pub score: f64,
+    /// The token id.
+    pub token: u32,
+    /// The token alone, decoded.
+    pub token_str: String,
+    /// The text with the token in place of the mask, decoded. Where a text has several masks, the others and the
+    /// special tokens stay in.
+    pub sequence: String,
+}
+
+impl MaskFiller {
+    /// Reads tokenizer, weights and head.
+    ///
+    /// # Errors
+    /// When a file cannot be read, the architecture has no head that is known here, the weights hold none, or the
+    /// tokenizer has no mask.
+    pub fn load(model: &ModelDir) -> Result<MaskFiller, LoadError> {
+        let config = &model.config;
+        let names = HeadNames::of(config.architecture).ok_or_else(|| LoadError::Unsupported {
+            what: format!("filling masks with `{}` models", config.architecture.model_type()),
+        })?;
+        let weights = Weights::open(&model.weights, bert::ANCHOR, &prefixes(config.architecture))?;
+        let encoder = TextEncoder::load(model, None, "")?;
+        let named = MASKS.iter().find_map(|mask| Some((*mask, encoder.token_id(mask)?)));
+        let (mask, id) = named.ok_or_else(|| LoadError::Unsupported {
+            what: format!("`{}`: its tokenizer has neither `[MASK]` nor `<mask>`", model.path.display()),
+        })?;
+        Ok(MaskFiller {
+            bert: Bert::load(config, &weights)?,
+            head: Head::load(config, &weights, &names)?,
+            encoder,
+            mask: (mask.to_owned(), id),
+            vocab_size: config.vocab_size,
+            row_tokens_max: config.positions_used(),
+        })
+    }
+
+    /// Returns the mask as this model's tokenizer writes it.
+    pub fn mask(&self) -> &str {
+        &self.mask.0
+    }
+
+    /// Returns for each mask of the text the `top` tokens that fit best, best first. `[MASK]` and `<mask>` mean the
+    /// same, whichever the model calls it.
+    ///
+    /// # Errors
+    /// When the text has no mask, or a mask beyond the length that the model takes.
+    pub fn fill(&self, text: &str, top: usize) -> Result<Vec<Vec<Filled>>, FillError> {
+        let text = self.own_masks(text);
+        let encoded = self.encoder.encode(&text)?;
+        let places: Vec<usize> = (0..encoded.ids.len()).filter(|&at| encoded.ids[at] == self.mask.1).collect();
+        let written = text.matches(self.mask.0.as_str()).count();
+        if written == 0 {
+            return Err(FillError::NoMask { mask: self.mask.0.clone() });
+        }
+        if places.len() < written {
+            return Err(FillError::MaskCutOff { tokens_max: self.encoder.max_length().min(self.row_tokens_max) });
+        }
+        let batch: Batch = [&encoded.ids].into_iter().collect();
+        let scores = self.scores(&batch, &places).map_err(FillError::Forward)?;
+        scores
+            .chunks_exact(self.vocab_size)
+            .zip(&places)
+            .map(|(scores, &place)| {
+                best(scores, top)
+                    .into_iter()
+                    .map(|(token, score)| {
+                        let mut ids = encoded.ids.clone();
+                        ids[place] = token;
+                        let sequence = self.encoder.decode_as(&ids, places.len() == 1)?;
+                        Ok(Filled { score, token, token_str: self.encoder.decode_as(&[token], false)?, sequence })
+                    })
+                    .collect()
+            })
+            .collect()
+    }
+
+    /// Writes every mask as this model does.
+    fn own_masks<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let foreign: Vec<&str> = MASKS.into_iter().filter(|mask| *mask != self.mask.0).collect();
+        match foreign.iter().any(|mask| text.contains(mask)) {
+            false => Cow::Borrowed(text),
+            true => Cow::Owned(foreign.iter().fold(text.to_owned(), |text, mask| text.replace(mask, &self.mask.0))),
+        }
+    }
+
+    /// Returns the logits of the whole vocabulary at each place, row-major.
+    fn scores(&self, batch: &Batch, places: &[usize]) -> candle_core::Result<Vec<f32>> {
+        let tokens = self.bert.forward(batch, Wanted::EveryToken)?;
+        let places: Vec<u32> = places.iter().map(|place| *place as u32).collect();
+        let rows = tokens.index_select(&Tensor::new(places, tokens.device())?, 0)?;
+        self.head.forward(&rows)
+    }
+}
+
+impl std::fmt::Debug for MaskFiller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MaskFiller").field("mask", &self.mask).finish_non_exhaustive()
+    }
+}
+
+/// Where files keep the head.
+struct HeadNames {
+    dense: &'static str,
+    norm: &'static str,
+    decoder: &'static str,
+    /// Where the bias of the decoder may be; one that is nowhere is zero.
+    biases: [&'static str; 2],
+    /// RoBERTa's head has its own activation, whatever the config says.
+    activation: Option<Activation>,
+}
+
+impl HeadNames {
+    fn of(architecture: Architecture) -> Option<HeadNames> {
+        match architecture {
+            Architecture::Bert => Some(HeadNames {
+                dense: "cls.predictions.transform.dense",
+                norm: "cls.predictions.transform.LayerNorm",
+                decoder: "cls.predictions.decoder.weight",
+                biases: ["cls.predictions.bias", "cls.predictions.decoder.bias"],
+                activation: None,
+            }),
+            Architecture::Roberta | Architecture::XlmRoberta | Architecture::Camembert => Some(HeadNames {
+                dense: "lm_head.dense",
+                norm: "lm_head.layer_norm",
+                decoder: "lm_head.decoder.weight",
+                biases: ["lm_head.bias", "lm_head.decoder.bias"],
+                activation: Some(Activation::GeluErf),
+            }),
+            Architecture::DistilBert => Some(HeadNames {
+                dense: "vocab_transform",
+                norm: "vocab_layer_norm",
+                decoder: "vocab_projector.weight",
+                biases: ["vocab_projector.bias", "vocab_projector.decoder.bias"],
+                activation: None,
+            }),
+            Architecture::ModernBert | Architecture::NomicBert | Architecture::DebertaV2 => None,
+        }
+    }
+}
+
+/// Dense layer, normalisation, decoder.
+struct Head {
+    dense: Linear,
+    activation: Activation,
+    norm: (Vec<f32>, Vec<f32>),
+    eps: f64,
+    /// `[vocabulary, hidden]`.
+    decoder: Tensor,
+    bias: Option<Vec<f32>>,
+}
+
+impl Head {
+    fn load(config: &Config, weights: &Weights, names: &HeadNames) -> Result<Head, LoadError> {
+        let hidden = config.hidden_size;
+        let dense = |suffix: &str| format!("{}.{suffix}", names.dense);
+        let placed = |source| LoadError::Device { path: config.path.clone(), source };
+        let vector =
+            |name: &str, length: usize| weights.read_at_root(name, &[length])?.to_vec1::<f32>().map_err(placed);
+        if !weights.contains_at_root(&dense("weight")) {
+            let what = format!(
+                "filling masks with `{}`: its weights hold no masked-language-model head (`{}` is missing), only the \
+                 body that embeds; take the model's version with `ForMaskedLM` in its config",
+                config.path.parent().unwrap_or(&config.path).display(),
+                dense("weight"),
+            );
+            return Err(LoadError::Unsupported { what });
+        }
+        let weight = weights.read_at_root(&dense("weight"), &[hidden, hidden])?;
+        let bias = weights.read_at_root(&dense("bias"), &[hidden])?;
+        let decoder = match weights.contains_at_root(names.decoder) {
+            true => weights.read_at_root(names.decoder, &[config.vocab_size, hidden])?,
+            // Tied: the decoder is the table of word vectors.
+            false => weights.read(bert::ANCHOR, &[config.vocab_size, hidden])?,
+        };
+        let biases = names.biases.iter().find(|name| weights.contains_at_root(name));
+        Ok(Head {
+            dense: Linear::new(&weight, bias).map_err(placed)?,
+            activation: names.activation.unwrap_or(config.activation),
+            norm: (
+                vector(&format!("{}.weight", names.norm), hidden)?,
+                vector(&format!("{}.bias", names.norm), hidden)?,
+            ),
+            eps: config.layer_norm_eps,
+            decoder,
+            bias: biases.map(|name| vector(name, config.vocab_size)).transpose()?,
+        })
+    }
+
+    /// Returns logits for `[rows, hidden]`, row-major.
+    fn forward(&self, rows: &Tensor) -> candle_core::Result<Vec<f32>> {
+        let (count, hidden) = rows.dims2()?;
+        let mut x: Vec<f32> = self.dense.forward(rows, Some(self.activation))?.flatten_all()?.to_vec1()?;
+        x.chunks_exact_mut(hidden).for_each(|row| self.normalize(row));
+        let x = Tensor::from_vec(x, (count, hidden), rows.device())?;
+        let mut logits: Vec<f32> = x.matmul(&self.decoder.t()?)?.flatten_all()?.to_vec1()?;
+        if let Some(bias) = &self.bias {
+            for row in logits.chunks_exact_mut(bias.len()) {
+                row.iter_mut().zip(bias).for_each(|(logit, bias)| *logit += bias);
+            }
+        }
+        Ok(logits)
+    }
+
+    fn normalize(&self, row: &mut [f32]) {
+        let count = row.len() as f64;
+        let mean = row.iter().map(|x| f64::from(*x)).sum::<f64>() / count;
+        let variance = row.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / count;
+        let scale = 1.0 / (variance + self.eps).sqrt();
+        for (x, (weight, bias)) in row.iter_mut().zip(self.norm.0.iter().zip(&self.norm.1)) {
+            *x = ((f64::from(*x) - mean) * scale) as f32 * weight + bias;
+        }
+    }
+}
+
+/// Returns the `top` largest of the softmax with their indices, largest first; equal ones by index.
+fn best(logits: &[f32], top: usize) -> Vec<(u32, f64)> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let exponential = |logit: f32| f64::from(logit - largest).exp();
+    let sum: f64 = logits.iter().map(|logit| exponential(*logit)).sum();
+    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+    order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));
+    order.into_iter().take(top).map(|token| (token, exponential(logits[token as usize]) / sum)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_come_first_and_all_add_up_to_one() {
+        let logits = [0.0, 3.0, -1.0, 3.0];
+        let all = best(&logits, 10);
+        assert_eq!(all.iter().map(|(token, _)| *token).collect::<Vec<_>>(), [1, 3, 0, 2]);
+        assert!((all.iter().map(|(_, score)| score).sum::<f64>() - 1.0).abs() < 1e-12);
+        assert_eq!(best(&logits, 2).len(), 2);
+    }
+}

@@ -1,0 +1,83 @@
+//! Masks are filled as the `fill-mask` pipeline of `transformers` fills them.
+
+use std::path::Path;
+
+use candle_core::{Device, safetensors};
+use engine::{Filled, MaskFiller, ModelDir};
+use serde_json::Value;
+
+use crate::common::{copy_without, testdata};
+
+/// The most that a score may differ.
+const SCORE_DIFFERENCE_MAX: f64 = 1e-4;
+
+fn filler(dir: &Path) -> MaskFiller {
+    MaskFiller::load(&ModelDir::open(dir).unwrap()).unwrap()
+}
+
+fn goldens() -> Vec<Value> {
+    serde_json::from_slice(&std::fs::read(testdata("fill_mask.json")).unwrap()).unwrap()
+}
+
+/// Compares with what the pipeline gave: a list per mask, or one list where there is one mask.
+fn assert_equal(case: &str, found: &[Vec<Filled>], answer: &Value) {
+    let lists: Vec<&Value> = match found.len() {
+        1 => vec![answer],
+        _ => answer.as_array().unwrap().iter().collect(),
+    };
+    assert_eq!(found.len(), lists.len(), "{case}");
+    for (found, expected) in found.iter().zip(lists) {
+        let expected = expected.as_array().unwrap();
+        assert_eq!(found.len(), expected.len(), "{case}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert_eq!(Some(u64::from(found.token)), expected["token"].as_u64(), "{case}");
+            assert_eq!(Some(found.token_str.as_str()), expected["token_str"].as_str(), "{case}");
+            assert_eq!(Some(found.sequence.as_str()), expected["sequence"].as_str(), "{case}");
+            let difference = (found.score - expected["score"].as_f64().unwrap()).abs();
+            assert!(difference <= SCORE_DIFFERENCE_MAX, "{case}: {difference}");
+        }
+    }
+}
+
+#[test]
+fn masks_are_filled_as_the_pipeline_fills_them() {
+    for case in goldens() {
+        let model = case["model"].as_str().unwrap();
+        let without: Vec<&str> = case["without"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        let copy = copy_without(model, if without.is_empty() { &[] } else { &["pytorch_model.bin"] });
+        if !without.is_empty() {
+            let path = copy.path().join("model.safetensors");
+            let mut tensors = safetensors::load(&path, &Device::Cpu).unwrap();
+            tensors.retain(|name, _| !without.contains(&name.as_str()));
+            safetensors::save(&tensors, &path).unwrap();
+        }
+        let filler = filler(copy.path());
+        for answer in case["answers"].as_array().unwrap() {
+            let text = answer["text"].as_str().unwrap();
+            for mask in ["[MASK]", "<mask>"] {
+                let found = filler.fill(&text.replace("{}", mask), 5).unwrap();
+                assert_equal(&format!("{model} without {without:?}: {text} with {mask}"), &found, &answer["answer"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_text_without_a_mask_says_what_to_write() {
+    let error = filler(&testdata("bertin")).fill("Hoy vamos a comer.", 5).unwrap_err();
+    assert_eq!(error.to_string(), "the text has no mask: write `<mask>` where a token is to be guessed");
+}
+
+#[test]
+fn a_mask_that_the_model_does_not_see_is_refused() {
+    let error = filler(&testdata("beto")).fill(&format!("{} [MASK]", "palabra ".repeat(200)), 5).unwrap_err();
+    assert!(error.to_string().contains("beyond the 64 tokens"), "{error}");
+}
+
+#[test]
+fn a_body_without_a_head_is_refused_by_name() {
+    let error = MaskFiller::load(&ModelDir::open(&testdata("xlm_roberta")).unwrap()).unwrap_err().to_string();
+    assert!(error.contains("lm_head.dense.weight") && error.contains("xlm_roberta"), "{error}");
+    let error = MaskFiller::load(&ModelDir::open(&testdata("modernbert")).unwrap()).unwrap_err().to_string();
+    assert!(error.contains("modernbert"), "{error}");
+}
