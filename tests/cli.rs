@@ -8,13 +8,31 @@ fn help_names_every_command_and_nothing_that_does_not_exist() {
     let bench = Bench::new();
     let ran = bench.encaje(["--help"]);
     ran.expect_code(0);
-    for command in ["run", "status", "list", "verify", "merge", "export", "tokenize", "model", "completions"] {
+    for command in [
+        "run",
+        "coordinator",
+        "worker",
+        "submit",
+        "status",
+        "list",
+        "cancel",
+        "pause",
+        "resume",
+        "retry",
+        "download",
+        "verify",
+        "merge",
+        "export",
+        "tokenize",
+        "model",
+        "completions",
+    ] {
         assert!(ran.stdout.contains(&format!("\n  {command}")), "{command} in\n{}", ran.stdout);
         let help = bench.encaje([command, "--help"]);
         help.expect_code(0);
         assert!(help.stdout.contains("Usage: encaje"), "{}", help.stdout);
     }
-    for absent in ["coordinator", "worker", "submit", "download", "repair"] {
+    for absent in ["repair"] {
         assert!(!ran.stdout.contains(&format!("\n  {absent}")), "{absent}");
         bench.encaje([absent, "--help"]).expect_code(2);
     }

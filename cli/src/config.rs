@@ -256,10 +256,10 @@ mod tests {
     fn the_file_sets_required_options_flags_and_lists() {
         let text = "model = \"m\"\nout = \"o\"\nkeep = [\"a\", \"b\"]\n[run]\nstrict = true\nthreads = 3\n";
         let run = run_args(parse_with(text, &["encaje", "run", "c.csv"]));
-        assert_eq!(run.model.model, "m");
+        assert_eq!(run.job.model.model, "m");
         assert!(run.output.strict);
         assert_eq!(run.machine.threads, Some(3));
-        assert_eq!(run.corpus.keep, dataset::Keep::Columns(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(run.job.corpus.keep, dataset::Keep::Columns(vec!["a".to_owned(), "b".to_owned()]));
     }
 
     #[test]
@@ -275,9 +275,9 @@ mod tests {
     fn options_win_over_the_file() {
         let text = "model = \"m\"\nout = \"o\"\n[run]\nmodel = \"n\"\n";
         let typed = run_args(parse_with(text, &["encaje", "run", "c.csv", "--model", "typed"]));
-        assert_eq!(typed.model.model, "typed");
+        assert_eq!(typed.job.model.model, "typed");
         let table = run_args(parse_with(text, &["encaje", "run", "c.csv"]));
-        assert_eq!(table.model.model, "n");
+        assert_eq!(table.job.model.model, "n");
     }
 
     #[test]

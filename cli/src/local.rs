@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use coordinator::{Clock, Policy, Store, SystemClock};
 use dataset::Storage;
 use proto::JobId;
@@ -16,10 +15,11 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use worker::{Preload, WorkerConfig};
 
-use crate::exit::Exit;
+use crate::cluster::show;
 use crate::outdir::{self, OutDir};
+use crate::signals::{exit_on_interrupt, interrupted};
 use crate::status::Snapshot;
-use crate::ui::{Amount, Progress, Ui};
+use crate::ui::{Amount, Ui};
 
 /// How often the job's status is read.
 const STATUS_EVERY: Duration = Duration::from_millis(200);
@@ -86,7 +86,7 @@ pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyho
     if let Ok(Ended::Interrupted) = &ended {
         ui.note("stopping: unfinished shards are given back; press ctrl-C again to stop at once");
     }
-    exit_on_interrupt(*ui);
+    exit_on_interrupt(*ui, "stopped at once; run again to resume");
     let worker_ended = tasks.end_worker(&stop).await;
     // What was given back or committed last is known now.
     if let Ok(status) = client.get(local.job).await {
@@ -178,40 +178,6 @@ fn note_down(out: &OutDir, status: &JobStatus) {
     if let Err(error) = out.write_snapshot(&snapshot) {
         tracing::warn!(error = format!("{error:#}"), "`encaje status` will show old numbers");
     }
-}
-
-fn show(progress: &mut Progress, status: &JobStatus) {
-    let done = Amount {
-        rows: status.counts.rows + status.rows_in_flight,
-        tokens: status.counts.tokens + status.tokens_in_flight,
-    };
-    let total = (status.state != JobState::Planning).then_some(status.rows_planned);
-    progress.update(done, status.rows_planned, total);
-}
-
-/// Waits for the first SIGINT or SIGTERM.
-async fn interrupted() -> anyhow::Result<()> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-        tokio::select! {
-            result = tokio::signal::ctrl_c() => result.context("cannot listen for ctrl-C"),
-            _ = terminate.recv() => Ok(()),
-        }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await.context("cannot listen for ctrl-C")
-}
-
-/// Ends the process at the next interrupt, here or in what follows: whatever is cut off, the next run goes on.
-fn exit_on_interrupt(ui: Ui) {
-    tokio::spawn(async move {
-        if interrupted().await.is_ok() {
-            ui.note("stopped at once; run again to resume");
-            std::process::exit(Exit::Interrupted as i32);
-        }
-    });
 }
 
 /// How the two tasks are told to end.

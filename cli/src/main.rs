@@ -1,9 +1,11 @@
 //! The `encaje` binary: parse, do, exit. The only place where an error is printed.
 
 mod args;
+mod cluster;
 mod commands;
 mod config;
 mod exit;
+mod fetch;
 mod local;
 mod memory;
 mod model;
@@ -11,6 +13,7 @@ mod outdir;
 mod plan;
 #[expect(dead_code, reason = "the commands that draw are yet to come")]
 mod plot;
+mod signals;
 mod status;
 mod summary;
 mod ui;
@@ -18,6 +21,7 @@ mod ui;
 use std::process::ExitCode;
 
 use args::{Cli, Command, ModelCommand};
+use commands::steer::Action;
 use exit::Exit;
 use ui::Ui;
 
@@ -36,13 +40,26 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<Exit> {
-    ui::start_logging(cli.global.verbose);
+    // What runs for days says what happens to it; what runs for a user speaks through its own words.
+    let serves = matches!(cli.command, Command::Coordinator(_) | Command::Worker(_)) && !cli.global.quiet;
+    ui::start_logging(cli.global.verbose.max(u8::from(serves)));
     let ui = Ui::new(cli.global.quiet, cli.global.verbose);
     match cli.command {
         Command::Run(args) => {
             memory::keep_flat();
             commands::run::run(&ui, *args)
         }
+        Command::Coordinator(args) => commands::coordinator::run(&ui, &args),
+        Command::Worker(args) => {
+            memory::keep_flat();
+            commands::worker::run(&ui, &args)
+        }
+        Command::Submit(args) => commands::submit::run(&ui, &args),
+        Command::Cancel(args) => commands::steer::run(&ui, &args, Action::Cancel),
+        Command::Pause(args) => commands::steer::run(&ui, &args, Action::Pause),
+        Command::Resume(args) => commands::steer::run(&ui, &args, Action::Resume),
+        Command::Retry(args) => commands::steer::run(&ui, &args, Action::Retry),
+        Command::Download(args) => commands::download::run(&ui, &args),
         Command::Status(args) => commands::status::run(&ui, &args),
         Command::List(args) => commands::list::run(&ui, &args),
         Command::Verify(args) => commands::verify::run(&ui, &args),

@@ -6,8 +6,9 @@ use serde::Serialize;
 use worker::model_store::{self, DownloadProgress, ResolvedModel};
 use worker::{HubOptions, ModelError};
 
-use crate::args::HubArgs;
+use crate::args::{HubArgs, JobArgs};
 use crate::exit::Advice;
+use crate::plan;
 use crate::ui::{self, Ui};
 
 /// A model on this machine.
@@ -75,6 +76,26 @@ pub(crate) fn pooling_origin(source: PoolingSource) -> &'static str {
     match source {
         PoolingSource::Model => "the model's own",
         PoolingSource::Default => "the default: the model names none",
+    }
+}
+
+/// Says what is about to be done with a model.
+pub(crate) fn introduce(ui: &Ui, args: &JobArgs, summary: &ModelSummary) {
+    ui.note(format!("model: {}", describe(summary)));
+    let asked = plan::pooling(args.embed.pooling).map(plan::pooling_name);
+    if let Some(asked) = asked.filter(|asked| *asked != summary.pooling.to_string()) {
+        if summary.pooling_source == PoolingSource::Model {
+            ui.warn(format!("--pooling {asked} is not the model's own pooling, which is {}", summary.pooling));
+        } else {
+            ui.note(format!("pooling: {asked}, as --pooling says"));
+        }
+    }
+    if !summary.native {
+        ui.note(format!("note: {} runs through a general, padded forward pass, which is slower", summary.architecture));
+    }
+    if let Some(asked) = args.embed.max_length.filter(|asked| *asked as usize > summary.max_length) {
+        let limit = summary.max_length;
+        ui.note(format!("note: --max-length {asked} is more than the {limit} tokens that the model is made for"));
     }
 }
 

@@ -263,10 +263,15 @@ impl OutDir {
             info = FileInfo { job_id: winners.job_id.clone(), spec_digest: winners.spec_digest.clone(), ..empty.info };
             files.push(self.write_empty_part(empty.schema, &info)?);
         }
-        sync_dir(&self.root)?;
         let manifest = Manifest::new(info, winners.sources.clone(), files)?;
-        write_durably(&self.root.join(layout::MANIFEST_NAME), &manifest.to_bytes())?;
+        self.write_manifest(&manifest)?;
         Ok(manifest)
+    }
+
+    /// Writes the manifest of parts that are all in place: from now on the directory is a finished output.
+    pub(crate) fn write_manifest(&self, manifest: &Manifest) -> anyhow::Result<()> {
+        sync_dir(&self.root)?;
+        write_durably(&self.root.join(layout::MANIFEST_NAME), &manifest.to_bytes())
     }
 
     fn write_empty_part(
@@ -374,7 +379,7 @@ fn remove_dir(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Writes a file so that after a crash it is there with all its bytes, or as it was before.
-fn write_durably(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let write = || -> io::Result<()> {
         let unfinished = path.with_extension("unfinished");
         let mut file = File::create(&unfinished)?;

@@ -1,4 +1,4 @@
-//! What `run` was asked to do, as a job: the meaning of the arguments, and how it differs from an earlier job.
+//! What `run` or `submit` was asked to do, as a job: the meaning of the arguments, and how it differs from an earlier job.
 
 use dataset::{Keep, PlannedSource, ReadOptions, Source};
 use engine::ModelSummary;
@@ -6,7 +6,7 @@ use proto::job::{
     ComputeDtype, EmbedSpec, JobSpec, MaxRejects, ModelSpec, OnBadRow, OutputDtype, Pooling, ShardLimits,
 };
 
-use crate::args::{DtypeArg, EmbedArgs, MachineArgs, OnBadRowArg, OutputArgs, OutputDtypeArg, PoolingArg, RunArgs};
+use crate::args::{CutArgs, DtypeArg, EmbedArgs, JobArgs, OnBadRowArg, OutputDtypeArg, PoolingArg, RowArgs};
 use crate::exit::Advice;
 use crate::model::LocalModel;
 
@@ -26,7 +26,7 @@ const INPUT_BYTES: std::ops::RangeInclusive<u64> = (64 << 10)..=(4 << 20);
 const ROWS_MIN: u64 = 16;
 
 /// Returns how the corpus is to be read.
-pub(crate) fn read_options(args: &RunArgs) -> ReadOptions {
+pub(crate) fn read_options(args: &JobArgs) -> ReadOptions {
     ReadOptions {
         text_column: args.corpus.text_column.clone(),
         id_column: args.corpus.id_column.clone(),
@@ -35,7 +35,7 @@ pub(crate) fn read_options(args: &RunArgs) -> ReadOptions {
 }
 
 /// Refuses what this model or machine cannot do, before anything is begun.
-pub(crate) fn check(args: &RunArgs, model: &ModelSummary) -> Result<(), Advice> {
+pub(crate) fn check(args: &JobArgs, model: &ModelSummary) -> Result<(), Advice> {
     if let Some(dimensions) = args.embed.dimensions.filter(|asked| *asked as usize > model.hidden_size) {
         let own = model.hidden_size;
         return Err(Advice::usage(format!("--dimensions {dimensions} is more than the {own} that the model has")));
@@ -49,22 +49,22 @@ pub(crate) fn check(args: &RunArgs, model: &ModelSummary) -> Result<(), Advice> 
 }
 
 /// Returns the job that the arguments ask for.
-pub(crate) fn spec(args: &RunArgs, sources: Vec<Source>, model: &LocalModel, digest: String, cores: u64) -> JobSpec {
+pub(crate) fn spec(args: &JobArgs, sources: Vec<Source>, model: &LocalModel, digest: String, cores: u64) -> JobSpec {
     JobSpec {
         sources,
         read: read_options(args),
         model: ModelSpec { name: model.name.clone(), revision: model.found.revision.clone(), digest },
-        embed: embed_spec(&args.embed, &args.output, &args.machine),
-        limits: shard_limits(&model.summary, &args.embed, &args.machine, cores),
-        on_bad_row: match args.output.on_bad_row {
+        embed: embed_spec(&args.embed, &args.rows, &args.cut),
+        limits: shard_limits(&model.summary, &args.embed, &args.cut, cores),
+        on_bad_row: match args.rows.on_bad_row {
             OnBadRowArg::Reject => OnBadRow::Reject,
             OnBadRowArg::Fail => OnBadRow::Fail,
         },
-        max_rejects: args.output.max_rejects.unwrap_or(MaxRejects::Unlimited),
+        max_rejects: args.rows.max_rejects.unwrap_or(MaxRejects::Unlimited),
     }
 }
 
-fn embed_spec(embed: &EmbedArgs, output: &OutputArgs, machine: &MachineArgs) -> EmbedSpec {
+fn embed_spec(embed: &EmbedArgs, rows: &RowArgs, cut: &CutArgs) -> EmbedSpec {
     EmbedSpec {
         pooling: pooling(embed.pooling),
         normalize: !embed.no_normalize,
@@ -77,12 +77,12 @@ fn embed_spec(embed: &EmbedArgs, output: &OutputArgs, machine: &MachineArgs) -> 
             DtypeArg::Bf16 => ComputeDtype::Bf16,
             DtypeArg::Int8 => ComputeDtype::Int8,
         },
-        output_dtype: match output.output_dtype {
+        output_dtype: match rows.output_dtype {
             OutputDtypeArg::F32 => OutputDtype::F32,
             OutputDtypeArg::F16 => OutputDtype::F16,
         },
         dimensions: embed.dimensions,
-        batch_tokens: machine.batch_tokens,
+        batch_tokens: cut.batch_tokens,
     }
 }
 
@@ -98,13 +98,13 @@ pub(crate) fn pooling(arg: PoolingArg) -> Option<Pooling> {
 }
 
 /// Cuts shards to about [`SHARD_SECONDS`] of work for this model on so many cores.
-fn shard_limits(model: &ModelSummary, embed: &EmbedArgs, machine: &MachineArgs, cores: u64) -> ShardLimits {
+fn shard_limits(model: &ModelSummary, embed: &EmbedArgs, cut: &CutArgs, cores: u64) -> ShardLimits {
     let tokens = (SHARD_SECONDS * FLOPS_PER_CORE * cores.max(1)) / model.flops_per_token.max(1);
     let bytes = (tokens * BYTES_PER_TOKEN).clamp(*INPUT_BYTES.start(), *INPUT_BYTES.end());
     let dimensions = embed.dimensions.map_or(model.hidden_size as u64, u64::from);
     let rows_by_size = OUTPUT_BYTES_MAX / (dimensions.max(1) * size_of::<f32>() as u64);
     let rows = (tokens / TOKENS_PER_ROW).clamp(ROWS_MIN, rows_by_size.max(ROWS_MIN));
-    ShardLimits { rows_max: machine.shard_rows.unwrap_or(rows), bytes_max: bytes }
+    ShardLimits { rows_max: cut.shard_rows.unwrap_or(rows), bytes_max: bytes }
 }
 
 /// Says which parameters differ between the job of an output directory and the one asked for now, each in a few words.
@@ -249,8 +249,8 @@ mod tests {
             dimensions: None,
             dtype: DtypeArg::Auto,
         };
-        let machine = MachineArgs { threads: None, batch_tokens: None, shard_rows };
-        shard_limits(&summary(flops_per_token, hidden_size), &embed, &machine, 2)
+        let cut = CutArgs { batch_tokens: None, shard_rows };
+        shard_limits(&summary(flops_per_token, hidden_size), &embed, &cut, 2)
     }
 
     #[test]

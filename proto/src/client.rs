@@ -12,7 +12,7 @@ use crate::generated as wire;
 use crate::generated::jobs_client::JobsClient as JobsStub;
 use crate::generated::work_client::WorkClient as WorkStub;
 use crate::ids::{Epoch, JobId, RequestId, SessionId, ShardId};
-use crate::job::{JobSpec, JobStatus};
+use crate::job::{JobSpec, JobStatus, Results, ShardResult};
 use crate::retry::{Budget, RetryPolicy};
 use crate::transport::MESSAGE_BYTES_MAX;
 use crate::wire::Wire;
@@ -47,6 +47,10 @@ pub enum RpcErrorKind {
     FailedPrecondition,
     /// The coordinator does not know the call: it is older than this program.
     Unimplemented,
+    /// The coordinator wants to know who asks: no certificate or token, or one that is not valid any more.
+    Unauthenticated,
+    /// Whoever asks may not do this.
+    PermissionDenied,
     /// The coordinator failed.
     Internal,
     /// The answer makes no sense to this version of the program.
@@ -75,6 +79,8 @@ impl RpcError {
             | RpcErrorKind::InvalidArgument
             | RpcErrorKind::FailedPrecondition
             | RpcErrorKind::Unimplemented
+            | RpcErrorKind::Unauthenticated
+            | RpcErrorKind::PermissionDenied
             | RpcErrorKind::Internal
             | RpcErrorKind::BadAnswer => false,
         }
@@ -104,9 +110,9 @@ fn kind_of(status: &Status) -> RpcErrorKind {
         Code::InvalidArgument | Code::OutOfRange => RpcErrorKind::InvalidArgument,
         Code::FailedPrecondition => RpcErrorKind::FailedPrecondition,
         Code::Unimplemented => RpcErrorKind::Unimplemented,
-        Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss | Code::PermissionDenied | Code::Unauthenticated => {
-            RpcErrorKind::Internal
-        }
+        Code::Unauthenticated => RpcErrorKind::Unauthenticated,
+        Code::PermissionDenied => RpcErrorKind::PermissionDenied,
+        Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => RpcErrorKind::Internal,
     }
 }
 
@@ -214,7 +220,7 @@ pub struct JobsClient {
 }
 
 impl JobsClient {
-    /// Makes a client that talks over `wire`: a channel, most of the time.
+    /// Makes a client that talks over `wire`: a [`crate::Connection`], or a single channel.
     pub fn new(wire: impl Into<Wire>) -> Self {
         Self::with_retries(wire, RetryPolicy::default())
     }
@@ -307,6 +313,29 @@ impl JobsClient {
         }
         Ok(answer)
     }
+
+    /// Says where the results of a job lie, and lists all of its committed shards, page by page.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such job.
+    pub async fn results(&self, job: JobId) -> Result<Results, RpcError> {
+        let mut results = Results { storage_url: String::new(), shards: Vec::new() };
+        loop {
+            let after_index = results.shards.last().map(|shard: &ShardResult| shard.index);
+            let request = wire::ResultsRequest { job_id: job.to_string(), after_index, limit: 0 };
+            let page = call!(self.results, "Results", DEADLINE_LONG, request).await?;
+            results.storage_url = page.storage_url;
+            // A page that does not go on would be asked for without end.
+            let more = page.more && page.shards.iter().any(|shard| after_index.is_none_or(|after| shard.index > after));
+            for shard in page.shards {
+                let shard = shard.try_into().map_err(|error| RpcError::bad_answer("Results", error))?;
+                results.shards.push(shard);
+            }
+            if !more {
+                return Ok(results);
+            }
+        }
+    }
 }
 
 fn job_request(job: JobId) -> wire::JobRequest {
@@ -325,7 +354,7 @@ pub struct WorkClient {
 }
 
 impl WorkClient {
-    /// Makes a client that talks over `wire`: a channel, most of the time.
+    /// Makes a client that talks over `wire`: a [`crate::Connection`], or a single channel.
     pub fn new(wire: impl Into<Wire>) -> Self {
         Self::with_retries(wire, RetryPolicy::default())
     }

@@ -1,7 +1,10 @@
 //! The digest that says whether two jobs are the same job.
 
+use dataset::PlannedSource;
 use serde_json::Value;
+use uuid::Uuid;
 
+use crate::ids::JobId;
 use crate::job::JobSpec;
 
 /// Returns the BLAKE3 of a spec's canonical JSON, in lower-case hex.
@@ -11,6 +14,23 @@ use crate::job::JobSpec;
 pub fn spec_digest(spec: &JobSpec) -> String {
     let value = serde_json::to_value(spec).expect("a spec holds no map with other than text keys");
     blake3::hash(canonical(value).to_string().as_bytes()).to_hex().to_string()
+}
+
+/// Returns the id of the job that does this to sources as they are now: the same for the same wish, so that submitting it
+/// again is harmless, and another one once a source has changed.
+pub fn job_id_of(spec: &JobSpec, sources: &[PlannedSource]) -> JobId {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(spec_digest(spec).as_bytes());
+    for source in sources {
+        let found = &source.fingerprint;
+        hasher.update(format!("\n{} {}", found.size, found.etag.as_deref().unwrap_or_default()).as_bytes());
+    }
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    // Marked as what it is: a UUID whose bits have a meaning of our own (version 8).
+    bytes[6] = (bytes[6] & 0x0f) | 0x80;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    JobId(Uuid::from_bytes(bytes))
 }
 
 fn canonical(value: Value) -> Value {
@@ -44,6 +64,18 @@ mod tests {
         other.max_rejects = MaxRejects::Rows(1);
         assert_ne!(spec_digest(&other), spec_digest(&spec()));
         assert_eq!(spec_digest(&spec()), spec_digest(&spec().clone()));
+    }
+
+    #[test]
+    fn the_same_wish_has_the_same_id_until_a_source_changes() {
+        let fingerprint = |etag: &str| dataset::Fingerprint { size: 7, etag: Some(etag.to_owned()) };
+        let planned = |etag| {
+            let source = spec().sources[0].clone();
+            vec![PlannedSource { source, fingerprint: fingerprint(etag), header: vec![], kept_schema: String::new() }]
+        };
+        assert_eq!(job_id_of(&spec(), &planned("a")), job_id_of(&spec(), &planned("a")));
+        assert_ne!(job_id_of(&spec(), &planned("a")), job_id_of(&spec(), &planned("b")));
+        assert_eq!(job_id_of(&spec(), &[]).0.get_version_num(), 8);
     }
 
     #[test]

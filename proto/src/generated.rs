@@ -45,6 +45,50 @@ pub struct ListResponse {
     #[prost(bool, tag = "2")]
     pub more: bool,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResultsRequest {
+    /// UUID, text form.
+    #[prost(string, tag = "1")]
+    pub job_id: ::prost::alloc::string::String,
+    /// Only shards behind this position: the last one of the page before. Absent for the first page.
+    #[prost(uint64, optional, tag = "2")]
+    pub after_index: ::core::option::Option<u64>,
+    /// Most shards to return; 0 means the server's maximum.
+    #[prost(uint32, tag = "3")]
+    pub limit: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ResultsResponse {
+    /// Storage in which the keys are found: URL or path.
+    #[prost(string, tag = "1")]
+    pub storage_url: ::prost::alloc::string::String,
+    /// In the order of their position.
+    #[prost(message, repeated, tag = "2")]
+    pub shards: ::prost::alloc::vec::Vec<ShardResult>,
+    /// There may be more: ask again with the last position.
+    #[prost(bool, tag = "3")]
+    pub more: bool,
+}
+/// The output of a committed shard.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ShardResult {
+    /// Position of the shard.
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    /// Row number of its first row, over the whole corpus.
+    #[prost(uint64, tag = "2")]
+    pub first_row: u64,
+    /// Key in storage.
+    #[prost(string, tag = "3")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "4")]
+    pub size_bytes: u64,
+    /// BLAKE3 of the file, lower-case hex.
+    #[prost(string, tag = "5")]
+    pub blake3: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "6")]
+    pub counts: ::core::option::Option<RowCounts>,
+}
 /// Everything that decides what a job produces. Two equal specs over equal inputs give equal rows.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JobSpec {
@@ -793,6 +837,28 @@ pub mod jobs_client {
             req.extensions_mut().insert(GrpcMethod::new("encaje.v1.Jobs", "Repair"));
             self.inner.unary(req, path, codec).await
         }
+        /// Says where the results of a job lie and lists its committed shards, page by page, also while it runs.
+        pub async fn results(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResultsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResultsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/encaje.v1.Jobs/Results");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("encaje.v1.Jobs", "Results"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -849,6 +915,11 @@ pub mod jobs_server {
             &self,
             request: tonic::Request<super::RepairRequest>,
         ) -> std::result::Result<tonic::Response<super::JobStatus>, tonic::Status>;
+        /// Says where the results of a job lie and lists its committed shards, page by page, also while it runs.
+        async fn results(
+            &self,
+            request: tonic::Request<super::ResultsRequest>,
+        ) -> std::result::Result<tonic::Response<super::ResultsResponse>, tonic::Status>;
     }
     /// Submits, shows and steers jobs. Every call is idempotent: repeating it is harmless.
     #[derive(Debug)]
@@ -1256,6 +1327,49 @@ pub mod jobs_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RepairSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/encaje.v1.Jobs/Results" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResultsSvc<T: Jobs>(pub Arc<T>);
+                    impl<T: Jobs> tonic::server::UnaryService<super::ResultsRequest>
+                    for ResultsSvc<T> {
+                        type Response = super::ResultsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ResultsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Jobs>::results(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResultsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -241,6 +241,32 @@ pub struct JobStatus {
     pub generation: u64,
 }
 
+/// The output of a committed shard, as `download` needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardResult {
+    /// Position of the shard.
+    pub index: u64,
+    /// Row number of its first row, over the whole corpus.
+    pub first_row: u64,
+    /// Key in storage.
+    pub key: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// BLAKE3 of the file, in hex.
+    pub blake3: String,
+    /// Rows, rejects, truncations, tokens.
+    pub counts: RowCounts,
+}
+
+/// Where the results of a job lie, and which of its shards are committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Results {
+    /// Storage in which the keys are found: URL or path.
+    pub storage_url: String,
+    /// Committed shards, by position.
+    pub shards: Vec<ShardResult>,
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;

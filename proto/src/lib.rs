@@ -6,10 +6,12 @@ pub mod work;
 
 pub mod chance;
 pub mod client;
+pub mod connection;
 pub mod convert;
 pub mod digest;
 pub mod planted;
 pub mod retry;
+pub mod secret;
 pub mod transport;
 pub mod wire;
 
@@ -28,10 +30,12 @@ pub mod wire;
 pub mod generated;
 
 pub use client::{JobsClient, RpcError, RpcErrorKind, WorkClient};
+pub use connection::{ClientSecurity, Connection};
 pub use convert::ConvertError;
 pub use digest::spec_digest;
 pub use generated::FILE_DESCRIPTOR_SET;
 pub use ids::{Epoch, JobId, RequestId, SessionId, ShardId};
 pub use retry::RetryPolicy;
+pub use secret::Secret;
 pub use transport::{TransportError, connect, in_process, listen};
 pub use wire::Wire;

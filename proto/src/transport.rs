@@ -61,12 +61,17 @@ pub enum TransportError {
 /// Connections made by [`in_process`] clients.
 pub type InProcessIncoming = ReceiverStream<io::Result<DuplexStream>>;
 
-/// Connects to the coordinator at `url`: `http://host:port`, or `host:port`. The channel reconnects by itself later on.
+/// Connects to the coordinator at `url` in the clear: `http://host:port`, or `host:port`. The channel reconnects by itself
+/// later on. For certificates and several coordinators see [`crate::Connection`].
 ///
 /// # Errors
 /// The address is malformed, or nobody answers within 10 s.
 pub async fn connect(url: &str) -> Result<Channel, TransportError> {
     let endpoint = endpoint(url)?;
+    if endpoint.uri().scheme_str() == Some("https") {
+        let problem = "scheme `https` needs certificates".to_owned();
+        return Err(TransportError::Address { url: url.to_owned(), problem });
+    }
     endpoint.connect().await.map_err(|source| TransportError::Connect { url: url.to_owned(), source })
 }
 
@@ -99,12 +104,13 @@ pub fn in_process() -> (Channel, InProcessIncoming) {
     (endpoint.connect_with_connector_lazy(connector), ReceiverStream::new(incoming))
 }
 
-fn endpoint(url: &str) -> Result<Endpoint, TransportError> {
+/// Reads an address; whether `https` can be used is decided where the certificates are.
+pub(crate) fn endpoint(url: &str) -> Result<Endpoint, TransportError> {
     let bad = |problem: String| TransportError::Address { url: url.to_owned(), problem };
     let full = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
     let uri: Uri = full.parse().map_err(|error| bad(format!("{error}")))?;
     match uri.scheme_str() {
-        Some("http") => {}
+        Some("http" | "https") => {}
         Some(other) => return Err(bad(format!("scheme `{other}` is not supported, use http://host:port"))),
         None => return Err(bad("it has no scheme, use http://host:port".to_owned())),
     }

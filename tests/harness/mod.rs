@@ -1,7 +1,11 @@
 //! What every system test needs: a folder of its own, the program, a model, and a way to look at what was made.
 
 pub(crate) mod corpora;
+pub(crate) mod daemon;
 pub(crate) mod output;
+#[cfg(unix)]
+#[path = "../../coordinator/src/store/conformance/server.rs"]
+pub(crate) mod postgres;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -62,6 +62,9 @@ impl EngineCache {
 }
 
 fn load(devices: &[DeviceSpec], hub: &HubOptions, model: ModelSpec, embed: EmbedSpec) -> Result<Loaded, ShardError> {
+    if model.revision.is_none() && Path::new(&model.name).is_absolute() && !Path::new(&model.name).is_dir() {
+        return Err(ShardError::ModelElsewhere { dir: model.name });
+    }
     let resolved = model_store::resolve(&model.name, model.revision.as_deref(), hub, &mut |_| {})?;
     let dir = ModelDir::open(&resolved.dir)?;
     check_digest(&model, &dir, &resolved.dir)?;

@@ -68,6 +68,10 @@ pub(crate) enum ShardError {
     )]
     ModelMismatch { model: String, dir: PathBuf, expected: String, found: String },
     #[error(
+        "the model is the directory `{dir}`, which this worker does not have: put the same files there on every worker, or submit with a Hub id"
+    )]
+    ModelElsewhere { dir: String },
+    #[error(
         "row {row} (from 0, over the whole corpus) of `{uri}` is rejected: {reason}; mend it, or run with --on-bad-row reject"
     )]
     BadRow { uri: String, row: u64, reason: RejectReason },
@@ -98,7 +102,9 @@ impl ShardError {
             ShardError::ModelMismatch { .. } => FailureClass::ModelMismatch,
             ShardError::BadRow { .. } => FailureClass::BadRow,
             ShardError::RowsDiffer { .. } => FailureClass::InputChanged,
-            ShardError::OutputDiffers { .. }
+            // Another worker may have it.
+            ShardError::ModelElsewhere { .. }
+            | ShardError::OutputDiffers { .. }
             | ShardError::Panicked { .. }
             | ShardError::CommitRefused(_)
             | ShardError::Stopping => FailureClass::Transient,

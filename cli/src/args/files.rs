@@ -6,15 +6,21 @@ use clap::{Args, Subcommand};
 use dataset::Keep;
 
 use super::values::parse_keep;
-use super::{ExportFormatArg, FormatArg, HubArgs, ModelArgs};
+use super::{ClusterArgs, ExportFormatArg, FormatArg, HubArgs, ModelArgs};
 
 /// `encaje status`.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
-    /// The output of `encaje run`: a directory, or the `.parquet` file.
-    #[arg(value_name = "DIR|FILE.parquet", default_value = ".")]
-    pub(crate) out: PathBuf,
-    /// Prints one JSON object on stdout.
+    /// A job of a cluster by its id, or the output of `encaje run`: a directory, or the `.parquet` file. Without one: all
+    /// jobs of the cluster, or the current directory where no coordinator is named.
+    #[arg(value_name = "JOB|DIR|FILE.parquet")]
+    pub(crate) target: Option<String>,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Follows a job of a cluster until it has ended.
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Prints one JSON object on stdout; with --watch, one whenever something has changed.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -22,9 +28,12 @@ pub(crate) struct StatusArgs {
 /// `encaje list`.
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// The directory whose output directories are listed.
-    #[arg(value_name = "DIR", default_value = ".")]
-    pub(crate) parent: PathBuf,
+    /// The directory whose output directories are listed. Without one: the jobs of the cluster, or the current directory
+    /// where no coordinator is named.
+    #[arg(value_name = "DIR")]
+    pub(crate) parent: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
     /// Prints a JSON array on stdout.
     #[arg(long)]
     pub(crate) json: bool,

@@ -2,6 +2,7 @@
 //!
 //! Every option can also be set by `ENCAJE_<OPTION>` in the environment and by `encaje.toml`; see `config`.
 
+mod cluster;
 mod files;
 mod values;
 
@@ -11,11 +12,12 @@ use clap::{Args, Parser, Subcommand};
 use dataset::Keep;
 use proto::job::MaxRejects;
 
+pub(crate) use cluster::{ClusterArgs, CoordinatorArgs, DownloadArgs, SteerArgs, SubmitArgs, WorkerArgs};
 pub(crate) use files::{
     CompletionsArgs, ExportArgs, ListArgs, MergeArgs, ModelCommand, ModelPullArgs, ModelShowArgs, StatusArgs,
     TokenizeArgs, VerifyArgs,
 };
-pub(crate) use values::{DtypeArg, ExportFormatArg, FormatArg, OnBadRowArg, OutputDtypeArg, PoolingArg};
+pub(crate) use values::{DeviceArg, DtypeArg, ExportFormatArg, FormatArg, OnBadRowArg, OutputDtypeArg, PoolingArg};
 use values::{parse_keep, parse_max_rejects};
 
 /// Turns large text corpora into Parquet files of embedding vectors, and accounts for every input row.
@@ -65,10 +67,37 @@ pub(crate) enum Command {
     /// again to resume after an interruption, a crash or a failure; after success it does nothing. Other parameters, or
     /// a corpus that has changed, are refused in a directory that holds a job already.
     Run(Box<RunArgs>),
-    /// Shows how the job in an output directory stands.
+    /// Keeps the books of a cluster: takes jobs, hands shards to workers, decides which output counts.
+    ///
+    /// Any number of coordinators may share one PostgreSQL; a SQLite database belongs to one. What it knows is in the
+    /// database and the storage: it can be killed and started again at any moment.
+    Coordinator(CoordinatorArgs),
+    /// Works for a cluster: leases shards, embeds them, writes the results to its storage.
+    ///
+    /// Workers come and go as they like. One that is told to stop (SIGTERM or ctrl-C) gives its shards back at once; the
+    /// shards of one that dies go to others when its time is over.
+    Worker(WorkerArgs),
+    /// Hands a corpus to a cluster and prints the job's id.
+    ///
+    /// The same command again is the same job, so that repeating it is harmless. The corpus must be readable under the
+    /// same name for coordinators and workers, and so must a model that is a directory.
+    Submit(Box<SubmitArgs>),
+    /// Shows how a job stands: one of a cluster by its id, or the one in an output directory.
     Status(StatusArgs),
-    /// Lists the output directories below a directory, with the state of each.
+    /// Lists the jobs of a cluster, or the output directories below a directory.
     List(ListArgs),
+    /// Ends a job without a result.
+    Cancel(SteerArgs),
+    /// Stops handing out the shards of a job; what is being worked on is still finished.
+    Pause(SteerArgs),
+    /// Hands out the shards of a paused job again.
+    Resume(SteerArgs),
+    /// Gives what failed of a job another chance.
+    Retry(SteerArgs),
+    /// Fetches the results of a job, checks every file, and puts them where `run` would.
+    ///
+    /// Interrupted, it goes on where it was: files that are there with the right checksum are kept.
+    Download(DownloadArgs),
     /// Checks every promise about an output: rows, checksums, norms, and the corpus where it is given.
     Verify(VerifyArgs),
     /// Merges the part files of an output directory into one Parquet file.
@@ -91,15 +120,26 @@ pub(crate) enum Command {
 )]
 pub(crate) struct RunArgs {
     #[command(flatten)]
+    pub(crate) job: JobArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+}
+
+/// What is to be embedded, with what and how: the same for one machine and for a cluster.
+#[derive(Debug, Args)]
+pub(crate) struct JobArgs {
+    #[command(flatten)]
     pub(crate) corpus: CorpusArgs,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) embed: EmbedArgs,
     #[command(flatten)]
-    pub(crate) output: OutputArgs,
+    pub(crate) rows: RowArgs,
     #[command(flatten)]
-    pub(crate) machine: MachineArgs,
+    pub(crate) cut: CutArgs,
 }
 
 /// Which texts to embed.
@@ -170,13 +210,10 @@ pub(crate) struct EmbedArgs {
     pub(crate) dtype: DtypeArg,
 }
 
-/// What is written, and what a bad row does.
+/// What is written for a row, and what a bad one does.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
-pub(crate) struct OutputArgs {
-    /// Writes to this directory (part-00000.parquet ..., manifest.json), or into one file if it ends in `.parquet`.
-    #[arg(long, value_name = "DIR|FILE.parquet")]
-    pub(crate) out: PathBuf,
+pub(crate) struct RowArgs {
     /// Stores vectors in this number format; f16 halves the size.
     #[arg(long, value_enum, default_value_t = OutputDtypeArg::F32)]
     pub(crate) output_dtype: OutputDtypeArg,
@@ -186,12 +223,34 @@ pub(crate) struct OutputArgs {
     /// Fails the job when more rows than this are rejected: a count, or a share such as `1%`.
     #[arg(long, value_name = "N|P%", value_parser = parse_max_rejects)]
     pub(crate) max_rejects: Option<MaxRejects>,
+}
+
+/// Where the output goes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct OutputArgs {
+    /// Writes to this directory (part-00000.parquet ..., manifest.json), or into one file if it ends in `.parquet`.
+    #[arg(long, value_name = "DIR|FILE.parquet")]
+    pub(crate) out: PathBuf,
     /// Exits with 3 if any row was rejected.
     #[arg(long)]
     pub(crate) strict: bool,
     /// Prints the summary on stdout as one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// In what portions the work is done.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Machine")]
+pub(crate) struct CutArgs {
+    /// Feeds at most this many tokens to the model at a time. The default suits the device; lower it if memory is short.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) batch_tokens: Option<u32>,
+    /// Cuts the corpus into shards of at most this many rows. The default is about ten seconds of work per shard; what
+    /// a killed process loses is at most the shards it was working on.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) shard_rows: Option<u64>,
 }
 
 /// How this machine is used.
@@ -201,13 +260,6 @@ pub(crate) struct MachineArgs {
     /// Runs this many forward passes at a time on a CPU. The default is one per core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) threads: Option<u32>,
-    /// Feeds at most this many tokens to the model at a time. The default suits the device; lower it if memory is short.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) batch_tokens: Option<u32>,
-    /// Cuts the corpus into shards of at most this many rows. The default is about ten seconds of work per shard; what
-    /// a killed run loses is at most the shards it was working on.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) shard_rows: Option<u64>,
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! Values of options: the names that can be typed, and what they are read as.
 
+use std::time::Duration;
+
 use clap::ValueEnum;
 use dataset::{Format, Keep};
+use engine::DeviceSpec;
 use proto::job::MaxRejects;
 
 /// A corpus format as typed.
@@ -121,6 +124,49 @@ pub(super) fn parse_max_rejects(text: &str) -> Result<MaxRejects, String> {
     }
 }
 
+/// Devices as typed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum DeviceArg {
+    /// What the machine has: a CPU so far.
+    Auto,
+    /// These.
+    These(Vec<DeviceSpec>),
+}
+
+/// Reads `auto`, `cpu`, `metal`, or GPUs such as `cuda:0,1`.
+pub(super) fn parse_device(text: &str) -> Result<DeviceArg, String> {
+    if text == "auto" {
+        return Ok(DeviceArg::Auto);
+    }
+    let Some(ordinals) = text.strip_prefix("cuda:") else {
+        return text.parse().map(|device| DeviceArg::These(vec![device])).map_err(|_| expected_device(text));
+    };
+    let devices = ordinals.split(',').map(|ordinal| ordinal.trim().parse().map(DeviceSpec::Cuda));
+    devices.collect::<Result<_, _>>().map(DeviceArg::These).map_err(|_| expected_device(text))
+}
+
+fn expected_device(text: &str) -> String {
+    format!("expected `auto`, `cpu`, `cuda`, `cuda:0,1` or `metal`, found `{text}`")
+}
+
+/// Reads a duration such as `500ms`, `30s`, `15m` or `2h`.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let expected = || format!("expected a duration such as `500ms`, `30s`, `15m` or `2h`, found `{text}`");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(expected)?;
+    let number: u64 = text[..digits].parse().map_err(|_| expected())?;
+    let unit_ms: u64 = match &text[digits..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(expected()),
+    };
+    match number.checked_mul(unit_ms) {
+        Some(ms) if ms > 0 => Ok(Duration::from_millis(ms)),
+        Some(_) | None => Err(expected()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +178,23 @@ mod tests {
         for wrong in ["", "-1", "101%", "many", "%"] {
             assert!(parse_max_rejects(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("15m"), Ok(Duration::from_secs(900)));
+        for wrong in ["", "5", "s", "0s", "5d", "-1s", "99999999999999999999s"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn devices_are_one_of_a_kind_or_several_gpus() {
+        assert_eq!(parse_device("auto"), Ok(DeviceArg::Auto));
+        assert_eq!(parse_device("cpu"), Ok(DeviceArg::These(vec![DeviceSpec::Cpu])));
+        assert_eq!(parse_device("cuda:0,2"), Ok(DeviceArg::These(vec![DeviceSpec::Cuda(0), DeviceSpec::Cuda(2)])));
+        assert!(parse_device("cuda:x").is_err() && parse_device("tpu").is_err());
     }
 
     #[test]

@@ -1,22 +1,54 @@
-//! `encaje list`: the outputs below a directory.
+//! `encaje list`: the jobs of a cluster, or the outputs below a directory.
+
+use std::path::Path;
 
 use anyhow::Context;
 
-use crate::args::ListArgs;
+use crate::args::{ClusterArgs, ListArgs};
+use crate::cluster::{self, Cluster, JobReport};
 use crate::exit::Exit;
 use crate::status;
 use crate::ui::Ui;
 
-/// Lists outputs.
+/// Lists outputs or jobs.
 pub(crate) fn run(ui: &Ui, args: &ListArgs) -> anyhow::Result<Exit> {
-    let found = status::outputs_below(&args.parent)
-        .with_context(|| format!("cannot read the directory `{}`", args.parent.display()))?;
-    if args.json {
+    match &args.parent {
+        None if !args.cluster.coordinator.is_empty() => jobs(ui, &args.cluster, args.json),
+        None => outputs(ui, Path::new("."), args.json),
+        Some(parent) => outputs(ui, parent, args.json),
+    }
+}
+
+/// Lists the jobs of a cluster, newest first.
+pub(super) fn jobs(ui: &Ui, args: &ClusterArgs, as_json: bool) -> anyhow::Result<Exit> {
+    let jobs = cluster::runtime()?.block_on(async {
+        let cluster = Cluster::open(args)?;
+        cluster.jobs.list().await.map_err(|error| cluster.explain(error))
+    })?;
+    let reports: Vec<JobReport> = jobs.iter().map(JobReport::of).collect();
+    if as_json {
+        ui.json(&reports)?;
+        return Ok(Exit::Done);
+    }
+    if reports.is_empty() {
+        ui.note("the cluster has no jobs");
+    }
+    for report in &reports {
+        let (job, state, rows, model) = (report.job, report.state_text(), report.rows_text(), &report.model);
+        ui.data(format!("{job}  {state:<18}  {rows}  {model}"))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn outputs(ui: &Ui, parent: &Path, as_json: bool) -> anyhow::Result<Exit> {
+    let found =
+        status::outputs_below(parent).with_context(|| format!("cannot read the directory `{}`", parent.display()))?;
+    if as_json {
         ui.json(&found)?;
         return Ok(Exit::Done);
     }
     if found.is_empty() {
-        ui.note(format!("no output of encaje in `{}`", args.parent.display()));
+        ui.note(format!("no output of encaje in `{}`", parent.display()));
     }
     let width = found.iter().map(|status| status.out.chars().count()).max().unwrap_or_default();
     for status in &found {

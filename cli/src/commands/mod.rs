@@ -1,11 +1,16 @@
 //! One file per command: arguments in, a library call, words out.
 
 pub(crate) mod completions;
+pub(crate) mod coordinator;
+pub(crate) mod download;
 pub(crate) mod export;
 pub(crate) mod list;
 pub(crate) mod merge;
 pub(crate) mod model;
 pub(crate) mod run;
 pub(crate) mod status;
+pub(crate) mod steer;
+pub(crate) mod submit;
 pub(crate) mod tokenize;
 pub(crate) mod verify;
+pub(crate) mod worker;

@@ -87,7 +87,7 @@ fn make(
         let before = Amount { rows: manifest.totals.rows, tokens: manifest.totals.tokens };
         return Ok(Some(Made { totals: manifest.totals, before, was_done: true }));
     }
-    introduce(ui, request);
+    model::introduce(ui, &request.args.job, &request.model.summary);
     let made = runtime.block_on(embed(ui, request, record))?;
     Ok(made.map(|(totals, before)| Made { totals, before, was_done: false }))
 }
@@ -101,17 +101,18 @@ fn look<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) -> an
         let what = format!("--out `{}` is a file", target.path().display());
         return Err(Advice::usage(what).hint("give a directory, or a file name that ends in .parquet").into());
     }
-    let sources = runtime.block_on(dataset::expand(&args.corpus.corpus, args.corpus.format.map(Into::into)))?;
-    let planned = runtime.block_on(dataset::inspect(&sources, &plan::read_options(args)))?;
+    let corpus = &args.job.corpus;
+    let sources = runtime.block_on(dataset::expand(&corpus.corpus, corpus.format.map(Into::into)))?;
+    let planned = runtime.block_on(dataset::inspect(&sources, &plan::read_options(&args.job)))?;
     let before = out.record()?;
     // A branch moves on; what was begun with one commit is finished with it.
-    let pinned = before.as_ref().filter(|record| record.spec.model.name == args.model.model);
+    let pinned = before.as_ref().filter(|record| record.spec.model.name == args.job.model.model);
     let pinned = pinned.and_then(|record| record.spec.model.revision.clone());
-    let model = model::open(ui, &args.model.model, &args.model.hub, pinned.as_deref())?;
-    plan::check(args, &model.summary)?;
+    let model = model::open(ui, &args.job.model.model, &args.job.model.hub, pinned.as_deref())?;
+    plan::check(&args.job, &model.summary)?;
     let digest = model.dir.digest()?;
-    let mut spec = plan::spec(args, sources, &model, digest, cores as u64);
-    if let (None, Some(record)) = (args.machine.shard_rows, &before) {
+    let mut spec = plan::spec(&args.job, sources, &model, digest, cores as u64);
+    if let (None, Some(record)) = (args.job.cut.shard_rows, &before) {
         spec.limits = record.spec.limits;
     }
     Ok(Request { args, target, out, sources: planned, model, spec, cores })
@@ -186,27 +187,6 @@ fn refusal(request: &Request<'_>, record: &JobRecord) -> Option<Advice> {
     Some(Advice::usage(what).hint("restore it to resume, or give another --out").hint(start_over))
 }
 
-/// Says what is about to happen.
-fn introduce(ui: &Ui, request: &Request<'_>) {
-    let summary = &request.model.summary;
-    ui.note(format!("model: {}", model::describe(summary)));
-    let asked = plan::pooling(request.args.embed.pooling).map(plan::pooling_name);
-    if let Some(asked) = asked.filter(|asked| *asked != summary.pooling.to_string()) {
-        if summary.pooling_source == engine::PoolingSource::Model {
-            ui.warn(format!("--pooling {asked} is not the model's own pooling, which is {}", summary.pooling));
-        } else {
-            ui.note(format!("pooling: {asked}, as --pooling says"));
-        }
-    }
-    if !summary.native {
-        ui.note(format!("note: {} runs through a general, padded forward pass, which is slower", summary.architecture));
-    }
-    if let Some(asked) = request.args.embed.max_length.filter(|asked| *asked as usize > summary.max_length) {
-        let limit = summary.max_length;
-        ui.note(format!("note: --max-length {asked} is more than the {limit} tokens that the model is made for"));
-    }
-}
-
 /// Runs the job and puts its files in place. `None` means that the user interrupted.
 async fn embed(ui: &Ui, request: &Request<'_>, record: &JobRecord) -> anyhow::Result<Option<(Totals, Amount)>> {
     let storage = Storage::open(&outdir::absolute_text(&request.out.state_dir())?)?;
@@ -215,7 +195,7 @@ async fn embed(ui: &Ui, request: &Request<'_>, record: &JobRecord) -> anyhow::Re
         job: record.job,
         spec: &record.spec,
         threads: request.args.machine.threads.map_or(request.cores, |threads| threads as usize),
-        hub: model::hub_options(&request.args.model.hub),
+        hub: model::hub_options(&request.args.job.model.hub),
     };
     let (status, before) = match Box::pin(local::run(ui, local, storage.clone())).await? {
         Ended::Interrupted => return Ok(None),
@@ -273,7 +253,7 @@ fn failure(request: &Request<'_>, status: &JobStatus) -> anyhow::Error {
 }
 
 /// Merges the parts into the one file that was asked for.
-fn merge(ui: &Ui, dir: &Path, file: &Path) -> anyhow::Result<()> {
+pub(super) fn merge(ui: &Ui, dir: &Path, file: &Path) -> anyhow::Result<()> {
     let mut progress = ui.progress("merging", Amount::default());
     let total = dataset::Manifest::load_checked(dir)?.totals.rows;
     dataset::merge(dir, file, &MergeOptions::default(), &mut |rows| {

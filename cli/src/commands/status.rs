@@ -1,14 +1,90 @@
-//! `encaje status`: how the job in an output directory stands.
+//! `encaje status`: how a job of a cluster stands, or the one in an output directory.
 
+use std::path::Path;
+
+use proto::JobId;
+use proto::job::JobStatus;
+
+use super::list;
 use crate::args::StatusArgs;
+use crate::cluster::{self, Cluster, JobReport};
 use crate::exit::{Advice, Exit};
 use crate::status::{OutState, OutStatus};
 use crate::ui::{self, Ui};
 
-/// Shows one output.
+/// Shows one output, one job, or all jobs.
 pub(crate) fn run(ui: &Ui, args: &StatusArgs) -> anyhow::Result<Exit> {
-    let Some(status) = OutStatus::of(&args.out)? else {
-        let what = format!("`{}` is no output of encaje, finished or not", args.out.display());
+    let job = args.target.as_deref().and_then(job_named);
+    match (job, &args.target) {
+        (Some(job), _) => cluster::runtime()?.block_on(show_job(ui, args, job)),
+        (None, Some(path)) => show_output(ui, args, Path::new(path)),
+        (None, None) if args.watch => Err(Advice::usage("--watch follows one job: give its id").into()),
+        (None, None) if args.cluster.coordinator.is_empty() => show_output(ui, args, Path::new(".")),
+        (None, None) => list::jobs(ui, &args.cluster, args.json),
+    }
+}
+
+/// A job's id looks like no path; where there is a path of that name all the same, it is meant.
+fn job_named(target: &str) -> Option<JobId> {
+    target.parse().ok().filter(|_| !Path::new(target).exists())
+}
+
+async fn show_job(ui: &Ui, args: &StatusArgs, job: JobId) -> anyhow::Result<Exit> {
+    let cluster = Cluster::open(&args.cluster)?;
+    let status = match (args.watch, args.json) {
+        (false, _) => cluster.job(job).await?,
+        (true, false) => cluster.wait(ui, job).await?,
+        (true, true) => {
+            let mut shown: Option<JobReport> = None;
+            let change = |status: &JobStatus| {
+                let report = JobReport::of(status);
+                if shown.as_ref() != Some(&report) {
+                    ui.json(&report)?;
+                    shown = Some(report);
+                }
+                Ok(())
+            };
+            cluster.follow(ui, job, change).await?;
+            return Ok(Exit::Done);
+        }
+    };
+    print_job(ui, &JobReport::of(&status), args.json)?;
+    Ok(Exit::Done)
+}
+
+fn print_job(ui: &Ui, report: &JobReport, as_json: bool) -> anyhow::Result<()> {
+    if as_json {
+        return ui.json(report);
+    }
+    let shards = report.shards;
+    let (committed, running, pending) = (shards.committed, shards.running, shards.pending);
+    let mut lines = vec![
+        ("job", report.job.to_string()),
+        ("state", report.state_text()),
+        ("model", report.model.clone()),
+        ("rows", report.rows_text()),
+        ("rejected", ui::count(report.rejected.values().sum())),
+        ("truncated", ui::count(report.truncated)),
+        ("tokens", ui::count(report.tokens)),
+        ("shards", format!("{committed} done, {running} running, {pending} waiting, {} dead", shards.dead)),
+        ("workers", ui::count(report.workers)),
+    ];
+    if let Some(reason) = &report.reason {
+        lines.insert(2, ("reason", reason.clone()));
+    }
+    print_lines(ui, &lines)
+}
+
+fn print_lines(ui: &Ui, lines: &[(&str, String)]) -> anyhow::Result<()> {
+    lines.iter().try_for_each(|(name, value)| ui.data(format!("{name:<11}{value}")))
+}
+
+fn show_output(ui: &Ui, args: &StatusArgs, out: &Path) -> anyhow::Result<Exit> {
+    if args.watch {
+        return Err(Advice::usage("--watch follows a job of a cluster: give its id").into());
+    }
+    let Some(status) = OutStatus::of(out)? else {
+        let what = format!("`{}` is no output of encaje, finished or not", out.display());
         return Err(Advice::failed(what).hint("see what is below a directory: encaje list DIR").into());
     };
     if args.json {
@@ -29,9 +105,7 @@ pub(crate) fn run(ui: &Ui, args: &StatusArgs) -> anyhow::Result<Exit> {
         lines.push(("shards", format!("{committed} done, {running} running, {pending} waiting, {} dead", shards.dead)));
     }
     lines.push(("job", status.job.clone()));
-    for (name, value) in lines {
-        ui.data(format!("{name:<11}{value}"))?;
-    }
+    print_lines(ui, &lines)?;
     Ok(Exit::Done)
 }
 

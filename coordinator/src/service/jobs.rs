@@ -5,20 +5,22 @@ use proto::JobId;
 use proto::convert::id;
 use proto::generated as wire;
 use proto::generated::jobs_server::Jobs;
-use proto::job::{JobSpec, JobStatus};
+use proto::job::{JobSpec, JobStatus, ShardResult};
 use proto::transport::MESSAGE_BYTES_MAX;
 use tonic::{Request, Response, Status};
 use tracing::info;
 
 use super::{Answer, Lane, Service, missing, refused, status_of};
 use crate::context::Context;
-use crate::store::{StoreError, Submitted};
+use crate::store::{StoreError, Submitted, Winner};
 
 /// Most bytes of a spec on the wire: its status, which carries it, still fits a message.
 const SPEC_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 128 * 1024;
 /// A page of `list` ends at so many jobs, or where the next one would not fit.
 const PAGE_JOBS_MAX: usize = 500;
 const PAGE_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 64 * 1024;
+/// A page of results; each takes some 300 bytes, and 1 KiB with every reason to reject a row.
+const PAGE_SHARDS_MAX: u32 = 2_000;
 
 /// What is done to a job by its id alone.
 #[derive(Clone, Copy)]
@@ -91,6 +93,25 @@ impl Jobs for Service {
         let status = self.detached(Lane::Other, async move { repair(&context, job, &shard_indexes).await }).await?;
         Ok(Response::new((&status).into()))
     }
+
+    async fn results(&self, request: Request<wire::ResultsRequest>) -> Answer<wire::ResultsResponse> {
+        let request = request.into_inner();
+        let job: JobId = id("job_id", &request.job_id).map_err(refused)?;
+        let limit = match request.limit {
+            0 => PAGE_SHARDS_MAX,
+            limit => limit.min(PAGE_SHARDS_MAX),
+        };
+        let context = self.context.clone();
+        let winners = self
+            .detached(Lane::Other, async move {
+                show(&context, job).await?;
+                context.store.winners(job, request.after_index, limit).await.map_err(status_of)
+            })
+            .await?;
+        let more = winners.len() == limit as usize;
+        let shards = winners.into_iter().map(|winner| (&result_of(winner)).into()).collect();
+        Ok(Response::new(wire::ResultsResponse { storage_url: self.context.storage.url().to_owned(), shards, more }))
+    }
 }
 
 impl Service {
@@ -104,6 +125,18 @@ impl Service {
             })
             .await?;
         Ok(Response::new((&status).into()))
+    }
+}
+
+fn result_of(winner: Winner) -> ShardResult {
+    let Winner { index, slice, output } = winner;
+    ShardResult {
+        index,
+        first_row: slice.first_row,
+        key: output.key,
+        bytes: output.bytes,
+        blake3: output.blake3,
+        counts: output.counts,
     }
 }
 
@@ -177,11 +210,13 @@ fn check(spec: &JobSpec) -> Result<(), Status> {
     Err(Status::invalid_argument(problem))
 }
 
-/// Jobs older than `before`, newest first, as many as fit. Ids are time-ordered, but made by clients: the page goes by
-/// the id itself, which no clock can bring out of step.
+/// Jobs submitted before the job `before`, newest first, as many as fit. `jobs` come in the order of submission, which
+/// ids need not follow: clients make them.
 fn page_of(mut jobs: Vec<JobStatus>, before: Option<JobId>, limit: usize) -> wire::ListResponse {
-    jobs.sort_by_key(|job| std::cmp::Reverse(job.id));
-    jobs.retain(|job| before.is_none_or(|before| job.id < before));
+    jobs.reverse();
+    if let Some(at) = before.and_then(|before| jobs.iter().position(|job| job.id == before)) {
+        jobs.drain(..=at);
+    }
     let mut page = wire::ListResponse::default();
     let mut bytes = 0;
     for job in &jobs {

@@ -8,7 +8,7 @@ use super::{ConvertError, id, required, twin_enum};
 use crate::generated as wire;
 use crate::job::{
     ComputeDtype, EmbedSpec, JobSpec, JobState, JobStatus, MaxRejects, ModelSpec, OnBadRow, OutputDtype, Pooling,
-    RowCounts, ShardCounts, ShardLimits,
+    RowCounts, ShardCounts, ShardLimits, ShardResult,
 };
 
 twin_enum!(format, Format, wire::Format, "source.format", [Csv, Tsv, Jsonl, Parquet, Arrow, Txt]);
@@ -307,6 +307,34 @@ impl TryFrom<wire::JobStatus> for JobStatus {
             copies: status.copies,
             workers_quarantined: status.workers_quarantined,
             generation: status.generation,
+        })
+    }
+}
+
+impl From<&ShardResult> for wire::ShardResult {
+    fn from(result: &ShardResult) -> Self {
+        Self {
+            index: result.index,
+            first_row: result.first_row,
+            key: result.key.clone(),
+            size_bytes: result.bytes,
+            blake3: result.blake3.clone(),
+            counts: Some((&result.counts).into()),
+        }
+    }
+}
+
+impl TryFrom<wire::ShardResult> for ShardResult {
+    type Error = ConvertError;
+
+    fn try_from(result: wire::ShardResult) -> Result<Self, ConvertError> {
+        Ok(Self {
+            index: result.index,
+            first_row: result.first_row,
+            key: result.key,
+            bytes: result.size_bytes,
+            blake3: result.blake3,
+            counts: required("counts", result.counts)?.try_into()?,
         })
     }
 }

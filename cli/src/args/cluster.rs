@@ -1,0 +1,136 @@
+//! Arguments of the commands that make up a cluster and talk to it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use proto::JobId;
+
+use super::values::{parse_device, parse_duration};
+use super::{DeviceArg, JobArgs};
+
+/// How to reach a cluster.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Cluster")]
+pub(crate) struct ClusterArgs {
+    /// The coordinators: URLs such as `http://host:7600`, separated by commas. One that does not answer is passed over.
+    #[arg(long, value_name = "URL,...", value_delimiter = ',')]
+    pub(crate) coordinator: Vec<String>,
+}
+
+/// `encaje coordinator`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  encaje coordinator --database cluster/state.db --storage cluster/storage")]
+pub(crate) struct CoordinatorArgs {
+    /// Listens on this address; port 0 lets the system choose one, and the start-up line says which.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7600")]
+    pub(crate) listen: SocketAddr,
+    /// Keeps the books here: a file for SQLite, which one coordinator uses alone, or `postgres://...` for any number.
+    #[arg(long, value_name = "URL")]
+    pub(crate) database: String,
+    /// Keeps outputs here: a directory or URL that coordinators and workers reach under the same name.
+    #[arg(long, value_name = "URL")]
+    pub(crate) storage: String,
+    /// Lets others than this machine connect without proving who they are.
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// Prints one JSON object on stdout once it listens, and one when it stops.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Takes a worker for dead after so long without a heartbeat.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "60s", hide = true)]
+    pub(crate) lease_ttl: Duration,
+    /// Looks for dead workers and the like so often; the default is a twelfth of the lease's time.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, hide = true)]
+    pub(crate) sweep_every: Option<Duration>,
+}
+
+/// `encaje worker`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  encaje worker --coordinator http://127.0.0.1:7600")]
+pub(crate) struct WorkerArgs {
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Computes on this device: `auto`, `cpu`, `cuda:0,1` or `metal`. `auto` is the CPU so far.
+    #[arg(long, value_name = "DEVICE", value_parser = parse_device, default_value = "auto")]
+    pub(crate) device: DeviceArg,
+    /// Runs this many forward passes at a time on a CPU. The default is one per core.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) threads: Option<u32>,
+    /// Keeps unfinished output files in this directory. The default is `encaje/spool` in the user's cache directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) spool: Option<PathBuf>,
+    /// Shows this name in logs and lists. The default is the host's name and the process number.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Uses only models that are in the local cache, and never asks the Hub.
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// Gives up after so long without a coordinator.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "15m")]
+    pub(crate) max_offline: Duration,
+    /// Prints one JSON object on stdout when it begins, and one when it stops.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `encaje submit`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  encaje submit tweets.csv --model owner/name --coordinator http://127.0.0.1:7600")]
+pub(crate) struct SubmitArgs {
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Submits under this id (a UUID). The default follows from corpus, model and options, so that the same command
+    /// again is the same job.
+    #[arg(long, value_name = "UUID", env = "ENCAJE_SUBMIT_JOB_ID")]
+    pub(crate) job_id: Option<JobId>,
+    /// Submits under a new id even if the same job was submitted before.
+    #[arg(long, conflicts_with = "job_id")]
+    pub(crate) again: bool,
+    /// Waits until the job has ended, and fails if it fails.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Prints the job on stdout as one JSON object instead of its id.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `encaje cancel`, `pause`, `resume` and `retry`.
+#[derive(Debug, Args)]
+pub(crate) struct SteerArgs {
+    /// The job, as `submit` printed it.
+    #[arg(value_name = "JOB")]
+    pub(crate) job: JobId,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Prints the job on stdout as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `encaje download`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  encaje download JOB --out vectors/ --wait --coordinator http://127.0.0.1:7600")]
+pub(crate) struct DownloadArgs {
+    /// The job, as `submit` printed it.
+    #[arg(value_name = "JOB")]
+    pub(crate) job: JobId,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Writes to this directory (part-00000.parquet ..., manifest.json), or into one file if it ends in `.parquet`.
+    #[arg(long, value_name = "DIR|FILE.parquet", env = "ENCAJE_DOWNLOAD_OUT")]
+    pub(crate) out: PathBuf,
+    /// Waits until the job is done.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Fetches what is there of an unfinished job. The files are whole, but not all, and there is no manifest; the same
+    /// command later fetches the rest.
+    #[arg(long, conflicts_with = "wait")]
+    pub(crate) partial: bool,
+    /// Prints the summary on stdout as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

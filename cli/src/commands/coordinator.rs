@@ -1,0 +1,82 @@
+//! `encaje coordinator`: keeps the books of a cluster until it is told to stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use coordinator::{Clock, Policy, Store, SystemClock};
+use dataset::Storage;
+use proto::transport;
+use serde::Serialize;
+
+use crate::args::CoordinatorArgs;
+use crate::cluster;
+use crate::exit::{Advice, Exit};
+use crate::signals;
+use crate::ui::Ui;
+
+/// Heartbeats within the time of a lease: a worker has that many chances.
+const BEATS_PER_TTL: u32 = 4;
+/// Sweeps within the time of a lease.
+const SWEEPS_PER_TTL: u32 = 12;
+
+/// What a script is told.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event<'a> {
+    /// It can be reached.
+    Listening { url: &'a str, address: String },
+    /// It has ended well.
+    Stopped,
+}
+
+/// Runs a coordinator.
+pub(crate) fn run(ui: &Ui, args: &CoordinatorArgs) -> anyhow::Result<Exit> {
+    refuse_exposure(args)?;
+    cluster::runtime()?.block_on(serve(ui, args))
+}
+
+/// A coordinator that others can reach without proving who they are gives the machine's files to anybody.
+fn refuse_exposure(args: &CoordinatorArgs) -> anyhow::Result<()> {
+    if args.listen.ip().is_loopback() || args.insecure {
+        return Ok(());
+    }
+    let what = format!("--listen {} can be reached from other machines, by anybody", args.listen);
+    Err(Advice::usage(what)
+        .hint("listen on 127.0.0.1, or give --insecure if everybody who can reach this machine may do everything")
+        .into())
+}
+
+async fn serve(ui: &Ui, args: &CoordinatorArgs) -> anyhow::Result<Exit> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let policy = Policy {
+        ttl_ms: millis(args.lease_ttl),
+        heartbeat_ms: millis(args.lease_ttl / BEATS_PER_TTL),
+        ..Policy::default()
+    };
+    let sweep = args.sweep_every.unwrap_or(args.lease_ttl / SWEEPS_PER_TTL);
+    let store = Store::open_with(&args.database, Arc::clone(&clock), policy).await.context("cannot start")?;
+    let storage = Storage::open(&args.storage).context("cannot use --storage")?;
+    let incoming = transport::listen(args.listen).await.context("cannot start")?;
+    let address = incoming.local_addr().context("cannot tell the address")?;
+    let url = format!("http://{address}");
+    ui.note(format!("coordinator listening on {url}, storage {}", storage.url()));
+    if args.insecure && !args.listen.ip().is_loopback() {
+        ui.warn("--insecure: whoever can reach this address may read and write everything here");
+    }
+    if args.json {
+        ui.json(&Event::Listening { url: &url, address: address.to_string() })?;
+    }
+    let stop = signals::stop_on_interrupt(*ui, "stopping; what is under way goes on at the next start");
+    let config = coordinator::Config { clock, sweep, ..coordinator::Config::default() };
+    coordinator::run(config, store.clone(), storage, incoming, stop).await?;
+    store.close().await?;
+    if args.json {
+        ui.json(&Event::Stopped)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).max(1)
+}

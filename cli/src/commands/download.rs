@@ -1,0 +1,188 @@
+//! `encaje download`: the results of a cluster's job, as `encaje run` would have left them. Everything is checked on the
+//! way: the manifest against the job, each file against the manifest.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Context;
+use dataset::vectors::layout;
+use dataset::{Manifest, ManifestFile, Storage, VectorReader};
+use proto::JobId;
+use proto::job::{JobState, JobStatus, Results};
+
+use super::run::merge;
+use crate::args::DownloadArgs;
+use crate::cluster::{self, Cluster};
+use crate::exit::{Advice, Exit};
+use crate::fetch::{self, Wanted};
+use crate::outdir::{OutDir, Target};
+use crate::signals;
+use crate::summary::RunSummary;
+use crate::ui::{self, Amount, Ui};
+
+/// Fetches the results of a job.
+pub(crate) fn run(ui: &Ui, args: &DownloadArgs) -> anyhow::Result<Exit> {
+    cluster::runtime()?.block_on(async {
+        tokio::select! {
+            done = download(ui, args) => done,
+            signal = signals::interrupted() => {
+                signal?;
+                ui.note("interrupted; the same command again goes on where this one was");
+                Ok(Exit::Interrupted)
+            }
+        }
+    })
+}
+
+async fn download(ui: &Ui, args: &DownloadArgs) -> anyhow::Result<Exit> {
+    let started = Instant::now();
+    let target = target(args)?;
+    let out = target.work_dir();
+    let cluster = Cluster::open(&args.cluster)?;
+    let mut status = cluster.job(args.job).await?;
+    if args.wait {
+        status = cluster.wait(ui, args.job).await?;
+    }
+    let done = status.state == JobState::Succeeded;
+    if !done && !args.partial {
+        return Err(unfinished(&status));
+    }
+    if let Some(summary) = finished_file(&target, args.job)? {
+        ui.note(format!("`{}` is here already: nothing to do", target.path().display()));
+        return report(ui, args, &summary);
+    }
+    let lock = out.lock()?;
+    fetch::claim(&out, args.job)?;
+    let results = cluster.jobs.results(args.job).await.map_err(|error| cluster.explain(error))?;
+    let storage = Storage::open(&results.storage_url).context("cannot reach the storage of the cluster")?;
+    if !done {
+        return partial(ui, args, &out, &results, &storage).await;
+    }
+    let winners = manifest_of(&status, &storage).await?;
+    let wanted = wanted(&winners.files);
+    let mut progress = ui.progress("fetching", Amount::default());
+    let kept = fetch::fetch_all(&storage, out.root(), &wanted, &mut progress).await?;
+    progress.finish();
+    fetch::remove_strays(out.root(), &wanted)?;
+    let files = winners.files.iter().zip(&wanted);
+    let files = files.map(|(file, wanted)| ManifestFile { name: wanted.name.clone(), ..file.clone() }).collect();
+    let manifest = Manifest::new(winners.info, winners.sources, files)?;
+    out.write_manifest(&manifest)?;
+    if let Target::File(file) = &target {
+        tokio::task::block_in_place(|| merge(ui, out.root(), file))?;
+        drop(lock);
+        out.remove()?;
+    }
+    let before = Amount { rows: kept, tokens: 0 };
+    report(ui, args, &RunSummary::new(target.path(), &manifest.totals, started.elapsed(), before))
+}
+
+/// Refuses what cannot be written before anything is asked.
+fn target(args: &DownloadArgs) -> anyhow::Result<Target> {
+    let target = Target::of(&args.out);
+    match &target {
+        Target::Dir(dir) if dir.is_file() => {
+            let what = format!("--out `{}` is a file", dir.display());
+            Err(Advice::usage(what).hint("give a directory, or a file name that ends in .parquet").into())
+        }
+        Target::File(_) if args.partial => {
+            Err(Advice::usage("--partial fetches files, not one file").hint("give a directory as --out").into())
+        }
+        Target::Dir(_) | Target::File(_) => Ok(target),
+    }
+}
+
+/// Says why there is nothing to fetch.
+fn unfinished(status: &JobStatus) -> anyhow::Error {
+    if let Some(error) = cluster::without_result(status) {
+        return error;
+    }
+    let rows = ui::counted(status.counts.rows, "row");
+    Advice::failed(format!("job {} is not done: {rows} so far", status.id))
+        .hint("give --wait to wait for it, or --partial to fetch what is there")
+        .into()
+}
+
+/// Returns what a finished file says of itself, if it is this job's. Refuses any other file.
+fn finished_file(target: &Target, job: JobId) -> anyhow::Result<Option<RunSummary>> {
+    let Target::File(file) = target else { return Ok(None) };
+    if !file.try_exists().with_context(|| format!("cannot look for `{}`", file.display()))? {
+        return Ok(None);
+    }
+    let refuse = || {
+        let what = format!("`{}` is there already and is not the output of job {job}", file.display());
+        Advice::usage(what).hint("give another --out, or remove the file; nothing was changed")
+    };
+    let reader = VectorReader::open(file).with_context(refuse)?;
+    if reader.info().job_id != job.to_string() {
+        return Err(refuse().into());
+    }
+    Ok(Some(RunSummary::was_done(file, &reader.totals().totals)))
+}
+
+/// Reads the manifest of a job and checks that it is this job's and says what the books say.
+async fn manifest_of(status: &JobStatus, storage: &Storage) -> anyhow::Result<Manifest> {
+    let key = status.manifest_key.as_deref().context("the job has succeeded, but names no manifest")?;
+    let manifest = Manifest::parse(Path::new(key), &storage.get(key).await?)?;
+    let wrong = |what: String| {
+        Advice::failed(format!("the manifest `{key}` is not what the coordinator knows: {what}"))
+            .hint("see what is wrong: encaje repair JOB")
+    };
+    if let Some(problem) = manifest.problems().into_iter().next() {
+        return Err(wrong(problem).into());
+    }
+    if manifest.job_id != status.id.to_string() || manifest.spec_digest != proto::spec_digest(&status.spec) {
+        return Err(wrong(format!("it is of job {}", manifest.job_id)).into());
+    }
+    let (listed, known) = (&manifest.totals, &status.counts);
+    if (listed.rows, listed.tokens, listed.rejected()) != (known.rows, known.tokens, known.rejected()) {
+        return Err(wrong(format!("it lists {} rows of {}", listed.rows, known.rows)).into());
+    }
+    Ok(manifest)
+}
+
+fn wanted(files: &[ManifestFile]) -> Vec<Wanted> {
+    let wanted = files.iter().enumerate().map(|(index, file)| Wanted {
+        key: file.name.clone(),
+        name: layout::part_name(index as u64),
+        bytes: file.bytes,
+        blake3: file.blake3.clone(),
+        rows: file.rows,
+    });
+    wanted.collect()
+}
+
+/// Fetches what is committed of a job that is not done.
+async fn partial(
+    ui: &Ui,
+    args: &DownloadArgs,
+    out: &OutDir,
+    results: &Results,
+    storage: &Storage,
+) -> anyhow::Result<Exit> {
+    let of = |shard: &proto::job::ShardResult| Wanted {
+        key: shard.key.clone(),
+        name: layout::part_name(shard.index),
+        bytes: shard.bytes,
+        blake3: shard.blake3.clone(),
+        rows: shard.counts.rows,
+    };
+    let wanted: Vec<Wanted> = results.shards.iter().map(of).collect();
+    let rows: u64 = wanted.iter().map(|file| file.rows).sum();
+    let mut progress = ui.progress("fetching", Amount::default());
+    fetch::fetch_all(storage, out.root(), &wanted, &mut progress).await?;
+    progress.finish();
+    let (files, text) = (wanted.len(), ui::counted(rows, "row"));
+    if args.json {
+        ui.json(&serde_json::json!({"out": out.root(), "partial": true, "files": files, "rows": rows}))?;
+    } else {
+        ui.data(format!("{}: {text} in {} so far", out.root().display(), ui::counted(files as u64, "file")))?;
+    }
+    ui.note("the job is not done: run the same command without --partial later");
+    Ok(Exit::Done)
+}
+
+fn report(ui: &Ui, args: &DownloadArgs, summary: &RunSummary) -> anyhow::Result<Exit> {
+    summary.print(ui, args.json)?;
+    Ok(Exit::Done)
+}

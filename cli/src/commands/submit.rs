@@ -1,0 +1,82 @@
+//! `encaje submit`: hands a corpus to a cluster. Everything that can be wrong is looked at here first.
+
+use dataset::PlannedSource;
+use proto::JobId;
+use proto::job::{JobSpec, JobState, JobStatus};
+
+use crate::args::SubmitArgs;
+use crate::cluster::{self, Cluster, JobReport};
+use crate::exit::Exit;
+use crate::model;
+use crate::plan;
+use crate::ui::Ui;
+
+/// Shards are cut for a worker with so many cores: the same for whoever submits, so that the job is the same.
+const WORKER_CORES: u64 = 4;
+
+/// Submits a job.
+pub(crate) fn run(ui: &Ui, args: &SubmitArgs) -> anyhow::Result<Exit> {
+    cluster::runtime()?.block_on(submit(ui, args))
+}
+
+async fn submit(ui: &Ui, args: &SubmitArgs) -> anyhow::Result<Exit> {
+    let cluster = Cluster::open(&args.cluster)?;
+    let (spec, sources) = look(ui, args).await?;
+    let job = match (args.job_id, args.again) {
+        (Some(job), _) => job,
+        (None, true) => JobId::generate(),
+        (None, false) => proto::digest::job_id_of(&spec, &sources),
+    };
+    let mut status = cluster.jobs.submit(job, &spec).await.map_err(|error| cluster.explain(error))?;
+    tell(ui, &status);
+    if !args.json {
+        ui.data(job.to_string())?;
+    }
+    if args.wait {
+        status = cluster.wait(ui, job).await?;
+    }
+    if args.json {
+        ui.json(&JobReport::of(&status))?;
+    }
+    match cluster::without_result(&status) {
+        Some(error) if args.wait => Err(error),
+        Some(_) | None => Ok(Exit::Done),
+    }
+}
+
+/// Looks at corpus and model, and says what the job is.
+async fn look(ui: &Ui, args: &SubmitArgs) -> anyhow::Result<(JobSpec, Vec<PlannedSource>)> {
+    let corpus = &args.job.corpus;
+    let sources = dataset::expand(&corpus.corpus, corpus.format.map(Into::into)).await?;
+    let planned = dataset::inspect(&sources, &plan::read_options(&args.job)).await?;
+    let model = tokio::task::block_in_place(|| model::open(ui, &args.job.model.model, &args.job.model.hub, None))?;
+    plan::check(&args.job, &model.summary)?;
+    model::introduce(ui, &args.job, &model.summary);
+    if model.found.revision.is_none() {
+        ui.note(format!("note: the model is the directory `{}`; every worker needs it there", model.name));
+    }
+    let digest = tokio::task::block_in_place(|| model.dir.digest())?;
+    let spec = plan::spec(&args.job, sources, &model, digest, WORKER_CORES);
+    Ok((spec, planned))
+}
+
+/// Says what may surprise: a job that was there before, a cluster without workers.
+fn tell(ui: &Ui, status: &JobStatus) {
+    let job = status.id;
+    match status.state {
+        JobState::Planning | JobState::Running | JobState::Finalizing => {
+            if status.workers == 0 {
+                ui.note("note: the cluster has no workers now; the job waits for one");
+            }
+        }
+        JobState::Succeeded => ui.note(format!("this job was submitted before and is done: encaje download {job}")),
+        JobState::Failed => {
+            let reason = status.reason.as_deref().unwrap_or("no reason was given");
+            ui.warn(format!("this job was submitted before and failed: {reason}"));
+            ui.note(format!("to try again what failed: encaje retry {job}; to start anew: --again"));
+        }
+        JobState::Cancelling | JobState::Cancelled => {
+            ui.warn("this job was submitted before and was cancelled; to start anew: --again");
+        }
+    }
+}

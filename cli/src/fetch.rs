@@ -1,0 +1,236 @@
+//! Brings the files of a job from its storage into an output directory: each checked by size and BLAKE3, written under
+//! another name, synced and renamed. A file that is there and right is not fetched again.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use dataset::Storage;
+use dataset::vectors::layout;
+use proto::JobId;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+
+use crate::exit::Advice;
+use crate::outdir::{self, OutDir};
+use crate::ui::{Amount, Progress};
+
+/// Read and written at once.
+const CHUNK_BYTES: u64 = 4 << 20;
+/// Files fetched at the same time.
+const FETCHES_MAX: usize = 4;
+/// Version of `download.json`.
+const RECORD_FORMAT: u32 = 1;
+
+/// A file to fetch.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    /// Key in storage.
+    pub(crate) key: String,
+    /// Name in the output directory.
+    pub(crate) name: String,
+    pub(crate) bytes: u64,
+    /// BLAKE3, in hex.
+    pub(crate) blake3: String,
+    pub(crate) rows: u64,
+}
+
+/// What is fetched into a directory, so that a repeat knows its own files from others'.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    format: u32,
+    job: JobId,
+}
+
+/// Takes a directory for the files of a job. Refuses one with files that no earlier fetch of this job accounts for.
+pub(crate) fn claim(out: &OutDir, job: JobId) -> anyhow::Result<()> {
+    let root = out.root().display();
+    let refuse = |what: String| Advice::usage(what).hint("give another --out; nothing was changed");
+    if out.record()?.is_some() {
+        return Err(refuse(format!("`{root}` belongs to `encaje run`")).into());
+    }
+    let path = out.state_dir().join("download.json");
+    match fs::read(&path) {
+        Ok(bytes) => match serde_json::from_slice::<Record>(&bytes) {
+            Ok(record) if record.job == job && record.format == RECORD_FORMAT => Ok(()),
+            Ok(record) => Err(refuse(format!("`{root}` holds files of another job, {}", record.job)).into()),
+            Err(error) => Err(anyhow::Error::from(error).context(refuse(format!("`{}` is damaged", path.display())))),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if let Some(stranger) = out.stranger()? {
+                return Err(
+                    refuse(format!("`{root}` holds the output of something else: `{}`", stranger.display())).into()
+                );
+            }
+            outdir::write_durably(&path, &serde_json::to_vec(&Record { format: RECORD_FORMAT, job })?)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+    }
+}
+
+/// Fetches files, several at a time. Returns how many rows were there already.
+pub(crate) async fn fetch_all(
+    storage: &Storage,
+    root: &Path,
+    wanted: &[Wanted],
+    progress: &mut Progress,
+) -> anyhow::Result<u64> {
+    let total: u64 = wanted.iter().map(|file| file.rows).sum();
+    let (mut rows, mut kept) = (0, 0);
+    let mut waiting = wanted.iter();
+    let mut running = JoinSet::new();
+    loop {
+        while running.len() < FETCHES_MAX {
+            let Some(file) = waiting.next() else { break };
+            let (storage, file, path) = (storage.clone(), file.clone(), root.join(&file.name));
+            running.spawn(async move { fetch(&storage, &file, &path).await.map(|fetched| (fetched, file.rows)) });
+        }
+        let Some(done) = running.join_next().await else { return Ok(kept) };
+        let (fetched, more) = done.context("a transfer crashed")??;
+        rows += more;
+        kept += if fetched { 0 } else { more };
+        progress.update(Amount { rows, tokens: 0 }, total, Some(total));
+    }
+}
+
+/// Fetches one file, unless it is there. Returns whether it was fetched.
+async fn fetch(storage: &Storage, file: &Wanted, path: &Path) -> anyhow::Result<bool> {
+    let (there, expected) = (path.to_owned(), file.clone());
+    if tokio::task::spawn_blocking(move || is_right(&there, &expected)).await.context("a check crashed")?? {
+        return Ok(false);
+    }
+    let unfinished = path.with_extension("unfinished");
+    let cannot = || format!("cannot write `{}`", unfinished.display());
+    let mut output = File::create(&unfinished).with_context(cannot)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut done = 0;
+    while done < file.bytes {
+        let bytes = storage.get_range(&file.key, done..file.bytes.min(done + CHUNK_BYTES)).await?;
+        if bytes.is_empty() {
+            break;
+        }
+        hasher.update(&bytes);
+        output.write_all(&bytes).with_context(cannot)?;
+        done += bytes.len() as u64;
+    }
+    let size = storage.head(&file.key).await?.size;
+    let found = hasher.finalize().to_hex().to_string();
+    if size != file.bytes || found != file.blake3 {
+        fs::remove_file(&unfinished).ok();
+        let what = format!(
+            "`{}` in storage is damaged: {size} bytes with BLAKE3 {found}, expected {} bytes with {}",
+            file.key, file.bytes, file.blake3
+        );
+        return Err(Advice::failed(what).hint("have it made again: encaje repair JOB").into());
+    }
+    tokio::task::spawn_blocking(move || output.sync_all()).await.context("a write crashed")?.with_context(cannot)?;
+    fs::rename(&unfinished, path).with_context(|| format!("cannot write `{}`", path.display()))?;
+    Ok(true)
+}
+
+/// Whether a file is there with all its bytes.
+fn is_right(path: &Path, expected: &Wanted) -> anyhow::Result<bool> {
+    let cannot = || format!("cannot read `{}`", path.display());
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error).with_context(cannot),
+    };
+    if file.metadata().with_context(cannot)?.len() != expected.bytes {
+        return Ok(false);
+    }
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer).with_context(cannot)? {
+            0 => return Ok(hasher.finalize().to_hex().as_str() == expected.blake3),
+            read => {
+                hasher.update(&buffer[..read]);
+            }
+        }
+    }
+}
+
+/// Removes parts that the finished output does not have: an earlier, partial fetch may have left some.
+pub(crate) fn remove_strays(root: &Path, wanted: &[Wanted]) -> anyhow::Result<()> {
+    let cannot = || format!("cannot tidy `{}`", root.display());
+    for entry in fs::read_dir(root).with_context(cannot)? {
+        let path: PathBuf = entry.with_context(cannot)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is_unfinished = name.starts_with("part-") && name.ends_with(".unfinished");
+        let is_stray = layout::is_part_name(&name) && !wanted.iter().any(|file| file.name == name);
+        if is_stray || is_unfinished {
+            fs::remove_file(&path).with_context(cannot)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ui::Ui;
+
+    fn wanted(bytes: &[u8]) -> Wanted {
+        Wanted {
+            key: "k.parquet".into(),
+            name: "part-00000.parquet".into(),
+            bytes: bytes.len() as u64,
+            blake3: blake3::hash(bytes).to_hex().to_string(),
+            rows: 3,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_right_is_kept_and_what_is_not_is_fetched_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Storage::open(dir.path().join("storage").to_str().unwrap()).unwrap();
+        storage.put_new("k.parquet", bytes_of(b"vectors").into()).await.unwrap();
+        let files = [wanted(b"vectors")];
+        let mut progress = Ui::new(true, 0).progress("fetching", Amount::default());
+        for (there, kept) in [(None, 0), (Some("vectors"), 3), (Some("vektors"), 0), (Some("vec"), 0)] {
+            if let Some(there) = there {
+                fs::write(dir.path().join("part-00000.parquet"), there).unwrap();
+            }
+            assert_eq!(fetch_all(&storage, dir.path(), &files, &mut progress).await.unwrap(), kept, "{there:?}");
+            assert_eq!(fs::read(dir.path().join("part-00000.parquet")).unwrap(), b"vectors");
+        }
+    }
+
+    fn bytes_of(text: &[u8]) -> Vec<u8> {
+        text.to_vec()
+    }
+
+    #[tokio::test]
+    async fn a_damaged_object_is_named_and_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Storage::open(dir.path().join("storage").to_str().unwrap()).unwrap();
+        storage.put_new("k.parquet", bytes_of(b"vektors").into()).await.unwrap();
+        let out = dir.path().join("out");
+        fs::create_dir(&out).unwrap();
+        for file in [wanted(b"vectors"), wanted(b"vek"), wanted(b"longer than that")] {
+            let mut progress = Ui::new(true, 0).progress("fetching", Amount::default());
+            let error = fetch_all(&storage, &out, &[file], &mut progress).await.unwrap_err().to_string();
+            assert!(error.contains("`k.parquet` in storage is damaged"), "{error}");
+            assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_directory_is_claimed_for_one_job() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = OutDir::new(dir.path().to_owned());
+        let _lock = out.lock().unwrap();
+        let (job, other) = (JobId::generate(), JobId::generate());
+        fs::write(dir.path().join("part-00000.parquet"), "mine").unwrap();
+        assert!(claim(&out, job).unwrap_err().to_string().contains("something else"));
+        fs::remove_file(dir.path().join("part-00000.parquet")).unwrap();
+        claim(&out, job).unwrap();
+        fs::write(dir.path().join("part-00000.parquet"), "fetched").unwrap();
+        claim(&out, job).unwrap();
+        assert!(claim(&out, other).unwrap_err().to_string().contains("another job"));
+        remove_strays(dir.path(), &[]).unwrap();
+        assert!(!dir.path().join("part-00000.parquet").exists());
+    }
+}

@@ -1,0 +1,46 @@
+//! SIGINT and SIGTERM: the first asks a process to stop well, the second one stops it.
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::Exit;
+use crate::ui::Ui;
+
+/// Waits for the first SIGINT or SIGTERM.
+pub(crate) async fn interrupted() -> anyhow::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        tokio::select! {
+            result = tokio::signal::ctrl_c() => result.context("cannot listen for ctrl-C"),
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await.context("cannot listen for ctrl-C")
+}
+
+/// Ends the process at the next interrupt, here or in what follows: whatever is cut off, the next start goes on.
+pub(crate) fn exit_on_interrupt(ui: Ui, last_words: &'static str) {
+    tokio::spawn(async move {
+        if interrupted().await.is_ok() {
+            ui.note(last_words);
+            std::process::exit(Exit::Interrupted as i32);
+        }
+    });
+}
+
+/// Returns a token that the first interrupt cancels, saying `words`; the second one ends the process.
+pub(crate) fn stop_on_interrupt(ui: Ui, words: &'static str) -> CancellationToken {
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    tokio::spawn(async move {
+        if interrupted().await.is_ok() {
+            ui.note(words);
+            exit_on_interrupt(ui, "stopped at once; nothing is lost but the work on unfinished shards");
+            token.cancel();
+        }
+    });
+    stop
+}

@@ -1,0 +1,188 @@
+//! Clusters of real processes: what a user does with one, and what becomes of a job when parts of it die.
+#![cfg(unix)]
+
+use crate::harness::corpora::{self, sentences};
+use crate::harness::daemon::{Daemon, coordinator, fetch_and_verify, status, submit, until_committed, worker};
+use crate::harness::output::{assert_same, rows};
+use crate::harness::postgres::Server;
+use crate::harness::{Bench, wait_for};
+
+/// Enough rows that the job is still under way when something is done to it.
+const ROWS: u64 = 6_000;
+/// Shards of which there are many.
+const SHARDS: &[&str] = &["--shard-rows", "50"];
+/// Dead workers are noticed soon.
+const SOON: &[&str] = &["--lease-ttl", "2s"];
+
+fn bench(rows: u64) -> Bench {
+    let bench = Bench::new();
+    bench.write("a.csv", corpora::csv(&sentences(rows)));
+    bench
+}
+
+#[test]
+fn a_corpus_goes_through_a_cluster_and_comes_back() {
+    let bench = bench(300);
+    let (mut coordinator, url) = coordinator(&bench, "c", "state.db", &[]);
+    let job = submit(&bench, &url, "a.csv", SHARDS);
+    assert_eq!(submit(&bench, &url, "a.csv", SHARDS), job, "the same command is the same job");
+    let again = submit(&bench, &url, "a.csv", &["--again", "--shard-rows", "50"]);
+    assert_ne!(again, job);
+    bench.encaje(["cancel", &again, "--coordinator", &url]).expect_code(0);
+    let refused = bench.encaje(["download", &job, "--coordinator", &url, "--out", "out"]);
+    refused.expect_code(1);
+    refused.expect_said(&["not done", "--wait"]);
+
+    let mut worker = worker(&bench, "w", &url, &[]);
+    fetch_and_verify(&bench, &url, &job, "a.csv", "out");
+    bench.run_ok("a.csv", "alone", SHARDS);
+    assert_same(&rows(&bench.path("out")), &rows(&bench.path("alone")));
+
+    let words = ["download", &job, "--coordinator", &url, "--out", "one.parquet", "--json"];
+    assert_eq!(bench.encaje(words).json()["was_done"], false);
+    assert_eq!(bench.encaje(words).json()["was_done"], true);
+    assert_same(&rows(&bench.path("one.parquet")), &rows(&bench.path("alone")));
+
+    let found = status(&bench, &url, &job);
+    assert_eq!((&found["state"], &found["rows"], &found["workers"]), (&"succeeded".into(), &300.into(), &1.into()));
+    let listed = bench.encaje(["list", "--coordinator", &url, "--json"]).json();
+    let states: Vec<&str> = listed.as_array().unwrap().iter().map(|job| job["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["cancelled", "succeeded"], "newest first");
+
+    worker.signal("TERM");
+    assert_eq!(worker.ended(), Some(0));
+    assert_eq!(worker.event()["rows"], 300);
+    coordinator.signal("INT");
+    assert_eq!(coordinator.ended(), Some(0));
+    let alone = bench.encaje(["status", &job, "--coordinator", &url]);
+    alone.expect_code(1);
+    alone.expect_said(&["no coordinator answers", &url]);
+}
+
+#[test]
+fn a_worker_that_is_killed_costs_nothing_but_time() {
+    let bench = bench(ROWS);
+    let (_coordinator, url) = coordinator(&bench, "c", "state.db", SOON);
+    let job = submit(&bench, &url, "a.csv", SHARDS);
+    let mut first = worker(&bench, "w1", &url, &[]);
+    until_committed(&bench, &url, &job, 5);
+    first.kill();
+    let _second = worker(&bench, "w2", &url, &[]);
+    fetch_and_verify(&bench, &url, &job, "a.csv", "out");
+}
+
+#[test]
+fn a_coordinator_that_is_killed_is_started_again_and_goes_on() {
+    let bench = bench(ROWS);
+    let (mut first, url) = coordinator(&bench, "c", "state.db", &[]);
+    let job = submit(&bench, &url, "a.csv", SHARDS);
+    let _worker = worker(&bench, "w", &url, &[]);
+    until_committed(&bench, &url, &job, 5);
+    first.kill();
+    let address = url.strip_prefix("http://").unwrap();
+    let words = ["coordinator", "--listen", address, "--database", "state.db", "--storage", "storage", "--json"];
+    let mut second = Daemon::start(&bench, "c2", &words);
+    assert_eq!(second.event()["event"], "listening");
+    fetch_and_verify(&bench, &url, &job, "a.csv", "out");
+}
+
+#[test]
+fn a_worker_that_is_told_to_stop_gives_its_shards_back_at_once() {
+    let bench = bench(ROWS);
+    let (_coordinator, url) = coordinator(&bench, "c", "state.db", &[]);
+    let job = submit(&bench, &url, "a.csv", SHARDS);
+    let mut first = worker(&bench, "w1", &url, &[]);
+    until_committed(&bench, &url, &job, 5);
+    first.signal("TERM");
+    assert_eq!(first.ended(), Some(0));
+    let found = status(&bench, &url, &job);
+    assert_eq!((&found["shards"]["running"], &found["workers"]), (&0.into(), &0.into()), "{found}");
+
+    let partial = bench.encaje(["download", &job, "--coordinator", &url, "--out", "out", "--partial", "--json"]);
+    partial.expect_code(0);
+    assert!(partial.json()["rows"].as_u64().unwrap() >= 250, "{}", partial.stdout);
+    assert!(!bench.path("out/manifest.json").exists());
+    bench.write("out/part-00000.parquet", "damaged on the way");
+
+    bench.encaje(["pause", &job, "--coordinator", &url]).expect_code(0);
+    assert_eq!(status(&bench, &url, &job)["paused"], true);
+    bench.encaje(["resume", &job, "--coordinator", &url]).expect_code(0);
+    let _second = worker(&bench, "w2", &url, &[]);
+    fetch_and_verify(&bench, &url, &job, "a.csv", "out");
+}
+
+#[test]
+fn the_other_coordinator_takes_over() {
+    let bench = bench(ROWS);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (_server, database) = runtime.block_on(async {
+        let server = Server::start().await;
+        let database = server.database("encaje").await;
+        (server, database)
+    });
+    let (first, first_url) = coordinator(&bench, "c1", &database, &[]);
+    let (second, second_url) = coordinator(&bench, "c2", &database, &[]);
+    let urls = format!("{first_url},{second_url}");
+    let job = submit(&bench, &urls, "a.csv", SHARDS);
+    let _workers = [worker(&bench, "w1", &urls, &[]), worker(&bench, "w2", &urls, &[])];
+    until_committed(&bench, &urls, &job, 5);
+    // Whichever the workers talk to: one of the two goes in the middle, then comes back, then the other goes for good.
+    let mut first = first;
+    first.kill();
+    until_committed(&bench, &urls, &job, 15);
+    let address = first_url.strip_prefix("http://").unwrap();
+    let words = ["coordinator", "--listen", address, "--database", &database, "--storage", "storage", "--json"];
+    let mut third = Daemon::start(&bench, "c3", &words);
+    assert_eq!(third.event()["event"], "listening");
+    let mut second = second;
+    second.kill();
+    fetch_and_verify(&bench, &urls, &job, "a.csv", "out");
+}
+
+#[test]
+fn a_sqlite_database_has_one_coordinator() {
+    let bench = bench(1);
+    let (first, _) = coordinator(&bench, "c1", "state.db", &[]);
+    let words = ["coordinator", "--listen", "127.0.0.1:0", "--database", "state.db", "--storage", "storage"];
+    let second = bench.encaje(words);
+    second.expect_code(1);
+    second.expect_said(&["in use by process", &first.id().to_string(), "PostgreSQL"]);
+}
+
+#[test]
+fn what_anybody_could_reach_does_not_start() {
+    let bench = bench(1);
+    for address in ["0.0.0.0:0", "[::]:0"] {
+        let words = ["coordinator", "--listen", address, "--database", "state.db", "--storage", "storage"];
+        let ran = bench.encaje(words);
+        ran.expect_code(2);
+        ran.expect_said(&["can be reached from other machines", "--insecure"]);
+        assert!(!bench.path("state.db").exists(), "nothing was begun");
+    }
+    let words = ["coordinator", "--listen", "0.0.0.0:0", "--database", "state.db", "--storage", "storage", "--json"];
+    let words: Vec<&str> = words.into_iter().chain(["--insecure"]).collect();
+    let mut open = Daemon::start(&bench, "open", &words);
+    assert_eq!(open.event()["event"], "listening");
+    wait_for("the warning", || open.log().contains("warning: --insecure").then_some(()));
+}
+
+#[test]
+fn a_model_that_the_worker_does_not_have_is_named() {
+    let bench = bench(10);
+    let (_coordinator, url) = coordinator(&bench, "c", "state.db", &[]);
+    let here = bench.path("model");
+    std::fs::create_dir(&here).unwrap();
+    for entry in std::fs::read_dir(crate::harness::model()).unwrap() {
+        let from = entry.unwrap().path();
+        if from.is_file() {
+            std::fs::copy(&from, here.join(from.file_name().unwrap())).unwrap();
+        }
+    }
+    let words = ["submit", "a.csv", "--model", "model", "--coordinator", &url];
+    let ran = bench.encaje(words);
+    ran.expect_code(0);
+    ran.expect_said(&["every worker needs it there"]);
+    std::fs::rename(&here, bench.path("moved")).unwrap();
+    let worker = worker(&bench, "w", &url, &[]);
+    wait_for("the worker's word", || worker.log().contains("this worker does not have").then_some(()));
+}
