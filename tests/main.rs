@@ -7,6 +7,7 @@ mod crash;
 mod end_to_end;
 mod harness;
 mod hostile;
+mod project;
 mod readers;
 
 use std::collections::BTreeSet;

@@ -4,19 +4,23 @@ mod args;
 mod cluster;
 mod commands;
 mod config;
+mod coords;
 mod exit;
 mod fetch;
 mod local;
 mod memory;
 mod model;
 mod outdir;
+mod outfile;
 mod plan;
 #[expect(dead_code, reason = "the commands that draw are yet to come")]
 mod plot;
+mod points;
 mod signals;
 mod status;
 mod summary;
 mod ui;
+mod umap;
 
 use std::process::ExitCode;
 
@@ -65,6 +69,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Verify(args) => commands::verify::run(&ui, &args),
         Command::Merge(args) => commands::merge::run(&ui, &args),
         Command::Export(args) => commands::export::run(&ui, &args),
+        Command::Project(args) => commands::project::run(&ui, &args),
         Command::Tokenize(args) => commands::tokenize::run(&ui, &args),
         Command::Model(ModelCommand::Pull(args)) => commands::model::pull(&ui, &args),
         Command::Model(ModelCommand::Show(args)) => commands::model::show(&ui, &args),

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod files;
+mod plot;
 mod values;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ pub(crate) use files::{
     CompletionsArgs, ExportArgs, ListArgs, MergeArgs, ModelCommand, ModelPullArgs, ModelShowArgs, StatusArgs,
     TokenizeArgs, VerifyArgs,
 };
+pub(crate) use plot::{LabelTypeArg, MetricArg, ProjectArgs, UmapArgs};
 pub(crate) use values::{DeviceArg, DtypeArg, ExportFormatArg, FormatArg, OnBadRowArg, OutputDtypeArg, PoolingArg};
 use values::{parse_keep, parse_max_rejects};
 
@@ -104,6 +106,10 @@ pub(crate) enum Command {
     Merge(MergeArgs),
     /// Writes the vectors as a plain matrix for NumPy, safetensors or PyTorch.
     Export(ExportArgs),
+    /// Draws the vectors: a UMAP projection to the plane, coloured by a column.
+    ///
+    /// Rows without a vector are left out and counted. The same vectors, options and seed give the same picture.
+    Project(ProjectArgs),
     /// Shows how a model's tokenizer cuts texts.
     Tokenize(TokenizeArgs),
     /// Fetches a model, or shows what it is.

@@ -7,6 +7,7 @@ pub(crate) mod export;
 pub(crate) mod list;
 pub(crate) mod merge;
 pub(crate) mod model;
+pub(crate) mod project;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod steer;

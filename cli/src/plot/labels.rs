@@ -21,6 +21,21 @@ impl Labels {
         }
     }
 
+    /// Reads a column as names, whatever they look like.
+    pub(crate) fn categories_of(column: &str, values: &[Option<String>]) -> Labels {
+        categories(column, values)
+    }
+
+    /// Reads a column as numbers, however few; an error is the first row that holds something else.
+    pub(crate) fn numbers_of(column: &str, values: &[Option<String>]) -> Result<Labels, usize> {
+        let number = |(row, value): (usize, &Option<String>)| match value.as_deref().unwrap_or_default().trim() {
+            "" => Ok(f64::NAN),
+            text => text.parse().ok().filter(|x: &f64| x.is_finite()).ok_or(row),
+        };
+        let values = values.iter().enumerate().map(number).collect::<Result<_, _>>()?;
+        Ok(Labels::Continuous { column: column.to_owned(), values })
+    }
+
     /// Returns the name of the column, if there is one.
     pub(crate) fn column(&self) -> Option<&str> {
         match self {

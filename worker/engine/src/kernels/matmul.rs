@@ -93,6 +93,21 @@ pub(crate) fn matmul(out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, alpha: f3
     }
 }
 
+/// Overwrites `out` with the dot products of every row of `a` with every row of `b`: row-major, a row per row of `a`.
+/// Rows have `dim` numbers and lie one after the other. Runs on the calling thread.
+///
+/// # Panics
+/// When `a` or `b` are not whole rows, or `out` is not as long as the product.
+pub fn dot_products(out: &mut [f32], a: &[f32], b: &[f32], dim: usize) {
+    assert!(dim > 0 && a.len().is_multiple_of(dim) && b.len().is_multiple_of(dim), "rows are whole");
+    let (rows, columns) = (a.len() / dim, b.len() / dim);
+    assert_eq!(out.len(), rows * columns, "the product has its size");
+    if !out.is_empty() {
+        let (a, b) = (Matrix::new(a, rows, dim, dim), Matrix::new(b, columns, dim, dim).transposed());
+        matmul(MatrixMut::new(out, rows, columns, columns), a, b, 1.0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +125,14 @@ mod tests {
             2.0,
         );
         assert_eq!(out, [6., 4., 20., 7.0, 14., 12., 40.]);
+    }
+
+    #[test]
+    fn dot_products_are_of_rows_with_rows() {
+        let mut out = [9.0; 6];
+        dot_products(&mut out, &[1., 2., 3., 4.], &[1., 0., 0., 1., 1., 1.], 2);
+        assert_eq!(out, [1., 2., 3., 3., 4., 7.]);
+        dot_products(&mut [], &[], &[1., 2.], 2);
     }
 
     #[test]

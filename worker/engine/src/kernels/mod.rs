@@ -11,6 +11,7 @@ mod norm;
 
 pub(crate) use activation::activate;
 pub(crate) use attention::{Heads, attend};
+pub use matmul::dot_products;
 pub(crate) use matmul::{Matrix, MatrixMut, matmul};
 pub(crate) use norm::{add_layer_norm, embed_layer_norm};
 

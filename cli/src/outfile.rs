@@ -1,0 +1,73 @@
+//! Files that a command writes: refused before any work if they cannot be written, then whole or not at all.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::Context;
+
+use crate::exit::Advice;
+
+/// Refuses a place that is taken (unless it may be replaced) or that is not in a folder. `option` names it in hints.
+pub(crate) fn check(path: &Path, option: &str, force: bool) -> anyhow::Result<()> {
+    let shown = path.display();
+    if path.is_dir() {
+        return Err(Advice::usage(format!("`{shown}` is a folder")).hint(format!("give a file as {option}")).into());
+    }
+    let is_there = path.try_exists().with_context(|| format!("cannot look for `{shown}`"))?;
+    if is_there && !force {
+        let hint = format!("give another {option}, or --force to replace it");
+        return Err(Advice::usage(format!("`{shown}` is there already")).hint(hint).into());
+    }
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+            let what = format!("cannot write `{shown}`: there is no folder `{}`", folder.display());
+            Err(Advice::usage(what).hint("make the folder first").into())
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Writes a file under a hidden name beside its place, then renames it.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let shown = path.display();
+    let name = path.file_name().with_context(|| format!("`{shown}` is not the name of a file"))?;
+    let hidden = path.with_file_name(format!(".{}.encaje-tmp", name.to_string_lossy()));
+    let written = File::create(&hidden).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&hidden, path)
+    });
+    if written.is_err() {
+        // Best effort: what was begun is of no use to anybody.
+        drop(fs::remove_file(&hidden));
+    }
+    written.with_context(|| format!("cannot write `{shown}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_kept_unless_forced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("plot.svg");
+        check(&path, "--out", false).unwrap();
+        write(&path, b"one").unwrap();
+        let error = check(&path, "--out", false).unwrap_err();
+        assert!(error.to_string().contains("is there already"), "{error}");
+        check(&path, "--out", true).unwrap();
+        write(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no hidden file is left");
+    }
+
+    #[test]
+    fn a_missing_folder_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = check(&dir.path().join("absent/plot.svg"), "--out", false).unwrap_err();
+        assert!(error.to_string().contains("absent"), "{error}");
+        assert!(check(dir.path(), "--out", true).is_err(), "a folder");
+    }
+}

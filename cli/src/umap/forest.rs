@@ -1,0 +1,108 @@
+//! A forest of random projection trees: points that share a leaf are likely neighbours.
+
+use super::lists::{Entry, Lists, offer};
+use super::parallel;
+use super::points::{Points, dot};
+use super::rng::Rng;
+
+/// Points of a leaf at most. Leaves are compared through a matrix product, which makes large ones cheap.
+const LEAF_POINTS: usize = 96;
+/// Points whose leaves are compared at a time: bounds what waits to be written back.
+const BLOCK_POINTS: usize = 65_536;
+/// Stream of randomness of the first tree.
+const STREAM: u64 = 1_000;
+
+/// Compares the points in the leaves of one tree.
+pub(super) fn grow_tree(points: &Points<'_>, lists: &mut Lists, seed: u64, tree: usize, threads: usize) {
+    let leaves = leaves(points, seed, tree, threads);
+    for block in leaves.chunks(BLOCK_POINTS / LEAF_POINTS) {
+        let known = &*lists;
+        let found = parallel::shares(block.len(), threads, |share| {
+            let mut products = Vec::new();
+            block[share].iter().map(|leaf| compare(points, known, leaf, &mut products)).collect::<Vec<_>>()
+        });
+        for (leaf, rows) in block.iter().zip(found.into_iter().flatten()) {
+            for (&point, row) in leaf.iter().zip(rows.chunks_exact(lists.k)) {
+                lists.entries[point as usize * lists.k..][..lists.k].copy_from_slice(row);
+            }
+        }
+    }
+}
+
+/// Returns the lists of a leaf's points after each was offered to the others. A point is in one leaf of a tree, so
+/// that no other leaf changes these lists.
+fn compare(points: &Points<'_>, lists: &Lists, leaf: &[u32], products: &mut Vec<f32>) -> Vec<Entry> {
+    let (size, k) = (leaf.len(), lists.k);
+    let mut gathered = Vec::with_capacity(size * points.dim());
+    let mut rows = Vec::with_capacity(size * k);
+    for &point in leaf {
+        gathered.extend_from_slice(points.row(point as usize));
+        rows.extend_from_slice(lists.row(point as usize));
+    }
+    products.resize(size * size, 0.0);
+    engine::dot_products(products, &gathered, &gathered, points.dim());
+    for a in 0..size {
+        for b in a + 1..size {
+            let (half_a, half_b) = (points.half(leaf[a] as usize), points.half(leaf[b] as usize));
+            let key = (half_a + half_b - products[a * size + b]).max(0.0);
+            offer(&mut rows[a * k..(a + 1) * k], leaf[b], key);
+            offer(&mut rows[b * k..(b + 1) * k], leaf[a], key);
+        }
+    }
+    rows
+}
+
+/// Splits all points by random planes until the leaves are small. After the first cut, both halves grow at once.
+fn leaves(points: &Points<'_>, seed: u64, tree: usize, threads: usize) -> Vec<Vec<u32>> {
+    let mut rng = Rng::new(seed, STREAM + tree as u64);
+    let all: Vec<u32> = (0..points.len() as u32).collect();
+    let mut parts = vec![all];
+    // As many parts on every machine, so that the tree does not depend on the threads.
+    for _ in 0..PARTS_LOG2 {
+        parts = parts.into_iter().flat_map(|part| split(points, part, &mut rng)).collect();
+    }
+    let parts: Vec<(Vec<u32>, u64)> = parts.into_iter().map(|part| (part, rng.next_u64())).collect();
+    let grown = parallel::shares(parts.len(), threads, |share| {
+        let mut leaves = Vec::new();
+        for (part, seed) in &parts[share] {
+            grow(points, part.clone(), &mut Rng::new(*seed, 0), &mut leaves);
+        }
+        leaves
+    });
+    grown.into_iter().flatten().collect()
+}
+
+/// A tree is cut into so many parts before they grow side by side.
+const PARTS_LOG2: u32 = 4;
+
+fn grow(points: &Points<'_>, members: Vec<u32>, rng: &mut Rng, leaves: &mut Vec<Vec<u32>>) {
+    let mut stack = vec![members];
+    while let Some(members) = stack.pop() {
+        if members.len() <= LEAF_POINTS {
+            leaves.push(members);
+        } else {
+            stack.extend(split(points, members, rng));
+        }
+    }
+}
+
+/// Cuts by the plane midway between two random members. A cut that leaves nearly all on one side (many equal points,
+/// say) becomes a toss of coins, so that trees stay shallow.
+fn split(points: &Points<'_>, members: Vec<u32>, rng: &mut Rng) -> [Vec<u32>; 2] {
+    if members.len() < 2 {
+        return [members, Vec::new()];
+    }
+    let (a, b) = (members[rng.below(members.len())] as usize, members[rng.below(members.len())] as usize);
+    let normal: Vec<f32> = points.row(a).iter().zip(points.row(b)).map(|(a, b)| a - b).collect();
+    let offset = points.half(a) - points.half(b);
+    let mut sides = [Vec::new(), Vec::new()];
+    for &member in &members {
+        let side = usize::from(dot(&normal, points.row(member as usize)) < offset);
+        sides[side].push(member);
+    }
+    if sides[0].len().min(sides[1].len()) * 50 >= members.len() {
+        return sides;
+    }
+    let (left, right) = members.into_iter().partition(|_| rng.next_u64() & 1 == 0);
+    [left, right]
+}

@@ -1,0 +1,180 @@
+//! The vectors, made ready: under either metric, near means a small half squared distance between rows.
+//!
+//! Cosine: rows are scaled to unit length, and half the squared distance is one minus the cosine. A zero vector has no
+//! direction; as in `umap-learn` it is at distance 0 from other zero vectors and 1 from the rest, which an extra
+//! dimension does that only zero vectors use. Euclidean: the distance is the root of twice the key.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::{UmapError, parallel};
+
+/// How distance is measured in the original space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Metric {
+    /// One minus the cosine of the angle.
+    Cosine,
+    /// Straight-line distance.
+    Euclidean,
+}
+
+/// `n` rows of `dim` numbers, row-major.
+pub(super) struct Points<'a> {
+    values: Cow<'a, [f32]>,
+    dim: usize,
+    metric: Metric,
+    /// Half the squared length of each row.
+    halves: Vec<f32>,
+    /// What rows were multiplied by, so that no square over- or underflows.
+    scale: f32,
+}
+
+const LANES: usize = 16;
+/// Rows whose squared length is this close to 1 are taken as they are.
+const UNIT_TOLERANCE: f64 = 1e-5;
+/// Coordinates beyond these are scaled first.
+const MAGNITUDES: Range<f32> = 1e-12..1e12;
+
+/// Dot product in fixed lanes, so that it vectorises and always sums in the same order.
+#[inline(always)]
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    fold(a, b, |x, y| x * y)
+}
+
+/// Half the squared distance, exactly 0 for equal rows.
+#[inline(always)]
+pub(super) fn half_squared_distance(a: &[f32], b: &[f32]) -> f32 {
+    fold(a, b, |x, y| (x - y) * (x - y)) / 2.0
+}
+
+#[inline(always)]
+fn fold(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut sums = [0.0f32; LANES];
+    let (a_lanes, a_rest) = a.as_chunks::<LANES>();
+    let (b_lanes, b_rest) = b.as_chunks::<LANES>();
+    for (x, y) in a_lanes.iter().zip(b_lanes) {
+        for lane in 0..LANES {
+            sums[lane] += term(x[lane], y[lane]);
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| term(*x, *y)).sum();
+    sums.iter().sum::<f32>() + rest
+}
+
+impl<'a> Points<'a> {
+    /// Makes vectors ready. They are copied only where they must be scaled.
+    pub(super) fn new(vectors: &'a [f32], dim: usize, metric: Metric, threads: usize) -> Result<Self, UmapError> {
+        if dim == 0 || !vectors.len().is_multiple_of(dim) {
+            return Err(UmapError::Ragged { values: vectors.len(), dim });
+        }
+        let n = vectors.len() / dim;
+        if n == 0 {
+            return Err(UmapError::Empty);
+        }
+        if u32::try_from(n).is_err() {
+            return Err(UmapError::TooMany(n));
+        }
+        let bad = parallel::shares(n, threads, |share| {
+            share.into_iter().find(|row| vectors[row * dim..(row + 1) * dim].iter().any(|value| !value.is_finite()))
+        });
+        if let Some(row) = bad.into_iter().flatten().min() {
+            return Err(UmapError::NotFinite(row));
+        }
+        let (values, dim, scale) = match metric {
+            Metric::Cosine => {
+                let (values, dim) = unit_rows(vectors, dim, threads);
+                (values, dim, 1.0)
+            }
+            Metric::Euclidean => {
+                let (values, scale) = moderate(vectors);
+                (values, dim, scale)
+            }
+        };
+        let halves = parallel::shares(n, threads, |share| {
+            share.map(|row| &values[row * dim..(row + 1) * dim]).map(|row| dot(row, row) / 2.0).collect::<Vec<_>>()
+        });
+        let halves = halves.concat();
+        Ok(Self { values, dim, metric, halves, scale })
+    }
+
+    /// Returns the number of points.
+    pub(super) fn len(&self) -> usize {
+        self.halves.len()
+    }
+
+    /// Returns the number of dimensions.
+    pub(super) fn dim(&self) -> usize {
+        self.dim
+    }
+
+    pub(super) fn row(&self, index: usize) -> &[f32] {
+        &self.values[index * self.dim..(index + 1) * self.dim]
+    }
+
+    pub(super) fn rows(&self, range: Range<usize>) -> &[f32] {
+        &self.values[range.start * self.dim..range.end * self.dim]
+    }
+
+    /// Returns half the squared length of a row.
+    pub(super) fn half(&self, index: usize) -> f32 {
+        self.halves[index]
+    }
+
+    /// Returns the key of two points, by differences: exact where rows are equal or nearly so.
+    pub(super) fn key(&self, a: usize, b: usize) -> f32 {
+        half_squared_distance(self.row(a), self.row(b))
+    }
+
+    /// Returns the distance under the metric that a key stands for.
+    pub(super) fn distance(&self, key: f32) -> f32 {
+        match self.metric {
+            Metric::Cosine => key,
+            Metric::Euclidean => (2.0 * key).sqrt() / self.scale,
+        }
+    }
+}
+
+fn squared_length(row: &[f32]) -> f64 {
+    row.iter().map(|&value| f64::from(value) * f64::from(value)).sum()
+}
+
+/// Rows of unit length, borrowed if they are so already.
+fn unit_rows(vectors: &[f32], dim: usize, threads: usize) -> (Cow<'_, [f32]>, usize) {
+    let n = vectors.len() / dim;
+    let found = parallel::shares(n, threads, |share| {
+        let mut found = (true, false);
+        for row in vectors[share.start * dim..share.end * dim].chunks_exact(dim) {
+            let squared = squared_length(row);
+            found = (found.0 && (squared - 1.0).abs() < UNIT_TOLERANCE, found.1 || squared == 0.0);
+        }
+        found
+    });
+    if found.iter().all(|share| share.0) {
+        return (Cow::Borrowed(vectors), dim);
+    }
+    let wide = dim + usize::from(found.iter().any(|share| share.1));
+    let mut values = vec![0.0f32; n * wide];
+    parallel::rows(&mut values, wide, threads, |first, piece| {
+        for (index, row) in piece.chunks_exact_mut(wide).enumerate() {
+            let source = &vectors[(first + index) * dim..(first + index + 1) * dim];
+            let length = squared_length(source).sqrt();
+            if length > 0.0 {
+                row.iter_mut().zip(source).for_each(|(to, from)| *to = (f64::from(*from) / length) as f32);
+            } else {
+                row[dim] = 1.0;
+            }
+        }
+    });
+    (Cow::Owned(values), wide)
+}
+
+/// The vectors, multiplied by a number where their squares would leave the range of floats; and that number.
+fn moderate(vectors: &[f32]) -> (Cow<'_, [f32]>, f32) {
+    let largest = vectors.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    if largest == 0.0 || MAGNITUDES.contains(&largest) {
+        return (Cow::Borrowed(vectors), 1.0);
+    }
+    // In two steps: the inverse of the smallest floats is not a float.
+    let scale = (1.0 / f64::from(largest)).min(f64::from(f32::MAX)) as f32;
+    (Cow::Owned(vectors.iter().map(|value| value * scale).collect()), scale)
+}

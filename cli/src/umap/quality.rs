@@ -1,0 +1,105 @@
+//! How well a plot keeps what the vectors say.
+
+use std::ops::Range;
+
+use super::points::Points;
+use super::{Neighbors, Options, UmapError, neighbors, parallel};
+
+/// Trustworthiness looks at no more points than this, spread evenly; each is compared with all others.
+const SAMPLE_MAX: usize = 10_000;
+const BLOCK: usize = 256;
+
+/// Returns the trustworthiness (Venna and Kaski 2001) of a plane for the `k` nearest neighbours: 1 where every neighbour
+/// in the plane is one among the vectors, about 0.5 for chance; `sklearn.manifold.trustworthiness`. Exact up to 10,000
+/// points, above it is estimated from 10,000 of them. `k` is lowered to what the number of points allows, and fewer
+/// than 3 points are fully trustworthy.
+///
+/// # Errors
+/// As [`neighbors`].
+pub(crate) fn trustworthiness(
+    vectors: &[f32],
+    dim: usize,
+    plane: &[[f32; 2]],
+    k: usize,
+    options: &Options,
+) -> Result<f64, UmapError> {
+    let points = Points::new(vectors, dim, options.metric, options.threads)?;
+    let n = points.len();
+    let k = k.min(n.saturating_sub(1) / 2);
+    if k == 0 || n < 3 {
+        return Ok(1.0);
+    }
+    let near = in_plane(plane, k + 1, options)?;
+    let sample: Vec<usize> = (0..n).step_by(n.div_ceil(SAMPLE_MAX)).collect();
+    let penalties = parallel::shares(sample.len(), options.threads, |share| {
+        let mut blocks = Vec::new();
+        for start in share.clone().step_by(BLOCK) {
+            let block = &sample[start..(start + BLOCK).min(share.end)];
+            blocks.push(penalty(&points, block, &near, k));
+        }
+        blocks.iter().sum::<u64>()
+    });
+    let penalty = penalties.iter().sum::<u64>() as f64 / sample.len() as f64;
+    let (n, k) = (n as f64, k as f64);
+    Ok(1.0 - penalty * 2.0 / (k * (2.0 * n - 3.0 * k - 1.0)))
+}
+
+/// By how much the ranks, among the vectors, of neighbours in the plane exceed `k`, over a block of points.
+fn penalty(points: &Points<'_>, block: &[usize], near: &Neighbors, k: usize) -> u64 {
+    let (n, dim) = (points.len(), points.dim());
+    let own: Vec<f32> = block.iter().flat_map(|&point| points.row(point).iter().copied()).collect();
+    let mut keys = vec![0.0f32; block.len() * n];
+    let mut products = vec![0.0f32; block.len() * BLOCK];
+    for start in (0..n).step_by(BLOCK) {
+        let others: Range<usize> = start..(start + BLOCK).min(n);
+        let products = &mut products[..block.len() * others.len()];
+        engine::dot_products(products, &own, points.rows(others.clone()), dim);
+        for (row, products) in products.chunks_exact(others.len()).enumerate() {
+            for (other, product) in others.clone().zip(products) {
+                keys[row * n + other] = points.half(block[row]) + points.half(other) - product;
+            }
+        }
+    }
+    let mut penalty = 0;
+    for (&point, keys) in block.iter().zip(keys.chunks_exact(n)) {
+        for &neighbor in &near.ids[point * near.k + 1..][..k] {
+            let own = keys[neighbor as usize];
+            let nearer = keys.iter().filter(|&&key| key < own).count();
+            // The point itself is nearer than all others, or equal to some and then not counted by `<`.
+            let nearer = nearer - usize::from(keys[point] < own);
+            penalty += (nearer + 1).saturating_sub(k) as u64;
+        }
+    }
+    penalty
+}
+
+/// Finds the nearest neighbours in the plane.
+pub(crate) fn in_plane(plane: &[[f32; 2]], k: usize, options: &Options) -> Result<Neighbors, UmapError> {
+    let options = Options { metric: super::Metric::Euclidean, ..options.clone() };
+    neighbors(plane.as_flattened(), 2, k, &options, &mut |_| {})
+}
+
+/// Returns the share of points whose label is the most frequent among their `k` nearest neighbours, the point itself
+/// left out. Of labels that are equally frequent the one of the nearest neighbour counts. No points: 0.
+pub(crate) fn label_accuracy(neighbors: &Neighbors, labels: &[u32], k: usize) -> f64 {
+    let hits = label_hits(neighbors, labels, k).into_iter().filter(|&hit| hit).count();
+    hits as f64 / labels.len().max(1) as f64
+}
+
+/// Returns for every point whether its label is the most frequent among its `k` nearest neighbours.
+pub(crate) fn label_hits(neighbors: &Neighbors, labels: &[u32], k: usize) -> Vec<bool> {
+    let hit = |point: usize| {
+        let row = &neighbors.ids[point * neighbors.k..(point + 1) * neighbors.k];
+        let near = row.iter().filter(|&&other| other as usize != point).take(k);
+        let mut votes: Vec<(u32, usize)> = Vec::new();
+        for label in near.map(|&other| labels[other as usize]) {
+            match votes.iter_mut().find(|vote| vote.0 == label) {
+                Some(vote) => vote.1 += 1,
+                None => votes.push((label, 1)),
+            }
+        }
+        let most = votes.iter().map(|vote| vote.1).max();
+        votes.iter().find(|vote| Some(vote.1) == most).is_some_and(|vote| vote.0 == labels[point])
+    };
+    (0..labels.len()).map(hit).collect()
+}

@@ -1,0 +1,51 @@
+//! Seeded randomness that the same seed repeats on every machine and any number of threads.
+
+/// `SplitMix64` (Steele, Lea, Flood 2014): one 64-bit state, full period, good enough for sampling.
+#[derive(Debug, Clone)]
+pub(super) struct Rng(u64);
+
+const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// Scrambles a number so that each bit depends on every bit.
+#[inline(always)]
+pub(super) fn mix(value: u64) -> u64 {
+    let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    value ^ (value >> 31)
+}
+
+impl Rng {
+    /// Makes a generator for one purpose of one run: different streams of a seed are independent.
+    pub(super) fn new(seed: u64, stream: u64) -> Self {
+        Self(mix(mix(seed.wrapping_add(STEP)) ^ stream.wrapping_mul(STEP)))
+    }
+
+    /// Makes the generator of the `index`-th item: a cheap one for inner loops.
+    #[inline(always)]
+    pub(super) fn of_item(base: u64, index: u64) -> Self {
+        Self(mix(base ^ index.wrapping_mul(STEP)))
+    }
+
+    #[inline(always)]
+    pub(super) fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(STEP);
+        mix(self.0)
+    }
+
+    /// Returns a number in `0..bound`, which is at most 2^32 (Lemire's multiply-shift; the bias is below 2^-32).
+    #[inline(always)]
+    pub(super) fn below(&mut self, bound: usize) -> usize {
+        (((self.next_u64() >> 32) * bound as u64) >> 32) as usize
+    }
+
+    /// Returns a number in `0.0..1.0`.
+    pub(super) fn uniform(&mut self) -> f32 {
+        (self.next_u64() >> 40) as f32 / (1u64 << 24) as f32
+    }
+
+    /// Returns a standard normal number (Box and Muller).
+    pub(super) fn normal(&mut self) -> f32 {
+        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
+        radius * (std::f32::consts::TAU * self.uniform()).cos()
+    }
+}

@@ -1,0 +1,186 @@
+//! Where gradient descent starts: low eigenvectors of the graph, each connected component for itself, placed by the
+//! principal components of the vectors; those alone where the graph is in too many pieces.
+
+use super::fuzzy::Graph;
+use super::points::{Points, dot};
+use super::rng::Rng;
+use super::{Options, parallel, spectral};
+
+/// The plane that points start in, each side.
+const EXTENT: f32 = 10.0;
+/// So that points in the same place come apart.
+const NOISE: f32 = 1e-4;
+const STREAM: u64 = 2;
+/// Components smaller than this are scattered around their place.
+const SPECTRAL_POINTS_MIN: usize = 8;
+/// With fewer points than this many per component, the principal components are the start.
+const POINTS_PER_COMPONENT_MIN: usize = 8;
+const PCA_ROWS_MAX: usize = 10_000;
+const PCA_STEPS: usize = 30;
+
+/// Returns the start of every point, in `0..=10` on both axes.
+pub(super) fn positions(
+    points: &Points<'_>,
+    graph: &Graph,
+    options: &Options,
+    progress: &mut dyn FnMut(f64),
+) -> Vec<[f32; 2]> {
+    let mut rng = Rng::new(options.seed, STREAM);
+    let n = graph.len();
+    let (component, count) = components(graph);
+    let mut start = if count == 1 && n >= SPECTRAL_POINTS_MIN {
+        let [x, y] = spectral::eigenvectors(graph, &mut rng, options.threads, progress);
+        pairs(&x, &y)
+    } else if count > 1 && count * POINTS_PER_COMPONENT_MIN <= n {
+        each_component(points, graph, &component, count, options, &mut rng)
+    } else {
+        principal_components(points, &mut rng, options.threads)
+    };
+    rescale(&mut start);
+    start.iter_mut().flatten().for_each(|value| *value += NOISE * rng.normal());
+    start
+}
+
+fn pairs(x: &[f32], y: &[f32]) -> Vec<[f32; 2]> {
+    x.iter().zip(y).map(|(&x, &y)| [x, y]).collect()
+}
+
+/// Maps each axis to `0..=EXTENT`; an axis on which all are equal goes to the middle.
+fn rescale(positions: &mut [[f32; 2]]) {
+    for axis in 0..2 {
+        let low = positions.iter().map(|place| place[axis]).fold(f32::INFINITY, f32::min);
+        let high = positions.iter().map(|place| place[axis]).fold(f32::NEG_INFINITY, f32::max);
+        let width = high - low;
+        for place in positions.iter_mut() {
+            place[axis] = if width > 0.0 { EXTENT * (place[axis] - low) / width } else { EXTENT / 2.0 };
+        }
+    }
+}
+
+/// Returns the component of every point, numbered by their first points, and how many there are.
+fn components(graph: &Graph) -> (Vec<u32>, usize) {
+    const UNSEEN: u32 = u32::MAX;
+    let mut component = vec![UNSEEN; graph.len()];
+    let mut count = 0;
+    let mut stack = Vec::new();
+    for first in 0..graph.len() {
+        if component[first] != UNSEEN {
+            continue;
+        }
+        component[first] = count;
+        stack.push(first);
+        while let Some(point) = stack.pop() {
+            for (other, _) in graph.row(point) {
+                if component[other] == UNSEEN {
+                    component[other] = count;
+                    stack.push(other);
+                }
+            }
+        }
+        count += 1;
+    }
+    (component, count as usize)
+}
+
+/// Every component around its place, as large as half the way to the nearest other place.
+fn each_component(
+    points: &Points<'_>,
+    graph: &Graph,
+    component: &[u32],
+    count: usize,
+    options: &Options,
+    rng: &mut Rng,
+) -> Vec<[f32; 2]> {
+    let mut members: Vec<Vec<u32>> = vec![Vec::new(); count];
+    for (point, &component) in component.iter().enumerate() {
+        members[component as usize].push(point as u32);
+    }
+    let mut start = principal_components(points, rng, options.threads);
+    rescale(&mut start);
+    let places: Vec<[f32; 2]> = members.iter().map(|members| middle(&start, members)).collect();
+    for (index, members) in members.iter().enumerate() {
+        let room = room(&places, index);
+        let shape = if members.len() < SPECTRAL_POINTS_MIN {
+            members.iter().map(|_| [2.0 * rng.uniform() - 1.0, 2.0 * rng.uniform() - 1.0]).collect()
+        } else {
+            let [x, y] = spectral::eigenvectors(&subgraph(graph, members), rng, options.threads, &mut |_| {});
+            pairs(&x, &y)
+        };
+        let largest = shape.iter().flatten().fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
+        for (&member, offset) in members.iter().zip(shape) {
+            start[member as usize] = [0, 1].map(|axis| places[index][axis] + room * offset[axis] / largest);
+        }
+    }
+    start
+}
+
+fn middle(positions: &[[f32; 2]], members: &[u32]) -> [f32; 2] {
+    [0, 1].map(|axis| {
+        let sum: f64 = members.iter().map(|&member| f64::from(positions[member as usize][axis])).sum();
+        (sum / members.len() as f64) as f32
+    })
+}
+
+/// Half the distance from one place to the nearest other that is not in the same spot.
+fn room(places: &[[f32; 2]], index: usize) -> f32 {
+    let own = places[index];
+    let distances = places.iter().map(|place| ((place[0] - own[0]).powi(2) + (place[1] - own[1]).powi(2)).sqrt());
+    let nearest = distances.filter(|&distance| distance > 0.0).fold(f32::INFINITY, f32::min);
+    if nearest.is_finite() { nearest / 2.0 } else { EXTENT / 2.0 }
+}
+
+/// The graph among the members, ascending, of one component: no edge leaves it.
+fn subgraph(graph: &Graph, members: &[u32]) -> Graph {
+    let mut part = Graph { offsets: vec![0], columns: Vec::new(), weights: Vec::new() };
+    for &member in members {
+        for (other, weight) in graph.row(member as usize) {
+            let place = members.binary_search(&(other as u32)).expect("the edges of a component stay inside it");
+            part.columns.push(place as u32);
+            part.weights.push(weight);
+        }
+        part.offsets.push(part.columns.len());
+    }
+    part
+}
+
+/// Scores on the first two principal components, found by power iteration on a sample of rows.
+fn principal_components(points: &Points<'_>, rng: &mut Rng, threads: usize) -> Vec<[f32; 2]> {
+    let (n, dim) = (points.len(), points.dim());
+    let sample: Vec<usize> = (0..n).step_by(n.div_ceil(PCA_ROWS_MAX)).collect();
+    let mut mean = vec![0.0f32; dim];
+    for &row in &sample {
+        mean.iter_mut().zip(points.row(row)).for_each(|(mean, value)| *mean += value / sample.len() as f32);
+    }
+    let mut components: Vec<Vec<f32>> = Vec::new();
+    for _ in 0..2 {
+        let mut component: Vec<f32> = (0..dim).map(|_| rng.normal()).collect();
+        for _ in 0..PCA_STEPS {
+            make_unit(&mut component, &components);
+            let offset = dot(&mean, &component);
+            let mut image = vec![0.0f32; dim];
+            for &row in &sample {
+                let score = dot(points.row(row), &component) - offset;
+                image.iter_mut().zip(points.row(row)).zip(&mean).for_each(|((i, v), m)| *i += score * (v - m));
+            }
+            component = image;
+        }
+        make_unit(&mut component, &components);
+        components.push(component);
+    }
+    let scores = parallel::shares(n, threads, |share| {
+        share.map(|row| [0, 1].map(|axis| dot(points.row(row), &components[axis]))).collect::<Vec<_>>()
+    });
+    scores.concat()
+}
+
+/// Scales to unit length, at right angles to what is known. Vectors without any spread leave zeros.
+fn make_unit(component: &mut [f32], known: &[Vec<f32>]) {
+    for unit in known {
+        let along = dot(component, unit);
+        component.iter_mut().zip(unit).for_each(|(value, unit)| *value -= along * unit);
+    }
+    let length = dot(component, component).sqrt();
+    if length > 0.0 {
+        component.iter_mut().for_each(|value| *value /= length);
+    }
+}

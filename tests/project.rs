@@ -1,0 +1,152 @@
+//! `encaje project`: vectors to a picture and to places in the plane.
+
+use std::path::Path;
+
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float32Type, Int64Type};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use crate::harness::Bench;
+use crate::harness::corpora::sentences;
+
+/// Texts with a label, a number and, in row 3, nothing to embed.
+fn corpus(rows: u64) -> String {
+    let mut csv = "text,label,score\n".to_owned();
+    for (row, text) in sentences(rows).iter().enumerate() {
+        let text = if row == 3 { "" } else { text.as_str() };
+        csv.push_str(&format!("\"{text}\",{},{}\n", ["🌮", "<b>&\"", "c"][row % 3], row as f32 / 2.0));
+    }
+    csv
+}
+
+fn read(path: &Path) -> Vec<RecordBatch> {
+    let file = std::fs::File::open(path).unwrap();
+    ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap().map(Result::unwrap).collect()
+}
+
+fn places(path: &Path) -> Vec<(i64, f32, f32)> {
+    let mut places = Vec::new();
+    for batch in read(path) {
+        let number = |name: &str| batch.column_by_name(name).unwrap().as_primitive::<Float32Type>().values().to_vec();
+        let rows = batch.column_by_name("row").unwrap().as_primitive::<Int64Type>().values().to_vec();
+        places.extend(rows.into_iter().zip(number("x")).zip(number("y")).map(|((row, x), y)| (row, x, y)));
+    }
+    places
+}
+
+#[test]
+fn vectors_become_a_picture_and_places() {
+    let bench = Bench::new();
+    bench.write("a.csv", corpus(120));
+    bench.run_ok("a.csv", "vectors", &["--shard-rows", "50"]);
+    let words = ["project", "vectors", "--label", "label", "--epochs", "30", "--out"];
+    for out in ["a.html", "a.svg", "a.png"] {
+        let ran = bench.encaje([&words[..], &[out, "--json"]].concat());
+        ran.expect_code(0);
+        let json = ran.json();
+        assert_eq!((&json["points"], &json["rejected"], &json["labels"]), (&119.into(), &1.into(), &3.into()));
+        assert_eq!(json["label_type"], "category");
+    }
+    let html = std::fs::read_to_string(bench.path("a.html")).unwrap();
+    assert!(html.contains("🌮") && !html.contains("<b>&"), "the label is in the page, and as text");
+    assert!(std::fs::read(bench.path("a.png")).unwrap().starts_with(b"\x89PNG"));
+
+    let ran = bench.encaje([&words[..6], &["--coords", "a.parquet"]].concat());
+    ran.expect_code(0);
+    ran.expect_said(&["1 row without a vector"]);
+    let first = places(&bench.path("a.parquet"));
+    assert_eq!(
+        first.iter().map(|place| place.0).collect::<Vec<_>>(),
+        (0..120).filter(|&row| row != 3).collect::<Vec<_>>()
+    );
+    assert!(first.iter().all(|place| place.1.is_finite() && place.2.is_finite()));
+    let batch = &read(&bench.path("a.parquet"))[0];
+    let names: Vec<_> = batch.schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(names, ["row", "text", "label", "score", "x", "y"]);
+    assert_eq!(batch.column_by_name("label").unwrap().as_string::<i32>().value(0), "🌮");
+
+    bench.encaje([&words[..6], &["--coords", "again.parquet"]].concat()).expect_code(0);
+    assert_eq!(first, places(&bench.path("again.parquet")), "the same seed");
+    bench.encaje([&words[..6], &["--coords", "other.parquet", "--seed", "7"]].concat()).expect_code(0);
+    assert_ne!(first, places(&bench.path("other.parquet")), "another seed");
+}
+
+#[test]
+fn a_column_of_numbers_becomes_a_colour_bar() {
+    let bench = Bench::new();
+    bench.write("a.csv", corpus(60));
+    bench.run_ok("a.csv", "v.parquet", &[]);
+    for (more, kind) in [
+        (&["--label", "score"][..], "number"),
+        (&["--label", "score", "--label-type", "category"], "category"),
+        (&["--label", "label"], "category"),
+        (&[], "none"),
+    ] {
+        let words = [&["project", "v.parquet", "--epochs", "5", "--out", "p.svg", "--force", "--json"], more].concat();
+        let ran = bench.encaje(words);
+        ran.expect_code(0);
+        assert_eq!(ran.json()["label_type"], kind, "{more:?}");
+    }
+    let words = ["project", "v.parquet", "--out", "q.svg", "--label", "label", "--label-type", "number"];
+    let ran = bench.encaje(words);
+    ran.expect_code(2);
+    ran.expect_said(&["`label`", "`🌮`", "row 0", "--label-type category"]);
+    assert!(!bench.path("q.svg").exists());
+}
+
+#[test]
+fn what_cannot_be_drawn_is_refused_before_any_work() {
+    let bench = Bench::new();
+    bench.write("a.csv", corpus(9));
+    bench.run_ok("a.csv", "v", &[]);
+    bench.write("there.svg", "mine");
+    bench.write("there.parquet", "mine");
+    for (more, said) in [
+        (&["--out", "p.pdf"][..], &["`p.pdf`", ".html, .png or .svg"][..]),
+        (&["--out", "p"], &["`p`"]),
+        (&["--out", "there.svg"], &["there already", "--force"]),
+        (&["--coords", "there.parquet"], &["there already", "--coords"]),
+        (&["--coords", "c.csv"], &[".parquet"]),
+        (&["--out", "absent/p.svg"], &["no folder `absent`"]),
+        (&["--out", "p.svg", "--label", "nope"], &["`nope`", "text, label, score"]),
+        (&["--out", "p.svg", "--neighbors", "1"], &["--neighbors"]),
+        (&["--out", "p.svg", "--min-dist", "5"], &["from 0 to 3"]),
+        (&["--out", "p.svg", "--metric", "manhattan"], &["cosine", "euclidean"]),
+        (&[], &["--out"]),
+    ] {
+        let ran = bench.encaje([&["project", "v"], more].concat());
+        ran.expect_code(2);
+        ran.expect_said(said);
+        assert_eq!(ran.stdout, "");
+    }
+    assert_eq!(std::fs::read(bench.path("there.svg")).unwrap(), b"mine");
+    assert!(!bench.path("p.svg").exists());
+    let ran = bench.encaje(["project", "nothing", "--out", "p.svg"]);
+    ran.expect_code(1);
+    ran.expect_said(&["nothing"]);
+}
+
+#[test]
+fn few_equal_and_no_vectors_are_told_apart() {
+    let bench = Bench::new();
+    for (name, texts) in [
+        ("one", vec!["hola"]),
+        ("two", vec!["hola", "adiós"]),
+        ("some", vec!["uno", "dos", "tres", "cuatro", "cinco"]),
+        ("equal", vec!["hola"; 40]),
+    ] {
+        bench.write(&format!("{name}.csv"), format!("text\n{}\n", texts.join("\n")));
+        bench.run_ok(&format!("{name}.csv"), name, &[]);
+        let coords = format!("{name}.xy.parquet");
+        bench.encaje(["project", name, "--out", &format!("{name}.svg"), "--coords", &coords]).expect_code(0);
+        let found = places(&bench.path(&coords));
+        assert_eq!(found.len(), texts.len());
+        assert!(found.iter().all(|place| place.1.is_finite() && place.2.is_finite()), "{name}: {found:?}");
+    }
+    bench.write("none.csv", "text,id\n,1\n,2\n");
+    bench.run_ok("none.csv", "none", &[]);
+    let ran = bench.encaje(["project", "none", "--out", "none.svg"]);
+    ran.expect_code(1);
+    ran.expect_said(&["no vectors", "2 rows"]);
+}
