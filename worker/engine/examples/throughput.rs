@@ -1,7 +1,7 @@
 //! Measures texts and tokens per second on a file with one text per line.
 //!
 //! ```text
-//! cargo run --release -p engine --example throughput -- MODEL_DIR TEXTS.txt [THREADS] [cls|mean|max|last]
+//! cargo run --release -p engine --example throughput -- MODEL_DIR TEXTS.txt [THREADS] [cls|mean|max|last] [f32|bf16|int8]
 //! ```
 //!
 //! Tokenizing counts, loading does not. Lines come out as `texts/s`, `tokens/s`, and how the time was spent.
@@ -11,17 +11,18 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use engine::{Batch, Engine, EngineOptions, ModelDir, TextEncoder, pack};
+use engine::{Batch, Dtype, Engine, EngineOptions, ModelDir, TextEncoder, pack};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, texts, rest @ ..] = arguments.as_slice() else {
-        return Err("usage: throughput MODEL_DIR TEXTS.txt [THREADS] [POOLING]".into());
+        return Err("usage: throughput MODEL_DIR TEXTS.txt [THREADS] [POOLING] [DTYPE]".into());
     };
     let threads: usize = rest.first().map_or(Ok(2), |threads| threads.parse())?;
     let pooling = rest.get(1).map(|pooling| pooling.parse()).transpose()?;
+    let dtype = rest.get(2).map_or(Ok(Dtype::F32), |dtype| dtype.parse())?;
     let model = ModelDir::open(Path::new(model))?;
-    let engine = Engine::load(&model, &EngineOptions { pooling, ..EngineOptions::default() })?;
+    let engine = Engine::load(&model, &EngineOptions { pooling, dtype, ..EngineOptions::default() })?;
     let encoder = TextEncoder::load(&model, None, "")?;
     let texts = std::fs::read_to_string(texts)?;
     let texts: Vec<&str> = texts.lines().filter(|line| !line.is_empty()).collect();

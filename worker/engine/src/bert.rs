@@ -10,7 +10,7 @@ use crate::config::{Activation, Architecture, Config};
 use crate::kernels::Heads;
 use crate::ops::{self, LayerNorm, Linear};
 use crate::weights::Weights;
-use crate::{Batch, LoadError};
+use crate::{Batch, Dtype, LoadError};
 
 /// The tensor by which the prefix of a file's names is found.
 pub(crate) const ANCHOR: &str = "embeddings.word_embeddings.weight";
@@ -49,9 +49,9 @@ struct Layer {
 
 impl Bert {
     /// Reads the weights of a native architecture.
-    pub(crate) fn load(config: &Config, weights: &Weights) -> std::result::Result<Bert, LoadError> {
+    pub(crate) fn load(config: &Config, weights: &Weights, dtype: Dtype) -> std::result::Result<Bert, LoadError> {
         let hidden = config.hidden_size;
-        let reader = Reader { config, weights };
+        let reader = Reader { config, weights, dtype };
         let positions = weights.read("embeddings.position_embeddings.weight", &[config.max_positions, hidden])?;
         let token_types = "embeddings.token_type_embeddings.weight";
         // A config with zero token types, and DistilBERT, have no such tensor.
@@ -73,6 +73,11 @@ impl Bert {
         })
     }
 
+    /// Whether this processor has instructions for the number format of the weights.
+    pub(crate) fn is_fast(&self) -> bool {
+        self.layers.iter().all(|layer| layer.qkv.is_fast())
+    }
+
     /// Returns the token vectors of the last layer. The batch must have been checked against the config.
     pub(crate) fn forward(&self, batch: &Batch, wanted: Wanted) -> Result<Tensor> {
         let mut x = ops::embed(&self.words, &self.positions, &self.norm, &placed_tokens(batch, self.padding))?;
@@ -88,7 +93,7 @@ impl Bert {
 
     fn layer(&self, layer: &Layer, x: &Tensor, batch: &Batch) -> Result<Tensor> {
         let hidden = self.heads.count * self.heads.size;
-        let qkv = layer.qkv.forward(x, None)?;
+        let qkv = layer.qkv.forward(x)?;
         let (queries, keys_values) = (qkv.narrow(1, 0, hidden)?, qkv.narrow(1, hidden, 2 * hidden)?);
         let context = ops::attention(&queries, &keys_values, &batch.offsets, self.heads)?;
         self.after_attention(layer, &context, x)
@@ -100,16 +105,15 @@ impl Bert {
         let hidden = self.heads.count * self.heads.size;
         let starts = Tensor::new(&batch.offsets[..batch.rows()], x.device())?;
         let first = x.index_select(&starts, 0)?;
-        let queries = layer.qkv.outputs(0, hidden)?.forward(&first, None)?;
-        let keys_values = layer.qkv.outputs(hidden, 2 * hidden)?.forward(x, None)?;
+        let queries = layer.qkv.outputs(0, hidden)?.forward(&first)?;
+        let keys_values = layer.qkv.outputs(hidden, 2 * hidden)?.forward(x)?;
         let context = ops::attention(&queries, &keys_values, &batch.offsets, self.heads)?;
         self.after_attention(layer, &context, &first)
     }
 
     fn after_attention(&self, layer: &Layer, context: &Tensor, x: &Tensor) -> Result<Tensor> {
         let x = layer.attention_norm.forward(&layer.attention_out, context, x)?;
-        let inner = layer.up.forward(&x, Some(self.activation))?;
-        layer.output_norm.forward(&layer.down, &inner, &x)
+        ops::feed_forward(&x, &layer.up, self.activation, &layer.down, &layer.output_norm)
     }
 }
 
@@ -168,6 +172,7 @@ const DISTILBERT_NAMES: LayerNames = LayerNames {
 struct Reader<'a> {
     config: &'a Config,
     weights: &'a Weights,
+    dtype: Dtype,
 }
 
 impl Reader<'_> {
@@ -193,7 +198,7 @@ impl Reader<'_> {
         let read = |suffix: &str, shape: &[usize]| -> std::result::Result<Vec<Tensor>, LoadError> {
             names.iter().map(|name| self.weights.read(&format!("{name}.{suffix}"), shape)).collect()
         };
-        self.placed(Linear::fused(&read("weight", &[outputs, inputs])?, &read("bias", &[outputs])?))
+        self.placed(Linear::fused(&read("weight", &[outputs, inputs])?, &read("bias", &[outputs])?, self.dtype))
     }
 
     fn norm(&self, name: &str) -> std::result::Result<LayerNorm, LoadError> {

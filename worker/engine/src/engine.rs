@@ -52,7 +52,12 @@ impl Engine {
         };
         let weights = Weights::open(&model.weights, anchor, &prefixes(config.architecture))?;
         let loaded = match config.architecture.native() {
-            true => Model::Native(Bert::load(config, &weights)?),
+            true => Model::Native(Bert::load(config, &weights, options.dtype)?),
+            false if options.dtype != Dtype::F32 => {
+                let architecture = config.architecture.model_type();
+                let what = format!("dtype `{}` of the architecture `{architecture}`; supported: `f32`", options.dtype);
+                return Err(LoadError::Unsupported { what });
+            }
             false => Model::Padded(PaddedModel::load(config, weights)?),
         };
         Ok(Engine {
@@ -80,6 +85,15 @@ impl Engine {
     /// Returns where the forward pass runs.
     pub fn device(&self) -> &DeviceSpec {
         &self.device
+    }
+
+    /// Whether the processor has instructions for the number format, or only does without them what they would do,
+    /// slower than f32.
+    pub fn is_fast(&self) -> bool {
+        match &self.model {
+            Model::Native(bert) => bert.is_fast(),
+            Model::Padded(_) => true,
+        }
     }
 
     /// Returns a batch size, in tokens, that serves this device well.
@@ -156,8 +170,10 @@ impl fmt::Debug for Engine {
 fn check_device(options: &EngineOptions) -> Result<(), LoadError> {
     let unsupported = |what: String| Err(LoadError::Unsupported { what });
     match (&options.device, options.dtype) {
-        (DeviceSpec::Cpu, Dtype::F32) => Ok(()),
-        (DeviceSpec::Cpu, dtype) => unsupported(format!("dtype `{dtype}` on device `cpu`; supported there: `f32`")),
+        (DeviceSpec::Cpu, Dtype::F32 | Dtype::Bf16 | Dtype::Int8) => Ok(()),
+        (DeviceSpec::Cpu, dtype @ Dtype::F16) => {
+            unsupported(format!("dtype `{dtype}` on device `cpu`; supported there: `f32`, `bf16`, `int8`"))
+        }
         (device, _) => unsupported(format!("device `{device}`: this build has `cpu` only")),
     }
 }

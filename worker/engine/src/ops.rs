@@ -3,42 +3,50 @@
 //! On a CPU each runs one of [`crate::kernels`] on the calling thread. What stands here is the seam for other devices
 //! and number types: the model files above know nothing of either.
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, InplaceOp2, Layout, Result, Shape, Tensor, bail};
+use std::ops::Range;
+use std::sync::Arc;
 
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+
+use crate::Dtype;
 use crate::config::Activation;
-use crate::kernels::{self, Heads, Matrix, MatrixMut};
+use crate::kernels::{self, Heads, PackedWeights, RowsView, Scratch};
 
-/// A linear layer: `x * weight + bias`, with the weight as `[inputs, outputs]`.
+/// A linear layer: `x * weight + bias`.
 pub(crate) struct Linear {
-    weight: Tensor,
+    weights: Arc<PackedWeights>,
+    panels: Range<usize>,
     bias: Tensor,
 }
 
 impl Linear {
-    /// Takes a weight of `[outputs, inputs]`, as files have it. It is turned once, here, so that the multiplication
-    /// reads it in its own order on every call.
-    pub(crate) fn new(weight: &Tensor, bias: Tensor) -> Result<Linear> {
-        Ok(Linear { weight: weight.t()?.contiguous()?, bias })
+    /// Joins layers that read the same input into one that gives their outputs side by side. Weights are
+    /// `[outputs, inputs]`, as files have them; they are laid out once, here, for products in the number format `dtype`.
+    pub(crate) fn fused(weights: &[Tensor], biases: &[Tensor], dtype: Dtype) -> Result<Linear> {
+        let inputs = weights[0].dim(1)?;
+        let numbers =
+            weights.iter().map(|weight| weight.flatten_all()?.to_vec1()).collect::<Result<Vec<Vec<f32>>>>()?;
+        let bias = Tensor::cat(biases, 0)?;
+        let weights = PackedWeights::new(&numbers, inputs, dtype);
+        let panels = weights.panels(0..bias.dim(0)?);
+        Ok(Linear { weights: Arc::new(weights), panels, bias })
     }
 
-    /// Joins layers that read the same input into one that gives their outputs side by side.
-    pub(crate) fn fused(weights: &[Tensor], biases: &[Tensor]) -> Result<Linear> {
-        Linear::new(&Tensor::cat(weights, 0)?, Tensor::cat(biases, 0)?)
-    }
-
-    /// Returns the layer that computes only some of the outputs. Shares the weights.
+    /// Returns the layer that computes only some of the outputs, by whole layers of those that were joined. Shares the
+    /// weights.
     pub(crate) fn outputs(&self, start: usize, count: usize) -> Result<Linear> {
-        Ok(Linear { weight: self.weight.narrow(1, start, count)?, bias: self.bias.narrow(0, start, count)? })
+        let panels = self.weights.panels(start..start + count);
+        Ok(Linear { weights: Arc::clone(&self.weights), panels, bias: self.bias.narrow(0, start, count)? })
     }
 
-    /// Returns `activation(x * weight + bias)` for `[tokens, inputs]`.
-    pub(crate) fn forward(&self, x: &Tensor, activation: Option<Activation>) -> Result<Tensor> {
-        x.apply_op3_no_bwd(&self.weight, &self.bias, &LinearOp { activation })
+    /// Whether the processor has instructions for the number format.
+    pub(crate) fn is_fast(&self) -> bool {
+        self.weights.is_fast()
     }
 
-    /// Returns `x * weight`: the bias is left to [`LayerNorm::forward`], which adds it in passing.
-    fn product(&self, x: &Tensor) -> Result<Tensor> {
-        x.apply_op2_no_bwd(&self.weight, &ProductOp)
+    /// Returns `x * weight + bias` for `[tokens, inputs]`.
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        x.apply_op1_no_bwd(&LinearOp { linear: self })
     }
 }
 
@@ -57,9 +65,7 @@ impl LayerNorm {
 
     /// Returns the normalisation of `linear(x) + residual`.
     pub(crate) fn forward(&self, linear: &Linear, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        let sum = linear.product(x)?;
-        sum.inplace_op2(residual, &AddNormOp { norm: self, bias: &linear.bias })?;
-        Ok(sum)
+        x.apply_op2_no_bwd(residual, &AddNormOp { norm: self, linear })
     }
 }
 
@@ -91,8 +97,8 @@ impl<'a> Rows<'a> {
         Ok(Rows { data: &storage.as_slice::<f32>()?[layout.start_offset()..], rows, columns, stride })
     }
 
-    fn matrix(&self) -> Matrix<'a> {
-        Matrix::new(self.data, self.rows, self.columns, self.stride)
+    fn view(&self) -> RowsView<'a> {
+        RowsView { data: self.data, rows: self.rows, stride: self.stride }
     }
 
     /// All numbers, where the rows follow each other without a gap.
@@ -115,68 +121,95 @@ fn with_vectors<const N: usize, R>(tensors: [&Tensor; N], f: impl FnOnce([&[f32]
     Ok(f(slices))
 }
 
-fn product(x: &Rows<'_>, weight: &Rows<'_>) -> Vec<f32> {
-    let mut out = vec![0.0; x.rows * weight.columns];
-    kernels::matmul(MatrixMut::new(&mut out, x.rows, weight.columns, weight.columns), x.matrix(), weight.matrix(), 1.0);
-    out
+struct LinearOp<'a> {
+    linear: &'a Linear,
 }
 
-struct ProductOp;
-
-impl CustomOp2 for ProductOp {
-    fn name(&self) -> &'static str {
-        "product"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (x, weight) = (Rows::of(x, lx)?, Rows::of(w, lw)?);
-        Ok((CpuStorage::F32(product(&x, &weight)), (x.rows, weight.columns).into()))
-    }
-}
-
-struct LinearOp {
-    activation: Option<Activation>,
-}
-
-impl CustomOp3 for LinearOp {
+impl CustomOp1 for LinearOp<'_> {
     fn name(&self) -> &'static str {
         "linear"
     }
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        w: &CpuStorage,
-        lw: &Layout,
-        bias: &CpuStorage,
-        lb: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (x, weight) = (Rows::of(x, lx)?, Rows::of(w, lw)?);
-        let bias = &bias.as_slice::<f32>()?[lb.start_offset()..][..weight.columns];
-        let mut out = product(&x, &weight);
-        kernels::activate(&mut out, bias, self.activation);
-        Ok((CpuStorage::F32(out), (x.rows, weight.columns).into()))
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (x, Linear { weights, panels, bias }) = (Rows::of(x, lx)?, self.linear);
+        let out = with_vectors([bias], |[bias]| {
+            weights.multiply(x.view(), panels.clone(), |rows, _| kernels::activate(rows, bias, None))
+        })?;
+        Ok((CpuStorage::F32(out), (x.rows, bias.dim(0)?).into()))
     }
 }
 
 struct AddNormOp<'a> {
     norm: &'a LayerNorm,
-    bias: &'a Tensor,
+    linear: &'a Linear,
 }
 
-impl InplaceOp2 for AddNormOp<'_> {
+impl CustomOp2 for AddNormOp<'_> {
     fn name(&self) -> &'static str {
         "add-norm"
     }
 
-    fn cpu_fwd(&self, x: &mut CpuStorage, lx: &Layout, residual: &CpuStorage, lr: &Layout) -> Result<()> {
-        let CpuStorage::F32(x) = x else { bail!("add-norm works on f32") };
-        let Some((start, end)) = lx.contiguous_offsets() else { bail!("add-norm overwrites adjacent rows") };
-        let residual = Rows::of(residual, lr)?.adjacent()?;
-        with_vectors([self.bias, &self.norm.weight, &self.norm.bias], |[bias, weight, shift]| {
-            kernels::add_layer_norm(&mut x[start..end], bias, residual, weight, shift, self.norm.eps);
-        })
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, r: &CpuStorage, lr: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (x, residual, norm) = (Rows::of(x, lx)?, Rows::of(r, lr)?, self.norm);
+        let (width, residual) = (residual.columns, residual.adjacent()?);
+        let Linear { weights, panels, bias } = self.linear;
+        let out = with_vectors([bias, &norm.weight, &norm.bias], |[bias, weight, shift]| {
+            weights.multiply(x.view(), panels.clone(), |rows, first| {
+                kernels::add_layer_norm(rows, bias, &residual[first * width..], weight, shift, norm.eps);
+            })
+        })?;
+        Ok((CpuStorage::F32(out), (x.rows, width).into()))
+    }
+}
+
+/// Returns the normalisation of `down(activation(up(x))) + x`: the feed-forward half of a layer.
+pub(crate) fn feed_forward(
+    x: &Tensor,
+    up: &Linear,
+    activation: Activation,
+    down: &Linear,
+    norm: &LayerNorm,
+) -> Result<Tensor> {
+    x.apply_op1_no_bwd(&FeedForwardOp { up, activation, down, norm })
+}
+
+/// Goes through both linear layers block by block: the wide rows between them never leave the cache.
+struct FeedForwardOp<'a> {
+    up: &'a Linear,
+    activation: Activation,
+    down: &'a Linear,
+    norm: &'a LayerNorm,
+}
+
+impl CustomOp1 for FeedForwardOp<'_> {
+    fn name(&self) -> &'static str {
+        "feed-forward"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = Rows::of(x, lx)?;
+        let FeedForwardOp { up, activation, down, norm } = self;
+        let (width, residual) = (x.columns, x.adjacent()?);
+        let out =
+            with_vectors([&up.bias, &down.bias, &norm.weight, &norm.bias], |[up_bias, down_bias, weight, shift]| {
+                let block_rows = up.weights.block_rows(up_bias.len());
+                let mut inner = vec![0.0; block_rows.min(x.rows) * up_bias.len()];
+                let mut out = Vec::with_capacity(residual.len());
+                let mut scratch = Scratch::default();
+                for first in (0..x.rows).step_by(block_rows) {
+                    let rows = x.view().block(first, block_rows);
+                    let inner = &mut inner[..rows.rows * up_bias.len()];
+                    up.weights.multiply_block(rows, up.panels.clone(), inner, &mut scratch);
+                    kernels::activate(inner, up_bias, Some(*activation));
+                    let inner = RowsView { data: inner, rows: rows.rows, stride: up_bias.len() };
+                    out.resize(out.len() + rows.rows * width, 0.0);
+                    let out = &mut out[first * width..];
+                    down.weights.multiply_block(inner, down.panels.clone(), out, &mut scratch);
+                    kernels::add_layer_norm(out, down_bias, &residual[first * width..], weight, shift, norm.eps);
+                }
+                out
+            })?;
+        Ok((CpuStorage::F32(out), (x.rows, width).into()))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The loops that the time goes into, over plain slices, on one thread: what [`crate::ops`] runs on a CPU.
 //!
-//! Everything but [`matmul()`] is safe Rust, written so that the compiler vectorises it, and run through [`vectorized`],
+//! Matrix products have kernels of their own (`tile.rs`) where the processor has AVX-512. Everything else is safe Rust, written so that the compiler vectorises it, and run through [`vectorized`],
 //! which compiles each caller once per instruction set and picks the widest that the processor has. Sums run in a fixed
 //! order over a fixed number of lanes, and never across rows: the same row gives the same bits in every batch.
 
@@ -8,12 +8,15 @@ mod activation;
 mod attention;
 mod matmul;
 mod norm;
+mod packed;
+mod quantize;
+mod tile;
 
 pub(crate) use activation::activate;
 pub(crate) use attention::{Heads, attend};
 pub use matmul::dot_products;
-pub(crate) use matmul::{Matrix, MatrixMut, matmul};
 pub(crate) use norm::{add_layer_norm, embed_layer_norm};
+pub(crate) use packed::{PackedWeights, RowsView, Scratch};
 
 /// Lanes of a partial sum: two AVX-512 registers, or four of AVX2.
 const LANES: usize = 16;

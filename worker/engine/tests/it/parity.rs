@@ -1,6 +1,6 @@
 //! The vectors are those of `transformers`, whatever the batch and the thread.
 
-use engine::{Batch, EmbedError, Engine, EngineOptions, ModelDir, Pooling};
+use engine::{Batch, Dtype, EmbedError, Engine, EngineOptions, ModelDir, Pooling};
 
 use crate::common::{
     Goldens, NATIVE_MODELS, TINY_MODELS, cosine, embed, encoder, max_abs_difference, minilm, raw_engine, testdata,
@@ -39,6 +39,28 @@ fn tiny_models_agree_with_transformers() {
 #[test]
 fn the_real_minilm_agrees_with_transformers() {
     assert_parity("minilm", &minilm());
+}
+
+#[test]
+fn fewer_bits_stay_near_and_do_not_depend_on_the_batch_either() {
+    let model = ModelDir::open(&minilm()).unwrap();
+    let goldens = Goldens::read("minilm");
+    for pooling in [Pooling::Cls, Pooling::Mean] {
+        for (dtype, cosine_min) in [(Dtype::Bf16, 0.999), (Dtype::Int8, 0.99)] {
+            let options = EngineOptions { pooling: Some(pooling), dtype, normalize: false, ..EngineOptions::default() };
+            let engine = Engine::load(&model, &options).unwrap();
+            let found = embed(&engine, &goldens.ids);
+            for (row, (found, expected)) in found.iter().zip(goldens.vectors(pooling)).enumerate() {
+                let cosine = cosine(found, &expected);
+                assert!(cosine >= cosine_min, "{dtype}, {pooling}, text {row}: cosine {cosine}");
+            }
+            for row in 0..goldens.ids.len() {
+                let alone = embed(&engine, &goldens.ids[row..=row]);
+                let difference = max_abs_difference(&alone[0], &found[row]);
+                assert!(difference <= BATCH_DIFFERENCE_MAX, "{dtype}, {pooling}, row {row}: {difference}");
+            }
+        }
+    }
 }
 
 fn assert_batch_does_not_matter(dir: &std::path::Path, rows: &[Vec<u32>]) {

@@ -1,0 +1,160 @@
+//! Fewer bits: 32-bit floats as brain floats and as bytes.
+
+use super::packed::RowsView;
+use super::vectorized;
+
+/// What a byte `q` of a row stands for: `scale * (q - zero)`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RowScale {
+    pub(super) scale: f32,
+    pub(super) zero: f32,
+}
+
+/// Rounds to the nearest brain float, ties to even. NaN stays NaN.
+#[inline(always)]
+pub(super) fn to_bf16(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    // A NaN whose payload is in the low bits alone would round to infinity.
+    let bits = if x.is_nan() { bits | 0x0040_0000 } else { rounded };
+    (bits >> 16) as u16
+}
+
+/// Rounds rows of `width` numbers to brain floats, in pairs; an odd row ends with a zero.
+pub(super) fn round_to_bf16(x: RowsView<'_>, width: usize, out: &mut Vec<[u16; 2]>) {
+    let steps = width.div_ceil(2);
+    out.resize(x.rows * steps, [0; 2]);
+    vectorized(
+        #[inline(always)]
+        || {
+            for (row, out) in out.chunks_exact_mut(steps).enumerate() {
+                let row = &x.data[row * x.stride..][..width];
+                let (halves, rest) = out.as_flattened_mut().split_at_mut(width);
+                for (half, x) in halves.iter_mut().zip(row) {
+                    *half = to_bf16(*x);
+                }
+                rest.fill(0);
+            }
+        },
+    );
+}
+
+/// Quantizes every row of `width` numbers by itself to 0..=255, from its least to its greatest number, with zero among
+/// the steps; in fours, the last filled up with what stands for zero times nothing. A row with a number that is not
+/// finite gets NaN for its scale, so that whatever is made of it is NaN.
+pub(super) fn quantize_rows(x: RowsView<'_>, width: usize, out: &mut Vec<[u8; 4]>, scales: &mut Vec<RowScale>) {
+    let steps = width.div_ceil(4);
+    out.resize(x.rows * steps, [0; 4]);
+    scales.clear();
+    vectorized(
+        #[inline(always)]
+        || {
+            for (row, out) in out.chunks_exact_mut(steps).enumerate() {
+                let row = &x.data[row * x.stride..][..width];
+                let (bytes, rest) = out.as_flattened_mut().split_at_mut(width);
+                scales.push(quantize_row(row, bytes));
+                rest.fill(0);
+            }
+        },
+    );
+}
+
+#[inline(always)]
+fn quantize_row(row: &[f32], out: &mut [u8]) -> RowScale {
+    const LANES: usize = super::LANES;
+    // Adding and taking off 1.5 * 2^23 rounds to the nearest whole number, which then sits in the low bits.
+    const ROUNDER: f32 = 12_582_912.0;
+    let (mut least, mut greatest, mut poison) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    let mut look = |lane: usize, x: f32| {
+        least[lane] = if x < least[lane] { x } else { least[lane] };
+        greatest[lane] = if x > greatest[lane] { x } else { greatest[lane] };
+        // Nothing for finite numbers, NaN for all others.
+        poison[lane] += x * 0.0;
+    };
+    for chunk in chunks {
+        for lane in 0..LANES {
+            look(lane, chunk[lane]);
+        }
+    }
+    for (lane, x) in rest.iter().enumerate() {
+        look(lane, *x);
+    }
+    let least = least.into_iter().fold(0.0, f32::min);
+    let greatest = greatest.into_iter().fold(0.0, f32::max);
+    let span = greatest - least;
+    let poison: f32 = poison.into_iter().sum();
+    if poison.is_nan() || !span.is_finite() {
+        return RowScale { scale: f32::NAN, zero: 0.0 };
+    }
+    // A row of zeros, or of numbers too small to divide by.
+    if span < f32::MIN_POSITIVE * 256.0 {
+        return RowScale { scale: 0.0, zero: 0.0 };
+    }
+    let scale = span / 255.0;
+    let inverse = 255.0 / span;
+    let zero = (-least * inverse).round();
+    for (byte, x) in out.iter_mut().zip(row) {
+        let step = (x * inverse + zero).clamp(0.0, 255.0);
+        *byte = ((step + ROUNDER).to_bits() & 0xff) as u8;
+    }
+    RowScale { scale, zero }
+}
+
+/// Quantizes every row of a weight `[outputs, inputs]`, which is a column of the product, by itself to -127..=127.
+/// Returns the bytes, row-major, and for each row what a step means and its bytes added up.
+pub(super) fn quantize_columns(rows: &[&[f32]]) -> (Vec<i8>, Vec<f32>, Vec<f32>) {
+    let (mut bytes, mut scales, mut sums) = (Vec::new(), Vec::new(), Vec::new());
+    for row in rows {
+        let largest = row.iter().fold(0f32, |largest, x| largest.max(x.abs()));
+        let (scale, inverse) =
+            if largest > f32::MIN_POSITIVE * 128.0 { (largest / 127.0, 127.0 / largest) } else { (0.0, 0.0) };
+        let start = bytes.len();
+        bytes.extend(row.iter().map(|x| (x * inverse).round() as i8));
+        scales.push(scale);
+        sums.push(bytes[start..].iter().map(|byte| i32::from(*byte)).sum::<i32>() as f32);
+    }
+    (bytes, scales, sums)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brain_floats_round_to_the_nearest_and_ties_to_even() {
+        let back = |x: f32| f32::from_bits(u32::from(to_bf16(x)) << 16);
+        assert_eq!(back(1.0), 1.0);
+        assert_eq!(back(1.0 + 1.0 / 256.0), 1.0, "a tie goes to the even neighbour");
+        assert_eq!(back(1.0 + 3.0 / 256.0), 1.0 + 1.0 / 64.0);
+        assert_eq!(back(f32::MAX), f32::INFINITY);
+        assert_eq!(back(f32::NEG_INFINITY), f32::NEG_INFINITY);
+        assert!(back(f32::from_bits(0x7f80_0001)).is_nan(), "a payload in the low bits is no infinity");
+    }
+
+    #[test]
+    fn a_quantized_row_is_within_a_step_and_zero_is_exact() {
+        let row: Vec<f32> = (0..37).map(|at| (at as f32 - 5.0) * 0.3).chain([0.0]).collect();
+        let (mut bytes, mut scales) = (Vec::new(), Vec::new());
+        quantize_rows(RowsView { data: &row, rows: 1, stride: row.len() }, row.len(), &mut bytes, &mut scales);
+        let RowScale { scale, zero } = scales[0];
+        for (byte, x) in bytes.as_flattened().iter().zip(&row) {
+            let back = scale * (f32::from(*byte) - zero);
+            assert!((back - x).abs() <= scale * 1.01, "{x} came back as {back}");
+            assert!(*x != 0.0 || back == 0.0);
+        }
+    }
+
+    #[test]
+    fn rows_of_one_sign_of_zeros_and_of_tiny_numbers_are_sound() {
+        for row in [[5.0, 6.0, 7.0], [-5.0, -6.0, -7.0], [0.0; 3], [1e-40, 0.0, 0.0], [1e38, -1e38, 0.0]] {
+            let (mut bytes, mut scales) = (Vec::new(), Vec::new());
+            quantize_rows(RowsView { data: &row, rows: 1, stride: 3 }, 3, &mut bytes, &mut scales);
+            let RowScale { scale, zero } = scales[0];
+            for (byte, x) in bytes.as_flattened().iter().zip(&row) {
+                let back = scale * (f32::from(*byte) - zero);
+                assert!((back - x).abs() <= scale.max(1e-37), "{row:?}: {x} came back as {back}");
+            }
+        }
+    }
+}
