@@ -111,7 +111,7 @@ fn what_cannot_work_is_refused_before_anything_is_begun() {
     let bench = Bench::new();
     bench.write("a.csv", "text\nhola\n");
     for (more, said) in [
-        (["--dtype", "int8"], "--dtype"),
+        (["--dtype", "f16"], "--dtype f16"),
         (["--dimensions", "100000"], "--dimensions 100000"),
         (["--id-column", "nope"], "--id-column"),
         (["--keep", "nope"], "--keep"),

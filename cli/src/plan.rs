@@ -42,9 +42,15 @@ pub(crate) fn check(args: &JobArgs, model: &ModelSummary) -> Result<(), Advice> 
     }
     match args.embed.dtype {
         DtypeArg::Auto | DtypeArg::F32 => Ok(()),
-        DtypeArg::F16 | DtypeArg::Bf16 | DtypeArg::Int8 => {
-            Err(Advice::usage("--dtype: a CPU computes in f32 only").hint("leave --dtype out"))
+        DtypeArg::F16 => {
+            let what = "--dtype f16: a CPU computes in f32, bf16 or int8";
+            Err(Advice::usage(what).hint("leave --dtype out, or see --output-dtype for smaller files"))
         }
+        DtypeArg::Bf16 | DtypeArg::Int8 if !model.native => {
+            let what = format!("--dtype: `{}` is computed in f32 only", model.architecture);
+            Err(Advice::usage(what).hint("leave --dtype out"))
+        }
+        DtypeArg::Bf16 | DtypeArg::Int8 => Ok(()),
     }
 }
 

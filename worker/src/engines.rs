@@ -95,7 +95,7 @@ fn check_digest(model: &ModelSpec, dir: &ModelDir, path: &Path) -> Result<(), Sh
 fn options(embed: &EmbedSpec, device: &DeviceSpec) -> EngineOptions {
     EngineOptions {
         device: device.clone(),
-        dtype: dtype(embed.dtype),
+        dtype: engine_dtype(embed.dtype),
         pooling: embed.pooling.map(|pooling| match pooling {
             proto::job::Pooling::Cls => Pooling::Cls,
             proto::job::Pooling::Mean => Pooling::Mean,
@@ -107,7 +107,8 @@ fn options(embed: &EmbedSpec, device: &DeviceSpec) -> EngineOptions {
     }
 }
 
-fn dtype(dtype: ComputeDtype) -> Dtype {
+/// Returns the engine's name of a number format.
+pub fn engine_dtype(dtype: ComputeDtype) -> Dtype {
     match dtype {
         ComputeDtype::F32 => Dtype::F32,
         ComputeDtype::F16 => Dtype::F16,
@@ -126,7 +127,7 @@ impl Loaded {
             pooling: self.pooling.to_string(),
             normalized: self.embed.normalize,
             max_length: u32::try_from(self.encoder.max_length()).expect("models take far fewer than 2^32 tokens"),
-            dtype: dtype(self.embed.dtype).to_string(),
+            dtype: engine_dtype(self.embed.dtype).to_string(),
             output_dtype: match self.embed.output_dtype {
                 OutputDtype::F32 => VectorDtype::F32,
                 OutputDtype::F16 => VectorDtype::F16,

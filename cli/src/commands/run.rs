@@ -88,6 +88,13 @@ fn make(
         return Ok(Some(Made { totals: manifest.totals, before, was_done: true }));
     }
     model::introduce(ui, &request.args.job, &request.model.summary);
+    let dtype = request.spec.embed.dtype;
+    if !worker::engine_dtype(dtype).is_fast_on_cpu() {
+        let name = plan::dtype_name(dtype);
+        ui.warn(format!(
+            "this processor has no instructions for {name}: it gives the same vectors, but slower than f32"
+        ));
+    }
     let made = runtime.block_on(embed(ui, request, record))?;
     Ok(made.map(|(totals, before)| Made { totals, before, was_done: false }))
 }

@@ -73,11 +73,6 @@ impl Bert {
         })
     }
 
-    /// Whether this processor has instructions for the number format of the weights.
-    pub(crate) fn is_fast(&self) -> bool {
-        self.layers.iter().all(|layer| layer.qkv.is_fast())
-    }
-
     /// Returns the token vectors of the last layer. The batch must have been checked against the config.
     pub(crate) fn forward(&self, batch: &Batch, wanted: Wanted) -> Result<Tensor> {
         let mut x = ops::embed(&self.words, &self.positions, &self.norm, &placed_tokens(batch, self.padding))?;
@@ -93,7 +88,7 @@ impl Bert {
 
     fn layer(&self, layer: &Layer, x: &Tensor, batch: &Batch) -> Result<Tensor> {
         let hidden = self.heads.count * self.heads.size;
-        let qkv = layer.qkv.forward(x)?;
+        let qkv = layer.qkv.forward(x, None)?;
         let (queries, keys_values) = (qkv.narrow(1, 0, hidden)?, qkv.narrow(1, hidden, 2 * hidden)?);
         let context = ops::attention(&queries, &keys_values, &batch.offsets, self.heads)?;
         self.after_attention(layer, &context, x)
@@ -105,8 +100,8 @@ impl Bert {
         let hidden = self.heads.count * self.heads.size;
         let starts = Tensor::new(&batch.offsets[..batch.rows()], x.device())?;
         let first = x.index_select(&starts, 0)?;
-        let queries = layer.qkv.outputs(0, hidden)?.forward(&first)?;
-        let keys_values = layer.qkv.outputs(hidden, 2 * hidden)?.forward(x)?;
+        let queries = layer.qkv.outputs(0, hidden)?.forward(&first, None)?;
+        let keys_values = layer.qkv.outputs(hidden, 2 * hidden)?.forward(x, None)?;
         let context = ops::attention(&queries, &keys_values, &batch.offsets, self.heads)?;
         self.after_attention(layer, &context, &first)
     }

@@ -87,15 +87,6 @@ impl Engine {
         &self.device
     }
 
-    /// Whether the processor has instructions for the number format, or only does without them what they would do,
-    /// slower than f32.
-    pub fn is_fast(&self) -> bool {
-        match &self.model {
-            Model::Native(bert) => bert.is_fast(),
-            Model::Padded(_) => true,
-        }
-    }
-
     /// Returns a batch size, in tokens, that serves this device well.
     pub fn default_batch_tokens(&self) -> usize {
         CPU_BATCH_TOKENS

@@ -11,7 +11,7 @@ use crate::config::{Activation, Architecture, Config};
 use crate::engine::prefixes;
 use crate::ops::Linear;
 use crate::weights::Weights;
-use crate::{Batch, FillError, LoadError, ModelDir, TextEncoder};
+use crate::{Batch, Dtype, FillError, LoadError, ModelDir, TextEncoder};
 
 /// What people write for a mask, whichever kind of model they have.
 const MASKS: [&str; 2] = ["[MASK]", "<mask>"];
@@ -58,7 +58,7 @@ impl MaskFiller {
             what: format!("`{}`: its tokenizer has neither `[MASK]` nor `<mask>`", model.path.display()),
         })?;
         Ok(MaskFiller {
-            bert: Bert::load(config, &weights)?,
+            bert: Bert::load(config, &weights, Dtype::F32)?,
             head: Head::load(config, &weights, &names)?,
             encoder,
             mask: (mask.to_owned(), id),
@@ -207,7 +207,7 @@ impl Head {
         };
         let biases = names.biases.iter().find(|name| weights.contains_at_root(name));
         Ok(Head {
-            dense: Linear::new(&weight, bias).map_err(placed)?,
+            dense: Linear::fused(&[weight], &[bias], Dtype::F32).map_err(placed)?,
             activation: names.activation.unwrap_or(config.activation),
             norm: (
                 vector(&format!("{}.weight", names.norm), hidden)?,

@@ -39,14 +39,9 @@ impl Linear {
         Ok(Linear { weights: Arc::clone(&self.weights), panels, bias: self.bias.narrow(0, start, count)? })
     }
 
-    /// Whether the processor has instructions for the number format.
-    pub(crate) fn is_fast(&self) -> bool {
-        self.weights.is_fast()
-    }
-
-    /// Returns `x * weight + bias` for `[tokens, inputs]`.
-    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        x.apply_op1_no_bwd(&LinearOp { linear: self })
+    /// Returns `activation(x * weight + bias)` for `[tokens, inputs]`.
+    pub(crate) fn forward(&self, x: &Tensor, activation: Option<Activation>) -> Result<Tensor> {
+        x.apply_op1_no_bwd(&LinearOp { linear: self, activation })
     }
 }
 
@@ -123,6 +118,7 @@ fn with_vectors<const N: usize, R>(tensors: [&Tensor; N], f: impl FnOnce([&[f32]
 
 struct LinearOp<'a> {
     linear: &'a Linear,
+    activation: Option<Activation>,
 }
 
 impl CustomOp1 for LinearOp<'_> {
@@ -133,7 +129,7 @@ impl CustomOp1 for LinearOp<'_> {
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
         let (x, Linear { weights, panels, bias }) = (Rows::of(x, lx)?, self.linear);
         let out = with_vectors([bias], |[bias]| {
-            weights.multiply(x.view(), panels.clone(), |rows, _| kernels::activate(rows, bias, None))
+            weights.multiply(x.view(), panels.clone(), |rows, _| kernels::activate(rows, bias, self.activation))
         })?;
         Ok((CpuStorage::F32(out), (x.rows, bias.dim(0)?).into()))
     }

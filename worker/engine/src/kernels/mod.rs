@@ -16,7 +16,7 @@ pub(crate) use activation::activate;
 pub(crate) use attention::{Heads, attend};
 pub use matmul::dot_products;
 pub(crate) use norm::{add_layer_norm, embed_layer_norm};
-pub(crate) use packed::{PackedWeights, RowsView, Scratch};
+pub(crate) use packed::{PackedWeights, RowsView, Scratch, has_instructions};
 
 /// Lanes of a partial sum: two AVX-512 registers, or four of AVX2.
 const LANES: usize = 16;

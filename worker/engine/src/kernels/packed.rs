@@ -108,15 +108,6 @@ impl PackedWeights {
         start..end
     }
 
-    /// Whether the products run on instructions made for their format.
-    pub(crate) fn is_fast(&self) -> bool {
-        match &self.numbers {
-            Numbers::Plain(_) | Numbers::F32(..) => true,
-            Numbers::Bf16(kernel, _) => kernel.is_fast(),
-            Numbers::Int8 { kernel, .. } => kernel.is_fast(),
-        }
-    }
-
     /// Returns the products of rows of `inputs` numbers and the outputs in `panels`, `[rows, outputs]`. `finish` gets
     /// every block of finished rows, with the number of the first, while they are in the cache.
     pub(crate) fn multiply(
@@ -233,6 +224,16 @@ impl PackedWeights {
                 (BLOCK_BYTES / (size_of::<f32>() * width) / ROWS).max(1) * ROWS
             }
         }
+    }
+}
+
+/// Whether this processor has the instructions that make a number format worth its while.
+pub(crate) fn has_instructions(dtype: Dtype) -> bool {
+    match dtype {
+        Dtype::F32 => true,
+        Dtype::F16 => false,
+        Dtype::Bf16 => Kernel::<Bf16>::detect().is_fast(),
+        Dtype::Int8 => Kernel::<Int8>::detect().is_fast(),
     }
 }
 
