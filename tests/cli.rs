@@ -20,6 +20,8 @@ fn help_names_every_command_and_nothing_that_does_not_exist() {
         "resume",
         "retry",
         "download",
+        "certs",
+        "token",
         "verify",
         "merge",
         "export",

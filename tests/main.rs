@@ -9,6 +9,7 @@ mod harness;
 mod hostile;
 mod project;
 mod readers;
+mod security;
 
 use std::collections::BTreeSet;
 use std::path::Path;

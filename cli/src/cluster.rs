@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use dataset::RejectReason;
 use proto::job::{JobState, JobStatus, ShardCounts};
-use proto::{ClientSecurity, Connection, JobId, JobsClient, RpcError, RpcErrorKind};
+use proto::{Connection, JobId, JobsClient, RpcError, RpcErrorKind};
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
 use crate::args::ClusterArgs;
 use crate::exit::Advice;
+use crate::security;
 use crate::ui::{self, Amount, Progress, Ui};
 
 /// How often a job that is followed is looked at.
@@ -32,7 +33,7 @@ pub(crate) fn connect(args: &ClusterArgs) -> anyhow::Result<Connection> {
             .hint("give --coordinator URL, or set ENCAJE_COORDINATOR")
             .into());
     }
-    let security = ClientSecurity::default();
+    let security = security::of_client(&args.identity)?;
     Connection::open(&urls, &security).map_err(|error| Advice::usage(error.to_string()).into())
 }
 

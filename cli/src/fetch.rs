@@ -100,6 +100,10 @@ async fn fetch(storage: &Storage, file: &Wanted, path: &Path) -> anyhow::Result<
     if tokio::task::spawn_blocking(move || is_right(&there, &expected)).await.context("a check crashed")?? {
         return Ok(false);
     }
+    let size = storage.head(&file.key).await?.size;
+    if size != file.bytes {
+        return Err(damaged(file, &format!("it has {size} bytes, expected {}", file.bytes)));
+    }
     let unfinished = path.with_extension("unfinished");
     let cannot = || format!("cannot write `{}`", unfinished.display());
     let mut output = File::create(&unfinished).with_context(cannot)?;
@@ -107,26 +111,25 @@ async fn fetch(storage: &Storage, file: &Wanted, path: &Path) -> anyhow::Result<
     let mut done = 0;
     while done < file.bytes {
         let bytes = storage.get_range(&file.key, done..file.bytes.min(done + CHUNK_BYTES)).await?;
-        if bytes.is_empty() {
-            break;
-        }
+        anyhow::ensure!(!bytes.is_empty(), "`{}` in storage ended while it was read", file.key);
         hasher.update(&bytes);
         output.write_all(&bytes).with_context(cannot)?;
         done += bytes.len() as u64;
     }
-    let size = storage.head(&file.key).await?.size;
-    let found = hasher.finalize().to_hex().to_string();
-    if size != file.bytes || found != file.blake3 {
+    let found = hasher.finalize().to_hex();
+    if found.as_str() != file.blake3 {
         fs::remove_file(&unfinished).ok();
-        let what = format!(
-            "`{}` in storage is damaged: {size} bytes with BLAKE3 {found}, expected {} bytes with {}",
-            file.key, file.bytes, file.blake3
-        );
-        return Err(Advice::failed(what).hint("have it made again: encaje repair JOB").into());
+        return Err(damaged(file, &format!("its BLAKE3 is {found}, expected {}", file.blake3)));
     }
     tokio::task::spawn_blocking(move || output.sync_all()).await.context("a write crashed")?.with_context(cannot)?;
     fs::rename(&unfinished, path).with_context(|| format!("cannot write `{}`", path.display()))?;
     Ok(true)
+}
+
+fn damaged(file: &Wanted, how: &str) -> anyhow::Error {
+    Advice::failed(format!("`{}` in storage is damaged: {how}", file.key))
+        .hint("have it made again: encaje repair JOB")
+        .into()
 }
 
 /// Whether a file is there with all its bytes.

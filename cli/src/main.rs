@@ -16,6 +16,7 @@ mod plan;
 #[expect(dead_code, reason = "the commands that draw are yet to come")]
 mod plot;
 mod points;
+mod security;
 mod signals;
 mod status;
 mod summary;
@@ -64,6 +65,8 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Resume(args) => commands::steer::run(&ui, &args, Action::Resume),
         Command::Retry(args) => commands::steer::run(&ui, &args, Action::Retry),
         Command::Download(args) => commands::download::run(&ui, &args),
+        Command::Certs(args) => commands::certs::run(&ui, &args),
+        Command::Token(command) => commands::token::run(&ui, &command),
         Command::Status(args) => commands::status::run(&ui, &args),
         Command::List(args) => commands::list::run(&ui, &args),
         Command::Verify(args) => commands::verify::run(&ui, &args),

@@ -388,7 +388,8 @@ pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         fs::rename(&unfinished, path)
     };
     write().with_context(|| format!("cannot write `{}`", path.display()))?;
-    sync_dir(path.parent().unwrap_or(Path::new(".")))
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    sync_dir(folder.unwrap_or(Path::new(".")))
 }
 
 /// Makes renames in a directory outlive a power cut.

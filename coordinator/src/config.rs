@@ -5,6 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tonic::transport::ServerTlsConfig;
+
+use crate::access::Access;
 use crate::clock::{Clock, SystemClock};
 use crate::corpora::{Corpora, Stored};
 
@@ -35,6 +38,12 @@ pub struct Config {
     pub calls_vital_max: usize,
     /// Calls served at the same time for everything else, so that it cannot hold up a commit.
     pub calls_other_max: usize,
+    /// Who may do what.
+    pub access: Access,
+    /// The certificate to show and the authority that clients' certificates come from; `None` serves in the clear.
+    pub tls: Option<ServerTlsConfig>,
+    /// Connections at the same time; more wait to be accepted.
+    pub connections_max: usize,
     /// Calls at the same time on one connection.
     pub streams_max: u32,
     /// A call that takes longer is given up; what it began in the database is finished.
@@ -58,6 +67,9 @@ impl Default for Config {
             idle: Duration::from_millis(500),
             calls_vital_max: 1_024,
             calls_other_max: 256,
+            access: Access::Open,
+            tls: None,
+            connections_max: 16_384,
             streams_max: 256,
             call_timeout: Duration::from_secs(60),
             drain: Duration::from_secs(10),
@@ -70,6 +82,8 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("plans_max", &self.plans_max)
             .field("plan_page", &self.plan_page)
+            .field("access", &self.access)
+            .field("tls", &self.tls.is_some())
             .field("poll", &self.poll)
             .field("sweep", &self.sweep)
             .field("idle", &self.idle)

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod access;
 pub mod config;
 pub mod policy;
 pub mod shard;
@@ -8,6 +9,7 @@ pub mod store;
 pub mod clock;
 pub mod corpora;
 
+mod connections;
 mod context;
 mod finalizer;
 mod judge;
@@ -30,6 +32,7 @@ use tonic::service::Routes;
 use tonic::transport::server::Connected;
 use tracing::{info, warn};
 
+pub use access::Access;
 pub use clock::{Clock, SystemClock, TestClock};
 pub use config::Config;
 pub use policy::Policy;
@@ -42,7 +45,10 @@ use crate::context::{Context, Notices};
 pub enum CoordinatorError {
     /// The gRPC server failed.
     #[error("the server failed")]
-    Serve(#[from] tonic::transport::Error),
+    Serve(#[source] tonic::transport::Error),
+    /// The certificate or the authority of clients cannot be used.
+    #[error("the certificates cannot be used")]
+    Certificates(#[source] tonic::transport::Error),
     /// A part of the coordinator crashed.
     #[error("the coordinator crashed: this is a bug, please report it")]
     Crashed(#[source] tokio::task::JoinError),
@@ -64,7 +70,9 @@ where
     I: Stream<Item = io::Result<IO>> + Send + 'static,
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
-    let server = service::limited(&config);
+    let server = service::limited(&config).map_err(CoordinatorError::Certificates)?;
+    let server = server.layer(access::AccessLayer(config.access.clone()));
+    let incoming = connections::capped(incoming, config.connections_max);
     run_on(config, store, storage, shutdown, |routes, stop| async move {
         let mut server = server;
         server.add_routes(routes).serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await

@@ -8,7 +8,7 @@ use clap::Args;
 use proto::JobId;
 
 use super::values::{parse_device, parse_duration};
-use super::{DeviceArg, JobArgs};
+use super::{DeviceArg, IdentityArgs, JobArgs, ServerArgs};
 
 /// How to reach a cluster.
 #[derive(Debug, Args)]
@@ -17,6 +17,8 @@ pub(crate) struct ClusterArgs {
     /// The coordinators: URLs such as `http://host:7600`, separated by commas. One that does not answer is passed over.
     #[arg(long, value_name = "URL,...", value_delimiter = ',')]
     pub(crate) coordinator: Vec<String>,
+    #[command(flatten)]
+    pub(crate) identity: IdentityArgs,
 }
 
 /// `encaje coordinator`.
@@ -32,9 +34,8 @@ pub(crate) struct CoordinatorArgs {
     /// Keeps outputs here: a directory or URL that coordinators and workers reach under the same name.
     #[arg(long, value_name = "URL")]
     pub(crate) storage: String,
-    /// Lets others than this machine connect without proving who they are.
-    #[arg(long)]
-    pub(crate) insecure: bool,
+    #[command(flatten)]
+    pub(crate) security: ServerArgs,
     /// Prints one JSON object on stdout once it listens, and one when it stops.
     #[arg(long)]
     pub(crate) json: bool,

@@ -5,6 +5,7 @@
 mod cluster;
 mod files;
 mod plot;
+mod security;
 mod values;
 
 use std::path::PathBuf;
@@ -19,6 +20,9 @@ pub(crate) use files::{
     TokenizeArgs, VerifyArgs,
 };
 pub(crate) use plot::{LabelTypeArg, MetricArg, ProjectArgs, UmapArgs};
+pub(crate) use security::{
+    CertsArgs, IdentityArgs, ServerArgs, TokenCommand, TokenFileArgs, TokenNewArgs, TokenRevokeArgs,
+};
 pub(crate) use values::{DeviceArg, DtypeArg, ExportFormatArg, FormatArg, OnBadRowArg, OutputDtypeArg, PoolingArg};
 use values::{parse_keep, parse_max_rejects};
 
@@ -100,6 +104,11 @@ pub(crate) enum Command {
     ///
     /// Interrupted, it goes on where it was: files that are there with the right checksum are kept.
     Download(DownloadArgs),
+    /// Makes certificates for a cluster: an authority, one for coordinators, one for each worker.
+    Certs(CertsArgs),
+    /// Makes, lists or revokes the tokens with which people prove who they are.
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Checks every promise about an output: rows, checksums, norms, and the corpus where it is given.
     Verify(VerifyArgs),
     /// Merges the part files of an output directory into one Parquet file.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
+use coordinator::access::Role;
 use dataset::{Format, Keep};
 use engine::DeviceSpec;
 use proto::job::MaxRejects;
@@ -147,6 +148,11 @@ pub(super) fn parse_device(text: &str) -> Result<DeviceArg, String> {
 
 fn expected_device(text: &str) -> String {
     format!("expected `auto`, `cpu`, `cuda`, `cuda:0,1` or `metal`, found `{text}`")
+}
+
+/// Reads what a token is for.
+pub(super) fn parse_role(text: &str) -> Result<Role, String> {
+    text.parse()
 }
 
 /// Reads a duration such as `500ms`, `30s`, `15m` or `2h`.

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::args::CoordinatorArgs;
 use crate::cluster;
 use crate::exit::{Advice, Exit};
+use crate::security::{self, ServerSecurity};
 use crate::signals;
 use crate::ui::Ui;
 
@@ -38,12 +39,23 @@ pub(crate) fn run(ui: &Ui, args: &CoordinatorArgs) -> anyhow::Result<Exit> {
 
 /// A coordinator that others can reach without proving who they are gives the machine's files to anybody.
 fn refuse_exposure(args: &CoordinatorArgs) -> anyhow::Result<()> {
-    if args.listen.ip().is_loopback() || args.insecure {
+    let (listen, security) = (args.listen, &args.security);
+    if listen.ip().is_loopback() || security.insecure {
         return Ok(());
     }
-    let what = format!("--listen {} can be reached from other machines, by anybody", args.listen);
+    let what = match (security.tls_cert.is_some(), security::checks(security)) {
+        (true, true) => return Ok(()),
+        (false, false) => format!("--listen {listen} can be reached from other machines, by anybody"),
+        (true, false) => {
+            format!("--listen {listen} can be reached from other machines, and nobody need prove who they are")
+        }
+        (false, true) => {
+            format!("--listen {listen} can be reached from other machines, and tokens would travel in the clear")
+        }
+    };
     Err(Advice::usage(what)
-        .hint("listen on 127.0.0.1, or give --insecure if everybody who can reach this machine may do everything")
+        .hint("give --tls-cert and --tls-key, and --tls-client-ca (workers) or --tokens (people); `encaje certs` makes them")
+        .hint("or listen on 127.0.0.1, or give --insecure if everybody who can reach this machine may do everything")
         .into())
 }
 
@@ -55,20 +67,22 @@ async fn serve(ui: &Ui, args: &CoordinatorArgs) -> anyhow::Result<Exit> {
         ..Policy::default()
     };
     let sweep = args.sweep_every.unwrap_or(args.lease_ttl / SWEEPS_PER_TTL);
+    let security = security::of_server(&args.security, Arc::clone(&clock))?;
     let store = Store::open_with(&args.database, Arc::clone(&clock), policy).await.context("cannot start")?;
     let storage = Storage::open(&args.storage).context("cannot use --storage")?;
     let incoming = transport::listen(args.listen).await.context("cannot start")?;
     let address = incoming.local_addr().context("cannot tell the address")?;
-    let url = format!("http://{address}");
+    let url = format!("{}://{address}", if security.tls.is_some() { "https" } else { "http" });
     ui.note(format!("coordinator listening on {url}, storage {}", storage.url()));
-    if args.insecure && !args.listen.ip().is_loopback() {
-        ui.warn("--insecure: whoever can reach this address may read and write everything here");
+    if args.security.insecure && !args.listen.ip().is_loopback() {
+        ui.warn("--insecure: whoever can reach this address may read and write everything here, or listen in");
     }
     if args.json {
         ui.json(&Event::Listening { url: &url, address: address.to_string() })?;
     }
     let stop = signals::stop_on_interrupt(*ui, "stopping; what is under way goes on at the next start");
-    let config = coordinator::Config { clock, sweep, ..coordinator::Config::default() };
+    let ServerSecurity { tls, access } = security;
+    let config = coordinator::Config { clock, sweep, tls, access, ..coordinator::Config::default() };
     coordinator::run(config, store.clone(), storage, incoming, stop).await?;
     store.close().await?;
     if args.json {

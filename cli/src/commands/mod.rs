@@ -1,5 +1,6 @@
 //! One file per command: arguments in, a library call, words out.
 
+pub(crate) mod certs;
 pub(crate) mod completions;
 pub(crate) mod coordinator;
 pub(crate) mod download;
@@ -12,6 +13,7 @@ pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod steer;
 pub(crate) mod submit;
+pub(crate) mod token;
 pub(crate) mod tokenize;
 pub(crate) mod verify;
 pub(crate) mod worker;

@@ -7,19 +7,21 @@ mod work;
 
 use std::sync::Arc;
 
-use proto::ConvertError;
+use proto::convert::id;
 use proto::generated::jobs_server::{self, JobsServer};
 use proto::generated::work_server::{self, WorkServer};
 use proto::transport::{HEADER_BYTES_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX};
+use proto::{ConvertError, SessionId};
 use tokio::sync::Semaphore;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::{Response, Status};
+use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
-use tracing::error;
+use tracing::{error, warn};
 
 use self::pacer::Pacer;
+use crate::access::{self, Identity};
 use crate::config::Config;
 use crate::context::{Context, full_message};
 use crate::store::{StoreError, StoreErrorKind};
@@ -99,6 +101,23 @@ fn status_of(error: StoreError) -> Status {
     }
 }
 
+/// Who makes this call, where calls are checked.
+fn caller_of<T>(request: &Request<T>) -> Option<Identity> {
+    request.extensions().get::<Identity>().cloned()
+}
+
+/// Reads the id of a session, and refuses one that somebody else opened.
+fn session_of(caller: Option<&Identity>, text: &str) -> Result<SessionId, Status> {
+    let session: SessionId = id("session_id", text).map_err(refused)?;
+    match caller {
+        Some(caller) if !access::is_bound(session, caller) => {
+            warn!(session.id = %session, identity = caller.name, "call with another's session refused");
+            Err(Status::permission_denied(format!("session `{session}` was not opened by `{}`", caller.name)))
+        }
+        Some(_) | None => Ok(session),
+    }
+}
+
 /// Says to a client what is wrong with its request.
 fn refused(error: ConvertError) -> Status {
     Status::invalid_argument(error.to_string())
@@ -131,15 +150,19 @@ pub(crate) fn routes(context: Arc<Context>) -> (Routes, HealthReporter) {
     (routes, reporter)
 }
 
-/// Returns a server with its limits.
-pub(crate) fn limited(config: &Config) -> Server {
-    Server::builder()
+/// Returns a server with its limits, and its certificate where it has one.
+pub(crate) fn limited(config: &Config) -> Result<Server, tonic::transport::Error> {
+    let server = Server::builder()
         .max_concurrent_streams(config.streams_max)
         .concurrency_limit_per_connection(config.streams_max as usize)
         .timeout(config.call_timeout)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .http2_max_header_list_size(HEADER_BYTES_MAX);
+    match &config.tls {
+        Some(tls) => server.tls_config(tls.clone()),
+        None => Ok(server),
+    }
 }
 
 /// Tells whoever asks after our health whether to come here.

@@ -10,9 +10,11 @@ use proto::{Epoch, RequestId, SessionId, ShardId};
 use tonic::{Request, Response, Status};
 use tracing::{debug, info, warn};
 
-use super::{Answer, Lane, Service, missing, refused, status_of};
+use super::{Answer, Lane, Service, caller_of, missing, refused, session_of, status_of};
+use crate::access::{self, Identity};
 use crate::context::{Context, clean, full_message};
 use crate::judge::{Moment, verdict};
+use crate::store::StoreError;
 
 /// Most bytes of a worker's message about a failure.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024;
@@ -24,11 +26,12 @@ const DEVICES_MAX: usize = 64;
 #[tonic::async_trait]
 impl Work for Service {
     async fn open_session(&self, request: Request<wire::OpenSessionRequest>) -> Answer<wire::OpenSessionResponse> {
+        let caller = caller_of(&request);
         let worker = tidy(request.into_inner().into());
         let context = self.context.clone();
         let session = self
             .detached(Lane::Vital, async move {
-                let session = context.store.open_session(&worker).await.map_err(status_of)?;
+                let session = open(&context, &worker, caller.as_ref()).await.map_err(status_of)?;
                 info!(session.id = %session, worker = worker.name, version = worker.version, "session opened");
                 Ok(session)
             })
@@ -44,8 +47,9 @@ impl Work for Service {
     }
 
     async fn lease(&self, request: Request<wire::LeaseRequest>) -> Answer<wire::LeaseResponse> {
+        let caller = caller_of(&request);
         let request = request.into_inner();
-        let session: SessionId = id("session_id", &request.session_id).map_err(refused)?;
+        let session = session_of(caller.as_ref(), &request.session_id)?;
         let wish: RequestId = id("request_id", &request.request_id).map_err(refused)?;
         let context = self.context.clone();
         let grants =
@@ -61,8 +65,9 @@ impl Work for Service {
     }
 
     async fn heartbeat(&self, request: Request<wire::HeartbeatRequest>) -> Answer<wire::HeartbeatResponse> {
+        let caller = caller_of(&request);
         let request = request.into_inner();
-        let session: SessionId = id("session_id", &request.session_id).map_err(refused)?;
+        let session = session_of(caller.as_ref(), &request.session_id)?;
         let progress: Vec<Progress> =
             request.progress.into_iter().map(TryInto::try_into).collect::<Result<_, _>>().map_err(refused)?;
         let context = self.context.clone();
@@ -73,8 +78,9 @@ impl Work for Service {
     }
 
     async fn commit(&self, request: Request<wire::CommitRequest>) -> Answer<wire::CommitResponse> {
+        let caller = caller_of(&request);
         let request = request.into_inner();
-        let session: SessionId = id("session_id", &request.session_id).map_err(refused)?;
+        let session = session_of(caller.as_ref(), &request.session_id)?;
         let (shard, epoch) = lease_of(request.lease)?;
         let output: Output = request.output.ok_or_else(|| missing("output"))?.try_into().map_err(refused)?;
         let context = self.context.clone();
@@ -84,8 +90,9 @@ impl Work for Service {
     }
 
     async fn fail(&self, request: Request<wire::FailRequest>) -> Answer<wire::FailResponse> {
+        let caller = caller_of(&request);
         let request = request.into_inner();
-        let session: SessionId = id("session_id", &request.session_id).map_err(refused)?;
+        let session = session_of(caller.as_ref(), &request.session_id)?;
         let (shard, epoch) = lease_of(request.lease)?;
         let class = failure_class(request.class);
         let message = clean(&request.message, MESSAGE_BYTES_MAX);
@@ -102,8 +109,9 @@ impl Work for Service {
     }
 
     async fn release(&self, request: Request<wire::ReleaseRequest>) -> Answer<wire::ReleaseResponse> {
+        let caller = caller_of(&request);
         let request = request.into_inner();
-        let session: SessionId = id("session_id", &request.session_id).map_err(refused)?;
+        let session = session_of(caller.as_ref(), &request.session_id)?;
         let (shard, epoch) = lease_of(request.lease)?;
         let context = self.context.clone();
         self.detached(
@@ -116,13 +124,22 @@ impl Work for Service {
     }
 
     async fn close_session(&self, request: Request<wire::CloseSessionRequest>) -> Answer<wire::CloseSessionResponse> {
-        let session: SessionId = id("session_id", &request.into_inner().session_id).map_err(refused)?;
+        let session = session_of(caller_of(&request).as_ref(), &request.into_inner().session_id)?;
         let context = self.context.clone();
         self.detached(Lane::Vital, async move { context.store.close_session(session).await.map_err(status_of) })
             .await?;
         info!(session.id = %session, "session closed");
         Ok(Response::new(wire::CloseSessionResponse {}))
     }
+}
+
+/// Opens a session, which is its caller's alone where callers are known.
+async fn open(context: &Context, worker: &WorkerInfo, caller: Option<&Identity>) -> Result<SessionId, StoreError> {
+    let Some(caller) = caller else { return context.store.open_session(worker).await };
+    let session = access::bind(SessionId::generate(), caller);
+    context.store.open_session_as(session, worker).await?;
+    info!(session.id = %session, identity = caller.name, "session bound");
+    Ok(session)
 }
 
 fn lease_of(lease: Option<wire::LeaseRef>) -> Result<(ShardId, Epoch), Status> {

@@ -247,6 +247,11 @@ impl Store {
         Ok(session)
     }
 
+    /// Registers a worker process under an id that the caller made.
+    pub async fn open_session_as(&self, session: SessionId, worker: &WorkerInfo) -> Result<()> {
+        self.register(session, worker, self.policy.leases_max(worker.devices.len())).await
+    }
+
     async fn register(&self, session: SessionId, worker: &WorkerInfo, leases_max: u32) -> Result<()> {
         let devices = rows::to_json(&worker.devices);
         let (name, version) = (worker.name.clone(), worker.version.clone());

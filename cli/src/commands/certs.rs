@@ -1,0 +1,113 @@
+//! `encaje certs`: an authority, a certificate for coordinators and one for each worker, in one go.
+
+use std::fs;
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use rcgen::string::Ia5String;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
+};
+
+use crate::args::CertsArgs;
+use crate::exit::{Advice, Exit};
+use crate::ui::Ui;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Makes the files.
+pub(crate) fn run(ui: &Ui, args: &CertsArgs) -> anyhow::Result<Exit> {
+    let mut hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    hosts.extend(args.host.iter().filter(|host| !hosts.contains(host)).cloned().collect::<Vec<_>>());
+    let workers = if args.worker.is_empty() { vec!["worker".to_owned()] } else { args.worker.clone() };
+    fs::create_dir_all(&args.out).with_context(|| format!("cannot make `{}`", args.out.display()))?;
+
+    let valid = DAY * args.days;
+    let mut params = params(valid, "encaje authority")?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let key = KeyPair::generate().context("cannot make a key")?;
+    let authority = params.self_signed(&key).context("cannot make the authority")?;
+    write(&args.out, "ca", &authority.pem(), &key)?;
+    let issuer = Issuer::new(params, key);
+
+    let sans = hosts.iter().map(|host| host_name(host)).collect::<anyhow::Result<Vec<_>>>()?;
+    issue(&args.out, "server", valid, sans, ExtendedKeyUsagePurpose::ServerAuth, &issuer)?;
+    for worker in &workers {
+        let is_plain = worker.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        if !is_plain || worker.is_empty() || ["ca", "server"].contains(&worker.as_str()) {
+            return Err(
+                Advice::usage(format!("--worker `{worker}`: letters, digits, `-`, `_` and `.` make a name")).into()
+            );
+        }
+        let uri = SanType::URI(Ia5String::try_from(format!("encaje://worker/{worker}"))?);
+        issue(&args.out, worker, valid, vec![uri], ExtendedKeyUsagePurpose::ClientAuth, &issuer)?;
+    }
+    let out = args.out.display();
+    ui.data(format!(
+        "{out}: ca.pem, server.pem for {}, {}.pem, and their keys",
+        hosts.join(", "),
+        workers.join(".pem, ")
+    ))?;
+    ui.note("keep ca-key.pem away from the cluster: whoever has it can make workers");
+    Ok(Exit::Done)
+}
+
+fn params(valid: Duration, name: &str) -> anyhow::Result<CertificateParams> {
+    let mut params = CertificateParams::new(Vec::<String>::new()).context("cannot describe a certificate")?;
+    params.distinguished_name.push(DnType::CommonName, name);
+    let now = SystemTime::now();
+    // Clocks differ: what is made here must be valid there at once.
+    params.not_before = (now - DAY).into();
+    params.not_after = (now + valid).into();
+    Ok(params)
+}
+
+fn host_name(host: &str) -> anyhow::Result<SanType> {
+    match host.parse::<IpAddr>() {
+        Ok(address) => Ok(SanType::IpAddress(address)),
+        Err(_) => {
+            let name = Ia5String::try_from(host)
+                .with_context(|| Advice::usage(format!("--host `{host}` is neither a name nor an address")))?;
+            Ok(SanType::DnsName(name))
+        }
+    }
+}
+
+fn issue(
+    out: &Path,
+    name: &str,
+    valid: Duration,
+    names: Vec<SanType>,
+    purpose: ExtendedKeyUsagePurpose,
+    issuer: &Issuer<'_, KeyPair>,
+) -> anyhow::Result<()> {
+    let mut params = params(valid, name)?;
+    params.subject_alt_names = names;
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![purpose];
+    let key = KeyPair::generate().context("cannot make a key")?;
+    let certificate = params.signed_by(&key, issuer).with_context(|| format!("cannot sign `{name}`"))?;
+    write(out, name, &certificate.pem(), &key)
+}
+
+fn write(out: &Path, name: &str, certificate: &str, key: &KeyPair) -> anyhow::Result<()> {
+    create(&out.join(format!("{name}-key.pem")), &key.serialize_pem())?;
+    create(&out.join(format!("{name}.pem")), certificate)
+}
+
+/// Writes a file for its owner alone; one that is there is not touched.
+fn create(path: &PathBuf, text: &str) -> anyhow::Result<()> {
+    let mut options = fs::File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let cannot = || Advice::usage(format!("cannot write `{}`", path.display())).hint("give a new directory as --out");
+    let mut file = options.open(path).with_context(cannot)?;
+    file.write_all(text.as_bytes()).with_context(cannot)
+}
