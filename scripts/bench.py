@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Times `encaje run` against sentence-transformers on one corpus and one machine, taking turns, and compares the vectors.
+"""Times `encaje run` against sentence-transformers and ONNX Runtime on one machine, in turns, and compares the vectors.
 
-build/venv/bin/python scripts/bench.py --encaje BIN --model DIR --peer-python PYTHON [--rows 4000] [--rounds 3] [--csv FILE]
+build/venv/bin/python scripts/bench.py --encaje BIN --model DIR --peer-python PYTHON [--rounds 5] [--quick] [--csv FILE]
 
-Both are timed as whole commands: start, load, read, embed, write. The seconds inside sentence-transformers' `encode` are
-given too, and the ratio to them, which is the stricter comparison. Every text is distinct, since encaje embeds an exact
-repeat once. Only the ratios carry over to other machines.
+Encaje is timed as a whole command, from the CSV on disk to the verified Parquet on disk, with start and loading. The peers
+are timed more kindly: only the seconds of encoding, on texts in memory, without start, loading or export. Models are the
+given one (real weights) and, unless --csv is given, one of BERT-base's shape with random weights; texts are short (about
+30 tokens), long (512 and more) and mixed. Every text is distinct, since encaje embeds an exact repeat once. Contenders take
+turns; figures are medians, and only the ratios carry over to other machines.
 """
 
 import argparse
@@ -25,20 +27,28 @@ import pyarrow.parquet as parquet
 
 SAMPLE = pathlib.Path("samples/frases.csv")
 FOLDER = pathlib.Path("build/bench")
+OURS = ["f32", "bf16", "int8"]
+PEERS = ["st", "ort", "ort-int8"]
+NAMES = {"st": "sentence-transformers f32", "ort": "ONNX Runtime f32", "ort-int8": "ONNX Runtime dynamic int8"}
+# Rows of each corpus, for a small model; the larger one gets a tenth.
+ROWS = {"short": 6000, "long": 400, "mixed": 2400}
 
 
-def make_corpus(path, rows):
-    """Writes `rows` distinct texts: the sample's sentences, then seeded pairs of them."""
+def make_corpus(path, kind, rows):
+    """Writes distinct texts: seeded runs of the sample's sentences, as many in each as the kind of corpus says."""
     with SAMPLE.open(encoding="utf8", newline="") as file:
         sentences = [row["text"] for row in csv.DictReader(file)]
-    texts = dict.fromkeys(sentences)
     chance = random.Random(7)
+    lengths = {"short": lambda: 2, "long": lambda: 60, "mixed": lambda: chance.choice([1, 1, 2, 2, 4, 8, 16, 32])}[kind]
+    texts = {}
     while len(texts) < rows:
-        texts[" ".join(chance.sample(sentences, 2))] = None
+        texts[" ".join(chance.choices(sentences, k=lengths()))] = None
+        if len(texts) == len(sentences) and kind == "mixed":
+            lengths = lambda: chance.choice([2, 2, 3, 4, 8, 16, 32])
     with path.open("w", encoding="utf8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["text"])
-        writer.writerows([text] for text in list(texts)[:rows])
+        writer.writerows([text] for text in texts)
 
 
 def run(command):
@@ -60,46 +70,108 @@ def read_vectors(folder):
     return np.concatenate([column.flatten().to_numpy().reshape(len(column), -1) for column in columns])
 
 
+def gemm_peak():
+    """GFLOP/s of an f32 matrix product on all cores, by numpy's BLAS: the best of ten."""
+    a = np.random.default_rng(0).random((2048, 2048), dtype=np.float32)
+    best = min(timed(lambda: a @ a) for _ in range(10))
+    return 2 * 2048**3 / best / 1e9
+
+
+def timed(work):
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+class Contest:
+    """One model on one corpus."""
+
+    def __init__(self, args, model, corpus, threads):
+        self.args, self.model, self.corpus, self.threads = args, model, corpus, threads
+        self.seconds, self.memory, self.vectors, self.facts = {}, {}, {}, {}
+
+    def turn(self, who):
+        if who in OURS:
+            out = FOLDER / f"encaje-{who}"
+            shutil.rmtree(out, ignore_errors=True)
+            command = [self.args.encaje, "run", str(self.corpus), "--model", str(self.model), "--pooling", "cls",
+                       "--dtype", who, "--threads", str(self.threads), "--out", str(out)]
+            _, seconds, memory = run(command)
+            self.vectors.setdefault(who, read_vectors(out))
+        else:
+            out = FOLDER / "peer.npy"
+            command = [self.args.peer_python, "scripts/peers.py", "--mode", who, "--model", str(self.model),
+                       "--csv", str(self.corpus), "--out", str(out), "--threads", str(self.threads)]
+            printed, _, memory = run(command)
+            self.facts = json.loads(printed.strip().splitlines()[-1])
+            seconds = self.facts["encode_seconds"]
+            self.vectors.setdefault(who, np.load(out))
+        self.seconds.setdefault(who, []).append(seconds)
+        self.memory[who] = memory
+
+    def report(self, title, peak):
+        rows, tokens = self.facts["rows"], self.facts["tokens"]
+        print(f"\n### {title}: {rows} texts, {tokens} tokens, {self.threads} threads\n")
+        print("| who | seconds (spread) | texts/s | tokens/s | GEMM share | peak MiB | least cosine | speed, of st | of ORT f32 | of ORT int8 |")
+        print("|---|---|---|---|---|---|---|---|---|---|")
+        for who, seconds in self.seconds.items():
+            middle = statistics.median(seconds)
+            cosine = np.einsum("ij,ij->i", self.vectors[who], self.vectors["st"]).min()
+            share = tokens * self.facts["flops_per_token"] / middle / 1e9 / peak
+            ratios = [f"{statistics.median(self.seconds[peer]) / middle:.2f}" for peer in PEERS]
+            name = f"encaje {who}" if who in OURS else NAMES[who]
+            print(f"| {name} | {middle:.2f} ({min(seconds):.2f}–{max(seconds):.2f}) | {rows / middle:.0f} | {tokens / middle:.0f} "
+                  f"| {share:.0%} | {self.memory[who]:.0f} | {cosine:.6f} | {' | '.join(ratios)} |")
+        f32 = statistics.median(self.seconds["f32"])
+        print(f"\nbf16 is {f32 / statistics.median(self.seconds['bf16']):.2f} times, int8 "
+              f"{f32 / statistics.median(self.seconds['int8']):.2f} times as fast as f32.")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--encaje", required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--peer-python", required=True)
-    parser.add_argument("--csv", type=pathlib.Path)
-    parser.add_argument("--rows", type=int, default=4000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--pooling", default="auto")
+    parser.add_argument("--csv", type=pathlib.Path, help="one corpus of your own, column `text`, instead of those made")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="the given model on short texts alone")
     args = parser.parse_args()
 
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
-    corpus = args.csv or FOLDER / "corpus.csv"
-    if not args.csv:
-        make_corpus(corpus, args.rows)
-    ours, theirs = FOLDER / "encaje", FOLDER / "peer.npy"
+    cores = len(os.sched_getaffinity(0))
+    models = {"given model": pathlib.Path(args.model)}
+    kinds = ["short"] if args.quick or args.csv else list(ROWS)
+    if not (args.quick or args.csv):
+        models["BERT-base shape, random weights"] = FOLDER / "bert-base"
+        run([args.peer_python, "scripts/peers.py", "--make-bert-base", str(FOLDER / "bert-base"), "--model", args.model])
+    peak = gemm_peak()
+    print(f"{cores} cores; f32 matrix products by numpy: {peak:.0f} GFLOP/s; medians of {args.rounds} rounds, taking turns")
+    print("encaje: the whole command, CSV to Parquet. Peers: encoding alone, texts and model in memory.")
+    for name, model in models.items():
+        for kind in kinds:
+            corpus = args.csv or FOLDER / f"{kind}.csv"
+            if not args.csv:
+                make_corpus(corpus, kind, ROWS[kind] // (1 if model == pathlib.Path(args.model) else 10))
+            contest = Contest(args, model, corpus, cores)
+            for _ in range(args.rounds):
+                for who in [item for pair in zip(OURS, PEERS) for item in pair]:
+                    contest.turn(who)
+            contest.report(f"{name}, {'your' if args.csv else kind} texts", peak)
+    scaling(args, FOLDER / "short.csv", cores)
 
-    rounds = []
-    for number in range(1, args.rounds + 1):
-        shutil.rmtree(ours, ignore_errors=True)
-        common = ["--model", args.model, "--pooling", args.pooling]
-        _, seconds, memory = run([args.encaje, "run", str(corpus), *common, "--out", str(ours)])
-        peer = [args.peer_python, "scripts/peers.py", *common, "--csv", str(corpus), "--out", str(theirs)]
-        out, peer_seconds, peer_memory = run(peer)
-        facts = json.loads(out.strip().splitlines()[-1])
-        rounds.append((seconds, peer_seconds, facts["encode_seconds"], memory, peer_memory))
-        print(f"round {number}: encaje {seconds:.2f} s, sentence-transformers {peer_seconds:.2f} s "
-              f"(encode alone {facts['encode_seconds']:.2f} s)")
 
-    seconds, peer_seconds, encode_seconds, memory, peer_memory = (statistics.median(c) for c in zip(*rounds))
-    rows, tokens = facts["rows"], facts["tokens"]
-    cosine = np.einsum("ij,ij->i", read_vectors(ours), np.load(theirs))
-    print(f"\n{rows} rows, {tokens} tokens, {os.cpu_count()} cores, medians of {args.rounds} rounds in turns")
-    print(f"  encaje, whole command                 {seconds:8.2f} s {tokens / seconds:10.0f} tokens/s {memory:8.0f} MiB")
-    print(f"  sentence-transformers, whole command  {peer_seconds:8.2f} s {tokens / peer_seconds:10.0f} tokens/s {peer_memory:8.0f} MiB")
-    print(f"  sentence-transformers, encode alone   {encode_seconds:8.2f} s {tokens / encode_seconds:10.0f} tokens/s")
-    print(f"encaje is {peer_seconds / seconds:.2f} times as fast as the whole command, "
-          f"{encode_seconds / seconds:.2f} times as fast as encode alone")
-    print(f"least cosine between the two over all rows: {cosine.min():.7f}")
+def scaling(args, corpus, cores):
+    """How much faster all cores are than one."""
+    if args.csv or cores == 1:
+        return
+    make_corpus(corpus, "short", ROWS["short"])
+    one, all_cores = Contest(args, args.model, corpus, 1), Contest(args, args.model, corpus, cores)
+    for _ in range(args.rounds):
+        one.turn("f32")
+        all_cores.turn("f32")
+    ratio = statistics.median(one.seconds["f32"]) / statistics.median(all_cores.seconds["f32"])
+    print(f"\n{cores} threads are {ratio:.2f} times as fast as one (f32, short texts, whole command).")
 
 
 main()
