@@ -5,7 +5,7 @@ use crate::harness::corpora::{self, sentences};
 use crate::harness::daemon::{Daemon, coordinator, fetch_and_verify, status, submit, until_committed, worker};
 use crate::harness::output::{assert_same, rows};
 use crate::harness::postgres::Server;
-use crate::harness::{Bench, wait_for};
+use crate::harness::{Bench, files_below, wait_for};
 
 /// Enough rows that the job is still under way when something is done to it.
 const ROWS: u64 = 6_000;
@@ -185,4 +185,57 @@ fn a_model_that_the_worker_does_not_have_is_named() {
     std::fs::rename(&here, bench.path("moved")).unwrap();
     let worker = worker(&bench, "w", &url, &[]);
     wait_for("the worker's word", || worker.log().contains("this worker does not have").then_some(()));
+}
+
+/// The committed output files of a job in the coordinator's storage.
+fn stored(bench: &Bench) -> Vec<std::path::PathBuf> {
+    files_below(&bench.path("storage"), &|path| path.extension().is_some_and(|end| end == "parquet"))
+}
+
+#[test]
+fn damaged_and_missing_files_are_made_again() {
+    let bench = bench(400);
+    let (_coordinator, url) = coordinator(&bench, "c", "state.db", &[]);
+    let job = submit(&bench, &url, "a.csv", SHARDS);
+    let _worker = worker(&bench, "w", &url, &[]);
+    fetch_and_verify(&bench, &url, &job, "a.csv", "before");
+    let whole = bench.encaje(["repair", &job, "--coordinator", &url, "--json"]).json();
+    assert_eq!((&whole["files"], &whole["requeued"]), (&8.into(), &false.into()));
+
+    let files = stored(&bench);
+    let mut bytes = std::fs::read(&files[2]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&files[2], bytes).unwrap();
+    std::fs::remove_file(&files[5]).unwrap();
+    let refused = bench.encaje(["download", &job, "--coordinator", &url, "--out", "out"]);
+    refused.expect_code(1);
+    refused.expect_said(&["shards/0000000", "encaje repair"]);
+    bench.encaje(["repair", &job, "--coordinator", &url, "--dry-run"]).expect_code(1);
+    let report = bench.encaje(["repair", &job, "--coordinator", &url, "--json"]);
+    report.expect_code(0);
+    let shards: Vec<u64> =
+        report.json()["damaged"].as_array().unwrap().iter().map(|found| found["shard"].as_u64().unwrap()).collect();
+    assert_eq!(shards, [2, 5]);
+    fetch_and_verify(&bench, &url, &job, "a.csv", "out");
+    assert_same(&rows(&bench.path("out")), &rows(&bench.path("before")));
+}
+
+#[test]
+fn the_damaged_parts_of_a_run_are_made_again() {
+    let bench = bench(400);
+    bench.run_ok("a.csv", "out", SHARDS);
+    let before = rows(&bench.path("out"));
+    bench.encaje(["repair", "out"]).expect_code(0);
+    bench.write("out/part-00001.parquet", "damaged");
+    std::fs::remove_file(bench.path("out/part-00006.parquet")).unwrap();
+    bench.encaje(["verify", "out"]).expect_code(1);
+    let repaired = bench.encaje(["repair", "out", "--json"]);
+    repaired.expect_code(0);
+    repaired.expect_said(&["run the same"]);
+    assert_eq!(repaired.json()["damaged"].as_array().unwrap().len(), 2);
+    bench.run_ok("a.csv", "out", SHARDS);
+    bench.encaje(["verify", "out", "--corpus", "a.csv"]).expect_code(0);
+    assert_same(&rows(&bench.path("out")), &before);
+    bench.encaje(["repair", "a.csv"]).expect_code(2);
 }

@@ -6,9 +6,10 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use dataset::Storage;
 use dataset::vectors::layout;
+use dataset::{DatasetError, ErrorKind, Storage};
 use proto::JobId;
+use proto::job::ShardResult;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
@@ -34,6 +35,19 @@ pub(crate) struct Wanted {
     /// BLAKE3, in hex.
     pub(crate) blake3: String,
     pub(crate) rows: u64,
+}
+
+impl Wanted {
+    /// Names the output of a shard by the shard's position.
+    pub(crate) fn of_shard(shard: &ShardResult) -> Self {
+        Self {
+            key: shard.key.clone(),
+            name: layout::part_name(shard.index),
+            bytes: shard.bytes,
+            blake3: shard.blake3.clone(),
+            rows: shard.counts.rows,
+        }
+    }
 }
 
 /// What is fetched into a directory, so that a repeat knows its own files from others'.
@@ -100,40 +114,58 @@ async fn fetch(storage: &Storage, file: &Wanted, path: &Path) -> anyhow::Result<
     if tokio::task::spawn_blocking(move || is_right(&there, &expected)).await.context("a check crashed")?? {
         return Ok(false);
     }
-    let size = storage.head(&file.key).await?.size;
-    if size != file.bytes {
-        return Err(damaged(file, &format!("it has {size} bytes, expected {}", file.bytes)));
-    }
     let unfinished = path.with_extension("unfinished");
     let cannot = || format!("cannot write `{}`", unfinished.display());
     let mut output = File::create(&unfinished).with_context(cannot)?;
-    let mut hasher = blake3::Hasher::new();
-    let mut done = 0;
-    while done < file.bytes {
-        let bytes = storage.get_range(&file.key, done..file.bytes.min(done + CHUNK_BYTES)).await?;
-        anyhow::ensure!(!bytes.is_empty(), "`{}` in storage ended while it was read", file.key);
-        hasher.update(&bytes);
-        output.write_all(&bytes).with_context(cannot)?;
-        done += bytes.len() as u64;
-    }
-    let found = hasher.finalize().to_hex();
-    if found.as_str() != file.blake3 {
+    let problem = read_through(storage, file, |bytes| output.write_all(bytes).with_context(cannot)).await?;
+    if let Some(problem) = problem {
         fs::remove_file(&unfinished).ok();
-        return Err(damaged(file, &format!("its BLAKE3 is {found}, expected {}", file.blake3)));
+        return Err(Advice::failed(format!("`{}` in storage is damaged: {problem}", file.key))
+            .hint("have it made again: encaje repair JOB")
+            .into());
     }
     tokio::task::spawn_blocking(move || output.sync_all()).await.context("a write crashed")?.with_context(cannot)?;
     fs::rename(&unfinished, path).with_context(|| format!("cannot write `{}`", path.display()))?;
     Ok(true)
 }
 
-fn damaged(file: &Wanted, how: &str) -> anyhow::Error {
-    Advice::failed(format!("`{}` in storage is damaged: {how}", file.key))
-        .hint("have it made again: encaje repair JOB")
-        .into()
+/// Reads an object to its end and says what is wrong with it, if anything is.
+async fn read_through(
+    storage: &Storage,
+    file: &Wanted,
+    mut take: impl FnMut(&[u8]) -> anyhow::Result<()>,
+) -> anyhow::Result<Option<String>> {
+    let size = storage.head(&file.key).await?.size;
+    if size != file.bytes {
+        return Ok(Some(format!("it has {size} bytes, expected {}", file.bytes)));
+    }
+    let mut hasher = blake3::Hasher::new();
+    let mut done = 0;
+    while done < file.bytes {
+        let bytes = storage.get_range(&file.key, done..file.bytes.min(done + CHUNK_BYTES)).await?;
+        anyhow::ensure!(!bytes.is_empty(), "`{}` in storage ended while it was read", file.key);
+        hasher.update(&bytes);
+        take(&bytes)?;
+        done += bytes.len() as u64;
+    }
+    let found = hasher.finalize().to_hex();
+    Ok((found.as_str() != file.blake3).then(|| format!("its BLAKE3 is {found}, expected {}", file.blake3)))
+}
+
+/// Says what is wrong with an object in storage, if anything is. One that is not there is wrong, too; a store that does
+/// not answer is an error.
+pub(crate) async fn problem_of(storage: &Storage, file: &Wanted) -> anyhow::Result<Option<String>> {
+    match read_through(storage, file, |_| Ok(())).await {
+        Err(error) => match error.downcast_ref::<DatasetError>().map(DatasetError::kind) {
+            Some(ErrorKind::NotFound) => Ok(Some("it is missing".to_owned())),
+            Some(_) | None => Err(error),
+        },
+        found => found,
+    }
 }
 
 /// Whether a file is there with all its bytes.
-fn is_right(path: &Path, expected: &Wanted) -> anyhow::Result<bool> {
+pub(crate) fn is_right(path: &Path, expected: &Wanted) -> anyhow::Result<bool> {
     let cannot = || format!("cannot read `{}`", path.display());
     let mut file = match File::open(path) {
         Ok(file) => file,

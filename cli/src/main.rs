@@ -65,6 +65,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Resume(args) => commands::steer::run(&ui, &args, Action::Resume),
         Command::Retry(args) => commands::steer::run(&ui, &args, Action::Retry),
         Command::Download(args) => commands::download::run(&ui, &args),
+        Command::Repair(args) => commands::repair::run(&ui, &args),
         Command::Certs(args) => commands::certs::run(&ui, &args),
         Command::Token(command) => commands::token::run(&ui, &command),
         Command::Status(args) => commands::status::run(&ui, &args),

@@ -135,3 +135,19 @@ pub(crate) struct DownloadArgs {
     #[arg(long)]
     pub(crate) json: bool,
 }
+
+/// `encaje repair`.
+#[derive(Debug, Args)]
+pub(crate) struct RepairArgs {
+    /// A job of a cluster by its id, or the directory of an `encaje run`.
+    #[arg(value_name = "JOB|DIR")]
+    pub(crate) target: String,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Says what is damaged and changes nothing; exits with 1 if anything is.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Prints the report on stdout as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

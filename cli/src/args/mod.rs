@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use dataset::Keep;
 use proto::job::MaxRejects;
 
-pub(crate) use cluster::{ClusterArgs, CoordinatorArgs, DownloadArgs, SteerArgs, SubmitArgs, WorkerArgs};
+pub(crate) use cluster::{ClusterArgs, CoordinatorArgs, DownloadArgs, RepairArgs, SteerArgs, SubmitArgs, WorkerArgs};
 pub(crate) use files::{
     CompletionsArgs, ExportArgs, ListArgs, MergeArgs, ModelCommand, ModelPullArgs, ModelShowArgs, StatusArgs,
     TokenizeArgs, VerifyArgs,
@@ -104,6 +104,8 @@ pub(crate) enum Command {
     ///
     /// Interrupted, it goes on where it was: files that are there with the right checksum are kept.
     Download(DownloadArgs),
+    /// Finds output files that are damaged or missing, and has them made again.
+    Repair(RepairArgs),
     /// Makes certificates for a cluster: an authority, one for coordinators, one for each worker.
     Certs(CertsArgs),
     /// Makes, lists or revokes the tokens with which people prove who they are.

@@ -121,7 +121,7 @@ fn finished_file(target: &Target, job: JobId) -> anyhow::Result<Option<RunSummar
 }
 
 /// Reads the manifest of a job and checks that it is this job's and says what the books say.
-async fn manifest_of(status: &JobStatus, storage: &Storage) -> anyhow::Result<Manifest> {
+pub(super) async fn manifest_of(status: &JobStatus, storage: &Storage) -> anyhow::Result<Manifest> {
     let key = status.manifest_key.as_deref().context("the job has succeeded, but names no manifest")?;
     let manifest = Manifest::parse(Path::new(key), &storage.get(key).await?)?;
     let wrong = |what: String| {
@@ -160,14 +160,7 @@ async fn partial(
     results: &Results,
     storage: &Storage,
 ) -> anyhow::Result<Exit> {
-    let of = |shard: &proto::job::ShardResult| Wanted {
-        key: shard.key.clone(),
-        name: layout::part_name(shard.index),
-        bytes: shard.bytes,
-        blake3: shard.blake3.clone(),
-        rows: shard.counts.rows,
-    };
-    let wanted: Vec<Wanted> = results.shards.iter().map(of).collect();
+    let wanted: Vec<Wanted> = results.shards.iter().map(Wanted::of_shard).collect();
     let rows: u64 = wanted.iter().map(|file| file.rows).sum();
     let mut progress = ui.progress("fetching", Amount::default());
     fetch::fetch_all(storage, out.root(), &wanted, &mut progress).await?;

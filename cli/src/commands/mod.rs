@@ -9,6 +9,7 @@ pub(crate) mod list;
 pub(crate) mod merge;
 pub(crate) mod model;
 pub(crate) mod project;
+pub(crate) mod repair;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod steer;

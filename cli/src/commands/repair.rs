@@ -1,0 +1,202 @@
+//! `encaje repair`: finds the output files of a job that are damaged or missing, and has their shards made again. What is
+//! whole stays as it is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use coordinator::{Clock, Store, SystemClock};
+use dataset::Storage;
+use dataset::vectors::layout;
+use proto::JobId;
+use proto::job::JobState;
+use serde::Serialize;
+
+use super::download::manifest_of;
+use crate::args::RepairArgs;
+use crate::cluster::{self, Cluster};
+use crate::exit::{Advice, Exit};
+use crate::fetch::{self, Wanted};
+use crate::outdir::{self, OutDir};
+use crate::ui::{self, Amount, Ui};
+
+/// Winners read from the database at once.
+const PAGE: u32 = 1_000;
+
+/// What was found and done.
+#[derive(Serialize)]
+struct Report {
+    target: String,
+    files: usize,
+    damaged: Vec<Damage>,
+    /// Whether the damaged ones are being made again.
+    requeued: bool,
+}
+
+/// A file that is not what it should be.
+#[derive(Serialize)]
+struct Damage {
+    shard: u64,
+    file: String,
+    problem: String,
+}
+
+/// Checks a job's files and has the damaged ones made again.
+pub(crate) fn run(ui: &Ui, args: &RepairArgs) -> anyhow::Result<Exit> {
+    let path = Path::new(&args.target);
+    let report = match args.target.parse::<JobId>() {
+        Ok(job) if !path.exists() => cluster::runtime()?.block_on(repair_job(ui, args, job))?,
+        Ok(_) | Err(_) => cluster::runtime()?.block_on(repair_output(ui, args, &OutDir::new(path.to_owned())))?,
+    };
+    if args.json {
+        ui.json(&report)?;
+    } else {
+        for damage in &report.damaged {
+            ui.data(format!("damaged: `{}`: {}", damage.file, damage.problem))?;
+        }
+        let (files, damaged) = (ui::counted(report.files as u64, "file"), ui::count(report.damaged.len() as u64));
+        ui.data(format!("{}: {files}, {damaged} damaged", report.target))?;
+    }
+    Ok(if report.requeued || report.damaged.is_empty() { Exit::Done } else { Exit::Failed })
+}
+
+async fn repair_job(ui: &Ui, args: &RepairArgs, job: JobId) -> anyhow::Result<Report> {
+    let cluster = Cluster::open(&args.cluster)?;
+    let status = cluster.job(job).await?;
+    let results = cluster.jobs.results(job).await.map_err(|error| cluster.explain(error))?;
+    let storage = Storage::open(&results.storage_url).context("cannot reach the storage of the cluster")?;
+    let mut progress = ui.progress("checking", Amount::default());
+    let (mut rows, mut damaged) = (0, Vec::new());
+    for shard in &results.shards {
+        if let Some(problem) = fetch::problem_of(&storage, &Wanted::of_shard(shard)).await? {
+            damaged.push(Damage { shard: shard.index, file: shard.key.clone(), problem });
+        }
+        rows += shard.counts.rows;
+        progress.update(Amount { rows, tokens: 0 }, status.rows_planned, Some(status.rows_planned));
+    }
+    progress.finish();
+    if let (true, JobState::Succeeded, Some(first)) = (damaged.is_empty(), status.state, results.shards.first())
+        && let Err(error) = manifest_of(&status, &storage).await
+    {
+        // A manifest is only ever written for a job that runs: one shard is made again, and the manifest with it.
+        let file = status.manifest_key.clone().unwrap_or_default();
+        damaged.push(Damage { shard: first.index, file, problem: format!("{error:#}") });
+    }
+    let requeue = !args.dry_run && !damaged.is_empty();
+    if requeue {
+        let shards: Vec<u64> = damaged.iter().map(|damage| damage.shard).collect();
+        cluster.jobs.repair(job, &shards).await.map_err(|error| cluster.explain(error))?;
+        ui.note(format!("they are being made again; follow it: encaje status {job} --watch"));
+    }
+    Ok(Report { target: job.to_string(), files: results.shards.len(), damaged, requeued: requeue })
+}
+
+/// A file of a finished run: where it is as a part, and where it was as a shard.
+struct Placed {
+    shard: u64,
+    part: PathBuf,
+    stored: PathBuf,
+    wanted: Wanted,
+}
+
+/// Undoes the last step of a run for what is whole, and hands what is not back to the job: the next run does the rest.
+async fn repair_output(ui: &Ui, args: &RepairArgs, out: &OutDir) -> anyhow::Result<Report> {
+    let root = out.root().display().to_string();
+    let Some(record) = out.record()? else { return Err(no_run(out)) };
+    let _lock = out.lock()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let store = Store::open(&outdir::absolute_text(&out.database())?, clock).await?;
+    let storage = Storage::open(&outdir::absolute_text(&out.state_dir())?)?;
+    let placed = placed(out, &store, &storage, record.job).await?;
+    let (mut damaged, mut whole) = (Vec::new(), Vec::new());
+    for file in &placed {
+        let (part, stored, wanted) = (file.part.clone(), file.stored.clone(), file.wanted.clone());
+        let found = tokio::task::spawn_blocking(move || {
+            Ok::<_, anyhow::Error>(fetch::is_right(&part, &wanted)? || fetch::is_right(&stored, &wanted)?)
+        });
+        if found.await.context("a check crashed")?? {
+            whole.push(file);
+        } else {
+            let problem = "it is missing, or its size or BLAKE3 is another".to_owned();
+            damaged.push(Damage { shard: file.shard, file: file.wanted.name.clone(), problem });
+        }
+    }
+    let requeue = !args.dry_run && !damaged.is_empty();
+    if requeue {
+        // First of all: from here on the directory is an unfinished output, whatever happens.
+        remove(&out.root().join(layout::MANIFEST_NAME))?;
+        for file in &whole {
+            put_back(file)?;
+        }
+        for damage in &damaged {
+            remove(&out.root().join(&damage.file))?;
+        }
+        let shards: Vec<u64> = damaged.iter().map(|damage| damage.shard).collect();
+        store.repair(record.job, &shards).await?;
+        ui.note("run the same `encaje run` again: it makes them anew and keeps the rest");
+    }
+    store.close().await?;
+    Ok(Report { target: root, files: placed.len(), damaged, requeued: requeue })
+}
+
+fn no_run(out: &OutDir) -> anyhow::Error {
+    let root = out.root().display();
+    let advice = Advice::usage(format!("`{root}` is not the directory of an `encaje run`, and no job's id"));
+    let downloaded = out.state_dir().join("download.json").is_file();
+    let hint = if downloaded {
+        "it was fetched from a cluster: the same `encaje download` again fetches what is damaged"
+    } else {
+        "repair mends the files of a run, or those of a cluster's job"
+    };
+    advice.hint(hint).into()
+}
+
+/// The winners of a job in input order, with the places that their files may have.
+async fn placed(out: &OutDir, store: &Store, storage: &Storage, job: JobId) -> anyhow::Result<Vec<Placed>> {
+    let mut winners = Vec::new();
+    let mut after = None;
+    loop {
+        let page = store.winners(job, after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.index);
+        winners.extend(page);
+    }
+    winners.sort_by_key(|winner| winner.slice.first_row);
+    let mut placed = Vec::with_capacity(winners.len());
+    for (position, winner) in winners.into_iter().enumerate() {
+        let (name, output) = (layout::part_name(position as u64), winner.output);
+        placed.push(Placed {
+            shard: winner.index,
+            part: out.root().join(&name),
+            stored: storage.local_path(&output.key).context("a run keeps its files on a local disk")?,
+            wanted: Wanted {
+                key: output.key,
+                name,
+                bytes: output.bytes,
+                blake3: output.blake3,
+                rows: output.counts.rows,
+            },
+        });
+    }
+    Ok(placed)
+}
+
+/// Moves a part back to where the finalizer looks for it, unless it is there.
+fn put_back(file: &Placed) -> anyhow::Result<()> {
+    if file.part.exists() {
+        let folder = file.stored.parent().context("a key has a folder")?;
+        fs::create_dir_all(folder)
+            .and_then(|()| fs::rename(&file.part, &file.stored))
+            .with_context(|| format!("cannot move `{}`", file.part.display()))?;
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> anyhow::Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot remove `{}`", path.display())),
+    }
+}
