@@ -23,7 +23,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("proto", &["engine", "coordinator", "worker", "candle-*", "tokenizers", "sqlx*", "hf-hub"]),
     ("coordinator", &["engine", "worker", "candle-*", "tokenizers", "hf-hub"]),
     ("worker", &["coordinator", "sqlx*"]),
-    ("encaje", &["openssl*", "native-tls", "aws-lc-*"]),
+    ("encaje", &["openssl", "openssl-sys", "native-tls", "aws-lc-*"]),
 ];
 
 // ---------------------------------------------------------------- files and functions
