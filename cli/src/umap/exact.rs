@@ -16,13 +16,15 @@ const LANES: usize = 16;
 pub(super) fn search(points: &Points<'_>, k: usize, threads: usize, progress: &mut dyn FnMut(f64)) -> Lists {
     let n = points.len();
     if k == 0 {
+        progress(1.0);
         return Lists::new(n, 0);
     }
     let blocks = n.div_ceil(BLOCK);
     let pairs: Vec<(usize, usize)> = (0..blocks).flat_map(|a| (a..blocks).map(move |b| (a, b))).collect();
     let threads = threads.clamp(1, pairs.len());
     let mut found: Vec<Search> = (0..threads).map(|_| Search::new(n, k)).collect();
-    for (round, round_pairs) in pairs.chunks(pairs.len().div_ceil(ROUNDS)).enumerate() {
+    let mut done = 0;
+    for round_pairs in pairs.chunks(pairs.len().div_ceil(ROUNDS)) {
         let next = AtomicUsize::new(0);
         parallel::rows(&mut found, 1, threads, |_, searches| {
             for search in searches {
@@ -31,9 +33,9 @@ pub(super) fn search(points: &Points<'_>, k: usize, threads: usize, progress: &m
                 }
             }
         });
-        progress(((round + 1) * ROUNDS.min(pairs.len())) as f64 / (ROUNDS * ROUNDS.min(pairs.len())) as f64);
+        done += round_pairs.len();
+        progress(done as f64 / pairs.len() as f64);
     }
-    progress(1.0);
     // Which thread saw which pair is chance; the union of what they found is not.
     let mut found = found.into_iter().map(|search| search.lists);
     let mut lists = found.next().expect("there is at least one thread");

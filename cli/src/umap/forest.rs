@@ -9,6 +9,8 @@ use super::rng::Rng;
 const LEAF_POINTS: usize = 96;
 /// Points whose leaves are compared at a time: bounds what waits to be written back.
 const BLOCK_POINTS: usize = 65_536;
+/// Times that a tree is halved before its parts grow side by side.
+const HALVINGS: u32 = 4;
 /// Stream of randomness of the first tree.
 const STREAM: u64 = 1_000;
 
@@ -52,13 +54,13 @@ fn compare(points: &Points<'_>, lists: &Lists, leaf: &[u32], products: &mut Vec<
     rows
 }
 
-/// Splits all points by random planes until the leaves are small. After the first cut, both halves grow at once.
+/// Splits all points by random planes until the leaves are small.
 fn leaves(points: &Points<'_>, seed: u64, tree: usize, threads: usize) -> Vec<Vec<u32>> {
     let mut rng = Rng::new(seed, STREAM + tree as u64);
     let all: Vec<u32> = (0..points.len() as u32).collect();
     let mut parts = vec![all];
     // As many parts on every machine, so that the tree does not depend on the threads.
-    for _ in 0..PARTS_LOG2 {
+    for _ in 0..HALVINGS {
         parts = parts.into_iter().flat_map(|part| split(points, part, &mut rng)).collect();
     }
     let parts: Vec<(Vec<u32>, u64)> = parts.into_iter().map(|part| (part, rng.next_u64())).collect();
@@ -71,9 +73,6 @@ fn leaves(points: &Points<'_>, seed: u64, tree: usize, threads: usize) -> Vec<Ve
     });
     grown.into_iter().flatten().collect()
 }
-
-/// A tree is cut into so many parts before they grow side by side.
-const PARTS_LOG2: u32 = 4;
 
 fn grow(points: &Points<'_>, members: Vec<u32>, rng: &mut Rng, leaves: &mut Vec<Vec<u32>>) {
     let mut stack = vec![members];

@@ -13,7 +13,8 @@ const NOISE: f32 = 1e-4;
 const STREAM: u64 = 2;
 /// Components smaller than this are scattered around their place.
 const SPECTRAL_POINTS_MIN: usize = 8;
-/// With fewer points than this many per component, the principal components are the start.
+/// With more components, or fewer points than this for each, the principal components are the start.
+const COMPONENTS_MAX: usize = 1_000;
 const POINTS_PER_COMPONENT_MIN: usize = 8;
 const PCA_ROWS_MAX: usize = 10_000;
 const PCA_STEPS: usize = 30;
@@ -31,7 +32,7 @@ pub(super) fn positions(
     let mut start = if count == 1 && n >= SPECTRAL_POINTS_MIN {
         let [x, y] = spectral::eigenvectors(graph, &mut rng, options.threads, progress);
         pairs(&x, &y)
-    } else if count > 1 && count * POINTS_PER_COMPONENT_MIN <= n {
+    } else if (2..=COMPONENTS_MAX).contains(&count) && count * POINTS_PER_COMPONENT_MIN <= n {
         each_component(points, graph, &component, count, options, &mut rng)
     } else {
         principal_components(points, &mut rng, options.threads)

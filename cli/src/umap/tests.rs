@@ -166,6 +166,17 @@ fn far_apart_pieces_are_laid_out_side_by_side() {
 }
 
 #[test]
+fn a_graph_in_many_pieces_starts_from_principal_components() {
+    // Pairs far from all others, with one other as neighbour.
+    let pairs: Vec<f32> = (0..80).map(|point| (point / 2 * 100 + point % 2) as f32).collect();
+    let places = project(&pairs, 1, &Options { neighbors: 2, ..options() });
+    assert_finite(&places, 80);
+    let near = quality::in_plane(&places, 2, &options()).unwrap();
+    let together = (0..80).filter(|&point| near.ids[2 * point + 1] == (point ^ 1) as u32).count();
+    assert!(together > 70, "{together}");
+}
+
+#[test]
 fn huge_and_tiny_numbers_are_scaled() {
     let (vectors, _) = blobs(2, 30, 3);
     let plain = find(&vectors, 3, 5, &options());
