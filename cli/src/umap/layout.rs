@@ -21,8 +21,10 @@ const GROUPS: usize = 4;
 const SHARED_POINTS_MIN: usize = 256;
 /// Points that push away for each one that pulls.
 const NEGATIVE_SAMPLES: usize = 5;
-/// One lane pulls, the next [`NEGATIVE_SAMPLES`] push, the rest are idle: a vector register full.
-const LANES: usize = 8;
+/// Lanes of one edge: the first pulls, the next [`NEGATIVE_SAMPLES`] push, the rest are idle.
+const EDGE_LANES: usize = 8;
+/// Two edges of a point are stepped along at once, which hides how long powers and divisions take.
+const LANES: usize = 2 * EDGE_LANES;
 
 /// Returns the number of epochs that `umap-learn` would take.
 pub(super) fn default_epochs(points: usize) -> usize {
@@ -101,15 +103,17 @@ impl pulp::NullaryFnOnce for Move<'_> {
             let point = first + index;
             let mut rng = Rng::of_item(epoch.seed, point as u64);
             let mut own = positions[point];
-            for (other, weight) in graph.row(point) {
-                if is_due(weight / epoch.strongest, epoch.number) {
-                    let (mut x, mut y) = ([own[0]; LANES], [own[1]; LANES]);
-                    [x[0], y[0]] = positions[other];
-                    for lane in 1..=NEGATIVE_SAMPLES {
+            let mut due = graph.row(point).filter(|edge| is_due(edge.1 / epoch.strongest, epoch.number));
+            while let Some((first, _)) = due.next() {
+                let (mut x, mut y) = ([own[0]; LANES], [own[1]; LANES]);
+                for (edge, other) in [Some(first), due.next().map(|edge| edge.0)].into_iter().flatten().enumerate() {
+                    let lane = edge * EDGE_LANES;
+                    [x[lane], y[lane]] = positions[other];
+                    for lane in lane + 1..=lane + NEGATIVE_SAMPLES {
                         [x[lane], y[lane]] = positions[rng.below(positions.len())];
                     }
-                    own = step(own, &x, &y, epoch);
                 }
+                own = step(own, &x, &y, epoch);
             }
             *place = own;
         }
@@ -122,7 +126,8 @@ fn is_due(share: f32, epoch: f32) -> bool {
     (share * epoch) as i32 > (share * (epoch - 1.0).max(0.0)) as i32
 }
 
-/// Pulls `own` towards the first of the others and pushes it away from the rest. One in the same place does nothing.
+/// Pulls `own` towards the first of each edge's others and pushes it away from the rest. One in the same place does
+/// nothing.
 #[inline(always)]
 fn step(own: [f32; 2], x: &[f32; LANES], y: &[f32; LANES], epoch: &Epoch) -> [f32; 2] {
     let mut moves = [[0.0f32; LANES]; 2];
@@ -132,8 +137,8 @@ fn step(own: [f32; 2], x: &[f32; LANES], y: &[f32; LANES], epoch: &Epoch) -> [f3
         let power = power(squared, epoch.b);
         let pull = -2.0 * epoch.a * epoch.b * power / squared;
         let push = 2.0 * epoch.b / (0.001 + squared);
-        let slope = if lane == 0 { pull } else { push } / (epoch.a * power + 1.0);
-        let weight = if lane == 0 { 2.0 } else { 1.0 };
+        let slope = if lane % EDGE_LANES == 0 { pull } else { push } / (epoch.a * power + 1.0);
+        let weight = if lane % EDGE_LANES == 0 { 2.0 } else { 1.0 };
         moves[0][lane] = weight * (slope * dx).clamp(-GRADIENT_MAX, GRADIENT_MAX);
         moves[1][lane] = weight * (slope * dy).clamp(-GRADIENT_MAX, GRADIENT_MAX);
     }
@@ -142,7 +147,8 @@ fn step(own: [f32; 2], x: &[f32; LANES], y: &[f32; LANES], epoch: &Epoch) -> [f3
 
 #[inline(always)]
 fn sum(lanes: &[f32; LANES]) -> f32 {
-    let four: [f32; 4] = std::array::from_fn(|lane| lanes[lane] + lanes[lane + 4]);
+    let eight: [f32; 8] = std::array::from_fn(|lane| lanes[lane] + lanes[lane + 8]);
+    let four: [f32; 4] = std::array::from_fn(|lane| eight[lane] + eight[lane + 4]);
     (four[0] + four[2]) + (four[1] + four[3])
 }
 
