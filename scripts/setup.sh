@@ -1,10 +1,12 @@
 #!/bin/sh
 # Gets what building and testing need beyond Rust and a C compiler. Idempotent: a second run only looks.
 #
-#   scripts/setup.sh [python] [model] [nextest] [postgres] [deny] [peers] [umap]   default: python model nextest postgres
+#   scripts/setup.sh [python] [model] [nextest] [postgres] [chromium] [deny] [peers] [umap]
 #
-# Everything that can stay inside the checkout goes under build/. The exception is PostgreSQL's server, which comes from
-# the system's packages. Nothing is downloaded but packages, by their own clients (pip, cargo, apt-get).
+# Without arguments: python model nextest postgres chromium.
+#
+# Everything that can stay inside the checkout goes under build/. The exceptions are PostgreSQL's server and Chromium, which
+# come from the system's packages. Nothing is downloaded but packages, by their own clients (pip, cargo, apt-get).
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -99,6 +101,20 @@ setup_postgres() {
     die "the tests start a PostgreSQL server of their own and need its programs: install the package that brings initdb and postgres"
 }
 
+have_chromium() {
+    for name in chromium-headless-shell chromium chromium-browser google-chrome; do
+        command -v "$name" >/dev/null 2>&1 && return 0
+    done
+    [ -n "${ENCAJE_TEST_CHROMIUM:-}" ]
+}
+
+# The tests of HTML plots want a browser; without one they say so and pass.
+setup_chromium() {
+    have_chromium && return 0
+    if { apt_install chromium-headless-shell || apt_install chromium; } && have_chromium; then return 0; fi
+    say "NO CHROMIUM: HTML plots will not be tested. Install chromium, or name a browser in ENCAJE_TEST_CHROMIUM"
+}
+
 setup_peers() {
     make_venv build/peers
     pip_install build/peers scripts/requirements-peers.txt || die "pip could not install scripts/requirements-peers.txt"
@@ -109,11 +125,11 @@ setup_umap() {
     pip_install build/umap scripts/requirements-umap.txt || die "pip could not install scripts/requirements-umap.txt"
 }
 
-[ $# -gt 0 ] || set -- python model nextest postgres
+[ $# -gt 0 ] || set -- python model nextest postgres chromium
 mkdir -p build
 for part in "$@"; do
     case $part in
-        python | model | nextest | postgres | deny | peers | umap) "setup_$part" ;;
+        python | model | nextest | postgres | chromium | deny | peers | umap) "setup_$part" ;;
         *) die "unknown part: $part" ;;
     esac
 done

@@ -27,6 +27,8 @@ fn help_names_every_command_and_nothing_that_does_not_exist() {
         "merge",
         "export",
         "project",
+        "similarity",
+        "fill-mask",
         "tokenize",
         "model",
         "completions",
@@ -228,6 +230,7 @@ fn tokenize_shows_what_the_model_is_fed() {
     let tokens = lines[1]["tokens"].as_array().unwrap();
     assert_eq!(tokens.len() as u64, lines[1]["n_tokens"].as_u64().unwrap());
     assert!(tokens[0]["special"].as_bool().unwrap() && lines[1]["truncated"] == false);
+    assert_eq!(lines[1]["decoded"], "la playa");
     let words = ["tokenize", "--model", model.to_str().unwrap(), "--max-length", "3", "la playa azul y el perro"];
     let ran = bench.encaje(words);
     assert!(ran.stdout.contains("(3, truncated)"), "{}", ran.stdout);

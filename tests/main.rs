@@ -7,6 +7,7 @@ mod crash;
 mod end_to_end;
 mod harness;
 mod hostile;
+mod looking;
 mod project;
 mod readers;
 mod security;

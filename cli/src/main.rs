@@ -5,6 +5,7 @@ mod cluster;
 mod commands;
 mod config;
 mod coords;
+mod corpus_texts;
 mod exit;
 mod fetch;
 mod local;
@@ -74,6 +75,8 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Merge(args) => commands::merge::run(&ui, &args),
         Command::Export(args) => commands::export::run(&ui, &args),
         Command::Project(args) => commands::project::run(&ui, &args),
+        Command::Similarity(args) => commands::similarity::run(&ui, &args),
+        Command::FillMask(args) => commands::fill_mask::run(&ui, &args),
         Command::Tokenize(args) => commands::tokenize::run(&ui, &args),
         Command::Model(ModelCommand::Pull(args)) => commands::model::pull(&ui, &args),
         Command::Model(ModelCommand::Show(args)) => commands::model::show(&ui, &args),

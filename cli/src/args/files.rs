@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use dataset::Keep;
 
 use super::values::parse_keep;
-use super::{ClusterArgs, ExportFormatArg, FormatArg, HubArgs, ModelArgs};
+use super::{ClusterArgs, ExportFormatArg, FormatArg, HubArgs, ModelArgs, OutputDtypeArg};
 
 /// `encaje status`.
 #[derive(Debug, Args)]
@@ -69,9 +69,15 @@ pub(crate) struct MergeArgs {
     /// The output directory of a finished run.
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
-    /// The Parquet file to write.
-    #[arg(long, value_name = "FILE.parquet", env = "ENCAJE_MERGE_OUT")]
+    /// The Parquet file to write; with --partition-rows, the directory.
+    #[arg(long, value_name = "FILE.parquet|DIR", env = "ENCAJE_MERGE_OUT")]
     pub(crate) out: PathBuf,
+    /// Writes files of so many rows each (the last may have fewer) and a manifest, instead of one file.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) partition_rows: Option<u64>,
+    /// Stores vectors in this number format; the default is that of the parts.
+    #[arg(long, value_enum)]
+    pub(crate) output_dtype: Option<OutputDtypeArg>,
     /// Replaces the file if it is there already.
     #[arg(long)]
     pub(crate) force: bool,

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod files;
+mod models;
 mod plot;
 mod security;
 mod values;
@@ -19,6 +20,7 @@ pub(crate) use files::{
     CompletionsArgs, ExportArgs, ListArgs, MergeArgs, ModelCommand, ModelPullArgs, ModelShowArgs, StatusArgs,
     TokenizeArgs, VerifyArgs,
 };
+pub(crate) use models::{FillMaskArgs, SimilarityArgs};
 pub(crate) use plot::{LabelTypeArg, MetricArg, ProjectArgs, UmapArgs};
 pub(crate) use security::{
     CertsArgs, IdentityArgs, ServerArgs, TokenCommand, TokenFileArgs, TokenNewArgs, TokenRevokeArgs,
@@ -121,6 +123,10 @@ pub(crate) enum Command {
     ///
     /// Rows without a vector are left out and counted. The same vectors, options and seed give the same picture.
     Project(ProjectArgs),
+    /// Shows how near texts are to each other: the cosine of each pair, and a heat map.
+    Similarity(Box<SimilarityArgs>),
+    /// Shows which tokens a model expects where a text has a mask.
+    FillMask(FillMaskArgs),
     /// Shows how a model's tokenizer cuts texts.
     Tokenize(TokenizeArgs),
     /// Fetches a model, or shows what it is.

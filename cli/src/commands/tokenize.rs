@@ -16,6 +16,8 @@ use crate::ui::Ui;
 struct Tokenized<'a> {
     text: &'a str,
     tokens: Vec<TokenReport>,
+    /// What the tokens stand for, without the special ones.
+    decoded: String,
     n_tokens: usize,
     truncated: bool,
 }
@@ -57,11 +59,15 @@ fn print(ui: &Ui, args: &TokenizeArgs, encoder: &TextEncoder, text: &str) -> any
     let ids: Vec<String> = tokenized.tokens.iter().map(|token| token.id.to_string()).collect();
     ui.data(format!("text    {text}"))?;
     ui.data(format!("tokens  {} ({}{cut})", words.join(" "), tokenized.n_tokens))?;
-    ui.data(format!("ids     {}", ids.join(" ")))
+    ui.data(format!("ids     {}", ids.join(" ")))?;
+    let special: Vec<&str> = tokenized.tokens.iter().map(|token| if token.special { "1" } else { "0" }).collect();
+    ui.data(format!("special {}", special.join(" ")))?;
+    ui.data(format!("decoded {}", tokenized.decoded))
 }
 
 fn tokenize<'a>(encoder: &TextEncoder, text: &'a str) -> anyhow::Result<Tokenized<'a>> {
     let encoded = encoder.encode(text)?;
+    let decoded = encoder.decode(&encoded.ids)?;
     let tokens = encoder.explain(text)?.into_iter().map(|token| TokenReport {
         id: token.id,
         token: token.text,
@@ -69,5 +75,5 @@ fn tokenize<'a>(encoder: &TextEncoder, text: &'a str) -> anyhow::Result<Tokenize
         start: token.start,
         end: token.end,
     });
-    Ok(Tokenized { text, tokens: tokens.collect(), n_tokens: encoded.ids.len(), truncated: encoded.truncated })
+    Ok(Tokenized { text, tokens: tokens.collect(), decoded, n_tokens: encoded.ids.len(), truncated: encoded.truncated })
 }

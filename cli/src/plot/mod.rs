@@ -174,4 +174,6 @@ fn check(figure: &Figure) -> Result<(), PlotError> {
 }
 
 #[cfg(test)]
+mod browser_tests;
+#[cfg(test)]
 mod tests;

@@ -184,20 +184,36 @@ function radiusOf(panel) {
   return Math.max(1.1 * ratio, Math.min(6 * ratio, home * Math.sqrt(zoom))) * size;
 }
 
-let waiting = false;
+// While the view moves, a machine that cannot keep up draws fewer points; once it rests, all of them.
+const LEAST = 20000, SLOW_MS = 45, REST_MS = 160;
+let waiting = false, budget = n, lastFrame = 0, rest = 0;
 function redraw() {
   if (waiting) return;
   waiting = true;
-  requestAnimationFrame(() => {
+  requestAnimationFrame(() => { waiting = false; paint(n); });
+}
+
+function redrawMoving() {
+  clearTimeout(rest);
+  rest = setTimeout(() => { lastFrame = 0; redraw(); }, REST_MS);
+  if (waiting) return;
+  waiting = true;
+  requestAnimationFrame((now) => {
     waiting = false;
-    panels.forEach((panel, index) => {
-      if (panel.canvas?.width > 1) {
-        painter.paint(panel.canvas, index, panel.view, radiusOf(panel), n > 20000 ? 0.6 : 0.8);
-        drawOverlay(panel);
-      }
-    });
-    document.documentElement.dataset.drawn = painter.kind;
+    if (lastFrame && now - lastFrame > SLOW_MS) budget = Math.max(LEAST, budget / 2);
+    lastFrame = now;
+    paint(budget);
   });
+}
+
+function paint(most) {
+  panels.forEach((panel, index) => {
+    if (panel.canvas?.width > 1) {
+      painter.paint(panel.canvas, index, panel.view, radiusOf(panel), n > 20000 ? 0.6 : 0.8, most);
+      drawOverlay(panel);
+    }
+  });
+  document.documentElement.dataset.drawn = painter.kind;
 }
 
 const toScreen = (panel, x, y) => [(x - panel.view.x) * panel.view.scale + panel.canvas.width / 2,
@@ -272,7 +288,7 @@ function listen(panel, index) {
     const [newX, newY] = toData(panel, x, y);
     pan(dataX - newX, dataY - newY);
   };
-  const pan = (dx, dy) => { panel.view.x += dx; panel.view.y += dy; panel.home = false; redraw(); };
+  const pan = (dx, dy) => { panel.view.x += dx; panel.view.y += dy; panel.home = false; redrawMoving(); };
   target.addEventListener("wheel", (event) => {
     event.preventDefault();
     zoom(...local(event), Math.exp(-event.deltaY * (event.deltaMode === 1 ? 0.05 : 0.0016)));

@@ -44,7 +44,8 @@ void main() {
   result = vec4(colour.rgb * alpha, alpha);
 }`;
 
-// Returns a painter: setLooks(Uint8Array n*4), setStates(Uint8Array n), paint(canvas, panel, view, radius, opacity).
+// Returns a painter: setLooks(Uint8Array n*4), setStates(Uint8Array n), paint(canvas, panel, view, radius, opacity, most),
+// which draws the first `most` points of the order.
 // `order` is the order of drawing: shuffled, so that no label hides the others. `outlines` are of radius 10.
 function makePainter(panels, order, outlines) {
   const surface = document.createElement("canvas");
@@ -86,7 +87,7 @@ function glPainter(gl, surface, panels, order) {
     kind: "webgl2",
     setLooks: (values) => upload(looks, values),
     setStates: (values) => upload(states, values),
-    paint(canvas, panel, view, radius, alpha) {
+    paint(canvas, panel, view, radius, alpha, most) {
       const { width, height } = canvas;
       if (surface.width !== width || surface.height !== height) Object.assign(surface, { width, height });
       gl.viewport(0, 0, width, height);
@@ -101,7 +102,7 @@ function glPainter(gl, surface, panels, order) {
       gl.uniform1f(opacity, alpha);
       for (const pass of [0, 1]) {
         gl.uniform1i(top, pass);
-        gl.drawElements(gl.POINTS, order.length, gl.UNSIGNED_INT, 0);
+        gl.drawElements(gl.POINTS, Math.min(most, order.length), gl.UNSIGNED_INT, 0);
       }
       const context = canvas.getContext("2d");
       context.clearRect(0, 0, width, height);
@@ -117,13 +118,14 @@ function plainPainter(panels, order, outlines) {
     kind: "canvas",
     setLooks: (values) => { looks = values; },
     setStates: (values) => { states = values; },
-    paint(canvas, panel, view, radius, alpha) {
+    paint(canvas, panel, view, radius, alpha, most) {
       const { width, height } = canvas;
       const context = canvas.getContext("2d");
       context.clearRect(0, 0, width, height);
       const xy = panels[panel].xy;
       for (const top of [false, true]) {
-        for (const row of order) {
+        for (let i = 0; i < Math.min(most, order.length); i++) {
+          const row = order[i];
           const state = states[row];
           if (state === HIDDEN || (state === FOUND) !== top) continue;
           const x = (xy[2 * row] - view.x) * view.scale + width / 2;

@@ -1,0 +1,169 @@
+//! `encaje similarity`: how near texts are to each other, as numbers and as a heat map.
+
+use anyhow::Context;
+use engine::{Batch, Engine, EngineOptions, TextEncoder, pack};
+use serde::Serialize;
+
+use crate::args::{PoolingArg, SimilarityArgs};
+use crate::exit::{Advice, Exit};
+use crate::plot::{self, Heatmap, PlotFormat};
+use crate::ui::{self, Ui};
+use crate::{corpus_texts, model, outfile};
+
+/// Columns of text before the numbers.
+const NAME_WIDTH: usize = 40;
+/// More texts than this make lines that no terminal shows.
+const TABLE_MAX: usize = 30;
+
+/// Texts and the cosine of each pair.
+#[derive(Debug, Serialize)]
+struct Similarity<'a> {
+    model: &'a str,
+    texts: &'a [String],
+    /// Row by row.
+    cosine: Vec<&'a [f32]>,
+}
+
+/// Compares.
+pub(crate) fn run(ui: &Ui, args: &SimilarityArgs) -> anyhow::Result<Exit> {
+    let format = check(args)?;
+    let texts = texts(ui, args)?;
+    let model = model::open(ui, &args.model.model, &args.model.hub, None)?;
+    let encoder = TextEncoder::load(&model.dir, None, &args.prefix)?;
+    let options = EngineOptions { pooling: pooling(args.pooling), normalize: true, ..EngineOptions::default() };
+    let engine = Engine::load(&model.dir, &options)?;
+    let vectors = embed(ui, &engine, &encoder, &texts)?;
+    let values = cosines(&vectors, engine.dimensions());
+    if let (Some(out), Some(format)) = (&args.out, format) {
+        let name = model.name.rsplit('/').next().unwrap_or(&model.name);
+        let map = Heatmap {
+            title: "Cosine similarity".to_owned(),
+            subtitle: format!("{} · {name} · {} pooling", ui::counted(texts.len() as u64, "text"), engine.pooling()),
+            names: texts.clone(),
+            values: values.clone(),
+        };
+        outfile::write(out, &plot::render_heatmap(&map, format)?)?;
+        ui.note(format!("{}: drawn", out.display()));
+    }
+    if args.json {
+        let cosine = values.chunks_exact(texts.len()).collect();
+        ui.json(&Similarity { model: &model.name, texts: &texts, cosine })?;
+    } else {
+        table(&texts, &values).iter().try_for_each(|line| ui.data(line))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Refuses what cannot be drawn before a model is loaded.
+fn check(args: &SimilarityArgs) -> anyhow::Result<Option<PlotFormat>> {
+    let Some(out) = &args.out else { return Ok(None) };
+    let format = PlotFormat::of(out).ok_or_else(|| {
+        Advice::usage(format!("`{}` does not end in .html, .png or .svg", out.display()))
+            .hint("the extension of --out tells what to draw")
+    })?;
+    outfile::check(out, "--out", args.force)?;
+    Ok(Some(format))
+}
+
+/// Returns the texts of the command line, or of the file.
+fn texts(ui: &Ui, args: &SimilarityArgs) -> anyhow::Result<Vec<String>> {
+    let Some(from) = &args.from else {
+        return match args.texts.iter().position(|text| text.trim().is_empty()) {
+            Some(index) => Err(Advice::usage(format!("text {} is empty", index + 1)).into()),
+            None => Ok(args.texts.clone()),
+        };
+    };
+    let format = args.format.map(Into::into);
+    let rows = corpus_texts::first(from, format, &args.text_column, args.rows as usize)?;
+    let asked = rows.len();
+    let texts: Vec<String> = rows.into_iter().flatten().collect();
+    if texts.is_empty() {
+        return Err(Advice::failed(format!("`{from}` has no text in its first {asked} rows")).into());
+    }
+    if texts.len() < asked {
+        ui.note(format!("left out: {} without a text", ui::counted((asked - texts.len()) as u64, "row")));
+    }
+    Ok(texts)
+}
+
+fn pooling(arg: PoolingArg) -> Option<engine::Pooling> {
+    match arg {
+        PoolingArg::Auto => None,
+        PoolingArg::Cls => Some(engine::Pooling::Cls),
+        PoolingArg::Mean => Some(engine::Pooling::Mean),
+        PoolingArg::Max => Some(engine::Pooling::Max),
+        PoolingArg::Last => Some(engine::Pooling::Last),
+    }
+}
+
+/// Returns the unit vectors of the texts, in their order.
+fn embed(ui: &Ui, engine: &Engine, encoder: &TextEncoder, texts: &[String]) -> anyhow::Result<Vec<f32>> {
+    let mut rows = Vec::with_capacity(texts.len());
+    for (index, text) in texts.iter().enumerate() {
+        let encoded = encoder.encode(text).with_context(|| format!("text {} cannot be tokenized", index + 1))?;
+        if encoded.truncated {
+            ui.note(format!("text {} was cut to {} tokens", index + 1, encoder.max_length()));
+        }
+        rows.push(encoded.ids);
+    }
+    let lengths: Vec<usize> = rows.iter().map(Vec::len).collect();
+    let width = engine.dimensions();
+    let mut vectors = vec![0.0; rows.len() * width];
+    for group in pack(&lengths, engine.default_batch_tokens()) {
+        let batch: Batch = group.iter().map(|row| &rows[*row]).collect();
+        for (row, vector) in group.iter().zip(engine.embed(&batch)?.chunks_exact(width)) {
+            vectors[row * width..(row + 1) * width].copy_from_slice(vector);
+        }
+    }
+    Ok(vectors)
+}
+
+/// Returns the inner product of every pair of unit vectors, row-major.
+fn cosines(vectors: &[f32], width: usize) -> Vec<f32> {
+    let rows: Vec<&[f32]> = vectors.chunks_exact(width).collect();
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    rows.iter().flat_map(|a| rows.iter().map(|b| dot(a, b).clamp(-1.0, 1.0) as f32)).collect()
+}
+
+/// Spells the matrix: names on the left, numbered columns.
+fn table(texts: &[String], values: &[f32]) -> Vec<String> {
+    let name = |text: &String| {
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        match text.chars().count() > NAME_WIDTH {
+            true => text.chars().take(NAME_WIDTH - 1).chain(['…']).collect(),
+            false => text,
+        }
+    };
+    let shown = texts.len().min(TABLE_MAX);
+    let width = texts.iter().map(|text| name(text).chars().count()).max().unwrap_or(0);
+    let head: String = (1..=shown).map(|column| format!("{column:>7}")).collect();
+    let mut lines = vec![format!("{:>4} {:<width$}{head}", "", "")];
+    for (row, (text, values)) in texts.iter().zip(values.chunks_exact(texts.len())).enumerate() {
+        let numbers: String = values.iter().take(shown).map(|value| format!("{value:>7.3}")).collect();
+        lines.push(format!("{:>4} {:<width$}{numbers}", row + 1, name(text)));
+    }
+    if shown < texts.len() {
+        lines.push(format!("({} more columns: --json has them all)", texts.len() - shown));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_matrix_is_aligned() {
+        let texts = ["uno".to_owned(), "dos\ntres".to_owned()];
+        let lines = table(&texts, &[1.0, 0.25, 0.25, 1.0]);
+        assert_eq!(
+            lines,
+            ["                   1      2", "   1 uno       1.000  0.250", "   2 dos tres  0.250  1.000"]
+        );
+    }
+
+    #[test]
+    fn cosines_are_those_of_each_pair() {
+        assert_eq!(cosines(&[1.0, 0.0, 0.6, 0.8], 2), [1.0, 0.6, 0.6, 1.0]);
+    }
+}

@@ -1,0 +1,94 @@
+//! The commands that look at what a model makes of texts, and at vectors: fill-mask, similarity, merge into parts.
+
+use serde_json::Value;
+
+use crate::harness::{Bench, model, testdata};
+
+#[test]
+fn fill_mask_answers_as_the_pipeline_does() {
+    let bench = Bench::new();
+    let bertin = testdata("bertin");
+    let words = ["fill-mask", "--model", bertin.to_str().unwrap(), "--top", "3", "--json"];
+    let ran = bench.encaje(words.iter().copied().chain(["unos [MASK] de canasta", "El <mask> toda la [MASK]."]));
+    ran.expect_code(0);
+    let answers: Vec<Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(answers.len(), 2);
+    let one = answers[0].as_array().unwrap();
+    assert_eq!(one.len(), 3);
+    let keys: Vec<&String> = one[0].as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["score", "token", "token_str", "sequence"]);
+    assert!(one[0]["score"].as_f64() > one[1]["score"].as_f64());
+    assert_eq!(answers[1].as_array().unwrap().len(), 2, "a list per mask");
+    let shown = bench.encaje(["fill-mask", "--model", bertin.to_str().unwrap(), "unos <mask> de canasta"]);
+    assert_eq!(shown.stdout.lines().count(), 6, "{}", shown.stdout);
+    let refused = bench.encaje(["fill-mask", "--model", bertin.to_str().unwrap(), "sin nada"]);
+    refused.expect_code(2);
+    refused.expect_said(&["the text has no mask", "<mask>"]);
+    let headless = testdata("xlm_roberta");
+    let refused = bench.encaje(["fill-mask", "--model", headless.to_str().unwrap(), "una <mask>"]);
+    refused.expect_code(1);
+    refused.expect_said(&["lm_head.dense.weight"]);
+}
+
+#[test]
+fn similarity_prints_and_draws_the_matrix() {
+    let bench = Bench::new();
+    let model = model();
+    let model = ["--model", model.to_str().unwrap()];
+    let texts = ["similarity", "hola", "la playa", "<script>alert(1)</script>"];
+    let words = texts.iter().chain(&model).copied();
+    let found = bench.encaje(words.clone().chain(["--json", "--out", "s.png"])).json();
+    let rows = found["cosine"].as_array().unwrap();
+    assert_eq!((rows.len(), rows[1].as_array().unwrap().len()), (3, 3));
+    assert!((rows[1][1].as_f64().unwrap() - 1.0).abs() < 1e-6 && rows[0][1] == rows[1][0]);
+    assert!(std::fs::read(bench.path("s.png")).unwrap().starts_with(b"\x89PNG"));
+    let again = bench.encaje(words.clone().chain(["--out", "s.png"]));
+    again.expect_code(2);
+    again.expect_said(&["is there already", "--force"]);
+    bench.encaje(words.clone().chain(["--out", "s.html"])).expect_code(0);
+    let page = std::fs::read_to_string(bench.path("s.html")).unwrap();
+    assert!(page.contains("&lt;script&gt;") && !page.contains("<script"), "texts are shown, not run");
+    let table = bench.encaje(words.clone());
+    assert_eq!(table.stdout.lines().count(), 4);
+    assert!(
+        table.stdout.lines().all(|line| line.chars().count() == table.stdout.lines().next().unwrap().chars().count())
+    );
+    bench.write("a.csv", "label,text\nx,hola\ny,\nz,la playa\nw,más\n");
+    let from =
+        bench.encaje(["similarity", "--from", "a.csv", "--rows", "3", "--json"].iter().chain(&model).copied()).json();
+    assert_eq!(from["texts"], serde_json::json!(["hola", "la playa"]));
+    bench.encaje(words.chain(["--out", "s.gif"])).expect_code(2);
+}
+
+#[test]
+fn merge_cuts_into_parts_of_equal_size_and_halves_numbers() {
+    let bench = Bench::new();
+    let texts: String = (0..50).map(|row| format!("{row},frase número {row}\n")).collect();
+    bench.write("a.csv", format!("id,text\n{texts}"));
+    let model = model();
+    bench.encaje(["run", "a.csv", "--model", model.to_str().unwrap(), "--out", "o", "-q"]).expect_code(0);
+    let merged =
+        bench.encaje(["merge", "o", "--out", "cut", "--partition-rows", "20", "--output-dtype", "f16", "--json"]);
+    merged.expect_code(0);
+    let sizes: Vec<u64> =
+        merged.json()["files"].as_array().unwrap().iter().map(|file| file["rows"].as_u64().unwrap()).collect();
+    assert_eq!(sizes, [20, 20, 10]);
+    bench.encaje(["verify", "cut"]).expect_code(0);
+    let again = bench.encaje(["merge", "o", "--out", "cut", "--partition-rows", "20"]);
+    again.expect_code(1);
+    bench.write("file.parquet", "x");
+    let refused = bench.encaje(["merge", "o", "--out", "file.parquet", "--partition-rows", "20"]);
+    refused.expect_code(2);
+    let part = bench.path("o/part-00000.parquet");
+    let mut bytes = std::fs::read(&part).unwrap();
+    bytes[200] ^= 1;
+    std::fs::write(&part, bytes).unwrap();
+    let refused = bench.encaje(["merge", "o", "--out", "all.parquet"]);
+    refused.expect_code(1);
+    refused.expect_said(&["part-00000.parquet"]);
+    assert!(!bench.path("all.parquet").exists());
+    std::fs::remove_file(bench.path("o/manifest.json")).unwrap();
+    let refused = bench.encaje(["merge", "o", "--out", "all.parquet"]);
+    refused.expect_code(1);
+    refused.expect_said(&["manifest"]);
+}
