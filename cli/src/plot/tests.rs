@@ -50,7 +50,7 @@ pub(super) const EMOJIS: [&str; 24] = [
 pub(super) fn figure(rows: usize, names: &[&str], panels: usize) -> Figure {
     let mut noise = Noise(7);
     let values: Vec<Option<String>> =
-        (0..rows).map(|row| Some(names[(row * row / 3 + row) % names.len()].to_owned())).collect();
+        (0..rows).map(|row| Some(names[(row * 7 + row / 13) % names.len()].to_owned())).collect();
     let panels = (0..panels)
         .map(|panel| {
             let points = values.iter().map(|value| {
