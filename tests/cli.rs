@@ -27,6 +27,7 @@ fn help_names_every_command_and_nothing_that_does_not_exist() {
         "merge",
         "export",
         "project",
+        "compare",
         "similarity",
         "fill-mask",
         "tokenize",

@@ -92,3 +92,44 @@ fn merge_cuts_into_parts_of_equal_size_and_halves_numbers() {
     refused.expect_code(1);
     refused.expect_said(&["manifest"]);
 }
+
+#[test]
+fn compare_draws_a_panel_per_model_and_refuses_other_rows() {
+    let bench = Bench::new();
+    let texts: String = (0..60).map(|row| format!("{row},frase número {row},{}\n", ["🐶", "🍲"][row % 2])).collect();
+    bench.write("a.csv", format!("id,text,label\n{texts}"));
+    bench.write("b.csv", format!("id,text,label\n{}", texts.replace("número 7,", "<b>siete</b>,")));
+    let run = |corpus: &str, name: &str, out: &str| {
+        let model = testdata(name);
+        bench.encaje(["run", corpus, "--model", model.to_str().unwrap(), "--out", out, "-q"]).expect_code(0);
+    };
+    run("a.csv", "beto", "one");
+    run("a.csv", "bertin", "two");
+    run("b.csv", "beto", "other");
+    let words = ["compare", "one", "two", "--label", "label", "--epochs", "20"];
+    let found = bench.encaje(words.iter().copied().chain(["--out", "c.html", "--json"])).json();
+    assert_eq!((&found["rows"], &found["labels"]), (&60.into(), &2.into()));
+    let models = found["models"].as_array().unwrap();
+    assert_eq!([&models[0]["model"], &models[1]["model"]], ["beto", "bertin"]);
+    for model in models {
+        let accuracy = &model["label_accuracy"];
+        let at = |key: &str| accuracy[key].as_f64().unwrap();
+        assert!(at("low") <= at("value") && at("value") <= at("high") && at("low") < at("high"), "{accuracy}");
+        assert!(model["trustworthiness"].as_f64().unwrap() > 0.5 && model["silhouette"]["value"].is_number());
+        assert_eq!(model["truncated"], 0.0);
+    }
+    let best = models.iter().filter(|model| model["label_accuracy_difference"]["value"] == 0.0).count();
+    assert!(best >= 1, "{models:?}");
+    let page = std::fs::read_to_string(bench.path("c.html")).unwrap();
+    assert!(page.contains("2 models by label") && page.contains("<th>kNN accuracy"));
+    let drawn = bench.encaje(words.iter().copied().chain(["--out", "c.png"]));
+    drawn.expect_code(0);
+    assert_eq!(drawn.stdout.lines().count(), 3, "{}", drawn.stdout);
+    assert!(std::fs::read(bench.path("c.png")).unwrap().starts_with(b"\x89PNG"));
+    let refused = bench.encaje(["compare", "one", "other", "--label", "label"]);
+    refused.expect_code(2);
+    refused.expect_said(&["`one` and `other` cannot be compared", "column `text` differs in row 7"]);
+    let refused = bench.encaje(["compare", "one", "two", "--label", "mood"]);
+    refused.expect_code(2);
+    refused.expect_said(&["no kept column `mood`", "label"]);
+}

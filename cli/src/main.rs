@@ -14,11 +14,11 @@ mod model;
 mod outdir;
 mod outfile;
 mod plan;
-#[expect(dead_code, reason = "the commands that draw are yet to come")]
 mod plot;
 mod points;
 mod security;
 mod signals;
+mod statistics;
 mod status;
 mod summary;
 mod ui;
@@ -75,6 +75,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Merge(args) => commands::merge::run(&ui, &args),
         Command::Export(args) => commands::export::run(&ui, &args),
         Command::Project(args) => commands::project::run(&ui, &args),
+        Command::Compare(args) => commands::compare::run(&ui, &args),
         Command::Similarity(args) => commands::similarity::run(&ui, &args),
         Command::FillMask(args) => commands::fill_mask::run(&ui, &args),
         Command::Tokenize(args) => commands::tokenize::run(&ui, &args),

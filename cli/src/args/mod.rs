@@ -21,7 +21,7 @@ pub(crate) use files::{
     TokenizeArgs, VerifyArgs,
 };
 pub(crate) use models::{FillMaskArgs, SimilarityArgs};
-pub(crate) use plot::{LabelTypeArg, MetricArg, ProjectArgs, UmapArgs};
+pub(crate) use plot::{CompareArgs, LabelTypeArg, MetricArg, ProjectArgs, UmapArgs};
 pub(crate) use security::{
     CertsArgs, IdentityArgs, ServerArgs, TokenCommand, TokenFileArgs, TokenNewArgs, TokenRevokeArgs,
 };
@@ -123,6 +123,8 @@ pub(crate) enum Command {
     ///
     /// Rows without a vector are left out and counted. The same vectors, options and seed give the same picture.
     Project(ProjectArgs),
+    /// Compares models: a plot of each side by side, and how well each separates the values of a column.
+    Compare(Box<CompareArgs>),
     /// Shows how near texts are to each other: the cosine of each pair, and a heat map.
     Similarity(Box<SimilarityArgs>),
     /// Shows which tokens a model expects where a text has a mask.

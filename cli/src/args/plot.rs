@@ -81,3 +81,29 @@ fn parse_min_dist(text: &str) -> Result<f32, String> {
         Ok(_) | Err(_) => Err(format!("expected a number from 0 to 3, found `{text}`")),
     }
 }
+
+/// `encaje compare`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  encaje compare beto/ bertin/ mbert/ --label label --out models.html")]
+pub(crate) struct CompareArgs {
+    /// The outputs to compare, one per model: directories of finished runs over the same corpus, or merged files.
+    #[arg(value_name = "DIR|FILE.parquet", required = true, num_args = 2..)]
+    pub(crate) targets: Vec<PathBuf>,
+    /// The kept column by whose values the models are judged, and the points coloured.
+    #[arg(long, value_name = "COLUMN", env = "ENCAJE_COMPARE_LABEL")]
+    pub(crate) label: String,
+    /// Takes the label column for this. `auto` takes numbers with many different values for a number.
+    #[arg(long, value_enum, default_value_t = LabelTypeArg::Auto)]
+    pub(crate) label_type: LabelTypeArg,
+    /// The picture to write, a panel per model and the table; the extension tells the format.
+    #[arg(long, value_name = "PLOT.html|.png|.svg", env = "ENCAJE_COMPARE_OUT")]
+    pub(crate) out: Option<PathBuf>,
+    /// Replaces the file if it is there already.
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) umap: UmapArgs,
+    /// Prints the table on stdout as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,6 +1,7 @@
 //! One file per command: arguments in, a library call, words out.
 
 pub(crate) mod certs;
+pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod coordinator;
 pub(crate) mod download;

@@ -1,0 +1,351 @@
+//! `encaje compare`: which model separates the labels best, in one figure and one table.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::project;
+use crate::args::{CompareArgs, LabelTypeArg};
+use crate::exit::{Advice, Exit};
+use crate::outfile;
+use crate::plot::{self, Figure, HoverColumn, Labels, Panel, PlotFormat, Table};
+use crate::points::Points;
+use crate::statistics::{Estimate, paired_bootstrap, silhouettes};
+use crate::ui::{self, Ui};
+use crate::umap::{self, Metric, Options, quality};
+
+/// Neighbours that vote for a row's label, and for which the plot is judged.
+const NEIGHBORS: usize = 15;
+/// More labels than this are no labels but names of rows.
+const LABELS_MAX: usize = 2_000;
+
+/// All that is known of the models.
+#[derive(Debug, Serialize)]
+struct Comparison<'a> {
+    out: Option<&'a Path>,
+    label: &'a str,
+    labels: Option<usize>,
+    rows: usize,
+    rejected: u64,
+    neighbors: usize,
+    seed: u64,
+    models: Vec<Model>,
+}
+
+/// One model's numbers.
+#[derive(Debug, Serialize)]
+struct Model {
+    model: String,
+    target: PathBuf,
+    dimensions: usize,
+    pooling: String,
+    /// Leave-one-out accuracy of the majority of the 15 nearest, in the space of the vectors.
+    label_accuracy: Option<Estimate>,
+    /// By how much that is above the best model's; 0 for that one.
+    label_accuracy_difference: Option<Estimate>,
+    /// In the space of the vectors, cosine.
+    silhouette: Option<Estimate>,
+    /// Of the plot.
+    trustworthiness: f64,
+    /// The share of rows whose text was cut.
+    truncated: f64,
+    tokens_per_row: f64,
+}
+
+/// What stays of a set of vectors once they are let go.
+struct Judged {
+    model: Model,
+    places: Vec<[f32; 2]>,
+    hits: Vec<f32>,
+    silhouettes: Vec<f32>,
+}
+
+/// The rows that every set must have: those of the first.
+struct Rows {
+    target: PathBuf,
+    rows: Vec<i64>,
+    rejected: u64,
+    columns: Vec<HoverColumn>,
+    labels: Labels,
+    codes: Option<Vec<u32>>,
+    distinct: usize,
+}
+
+/// Compares.
+pub(crate) fn run(ui: &Ui, args: &CompareArgs) -> anyhow::Result<Exit> {
+    let format = check(args)?;
+    let options = project::options(&args.umap);
+    let mut first: Option<Rows> = None;
+    let mut judged = Vec::new();
+    for target in &args.targets {
+        ui.note(format!("{}:", target.display()));
+        let points = project::load(ui, target)?;
+        let rows = match &first {
+            Some(rows) => {
+                same_rows(rows, target, &points)?;
+                rows
+            }
+            None => first.insert(rows_of(args, target, &points)?),
+        };
+        judged.push(judge(ui, target, &points, rows, &options)?);
+    }
+    let rows = first.expect("the arguments name at least two sets");
+    let (models, places) = estimates(judged, &rows, args.umap.seed);
+    let table = table(&models);
+    if let (Some(out), Some(format)) = (&args.out, format) {
+        let figure = figure(args, &rows, &models, places, table.clone());
+        outfile::write(out, &plot::render(&figure, format)?)?;
+        ui.note(format!("{}: drawn", out.display()));
+    }
+    if args.json {
+        let labels = rows.codes.is_some().then_some(rows.distinct);
+        ui.json(&Comparison {
+            out: args.out.as_deref(),
+            label: &args.label,
+            labels,
+            rows: rows.rows.len(),
+            rejected: rows.rejected,
+            neighbors: NEIGHBORS,
+            seed: args.umap.seed,
+            models,
+        })?;
+    } else {
+        spelled(&table).iter().try_for_each(|line| ui.data(line))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Refuses what cannot be drawn before anything is read.
+fn check(args: &CompareArgs) -> anyhow::Result<Option<PlotFormat>> {
+    let Some(out) = &args.out else { return Ok(None) };
+    let format = PlotFormat::of(out).ok_or_else(|| {
+        Advice::usage(format!("`{}` does not end in .html, .png or .svg", out.display()))
+            .hint("the extension of --out tells what to draw")
+    })?;
+    outfile::check(out, "--out", args.force)?;
+    Ok(Some(format))
+}
+
+/// Takes the rows of the first set as those that all must have.
+fn rows_of(args: &CompareArgs, target: &Path, points: &Points) -> anyhow::Result<Rows> {
+    if points.kept.column_by_name(&args.label).is_none() {
+        let schema = points.kept.schema();
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        let what = format!("--label: `{}` has no kept column `{}`", target.display(), args.label);
+        return Err(Advice::usage(what).hint(format!("its kept columns are: {}", names.join(", "))).into());
+    }
+    let values = project::column(points, &args.label)?;
+    let labels = match args.label_type {
+        LabelTypeArg::Auto => Labels::of_column(&args.label, &values),
+        LabelTypeArg::Category => Labels::categories_of(&args.label, &values),
+        LabelTypeArg::Number => Labels::numbers_of(&args.label, &values).map_err(|row| {
+            let row = points.rows[row];
+            Advice::usage(format!("--label-type number: column `{}` holds no number in row {row}", args.label))
+                .hint("use --label-type category")
+        })?,
+    };
+    // The figure has as many names as can be told apart; the numbers are about all of them.
+    let (codes, distinct) = match labels {
+        Labels::Categories { .. } => {
+            let mut seen: HashMap<&Option<String>, u32> = HashMap::new();
+            let codes: Vec<u32> = values
+                .iter()
+                .map(|value| {
+                    let next = seen.len() as u32;
+                    *seen.entry(value).or_insert(next)
+                })
+                .collect();
+            (Some(codes), seen.len())
+        }
+        Labels::None | Labels::Continuous { .. } => (None, 0),
+    };
+    if distinct > LABELS_MAX {
+        let what = format!("--label: column `{}` has {} different values", args.label, ui::count(distinct as u64));
+        return Err(Advice::usage(what).hint("take a column whose values are shared by many rows").into());
+    }
+    Ok(Rows {
+        target: target.to_owned(),
+        rows: points.rows.clone(),
+        rejected: points.rejected,
+        columns: project::hover(points)?,
+        labels,
+        codes,
+        distinct,
+    })
+}
+
+/// Refuses a set that has other rows, or other values in a column that both kept.
+fn same_rows(first: &Rows, target: &Path, points: &Points) -> anyhow::Result<()> {
+    let (one, other) = (first.target.display(), target.display());
+    let refuse = |what: String| -> anyhow::Error {
+        Advice::usage(format!("`{one}` and `{other}` cannot be compared: {what}"))
+            .hint("embed the same corpus with each model, then compare")
+            .into()
+    };
+    let totals = (first.rows.len() as u64 + first.rejected, points.len() as u64 + points.rejected);
+    if totals.0 != totals.1 {
+        return Err(refuse(format!("they have {} and {} rows", ui::count(totals.0), ui::count(totals.1))));
+    }
+    if let Some((mine, theirs)) = first.rows.iter().zip(&points.rows).find(|(mine, theirs)| mine != theirs) {
+        let (row, has) = (mine.min(theirs), if mine < theirs { &one } else { &other });
+        return Err(refuse(format!("row {row} has a vector in `{has}` alone")));
+    }
+    if first.rows.len() != points.len() {
+        return Err(refuse(format!("{} and {} rows have a vector", first.rows.len(), points.len())));
+    }
+    for column in project::hover(points)? {
+        let Some(known) = first.columns.iter().find(|known| known.name == column.name) else { continue };
+        if let Some(at) = known.values.iter().zip(&column.values).position(|(mine, theirs)| mine != theirs) {
+            return Err(refuse(format!("column `{}` differs in row {}", column.name, points.rows[at])));
+        }
+    }
+    if let Some(label) = first.labels.column()
+        && points.kept.column_by_name(label).is_none()
+    {
+        return Err(refuse(format!("`{other}` has no kept column `{label}`")));
+    }
+    Ok(())
+}
+
+/// Projects one set and measures it.
+fn judge(ui: &Ui, target: &Path, points: &Points, rows: &Rows, options: &Options) -> anyhow::Result<Judged> {
+    let places = project::project(ui, target, points, options)?;
+    let cosine = Options { metric: Metric::Cosine, ..options.clone() };
+    let (hits, silhouettes) = match &rows.codes {
+        None => (Vec::new(), Vec::new()),
+        Some(codes) => {
+            let near = umap::neighbors(&points.vectors, points.dim, NEIGHBORS + 1, &cosine, &mut |_| {})?;
+            let hits = quality::label_hits(&near, codes, NEIGHBORS);
+            let hits = hits.into_iter().map(|hit| f32::from(u8::from(hit))).collect();
+            (hits, silhouettes(&points.vectors, points.dim, codes, options.threads))
+        }
+    };
+    let trustworthiness = quality::trustworthiness(&points.vectors, points.dim, &places, NEIGHBORS, options)?;
+    let count = points.len().max(1) as f64;
+    let model = Model {
+        model: points.info.model.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned(),
+        target: target.to_owned(),
+        dimensions: points.dim,
+        pooling: points.info.pooling.clone(),
+        label_accuracy: None,
+        label_accuracy_difference: None,
+        silhouette: None,
+        trustworthiness,
+        truncated: points.truncated as f64 / count,
+        tokens_per_row: points.tokens as f64 / count,
+    };
+    Ok(Judged { model, places, hits, silhouettes })
+}
+
+/// Gives every mean its interval. Two sets of one model are told apart by their places.
+fn estimates(judged: Vec<Judged>, rows: &Rows, seed: u64) -> (Vec<Model>, Vec<Vec<[f32; 2]>>) {
+    let mut models = Vec::new();
+    let (mut places, mut hits, mut widths) = (Vec::new(), Vec::new(), Vec::new());
+    for set in judged {
+        models.push(set.model);
+        places.push(set.places);
+        hits.push(set.hits);
+        widths.push(set.silhouettes);
+    }
+    if rows.codes.is_some() {
+        let sum = |hits: &Vec<f32>| hits.iter().map(|hit| f64::from(*hit)).sum::<f64>();
+        let best = (0..hits.len()).max_by(|a, b| sum(&hits[*a]).total_cmp(&sum(&hits[*b])).then(b.cmp(a))).unwrap_or(0);
+        let accuracies = paired_bootstrap(&hits, best, seed);
+        let silhouettes = paired_bootstrap(&widths, best, seed);
+        for (model, (accuracy, silhouette)) in models.iter_mut().zip(accuracies.into_iter().zip(silhouettes)) {
+            model.label_accuracy = Some(accuracy.0);
+            model.label_accuracy_difference = Some(accuracy.1);
+            model.silhouette = Some(silhouette.0);
+        }
+    }
+    let names: Vec<String> = models.iter().map(|model| model.model.clone()).collect();
+    for model in &mut models {
+        if names.iter().filter(|name| **name == model.model).count() > 1 {
+            let place = model.target.file_name().unwrap_or(model.target.as_os_str()).to_string_lossy();
+            model.model = format!("{} ({place})", model.model);
+        }
+    }
+    (models, places)
+}
+
+fn table(models: &[Model]) -> Table {
+    let heads =
+        ["model", "dim.", "kNN accuracy (95 %)", "to the best (95 %)", "silhouette (95 %)", "trustw.", "cut", "tokens"];
+    let interval = |estimate: &Option<Estimate>| {
+        estimate.map_or("–".to_owned(), |e| format!("{:.3} ({:.3} to {:.3})", e.value, e.low, e.high))
+    };
+    let difference = |estimate: &Option<Estimate>| match estimate {
+        None => "–".to_owned(),
+        Some(e) if (e.value, e.low, e.high) == (0.0, 0.0, 0.0) => "best".to_owned(),
+        Some(e) => format!("{:+.3} ({:+.3} to {:+.3})", e.value, e.low, e.high),
+    };
+    let row = |model: &Model| {
+        vec![
+            model.model.clone(),
+            model.dimensions.to_string(),
+            interval(&model.label_accuracy),
+            difference(&model.label_accuracy_difference),
+            interval(&model.silhouette),
+            format!("{:.3}", model.trustworthiness),
+            format!("{:.1} %", model.truncated * 100.0),
+            format!("{:.1}", model.tokens_per_row),
+        ]
+    };
+    Table { columns: heads.map(str::to_owned).to_vec(), rows: models.iter().map(row).collect() }
+}
+
+/// Spells a table for a terminal: the first column to the left, the others to the right.
+fn spelled(table: &Table) -> Vec<String> {
+    let rows: Vec<&Vec<String>> = std::iter::once(&table.columns).chain(&table.rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..table.columns.len()).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| match column {
+            0 => format!("{cell:<width$}"),
+            _ => format!("{cell:>width$}"),
+        });
+        cells.collect::<Vec<_>>().join("  ")
+    };
+    rows.into_iter().map(line).collect()
+}
+
+fn figure(args: &CompareArgs, rows: &Rows, models: &[Model], places: Vec<Vec<[f32; 2]>>, table: Table) -> Figure {
+    let panels = models.iter().zip(places).map(|(model, points)| {
+        let accuracy = model.label_accuracy.map_or(String::new(), |e| format!("kNN accuracy {:.3} · ", e.value));
+        let note = format!("{accuracy}trustworthiness {:.3} · {} dimensions", model.trustworthiness, model.dimensions);
+        Panel { title: model.model.clone(), note, points }
+    });
+    let left_out = match rows.rejected {
+        0 => String::new(),
+        rejected => format!(" ({} without a vector left out)", ui::counted(rejected, "row")),
+    };
+    let subtitle = format!(
+        "{}{left_out} · UMAP: {} neighbors, min. distance {}, seed {} · accuracy: majority of the {NEIGHBORS} nearest by \
+         cosine, the row itself left out; intervals: bootstrap over rows",
+        ui::counted(rows.rows.len() as u64, "text"),
+        args.umap.neighbors,
+        args.umap.min_dist,
+        args.umap.seed
+    );
+    Figure {
+        title: format!("{} models by {}", models.len(), args.label),
+        subtitle,
+        panels: panels.collect(),
+        labels: rows.labels.clone(),
+        hover: rows.columns.clone(),
+        table: Some(table),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_aligned() {
+        let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
+        let table = Table { columns: row(["model", "dim."]), rows: vec![row(["a", "384"]), row(["bertin", "1024"])] };
+        assert_eq!(spelled(&table), ["model   dim.", "a        384", "bertin  1024"]);
+    }
+}

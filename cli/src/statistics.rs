@@ -1,0 +1,179 @@
+//! Numbers by which models are compared: silhouettes, and how far a mean may be off. Pure.
+
+use std::ops::Range;
+
+/// Resamples of a bootstrap, and fewer where there are many rows: their means hardly vary.
+const RESAMPLES: usize = 1_000;
+const RESAMPLES_OF_MANY: usize = 200;
+const MANY_ROWS: usize = 200_000;
+/// The share of resamples that an interval covers.
+const COVERED: f64 = 0.95;
+
+/// A mean with its bootstrap interval.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub(crate) struct Estimate {
+    /// The mean over all rows.
+    pub(crate) value: f64,
+    /// The lower end of the 95 % interval.
+    pub(crate) low: f64,
+    /// The upper end.
+    pub(crate) high: f64,
+}
+
+/// Estimates the mean of each column of scores, and of its difference to the column `base`. All columns have the same
+/// rows, and every resample takes the same rows of all of them: what makes some rows hard for every model cancels out
+/// of the differences.
+pub(crate) fn paired_bootstrap(columns: &[Vec<f32>], base: usize, seed: u64) -> Vec<(Estimate, Estimate)> {
+    let rows = columns.first().map_or(0, Vec::len);
+    let resamples = if rows > MANY_ROWS { RESAMPLES_OF_MANY } else { RESAMPLES };
+    let mut noise = Noise(seed);
+    let mut means = vec![Vec::with_capacity(resamples); columns.len()];
+    let mut taken = vec![0u32; rows];
+    for _ in 0..resamples {
+        taken.fill(0);
+        (0..rows).for_each(|_| taken[noise.below(rows)] += 1);
+        for (column, means) in columns.iter().zip(&mut means) {
+            let sum: f64 = column.iter().zip(&taken).map(|(score, times)| f64::from(*score) * f64::from(*times)).sum();
+            means.push(sum / rows.max(1) as f64);
+        }
+    }
+    let mean = |column: &[f32]| column.iter().map(|score| f64::from(*score)).sum::<f64>() / rows.max(1) as f64;
+    columns
+        .iter()
+        .zip(&means)
+        .map(|(column, sampled)| {
+            let differences = sampled.iter().zip(&means[base]).map(|(one, other)| one - other).collect();
+            let value = mean(column);
+            (estimate(value, sampled.clone()), estimate(value - mean(&columns[base]), differences))
+        })
+        .collect()
+}
+
+fn estimate(value: f64, mut sampled: Vec<f64>) -> Estimate {
+    sampled.sort_by(f64::total_cmp);
+    let at = |share: f64| {
+        let place = share * (sampled.len().saturating_sub(1)) as f64;
+        sampled.get(place.round() as usize).copied().unwrap_or(value)
+    };
+    Estimate { value, low: at((1.0 - COVERED) / 2.0), high: at((1.0 + COVERED) / 2.0) }
+}
+
+/// Returns the silhouette of every row under the cosine distance: from -1, nearer to another label, to 1, near its own
+/// alone. Exact, and linear in the number of rows: the mean distance to a label is that to the sum of its unit vectors.
+/// A label with one row has 0, as in scikit-learn, and so has everything where there is one label only.
+pub(crate) fn silhouettes(vectors: &[f32], dim: usize, labels: &[u32], threads: usize) -> Vec<f32> {
+    let count = labels.iter().max().map_or(0, |most| *most as usize + 1);
+    let mut sums = vec![0.0f64; count * dim];
+    let mut sizes = vec![0usize; count];
+    for (row, label) in labels.iter().enumerate() {
+        let label = *label as usize;
+        sizes[label] += 1;
+        let unit = unit(&vectors[row * dim..(row + 1) * dim]);
+        sums[label * dim..(label + 1) * dim].iter_mut().zip(unit).for_each(|(sum, x)| *sum += x);
+    }
+    let mut scores = vec![0.0; labels.len()];
+    let share = labels.len().div_ceil(threads.max(1)).max(1);
+    std::thread::scope(|scope| {
+        for (index, scores) in scores.chunks_mut(share).enumerate() {
+            let (sums, sizes) = (&sums, &sizes);
+            let rows = index * share..index * share + scores.len();
+            scope.spawn(move || score_rows(scores, rows, vectors, dim, labels, (sums, sizes)));
+        }
+    });
+    scores
+}
+
+fn score_rows(
+    scores: &mut [f32],
+    rows: Range<usize>,
+    vectors: &[f32],
+    dim: usize,
+    labels: &[u32],
+    (sums, sizes): (&[f64], &[usize]),
+) {
+    for (score, row) in scores.iter_mut().zip(rows) {
+        let unit: Vec<f64> = unit(&vectors[row * dim..(row + 1) * dim]).collect();
+        let own = labels[row] as usize;
+        if sizes[own] < 2 {
+            continue;
+        }
+        let similarity = |label: usize| -> f64 {
+            sums[label * dim..(label + 1) * dim].iter().zip(&unit).map(|(sum, x)| sum * x).sum()
+        };
+        // Its own distance is 0, and does not count as one to the others.
+        let itself: f64 = unit.iter().map(|x| x * x).sum();
+        let within = 1.0 - (similarity(own) - itself) / (sizes[own] - 1) as f64;
+        let others = (0..sizes.len()).filter(|label| *label != own && sizes[*label] > 0);
+        let nearest = others.map(|label| 1.0 - similarity(label) / sizes[label] as f64).fold(f64::INFINITY, f64::min);
+        let most = within.max(nearest);
+        if nearest.is_finite() && most > 0.0 {
+            *score = ((nearest - within) / most) as f32;
+        }
+    }
+}
+
+/// A vector scaled to length 1; one of zeros stays.
+fn unit(vector: &[f32]) -> impl Iterator<Item = f64> {
+    let norm = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
+    let scale = if norm > 0.0 { 1.0 / norm } else { 0.0 };
+    vector.iter().map(move |x| f64::from(*x) * scale)
+}
+
+/// A small generator (splitmix64): the same seed gives the same intervals everywhere.
+struct Noise(u64);
+
+impl Noise {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        x ^= x >> 31;
+        ((u128::from(x) * most as u128) >> 64) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_is_as_wide_as_the_normal_one() {
+        let hits: Vec<f32> = (0..4_000).map(|row| f32::from(u8::from(row % 4 != 0))).collect();
+        let (estimate, itself) = paired_bootstrap(std::slice::from_ref(&hits), 0, 42)[0];
+        assert_eq!(estimate.value, 0.75);
+        let half = 1.96 * (0.75f64 * 0.25 / 4_000.0).sqrt();
+        assert!(
+            (estimate.low - (0.75 - half)).abs() < 0.002 && (estimate.high - (0.75 + half)).abs() < 0.002,
+            "{estimate:?}"
+        );
+        assert_eq!(itself, Estimate { value: 0.0, low: 0.0, high: 0.0 });
+        assert_eq!(paired_bootstrap(&[hits], 0, 42)[0].0, estimate, "the same seed, the same interval");
+    }
+
+    #[test]
+    fn what_is_hard_for_both_cancels_out_of_the_difference() {
+        let one: Vec<f32> = (0..1_000).map(|row| f32::from(u8::from(row % 2 == 0))).collect();
+        let other: Vec<f32> = (0..1_000).map(|row| f32::from(u8::from(row % 2 == 0 && row % 100 != 0))).collect();
+        let found = paired_bootstrap(&[one, other], 0, 1);
+        let (alone, difference) = found[1];
+        assert!((difference.value + 0.01).abs() < 1e-9 && difference.high < 0.0, "{difference:?}");
+        assert!(difference.high - difference.low < (alone.high - alone.low) / 2.0);
+    }
+
+    #[test]
+    fn silhouettes_are_those_of_scikit_learn() {
+        // sklearn.metrics.silhouette_samples(x, y, metric="cosine")
+        let vectors = [1.0, 0.1, 0.9, 0.3, 0.2, 1.0, 0.0, 2.0, 1.0, 1.0, -1.0, 0.5];
+        let expected = [0.959_823_3, 0.943_027_65, 0.845_296_2, 0.717_510_65, -0.280_415_3, 0.0];
+        let found = silhouettes(&vectors, 2, &[0, 0, 1, 1, 1, 2], 2);
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-5, "{found:?} {expected}");
+        }
+    }
+
+    #[test]
+    fn one_label_has_no_silhouette() {
+        assert_eq!(silhouettes(&[1.0, 0.0, 0.0, 1.0], 2, &[0, 0], 1), [0.0, 0.0]);
+    }
+}
