@@ -20,7 +20,7 @@ help: ## list the targets
 setup: ## get what building and testing need (quick when it is all there)
 	@sh scripts/setup.sh
 
-demo: ## embed samples/frases.csv with a real model into Parquet and verify it
+demo: ## embed samples/frases.csv with a real model into Parquet, verify it and draw it
 	@sh scripts/setup.sh python model
 	$(CARGO) build --release --locked --package encaje
 	@ENCAJE="$(ENCAJE)" MODEL="$(MODEL)" DEMO="$(DEMO)" sh scripts/demo.sh

@@ -13,3 +13,7 @@ say "$ENCAJE" verify "$DEMO" --corpus samples/frases.csv
 printf '\nWhat is in it, and the three sentences nearest to one of them:\n\n'
 build/venv/bin/python scripts/look.py "$DEMO"
 printf '\nThe vectors are in %s\n' "$(ls "$DEMO"/part-*.parquet | tr '\n' ' ')"
+# The pictures: one to look around in, one to print.
+say "$ENCAJE" project "$DEMO" --label label --out "$DEMO.html" --force
+say "$ENCAJE" project "$DEMO" --label label --out "$DEMO.png" --force
+printf '\nOpen %s in a browser; %s is the same to print.\n' "$DEMO.html" "$DEMO.png"

@@ -121,6 +121,7 @@ impl Canvas {
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\" \
              viewBox=\"0 0 {width:.0} {height:.0}\" font-family=\"'{}', Verdana, sans-serif\">\n\
+             <!-- encaje; emojis: Twemoji, CC-BY 4.0 -->\n\
              <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n{}</svg>\n",
             font::FAMILY,
             self.body
