@@ -36,7 +36,7 @@ async fn first_texts(
     let mut cutter = Cutter::new(cut.0, cut.1, LIMITS, recut.clone(), "recut".to_owned(), Cursor::default()).await?;
     let mut texts: Vec<Option<String>> = Vec::new();
     while texts.len() < rows
-        && let Some(slice) = cutter.next().await?
+        && let Some(slice) = Box::pin(cutter.next()).await?
     {
         let source = planned.get(slice.source_index as usize).context("a slice is of one of the sources")?;
         let mut reader = read(source, &slice, &options, &recut).await?;

@@ -23,7 +23,7 @@ fn browser() -> Option<PathBuf> {
     })
 }
 
-/// A page in a browser, spoken to over the DevTools protocol: JSON, ended by a zero byte, on two pipes.
+/// A page in a browser, spoken to over the browser's remote protocol: JSON, ended by a zero byte, on two pipes.
 struct Page {
     browser: Child,
     to: ChildStdin,
@@ -111,7 +111,7 @@ impl Page {
                 self.complaints.push(params["args"].to_string());
             }
             "Log.entryAdded" if params["entry"]["level"] == "error" => {
-                self.complaints.push(params["entry"].to_string())
+                self.complaints.push(params["entry"].to_string());
             }
             "Page.javascriptDialogOpening" => self.complaints.push(format!("a dialog: {params}")),
             "Network.requestWillBeSent" => {

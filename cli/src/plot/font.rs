@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 /// The family's name.
 pub(crate) const FAMILY: &str = "DejaVu Sans";
-/// DejaVu Sans, cut to Latin, Greek, Cyrillic and common signs.
+/// The regular face, cut to Latin, Greek, Cyrillic and common signs.
 pub(crate) const REGULAR: &[u8] = include_bytes!("assets/DejaVuSans.ttf");
 /// Its bold face.
 pub(crate) const BOLD: &[u8] = include_bytes!("assets/DejaVuSans-Bold.ttf");

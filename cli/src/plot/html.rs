@@ -73,7 +73,7 @@ fn harmless(json: &str) -> String {
         match c {
             // In JSON these stand in strings alone, and mean the same when spelled so.
             '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                write!(out, "\\u{:04x}", u32::from(c)).expect("a string takes all")
+                write!(out, "\\u{:04x}", u32::from(c)).expect("a string takes all");
             }
             c => out.push(c),
         }

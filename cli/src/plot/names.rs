@@ -6,8 +6,9 @@ use super::svg::Rect;
 
 /// More names than this are a mess; the legend has them.
 const NAMES_MAX: usize = 40;
-/// Points of a label that vote for its spot, at most.
-const VOTERS_MAX: usize = 2_000;
+/// A label has a spot where at least this share of the points around are its own. Labels that are mixed everywhere have
+/// none: a name would say what is not so.
+const LEAD: f32 = 0.3;
 /// Cells of the grid that finds the thickest spot, along each side.
 const CELLS: usize = 24;
 /// The longest that a name may be.
@@ -39,17 +40,10 @@ pub(crate) fn place(names: &[String], codes: &[u32], places: &[(f32, f32)], fram
     if names.len() > NAMES_MAX || names.len() < 2 {
         return Vec::new();
     }
-    let mut points: Vec<Vec<(f32, f32)>> = vec![Vec::new(); names.len()];
-    for (code, place) in codes.iter().zip(places) {
-        let points = &mut points[*code as usize];
-        if points.len() < VOTERS_MAX {
-            points.push(*place);
-        }
-    }
     let mut taken: Vec<Rect> = Vec::new();
     let mut placed = Vec::new();
-    for (name, points) in names.iter().zip(&points) {
-        let Some(spot) = thickest(points, frame) else { continue };
+    for (name, spot) in names.iter().zip(leading_spots(names.len(), codes, places, frame)) {
+        let Some(spot) = spot else { continue };
         // An emoji alone is a picture, and may be larger than a word.
         let size = if name.chars().count() <= 2 { 19.0 } else { 13.0 };
         let text = fit(name, lettering(size), WIDTH_MAX);
@@ -81,41 +75,51 @@ pub(crate) fn spots(labels: usize, codes: &[u32], points: &[[f32; 2]]) -> Vec<Op
     }
     let span = |[low, high]: [f32; 2]| (high - low).max(f32::MIN_POSITIVE);
     let frame = Rect { left: bounds[0][0], top: bounds[1][0], width: span(bounds[0]), height: span(bounds[1]) };
-    let mut of_label: Vec<Vec<(f32, f32)>> = vec![Vec::new(); labels];
-    for (code, [x, y]) in codes.iter().zip(points) {
-        of_label[*code as usize].push((*x, *y));
-    }
-    of_label.iter().map(|points| thickest(points, frame).map(|(x, y)| [x, y])).collect()
+    let places: Vec<(f32, f32)> = points.iter().map(|[x, y]| (*x, *y)).collect();
+    leading_spots(labels, codes, &places, frame).into_iter().map(|spot| spot.map(|(x, y)| [x, y])).collect()
 }
 
-/// Returns the middle of the points in and around the fullest cell.
-fn thickest(points: &[(f32, f32)], frame: Rect) -> Option<(f32, f32)> {
+/// Finds the thickest spot of each label, if the label leads there.
+fn leading_spots(labels: usize, codes: &[u32], places: &[(f32, f32)], frame: Rect) -> Vec<Option<(f32, f32)>> {
+    let mut of_label: Vec<Vec<(f32, f32)>> = vec![Vec::new(); labels];
+    let mut all = vec![0u32; CELLS * CELLS];
+    for (code, place) in codes.iter().zip(places) {
+        of_label[*code as usize].push(*place);
+        all[cell_of(place, frame)] += 1;
+    }
+    of_label.iter().map(|points| thickest(points, frame, &all)).collect()
+}
+
+fn cell_of(point: &(f32, f32), frame: Rect) -> usize {
     let cell = |at: f32, start: f32, length: f32| (((at - start) / length * CELLS as f32) as usize).min(CELLS - 1);
-    let cell_of =
-        |point: &(f32, f32)| cell(point.1, frame.top, frame.height) * CELLS + cell(point.0, frame.left, frame.width);
+    cell(point.1, frame.top, frame.height) * CELLS + cell(point.0, frame.left, frame.width)
+}
+
+/// Adds up a cell and those around it.
+fn around(counts: &[u32], index: usize) -> u32 {
+    let (row, column) = (index / CELLS, index % CELLS);
+    let columns = column.saturating_sub(1)..=(column + 1).min(CELLS - 1);
+    let rows = row.saturating_sub(1)..=(row + 1).min(CELLS - 1);
+    rows.map(|row| columns.clone().map(|column| counts[row * CELLS + column]).sum::<u32>()).sum()
+}
+
+/// Returns the middle of the points in and around the fullest cell. `all` counts the points of every label.
+fn thickest(points: &[(f32, f32)], frame: Rect, all: &[u32]) -> Option<(f32, f32)> {
     let mut counts = vec![0u32; CELLS * CELLS];
-    points.iter().for_each(|point| counts[cell_of(point)] += 1);
+    points.iter().for_each(|point| counts[cell_of(point, frame)] += 1);
     // With its neighbours, so that a cluster that lies across four cells wins over a clot in one.
-    let weight = |index: usize| {
-        let (row, column) = (index / CELLS, index % CELLS);
-        let rows = row.saturating_sub(1)..=(row + 1).min(CELLS - 1);
-        rows.map(|row| {
-            let columns = column.saturating_sub(1)..=(column + 1).min(CELLS - 1);
-            columns.map(|column| counts[row * CELLS + column]).sum::<u32>()
-        })
-        .sum::<u32>()
-            + counts[index]
-    };
+    let weight = |index: usize| around(&counts, index) + counts[index];
     let best = (0..CELLS * CELLS).max_by_key(|index| (weight(*index), std::cmp::Reverse(*index)))?;
     let near: Vec<&(f32, f32)> = points
         .iter()
         .filter(|point| {
-            let index = cell_of(point);
+            let index = cell_of(point, frame);
             (index / CELLS).abs_diff(best / CELLS) <= 1 && (index % CELLS).abs_diff(best % CELLS) <= 1
         })
         .collect();
     let count = near.len() as f32;
-    (!near.is_empty()).then(|| {
+    let leads = count >= LEAD * around(all, best) as f32;
+    (!near.is_empty() && leads).then(|| {
         let (x, y) = near.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0, y + point.1));
         (x / count, y / count)
     })
@@ -165,8 +169,16 @@ mod tests {
     }
 
     #[test]
+    fn labels_that_are_mixed_everywhere_have_no_place() {
+        let places: Vec<(f32, f32)> = (0..400).map(|row| ((row * 7 % 400) as f32, (row * 11 % 400) as f32)).collect();
+        let codes: Vec<u32> = (0..400).map(|row| row / 2 % 20).collect();
+        let names: Vec<String> = (0..20).map(|name| format!("label {name}")).collect();
+        assert!(place(&names, &codes, &places, FRAME).len() < 5);
+    }
+
+    #[test]
     fn names_do_not_cover_each_other() {
-        let places = vec![(200.0, 200.0); 30];
+        let places: Vec<(f32, f32)> = (0..30).map(|row| (100.0 + (row % 6) as f32 * 40.0, 200.0)).collect();
         let codes: Vec<u32> = (0..30).map(|row| row % 6).collect();
         let names: Vec<String> = (0..6).map(|name| format!("label {name}")).collect();
         let placed = place(&names, &codes, &places, FRAME);
