@@ -161,7 +161,7 @@ fn a_session_belongs_to_the_certificate_that_opened_it() {
         let client = |name: &str| {
             let identity_pem = Some((read(name), Secret::new(&read(&format!("{name}-key")))));
             let security = ClientSecurity { ca_pem: Some(read("ca")), identity_pem, ..Default::default() };
-            WorkClient::new(Connection::open(&[url.clone()], &security).unwrap())
+            WorkClient::new(Connection::open(std::slice::from_ref(&url), &security).unwrap())
         };
         let (own, other) = (client("w1"), client("w2"));
         let info = WorkerInfo { name: "n".into(), devices: vec!["cpu".into()], version: "0".into() };

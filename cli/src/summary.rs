@@ -96,7 +96,8 @@ impl RunSummary {
             ui::count(self.truncated),
             ui::counted(self.tokens, "token"),
         );
-        if !self.was_done {
+        // What was fetched was computed elsewhere, at a speed that is not known here.
+        if !self.was_done && self.rows_per_second > 0.0 {
             line.push_str(&format!(
                 ", {:.1} s, {} rows/s, {} tokens/s",
                 self.seconds,

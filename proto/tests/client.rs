@@ -9,7 +9,7 @@ use std::time::Duration;
 use proto::generated as wire;
 use proto::generated::work_server::{Work, WorkServer};
 use proto::work::WorkerInfo;
-use proto::{RetryPolicy, RpcErrorKind, SessionId, WorkClient, in_process};
+use proto::{ClientSecurity, Connection, RetryPolicy, RpcErrorKind, SessionId, WorkClient, in_process, listen};
 use tokio_stream::StreamExt;
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status};
@@ -173,6 +173,40 @@ async fn a_call_that_is_not_answered_ends_at_its_deadline() {
     let client = start(&service, 0, RetryPolicy { deadline_max: Duration::from_millis(50), ..impatient() });
     let error = client.open_session(&worker()).await.unwrap_err();
     assert_eq!((error.kind, service.calls()), (RpcErrorKind::DeadlineExceeded, 1));
+}
+
+/// Serves each script over TCP, and returns a client that knows all of them.
+async fn client_of(services: [&Scripted; 2], policy: RetryPolicy) -> WorkClient {
+    let mut urls = Vec::new();
+    for service in services {
+        let incoming = listen(([127, 0, 0, 1], 0).into()).await.unwrap();
+        urls.push(incoming.local_addr().unwrap().to_string());
+        let server = Server::builder().add_service(WorkServer::new(service.clone()));
+        tokio::spawn(server.serve_with_incoming(incoming));
+    }
+    WorkClient::with_retries(Connection::open(&urls, &ClientSecurity::default()).unwrap(), policy)
+}
+
+#[tokio::test]
+async fn a_coordinator_that_is_unavailable_is_left_for_the_next_and_not_asked_again() {
+    let (sick, well) = (Scripted::of([Code::Unavailable; 100]), Scripted::default());
+    let client = client_of([&sick, &well], impatient()).await;
+    for _ in 0..5 {
+        client.open_session(&worker()).await.unwrap();
+    }
+    assert_eq!(well.calls(), 5);
+    assert!(sick.calls() <= 1, "{}", sick.calls());
+}
+
+#[tokio::test]
+async fn a_coordinator_that_hangs_is_left_after_one_deadline() {
+    let (stuck, well) = (Scripted { hang: true, ..Scripted::default() }, Scripted::default());
+    let policy = RetryPolicy { deadline_max: Duration::from_millis(300), ..impatient() };
+    let client = client_of([&stuck, &well], policy).await;
+    let failed = [client.open_session(&worker()).await, client.open_session(&worker()).await];
+    assert!(failed.iter().filter(|answer| answer.is_err()).count() <= 1, "{failed:?}");
+    client.open_session(&worker()).await.unwrap();
+    assert!(stuck.calls() <= 1);
 }
 
 #[tokio::test]

@@ -61,7 +61,7 @@ async fn download(ui: &Ui, args: &DownloadArgs) -> anyhow::Result<Exit> {
     let winners = manifest_of(&status, &storage).await?;
     let wanted = wanted(&winners.files);
     let mut progress = ui.progress("fetching", Amount::default());
-    let kept = fetch::fetch_all(&storage, out.root(), &wanted, &mut progress).await?;
+    fetch::fetch_all(&storage, out.root(), &wanted, &mut progress).await?;
     progress.finish();
     fetch::remove_strays(out.root(), &wanted)?;
     let files = winners.files.iter().zip(&wanted);
@@ -73,7 +73,7 @@ async fn download(ui: &Ui, args: &DownloadArgs) -> anyhow::Result<Exit> {
         drop(lock);
         out.remove()?;
     }
-    let before = Amount { rows: kept, tokens: 0 };
+    let before = Amount { rows: manifest.totals.rows, tokens: manifest.totals.tokens };
     report(ui, args, &RunSummary::new(target.path(), &manifest.totals, started.elapsed(), before))
 }
 
