@@ -110,8 +110,14 @@ impl Cluster {
     /// Follows a job until it has ended, with a display of progress.
     pub(crate) async fn wait(&self, ui: &Ui, job: JobId) -> anyhow::Result<JobStatus> {
         let mut progress: Option<Progress> = None;
+        let mut stuck = false;
         let status = self
             .follow(ui, job, |status| {
+                let obstacle = obstacle(status);
+                if let (Some(obstacle), false) = (&obstacle, stuck) {
+                    ui.warn(obstacle);
+                }
+                stuck = obstacle.is_some();
                 let done = Amount { rows: status.counts.rows, tokens: status.counts.tokens };
                 show(progress.get_or_insert_with(|| ui.progress("embedding", done)), status);
                 Ok(())
@@ -166,7 +172,17 @@ pub(crate) struct JobReport {
     pub(crate) shards: ShardCounts,
     /// Live workers of the cluster.
     pub(crate) workers: u64,
+    /// Live workers that get no shards any more, because they failed at what others could do.
+    pub(crate) workers_quarantined: u64,
+    /// Why the coordinator itself paused the job.
+    pub(crate) pause_reason: Option<String>,
+    /// For how long no worker has been alive though there is work; 0 while that is no reason to worry.
+    pub(crate) starved_ms: u64,
+    /// Second attempts that were begun beside slow ones.
+    pub(crate) copies: u64,
     pub(crate) manifest: Option<String>,
+    /// Which manifest the job has or will have; every repair begins a new one.
+    pub(crate) generation: u64,
 }
 
 impl JobReport {
@@ -187,7 +203,12 @@ impl JobReport {
             tokens: status.counts.tokens,
             shards: status.shards,
             workers: status.workers,
+            workers_quarantined: status.workers_quarantined,
+            pause_reason: status.pause_reason.clone(),
+            starved_ms: status.starved_ms,
+            copies: status.copies,
             manifest: status.manifest_key.clone(),
+            generation: status.generation,
         }
     }
 
@@ -210,6 +231,87 @@ impl JobReport {
             JobState::Cancelling => "cancelling",
             JobState::Cancelled => "cancelled",
         };
-        if self.paused && !self.state.is_terminal() { format!("{name}, paused") } else { name.to_owned() }
+        if self.state.is_terminal() {
+            return name.to_owned();
+        }
+        let paused = if self.paused { ", paused" } else { "" };
+        let starved = if self.starved_ms > 0 { ", STARVED" } else { "" };
+        format!("{name}{paused}{starved}")
+    }
+}
+
+/// What keeps a job from going on, in words, if anything does.
+pub(crate) fn obstacle(status: &JobStatus) -> Option<String> {
+    if status.state.is_terminal() {
+        return None;
+    }
+    if let Some(reason) = &status.pause_reason {
+        return Some(format!("the coordinator paused the job: {reason}; to go on: encaje resume {}", status.id));
+    }
+    let starved = Duration::from_millis(status.starved_ms);
+    (status.starved_ms > 0)
+        .then(|| format!("STARVED: no worker for {}; start one with `encaje worker`", ui::duration(starved)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dataset::{Keep, ReadOptions};
+    use proto::job::{
+        ComputeDtype, EmbedSpec, JobSpec, MaxRejects, ModelSpec, OnBadRow, OutputDtype, RowCounts, ShardLimits,
+    };
+
+    fn running() -> JobStatus {
+        JobStatus {
+            id: JobId::generate(),
+            spec: JobSpec {
+                sources: vec![],
+                read: ReadOptions { text_column: "text".into(), id_column: None, keep: Keep::All },
+                model: ModelSpec { name: "owner/name".into(), revision: None, digest: "d".into() },
+                embed: EmbedSpec {
+                    pooling: None,
+                    normalize: true,
+                    max_length: None,
+                    prefix: String::new(),
+                    dtype: ComputeDtype::F32,
+                    output_dtype: OutputDtype::F32,
+                    dimensions: None,
+                    batch_tokens: None,
+                },
+                limits: ShardLimits { rows_max: 1, bytes_max: 1 },
+                on_bad_row: OnBadRow::Reject,
+                max_rejects: MaxRejects::Unlimited,
+            },
+            state: JobState::Running,
+            paused: false,
+            reason: None,
+            shards: ShardCounts::default(),
+            rows_planned: 10,
+            counts: RowCounts::default(),
+            rows_in_flight: 0,
+            tokens_in_flight: 0,
+            workers: 0,
+            manifest_key: None,
+            age_ms: 0,
+            pause_reason: None,
+            starved_ms: 0,
+            copies: 0,
+            workers_quarantined: 0,
+            generation: 1,
+        }
+    }
+
+    #[test]
+    fn what_keeps_a_job_from_going_on_is_said() {
+        let well = running();
+        assert_eq!((obstacle(&well), JobReport::of(&well).state_text()), (None, "running".to_owned()));
+        let starved = JobStatus { starved_ms: 720_000, ..running() };
+        assert_eq!(JobReport::of(&starved).state_text(), "running, STARVED");
+        assert!(obstacle(&starved).unwrap().contains("no worker for 12 min"));
+        let paused = JobStatus { paused: true, pause_reason: Some("too many failures".into()), ..running() };
+        assert_eq!(JobReport::of(&paused).state_text(), "running, paused");
+        assert!(obstacle(&paused).unwrap().contains("too many failures"));
+        let ended = JobStatus { state: JobState::Failed, starved_ms: 1, ..running() };
+        assert_eq!((obstacle(&ended), JobReport::of(&ended).state_text()), (None, "failed".to_owned()));
     }
 }

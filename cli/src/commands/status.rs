@@ -49,6 +49,9 @@ async fn show_job(ui: &Ui, args: &StatusArgs, job: JobId) -> anyhow::Result<Exit
         }
     };
     print_job(ui, &JobReport::of(&status), args.json)?;
+    if let Some(obstacle) = cluster::obstacle(&status) {
+        ui.warn(obstacle);
+    }
     Ok(Exit::Done)
 }
 
@@ -67,12 +70,19 @@ fn print_job(ui: &Ui, report: &JobReport, as_json: bool) -> anyhow::Result<()> {
         ("truncated", ui::count(report.truncated)),
         ("tokens", ui::count(report.tokens)),
         ("shards", format!("{committed} done, {running} running, {pending} waiting, {} dead", shards.dead)),
-        ("workers", ui::count(report.workers)),
+        ("workers", workers_text(report)),
     ];
     if let Some(reason) = &report.reason {
         lines.insert(2, ("reason", reason.clone()));
     }
     print_lines(ui, &lines)
+}
+
+fn workers_text(report: &JobReport) -> String {
+    match report.workers_quarantined {
+        0 => ui::count(report.workers),
+        bad => format!("{}, {} of them in quarantine", ui::count(report.workers), ui::count(bad)),
+    }
 }
 
 fn print_lines(ui: &Ui, lines: &[(&str, String)]) -> anyhow::Result<()> {
