@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coordinator::{Clock, Policy, Store, SystemClock};
+use coordinator::{Clock, Policy, Roots, Store, SystemClock};
 use dataset::Storage;
 use proto::JobId;
 use proto::client::JobsClient;
@@ -72,7 +72,7 @@ pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyho
 
     let stop = Stop { coordinator: CancellationToken::new(), worker: CancellationToken::new() };
     let (channel, incoming) = transport::in_process();
-    let config = coordinator::Config { clock, idle: IDLE, ..coordinator::Config::default() };
+    let config = coordinator::Config { clock, idle: IDLE, roots: Roots::anywhere(), ..coordinator::Config::default() };
     let coordinator = tokio::spawn(coordinator::run(config, store, storage, incoming, stop.coordinator.clone()));
     let client = JobsClient::new(channel.clone());
     let first = start(&client, &local).await;

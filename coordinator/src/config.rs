@@ -10,6 +10,7 @@ use tonic::transport::ServerTlsConfig;
 use crate::access::Access;
 use crate::clock::{Clock, SystemClock};
 use crate::corpora::{Corpora, Stored};
+use crate::roots::Roots;
 
 /// How a coordinator works. Take [`Config::default`] and change what differs.
 #[derive(Clone)]
@@ -46,6 +47,10 @@ pub struct Config {
     pub connections_max: usize,
     /// Calls at the same time on one connection.
     pub streams_max: u32,
+    /// Objects relayed at the same time, both ways.
+    pub relays_max: usize,
+    /// Which corpora are read for those who submit jobs.
+    pub roots: Roots,
     /// A call that takes longer is given up; what it began in the database is finished.
     pub call_timeout: Duration,
     /// How long the end may take: calls under way, then loops.
@@ -71,6 +76,8 @@ impl Default for Config {
             tls: None,
             connections_max: 16_384,
             streams_max: 256,
+            relays_max: 128,
+            roots: Roots::uploads_only(),
             call_timeout: Duration::from_secs(60),
             drain: Duration::from_secs(10),
         }

@@ -8,6 +8,7 @@ pub mod store;
 
 pub mod clock;
 pub mod corpora;
+pub mod roots;
 
 mod connections;
 mod context;
@@ -36,6 +37,7 @@ pub use access::Access;
 pub use clock::{Clock, SystemClock, TestClock};
 pub use config::Config;
 pub use policy::Policy;
+pub use roots::{RootError, Roots};
 pub use store::{Store, StoreError, StoreErrorKind};
 
 use crate::context::{Context, Notices};

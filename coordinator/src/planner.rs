@@ -13,6 +13,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::context::{Context, clean, full_message};
 use crate::corpora::{Cut, Cutting};
+use crate::roots::RootError;
 use crate::store::{Planning, StoreError};
 
 /// Most bytes of a reason that a job is given.
@@ -25,6 +26,8 @@ enum PlanError {
     Dataset(#[from] DatasetError),
     #[error("cannot store what was planned")]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Root(#[from] RootError),
 }
 
 /// How an attempt at planning ended.
@@ -98,6 +101,7 @@ async fn plan_job(context: Arc<Context>, planning: Planning) {
             }
             Ok(Planned::Left) => return,
             Err(PlanError::Dataset(error)) => error,
+            Err(PlanError::Root(error)) => return fail(&context, job, &full_message(&error)).await,
             Err(PlanError::Store(error)) => {
                 // The store is out of reach or somebody has to look: the job stays as it is and is tried again.
                 warn!(job.id = %job, error = full_message(&error), "planning interrupted");
@@ -112,6 +116,7 @@ async fn plan_job(context: Arc<Context>, planning: Planning) {
             | ErrorKind::AlreadyExists
             | ErrorKind::SourceChanged
             | ErrorKind::BadInput
+            | ErrorKind::Unsupported
             | ErrorKind::Corrupt => return fail(&context, job, &full_message(&error)).await,
         }
         let Some(found) = find(&context, job).await else { return };
@@ -166,7 +171,12 @@ async fn sources_of(
     if stored.is_some() {
         return Ok(stored);
     }
+    // What a path leads to may have changed since the job was submitted; and between a look at it and its opening.
+    let places =
+        || spec.sources.iter().try_for_each(|source| context.config.roots.check(&source.uri, context.storage.url()));
+    places()?;
     let inspected = context.config.corpora.inspect(&spec.sources, &spec.read).await?;
+    places()?;
     let ours = context.store.set_sources(job, &inspected).await?;
     Ok(ours.then_some(inspected))
 }

@@ -10,6 +10,7 @@ pub mod connection;
 pub mod convert;
 pub mod digest;
 pub mod planted;
+pub mod relay;
 pub mod retry;
 pub mod secret;
 pub mod transport;

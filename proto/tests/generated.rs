@@ -4,14 +4,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const HEADER: &str = "// Generated from proto/encaje/v1/*.proto by `UPDATE=1 cargo test -p proto --test generated`. Do not edit.\n\n\
-/// The descriptors of both `.proto` files, for reflection.\n\
+/// The descriptors of the `.proto` files, for reflection.\n\
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(\"generated.bin\");\n\n";
 
 #[test]
 fn the_generated_code_is_what_the_proto_files_say() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let includes = root.join("proto");
-    let files = [includes.join("encaje/v1/jobs.proto"), includes.join("encaje/v1/work.proto")];
+    let files = [
+        includes.join("encaje/v1/jobs.proto"),
+        includes.join("encaje/v1/work.proto"),
+        includes.join("encaje/v1/storage.proto"),
+    ];
     let descriptors = protox::compile(files, [&includes]).expect("the proto files compile");
 
     let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("generated");

@@ -121,7 +121,7 @@ fn dataset_class(kind: ErrorKind) -> FailureClass {
     match kind {
         // Whatever was planned was there; it is gone, so it changed.
         ErrorKind::NotFound | ErrorKind::SourceChanged => FailureClass::InputChanged,
-        ErrorKind::BadInput | ErrorKind::Corrupt => FailureClass::Config,
+        ErrorKind::BadInput | ErrorKind::Corrupt | ErrorKind::Unsupported => FailureClass::Config,
         ErrorKind::NoSpace => FailureClass::Resource,
         ErrorKind::AlreadyExists | ErrorKind::Auth | ErrorKind::Io => FailureClass::Transient,
         ErrorKind::Throttled => FailureClass::Throttled,

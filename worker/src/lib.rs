@@ -52,7 +52,9 @@ pub async fn run(
             .map_err(|error| WorkerError::Model { model: model.name.clone(), reason: error.describe() })?;
     }
     let pools = pools::Pools::start(&config)?;
-    let workshop = Arc::new(shard_run::Workshop { engines, pools, spool });
+    let wire = wire.into();
+    let relay = proto::relay::relayed(wire.clone());
+    let workshop = Arc::new(shard_run::Workshop { engines, pools, spool, wire: wire.clone(), relay });
     let machine = Arc::clone(&workshop);
     let served = serve(config, wire, machine, shutdown).await;
     // A shard that did not stop in time still holds the threads; they end with it.

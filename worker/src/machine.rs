@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use dataset::{DatasetError, Storage};
+use proto::relay::connect_storage;
 use proto::work::{FailureClass, Grant, Output};
 
 use crate::error::ShardError;
@@ -31,11 +32,11 @@ impl From<ShardError> for Failed {
 
 /// What a worker needs of the machine that it runs on.
 pub trait Machine: Send + Sync + 'static {
-    /// Opens the storage that the coordinator names.
+    /// Opens the storage that the coordinator names, by whatever way leads there.
     ///
     /// # Errors
     /// It cannot be used from here.
-    fn storage(&self, url: &str) -> Result<Storage, DatasetError>;
+    fn storage<'a>(&'a self, url: &'a str) -> Handed<'a, Result<Storage, DatasetError>>;
 
     /// Embeds one shard and stores the result, telling `meter` how far it got. Dropping the future stops the work.
     fn make<'a>(
@@ -53,8 +54,8 @@ pub trait Machine: Send + Sync + 'static {
 }
 
 impl Machine for Workshop {
-    fn storage(&self, url: &str) -> Result<Storage, DatasetError> {
-        Storage::open(url)
+    fn storage<'a>(&'a self, url: &'a str) -> Handed<'a, Result<Storage, DatasetError>> {
+        Box::pin(async move { Ok(connect_storage(self.wire.clone(), url).await) })
     }
 
     fn make<'a>(

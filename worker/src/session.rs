@@ -106,7 +106,7 @@ impl Worker {
         let shared = Arc::new(Shared {
             client: self.client.clone(),
             session: session.id,
-            storage: self.machine.storage(&session.storage_url).map_err(WorkerError::Storage)?,
+            storage: self.machine.storage(&session.storage_url).await.map_err(WorkerError::Storage)?,
             machine: Arc::clone(&self.machine),
             leases: Leases::default(),
             offline_max: self.offline_max(),

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use dataset::{DatasetError, ErrorKind, FileSummary, Storage, VectorWriter};
+use proto::Wire;
 use proto::job::RowCounts;
+use proto::relay::source_detour;
 use proto::work::{Grant, Output};
 
 use crate::engines::EngineCache;
@@ -18,6 +20,10 @@ pub(crate) struct Workshop {
     pub(crate) engines: EngineCache,
     pub(crate) pools: Pools,
     pub(crate) spool: Spool,
+    /// The way to the coordinator.
+    pub(crate) wire: Wire,
+    /// What the coordinator relays: sources that cannot be reached from here.
+    pub(crate) relay: Storage,
 }
 
 /// Embeds one shard and stores the result. Dropping the future stops the work and removes the spool file.
@@ -28,7 +34,8 @@ pub(crate) async fn make(
     meter: &Arc<Meter>,
 ) -> Result<Output, ShardError> {
     let model = workshop.engines.get(&grant.model, &grant.embed).await?;
-    let reader = dataset::read(&grant.source, &grant.slice, &grant.read, storage).await?;
+    let detour = source_detour(&workshop.relay, grant.shard.job, grant.slice.source_index);
+    let reader = dataset::read_by(&grant.source, &grant.slice, &grant.read, storage, &detour).await?;
     let spooled = workshop.spool.file(grant);
     let kept = dataset::kept_schema_of(&grant.source)?;
     let writer = VectorWriter::create(spooled.path(), &kept, &model.file_info(grant))?;

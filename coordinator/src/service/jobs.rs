@@ -8,10 +8,10 @@ use proto::generated::jobs_server::Jobs;
 use proto::job::{JobSpec, JobStatus, ShardResult};
 use proto::transport::MESSAGE_BYTES_MAX;
 use tonic::{Request, Response, Status};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Answer, Lane, Service, missing, refused, status_of};
-use crate::context::Context;
+use crate::context::{Context, full_message};
 use crate::store::{StoreError, Submitted, Winner};
 
 /// Most bytes of a spec on the wire: its status, which carries it, still fits a message.
@@ -47,6 +47,7 @@ impl Jobs for Service {
         let spec = JobSpec::try_from(spec).map_err(refused)?;
         check(&spec)?;
         let context = self.context.clone();
+        check_sources(&context, &spec)?;
         let status = self.detached(Lane::Other, async move { submit(&context, job, &spec).await }).await?;
         Ok(Response::new((&status).into()))
     }
@@ -188,6 +189,17 @@ async fn act(context: &Context, action: Action, job: JobId) -> Result<(), StoreE
 async fn show(context: &Context, job: JobId) -> Result<JobStatus, Status> {
     let status = context.store.job(job).await.map_err(status_of)?;
     status.ok_or_else(|| status_of(StoreError::JobUnknown { job }))
+}
+
+/// Refuses sources that this coordinator does not read.
+fn check_sources(context: &Context, spec: &JobSpec) -> Result<(), Status> {
+    for source in &spec.sources {
+        context.config.roots.check(&source.uri, context.storage.url()).map_err(|error| {
+            warn!(error = full_message(&error), "a source was refused");
+            Status::permission_denied(error.to_string())
+        })?;
+    }
+    Ok(())
 }
 
 /// What no planner or worker could do anything with. Whether the sources are there is the planner's to find out.

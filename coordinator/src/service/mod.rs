@@ -3,13 +3,16 @@
 
 mod jobs;
 mod pacer;
+mod storage;
 mod work;
 
 use std::sync::Arc;
 
 use proto::convert::id;
 use proto::generated::jobs_server::{self, JobsServer};
+use proto::generated::storage_server::{self, StorageServer};
 use proto::generated::work_server::{self, WorkServer};
+use proto::relay::CHUNK_BYTES_MAX;
 use proto::transport::{HEADER_BYTES_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX};
 use proto::{ConvertError, SessionId};
 use tokio::sync::Semaphore;
@@ -26,9 +29,12 @@ use crate::config::Config;
 use crate::context::{Context, full_message};
 use crate::store::{StoreError, StoreErrorKind};
 
+/// Most bytes of a message of the Storage service: a chunk, and room for the rest.
+const RELAYED_BYTES_MAX: usize = CHUNK_BYTES_MAX + 64 * 1024;
+
 type Answer<T> = Result<Response<T>, Status>;
 
-/// Both services; clones share everything.
+/// All services; clones share everything.
 #[derive(Clone)]
 struct Service {
     context: Arc<Context>,
@@ -41,6 +47,8 @@ struct Service {
 struct Lanes {
     vital: Arc<Semaphore>,
     other: Arc<Semaphore>,
+    /// Objects that are being relayed.
+    relay: Arc<Semaphore>,
 }
 
 #[derive(Clone, Copy)]
@@ -54,8 +62,9 @@ impl Service {
         let config = &context.config;
         let vital = Arc::new(Semaphore::new(config.calls_vital_max));
         let other = Arc::new(Semaphore::new(config.calls_other_max));
+        let relay = Arc::new(Semaphore::new(config.relays_max));
         let pacer = Arc::new(Pacer::new(config.idle));
-        Self { context, lanes: Arc::new(Lanes { vital, other }), pacer }
+        Self { context, lanes: Arc::new(Lanes { vital, other, relay }), pacer }
     }
 
     /// Runs the work of a call to its end, also when the client goes away in the middle: tonic drops the future of a
@@ -127,15 +136,18 @@ fn missing(field: &'static str) -> Status {
     Status::invalid_argument(format!("field `{field}` is missing"))
 }
 
-/// Builds the services: both of ours, health, reflection.
+/// Builds the services: ours, health, reflection.
 pub(crate) fn routes(context: Arc<Context>) -> (Routes, HealthReporter) {
     let service = Service::new(context);
     let jobs = JobsServer::new(service.clone())
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let work = WorkServer::new(service)
+    let work = WorkServer::new(service.clone())
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let storage = StorageServer::new(service)
+        .max_decoding_message_size(RELAYED_BYTES_MAX)
+        .max_encoding_message_size(RELAYED_BYTES_MAX);
     let (reporter, health) = tonic_health::server::health_reporter();
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -144,6 +156,7 @@ pub(crate) fn routes(context: Arc<Context>) -> (Routes, HealthReporter) {
     };
     let routes = Routes::new(jobs)
         .add_service(work)
+        .add_service(storage)
         .add_service(health)
         .add_service(reflection().build_v1().expect("our own descriptors are complete"))
         .add_service(reflection().build_v1alpha().expect("our own descriptors are complete"));
@@ -168,7 +181,7 @@ pub(crate) fn limited(config: &Config) -> Result<Server, tonic::transport::Error
 /// Tells whoever asks after our health whether to come here.
 pub(crate) async fn say_serving(health: &HealthReporter, serving: bool) {
     let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
-    for service in ["", jobs_server::SERVICE_NAME, work_server::SERVICE_NAME] {
+    for service in ["", jobs_server::SERVICE_NAME, work_server::SERVICE_NAME, storage_server::SERVICE_NAME] {
         health.set_service_status(service, status).await;
     }
 }

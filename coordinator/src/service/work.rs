@@ -206,6 +206,7 @@ async fn check_object(context: &Context, shard: ShardId, epoch: Epoch, output: &
             | ErrorKind::Corrupt
             | ErrorKind::NoSpace
             | ErrorKind::Throttled
+            | ErrorKind::Unsupported
             | ErrorKind::Auth
             | ErrorKind::Io => {
                 warn!(key = output.key, error = full_message(&error), "cannot look at an output");

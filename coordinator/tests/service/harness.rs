@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coordinator::{Config, CoordinatorError, Policy, Store, TestClock};
+use coordinator::{Config, CoordinatorError, Policy, Roots, Store, TestClock};
 use dataset::{
     Compression, FileInfo, Format, Keep, Manifest, ReadOptions, RowStatus, Source, Storage, VectorChunk, VectorDtype,
     VectorWriter, kept_schema_of,
@@ -14,7 +14,7 @@ use proto::job::{
     ShardLimits,
 };
 use proto::work::{CommitOutcome, Grant, Leased, Output, Session, WorkerInfo};
-use proto::{JobId, JobsClient, RequestId, WorkClient, in_process};
+use proto::{JobId, JobsClient, RequestId, Wire, WorkClient, in_process};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,7 @@ struct Running {
     shutdown: CancellationToken,
     task: JoinHandle<Result<(), CoordinatorError>>,
     store: Store,
+    wire: Wire,
     jobs: JobsClient,
     work: WorkClient,
 }
@@ -42,7 +43,7 @@ impl Cluster {
     /// Starts a coordinator on an empty folder.
     pub(crate) async fn start() -> Cluster {
         let clock = TestClock::at(1_700_000_000_000);
-        let config = Config { clock: Arc::new(clock.clone()), ..Config::default() };
+        let config = Config { clock: Arc::new(clock.clone()), roots: Roots::anywhere(), ..Config::default() };
         let mut cluster = Cluster { dir: tempfile::tempdir().unwrap(), clock, config, running: None };
         cluster.start_again().await;
         cluster
@@ -61,8 +62,8 @@ impl Cluster {
             incoming,
             shutdown.clone(),
         ));
-        let (jobs, work) = (JobsClient::new(channel.clone()), WorkClient::new(channel));
-        self.running = Some(Running { shutdown, task, store, jobs, work });
+        let (jobs, work) = (JobsClient::new(channel.clone()), WorkClient::new(channel.clone()));
+        self.running = Some(Running { shutdown, task, store, wire: channel.into(), jobs, work });
     }
 
     /// Stops the coordinator and leaves its folder.
@@ -89,6 +90,10 @@ impl Cluster {
 
     pub(crate) fn storage(&self) -> Storage {
         Storage::open(self.dir.path().join("storage").to_str().unwrap()).unwrap()
+    }
+
+    pub(crate) fn wire(&self) -> Wire {
+        self.running.as_ref().expect("it is running").wire.clone()
     }
 
     pub(crate) fn jobs(&self) -> &JobsClient {

@@ -8,3 +8,4 @@ mod failures;
 mod harness;
 mod life;
 mod planning;
+mod relay;

@@ -150,6 +150,15 @@ pub enum DatasetError {
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
+    /// The store has no such operation.
+    #[error("the store of `{object}` cannot do this")]
+    Unsupported {
+        /// URL or key.
+        object: String,
+        /// The cause.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
     /// Vector files, manifests, merge, verify, export.
     #[error(transparent)]
     Vectors(#[from] VectorsError),
@@ -183,6 +192,8 @@ pub enum ErrorKind {
     Throttled,
     /// Credentials are missing, expired or do not suffice: may pass once somebody renews them.
     Auth,
+    /// This store can never do it.
+    Unsupported,
     /// May pass: try again.
     Io,
 }
@@ -205,6 +216,7 @@ impl DatasetError {
             DatasetError::NoSpace { .. } => ErrorKind::NoSpace,
             DatasetError::Throttled { .. } => ErrorKind::Throttled,
             DatasetError::Auth { .. } => ErrorKind::Auth,
+            DatasetError::Unsupported { .. } => ErrorKind::Unsupported,
             DatasetError::Vectors(error) => error.kind(),
             DatasetError::Io { .. } => ErrorKind::Io,
         }
@@ -234,7 +246,10 @@ impl DatasetError {
             }
             other => {
                 let (meaning, failure) = explain(&other);
-                let source = failure.into();
+                let source: Box<dyn StdError + Send + Sync> = failure.into();
+                if let object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. } = other {
+                    return DatasetError::Unsupported { object, source };
+                }
                 match meaning {
                     Meaning::Other if is_no_space(&other) => DatasetError::NoSpace { object, source },
                     Meaning::Other => DatasetError::Io { object, source },

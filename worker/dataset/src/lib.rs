@@ -7,9 +7,9 @@ pub mod storage;
 pub mod vectors;
 
 pub use corpus::{
-    CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, Compression, Cursor, CutLimits, Cutter, Detour, Fingerprint, Format, Keep,
-    PlannedSource, RECORD_BYTES_MAX, ReadOptions, RecordChunk, RecordReader, Slice, SliceRange, Source, expand,
-    inspect, kept_schema_of, read, read_by,
+    CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, Compression, CorpusPlace, Cursor, CutLimits, Cutter, Detour, Fingerprint, Format,
+    Keep, PlannedSource, RECORD_BYTES_MAX, ReadOptions, RecordChunk, RecordReader, Slice, SliceRange, Source,
+    SourceObject, corpus_place, expand, inspect, kept_schema_of, read, read_by,
 };
 pub use error::{DatasetError, ErrorKind};
 pub use reject::RejectReason;

@@ -9,7 +9,7 @@ use object_store::path::Path as StorePath;
 
 use crate::corpus::{Compression, Format, Source};
 use crate::error::DatasetError;
-use crate::storage::{BucketPlace, Location, bucket_store, locate};
+use crate::storage::{BucketPlace, Location, bucket_store, check_host, locate};
 
 /// Objects looked at for one pattern over a bucket: a pattern without a folder in front could list a whole lake.
 const OBJECTS_MAX: usize = 1_000_000;
@@ -165,4 +165,39 @@ fn format_of(uri: &str, given: Option<Format>) -> Result<(Format, Compression), 
         ));
     }
     Ok((format, compression))
+}
+
+/// Where a source lies, for those who decide whether it may be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CorpusPlace {
+    /// A path of this machine, as it is written.
+    Path(PathBuf),
+    /// A key of a bucket: the bucket's URL (`s3://bucket`), and the key.
+    Bucket {
+        /// Scheme and name, such as `s3://bucket`.
+        bucket: String,
+        /// Without a slash in front.
+        key: String,
+    },
+    /// A file of a web server.
+    Web {
+        /// The host, with the port where it is not the usual one; in lower case.
+        host: String,
+    },
+}
+
+/// Tells where a source lies; no look is taken at it.
+///
+/// # Errors
+/// An unsupported scheme, or a URL that carries more than a place.
+pub fn corpus_place(uri: &str) -> Result<CorpusPlace, DatasetError> {
+    Ok(match locate(uri)? {
+        Location::Local(path) => CorpusPlace::Path(path),
+        Location::Bucket(place) => CorpusPlace::Bucket { bucket: place.bucket_url(), key: place.key },
+        Location::Web(url) => {
+            check_host(&url)?;
+            let host = url.host_str().unwrap_or("").trim_end_matches('.');
+            CorpusPlace::Web { host: url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")) }
+        }
+    })
 }

@@ -31,9 +31,9 @@ mod stream;
 use serde::{Deserialize, Serialize};
 
 pub use cutter::{CutLimits, Cutter};
-pub use expand::expand;
+pub use expand::{CorpusPlace, corpus_place, expand};
 pub use inspect::inspect;
-pub use object::Detour;
+pub use object::{Detour, SourceObject};
 pub use reader::{RecordChunk, RecordReader, read, read_by};
 pub use schema::kept_schema_of;
 

@@ -18,7 +18,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Returns whether an address is one of the public internet.
-pub fn is_public(address: IpAddr) -> bool {
+pub(crate) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => is_public_v6(address),
@@ -74,7 +74,7 @@ fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
 ///
 /// # Errors
 /// The host is an address that is not public, or a name of this machine or its network.
-pub fn check_host(url: &url::Url) -> Result<(), DatasetError> {
+pub(crate) fn check_host(url: &url::Url) -> Result<(), DatasetError> {
     if allows_private() {
         return Ok(());
     }

@@ -22,7 +22,7 @@ use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 use crate::error::DatasetError;
 
 pub(crate) use failure::{Meaning, StoreFailure, explain};
-pub use guard::{check_host, is_public};
+pub(crate) use guard::check_host;
 pub(crate) use location::{BucketPlace, Cloud, Location, locate};
 pub(crate) use remote::{bucket_store, web_store};
 pub use write::NewObject;
@@ -208,7 +208,12 @@ impl Storage {
             .map_err(|problem| DatasetError::bad_input(key.escape_debug().to_string(), problem))
     }
 
-    pub(crate) fn failed(&self, key: &str, error: object_store::Error) -> DatasetError {
+    /// Makes the error for a failed call to a store on a key of this storage.
+    pub fn failure(&self, key: &str, error: object_store::Error) -> DatasetError {
+        self.failed(key, error)
+    }
+
+    fn failed(&self, key: &str, error: object_store::Error) -> DatasetError {
         DatasetError::from_store(self.name(key), error)
     }
 }

@@ -200,6 +200,14 @@ impl NewObject {
         Ok(())
     }
 
+    /// Gives the object up; what was sent of it is removed as far as the store can.
+    pub async fn abort(mut self) {
+        if let Some(mut upload) = self.upload.take() {
+            // Best effort: nobody sees it, and a bucket has a rule for what is left.
+            drop(upload.parts().abort().await);
+        }
+    }
+
     /// Makes the object visible under its key, durably.
     ///
     /// # Errors

@@ -1,0 +1,428 @@
+//! The service that relays objects, for workers and clients that cannot reach the storage or a job's sources. What can be
+//! named is closed: a job's own prefix, uploads under the name of their content, planned sources of jobs by their index.
+//! Nobody names a path or a URL.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use blake3::Hasher;
+use bytes::Bytes;
+use dataset::vectors::layout;
+use dataset::{DatasetError, ErrorKind, NewObject, SourceObject, Storage};
+use proto::JobId;
+use proto::convert::id;
+use proto::generated as wire;
+use proto::generated::storage_server::Storage as StorageService;
+use proto::relay::{CHUNK_BYTES_MAX, STORAGE_ID_KEY};
+use tokio::sync::mpsc::{self, Sender};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use super::{Answer, Lane, Service, refused, status_of};
+use crate::context::{Context, full_message};
+
+/// Chunks read ahead of the network.
+const CHUNKS_AHEAD_MAX: usize = 2;
+/// A client that sends or takes nothing for so long is gone.
+const CHUNK_WITHIN: Duration = Duration::from_secs(60);
+/// An upload is acknowledged every so many bytes.
+const REPLY_BYTES: u64 = 8 << 20;
+/// Objects in one page of a list.
+const PAGE_OBJECTS_MAX: usize = 1_000;
+
+/// What a key names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Named {
+    /// What tells this storage from another.
+    StorageId,
+    /// Something of a job, in storage.
+    OfJob { job: JobId },
+    /// An uploaded file, by the BLAKE3 of its content.
+    Upload { blake3: String },
+    /// A planned source.
+    Source { job: JobId, index: usize },
+}
+
+type Chunks = ReceiverStream<Result<wire::ReadChunk, Status>>;
+type Replies = ReceiverStream<Result<wire::WriteReply, Status>>;
+
+#[tonic::async_trait]
+impl StorageService for Service {
+    type ReadStream = Chunks;
+    type WriteStream = Replies;
+
+    async fn head(&self, request: Request<wire::HeadRequest>) -> Answer<wire::ObjectInfo> {
+        let key = request.into_inner().key;
+        let service = self.clone();
+        let info = self.detached(Lane::Other, async move { Ok(service.open(&key).await?.info) }).await?;
+        Ok(Response::new(info))
+    }
+
+    async fn read(&self, request: Request<wire::ReadRequest>) -> Answer<Chunks> {
+        let request = request.into_inner();
+        let permit = self.relay_permit()?;
+        let (service, key) = (self.clone(), request.key.clone());
+        let object = self.detached(Lane::Other, async move { service.open(&key).await }).await?;
+        if request.if_match.is_some() && request.if_match != object.info.etag {
+            return Err(Status::failed_precondition(format!("`{}` is another by now", request.key)));
+        }
+        let size = object.info.size_bytes;
+        let end = request.end.unwrap_or(size).min(size);
+        if request.start > end || (request.start == end && size > 0 && request.start >= size) {
+            return Err(Status::out_of_range(format!("`{}` has {size} bytes", request.key)));
+        }
+        let (chunks, stream) = mpsc::channel(CHUNKS_AHEAD_MAX);
+        self.context.calls.spawn(async move {
+            relay(object, request.start..end, &chunks).await;
+            drop(permit);
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn write(&self, request: Request<Streaming<wire::WriteChunk>>) -> Answer<Replies> {
+        let permit = self.relay_permit()?;
+        let context = self.context.clone();
+        let (replies, stream) = mpsc::channel(CHUNKS_AHEAD_MAX);
+        self.context.calls.spawn(async move {
+            let last = match store(&context, request.into_inner(), &replies).await {
+                Ok(object) => Ok(wire::WriteReply { received_bytes: object.size_bytes, object: Some(object) }),
+                Err(status) => Err(status),
+            };
+            // A client that is gone does not hear it.
+            drop(replies.send(last).await);
+            drop(permit);
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn list_objects(&self, request: Request<wire::ListObjectsRequest>) -> Answer<wire::ListObjectsResponse> {
+        let request = request.into_inner();
+        let context = self.context.clone();
+        let page = self.detached(Lane::Other, async move { list(&context, &request).await }).await?;
+        Ok(Response::new(page))
+    }
+}
+
+impl Service {
+    /// Takes one of the places for streams; a client without one comes again.
+    fn relay_permit(&self) -> Result<tokio::sync::OwnedSemaphorePermit, Status> {
+        Arc::clone(&self.lanes.relay)
+            .try_acquire_owned()
+            .map_err(|_| Status::resource_exhausted("too many objects are being relayed, ask again later"))
+    }
+
+    async fn open(&self, key: &str) -> Result<Readable, Status> {
+        if key == STORAGE_ID_KEY {
+            make_storage_id(&self.context.storage).await.map_err(|error| said(&error))?;
+        }
+        open(&self.context, key).await
+    }
+}
+
+/// Makes sure that there is something that tells this storage from another; the first who asks makes it.
+async fn make_storage_id(storage: &Storage) -> Result<(), DatasetError> {
+    match storage.head(STORAGE_ID_KEY).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        found => return found.map(|_| ()),
+    }
+    match storage.put_new(STORAGE_ID_KEY, Bytes::from(Uuid::now_v7().to_string())).await {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made.map(|_| ()),
+    }
+}
+
+/// An object that may be read.
+struct Readable {
+    info: wire::ObjectInfo,
+    content: Content,
+}
+
+enum Content {
+    Stored { storage: Storage, key: String },
+    Source(SourceObject),
+}
+
+impl Readable {
+    async fn read(&self, range: Range<u64>) -> Result<Bytes, DatasetError> {
+        match &self.content {
+            Content::Stored { storage, key } => storage.get_range(key, range).await,
+            Content::Source(source) => source.read(range).await,
+        }
+    }
+}
+
+async fn open(context: &Context, key: &str) -> Result<Readable, Status> {
+    let storage = &context.storage;
+    match named(key).ok_or_else(|| unnamed(key))? {
+        Named::StorageId | Named::OfJob { .. } | Named::Upload { .. } => {
+            let found = storage.head(key).await.map_err(|error| said(&error))?;
+            let info = info_of(storage, key, found);
+            Ok(Readable { info, content: Content::Stored { storage: storage.clone(), key: key.to_owned() } })
+        }
+        Named::Source { job, index } => {
+            let mut sources = context.store.sources(job).await.map_err(status_of)?;
+            if index >= sources.len() {
+                return Err(Status::not_found(format!("job {job} has no planned source {index}")));
+            }
+            let planned = sources.swap_remove(index);
+            context.config.roots.check(&planned.source.uri, storage.url()).map_err(|error| {
+                warn!(job.id = %job, error = full_message(&error), "a source is not relayed");
+                Status::permission_denied(error.to_string())
+            })?;
+            let source = SourceObject::open(&planned).await.map_err(|error| said(&error))?;
+            let found = source.fingerprint();
+            let info = wire::ObjectInfo {
+                key: key.to_owned(),
+                size_bytes: found.size,
+                etag: found.etag.clone(),
+                uri: planned.source.uri,
+            };
+            Ok(Readable { info, content: Content::Source(source) })
+        }
+    }
+}
+
+/// Sends the bytes of an object until its end, or the client's.
+async fn relay(object: Readable, range: Range<u64>, chunks: &Sender<Result<wire::ReadChunk, Status>>) {
+    let mut info = Some(object.info.clone());
+    let mut at = range.start;
+    loop {
+        let end = range.end.min(at + CHUNK_BYTES_MAX as u64);
+        let chunk = match object.read(at..end).await {
+            Ok(bytes) if bytes.is_empty() && at < end => Err(Status::data_loss("the object is shorter than it was")),
+            Ok(bytes) => {
+                at += bytes.len() as u64;
+                Ok(wire::ReadChunk { object: info.take(), data: bytes.to_vec() })
+            }
+            Err(error) => Err(said(&error)),
+        };
+        let ends = chunk.is_err() || at >= range.end;
+        let sent = tokio::time::timeout(CHUNK_WITHIN, chunks.send(chunk)).await;
+        if ends || !matches!(sent, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
+/// Stores an object as it comes. Whatever goes wrong, nothing of it becomes visible.
+async fn store(
+    context: &Context,
+    mut chunks: Streaming<wire::WriteChunk>,
+    replies: &Sender<Result<wire::WriteReply, Status>>,
+) -> Result<wire::ObjectInfo, Status> {
+    let mut first = next(&mut chunks).await?.ok_or_else(|| Status::invalid_argument("nothing was sent"))?;
+    let key = std::mem::take(&mut first.key);
+    let name = named(&key).ok_or_else(|| unnamed(&key))?;
+    may_write(context, &key, &name).await?;
+    let storage = &context.storage;
+    let mut object = storage.create_new(&key).await.map_err(|error| said(&error))?;
+    let digest = match receive(&mut object, first, &mut chunks, replies).await {
+        Ok(digest) => digest,
+        Err(status) => {
+            debug!(key, error = status.message(), "an upload broke off");
+            object.abort().await;
+            return Err(status);
+        }
+    };
+    if let Named::Upload { blake3 } = &name
+        && *blake3 != digest
+    {
+        object.abort().await;
+        return Err(Status::invalid_argument(format!("the content of `{key}` is not what its name says")));
+    }
+    let stored = object.finish().await.map_err(|error| said(&error))?;
+    Ok(info_of(storage, &key, stored))
+}
+
+/// Takes chunks until the last, and returns the BLAKE3 of what came, which is what was sent.
+async fn receive(
+    object: &mut NewObject,
+    first: wire::WriteChunk,
+    chunks: &mut Streaming<wire::WriteChunk>,
+    replies: &Sender<Result<wire::WriteReply, Status>>,
+) -> Result<String, Status> {
+    let (mut hasher, mut received, mut acknowledged) = (Hasher::new(), 0_u64, 0_u64);
+    let mut chunk = first;
+    loop {
+        if chunk.data.len() > CHUNK_BYTES_MAX {
+            return Err(Status::invalid_argument(format!("a chunk has at most {CHUNK_BYTES_MAX} bytes")));
+        }
+        hasher.update(&chunk.data);
+        received += chunk.data.len() as u64;
+        object.write(&chunk.data).await.map_err(|error| said(&error))?;
+        if let Some(expected) = chunk.blake3 {
+            let found = hasher.finalize().to_hex().to_string();
+            return if found == expected {
+                Ok(found)
+            } else {
+                Err(Status::data_loss("what arrived is not what was sent: send it again"))
+            };
+        }
+        if received - acknowledged >= REPLY_BYTES {
+            acknowledged = received;
+            // Progress is a courtesy: a client that does not read it is not waited for.
+            drop(replies.try_send(Ok(wire::WriteReply { received_bytes: received, object: None })));
+        }
+        chunk = next(chunks).await?.ok_or_else(|| Status::aborted("the upload ended before its digest"))?;
+    }
+}
+
+async fn next(chunks: &mut Streaming<wire::WriteChunk>) -> Result<Option<wire::WriteChunk>, Status> {
+    match tokio::time::timeout(CHUNK_WITHIN, chunks.message()).await {
+        Ok(chunk) => chunk,
+        Err(_) => Err(Status::deadline_exceeded("nothing was sent for too long")),
+    }
+}
+
+/// A worker writes outputs of jobs that still run, a client writes uploads; nobody writes anything else.
+async fn may_write(context: &Context, key: &str, name: &Named) -> Result<(), Status> {
+    match name {
+        Named::Upload { .. } => Ok(()),
+        Named::StorageId | Named::Source { .. } => Err(Status::permission_denied("this is only read")),
+        Named::OfJob { job } => {
+            let shards = format!("{}/", layout::shards_prefix(&job.to_string()));
+            let is_output = key
+                .strip_prefix(&shards)
+                .is_some_and(|rest| rest.split('/').count() == 2 && rest.ends_with(".parquet"));
+            if !is_output {
+                return Err(Status::permission_denied(format!("`{key}` is not the key of an output")));
+            }
+            let status = context.store.job(*job).await.map_err(status_of)?;
+            match status {
+                None => Err(Status::not_found(format!("there is no job {job}"))),
+                Some(status) if status.state.is_terminal() => {
+                    Err(Status::failed_precondition(format!("job {job} has ended")))
+                }
+                Some(_) => Ok(()),
+            }
+        }
+    }
+}
+
+async fn list(context: &Context, request: &wire::ListObjectsRequest) -> Result<wire::ListObjectsResponse, Status> {
+    let prefix = request.prefix.trim_end_matches('/');
+    // A probe key below the prefix: what may be read there may be listed.
+    match named(&format!("{prefix}/x")) {
+        Some(Named::OfJob { .. }) => {}
+        Some(Named::StorageId | Named::Upload { .. } | Named::Source { .. }) | None => return Err(unnamed(prefix)),
+    }
+    let found = context.storage.list(prefix).await.map_err(|error| said(&error))?;
+    let after = request.after_key.as_deref().unwrap_or("");
+    let mut rest = found.into_iter().filter(|(key, _)| key.as_str() > after);
+    let objects: Vec<_> =
+        rest.by_ref().take(PAGE_OBJECTS_MAX).map(|(key, found)| info_of(&context.storage, &key, found)).collect();
+    Ok(wire::ListObjectsResponse { objects, more: rest.next().is_some() })
+}
+
+fn info_of(storage: &Storage, key: &str, found: dataset::ObjectInfo) -> wire::ObjectInfo {
+    let uri = format!("{}/{key}", storage.url().trim_end_matches('/'));
+    wire::ObjectInfo { key: key.to_owned(), size_bytes: found.size, etag: found.etag, uri }
+}
+
+/// Tells what a key names; `None` for what nobody may name.
+fn named(key: &str) -> Option<Named> {
+    if key == STORAGE_ID_KEY {
+        return Some(Named::StorageId);
+    }
+    let mut parts = key.split('/');
+    let (kind, owner) = (parts.next()?, parts.next()?);
+    let rest: Vec<&str> = parts.collect();
+    let is_plain = |part: &&str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    };
+    if rest.is_empty() || !rest.iter().all(|part| is_plain(part)) {
+        return None;
+    }
+    match kind {
+        "jobs" => Some(Named::OfJob { job: job_of(owner)? }),
+        "uploads" => {
+            let is_digest =
+                owner.len() == 64 && owner.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+            (is_digest && rest.len() == 1).then(|| Named::Upload { blake3: owner.to_owned() })
+        }
+        "sources" => match rest.as_slice() {
+            [index] => Some(Named::Source { job: job_of(owner)?, index: index.parse().ok()? }),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Takes a job's id only as it is written in keys.
+fn job_of(text: &str) -> Option<JobId> {
+    let job: JobId = id("job_id", text).map_err(refused).ok()?;
+    (job.to_string() == text).then_some(job)
+}
+
+fn unnamed(key: &str) -> Status {
+    let shown: String = key.chars().take(200).flat_map(char::escape_debug).collect();
+    Status::permission_denied(format!("`{shown}` names nothing that is relayed"))
+}
+
+/// Says to a client what storage said.
+fn said(error: &DatasetError) -> Status {
+    let message = full_message(error);
+    match error.kind() {
+        ErrorKind::NotFound => Status::not_found(message),
+        ErrorKind::AlreadyExists => Status::already_exists(message),
+        ErrorKind::SourceChanged => Status::failed_precondition(message),
+        ErrorKind::BadInput => Status::invalid_argument(message),
+        ErrorKind::Unsupported => Status::failed_precondition(message),
+        ErrorKind::Corrupt => Status::data_loss(message),
+        ErrorKind::Throttled => Status::resource_exhausted(message),
+        ErrorKind::NoSpace | ErrorKind::Auth | ErrorKind::Io => {
+            warn!(error = message, "storage failed in a relayed call");
+            Status::unavailable(message)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_ours_can_be_named() {
+        let job = JobId::generate().to_string();
+        let digest = "ab".repeat(32);
+        for key in [
+            format!("jobs/{job}/shards/00000000/e000001-x.parquet"),
+            format!("jobs/{job}/manifest-1.json"),
+            format!("uploads/{digest}/a.csv"),
+            format!("sources/{job}/0"),
+        ] {
+            assert!(named(&key).is_some(), "{key}");
+        }
+        for key in [
+            String::new(),
+            "storage-id/x".to_owned(),
+            "/etc/passwd".to_owned(),
+            "jobs".to_owned(),
+            format!("jobs/{job}"),
+            format!("jobs/{job}/"),
+            format!("jobs/{job}/../../etc/passwd"),
+            format!("jobs/{job}/%2e%2e/x"),
+            format!("jobs/{job}//x"),
+            format!("jobs/{job}/a\\b"),
+            format!("jobs/{job}/a\0b"),
+            format!("jobs/{job}/.hidden"),
+            format!("jobs/{}/x", job.to_uppercase()),
+            "jobs/not-a-job/x".to_owned(),
+            format!("uploads/{digest}/a/b.csv"),
+            format!("uploads/{}/a.csv", digest.to_uppercase()),
+            "uploads/../jobs/x".to_owned(),
+            format!("sources/{job}/-1"),
+            format!("sources/{job}/0/x"),
+            format!("sources/{job}/file:"),
+            "s3://bucket/key".to_owned(),
+            "http://169.254.169.254/latest".to_owned(),
+        ] {
+            assert!(named(&key).is_none(), "{key}");
+        }
+    }
+}

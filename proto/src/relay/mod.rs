@@ -1,0 +1,68 @@
+//! The coordinator's storage from elsewhere: opened directly where that is possible, by the coordinator where it is not.
+//! Either way it is a [`dataset::Storage`], and nobody asks which.
+
+mod store;
+mod upload;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use dataset::{Detour, ErrorKind, Storage};
+
+use crate::ids::JobId;
+use crate::wire::Wire;
+
+pub use store::RelayStore;
+pub use upload::{UploadError, Uploaded, upload_source};
+
+/// The key of the object that tells one storage from another.
+pub const STORAGE_ID_KEY: &str = "storage-id";
+
+/// Most bytes of data in one message of the Storage service.
+pub const CHUNK_BYTES_MAX: usize = 1 << 20;
+
+/// Opens the storage that a coordinator works in: directly where `url` leads to it from here, by the coordinator
+/// otherwise. A path may well name another folder on this machine; the object `storage-id` tells one from another.
+pub async fn connect_storage(wire: impl Into<Wire>, url: &str) -> Storage {
+    let relay = relayed(wire);
+    match open_direct(url, &relay).await {
+        Some(storage) => storage,
+        None => relay,
+    }
+}
+
+/// Opens the coordinator's storage, and the sources of its jobs, by way of the coordinator.
+pub fn relayed(wire: impl Into<Wire>) -> Storage {
+    Storage::from_create_only_store(Arc::new(RelayStore::new(wire)), "the coordinator's storage")
+}
+
+/// Returns the way to a planned source by the coordinator, for [`dataset::read_by`].
+pub fn source_detour(relay: &Storage, job: JobId, source_index: u32) -> Detour {
+    Detour { storage: relay.clone(), key: source_key(job, source_index) }
+}
+
+/// Returns the name of a planned source in the Storage service.
+pub fn source_key(job: JobId, source_index: u32) -> String {
+    format!("sources/{job}/{source_index}")
+}
+
+/// Returns the key of an uploaded file: named by its content, so that the same file is the same object.
+pub fn upload_key(blake3: &str, name: &str) -> String {
+    format!("uploads/{blake3}/{name}")
+}
+
+async fn open_direct(url: &str, relay: &Storage) -> Option<Storage> {
+    let is_path = !url.contains("://");
+    // Opening a folder makes it; a path of another machine must not appear on this one.
+    if is_path && !Path::new(url).is_dir() {
+        return None;
+    }
+    let storage = Storage::open(url).ok()?;
+    let found = storage.get(STORAGE_ID_KEY).await;
+    match relay.get(STORAGE_ID_KEY).await {
+        Ok(id) => found.is_ok_and(|found| found == id).then_some(storage),
+        // An older coordinator relays nothing: what the URL names is all there is.
+        Err(error) if error.kind() == ErrorKind::Unsupported => Some(storage),
+        Err(_) => None,
+    }
+}
