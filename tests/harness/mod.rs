@@ -6,6 +6,7 @@ pub(crate) mod output;
 #[cfg(unix)]
 #[path = "../../coordinator/src/store/conformance/server.rs"]
 pub(crate) mod postgres;
+pub(crate) mod s3;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

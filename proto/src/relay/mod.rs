@@ -51,6 +51,14 @@ pub fn upload_key(blake3: &str, name: &str) -> String {
     format!("uploads/{blake3}/{name}")
 }
 
+/// Whether the files of the coordinator's machine are those of this one: a path means the same to both.
+pub async fn shares_files(wire: impl Into<Wire>) -> bool {
+    let wire = wire.into();
+    let Ok(info) = RelayStore::new(wire.clone()).info(STORAGE_ID_KEY).await else { return false };
+    let url = info.uri.trim_end_matches(STORAGE_ID_KEY).trim_end_matches('/');
+    !url.contains("://") && open_direct(url, &relayed(wire)).await.is_some()
+}
+
 async fn open_direct(url: &str, relay: &Storage) -> Option<Storage> {
     let is_path = !url.contains("://");
     // Opening a folder makes it; a path of another machine must not appear on this one.
@@ -58,9 +66,9 @@ async fn open_direct(url: &str, relay: &Storage) -> Option<Storage> {
         return None;
     }
     let storage = Storage::open(url).ok()?;
-    let found = storage.get(STORAGE_ID_KEY).await;
+    // The coordinator makes it when it is first asked.
     match relay.get(STORAGE_ID_KEY).await {
-        Ok(id) => found.is_ok_and(|found| found == id).then_some(storage),
+        Ok(id) => storage.get(STORAGE_ID_KEY).await.is_ok_and(|found| found == id).then_some(storage),
         // An older coordinator relays nothing: what the URL names is all there is.
         Err(error) if error.kind() == ErrorKind::Unsupported => Some(storage),
         Err(_) => None,

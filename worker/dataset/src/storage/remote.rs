@@ -2,7 +2,7 @@
 //! environment of this process alone; a URL only names a bucket and a key.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,7 +16,7 @@ use object_store::http::HttpBuilder;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
 use super::guard::{GuardedConnector, check_host};
-use super::location::{BucketPlace, Cloud};
+use super::location::{BucketPlace, Cloud, is_on};
 use crate::error::DatasetError;
 
 /// A request is repeated so often and so long at most: half the time after which a silent worker loses its lease.
@@ -32,21 +32,35 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 /// # Errors
 /// The environment does not make sense: a setting is malformed, or a required one is missing.
 pub(crate) fn bucket_store(place: &BucketPlace) -> Result<Arc<dyn ObjectStore>, DatasetError> {
-    static STORES: OnceLock<Mutex<HashMap<String, Arc<dyn ObjectStore>>>> = OnceLock::new();
     let url = place.bucket_url();
-    let mut stores = STORES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    let mut stores = stores();
     if let Some(store) = stores.get(&url) {
         return Ok(Arc::clone(store));
     }
     install_tls();
     let built: object_store::Result<Arc<dyn ObjectStore>> = match place.cloud {
-        Cloud::S3 => s3(&place.bucket),
+        Cloud::S3 => s3(AmazonS3Builder::from_env(), &place.bucket, is_on("AWS_ALLOW_HTTP")),
         Cloud::Gcs => gcs(&place.bucket),
         Cloud::Azure => azure(&place.bucket),
     };
     let store = built.map_err(|error| DatasetError::from_store(url.as_str(), error))?;
     stores.insert(url, Arc::clone(&store));
     Ok(store)
+}
+
+/// The buckets opened so far, by URL.
+type Stores = HashMap<String, Arc<dyn ObjectStore>>;
+
+fn stores() -> MutexGuard<'static, Stores> {
+    static STORES: OnceLock<Mutex<Stores>> = OnceLock::new();
+    STORES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Opens a bucket with settings that are not the environment's, under a URL of its own.
+#[cfg(test)]
+pub(super) fn register_s3(builder: AmazonS3Builder, bucket: &str, url: &str) {
+    install_tls();
+    stores().insert(url.to_owned(), s3(builder, bucket, true).unwrap());
 }
 
 /// Opens the store of one web source, which is its root.
@@ -84,11 +98,9 @@ fn retry() -> RetryConfig {
     }
 }
 
-fn s3(bucket: &str) -> object_store::Result<Arc<dyn ObjectStore>> {
-    let mut builder = AmazonS3Builder::from_env();
+fn s3(mut builder: AmazonS3Builder, bucket: &str, allow_http: bool) -> object_store::Result<Arc<dyn ObjectStore>> {
     let has_endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint).is_some()
         || builder.get_config_value(&AmazonS3ConfigKey::S3Endpoint).is_some();
-    let allow_http = allows_http("AWS_ALLOW_HTTP");
     if builder.get_config_value(&AmazonS3ConfigKey::Checksum).is_none() && !has_endpoint {
         // Amazon keeps it with the object. Other stores may not know the header; the signature carries the same hash to
         // them with every request.
@@ -107,7 +119,7 @@ fn gcs(bucket: &str) -> object_store::Result<Arc<dyn ObjectStore>> {
     let store = GoogleCloudStorageBuilder::from_env()
         .with_bucket_name(bucket)
         .with_retry(retry())
-        .with_client_options(options(allows_http("GOOGLE_ALLOW_HTTP")))
+        .with_client_options(options(is_on("GOOGLE_ALLOW_HTTP")))
         .build()?;
     Ok(Arc::new(store))
 }
@@ -116,13 +128,9 @@ fn azure(container: &str) -> object_store::Result<Arc<dyn ObjectStore>> {
     let store = MicrosoftAzureBuilder::from_env()
         .with_container_name(container)
         .with_retry(retry())
-        .with_client_options(options(allows_http("AZURE_ALLOW_HTTP")))
+        .with_client_options(options(is_on("AZURE_ALLOW_HTTP")))
         .build()?;
     Ok(Arc::new(store))
-}
-
-fn allows_http(variable: &str) -> bool {
-    super::location::is_on(variable)
 }
 
 fn options(allow_http: bool) -> ClientOptions {

@@ -1,0 +1,79 @@
+//! A corpus in a bucket, over the S3 protocol: run, run again, verify; and what a user is told when it goes wrong.
+
+use crate::harness::corpora::{self, sentences};
+use crate::harness::output::rows;
+use crate::harness::s3::{BUCKET, Fault, S3Server, SECRET_KEY};
+use crate::harness::{Bench, Ran, files_below, run_words};
+
+fn put(server: &S3Server, key: &str, bytes: impl AsRef<[u8]>) {
+    let file = server.file(key);
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(file, bytes).unwrap();
+}
+
+fn encaje<S: AsRef<std::ffi::OsStr>>(bench: &Bench, server: &S3Server, words: impl IntoIterator<Item = S>) -> Ran {
+    Ran::of(bench.command(words).envs(server.environment()).output().unwrap())
+}
+
+#[test]
+fn a_corpus_in_a_bucket_gives_the_rows_of_the_same_corpus_on_disk() {
+    let (bench, server) = (Bench::new(), S3Server::start());
+    let texts = sentences(90);
+    let (front, back) = texts.split_at(40);
+    let compressed = corpora::gzip(corpora::csv(back).as_bytes());
+    for (name, content) in [("a.csv", corpora::csv(front).into_bytes()), ("b.csv.gz", compressed)] {
+        put(&server, &format!("in/{name}"), &content);
+        bench.write(&format!("disk/{name}"), &content);
+    }
+    let pattern = format!("s3://{BUCKET}/in/*.csv*");
+    // A network as it is.
+    server.fail("GET", "in/a.csv", Fault::Truncate, 1);
+    server.fail("GET", "in/b.csv.gz", Fault::Cut, 1);
+    server.fail("HEAD", "", Fault::Answer(503, "SlowDown"), 1);
+    let more = ["--shard-rows", "20", "--json"];
+    let ran = encaje(&bench, &server, run_words(&pattern, "out", &more));
+    ran.expect_code(0);
+    assert_eq!(ran.json()["embedded"], 90);
+    bench.run_ok("disk/*.csv*", "disk-out", &more);
+    assert!(rows(&bench.path("out")) == rows(&bench.path("disk-out")));
+
+    let verified = encaje(&bench, &server, ["verify", "out", "--corpus", &pattern]);
+    verified.expect_code(0);
+    // Nothing that was written or said has the secret in it.
+    for said in [&ran, &verified] {
+        assert!(!said.stdout.contains(SECRET_KEY) && !said.stderr.contains(SECRET_KEY));
+    }
+    for file in files_below(&bench.path("out"), &|_| true) {
+        let content = std::fs::read(&file).unwrap();
+        let leaks = content.windows(SECRET_KEY.len()).any(|window| window == SECRET_KEY.as_bytes());
+        assert!(!leaks, "{}", file.display());
+    }
+
+    // Another corpus under the same name: neither another run nor a check takes it for the same.
+    put(&server, "in/a.csv", corpora::csv(back));
+    let changed = encaje(&bench, &server, ["verify", "out", "--corpus", &pattern]);
+    changed.expect_code(1);
+    let again = encaje(&bench, &server, run_words(&pattern, "out", &more));
+    assert_ne!(again.code, Some(0), "{}", again.stderr);
+    again.expect_said(&[&format!("s3://{BUCKET}/in/a.csv")]);
+}
+
+#[test]
+fn a_bucket_that_cannot_be_read_is_explained_without_the_secret() {
+    let (bench, server) = (Bench::new(), S3Server::start());
+    put(&server, "a.csv", corpora::csv(&sentences(3)));
+    let uri = format!("s3://{BUCKET}/a.csv");
+    server.fail("HEAD", "a.csv", Fault::Answer(403, "ExpiredToken"), 1_000);
+    let ran = encaje(&bench, &server, run_words(&uri, "out", &[]));
+    ran.expect_code(1);
+    ran.expect_said(&[&uri, "credentials", "403"]);
+    assert!(!ran.stderr.contains(SECRET_KEY), "{}", ran.stderr);
+    server.heal();
+    let missing = encaje(&bench, &server, run_words(&format!("s3://{BUCKET}/none.csv"), "out", &[]));
+    assert_ne!(missing.code, Some(0));
+    missing.expect_said(&["none.csv", "does not exist"]);
+    let secret = encaje(&bench, &server, run_words("s3://key:hunter2hunter2@lake/a.csv", "out", &[]));
+    assert_ne!(secret.code, Some(0));
+    secret.expect_said(&["credentials come from the environment"]);
+    assert!(!secret.stderr.contains("hunter2"), "{}", secret.stderr);
+}
