@@ -11,6 +11,7 @@ mod hostile;
 mod looking;
 mod project;
 mod readers;
+mod relay;
 mod security;
 
 use std::collections::BTreeSet;

@@ -41,13 +41,16 @@ pub(crate) fn connect(args: &ClusterArgs) -> anyhow::Result<Connection> {
 pub(crate) struct Cluster {
     /// What it can be asked.
     pub(crate) jobs: JobsClient,
+    /// The way there, for what is relayed.
+    pub(crate) connection: Connection,
     urls: String,
 }
 
 impl Cluster {
     /// Connects to the coordinators that the arguments name. Call it within a runtime.
     pub(crate) fn open(args: &ClusterArgs) -> anyhow::Result<Self> {
-        Ok(Self { jobs: JobsClient::new(connect(args)?), urls: args.coordinator.join(", ") })
+        let connection = connect(args)?;
+        Ok(Self { jobs: JobsClient::new(connection.clone()), connection, urls: args.coordinator.join(", ") })
     }
 
     /// Says what a failed call means to the user.

@@ -27,6 +27,7 @@ const BODY_BYTES_MAX: usize = 64 << 20;
 
 /// How a request fails.
 #[derive(Debug, Clone, Copy)]
+#[allow(dead_code, reason = "each of the two test programs needs some of them")]
 pub(crate) enum Fault {
     /// With this status and code, and nothing is done.
     Answer(u16, &'static str),
@@ -58,7 +59,6 @@ pub(crate) struct S3Server {
 #[derive(Default)]
 struct Shared {
     rules: Mutex<Vec<Rule>>,
-    calls: Mutex<Vec<String>>,
 }
 
 impl S3Server {
@@ -96,6 +96,7 @@ impl S3Server {
     }
 
     /// What a program needs in its environment to use this server.
+    #[allow(dead_code, reason = "only for programs")]
     pub(crate) fn environment(&self) -> [(&'static str, String); 5] {
         [
             ("AWS_ENDPOINT_URL", self.url()),
@@ -115,11 +116,6 @@ impl S3Server {
     pub(crate) fn heal(&self) {
         self.shared.rules.lock().unwrap().clear();
     }
-
-    /// How many requests came so far whose line, `METHOD /path?query`, contains `part`.
-    pub(crate) fn calls(&self, part: &str) -> usize {
-        self.shared.calls.lock().unwrap().iter().filter(|call| call.contains(part)).count()
-    }
 }
 
 async fn accept(listener: TcpListener, s3: S3Service, shared: Arc<Shared>) {
@@ -138,7 +134,6 @@ async fn accept(listener: TcpListener, s3: S3Service, shared: Arc<Shared>) {
 
 async fn answer(s3: S3Service, shared: Arc<Shared>, mut request: HttpRequest) -> Result<HttpResponse, std::io::Error> {
     let line = format!("{} {}", request.method(), request.uri());
-    shared.calls.lock().unwrap().push(line.clone());
     let fault = shared.due(&line);
     let failed = |error: String| std::io::Error::other(error);
     match fault {

@@ -31,9 +31,14 @@ pub(crate) struct CoordinatorArgs {
     /// Keeps the books here: a file for SQLite, which one coordinator uses alone, or `postgres://...` for any number.
     #[arg(long, value_name = "URL")]
     pub(crate) database: String,
-    /// Keeps outputs here: a directory or URL that coordinators and workers reach under the same name.
+    /// Keeps outputs here: a directory or a bucket (`s3://`, `gs://`, `az://`). Who cannot reach it is served by the
+    /// coordinator.
     #[arg(long, value_name = "URL")]
     pub(crate) storage: String,
+    /// Reads corpora below this place for those who submit jobs: a directory, a bucket or prefix (`s3://bucket/prefix`),
+    /// or a web server (`https://host`). May be given several times. Without it only uploaded files are read.
+    #[arg(long, value_name = "DIR|URL", value_delimiter = ',')]
+    pub(crate) corpus_root: Vec<String>,
     #[command(flatten)]
     pub(crate) security: ServerArgs,
     /// Prints one JSON object on stdout once it listens, and one when it stops.

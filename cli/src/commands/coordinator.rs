@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use coordinator::{Clock, Policy, Store, SystemClock};
+use coordinator::{Clock, Policy, Roots, Store, SystemClock};
 use dataset::Storage;
 use proto::transport;
 use serde::Serialize;
@@ -82,7 +82,8 @@ async fn serve(ui: &Ui, args: &CoordinatorArgs) -> anyhow::Result<Exit> {
     }
     let stop = signals::stop_on_interrupt(*ui, "stopping; what is under way goes on at the next start");
     let ServerSecurity { tls, access } = security;
-    let config = coordinator::Config { clock, sweep, tls, access, ..coordinator::Config::default() };
+    let roots = Roots::listed(&args.corpus_root).context("cannot start")?;
+    let config = coordinator::Config { clock, sweep, tls, access, roots, ..coordinator::Config::default() };
     coordinator::run(config, store.clone(), storage, incoming, stop).await?;
     store.close().await?;
     if args.json {

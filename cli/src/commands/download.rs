@@ -9,6 +9,7 @@ use dataset::vectors::layout;
 use dataset::{Manifest, ManifestFile, Storage, VectorReader};
 use proto::JobId;
 use proto::job::{JobState, JobStatus, Results};
+use proto::relay::connect_storage;
 
 use super::run::merge;
 use crate::args::DownloadArgs;
@@ -54,7 +55,7 @@ async fn download(ui: &Ui, args: &DownloadArgs) -> anyhow::Result<Exit> {
     let lock = out.lock()?;
     fetch::claim(&out, args.job)?;
     let results = cluster.jobs.results(args.job).await.map_err(|error| cluster.explain(error))?;
-    let storage = Storage::open(&results.storage_url).context("cannot reach the storage of the cluster")?;
+    let storage = connect_storage(cluster.connection.clone(), &results.storage_url).await;
     if !done {
         return partial(ui, args, &out, &results, &storage).await;
     }

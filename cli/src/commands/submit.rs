@@ -1,15 +1,17 @@
 //! `encaje submit`: hands a corpus to a cluster. Everything that can be wrong is looked at here first.
 
+use std::path::Path;
+
 use dataset::PlannedSource;
-use proto::JobId;
 use proto::job::{JobSpec, JobState, JobStatus};
+use proto::{JobId, RpcErrorKind, relay};
 
 use crate::args::SubmitArgs;
 use crate::cluster::{self, Cluster, JobReport};
 use crate::exit::Exit;
 use crate::model;
 use crate::plan;
-use crate::ui::Ui;
+use crate::ui::{self, Ui};
 
 /// Shards are cut for a worker with so many cores: the same for whoever submits, so that the job is the same.
 const WORKER_CORES: u64 = 4;
@@ -22,12 +24,7 @@ pub(crate) fn run(ui: &Ui, args: &SubmitArgs) -> anyhow::Result<Exit> {
 async fn submit(ui: &Ui, args: &SubmitArgs) -> anyhow::Result<Exit> {
     let cluster = Cluster::open(&args.cluster)?;
     let (spec, sources) = look(ui, args).await?;
-    let job = match (args.job_id, args.again) {
-        (Some(job), _) => job,
-        (None, true) => JobId::generate(),
-        (None, false) => proto::digest::job_id_of(&spec, &sources),
-    };
-    let mut status = cluster.jobs.submit(job, &spec).await.map_err(|error| cluster.explain(error))?;
+    let (job, mut status) = hand_over(ui, args, &cluster, spec, &sources).await?;
     tell(ui, &status);
     if !args.json {
         ui.data(job.to_string())?;
@@ -42,6 +39,48 @@ async fn submit(ui: &Ui, args: &SubmitArgs) -> anyhow::Result<Exit> {
         Some(error) if args.wait => Err(error),
         Some(_) | None => Ok(Exit::Done),
     }
+}
+
+/// Submits the job. Files of this machine are uploaded first, unless the coordinator is on it and may read them itself.
+async fn hand_over(
+    ui: &Ui,
+    args: &SubmitArgs,
+    cluster: &Cluster,
+    mut spec: JobSpec,
+    sources: &[PlannedSource],
+) -> anyhow::Result<(JobId, JobStatus)> {
+    let id_of = |spec: &JobSpec| match (args.job_id, args.again) {
+        (Some(job), _) => job,
+        (None, true) => JobId::generate(),
+        (None, false) => proto::digest::job_id_of(spec, sources),
+    };
+    let has_files = spec.sources.iter().any(|source| is_file(&source.uri));
+    if !has_files || relay::shares_files(cluster.connection.clone()).await {
+        let job = id_of(&spec);
+        match cluster.jobs.submit(job, &spec).await {
+            Ok(status) => return Ok((job, status)),
+            Err(error) if has_files && error.kind == RpcErrorKind::PermissionDenied => {}
+            Err(error) => return Err(cluster.explain(error)),
+        }
+    }
+    for source in spec.sources.iter_mut().filter(|source| is_file(&source.uri)) {
+        let file = Path::new(&source.uri);
+        let sent = relay::upload_source(cluster.connection.clone(), file, &mut |_| {}).await?;
+        let name = file.display();
+        if sent.was_there {
+            ui.note(format!("`{name}` was uploaded before"));
+        } else {
+            ui.note(format!("uploaded `{name}`: {} bytes", ui::count(sent.bytes)));
+        }
+        source.uri = sent.uri;
+    }
+    let job = id_of(&spec);
+    let status = cluster.jobs.submit(job, &spec).await.map_err(|error| cluster.explain(error))?;
+    Ok((job, status))
+}
+
+fn is_file(uri: &str) -> bool {
+    !uri.contains("://")
 }
 
 /// Looks at corpus and model, and says what the job is.

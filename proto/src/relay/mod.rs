@@ -6,6 +6,7 @@ mod upload;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dataset::{Detour, ErrorKind, Storage};
 
@@ -21,13 +22,16 @@ pub const STORAGE_ID_KEY: &str = "storage-id";
 /// Most bytes of data in one message of the Storage service.
 pub const CHUNK_BYTES_MAX: usize = 1 << 20;
 
+/// A storage that cannot be opened in this time is taken for out of reach: credentials may be asked for in vain.
+const DIRECT_WITHIN: Duration = Duration::from_secs(20);
+
 /// Opens the storage that a coordinator works in: directly where `url` leads to it from here, by the coordinator
 /// otherwise. A path may well name another folder on this machine; the object `storage-id` tells one from another.
 pub async fn connect_storage(wire: impl Into<Wire>, url: &str) -> Storage {
     let relay = relayed(wire);
-    match open_direct(url, &relay).await {
-        Some(storage) => storage,
-        None => relay,
+    match tokio::time::timeout(DIRECT_WITHIN, open_direct(url, &relay)).await {
+        Ok(Some(storage)) => storage,
+        Ok(None) | Err(_) => relay,
     }
 }
 
@@ -71,6 +75,8 @@ async fn open_direct(url: &str, relay: &Storage) -> Option<Storage> {
         Ok(id) => storage.get(STORAGE_ID_KEY).await.is_ok_and(|found| found == id).then_some(storage),
         // An older coordinator relays nothing: what the URL names is all there is.
         Err(error) if error.kind() == ErrorKind::Unsupported => Some(storage),
+        // A bucket's name is the same everywhere; a path may be that of another folder.
+        Err(_) if !is_path && storage.head(STORAGE_ID_KEY).await.is_ok() => Some(storage),
         Err(_) => None,
     }
 }

@@ -1,10 +1,11 @@
 //! One object under read, held to its fingerprint: every read is conditional on it, so that no slice ever mixes two
 //! versions of a source.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use object_store::local::LocalFileSystem;
@@ -18,6 +19,10 @@ use crate::storage::{Location, Storage, StoreFailure, bucket_store, locate, web_
 /// Connections break in the middle of a body: a part is asked for so often before that is an error.
 const READ_ATTEMPTS_MAX: u32 = 3;
 const READ_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long a source with another way to it may take to open, and how long its bucket is left alone after a failure.
+const REACH_WITHIN: Duration = Duration::from_secs(15);
+const OUT_OF_REACH_FOR: Duration = Duration::from_secs(300);
 
 /// What stands for an entity tag where a store has none.
 const MODIFIED: &str = "modified ";
@@ -62,7 +67,7 @@ impl Object {
     /// # Errors
     /// As [`Object::open_planned`].
     pub(crate) async fn open_by(source: &PlannedSource, detour: &Detour) -> Result<Object, DatasetError> {
-        let error = match Self::open_planned(source).await {
+        let error = match Self::open_within_reach(source).await {
             Ok(object) => return Ok(object),
             Err(error) => error,
         };
@@ -72,6 +77,33 @@ impl Object {
             Err(no_way) if no_way.kind() == ErrorKind::Unsupported => Err(error),
             opened => opened,
         }
+    }
+
+    /// Opens a planned source where that takes a reasonable time. A bucket that was out of reach is not asked again soon:
+    /// without credentials every try would last until the store's client has asked for them everywhere.
+    async fn open_within_reach(source: &PlannedSource) -> Result<Object, DatasetError> {
+        let uri = source.source.uri.as_str();
+        let bucket = match locate(uri)? {
+            Location::Bucket(place) => Some(place.bucket_url()),
+            Location::Local(_) | Location::Web(_) => None,
+        };
+        let unreached = |problem: &str| {
+            let source = StoreFailure::new(problem.to_owned());
+            DatasetError::Io { object: uri.to_owned(), source: source.into() }
+        };
+        if bucket.as_deref().is_some_and(is_out_of_reach) {
+            return Err(unreached("this bucket was out of reach a moment ago"));
+        }
+        let opened = match tokio::time::timeout(REACH_WITHIN, Self::open_planned(source)).await {
+            Ok(opened) => opened,
+            Err(_) => Err(unreached("no answer in time")),
+        };
+        if let (Err(error), Some(bucket)) = (&opened, bucket)
+            && matches!(error.kind(), ErrorKind::Io | ErrorKind::Auth)
+        {
+            note_out_of_reach(bucket);
+        }
+        opened
     }
 
     async fn open_as_planned(
@@ -193,6 +225,20 @@ impl Object {
             _ => error,
         }
     }
+}
+
+/// Buckets that could not be reached, by URL, and since when.
+fn out_of_reach() -> MutexGuard<'static, HashMap<String, Instant>> {
+    static BUCKETS: OnceLock<Mutex<HashMap<String, Instant>>> = OnceLock::new();
+    BUCKETS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_out_of_reach(bucket: &str) -> bool {
+    out_of_reach().get(bucket).is_some_and(|since| since.elapsed() < OUT_OF_REACH_FOR)
+}
+
+fn note_out_of_reach(bucket: String) {
+    out_of_reach().insert(bucket, Instant::now());
 }
 
 /// Returns what tells this version of an object from another: its entity tag, or when it was last changed.

@@ -104,8 +104,8 @@ async fn what_passes_is_tried_again() {
     let lake = Lake::new();
     let storage = lake.storage();
     let content = bytes(PART_BYTES + 9);
-    for fault in [Fault::Answer(500, "InternalError"), SLOW_DOWN, Fault::Cut] {
-        let key = format!("{fault:?}").replace(['(', ')', '"', ',', ' '], "");
+    for (index, fault) in [Fault::Answer(500, "InternalError"), SLOW_DOWN, Fault::Cut].into_iter().enumerate() {
+        let key = format!("object-{index}");
         for (method, part) in [("HEAD", ""), ("PUT", "partNumber"), ("POST", "uploads"), ("POST", "uploadId=")] {
             lake.server.fail(method, part, fault, 1);
         }

@@ -137,9 +137,7 @@ impl Storage {
         let may_be_ours = match &error {
             // A folder answers at once and once: what it says is what happened.
             _ if self.local_root.is_some() => false,
-            object_store::Error::PermissionDenied { .. }
-            | object_store::Error::Unauthenticated { .. }
-            | object_store::Error::InvalidPath { .. }
+            object_store::Error::InvalidPath { .. }
             | object_store::Error::NotSupported { .. }
             | object_store::Error::NotImplemented { .. } => false,
             _ => true,
@@ -151,6 +149,7 @@ impl Storage {
         }
         match self.head(key).await {
             Ok(found) if self.holds(key, &found, size, digest).await => Ok(found),
+            Ok(_) if is_denied(&error) => Err(self.failed(key, error)),
             Ok(_) => Err(DatasetError::AlreadyExists { object: self.name(key) }),
             // A conflict over nothing (two writers met), or an upload that is gone: neither is there to stay.
             Err(missing) if missing.kind() == ErrorKind::NotFound && (exists || is_missing(&error)) => {
@@ -177,6 +176,10 @@ impl Storage {
             };
         }
     }
+}
+
+fn is_denied(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. })
 }
 
 fn is_missing(error: &object_store::Error) -> bool {
