@@ -15,6 +15,9 @@ pub(crate) enum Rule {
 const WORK: Rule = Rule::Roles(&[Role::Worker]);
 const READ: Rule = Rule::Roles(&[Role::Reader, Role::Submitter, Role::Admin]);
 const STEER: Rule = Rule::Roles(&[Role::Submitter, Role::Admin]);
+/// What of storage each may touch is the service's to say, by the key.
+const RELAY: Rule = Rule::Roles(&[Role::Worker, Role::Reader, Role::Submitter, Role::Admin]);
+const RELAY_IN: Rule = Rule::Roles(&[Role::Worker, Role::Submitter, Role::Admin]);
 const ADMIN: Rule = Rule::Roles(&[Role::Admin]);
 
 const TABLE: &[(&str, Rule)] = &[
@@ -34,6 +37,10 @@ const TABLE: &[(&str, Rule)] = &[
     ("/encaje.v1.Work/Fail", WORK),
     ("/encaje.v1.Work/Release", WORK),
     ("/encaje.v1.Work/CloseSession", WORK),
+    ("/encaje.v1.Storage/Head", RELAY),
+    ("/encaje.v1.Storage/Read", RELAY),
+    ("/encaje.v1.Storage/Write", RELAY_IN),
+    ("/encaje.v1.Storage/ListObjects", READ),
     // Load balancers and Kubernetes ask without a certificate, and learn whether it serves.
     ("/grpc.health.v1.Health/Check", Rule::Anybody),
     ("/grpc.health.v1.Health/Watch", Rule::Anybody),

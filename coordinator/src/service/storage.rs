@@ -21,7 +21,8 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use super::{Answer, Lane, Service, refused, status_of};
+use super::{Answer, Lane, Service, caller_of, refused, status_of};
+use crate::access::{Identity, Role};
 use crate::context::{Context, full_message};
 
 /// Chunks read ahead of the network.
@@ -46,6 +47,13 @@ enum Named {
     Source { job: JobId, index: usize },
 }
 
+/// What somebody wants of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Read,
+    Write,
+}
+
 type Chunks = ReceiverStream<Result<wire::ReadChunk, Status>>;
 type Replies = ReceiverStream<Result<wire::WriteReply, Status>>;
 
@@ -55,14 +63,18 @@ impl StorageService for Service {
     type WriteStream = Replies;
 
     async fn head(&self, request: Request<wire::HeadRequest>) -> Answer<wire::ObjectInfo> {
+        let caller = caller_of(&request);
         let key = request.into_inner().key;
+        may(caller.as_ref(), &key, Wish::Read)?;
         let service = self.clone();
         let info = self.detached(Lane::Other, async move { Ok(service.open(&key).await?.info) }).await?;
         Ok(Response::new(info))
     }
 
     async fn read(&self, request: Request<wire::ReadRequest>) -> Answer<Chunks> {
+        let caller = caller_of(&request);
         let request = request.into_inner();
+        may(caller.as_ref(), &request.key, Wish::Read)?;
         let permit = self.relay_permit()?;
         let (service, key) = (self.clone(), request.key.clone());
         let object = self.detached(Lane::Other, async move { service.open(&key).await }).await?;
@@ -83,11 +95,12 @@ impl StorageService for Service {
     }
 
     async fn write(&self, request: Request<Streaming<wire::WriteChunk>>) -> Answer<Replies> {
+        let caller = caller_of(&request);
         let permit = self.relay_permit()?;
         let context = self.context.clone();
         let (replies, stream) = mpsc::channel(CHUNKS_AHEAD_MAX);
         self.context.calls.spawn(async move {
-            let last = match store(&context, request.into_inner(), &replies).await {
+            let last = match store(&context, caller.as_ref(), request.into_inner(), &replies).await {
                 Ok(object) => Ok(wire::WriteReply { received_bytes: object.size_bytes, object: Some(object) }),
                 Err(status) => Err(status),
             };
@@ -210,12 +223,13 @@ async fn relay(object: Readable, range: Range<u64>, chunks: &Sender<Result<wire:
 /// Stores an object as it comes. Whatever goes wrong, nothing of it becomes visible.
 async fn store(
     context: &Context,
+    caller: Option<&Identity>,
     mut chunks: Streaming<wire::WriteChunk>,
     replies: &Sender<Result<wire::WriteReply, Status>>,
 ) -> Result<wire::ObjectInfo, Status> {
     let mut first = next(&mut chunks).await?.ok_or_else(|| Status::invalid_argument("nothing was sent"))?;
     let key = std::mem::take(&mut first.key);
-    let name = named(&key).ok_or_else(|| unnamed(&key))?;
+    let name = may(caller, &key, Wish::Write)?;
     may_write(context, &key, &name).await?;
     let storage = &context.storage;
     let mut object = storage.create_new(&key).await.map_err(|error| said(&error))?;
@@ -275,6 +289,25 @@ async fn next(chunks: &mut Streaming<wire::WriteChunk>) -> Result<Option<wire::W
         Ok(chunk) => chunk,
         Err(_) => Err(Status::deadline_exceeded("nothing was sent for too long")),
     }
+}
+
+/// Says what a key names, where the caller may do with it as they wish. Workers need sources and write outputs, clients
+/// write uploads and read results.
+fn may(caller: Option<&Identity>, key: &str, wish: Wish) -> Result<Named, Status> {
+    let name = named(key).ok_or_else(|| unnamed(key))?;
+    let Some(caller) = caller else { return Ok(name) };
+    let is_allowed = match (&name, wish) {
+        (Named::StorageId | Named::OfJob { .. }, Wish::Read) => true,
+        (Named::Source { .. }, Wish::Read) | (Named::OfJob { .. }, Wish::Write) => caller.role == Role::Worker,
+        (Named::Upload { .. }, Wish::Read) => caller.role != Role::Reader,
+        (Named::Upload { .. }, Wish::Write) => matches!(caller.role, Role::Submitter | Role::Admin),
+        (Named::StorageId | Named::Source { .. }, Wish::Write) => false,
+    };
+    if is_allowed {
+        return Ok(name);
+    }
+    warn!(identity = caller.name, role = %caller.role, ?wish, "an object was refused");
+    Err(Status::permission_denied(format!("`{}` may not do this with `{key}`", caller.name)))
 }
 
 /// A worker writes outputs of jobs that still run, a client writes uploads; nobody writes anything else.
@@ -385,6 +418,29 @@ fn said(error: &DatasetError) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_role_touches_what_it_needs() {
+        let job = JobId::generate();
+        let keys = [
+            "storage-id".to_owned(),
+            format!("jobs/{job}/shards/00000000/x.parquet"),
+            format!("uploads/{}/a.csv", "ab".repeat(32)),
+            format!("sources/{job}/0"),
+        ];
+        // Which of these each may read, and write.
+        let cases = [
+            (Role::Worker, [true, true, true, true], [false, true, false, false]),
+            (Role::Reader, [true, true, false, false], [false, false, false, false]),
+            (Role::Submitter, [true, true, true, false], [false, false, true, false]),
+            (Role::Admin, [true, true, true, false], [false, false, true, false]),
+        ];
+        for (role, read, write) in cases {
+            let caller = Identity { name: "x".to_owned(), role };
+            let allowed = |wish| keys.each_ref().map(|key| may(Some(&caller), key, wish).is_ok());
+            assert_eq!((allowed(Wish::Read), allowed(Wish::Write)), (read, write), "{role}");
+        }
+    }
 
     #[test]
     fn only_what_is_ours_can_be_named() {
