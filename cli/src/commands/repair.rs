@@ -11,6 +11,7 @@ use dataset::Storage;
 use dataset::vectors::layout;
 use proto::JobId;
 use proto::job::JobState;
+use proto::relay::connect_storage;
 use serde::Serialize;
 
 use super::download::manifest_of;
@@ -65,7 +66,7 @@ async fn repair_job(ui: &Ui, args: &RepairArgs, job: JobId) -> anyhow::Result<Re
     let cluster = Cluster::open(&args.cluster)?;
     let status = cluster.job(job).await?;
     let results = cluster.jobs.results(job).await.map_err(|error| cluster.explain(error))?;
-    let storage = Storage::open(&results.storage_url).context("cannot reach the storage of the cluster")?;
+    let storage = connect_storage(cluster.connection.clone(), &results.storage_url).await;
     let mut progress = ui.progress("checking", Amount::default());
     let (mut rows, mut damaged) = (0, Vec::new());
     for shard in &results.shards {
