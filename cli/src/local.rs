@@ -101,10 +101,13 @@ pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyho
 /// Submits the job; submitting it again changes nothing, and what failed is given another chance.
 async fn start(client: &JobsClient, local: &LocalJob<'_>) -> anyhow::Result<JobStatus> {
     let status = client.submit(local.job, local.spec).await?;
-    if status.state != JobState::Failed {
+    if status.state == JobState::Failed {
+        client.retry(local.job).await?;
+    } else if status.paused {
+        client.resume(local.job).await?;
+    } else {
         return Ok(status);
     }
-    client.retry(local.job).await?;
     Ok(client.get(local.job).await?)
 }
 
@@ -154,7 +157,8 @@ async fn watch(
             Err(error) => return Err(error.into()),
         };
         failures = 0;
-        let settled = status.state.is_terminal();
+        // Nobody is there to mend what the coordinator paused the job for, but whoever runs this.
+        let settled = status.state.is_terminal() || status.pause_reason.is_some();
         if settled || written.is_none_or(|at| at.elapsed() >= SNAPSHOT_EVERY) {
             note_down(local.out, &status);
             written = Some(Instant::now());

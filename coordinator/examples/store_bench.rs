@@ -5,7 +5,6 @@
 
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement prints, and may stop at any error")]
 
-#[expect(dead_code, unreachable_pub, reason = "the server is the tests' own")]
 #[path = "../src/store/conformance/server.rs"]
 mod server;
 

@@ -1,11 +1,14 @@
 //! What services and loops share: settings, store, storage, and how one gives another notice.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use dataset::Storage;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::debug;
+use uuid::Uuid;
 
 use crate::config::Config;
 use crate::store::Store;
@@ -19,6 +22,21 @@ pub(crate) struct Context {
     pub(crate) shutdown: CancellationToken,
     /// The work of calls, which goes on when a client goes away.
     pub(crate) calls: TaskTracker,
+    pub(crate) lead: Lead,
+}
+
+/// What this process knows of the lead of the upkeep: planning, sweeping and finalizing are done by one coordinator of
+/// several. It saves work and carries no safety: whatever the upkeep does is a compare-and-set.
+pub(crate) struct Lead {
+    process: Uuid,
+    /// Until when it is this process's, by its own clock, counted from before it was asked for.
+    until_ms: AtomicI64,
+}
+
+impl Lead {
+    pub(crate) fn new() -> Self {
+        Self { process: proto::chance::id(), until_ms: AtomicI64::new(i64::MIN) }
+    }
 }
 
 /// Notices from the services to the loops. They save time and carry no meaning: a lost one costs a poll interval.
@@ -33,6 +51,33 @@ pub(crate) struct Notices {
 }
 
 impl Context {
+    /// Returns whether this process leads the upkeep now; takes or keeps the lead where it can.
+    pub(crate) async fn leads(&self) -> bool {
+        let (now_ms, lead_ms) = (self.config.clock.now_ms(), self.store.policy().leader_ms);
+        let until_ms = self.lead.until_ms.load(Ordering::Relaxed);
+        if now_ms < until_ms.saturating_sub(lead_ms / 2) {
+            return true;
+        }
+        match self.store.lead_upkeep(self.lead.process).await {
+            Ok(leads) => {
+                let until_ms = if leads { now_ms + lead_ms } else { i64::MIN };
+                self.lead.until_ms.store(until_ms, Ordering::Relaxed);
+                leads
+            }
+            Err(error) => {
+                debug!(error = full_message(&error), "cannot ask for the lead");
+                now_ms < until_ms
+            }
+        }
+    }
+
+    /// Leaves the lead to others, if it is this process's.
+    pub(crate) async fn resign(&self) {
+        if let Err(error) = self.store.resign_upkeep(self.lead.process).await {
+            debug!(error = full_message(&error), "the lead lapses by itself");
+        }
+    }
+
     /// Waits for a notice, but no longer than `interval`. Returns false once the coordinator shuts down.
     pub(crate) async fn wait(&self, notice: &Notify, interval: Duration) -> bool {
         tokio::select! {

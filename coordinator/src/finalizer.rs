@@ -38,6 +38,7 @@ pub(crate) async fn run(context: Arc<Context>) {
     let mut failures: HashMap<JobId, u32> = HashMap::new();
     loop {
         match context.store.jobs_to_finalize().await {
+            Ok(_) if !context.leads().await => {}
             Ok(jobs) => {
                 failures.retain(|job, _| jobs.contains(job));
                 for job in jobs {

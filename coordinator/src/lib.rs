@@ -40,7 +40,7 @@ pub use policy::Policy;
 pub use roots::{RootError, Roots};
 pub use store::{Store, StoreError, StoreErrorKind};
 
-use crate::context::{Context, Notices};
+use crate::context::{Context, Lead, Notices};
 
 /// A coordinator ended although nobody asked it to.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +100,8 @@ where
 {
     let stop = shutdown.child_token();
     let (notices, calls, drain) = (Notices::default(), TaskTracker::new(), config.drain);
-    let context = Arc::new(Context { config, store, storage, notices, shutdown: stop.clone(), calls: calls.clone() });
+    let (shutdown, lead) = (stop.clone(), Lead::new());
+    let context = Arc::new(Context { config, store, storage, notices, shutdown, calls: calls.clone(), lead });
 
     let mut parts: Parts = JoinSet::new();
     parts.spawn(steady(planner::run(Arc::clone(&context))));
@@ -120,6 +121,7 @@ where
     stop.cancel();
     calls.close();
     let drained = tokio::time::timeout(drain, async {
+        context.resign().await;
         while parts.join_next().await.is_some() {}
         calls.wait().await;
     });

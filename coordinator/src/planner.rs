@@ -64,7 +64,7 @@ pub(crate) async fn run(context: Arc<Context>) {
 }
 
 async fn start_plans(context: &Arc<Context>, tasks: &mut JoinSet<()>, jobs: &mut HashMap<Id, JobId>) {
-    if tasks.len() >= context.config.plans_max {
+    if tasks.len() >= context.config.plans_max || !context.leads().await {
         return;
     }
     let waiting = match context.store.jobs_to_plan().await {

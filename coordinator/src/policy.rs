@@ -17,7 +17,7 @@ pub struct Policy {
     pub leases_per_device: u32,
     /// Counted failures after which a shard is dead.
     pub failures_max: u32,
-    /// Lost workers after which a shard is dead.
+    /// Lost workers after which a shard is split, and after which a single row is convicted.
     pub workers_lost_max: u32,
     /// Longest pause after the first failure; it doubles with each further one.
     pub backoff_first_ms: i64,
@@ -33,6 +33,26 @@ pub struct Policy {
     pub expire_floor: u32,
     /// Or so many per cent of the live sessions, where that is more.
     pub expire_percent: u32,
+    /// A shard that runs for so long is slow, and may be copied to an idle worker once little else is left.
+    pub copy_floor_ms: i64,
+    /// Or for so many times the mean duration of the job's shards, where that is longer.
+    pub copy_factor: i64,
+    /// So many per cent of a job's shards are done before any is copied.
+    pub copy_done_percent: u32,
+    /// Copies of a job, in per cent of its shards; one is always allowed.
+    pub copies_percent: u32,
+    /// How often one coordinator looks for slow shards in vain.
+    pub copy_look_ms: i64,
+    /// Attempts that the breaker looks back on; 0 turns it off.
+    pub breaker_attempts: u32,
+    /// More of them than so many per cent that failed in the same way pause the job.
+    pub breaker_percent: u32,
+    /// Shards that a worker fails and others complete before it gets no more.
+    pub quarantine_shards: u32,
+    /// Without a live worker for so long, a job is shown as starved.
+    pub starved_ms: i64,
+    /// How long a coordinator leads the upkeep without saying so again.
+    pub leader_ms: i64,
     /// An attempt's object is garbage only so long after the attempt ended: its worker may still be writing it.
     pub garbage_grace_ms: i64,
 }
@@ -53,6 +73,16 @@ impl Default for Policy {
             stall_factor: 10,
             expire_floor: 10,
             expire_percent: 10,
+            copy_floor_ms: 60_000,
+            copy_factor: 3,
+            copy_done_percent: 90,
+            copies_percent: 5,
+            copy_look_ms: 1_000,
+            breaker_attempts: 50,
+            breaker_percent: 20,
+            quarantine_shards: 5,
+            starved_ms: 600_000,
+            leader_ms: 6_000,
             garbage_grace_ms: 900_000,
         }
     }
@@ -67,18 +97,50 @@ pub enum Verdict {
     Throttled,
     /// No attempt can succeed: the job fails.
     JobFatal,
+    /// No attempt can succeed until somebody has mended something: the job pauses.
+    JobPaused,
+    /// Counted as a lost worker.
+    WorkerLost,
+    /// Tried again at once, not counted.
+    Free,
 }
 
 impl Policy {
     /// Returns what a failure of this class means.
     pub const fn verdict(class: FailureClass) -> Verdict {
         match class {
-            FailureClass::Transient | FailureClass::Resource | FailureClass::WorkerLost => Verdict::Counted,
-            FailureClass::Throttled | FailureClass::Auth | FailureClass::Drained => Verdict::Throttled,
+            FailureClass::Transient | FailureClass::Resource => Verdict::Counted,
+            FailureClass::Throttled => Verdict::Throttled,
+            FailureClass::WorkerLost => Verdict::WorkerLost,
+            FailureClass::Auth => Verdict::JobPaused,
+            FailureClass::Drained => Verdict::Free,
             FailureClass::InputChanged | FailureClass::Config | FailureClass::ModelMismatch | FailureClass::BadRow => {
                 Verdict::JobFatal
             }
         }
+    }
+
+    /// Returns how many workers a shard may lose. A half of a shard that was split costs nothing when it is split again,
+    /// so that one is enough; a row is not rejected for the loss of one worker, which may have died of anything.
+    pub const fn workers_lost_max(&self, is_half: bool, rows: u64) -> u32 {
+        if is_half && rows > 1 { 1 } else { self.workers_lost_max }
+    }
+
+    /// Returns the most failures in one way among the last attempts that the breaker bears.
+    pub const fn breaker_failures_max(&self) -> u32 {
+        self.breaker_attempts * self.breaker_percent / 100
+    }
+
+    /// Returns after how long a running shard may be copied, given how many of its job are committed and how long they
+    /// took together.
+    pub fn copy_ms(&self, committed: u64, busy_ms: i64) -> i64 {
+        let mean_ms = i64::try_from(committed).ok().filter(|committed| *committed > 0).map_or(0, |n| busy_ms / n);
+        self.copy_floor_ms.max(mean_ms.saturating_mul(self.copy_factor))
+    }
+
+    /// Returns how many copies a job of so many shards may ever have.
+    pub fn copies_max(&self, shards: u64) -> u64 {
+        (shards * u64::from(self.copies_percent) / 100).max(1)
     }
 
     /// Returns the pause before the next attempt after `failures` earlier ones, with full jitter.

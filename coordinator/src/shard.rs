@@ -5,17 +5,27 @@
 //!
 //! ```text
 //! JOB     planning → running → finalizing → succeeded        SHARD   pending ──lease──► running ──commit──► committed
-//!            └─────────┴───────────┴──► failed ──retry──►            ▲  ▲                │ fail, expire, release, revoke
-//!            └─────────┴───────────┴──► cancelling → cancelled       │  └────────────────┤
-//!         finalizing, succeeded, failed ──repair──► running         └──retry── dead ◄───┘ budget spent
-//! ATTEMPT live → committed | failed | released                      pending, running ──cancel──► cancelled
-//!              | expired | revoked (→ garbage)                      committed ──repair──► pending
+//!            └─────────┴───────────┴──► failed ──retry──►            ▲  ▲               copy │ fail, expire, release, revoke
+//!            └─────────┴───────────┴──► cancelling → cancelled       │  └────────────────────┤
+//!         finalizing, succeeded, failed ──repair──► running          └──retry── dead ◄───────┘ budget spent
+//! ATTEMPT live → committed | failed | released                      running ──workers lost──► split (into pending ones)
+//!              | expired | revoked | lost_race (→ garbage)          pending, running ──cancel──► cancelled
+//!                                                                   committed ──repair──► pending
 //! ```
+//!
+//! A running shard has one live attempt, or two where a copy was begun beside a slow one: the first commit wins, and
+//! while one of them lives, the end of the other only counts. A shard that loses several workers is split into halves,
+//! these into halves as soon as they lose one, down to a single row; a row that alone loses several is convicted: it is
+//! not embedded any more, but rejected.
 
-use proto::job::{JobState, ShardCounts};
-use proto::work::{CommitOutcome, FailureClass, Output};
-use proto::{Epoch, JobId, SessionId, ShardId};
-use uuid::Uuid;
+mod job;
+mod lease;
+
+use proto::Epoch;
+use proto::work::{FailureClass, Output, RowWindow};
+
+pub use job::{Job, JobEvent, all_committed, is_active, is_exhausted, job_state_name, job_state_of};
+pub use lease::{LeaseRef, Refusal, attempt_of_key, failure_name, output_key};
 
 use crate::policy::{Policy, Verdict};
 
@@ -35,8 +45,11 @@ pub enum ShardState {
         /// No lease before this instant.
         not_before: Millis,
     },
-    /// Leased: the attempt of the shard's epoch is live.
-    Running,
+    /// Leased: the attempts of these epochs are live, one or two.
+    Running {
+        /// In the order of their leases.
+        live: Vec<Epoch>,
+    },
     /// Done.
     Committed {
         /// The epoch of the attempt that won.
@@ -48,6 +61,8 @@ pub enum ShardState {
     Dead,
     /// Given up with its job.
     Cancelled,
+    /// Its rows are those of its two halves now.
+    Split,
 }
 
 /// A shard as the state machine sees it.
@@ -65,6 +80,12 @@ pub struct Shard {
     pub last_error: Option<String>,
     /// Digest of the input, once an output was committed: whoever reads something else later reads another corpus.
     pub input: Option<String>,
+    /// Number of its rows.
+    pub rows: u64,
+    /// It is a half of a shard that was split.
+    pub is_half: bool,
+    /// Its only row has cost several workers: it is rejected, not embedded.
+    pub convicted: bool,
 }
 
 /// What happens to a shard.
@@ -72,6 +93,8 @@ pub struct Shard {
 pub enum ShardEvent<'a> {
     /// A worker takes it.
     Lease,
+    /// Another worker takes it too, because it is slow.
+    Copy,
     /// The attempt of this epoch is done.
     Commit {
         /// The lease.
@@ -119,10 +142,24 @@ pub enum ShardEvent<'a> {
 }
 
 impl Shard {
-    /// Returns a shard as it is planned.
-    pub const fn planned() -> Self {
-        let state = ShardState::Pending { not_before: 0 };
-        Self { state, epoch: Epoch(0), failures: 0, workers_lost: 0, last_error: None, input: None }
+    /// Returns a shard of so many rows as it is planned.
+    pub const fn planned(rows: u64) -> Self {
+        Self {
+            state: ShardState::Pending { not_before: 0 },
+            epoch: Epoch(0),
+            failures: 0,
+            workers_lost: 0,
+            last_error: None,
+            input: None,
+            rows,
+            is_half: false,
+            convicted: false,
+        }
+    }
+
+    /// Returns a half of a shard that was split.
+    pub fn half(rows: u64) -> Self {
+        Self { is_half: true, ..Self::planned(rows) }
     }
 
     /// Returns the shard after `event` at `now`, or [`Illegal`] if it does not apply.
@@ -134,11 +171,17 @@ impl Shard {
                 if not_before > now {
                     return Err(Illegal);
                 }
-                next.state = ShardState::Running;
                 next.epoch = Epoch(self.epoch.0 + 1);
+                next.state = ShardState::Running { live: vec![next.epoch] };
+            }
+            ShardEvent::Copy => {
+                let ShardState::Running { live } = &self.state else { return Err(Illegal) };
+                let [first] = live[..] else { return Err(Illegal) };
+                next.epoch = Epoch(self.epoch.0 + 1);
+                next.state = ShardState::Running { live: vec![first, next.epoch] };
             }
             ShardEvent::Commit { epoch, output } => {
-                self.require_running(*epoch)?;
+                self.others(*epoch)?;
                 if self.reads_other_input(output) {
                     return Err(Illegal);
                 }
@@ -146,35 +189,24 @@ impl Shard {
                 next.state = ShardState::Committed { winner: *epoch, output: Box::new((*output).clone()) };
             }
             ShardEvent::Fail { epoch, class, message, unit } => {
-                self.require_running(*epoch)?;
+                let others = self.others(*epoch)?;
+                next.fail(others, *class, *unit, now, policy);
                 next.last_error = Some((*message).to_owned());
-                next.state = match Policy::verdict(*class) {
-                    Verdict::Counted => {
-                        next.failures += 1;
-                        pending_or_dead(
-                            now + policy.backoff_ms(self.failures, *unit),
-                            next.failures,
-                            policy.failures_max,
-                        )
-                    }
-                    Verdict::Throttled => ShardState::Pending { not_before: now + policy.throttle_pause_ms(*unit) },
-                    Verdict::JobFatal => ShardState::Pending { not_before: now },
-                };
             }
             ShardEvent::Release { epoch } | ShardEvent::Revoke { epoch } => {
-                self.require_running(*epoch)?;
-                next.state = ShardState::Pending { not_before: now };
+                next.rest(self.others(*epoch)?, ShardState::Pending { not_before: now });
             }
             ShardEvent::Expire { epoch, message } => {
-                self.require_running(*epoch)?;
+                let others = self.others(*epoch)?;
+                next.lose(others, now, policy);
                 next.last_error = Some((*message).to_owned());
-                next.workers_lost += 1;
-                next.state = pending_or_dead(now, next.workers_lost, policy.workers_lost_max);
             }
-            ShardEvent::Cancel => {
-                let (ShardState::Pending { .. } | ShardState::Running) = self.state else { return Err(Illegal) };
-                next.state = ShardState::Cancelled;
-            }
+            ShardEvent::Cancel => match self.state {
+                ShardState::Pending { .. } | ShardState::Running { .. } => next.state = ShardState::Cancelled,
+                // The second attempt of a shard that the first has taken with it.
+                ShardState::Cancelled => {}
+                ShardState::Committed { .. } | ShardState::Dead | ShardState::Split => return Err(Illegal),
+            },
             ShardEvent::Retry => {
                 let ShardState::Dead = self.state else { return Err(Illegal) };
                 (next.failures, next.workers_lost) = (0, 0);
@@ -195,13 +227,58 @@ impl Shard {
         self.input.as_ref().is_some_and(|input| *input != output.input_blake3)
     }
 
-    fn require_running(&self, epoch: Epoch) -> Result<(), Illegal> {
-        if self.state == ShardState::Running && self.epoch == epoch { Ok(()) } else { Err(Illegal) }
+    /// Returns the live attempts beside this one, which must be live.
+    fn others(&self, epoch: Epoch) -> Result<Vec<Epoch>, Illegal> {
+        let ShardState::Running { live } = &self.state else { return Err(Illegal) };
+        if !live.contains(&epoch) {
+            return Err(Illegal);
+        }
+        Ok(live.iter().copied().filter(|other| *other != epoch).collect())
+    }
+
+    /// After the end of an attempt: goes on where another one lives, and to `state` otherwise.
+    fn rest(&mut self, others: Vec<Epoch>, state: ShardState) {
+        self.state = if others.is_empty() { state } else { ShardState::Running { live: others } };
+    }
+
+    fn fail(&mut self, others: Vec<Epoch>, class: FailureClass, unit: f64, now: Millis, policy: &Policy) {
+        let state = match Policy::verdict(class) {
+            Verdict::Counted => {
+                let not_before = now + policy.backoff_ms(self.failures, unit);
+                self.failures += 1;
+                let dead = self.failures >= policy.failures_max;
+                if dead { ShardState::Dead } else { ShardState::Pending { not_before } }
+            }
+            Verdict::WorkerLost => return self.lose(others, now, policy),
+            Verdict::Throttled => ShardState::Pending { not_before: now + policy.throttle_pause_ms(unit) },
+            Verdict::JobFatal | Verdict::JobPaused | Verdict::Free => ShardState::Pending { not_before: now },
+        };
+        self.rest(others, state);
+    }
+
+    /// Counts a lost worker. The last one within the budget splits the shard, convicts its only row, or, where even
+    /// that row is not embedded any more, kills it.
+    fn lose(&mut self, others: Vec<Epoch>, now: Millis, policy: &Policy) {
+        self.workers_lost += 1;
+        let spent = others.is_empty() && self.workers_lost >= policy.workers_lost_max(self.is_half, self.rows);
+        let state = match (spent, self.rows, self.convicted) {
+            (false, ..) => ShardState::Pending { not_before: now },
+            (true, 2.., _) => ShardState::Split,
+            (true, 1, false) => {
+                (self.convicted, self.workers_lost) = (true, 0);
+                ShardState::Pending { not_before: now }
+            }
+            (true, ..) => ShardState::Dead,
+        };
+        self.rest(others, state);
     }
 }
 
-fn pending_or_dead(not_before: Millis, spent: u32, budget: u32) -> ShardState {
-    if spent >= budget { ShardState::Dead } else { ShardState::Pending { not_before } }
+/// Returns the rows of the two halves of a run of at least two rows.
+pub const fn halves(whole: RowWindow) -> [RowWindow; 2] {
+    let RowWindow { first_row, rows } = whole;
+    let first = rows / 2;
+    [RowWindow { first_row, rows: first }, RowWindow { first_row: first_row + first, rows: rows - first }]
 }
 
 /// Where an attempt stands.
@@ -219,6 +296,8 @@ pub enum AttemptState {
     Expired,
     /// Its job ended, or its file was damaged later.
     Revoked,
+    /// Another attempt at the shard was faster.
+    LostRace,
     /// It lost, and its object may be deleted at any time.
     Garbage,
 }
@@ -233,6 +312,7 @@ impl AttemptState {
             AttemptState::Released => "released",
             AttemptState::Expired => "expired",
             AttemptState::Revoked => "revoked",
+            AttemptState::LostRace => "lost_race",
             AttemptState::Garbage => "garbage",
         }
     }
@@ -240,292 +320,12 @@ impl AttemptState {
     /// Returns the state after `next`: a live attempt ends once, a winner loses only to a repair, and only a loser becomes
     /// garbage.
     pub const fn step(self, next: AttemptState) -> Result<AttemptState, Illegal> {
-        let ended = matches!(
-            next,
-            AttemptState::Committed
-                | AttemptState::Failed
-                | AttemptState::Released
-                | AttemptState::Expired
-                | AttemptState::Revoked
-        );
-        match self {
-            AttemptState::Live if ended => Ok(next),
-            AttemptState::Committed if matches!(next, AttemptState::Revoked) => Ok(next),
-            AttemptState::Failed | AttemptState::Released | AttemptState::Expired | AttemptState::Revoked
-                if matches!(next, AttemptState::Garbage) =>
-            {
-                Ok(next)
-            }
-            AttemptState::Live
-            | AttemptState::Committed
-            | AttemptState::Failed
-            | AttemptState::Released
-            | AttemptState::Expired
-            | AttemptState::Revoked
-            | AttemptState::Garbage => Err(Illegal),
+        use AttemptState::{Committed, Expired, Failed, Garbage, Live, LostRace, Released, Revoked};
+        match (self, next) {
+            (Live, Committed | Failed | Released | Expired | Revoked | LostRace)
+            | (Committed, Revoked)
+            | (Failed | Released | Expired | Revoked | LostRace, Garbage) => Ok(next),
+            (Live | Committed | Failed | Released | Expired | Revoked | LostRace | Garbage, _) => Err(Illegal),
         }
     }
-}
-
-/// A job as the state machine sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Job {
-    /// Where it stands.
-    pub state: JobState,
-    /// No new leases while set.
-    pub paused: bool,
-    /// All shards are cut.
-    pub planned: bool,
-    /// Why it failed.
-    pub reason: Option<String>,
-    /// Key and digest of the manifest, once succeeded.
-    pub manifest: Option<(String, String)>,
-    /// Which manifest it has or will have, from 1.
-    pub generation: u64,
-}
-
-/// What happens to a job.
-#[derive(Debug, Clone, PartialEq)]
-pub enum JobEvent<'a> {
-    /// The last shard is cut.
-    Planned,
-    /// All shards are committed: write the manifest.
-    Finalize(&'a ShardCounts),
-    /// The manifest is written.
-    Finish {
-        /// Which one.
-        generation: u64,
-        /// Its key.
-        key: &'a str,
-        /// Its digest.
-        digest: &'a str,
-    },
-    /// It cannot succeed.
-    Fail(&'a str),
-    /// Nothing is left but dead shards.
-    Exhaust(&'a ShardCounts, &'a str),
-    /// Somebody asks for its end.
-    Cancel,
-    /// No lease is live any more.
-    Settle(&'a ShardCounts),
-    /// No new leases.
-    Pause,
-    /// Leases again.
-    Resume,
-    /// Somebody asks for another round.
-    Retry,
-    /// Files of some of its shards are damaged or missing.
-    Repair,
-}
-
-impl Job {
-    /// Returns a job as it is submitted.
-    pub const fn submitted() -> Self {
-        Self { state: JobState::Planning, paused: false, planned: false, reason: None, manifest: None, generation: 1 }
-    }
-
-    /// Whether leases may be granted and outputs committed.
-    pub const fn is_active(&self) -> bool {
-        is_active(self.state)
-    }
-
-    /// Returns the job after `event`, or [`Illegal`] if it does not apply. Repeating an event that has already had its
-    /// effect is no error.
-    pub fn step(&self, event: &JobEvent<'_>) -> Result<Job, Illegal> {
-        use JobState::{Cancelled, Cancelling, Failed, Finalizing, Planning, Running, Succeeded};
-        let mut next = self.clone();
-        match (event, self.state) {
-            (JobEvent::Planned, Planning) => {
-                next.planned = true;
-                next.state = Running;
-            }
-            (JobEvent::Finalize(_), Finalizing) => {}
-            (JobEvent::Finalize(shards), Running) if all_committed(shards) => next.state = Finalizing,
-            (JobEvent::Finish { generation, key, digest }, Finalizing) if *generation == self.generation => {
-                next.state = Succeeded;
-                next.manifest = Some(((*key).to_owned(), (*digest).to_owned()));
-            }
-            (JobEvent::Finish { digest, .. }, Succeeded)
-                if self.manifest.as_ref().is_some_and(|(_, stored)| stored == digest) => {}
-            (JobEvent::Exhaust(shards, reason), Running) if is_exhausted(shards) => {
-                next.state = Failed;
-                next.reason = Some((*reason).to_owned());
-            }
-            (JobEvent::Fail(reason), Planning | Running | Finalizing) => {
-                next.state = Failed;
-                next.reason = Some((*reason).to_owned());
-            }
-            (JobEvent::Cancel, Planning | Running | Finalizing) => next.state = Cancelling,
-            (JobEvent::Cancel, Cancelling | Cancelled) => {}
-            (JobEvent::Settle(shards), Cancelling) if shards.pending + shards.running == 0 => next.state = Cancelled,
-            (JobEvent::Pause, Planning | Running | Finalizing) => next.paused = true,
-            (JobEvent::Resume, Planning | Running | Finalizing) => next.paused = false,
-            (JobEvent::Retry | JobEvent::Repair, Planning | Running) => {}
-            (JobEvent::Retry, Failed) => {
-                next.state = if self.planned { Running } else { Planning };
-                next.reason = None;
-            }
-            // A manifest may be there already: the next one has another name.
-            (JobEvent::Repair, Finalizing | Succeeded | Failed) => {
-                next.state = if self.planned { Running } else { Planning };
-                next.generation += 1;
-                (next.reason, next.manifest) = (None, None);
-            }
-            (
-                JobEvent::Planned
-                | JobEvent::Finalize(_)
-                | JobEvent::Finish { .. }
-                | JobEvent::Fail(_)
-                | JobEvent::Exhaust(..)
-                | JobEvent::Cancel
-                | JobEvent::Settle(_)
-                | JobEvent::Pause
-                | JobEvent::Resume
-                | JobEvent::Retry
-                | JobEvent::Repair,
-                _,
-            ) => return Err(Illegal),
-        }
-        Ok(next)
-    }
-}
-
-/// Returns whether leases may be granted and outputs committed in this state.
-pub const fn is_active(state: JobState) -> bool {
-    matches!(state, JobState::Planning | JobState::Running)
-}
-
-/// Returns whether every shard is committed.
-pub const fn all_committed(shards: &ShardCounts) -> bool {
-    shards.pending + shards.running + shards.dead + shards.cancelled == 0
-}
-
-/// Returns whether nothing is left to do and something is dead.
-pub const fn is_exhausted(shards: &ShardCounts) -> bool {
-    shards.pending + shards.running == 0 && shards.dead > 0
-}
-
-/// Returns the word for a job's state, as stored and shown.
-pub const fn job_state_name(state: JobState) -> &'static str {
-    match state {
-        JobState::Planning => "planning",
-        JobState::Running => "running",
-        JobState::Finalizing => "finalizing",
-        JobState::Succeeded => "succeeded",
-        JobState::Failed => "failed",
-        JobState::Cancelling => "cancelling",
-        JobState::Cancelled => "cancelled",
-    }
-}
-
-/// Returns the job state that a stored word means.
-pub fn job_state_of(name: &str) -> Option<JobState> {
-    use JobState::{Cancelled, Cancelling, Failed, Finalizing, Planning, Running, Succeeded};
-    [Planning, Running, Finalizing, Succeeded, Failed, Cancelling, Cancelled]
-        .into_iter()
-        .find(|state| job_state_name(*state) == name)
-}
-
-/// Returns the word for a failure's class, as stored and logged.
-pub const fn failure_name(class: FailureClass) -> &'static str {
-    match class {
-        FailureClass::Transient => "transient",
-        FailureClass::Throttled => "throttled",
-        FailureClass::Resource => "resource",
-        FailureClass::InputChanged => "input_changed",
-        FailureClass::Config => "config",
-        FailureClass::ModelMismatch => "model_mismatch",
-        FailureClass::BadRow => "bad_row",
-        FailureClass::Auth => "auth",
-        FailureClass::WorkerLost => "worker_lost",
-        FailureClass::Drained => "drained",
-    }
-}
-
-/// Returns where an attempt's output goes. The key names the epoch and the attempt, so that it is written once.
-pub fn output_key(shard: ShardId, epoch: Epoch, attempt: Uuid) -> String {
-    let ShardId { job, index } = shard;
-    dataset::vectors::layout::shard_key(&job.to_string(), index, u64::from(epoch.0), &attempt.to_string())
-}
-
-/// Returns the attempt that a key names, if the key is one that this lease can have been granted.
-pub fn attempt_of_key(shard: ShardId, epoch: Epoch, key: &str) -> Option<Uuid> {
-    let stem = key.strip_suffix(".parquet")?;
-    let attempt = Uuid::parse_str(stem.get(stem.len().checked_sub(36)?..)?).ok()?;
-    (output_key(shard, epoch, attempt) == key).then_some(attempt)
-}
-
-/// What is known of a commit that did not go through.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// Where the job stands; `None` if there is no such shard.
-    pub job: Option<JobState>,
-    /// Rows of the shard.
-    pub rows: u64,
-    /// Epoch, key and digest of the winner, if there is one.
-    pub winner: Option<(Epoch, String, String)>,
-    /// The key that this very lease was granted, if it is live and the session's own.
-    pub live_key: Option<String>,
-    /// Digest of the input that an earlier output was made of.
-    pub input: Option<String>,
-}
-
-impl Refusal {
-    /// Returns what is known where there is no such shard.
-    pub const fn unknown() -> Self {
-        Self { job: None, rows: 0, winner: None, live_key: None, input: None }
-    }
-
-    /// Returns what to tell the worker: an outcome, or what is wrong with its output.
-    pub fn outcome(&self, epoch: Epoch, output: &Output) -> Result<CommitOutcome, String> {
-        let Some(job) = self.job else { return Ok(CommitOutcome::Stale) };
-        if let Some((winner, key, blake3)) = &self.winner {
-            // The key holds the attempt's random name: whoever repeats it is the attempt that won.
-            return match (*winner == epoch && *key == output.key, *blake3 == output.blake3) {
-                (true, true) => Ok(CommitOutcome::Committed),
-                (true, false) => Err("this lease has committed a file with another digest".to_owned()),
-                (false, _) => Ok(CommitOutcome::LostRace),
-            };
-        }
-        if matches!(job, JobState::Cancelling | JobState::Cancelled | JobState::Failed) {
-            return Ok(CommitOutcome::Cancelled);
-        }
-        match &self.live_key {
-            None => Ok(CommitOutcome::Stale),
-            Some(key) if *key != output.key => Err(format!("its key is not the granted one: `{key}`")),
-            Some(_) if output.counts.rows != self.rows => {
-                Err(format!("it holds {} rows, the shard has {}", output.counts.rows, self.rows))
-            }
-            // Live, right key, right rows, and yet refused, every time: somebody ends and revives the job as we look.
-            Some(_) => Ok(CommitOutcome::Stale),
-        }
-    }
-
-    /// Says whether the output was made of another input than an earlier one (I7): then neither can be trusted.
-    pub fn input_differs(&self, output: &Output) -> bool {
-        self.input.as_ref().is_some_and(|input| *input != output.input_blake3)
-    }
-
-    /// Says whether nothing stands against the commit any more: its job had ended when it came and has been taken up
-    /// again since, so that it is worth another try.
-    pub fn lease_stands(&self, output: &Output) -> bool {
-        matches!(self.job, Some(JobState::Planning | JobState::Running))
-            && self.winner.is_none()
-            && self.live_key.as_ref() == Some(&output.key)
-            && self.rows == output.counts.rows
-            && !self.input_differs(output)
-    }
-}
-
-/// Says whose lease is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LeaseRef {
-    /// The session that holds it.
-    pub session: SessionId,
-    /// The job.
-    pub job: JobId,
-    /// Position of the shard in input order.
-    pub index: u64,
-    /// The fencing number.
-    pub epoch: Epoch,
 }

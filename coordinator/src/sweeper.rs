@@ -1,5 +1,5 @@
-//! The sweeper: what must happen although nobody asks for it. Each task is one call of the store and may be done by any
-//! number of coordinators at once.
+//! The sweeper: what must happen although nobody asks for it. Each task is one call of the store; the
+//! coordinator that leads the upkeep does it, and several at once would only do it in vain.
 
 use std::sync::Arc;
 
@@ -14,7 +14,9 @@ const GARBAGE_MAX: u32 = 200;
 /// Sweeps until shutdown.
 pub(crate) async fn run(context: Arc<Context>) {
     loop {
-        sweep(&context).await;
+        if context.leads().await {
+            sweep(&context).await;
+        }
         if !context.wait(&context.notices.sweep, context.config.sweep).await {
             return;
         }
@@ -27,6 +29,8 @@ pub(crate) async fn sweep(context: &Context) {
         ("expire sessions", expire_sessions(context).await),
         ("settle cancelled jobs", settle_cancelled(context).await),
         ("fail exhausted jobs", fail_exhausted(context).await),
+        ("pause failing jobs", trip_breakers(context).await),
+        ("quarantine workers", quarantine(context).await),
         ("collect garbage", collect_garbage(context).await),
     ] {
         if let Err(error) = result {
@@ -55,6 +59,20 @@ async fn settle_cancelled(context: &Context) -> Result<(), StoreError> {
 async fn fail_exhausted(context: &Context) -> Result<(), StoreError> {
     for job in context.store.fail_exhausted().await? {
         warn!(job.id = %job, "job failed: shards are dead");
+    }
+    Ok(())
+}
+
+async fn trip_breakers(context: &Context) -> Result<(), StoreError> {
+    for job in context.store.trip_breakers().await? {
+        warn!(job.id = %job, "job paused: too many of its attempts end in the same way");
+    }
+    Ok(())
+}
+
+async fn quarantine(context: &Context) -> Result<(), StoreError> {
+    for session in context.store.quarantine_sessions().await? {
+        warn!(session.id = %session, "worker gets no more shards: others completed what it failed; mend and restart it");
     }
     Ok(())
 }

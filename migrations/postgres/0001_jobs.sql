@@ -18,6 +18,9 @@ CREATE TABLE job (
     state           TEXT NOT NULL CHECK (state IN
                         ('planning', 'running', 'finalizing', 'succeeded', 'failed', 'cancelling', 'cancelled')),
     paused          BOOLEAN NOT NULL DEFAULT FALSE, -- no new leases while set
+    pause_reason    TEXT,                       -- why the coordinator itself paused it
+    copies          BIGINT NOT NULL DEFAULT 0, -- second attempts that were begun beside slow ones
+    judged_from     BIGINT NOT NULL DEFAULT 0, -- attempts that had ended when it was last resumed: the breaker forgets them
     planned         BOOLEAN NOT NULL DEFAULT FALSE, -- all shards are cut
     reason          TEXT,                       -- why it failed
     submitted_ms    BIGINT NOT NULL,            -- order of service
@@ -31,6 +34,7 @@ CREATE TABLE job (
     manifest_digest TEXT,                       -- BLAKE3 of the manifest
     generation      BIGINT NOT NULL DEFAULT 1 CHECK (generation > 0), -- of the manifest; grows with every repair
     CHECK ((state = 'failed') = (reason IS NOT NULL)),
+    CHECK (pause_reason IS NULL OR paused),
     CHECK ((state = 'succeeded') = (manifest_key IS NOT NULL)),
     CHECK ((manifest_key IS NULL) = (manifest_digest IS NULL)),
     CHECK (state <> 'planning' OR NOT planned),
@@ -59,9 +63,14 @@ CREATE TABLE shard (
     range_end     BIGINT NOT NULL,              -- one past the last
     first_row     BIGINT NOT NULL,              -- row number of the first record, over the whole corpus
     row_count     BIGINT NOT NULL,              -- records in it
+    slice_first_row BIGINT,                        -- of a half: first record of the slice, which is read as a whole,
+    slice_row_count BIGINT,                        -- and records in it
+    part_of       BIGINT,                          -- of a half: the shard that was split
+    convicted     BOOLEAN NOT NULL DEFAULT FALSE, -- its only row is rejected, not embedded
     state         TEXT NOT NULL DEFAULT 'pending' CHECK (state IN
-                      ('pending', 'running', 'committed', 'dead', 'cancelled')),
+                      ('pending', 'running', 'committed', 'dead', 'cancelled', 'split')),
     epoch         BIGINT NOT NULL DEFAULT 0,    -- fencing number of the latest lease; only ever grows
+    live          BIGINT NOT NULL DEFAULT 0,    -- live attempts: one, or two where a copy runs
     failures      BIGINT NOT NULL DEFAULT 0,    -- counted failures since the last retry
     workers_lost  BIGINT NOT NULL DEFAULT 0,    -- workers lost since the last retry
     not_before_ms BIGINT NOT NULL DEFAULT 0,    -- no lease of a pending shard before
@@ -76,9 +85,11 @@ CREATE TABLE shard (
     out_tokens    BIGINT,                       -- tokens fed to the model
     PRIMARY KEY (job_id, shard_index),
     CHECK (range_start <= range_end AND row_count >= 0 AND epoch >= 0 AND failures >= 0 AND workers_lost >= 0),
-    CHECK (state <> 'running' OR epoch > 0),
+    CHECK ((state = 'running') = (live > 0) AND live BETWEEN 0 AND 2 AND live <= epoch),
+    CHECK ((slice_first_row IS NULL) = (part_of IS NULL) AND (slice_row_count IS NULL) = (part_of IS NULL)),
+    CHECK (NOT convicted OR row_count = 1),
     CHECK ((state = 'committed') = (winner_epoch IS NOT NULL)),
-    CHECK (winner_epoch IS NULL OR winner_epoch = epoch),
+    CHECK (winner_epoch IS NULL OR winner_epoch <= epoch),
     CHECK ((winner_epoch IS NULL) = (out_key IS NULL)),
     CHECK (winner_epoch IS NULL OR
            num_nulls(out_bytes, out_blake3, in_blake3, out_rejects, out_truncated, out_tokens) = 0)
@@ -94,10 +105,14 @@ CREATE TABLE attempt (
     session_id  UUID NOT NULL,                  -- who holds or held the lease
     request_id  UUID NOT NULL,                  -- the request that it answered
     state       TEXT NOT NULL CHECK (state IN
-                    ('live', 'committed', 'failed', 'released', 'expired', 'revoked', 'garbage')),
+                    ('live', 'committed', 'failed', 'released', 'expired', 'revoked', 'lost_race',
+                    'garbage')),
     granted_ms  BIGINT NOT NULL,
+    is_copy     BOOLEAN NOT NULL DEFAULT FALSE,   -- begun beside a slow one
     ended_ms    BIGINT,
     end_reason  TEXT,                           -- why it ended, in words, unless it won
+    class       TEXT,                           -- of a failure or loss
+    ended_before BIGINT,                          -- and how many attempts of the job had ended then
     rows_done   BIGINT NOT NULL DEFAULT 0,      -- progress as of the last heartbeat
     tokens_done BIGINT NOT NULL DEFAULT 0,
     deleted_ms  BIGINT,                         -- when the object of a garbage attempt was deleted
@@ -109,7 +124,10 @@ CREATE TABLE attempt (
 CREATE UNIQUE INDEX attempt_one_winner ON attempt (job_id, shard_index) WHERE state = 'committed';
 -- Live attempts are few (a handful per worker), so that one index serves the questions of sessions and those of jobs.
 CREATE INDEX attempt_live ON attempt (session_id, job_id) WHERE state = 'live';
-CREATE INDEX attempt_losers ON attempt (ended_ms) WHERE state IN ('failed', 'released', 'expired', 'revoked');
+CREATE INDEX attempt_losers ON attempt (ended_ms) WHERE state IN ('failed', 'released', 'expired', 'revoked', 'lost_race');
+-- What goes wrong, by job for the breaker and by session for quarantine; it is little, or the job pauses.
+CREATE INDEX attempt_wrong ON attempt (job_id, ended_before) WHERE class IS NOT NULL;
+CREATE INDEX attempt_wrong_session ON attempt (session_id) WHERE class IS NOT NULL;
 CREATE INDEX attempt_garbage ON attempt (ended_ms) WHERE state = 'garbage' AND deleted_ms IS NULL;
 
 CREATE TABLE session (
@@ -123,12 +141,14 @@ CREATE TABLE session (
     expires_ms   BIGINT NOT NULL,               -- moved on by every heartbeat; not indexed, so that updates are HOT
     progress_ms  BIGINT NOT NULL,               -- last heartbeat that brought rows, or last lease
     last_request UUID,                          -- last lease request that was granted something
+    quarantined  BOOLEAN NOT NULL DEFAULT FALSE,  -- gets nothing any more: it failed at what others could do
     ended_ms     BIGINT,
     end_reason   TEXT,
     CHECK ((state = 'live') = (ended_ms IS NULL)),
     CHECK ((state = 'live') = (end_reason IS NULL))
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 CREATE INDEX session_live ON session (session_id) WHERE state = 'live';
+CREATE INDEX session_ended ON session (ended_ms) WHERE state = 'dead';
 
 -- Counters of a job, in several rows (slots) so that concurrent commits do not queue for one: the sum counts. A single
 -- slot may be negative. Changed by the statement that changes the shards, so that the sum is always their aggregate.
@@ -140,6 +160,8 @@ CREATE TABLE job_count (
     committed BIGINT NOT NULL DEFAULT 0,
     dead      BIGINT NOT NULL DEFAULT 0,
     cancelled BIGINT NOT NULL DEFAULT 0,
+    split     BIGINT NOT NULL DEFAULT 0,
+    ended     BIGINT NOT NULL DEFAULT 0,        -- attempts that were committed, failed or lost
     row_count BIGINT NOT NULL DEFAULT 0,        -- over committed shards: rows,
     truncated BIGINT NOT NULL DEFAULT 0,        -- rows cut to the maximum length,
     tokens    BIGINT NOT NULL DEFAULT 0,        -- tokens fed to the model,
@@ -155,3 +177,11 @@ CREATE TABLE job_reject (
     row_count BIGINT NOT NULL,
     PRIMARY KEY (job_id, slot, reason)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+
+-- Which coordinator does the upkeep. Only a saving: every statement of the upkeep is a compare-and-set all the same.
+CREATE TABLE leader (
+    role     TEXT PRIMARY KEY,
+    holder   UUID NOT NULL,                     -- a coordinator process
+    term     BIGINT NOT NULL,                   -- grows with every change of holder
+    until_ms BIGINT NOT NULL                    -- anybody may take it from then on
+);

@@ -10,6 +10,9 @@ CREATE TABLE job (
     state           TEXT NOT NULL CHECK (state IN
                         ('planning', 'running', 'finalizing', 'succeeded', 'failed', 'cancelling', 'cancelled')),
     paused          INTEGER NOT NULL DEFAULT 0, -- no new leases while set
+    pause_reason    TEXT,                       -- why the coordinator itself paused it
+    copies          INTEGER NOT NULL DEFAULT 0, -- second attempts that were begun beside slow ones
+    judged_from     INTEGER NOT NULL DEFAULT 0, -- attempts that had ended when it was last resumed: the breaker forgets them
     planned         INTEGER NOT NULL DEFAULT 0, -- all shards are cut
     reason          TEXT,                       -- why it failed
     submitted_ms    INTEGER NOT NULL,           -- order of service
@@ -23,6 +26,7 @@ CREATE TABLE job (
     manifest_digest TEXT,                       -- BLAKE3 of the manifest
     generation      INTEGER NOT NULL DEFAULT 1 CHECK (generation > 0), -- of the manifest; grows with every repair
     CHECK ((state = 'failed') = (reason IS NOT NULL)),
+    CHECK (pause_reason IS NULL OR paused),
     CHECK ((state = 'succeeded') = (manifest_key IS NOT NULL)),
     CHECK ((manifest_key IS NULL) = (manifest_digest IS NULL)),
     CHECK (state <> 'planning' OR NOT planned),
@@ -51,9 +55,14 @@ CREATE TABLE shard (
     range_end     INTEGER NOT NULL,             -- one past the last
     first_row     INTEGER NOT NULL,             -- row number of the first record, over the whole corpus
     row_count     INTEGER NOT NULL,             -- records in it
+    slice_first_row INTEGER,                        -- of a half: first record of the slice, which is read as a whole,
+    slice_row_count INTEGER,                        -- and records in it
+    part_of       INTEGER,                          -- of a half: the shard that was split
+    convicted     INTEGER NOT NULL DEFAULT 0, -- its only row is rejected, not embedded
     state         TEXT NOT NULL DEFAULT 'pending' CHECK (state IN
-                      ('pending', 'running', 'committed', 'dead', 'cancelled')),
+                      ('pending', 'running', 'committed', 'dead', 'cancelled', 'split')),
     epoch         INTEGER NOT NULL DEFAULT 0,   -- fencing number of the latest lease; only ever grows
+    live          INTEGER NOT NULL DEFAULT 0,    -- live attempts: one, or two where a copy runs
     failures      INTEGER NOT NULL DEFAULT 0,   -- counted failures since the last retry
     workers_lost  INTEGER NOT NULL DEFAULT 0,   -- workers lost since the last retry
     not_before_ms INTEGER NOT NULL DEFAULT 0,   -- no lease of a pending shard before
@@ -68,9 +77,11 @@ CREATE TABLE shard (
     out_tokens    INTEGER,                      -- tokens fed to the model
     PRIMARY KEY (job_id, shard_index),
     CHECK (range_start <= range_end AND row_count >= 0 AND epoch >= 0 AND failures >= 0 AND workers_lost >= 0),
-    CHECK (state <> 'running' OR epoch > 0),
+    CHECK ((state = 'running') = (live > 0) AND live BETWEEN 0 AND 2 AND live <= epoch),
+    CHECK ((slice_first_row IS NULL) = (part_of IS NULL) AND (slice_row_count IS NULL) = (part_of IS NULL)),
+    CHECK (NOT convicted OR row_count = 1),
     CHECK ((state = 'committed') = (winner_epoch IS NOT NULL)),
-    CHECK (winner_epoch IS NULL OR winner_epoch = epoch),
+    CHECK (winner_epoch IS NULL OR winner_epoch <= epoch),
     CHECK ((winner_epoch IS NULL) = (out_key IS NULL)),
     CHECK (winner_epoch IS NULL OR
            (out_bytes IS NOT NULL AND out_blake3 IS NOT NULL AND in_blake3 IS NOT NULL
@@ -87,10 +98,14 @@ CREATE TABLE attempt (
     session_id  BLOB NOT NULL,                  -- who holds or held the lease
     request_id  BLOB NOT NULL,                  -- the request that it answered
     state       TEXT NOT NULL CHECK (state IN
-                    ('live', 'committed', 'failed', 'released', 'expired', 'revoked', 'garbage')),
+                    ('live', 'committed', 'failed', 'released', 'expired', 'revoked', 'lost_race',
+                    'garbage')),
     granted_ms  INTEGER NOT NULL,
+    is_copy     INTEGER NOT NULL DEFAULT 0,   -- begun beside a slow one
     ended_ms    INTEGER,
     end_reason  TEXT,                           -- why it ended, in words, unless it won
+    class       TEXT,                           -- of a failure or loss
+    ended_before INTEGER,                          -- and how many attempts of the job had ended then
     rows_done   INTEGER NOT NULL DEFAULT 0,     -- progress as of the last heartbeat
     tokens_done INTEGER NOT NULL DEFAULT 0,
     deleted_ms  INTEGER,                        -- when the object of a garbage attempt was deleted
@@ -102,7 +117,10 @@ CREATE TABLE attempt (
 CREATE UNIQUE INDEX attempt_one_winner ON attempt (job_id, shard_index) WHERE state = 'committed';
 -- Live attempts are few (a handful per worker), so that one index serves the questions of sessions and those of jobs.
 CREATE INDEX attempt_live ON attempt (session_id, job_id) WHERE state = 'live';
-CREATE INDEX attempt_losers ON attempt (ended_ms) WHERE state IN ('failed', 'released', 'expired', 'revoked');
+CREATE INDEX attempt_losers ON attempt (ended_ms) WHERE state IN ('failed', 'released', 'expired', 'revoked', 'lost_race');
+-- What goes wrong, by job for the breaker and by session for quarantine; it is little, or the job pauses.
+CREATE INDEX attempt_wrong ON attempt (job_id, ended_before) WHERE class IS NOT NULL;
+CREATE INDEX attempt_wrong_session ON attempt (session_id) WHERE class IS NOT NULL;
 CREATE INDEX attempt_garbage ON attempt (ended_ms) WHERE state = 'garbage' AND deleted_ms IS NULL;
 
 CREATE TABLE session (
@@ -116,12 +134,14 @@ CREATE TABLE session (
     expires_ms   INTEGER NOT NULL,              -- moved on by every heartbeat; written more often than anything else
     progress_ms  INTEGER NOT NULL,              -- last heartbeat that brought rows, or last lease
     last_request BLOB,                          -- last lease request that was granted something
+    quarantined  INTEGER NOT NULL DEFAULT 0,  -- gets nothing any more: it failed at what others could do
     ended_ms     INTEGER,
     end_reason   TEXT,
     CHECK ((state = 'live') = (ended_ms IS NULL)),
     CHECK ((state = 'live') = (end_reason IS NULL))
 ) STRICT;
 CREATE INDEX session_live ON session (session_id) WHERE state = 'live';
+CREATE INDEX session_ended ON session (ended_ms) WHERE state = 'dead';
 
 -- Counters of a job. PostgreSQL spreads them over several rows (slots), of which the sum counts; one slot is enough
 -- here. Changed in the transaction that changes the shards, so that the sum is always their aggregate.
@@ -133,6 +153,8 @@ CREATE TABLE job_count (
     committed INTEGER NOT NULL DEFAULT 0,
     dead      INTEGER NOT NULL DEFAULT 0,
     cancelled INTEGER NOT NULL DEFAULT 0,
+    split     INTEGER NOT NULL DEFAULT 0,
+    ended     INTEGER NOT NULL DEFAULT 0,       -- attempts that were committed, failed or lost
     row_count INTEGER NOT NULL DEFAULT 0,       -- over committed shards: rows,
     truncated INTEGER NOT NULL DEFAULT 0,       -- rows cut to the maximum length,
     tokens    INTEGER NOT NULL DEFAULT 0,       -- tokens fed to the model,
@@ -147,4 +169,12 @@ CREATE TABLE job_reject (
     reason    TEXT NOT NULL,
     row_count INTEGER NOT NULL,
     PRIMARY KEY (job_id, slot, reason)
+) STRICT;
+
+-- Which coordinator does the upkeep. Only a saving: every statement of the upkeep is a compare-and-set all the same.
+CREATE TABLE leader (
+    role     TEXT PRIMARY KEY,
+    holder   BLOB NOT NULL,                     -- a coordinator process
+    term     INTEGER NOT NULL,                   -- grows with every change of holder
+    until_ms INTEGER NOT NULL                    -- anybody may take it from then on
 ) STRICT;

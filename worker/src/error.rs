@@ -123,7 +123,8 @@ fn dataset_class(kind: ErrorKind) -> FailureClass {
         ErrorKind::NotFound | ErrorKind::SourceChanged => FailureClass::InputChanged,
         ErrorKind::BadInput | ErrorKind::Corrupt | ErrorKind::Unsupported => FailureClass::Config,
         ErrorKind::NoSpace => FailureClass::Resource,
-        ErrorKind::AlreadyExists | ErrorKind::Auth | ErrorKind::Io => FailureClass::Transient,
+        ErrorKind::AlreadyExists | ErrorKind::Io => FailureClass::Transient,
+        ErrorKind::Auth => FailureClass::Auth,
         ErrorKind::Throttled => FailureClass::Throttled,
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod error;
+mod failpoint;
 pub mod model_store;
 
 mod session;

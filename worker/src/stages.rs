@@ -5,13 +5,14 @@
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use dataset::{FileSummary, RecordChunk, RecordReader, VectorChunk, VectorWriter};
+use dataset::{FileSummary, RecordChunk, RecordReader, RejectReason, VectorChunk, VectorWriter};
 use proto::job::OnBadRow;
-use proto::work::Grant;
+use proto::work::{Grant, RowWindow};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engines::Loaded;
 use crate::error::ShardError;
+use crate::failpoint;
 use crate::meter::{Meter, Stage};
 use crate::plan::{self, ChunkPlan, Layout, Row};
 use crate::pools::{ForwardResult, ForwardTask, Pools, TOKENIZE_TEXTS_MAX, TokenizeTask};
@@ -65,7 +66,9 @@ impl Stages<'_> {
                 return Err(self.rows_differ(chunk.first_row));
             }
             next_row += chunk.texts.len() as u64;
-            send(&chunks, chunk).await?;
+            if let Some(chunk) = wanted_of(chunk, self.grant) {
+                send(&chunks, chunk).await?;
+            }
         }
         if next_row != slice.first_row + slice.rows {
             return Err(self.rows_differ(next_row));
@@ -184,6 +187,26 @@ impl Stages<'_> {
             }),
         }
     }
+}
+
+/// Returns the rows of a chunk that the grant wants, as it wants them: the half of a shard that was split is read as a
+/// whole, and a convicted row is rejected before anything looks at its text.
+fn wanted_of(chunk: RecordChunk, grant: &Grant) -> Option<RecordChunk> {
+    let RowWindow { first_row, rows } = grant.wanted();
+    let (begin, end) = (chunk.first_row, chunk.first_row + chunk.texts.len() as u64);
+    let (from, to) = (begin.max(first_row), end.min(first_row + rows));
+    if from >= to {
+        return None;
+    }
+    let (offset, length) = (usize::try_from(from - begin).ok()?, usize::try_from(to - from).ok()?);
+    let mut texts = chunk.texts;
+    texts.truncate(offset + length);
+    texts.drain(..offset);
+    if grant.convicted {
+        texts.iter_mut().filter(|text| text.is_ok()).for_each(|text| *text = Err(RejectReason::WorkerCrash));
+    }
+    failpoint::die_of(&texts);
+    Some(RecordChunk { first_row: from, texts, kept: chunk.kept.slice(offset, length) })
 }
 
 /// Sends to the next stage. It is gone only where it failed; its own error is the one that counts.

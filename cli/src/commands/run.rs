@@ -249,7 +249,7 @@ fn info_of(request: &Request<'_>) -> FileInfo {
 
 /// Says why the job has no result, and what can be done.
 fn failure(request: &Request<'_>, status: &JobStatus) -> anyhow::Error {
-    let reason = status.reason.as_deref().unwrap_or("no reason was given");
+    let reason = status.reason.as_deref().or(status.pause_reason.as_deref()).unwrap_or("no reason was given");
     let advice = Advice::failed(format!("the job failed: {reason}"));
     let root = request.out.root().display();
     let done = ui::counted(status.shards.committed, "shard");

@@ -23,6 +23,7 @@ pub(crate) const REASON_STALLED: &str = "its worker made no progress";
 pub(crate) const REASON_RELEASED: &str = "given back by its worker";
 pub(crate) const REASON_CLOSED: &str = "its worker closed the session";
 pub(crate) const REASON_REVOKED: &str = "its job ended";
+pub(crate) const REASON_LOST_RACE: &str = "another attempt was faster";
 pub(crate) const REASON_REPAIRED: &str = "its file is damaged or missing";
 
 /// A job as submitted, ready to be stored.
@@ -52,6 +53,8 @@ pub(crate) enum JobChange {
     Pause(bool),
     /// Active or finalizing → failed.
     Fail(String),
+    /// Planning or running, not paused: pause, for a reason of the coordinator's own.
+    Trip(String),
     /// Running, nothing left but dead shards → failed.
     Exhaust(String),
     /// Running, all shards committed → finalizing; finalizing stays.
@@ -108,6 +111,14 @@ pub(crate) struct Exhausted {
     pub(crate) first_error: Option<String>,
 }
 
+/// A job in which too much goes wrong in the same way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tripped {
+    pub(crate) job: JobId,
+    pub(crate) class: String,
+    pub(crate) attempts: u64,
+}
+
 /// A database beneath the store.
 pub(crate) trait Backend: Send + Sync {
     /// Stores a job unless its id is taken; then returns the digest that is stored.
@@ -147,21 +158,34 @@ pub(crate) trait Backend: Send + Sync {
     /// Live, unexpired session, pending shards of active jobs that are not paused: leases up to `max` within the
     /// session's limit. A repeated request gets what it was granted. `None`: the session is lost.
     fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Answer<'_, Option<Vec<Grant>>>;
+    /// Live, unexpired session that holds nothing and whose request is new; running job without pending shards, nearly
+    /// done: a second attempt at the shard that has been running longest, if that is long, it has one attempt, another
+    /// session holds it, and the job has not had too many copies.
+    fn copy_slow(&self, session: SessionId, request: RequestId) -> Answer<'_, Vec<Grant>>;
     /// Live attempt of this session and name, active job, right number of rows, the input
-    /// that an earlier output was made of: attempt and shard committed.
+    /// that an earlier output was made of: attempt and shard committed, other attempts at it have lost the race.
     fn commit(&self, commit: Commit) -> Answer<'_, bool>;
     /// Returns what is known of a commit that did not go through.
     fn refusal(&self, lease: LeaseRef) -> Answer<'_, Refusal>;
-    /// Live attempt of this session: failed; shard pending or dead by the policy.
+    /// Live attempt of this session: failed; shard as its specification says.
     fn fail(&self, failure: Failure) -> Answer<'_, bool>;
     /// Live attempt of this session: released; shard pending, nothing counted.
     fn release(&self, lease: LeaseRef) -> Answer<'_, bool>;
+
+    /// Returns the active jobs, not paused, of whose last attempts more than `most` failed in the same way.
+    fn tripped(&self, attempts: u32, most: u32) -> Answer<'_, Vec<Tripped>>;
+    /// Live sessions that failed so many shards which others have completed: no more leases. Returns them.
+    fn quarantine(&self, shards: u32) -> Answer<'_, Vec<SessionId>>;
+    /// Takes or keeps a role for so long, if nobody else has it. Returns whether it is the holder's.
+    fn lead(&self, role: &'static str, holder: Uuid, for_ms: i64) -> Answer<'_, bool>;
+    /// Gives up a role, if it is the holder's.
+    fn resign(&self, role: &'static str, holder: Uuid) -> Answer<'_, ()>;
 
     /// Gives every live session a fresh TTL.
     fn rebase(&self) -> Answer<'_, ()>;
     /// Live sessions past their deadline, not too many at once: dead.
     fn expire(&self) -> Answer<'_, u64>;
-    /// Live attempts of dead or stuck sessions: expired; shard pending or dead by the policy.
+    /// Live attempts of dead or stuck sessions: expired; shard as its specification says.
     fn reap(&self) -> Answer<'_, u64>;
     /// Live attempts of failed and cancelled jobs (or of one): revoked; shard pending or cancelled.
     fn revoke(&self, job: Option<JobId>) -> Answer<'_, u64>;

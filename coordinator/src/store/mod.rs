@@ -19,6 +19,7 @@ mod types;
 #[cfg(test)]
 mod conformance;
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dataset::{Cursor, PlannedSource, Slice};
@@ -33,7 +34,7 @@ pub use types::{Garbage, Planning, Submitted, Swept, Winner};
 use crate::clock::Clock;
 use crate::policy::{Policy, Verdict};
 use crate::shard::{LeaseRef, Refusal, attempt_of_key};
-use backend::{Backend, Commit, Failure, JobChange, NewJob, NewSession, ShardPage, Task};
+use backend::{Backend, Commit, Failure, JobChange, NewJob, NewSession, ShardPage, Task, Tripped};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -42,6 +43,8 @@ const MESSAGE_CHARS_MAX: usize = 2_000;
 
 /// Shards that one statement cancels.
 const CANCEL_PAGE_SHARDS: u32 = 10_000;
+/// What a leader does alone: planning, sweeping, finalizing.
+const ROLE_UPKEEP: &str = "upkeep";
 /// How often a commit is tried whose lease stands and that is refused all the same.
 const COMMIT_TRIES_MAX: usize = 3;
 
@@ -53,6 +56,8 @@ pub struct Store {
     policy: Arc<Policy>,
     /// When a sweep last went through, by the clock of this process.
     last_sweep_ms: Arc<Mutex<i64>>,
+    /// When slow shards were last looked for in vain, by the same clock.
+    slow_looked_ms: Arc<AtomicI64>,
     jitter: fn() -> f64,
 }
 
@@ -95,7 +100,8 @@ impl Store {
         // Nobody could hear heartbeats while no coordinator ran.
         backend.rebase().await?;
         let last_sweep_ms = Arc::new(Mutex::new(clock.now_ms()));
-        Ok(Store { backend, clock, policy, last_sweep_ms, jitter: proto::chance::unit })
+        let slow_looked_ms = Arc::new(AtomicI64::new(i64::MIN / 2));
+        Ok(Store { backend, clock, policy, last_sweep_ms, slow_looked_ms, jitter: proto::chance::unit })
     }
 
     /// Waits for the transitions that are under way and lets go of the database; every later call fails. Dropping the
@@ -128,12 +134,18 @@ impl Store {
 
     /// Returns how a job stands. Costs the same for ten shards and for a million.
     pub async fn job(&self, job: JobId) -> Result<Option<JobStatus>> {
-        Ok(self.backend.statuses(Some(job)).await?.pop())
+        Ok(self.backend.statuses(Some(job)).await?.pop().map(|status| self.worried(status)))
     }
 
     /// Returns how every job stands, in the order of submission.
     pub async fn jobs(&self) -> Result<Vec<JobStatus>> {
-        self.backend.statuses(None).await
+        Ok(self.backend.statuses(None).await?.into_iter().map(|status| self.worried(status)).collect())
+    }
+
+    /// A job without workers is not starved at once: they may be about to come back.
+    fn worried(&self, status: JobStatus) -> JobStatus {
+        let worry_ms = self.policy.starved_ms.unsigned_abs();
+        JobStatus { starved_ms: if status.starved_ms < worry_ms { 0 } else { status.starved_ms }, ..status }
     }
 
     /// Asks for the end of a job: revokes its leases; [`Store::settle_cancelled`] does the rest. Repeating it is fine;
@@ -279,10 +291,23 @@ impl Store {
         self.backend.close_sessions(None).await
     }
 
-    /// Leases up to `max` shards: jobs in the order of submission, shards in input order. The same `request` again
-    /// returns the same grants. An error of kind `SessionLost` asks for a new session.
+    /// Leases up to `max` shards: jobs in the order of submission, shards in input order. Where none is pending, an idle
+    /// session may get a copy of a slow one. The same `request` again returns the same grants. An error of kind `SessionLost` asks for a new session.
     pub async fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Result<Vec<Grant>> {
-        self.backend.lease(session, request, max).await?.ok_or(StoreError::SessionLost { session })
+        let granted = self.backend.lease(session, request, max).await?.ok_or(StoreError::SessionLost { session })?;
+        if granted.is_empty() && max > 0 && self.looks_for_slow_shards() {
+            let copies = self.backend.copy_slow(session, request).await?;
+            if copies.is_empty() {
+                self.slow_looked_ms.store(self.clock.now_ms(), Ordering::Relaxed);
+            }
+            return Ok(copies);
+        }
+        Ok(granted)
+    }
+
+    /// Thousands of idle workers ask all the time, and slow shards are rare: not everybody looks for them.
+    fn looks_for_slow_shards(&self) -> bool {
+        self.clock.now_ms() - self.slow_looked_ms.load(Ordering::Relaxed) >= self.policy.copy_look_ms
     }
 
     /// Makes an output the shard's winner, if the lease still stands. The same commit again is `Committed` again.
@@ -337,8 +362,12 @@ impl Store {
         detached(async move {
             let stood = store.backend.fail(failure).await?;
             // A crash between the two heals itself: the shard is pending, and its next attempt fails the same way.
-            if stood && Policy::verdict(class) == Verdict::JobFatal {
+            let verdict = Policy::verdict(class);
+            if stood && verdict == Verdict::JobFatal {
                 store.fail_job(shard.job, &reason).await?;
+            }
+            if stood && verdict == Verdict::JobPaused {
+                store.backend.change_job(shard.job, JobChange::Trip(reason)).await?;
             }
             Ok(stood)
         })
@@ -364,6 +393,39 @@ impl Store {
         // Only now: sweeps that fail while the database is away must look like the gap that they are.
         *self.last_sweep_ms.lock().unwrap_or_else(PoisonError::into_inner) = now_ms;
         Ok(swept)
+    }
+
+    /// Pauses the jobs of whose last attempts too many failed in the same way, with the reason. Returns them.
+    pub async fn trip_breakers(&self) -> Result<Vec<JobId>> {
+        let (attempts, most) = (self.policy.breaker_attempts, self.policy.breaker_failures_max());
+        if attempts == 0 {
+            return Ok(Vec::new());
+        }
+        let mut paused = Vec::new();
+        for Tripped { job, class, attempts: failed } in self.backend.tripped(attempts, most).await? {
+            let reason = format!(
+                "{failed} of its last {attempts} attempts ended in the same way ({class}); mend the cause, then resume it"
+            );
+            if self.backend.change_job(job, JobChange::Trip(reason)).await? {
+                paused.push(job);
+            }
+        }
+        Ok(paused)
+    }
+
+    /// Gives no more shards to workers that failed several which others completed. Returns their sessions.
+    pub async fn quarantine_sessions(&self) -> Result<Vec<SessionId>> {
+        self.backend.quarantine(self.policy.quarantine_shards).await
+    }
+
+    /// Takes or keeps the lead of the upkeep for this process. Returns whether it has it for the next `policy.leader_ms`.
+    pub async fn lead_upkeep(&self, process: Uuid) -> Result<bool> {
+        self.backend.lead(ROLE_UPKEEP, process, self.policy.leader_ms).await
+    }
+
+    /// Gives the lead of the upkeep up, so that another process need not wait for it to lapse.
+    pub async fn resign_upkeep(&self, process: Uuid) -> Result<()> {
+        self.backend.resign(ROLE_UPKEEP, process).await
     }
 
     /// Returns the jobs whose shards are all committed and whose manifest is not written yet, also those in state

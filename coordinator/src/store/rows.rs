@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dataset::{Cursor, PlannedSource, RejectReason, Slice, SliceRange};
 use proto::job::{JobState, JobStatus, RowCounts, ShardCounts};
-use proto::work::{Grant, Output};
+use proto::work::{Grant, Output, RowWindow};
 use proto::{Epoch, JobId, SessionId, ShardId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,10 +13,10 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{ColumnIndex, Decode, Row, Type};
 use uuid::Uuid;
 
-use super::backend::{Exhausted, Task};
+use super::backend::{Exhausted, Task, Tripped};
 use super::error::StoreError;
 use super::types::{Garbage, Planning, Winner};
-use crate::shard::{LeaseRef, Refusal, job_state_of, output_key};
+use crate::shard::{LeaseRef, Refusal, is_active, job_state_of, output_key};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -117,7 +117,7 @@ pub(super) fn job_status(row: &impl Fields, now_ms: i64, rejects: &Rejects) -> R
             committed: row.count("committed")?,
             dead: row.count("dead")?,
             cancelled: row.count("cancelled")?,
-            split: 0,
+            split: row.count("split")?,
         },
         rows_planned: row.count("rows_planned")?,
         counts: RowCounts {
@@ -131,12 +131,23 @@ pub(super) fn job_status(row: &impl Fields, now_ms: i64, rejects: &Rejects) -> R
         workers: row.count("workers")?,
         manifest_key: row.opt_text("manifest_key")?,
         age_ms: u64::try_from(now_ms - row.int("submitted_ms")?).unwrap_or(0),
-        pause_reason: None,
-        starved_ms: 0,
-        copies: 0,
-        workers_quarantined: 0,
+        pause_reason: row.opt_text("pause_reason")?,
+        starved_ms: starved_ms(row, now_ms)?,
+        copies: row.count("copies")?,
+        workers_quarantined: row.count("workers_quarantined")?,
         generation: row.count("generation")?,
     })
+}
+
+/// For how long an active job has had no worker that takes shards; 0 where it has one, or waits for nothing.
+fn starved_ms(row: &impl Fields, now_ms: i64) -> Result<u64> {
+    let waiting = row.count("pending")? + row.count("running")? > 0;
+    let served = row.count("workers")? > row.count("workers_quarantined")?;
+    if !waiting || served || row.flag("paused")? || !is_active(job_state(row)?) {
+        return Ok(0);
+    }
+    let since_ms = row.int("submitted_ms")?.max(row.opt_int("last_session_ms")?.unwrap_or(0));
+    Ok(u64::try_from(now_ms - since_ms).unwrap_or(0))
 }
 
 /// Rejected rows by job and reason.
@@ -213,19 +224,25 @@ pub(super) fn lease_ref(row: &impl Fields) -> Result<LeaseRef> {
 pub(super) fn grant(row: &impl Fields) -> Result<Grant> {
     let task: Task = row.json("task")?;
     let (shard, epoch) = (shard_id(row)?, epoch(row)?);
+    let mut slice = slice(row)?;
+    let mut window = None;
+    if let (Some(first_row), Some(rows)) = (row.opt_int("slice_first_row")?, row.opt_int("slice_row_count")?) {
+        window = Some(RowWindow { first_row: slice.first_row, rows: slice.rows });
+        (slice.first_row, slice.rows) = (first_row.unsigned_abs(), rows.unsigned_abs());
+    }
     Ok(Grant {
         shard,
         epoch,
         spec_digest: row.text("spec_digest")?,
         read: task.read,
         source: planned_source(row)?,
-        slice: slice(row)?,
+        slice,
         model: task.model,
         embed: task.embed,
         on_bad_row: task.on_bad_row,
         output_key: output_key(shard, epoch, row.id("attempt_id")?),
-        window: None,
-        convicted: false,
+        window,
+        convicted: row.flag("convicted")?,
     })
 }
 
@@ -272,6 +289,10 @@ pub(super) fn exhausted(row: &impl Fields) -> Result<Exhausted> {
         first_index: row.count("shard_index")?,
         first_error: row.opt_text("last_error")?,
     })
+}
+
+pub(super) fn tripped(row: &impl Fields) -> Result<Tripped> {
+    Ok(Tripped { job: JobId(row.id("job_id")?), class: row.text("class")?, attempts: row.count("attempts")? })
 }
 
 pub(super) fn garbage(row: &impl Fields) -> Result<Garbage> {

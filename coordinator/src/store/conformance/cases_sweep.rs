@@ -32,18 +32,6 @@ pub(super) async fn a_dead_session_gives_its_shards_back(bed: Bed) {
     bed.assert_invariants().await;
 }
 
-pub(super) async fn losing_three_workers_kills_the_shard(bed: Bed) {
-    let job = bed.job(1).await;
-    for lost in 1..=3 {
-        let session = bed.session().await;
-        bed.lease_one(session).await;
-        bed.starve().await;
-        assert_eq!(bed.status(job).await.shards.dead, u64::from(lost == 3));
-    }
-    assert_eq!(bed.store.fail_exhausted().await.unwrap(), [job]);
-    bed.assert_invariants().await;
-}
-
 pub(super) async fn a_heartbeat_keeps_the_session_and_tells_the_progress(bed: Bed) {
     let job = bed.job(2).await;
     let session = bed.session().await;

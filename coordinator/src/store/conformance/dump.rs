@@ -67,6 +67,9 @@ pub(crate) const STATE: [Listing; 6] = [
             ("manifest_key", Text),
             ("manifest_digest", Text),
             ("generation", Int),
+            ("pause_reason", Text),
+            ("copies", Int),
+            ("judged_from", Int),
         ],
     },
     Listing {
@@ -75,7 +78,8 @@ pub(crate) const STATE: [Listing; 6] = [
             CAST(sum(committed) AS BIGINT) AS committed, CAST(sum(dead) AS BIGINT) AS dead,
             CAST(sum(cancelled) AS BIGINT) AS cancelled, CAST(sum(row_count) AS BIGINT) AS row_count,
             CAST(sum(truncated) AS BIGINT) AS truncated, CAST(sum(tokens) AS BIGINT) AS tokens,
-            CAST(sum(busy_ms) AS BIGINT) AS busy_ms
+            CAST(sum(busy_ms) AS BIGINT) AS busy_ms, CAST(sum(split) AS BIGINT) AS split,
+            CAST(sum(ended) AS BIGINT) AS ended
             FROM job_count GROUP BY job_id
             HAVING sum(pending) <> 0 OR sum(running) <> 0 OR sum(committed) <> 0 OR sum(dead) <> 0 OR sum(cancelled) <> 0
             ORDER BY job_id",
@@ -90,6 +94,8 @@ pub(crate) const STATE: [Listing; 6] = [
             ("truncated", Int),
             ("tokens", Int),
             ("busy_ms", Int),
+            ("split", Int),
+            ("ended", Int),
         ],
     },
     Listing {
@@ -102,7 +108,8 @@ pub(crate) const STATE: [Listing; 6] = [
         name: "shard",
         sql: "SELECT job_id, shard_index, source_index, first_row, row_count, state, epoch, failures, workers_lost,
             CASE WHEN state = 'pending' THEN not_before_ms END AS not_before_ms, last_error, winner_epoch, out_key,
-            out_blake3, in_blake3 FROM shard ORDER BY job_id, shard_index",
+            out_blake3, in_blake3, live, slice_first_row, slice_row_count, part_of, convicted
+            FROM shard ORDER BY job_id, shard_index",
         columns: &[
             ("job_id", Id),
             ("shard_index", Int),
@@ -119,6 +126,11 @@ pub(crate) const STATE: [Listing; 6] = [
             ("out_key", Key),
             ("out_blake3", Text),
             ("in_blake3", Text),
+            ("live", Int),
+            ("slice_first_row", Int),
+            ("slice_row_count", Int),
+            ("part_of", Int),
+            ("convicted", Flag),
         ],
     },
     Listing {
@@ -137,6 +149,9 @@ pub(crate) const STATE: [Listing; 6] = [
             ("rows_done", Int),
             ("tokens_done", Int),
             ("deleted_ms", Int),
+            ("is_copy", Flag),
+            ("class", Text),
+            ("ended_before", Int),
         ],
     },
     Listing {
@@ -152,6 +167,7 @@ pub(crate) const STATE: [Listing; 6] = [
             ("last_request", Id),
             ("ended_ms", Int),
             ("end_reason", Text),
+            ("quarantined", Flag),
         ],
     },
 ];
@@ -176,19 +192,20 @@ pub(crate) const VIOLATIONS: [Listing; 5] = [
         columns: &[("job_id", Id), ("shard_index", Int)],
     },
     Listing {
-        name: "I10: a shard runs exactly when one attempt is live, under the shard's epoch",
+        name: "I10: a shard runs exactly when one attempt is live, or two, of which one is a copy",
         sql: "SELECT s.job_id, s.shard_index FROM shard s
             LEFT JOIN attempt a ON a.job_id = s.job_id AND a.shard_index = s.shard_index AND a.state = 'live'
-            GROUP BY s.job_id, s.shard_index, s.state, s.epoch
-            HAVING count(a.epoch) <> CASE WHEN s.state = 'running' THEN 1 ELSE 0 END
-                OR coalesce(min(a.epoch), s.epoch) <> s.epoch",
+            GROUP BY s.job_id, s.shard_index, s.state, s.live
+            HAVING count(a.epoch) <> s.live OR (s.state = 'running') <> (s.live > 0) OR s.live > 2
+                OR count(a.epoch) - sum(CASE WHEN a.is_copy THEN 1 ELSE 0 END) > 1",
         columns: &[("job_id", Id), ("shard_index", Int)],
     },
     Listing {
         name: "I11: the counters of a job are the sums over its shards",
         sql: "SELECT j.job_id FROM job j
             LEFT JOIN (SELECT job_id, sum(pending) AS pending, sum(running) AS running, sum(committed) AS committed,
-                    sum(dead) AS dead, sum(cancelled) AS cancelled, sum(row_count) AS row_count, sum(tokens) AS tokens
+                    sum(dead) AS dead, sum(cancelled) AS cancelled, sum(row_count) AS row_count, sum(tokens) AS tokens,
+                    sum(split) AS split
                 FROM job_count GROUP BY job_id) c ON c.job_id = j.job_id
             LEFT JOIN (SELECT job_id, sum(CASE WHEN state = 'pending' THEN 1 ELSE 0 END) AS pending,
                     sum(CASE WHEN state = 'running' THEN 1 ELSE 0 END) AS running,
@@ -196,18 +213,21 @@ pub(crate) const VIOLATIONS: [Listing; 5] = [
                     sum(CASE WHEN state = 'dead' THEN 1 ELSE 0 END) AS dead,
                     sum(CASE WHEN state = 'cancelled' THEN 1 ELSE 0 END) AS cancelled,
                     sum(CASE WHEN state = 'committed' THEN row_count ELSE 0 END) AS row_count,
+                    sum(CASE WHEN state = 'split' THEN 1 ELSE 0 END) AS split,
                     sum(coalesce(out_tokens, 0)) AS tokens
                 FROM shard GROUP BY job_id) s ON s.job_id = j.job_id
             WHERE coalesce(c.pending, 0) <> coalesce(s.pending, 0) OR coalesce(c.running, 0) <> coalesce(s.running, 0)
                 OR coalesce(c.committed, 0) <> coalesce(s.committed, 0) OR coalesce(c.dead, 0) <> coalesce(s.dead, 0)
                 OR coalesce(c.cancelled, 0) <> coalesce(s.cancelled, 0)
-                OR coalesce(c.row_count, 0) <> coalesce(s.row_count, 0) OR coalesce(c.tokens, 0) <> coalesce(s.tokens, 0)",
+                OR coalesce(c.row_count, 0) <> coalesce(s.row_count, 0) OR coalesce(c.tokens, 0) <> coalesce(s.tokens, 0)
+                OR coalesce(c.split, 0) <> coalesce(s.split, 0)",
         columns: &[("job_id", Id)],
     },
     Listing {
         name: "I11: shards are as many as planned, and cover the rows that were planned",
         sql: "SELECT j.job_id FROM job j
-            LEFT JOIN (SELECT job_id, count(*) AS shards, sum(row_count) AS row_count FROM shard GROUP BY job_id) s
+            LEFT JOIN (SELECT job_id, count(*) AS shards,
+                    sum(CASE WHEN state = 'split' THEN 0 ELSE row_count END) AS row_count FROM shard GROUP BY job_id) s
                 ON s.job_id = j.job_id
             WHERE j.shard_count <> coalesce(s.shards, 0) OR j.rows_planned <> coalesce(s.row_count, 0)",
         columns: &[("job_id", Id)],

@@ -28,6 +28,10 @@ pub(super) enum Event {
     Repair { job: u8, shards: [u8; 2] },
     FailJob(u8),
     FailExhausted,
+    TripBreakers,
+    Quarantine,
+    Lead(u8),
+    Resign(u8),
     BeginFinalize(u8),
     Finish(u8, bool),
     Settle,
@@ -53,6 +57,10 @@ fn event() -> impl Strategy<Value = Event> {
         FailureClass::Resource,
         FailureClass::Throttled,
         FailureClass::InputChanged,
+        FailureClass::WorkerLost,
+        FailureClass::WorkerLost,
+        FailureClass::Drained,
+        FailureClass::Auth,
     ]);
     let written = prop_oneof![
         6 => Just(Written::Right),
@@ -73,7 +81,7 @@ fn event() -> impl Strategy<Value = Event> {
         10 => (any::<u8>(), prop::bool::weighted(0.1), written)
             .prop_map(|(grant, foreign, what)| Event::Commit { grant, foreign, what }),
         4 => (any::<u8>(), class).prop_map(|(grant, class)| Event::Fail { grant, class }),
-        2 => (any::<u8>(), prop::bool::weighted(0.1)).prop_map(|(grant, foreign)| Event::Release { grant, foreign }),
+        5 => (any::<u8>(), prop::bool::weighted(0.1)).prop_map(|(grant, foreign)| Event::Release { grant, foreign }),
         5 => (any::<u8>(), any::<[u8; 2]>(), 0..9_u8)
             .prop_map(|(session, grants, rows)| Event::Beat { session, grants, rows }),
         1 => prop::option::weighted(0.8, any::<u8>()).prop_map(|session| Event::Close { session }),
@@ -85,6 +93,10 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (job(), any::<[u8; 2]>()).prop_map(|(job, shards)| Event::Repair { job, shards: shards.map(|one| one % 5) }),
         1 => job().prop_map(Event::FailJob),
         1 => Just(Event::FailExhausted),
+        1 => Just(Event::TripBreakers),
+        2 => Just(Event::Quarantine),
+        1 => (0..2_u8).prop_map(Event::Lead),
+        1 => (0..2_u8).prop_map(Event::Resign),
         2 => job().prop_map(Event::BeginFinalize),
         2 => (job(), any::<bool>()).prop_map(|(job, other)| Event::Finish(job, other)),
         2 => Just(Event::Settle),
@@ -118,6 +130,23 @@ pub(super) fn burst() -> impl Strategy<Value = Vec<Event>> {
             [&round[..], &round[..], &[Event::Retry(0), Event::Retry(1), lease(session)]].concat()
         }),
         3 => (0..JOBS).prop_map(|job| vec![Event::BeginFinalize(job), Event::Finish(job, false)]),
+        // A shard is slow, everything else is done, and a new worker has nothing to do.
+        4 => any::<u8>().prop_map(move |session| {
+            let idle = [Event::OpenSession { leases_max: 2 }, lease(0)];
+            [&[lease(session), commit(1), commit(2), Event::Advance(14_000)][..], &idle[..], &[commit(0)][..]].concat()
+        }),
+        // A worker fails at what another one can do.
+        2 => Just(()).prop_map(move |()| {
+            let fail = Event::Fail { grant: 0, class: FailureClass::Transient };
+            let new = Event::OpenSession { leases_max: 3 };
+            let round = [new, lease(0), commit(0), commit(1), commit(2)];
+            [&[new, lease(0), fail, Event::Advance(1_000)][..], &round[..], &[Event::Quarantine, lease(1)][..]].concat()
+        }),
+        // The same again and again goes wrong.
+        2 => any::<u8>().prop_map(move |session| {
+            let fail = Event::Fail { grant: 0, class: FailureClass::WorkerLost };
+            [lease(session), fail, lease(session), fail, Event::Quarantine, Event::TripBreakers].to_vec()
+        }),
         2 => (0..JOBS, 0..3_u8).prop_map(|(job, shard)| {
             vec![Event::BeginFinalize(job), Event::Finish(job, false), Event::Repair { job, shards: [shard, 0] }]
         }),
@@ -141,7 +170,7 @@ pub(super) fn prologue() -> Vec<Event> {
 }
 
 /// What the sequences must have come to, so that their agreement means something: words of answers and of states.
-pub(super) const MUST_BE_SEEN: [&str; 25] = [
+pub(super) const MUST_BE_SEEN: [&str; 32] = [
     "Committed",
     "Stale",
     "LostRace",
@@ -167,4 +196,11 @@ pub(super) const MUST_BE_SEEN: [&str; 25] = [
     "failures=2",
     "epoch=3",
     "generation=2",
+    "state=lost_race",
+    "state=split",
+    "live=2",
+    "convicted=true",
+    "is_copy=true",
+    "quarantined=true",
+    "class=worker_lost",
 ];

@@ -45,6 +45,7 @@ impl Bed {
     }
 
     pub(super) async fn in_memory(policy: Policy) -> Self {
+        let policy = unhurried(policy);
         let clock = TestClock::at(EPOCH_MS);
         let memory = Memory::new(Arc::new(clock.clone()), &policy, Uuid::now_v7);
         let gate = Arc::new(crate::store::memory::Open);
@@ -54,8 +55,7 @@ impl Bed {
     }
 
     pub(super) async fn open(url: &str, policy: Policy) -> Self {
-        // A test asks for one heartbeat at a time: there is nothing to wait for.
-        let policy = Policy { beat_gather_ms: 0, ..policy };
+        let policy = unhurried(policy);
         let clock = TestClock::at(EPOCH_MS);
         let mut store = Store::open_with(url, Arc::new(clock.clone()), policy).await.unwrap();
         store.jitter = || 0.5;
@@ -78,6 +78,23 @@ impl Bed {
         let next = cursor(shards);
         assert!(self.store.insert_shards(job, &cursor(0), &slices(0, shards), &next, true).await.unwrap());
         job
+    }
+
+    /// Submits a job of one shard of one row.
+    pub(super) async fn one_row_job(&self) -> JobId {
+        let job = JobId::generate();
+        self.store.submit_job(job, &spec("a")).await.unwrap();
+        assert!(self.store.set_sources(job, &[source("a")]).await.unwrap());
+        let slice = Slice { rows: 1, ..slices(0, 1).remove(0) };
+        let next = Cursor { next_row: 1, ..cursor(1) };
+        assert!(self.store.insert_shards(job, &cursor(0), &[slice], &next, true).await.unwrap());
+        job
+    }
+
+    /// Shards of a job that are to be committed: all but the split ones.
+    pub(super) async fn shards(&self, job: JobId) -> u64 {
+        let shards = self.status(job).await.shards;
+        shards.pending + shards.running + shards.committed + shards.dead + shards.cancelled
     }
 
     pub(super) async fn session(&self) -> SessionId {
@@ -141,6 +158,11 @@ impl Bed {
     }
 }
 
+/// A test asks for one thing at a time: there is nothing to gather, and nobody to be spared.
+fn unhurried(policy: Policy) -> Policy {
+    Policy { beat_gather_ms: 0, copy_look_ms: 0, ..policy }
+}
+
 pub(super) fn worker() -> WorkerInfo {
     WorkerInfo { name: "host/1".into(), devices: vec!["cpu".into()], version: "0.1.0".into() }
 }
@@ -199,7 +221,7 @@ pub(super) fn output(grant: &Grant) -> Output {
         blake3: format!("digest-{}", grant.shard.index),
         input_blake3: format!("input-{}", grant.shard.index),
         counts: RowCounts {
-            rows: grant.slice.rows,
+            rows: grant.wanted().rows,
             rejects: [(RejectReason::EmptyText, 1), (RejectReason::NullText, 2)].into(),
             truncated: 3,
             tokens: 100,

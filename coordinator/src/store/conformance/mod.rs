@@ -1,6 +1,7 @@
 //! The suite that both databases and the one in memory pass: every promise of the protocol by name, and random events in
 //! lock-step with the model. PostgreSQL is real and started by the test; where it is not installed, the test fails and says what to do.
 
+mod cases_faults;
 mod cases_jobs;
 mod cases_sweep;
 mod cases_work;
@@ -77,7 +78,6 @@ promises! {
         a_foreign_session_can_do_nothing_with_a_lease;
     cases_sweep:
         a_dead_session_gives_its_shards_back,
-        losing_three_workers_kills_the_shard,
         a_heartbeat_keeps_the_session_and_tells_the_progress,
         a_late_heartbeat_saves_a_session_that_nobody_has_buried,
         a_heartbeat_learns_of_a_revoked_lease,
@@ -87,6 +87,17 @@ promises! {
         a_closed_session_gives_its_shards_back_uncounted,
         the_keys_of_losing_attempts_become_garbage,
         a_lease_that_slipped_past_the_end_of_its_job_is_taken_back;
+    cases_faults:
+        losing_three_workers_splits_the_shard_down_to_the_guilty_row,
+        a_row_that_cannot_even_be_read_kills_its_shard,
+        a_slow_shard_is_copied_once_and_the_first_commit_wins,
+        two_attempts_that_commit_at_once_have_one_winner,
+        the_end_of_one_of_two_attempts_leaves_the_other,
+        too_many_failures_of_one_class_pause_the_job,
+        missing_credentials_pause_the_job_with_the_reason,
+        a_worker_that_fails_what_others_complete_gets_no_more,
+        a_job_without_workers_is_shown_as_starved_after_a_while,
+        one_coordinator_leads_until_it_resigns_or_is_silent;
     storm:
         a_storm_of_everything_keeps_the_invariants;
 }

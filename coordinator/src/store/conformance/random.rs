@@ -26,7 +26,18 @@ const BURSTS_MAX: usize = 50;
 
 /// A short-tempered policy, so that budgets are spent within a few events.
 fn policy() -> Policy {
-    Policy { failures_max: 2, workers_lost_max: 2, expire_floor: 1, garbage_grace_ms: 30_000, ..Policy::default() }
+    Policy {
+        failures_max: 2,
+        workers_lost_max: 2,
+        expire_floor: 1,
+        garbage_grace_ms: 30_000,
+        copy_floor_ms: 14_000,
+        copy_done_percent: 30,
+        copies_percent: 40,
+        breaker_attempts: 5,
+        quarantine_shards: 1,
+        ..Policy::default()
+    }
 }
 
 /// A store, with the grants that it gave: the same for all, but for the random names.
@@ -113,7 +124,7 @@ async fn run(events: &[Event], url: &str, seen: &Mutex<BTreeSet<String>>) {
     let sqlite = Bed::open(folder.path().join("state.db").to_str().unwrap(), policy()).await;
     let postgres = Bed::open(url, policy()).await;
     let mut connection = PgConnection::connect(url).await.unwrap();
-    connection.execute("TRUNCATE job, source, shard, attempt, session, job_count, job_reject").await.unwrap();
+    connection.execute("TRUNCATE job, source, shard, attempt, session, job_count, job_reject, leader").await.unwrap();
     let mut subjects = [
         Subject { name: "SQLite", bed: sqlite, grants: Vec::new() },
         Subject { name: "PostgreSQL", bed: postgres, grants: Vec::new() },
@@ -244,6 +255,13 @@ impl<'e> Planned<'e> {
             },
             Event::FailJob(job) => store.fail_job(job_id(*job), "by request").await.unwrap().to_string(),
             Event::FailExhausted => format!("{:?}", store.fail_exhausted().await.unwrap()),
+            Event::TripBreakers => format!("{:?}", store.trip_breakers().await.unwrap()),
+            Event::Quarantine => format!("{:?}", store.quarantine_sessions().await.unwrap()),
+            Event::Lead(process) => store.lead_upkeep(process_id(*process)).await.unwrap().to_string(),
+            Event::Resign(process) => {
+                store.resign_upkeep(process_id(*process)).await.unwrap();
+                String::new()
+            }
             Event::BeginFinalize(job) => store.begin_finalize(job_id(*job)).await.unwrap().to_string(),
             Event::Finish(job, other) => {
                 let digest = if *other { "other" } else { "digest" };
@@ -330,8 +348,17 @@ impl<'e> Planned<'e> {
 
     fn page(&self, count: u8) -> (dataset::Cursor, Vec<dataset::Slice>, dataset::Cursor) {
         let (first, count) = (self.cursor_shards, u64::from(count));
-        (cursor(first), slices(first, count), cursor(first + count))
+        let mut slices = slices(first, count);
+        // Few rows, so that shards are split down to one within few events.
+        for (at, slice) in (first..).zip(&mut slices) {
+            slice.rows = 1 + at % 2 * 3;
+        }
+        (cursor(first), slices, cursor(first + count))
     }
+}
+
+fn process_id(number: u8) -> Uuid {
+    Uuid::from_u64_pair(0x01a0_0000_0000_7000, u64::from(number))
 }
 
 fn distinct(shards: [u8; 2]) -> Vec<u64> {

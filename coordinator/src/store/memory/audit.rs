@@ -96,7 +96,9 @@ impl Auditor {
             true => self.ended.insert(id, (state, committed)),
             false => self.ended.remove(&id),
         };
-        if matches!(state, JobState::Finalizing | JobState::Succeeded) && committed != job.shards.len() as u64 {
+        if matches!(state, JobState::Finalizing | JobState::Succeeded)
+            && committed + job.counts().split != job.shards.len() as u64
+        {
             self.violated(step, format!("I5: job {id} is {state:?} with {committed} of {} shards", job.shards.len()));
         }
     }
@@ -109,7 +111,11 @@ impl Auditor {
             (attempts().count(), counted(AttemptState::Live), counted(AttemptState::Committed));
         let winner = match &shard.state {
             ShardState::Committed { winner, output } => Some((*winner, output.key.clone(), output.blake3.clone())),
-            ShardState::Pending { .. } | ShardState::Running | ShardState::Dead | ShardState::Cancelled => None,
+            ShardState::Pending { .. }
+            | ShardState::Running { .. }
+            | ShardState::Dead
+            | ShardState::Cancelled
+            | ShardState::Split => None,
         };
         let before = self.shards.get(&(id, index)).cloned().unwrap_or_default();
         let name = format!("shard {index} of job {id}");
@@ -133,7 +139,8 @@ impl Auditor {
             let (was, is) = (before.epoch, shard.epoch);
             self.violated(step, format!("I3: {name} went from epoch {was} to {is} with {count} attempts"));
         }
-        if live != usize::from(shard.state == ShardState::Running) {
+        let expected = if let ShardState::Running { live } = &shard.state { live.len() } else { 0 };
+        if live != expected || live > 2 {
             self.violated(step, format!("I10: {name} is {:?} and has {live} live attempts", shard.state));
         }
         self.shards.insert((id, index), Seen { epoch: shard.epoch.0, attempts: count, winner });
@@ -146,10 +153,11 @@ pub(super) fn view(id: JobId, job: &ModelJob) -> Vec<ShardView> {
     for (index, (_, shard)) in (0..).zip(&job.shards) {
         let (state, winner) = match &shard.state {
             ShardState::Pending { .. } => ("pending", None),
-            ShardState::Running => ("running", None),
+            ShardState::Running { .. } => ("running", None),
             ShardState::Committed { output, .. } => ("committed", Some(output.key.clone())),
             ShardState::Dead => ("dead", None),
             ShardState::Cancelled => ("cancelled", None),
+            ShardState::Split => ("split", None),
         };
         let mut attempts = Vec::new();
         for ((_, epoch), attempt) in job.attempts.range((index, Epoch(0))..=(index, Epoch(u32::MAX))) {

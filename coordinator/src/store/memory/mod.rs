@@ -10,13 +10,14 @@ mod audit;
 #[cfg(test)]
 mod listing;
 pub(in crate::store) mod model;
+mod upkeep;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dataset::{Cursor, PlannedSource};
 use futures::future::BoxFuture;
 use proto::job::{JobState, JobStatus, RowCounts};
-use proto::work::{Grant, Progress};
+use proto::work::{Grant, Progress, RowWindow};
 use proto::{JobId, RequestId, SessionId, ShardId};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -24,7 +25,9 @@ use uuid::Uuid;
 use self::audit::Auditor;
 pub use self::audit::{AttemptView, ShardView};
 use self::model::{Model, ModelGrant, ModelJob};
-use super::backend::{Answer, Backend, Commit, Exhausted, Failure, JobChange, NewJob, NewSession, ShardPage, Task};
+use super::backend::{
+    Answer, Backend, Commit, Exhausted, Failure, JobChange, NewJob, NewSession, ShardPage, Task, Tripped,
+};
 use super::error::StoreError;
 use super::types::{Garbage, Planning, Winner};
 use crate::clock::Clock;
@@ -157,6 +160,7 @@ impl Backend for Connection {
         let step = match &change {
             JobChange::Cancel => "cancel",
             JobChange::Pause(_) => "pause",
+            JobChange::Trip(_) => "trip",
             JobChange::Fail(_) => "fail_job",
             JobChange::Exhaust(_) => "exhaust",
             JobChange::BeginFinalize => "begin_finalize",
@@ -228,6 +232,13 @@ impl Backend for Connection {
         })
     }
 
+    fn copy_slow(&self, session: SessionId, request: RequestId) -> Answer<'_, Vec<Grant>> {
+        self.try_run("copy_slow", move |model| {
+            let granted = model.copy_slow(session, request);
+            granted.into_iter().map(|lease| grant(model, lease)).collect()
+        })
+    }
+
     fn commit(&self, commit: Commit) -> Answer<'_, bool> {
         self.run("commit", move |model| model.commit(&commit))
     }
@@ -242,6 +253,22 @@ impl Backend for Connection {
 
     fn release(&self, lease: LeaseRef) -> Answer<'_, bool> {
         self.run("release", move |model| model.release(lease))
+    }
+
+    fn tripped(&self, attempts: u32, most: u32) -> Answer<'_, Vec<Tripped>> {
+        self.run("tripped", move |model| model.tripped(attempts, most))
+    }
+
+    fn quarantine(&self, shards: u32) -> Answer<'_, Vec<SessionId>> {
+        self.run("quarantine", move |model| model.quarantine(shards))
+    }
+
+    fn lead(&self, role: &'static str, holder: Uuid, for_ms: i64) -> Answer<'_, bool> {
+        self.run("lead", move |model| model.lead(role, holder, for_ms))
+    }
+
+    fn resign(&self, role: &'static str, holder: Uuid) -> Answer<'_, ()> {
+        self.run("resign", move |model| model.resign(role, holder))
     }
 
     fn rebase(&self) -> Answer<'_, ()> {
@@ -325,7 +352,12 @@ fn planning(id: JobId, job: &ModelJob) -> Result<Planning, StoreError> {
 
 fn grant(model: &Model, (shard, epoch): ModelGrant) -> Result<Grant, StoreError> {
     let job = &model.jobs[&shard.job];
-    let (task, slice): (Task, _) = (read("task", &job.submission.task)?, job.slice(shard.index).clone());
+    let (task, mut slice): (Task, _) = (read("task", &job.submission.task)?, job.slice(shard.index).clone());
+    let window = job.halves.get(&shard.index).map(|(read, _)| {
+        let wanted = RowWindow { first_row: slice.first_row, rows: slice.rows };
+        (slice.first_row, slice.rows) = (read.first_row, read.rows);
+        wanted
+    });
     let planned = job.sources.iter().flatten().nth(slice.source_index as usize);
     let (_, planned) = planned.expect("a slice is of a planned source");
     Ok(Grant {
@@ -339,8 +371,8 @@ fn grant(model: &Model, (shard, epoch): ModelGrant) -> Result<Grant, StoreError>
         embed: task.embed,
         on_bad_row: task.on_bad_row,
         output_key: output_key(shard, epoch, job.attempts[&(shard.index, epoch)].id),
-        window: None,
-        convicted: false,
+        window,
+        convicted: job.shards[model::at(shard.index)].1.convicted,
     })
 }
 
@@ -357,6 +389,12 @@ fn winners(job: &ModelJob) -> Vec<Winner> {
 fn status(model: &Model, id: JobId) -> Result<JobStatus, StoreError> {
     let job = &model.jobs[&id];
     let sum = |of: fn(&RowCounts) -> u64| job.outputs().map(|output| of(&output.counts)).sum::<u64>();
+    let workers = model.sessions.values().filter(|session| session.live).count() as u64;
+    let workers_quarantined = model.sessions.values().filter(|one| one.live && one.quarantined).count() as u64;
+    let counts = job.counts();
+    let starves =
+        counts.pending + counts.running > 0 && workers <= workers_quarantined && !job.job.paused && job.job.is_active();
+    let last_session = model.sessions.values().filter_map(|one| one.ended).map(|(at, _)| at).max().unwrap_or(0);
     let live = || job.attempts.values().filter(|attempt| attempt.state == AttemptState::Live);
     Ok(JobStatus {
         id,
@@ -365,7 +403,7 @@ fn status(model: &Model, id: JobId) -> Result<JobStatus, StoreError> {
         paused: job.job.paused,
         reason: job.job.reason.clone(),
         shards: job.counts(),
-        rows_planned: job.shards.iter().map(|(slice, _)| slice.rows).sum(),
+        rows_planned: job.rows(),
         counts: RowCounts {
             rows: sum(|counts| counts.rows),
             rejects: job.rejects(),
@@ -374,13 +412,13 @@ fn status(model: &Model, id: JobId) -> Result<JobStatus, StoreError> {
         },
         rows_in_flight: live().map(|attempt| attempt.rows_done).sum(),
         tokens_in_flight: live().map(|attempt| attempt.tokens_done).sum(),
-        workers: model.sessions.values().filter(|session| session.live).count() as u64,
+        workers,
         manifest_key: job.job.manifest.as_ref().map(|(key, _)| key.clone()),
         age_ms: unsigned(model.now - job.submitted),
-        pause_reason: None,
-        starved_ms: 0,
-        copies: 0,
-        workers_quarantined: 0,
+        pause_reason: job.job.pause_reason.clone(),
+        starved_ms: if starves { unsigned(model.now - job.submitted.max(last_session)) } else { 0 },
+        copies: job.copies,
+        workers_quarantined,
         generation: job.job.generation,
     })
 }

@@ -5,14 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dataset::{Cursor, RejectReason, Slice};
 use proto::job::{JobState, ShardCounts};
-use proto::work::{Output, Progress};
+use proto::work::{FailureClass, Output, Progress, RowWindow};
 use proto::{Epoch, JobId, RequestId, SessionId, ShardId};
 use uuid::Uuid;
 
-use crate::policy::Policy;
-use crate::shard::{AttemptState, Job, JobEvent, LeaseRef, Refusal, Shard, ShardEvent, ShardState, output_key};
+use crate::policy::{Policy, Verdict};
+use crate::shard::{
+    AttemptState, Job, JobEvent, LeaseRef, Refusal, Shard, ShardEvent, ShardState, failure_name, halves, output_key,
+};
 use crate::store::backend::{
-    Commit, Exhausted, Failure, JobChange, NewJob, NewSession, REASON_CLOSED, REASON_RELEASED, REASON_REPAIRED,
+    Commit, Exhausted, Failure, JobChange, NewJob, NewSession, REASON_CLOSED, REASON_LOST_RACE, REASON_RELEASED,
     REASON_REVOKED, REASON_SESSION_LOST, REASON_STALLED, ShardPage,
 };
 
@@ -22,12 +24,14 @@ type Millis = i64;
 pub(in crate::store) type ModelGrant = (ShardId, Epoch);
 
 pub(in crate::store) struct Model {
+    /// Who has which role, and until when.
+    pub(super) leaders: BTreeMap<&'static str, (Uuid, Millis)>,
     pub(in crate::store) policy: Policy,
     pub(in crate::store) now: Millis,
     pub(in crate::store) jobs: BTreeMap<JobId, ModelJob>,
     pub(in crate::store) sessions: BTreeMap<SessionId, ModelSession>,
     /// Names attempts.
-    name: fn() -> Uuid,
+    pub(super) name: fn() -> Uuid,
 }
 
 pub(in crate::store) struct ModelJob {
@@ -40,6 +44,14 @@ pub(in crate::store) struct ModelJob {
     pub(in crate::store) shards: Vec<(Slice, Shard)>,
     pub(in crate::store) attempts: BTreeMap<(u64, Epoch), Attempt>,
     pub(in crate::store) busy_ms: i64,
+    /// Of halves: the rows of their slices, which are read as a whole, and the shard that was split.
+    pub(in crate::store) halves: BTreeMap<u64, (RowWindow, u64)>,
+    /// Second attempts that were begun beside slow ones.
+    pub(in crate::store) copies: u64,
+    /// Attempts that were committed, failed or lost.
+    pub(in crate::store) ended: u64,
+    /// How many these were when the job was last resumed.
+    pub(in crate::store) judged_from: u64,
 }
 
 #[derive(Clone)]
@@ -54,6 +66,9 @@ pub(in crate::store) struct Attempt {
     pub(in crate::store) rows_done: u64,
     pub(in crate::store) tokens_done: u64,
     pub(in crate::store) deleted: Option<Millis>,
+    pub(in crate::store) is_copy: bool,
+    /// Of a failure or loss: its class, and how many attempts of the job had ended before.
+    pub(in crate::store) wrong: Option<(&'static str, u64)>,
 }
 
 pub(in crate::store) struct ModelSession {
@@ -63,7 +78,27 @@ pub(in crate::store) struct ModelSession {
     pub(in crate::store) expires: Millis,
     pub(in crate::store) progress: Millis,
     pub(in crate::store) last_request: Option<RequestId>,
+    pub(in crate::store) quarantined: bool,
     pub(in crate::store) ended: Option<(Millis, &'static str)>,
+}
+
+impl Attempt {
+    pub(super) fn granted(id: Uuid, session: SessionId, request: RequestId, now: Millis) -> Self {
+        Self {
+            id,
+            session,
+            request,
+            state: AttemptState::Live,
+            granted: now,
+            ended: None,
+            reason: None,
+            rows_done: 0,
+            tokens_done: 0,
+            deleted: None,
+            is_copy: false,
+            wrong: None,
+        }
+    }
 }
 
 impl ModelJob {
@@ -72,10 +107,11 @@ impl ModelJob {
         for (_, shard) in &self.shards {
             match shard.state {
                 ShardState::Pending { .. } => counts.pending += 1,
-                ShardState::Running => counts.running += 1,
+                ShardState::Running { .. } => counts.running += 1,
                 ShardState::Committed { .. } => counts.committed += 1,
                 ShardState::Dead => counts.dead += 1,
                 ShardState::Cancelled => counts.cancelled += 1,
+                ShardState::Split => counts.split += 1,
             }
         }
         counts
@@ -84,7 +120,11 @@ impl ModelJob {
     pub(in crate::store) fn outputs(&self) -> impl Iterator<Item = &Output> {
         self.shards.iter().filter_map(|(_, shard)| match &shard.state {
             ShardState::Committed { output, .. } => Some(&**output),
-            ShardState::Pending { .. } | ShardState::Running | ShardState::Dead | ShardState::Cancelled => None,
+            ShardState::Pending { .. }
+            | ShardState::Running { .. }
+            | ShardState::Dead
+            | ShardState::Cancelled
+            | ShardState::Split => None,
         })
     }
 
@@ -96,7 +136,7 @@ impl ModelJob {
         rejects
     }
 
-    fn change(&mut self, event: &JobEvent<'_>) -> bool {
+    pub(super) fn change(&mut self, event: &JobEvent<'_>) -> bool {
         match self.job.step(event) {
             Ok(next) => {
                 self.job = next;
@@ -120,8 +160,39 @@ impl ModelJob {
         attempt.state = attempt.state.step(how).expect("the attempt is live");
         attempt.ended = Some(now);
         attempt.reason = reason.map(str::to_owned);
+        let class = match event {
+            ShardEvent::Fail { class, .. } if how == AttemptState::Failed => Some(failure_name(*class)),
+            ShardEvent::Expire { .. } => Some(failure_name(FailureClass::WorkerLost)),
+            _ => None,
+        };
+        attempt.wrong = class.map(|class| (class, self.ended));
+        self.ended += u64::from(class.is_some() || how == AttemptState::Committed);
         let shard = &mut self.shards[at(key.0)].1;
         *shard = shard.step(event, now, policy).expect("the shard of a live attempt runs");
+        if shard.state == ShardState::Split {
+            self.split(key.0);
+        }
+    }
+
+    /// Makes the halves of a shard that has just been split.
+    fn split(&mut self, index: u64) {
+        let slice = self.slice(index).clone();
+        let whole = RowWindow { first_row: slice.first_row, rows: slice.rows };
+        let read = self.halves.get(&index).map_or(whole, |(read, _)| *read);
+        for RowWindow { first_row, rows } in halves(whole) {
+            self.halves.insert(self.shards.len() as u64, (read, index));
+            self.shards.push((Slice { first_row, rows, ..slice.clone() }, Shard::half(rows)));
+        }
+    }
+
+    /// Ends the other attempts at a shard that was committed.
+    fn lose_race(&mut self, index: u64, now: Millis) {
+        for (_, attempt) in self.attempts.range_mut((index, Epoch(0))..=(index, Epoch(u32::MAX))) {
+            if let (AttemptState::Live, Ok(next)) = (attempt.state, attempt.state.step(AttemptState::LostRace)) {
+                attempt.state = next;
+                (attempt.ended, attempt.reason) = (Some(now), Some(REASON_LOST_RACE.to_owned()));
+            }
+        }
     }
 
     /// Returns an attempt that is live and the session's own.
@@ -133,6 +204,11 @@ impl ModelJob {
         self.live(key, session).is_some()
     }
 
+    /// Rows planned: those of all shards but the split ones, whose halves have them.
+    pub(in crate::store) fn rows(&self) -> u64 {
+        self.shards.iter().filter(|(_, shard)| shard.state != ShardState::Split).map(|(slice, _)| slice.rows).sum()
+    }
+
     /// Returns the slice of a shard that there is.
     pub(in crate::store) fn slice(&self, index: u64) -> &Slice {
         &self.shards[at(index)].0
@@ -140,13 +216,14 @@ impl ModelJob {
 }
 
 /// A shard's place in memory.
-fn at(index: u64) -> usize {
+pub(super) fn at(index: u64) -> usize {
     usize::try_from(index).expect("shards that are in memory can be counted")
 }
 
 impl Model {
     pub(in crate::store) fn new(policy: Policy, now: Millis, name: fn() -> Uuid) -> Self {
-        Self { policy, now, jobs: BTreeMap::new(), sessions: BTreeMap::new(), name }
+        let (leaders, jobs, sessions) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { leaders, policy, now, jobs, sessions, name }
     }
 
     pub(in crate::store) fn submit(&mut self, submission: NewJob) -> Option<String> {
@@ -156,7 +233,22 @@ impl Model {
         let submitted = self.now;
         let (id, job) = (submission.job, Job::submitted());
         let (sources, cursor, shards, attempts) = (None, Cursor::default(), Vec::new(), BTreeMap::new());
-        self.jobs.insert(id, ModelJob { submission, job, submitted, sources, cursor, shards, attempts, busy_ms: 0 });
+        let (busy_ms, halves, copies, ended, judged_from) = (0, BTreeMap::new(), 0, 0, 0);
+        let made = ModelJob {
+            submission,
+            job,
+            submitted,
+            sources,
+            cursor,
+            shards,
+            attempts,
+            busy_ms,
+            halves,
+            copies,
+            ended,
+            judged_from,
+        };
+        self.jobs.insert(id, made);
         None
     }
 
@@ -175,7 +267,10 @@ impl Model {
             return false;
         }
         job.cursor = page.next;
-        job.shards.extend(page.slices.into_iter().map(|slice| (slice, Shard::planned())));
+        job.shards.extend(page.slices.into_iter().map(|slice| {
+            let shard = Shard::planned(slice.rows);
+            (slice, shard)
+        }));
         if page.done {
             job.job = job.job.step(&JobEvent::Planned).expect("the job is in planning");
         }
@@ -185,7 +280,8 @@ impl Model {
     pub(in crate::store) fn open_session(&mut self, new: NewSession) {
         let (expires, progress) = (self.now + self.policy.ttl_ms, self.now);
         let NewSession { session, name, leases_max, .. } = new;
-        let opened = ModelSession { name, leases_max, live: true, expires, progress, last_request: None, ended: None };
+        let (last_request, ended, quarantined) = (None, None, false);
+        let opened = ModelSession { name, leases_max, live: true, expires, progress, last_request, quarantined, ended };
         self.sessions.insert(session, opened);
     }
 
@@ -197,7 +293,7 @@ impl Model {
         max: u32,
     ) -> Option<Vec<ModelGrant>> {
         let me = self.sessions.get(&session).filter(|me| me.live)?;
-        if me.last_request != Some(request) && me.expires > self.now {
+        if me.last_request != Some(request) && me.expires > self.now && !me.quarantined {
             let held = self.live(|attempt| attempt.session == session).len();
             let free = (me.leases_max as usize).saturating_sub(held);
             let room = free.min(max as usize);
@@ -224,18 +320,7 @@ impl Model {
                 };
                 taken += 1;
                 *shard = next;
-                let attempt = Attempt {
-                    id: name(),
-                    session,
-                    request,
-                    state: AttemptState::Live,
-                    granted: now,
-                    ended: None,
-                    reason: None,
-                    rows_done: 0,
-                    tokens_done: 0,
-                    deleted: None,
-                };
+                let attempt = Attempt::granted(name(), session, request, now);
                 assert!(job.attempts.insert((index, shard.epoch), attempt).is_none(), "I3: an epoch is given out once");
             }
         }
@@ -247,7 +332,7 @@ impl Model {
     }
 
     /// Live attempts that match, in the order of service.
-    fn live(&self, matches: impl Fn(&Attempt) -> bool) -> Vec<(JobId, (u64, Epoch))> {
+    pub(super) fn live(&self, matches: impl Fn(&Attempt) -> bool) -> Vec<(JobId, (u64, Epoch))> {
         let mut found: Vec<(Millis, JobId, (u64, Epoch))> = Vec::new();
         for (id, job) in &self.jobs {
             for (key, attempt) in &job.attempts {
@@ -296,6 +381,7 @@ impl Model {
         }
         let event = ShardEvent::Commit { epoch: *epoch, output };
         job.end(key, AttemptState::Committed, None, &event, (now, &policy));
+        job.lose_race(*index, now);
         job.busy_ms += now - granted;
         true
     }
@@ -308,7 +394,11 @@ impl Model {
         };
         let winner = match &shard.state {
             ShardState::Committed { winner, output } => Some((*winner, output.key.clone(), output.blake3.clone())),
-            ShardState::Pending { .. } | ShardState::Running | ShardState::Dead | ShardState::Cancelled => None,
+            ShardState::Pending { .. }
+            | ShardState::Running { .. }
+            | ShardState::Dead
+            | ShardState::Cancelled
+            | ShardState::Split => None,
         };
         let live = job.live((index, epoch), session);
         let live_key = live.map(|attempt| output_key(ShardId { job: id, index }, epoch, attempt.id));
@@ -318,7 +408,9 @@ impl Model {
     pub(in crate::store) fn fail(&mut self, failure: &Failure) -> bool {
         let Failure { lease: LeaseRef { epoch, .. }, class, message, unit } = failure;
         let event = ShardEvent::Fail { epoch: *epoch, class: *class, message, unit: *unit };
-        self.give_up(failure.lease, AttemptState::Failed, message, &event)
+        let free = Policy::verdict(*class) == Verdict::Free;
+        let how = if free { AttemptState::Released } else { AttemptState::Failed };
+        self.give_up(failure.lease, how, message, &event)
     }
 
     pub(in crate::store) fn release(&mut self, lease: LeaseRef) -> bool {
@@ -413,7 +505,13 @@ impl Model {
     pub(in crate::store) fn change_job(&mut self, job: JobId, change: &JobChange) -> bool {
         let Some(job) = self.jobs.get_mut(&job) else { return false };
         let counts = job.counts();
+        if let JobChange::Pause(_) = change
+            && job.job.step(&JobEvent::Pause).is_ok()
+        {
+            job.judged_from = job.ended;
+        }
         let event = match change {
+            JobChange::Trip(reason) => JobEvent::Trip(reason),
             JobChange::Cancel if job.job.is_active() || job.job.state == JobState::Finalizing => JobEvent::Cancel,
             JobChange::Cancel => return false,
             JobChange::Pause(true) => JobEvent::Pause,
@@ -444,67 +542,6 @@ impl Model {
         revoked
     }
 
-    pub(in crate::store) fn retry(&mut self, job: JobId) -> bool {
-        let (now, policy) = (self.now, &self.policy);
-        let Some(job) = self.jobs.get_mut(&job) else { return false };
-        if !job.change(&JobEvent::Retry) {
-            return false;
-        }
-        for (_, shard) in &mut job.shards {
-            if let Ok(next) = shard.step(&ShardEvent::Retry, now, policy) {
-                *shard = next;
-            }
-        }
-        true
-    }
-
-    /// Returns how many shards are done again.
-    pub(in crate::store) fn repair(&mut self, job: JobId, shards: &[u64]) -> u64 {
-        let (now, policy) = (self.now, self.policy.clone());
-        let Some(job) = self.jobs.get_mut(&job) else { return 0 };
-        let Ok(revived) = job.job.step(&JobEvent::Repair) else { return 0 };
-        let mut repaired = 0;
-        for index in shards {
-            let shard = usize::try_from(*index).ok().and_then(|at| job.shards.get_mut(at));
-            let Some((_, shard)) = shard else { continue };
-            let ShardState::Committed { winner, .. } = shard.state else { continue };
-            let event = ShardEvent::Repair { message: REASON_REPAIRED };
-            *shard = shard.step(&event, now, &policy).expect("a committed shard can be repaired");
-            let attempt = job.attempts.get_mut(&(*index, winner)).expect("a winner is an attempt");
-            attempt.state = attempt.state.step(AttemptState::Revoked).expect("the winner is committed");
-            (attempt.ended, attempt.reason) = (Some(now), Some(REASON_REPAIRED.to_owned()));
-            repaired += 1;
-        }
-        if repaired > 0 {
-            job.job = revived;
-        }
-        repaired
-    }
-
-    pub(in crate::store) fn cancel_pending(&mut self, limit: u32) -> u64 {
-        let (now, policy) = (self.now, &self.policy);
-        let mut cancelled = 0;
-        for job in self.jobs.values_mut().filter(|job| job.job.state == JobState::Cancelling) {
-            for (_, shard) in &mut job.shards {
-                let is_pending = matches!(shard.state, ShardState::Pending { .. });
-                if is_pending && cancelled < u64::from(limit) {
-                    *shard = shard.step(&ShardEvent::Cancel, now, policy).expect("a pending shard can be cancelled");
-                    cancelled += 1;
-                }
-            }
-        }
-        cancelled
-    }
-
-    pub(in crate::store) fn settle(&mut self) -> u64 {
-        let mut settled = 0;
-        for job in self.jobs.values_mut() {
-            let counts = job.counts();
-            settled += u64::from(job.change(&JobEvent::Settle(&counts)));
-        }
-        settled
-    }
-
     pub(in crate::store) fn exhausted(&self) -> Vec<Exhausted> {
         let mut found = Vec::new();
         for id in self.in_order() {
@@ -532,44 +569,5 @@ impl Model {
         let mut order: Vec<(Millis, JobId)> = self.jobs.iter().map(|(id, job)| (job.submitted, *id)).collect();
         order.sort();
         order.into_iter().map(|(_, id)| id).collect()
-    }
-
-    pub(in crate::store) fn mark_garbage(&mut self, limit: u32) -> u64 {
-        let latest = self.now - self.policy.garbage_grace_ms;
-        let is_due = |one: &Attempt| {
-            one.ended.is_some_and(|ended| ended <= latest) && one.state.step(AttemptState::Garbage).is_ok()
-        };
-        let due = self.by_end(limit, is_due);
-        for (_, job, key) in &due {
-            let attempts = &mut self.jobs.get_mut(job).expect("the job was listed").attempts;
-            attempts.get_mut(key).expect("the attempt was listed").state = AttemptState::Garbage;
-        }
-        due.len() as u64
-    }
-
-    /// Returns shards, epochs and names of garbage that is not known to be deleted.
-    pub(in crate::store) fn garbage(&self, limit: u32) -> Vec<(ModelGrant, Uuid)> {
-        let due = self.by_end(limit, |one| one.state == AttemptState::Garbage && one.deleted.is_none());
-        due.into_iter()
-            .map(|(_, job, key)| ((ShardId { job, index: key.0 }, key.1), self.jobs[&job].attempts[&key].id))
-            .collect()
-    }
-
-    fn by_end(&self, limit: u32, is_due: impl Fn(&Attempt) -> bool) -> Vec<(Option<Millis>, JobId, (u64, Epoch))> {
-        let mut due = Vec::new();
-        for (id, job) in &self.jobs {
-            due.extend(job.attempts.iter().filter(|(_, one)| is_due(one)).map(|(key, one)| (one.ended, *id, *key)));
-        }
-        due.sort();
-        due.truncate(limit as usize);
-        due
-    }
-
-    pub(in crate::store) fn garbage_deleted(&mut self, (shard, epoch): ModelGrant) {
-        let Some(job) = self.jobs.get_mut(&shard.job) else { return };
-        let attempt = job.attempts.get_mut(&(shard.index, epoch));
-        if let Some(attempt) = attempt.filter(|one| one.state == AttemptState::Garbage && one.deleted.is_none()) {
-            attempt.deleted = Some(self.now);
-        }
     }
 }

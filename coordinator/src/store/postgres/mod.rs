@@ -14,14 +14,14 @@ use dataset::PlannedSource;
 use proto::job::{JobState, JobStatus};
 use proto::work::{Grant, Progress};
 use proto::{JobId, RequestId, SessionId};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::{Connection, query, query_scalar};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::backend::{
     Answer, Backend, Commit, Exhausted, Failure, JobChange, NewJob, NewSession, REASON_CLOSED, REASON_RELEASED,
-    REASON_REPAIRED, REASON_REVOKED, REASON_SESSION_LOST, REASON_STALLED, ShardPage,
+    REASON_REPAIRED, REASON_REVOKED, REASON_SESSION_LOST, REASON_STALLED, ShardPage, Tripped,
 };
 use super::error::StoreError;
 use super::rows::{self, Fields, signed};
@@ -30,7 +30,7 @@ use super::types::{Garbage, Planning, Winner};
 use super::{detached, migrations};
 use crate::clock::Clock;
 use crate::policy::{Policy, Verdict};
-use crate::shard::{LeaseRef, Refusal};
+use crate::shard::{LeaseRef, Refusal, failure_name};
 use batch::{Batcher, Shape};
 use work::{Beats, Commits, Leases, Wish};
 
@@ -40,7 +40,7 @@ type Result<T> = std::result::Result<T, StoreError>;
 /// everything else only makes it worse.
 const WORK_CONNECTIONS_MAX: u32 = 8;
 /// Connections for leases.
-const LEASE_CONNECTIONS_MAX: u32 = 4;
+const LEASE_CONNECTIONS_MAX: u32 = 6;
 /// Connections for submission, planning, status and upkeep.
 const DESK_CONNECTIONS_MAX: u32 = 6;
 
@@ -63,10 +63,10 @@ const CONNECTION_SETTINGS: [(&str, &str); 7] = [
 /// How often a transition is tried that the server rolled back for the sake of another one.
 const DEADLOCK_TRIES_MAX: u32 = 5;
 
-/// How commits, leases and heartbeats are gathered. Two statements at once of the first two: one on its way to the disk,
+/// How commits, leases and heartbeats are gathered. Three statements at once of the first two: some on their way to the disk,
 /// one being computed. The statements of a batch touch few rows of one table each, so that hundreds are still milliseconds.
-const COMMITS: Shape = Shape { workers: 2, batch_max: 256, gather: Duration::ZERO };
-const LEASES: Shape = Shape { workers: 2, batch_max: 256, gather: Duration::ZERO };
+const COMMITS: Shape = Shape { workers: 3, batch_max: 256, gather: Duration::ZERO };
+const LEASES: Shape = Shape { workers: 3, batch_max: 256, gather: Duration::ZERO };
 const BEATS: Shape = Shape { workers: 1, batch_max: 2_048, gather: Duration::ZERO };
 
 /// A connection that has been idle for so long is asked whether it still is one.
@@ -221,6 +221,7 @@ impl Backend for Postgres {
             let rows = changed(&self.desk, move || match change.clone() {
                 JobChange::Cancel => query(jobs::CANCEL_JOB).bind(job.0),
                 JobChange::Pause(paused) => query(jobs::PAUSE_JOB).bind(job.0).bind(paused),
+                JobChange::Trip(reason) => query(jobs::TRIP_JOB).bind(job.0).bind(reason),
                 JobChange::Fail(reason) => query(jobs::FAIL_JOB).bind(job.0).bind(reason),
                 JobChange::Exhaust(reason) => query(jobs::EXHAUST_JOB).bind(job.0).bind(reason),
                 JobChange::BeginFinalize => query(jobs::BEGIN_FINALIZE).bind(job.0),
@@ -349,6 +350,25 @@ impl Backend for Postgres {
         Box::pin(self.leases.ask(Wish { session, request, max }))
     }
 
+    fn copy_slow(&self, session: SessionId, request: RequestId) -> Answer<'_, Vec<Grant>> {
+        let (imposed_ms, policy) = (self.imposed_ms(), self.policy.clone());
+        Box::pin(async move {
+            let granted: Vec<PgRow> = apart(&self.lease_pool, move |pool| {
+                let statement = query(sql_work::PG_COPY_SHARD)
+                    .bind(imposed_ms)
+                    .bind(session.0)
+                    .bind(request.0)
+                    .bind(policy.copy_floor_ms)
+                    .bind(policy.copy_factor)
+                    .bind(i64::from(policy.copy_done_percent))
+                    .bind(i64::from(policy.copies_percent));
+                async move { Ok(statement.fetch_all(&pool).await?) }
+            })
+            .await?;
+            granted.iter().map(rows::grant).collect()
+        })
+    }
+
     fn commit(&self, commit: Commit) -> Answer<'_, bool> {
         Box::pin(self.commits.ask(commit))
     }
@@ -374,7 +394,15 @@ impl Backend for Postgres {
                 let (counts, pause_ms) = match Policy::verdict(class) {
                     Verdict::Counted => (true, 0),
                     Verdict::Throttled => (false, policy.throttle_pause_ms(unit)),
-                    Verdict::JobFatal => (false, 0),
+                    Verdict::JobFatal | Verdict::JobPaused => (false, 0),
+                    Verdict::Free => {
+                        let release = of_lease(query_scalar(sql_work::PG_RELEASE_ATTEMPT), lease);
+                        return release.bind(imposed_ms).bind(message);
+                    }
+                    Verdict::WorkerLost => {
+                        let lose = of_lease(query_scalar(sweep::PG_LOSE_WORKER), lease).bind(imposed_ms).bind(message);
+                        return lose.bind(i64::from(policy.workers_lost_max));
+                    }
                 };
                 of_lease(query_scalar(sql_work::PG_FAIL_ATTEMPT), lease)
                     .bind(imposed_ms)
@@ -383,6 +411,7 @@ impl Backend for Postgres {
                     .bind(policy.backoffs_ms(unit))
                     .bind(pause_ms)
                     .bind(i64::from(policy.failures_max))
+                    .bind(failure_name(class))
             })
             .await?;
             Ok(stood > 0)
@@ -397,6 +426,38 @@ impl Backend for Postgres {
             })
             .await?;
             Ok(stood > 0)
+        })
+    }
+
+    fn tripped(&self, attempts: u32, most: u32) -> Answer<'_, Vec<Tripped>> {
+        Box::pin(async move {
+            let statement = query(sweep::TRIPPED_JOBS).bind(i64::from(attempts)).bind(i64::from(most));
+            statement.fetch_all(&self.desk).await?.iter().map(rows::tripped).collect()
+        })
+    }
+
+    fn quarantine(&self, shards: u32) -> Answer<'_, Vec<SessionId>> {
+        Box::pin(async move {
+            let sessions: Vec<Uuid> = apart(&self.desk, move |pool| async move {
+                Ok(query_scalar(sweep::QUARANTINE).bind(i64::from(shards)).fetch_all(&pool).await?)
+            })
+            .await?;
+            Ok(sessions.into_iter().map(SessionId).collect())
+        })
+    }
+
+    fn lead(&self, role: &'static str, holder: Uuid, for_ms: i64) -> Answer<'_, bool> {
+        let imposed_ms = self.imposed_ms();
+        Box::pin(async move {
+            let lead = move || query(sweep::PG_LEAD).bind(role).bind(holder).bind(imposed_ms).bind(for_ms);
+            Ok(changed(&self.desk, lead).await? > 0)
+        })
+    }
+
+    fn resign(&self, role: &'static str, holder: Uuid) -> Answer<'_, ()> {
+        Box::pin(async move {
+            changed(&self.desk, move || query(sweep::PG_RESIGN).bind(role).bind(Some(holder))).await?;
+            Ok(())
         })
     }
 

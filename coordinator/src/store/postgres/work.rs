@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::batch::Batched;
 use crate::clock::Clock;
-use crate::store::backend::Commit;
+use crate::store::backend::{Commit, REASON_LOST_RACE};
 use crate::store::error::StoreError;
 use crate::store::rows::{self, Fields, signed};
 use crate::store::sql::work;
@@ -48,6 +48,7 @@ impl Batched for Commits {
                 .bind(int(|one| one.output.counts.rows))
                 .bind(int(|one| one.output.counts.truncated))
                 .bind(int(|one| one.output.counts.tokens))
+                .bind(REASON_LOST_RACE)
                 .fetch_all(connection)
                 .await?;
             let mut answers = vec![false; commits.len()];

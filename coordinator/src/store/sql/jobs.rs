@@ -3,16 +3,19 @@
 macro_rules! status_columns {
     () => {
         "SELECT j.job_id, j.spec, j.state, j.paused, j.reason, j.submitted_ms, j.rows_planned, j.manifest_key,
-    j.generation,
+    j.generation, j.pause_reason, j.copies,
+    (SELECT count(*) FROM session WHERE state = 'live' AND quarantined) AS workers_quarantined,
+    (SELECT max(ended_ms) FROM session WHERE state = 'dead') AS last_session_ms,
     coalesce(c.pending, 0) AS pending, coalesce(c.running, 0) AS running, coalesce(c.committed, 0) AS committed,
-    coalesce(c.dead, 0) AS dead, coalesce(c.cancelled, 0) AS cancelled, coalesce(c.row_count, 0) AS row_count,
+    coalesce(c.dead, 0) AS dead, coalesce(c.cancelled, 0) AS cancelled, coalesce(c.split, 0) AS split, coalesce(c.row_count, 0) AS row_count,
     coalesce(c.truncated, 0) AS truncated, coalesce(c.tokens, 0) AS tokens,
     coalesce(f.rows_in_flight, 0) AS rows_in_flight, coalesce(f.tokens_in_flight, 0) AS tokens_in_flight,
     (SELECT count(*) FROM session WHERE state = 'live') AS workers
 FROM job j
 LEFT JOIN (SELECT job_id, CAST(sum(pending) AS BIGINT) AS pending, CAST(sum(running) AS BIGINT) AS running,
         CAST(sum(committed) AS BIGINT) AS committed, CAST(sum(dead) AS BIGINT) AS dead,
-        CAST(sum(cancelled) AS BIGINT) AS cancelled, CAST(sum(row_count) AS BIGINT) AS row_count,
+        CAST(sum(cancelled) AS BIGINT) AS cancelled, CAST(sum(split) AS BIGINT) AS split,
+        CAST(sum(row_count) AS BIGINT) AS row_count,
         CAST(sum(truncated) AS BIGINT) AS truncated, CAST(sum(tokens) AS BIGINT) AS tokens
     FROM job_count GROUP BY job_id) c ON c.job_id = j.job_id
 LEFT JOIN (SELECT job_id, CAST(sum(rows_done) AS BIGINT) AS rows_in_flight,
@@ -126,7 +129,14 @@ UPDATE job SET state = 'cancelling' WHERE job_id = $1 AND state IN ('planning', 
 
 /// $1 job, $2 paused.
 pub(in crate::store) const PAUSE_JOB: &str = "-- pause_job
-UPDATE job SET paused = $2 WHERE job_id = $1 AND state IN ('planning', 'running', 'finalizing')";
+UPDATE job SET paused = $2, pause_reason = NULL, judged_from = coalesce((
+    SELECT sum(c.ended) FROM job_count c WHERE c.job_id = $1), 0)
+WHERE job_id = $1 AND state IN ('planning', 'running', 'finalizing')";
+
+/// $1 job, $2 reason.
+pub(in crate::store) const TRIP_JOB: &str = "-- trip_job
+UPDATE job SET paused = TRUE, pause_reason = $2
+WHERE job_id = $1 AND state IN ('planning', 'running') AND NOT paused";
 
 /// $1 job, $2 reason.
 pub(in crate::store) const FAIL_JOB: &str = "-- fail_job

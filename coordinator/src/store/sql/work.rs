@@ -2,7 +2,8 @@
 
 macro_rules! grant_columns {
     () => {
-        "j.spec_digest, j.task, o.planned, s.source_index, s.recut_key, s.range_unit, s.range_start, s.range_end, s.first_row, s.row_count"
+        "j.spec_digest, j.task, o.planned, s.source_index, s.recut_key, s.range_unit, s.range_start, s.range_end, s.first_row, s.row_count,
+    s.slice_first_row, s.slice_row_count, s.convicted"
     };
 }
 
@@ -17,7 +18,7 @@ SELECT $1, $2, $3, $4, $5, 'live', t.now_ms, t.now_ms + $7, t.now_ms FROM encaje
 
 /// $1 session.
 pub(in crate::store) const SESSION_STANDING: &str = "-- session_standing
-SELECT state, leases_max, expires_ms, last_request FROM session WHERE session_id = $1";
+SELECT state, leases_max, expires_ms, last_request, quarantined FROM session WHERE session_id = $1";
 
 /// $1 session: its live leases.
 pub(in crate::store) const COUNT_LIVE_LEASES: &str = "-- count_live_leases
@@ -47,12 +48,12 @@ WHERE j.state IN ('planning', 'running') AND NOT j.paused
 ORDER BY j.submitted_ms, j.job_id, s.shard_index LIMIT $2";
 /// $1 job, $2 index, $3 epoch before.
 pub(in crate::store) const LEASE_SHARD: &str = "-- lease_shard
-UPDATE shard SET state = 'running', epoch = epoch + 1
+UPDATE shard SET state = 'running', live = 1, epoch = epoch + 1
 WHERE job_id = $1 AND shard_index = $2 AND epoch = $3 AND state = 'pending'";
-/// $1 job, $2 index, $3 epoch, $4 attempt, $5 session, $6 request, $7 now.
+/// $1 job, $2 index, $3 epoch, $4 attempt, $5 session, $6 request, $7 now, $8 whether it is a copy.
 pub(in crate::store) const INSERT_ATTEMPT: &str = "-- insert_attempt
-INSERT INTO attempt (job_id, shard_index, epoch, attempt_id, session_id, request_id, state, granted_ms)
-VALUES ($1, $2, $3, $4, $5, $6, 'live', $7)";
+INSERT INTO attempt (job_id, shard_index, epoch, attempt_id, session_id, request_id, state, granted_ms, is_copy)
+VALUES ($1, $2, $3, $4, $5, $6, 'live', $7, $8)";
 /// $1 session, $2 request, $3 now.
 pub(in crate::store) const NOTE_REQUEST: &str = "-- note_request
 UPDATE session SET last_request = $2, progress_ms = $3 WHERE session_id = $1";
@@ -69,6 +70,7 @@ asked AS MATERIALIZED (
 locked AS MATERIALIZED (
     SELECT x.session_id, x.leases_max, x.last_request FROM session x, clock
     WHERE x.session_id IN (SELECT session_id FROM asked) AND x.state = 'live' AND x.expires_ms > clock.now_ms
+        AND NOT x.quarantined
     ORDER BY x.session_id FOR NO KEY UPDATE OF x),
 me AS MATERIALIZED (
     SELECT u.session_id, u.request_id, u.ordinal, greatest(0, least(u.most, l.leases_max
@@ -94,7 +96,7 @@ placed AS MATERIALIZED (
         FROM picked) p
     JOIN seats t ON t.seat = p.seat),
 leased AS (
-    UPDATE shard s SET state = 'running', epoch = s.epoch + 1
+    UPDATE shard s SET state = 'running', live = 1, epoch = s.epoch + 1
     FROM placed p WHERE s.job_id = p.job_id AND s.shard_index = p.shard_index AND s.state = 'pending'
     RETURNING s.*, p.session_id, p.request_id),
 tried AS (
@@ -122,6 +124,78 @@ ORDER BY j.submitted_ms, j.job_id, s.shard_index"
 /// $1 sessions: those that live.
 pub(in crate::store) const PG_SESSION_STANDINGS: &str = "-- session_standings
 SELECT session_id, last_request FROM session WHERE session_id = ANY($1::uuid[]) AND state = 'live'";
+
+/// $1 now, $2 session, $3 shortest time that is slow, $4 mean shard durations that are, $5 per cent of the shards that are
+/// done by then, $6 copies in per cent of the shards: the shard that has been running longest, of another session.
+pub(in crate::store) const SLOW_SHARD: &str = "-- slow_shard
+SELECT s.job_id, s.shard_index, s.epoch
+FROM job j
+JOIN (SELECT job_id, sum(pending) AS pending, sum(committed) AS committed, sum(busy_ms) AS busy_ms,
+        sum(pending + running + committed + dead + cancelled) AS shards
+    FROM job_count GROUP BY job_id) c ON c.job_id = j.job_id
+JOIN attempt a ON a.job_id = j.job_id AND a.state = 'live'
+JOIN shard s ON s.job_id = a.job_id AND s.shard_index = a.shard_index
+WHERE j.state = 'running' AND NOT j.paused AND j.copies < max(1, j.shard_count * $6 / 100)
+    AND c.pending = 0 AND c.committed > 0 AND c.committed * 100 >= c.shards * $5
+    AND a.granted_ms + max($3, $4 * (c.busy_ms / c.committed)) <= $1 AND a.session_id <> $2 AND s.live = 1
+ORDER BY a.granted_ms, j.submitted_ms, s.job_id, s.shard_index LIMIT 1";
+/// $1 job, $2 index, $3 epoch before.
+pub(in crate::store) const COPY_SHARD: &str = "-- copy_shard
+UPDATE shard SET live = 2, epoch = epoch + 1
+WHERE job_id = $1 AND shard_index = $2 AND epoch = $3 AND state = 'running' AND live = 1";
+/// $1 job.
+pub(in crate::store) const COUNT_COPY: &str = "-- count_copy
+UPDATE job SET copies = copies + 1 WHERE job_id = $1";
+/// $1 imposed time, $2 session, $3 request, $4 to $7 as $3 to $6 of `slow_shard`. For a session that holds nothing.
+pub(in crate::store) const PG_COPY_SHARD: &str = concat!(
+    "-- copy_shard
+WITH clock AS MATERIALIZED (SELECT encaje_now_ms($1) AS now_ms),
+me AS MATERIALIZED (
+    SELECT x.session_id FROM session x, clock
+    WHERE x.session_id = $2 AND x.state = 'live' AND NOT x.quarantined AND x.expires_ms > clock.now_ms
+        AND x.last_request IS DISTINCT FROM $3
+        AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.session_id = $2 AND a.state = 'live')
+    FOR NO KEY UPDATE OF x),
+ripe AS MATERIALIZED (
+    SELECT j.job_id, j.submitted_ms, greatest($4, $5 * (c.busy_ms / c.committed)) AS slow_ms
+    FROM me CROSS JOIN job j CROSS JOIN LATERAL (
+        SELECT sum(k.pending)::bigint AS pending, sum(k.committed)::bigint AS committed,
+            sum(k.busy_ms)::bigint AS busy_ms,
+            sum(k.pending + k.running + k.committed + k.dead + k.cancelled)::bigint AS shards
+        FROM job_count k WHERE k.job_id = j.job_id) c
+    WHERE j.state = 'running' AND NOT j.paused AND j.copies < greatest(1, j.shard_count * $7 / 100)
+        AND c.pending = 0 AND c.committed > 0 AND c.committed * 100 >= c.shards * $6),
+slow AS MATERIALIZED (
+    SELECT s.job_id, s.shard_index
+    FROM ripe r JOIN attempt a ON a.job_id = r.job_id AND a.state = 'live'
+    JOIN shard s ON s.job_id = a.job_id AND s.shard_index = a.shard_index, clock
+    WHERE a.granted_ms + r.slow_ms <= clock.now_ms AND a.session_id <> $2 AND s.state = 'running' AND s.live = 1
+    ORDER BY a.granted_ms, r.submitted_ms, s.job_id, s.shard_index LIMIT 1
+    FOR UPDATE OF s SKIP LOCKED),
+claimed AS (
+    UPDATE job j SET copies = j.copies + 1
+    FROM slow w WHERE j.job_id = w.job_id AND j.state = 'running' AND j.copies < greatest(1, j.shard_count * $7 / 100)
+    RETURNING j.job_id),
+leased AS (
+    UPDATE shard s SET live = 2, epoch = s.epoch + 1
+    FROM slow w JOIN claimed c ON c.job_id = w.job_id
+    WHERE s.job_id = w.job_id AND s.shard_index = w.shard_index AND s.state = 'running' AND s.live = 1
+    RETURNING s.*),
+tried AS (
+    INSERT INTO attempt (job_id, shard_index, epoch, attempt_id, session_id, request_id, state, granted_ms, is_copy)
+    SELECT l.job_id, l.shard_index, l.epoch, gen_random_uuid(), $2, $3, 'live', clock.now_ms, TRUE FROM leased l, clock
+    RETURNING job_id, shard_index, attempt_id),
+noted AS (
+    UPDATE session x SET last_request = $3, progress_ms = clock.now_ms
+    FROM leased, clock WHERE x.session_id = $2)
+SELECT s.job_id, s.shard_index, s.epoch, t.attempt_id, ",
+    grant_columns!(),
+    "
+FROM leased s
+JOIN tried t ON t.job_id = s.job_id AND t.shard_index = s.shard_index
+JOIN job j ON j.job_id = s.job_id
+JOIN source o ON o.job_id = s.job_id AND o.source_index = s.source_index"
+);
 
 /// $1 session, $2 now, $3 TTL.
 pub(in crate::store) const EXTEND_SESSION: &str = "-- extend_session
@@ -185,10 +259,14 @@ WHERE a.job_id = $2 AND a.shard_index = $3 AND a.epoch = $4 AND a.session_id = $
 /// $1 job, $2 index, $3 epoch, $4 key, $5 bytes, $6 digest, $7 input digest, $8 rejects, $9 rows, $10 truncated,
 /// $11 tokens.
 pub(in crate::store) const COMMIT_SHARD: &str = "-- commit_shard
-UPDATE shard SET state = 'committed', winner_epoch = epoch, out_key = $4, out_bytes = $5, out_blake3 = $6,
+UPDATE shard SET state = 'committed', live = 0, winner_epoch = $3, out_key = $4, out_bytes = $5, out_blake3 = $6,
     in_blake3 = $7, out_rejects = $8, out_truncated = $10, out_tokens = $11
-WHERE job_id = $1 AND shard_index = $2 AND epoch = $3 AND row_count = $9 AND state = 'running'
+WHERE job_id = $1 AND shard_index = $2 AND row_count = $9 AND state = 'running'
     AND coalesce(in_blake3, $7) = $7";
+/// $1 job, $2 index, $3 now, $4 reason: whoever is still at a shard that was committed.
+pub(in crate::store) const LOSE_RACE: &str = "-- lose_race
+UPDATE attempt SET state = 'lost_race', ended_ms = $3, end_reason = $4
+WHERE job_id = $1 AND shard_index = $2 AND state = 'live'";
 /// $1 job, $2 reason, $3 rows.
 pub(in crate::store) const COUNT_REJECTS: &str = "-- count_rejects
 INSERT INTO job_reject AS r (job_id, slot, reason, row_count) VALUES ($1, 0, $2, $3)
@@ -196,10 +274,13 @@ ON CONFLICT (job_id, slot, reason) DO UPDATE SET row_count = r.row_count + exclu
 /// $1 job, $2 rows, $3 truncated, $4 tokens, $5 busy time: of a shard that was committed.
 pub(in crate::store) const COUNT_COMMIT: &str = "-- count_commit
 UPDATE job_count SET running = running - 1, committed = committed + 1, row_count = row_count + $2,
-    truncated = truncated + $3, tokens = tokens + $4, busy_ms = busy_ms + $5
+    truncated = truncated + $3, tokens = tokens + $4, busy_ms = busy_ms + $5, ended = ended + 1
 WHERE job_id = $1 AND slot = 0";
+/// A copy that was begun after this statement looked is not among the rivals: then the shard does not match, and the commit
+/// is tried again.
+///
 /// $1 imposed time; per commit: $2 session, $3 job, $4 index, $5 epoch, $6 attempt, $7 key, $8 bytes, $9 digest, $10 input
-/// digest, $11 rejects, $12 rows, $13 truncated, $14 tokens. Returns the positions (from 1) of those that won. Of a commit
+/// digest, $11 rejects, $12 rows, $13 truncated, $14 tokens; $15 reason of those who lose. Returns the positions (from 1) of those that won. Of a commit
 /// that comes twice, one wins, and the other is answered as a repeat is.
 pub(in crate::store) const PG_COMMIT_SHARDS: &str = "-- commit_shards
 WITH clock AS MATERIALIZED (SELECT encaje_now_ms($1) AS now_ms),
@@ -213,30 +294,35 @@ held AS MATERIALIZED (
     WHERE (a.job_id, a.shard_index) IN (SELECT job_id, shard_index FROM asked) AND a.state = 'live'
     ORDER BY a.job_id, a.shard_index, a.epoch
     FOR UPDATE OF a),
+rivals AS MATERIALIZED (SELECT job_id, shard_index, count(*) AS live FROM held GROUP BY job_id, shard_index),
 won AS (
-    UPDATE shard s SET state = 'committed', winner_epoch = u.epoch, out_key = u.out_key, out_bytes = u.out_bytes,
+    UPDATE shard s SET state = 'committed', live = 0, winner_epoch = u.epoch, out_key = u.out_key, out_bytes = u.out_bytes,
         out_blake3 = u.out_blake3, in_blake3 = u.in_blake3, out_rejects = u.out_rejects,
         out_truncated = u.out_truncated, out_tokens = u.out_tokens
     FROM asked u
     JOIN held h ON h.job_id = u.job_id AND h.shard_index = u.shard_index AND h.epoch = u.epoch
         AND h.session_id = u.session_id AND h.attempt_id = u.attempt_id
-    WHERE s.job_id = u.job_id AND s.shard_index = u.shard_index AND s.epoch = u.epoch AND s.row_count = u.row_count
+    JOIN rivals r ON r.job_id = u.job_id AND r.shard_index = u.shard_index
+    WHERE s.job_id = u.job_id AND s.shard_index = u.shard_index AND s.live = r.live AND s.row_count = u.row_count
         AND s.state = 'running' AND coalesce(s.in_blake3, u.in_blake3) = u.in_blake3
         AND EXISTS (SELECT 1 FROM job j WHERE j.job_id = u.job_id AND j.state IN ('planning', 'running'))
     RETURNING u.ordinal, u.job_id, u.shard_index, u.epoch, u.row_count, u.out_truncated, u.out_tokens, u.out_rejects,
         h.granted_ms),
 ended AS (
-    UPDATE attempt a SET state = 'committed', ended_ms = clock.now_ms
-    FROM won w, clock WHERE a.job_id = w.job_id AND a.shard_index = w.shard_index AND a.epoch = w.epoch),
+    UPDATE attempt a SET ended_ms = clock.now_ms,
+        state = CASE WHEN a.epoch = w.epoch THEN 'committed' ELSE 'lost_race' END,
+        end_reason = CASE WHEN a.epoch = w.epoch THEN NULL ELSE $15 END
+    FROM won w JOIN held h ON h.job_id = w.job_id AND h.shard_index = w.shard_index, clock
+    WHERE a.job_id = h.job_id AND a.shard_index = h.shard_index AND a.epoch = h.epoch AND a.state = 'live'),
 counted AS (
-    INSERT INTO job_count AS c (job_id, slot, running, committed, row_count, truncated, tokens, busy_ms)
+    INSERT INTO job_count AS c (job_id, slot, running, committed, row_count, truncated, tokens, busy_ms, ended)
     SELECT w.job_id, encaje_slot(), -count(*), count(*), sum(w.row_count)::bigint, sum(w.out_truncated)::bigint,
-        sum(w.out_tokens)::bigint, sum(clock.now_ms - w.granted_ms)::bigint
+        sum(w.out_tokens)::bigint, sum(clock.now_ms - w.granted_ms)::bigint, count(*)
     FROM won w, clock GROUP BY w.job_id ORDER BY w.job_id
     ON CONFLICT (job_id, slot) DO UPDATE SET running = c.running + excluded.running,
         committed = c.committed + excluded.committed, row_count = c.row_count + excluded.row_count,
         truncated = c.truncated + excluded.truncated, tokens = c.tokens + excluded.tokens,
-        busy_ms = c.busy_ms + excluded.busy_ms),
+        busy_ms = c.busy_ms + excluded.busy_ms, ended = c.ended + excluded.ended),
 rejected AS (
     INSERT INTO job_reject AS r (job_id, slot, reason, row_count)
     SELECT w.job_id, encaje_slot(), e.key, sum(e.value::bigint)::bigint
@@ -254,29 +340,30 @@ LEFT JOIN attempt a ON a.job_id = s.job_id AND a.shard_index = s.shard_index AND
 WHERE s.job_id = $2 AND s.shard_index = $3";
 
 /// $1 session, $2 job, $3 index, $4 epoch, $5 imposed time, $6 reason, $7 whether it counts, $8 pauses after 0, 1, …
-/// failures, $9 pause where it does not count, $10 most failures.
+/// failures, $9 pause where it does not count, $10 most failures, $11 class.
 pub(in crate::store) const PG_FAIL_ATTEMPT: &str = "-- fail_attempt
 WITH clock AS MATERIALIZED (SELECT encaje_now_ms($5) AS now_ms),
 ended AS (
-    UPDATE attempt a SET state = 'failed', ended_ms = clock.now_ms, end_reason = $6
+    UPDATE attempt a SET state = 'failed', ended_ms = clock.now_ms, end_reason = $6, class = $11,
+        ended_before = (SELECT coalesce(sum(k.ended), 0) FROM job_count k WHERE k.job_id = $2)
     FROM clock
     WHERE a.job_id = $2 AND a.shard_index = $3 AND a.epoch = $4 AND a.session_id = $1 AND a.state = 'live'
     RETURNING a.job_id, a.shard_index, a.epoch),
 moved AS (
-    UPDATE shard s SET last_error = $6, failures = s.failures + CASE WHEN $7 THEN 1 ELSE 0 END,
-        state = CASE WHEN $7 AND s.failures + 1 >= $10 THEN 'dead' ELSE 'pending' END,
+    UPDATE shard s SET last_error = $6, failures = s.failures + CASE WHEN $7 THEN 1 ELSE 0 END, live = s.live - 1,
+        state = CASE WHEN s.live > 1 THEN 'running' WHEN $7 AND s.failures + 1 >= $10 THEN 'dead' ELSE 'pending' END,
         not_before_ms = clock.now_ms
             + CASE WHEN $7 THEN ($8::bigint[])[least(s.failures + 1, array_length($8::bigint[], 1))] ELSE $9 END
     FROM ended e, clock
-    WHERE s.job_id = e.job_id AND s.shard_index = e.shard_index AND s.epoch = e.epoch AND s.state = 'running'
+    WHERE s.job_id = e.job_id AND s.shard_index = e.shard_index AND s.state = 'running'
     RETURNING s.job_id, s.state),
 counted AS (
-    INSERT INTO job_count AS c (job_id, slot, running, pending, dead)
-    SELECT job_id, encaje_slot(), -count(*), count(*) FILTER (WHERE state = 'pending'),
-        count(*) FILTER (WHERE state = 'dead')
+    INSERT INTO job_count AS c (job_id, slot, running, pending, dead, ended)
+    SELECT job_id, encaje_slot(), -count(*) FILTER (WHERE state <> 'running'),
+        count(*) FILTER (WHERE state = 'pending'), count(*) FILTER (WHERE state = 'dead'), count(*)
     FROM moved GROUP BY job_id
     ON CONFLICT (job_id, slot) DO UPDATE SET running = c.running + excluded.running,
-        pending = c.pending + excluded.pending, dead = c.dead + excluded.dead)
+        pending = c.pending + excluded.pending, dead = c.dead + excluded.dead, ended = c.ended + excluded.ended)
 SELECT count(*) FROM ended";
 
 /// $1 session, $2 job, $3 index, $4 epoch, $5 imposed time, $6 reason.
@@ -286,15 +373,16 @@ ended AS (
     UPDATE attempt a SET state = 'released', ended_ms = clock.now_ms, end_reason = $6
     FROM clock
     WHERE a.job_id = $2 AND a.shard_index = $3 AND a.epoch = $4 AND a.session_id = $1 AND a.state = 'live'
-    RETURNING a.job_id, a.shard_index, a.epoch),
+    RETURNING a.job_id, a.shard_index),
 moved AS (
-    UPDATE shard s SET state = 'pending', not_before_ms = clock.now_ms
+    UPDATE shard s SET state = CASE WHEN s.live > 1 THEN 'running' ELSE 'pending' END, live = s.live - 1,
+        not_before_ms = clock.now_ms
     FROM ended e, clock
-    WHERE s.job_id = e.job_id AND s.shard_index = e.shard_index AND s.epoch = e.epoch AND s.state = 'running'
-    RETURNING s.job_id),
+    WHERE s.job_id = e.job_id AND s.shard_index = e.shard_index AND s.state = 'running'
+    RETURNING s.job_id, s.state),
 counted AS (
     INSERT INTO job_count AS c (job_id, slot, running, pending)
-    SELECT job_id, encaje_slot(), -count(*), count(*) FROM moved GROUP BY job_id
+    SELECT job_id, encaje_slot(), -count(*), count(*) FROM moved WHERE state = 'pending' GROUP BY job_id
     ON CONFLICT (job_id, slot) DO UPDATE
         SET running = c.running + excluded.running, pending = c.pending + excluded.pending)
 SELECT count(*) FROM ended";

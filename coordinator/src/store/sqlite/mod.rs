@@ -3,8 +3,10 @@
 //! WAL with `synchronous=FULL`: an answered commit survives a power cut. Time is the coordinator's own clock, and the
 //! deadlines that an earlier process left behind are rebased when the store opens.
 
+mod leave;
 mod lock;
 mod steps;
+mod take;
 mod writer;
 
 use std::path::Path;
@@ -23,7 +25,7 @@ use sqlx::{ConnectOptions, query, query_scalar};
 
 use super::backend::{
     Answer, Backend, Commit, Exhausted, Failure, JobChange, NewJob, NewSession, REASON_CLOSED, REASON_RELEASED,
-    REASON_REVOKED, ShardPage,
+    REASON_REVOKED, ShardPage, Tripped,
 };
 use super::error::StoreError;
 use super::migrations;
@@ -31,6 +33,8 @@ use super::rows::{self, Fields, signed};
 use super::sql::{jobs, sweep, work};
 use super::types::{Garbage, Planning, Winner};
 use crate::clock::Clock;
+use uuid::Uuid;
+
 use crate::policy::Policy;
 use crate::shard::{AttemptState, LeaseRef, Refusal};
 use writer::Writer;
@@ -64,6 +68,8 @@ impl Sqlite {
             .pragma("fullfsync", "on");
         let mut connection = options.connect().await?;
         migrations::sqlite().run_direct(None, &mut connection, false).await.map_err(StoreError::Migrate)?;
+        // Whoever led the upkeep is gone: this process has the lock.
+        query(sweep::RESIGN).bind(super::ROLE_UPKEEP).bind(None::<Uuid>).execute(&mut connection).await?;
         let readers =
             SqlitePoolOptions::new().max_connections(READERS_MAX).connect_lazy_with(options.pragma("query_only", "on"));
         Ok(Self { writer: Writer::start(connection, lock), readers, clock, policy })
@@ -122,6 +128,7 @@ impl Backend for Sqlite {
                 let statement = match change {
                     JobChange::Cancel => query(jobs::CANCEL_JOB).bind(job.0),
                     JobChange::Pause(paused) => query(jobs::PAUSE_JOB).bind(job.0).bind(paused),
+                    JobChange::Trip(reason) => query(jobs::TRIP_JOB).bind(job.0).bind(reason),
                     JobChange::Fail(reason) => query(jobs::FAIL_JOB).bind(job.0).bind(reason),
                     JobChange::Exhaust(reason) => query(jobs::EXHAUST_JOB).bind(job.0).bind(reason),
                     JobChange::BeginFinalize => query(jobs::BEGIN_FINALIZE).bind(job.0),
@@ -229,7 +236,7 @@ impl Backend for Sqlite {
                 let held: Vec<SqliteRow> = query(sweep::CLOSED_LEASES).bind(session).fetch_all(&mut *db).await?;
                 for row in &held {
                     let lease = rows::lease_ref(row)?;
-                    steps::give_back(db, lease, AttemptState::Released, "pending", REASON_CLOSED, now_ms).await?;
+                    leave::give_back(db, lease, AttemptState::Released, "pending", REASON_CLOSED, now_ms).await?;
                 }
                 Ok(())
             })
@@ -238,7 +245,14 @@ impl Backend for Sqlite {
 
     fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Answer<'_, Option<Vec<Grant>>> {
         let now_ms = self.now_ms();
-        Box::pin(self.writer.run(move |db| Box::pin(steps::lease(db, session, request, max, now_ms))))
+        Box::pin(self.writer.run(move |db| Box::pin(take::lease(db, session, request, max, now_ms))))
+    }
+
+    fn copy_slow(&self, session: SessionId, request: RequestId) -> Answer<'_, Vec<Grant>> {
+        let (now_ms, policy) = (self.now_ms(), self.policy.clone());
+        Box::pin(
+            self.writer.run(move |db| Box::pin(async move { take::copy(db, session, request, &policy, now_ms).await })),
+        )
     }
 
     fn commit(&self, commit: Commit) -> Answer<'_, bool> {
@@ -261,13 +275,47 @@ impl Backend for Sqlite {
 
     fn fail(&self, failure: Failure) -> Answer<'_, bool> {
         let (now_ms, policy) = (self.now_ms(), self.policy.clone());
-        Box::pin(self.writer.run(move |db| Box::pin(async move { steps::fail(db, &failure, &policy, now_ms).await })))
+        Box::pin(self.writer.run(move |db| Box::pin(async move { leave::fail(db, &failure, &policy, now_ms).await })))
     }
 
     fn release(&self, lease: LeaseRef) -> Answer<'_, bool> {
         let now_ms = self.now_ms();
         Box::pin(self.writer.run(move |db| {
-            Box::pin(steps::give_back(db, lease, AttemptState::Released, "pending", REASON_RELEASED, now_ms))
+            Box::pin(leave::give_back(db, lease, AttemptState::Released, "pending", REASON_RELEASED, now_ms))
+        }))
+    }
+
+    fn tripped(&self, attempts: u32, most: u32) -> Answer<'_, Vec<Tripped>> {
+        Box::pin(async move {
+            let statement = query(sweep::TRIPPED_JOBS).bind(i64::from(attempts)).bind(i64::from(most));
+            statement.fetch_all(&self.readers).await?.iter().map(rows::tripped).collect()
+        })
+    }
+
+    fn quarantine(&self, shards: u32) -> Answer<'_, Vec<SessionId>> {
+        Box::pin(self.writer.run(move |db| {
+            Box::pin(async move {
+                let sessions: Vec<Uuid> = query_scalar(sweep::QUARANTINE).bind(i64::from(shards)).fetch_all(db).await?;
+                Ok(sessions.into_iter().map(SessionId).collect())
+            })
+        }))
+    }
+
+    fn lead(&self, role: &'static str, holder: Uuid, for_ms: i64) -> Answer<'_, bool> {
+        let now_ms = self.now_ms();
+        Box::pin(self.writer.run(move |db| {
+            Box::pin(
+                async move { changed(query(sweep::LEAD).bind(role).bind(holder).bind(now_ms).bind(for_ms), db).await },
+            )
+        }))
+    }
+
+    fn resign(&self, role: &'static str, holder: Uuid) -> Answer<'_, ()> {
+        Box::pin(self.writer.run(move |db| {
+            Box::pin(async move {
+                query(sweep::RESIGN).bind(role).bind(Some(holder)).execute(db).await?;
+                Ok(())
+            })
         }))
     }
 
@@ -300,7 +348,7 @@ impl Backend for Sqlite {
 
     fn reap(&self) -> Answer<'_, u64> {
         let (now_ms, policy) = (self.now_ms(), self.policy.clone());
-        Box::pin(self.writer.run(move |db| Box::pin(async move { steps::reap(db, &policy, now_ms).await })))
+        Box::pin(self.writer.run(move |db| Box::pin(async move { leave::reap(db, &policy, now_ms).await })))
     }
 
     fn revoke(&self, job: Option<JobId>) -> Answer<'_, u64> {
@@ -313,7 +361,7 @@ impl Backend for Sqlite {
                     let lease = rows::lease_ref(row)?;
                     // A failed job may be retried: its shards stay pending.
                     let next = if row.text("job_state")? == "failed" { "pending" } else { "cancelled" };
-                    steps::give_back(db, lease, AttemptState::Revoked, next, REASON_REVOKED, now_ms).await?;
+                    leave::give_back(db, lease, AttemptState::Revoked, next, REASON_REVOKED, now_ms).await?;
                 }
                 Ok(held.len() as u64)
             })

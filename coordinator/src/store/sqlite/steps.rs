@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use proto::work::{Grant, Progress};
-use proto::{Epoch, JobId, RequestId, SessionId};
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use proto::work::Progress;
+use proto::{JobId, SessionId};
+use sqlx::sqlite::SqliteConnection;
 use sqlx::{query, query_scalar};
 use uuid::Uuid;
 
-use crate::policy::{Policy, Verdict};
-use crate::shard::{AttemptState, LeaseRef};
-use crate::store::backend::{Commit, Failure, REASON_REPAIRED, REASON_SESSION_LOST, REASON_STALLED, ShardPage};
+use super::leave;
+use crate::shard::AttemptState;
+use crate::store::backend::{Commit, REASON_LOST_RACE, REASON_REPAIRED, ShardPage};
 use crate::store::error::StoreError;
 use crate::store::rows::{self, Fields, signed};
 use crate::store::sql::{jobs, sweep, work};
@@ -106,60 +106,6 @@ pub(super) async fn repair(db: &mut Connection, job: JobId, shards: &[u64], now_
     Ok(repaired)
 }
 
-pub(super) async fn lease(
-    db: &mut Connection,
-    session: SessionId,
-    request: RequestId,
-    max: u32,
-    now_ms: i64,
-) -> Result<Option<Vec<Grant>>> {
-    let standing = query(work::SESSION_STANDING).bind(session.0).fetch_optional(&mut *db).await?;
-    let Some(standing) = standing.filter(|row| row.text("state").is_ok_and(|state| state == "live")) else {
-        return Ok(None);
-    };
-    let repeated = standing.opt_id("last_request")? == Some(request.0);
-    if !repeated && standing.int("expires_ms")? > now_ms {
-        let held: i64 = query_scalar(work::COUNT_LIVE_LEASES).bind(session.0).fetch_one(&mut *db).await?;
-        let room = i64::from(max).min(standing.int("leases_max")? - held);
-        take_shards(db, session, request, room, now_ms).await?;
-    }
-    let granted = query(work::GRANTED).bind(session.0).bind(request.0).fetch_all(&mut *db).await?;
-    granted.iter().map(rows::grant).collect::<Result<_>>().map(Some)
-}
-
-async fn take_shards(
-    db: &mut Connection,
-    session: SessionId,
-    request: RequestId,
-    room: i64,
-    now_ms: i64,
-) -> Result<()> {
-    if room <= 0 {
-        return Ok(());
-    }
-    let picked = query(work::PICK_SHARDS).bind(now_ms).bind(room).fetch_all(&mut *db).await?;
-    for row in &picked {
-        let before = rows::lease_ref(row)?;
-        let (index, epoch) = (signed(before.index), i64::from(before.epoch.0));
-        one(query(work::LEASE_SHARD).bind(before.job.0).bind(index).bind(epoch).execute(&mut *db).await?);
-        query(work::INSERT_ATTEMPT)
-            .bind(before.job.0)
-            .bind(index)
-            .bind(epoch + 1)
-            .bind(uuid::Builder::from_random_bytes(rand::random()).into_uuid())
-            .bind(session.0)
-            .bind(request.0)
-            .bind(now_ms)
-            .execute(&mut *db)
-            .await?;
-        count(db, before.job, Counts { pending: -1, running: 1, ..Counts::default() }).await?;
-    }
-    if !picked.is_empty() {
-        query(work::NOTE_REQUEST).bind(session.0).bind(request.0).bind(now_ms).execute(&mut *db).await?;
-    }
-    Ok(())
-}
-
 pub(super) async fn beat(
     db: &mut Connection,
     session: SessionId,
@@ -228,7 +174,14 @@ pub(super) async fn commit(db: &mut Connection, commit: &Commit, now_ms: i64) ->
     if committed.rows_affected() == 0 {
         return Ok(false);
     }
-    end(db, *lease, AttemptState::Committed, now_ms, None, Some(lease.session)).await?;
+    leave::end(db, *lease, AttemptState::Committed, now_ms, None, None).await?;
+    query(work::LOSE_RACE)
+        .bind(lease.job.0)
+        .bind(signed(lease.index))
+        .bind(now_ms)
+        .bind(REASON_LOST_RACE)
+        .execute(&mut *db)
+        .await?;
     query(work::COUNT_COMMIT)
         .bind(lease.job.0)
         .bind(signed(output.counts.rows))
@@ -243,64 +196,6 @@ pub(super) async fn commit(db: &mut Connection, commit: &Commit, now_ms: i64) ->
     Ok(true)
 }
 
-pub(super) async fn fail(db: &mut Connection, failure: &Failure, policy: &Policy, now_ms: i64) -> Result<bool> {
-    let Failure { lease, class, message, unit } = failure;
-    if !end(db, *lease, AttemptState::Failed, now_ms, Some(message), Some(lease.session)).await? {
-        return Ok(false);
-    }
-    let budget = budget(db, *lease).await?;
-    let next = match Policy::verdict(*class) {
-        Verdict::Counted => {
-            let failures = budget.failures + 1;
-            let dead = failures >= i64::from(policy.failures_max);
-            let earlier = u32::try_from(budget.failures).unwrap_or(u32::MAX);
-            let not_before_ms = now_ms + policy.backoff_ms(earlier, *unit);
-            Next { state: if dead { "dead" } else { "pending" }, not_before_ms, failures, ..budget.unchanged(now_ms) }
-        }
-        Verdict::Throttled => budget.unchanged(now_ms + policy.throttle_pause_ms(*unit)),
-        Verdict::JobFatal => budget.unchanged(now_ms),
-    };
-    leave_running(db, *lease, next, Some(message)).await?;
-    Ok(true)
-}
-
-/// Takes leases back for whichever reason, without counting anything. Returns how many still stood.
-pub(super) async fn give_back(
-    db: &mut Connection,
-    lease: LeaseRef,
-    how: AttemptState,
-    next_state: &'static str,
-    reason: &str,
-    now_ms: i64,
-) -> Result<bool> {
-    let session = (!lease.session.0.is_nil()).then_some(lease.session);
-    if !end(db, lease, how, now_ms, Some(reason), session).await? {
-        return Ok(false);
-    }
-    let budget = budget(db, lease).await?;
-    leave_running(db, lease, Next { state: next_state, ..budget.unchanged(now_ms) }, None).await?;
-    Ok(true)
-}
-
-pub(super) async fn reap(db: &mut Connection, policy: &Policy, now_ms: i64) -> Result<u64> {
-    let lost: Vec<SqliteRow> = query(sweep::LOST_LEASES)
-        .bind(now_ms)
-        .bind(policy.stall_floor_ms)
-        .bind(policy.stall_factor)
-        .fetch_all(&mut *db)
-        .await?;
-    for row in &lost {
-        let lease = rows::lease_ref(row)?;
-        let reason = if row.text("session_state")? == "dead" { REASON_SESSION_LOST } else { REASON_STALLED };
-        end(db, lease, AttemptState::Expired, now_ms, Some(reason), None).await?;
-        let budget = budget(db, lease).await?;
-        let workers_lost = budget.workers_lost + 1;
-        let state = if workers_lost >= i64::from(policy.workers_lost_max) { "dead" } else { "pending" };
-        leave_running(db, lease, Next { state, workers_lost, ..budget.unchanged(now_ms) }, Some(reason)).await?;
-    }
-    Ok(lost.len() as u64)
-}
-
 pub(super) async fn cancel_pending(db: &mut Connection, limit: u32) -> Result<u64> {
     let cancelled: Vec<Uuid> = query_scalar(sweep::CANCEL_PENDING).bind(i64::from(limit)).fetch_all(&mut *db).await?;
     for group in cancelled.chunk_by(|left, right| left == right) {
@@ -313,96 +208,31 @@ pub(super) async fn cancel_pending(db: &mut Connection, limit: u32) -> Result<u6
 
 /// By how much a job's counters change.
 #[derive(Debug, Clone, Copy, Default)]
-struct Counts {
-    pending: i64,
-    running: i64,
-    dead: i64,
-    cancelled: i64,
+pub(super) struct Counts {
+    pub(super) pending: i64,
+    pub(super) running: i64,
+    pub(super) dead: i64,
+    pub(super) cancelled: i64,
+    pub(super) split: i64,
+    /// Attempts that were committed, failed or lost.
+    pub(super) ended: i64,
 }
 
-async fn count(db: &mut Connection, job: JobId, change: Counts) -> Result<()> {
+pub(super) async fn count(db: &mut Connection, job: JobId, change: Counts) -> Result<()> {
     query(sweep::COUNT_SHARDS)
         .bind(job.0)
         .bind(change.pending)
         .bind(change.running)
         .bind(change.dead)
         .bind(change.cancelled)
+        .bind(change.split)
+        .bind(change.ended)
         .execute(&mut *db)
         .await?;
     Ok(())
 }
 
-/// What a running shard has spent.
-struct Budget {
-    failures: i64,
-    workers_lost: i64,
-}
-
-impl Budget {
-    fn unchanged(&self, not_before_ms: i64) -> Next {
-        Next { state: "pending", not_before_ms, failures: self.failures, workers_lost: self.workers_lost }
-    }
-}
-
-/// Where a running shard goes.
-struct Next {
-    state: &'static str,
-    not_before_ms: i64,
-    failures: i64,
-    workers_lost: i64,
-}
-
-async fn budget(db: &mut Connection, lease: LeaseRef) -> Result<Budget> {
-    let row = query(sweep::SHARD_BUDGET)
-        .bind(lease.job.0)
-        .bind(signed(lease.index))
-        .bind(i64::from(lease.epoch.0))
-        .fetch_one(&mut *db)
-        .await?;
-    Ok(Budget { failures: row.int("failures")?, workers_lost: row.int("workers_lost")? })
-}
-
-/// Ends a live attempt, of this session where one is given. Returns whether it was live.
-async fn end(
-    db: &mut Connection,
-    lease: LeaseRef,
-    how: AttemptState,
-    now_ms: i64,
-    reason: Option<&str>,
-    session: Option<SessionId>,
-) -> Result<bool> {
-    let ended = query(sweep::END_ATTEMPT)
-        .bind(lease.job.0)
-        .bind(signed(lease.index))
-        .bind(i64::from(lease.epoch.0))
-        .bind(how.name())
-        .bind(now_ms)
-        .bind(reason)
-        .bind(session.map(|session| session.0))
-        .execute(&mut *db)
-        .await?;
-    Ok(ended.rows_affected() == 1)
-}
-
-async fn leave_running(db: &mut Connection, lease: LeaseRef, next: Next, error: Option<&str>) -> Result<()> {
-    let LeaseRef { job, index, epoch: Epoch(epoch), .. } = lease;
-    one(query(sweep::LEAVE_RUNNING)
-        .bind(job.0)
-        .bind(signed(index))
-        .bind(i64::from(epoch))
-        .bind(next.state)
-        .bind(next.not_before_ms)
-        .bind(next.failures)
-        .bind(next.workers_lost)
-        .bind(error)
-        .execute(&mut *db)
-        .await?);
-    let is = |state| i64::from(next.state == state);
-    let change = Counts { pending: is("pending"), running: -1, dead: is("dead"), cancelled: is("cancelled") };
-    count(db, job, change).await
-}
-
 /// The transaction has just read the row that it changes, and nobody else writes.
-fn one(result: sqlx::sqlite::SqliteQueryResult) {
+pub(super) fn one(result: sqlx::sqlite::SqliteQueryResult) {
     assert_eq!(result.rows_affected(), 1, "a statement changed another number of rows than the one that was read");
 }

@@ -1,0 +1,180 @@
+//! PURE: the states of a job, and how one becomes the other.
+
+use proto::job::{JobState, ShardCounts};
+
+use super::Illegal;
+
+/// A job as the state machine sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Where it stands.
+    pub state: JobState,
+    /// No new leases while set.
+    pub paused: bool,
+    /// Why the coordinator itself paused it.
+    pub pause_reason: Option<String>,
+    /// All shards are cut.
+    pub planned: bool,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// Key and digest of the manifest, once succeeded.
+    pub manifest: Option<(String, String)>,
+    /// Which manifest it has or will have, from 1.
+    pub generation: u64,
+}
+
+/// What happens to a job.
+#[derive(Debug, Clone, PartialEq)]
+pub enum JobEvent<'a> {
+    /// The last shard is cut.
+    Planned,
+    /// All shards are committed: write the manifest.
+    Finalize(&'a ShardCounts),
+    /// The manifest is written.
+    Finish {
+        /// Which one.
+        generation: u64,
+        /// Its key.
+        key: &'a str,
+        /// Its digest.
+        digest: &'a str,
+    },
+    /// It cannot succeed.
+    Fail(&'a str),
+    /// Nothing is left but dead shards.
+    Exhaust(&'a ShardCounts, &'a str),
+    /// Somebody asks for its end.
+    Cancel,
+    /// No lease is live any more.
+    Settle(&'a ShardCounts),
+    /// No new leases.
+    Pause,
+    /// No new leases until somebody has looked at what goes wrong.
+    Trip(&'a str),
+    /// Leases again.
+    Resume,
+    /// Somebody asks for another round.
+    Retry,
+    /// Files of some of its shards are damaged or missing.
+    Repair,
+}
+
+impl Job {
+    /// Returns a job as it is submitted.
+    pub const fn submitted() -> Self {
+        Self {
+            state: JobState::Planning,
+            paused: false,
+            pause_reason: None,
+            planned: false,
+            reason: None,
+            manifest: None,
+            generation: 1,
+        }
+    }
+
+    /// Whether leases may be granted and outputs committed.
+    pub const fn is_active(&self) -> bool {
+        is_active(self.state)
+    }
+
+    /// Returns the job after `event`, or [`Illegal`] if it does not apply. Repeating an event that has already had its
+    /// effect is no error.
+    pub fn step(&self, event: &JobEvent<'_>) -> Result<Job, Illegal> {
+        use JobState::{Cancelled, Cancelling, Failed, Finalizing, Planning, Running, Succeeded};
+        let mut next = self.clone();
+        match (event, self.state) {
+            (JobEvent::Planned, Planning) => {
+                next.planned = true;
+                next.state = Running;
+            }
+            (JobEvent::Finalize(_), Finalizing) => {}
+            (JobEvent::Finalize(shards), Running) if all_committed(shards) => next.state = Finalizing,
+            (JobEvent::Finish { generation, key, digest }, Finalizing) if *generation == self.generation => {
+                next.state = Succeeded;
+                next.manifest = Some(((*key).to_owned(), (*digest).to_owned()));
+            }
+            (JobEvent::Finish { digest, .. }, Succeeded)
+                if self.manifest.as_ref().is_some_and(|(_, stored)| stored == digest) => {}
+            (JobEvent::Exhaust(shards, reason), Running) if is_exhausted(shards) => {
+                next.state = Failed;
+                next.reason = Some((*reason).to_owned());
+            }
+            (JobEvent::Fail(reason), Planning | Running | Finalizing) => {
+                next.state = Failed;
+                next.reason = Some((*reason).to_owned());
+            }
+            (JobEvent::Cancel, Planning | Running | Finalizing) => next.state = Cancelling,
+            (JobEvent::Cancel, Cancelling | Cancelled) => {}
+            (JobEvent::Settle(shards), Cancelling) if shards.pending + shards.running == 0 => next.state = Cancelled,
+            (JobEvent::Pause, Planning | Running | Finalizing) => (next.paused, next.pause_reason) = (true, None),
+            (JobEvent::Trip(reason), Planning | Running) if !self.paused => {
+                (next.paused, next.pause_reason) = (true, Some((*reason).to_owned()));
+            }
+            (JobEvent::Resume, Planning | Running | Finalizing) => (next.paused, next.pause_reason) = (false, None),
+            (JobEvent::Retry | JobEvent::Repair, Planning | Running) => {}
+            (JobEvent::Retry, Failed) => {
+                next.state = if self.planned { Running } else { Planning };
+                next.reason = None;
+            }
+            // A manifest may be there already: the next one has another name.
+            (JobEvent::Repair, Finalizing | Succeeded | Failed) => {
+                next.state = if self.planned { Running } else { Planning };
+                next.generation += 1;
+                (next.reason, next.manifest) = (None, None);
+            }
+            (
+                JobEvent::Planned
+                | JobEvent::Finalize(_)
+                | JobEvent::Finish { .. }
+                | JobEvent::Fail(_)
+                | JobEvent::Exhaust(..)
+                | JobEvent::Cancel
+                | JobEvent::Settle(_)
+                | JobEvent::Pause
+                | JobEvent::Trip(_)
+                | JobEvent::Resume
+                | JobEvent::Retry
+                | JobEvent::Repair,
+                _,
+            ) => return Err(Illegal),
+        }
+        Ok(next)
+    }
+}
+
+/// Returns whether leases may be granted and outputs committed in this state.
+pub const fn is_active(state: JobState) -> bool {
+    matches!(state, JobState::Planning | JobState::Running)
+}
+
+/// Returns whether every shard is committed.
+pub const fn all_committed(shards: &ShardCounts) -> bool {
+    shards.pending + shards.running + shards.dead + shards.cancelled == 0
+}
+
+/// Returns whether nothing is left to do and something is dead.
+pub const fn is_exhausted(shards: &ShardCounts) -> bool {
+    shards.pending + shards.running == 0 && shards.dead > 0
+}
+
+/// Returns the word for a job's state, as stored and shown.
+pub const fn job_state_name(state: JobState) -> &'static str {
+    match state {
+        JobState::Planning => "planning",
+        JobState::Running => "running",
+        JobState::Finalizing => "finalizing",
+        JobState::Succeeded => "succeeded",
+        JobState::Failed => "failed",
+        JobState::Cancelling => "cancelling",
+        JobState::Cancelled => "cancelled",
+    }
+}
+
+/// Returns the job state that a stored word means.
+pub fn job_state_of(name: &str) -> Option<JobState> {
+    use JobState::{Cancelled, Cancelling, Failed, Finalizing, Planning, Running, Succeeded};
+    [Planning, Running, Finalizing, Succeeded, Failed, Cancelling, Cancelled]
+        .into_iter()
+        .find(|state| job_state_name(*state) == name)
+}

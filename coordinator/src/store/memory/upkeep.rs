@@ -1,0 +1,221 @@
+//! The model's rarer transitions: copies of slow shards, the breaker, quarantine, the lead; retries and repairs,
+//! cancelled jobs, garbage.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::job::JobState;
+use proto::{Epoch, JobId, RequestId, SessionId, ShardId};
+use uuid::Uuid;
+
+use super::model::{Attempt, Model, ModelGrant, ModelJob, at};
+use crate::shard::Millis;
+use crate::shard::{AttemptState, JobEvent, ShardEvent, ShardState};
+use crate::store::backend::{REASON_REPAIRED, Tripped};
+
+/// The classes that the breaker and quarantine look at.
+const WORKERS_FAULT: [&str; 2] = ["transient", "resource"];
+const WORKER_LOST: &str = "worker_lost";
+
+impl Model {
+    /// Returns the grant of a copy, if there is a shard to copy and the session is idle.
+    pub(in crate::store) fn copy_slow(&mut self, session: SessionId, request: RequestId) -> Option<ModelGrant> {
+        let me = self.sessions.get(&session).filter(|me| me.live && !me.quarantined && me.expires > self.now)?;
+        if me.last_request == Some(request) || !self.live(|attempt| attempt.session == session).is_empty() {
+            return None;
+        }
+        let ripe: Vec<JobId> = self.jobs.iter().filter(|(_, job)| self.is_ripe(job)).map(|(id, _)| *id).collect();
+        let mut slow = Vec::new();
+        for id in ripe {
+            let job = &self.jobs[&id];
+            let slow_ms = self.policy.copy_ms(job.counts().committed, job.busy_ms);
+            for ((index, _), attempt) in job.attempts.iter().filter(|(_, one)| one.state == AttemptState::Live) {
+                let alone = matches!(&job.shards[at(*index)].1.state,
+                    ShardState::Running { live } if live.len() == 1);
+                if alone && attempt.session != session && attempt.granted + slow_ms <= self.now {
+                    slow.push((attempt.granted, job.submitted, id, *index));
+                }
+            }
+        }
+        let (_, _, id, index) = slow.into_iter().min()?;
+        let job = self.jobs.get_mut(&id).expect("the job was listed");
+        let shard = &mut job.shards[at(index)].1;
+        *shard = shard.step(&ShardEvent::Copy, self.now, &self.policy).expect("the shard has one live attempt");
+        let epoch = shard.epoch;
+        let attempt = Attempt { is_copy: true, ..Attempt::granted((self.name)(), session, request, self.now) };
+        assert!(job.attempts.insert((index, epoch), attempt).is_none(), "I3: an epoch is given out once");
+        job.copies += 1;
+        let me = self.sessions.get_mut(&session).expect("the session was looked up");
+        (me.last_request, me.progress) = (Some(request), self.now);
+        Some((ShardId { job: id, index }, epoch))
+    }
+
+    /// Whether little is left of a job, and it may have another copy.
+    fn is_ripe(&self, job: &ModelJob) -> bool {
+        let counts = job.counts();
+        let shards = counts.pending + counts.running + counts.committed + counts.dead + counts.cancelled;
+        job.job.state == JobState::Running
+            && !job.job.paused
+            && job.copies < self.policy.copies_max(job.shards.len() as u64)
+            && counts.pending == 0
+            && counts.committed > 0
+            && counts.committed * 100 >= shards * u64::from(self.policy.copy_done_percent)
+    }
+
+    pub(in crate::store) fn tripped(&self, attempts: u32, most: u32) -> Vec<Tripped> {
+        let window = u64::from(attempts);
+        let mut found = Vec::new();
+        for (id, job) in self.jobs.iter().filter(|(_, job)| job.job.is_active() && !job.job.paused) {
+            if job.ended - job.judged_from < window {
+                continue;
+            }
+            let mut classes: BTreeMap<&str, u64> = BTreeMap::new();
+            for (class, before) in job.attempts.values().filter_map(|attempt| attempt.wrong) {
+                let looked_at = WORKERS_FAULT.contains(&class) || class == WORKER_LOST;
+                if looked_at && before >= job.ended - window && before >= job.judged_from {
+                    *classes.entry(class).or_default() += 1;
+                }
+            }
+            let too_many = classes.into_iter().filter(|(_, count)| *count > u64::from(most));
+            found.extend(too_many.map(|(class, attempts)| Tripped { job: *id, class: class.to_owned(), attempts }));
+        }
+        found
+    }
+
+    pub(in crate::store) fn quarantine(&mut self, shards: u32) -> Vec<SessionId> {
+        let mut failed: BTreeMap<SessionId, BTreeSet<(JobId, u64)>> = BTreeMap::new();
+        for (id, job) in &self.jobs {
+            for ((index, _), attempt) in &job.attempts {
+                let ShardState::Committed { winner, .. } = &job.shards[at(*index)].1.state else {
+                    continue;
+                };
+                let others = job.attempts[&(*index, *winner)].session != attempt.session;
+                if others && attempt.wrong.is_some_and(|(class, _)| WORKERS_FAULT.contains(&class)) {
+                    failed.entry(attempt.session).or_default().insert((*id, *index));
+                }
+            }
+        }
+        let mut found = Vec::new();
+        for (id, failed) in failed {
+            let session = self.sessions.get_mut(&id).filter(|one| one.live && !one.quarantined);
+            if let Some(session) = session.filter(|_| failed.len() as u64 >= u64::from(shards)) {
+                session.quarantined = true;
+                found.push(id);
+            }
+        }
+        found
+    }
+
+    pub(in crate::store) fn lead(&mut self, role: &'static str, holder: Uuid, for_ms: i64) -> bool {
+        let free = self.leaders.get(role).is_none_or(|(found, until)| *found == holder || *until <= self.now);
+        if free {
+            self.leaders.insert(role, (holder, self.now + for_ms));
+        }
+        free
+    }
+
+    pub(in crate::store) fn resign(&mut self, role: &'static str, holder: Uuid) {
+        if self.leaders.get(role).is_some_and(|(found, _)| *found == holder) {
+            self.leaders.remove(role);
+        }
+    }
+
+    pub(in crate::store) fn retry(&mut self, job: JobId) -> bool {
+        let (now, policy) = (self.now, &self.policy);
+        let Some(job) = self.jobs.get_mut(&job) else { return false };
+        if !job.change(&JobEvent::Retry) {
+            return false;
+        }
+        for (_, shard) in &mut job.shards {
+            if let Ok(next) = shard.step(&ShardEvent::Retry, now, policy) {
+                *shard = next;
+            }
+        }
+        true
+    }
+
+    /// Returns how many shards are done again.
+    pub(in crate::store) fn repair(&mut self, job: JobId, shards: &[u64]) -> u64 {
+        let (now, policy) = (self.now, self.policy.clone());
+        let Some(job) = self.jobs.get_mut(&job) else { return 0 };
+        let Ok(revived) = job.job.step(&JobEvent::Repair) else { return 0 };
+        let mut repaired = 0;
+        for index in shards {
+            let shard = usize::try_from(*index).ok().and_then(|at| job.shards.get_mut(at));
+            let Some((_, shard)) = shard else { continue };
+            let ShardState::Committed { winner, .. } = shard.state else { continue };
+            let event = ShardEvent::Repair { message: REASON_REPAIRED };
+            *shard = shard.step(&event, now, &policy).expect("a committed shard can be repaired");
+            let attempt = job.attempts.get_mut(&(*index, winner)).expect("a winner is an attempt");
+            attempt.state = attempt.state.step(AttemptState::Revoked).expect("the winner is committed");
+            (attempt.ended, attempt.reason) = (Some(now), Some(REASON_REPAIRED.to_owned()));
+            repaired += 1;
+        }
+        if repaired > 0 {
+            job.job = revived;
+        }
+        repaired
+    }
+
+    pub(in crate::store) fn cancel_pending(&mut self, limit: u32) -> u64 {
+        let (now, policy) = (self.now, &self.policy);
+        let mut cancelled = 0;
+        for job in self.jobs.values_mut().filter(|job| job.job.state == JobState::Cancelling) {
+            for (_, shard) in &mut job.shards {
+                let is_pending = matches!(shard.state, ShardState::Pending { .. });
+                if is_pending && cancelled < u64::from(limit) {
+                    *shard = shard.step(&ShardEvent::Cancel, now, policy).expect("a pending shard can be cancelled");
+                    cancelled += 1;
+                }
+            }
+        }
+        cancelled
+    }
+
+    pub(in crate::store) fn settle(&mut self) -> u64 {
+        let mut settled = 0;
+        for job in self.jobs.values_mut() {
+            let counts = job.counts();
+            settled += u64::from(job.change(&JobEvent::Settle(&counts)));
+        }
+        settled
+    }
+
+    pub(in crate::store) fn mark_garbage(&mut self, limit: u32) -> u64 {
+        let latest = self.now - self.policy.garbage_grace_ms;
+        let is_due = |one: &Attempt| {
+            one.ended.is_some_and(|ended| ended <= latest) && one.state.step(AttemptState::Garbage).is_ok()
+        };
+        let due = self.by_end(limit, is_due);
+        for (_, job, key) in &due {
+            let attempts = &mut self.jobs.get_mut(job).expect("the job was listed").attempts;
+            attempts.get_mut(key).expect("the attempt was listed").state = AttemptState::Garbage;
+        }
+        due.len() as u64
+    }
+
+    /// Returns shards, epochs and names of garbage that is not known to be deleted.
+    pub(in crate::store) fn garbage(&self, limit: u32) -> Vec<(ModelGrant, Uuid)> {
+        let due = self.by_end(limit, |one| one.state == AttemptState::Garbage && one.deleted.is_none());
+        due.into_iter()
+            .map(|(_, job, key)| ((ShardId { job, index: key.0 }, key.1), self.jobs[&job].attempts[&key].id))
+            .collect()
+    }
+
+    fn by_end(&self, limit: u32, is_due: impl Fn(&Attempt) -> bool) -> Vec<(Option<Millis>, JobId, (u64, Epoch))> {
+        let mut due = Vec::new();
+        for (id, job) in &self.jobs {
+            due.extend(job.attempts.iter().filter(|(_, one)| is_due(one)).map(|(key, one)| (one.ended, *id, *key)));
+        }
+        due.sort();
+        due.truncate(limit as usize);
+        due
+    }
+
+    pub(in crate::store) fn garbage_deleted(&mut self, (shard, epoch): ModelGrant) {
+        let Some(job) = self.jobs.get_mut(&shard.job) else { return };
+        let attempt = job.attempts.get_mut(&(shard.index, epoch));
+        if let Some(attempt) = attempt.filter(|one| one.state == AttemptState::Garbage && one.deleted.is_none()) {
+            attempt.deleted = Some(self.now);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! How shards are taken: leases, and copies of slow ones. Steps inside a transaction of the writer.
+
+use proto::work::Grant;
+use proto::{RequestId, SessionId};
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{query, query_scalar};
+
+use super::steps::{Counts, count, one};
+use crate::policy::Policy;
+use crate::shard::LeaseRef;
+use crate::store::error::StoreError;
+use crate::store::rows::{self, Fields, signed};
+use crate::store::sql::work;
+
+type Result<T> = std::result::Result<T, StoreError>;
+type Connection = SqliteConnection;
+
+pub(super) async fn lease(
+    db: &mut Connection,
+    session: SessionId,
+    request: RequestId,
+    max: u32,
+    now_ms: i64,
+) -> Result<Option<Vec<Grant>>> {
+    let standing = query(work::SESSION_STANDING).bind(session.0).fetch_optional(&mut *db).await?;
+    let Some(standing) = standing.filter(|row| row.text("state").is_ok_and(|state| state == "live")) else {
+        return Ok(None);
+    };
+    let repeated = standing.opt_id("last_request")? == Some(request.0);
+    if !repeated && standing.int("expires_ms")? > now_ms && !standing.flag("quarantined")? {
+        let held: i64 = query_scalar(work::COUNT_LIVE_LEASES).bind(session.0).fetch_one(&mut *db).await?;
+        let room = i64::from(max).min(standing.int("leases_max")? - held);
+        take_shards(db, session, request, room, now_ms).await?;
+    }
+    let granted = query(work::GRANTED).bind(session.0).bind(request.0).fetch_all(&mut *db).await?;
+    granted.iter().map(rows::grant).collect::<Result<_>>().map(Some)
+}
+
+async fn take_shards(
+    db: &mut Connection,
+    session: SessionId,
+    request: RequestId,
+    room: i64,
+    now_ms: i64,
+) -> Result<()> {
+    if room <= 0 {
+        return Ok(());
+    }
+    let picked = query(work::PICK_SHARDS).bind(now_ms).bind(room).fetch_all(&mut *db).await?;
+    for row in &picked {
+        let before = rows::lease_ref(row)?;
+        let (index, epoch) = (signed(before.index), i64::from(before.epoch.0));
+        one(query(work::LEASE_SHARD).bind(before.job.0).bind(index).bind(epoch).execute(&mut *db).await?);
+        insert_attempt(db, before, session, request, now_ms, false).await?;
+        count(db, before.job, Counts { pending: -1, running: 1, ..Counts::default() }).await?;
+    }
+    if !picked.is_empty() {
+        query(work::NOTE_REQUEST).bind(session.0).bind(request.0).bind(now_ms).execute(&mut *db).await?;
+    }
+    Ok(())
+}
+
+/// Begins a second attempt at the slowest shard, for a session that holds nothing.
+pub(super) async fn copy(
+    db: &mut Connection,
+    session: SessionId,
+    request: RequestId,
+    policy: &Policy,
+    now_ms: i64,
+) -> Result<Vec<Grant>> {
+    let standing = query(work::SESSION_STANDING).bind(session.0).fetch_optional(&mut *db).await?;
+    let Some(standing) = standing.filter(|row| row.text("state").is_ok_and(|state| state == "live")) else {
+        return Ok(Vec::new());
+    };
+    let held: i64 = query_scalar(work::COUNT_LIVE_LEASES).bind(session.0).fetch_one(&mut *db).await?;
+    let repeated = standing.opt_id("last_request")? == Some(request.0);
+    if held > 0 || repeated || standing.int("expires_ms")? <= now_ms || standing.flag("quarantined")? {
+        return Ok(Vec::new());
+    }
+    let slow = query(work::SLOW_SHARD)
+        .bind(now_ms)
+        .bind(session.0)
+        .bind(policy.copy_floor_ms)
+        .bind(policy.copy_factor)
+        .bind(i64::from(policy.copy_done_percent))
+        .bind(i64::from(policy.copies_percent))
+        .fetch_optional(&mut *db)
+        .await?;
+    let Some(slow) = slow else { return Ok(Vec::new()) };
+    let before = rows::lease_ref(&slow)?;
+    let (index, epoch) = (signed(before.index), i64::from(before.epoch.0));
+    one(query(work::COPY_SHARD).bind(before.job.0).bind(index).bind(epoch).execute(&mut *db).await?);
+    one(query(work::COUNT_COPY).bind(before.job.0).execute(&mut *db).await?);
+    insert_attempt(db, before, session, request, now_ms, true).await?;
+    query(work::NOTE_REQUEST).bind(session.0).bind(request.0).bind(now_ms).execute(&mut *db).await?;
+    let granted = query(work::GRANTED).bind(session.0).bind(request.0).fetch_all(&mut *db).await?;
+    granted.iter().map(rows::grant).collect()
+}
+
+/// Inserts the attempt that follows the shard's latest one.
+async fn insert_attempt(
+    db: &mut Connection,
+    before: LeaseRef,
+    session: SessionId,
+    request: RequestId,
+    now_ms: i64,
+    is_copy: bool,
+) -> Result<()> {
+    query(work::INSERT_ATTEMPT)
+        .bind(before.job.0)
+        .bind(signed(before.index))
+        .bind(i64::from(before.epoch.0) + 1)
+        .bind(uuid::Builder::from_random_bytes(rand::random()).into_uuid())
+        .bind(session.0)
+        .bind(request.0)
+        .bind(now_ms)
+        .bind(is_copy)
+        .execute(&mut *db)
+        .await?;
+    Ok(())
+}
