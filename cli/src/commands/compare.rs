@@ -224,7 +224,7 @@ fn judge(ui: &Ui, target: &Path, points: &Points, rows: &Rows, options: &Options
     let trustworthiness = quality::trustworthiness(&points.vectors, points.dim, &places, NEIGHBORS, options)?;
     let count = points.len().max(1) as f64;
     let model = Model {
-        model: points.info.model.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned(),
+        model: project::model_name(&points.info.model),
         target: target.to_owned(),
         dimensions: points.dim,
         pooling: points.info.pooling.clone(),
@@ -341,6 +341,12 @@ fn figure(args: &CompareArgs, rows: &Rows, models: &[Model], places: Vec<Vec<[f3
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_model_is_named_by_what_says_anything() {
+        let names = ["owner/name", "/models/beto/", "/lib/gt_minilm/model", "model"].map(project::model_name);
+        assert_eq!(names, ["name", "beto", "gt_minilm", "model"]);
+    }
 
     #[test]
     fn the_table_is_aligned() {

@@ -255,8 +255,14 @@ fn figure(args: &ProjectArgs, points: &Points, places: Vec<[f32; 2]>, labels: La
         umap.seed
     );
     let panel = Panel { title: String::new(), note: String::new(), points: places };
-    let title = points.info.model.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
+    let title = model_name(&points.info.model);
     Ok(Figure { title, subtitle, panels: vec![panel], labels, hover: hover(points)?, table: None })
+}
+
+/// Returns the short name of a model: the last part of its Hub id or directory that says anything.
+pub(crate) fn model_name(model: &str) -> String {
+    let mut parts = model.trim_end_matches('/').rsplit('/');
+    parts.find(|part| !part.is_empty() && *part != "model").unwrap_or(model).to_owned()
 }
 
 /// What a point says about itself: the text first, then the other kept columns and the row number.
