@@ -368,7 +368,7 @@ fn named(key: &str) -> Option<Named> {
             && !part.starts_with('.')
             && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
     };
-    if rest.is_empty() || !rest.iter().all(|part| is_plain(part)) {
+    if rest.is_empty() || !rest.iter().all(is_plain) {
         return None;
     }
     match kind {

@@ -31,7 +31,7 @@ pub(crate) struct Piece {
 
 enum Upload {
     NotBegun,
-    Begun(NewObject),
+    Begun(Box<NewObject>),
     /// An earlier run wrote this piece: ours is only compared with it.
     Exists,
 }
@@ -104,7 +104,7 @@ impl Piece {
     async fn send(&mut self, length: usize) -> Result<(), DatasetError> {
         if let Upload::NotBegun = self.upload {
             self.upload = match self.recut.storage.create_new(&self.key).await {
-                Ok(object) => Upload::Begun(object),
+                Ok(object) => Upload::Begun(Box::new(object)),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => Upload::Exists,
                 Err(error) => return Err(error),
             };

@@ -59,7 +59,11 @@ pub(crate) fn explain(error: &object_store::Error) -> (Meaning, StoreFailure) {
         _ if is_one_of(&THROTTLED) || matches!(status, Some("429" | "503")) => Meaning::Throttled,
         _ => Meaning::Other,
     };
-    (meaning, StoreFailure(redacted(&brief(&text, code))))
+    let mut said = brief(&text, code);
+    if status.is_some_and(|status| status.starts_with('3')) {
+        said.push_str(" (redirects are not followed: name the place that it leads to)");
+    }
+    (meaning, StoreFailure(redacted(&said)))
 }
 
 /// Joins an error with its causes.

@@ -33,7 +33,8 @@ pub struct NewObject {
     part: BytesMut,
     part_bytes: usize,
     size: u64,
-    hasher: Hasher,
+    /// On the heap: its two kilobytes would be moved with every future that holds the writer.
+    hasher: Box<Hasher>,
 }
 
 /// The parts sent so far.
@@ -68,7 +69,7 @@ impl Storage {
         let put = self.store.put_opts(&path, PutPayload::from_bytes(bytes), PutMode::Create.into()).await;
         match put {
             Ok(put) => Ok(ObjectInfo { size, etag: put.e_tag }),
-            Err(error) => self.settle(key, error, size, digest).await,
+            Err(error) => Box::pin(self.settle(key, error, size, digest)).await,
         }
     }
 
@@ -122,7 +123,7 @@ impl Storage {
             part: BytesMut::new(),
             part_bytes: PART_BYTES,
             size: 0,
-            hasher: Hasher::new(),
+            hasher: Box::default(),
         })
     }
 
@@ -231,7 +232,7 @@ impl NewObject {
             // Best effort: parts of an upload that is not completed are nobody's, and a bucket has a rule for them.
             drop(aborted);
             return match storage.publish {
-                Publish::AtCompletion => storage.settle(&key, error, self.size, digest).await,
+                Publish::AtCompletion => Box::pin(storage.settle(&key, error, self.size, digest)).await,
                 Publish::ByRename => Err(storage.failed(&key, error)),
             };
         }
@@ -240,7 +241,7 @@ impl NewObject {
             if let Err(error) = renamed {
                 // Best effort: the staged object has a name that no reader asks for.
                 drop(storage.store.delete(&upload.place).await);
-                return storage.settle(&key, error, self.size, digest).await;
+                return Box::pin(storage.settle(&key, error, self.size, digest)).await;
             }
         }
         storage.head(&key).await
