@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt clippy doc deny advisories tidy bench bench-umap clean
+.PHONY: help setup demo test check fmt clippy doc deny advisories tidy bench bench-control bench-umap clean
 
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -58,6 +58,9 @@ bench: ## time encaje against sentence-transformers on this machine (installs to
 	@sh scripts/setup.sh python model peers
 	$(CARGO) build --release --locked --package encaje
 	build/venv/bin/python scripts/bench.py --encaje "$(ENCAJE)" --model "$(MODEL)" --peer-python build/peers/bin/python
+
+bench-control: ## pairs of leases and commits per second, heartbeats, a large plan: on SQLite and PostgreSQL
+	$(CARGO) run --release --locked --workspace --example store_bench -- $(BENCH_CONTROL)
 
 bench-umap: ## compare encaje project with umap-learn: time, trustworthiness, label accuracy (SET=DIR:COLUMN adds vectors)
 	@sh scripts/setup.sh python model umap

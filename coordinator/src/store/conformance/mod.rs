@@ -10,6 +10,7 @@ pub(crate) mod dump;
 mod events;
 mod fixture;
 mod random;
+mod scale;
 mod server;
 mod storm;
 

@@ -16,8 +16,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// A running server. It ends with this value, and also when the process dies without dropping it: the shell that runs it
 /// waits for the end of its standard input, which only this process holds open.
 pub(crate) struct Server {
-    folder: TempDir,
-    shell: Child,
+    pub(super) folder: TempDir,
+    pub(super) shell: Child,
 }
 
 impl Server {
@@ -32,12 +32,7 @@ impl Server {
         let made = initdb.arg(&data).current_dir(folder.path()).output().expect("initdb starts");
         assert!(made.status.success(), "initdb failed: {}", String::from_utf8_lossy(&made.stderr));
 
-        let mut shell = account.command(Path::new("/bin/sh"));
-        shell.args(["-c", r#""$0" "$@" & server=$!; cat; kill -QUIT $server; wait $server"#]);
-        shell.arg(programs.join("postgres")).arg("-D").arg(&data).arg("-k").arg(folder.path());
-        shell.args(["-c", "listen_addresses=", "-c", "fsync=on", "-c", "max_connections=100"]);
-        shell.current_dir(folder.path()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        let shell = shell.spawn().expect("the shell starts");
+        let shell = spawn(folder.path());
         let server = Self { folder, shell };
         server.wait_until_it_answers().await;
         server
@@ -55,7 +50,7 @@ impl Server {
         format!("postgres://encaje@localhost/{database}?host={}", self.folder.path().display())
     }
 
-    async fn wait_until_it_answers(&self) {
+    pub(super) async fn wait_until_it_answers(&self) {
         let started = Instant::now();
         while let Err(error) = PgConnection::connect(&self.url("postgres")).await {
             assert!(started.elapsed() < START_TIMEOUT, "PostgreSQL does not answer: {error}");
@@ -69,6 +64,17 @@ impl Drop for Server {
         drop(self.shell.stdin.take());
         self.shell.wait().ok();
     }
+}
+
+/// Runs the server on the data in a folder, until its standard input ends.
+pub(super) fn spawn(folder: &Path) -> Child {
+    let account = Account::for_postgres();
+    let mut shell = account.command(Path::new("/bin/sh"));
+    shell.args(["-c", r#""$0" "$@" & server=$!; cat; kill -QUIT $server; wait $server"#]);
+    shell.arg(programs().join("postgres")).arg("-D").arg(folder.join("data")).arg("-k").arg(folder);
+    shell.args(["-c", "listen_addresses=", "-c", "fsync=on", "-c", "max_connections=100"]);
+    shell.current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    shell.spawn().expect("the shell starts")
 }
 
 /// Returns the folder of PostgreSQL's programs, the newest where there are several.

@@ -122,9 +122,9 @@ async fn answer<B: Batched>(
 ) -> Result<Vec<B::Answer>> {
     let mut tries = 1;
     loop {
-        let mut held = match connection.take() {
-            Some(held) => held,
-            None => pool.acquire().await?,
+        let (mut held, is_fresh) = match connection.take() {
+            Some(held) => (held, false),
+            None => (pool.acquire().await?, true),
         };
         match kind.run(&mut held, requests).await {
             Ok(answers) => {
@@ -132,6 +132,8 @@ async fn answer<B: Batched>(
                 return Ok(answers);
             }
             Err(StoreError::Database(error)) if tries < DEADLOCK_TRIES_MAX && was_rolled_back(&error) => tries += 1,
+            // It may have broken long ago, with a server that is back by now.
+            Err(StoreError::Database(sqlx::Error::Io(_))) if !is_fresh => {}
             Err(error) => return Err(error),
         }
     }
