@@ -73,8 +73,8 @@ fn quantize_row(row: &[f32], out: &mut [u8]) -> RowScale {
         poison[lane] += x * 0.0;
     };
     for chunk in chunks {
-        for lane in 0..LANES {
-            look(lane, chunk[lane]);
+        for (lane, x) in chunk.iter().enumerate() {
+            look(lane, *x);
         }
     }
     for (lane, x) in rest.iter().enumerate() {
