@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt clippy doc deny advisories tidy bench bench-control bench-umap clean
+.PHONY: help setup demo test soak check fmt clippy doc deny advisories tidy bench bench-control bench-umap clean
 
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -28,6 +28,11 @@ demo: ## embed samples/frases.csv with a real model into Parquet, verify it and 
 test: setup ## run every test; the last lines are nextest's counts
 	$(CARGO) test --workspace --locked --doc --quiet
 	$(CARGO) nextest run --workspace --locked
+
+SEEDS ?= 10000
+FIRST ?= 1000
+soak: ## simulate a cluster under faults, SEEDS=10000 times (the seeds from FIRST=1000 on)
+	ENCAJE_SIM_SEEDS=$(SEEDS) ENCAJE_SIM_FIRST=$(FIRST) $(CARGO) test --workspace --locked --test sim no_seed -- --nocapture
 
 check: fmt clippy doc deny tidy ## formatting, lints, documentation, dependency rules, house rules
 

@@ -9,6 +9,7 @@ use dataset::vectors::{self, layout};
 use dataset::{DatasetError, ErrorKind, FileInfo, Manifest, ManifestFile, ManifestSource, PlannedSource, VectorDtype};
 use proto::JobId;
 use proto::job::{ComputeDtype, JobSpec, OutputDtype, Pooling};
+use proto::planted::{self, Bug};
 use tracing::{error, info, warn};
 
 use crate::context::{Context, clean, full_message};
@@ -98,7 +99,13 @@ async fn finalize(context: &Context, job: JobId) -> Result<(), FinalizeError> {
     let manifest = manifest_of(context, job, &status.spec).await?;
     let generation = u32::try_from(status.generation).unwrap_or(u32::MAX);
     let key = layout::manifest_key(&job.to_string(), generation);
-    put_manifest(context, &key, &manifest).await?;
+    if planted::is(Bug::SucceedBeforeManifest) {
+        context.store.finish_job(job, status.generation, &key, &manifest.digest()).await?;
+    }
+    match put_manifest(context, &key, &manifest).await {
+        Err(_) if planted::is(Bug::ManifestErrorIgnored) => {}
+        put => put?,
+    }
     if context.store.finish_job(job, status.generation, &key, &manifest.digest()).await? {
         info!(job.id = %job, rows = manifest.totals.rows, files = manifest.files.len(), "job succeeded");
     }
@@ -132,11 +139,24 @@ async fn manifest_of(context: &Context, job: JobId, spec: &JobSpec) -> Result<Ma
 
 /// Writes the manifest, or finds it written: by an attempt that crashed, or by another coordinator.
 async fn put_manifest(context: &Context, key: &str, manifest: &Manifest) -> Result<(), FinalizeError> {
-    let bytes = Bytes::from(manifest.to_bytes());
+    let mut bytes = manifest.to_bytes();
+    if planted::is(Bug::ManifestWithTime) {
+        bytes.extend(context.config.clock.now_ms().to_string().bytes());
+    }
+    let bytes = Bytes::from(bytes);
     match context.storage.put_new(key, bytes.clone()).await {
         Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && planted::is(Bug::ManifestExistsIsFailure) => {
+            Err(FinalizeError::OtherManifest { key: key.to_owned() })
+        }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            let found = context.storage.get(key).await?;
+            let found = match context.storage.get(key).await {
+                // Some stores say so of a write that ran into another one: it is tried again.
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    return Err(DatasetError::Io { object: key.to_owned(), source: Box::new(error) }.into());
+                }
+                found => found?,
+            };
             if found == bytes { Ok(()) } else { Err(FinalizeError::OtherManifest { key: key.to_owned() }) }
         }
         Err(error) => Err(error.into()),

@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use dataset::vectors::layout;
-use dataset::{CutLimits, DatasetError, ErrorKind, PlannedSource, Slice};
+use dataset::{Cursor, CutLimits, DatasetError, ErrorKind, PlannedSource, Slice};
 use proto::JobId;
+use proto::planted::{self, Bug};
 use tokio::task::{Id, JoinSet};
 use tracing::{debug, error, info, warn};
 
@@ -135,6 +136,7 @@ async fn plan_job(context: Arc<Context>, planning: Planning) {
 /// One attempt: from the stored cursor to the end of the corpus.
 async fn plan(context: &Context, planning: Planning) -> Result<Planned, PlanError> {
     let Planning { job, spec, sources, cursor } = planning;
+    let cursor = if planted::is(Bug::PlannerForgetsCursor) { Cursor::default() } else { cursor };
     let Some(sources) = sources_of(context, job, &spec, sources).await? else { return Ok(Planned::Left) };
     let limits = CutLimits { rows_max: spec.limits.rows_max, bytes_max: spec.limits.bytes_max };
     let recut_prefix = layout::recut_prefix(&job.to_string());
@@ -147,7 +149,7 @@ async fn plan(context: &Context, planning: Planning) -> Result<Planned, PlanErro
     let mut page_size = 1;
     loop {
         let Some(page) = next_page(context, &mut *cutter, page_size).await? else { return Ok(Planned::Left) };
-        let done = page.len() < page_size;
+        let done = page.len() < page_size || planted::is(Bug::PlannerStopsEarly);
         let next = cutter.cursor();
         if !context.store.insert_shards(job, &stored, &page, &next, done).await? {
             debug!(job.id = %job, "planning goes on elsewhere, or the job has ended");

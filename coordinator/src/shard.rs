@@ -211,6 +211,9 @@ impl Shard {
                 let ShardState::Dead = self.state else { return Err(Illegal) };
                 (next.failures, next.workers_lost) = (0, 0);
                 next.state = ShardState::Pending { not_before: now };
+                if proto::planted::is(proto::planted::Bug::RetryResetsEpoch) {
+                    next.epoch = Epoch(0);
+                }
             }
             ShardEvent::Repair { message } => {
                 let ShardState::Committed { .. } = self.state else { return Err(Illegal) };

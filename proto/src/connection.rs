@@ -11,9 +11,10 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tonic::body::Body;
+use tonic::codegen::StdError;
 use tonic::codegen::http::header::AUTHORIZATION;
 use tonic::codegen::http::{HeaderValue, Request, Response};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use tower::{Service, ServiceExt};
 
 use crate::secret::Secret;
@@ -51,10 +52,9 @@ struct Shared {
 }
 
 struct Member {
-    /// How the channel is made anew, and the runtime that its task belongs to.
-    endpoint: Endpoint,
-    runtime: Handle,
-    channel: Mutex<Channel>,
+    /// How the channel is made anew, and the runtime that its task belongs to; `None` where it cannot be.
+    origin: Option<(Endpoint, Handle)>,
+    wire: Mutex<Wire>,
 }
 
 /// Which coordinator is in use, and until when.
@@ -83,8 +83,8 @@ impl Connection {
         let mut members = Vec::with_capacity(urls.len());
         for url in urls {
             let endpoint = secured(url, security)?;
-            let channel = Mutex::new(endpoint.connect_lazy());
-            members.push(Member { endpoint, runtime: Handle::current(), channel });
+            let wire = Mutex::new(endpoint.connect_lazy().into());
+            members.push(Member { origin: Some((endpoint, Handle::current())), wire });
         }
         if members.is_empty() {
             return Err(bad("", "no coordinator is named"));
@@ -98,8 +98,18 @@ impl Connection {
                 Some(value)
             }
         };
+        Ok(Self::among(members, authorization))
+    }
+
+    /// Makes a connection of one way to each of several coordinators; at least one.
+    pub fn over(wires: Vec<Wire>) -> Self {
+        let member = |wire| Member { origin: None, wire: Mutex::new(wire) };
+        Self::among(wires.into_iter().map(member).collect(), None)
+    }
+
+    fn among(members: Vec<Member>, authorization: Option<HeaderValue>) -> Self {
         let choice = Mutex::new(Choice::among(members.len(), Instant::now()));
-        Ok(Self { shared: Arc::new(Shared { members, choice, authorization }) })
+        Self { shared: Arc::new(Shared { members, choice, authorization }) }
     }
 }
 
@@ -163,7 +173,7 @@ impl Choice {
 
 impl Shared {
     /// Returns the coordinator to ask, and draws another one where this one had its time.
-    fn chosen(&self, now: Instant) -> (usize, Channel) {
+    fn chosen(&self, now: Instant) -> (usize, Wire) {
         let mut choice = self.choice();
         if self.members.len() > 1 && now >= choice.until {
             let before = choice.index;
@@ -173,7 +183,7 @@ impl Shared {
                 self.members[before].renew();
             }
         }
-        (choice.index, self.members[choice.index].channel())
+        (choice.index, self.members[choice.index].wire())
     }
 
     /// Turns to the next coordinator, unless somebody has done so already.
@@ -190,14 +200,15 @@ impl Shared {
 }
 
 impl Member {
-    fn channel(&self) -> Channel {
-        self.channel.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn wire(&self) -> Wire {
+        self.wire.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes a fresh channel. Its task belongs to the runtime that made the first one: the caller's may be short-lived.
     fn renew(&self) {
-        let _runtime = self.runtime.enter();
-        *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = self.endpoint.connect_lazy();
+        let Some((endpoint, runtime)) = &self.origin else { return };
+        let _runtime = runtime.enter();
+        *self.wire.lock().unwrap_or_else(PoisonError::into_inner) = endpoint.connect_lazy().into();
     }
 }
 
@@ -224,11 +235,11 @@ impl Drop for Unanswered {
 }
 
 /// The future of a call.
-pub type Call = Pin<Box<dyn Future<Output = Result<Response<Body>, tonic::transport::Error>> + Send>>;
+pub type Call = Pin<Box<dyn Future<Output = Result<Response<Body>, StdError>> + Send>>;
 
 impl Service<Request<Body>> for Connection {
     type Response = Response<Body>;
-    type Error = tonic::transport::Error;
+    type Error = StdError;
     type Future = Call;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -237,13 +248,13 @@ impl Service<Request<Body>> for Connection {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let (index, mut channel) = self.shared.chosen(Instant::now());
+        let (index, mut wire) = self.shared.chosen(Instant::now());
         if let Some(authorization) = &self.shared.authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization.clone());
         }
         let call = Unanswered { shared: Arc::clone(&self.shared), index, answered: false };
         Box::pin(async move {
-            let response = channel.ready().await?.call(request).await?;
+            let response = wire.ready().await?.call(request).await?;
             let away = response.headers().get("grpc-status").is_some_and(|code| code.as_bytes() == UNAVAILABLE);
             if !away {
                 call.answered();

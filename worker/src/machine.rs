@@ -64,7 +64,7 @@ impl Machine for Workshop {
         grant: &'a Grant,
         meter: &'a Arc<Meter>,
     ) -> Handed<'a, Result<Output, Failed>> {
-        Box::pin(async move { Ok(shard_run::make(self, storage, grant, meter).await?) })
+        Box::pin(async move { Ok(Box::pin(shard_run::make(self, storage, grant, meter)).await?) })
     }
 
     /// A thread with its own small runtime.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dataset::Storage;
 use proto::chance;
+use proto::planted::{self, Bug};
 use proto::work::{Session, WorkerInfo};
 use proto::{RequestId, RpcError, RpcErrorKind, SessionId, WorkClient};
 use tokio::task::JoinSet;
@@ -66,12 +67,14 @@ pub(crate) struct Worker {
 impl Worker {
     /// Works through one session after another until shutdown.
     pub(crate) async fn serve(&mut self) -> Result<(), WorkerError> {
-        while let Some(session) = self.open_session().await? {
+        'sessions: while let Some(session) = self.open_session().await? {
             tracing::debug!(session.id = %session.id, session.ttl_ms, session.heartbeat_ms, "session opened");
-            match self.work(&session).await? {
-                End::Lost => {}
-                End::Drained => break,
+            while let End::Lost = self.work(&session).await? {
+                if !planted::is(Bug::SessionNotReopened) {
+                    continue 'sessions;
+                }
             }
+            break;
         }
         Ok(())
     }

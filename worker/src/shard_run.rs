@@ -42,7 +42,7 @@ pub(crate) async fn make(
     let stages = Stages { grant, model, pools: &workshop.pools, meter: Arc::clone(meter) };
     // On the heap: the stages hold whole chunks by value.
     let (input_blake3, summary) = Box::pin(stages.run(reader, writer)).await?;
-    meter.time_async(Stage::Store, store(storage, grant, spooled.path(), &summary)).await?;
+    meter.time_async(Stage::Store, Box::pin(store(storage, grant, spooled.path(), &summary))).await?;
     Ok(Output {
         key: grant.output_key.clone(),
         bytes: summary.bytes,
@@ -67,7 +67,11 @@ async fn store(
     let key = &grant.output_key;
     let found = match storage.put_new_file(key, file).await {
         Ok(object) => object.size,
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => storage.head(key).await?.size,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => match storage.head(key).await {
+            Ok(object) => object.size,
+            // Some stores say so of a write that ran into another one: nothing need be there.
+            Err(error) => return Err(named_as_output(error, key)),
+        },
         Err(error) => return Err(named_as_output(error, key)),
     };
     if found == summary.bytes {

@@ -51,6 +51,7 @@ pub(super) struct Auditor {
 struct Seen {
     epoch: u32,
     attempts: usize,
+    paused: bool,
     winner: Option<(Epoch, String, String)>,
 }
 
@@ -96,6 +97,10 @@ impl Auditor {
             true => self.ended.insert(id, (state, committed)),
             false => self.ended.remove(&id),
         };
+        let counts = job.counts();
+        if state == JobState::Cancelled && counts.pending + counts.running > 0 {
+            self.violated(step, format!("I4: job {id} is cancelled with {} shards running", counts.running));
+        }
         if matches!(state, JobState::Finalizing | JobState::Succeeded)
             && committed + job.counts().split != job.shards.len() as u64
         {
@@ -135,6 +140,9 @@ impl Auditor {
         if before.winner.is_some() && winner != before.winner {
             self.violated(step, format!("I2: {name} had a winner and has another: {winner:?}"));
         }
+        if count > before.attempts && job.job.paused && before.paused {
+            self.violated(step, format!("{name} was leased though its job is paused"));
+        }
         if shard.epoch.0 < before.epoch || count < before.attempts || count != shard.epoch.0 as usize {
             let (was, is) = (before.epoch, shard.epoch);
             self.violated(step, format!("I3: {name} went from epoch {was} to {is} with {count} attempts"));
@@ -143,7 +151,7 @@ impl Auditor {
         if live != expected || live > 2 {
             self.violated(step, format!("I10: {name} is {:?} and has {live} live attempts", shard.state));
         }
-        self.shards.insert((id, index), Seen { epoch: shard.epoch.0, attempts: count, winner });
+        self.shards.insert((id, index), Seen { epoch: shard.epoch.0, attempts: count, paused: job.job.paused, winner });
     }
 }
 

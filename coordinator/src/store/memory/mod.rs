@@ -10,6 +10,7 @@ mod audit;
 #[cfg(test)]
 mod listing;
 pub(in crate::store) mod model;
+mod plants;
 mod upkeep;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dataset::{Cursor, RejectReason, Slice};
 use proto::job::{JobState, ShardCounts};
+use proto::planted::{self, Bug};
 use proto::work::{FailureClass, Output, Progress, RowWindow};
 use proto::{Epoch, JobId, RequestId, SessionId, ShardId};
 use uuid::Uuid;
@@ -15,7 +16,7 @@ use crate::shard::{
 };
 use crate::store::backend::{
     Commit, Exhausted, Failure, JobChange, NewJob, NewSession, REASON_CLOSED, REASON_LOST_RACE, REASON_RELEASED,
-    REASON_REVOKED, REASON_SESSION_LOST, REASON_STALLED, ShardPage,
+    REASON_REVOKED, ShardPage,
 };
 
 type Millis = i64;
@@ -66,12 +67,14 @@ pub(in crate::store) struct Attempt {
     pub(in crate::store) rows_done: u64,
     pub(in crate::store) tokens_done: u64,
     pub(in crate::store) deleted: Option<Millis>,
+    #[cfg_attr(not(test), expect(dead_code, reason = "the suite lists it"))]
     pub(in crate::store) is_copy: bool,
     /// Of a failure or loss: its class, and how many attempts of the job had ended before.
     pub(in crate::store) wrong: Option<(&'static str, u64)>,
 }
 
 pub(in crate::store) struct ModelSession {
+    #[cfg_attr(not(test), expect(dead_code, reason = "the suite lists it"))]
     pub(in crate::store) name: String,
     pub(in crate::store) leases_max: u32,
     pub(in crate::store) live: bool,
@@ -167,6 +170,11 @@ impl ModelJob {
         };
         attempt.wrong = class.map(|class| (class, self.ended));
         self.ended += u64::from(class.is_some() || how == AttemptState::Committed);
+        if (planted::is(Bug::ReleaseKeepsShardRunning) && how == AttemptState::Released)
+            || (planted::is(Bug::RevokeKeepsShardRunning) && how == AttemptState::Revoked)
+        {
+            return;
+        }
         let shard = &mut self.shards[at(key.0)].1;
         *shard = shard.step(event, now, policy).expect("the shard of a live attempt runs");
         if shard.state == ShardState::Split {
@@ -227,7 +235,7 @@ impl Model {
     }
 
     pub(in crate::store) fn submit(&mut self, submission: NewJob) -> Option<String> {
-        if let Some(stored) = self.jobs.get(&submission.job) {
+        if let Some(stored) = self.jobs.get(&submission.job).filter(|_| !planted::is(Bug::SubmitResetsJob)) {
             return Some(stored.submission.digest.clone());
         }
         let submitted = self.now;
@@ -263,7 +271,10 @@ impl Model {
 
     pub(in crate::store) fn insert_shards(&mut self, page: ShardPage) -> bool {
         let Some(job) = self.jobs.get_mut(&page.job) else { return false };
-        if job.job.state != JobState::Planning || job.sources.is_none() || job.cursor != page.expected {
+        if job.job.state != JobState::Planning
+            || job.sources.is_none()
+            || (job.cursor != page.expected && !planted::is(Bug::PlanPageNotGuarded))
+        {
             return false;
         }
         job.cursor = page.next;
@@ -310,18 +321,26 @@ impl Model {
         let mut taken = 0;
         for (_, id) in order {
             let job = self.jobs.get_mut(&id).expect("the job was listed");
-            if !job.job.is_active() || job.job.paused {
+            if !job.job.is_active() || (job.job.paused && !planted::is(Bug::LeaseIgnoresPause)) {
                 continue;
             }
             for (index, (_, shard)) in (0..).zip(&mut job.shards) {
+                if planted::is(Bug::LeaseIgnoresLiveAttempt) && matches!(shard.state, ShardState::Running { .. }) {
+                    shard.state = ShardState::Pending { not_before: now };
+                }
                 let Some(next) = (taken < room).then(|| shard.step(&ShardEvent::Lease, now, policy).ok()).flatten()
                 else {
                     continue;
                 };
                 taken += 1;
+                let before = shard.epoch;
                 *shard = next;
+                if planted::is(Bug::LeaseKeepsEpoch) && before > Epoch(0) {
+                    shard.epoch = before;
+                }
                 let attempt = Attempt::granted(name(), session, request, now);
-                assert!(job.attempts.insert((index, shard.epoch), attempt).is_none(), "I3: an epoch is given out once");
+                let taken_before = job.attempts.insert((index, shard.epoch), attempt).is_some();
+                assert!(!taken_before || planted::is(Bug::LeaseKeepsEpoch), "I3: an epoch is given out once");
             }
         }
         if taken > 0 {
@@ -372,17 +391,24 @@ impl Model {
         let (now, policy) = (self.now, self.policy.clone());
         let Some(job) = self.jobs.get_mut(job) else { return false };
         let key = (*index, *epoch);
+        if planted::is(Bug::CommitIgnoresEpoch) && job.commit_blindly(key, *attempt, output) {
+            return true;
+        }
         let Some(granted) = job.live(key, *session).filter(|one| one.id == *attempt).map(|one| one.granted) else {
             return false;
         };
         let (slice, shard) = &job.shards[at(*index)];
-        if !job.job.is_active() || slice.rows != output.counts.rows || shard.reads_other_input(output) {
+        let is_open = job.job.is_active() || planted::is(Bug::CommitIgnoresJobState);
+        if !is_open || slice.rows != output.counts.rows || shard.reads_other_input(output) {
             return false;
         }
         let event = ShardEvent::Commit { epoch: *epoch, output };
         job.end(key, AttemptState::Committed, None, &event, (now, &policy));
         job.lose_race(*index, now);
         job.busy_ms += now - granted;
+        if planted::is(Bug::CommitLeavesAttemptLive) {
+            job.attempts.entry(key).and_modify(|one| one.state = AttemptState::Live);
+        }
         true
     }
 
@@ -429,7 +455,13 @@ impl Model {
     }
 
     /// The world ends a live attempt.
-    fn end(&mut self, (job, key): (JobId, (u64, Epoch)), how: AttemptState, reason: &str, event: &ShardEvent<'_>) {
+    pub(super) fn end(
+        &mut self,
+        (job, key): (JobId, (u64, Epoch)),
+        how: AttemptState,
+        reason: &str,
+        event: &ShardEvent<'_>,
+    ) {
         let (now, policy) = (self.now, self.policy.clone());
         let job = self.jobs.get_mut(&job).expect("the job was listed");
         job.end(key, how, Some(reason), event, (now, &policy));
@@ -466,42 +498,6 @@ impl Model {
         }
     }
 
-    pub(in crate::store) fn expire(&mut self) -> u64 {
-        let alive = self.sessions.values().filter(|session| session.live).count();
-        let mut due: Vec<(Millis, SessionId)> = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.live && session.expires <= self.now)
-            .map(|(id, session)| (session.expires, *id))
-            .collect();
-        due.sort();
-        due.truncate(usize::try_from(self.policy.expire_limit(alive as u64)).unwrap_or(usize::MAX));
-        for (_, id) in &due {
-            let session = self.sessions.get_mut(id).expect("the session was listed");
-            session.live = false;
-            session.ended = Some((self.now, "missed its heartbeats"));
-        }
-        due.len() as u64
-    }
-
-    pub(in crate::store) fn reap(&mut self) -> u64 {
-        let mut lost = 0;
-        for (id, key) in self.live(|_| true) {
-            let job = &self.jobs[&id];
-            let session = &self.sessions[&job.attempts[&key].session];
-            let stall_ms = self.policy.stall_ms(job.outputs().count() as u64, job.busy_ms);
-            let reason = match (session.live, session.progress + stall_ms <= self.now) {
-                (false, _) => REASON_SESSION_LOST,
-                (true, true) => REASON_STALLED,
-                (true, false) => continue,
-            };
-            lost += 1;
-            let event = ShardEvent::Expire { epoch: key.1, message: reason };
-            self.end((id, key), AttemptState::Expired, reason, &event);
-        }
-        lost
-    }
-
     pub(in crate::store) fn change_job(&mut self, job: JobId, change: &JobChange) -> bool {
         let Some(job) = self.jobs.get_mut(&job) else { return false };
         let counts = job.counts();
@@ -515,6 +511,9 @@ impl Model {
             JobChange::Cancel if job.job.is_active() || job.job.state == JobState::Finalizing => JobEvent::Cancel,
             JobChange::Cancel => return false,
             JobChange::Pause(true) => JobEvent::Pause,
+            JobChange::Pause(false) if planted::is(Bug::ResumeIgnored) => {
+                return job.job.step(&JobEvent::Resume).is_ok();
+            }
             JobChange::Pause(false) => JobEvent::Resume,
             JobChange::Fail(reason) => JobEvent::Fail(reason),
             JobChange::Exhaust(reason) => JobEvent::Exhaust(&counts, reason),

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::job::JobState;
+use proto::planted::{self, Bug};
 use proto::{Epoch, JobId, RequestId, SessionId, ShardId};
 use uuid::Uuid;
 
@@ -122,7 +123,11 @@ impl Model {
     pub(in crate::store) fn retry(&mut self, job: JobId) -> bool {
         let (now, policy) = (self.now, &self.policy);
         let Some(job) = self.jobs.get_mut(&job) else { return false };
-        if !job.change(&JobEvent::Retry) {
+        if planted::is(Bug::RetryForgetsJob) {
+            if job.job.step(&JobEvent::Retry).is_err() {
+                return false;
+            }
+        } else if !job.change(&JobEvent::Retry) {
             return false;
         }
         for (_, shard) in &mut job.shards {
@@ -146,12 +151,20 @@ impl Model {
             let event = ShardEvent::Repair { message: REASON_REPAIRED };
             *shard = shard.step(&event, now, &policy).expect("a committed shard can be repaired");
             let attempt = job.attempts.get_mut(&(*index, winner)).expect("a winner is an attempt");
+            if planted::is(Bug::RepairKeepsWinner) {
+                repaired += 1;
+                continue;
+            }
             attempt.state = attempt.state.step(AttemptState::Revoked).expect("the winner is committed");
             (attempt.ended, attempt.reason) = (Some(now), Some(REASON_REPAIRED.to_owned()));
             repaired += 1;
         }
         if repaired > 0 {
+            let before = job.job.generation;
             job.job = revived;
+            if planted::is(Bug::RepairKeepsGeneration) {
+                job.job.generation = before;
+            }
         }
         repaired
     }
@@ -174,15 +187,20 @@ impl Model {
     pub(in crate::store) fn settle(&mut self) -> u64 {
         let mut settled = 0;
         for job in self.jobs.values_mut() {
-            let counts = job.counts();
+            let counts =
+                if planted::is(Bug::SettleTooEarly) { proto::job::ShardCounts::default() } else { job.counts() };
             settled += u64::from(job.change(&JobEvent::Settle(&counts)));
         }
         settled
     }
 
     pub(in crate::store) fn mark_garbage(&mut self, limit: u32) -> u64 {
-        let latest = self.now - self.policy.garbage_grace_ms;
+        let grace_ms = if planted::is(Bug::GarbageWithoutGrace) { 0 } else { self.policy.garbage_grace_ms };
+        let latest = self.now - grace_ms;
         let is_due = |one: &Attempt| {
+            if planted::is(Bug::GarbageIncludesWinner) && one.state == AttemptState::Committed {
+                return one.ended.is_some_and(|ended| ended <= latest);
+            }
             one.ended.is_some_and(|ended| ended <= latest) && one.state.step(AttemptState::Garbage).is_ok()
         };
         let due = self.by_end(limit, is_due);
@@ -217,5 +235,42 @@ impl Model {
         if let Some(attempt) = attempt.filter(|one| one.state == AttemptState::Garbage && one.deleted.is_none()) {
             attempt.deleted = Some(self.now);
         }
+    }
+
+    pub(in crate::store) fn expire(&mut self) -> u64 {
+        let alive = self.sessions.values().filter(|session| session.live).count();
+        let mut due: Vec<(Millis, SessionId)> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.live && session.expires <= self.now)
+            .map(|(id, session)| (session.expires, *id))
+            .collect();
+        due.sort();
+        due.truncate(usize::try_from(self.policy.expire_limit(alive as u64)).unwrap_or(usize::MAX));
+        for (_, id) in &due {
+            let session = self.sessions.get_mut(id).expect("the session was listed");
+            session.live = false;
+            session.ended = Some((self.now, "missed its heartbeats"));
+        }
+        due.len() as u64
+    }
+
+    pub(in crate::store) fn reap(&mut self) -> u64 {
+        let mut lost = if planted::is(Bug::ExpireIgnoresState) { self.reap_blindly() } else { 0 };
+        for (id, key) in self.live(|_| true) {
+            let job = &self.jobs[&id];
+            let session = &self.sessions[&job.attempts[&key].session];
+            let stall_ms = self.policy.stall_ms(job.outputs().count() as u64, job.busy_ms);
+            let reason = match (session.live, session.progress + stall_ms <= self.now) {
+                (false, _) if planted::is(Bug::ExpiredSessionKeepsShards) => continue,
+                (false, _) => crate::store::backend::REASON_SESSION_LOST,
+                (true, true) => crate::store::backend::REASON_STALLED,
+                (true, false) => continue,
+            };
+            lost += 1;
+            let event = ShardEvent::Expire { epoch: key.1, message: reason };
+            self.end((id, key), AttemptState::Expired, reason, &event);
+        }
+        lost
     }
 }

@@ -1,0 +1,123 @@
+//! What must hold when all is over: every job has what it promised, and the disk holds that and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path as FilePath;
+
+use bytes::Bytes;
+use dataset::Manifest;
+use dataset::vectors::layout;
+use futures::TryStreamExt;
+use object_store::ObjectStore;
+use object_store::ObjectStoreExt;
+use proto::job::{JobState, JobStatus};
+use proto::{JobId, JobsClient};
+
+use crate::corpus;
+use crate::files::file_of;
+use crate::world::World;
+
+/// Every how many runs the output is also put into a folder, verified and merged by the code that users run.
+const VERIFIED: u64 = 16;
+
+/// Checks all jobs; the last argument says whether they are expected to have ended.
+pub(crate) async fn all(world: &World, jobs: &[(JobId, u64)], user: &JobsClient, ended: bool) -> Vec<String> {
+    let mut problems = Vec::new();
+    let disk = everything(world).await;
+    let mut expected = BTreeSet::new();
+    for (job, rows) in jobs {
+        let Ok(status) = user.get(*job).await else {
+            problems.push(format!("job {job} cannot be shown"));
+            continue;
+        };
+        if status.state == JobState::Succeeded {
+            problems.extend(succeeded(&disk, *job, *rows, &status).await);
+        }
+        expected.extend(files_of(world, *job, &status));
+    }
+    // I12 and I13: nothing but winners, live attempts and manifests.
+    let left = disk.keys().filter(|key| ended && !expected.contains(*key) && !is_old_manifest(key));
+    problems.extend(left.map(|key| format!("I12: `{key}` is left over")));
+    problems
+}
+
+/// A repair begins another manifest; the earlier ones stay.
+fn is_old_manifest(key: &str) -> bool {
+    key.rsplit('/').next().is_some_and(|name| name.starts_with("manifest-"))
+}
+
+async fn everything(world: &World) -> BTreeMap<String, Bytes> {
+    let found: Vec<_> = world.disk.list(None).try_collect().await.unwrap();
+    let mut objects = BTreeMap::new();
+    for meta in found {
+        let bytes = world.disk.get(&meta.location).await.unwrap().bytes().await.unwrap();
+        objects.insert(meta.location.to_string(), bytes);
+    }
+    objects
+}
+
+/// The files that may be there.
+fn files_of(world: &World, job: JobId, status: &JobStatus) -> Vec<String> {
+    let mut files: Vec<String> = status.manifest_key.iter().cloned().collect();
+    for shard in world.memory.shards(job) {
+        let live = shard.attempts.iter().filter(|attempt| attempt.state == "live");
+        files.extend(live.map(|attempt| attempt.key.clone()));
+        files.extend(shard.winner);
+    }
+    files
+}
+
+/// I1, I5, I6, I11: the manifest lists exactly the winners, they are there as listed, and they are the corpus.
+async fn succeeded(disk: &BTreeMap<String, Bytes>, job: JobId, rows: u64, status: &JobStatus) -> Vec<String> {
+    let mut problems = Vec::new();
+    let Some(key) = &status.manifest_key else { return vec![format!("I5: job {job} has no manifest")] };
+    let Some(bytes) = disk.get(key) else { return vec![format!("I5: `{key}` is not there")] };
+    let manifest = match Manifest::parse(FilePath::new(key), bytes) {
+        Ok(manifest) => manifest,
+        Err(error) => return vec![format!("I5: {error}")],
+    };
+    problems.extend(manifest.problems().into_iter().map(|problem| format!("I6: {problem}")));
+    if manifest.totals.rows != rows || status.counts.rows != rows || status.rows_planned != rows {
+        let (listed, counted, planned) = (manifest.totals.rows, status.counts.rows, status.rows_planned);
+        problems.push(format!("I1: {rows} rows, {listed} listed, {counted} counted, {planned} planned"));
+    }
+    let digest = proto::spec_digest(&corpus::spec(rows));
+    for file in &manifest.files {
+        let made = file_of(job, &digest, file.first_row, file.rows);
+        match disk.get(&file.name) {
+            None => problems.push(format!("I5: `{}` is listed and not there", file.name)),
+            Some(bytes) if *bytes != made.bytes => problems.push(format!("I5: `{}` is not as made", file.name)),
+            Some(_) if file.blake3 != made.summary.blake3 || file.rejects != made.summary.rejects => {
+                problems.push(format!("I5: `{}` is not as listed", file.name));
+            }
+            Some(_) => {}
+        }
+    }
+    if problems.is_empty() && proto::chance::up_to(VERIFIED - 1) == 0 {
+        problems.extend(verified(disk, &manifest).await);
+    }
+    problems
+}
+
+/// Verifies and merges the output as users do.
+async fn verified(disk: &BTreeMap<String, Bytes>, manifest: &Manifest) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let parts = folder.path().join("parts");
+    std::fs::create_dir(&parts).unwrap();
+    let mut local = manifest.clone();
+    for (index, file) in (0..).zip(&mut local.files) {
+        let name = layout::part_name(index);
+        std::fs::write(parts.join(&name), &disk[&file.name]).unwrap();
+        file.name = name;
+    }
+    std::fs::write(parts.join(layout::MANIFEST_NAME), local.to_bytes()).unwrap();
+    let mut problems = Vec::new();
+    let report = dataset::vectors::verify(&parts, None, &mut |_| {}).await.unwrap();
+    problems.extend(report.problems.iter().map(|problem| format!("verify: {problem:?}")));
+    let merged = dataset::vectors::merge(&parts, &folder.path().join("all.parquet"), &Default::default(), &mut |_| {});
+    match merged {
+        Ok(summary) if summary.totals == local.totals => {}
+        Ok(summary) => problems.push(format!("merge: {summary:?}")),
+        Err(error) => problems.push(format!("merge: {error}")),
+    }
+    problems
+}

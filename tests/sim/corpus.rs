@@ -1,0 +1,98 @@
+//! Corpora that are numbers: `sim:ROWS` has so many records. Slices are runs of row numbers.
+
+use coordinator::corpora::{Corpora, Cut, Cutting};
+use dataset::{
+    Compression, Cursor, DatasetError, Fingerprint, Format, Keep, PlannedSource, ReadOptions, Slice, SliceRange, Source,
+};
+use futures::future::BoxFuture;
+use proto::job::{ComputeDtype, EmbedSpec, JobSpec, MaxRejects, ModelSpec, OnBadRow, OutputDtype, ShardLimits};
+
+/// Rows of a shard.
+pub(crate) const SHARD_ROWS: u64 = 4;
+/// Components of a vector.
+pub(crate) const DIMENSIONS: usize = 2;
+
+/// Returns a job over so many rows, in two sources.
+pub(crate) fn spec(rows: u64) -> JobSpec {
+    let source = |rows: u64| Source { uri: format!("sim:{rows}"), format: Format::Txt, compression: Compression::None };
+    JobSpec {
+        sources: vec![source(rows / 3), source(rows - rows / 3)],
+        read: ReadOptions { text_column: "text".into(), id_column: None, keep: Keep::None },
+        model: ModelSpec { name: "sim/model".into(), revision: None, digest: "ab".repeat(32) },
+        embed: EmbedSpec {
+            pooling: None,
+            normalize: true,
+            max_length: None,
+            prefix: String::new(),
+            dtype: ComputeDtype::F32,
+            output_dtype: OutputDtype::F32,
+            dimensions: None,
+            batch_tokens: None,
+        },
+        limits: ShardLimits { rows_max: SHARD_ROWS, bytes_max: 1 << 20 },
+        on_bad_row: OnBadRow::Reject,
+        max_rejects: MaxRejects::Unlimited,
+    }
+}
+
+fn rows_of(source: &Source) -> u64 {
+    source.uri.strip_prefix("sim:").and_then(|rows| rows.parse().ok()).unwrap()
+}
+
+/// The corpora of the simulation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Numbers;
+
+impl Corpora for Numbers {
+    fn inspect<'a>(
+        &'a self,
+        sources: &'a [Source],
+        _read: &'a ReadOptions,
+    ) -> BoxFuture<'a, Result<Vec<PlannedSource>, DatasetError>> {
+        let planned = |source: &Source| PlannedSource {
+            source: source.clone(),
+            fingerprint: Fingerprint { size: rows_of(source), etag: None },
+            header: Vec::new(),
+            kept_schema: String::new(),
+        };
+        Box::pin(std::future::ready(Ok(sources.iter().map(planned).collect())))
+    }
+
+    fn cut(&self, cutting: Cutting) -> BoxFuture<'static, Result<Box<dyn Cut>, DatasetError>> {
+        let Cutting { sources, limits, cursor, .. } = cutting;
+        let rows = sources.iter().map(|planned| rows_of(&planned.source)).collect();
+        let cutter = Numbered { rows, rows_max: limits.rows_max, cursor };
+        Box::pin(std::future::ready(Ok(Box::new(cutter) as Box<dyn Cut>)))
+    }
+}
+
+struct Numbered {
+    rows: Vec<u64>,
+    rows_max: u64,
+    cursor: Cursor,
+}
+
+impl Cut for Numbered {
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Slice>, DatasetError>> {
+        Box::pin(std::future::ready(Ok(self.step())))
+    }
+
+    fn cursor(&self) -> Cursor {
+        self.cursor.clone()
+    }
+}
+
+impl Numbered {
+    fn step(&mut self) -> Option<Slice> {
+        let Cursor { source_index, position, next_row } = self.cursor;
+        let all = *self.rows.get(source_index as usize)?;
+        if position >= all {
+            self.cursor = Cursor { source_index: source_index + 1, position: 0, next_row };
+            return self.step();
+        }
+        let end = all.min(position + self.rows_max);
+        self.cursor = Cursor { source_index, position: end, next_row: next_row + end - position };
+        let range = SliceRange::Rows { start: position, end };
+        Some(Slice { source_index, recut_key: None, range, first_row: next_row, rows: end - position })
+    }
+}

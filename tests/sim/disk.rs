@@ -1,0 +1,132 @@
+//! The object store as one process sees it: one memory beneath, and between them waiting, errors before and after the
+//! effect, conflicts that are none, and the death of the process.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+
+use crate::fault::happens;
+use crate::life::Life;
+use crate::world::{Node, World, some_time};
+
+/// The disk of one process.
+#[derive(Clone)]
+pub(crate) struct SimDisk {
+    pub(crate) world: Arc<World>,
+    pub(crate) life: Arc<Life>,
+    pub(crate) node: Node,
+}
+
+impl fmt::Debug for SimDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "disk of {}", self.node)
+    }
+}
+
+impl fmt::Display for SimDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "disk of {}", self.node)
+    }
+}
+
+fn broken(what: &str) -> Error {
+    Error::Generic { store: "sim", source: format!("the store fails {what}").into() }
+}
+
+impl SimDisk {
+    async fn pass(&self, step: &str, path: &Path, when: &'static str, fails: f64) -> Result<()> {
+        self.life.gate().await;
+        let faults = self.world.faults();
+        some_time(1, 20).await;
+        if happens(faults.delay * 0.3) {
+            some_time(1_000, 100_000).await;
+        }
+        self.life.gate().await;
+        if happens(faults.crash_at_disk) {
+            self.world.note(format_args!("{} at {when} {step}", self.node));
+            self.life.kill();
+            self.world.dies(self.node);
+            self.life.gate().await;
+        }
+        if happens(fails) {
+            self.world.note(format_args!("{}: disk fails {when} {step} {path}", self.node));
+            return Err(broken(when));
+        }
+        Ok(())
+    }
+
+    async fn before(&self, step: &str, path: &Path) -> Result<()> {
+        self.pass(step, path, "before", self.world.faults().disk_before).await
+    }
+
+    async fn after(&self, step: &str, path: &Path) -> Result<()> {
+        self.world.note(format_args!("{}: {step} {path}", self.node));
+        self.pass(step, path, "after", self.world.faults().disk_after).await
+    }
+}
+
+#[async_trait]
+impl ObjectStore for SimDisk {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.before("put", location).await?;
+        if happens(self.world.faults().disk_conflict) {
+            self.world.note(format_args!("{}: conflict at {location}", self.node));
+            return Err(Error::AlreadyExists { path: location.to_string(), source: "conflict".into() });
+        }
+        let put = self.world.disk.put_opts(location, payload, options).await;
+        self.after("put", location).await?;
+        put
+    }
+
+    async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        Err(broken("at writing in parts: the simulation has none"))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.before("get", location).await?;
+        self.world.disk.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[std::ops::Range<u64>]) -> Result<Vec<Bytes>> {
+        self.before("get", location).await?;
+        self.world.disk.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let disk = self.clone();
+        locations
+            .then(move |location| {
+                let disk = disk.clone();
+                async move {
+                    let location = location?;
+                    disk.before("delete", &location).await?;
+                    let deleted = disk.world.disk.delete(&location).await;
+                    disk.after("delete", &location).await?;
+                    deleted.map(|()| location)
+                }
+            })
+            .boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.world.disk.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.world.disk.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.before("copy", to).await?;
+        self.world.disk.copy_opts(from, to, options).await
+    }
+}

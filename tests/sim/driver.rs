@@ -1,0 +1,341 @@
+//! One run: starts the processes, lets users and faults at them, then ends the faults and sees that all comes to an end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coordinator::store::memory::Memory;
+use coordinator::{Config, Policy, Store};
+use dataset::Storage;
+use proto::chance;
+use proto::job::{JobState, JobStatus};
+use proto::{JobId, JobsClient, RpcErrorKind};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use worker::WorkerConfig;
+
+use crate::clock::SimClock;
+use crate::corpus::{self, Numbers, SHARD_ROWS};
+use crate::disk::SimDisk;
+use crate::fault::Faults;
+use crate::gate::SimGate;
+use crate::life::Life;
+use crate::machine::SimMachine;
+use crate::network::Network;
+use crate::world::{Node, World, some_time};
+use crate::{Outcome, check};
+
+/// Faults last for so long, in simulated time.
+const STORMY_MS: u64 = 300_000;
+/// Once they are over, everything must have ended within so long.
+const CALM: Duration = Duration::from_secs(1_800);
+/// How often the end is looked for.
+const LOOK: Duration = Duration::from_secs(15);
+
+/// A short-tempered policy: what takes hours in production takes minutes here.
+pub(crate) fn policy() -> Policy {
+    Policy {
+        garbage_grace_ms: 600_000,
+        stall_floor_ms: 240_000,
+        failures_max: 2,
+        backoff_max_ms: 30_000,
+        ..Policy::default()
+    }
+}
+
+/// Runs one seed to its end.
+pub(crate) fn run(seed: u64) -> Outcome {
+    proto::chance::seed(Some(seed));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let outcome = runtime.block_on(simulate());
+    // What is left of dead processes goes before the next seed comes.
+    drop(runtime);
+    outcome
+}
+
+async fn simulate() -> Outcome {
+    let begin = Instant::now();
+    let memory = Memory::new(Arc::new(SimClock::new(begin, 0)), &policy(), chance::id);
+    let (died, mut dead) = mpsc::unbounded_channel();
+    let faults = Faults::draw();
+    let event_every_ms = faults.event_every_ms;
+    let world = World::new(begin, memory, faults, died);
+    let coordinators = 1 + usize::try_from(chance::up_to(1)).unwrap();
+    let workers = 2 + usize::try_from(chance::up_to(2)).unwrap();
+    let network = Network::new(Arc::clone(&world), coordinators);
+    let mut cluster = Cluster { world: Arc::clone(&world), network, processes: BTreeMap::new() };
+    for number in 0..coordinators {
+        cluster.start(Node::Coordinator(number));
+    }
+    for number in 0..workers {
+        cluster.start(Node::Worker(number));
+    }
+    let user = JobsClient::new(cluster.network.connect(Node::User, &Arc::new(Life::new())));
+    let orders = Orders::new(1 + chance::up_to(1));
+    tokio::spawn(orders.clone().submit(user.clone()));
+    let storm_ends = begin + Duration::from_millis(STORMY_MS);
+    while Instant::now() < storm_ends && world.memory.violations().is_empty() {
+        tokio::select! {
+            biased;
+            Some(node) = dead.recv() => cluster.restart_soon(node),
+            () = some_time(event_every_ms / 4, event_every_ms) => cluster.event(&orders, &user),
+        }
+    }
+    if !world.memory.violations().is_empty() {
+        return Outcome { trace: world.trace(), problems: world.memory.violations() };
+    }
+    world.calm();
+    cluster.mend();
+    let mut problems = Vec::new();
+    let ended = tokio::time::timeout(CALM, async {
+        let mut looks = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                biased;
+                Some(node) = dead.recv() => cluster.restart_soon(node),
+                _ = looks.tick() => if orders.all_ended(&user).await { return },
+            }
+        }
+    });
+    if ended.await.is_err() {
+        problems
+            .push(format!("I9: not all jobs have ended after {CALM:?} without faults: {}", orders.told(&user).await));
+    }
+    // Garbage may be collected only so long after its attempt ended.
+    tokio::time::sleep(Duration::from_millis(policy().garbage_grace_ms.unsigned_abs()) + LOOK * 4).await;
+    problems.extend(world.memory.violations());
+    problems.extend(check::all(&world, &orders.jobs, &user, problems.is_empty()).await);
+    Outcome { trace: world.trace(), problems }
+}
+
+/// What a process is while it lives.
+struct Process {
+    life: Arc<Life>,
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// The processes.
+struct Cluster {
+    world: Arc<World>,
+    network: Arc<Network>,
+    processes: BTreeMap<Node, Process>,
+}
+
+impl Cluster {
+    fn start(&mut self, node: Node) {
+        self.world.note(format_args!("{node} starts"));
+        let (life, shutdown) = (Arc::new(Life::new()), CancellationToken::new());
+        let (world, network) = (Arc::clone(&self.world), Arc::clone(&self.network));
+        let task = match node {
+            Node::Coordinator(number) => {
+                tokio::spawn(coordinate(world, network, number, Arc::clone(&life), shutdown.clone()))
+            }
+            Node::Worker(number) => tokio::spawn(work(world, network, number, Arc::clone(&life), shutdown.clone())),
+            Node::User => return,
+        };
+        self.processes.insert(node, Process { life, shutdown, task });
+    }
+
+    /// A process that has died is started again by whoever watches over it.
+    fn restart_soon(&mut self, node: Node) {
+        let Some(process) = self.processes.remove(&node) else { return };
+        process.life.kill();
+        process.task.abort();
+        if let Node::Coordinator(number) = node {
+            self.network.close(number);
+        }
+        let (life, shutdown) = (Arc::new(Life::new()), CancellationToken::new());
+        let (world, network) = (Arc::clone(&self.world), Arc::clone(&self.network));
+        let (theirs, token) = (Arc::clone(&life), shutdown.clone());
+        let task = tokio::spawn(async move {
+            some_time(500, 90_000).await;
+            world.note(format_args!("{node} starts again"));
+            match node {
+                Node::Coordinator(number) => coordinate(world, network, number, theirs, token).await,
+                Node::Worker(number) => work(world, network, number, theirs, token).await,
+                Node::User => {}
+            }
+        });
+        self.processes.insert(node, Process { life, shutdown, task });
+    }
+
+    /// Something happens to a process, the network or a job.
+    fn event(&mut self, orders: &Orders, user: &JobsClient) {
+        let nodes: Vec<Node> = self.processes.keys().copied().collect();
+        let pick = |nodes: &[Node]| nodes[usize::try_from(chance::up_to(nodes.len() as u64 - 1)).unwrap()];
+        let node = pick(&nodes);
+        let process = &self.processes[&node];
+        match chance::up_to(11) {
+            0 => {
+                process.life.kill();
+                self.world.dies(node);
+            }
+            1 | 2 => {
+                self.world.note(format_args!("{node} is stopped"));
+                process.life.stop();
+                let (life, world) = (Arc::clone(&process.life), Arc::clone(&self.world));
+                tokio::spawn(async move {
+                    some_time(1_000, 200_000).await;
+                    world.note(format_args!("{node} goes on"));
+                    life.go_on();
+                });
+            }
+            3 => {
+                self.world.note(format_args!("{node} is told to end"));
+                process.shutdown.cancel();
+            }
+            4 | 5 => {
+                let other = pick(&nodes);
+                self.world.cut(node, other);
+                if chance::up_to(1) == 0 {
+                    self.world.cut(other, node);
+                }
+            }
+            6 => self.world.heal(),
+            7..=10 => orders.order(user),
+            _ => {}
+        }
+    }
+
+    /// Lets every process go on that stands still.
+    fn mend(&mut self) {
+        self.processes.values().for_each(|process| process.life.go_on());
+    }
+}
+
+/// A coordinator process, until it is told to end; then its death is told.
+async fn coordinate(
+    world: Arc<World>,
+    network: Arc<Network>,
+    number: usize,
+    life: Arc<Life>,
+    shutdown: CancellationToken,
+) {
+    let node = Node::Coordinator(number);
+    // No two machines agree on the time, and somebody may have set it meanwhile.
+    let wrong_by_ms = i64::try_from(chance::up_to(7_200_000)).unwrap() - 3_600_000;
+    let clock = Arc::new(SimClock::new(world.begin, wrong_by_ms));
+    let store = loop {
+        let gate = SimGate { world: Arc::clone(&world), life: Arc::clone(&life), node };
+        match Store::in_memory(&world.memory, Arc::new(gate), clock.clone(), policy()).await {
+            Ok(store) => break store,
+            Err(_) => some_time(500, 5_000).await,
+        }
+    };
+    let config = Config {
+        clock,
+        corpora: Arc::new(Numbers),
+        plan_page: 3,
+        plan_pause: Duration::from_secs(2),
+        poll: Duration::from_secs(8),
+        sweep: Duration::from_secs(10),
+        idle: Duration::from_secs(15),
+        ..Config::default()
+    };
+    let disk = SimDisk { world: Arc::clone(&world), life: Arc::clone(&life), node };
+    let storage = Storage::from_store(Arc::new(disk), "sim://storage");
+    let (theirs, door) = (Arc::clone(&life), Arc::clone(&network));
+    let ended = coordinator::run_on(config, store, storage, shutdown, |routes, stop| async move {
+        door.listen(number, routes, theirs);
+        stop.cancelled().await;
+        door.close(number);
+        Ok(())
+    });
+    ended.await.unwrap();
+    life.kill();
+    world.dies(node);
+}
+
+/// A worker process, until it is told to end; then its death is told.
+async fn work(world: Arc<World>, network: Arc<Network>, number: usize, life: Arc<Life>, shutdown: CancellationToken) {
+    let node = Node::Worker(number);
+    let mut config = WorkerConfig::new(node.to_string(), "unused");
+    config.lease_count = 1 + u32::try_from(chance::up_to(1)).unwrap();
+    let machine = SimMachine { world: Arc::clone(&world), life: Arc::clone(&life), node };
+    let wire = network.connect(node, &life);
+    let ended = worker::serve(config, wire, Arc::new(machine), shutdown).await;
+    world
+        .note(format_args!("{node} ended: {}", ended.as_ref().map_or_else(ToString::to_string, |_| "well".to_owned())));
+    life.kill();
+    world.dies(node);
+}
+
+/// What users want.
+#[derive(Clone)]
+pub(crate) struct Orders {
+    pub(crate) jobs: Vec<(JobId, u64)>,
+}
+
+impl Orders {
+    fn new(count: u64) -> Self {
+        let job = |number: u64| {
+            let rows = SHARD_ROWS * (2 + chance::up_to(5)) + chance::up_to(1);
+            (JobId(Uuid::from_u64_pair(0x0190_0000_0000_7000, number)), rows)
+        };
+        Self { jobs: (0..count).map(job).collect() }
+    }
+
+    /// Submits every job until it is heard.
+    async fn submit(self, user: JobsClient) {
+        for (job, rows) in &self.jobs {
+            while let Err(error) = user.submit(*job, &corpus::spec(*rows)).await {
+                assert!(error.is_retryable(), "{error}");
+                some_time(100, 20_000).await;
+            }
+        }
+    }
+
+    /// A user changes a job at random, and does not insist.
+    fn order(&self, user: &JobsClient) {
+        let (job, _) = self.jobs[usize::try_from(chance::up_to(self.jobs.len() as u64 - 1)).unwrap()];
+        let (user, what) = (user.clone(), chance::up_to(16));
+        tokio::spawn(async move {
+            let shard = chance::up_to(8);
+            let answer = match what {
+                0 | 16 => user.cancel(job).await,
+                1..=4 => user.pause(job).await,
+                5..=8 => user.resume(job).await,
+                9..=11 => user.retry(job).await,
+                _ => user.repair(job, &[shard]).await,
+            };
+            drop(answer);
+        });
+    }
+
+    /// Whether every job has succeeded or is cancelled. A user resumes what is paused and retries what has failed.
+    async fn all_ended(&self, user: &JobsClient) -> bool {
+        let mut ended = true;
+        for (job, rows) in &self.jobs {
+            match user.get(*job).await {
+                Ok(JobStatus { state: JobState::Succeeded | JobState::Cancelled, .. }) => continue,
+                Ok(JobStatus { state: JobState::Failed, .. }) => drop(user.retry(*job).await),
+                Ok(JobStatus { paused: true, .. }) => drop(user.resume(*job).await),
+                Err(error) if error.kind == RpcErrorKind::NotFound => {
+                    user.submit(*job, &corpus::spec(*rows)).await.ok();
+                }
+                Ok(_) | Err(_) => {}
+            }
+            ended = false;
+        }
+        ended
+    }
+
+    async fn told(&self, user: &JobsClient) -> String {
+        let mut told = String::new();
+        for (job, _) in &self.jobs {
+            let line = match user.get(*job).await {
+                Ok(JobStatus { state, paused, reason, shards, .. }) => {
+                    format!("{state:?} {paused} {reason:?} {shards:?}")
+                }
+                Err(error) => error.to_string(),
+            };
+            told.push_str(&line);
+            told.push_str("; ");
+        }
+        told
+    }
+}

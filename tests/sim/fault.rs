@@ -1,0 +1,93 @@
+//! What may go wrong, and how often: drawn from the seed at the beginning, so that some seeds are quiet in most respects
+//! and wild in one.
+
+use proto::chance;
+
+/// Probabilities and sizes of one run.
+#[derive(Debug, Clone)]
+pub(crate) struct Faults {
+    /// A request is lost, and the connection with it.
+    pub(crate) lose_request: f64,
+    /// An answer is lost after the call took effect.
+    pub(crate) lose_answer: f64,
+    /// A request arrives twice, the second time later.
+    pub(crate) double: f64,
+    /// A message takes seconds or minutes.
+    pub(crate) delay: f64,
+    /// A call is cut in the middle, and the handler's future dropped.
+    pub(crate) cut: f64,
+    /// The database fails before a statement has effect.
+    pub(crate) store_before: f64,
+    /// The database fails after it had.
+    pub(crate) store_after: f64,
+    /// A coordinator dies at a step of the database.
+    pub(crate) crash_at_store: f64,
+    /// A coordinator or worker dies at a step of the disk.
+    pub(crate) crash_at_disk: f64,
+    /// The disk fails before it did anything.
+    pub(crate) disk_before: f64,
+    /// The disk fails after it did it.
+    pub(crate) disk_after: f64,
+    /// The disk says that an object is there that is not (409, 412).
+    pub(crate) disk_conflict: f64,
+    /// An attempt at a shard fails of its own accord.
+    pub(crate) shard_fails: f64,
+    /// An attempt at a shard takes minutes.
+    pub(crate) shard_slow: f64,
+    /// Between two events of the driver: kills, stops, partitions, orders of users.
+    pub(crate) event_every_ms: u64,
+}
+
+/// Whether something of this probability happens.
+pub(crate) fn happens(probability: f64) -> bool {
+    probability > 0.0 && chance::unit() < probability
+}
+
+impl Faults {
+    /// Draws the faults of a run.
+    pub(crate) fn draw() -> Self {
+        Self {
+            lose_request: rate(0.15),
+            lose_answer: rate(0.3),
+            double: rate(0.2),
+            delay: rate(0.1),
+            cut: rate(0.1),
+            store_before: rate(0.1),
+            store_after: rate(0.1),
+            crash_at_store: rate(0.01),
+            crash_at_disk: rate(0.05),
+            disk_before: rate(0.3),
+            disk_after: rate(0.3),
+            disk_conflict: rate(0.05),
+            shard_fails: rate(0.5),
+            shard_slow: rate(0.2),
+            event_every_ms: 4_000 + chance::up_to(20_000),
+        }
+    }
+
+    /// Returns a world in which nothing goes wrong any more.
+    pub(crate) fn none() -> Self {
+        Self {
+            lose_request: 0.0,
+            lose_answer: 0.0,
+            double: 0.0,
+            delay: 0.0,
+            cut: 0.0,
+            store_before: 0.0,
+            store_after: 0.0,
+            crash_at_store: 0.0,
+            crash_at_disk: 0.0,
+            disk_before: 0.0,
+            disk_after: 0.0,
+            disk_conflict: 0.0,
+            shard_fails: 0.0,
+            shard_slow: 0.0,
+            event_every_ms: 0,
+        }
+    }
+}
+
+/// Half of all runs have none of a fault, the others up to `most`.
+fn rate(most: f64) -> f64 {
+    if chance::unit() < 0.5 { 0.0 } else { chance::unit() * most }
+}

@@ -1,0 +1,116 @@
+//! The machine of a simulated worker: its disk, a task for its heartbeat, and shards whose files follow from their rows.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dataset::{DatasetError, ErrorKind, Storage};
+use proto::chance;
+use proto::job::RowCounts;
+use proto::planted::{self, Bug};
+use proto::work::{FailureClass, Grant, Output};
+use worker::{Failed, Handed, Machine, Meter};
+
+use crate::disk::SimDisk;
+use crate::fault::happens;
+use crate::files::{Made, file_of};
+use crate::life::Life;
+use crate::world::{Node, World, some_time};
+
+/// What a worker process runs on.
+pub(crate) struct SimMachine {
+    pub(crate) world: Arc<World>,
+    pub(crate) life: Arc<Life>,
+    pub(crate) node: Node,
+}
+
+impl Machine for SimMachine {
+    fn storage<'a>(&'a self, url: &'a str) -> Handed<'a, Result<Storage, DatasetError>> {
+        let (world, life) = (Arc::clone(&self.world), Arc::clone(&self.life));
+        let storage = Storage::from_store(Arc::new(SimDisk { world, life, node: self.node }), url);
+        Box::pin(std::future::ready(Ok(storage)))
+    }
+
+    fn make<'a>(
+        &'a self,
+        storage: &'a Storage,
+        grant: &'a Grant,
+        meter: &'a Arc<Meter>,
+    ) -> Handed<'a, Result<Output, Failed>> {
+        Box::pin(self.embed(storage, grant, meter))
+    }
+
+    fn beat(&self, heart: Handed<'static, ()>) -> io::Result<Handed<'static, ()>> {
+        let task = tokio::spawn(heart);
+        Ok(Box::pin(async move {
+            task.await.ok();
+        }))
+    }
+}
+
+impl SimMachine {
+    async fn embed(&self, storage: &Storage, grant: &Grant, meter: &Meter) -> Result<Output, Failed> {
+        let Grant { shard, epoch, .. } = grant;
+        self.world.note(format_args!("{}: begins {shard} epoch {epoch}", self.node));
+        let faults = self.world.faults();
+        let wanted = grant.wanted();
+        let slow = happens(faults.shard_slow);
+        for _ in 0..wanted.rows {
+            let most_ms = if slow { 60_000 } else { 3_000 };
+            tokio::time::sleep(Duration::from_millis(200 + chance::up_to(most_ms))).await;
+            self.life.gate().await;
+            meter.add_rows(1, 5);
+        }
+        if happens(faults.shard_fails) {
+            let class = match chance::up_to(4) {
+                0 => FailureClass::Throttled,
+                1 => FailureClass::Resource,
+                _ => FailureClass::Transient,
+            };
+            return Err(Failed { class, message: "it broke".to_owned() });
+        }
+        let made = file_of(shard.job, &grant.spec_digest, wanted.first_row, wanted.rows);
+        if planted::is(Bug::CommitBeforePut) {
+            // The file is stored once its commit is under way.
+            let (storage, grant, made) = (storage.clone(), grant.clone(), made.clone());
+            let life = Arc::clone(&self.life);
+            tokio::spawn(async move {
+                some_time(5, 5_000).await;
+                life.gate().await;
+                store(&storage, &grant, &made).await.ok();
+            });
+        } else if planted::is(Bug::CommitUnchecked) {
+            store(storage, grant, &made).await.ok();
+        } else {
+            store(storage, grant, &made).await?;
+        }
+        let Made { summary, input_blake3, .. } = made;
+        Ok(Output {
+            key: grant.output_key.clone(),
+            bytes: summary.bytes,
+            blake3: summary.blake3,
+            input_blake3,
+            counts: RowCounts {
+                rows: summary.rows,
+                rejects: summary.rejects,
+                truncated: summary.truncated,
+                tokens: summary.tokens,
+            },
+        })
+    }
+}
+
+/// As the pipeline does it: a file that is there is our own earlier try.
+async fn store(storage: &Storage, grant: &Grant, made: &Made) -> Result<(), Failed> {
+    let failed = |error: DatasetError| Failed { class: FailureClass::Transient, message: error.to_string() };
+    let found = match storage.put_new(&grant.output_key, made.bytes.clone()).await {
+        Ok(object) => object.size,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            storage.head(&grant.output_key).await.map_err(failed)?.size
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let whole = found == made.summary.bytes;
+    let message = || format!("{found} bytes are stored");
+    if whole { Ok(()) } else { Err(Failed { class: FailureClass::Transient, message: message() }) }
+}
