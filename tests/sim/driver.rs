@@ -229,6 +229,7 @@ async fn coordinate(
     let config = Config {
         clock,
         corpora: Arc::new(Numbers),
+        roots: coordinator::Roots::anywhere(),
         plan_page: 3,
         plan_pause: Duration::from_secs(2),
         poll: Duration::from_secs(8),
