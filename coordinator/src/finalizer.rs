@@ -146,9 +146,6 @@ async fn put_manifest(context: &Context, key: &str, manifest: &Manifest) -> Resu
     let bytes = Bytes::from(bytes);
     match context.storage.put_new(key, bytes.clone()).await {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && planted::is(Bug::ManifestExistsIsFailure) => {
-            Err(FinalizeError::OtherManifest { key: key.to_owned() })
-        }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             let found = match context.storage.get(key).await {
                 // Some stores say so of a write that ran into another one: it is tried again.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use dataset::Storage;
 use proto::chance;
-use proto::planted::{self, Bug};
 use proto::work::{Session, WorkerInfo};
 use proto::{RequestId, RpcError, RpcErrorKind, SessionId, WorkClient};
 use tokio::task::JoinSet;
@@ -67,14 +66,12 @@ pub(crate) struct Worker {
 impl Worker {
     /// Works through one session after another until shutdown.
     pub(crate) async fn serve(&mut self) -> Result<(), WorkerError> {
-        'sessions: while let Some(session) = self.open_session().await? {
+        while let Some(session) = self.open_session().await? {
             tracing::debug!(session.id = %session.id, session.ttl_ms, session.heartbeat_ms, "session opened");
-            while let End::Lost = self.work(&session).await? {
-                if !planted::is(Bug::SessionNotReopened) {
-                    continue 'sessions;
-                }
+            match self.work(&session).await? {
+                End::Lost => {}
+                End::Drained => break,
             }
-            break;
         }
         Ok(())
     }

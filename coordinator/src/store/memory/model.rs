@@ -271,10 +271,7 @@ impl Model {
 
     pub(in crate::store) fn insert_shards(&mut self, page: ShardPage) -> bool {
         let Some(job) = self.jobs.get_mut(&page.job) else { return false };
-        if job.job.state != JobState::Planning
-            || job.sources.is_none()
-            || (job.cursor != page.expected && !planted::is(Bug::PlanPageNotGuarded))
-        {
+        if job.job.state != JobState::Planning || job.sources.is_none() || job.cursor != page.expected {
             return false;
         }
         job.cursor = page.next;
@@ -398,8 +395,7 @@ impl Model {
             return false;
         };
         let (slice, shard) = &job.shards[at(*index)];
-        let is_open = job.job.is_active() || planted::is(Bug::CommitIgnoresJobState);
-        if !is_open || slice.rows != output.counts.rows || shard.reads_other_input(output) {
+        if !job.job.is_active() || slice.rows != output.counts.rows || shard.reads_other_input(output) {
             return false;
         }
         let event = ShardEvent::Commit { epoch: *epoch, output };
