@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::draw::{escape, outline};
 use super::emoji::{self, Piece};
-use super::{Figure, Labels, Table, names, palette, svg};
+use super::{Figure, Labels, Table, names, palette, svg, view};
 
 const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
@@ -93,7 +93,9 @@ fn data(figure: &Figure) -> Value {
                 Labels::None | Labels::Continuous { .. } => None,
             };
             let xy = packed(panel.points.iter().flatten().flat_map(|x| x.to_le_bytes()));
-            json!({ "title": panel.title, "note": panel.note, "xy": xy, "spots": spots })
+            let [[left, right], [low, high]] = view::view(&panel.points).bounds;
+            let view = json!({ "left": left, "right": right, "low": low, "high": high });
+            json!({ "title": panel.title, "note": panel.note, "xy": xy, "spots": spots, "start": view })
         })
         .collect();
     let hover: Vec<Value> =

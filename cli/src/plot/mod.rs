@@ -11,6 +11,7 @@ mod names;
 mod palette;
 mod png;
 mod svg;
+mod view;
 
 pub(crate) use heatmap::Heatmap;
 

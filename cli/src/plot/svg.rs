@@ -3,6 +3,7 @@
 use super::draw::{Anchor, Canvas, Lettering, fit, outline, width, wrap};
 use super::names;
 use super::palette::{self, PALETTE, Shape};
+use super::view::{self, View};
 use super::{Figure, Labels, Panel, Table};
 
 /// The width of the document.
@@ -141,11 +142,19 @@ fn draw_panel(canvas: &mut Canvas, figure: &Figure, panel: &Panel, labels: &Pain
     canvas.element(&format!(
         r##"<rect x="{left:.1}" y="{top:.1}" width="{width:.1}" height="{height:.1}" fill="#fcfcfc" stroke="{FRAME}"/>"##
     ));
-    let places = places(&panel.points, frame);
+    let view = view::view(&panel.points);
+    let places = places(&panel.points, &view, frame);
     let area = width * height;
     let radius = (area * 0.05 / (std::f32::consts::PI * places.len().max(1) as f32)).sqrt().clamp(1.0, 5.0);
     let opacity = if places.len() > 20_000 { 0.6 } else { 0.8 };
     draw_points(canvas, &places, labels, radius, opacity);
+    if view.outside > 0 {
+        let told = match view.outside {
+            1 => "1 point lies further out: drawn at the edge".to_owned(),
+            outside => format!("{outside} points lie further out: drawn at the edge"),
+        };
+        canvas.line((left + 8.0, top + height - 8.0), &told, Lettering::faint(10.5));
+    }
     if let Labels::Categories { names, codes, .. } = &figure.labels {
         for name in names::place(names, codes, &places, frame) {
             canvas.line(name.at, &name.text, name.style());
@@ -153,22 +162,23 @@ fn draw_panel(canvas: &mut Canvas, figure: &Figure, panel: &Panel, labels: &Pain
     }
 }
 
-/// Places points in a frame: both axes have the same scale, and what is up stays up.
-fn places(points: &[[f32; 2]], frame: Rect) -> Vec<(f32, f32)> {
+/// Places points in a frame: both axes have the same scale, and what is up stays up. Points outside of the view come to
+/// stand at the edge.
+fn places(points: &[[f32; 2]], view: &View, frame: Rect) -> Vec<(f32, f32)> {
     const PADDING: f32 = 14.0;
-    let mut bounds = [[f32::INFINITY, f32::NEG_INFINITY]; 2];
-    for point in points {
-        for (bound, x) in bounds.iter_mut().zip(point) {
-            *bound = [bound[0].min(*x), bound[1].max(*x)];
-        }
-    }
+    let bounds = view.bounds;
     let spans = bounds.map(|[low, high]| (high - low).max(f32::MIN_POSITIVE));
     let room = (frame.width - 2.0 * PADDING, frame.height - 2.0 * PADDING);
     let scale = (room.0 / spans[0]).min(room.1 / spans[1]);
     let scale = if scale.is_finite() { scale } else { 0.0 };
     let middle = bounds.map(|[low, high]| low + (high - low) / 2.0);
     let centre = (frame.left + frame.width / 2.0, frame.top + frame.height / 2.0);
-    points.iter().map(|[x, y]| (centre.0 + (x - middle[0]) * scale, centre.1 - (y - middle[1]) * scale)).collect()
+    let reach = (frame.width / 2.0 - PADDING / 2.0, frame.height / 2.0 - PADDING / 2.0);
+    let place = |[x, y]: &[f32; 2]| {
+        let (right, up) = ((x - middle[0]) * scale, (y - middle[1]) * scale);
+        (centre.0 + right.clamp(-reach.0, reach.0), centre.1 - up.clamp(-reach.1, reach.1))
+    };
+    points.iter().map(place).collect()
 }
 
 /// Draws points in layers; a layer has one path per style.
@@ -342,13 +352,15 @@ mod tests {
     #[test]
     fn both_axes_have_one_scale() {
         let frame = Rect { left: 0.0, top: 0.0, width: 228.0, height: 128.0 };
-        let places = places(&[[0.0, 0.0], [1.0, 1.0], [0.0, 1.0]], frame);
+        let points = [[0.0, 0.0], [1.0, 1.0], [0.0, 1.0]];
+        let places = places(&points, &view::view(&points), frame);
         assert_eq!(places, [(64.0, 114.0), (164.0, 14.0), (64.0, 14.0)]);
     }
 
     #[test]
     fn equal_points_stand_in_the_middle() {
         let frame = Rect { left: 10.0, top: 0.0, width: 100.0, height: 80.0 };
-        assert_eq!(super::places(&[[3.0, 4.0], [3.0, 4.0]], frame), [(60.0, 40.0), (60.0, 40.0)]);
+        let points = [[3.0, 4.0], [3.0, 4.0]];
+        assert_eq!(places(&points, &view::view(&points), frame), [(60.0, 40.0), (60.0, 40.0)]);
     }
 }

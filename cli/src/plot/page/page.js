@@ -168,7 +168,7 @@ function resize(panel) {
 }
 
 function goHome(panel) {
-  const { left, right, low, high } = panel.grid.bounds;
+  const { left, right, low, high } = panel.start;
   const { width, height } = panel.canvas;
   const fits = Math.min((width * 0.94) / (right - left), (height * 0.94) / (high - low));
   panel.view = { x: (left + right) / 2, y: (low + high) / 2, scale: Number.isFinite(fits) && fits > 0 ? fits : 1 };
@@ -178,7 +178,7 @@ function goHome(panel) {
 function radiusOf(panel) {
   const { width, height } = panel.canvas;
   const home = Math.sqrt((width * height * 0.05) / (Math.PI * Math.max(1, n)));
-  const { left, right } = panel.grid.bounds;
+  const { left, right } = panel.start;
   const zoom = Math.max(1, (panel.view.scale * (right - left || 1)) / width);
   const ratio = devicePixelRatio || 1;
   return Math.max(1.1 * ratio, Math.min(6 * ratio, home * Math.sqrt(zoom))) * size;

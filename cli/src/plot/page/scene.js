@@ -169,7 +169,6 @@ function makeGrid(xy) {
   const next = starts.slice();
   for (let row = 0; row < n; row++) rows[next[cells[row]]++] = row;
   return {
-    bounds: { left, right, low, high },
     // The nearest row within `reach` that `accepts`, or -1.
     nearest(x, y, reach, accepts) {
       let best = -1, least = reach * reach;
