@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak check fmt clippy doc deny advisories tidy bench bench-control bench-umap clean
+.PHONY: help setup demo test soak chaos check fmt clippy doc deny advisories tidy bench bench-control bench-umap clean
 
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -33,6 +33,12 @@ SEEDS ?= 10000
 FIRST ?= 1000
 soak: ## simulate a cluster under faults, SEEDS=10000 times (the seeds from FIRST=1000 on)
 	ENCAJE_SIM_SEEDS=$(SEEDS) ENCAJE_SIM_FIRST=$(FIRST) $(CARGO) test --workspace --locked --test sim no_seed -- --nocapture
+
+chaos: ## kill, stop and restart the processes of a real cluster at random (EVENTS=100 SEED=1), and prove the results
+	@sh scripts/setup.sh postgres
+	$(CARGO) build --release --locked --package encaje
+	python3 scripts/chaos.py --encaje "$(ENCAJE)" --model worker/engine/testdata/mbert --corpus samples/frases.csv \
+		--shard-rows 4 --events $(or $(EVENTS),100) --seed $(or $(SEED),1)
 
 check: fmt clippy doc deny tidy ## formatting, lints, documentation, dependency rules, house rules
 
