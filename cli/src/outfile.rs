@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::Context;
 
 use crate::exit::Advice;
+use crate::plot::PlotFormat;
 
 /// Refuses a place that is taken (unless it may be replaced) or that is not in a folder. `option` names it in hints.
 pub(crate) fn check(path: &Path, option: &str, force: bool) -> anyhow::Result<()> {
@@ -26,6 +27,18 @@ pub(crate) fn check(path: &Path, option: &str, force: bool) -> anyhow::Result<()
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// What is said of a picture whose name does not tell its format.
+pub(crate) const PICTURE_HINT: &str = "the extension of --out tells what to draw";
+
+/// As [`check`], for the picture that a command may draw. Returns its format.
+pub(crate) fn check_picture(out: Option<&Path>, force: bool, hint: &str) -> anyhow::Result<Option<PlotFormat>> {
+    let Some(out) = out else { return Ok(None) };
+    let format = PlotFormat::of(out)
+        .ok_or_else(|| Advice::usage(format!("`{}` does not end in .html, .png or .svg", out.display())).hint(hint))?;
+    check(out, "--out", force)?;
+    Ok(Some(format))
 }
 
 /// Writes a file under a hidden name beside its place, then renames it.

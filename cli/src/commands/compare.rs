@@ -9,7 +9,7 @@ use super::project;
 use crate::args::{CompareArgs, LabelTypeArg};
 use crate::exit::{Advice, Exit};
 use crate::outfile;
-use crate::plot::{self, Figure, HoverColumn, Labels, Panel, PlotFormat, Table};
+use crate::plot::{self, Figure, HoverColumn, Labels, Panel, Table};
 use crate::points::Points;
 use crate::statistics::{Estimate, paired_bootstrap, silhouettes};
 use crate::ui::{self, Ui};
@@ -74,7 +74,7 @@ struct Rows {
 
 /// Compares.
 pub(crate) fn run(ui: &Ui, args: &CompareArgs) -> anyhow::Result<Exit> {
-    let format = check(args)?;
+    let format = outfile::check_picture(args.out.as_deref(), args.force, outfile::PICTURE_HINT)?;
     let options = project::options(&args.umap);
     let mut first: Option<Rows> = None;
     let mut judged = Vec::new();
@@ -114,17 +114,6 @@ pub(crate) fn run(ui: &Ui, args: &CompareArgs) -> anyhow::Result<Exit> {
         spelled(&table).iter().try_for_each(|line| ui.data(line))?;
     }
     Ok(Exit::Done)
-}
-
-/// Refuses what cannot be drawn before anything is read.
-fn check(args: &CompareArgs) -> anyhow::Result<Option<PlotFormat>> {
-    let Some(out) = &args.out else { return Ok(None) };
-    let format = PlotFormat::of(out).ok_or_else(|| {
-        Advice::usage(format!("`{}` does not end in .html, .png or .svg", out.display()))
-            .hint("the extension of --out tells what to draw")
-    })?;
-    outfile::check(out, "--out", args.force)?;
-    Ok(Some(format))
 }
 
 /// Takes the rows of the first set as those that all must have.

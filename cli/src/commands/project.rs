@@ -105,17 +105,8 @@ fn report(ui: &Ui, args: &ProjectArgs, summary: &Summary<'_>) -> anyhow::Result<
 
 /// Refuses what cannot work, before anything is read in full. Returns the format of the picture.
 fn check(args: &ProjectArgs) -> anyhow::Result<Option<PlotFormat>> {
-    let format = match &args.out {
-        None => None,
-        Some(out) => {
-            let format = PlotFormat::of(out).ok_or_else(|| {
-                Advice::usage(format!("`{}` does not end in .html, .png or .svg", out.display()))
-                    .hint("the extension of --out tells what to draw; --coords writes the places as Parquet")
-            })?;
-            outfile::check(out, "--out", args.force)?;
-            Some(format)
-        }
-    };
+    let hint = "the extension of --out tells what to draw; --coords writes the places as Parquet";
+    let format = outfile::check_picture(args.out.as_deref(), args.force, hint)?;
     if let Some(path) = &args.coords {
         if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet")) {
             return Err(Advice::usage(format!("--coords `{}` does not end in .parquet", path.display())).into());

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::args::{PoolingArg, SimilarityArgs};
 use crate::exit::{Advice, Exit};
-use crate::plot::{self, Heatmap, PlotFormat};
+use crate::plot::{self, Heatmap};
 use crate::ui::{self, Ui};
 use crate::{corpus_texts, model, outfile};
 
@@ -26,7 +26,7 @@ struct Similarity<'a> {
 
 /// Compares.
 pub(crate) fn run(ui: &Ui, args: &SimilarityArgs) -> anyhow::Result<Exit> {
-    let format = check(args)?;
+    let format = outfile::check_picture(args.out.as_deref(), args.force, outfile::PICTURE_HINT)?;
     let texts = texts(ui, args)?;
     let model = model::open(ui, &args.model.model, &args.model.hub, None)?;
     let encoder = TextEncoder::load(&model.dir, None, &args.prefix)?;
@@ -52,17 +52,6 @@ pub(crate) fn run(ui: &Ui, args: &SimilarityArgs) -> anyhow::Result<Exit> {
         table(&texts, &values).iter().try_for_each(|line| ui.data(line))?;
     }
     Ok(Exit::Done)
-}
-
-/// Refuses what cannot be drawn before a model is loaded.
-fn check(args: &SimilarityArgs) -> anyhow::Result<Option<PlotFormat>> {
-    let Some(out) = &args.out else { return Ok(None) };
-    let format = PlotFormat::of(out).ok_or_else(|| {
-        Advice::usage(format!("`{}` does not end in .html, .png or .svg", out.display()))
-            .hint("the extension of --out tells what to draw")
-    })?;
-    outfile::check(out, "--out", args.force)?;
-    Ok(Some(format))
 }
 
 /// Returns the texts of the command line, or of the file.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::emoji::{self, Piece};
 use super::font::{self, Weight};
-use super::palette::Shape;
+use super::palette::{self, Shape};
 
 /// A document in the making.
 #[derive(Debug, Default)]
@@ -57,6 +57,17 @@ impl Lettering<'static> {
 }
 
 impl Canvas {
+    /// Defines the gradient `ramp`: the colours of numbers, from the least, below, to the largest.
+    pub(crate) fn define_ramp(&mut self) {
+        let stops: String = (0..palette::RAMP.len())
+            .map(|stop| {
+                let share = stop as f64 / (palette::RAMP.len() - 1) as f64;
+                format!(r#"<stop offset="{share}" stop-color="{}"/>"#, palette::ramp(share))
+            })
+            .collect();
+        self.element(&format!(r#"<linearGradient id="ramp" x1="0" y1="1" x2="0" y2="0">{stops}</linearGradient>"#));
+    }
+
     /// Writes one line with its baseline at `y`; emojis are drawn, a little larger than the letters.
     pub(crate) fn line(&mut self, (x, y): (f32, f32), text: &str, style: Lettering<'_>) {
         let pieces = emoji::pieces(text);

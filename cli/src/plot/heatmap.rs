@@ -75,13 +75,7 @@ pub(crate) fn draw(map: &Heatmap) -> Result<String, PlotError> {
 }
 
 fn bar_beside(canvas: &mut Canvas, left: f32, top: f32, height: f32, low: f32) {
-    let stops: String = (0..palette::RAMP.len())
-        .map(|stop| {
-            let share = stop as f64 / (palette::RAMP.len() - 1) as f64;
-            format!(r#"<stop offset="{share}" stop-color="{}"/>"#, palette::ramp(share))
-        })
-        .collect();
-    canvas.element(&format!(r#"<linearGradient id="ramp" x1="0" y1="1" x2="0" y2="0">{stops}</linearGradient>"#));
+    canvas.define_ramp();
     canvas.element(&format!(r#"<rect x="{left:.1}" y="{top:.1}" width="14" height="{height:.1}" fill="url(#ramp)"/>"#));
     for step in 0..=4 {
         let share = step as f32 / 4.0;

@@ -263,13 +263,7 @@ impl Legend {
 /// Draws the bar from the least number, below, to the largest.
 fn colour_bar(canvas: &mut Canvas, values: &[f64], bar: Rect) {
     let (low, high) = extent(values);
-    let stops: String = (0..palette::RAMP.len())
-        .map(|stop| {
-            let share = stop as f64 / (palette::RAMP.len() - 1) as f64;
-            format!(r#"<stop offset="{share}" stop-color="{}"/>"#, palette::ramp(share))
-        })
-        .collect();
-    canvas.element(&format!(r#"<linearGradient id="ramp" x1="0" y1="1" x2="0" y2="0">{stops}</linearGradient>"#));
+    canvas.define_ramp();
     let Rect { left, top, width, height } = bar;
     canvas.element(&format!(
         r#"<rect x="{left}" y="{top}" width="{width}" height="{height}" fill="url(#ramp)" stroke="{FRAME}"/>"#

@@ -1,6 +1,6 @@
 //! exp and the activations built on it, as polynomials that vectorise.
 
-use super::vectorized;
+use super::{ROUNDER, vectorized};
 use crate::config::Activation;
 
 /// Adds the bias to every row and applies the activation, if any.
@@ -32,8 +32,6 @@ fn each(rows: &mut [f32], bias: &[f32], f: impl Fn(f32) -> f32) {
 /// above 88.7. NaN stays NaN.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    // Adding and taking off 1.5 * 2^23 rounds to the nearest whole number, which then sits in the low bits.
-    const ROUNDER: f32 = 12_582_912.0;
     let clamped = x.clamp(-88.0, 88.8);
     let rounded = clamped * std::f32::consts::LOG2_E + ROUNDER;
     let n = rounded - ROUNDER;

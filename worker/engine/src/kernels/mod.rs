@@ -22,6 +22,10 @@ pub(crate) use packed::{PackedWeights, RowsView, Scratch, has_instructions};
 /// Lanes of a partial sum: two AVX-512 registers, or four of AVX2.
 const LANES: usize = 16;
 
+/// 1.5 * 2^23: adding it rounds a number to the nearest whole one, which then sits in the low bits; taking it off again
+/// gives that number.
+const ROUNDER: f32 = 12_582_912.0;
+
 /// Runs `work`, compiled for the widest vector instructions at hand. Whatever is to be vectorised has to be inlined
 /// into the closure.
 #[inline(always)]

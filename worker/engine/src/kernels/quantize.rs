@@ -1,7 +1,7 @@
 //! Fewer bits: 32-bit floats as brain floats and as bytes.
 
 use super::packed::RowsView;
-use super::vectorized;
+use super::{LANES, ROUNDER, vectorized};
 
 /// What a byte `q` of a row stands for: `scale * (q - zero)`.
 #[derive(Debug, Clone, Copy)]
@@ -61,9 +61,6 @@ pub(super) fn quantize_rows(x: RowsView<'_>, width: usize, out: &mut Vec<[u8; 4]
 
 #[inline(always)]
 fn quantize_row(row: &[f32], out: &mut [u8]) -> RowScale {
-    const LANES: usize = super::LANES;
-    // Adding and taking off 1.5 * 2^23 rounds to the nearest whole number, which then sits in the low bits.
-    const ROUNDER: f32 = 12_582_912.0;
     let (mut least, mut greatest, mut poison) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
     let (chunks, rest) = row.as_chunks::<LANES>();
     let mut look = |lane: usize, x: f32| {
