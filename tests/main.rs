@@ -9,6 +9,7 @@ mod end_to_end;
 mod harness;
 mod hostile;
 mod looking;
+mod metrics;
 mod project;
 mod readers;
 mod relay;

@@ -10,6 +10,7 @@ use tonic::transport::ServerTlsConfig;
 use crate::access::Access;
 use crate::clock::{Clock, SystemClock};
 use crate::corpora::{Corpora, Stored};
+use crate::metrics::Metrics;
 use crate::roots::Roots;
 
 /// How a coordinator works. Take [`Config::default`] and change what differs.
@@ -51,6 +52,8 @@ pub struct Config {
     pub relays_max: usize,
     /// Which corpora are read for those who submit jobs.
     pub roots: Roots,
+    /// Where calls are counted.
+    pub metrics: Metrics,
     /// A call that takes longer is given up; what it began in the database is finished.
     pub call_timeout: Duration,
     /// How long the end may take: calls under way, then loops.
@@ -78,6 +81,7 @@ impl Default for Config {
             streams_max: 256,
             relays_max: 128,
             roots: Roots::uploads_only(),
+            metrics: Metrics::default(),
             call_timeout: Duration::from_secs(60),
             drain: Duration::from_secs(10),
         }

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod config;
+pub mod metrics;
 pub mod policy;
 pub mod shard;
 pub mod store;
@@ -36,6 +37,7 @@ use tracing::{info, warn};
 pub use access::Access;
 pub use clock::{Clock, SystemClock, TestClock};
 pub use config::Config;
+pub use metrics::Metrics;
 pub use policy::Policy;
 pub use roots::{RootError, Roots};
 pub use store::{Store, StoreError, StoreErrorKind};
@@ -73,7 +75,7 @@ where
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
     let server = service::limited(&config).map_err(CoordinatorError::Certificates)?;
-    let server = server.layer(access::AccessLayer(config.access.clone()));
+    let server = server.layer(config.metrics.layer()).layer(access::AccessLayer(config.access.clone()));
     let incoming = connections::capped(incoming, config.connections_max);
     run_on(config, store, storage, shutdown, |routes, stop| async move {
         let mut server = server;

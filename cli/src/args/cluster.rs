@@ -39,6 +39,9 @@ pub(crate) struct CoordinatorArgs {
     /// or a web server (`https://host`). May be given several times. Without it only uploaded files are read.
     #[arg(long, value_name = "DIR|URL", value_delimiter = ',')]
     pub(crate) corpus_root: Vec<String>,
+    /// Serves Prometheus metrics at `http://ADDR/metrics`, and `/healthz` for probes, to whoever can reach this address.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<SocketAddr>,
     #[command(flatten)]
     pub(crate) security: ServerArgs,
     /// Prints one JSON object on stdout once it listens, and one when it stops.

@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use coordinator::{Clock, Policy, Roots, Store, SystemClock};
+use coordinator::{Clock, Metrics, Policy, Roots, Store, SystemClock};
 use dataset::Storage;
 use proto::transport;
 use serde::Serialize;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
 
 use crate::args::CoordinatorArgs;
 use crate::cluster;
@@ -26,7 +29,12 @@ const SWEEPS_PER_TTL: u32 = 12;
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Event<'a> {
     /// It can be reached.
-    Listening { url: &'a str, address: String },
+    Listening {
+        url: &'a str,
+        address: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        metrics: Option<String>,
+    },
     /// It has ended well.
     Stopped,
 }
@@ -77,19 +85,39 @@ async fn serve(ui: &Ui, args: &CoordinatorArgs) -> anyhow::Result<Exit> {
     if args.security.insecure && !args.listen.ip().is_loopback() {
         ui.warn("--insecure: whoever can reach this address may read and write everything here, or listen in");
     }
+    let metrics = match args.metrics {
+        Some(address) => Some(transport::listen(address).await.context("cannot serve --metrics")?),
+        None => None,
+    };
     if args.json {
-        ui.json(&Event::Listening { url: &url, address: address.to_string() })?;
+        let metrics = metrics.as_ref().map(|incoming| incoming.local_addr()).transpose()?;
+        let metrics = metrics.map(|address| format!("http://{address}/metrics"));
+        ui.json(&Event::Listening { url: &url, address: address.to_string(), metrics })?;
     }
     let stop = signals::stop_on_interrupt(*ui, "stopping; what is under way goes on at the next start");
     let ServerSecurity { tls, access } = security;
     let roots = Roots::listed(&args.corpus_root).context("cannot start")?;
     let config = coordinator::Config { clock, sweep, tls, access, roots, ..coordinator::Config::default() };
+    let watched = metrics.map(|incoming| serve_metrics(&config.metrics, &store, incoming, &stop));
     coordinator::run(config, store.clone(), storage, incoming, stop).await?;
+    if let Some(watched) = watched {
+        watched.abort();
+    }
     store.close().await?;
     if args.json {
         ui.json(&Event::Stopped)?;
     }
     Ok(Exit::Done)
+}
+
+/// Serves metrics beside the coordinator: their failure is no reason to stop.
+fn serve_metrics(metrics: &Metrics, store: &Store, incoming: TcpIncoming, stop: &CancellationToken) -> JoinHandle<()> {
+    let (metrics, store, stop) = (metrics.clone(), store.clone(), stop.clone());
+    tokio::spawn(async move {
+        if let Err(error) = metrics.serve(store, incoming, stop).await {
+            tracing::warn!(%error, "metrics are not served any more");
+        }
+    })
 }
 
 fn millis(duration: Duration) -> i64 {

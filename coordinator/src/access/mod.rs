@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 pub(crate) use layer::AccessLayer;
 pub(crate) use session::{bind, is_bound};
+pub(crate) use table::known_call;
 pub use tokens::{TokenFile, TokenFileError, TokenLine, token_digest};
 
 use crate::clock::Clock;

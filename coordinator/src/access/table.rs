@@ -48,6 +48,11 @@ const TABLE: &[(&str, Rule)] = &[
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", ADMIN),
 ];
 
+/// Returns the name of a call that has a row.
+pub(crate) fn known_call(path: &str) -> Option<&'static str> {
+    TABLE.iter().map(|(call, _)| *call).find(|call| *call == path)
+}
+
 /// Returns who may make a call, by its path. `None`: nobody.
 pub(crate) fn rule(path: &str) -> Option<Rule> {
     TABLE.iter().find(|(call, _)| *call == path).map(|(_, rule)| *rule)
