@@ -5,11 +5,11 @@
 //! the manifest last. Every step can be interrupted and done again.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use dataset::vectors::layout;
+use dataset::vectors::{layout, read_manifest};
 use dataset::{FileInfo, Manifest, PlannedSource, Storage, VectorWriter};
 use proto::JobId;
 use proto::job::JobSpec;
@@ -240,9 +240,8 @@ impl OutDir {
     ///
     /// `empty` describes the single, empty part of a job without rows.
     pub(crate) async fn publish(&self, storage: &Storage, key: &str, empty: EmptyPart<'_>) -> anyhow::Result<Manifest> {
-        let bytes = storage.get(key).await?;
-        let winners = Manifest::parse(&self.state_dir().join(key), &bytes)?;
-        let mut files = winners.files.clone();
+        let winners = read_manifest(storage, key).await?;
+        let mut files = winners.files;
         for (index, file) in files.iter_mut().enumerate() {
             let name = layout::part_name(index as u64);
             let part = self.root.join(&name);
@@ -258,12 +257,12 @@ impl OutDir {
             }
             file.name = name;
         }
-        let mut info = winners.info.clone();
+        let mut info = winners.info;
         if files.is_empty() {
-            info = FileInfo { job_id: winners.job_id.clone(), spec_digest: winners.spec_digest.clone(), ..empty.info };
+            info = FileInfo { job_id: winners.job_id, spec_digest: winners.spec_digest, ..empty.info };
             files.push(self.write_empty_part(empty.schema, &info)?);
         }
-        let manifest = Manifest::new(info, winners.sources.clone(), files)?;
+        let manifest = Manifest::new(info, winners.sources, files)?;
         self.write_manifest(&manifest)?;
         Ok(manifest)
     }
@@ -271,7 +270,11 @@ impl OutDir {
     /// Writes the manifest of parts that are all in place: from now on the directory is a finished output.
     pub(crate) fn write_manifest(&self, manifest: &Manifest) -> anyhow::Result<()> {
         sync_dir(&self.root)?;
-        write_durably(&self.root.join(layout::MANIFEST_NAME), &manifest.to_bytes())
+        write_durably_with(&self.root.join(layout::MANIFEST_NAME), |file| {
+            let mut file = BufWriter::new(file);
+            manifest.write_to(&mut file)?;
+            file.flush()
+        })
     }
 
     fn write_empty_part(
@@ -380,10 +383,15 @@ fn remove_dir(path: &Path) -> anyhow::Result<()> {
 
 /// Writes a file so that after a crash it is there with all its bytes, or as it was before.
 pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    write_durably_with(path, |file| file.write_all(bytes))
+}
+
+/// As [`write_durably`], of what `fill` writes.
+fn write_durably_with(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> anyhow::Result<()> {
     let write = || -> io::Result<()> {
         let unfinished = path.with_extension("unfinished");
         let mut file = File::create(&unfinished)?;
-        file.write_all(bytes)?;
+        fill(&mut file)?;
         file.sync_all()?;
         fs::rename(&unfinished, path)
     };

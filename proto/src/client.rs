@@ -314,6 +314,15 @@ impl JobsClient {
         Ok(answer)
     }
 
+    /// Says where the results of a job lie.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such job.
+    pub async fn storage_url(&self, job: JobId) -> Result<String, RpcError> {
+        let request = wire::ResultsRequest { job_id: job.to_string(), after_index: None, limit: 1 };
+        Ok(call!(self.results, "Results", DEADLINE_LONG, request).await?.storage_url)
+    }
+
     /// Says where the results of a job lie, and lists all of its committed shards, page by page.
     ///
     /// # Errors

@@ -1,14 +1,13 @@
 //! `encaje download`: the results of a cluster's job, as `encaje run` would have left them. Everything is checked on the
 //! way: the manifest against the job, each file against the manifest.
 
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
-use dataset::vectors::layout;
+use dataset::vectors::{layout, read_manifest};
 use dataset::{Manifest, ManifestFile, Storage, VectorReader};
 use proto::JobId;
-use proto::job::{JobState, JobStatus, Results};
+use proto::job::{JobState, JobStatus};
 use proto::relay::connect_storage;
 
 use super::run::merge;
@@ -54,19 +53,19 @@ async fn download(ui: &Ui, args: &DownloadArgs) -> anyhow::Result<Exit> {
     }
     let lock = out.lock()?;
     fetch::claim(&out, args.job)?;
-    let results = cluster.jobs.results(args.job).await.map_err(|error| cluster.explain(error))?;
-    let storage = connect_storage(cluster.connection.clone(), &results.storage_url).await;
     if !done {
-        return partial(ui, args, &out, &results, &storage).await;
+        return partial(ui, args, &out, &cluster).await;
     }
+    let url = cluster.jobs.storage_url(args.job).await.map_err(|error| cluster.explain(error))?;
+    let storage = connect_storage(cluster.connection.clone(), &url).await;
     let winners = manifest_of(&status, &storage).await?;
     let wanted = wanted(&winners.files);
     let mut progress = ui.progress("fetching", Amount::default());
     fetch::fetch_all(&storage, out.root(), &wanted, &mut progress).await?;
     progress.finish();
     fetch::remove_strays(out.root(), &wanted)?;
-    let files = winners.files.iter().zip(&wanted);
-    let files = files.map(|(file, wanted)| ManifestFile { name: wanted.name.clone(), ..file.clone() }).collect();
+    let files = winners.files.into_iter().zip(wanted);
+    let files = files.map(|(file, wanted)| ManifestFile { name: wanted.name, ..file }).collect();
     let manifest = Manifest::new(winners.info, winners.sources, files)?;
     out.write_manifest(&manifest)?;
     if let Target::File(file) = &target {
@@ -124,7 +123,7 @@ fn finished_file(target: &Target, job: JobId) -> anyhow::Result<Option<RunSummar
 /// Reads the manifest of a job and checks that it is this job's and says what the books say.
 pub(super) async fn manifest_of(status: &JobStatus, storage: &Storage) -> anyhow::Result<Manifest> {
     let key = status.manifest_key.as_deref().context("the job has succeeded, but names no manifest")?;
-    let manifest = Manifest::parse(Path::new(key), &storage.get(key).await?)?;
+    let manifest = read_manifest(storage, key).await?;
     let wrong = |what: String| {
         Advice::failed(format!("the manifest `{key}` is not what the coordinator knows: {what}"))
             .hint("see what is wrong: encaje repair JOB")
@@ -154,17 +153,13 @@ fn wanted(files: &[ManifestFile]) -> Vec<Wanted> {
 }
 
 /// Fetches what is committed of a job that is not done.
-async fn partial(
-    ui: &Ui,
-    args: &DownloadArgs,
-    out: &OutDir,
-    results: &Results,
-    storage: &Storage,
-) -> anyhow::Result<Exit> {
+async fn partial(ui: &Ui, args: &DownloadArgs, out: &OutDir, cluster: &Cluster) -> anyhow::Result<Exit> {
+    let results = cluster.jobs.results(args.job).await.map_err(|error| cluster.explain(error))?;
+    let storage = connect_storage(cluster.connection.clone(), &results.storage_url).await;
     let wanted: Vec<Wanted> = results.shards.iter().map(Wanted::of_shard).collect();
     let rows: u64 = wanted.iter().map(|file| file.rows).sum();
     let mut progress = ui.progress("fetching", Amount::default());
-    fetch::fetch_all(storage, out.root(), &wanted, &mut progress).await?;
+    fetch::fetch_all(&storage, out.root(), &wanted, &mut progress).await?;
     progress.finish();
     let (files, text) = (wanted.len(), ui::counted(rows, "row"));
     if args.json {

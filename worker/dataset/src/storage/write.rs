@@ -162,20 +162,21 @@ impl Storage {
 
     /// Whether an object has exactly these bytes.
     async fn holds(&self, key: &str, found: &ObjectInfo, size: u64, digest: blake3::Hash) -> bool {
-        if found.size != size {
-            return false;
+        found.size == size && self.digest(key).await.is_ok_and(|found| found == digest)
+    }
+
+    /// Reads an object to its end and returns the BLAKE3 of its bytes.
+    ///
+    /// # Errors
+    /// `NotFound`, a bad key, or the store fails.
+    pub async fn digest(&self, key: &str) -> Result<blake3::Hash, DatasetError> {
+        let path = self.path(key)?;
+        let object = self.store.get(&path).await.map_err(|error| self.failed(key, error))?;
+        let (mut stream, mut hasher) = (object.into_stream(), Hasher::new());
+        while let Some(bytes) = stream.try_next().await.map_err(|error| self.failed(key, error))? {
+            hasher.update(&bytes);
         }
-        let Ok(path) = self.path(key) else { return false };
-        let Ok(object) = self.store.get(&path).await else { return false };
-        let mut stream = object.into_stream();
-        let mut hasher = Hasher::new();
-        loop {
-            match stream.try_next().await {
-                Ok(Some(bytes)) => hasher.update(&bytes),
-                Ok(None) => return hasher.finalize() == digest,
-                Err(_) => return false,
-            };
-        }
+        Ok(hasher.finalize())
     }
 }
 

@@ -1,15 +1,16 @@
 //! The list of winning output files of a job, as deterministic JSON: sorted, no times, versioned.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::error::VectorsError;
 use super::info::{FORMAT, FileInfo, Totals, check_format};
-use super::layout::{MANIFEST_NAME, is_safe_name};
+use super::layout::MANIFEST_NAME;
+use super::manifest_writer::Chain;
 use crate::{DatasetError, RejectReason};
 
 /// One input object as it was when the job read it.
@@ -64,12 +65,18 @@ pub struct Manifest {
     pub spec_digest: String,
     /// How the vectors were made.
     pub info: FileInfo,
-    /// The corpus, in the order given.
-    pub sources: Vec<ManifestSource>,
     /// The output, in input order.
     pub files: Vec<ManifestFile>,
+    /// The corpus, in the order given. After the files, since who writes them one by one knows its rows only then.
+    pub sources: Vec<ManifestSource>,
     /// Sums over `files`.
     pub totals: Totals,
+}
+
+/// What every format has.
+#[derive(Deserialize)]
+pub(super) struct Version {
+    format: u64,
 }
 
 impl Manifest {
@@ -89,8 +96,8 @@ impl Manifest {
             job_id: info.job_id.clone(),
             spec_digest: info.spec_digest.clone(),
             info,
-            sources,
             files,
+            sources,
             totals,
         };
         match manifest.problems().into_iter().next() {
@@ -101,36 +108,72 @@ impl Manifest {
 
     /// Returns the manifest as it lies on disk: the same bytes for the same manifest.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = serde_json::to_vec_pretty(self).expect("a manifest has string keys and no failing values");
-        bytes.push(b'\n');
+        let mut bytes = Vec::new();
+        self.write_to(&mut bytes).expect("memory takes everything");
         bytes
+    }
+
+    /// Writes [`Manifest::to_bytes`] without holding them.
+    ///
+    /// # Errors
+    /// `out` fails.
+    pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
+        serde_json::to_writer_pretty(&mut *out, self)?;
+        out.write_all(b"\n")
     }
 
     /// Returns the BLAKE3 of [`Manifest::to_bytes`], in hex.
     pub fn digest(&self) -> String {
-        blake3::hash(&self.to_bytes()).to_hex().to_string()
+        let mut hasher = blake3::Hasher::new();
+        self.write_to(&mut hasher).expect("a digest takes everything");
+        hasher.finalize().to_hex().to_string()
     }
 
     /// Reads a manifest; `path` names it in errors. Does not check that it holds: see [`Manifest::problems`].
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Manifest, DatasetError> {
-        #[derive(Deserialize)]
-        struct Version {
-            format: u64,
+        let read = serde_json::from_slice(bytes);
+        Manifest::checked_format(path, read, || serde_json::from_slice(bytes))
+    }
+
+    /// Reads a manifest from a file without holding its bytes.
+    pub fn read(path: &Path) -> Result<Manifest, DatasetError> {
+        let open = || File::open(path).map(BufReader::new).map_err(VectorsError::io("read", path));
+        let read = serde_json::from_reader(open()?);
+        if let Err(error) = &read
+            && let Some(kind) = error.io_error_kind()
+        {
+            return Err(VectorsError::io("read", path)(kind.into()).into());
         }
+        let again = open()?;
+        Manifest::checked_format(path, read, || serde_json::from_reader(again))
+    }
+
+    /// Tells a manifest of another format, which need not look like one of ours, from a damaged one.
+    pub(super) fn checked_format(
+        path: &Path,
+        read: serde_json::Result<Manifest>,
+        version: impl FnOnce() -> serde_json::Result<Version>,
+    ) -> Result<Manifest, DatasetError> {
         let wrong = |error: serde_json::Error| VectorsError::damaged(path, format!("not a manifest: {error}"));
-        let version: Version = serde_json::from_slice(bytes).map_err(wrong)?;
-        check_format(path, Some(version.format))?;
-        Ok(serde_json::from_slice(bytes).map_err(wrong)?)
+        match read {
+            Ok(manifest) => {
+                check_format(path, Some(manifest.format.into()))?;
+                Ok(manifest)
+            }
+            Err(error) => {
+                check_format(path, Some(version().map_err(wrong)?.format))?;
+                Err(wrong(error).into())
+            }
+        }
     }
 
     /// Reads `dir/manifest.json`. Without one the job is unfinished, and the error says so.
     pub fn load(dir: &Path) -> Result<Manifest, DatasetError> {
         let path = dir.join(MANIFEST_NAME);
-        let bytes = fs::read(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound if dir.is_dir() => VectorsError::Unfinished { dir: dir.to_owned() },
-            _ => VectorsError::io("read", &path)(error),
-        })?;
-        Manifest::parse(&path, &bytes)
+        match path.try_exists() {
+            Ok(false) if dir.is_dir() => Err(VectorsError::Unfinished { dir: dir.to_owned() }.into()),
+            Ok(_) | Err(_) => Manifest::read(&path),
+        }
     }
 
     /// Reads `dir/manifest.json` and refuses one that does not hold.
@@ -153,22 +196,11 @@ impl Manifest {
         if self.job_id != self.info.job_id || self.spec_digest != self.info.spec_digest {
             problems.push("`job_id` or `spec_digest` differ from those in `info`".to_owned());
         }
-        let mut next_row = 0;
-        let mut sums = Totals::default();
+        let mut chain = Chain::default();
         for file in &self.files {
-            if !is_safe_name(&file.name) {
-                problems.push(format!("file name `{}` leaves the folder", file.name));
-            }
-            if file.first_row != next_row {
-                problems.push(format!("file `{}` begins at row {}, expected {next_row}", file.name, file.first_row));
-            }
-            if file.totals().rejected() > file.rows || file.truncated > file.rows {
-                problems.push(format!("file `{}` counts more rejects or truncations than rows", file.name));
-            }
-            next_row = file.first_row.saturating_add(file.rows);
-            sums.add(&file.totals());
+            problems.extend(chain.add(file));
         }
-        if sums != self.totals {
+        if chain.totals() != &self.totals {
             problems.push("`totals` are not the sums over `files`".to_owned());
         }
         let mut names: Vec<&str> = self.files.iter().map(|file| file.name.as_str()).collect();
@@ -176,10 +208,7 @@ impl Manifest {
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             problems.push(format!("file `{}` is listed twice", pair[0]));
         }
-        let records: u64 = self.sources.iter().map(|source| source.rows).sum();
-        if records != self.totals.rows {
-            problems.push(format!("the sources have {records} records, the files {} rows", self.totals.rows));
-        }
+        problems.extend(chain.check_sources(&self.sources));
         problems
     }
 }

@@ -145,6 +145,7 @@ struct Output {
 struct Merger<'a> {
     dir: &'a Path,
     manifest: &'a Manifest,
+    manifest_digest: String,
     out: &'a Path,
     options: MergeOptions,
     info: FileInfo,
@@ -170,6 +171,7 @@ impl<'a> Merger<'a> {
         Ok(Merger {
             dir,
             manifest,
+            manifest_digest: manifest.digest(),
             out,
             options: *options,
             schema: output_schema(set.kept_schema(), &info)?,
@@ -273,7 +275,7 @@ impl<'a> Merger<'a> {
         let pairs = vec![
             totals_pair(&totals),
             KeyValue::new(SOURCES_KEY.to_owned(), sources),
-            KeyValue::new(MANIFEST_DIGEST_KEY.to_owned(), self.manifest.digest()),
+            KeyValue::new(MANIFEST_DIGEST_KEY.to_owned(), self.manifest_digest.clone()),
         ];
         let written = output.file.finish(pairs)?;
         output.temp.persist()?;

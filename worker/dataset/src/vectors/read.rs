@@ -189,11 +189,9 @@ impl Iterator for Batches {
 /// The vectors of a finished job: a folder with a manifest, or one file.
 #[derive(Debug, Clone)]
 pub struct VectorSet {
-    dir: PathBuf,
+    target: PathBuf,
     /// The manifest of a folder.
     pub manifest: Option<Manifest>,
-    /// The files in row order, with what the manifest says of each.
-    files: Vec<(PathBuf, Option<ManifestFile>)>,
     info: FileInfo,
     rows: u64,
     kept: Schema,
@@ -205,9 +203,7 @@ impl VectorSet {
         if !target.is_dir() {
             let reader = VectorReader::open(target)?;
             let (info, rows, kept) = (reader.info.clone(), reader.rows(), reader.kept.clone());
-            let files = vec![(target.to_owned(), None)];
-            let dir = target.parent().unwrap_or(Path::new("")).to_owned();
-            return Ok(VectorSet { dir, manifest: None, files, info, rows, kept });
+            return Ok(VectorSet { target: target.to_owned(), manifest: None, info, rows, kept });
         }
         let manifest = Manifest::load_checked(target)?;
         let kept = match manifest.files.first() {
@@ -218,10 +214,8 @@ impl VectorSet {
             }
             None => Schema::empty(),
         };
-        let entry = |file: &ManifestFile| (Manifest::path_of(target, file), Some(file.clone()));
-        let files = manifest.files.iter().map(entry).collect();
         let (info, rows) = (manifest.info.clone(), manifest.totals.rows);
-        Ok(VectorSet { dir: target.to_owned(), manifest: Some(manifest), files, info, rows, kept })
+        Ok(VectorSet { target: target.to_owned(), manifest: Some(manifest), info, rows, kept })
     }
 
     /// Returns how the vectors were made.
@@ -240,26 +234,37 @@ impl VectorSet {
     }
 
     /// Returns the paths of the files, in row order.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().map(|(path, _)| path.as_path())
+    pub fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        (0..self.files()).map(|index| self.file(index).0)
+    }
+
+    /// The path of the `index`-th file, and what the manifest says of it.
+    fn file(&self, index: usize) -> (PathBuf, Option<&ManifestFile>) {
+        match &self.manifest {
+            None => (self.target.clone(), None),
+            Some(manifest) => {
+                let file = &manifest.files[index];
+                (Manifest::path_of(&self.target, file), Some(file))
+            }
+        }
     }
 
     /// Checks the bytes of the `index`-th file against the manifest, or against its own seal, and opens it.
     pub fn open_checked(&self, index: usize) -> Result<VectorReader, DatasetError> {
-        let (path, listed) = &self.files[index];
+        let (path, listed) = self.file(index);
         match listed {
-            Some(file) => check_file(path, file.bytes, &file.blake3)?,
-            None => check_seal(path)?,
+            Some(file) => check_file(&path, file.bytes, &file.blake3)?,
+            None => check_seal(&path)?,
         }
-        let reader = VectorReader::open(path)?;
-        self.check_like(&reader, listed.as_ref())?;
+        let reader = VectorReader::open(&path)?;
+        self.check_like(&reader, listed)?;
         Ok(reader)
     }
 
     fn check_like(&self, reader: &VectorReader, listed: Option<&ManifestFile>) -> Result<(), VectorsError> {
         let path = reader.path();
         if reader.info != self.info {
-            let manifest = self.dir.join(MANIFEST_NAME);
+            let manifest = self.target.join(MANIFEST_NAME);
             let detail = format!("its footer tells of another job or model than `{}`", manifest.display());
             return Err(VectorsError::damaged(path, detail));
         }
@@ -275,7 +280,7 @@ impl VectorSet {
 
     /// Returns the number of files.
     pub fn files(&self) -> usize {
-        self.files.len()
+        self.manifest.as_ref().map_or(1, |manifest| manifest.files.len())
     }
 
     /// Streams batches over all files, checking the bytes of each before its first row.

@@ -1,18 +1,27 @@
-//! Reading the footer of a vector file in storage, without fetching its rows.
+//! Reading from storage what describes vectors: the footer of a file, without its rows, and the manifest of a job,
+//! without holding its text.
 
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 
+use bytes::{Buf, Bytes};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaDataReader;
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
 
 use super::error::VectorsError;
 use super::info::FileInfo;
+use super::manifest::Manifest;
 use crate::{DatasetError, Storage};
 
 /// What is fetched first: the footer of nearly every shard is smaller.
 const TAIL_BYTES: u64 = 64 * 1024;
 /// A longer footer is taken for damage.
 const FOOTER_BYTES_MAX: u64 = 64 << 20;
+/// A manifest is fetched in pieces of this size, of which two wait at most.
+const PIECE_BYTES: u64 = 4 << 20;
+const PIECES_WAITING: usize = 2;
 
 /// Reads how the vectors under a storage key were made, from the footer alone.
 ///
@@ -37,13 +46,60 @@ pub async fn read_info(storage: &Storage, key: &str) -> Result<FileInfo, Dataset
     Ok(FileInfo::from_key_values(path, pairs)?)
 }
 
+/// Reads the manifest under a storage key. Does not check that it holds: see [`Manifest::problems`].
+///
+/// # Errors
+/// `NotFound`, damage, a newer format, or the store fails.
+pub async fn read_manifest(storage: &Storage, key: &str) -> Result<Manifest, DatasetError> {
+    let read = parse(storage, key).await?;
+    let version = if read.is_err() { Some(parse(storage, key).await?) } else { None };
+    Manifest::checked_format(Path::new(key), read, || version.expect("asked for where the rest is not read"))
+}
+
+/// Parses an object while it is fetched.
+async fn parse<T: DeserializeOwned + Send + 'static>(
+    storage: &Storage,
+    key: &str,
+) -> Result<serde_json::Result<T>, DatasetError> {
+    let (sender, receiver) = mpsc::channel(PIECES_WAITING);
+    let pieces = Pieces { receiver, piece: Bytes::new() };
+    let parsing = tokio::task::spawn_blocking(move || serde_json::from_reader(BufReader::new(pieces)));
+    let (mut at, size) = (0, storage.head(key).await?.size);
+    while at < size {
+        let piece = storage.get_range(key, at..size.min(at + PIECE_BYTES)).await?;
+        at += piece.len() as u64;
+        // Who does not listen any more has found what is wrong.
+        if piece.is_empty() || sender.send(piece).await.is_err() {
+            break;
+        }
+    }
+    drop(sender);
+    parsing.await.map_err(|crash| DatasetError::Io { object: key.to_owned(), source: Box::new(crash) })
+}
+
+/// Bytes as they come.
+struct Pieces {
+    receiver: mpsc::Receiver<Bytes>,
+    piece: Bytes,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.piece.is_empty() {
+            self.piece = self.receiver.blocking_recv().unwrap_or_default();
+        }
+        let taken = buffer.len().min(self.piece.len());
+        self.piece.copy_to_slice(&mut buffer[..taken]);
+        Ok(taken)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::info::tests::info;
     use super::super::write::VectorWriter;
     use super::*;
     use arrow_schema::Schema;
-    use bytes::Bytes;
 
     #[tokio::test]
     async fn the_footer_of_a_stored_file_says_how_its_vectors_were_made() {
@@ -57,5 +113,23 @@ mod tests {
         assert_eq!(read_info(&storage, "a/b.parquet").await.unwrap(), written);
         storage.put_new("a/cut.parquet", Bytes::from_static(b"PAR1 nothing else")).await.unwrap();
         assert!(read_info(&storage, "a/cut.parquet").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_manifest_is_read_in_pieces() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Storage::open(dir.path().to_str().unwrap()).unwrap();
+        // Longer than a piece.
+        let written = FileInfo { prefix: "p".repeat(PIECE_BYTES as usize + 100_000), ..info(8) };
+        let manifest = Manifest::new(written, Vec::new(), Vec::new()).unwrap();
+        storage.put_new("m.json", manifest.to_bytes().into()).await.unwrap();
+        assert_eq!(read_manifest(&storage, "m.json").await.unwrap(), manifest);
+        for (key, text, expected) in
+            [("cut.json", &manifest.to_bytes()[..4_200_000], "damaged"), ("new.json", br#"{"format": 7}"#, "format 7")]
+        {
+            storage.put_new(key, Bytes::copy_from_slice(text)).await.unwrap();
+            let error = read_manifest(&storage, key).await.unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains(key), "{error}");
+        }
     }
 }

@@ -174,7 +174,7 @@ fn write_rows(set: &VectorSet, sink: &mut Sink, out: &Path) -> Result<u64, Datas
     }
     if rows != set.rows() {
         let detail = format!("it has {rows} rows, expected {}", set.rows());
-        return Err(VectorsError::damaged(set.paths().last().unwrap_or(out), detail).into());
+        return Err(VectorsError::damaged(&set.paths().last().unwrap_or(out.to_owned()), detail).into());
     }
     Ok(rejected)
 }

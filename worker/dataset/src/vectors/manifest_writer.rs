@@ -1,0 +1,215 @@
+//! Writes a manifest file by file, for those who must not hold a million of them: the bytes of [`Manifest::to_bytes`].
+//!
+//! [`Manifest::to_bytes`]: super::Manifest::to_bytes
+
+use serde::Serialize;
+
+use super::error::VectorsError;
+use super::info::{FORMAT, FileInfo, Totals};
+use super::layout::is_safe_name;
+use super::manifest::{ManifestFile, ManifestSource};
+use crate::DatasetError;
+
+/// What one file of a manifest adds to the whole: follows the rows from file to file and sums them up.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Chain {
+    next_row: u64,
+    totals: Totals,
+}
+
+impl Chain {
+    /// Takes the next file and returns what is wrong with it.
+    pub(super) fn add(&mut self, file: &ManifestFile) -> Vec<String> {
+        let (name, totals, mut problems) = (&file.name, file.totals(), Vec::new());
+        if !is_safe_name(name) {
+            problems.push(format!("file name `{name}` leaves the folder"));
+        }
+        if file.first_row != self.next_row {
+            problems.push(format!("file `{name}` begins at row {}, expected {}", file.first_row, self.next_row));
+        }
+        if totals.rejected() > file.rows || file.truncated > file.rows {
+            problems.push(format!("file `{name}` counts more rejects or truncations than rows"));
+        }
+        self.next_row = file.first_row.saturating_add(file.rows);
+        self.totals.add(&totals);
+        problems
+    }
+
+    /// Returns what is wrong with the sources of these files.
+    pub(super) fn check_sources(&self, sources: &[ManifestSource]) -> Vec<String> {
+        let (records, rows): (u64, _) = (sources.iter().map(|source| source.rows).sum(), self.totals.rows);
+        match records == rows {
+            true => Vec::new(),
+            false => vec![format!("the sources have {records} records, the files {rows} rows")],
+        }
+    }
+
+    /// Returns the sums over the files so far.
+    pub(super) fn totals(&self) -> &Totals {
+        &self.totals
+    }
+}
+
+/// What a manifest came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestSeal {
+    /// BLAKE3 of its bytes, in hex.
+    pub blake3: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Files that it lists.
+    pub files: u64,
+    /// Sums over them.
+    pub totals: Totals,
+}
+
+/// A manifest being written. Its bytes are [taken](ManifestWriter::take) by the caller whenever they are enough to
+/// write, so that it holds one file and what was not taken. Names are the caller's to keep apart.
+#[derive(Debug)]
+pub struct ManifestWriter {
+    pending: Vec<u8>,
+    hasher: Box<blake3::Hasher>,
+    taken: u64,
+    files: u64,
+    chain: Chain,
+}
+
+impl ManifestWriter {
+    /// Begins the manifest of the job that `info` names.
+    pub fn new(info: &FileInfo) -> ManifestWriter {
+        let mut writer =
+            ManifestWriter { pending: Vec::new(), hasher: Box::default(), taken: 0, files: 0, chain: Chain::default() };
+        writer.text("{\n  \"format\": ");
+        writer.value(&FORMAT, "");
+        writer.text(",\n  \"job_id\": ");
+        writer.value(&info.job_id, "");
+        writer.text(",\n  \"spec_digest\": ");
+        writer.value(&info.spec_digest, "");
+        writer.text(",\n  \"info\": ");
+        writer.value(info, "  ");
+        writer.text(",\n  \"files\": [");
+        writer
+    }
+
+    /// Adds the next file, in input order.
+    ///
+    /// # Errors
+    /// Its rows do not follow on those before, or it contradicts itself.
+    pub fn add(&mut self, file: &ManifestFile) -> Result<(), DatasetError> {
+        refuse(self.chain.add(file))?;
+        self.text(if self.files == 0 { "\n    " } else { ",\n    " });
+        self.value(file, "    ");
+        self.files += 1;
+        Ok(())
+    }
+
+    /// Returns how many bytes wait to be taken.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Returns the bytes since they were taken last.
+    pub fn take(&mut self) -> Vec<u8> {
+        self.hasher.update(&self.pending);
+        self.taken += self.pending.len() as u64;
+        std::mem::take(&mut self.pending)
+    }
+
+    /// Ends the manifest with the sources that the files were made of. Returns the bytes that were not taken.
+    ///
+    /// # Errors
+    /// The sources do not have the rows of the files.
+    pub fn finish(mut self, sources: &[ManifestSource]) -> Result<(Vec<u8>, ManifestSeal), DatasetError> {
+        refuse(self.chain.check_sources(sources))?;
+        self.text(if self.files == 0 { "],\n  \"sources\": " } else { "\n  ],\n  \"sources\": " });
+        self.value(&sources, "  ");
+        self.text(",\n  \"totals\": ");
+        let totals = self.chain.totals().clone();
+        self.value(&totals, "  ");
+        self.text("\n}\n");
+        let rest = self.take();
+        let blake3 = self.hasher.finalize().to_hex().to_string();
+        Ok((rest, ManifestSeal { blake3, bytes: self.taken, files: self.files, totals }))
+    }
+
+    fn text(&mut self, text: &str) {
+        self.pending.extend_from_slice(text.as_bytes());
+    }
+
+    /// Appends a value as JSON; its lines but the first are indented.
+    fn value(&mut self, value: &impl Serialize, indent: &str) {
+        let json = serde_json::to_string_pretty(value).expect("a manifest has string keys and no failing values");
+        let mut lines = json.split('\n');
+        self.text(lines.next().unwrap_or_default());
+        for line in lines {
+            self.text("\n");
+            self.text(indent);
+            self.text(line);
+        }
+    }
+}
+
+fn refuse(problems: Vec<String>) -> Result<(), VectorsError> {
+    match problems.into_iter().next() {
+        None => Ok(()),
+        Some(problem) => Err(VectorsError::bad_rows(format!("the manifest would not hold: {problem}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::Manifest;
+    use super::super::info::tests::info;
+    use super::*;
+    use crate::RejectReason;
+
+    fn file(index: u64) -> ManifestFile {
+        ManifestFile {
+            name: format!("p-{index}"),
+            first_row: index * 3,
+            rows: 3,
+            bytes: 10,
+            blake3: "0".repeat(64),
+            rejects: if index % 2 == 0 { BTreeMap::new() } else { [(RejectReason::NullText, 1)].into() },
+            truncated: 0,
+            tokens: 7,
+        }
+    }
+
+    fn source(rows: u64) -> ManifestSource {
+        ManifestSource { uri: "/a \"b\"\n.csv".into(), size: 3, etag: None, rows }
+    }
+
+    #[test]
+    fn piece_by_piece_it_is_the_same_manifest() {
+        for count in [0, 1, 2, 5] {
+            let files: Vec<_> = (0..count).map(file).collect();
+            let whole = Manifest::new(info(4), vec![source(count * 3)], files.clone()).unwrap();
+            let mut writer = ManifestWriter::new(&info(4));
+            let mut bytes = Vec::new();
+            for file in &files {
+                writer.add(file).unwrap();
+                if writer.pending() > 500 {
+                    bytes.extend(writer.take());
+                }
+            }
+            let (rest, seal) = writer.finish(&whole.sources).unwrap();
+            bytes.extend(rest);
+            assert_eq!(String::from_utf8(bytes).unwrap(), String::from_utf8(whole.to_bytes()).unwrap());
+            assert_eq!((seal.blake3, seal.bytes), (whole.digest(), whole.to_bytes().len() as u64));
+            assert_eq!((seal.files, seal.totals), (count, whole.totals));
+        }
+    }
+
+    #[test]
+    fn a_hole_and_a_wrong_sum_are_refused_at_once() {
+        let mut writer = ManifestWriter::new(&info(4));
+        writer.add(&file(0)).unwrap();
+        let error = writer.add(&file(2)).unwrap_err().to_string();
+        assert!(error.contains("`p-2` begins at row 6, expected 3"), "{error}");
+        let writer = ManifestWriter::new(&info(4));
+        assert!(writer.finish(&[source(1)]).is_err());
+    }
+}
