@@ -1,14 +1,17 @@
 //! The finalizer: a job whose shards are all committed gets its manifest and has succeeded. The manifest's bytes follow
-//! from the database alone, so that a crash at any point is repaired by doing it all again.
+//! from the database alone, so that a crash at any point is repaired by doing it all again. They go from the database to
+//! storage in pieces: a job of a million shards takes no more memory than one of a thousand.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use dataset::vectors::{self, layout};
-use dataset::{DatasetError, ErrorKind, FileInfo, Manifest, ManifestFile, ManifestSource, PlannedSource, VectorDtype};
+use dataset::{
+    DatasetError, ErrorKind, FileInfo, ManifestFile, ManifestSeal, ManifestSource, ManifestWriter, NewObject,
+    PlannedSource, VectorDtype,
+};
 use proto::JobId;
-use proto::job::{ComputeDtype, JobSpec, OutputDtype, Pooling};
+use proto::job::{ComputeDtype, JobSpec, JobState, OutputDtype, Pooling};
 use proto::planted::{self, Bug};
 use tracing::{error, info, warn};
 
@@ -16,8 +19,8 @@ use crate::context::{Context, clean, full_message};
 use crate::judge::{Moment, verdict};
 use crate::store::{StoreError, Winner};
 
-/// Winners read from the database at once.
-const PAGE: u32 = 1_000;
+/// The manifest is written in pieces of this size.
+const PIECE_BYTES: usize = 1 << 20;
 /// Attempts at writing one manifest before the job fails of I/O.
 const ATTEMPTS_MAX: u32 = 10;
 /// Most bytes of a reason that a job is given.
@@ -96,67 +99,101 @@ async fn finalize(context: &Context, job: JobId) -> Result<(), FinalizeError> {
     }
     // Only now: a repair in between has begun another generation, and taken the job out of finalizing.
     let Some(status) = context.store.job(job).await? else { return Ok(()) };
-    let manifest = manifest_of(context, job, &status.spec).await?;
-    let generation = u32::try_from(status.generation).unwrap_or(u32::MAX);
-    let key = layout::manifest_key(&job.to_string(), generation);
+    let generation = status.generation;
+    let key = layout::manifest_key(&job.to_string(), u32::try_from(generation).unwrap_or(u32::MAX));
     if planted::is(Bug::SucceedBeforeManifest) {
-        context.store.finish_job(job, status.generation, &key, &manifest.digest()).await?;
+        let seal = describe(context, job, &status.spec, &mut None).await?;
+        context.store.finish_job(job, generation, &key, &seal.blake3).await?;
     }
-    match put_manifest(context, &key, &manifest).await {
-        Err(_) if planted::is(Bug::ManifestErrorIgnored) => {}
-        put => put?,
-    }
-    if context.store.finish_job(job, status.generation, &key, &manifest.digest()).await? {
-        info!(job.id = %job, rows = manifest.totals.rows, files = manifest.files.len(), "job succeeded");
+    let seal = match put_manifest(context, job, &status.spec, &key).await {
+        Err(_) if planted::is(Bug::ManifestErrorIgnored) => describe(context, job, &status.spec, &mut None).await?,
+        Err(error) => {
+            // A repair that began meanwhile took winners away: what went wrong is no fault of the job's.
+            let now = context.store.job(job).await?;
+            let ours = now.is_some_and(|now| now.state == JobState::Finalizing && now.generation == generation);
+            return if ours { Err(error) } else { Ok(()) };
+        }
+        Ok(seal) => seal,
+    };
+    if context.store.finish_job(job, generation, &key, &seal.blake3).await? {
+        info!(job.id = %job, rows = seal.totals.rows, files = seal.files, "job succeeded");
     }
     Ok(())
 }
 
-/// Builds the manifest of a job from its winners.
-async fn manifest_of(context: &Context, job: JobId, spec: &JobSpec) -> Result<Manifest, FinalizeError> {
-    let planned = context.store.sources(job).await?;
-    let mut sources: Vec<ManifestSource> = planned.iter().map(empty_source).collect();
-    let mut files: Vec<ManifestFile> = Vec::new();
-    let mut after = None;
-    loop {
-        let page = context.store.winners(job, after, PAGE).await?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.index);
-        for winner in page {
-            if let Some(source) = sources.get_mut(winner.slice.source_index as usize) {
-                source.rows += winner.slice.rows;
+/// Writes the manifest, or finds it written: by an attempt that crashed, or by another coordinator.
+async fn put_manifest(context: &Context, job: JobId, spec: &JobSpec, key: &str) -> Result<ManifestSeal, FinalizeError> {
+    let storage = &context.storage;
+    let mut object = match storage.create_new(key).await {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => None,
+        created => Some(created?),
+    };
+    let seal = match describe(context, job, spec, &mut object).await {
+        Err(error) => {
+            if let Some(object) = object {
+                object.abort().await;
             }
-            files.push(file_of(winner));
+            return Err(error);
+        }
+        Ok(seal) => seal,
+    };
+    if let Some(object) = object {
+        match object.finish().await {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error.into()),
+            Ok(_) => return Ok(seal),
         }
     }
-    let info = match files.first() {
-        // What the model's own settings came to stands in the files that the workers wrote, the same in each.
-        Some(file) => vectors::read_info(&context.storage, &file.name).await?,
-        None => info_without_files(job, spec),
-    };
-    Ok(Manifest::new(info, sources, files)?)
-}
-
-/// Writes the manifest, or finds it written: by an attempt that crashed, or by another coordinator.
-async fn put_manifest(context: &Context, key: &str, manifest: &Manifest) -> Result<(), FinalizeError> {
-    let mut bytes = manifest.to_bytes();
-    if planted::is(Bug::ManifestWithTime) {
-        bytes.extend(context.config.clock.now_ms().to_string().bytes());
-    }
-    let bytes = Bytes::from(bytes);
-    match context.storage.put_new(key, bytes.clone()).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            let found = match context.storage.get(key).await {
-                // Some stores say so of a write that ran into another one: it is tried again.
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    return Err(DatasetError::Io { object: key.to_owned(), source: Box::new(error) }.into());
-                }
-                found => found?,
-            };
-            if found == bytes { Ok(()) } else { Err(FinalizeError::OtherManifest { key: key.to_owned() }) }
+    match storage.digest(key).await {
+        Ok(found) if found.to_hex().as_str() == seal.blake3 => Ok(seal),
+        Ok(_) => Err(FinalizeError::OtherManifest { key: key.to_owned() }),
+        // Some stores say so of a write that ran into another one: it is tried again.
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(DatasetError::Io { object: key.to_owned(), source: Box::new(error) }.into())
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes the manifest of a job from its winners, page by page, and writes it to `object` if there is one.
+async fn describe(
+    context: &Context,
+    job: JobId,
+    spec: &JobSpec,
+    object: &mut Option<NewObject>,
+) -> Result<ManifestSeal, FinalizeError> {
+    let planned = context.store.sources(job).await?;
+    let mut sources: Vec<ManifestSource> = planned.iter().map(empty_source).collect();
+    let mut winners = context.store.winners_by_row(job);
+    let mut next = winners.next().await?;
+    let info = match &next {
+        // What the model's own settings came to stands in the files that the workers wrote, the same in each.
+        Some(winner) => vectors::read_info(&context.storage, &winner.output.key).await?,
+        None => info_without_files(job, spec),
+    };
+    let mut manifest = ManifestWriter::new(&info);
+    while let Some(winner) = next {
+        if let Some(source) = sources.get_mut(winner.slice.source_index as usize) {
+            source.rows += winner.slice.rows;
+        }
+        manifest.add(&file_of(winner))?;
+        if manifest.pending() >= PIECE_BYTES {
+            write(object, &manifest.take()).await?;
+        }
+        next = winners.next().await?;
+    }
+    let (rest, seal) = manifest.finish(&sources)?;
+    write(object, &rest).await?;
+    if planted::is(Bug::ManifestWithTime) {
+        write(object, context.config.clock.now_ms().to_string().as_bytes()).await?;
+    }
+    Ok(seal)
+}
+
+async fn write(object: &mut Option<NewObject>, bytes: &[u8]) -> Result<(), DatasetError> {
+    match object {
+        Some(object) => object.write(bytes).await,
+        None => Ok(()),
     }
 }
 

@@ -51,6 +51,9 @@ pub struct Policy {
     pub quarantine_shards: u32,
     /// Without a live worker for so long, a job is shown as starved.
     pub starved_ms: i64,
+    /// A database that does not answer the hot path for so long has lost the request, and is asked again over another
+    /// connection: well before anybody's lease is over.
+    pub silence_ms: u64,
     /// How long a coordinator leads the upkeep without saying so again.
     pub leader_ms: i64,
     /// An attempt's object is garbage only so long after the attempt ended: its worker may still be writing it.
@@ -82,6 +85,7 @@ impl Default for Policy {
             breaker_percent: 20,
             quarantine_shards: 5,
             starved_ms: 600_000,
+            silence_ms: 20_000,
             leader_ms: 6_000,
             garbage_grace_ms: 900_000,
         }

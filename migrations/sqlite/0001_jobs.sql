@@ -89,6 +89,8 @@ CREATE TABLE shard (
 ) STRICT;
 -- Finished shards stay out of what leases walk over.
 CREATE INDEX shard_pending ON shard (job_id, shard_index) WHERE state = 'pending';
+-- Halves come after all others by index, and belong among them by row.
+CREATE INDEX shard_halves ON shard (job_id, first_row, shard_index) WHERE part_of IS NOT NULL;
 
 CREATE TABLE attempt (
     job_id      BLOB NOT NULL,

@@ -144,6 +144,10 @@ pub(crate) trait Backend: Send + Sync {
     fn insert_shards(&self, page: ShardPage) -> Answer<'_, bool>;
     /// Returns committed shards after an index (-1 for all), in order.
     fn winners(&self, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>>;
+    /// As [`Backend::winners`], of shards as they were cut.
+    fn winners_whole(&self, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>>;
+    /// Returns committed halves that begin after a row (-1 for all), in the order of rows.
+    fn winners_halves(&self, job: JobId, after_row: i64, limit: u32) -> Answer<'_, Vec<Winner>>;
     /// Returns the jobs that wait for their manifest.
     fn finalizable(&self) -> Answer<'_, Vec<JobId>>;
     /// Returns the jobs of which only dead shards are left.

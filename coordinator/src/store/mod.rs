@@ -15,6 +15,7 @@ mod rows;
 mod sql;
 mod sqlite;
 mod types;
+mod winners;
 
 #[cfg(test)]
 mod conformance;
@@ -24,13 +25,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use dataset::{Cursor, PlannedSource, Slice};
 use proto::job::{JobSpec, JobState, JobStatus};
-use proto::planted::{self, Bug};
 use proto::work::{Beat, CommitOutcome, Directive, FailureClass, Grant, Output, Progress, WorkerInfo};
 use proto::{Epoch, JobId, RequestId, SessionId, ShardId};
 use uuid::Uuid;
 
 pub use error::{StoreError, StoreErrorKind};
 pub use types::{Garbage, Planning, Submitted, Swept, Winner};
+pub use winners::Winners;
 
 use crate::clock::Clock;
 use crate::policy::{Policy, Verdict};
@@ -454,13 +455,9 @@ impl Store {
         self.backend.change_job(job, JobChange::BeginFinalize).await
     }
 
-    /// Returns committed shards after index `after`, in input order, at most `limit`.
+    /// Returns committed shards after index `after`, in the order of index, at most `limit`.
     pub async fn winners(&self, job: JobId, after: Option<u64>, limit: u32) -> Result<Vec<Winner>> {
-        let mut winners = self.backend.winners(job, after.map_or(-1, rows::signed), limit).await?;
-        if planted::is(Bug::WinnersSkipFirst) && after.is_none() && winners.len() > 1 {
-            winners.remove(0);
-        }
-        Ok(winners)
+        self.backend.winners(job, after.map_or(-1, rows::signed), limit).await
     }
 
     /// Returns the planned sources of a job, in order; empty before they are known.

@@ -12,6 +12,7 @@ mod fixture;
 mod random;
 mod scale;
 mod server;
+mod silence;
 mod storm;
 
 use fixture::Bed;

@@ -206,6 +206,27 @@ impl Backend for Connection {
         })
     }
 
+    fn winners_whole(&self, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
+        self.run("winners_whole", move |model| {
+            let Some(job) = model.jobs.get(&job) else { return Vec::new() };
+            let first = unsigned(after.saturating_add(1));
+            let whole = winners(job).into_iter().filter(|winner| !job.halves.contains_key(&winner.index));
+            whole.filter(|winner| winner.index >= first).take(limit as usize).collect()
+        })
+    }
+
+    fn winners_halves(&self, job: JobId, after_row: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
+        self.run("winners_halves", move |model| {
+            let Some(job) = model.jobs.get(&job) else { return Vec::new() };
+            let first = unsigned(after_row.saturating_add(1));
+            let halves = winners(job).into_iter().filter(|winner| job.halves.contains_key(&winner.index));
+            let mut halves: Vec<Winner> = halves.filter(|winner| winner.slice.first_row >= first).collect();
+            halves.sort_by_key(|winner| winner.slice.first_row);
+            halves.truncate(limit as usize);
+            halves
+        })
+    }
+
     fn finalizable(&self) -> Answer<'_, Vec<JobId>> {
         self.run("finalizable", |model| model.finalizable())
     }

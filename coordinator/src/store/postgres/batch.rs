@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::postgres::PgConnection;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::pool::{Held, Pool};
 use super::{DEADLOCK_TRIES_MAX, was_rolled_back};
 use crate::store::error::{StoreError, StoreErrorKind};
 
@@ -40,6 +40,8 @@ pub(super) struct Shape {
     pub(super) batch_max: usize,
     /// How long to wait for more after the first.
     pub(super) gather: Duration,
+    /// Batches are answered in milliseconds: where one is not for so long, its connection is lost.
+    pub(super) patience: Duration,
 }
 
 struct Asked<Q, A> {
@@ -55,7 +57,7 @@ pub(super) struct Batcher<B: Batched> {
 }
 
 impl<B: Batched> Batcher<B> {
-    pub(super) fn start(kind: B, pool: &PgPool, shape: Shape, stop: &CancellationToken) -> Self {
+    pub(super) fn start(kind: B, pool: &Pool, shape: Shape, stop: &CancellationToken) -> Self {
         let (queue, asked) = mpsc::channel(QUEUE_MAX);
         let (kind, asked) = (Arc::new(kind), Arc::new(Mutex::new(asked)));
         for _ in 0..shape.workers {
@@ -72,9 +74,9 @@ impl<B: Batched> Batcher<B> {
     }
 }
 
-async fn serve<B: Batched>(kind: Arc<B>, asked: Queue<B>, pool: PgPool, shape: Shape, stop: CancellationToken) {
+async fn serve<B: Batched>(kind: Arc<B>, asked: Queue<B>, pool: Pool, shape: Shape, stop: CancellationToken) {
     // Kept from batch to batch: handing it back to the pool and taking it again would be two more round trips.
-    let mut connection: Option<PoolConnection<sqlx::Postgres>> = None;
+    let mut connection: Option<Held> = None;
     loop {
         let group = tokio::select! {
             biased;
@@ -85,7 +87,7 @@ async fn serve<B: Batched>(kind: Arc<B>, asked: Queue<B>, pool: PgPool, shape: S
             return;
         }
         let requests: Vec<B::Request> = group.iter().map(|one| one.request.clone()).collect();
-        let answers = answer(&*kind, &pool, &mut connection, &requests).await;
+        let answers = answer(&*kind, (&pool, shape.patience), &mut connection, &requests).await;
         match answers {
             Ok(answers) => {
                 for (one, answer) in group.into_iter().zip(answers) {
@@ -93,7 +95,7 @@ async fn serve<B: Batched>(kind: Arc<B>, asked: Queue<B>, pool: PgPool, shape: S
                     one.reply.send(Ok(answer)).ok();
                 }
             }
-            Err(error) => refuse(&*kind, &pool, &mut connection, group, error).await,
+            Err(error) => refuse(&*kind, (&pool, shape.patience), &mut connection, group, error).await,
         }
     }
 }
@@ -116,8 +118,8 @@ async fn gather<B: Batched>(asked: &Queue<B>, shape: Shape) -> Vec<Asked<B::Requ
 /// Runs one batch, again where the server chose it to give way.
 async fn answer<B: Batched>(
     kind: &B,
-    pool: &PgPool,
-    connection: &mut Option<PoolConnection<sqlx::Postgres>>,
+    (pool, patience): (&Pool, Duration),
+    connection: &mut Option<Held>,
     requests: &[B::Request],
 ) -> Result<Vec<B::Answer>> {
     let mut tries = 1;
@@ -126,7 +128,8 @@ async fn answer<B: Batched>(
             Some(held) => (held, false),
             None => (pool.acquire().await?, true),
         };
-        match kind.run(&mut held, requests).await {
+        let answered = tokio::time::timeout(patience, kind.run(held.connection()?, requests)).await;
+        match held.settle(answered) {
             Ok(answers) => {
                 *connection = Some(held);
                 return Ok(answers);
@@ -142,8 +145,8 @@ async fn answer<B: Batched>(
 /// Tells everybody in a batch that failed. Where the fault may be one request's own, the others are tried alone.
 async fn refuse<B: Batched>(
     kind: &B,
-    pool: &PgPool,
-    connection: &mut Option<PoolConnection<sqlx::Postgres>>,
+    pool: (&Pool, Duration),
+    connection: &mut Option<Held>,
     mut group: Vec<Asked<B::Request, B::Answer>>,
     error: StoreError,
 ) {

@@ -4,6 +4,7 @@
 //! transaction open nor hand a connection in the middle of a conversation back to the pool. Time is the database's.
 
 mod batch;
+mod pool;
 mod work;
 
 use std::str::FromStr;
@@ -14,8 +15,8 @@ use dataset::PlannedSource;
 use proto::job::{JobState, JobStatus};
 use proto::work::{Grant, Progress};
 use proto::{JobId, RequestId, SessionId};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
-use sqlx::{Connection, query, query_scalar};
+use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::{query, query_scalar};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -32,6 +33,7 @@ use crate::clock::Clock;
 use crate::policy::{Policy, Verdict};
 use crate::shard::{LeaseRef, Refusal, failure_name};
 use batch::{Batcher, Shape};
+use pool::Pool;
 use work::{Beats, Commits, Leases, Wish};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -44,14 +46,15 @@ const LEASE_CONNECTIONS_MAX: u32 = 6;
 /// Connections for submission, planning, status and upkeep.
 const DESK_CONNECTIONS_MAX: u32 = 6;
 
-/// How long a request waits for a connection.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Settings of every connection. Limits that the server keeps, so that no statement outlives everybody's interest in it;
 /// and plans that do not depend on statistics: right after planning a million shards there are none, and the planner
 /// would sort all pending shards for every lease instead of reading the first from the index.
-const CONNECTION_SETTINGS: [(&str, &str); 7] = [
-    ("statement_timeout", "60s"),
+const CONNECTION_SETTINGS: [(&str, &str); 10] = [
+    ("statement_timeout", "50s"),
+    // The server, too, must find out about a network that swallows everything.
+    ("tcp_keepalives_idle", "30"),
+    ("tcp_keepalives_interval", "10"),
+    ("tcp_keepalives_count", "3"),
     ("lock_timeout", "10s"),
     ("idle_in_transaction_session_timeout", "10s"),
     ("plan_cache_mode", "force_generic_plan"),
@@ -60,22 +63,23 @@ const CONNECTION_SETTINGS: [(&str, &str); 7] = [
     ("jit", "off"),
 ];
 
+/// Statements off the hot path are given up only after so many times what the hot path waits: longer than the server
+/// works at them.
+const PATIENCE_FACTOR: u32 = 3;
+
 /// How often a transition is tried that the server rolled back for the sake of another one.
 const DEADLOCK_TRIES_MAX: u32 = 5;
 
 /// How commits, leases and heartbeats are gathered. Three statements at once of the first two: some on their way to the disk,
 /// one being computed. The statements of a batch touch few rows of one table each, so that hundreds are still milliseconds.
-const COMMITS: Shape = Shape { workers: 3, batch_max: 256, gather: Duration::ZERO };
-const LEASES: Shape = Shape { workers: 3, batch_max: 256, gather: Duration::ZERO };
-const BEATS: Shape = Shape { workers: 1, batch_max: 2_048, gather: Duration::ZERO };
-
-/// A connection that has been idle for so long is asked whether it still is one.
-const IDLE_TRUSTED: Duration = Duration::from_secs(1);
+const COMMITS: Shape = Shape { workers: 3, batch_max: 256, gather: Duration::ZERO, patience: Duration::MAX };
+const LEASES: Shape = COMMITS;
+const BEATS: Shape = Shape { workers: 1, batch_max: 2_048, ..COMMITS };
 
 pub(super) struct Postgres {
-    work: PgPool,
-    lease_pool: PgPool,
-    desk: PgPool,
+    work: Pool,
+    lease_pool: Pool,
+    desk: Pool,
     commits: Batcher<Commits>,
     leases: Batcher<Leases>,
     beats: Batcher<Beats>,
@@ -90,29 +94,18 @@ impl Postgres {
             .map_err(|error| StoreError::Open { url: "postgres://…".to_owned(), problem: error.to_string() })?
             .application_name("encaje")
             .options(CONNECTION_SETTINGS);
-        let pool = |connections_max| {
-            PgPoolOptions::new()
-                .max_connections(connections_max)
-                .acquire_timeout(ACQUIRE_TIMEOUT)
-                .test_before_acquire(false)
-                .before_acquire(|connection, meta| {
-                    Box::pin(async move {
-                        if meta.idle_for > IDLE_TRUSTED {
-                            connection.ping().await?;
-                        }
-                        Ok(true)
-                    })
-                })
-                .connect_lazy_with(options.clone())
-        };
+        let silence = Duration::from_millis(policy.silence_ms);
+        let pool = |connections_max| Pool::new(options.clone(), connections_max, silence * PATIENCE_FACTOR);
         let (work, lease_pool, desk) =
             (pool(WORK_CONNECTIONS_MAX), pool(LEASE_CONNECTIONS_MAX), pool(DESK_CONNECTIONS_MAX));
-        migrations::postgres().run(&desk).await.map_err(StoreError::Migrate)?;
+        migrations::postgres().run(desk.raw()).await.map_err(StoreError::Migrate)?;
         let stop = CancellationToken::new();
-        let (ttl_ms, beats) = (policy.ttl_ms, Shape { gather: Duration::from_millis(policy.beat_gather_ms), ..BEATS });
+        let (ttl_ms, gather) = (policy.ttl_ms, Duration::from_millis(policy.beat_gather_ms));
+        let patient = |shape| Shape { patience: silence, ..shape };
+        let beats = Shape { gather, ..patient(BEATS) };
         Ok(Self {
-            commits: Batcher::start(Commits { clock: clock.clone() }, &work, COMMITS, &stop),
-            leases: Batcher::start(Leases { clock: clock.clone() }, &lease_pool, LEASES, &stop),
+            commits: Batcher::start(Commits { clock: clock.clone() }, &work, patient(COMMITS), &stop),
+            leases: Batcher::start(Leases { clock: clock.clone() }, &lease_pool, patient(LEASES), &stop),
             beats: Batcher::start(Beats { clock: clock.clone(), ttl_ms }, &work, beats, &stop),
             work,
             lease_pool,
@@ -129,15 +122,15 @@ impl Postgres {
     }
 
     async fn now_ms(&self) -> Result<i64> {
-        Ok(query_scalar(jobs::PG_NOW).bind(self.imposed_ms()).fetch_one(&self.desk).await?)
+        self.desk.number(query_scalar(jobs::PG_NOW).bind(self.imposed_ms())).await
     }
 }
 
 /// Runs a transition apart from its caller. One that lost a deadlock is tried again: nothing of it has happened.
-async fn apart<T, F, A>(pool: &PgPool, transition: F) -> Result<T>
+async fn apart<T, F, A>(pool: &Pool, transition: F) -> Result<T>
 where
     T: Send + 'static,
-    F: Fn(PgPool) -> A + Send + Sync + 'static,
+    F: Fn(Pool) -> A + Send + Sync + 'static,
     A: Future<Output = Result<T>> + Send,
 {
     let pool = pool.clone();
@@ -162,23 +155,33 @@ type Statement = sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgA
 type Count = sqlx::query::QueryScalar<'static, sqlx::Postgres, i64, sqlx::postgres::PgArguments>;
 
 /// Runs a statement and returns how many rows it changed.
-async fn changed(pool: &PgPool, statement: impl Fn() -> Statement + Send + Sync + 'static) -> Result<u64> {
+async fn changed(pool: &Pool, statement: impl Fn() -> Statement + Send + Sync + 'static) -> Result<u64> {
     let statement = Arc::new(statement);
     apart(pool, move |pool| {
         let statement = statement.clone();
-        async move { Ok(statement().execute(&pool).await?.rows_affected()) }
+        async move { pool.changed(statement()).await }
     })
     .await
 }
 
 /// Runs a statement that ends in `SELECT count(*)` and returns that number.
-async fn counted(pool: &PgPool, statement: impl Fn() -> Count + Send + Sync + 'static) -> Result<u64> {
+async fn counted(pool: &Pool, statement: impl Fn() -> Count + Send + Sync + 'static) -> Result<u64> {
     let statement = Arc::new(statement);
     apart(pool, move |pool| {
         let statement = statement.clone();
-        async move { Ok(u64::try_from(statement().fetch_one(&pool).await?).unwrap_or(0)) }
+        async move { Ok(u64::try_from(pool.number(statement()).await?).unwrap_or(0)) }
     })
     .await
+}
+
+impl Postgres {
+    /// Runs one of the statements that list winners.
+    fn page_of(&self, statement: &'static str, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
+        Box::pin(async move {
+            let statement = query(statement).bind(job.0).bind(after).bind(i64::from(limit));
+            self.desk.rows(statement).await?.iter().map(rows::winner).collect()
+        })
+    }
 }
 
 impl Backend for Postgres {
@@ -193,17 +196,18 @@ impl Backend for Postgres {
             if inserted > 0 {
                 return Ok(None);
             }
-            Ok(Some(query_scalar(jobs::JOB_DIGEST).bind(id).fetch_one(&self.desk).await?))
+            let stored = self.desk.rows(query(jobs::JOB_DIGEST).bind(id)).await?;
+            stored.first().ok_or(sqlx::Error::RowNotFound)?.text("spec_digest").map(Some)
         })
     }
 
     fn statuses(&self, job: Option<JobId>) -> Answer<'_, Vec<JobStatus>> {
         Box::pin(async move {
             let statuses = match job {
-                Some(job) => query(jobs::JOB_STATUS).bind(job.0).fetch_all(&self.desk).await?,
-                None => query(jobs::ALL_JOB_STATUSES).fetch_all(&self.desk).await?,
+                Some(job) => self.desk.rows(query(jobs::JOB_STATUS).bind(job.0)).await?,
+                None => self.desk.rows(query(jobs::ALL_JOB_STATUSES)).await?,
             };
-            let rejects = query(jobs::PG_JOB_REJECTS).bind(job.map(|job| job.0)).fetch_all(&self.desk).await?;
+            let rejects = self.desk.rows(query(jobs::PG_JOB_REJECTS).bind(job.map(|job| job.0))).await?;
             let (rejects, now_ms) = (rows::rejects(&rejects)?, self.now_ms().await?);
             statuses.iter().map(|row| rows::job_status(row, now_ms, &rejects)).collect()
         })
@@ -211,8 +215,8 @@ impl Backend for Postgres {
 
     fn job_state(&self, job: JobId) -> Answer<'_, Option<JobState>> {
         Box::pin(async move {
-            let row = query(jobs::JOB_STATE).bind(job.0).fetch_optional(&self.desk).await?;
-            row.as_ref().map(rows::job_state).transpose()
+            let found = self.desk.rows(query(jobs::JOB_STATE).bind(job.0)).await?;
+            found.first().map(rows::job_state).transpose()
         })
     }
 
@@ -255,7 +259,7 @@ impl Backend for Postgres {
     fn planning(&self) -> Answer<'_, Vec<Planning>> {
         Box::pin(async move {
             let mut planning = Vec::new();
-            for row in query(jobs::JOBS_TO_PLAN).fetch_all(&self.desk).await? {
+            for row in self.desk.rows(query(jobs::JOBS_TO_PLAN)).await? {
                 let (mut job, inspected) = rows::planning(&row)?;
                 if inspected {
                     job.sources = Some(self.sources(job.job).await?);
@@ -268,7 +272,7 @@ impl Backend for Postgres {
 
     fn sources(&self, job: JobId) -> Answer<'_, Vec<PlannedSource>> {
         Box::pin(async move {
-            let sources = query(jobs::SOURCES).bind(job.0).fetch_all(&self.desk).await?;
+            let sources = self.desk.rows(query(jobs::SOURCES).bind(job.0)).await?;
             sources.iter().map(rows::planned_source).collect()
         })
     }
@@ -293,23 +297,28 @@ impl Backend for Postgres {
     }
 
     fn winners(&self, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
-        Box::pin(async move {
-            let statement = query(jobs::WINNERS).bind(job.0).bind(after).bind(i64::from(limit));
-            statement.fetch_all(&self.desk).await?.iter().map(rows::winner).collect()
-        })
+        self.page_of(jobs::WINNERS, job, after, limit)
+    }
+
+    fn winners_whole(&self, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
+        self.page_of(jobs::WINNERS_WHOLE, job, after, limit)
+    }
+
+    fn winners_halves(&self, job: JobId, after_row: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
+        self.page_of(jobs::WINNERS_HALVES, job, after_row, limit)
     }
 
     fn finalizable(&self) -> Answer<'_, Vec<JobId>> {
         Box::pin(async move {
-            let rows = query(jobs::JOBS_TO_FINALIZE).fetch_all(&self.desk).await?;
+            let rows = self.desk.rows(query(jobs::JOBS_TO_FINALIZE)).await?;
             rows.iter().map(|row| row.id("job_id").map(JobId)).collect()
         })
     }
 
     fn exhausted(&self) -> Answer<'_, Vec<Exhausted>> {
-        Box::pin(async move {
-            query(jobs::EXHAUSTED_JOBS).fetch_all(&self.desk).await?.iter().map(rows::exhausted).collect()
-        })
+        Box::pin(
+            async move { self.desk.rows(query(jobs::EXHAUSTED_JOBS)).await?.iter().map(rows::exhausted).collect() },
+        )
     }
 
     fn open_session(&self, session: NewSession) -> Answer<'_, ()> {
@@ -362,7 +371,7 @@ impl Backend for Postgres {
                     .bind(policy.copy_factor)
                     .bind(i64::from(policy.copy_done_percent))
                     .bind(i64::from(policy.copies_percent));
-                async move { Ok(statement.fetch_all(&pool).await?) }
+                async move { pool.rows(statement).await }
             })
             .await?;
             granted.iter().map(rows::grant).collect()
@@ -375,14 +384,10 @@ impl Backend for Postgres {
 
     fn refusal(&self, lease: LeaseRef) -> Answer<'_, Refusal> {
         Box::pin(async move {
-            let row = query(sql_work::COMMIT_REFUSAL)
-                .bind(lease.session.0)
-                .bind(lease.job.0)
-                .bind(signed(lease.index))
-                .bind(i64::from(lease.epoch.0))
-                .fetch_optional(&self.work)
-                .await?;
-            row.map_or(Ok(Refusal::unknown()), |row| rows::refusal(&row, lease))
+            let statement = query(sql_work::COMMIT_REFUSAL).bind(lease.session.0).bind(lease.job.0);
+            let statement = statement.bind(signed(lease.index)).bind(i64::from(lease.epoch.0));
+            let found = self.work.rows(statement).await?;
+            found.first().map_or(Ok(Refusal::unknown()), |row| rows::refusal(row, lease))
         })
     }
 
@@ -432,17 +437,17 @@ impl Backend for Postgres {
     fn tripped(&self, attempts: u32, most: u32) -> Answer<'_, Vec<Tripped>> {
         Box::pin(async move {
             let statement = query(sweep::TRIPPED_JOBS).bind(i64::from(attempts)).bind(i64::from(most));
-            statement.fetch_all(&self.desk).await?.iter().map(rows::tripped).collect()
+            self.desk.rows(statement).await?.iter().map(rows::tripped).collect()
         })
     }
 
     fn quarantine(&self, shards: u32) -> Answer<'_, Vec<SessionId>> {
         Box::pin(async move {
-            let sessions: Vec<Uuid> = apart(&self.desk, move |pool| async move {
-                Ok(query_scalar(sweep::QUARANTINE).bind(i64::from(shards)).fetch_all(&pool).await?)
+            let found = apart(&self.desk, move |pool| async move {
+                pool.rows(query(sweep::QUARANTINE).bind(i64::from(shards))).await
             })
             .await?;
-            Ok(sessions.into_iter().map(SessionId).collect())
+            found.iter().map(|row| row.id("session_id").map(SessionId)).collect()
         })
     }
 
@@ -524,7 +529,7 @@ impl Backend for Postgres {
     fn list_garbage(&self, limit: u32) -> Answer<'_, Vec<Garbage>> {
         Box::pin(async move {
             let statement = query(sweep::LIST_GARBAGE).bind(i64::from(limit));
-            statement.fetch_all(&self.desk).await?.iter().map(rows::garbage).collect()
+            self.desk.rows(statement).await?.iter().map(rows::garbage).collect()
         })
     }
 
@@ -555,9 +560,7 @@ impl Backend for Postgres {
 
     #[cfg(test)]
     fn lines(&self, listing: &'static super::conformance::dump::Listing) -> Answer<'_, Vec<String>> {
-        Box::pin(async move {
-            query(listing.sql).fetch_all(&self.desk).await?.iter().map(|row| listing.line(row)).collect()
-        })
+        Box::pin(async move { self.desk.rows(query(listing.sql)).await?.iter().map(|row| listing.line(row)).collect() })
     }
 }
 

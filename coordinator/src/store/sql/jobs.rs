@@ -261,6 +261,19 @@ SELECT shard_index, source_index, recut_key, range_unit, range_start, range_end,
 FROM shard WHERE job_id = $1 AND shard_index > $2 AND state = 'committed'
 ORDER BY shard_index LIMIT $3";
 
+/// $1 job, $2 after index, $3 limit: of shards as they were cut, in the order of index and row alike.
+pub(in crate::store) const WINNERS_WHOLE: &str = "-- winners_whole
+SELECT shard_index, source_index, recut_key, range_unit, range_start, range_end, first_row, row_count,
+    out_key, out_bytes, out_blake3, in_blake3, out_rejects, out_truncated, out_tokens
+FROM shard WHERE job_id = $1 AND shard_index > $2 AND state = 'committed' AND part_of IS NULL
+ORDER BY shard_index LIMIT $3";
+/// $1 job, $2 after first row, $3 limit: of halves, in the order of rows. A half has rows, so that two never begin at one.
+pub(in crate::store) const WINNERS_HALVES: &str = "-- winners_halves
+SELECT shard_index, source_index, recut_key, range_unit, range_start, range_end, first_row, row_count,
+    out_key, out_bytes, out_blake3, in_blake3, out_rejects, out_truncated, out_tokens
+FROM shard WHERE job_id = $1 AND part_of IS NOT NULL AND first_row > $2 AND state = 'committed'
+ORDER BY first_row LIMIT $3";
+
 /// No parameters: jobs of which only dead shards are left, with the first of these.
 pub(in crate::store) const EXHAUSTED_JOBS: &str = "-- exhausted_jobs
 SELECT j.job_id, c.dead, s.shard_index, s.last_error

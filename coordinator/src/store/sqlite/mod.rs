@@ -88,6 +88,16 @@ async fn changed(
     Ok(statement.execute(db).await?.rows_affected() > 0)
 }
 
+impl Sqlite {
+    /// Runs one of the statements that list winners.
+    fn page_of(&self, statement: &'static str, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
+        Box::pin(async move {
+            let statement = query(statement).bind(job.0).bind(after).bind(i64::from(limit));
+            statement.fetch_all(&self.readers).await?.iter().map(rows::winner).collect()
+        })
+    }
+}
+
 impl Backend for Sqlite {
     fn submit(&self, job: NewJob) -> Answer<'_, Option<String>> {
         let now_ms = self.now_ms();
@@ -181,10 +191,15 @@ impl Backend for Sqlite {
     }
 
     fn winners(&self, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
-        Box::pin(async move {
-            let statement = query(jobs::WINNERS).bind(job.0).bind(after).bind(i64::from(limit));
-            statement.fetch_all(&self.readers).await?.iter().map(rows::winner).collect()
-        })
+        self.page_of(jobs::WINNERS, job, after, limit)
+    }
+
+    fn winners_whole(&self, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
+        self.page_of(jobs::WINNERS_WHOLE, job, after, limit)
+    }
+
+    fn winners_halves(&self, job: JobId, after_row: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
+        self.page_of(jobs::WINNERS_HALVES, job, after_row, limit)
     }
 
     fn finalizable(&self) -> Answer<'_, Vec<JobId>> {

@@ -1,0 +1,76 @@
+//! The committed shards of a job in the order of their rows, page by page: what the manifest lists. Shards as they were
+//! cut come in that order by their index; the halves of split ones have later indexes, and are put among them here.
+
+use std::collections::VecDeque;
+
+use proto::JobId;
+use proto::planted::{self, Bug};
+
+use super::types::Winner;
+use super::{Result, Store, rows};
+
+/// Winners read from the database at once.
+const PAGE: u32 = 1_000;
+
+/// Committed shards in the order of their rows; see [`Store::winners_by_row`].
+pub struct Winners {
+    store: Store,
+    job: JobId,
+    whole: Stream,
+    halves: Stream,
+}
+
+/// One of the two sequences: what was read and not handed out, and where to go on reading.
+struct Stream {
+    ready: VecDeque<Winner>,
+    after: i64,
+    over: bool,
+}
+
+impl Stream {
+    fn new() -> Self {
+        Self { ready: VecDeque::new(), after: -1, over: false }
+    }
+
+    fn take_in(&mut self, page: Vec<Winner>, position: fn(&Winner) -> u64) {
+        self.over = page.len() < PAGE as usize;
+        if let Some(last) = page.last() {
+            self.after = rows::signed(position(last));
+        }
+        self.ready.extend(page);
+    }
+}
+
+impl Store {
+    /// Lists the committed shards of a job in the order of their rows. Holds two pages, however many there are.
+    pub fn winners_by_row(&self, job: JobId) -> Winners {
+        Winners { store: self.clone(), job, whole: Stream::new(), halves: Stream::new() }
+    }
+}
+
+impl Winners {
+    /// Returns the next winner; `None` at the end.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn next(&mut self) -> Result<Option<Winner>> {
+        if self.whole.ready.is_empty() && !self.whole.over {
+            let first = self.whole.after < 0;
+            let mut page = self.store.backend.winners_whole(self.job, self.whole.after, PAGE).await?;
+            if planted::is(Bug::WinnersSkipFirst) && first && page.len() > 1 {
+                page.remove(0);
+            }
+            self.whole.take_in(page, |winner| winner.index);
+        }
+        if self.halves.ready.is_empty() && !self.halves.over {
+            let page = self.store.backend.winners_halves(self.job, self.halves.after, PAGE).await?;
+            self.halves.take_in(page, |winner| winner.slice.first_row);
+        }
+        let half_is_next = match (self.whole.ready.front(), self.halves.ready.front()) {
+            (Some(whole), Some(half)) => half.slice.first_row < whole.slice.first_row,
+            (None, half) => half.is_some(),
+            (Some(_), None) => false,
+        };
+        Ok(if half_is_next { self.halves.ready.pop_front() } else { self.whole.ready.pop_front() })
+    }
+}
