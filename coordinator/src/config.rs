@@ -46,6 +46,8 @@ pub struct Config {
     pub tls: Option<ServerTlsConfig>,
     /// Connections at the same time; more wait to be accepted.
     pub connections_max: usize,
+    /// A client that has connected speaks within this time, or loses its place.
+    pub greeting_within: Duration,
     /// Calls at the same time on one connection.
     pub streams_max: u32,
     /// Objects relayed at the same time, both ways.
@@ -78,6 +80,7 @@ impl Default for Config {
             access: Access::Open,
             tls: None,
             connections_max: 16_384,
+            greeting_within: Duration::from_secs(20),
             streams_max: 256,
             relays_max: 128,
             roots: Roots::uploads_only(),

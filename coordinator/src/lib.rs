@@ -76,7 +76,7 @@ where
 {
     let server = service::limited(&config).map_err(CoordinatorError::Certificates)?;
     let server = server.layer(config.metrics.layer()).layer(access::AccessLayer(config.access.clone()));
-    let incoming = connections::capped(incoming, config.connections_max);
+    let incoming = connections::capped(incoming, config.connections_max, config.greeting_within);
     run_on(config, store, storage, shutdown, |routes, stop| async move {
         let mut server = server;
         server.add_routes(routes).serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await
