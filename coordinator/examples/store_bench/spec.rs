@@ -1,0 +1,70 @@
+//! The jobs that are measured.
+
+use std::path::Path;
+
+use dataset::{
+    Compression, FileInfo, Format, Keep, PlannedSource, ReadOptions, Source, VectorDtype, VectorWriter, kept_schema_of,
+};
+use proto::JobId;
+use proto::job::{
+    ComputeDtype, EmbedSpec, JobSpec, MaxRejects, ModelSpec, OnBadRow, OutputDtype, RowCounts, ShardLimits,
+};
+use proto::work::{Grant, Output, WorkerInfo};
+
+pub(crate) fn worker() -> WorkerInfo {
+    WorkerInfo { name: "host/1".into(), devices: vec!["cpu".into()], version: "0.1.0".into() }
+}
+
+/// A job over one CSV file, with so many rows in a shard.
+pub(crate) fn spec(corpus: &str, rows_max: u64) -> JobSpec {
+    JobSpec {
+        sources: vec![Source { uri: corpus.to_owned(), format: Format::Csv, compression: Compression::None }],
+        read: ReadOptions { text_column: "text".into(), id_column: None, keep: Keep::All },
+        model: ModelSpec { name: "owner/model".into(), revision: None, digest: "ab".into() },
+        embed: EmbedSpec {
+            pooling: None,
+            normalize: true,
+            max_length: None,
+            prefix: String::new(),
+            dtype: ComputeDtype::F32,
+            output_dtype: OutputDtype::F32,
+            dimensions: None,
+            batch_tokens: None,
+        },
+        limits: ShardLimits { rows_max, bytes_max: 1_000_000 },
+        on_bad_row: OnBadRow::Reject,
+        max_rejects: MaxRejects::Unlimited,
+    }
+}
+
+/// An output of so many bytes for what was granted.
+pub(crate) fn output(grant: &Grant, bytes: u64) -> Output {
+    Output {
+        key: grant.output_key.clone(),
+        bytes,
+        blake3: "d".repeat(64),
+        input_blake3: "e".repeat(64),
+        counts: RowCounts { rows: grant.slice.rows, rejects: [].into(), truncated: 0, tokens: 100 },
+    }
+}
+
+/// A vector file of a job, without rows: the finalizer reads how its vectors were made.
+pub(crate) fn sample(job: JobId, spec: &JobSpec, source: &PlannedSource, folder: &Path) -> Vec<u8> {
+    let info = FileInfo {
+        model: spec.model.name.clone(),
+        revision: None,
+        model_digest: spec.model.digest.clone(),
+        pooling: "cls".into(),
+        normalized: true,
+        max_length: 128,
+        dtype: "f32".into(),
+        output_dtype: VectorDtype::F32,
+        prefix: String::new(),
+        dimensions: 384,
+        job_id: job.to_string(),
+        spec_digest: proto::spec_digest(spec),
+    };
+    let file = folder.join("sample.parquet");
+    VectorWriter::create(&file, &kept_schema_of(source).unwrap(), &info).unwrap().finish().unwrap();
+    std::fs::read(file).unwrap()
+}
