@@ -1,6 +1,7 @@
 //! A corpus in a bucket, over the S3 protocol: run, run again, verify; and what a user is told when it goes wrong.
 
 use crate::harness::corpora::{self, sentences};
+use crate::harness::daemon::Daemon;
 use crate::harness::output::rows;
 use crate::harness::s3::{BUCKET, Fault, S3Server, SECRET_KEY};
 use crate::harness::{Bench, Ran, files_below, run_words};
@@ -76,4 +77,64 @@ fn a_bucket_that_cannot_be_read_is_explained_without_the_secret() {
     assert_ne!(secret.code, Some(0));
     secret.expect_said(&["credentials come from the environment"]);
     assert!(!secret.stderr.contains("hunter2"), "{}", secret.stderr);
+}
+
+/// A process of a cluster that uses the server, and what it said first.
+fn daemon(bench: &Bench, server: &S3Server, name: &str, words: &[&str]) -> (Daemon, serde_json::Value) {
+    let mut command = bench.command(words);
+    command.envs(server.environment());
+    let mut daemon = Daemon::spawn(bench, name, command);
+    let event = daemon.event();
+    (daemon, event)
+}
+
+/// Runs a command that must succeed, with what is needed to reach the server.
+fn succeed(bench: &Bench, server: &S3Server, words: &[&str]) -> Ran {
+    let ran = encaje(bench, server, words);
+    ran.expect_code(0);
+    ran
+}
+
+#[test]
+fn a_cluster_keeps_everything_in_a_bucket() {
+    let (bench, server) = (Bench::new(), S3Server::start());
+    let texts = sentences(300);
+    put(&server, "in/a.csv", corpora::csv(&texts));
+    bench.write("a.csv", corpora::csv(&texts));
+    let (corpus, storage) = (format!("s3://{BUCKET}/in/a.csv"), format!("s3://{BUCKET}/results"));
+    let words = ["coordinator", "--listen", "127.0.0.1:0", "--database", "state.db", "--storage", &storage];
+    let words = [&words[..], &["--corpus-root", &format!("s3://{BUCKET}/in"), "--json"]].concat();
+    let (_coordinator, listening) = daemon(&bench, &server, "c", &words);
+    let url = listening["url"].as_str().unwrap();
+    let model = crate::harness::model().display().to_string();
+    let submit = ["submit", &corpus, "--model", &model, "--coordinator", url, "--shard-rows", "20"];
+    let job = succeed(&bench, &server, &submit).stdout.trim().to_owned();
+
+    // What a busy store does to uploads, and to the manifest.
+    server.fail("PUT", "shards/00000003", Fault::ApplyThenCut, 1);
+    server.fail("PUT", "shards/00000005", Fault::Answer(503, "SlowDown"), 2);
+    server.fail("PUT", "manifest-1.json", Fault::ApplyThenAnswer(500, "InternalError"), 1);
+    let words = ["worker", "--coordinator", url, "--name", "w", "--spool", "spool", "--threads", "1", "--json"];
+    let _worker = daemon(&bench, &server, "w", &words);
+    succeed(&bench, &server, &["download", &job, "--coordinator", url, "--out", "out", "--wait"]);
+    succeed(&bench, &server, &["verify", "out", "--corpus", &corpus]);
+    bench.run_ok("a.csv", "alone", &["--shard-rows", "20"]);
+    assert!(rows(&bench.path("out")) == rows(&bench.path("alone")));
+    assert!(server.file(&format!("results/jobs/{job}/manifest-1.json")).is_file());
+
+    // A bit of a stored file turns: the fetch names it, and repair makes it again.
+    let shards = server.file(&format!("results/jobs/{job}/shards/00000007"));
+    let file = files_below(&shards, &|path| path.extension().is_some_and(|end| end == "parquet")).remove(0);
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let words = ["download", &job, "--coordinator", url, "--out", "again", "--wait"];
+    let refused = encaje(&bench, &server, words);
+    refused.expect_code(1);
+    refused.expect_said(&["shards/00000007", "encaje repair"]);
+    succeed(&bench, &server, &["repair", &job, "--coordinator", url]);
+    succeed(&bench, &server, &words);
+    succeed(&bench, &server, &["verify", "again", "--corpus", &corpus]);
+    assert!(rows(&bench.path("again")) == rows(&bench.path("alone")));
 }

@@ -72,6 +72,30 @@ fn a_worker_that_is_killed_costs_nothing_but_time() {
 }
 
 #[test]
+fn a_worker_that_wakes_after_its_leases_are_gone_changes_nothing() {
+    let bench = bench(ROWS);
+    let (_coordinator, url) = coordinator(&bench, "c", "state.db", SOON);
+    let job = submit(&bench, &url, "a.csv", SHARDS);
+    let sleeper = worker(&bench, "w1", &url, &["-v"]);
+    until_committed(&bench, &url, &job, 5);
+    sleeper.signal("STOP");
+    // Its session is given up, and somebody else does the shards that it holds.
+    wait_for("the end of its session", || (status(&bench, &url, &job)["workers"] == 0).then_some(()));
+    let mut other = worker(&bench, "w2", &url, &[]);
+    let before = status(&bench, &url, &job)["shards"]["committed"].as_u64().unwrap();
+    until_committed(&bench, &url, &job, before + 5);
+    sleeper.signal("CONT");
+    wait_for("its word that it is late", || {
+        ["is gone", "not wanted", "session lost"].iter().any(|word| sleeper.log().contains(word)).then_some(())
+    });
+    fetch_and_verify(&bench, &url, &job, "a.csv", "out");
+    other.signal("TERM");
+    assert_eq!(other.ended(), Some(0));
+    bench.run_ok("a.csv", "alone", SHARDS);
+    assert_same(&rows(&bench.path("out")), &rows(&bench.path("alone")));
+}
+
+#[test]
 fn a_coordinator_that_is_killed_is_started_again_and_goes_on() {
     let bench = bench(ROWS);
     let (mut first, url) = coordinator(&bench, "c", "state.db", &[]);

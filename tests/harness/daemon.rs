@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
@@ -18,8 +18,12 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts the program; what it says on stderr is kept in `NAME.log`.
     pub(crate) fn start(bench: &Bench, name: &str, words: &[&str]) -> Self {
+        Self::spawn(bench, name, bench.command(words))
+    }
+
+    /// As [`Daemon::start`], of a command that the caller made.
+    pub(crate) fn spawn(bench: &Bench, name: &str, mut command: Command) -> Self {
         let log = bench.path(&format!("{name}.log"));
-        let mut command = bench.command(words);
         command.stderr(Stdio::from(std::fs::File::create(&log).unwrap()));
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());

@@ -1,8 +1,8 @@
 //! A server that speaks S3 over HTTP, keeps its objects as files in a folder, and fails as it is told to. For tests of
-//! the storage and of the whole program alike.
+//! the storage and of the whole program alike; `cli/examples/s3_server.rs` makes a program of it.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use hyper::Request;
@@ -27,7 +27,7 @@ const BODY_BYTES_MAX: usize = 64 << 20;
 
 /// How a request fails.
 #[derive(Debug, Clone, Copy)]
-#[allow(dead_code, reason = "each of the two test programs needs some of them")]
+#[allow(dead_code, reason = "each of the programs needs some of them")]
 pub(crate) enum Fault {
     /// With this status and code, and nothing is done.
     Answer(u16, &'static str),
@@ -50,7 +50,8 @@ struct Rule {
 
 /// The server; it ends when dropped.
 pub(crate) struct S3Server {
-    dir: TempDir,
+    folder: PathBuf,
+    _temporary: Option<TempDir>,
     address: SocketAddr,
     shared: Arc<Shared>,
     _stop: oneshot::Sender<()>,
@@ -63,10 +64,18 @@ struct Shared {
 
 impl S3Server {
     /// Starts a server with an empty bucket.
+    #[allow(dead_code, reason = "only for tests")]
     pub(crate) fn start() -> S3Server {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join(BUCKET)).unwrap();
-        let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(dir.path()).unwrap());
+        let mut server = S3Server::over(dir.path(), ([127, 0, 0, 1], 0).into());
+        server._temporary = Some(dir);
+        server
+    }
+
+    /// Starts a server over the objects in a folder.
+    pub(crate) fn over(folder: &Path, address: SocketAddr) -> S3Server {
+        std::fs::create_dir_all(folder.join(BUCKET)).unwrap();
+        let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(folder).unwrap());
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let (service, shared) = (builder.build(), Arc::new(Shared::default()));
         let (stop, stopped) = oneshot::channel::<()>();
@@ -75,7 +84,7 @@ impl S3Server {
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
-                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let listener = TcpListener::bind(address).await.unwrap();
                 tell.send(listener.local_addr().unwrap()).unwrap();
                 tokio::select! {
                     _ = stopped => {}
@@ -83,7 +92,8 @@ impl S3Server {
                 }
             });
         });
-        S3Server { dir, address: told.recv().unwrap(), shared, _stop: stop }
+        let (folder, address) = (folder.to_owned(), told.recv().unwrap());
+        S3Server { folder, _temporary: None, address, shared, _stop: stop }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -91,8 +101,9 @@ impl S3Server {
     }
 
     /// The file of an object.
+    #[allow(dead_code, reason = "only for tests")]
     pub(crate) fn file(&self, key: &str) -> PathBuf {
-        self.dir.path().join(BUCKET).join(key)
+        self.folder.join(BUCKET).join(key)
     }
 
     /// What a program needs in its environment to use this server.
@@ -108,11 +119,13 @@ impl S3Server {
     }
 
     /// Makes the next `times` requests fail whose method is this one and whose path and query contain `part`.
+    #[allow(dead_code, reason = "only for tests")]
     pub(crate) fn fail(&self, method: &'static str, part: &'static str, fault: Fault, times: usize) {
         self.shared.rules.lock().unwrap().push(Rule { method, part, fault, times });
     }
 
     /// Forgets what should fail.
+    #[allow(dead_code, reason = "only for tests")]
     pub(crate) fn heal(&self) {
         self.shared.rules.lock().unwrap().clear();
     }
