@@ -103,7 +103,8 @@ fn a_cluster_keeps_everything_in_a_bucket() {
     bench.write("a.csv", corpora::csv(&texts));
     let (corpus, storage) = (format!("s3://{BUCKET}/in/a.csv"), format!("s3://{BUCKET}/results"));
     let words = ["coordinator", "--listen", "127.0.0.1:0", "--database", "state.db", "--storage", &storage];
-    let words = [&words[..], &["--corpus-root", &format!("s3://{BUCKET}/in"), "--json"]].concat();
+    let root = format!("s3://{BUCKET}/in");
+    let words = [&words[..], &["--corpus-root", &root, "--json"]].concat();
     let (_coordinator, listening) = daemon(&bench, &server, "c", &words);
     let url = listening["url"].as_str().unwrap();
     let model = crate::harness::model().display().to_string();

@@ -11,6 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 use super::fixture::Bed;
 use super::server::Server;
 use crate::policy::Policy;
+use crate::store::StoreErrorKind;
 
 /// What PostgreSQL calls its socket.
 const SOCKET: &str = ".s.PGSQL.5432";
@@ -82,6 +83,10 @@ async fn connections_that_went_dumb_are_left_for_new_ones() {
     assert!(!bed.store.beat(session, &[]).await.unwrap().session_lost);
     let last = bed.lease(session, 1).await;
     assert_eq!(bed.commit(session, &last[0]).await, CommitOutcome::Committed);
+    // What nobody's lease hangs on is not asked twice by itself.
+    while let Err(error) = bed.store.job(job).await {
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+    }
     assert_eq!(bed.status(job).await.shards.committed, 3);
     bed.assert_invariants().await;
 }
