@@ -172,7 +172,7 @@ mod tests {
             rows: 3,
             bytes: 10,
             blake3: "0".repeat(64),
-            rejects: if index % 2 == 0 { BTreeMap::new() } else { [(RejectReason::NullText, 1)].into() },
+            rejects: if index.is_multiple_of(2) { BTreeMap::new() } else { [(RejectReason::NullText, 1)].into() },
             truncated: 0,
             tokens: 7,
         }
