@@ -34,11 +34,13 @@ FIRST ?= 1000
 soak: ## simulate a cluster under faults, SEEDS=10000 times (the seeds from FIRST=1000 on)
 	ENCAJE_SIM_SEEDS=$(SEEDS) ENCAJE_SIM_FIRST=$(FIRST) $(CARGO) test --workspace --locked --test sim no_seed -- --nocapture
 
-chaos: ## kill, stop and restart the processes of a real cluster at random (EVENTS=100 SEED=1), and prove the results
+chaos: ## kill, cut off and damage the parts of a real cluster at random (EVENTS=100 SEED=1 STORAGE=s3|folder), and prove the results
 	@sh scripts/setup.sh postgres
 	$(CARGO) build --release --locked --package encaje
+	$(CARGO) build --locked --workspace --example s3_server
 	python3 scripts/chaos.py --encaje "$(ENCAJE)" --model worker/engine/testdata/mbert --corpus samples/frases.csv \
-		--shard-rows 4 --events $(or $(EVENTS),100) --seed $(or $(SEED),1)
+		--shard-rows 4 --events $(or $(EVENTS),100) --seed $(or $(SEED),1) \
+		$(if $(filter-out folder,$(or $(STORAGE),s3)),--s3-server "$(TARGET_DIR)/debug/examples/s3_server")
 
 check: fmt clippy doc deny tidy ## formatting, lints, documentation, dependency rules, house rules
 
@@ -70,7 +72,7 @@ bench: ## time encaje against sentence-transformers on this machine (installs to
 	$(CARGO) build --release --locked --package encaje
 	build/venv/bin/python scripts/bench.py --encaje "$(ENCAJE)" --model "$(MODEL)" --peer-python build/peers/bin/python
 
-bench-control: ## pairs of leases and commits per second, heartbeats, a large plan: on SQLite and PostgreSQL
+bench-control: ## leases and commits per second, a million shards, 10,000 workers: on SQLite and PostgreSQL
 	$(CARGO) run --release --locked --workspace --example store_bench -- $(BENCH_CONTROL)
 
 bench-umap: ## compare encaje project with umap-learn: time, trustworthiness, label accuracy (SET=DIR:COLUMN adds vectors)
