@@ -14,7 +14,15 @@ const FUNCTION_LINES_MAX: usize = 70;
 const GENERATED: &[&str] = &["proto/src/generated.rs"];
 
 /// The only files that may hold `unsafe` code.
-const UNSAFE_FILES: &[&str] = &["worker/engine/src/kernels/matmul.rs", "worker/engine/src/kernels/tile.rs"];
+const UNSAFE_FILES: &[&str] = &[
+    "worker/engine/src/kernels/matmul.rs",
+    "worker/engine/src/kernels/tile.rs",
+    // Calls of NVIDIA's libraries, and of the kernels compiled for the host.
+    "worker/engine/src/cuda/driver.rs",
+    "worker/engine/src/cuda/emulated.rs",
+    "worker/engine/src/cuda/library.rs",
+    "worker/engine/src/cuda/products.rs",
+];
 
 /// What a crate must not link, directly or through others: (crate, forbidden names, names ending in `*` are prefixes).
 const FORBIDDEN: &[(&str, &[&str])] = &[

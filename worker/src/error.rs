@@ -98,7 +98,7 @@ impl ShardError {
             ShardError::Load(_) => FailureClass::Config,
             ShardError::Embed(EmbedError::OutOfMemory { .. }) => FailureClass::Resource,
             ShardError::Embed(EmbedError::Batch { .. }) => FailureClass::Config,
-            ShardError::Embed(EmbedError::Forward { .. }) => FailureClass::Transient,
+            ShardError::Embed(EmbedError::Forward { .. } | EmbedError::DeviceLost { .. }) => FailureClass::Transient,
             ShardError::ModelMismatch { .. } => FailureClass::ModelMismatch,
             ShardError::BadRow { .. } => FailureClass::BadRow,
             ShardError::RowsDiffer { .. } => FailureClass::InputChanged,

@@ -4,24 +4,26 @@
 //! XLM-RoBERTa and CamemBERT differ from BERT in how positions count, DistilBERT in the names of its tensors and in
 //! having no token types.
 
-use candle_core::{Result, Tensor};
+use candle_core::Tensor;
 
+use crate::backend::Backend;
 use crate::config::{Activation, Architecture, Config};
 use crate::kernels::Heads;
-use crate::ops::{self, LayerNorm, Linear};
-use crate::weights::Weights;
-use crate::{Batch, Dtype, LoadError};
+use crate::{Batch, LoadError};
 
 /// The tensor by which the prefix of a file's names is found.
 pub(crate) const ANCHOR: &str = "embeddings.word_embeddings.weight";
 
-/// A loaded model.
-pub(crate) struct Bert {
-    words: Tensor,
+/// Where weights come from: a tensor by its name and shape, in f32 on the host.
+pub(crate) type Source<'a> = &'a dyn Fn(&str, &[usize]) -> Result<Tensor, LoadError>;
+
+/// A loaded model, on the device of its backend.
+pub(crate) struct Bert<B: Backend> {
+    words: B::Table,
     /// Position vectors, with the vector of token type 0 added: every token here is of type 0.
-    positions: Tensor,
-    norm: LayerNorm,
-    layers: Vec<Layer>,
+    positions: B::Table,
+    norm: B::Norm,
+    layers: Vec<Layer<B>>,
     activation: Activation,
     heads: Heads,
     /// The id that RoBERTa's positions skip; `None` where positions simply count from 0.
@@ -37,36 +39,37 @@ pub(crate) enum Wanted {
     FirstToken,
 }
 
-struct Layer {
+struct Layer<B: Backend> {
     /// Queries, keys and values, side by side.
-    qkv: Linear,
-    attention_out: Linear,
-    attention_norm: LayerNorm,
-    up: Linear,
-    down: Linear,
-    output_norm: LayerNorm,
+    qkv: B::Linear,
+    attention_out: B::Linear,
+    attention_norm: B::Norm,
+    up: B::Linear,
+    down: B::Linear,
+    output_norm: B::Norm,
 }
 
-impl Bert {
-    /// Reads the weights of a native architecture.
-    pub(crate) fn load(config: &Config, weights: &Weights, dtype: Dtype) -> std::result::Result<Bert, LoadError> {
+impl<B: Backend> Bert<B> {
+    /// Reads the weights of a native architecture and places them on the backend's device.
+    pub(crate) fn load(config: &Config, source: Source<'_>, backend: &B) -> Result<Self, LoadError> {
         let hidden = config.hidden_size;
-        let reader = Reader { config, weights, dtype };
-        let positions = weights.read("embeddings.position_embeddings.weight", &[config.max_positions, hidden])?;
+        let reader = Reader { config, source, backend };
+        let positions = source("embeddings.position_embeddings.weight", &[config.max_positions, hidden])?;
         let token_types = "embeddings.token_type_embeddings.weight";
         // A config with zero token types, and DistilBERT, have no such tensor.
         let positions = match config.architecture == Architecture::DistilBert || config.type_vocab_size == 0 {
             true => positions,
             false => {
-                let types = weights.read(token_types, &[config.type_vocab_size, hidden])?;
+                let types = source(token_types, &[config.type_vocab_size, hidden])?;
                 reader.placed(types.get(0).and_then(|first| positions.broadcast_add(&first)))?
             }
         };
+        let words = source(ANCHOR, &[config.vocab_size, hidden])?;
         Ok(Bert {
-            words: weights.read(ANCHOR, &[config.vocab_size, hidden])?,
-            positions,
+            words: reader.placed(backend.table(words))?,
+            positions: reader.placed(backend.table(positions))?,
             norm: reader.norm("embeddings.LayerNorm")?,
-            layers: (0..config.layers).map(|layer| reader.layer(layer)).collect::<std::result::Result<_, _>>()?,
+            layers: (0..config.layers).map(|layer| reader.layer(layer)).collect::<Result<_, _>>()?,
             activation: config.activation,
             heads: Heads { count: config.heads, size: hidden / config.heads },
             padding: config.architecture.positions_follow_padding().then_some(config.pad_token_id),
@@ -74,41 +77,54 @@ impl Bert {
     }
 
     /// Returns the token vectors of the last layer. The batch must have been checked against the config.
-    pub(crate) fn forward(&self, batch: &Batch, wanted: Wanted) -> Result<Tensor> {
-        let mut x = ops::embed(&self.words, &self.positions, &self.norm, &placed_tokens(batch, self.padding))?;
+    pub(crate) fn forward(&self, backend: &B, batch: &Batch, wanted: Wanted) -> Result<B::Rows, B::Error> {
+        let places = placed_tokens(batch, self.padding);
+        let mut x = backend.embed(&self.words, &self.positions, &self.norm, &places)?;
         let (last, others) = self.layers.split_last().expect("a config has at least one layer");
         for layer in others {
-            x = self.layer(layer, &x, batch)?;
+            x = self.layer(backend, layer, x, batch)?;
         }
         match wanted {
-            Wanted::EveryToken => self.layer(last, &x, batch),
-            Wanted::FirstToken => self.layer_of_first_tokens(last, &x, batch),
+            Wanted::EveryToken => self.layer(backend, last, x, batch),
+            Wanted::FirstToken => self.layer_of_first_tokens(backend, last, &x, batch),
         }
     }
 
-    fn layer(&self, layer: &Layer, x: &Tensor, batch: &Batch) -> Result<Tensor> {
+    fn layer(&self, backend: &B, layer: &Layer<B>, x: B::Rows, batch: &Batch) -> Result<B::Rows, B::Error> {
         let hidden = self.heads.count * self.heads.size;
-        let qkv = layer.qkv.forward(x, None)?;
-        let (queries, keys_values) = (qkv.narrow(1, 0, hidden)?, qkv.narrow(1, hidden, 2 * hidden)?);
-        let context = ops::attention(&queries, &keys_values, &batch.offsets, self.heads)?;
-        self.after_attention(layer, &context, x)
+        let qkv = backend.project(&layer.qkv, 0..3 * hidden, &x)?;
+        let (queries, keys_values) = (B::columns(&qkv, 0..hidden)?, B::columns(&qkv, hidden..3 * hidden)?);
+        let context = backend.attention(&queries, &keys_values, batch, self.heads)?;
+        drop((qkv, queries, keys_values));
+        self.after_attention(backend, layer, &context, &x)
     }
 
     /// As [`layer`](Bert::layer), for the first token of each text alone. The others give their keys and values, and
     /// after that nothing looks at them: the result is exact.
-    fn layer_of_first_tokens(&self, layer: &Layer, x: &Tensor, batch: &Batch) -> Result<Tensor> {
+    fn layer_of_first_tokens(
+        &self,
+        backend: &B,
+        layer: &Layer<B>,
+        x: &B::Rows,
+        batch: &Batch,
+    ) -> Result<B::Rows, B::Error> {
         let hidden = self.heads.count * self.heads.size;
-        let starts = Tensor::new(&batch.offsets[..batch.rows()], x.device())?;
-        let first = x.index_select(&starts, 0)?;
-        let queries = layer.qkv.outputs(0, hidden)?.forward(&first, None)?;
-        let keys_values = layer.qkv.outputs(hidden, 2 * hidden)?.forward(x, None)?;
-        let context = ops::attention(&queries, &keys_values, &batch.offsets, self.heads)?;
-        self.after_attention(layer, &context, &first)
+        let first = backend.first_tokens(x, batch)?;
+        let queries = backend.project(&layer.qkv, 0..hidden, &first)?;
+        let keys_values = backend.project(&layer.qkv, hidden..3 * hidden, x)?;
+        let context = backend.attention(&queries, &keys_values, batch, self.heads)?;
+        self.after_attention(backend, layer, &context, &first)
     }
 
-    fn after_attention(&self, layer: &Layer, context: &Tensor, x: &Tensor) -> Result<Tensor> {
-        let x = layer.attention_norm.forward(&layer.attention_out, context, x)?;
-        ops::feed_forward(&x, &layer.up, self.activation, &layer.down, &layer.output_norm)
+    fn after_attention(
+        &self,
+        backend: &B,
+        layer: &Layer<B>,
+        context: &B::Rows,
+        x: &B::Rows,
+    ) -> Result<B::Rows, B::Error> {
+        let x = backend.add_norm(&layer.attention_out, &layer.attention_norm, context, x)?;
+        backend.feed_forward(&x, &layer.up, self.activation, &layer.down, &layer.output_norm)
     }
 }
 
@@ -164,14 +180,14 @@ const DISTILBERT_NAMES: LayerNames = LayerNames {
     output_norm: "output_layer_norm",
 };
 
-struct Reader<'a> {
+struct Reader<'a, B> {
     config: &'a Config,
-    weights: &'a Weights,
-    dtype: Dtype,
+    source: Source<'a>,
+    backend: &'a B,
 }
 
-impl Reader<'_> {
-    fn layer(&self, index: usize) -> std::result::Result<Layer, LoadError> {
+impl<B: Backend> Reader<'_, B> {
+    fn layer(&self, index: usize) -> Result<Layer<B>, LoadError> {
         let (stem, names) = match self.config.architecture {
             Architecture::DistilBert => ("transformer.layer", &DISTILBERT_NAMES),
             _ => ("encoder.layer", &BERT_NAMES),
@@ -189,20 +205,20 @@ impl Reader<'_> {
     }
 
     /// Reads linear layers of the same shape, to be computed as one.
-    fn linear(&self, names: &[String], inputs: usize, outputs: usize) -> std::result::Result<Linear, LoadError> {
-        let read = |suffix: &str, shape: &[usize]| -> std::result::Result<Vec<Tensor>, LoadError> {
-            names.iter().map(|name| self.weights.read(&format!("{name}.{suffix}"), shape)).collect()
+    fn linear(&self, names: &[String], inputs: usize, outputs: usize) -> Result<B::Linear, LoadError> {
+        let read = |suffix: &str, shape: &[usize]| -> Result<Vec<Tensor>, LoadError> {
+            names.iter().map(|name| (self.source)(&format!("{name}.{suffix}"), shape)).collect()
         };
-        self.placed(Linear::fused(&read("weight", &[outputs, inputs])?, &read("bias", &[outputs])?, self.dtype))
+        self.placed(self.backend.linear(&read("weight", &[outputs, inputs])?, &read("bias", &[outputs])?))
     }
 
-    fn norm(&self, name: &str) -> std::result::Result<LayerNorm, LoadError> {
-        let read = |suffix: &str| self.weights.read(&format!("{name}.{suffix}"), &[self.config.hidden_size]);
-        Ok(LayerNorm::new(read("weight")?, read("bias")?, self.config.layer_norm_eps))
+    fn norm(&self, name: &str) -> Result<B::Norm, LoadError> {
+        let read = |suffix: &str| (self.source)(&format!("{name}.{suffix}"), &[self.config.hidden_size]);
+        self.placed(self.backend.norm(read("weight")?, read("bias")?, self.config.layer_norm_eps))
     }
 
-    fn placed<T>(&self, result: Result<T>) -> std::result::Result<T, LoadError> {
-        result.map_err(|source| LoadError::Device { path: self.config.path.clone(), source })
+    fn placed<T, E: std::error::Error + Send + Sync + 'static>(&self, result: Result<T, E>) -> Result<T, LoadError> {
+        result.map_err(|source| LoadError::Device { path: self.config.path.clone(), source: Box::new(source) })
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use crate::bert::{self, Bert, Wanted};
-use crate::config::Architecture;
+use crate::backend::Cpu;
+use crate::bert::{self, Bert, Source, Wanted};
+use crate::config::{Architecture, Config};
+use crate::cuda::{self, Fault};
 use crate::padded::{self, PaddedModel};
 use crate::weights::Weights;
 use crate::{Batch, DeviceSpec, Dtype, EmbedError, EngineOptions, LoadError, ModelDir, Pooling, pooling};
@@ -26,7 +28,8 @@ pub struct Engine {
 }
 
 enum Model {
-    Native(Bert),
+    Native(Bert<Cpu>, Cpu),
+    Gpu(Box<cuda::Model>),
     Padded(PaddedModel),
 }
 
@@ -52,7 +55,13 @@ impl Engine {
         };
         let weights = Weights::open(&model.weights, anchor, &prefixes(config.architecture))?;
         let loaded = match config.architecture.native() {
-            true => Model::Native(Bert::load(config, &weights, options.dtype)?),
+            true => native(config, &|name, shape| weights.read(name, shape), options)?,
+            false if options.device != DeviceSpec::Cpu => {
+                let architecture = config.architecture.model_type();
+                let what =
+                    format!("the architecture `{architecture}` on device `{}`; it runs on `cpu`", options.device);
+                return Err(LoadError::Unsupported { what });
+            }
             false if options.dtype != Dtype::F32 => {
                 let architecture = config.architecture.model_type();
                 let what = format!("dtype `{}` of the architecture `{architecture}`; supported: `f32`", options.dtype);
@@ -89,7 +98,10 @@ impl Engine {
 
     /// Returns a batch size, in tokens, that serves this device well.
     pub fn default_batch_tokens(&self) -> usize {
-        CPU_BATCH_TOKENS
+        match &self.model {
+            Model::Native(..) | Model::Padded(_) => CPU_BATCH_TOKENS,
+            Model::Gpu(model) => model.batch_tokens(),
+        }
     }
 
     /// Returns the vectors of a batch: `rows * dimensions` numbers, row-major, in the order of the batch.
@@ -104,7 +116,12 @@ impl Engine {
         if batch.rows() == 0 {
             return Ok(Vec::new());
         }
-        let pooled = self.pooled(batch).map_err(|source| EmbedError::Forward { tokens: batch.tokens(), source })?;
+        let pooled = match &self.model {
+            Model::Gpu(model) => model.embed(batch, self.pooling).map_err(|fault| self.gpu_error(batch, fault))?,
+            Model::Native(..) | Model::Padded(_) => self
+                .pooled(batch)
+                .map_err(|source| EmbedError::Forward { tokens: batch.tokens(), source: Box::new(source) })?,
+        };
         let mut vectors = pooling::cut(pooled, self.hidden_size, self.dimensions);
         if self.normalize {
             pooling::normalize(&mut vectors, self.dimensions);
@@ -114,13 +131,23 @@ impl Engine {
 
     fn pooled(&self, batch: &Batch) -> candle_core::Result<Vec<f32>> {
         let tokens = match &self.model {
-            Model::Native(bert) if self.pooling == Pooling::Cls => {
-                return bert.forward(batch, Wanted::FirstToken)?.flatten_all()?.to_vec1();
+            Model::Native(bert, cpu) if self.pooling == Pooling::Cls => {
+                return bert.forward(cpu, batch, Wanted::FirstToken)?.flatten_all()?.to_vec1();
             }
-            Model::Native(bert) => bert.forward(batch, Wanted::EveryToken)?.flatten_all()?.to_vec1()?,
+            Model::Native(bert, cpu) => bert.forward(cpu, batch, Wanted::EveryToken)?.flatten_all()?.to_vec1()?,
             Model::Padded(model) => model.forward(batch)?,
+            Model::Gpu(_) => unreachable!("a GPU pools its tokens itself"),
         };
         Ok(pooling::pool(&tokens, &batch.offsets, self.hidden_size, self.pooling))
+    }
+
+    fn gpu_error(&self, batch: &Batch, fault: Fault) -> EmbedError {
+        let tokens = batch.tokens();
+        match fault {
+            Fault::OutOfMemory { .. } => EmbedError::OutOfMemory { tokens },
+            Fault::Lost { reason } => EmbedError::DeviceLost { device: self.device.to_string(), reason },
+            failed @ Fault::Failed { .. } => EmbedError::Forward { tokens, source: Box::new(failed) },
+        }
     }
 
     /// Checks what the forward pass relies on: it indexes tables with these numbers.
@@ -157,7 +184,18 @@ impl fmt::Debug for Engine {
     }
 }
 
-/// Refuses what this build, or this device, does not do.
+/// Places a model of the BERT family where the options say.
+fn native(config: &Config, source: Source<'_>, options: &EngineOptions) -> Result<Model, LoadError> {
+    match options.device {
+        DeviceSpec::Cuda(ordinal) => Ok(Model::Gpu(Box::new(cuda::load(config, source, options.dtype, ordinal)?))),
+        DeviceSpec::Cpu | DeviceSpec::Metal => {
+            let cpu = Cpu { dtype: options.dtype };
+            Ok(Model::Native(Bert::load(config, source, &cpu)?, cpu))
+        }
+    }
+}
+
+/// Refuses what a device does not do.
 fn check_device(options: &EngineOptions) -> Result<(), LoadError> {
     let unsupported = |what: String| Err(LoadError::Unsupported { what });
     match (&options.device, options.dtype) {
@@ -165,7 +203,11 @@ fn check_device(options: &EngineOptions) -> Result<(), LoadError> {
         (DeviceSpec::Cpu, dtype @ Dtype::F16) => {
             unsupported(format!("dtype `{dtype}` on device `cpu`; supported there: `f32`, `bf16`, `int8`"))
         }
-        (device, _) => unsupported(format!("device `{device}`: this build has `cpu` only")),
+        // Opening the GPU says what it is that cannot be done.
+        (DeviceSpec::Cuda(_), _) => Ok(()),
+        (DeviceSpec::Metal, _) => {
+            unsupported("device `metal`: nobody has built it yet; an Apple machine computes on `cpu`".to_owned())
+        }
     }
 }
 

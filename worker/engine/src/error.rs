@@ -54,13 +54,13 @@ pub enum LoadError {
         /// What is wrong with it.
         problem: String,
     },
-    /// The tensor library failed.
+    /// The tensor library or the device failed.
     #[error("cannot place the weights of the model of `{}` on the device", path.display())]
     Device {
         /// The config of the model.
         path: PathBuf,
-        /// What the tensor library said.
-        source: candle_core::Error,
+        /// What the tensor library or the device said.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
@@ -89,13 +89,22 @@ pub enum EmbedError {
         /// Tokens in the batch.
         tokens: usize,
     },
+    /// The device is lost to this process: after some errors nothing that runs on it can be trusted, and only a new
+    /// process can use it again.
+    #[error("the device `{device}` is lost to this process: {reason}")]
+    DeviceLost {
+        /// Which device.
+        device: String,
+        /// What the driver said.
+        reason: String,
+    },
     /// The forward pass failed.
     #[error("the forward pass failed on a batch of {tokens} tokens")]
     Forward {
         /// Tokens in the batch.
         tokens: usize,
-        /// What the tensor library said.
-        source: candle_core::Error,
+        /// What the tensor library or the device said.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 

@@ -12,15 +12,19 @@ mod encoder;
 mod packing;
 mod tokenizer_files;
 
+mod backend;
 mod bert;
+mod cuda;
 mod engine;
 mod kernels;
 mod mlm;
 mod ops;
 mod padded;
 mod pooling;
+mod selftest;
 mod weights;
 
+pub use cuda::{GpuInfo, LANES as GPU_LANES, gpus};
 pub use encoder::{Encoded, TextEncoder, Token};
 pub use engine::Engine;
 pub use error::{EmbedError, EncodeError, FillError, LoadError};
@@ -29,3 +33,4 @@ pub use mlm::{Filled, MaskFiller};
 pub use model_dir::{ModelDir, ModelSummary, PoolingSource, TokenizerKind};
 pub use options::{DeviceSpec, Dtype, EngineOptions, Pooling, UnknownOption};
 pub use packing::{Batch, pack};
+pub use selftest::{Effort, Finding, self_test};

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use candle_core::Tensor;
 
+use crate::backend::Cpu;
 use crate::bert::{self, Bert, Wanted};
 use crate::config::{Activation, Architecture, Config};
 use crate::engine::prefixes;
@@ -13,12 +14,15 @@ use crate::ops::Linear;
 use crate::weights::Weights;
 use crate::{Batch, Dtype, FillError, LoadError, ModelDir, TextEncoder};
 
+/// A few rows are done at once, in full precision, wherever this runs.
+const CPU: Cpu = Cpu { dtype: Dtype::F32 };
+
 /// What people write for a mask, whichever kind of model they have.
 const MASKS: [&str; 2] = ["[MASK]", "<mask>"];
 
 /// A model with its masked-language-model head.
 pub struct MaskFiller {
-    bert: Bert,
+    bert: Bert<Cpu>,
     head: Head,
     encoder: TextEncoder,
     mask: (String, u32),
@@ -58,7 +62,7 @@ impl MaskFiller {
             what: format!("`{}`: its tokenizer has neither `[MASK]` nor `<mask>`", model.path.display()),
         })?;
         Ok(MaskFiller {
-            bert: Bert::load(config, &weights, Dtype::F32)?,
+            bert: Bert::load(config, &|name, shape| weights.read(name, shape), &CPU)?,
             head: Head::load(config, &weights, &names)?,
             encoder,
             mask: (mask.to_owned(), id),
@@ -118,7 +122,7 @@ impl MaskFiller {
 
     /// Returns the logits of the whole vocabulary at each place, row-major.
     fn scores(&self, batch: &Batch, places: &[usize]) -> candle_core::Result<Vec<f32>> {
-        let tokens = self.bert.forward(batch, Wanted::EveryToken)?;
+        let tokens = self.bert.forward(&CPU, batch, Wanted::EveryToken)?;
         let places: Vec<u32> = places.iter().map(|place| *place as u32).collect();
         let rows = tokens.index_select(&Tensor::new(places, tokens.device())?, 0)?;
         self.head.forward(&rows)
@@ -186,7 +190,8 @@ impl Head {
     fn load(config: &Config, weights: &Weights, names: &HeadNames) -> Result<Head, LoadError> {
         let hidden = config.hidden_size;
         let dense = |suffix: &str| format!("{}.{suffix}", names.dense);
-        let placed = |source| LoadError::Device { path: config.path.clone(), source };
+        let placed =
+            |source: candle_core::Error| LoadError::Device { path: config.path.clone(), source: Box::new(source) };
         let vector =
             |name: &str, length: usize| weights.read_at_root(name, &[length])?.to_vec1::<f32>().map_err(placed);
         if !weights.contains_at_root(&dense("weight")) {

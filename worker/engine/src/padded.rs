@@ -30,7 +30,8 @@ pub(crate) enum PaddedModel {
 impl PaddedModel {
     /// Reads the weights of an architecture that is not native.
     pub(crate) fn load(config: &Config, weights: Weights) -> std::result::Result<PaddedModel, LoadError> {
-        let placed = |source| LoadError::Device { path: config.path.clone(), source };
+        let placed =
+            |source: candle_core::Error| LoadError::Device { path: config.path.clone(), source: Box::new(source) };
         let builder = VarBuilder::from_backend(Box::new(weights), DType::F32, Device::Cpu);
         match config.architecture {
             Architecture::ModernBert => {

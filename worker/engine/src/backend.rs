@@ -1,0 +1,160 @@
+//! What a forward pass asks of a device: the seam between the model files, which are written once, and the processors
+//! that run them. [`Cpu`] goes through [`crate::ops`]; the GPU's is in [`crate::cuda`].
+
+use std::ops::Range;
+
+use candle_core::Tensor;
+
+use crate::config::Activation;
+use crate::kernels::Heads;
+use crate::ops::{self, LayerNorm, Linear};
+use crate::{Batch, Dtype};
+
+/// A device with the operations that the BERT family is made of. Matrices lie row by row; a row is a token, or a text.
+pub(crate) trait Backend {
+    /// What goes wrong on it.
+    type Error: std::error::Error + Send + Sync + 'static;
+    /// A matrix of activations on the device.
+    type Rows;
+    /// A table of vectors to look up.
+    type Table;
+    /// Linear layers that read the same input, side by side.
+    type Linear;
+    /// A layer normalisation with its learned scale and shift.
+    type Norm;
+
+    /// Places `[entries, hidden]` on the device.
+    fn table(&self, table: Tensor) -> Result<Self::Table, Self::Error>;
+
+    /// Places layers that read the same input as one. Weights are `[outputs, inputs]` each, as files have them.
+    fn linear(&self, weights: &[Tensor], biases: &[Tensor]) -> Result<Self::Linear, Self::Error>;
+
+    /// Places a normalisation; both are `[hidden]`.
+    fn norm(&self, weight: Tensor, bias: Tensor, eps: f64) -> Result<Self::Norm, Self::Error>;
+
+    /// Returns the normalised sum of word and position vectors, by the id and position of each token.
+    fn embed(
+        &self,
+        words: &Self::Table,
+        positions: &Self::Table,
+        norm: &Self::Norm,
+        tokens: &[(u32, u32)],
+    ) -> Result<Self::Rows, Self::Error>;
+
+    /// Returns some of the outputs of a linear layer; a range begins and ends where one of the joined layers does.
+    fn project(&self, linear: &Self::Linear, outputs: Range<usize>, x: &Self::Rows) -> Result<Self::Rows, Self::Error>;
+
+    /// Returns a view of some columns.
+    fn columns(rows: &Self::Rows, columns: Range<usize>) -> Result<Self::Rows, Self::Error>;
+
+    /// Returns the rows of each text's first token.
+    fn first_tokens(&self, x: &Self::Rows, batch: &Batch) -> Result<Self::Rows, Self::Error>;
+
+    /// Returns the context of every query. `queries` and the two halves of `keys_values` hold all heads side by side;
+    /// a text has either a query for each of its tokens, or one.
+    fn attention(
+        &self,
+        queries: &Self::Rows,
+        keys_values: &Self::Rows,
+        batch: &Batch,
+        heads: Heads,
+    ) -> Result<Self::Rows, Self::Error>;
+
+    /// Returns the normalisation of `linear(x) + residual`.
+    fn add_norm(
+        &self,
+        linear: &Self::Linear,
+        norm: &Self::Norm,
+        x: &Self::Rows,
+        residual: &Self::Rows,
+    ) -> Result<Self::Rows, Self::Error>;
+
+    /// Returns the normalisation of `down(activation(up(x))) + x`.
+    fn feed_forward(
+        &self,
+        x: &Self::Rows,
+        up: &Self::Linear,
+        activation: Activation,
+        down: &Self::Linear,
+        norm: &Self::Norm,
+    ) -> Result<Self::Rows, Self::Error>;
+}
+
+/// The calling thread's own core, with the linear layers in one number format.
+pub(crate) struct Cpu {
+    /// What the linear layers multiply in.
+    pub(crate) dtype: Dtype,
+}
+
+impl Backend for Cpu {
+    type Error = candle_core::Error;
+    type Rows = Tensor;
+    type Table = Tensor;
+    type Linear = Linear;
+    type Norm = LayerNorm;
+
+    fn table(&self, table: Tensor) -> candle_core::Result<Tensor> {
+        Ok(table)
+    }
+
+    fn linear(&self, weights: &[Tensor], biases: &[Tensor]) -> candle_core::Result<Linear> {
+        Linear::fused(weights, biases, self.dtype)
+    }
+
+    fn norm(&self, weight: Tensor, bias: Tensor, eps: f64) -> candle_core::Result<LayerNorm> {
+        Ok(LayerNorm::new(weight, bias, eps))
+    }
+
+    fn embed(
+        &self,
+        words: &Tensor,
+        positions: &Tensor,
+        norm: &LayerNorm,
+        tokens: &[(u32, u32)],
+    ) -> candle_core::Result<Tensor> {
+        ops::embed(words, positions, norm, tokens)
+    }
+
+    fn project(&self, linear: &Linear, outputs: Range<usize>, x: &Tensor) -> candle_core::Result<Tensor> {
+        linear.outputs(outputs.start, outputs.len())?.forward(x, None)
+    }
+
+    fn columns(rows: &Tensor, columns: Range<usize>) -> candle_core::Result<Tensor> {
+        rows.narrow(1, columns.start, columns.len())
+    }
+
+    fn first_tokens(&self, x: &Tensor, batch: &Batch) -> candle_core::Result<Tensor> {
+        x.index_select(&Tensor::new(&batch.offsets[..batch.rows()], x.device())?, 0)
+    }
+
+    fn attention(
+        &self,
+        queries: &Tensor,
+        keys_values: &Tensor,
+        batch: &Batch,
+        heads: Heads,
+    ) -> candle_core::Result<Tensor> {
+        ops::attention(queries, keys_values, &batch.offsets, heads)
+    }
+
+    fn add_norm(
+        &self,
+        linear: &Linear,
+        norm: &LayerNorm,
+        x: &Tensor,
+        residual: &Tensor,
+    ) -> candle_core::Result<Tensor> {
+        norm.forward(linear, x, residual)
+    }
+
+    fn feed_forward(
+        &self,
+        x: &Tensor,
+        up: &Linear,
+        activation: Activation,
+        down: &Linear,
+        norm: &LayerNorm,
+    ) -> candle_core::Result<Tensor> {
+        ops::feed_forward(x, up, activation, down, norm)
+    }
+}

@@ -1,0 +1,320 @@
+//! The forward pass's operations on a GPU: buffers, kernels and products, in one number format, with all sums in f32.
+//!
+//! One value serves one batch: where its texts begin, and how attention is cut into tiles, is on the device once.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use super::device::{Buffer, Device, Fault, Format, Product};
+use super::kernels::{self, Asking, Attention, NormAt, PoolCode, RowsAt};
+use crate::Batch;
+use crate::backend::Backend;
+use crate::config::Activation;
+use crate::kernels::Heads;
+use crate::selftest::Probe;
+
+/// Rows of a matrix are rounded up to whole steps, so that few different shapes occur: the plan of a product is looked
+/// up by its shape. What the rows beyond the last hold is never looked at.
+const ROW_STEP: usize = 128;
+/// The step where a whole [`ROW_STEP`] would be much.
+const ROW_STEP_SMALL: usize = 16;
+
+/// A GPU with one batch, or with none while weights are placed.
+pub(crate) struct Gpu<D: Device> {
+    device: Arc<D>,
+    format: Format,
+    index: Option<Index<D>>,
+}
+
+/// Where the texts of a batch begin, and the tiles of attention, in one buffer.
+struct Index<D: Device> {
+    buffer: Buffer<D>,
+    texts: usize,
+    /// Where the tiles begin, in numbers, and how many there are: for every token, and for one row per text.
+    every: (usize, usize),
+    one: (usize, usize),
+}
+
+/// A matrix on the device, or some columns of one.
+pub(crate) struct Rows<D: Device> {
+    buffer: Arc<Buffer<D>>,
+    rows: usize,
+    columns: Range<usize>,
+    stride: usize,
+    format: Format,
+}
+
+/// Linear layers side by side.
+pub(crate) struct Linear<D: Device> {
+    /// `[outputs, inputs]`, in the format of the device.
+    weights: Buffer<D>,
+    /// `[outputs]`, in the format of the device: what a product adds.
+    bias: Buffer<D>,
+    /// `[outputs]`, in f32: what the kernels after a product add.
+    bias_f32: Buffer<D>,
+    inputs: usize,
+    outputs: usize,
+}
+
+/// A table of vectors.
+pub(crate) struct Table<D: Device> {
+    buffer: Buffer<D>,
+    width: usize,
+}
+
+/// A normalisation.
+pub(crate) struct Norm<D: Device> {
+    weight: Buffer<D>,
+    shift: Buffer<D>,
+    eps: f32,
+}
+
+/// Returns how many rows a matrix of `rows` gets room for.
+fn padded(rows: usize) -> usize {
+    rows.next_multiple_of(if rows > 8 * ROW_STEP { ROW_STEP } else { ROW_STEP_SMALL })
+}
+
+/// Returns an upper bound of the memory that a batch takes, per token.
+pub(crate) fn bytes_per_token(format: Format, hidden: usize, intermediate: usize) -> usize {
+    // At the widest: the layer's input, queries with keys and values, the context; then a sum and what the feed-forward
+    // half makes of it. Ids, places, offsets and tiles are at most 32 bytes.
+    (9 * hidden + intermediate) * format.bytes() + 32
+}
+
+impl<D: Device> Rows<D> {
+    fn new(device: &Arc<D>, format: Format, rows: usize, columns: usize) -> Result<Rows<D>, Fault> {
+        let buffer = Arc::new(Buffer::new(device, padded(rows) * columns * format.bytes())?);
+        Ok(Rows { buffer, rows, columns: 0..columns, stride: columns, format })
+    }
+
+    fn at(&self) -> RowsAt {
+        let address = self.buffer.address() + (self.columns.start * self.format.bytes()) as u64;
+        RowsAt { address, stride: self.stride }
+    }
+
+    /// The address of rows that follow each other without a gap.
+    fn adjacent(&self) -> u64 {
+        assert_eq!(self.columns, 0..self.stride, "only attention reads some columns of a matrix");
+        self.buffer.address()
+    }
+}
+
+impl<D: Device> Gpu<D> {
+    /// Returns a backend to place weights with.
+    pub(crate) fn for_weights(device: &Arc<D>, format: Format) -> Gpu<D> {
+        Gpu { device: Arc::clone(device), format, index: None }
+    }
+
+    /// Returns a backend to compute one batch with.
+    pub(crate) fn for_batch(device: &Arc<D>, format: Format, batch: &Batch, heads: Heads) -> Result<Gpu<D>, Fault> {
+        let tiles = |asking| kernels::tiles(&batch.offsets, kernels::tile_queries(format, heads, asking), asking);
+        let (every, one) = (tiles(Asking::EveryToken), tiles(Asking::OneRow));
+        let first = batch.offsets.len();
+        let numbers = [batch.offsets.as_slice(), &every, &one].concat();
+        let index = Index {
+            buffer: Buffer::of_u32(device, &numbers)?,
+            texts: batch.rows(),
+            every: (first, every.len() / 2),
+            one: (first + every.len(), one.len() / 2),
+        };
+        Ok(Gpu { device: Arc::clone(device), format, index: Some(index) })
+    }
+
+    /// Returns one f32 vector per text: the only copy back of a batch.
+    pub(crate) fn pool(&self, x: &Rows<D>, pooling: PoolCode) -> Result<Vec<f32>, Fault> {
+        let index = self.index();
+        let (texts, width) = (index.texts, x.stride);
+        let out = Buffer::new(&self.device, texts * width * 4)?;
+        let at = (x.adjacent(), index.buffer.address(), out.address());
+        kernels::pool(&*self.device, self.format, at, (texts, width), pooling)?;
+        out.read(&self.device, Format::F32, texts * width)
+    }
+
+    fn index(&self) -> &Index<D> {
+        self.index.as_ref().expect("a forward pass has a batch")
+    }
+
+    fn place(&self, format: Format, tensor: &Tensor) -> Result<Buffer<D>, Fault> {
+        let numbers = tensor.flatten_all().and_then(|tensor| tensor.to_vec1::<f32>());
+        let numbers = numbers
+            .map_err(|error| Fault::Failed { call: "reading a weight".to_owned(), reason: error.to_string() })?;
+        Buffer::of(&self.device, &format.encode(&numbers))
+    }
+
+    fn multiply(
+        &self,
+        linear: &Linear<D>,
+        outputs: Range<usize>,
+        x: &Rows<D>,
+        with_bias: bool,
+    ) -> Result<Rows<D>, Fault> {
+        let out = Rows::new(&self.device, self.format, x.rows, outputs.len())?;
+        let bytes = self.format.bytes();
+        self.device.multiply(&Product {
+            format: self.format,
+            rows: padded(x.rows),
+            inputs: linear.inputs,
+            outputs: outputs.len(),
+            x: x.adjacent(),
+            weights: linear.weights.address() + (outputs.start * linear.inputs * bytes) as u64,
+            bias: with_bias.then_some(linear.bias.address() + (outputs.start * bytes) as u64),
+            out: out.buffer.address(),
+        })?;
+        Ok(out)
+    }
+}
+
+impl<D: Device> Norm<D> {
+    fn at(&self) -> NormAt {
+        NormAt { weight: self.weight.address(), shift: self.shift.address(), eps: self.eps }
+    }
+}
+
+impl<D: Device> Backend for Gpu<D> {
+    type Error = Fault;
+    type Rows = Rows<D>;
+    type Table = Table<D>;
+    type Linear = Linear<D>;
+    type Norm = Norm<D>;
+
+    fn table(&self, table: Tensor) -> Result<Table<D>, Fault> {
+        let width = table.dims().last().copied().unwrap_or(1);
+        Ok(Table { buffer: self.place(self.format, &table)?, width })
+    }
+
+    fn linear(&self, weights: &[Tensor], biases: &[Tensor]) -> Result<Linear<D>, Fault> {
+        let failed =
+            |error: candle_core::Error| Fault::Failed { call: "joining weights".to_owned(), reason: error.to_string() };
+        let (weight, bias) = (Tensor::cat(weights, 0).map_err(failed)?, Tensor::cat(biases, 0).map_err(failed)?);
+        let (outputs, inputs) = weight.dims2().map_err(failed)?;
+        Ok(Linear {
+            weights: self.place(self.format, &weight)?,
+            bias: self.place(self.format, &bias)?,
+            bias_f32: self.place(Format::F32, &bias)?,
+            inputs,
+            outputs,
+        })
+    }
+
+    fn norm(&self, weight: Tensor, bias: Tensor, eps: f64) -> Result<Norm<D>, Fault> {
+        let (weight, shift) = (self.place(Format::F32, &weight)?, self.place(Format::F32, &bias)?);
+        Ok(Norm { weight, shift, eps: eps as f32 })
+    }
+
+    fn embed(
+        &self,
+        words: &Table<D>,
+        positions: &Table<D>,
+        norm: &Norm<D>,
+        tokens: &[(u32, u32)],
+    ) -> Result<Rows<D>, Fault> {
+        let (rows, width) = (tokens.len(), words.width);
+        let numbers: Vec<u32> = tokens.iter().map(|token| token.0).chain(tokens.iter().map(|token| token.1)).collect();
+        let numbers = Buffer::of_u32(&self.device, &numbers)?;
+        let out = Rows::new(&self.device, self.format, rows, width)?;
+        kernels::embed_norm(
+            &*self.device,
+            self.format,
+            (words.buffer.address(), positions.buffer.address()),
+            (numbers.address(), numbers.address() + 4 * rows as u64),
+            out.buffer.address(),
+            norm.at(),
+            (rows, width),
+        )?;
+        Ok(out)
+    }
+
+    fn project(&self, linear: &Linear<D>, outputs: Range<usize>, x: &Rows<D>) -> Result<Rows<D>, Fault> {
+        self.multiply(linear, outputs, x, true)
+    }
+
+    fn columns(rows: &Rows<D>, columns: Range<usize>) -> Result<Rows<D>, Fault> {
+        let columns = rows.columns.start + columns.start..rows.columns.start + columns.end;
+        Ok(Rows { buffer: Arc::clone(&rows.buffer), columns, ..*rows })
+    }
+
+    fn first_tokens(&self, x: &Rows<D>, _: &Batch) -> Result<Rows<D>, Fault> {
+        let index = self.index();
+        let out = Rows::new(&self.device, self.format, index.texts, x.stride)?;
+        let at = (x.adjacent(), index.buffer.address(), out.buffer.address());
+        kernels::first_tokens(&*self.device, self.format, at, (index.texts, x.stride))?;
+        Ok(out)
+    }
+
+    fn attention(&self, queries: &Rows<D>, keys_values: &Rows<D>, _: &Batch, heads: Heads) -> Result<Rows<D>, Fault> {
+        let index = self.index();
+        let every = queries.rows == keys_values.rows;
+        let (asking, tiles) = if every { (Asking::EveryToken, index.every) } else { (Asking::OneRow, index.one) };
+        let out = Rows::new(&self.device, self.format, queries.rows, heads.count * heads.size)?;
+        kernels::attention(
+            &*self.device,
+            &Attention {
+                format: self.format,
+                heads,
+                asking,
+                queries: queries.at(),
+                keys_values: keys_values.at(),
+                out: out.buffer.address(),
+                offsets: index.buffer.address(),
+                tiles: index.buffer.address() + 4 * tiles.0 as u64,
+                tile_count: tiles.1,
+            },
+        )?;
+        Ok(out)
+    }
+
+    fn add_norm(&self, linear: &Linear<D>, norm: &Norm<D>, x: &Rows<D>, residual: &Rows<D>) -> Result<Rows<D>, Fault> {
+        let sum = self.multiply(linear, 0..linear.outputs, x, false)?;
+        let out = Rows::new(&self.device, self.format, x.rows, linear.outputs)?;
+        kernels::add_norm(
+            &*self.device,
+            self.format,
+            (sum.buffer.address(), linear.bias_f32.address(), residual.adjacent()),
+            out.buffer.address(),
+            norm.at(),
+            (x.rows, linear.outputs),
+        )?;
+        Ok(out)
+    }
+
+    fn feed_forward(
+        &self,
+        x: &Rows<D>,
+        up: &Linear<D>,
+        activation: Activation,
+        down: &Linear<D>,
+        norm: &Norm<D>,
+    ) -> Result<Rows<D>, Fault> {
+        let inner = self.multiply(up, 0..up.outputs, x, false)?;
+        let at = (inner.buffer.address(), up.bias_f32.address());
+        kernels::activate(&*self.device, self.format, at, (x.rows, up.outputs), activation)?;
+        self.add_norm(down, norm, &inner, x)
+    }
+}
+
+impl<D: Device> Probe for Gpu<D> {
+    fn for_batch(&self, batch: &Batch, heads: Heads) -> Result<Self, Fault> {
+        Gpu::for_batch(&self.device, self.format, batch, heads)
+    }
+
+    fn place(&self, numbers: &[f32], rows: usize) -> Result<(Rows<D>, Vec<f64>), Fault> {
+        let bytes = self.format.encode(numbers);
+        let placed = Rows::new(&self.device, self.format, rows, numbers.len() / rows)?;
+        self.device.upload(placed.buffer.address(), &bytes)?;
+        Ok((placed, self.format.decode(&bytes).into_iter().map(f64::from).collect()))
+    }
+
+    fn rounded(&self, numbers: &[f32]) -> Vec<f32> {
+        self.format.decode(&self.format.encode(numbers))
+    }
+
+    fn read(&self, rows: &Rows<D>) -> Result<Vec<f32>, Fault> {
+        rows.buffer.read(&self.device, self.format, rows.rows * rows.stride)
+    }
+
+    fn wait(&self, rows: &Rows<D>) -> Result<(), Fault> {
+        rows.buffer.read(&self.device, self.format, 1).map(drop)
+    }
+}

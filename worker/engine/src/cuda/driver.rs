@@ -1,0 +1,379 @@
+//! A real NVIDIA GPU: its context and kernels once per process, and lanes, each a stream with what it needs.
+
+#![expect(unsafe_code, reason = "calls of a C library")]
+
+use std::collections::HashMap;
+use std::ffi::{CString, c_int, c_void};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use super::device::{Arg, Device, Fault, Launch, Product};
+use super::library::{self, Driver, Handle};
+use super::products::Products;
+
+const OUT_OF_MEMORY: c_int = 2;
+/// `CUresult`s after which nothing of this context works any more: wrong addresses, broken memory, lost devices.
+const STICKY: [c_int; 17] = [46, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 810, 999];
+
+const COMPUTE_MAJOR: c_int = 75;
+const COMPUTE_MINOR: c_int = 76;
+const MEMORY_POOLS_SUPPORTED: c_int = 115;
+const POOL_RELEASE_THRESHOLD: c_int = 4;
+const POOL_RESERVED: c_int = 5;
+const POOL_USED: c_int = 7;
+const STREAM_NON_BLOCKING: u32 = 1;
+const MAX_DYNAMIC_SHARED_BYTES: c_int = 8;
+/// Shared memory that a kernel gets without asking.
+const SHARED_BYTES_FREE: u32 = 48 * 1024;
+
+/// The kernels, compiled for several kinds of GPU by scripts/cuda.sh.
+#[cfg(feature = "cuda")]
+const KERNELS: Option<&[u8]> = Some(include_bytes!(env!(
+    "ENCAJE_CUDA_KERNELS",
+    "the feature `cuda` takes kernels that nvcc has compiled: build with `make cuda`"
+)));
+#[cfg(not(feature = "cuda"))]
+const KERNELS: Option<&[u8]> = None;
+
+/// Says what a GPU is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GpuInfo {
+    /// Its number, as in `cuda:0`.
+    pub ordinal: usize,
+    /// What NVIDIA calls it.
+    pub name: String,
+    /// Its compute capability, such as (9, 0).
+    pub compute: (i32, i32),
+    /// All of its memory.
+    pub memory_bytes: usize,
+}
+
+/// Returns the GPUs of this machine that the environment shows.
+///
+/// # Errors
+/// Why there are none to be used, in words for users.
+pub fn gpus() -> Result<Vec<GpuInfo>, String> {
+    if KERNELS.is_none() {
+        return Err("this binary has no CUDA: build one with `make cuda`".to_owned());
+    }
+    let driver = library::driver()?;
+    let mut count = 0;
+    // SAFETY: the driver was initialised; it writes one number.
+    check(driver, "cuDeviceGetCount", unsafe { (driver.cuDeviceGetCount)(&raw mut count) })
+        .map_err(|f| f.to_string())?;
+    (0..count).map(|ordinal| info(driver, ordinal).map_err(|fault| fault.to_string())).collect()
+}
+
+fn info(driver: &Driver, ordinal: c_int) -> Result<GpuInfo, Fault> {
+    let (mut device, mut memory_bytes, mut name) = (0, 0, [0u8; 128]);
+    // SAFETY: all of these write to places of the size that they are told.
+    unsafe {
+        check(driver, "cuDeviceGet", (driver.cuDeviceGet)(&raw mut device, ordinal))?;
+        check(driver, "cuDeviceGetName", (driver.cuDeviceGetName)(name.as_mut_ptr().cast(), 128, device))?;
+        check(driver, "cuDeviceTotalMem", (driver.cuDeviceTotalMem_v2)(&raw mut memory_bytes, device))?;
+    }
+    let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+    Ok(GpuInfo {
+        ordinal: usize::try_from(ordinal).unwrap_or_default(),
+        name: String::from_utf8_lossy(name).into_owned(),
+        compute: (attribute(driver, device, COMPUTE_MAJOR)?, attribute(driver, device, COMPUTE_MINOR)?),
+        memory_bytes,
+    })
+}
+
+fn attribute(driver: &Driver, device: c_int, which: c_int) -> Result<c_int, Fault> {
+    let mut value = 0;
+    // SAFETY: it writes one number.
+    check(driver, "cuDeviceGetAttribute", unsafe { (driver.cuDeviceGetAttribute)(&raw mut value, which, device) })?;
+    Ok(value)
+}
+
+fn check(driver: &Driver, call: &str, code: c_int) -> Result<(), Fault> {
+    match code {
+        0 => Ok(()),
+        OUT_OF_MEMORY => Err(Fault::OutOfMemory { bytes: 0 }),
+        code if STICKY.contains(&code) => Err(Fault::Lost { reason: format!("{call}: {}", driver.describe(code)) }),
+        code => Err(Fault::Failed { call: call.to_owned(), reason: driver.describe(code) }),
+    }
+}
+
+/// A GPU's primary context with the kernels loaded. Lives as long as the process.
+struct Context {
+    driver: &'static Driver,
+    context: Handle,
+    /// 0 where the GPU has no pools: then memory is allocated and freed one by one.
+    pool: Handle,
+    module: Handle,
+    functions: Mutex<HashMap<String, Handle>>,
+}
+
+impl Context {
+    fn open(ordinal: usize) -> Result<Context, Fault> {
+        let unusable = |reason: String| Fault::Failed { call: format!("opening cuda:{ordinal}"), reason };
+        let gpus = gpus().map_err(unusable)?;
+        let Some(gpu) = gpus.get(ordinal) else {
+            return Err(unusable(format!("there are {} GPUs, counted from 0", gpus.len())));
+        };
+        if gpu.compute.0 < 8 {
+            let reason = format!(
+                "{} has compute capability {}.{}, at least 8.0 is needed",
+                gpu.name, gpu.compute.0, gpu.compute.1
+            );
+            return Err(unusable(reason));
+        }
+        let driver = library::driver().map_err(unusable)?;
+        let (mut device, mut context, mut module, mut pool) = (0, 0, 0, 0);
+        let kernels = aligned(KERNELS.expect("GPUs are listed where there are kernels"));
+        let pools = {
+            // SAFETY: the ordinal is that of a GPU, and each call writes one handle or number.
+            unsafe {
+                check(
+                    driver,
+                    "cuDeviceGet",
+                    (driver.cuDeviceGet)(&raw mut device, c_int::try_from(ordinal).unwrap_or(-1)),
+                )?;
+                check(driver, "cuDevicePrimaryCtxRetain", (driver.cuDevicePrimaryCtxRetain)(&raw mut context, device))?;
+                check(driver, "cuCtxSetCurrent", (driver.cuCtxSetCurrent)(context))?;
+            }
+            attribute(driver, device, MEMORY_POOLS_SUPPORTED)? != 0
+        };
+        // SAFETY: the image is a fat binary that nvcc made; it outlives the call, which copies it.
+        let loaded = unsafe { (driver.cuModuleLoadData)(&raw mut module, kernels.as_ptr().cast()) };
+        check(driver, "loading the kernels", loaded).map_err(|fault| too_old(driver, fault))?;
+        if pools {
+            // What was freed stays with the process: the next batch takes it without asking the system.
+            let mut threshold = u64::MAX;
+            // SAFETY: the pool is the device's own, the threshold one number of 64 bits.
+            unsafe {
+                check(driver, "cuDeviceGetDefaultMemPool", (driver.cuDeviceGetDefaultMemPool)(&raw mut pool, device))?;
+                let set = (driver.cuMemPoolSetAttribute)(pool, POOL_RELEASE_THRESHOLD, (&raw mut threshold).cast());
+                check(driver, "cuMemPoolSetAttribute", set)?;
+            }
+        }
+        Ok(Context { driver, context, pool, module, functions: Mutex::new(HashMap::new()) })
+    }
+
+    fn enter(&self) -> Result<(), Fault> {
+        // SAFETY: the context is retained for as long as the process lives.
+        check(self.driver, "cuCtxSetCurrent", unsafe { (self.driver.cuCtxSetCurrent)(self.context) })
+    }
+
+    /// Returns a kernel, ready for as much shared memory as it is launched with.
+    fn function(&self, name: &str, shared_bytes: u32) -> Result<Handle, Fault> {
+        let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(function) = functions.get(name) {
+            return Ok(*function);
+        }
+        let (mut function, c_name) = (0, CString::new(name).expect("a kernel's name has no NUL"));
+        // SAFETY: the module is loaded, the name ends with NUL.
+        let found = unsafe { (self.driver.cuModuleGetFunction)(&raw mut function, self.module, c_name.as_ptr()) };
+        check(self.driver, name, found)?;
+        if shared_bytes > SHARED_BYTES_FREE {
+            let bytes = c_int::try_from(shared_bytes).expect("shared memory is small");
+            // SAFETY: the function is of a module that stays loaded.
+            let set = unsafe { (self.driver.cuFuncSetAttribute)(function, MAX_DYNAMIC_SHARED_BYTES, bytes) };
+            check(self.driver, name, set)?;
+        }
+        functions.insert(name.to_owned(), function);
+        Ok(function)
+    }
+}
+
+/// Kernels that a driver does not know are newer than it.
+fn too_old(driver: &Driver, fault: Fault) -> Fault {
+    let Fault::Failed { call, reason } = fault else { return fault };
+    let mut version = 0;
+    // SAFETY: it writes one number.
+    let asked = unsafe { (driver.cuDriverGetVersion)(&raw mut version) };
+    let of = if asked == 0 { format!("{}.{}", version / 1000, version % 1000 / 10) } else { "unknown".to_owned() };
+    let advice = "update the driver, or build with an nvcc that is not newer than it";
+    Fault::Failed { call, reason: format!("{reason}; the driver is of CUDA {of}: {advice}") }
+}
+
+/// Numbers of 64 bits, so that the image lies where the driver may read it.
+fn aligned(bytes: &[u8]) -> Vec<u64> {
+    let word = |chunk: &[u8]| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        u64::from_ne_bytes(word)
+    };
+    bytes.chunks(8).map(word).collect()
+}
+
+fn context(ordinal: usize) -> Result<Arc<Context>, Fault> {
+    static CONTEXTS: OnceLock<Mutex<HashMap<usize, Arc<Context>>>> = OnceLock::new();
+    let mut contexts =
+        CONTEXTS.get_or_init(|| Mutex::new(HashMap::new())).lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(context) = contexts.get(&ordinal) {
+        return Ok(Arc::clone(context));
+    }
+    let context = Arc::new(Context::open(ordinal)?);
+    contexts.insert(ordinal, Arc::clone(&context));
+    Ok(context)
+}
+
+/// A stream of a GPU with its own workspace for products.
+pub(crate) struct Lane {
+    context: Arc<Context>,
+    stream: Handle,
+    products: Mutex<Products>,
+}
+
+impl Lane {
+    /// Opens a lane on the GPU of this number.
+    ///
+    /// # Errors
+    /// When there is no such GPU, it cannot be used, or it fails.
+    pub(crate) fn open(ordinal: usize) -> Result<Lane, Fault> {
+        let context = context(ordinal)?;
+        let driver = context.driver;
+        context.enter()?;
+        let mut stream = 0;
+        // SAFETY: it writes one handle.
+        let created = unsafe { (driver.cuStreamCreate)(&raw mut stream, STREAM_NON_BLOCKING) };
+        check(driver, "cuStreamCreate", created)?;
+        let products =
+            Products::open().map_err(|reason| Fault::Failed { call: "opening cuBLASLt".to_owned(), reason })?;
+        let lane = Lane { context, stream, products: Mutex::new(products) };
+        let workspace = lane.allocate(Products::WORKSPACE_BYTES)?;
+        lane.products.lock().unwrap_or_else(PoisonError::into_inner).set_workspace(workspace);
+        Ok(lane)
+    }
+
+    fn driver(&self) -> &'static Driver {
+        self.context.driver
+    }
+
+    fn synchronize(&self) -> Result<(), Fault> {
+        // SAFETY: the stream is this lane's own.
+        check(self.driver(), "cuStreamSynchronize", unsafe { (self.driver().cuStreamSynchronize)(self.stream) })
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        if self.context.enter().is_err() {
+            return;
+        }
+        let workspace = self.products.get_mut().unwrap_or_else(PoisonError::into_inner).workspace();
+        self.free(workspace, Products::WORKSPACE_BYTES);
+        // What fails here fails because the context is lost, and with it all that could leak.
+        let _lost = self.synchronize();
+        // SAFETY: nothing uses the stream any more.
+        unsafe { (self.driver().cuStreamDestroy_v2)(self.stream) };
+    }
+}
+
+impl Device for Lane {
+    fn allocate(&self, bytes: usize) -> Result<u64, Fault> {
+        self.context.enter()?;
+        let mut address = 0;
+        // SAFETY: they write one address.
+        let code = unsafe {
+            match self.context.pool {
+                0 => (self.driver().cuMemAlloc_v2)(&raw mut address, bytes),
+                _ => (self.driver().cuMemAllocAsync)(&raw mut address, bytes, self.stream),
+            }
+        };
+        match code {
+            OUT_OF_MEMORY => Err(Fault::OutOfMemory { bytes }),
+            code => check(self.driver(), "allocating", code).map(|()| address),
+        }
+    }
+
+    fn free(&self, address: u64, _: usize) {
+        if self.context.enter().is_err() {
+            return;
+        }
+        // SAFETY: the address came from `allocate` of this lane, or of one that was waited for.
+        unsafe {
+            match self.context.pool {
+                0 => (self.driver().cuMemFree_v2)(address),
+                _ => (self.driver().cuMemFreeAsync)(address, self.stream),
+            }
+        };
+    }
+
+    fn upload(&self, address: u64, bytes: &[u8]) -> Result<(), Fault> {
+        self.context.enter()?;
+        // SAFETY: the buffer is at least as long; memory that is not pinned is staged before the call returns.
+        let code =
+            unsafe { (self.driver().cuMemcpyHtoDAsync_v2)(address, bytes.as_ptr().cast(), bytes.len(), self.stream) };
+        check(self.driver(), "copying to the GPU", code)
+    }
+
+    fn download(&self, address: u64, out: &mut [u8]) -> Result<(), Fault> {
+        self.context.enter()?;
+        // SAFETY: the buffer is at least as long, and `out` stays borrowed until the stream has been waited for.
+        let code =
+            unsafe { (self.driver().cuMemcpyDtoHAsync_v2)(out.as_mut_ptr().cast(), address, out.len(), self.stream) };
+        let copied = check(self.driver(), "copying from the GPU", code);
+        let waited = self.synchronize();
+        copied.and(waited)
+    }
+
+    fn launch(&self, launch: &Launch<'_>) -> Result<(), Fault> {
+        if launch.grid.contains(&0) {
+            return Ok(());
+        }
+        self.context.enter()?;
+        let function = self.context.function(launch.kernel, launch.shared_bytes)?;
+        let mut values: Vec<u64> = launch
+            .args
+            .iter()
+            .map(|arg| match *arg {
+                Arg::Address(address) => address,
+                Arg::Number(number) => u64::from(number),
+                Arg::Float(float) => u64::from(float.to_bits()),
+            })
+            .collect();
+        // A kernel reads as many bytes as it declares: the low ones, where numbers are little-endian as everywhere with GPUs.
+        let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
+        let ([grid_x, grid_y], [block_x, block_y]) = (launch.grid, launch.block);
+        // SAFETY: the tests compare number and sizes of the arguments with those that the kernel declares; the addresses
+        // are of buffers that are freed in the order of this stream.
+        let code = unsafe {
+            (self.driver().cuLaunchKernel)(
+                function,
+                grid_x,
+                grid_y,
+                1,
+                block_x,
+                block_y,
+                1,
+                launch.shared_bytes,
+                self.stream,
+                pointers.as_mut_ptr(),
+                std::ptr::null_mut(),
+            )
+        };
+        check(self.driver(), launch.kernel, code)
+    }
+
+    fn multiply(&self, product: &Product) -> Result<(), Fault> {
+        self.context.enter()?;
+        self.products.lock().unwrap_or_else(PoisonError::into_inner).multiply(product, self.stream)
+    }
+
+    fn free_bytes(&self) -> Result<usize, Fault> {
+        self.context.enter()?;
+        self.synchronize()?;
+        let (driver, mut free, mut total) = (self.driver(), 0, 0);
+        // SAFETY: they write one number each.
+        unsafe {
+            check(driver, "cuMemGetInfo", (driver.cuMemGetInfo_v2)(&raw mut free, &raw mut total))?;
+            if self.context.pool != 0 {
+                let (mut reserved, mut used) = (0u64, 0u64);
+                let read = |which, value: &mut u64| {
+                    let code =
+                        (driver.cuMemPoolGetAttribute)(self.context.pool, which, std::ptr::from_mut(value).cast());
+                    check(driver, "cuMemPoolGetAttribute", code)
+                };
+                read(POOL_RESERVED, &mut reserved)?;
+                read(POOL_USED, &mut used)?;
+                // What the process keeps for its next allocations is free for them.
+                free += usize::try_from(reserved.saturating_sub(used)).unwrap_or_default();
+            }
+        }
+        Ok(free)
+    }
+}

@@ -1,0 +1,284 @@
+//! The kernels of `kernels/kernels.cu` by their arguments: how many blocks of how many threads, and how much shared memory.
+//! What stands here must agree with the `.cuh` files; the tests run both together.
+
+use super::device::{Arg, Device, Fault, Format, Launch};
+use crate::config::Activation;
+use crate::kernels::Heads;
+
+/// Rows of a block of the normalisations: a warp each.
+const NORM_ROWS: u32 = 4;
+/// The widest row that the normalisations keep in registers.
+const REGISTER_WIDTH_MAX: usize = 1024;
+/// Shared memory that every kernel may have without asking.
+const SHARED_BYTES_MAX: usize = 48 * 1024;
+/// The largest head of `attend`.
+const HEAD_SIZE_MAX: usize = 256;
+/// Heads that tensor cores serve.
+const FLASH_SIZES: [usize; 4] = [32, 64, 96, 128];
+/// Queries of a block on tensor cores, and keys of a step.
+const FLASH_TILE: usize = 64;
+/// Queries of a block where a warp serves one.
+const PLAIN_TILE: usize = 8;
+
+/// Where learned numbers of a normalisation are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NormAt {
+    pub(crate) weight: u64,
+    pub(crate) shift: u64,
+    pub(crate) eps: f32,
+}
+
+/// Rows on the device: where the first number is, and how far apart the rows are, in numbers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowsAt {
+    pub(crate) address: u64,
+    pub(crate) stride: usize,
+}
+
+/// Which pooling `pool` does, by its number there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PoolCode {
+    Mean = 1,
+    Max = 2,
+    Last = 3,
+    /// Each text has one row already.
+    Only = 4,
+}
+
+/// Which queries one launch of attention serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asking {
+    /// Every token of every text.
+    EveryToken,
+    /// One row per text.
+    OneRow,
+}
+
+fn number(value: usize) -> Arg {
+    Arg::Number(u32::try_from(value).expect("sizes on a GPU fit 32 bits"))
+}
+
+fn count(value: usize) -> u32 {
+    u32::try_from(value).expect("grids of a GPU fit 32 bits")
+}
+
+/// Refuses what no kernel serves.
+pub(crate) fn check_shapes(width: usize, heads: Heads) -> Result<(), String> {
+    if heads.size > HEAD_SIZE_MAX {
+        return Err(format!("attention heads of {} on a GPU: at most {HEAD_SIZE_MAX}", heads.size));
+    }
+    if width * 4 > SHARED_BYTES_MAX {
+        return Err(format!("vectors of {width} on a GPU: at most {}", SHARED_BYTES_MAX / 4));
+    }
+    Ok(())
+}
+
+/// The block and shared memory of a normalisation of rows of `width`.
+fn norm_shape(rows: usize, width: usize) -> ([u32; 2], [u32; 2], u32) {
+    let in_registers = width.is_multiple_of(8) && width <= REGISTER_WIDTH_MAX;
+    let fitting = count(SHARED_BYTES_MAX / (4 * width)).clamp(1, NORM_ROWS);
+    let (rows_per_block, shared) = if in_registers { (NORM_ROWS, 0) } else { (fitting, fitting * count(width) * 4) };
+    ([count(rows).div_ceil(rows_per_block), 1], [32, rows_per_block], shared)
+}
+
+/// `out[i] = norm(words[ids[i]] + positions[places[i]])`.
+#[allow(clippy::too_many_arguments, reason = "the arguments of the kernel, in its order")]
+pub(crate) fn embed_norm<D: Device>(
+    device: &D,
+    format: Format,
+    (words, positions): (u64, u64),
+    (ids, places): (u64, u64),
+    out: u64,
+    norm: NormAt,
+    (rows, width): (usize, usize),
+) -> Result<(), Fault> {
+    let (grid, block, shared_bytes) = norm_shape(rows, width);
+    let args = [
+        Arg::Address(words),
+        Arg::Address(positions),
+        Arg::Address(ids),
+        Arg::Address(places),
+        Arg::Address(out),
+        Arg::Address(norm.weight),
+        Arg::Address(norm.shift),
+        Arg::Float(norm.eps),
+        number(rows),
+        number(width),
+        number(usize::from(shared_bytes > 0)),
+    ];
+    let kernel = format!("embed_norm_{}", format.suffix());
+    device.launch(&Launch { kernel: &kernel, grid, block, shared_bytes, args: &args })
+}
+
+/// `out = norm(x + bias + residual)`, row by row; `bias` is f32.
+#[allow(clippy::too_many_arguments, reason = "the arguments of the kernel, in its order")]
+pub(crate) fn add_norm<D: Device>(
+    device: &D,
+    format: Format,
+    (x, bias, residual): (u64, u64, u64),
+    out: u64,
+    norm: NormAt,
+    (rows, width): (usize, usize),
+) -> Result<(), Fault> {
+    let (grid, block, shared_bytes) = norm_shape(rows, width);
+    let args = [
+        Arg::Address(x),
+        Arg::Address(bias),
+        Arg::Address(residual),
+        Arg::Address(out),
+        Arg::Address(norm.weight),
+        Arg::Address(norm.shift),
+        Arg::Float(norm.eps),
+        number(rows),
+        number(width),
+        number(usize::from(shared_bytes > 0)),
+    ];
+    let kernel = format!("add_norm_{}", format.suffix());
+    device.launch(&Launch { kernel: &kernel, grid, block, shared_bytes, args: &args })
+}
+
+/// `x = activation(x + bias)` in place; `bias` is f32.
+pub(crate) fn activate<D: Device>(
+    device: &D,
+    format: Format,
+    (x, bias): (u64, u64),
+    (rows, width): (usize, usize),
+    activation: Activation,
+) -> Result<(), Fault> {
+    let code = match activation {
+        Activation::GeluErf => 0,
+        Activation::GeluTanh => 1,
+        Activation::Relu => 2,
+        Activation::Silu => 3,
+    };
+    let threads = if width.is_multiple_of(8) { rows * width / 8 } else { rows * width };
+    let args = [Arg::Address(x), Arg::Address(bias), number(rows), number(width), Arg::Number(code)];
+    let kernel = format!("activate_{}", format.suffix());
+    let grid = [count(threads.div_ceil(256)), 1];
+    device.launch(&Launch { kernel: &kernel, grid, block: [256, 1], shared_bytes: 0, args: &args })
+}
+
+/// `out[i] = x[offsets[i]]`, row by row.
+pub(crate) fn first_tokens<D: Device>(
+    device: &D,
+    format: Format,
+    (x, offsets, out): (u64, u64, u64),
+    (texts, width): (usize, usize),
+) -> Result<(), Fault> {
+    let args = [Arg::Address(x), Arg::Address(offsets), Arg::Address(out), number(width)];
+    let kernel = format!("first_tokens_{}", format.suffix());
+    device.launch(&Launch { kernel: &kernel, grid: [count(texts), 1], block: [256, 1], shared_bytes: 0, args: &args })
+}
+
+/// `out[i]` is what the rows `offsets[i]..offsets[i + 1]` pool to, in f32.
+pub(crate) fn pool<D: Device>(
+    device: &D,
+    format: Format,
+    (x, offsets, out): (u64, u64, u64),
+    (texts, width): (usize, usize),
+    pooling: PoolCode,
+) -> Result<(), Fault> {
+    let args = [Arg::Address(x), Arg::Address(offsets), Arg::Address(out), number(width), Arg::Number(pooling as u32)];
+    let kernel = format!("pool_{}", format.suffix());
+    device.launch(&Launch { kernel: &kernel, grid: [count(texts), 1], block: [256, 1], shared_bytes: 0, args: &args })
+}
+
+/// Returns how many queries a block takes.
+pub(crate) fn tile_queries(format: Format, heads: Heads, asking: Asking) -> usize {
+    match (asking, uses_tensor_cores(format, heads)) {
+        (Asking::OneRow, _) => 1,
+        (Asking::EveryToken, true) => FLASH_TILE,
+        (Asking::EveryToken, false) => PLAIN_TILE,
+    }
+}
+
+/// Returns whether attention of every token runs on tensor cores.
+pub(crate) fn uses_tensor_cores(format: Format, heads: Heads) -> bool {
+    format != Format::F32 && FLASH_SIZES.contains(&heads.size)
+}
+
+/// Returns the tiles of texts that lie at `offsets`: pairs of a text and the first of its queries.
+pub(crate) fn tiles(offsets: &[u32], queries: usize, asking: Asking) -> Vec<u32> {
+    let mut tiles = Vec::new();
+    for (text, span) in offsets.windows(2).enumerate() {
+        let length = match asking {
+            Asking::EveryToken => span[1] - span[0],
+            Asking::OneRow => 1,
+        };
+        for first in (0..length).step_by(queries) {
+            tiles.extend([count(text), first]);
+        }
+    }
+    tiles
+}
+
+/// What one launch of attention reads and writes. Keys come first in `keys_values`, then values, `width` numbers each.
+#[derive(Clone, Copy)]
+pub(crate) struct Attention {
+    pub(crate) format: Format,
+    pub(crate) heads: Heads,
+    pub(crate) asking: Asking,
+    pub(crate) queries: RowsAt,
+    pub(crate) keys_values: RowsAt,
+    /// `[queries, width]` without gaps.
+    pub(crate) out: u64,
+    /// `[texts + 1]`.
+    pub(crate) offsets: u64,
+    /// Pairs from [`tiles`], with the queries per tile of [`tile_queries`].
+    pub(crate) tiles: u64,
+    pub(crate) tile_count: usize,
+}
+
+/// Attends from every query to the keys of its text.
+pub(crate) fn attention<D: Device>(device: &D, attention: &Attention) -> Result<(), Fault> {
+    let Attention { format, heads, asking, queries, keys_values, out, offsets, tiles, tile_count } = *attention;
+    let width = heads.count * heads.size;
+    let scale = 1.0 / (heads.size as f32).sqrt();
+    let values = keys_values.address + (width * format.bytes()) as u64;
+    let flash = asking == Asking::EveryToken && uses_tensor_cores(format, heads);
+    let mut args = vec![
+        Arg::Address(queries.address),
+        Arg::Address(keys_values.address),
+        Arg::Address(values),
+        Arg::Address(out),
+        number(queries.stride),
+        number(keys_values.stride),
+        number(width),
+        // Weights on tensor cores are powers of two.
+        Arg::Float(if flash { scale * std::f32::consts::LOG2_E } else { scale }),
+        Arg::Address(offsets),
+        Arg::Address(tiles),
+    ];
+    let grid = [count(tile_count), count(heads.count)];
+    if flash {
+        let kernel = format!("flash_{}_{}", format.suffix(), heads.size);
+        let shared_bytes = count(5 * FLASH_TILE * (heads.size + 8) * format.bytes());
+        return device.launch(&Launch { kernel: &kernel, grid, block: [128, 1], shared_bytes, args: &args });
+    }
+    args.extend([number(heads.size), number(usize::from(asking == Asking::OneRow))]);
+    let kernel = format!("attend_{}", format.suffix());
+    let warps = count(tile_queries(format, heads, asking).min(PLAIN_TILE));
+    let shared_bytes = warps * count(heads.size) * 4;
+    device.launch(&Launch { kernel: &kernel, grid, block: [32, warps], shared_bytes, args: &args })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_cover_every_query_once() {
+        assert_eq!(tiles(&[0, 3, 133, 197], 64, Asking::EveryToken), [0, 0, 1, 0, 1, 64, 1, 128, 2, 0]);
+        assert_eq!(tiles(&[0, 3, 133], 1, Asking::OneRow), [0, 0, 1, 0]);
+    }
+
+    #[test]
+    fn shared_memory_of_a_normalisation_stays_within_what_every_gpu_gives() {
+        for width in [1, 7, 8, 100, 384, 1024, 1032, 4096, 12_288] {
+            let (grid, block, shared) = norm_shape(10, width);
+            assert!(shared as usize <= SHARED_BYTES_MAX && grid[0] * block[1] >= 10, "{width}");
+        }
+        assert!(check_shapes(12_289, Heads { count: 1, size: 64 }).is_err());
+        assert!(check_shapes(768, Heads { count: 1, size: 257 }).is_err());
+    }
+}

@@ -1,0 +1,253 @@
+// Attention of the tokens of one text to each other, on packed rows: nothing is padded, nothing masked but the end.
+// A tile is a text and the first of the queries that one block takes; the list of tiles comes from the host.
+#pragma once
+#include "platform.cuh"
+
+// How queries, keys and values lie: all heads side by side, rows `stride` numbers apart.
+template <class T>
+struct Heads {
+    const T* queries;
+    const T* keys;
+    const T* values;
+    T* out;
+    unsigned query_stride, key_stride, width;
+    float scale;
+};
+
+// ---------------------------------------------------------------- any number type, any head of up to 256: a warp per query
+
+constexpr int LANE_COMPONENTS = 8;
+
+template <int STEP, class T>
+DEVICE float product(const float* query, const T* key, unsigned size) {
+    float sum = 0;
+    for (unsigned at = 0; at < size; at += STEP) {
+        float values[STEP];
+        load_numbers(key + at, values);
+        for (int i = 0; i < STEP; i++) sum += query[at + i] * values[i];
+    }
+    return sum;
+}
+
+// The block is (32, queries of the tile); shared memory holds `size` floats per query. With `one_query`, text i has the
+// query of row i alone.
+template <class T>
+DEVICE void attend(Heads<T> heads, const unsigned* offsets, const unsigned* tiles, unsigned size, bool one_query) {
+    SHARED_MEMORY(memory);
+    unsigned text = tiles[2 * blockIdx.x], index = tiles[2 * blockIdx.x + 1] + threadIdx.y, lane = threadIdx.x;
+    unsigned start = offsets[text], length = offsets[text + 1] - start;
+    if (index >= (one_query ? 1 : length)) return;
+    size_t row = one_query ? text : start + index;
+    size_t column = size_t(blockIdx.y) * size;
+    float* query = reinterpret_cast<float*>(memory) + threadIdx.y * size;
+    for (unsigned at = lane; at < size; at += 32)
+        query[at] = widen(heads.queries[row * heads.query_stride + column + at]) * heads.scale;
+    sync_warp();
+
+    float highest = MINUS_INFINITY, total = 0, context[LANE_COMPONENTS] = {};
+    const T* keys = heads.keys + size_t(start) * heads.key_stride + column;
+    const T* values = heads.values + size_t(start) * heads.key_stride + column;
+    for (unsigned base = 0; base < length; base += 32) {
+        float score = MINUS_INFINITY;
+        if (base + lane < length) {
+            const T* key = keys + size_t(base + lane) * heads.key_stride;
+            score = size % 8 == 0 ? product<8>(query, key, size) : product<1>(query, key, size);
+        }
+        float higher = fmaxf(highest, warp_max(score));
+        float fade = expf(highest - higher), weight = expf(score - higher);
+        total = total * fade + warp_sum(weight);
+        highest = higher;
+        for (int part = 0; part < LANE_COMPONENTS; part++) context[part] *= fade;
+        unsigned count = length - base < 32 ? length - base : 32;
+        for (unsigned key = 0; key < count; key++) {
+            float share = shuffle_from(weight, key);
+            const T* value = values + size_t(base + key) * heads.key_stride;
+#pragma unroll
+            for (int part = 0; part < LANE_COMPONENTS; part++)
+                if (part * 32 + lane < size) context[part] += share * widen(value[part * 32 + lane]);
+        }
+    }
+#pragma unroll
+    for (int part = 0; part < LANE_COMPONENTS; part++)
+        if (part * 32 + lane < size) narrow(context[part] / total, heads.out[row * heads.width + column + part * 32 + lane]);
+}
+
+// ---------------------------------------------------------------- f16 and bf16 on tensor cores
+
+// Queries of a block, sixteen for each of its four warps, and keys of a step.
+constexpr int TILE = 64;
+constexpr int FLASH_THREADS = 128;
+
+// One tile of rows in shared memory. Eight numbers more per row than needed: then the eight rows that a matrix load
+// touches at once lie in different banks, whatever the multiple of sixteen that SIZE is.
+template <class T, int SIZE>
+struct TileRows {
+    static constexpr int STRIDE = SIZE + 8;
+    static constexpr int NUMBERS = TILE * STRIDE;
+    T* first;
+
+    DEVICE const T* at(int row, int column) const { return first + row * STRIDE + column; }
+
+    // Starts the copy of `count` rows; those after them become zeros, so that no garbage meets a weight of zero.
+    DEVICE void fetch(const T* from, size_t stride, unsigned count) const {
+        constexpr int CHUNKS = SIZE / 8;
+        for (int chunk = threadIdx.x; chunk < TILE * CHUNKS; chunk += FLASH_THREADS) {
+            int row = chunk / CHUNKS, column = chunk % CHUNKS * 8;
+            bool wanted = unsigned(row) < count;
+            copy_16(first + row * STRIDE + column, from + (wanted ? row * stride + column : 0), wanted);
+        }
+    }
+};
+
+// What a warp knows of its sixteen queries. A lane holds parts of the rows `lane / 4` and `lane / 4 + 8`.
+template <class T, int SIZE>
+struct Queries {
+    unsigned queries[SIZE / 16][4];
+    float context[SIZE / 8][4];
+    float highest[2], total[2];
+
+    DEVICE void begin(TileRows<T, SIZE> tile, int first_row, int lane) {
+        for (int part = 0; part < SIZE / 16; part++)
+            load_matrices(queries[part], tile.at(first_row + lane % 16, part * 16 + lane / 16 * 8));
+        for (int part = 0; part < SIZE / 8; part++)
+            for (int i = 0; i < 4; i++) context[part][i] = 0;
+        for (int half = 0; half < 2; half++) highest[half] = MINUS_INFINITY, total[half] = 0;
+    }
+
+    // scores[n] are those of the keys 8n to 8n + 7.
+    DEVICE void score(float (&scores)[TILE / 8][4], TileRows<T, SIZE> keys, unsigned count, int lane) const {
+#pragma unroll
+        for (int block = 0; block < TILE / 16; block++) {
+            for (int i = 0; i < 4; i++) scores[2 * block][i] = scores[2 * block + 1][i] = 0;
+            if (unsigned(block * 16) < count) {
+#pragma unroll
+                for (int part = 0; part < SIZE / 16; part++) {
+                    unsigned b[4];
+                    load_matrices(b, keys.at(block * 16 + lane % 8 + lane / 16 * 8, part * 16 + lane / 8 % 2 * 8));
+                    multiply_add(scores[2 * block], queries[part], b[0], b[1], T());
+                    multiply_add(scores[2 * block + 1], queries[part], b[2], b[3], T());
+                }
+            }
+        }
+    }
+
+    // Turns scores into weights against the highest so far, and fades what was summed against a lower one.
+    DEVICE void weigh(float (&scores)[TILE / 8][4], unsigned count, float scale, int lane) {
+        float higher[2] = {highest[0], highest[1]};
+#pragma unroll
+        for (int block = 0; block < TILE / 8; block++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                if (unsigned(block * 8 + lane % 4 * 2 + i % 2) >= count) scores[block][i] = MINUS_INFINITY;
+                higher[i / 2] = fmaxf(higher[i / 2], scores[block][i]);
+            }
+        }
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            // The four lanes of a row agree on its highest score. Every step has a key, so it is a number.
+            higher[half] = fmaxf(higher[half], shuffle_xor(higher[half], 1));
+            higher[half] = fmaxf(higher[half], shuffle_xor(higher[half], 2));
+            float fade = exp2f((highest[half] - higher[half]) * scale);
+            highest[half] = higher[half];
+            total[half] *= fade;
+#pragma unroll
+            for (int part = 0; part < SIZE / 8; part++) context[part][2 * half] *= fade, context[part][2 * half + 1] *= fade;
+        }
+#pragma unroll
+        for (int block = 0; block < TILE / 8; block++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                scores[block][i] = exp2f((scores[block][i] - highest[i / 2]) * scale);
+                total[i / 2] += scores[block][i];
+            }
+        }
+    }
+
+    // Adds the weighted values. The fragments that scores come in are those that weights go out in.
+    DEVICE void add(const float (&weights)[TILE / 8][4], TileRows<T, SIZE> values, unsigned count, int lane) {
+#pragma unroll
+        for (int block = 0; block < TILE / 16; block++) {
+            if (unsigned(block * 16) < count) {
+                const float(&low)[4] = weights[2 * block];
+                const float(&high)[4] = weights[2 * block + 1];
+                unsigned a[4] = {pack_pair<T>(low[0], low[1]), pack_pair<T>(low[2], low[3]), pack_pair<T>(high[0], high[1]),
+                                 pack_pair<T>(high[2], high[3])};
+#pragma unroll
+                for (int part = 0; part < SIZE / 16; part++) {
+                    unsigned b[4];
+                    load_matrices_transposed(b, values.at(block * 16 + lane % 16, part * 16 + lane / 16 * 8));
+                    multiply_add(context[2 * part], a, b[0], b[1], T());
+                    multiply_add(context[2 * part + 1], a, b[2], b[3], T());
+                }
+            }
+        }
+    }
+
+    // Writes the rows that there are; `out` is the first of the warp's.
+    DEVICE void write(T* out, size_t stride, unsigned count, int lane) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float sum = total[half] + shuffle_xor(total[half], 1);
+            sum += shuffle_xor(sum, 2);
+            unsigned row = lane / 4 + half * 8;
+            if (row < count) {
+#pragma unroll
+                for (int part = 0; part < SIZE / 8; part++) {
+                    unsigned pair = pack_pair<T>(context[part][2 * half] / sum, context[part][2 * half + 1] / sum);
+                    memcpy(out + row * stride + part * 8 + lane % 4 * 2, &pair, sizeof pair);
+                }
+            }
+        }
+    }
+};
+
+// As FlashAttention: scores never leave the registers, keys and values of the next step arrive while this one computes.
+// Shared memory: five tiles (queries, and two each of keys and values). `scale` includes log2(e): weights are powers of two.
+template <class T, int SIZE>
+DEVICE void flash(Heads<T> heads, const unsigned* offsets, const unsigned* tiles) {
+    SHARED_MEMORY(memory);
+    using Rows = TileRows<T, SIZE>;
+    T* numbers = reinterpret_cast<T*>(memory);
+    Rows query_tile{numbers};
+    unsigned text = tiles[2 * blockIdx.x], first = tiles[2 * blockIdx.x + 1];
+    unsigned start = offsets[text], length = offsets[text + 1] - start;
+    unsigned asking = length - first < TILE ? length - first : TILE;
+    size_t column = size_t(blockIdx.y) * SIZE;
+    int warp_row = threadIdx.x / 32 * 16, lane = threadIdx.x % 32;
+    auto tile = [&](unsigned step, int which) { return Rows{numbers + (1 + step % 2 * 2 + which) * Rows::NUMBERS}; };
+    auto keys_in = [&](unsigned step) { return length - step * TILE < TILE ? length - step * TILE : TILE; };
+    auto fetch = [&](unsigned step) {
+        size_t from = size_t(start + step * TILE) * heads.key_stride + column;
+        tile(step, 0).fetch(heads.keys + from, heads.key_stride, keys_in(step));
+        tile(step, 1).fetch(heads.values + from, heads.key_stride, keys_in(step));
+        copies_commit();
+    };
+
+    query_tile.fetch(heads.queries + size_t(start + first) * heads.query_stride + column, heads.query_stride, asking);
+    fetch(0);
+    Queries<T, SIZE> warp;
+    unsigned steps = (length + TILE - 1) / TILE;
+    bool has_queries = unsigned(warp_row) < asking;
+    for (unsigned step = 0; step < steps; step++) {
+        if (step + 1 < steps) {
+            fetch(step + 1);
+            copies_wait<1>();
+        } else {
+            copies_wait<0>();
+        }
+        sync_block();
+        if (step == 0) warp.begin(query_tile, warp_row, lane);
+        if (has_queries) {
+            float scores[TILE / 8][4];
+            warp.score(scores, tile(step, 0), keys_in(step), lane);
+            warp.weigh(scores, keys_in(step), heads.scale, lane);
+            warp.add(scores, tile(step, 1), keys_in(step), lane);
+        }
+        // The next step's copies go where this one read.
+        sync_block();
+    }
+    if (has_queries) {
+        T* out = heads.out + size_t(start + first + warp_row) * heads.width + column;
+        warp.write(out, heads.width, asking - warp_row, lane);
+    }
+}

@@ -1,0 +1,226 @@
+//! NVIDIA's shared libraries: the driver and cuBLASLt, opened when they are first needed, and the few of their functions
+//! that are used. Types and numbers are those of `cuda.h` and `cublasLt.h`; handles are addresses.
+
+#![expect(unsafe_code, reason = "functions of a C library")]
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::OnceLock;
+
+/// A pointer that only its library looks at, or null.
+pub(super) type Handle = usize;
+
+#[cfg(unix)]
+unsafe extern "C" {
+    fn dlopen(file: *const c_char, flags: c_int) -> *mut c_void;
+    fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;
+    fn dlerror() -> *const c_char;
+}
+
+/// Resolve all symbols at once; do not offer them to others.
+const RTLD_NOW: c_int = 2;
+
+/// Declares a table of functions, found by their names in one library.
+macro_rules! functions {
+    ($(#[$doc:meta])* $table:ident { $($name:ident: fn($($arg:ty),*) -> $result:ty;)* }) => {
+        $(#[$doc])*
+        #[allow(non_snake_case, reason = "the names of the library")]
+        pub(super) struct $table {
+            $(pub(super) $name: unsafe extern "C" fn($($arg),*) -> $result,)*
+        }
+
+        impl $table {
+            /// Opens the first of `files` that is there.
+            fn open(files: &[&CStr]) -> Result<$table, String> {
+                let library = Library::open(files)?;
+                // SAFETY: the functions of these names have these types, by the headers of CUDA 12 and 13.
+                unsafe { Ok($table { $($name: std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($arg),*) -> $result>(
+                    library.find(concat!(stringify!($name), "\0"))?),)* }) }
+            }
+        }
+    };
+}
+
+functions! {
+    /// The driver's functions. All return a `CUresult`.
+    Driver {
+        cuInit: fn(u32) -> c_int;
+        cuDriverGetVersion: fn(*mut c_int) -> c_int;
+        cuGetErrorName: fn(c_int, *mut *const c_char) -> c_int;
+        cuGetErrorString: fn(c_int, *mut *const c_char) -> c_int;
+        cuDeviceGetCount: fn(*mut c_int) -> c_int;
+        cuDeviceGet: fn(*mut c_int, c_int) -> c_int;
+        cuDeviceGetName: fn(*mut c_char, c_int, c_int) -> c_int;
+        cuDeviceGetAttribute: fn(*mut c_int, c_int, c_int) -> c_int;
+        cuDeviceTotalMem_v2: fn(*mut usize, c_int) -> c_int;
+        cuDeviceGetDefaultMemPool: fn(*mut Handle, c_int) -> c_int;
+        cuDevicePrimaryCtxRetain: fn(*mut Handle, c_int) -> c_int;
+        cuCtxSetCurrent: fn(Handle) -> c_int;
+        cuMemPoolSetAttribute: fn(Handle, c_int, *mut c_void) -> c_int;
+        cuMemPoolGetAttribute: fn(Handle, c_int, *mut c_void) -> c_int;
+        cuMemGetInfo_v2: fn(*mut usize, *mut usize) -> c_int;
+        cuMemAlloc_v2: fn(*mut u64, usize) -> c_int;
+        cuMemFree_v2: fn(u64) -> c_int;
+        cuMemAllocAsync: fn(*mut u64, usize, Handle) -> c_int;
+        cuMemFreeAsync: fn(u64, Handle) -> c_int;
+        cuMemcpyHtoDAsync_v2: fn(u64, *const c_void, usize, Handle) -> c_int;
+        cuMemcpyDtoHAsync_v2: fn(*mut c_void, u64, usize, Handle) -> c_int;
+        cuStreamCreate: fn(*mut Handle, u32) -> c_int;
+        cuStreamDestroy_v2: fn(Handle) -> c_int;
+        cuStreamSynchronize: fn(Handle) -> c_int;
+        cuModuleLoadData: fn(*mut Handle, *const c_void) -> c_int;
+        cuModuleGetFunction: fn(*mut Handle, Handle, *const c_char) -> c_int;
+        cuFuncSetAttribute: fn(Handle, c_int, c_int) -> c_int;
+        cuLaunchKernel: fn(Handle, u32, u32, u32, u32, u32, u32, u32, Handle, *mut *mut c_void, *mut *mut c_void) -> c_int;
+    }
+}
+
+functions! {
+    /// The functions of cuBLASLt. All but the last return a `cublasStatus_t`.
+    CublasLt {
+        cublasLtCreate: fn(*mut Handle) -> c_int;
+        cublasLtDestroy: fn(Handle) -> c_int;
+        cublasLtMatmulDescCreate: fn(*mut Handle, c_int, c_int) -> c_int;
+        cublasLtMatmulDescDestroy: fn(Handle) -> c_int;
+        cublasLtMatmulDescSetAttribute: fn(Handle, c_int, *const c_void, usize) -> c_int;
+        cublasLtMatrixLayoutCreate: fn(*mut Handle, c_int, u64, u64, i64) -> c_int;
+        cublasLtMatrixLayoutDestroy: fn(Handle) -> c_int;
+        cublasLtMatmulPreferenceCreate: fn(*mut Handle) -> c_int;
+        cublasLtMatmulPreferenceDestroy: fn(Handle) -> c_int;
+        cublasLtMatmulPreferenceSetAttribute: fn(Handle, c_int, *const c_void, usize) -> c_int;
+        cublasLtMatmulAlgoGetHeuristic:
+            fn(Handle, Handle, Handle, Handle, Handle, Handle, Handle, c_int, *mut Heuristic, *mut c_int) -> c_int;
+        cublasLtMatmul: fn(
+            Handle, Handle, *const c_void, *const c_void, Handle, *const c_void, Handle, *const c_void, *const c_void,
+            Handle, *mut c_void, Handle, *const Algorithm, *mut c_void, usize, Handle) -> c_int;
+        cublasLtGetStatusString: fn(c_int) -> *const c_char;
+    }
+}
+
+/// `cublasLtMatmulAlgo_t`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Algorithm {
+    data: [u64; 8],
+}
+
+/// `cublasLtMatmulHeuristicResult_t`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Heuristic {
+    pub(super) algorithm: Algorithm,
+    pub(super) workspace_bytes: usize,
+    pub(super) state: c_int,
+    waves: f32,
+    reserved: [c_int; 4],
+}
+
+/// A shared library, never closed.
+struct Library {
+    handle: *mut c_void,
+    file: String,
+}
+
+impl Library {
+    #[cfg(unix)]
+    fn open(files: &[&CStr]) -> Result<Library, String> {
+        let mut problems = Vec::new();
+        for file in files {
+            // SAFETY: the name ends with NUL; the initialisers of these libraries may run in any thread.
+            let handle = unsafe { dlopen(file.as_ptr(), RTLD_NOW) };
+            if !handle.is_null() {
+                return Ok(Library { handle, file: file.to_string_lossy().into_owned() });
+            }
+            // SAFETY: after a failure `dlerror` gives a string, which lasts until the next call.
+            let problem = unsafe { dlerror() };
+            if !problem.is_null() {
+                // SAFETY: as above.
+                problems.push(unsafe { CStr::from_ptr(problem) }.to_string_lossy().into_owned());
+            }
+        }
+        Err(problems.into_iter().next().unwrap_or_else(|| "it cannot be opened".to_owned()))
+    }
+
+    #[cfg(not(unix))]
+    fn open(_: &[&CStr]) -> Result<Library, String> {
+        Err("GPUs are used on Linux alone".to_owned())
+    }
+
+    /// Finds a function; its name ends with NUL.
+    fn find(&self, name: &str) -> Result<*mut c_void, String> {
+        let c_name = CStr::from_bytes_with_nul(name.as_bytes()).expect("names of functions end with NUL");
+        #[cfg(unix)]
+        // SAFETY: the library is open, the name ends with NUL.
+        let found = unsafe { dlsym(self.handle, c_name.as_ptr()) };
+        #[cfg(not(unix))]
+        let found = self.handle;
+        match found.is_null() {
+            true => Err(format!("`{}` has no {}: it is too old", self.file, name.trim_end_matches('\0'))),
+            false => Ok(found),
+        }
+    }
+}
+
+/// Returns the driver.
+///
+/// # Errors
+/// Why it cannot be used, in words for users.
+pub(super) fn driver() -> Result<&'static Driver, String> {
+    static DRIVER: OnceLock<Result<Driver, String>> = OnceLock::new();
+    let found = DRIVER.get_or_init(|| {
+        let driver = Driver::open(&[c"libcuda.so.1", c"libcuda.so"])
+            .map_err(|problem| format!("no NVIDIA driver found: {problem}"))?;
+        // SAFETY: the first call of the driver, with the flags that it asks for.
+        match unsafe { (driver.cuInit)(0) } {
+            0 => Ok(driver),
+            code => Err(format!("the NVIDIA driver does not start: {}", driver.describe(code))),
+        }
+    });
+    found.as_ref().map_err(String::clone)
+}
+
+/// Returns cuBLASLt.
+///
+/// # Errors
+/// Why it cannot be used, in words for users.
+pub(super) fn cublas_lt() -> Result<&'static CublasLt, String> {
+    static CUBLAS_LT: OnceLock<Result<CublasLt, String>> = OnceLock::new();
+    let found = CUBLAS_LT.get_or_init(|| {
+        CublasLt::open(&[c"libcublasLt.so.13", c"libcublasLt.so.12", c"libcublasLt.so"]).map_err(|problem| {
+            format!(
+                "no cuBLASLt found: {problem}; install the CUDA toolkit's libraries or `pip install nvidia-cublas`, and put the folder of libcublasLt on LD_LIBRARY_PATH"
+            )
+        })
+    });
+    found.as_ref().map_err(String::clone)
+}
+
+impl Driver {
+    /// Returns the name and the meaning of a `CUresult`.
+    pub(super) fn describe(&self, code: c_int) -> String {
+        let text = |function: unsafe extern "C" fn(c_int, *mut *const c_char) -> c_int| {
+            let mut text = std::ptr::null();
+            // SAFETY: the function writes a pointer to a string that lasts, or null.
+            let status = unsafe { function(code, &raw mut text) };
+            // SAFETY: as above.
+            (status == 0 && !text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
+        };
+        match (text(self.cuGetErrorName), text(self.cuGetErrorString)) {
+            (Some(name), Some(meaning)) => format!("{name}: {meaning}"),
+            (Some(name), None) => name,
+            (None, _) => format!("CUDA error {code}"),
+        }
+    }
+}
+
+impl CublasLt {
+    /// Returns the meaning of a `cublasStatus_t`.
+    pub(super) fn describe(&self, status: c_int) -> String {
+        // SAFETY: the function returns a string that lasts, for any number.
+        let text = unsafe { (self.cublasLtGetStatusString)(status) };
+        match text.is_null() {
+            true => format!("cuBLAS status {status}"),
+            // SAFETY: as above.
+            false => unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned(),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! NVIDIA GPUs: the operations of a forward pass as kernels of our own and products of cuBLASLt, through the driver's
+//! libraries, which are opened when a GPU is asked for. The same binary runs where there are none.
+//!
+//! Everything above [`device::Device`] is ordinary code that tests run on an emulated GPU.
+
+mod backend;
+mod device;
+mod driver;
+mod kernels;
+mod library;
+mod memory;
+mod model;
+mod products;
+
+#[cfg(all(test, target_os = "linux"))]
+mod emulated;
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
+
+use std::sync::Arc;
+
+pub(crate) use self::device::{Fault, Format};
+use self::driver::Lane;
+pub use self::driver::{GpuInfo, gpus};
+use crate::bert::Source;
+use crate::config::Config;
+use crate::selftest::{Effort, Finding, measure_products, operations};
+use crate::{Dtype, LoadError};
+
+/// Batches that a GPU has at a time: while one computes, the next is prepared and the last is copied back.
+pub const LANES: usize = 2;
+
+/// Rows of the product that a self-test measures: a full batch.
+const PRODUCT_ROWS: usize = 32 * 1024;
+
+/// A model on a real GPU.
+pub(crate) type Model = model::GpuModel<Lane>;
+
+/// Loads a model onto the GPU of this number.
+///
+/// # Errors
+/// When there is no such GPU, it cannot be used, or it has no room for the model.
+pub(crate) fn load(config: &Config, source: Source<'_>, dtype: Dtype, ordinal: usize) -> Result<Model, LoadError> {
+    let format = Format::of(dtype)?;
+    let lanes = std::iter::repeat_with(|| lane(ordinal)).take(LANES).collect::<Result<Vec<_>, _>>()?;
+    Model::load(config, source, format, lanes)
+}
+
+fn lane(ordinal: usize) -> Result<Arc<Lane>, LoadError> {
+    if let Err(what) = gpus() {
+        return Err(LoadError::Unsupported { what: format!("device `cuda:{ordinal}`: {what}") });
+    }
+    let unusable = |fault: Fault| LoadError::Unsupported { what: format!("device `cuda:{ordinal}`: {fault}") };
+    Lane::open(ordinal).map(Arc::new).map_err(unusable)
+}
+
+/// Checks and measures a GPU in one number format.
+///
+/// # Errors
+/// When it cannot be used, or fails outright.
+pub(crate) fn self_test(
+    ordinal: usize,
+    dtype: Dtype,
+    effort: Effort,
+    tell: &mut dyn FnMut(Finding),
+) -> Result<(), LoadError> {
+    let gpu = backend::Gpu::for_weights(&lane(ordinal)?, Format::of(dtype)?);
+    operations(&gpu, dtype, effort, tell)?;
+    measure_products(&gpu, dtype, PRODUCT_ROWS, effort, tell)
+}

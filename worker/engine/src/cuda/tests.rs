@@ -1,0 +1,168 @@
+//! The GPU's code on the emulated GPU: every kernel against the reference, whole models against `transformers` and the CPU,
+//! memory that is scarce, a context that breaks.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::backend::Gpu;
+use super::device::{Fault, Format};
+use super::emulated::{Emulated, Schedule};
+use super::model::GpuModel;
+use crate::bert;
+use crate::engine::prefixes;
+use crate::selftest::{Effort, Finding, compare_rows, operations};
+use crate::weights::Weights;
+use crate::{Batch, Dtype, Engine, EngineOptions, ModelDir, Pooling};
+
+/// Memory of an emulated GPU where it is no question.
+const ROOMY: usize = 1 << 30;
+
+const FORWARD_LATE: Schedule = Schedule { order: 0, copies_at_once: false };
+const BACKWARD_SOON: Schedule = Schedule { order: 1, copies_at_once: true };
+const SHUFFLED: Schedule = Schedule { order: 77, copies_at_once: false };
+
+fn passes(dtype: Dtype, schedule: Schedule) {
+    let gpu = Gpu::for_weights(&Arc::new(Emulated::new(schedule, ROOMY)), Format::of(dtype).unwrap());
+    let mut failures = Vec::new();
+    operations(&gpu, dtype, Effort::Short, &mut |finding| {
+        if !finding.passed() {
+            failures.push(finding);
+        }
+    })
+    .unwrap();
+    assert_eq!(failures, Vec::<Finding>::new(), "with {schedule:?}");
+}
+
+#[test]
+fn kernels_in_f16_agree_with_the_reference() {
+    passes(Dtype::F16, FORWARD_LATE);
+}
+
+#[test]
+fn kernels_in_f16_do_not_depend_on_the_order_of_threads() {
+    passes(Dtype::F16, BACKWARD_SOON);
+}
+
+#[test]
+fn kernels_in_bf16_agree_with_the_reference_in_any_order() {
+    passes(Dtype::Bf16, SHUFFLED);
+}
+
+#[test]
+fn kernels_in_f32_agree_with_the_reference() {
+    passes(Dtype::F32, FORWARD_LATE);
+}
+
+fn testdata(name: &str) -> ModelDir {
+    ModelDir::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)).unwrap()
+}
+
+fn load(model: &ModelDir, dtype: Dtype, lanes: Vec<Arc<Emulated>>) -> Result<GpuModel<Emulated>, crate::LoadError> {
+    let weights = Weights::open(&model.weights, bert::ANCHOR, &prefixes(model.config.architecture))?;
+    let source = |name: &str, shape: &[usize]| weights.read(name, shape);
+    GpuModel::load(&model.config, &source, Format::of(dtype)?, lanes)
+}
+
+fn lanes(count: usize, room: usize) -> Vec<Arc<Emulated>> {
+    let lane = || Arc::new(Emulated::new(FORWARD_LATE, room));
+    std::iter::repeat_with(lane).take(count).collect()
+}
+
+fn golden_ids(name: &str) -> Batch {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name).join("goldens.json");
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let ids: Vec<Vec<u32>> = serde_json::from_value(json["ids"].clone()).unwrap();
+    ids.iter().collect()
+}
+
+fn on_cpu(model: &ModelDir, batch: &Batch, pooling: Pooling) -> Vec<f32> {
+    let options = EngineOptions { pooling: Some(pooling), normalize: false, ..EngineOptions::default() };
+    Engine::load(model, &options).unwrap().embed(batch).unwrap()
+}
+
+fn agrees(name: &str, dtype: Dtype, poolings: &[Pooling], cosine_min: f64) {
+    let (model, batch) = (testdata(name), golden_ids(name));
+    let gpu = load(&model, dtype, lanes(1, ROOMY)).unwrap();
+    for &pooling in poolings {
+        let (found, expected) = (gpu.embed(&batch, pooling).unwrap(), on_cpu(&model, &batch, pooling));
+        let (cosine, difference) = compare_rows(&found, &expected, model.config.hidden_size);
+        assert!(cosine >= cosine_min, "{name}, {dtype}, {pooling}: cosine {cosine}, difference {difference}");
+    }
+}
+
+#[test]
+fn models_of_every_family_give_the_vectors_of_the_cpu() {
+    for name in ["beto", "mbert", "mex_large", "xlm_roberta", "camembert", "distilbert"] {
+        agrees(name, Dtype::F16, &[Pooling::Cls], 0.999_9);
+    }
+}
+
+#[test]
+fn every_pooling_and_number_format_gives_the_vectors_of_the_cpu() {
+    let every = [Pooling::Cls, Pooling::Mean, Pooling::Max, Pooling::Last];
+    agrees("bertin", Dtype::F32, &every, 0.999_999);
+    agrees("bertin", Dtype::F16, &every, 0.999_9);
+    agrees("bertin", Dtype::Bf16, &[Pooling::Mean], 0.999);
+}
+
+#[test]
+fn a_row_does_not_depend_on_its_batch_on_a_gpu_either() {
+    let (model, batch) = (testdata("bertin"), golden_ids("bertin"));
+    let gpu = load(&model, Dtype::F16, lanes(2, ROOMY)).unwrap();
+    let together = gpu.embed(&batch, Pooling::Mean).unwrap();
+    for (row, together) in together.chunks_exact(model.config.hidden_size).enumerate() {
+        let alone: Batch = [batch.row(row)].into_iter().collect();
+        assert_eq!(gpu.embed(&alone, Pooling::Mean).unwrap(), together, "row {row}");
+    }
+}
+
+#[test]
+fn everything_is_given_back_after_a_batch() {
+    let (model, batch) = (testdata("mbert"), golden_ids("mbert"));
+    let lanes = lanes(1, ROOMY);
+    let gpu = load(&model, Dtype::F16, lanes.clone()).unwrap();
+    let after_load = lanes[0].used();
+    gpu.embed(&batch, Pooling::Cls).unwrap();
+    assert_eq!(lanes[0].used(), after_load, "weights stay, nothing else does");
+    drop(gpu);
+    assert_eq!(lanes[0].used(), 0);
+}
+
+#[test]
+fn scarce_memory_gives_the_same_vectors_in_more_parts() {
+    let (model, batch) = (testdata("mbert"), golden_ids("mbert"));
+    let roomy = lanes(1, ROOMY);
+    let plenty = load(&model, Dtype::F16, roomy.clone()).unwrap();
+    let expected = plenty.embed(&batch, Pooling::Mean).unwrap();
+    let per_token = super::backend::bytes_per_token(Format::F16, model.config.hidden_size, model.config.intermediate);
+    let room = roomy[0].used() + (model.config.positions_used() + 50) * per_token;
+    let many: Batch = (0..3).flat_map(|_| (0..batch.rows()).map(|row| batch.row(row))).collect();
+    let measured = load(&model, Dtype::F16, lanes(1, room)).unwrap();
+    // What it measured is gone when the batch comes.
+    let surprised = load(&model, Dtype::F16, vec![Arc::new(Emulated::shared_with_others(room))]).unwrap();
+    for scarce in [measured, surprised] {
+        assert!(scarce.batch_tokens() < plenty.batch_tokens(), "{} tokens", scarce.batch_tokens());
+        let found = scarce.embed(&many, Pooling::Mean).unwrap();
+        assert!(found.chunks_exact(expected.len()).all(|part| part == expected), "three times the same");
+    }
+}
+
+#[test]
+fn a_broken_context_is_not_taken_for_a_bad_batch() {
+    let model = testdata("mbert");
+    let counting = lanes(1, ROOMY);
+    load(&model, Dtype::F16, counting.clone()).unwrap();
+    let lane = Arc::new(Emulated::breaking(counting[0].launched() + 3));
+    let gpu = load(&model, Dtype::F16, vec![lane]).unwrap();
+    for _ in 0..2 {
+        let lost = gpu.embed(&golden_ids("mbert"), Pooling::Mean);
+        assert!(matches!(lost, Err(Fault::Lost { .. })), "{lost:?}");
+    }
+}
+
+#[test]
+fn a_gpu_without_room_for_the_model_says_so() {
+    let failed = load(&testdata("mbert"), Dtype::F16, lanes(1, 1000)).map(drop).unwrap_err();
+    let cause = std::error::Error::source(&failed).expect("it has a cause").to_string();
+    assert!(cause.contains("out of GPU memory"), "{cause}");
+}

@@ -1,0 +1,281 @@
+//! Every operation of a [`Backend`] against the reference, over sizes that are odd on purpose: around the tiles, one
+//! token, rows that are no multiple of anything.
+
+use candle_core::Tensor;
+
+use super::reference::{self, Chance};
+use super::{Effort, Finding};
+use crate::backend::Backend;
+use crate::config::Activation;
+use crate::kernels::Heads;
+use crate::{Batch, Dtype};
+
+/// A backend whose matrices can be written and read.
+pub(crate) trait Probe: Backend {
+    /// Returns a backend for one batch.
+    fn for_batch(&self, batch: &Batch, heads: Heads) -> Result<Self, Self::Error>
+    where
+        Self: Sized;
+
+    /// Places a matrix, and returns the numbers that it then has: they may have been rounded.
+    fn place(&self, numbers: &[f32], rows: usize) -> Result<(Self::Rows, Vec<f64>), Self::Error>;
+
+    /// Returns numbers as the weights of this backend have them.
+    fn rounded(&self, numbers: &[f32]) -> Vec<f32>;
+
+    /// Waits, and returns a whole matrix.
+    fn read(&self, rows: &Self::Rows) -> Result<Vec<f32>, Self::Error>;
+
+    /// Waits until a matrix is there.
+    fn wait(&self, rows: &Self::Rows) -> Result<(), Self::Error>;
+}
+
+/// How far results may be from the reference, as a share of the largest number of the reference.
+pub(crate) fn bound(dtype: Dtype) -> f64 {
+    match dtype {
+        Dtype::F32 => 2e-5,
+        Dtype::F16 => 4e-3,
+        Dtype::Bf16 => 3e-2,
+        Dtype::Int8 => 8e-2,
+    }
+}
+
+/// Runs all checks of a backend that computes in `dtype`.
+pub(crate) struct Checks<'a, B: Probe> {
+    pub(crate) backend: &'a B,
+    pub(crate) dtype: Dtype,
+    pub(crate) effort: Effort,
+    pub(crate) tell: &'a mut dyn FnMut(Finding),
+}
+
+/// The worst of several comparisons.
+#[derive(Default)]
+struct Worst {
+    error: f64,
+    compared: usize,
+    at: String,
+}
+
+impl Worst {
+    fn compare(&mut self, found: &[f32], expected: &[f64], at: impl FnOnce() -> String) {
+        assert_eq!(found.len(), expected.len(), "a result has the size of its reference");
+        let largest = expected.iter().fold(f64::MIN_POSITIVE, |most, x| most.max(x.abs()));
+        let error = found.iter().zip(expected).map(|(found, expected)| {
+            let error = (f64::from(*found) - expected).abs() / largest;
+            if error.is_nan() { f64::INFINITY } else { error }
+        });
+        let error = error.fold(0.0, f64::max);
+        self.compared += found.len();
+        if error >= self.error {
+            (self.error, self.at) = (error, at());
+        }
+    }
+}
+
+fn tensor(numbers: &[f32], shape: &[usize]) -> Tensor {
+    Tensor::from_slice(numbers, shape, &candle_core::Device::Cpu).expect("numbers fill their shape")
+}
+
+fn widened(numbers: &[f32]) -> Vec<f64> {
+    numbers.iter().map(|x| f64::from(*x)).collect()
+}
+
+fn batch_of(lengths: &[usize]) -> Batch {
+    lengths.iter().map(|&length| vec![0; length]).collect()
+}
+
+/// One text, of which nothing but its being there matters.
+fn any_batch() -> Batch {
+    batch_of(&[1])
+}
+
+const ANY_HEADS: Heads = Heads { count: 1, size: 32 };
+
+impl<B: Probe> Checks<'_, B> {
+    /// Runs them all and tells of each.
+    pub(crate) fn run(&mut self) -> Result<(), B::Error> {
+        self.embed()?;
+        self.project()?;
+        self.add_norm()?;
+        for activation in [Activation::GeluErf, Activation::GeluTanh, Activation::Relu, Activation::Silu] {
+            self.feed_forward(activation)?;
+        }
+        let sizes: &[(usize, usize)] = match self.effort {
+            Effort::Whole => &[(3, 8), (2, 12), (2, 16), (12, 32), (12, 64), (2, 80), (2, 96), (16, 128), (1, 256)],
+            Effort::Short => &[(2, 12), (3, 32), (2, 64), (1, 96), (1, 128)],
+        };
+        for &(count, size) in sizes {
+            self.attention(Heads { count, size })?;
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, name: String, worst: Worst) {
+        let Worst { error, compared, at } = worst;
+        let (bound, dtype) = (bound(self.dtype), self.dtype);
+        let detail = format!("{compared} numbers, worst at {at}");
+        (self.tell)(Finding::Check { name: format!("{name}, {dtype}"), detail, error, bound });
+    }
+
+    fn embed(&mut self) -> Result<(), B::Error> {
+        let (mut worst, mut chance) = (Worst::default(), Chance::new(1));
+        for (width, tokens) in [(32, 1), (64, 5), (100, 7), (384, 9), (768, 4), (1024, 3), (1096, 2), (2048, 5)] {
+            let (entries, places) = (11, 6);
+            let words = self.backend.rounded(&chance.numbers(entries * width, 1.0));
+            let positions = self.backend.rounded(&chance.numbers(places * width, 0.5));
+            let (weight, shift) = (chance.numbers(width, 1.0), chance.numbers(width, 0.3));
+            let ids: Vec<(u32, u32)> =
+                (0..tokens).map(|_| (chance.below(entries) as u32, chance.below(places) as u32)).collect();
+            let backend = self.backend.for_batch(&batch_of(&[tokens]), ANY_HEADS)?;
+            let rows = backend.embed(
+                &backend.table(tensor(&words, &[entries, width]))?,
+                &backend.table(tensor(&positions, &[places, width]))?,
+                &backend.norm(tensor(&weight, &[width]), tensor(&shift, &[width]), 1e-12)?,
+                &ids,
+            )?;
+            let sums: Vec<f64> = ids
+                .iter()
+                .flat_map(|&(id, place)| {
+                    let (word, position) = (&words[id as usize * width..], &positions[place as usize * width..]);
+                    word[..width].iter().zip(position).map(|(a, b)| f64::from(*a) + f64::from(*b)).collect::<Vec<_>>()
+                })
+                .collect();
+            let expected = reference::norm(&sums, &weight, &shift, 1e-12);
+            worst.compare(&backend.read(&rows)?, &expected, || format!("{tokens} tokens of {width}"));
+        }
+        self.tell("embeddings and their normalisation".to_owned(), worst);
+        Ok(())
+    }
+
+    fn project(&mut self) -> Result<(), B::Error> {
+        let (mut worst, mut chance) = (Worst::default(), Chance::new(2));
+        for (rows, inputs, outputs) in [(1, 32, 16), (5, 48, 48), (17, 100, 36), (130, 384, 384), (33, 768, 768)] {
+            let weights: Vec<Vec<f32>> = (0..3)
+                .map(|_| self.backend.rounded(&chance.numbers(outputs * inputs, (inputs as f32).powf(-0.5))))
+                .collect();
+            let biases: Vec<Vec<f32>> = (0..3).map(|_| self.backend.rounded(&chance.numbers(outputs, 0.5))).collect();
+            let backend = self.backend.for_batch(&any_batch(), ANY_HEADS)?;
+            let tensors = |parts: &[Vec<f32>], shape: &[usize]| -> Vec<Tensor> {
+                parts.iter().map(|numbers| tensor(numbers, shape)).collect()
+            };
+            let linear = backend.linear(&tensors(&weights, &[outputs, inputs]), &tensors(&biases, &[outputs]))?;
+            let (x, numbers) = backend.place(&chance.numbers(rows * inputs, 1.0), rows)?;
+            for parts in [0..3, 0..1, 1..3] {
+                let found = backend.project(&linear, parts.start * outputs..parts.end * outputs, &x)?;
+                let expected =
+                    reference::linear(&numbers, &weights[parts.clone()].concat(), &biases[parts.clone()].concat());
+                worst.compare(&backend.read(&found)?, &expected, || {
+                    format!("[{rows}, {inputs}] times {outputs} outputs of {parts:?}")
+                });
+            }
+        }
+        self.tell("linear layers with bias".to_owned(), worst);
+        Ok(())
+    }
+
+    fn add_norm(&mut self) -> Result<(), B::Error> {
+        let (mut worst, mut chance) = (Worst::default(), Chance::new(3));
+        for (rows, inputs, width) in [(1, 32, 32), (6, 64, 100), (4, 100, 64), (7, 384, 384), (3, 768, 1096)] {
+            let weights = self.backend.rounded(&chance.numbers(width * inputs, (inputs as f32).powf(-0.5)));
+            let bias = self.backend.rounded(&chance.numbers(width, 0.5));
+            let (weight, shift) = (chance.numbers(width, 1.0), chance.numbers(width, 0.3));
+            let backend = self.backend.for_batch(&any_batch(), ANY_HEADS)?;
+            let linear = backend.linear(&[tensor(&weights, &[width, inputs])], &[tensor(&bias, &[width])])?;
+            let norm = backend.norm(tensor(&weight, &[width]), tensor(&shift, &[width]), 1e-5)?;
+            let (x, numbers) = backend.place(&chance.numbers(rows * inputs, 1.0), rows)?;
+            let (residual, residuals) = backend.place(&chance.numbers(rows * width, 1.0), rows)?;
+            let found = backend.add_norm(&linear, &norm, &x, &residual)?;
+            let sums = reference::linear(&numbers, &weights, &bias);
+            let sums: Vec<f64> = sums.iter().zip(&residuals).map(|(a, b)| a + b).collect();
+            let expected = reference::norm(&sums, &weight, &shift, 1e-5);
+            worst.compare(&backend.read(&found)?, &expected, || format!("[{rows}, {inputs}] to {width}"));
+        }
+        self.tell("linear layer, residual and normalisation".to_owned(), worst);
+        Ok(())
+    }
+
+    fn feed_forward(&mut self, activation: Activation) -> Result<(), B::Error> {
+        let (mut worst, mut chance) = (Worst::default(), Chance::new(4));
+        for (rows, width, inner) in [(1, 32, 64), (5, 64, 100), (3, 384, 1536)] {
+            let up = self.backend.rounded(&chance.numbers(inner * width, 2.0 * (width as f32).powf(-0.5)));
+            let down = self.backend.rounded(&chance.numbers(inner * width, (inner as f32).powf(-0.5)));
+            let biases = self.backend.rounded(&chance.numbers(inner + width, 0.5));
+            let (up_bias, down_bias) = biases.split_at(inner);
+            let (weight, shift) = (chance.numbers(width, 1.0), chance.numbers(width, 0.3));
+            let backend = self.backend.for_batch(&any_batch(), ANY_HEADS)?;
+            let (x, numbers) = backend.place(&chance.numbers(rows * width, 1.0), rows)?;
+            let found = backend.feed_forward(
+                &x,
+                &backend.linear(&[tensor(&up, &[inner, width])], &[tensor(up_bias, &[inner])])?,
+                activation,
+                &backend.linear(&[tensor(&down, &[width, inner])], &[tensor(down_bias, &[width])])?,
+                &backend.norm(tensor(&weight, &[width]), tensor(&shift, &[width]), 1e-12)?,
+            )?;
+            let between = reference::linear(&numbers, &up, up_bias);
+            let between: Vec<f64> = between.iter().map(|x| reference::activation(*x, activation)).collect();
+            let sums = reference::linear(&between, &down, down_bias);
+            let sums: Vec<f64> = sums.iter().zip(&numbers).map(|(a, b)| a + b).collect();
+            let expected = reference::norm(&sums, &weight, &shift, 1e-12);
+            worst.compare(&backend.read(&found)?, &expected, || format!("[{rows}, {width}] through {inner}"));
+        }
+        self.tell(format!("feed-forward with {activation:?}"), worst);
+        Ok(())
+    }
+
+    fn attention(&mut self, heads: Heads) -> Result<(), B::Error> {
+        let lengths: &[usize] = match self.effort {
+            Effort::Whole => &[1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 200, 257, 511, 512],
+            Effort::Short => &[1, 17, 64, 65, 130],
+        };
+        let batch = batch_of(lengths);
+        let (tokens, texts, width) = (batch.tokens(), batch.rows(), heads.count * heads.size);
+        let backend = self.backend.for_batch(&batch, heads)?;
+        let mut chance = Chance::new(5);
+        // Large scores, as trained models have: a softmax that overflowed would show.
+        let (qkv, numbers) = backend.place(&chance.numbers(tokens * 3 * width, 1.7), tokens)?;
+        let first = backend.first_tokens(&qkv, &batch)?;
+        let (queries, keys_values) = (B::columns(&qkv, 0..width)?, B::columns(&qkv, width..3 * width)?);
+        let one_each = B::columns(&first, 0..width)?;
+        let every = backend.read(&backend.attention(&queries, &keys_values, &batch, heads)?)?;
+        let one = backend.read(&backend.attention(&one_each, &keys_values, &batch, heads)?)?;
+        let mut worst = Worst::default();
+        for text in 0..texts {
+            let (start, end) = (batch.offsets[text] as usize, batch.offsets[text + 1] as usize);
+            let rows = &numbers[start * 3 * width..end * 3 * width];
+            let asking: Vec<f64> = rows.chunks_exact(3 * width).flat_map(|row| &row[..width]).copied().collect();
+            let keys_values = (&rows[width..], &rows[2 * width..], 3 * width);
+            let expected = reference::attention(&asking, keys_values, end - start, (heads.count, heads.size));
+            let at = |what: &str| format!("{what} of a text of {} tokens", end - start);
+            worst.compare(&every[start * width..end * width], &expected, || at("every query"));
+            worst.compare(&one[text * width..][..width], &expected[..width], || at("the first query"));
+        }
+        self.tell(format!("attention with {} heads of {}", heads.count, heads.size), worst);
+        Ok(())
+    }
+}
+
+/// The reference of a model that is checked as a whole: numbers by the name of a tensor.
+pub(crate) fn made_up(name: &str, shape: &[usize]) -> Tensor {
+    let seed = name.bytes().fold(7u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    let count = shape.iter().product();
+    let mut chance = Chance::new(seed);
+    let numbers = match (name.ends_with("LayerNorm.weight"), shape) {
+        (true, _) => chance.numbers(count, 0.2).iter().map(|x| 1.0 + x).collect(),
+        (false, [_, inputs]) if !name.contains("embeddings") => chance.numbers(count, (*inputs as f32).powf(-0.5)),
+        (false, [_, _]) => chance.numbers(count, 1.0),
+        (false, _) => chance.numbers(count, 0.1),
+    };
+    tensor(&numbers, shape)
+}
+
+/// Returns the least cosine between rows of `width` numbers, and the largest difference.
+pub(crate) fn compare_rows(found: &[f32], expected: &[f32], width: usize) -> (f64, f64) {
+    let (found, expected) = (widened(found), widened(expected));
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let cosines = found.chunks_exact(width).zip(expected.chunks_exact(width)).map(|(a, b)| {
+        let cosine = dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
+        if cosine.is_nan() { f64::NEG_INFINITY } else { cosine }
+    });
+    let differences = found.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+    (cosines.fold(1.0, f64::min), differences.fold(0.0, f64::max))
+}

@@ -1,0 +1,312 @@
+//! `encaje worker --self-test`: proves on the machine at hand that a device computes what it should, and how fast.
+//!
+//! Every operation is compared with plain arithmetic in f64, a whole model with the CPU in f32; then the speed is measured.
+//! The checks are generic over [`crate::backend::Backend`], so the tests of this crate run the same ones on an emulated GPU.
+
+mod checks;
+mod reference;
+
+use std::time::{Duration, Instant};
+
+use candle_core::Tensor;
+
+pub(crate) use self::checks::{Checks, Probe, compare_rows, made_up};
+use self::reference::Chance;
+use crate::backend::Cpu;
+use crate::bert::{Bert, Wanted};
+use crate::config::{Activation, Architecture, Config};
+use crate::kernels::Heads;
+use crate::{Batch, DeviceSpec, Dtype, Engine, EngineOptions, LoadError, ModelDir, Pooling};
+
+/// How many sizes are gone through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// All of them, and measurements that last.
+    Whole,
+    /// A few: seconds on any machine.
+    Short,
+}
+
+/// What a self-test found.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Finding {
+    /// A comparison with the reference.
+    Check {
+        /// What was checked, and in which number format.
+        name: String,
+        /// Over what.
+        detail: String,
+        /// The largest error, as a share of the largest number of the reference; for models one minus the least cosine.
+        error: f64,
+        /// The largest error that passes.
+        bound: f64,
+    },
+    /// A measurement.
+    Measure {
+        /// What was measured.
+        name: String,
+        /// How much.
+        value: f64,
+        /// Of what.
+        unit: &'static str,
+    },
+}
+
+impl Finding {
+    /// Returns whether it is as it should be; a measurement always is.
+    pub fn passed(&self) -> bool {
+        match self {
+            Finding::Check { error, bound, .. } => error <= bound,
+            Finding::Measure { .. } => true,
+        }
+    }
+}
+
+/// Checks and measures a device, with a model of BERT's shape and made-up weights, and with `model` where one is given.
+/// Returns whether all passed.
+///
+/// # Errors
+/// When there is no such device, or it fails outright.
+pub fn self_test(
+    device: &DeviceSpec,
+    model: Option<&ModelDir>,
+    effort: Effort,
+    tell: &mut dyn FnMut(&Finding),
+) -> Result<bool, LoadError> {
+    let mut passed = true;
+    let mut tell = |finding: Finding| {
+        passed &= finding.passed();
+        tell(&finding);
+    };
+    let dtypes: &[Dtype] = match device {
+        DeviceSpec::Cpu => &[Dtype::F32, Dtype::Bf16, Dtype::Int8],
+        DeviceSpec::Cuda(_) | DeviceSpec::Metal => &[Dtype::F16, Dtype::Bf16, Dtype::F32],
+    };
+    for &dtype in dtypes {
+        match device {
+            DeviceSpec::Cpu => {
+                operations(&Cpu { dtype }, dtype, effort, &mut tell)?;
+                measure_products(&Cpu { dtype }, dtype, 512, effort, &mut tell)?;
+            }
+            DeviceSpec::Cuda(ordinal) => crate::cuda::self_test(*ordinal, dtype, effort, &mut tell)?,
+            DeviceSpec::Metal => return Err(LoadError::Unsupported { what: "device `metal`".to_owned() }),
+        }
+        if let Some(model) = model {
+            real_model(device, model, dtype, effort, &mut tell)?;
+        }
+    }
+    Ok(passed)
+}
+
+fn failed<E: std::error::Error + Send + Sync + 'static>(source: E) -> LoadError {
+    LoadError::Device { path: "made-up weights".into(), source: Box::new(source) }
+}
+
+/// Checks every operation of a backend, and a small model as a whole.
+pub(crate) fn operations<B: Probe>(
+    backend: &B,
+    dtype: Dtype,
+    effort: Effort,
+    tell: &mut dyn FnMut(Finding),
+) -> Result<(), LoadError> {
+    Checks { backend, dtype, effort, tell }.run().map_err(failed)?;
+    let config = shape(effort);
+    let heads = Heads { count: config.heads, size: config.hidden_size / config.heads };
+    let batch = mixed_batch(effort);
+    let expected_on = Cpu { dtype: Dtype::F32 };
+    let source = |name: &str, shape: &[usize]| Ok(made_up(name, shape));
+    let reference = Bert::load(&config, &source, &expected_on)?;
+    let model = Bert::load(&config, &source, backend)?;
+    for (wanted, name) in [(Wanted::FirstToken, "first tokens"), (Wanted::EveryToken, "every token")] {
+        let expected = reference.forward(&expected_on, &batch, wanted).map_err(failed)?;
+        let expected = expected.flatten_all().and_then(|rows| rows.to_vec1::<f32>()).map_err(failed)?;
+        let on = backend.for_batch(&batch, heads).map_err(failed)?;
+        let found = model.forward(&on, &batch, wanted).and_then(|rows| on.read(&rows)).map_err(failed)?;
+        let (cosine, difference) = compare_rows(&found, &expected, config.hidden_size);
+        tell(Finding::Check {
+            name: format!("made-up model of {} layers, {name}, {dtype}", config.layers),
+            detail: format!("{} texts, {} tokens, largest difference {difference:.1e}", batch.rows(), batch.tokens()),
+            error: 1.0 - cosine,
+            bound: model_bound(dtype),
+        });
+    }
+    Ok(())
+}
+
+/// What one minus the cosine to f32 on a CPU may be.
+fn model_bound(dtype: Dtype) -> f64 {
+    match dtype {
+        Dtype::F32 => 1e-5,
+        Dtype::F16 | Dtype::Bf16 => 1e-3,
+        Dtype::Int8 => 2e-2,
+    }
+}
+
+/// The shape of the made-up model.
+fn shape(effort: Effort) -> Config {
+    let (hidden_size, layers, heads, intermediate) = match effort {
+        Effort::Whole => (768, 4, 12, 3072),
+        Effort::Short => (128, 2, 2, 256),
+    };
+    Config {
+        path: "made-up weights".into(),
+        architecture: Architecture::Bert,
+        vocab_size: 1000,
+        hidden_size,
+        layers,
+        heads,
+        intermediate,
+        max_positions: 512,
+        type_vocab_size: 2,
+        pad_token_id: 0,
+        layer_norm_eps: 1e-12,
+        activation: Activation::GeluErf,
+        raw: serde_json::Map::new(),
+    }
+}
+
+fn mixed_batch(effort: Effort) -> Batch {
+    let lengths: &[usize] = match effort {
+        Effort::Whole => &[512, 1, 2, 63, 64, 65, 128, 37, 300],
+        Effort::Short => &[70, 1, 2, 33],
+    };
+    let mut chance = Chance::new(11);
+    lengths.iter().map(|&length| (0..length).map(|_| chance.below(1000) as u32).collect::<Vec<_>>()).collect()
+}
+
+/// Measures the product that most of the time goes into, at the sizes of BERT-base.
+pub(crate) fn measure_products<B: Probe>(
+    backend: &B,
+    dtype: Dtype,
+    rows: usize,
+    effort: Effort,
+    tell: &mut dyn FnMut(Finding),
+) -> Result<(), LoadError> {
+    let (inputs, outputs) = (768, 3072);
+    let linear =
+        backend.linear(&[made_up("weight", &[outputs, inputs])], &[made_up("bias", &[outputs])]).map_err(failed)?;
+    let (x, _) = backend.place(&Chance::new(9).numbers(rows * inputs, 1.0), rows).map_err(failed)?;
+    let round = |times: usize| -> Result<f64, B::Error> {
+        let since = Instant::now();
+        let mut last = None;
+        for _ in 0..times {
+            last = Some(backend.project(&linear, 0..outputs, &x)?);
+        }
+        if let Some(last) = &last {
+            backend.wait(last)?;
+        }
+        Ok(since.elapsed().as_secs_f64() / times as f64)
+    };
+    round(2).map_err(failed)?;
+    let times = if effort == Effort::Whole { 20 } else { 2 };
+    let seconds = round(times).map_err(failed)?;
+    let flops = 2.0 * rows as f64 * inputs as f64 * outputs as f64;
+    let name = format!("product of [{rows}, {inputs}] with {outputs} outputs, {dtype}");
+    tell(Finding::Measure { name, value: flops / seconds / 1e12, unit: "TFLOP/s" });
+    Ok(())
+}
+
+/// Compares a real model with the CPU in f32, and measures it at several lengths.
+fn real_model(
+    device: &DeviceSpec,
+    model: &ModelDir,
+    dtype: Dtype,
+    effort: Effort,
+    tell: &mut dyn FnMut(Finding),
+) -> Result<(), LoadError> {
+    let options = |device: &DeviceSpec, dtype| EngineOptions {
+        device: device.clone(),
+        dtype,
+        pooling: Some(Pooling::Mean),
+        ..EngineOptions::default()
+    };
+    let engine = Engine::load(model, &options(device, dtype))?;
+    let reference = Engine::load(model, &options(&DeviceSpec::Cpu, Dtype::F32))?;
+    let (vocab, longest) = (model.config.vocab_size, model.config.positions_used().min(512));
+    let mut chance = Chance::new(13);
+    let mut batch = |texts: usize, tokens: usize| -> Batch {
+        (0..texts).map(|_| (0..tokens.min(longest)).map(|_| chance.below(vocab) as u32).collect::<Vec<_>>()).collect()
+    };
+    let mut mixed = Batch::new();
+    for (texts, tokens) in [(1, 1), (4, 17), (2, 64), (1, longest)] {
+        let some = batch(texts, tokens);
+        (0..some.rows()).for_each(|row| mixed.push(some.row(row)));
+    }
+    let (found, expected) = (engine.embed(&mixed).map_err(failed)?, reference.embed(&mixed).map_err(failed)?);
+    let (cosine, difference) = compare_rows(&found, &expected, engine.dimensions());
+    tell(Finding::Check {
+        name: format!("the model, against the CPU in f32, {dtype}"),
+        detail: format!("{} texts, largest difference {difference:.1e}", mixed.rows()),
+        error: 1.0 - cosine,
+        bound: model_bound(dtype),
+    });
+    for tokens in [32, 50, 128, 512] {
+        let batch = batch((engine.default_batch_tokens() / tokens).max(1), tokens);
+        engine.embed(&batch).map_err(failed)?;
+        let lasting = Duration::from_millis(if effort == Effort::Whole { 1000 } else { 1 });
+        let (since, mut done) = (Instant::now(), 0);
+        while done == 0 || since.elapsed() < lasting {
+            engine.embed(&batch).map_err(failed)?;
+            done += batch.tokens();
+        }
+        let value = done as f64 / since.elapsed().as_secs_f64();
+        tell(Finding::Measure {
+            name: format!("texts of {tokens} tokens, one thread, {dtype}"),
+            value,
+            unit: "tokens/s",
+        });
+    }
+    Ok(())
+}
+
+impl Probe for Cpu {
+    fn for_batch(&self, _: &Batch, _: Heads) -> candle_core::Result<Cpu> {
+        Ok(Cpu { dtype: self.dtype })
+    }
+
+    fn place(&self, numbers: &[f32], rows: usize) -> candle_core::Result<(Tensor, Vec<f64>)> {
+        let placed = Tensor::from_slice(numbers, (rows, numbers.len() / rows), &candle_core::Device::Cpu)?;
+        Ok((placed, numbers.iter().map(|x| f64::from(*x)).collect()))
+    }
+
+    fn rounded(&self, numbers: &[f32]) -> Vec<f32> {
+        numbers.to_vec()
+    }
+
+    fn read(&self, rows: &Tensor) -> candle_core::Result<Vec<f32>> {
+        rows.flatten_all()?.to_vec1()
+    }
+
+    fn wait(&self, _: &Tensor) -> candle_core::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cpu_passes_its_own_test() {
+        let mut findings = Vec::new();
+        let passed = self_test(&DeviceSpec::Cpu, None, Effort::Short, &mut |finding| findings.push(finding.clone()));
+        assert!(passed.expect("a CPU is always there"), "{findings:#?}");
+        let checks = findings.iter().filter(|finding| matches!(finding, Finding::Check { .. })).count();
+        assert_eq!(checks, 3 * 14, "three number formats: seven operations, five shapes of attention, a model twice");
+    }
+
+    #[test]
+    fn a_device_that_is_less_exact_than_it_says_does_not_pass() {
+        let mut failures = Vec::new();
+        operations(&Cpu { dtype: Dtype::Int8 }, Dtype::F32, Effort::Short, &mut |finding| {
+            if !finding.passed() {
+                failures.push(finding);
+            }
+        })
+        .expect("a CPU is always there");
+        let names: Vec<String> = failures.iter().map(|finding| format!("{finding:?}")).collect();
+        assert!(names.iter().any(|name| name.contains("linear layers with bias")), "{names:#?}");
+        assert!(names.iter().any(|name| name.contains("made-up model")), "{names:#?}");
+        assert!(!names.iter().any(|name| name.contains("attention with")), "attention is in f32 anyway: {names:#?}");
+    }
+}
