@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak chaos check fmt clippy doc deny advisories tidy bench bench-control bench-umap clean
+.PHONY: help setup demo test soak chaos check fmt clippy doc deny advisories tidy bench bench-control bench-umap bench-gpu cuda clean
 
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -80,6 +80,14 @@ bench-umap: ## compare encaje project with umap-learn: time, trustworthiness, la
 	$(CARGO) build --release --locked --package encaje --package dataset --example pack_vectors --bin encaje
 	build/umap/bin/python scripts/bench_umap.py --encaje "$(ENCAJE)" --pack "$(TARGET_DIR)/release/examples/pack_vectors" \
 		--model "$(MODEL)" --peer-python build/umap/bin/python $(if $(SET),--set "$(SET)")
+
+cuda: ## build build/cuda/encaje, for NVIDIA GPUs too (installs nvcc into build/cuda; CUDA_ARCHS="80 90" builds for fewer)
+	@sh scripts/cuda.sh
+
+bench-gpu: cuda ## on a machine with a GPU: tokens per second, share of the peak, against sentence-transformers in fp16
+	@sh scripts/setup.sh python model peers
+	build/peers/bin/python scripts/bench_gpu.py --encaje build/cuda/encaje --model "$(or $(GPU_MODEL),$(MODEL))" \
+		--peer-python build/peers/bin/python --device $(or $(DEVICE),cuda:0)
 
 clean: ## remove build/ and cargo's target directory
 	rm -rf build

@@ -5,6 +5,7 @@ mod buckets;
 mod cli;
 mod cluster;
 mod crash;
+mod devices;
 mod end_to_end;
 mod harness;
 mod hostile;

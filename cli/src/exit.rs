@@ -15,6 +15,8 @@ pub(crate) enum Exit {
     Usage = 2,
     /// Finished, but rows were rejected and `--strict` was given.
     Rejects = 3,
+    /// A device is lost to this process, everything was given back: a new process may use it again.
+    DeviceLost = 4,
     /// Interrupted; the state is kept.
     Interrupted = 130,
 }
@@ -68,6 +70,12 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Exit {
     };
     if error.chain().any(closed) {
         return Exit::Done;
+    }
+    let lost = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref::<worker::WorkerError>(), Some(worker::WorkerError::DeviceLost { .. }))
+    };
+    if error.chain().any(lost) {
+        return Exit::DeviceLost;
     }
     error.downcast_ref::<Advice>().map_or(Exit::Failed, |advice| advice.exit)
 }

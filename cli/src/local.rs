@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use coordinator::{Clock, Policy, Roots, Store, SystemClock};
 use dataset::Storage;
+use engine::DeviceSpec;
 use proto::JobId;
 use proto::client::JobsClient;
 use proto::job::{JobSpec, JobState, JobStatus};
@@ -42,7 +43,9 @@ pub(crate) struct LocalJob<'a> {
     pub(crate) job: JobId,
     /// What it does.
     pub(crate) spec: &'a JobSpec,
-    /// Forward passes at a time.
+    /// What computes.
+    pub(crate) devices: Vec<DeviceSpec>,
+    /// Forward passes at a time, on a CPU.
     pub(crate) threads: usize,
     /// Where models are.
     pub(crate) hub: worker::HubOptions,
@@ -114,12 +117,14 @@ async fn start(client: &JobsClient, local: &LocalJob<'_>) -> anyhow::Result<JobS
 fn worker_config(local: &LocalJob<'_>) -> WorkerConfig {
     let name = format!("local-{}", std::process::id());
     let preload = Preload { model: local.spec.model.clone(), embed: local.spec.embed.clone() };
-    WorkerConfig {
+    let mut config = WorkerConfig {
         threads: local.threads,
         hub: local.hub.clone(),
         preload: Some(preload),
         ..WorkerConfig::new(name, local.out.spool())
-    }
+    };
+    config.use_devices(local.devices.clone());
+    config
 }
 
 /// Shows progress until the job settles, a task dies, or the user interrupts.

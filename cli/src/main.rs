@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod coords;
 mod corpus_texts;
+mod devices;
 mod exit;
 mod fetch;
 mod local;
@@ -16,6 +17,7 @@ mod outfile;
 mod plan;
 mod plot;
 mod points;
+mod restart;
 mod security;
 mod signals;
 mod statistics;
@@ -56,6 +58,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             commands::run::run(&ui, *args)
         }
         Command::Coordinator(args) => commands::coordinator::run(&ui, &args),
+        Command::Worker(args) if args.restart && !args.stop_with_stdin => restart::run(&ui),
         Command::Worker(args) => {
             memory::keep_flat();
             commands::worker::run(&ui, &args)

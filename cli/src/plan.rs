@@ -14,6 +14,11 @@ use crate::model::LocalModel;
 const SHARD_SECONDS: u64 = 12;
 /// What a core is taken to do, in floating point operations per second: measured on a Zen 4 core at about this.
 const FLOPS_PER_CORE: u64 = 60_000_000_000;
+/// What a GPU is taken to do: about a third of what an H100 does, so that smaller ones have shards of their size too. Never
+/// measured here.
+const FLOPS_PER_GPU: u64 = 150_000_000_000_000;
+/// Most bytes of input in a shard for GPUs: some seconds of work.
+const GPU_INPUT_BYTES_MAX: u64 = 32 << 20;
 /// Bytes of input per token: European languages have 3.5 to 4.5, and few tokens are shorter than this.
 const BYTES_PER_TOKEN: u64 = 4;
 /// Tokens of a short text. Where shards are cut by rows alone, longer texts make longer shards.
@@ -34,34 +39,49 @@ pub(crate) fn read_options(args: &JobArgs) -> ReadOptions {
     }
 }
 
+/// What a job will be computed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Power {
+    /// So many cores.
+    Cores(u64),
+    /// So many GPUs.
+    Gpus(u64),
+    /// Workers that are not known yet, each taken to have so many cores.
+    Workers(u64),
+}
+
 /// Refuses what this model or machine cannot do, before anything is begun.
-pub(crate) fn check(args: &JobArgs, model: &ModelSummary) -> Result<(), Advice> {
+pub(crate) fn check(args: &JobArgs, model: &ModelSummary, power: Power) -> Result<(), Advice> {
     if let Some(dimensions) = args.embed.dimensions.filter(|asked| *asked as usize > model.hidden_size) {
         let own = model.hidden_size;
         return Err(Advice::usage(format!("--dimensions {dimensions} is more than the {own} that the model has")));
     }
     match args.embed.dtype {
         DtypeArg::Auto | DtypeArg::F32 => Ok(()),
-        DtypeArg::F16 => {
+        DtypeArg::F16 if matches!(power, Power::Cores(_)) => {
             let what = "--dtype f16: a CPU computes in f32, bf16 or int8";
             Err(Advice::usage(what).hint("leave --dtype out, or see --output-dtype for smaller files"))
         }
-        DtypeArg::Bf16 | DtypeArg::Int8 if !model.native => {
+        DtypeArg::Int8 if matches!(power, Power::Gpus(_)) => {
+            let what = "--dtype int8: a GPU computes in f16, bf16 or f32";
+            Err(Advice::usage(what).hint("leave --dtype out, or compute on --device cpu"))
+        }
+        DtypeArg::F16 | DtypeArg::Bf16 | DtypeArg::Int8 if !model.native => {
             let what = format!("--dtype: `{}` is computed in f32 only", model.architecture);
             Err(Advice::usage(what).hint("leave --dtype out"))
         }
-        DtypeArg::Bf16 | DtypeArg::Int8 => Ok(()),
+        DtypeArg::F16 | DtypeArg::Bf16 | DtypeArg::Int8 => Ok(()),
     }
 }
 
 /// Returns the job that the arguments ask for.
-pub(crate) fn spec(args: &JobArgs, sources: Vec<Source>, model: &LocalModel, digest: String, cores: u64) -> JobSpec {
+pub(crate) fn spec(args: &JobArgs, sources: Vec<Source>, model: &LocalModel, digest: String, power: Power) -> JobSpec {
     JobSpec {
         sources,
         read: read_options(args),
         model: ModelSpec { name: model.name.clone(), revision: model.found.revision.clone(), digest },
-        embed: embed_spec(&args.embed, &args.rows, &args.cut),
-        limits: shard_limits(&model.summary, &args.embed, &args.cut, cores),
+        embed: embed_spec(&args.embed, &args.rows, &args.cut, power),
+        limits: shard_limits(&model.summary, &args.embed, &args.cut, power),
         on_bad_row: match args.rows.on_bad_row {
             OnBadRowArg::Reject => OnBadRow::Reject,
             OnBadRowArg::Fail => OnBadRow::Fail,
@@ -70,14 +90,15 @@ pub(crate) fn spec(args: &JobArgs, sources: Vec<Source>, model: &LocalModel, dig
     }
 }
 
-fn embed_spec(embed: &EmbedArgs, rows: &RowArgs, cut: &CutArgs) -> EmbedSpec {
+fn embed_spec(embed: &EmbedArgs, rows: &RowArgs, cut: &CutArgs, power: Power) -> EmbedSpec {
     EmbedSpec {
         pooling: pooling(embed.pooling),
         normalize: !embed.no_normalize,
         max_length: embed.max_length,
         prefix: embed.prefix.clone(),
         dtype: match embed.dtype {
-            // A run computes on the CPU, where f32 is both exact and fast.
+            // f32 is exact and fast on a CPU, and what workers of every kind compute; a GPU is made for f16.
+            DtypeArg::Auto if matches!(power, Power::Gpus(_)) => ComputeDtype::F16,
             DtypeArg::Auto | DtypeArg::F32 => ComputeDtype::F32,
             DtypeArg::F16 => ComputeDtype::F16,
             DtypeArg::Bf16 => ComputeDtype::Bf16,
@@ -103,10 +124,14 @@ pub(crate) fn pooling(arg: PoolingArg) -> Option<Pooling> {
     }
 }
 
-/// Cuts shards to about [`SHARD_SECONDS`] of work for this model on so many cores.
-fn shard_limits(model: &ModelSummary, embed: &EmbedArgs, cut: &CutArgs, cores: u64) -> ShardLimits {
-    let tokens = (SHARD_SECONDS * FLOPS_PER_CORE * cores.max(1)) / model.flops_per_token.max(1);
-    let bytes = (tokens * BYTES_PER_TOKEN).clamp(*INPUT_BYTES.start(), *INPUT_BYTES.end());
+/// Cuts shards to about [`SHARD_SECONDS`] of work for this model, as far as the bounds on their size allow.
+fn shard_limits(model: &ModelSummary, embed: &EmbedArgs, cut: &CutArgs, power: Power) -> ShardLimits {
+    let (flops, bytes_max) = match power {
+        Power::Cores(cores) | Power::Workers(cores) => (FLOPS_PER_CORE * cores.max(1), *INPUT_BYTES.end()),
+        Power::Gpus(_) => (FLOPS_PER_GPU, GPU_INPUT_BYTES_MAX),
+    };
+    let tokens = SHARD_SECONDS * flops / model.flops_per_token.max(1);
+    let bytes = (tokens * BYTES_PER_TOKEN).clamp(*INPUT_BYTES.start(), bytes_max);
     let dimensions = embed.dimensions.map_or(model.hidden_size as u64, u64::from);
     let rows_by_size = OUTPUT_BYTES_MAX / (dimensions.max(1) * size_of::<f32>() as u64);
     let rows = (tokens / TOKENS_PER_ROW).clamp(ROWS_MIN, rows_by_size.max(ROWS_MIN));
@@ -256,7 +281,7 @@ mod tests {
             dtype: DtypeArg::Auto,
         };
         let cut = CutArgs { batch_tokens: None, shard_rows };
-        shard_limits(&summary(flops_per_token, hidden_size), &embed, &cut, 2)
+        shard_limits(&summary(flops_per_token, hidden_size), &embed, &cut, Power::Cores(2))
     }
 
     #[test]

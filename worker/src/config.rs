@@ -65,6 +65,33 @@ impl WorkerConfig {
             drain_ms_max: DRAIN_MS_MAX_DEFAULT,
         }
     }
+
+    /// Computes on these devices. With GPUs all other cores tokenize, and there is a shard more to take from for each GPU.
+    pub fn use_devices(&mut self, devices: Vec<DeviceSpec>) {
+        let gpus = devices.iter().filter(|device| matches!(device, DeviceSpec::Cuda(_))).count();
+        if gpus > 0 {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            self.tokenizer_threads = cores.saturating_sub(gpus).max(1);
+            self.lease_count = LEASE_COUNT_DEFAULT + u32::try_from(gpus).unwrap_or(u32::MAX / 2);
+        }
+        self.devices = devices;
+    }
+
+    /// Returns the devices with what their makers call them, for people.
+    pub fn device_names(&self) -> Vec<String> {
+        let gpus = match self.devices.iter().any(|device| matches!(device, DeviceSpec::Cuda(_))) {
+            true => engine::gpus().unwrap_or_default(),
+            false => Vec::new(),
+        };
+        let name = |device: &DeviceSpec| match device {
+            DeviceSpec::Cuda(ordinal) => {
+                let gpu = gpus.iter().find(|gpu| gpu.ordinal == *ordinal);
+                gpu.map_or_else(|| device.to_string(), |gpu| format!("{device} ({})", gpu.name))
+            }
+            DeviceSpec::Cpu | DeviceSpec::Metal => device.to_string(),
+        };
+        self.devices.iter().map(name).collect()
+    }
 }
 
 /// Busy time per stage in seconds, summed over the threads of the stage.

@@ -70,8 +70,9 @@ fn load(devices: &[DeviceSpec], hub: &HubOptions, model: ModelSpec, embed: Embed
     check_digest(&model, &dir, &resolved.dir)?;
     let max_length = embed.max_length.map(|length| length as usize);
     let encoder = TextEncoder::load(&dir, max_length, &embed.prefix)?;
+    let native = dir.summary().native;
     let engines: Vec<Engine> =
-        devices.iter().map(|device| Engine::load(&dir, &options(&embed, device))).collect::<Result<_, _>>()?;
+        devices.iter().map(|device| Engine::load(&dir, &options(&embed, device, native))).collect::<Result<_, _>>()?;
     let first = engines.first().expect("a worker has at least one device");
     let (dimensions, pooling) = (first.dimensions(), first.pooling());
     let batch_tokens = embed.batch_tokens.map_or_else(|| first.default_batch_tokens(), |tokens| tokens as usize);
@@ -92,10 +93,18 @@ fn check_digest(model: &ModelSpec, dir: &ModelDir, path: &Path) -> Result<(), Sh
     })
 }
 
-fn options(embed: &EmbedSpec, device: &DeviceSpec) -> EngineOptions {
+/// Workers of all kinds serve one job: where a device does not compute in the job's number format it takes the next that is
+/// at least as exact, and a model that no GPU runs is computed on the CPU.
+fn options(embed: &EmbedSpec, device: &DeviceSpec, native: bool) -> EngineOptions {
+    let device = if native { device.clone() } else { DeviceSpec::Cpu };
+    let dtype = match (&device, engine_dtype(embed.dtype)) {
+        (DeviceSpec::Cpu, Dtype::F16) => Dtype::F32,
+        (DeviceSpec::Cuda(_), Dtype::Int8) => Dtype::F16,
+        (_, dtype) => dtype,
+    };
     EngineOptions {
-        device: device.clone(),
-        dtype: engine_dtype(embed.dtype),
+        device,
+        dtype,
         pooling: embed.pooling.map(|pooling| match pooling {
             proto::job::Pooling::Cls => Pooling::Cls,
             proto::job::Pooling::Mean => Pooling::Mean,

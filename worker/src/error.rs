@@ -42,6 +42,16 @@ pub enum WorkerError {
     /// The coordinator does not want this worker.
     #[error("the coordinator refuses this worker")]
     Refused(#[source] RpcError),
+    /// A device is lost to this process.
+    #[error(
+        "the device `{device}` is lost to this process: {reason}; the shards were given back, start the worker again to use the device again"
+    )]
+    DeviceLost {
+        /// Which device.
+        device: String,
+        /// What the driver said.
+        reason: String,
+    },
     /// A thread could not be started.
     #[error("cannot start a {what} thread")]
     Thread {

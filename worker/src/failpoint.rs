@@ -1,5 +1,6 @@
-//! How a test makes a worker die of a row: builds with debug assertions abort on a text that holds the marker that the
-//! environment names. Release builds know nothing of it.
+//! How a test makes a worker die of a row, or lose its device: builds with debug assertions abort on a text that holds the
+//! marker that the environment names, and take the device for lost once where it names a file that is there. Release builds
+//! know nothing of it.
 
 use dataset::RejectReason;
 
@@ -21,3 +22,21 @@ pub(crate) fn die_of(texts: &[Result<String, RejectReason>]) {
 /// Does nothing.
 #[cfg(not(debug_assertions))]
 pub(crate) const fn die_of(_texts: &[Result<String, RejectReason>]) {}
+
+/// Names a file; a batch that finds it removes it and loses its device.
+#[cfg(debug_assertions)]
+const LOSS: &str = "ENCAJE_FAILPOINT_LOSE_DEVICE";
+
+/// Returns whether the device is to be taken for lost.
+#[cfg(debug_assertions)]
+pub(crate) fn loses_device() -> bool {
+    static FILE: std::sync::OnceLock<Option<std::path::PathBuf>> = std::sync::OnceLock::new();
+    let file = FILE.get_or_init(|| std::env::var_os(LOSS).map(Into::into));
+    file.as_ref().is_some_and(|file| std::fs::remove_file(file).is_ok())
+}
+
+/// Never.
+#[cfg(not(debug_assertions))]
+pub(crate) const fn loses_device() -> bool {
+    false
+}

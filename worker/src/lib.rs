@@ -57,7 +57,20 @@ pub async fn run(
     let relay = proto::relay::relayed(wire.clone());
     let workshop = Arc::new(shard_run::Workshop { engines, pools, spool, wire: wire.clone(), relay });
     let machine = Arc::clone(&workshop);
-    let served = serve(config, wire, machine, shutdown).await;
+    let (loss, stop) = (workshop.pools.loss.clone(), shutdown.child_token());
+    let stop_at_loss = tokio::spawn({
+        let (lost, stop) = (loss.token.clone(), stop.clone());
+        async move {
+            lost.cancelled().await;
+            stop.cancel();
+        }
+    });
+    let served = serve(config, wire, machine, stop).await;
+    stop_at_loss.abort();
+    if let Some(error) = loss.error() {
+        // Threads that wait for the device may wait for ever.
+        return Err(error);
+    }
     // A shard that did not stop in time still holds the threads; they end with it.
     if let Ok(workshop) = Arc::try_unwrap(workshop).map_err(drop) {
         tokio::task::spawn_blocking(move || workshop.pools.stop()).await.ok();

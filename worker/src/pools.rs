@@ -8,10 +8,12 @@ use std::thread::JoinHandle;
 use dataset::RejectReason;
 use engine::{Batch, DeviceSpec, EmbedError, Engine};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::WorkerConfig;
 use crate::engines::Loaded;
 use crate::error::{ShardError, WorkerError};
+use crate::failpoint;
 use crate::meter::{Meter, Stage};
 use crate::plan::{PlannedBatch, Row, halve};
 use crate::queue::Queue;
@@ -44,17 +46,53 @@ pub(crate) struct ForwardResult {
     pub(crate) vectors: Vec<f32>,
 }
 
+/// A device that this process cannot use any more. Whoever computes on it says so once; the worker then gives its shards
+/// back and ends, because only a new process gets the device back.
+#[derive(Clone, Default)]
+pub(crate) struct Loss {
+    /// Cancelled at the loss.
+    pub(crate) token: CancellationToken,
+    inner: Arc<Mutex<LossInner>>,
+}
+
+#[derive(Default)]
+struct LossInner {
+    error: Option<(String, String)>,
+    /// Replies that will never come: their shards wait until they are given back, and do not fail.
+    replies: Vec<mpsc::Sender<Result<ForwardResult, ShardError>>>,
+}
+
+impl Loss {
+    fn report(&self, device: String, reason: String, reply: mpsc::Sender<Result<ForwardResult, ShardError>>) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.error.is_none() {
+            tracing::error!(device, reason, "the device is lost to this process; the shards are given back");
+        }
+        inner.error.get_or_insert((device, reason));
+        inner.replies.push(reply);
+        self.token.cancel();
+    }
+
+    /// Returns the error that the worker ends with, if a device was lost.
+    pub(crate) fn error(&self) -> Option<WorkerError> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let (device, reason) = inner.error.clone()?;
+        Some(WorkerError::DeviceLost { device, reason })
+    }
+}
+
 /// All computing threads of a worker. Dropping it ends them after their current task.
 pub(crate) struct Pools {
     pub(crate) tokenize: mpsc::Sender<TokenizeTask>,
     pub(crate) forward: Arc<Queue<ForwardTask>>,
+    pub(crate) loss: Loss,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Pools {
     pub(crate) fn start(config: &WorkerConfig) -> Result<Self, WorkerError> {
         let (tokenize, tasks) = mpsc::channel(TOKENIZE_QUEUE_MAX);
-        let mut pools = Self { tokenize, forward: Queue::new(), threads: Vec::new() };
+        let mut pools = Self { tokenize, forward: Queue::new(), loss: Loss::default(), threads: Vec::new() };
         let tasks = Arc::new(Mutex::new(tasks));
         for _ in 0..config.tokenizer_threads.max(1) {
             let tasks = Arc::clone(&tasks);
@@ -63,11 +101,12 @@ impl Pools {
         for (index, device) in config.devices.iter().enumerate() {
             let threads = match device {
                 DeviceSpec::Cpu => config.threads.max(1),
-                DeviceSpec::Cuda(_) | DeviceSpec::Metal => 1,
+                DeviceSpec::Cuda(_) => engine::GPU_LANES,
+                DeviceSpec::Metal => 1,
             };
             for _ in 0..threads {
-                let queue = Arc::clone(&pools.forward);
-                pools.spawn("forward", move || forward_all(&queue, index))?;
+                let (queue, loss) = (Arc::clone(&pools.forward), pools.loss.clone());
+                pools.spawn("forward", move || forward_all(&queue, index, &loss))?;
             }
         }
         Ok(pools)
@@ -121,7 +160,7 @@ fn tokenize(model: &Loaded, text: Result<String, RejectReason>) -> Row {
     }
 }
 
-fn forward_all(queue: &Queue<ForwardTask>, device: usize) {
+fn forward_all(queue: &Queue<ForwardTask>, device: usize, loss: &Loss) {
     while let Some(ForwardTask { model, planned, meter, reply }) = queue.next() {
         if reply.is_closed() {
             continue;
@@ -133,6 +172,10 @@ fn forward_all(queue: &Queue<ForwardTask>, device: usize) {
                 meter.add_rows(planned.rows, planned.tokens);
                 Ok(ForwardResult { places: planned.places, vectors })
             }
+            Ok(Err(EmbedError::DeviceLost { device, reason })) => {
+                loss.report(device, reason, reply);
+                continue;
+            }
             Ok(Err(error)) => Err(ShardError::from(error)),
             Err(_) => Err(ShardError::Panicked { stage: "forward" }),
         };
@@ -143,6 +186,12 @@ fn forward_all(queue: &Queue<ForwardTask>, device: usize) {
 
 /// Embeds a batch; where memory runs out, once more in two halves.
 fn embed(engine: &Engine, batch: &Batch) -> Result<Vec<f32>, EmbedError> {
+    if failpoint::loses_device() {
+        return Err(EmbedError::DeviceLost {
+            device: engine.device().to_string(),
+            reason: "by order of a test".into(),
+        });
+    }
     match engine.embed(batch) {
         Err(EmbedError::OutOfMemory { tokens }) => {
             let (first, second) = halve(batch).ok_or(EmbedError::OutOfMemory { tokens })?;

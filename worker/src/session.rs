@@ -80,7 +80,7 @@ impl Worker {
     async fn open_session(&self) -> Result<Option<Session>, WorkerError> {
         let info = WorkerInfo {
             name: self.config.name.clone(),
-            devices: self.config.devices.iter().map(ToString::to_string).collect(),
+            devices: self.config.device_names(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let mut backoff = Backoff::new(self.offline_max());

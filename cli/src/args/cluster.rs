@@ -61,9 +61,26 @@ pub(crate) struct CoordinatorArgs {
 pub(crate) struct WorkerArgs {
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
-    /// Computes on this device: `auto`, `cpu`, `cuda:0,1` or `metal`. `auto` is the CPU so far.
+    /// Computes on these devices: `auto`, `cpu`, `cuda:0,1` or `cuda:all`. `auto` is every GPU that can be used, else the
+    /// CPU.
     #[arg(long, value_name = "DEVICE", value_parser = parse_device, default_value = "auto")]
     pub(crate) device: DeviceArg,
+    /// Starts the worker again when its device is lost (exit code 4) or it dies.
+    #[arg(long)]
+    pub(crate) restart: bool,
+    /// Stops when standard input ends: how --restart stops what it started.
+    #[arg(long, hide = true)]
+    pub(crate) stop_with_stdin: bool,
+    /// Instead of working, checks every operation of the device against a reference and measures it; exits with 1 if
+    /// anything is wrong.
+    #[arg(long)]
+    pub(crate) self_test: bool,
+    /// Tests this model too, a Hub id or a directory: against the CPU in f32, and its speed.
+    #[arg(long, value_name = "MODEL", requires = "self_test")]
+    pub(crate) model: Option<String>,
+    /// Tests a few sizes only.
+    #[arg(long, requires = "self_test")]
+    pub(crate) quick: bool,
     /// Runs this many forward passes at a time on a CPU. The default is one per core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) threads: Option<u32>,

@@ -26,7 +26,7 @@ pub(crate) use security::{
     CertsArgs, IdentityArgs, ServerArgs, TokenCommand, TokenFileArgs, TokenNewArgs, TokenRevokeArgs,
 };
 pub(crate) use values::{DeviceArg, DtypeArg, ExportFormatArg, FormatArg, OnBadRowArg, OutputDtypeArg, PoolingArg};
-use values::{parse_keep, parse_max_rejects};
+use values::{parse_device, parse_keep, parse_max_rejects};
 
 /// Turns large text corpora into Parquet files of embedding vectors, and accounts for every input row.
 ///
@@ -230,8 +230,8 @@ pub(crate) struct EmbedArgs {
     /// Keeps only the first N dimensions of each vector, for models trained that way (Matryoshka).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) dimensions: Option<u32>,
-    /// Computes in this number format. `auto` is what suits the device. On a CPU that is f32; bf16 and int8 are
-    /// faster there, and a little less exact.
+    /// Computes in this number format. `auto` is what suits the device: f16 on a GPU. On a CPU that is f32; bf16
+    /// and int8 are faster there, and a little less exact.
     #[arg(long, value_enum, default_value_t = DtypeArg::Auto)]
     pub(crate) dtype: DtypeArg,
 }
@@ -283,6 +283,10 @@ pub(crate) struct CutArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Machine")]
 pub(crate) struct MachineArgs {
+    /// Computes on these devices: `auto`, `cpu`, `cuda:0,1` or `cuda:all`. `auto` is every GPU that can be used, else the
+    /// CPU.
+    #[arg(long, value_name = "DEVICE", value_parser = parse_device, default_value = "auto")]
+    pub(crate) device: DeviceArg,
     /// Runs this many forward passes at a time on a CPU. The default is one per core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) threads: Option<u32>,

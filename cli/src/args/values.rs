@@ -57,7 +57,7 @@ pub(crate) enum PoolingArg {
 /// Compute format as typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DtypeArg {
-    /// What suits the device: f32 on a CPU.
+    /// What suits the device: f32 on a CPU, f16 on a GPU.
     Auto,
     /// 32-bit floats.
     F32,
@@ -128,16 +128,21 @@ pub(super) fn parse_max_rejects(text: &str) -> Result<MaxRejects, String> {
 /// Devices as typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum DeviceArg {
-    /// What the machine has: a CPU so far.
+    /// What the machine has: its GPUs, else its CPU.
     Auto,
+    /// Every GPU.
+    AllGpus,
     /// These.
     These(Vec<DeviceSpec>),
 }
 
-/// Reads `auto`, `cpu`, `metal`, or GPUs such as `cuda:0,1`.
+/// Reads `auto`, `cpu`, `metal`, `cuda:all`, or GPUs such as `cuda:0,1`.
 pub(super) fn parse_device(text: &str) -> Result<DeviceArg, String> {
     if text == "auto" {
         return Ok(DeviceArg::Auto);
+    }
+    if text == "cuda:all" {
+        return Ok(DeviceArg::AllGpus);
     }
     let Some(ordinals) = text.strip_prefix("cuda:") else {
         return text.parse().map(|device| DeviceArg::These(vec![device])).map_err(|_| expected_device(text));
@@ -147,7 +152,7 @@ pub(super) fn parse_device(text: &str) -> Result<DeviceArg, String> {
 }
 
 fn expected_device(text: &str) -> String {
-    format!("expected `auto`, `cpu`, `cuda`, `cuda:0,1` or `metal`, found `{text}`")
+    format!("expected `auto`, `cpu`, `cuda`, `cuda:0,1`, `cuda:all` or `metal`, found `{text}`")
 }
 
 /// Reads what a token is for.
@@ -198,6 +203,7 @@ mod tests {
     #[test]
     fn devices_are_one_of_a_kind_or_several_gpus() {
         assert_eq!(parse_device("auto"), Ok(DeviceArg::Auto));
+        assert_eq!(parse_device("cuda:all"), Ok(DeviceArg::AllGpus));
         assert_eq!(parse_device("cpu"), Ok(DeviceArg::These(vec![DeviceSpec::Cpu])));
         assert_eq!(parse_device("cuda:0,2"), Ok(DeviceArg::These(vec![DeviceSpec::Cuda(0), DeviceSpec::Cuda(2)])));
         assert!(parse_device("cuda:x").is_err() && parse_device("tpu").is_err());

@@ -13,6 +13,7 @@ pub(crate) mod model;
 pub(crate) mod project;
 pub(crate) mod repair;
 pub(crate) mod run;
+pub(crate) mod self_test;
 pub(crate) mod similarity;
 pub(crate) mod status;
 pub(crate) mod steer;

@@ -9,14 +9,16 @@ use std::time::Instant;
 
 use anyhow::Context;
 use dataset::{FileInfo, MergeOptions, PlannedSource, Storage, Totals, VectorDtype, VectorReader};
+use engine::DeviceSpec;
 use proto::job::{JobSpec, JobState, JobStatus, OutputDtype};
 
 use crate::args::RunArgs;
+use crate::devices;
 use crate::exit::{Advice, Exit};
 use crate::local::{self, Ended, LocalJob};
 use crate::model::{self, LocalModel};
 use crate::outdir::{self, EmptyPart, JobRecord, OutDir, Target};
-use crate::plan;
+use crate::plan::{self, Power};
 use crate::summary::RunSummary;
 use crate::ui::{self, Amount, Ui};
 
@@ -28,6 +30,7 @@ struct Request<'a> {
     sources: Vec<PlannedSource>,
     model: LocalModel,
     spec: JobSpec,
+    devices: Vec<DeviceSpec>,
     cores: usize,
 }
 
@@ -89,7 +92,7 @@ fn make(
     }
     model::introduce(ui, &request.args.job, &request.model.summary);
     let dtype = request.spec.embed.dtype;
-    if !worker::engine_dtype(dtype).is_fast_on_cpu() {
+    if request.devices.contains(&DeviceSpec::Cpu) && !worker::engine_dtype(dtype).is_fast_on_cpu() {
         let name = plan::dtype_name(dtype);
         ui.warn(format!(
             "this processor has no instructions for {name}: it gives the same vectors, but slower than f32"
@@ -116,13 +119,18 @@ fn look<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) -> an
     let pinned = before.as_ref().filter(|record| record.spec.model.name == args.job.model.model);
     let pinned = pinned.and_then(|record| record.spec.model.revision.clone());
     let model = model::open(ui, &args.job.model.model, &args.job.model.hub, pinned.as_deref())?;
-    plan::check(&args.job, &model.summary)?;
+    let devices = devices::resolve(&args.machine.device, model.summary.native)?;
+    let power = match devices.contains(&DeviceSpec::Cpu) {
+        true => Power::Cores(cores as u64),
+        false => Power::Gpus(devices.len() as u64),
+    };
+    plan::check(&args.job, &model.summary, power)?;
     let digest = model.dir.digest()?;
-    let mut spec = plan::spec(&args.job, sources, &model, digest, cores as u64);
+    let mut spec = plan::spec(&args.job, sources, &model, digest, power);
     if let (None, Some(record)) = (args.job.cut.shard_rows, &before) {
         spec.limits = record.spec.limits;
     }
-    Ok(Request { args, target, out, sources: planned, model, spec, cores })
+    Ok(Request { args, target, out, sources: planned, model, spec, devices, cores })
 }
 
 /// Returns the counts of the output file, if it is there and is what was asked for. Refuses any other file.
@@ -201,6 +209,7 @@ async fn embed(ui: &Ui, request: &Request<'_>, record: &JobRecord) -> anyhow::Re
         out: &request.out,
         job: record.job,
         spec: &record.spec,
+        devices: request.devices.clone(),
         threads: request.args.machine.threads.map_or(request.cores, |threads| threads as usize),
         hub: model::hub_options(&request.args.job.model.hub),
     };

@@ -10,7 +10,7 @@ use crate::args::SubmitArgs;
 use crate::cluster::{self, Cluster, JobReport};
 use crate::exit::Exit;
 use crate::model;
-use crate::plan;
+use crate::plan::{self, Power};
 use crate::ui::{self, Ui};
 
 /// Shards are cut for a worker with so many cores: the same for whoever submits, so that the job is the same.
@@ -89,13 +89,13 @@ async fn look(ui: &Ui, args: &SubmitArgs) -> anyhow::Result<(JobSpec, Vec<Planne
     let sources = dataset::expand(&corpus.corpus, corpus.format.map(Into::into)).await?;
     let planned = dataset::inspect(&sources, &plan::read_options(&args.job)).await?;
     let model = tokio::task::block_in_place(|| model::open(ui, &args.job.model.model, &args.job.model.hub, None))?;
-    plan::check(&args.job, &model.summary)?;
+    plan::check(&args.job, &model.summary, Power::Workers(WORKER_CORES))?;
     model::introduce(ui, &args.job, &model.summary);
     if model.found.revision.is_none() {
         ui.note(format!("note: the model is the directory `{}`; every worker needs it there", model.name));
     }
     let digest = tokio::task::block_in_place(|| model.dir.digest())?;
-    let spec = plan::spec(&args.job, sources, &model, digest, WORKER_CORES);
+    let spec = plan::spec(&args.job, sources, &model, digest, Power::Workers(WORKER_CORES));
     Ok((spec, planned))
 }
 

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use serde::Serialize;
 use worker::{HubOptions, WorkerConfig};
 
-use crate::args::{DeviceArg, WorkerArgs};
+use crate::args::WorkerArgs;
 use crate::cluster;
+use crate::devices;
 use crate::exit::{Advice, Exit};
+use crate::restart;
 use crate::signals;
 use crate::ui::{self, Ui};
 
@@ -23,6 +25,9 @@ enum Event<'a> {
 
 /// Runs a worker.
 pub(crate) fn run(ui: &Ui, args: &WorkerArgs) -> anyhow::Result<Exit> {
+    if args.self_test {
+        return super::self_test::run(ui, args);
+    }
     let config = config(args)?;
     cluster::runtime()?.block_on(work(ui, args, config))
 }
@@ -30,12 +35,15 @@ pub(crate) fn run(ui: &Ui, args: &WorkerArgs) -> anyhow::Result<Exit> {
 async fn work(ui: &Ui, args: &WorkerArgs, config: WorkerConfig) -> anyhow::Result<Exit> {
     let connection = cluster::connect(&args.cluster)?;
     let name = config.name.clone();
-    let devices: Vec<String> = config.devices.iter().map(ToString::to_string).collect();
+    let devices = config.device_names();
     ui.note(format!("worker {name} on {}, for {}", devices.join(", "), args.cluster.coordinator.join(", ")));
     if args.json {
         ui.json(&Event::Started { name: &name })?;
     }
     let stop = signals::stop_on_interrupt(*ui, "stopping; unfinished shards are given back");
+    if args.stop_with_stdin {
+        restart::stop_with_stdin(stop.clone());
+    }
     let summary = worker::run(config, connection, stop).await?;
     let (shards, rows) = (ui::counted(summary.shards, "shard"), ui::counted(summary.rows, "row"));
     ui.note(format!("worker {name} ended: {shards}, {rows}"));
@@ -53,9 +61,7 @@ fn config(args: &WorkerArgs) -> anyhow::Result<WorkerConfig> {
         None => default_spool().ok_or_else(|| Advice::usage("no cache directory is known: give --spool DIR"))?,
     };
     let mut config = WorkerConfig::new(name, spool);
-    if let DeviceArg::These(devices) = &args.device {
-        config.devices.clone_from(devices);
-    }
+    config.use_devices(devices::resolve(&args.device, true)?);
     if let Some(threads) = args.threads {
         config.threads = threads as usize;
     }

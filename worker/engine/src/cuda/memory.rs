@@ -39,7 +39,8 @@ impl Budget {
         mut attempt: impl FnMut(&Batch) -> Result<Vec<f32>, Fault>,
     ) -> Result<Vec<f32>, Fault> {
         let mut vectors = Vec::new();
-        let mut waiting = vec![0..batch.rows()];
+        let mut waiting = Vec::new();
+        waiting.push(0..batch.rows());
         while let Some(rows) = waiting.pop() {
             let tokens = (batch.offsets[rows.end] - batch.offsets[rows.start]) as usize;
             if tokens > self.tokens() && rows.len() > 1 {

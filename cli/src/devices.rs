@@ -1,0 +1,106 @@
+//! Which processors compute: what was typed, held against what this machine and this binary have.
+
+use engine::{DeviceSpec, GpuInfo};
+
+use crate::args::DeviceArg;
+use crate::exit::Advice;
+
+/// Returns the devices that the argument means here, at least one, each once.
+///
+/// `auto` is every GPU that can be used, else the CPU; `gpus_can` is false where the model runs on CPUs alone.
+pub(crate) fn resolve(arg: &DeviceArg, gpus_can: bool) -> Result<Vec<DeviceSpec>, Advice> {
+    resolve_with(arg, gpus_can, engine::gpus)
+}
+
+fn resolve_with(
+    arg: &DeviceArg,
+    gpus_can: bool,
+    gpus: impl FnOnce() -> Result<Vec<GpuInfo>, String>,
+) -> Result<Vec<DeviceSpec>, Advice> {
+    let all = |gpus: Vec<GpuInfo>| gpus.iter().map(|gpu| DeviceSpec::Cuda(gpu.ordinal)).collect::<Vec<_>>();
+    match arg {
+        DeviceArg::Auto if !gpus_can => Ok(vec![DeviceSpec::Cpu]),
+        DeviceArg::Auto => match gpus() {
+            Ok(gpus) if !gpus.is_empty() => Ok(all(gpus)),
+            Ok(_) | Err(_) => Ok(vec![DeviceSpec::Cpu]),
+        },
+        DeviceArg::AllGpus => match gpus() {
+            Ok(gpus) if gpus.is_empty() => Err(refused("cuda:all", "the driver shows no GPU")),
+            Ok(gpus) => Ok(all(gpus)),
+            Err(problem) => Err(refused("cuda:all", &problem)),
+        },
+        DeviceArg::These(devices) => {
+            let wanted = devices.iter().filter_map(|device| match device {
+                DeviceSpec::Cuda(ordinal) => Some(*ordinal),
+                DeviceSpec::Cpu | DeviceSpec::Metal => None,
+            });
+            if let Some(highest) = wanted.max() {
+                let gpus = gpus().map_err(|problem| refused(&format!("cuda:{highest}"), &problem))?;
+                if gpus.iter().all(|gpu| gpu.ordinal != highest) {
+                    let problem = format!("there are {} GPUs, counted from 0", gpus.len());
+                    return Err(refused(&format!("cuda:{highest}"), &problem));
+                }
+            }
+            if devices.contains(&DeviceSpec::Metal) {
+                return Err(refused("metal", "nobody has built it yet"));
+            }
+            let mut once: Vec<DeviceSpec> = Vec::new();
+            for device in devices {
+                if !once.contains(device) {
+                    once.push(device.clone());
+                }
+            }
+            Ok(once)
+        }
+    }
+}
+
+fn refused(device: &str, problem: &str) -> Advice {
+    Advice::usage(format!("--device {device}: {problem}")).hint("leave --device out to compute on what there is")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(count: usize) -> Result<Vec<GpuInfo>, String> {
+        let gpu = |ordinal| GpuInfo { ordinal, name: "a GPU".into(), compute: (9, 0), memory_bytes: 1 << 36 };
+        Ok((0..count).map(gpu).collect())
+    }
+
+    fn no_driver() -> Result<Vec<GpuInfo>, String> {
+        Err("no NVIDIA driver found: libcuda.so.1: cannot open shared object file".into())
+    }
+
+    #[test]
+    fn auto_takes_every_gpu_or_else_the_cpu() {
+        let both = [DeviceSpec::Cuda(0), DeviceSpec::Cuda(1)];
+        assert_eq!(resolve_with(&DeviceArg::Auto, true, || machine(2)).unwrap(), both);
+        assert_eq!(resolve_with(&DeviceArg::Auto, true, || machine(0)).unwrap(), [DeviceSpec::Cpu]);
+        assert_eq!(resolve_with(&DeviceArg::Auto, true, no_driver).unwrap(), [DeviceSpec::Cpu]);
+        assert_eq!(resolve_with(&DeviceArg::Auto, false, || machine(2)).unwrap(), [DeviceSpec::Cpu]);
+        assert_eq!(resolve_with(&DeviceArg::AllGpus, true, || machine(2)).unwrap(), both);
+    }
+
+    #[test]
+    fn a_gpu_that_is_asked_for_must_be_there() {
+        let asked = DeviceArg::These(vec![DeviceSpec::Cuda(1), DeviceSpec::Cuda(0), DeviceSpec::Cuda(1)]);
+        let found = resolve_with(&asked, true, || machine(2)).unwrap();
+        assert_eq!(found, [DeviceSpec::Cuda(1), DeviceSpec::Cuda(0)]);
+        for (arg, gpus) in [(&asked, machine(1)), (&asked, no_driver()), (&DeviceArg::AllGpus, machine(0))] {
+            assert!(resolve_with(arg, true, || gpus).is_err(), "{arg:?}");
+        }
+        let said = resolve_with(&DeviceArg::AllGpus, true, no_driver).unwrap_err().to_string();
+        assert!(said.contains("no NVIDIA driver found: libcuda.so.1"), "{said}");
+    }
+
+    /// Holds for binaries without kernels and for machines without a driver: the machines that test this have no GPU.
+    #[test]
+    fn this_machine_says_what_it_lacks() {
+        if engine::gpus().is_ok() {
+            return;
+        }
+        let said = resolve(&DeviceArg::AllGpus, true).unwrap_err().to_string();
+        assert!(said.contains("this binary has no CUDA") || said.contains("no NVIDIA driver found"), "{said}");
+    }
+}

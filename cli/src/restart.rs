@@ -1,0 +1,146 @@
+//! `encaje worker --restart`: a process that starts the worker, and starts it again when its device is lost or it dies.
+//!
+//! The worker's standard input is a pipe from here: it stops when that closes, so it outlives neither a stop nor the death of
+//! this process.
+
+use std::io::Read;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::Exit;
+use crate::signals;
+use crate::ui::Ui;
+use crate::{cluster, exit::Advice};
+
+/// The first pause before a new start; it doubles with every start that did not last.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// A worker that ran for so long was well: the count of failures begins anew.
+const LASTED: Duration = Duration::from_secs(600);
+/// Starts in a row that did not last before this gives up.
+const FAILURES_MAX: u32 = 10;
+/// How often the worker is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What becomes of a worker that ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// It is done, or cannot be helped by a new start: its exit code is ours.
+    End(Exit),
+    /// A new process may do better.
+    Again,
+}
+
+/// Decides by how the worker ended. `None` is a death by a signal.
+fn next(code: Option<i32>) -> Next {
+    match code {
+        None => Next::Again,
+        Some(code) if code == Exit::DeviceLost as i32 => Next::Again,
+        // A panic in the main thread.
+        Some(101) => Next::Again,
+        Some(code) => Next::End(
+            [Exit::Done, Exit::Usage, Exit::Rejects, Exit::Interrupted]
+                .into_iter()
+                .find(|exit| *exit as i32 == code)
+                .unwrap_or(Exit::Failed),
+        ),
+    }
+}
+
+/// How long to wait before start number `failures + 1`; `None` gives up.
+fn pause(failures: u32) -> Option<Duration> {
+    (failures <= FAILURES_MAX).then(|| PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(PAUSE_MAX))
+}
+
+/// Starts this program again with the same arguments, until it ends for good. Returns how it ended.
+pub(crate) fn run(ui: &Ui) -> anyhow::Result<Exit> {
+    cluster::runtime()?.block_on(async {
+        let stop = signals::stop_on_interrupt(*ui, "stopping the worker");
+        supervise(ui, &stop).await
+    })
+}
+
+async fn supervise(ui: &Ui, stop: &CancellationToken) -> anyhow::Result<Exit> {
+    let mut failures = 0;
+    loop {
+        let started = Instant::now();
+        let status = wait(start()?, stop).await?;
+        if let Next::End(exit) = next(status.code()) {
+            return Ok(exit);
+        }
+        if stop.is_cancelled() {
+            return Ok(Exit::Interrupted);
+        }
+        failures = if started.elapsed() >= LASTED { 1 } else { failures + 1 };
+        let Some(pause) = pause(failures) else {
+            let what = format!("the worker ended {failures} times soon after its start, last with {status}");
+            return Err(Advice::failed(what).hint("encaje worker --self-test says whether the device works").into());
+        };
+        ui.note(format!("the worker ended ({status}); starting it again in {} s", pause.as_secs()));
+        tokio::select! {
+            () = stop.cancelled() => return Ok(Exit::Interrupted),
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+fn start() -> anyhow::Result<Child> {
+    let program = std::env::current_exe().context("cannot find this program to start it again")?;
+    let mut command = Command::new(program);
+    // Wherever `--restart` was set, this option keeps the worker from heeding it.
+    command.args(std::env::args_os().skip(1)).arg("--stop-with-stdin").stdin(Stdio::piped());
+    command.spawn().context("cannot start the worker")
+}
+
+/// Waits for the worker; on `stop` tells it to end, and waits all the same.
+async fn wait(mut child: Child, stop: &CancellationToken) -> anyhow::Result<ExitStatus> {
+    let mut told = child.stdin.take();
+    loop {
+        if let Some(status) = child.try_wait().context("cannot wait for the worker")? {
+            return Ok(status);
+        }
+        if stop.is_cancelled() {
+            told = None;
+        }
+        tokio::select! {
+            () = stop.cancelled(), if told.is_some() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+/// Cancels `stop` once standard input has ended.
+pub(crate) fn stop_with_stdin(stop: CancellationToken) {
+    let watch = move || {
+        let mut ignored = [0; 64];
+        while matches!(std::io::stdin().read(&mut ignored), Ok(1..)) {}
+        stop.cancel();
+    };
+    // Without the thread the worker outlives its parent, and is stopped as any other.
+    std::thread::Builder::new().name("encaje-stdin".to_owned()).spawn(watch).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_new_process_may_mend_is_started_again() {
+        assert_eq!(next(Some(Exit::DeviceLost as i32)), Next::Again);
+        assert_eq!(next(None), Next::Again, "killed by a signal");
+        for exit in [Exit::Done, Exit::Failed, Exit::Usage, Exit::Interrupted] {
+            assert_eq!(next(Some(exit as i32)), Next::End(exit));
+        }
+    }
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_end() {
+        assert_eq!(pause(1), Some(Duration::from_secs(1)));
+        assert_eq!(pause(4), Some(Duration::from_secs(8)));
+        assert_eq!(pause(FAILURES_MAX), Some(PAUSE_MAX));
+        assert_eq!(pause(FAILURES_MAX + 1), None);
+    }
+}
