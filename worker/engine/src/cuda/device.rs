@@ -158,7 +158,7 @@ pub(crate) trait Device: Send + Sync + Sized + 'static {
     /// Starts a matrix product.
     fn multiply(&self, product: &Product) -> Result<(), Fault>;
 
-    /// Returns how much memory could still be allocated.
+    /// Waits for all that was asked before, and returns how much memory could still be allocated.
     fn free_bytes(&self) -> Result<usize, Fault>;
 }
 

@@ -70,6 +70,7 @@ impl<D: Device> GpuModel<D> {
         let first = Arc::clone(lanes.first().expect("a GPU has at least one lane"));
         let bert = Bert::load(config, source, &Gpu::for_weights(&first, format))?;
         let placed = |source| LoadError::Device { path: config.path.clone(), source: Box::new(source) };
+        // Waits for the weights too: from here on every lane may read them.
         let free = first.free_bytes().map_err(placed)?;
         let per_token = bytes_per_token(format, config.hidden_size, config.intermediate);
         let budget = Budget::measured(free, per_token, lanes.len());
