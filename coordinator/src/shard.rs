@@ -113,7 +113,7 @@ pub enum ShardEvent<'a> {
         /// A random number in `0.0..1.0`.
         unit: f64,
     },
-    /// The worker gives it back.
+    /// The worker gives it back, or does not name it in its heartbeats a TTL after it was granted: the answer was lost.
     Release {
         /// The lease.
         epoch: Epoch,

@@ -17,6 +17,7 @@ pub enum Bug {
     RevokeKeepsShardRunning,
     ExpireIgnoresState,
     ExpiredSessionKeepsShards,
+    BeatIgnoresStrays,
     RetryResetsEpoch,
     RetryForgetsJob,
     ResumeIgnored,
@@ -36,7 +37,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 26] = [
+    pub const ALL: [Bug; 27] = [
         Bug::CommitIgnoresEpoch,
         Bug::CommitLeavesAttemptLive,
         Bug::CommitBeforePut,
@@ -48,6 +49,7 @@ impl Bug {
         Bug::RevokeKeepsShardRunning,
         Bug::ExpireIgnoresState,
         Bug::ExpiredSessionKeepsShards,
+        Bug::BeatIgnoresStrays,
         Bug::RetryResetsEpoch,
         Bug::RetryForgetsJob,
         Bug::ResumeIgnored,

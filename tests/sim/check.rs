@@ -40,6 +40,23 @@ pub(crate) async fn all(world: &World, jobs: &[(JobId, u64)], user: &JobsClient,
     problems
 }
 
+/// Tells of the shards that are not done, with their attempts.
+pub(crate) fn unfinished(world: &World, jobs: &[(JobId, u64)]) -> String {
+    let mut told = String::new();
+    for (job, _) in jobs {
+        for (index, shard) in world.memory.shards(*job).iter().enumerate().filter(|(_, shard)| shard.winner.is_none()) {
+            told.push_str(&format!("\n{job}/{index} {} {:?}", shard.state, shard.attempts));
+        }
+    }
+    told
+}
+
+/// Whether no attempt is left whose object is to be deleted.
+pub(crate) fn is_cleared(world: &World, jobs: &[(JobId, u64)]) -> bool {
+    let mut attempts = jobs.iter().flat_map(|(job, _)| world.memory.shards(*job)).flat_map(|shard| shard.attempts);
+    attempts.all(|attempt| attempt.deleted || attempt.state == "live" || attempt.state == "committed")
+}
+
 /// A repair begins another manifest; the earlier ones stay.
 fn is_old_manifest(key: &str) -> bool {
     key.rsplit('/').next().is_some_and(|name| name.starts_with("manifest-"))

@@ -32,6 +32,8 @@ use crate::{Outcome, check};
 const STORMY_MS: u64 = 300_000;
 /// Once they are over, everything must have ended within so long.
 const CALM: Duration = Duration::from_secs(1_800);
+/// The longest that a message takes which was sent while there were faults.
+const IN_FLIGHT: Duration = Duration::from_secs(240);
 /// How often the end is looked for.
 const LOOK: Duration = Duration::from_secs(15);
 
@@ -90,22 +92,14 @@ async fn simulate() -> Outcome {
     world.calm();
     cluster.mend();
     let mut problems = Vec::new();
-    let ended = tokio::time::timeout(CALM, async {
-        let mut looks = tokio::time::interval(LOOK);
-        loop {
-            tokio::select! {
-                biased;
-                Some(node) = dead.recv() => cluster.restart_soon(node),
-                _ = looks.tick() => if orders.all_ended(&user).await { return },
-            }
-        }
-    });
-    if ended.await.is_err() {
-        problems
-            .push(format!("I9: not all jobs have ended after {CALM:?} without faults: {}", orders.told(&user).await));
+    if !cluster.look_until(&mut dead, CALM, async || orders.all_ended(&user).await).await {
+        let (told, stuck) = (orders.told(&user).await, check::unfinished(&world, &orders.jobs));
+        problems.push(format!("I9: not all jobs have ended after {CALM:?} without faults: {told}{stuck}"));
     }
-    // Garbage may be collected only so long after its attempt ended.
-    tokio::time::sleep(Duration::from_millis(policy().garbage_grace_ms.unsigned_abs()) + LOOK * 4).await;
+    // What was under way when the faults ended may still arrive, and a repair among it begins a job anew.
+    cluster.look_until(&mut dead, IN_FLIGHT, async || false).await;
+    let cleared = async || orders.all_ended(&user).await && check::is_cleared(&world, &orders.jobs);
+    cluster.look_until(&mut dead, CALM, cleared).await;
     problems.extend(world.memory.violations());
     problems.extend(check::all(&world, &orders.jobs, &user, problems.is_empty()).await);
     Outcome { trace: world.trace(), problems }
@@ -198,6 +192,25 @@ impl Cluster {
             6 => self.world.heal(),
             7..=10 => orders.order(user),
             _ => {}
+        }
+    }
+
+    /// Watches over the processes until `is_over`, or for so long. Returns whether it is.
+    async fn look_until(
+        &mut self,
+        dead: &mut mpsc::UnboundedReceiver<Node>,
+        most: Duration,
+        is_over: impl AsyncFn() -> bool,
+    ) -> bool {
+        let end = Instant::now() + most;
+        let mut looks = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                biased;
+                Some(node) = dead.recv() => self.restart_soon(node),
+                () = tokio::time::sleep_until(end) => return false,
+                _ = looks.tick() => if is_over().await { return true },
+            }
         }
     }
 

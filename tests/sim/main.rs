@@ -2,7 +2,8 @@
 //! with the faults that a seed asks for. Whatever goes wrong is told with the seed that does it again:
 //!
 //! ```text
-//! ENCAJE_SIM_SEED=1234 cargo nextest run --workspace -E 'binary(sim) & test(one_seed)'     (ENCAJE_SIM_TRACE=1 tells all)
+//! ENCAJE_SIM_SEED=1234 cargo nextest run --workspace -E 'binary(sim) & test(one_seed)'     (ENCAJE_SIM_TRACE=1 tells all,
+//!                                                                                         RUST_LOG=debug more)
 //! make soak SEEDS=10000
 //! ```
 //!
@@ -33,6 +34,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, Once};
 
 use proto::planted::Bug;
+use tracing_subscriber::EnvFilter;
 
 /// Seeds of `make test`; `ENCAJE_SIM_SEEDS` asks for more.
 const SEEDS: u64 = 300;
@@ -114,6 +116,10 @@ fn no_seed_breaks_an_invariant() {
     let (first, seeds) = (number("ENCAJE_SIM_FIRST").unwrap_or(FIRST), number("ENCAJE_SIM_SEEDS").unwrap_or(SEEDS));
     let broken = on_all_cores(first, seeds, |seed| {
         let problems = run(seed, None).problems;
+        if seeds > SEEDS && !problems.is_empty() {
+            // Hours may pass until the end.
+            eprintln!("ENCAJE_SIM_SEED={seed}: {problems:#?}");
+        }
         (!problems.is_empty()).then_some(problems)
     });
     if seeds > SEEDS {
@@ -126,6 +132,7 @@ fn no_seed_breaks_an_invariant() {
 
 #[test]
 fn one_seed() {
+    tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).with_writer(std::io::stderr).init();
     let seed = number("ENCAJE_SIM_SEED").unwrap_or(FIRST);
     let outcome = run(seed, None);
     assert!(outcome.problems.is_empty(), "ENCAJE_SIM_SEED={seed}: {:#?}", outcome.problems);

@@ -21,6 +21,7 @@ pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 pub(crate) const REASON_SESSION_LOST: &str = "its worker stopped sending heartbeats";
 pub(crate) const REASON_STALLED: &str = "its worker made no progress";
 pub(crate) const REASON_RELEASED: &str = "given back by its worker";
+pub(crate) const REASON_STRAY: &str = "its worker does not know of it";
 pub(crate) const REASON_CLOSED: &str = "its worker closed the session";
 pub(crate) const REASON_REVOKED: &str = "its job ended";
 pub(crate) const REASON_LOST_RACE: &str = "another attempt was faster";
@@ -155,7 +156,8 @@ pub(crate) trait Backend: Send + Sync {
 
     /// Registers a worker process.
     fn open_session(&self, session: NewSession) -> Answer<'_, ()>;
-    /// Live session: extends it, records progress; returns which leases stand. `None`: the session is lost.
+    /// Live session: extends it, records progress; live attempts of its own that it does not report although they were
+    /// granted a TTL ago or earlier: released. Returns which of the reported leases stand. `None`: the session is lost.
     fn beat(&self, session: SessionId, progress: Vec<Progress>) -> Answer<'_, Option<Vec<bool>>>;
     /// Live session (`None`: every one): dead, its live attempts released, their shards pending.
     fn close_sessions(&self, session: Option<SessionId>) -> Answer<'_, ()>;

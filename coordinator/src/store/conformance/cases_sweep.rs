@@ -18,7 +18,7 @@ pub(super) async fn a_dead_session_gives_its_shards_back(bed: Bed) {
     let kept = bed.lease_one(alive).await;
     for _ in 0..2 {
         bed.advance_ms(30_000);
-        bed.store.beat(alive, &[]).await.unwrap();
+        bed.store.beat(alive, &[progress(&kept, 0)]).await.unwrap();
         let swept = bed.store.expire_sessions().await.unwrap();
         if bed.clock_ms() < super::fixture::EPOCH_MS + 60_000 {
             assert_eq!(swept, Swept::default());
@@ -67,6 +67,31 @@ pub(super) async fn a_heartbeat_learns_of_a_revoked_lease(bed: Bed) {
     bed.store.cancel(first).await.unwrap();
     let beat = bed.store.beat(session, &[progress(&grants[0], 1), progress(&grants[1], 1)]).await.unwrap();
     assert_eq!(beat.directives, [Directive::Revoke, Directive::Continue]);
+}
+
+pub(super) async fn a_lease_that_its_worker_does_not_know_of_goes_back(bed: Bed) {
+    let job = bed.job(4).await;
+    let session = bed.greedy_session().await;
+    let known = bed.lease_one(session).await;
+    bed.advance_ms(1);
+    // The answer is lost, and the worker never asks for it again.
+    let stray = bed.lease_one(session).await;
+    bed.advance_ms(59_999);
+    assert!(!bed.store.beat(session, &[progress(&known, 1)]).await.unwrap().session_lost);
+    assert_eq!(bed.status(job).await.shards.running, 2, "it may be on its way for a while");
+    bed.advance_ms(1);
+    let young = bed.lease_one(session).await;
+    let beat = bed.store.beat(session, &[progress(&known, 2)]).await.unwrap();
+    assert_eq!(beat.directives, [Directive::Continue]);
+    let status = bed.status(job).await;
+    assert_eq!((status.shards.pending, status.shards.running, status.shards.dead), (2, 2, 0));
+    assert_eq!(bed.commit(session, &stray).await, CommitOutcome::Stale);
+    let again = bed.lease_one(bed.session().await).await;
+    assert_eq!((again.shard, again.epoch), (stray.shard, proto::Epoch(2)), "another worker has it at once");
+    for grant in [&known, &young] {
+        assert_eq!(bed.commit(session, grant).await, CommitOutcome::Committed);
+    }
+    bed.assert_invariants().await;
 }
 
 pub(super) async fn a_stuck_session_loses_its_leases_though_it_beats(bed: Bed) {

@@ -83,6 +83,7 @@ promises! {
         a_heartbeat_keeps_the_session_and_tells_the_progress,
         a_late_heartbeat_saves_a_session_that_nobody_has_buried,
         a_heartbeat_learns_of_a_revoked_lease,
+        a_lease_that_its_worker_does_not_know_of_goes_back,
         a_stuck_session_loses_its_leases_though_it_beats,
         one_sweep_expires_a_part_of_the_fleet,
         after_a_gap_every_session_gets_a_fresh_ttl,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use proto::job::JobState;
-use proto::{Epoch, JobId, ShardId};
+use proto::{Epoch, JobId, SessionId, ShardId};
 
 use super::model::{Model, ModelJob};
 use crate::shard::{AttemptState, ShardState, output_key};
@@ -36,6 +36,12 @@ pub struct AttemptView {
     pub key: String,
     /// Whether its file is known to be deleted.
     pub deleted: bool,
+    /// Who holds or held the lease.
+    pub session: SessionId,
+    /// When it was granted, by the database's clock.
+    pub granted_ms: i64,
+    /// Why it ended, in words, unless it won.
+    pub reason: Option<String>,
 }
 
 /// What was seen so far.
@@ -174,6 +180,9 @@ pub(super) fn view(id: JobId, job: &ModelJob) -> Vec<ShardView> {
                 state: attempt.state.name(),
                 key: output_key(ShardId { job: id, index }, *epoch, attempt.id),
                 deleted: attempt.deleted.is_some(),
+                session: attempt.session,
+                granted_ms: attempt.granted,
+                reason: attempt.reason.clone(),
             });
         }
         shards.push(ShardView { state, epoch: shard.epoch, winner, attempts });

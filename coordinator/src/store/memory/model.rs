@@ -16,7 +16,7 @@ use crate::shard::{
 };
 use crate::store::backend::{
     Commit, Exhausted, Failure, JobChange, NewJob, NewSession, REASON_CLOSED, REASON_LOST_RACE, REASON_RELEASED,
-    REASON_REVOKED, ShardPage,
+    REASON_REVOKED, REASON_STRAY, ShardPage,
 };
 
 type Millis = i64;
@@ -380,7 +380,22 @@ impl Model {
                 attempt.tokens_done = attempt.tokens_done.max(*tokens_done);
             }
         }
+        if !planted::is(Bug::BeatIgnoresStrays) {
+            self.give_back_strays(session, reports);
+        }
         Some(standing)
+    }
+
+    /// Takes back what a session holds and does not know of: the answer that granted it never arrived. A heartbeat may be
+    /// older than the latest grants, but not by a TTL.
+    fn give_back_strays(&mut self, session: SessionId, reports: &[Progress]) {
+        let latest = self.now - self.policy.ttl_ms;
+        for (job, key) in self.live(|attempt| attempt.session == session && attempt.granted <= latest) {
+            let shard = ShardId { job, index: key.0 };
+            if !reports.iter().any(|report| (report.shard, report.epoch) == (shard, key.1)) {
+                self.end((job, key), AttemptState::Released, REASON_STRAY, &ShardEvent::Release { epoch: key.1 });
+            }
+        }
     }
 
     pub(in crate::store) fn commit(&mut self, commit: &Commit) -> bool {

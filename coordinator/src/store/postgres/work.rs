@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::batch::Batched;
 use crate::clock::Clock;
-use crate::store::backend::{Commit, REASON_LOST_RACE};
+use crate::store::backend::{Commit, REASON_LOST_RACE, REASON_STRAY};
 use crate::store::error::StoreError;
 use crate::store::rows::{self, Fields, signed};
 use crate::store::sql::work;
@@ -181,6 +181,7 @@ impl Batched for Beats {
                 .bind(int(|one| u64::from(one.epoch.0)))
                 .bind(int(|one| one.rows_done))
                 .bind(int(|one| one.tokens_done))
+                .bind(REASON_STRAY)
                 .fetch_all(connection)
                 .await?;
             let mut standing = vec![false; reports().count()];

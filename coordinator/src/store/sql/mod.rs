@@ -6,6 +6,35 @@
 //! order of their keys, and takes the time from `encaje_now_ms`, which only a test overrides. SQLite carries the same
 //! transitions out step by step inside one `BEGIN IMMEDIATE` transaction of its only writer.
 
+/// What follows where `held` (job, index, epoch; locked) are live attempts that go back without anything counted, and the
+/// reason is the given parameter.
+macro_rules! give_back {
+    ($reason:literal) => {
+        concat!(
+            "
+ended AS (
+    UPDATE attempt a SET state = 'released', ended_ms = clock.now_ms, end_reason = ",
+            $reason,
+            "
+    FROM held h, clock
+    WHERE a.job_id = h.job_id AND a.shard_index = h.shard_index AND a.epoch = h.epoch AND a.state = 'live'
+    RETURNING a.job_id, a.shard_index),
+hit AS (SELECT job_id, shard_index, count(*) AS gone FROM ended GROUP BY job_id, shard_index),
+moved AS (
+    UPDATE shard s SET state = CASE WHEN s.live > h.gone THEN 'running' ELSE 'pending' END, live = s.live - h.gone,
+        not_before_ms = clock.now_ms
+    FROM hit h, clock
+    WHERE s.job_id = h.job_id AND s.shard_index = h.shard_index AND s.state = 'running'
+    RETURNING s.job_id, s.state),
+counted AS (
+    INSERT INTO job_count AS c (job_id, slot, running, pending)
+    SELECT job_id, encaje_slot(), -count(*), count(*) FROM moved WHERE state = 'pending' GROUP BY job_id ORDER BY job_id
+    ON CONFLICT (job_id, slot) DO UPDATE
+        SET running = c.running + excluded.running, pending = c.pending + excluded.pending)"
+        )
+    };
+}
+
 pub(super) mod jobs;
 pub(super) mod sweep;
 pub(super) mod work;

@@ -151,31 +151,18 @@ FROM attempt a INDEXED BY attempt_live JOIN session x ON x.session_id = a.sessio
 WHERE a.state = 'live' AND x.state = 'dead' AND ($1 IS NULL OR a.session_id = $1)
 ORDER BY a.job_id, a.shard_index, a.epoch";
 /// $1 session or NULL for all that are dead, $2 imposed time, $3 reason.
-pub(in crate::store) const PG_RELEASE_CLOSED: &str = "-- release_closed
+pub(in crate::store) const PG_RELEASE_CLOSED: &str = concat!(
+    "-- release_closed
 WITH clock AS MATERIALIZED (SELECT encaje_now_ms($2) AS now_ms),
 held AS MATERIALIZED (
     SELECT a.job_id, a.shard_index, a.epoch FROM attempt a JOIN session x ON x.session_id = a.session_id
     WHERE a.state = 'live' AND x.state = 'dead' AND ($1::uuid IS NULL OR a.session_id = $1)
     ORDER BY a.job_id, a.shard_index, a.epoch
-    FOR UPDATE OF a),
-ended AS (
-    UPDATE attempt a SET state = 'released', ended_ms = clock.now_ms, end_reason = $3
-    FROM held h, clock
-    WHERE a.job_id = h.job_id AND a.shard_index = h.shard_index AND a.epoch = h.epoch AND a.state = 'live'
-    RETURNING a.job_id, a.shard_index),
-hit AS (SELECT job_id, shard_index, count(*) AS gone FROM ended GROUP BY job_id, shard_index),
-moved AS (
-    UPDATE shard s SET state = CASE WHEN s.live > h.gone THEN 'running' ELSE 'pending' END, live = s.live - h.gone,
-        not_before_ms = clock.now_ms
-    FROM hit h, clock
-    WHERE s.job_id = h.job_id AND s.shard_index = h.shard_index AND s.state = 'running'
-    RETURNING s.job_id, s.state),
-counted AS (
-    INSERT INTO job_count AS c (job_id, slot, running, pending)
-    SELECT job_id, encaje_slot(), -count(*), count(*) FROM moved WHERE state = 'pending' GROUP BY job_id ORDER BY job_id
-    ON CONFLICT (job_id, slot) DO UPDATE
-        SET running = c.running + excluded.running, pending = c.pending + excluded.pending)
-SELECT count(*) FROM ended";
+    FOR UPDATE OF a),",
+    give_back!("$3"),
+    "
+SELECT count(*) FROM ended"
+);
 
 /// $1 job or NULL for all: leases of jobs that ended under them.
 pub(in crate::store) const ORPHANED_LEASES: &str = "-- orphaned_leases

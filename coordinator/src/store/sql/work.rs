@@ -209,24 +209,33 @@ WHERE a.job_id = $2 AND a.shard_index = $3 AND a.epoch = $4 AND a.session_id = $
 pub(in crate::store) const RECORD_PROGRESS: &str = "-- record_progress
 UPDATE attempt SET rows_done = max(rows_done, $4), tokens_done = max(tokens_done, $5)
 WHERE job_id = $1 AND shard_index = $2 AND epoch = $3 AND state = 'live'";
+/// $1 session, $2 latest instant: what the session was granted until then and still holds.
+pub(in crate::store) const OLD_LEASES: &str = "-- old_leases
+SELECT job_id, shard_index, epoch FROM attempt INDEXED BY attempt_live
+WHERE session_id = $1 AND state = 'live' AND granted_ms <= $2
+ORDER BY job_id, shard_index, epoch";
 /// $1 session, $2 now.
 pub(in crate::store) const NOTE_PROGRESS: &str = "-- note_progress
 UPDATE session SET progress_ms = $2 WHERE session_id = $1";
-/// $1 imposed time, $2 TTL, $3 sessions; per reported lease: $4 session, $5 job, $6 index, $7 epoch, $8 rows, $9 tokens.
+/// $1 imposed time, $2 TTL, $3 sessions; per reported lease: $4 session, $5 job, $6 index, $7 epoch, $8 rows, $9 tokens;
+/// $10 reason of leases that go back because their session does not report them.
 ///
 /// A row for every session that lives and every report (its position, from 1) whose lease stands. Progress is a hint:
 /// an attempt that somebody is just ending keeps what it has, so that heartbeats wait for nobody.
-pub(in crate::store) const PG_BEAT: &str = "-- beat
+pub(in crate::store) const PG_BEAT: &str = concat!(
+    "-- beat
 WITH clock AS MATERIALIZED (SELECT encaje_now_ms($1) AS now_ms),
 alive AS MATERIALIZED (
     SELECT x.session_id FROM session x
     WHERE x.session_id IN (SELECT u.session_id FROM unnest($3::uuid[]) AS u (session_id)) AND x.state = 'live'
     ORDER BY x.session_id FOR NO KEY UPDATE OF x),
+reported AS MATERIALIZED (
+    SELECT u.* FROM unnest($4::uuid[], $5::uuid[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[])
+        WITH ORDINALITY AS u (session_id, job_id, shard_index, epoch, rows_done, tokens_done, ordinal)),
 standing AS MATERIALIZED (
     SELECT u.ordinal, u.session_id, a.job_id, a.shard_index, a.epoch, u.rows_done, u.tokens_done,
         u.rows_done > a.rows_done AS moved, u.rows_done > a.rows_done OR u.tokens_done > a.tokens_done AS news
-    FROM unnest($4::uuid[], $5::uuid[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[]) WITH ORDINALITY
-        AS u (session_id, job_id, shard_index, epoch, rows_done, tokens_done, ordinal)
+    FROM reported u
     JOIN alive l ON l.session_id = u.session_id
     JOIN attempt a ON a.job_id = u.job_id AND a.shard_index = u.shard_index AND a.epoch = u.epoch
     JOIN job j ON j.job_id = a.job_id
@@ -248,8 +257,18 @@ extended AS (
     UPDATE session x SET expires_ms = clock.now_ms + $2, progress_ms = CASE
         WHEN EXISTS (SELECT 1 FROM standing s WHERE s.session_id = x.session_id AND s.moved) THEN clock.now_ms
         ELSE x.progress_ms END
-    FROM alive l, clock WHERE x.session_id = l.session_id AND x.state = 'live')
-SELECT l.session_id, s.ordinal FROM alive l LEFT JOIN standing s ON s.session_id = l.session_id";
+    FROM alive l, clock WHERE x.session_id = l.session_id AND x.state = 'live'),
+held AS MATERIALIZED (
+    SELECT a.job_id, a.shard_index, a.epoch FROM alive l JOIN attempt a ON a.session_id = l.session_id, clock
+    WHERE a.state = 'live' AND a.granted_ms + $2 <= clock.now_ms
+        AND NOT EXISTS (SELECT 1 FROM reported u WHERE u.session_id = a.session_id AND u.job_id = a.job_id
+            AND u.shard_index = a.shard_index AND u.epoch = a.epoch)
+    ORDER BY a.job_id, a.shard_index, a.epoch
+    FOR UPDATE OF a SKIP LOCKED),",
+    give_back!("$10"),
+    "
+SELECT l.session_id, s.ordinal FROM alive l LEFT JOIN standing s ON s.session_id = l.session_id"
+);
 
 /// $1 session, $2 job, $3 index, $4 epoch, $5 attempt: whether the lease stands, and since when.
 pub(in crate::store) const LIVE_LEASE: &str = "-- live_lease

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::leave;
 use crate::shard::AttemptState;
-use crate::store::backend::{Commit, REASON_LOST_RACE, REASON_REPAIRED, ShardPage};
+use crate::store::backend::{Commit, REASON_LOST_RACE, REASON_REPAIRED, REASON_STRAY, ShardPage};
 use crate::store::error::StoreError;
 use crate::store::rows::{self, Fields, signed};
 use crate::store::sql::{jobs, sweep, work};
@@ -142,6 +142,13 @@ pub(super) async fn beat(
     }
     if moved {
         query(work::NOTE_PROGRESS).bind(session.0).bind(now_ms).execute(&mut *db).await?;
+    }
+    for row in query(work::OLD_LEASES).bind(session.0).bind(now_ms - ttl_ms).fetch_all(&mut *db).await? {
+        let lease = rows::lease_ref(&row)?;
+        let named = |report: &Progress| (report.shard.job, report.shard.index, report.epoch);
+        if !progress.iter().any(|report| named(report) == (lease.job, lease.index, lease.epoch)) {
+            leave::give_back(db, lease, AttemptState::Released, "pending", REASON_STRAY, now_ms).await?;
+        }
     }
     Ok(Some(standing))
 }
