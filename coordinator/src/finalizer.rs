@@ -144,6 +144,9 @@ async fn put_manifest(context: &Context, job: JobId, spec: &JobSpec, key: &str) 
             Ok(_) => return Ok(seal),
         }
     }
+    if planted::is(Bug::ManifestExistsIsFailure) {
+        return Err(FinalizeError::OtherManifest { key: key.to_owned() });
+    }
     match storage.digest(key).await {
         Ok(found) if found.to_hex().as_str() == seal.blake3 => Ok(seal),
         Ok(_) => Err(FinalizeError::OtherManifest { key: key.to_owned() }),

@@ -7,6 +7,19 @@ use crate::{on_all_cores, run};
 /// A bug that so many seeds do not find is not found.
 const SEEDS: u64 = 200;
 
+/// Where bugs are found that few seeds find: looked at first, to be sooner done. Stale ones only cost time.
+const KNOWN: [(Bug, u64); 9] = [
+    (Bug::ManifestExistsIsFailure, 151),
+    (Bug::PlanPageNotGuarded, 113),
+    (Bug::ManifestErrorIgnored, 72),
+    (Bug::SettleTooEarly, 48),
+    (Bug::SucceedBeforeManifest, 24),
+    (Bug::RetryResetsEpoch, 23),
+    (Bug::RetryForgetsJob, 23),
+    (Bug::GarbageWithoutGrace, 14),
+    (Bug::CommitIgnoresJobState, 9),
+];
+
 #[test]
 fn every_planted_bug_is_found_within_200_seeds() {
     let only = std::env::var("ENCAJE_SIM_BUG").ok();
@@ -15,7 +28,8 @@ fn every_planted_bug_is_found_within_200_seeds() {
         if only.as_ref().is_some_and(|only| *only != format!("{bug:?}")) {
             return None;
         }
-        for seed in 1..=SEEDS {
+        let known = KNOWN.iter().filter(|(known, _)| *known == bug).map(|(_, seed)| *seed);
+        for seed in known.chain(1..=SEEDS) {
             if let Some(problem) = run(seed, Some(bug)).problems.into_iter().next() {
                 eprintln!("{bug:?}: seed {seed}: {problem}");
                 return None;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path as FilePath;
+use std::time::Duration;
 
 use bytes::Bytes;
 use dataset::Manifest;
@@ -12,9 +13,11 @@ use object_store::ObjectStoreExt;
 use proto::job::{JobState, JobStatus};
 use proto::{JobId, JobsClient};
 
+use crate::clock::BEGIN_MS;
 use crate::corpus;
+use crate::driver::policy;
 use crate::files::file_of;
-use crate::world::World;
+use crate::world::{Node, World};
 
 /// Every how many runs the output is also put into a folder, verified and merged by the code that users run.
 const VERIFIED: u64 = 16;
@@ -49,6 +52,32 @@ pub(crate) fn unfinished(world: &World, jobs: &[(JobId, u64)]) -> String {
         }
     }
     told
+}
+
+/// What must hold at any time: a worker that is heard holds nothing that it does not know of (I9).
+pub(crate) fn look(world: &World, jobs: &[(JobId, u64)]) {
+    let sessions = world.memory.sessions();
+    let ttl = Duration::from_millis(policy().ttl_ms.unsigned_abs());
+    for (job, _) in jobs {
+        for (index, attempt) in world.memory.leases(*job) {
+            let lives = sessions.iter().any(|session| session.id == attempt.session && session.live);
+            let granted = Duration::from_millis((attempt.granted_ms - BEGIN_MS).unsigned_abs());
+            let lease = (job.to_string(), index, attempt.epoch.0);
+            let session = attempt.session.to_string();
+            if lives && world.is_unknown_to(&session, &lease, world.begin + granted + ttl) {
+                let epoch = attempt.epoch;
+                world.violated(format!("I9: {job}/{index} epoch {epoch} is held by a worker that never heard of it"));
+            }
+        }
+    }
+}
+
+/// Every worker that runs has a session (I9).
+pub(crate) fn idle_workers(world: &World, workers: usize) -> Vec<String> {
+    let sessions = world.memory.sessions();
+    let names = (0..workers).map(|number| Node::Worker(number).to_string());
+    let idle = names.filter(|name| !sessions.iter().any(|session| session.live && session.name == *name));
+    idle.map(|name| format!("I9: {name} has no session")).collect()
 }
 
 /// Whether no attempt is left whose object is to be deleted.

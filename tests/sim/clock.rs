@@ -7,7 +7,7 @@ use coordinator::clock::Sleep;
 use tokio::time::Instant;
 
 /// When simulations begin, in milliseconds since the Unix epoch.
-const BEGIN_MS: i64 = 1_700_000_000_000;
+pub(crate) const BEGIN_MS: i64 = 1_700_000_000_000;
 
 /// A clock that is wrong by so much, and runs with simulated time.
 #[derive(Debug, Clone, Copy)]

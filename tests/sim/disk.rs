@@ -70,6 +70,7 @@ impl SimDisk {
 
     async fn after(&self, step: &str, path: &Path) -> Result<()> {
         self.world.note(format_args!("{}: {step} {path}", self.node));
+        self.world.moment(self.node, step, true);
         self.pass(step, path, "after", self.world.faults().disk_after).await
     }
 }
@@ -108,7 +109,7 @@ impl ObjectStore for SimDisk {
                 let disk = disk.clone();
                 async move {
                     let location = location?;
-                    disk.before("delete", &location).await?;
+                    disk.pass("delete", &location, "before", disk.world.faults().delete_before).await?;
                     let deleted = disk.world.disk.delete(&location).await;
                     disk.after("delete", &location).await?;
                     deleted.map(|()| location)

@@ -22,10 +22,11 @@ use crate::corpus::{self, Numbers, SHARD_ROWS};
 use crate::disk::SimDisk;
 use crate::fault::Faults;
 use crate::gate::SimGate;
+use crate::hostile::{Order, Strike};
 use crate::life::Life;
 use crate::machine::SimMachine;
 use crate::network::Network;
-use crate::world::{Node, World, some_time};
+use crate::world::{Happening, Node, World, some_time};
 use crate::{Outcome, check};
 
 /// Faults last for so long, in simulated time.
@@ -61,10 +62,10 @@ pub(crate) fn run(seed: u64) -> Outcome {
 async fn simulate() -> Outcome {
     let begin = Instant::now();
     let memory = Memory::new(Arc::new(SimClock::new(begin, 0)), &policy(), chance::id);
-    let (died, mut dead) = mpsc::unbounded_channel();
+    let (happen, mut happenings) = mpsc::unbounded_channel();
     let faults = Faults::draw();
     let event_every_ms = faults.event_every_ms;
-    let world = World::new(begin, memory, faults, died);
+    let world = World::new(begin, memory, faults, happen);
     let coordinators = 1 + usize::try_from(chance::up_to(1)).unwrap();
     let workers = 2 + usize::try_from(chance::up_to(2)).unwrap();
     let network = Network::new(Arc::clone(&world), coordinators);
@@ -82,8 +83,11 @@ async fn simulate() -> Outcome {
     while Instant::now() < storm_ends && world.memory.violations().is_empty() {
         tokio::select! {
             biased;
-            Some(node) = dead.recv() => cluster.restart_soon(node),
-            () = some_time(event_every_ms / 4, event_every_ms) => cluster.event(&orders, &user),
+            Some(happening) = happenings.recv() => cluster.react(happening, &orders, &user),
+            () = some_time(event_every_ms / 4, event_every_ms) => {
+                cluster.event(&orders, &user);
+                check::look(&world, &orders.jobs);
+            }
         }
     }
     if !world.memory.violations().is_empty() {
@@ -92,15 +96,18 @@ async fn simulate() -> Outcome {
     world.calm();
     cluster.mend();
     let mut problems = Vec::new();
-    if !cluster.look_until(&mut dead, CALM, async || orders.all_ended(&user).await).await {
+    if !cluster.look_until(&mut happenings, &orders, &user, CALM, async || orders.all_ended(&world, &user).await).await
+    {
         let (told, stuck) = (orders.told(&user).await, check::unfinished(&world, &orders.jobs));
         problems.push(format!("I9: not all jobs have ended after {CALM:?} without faults: {told}{stuck}"));
     }
     // What was under way when the faults ended may still arrive, and a repair among it begins a job anew.
-    cluster.look_until(&mut dead, IN_FLIGHT, async || false).await;
-    let cleared = async || orders.all_ended(&user).await && check::is_cleared(&world, &orders.jobs);
-    cluster.look_until(&mut dead, CALM, cleared).await;
+    cluster.look_until(&mut happenings, &orders, &user, IN_FLIGHT, async || false).await;
+    let cleared = async || orders.all_ended(&world, &user).await && check::is_cleared(&world, &orders.jobs);
+    cluster.look_until(&mut happenings, &orders, &user, CALM, cleared).await;
     problems.extend(world.memory.violations());
+    problems.extend(world.problems());
+    problems.extend(check::idle_workers(&world, workers));
     problems.extend(check::all(&world, &orders.jobs, &user, problems.is_empty()).await);
     Outcome { trace: world.trace(), problems }
 }
@@ -168,16 +175,7 @@ impl Cluster {
                 process.life.kill();
                 self.world.dies(node);
             }
-            1 | 2 => {
-                self.world.note(format_args!("{node} is stopped"));
-                process.life.stop();
-                let (life, world) = (Arc::clone(&process.life), Arc::clone(&self.world));
-                tokio::spawn(async move {
-                    some_time(1_000, 200_000).await;
-                    world.note(format_args!("{node} goes on"));
-                    life.go_on();
-                });
-            }
+            1 | 2 => self.stop(node, 200_000),
             3 => {
                 self.world.note(format_args!("{node} is told to end"));
                 process.shutdown.cancel();
@@ -190,15 +188,45 @@ impl Cluster {
                 }
             }
             6 => self.world.heal(),
-            7..=10 => orders.order(user),
+            7..=10 => orders.give(user, Order::draw()),
             _ => {}
         }
+    }
+
+    /// Starts again who died, and lets happen what strikes.
+    fn react(&mut self, happening: Happening, orders: &Orders, user: &JobsClient) {
+        match happening {
+            Happening::Died(node) => self.restart_soon(node),
+            Happening::Struck(_, Strike::Order(order)) => orders.give(user, order),
+            Happening::Struck(node, Strike::Stop) => self.stop(node, 30_000),
+            Happening::Struck(node, Strike::Kill) => {
+                if let Some(process) = self.processes.get(&node).filter(|process| !process.life.is_gone()) {
+                    process.life.kill();
+                    self.world.dies(node);
+                }
+            }
+        }
+    }
+
+    /// SIGSTOP, and SIGCONT after so long at most.
+    fn stop(&self, node: Node, most_ms: u64) {
+        let Some(process) = self.processes.get(&node) else { return };
+        self.world.note(format_args!("{node} is stopped"));
+        process.life.stop();
+        let (life, world) = (Arc::clone(&process.life), Arc::clone(&self.world));
+        tokio::spawn(async move {
+            some_time(1_000, most_ms).await;
+            world.note(format_args!("{node} goes on"));
+            life.go_on();
+        });
     }
 
     /// Watches over the processes until `is_over`, or for so long. Returns whether it is.
     async fn look_until(
         &mut self,
-        dead: &mut mpsc::UnboundedReceiver<Node>,
+        happenings: &mut mpsc::UnboundedReceiver<Happening>,
+        orders: &Orders,
+        user: &JobsClient,
         most: Duration,
         is_over: impl AsyncFn() -> bool,
     ) -> bool {
@@ -207,9 +235,14 @@ impl Cluster {
         loop {
             tokio::select! {
                 biased;
-                Some(node) = dead.recv() => self.restart_soon(node),
+                Some(happening) = happenings.recv() => self.react(happening, orders, user),
                 () = tokio::time::sleep_until(end) => return false,
-                _ = looks.tick() => if is_over().await { return true },
+                _ = looks.tick() => {
+                    check::look(&self.world, &orders.jobs);
+                    if is_over().await {
+                        return true;
+                    }
+                }
             }
         }
     }
@@ -303,30 +336,35 @@ impl Orders {
         }
     }
 
-    /// A user changes a job at random, and does not insist.
-    fn order(&self, user: &JobsClient) {
+    /// A user wants something of one of the jobs, and does not insist.
+    fn give(&self, user: &JobsClient, order: Order) {
         let (job, _) = self.jobs[usize::try_from(chance::up_to(self.jobs.len() as u64 - 1)).unwrap()];
-        let (user, what) = (user.clone(), chance::up_to(16));
+        let (user, shard) = (user.clone(), chance::up_to(8));
         tokio::spawn(async move {
-            let shard = chance::up_to(8);
-            let answer = match what {
-                0 | 16 => user.cancel(job).await,
-                1..=4 => user.pause(job).await,
-                5..=8 => user.resume(job).await,
-                9..=11 => user.retry(job).await,
-                _ => user.repair(job, &[shard]).await,
+            let answer = match order {
+                Order::Cancel => user.cancel(job).await,
+                Order::Pause => user.pause(job).await,
+                Order::Resume => user.resume(job).await,
+                Order::Retry => user.retry(job).await,
+                Order::Repair => user.repair(job, &[shard]).await,
             };
             drop(answer);
         });
     }
 
     /// Whether every job has succeeded or is cancelled. A user resumes what is paused and retries what has failed.
-    async fn all_ended(&self, user: &JobsClient) -> bool {
+    async fn all_ended(&self, world: &World, user: &JobsClient) -> bool {
         let mut ended = true;
         for (job, rows) in &self.jobs {
             match user.get(*job).await {
                 Ok(JobStatus { state: JobState::Succeeded | JobState::Cancelled, .. }) => continue,
-                Ok(JobStatus { state: JobState::Failed, .. }) => drop(user.retry(*job).await),
+                Ok(JobStatus { state: JobState::Failed, reason, .. }) => {
+                    let reason = reason.unwrap_or_default();
+                    if reason.contains("another manifest") {
+                        world.violated(format!("I5: job {job} failed of its own manifest: {reason}"));
+                    }
+                    drop(user.retry(*job).await);
+                }
                 Ok(JobStatus { paused: true, .. }) => drop(user.resume(*job).await),
                 Err(error) if error.kind == RpcErrorKind::NotFound => {
                     user.submit(*job, &corpus::spec(*rows)).await.ok();

@@ -26,6 +26,8 @@ pub(crate) struct Faults {
     pub(crate) crash_at_disk: f64,
     /// The disk fails before it did anything.
     pub(crate) disk_before: f64,
+    /// The disk fails before it deletes anything.
+    pub(crate) delete_before: f64,
     /// The disk fails after it did it.
     pub(crate) disk_after: f64,
     /// The disk says that an object is there that is not (409, 412).
@@ -34,6 +36,12 @@ pub(crate) struct Faults {
     pub(crate) shard_fails: f64,
     /// An attempt at a shard takes minutes.
     pub(crate) shard_slow: f64,
+    /// An attempt at a shard never ends, though its worker goes on sending heartbeats.
+    pub(crate) shard_hangs: f64,
+    /// Something happens to a process or job at the very moment at which it hurts most.
+    pub(crate) hostile: f64,
+    /// Users who are hostile cancel too.
+    pub(crate) hostile_cancels: bool,
     /// Between two events of the driver: kills, stops, partitions, orders of users.
     pub(crate) event_every_ms: u64,
 }
@@ -57,17 +65,23 @@ impl Faults {
             crash_at_store: rate(0.01),
             crash_at_disk: rate(0.05),
             disk_before: rate(0.3),
+            delete_before: rate(0.3),
             disk_after: rate(0.3),
             disk_conflict: rate(0.05),
             shard_fails: rate(0.5),
             shard_slow: rate(0.2),
+            shard_hangs: rate(0.05),
+            hostile: rate(0.2),
+            hostile_cancels: happens(0.5),
             event_every_ms: 4_000 + chance::up_to(20_000),
         }
     }
 
-    /// Returns a world in which nothing goes wrong any more.
-    pub(crate) fn none() -> Self {
+    /// Returns a world in which nothing goes wrong any more, but that the disk goes on failing now and then: whoever
+    /// deletes must insist.
+    pub(crate) fn none(&self) -> Self {
         Self {
+            delete_before: self.delete_before,
             lose_request: 0.0,
             lose_answer: 0.0,
             double: 0.0,
@@ -82,6 +96,9 @@ impl Faults {
             disk_conflict: 0.0,
             shard_fails: 0.0,
             shard_slow: 0.0,
+            shard_hangs: 0.0,
+            hostile: 0.0,
+            hostile_cancels: false,
             event_every_ms: 0,
         }
     }

@@ -9,6 +9,7 @@ use coordinator::store::memory::Gate;
 use futures::future::BoxFuture;
 
 use crate::fault::happens;
+use crate::hostile::lingers_ms;
 use crate::life::Life;
 use crate::world::{Node, World, some_time};
 
@@ -44,12 +45,17 @@ impl SimGate {
 
 impl Gate for SimGate {
     fn enter<'a>(&'a self, step: &'static str) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move { self.pass(step, "before", self.world.faults().store_before).await })
+        Box::pin(async move {
+            self.world.moment(self.node, step, false);
+            self.pass(step, "before", self.world.faults().store_before).await
+        })
     }
 
     fn leave<'a>(&'a self, step: &'static str) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             self.world.note(format_args!("{}: {step}", self.node));
+            self.world.moment(self.node, step, true);
+            some_time(0, lingers_ms(&self.world.faults(), step)).await;
             self.pass(step, "after", self.world.faults().store_after).await
         })
     }

@@ -55,6 +55,10 @@ impl SimMachine {
         let faults = self.world.faults();
         let wanted = grant.wanted();
         let slow = happens(faults.shard_slow);
+        if happens(faults.shard_hangs) {
+            self.world.note(format_args!("{}: hangs at {shard}", self.node));
+            std::future::pending::<()>().await;
+        }
         for _ in 0..wanted.rows {
             let most_ms = if slow { 60_000 } else { 3_000 };
             tokio::time::sleep(Duration::from_millis(200 + chance::up_to(most_ms))).await;

@@ -23,6 +23,7 @@ mod driver;
 mod fault;
 mod files;
 mod gate;
+mod hostile;
 mod life;
 mod machine;
 mod network;

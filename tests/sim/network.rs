@@ -10,8 +10,11 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use futures::future::{BoxFuture, poll_fn};
 use http::{Request, Response};
+use prost::Message;
+use proto::generated::HeartbeatRequest;
 use proto::{Connection, Wire};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::codegen::{Body as _, Service, StdError};
 use tonic::service::Routes;
@@ -19,6 +22,9 @@ use tonic::service::Routes;
 use crate::fault::happens;
 use crate::life::Life;
 use crate::world::{Node, World, some_time};
+
+/// Of a message of gRPC: whether it is compressed, and its length.
+const PREFIX_BYTES: usize = 5;
 
 /// Who can be called.
 pub(crate) struct Network {
@@ -119,6 +125,7 @@ impl Line {
                 handle(routes, life, again).await.ok();
             });
         }
+        let sent = Instant::now();
         let task = tokio::spawn(handle(routes, Arc::clone(&life), copy(&head, &message)));
         let mut handling = Handling { task, goes_on: happens(0.5) };
         let answer = tokio::select! {
@@ -130,6 +137,10 @@ impl Line {
             }
             answer = &mut handling.task => answer.map_err(|_| reset("the handler crashed"))??,
         };
+        if method == "Heartbeat" && !answer.headers().contains_key("grpc-status") {
+            let beat = HeartbeatRequest::decode(&message[PREFIX_BYTES..]).unwrap();
+            world.beaten(sent, &beat);
+        }
         travel(faults.delay).await;
         if happens(faults.lose_answer) {
             world.note(format_args!("{here} ← {there}: the answer to {method} is lost"));

@@ -1,6 +1,6 @@
 //! What all parts of a simulation share: faults, time, the history, and the processes that may die.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,10 +8,12 @@ use std::time::Duration;
 use coordinator::store::memory::Memory;
 use object_store::memory::InMemory;
 use proto::chance;
+use proto::generated::HeartbeatRequest;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use crate::fault::Faults;
+use crate::hostile::{Strike, strike};
 
 /// A process, or the user at a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +33,22 @@ impl Display for Node {
     }
 }
 
+/// Heartbeats of a session that are remembered.
+const BEATS_KEPT: usize = 3;
+
+/// What the driver must do something about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Happening {
+    /// A process died of a fault, and is to be started again.
+    Died(Node),
+    /// Something happens at a bad moment of this process.
+    Struck(Node, Strike),
+}
+
+/// The latest heartbeats of each session that were answered: when they were sent, and the leases that they named as
+/// job, shard and epoch.
+type Beats = BTreeMap<String, Vec<(Instant, BTreeSet<(String, u64, u32)>)>>;
+
 /// What all parts share.
 pub(crate) struct World {
     pub(crate) begin: Instant,
@@ -42,12 +60,18 @@ pub(crate) struct World {
     healed: Notify,
     trace: Mutex<blake3::Hasher>,
     told: bool,
-    /// Processes that died of a fault, for the driver to start again.
-    died: mpsc::UnboundedSender<Node>,
+    happenings: mpsc::UnboundedSender<Happening>,
+    beats: Mutex<Beats>,
+    problems: Mutex<Vec<String>>,
 }
 
 impl World {
-    pub(crate) fn new(begin: Instant, memory: Memory, faults: Faults, died: mpsc::UnboundedSender<Node>) -> Arc<Self> {
+    pub(crate) fn new(
+        begin: Instant,
+        memory: Memory,
+        faults: Faults,
+        happenings: mpsc::UnboundedSender<Happening>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             begin,
             memory,
@@ -57,7 +81,9 @@ impl World {
             healed: Notify::new(),
             trace: Mutex::default(),
             told: std::env::var_os("ENCAJE_SIM_TRACE").is_some(),
-            died,
+            happenings,
+            beats: Mutex::default(),
+            problems: Mutex::default(),
         })
     }
 
@@ -83,7 +109,9 @@ impl World {
     /// Ends all faults.
     pub(crate) fn calm(&self) {
         self.note("calm");
-        *self.faults.lock().unwrap() = Faults::none();
+        let mut faults = self.faults.lock().unwrap();
+        *faults = faults.none();
+        drop(faults);
         self.heal();
     }
 
@@ -112,7 +140,47 @@ impl World {
     /// Says that a process has died.
     pub(crate) fn dies(&self, node: Node) {
         self.note(format_args!("{node} dies"));
-        self.died.send(node).ok();
+        self.happenings.send(Happening::Died(node)).ok();
+    }
+
+    /// A process is before or after a step of its database or disk: it may be a bad moment.
+    pub(crate) fn moment(&self, node: Node, step: &str, after: bool) {
+        if let Some(strike) = strike(&self.faults(), step, after) {
+            let when = if after { "after" } else { "before" };
+            self.note(format_args!("{strike:?} {when} {step} of {node}"));
+            self.happenings.send(Happening::Struck(node, strike)).ok();
+        }
+    }
+
+    /// Something is as it must not be.
+    pub(crate) fn violated(&self, problem: String) {
+        let mut problems = self.problems.lock().unwrap();
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
+
+    pub(crate) fn problems(&self) -> Vec<String> {
+        self.problems.lock().unwrap().clone()
+    }
+
+    /// Remembers a heartbeat that was answered.
+    pub(crate) fn beaten(&self, sent: Instant, beat: &HeartbeatRequest) {
+        let leases = beat.progress.iter().filter_map(|progress| progress.lease.as_ref());
+        let named = leases.map(|lease| (lease.job_id.clone(), lease.shard_index, lease.epoch)).collect();
+        let mut beats = self.beats.lock().unwrap();
+        let of_session = beats.entry(beat.session_id.clone()).or_default();
+        of_session.push((sent, named));
+        if of_session.len() > BEATS_KEPT {
+            of_session.remove(0);
+        }
+    }
+
+    /// Whether a session has been heard after `since` and then never named this lease.
+    pub(crate) fn is_unknown_to(&self, session: &str, lease: &(String, u64, u32), since: Instant) -> bool {
+        let beats = self.beats.lock().unwrap();
+        let mut later = beats.get(session).into_iter().flatten().filter(|(sent, _)| *sent > since).peekable();
+        later.peek().is_some() && later.all(|(_, named)| !named.contains(lease))
     }
 }
 

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use proto::planted::{self, Bug};
 use proto::work::{Beat, Directive, Grant, Progress, Session};
 use proto::{Epoch, RpcErrorKind, SessionId, ShardId, WorkClient};
 use tokio::time::Instant;
@@ -151,6 +152,8 @@ impl Heart {
 
     fn lose(&self, reason: &str) {
         tracing::warn!(session.id = %self.session, reason, "session lost");
-        self.lost.cancel();
+        if !planted::is(Bug::SessionNotReopened) {
+            self.lost.cancel();
+        }
     }
 }

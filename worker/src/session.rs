@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dataset::Storage;
 use proto::chance;
+use proto::planted::{self, Bug};
 use proto::work::{Session, WorkerInfo};
 use proto::{RequestId, RpcError, RpcErrorKind, SessionId, WorkClient};
 use tokio::task::JoinSet;
@@ -158,7 +159,12 @@ impl Worker {
                             running.spawn(Lease::new(Arc::clone(shared), grant).run());
                         }
                     }
-                    Err(error) if error.kind == RpcErrorKind::NotFound => return Ok(End::Lost),
+                    Err(error) if error.kind == RpcErrorKind::NotFound => {
+                        if !planted::is(Bug::SessionNotReopened) {
+                            return Ok(End::Lost);
+                        }
+                        pause = Some(Duration::from_millis(LEASE_PAUSE_MS_MAX));
+                    }
                     Err(error) if error.is_retryable() => pause = Some(backoff.next(error)?),
                     Err(error) => return Err(WorkerError::Refused(error)),
                 }

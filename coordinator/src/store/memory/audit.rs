@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proto::job::JobState;
 use proto::{Epoch, JobId, SessionId, ShardId};
 
-use super::model::{Model, ModelJob};
+use super::model::{Attempt, Model, ModelJob};
 use crate::shard::{AttemptState, ShardState, output_key};
 
 /// Violations that are kept; the first is the one that counts.
@@ -23,6 +23,17 @@ pub struct ShardView {
     pub winner: Option<String>,
     /// Every attempt, in the order of epochs.
     pub attempts: Vec<AttemptView>,
+}
+
+/// A session as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionView {
+    /// Its id.
+    pub id: SessionId,
+    /// Its worker's name.
+    pub name: String,
+    /// Whether it lives.
+    pub live: bool,
 }
 
 /// An attempt as it stands.
@@ -161,6 +172,25 @@ impl Auditor {
     }
 }
 
+fn attempt_view(shard: ShardId, epoch: Epoch, attempt: &Attempt) -> AttemptView {
+    AttemptView {
+        epoch,
+        state: attempt.state.name(),
+        key: output_key(shard, epoch, attempt.id),
+        deleted: attempt.deleted.is_some(),
+        session: attempt.session,
+        granted_ms: attempt.granted,
+        reason: attempt.reason.clone(),
+    }
+}
+
+/// Returns the live attempts of a job, by index of their shards.
+pub(super) fn leases(id: JobId, job: &ModelJob) -> Vec<(u64, AttemptView)> {
+    let live = job.attempts.iter().filter(|(_, attempt)| attempt.state == AttemptState::Live);
+    live.map(|((index, epoch), attempt)| (*index, attempt_view(ShardId { job: id, index: *index }, *epoch, attempt)))
+        .collect()
+}
+
 /// Returns the shards of a job in order.
 pub(super) fn view(id: JobId, job: &ModelJob) -> Vec<ShardView> {
     let mut shards = Vec::with_capacity(job.shards.len());
@@ -175,15 +205,7 @@ pub(super) fn view(id: JobId, job: &ModelJob) -> Vec<ShardView> {
         };
         let mut attempts = Vec::new();
         for ((_, epoch), attempt) in job.attempts.range((index, Epoch(0))..=(index, Epoch(u32::MAX))) {
-            attempts.push(AttemptView {
-                epoch: *epoch,
-                state: attempt.state.name(),
-                key: output_key(ShardId { job: id, index }, *epoch, attempt.id),
-                deleted: attempt.deleted.is_some(),
-                session: attempt.session,
-                granted_ms: attempt.granted,
-                reason: attempt.reason.clone(),
-            });
+            attempts.push(attempt_view(ShardId { job: id, index }, *epoch, attempt));
         }
         shards.push(ShardView { state, epoch: shard.epoch, winner, attempts });
     }

@@ -24,8 +24,8 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use self::audit::Auditor;
-pub use self::audit::{AttemptView, ShardView};
-use self::model::{Model, ModelGrant, ModelJob};
+pub use self::audit::{AttemptView, SessionView, ShardView};
+use self::model::{Model, ModelGrant, ModelJob, ModelSession};
 use super::backend::{
     Answer, Backend, Commit, Exhausted, Failure, JobChange, NewJob, NewSession, ShardPage, Task, Tripped,
 };
@@ -92,6 +92,21 @@ impl Memory {
         self.lock().model.jobs.get(&job).map_or_else(Vec::new, |found| audit::view(job, found))
     }
 
+    /// Returns the live attempts of a job, by index of their shards.
+    pub fn leases(&self, job: JobId) -> Vec<(u64, AttemptView)> {
+        self.lock().model.jobs.get(&job).map_or_else(Vec::new, |found| audit::leases(job, found))
+    }
+
+    /// Returns all sessions that ever were.
+    pub fn sessions(&self) -> Vec<SessionView> {
+        let view = |(id, session): (&SessionId, &ModelSession)| SessionView {
+            id: *id,
+            name: session.name.clone(),
+            live: session.live,
+        };
+        self.lock().model.sessions.iter().map(view).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -102,10 +117,30 @@ impl Memory {
         let State { model, auditor } = &mut *state;
         model.now = self.clock.now_ms();
         let answer = action(model);
-        auditor.look(step, model);
+        if !HARMLESS.contains(&step) {
+            auditor.look(step, model);
+        }
         answer
     }
 }
+
+/// Steps that cannot change a job, shard or attempt.
+const HARMLESS: [&str; 14] = [
+    "statuses",
+    "job_state",
+    "planning",
+    "sources",
+    "winners",
+    "finalizable",
+    "exhausted",
+    "open_session",
+    "refusal",
+    "tripped",
+    "quarantine",
+    "lead",
+    "resign",
+    "list_garbage",
+];
 
 /// One coordinator's connection to a [`Memory`].
 pub(super) struct Connection {

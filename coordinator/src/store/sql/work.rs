@@ -136,7 +136,7 @@ JOIN (SELECT job_id, sum(pending) AS pending, sum(committed) AS committed, sum(b
 JOIN attempt a ON a.job_id = j.job_id AND a.state = 'live'
 JOIN shard s ON s.job_id = a.job_id AND s.shard_index = a.shard_index
 WHERE j.state = 'running' AND NOT j.paused AND j.copies < max(1, j.shard_count * $6 / 100)
-    AND c.pending = 0 AND c.committed > 0 AND c.committed * 100 >= c.shards * $5
+    AND c.pending = 0 AND c.committed > 0 AND c.committed >= c.shards * $5 / 100
     AND a.granted_ms + max($3, $4 * (c.busy_ms / c.committed)) <= $1 AND a.session_id <> $2 AND s.live = 1
 ORDER BY a.granted_ms, j.submitted_ms, s.job_id, s.shard_index LIMIT 1";
 /// $1 job, $2 index, $3 epoch before.
@@ -164,7 +164,7 @@ ripe AS MATERIALIZED (
             sum(k.pending + k.running + k.committed + k.dead + k.cancelled)::bigint AS shards
         FROM job_count k WHERE k.job_id = j.job_id) c
     WHERE j.state = 'running' AND NOT j.paused AND j.copies < greatest(1, j.shard_count * $7 / 100)
-        AND c.pending = 0 AND c.committed > 0 AND c.committed * 100 >= c.shards * $6),
+        AND c.pending = 0 AND c.committed > 0 AND c.committed >= c.shards * $6 / 100),
 slow AS MATERIALIZED (
     SELECT s.job_id, s.shard_index
     FROM ripe r JOIN attempt a ON a.job_id = r.job_id AND a.state = 'live'
