@@ -1,6 +1,7 @@
 //! Whole-system tests: the built program on real files, as a user runs it. Tests of one module live beside that module.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod bisection;
 mod buckets;
 mod cli;
 mod cluster;

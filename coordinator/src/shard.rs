@@ -225,6 +225,12 @@ impl Shard {
         Ok(next)
     }
 
+    /// Whether it may be what workers die of: then it is leased alone, so that no other shard is lost with it and the
+    /// next loss is its own.
+    pub const fn is_suspect(&self) -> bool {
+        self.workers_lost > 0 || self.is_half || self.convicted
+    }
+
     /// Whether an output was made of another input than an earlier one (I7).
     pub fn reads_other_input(&self, output: &Output) -> bool {
         self.input.as_ref().is_some_and(|input| *input != output.input_blake3)
@@ -248,7 +254,7 @@ impl Shard {
         let state = match Policy::verdict(class) {
             Verdict::Counted => {
                 let not_before = now + policy.backoff_ms(self.failures, unit);
-                self.failures += 1;
+                self.failures += u32::from(!proto::planted::is(proto::planted::Bug::FailureNotCounted));
                 let dead = self.failures >= policy.failures_max;
                 if dead { ShardState::Dead } else { ShardState::Pending { not_before } }
             }

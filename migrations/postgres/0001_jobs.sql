@@ -98,6 +98,9 @@ CREATE TABLE shard (
 CREATE INDEX shard_pending ON shard (job_id, shard_index) WHERE state = 'pending';
 -- Halves come after all others by index, and belong among them by row.
 CREATE INDEX shard_halves ON shard (job_id, first_row, shard_index) WHERE part_of IS NOT NULL;
+-- What workers may have died of is leased alone; it is rare.
+CREATE INDEX shard_suspect ON shard (job_id, shard_index)
+    WHERE state = 'pending' AND (workers_lost > 0 OR part_of IS NOT NULL OR convicted);
 
 CREATE TABLE attempt (
     job_id      UUID NOT NULL,

@@ -14,12 +14,14 @@ pub enum Bug {
     LeaseIgnoresLiveAttempt,
     LeaseIgnoresPause,
     LeaseKeepsEpoch,
+    SuspectsInCompany,
     ReleaseKeepsShardRunning,
     RevokeKeepsShardRunning,
     ExpireIgnoresState,
     ExpiredSessionKeepsShards,
     BeatIgnoresStrays,
     SessionNotReopened,
+    FailureNotCounted,
     RetryResetsEpoch,
     RetryForgetsJob,
     ResumeIgnored,
@@ -43,7 +45,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 33] = [
+    pub const ALL: [Bug; 35] = [
         Bug::CommitIgnoresEpoch,
         Bug::CommitLeavesAttemptLive,
         Bug::CommitBeforePut,
@@ -52,12 +54,14 @@ impl Bug {
         Bug::LeaseIgnoresLiveAttempt,
         Bug::LeaseIgnoresPause,
         Bug::LeaseKeepsEpoch,
+        Bug::SuspectsInCompany,
         Bug::ReleaseKeepsShardRunning,
         Bug::RevokeKeepsShardRunning,
         Bug::ExpireIgnoresState,
         Bug::ExpiredSessionKeepsShards,
         Bug::BeatIgnoresStrays,
         Bug::SessionNotReopened,
+        Bug::FailureNotCounted,
         Bug::RetryResetsEpoch,
         Bug::RetryForgetsJob,
         Bug::ResumeIgnored,

@@ -52,6 +52,11 @@ impl Daemon {
         self.child.wait().unwrap();
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn is_dead(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Sends a signal by its name, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         let (flag, pid) = (format!("-{name}"), self.id().to_string());

@@ -5,11 +5,12 @@ use std::path::Path as FilePath;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dataset::Manifest;
 use dataset::vectors::layout;
+use dataset::{Manifest, RejectReason};
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::ObjectStoreExt;
+use object_store::path::Path;
 use proto::job::{JobState, JobStatus};
 use proto::{JobId, JobsClient};
 
@@ -33,7 +34,7 @@ pub(crate) async fn all(world: &World, jobs: &[(JobId, u64)], user: &JobsClient,
             continue;
         };
         if status.state == JobState::Succeeded {
-            problems.extend(succeeded(&disk, *job, *rows, &status).await);
+            problems.extend(succeeded(world, &disk, *job, *rows, &status).await);
         }
         expected.extend(files_of(world, *job, &status));
     }
@@ -52,6 +53,28 @@ pub(crate) fn unfinished(world: &World, jobs: &[(JobId, u64)]) -> String {
         }
     }
     told
+}
+
+/// Returns the shards of a job that has succeeded whose files are not as the manifest lists them, as `verify` finds them.
+pub(crate) async fn damaged(world: &World, status: &JobStatus) -> Vec<u64> {
+    let Some(key) = &status.manifest_key else { return Vec::new() };
+    let read = async |key: &str| world.disk.get(&Path::from(key)).await.ok()?.bytes().await.ok();
+    let Some(bytes) = read(key).await else { return Vec::new() };
+    let Ok(manifest) = Manifest::parse(FilePath::new(key), &bytes) else { return Vec::new() };
+    let mut damaged = Vec::new();
+    for file in &manifest.files {
+        let found = read(&file.name).await;
+        if found.is_none_or(|bytes| blake3::hash(&bytes).to_hex().as_str() != file.blake3) {
+            damaged.extend(shard_of(&file.name));
+        }
+    }
+    damaged
+}
+
+/// Returns the shard whose key stands in a text.
+pub(crate) fn shard_of(text: &str) -> Option<u64> {
+    let (_, rest) = text.split_once("/shards/")?;
+    rest.split('/').next()?.parse().ok()
 }
 
 /// What must hold at any time: a worker that is heard holds nothing that it does not know of (I9).
@@ -113,7 +136,13 @@ fn files_of(world: &World, job: JobId, status: &JobStatus) -> Vec<String> {
 }
 
 /// I1, I5, I6, I11: the manifest lists exactly the winners, they are there as listed, and they are the corpus.
-async fn succeeded(disk: &BTreeMap<String, Bytes>, job: JobId, rows: u64, status: &JobStatus) -> Vec<String> {
+async fn succeeded(
+    world: &World,
+    disk: &BTreeMap<String, Bytes>,
+    job: JobId,
+    rows: u64,
+    status: &JobStatus,
+) -> Vec<String> {
     let mut problems = Vec::new();
     let Some(key) = &status.manifest_key else { return vec![format!("I5: job {job} has no manifest")] };
     let Some(bytes) = disk.get(key) else { return vec![format!("I5: `{key}` is not there")] };
@@ -128,7 +157,15 @@ async fn succeeded(disk: &BTreeMap<String, Bytes>, job: JobId, rows: u64, status
     }
     let digest = proto::spec_digest(&corpus::spec(rows));
     for file in &manifest.files {
-        let made = file_of(job, &digest, file.first_row, file.rows);
+        let convicted = file.rejects.contains_key(&RejectReason::WorkerCrash);
+        let made = file_of(job, &digest, (file.first_row, file.rows), convicted);
+        let guilty = (file.first_row..file.first_row + file.rows).any(|row| world.is_poison(job, row));
+        if guilty && !convicted {
+            problems.push(format!("`{}` holds a row that nobody survives", file.name));
+        }
+        if convicted && !guilty && world.gentle {
+            problems.push(format!("`{}` rejects an innocent row", file.name));
+        }
         match disk.get(&file.name) {
             None => problems.push(format!("I5: `{}` is listed and not there", file.name)),
             Some(bytes) if *bytes != made.bytes => problems.push(format!("I5: `{}` is not as made", file.name)),

@@ -20,7 +20,7 @@ use worker::WorkerConfig;
 use crate::clock::SimClock;
 use crate::corpus::{self, Numbers, SHARD_ROWS};
 use crate::disk::SimDisk;
-use crate::fault::Faults;
+use crate::fault::{Faults, happens};
 use crate::gate::SimGate;
 use crate::hostile::{Order, Strike};
 use crate::life::Life;
@@ -44,6 +44,7 @@ pub(crate) fn policy() -> Policy {
         garbage_grace_ms: 600_000,
         stall_floor_ms: 240_000,
         failures_max: 2,
+        workers_lost_max: 2,
         backoff_max_ms: 30_000,
         ..Policy::default()
     }
@@ -78,6 +79,10 @@ async fn simulate() -> Outcome {
     }
     let user = JobsClient::new(cluster.network.connect(Node::User, &Arc::new(Life::new())));
     let orders = Orders::new(1 + chance::up_to(1));
+    if world.faults().poison {
+        let (job, rows) = orders.jobs[0];
+        world.poison(job, chance::up_to(rows - 1));
+    }
     tokio::spawn(orders.clone().submit(user.clone()));
     let storm_ends = begin + Duration::from_millis(STORMY_MS);
     while Instant::now() < storm_ends && world.memory.violations().is_empty() {
@@ -85,7 +90,11 @@ async fn simulate() -> Outcome {
             biased;
             Some(happening) = happenings.recv() => cluster.react(happening, &orders, &user),
             () = some_time(event_every_ms / 4, event_every_ms) => {
-                cluster.event(&orders, &user);
+                if happens(world.faults().flip) {
+                    world.flip().await;
+                } else if !world.gentle {
+                    cluster.event(&orders, &user);
+                }
                 check::look(&world, &orders.jobs);
             }
         }
@@ -352,18 +361,33 @@ impl Orders {
         });
     }
 
-    /// Whether every job has succeeded or is cancelled. A user resumes what is paused and retries what has failed.
+    /// Whether every job has succeeded, with files as listed, or is cancelled. A user resumes what is paused, retries
+    /// what has failed, and repairs what is damaged.
     async fn all_ended(&self, world: &World, user: &JobsClient) -> bool {
         let mut ended = true;
         for (job, rows) in &self.jobs {
             match user.get(*job).await {
-                Ok(JobStatus { state: JobState::Succeeded | JobState::Cancelled, .. }) => continue,
+                Ok(JobStatus { state: JobState::Cancelled, .. }) => continue,
+                Ok(status @ JobStatus { state: JobState::Succeeded, .. }) => {
+                    let damaged = check::damaged(world, &status).await;
+                    if damaged.is_empty() {
+                        continue;
+                    }
+                    world.note(format_args!("shards {damaged:?} are damaged"));
+                    user.repair(*job, &damaged).await.ok();
+                }
                 Ok(JobStatus { state: JobState::Failed, reason, .. }) => {
                     let reason = reason.unwrap_or_default();
                     if reason.contains("another manifest") {
                         world.violated(format!("I5: job {job} failed of its own manifest: {reason}"));
                     }
-                    drop(user.retry(*job).await);
+                    // The manifest needs a file that is damaged; the reason names it.
+                    let named = check::shard_of(&reason).filter(|_| reason.contains("manifest"));
+                    if let Some(shard) = named {
+                        user.repair(*job, &[shard]).await.ok();
+                    } else {
+                        user.retry(*job).await.ok();
+                    }
                 }
                 Ok(JobStatus { paused: true, .. }) => drop(user.resume(*job).await),
                 Err(error) if error.kind == RpcErrorKind::NotFound => {

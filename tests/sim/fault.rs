@@ -38,6 +38,10 @@ pub(crate) struct Faults {
     pub(crate) shard_slow: f64,
     /// An attempt at a shard never ends, though its worker goes on sending heartbeats.
     pub(crate) shard_hangs: f64,
+    /// One row of the first job kills every worker that embeds it.
+    pub(crate) poison: bool,
+    /// An event of the driver flips a byte of an output instead.
+    pub(crate) flip: f64,
     /// Something happens to a process or job at the very moment at which it hurts most.
     pub(crate) hostile: f64,
     /// Users who are hostile cancel too.
@@ -46,14 +50,22 @@ pub(crate) struct Faults {
     pub(crate) event_every_ms: u64,
 }
 
+/// Runs in which only a row kills.
+const GENTLE: f64 = 0.05;
+
 /// Whether something of this probability happens.
 pub(crate) fn happens(probability: f64) -> bool {
     probability > 0.0 && chance::unit() < probability
 }
 
 impl Faults {
-    /// Draws the faults of a run.
+    /// Draws the faults of a run. In some, nothing goes wrong but that a row kills workers: then it alone must pay.
     pub(crate) fn draw() -> Self {
+        let drawn = Self::draw_all();
+        if happens(GENTLE) { Self { poison: true, delete_before: 0.0, ..drawn.none() } } else { drawn }
+    }
+
+    fn draw_all() -> Self {
         Self {
             lose_request: rate(0.15),
             lose_answer: rate(0.3),
@@ -71,10 +83,21 @@ impl Faults {
             shard_fails: rate(0.5),
             shard_slow: rate(0.2),
             shard_hangs: rate(0.05),
+            poison: happens(0.1),
+            flip: rate(0.2),
             hostile: rate(0.2),
             hostile_cancels: happens(0.5),
             event_every_ms: 4_000 + chance::up_to(20_000),
         }
+    }
+
+    /// Whether nothing goes wrong but what a row does.
+    pub(crate) fn is_gentle(&self) -> bool {
+        self.poison
+            && self.lose_request + self.lose_answer + self.double + self.delay + self.cut == 0.0
+            && self.store_before + self.store_after + self.crash_at_store + self.crash_at_disk == 0.0
+            && self.disk_before + self.disk_after + self.disk_conflict + self.shard_fails + self.shard_slow == 0.0
+            && self.shard_hangs + self.flip + self.hostile + self.delete_before == 0.0
     }
 
     /// Returns a world in which nothing goes wrong any more, but that the disk goes on failing now and then: whoever
@@ -97,9 +120,11 @@ impl Faults {
             shard_fails: 0.0,
             shard_slow: 0.0,
             shard_hangs: 0.0,
+            poison: self.poison,
+            flip: 0.0,
             hostile: 0.0,
             hostile_cancels: false,
-            event_every_ms: 0,
+            event_every_ms: self.event_every_ms,
         }
     }
 }

@@ -21,26 +21,26 @@ pub(crate) struct Made {
     pub(crate) input_blake3: String,
 }
 
-/// Job, digest of its spec, first row, rows.
-type Name = (JobId, String, u64, u64);
+/// Job, digest of its spec, first row and rows, and whether they are rejected for killing workers.
+type Name = (JobId, String, (u64, u64), bool);
 
 static MADE: LazyLock<Mutex<HashMap<Name, Made>>> = LazyLock::new(Mutex::default);
 
 /// One row in this many is rejected.
 const REJECTED: u64 = 7;
 
-/// Returns the file of these rows.
-pub(crate) fn file_of(job: JobId, spec_digest: &str, first_row: u64, rows: u64) -> Made {
-    let name = (job, spec_digest.to_owned(), first_row, rows);
+/// Returns the file of rows, given as the first and how many.
+pub(crate) fn file_of(job: JobId, spec_digest: &str, rows: (u64, u64), convicted: bool) -> Made {
+    let name = (job, spec_digest.to_owned(), rows, convicted);
     if let Some(made) = MADE.lock().unwrap().get(&name) {
         return made.clone();
     }
-    let made = write(job, spec_digest, first_row, rows);
+    let made = write(job, spec_digest, rows, convicted);
     MADE.lock().unwrap().insert(name, made.clone());
     made
 }
 
-fn write(job: JobId, spec_digest: &str, first_row: u64, rows: u64) -> Made {
+fn write(job: JobId, spec_digest: &str, (first_row, rows): (u64, u64), convicted: bool) -> Made {
     let info = FileInfo {
         model: "sim/model".into(),
         revision: None,
@@ -63,7 +63,8 @@ fn write(job: JobId, spec_digest: &str, first_row: u64, rows: u64) -> Made {
     for row in first_row..first_row + rows {
         let angle = row as f32;
         vectors.extend([angle.cos(), angle.sin()]);
-        let error = (row % REJECTED == 3).then_some(RejectReason::EmptyText);
+        let bad = (row % REJECTED == 3).then_some(RejectReason::EmptyText);
+        let error = if convicted { Some(RejectReason::WorkerCrash) } else { bad };
         status.push(RowStatus { n_tokens: if error.is_some() { 0 } else { 5 }, truncated: false, error });
     }
     let options = RecordBatchOptions::new().with_row_count(Some(status.len()));

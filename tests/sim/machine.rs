@@ -59,10 +59,16 @@ impl SimMachine {
             self.world.note(format_args!("{}: hangs at {shard}", self.node));
             std::future::pending::<()>().await;
         }
-        for _ in 0..wanted.rows {
+        for row in wanted.first_row..wanted.first_row + wanted.rows {
             let most_ms = if slow { 60_000 } else { 3_000 };
             tokio::time::sleep(Duration::from_millis(200 + chance::up_to(most_ms))).await;
             self.life.gate().await;
+            if self.world.is_poison(shard.job, row) && !grant.convicted {
+                self.world.note(format_args!("{}: row {row} kills it", self.node));
+                self.life.kill();
+                self.world.dies(self.node);
+                self.life.gate().await;
+            }
             meter.add_rows(1, 5);
         }
         if happens(faults.shard_fails) {
@@ -73,7 +79,7 @@ impl SimMachine {
             };
             return Err(Failed { class, message: "it broke".to_owned() });
         }
-        let made = file_of(shard.job, &grant.spec_digest, wanted.first_row, wanted.rows);
+        let made = file_of(shard.job, &grant.spec_digest, (wanted.first_row, wanted.rows), grant.convicted);
         if planted::is(Bug::CommitBeforePut) {
             // The file is stored once its commit is under way.
             let (storage, grant, made) = (storage.clone(), grant.clone(), made.clone());

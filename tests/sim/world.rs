@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use coordinator::store::memory::Memory;
+use futures::TryStreamExt;
 use object_store::memory::InMemory;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use proto::JobId;
 use proto::chance;
 use proto::generated::HeartbeatRequest;
 use tokio::sync::{Notify, mpsc};
@@ -63,6 +66,10 @@ pub(crate) struct World {
     happenings: mpsc::UnboundedSender<Happening>,
     beats: Mutex<Beats>,
     problems: Mutex<Vec<String>>,
+    /// Whether nothing ever goes wrong but what a row does.
+    pub(crate) gentle: bool,
+    /// The row that kills workers.
+    poison: Mutex<Option<(JobId, u64)>>,
 }
 
 impl World {
@@ -72,6 +79,7 @@ impl World {
         faults: Faults,
         happenings: mpsc::UnboundedSender<Happening>,
     ) -> Arc<Self> {
+        let gentle = faults.is_gentle();
         Arc::new(Self {
             begin,
             memory,
@@ -84,6 +92,8 @@ impl World {
             happenings,
             beats: Mutex::default(),
             problems: Mutex::default(),
+            gentle,
+            poison: Mutex::default(),
         })
     }
 
@@ -150,6 +160,32 @@ impl World {
             self.note(format_args!("{strike:?} {when} {step} of {node}"));
             self.happenings.send(Happening::Struck(node, strike)).ok();
         }
+    }
+
+    /// Flips a byte of one of the outputs.
+    pub(crate) async fn flip(&self) {
+        let found: Vec<ObjectMeta> = self.disk.list(None).try_collect().await.unwrap_or_default();
+        let outputs: Vec<&ObjectMeta> =
+            found.iter().filter(|meta| meta.location.as_ref().contains("/shards/")).collect();
+        if outputs.is_empty() {
+            return;
+        }
+        let location = &outputs[usize::try_from(chance::up_to(outputs.len() as u64 - 1)).unwrap()].location;
+        let Ok(found) = self.disk.get(location).await else { return };
+        let mut bytes = found.bytes().await.unwrap_or_default().to_vec();
+        let at = usize::try_from(chance::up_to(bytes.len() as u64 - 1)).unwrap();
+        bytes[at] ^= 1 << chance::up_to(7);
+        self.note(format_args!("byte {at} of {location} flips"));
+        self.disk.put(location, bytes.into()).await.ok();
+    }
+
+    /// Makes a row kill every worker that embeds it.
+    pub(crate) fn poison(&self, job: JobId, row: u64) {
+        *self.poison.lock().unwrap() = Some((job, row));
+    }
+
+    pub(crate) fn is_poison(&self, job: JobId, row: u64) -> bool {
+        *self.poison.lock().unwrap() == Some((job, row))
     }
 
     /// Something is as it must not be.

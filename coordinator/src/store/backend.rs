@@ -162,7 +162,8 @@ pub(crate) trait Backend: Send + Sync {
     /// Live session (`None`: every one): dead, its live attempts released, their shards pending.
     fn close_sessions(&self, session: Option<SessionId>) -> Answer<'_, ()>;
     /// Live, unexpired session, pending shards of active jobs that are not paused: leases up to `max` within the
-    /// session's limit. A repeated request gets what it was granted. `None`: the session is lost.
+    /// session's limit. A suspect goes alone, to a session that holds nothing; while one waits, sessions that hold
+    /// something get nothing. A repeated request gets what it was granted. `None`: the session is lost.
     fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Answer<'_, Option<Vec<Grant>>>;
     /// Live, unexpired session that holds nothing and whose request is new; running job without pending shards, nearly
     /// done: a second attempt at the shard that has been running longest, if that is long, it has one attempt, another

@@ -102,6 +102,27 @@ pub(super) async fn a_slow_shard_is_copied_once_and_the_first_commit_wins(bed: B
     bed.assert_invariants().await;
 }
 
+pub(super) async fn what_workers_may_have_died_of_is_leased_alone(bed: Bed) {
+    bed.job(5).await;
+    let (victim, busy) = (bed.session().await, bed.session().await);
+    let lost = bed.lease(victim, 2).await;
+    let held = bed.lease_one(busy).await;
+    for grant in &lost {
+        let (shard, epoch) = (grant.shard, grant.epoch);
+        assert!(bed.store.fail(victim, shard, epoch, FailureClass::WorkerLost, "it died").await.unwrap());
+    }
+    assert!(bed.lease(busy, 1).await.is_empty(), "it holds another shard, and gets no suspect to lose it with");
+    let (first, second) = (bed.session().await, bed.session().await);
+    let alone = bed.lease(first, 2).await;
+    assert_eq!(alone.iter().map(|one| one.shard).collect::<Vec<_>>(), [lost[0].shard]);
+    assert!(bed.lease(first, 1).await.is_empty(), "nothing beside a suspect");
+    assert_eq!(bed.commit(busy, &held).await, CommitOutcome::Committed);
+    assert_eq!(bed.lease_one(busy).await.shard, lost[1].shard, "it is idle now");
+    assert_eq!(bed.lease(second, 2).await.len(), 2, "no suspect waits any more");
+    assert_eq!(bed.commit(first, &alone[0]).await, CommitOutcome::Committed);
+    bed.assert_invariants().await;
+}
+
 pub(super) async fn the_end_of_one_of_two_attempts_leaves_the_other(bed: Bed) {
     for how in 0..4 {
         let Straggling { job, slow, straggler, idle } = Straggling::on(&bed).await;

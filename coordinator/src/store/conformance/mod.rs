@@ -93,6 +93,7 @@ promises! {
     cases_faults:
         losing_three_workers_splits_the_shard_down_to_the_guilty_row,
         a_row_that_cannot_even_be_read_kills_its_shard,
+        what_workers_may_have_died_of_is_leased_alone,
         a_slow_shard_is_copied_once_and_the_first_commit_wins,
         two_attempts_that_commit_at_once_have_one_winner,
         the_end_of_one_of_two_attempts_leaves_the_other,

@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 
 use proto::job::JobState;
+use proto::work::FailureClass;
 use proto::{Epoch, JobId, SessionId, ShardId};
 
-use super::model::{Attempt, Model, ModelJob};
-use crate::shard::{AttemptState, ShardState, output_key};
+use super::model::{Attempt, Model, ModelJob, at};
+use crate::policy::Policy;
+use crate::shard::{AttemptState, ShardState, failure_name, output_key};
 
 /// Violations that are kept; the first is the one that counts.
 const VIOLATIONS_MAX: usize = 20;
@@ -70,6 +72,8 @@ struct Seen {
     attempts: usize,
     paused: bool,
     winner: Option<(Epoch, String, String)>,
+    /// Failures and lost workers when somebody last asked for another round.
+    spent: (u32, u32),
 }
 
 impl Auditor {
@@ -86,8 +90,12 @@ impl Auditor {
         }
         for (id, job) in &model.jobs {
             self.look_at_job(step, *id, job);
+            if job.copies > model.policy.copies_max(job.shards.len() as u64) {
+                self.violated(step, format!("I15: job {id} had {} copies", job.copies));
+            }
             for (index, _) in job.shards.iter().enumerate() {
                 self.look_at_shard(step, *id, job, index);
+                self.look_at_budget(step, (*id, index as u64), job, &model.policy);
             }
         }
     }
@@ -168,7 +176,33 @@ impl Auditor {
         if live != expected || live > 2 {
             self.violated(step, format!("I10: {name} is {:?} and has {live} live attempts", shard.state));
         }
-        self.shards.insert((id, index), Seen { epoch: shard.epoch.0, attempts: count, paused: job.job.paused, winner });
+        let (epoch, paused, spent) = (shard.epoch.0, job.job.paused, before.spent);
+        self.shards.insert((id, index), Seen { epoch, attempts: count, paused, winner, spent });
+    }
+
+    /// I15: a shard has no more attempts that failed or lost their worker than its budget allows.
+    fn look_at_budget(&mut self, step: &'static str, key: (JobId, u64), job: &ModelJob, policy: &Policy) {
+        let (id, index) = key;
+        let shard = &job.shards[at(index)].1;
+        let attempts = job.attempts.range((index, Epoch(0))..=(index, Epoch(u32::MAX)));
+        let (mut failures, mut losses) = (0, 0);
+        for (class, _) in attempts.filter_map(|(_, attempt)| attempt.wrong) {
+            failures += u32::from(class == failure_name(FailureClass::Transient));
+            failures += u32::from(class == failure_name(FailureClass::Resource));
+            losses += u32::from(class == failure_name(FailureClass::WorkerLost));
+        }
+        let Some(seen) = self.shards.get_mut(&key) else { return };
+        if step == "retry" || step == "repair" {
+            seen.spent = (failures, losses);
+        }
+        let (failures, losses) = (failures - seen.spent.0, losses - seen.spent.1);
+        // The end of one of two attempts only counts, so that a copy may exceed the budget by one.
+        let rounds = if shard.convicted { 2 } else { 1 };
+        let losses_max = (policy.workers_lost_max(shard.is_half, shard.rows) + 1) * rounds;
+        if failures > policy.failures_max + 1 || losses > losses_max {
+            let name = format!("shard {index} of job {id}");
+            self.violated(step, format!("I15: {name} failed {failures} times and lost {losses} workers"));
+        }
     }
 }
 

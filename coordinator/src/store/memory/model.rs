@@ -302,17 +302,27 @@ impl Model {
     ) -> Option<Vec<ModelGrant>> {
         let me = self.sessions.get(&session).filter(|me| me.live)?;
         if me.last_request != Some(request) && me.expires > self.now && !me.quarantined {
-            let held = self.live(|attempt| attempt.session == session).len();
-            let free = (me.leases_max as usize).saturating_sub(held);
-            let room = free.min(max as usize);
-            self.take(session, request, room);
+            let held = self.live(|attempt| attempt.session == session);
+            let free = (me.leases_max as usize).saturating_sub(held.len());
+            let suspects = held.iter().any(|(job, (index, _))| self.jobs[job].shards[at(*index)].1.is_suspect());
+            if !suspects || planted::is(Bug::SuspectsInCompany) {
+                self.take(session, request, free.min(max as usize), held.is_empty());
+            }
         }
         let granted = self.live(|attempt| attempt.session == session && attempt.request == request);
         Some(granted.into_iter().map(|(job, (index, epoch))| (ShardId { job, index }, epoch)).collect())
     }
 
-    fn take(&mut self, session: SessionId, request: RequestId, room: usize) {
+    /// A suspect goes to a session that holds nothing, and goes alone; while one waits, nobody gets a second shard.
+    fn take(&mut self, session: SessionId, request: RequestId, room: usize, idle: bool) {
         let (now, policy, name) = (self.now, &self.policy, self.name);
+        let leasable = |shard: &Shard| shard.step(&ShardEvent::Lease, now, policy).is_ok();
+        let waits = |job: &ModelJob| {
+            let open = job.job.is_active() && !job.job.paused;
+            open && job.shards.iter().any(|(_, shard)| shard.is_suspect() && leasable(shard))
+        };
+        let suspect = self.jobs.values().any(waits) && !planted::is(Bug::SuspectsInCompany);
+        let room = if suspect { room.min(usize::from(idle)) } else { room };
         let mut order: Vec<(Millis, JobId)> = self.jobs.iter().map(|(id, job)| (job.submitted, *id)).collect();
         order.sort();
         let mut taken = 0;
@@ -324,6 +334,9 @@ impl Model {
             for (index, (_, shard)) in (0..).zip(&mut job.shards) {
                 if planted::is(Bug::LeaseIgnoresLiveAttempt) && matches!(shard.state, ShardState::Running { .. }) {
                     shard.state = ShardState::Pending { not_before: now };
+                }
+                if suspect && !shard.is_suspect() {
+                    continue;
                 }
                 let Some(next) = (taken < room).then(|| shard.step(&ShardEvent::Lease, now, policy).ok()).flatten()
                 else {

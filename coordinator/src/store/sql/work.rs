@@ -46,6 +46,17 @@ FROM job j CROSS JOIN shard s INDEXED BY shard_pending
 WHERE j.state IN ('planning', 'running') AND NOT j.paused
     AND s.job_id = j.job_id AND s.state = 'pending' AND s.not_before_ms <= $1
 ORDER BY j.submitted_ms, j.job_id, s.shard_index LIMIT $2";
+/// $1 now: the first shard that may be leased and that workers may have died of.
+pub(in crate::store) const PICK_SUSPECT: &str = "-- pick_suspect
+SELECT s.job_id, s.shard_index, s.epoch
+FROM job j CROSS JOIN shard s INDEXED BY shard_suspect
+WHERE j.state IN ('planning', 'running') AND NOT j.paused AND s.job_id = j.job_id AND s.state = 'pending'
+    AND (workers_lost > 0 OR part_of IS NOT NULL OR convicted) AND s.not_before_ms <= $1
+ORDER BY j.submitted_ms, j.job_id, s.shard_index LIMIT 1";
+/// $1 session: how many shards it holds that workers may have died of.
+pub(in crate::store) const COUNT_SUSPECTS: &str = "-- count_suspects
+SELECT count(*) FROM attempt a JOIN shard s ON s.job_id = a.job_id AND s.shard_index = a.shard_index
+WHERE a.session_id = $1 AND a.state = 'live' AND (s.workers_lost > 0 OR s.part_of IS NOT NULL OR s.convicted)";
 /// $1 job, $2 index, $3 epoch before.
 pub(in crate::store) const LEASE_SHARD: &str = "-- lease_shard
 UPDATE shard SET state = 'running', live = 1, epoch = epoch + 1
@@ -60,7 +71,9 @@ UPDATE session SET last_request = $2, progress_ms = $3 WHERE session_id = $1";
 /// $1 imposed time, $2 sessions, $3 requests, $4 most shards for each. At most one request of a session.
 ///
 /// The rows of the sessions are locked first: a session that is dying gets nothing, one that is being granted something is
-/// not expired meanwhile, and a repeated request waits for the first and then sees that it has been answered.
+/// not expired meanwhile, and a repeated request waits for the first and then sees that it has been answered. A suspect
+/// (a shard that workers may have died of) goes alone to a session that holds nothing; while any waits, sessions that
+/// hold something get nothing more, so that they will be idle soon.
 pub(in crate::store) const PG_LEASE_SHARDS: &str = concat!(
     "-- lease_shards
 WITH clock AS MATERIALIZED (SELECT encaje_now_ms($1) AS now_ms),
@@ -73,28 +86,58 @@ locked AS MATERIALIZED (
         AND NOT x.quarantined
     ORDER BY x.session_id FOR NO KEY UPDATE OF x),
 me AS MATERIALIZED (
-    SELECT u.session_id, u.request_id, u.ordinal, greatest(0, least(u.most, l.leases_max
-        - (SELECT count(*) FROM attempt a WHERE a.session_id = u.session_id AND a.state = 'live'))) AS room
-    FROM asked u JOIN locked l ON l.session_id = u.session_id
-    WHERE l.last_request IS DISTINCT FROM u.request_id),
-seats AS MATERIALIZED (
-    SELECT m.session_id, m.request_id, row_number() OVER (ORDER BY m.ordinal, g.n) AS seat
-    FROM me m CROSS JOIN LATERAL generate_series(1, m.room) AS g (n)),
-picked AS MATERIALIZED (
-    SELECT p.job_id, p.shard_index, active.submitted_ms
-    FROM (
-        SELECT j.job_id, j.submitted_ms FROM job j WHERE j.state IN ('planning', 'running') AND NOT j.paused
-        ORDER BY j.submitted_ms, j.job_id) active
+    SELECT u.session_id, u.request_id, u.ordinal, h.held = 0 AS idle,
+        greatest(0, least(u.most, l.leases_max - h.held)) AS room
+    FROM asked u JOIN locked l ON l.session_id = u.session_id CROSS JOIN LATERAL (
+        SELECT count(*) AS held,
+            coalesce(bool_or(s.workers_lost > 0 OR s.part_of IS NOT NULL OR s.convicted), FALSE) AS suspect
+        FROM attempt a JOIN shard s ON s.job_id = a.job_id AND s.shard_index = a.shard_index
+        WHERE a.session_id = u.session_id AND a.state = 'live') h
+    WHERE l.last_request IS DISTINCT FROM u.request_id AND NOT h.suspect),
+active AS MATERIALIZED (
+    SELECT j.job_id, j.submitted_ms FROM job j WHERE j.state IN ('planning', 'running') AND NOT j.paused),
+waiting AS MATERIALIZED (
+    SELECT EXISTS (
+        SELECT 1 FROM active j JOIN shard s ON s.job_id = j.job_id
+        WHERE s.state = 'pending' AND (s.workers_lost > 0 OR s.part_of IS NOT NULL OR s.convicted)
+            AND s.not_before_ms <= (SELECT now_ms FROM clock)) AS suspects),
+free AS MATERIALIZED (
+    SELECT m.session_id, m.request_id, row_number() OVER (ORDER BY m.ordinal) AS seat
+    FROM me m, waiting w WHERE w.suspects AND m.idle AND m.room > 0),
+suspects AS MATERIALIZED (
+    SELECT p.job_id, p.shard_index, j.submitted_ms
+    FROM (SELECT job_id, submitted_ms FROM active ORDER BY submitted_ms, job_id) j
     CROSS JOIN LATERAL (
         SELECT s.job_id, s.shard_index FROM shard s
-        WHERE s.job_id = active.job_id AND s.state = 'pending' AND s.not_before_ms <= (SELECT now_ms FROM clock)
+        WHERE s.job_id = j.job_id AND s.state = 'pending'
+            AND (s.workers_lost > 0 OR s.part_of IS NOT NULL OR s.convicted)
+            AND s.not_before_ms <= (SELECT now_ms FROM clock)
+        ORDER BY s.shard_index LIMIT (SELECT count(*) FROM free) FOR UPDATE OF s SKIP LOCKED) p
+    LIMIT (SELECT count(*) FROM free)),
+alone AS MATERIALIZED (
+    SELECT p.job_id, p.shard_index, f.session_id, f.request_id
+    FROM (SELECT job_id, shard_index, row_number() OVER (ORDER BY submitted_ms, job_id, shard_index) AS seat
+        FROM suspects) p
+    JOIN free f ON f.seat = p.seat),
+seats AS MATERIALIZED (
+    SELECT m.session_id, m.request_id, row_number() OVER (ORDER BY m.ordinal, g.n) AS seat
+    FROM me m CROSS JOIN waiting w CROSS JOIN LATERAL generate_series(1, m.room) AS g (n)
+    WHERE (m.idle OR NOT w.suspects) AND m.session_id NOT IN (SELECT session_id FROM alone)),
+picked AS MATERIALIZED (
+    SELECT p.job_id, p.shard_index, j.submitted_ms
+    FROM (SELECT job_id, submitted_ms FROM active ORDER BY submitted_ms, job_id) j
+    CROSS JOIN LATERAL (
+        SELECT s.job_id, s.shard_index FROM shard s
+        WHERE s.job_id = j.job_id AND s.state = 'pending' AND s.not_before_ms <= (SELECT now_ms FROM clock)
+            AND NOT (s.workers_lost > 0 OR s.part_of IS NOT NULL OR s.convicted)
         ORDER BY s.shard_index LIMIT (SELECT count(*) FROM seats) FOR UPDATE OF s SKIP LOCKED) p
     LIMIT (SELECT count(*) FROM seats)),
 placed AS MATERIALIZED (
     SELECT p.job_id, p.shard_index, t.session_id, t.request_id
     FROM (SELECT job_id, shard_index, row_number() OVER (ORDER BY submitted_ms, job_id, shard_index) AS seat
         FROM picked) p
-    JOIN seats t ON t.seat = p.seat),
+    JOIN seats t ON t.seat = p.seat
+    UNION ALL SELECT job_id, shard_index, session_id, request_id FROM alone),
 leased AS (
     UPDATE shard s SET state = 'running', live = 1, epoch = s.epoch + 1
     FROM placed p WHERE s.job_id = p.job_id AND s.shard_index = p.shard_index AND s.state = 'pending'

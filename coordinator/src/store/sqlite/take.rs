@@ -30,23 +30,29 @@ pub(super) async fn lease(
     if !repeated && standing.int("expires_ms")? > now_ms && !standing.flag("quarantined")? {
         let held: i64 = query_scalar(work::COUNT_LIVE_LEASES).bind(session.0).fetch_one(&mut *db).await?;
         let room = i64::from(max).min(standing.int("leases_max")? - held);
-        take_shards(db, session, request, room, now_ms).await?;
+        let suspects: i64 = query_scalar(work::COUNT_SUSPECTS).bind(session.0).fetch_one(&mut *db).await?;
+        if room > 0 && suspects == 0 {
+            take_shards(db, session, request, (room, held == 0), now_ms).await?;
+        }
     }
     let granted = query(work::GRANTED).bind(session.0).bind(request.0).fetch_all(&mut *db).await?;
     granted.iter().map(rows::grant).collect::<Result<_>>().map(Some)
 }
 
+/// Takes what a session that has room may have: a suspect alone where it is idle, and nothing where it is not; up to
+/// `room` others while no suspect waits.
 async fn take_shards(
     db: &mut Connection,
     session: SessionId,
     request: RequestId,
-    room: i64,
+    (room, idle): (i64, bool),
     now_ms: i64,
 ) -> Result<()> {
-    if room <= 0 {
-        return Ok(());
-    }
-    let picked = query(work::PICK_SHARDS).bind(now_ms).bind(room).fetch_all(&mut *db).await?;
+    let picked = match query(work::PICK_SUSPECT).bind(now_ms).fetch_optional(&mut *db).await? {
+        Some(suspect) if idle => vec![suspect],
+        Some(_) => Vec::new(),
+        None => query(work::PICK_SHARDS).bind(now_ms).bind(room).fetch_all(&mut *db).await?,
+    };
     for row in &picked {
         let before = rows::lease_ref(row)?;
         let (index, epoch) = (signed(before.index), i64::from(before.epoch.0));
