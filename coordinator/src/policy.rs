@@ -37,7 +37,7 @@ pub struct Policy {
     pub copy_floor_ms: i64,
     /// Or for so many times the mean duration of the job's shards, where that is longer.
     pub copy_factor: i64,
-    /// So many per cent of a job's shards, rounded down, are done before any is copied: of a small job, all but one.
+    /// So many per cent of a job's shards, rounded down, are over before any is copied: of a small job, all but one.
     pub copy_done_percent: u32,
     /// Copies of a job, in per cent of its shards; one is always allowed.
     pub copies_percent: u32,

@@ -55,6 +55,17 @@ pub(crate) fn unfinished(world: &World, jobs: &[(JobId, u64)]) -> String {
     told
 }
 
+/// What must hold at any time: the file of a committed shard is there (I5). It may be damaged, but nothing removes it.
+pub(crate) async fn winners(world: &World, jobs: &[(JobId, u64)]) {
+    for (job, _) in jobs {
+        for key in world.memory.shards(*job).into_iter().filter_map(|shard| shard.winner) {
+            if world.disk.head(&Path::from(key.as_str())).await.is_err() {
+                world.violated(format!("I5: `{key}` was committed and is not there"));
+            }
+        }
+    }
+}
+
 /// Returns the shards of a job that has succeeded whose files are not as the manifest lists them, as `verify` finds them.
 pub(crate) async fn damaged(world: &World, status: &JobStatus) -> Vec<u64> {
     let Some(key) = &status.manifest_key else { return Vec::new() };

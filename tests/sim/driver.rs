@@ -43,6 +43,8 @@ pub(crate) fn policy() -> Policy {
     Policy {
         garbage_grace_ms: 600_000,
         stall_floor_ms: 240_000,
+        // A worker that stood still makes the mean long, and the job must end within `CALM` all the same.
+        stall_factor: 3,
         failures_max: 2,
         workers_lost_max: 2,
         backoff_max_ms: 30_000,
@@ -310,7 +312,8 @@ async fn coordinate(
 async fn work(world: Arc<World>, network: Arc<Network>, number: usize, life: Arc<Life>, shutdown: CancellationToken) {
     let node = Node::Worker(number);
     let mut config = WorkerConfig::new(node.to_string(), "unused");
-    config.lease_count = 1 + u32::try_from(chance::up_to(1)).unwrap();
+    // Where a row kills, and nothing else, it is in company if it can be.
+    config.lease_count = if world.gentle { 2 } else { 1 + u32::try_from(chance::up_to(1)).unwrap() };
     let machine = SimMachine { world: Arc::clone(&world), life: Arc::clone(&life), node };
     let wire = network.connect(node, &life);
     let ended = worker::serve(config, wire, Arc::new(machine), shutdown).await;
@@ -365,6 +368,7 @@ impl Orders {
     /// what has failed, and repairs what is damaged.
     async fn all_ended(&self, world: &World, user: &JobsClient) -> bool {
         let mut ended = true;
+        check::winners(world, &self.jobs).await;
         for (job, rows) in &self.jobs {
             match user.get(*job).await {
                 Ok(JobStatus { state: JobState::Cancelled, .. }) => continue,

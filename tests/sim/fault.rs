@@ -51,7 +51,7 @@ pub(crate) struct Faults {
 }
 
 /// Runs in which only a row kills.
-const GENTLE: f64 = 0.05;
+const GENTLE: f64 = 0.08;
 
 /// Whether something of this probability happens.
 pub(crate) fn happens(probability: f64) -> bool {

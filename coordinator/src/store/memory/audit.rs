@@ -186,6 +186,8 @@ impl Auditor {
         let shard = &job.shards[at(index)].1;
         let attempts = job.attempts.range((index, Epoch(0))..=(index, Epoch(u32::MAX)));
         let (mut failures, mut losses) = (0, 0);
+        // The end of one of two attempts only counts, so that a copy may exceed the budget by one.
+        let copies = attempts.clone().filter(|(_, attempt)| attempt.is_copy).count() as u32;
         for (class, _) in attempts.filter_map(|(_, attempt)| attempt.wrong) {
             failures += u32::from(class == failure_name(FailureClass::Transient));
             failures += u32::from(class == failure_name(FailureClass::Resource));
@@ -196,10 +198,9 @@ impl Auditor {
             seen.spent = (failures, losses);
         }
         let (failures, losses) = (failures - seen.spent.0, losses - seen.spent.1);
-        // The end of one of two attempts only counts, so that a copy may exceed the budget by one.
         let rounds = if shard.convicted { 2 } else { 1 };
-        let losses_max = (policy.workers_lost_max(shard.is_half, shard.rows) + 1) * rounds;
-        if failures > policy.failures_max + 1 || losses > losses_max {
+        let losses_max = policy.workers_lost_max(shard.is_half, shard.rows) * rounds + copies;
+        if failures > policy.failures_max + copies || losses > losses_max {
             let name = format!("shard {index} of job {id}");
             self.violated(step, format!("I15: {name} failed {failures} times and lost {losses} workers"));
         }

@@ -125,12 +125,14 @@ impl Memory {
 }
 
 /// Steps that cannot change a job, shard or attempt.
-const HARMLESS: [&str; 14] = [
+const HARMLESS: [&str; 16] = [
     "statuses",
     "job_state",
     "planning",
     "sources",
     "winners",
+    "winners_whole",
+    "winners_halves",
     "finalizable",
     "exhausted",
     "open_session",

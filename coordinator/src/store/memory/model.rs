@@ -67,7 +67,6 @@ pub(in crate::store) struct Attempt {
     pub(in crate::store) rows_done: u64,
     pub(in crate::store) tokens_done: u64,
     pub(in crate::store) deleted: Option<Millis>,
-    #[cfg_attr(not(test), expect(dead_code, reason = "the suite lists it"))]
     pub(in crate::store) is_copy: bool,
     /// Of a failure or loss: its class, and how many attempts of the job had ended before.
     pub(in crate::store) wrong: Option<(&'static str, u64)>,

@@ -59,7 +59,7 @@ impl Model {
             && job.copies < self.policy.copies_max(job.shards.len() as u64)
             && counts.pending == 0
             && counts.committed > 0
-            && counts.committed >= shards * u64::from(self.policy.copy_done_percent) / 100
+            && shards - counts.running >= shards * u64::from(self.policy.copy_done_percent) / 100
     }
 
     pub(in crate::store) fn tripped(&self, attempts: u32, most: u32) -> Vec<Tripped> {

@@ -174,12 +174,12 @@ pub(in crate::store) const SLOW_SHARD: &str = "-- slow_shard
 SELECT s.job_id, s.shard_index, s.epoch
 FROM job j
 JOIN (SELECT job_id, sum(pending) AS pending, sum(committed) AS committed, sum(busy_ms) AS busy_ms,
-        sum(pending + running + committed + dead + cancelled) AS shards
+        sum(running) AS running, sum(pending + running + committed + dead + cancelled) AS shards
     FROM job_count GROUP BY job_id) c ON c.job_id = j.job_id
 JOIN attempt a ON a.job_id = j.job_id AND a.state = 'live'
 JOIN shard s ON s.job_id = a.job_id AND s.shard_index = a.shard_index
 WHERE j.state = 'running' AND NOT j.paused AND j.copies < max(1, j.shard_count * $6 / 100)
-    AND c.pending = 0 AND c.committed > 0 AND c.committed >= c.shards * $5 / 100
+    AND c.pending = 0 AND c.committed > 0 AND c.shards - c.running >= c.shards * $5 / 100
     AND a.granted_ms + max($3, $4 * (c.busy_ms / c.committed)) <= $1 AND a.session_id <> $2 AND s.live = 1
 ORDER BY a.granted_ms, j.submitted_ms, s.job_id, s.shard_index LIMIT 1";
 /// $1 job, $2 index, $3 epoch before.
@@ -203,11 +203,11 @@ ripe AS MATERIALIZED (
     SELECT j.job_id, j.submitted_ms, greatest($4, $5 * (c.busy_ms / c.committed)) AS slow_ms
     FROM me CROSS JOIN job j CROSS JOIN LATERAL (
         SELECT sum(k.pending)::bigint AS pending, sum(k.committed)::bigint AS committed,
-            sum(k.busy_ms)::bigint AS busy_ms,
+            sum(k.busy_ms)::bigint AS busy_ms, sum(k.running)::bigint AS running,
             sum(k.pending + k.running + k.committed + k.dead + k.cancelled)::bigint AS shards
         FROM job_count k WHERE k.job_id = j.job_id) c
     WHERE j.state = 'running' AND NOT j.paused AND j.copies < greatest(1, j.shard_count * $7 / 100)
-        AND c.pending = 0 AND c.committed > 0 AND c.committed >= c.shards * $6 / 100),
+        AND c.pending = 0 AND c.committed > 0 AND c.shards - c.running >= c.shards * $6 / 100),
 slow AS MATERIALIZED (
     SELECT s.job_id, s.shard_index
     FROM ripe r JOIN attempt a ON a.job_id = r.job_id AND a.state = 'live'
