@@ -106,6 +106,9 @@ fn compare_draws_a_panel_per_model_and_refuses_other_rows() {
     run("a.csv", "beto", "one");
     run("a.csv", "bertin", "two");
     run("b.csv", "beto", "other");
+    // A row without a text has no vector in any set; in `less`, another one lacks its own too.
+    bench.write("c.csv", format!("id,text,label\n{}", texts.replace("frase número 9,", ",")));
+    run("c.csv", "beto", "less");
     let words = ["compare", "one", "two", "--label", "label", "--epochs", "20"];
     let found = bench.encaje(words.iter().copied().chain(["--out", "c.html", "--json"])).json();
     assert_eq!((&found["rows"], &found["labels"]), (&60.into(), &2.into()));
@@ -117,6 +120,7 @@ fn compare_draws_a_panel_per_model_and_refuses_other_rows() {
         assert!(at("low") <= at("value") && at("value") <= at("high") && at("low") < at("high"), "{accuracy}");
         assert!(model["trustworthiness"].as_f64().unwrap() > 0.5 && model["silhouette"]["value"].is_number());
         assert_eq!(model["truncated"], 0.0);
+        assert!(model["tokens_per_second"].as_f64().unwrap() > 0.0, "the run wrote down how fast it was");
     }
     let best = models.iter().filter(|model| model["label_accuracy_difference"]["value"] == 0.0).count();
     assert!(best >= 1, "{models:?}");

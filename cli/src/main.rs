@@ -19,6 +19,7 @@ mod plot;
 mod points;
 mod restart;
 mod security;
+mod shared_rows;
 mod signals;
 mod statistics;
 mod status;

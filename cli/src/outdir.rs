@@ -1,8 +1,9 @@
 //! An output directory: where things lie in it, who may work in it, and how finished parts get their names.
 //!
 //! `OUT/.encaje/` holds what a run needs to go on: `job.json` (what is being made), `state.db` (how far it got), the
-//! shards that are done, `status.json` (for showing only), and `lock`. `OUT/part-NNNNN.parquet` and `OUT/manifest.json` appear when the job is done,
-//! the manifest last. Every step can be interrupted and done again.
+//! shards that are done, `status.json` (for showing only), `run.json` (how fast the run was that finished it), and `lock`.
+//! `OUT/part-NNNNN.parquet` and `OUT/manifest.json` appear when the job is done, the manifest last. Every step can be
+//! interrupted and done again.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Read, Write};
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::Advice;
 use crate::status::Snapshot;
+use crate::summary::RunSummary;
 
 /// Name of the folder with the state of a run.
 const STATE_DIR: &str = ".encaje";
@@ -85,6 +87,15 @@ impl JobRecord {
 #[derive(Debug, Clone)]
 pub(crate) struct OutDir {
     root: PathBuf,
+}
+
+/// How fast a run was, all in all.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+pub(crate) struct Speed {
+    /// Rows embedded or rejected per second.
+    pub(crate) rows_per_second: f64,
+    /// Tokens fed to the model per second.
+    pub(crate) tokens_per_second: f64,
 }
 
 /// The right to work in a directory, for as long as it lives.
@@ -207,6 +218,22 @@ impl OutDir {
             .with_context(|| format!("cannot write `{}`", path.display()))
     }
 
+    /// Writes down how fast the run was that made the output. It is kept apart from the manifest, which says the same
+    /// whoever made it and however long that took.
+    pub(crate) fn write_speed(&self, summary: &RunSummary) -> anyhow::Result<()> {
+        write_durably(&self.speed_path(), &serde_json::to_vec_pretty(summary)?)
+    }
+
+    /// Returns how fast the run was that made the output, if a run of this machine did and wrote it down.
+    pub(crate) fn speed(&self) -> Option<Speed> {
+        let speed: Speed = serde_json::from_slice(&fs::read(self.speed_path()).ok()?).ok()?;
+        (speed.rows_per_second > 0.0).then_some(speed)
+    }
+
+    fn speed_path(&self) -> PathBuf {
+        self.state_dir().join("run.json")
+    }
+
     fn snapshot_path(&self) -> PathBuf {
         self.state_dir().join("status.json")
     }
@@ -313,7 +340,8 @@ impl OutDir {
     /// here is begun again by the next run.
     pub(crate) fn forget(&self) -> anyhow::Result<()> {
         self.clean_up()?;
-        for name in ["state.db", "state.db-wal", "state.db-shm", "state.db.lock", "status.json", "job.json"] {
+        for name in ["state.db", "state.db-wal", "state.db-shm", "state.db.lock", "status.json", "run.json", "job.json"]
+        {
             let path = self.state_dir().join(name);
             match fs::remove_file(&path) {
                 Ok(()) => {}

@@ -40,6 +40,23 @@ impl Points {
     pub(crate) fn len(&self) -> usize {
         self.rows.len()
     }
+
+    /// Drops points: `kept` says of each whether it stays. What was counted is not counted anew.
+    pub(crate) fn retain(&mut self, kept: &[bool]) -> anyhow::Result<()> {
+        if kept.iter().all(|&kept| kept) {
+            return Ok(());
+        }
+        let mut end = 0;
+        for (point, _) in kept.iter().enumerate().filter(|(_, kept)| **kept) {
+            self.vectors.copy_within(point * self.dim..(point + 1) * self.dim, end * self.dim);
+            self.rows[end] = self.rows[point];
+            end += 1;
+        }
+        self.vectors.truncate(end * self.dim);
+        self.rows.truncate(end);
+        self.kept = filter_record_batch(&self.kept, &BooleanArray::from(kept.to_vec()))?;
+        Ok(())
+    }
 }
 
 /// Loads the output directory of a finished run, or a merged file. Rows without a vector are left out and counted.

@@ -8,9 +8,11 @@ use serde::Serialize;
 use super::project;
 use crate::args::{CompareArgs, LabelTypeArg};
 use crate::exit::{Advice, Exit};
+use crate::outdir::OutDir;
 use crate::outfile;
 use crate::plot::{self, Figure, HoverColumn, Labels, Panel, Table};
 use crate::points::Points;
+use crate::shared_rows::{SAME_CORPUS, SharedRows};
 use crate::statistics::{Estimate, paired_bootstrap, silhouettes};
 use crate::ui::{self, Ui};
 use crate::umap::{self, Metric, Options, quality};
@@ -27,7 +29,8 @@ struct Comparison<'a> {
     label: &'a str,
     labels: Option<usize>,
     rows: usize,
-    rejected: u64,
+    /// Rows that lack a vector in one of the sets.
+    left_out: u64,
     neighbors: usize,
     seed: u64,
     models: Vec<Model>,
@@ -40,6 +43,8 @@ struct Model {
     target: PathBuf,
     dimensions: usize,
     pooling: String,
+    /// Rows that the model has no vector for.
+    rejected: u64,
     /// Leave-one-out accuracy of the majority of the 15 nearest, in the space of the vectors.
     label_accuracy: Option<Estimate>,
     /// By how much that is above the best model's; 0 for that one.
@@ -51,6 +56,9 @@ struct Model {
     /// The share of rows whose text was cut.
     truncated: f64,
     tokens_per_row: f64,
+    /// How fast the run that made the vectors was, where it is known.
+    rows_per_second: Option<f64>,
+    tokens_per_second: Option<f64>,
 }
 
 /// What stays of a set of vectors once they are let go.
@@ -61,11 +69,10 @@ struct Judged {
     silhouettes: Vec<f32>,
 }
 
-/// The rows that every set must have: those of the first.
+/// What the first set says of the rows, and all others must say too.
 struct Rows {
     target: PathBuf,
-    rows: Vec<i64>,
-    rejected: u64,
+    shared: SharedRows,
     columns: Vec<HoverColumn>,
     labels: Labels,
     codes: Option<Vec<u32>>,
@@ -76,19 +83,25 @@ struct Rows {
 pub(crate) fn run(ui: &Ui, args: &CompareArgs) -> anyhow::Result<Exit> {
     let format = outfile::check_picture(args.out.as_deref(), args.force, outfile::PICTURE_HINT)?;
     let options = project::options(&args.umap);
+    let shared = SharedRows::of(&args.targets)?;
+    if shared.left_out > 0 {
+        ui.note(format!("left out: {} that lack a vector in one of the sets", ui::counted(shared.left_out, "row")));
+    }
     let mut first: Option<Rows> = None;
     let mut judged = Vec::new();
     for target in &args.targets {
         ui.note(format!("{}:", target.display()));
-        let points = project::load(ui, target)?;
+        let mut points = project::load(ui, target)?;
+        let facts = facts(target, &points);
+        shared.keep_in(&mut points)?;
         let rows = match &first {
             Some(rows) => {
                 same_rows(rows, target, &points)?;
                 rows
             }
-            None => first.insert(rows_of(args, target, &points)?),
+            None => first.insert(rows_of(args, target, &points, shared.clone())?),
         };
-        judged.push(judge(ui, target, &points, rows, &options)?);
+        judged.push(judge(ui, facts, &points, rows, &options)?);
     }
     let rows = first.expect("the arguments name at least two sets");
     let (models, places) = estimates(judged, &rows, args.umap.seed);
@@ -104,8 +117,8 @@ pub(crate) fn run(ui: &Ui, args: &CompareArgs) -> anyhow::Result<Exit> {
             out: args.out.as_deref(),
             label: &args.label,
             labels,
-            rows: rows.rows.len(),
-            rejected: rows.rejected,
+            rows: rows.shared.rows.len(),
+            left_out: rows.shared.left_out,
             neighbors: NEIGHBORS,
             seed: args.umap.seed,
             models,
@@ -117,7 +130,7 @@ pub(crate) fn run(ui: &Ui, args: &CompareArgs) -> anyhow::Result<Exit> {
 }
 
 /// Takes the rows of the first set as those that all must have.
-fn rows_of(args: &CompareArgs, target: &Path, points: &Points) -> anyhow::Result<Rows> {
+fn rows_of(args: &CompareArgs, target: &Path, points: &Points, shared: SharedRows) -> anyhow::Result<Rows> {
     if points.kept.column_by_name(&args.label).is_none() {
         let schema = points.kept.schema();
         let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
@@ -153,36 +166,15 @@ fn rows_of(args: &CompareArgs, target: &Path, points: &Points) -> anyhow::Result
         let what = format!("--label: column `{}` has {} different values", args.label, ui::count(distinct as u64));
         return Err(Advice::usage(what).hint("take a column whose values are shared by many rows").into());
     }
-    Ok(Rows {
-        target: target.to_owned(),
-        rows: points.rows.clone(),
-        rejected: points.rejected,
-        columns: project::hover(points)?,
-        labels,
-        codes,
-        distinct,
-    })
+    Ok(Rows { target: target.to_owned(), shared, columns: project::hover(points)?, labels, codes, distinct })
 }
 
-/// Refuses a set that has other rows, or other values in a column that both kept.
+/// Refuses a set that has other values in a column that both kept: it is of another corpus.
 fn same_rows(first: &Rows, target: &Path, points: &Points) -> anyhow::Result<()> {
     let (one, other) = (first.target.display(), target.display());
     let refuse = |what: String| -> anyhow::Error {
-        Advice::usage(format!("`{one}` and `{other}` cannot be compared: {what}"))
-            .hint("embed the same corpus with each model, then compare")
-            .into()
+        Advice::usage(format!("`{one}` and `{other}` cannot be compared: {what}")).hint(SAME_CORPUS).into()
     };
-    let totals = (first.rows.len() as u64 + first.rejected, points.len() as u64 + points.rejected);
-    if totals.0 != totals.1 {
-        return Err(refuse(format!("they have {} and {} rows", ui::count(totals.0), ui::count(totals.1))));
-    }
-    if let Some((mine, theirs)) = first.rows.iter().zip(&points.rows).find(|(mine, theirs)| mine != theirs) {
-        let (row, has) = (mine.min(theirs), if mine < theirs { &one } else { &other });
-        return Err(refuse(format!("row {row} has a vector in `{has}` alone")));
-    }
-    if first.rows.len() != points.len() {
-        return Err(refuse(format!("{} and {} rows have a vector", first.rows.len(), points.len())));
-    }
     for column in project::hover(points)? {
         let Some(known) = first.columns.iter().find(|known| known.name == column.name) else { continue };
         if let Some(at) = known.values.iter().zip(&column.values).position(|(mine, theirs)| mine != theirs) {
@@ -197,9 +189,30 @@ fn same_rows(first: &Rows, target: &Path, points: &Points) -> anyhow::Result<()>
     Ok(())
 }
 
+/// What is known of a set before it is measured.
+fn facts(target: &Path, points: &Points) -> Model {
+    let count = points.len().max(1) as f64;
+    let speed = OutDir::new(target.to_owned()).speed();
+    Model {
+        model: project::model_name(&points.info.model),
+        target: target.to_owned(),
+        dimensions: points.dim,
+        pooling: points.info.pooling.clone(),
+        rejected: points.rejected,
+        label_accuracy: None,
+        label_accuracy_difference: None,
+        silhouette: None,
+        trustworthiness: 0.0,
+        truncated: points.truncated as f64 / count,
+        tokens_per_row: points.tokens as f64 / count,
+        rows_per_second: speed.map(|speed| speed.rows_per_second),
+        tokens_per_second: speed.map(|speed| speed.tokens_per_second),
+    }
+}
+
 /// Projects one set and measures it.
-fn judge(ui: &Ui, target: &Path, points: &Points, rows: &Rows, options: &Options) -> anyhow::Result<Judged> {
-    let places = project::project(ui, target, points, options)?;
+fn judge(ui: &Ui, facts: Model, points: &Points, rows: &Rows, options: &Options) -> anyhow::Result<Judged> {
+    let places = project::project(ui, &facts.target, points, options)?;
     let cosine = Options { metric: Metric::Cosine, ..options.clone() };
     let (hits, silhouettes) = match &rows.codes {
         None => (Vec::new(), Vec::new()),
@@ -211,19 +224,7 @@ fn judge(ui: &Ui, target: &Path, points: &Points, rows: &Rows, options: &Options
         }
     };
     let trustworthiness = quality::trustworthiness(&points.vectors, points.dim, &places, NEIGHBORS, options)?;
-    let count = points.len().max(1) as f64;
-    let model = Model {
-        model: project::model_name(&points.info.model),
-        target: target.to_owned(),
-        dimensions: points.dim,
-        pooling: points.info.pooling.clone(),
-        label_accuracy: None,
-        label_accuracy_difference: None,
-        silhouette: None,
-        trustworthiness,
-        truncated: points.truncated as f64 / count,
-        tokens_per_row: points.tokens as f64 / count,
-    };
+    let model = Model { trustworthiness, ..facts };
     Ok(Judged { model, places, hits, silhouettes })
 }
 
@@ -259,8 +260,19 @@ fn estimates(judged: Vec<Judged>, rows: &Rows, seed: u64) -> (Vec<Model>, Vec<Ve
 }
 
 fn table(models: &[Model]) -> Table {
-    let heads =
-        ["model", "dim.", "kNN accuracy (95 %)", "to the best (95 %)", "silhouette (95 %)", "trustw.", "cut", "tokens"];
+    let heads = [
+        "model",
+        "dim.",
+        "kNN accuracy (95 %)",
+        "to the best (95 %)",
+        "silhouette (95 %)",
+        "trustw.",
+        "cut",
+        "tokens",
+        "rows/s",
+        "tokens/s",
+    ];
+    let speed = |rate: Option<f64>| rate.map_or("–".to_owned(), ui::speed);
     let interval = |estimate: &Option<Estimate>| {
         estimate.map_or("–".to_owned(), |e| format!("{:.3} ({:.3} to {:.3})", e.value, e.low, e.high))
     };
@@ -279,6 +291,8 @@ fn table(models: &[Model]) -> Table {
             format!("{:.3}", model.trustworthiness),
             format!("{:.1} %", model.truncated * 100.0),
             format!("{:.1}", model.tokens_per_row),
+            speed(model.rows_per_second),
+            speed(model.tokens_per_second),
         ]
     };
     Table { columns: heads.map(str::to_owned).to_vec(), rows: models.iter().map(row).collect() }
@@ -305,14 +319,14 @@ fn figure(args: &CompareArgs, rows: &Rows, models: &[Model], places: Vec<Vec<[f3
         let note = format!("{accuracy}trustworthiness {:.3} · {} dimensions", model.trustworthiness, model.dimensions);
         Panel { title: model.model.clone(), note, points }
     });
-    let left_out = match rows.rejected {
+    let left_out = match rows.shared.left_out {
         0 => String::new(),
-        rejected => format!(" ({} without a vector left out)", ui::counted(rejected, "row")),
+        left_out => format!(" ({} that lack a vector in one of the sets left out)", ui::counted(left_out, "row")),
     };
     let subtitle = format!(
         "{}{left_out} · UMAP: {} neighbors, min. distance {}, seed {} · accuracy: majority of the {NEIGHBORS} nearest by \
          cosine, the row itself left out; intervals: bootstrap over rows",
-        ui::counted(rows.rows.len() as u64, "text"),
+        ui::counted(rows.shared.rows.len() as u64, "text"),
         args.umap.neighbors,
         args.umap.min_dist,
         args.umap.seed

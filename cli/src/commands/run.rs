@@ -53,19 +53,21 @@ pub(crate) fn run(ui: &Ui, args: RunArgs) -> anyhow::Result<Exit> {
         ui.note(format!("interrupted: the work so far is kept in `{root}`; run again to resume"));
         return Ok(Exit::Interrupted);
     };
+    let mut summary = RunSummary::new(request.target.path(), &totals, started.elapsed(), before);
     match &request.target {
         Target::Dir(dir) if was_done => {
             ui.note(format!("`{}` is done already: nothing to do", dir.display()));
             return report(ui, &request, &RunSummary::was_done(dir, &totals));
         }
-        Target::Dir(_) => {}
+        Target::Dir(_) => request.out.write_speed(&summary)?,
         Target::File(file) => {
             merge(ui, request.out.root(), file)?;
             drop(lock);
             request.out.remove()?;
+            summary = RunSummary::new(request.target.path(), &totals, started.elapsed(), before);
         }
     }
-    report(ui, &request, &RunSummary::new(request.target.path(), &totals, started.elapsed(), before))
+    report(ui, &request, &summary)
 }
 
 /// The parts of a job, in place.

@@ -3,11 +3,16 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use engine::PackedRows;
+
 use super::lists::Lists;
 use super::parallel;
 use super::points::Points;
 
-const BLOCK: usize = 512;
+/// Points that are packed together, and compared with themselves and all before them.
+const BLOCK: usize = 240;
+/// Points that are compared with a block at a time.
+const STRIP: usize = 64;
 /// Progress is told this many times.
 const ROUNDS: usize = 20;
 const LANES: usize = 16;
@@ -19,22 +24,20 @@ pub(super) fn search(points: &Points<'_>, k: usize, threads: usize, progress: &m
         progress(1.0);
         return Lists::new(n, 0);
     }
-    let blocks = n.div_ceil(BLOCK);
-    let pairs: Vec<(usize, usize)> = (0..blocks).flat_map(|a| (a..blocks).map(move |b| (a, b))).collect();
-    let threads = threads.clamp(1, pairs.len());
-    let mut found: Vec<Search> = (0..threads).map(|_| Search::new(n, k)).collect();
-    let mut done = 0;
-    for round_pairs in pairs.chunks(pairs.len().div_ceil(ROUNDS)) {
+    // The largest pieces of work come first, so that all threads end at about the same time.
+    let blocks: Vec<Range<usize>> = (0..n).step_by(BLOCK).map(|start| start..(start + BLOCK).min(n)).rev().collect();
+    let threads = threads.clamp(1, blocks.len());
+    let mut found: Vec<Search> = (0..threads).map(|_| Search::new(points, k)).collect();
+    for (round, blocks) in blocks.chunks(blocks.len().div_ceil(ROUNDS)).enumerate() {
         let next = AtomicUsize::new(0);
         parallel::rows(&mut found, 1, threads, |_, searches| {
             for search in searches {
-                while let Some(&(a, b)) = round_pairs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    search.visit(points, block(a, n), block(b, n));
+                while let Some(block) = blocks.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    search.visit(points, block.clone());
                 }
             }
         });
-        done += round_pairs.len();
-        progress(done as f64 / pairs.len() as f64);
+        progress((round + 1) as f64 / ROUNDS as f64);
     }
     // Which thread saw which pair is chance; the union of what they found is not.
     let mut found = found.into_iter().map(|search| search.lists);
@@ -44,11 +47,8 @@ pub(super) fn search(points: &Points<'_>, k: usize, threads: usize, progress: &m
             lists.offer(place / k, entry.id, entry.key);
         }
     }
+    progress(1.0);
     lists
-}
-
-fn block(index: usize, n: usize) -> Range<usize> {
-    index * BLOCK..((index + 1) * BLOCK).min(n)
 }
 
 /// What one thread has found.
@@ -56,41 +56,61 @@ struct Search {
     lists: Lists,
     /// The last key of every list, side by side.
     worst: Vec<f32>,
+    packed: PackedRows,
     products: Vec<f32>,
 }
 
 impl Search {
-    fn new(n: usize, k: usize) -> Self {
-        let worst = vec![f32::INFINITY; n.next_multiple_of(LANES)];
-        Self { lists: Lists::new(n, k), worst, products: vec![0.0; BLOCK * BLOCK] }
+    fn new(points: &Points<'_>, k: usize) -> Self {
+        Self {
+            lists: Lists::new(points.len(), k),
+            worst: vec![f32::INFINITY; points.len()],
+            packed: PackedRows::new(points.dim()),
+            products: vec![0.0; STRIP * BLOCK],
+        }
     }
 
-    fn visit(&mut self, points: &Points<'_>, a: Range<usize>, b: Range<usize>) {
-        let products = &mut self.products[..a.len() * b.len()];
-        engine::dot_products(products, points.rows(a.clone()), points.rows(b.clone()), points.dim());
+    /// Compares a block of points with each other and with all points before them.
+    fn visit(&mut self, points: &Points<'_>, block: Range<usize>) {
+        self.packed.pack(points.rows(block.clone()));
+        for start in (0..block.end).step_by(STRIP) {
+            let strip = start..(start + STRIP).min(block.end);
+            let products = &mut self.products[..strip.len() * block.len()];
+            self.packed.dot_products(products, points.rows(strip.clone()));
+            for (row, products) in strip.zip(products.chunks_exact(block.len())) {
+                meet(points, &mut self.lists, &mut self.worst, row, block.clone(), products);
+            }
+        }
+    }
+}
+
+/// Offers a point and those of a block to each other. Of pairs inside of the block, each is taken once.
+fn meet(points: &Points<'_>, lists: &mut Lists, worst: &mut [f32], row: usize, block: Range<usize>, products: &[f32]) {
+    let own = points.half(row);
+    for (chunk, products) in products.chunks(LANES).enumerate() {
+        let first = block.start + chunk * LANES;
+        let others = first..first + products.len();
         let mut keys = [0.0f32; LANES];
-        for (row, products) in a.clone().zip(self.products.chunks_exact(b.len())) {
-            let own = points.half(row);
-            for (chunk, products) in products.chunks(LANES).enumerate() {
-                let first = b.start + chunk * LANES;
-                let limit = self.worst[row];
-                let worst = &self.worst[first..first + products.len()];
-                let mut any = false;
-                for lane in 0..products.len() {
-                    keys[lane] = (own + points.half(first + lane) - products[lane]).max(0.0);
-                    any |= keys[lane] <= limit.max(worst[lane]);
-                }
-                if any {
-                    for (lane, &key) in keys[..products.len()].iter().enumerate() {
-                        // A block with itself holds every pair twice and every point with itself.
-                        if first + lane > row || a.start != b.start {
-                            offer(&mut self.lists, &mut self.worst, row, first + lane, key);
-                        }
-                    }
+        let any = near(own, worst[row], &points.halves()[others.clone()], &worst[others], products, &mut keys);
+        if any {
+            for (lane, &key) in keys[..products.len()].iter().enumerate() {
+                if first + lane > row || row < block.start {
+                    offer(lists, worst, row, first + lane, key);
                 }
             }
         }
     }
+}
+
+/// Computes keys, and says whether any is near enough for a list of either point.
+#[inline(always)]
+fn near(own: f32, limit: f32, halves: &[f32], worst: &[f32], products: &[f32], keys: &mut [f32; LANES]) -> bool {
+    let mut any = false;
+    for (((key, half), worst), product) in keys.iter_mut().zip(halves).zip(worst).zip(products) {
+        *key = (own + half - product).max(0.0);
+        any |= *key <= limit.max(*worst);
+    }
+    any
 }
 
 fn offer(lists: &mut Lists, worst: &mut [f32], a: usize, b: usize, key: f32) {

@@ -5,26 +5,31 @@
 //! moment ago. That way the points of a group can be moved by any number of threads, with one result. The others are
 //! brought up to date after each group, so that they lag by a part of an epoch.
 
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use super::curve;
+use super::force::{Curve, LANES, OTHERS, Places, step};
 use super::fuzzy::Graph;
-use super::rng::{Rng, mix};
-use super::{curve, parallel};
+use super::parallel::{self, Member};
+use super::rng::{below, mix, mix32};
+use super::schedule::Schedule;
 
 const LEARNING_RATE: f32 = 1.0;
-const GRADIENT_MAX: f32 = 4.0;
 const SPREAD: f32 = 1.0;
 const SMALL_POINTS_MAX: usize = 10_000;
 const EPOCHS_SMALL: usize = 500;
 const EPOCHS_LARGE: usize = 200;
 /// Groups of points that an epoch moves one after the other.
 const GROUPS: usize = 4;
-/// Groups smaller than this are moved by one thread: starting others would take longer.
-const SHARED_POINTS_MIN: usize = 256;
-/// Points that push away for each one that pulls.
-const NEGATIVE_SAMPLES: usize = 5;
-/// Lanes of one edge: the first pulls, the next [`NEGATIVE_SAMPLES`] push, the rest are idle.
-const EDGE_LANES: usize = 8;
-/// Two edges of a point are stepped along at once, which hides how long powers and divisions take.
-const LANES: usize = 2 * EDGE_LANES;
+/// Points that a thread takes at a time.
+const TAKEN_POINTS: usize = 2 * LANES;
+/// Fewer points than this for each thread are not worth its start.
+const SHARED_POINTS_MIN: usize = 1_024;
+/// Slots whose others are looked up together: few enough for a first-level cache.
+const BLOCK_SLOTS: usize = 4;
+/// What each sample's number is away from the last one's: odd, and all bits mixed.
+const STRIDE: u32 = 0x9E37_79B9;
 
 /// Returns the number of epochs that `umap-learn` would take.
 pub(super) fn default_epochs(points: usize) -> usize {
@@ -39,58 +44,123 @@ pub(super) struct Plan {
     pub(super) threads: usize,
 }
 
-/// What an epoch needs to know.
-struct Epoch {
-    number: f32,
-    seed: u64,
-    rate: f32,
-    a: f32,
-    b: f32,
-    strongest: f32,
-}
-
 /// Moves `positions` along the edges of the graph and returns where they end.
 pub(super) fn optimize(
-    mut positions: Vec<[f32; 2]>,
+    positions: Vec<[f32; 2]>,
     graph: &Graph,
     plan: &Plan,
     progress: &mut dyn FnMut(f64),
 ) -> Vec<[f32; 2]> {
-    let n = graph.len();
-    let (a, b) = curve::fit(SPREAD, plan.min_dist);
-    let strongest = graph.strongest();
-    let mut moved = vec![[0.0; 2]; n.div_ceil(GROUPS)];
-    for number in 0..plan.epochs {
-        let epoch = Epoch {
-            number: number as f32,
-            seed: mix(plan.seed ^ mix(number as u64 + 1)),
-            rate: LEARNING_RATE * (1.0 - number as f32 / plan.epochs as f32),
-            a,
-            b,
-            strongest,
-        };
-        for start in (0..n).step_by(n.div_ceil(GROUPS)) {
-            let moved = &mut moved[..n.div_ceil(GROUPS).min(n - start)];
-            let threads = if moved.len() < SHARED_POINTS_MIN { 1 } else { plan.threads };
-            parallel::rows(moved, 1, threads, |first, piece| {
-                let first = start + first;
-                pulp::Arch::new().dispatch(Move { positions: &positions, graph, epoch: &epoch, first, moved: piece });
-            });
-            positions[start..start + moved.len()].copy_from_slice(moved);
-        }
-        progress((number + 1) as f64 / plan.epochs as f64);
+    let schedule = Schedule::new(graph, GROUPS);
+    let places: Vec<AtomicU64> =
+        schedule.order.iter().map(|&point| AtomicU64::new(pack(positions[point as usize]))).collect();
+    let moved = places.iter().map(|place| AtomicU64::new(place.load(Ordering::Relaxed))).collect();
+    let descent = Descent {
+        schedule: &schedule,
+        curve: Curve::new(curve::fit(SPREAD, plan.min_dist)),
+        plan,
+        places,
+        moved,
+        taken: [const { AtomicUsize::new(0) }; GROUPS],
+    };
+    let threads = plan.threads.min(positions.len() / SHARED_POINTS_MIN);
+    parallel::crew(threads, |member| descent.run(member, &mut |_| {}), |member| descent.run(member, progress));
+    let mut positions = positions;
+    for (&point, place) in schedule.order.iter().zip(&descent.places) {
+        positions[point as usize] = unpack(place.load(Ordering::Relaxed));
     }
     positions
 }
 
-/// Writes where the points from `first` on go in this epoch. Compiled once per instruction set; the arithmetic, and so
-/// the picture, is the same in all of them.
+/// A position as one number, so that no one ever sees half of a move.
+#[inline(always)]
+fn pack([x, y]: [f32; 2]) -> u64 {
+    u64::from(x.to_bits()) | u64::from(y.to_bits()) << 32
+}
+
+#[inline(always)]
+fn unpack(place: u64) -> [f32; 2] {
+    [f32::from_bits(place as u32), f32::from_bits((place >> 32) as u32)]
+}
+
+/// What all threads see. Positions change between two barriers, and are read outside of these: relaxed access is
+/// enough, and there is one result.
+struct Descent<'a> {
+    schedule: &'a Schedule,
+    curve: Curve,
+    plan: &'a Plan,
+    /// Where the points are, in the order of the schedule.
+    places: Vec<AtomicU64>,
+    /// Where those of the group at hand go.
+    moved: Vec<AtomicU64>,
+    /// How many points of each group have been taken by a thread.
+    taken: [AtomicUsize; GROUPS],
+}
+
+impl Descent<'_> {
+    fn run(&self, member: &Member<'_>, progress: &mut dyn FnMut(f64)) {
+        let arch = pulp::Arch::new();
+        let mut scratch = Scratch {
+            queue: vec![0; self.schedule.longest * LANES],
+            ids: vec![[[0; LANES]; OTHERS]; BLOCK_SLOTS],
+            others: vec![Places::default(); BLOCK_SLOTS * OTHERS],
+        };
+        for number in 0..self.plan.epochs {
+            let epoch = Epoch {
+                number: number as u32,
+                seed: mix(self.plan.seed ^ mix(number as u64 + 1)),
+                rate: LEARNING_RATE * (1.0 - number as f32 / self.plan.epochs as f32),
+            };
+            for (group, taken) in self.schedule.groups.iter().zip(&self.taken) {
+                loop {
+                    let first = group.start + taken.fetch_add(TAKEN_POINTS, Ordering::Relaxed);
+                    if first >= group.end {
+                        break;
+                    }
+                    let points = first..(first + TAKEN_POINTS).min(group.end);
+                    arch.dispatch(Move { descent: self, epoch: &epoch, points, scratch: &mut scratch });
+                }
+                member.wait();
+                for place in member.share(group) {
+                    self.places[place].store(self.moved[place].load(Ordering::Relaxed), Ordering::Relaxed);
+                }
+                taken.store(0, Ordering::Relaxed);
+                member.wait();
+            }
+            progress((number + 1) as f64 / self.plan.epochs as f64);
+        }
+    }
+
+    #[inline(always)]
+    fn place(&self, place: u32) -> u64 {
+        self.places[place as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// What is the same for all moves of an epoch.
+struct Epoch {
+    number: u32,
+    seed: u64,
+    rate: f32,
+}
+
+/// What a thread keeps from move to move.
+struct Scratch {
+    /// Edges that are due: the first of every lane, then the second, and so on.
+    queue: Vec<u32>,
+    /// Who pulls and pushes in each slot of a block,
+    ids: Vec<[[u32; LANES]; OTHERS]>,
+    /// and where they are.
+    others: Vec<Places>,
+}
+
+/// Finds where some points go in this epoch. Compiled once per instruction set; the arithmetic, and so the picture, is
+/// the same in all of them.
 struct Move<'a> {
-    positions: &'a [[f32; 2]],
-    graph: &'a Graph,
+    descent: &'a Descent<'a>,
     epoch: &'a Epoch,
-    first: usize,
-    moved: &'a mut [[f32; 2]],
+    points: Range<usize>,
+    scratch: &'a mut Scratch,
 }
 
 impl pulp::NullaryFnOnce for Move<'_> {
@@ -98,103 +168,81 @@ impl pulp::NullaryFnOnce for Move<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let Self { positions, graph, epoch, first, moved } = self;
-        for (index, place) in moved.iter_mut().enumerate() {
-            let point = first + index;
-            let mut rng = Rng::of_item(epoch.seed, point as u64);
-            let mut own = positions[point];
-            let mut due = graph.row(point).filter(|edge| is_due(edge.1 / epoch.strongest, epoch.number));
-            while let Some((first, _)) = due.next() {
-                let (mut x, mut y) = ([own[0]; LANES], [own[1]; LANES]);
-                for (edge, other) in [Some(first), due.next().map(|edge| edge.0)].into_iter().flatten().enumerate() {
-                    let lane = edge * EDGE_LANES;
-                    [x[lane], y[lane]] = positions[other];
-                    for lane in lane + 1..=lane + NEGATIVE_SAMPLES {
-                        [x[lane], y[lane]] = positions[rng.below(positions.len())];
-                    }
-                }
-                own = step(own, &x, &y, epoch);
-            }
-            *place = own;
+        let Self { descent, epoch, points, scratch } = self;
+        for first in points.clone().step_by(LANES) {
+            move_lanes(descent, epoch, first..(first + LANES).min(points.end), scratch);
         }
     }
 }
 
-/// An edge of full strength is due in every epoch but the first, a weaker one in proportion.
+/// Moves as many points as there are lanes, side by side: each along its first edge that is due, then along its second.
 #[inline(always)]
-fn is_due(share: f32, epoch: f32) -> bool {
-    (share * epoch) as i32 > (share * (epoch - 1.0).max(0.0)) as i32
-}
-
-/// Pulls `own` towards the first of each edge's others and pushes it away from the rest. One in the same place does
-/// nothing.
-#[inline(always)]
-fn step(own: [f32; 2], x: &[f32; LANES], y: &[f32; LANES], epoch: &Epoch) -> [f32; 2] {
-    let mut moves = [[0.0f32; LANES]; 2];
-    for lane in 0..LANES {
-        let (dx, dy) = (own[0] - x[lane], own[1] - y[lane]);
-        let squared = (dx * dx + dy * dy).max(f32::MIN_POSITIVE);
-        let power = power(squared, epoch.b);
-        let pull = -2.0 * epoch.a * epoch.b * power / squared;
-        let push = 2.0 * epoch.b / (0.001 + squared);
-        let slope = if lane % EDGE_LANES == 0 { pull } else { push } / (epoch.a * power + 1.0);
-        let weight = if lane % EDGE_LANES == 0 { 2.0 } else { 1.0 };
-        moves[0][lane] = weight * (slope * dx).clamp(-GRADIENT_MAX, GRADIENT_MAX);
-        moves[1][lane] = weight * (slope * dy).clamp(-GRADIENT_MAX, GRADIENT_MAX);
+fn move_lanes(descent: &Descent<'_>, epoch: &Epoch, points: Range<usize>, scratch: &mut Scratch) {
+    let counts = fill(descent.schedule, epoch.number, &points, &mut scratch.queue);
+    let mut base = [0u32; LANES];
+    let mut own = Places::default();
+    for (lane, point) in points.clone().enumerate() {
+        base[lane] = mix32(point as u32 ^ epoch.seed as u32).wrapping_add((epoch.seed >> 32) as u32);
+        [own.x[lane], own.y[lane]] = unpack(descent.place(point as u32));
     }
-    [own[0] + epoch.rate * sum(&moves[0]), own[1] + epoch.rate * sum(&moves[1])]
+    let slots = counts.iter().copied().max().unwrap_or(0) as usize;
+    let queue = &scratch.queue.as_chunks::<LANES>().0[..slots];
+    for (block, due) in queue.chunks(BLOCK_SLOTS).enumerate() {
+        let first = block * BLOCK_SLOTS;
+        choose(due, first, &base, descent.places.len() as u32, &mut scratch.ids);
+        // Looked up all at once: no lookup waits for what another one found.
+        let ids = &scratch.ids.as_flattened()[..due.len() * OTHERS];
+        for (others, ids) in scratch.others.iter_mut().zip(ids) {
+            for (lane, &id) in ids.iter().enumerate() {
+                [others.x[lane], others.y[lane]] = unpack(descent.place(id));
+            }
+        }
+        for (slot, others) in scratch.others.as_chunks::<OTHERS>().0[..due.len()].iter().enumerate() {
+            let mut rates = [0.0f32; LANES];
+            for lane in 0..LANES {
+                rates[lane] = if ((first + slot) as u32) < counts[lane] { epoch.rate } else { 0.0 };
+            }
+            step(&mut own, others, &rates, &descent.curve);
+        }
+    }
+    for (lane, point) in points.enumerate() {
+        descent.moved[point].store(pack([own.x[lane], own.y[lane]]), Ordering::Relaxed);
+    }
 }
 
+/// Lists, for every slot and lane, who pulls and, by chance, who pushes.
 #[inline(always)]
-fn sum(lanes: &[f32; LANES]) -> f32 {
-    let eight: [f32; 8] = std::array::from_fn(|lane| lanes[lane] + lanes[lane + 8]);
-    let four: [f32; 4] = std::array::from_fn(|lane| eight[lane] + eight[lane + 4]);
-    (four[0] + four[2]) + (four[1] + four[3])
-}
-
-/// Returns `base.powf(exponent)` for a positive base to about three digits, in operations that vectorise.
-#[inline(always)]
-fn power(base: f32, exponent: f32) -> f32 {
-    exp2(exponent * log2(base))
-}
-
-/// Rational approximation over the mantissa, after P. Mineiro's fastapprox.
-#[inline(always)]
-fn log2(value: f32) -> f32 {
-    let bits = value.to_bits();
-    let mantissa = f32::from_bits((bits & 0x007F_FFFF) | 0x3F00_0000);
-    let scaled = bits as i32 as f32 * (1.0 / (1u32 << 23) as f32);
-    scaled - 124.225_52 - 1.498_030_3 * mantissa - 1.725_88 / (0.352_088_7 + mantissa)
-}
-
-#[inline(always)]
-fn exp2(value: f32) -> f32 {
-    let value = value.clamp(-126.0, 126.0);
-    // Rounds down as a cast does, once the value is not negative.
-    let fraction = (value + 128.0) - ((value + 128.0) as i32 as f32);
-    let mantissa = value + 121.274_06 + 27.728_024 / (4.842_525_5 - fraction) - 1.490_129_1 * fraction;
-    f32::from_bits((mantissa * (1u32 << 23) as f32) as i32 as u32)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{is_due, power};
-
-    #[test]
-    fn powers_are_good_to_three_digits() {
-        for exponent in [0.5f32, 0.79, 0.895, 1.1, 1.6] {
-            for step in -200..200 {
-                let base = 2f32.powf(step as f32 / 10.0);
-                let (near, exact) = (power(base, exponent), base.powf(exponent));
-                assert!((near / exact - 1.0).abs() < 1e-3, "{base}^{exponent}: {near}, {exact}");
+fn choose(due: &[[u32; LANES]], first: usize, base: &[u32; LANES], n: u32, ids: &mut [[[u32; LANES]; OTHERS]]) {
+    for (slot, (due, ids)) in due.iter().zip(ids).enumerate() {
+        ids[0] = *due;
+        for (sample, ids) in ids.iter_mut().enumerate().skip(1) {
+            let number = (((first + slot) * OTHERS + sample) as u32).wrapping_mul(STRIDE);
+            for lane in 0..LANES {
+                ids[lane] = below(mix32(base[lane].wrapping_add(number)), n);
             }
         }
     }
+}
 
-    #[test]
-    fn edges_come_up_in_proportion_to_their_weight() {
-        for (share, times) in [(1.0, 499), (0.5, 249), (0.002, 0), (0.1, 49)] {
-            assert_eq!((0..500).filter(|&epoch| is_due(share, epoch as f32)).count(), times, "{share}");
+/// Queues the edges that are due, a lane per point, and returns how many each lane has. Lanes with fewer than others
+/// have the point itself in their place.
+#[inline(always)]
+fn fill(schedule: &Schedule, epoch: u32, points: &Range<usize>, queue: &mut [u32]) -> [u32; LANES] {
+    let mut counts = [0u32; LANES];
+    for (lane, point) in points.clone().enumerate() {
+        let mut place = lane;
+        for edge in schedule.edges(point) {
+            // Written in any case, and kept if due: no branch to be guessed wrong.
+            queue[place] = edge.other;
+            place += LANES * usize::from(edge.is_due(epoch));
+        }
+        counts[lane] = (place / LANES) as u32;
+    }
+    let longest = counts.iter().copied().max().unwrap_or(0);
+    for (lane, &count) in counts.iter().enumerate() {
+        for slot in count..longest {
+            queue[slot as usize * LANES + lane] = points.start as u32;
         }
     }
+    counts
 }

@@ -52,12 +52,16 @@ impl Lists {
     /// Computes the keys once more by differences, sorts by them, and puts each point before its neighbours.
     pub(super) fn into_neighbors(self, points: &Points<'_>, threads: usize) -> Neighbors {
         let k = self.k + 1;
+        let arch = pulp::Arch::new();
         let pieces = parallel::shares(points.len(), threads, |share| {
             let mut piece = (Vec::with_capacity(share.len() * k), Vec::with_capacity(share.len() * k));
             let mut row = Vec::with_capacity(k);
             for point in share {
                 row.clear();
-                row.extend(self.row(point).iter().map(|entry| (points.key(point, entry.id as usize), entry.id)));
+                arch.dispatch(
+                    #[inline(always)]
+                    || row.extend(self.row(point).iter().map(|entry| (points.key(point, entry.id as usize), entry.id))),
+                );
                 row.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
                 piece.0.push(point as u32);
                 piece.1.push(0.0);

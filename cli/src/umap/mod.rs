@@ -8,6 +8,7 @@
 mod curve;
 mod descent;
 mod exact;
+mod force;
 mod forest;
 mod fuzzy;
 mod layout;
@@ -17,6 +18,7 @@ mod points;
 #[cfg_attr(not(test), expect(dead_code, reason = "comparing models is yet to come"))]
 pub(crate) mod quality;
 mod rng;
+mod schedule;
 mod spectral;
 mod start;
 #[cfg(test)]

@@ -107,6 +107,7 @@ impl<'a> Points<'a> {
         self.dim
     }
 
+    #[inline(always)]
     pub(super) fn row(&self, index: usize) -> &[f32] {
         &self.values[index * self.dim..(index + 1) * self.dim]
     }
@@ -120,7 +121,13 @@ impl<'a> Points<'a> {
         self.halves[index]
     }
 
+    /// Returns half the squared length of every row.
+    pub(super) fn halves(&self) -> &[f32] {
+        &self.halves
+    }
+
     /// Returns the key of two points, by differences: exact where rows are equal or nearly so.
+    #[inline(always)]
     pub(super) fn key(&self, a: usize, b: usize) -> f32 {
         half_squared_distance(self.row(a), self.row(b))
     }

@@ -14,16 +14,24 @@ pub(super) fn mix(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
+/// A bijection of 32-bit numbers of the same kind (C. Wellons' "lowbias32"), which vectorises.
+#[inline(always)]
+pub(super) fn mix32(value: u32) -> u32 {
+    let value = (value ^ (value >> 16)).wrapping_mul(0x7FEB_352D);
+    let value = (value ^ (value >> 15)).wrapping_mul(0x846C_A68B);
+    value ^ (value >> 16)
+}
+
+/// Maps a random number to `0..bound` (Lemire's multiply-shift).
+#[inline(always)]
+pub(super) fn below(random: u32, bound: u32) -> u32 {
+    ((u64::from(random) * u64::from(bound)) >> 32) as u32
+}
+
 impl Rng {
     /// Makes a generator for one purpose of one run: different streams of a seed are independent.
     pub(super) fn new(seed: u64, stream: u64) -> Self {
         Self(mix(mix(seed.wrapping_add(STEP)) ^ stream.wrapping_mul(STEP)))
-    }
-
-    /// Makes the generator of the `index`-th item: a cheap one for inner loops.
-    #[inline(always)]
-    pub(super) fn of_item(base: u64, index: u64) -> Self {
-        Self(mix(base ^ index.wrapping_mul(STEP)))
     }
 
     #[inline(always)]

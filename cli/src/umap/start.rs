@@ -16,7 +16,9 @@ const SPECTRAL_POINTS_MIN: usize = 8;
 /// With more components, or fewer points than this for each, the principal components are the start.
 const COMPONENTS_MAX: usize = 1_000;
 const POINTS_PER_COMPONENT_MIN: usize = 8;
-const PCA_ROWS_MAX: usize = 10_000;
+const PCA_ROWS_MAX: usize = 4_000;
+/// Rows that are summed up together.
+const PCA_PIECE_ROWS: usize = 256;
 const PCA_STEPS: usize = 30;
 
 /// Returns the start of every point, in `0..=10` on both axes.
@@ -144,7 +146,7 @@ fn subgraph(graph: &Graph, members: &[u32]) -> Graph {
     part
 }
 
-/// Scores on the first two principal components, found by power iteration on a sample of rows.
+/// Scores on the first two principal components, found by orthogonal iteration on a sample of rows.
 fn principal_components(points: &Points<'_>, rng: &mut Rng, threads: usize) -> Vec<[f32; 2]> {
     let (n, dim) = (points.len(), points.dim());
     let sample: Vec<usize> = (0..n).step_by(n.div_ceil(PCA_ROWS_MAX)).collect();
@@ -152,36 +154,70 @@ fn principal_components(points: &Points<'_>, rng: &mut Rng, threads: usize) -> V
     for &row in &sample {
         mean.iter_mut().zip(points.row(row)).for_each(|(mean, value)| *mean += value / sample.len() as f32);
     }
-    let mut components: Vec<Vec<f32>> = Vec::new();
-    for _ in 0..2 {
-        let mut component: Vec<f32> = (0..dim).map(|_| rng.normal()).collect();
-        for _ in 0..PCA_STEPS {
-            make_unit(&mut component, &components);
-            let offset = dot(&mean, &component);
-            let mut image = vec![0.0f32; dim];
-            for &row in &sample {
-                let score = dot(points.row(row), &component) - offset;
-                image.iter_mut().zip(points.row(row)).zip(&mean).for_each(|((i, v), m)| *i += score * (v - m));
-            }
-            component = image;
-        }
-        make_unit(&mut component, &components);
-        components.push(component);
+    let mut axes = [0, 1].map(|_| (0..dim).map(|_| rng.normal()).collect::<Vec<f32>>());
+    for _ in 0..PCA_STEPS {
+        make_orthonormal(&mut axes);
+        axes = image(points, &sample, &mean, &axes, threads);
     }
+    make_orthonormal(&mut axes);
+    let arch = pulp::Arch::new();
     let scores = parallel::shares(n, threads, |share| {
-        share.map(|row| [0, 1].map(|axis| dot(points.row(row), &components[axis]))).collect::<Vec<_>>()
+        arch.dispatch(
+            #[inline(always)]
+            || share.map(|row| [0, 1].map(|axis| dot(points.row(row), &axes[axis]))).collect::<Vec<_>>(),
+        )
     });
     scores.concat()
 }
 
-/// Scales to unit length, at right angles to what is known. Vectors without any spread leave zeros.
-fn make_unit(component: &mut [f32], known: &[Vec<f32>]) {
-    for unit in known {
-        let along = dot(component, unit);
-        component.iter_mut().zip(unit).for_each(|(value, unit)| *value -= along * unit);
+/// Returns the covariance of a sample of rows times each of two vectors.
+fn image(points: &Points<'_>, sample: &[usize], mean: &[f32], axes: &[Vec<f32>; 2], threads: usize) -> [Vec<f32>; 2] {
+    let arch = pulp::Arch::new();
+    let offsets = [0, 1].map(|axis| dot(mean, &axes[axis]));
+    let pieces: Vec<&[usize]> = sample.chunks(PCA_PIECE_ROWS).collect();
+    // As many sums on any number of threads, so that they round alike.
+    let sums = parallel::shares(pieces.len(), threads, |share| {
+        let sum_of = |piece: &[usize]| {
+            let mut sums = [0, 1].map(|_| vec![0.0f32; points.dim()]);
+            arch.dispatch(
+                #[inline(always)]
+                || {
+                    for &row in piece {
+                        let row = points.row(row);
+                        let [x, y] = [0, 1].map(|axis| dot(row, &axes[axis]) - offsets[axis]);
+                        let [sums_x, sums_y] = &mut sums;
+                        for (((sum_x, sum_y), value), mean) in sums_x.iter_mut().zip(sums_y).zip(row).zip(mean) {
+                            *sum_x += x * (value - mean);
+                            *sum_y += y * (value - mean);
+                        }
+                    }
+                },
+            );
+            sums
+        };
+        pieces[share].iter().map(|piece| sum_of(piece)).collect::<Vec<_>>()
+    });
+    let mut total = [0, 1].map(|_| vec![0.0f32; points.dim()]);
+    for sums in sums.iter().flatten() {
+        for (total, sums) in total.iter_mut().zip(sums) {
+            total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
+        }
     }
-    let length = dot(component, component).sqrt();
+    total
+}
+
+/// Scales both to unit length, the second at right angles to the first. Vectors without any spread leave zeros.
+fn make_orthonormal(axes: &mut [Vec<f32>; 2]) {
+    let [first, second] = axes;
+    make_unit(first);
+    let along = dot(first, second);
+    second.iter_mut().zip(&*first).for_each(|(value, unit)| *value -= along * unit);
+    make_unit(second);
+}
+
+fn make_unit(axis: &mut [f32]) {
+    let length = dot(axis, axis).sqrt();
     if length > 0.0 {
-        component.iter_mut().for_each(|value| *value /= length);
+        axis.iter_mut().for_each(|value| *value /= length);
     }
 }

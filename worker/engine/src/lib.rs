@@ -28,7 +28,7 @@ pub use cuda::{GpuInfo, LANES as GPU_LANES, gpus};
 pub use encoder::{Encoded, TextEncoder, Token};
 pub use engine::Engine;
 pub use error::{EmbedError, EncodeError, FillError, LoadError};
-pub use kernels::dot_products;
+pub use kernels::{PackedRows, dot_products};
 pub use mlm::{Filled, MaskFiller};
 pub use model_dir::{ModelDir, ModelSummary, PoolingSource, TokenizerKind};
 pub use options::{DeviceSpec, Dtype, EngineOptions, Pooling, UnknownOption};

@@ -11,6 +11,7 @@ mod matmul;
 mod norm;
 mod packed;
 mod quantize;
+mod rows;
 mod tile;
 
 pub(crate) use activation::activate;
@@ -18,6 +19,7 @@ pub(crate) use attention::{Heads, attend};
 pub use matmul::dot_products;
 pub(crate) use norm::{add_layer_norm, embed_layer_norm};
 pub(crate) use packed::{PackedWeights, RowsView, Scratch, has_instructions};
+pub use rows::PackedRows;
 
 /// Lanes of a partial sum: two AVX-512 registers, or four of AVX2.
 const LANES: usize = 16;

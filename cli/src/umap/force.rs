@@ -1,0 +1,165 @@
+//! What pulls points together and pushes them apart, for as many points at a time as a vector register has lanes.
+
+/// Points that are moved side by side: two of the widest registers, so that there is something to do while a force waits
+/// for the one before it.
+pub(super) const LANES: usize = 32;
+/// Points that push away for each one that pulls.
+const NEGATIVE_SAMPLES: usize = 5;
+/// The one that pulls comes first, then those that push.
+pub(super) const OTHERS: usize = 1 + NEGATIVE_SAMPLES;
+
+const GRADIENT_MAX: f32 = 4.0;
+/// Of an edge.
+const ENDS: usize = 2;
+
+/// One place for every lane.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[repr(align(64))]
+pub(super) struct Places {
+    pub(super) x: [f32; LANES],
+    pub(super) y: [f32; LANES],
+}
+
+/// The curve `1 / (1 + a·d^(2b))` of similarity over distance.
+pub(super) struct Curve {
+    a: f32,
+    b: f32,
+}
+
+impl Curve {
+    pub(super) fn new((a, b): (f32, f32)) -> Self {
+        Self { a, b }
+    }
+
+    /// Returns by how much of their distance points are pulled together, at a squared distance.
+    #[inline(always)]
+    fn pull(&self, squared: f32) -> f32 {
+        let squared = squared.max(f32::MIN_POSITIVE);
+        let power = power(squared, self.b);
+        -2.0 * self.a * self.b * power / (squared * (self.a * power + 1.0))
+    }
+
+    /// Returns by how much of their distance points are pushed apart.
+    #[inline(always)]
+    fn push(&self, squared: f32) -> f32 {
+        let power = power(squared.max(f32::MIN_POSITIVE), self.b);
+        2.0 * self.b / ((0.001 + squared) * (self.a * power + 1.0))
+    }
+}
+
+/// Moves every lane by its own rate: towards the first of its others, twice, then away from each of the rest. One in the
+/// same place does nothing.
+///
+/// An edge comes up at both its ends, and each end moves for both: that is the second pull. Every force is that of the
+/// place where the last one has left the point: added up first, the forces of a crowd would throw it apart.
+#[inline(always)]
+pub(super) fn step(own: &mut Places, others: &[Places; OTHERS], rates: &[f32; LANES], curve: &Curve) {
+    let pulls = &others[0];
+    for _ in 0..ENDS {
+        shift(
+            own,
+            pulls,
+            rates,
+            #[inline(always)]
+            |squared| curve.pull(squared),
+        );
+    }
+    for pushes in &others[1..] {
+        shift(
+            own,
+            pushes,
+            rates,
+            #[inline(always)]
+            |squared| curve.push(squared),
+        );
+    }
+}
+
+#[inline(always)]
+fn shift(own: &mut Places, others: &Places, rates: &[f32; LANES], slope: impl Fn(f32) -> f32) {
+    for (lane, rate) in rates.iter().enumerate() {
+        let (dx, dy) = (own.x[lane] - others.x[lane], own.y[lane] - others.y[lane]);
+        let slope = slope(dx * dx + dy * dy);
+        own.x[lane] += rate * clip(slope * dx);
+        own.y[lane] += rate * clip(slope * dy);
+    }
+}
+
+#[inline(always)]
+fn clip(value: f32) -> f32 {
+    value.clamp(-GRADIENT_MAX, GRADIENT_MAX)
+}
+
+/// Returns `base.powf(exponent)` for a positive base to about three digits, in operations that vectorise.
+#[inline(always)]
+fn power(base: f32, exponent: f32) -> f32 {
+    exp2(exponent * log2(base))
+}
+
+/// Splits off the exponent, and takes a polynomial (fitted at Chebyshev's nodes) of the mantissa, which is between the
+/// roots of 1/2 and 2.
+#[inline(always)]
+fn log2(value: f32) -> f32 {
+    const ROOT_OF_HALF: u32 = 0x3F35_04F3;
+    let exponent = (value.to_bits().wrapping_sub(ROOT_OF_HALF)).cast_signed() >> 23;
+    let t = f32::from_bits(value.to_bits().wrapping_sub((exponent << 23).cast_unsigned())) - 1.0;
+    exponent as f32 + t * (1.442_262_4 + t * (-0.724_190_1 + t * (0.511_527_8 - t * 0.329_088)))
+}
+
+/// Rounds to a whole exponent, and takes a polynomial of the rest, which is between -1/2 and 1/2.
+#[inline(always)]
+fn exp2(value: f32) -> f32 {
+    /// 1.5 * 2^23: what is added to it is rounded to whole numbers.
+    const ROUNDER: f32 = 12_582_912.0;
+    let value = value.clamp(-126.0, 126.0);
+    let rounded = value + ROUNDER;
+    let t = value - (rounded - ROUNDER);
+    let mantissa = 0.999_924_5 + t * (0.693_121 + t * (0.242_640_1 + t * 0.055_922_04));
+    let exponent = rounded.to_bits().wrapping_sub(ROUNDER.to_bits());
+    f32::from_bits(mantissa.to_bits().wrapping_add(exponent << 23))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn powers_are_good_to_three_digits() {
+        for exponent in [0.5f32, 0.79, 0.895, 1.1, 1.6] {
+            for step in -200..200 {
+                let base = 2f32.powf(step as f32 / 10.0);
+                let (near, exact) = (power(base, exponent), base.powf(exponent));
+                assert!((near / exact - 1.0).abs() < 1e-3, "{base}^{exponent}: {near}, {exact}");
+            }
+        }
+    }
+
+    #[test]
+    fn slopes_are_those_of_umap_learn() {
+        let (a, b) = (1.576_943_5f64, 0.895_060_9f64);
+        let curve = Curve::new((a as f32, b as f32));
+        for squared in [1e-6, 1e-3, 0.04, 1.0, 3.7, 250.0f64] {
+            let pull = -2.0 * a * b * squared.powf(b - 1.0) / (a * squared.powf(b) + 1.0);
+            let push = 2.0 * b / ((0.001 + squared) * (a * squared.powf(b) + 1.0));
+            let near = |found: f32, exact: f64| (f64::from(found) / exact - 1.0).abs() < 2e-3;
+            assert!(near(curve.pull(squared as f32), pull) && near(curve.push(squared as f32), push), "{squared}");
+        }
+        assert!(curve.pull(0.0).is_finite() && curve.push(0.0).is_finite() && curve.push(1e30) >= 0.0);
+    }
+
+    #[test]
+    fn a_lane_without_rate_stays_and_the_others_move_as_their_neighbors_say() {
+        let curve = Curve::new((1.5, 0.9));
+        let mut own = Places { x: [1.0; LANES], y: [2.0; LANES] };
+        // All that push are in the place of the point itself, and do nothing, but for one.
+        let mut others = [own; OTHERS];
+        others[0].x = [3.0; LANES];
+        others[1].y[2] = 2.5;
+        let mut rates = [0.5; LANES];
+        rates[1] = 0.0;
+        step(&mut own, &others, &rates, &curve);
+        assert_eq!((own.x[1], own.y[1]), (1.0, 2.0));
+        assert!(own.x[0] > 1.0 && own.y[0] == 2.0, "pulled: {own:?}");
+        assert!(own.x[2] > 1.0 && own.y[2] < 2.0, "pulled and pushed: {own:?}");
+    }
+}

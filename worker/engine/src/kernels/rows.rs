@@ -1,0 +1,100 @@
+//! Dot products of many rows with a few, which are packed once: what exact nearest neighbours are found by.
+
+use super::matmul::dot_products;
+use super::tile::{COLUMNS, F32, Kernel, ROWS};
+
+/// Rows laid out for [`PackedRows::dot_products`], about as many as fit a second-level cache.
+pub struct PackedRows {
+    dim: usize,
+    rows: usize,
+    kernel: Kernel<F32>,
+    /// `dim` steps for every forty-eight rows; what is left over of the last ones is zero.
+    panels: Vec<[f32; COLUMNS]>,
+    /// The rows as they are, for the gemm crate, where there is no kernel for the processor.
+    plain: Vec<f32>,
+}
+
+impl PackedRows {
+    /// Makes room for rows of `dim` numbers. There are none yet.
+    ///
+    /// # Panics
+    /// When `dim` is 0.
+    pub fn new(dim: usize) -> PackedRows {
+        assert!(dim > 0, "rows have numbers");
+        PackedRows { dim, rows: 0, kernel: Kernel::detect(), panels: Vec::new(), plain: Vec::new() }
+    }
+
+    /// Packs other rows (row-major) in place of those of before.
+    ///
+    /// # Panics
+    /// When `rows` are not whole rows.
+    pub fn pack(&mut self, rows: &[f32]) {
+        assert!(rows.len().is_multiple_of(self.dim), "rows are whole");
+        self.rows = rows.len() / self.dim;
+        if !self.kernel.is_fast() {
+            self.plain.clear();
+            self.plain.extend_from_slice(rows);
+            return;
+        }
+        self.panels.clear();
+        self.panels.resize(self.rows.div_ceil(COLUMNS) * self.dim, [0.0; COLUMNS]);
+        for (panel, rows) in self.panels.chunks_exact_mut(self.dim).zip(rows.chunks(COLUMNS * self.dim)) {
+            for (column, row) in rows.chunks_exact(self.dim).enumerate() {
+                for (step, value) in panel.iter_mut().zip(row) {
+                    step[column] = *value;
+                }
+            }
+        }
+    }
+
+    /// Overwrites `out` with the dot products of every row of `left` with every packed row: a row per row of `left`.
+    /// Runs on the calling thread.
+    ///
+    /// # Panics
+    /// When `left` are not whole rows, or `out` is not as long as the product.
+    pub fn dot_products(&self, out: &mut [f32], left: &[f32]) {
+        if !self.kernel.is_fast() {
+            return dot_products(out, left, &self.plain, self.dim);
+        }
+        assert!(left.len().is_multiple_of(self.dim), "rows are whole");
+        let rows = left.len() / self.dim;
+        assert_eq!(out.len(), rows * self.rows, "the product has its size");
+        let row = |row: usize| &left[row.min(rows - 1) * self.dim..][..self.dim];
+        let mut tile = [[0.0; COLUMNS]; ROWS];
+        for start in (0..rows).step_by(ROWS) {
+            // The last tile may have fewer rows: the last row fills it up, and is not written again.
+            let own: [&[f32]; ROWS] = std::array::from_fn(|at| row(start + at));
+            for (panel, numbers) in self.panels.chunks_exact(self.dim).enumerate() {
+                self.kernel.tile(own, numbers, &mut tile);
+                let first = panel * COLUMNS;
+                let width = COLUMNS.min(self.rows - first);
+                for (at, sums) in tile.iter().enumerate().take(rows - start) {
+                    out[(start + at) * self.rows + first..][..width].copy_from_slice(&sums[..width]);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packed_rows_multiply_as_plain_ones_do() {
+        let number = |at: usize| (at * 7919 % 1000) as f32 / 500.0 - 1.0;
+        let mut packed = PackedRows::new(33);
+        for (rows, left) in [(1, 1), (47, 9), (48, 8), (130, 17), (5, 0), (0, 3)] {
+            let right: Vec<f32> = (0..rows * 33).map(number).collect();
+            let left: Vec<f32> = (0..left * 33).map(|at| number(at + 5)).collect();
+            packed.pack(&right);
+            let mut found = vec![9.0; rows * left.len() / 33];
+            let mut expected = found.clone();
+            packed.dot_products(&mut found, &left);
+            dot_products(&mut expected, &left, &right, 33);
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!((found - expected).abs() < 1e-4, "{rows}: {found} for {expected}");
+            }
+        }
+    }
+}
