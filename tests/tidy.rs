@@ -15,7 +15,10 @@ const GENERATED: &[&str] = &["proto/src/generated.rs"];
 
 /// The only files that may hold `unsafe` code.
 const UNSAFE_FILES: &[&str] = &[
+    "worker/engine/src/kernels/attention/fast.rs",
+    "worker/engine/src/kernels/attention/mod.rs",
     "worker/engine/src/kernels/matmul.rs",
+    "worker/engine/src/kernels/slab.rs",
     "worker/engine/src/kernels/tile.rs",
     // Calls of NVIDIA's libraries, and of the kernels compiled for the host.
     "worker/engine/src/cuda/driver.rs",

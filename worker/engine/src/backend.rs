@@ -7,7 +7,7 @@ use candle_core::Tensor;
 
 use crate::config::Activation;
 use crate::kernels::Heads;
-use crate::ops::{self, LayerNorm, Linear};
+use crate::ops::{self, LastKeysValues, LayerNorm, Linear};
 use crate::{Batch, Dtype};
 
 /// A device with the operations that the BERT family is made of. Matrices lie row by row; a row is a token, or a text.
@@ -20,6 +20,8 @@ pub(crate) trait Backend {
     type Table;
     /// Linear layers that read the same input, side by side.
     type Linear;
+    /// What makes keys and values, in a form for [`first_context`](Backend::first_context).
+    type KeysValues;
     /// A layer normalisation with its learned scale and shift.
     type Norm;
 
@@ -28,6 +30,9 @@ pub(crate) trait Backend {
 
     /// Places layers that read the same input as one. Weights are `[outputs, inputs]` each, as files have them.
     fn linear(&self, weights: &[Tensor], biases: &[Tensor]) -> Result<Self::Linear, Self::Error>;
+
+    /// Places what makes keys and values: weights `[hidden, hidden]` each, and the bias of the values, `[hidden]`.
+    fn keys_values(&self, keys: Tensor, values: Tensor, bias: Tensor) -> Result<Self::KeysValues, Self::Error>;
 
     /// Places a normalisation; both are `[hidden]`.
     fn norm(&self, weight: Tensor, bias: Tensor, eps: f64) -> Result<Self::Norm, Self::Error>;
@@ -50,12 +55,23 @@ pub(crate) trait Backend {
     /// Returns the rows of each text's first token.
     fn first_tokens(&self, x: &Self::Rows, batch: &Batch) -> Result<Self::Rows, Self::Error>;
 
-    /// Returns the context of every query. `queries` and the two halves of `keys_values` hold all heads side by side;
-    /// a text has either a query for each of its tokens, or one.
+    /// Returns the context of every query. `queries` and the two halves of `keys_values` hold all heads side by side, a
+    /// row for each token.
     fn attention(
         &self,
         queries: &Self::Rows,
         keys_values: &Self::Rows,
+        batch: &Batch,
+        heads: Heads,
+    ) -> Result<Self::Rows, Self::Error>;
+
+    /// Returns the context of one query for each text, from the rows that keys and values are made of; by what, is told in
+    /// both forms.
+    fn first_context(
+        &self,
+        queries: &Self::Rows,
+        x: &Self::Rows,
+        keys_values: (&Self::Linear, &Self::KeysValues),
         batch: &Batch,
         heads: Heads,
     ) -> Result<Self::Rows, Self::Error>;
@@ -91,6 +107,7 @@ impl Backend for Cpu {
     type Rows = Tensor;
     type Table = Tensor;
     type Linear = Linear;
+    type KeysValues = LastKeysValues;
     type Norm = LayerNorm;
 
     fn table(&self, table: Tensor) -> candle_core::Result<Tensor> {
@@ -99,6 +116,10 @@ impl Backend for Cpu {
 
     fn linear(&self, weights: &[Tensor], biases: &[Tensor]) -> candle_core::Result<Linear> {
         Linear::fused(weights, biases, self.dtype)
+    }
+
+    fn keys_values(&self, keys: Tensor, values: Tensor, bias: Tensor) -> candle_core::Result<LastKeysValues> {
+        Ok(LastKeysValues { keys, values, bias })
     }
 
     fn norm(&self, weight: Tensor, bias: Tensor, eps: f64) -> candle_core::Result<LayerNorm> {
@@ -135,6 +156,17 @@ impl Backend for Cpu {
         heads: Heads,
     ) -> candle_core::Result<Tensor> {
         ops::attention(queries, keys_values, &batch.offsets, heads)
+    }
+
+    fn first_context(
+        &self,
+        queries: &Tensor,
+        x: &Tensor,
+        (_, keys_values): (&Linear, &LastKeysValues),
+        batch: &Batch,
+        heads: Heads,
+    ) -> candle_core::Result<Tensor> {
+        ops::first_context(queries, x, keys_values, &batch.offsets, heads)
     }
 
     fn add_norm(

@@ -24,6 +24,8 @@ pub(crate) struct Bert<B: Backend> {
     positions: B::Table,
     norm: B::Norm,
     layers: Vec<Layer<B>>,
+    /// What makes keys and values in the last layer, where only first tokens ask for them.
+    last_keys_values: B::KeysValues,
     activation: Activation,
     heads: Heads,
     /// The id that RoBERTa's positions skip; `None` where positions simply count from 0.
@@ -70,6 +72,7 @@ impl<B: Backend> Bert<B> {
             positions: reader.placed(backend.table(positions))?,
             norm: reader.norm("embeddings.LayerNorm")?,
             layers: (0..config.layers).map(|layer| reader.layer(layer)).collect::<Result<_, _>>()?,
+            last_keys_values: reader.keys_values(config.layers - 1)?,
             activation: config.activation,
             heads: Heads { count: config.heads, size: hidden / config.heads },
             padding: config.architecture.positions_follow_padding().then_some(config.pad_token_id),
@@ -99,8 +102,7 @@ impl<B: Backend> Bert<B> {
         self.after_attention(backend, layer, &context, &x)
     }
 
-    /// As [`layer`](Bert::layer), for the first token of each text alone. The others give their keys and values, and
-    /// after that nothing looks at them: the result is exact.
+    /// As [`layer`](Bert::layer), for the first token of each text alone: nothing looks at the others any more. Exact.
     fn layer_of_first_tokens(
         &self,
         backend: &B,
@@ -111,8 +113,8 @@ impl<B: Backend> Bert<B> {
         let hidden = self.heads.count * self.heads.size;
         let first = backend.first_tokens(x, batch)?;
         let queries = backend.project(&layer.qkv, 0..hidden, &first)?;
-        let keys_values = backend.project(&layer.qkv, hidden..3 * hidden, x)?;
-        let context = backend.attention(&queries, &keys_values, batch, self.heads)?;
+        let keys_values = (&layer.qkv, &self.last_keys_values);
+        let context = backend.first_context(&queries, x, keys_values, batch, self.heads)?;
         self.after_attention(backend, layer, &context, &first)
     }
 
@@ -187,11 +189,23 @@ struct Reader<'a, B> {
 }
 
 impl<B: Backend> Reader<'_, B> {
-    fn layer(&self, index: usize) -> Result<Layer<B>, LoadError> {
-        let (stem, names) = match self.config.architecture {
+    fn names(&self) -> (&'static str, &'static LayerNames) {
+        match self.config.architecture {
             Architecture::DistilBert => ("transformer.layer", &DISTILBERT_NAMES),
             _ => ("encoder.layer", &BERT_NAMES),
-        };
+        }
+    }
+
+    fn keys_values(&self, layer: usize) -> Result<B::KeysValues, LoadError> {
+        let ((stem, names), hidden) = (self.names(), self.config.hidden_size);
+        let [_, keys, values] = names.qkv.map(|name| format!("{stem}.{layer}.{name}"));
+        let weight = |name: &str| (self.source)(&format!("{name}.weight"), &[hidden, hidden]);
+        let bias = (self.source)(&format!("{values}.bias"), &[hidden])?;
+        self.placed(self.backend.keys_values(weight(&keys)?, weight(&values)?, bias))
+    }
+
+    fn layer(&self, index: usize) -> Result<Layer<B>, LoadError> {
+        let (stem, names) = self.names();
         let (hidden, intermediate) = (self.config.hidden_size, self.config.intermediate);
         let full = |name: &str| format!("{stem}.{index}.{name}");
         Ok(Layer {

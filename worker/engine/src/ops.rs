@@ -71,10 +71,29 @@ pub(crate) fn embed(words: &Tensor, positions: &Tensor, norm: &LayerNorm, tokens
 
 /// Returns the context of every query, `[queries, hidden]`.
 ///
-/// `queries` and the two halves of `keys_values` hold all heads side by side. Text `i` has the keys of rows
-/// `offsets[i]..offsets[i + 1]`, and either the queries of the same rows, or one query: row `i`.
+/// `queries` and the two halves of `keys_values` hold all heads side by side. Text `i` has the rows
+/// `offsets[i]..offsets[i + 1]` of each.
 pub(crate) fn attention(queries: &Tensor, keys_values: &Tensor, offsets: &[u32], heads: Heads) -> Result<Tensor> {
     queries.apply_op2_no_bwd(keys_values, &AttentionOp { offsets, heads })
+}
+
+/// Returns the context of one query for each text, `[texts, hidden]`, from the rows that keys and values would be made
+/// of: exactly what [`attention`] gives, for far less.
+pub(crate) fn first_context(
+    queries: &Tensor,
+    x: &Tensor,
+    weights: &LastKeysValues,
+    offsets: &[u32],
+    heads: Heads,
+) -> Result<Tensor> {
+    queries.apply_op2_no_bwd(x, &FirstContextOp { weights, offsets, heads })
+}
+
+/// The weights that make keys and values, `[hidden, hidden]` each, and the bias of the values.
+pub(crate) struct LastKeysValues {
+    pub(crate) keys: Tensor,
+    pub(crate) values: Tensor,
+    pub(crate) bias: Tensor,
 }
 
 /// The f32 numbers of a CPU tensor that is a matrix whose rows are not broken up.
@@ -188,7 +207,7 @@ impl CustomOp1 for FeedForwardOp<'_> {
         let (width, residual) = (x.columns, x.adjacent()?);
         let out =
             with_vectors([&up.bias, &down.bias, &norm.weight, &norm.bias], |[up_bias, down_bias, weight, shift]| {
-                let block_rows = up.weights.block_rows(up_bias.len());
+                let block_rows = up.weights.block_rows();
                 let mut inner = vec![0.0; block_rows.min(x.rows) * up_bias.len()];
                 let mut out = Vec::with_capacity(residual.len());
                 let mut scratch = Scratch::default();
@@ -247,24 +266,44 @@ impl CustomOp2 for AttentionOp<'_> {
     fn cpu_fwd(&self, q: &CpuStorage, lq: &Layout, kv: &CpuStorage, lkv: &Layout) -> Result<(CpuStorage, Shape)> {
         let (queries, keys_values) = (Rows::of(q, lq)?, Rows::of(kv, lkv)?);
         let width = self.heads.count * self.heads.size;
-        let one_query_each = queries.rows != keys_values.rows;
         let (mut out, mut scores) = (vec![0.0; queries.rows * width], Vec::new());
         let mut rest = out.as_mut_slice();
-        for (text, span) in self.offsets.windows(2).enumerate() {
-            let (start, end) = (span[0] as usize, span[1] as usize);
-            let (first_query, count) = if one_query_each { (text, 1) } else { (start, end - start) };
+        for span in self.offsets.windows(2) {
+            let (start, tokens) = (span[0] as usize, (span[1] - span[0]) as usize);
             let context;
-            (context, rest) = rest.split_at_mut(count * width);
-            let keys = &keys_values.data[start * keys_values.stride..];
+            (context, rest) = rest.split_at_mut(tokens * width);
+            let (keys, values) =
+                (keys_values.view(), RowsView { data: &keys_values.data[width..], ..keys_values.view() });
             kernels::attend(
                 context,
-                (&queries.data[first_query * queries.stride..], queries.stride),
-                (keys, &keys[width..], keys_values.stride),
-                end - start,
+                queries.view().block(start, tokens),
+                keys.block(start, tokens),
+                values.block(start, tokens),
                 self.heads,
                 &mut scores,
             );
         }
         Ok((CpuStorage::F32(out), (queries.rows, width).into()))
+    }
+}
+
+struct FirstContextOp<'a> {
+    weights: &'a LastKeysValues,
+    offsets: &'a [u32],
+    heads: Heads,
+}
+
+impl CustomOp2 for FirstContextOp<'_> {
+    fn name(&self) -> &'static str {
+        "first-context"
+    }
+
+    fn cpu_fwd(&self, q: &CpuStorage, lq: &Layout, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (queries, x, LastKeysValues { keys, values, bias }) = (Rows::of(q, lq)?, Rows::of(x, lx)?, self.weights);
+        let out = with_vectors([keys, values, bias], |[keys, values, bias]| {
+            let weights = kernels::KeysValues { keys, values, bias };
+            kernels::attend_first(queries.view(), x.view(), self.offsets, weights, self.heads)
+        })?;
+        Ok((CpuStorage::F32(out), (queries.rows, queries.columns).into()))
     }
 }

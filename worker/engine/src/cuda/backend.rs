@@ -177,6 +177,8 @@ impl<D: Device> Backend for Gpu<D> {
     type Rows = Rows<D>;
     type Table = Table<D>;
     type Linear = Linear<D>;
+    /// Keys and values are made by the joined layer of queries, keys and values.
+    type KeysValues = ();
     type Norm = Norm<D>;
 
     fn table(&self, table: Tensor) -> Result<Table<D>, Fault> {
@@ -263,6 +265,23 @@ impl<D: Device> Backend for Gpu<D> {
             },
         )?;
         Ok(out)
+    }
+
+    fn keys_values(&self, _: Tensor, _: Tensor, _: Tensor) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn first_context(
+        &self,
+        queries: &Rows<D>,
+        x: &Rows<D>,
+        (qkv, ()): (&Linear<D>, &()),
+        batch: &Batch,
+        heads: Heads,
+    ) -> Result<Rows<D>, Fault> {
+        let hidden = heads.count * heads.size;
+        let keys_values = self.project(qkv, hidden..3 * hidden, x)?;
+        self.attention(queries, &keys_values, batch, heads)
     }
 
     fn add_norm(&self, linear: &Linear<D>, norm: &Norm<D>, x: &Rows<D>, residual: &Rows<D>) -> Result<Rows<D>, Fault> {

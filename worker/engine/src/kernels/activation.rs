@@ -33,17 +33,15 @@ fn each(rows: &mut [f32], bias: &[f32], f: impl Fn(f32) -> f32) {
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     let clamped = x.clamp(-88.0, 88.8);
-    let rounded = clamped * std::f32::consts::LOG2_E + ROUNDER;
+    let rounded = clamped.mul_add(std::f32::consts::LOG2_E, ROUNDER);
     let n = rounded - ROUNDER;
     // ln 2 in two parts, so that the difference keeps its low bits.
-    let r = clamped - n * (355.0 / 512.0) + n * 2.121_944_4e-4;
-    let mut p = 1.987_569_1e-4;
-    p = p * r + 1.398_199_9e-3;
-    p = p * r + 8.333_452e-3;
-    p = p * r + 4.166_579_6e-2;
-    p = p * r + 1.666_666_5e-1;
-    p = p * r + 0.5;
-    let fraction = p * r * r + r + 1.0;
+    let r = n.mul_add(2.121_944_4e-4, n.mul_add(-355.0 / 512.0, clamped));
+    let mut p = 1.987_569_1e-4f32;
+    for term in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5, 1.0, 1.0] {
+        p = p.mul_add(r, term);
+    }
+    let fraction = p;
     // 2^n in two steps, because n reaches 128, one more than an exponent holds.
     let exponent = (rounded.to_bits() as i32) - (ROUNDER.to_bits() as i32);
     let half = exponent >> 1;
@@ -59,12 +57,11 @@ fn gelu_erf(x: f32) -> f32 {
     // Beyond 14 the tail is nothing, and infinity times nothing would not be a number.
     let a = if x.abs() > 14.0 { 14.0 } else { x.abs() };
     let z = a * std::f32::consts::FRAC_1_SQRT_2;
-    let t = 1.0 / (1.0 + 0.327_591_1 * z);
-    let mut p = 1.061_405_4;
-    p = p * t - 1.453_152;
-    p = p * t + 1.421_413_7;
-    p = p * t - 0.284_496_74;
-    p = p * t + 0.254_829_6;
+    let t = 1.0 / 0.327_591_1f32.mul_add(z, 1.0);
+    let mut p = 1.061_405_4f32;
+    for term in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
+        p = p.mul_add(t, term);
+    }
     let tail = 0.5 * a * p * t * exp(-z * z);
     if x > 0.0 { x - tail } else { -tail }
 }

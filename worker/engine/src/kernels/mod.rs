@@ -7,15 +7,18 @@
 
 mod activation;
 mod attention;
+mod first;
 mod matmul;
 mod norm;
 mod packed;
 mod quantize;
 mod rows;
+mod slab;
 mod tile;
 
 pub(crate) use activation::activate;
 pub(crate) use attention::{Heads, attend};
+pub(crate) use first::{KeysValues, attend_first};
 pub use matmul::dot_products;
 pub(crate) use norm::{add_layer_norm, embed_layer_norm};
 pub(crate) use packed::{PackedWeights, RowsView, Scratch, has_instructions};

@@ -8,11 +8,13 @@ use std::ops::Range;
 
 use super::matmul::{Matrix, MatrixMut, matmul};
 use super::quantize::{RowScale, quantize_columns, quantize_rows, round_to_bf16};
+use super::slab::Slab;
 use super::tile::{Bf16, COLUMNS, F32, Format, Int8, Kernel, ROWS};
 use crate::Dtype;
 
-/// Bytes of a block of rows: a part of a second-level cache, which the panels pass through.
-const BLOCK_BYTES: usize = 256 * 1024;
+/// Rows of a block: enough that the weights, which come from far away, are not waited for, and few enough that the widest
+/// rows made of them stay near. Measured from 16 to 256 on both shapes of the bench, in every format.
+const BLOCK_ROWS: usize = 64;
 
 /// One or more matrices of `[outputs, inputs]` that are multiplied by the same rows, packed side by side.
 pub(crate) struct PackedWeights {
@@ -31,11 +33,11 @@ struct Panel {
 enum Numbers {
     /// `[inputs, outputs]`, for the gemm crate: it has kernels for processors that we have none for.
     Plain(Vec<f32>),
-    F32(Kernel<F32>, Vec<[f32; COLUMNS]>),
-    Bf16(Kernel<Bf16>, Vec<[[u16; 2]; COLUMNS]>),
+    F32(Kernel<F32>, Slab<[f32; COLUMNS]>),
+    Bf16(Kernel<Bf16>, Slab<[[u16; 2]; COLUMNS]>),
     Int8 {
         kernel: Kernel<Int8>,
-        bytes: Vec<[[i8; 4]; COLUMNS]>,
+        bytes: Slab<[[i8; 4]; COLUMNS]>,
         /// What a step of one means in each column.
         scales: Vec<[f32; COLUMNS]>,
         /// Each column's bytes added up: what a row's zero point multiplies.
@@ -119,7 +121,7 @@ impl PackedWeights {
         let width = self.width(&panels);
         let mut out = Vec::with_capacity(x.rows * width);
         let mut scratch = Scratch::default();
-        let block_rows = self.block_rows(self.inputs.max(width));
+        let block_rows = self.block_rows();
         for first in (0..x.rows).step_by(block_rows) {
             let rows = x.block(first, block_rows);
             // Zeroed block by block: what is zeroed is in the cache when it is written.
@@ -143,56 +145,71 @@ impl PackedWeights {
             Numbers::Plain(numbers) => self.multiply_plain(x, numbers, panels, out),
             Numbers::F32(kernel, numbers) => {
                 let row = |row| x.row(row, self.inputs);
-                self.pass((x.rows, row), (kernel, numbers), panels, out, |tile, _, _, to| *to = *tile);
+                self.pass((x.rows, row), (kernel, numbers), panels, out);
             }
             Numbers::Bf16(kernel, numbers) => {
                 round_to_bf16(x, self.inputs, halves);
                 let steps = self.inputs.div_ceil(2);
                 let row = |row| &halves[row * steps..][..steps];
-                self.pass((x.rows, row), (kernel, numbers), panels, out, |tile, _, _, to| *to = *tile);
+                self.pass((x.rows, row), (kernel, numbers), panels, out);
             }
             Numbers::Int8 { kernel, bytes, scales, sums } => {
                 quantize_rows(x, self.inputs, quantized, row_scales);
                 let steps = self.inputs.div_ceil(4);
-                let row = |row| &quantized[row * steps..][..steps];
-                self.pass((x.rows, row), (kernel, bytes), panels, out, |tile, panel, row, to| {
-                    dequantize(tile, row_scales[row], &scales[panel], &sums[panel], to);
-                });
+                let width = self.width(&panels);
+                let mut tile = [[0i32; COLUMNS]; ROWS];
+                for panel in panels.clone() {
+                    let to = self.panels[panel];
+                    let bytes = &bytes[panel * steps..][..steps];
+                    for start in (0..x.rows).step_by(ROWS) {
+                        let row = |at: usize| (start + at).min(x.rows - 1);
+                        let rows = std::array::from_fn(|at| &quantized[row(at) * steps..][..steps]);
+                        kernel.tile(rows, bytes, tile.each_mut());
+                        let out = &mut out[start * width + to.first - self.panels[panels.start].first..];
+                        dequantize(
+                            &tile,
+                            &row_scales[start..],
+                            (&scales[panel], &sums[panel]),
+                            (out, width, to.outputs),
+                        );
+                    }
+                }
             }
         }
     }
 
-    /// Passes every panel over a block of rows. `to_floats` turns the sums of a row and a panel into what they stand for.
+    /// Passes every panel over a block of rows.
     #[inline(always)]
-    fn pass<'a, F: Format>(
+    fn pass<'a, F: Format<Sum = f32>>(
         &self,
         (rows, row): (usize, impl Fn(usize) -> &'a [F::Left]),
         (kernel, numbers): (&Kernel<F>, &[F::Right]),
         panels: Range<usize>,
         out: &mut [f32],
-        to_floats: impl Fn(&[F::Sum; COLUMNS], usize, usize, &mut [f32; COLUMNS]),
     ) where
         F::Left: 'a,
     {
         let width = out.len() / rows;
         let origin = self.panels[panels.start].first;
         let steps = numbers.len() / self.panels.len();
-        let mut tile = [[F::Sum::default(); COLUMNS]; ROWS];
+        let mut aside = [[0.0; COLUMNS]; ROWS];
         for panel in panels {
             let numbers = &numbers[panel * steps..][..steps];
             let Panel { first, outputs } = self.panels[panel];
-            for start in (0..rows).step_by(ROWS) {
-                // The last tile may have fewer rows: the last row fills it up, and is not written again.
-                kernel.tile(std::array::from_fn(|at| row((start + at).min(rows - 1))), numbers, &mut tile);
-                for (at, sums) in tile.iter().enumerate().take(rows - start) {
-                    let to = &mut out[(start + at) * width + first - origin..][..outputs];
-                    if let Ok(to) = <&mut [f32; COLUMNS]>::try_from(&mut *to) {
-                        to_floats(sums, panel, start + at, to);
-                    } else {
-                        let mut whole = [0.0; COLUMNS];
-                        to_floats(sums, panel, start + at, &mut whole);
-                        to.copy_from_slice(&whole[..outputs]);
-                    }
+            for (start, out) in (0..rows).step_by(ROWS).zip(out.chunks_mut(ROWS * width)) {
+                // The last tile may have fewer rows: the last row fills it up, and what comes of that is left aside. So
+                // is a panel with fewer columns, at first.
+                let left = std::array::from_fn(|at| row((start + at).min(rows - 1)));
+                let mut rows_out = out.chunks_exact_mut(width).map(|row| &mut row[first - origin..][..outputs]);
+                if outputs == COLUMNS {
+                    let tile = aside.each_mut().map(|aside| match rows_out.next() {
+                        Some(row) => row.try_into().expect("it was cut to as many columns"),
+                        None => aside,
+                    });
+                    kernel.tile(left, numbers, tile);
+                } else {
+                    kernel.tile(left, numbers, aside.each_mut());
+                    rows_out.zip(&aside).for_each(|(row, aside)| row.copy_from_slice(&aside[..outputs]));
                 }
             }
         }
@@ -215,14 +232,12 @@ impl PackedWeights {
         );
     }
 
-    /// Returns how many rows are best taken together where the widest thing made of each has `width` floats: whole
-    /// tiles, or all rows where weights are not packed. The gemm crate packs them anew for every call.
-    pub(crate) fn block_rows(&self, width: usize) -> usize {
+    /// Returns how many rows are best taken together: all of them where weights are not packed, since the gemm crate packs
+    /// them anew for every call.
+    pub(crate) fn block_rows(&self) -> usize {
         match &self.numbers {
             Numbers::Plain(_) => usize::MAX,
-            Numbers::F32(..) | Numbers::Bf16(..) | Numbers::Int8 { .. } => {
-                (BLOCK_BYTES / (size_of::<f32>() * width) / ROWS).max(1) * ROWS
-            }
+            Numbers::F32(..) | Numbers::Bf16(..) | Numbers::Int8 { .. } => BLOCK_ROWS,
         }
     }
 }
@@ -278,24 +293,31 @@ impl Numbers {
     }
 }
 
-fn laid_out<T>(panels: &[Panel], steps: usize, step: impl Fn(&Panel, usize) -> T) -> Vec<T> {
-    panels.iter().flat_map(|panel| (0..steps).map(|at| step(panel, at)).collect::<Vec<T>>()).collect()
+fn laid_out<T: Copy + Send>(panels: &[Panel], steps: usize, step: impl Fn(&Panel, usize) -> T + Sync) -> Slab<T> {
+    Slab::new(panels.len(), steps, |panel, at| step(&panels[panel], at))
 }
 
-/// Turns sums of bytes into what they stand for: a row's byte `q` stands for `scale * (q - zero)`.
+/// Turns sums of bytes into what they stand for: a row's byte `q` stands for `scale * (q - zero)`. Rows of
+/// `out` are `width` apart, and as many as there are scales, eight at most.
 #[inline(always)]
 fn dequantize(
-    tile: &[i32; COLUMNS],
-    row: RowScale,
-    scales: &[f32; COLUMNS],
-    sums: &[f32; COLUMNS],
-    out: &mut [f32; COLUMNS],
+    tile: &[[i32; COLUMNS]; ROWS],
+    rows: &[RowScale],
+    (scales, sums): (&[f32; COLUMNS], &[f32; COLUMNS]),
+    (out, width, outputs): (&mut [f32], usize, usize),
 ) {
     super::vectorized(
         #[inline(always)]
         || {
-            for at in 0..COLUMNS {
-                out[at] = (tile[at] as f32 - row.zero * sums[at]) * (row.scale * scales[at]);
+            for ((tile, row), out) in tile.iter().zip(rows).zip(out.chunks_mut(width)) {
+                let number = |at: usize| (tile[at] as f32 - row.zero * sums[at]) * (row.scale * scales[at]);
+                if outputs == COLUMNS {
+                    for (at, out) in out[..COLUMNS].iter_mut().enumerate() {
+                        *out = number(at);
+                    }
+                } else {
+                    out[..outputs].iter_mut().enumerate().for_each(|(at, out)| *out = number(at));
+                }
             }
         },
     );

@@ -65,7 +65,7 @@ impl PackedRows {
             // The last tile may have fewer rows: the last row fills it up, and is not written again.
             let own: [&[f32]; ROWS] = std::array::from_fn(|at| row(start + at));
             for (panel, numbers) in self.panels.chunks_exact(self.dim).enumerate() {
-                self.kernel.tile(own, numbers, &mut tile);
+                self.kernel.tile(own, numbers, tile.each_mut());
                 let first = panel * COLUMNS;
                 let width = COLUMNS.min(self.rows - first);
                 for (at, sums) in tile.iter().enumerate().take(rows - start) {

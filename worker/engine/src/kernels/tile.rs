@@ -25,8 +25,8 @@ pub(super) const ROWS: usize = 8;
 /// Columns of a tile, and of a panel of weights.
 pub(super) const COLUMNS: usize = 48;
 
-/// What a tile adds up.
-pub(super) type Tile<T> = [[T; COLUMNS]; ROWS];
+/// Where the rows of a tile are written.
+pub(super) type TileMut<'a, T> = [&'a mut [T; COLUMNS]; ROWS];
 
 /// A number format of weights and of the rows they meet.
 pub(super) trait Format: Sized {
@@ -44,7 +44,7 @@ pub(super) trait Format: Sized {
     ///
     /// # Safety
     /// The processor has the instructions.
-    unsafe fn fast_tile(rows: [&[Self::Left]; ROWS], panel: &[Self::Right], out: &mut Tile<Self::Sum>);
+    unsafe fn fast_tile(rows: [&[Self::Left]; ROWS], panel: &[Self::Right], out: TileMut<'_, Self::Sum>);
 
     /// Adds the products of one step for one row: the reference.
     fn multiply_add(sums: &mut [Self::Sum; COLUMNS], left: Self::Left, right: &Self::Right);
@@ -79,7 +79,7 @@ impl<F: Format> Kernel<F> {
     /// # Panics
     /// When a row is shorter than the panel.
     #[inline]
-    pub(super) fn tile(&self, rows: [&[F::Left]; ROWS], panel: &[F::Right], out: &mut Tile<F::Sum>) {
+    pub(super) fn tile(&self, rows: [&[F::Left]; ROWS], panel: &[F::Right], out: TileMut<'_, F::Sum>) {
         let rows = rows.map(|row| &row[..panel.len()]);
         if self.fast {
             // SAFETY: `fast` says that the processor was asked.
@@ -88,7 +88,7 @@ impl<F: Format> Kernel<F> {
         vectorized(
             #[inline(always)]
             || {
-                for (sums, row) in out.iter_mut().zip(rows) {
+                for (sums, row) in out.into_iter().zip(rows) {
                     *sums = [F::Sum::default(); COLUMNS];
                     for (left, right) in row.iter().zip(panel) {
                         F::multiply_add(sums, *left, right);
@@ -117,7 +117,7 @@ impl Format for F32 {
         detected!("avx512f")
     }
 
-    unsafe fn fast_tile(rows: [&[f32]; ROWS], panel: &[[f32; COLUMNS]], out: &mut Tile<f32>) {
+    unsafe fn fast_tile(rows: [&[f32]; ROWS], panel: &[[f32; COLUMNS]], out: TileMut<'_, f32>) {
         // SAFETY: as the caller says.
         unsafe { fast::tile_f32(rows, panel, out) }
     }
@@ -139,7 +139,7 @@ impl Format for Bf16 {
         detected!("avx512f") && detected!("avx512bf16")
     }
 
-    unsafe fn fast_tile(rows: [&[[u16; 2]]; ROWS], panel: &[[[u16; 2]; COLUMNS]], out: &mut Tile<f32>) {
+    unsafe fn fast_tile(rows: [&[[u16; 2]]; ROWS], panel: &[[[u16; 2]; COLUMNS]], out: TileMut<'_, f32>) {
         // SAFETY: as the caller says.
         unsafe { fast::tile_bf16(rows, panel, out) }
     }
@@ -162,7 +162,7 @@ impl Format for Int8 {
         detected!("avx512f") && detected!("avx512vnni")
     }
 
-    unsafe fn fast_tile(rows: [&[[u8; 4]]; ROWS], panel: &[[[i8; 4]; COLUMNS]], out: &mut Tile<i32>) {
+    unsafe fn fast_tile(rows: [&[[u8; 4]]; ROWS], panel: &[[[i8; 4]; COLUMNS]], out: TileMut<'_, i32>) {
         // SAFETY: as the caller says.
         unsafe { fast::tile_int8(rows, panel, out) }
     }
@@ -186,7 +186,7 @@ mod fast {
     };
     use std::mem::transmute;
 
-    use super::{Bf16, COLUMNS, F32, Format, Int8, ROWS, Tile};
+    use super::{Bf16, COLUMNS, F32, Format, Int8, ROWS, TileMut};
 
     /// Registers of a row of sums: sixteen 32-bit numbers each.
     const REGISTERS: usize = COLUMNS / 16;
@@ -197,7 +197,7 @@ mod fast {
             pub(super) fn $name(
                 rows: [&[<$format as Format>::Left]; ROWS],
                 panel: &[<$format as Format>::Right],
-                out: &mut Tile<<$format as Format>::Sum>,
+                out: TileMut<'_, <$format as Format>::Sum>,
             ) {
                 let mut sums = [[$zero; REGISTERS]; ROWS];
                 let rows = rows.map(|row| &row[..panel.len()]);
@@ -214,8 +214,10 @@ mod fast {
                         }
                     }
                 }
-                // SAFETY: eight rows of three vectors of sixteen 32-bit numbers have the bits of a tile, in its order.
-                *out = unsafe { transmute::<[[$vector; REGISTERS]; ROWS], Tile<<$format as Format>::Sum>>(sums) };
+                for (out, sums) in out.into_iter().zip(sums) {
+                    // SAFETY: three vectors of sixteen 32-bit numbers have the bits of a row, in its order.
+                    *out = unsafe { transmute::<[$vector; REGISTERS], [<$format as Format>::Sum; COLUMNS]>(sums) };
+                }
             }
         };
     }
@@ -257,14 +259,14 @@ mod fast {
 /// No other processor has kernels of its own yet, and `has_instructions` says so.
 #[cfg(not(target_arch = "x86_64"))]
 mod fast {
-    use super::{Bf16, F32, Format, Int8, ROWS, Tile};
+    use super::{Bf16, F32, Format, Int8, ROWS, TileMut};
 
     macro_rules! tile {
         ($name:ident, $format:ty) => {
             pub(super) unsafe fn $name(
                 _: [&[<$format as Format>::Left]; ROWS],
                 _: &[<$format as Format>::Right],
-                _: &mut Tile<<$format as Format>::Sum>,
+                _: TileMut<'_, <$format as Format>::Sum>,
             ) {
                 unreachable!("this processor was found to have the instructions of another")
             }
@@ -296,8 +298,8 @@ mod tests {
             let rows: [&[F::Left]; ROWS] = std::array::from_fn(|row| &rows[row * (steps + 1) + 1..][..steps]);
             let (mut found, mut expected) =
                 ([[F::Sum::default(); COLUMNS]; ROWS], [[F::Sum::default(); COLUMNS]; ROWS]);
-            fast.tile(rows, &panel[1..], &mut found);
-            reference.tile(rows, &panel[1..], &mut expected);
+            fast.tile(rows, &panel[1..], found.each_mut());
+            reference.tile(rows, &panel[1..], expected.each_mut());
             for (row, (found, expected)) in found.iter().flatten().zip(expected.iter().flatten()).enumerate() {
                 assert!(near(*found, *expected), "{steps} steps, number {row}: {found:?} for {expected:?}");
             }

@@ -107,6 +107,9 @@ impl<B: Probe> Checks<'_, B> {
         for &(count, size) in sizes {
             self.attention(Heads { count, size })?;
         }
+        for (count, size) in [(3, 8), (2, 12), (2, 32), (1, 64), (1, 96), (1, 128)] {
+            self.first_context(Heads { count, size })?;
+        }
         Ok(())
     }
 
@@ -222,22 +225,23 @@ impl<B: Probe> Checks<'_, B> {
         Ok(())
     }
 
-    fn attention(&mut self, heads: Heads) -> Result<(), B::Error> {
-        let lengths: &[usize] = match self.effort {
+    /// Texts of lengths at which a kernel may go wrong.
+    fn texts(&self) -> Batch {
+        batch_of(match self.effort {
             Effort::Whole => &[1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 200, 257, 511, 512],
             Effort::Short => &[1, 17, 64, 65, 130],
-        };
-        let batch = batch_of(lengths);
+        })
+    }
+
+    fn attention(&mut self, heads: Heads) -> Result<(), B::Error> {
+        let batch = self.texts();
         let (tokens, texts, width) = (batch.tokens(), batch.rows(), heads.count * heads.size);
         let backend = self.backend.for_batch(&batch, heads)?;
         let mut chance = Chance::new(5);
         // Large scores, as trained models have: a softmax that overflowed would show.
         let (qkv, numbers) = backend.place(&chance.numbers(tokens * 3 * width, 1.7), tokens)?;
-        let first = backend.first_tokens(&qkv, &batch)?;
         let (queries, keys_values) = (B::columns(&qkv, 0..width)?, B::columns(&qkv, width..3 * width)?);
-        let one_each = B::columns(&first, 0..width)?;
-        let every = backend.read(&backend.attention(&queries, &keys_values, &batch, heads)?)?;
-        let one = backend.read(&backend.attention(&one_each, &keys_values, &batch, heads)?)?;
+        let found = backend.read(&backend.attention(&queries, &keys_values, &batch, heads)?)?;
         let mut worst = Worst::default();
         for text in 0..texts {
             let (start, end) = (batch.offsets[text] as usize, batch.offsets[text + 1] as usize);
@@ -245,11 +249,41 @@ impl<B: Probe> Checks<'_, B> {
             let asking: Vec<f64> = rows.chunks_exact(3 * width).flat_map(|row| &row[..width]).copied().collect();
             let keys_values = (&rows[width..], &rows[2 * width..], 3 * width);
             let expected = reference::attention(&asking, keys_values, end - start, (heads.count, heads.size));
-            let at = |what: &str| format!("{what} of a text of {} tokens", end - start);
-            worst.compare(&every[start * width..end * width], &expected, || at("every query"));
-            worst.compare(&one[text * width..][..width], &expected[..width], || at("the first query"));
+            let at = || format!("a text of {} tokens", end - start);
+            worst.compare(&found[start * width..end * width], &expected, at);
         }
         self.tell(format!("attention with {} heads of {}", heads.count, heads.size), worst);
+        Ok(())
+    }
+
+    fn first_context(&mut self, heads: Heads) -> Result<(), B::Error> {
+        let batch = self.texts();
+        let (tokens, width) = (batch.tokens(), heads.count * heads.size);
+        let mut chance = Chance::new(6);
+        let mut made_up = |count, scale| self.backend.rounded(&chance.numbers(count, scale));
+        let weights = [(); 3].map(|()| made_up(width * width, (width as f32).powf(-0.5)));
+        let biases = [(); 3].map(|()| made_up(width, 0.3));
+        let backend = self.backend.for_batch(&batch, heads)?;
+        let matrices = weights.each_ref().map(|weight| tensor(weight, &[width, width]));
+        let vectors = biases.each_ref().map(|bias| tensor(bias, &[width]));
+        let qkv = backend.linear(&matrices, &vectors)?;
+        let ([_, keys, values], [_, _, bias]) = (matrices, vectors);
+        let keys_values = backend.keys_values(keys, values, bias)?;
+        let (x, numbers) = backend.place(&chance.numbers(tokens * width, 1.0), tokens)?;
+        let queries = backend.project(&qkv, 0..width, &backend.first_tokens(&x, &batch)?)?;
+        let asked = widened(&backend.read(&queries)?);
+        let found = backend.read(&backend.first_context(&queries, &x, (&qkv, &keys_values), &batch, heads)?)?;
+        let mut worst = Worst::default();
+        for (text, span) in batch.offsets.windows(2).enumerate() {
+            let (start, length) = (span[0] as usize, (span[1] - span[0]) as usize);
+            let x = &numbers[start * width..][..length * width];
+            let made = [1, 2].map(|kind: usize| reference::linear(x, &weights[kind], &biases[kind]));
+            let query = &asked[text * width..][..width];
+            let sizes = (heads.count, heads.size);
+            let expected = reference::attention(query, (&made[0], &made[1], width), length, sizes);
+            worst.compare(&found[text * width..][..width], &expected, || format!("a text of {length} tokens"));
+        }
+        self.tell(format!("the first query's attention with {} heads of {}", heads.count, heads.size), worst);
         Ok(())
     }
 }

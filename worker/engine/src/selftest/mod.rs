@@ -292,7 +292,7 @@ mod tests {
         let passed = self_test(&DeviceSpec::Cpu, None, Effort::Short, &mut |finding| findings.push(finding.clone()));
         assert!(passed.expect("a CPU is always there"), "{findings:#?}");
         let checks = findings.iter().filter(|finding| matches!(finding, Finding::Check { .. })).count();
-        assert_eq!(checks, 3 * 14, "three number formats: seven operations, five shapes of attention, a model twice");
+        assert_eq!(checks, 3 * 20, "three formats: seven operations, five and six shapes of attention, a model twice");
     }
 
     #[test]

@@ -1,0 +1,298 @@
+//! Attention with 512-bit vectors: one head of one text at a time, six queries at a time, scores in the first-level cache.
+//!
+//! Keys are turned round once per head, so that a score vector is sixteen keys wide; queries and values are read where
+//! they lie. Six rows of four registers leave room for what they are multiplied with. A query's scores become weights as
+//! soon as they are there, its context is summed with the weights as they are, and divided by their sum at the end.
+#![expect(unsafe_code, reason = "vector loads and stores at places that were checked to lie inside their slices")]
+
+use std::arch::x86_64::{
+    __m512, __mmask16, _mm512_add_ps, _mm512_castpd_ps, _mm512_castps_pd, _mm512_fmadd_ps, _mm512_loadu_ps,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_mul_ps,
+    _mm512_reduce_add_ps, _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_scalef_ps, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_shuffle_f32x4, _mm512_storeu_ps, _mm512_sub_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps,
+    _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+};
+
+use super::{Heads, RowsView};
+
+/// Numbers of a vector.
+const LANES: usize = 16;
+/// Queries that are taken together.
+const ROWS: usize = 6;
+/// Vectors of a row that are summed at once.
+const VECTORS: usize = 4;
+
+/// Whether this processor has the instructions.
+pub(super) fn detected() -> bool {
+    is_x86_feature_detected!("avx512f")
+}
+
+/// As [`attend`](super::attend), which has checked that every row lies inside its slice.
+///
+/// # Safety
+/// The processor has the instructions. `out`, `queries`, `keys` and `values` hold whole rows of all heads.
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn attend(
+    out: &mut [f32],
+    queries: RowsView<'_>,
+    (keys, values): (RowsView<'_>, RowsView<'_>),
+    heads: Heads,
+    scratch: &mut Vec<f32>,
+) {
+    let (tokens, width) = (keys.rows, heads.count * heads.size);
+    let padded = tokens.next_multiple_of(LANES);
+    scratch.resize((heads.size.next_multiple_of(LANES) + ROWS) * padded, 0.0);
+    let (scores, turned) = scratch.split_at_mut(ROWS * padded);
+    let scale = 1.0 / (heads.size as f32).sqrt();
+    for head in 0..heads.count {
+        let at = head * heads.size;
+        // SAFETY: keys are whole rows, and `turned` has `padded` numbers for each component, rounded up.
+        unsafe { turn(&keys.data[at..], keys.stride, (tokens, heads.size), padded, turned) };
+        for first in (0..queries.rows).step_by(ROWS) {
+            // The last six may be fewer: the last row fills them up, and is not written again.
+            let place = |row: usize| (first + row).min(queries.rows - 1);
+            let rows: [&[f32]; ROWS] =
+                std::array::from_fn(|row| &queries.data[place(row) * queries.stride + at..][..heads.size]);
+            // SAFETY: `turned` has as many rows of `padded` as queries have numbers, and `scores` has six.
+            let sums = unsafe {
+                score(rows, turned, padded, scores);
+                weigh(scores, padded, tokens, scale)
+            };
+            let out = &mut out[first * width + at..];
+            let count = ROWS.min(queries.rows - first);
+            // SAFETY: values have `tokens` rows, and `out` has `count`, `width` apart, of `size` numbers each.
+            unsafe {
+                mix(
+                    (scores, padded, sums),
+                    (&values.data[at..], values.stride),
+                    (tokens, heads.size),
+                    (out, width, count),
+                );
+            };
+        }
+    }
+}
+
+/// Writes the keys of a head as columns: component after component, `padded` numbers each. Sixteen by sixteen.
+///
+/// # Safety
+/// `keys` has `tokens` rows of `size` numbers, `out` has `padded` numbers for each component, rounded up to whole vectors.
+#[target_feature(enable = "avx512f")]
+unsafe fn turn(keys: &[f32], stride: usize, (tokens, size): (usize, usize), padded: usize, out: &mut [f32]) {
+    debug_assert!(out.len() >= size.next_multiple_of(LANES) * padded);
+    for first in (0..tokens).step_by(LANES) {
+        for component in (0..size).step_by(LANES) {
+            let mask = first_lanes(size - component);
+            let rows: [__m512; LANES] = std::array::from_fn(|row| {
+                // A column that stands for no key gets the last one's numbers: `weigh` leaves it out.
+                let at = (first + row).min(tokens - 1) * stride + component;
+                debug_assert!(at + LANES.min(size - component) <= keys.len());
+                // SAFETY: the row lies inside `keys`, and the mask ends with the head.
+                unsafe { _mm512_maskz_loadu_ps(mask, keys.as_ptr().add(at)) }
+            });
+            for (row, vector) in transposed(rows).into_iter().enumerate() {
+                // SAFETY: `out` has whole vectors for every component, rounded up.
+                unsafe { _mm512_storeu_ps(out.as_mut_ptr().add((component + row) * padded + first), vector) };
+            }
+        }
+    }
+}
+
+/// Turns rows into columns.
+#[target_feature(enable = "avx512f")]
+fn transposed(rows: [__m512; LANES]) -> [__m512; LANES] {
+    let pairs: [__m512; LANES] = std::array::from_fn(|at| {
+        let (a, b) = (rows[at & !1], rows[at | 1]);
+        if at & 1 == 0 { _mm512_unpacklo_ps(a, b) } else { _mm512_unpackhi_ps(a, b) }
+    });
+    // Quarter `q` of the fours that begin at row 4g: column 4q + i of rows 4g..4g + 4.
+    let fours: [__m512; LANES] = std::array::from_fn(|at| {
+        let (group, column) = (at & !3, at & 3);
+        let (a, b) = (pairs[group + (column >> 1)], pairs[group + 2 + (column >> 1)]);
+        let (a, b) = (_mm512_castps_pd(a), _mm512_castps_pd(b));
+        _mm512_castpd_ps(if column & 1 == 0 { _mm512_unpacklo_pd(a, b) } else { _mm512_unpackhi_pd(a, b) })
+    });
+    let eights: [__m512; LANES] = std::array::from_fn(|at| {
+        let (half, column) = (at & 8, at & 3);
+        let (a, b) = (fours[half + column], fours[half + 4 + column]);
+        if at & 4 == 0 {
+            _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b)
+        } else {
+            _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b)
+        }
+    });
+    std::array::from_fn(|at| {
+        // Columns 4q + i: quarters 0 and 2 lie in the even eights, 1 and 3 in the odd.
+        let (quarter, column) = (at >> 2, at & 3);
+        let from = column + 4 * (quarter & 1);
+        let (a, b) = (eights[from], eights[8 + from]);
+        if quarter < 2 {
+            _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b)
+        } else {
+            _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b)
+        }
+    })
+}
+
+fn first_lanes(count: usize) -> __mmask16 {
+    if count >= LANES { !0 } else { (1 << count) - 1 }
+}
+
+/// Writes the products of six queries with all keys: six rows of `padded`.
+///
+/// # Safety
+/// The queries are of one length, `turned` has a row of `padded` for each of their numbers, `scores` has six.
+#[target_feature(enable = "avx512f")]
+unsafe fn score(rows: [&[f32]; ROWS], turned: &[f32], padded: usize, scores: &mut [f32]) {
+    for first in (0..padded).step_by(VECTORS * LANES) {
+        let left = rows.map(<[f32]>::as_ptr);
+        let vectors = ((padded - first) / LANES).min(VECTORS);
+        // SAFETY: both hold whole rows of `padded`, and `first` with its vectors lies inside them.
+        unsafe {
+            let (right, out) = ((turned.as_ptr().add(first), padded), scores.as_mut_ptr().add(first));
+            let write = |row: usize, at: usize, sum| _mm512_storeu_ps(out.add(row * padded + at * LANES), sum);
+            product(left, right, (rows[0].len(), vectors), !0, write);
+        }
+    }
+}
+
+/// Writes the context of six queries, `count` of which are wanted: values times weights, divided by the weights' sums.
+///
+/// # Safety
+/// `scores` has six rows of `padded`, `values` has `tokens` rows of `size`, `out` has `count` of them, `width` apart.
+#[target_feature(enable = "avx512f")]
+unsafe fn mix(
+    (scores, padded, sums): (&[f32], usize, [f32; ROWS]),
+    (values, stride): (&[f32], usize),
+    (tokens, size): (usize, usize),
+    (out, width, count): (&mut [f32], usize, usize),
+) {
+    let inverse = sums.map(|sum| _mm512_set1_ps(1.0 / sum));
+    for first in (0..size).step_by(VECTORS * LANES) {
+        let left = std::array::from_fn(|row| scores[row * padded..].as_ptr());
+        let vectors = (size - first).div_ceil(LANES).min(VECTORS);
+        let mask = first_lanes(size - first - (vectors - 1) * LANES);
+        // SAFETY: as the caller says; the mask ends with the head.
+        unsafe {
+            let (right, out) = ((values.as_ptr().add(first), stride), out.as_mut_ptr().add(first));
+            let write = |row: usize, at: usize, sum| {
+                let mask = if at + 1 == vectors { mask } else { !0 };
+                if row < count {
+                    let sum = _mm512_mul_ps(sum, inverse[row]);
+                    _mm512_mask_storeu_ps(out.add(row * width + at * LANES), mask, sum);
+                }
+            };
+            product(left, right, (tokens, vectors), mask, write);
+        }
+    }
+}
+
+/// As [`product_of`], for as many vectors as are asked for: one to four.
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn product(
+    left: [*const f32; ROWS],
+    right: (*const f32, usize),
+    (steps, vectors): (usize, usize),
+    mask: __mmask16,
+    write: impl Fn(usize, usize, __m512),
+) {
+    // SAFETY: as the caller says.
+    unsafe {
+        match vectors {
+            4 => product_of::<4>(left, right, steps, mask, write),
+            3 => product_of::<3>(left, right, steps, mask, write),
+            2 => product_of::<2>(left, right, steps, mask, write),
+            _ => product_of::<1>(left, right, steps, mask, write),
+        }
+    }
+}
+
+/// Sums `left[row][step] * right[step]` over the steps, for six rows and `C` vectors of columns, of which the last is
+/// masked; and hands the sums on.
+///
+/// # Safety
+/// Rows have a number for each step; a row of `right` holds `C` vectors, but for what the mask leaves out.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn product_of<const C: usize>(
+    left: [*const f32; ROWS],
+    (right, stride): (*const f32, usize),
+    steps: usize,
+    mask: __mmask16,
+    write: impl Fn(usize, usize, __m512),
+) {
+    let mut sums = [[_mm512_setzero_ps(); C]; ROWS];
+    for step in 0..steps {
+        let columns: [__m512; C] = std::array::from_fn(|at| {
+            let mask = if at + 1 == C { mask } else { !0 };
+            // SAFETY: as the caller says; what the mask leaves out is not touched.
+            unsafe { _mm512_maskz_loadu_ps(mask, right.add(step * stride + at * LANES)) }
+        });
+        for (sums, row) in sums.iter_mut().zip(left) {
+            // SAFETY: a row has as many numbers as there are steps.
+            let number = _mm512_set1_ps(unsafe { *row.add(step) });
+            for (sum, column) in sums.iter_mut().zip(columns) {
+                *sum = _mm512_fmadd_ps(number, column, *sum);
+            }
+        }
+    }
+    for (row, sums) in sums.into_iter().enumerate() {
+        for (at, sum) in sums.into_iter().enumerate() {
+            write(row, at, sum);
+        }
+    }
+}
+
+/// Turns six rows of scores into weights that are not yet divided by their sums, and returns those.
+///
+/// # Safety
+/// `scores` has six rows of `padded`, which is the next multiple of sixteen after `tokens`.
+#[target_feature(enable = "avx512f")]
+unsafe fn weigh(scores: &mut [f32], padded: usize, tokens: usize, scale: f32) -> [f32; ROWS] {
+    let last = padded - LANES;
+    let tail = first_lanes(tokens - last);
+    let scale = _mm512_set1_ps(scale * std::f32::consts::LOG2_E);
+    let mut sums = [0.0; ROWS];
+    for (row, sum) in scores.chunks_exact_mut(padded).zip(&mut sums) {
+        let row = row.as_mut_ptr();
+        // SAFETY: rows are whole vectors.
+        unsafe {
+            // Columns beyond the last key repeat it: they do not change what is greatest.
+            let mut highest = _mm512_set1_ps(f32::NEG_INFINITY);
+            for at in (0..padded).step_by(LANES) {
+                highest = _mm512_max_ps(_mm512_loadu_ps(row.add(at)), highest);
+            }
+            let highest = _mm512_set1_ps(_mm512_reduce_max_ps(highest));
+            let mut total = _mm512_setzero_ps();
+            for at in (0..padded).step_by(LANES) {
+                let mask = if at == last { tail } else { !0 };
+                let power = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(row.add(at)), highest), scale);
+                let weight = _mm512_maskz_mov_ps(mask, exp2(power));
+                _mm512_storeu_ps(row.add(at), weight);
+                total = _mm512_add_ps(total, weight);
+            }
+            *sum = _mm512_reduce_add_ps(total);
+        }
+    }
+    sums
+}
+
+/// 2^x for x up to 0, to two units in the last place. NaN stays NaN.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn exp2(x: __m512) -> __m512 {
+    // The order makes NaN win; what is below has no normal number for its power, and infinity no fraction.
+    let x = _mm512_max_ps(_mm512_set1_ps(-160.0), x);
+    let whole = _mm512_roundscale_ps::<0>(x);
+    let fraction = _mm512_sub_ps(x, whole);
+    // Powers of ln 2 over factorials: the series of e^(x ln 2), within half a step of 0.
+    let mut sum = _mm512_set1_ps(1.540_353e-4);
+    for term in [1.333_355_8e-3, 9.618_129e-3, 5.550_411e-2, 2.402_265e-1, 6.931_472e-1, 1.0] {
+        sum = _mm512_fmadd_ps(sum, fraction, _mm512_set1_ps(term));
+    }
+    _mm512_scalef_ps(sum, whole)
+}

@@ -1,0 +1,177 @@
+//! Attention of one text's tokens to each other, head by head, on strided views: nothing is copied, nothing padded.
+
+#[cfg(target_arch = "x86_64")]
+mod fast;
+
+use super::activation::exp;
+use super::matmul::{Matrix, MatrixMut, matmul};
+use super::packed::RowsView;
+use super::{sum, vectorized};
+
+/// How queries, keys and values of all heads lie in memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Heads {
+    /// Number of heads.
+    pub(crate) count: usize,
+    /// Components of a head.
+    pub(crate) size: usize,
+}
+
+/// Attends from the queries of one text to its keys and values: a row of each for every token, and one for every query.
+///
+/// `out` takes the context, `heads.count * heads.size` numbers per query. `scratch` is kept between calls.
+///
+/// # Panics
+/// When a slice is too short for its rows, or a text has no token.
+#[expect(
+    unsafe_code,
+    reason = "calls a function compiled for instructions that were looked for, on rows that were checked"
+)]
+pub(crate) fn attend(
+    out: &mut [f32],
+    queries: RowsView<'_>,
+    keys: RowsView<'_>,
+    values: RowsView<'_>,
+    heads: Heads,
+    scratch: &mut Vec<f32>,
+) {
+    let width = heads.count * heads.size;
+    for rows in [queries, keys, values] {
+        assert!(
+            rows.rows > 0 && rows.data.len() >= (rows.rows - 1) * rows.stride + width,
+            "rows lie inside their slice"
+        );
+    }
+    assert!(values.rows == keys.rows && out.len() == queries.rows * width, "shapes fit each other");
+    #[cfg(target_arch = "x86_64")]
+    if fast::detected() {
+        // SAFETY: the processor was asked, and all rows were found to be there.
+        return unsafe { fast::attend(out, queries, (keys, values), heads, scratch) };
+    }
+    attend_plainly(out, queries, keys, values, heads, scratch);
+}
+
+/// What every processor can do, and what the fast path is tested against.
+fn attend_plainly(
+    out: &mut [f32],
+    queries: RowsView<'_>,
+    keys: RowsView<'_>,
+    values: RowsView<'_>,
+    heads: Heads,
+    scores: &mut Vec<f32>,
+) {
+    let (width, tokens) = (heads.count * heads.size, keys.rows);
+    let scale = 1.0 / (heads.size as f32).sqrt();
+    scores.resize(queries.rows * tokens, 0.0);
+    for head in 0..heads.count {
+        let at = head * heads.size;
+        let part = |rows| part(rows, at, heads.size);
+        matmul(MatrixMut::new(scores, queries.rows, tokens, tokens), part(queries), part(keys).transposed(), scale);
+        softmax(scores, tokens);
+        matmul(
+            MatrixMut::new(&mut out[at..], queries.rows, heads.size, width),
+            Matrix::new(scores, queries.rows, tokens, tokens),
+            part(values),
+            1.0,
+        );
+    }
+}
+
+/// Views some columns of rows.
+fn part(rows: RowsView<'_>, first: usize, columns: usize) -> Matrix<'_> {
+    Matrix::new(&rows.data[first..], rows.rows, columns, rows.stride)
+}
+
+/// Turns each row of scores into weights that add up to one.
+pub(super) fn softmax(scores: &mut [f32], width: usize) {
+    vectorized(
+        #[inline(always)]
+        || {
+            for row in scores.chunks_exact_mut(width) {
+                let highest = row.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+                for score in row.iter_mut() {
+                    *score = exp(*score - highest);
+                }
+                let scale = 1.0 / sum(row);
+                for weight in row.iter_mut() {
+                    *weight *= scale;
+                }
+            }
+        },
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn softmax_rows_add_up_to_one_however_large_the_scores() {
+        let mut scores = [1000.0, 999.0, 0.0, -1000.0, -1000.0, -1000.0];
+        softmax(&mut scores, 3);
+        assert!((scores[0] - 0.731_058_6).abs() < 1e-6 && scores[2] == 0.0);
+        for third in &scores[3..] {
+            assert!((third - 1.0 / 3.0).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn a_query_gets_the_value_of_the_key_it_matches() {
+        // Two heads of two; token 1's key of head 0 answers strongly, and head 1 sees equal keys.
+        let heads = Heads { count: 2, size: 2 };
+        let queries = [10.0, 0.0, 0.0, 0.0];
+        let keys = [0.0, 0.0, 1.0, 1.0, 10.0, 0.0, 1.0, 1.0];
+        let values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
+        let mut out = [0.0; 4];
+        let rows = |data| RowsView { data, rows: 2, stride: 4 };
+        let query = RowsView { rows: 1, ..rows(&queries[..]) };
+        attend(&mut out, query, rows(&keys[..]), rows(&values[..]), heads, &mut Vec::new());
+        for (found, expected) in out.iter().zip([5.0, 6.0, 5.0, 6.0]) {
+            assert!((found - expected).abs() < 1e-5, "{out:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(120))]
+
+        #[test]
+        fn every_shape_gives_what_the_plain_way_gives(
+            asking in 1usize..20, tokens in 1usize..150, count in 1usize..4, size in 1usize..80, gap in 0usize..9,
+            offset in 0usize..17, seed: u32,
+        ) {
+            let mut state = seed;
+            let mut numbers = |length: usize| -> Vec<f32> {
+                (0..length).map(|_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (state >> 8) as f32 / (1 << 22) as f32 - 2.0
+                }).collect()
+            };
+            let (heads, stride) = (Heads { count, size }, count * size + gap);
+            // Slices end with their last row, so that a read beyond it is one beyond the allocation.
+            let length = |rows: usize| offset + (rows - 1) * stride + count * size;
+            let (q, k, v) = (numbers(length(asking)), numbers(length(tokens)), numbers(length(tokens)));
+            let view = |data, rows| RowsView { data, rows, stride };
+            let (q, k, v) = (view(&q[offset..], asking), view(&k[offset..], tokens), view(&v[offset..], tokens));
+            let (mut found, mut expected) = (vec![9.0; asking * count * size], vec![9.0; asking * count * size]);
+            attend(&mut found, q, k, v, heads, &mut vec![f32::NAN; 7]);
+            attend_plainly(&mut expected, q, k, v, heads, &mut Vec::new());
+            for (found, expected) in found.iter().zip(&expected) {
+                prop_assert!((found - expected).abs() <= 2e-5, "{found} for {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_not_finite_spoils_its_query_alone() {
+        let heads = Heads { count: 1, size: 2 };
+        let queries = [1.0, 0.0, f32::NAN, 0.0, 0.0, 1.0];
+        let keys = [1.0, 1.0, 2.0, 0.0];
+        let mut out = [0.0; 6];
+        let rows = |data, rows| RowsView { data, rows, stride: 2 };
+        attend(&mut out, rows(&queries, 3), rows(&keys, 2), rows(&keys, 2), heads, &mut Vec::new());
+        let finite: Vec<bool> = out.iter().map(|x| x.is_finite()).collect();
+        assert_eq!(finite, [true, true, false, false, true, true], "{out:?}");
+    }
+}

@@ -1,0 +1,156 @@
+//! Attention from one token of each text, without keys and values: what the last layer needs where only the first
+//! token's vector is wanted.
+//!
+//! A key is `K x + k`, so its product with a query `q` is `(Kᵀ q) · x`, and one more number that is the same for every
+//! token and drops out of the softmax. A value is `V x + v`, and weights add up to one: the context is `V (Σ w x) + v`.
+//! Two products per text take the place of two per token.
+
+use super::Heads;
+use super::attention::softmax;
+use super::matmul::{Matrix, MatrixMut, matmul};
+use super::packed::RowsView;
+
+/// Texts that are taken together, so that the weights are read once for all of them. Always as many, filled up with zeros:
+/// the gemm crate adds up in another order for one row than for several, and a text must not notice its neighbours.
+const TEXTS: usize = 16;
+
+/// The weights of keys and values as files have them, `[heads * size, inputs]`, and the bias of the values.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeysValues<'a> {
+    pub(crate) keys: &'a [f32],
+    pub(crate) values: &'a [f32],
+    pub(crate) bias: &'a [f32],
+}
+
+/// Returns the context of one query for each text, `heads.count * heads.size` numbers per text. Text `i` has the rows
+/// `offsets[i]..offsets[i + 1]` of `x`; `queries` has a row for each text.
+///
+/// # Panics
+/// When shapes do not fit each other.
+pub(crate) fn attend_first(
+    queries: RowsView<'_>,
+    x: RowsView<'_>,
+    offsets: &[u32],
+    weights: KeysValues<'_>,
+    heads: Heads,
+) -> Vec<f32> {
+    let (size, width) = (heads.size, heads.count * heads.size);
+    let inputs = weights.keys.len() / width;
+    let spread = heads.count * inputs;
+    let mut out = Vec::with_capacity(queries.rows * width);
+    let (mut scores, mut asked, mut context) = (Vec::new(), vec![0.0; TEXTS * width], vec![0.0; TEXTS * width]);
+    // For each text and head: the query as the tokens' own vectors see it, and later the mean of those vectors.
+    let mut seen = vec![0.0; TEXTS * spread];
+    for first in (0..queries.rows).step_by(TEXTS) {
+        let queries = queries.block(first, TEXTS);
+        asked.fill(0.0);
+        for (row, asked) in asked.chunks_exact_mut(width).enumerate().take(queries.rows) {
+            asked.copy_from_slice(&queries.data[row * queries.stride..][..width]);
+        }
+        for head in 0..heads.count {
+            let query = Matrix::new(&asked[head * size..], TEXTS, size, width);
+            let seen = MatrixMut::new(&mut seen[head * inputs..], TEXTS, inputs, spread);
+            matmul(seen, query, of_head(weights.keys, head, size, inputs), 1.0 / (size as f32).sqrt());
+        }
+        for (seen, span) in seen.chunks_exact_mut(spread).zip(offsets[first..].windows(2)) {
+            let (start, tokens) = (span[0] as usize, (span[1] - span[0]) as usize);
+            let tokens_x = Matrix::new(&x.data[start * x.stride..], tokens, inputs, x.stride);
+            scores.resize(heads.count * tokens, 0.0);
+            let query = Matrix::new(seen, heads.count, inputs, inputs);
+            matmul(MatrixMut::new(&mut scores, heads.count, tokens, tokens), query, tokens_x.transposed(), 1.0);
+            softmax(&mut scores, tokens);
+            let weights = Matrix::new(&scores, heads.count, tokens, tokens);
+            matmul(MatrixMut::new(seen, heads.count, inputs, inputs), weights, tokens_x, 1.0);
+        }
+        for head in 0..heads.count {
+            let mean = Matrix::new(&seen[head * inputs..], TEXTS, inputs, spread);
+            let context = MatrixMut::new(&mut context[head * size..], TEXTS, size, width);
+            matmul(context, mean, of_head(weights.values, head, size, inputs).transposed(), 1.0);
+        }
+        out.extend_from_slice(&context[..queries.rows * width]);
+    }
+    super::activate(&mut out, weights.bias, None);
+    out
+}
+
+/// Views the rows of weights that make one head.
+fn of_head(weights: &[f32], head: usize, size: usize, inputs: usize) -> Matrix<'_> {
+    Matrix::new(&weights[head * size * inputs..], size, inputs, inputs)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::kernels::attend;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        #[test]
+        fn it_is_what_keys_and_values_would_give(
+            lengths in prop::collection::vec(1u32..30, 1..40), count in 1usize..4, size in 1usize..20, seed: u32,
+        ) {
+            let mut state = seed;
+            let mut numbers = |length: usize| -> Vec<f32> {
+                (0..length).map(|_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+                }).collect()
+            };
+            let (heads, width) = (Heads { count, size }, count * size);
+            let mut offsets = vec![0];
+            lengths.iter().for_each(|length| offsets.push(offsets[offsets.len() - 1] + length));
+            let tokens = offsets[offsets.len() - 1] as usize;
+            let (x, queries) = (numbers(tokens * width), numbers(lengths.len() * width));
+            let (keys, values) = (numbers(width * width), numbers(width * width));
+            let (key_bias, bias) = (numbers(width), numbers(width));
+            let rows = |data, rows| RowsView { data, rows, stride: width };
+            let weights = KeysValues { keys: &keys, values: &values, bias: &bias };
+            let found = attend_first(rows(&queries, lengths.len()), rows(&x, tokens), &offsets, weights, heads);
+
+            let project = |weights: &[f32], bias: &[f32]| -> Vec<f32> {
+                let mut out = vec![0.0; tokens * width];
+                crate::dot_products(&mut out, &x, weights, width);
+                super::super::activate(&mut out, bias, None);
+                out
+            };
+            let (keys, values) = (project(&keys, &key_bias), project(&values, &bias));
+            for (text, span) in offsets.windows(2).enumerate() {
+                let mut expected = vec![0.0; width];
+                let (start, tokens) = (span[0] as usize * width, (span[1] - span[0]) as usize);
+                attend(
+                    &mut expected, rows(&queries[text * width..], 1), rows(&keys[start..], tokens),
+                    rows(&values[start..], tokens), heads, &mut Vec::new(),
+                );
+                for (found, expected) in found[text * width..].iter().zip(&expected) {
+                    prop_assert!((found - expected).abs() <= 5e-5 * (1.0 + expected.abs()), "{found} for {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_gives_the_same_bits_in_every_place_of_every_batch() {
+        let (heads, width) = (Heads { count: 4, size: 24 }, 96);
+        let number = |at: usize| (at * 7919 % 1000) as f32 / 500.0 - 1.0;
+        let numbers = |length: usize, from: usize| -> Vec<f32> { (from..from + length).map(number).collect() };
+        let offsets: Vec<u32> = (0..=37).map(|text| text * 5).collect();
+        let (x, queries) = (numbers(37 * 5 * width, 3), numbers(37 * width, 5));
+        let (keys, values, bias) = (numbers(width * width, 11), numbers(width * width, 13), numbers(width, 17));
+        let weights = KeysValues { keys: &keys, values: &values, bias: &bias };
+        let rows = |data, rows| RowsView { data, rows, stride: width };
+        let all = attend_first(rows(&queries, 37), rows(&x, 37 * 5), &offsets, weights, heads);
+        for text in 0..37 {
+            let alone = attend_first(
+                rows(&queries[text * width..], 1),
+                rows(&x[text * 5 * width..], 5),
+                &[0, 5],
+                weights,
+                heads,
+            );
+            assert_eq!(alone, all[text * width..][..width], "text {text}");
+        }
+    }
+}

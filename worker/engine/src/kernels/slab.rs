@@ -1,0 +1,159 @@
+//! Memory for weights, on pages as large as the system has: every forward pass goes through all of it, and with pages of
+//! 4 KiB a processor spends a tenth of its time on looking up where they are.
+//!
+//! Matrices are smaller than a large page, or end within one, so they lie side by side in chunks of many. What nobody
+//! has written to takes no memory; a chunk is freed with the last of its matrices.
+#![expect(
+    unsafe_code,
+    reason = "memory that the allocator gives is handed out in parts, each written before it is read"
+)]
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// Bytes of a large page on x86-64, and with pages of 4 KiB on aarch64.
+const PAGE_BYTES: usize = 2 << 20;
+/// Bytes of a chunk, but for matrices that are larger.
+const CHUNK_BYTES: usize = 32 * PAGE_BYTES;
+/// Where a matrix begins: a line of the cache, and a vector.
+const ALIGNMENT: usize = 64;
+
+/// The chunk that has room left, and how much of it is given out.
+static OPEN: Mutex<(Weak<Chunk>, usize)> = Mutex::new((Weak::new(), 0));
+
+/// Numbers that do not change.
+pub(super) struct Slab<T> {
+    /// Keeps the memory.
+    _chunk: Arc<Chunk>,
+    start: NonNull<T>,
+    len: usize,
+}
+
+struct Chunk {
+    start: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: a slab owns its part of the chunk, nobody writes to it any more, and its numbers may be read from anywhere.
+unsafe impl<T: Send> Send for Slab<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Slab<T> {}
+// SAFETY: a chunk only frees memory, which may happen on any thread.
+unsafe impl Send for Chunk {}
+// SAFETY: there is nothing to be done with a shared chunk.
+unsafe impl Sync for Chunk {}
+
+impl Chunk {
+    fn new(bytes: usize) -> Arc<Chunk> {
+        let layout = Layout::from_size_align(bytes.next_multiple_of(PAGE_BYTES), PAGE_BYTES)
+            .expect("matrices are far smaller than the address space");
+        // SAFETY: the layout has a size.
+        let start = unsafe { alloc(layout) };
+        let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout));
+        ask_for_large_pages(start, layout.size());
+        Arc::new(Chunk { start, layout })
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        // SAFETY: it was allocated with this layout, and every slab in it is gone.
+        unsafe { dealloc(self.start.as_ptr(), self.layout) };
+    }
+}
+
+/// Asks for large pages; where there are none, small ones do.
+fn ask_for_large_pages(start: NonNull<u8>, bytes: usize) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the range is ours, whole pages of it; advice changes nothing about what the memory holds.
+    unsafe {
+        libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let (_, _) = (start, bytes);
+}
+
+/// Returns room that is nobody else's, and the chunk that it is in.
+fn room(bytes: usize) -> (Arc<Chunk>, NonNull<u8>) {
+    let bytes = bytes.next_multiple_of(ALIGNMENT);
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let (chunk, used) = match open.0.upgrade() {
+        Some(chunk) if chunk.layout.size() - open.1 >= bytes => (chunk, open.1),
+        _ => (Chunk::new(bytes.max(CHUNK_BYTES)), 0),
+    };
+    *open = (Arc::downgrade(&chunk), used + bytes);
+    // SAFETY: there are `bytes` more bytes in the chunk.
+    let start = unsafe { chunk.start.add(used) };
+    (chunk, start)
+}
+
+impl<T: Copy + Send> Slab<T> {
+    /// Makes `parts` times `len` numbers on all cores: `number` says what is at a place of a part.
+    pub(super) fn new(parts: usize, len: usize, number: impl Fn(usize, usize) -> T + Sync) -> Slab<T> {
+        const { assert!(align_of::<T>() <= ALIGNMENT) };
+        let total = parts * len;
+        let (chunk, start) = room(total * size_of::<T>());
+        let start = start.cast::<T>();
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(parts.max(1));
+        let share = parts.div_ceil(threads).max(1);
+        // SAFETY: the room is for as many numbers, and aligned; what is not written yet is only written to.
+        let all = unsafe { std::slice::from_raw_parts_mut(start.as_ptr().cast::<std::mem::MaybeUninit<T>>(), total) };
+        let number = &number;
+        std::thread::scope(|scope| {
+            for (index, some) in all.chunks_mut((share * len).max(1)).enumerate() {
+                scope.spawn(move || {
+                    for (at, place) in some.iter_mut().enumerate() {
+                        place.write(number(index * share + at / len, at % len));
+                    }
+                });
+            }
+        });
+        Slab { _chunk: chunk, start, len: total }
+    }
+}
+
+impl<T> Deref for Slab<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: as many numbers were written there, and the chunk is alive.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slabs_hold_their_own_numbers_on_whole_lines() {
+        let slabs: Vec<Slab<u32>> = [(3usize, 5usize), (1, 1), (0, 7), (16, 1000)]
+            .map(|(parts, len)| Slab::new(parts, len, |part, at| (part * 10_000 + at) as u32))
+            .into();
+        for (slab, (parts, len)) in slabs.iter().zip([(3, 5), (1, 1), (0, 7), (16, 1000)]) {
+            let expected: Vec<u32> = (0..parts).flat_map(|part| (0..len).map(move |at| part * 10_000 + at)).collect();
+            assert_eq!(**slab, expected);
+            assert!(slab.as_ptr().addr().is_multiple_of(ALIGNMENT));
+        }
+    }
+
+    #[test]
+    fn what_is_larger_than_a_chunk_gets_its_own() {
+        let slab = Slab::new(2, CHUNK_BYTES / 2 + 1, |part, at| (part ^ at & 1) as u8);
+        assert_eq!((slab.len(), slab[0], slab[1], slab[CHUNK_BYTES / 2 + 1]), (CHUNK_BYTES + 2, 0, 1, 1));
+    }
+
+    #[test]
+    fn many_threads_take_room_at_once() {
+        let slabs: Vec<Slab<u64>> = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..8u64).map(|thread| scope.spawn(move || Slab::new(4, 333, |_, _| thread))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        for (thread, slab) in slabs.iter().enumerate() {
+            assert!(slab.iter().all(|number| *number == thread as u64));
+        }
+    }
+}
