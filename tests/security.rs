@@ -151,6 +151,39 @@ fn each_role_may_do_its_own_and_no_more() {
 }
 
 #[test]
+fn people_see_and_steer_their_own_jobs() {
+    let bench = Bench::new();
+    bench.write("a.csv", corpora::csv(&sentences(5)));
+    secured(&bench);
+    let ran = bench.encaje(["token", "new", "--tokens", "tokens", "--name", "luis", "--scope", "submit"]);
+    bench.write("luis.token", &ran.stdout);
+    let (_coordinator, url) = coordinator(&bench, "c", "state.db", SECURE);
+    let ask = |token: &str, words: &[&str]| {
+        let identity = ["--tls-ca", "certs/ca.pem", "--token-file", token, "--coordinator", &url];
+        bench.encaje(words.iter().chain(&identity))
+    };
+    let jobs_of = |token: &str| ask(token, &["list", "--json"]).json().as_array().unwrap().len();
+    let model = model().display().to_string();
+    let submit = ["submit", "a.csv", "--model", &model];
+    let job = ask("submit.token", &submit).stdout.trim().to_owned();
+    assert_eq!(["submit.token", "luis.token", "read.token", "admin.token"].map(jobs_of), [1, 0, 1, 1]);
+    for words in [["status", &job], ["cancel", &job], ["retry", &job], ["repair", &job]] {
+        let refused = ask("luis.token", &words);
+        refused.expect_code(1);
+        refused.expect_said(&[&job]);
+    }
+    // The same command is the same job, which is somebody else's.
+    let taken = ask("luis.token", &submit);
+    taken.expect_code(1);
+    taken.expect_said(&["somebody else", "--again"]);
+    let own = ask("luis.token", &[&submit[..], &["--again"]].concat());
+    own.expect_code(0);
+    assert_eq!(["submit.token", "luis.token", "admin.token"].map(jobs_of), [1, 1, 2]);
+    ask("luis.token", &["cancel", own.stdout.trim()]).expect_code(0);
+    ask("admin.token", &["cancel", &job]).expect_code(0);
+}
+
+#[test]
 fn a_session_belongs_to_the_certificate_that_opened_it() {
     let bench = Bench::new();
     secured(&bench);

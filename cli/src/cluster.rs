@@ -301,6 +301,7 @@ mod tests {
             copies: 0,
             workers_quarantined: 0,
             generation: 1,
+            owner: None,
         }
     }
 

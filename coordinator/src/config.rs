@@ -24,6 +24,10 @@ pub struct Config {
     pub plans_max: usize,
     /// Most shards stored at once while planning.
     pub plan_page: usize,
+    /// Shards of one job; a corpus that has more fails it.
+    pub shards_max: u64,
+    /// Jobs of one owner that have not ended (of all, where callers are not known); more are refused.
+    pub jobs_active_max: u64,
     /// Attempts at planning without any progress in between, before a job fails of I/O.
     pub plan_attempts_max: u32,
     /// Pause after a failed attempt at planning; it grows with each further one.
@@ -69,6 +73,8 @@ impl Default for Config {
             corpora: Arc::new(Stored),
             plans_max: 4,
             plan_page: 256,
+            shards_max: 1_000_000,
+            jobs_active_max: 1_000,
             plan_attempts_max: 5,
             plan_pause: Duration::from_secs(1),
             poll: Duration::from_secs(1),

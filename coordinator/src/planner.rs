@@ -29,6 +29,8 @@ enum PlanError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Root(#[from] RootError),
+    #[error("the corpus has more than {most} shards: give a larger --shard-rows, or cut it into several jobs")]
+    TooManyShards { most: u64 },
 }
 
 /// How an attempt at planning ended.
@@ -102,7 +104,9 @@ async fn plan_job(context: Arc<Context>, planning: Planning) {
             }
             Ok(Planned::Left) => return,
             Err(PlanError::Dataset(error)) => error,
-            Err(PlanError::Root(error)) => return fail(&context, job, &full_message(&error)).await,
+            Err(error @ (PlanError::Root(_) | PlanError::TooManyShards { .. })) => {
+                return fail(&context, job, &full_message(&error)).await;
+            }
             Err(PlanError::Store(error)) => {
                 // The store is out of reach or somebody has to look: the job stays as it is and is tried again.
                 warn!(job.id = %job, error = full_message(&error), "planning interrupted");
@@ -144,11 +148,17 @@ async fn plan(context: &Context, planning: Planning) -> Result<Planned, PlanErro
     let cutting = Cutting { sources, read: spec.read, limits, storage, recut_prefix, cursor: cursor.clone() };
     let mut cutter = context.config.corpora.cut(cutting).await?;
 
+    let shards = context.store.job(job).await?.map_or_else(Default::default, |status| status.shards);
+    let mut count = shards.pending + shards.running + shards.committed + shards.dead + shards.cancelled + shards.split;
     let mut stored = cursor;
     // The first shards go out one by one, so that workers can begin; later ones in pages of growing size.
     let mut page_size = 1;
     loop {
         let Some(page) = next_page(context, &mut *cutter, page_size).await? else { return Ok(Planned::Left) };
+        count += page.len() as u64;
+        if count > context.config.shards_max {
+            return Err(PlanError::TooManyShards { most: context.config.shards_max });
+        }
         let done = page.len() < page_size || planted::is(Bug::PlannerStopsEarly);
         let next = cutter.cursor();
         if !context.store.insert_shards(job, &stored, &page, &next, done).await? {

@@ -25,6 +25,7 @@ CREATE TABLE job (
     manifest_key    TEXT,                       -- key of the manifest in storage
     manifest_digest TEXT,                       -- BLAKE3 of the manifest
     generation      INTEGER NOT NULL DEFAULT 1 CHECK (generation > 0), -- of the manifest; grows with every repair
+    owner           TEXT,                       -- who submitted it, where callers are known
     CHECK ((state = 'failed') = (reason IS NOT NULL)),
     CHECK (pause_reason IS NULL OR paused),
     CHECK ((state = 'succeeded') = (manifest_key IS NOT NULL)),

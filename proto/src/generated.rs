@@ -310,6 +310,9 @@ pub struct JobStatus {
     /// Which manifest the job has or will have, counted from 1; every repair begins a new one.
     #[prost(uint64, tag = "18")]
     pub generation: u64,
+    /// Who submitted it; absent where callers are not known.
+    #[prost(string, optional, tag = "19")]
+    pub owner: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// Shards by state.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

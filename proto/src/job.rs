@@ -239,6 +239,9 @@ pub struct JobStatus {
     /// Which manifest the job has or will have, counted from 1; every repair begins a new one.
     #[serde(default)]
     pub generation: u64,
+    /// Who submitted it, where callers are known.
+    #[serde(default)]
+    pub owner: Option<String>,
 }
 
 /// The output of a committed shard, as `download` needs it.

@@ -23,7 +23,7 @@ pub(crate) async fn commit_all_but_the_last(url: &str, job: JobId, shards: u64) 
         for statement in statements(url, job, shards) {
             connection.execute(AssertSqlSafe(statement)).await.unwrap();
         }
-        connection.execute("ANALYZE").await.unwrap();
+        connection.execute("VACUUM ANALYZE").await.unwrap();
         query_scalar(AssertSqlSafe(first)).fetch_one(&mut connection).await.unwrap()
     } else {
         let mut connection = SqliteConnection::connect(url).await.unwrap();

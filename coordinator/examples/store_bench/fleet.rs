@@ -19,12 +19,16 @@ const SHARD_MS: [u64; 2] = [20_000, 40_000];
 /// Workers come over so long a time, as a cluster's manager starts them.
 const ARRIVAL_MS: u64 = 20_000;
 
+/// And go so many milliseconds apart.
+const LEAVE_MS: u64 = 3;
+
 /// What all workers share.
 struct Fleet {
     url: String,
     storage: PathBuf,
     sample: Vec<u8>,
     over: CancellationToken,
+    leave_ms: u64,
     seen: Mutex<Seen>,
     /// Sessions and leases that were taken from workers who were there all the time.
     lost: AtomicU64,
@@ -40,8 +44,8 @@ struct Seen {
 /// Lets so many workers work for a while, and prints how long they waited.
 pub(crate) async fn measure(at: &Coordinator, storage: PathBuf, sample: &[u8], workers: usize, seconds: u64) {
     let (over, url) = (CancellationToken::new(), at.url.clone());
-    let (seen, lost) = (Mutex::default(), AtomicU64::new(0));
-    let fleet = Arc::new(Fleet { url, storage, sample: sample.to_vec(), over, seen, lost });
+    let (seen, lost, leave_ms) = (Mutex::default(), AtomicU64::new(0), workers as u64 * LEAVE_MS);
+    let fleet = Arc::new(Fleet { url, storage, sample: sample.to_vec(), over, leave_ms, seen, lost });
     let cpu = at.cpu_seconds();
     let started = Instant::now();
     let mut running = JoinSet::new();
@@ -104,7 +108,9 @@ async fn work(fleet: Arc<Fleet>) {
         }
     }
     beating.await.unwrap();
-    client.close_session(session.id).await.unwrap();
+    // Nobody ends a fleet in one moment; a session that is not closed expires.
+    tokio::time::sleep(between(0, fleet.leave_ms)).await;
+    client.close_session(session.id).await.ok();
 }
 
 async fn commit(fleet: &Fleet, client: &WorkClient, session: proto::SessionId, grant: &Grant) {

@@ -15,7 +15,7 @@ const ROWS: u64 = 1_000;
 /// Shards that are stored at once.
 const PAGE: u64 = 256;
 /// No machine does more pairs in a second.
-const PAIRS_MAX: u64 = 15_000;
+const PAIRS_MAX: u64 = 12_000;
 /// Sessions that beat.
 const SESSIONS: usize = 1_000;
 
@@ -25,7 +25,7 @@ pub(crate) async fn measure(url: &str, workers: &[usize], each: Duration) {
         return;
     }
     let store = Store::open_with(url, Arc::new(SystemClock::new()), Policy::default()).await.unwrap();
-    plan(&store, PAIRS_MAX * each.as_secs()).await;
+    plan(&store, PAIRS_MAX * each.as_secs() * workers.len() as u64 / 2).await;
     for workers in workers {
         let started = Instant::now();
         let until = started + each;

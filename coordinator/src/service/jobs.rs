@@ -7,10 +7,11 @@ use proto::generated as wire;
 use proto::generated::jobs_server::Jobs;
 use proto::job::{JobSpec, JobStatus, ShardResult};
 use proto::transport::MESSAGE_BYTES_MAX;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use tracing::{info, warn};
 
-use super::{Answer, Lane, Service, missing, refused, status_of};
+use super::{Answer, Lane, Service, caller_of, missing, refused, sees, status_of};
+use crate::access::Identity;
 use crate::context::{Context, full_message};
 use crate::store::{StoreError, Submitted, Winner};
 
@@ -35,6 +36,7 @@ enum Action {
 #[tonic::async_trait]
 impl Jobs for Service {
     async fn submit(&self, request: Request<wire::SubmitRequest>) -> Answer<wire::JobStatus> {
+        let caller = caller_of(&request);
         let request = request.into_inner();
         let job: JobId = id("job_id", &request.job_id).map_err(refused)?;
         let spec = request.spec.ok_or_else(|| missing("spec"))?;
@@ -48,7 +50,8 @@ impl Jobs for Service {
         check(&spec)?;
         let context = self.context.clone();
         check_sources(&context, &spec)?;
-        let status = self.detached(Lane::Other, async move { submit(&context, job, &spec).await }).await?;
+        let status =
+            self.detached(Lane::Other, async move { submit(&context, caller.as_ref(), job, &spec).await }).await?;
         Ok(Response::new((&status).into()))
     }
 
@@ -57,6 +60,7 @@ impl Jobs for Service {
     }
 
     async fn list(&self, request: Request<wire::ListRequest>) -> Answer<wire::ListResponse> {
+        let caller = caller_of(&request);
         let request = request.into_inner();
         let before = match request.before_job_id.as_str() {
             "" => None,
@@ -67,7 +71,8 @@ impl Jobs for Service {
             limit => limit.min(PAGE_JOBS_MAX),
         };
         let context = self.context.clone();
-        let jobs = self.detached(Lane::Other, async move { context.store.jobs().await.map_err(status_of) }).await?;
+        let mut jobs = self.detached(Lane::Other, async move { context.store.jobs().await.map_err(status_of) }).await?;
+        jobs.retain(|job| sees(caller.as_ref(), job));
         Ok(Response::new(page_of(jobs, before, limit)))
     }
 
@@ -88,14 +93,21 @@ impl Jobs for Service {
     }
 
     async fn repair(&self, request: Request<wire::RepairRequest>) -> Answer<wire::JobStatus> {
+        let caller = caller_of(&request);
         let wire::RepairRequest { job_id, shard_indexes } = request.into_inner();
         let job: JobId = id("job_id", &job_id).map_err(refused)?;
         let context = self.context.clone();
-        let status = self.detached(Lane::Other, async move { repair(&context, job, &shard_indexes).await }).await?;
+        let status = self
+            .detached(Lane::Other, async move {
+                show(&context, caller.as_ref(), job).await?;
+                repair(&context, job, &shard_indexes).await
+            })
+            .await?;
         Ok(Response::new((&status).into()))
     }
 
     async fn results(&self, request: Request<wire::ResultsRequest>) -> Answer<wire::ResultsResponse> {
+        let caller = caller_of(&request);
         let request = request.into_inner();
         let job: JobId = id("job_id", &request.job_id).map_err(refused)?;
         let limit = match request.limit {
@@ -105,7 +117,7 @@ impl Jobs for Service {
         let context = self.context.clone();
         let winners = self
             .detached(Lane::Other, async move {
-                show(&context, job).await?;
+                show(&context, caller.as_ref(), job).await?;
                 context.store.winners(job, request.after_index, limit).await.map_err(status_of)
             })
             .await?;
@@ -117,12 +129,17 @@ impl Jobs for Service {
 
 impl Service {
     async fn act(&self, action: Action, request: Request<wire::JobRequest>) -> Answer<wire::JobStatus> {
+        let caller = caller_of(&request);
         let job: JobId = id("job_id", &request.into_inner().job_id).map_err(refused)?;
         let context = self.context.clone();
         let status = self
             .detached(Lane::Other, async move {
+                let seen = show(&context, caller.as_ref(), job).await?;
+                if let Action::Get = action {
+                    return Ok(seen);
+                }
                 act(&context, action, job).await.map_err(status_of)?;
-                show(&context, job).await
+                show(&context, None, job).await
             })
             .await?;
         Ok(Response::new((&status).into()))
@@ -141,15 +158,29 @@ fn result_of(winner: Winner) -> ShardResult {
     }
 }
 
-async fn submit(context: &Context, job: JobId, spec: &JobSpec) -> Result<JobStatus, Status> {
-    match context.store.submit_job(job, spec).await.map_err(status_of)? {
+async fn submit(context: &Context, caller: Option<&Identity>, job: JobId, spec: &JobSpec) -> Result<JobStatus, Status> {
+    let (store, owner, most) =
+        (&context.store, caller.map(|caller| caller.name.as_str()), context.config.jobs_active_max);
+    if store.active_jobs(owner).await.map_err(status_of)? >= most && store.job(job).await.map_err(status_of)?.is_none()
+    {
+        return Err(Status::resource_exhausted(format!(
+            "{most} jobs have not ended yet, and no more are taken: wait for one, or cancel one"
+        )));
+    }
+    match store.submit_job_of(job, spec, owner).await.map_err(status_of)? {
         Submitted::Created => {
-            info!(job.id = %job, sources = spec.sources.len(), model = spec.model.name, "job submitted");
+            info!(job.id = %job, owner, sources = spec.sources.len(), model = spec.model.name, "job submitted");
             context.notices.plan.notify_one();
         }
         Submitted::Existing => {}
     }
-    show(context, job).await
+    show(context, caller, job).await.map_err(|status| match status.code() {
+        // Ids follow from what a job does: two people may want the same.
+        Code::NotFound => {
+            Status::already_exists("somebody else has submitted this very job: give --again for your own")
+        }
+        _ => status,
+    })
 }
 
 async fn repair(context: &Context, job: JobId, shards: &[u64]) -> Result<JobStatus, Status> {
@@ -157,12 +188,12 @@ async fn repair(context: &Context, job: JobId, shards: &[u64]) -> Result<JobStat
         info!(job.id = %job, shards = shards.len(), "shards are done again");
         context.notices.plan.notify_one();
     }
-    show(context, job).await
+    show(context, None, job).await
 }
 
 async fn act(context: &Context, action: Action, job: JobId) -> Result<(), StoreError> {
     match action {
-        Action::Get => return Ok(()),
+        Action::Get => {}
         Action::Cancel => {
             context.store.cancel(job).await?;
             context.notices.sweep.notify_one();
@@ -186,8 +217,9 @@ async fn act(context: &Context, action: Action, job: JobId) -> Result<(), StoreE
     Ok(())
 }
 
-async fn show(context: &Context, job: JobId) -> Result<JobStatus, Status> {
-    let status = context.store.job(job).await.map_err(status_of)?;
+/// Returns how a job stands. To those who may not see it, it is not there.
+async fn show(context: &Context, caller: Option<&Identity>, job: JobId) -> Result<JobStatus, Status> {
+    let status = context.store.job(job).await.map_err(status_of)?.filter(|status| sees(caller, status));
     status.ok_or_else(|| status_of(StoreError::JobUnknown { job }))
 }
 

@@ -12,6 +12,7 @@ use proto::convert::id;
 use proto::generated::jobs_server::{self, JobsServer};
 use proto::generated::storage_server::{self, StorageServer};
 use proto::generated::work_server::{self, WorkServer};
+use proto::job::JobStatus;
 use proto::relay::CHUNK_BYTES_MAX;
 use proto::transport::{HEADER_BYTES_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX};
 use proto::{ConvertError, SessionId};
@@ -24,7 +25,7 @@ use tonic_health::server::HealthReporter;
 use tracing::{error, warn};
 
 use self::pacer::Pacer;
-use crate::access::{self, Identity};
+use crate::access::{self, Identity, Role};
 use crate::config::Config;
 use crate::context::{Context, full_message};
 use crate::store::{StoreError, StoreErrorKind};
@@ -113,6 +114,14 @@ fn status_of(error: StoreError) -> Status {
 /// Who makes this call, where calls are checked.
 fn caller_of<T>(request: &Request<T>) -> Option<Identity> {
     request.extensions().get::<Identity>().cloned()
+}
+
+/// Whether a job is any business of a caller: those who submit see and steer their own, all others all.
+fn sees(caller: Option<&Identity>, job: &JobStatus) -> bool {
+    match caller {
+        Some(Identity { role: Role::Submitter, name }) => job.owner.as_ref() == Some(name),
+        Some(Identity { role: Role::Worker | Role::Reader | Role::Admin, .. }) | None => true,
+    }
 }
 
 /// Reads the id of a session, and refuses one that somebody else opened.

@@ -21,9 +21,10 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use super::{Answer, Lane, Service, caller_of, refused, status_of};
+use super::{Answer, Lane, Service, caller_of, refused, sees, status_of};
 use crate::access::{Identity, Role};
 use crate::context::{Context, full_message};
+use crate::store::StoreError;
 
 /// Chunks read ahead of the network.
 const CHUNKS_AHEAD_MAX: usize = 2;
@@ -65,19 +66,27 @@ impl StorageService for Service {
     async fn head(&self, request: Request<wire::HeadRequest>) -> Answer<wire::ObjectInfo> {
         let caller = caller_of(&request);
         let key = request.into_inner().key;
-        may(caller.as_ref(), &key, Wish::Read)?;
+        let name = may(caller.as_ref(), &key, Wish::Read)?;
         let service = self.clone();
-        let info = self.detached(Lane::Other, async move { Ok(service.open(&key).await?.info) }).await?;
+        let work = async move {
+            of_own_job(&service.context, caller.as_ref(), &name).await?;
+            Ok(service.open(&key).await?.info)
+        };
+        let info = self.detached(Lane::Other, work).await?;
         Ok(Response::new(info))
     }
 
     async fn read(&self, request: Request<wire::ReadRequest>) -> Answer<Chunks> {
         let caller = caller_of(&request);
         let request = request.into_inner();
-        may(caller.as_ref(), &request.key, Wish::Read)?;
+        let name = may(caller.as_ref(), &request.key, Wish::Read)?;
         let permit = self.relay_permit()?;
         let (service, key) = (self.clone(), request.key.clone());
-        let object = self.detached(Lane::Other, async move { service.open(&key).await }).await?;
+        let work = async move {
+            of_own_job(&service.context, caller.as_ref(), &name).await?;
+            service.open(&key).await
+        };
+        let object = self.detached(Lane::Other, work).await?;
         if request.if_match.is_some() && request.if_match != object.info.etag {
             return Err(Status::failed_precondition(format!("`{}` is another by now", request.key)));
         }
@@ -112,9 +121,10 @@ impl StorageService for Service {
     }
 
     async fn list_objects(&self, request: Request<wire::ListObjectsRequest>) -> Answer<wire::ListObjectsResponse> {
+        let caller = caller_of(&request);
         let request = request.into_inner();
         let context = self.context.clone();
-        let page = self.detached(Lane::Other, async move { list(&context, &request).await }).await?;
+        let page = self.detached(Lane::Other, async move { list(&context, caller.as_ref(), &request).await }).await?;
         Ok(Response::new(page))
     }
 }
@@ -310,6 +320,19 @@ fn may(caller: Option<&Identity>, key: &str, wish: Wish) -> Result<Named, Status
     Err(Status::permission_denied(format!("`{}` may not do this with `{key}`", caller.name)))
 }
 
+/// Refuses what belongs to a job that is none of the caller's business.
+async fn of_own_job(context: &Context, caller: Option<&Identity>, name: &Named) -> Result<(), Status> {
+    let (Named::OfJob { job } | Named::Source { job, .. }, Some(Identity { role: Role::Submitter, .. })) =
+        (name, caller)
+    else {
+        return Ok(());
+    };
+    match context.store.job(*job).await.map_err(status_of)? {
+        Some(status) if sees(caller, &status) => Ok(()),
+        Some(_) | None => Err(status_of(StoreError::JobUnknown { job: *job })),
+    }
+}
+
 /// A worker writes outputs of jobs that still run, a client writes uploads; nobody writes anything else.
 async fn may_write(context: &Context, key: &str, name: &Named) -> Result<(), Status> {
     match name {
@@ -335,11 +358,15 @@ async fn may_write(context: &Context, key: &str, name: &Named) -> Result<(), Sta
     }
 }
 
-async fn list(context: &Context, request: &wire::ListObjectsRequest) -> Result<wire::ListObjectsResponse, Status> {
+async fn list(
+    context: &Context,
+    caller: Option<&Identity>,
+    request: &wire::ListObjectsRequest,
+) -> Result<wire::ListObjectsResponse, Status> {
     let prefix = request.prefix.trim_end_matches('/');
     // A probe key below the prefix: what may be read there may be listed.
     match named(&format!("{prefix}/x")) {
-        Some(Named::OfJob { .. }) => {}
+        Some(name @ Named::OfJob { .. }) => of_own_job(context, caller, &name).await?,
         Some(Named::StorageId | Named::Upload { .. } | Named::Source { .. }) | None => return Err(unnamed(prefix)),
     }
     let found = context.storage.list(prefix).await.map_err(|error| said(&error))?;

@@ -34,6 +34,8 @@ pub(crate) struct NewJob {
     pub(crate) digest: String,
     pub(crate) spec: String,
     pub(crate) task: String,
+    /// Who submits it, where callers are known.
+    pub(crate) owner: Option<String>,
 }
 
 /// The part of a spec that every grant carries; the list of sources, which may be long, is not in it.
@@ -126,6 +128,8 @@ pub(crate) trait Backend: Send + Sync {
     fn submit(&self, job: NewJob) -> Answer<'_, Option<String>>;
     /// Returns one job, or all in the order of submission.
     fn statuses(&self, job: Option<JobId>) -> Answer<'_, Vec<JobStatus>>;
+    /// Counts the jobs that have not ended, of one owner or of all.
+    fn active(&self, owner: Option<String>) -> Answer<'_, u64>;
     /// Returns a job's state.
     fn job_state(&self, job: JobId) -> Answer<'_, Option<JobState>>;
     /// Changes a job's row.

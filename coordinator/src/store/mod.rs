@@ -119,6 +119,11 @@ impl Store {
 
     /// Stores a job. Submitting the same job twice is submitting it once.
     pub async fn submit_job(&self, job: JobId, spec: &JobSpec) -> Result<Submitted> {
+        self.submit_job_of(job, spec, None).await
+    }
+
+    /// Stores a job of somebody who is known by name. One that is there keeps its owner.
+    pub async fn submit_job_of(&self, job: JobId, spec: &JobSpec, owner: Option<&str>) -> Result<Submitted> {
         let digest = proto::spec_digest(spec);
         let task = Task {
             read: spec.read.clone(),
@@ -127,7 +132,8 @@ impl Store {
             on_bad_row: spec.on_bad_row,
         };
         let (spec, task) = (rows::to_json(spec), rows::to_json(&task));
-        match self.backend.submit(NewJob { job, digest: digest.clone(), spec, task }).await? {
+        let owner = owner.map(str::to_owned);
+        match self.backend.submit(NewJob { job, digest: digest.clone(), spec, task, owner }).await? {
             None => Ok(Submitted::Created),
             Some(stored) if stored == digest => Ok(Submitted::Existing),
             Some(_) => Err(StoreError::SpecDiffers { job }),
@@ -137,6 +143,11 @@ impl Store {
     /// Returns how a job stands. Costs the same for ten shards and for a million.
     pub async fn job(&self, job: JobId) -> Result<Option<JobStatus>> {
         Ok(self.backend.statuses(Some(job)).await?.pop().map(|status| self.worried(status)))
+    }
+
+    /// Counts the jobs that have not ended, of one owner or of all.
+    pub async fn active_jobs(&self, owner: Option<&str>) -> Result<u64> {
+        self.backend.active(owner.map(str::to_owned)).await
     }
 
     /// Returns how every job stands, in the order of submission.

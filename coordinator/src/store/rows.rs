@@ -132,6 +132,7 @@ pub(super) fn job_status(row: &impl Fields, now_ms: i64, rejects: &Rejects) -> R
         manifest_key: row.opt_text("manifest_key")?,
         age_ms: u64::try_from(now_ms - row.int("submitted_ms")?).unwrap_or(0),
         pause_reason: row.opt_text("pause_reason")?,
+        owner: row.opt_text("owner")?,
         starved_ms: starved_ms(row, now_ms)?,
         copies: row.count("copies")?,
         workers_quarantined: row.count("workers_quarantined")?,

@@ -1,6 +1,7 @@
 //! Planning is interrupted, and nobody can tell from its shards.
 
 use proto::job::{JobSpec, JobState, ShardLimits};
+use proto::{JobId, RpcErrorKind};
 
 use crate::harness::{Cluster, FakeWorker, spec};
 
@@ -58,4 +59,30 @@ async fn shards_are_worked_on_while_planning_goes_on() {
     let status = cluster.jobs().get(job).await.unwrap();
     assert_eq!((status.state, status.shards.committed), (JobState::Planning, 1));
     assert_eq!(shards_of(&cluster, &worker, job).await.len(), ROWS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn there_is_an_end_to_shards_and_to_jobs() {
+    let mut cluster = Cluster::start().await;
+    cluster.stop().await;
+    cluster.config.shards_max = 3;
+    cluster.config.jobs_active_max = 2;
+    cluster.start_again().await;
+    let fits = cluster.submit(&spec(vec![cluster.corpus("a.csv", 30, &[])])).await;
+    cluster.until_state(fits, JobState::Running).await;
+    let large = cluster.submit(&spec(vec![cluster.corpus("b.csv", 31, &[])])).await;
+    let failed = cluster.until_state(large, JobState::Failed).await;
+    let reason = failed.reason.unwrap();
+    assert!(reason.contains("more than 3 shards") && reason.contains("--shard-rows"), "{reason}");
+
+    // The failed one has ended, so there is room for one more.
+    let second = spec(vec![cluster.corpus("c.csv", 1, &[])]);
+    let second_job = cluster.submit(&second).await;
+    let third = spec(vec![cluster.corpus("d.csv", 1, &[])]);
+    let refused = cluster.jobs().submit(JobId::generate(), &third).await.unwrap_err();
+    assert_eq!(refused.kind, RpcErrorKind::ResourceExhausted, "{refused}");
+    assert_eq!(cluster.jobs().submit(second_job, &second).await.unwrap().id, second_job, "a repeat is no new job");
+    cluster.jobs().cancel(fits).await.unwrap();
+    cluster.until_state(fits, JobState::Cancelled).await;
+    cluster.submit(&third).await;
 }

@@ -280,6 +280,7 @@ impl From<&JobStatus> for wire::JobStatus {
             copies: status.copies,
             workers_quarantined: status.workers_quarantined,
             generation: status.generation,
+            owner: status.owner.clone(),
         }
     }
 }
@@ -307,6 +308,7 @@ impl TryFrom<wire::JobStatus> for JobStatus {
             copies: status.copies,
             workers_quarantined: status.workers_quarantined,
             generation: status.generation,
+            owner: status.owner,
         })
     }
 }

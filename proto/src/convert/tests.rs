@@ -148,6 +148,7 @@ fn job_status() -> impl Strategy<Value = JobStatus> {
             copies: numbers[6],
             workers_quarantined: numbers[7],
             generation: numbers[8],
+            owner: (numbers[8] % 2 == 1).then(|| "ana".to_owned()),
         },
     )
 }

@@ -9,6 +9,7 @@ mod crash;
 pub(crate) mod dump;
 mod events;
 mod fixture;
+mod plans;
 mod random;
 mod scale;
 mod server;

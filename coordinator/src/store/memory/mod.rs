@@ -190,6 +190,13 @@ impl Backend for Connection {
         })
     }
 
+    fn active(&self, owner: Option<String>) -> Answer<'_, u64> {
+        self.run("active", move |model| {
+            let mine = |job: &&ModelJob| owner.is_none() || job.submission.owner == owner;
+            model.jobs.values().filter(mine).filter(|job| !job.job.state.is_terminal()).count() as u64
+        })
+    }
+
     fn job_state(&self, job: JobId) -> Answer<'_, Option<JobState>> {
         self.run("job_state", move |model| model.jobs.get(&job).map(|job| job.job.state))
     }
@@ -475,6 +482,7 @@ fn status(model: &Model, id: JobId) -> Result<JobStatus, StoreError> {
         manifest_key: job.job.manifest.as_ref().map(|(key, _)| key.clone()),
         age_ms: unsigned(model.now - job.submitted),
         pause_reason: job.job.pause_reason.clone(),
+        owner: job.submission.owner.clone(),
         starved_ms: if starves { unsigned(model.now - job.submitted.max(last_session)) } else { 0 },
         copies: job.copies,
         workers_quarantined,

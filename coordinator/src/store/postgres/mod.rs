@@ -48,8 +48,10 @@ const DESK_CONNECTIONS_MAX: u32 = 6;
 
 /// Settings of every connection. Limits that the server keeps, so that no statement outlives everybody's interest in it;
 /// and plans that do not depend on statistics: right after planning a million shards there are none, and the planner
-/// would sort all pending shards for every lease instead of reading the first from the index.
-const CONNECTION_SETTINGS: [(&str, &str); 10] = [
+/// would sort all pending shards for every lease instead of reading the first from the index. Plans are made anew for
+/// every statement, which costs a millisecond or two: one that was kept from when the tables were nearly empty read all
+/// attempts for every heartbeat in a batch, until the server looked at the tables by itself, a minute later.
+pub(in crate::store) const CONNECTION_SETTINGS: [(&str, &str); 10] = [
     ("statement_timeout", "50s"),
     // The server, too, must find out about a network that swallows everything.
     ("tcp_keepalives_idle", "30"),
@@ -57,7 +59,7 @@ const CONNECTION_SETTINGS: [(&str, &str); 10] = [
     ("tcp_keepalives_count", "3"),
     ("lock_timeout", "10s"),
     ("idle_in_transaction_session_timeout", "10s"),
-    ("plan_cache_mode", "force_generic_plan"),
+    ("plan_cache_mode", "force_custom_plan"),
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),
     ("jit", "off"),
@@ -189,8 +191,8 @@ impl Backend for Postgres {
         let (id, imposed_ms) = (job.job.0, self.imposed_ms());
         Box::pin(async move {
             let inserted = changed(&self.desk, move || {
-                let NewJob { digest, spec, task, .. } = job.clone();
-                query(jobs::PG_SUBMIT_JOB).bind(id).bind(digest).bind(spec).bind(task).bind(imposed_ms)
+                let NewJob { digest, spec, task, owner, .. } = job.clone();
+                query(jobs::PG_SUBMIT_JOB).bind(id).bind(digest).bind(spec).bind(task).bind(imposed_ms).bind(owner)
             })
             .await?;
             if inserted > 0 {
@@ -211,6 +213,10 @@ impl Backend for Postgres {
             let (rejects, now_ms) = (rows::rejects(&rejects)?, self.now_ms().await?);
             statuses.iter().map(|row| rows::job_status(row, now_ms, &rejects)).collect()
         })
+    }
+
+    fn active(&self, owner: Option<String>) -> Answer<'_, u64> {
+        Box::pin(counted(&self.desk, move || query_scalar(jobs::ACTIVE_JOBS).bind(owner.clone())))
     }
 
     fn job_state(&self, job: JobId) -> Answer<'_, Option<JobState>> {

@@ -3,7 +3,7 @@
 macro_rules! status_columns {
     () => {
         "SELECT j.job_id, j.spec, j.state, j.paused, j.reason, j.submitted_ms, j.rows_planned, j.manifest_key,
-    j.generation, j.pause_reason, j.copies,
+    j.generation, j.pause_reason, j.copies, j.owner,
     (SELECT count(*) FROM session WHERE state = 'live' AND quarantined) AS workers_quarantined,
     (SELECT max(ended_ms) FROM session WHERE state = 'dead') AS last_session_ms,
     coalesce(c.pending, 0) AS pending, coalesce(c.running, 0) AS running, coalesce(c.committed, 0) AS committed,
@@ -53,14 +53,18 @@ SELECT spec_digest FROM job WHERE job_id = $1";
 pub(in crate::store) const PG_NOW: &str = "-- now
 SELECT encaje_now_ms($1)";
 
-/// $1 job, $2 digest, $3 spec, $4 task, $5 now.
+/// $1 job, $2 digest, $3 spec, $4 task, $5 now, $6 owner.
 pub(in crate::store) const SUBMIT_JOB: &str = "-- submit_job
-INSERT INTO job (job_id, spec_digest, spec, task, state, submitted_ms)
-VALUES ($1, $2, $3, $4, 'planning', $5) ON CONFLICT (job_id) DO NOTHING";
-/// $1 job, $2 digest, $3 spec, $4 task, $5 imposed time.
+INSERT INTO job (job_id, spec_digest, spec, task, state, submitted_ms, owner)
+VALUES ($1, $2, $3, $4, 'planning', $5, $6) ON CONFLICT (job_id) DO NOTHING";
+/// $1 job, $2 digest, $3 spec, $4 task, $5 imposed time, $6 owner.
 pub(in crate::store) const PG_SUBMIT_JOB: &str = "-- submit_job
-INSERT INTO job (job_id, spec_digest, spec, task, state, submitted_ms)
-VALUES ($1, $2, $3, $4, 'planning', encaje_now_ms($5)) ON CONFLICT (job_id) DO NOTHING";
+INSERT INTO job (job_id, spec_digest, spec, task, state, submitted_ms, owner)
+VALUES ($1, $2, $3, $4, 'planning', encaje_now_ms($5), $6) ON CONFLICT (job_id) DO NOTHING";
+/// $1 owner or NULL for all.
+pub(in crate::store) const ACTIVE_JOBS: &str = "-- active_jobs
+SELECT count(*) FROM job
+WHERE state IN ('planning', 'running', 'finalizing', 'cancelling') AND (CAST($1 AS TEXT) IS NULL OR owner = $1)";
 
 /// No parameters.
 pub(in crate::store) const JOBS_TO_PLAN: &str = "-- jobs_to_plan

@@ -264,7 +264,8 @@ UPDATE session SET progress_ms = $2 WHERE session_id = $1";
 /// $10 reason of leases that go back because their session does not report them.
 ///
 /// A row for every session that lives and every report (its position, from 1) whose lease stands. Progress is a hint:
-/// an attempt that somebody is just ending keeps what it has, so that heartbeats wait for nobody.
+/// an attempt that somebody is just ending keeps what it has, so that heartbeats wait for nobody. Rows are found by their
+/// place: of a join by key the server, knowing nothing of the tables yet, made a walk over all attempts for each.
 pub(in crate::store) const PG_BEAT: &str = concat!(
     "-- beat
 WITH clock AS MATERIALIZED (SELECT encaje_now_ms($1) AS now_ms),
@@ -284,18 +285,17 @@ standing AS MATERIALIZED (
     JOIN job j ON j.job_id = a.job_id
     WHERE a.session_id = u.session_id AND a.state = 'live' AND j.state IN ('planning', 'running')),
 moving AS MATERIALIZED (
-    SELECT a.job_id, a.shard_index, a.epoch FROM attempt a
-    WHERE (a.job_id, a.shard_index, a.epoch) IN (SELECT job_id, shard_index, epoch FROM standing WHERE news)
-        AND a.state = 'live'
-    FOR NO KEY UPDATE OF a SKIP LOCKED),
+    SELECT p.place, n.rows_done, n.tokens_done
+    FROM (SELECT job_id, shard_index, epoch, max(rows_done) AS rows_done, max(tokens_done) AS tokens_done
+        FROM standing WHERE news GROUP BY job_id, shard_index, epoch) n
+    CROSS JOIN LATERAL (
+        SELECT a.ctid AS place FROM attempt a
+        WHERE a.job_id = n.job_id AND a.shard_index = n.shard_index AND a.epoch = n.epoch AND a.state = 'live'
+        FOR NO KEY UPDATE OF a SKIP LOCKED) p),
 recorded AS (
-    UPDATE attempt a SET rows_done = greatest(a.rows_done, s.rows_done),
-        tokens_done = greatest(a.tokens_done, s.tokens_done)
-    FROM moving m
-    JOIN (SELECT job_id, shard_index, epoch, max(rows_done) AS rows_done, max(tokens_done) AS tokens_done
-        FROM standing GROUP BY job_id, shard_index, epoch) s
-        ON s.job_id = m.job_id AND s.shard_index = m.shard_index AND s.epoch = m.epoch
-    WHERE a.job_id = m.job_id AND a.shard_index = m.shard_index AND a.epoch = m.epoch AND a.state = 'live'),
+    UPDATE attempt a SET rows_done = greatest(a.rows_done, m.rows_done),
+        tokens_done = greatest(a.tokens_done, m.tokens_done)
+    FROM moving m WHERE a.ctid = m.place AND a.state = 'live'),
 extended AS (
     UPDATE session x SET expires_ms = clock.now_ms + $2, progress_ms = CASE
         WHEN EXISTS (SELECT 1 FROM standing s WHERE s.session_id = x.session_id AND s.moved) THEN clock.now_ms

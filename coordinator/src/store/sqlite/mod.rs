@@ -103,8 +103,8 @@ impl Backend for Sqlite {
         let now_ms = self.now_ms();
         Box::pin(self.writer.run(move |db| {
             Box::pin(async move {
-                let insert =
-                    query(jobs::SUBMIT_JOB).bind(job.job.0).bind(job.digest).bind(job.spec).bind(job.task).bind(now_ms);
+                let insert = query(jobs::SUBMIT_JOB).bind(job.job.0).bind(job.digest).bind(job.spec).bind(job.task);
+                let insert = insert.bind(now_ms).bind(job.owner);
                 if changed(insert, db).await? {
                     return Ok(None);
                 }
@@ -122,6 +122,13 @@ impl Backend for Sqlite {
             let rejects = query(jobs::JOB_REJECTS).bind(job.map(|job| job.0)).fetch_all(&self.readers).await?;
             let (rejects, now_ms) = (rows::rejects(&rejects)?, self.now_ms());
             statuses.iter().map(|row| rows::job_status(row, now_ms, &rejects)).collect()
+        })
+    }
+
+    fn active(&self, owner: Option<String>) -> Answer<'_, u64> {
+        Box::pin(async move {
+            let count: i64 = query_scalar(jobs::ACTIVE_JOBS).bind(owner).fetch_one(&self.readers).await?;
+            Ok(u64::try_from(count).unwrap_or(0))
         })
     }
 
