@@ -205,6 +205,8 @@ fn exports_are_the_vectors_as_a_matrix() {
         let again = bench.encaje(["export", "out", "--format", format, "--out", &name]);
         again.expect_code(2);
         again.expect_said(&["--force"]);
+        std::fs::write(bench.path(&name), "something else").unwrap();
+        bench.encaje(["export", "out", "--format", format, "--out", &name, "--force"]).expect_code(0);
     }
     let npy = std::fs::read(bench.path("v.npy")).unwrap();
     assert!(npy.starts_with(b"\x93NUMPY") && npy.ends_with(&bytes));

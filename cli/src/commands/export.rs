@@ -20,7 +20,7 @@ pub(crate) fn run(ui: &Ui, args: &ExportArgs) -> anyhow::Result<Exit> {
         ExportFormatArg::Safetensors => ExportFormat::Safetensors,
         ExportFormatArg::Pt => ExportFormat::Pt,
     };
-    let summary = dataset::export(&args.target, format, &args.out)?;
+    let summary = dataset::export(&args.target, format, &args.out, args.force)?;
     if summary.rejected > 0 {
         ui.note(format!("{} without a vector: all components are NaN there", ui::counted(summary.rejected, "row")));
     }

@@ -97,7 +97,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let parted = MergeOptions { partition_rows: Some(2000), ..MergeOptions::default() };
         merge(&job, &dir.join(format!("{dtype}-parted")), &parted, &mut |_| ())?;
         for format in [ExportFormat::Npy, ExportFormat::Safetensors, ExportFormat::Pt] {
-            export(&job, format, &dir.join(format!("{dtype}.{format}")))?;
+            export(&job, format, &dir.join(format!("{dtype}.{format}")), false)?;
         }
     }
     Ok(())

@@ -97,11 +97,12 @@ impl Shape<'_> {
 }
 
 /// Writes the vectors of the folder of a finished job, or of one file, as the array `out`, in the number format that
-/// they have. Every file is checked before its rows are used; `out` appears whole or not at all, and is not replaced.
-pub fn export(target: &Path, format: ExportFormat, out: &Path) -> Result<ExportSummary, DatasetError> {
+/// they have. Every file is checked before its rows are used; `out` appears whole or not at all; one that
+/// is there is an error, unless `overwrite`.
+pub fn export(target: &Path, format: ExportFormat, out: &Path, overwrite: bool) -> Result<ExportSummary, DatasetError> {
     let set = VectorSet::open(target)?;
     let shape = Shape { info: set.info(), rows: set.rows() };
-    let temp = TempFile::create(out, false)?;
+    let temp = TempFile::create(out, overwrite)?;
     let file = File::create(temp.path()).map_err(VectorsError::io("create", temp.path()))?;
     let mut sink = Sink { file: BufWriter::with_capacity(BUFFER_BYTES, file), crc: flate2::Crc::new() };
     let started = match format {

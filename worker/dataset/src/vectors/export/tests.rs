@@ -24,7 +24,7 @@ fn expected(info: &FileInfo, rows: usize) -> Vec<u8> {
 
 fn exported(job: &Job, format: ExportFormat) -> (ExportSummary, Vec<u8>) {
     let out = job.path().join(format!("out.{format}"));
-    let summary = export(&job.dir(), format, &out).unwrap();
+    let summary = export(&job.dir(), format, &out, false).unwrap();
     let bytes = fs::read(&out).unwrap();
     assert_eq!(summary.bytes, bytes.len() as u64);
     assert_eq!((summary.rows, summary.rejected), (27, 4));
@@ -120,7 +120,7 @@ fn sixteen_bit_vectors_stay_so() {
     write_job(&target, &info, &[27]);
     for format in [ExportFormat::Npy, ExportFormat::Safetensors, ExportFormat::Pt] {
         let out = dir.path().join(format.to_string());
-        let summary = export(&target, format, &out).unwrap();
+        let summary = export(&target, format, &out, false).unwrap();
         assert_eq!(summary.dtype, VectorDtype::F16);
         let bytes = fs::read(&out).unwrap();
         let array = expected(&info, 27);
@@ -132,7 +132,7 @@ fn sixteen_bit_vectors_stay_so() {
 fn a_single_file_exports_as_well() {
     let job = job(8, &[27]);
     let out = job.path().join("out.npy");
-    let summary = export(&job.dir().join(part_name(0)), ExportFormat::Npy, &out).unwrap();
+    let summary = export(&job.dir().join(part_name(0)), ExportFormat::Npy, &out, false).unwrap();
     assert_eq!(summary.rows, 27);
     assert_eq!(&fs::read(&out).unwrap()[128..], expected(&info(8), 27));
 }
@@ -142,7 +142,7 @@ fn a_damaged_part_is_named_and_no_file_appears() {
     let job = job(8, &[20, 7]);
     flip(&job.dir().join(part_name(1)), 50);
     let out = job.path().join("out.npy");
-    let error = export(&job.dir(), ExportFormat::Npy, &out).unwrap_err().to_string();
+    let error = export(&job.dir(), ExportFormat::Npy, &out, false).unwrap_err().to_string();
     assert!(error.contains("part-00001.parquet"), "{error}");
     assert_eq!(fs::read_dir(job.path()).unwrap().count(), 1, "only the job is there");
 }
