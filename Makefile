@@ -67,10 +67,10 @@ tidy:
 	rustc --edition 2024 --test tests/tidy.rs -o build/tidy
 	build/tidy --quiet
 
-bench: ## time encaje against sentence-transformers on this machine (installs torch into build/peers)
+bench: ## time encaje against sentence-transformers and ONNX Runtime (installs torch into build/peers; BENCH="--quick")
 	@sh scripts/setup.sh python model peers
 	$(CARGO) build --release --locked --package encaje
-	build/venv/bin/python scripts/bench.py --encaje "$(ENCAJE)" --model "$(MODEL)" --peer-python build/peers/bin/python
+	build/venv/bin/python scripts/bench.py --encaje "$(ENCAJE)" --model "$(MODEL)" --peer-python build/peers/bin/python $(BENCH)
 
 bench-control: ## leases and commits per second, a million shards, 10,000 workers: on SQLite and PostgreSQL
 	$(CARGO) run --release --locked --workspace --example store_bench -- $(BENCH_CONTROL)
