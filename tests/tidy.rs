@@ -19,7 +19,8 @@ const UNSAFE_FILES: &[&str] = &[
     "worker/engine/src/kernels/attention/mod.rs",
     "worker/engine/src/kernels/matmul.rs",
     "worker/engine/src/kernels/slab.rs",
-    "worker/engine/src/kernels/tile.rs",
+    "worker/engine/src/kernels/tile/mod.rs",
+    "worker/engine/src/kernels/tile/x86.rs",
     // Calls of NVIDIA's libraries, and of the kernels compiled for the host.
     "worker/engine/src/cuda/driver.rs",
     "worker/engine/src/cuda/emulated.rs",

@@ -97,7 +97,7 @@ fn make(
     if request.devices.contains(&DeviceSpec::Cpu) && !worker::engine_dtype(dtype).is_fast_on_cpu() {
         let name = plan::dtype_name(dtype);
         ui.warn(format!(
-            "this processor has no instructions for {name}: it gives the same vectors, but slower than f32"
+            "this processor has no instructions for {name}: it gives the same vectors, but no faster than f32"
         ));
     }
     let made = runtime.block_on(embed(ui, request, record))?;

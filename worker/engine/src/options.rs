@@ -130,7 +130,7 @@ impl fmt::Display for Pooling {
 
 impl Dtype {
     /// Returns whether this processor has instructions for the format. Without them bf16 and int8 give the same vectors,
-    /// but slower than f32; f16 is not done on a CPU.
+    /// but no faster than f32; f16 is not done on a CPU.
     pub fn is_fast_on_cpu(self) -> bool {
         crate::kernels::has_instructions(self)
     }

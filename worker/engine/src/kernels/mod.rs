@@ -1,6 +1,6 @@
 //! The loops that the time goes into, over plain slices, on one thread: what [`crate::ops`] runs on a CPU.
 //!
-//! Matrix products have kernels of their own (`tile.rs`) where the processor has AVX-512. Everything else is safe Rust,
+//! Matrix products have kernels of their own (`tile/`) where the processor has AVX-512 or AVX2. Everything else is safe Rust,
 //! written so that the compiler vectorises it, and run through [`vectorized`], which compiles each caller once per
 //! instruction set and picks the widest that the processor has. Sums run in a fixed order over a fixed number of lanes,
 //! and never across rows: the same row gives the same bits in every batch.

@@ -7,9 +7,9 @@
 use std::ops::Range;
 
 use super::matmul::{Matrix, MatrixMut, matmul};
-use super::quantize::{RowScale, quantize_columns, quantize_rows, round_to_bf16};
+use super::quantize::{RowScale, from_bf16, quantize_columns, quantize_rows, round_to_bf16, to_bf16};
 use super::slab::Slab;
-use super::tile::{Bf16, COLUMNS, F32, Format, Int8, Kernel, ROWS};
+use super::tile::{Bf16, COLUMNS, F32, Format, Int8, Int8InWords, Kernel, LeftRows, OutRows};
 use crate::Dtype;
 
 /// Rows of a block: enough that the weights, which come from far away, are not waited for, and few enough that the widest
@@ -33,16 +33,28 @@ struct Panel {
 enum Numbers {
     /// `[inputs, outputs]`, for the gemm crate: it has kernels for processors that we have none for.
     Plain(Vec<f32>),
-    F32(Kernel<F32>, Slab<[f32; COLUMNS]>),
-    Bf16(Kernel<Bf16>, Slab<[[u16; 2]; COLUMNS]>),
-    Int8 {
-        kernel: Kernel<Int8>,
-        bytes: Slab<[[i8; 4]; COLUMNS]>,
-        /// What a step of one means in each column.
-        scales: Vec<[f32; COLUMNS]>,
-        /// Each column's bytes added up: what a row's zero point multiplies.
-        sums: Vec<[f32; COLUMNS]>,
-    },
+    F32(Packed<F32>),
+    Bf16(Packed<Bf16>),
+    /// Brain floats as 32-bit floats: for processors that only multiply those.
+    Bf16InF32(Packed<F32>),
+    Int8(Packed<Int8>, Quantized),
+    Int8InWords(Packed<Int8InWords>, Quantized),
+}
+
+/// Panels in the order in which a kernel reads them.
+struct Packed<F: Format> {
+    kernel: Kernel<F>,
+    numbers: Slab<F::Right>,
+    /// Steps of every panel.
+    steps: usize,
+}
+
+/// What the bytes of each column stand for.
+struct Quantized {
+    /// What a step of one means.
+    scales: Vec<f32>,
+    /// The column's bytes added up: what a row's zero point multiplies.
+    sums: Vec<f32>,
 }
 
 /// Rows of numbers, `stride` apart.
@@ -60,8 +72,12 @@ pub(crate) struct RowsView<'a> {
 #[derive(Default)]
 pub(crate) struct Scratch {
     halves: Vec<[u16; 2]>,
+    rounded: Vec<f32>,
     bytes: Vec<[u8; 4]>,
+    words: Vec<[i16; 2]>,
     scales: Vec<RowScale>,
+    /// Products of a block and one panel, before they are in their place.
+    sums: Vec<i32>,
 }
 
 impl<'a> RowsView<'a> {
@@ -70,7 +86,13 @@ impl<'a> RowsView<'a> {
         RowsView { data: &self.data[first * self.stride..], rows: rows.min(self.rows - first), stride: self.stride }
     }
 
-    fn row(&self, row: usize, width: usize) -> &'a [f32] {
+    /// Returns the rows without their first columns.
+    pub(super) fn from_column(self, first: usize) -> RowsView<'a> {
+        RowsView { data: &self.data[first..], ..self }
+    }
+
+    /// Returns the first `width` numbers of a row.
+    pub(super) fn row(&self, row: usize, width: usize) -> &'a [f32] {
         &self.data[row * self.stride..][..width]
     }
 }
@@ -139,79 +161,79 @@ impl PackedWeights {
         x: RowsView<'_>,
         panels: Range<usize>,
         out: &mut [f32],
-        Scratch { halves, bytes: quantized, scales: row_scales }: &mut Scratch,
+        Scratch { halves, rounded, bytes, words, scales, sums }: &mut Scratch,
     ) {
         match &self.numbers {
             Numbers::Plain(numbers) => self.multiply_plain(x, numbers, panels, out),
-            Numbers::F32(kernel, numbers) => {
-                let row = |row| x.row(row, self.inputs);
-                self.pass((x.rows, row), (kernel, numbers), panels, out);
+            Numbers::F32(packed) => {
+                self.pass(LeftRows::new(x.data, self.inputs, x.stride, x.rows), packed, panels, out);
             }
-            Numbers::Bf16(kernel, numbers) => {
+            Numbers::Bf16(packed) => {
                 round_to_bf16(x, self.inputs, halves);
-                let steps = self.inputs.div_ceil(2);
-                let row = |row| &halves[row * steps..][..steps];
-                self.pass((x.rows, row), (kernel, numbers), panels, out);
+                self.pass(LeftRows::new(halves, packed.steps, packed.steps, x.rows), packed, panels, out);
             }
-            Numbers::Int8 { kernel, bytes, scales, sums } => {
-                quantize_rows(x, self.inputs, quantized, row_scales);
-                let steps = self.inputs.div_ceil(4);
-                let width = self.width(&panels);
-                let mut tile = [[0i32; COLUMNS]; ROWS];
-                for panel in panels.clone() {
-                    let to = self.panels[panel];
-                    let bytes = &bytes[panel * steps..][..steps];
-                    for start in (0..x.rows).step_by(ROWS) {
-                        let row = |at: usize| (start + at).min(x.rows - 1);
-                        let rows = std::array::from_fn(|at| &quantized[row(at) * steps..][..steps]);
-                        kernel.tile(rows, bytes, tile.each_mut());
-                        let out = &mut out[start * width + to.first - self.panels[panels.start].first..];
-                        dequantize(
-                            &tile,
-                            &row_scales[start..],
-                            (&scales[panel], &sums[panel]),
-                            (out, width, to.outputs),
-                        );
-                    }
-                }
+            Numbers::Bf16InF32(packed) => {
+                rounded.clear();
+                rounded.extend((0..x.rows).flat_map(|row| x.row(row, self.inputs)).map(|x| from_bf16(to_bf16(*x))));
+                self.pass(LeftRows::new(rounded, self.inputs, self.inputs, x.rows), packed, panels, out);
+            }
+            Numbers::Int8(packed, quantized) => {
+                quantize_rows(x, self.inputs, bytes, scales);
+                let left = LeftRows::new(bytes, packed.steps, packed.steps, x.rows);
+                self.pass_quantized((left, scales), (packed, quantized), panels, out, sums);
+            }
+            Numbers::Int8InWords(packed, quantized) => {
+                quantize_rows(x, self.inputs, words, scales);
+                let left = LeftRows::new(words, packed.steps, packed.steps, x.rows);
+                self.pass_quantized((left, scales), (packed, quantized), panels, out, sums);
             }
         }
     }
 
     /// Passes every panel over a block of rows.
-    #[inline(always)]
-    fn pass<'a, F: Format<Sum = f32>>(
+    fn pass<F: Format<Sum = f32>>(
         &self,
-        (rows, row): (usize, impl Fn(usize) -> &'a [F::Left]),
-        (kernel, numbers): (&Kernel<F>, &[F::Right]),
+        left: LeftRows<'_, F::Left>,
+        packed: &Packed<F>,
         panels: Range<usize>,
         out: &mut [f32],
-    ) where
-        F::Left: 'a,
-    {
-        let width = out.len() / rows;
+    ) {
+        let width = self.width(&panels);
         let origin = self.panels[panels.start].first;
-        let steps = numbers.len() / self.panels.len();
-        let mut aside = [[0.0; COLUMNS]; ROWS];
+        let mut aside = Vec::new();
         for panel in panels {
-            let numbers = &numbers[panel * steps..][..steps];
             let Panel { first, outputs } = self.panels[panel];
-            for (start, out) in (0..rows).step_by(ROWS).zip(out.chunks_mut(ROWS * width)) {
-                // The last tile may have fewer rows: the last row fills it up, and what comes of that is left aside. So
-                // is a panel with fewer columns, at first.
-                let left = std::array::from_fn(|at| row((start + at).min(rows - 1)));
-                let mut rows_out = out.chunks_exact_mut(width).map(|row| &mut row[first - origin..][..outputs]);
-                if outputs == COLUMNS {
-                    let tile = aside.each_mut().map(|aside| match rows_out.next() {
-                        Some(row) => row.try_into().expect("it was cut to as many columns"),
-                        None => aside,
-                    });
-                    kernel.tile(left, numbers, tile);
-                } else {
-                    kernel.tile(left, numbers, aside.each_mut());
-                    rows_out.zip(&aside).for_each(|(row, aside)| row.copy_from_slice(&aside[..outputs]));
+            let out = &mut out[first - origin..];
+            if outputs == COLUMNS {
+                packed.multiply(panel, left, OutRows::new(out, width));
+            } else {
+                // What a panel has too many columns for is left aside.
+                aside.resize(left.count() * COLUMNS, 0.0);
+                packed.multiply(panel, left, OutRows::new(&mut aside, COLUMNS));
+                for (row, aside) in out.chunks_mut(width).zip(aside.as_chunks::<COLUMNS>().0) {
+                    row[..outputs].copy_from_slice(&aside[..outputs]);
                 }
             }
+        }
+    }
+
+    /// As [`pass`](PackedWeights::pass), of bytes, and turns the sums into what they stand for.
+    fn pass_quantized<F: Format<Sum = i32>>(
+        &self,
+        (left, rows): (LeftRows<'_, F::Left>, &[RowScale]),
+        (packed, quantized): (&Packed<F>, &Quantized),
+        panels: Range<usize>,
+        out: &mut [f32],
+        sums: &mut Vec<i32>,
+    ) {
+        let width = self.width(&panels);
+        let origin = self.panels[panels.start].first;
+        sums.resize(left.count() * COLUMNS, 0);
+        for panel in panels {
+            packed.multiply(panel, left, OutRows::new(sums, COLUMNS));
+            let Panel { first, outputs } = self.panels[panel];
+            let columns = [&quantized.scales, &quantized.sums].map(|values| &values[first..][..outputs]);
+            dequantize(sums.as_chunks().0, rows, columns, (&mut out[first - origin..], width));
         }
     }
 
@@ -237,7 +259,7 @@ impl PackedWeights {
     pub(crate) fn block_rows(&self) -> usize {
         match &self.numbers {
             Numbers::Plain(_) => usize::MAX,
-            Numbers::F32(..) | Numbers::Bf16(..) | Numbers::Int8 { .. } => BLOCK_ROWS,
+            _ => BLOCK_ROWS,
         }
     }
 }
@@ -248,75 +270,72 @@ pub(crate) fn has_instructions(dtype: Dtype) -> bool {
         Dtype::F32 => true,
         Dtype::F16 => false,
         Dtype::Bf16 => Kernel::<Bf16>::detect().is_fast(),
-        Dtype::Int8 => Kernel::<Int8>::detect().is_fast(),
+        Dtype::Int8 => Kernel::<Int8>::detect().is_fast() || Kernel::<Int8InWords>::detect().is_fast(),
     }
 }
 
 impl Numbers {
     fn pack(rows: &[&[f32]], inputs: usize, panels: &[Panel], dtype: Dtype) -> Numbers {
-        let column = |panel: &Panel, column: usize| (column < panel.outputs).then(|| rows[panel.first + column]);
-        let number = |panel: &Panel, at: usize, input: usize| -> f32 {
-            column(panel, at).and_then(|row| row.get(input)).copied().unwrap_or(0.0)
-        };
-        let kernel = Kernel::<F32>::detect();
+        let number = |row: usize, input: usize| rows[row].get(input).copied().unwrap_or(0.0);
         match dtype {
-            Dtype::F32 if !kernel.is_fast() => {
+            Dtype::F32 if !Kernel::<F32>::detect().is_fast() => {
                 Numbers::Plain((0..inputs).flat_map(|input| rows.iter().map(move |row| row[input])).collect())
             }
-            Dtype::F32 => {
-                let step = |panel: &Panel, input| std::array::from_fn(|at| number(panel, at, input));
-                Numbers::F32(kernel, laid_out(panels, inputs, step))
+            Dtype::F32 => Numbers::F32(Packed::new(panels, inputs, number)),
+            Dtype::Bf16 if !Kernel::<Bf16>::detect().is_fast() && Kernel::<F32>::detect().is_fast() => {
+                Numbers::Bf16InF32(Packed::new(panels, inputs, |row, step| from_bf16(to_bf16(number(row, step)))))
             }
-            Dtype::Bf16 => {
-                let step = |panel: &Panel, step: usize| {
-                    std::array::from_fn(|at| [0, 1].map(|i| super::quantize::to_bf16(number(panel, at, 2 * step + i))))
-                };
-                Numbers::Bf16(Kernel::detect(), laid_out(panels, inputs.div_ceil(2), step))
-            }
+            Dtype::Bf16 => Numbers::Bf16(Packed::new(panels, inputs.div_ceil(2), |row, step| {
+                [0, 1].map(|i| to_bf16(number(row, 2 * step + i)))
+            })),
             Dtype::Int8 => {
                 let (bytes, scales, sums) = quantize_columns(rows);
-                let per_panel = |values: &[f32]| -> Vec<[f32; COLUMNS]> {
-                    let pick = |panel: &Panel, at| if at < panel.outputs { values[panel.first + at] } else { 0.0 };
-                    panels.iter().map(|panel| std::array::from_fn(|at| pick(panel, at))).collect()
-                };
-                let byte = |panel: &Panel, at: usize, input: usize| -> i8 {
-                    if at < panel.outputs && input < inputs { bytes[(panel.first + at) * inputs + input] } else { 0 }
-                };
-                let step = |panel: &Panel, step: usize| {
-                    std::array::from_fn(|at| std::array::from_fn(|i| byte(panel, at, 4 * step + i)))
-                };
-                let bytes = laid_out(panels, inputs.div_ceil(4), step);
-                Numbers::Int8 { kernel: Kernel::detect(), bytes, scales: per_panel(&scales), sums: per_panel(&sums) }
+                let byte = |row: usize, input: usize| if input < inputs { bytes[row * inputs + input] } else { 0 };
+                let quantized = Quantized { scales, sums };
+                if !Kernel::<Int8>::detect().is_fast() && Kernel::<Int8InWords>::detect().is_fast() {
+                    let words = |row, step| [0, 1].map(|i| i16::from(byte(row, 2 * step + i)));
+                    return Numbers::Int8InWords(Packed::new(panels, inputs.div_ceil(2), words), quantized);
+                }
+                let bytes = |row, step| [0, 1, 2, 3].map(|i| byte(row, 4 * step + i));
+                Numbers::Int8(Packed::new(panels, inputs.div_ceil(4), bytes), quantized)
             }
             Dtype::F16 => unreachable!("the engine refuses f16 on a CPU"),
         }
     }
 }
 
-fn laid_out<T: Copy + Send>(panels: &[Panel], steps: usize, step: impl Fn(&Panel, usize) -> T + Sync) -> Slab<T> {
-    Slab::new(panels.len(), steps, |panel, at| step(&panels[panel], at))
+impl<F: Format> Packed<F> {
+    /// Lays out what `number` says of each output and step; columns that are no output's are zero.
+    fn new(panels: &[Panel], steps: usize, number: impl Fn(usize, usize) -> F::Right + Sync) -> Packed<F> {
+        let kernel = Kernel::detect();
+        let numbers = Slab::new(panels.len(), steps * COLUMNS, |panel, at| {
+            let (step, column) = kernel.place(at, steps);
+            let Panel { first, outputs } = panels[panel];
+            if column < outputs { number(first + column, step) } else { F::Right::default() }
+        });
+        Packed { kernel, numbers, steps }
+    }
+
+    fn multiply(&self, panel: usize, left: LeftRows<'_, F::Left>, out: OutRows<'_, F::Sum>) {
+        let length = self.steps * COLUMNS;
+        self.kernel.multiply(left, &self.numbers[panel * length..][..length], out);
+    }
 }
 
-/// Turns sums of bytes into what they stand for: a row's byte `q` stands for `scale * (q - zero)`. Rows of
-/// `out` are `width` apart, and as many as there are scales, eight at most.
-#[inline(always)]
+/// Turns sums of bytes into what they stand for: a row's byte `q` stands for `scale * (q - zero)`. Rows of `out` are `width`
+/// apart; `columns` are the scales of the outputs, and their bytes added up.
 fn dequantize(
-    tile: &[[i32; COLUMNS]; ROWS],
+    sums: &[[i32; COLUMNS]],
     rows: &[RowScale],
-    (scales, sums): (&[f32; COLUMNS], &[f32; COLUMNS]),
-    (out, width, outputs): (&mut [f32], usize, usize),
+    [scales, bytes]: [&[f32]; 2],
+    (out, width): (&mut [f32], usize),
 ) {
     super::vectorized(
         #[inline(always)]
         || {
-            for ((tile, row), out) in tile.iter().zip(rows).zip(out.chunks_mut(width)) {
-                let number = |at: usize| (tile[at] as f32 - row.zero * sums[at]) * (row.scale * scales[at]);
-                if outputs == COLUMNS {
-                    for (at, out) in out[..COLUMNS].iter_mut().enumerate() {
-                        *out = number(at);
-                    }
-                } else {
-                    out[..outputs].iter_mut().enumerate().for_each(|(at, out)| *out = number(at));
+            for ((sums, row), out) in sums.iter().zip(rows).zip(out.chunks_mut(width)) {
+                for (((out, sum), scale), bytes) in out.iter_mut().zip(sums).zip(scales).zip(bytes) {
+                    *out = (*sum as f32 - row.zero * bytes) * (row.scale * scale);
                 }
             }
         },

@@ -20,6 +20,12 @@ pub(super) fn to_bf16(x: f32) -> u16 {
     (bits >> 16) as u16
 }
 
+/// Returns the number that a brain float is.
+#[inline(always)]
+pub(super) fn from_bf16(half: u16) -> f32 {
+    f32::from_bits(u32::from(half) << 16)
+}
+
 /// Rounds rows of `width` numbers to brain floats, in pairs; an odd row ends with a zero.
 pub(super) fn round_to_bf16(x: RowsView<'_>, width: usize, out: &mut Vec<[u16; 2]>) {
     let steps = width.div_ceil(2);
@@ -40,11 +46,16 @@ pub(super) fn round_to_bf16(x: RowsView<'_>, width: usize, out: &mut Vec<[u16; 2
 }
 
 /// Quantizes every row of `width` numbers by itself to 0..=255, from its least to its greatest number, with zero among
-/// the steps; in fours, the last filled up with what stands for zero times nothing. A row with a number that is not
+/// the steps; `N` together, the last filled up with what stands for zero times nothing. A row with a number that is not
 /// finite gets NaN for its scale, so that whatever is made of it is NaN.
-pub(super) fn quantize_rows(x: RowsView<'_>, width: usize, out: &mut Vec<[u8; 4]>, scales: &mut Vec<RowScale>) {
-    let steps = width.div_ceil(4);
-    out.resize(x.rows * steps, [0; 4]);
+pub(super) fn quantize_rows<T: Copy + Default + From<u8>, const N: usize>(
+    x: RowsView<'_>,
+    width: usize,
+    out: &mut Vec<[T; N]>,
+    scales: &mut Vec<RowScale>,
+) {
+    let steps = width.div_ceil(N);
+    out.resize(x.rows * steps, [T::default(); N]);
     scales.clear();
     vectorized(
         #[inline(always)]
@@ -53,14 +64,14 @@ pub(super) fn quantize_rows(x: RowsView<'_>, width: usize, out: &mut Vec<[u8; 4]
                 let row = &x.data[row * x.stride..][..width];
                 let (bytes, rest) = out.as_flattened_mut().split_at_mut(width);
                 scales.push(quantize_row(row, bytes));
-                rest.fill(0);
+                rest.fill(T::default());
             }
         },
     );
 }
 
 #[inline(always)]
-fn quantize_row(row: &[f32], out: &mut [u8]) -> RowScale {
+fn quantize_row<T: From<u8>>(row: &[f32], out: &mut [T]) -> RowScale {
     let (mut least, mut greatest, mut poison) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
     let (chunks, rest) = row.as_chunks::<LANES>();
     let mut look = |lane: usize, x: f32| {
@@ -93,7 +104,7 @@ fn quantize_row(row: &[f32], out: &mut [u8]) -> RowScale {
     let zero = (-least * inverse).round();
     for (byte, x) in out.iter_mut().zip(row) {
         let step = (x * inverse + zero).clamp(0.0, 255.0);
-        *byte = ((step + ROUNDER).to_bits() & 0xff) as u8;
+        *byte = T::from((step + ROUNDER).to_bits() as u8);
     }
     RowScale { scale, zero }
 }
@@ -120,7 +131,7 @@ mod tests {
 
     #[test]
     fn brain_floats_round_to_the_nearest_and_ties_to_even() {
-        let back = |x: f32| f32::from_bits(u32::from(to_bf16(x)) << 16);
+        let back = |x: f32| from_bf16(to_bf16(x));
         assert_eq!(back(1.0), 1.0);
         assert_eq!(back(1.0 + 1.0 / 256.0), 1.0, "a tie goes to the even neighbour");
         assert_eq!(back(1.0 + 3.0 / 256.0), 1.0 + 1.0 / 64.0);
@@ -132,7 +143,7 @@ mod tests {
     #[test]
     fn a_quantized_row_is_within_a_step_and_zero_is_exact() {
         let row: Vec<f32> = (0..37).map(|at| (at as f32 - 5.0) * 0.3).chain([0.0]).collect();
-        let (mut bytes, mut scales) = (Vec::new(), Vec::new());
+        let (mut bytes, mut scales) = (Vec::<[u8; 4]>::new(), Vec::new());
         quantize_rows(RowsView { data: &row, rows: 1, stride: row.len() }, row.len(), &mut bytes, &mut scales);
         let RowScale { scale, zero } = scales[0];
         for (byte, x) in bytes.as_flattened().iter().zip(&row) {
@@ -145,7 +156,7 @@ mod tests {
     #[test]
     fn rows_of_one_sign_of_zeros_and_of_tiny_numbers_are_sound() {
         for row in [[5.0, 6.0, 7.0], [-5.0, -6.0, -7.0], [0.0; 3], [1e-40, 0.0, 0.0], [1e38, -1e38, 0.0]] {
-            let (mut bytes, mut scales) = (Vec::new(), Vec::new());
+            let (mut bytes, mut scales) = (Vec::<[u8; 4]>::new(), Vec::new());
             quantize_rows(RowsView { data: &row, rows: 1, stride: 3 }, 3, &mut bytes, &mut scales);
             let RowScale { scale, zero } = scales[0];
             for (byte, x) in bytes.as_flattened().iter().zip(&row) {

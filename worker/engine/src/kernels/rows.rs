@@ -1,7 +1,10 @@
 //! Dot products of many rows with a few, which are packed once: what exact nearest neighbours are found by.
 
 use super::matmul::dot_products;
-use super::tile::{COLUMNS, F32, Kernel, ROWS};
+use super::tile::{COLUMNS, F32, Kernel, LeftRows, OutRows};
+
+/// Rows on the left that are taken together.
+const BLOCK_ROWS: usize = 48;
 
 /// Rows laid out for [`PackedRows::dot_products`], about as many as fit a second-level cache.
 pub struct PackedRows {
@@ -9,7 +12,7 @@ pub struct PackedRows {
     rows: usize,
     kernel: Kernel<F32>,
     /// `dim` steps for every forty-eight rows; what is left over of the last ones is zero.
-    panels: Vec<[f32; COLUMNS]>,
+    panels: Vec<f32>,
     /// The rows as they are, for the gemm crate, where there is no kernel for the processor.
     plain: Vec<f32>,
 }
@@ -36,11 +39,12 @@ impl PackedRows {
             self.plain.extend_from_slice(rows);
             return;
         }
+        let strip = self.kernel.strip();
         self.panels.clear();
-        self.panels.resize(self.rows.div_ceil(COLUMNS) * self.dim, [0.0; COLUMNS]);
-        for (panel, rows) in self.panels.chunks_exact_mut(self.dim).zip(rows.chunks(COLUMNS * self.dim)) {
+        self.panels.resize(self.rows.next_multiple_of(COLUMNS) * self.dim, 0.0);
+        for (numbers, rows) in self.panels.chunks_exact_mut(strip * self.dim).zip(rows.chunks(strip * self.dim)) {
             for (column, row) in rows.chunks_exact(self.dim).enumerate() {
-                for (step, value) in panel.iter_mut().zip(row) {
+                for (step, value) in numbers.chunks_exact_mut(strip).zip(row) {
                     step[column] = *value;
                 }
             }
@@ -59,17 +63,20 @@ impl PackedRows {
         assert!(left.len().is_multiple_of(self.dim), "rows are whole");
         let rows = left.len() / self.dim;
         assert_eq!(out.len(), rows * self.rows, "the product has its size");
-        let row = |row: usize| &left[row.min(rows - 1) * self.dim..][..self.dim];
-        let mut tile = [[0.0; COLUMNS]; ROWS];
-        for start in (0..rows).step_by(ROWS) {
-            // The last tile may have fewer rows: the last row fills it up, and is not written again.
-            let own: [&[f32]; ROWS] = std::array::from_fn(|at| row(start + at));
-            for (panel, numbers) in self.panels.chunks_exact(self.dim).enumerate() {
-                self.kernel.tile(own, numbers, tile.each_mut());
+        // As many rows at a time as stay in a first-level cache.
+        let mut aside = [0.0; BLOCK_ROWS * COLUMNS];
+        for (block, out) in left.chunks(BLOCK_ROWS * self.dim).zip(out.chunks_mut((BLOCK_ROWS * self.rows).max(1))) {
+            let block = LeftRows::new(block, self.dim, self.dim, block.len() / self.dim);
+            for (panel, numbers) in self.panels.chunks_exact(self.dim * COLUMNS).enumerate() {
                 let first = panel * COLUMNS;
                 let width = COLUMNS.min(self.rows - first);
-                for (at, sums) in tile.iter().enumerate().take(rows - start) {
-                    out[(start + at) * self.rows + first..][..width].copy_from_slice(&sums[..width]);
+                if width == COLUMNS {
+                    self.kernel.multiply(block, numbers, OutRows::new(&mut out[first..], self.rows));
+                    continue;
+                }
+                self.kernel.multiply(block, numbers, OutRows::new(&mut aside, COLUMNS));
+                for (out, aside) in out.chunks_mut(self.rows).zip(aside.as_chunks::<COLUMNS>().0) {
+                    out[first..][..width].copy_from_slice(&aside[..width]);
                 }
             }
         }
@@ -84,7 +91,7 @@ mod tests {
     fn packed_rows_multiply_as_plain_ones_do() {
         let number = |at: usize| (at * 7919 % 1000) as f32 / 500.0 - 1.0;
         let mut packed = PackedRows::new(33);
-        for (rows, left) in [(1, 1), (47, 9), (48, 8), (130, 17), (5, 0), (0, 3)] {
+        for (rows, left) in [(1, 1), (47, 9), (48, 8), (130, 17), (100, 150), (5, 0), (0, 3)] {
             let right: Vec<f32> = (0..rows * 33).map(number).collect();
             let left: Vec<f32> = (0..left * 33).map(|at| number(at + 5)).collect();
             packed.pack(&right);

@@ -2,6 +2,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod fast;
+mod lanes;
 
 use super::activation::exp;
 use super::matmul::{Matrix, MatrixMut, matmul};
@@ -48,10 +49,13 @@ pub(crate) fn attend(
         // SAFETY: the processor was asked, and all rows were found to be there.
         return unsafe { fast::attend(out, queries, (keys, values), heads, scratch) };
     }
-    attend_plainly(out, queries, keys, values, heads, scratch);
+    match lanes::suits(heads) {
+        true => lanes::attend(out, queries, keys, values, heads, scratch),
+        false => attend_plainly(out, queries, keys, values, heads, scratch),
+    }
 }
 
-/// What every processor can do, and what the fast path is tested against.
+/// What heads of any size can have, and what the fast paths are tested against.
 fn attend_plainly(
     out: &mut [f32],
     queries: RowsView<'_>,
@@ -133,12 +137,17 @@ mod tests {
         }
     }
 
+    /// Any, and those of real models.
+    fn head_sizes() -> impl Strategy<Value = usize> {
+        prop_oneof![1usize..80, (1usize..5).prop_map(|sixteens| 16 * sixteens)]
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(120))]
 
         #[test]
         fn every_shape_gives_what_the_plain_way_gives(
-            asking in 1usize..20, tokens in 1usize..150, count in 1usize..4, size in 1usize..80, gap in 0usize..9,
+            asking in 1usize..20, tokens in 1usize..150, count in 1usize..4, size in head_sizes(), gap in 0usize..9,
             offset in 0usize..17, seed: u32,
         ) {
             let mut state = seed;
@@ -155,10 +164,16 @@ mod tests {
             let view = |data, rows| RowsView { data, rows, stride };
             let (q, k, v) = (view(&q[offset..], asking), view(&k[offset..], tokens), view(&v[offset..], tokens));
             let (mut found, mut expected) = (vec![9.0; asking * count * size], vec![9.0; asking * count * size]);
-            attend(&mut found, q, k, v, heads, &mut vec![f32::NAN; 7]);
             attend_plainly(&mut expected, q, k, v, heads, &mut Vec::new());
+            attend(&mut found, q, k, v, heads, &mut vec![f32::NAN; 7]);
             for (found, expected) in found.iter().zip(&expected) {
                 prop_assert!((found - expected).abs() <= 2e-5, "{found} for {expected}");
+            }
+            if lanes::suits(heads) {
+                lanes::attend(&mut found, q, k, v, heads, &mut vec![f32::NAN; 7]);
+                for (found, expected) in found.iter().zip(&expected) {
+                    prop_assert!((found - expected).abs() <= 2e-5, "{found} for {expected}, in lanes");
+                }
             }
         }
     }
