@@ -10,6 +10,7 @@ pub(crate) mod dump;
 mod events;
 mod fixture;
 mod plans;
+mod prepared;
 mod random;
 mod scale;
 mod server;

@@ -10,7 +10,7 @@ use super::server::Server;
 use crate::clock::TestClock;
 use crate::policy::Policy;
 use crate::store::Store;
-use crate::store::postgres::CONNECTION_SETTINGS;
+use crate::store::postgres::{EVERYWHERE, HOT};
 use crate::store::sql::{jobs, sweep, work};
 
 /// Indexes over rows that are few, whatever is done.
@@ -24,7 +24,8 @@ const SMALL: [&str; 7] = [
     "attempt_garbage",
 ];
 
-const HOT: [(&str, &str); 19] = [
+/// What runs on connections with the settings [`HOT`].
+pub(super) const HOT_STATEMENTS: [(&str, &str); 12] = [
     ("lease", work::PG_LEASE_SHARDS),
     ("lease again", work::GRANTED),
     ("session standings", work::PG_SESSION_STANDINGS),
@@ -34,6 +35,13 @@ const HOT: [(&str, &str); 19] = [
     ("commit refused", work::COMMIT_REFUSAL),
     ("fail", work::PG_FAIL_ATTEMPT),
     ("release", work::PG_RELEASE_ATTEMPT),
+    ("lose", sweep::PG_LOSE_WORKER),
+    ("close", sweep::PG_CLOSE_SESSIONS),
+    ("release closed", sweep::PG_RELEASE_CLOSED),
+];
+
+/// Upkeep, and what people ask for.
+const DESK_STATEMENTS: [(&str, &str); 10] = [
     ("expire", sweep::PG_EXPIRE_SESSIONS),
     ("reap", sweep::PG_REAP_LEASES),
     ("mark garbage", sweep::PG_MARK_GARBAGE),
@@ -63,33 +71,33 @@ async fn no_hot_statement_walks_over_what_is_done() {
     let url = server.database("plans").await;
     let clock = std::sync::Arc::new(TestClock::at(0));
     Store::open_with(&url, clock, Policy::default()).await.unwrap().close().await.unwrap();
-    let options = PgConnectOptions::from_str(&url).unwrap().options(CONNECTION_SETTINGS);
-    let mut connection = options.connect().await.unwrap();
-    connection.execute("SET plan_cache_mode = force_generic_plan").await.unwrap();
+    let options = PgConnectOptions::from_str(&url).unwrap().options(EVERYWHERE);
+    let mut hot = options.clone().options(HOT).connect().await.unwrap();
+    let mut desk = options.options([("plan_cache_mode", "force_generic_plan")]).connect().await.unwrap();
     for filling in FILLING {
-        connection.execute(filling).await.unwrap();
+        desk.execute(filling).await.unwrap();
     }
     let mut walks = Vec::new();
-    for (name, statement) in HOT {
-        let plan = plan_of(&mut connection, statement).await;
-        walks.extend(full_scans(&plan).into_iter().map(|line| format!("{name}: {line}")));
+    for (connection, statements) in [(&mut hot, &HOT_STATEMENTS[..]), (&mut desk, &DESK_STATEMENTS[..])] {
+        for (name, statement) in statements {
+            let plan = prepare(connection, name, statement).await;
+            walks.extend(full_scans(&plan).into_iter().map(|line| format!("{name}: {line}")));
+        }
     }
     assert!(walks.is_empty(), "{walks:#?}");
-    let plan = plan_of(&mut connection, "SELECT * FROM shard WHERE row_count > $1").await;
+    let plan = prepare(&mut desk, "walk", "SELECT * FROM shard WHERE row_count > $1").await;
     assert_eq!(full_scans(&plan).len(), 1, "a walk is seen: {plan:#?}");
 }
 
-/// The lines of a statement's plan, which does not depend on its parameters.
-async fn plan_of(connection: &mut PgConnection, statement: &str) -> Vec<String> {
-    connection.execute(AssertSqlSafe(format!("PREPARE hot AS {statement}"))).await.unwrap();
-    let count = "SELECT cardinality(parameter_types) FROM pg_prepared_statements WHERE name = 'hot'";
-    let count: i32 = query_scalar(count).fetch_one(&mut *connection).await.unwrap();
+/// Prepares a statement under a name and returns the lines of its plan, which does not depend on its parameters.
+pub(super) async fn prepare(connection: &mut PgConnection, name: &str, statement: &str) -> Vec<String> {
+    connection.execute(AssertSqlSafe(format!("PREPARE \"{name}\" AS {statement}"))).await.unwrap();
+    let count = "SELECT cardinality(parameter_types) FROM pg_prepared_statements WHERE name = $1";
+    let count: i32 = query_scalar(count).bind(name).fetch_one(&mut *connection).await.unwrap();
     let nothing = vec!["NULL"; usize::try_from(count).unwrap()].join(", ");
     let arguments = if nothing.is_empty() { nothing } else { format!("({nothing})") };
-    let explain = AssertSqlSafe(format!("EXPLAIN EXECUTE hot{arguments}"));
-    let plan: Vec<String> = query_scalar(explain).fetch_all(&mut *connection).await.unwrap();
-    connection.execute("DEALLOCATE hot").await.unwrap();
-    plan
+    let explain = AssertSqlSafe(format!("EXPLAIN EXECUTE \"{name}\"{arguments}"));
+    query_scalar(explain).fetch_all(&mut *connection).await.unwrap()
 }
 
 /// The scans of shards and attempts that read all of them.

@@ -2,11 +2,13 @@
 //! server's log answer all of them. Callers may go away: whoever is in a batch is carried out.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use sqlx::postgres::PgConnection;
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::pool::{Held, Pool};
@@ -38,8 +40,12 @@ pub(super) struct Shape {
     pub(super) workers: usize,
     /// Requests in one statement at most.
     pub(super) batch_max: usize,
-    /// How long to wait for more after the first.
+    /// How long to wait for more after the first,
     pub(super) gather: Duration,
+    /// until there are so many.
+    pub(super) enough: usize,
+    /// Not to wait where no other statement of the kind is under way: whoever asks alone has nobody to wait for.
+    pub(super) hurry: bool,
     /// Batches are answered in milliseconds: where one is not for so long, its connection is lost.
     pub(super) patience: Duration,
 }
@@ -49,7 +55,12 @@ struct Asked<Q, A> {
     reply: oneshot::Sender<Result<A>>,
 }
 
-type Queue<B> = Arc<Mutex<mpsc::Receiver<Asked<<B as Batched>::Request, <B as Batched>::Answer>>>>;
+/// Where the workers of one kind find their requests.
+struct Queue<B: Batched> {
+    asked: Mutex<mpsc::Receiver<Asked<B::Request, B::Answer>>>,
+    /// How many of them are at work.
+    running: AtomicUsize,
+}
 
 /// The queue of one kind of request. Its workers end when it is dropped or told to stop.
 pub(super) struct Batcher<B: Batched> {
@@ -58,12 +69,13 @@ pub(super) struct Batcher<B: Batched> {
 
 impl<B: Batched> Batcher<B> {
     pub(super) fn start(kind: B, pool: &Pool, shape: Shape, stop: &CancellationToken) -> Self {
-        let (queue, asked) = mpsc::channel(QUEUE_MAX);
-        let (kind, asked) = (Arc::new(kind), Arc::new(Mutex::new(asked)));
+        let (sender, asked) = mpsc::channel(QUEUE_MAX);
+        let queue = Arc::new(Queue { asked: Mutex::new(asked), running: AtomicUsize::new(0) });
+        let kind = Arc::new(kind);
         for _ in 0..shape.workers {
-            tokio::spawn(serve(Arc::clone(&kind), Arc::clone(&asked), pool.clone(), shape, stop.clone()));
+            tokio::spawn(serve(Arc::clone(&kind), Arc::clone(&queue), pool.clone(), shape, stop.clone()));
         }
-        Self { queue }
+        Self { queue: sender }
     }
 
     /// Returns the answer to one request.
@@ -74,20 +86,22 @@ impl<B: Batched> Batcher<B> {
     }
 }
 
-async fn serve<B: Batched>(kind: Arc<B>, asked: Queue<B>, pool: Pool, shape: Shape, stop: CancellationToken) {
+async fn serve<B: Batched>(kind: Arc<B>, queue: Arc<Queue<B>>, pool: Pool, shape: Shape, stop: CancellationToken) {
     // Kept from batch to batch: handing it back to the pool and taking it again would be two more round trips.
     let mut connection: Option<Held> = None;
     loop {
         let group = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            group = gather::<B>(&asked, shape) => group,
+            group = gather(&queue, shape) => group,
         };
         if group.is_empty() {
             return;
         }
         let requests: Vec<B::Request> = group.iter().map(|one| one.request.clone()).collect();
+        queue.running.fetch_add(1, Ordering::Relaxed);
         let answers = answer(&*kind, (&pool, shape.patience), &mut connection, &requests).await;
+        queue.running.fetch_sub(1, Ordering::Relaxed);
         match answers {
             Ok(answers) => {
                 for (one, answer) in group.into_iter().zip(answers) {
@@ -101,15 +115,19 @@ async fn serve<B: Batched>(kind: Arc<B>, asked: Queue<B>, pool: Pool, shape: Sha
 }
 
 /// Returns the requests of the next batch; none where nobody will ask any more.
-async fn gather<B: Batched>(asked: &Queue<B>, shape: Shape) -> Vec<Asked<B::Request, B::Answer>> {
+async fn gather<B: Batched>(queue: &Queue<B>, shape: Shape) -> Vec<Asked<B::Request, B::Answer>> {
     let mut group = Vec::new();
-    let mut queue = asked.lock().await;
-    if queue.recv_many(&mut group, shape.batch_max).await > 0 && !shape.gather.is_zero() {
-        tokio::time::sleep(shape.gather).await;
-        while group.len() < shape.batch_max
-            && let Ok(more) = queue.try_recv()
-        {
-            group.push(more);
+    let mut asked = queue.asked.lock().await;
+    let found = asked.recv_many(&mut group, shape.batch_max).await;
+    if found == 0 || (shape.hurry && queue.running.load(Ordering::Relaxed) == 0) {
+        return group;
+    }
+    let until = Instant::now() + shape.gather;
+    while group.len() < shape.enough {
+        let room = shape.batch_max - group.len();
+        match tokio::time::timeout_at(until, asked.recv_many(&mut group, room)).await {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => break,
         }
     }
     group

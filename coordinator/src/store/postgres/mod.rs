@@ -5,6 +5,7 @@
 
 mod batch;
 mod pool;
+mod settings;
 mod work;
 
 use std::str::FromStr;
@@ -34,7 +35,9 @@ use crate::policy::{Policy, Verdict};
 use crate::shard::{LeaseRef, Refusal, failure_name};
 use batch::{Batcher, Shape};
 use pool::Pool;
-use work::{Beats, Commits, Leases, Wish};
+#[cfg(test)]
+pub(in crate::store) use settings::{EVERYWHERE, HOT};
+use work::{Beats, Closes, Commits, Leases, Opens, Wish};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -46,25 +49,6 @@ const LEASE_CONNECTIONS_MAX: u32 = 6;
 /// Connections for submission, planning, status and upkeep.
 const DESK_CONNECTIONS_MAX: u32 = 6;
 
-/// Settings of every connection. Limits that the server keeps, so that no statement outlives everybody's interest in it;
-/// and plans that do not depend on statistics: right after planning a million shards there are none, and the planner
-/// would sort all pending shards for every lease instead of reading the first from the index. Plans are made anew for
-/// every statement, which costs a millisecond or two: one that was kept from when the tables were nearly empty read all
-/// attempts for every heartbeat in a batch, until the server looked at the tables by itself, a minute later.
-pub(in crate::store) const CONNECTION_SETTINGS: [(&str, &str); 10] = [
-    ("statement_timeout", "50s"),
-    // The server, too, must find out about a network that swallows everything.
-    ("tcp_keepalives_idle", "30"),
-    ("tcp_keepalives_interval", "10"),
-    ("tcp_keepalives_count", "3"),
-    ("lock_timeout", "10s"),
-    ("idle_in_transaction_session_timeout", "10s"),
-    ("plan_cache_mode", "force_custom_plan"),
-    ("enable_seqscan", "off"),
-    ("enable_bitmapscan", "off"),
-    ("jit", "off"),
-];
-
 /// Statements off the hot path are given up only after so many times what the hot path waits: longer than the server
 /// works at them.
 const PATIENCE_FACTOR: u32 = 3;
@@ -72,11 +56,22 @@ const PATIENCE_FACTOR: u32 = 3;
 /// How often a transition is tried that the server rolled back for the sake of another one.
 const DEADLOCK_TRIES_MAX: u32 = 5;
 
-/// How commits, leases and heartbeats are gathered. Three statements at once of the first two: some on their way to the disk,
-/// one being computed. The statements of a batch touch few rows of one table each, so that hundreds are still milliseconds.
-const COMMITS: Shape = Shape { workers: 3, batch_max: 256, gather: Duration::ZERO, patience: Duration::MAX };
+/// How commits and leases are gathered. Three statements at once of each: some on their way to the disk, one being computed.
+/// To start a statement costs as much as ten commits in it, so that a handful is waited for while one is under way. The
+/// statements of a batch touch few rows of one table each, so that hundreds are still milliseconds.
+const COMMITS: Shape = Shape {
+    workers: 3,
+    batch_max: 256,
+    gather: Duration::from_millis(10),
+    enough: 8,
+    hurry: true,
+    patience: Duration::MAX,
+};
 const LEASES: Shape = COMMITS;
-const BEATS: Shape = Shape { workers: 1, batch_max: 2_048, ..COMMITS };
+/// Heartbeats: nobody waits for the answer, see `Policy::beat_gather_ms`.
+const BEATS: Shape = Shape { workers: 1, batch_max: 512, enough: 512, hurry: false, ..COMMITS };
+/// Workers that come and go: whole fleets do so together.
+const COMINGS: Shape = Shape { workers: 1, ..COMMITS };
 
 pub(super) struct Postgres {
     work: Pool,
@@ -85,6 +80,8 @@ pub(super) struct Postgres {
     commits: Batcher<Commits>,
     leases: Batcher<Leases>,
     beats: Batcher<Beats>,
+    opens: Batcher<Opens>,
+    closes: Batcher<Closes>,
     stop: CancellationToken,
     clock: Arc<dyn Clock>,
     policy: Arc<Policy>,
@@ -95,11 +92,12 @@ impl Postgres {
         let options = PgConnectOptions::from_str(url)
             .map_err(|error| StoreError::Open { url: "postgres://…".to_owned(), problem: error.to_string() })?
             .application_name("encaje")
-            .options(CONNECTION_SETTINGS);
+            .options(settings::EVERYWHERE);
         let silence = Duration::from_millis(policy.silence_ms);
-        let pool = |connections_max| Pool::new(options.clone(), connections_max, silence * PATIENCE_FACTOR);
-        let (work, lease_pool, desk) =
-            (pool(WORK_CONNECTIONS_MAX), pool(LEASE_CONNECTIONS_MAX), pool(DESK_CONNECTIONS_MAX));
+        let (hot, desk) = (options.clone().options(settings::HOT), options.options(settings::DESK));
+        let pool = |options: &PgConnectOptions, most| Pool::new(options.clone(), most, silence * PATIENCE_FACTOR);
+        let (work, lease_pool) = (pool(&hot, WORK_CONNECTIONS_MAX), pool(&hot, LEASE_CONNECTIONS_MAX));
+        let desk = pool(&desk, DESK_CONNECTIONS_MAX);
         migrations::postgres().run(desk.raw()).await.map_err(StoreError::Migrate)?;
         let stop = CancellationToken::new();
         let (ttl_ms, gather) = (policy.ttl_ms, Duration::from_millis(policy.beat_gather_ms));
@@ -109,6 +107,8 @@ impl Postgres {
             commits: Batcher::start(Commits { clock: clock.clone() }, &work, patient(COMMITS), &stop),
             leases: Batcher::start(Leases { clock: clock.clone() }, &lease_pool, patient(LEASES), &stop),
             beats: Batcher::start(Beats { clock: clock.clone(), ttl_ms }, &work, beats, &stop),
+            opens: Batcher::start(Opens { clock: clock.clone(), ttl_ms }, &lease_pool, patient(COMINGS), &stop),
+            closes: Batcher::start(Closes { clock: clock.clone() }, &work, patient(COMINGS), &stop),
             work,
             lease_pool,
             desk,
@@ -177,6 +177,17 @@ async fn counted(pool: &Pool, statement: impl Fn() -> Count + Send + Sync + 'sta
 }
 
 impl Postgres {
+    /// As [`Closes`] does it for those that say so.
+    async fn close_all_sessions(&self) -> Result<()> {
+        let (imposed_ms, all) = (self.imposed_ms(), None::<Vec<Uuid>>);
+        let closed = move || query(sweep::PG_CLOSE_SESSIONS).bind(all.clone()).bind(imposed_ms).bind(REASON_CLOSED);
+        changed(&self.desk, closed).await?;
+        let all = None::<Vec<Uuid>>;
+        let released = move || query_scalar(sweep::PG_RELEASE_CLOSED).bind(all.clone()).bind(imposed_ms);
+        counted(&self.desk, move || released().bind(REASON_CLOSED)).await?;
+        Ok(())
+    }
+
     /// Runs one of the statements that list winners.
     fn page_of(&self, statement: &'static str, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
         Box::pin(async move {
@@ -328,16 +339,7 @@ impl Backend for Postgres {
     }
 
     fn open_session(&self, session: NewSession) -> Answer<'_, ()> {
-        let (imposed_ms, ttl_ms) = (self.imposed_ms(), self.policy.ttl_ms);
-        Box::pin(async move {
-            changed(&self.desk, move || {
-                let NewSession { session, name, devices, version, leases_max } = session.clone();
-                let statement = query(sql_work::PG_OPEN_SESSION).bind(session.0).bind(name).bind(devices).bind(version);
-                statement.bind(i64::from(leases_max)).bind(imposed_ms).bind(ttl_ms)
-            })
-            .await?;
-            Ok(())
-        })
+        Box::pin(self.opens.ask(session))
     }
 
     fn beat(&self, session: SessionId, progress: Vec<Progress>) -> Answer<'_, Option<Vec<bool>>> {
@@ -345,20 +347,10 @@ impl Backend for Postgres {
     }
 
     fn close_sessions(&self, session: Option<SessionId>) -> Answer<'_, ()> {
-        let (imposed_ms, session) = (self.imposed_ms(), session.map(|session| session.0));
-        Box::pin(async move {
-            // Two statements: the second sees every lease that was granted before the first closed the session. What a
-            // crash between them leaves behind is reaped by the sweep.
-            changed(&self.work, move || {
-                query(sweep::PG_CLOSE_SESSIONS).bind(session).bind(imposed_ms).bind(REASON_CLOSED)
-            })
-            .await?;
-            counted(&self.work, move || {
-                query_scalar(sweep::PG_RELEASE_CLOSED).bind(session).bind(imposed_ms).bind(REASON_CLOSED)
-            })
-            .await?;
-            Ok(())
-        })
+        match session {
+            Some(session) => Box::pin(self.closes.ask(session)),
+            None => Box::pin(self.close_all_sessions()),
+        }
     }
 
     fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Answer<'_, Option<Vec<Grant>>> {
@@ -502,6 +494,8 @@ impl Backend for Postgres {
                     .bind(i64::from(policy.workers_lost_max))
                     .bind(REASON_SESSION_LOST)
                     .bind(REASON_STALLED)
+                    .bind(REASON_CLOSED)
+                    .bind(policy.ttl_ms)
             })
             .await
         })

@@ -1,4 +1,5 @@
-//! The hot path on PostgreSQL: leases, heartbeats and commits of many workers in one statement each.
+//! The hot path on PostgreSQL: leases, heartbeats and commits of many workers in one statement each, and their coming and
+//! going.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,15 +8,15 @@ use futures::future::BoxFuture;
 use proto::work::{Grant, Progress};
 use proto::{RequestId, SessionId};
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::query;
+use sqlx::{query, query_scalar};
 use uuid::Uuid;
 
 use super::batch::Batched;
 use crate::clock::Clock;
-use crate::store::backend::{Commit, REASON_LOST_RACE, REASON_STRAY};
+use crate::store::backend::{Commit, NewSession, REASON_CLOSED, REASON_LOST_RACE, REASON_STRAY};
 use crate::store::error::StoreError;
 use crate::store::rows::{self, Fields, signed};
-use crate::store::sql::work;
+use crate::store::sql::{sweep, work};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -200,6 +201,68 @@ impl Batched for Beats {
                 rest = others;
             }
             Ok(answers)
+        })
+    }
+}
+
+/// Sessions that begin.
+pub(super) struct Opens {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) ttl_ms: i64,
+}
+
+impl Batched for Opens {
+    type Request = NewSession;
+    type Answer = ();
+
+    fn run<'c>(
+        &'c self,
+        connection: &'c mut PgConnection,
+        sessions: &'c [NewSession],
+    ) -> BoxFuture<'c, Result<Vec<()>>> {
+        Box::pin(async move {
+            let text = |value: fn(&NewSession) -> &str| {
+                sessions.iter().map(|session| value(session).to_owned()).collect::<Vec<String>>()
+            };
+            query(work::PG_OPEN_SESSIONS)
+                .bind(sessions.iter().map(|one| one.session.0).collect::<Vec<Uuid>>())
+                .bind(text(|one| &one.name))
+                .bind(text(|one| &one.devices))
+                .bind(text(|one| &one.version))
+                .bind(sessions.iter().map(|one| i64::from(one.leases_max)).collect::<Vec<i64>>())
+                .bind(self.clock.imposed_ms())
+                .bind(self.ttl_ms)
+                .execute(connection)
+                .await?;
+            Ok(vec![(); sessions.len()])
+        })
+    }
+}
+
+/// Sessions that end in peace.
+pub(super) struct Closes {
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl Batched for Closes {
+    type Request = SessionId;
+    type Answer = ();
+
+    fn run<'c>(
+        &'c self,
+        connection: &'c mut PgConnection,
+        sessions: &'c [SessionId],
+    ) -> BoxFuture<'c, Result<Vec<()>>> {
+        Box::pin(async move {
+            let ids: Vec<Uuid> = sessions.iter().map(|session| session.0).collect();
+            let imposed_ms = self.clock.imposed_ms();
+            // Two statements: the second sees every lease that was granted before the first closed the session. What a
+            // crash between them leaves behind is reaped by the sweep, after a while.
+            let close = query(sweep::PG_CLOSE_SESSIONS).bind(ids.clone()).bind(imposed_ms).bind(REASON_CLOSED);
+            close.execute(&mut *connection).await?;
+            let release = query_scalar(sweep::PG_RELEASE_CLOSED).bind(ids).bind(imposed_ms).bind(REASON_CLOSED);
+            let _released: i64 = release.fetch_one(&mut *connection).await?;
+            Ok(vec![(); sessions.len()])
         })
     }
 }

@@ -5,6 +5,13 @@
 //! transaction open), locks rows in the order session or job → attempt → shard → counters, several attempts in the
 //! order of their keys, and takes the time from `encaje_now_ms`, which only a test overrides. SQLite carries the same
 //! transitions out step by step inside one `BEGIN IMMEDIATE` transaction of its only writer.
+//!
+//! PostgreSQL plans the hot statements while its tables may be empty, and keeps the plans. So they leave it no choice: many
+//! rows are found by `= ANY(array)`; one row for each of another set in a LATERAL subquery that cannot be taken apart (it
+//! locks, limits, or says OFFSET 0); by key without naming the state as a partial index does, which would be walked
+//! (`ended_ms IS NULL` is as good as `state = 'live'`); or by place (`ctid`), where the statement has locked the row and it
+//! does no harm to miss one that somebody changed just before: its newer version is not visible to the statement. A row
+//! that was waited for is therefore always found by its key. `conformance::prepared` looks at what they read.
 
 /// What follows where `held` (job, index, epoch; locked) are live attempts that go back without anything counted, and the
 /// reason is the given parameter.
@@ -17,7 +24,7 @@ ended AS (
             $reason,
             "
     FROM held h, clock
-    WHERE a.job_id = h.job_id AND a.shard_index = h.shard_index AND a.epoch = h.epoch AND a.state = 'live'
+    WHERE a.job_id = h.job_id AND a.shard_index = h.shard_index AND a.epoch = h.epoch AND a.ended_ms IS NULL
     RETURNING a.job_id, a.shard_index),
 hit AS (SELECT job_id, shard_index, count(*) AS gone FROM ended GROUP BY job_id, shard_index),
 moved AS (

@@ -4,10 +4,10 @@
 pub(in crate::store) const CLOSE_SESSIONS: &str = "-- close_sessions
 UPDATE session SET state = 'dead', ended_ms = $2, end_reason = $3
 WHERE state = 'live' AND ($1 IS NULL OR session_id = $1)";
-/// $1 session or NULL for all, $2 imposed time, $3 reason.
+/// $1 sessions or NULL for all, $2 imposed time, $3 reason.
 pub(in crate::store) const PG_CLOSE_SESSIONS: &str = "-- close_sessions
 UPDATE session SET state = 'dead', ended_ms = encaje_now_ms($2), end_reason = $3
-WHERE state = 'live' AND ($1::uuid IS NULL OR session_id = $1)";
+WHERE state = 'live' AND session_id = ANY(coalesce($1::uuid[], ARRAY(SELECT session_id FROM session WHERE state = 'live')))";
 
 /// $1 now, $2 most sessions at once whatever the fleet, $3 or so many per cent of it.
 pub(in crate::store) const EXPIRE_SESSIONS: &str = "-- expire_sessions
@@ -59,7 +59,7 @@ ended AS (
             $how,
             "', ended_ms = clock.now_ms, end_reason = l.reason, class = 'worker_lost', ended_before = l.ended_before
     FROM numbered l, clock
-    WHERE a.job_id = l.job_id AND a.shard_index = l.shard_index AND a.epoch = l.epoch AND a.state = 'live'
+    WHERE a.job_id = l.job_id AND a.shard_index = l.shard_index AND a.epoch = l.epoch AND a.ended_ms IS NULL
     RETURNING a.job_id, a.shard_index, a.epoch, a.end_reason),
 hit AS (
     SELECT e.job_id, e.shard_index, count(*) AS lost, (array_agg(e.end_reason ORDER BY e.epoch DESC))[1] AS reason
@@ -116,7 +116,8 @@ SELECT count(*) FROM ended"
     };
 }
 
-/// $1 imposed time, $2 and $3 as above, $4 most workers lost, $5 reason of the dead, $6 reason of the stuck.
+/// $1 imposed time, $2 and $3 as above, $4 most workers lost, $5 reason of the dead, $6 reason of the stuck, $7 reason of
+/// closed sessions: what they hold is just being given back, unless that is $8 milliseconds ago.
 pub(in crate::store) const PG_REAP_LEASES: &str = concat!(
     "-- reap_leases
 WITH clock AS MATERIALIZED (SELECT encaje_now_ms($1) AS now_ms),
@@ -124,7 +125,7 @@ budget AS MATERIALIZED (SELECT $4::bigint AS workers_lost_max),
 lost AS MATERIALIZED (
     SELECT a.job_id, a.shard_index, a.epoch, CASE WHEN x.state = 'dead' THEN $5 ELSE $6 END AS reason
     FROM attempt a JOIN session x ON x.session_id = a.session_id, clock
-    WHERE a.state = 'live' AND (x.state = 'dead'
+    WHERE a.state = 'live' AND ((x.state = 'dead' AND (x.end_reason <> $7 OR x.ended_ms + $8 <= clock.now_ms))
         OR (x.progress_ms + $2 <= clock.now_ms AND x.progress_ms + $3 * coalesce((
             SELECT sum(c.busy_ms)::bigint / nullif(sum(c.committed)::bigint, 0)
             FROM job_count c WHERE c.job_id = a.job_id), 0) <= clock.now_ms))
@@ -150,13 +151,15 @@ SELECT a.job_id, a.shard_index, a.epoch
 FROM attempt a INDEXED BY attempt_live JOIN session x ON x.session_id = a.session_id
 WHERE a.state = 'live' AND x.state = 'dead' AND ($1 IS NULL OR a.session_id = $1)
 ORDER BY a.job_id, a.shard_index, a.epoch";
-/// $1 session or NULL for all that are dead, $2 imposed time, $3 reason.
+/// $1 sessions or NULL for all that are dead, $2 imposed time, $3 reason.
 pub(in crate::store) const PG_RELEASE_CLOSED: &str = concat!(
     "-- release_closed
 WITH clock AS MATERIALIZED (SELECT encaje_now_ms($2) AS now_ms),
 held AS MATERIALIZED (
-    SELECT a.job_id, a.shard_index, a.epoch FROM attempt a JOIN session x ON x.session_id = a.session_id
-    WHERE a.state = 'live' AND x.state = 'dead' AND ($1::uuid IS NULL OR a.session_id = $1)
+    SELECT a.job_id, a.shard_index, a.epoch FROM attempt a
+    WHERE a.state = 'live'
+        AND a.session_id = ANY(coalesce($1::uuid[], ARRAY(SELECT session_id FROM attempt WHERE state = 'live')))
+        AND (SELECT x.state FROM session x WHERE x.session_id = a.session_id) = 'dead'
     ORDER BY a.job_id, a.shard_index, a.epoch
     FOR UPDATE OF a),",
     give_back!("$3"),
@@ -182,7 +185,7 @@ held AS MATERIALIZED (
 ended AS (
     UPDATE attempt a SET state = 'revoked', ended_ms = clock.now_ms, end_reason = $3
     FROM held h, clock
-    WHERE a.job_id = h.job_id AND a.shard_index = h.shard_index AND a.epoch = h.epoch AND a.state = 'live'
+    WHERE a.job_id = h.job_id AND a.shard_index = h.shard_index AND a.epoch = h.epoch AND a.ended_ms IS NULL
     RETURNING a.job_id, a.shard_index, h.next),
 hit AS (SELECT job_id, shard_index, next, count(*) AS gone FROM ended GROUP BY job_id, shard_index, next),
 moved AS (

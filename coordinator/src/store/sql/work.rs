@@ -11,10 +11,12 @@ macro_rules! grant_columns {
 pub(in crate::store) const OPEN_SESSION: &str = "-- open_session
 INSERT INTO session (session_id, name, devices, version, leases_max, state, opened_ms, expires_ms, progress_ms)
 VALUES ($1, $2, $3, $4, $5, 'live', $6, $6 + $7, $6)";
-/// As above, $6 imposed time.
-pub(in crate::store) const PG_OPEN_SESSION: &str = "-- open_session
+/// As above, arrays and $6 imposed time. Repeating it changes nothing.
+pub(in crate::store) const PG_OPEN_SESSIONS: &str = "-- open_sessions
 INSERT INTO session (session_id, name, devices, version, leases_max, state, opened_ms, expires_ms, progress_ms)
-SELECT $1, $2, $3, $4, $5, 'live', t.now_ms, t.now_ms + $7, t.now_ms FROM encaje_now_ms($6) AS t (now_ms)";
+SELECT u.*, 'live', t.now_ms, t.now_ms + $7, t.now_ms
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[]) AS u, encaje_now_ms($6) AS t (now_ms)
+ON CONFLICT (session_id) DO NOTHING";
 
 /// $1 session.
 pub(in crate::store) const SESSION_STANDING: &str = "-- session_standing
@@ -77,23 +79,21 @@ UPDATE session SET last_request = $2, progress_ms = $3 WHERE session_id = $1";
 pub(in crate::store) const PG_LEASE_SHARDS: &str = concat!(
     "-- lease_shards
 WITH clock AS MATERIALIZED (SELECT encaje_now_ms($1) AS now_ms),
-asked AS MATERIALIZED (
-    SELECT u.session_id, u.request_id, u.most, u.ordinal
-    FROM unnest($2::uuid[], $3::uuid[], $4::bigint[]) WITH ORDINALITY AS u (session_id, request_id, most, ordinal)),
 locked AS MATERIALIZED (
-    SELECT x.session_id, x.leases_max, x.last_request FROM session x, clock
-    WHERE x.session_id IN (SELECT session_id FROM asked) AND x.state = 'live' AND x.expires_ms > clock.now_ms
+    SELECT x.session_id, x.leases_max, x.last_request, array_position($2::uuid[], x.session_id) AS ordinal
+    FROM session x, clock
+    WHERE x.session_id = ANY($2::uuid[]) AND x.state = 'live' AND x.expires_ms > clock.now_ms
         AND NOT x.quarantined
     ORDER BY x.session_id FOR NO KEY UPDATE OF x),
 me AS MATERIALIZED (
-    SELECT u.session_id, u.request_id, u.ordinal, h.held = 0 AS idle,
-        greatest(0, least(u.most, l.leases_max - h.held)) AS room
-    FROM asked u JOIN locked l ON l.session_id = u.session_id CROSS JOIN LATERAL (
+    SELECT l.session_id, l.ordinal, h.held = 0 AS idle,
+        greatest(0, least(($4::bigint[])[l.ordinal], l.leases_max - h.held)) AS room
+    FROM locked l CROSS JOIN LATERAL (
         SELECT count(*) AS held,
             coalesce(bool_or(s.workers_lost > 0 OR s.part_of IS NOT NULL OR s.convicted), FALSE) AS suspect
         FROM attempt a JOIN shard s ON s.job_id = a.job_id AND s.shard_index = a.shard_index
-        WHERE a.session_id = u.session_id AND a.state = 'live') h
-    WHERE l.last_request IS DISTINCT FROM u.request_id AND NOT h.suspect),
+        WHERE a.session_id = l.session_id AND a.state = 'live') h
+    WHERE l.last_request IS DISTINCT FROM ($3::uuid[])[l.ordinal] AND NOT h.suspect),
 active AS MATERIALIZED (
     SELECT j.job_id, j.submitted_ms FROM job j WHERE j.state IN ('planning', 'running') AND NOT j.paused),
 waiting AS MATERIALIZED (
@@ -102,64 +102,60 @@ waiting AS MATERIALIZED (
         WHERE s.state = 'pending' AND (s.workers_lost > 0 OR s.part_of IS NOT NULL OR s.convicted)
             AND s.not_before_ms <= (SELECT now_ms FROM clock)) AS suspects),
 free AS MATERIALIZED (
-    SELECT m.session_id, m.request_id, row_number() OVER (ORDER BY m.ordinal) AS seat
+    SELECT m.session_id, row_number() OVER (ORDER BY m.ordinal) AS seat
     FROM me m, waiting w WHERE w.suspects AND m.idle AND m.room > 0),
 suspects AS MATERIALIZED (
-    SELECT p.job_id, p.shard_index, j.submitted_ms
+    SELECT p.place, p.job_id, p.shard_index, j.submitted_ms
     FROM (SELECT job_id, submitted_ms FROM active ORDER BY submitted_ms, job_id) j
     CROSS JOIN LATERAL (
-        SELECT s.job_id, s.shard_index FROM shard s
+        SELECT s.ctid AS place, s.job_id, s.shard_index FROM shard s
         WHERE s.job_id = j.job_id AND s.state = 'pending'
             AND (s.workers_lost > 0 OR s.part_of IS NOT NULL OR s.convicted)
             AND s.not_before_ms <= (SELECT now_ms FROM clock)
         ORDER BY s.shard_index LIMIT (SELECT count(*) FROM free) FOR UPDATE OF s SKIP LOCKED) p
     LIMIT (SELECT count(*) FROM free)),
 alone AS MATERIALIZED (
-    SELECT p.job_id, p.shard_index, f.session_id, f.request_id
-    FROM (SELECT job_id, shard_index, row_number() OVER (ORDER BY submitted_ms, job_id, shard_index) AS seat
-        FROM suspects) p
-    JOIN free f ON f.seat = p.seat),
+    SELECT p.place, (ARRAY(SELECT session_id FROM free ORDER BY seat))[p.seat] AS session_id
+    FROM (SELECT place, row_number() OVER (ORDER BY submitted_ms, job_id, shard_index) AS seat FROM suspects) p),
 seats AS MATERIALIZED (
-    SELECT m.session_id, m.request_id, row_number() OVER (ORDER BY m.ordinal, g.n) AS seat
+    SELECT m.session_id, row_number() OVER (ORDER BY m.ordinal, g.n) AS seat
     FROM me m CROSS JOIN waiting w CROSS JOIN LATERAL generate_series(1, m.room) AS g (n)
     WHERE (m.idle OR NOT w.suspects) AND m.session_id NOT IN (SELECT session_id FROM alone)),
 picked AS MATERIALIZED (
-    SELECT p.job_id, p.shard_index, j.submitted_ms
+    SELECT p.place, p.job_id, p.shard_index, j.submitted_ms
     FROM (SELECT job_id, submitted_ms FROM active ORDER BY submitted_ms, job_id) j
     CROSS JOIN LATERAL (
-        SELECT s.job_id, s.shard_index FROM shard s
+        SELECT s.ctid AS place, s.job_id, s.shard_index FROM shard s
         WHERE s.job_id = j.job_id AND s.state = 'pending' AND s.not_before_ms <= (SELECT now_ms FROM clock)
             AND NOT (s.workers_lost > 0 OR s.part_of IS NOT NULL OR s.convicted)
         ORDER BY s.shard_index LIMIT (SELECT count(*) FROM seats) FOR UPDATE OF s SKIP LOCKED) p
     LIMIT (SELECT count(*) FROM seats)),
 placed AS MATERIALIZED (
-    SELECT p.job_id, p.shard_index, t.session_id, t.request_id
-    FROM (SELECT job_id, shard_index, row_number() OVER (ORDER BY submitted_ms, job_id, shard_index) AS seat
-        FROM picked) p
-    JOIN seats t ON t.seat = p.seat
-    UNION ALL SELECT job_id, shard_index, session_id, request_id FROM alone),
+    SELECT p.place, (ARRAY(SELECT session_id FROM seats ORDER BY seat))[p.seat] AS session_id
+    FROM (SELECT place, row_number() OVER (ORDER BY submitted_ms, job_id, shard_index) AS seat FROM picked) p
+    UNION ALL SELECT place, session_id FROM alone),
 leased AS (
     UPDATE shard s SET state = 'running', live = 1, epoch = s.epoch + 1
-    FROM placed p WHERE s.job_id = p.job_id AND s.shard_index = p.shard_index AND s.state = 'pending'
-    RETURNING s.*, p.session_id, p.request_id),
+    FROM placed p WHERE s.ctid = p.place
+    RETURNING s.*, p.session_id, gen_random_uuid() AS attempt_id),
 tried AS (
     INSERT INTO attempt (job_id, shard_index, epoch, attempt_id, session_id, request_id, state, granted_ms)
-    SELECT l.job_id, l.shard_index, l.epoch, gen_random_uuid(), l.session_id, l.request_id, 'live', clock.now_ms
-    FROM leased l, clock
-    RETURNING job_id, shard_index, attempt_id),
+    SELECT l.job_id, l.shard_index, l.epoch, l.attempt_id, l.session_id,
+        ($3::uuid[])[array_position($2::uuid[], l.session_id)], 'live', clock.now_ms
+    FROM leased l, clock),
 noted AS (
-    UPDATE session x SET last_request = p.request_id, progress_ms = clock.now_ms
-    FROM (SELECT DISTINCT session_id, request_id FROM placed) p, clock WHERE x.session_id = p.session_id),
+    UPDATE session x SET last_request = ($3::uuid[])[array_position($2::uuid[], x.session_id)],
+        progress_ms = clock.now_ms
+    FROM clock WHERE x.session_id = ANY(ARRAY(SELECT session_id FROM placed))),
 counted AS (
     INSERT INTO job_count AS c (job_id, slot, pending, running)
     SELECT job_id, encaje_slot(), -count(*), count(*) FROM leased GROUP BY job_id ORDER BY job_id
     ON CONFLICT (job_id, slot) DO UPDATE
         SET pending = c.pending + excluded.pending, running = c.running + excluded.running)
-SELECT s.session_id, s.job_id, s.shard_index, s.epoch, t.attempt_id, ",
+SELECT s.session_id, s.job_id, s.shard_index, s.epoch, s.attempt_id, ",
     grant_columns!(),
     "
 FROM leased s
-JOIN tried t ON t.job_id = s.job_id AND t.shard_index = s.shard_index
 JOIN job j ON j.job_id = s.job_id
 JOIN source o ON o.job_id = s.job_id AND o.source_index = s.source_index
 ORDER BY j.submitted_ms, j.job_id, s.shard_index"
@@ -264,14 +260,12 @@ UPDATE session SET progress_ms = $2 WHERE session_id = $1";
 /// $10 reason of leases that go back because their session does not report them.
 ///
 /// A row for every session that lives and every report (its position, from 1) whose lease stands. Progress is a hint:
-/// an attempt that somebody is just ending keeps what it has, so that heartbeats wait for nobody. Rows are found by their
-/// place: of a join by key the server, knowing nothing of the tables yet, made a walk over all attempts for each.
+/// an attempt that somebody is just ending keeps what it has, so that heartbeats wait for nobody.
 pub(in crate::store) const PG_BEAT: &str = concat!(
     "-- beat
 WITH clock AS MATERIALIZED (SELECT encaje_now_ms($1) AS now_ms),
 alive AS MATERIALIZED (
-    SELECT x.session_id FROM session x
-    WHERE x.session_id IN (SELECT u.session_id FROM unnest($3::uuid[]) AS u (session_id)) AND x.state = 'live'
+    SELECT x.session_id FROM session x WHERE x.session_id = ANY($3::uuid[]) AND x.state = 'live'
     ORDER BY x.session_id FOR NO KEY UPDATE OF x),
 reported AS MATERIALIZED (
     SELECT u.* FROM unnest($4::uuid[], $5::uuid[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[])
@@ -279,38 +273,40 @@ reported AS MATERIALIZED (
 standing AS MATERIALIZED (
     SELECT u.ordinal, u.session_id, a.job_id, a.shard_index, a.epoch, u.rows_done, u.tokens_done,
         u.rows_done > a.rows_done AS moved, u.rows_done > a.rows_done OR u.tokens_done > a.tokens_done AS news
-    FROM reported u
-    JOIN alive l ON l.session_id = u.session_id
-    JOIN attempt a ON a.job_id = u.job_id AND a.shard_index = u.shard_index AND a.epoch = u.epoch
-    JOIN job j ON j.job_id = a.job_id
-    WHERE a.session_id = u.session_id AND a.state = 'live' AND j.state IN ('planning', 'running')),
+    FROM reported u CROSS JOIN LATERAL (
+        SELECT a.* FROM attempt a
+        WHERE a.job_id = u.job_id AND a.shard_index = u.shard_index AND a.epoch = u.epoch OFFSET 0) a
+    WHERE a.session_id = u.session_id AND a.state = 'live' AND u.session_id = ANY(ARRAY(SELECT session_id FROM alive))
+        AND u.job_id = ANY(ARRAY(
+            SELECT j.job_id FROM job j WHERE j.job_id = ANY($5::uuid[]) AND j.state IN ('planning', 'running')))),
 moving AS MATERIALIZED (
     SELECT p.place, n.rows_done, n.tokens_done
     FROM (SELECT job_id, shard_index, epoch, max(rows_done) AS rows_done, max(tokens_done) AS tokens_done
         FROM standing WHERE news GROUP BY job_id, shard_index, epoch) n
     CROSS JOIN LATERAL (
         SELECT a.ctid AS place FROM attempt a
-        WHERE a.job_id = n.job_id AND a.shard_index = n.shard_index AND a.epoch = n.epoch AND a.state = 'live'
+        WHERE a.job_id = n.job_id AND a.shard_index = n.shard_index AND a.epoch = n.epoch AND a.ended_ms IS NULL
         FOR NO KEY UPDATE OF a SKIP LOCKED) p),
 recorded AS (
     UPDATE attempt a SET rows_done = greatest(a.rows_done, m.rows_done),
         tokens_done = greatest(a.tokens_done, m.tokens_done)
-    FROM moving m WHERE a.ctid = m.place AND a.state = 'live'),
+    FROM moving m WHERE a.ctid = m.place),
 extended AS (
-    UPDATE session x SET expires_ms = clock.now_ms + $2, progress_ms = CASE
-        WHEN EXISTS (SELECT 1 FROM standing s WHERE s.session_id = x.session_id AND s.moved) THEN clock.now_ms
-        ELSE x.progress_ms END
-    FROM alive l, clock WHERE x.session_id = l.session_id AND x.state = 'live'),
+    UPDATE session x SET expires_ms = clock.now_ms + $2,
+        progress_ms = CASE WHEN x.session_id = ANY(ARRAY(SELECT session_id FROM standing WHERE moved))
+            THEN clock.now_ms ELSE x.progress_ms END
+    FROM clock WHERE x.session_id = ANY(ARRAY(SELECT session_id FROM alive)) AND x.state = 'live'),
 held AS MATERIALIZED (
-    SELECT a.job_id, a.shard_index, a.epoch FROM alive l JOIN attempt a ON a.session_id = l.session_id, clock
-    WHERE a.state = 'live' AND a.granted_ms + $2 <= clock.now_ms
-        AND NOT EXISTS (SELECT 1 FROM reported u WHERE u.session_id = a.session_id AND u.job_id = a.job_id
-            AND u.shard_index = a.shard_index AND u.epoch = a.epoch)
+    SELECT a.job_id, a.shard_index, a.epoch FROM attempt a, clock
+    WHERE a.session_id = ANY(ARRAY(SELECT session_id FROM alive)) AND a.state = 'live'
+        AND a.granted_ms + $2 <= clock.now_ms
+        AND (a.session_id, a.job_id, a.shard_index, a.epoch) NOT IN (
+            SELECT u.session_id, u.job_id, u.shard_index, u.epoch FROM reported u)
     ORDER BY a.job_id, a.shard_index, a.epoch
     FOR UPDATE OF a SKIP LOCKED),",
     give_back!("$10"),
     "
-SELECT l.session_id, s.ordinal FROM alive l LEFT JOIN standing s ON s.session_id = l.session_id"
+SELECT session_id, NULL::bigint AS ordinal FROM alive UNION ALL SELECT session_id, ordinal FROM standing"
 );
 
 /// $1 session, $2 job, $3 index, $4 epoch, $5 attempt: whether the lease stands, and since when.
@@ -339,7 +335,7 @@ UPDATE job_count SET running = running - 1, committed = committed + 1, row_count
     truncated = truncated + $3, tokens = tokens + $4, busy_ms = busy_ms + $5, ended = ended + 1
 WHERE job_id = $1 AND slot = 0";
 /// A copy that was begun after this statement looked is not among the rivals: then the shard does not match, and the commit
-/// is tried again.
+/// is tried again. Where it matches, the rivals are all who are still at it.
 ///
 /// $1 imposed time; per commit: $2 session, $3 job, $4 index, $5 epoch, $6 attempt, $7 key, $8 bytes, $9 digest, $10 input
 /// digest, $11 rejects, $12 rows, $13 truncated, $14 tokens; $15 reason of those who lose. Returns the positions (from 1) of those that won. Of a commit
@@ -352,30 +348,30 @@ asked AS MATERIALIZED (
         AS u (session_id, job_id, shard_index, epoch, attempt_id, out_key, out_bytes, out_blake3, in_blake3,
             out_rejects, row_count, out_truncated, out_tokens, ordinal)),
 held AS MATERIALIZED (
-    SELECT a.job_id, a.shard_index, a.epoch, a.session_id, a.attempt_id, a.granted_ms FROM attempt a
-    WHERE (a.job_id, a.shard_index) IN (SELECT job_id, shard_index FROM asked) AND a.state = 'live'
-    ORDER BY a.job_id, a.shard_index, a.epoch
-    FOR UPDATE OF a),
-rivals AS MATERIALIZED (SELECT job_id, shard_index, count(*) AS live FROM held GROUP BY job_id, shard_index),
+    SELECT u.*, a.held_epoch, a.held_session, a.held_attempt, a.granted_ms,
+        count(*) OVER (PARTITION BY u.job_id, u.shard_index, u.ordinal) AS rivals
+    FROM (SELECT * FROM asked ORDER BY job_id, shard_index) u
+    CROSS JOIN LATERAL (
+        SELECT a.epoch AS held_epoch, a.session_id AS held_session, a.attempt_id AS held_attempt, a.granted_ms
+        FROM attempt a WHERE a.job_id = u.job_id AND a.shard_index = u.shard_index AND a.ended_ms IS NULL
+        ORDER BY a.epoch FOR UPDATE OF a) a),
 won AS (
     UPDATE shard s SET state = 'committed', live = 0, winner_epoch = u.epoch, out_key = u.out_key, out_bytes = u.out_bytes,
         out_blake3 = u.out_blake3, in_blake3 = u.in_blake3, out_rejects = u.out_rejects,
         out_truncated = u.out_truncated, out_tokens = u.out_tokens
-    FROM asked u
-    JOIN held h ON h.job_id = u.job_id AND h.shard_index = u.shard_index AND h.epoch = u.epoch
-        AND h.session_id = u.session_id AND h.attempt_id = u.attempt_id
-    JOIN rivals r ON r.job_id = u.job_id AND r.shard_index = u.shard_index
-    WHERE s.job_id = u.job_id AND s.shard_index = u.shard_index AND s.live = r.live AND s.row_count = u.row_count
+    FROM held u
+    WHERE u.held_attempt = u.attempt_id AND u.held_session = u.session_id AND u.held_epoch = u.epoch
+        AND s.job_id = u.job_id AND s.shard_index = u.shard_index AND s.live = u.rivals AND s.row_count = u.row_count
         AND s.state = 'running' AND coalesce(s.in_blake3, u.in_blake3) = u.in_blake3
-        AND EXISTS (SELECT 1 FROM job j WHERE j.job_id = u.job_id AND j.state IN ('planning', 'running'))
+        AND u.job_id = ANY(ARRAY(
+            SELECT j.job_id FROM job j WHERE j.job_id = ANY($3::uuid[]) AND j.state IN ('planning', 'running')))
     RETURNING u.ordinal, u.job_id, u.shard_index, u.epoch, u.row_count, u.out_truncated, u.out_tokens, u.out_rejects,
-        h.granted_ms),
+        u.granted_ms),
 ended AS (
     UPDATE attempt a SET ended_ms = clock.now_ms,
         state = CASE WHEN a.epoch = w.epoch THEN 'committed' ELSE 'lost_race' END,
         end_reason = CASE WHEN a.epoch = w.epoch THEN NULL ELSE $15 END
-    FROM won w JOIN held h ON h.job_id = w.job_id AND h.shard_index = w.shard_index, clock
-    WHERE a.job_id = h.job_id AND a.shard_index = h.shard_index AND a.epoch = h.epoch AND a.state = 'live'),
+    FROM won w, clock WHERE a.job_id = w.job_id AND a.shard_index = w.shard_index AND a.ended_ms IS NULL),
 counted AS (
     INSERT INTO job_count AS c (job_id, slot, running, committed, row_count, truncated, tokens, busy_ms, ended)
     SELECT w.job_id, encaje_slot(), -count(*), count(*), sum(w.row_count)::bigint, sum(w.out_truncated)::bigint,
