@@ -191,10 +191,11 @@ fn move_lanes(descent: &Descent<'_>, epoch: &Epoch, points: Range<usize>, scratc
         let first = block * BLOCK_SLOTS;
         choose(due, first, &base, descent.places.len() as u32, &mut scratch.ids);
         // Looked up all at once: no lookup waits for what another one found.
+        let places = descent.places.as_slice();
         let ids = &scratch.ids.as_flattened()[..due.len() * OTHERS];
         for (others, ids) in scratch.others.iter_mut().zip(ids) {
             for (lane, &id) in ids.iter().enumerate() {
-                [others.x[lane], others.y[lane]] = unpack(descent.place(id));
+                [others.x[lane], others.y[lane]] = unpack(places[id as usize].load(Ordering::Relaxed));
             }
         }
         for (slot, others) in scratch.others.as_chunks::<OTHERS>().0[..due.len()].iter().enumerate() {

@@ -60,7 +60,12 @@ impl Lists {
                 row.clear();
                 arch.dispatch(
                     #[inline(always)]
-                    || row.extend(self.row(point).iter().map(|entry| (points.key(point, entry.id as usize), entry.id))),
+                    || {
+                        // A loop: what an adapter calls would be compiled apart, without the wide instructions.
+                        for entry in self.row(point) {
+                            row.push((points.key(point, entry.id as usize), entry.id));
+                        }
+                    },
                 );
                 row.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
                 piece.0.push(point as u32);

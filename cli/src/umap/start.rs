@@ -164,7 +164,15 @@ fn principal_components(points: &Points<'_>, rng: &mut Rng, threads: usize) -> V
     let scores = parallel::shares(n, threads, |share| {
         arch.dispatch(
             #[inline(always)]
-            || share.map(|row| [0, 1].map(|axis| dot(points.row(row), &axes[axis]))).collect::<Vec<_>>(),
+            || {
+                // A loop, here and in `image`: what an adapter calls would be compiled apart, without wide instructions.
+                let mut scores = Vec::with_capacity(share.len());
+                for row in share {
+                    let row = points.row(row);
+                    scores.push([dot(row, &axes[0]), dot(row, &axes[1])]);
+                }
+                scores
+            },
         )
     });
     scores.concat()
@@ -184,7 +192,7 @@ fn image(points: &Points<'_>, sample: &[usize], mean: &[f32], axes: &[Vec<f32>; 
                 || {
                     for &row in piece {
                         let row = points.row(row);
-                        let [x, y] = [0, 1].map(|axis| dot(row, &axes[axis]) - offsets[axis]);
+                        let (x, y) = (dot(row, &axes[0]) - offsets[0], dot(row, &axes[1]) - offsets[1]);
                         let [sums_x, sums_y] = &mut sums;
                         for (((sum_x, sum_y), value), mean) in sums_x.iter_mut().zip(sums_y).zip(row).zip(mean) {
                             *sum_x += x * (value - mean);
