@@ -219,7 +219,6 @@ fn judge(ui: &Ui, facts: Model, points: &Points, rows: &Rows, options: &Options)
         Some(codes) => {
             let near = umap::neighbors(&points.vectors, points.dim, NEIGHBORS + 1, &cosine, &mut |_| {})?;
             let hits = quality::label_hits(&near, codes, NEIGHBORS);
-            let hits = hits.into_iter().map(|hit| f32::from(u8::from(hit))).collect();
             (hits, silhouettes(&points.vectors, points.dim, codes, options.threads))
         }
     };

@@ -15,7 +15,6 @@ mod layout;
 mod lists;
 mod parallel;
 mod points;
-#[cfg_attr(not(test), expect(dead_code, reason = "comparing models is yet to come"))]
 pub(crate) mod quality;
 mod rng;
 mod schedule;

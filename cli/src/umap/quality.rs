@@ -80,14 +80,17 @@ pub(crate) fn in_plane(plane: &[[f32; 2]], k: usize, options: &Options) -> Resul
 }
 
 /// Returns the share of points whose label is the most frequent among their `k` nearest neighbours, the point itself
-/// left out. Of labels that are equally frequent the one of the nearest neighbour counts. No points: 0.
+/// left out. No points: 0.
+#[cfg(test)]
 pub(crate) fn label_accuracy(neighbors: &Neighbors, labels: &[u32], k: usize) -> f64 {
-    let hits = label_hits(neighbors, labels, k).into_iter().filter(|&hit| hit).count();
-    hits as f64 / labels.len().max(1) as f64
+    let hits = label_hits(neighbors, labels, k).into_iter().map(f64::from).sum::<f64>();
+    hits / labels.len().max(1) as f64
 }
 
-/// Returns for every point whether its label is the most frequent among its `k` nearest neighbours.
-pub(crate) fn label_hits(neighbors: &Neighbors, labels: &[u32], k: usize) -> Vec<bool> {
+/// Returns for every point 1 if its label is the most frequent among its `k` nearest neighbours, 0 if another one is. Of
+/// labels that are equally frequent each counts its share, which is what guessing among them would give: a rule that
+/// preferred one, the nearest or the first, would flatter or wrong a model whose neighbours are at odds.
+pub(crate) fn label_hits(neighbors: &Neighbors, labels: &[u32], k: usize) -> Vec<f32> {
     let hit = |point: usize| {
         let row = &neighbors.ids[point * neighbors.k..(point + 1) * neighbors.k];
         let near = row.iter().filter(|&&other| other as usize != point).take(k);
@@ -99,7 +102,9 @@ pub(crate) fn label_hits(neighbors: &Neighbors, labels: &[u32], k: usize) -> Vec
             }
         }
         let most = votes.iter().map(|vote| vote.1).max();
-        votes.iter().find(|vote| Some(vote.1) == most).is_some_and(|vote| vote.0 == labels[point])
+        let leaders = votes.iter().filter(|vote| Some(vote.1) == most);
+        let is_one = leaders.clone().any(|vote| vote.0 == labels[point]);
+        if is_one { 1.0 / leaders.count() as f32 } else { 0.0 }
     };
     (0..labels.len()).map(hit).collect()
 }

@@ -214,8 +214,9 @@ fn trustworthiness_is_one_for_the_same_plane_and_low_for_chance() {
 fn labels_are_voted_on() {
     let found = Neighbors { k: 4, ids: vec![0, 1, 2, 3, 1, 0, 2, 3, 2, 3, 0, 1, 3, 2, 0, 1], distances: vec![0.0; 16] };
     // Point 0 sees 0 1 1; point 1 sees 0 1 1 (from 0, 2, 3); points 2 and 3 see 1 0 0.
-    assert_eq!(quality::label_hits(&found, &[0, 0, 1, 1], 3), [false, false, false, false]);
-    assert_eq!(quality::label_hits(&found, &[0, 0, 1, 1], 1), [true, true, true, true]);
+    assert_eq!(quality::label_hits(&found, &[0, 0, 1, 1], 3), [0.0; 4]);
+    assert_eq!(quality::label_hits(&found, &[0, 0, 1, 1], 1), [1.0; 4]);
+    assert_eq!(quality::label_hits(&found, &[0, 0, 1, 1], 2), [0.5; 4], "one each: its share");
     assert_eq!(quality::label_accuracy(&found, &[5, 5, 5, 5], 3), 1.0);
 }
 
