@@ -231,6 +231,7 @@ fn tokenize_shows_what_the_model_is_fed() {
     assert_eq!(lines.len(), 2);
     let tokens = lines[1]["tokens"].as_array().unwrap();
     assert_eq!(tokens.len() as u64, lines[1]["n_tokens"].as_u64().unwrap());
+    assert_eq!(lines[1]["attention_mask"].as_array().unwrap().len(), tokens.len());
     assert!(tokens[0]["special"].as_bool().unwrap() && lines[1]["truncated"] == false);
     assert_eq!(lines[1]["decoded"], "la playa");
     let words = ["tokenize", "--model", model.to_str().unwrap(), "--max-length", "3", "la playa azul y el perro"];

@@ -16,6 +16,8 @@ use crate::ui::Ui;
 struct Tokenized<'a> {
     text: &'a str,
     tokens: Vec<TokenReport>,
+    /// 1 for each token: there is no padding that the model must not see.
+    attention_mask: Vec<u8>,
     /// What the tokens stand for, without the special ones.
     decoded: String,
     n_tokens: usize,
@@ -62,6 +64,8 @@ fn print(ui: &Ui, args: &TokenizeArgs, encoder: &TextEncoder, text: &str) -> any
     ui.data(format!("ids     {}", ids.join(" ")))?;
     let special: Vec<&str> = tokenized.tokens.iter().map(|token| if token.special { "1" } else { "0" }).collect();
     ui.data(format!("special {}", special.join(" ")))?;
+    let mask: Vec<String> = tokenized.attention_mask.iter().map(u8::to_string).collect();
+    ui.data(format!("mask    {}", mask.join(" ")))?;
     ui.data(format!("decoded {}", tokenized.decoded))
 }
 
@@ -75,5 +79,7 @@ fn tokenize<'a>(encoder: &TextEncoder, text: &'a str) -> anyhow::Result<Tokenize
         start: token.start,
         end: token.end,
     });
-    Ok(Tokenized { text, tokens: tokens.collect(), decoded, n_tokens: encoded.ids.len(), truncated: encoded.truncated })
+    let n_tokens = encoded.ids.len();
+    let attention_mask = vec![1; n_tokens];
+    Ok(Tokenized { text, tokens: tokens.collect(), attention_mask, decoded, n_tokens, truncated: encoded.truncated })
 }
