@@ -140,7 +140,13 @@ pub(crate) fn load(ui: &Ui, target: &Path) -> anyhow::Result<Points> {
     progress.finish();
     if points.len() == 0 {
         let rejected = ui::counted(points.rejected, "row");
-        let what = format!("`{}` has no vectors to draw ({rejected}, all rejected)", target.display());
+        let what = match points.rejected {
+            0 => format!("`{}` has no rows, so there is nothing to draw", target.display()),
+            _ => format!("`{}` has no vectors to draw ({rejected}, all rejected)", target.display()),
+        };
+        if points.rejected == 0 {
+            return Err(Advice::failed(what).into());
+        }
         return Err(Advice::failed(what).hint("`encaje verify` says what the reasons are").into());
     }
     if points.rejected > 0 {

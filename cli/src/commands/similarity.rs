@@ -4,6 +4,7 @@ use anyhow::Context;
 use engine::{Batch, Engine, EngineOptions, TextEncoder, pack};
 use serde::Serialize;
 
+use super::project;
 use crate::args::{PoolingArg, SimilarityArgs};
 use crate::exit::{Advice, Exit};
 use crate::plot::{self, Heatmap};
@@ -35,7 +36,7 @@ pub(crate) fn run(ui: &Ui, args: &SimilarityArgs) -> anyhow::Result<Exit> {
     let vectors = embed(ui, &engine, &encoder, &texts)?;
     let values = cosines(&vectors, engine.dimensions());
     if let (Some(out), Some(format)) = (&args.out, format) {
-        let name = model.name.rsplit('/').next().unwrap_or(&model.name);
+        let name = project::model_name(&model.name);
         let map = Heatmap {
             title: "Cosine similarity".to_owned(),
             subtitle: format!("{} · {name} · {} pooling", ui::counted(texts.len() as u64, "text"), engine.pooling()),
