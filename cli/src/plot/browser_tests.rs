@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::tests::{EMOJIS, figure};
+use super::tests::{EMOJIS, figure, scored};
 use super::{PlotFormat, render};
 
 /// Finds a browser that runs without a screen.
@@ -278,6 +278,40 @@ fn zooms(page: &mut Page) {
 fn a_page_works_in_a_browser() {
     let Some(mut page) = opened("") else { return };
     exercise(&mut page);
+}
+
+#[test]
+fn a_page_of_numbers_has_a_bar_with_round_numbers() {
+    let Some(mut page) = Page::open(&render(&scored(), PlotFormat::Html).unwrap(), "") else { return };
+    assert_eq!(
+        page.eval("[...document.querySelectorAll('#bar-row li')].map((tick) => tick.textContent).join()"),
+        "50,100,150"
+    );
+    let middle = |page: &mut Page, element: &str| page.middle(&format!("document.querySelector('{element}')")).1;
+    let (bar, hundred) = (middle(&mut page, "#bar"), middle(&mut page, "#bar-row li:nth-child(2)"));
+    assert!((bar - hundred).abs() < 2.0, "100 stands at {hundred}, the middle of the bar at {bar}");
+    assert_eq!(page.text("#legend p"), "(none)");
+    let colours = "byId('bar').style.background + byId('missing').style.background";
+    let light = page.eval(colours);
+    let theme = page.middle("byId('theme')");
+    page.mouse(theme, Some(0));
+    assert_ne!(page.eval(colours), light, "a dark page has colours that it shows");
+    assert!(page.complaints.is_empty(), "{:?}", page.complaints);
+}
+
+#[test]
+fn dim_points_on_a_heap_stay_dim() {
+    for fragment in ["", "#plain"] {
+        let mut heap = figure(400, &["a"], 1);
+        heap.panels[0].points = vec![[1.0, 1.0]; 400];
+        let Some(mut page) = Page::open(&render(&heap, PlotFormat::Html).unwrap(), fragment) else { return };
+        page.eval("showNames = false, query = 'no such text', applyStates()");
+        page.settle();
+        let blue = "(() => { const c = panels[0].canvas, d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; \
+                    let n = 0; for (let i = 0; i < d.length; i += 4) if (d[i + 3] > 40 && d[i + 2] > d[i] + 40) n++; return n; })()";
+        assert!(page.ink("panels[0].canvas") > 10);
+        assert_eq!(page.eval(blue), 0, "{fragment}: the colour of the label");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! SVG text by hand: escaped elements, lines of letters and emojis, outlines of points.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use super::emoji::{self, Piece};
@@ -57,12 +58,13 @@ impl Lettering<'static> {
 }
 
 impl Canvas {
-    /// Defines the gradient `ramp`: the colours of numbers, from the least, below, to the largest.
-    pub(crate) fn define_ramp(&mut self) {
-        let stops: String = (0..palette::RAMP.len())
+    /// Defines the gradient `ramp`: this part of the colours of numbers, from the least, below, to the largest.
+    pub(crate) fn define_ramp(&mut self, part: [f64; 2]) {
+        const STOPS: u32 = 16;
+        let stops: String = (0..=STOPS)
             .map(|stop| {
-                let share = stop as f64 / (palette::RAMP.len() - 1) as f64;
-                format!(r#"<stop offset="{share}" stop-color="{}"/>"#, palette::ramp(share))
+                let share = f64::from(stop) / f64::from(STOPS);
+                format!(r#"<stop offset="{share}" stop-color="{}"/>"#, palette::spelled(palette::seen(share, part)))
             })
             .collect();
         self.element(&format!(r#"<linearGradient id="ramp" x1="0" y1="1" x2="0" y2="0">{stops}</linearGradient>"#));
@@ -70,11 +72,12 @@ impl Canvas {
 
     /// Writes one line with its baseline at `y`; emojis are drawn, a little larger than the letters.
     pub(crate) fn line(&mut self, (x, y): (f32, f32), text: &str, style: Lettering<'_>) {
-        let pieces = emoji::pieces(text);
+        let text = shown(text);
+        let pieces = emoji::pieces(&text);
         let mut x = match style.anchor {
             Anchor::Start => x,
-            Anchor::Middle => x - width(text, style) / 2.0,
-            Anchor::End => x - width(text, style),
+            Anchor::Middle => x - width(&text, style) / 2.0,
+            Anchor::End => x - width(&text, style),
         };
         for piece in pieces {
             match piece {
@@ -146,7 +149,7 @@ fn emoji_side(size: f32) -> f32 {
 
 /// Returns how wide a line is.
 pub(crate) fn width(text: &str, style: Lettering<'_>) -> f32 {
-    emoji::pieces(text)
+    emoji::pieces(&shown(text))
         .iter()
         .map(|piece| match piece {
             Piece::Text(text) => font::width(text, style.size, style.weight),
@@ -182,20 +185,31 @@ pub(crate) fn wrap(text: &str, style: Lettering<'_>, most: f32) -> Vec<String> {
     lines
 }
 
-/// Escapes a text for XML and HTML, in elements and in quoted attributes. Characters that XML forbids, and those that
-/// turn the direction of what follows, become U+FFFD.
+/// Returns a text as it may be shown: characters that XML forbids, and those that turn the direction of what follows,
+/// become U+FFFD, white space becomes blanks.
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+    let replaced = |c: char| match c {
+        '\n' | '\r' | '\t' => ' ',
+        '\u{0}'..='\u{1F}' | '\u{7F}'..='\u{9F}' | '\u{FFFE}' | '\u{FFFF}' => '\u{FFFD}',
+        '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' => '\u{FFFD}',
+        c => c,
+    };
+    match text.chars().all(|c| replaced(c) == c) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(text.chars().map(replaced).collect()),
+    }
+}
+
+/// Escapes a text that is [`shown`] for XML and HTML, in elements and in quoted attributes.
 pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
+    for c in shown(text).chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            '\n' | '\r' | '\t' => out.push(' '),
-            '\u{0}'..='\u{1F}' | '\u{7F}'..='\u{9F}' | '\u{FFFE}' | '\u{FFFF}' => out.push('\u{FFFD}'),
-            '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' => out.push('\u{FFFD}'),
             c => out.push(c),
         }
     }
@@ -275,6 +289,14 @@ mod tests {
         let cut = fit("a label that is much too long for the legend", style, 100.0);
         assert!(cut.ends_with('…') && width(&cut, style) <= 100.0 && cut.starts_with("a label"), "{cut}");
         assert_eq!(fit("short\n one", style, 100.0), "short one");
+    }
+
+    #[test]
+    fn what_is_measured_is_what_is_shown() {
+        let style = Lettering::plain(10.0);
+        for (text, shown) in [("a\u{1b}b\u{202E}c", "a\u{FFFD}b\u{FFFD}c"), ("a\nb", "a b")] {
+            assert_eq!(width(text, style), width(shown, style), "{text:?}");
+        }
     }
 
     #[test]

@@ -63,8 +63,8 @@ pub(crate) fn draw(map: &Heatmap) -> Result<String, PlotError> {
         canvas
             .element(&format!(r#"<rect x="{x:.1}" y="{y:.1}" width="{cell:.2}" height="{cell:.2}" fill="{colour}"/>"#));
         if cell >= 30.0 {
-            // Viridis is dark below two thirds.
-            let ink = if share < 0.66 { "#ffffff" } else { "#1a1a1a" };
+            // White letters stand out on the darker colours only, less than half of them.
+            let ink = if share < 0.45 { "#ffffff" } else { "#1a1a1a" };
             let size = (cell * 0.3).clamp(9.0, 15.0);
             let style = Lettering { anchor: Anchor::Middle, colour: ink, ..Lettering::plain(size) };
             canvas.line((x + cell / 2.0, y + cell / 2.0 + size * 0.36), &format!("{value:.2}"), style);
@@ -75,7 +75,7 @@ pub(crate) fn draw(map: &Heatmap) -> Result<String, PlotError> {
 }
 
 fn bar_beside(canvas: &mut Canvas, left: f32, top: f32, height: f32, low: f32) {
-    canvas.define_ramp();
+    canvas.define_ramp([0.0, 1.0]);
     canvas.element(&format!(r#"<rect x="{left:.1}" y="{top:.1}" width="14" height="{height:.1}" fill="url(#ramp)"/>"#));
     for step in 0..=4 {
         let share = step as f32 / 4.0;

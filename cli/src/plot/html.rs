@@ -11,15 +11,16 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::draw::{escape, outline};
+use super::draw::{escape, outline, shown};
 use super::emoji::{self, Piece};
+use super::labels::NO_VALUE;
 use super::{Figure, Labels, Table, names, palette, svg, view};
 
 const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = concat!(include_str!("page/scene.js"), include_str!("page/page.js"));
-/// Ticks along a colour bar.
-const TICKS: u32 = 5;
+/// Colours of a colour bar that the page is told; it mixes those between.
+const STOPS: u32 = 16;
 
 /// Writes the page of a figure that has been checked.
 pub(crate) fn page(figure: &Figure) -> String {
@@ -93,9 +94,11 @@ fn data(figure: &Figure) -> Value {
                 Labels::None | Labels::Continuous { .. } => None,
             };
             let xy = packed(panel.points.iter().flatten().flat_map(|x| x.to_le_bytes()));
-            let [[left, right], [low, high]] = view::view(&panel.points).bounds;
-            let view = json!({ "left": left, "right": right, "low": low, "high": high });
-            json!({ "title": panel.title, "note": panel.note, "xy": xy, "spots": spots, "start": view })
+            let view = view::view(&panel.points);
+            let [[left, right], [low, high]] = view.bounds;
+            let start = json!({ "left": left, "right": right, "low": low, "high": high });
+            let (title, note) = (&panel.title, &panel.note);
+            json!({ "title": title, "note": note, "xy": xy, "spots": spots, "start": start, "crowds": view.crowds })
         })
         .collect();
     let hover: Vec<Value> =
@@ -106,9 +109,12 @@ fn data(figure: &Figure) -> Value {
         outline(&mut path, shape, (0.0, 0.0), 10.0);
         path
     });
+    let ramp =
+        |part| (0..=STOPS).map(|stop| palette::seen(f64::from(stop) / f64::from(STOPS), part)).collect::<Vec<_>>();
     json!({
         "rows": rows, "panels": panels, "labels": labels, "drawings": drawings, "hover": hover, "outlines": outlines,
-        "palette": palette::PALETTE, "missing": palette::MISSING, "ramp": palette::RAMP,
+        "palette": palette::PALETTE, "missing": palette::MISSING, "faint": palette::FAINT,
+        "ramp": [ramp(palette::SEEN.0), ramp(palette::SEEN.1)],
     })
 }
 
@@ -136,7 +142,7 @@ fn labels(labels: &Labels) -> (Value, BTreeMap<&'static str, &'static str>) {
                             json!({ "emoji": drawing.key })
                         }
                     };
-                    emoji::pieces(name).into_iter().map(piece).collect()
+                    emoji::pieces(&shown(name)).into_iter().map(piece).collect()
                 })
                 .collect();
             let codes = packed(codes.iter().flat_map(|code| (*code as u16).to_le_bytes()));
@@ -147,10 +153,13 @@ fn labels(labels: &Labels) -> (Value, BTreeMap<&'static str, &'static str>) {
         }
         Labels::Continuous { column, values } => {
             let (low, high) = svg::extent(values);
-            let tick = |step: u32| svg::spelled(low + (high - low) * f64::from(step) / f64::from(TICKS - 1));
-            let ticks: Vec<String> = (0..TICKS).map(tick).collect();
+            let missing = values.iter().any(|value| value.is_nan()).then_some(NO_VALUE);
+            let ticks = svg::ticks(low, high);
             let values = packed(values.iter().flat_map(|value| (*value as f32).to_le_bytes()));
-            json!({ "kind": "numbers", "column": column, "values": values, "low": low, "high": high, "ticks": ticks })
+            json!({
+                "kind": "numbers", "column": column, "values": values, "low": low, "high": high, "ticks": ticks,
+                "missing": missing,
+            })
         }
     };
     (value, drawings)
@@ -186,6 +195,14 @@ mod tests {
         let written = harmless(&json!(texts).to_string());
         assert!(!written.contains(['<', '>', '&', '\u{2028}', '\u{2029}']), "{written}");
         assert_eq!(serde_json::from_str::<Vec<String>>(&written).unwrap(), texts);
+    }
+
+    #[test]
+    fn a_name_that_turns_the_direction_does_not() {
+        let mut figure = super::super::tests::figure(2, &["\u{202E}etnamruf\u{7}"], 1);
+        figure.hover.clear();
+        let labels = data(&figure)["labels"].clone();
+        assert_eq!(labels["pieces"][0], json!([{ "text": "\u{FFFD}etnamruf\u{FFFD}" }]));
     }
 
     #[test]

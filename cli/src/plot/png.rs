@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use resvg::tiny_skia::{Pixmap, Transform};
-use resvg::usvg::fontdb::Database;
-use resvg::usvg::{Options, Tree};
+use resvg::usvg::fontdb::{Database, ID};
+use resvg::usvg::{FontResolver, Options, Tree};
 
 use super::{PlotError, font};
 
@@ -29,7 +29,9 @@ pub(crate) fn paint(svg: &str) -> Result<Vec<u8>, PlotError> {
         FONT_DIRS.iter().for_each(|dir| load_fonts(&mut fonts, Path::new(dir), &mut left, 4));
     }
     fonts.set_sans_serif_family(font::FAMILY);
-    let options = Options { fontdb: Arc::new(fonts), font_family: font::FAMILY.to_owned(), ..Options::default() };
+    let font_resolver = FontResolver { select_fallback: Box::new(fallback), ..FontResolver::default() };
+    let font_family = font::FAMILY.to_owned();
+    let options = Options { fontdb: Arc::new(fonts), font_family, font_resolver, ..Options::default() };
     let tree = Tree::from_str(svg, &options).map_err(|error| PlotError::Draw(error.to_string()))?;
     let (width, height) = ((tree.size().width() * SCALE).ceil(), (tree.size().height() * SCALE).ceil());
     let too_large = || PlotError::Draw(format!("{width} x {height} pixels are more than {SIDE_MAX} on a side"));
@@ -39,6 +41,21 @@ pub(crate) fn paint(svg: &str) -> Result<Vec<u8>, PlotError> {
     let mut pixels = Pixmap::new(width as u32, height as u32).ok_or_else(too_large)?;
     resvg::render(&tree, Transform::from_scale(SCALE, SCALE), &mut pixels.as_mut());
     pixels.encode_png().map_err(|error| PlotError::Draw(error.to_string()))
+}
+
+/// Finds a face for a character that those `tried` lack: of the same weight, if there is one.
+fn fallback(c: char, tried: &[ID], fonts: &mut Arc<Database>) -> Option<ID> {
+    let any = FontResolver::default_fallback_selector();
+    let weight = fonts.face(*tried.first()?)?.weight;
+    let (mut passed, mut second_best) = (tried.to_vec(), None);
+    while let Some(found) = any(c, &passed, fonts) {
+        if fonts.face(found).is_some_and(|face| face.weight == weight) {
+            return Some(found);
+        }
+        second_best = second_best.or(Some(found));
+        passed.push(found);
+    }
+    second_best
 }
 
 /// Loads the font files below a folder; what cannot be read is no reason to have no picture.

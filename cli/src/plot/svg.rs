@@ -5,6 +5,7 @@ use super::names;
 use super::palette::{self, PALETTE, Shape};
 use super::view::{self, View};
 use super::{Figure, Labels, Panel, Table};
+use crate::ui;
 
 /// The width of the document.
 const WIDTH: f32 = 1200.0;
@@ -18,6 +19,8 @@ const PANELS_HEIGHT: f32 = 780.0;
 const ENTRY: f32 = 22.0;
 /// The widest that a column of the legend may be.
 const LEGEND_COLUMN_MAX: f32 = 270.0;
+/// Between its columns.
+const LEGEND_GAP: f32 = 16.0;
 /// Points are drawn in this many layers, each with all labels, so that no label hides the others.
 const LAYERS: usize = 12;
 const FRAME: &str = "#d0d0d0";
@@ -103,8 +106,9 @@ impl Painted {
             Labels::Continuous { values, .. } => {
                 const STEPS: usize = 64;
                 let (low, high) = extent(values);
+                let colour = |step| palette::seen(step as f64 / (STEPS - 1) as f64, palette::SEEN.0);
                 let mut styles: Vec<(String, Shape)> =
-                    (0..STEPS).map(|step| (palette::ramp(step as f64 / (STEPS - 1) as f64), Shape::Circle)).collect();
+                    (0..STEPS).map(|step| (palette::spelled(colour(step)), Shape::Circle)).collect();
                 styles.push((palette::MISSING.0.to_owned(), Shape::Circle));
                 let step = |value: &f64| match value.is_nan() {
                     true => STEPS as u16,
@@ -144,8 +148,7 @@ fn draw_panel(canvas: &mut Canvas, figure: &Figure, panel: &Panel, labels: &Pain
     ));
     let view = view::view(&panel.points);
     let places = places(&panel.points, &view, frame);
-    let area = width * height;
-    let radius = (area * 0.05 / (std::f32::consts::PI * places.len().max(1) as f32)).sqrt().clamp(1.0, 5.0);
+    let radius = radius(width * height, places.len(), view.crowds);
     let opacity = if places.len() > 20_000 { 0.6 } else { 0.8 };
     draw_points(canvas, &places, labels, radius, opacity);
     if view.outside > 0 {
@@ -160,6 +163,13 @@ fn draw_panel(canvas: &mut Canvas, figure: &Figure, panel: &Panel, labels: &Pain
             canvas.line(name.at, &name.text, name.style());
         }
     }
+}
+
+/// Returns how large points are: many are small. Where they crowd in few places they may be larger, for those between
+/// the crowds to be seen.
+fn radius(area: f32, points: usize, crowds: usize) -> f32 {
+    let covering = |share: f32, count: usize| (area * share / (std::f32::consts::PI * count.max(1) as f32)).sqrt();
+    covering(0.05, points).max(covering(0.03, crowds).min(3.0)).clamp(1.0, 5.0)
 }
 
 /// Places points in a frame: both axes have the same scale, and what is up stays up. Points outside of the view come to
@@ -222,7 +232,7 @@ impl Legend {
                 let style = Lettering::plain(13.0);
                 let widest =
                     names.iter().map(|name| width(name, style)).fold(width(column, Lettering::bold(13.0)), f32::max);
-                let column_width = (widest + 90.0).clamp(110.0, LEGEND_COLUMN_MAX);
+                let column_width = (widest + 80.0).clamp(110.0, LEGEND_COLUMN_MAX);
                 let per_column = ((PANELS_HEIGHT - 26.0) / ENTRY) as usize;
                 let columns = names.len().div_ceil(per_column).max(1);
                 Legend { width: columns as f32 * column_width, column_width, per_column, counts }
@@ -243,13 +253,14 @@ impl Legend {
                     let mut path = String::new();
                     outline(&mut path, shape, (x + 7.0, y), 5.5);
                     canvas.element(&format!(r#"<path fill="{}" d="{path}"/>"#, PALETTE[colour].0));
-                    let count = self.counts[code].to_string();
-                    let style = Lettering::faint(11.0);
-                    let count_width = width(&count, style);
+                    // In a column of their own, no count runs into a name in a script that was measured wrong.
+                    let count = ui::count(self.counts[code] as u64);
+                    let style = Lettering { anchor: Anchor::End, ..Lettering::faint(11.0) };
+                    let right = self.column_width - LEGEND_GAP;
+                    canvas.line((x + right, y + 4.5), &count, style);
                     let text = Lettering::plain(13.0);
-                    let name = fit(name, text, self.column_width - 22.0 - 24.0 - count_width);
+                    let name = fit(name, text, right - 20.0 - 10.0 - width(&count, style));
                     canvas.line((x + 20.0, y + 4.5), &name, text);
-                    canvas.line((x + 20.0 + width(&name, text) + 8.0, y + 4.5), &count, style);
                 }
             }
             Labels::Continuous { column, values } => {
@@ -263,15 +274,15 @@ impl Legend {
 /// Draws the bar from the least number, below, to the largest.
 fn colour_bar(canvas: &mut Canvas, values: &[f64], bar: Rect) {
     let (low, high) = extent(values);
-    canvas.define_ramp();
+    canvas.define_ramp(palette::SEEN.0);
     let Rect { left, top, width, height } = bar;
     canvas.element(&format!(
         r#"<rect x="{left}" y="{top}" width="{width}" height="{height}" fill="url(#ramp)" stroke="{FRAME}"/>"#
     ));
-    for step in 0..=4 {
-        let share = f64::from(step) / 4.0;
+    for (share, tick) in ticks(low, high) {
         let y = top + height * (1.0 - share as f32);
-        canvas.line((left + width + 8.0, y + 4.0), &spelled(low + (high - low) * share), Lettering::plain(12.0));
+        canvas.element(&format!(r#"<path d="M{:.1} {y:.1}h4" stroke="{FRAME}"/>"#, left + width));
+        canvas.line((left + width + 8.0, y + 4.0), &tick, Lettering::plain(12.0));
     }
     if values.iter().any(|value| value.is_nan()) {
         let (y, colour) = (top + height + 22.0, palette::MISSING.0);
@@ -280,16 +291,36 @@ fn colour_bar(canvas: &mut Canvas, values: &[f64], bar: Rect) {
     }
 }
 
-/// Spells a number in about four digits.
-pub(crate) fn spelled(number: f64) -> String {
+/// Returns round numbers between two, evenly apart: as a share of the way, and spelled.
+pub(crate) fn ticks(low: f64, high: f64) -> Vec<(f64, String)> {
+    const PARTS: f64 = 5.0;
+    let rough = (high - low) / PARTS;
+    if rough <= 0.0 || !rough.is_finite() {
+        let text = spelled(low, low.abs() / 1e3);
+        let is_short = text.contains('.') && !text.contains('e');
+        let text = if is_short { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text };
+        return vec![(0.0, text)];
+    }
+    let power = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].map(|times| times * power).into_iter().find(|step| *step >= rough);
+    let step = step.unwrap_or(rough);
+    // A hair of slack: 0.3 / 0.1 is a little less than 3.
+    let (first, last) = ((low / step - 1e-9).ceil(), (high / step + 1e-9).floor());
+    let count = (last - first) as usize;
+    let tick = |index: usize| {
+        let number = (first + index as f64) * step;
+        (((number - low) / (high - low)).clamp(0.0, 1.0), spelled(number, step))
+    };
+    (0..=count).map(tick).collect()
+}
+
+/// Spells a number with as many digits as numbers so far apart need.
+fn spelled(number: f64, apart: f64) -> String {
+    let digits = -apart.log10().floor();
     match number.abs() {
         0.0 => "0".to_owned(),
-        size if !(1e-3..1e6).contains(&size) => format!("{number:.2e}"),
-        size => {
-            let digits = (3 - size.log10().floor() as i32).clamp(0, 6) as usize;
-            let text = format!("{number:.digits$}");
-            if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
-        }
+        size if size >= 1e9 || digits > 6.0 => format!("{number:.2e}"),
+        _ => format!("{number:.0$}", digits.clamp(0.0, 6.0) as usize),
     }
 }
 
@@ -330,11 +361,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_short() {
-        assert_eq!(
-            ["0", "0.5", "1234", "12.35", "1.00e9"].map(str::to_owned),
-            [0.0, 0.5, 1234.2, 12.346, 1e9].map(spelled)
-        );
+    fn ticks_are_round_numbers() {
+        let spelled = |low, high| ticks(low, high).into_iter().map(|tick| tick.1).collect::<Vec<_>>();
+        assert_eq!(spelled(-39.33, 39.83), ["-20", "0", "20"]);
+        assert_eq!(spelled(0.0, 1.0), ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
+        assert_eq!(spelled(0.1, 0.3), ["0.10", "0.15", "0.20", "0.25", "0.30"]);
+        assert_eq!(spelled(1_987.0, 2_024.0), ["1990", "2000", "2010", "2020"]);
+        assert_eq!(spelled(2e9, 4e9), ["2.00e9", "2.50e9", "3.00e9", "3.50e9", "4.00e9"]);
+        assert_eq!(spelled(7.0, 7.0), ["7"]);
+        assert_eq!(spelled(12.25, 12.25), ["12.25"]);
+        assert_eq!(spelled(0.0, 0.0), ["0"]);
+        assert_eq!(ticks(0.0, 40.0)[1], (0.25, "10".to_owned()));
+        assert!(ticks(-f64::MAX, f64::MAX).len() < 20);
+    }
+
+    #[test]
+    fn points_in_a_few_crowds_are_larger() {
+        let area = 900.0 * 780.0;
+        assert!(radius(area, 10_000, 8_000) < 1.1);
+        assert!(radius(area, 10_000, 500) > 2.5);
+        assert_eq!(radius(area, 1, 1), 5.0);
+        assert_eq!(radius(area, 1_000_000, 16_000), 1.0);
     }
 
     #[test]

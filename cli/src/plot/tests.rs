@@ -134,14 +134,18 @@ fn words_panels_and_a_table() {
     assert!(count_blue(&found) > 1_000);
 }
 
-#[test]
-fn numbers_get_a_bar() {
-    let mut scored = figure(2_000, &["a", "b", "c"], 1);
+/// Numbers from 0.1 to 199.9, and every fiftieth missing.
+pub(super) fn scored() -> Figure {
     let values: Vec<Option<String>> =
         (0..2_000).map(|row| (row % 50 > 0).then(|| format!("{}", f64::from(row) / 10.0))).collect();
-    scored.labels = Labels::of_column("score", &values);
-    assert!(matches!(scored.labels, Labels::Continuous { .. }));
-    let found = pixels("numbers", &scored);
+    let labels = Labels::of_column("score", &values);
+    assert!(matches!(labels, Labels::Continuous { .. }));
+    Figure { labels, ..figure(2_000, &["a", "b", "c"], 1) }
+}
+
+#[test]
+fn numbers_get_a_bar() {
+    let found = pixels("numbers", &scored());
     assert!(count(&found, [0xB0, 0xB0, 0xB0]) > 50, "points without a number are grey");
 }
 
@@ -171,6 +175,21 @@ fn parts_that_do_not_fit_are_refused() {
     assert!(render(&figure, PlotFormat::Svg).unwrap_err().to_string().contains("model-1"));
     figure.panels[1].points.push([f32::NAN, 0.0]);
     assert!(render(&figure, PlotFormat::Svg).is_err());
+}
+
+#[test]
+fn counts_do_not_run_into_names() {
+    let svg = String::from_utf8(
+        render(&figure(3_000, &["\u{7}\u{7}\u{7}\u{7}\u{7}\u{7}", "b"], 1), PlotFormat::Svg).unwrap(),
+    );
+    let svg = svg.unwrap();
+    // The legend comes last: its names in letters of 13, its counts in letters of 11.
+    let left_of = |part: &str| -> f32 {
+        let line = svg.lines().rfind(|line| line.starts_with("<text") && line.contains(part)).unwrap();
+        line.split('"').nth(1).unwrap().parse().unwrap()
+    };
+    let (name, count) = (left_of(">\u{FFFD}\u{FFFD}\u{FFFD}\u{FFFD}\u{FFFD}\u{FFFD}<"), left_of("font-size=\"11\""));
+    assert!(name + 6.0 * font::width("\u{FFFD}", 13.0, font::Weight::Regular) + 5.0 < count, "{name} {count}");
 }
 
 #[test]

@@ -8,6 +8,8 @@ const STRAY_SHARE: f64 = 0.003;
 const ROOM: f32 = 0.08;
 /// Strays are left out only where that makes the others so many times larger.
 const GAIN_MIN: f32 = 1.3;
+/// Cells of the grid that crowds are counted in, along each side.
+const CELLS: usize = 128;
 
 /// A part of the plane.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -16,12 +18,14 @@ pub(crate) struct View {
     pub(crate) bounds: [[f32; 2]; 2],
     /// How many points lie outside.
     pub(crate) outside: usize,
+    /// How many cells of a fine grid have points: far fewer than points where these crowd together.
+    pub(crate) crowds: usize,
 }
 
 /// Returns the part of the plane that shows the points well: all of them, or all but a few strays.
 pub(crate) fn view(points: &[[f32; 2]]) -> View {
     if points.is_empty() {
-        return View { bounds: [[0.0, 1.0]; 2], outside: 0 };
+        return View { bounds: [[0.0, 1.0]; 2], outside: 0, crowds: 0 };
     }
     let (mut all, mut most) = ([[0.0; 2]; 2], [[0.0; 2]; 2]);
     for axis in 0..2 {
@@ -35,10 +39,23 @@ pub(crate) fn view(points: &[[f32; 2]]) -> View {
     }
     let span = |bounds: [[f32; 2]; 2]| bounds.iter().map(|[low, high]| high - low).fold(0.0, f32::max);
     if span(all) < GAIN_MIN * span(most) {
-        return View { bounds: all, outside: 0 };
+        return View { bounds: all, outside: 0, crowds: crowds(points, all) };
     }
     let is_inside = |point: &&[f32; 2]| point.iter().zip(most).all(|(x, [low, high])| (low..=high).contains(x));
-    View { bounds: most, outside: points.len() - points.iter().filter(is_inside).count() }
+    let outside = points.len() - points.iter().filter(is_inside).count();
+    View { bounds: most, outside, crowds: crowds(points, most) }
+}
+
+/// Counts the cells that have points, of a grid over these bounds; what is outside is counted at the edge.
+fn crowds(points: &[[f32; 2]], bounds: [[f32; 2]; 2]) -> usize {
+    let side = bounds.iter().map(|[low, high]| high - low).fold(f32::MIN_POSITIVE, f32::max);
+    let mut taken = vec![false; CELLS * CELLS];
+    for point in points {
+        // A cast of what is negative gives 0.
+        let [column, row] = [0, 1].map(|axis| ((point[axis] - bounds[axis][0]) / side * CELLS as f32) as usize);
+        taken[row.min(CELLS - 1) * CELLS + column.min(CELLS - 1)] = true;
+    }
+    taken.into_iter().filter(|taken| *taken).count()
 }
 
 #[cfg(test)]
@@ -51,8 +68,8 @@ mod tests {
 
     #[test]
     fn without_strays_everything_is_in_view() {
-        assert_eq!(view(&square(20)), View { bounds: [[0.0, 19.0]; 2], outside: 0 });
-        assert_eq!(view(&[[3.0, 4.0]]), View { bounds: [[3.0, 3.0], [4.0, 4.0]], outside: 0 });
+        assert_eq!(view(&square(20)), View { bounds: [[0.0, 19.0]; 2], outside: 0, crowds: 400 });
+        assert_eq!(view(&[[3.0, 4.0]]), View { bounds: [[3.0, 3.0], [4.0, 4.0]], outside: 0, crowds: 1 });
         assert_eq!(view(&[]).outside, 0);
     }
 
@@ -63,6 +80,12 @@ mod tests {
         let seen = view(&points);
         assert_eq!(seen.outside, 2);
         assert!(seen.bounds[0][1] < 40.0 && seen.bounds[1][0] > -10.0, "{seen:?}");
+    }
+
+    #[test]
+    fn points_close_together_are_one_crowd() {
+        let points: Vec<[f32; 2]> = (0..900).map(|at| [(at % 3) as f32 * 50.0 + 1e-3 * at as f32, 0.0]).collect();
+        assert!(view(&points).crowds < 10);
     }
 
     #[test]

@@ -39,12 +39,15 @@ function lookOf(code) {
   return [...hex(data.palette[style[0]][dark ? 1 : 0]), style[1]];
 }
 
+const ramp = () => data.ramp[dark ? 1 : 0];
+const missing = () => hex(data.missing[dark ? 1 : 0]);
+
 function rampColour(value) {
-  if (Number.isNaN(value)) return hex(data.missing[dark ? 1 : 0]);
+  if (Number.isNaN(value)) return missing();
   const span = numbers.high - numbers.low || 1;
-  const place = Math.max(0, Math.min(1, (value - numbers.low) / span)) * (data.ramp.length - 1);
-  const low = Math.min(Math.floor(place), data.ramp.length - 2);
-  return data.ramp[low].map((channel, i) => Math.round(channel + (data.ramp[low + 1][i] - channel) * (place - low)));
+  const place = Math.max(0, Math.min(1, (value - numbers.low) / span)) * (ramp().length - 1);
+  const low = Math.min(Math.floor(place), ramp().length - 2);
+  return ramp()[low].map((channel, i) => Math.round(channel + (ramp()[low + 1][i] - channel) * (place - low)));
 }
 
 function applyTheme() {
@@ -55,8 +58,12 @@ function applyTheme() {
   for (let row = 0; row < n; row++) {
     looks.set(names ? styles[codes[row]] : numbers ? [...rampColour(values[row]), 0] : plain, 4 * row);
   }
-  painter.setLooks(looks);
+  painter.setLooks(looks, hex(data.faint[dark ? 1 : 0]));
   document.querySelectorAll("#legend path").forEach((path, code) => path.setAttribute("fill", `rgb(${lookOf(code).slice(0, 3)})`));
+  if (numbers) {
+    byId("bar").style.background = `linear-gradient(to top, ${ramp().map((colour) => `rgb(${colour})`)})`;
+    if (numbers.missing) byId("missing").style.background = `rgb(${missing()})`;
+  }
   redraw();
 }
 
@@ -97,10 +104,13 @@ function buildLegend() {
       legend.append(button);
     });
   } else if (numbers) {
-    const bar = make("div", { id: "bar" });
-    bar.style.background = `linear-gradient(to top, ${data.ramp.map((colour) => `rgb(${colour})`)})`;
-    const ticks = make("ol", {}, ...numbers.ticks.map((tick) => make("li", { textContent: tick })).reverse());
-    legend.append(make("h2", { textContent: numbers.column }), make("div", { id: "bar-row" }, bar, ticks));
+    const ticks = make("ol", {}, ...numbers.ticks.map(([share, tick]) => {
+      const item = make("li", { textContent: tick });
+      item.style.bottom = `${100 * share}%`;
+      return item;
+    }));
+    legend.append(make("h2", { textContent: numbers.column }), make("div", { id: "bar-row" }, make("div", { id: "bar" }), ticks));
+    if (numbers.missing) legend.append(make("p", {}, make("span", { id: "missing" }), numbers.missing));
   }
 }
 
@@ -177,10 +187,11 @@ function goHome(panel) {
 
 function radiusOf(panel) {
   const { width, height } = panel.canvas;
-  const home = Math.sqrt((width * height * 0.05) / (Math.PI * Math.max(1, n)));
+  const ratio = devicePixelRatio || 1;
+  const covering = (share, count) => Math.sqrt((width * height * share) / (Math.PI * Math.max(1, count)));
+  const home = Math.max(covering(0.05, n), Math.min(3 * ratio, covering(0.03, panel.crowds)));
   const { left, right } = panel.start;
   const zoom = Math.max(1, (panel.view.scale * (right - left || 1)) / width);
-  const ratio = devicePixelRatio || 1;
   return Math.max(1.1 * ratio, Math.min(6 * ratio, home * Math.sqrt(zoom))) * size;
 }
 

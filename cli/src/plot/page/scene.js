@@ -4,15 +4,15 @@ const HIDDEN = 0, DIM = 1, SHOWN = 2, FOUND = 3;
 
 const VERTEX = `#version 300 es
 in vec2 place; in vec4 look; in float state;
-uniform vec2 middle; uniform vec2 scale; uniform float radius; uniform bool top; uniform float opacity;
+uniform vec2 middle; uniform vec2 scale; uniform float radius; uniform bool top; uniform float opacity; uniform vec3 dim;
 out vec4 colour; flat out int shape; flat out float pixels;
 void main() {
   bool found = state > 2.5;
   gl_Position = state < 0.5 || found != top ? vec4(2.0, 2.0, 2.0, 1.0) : vec4((place - middle) * scale, 0.0, 1.0);
-  pixels = found ? radius * 1.35 : radius;
+  pixels = found ? radius * 1.35 + 0.8 : radius;
   gl_PointSize = pixels * 3.0 + 2.0;
   shape = int(look.a * 255.0 + 0.5);
-  colour = vec4(look.rgb, found ? 1.0 : state < 1.5 ? 0.10 : opacity);
+  colour = state < 1.5 ? vec4(dim, 0.3) : vec4(look.rgb, found ? 1.0 : opacity);
 }`;
 
 const FRAGMENT = `#version 300 es
@@ -44,7 +44,8 @@ void main() {
   result = vec4(colour.rgb * alpha, alpha);
 }`;
 
-// Returns a painter: setLooks(Uint8Array n*4), setStates(Uint8Array n), paint(canvas, panel, view, radius, opacity, most),
+// Returns a painter: setLooks(Uint8Array n*4, colour of those that are dim: many of them on a spot must not add up to one
+// that is not), setStates(Uint8Array n), paint(canvas, panel, view, radius, opacity, most),
 // which draws the first `most` points of the order.
 // `order` is the order of drawing: shuffled, so that no label hides the others. `outlines` are of radius 10.
 function makePainter(panels, order, outlines) {
@@ -66,7 +67,7 @@ function glPainter(gl, surface, panels, order) {
   if (!gl.getProgramParameter(program, gl.LINK_STATUS)) throw new Error(gl.getProgramInfoLog(program));
   gl.useProgram(program);
   const uniform = (name) => gl.getUniformLocation(program, name);
-  const [middle, scale, size, top, opacity] = ["middle", "scale", "radius", "top", "opacity"].map(uniform);
+  const [middle, scale, size, top, opacity, dim] = ["middle", "scale", "radius", "top", "opacity", "dim"].map(uniform);
   const upload = (buffer, values, target = gl.ARRAY_BUFFER) => {
     gl.bindBuffer(target, buffer);
     gl.bufferData(target, values, gl.DYNAMIC_DRAW);
@@ -85,7 +86,10 @@ function glPainter(gl, surface, panels, order) {
   gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
   return {
     kind: "webgl2",
-    setLooks: (values) => upload(looks, values),
+    setLooks(values, faint) {
+      upload(looks, values);
+      gl.uniform3f(dim, ...faint.map((channel) => channel / 255));
+    },
     setStates: (values) => upload(states, values),
     paint(canvas, panel, view, radius, alpha, most) {
       const { width, height } = canvas;
@@ -113,10 +117,10 @@ function glPainter(gl, surface, panels, order) {
 
 function plainPainter(panels, order, outlines) {
   const shapes = outlines.map((outline) => new Path2D(outline));
-  let looks, states;
+  let looks, states, dim;
   return {
     kind: "canvas",
-    setLooks: (values) => { looks = values; },
+    setLooks: (values, faint) => { [looks, dim] = [values, faint]; },
     setStates: (values) => { states = values; },
     paint(canvas, panel, view, radius, alpha, most) {
       const { width, height } = canvas;
@@ -131,9 +135,9 @@ function plainPainter(panels, order, outlines) {
           const x = (xy[2 * row] - view.x) * view.scale + width / 2;
           const y = height / 2 - (xy[2 * row + 1] - view.y) * view.scale;
           if (x < -9 || y < -9 || x > width + 9 || y > height + 9) continue;
-          const r = top ? radius * 1.35 : radius;
-          context.globalAlpha = top ? 1 : state === DIM ? 0.1 : alpha;
-          context.fillStyle = `rgb(${looks[4 * row]} ${looks[4 * row + 1]} ${looks[4 * row + 2]})`;
+          const r = top ? radius * 1.35 + 0.8 : radius;
+          context.globalAlpha = top ? 1 : state === DIM ? 0.3 : alpha;
+          context.fillStyle = `rgb(${state === DIM ? dim : looks.subarray(4 * row, 4 * row + 3)})`;
           if (r < 2.5) {
             context.fillRect(x - r, y - r, 2 * r, 2 * r);
           } else {
