@@ -6,15 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use engine::PackedRows;
 
 use super::lists::Lists;
-use super::parallel;
 use super::points::Points;
 
 /// Points that are packed together, and compared with themselves and all before them.
 const BLOCK: usize = 240;
 /// Points that are compared with a block at a time.
 const STRIP: usize = 64;
-/// Progress is told this many times.
-const ROUNDS: usize = 20;
 const LANES: usize = 16;
 
 /// Finds the `k` nearest others of every point. Each distance is computed once and offered to both its points.
@@ -26,19 +23,16 @@ pub(super) fn search(points: &Points<'_>, k: usize, threads: usize, progress: &m
     }
     // The largest pieces of work come first, so that all threads end at about the same time.
     let blocks: Vec<Range<usize>> = (0..n).step_by(BLOCK).map(|start| start..(start + BLOCK).min(n)).rev().collect();
-    let threads = threads.clamp(1, blocks.len());
-    let mut found: Vec<Search> = (0..threads).map(|_| Search::new(points, k)).collect();
-    for (round, blocks) in blocks.chunks(blocks.len().div_ceil(ROUNDS)).enumerate() {
-        let next = AtomicUsize::new(0);
-        parallel::rows(&mut found, 1, threads, |_, searches| {
-            for search in searches {
-                while let Some(block) = blocks.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    search.visit(points, block.clone());
-                }
-            }
-        });
-        progress((round + 1) as f64 / ROUNDS as f64);
-    }
+    let mut found: Vec<Search> = (0..threads.clamp(1, blocks.len())).map(|_| Search::new(points, k)).collect();
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let (blocks, next) = (&blocks, &next);
+        let (first, others) = found.split_first_mut().expect("there is at least one thread");
+        for search in others {
+            scope.spawn(move || search.visit_all(points, blocks, next, &mut |_| {}));
+        }
+        first.visit_all(points, blocks, next, progress);
+    });
     // Which thread saw which pair is chance; the union of what they found is not.
     let mut found = found.into_iter().map(|search| search.lists);
     let mut lists = found.next().expect("there is at least one thread");
@@ -67,6 +61,22 @@ impl Search {
             worst: vec![f32::INFINITY; points.len()],
             packed: PackedRows::new(points.dim()),
             products: vec![0.0; STRIP * BLOCK],
+        }
+    }
+
+    /// Visits blocks that no other thread has taken, until there are none.
+    fn visit_all(
+        &mut self,
+        points: &Points<'_>,
+        blocks: &[Range<usize>],
+        next: &AtomicUsize,
+        progress: &mut dyn FnMut(f64),
+    ) {
+        loop {
+            let taken = next.fetch_add(1, Ordering::Relaxed);
+            let Some(block) = blocks.get(taken) else { break };
+            self.visit(points, block.clone());
+            progress((taken + 1) as f64 / blocks.len() as f64);
         }
     }
 
