@@ -7,6 +7,7 @@ use sqlx::{Connection, Executor, query, query_as};
 
 use super::fixture::{Bed, output};
 use super::server::{Server, spawn};
+use crate::store::backend::REASON_CLOSED;
 use crate::store::{StoreErrorKind, Swept};
 
 /// Done shards beside the ones that are worked on.
@@ -100,5 +101,25 @@ async fn a_minute_without_the_database_costs_no_shard() {
     }
     assert!(bed.store.lease(session, RequestId::generate(), 3).await.unwrap().is_empty(), "nothing is done again");
     assert_eq!(bed.status(job).await.shards.committed, 3);
+    bed.assert_invariants().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_is_being_closed_is_no_lost_worker() {
+    let server = Server::start().await;
+    let url = server.database("closing").await;
+    let bed = Bed::on_postgres(&url).await;
+    bed.job(1).await;
+    let session = bed.session().await;
+    bed.lease_one(session).await;
+    // What a coordinator has done between its two statements; here it dies after the first.
+    let close = "UPDATE session SET state = 'dead', ended_ms = $1, end_reason = $2";
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    query(close).bind(bed.clock_ms()).bind(REASON_CLOSED).execute(&mut connection).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(bed.store.expire_sessions().await.unwrap(), Swept::default());
+        bed.advance_ms(20_000);
+    }
+    assert_eq!(bed.store.expire_sessions().await.unwrap(), Swept { sessions: 0, leases: 1 });
     bed.assert_invariants().await;
 }
