@@ -19,10 +19,8 @@ use crate::{percentiles, spec};
 const SHARD_MS: [u64; 2] = [20_000, 40_000];
 /// Workers come over so long a time, as a cluster's manager starts them.
 const ARRIVAL_MS: u64 = 20_000;
-
 /// And go so many milliseconds apart.
 const LEAVE_MS: u64 = 3;
-
 /// A failed call is repeated after up to so long, twice as long each time,
 const BACKOFF_MS: [u64; 2] = [200, 10_000];
 /// for so long.
@@ -92,33 +90,50 @@ pub(crate) async fn measure(at: &Coordinator, storage: PathBuf, sample: &[u8], w
     let (over, url) = (CancellationToken::new(), at.url.clone());
     let (seen, leave_ms, [lost, failed]) = (Mutex::default(), workers as u64 * LEAVE_MS, Default::default());
     let fleet = Arc::new(Fleet { url, storage, sample: sample.to_vec(), over, leave_ms, seen, lost, failed });
-    let cpu = at.cpu_seconds();
-    let started = Instant::now();
     let mut running = JoinSet::new();
+    let arrival = Period::begin(at);
     for _ in 0..workers {
         running.spawn(work(Arc::clone(&fleet)));
     }
-    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let arrives = Duration::from_millis(ARRIVAL_MS).min(Duration::from_secs(seconds));
+    tokio::time::sleep(arrives).await;
+    println!("  {workers} workers, arriving: {}", arrival.end(&fleet));
+    let work = Period::begin(at);
+    tokio::time::sleep(Duration::from_secs(seconds).saturating_sub(arrives)).await;
     fleet.over.cancel();
-    let (took, cpu) = (started.elapsed().as_secs_f64(), at.cpu_seconds() - cpu);
+    println!("  {workers} workers, from then on: {}", work.end(&fleet));
     while let Some(ended) = running.join_next().await {
         ended.unwrap();
     }
-    let mut seen = fleet.seen.lock().unwrap();
-    let rates = [seen.leases.len(), seen.commits.len(), seen.beats.len()].map(|count| count as f64 / took);
-    let (leases, commits) = (percentiles(&mut seen.leases), percentiles(&mut seen.commits));
-    let beats = percentiles(&mut seen.beats);
     println!(
-        "  {workers} workers, {took:.0} s: lease {leases} ({:.0}/s), commit {commits} ({:.0}/s), heartbeat {beats} \
-         ({:.0}/s); {} false expiries, {} calls repeated; coordinator {:.2} cores, peak memory {} MB",
-        rates[0],
-        rates[1],
-        rates[2],
+        "  {} false expiries, {} calls repeated; peak memory of the coordinator {} MB",
         fleet.lost.load(Ordering::Relaxed),
         fleet.failed.load(Ordering::Relaxed),
-        cpu / took,
         at.peak_mb()
     );
+}
+
+/// A part of the time, and what was waited for in it.
+struct Period<'a> {
+    at: &'a Coordinator,
+    since: Instant,
+    cpu: f64,
+}
+
+impl Period<'_> {
+    fn begin(at: &Coordinator) -> Period<'_> {
+        Period { at, since: Instant::now(), cpu: at.cpu_seconds() }
+    }
+
+    /// Says how long the fleet waited, and forgets it.
+    fn end(self, fleet: &Fleet) -> String {
+        let mut seen = std::mem::take(&mut *fleet.seen.lock().unwrap());
+        let took = self.since.elapsed().as_secs_f64();
+        let waited = [("lease", &mut seen.leases), ("commit", &mut seen.commits), ("heartbeat", &mut seen.beats)]
+            .map(|(call, waits)| format!("{call} {} ({:.0}/s)", percentiles(waits), waits.len() as f64 / took));
+        let cores = (self.at.cpu_seconds() - self.cpu) / took;
+        format!("{took:.0} s: {}; coordinator {cores:.2} cores", waited.join(", "))
+    }
 }
 
 /// A random time within a range of milliseconds.
