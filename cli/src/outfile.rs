@@ -7,7 +7,8 @@ use std::path::Path;
 use anyhow::Context;
 
 use crate::exit::Advice;
-use crate::plot::PlotFormat;
+use crate::plot::{Picture, PlotFormat};
+use crate::ui::{self, Ui};
 
 /// Refuses a place that is taken (unless it may be replaced) or that is not in a folder. `option` names it in hints.
 pub(crate) fn check(path: &Path, option: &str, force: bool) -> anyhow::Result<()> {
@@ -56,6 +57,25 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         drop(fs::remove_file(&hidden));
     }
     written.with_context(|| format!("cannot write `{shown}`"))
+}
+
+/// Writes a picture, and says what could not be lettered.
+pub(crate) fn write_picture(ui: &Ui, path: &Path, picture: &Picture) -> anyhow::Result<()> {
+    /// How many characters are named.
+    const NAMED: usize = 12;
+    write(path, &picture.bytes)?;
+    let lacking = picture.lacking.chars().count() as u64;
+    if lacking > 0 {
+        let first: String = picture.lacking.chars().take(NAMED).collect();
+        let more = if lacking > NAMED as u64 { "…" } else { "" };
+        let lacking = ui::counted(lacking, "character");
+        ui.warn(format!(
+            "{}: no font of this machine has {lacking} ({first}{more}), drawn as \u{FFFD}; install one that has, or draw \
+             .html, which takes the reader's fonts",
+            path.display()
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ pub(crate) fn run(ui: &Ui, args: &CompareArgs) -> anyhow::Result<Exit> {
     let table = table(&models);
     if let (Some(out), Some(format)) = (&args.out, format) {
         let figure = figure(args, &rows, &models, places, table.clone());
-        outfile::write(out, &plot::render(&figure, format)?)?;
+        outfile::write_picture(ui, out, &plot::render(&figure, format)?)?;
         ui.note(format!("{}: drawn", out.display()));
     }
     if args.json {

@@ -54,7 +54,7 @@ pub(crate) fn run(ui: &Ui, args: &ProjectArgs) -> anyhow::Result<Exit> {
     let projected = started.elapsed() - loaded;
     if let (Some(out), Some(format)) = (&args.out, format) {
         let figure = figure(args, &points, places.clone(), labels.clone())?;
-        outfile::write(out, &plot::render(&figure, format)?)?;
+        outfile::write_picture(ui, out, &plot::render(&figure, format)?)?;
     }
     if let Some(path) = &args.coords {
         coords::write(path, &points, &places, facts(&options, &points))?;

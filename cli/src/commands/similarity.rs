@@ -43,7 +43,7 @@ pub(crate) fn run(ui: &Ui, args: &SimilarityArgs) -> anyhow::Result<Exit> {
             names: texts.clone(),
             values: values.clone(),
         };
-        outfile::write(out, &plot::render_heatmap(&map, format)?)?;
+        outfile::write_picture(ui, out, &plot::render_heatmap(&map, format)?)?;
         ui.note(format!("{}: drawn", out.display()));
     }
     if args.json {

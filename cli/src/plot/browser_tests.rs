@@ -190,7 +190,7 @@ impl Drop for Page {
 }
 
 fn opened(fragment: &str) -> Option<Page> {
-    Page::open(&render(&figure(3_000, &EMOJIS, 2), PlotFormat::Html).unwrap(), fragment)
+    Page::open(&render(&figure(3_000, &EMOJIS, 2), PlotFormat::Html).unwrap().bytes, fragment)
 }
 
 /// Goes through everything that a reader does.
@@ -282,7 +282,7 @@ fn a_page_works_in_a_browser() {
 
 #[test]
 fn a_page_of_numbers_has_a_bar_with_round_numbers() {
-    let Some(mut page) = Page::open(&render(&scored(), PlotFormat::Html).unwrap(), "") else { return };
+    let Some(mut page) = Page::open(&render(&scored(), PlotFormat::Html).unwrap().bytes, "") else { return };
     assert_eq!(
         page.eval("[...document.querySelectorAll('#bar-row li')].map((tick) => tick.textContent).join()"),
         "50,100,150"
@@ -304,7 +304,7 @@ fn dim_points_on_a_heap_stay_dim() {
     for fragment in ["", "#plain"] {
         let mut heap = figure(400, &["a"], 1);
         heap.panels[0].points = vec![[1.0, 1.0]; 400];
-        let Some(mut page) = Page::open(&render(&heap, PlotFormat::Html).unwrap(), fragment) else { return };
+        let Some(mut page) = Page::open(&render(&heap, PlotFormat::Html).unwrap().bytes, fragment) else { return };
         page.eval("showNames = false, query = 'no such text', applyStates()");
         page.settle();
         let blue = "(() => { const c = panels[0].canvas, d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; \

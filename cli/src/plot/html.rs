@@ -14,7 +14,8 @@ use sha2::{Digest, Sha256};
 use super::draw::{escape, outline, shown};
 use super::emoji::{self, Piece};
 use super::labels::NO_VALUE;
-use super::{Figure, Labels, Table, names, palette, svg, view};
+use super::range::Range;
+use super::{Figure, Labels, Table, names, palette, view};
 
 const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
@@ -152,13 +153,12 @@ fn labels(labels: &Labels) -> (Value, BTreeMap<&'static str, &'static str>) {
             })
         }
         Labels::Continuous { column, values } => {
-            let (low, high) = svg::extent(values);
+            let range = Range::of(values);
             let missing = values.iter().any(|value| value.is_nan()).then_some(NO_VALUE);
-            let ticks = svg::ticks(low, high);
             let values = packed(values.iter().flat_map(|value| (*value as f32).to_le_bytes()));
             json!({
-                "kind": "numbers", "column": column, "values": values, "low": low, "high": high, "ticks": ticks,
-                "missing": missing,
+                "kind": "numbers", "column": column, "values": values, "low": range.low, "high": range.high,
+                "ticks": range.ticks(), "missing": missing,
             })
         }
     };

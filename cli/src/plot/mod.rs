@@ -10,6 +10,7 @@ mod labels;
 mod names;
 mod palette;
 mod png;
+mod range;
 mod svg;
 mod view;
 
@@ -108,6 +109,21 @@ impl PlotFormat {
     }
 }
 
+/// A picture that has been drawn.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Picture {
+    /// The file.
+    pub(crate) bytes: Vec<u8>,
+    /// Characters that no font here has, and that stand as U+FFFD in the picture.
+    pub(crate) lacking: String,
+}
+
+impl From<String> for Picture {
+    fn from(document: String) -> Picture {
+        Picture { bytes: document.into_bytes(), lacking: String::new() }
+    }
+}
+
 /// Why there is no picture.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PlotError {
@@ -123,12 +139,12 @@ pub(crate) enum PlotError {
 ///
 /// # Errors
 /// When its parts have different numbers of rows, or the picture is larger than can be drawn.
-pub(crate) fn render(figure: &Figure, format: PlotFormat) -> Result<Vec<u8>, PlotError> {
+pub(crate) fn render(figure: &Figure, format: PlotFormat) -> Result<Picture, PlotError> {
     check(figure)?;
     match format {
-        PlotFormat::Html => Ok(html::page(figure).into_bytes()),
+        PlotFormat::Html => Ok(html::page(figure).into()),
         PlotFormat::Png => png::paint(&svg::draw(figure)),
-        PlotFormat::Svg => Ok(svg::draw(figure).into_bytes()),
+        PlotFormat::Svg => Ok(svg::draw(figure).into()),
     }
 }
 
@@ -136,12 +152,12 @@ pub(crate) fn render(figure: &Figure, format: PlotFormat) -> Result<Vec<u8>, Plo
 ///
 /// # Errors
 /// When it is not square, or has more names than can be read.
-pub(crate) fn render_heatmap(map: &Heatmap, format: PlotFormat) -> Result<Vec<u8>, PlotError> {
+pub(crate) fn render_heatmap(map: &Heatmap, format: PlotFormat) -> Result<Picture, PlotError> {
     let svg = heatmap::draw(map)?;
     match format {
-        PlotFormat::Html => Ok(html::page_of_svg(&map.title, &svg).into_bytes()),
+        PlotFormat::Html => Ok(html::page_of_svg(&map.title, &svg).into()),
         PlotFormat::Png => png::paint(&svg),
-        PlotFormat::Svg => Ok(svg.into_bytes()),
+        PlotFormat::Svg => Ok(svg.into()),
     }
 }
 

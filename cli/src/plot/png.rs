@@ -1,5 +1,6 @@
 //! An SVG document as pixels.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::fontdb::{Database, ID};
 use resvg::usvg::{FontResolver, Options, Tree};
 
-use super::{PlotError, font};
+use super::{Picture, PlotError, font};
 
 /// Pixels per unit of the document: print quality.
 const SCALE: f32 = 2.0;
@@ -19,20 +20,25 @@ const FONT_DIRS: [&str; 5] =
 /// Bytes of system fonts that are read, at most.
 const FONT_BYTES_MAX: u64 = 512 << 20;
 
-/// Paints a document that this program wrote.
-pub(crate) fn paint(svg: &str) -> Result<Vec<u8>, PlotError> {
+/// Paints a document that this program wrote. What no font has is painted as U+FFFD, and told.
+pub(crate) fn paint(svg: &str) -> Result<Picture, PlotError> {
     let mut fonts = Database::new();
     fonts.load_font_data(font::REGULAR.to_vec());
     fonts.load_font_data(font::BOLD.to_vec());
-    if !font::covers(svg) {
+    let carried: Vec<ID> = fonts.faces().map(|face| face.id).collect();
+    let foreign: BTreeSet<char> = svg.chars().filter(|c| !font::covers(*c)).collect();
+    if !foreign.is_empty() {
         let mut left = FONT_BYTES_MAX;
         FONT_DIRS.iter().for_each(|dir| load_fonts(&mut fonts, Path::new(dir), &mut left, 4));
     }
     fonts.set_sans_serif_family(font::FAMILY);
+    let mut fonts = Arc::new(fonts);
+    let lacking: String = foreign.into_iter().filter(|c| fallback(*c, &carried, &mut fonts).is_none()).collect();
+    let svg = if lacking.is_empty() { svg.to_owned() } else { svg.replace(|c| lacking.contains(c), "\u{FFFD}") };
     let font_resolver = FontResolver { select_fallback: Box::new(fallback), ..FontResolver::default() };
     let font_family = font::FAMILY.to_owned();
-    let options = Options { fontdb: Arc::new(fonts), font_family, font_resolver, ..Options::default() };
-    let tree = Tree::from_str(svg, &options).map_err(|error| PlotError::Draw(error.to_string()))?;
+    let options = Options { fontdb: fonts, font_family, font_resolver, ..Options::default() };
+    let tree = Tree::from_str(&svg, &options).map_err(|error| PlotError::Draw(error.to_string()))?;
     let (width, height) = ((tree.size().width() * SCALE).ceil(), (tree.size().height() * SCALE).ceil());
     let too_large = || PlotError::Draw(format!("{width} x {height} pixels are more than {SIDE_MAX} on a side"));
     if width > SIDE_MAX || height > SIDE_MAX {
@@ -40,7 +46,8 @@ pub(crate) fn paint(svg: &str) -> Result<Vec<u8>, PlotError> {
     }
     let mut pixels = Pixmap::new(width as u32, height as u32).ok_or_else(too_large)?;
     resvg::render(&tree, Transform::from_scale(SCALE, SCALE), &mut pixels.as_mut());
-    pixels.encode_png().map_err(|error| PlotError::Draw(error.to_string()))
+    let bytes = pixels.encode_png().map_err(|error| PlotError::Draw(error.to_string()))?;
+    Ok(Picture { bytes, lacking })
 }
 
 /// Finds a face for a character that those `tried` lack: of the same weight, if there is one.

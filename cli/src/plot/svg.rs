@@ -3,6 +3,7 @@
 use super::draw::{Anchor, Canvas, Lettering, fit, outline, width, wrap};
 use super::names;
 use super::palette::{self, PALETTE, Shape};
+use super::range::Range;
 use super::view::{self, View};
 use super::{Figure, Labels, Panel, Table};
 use crate::ui;
@@ -105,27 +106,19 @@ impl Painted {
             }
             Labels::Continuous { values, .. } => {
                 const STEPS: usize = 64;
-                let (low, high) = extent(values);
+                let range = Range::of(values);
                 let colour = |step| palette::seen(step as f64 / (STEPS - 1) as f64, palette::SEEN.0);
                 let mut styles: Vec<(String, Shape)> =
                     (0..STEPS).map(|step| (palette::spelled(colour(step)), Shape::Circle)).collect();
                 styles.push((palette::MISSING.0.to_owned(), Shape::Circle));
                 let step = |value: &f64| match value.is_nan() {
                     true => STEPS as u16,
-                    false if high > low => ((value - low) / (high - low) * (STEPS - 1) as f64).round() as u16,
-                    false => 0,
+                    false => (range.share(*value) * (STEPS - 1) as f64).round() as u16,
                 };
                 Painted { styles, rows: Some(values.iter().map(step).collect()) }
             }
         }
     }
-}
-
-/// Returns the least and the largest number that is there; 0 and 1 where there is none.
-pub(crate) fn extent(values: &[f64]) -> (f64, f64) {
-    let there = values.iter().copied().filter(|value| value.is_finite());
-    let (low, high) = there.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
-    if low <= high { (low, high) } else { (0.0, 1.0) }
 }
 
 fn draw_panel(canvas: &mut Canvas, figure: &Figure, panel: &Panel, labels: &Painted, cell: Rect) {
@@ -273,13 +266,12 @@ impl Legend {
 
 /// Draws the bar from the least number, below, to the largest.
 fn colour_bar(canvas: &mut Canvas, values: &[f64], bar: Rect) {
-    let (low, high) = extent(values);
     canvas.define_ramp(palette::SEEN.0);
     let Rect { left, top, width, height } = bar;
     canvas.element(&format!(
         r#"<rect x="{left}" y="{top}" width="{width}" height="{height}" fill="url(#ramp)" stroke="{FRAME}"/>"#
     ));
-    for (share, tick) in ticks(low, high) {
+    for (share, tick) in Range::of(values).ticks() {
         let y = top + height * (1.0 - share as f32);
         canvas.element(&format!(r#"<path d="M{:.1} {y:.1}h4" stroke="{FRAME}"/>"#, left + width));
         canvas.line((left + width + 8.0, y + 4.0), &tick, Lettering::plain(12.0));
@@ -288,39 +280,6 @@ fn colour_bar(canvas: &mut Canvas, values: &[f64], bar: Rect) {
         let (y, colour) = (top + height + 22.0, palette::MISSING.0);
         canvas.element(&format!(r#"<circle cx="{}" cy="{y}" r="6" fill="{colour}"/>"#, left + 10.0));
         canvas.line((left + width + 8.0, y + 4.0), super::labels::NO_VALUE, Lettering::plain(12.0));
-    }
-}
-
-/// Returns round numbers between two, evenly apart: as a share of the way, and spelled.
-pub(crate) fn ticks(low: f64, high: f64) -> Vec<(f64, String)> {
-    const PARTS: f64 = 5.0;
-    let rough = (high - low) / PARTS;
-    if rough <= 0.0 || !rough.is_finite() {
-        let text = spelled(low, low.abs() / 1e3);
-        let is_short = text.contains('.') && !text.contains('e');
-        let text = if is_short { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text };
-        return vec![(0.0, text)];
-    }
-    let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|times| times * power).into_iter().find(|step| *step >= rough);
-    let step = step.unwrap_or(rough);
-    // A hair of slack: 0.3 / 0.1 is a little less than 3.
-    let (first, last) = ((low / step - 1e-9).ceil(), (high / step + 1e-9).floor());
-    let count = (last - first) as usize;
-    let tick = |index: usize| {
-        let number = (first + index as f64) * step;
-        (((number - low) / (high - low)).clamp(0.0, 1.0), spelled(number, step))
-    };
-    (0..=count).map(tick).collect()
-}
-
-/// Spells a number with as many digits as numbers so far apart need.
-fn spelled(number: f64, apart: f64) -> String {
-    let digits = -apart.log10().floor();
-    match number.abs() {
-        0.0 => "0".to_owned(),
-        size if size >= 1e9 || digits > 6.0 => format!("{number:.2e}"),
-        _ => format!("{number:.0$}", digits.clamp(0.0, 6.0) as usize),
     }
 }
 
@@ -359,21 +318,6 @@ fn draw_table(canvas: &mut Canvas, table: &Table, top: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ticks_are_round_numbers() {
-        let spelled = |low, high| ticks(low, high).into_iter().map(|tick| tick.1).collect::<Vec<_>>();
-        assert_eq!(spelled(-39.33, 39.83), ["-20", "0", "20"]);
-        assert_eq!(spelled(0.0, 1.0), ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
-        assert_eq!(spelled(0.1, 0.3), ["0.10", "0.15", "0.20", "0.25", "0.30"]);
-        assert_eq!(spelled(1_987.0, 2_024.0), ["1990", "2000", "2010", "2020"]);
-        assert_eq!(spelled(2e9, 4e9), ["2.00e9", "2.50e9", "3.00e9", "3.50e9", "4.00e9"]);
-        assert_eq!(spelled(7.0, 7.0), ["7"]);
-        assert_eq!(spelled(12.25, 12.25), ["12.25"]);
-        assert_eq!(spelled(0.0, 0.0), ["0"]);
-        assert_eq!(ticks(0.0, 40.0)[1], (0.25, "10".to_owned()));
-        assert!(ticks(-f64::MAX, f64::MAX).len() < 20);
-    }
 
     #[test]
     fn points_in_a_few_crowds_are_larger() {

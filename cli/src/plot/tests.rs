@@ -87,10 +87,10 @@ fn keep(name: &str, bytes: &[u8]) {
 
 /// Draws as PNG and gives the pixels.
 fn pixels(name: &str, figure: &Figure) -> Pixmap {
-    let png = render(figure, PlotFormat::Png).unwrap();
+    let png = render(figure, PlotFormat::Png).unwrap().bytes;
     keep(&format!("{name}.png"), &png);
-    keep(&format!("{name}.svg"), &render(figure, PlotFormat::Svg).unwrap());
-    keep(&format!("{name}.html"), &render(figure, PlotFormat::Html).unwrap());
+    keep(&format!("{name}.svg"), &render(figure, PlotFormat::Svg).unwrap().bytes);
+    keep(&format!("{name}.html"), &render(figure, PlotFormat::Html).unwrap().bytes);
     Pixmap::decode_png(&png).unwrap()
 }
 
@@ -150,6 +150,16 @@ fn numbers_get_a_bar() {
 }
 
 #[test]
+fn what_no_font_has_is_told() {
+    // A private-use character: a font that has it would draw a logo.
+    let labelled = figure(200, &["\u{10FFFD} nadie", "\u{202E}abc", "e\u{301}"], 1);
+    let picture = render(&labelled, PlotFormat::Png).unwrap();
+    assert_eq!(picture.lacking, "\u{10FFFD}");
+    let replaced = svg::draw(&labelled).replace('\u{10FFFD}', "\u{FFFD}");
+    assert!(picture.bytes == png::paint(&replaced).unwrap().bytes, "U+FFFD stands for it");
+}
+
+#[test]
 fn sixty_four_labels_and_a_figure_without_any() {
     let names: Vec<String> = (0..64).map(|name| format!("etiqueta {name}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -163,7 +173,7 @@ fn one_point_and_none_are_figures_too() {
     for rows in [0, 1] {
         let figure = figure(rows, &["a"], 1);
         for format in [PlotFormat::Html, PlotFormat::Svg, PlotFormat::Png] {
-            assert!(!render(&figure, format).unwrap().is_empty());
+            assert!(!render(&figure, format).unwrap().bytes.is_empty());
         }
     }
 }
@@ -180,7 +190,7 @@ fn parts_that_do_not_fit_are_refused() {
 #[test]
 fn counts_do_not_run_into_names() {
     let svg = String::from_utf8(
-        render(&figure(3_000, &["\u{7}\u{7}\u{7}\u{7}\u{7}\u{7}", "b"], 1), PlotFormat::Svg).unwrap(),
+        render(&figure(3_000, &["\u{7}\u{7}\u{7}\u{7}\u{7}\u{7}", "b"], 1), PlotFormat::Svg).unwrap().bytes,
     );
     let svg = svg.unwrap();
     // The legend comes last: its names in letters of 13, its counts in letters of 11.
@@ -198,7 +208,7 @@ fn svg_shows_hostile_text_and_stays_well_formed() {
     let mut figure = figure(10, &["a"], 1);
     figure.title = evil.into();
     figure.labels = Labels::of_column(evil, &vec![Some(evil.to_owned()); 10]);
-    let svg = String::from_utf8(render(&figure, PlotFormat::Svg).unwrap()).unwrap();
+    let svg = String::from_utf8(render(&figure, PlotFormat::Svg).unwrap().bytes).unwrap();
     assert!(!svg.contains("<script"));
     assert!(resvg::usvg::Tree::from_str(&svg, &resvg::usvg::Options::default()).is_ok());
 }
@@ -215,7 +225,7 @@ fn a_heat_map_is_painted() {
         names: names.map(str::to_owned).to_vec(),
         values,
     };
-    let png = render_heatmap(&map, PlotFormat::Png).unwrap();
+    let png = render_heatmap(&map, PlotFormat::Png).unwrap().bytes;
     keep("heatmap.png", &png);
     assert!(count(&Pixmap::decode_png(&png).unwrap(), [0xfd, 0xe7, 0x25]) > 4_000, "the diagonal");
 }
