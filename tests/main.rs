@@ -9,6 +9,7 @@ mod crash;
 mod devices;
 mod end_to_end;
 mod harness;
+mod holes;
 mod hostile;
 mod looking;
 mod metrics;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::runtime::Runtime;
 
 use crate::args::ClusterArgs;
-use crate::exit::Advice;
+use crate::exit::{Advice, Exit};
 use crate::security;
 use crate::ui::{self, Amount, Progress, Ui};
 
@@ -154,6 +154,23 @@ pub(crate) fn without_result(status: &JobStatus) -> Option<anyhow::Error> {
     }
 }
 
+/// Says what a finished job is missing, and returns the exit code that it deserves.
+pub(crate) fn exit_of(ui: &Ui, status: &JobStatus) -> Exit {
+    let missing = missing(status);
+    missing.iter().for_each(|missing| ui.warn(missing));
+    if missing.is_some() { Exit::Incomplete } else { Exit::Done }
+}
+
+/// Says what a finished job is missing, and how to get it, if it is missing anything.
+pub(crate) fn missing(status: &JobStatus) -> Option<String> {
+    let (rows, shards) = (ui::counted(status.rows_missing(), "row"), ui::counted(status.shards.dead, "shard"));
+    let verb = if status.rows_missing() == 1 { "is" } else { "are" };
+    (status.rows_missing() > 0).then(|| {
+        let job = status.id;
+        format!("{rows} {verb} missing: {shards} out of attempts; to try again: encaje retry {job}")
+    })
+}
+
 /// A job as `--json` prints it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct JobReport {
@@ -167,6 +184,8 @@ pub(crate) struct JobReport {
     pub(crate) rows: Option<u64>,
     /// Rows of committed shards, with or without a vector.
     pub(crate) rows_done: u64,
+    /// Rows of dead shards that the job succeeded without.
+    pub(crate) rows_missing: u64,
     /// Rows done in shards that are being worked on.
     pub(crate) rows_in_flight: u64,
     pub(crate) rejected: BTreeMap<RejectReason, u64>,
@@ -184,7 +203,7 @@ pub(crate) struct JobReport {
     /// Second attempts that were begun beside slow ones.
     pub(crate) copies: u64,
     pub(crate) manifest: Option<String>,
-    /// Which manifest the job has or will have; every repair begins a new one.
+    /// Which manifest the job has or will have; every repair or retry of missing rows begins a new one.
     pub(crate) generation: u64,
 }
 
@@ -200,6 +219,7 @@ impl JobReport {
             sources: status.spec.sources.len(),
             rows: (status.state != JobState::Planning).then_some(status.rows_planned),
             rows_done: status.counts.rows,
+            rows_missing: status.rows_missing(),
             rows_in_flight: status.rows_in_flight,
             rejected: status.counts.rejects.clone(),
             truncated: status.counts.truncated,
@@ -234,6 +254,9 @@ impl JobReport {
             JobState::Cancelling => "cancelling",
             JobState::Cancelled => "cancelled",
         };
+        if self.rows_missing > 0 {
+            return format!("{name}, {} missing", ui::counted(self.rows_missing, "row"));
+        }
         if self.state.is_terminal() {
             return name.to_owned();
         }
@@ -284,6 +307,7 @@ mod tests {
                 limits: ShardLimits { rows_max: 1, bytes_max: 1 },
                 on_bad_row: OnBadRow::Reject,
                 max_rejects: MaxRejects::Unlimited,
+                allow_partial: false,
             },
             state: JobState::Running,
             paused: false,
@@ -315,6 +339,12 @@ mod tests {
         let paused = JobStatus { paused: true, pause_reason: Some("too many failures".into()), ..running() };
         assert_eq!(JobReport::of(&paused).state_text(), "running, paused");
         assert!(obstacle(&paused).unwrap().contains("too many failures"));
+        let shards = ShardCounts { committed: 3, dead: 1, ..ShardCounts::default() };
+        let counts = RowCounts { rows: 8, ..RowCounts::default() };
+        let holes = JobStatus { state: JobState::Succeeded, shards, counts, ..running() };
+        assert_eq!(JobReport::of(&holes).state_text(), "succeeded, 2 rows missing");
+        assert!(missing(&holes).unwrap().starts_with("2 rows are missing: 1 shard out of attempts"));
+        assert_eq!(missing(&JobStatus { state: JobState::Failed, ..holes }), None);
         let ended = JobStatus { state: JobState::Failed, starved_ms: 1, ..running() };
         assert_eq!((obstacle(&ended), JobReport::of(&ended).state_text()), (None, "failed".to_owned()));
     }

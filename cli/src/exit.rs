@@ -13,8 +13,8 @@ pub(crate) enum Exit {
     Failed = 1,
     /// The command cannot mean anything, or does not fit what is there already.
     Usage = 2,
-    /// Finished, but rows were rejected and `--strict` was given.
-    Rejects = 3,
+    /// Finished, but rows are missing that the job was allowed to go without, or were rejected and `--strict` was given.
+    Incomplete = 3,
     /// A device is lost to this process, everything was given back: a new process may use it again.
     DeviceLost = 4,
     /// Interrupted; the state is kept.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use dataset::vectors::layout;
-use dataset::{DatasetError, ErrorKind, Storage};
+use dataset::{DatasetError, ErrorKind, Manifest, Storage};
 use proto::JobId;
 use proto::job::ShardResult;
 use serde::{Deserialize, Serialize};
@@ -81,6 +81,15 @@ pub(crate) fn claim(out: &OutDir, job: JobId) -> anyhow::Result<()> {
         }
         Err(error) => Err(error).with_context(|| format!("cannot read `{}`", path.display())),
     }
+}
+
+/// Takes another manifest than this one away: the directory is an unfinished output until this one is written.
+pub(crate) fn forget_other(out: &OutDir, manifest: &Manifest) -> anyhow::Result<()> {
+    let path = out.root().join(layout::MANIFEST_NAME);
+    if out.manifest().ok().flatten().is_some_and(|there| there != *manifest) {
+        fs::remove_file(&path).with_context(|| format!("cannot remove `{}`", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Fetches files, several at a time. Returns how many rows were there already.

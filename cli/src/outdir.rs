@@ -289,7 +289,7 @@ impl OutDir {
             info = FileInfo { job_id: winners.job_id, spec_digest: winners.spec_digest, ..empty.info };
             files.push(self.write_empty_part(empty.schema, &info)?);
         }
-        let manifest = Manifest::new(info, winners.sources, files)?;
+        let manifest = Manifest::with_holes(info, winners.sources, files, winners.holes)?;
         self.write_manifest(&manifest)?;
         Ok(manifest)
     }

@@ -87,6 +87,7 @@ pub(crate) fn spec(args: &JobArgs, sources: Vec<Source>, model: &LocalModel, dig
             OnBadRowArg::Fail => OnBadRow::Fail,
         },
         max_rejects: args.rows.max_rejects.unwrap_or(MaxRejects::Unlimited),
+        allow_partial: false,
     }
 }
 
@@ -313,6 +314,7 @@ mod tests {
             limits: ShardLimits { rows_max: 10, bytes_max: 10 },
             on_bad_row: OnBadRow::Reject,
             max_rejects: MaxRejects::Unlimited,
+            allow_partial: false,
         }
     }
 

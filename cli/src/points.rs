@@ -27,6 +27,8 @@ pub(crate) struct Points {
     pub(crate) kept: RecordBatch,
     /// Rows without a vector, left out.
     pub(crate) rejected: u64,
+    /// Rows of the corpus that the output does not have.
+    pub(crate) missing: u64,
     /// Rows whose text was cut, among those that have a vector.
     pub(crate) truncated: u64,
     /// Tokens fed to the model for these rows.
@@ -78,6 +80,7 @@ pub(crate) fn load(target: &Path, progress: &mut dyn FnMut(u64, u64)) -> anyhow:
         rows: Vec::with_capacity(expected),
         kept: RecordBatch::new_empty(set.kept_schema().clone().into()),
         rejected: 0,
+        missing: set.missing(),
         truncated: 0,
         tokens: 0,
         info: set.info().clone(),

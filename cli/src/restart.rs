@@ -42,7 +42,7 @@ fn next(code: Option<i32>) -> Next {
         // A panic in the main thread.
         Some(101) => Next::Again,
         Some(code) => Next::End(
-            [Exit::Done, Exit::Usage, Exit::Rejects, Exit::Interrupted]
+            [Exit::Done, Exit::Usage, Exit::Incomplete, Exit::Interrupted]
                 .into_iter()
                 .find(|exit| *exit as i32 == code)
                 .unwrap_or(Exit::Failed),

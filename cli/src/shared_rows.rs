@@ -24,6 +24,7 @@ pub(crate) struct SharedRows {
 
 /// What one output says of its rows.
 struct Listed {
+    /// Rows of the corpus, also those that are missing.
     all: u64,
     /// Those that have a vector, ascending.
     embedded: Vec<i64>,
@@ -71,7 +72,7 @@ pub(crate) const SAME_CORPUS: &str = "embed the same corpus with each model, the
 
 fn list(target: &Path) -> anyhow::Result<Listed> {
     let set = VectorSet::open(target)?;
-    let mut listed = Listed { all: 0, embedded: Vec::new() };
+    let mut listed = Listed { all: set.missing(), embedded: Vec::new() };
     let columns = [ROW, ERROR].map(str::to_owned).to_vec();
     for batch in set.batches(&Projection::Columns(columns), BATCH_ROWS) {
         const CHECKED: &str = "the reader checked the columns and their types";

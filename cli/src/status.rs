@@ -67,6 +67,8 @@ pub(crate) struct OutStatus {
     pub(crate) rows_done: u64,
     /// Rows that got a reason instead of a vector.
     pub(crate) rejected: u64,
+    /// Rows of a finished output that are in none of its files.
+    pub(crate) missing: u64,
     /// Rows whose text was cut to the maximum length.
     pub(crate) truncated: u64,
     /// Tokens fed to the model.
@@ -86,26 +88,28 @@ impl OutStatus {
             let reader = if file.is_file() { VectorReader::open(file).ok() } else { None };
             return Ok(reader.map(|reader| {
                 let info = reader.info();
-                Self::done(path, &info.model, &info.job_id, &reader.totals().totals)
+                Self::done(path, &info.model, &info.job_id, &reader.totals().totals, reader.missing())
             }));
         }
         match (&target, out.manifest()?) {
             (Target::Dir(_), Some(manifest)) => {
-                Ok(Some(Self::done(path, &manifest.info.model, &manifest.job_id, &manifest.totals)))
+                let (model, job, missing) = (&manifest.info.model, &manifest.job_id, manifest.missing());
+                Ok(Some(Self::done(path, model, job, &manifest.totals, missing)))
             }
             (Target::Dir(_) | Target::File(_), _) => Self::unfinished(path, &out),
         }
     }
 
-    fn done(path: &Path, model: &str, job: &str, totals: &Totals) -> Self {
+    fn done(path: &Path, model: &str, job: &str, totals: &Totals, missing: u64) -> Self {
         Self {
             out: path.display().to_string(),
             state: OutState::Done,
             reason: None,
             model: model.to_owned(),
-            rows: Some(totals.rows),
+            rows: Some(totals.rows.saturating_add(missing)),
             rows_done: totals.rows,
             rejected: totals.rejected(),
+            missing,
             truncated: totals.truncated,
             tokens: totals.tokens,
             shards: None,
@@ -133,6 +137,7 @@ impl OutStatus {
             rows,
             rows_done: counts.rows,
             rejected: counts.rejected(),
+            missing: 0,
             truncated: counts.truncated,
             tokens: counts.tokens,
             shards: snapshot.map(|snapshot| shards_of(&snapshot, state)),
@@ -143,7 +148,7 @@ impl OutStatus {
     /// Says how many rows are done.
     pub(crate) fn rows_text(&self) -> String {
         match (self.state, self.rows) {
-            (OutState::Done, _) => ui::counted(self.rows_done, "row"),
+            (OutState::Done, _) if self.missing == 0 => ui::counted(self.rows_done, "row"),
             (_, Some(rows)) => format!("{} of {}", ui::count(self.rows_done), ui::counted(rows, "row")),
             (_, None) => format!("{} so far", ui::counted(self.rows_done, "row")),
         }

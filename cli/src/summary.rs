@@ -7,6 +7,7 @@ use std::time::Duration;
 use dataset::{RejectReason, Totals};
 use serde::Serialize;
 
+use crate::exit::Exit;
 use crate::ui::{self, Ui};
 
 /// What a finished run made.
@@ -22,6 +23,8 @@ pub(crate) struct RunSummary {
     pub(crate) embedded: u64,
     /// Rows without, by reason.
     pub(crate) rejected: BTreeMap<RejectReason, u64>,
+    /// Rows of the corpus that are in none of the files.
+    pub(crate) missing: u64,
     /// Rows whose text was cut to the maximum length.
     pub(crate) truncated: u64,
     /// Tokens fed to the model.
@@ -45,6 +48,7 @@ impl RunSummary {
             rows: totals.rows,
             embedded: totals.rows - totals.rejected(),
             rejected: totals.rejects.clone(),
+            missing: 0,
             truncated: totals.truncated,
             tokens: totals.tokens,
             seconds: round(seconds),
@@ -59,6 +63,16 @@ impl RunSummary {
         Self { was_done: true, ..Self::new(out, totals, Duration::ZERO, all) }
     }
 
+    /// Adds the rows that the job went without.
+    pub(crate) fn missing(self, missing: u64) -> Self {
+        Self { missing, ..self }
+    }
+
+    /// The exit code that the output deserves by itself.
+    pub(crate) fn exit(&self) -> Exit {
+        if self.missing > 0 { Exit::Incomplete } else { Exit::Done }
+    }
+
     /// Rows without a vector.
     pub(crate) fn rejected(&self) -> u64 {
         self.rejected.values().sum()
@@ -70,8 +84,9 @@ impl RunSummary {
         if as_json { ui.json(self) } else { ui.data(self.line()) }
     }
 
-    /// Says what needs attention: rejected and truncated rows.
+    /// Says what needs attention: missing, rejected and truncated rows.
     fn explain(&self, ui: &Ui) {
+        note_missing(ui, self.missing);
         if self.rejected() > 0 {
             let reasons: Vec<String> =
                 self.rejected.iter().map(|(reason, rows)| format!("{} {reason}", ui::count(*rows))).collect();
@@ -96,6 +111,9 @@ impl RunSummary {
             ui::count(self.truncated),
             ui::counted(self.tokens, "token"),
         );
+        if self.missing > 0 {
+            line.push_str(&format!(", {} MISSING", ui::count(self.missing)));
+        }
         // What was fetched was computed elsewhere, at a speed that is not known here.
         if !self.was_done && self.rows_per_second > 0.0 {
             line.push_str(&format!(
@@ -106,6 +124,16 @@ impl RunSummary {
             ));
         }
         line
+    }
+}
+
+/// Says on stderr how many rows of the corpus an output does not have.
+pub(crate) fn note_missing(ui: &Ui, missing: u64) {
+    if missing > 0 {
+        let rows = ui::counted(missing, "row");
+        ui.warn(format!(
+            "{rows} of the corpus missing: the job was allowed to end without; `encaje verify` names them"
+        ));
     }
 }
 
@@ -130,6 +158,13 @@ mod tests {
             summary.line(),
             "out: 1,000 rows, 998 embedded, 2 rejected, 3 truncated, 20,000 tokens, 10.0 s, 50 rows/s, 1,000 tokens/s"
         );
+    }
+
+    #[test]
+    fn missing_rows_are_not_overlooked() {
+        let summary = RunSummary::was_done(Path::new("out"), &totals()).missing(7);
+        assert!(summary.line().ends_with("20,000 tokens, 7 MISSING"), "{}", summary.line());
+        assert_eq!(serde_json::to_value(&summary).unwrap()["missing"], 7);
     }
 
     #[test]

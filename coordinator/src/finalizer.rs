@@ -1,6 +1,7 @@
-//! The finalizer: a job whose shards are all committed gets its manifest and has succeeded. The manifest's bytes follow
-//! from the database alone, so that a crash at any point is repaired by doing it all again. They go from the database to
-//! storage in pieces: a job of a million shards takes no more memory than one of a thousand.
+//! The finalizer: a job whose shards are all committed (or dead, where it may have holes) gets its manifest and has
+//! succeeded. The manifest's bytes follow from the database alone, so that a crash at any point is repaired by doing it all
+//! again. They go from the database to storage in pieces: a job of a million shards takes no more memory than one of a
+//! thousand.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -116,7 +117,7 @@ async fn finalize(context: &Context, job: JobId) -> Result<(), FinalizeError> {
         Ok(seal) => seal,
     };
     if context.store.finish_job(job, generation, &key, &seal.blake3).await? {
-        info!(job.id = %job, rows = seal.totals.rows, files = seal.files, "job succeeded");
+        info!(job.id = %job, rows = seal.totals.rows, files = seal.files, missing = seal.missing, "job succeeded");
     }
     Ok(())
 }
@@ -158,7 +159,7 @@ async fn put_manifest(context: &Context, job: JobId, spec: &JobSpec, key: &str) 
     }
 }
 
-/// Makes the manifest of a job from its winners, page by page, and writes it to `object` if there is one.
+/// Makes the manifest of a job from its winners and dead shards, page by page, and writes it to `object` if there is one.
 async fn describe(
     context: &Context,
     job: JobId,
@@ -167,7 +168,13 @@ async fn describe(
 ) -> Result<ManifestSeal, FinalizeError> {
     let planned = context.store.sources(job).await?;
     let mut sources: Vec<ManifestSource> = planned.iter().map(empty_source).collect();
-    let mut winners = context.store.winners_by_row(job);
+    let mut count = |source: u32, rows: u64| {
+        if let Some(source) = sources.get_mut(source as usize) {
+            source.rows += rows;
+        }
+    };
+    let dead_shards = || context.store.holes_by_row(job, spec.allow_partial);
+    let (mut winners, mut holes) = (context.store.winners_by_row(job), dead_shards());
     let mut next = winners.next().await?;
     let info = match &next {
         // What the model's own settings came to stands in the files that the workers wrote, the same in each.
@@ -176,14 +183,24 @@ async fn describe(
     };
     let mut manifest = ManifestWriter::new(&info);
     while let Some(winner) = next {
-        if let Some(source) = sources.get_mut(winner.slice.source_index as usize) {
-            source.rows += winner.slice.rows;
+        while let Some(hole) = holes.next_before(winner.slice.first_row).await? {
+            count(hole.source, hole.rows);
+            manifest.skip(&hole)?;
         }
+        count(winner.slice.source_index, winner.slice.rows);
         manifest.add(&file_of(winner))?;
-        if manifest.pending() >= PIECE_BYTES {
-            write(object, &manifest.take()).await?;
-        }
+        write_pieces(object, &mut manifest).await?;
         next = winners.next().await?;
+    }
+    while let Some(hole) = holes.next_before(u64::MAX).await? {
+        count(hole.source, hole.rows);
+        manifest.skip(&hole)?;
+    }
+    // They are read again rather than held: they stand after all files, and there may be as many.
+    let mut holes = dead_shards();
+    while let Some(hole) = holes.next_before(u64::MAX).await? {
+        manifest.add_hole(&hole);
+        write_pieces(object, &mut manifest).await?;
     }
     let (rest, seal) = manifest.finish(&sources)?;
     write(object, &rest).await?;
@@ -191,6 +208,14 @@ async fn describe(
         write(object, context.config.clock.now_ms().to_string().as_bytes()).await?;
     }
     Ok(seal)
+}
+
+/// Writes what a manifest has ready, once it is a piece.
+async fn write_pieces(object: &mut Option<NewObject>, manifest: &mut ManifestWriter) -> Result<(), DatasetError> {
+    match manifest.pending() >= PIECE_BYTES {
+        true => write(object, &manifest.take()).await,
+        false => Ok(()),
+    }
 }
 
 async fn write(object: &mut Option<NewObject>, bytes: &[u8]) -> Result<(), DatasetError> {

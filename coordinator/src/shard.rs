@@ -8,6 +8,7 @@
 //!            └─────────┴───────────┴──► failed ──retry──►            ▲  ▲               copy │ fail, expire, release, revoke
 //!            └─────────┴───────────┴──► cancelling → cancelled       │  └────────────────────┤
 //!         finalizing, succeeded, failed ──repair──► running          └──retry── dead ◄───────┘ budget spent
+//!         succeeded with dead shards ──retry──► running
 //! ATTEMPT live → committed | failed | released                      running ──workers lost──► split (into pending ones)
 //!              | expired | revoked | lost_race (→ garbage)          pending, running ──cancel──► cancelled
 //!                                                                   committed ──repair──► pending
@@ -24,7 +25,7 @@ mod lease;
 use proto::Epoch;
 use proto::work::{FailureClass, Output, RowWindow};
 
-pub use job::{Job, JobEvent, all_committed, is_active, is_exhausted, job_state_name, job_state_of};
+pub use job::{Job, JobEvent, is_active, job_state_name, job_state_of};
 pub use lease::{LeaseRef, Refusal, attempt_of_key, failure_name, output_key};
 
 use crate::policy::{Policy, Verdict};

@@ -22,5 +22,6 @@ pub(crate) fn spec() -> JobSpec {
         limits: ShardLimits { rows_max: 10, bytes_max: 1 << 20 },
         on_bad_row: OnBadRow::Reject,
         max_rejects: MaxRejects::Unlimited,
+        allow_partial: false,
     }
 }

@@ -63,6 +63,7 @@ mod tests {
         let mut other = spec();
         other.max_rejects = MaxRejects::Rows(1);
         assert_ne!(spec_digest(&other), spec_digest(&spec()));
+        assert_ne!(spec_digest(&JobSpec { allow_partial: true, ..spec() }), spec_digest(&spec()));
         assert_eq!(spec_digest(&spec()), spec_digest(&spec().clone()));
     }
 

@@ -107,6 +107,9 @@ pub struct JobSpec {
     pub on_bad_row: i32,
     #[prost(message, optional, tag = "7")]
     pub max_rejects: ::core::option::Option<MaxRejects>,
+    /// Dead shards become holes of the result instead of failing the job, if at least one shard is committed.
+    #[prost(bool, tag = "8")]
+    pub allow_partial: bool,
 }
 /// One input object.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -307,7 +310,7 @@ pub struct JobStatus {
     /// Live workers that get no shards any more, because they failed at what others could do.
     #[prost(uint64, tag = "17")]
     pub workers_quarantined: u64,
-    /// Which manifest the job has or will have, counted from 1; every repair begins a new one.
+    /// Which manifest the job has or will have, counted from 1; every repair or retry of missing rows begins a new one.
     #[prost(uint64, tag = "18")]
     pub generation: u64,
     /// Who submitted it; absent where callers are not known.

@@ -125,6 +125,10 @@ pub struct JobSpec {
     pub on_bad_row: OnBadRow,
     /// How many bad rows are borne.
     pub max_rejects: MaxRejects,
+    /// Dead shards become holes of the result instead of failing the job, if at least one shard is committed. Left out
+    /// where it is not asked for, so that such jobs keep their digests.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_partial: bool,
 }
 
 /// Where a job stands.
@@ -236,12 +240,20 @@ pub struct JobStatus {
     /// Live workers that get no shards any more, because they failed at what others could do.
     #[serde(default)]
     pub workers_quarantined: u64,
-    /// Which manifest the job has or will have, counted from 1; every repair begins a new one.
+    /// Which manifest the job has or will have, counted from 1; every repair or retry of missing rows begins a new one.
     #[serde(default)]
     pub generation: u64,
     /// Who submitted it, where callers are known.
     #[serde(default)]
     pub owner: Option<String>,
+}
+
+impl JobStatus {
+    /// Rows of a finished job that are in none of its files: those of dead shards, under `allow_partial`.
+    pub fn rows_missing(&self) -> u64 {
+        let done = self.state == JobState::Succeeded;
+        if done { self.rows_planned.saturating_sub(self.counts.rows) } else { 0 }
+    }
 }
 
 /// The output of a committed shard, as `download` needs it.
@@ -301,6 +313,7 @@ pub(crate) mod tests {
             limits: ShardLimits { rows_max: 1000, bytes_max: 1 << 20 },
             on_bad_row: OnBadRow::Reject,
             max_rejects: MaxRejects::Percent(1.5),
+            allow_partial: false,
         }
     }
 }

@@ -32,6 +32,7 @@ pub(crate) fn spec(rows: u64) -> JobSpec {
         limits: ShardLimits { rows_max: SHARD_ROWS, bytes_max: 1 << 20 },
         on_bad_row: OnBadRow::Reject,
         max_rejects: MaxRejects::Unlimited,
+        allow_partial: false,
     }
 }
 

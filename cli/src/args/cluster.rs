@@ -116,7 +116,11 @@ pub(crate) struct SubmitArgs {
     /// Submits under a new id even if the same job was submitted before.
     #[arg(long, conflicts_with = "job_id")]
     pub(crate) again: bool,
-    /// Waits until the job has ended, and fails if it fails.
+    /// Lets the job succeed without shards that are out of attempts, if any other is done. Their rows are missing from
+    /// the result, which lists them; `encaje retry` tries them again.
+    #[arg(long)]
+    pub(crate) allow_partial: bool,
+    /// Waits until the job has ended, and fails if it fails. Exits with 3 if it succeeded without some of its rows.
     #[arg(long)]
     pub(crate) wait: bool,
     /// Prints the job on stdout as one JSON object instead of its id.

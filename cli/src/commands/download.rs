@@ -47,9 +47,10 @@ async fn download(ui: &Ui, args: &DownloadArgs) -> anyhow::Result<Exit> {
     if !done && !args.partial {
         return Err(unfinished(&status));
     }
-    if let Some(summary) = finished_file(&target, args.job)? {
+    let found = finished_file(&target, args.job)?;
+    if let Some(summary) = found.as_ref().filter(|found| found.missing == status.rows_missing()) {
         ui.note(format!("`{}` is here already: nothing to do", target.path().display()));
-        return report(ui, args, &summary);
+        return report(ui, args, summary);
     }
     let lock = out.lock()?;
     fetch::claim(&out, args.job)?;
@@ -60,21 +61,24 @@ async fn download(ui: &Ui, args: &DownloadArgs) -> anyhow::Result<Exit> {
     let storage = connect_storage(cluster.connection.clone(), &url).await;
     let winners = manifest_of(&status, &storage).await?;
     let wanted = wanted(&winners.files);
+    let files = winners.files.into_iter().zip(&wanted);
+    let files = files.map(|(file, wanted)| ManifestFile { name: wanted.name.clone(), ..file }).collect();
+    let manifest = Manifest::with_holes(winners.info, winners.sources, files, winners.holes)?;
+    fetch::forget_other(&out, &manifest)?;
     let mut progress = ui.progress("fetching", Amount::default());
     fetch::fetch_all(&storage, out.root(), &wanted, &mut progress).await?;
     progress.finish();
     fetch::remove_strays(out.root(), &wanted)?;
-    let files = winners.files.into_iter().zip(wanted);
-    let files = files.map(|(file, wanted)| ManifestFile { name: wanted.name, ..file }).collect();
-    let manifest = Manifest::new(winners.info, winners.sources, files)?;
     out.write_manifest(&manifest)?;
     if let Target::File(file) = &target {
-        tokio::task::block_in_place(|| merge(ui, out.root(), file))?;
+        // One that is there is this job's, and lacks rows that it has now.
+        tokio::task::block_in_place(|| merge(ui, out.root(), file, found.is_some()))?;
         drop(lock);
         out.remove()?;
     }
     let before = Amount { rows: manifest.totals.rows, tokens: manifest.totals.tokens };
-    report(ui, args, &RunSummary::new(target.path(), &manifest.totals, started.elapsed(), before))
+    let summary = RunSummary::new(target.path(), &manifest.totals, started.elapsed(), before);
+    report(ui, args, &summary.missing(manifest.missing()))
 }
 
 /// Refuses what cannot be written before anything is asked.
@@ -117,7 +121,7 @@ fn finished_file(target: &Target, job: JobId) -> anyhow::Result<Option<RunSummar
     if reader.info().job_id != job.to_string() {
         return Err(refuse().into());
     }
-    Ok(Some(RunSummary::was_done(file, &reader.totals().totals)))
+    Ok(Some(RunSummary::was_done(file, &reader.totals().totals).missing(reader.missing())))
 }
 
 /// Reads the manifest of a job and checks that it is this job's and says what the books say.
@@ -137,6 +141,10 @@ pub(super) async fn manifest_of(status: &JobStatus, storage: &Storage) -> anyhow
     let (listed, known) = (&manifest.totals, &status.counts);
     if (listed.rows, listed.tokens, listed.rejected()) != (known.rows, known.tokens, known.rejected()) {
         return Err(wrong(format!("it lists {} rows of {}", listed.rows, known.rows)).into());
+    }
+    let (missing, known) = (manifest.missing(), status.rows_missing());
+    if missing != known {
+        return Err(wrong(format!("it lists {missing} missing rows of {known}")).into());
     }
     Ok(manifest)
 }
@@ -173,5 +181,5 @@ async fn partial(ui: &Ui, args: &DownloadArgs, out: &OutDir, cluster: &Cluster) 
 
 fn report(ui: &Ui, args: &DownloadArgs, summary: &RunSummary) -> anyhow::Result<Exit> {
     summary.print(ui, args.json)?;
-    Ok(Exit::Done)
+    Ok(summary.exit())
 }

@@ -5,6 +5,7 @@ use dataset::ExportFormat;
 
 use crate::args::{ExportArgs, ExportFormatArg};
 use crate::exit::{Advice, Exit};
+use crate::summary::note_missing;
 use crate::ui::{self, Ui};
 
 /// Exports.
@@ -23,6 +24,10 @@ pub(crate) fn run(ui: &Ui, args: &ExportArgs) -> anyhow::Result<Exit> {
     let summary = dataset::export(&args.target, format, &args.out, args.force)?;
     if summary.rejected > 0 {
         ui.note(format!("{} without a vector: all components are NaN there", ui::counted(summary.rejected, "row")));
+    }
+    if summary.missing > 0 {
+        note_missing(ui, summary.missing);
+        ui.note("  all components are NaN there, so that row i of the array is row i of the corpus");
     }
     if args.json {
         ui.json(&summary)?;

@@ -4,6 +4,7 @@ use dataset::{Manifest, MergeOptions, VectorDtype};
 
 use crate::args::{MergeArgs, OutputDtypeArg};
 use crate::exit::{Advice, Exit};
+use crate::summary::note_missing;
 use crate::ui::{self, Amount, Ui};
 
 /// Merges.
@@ -26,6 +27,7 @@ pub(crate) fn run(ui: &Ui, args: &MergeArgs) -> anyhow::Result<Exit> {
         progress.update(Amount { rows, tokens: 0 }, total, Some(total));
     })?;
     progress.finish();
+    note_missing(ui, summary.missing);
     if args.json {
         ui.json(&summary)?;
     } else {

@@ -12,6 +12,7 @@ use crate::args::{LabelTypeArg, MetricArg, ProjectArgs, UmapArgs};
 use crate::exit::{Advice, Exit};
 use crate::plot::{self, Figure, HoverColumn, Labels, Panel, PlotFormat};
 use crate::points::{self, Points};
+use crate::summary::note_missing;
 use crate::ui::{self, Amount, Progress, Ui};
 use crate::umap::{self, Metric, Options, Stage, UmapError};
 use crate::{coords, outfile};
@@ -149,6 +150,7 @@ pub(crate) fn load(ui: &Ui, target: &Path) -> anyhow::Result<Points> {
         }
         return Err(Advice::failed(what).hint("`encaje verify` says what the reasons are").into());
     }
+    note_missing(ui, points.missing);
     if points.rejected > 0 {
         ui.note(format!("left out: {} without a vector", ui::counted(points.rejected, "row")));
     }

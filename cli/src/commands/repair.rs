@@ -84,6 +84,9 @@ async fn repair_job(ui: &Ui, args: &RepairArgs, job: JobId) -> anyhow::Result<Re
         let file = status.manifest_key.clone().unwrap_or_default();
         damaged.push(Damage { shard: first.index, file, problem: format!("{error:#}") });
     }
+    if let Some(missing) = cluster::missing(&status) {
+        ui.warn(missing);
+    }
     let requeue = !args.dry_run && !damaged.is_empty();
     if requeue {
         let shards: Vec<u64> = damaged.iter().map(|damage| damage.shard).collect();

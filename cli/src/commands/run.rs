@@ -61,7 +61,7 @@ pub(crate) fn run(ui: &Ui, args: RunArgs) -> anyhow::Result<Exit> {
         }
         Target::Dir(_) => request.out.write_speed(&summary)?,
         Target::File(file) => {
-            merge(ui, request.out.root(), file)?;
+            merge(ui, request.out.root(), file, false)?;
             drop(lock);
             request.out.remove()?;
             summary = RunSummary::new(request.target.path(), &totals, started.elapsed(), before);
@@ -271,10 +271,10 @@ fn failure(request: &Request<'_>, status: &JobStatus) -> anyhow::Error {
 }
 
 /// Merges the parts into the one file that was asked for.
-pub(super) fn merge(ui: &Ui, dir: &Path, file: &Path) -> anyhow::Result<()> {
+pub(super) fn merge(ui: &Ui, dir: &Path, file: &Path, overwrite: bool) -> anyhow::Result<()> {
     let mut progress = ui.progress("merging", Amount::default());
     let total = dataset::Manifest::load_checked(dir)?.totals.rows;
-    dataset::merge(dir, file, &MergeOptions::default(), &mut |rows| {
+    dataset::merge(dir, file, &MergeOptions { overwrite, ..MergeOptions::default() }, &mut |rows| {
         progress.update(Amount { rows, tokens: 0 }, total, Some(total));
     })?;
     Ok(())
@@ -284,5 +284,5 @@ pub(super) fn merge(ui: &Ui, dir: &Path, file: &Path) -> anyhow::Result<()> {
 fn report(ui: &Ui, request: &Request<'_>, summary: &RunSummary) -> anyhow::Result<Exit> {
     summary.print(ui, request.args.output.json)?;
     let strict = request.args.output.strict && summary.rejected() > 0;
-    Ok(if strict { Exit::Rejects } else { Exit::Done })
+    Ok(if strict { Exit::Incomplete } else { Exit::Done })
 }

@@ -49,8 +49,8 @@ async fn show_job(ui: &Ui, args: &StatusArgs, job: JobId) -> anyhow::Result<Exit
         }
     };
     print_job(ui, &JobReport::of(&status), args.json)?;
-    if let Some(obstacle) = cluster::obstacle(&status) {
-        ui.warn(obstacle);
+    for worry in [cluster::obstacle(&status), cluster::missing(&status)].into_iter().flatten() {
+        ui.warn(worry);
     }
     Ok(Exit::Done)
 }
@@ -67,6 +67,7 @@ fn print_job(ui: &Ui, report: &JobReport, as_json: bool) -> anyhow::Result<()> {
         ("model", report.model.clone()),
         ("rows", report.rows_text()),
         ("rejected", ui::count(report.rejected.values().sum())),
+        ("missing", ui::count(report.rows_missing)),
         ("truncated", ui::count(report.truncated)),
         ("tokens", ui::count(report.tokens)),
         ("shards", format!("{committed} done, {running} running, {pending} waiting, {} dead", shards.dead)),
@@ -107,6 +108,7 @@ fn show_output(ui: &Ui, args: &StatusArgs, out: &Path) -> anyhow::Result<Exit> {
         ("model", status.model.clone()),
         ("rows", status.rows_text()),
         ("rejected", ui::count(status.rejected)),
+        ("missing", ui::count(status.missing)),
         ("truncated", ui::count(status.truncated)),
         ("tokens", ui::count(status.tokens)),
     ];
@@ -123,6 +125,9 @@ fn state_text(status: &OutStatus) -> String {
     match (status.state, &status.reason) {
         (OutState::Interrupted, _) => "interrupted (run again to resume)".to_owned(),
         (OutState::Failed, Some(reason)) => format!("failed: {reason}"),
+        (OutState::Done, _) if status.missing > 0 => {
+            format!("done, {} missing", ui::counted(status.missing, "row"))
+        }
         (state, _) => state.to_string(),
     }
 }

@@ -37,7 +37,10 @@ async fn submit(ui: &Ui, args: &SubmitArgs) -> anyhow::Result<Exit> {
     }
     match cluster::without_result(&status) {
         Some(error) if args.wait => Err(error),
-        Some(_) | None => Ok(Exit::Done),
+        Some(_) | None => {
+            let exit = cluster::exit_of(ui, &status);
+            Ok(if args.wait { exit } else { Exit::Done })
+        }
     }
 }
 
@@ -96,7 +99,7 @@ async fn look(ui: &Ui, args: &SubmitArgs) -> anyhow::Result<(JobSpec, Vec<Planne
     }
     let digest = tokio::task::block_in_place(|| model.dir.digest())?;
     let spec = plan::spec(&args.job, sources, &model, digest, Power::Workers(WORKER_CORES));
-    Ok((spec, planned))
+    Ok((JobSpec { allow_partial: args.allow_partial, ..spec }, planned))
 }
 
 /// Says what may surprise: a job that was there before, a cluster without workers.

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use anyhow::Context;
+use dataset::vectors::HOLES_MAX;
 use dataset::{Keep, ReadOptions, VectorSet, VerifyCorpus, VerifyReport};
 
 use crate::args::VerifyArgs;
 use crate::exit::Exit;
 use crate::ui::{self, Amount, Ui};
 
-/// Checks an output. Exit code 1 if any promise is broken.
+/// Checks an output. Exit code 1 if any promise is broken, 3 if all hold of the rows that are there and some are missing.
 pub(crate) fn run(ui: &Ui, args: &VerifyArgs) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let corpus = corpus(args, &runtime)?;
@@ -23,7 +24,11 @@ pub(crate) fn run(ui: &Ui, args: &VerifyArgs) -> anyhow::Result<Exit> {
     } else {
         print(ui, &report)?;
     }
-    Ok(if report.passed() { Exit::Done } else { Exit::Failed })
+    Ok(match (report.passed(), report.missing) {
+        (false, _) => Exit::Failed,
+        (true, 0) => Exit::Done,
+        (true, _) => Exit::Incomplete,
+    })
 }
 
 fn corpus(args: &VerifyArgs, runtime: &tokio::runtime::Runtime) -> anyhow::Result<Option<VerifyCorpus>> {
@@ -54,15 +59,28 @@ fn print(ui: &Ui, report: &VerifyReport) -> anyhow::Result<()> {
         let verdict = if result.problems == 0 { "ok".to_owned() } else { ui::counted(result.problems, "problem") };
         ui.data(format!("{:<12}{}", verdict, name_of(&result.check)?))?;
     }
+    for hole in &report.holes {
+        let (first, last, reason) = (hole.first_row, hole.end().saturating_sub(1), &hole.reason);
+        ui.data(format!("missing: rows {first} to {last}: {reason}"))?;
+    }
+    if report.holes.len() == HOLES_MAX {
+        ui.data("missing: the manifest lists all holes")?;
+    }
     for problem in &report.problems {
         let file = problem.file.as_ref().map(|file| format!("{}: ", file.display())).unwrap_or_default();
         let row = problem.row.map(|row| format!("row {row}: ")).unwrap_or_default();
         ui.data(format!("problem: {file}{row}{}", problem.detail))?;
     }
     let totals = &report.totals;
-    let verdict = if report.passed() { "every promise holds" } else { "NOT as promised" };
+    let (verdict, missing) = match (report.passed(), report.missing) {
+        (false, _) => ("NOT as promised", String::new()),
+        (true, 0) => ("every promise holds", String::new()),
+        (true, missing) => {
+            ("every promise holds of the rows that are there", format!(", {} MISSING", ui::count(missing)))
+        }
+    };
     ui.data(format!(
-        "{}: {}, {} embedded, {} rejected: {verdict}",
+        "{}: {}, {} embedded, {} rejected{missing}: {verdict}",
         report.target.display(),
         ui::counted(totals.rows, "row"),
         ui::count(totals.rows - totals.rejected()),

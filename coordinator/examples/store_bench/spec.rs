@@ -34,6 +34,7 @@ pub(crate) fn spec(corpus: &str, rows_max: u64) -> JobSpec {
         limits: ShardLimits { rows_max, bytes_max: 1_000_000 },
         on_bad_row: OnBadRow::Reject,
         max_rejects: MaxRejects::Unlimited,
+        allow_partial: false,
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Job {
     pub manifest: Option<(String, String)>,
     /// Which manifest it has or will have, from 1.
     pub generation: u64,
+    /// Dead shards do not fail it, if something is committed: they are holes of its manifest.
+    pub allow_partial: bool,
 }
 
 /// What happens to a job.
@@ -28,7 +30,7 @@ pub struct Job {
 pub enum JobEvent<'a> {
     /// The last shard is cut.
     Planned,
-    /// All shards are committed: write the manifest.
+    /// All shards are committed, or, where holes are allowed, dead: write the manifest.
     Finalize(&'a ShardCounts),
     /// The manifest is written.
     Finish {
@@ -41,7 +43,7 @@ pub enum JobEvent<'a> {
     },
     /// It cannot succeed.
     Fail(&'a str),
-    /// Nothing is left but dead shards.
+    /// Nothing is left but dead shards, and they are more than the job bears.
     Exhaust(&'a ShardCounts, &'a str),
     /// Somebody asks for its end.
     Cancel,
@@ -54,14 +56,14 @@ pub enum JobEvent<'a> {
     /// Leases again.
     Resume,
     /// Somebody asks for another round.
-    Retry,
+    Retry(&'a ShardCounts),
     /// Files of some of its shards are damaged or missing.
     Repair,
 }
 
 impl Job {
     /// Returns a job as it is submitted.
-    pub const fn submitted() -> Self {
+    pub const fn submitted(allow_partial: bool) -> Self {
         Self {
             state: JobState::Planning,
             paused: false,
@@ -70,6 +72,7 @@ impl Job {
             reason: None,
             manifest: None,
             generation: 1,
+            allow_partial,
         }
     }
 
@@ -89,14 +92,14 @@ impl Job {
                 next.state = Running;
             }
             (JobEvent::Finalize(_), Finalizing) => {}
-            (JobEvent::Finalize(shards), Running) if all_committed(shards) => next.state = Finalizing,
+            (JobEvent::Finalize(shards), Running) if self.is_complete(shards) => next.state = Finalizing,
             (JobEvent::Finish { generation, key, digest }, Finalizing) if *generation == self.generation => {
                 next.state = Succeeded;
                 next.manifest = Some(((*key).to_owned(), (*digest).to_owned()));
             }
             (JobEvent::Finish { digest, .. }, Succeeded)
                 if self.manifest.as_ref().is_some_and(|(_, stored)| stored == digest) => {}
-            (JobEvent::Exhaust(shards, reason), Running) if is_exhausted(shards) => {
+            (JobEvent::Exhaust(shards, reason), Running) if self.is_exhausted(shards) => {
                 next.state = Failed;
                 next.reason = Some((*reason).to_owned());
             }
@@ -112,17 +115,10 @@ impl Job {
                 (next.paused, next.pause_reason) = (true, Some((*reason).to_owned()));
             }
             (JobEvent::Resume, Planning | Running | Finalizing) => (next.paused, next.pause_reason) = (false, None),
-            (JobEvent::Retry | JobEvent::Repair, Planning | Running) => {}
-            (JobEvent::Retry, Failed) => {
-                next.state = if self.planned { Running } else { Planning };
-                next.reason = None;
-            }
-            // A manifest may be there already: the next one has another name.
-            (JobEvent::Repair, Finalizing | Succeeded | Failed) => {
-                next.state = if self.planned { Running } else { Planning };
-                next.generation += 1;
-                (next.reason, next.manifest) = (None, None);
-            }
+            (JobEvent::Repair, Planning | Running) => {}
+            (JobEvent::Retry(shards), Planning | Running | Failed) => next.run_again(self.has_holes(shards)),
+            (JobEvent::Retry(shards), Succeeded) if self.has_holes(shards) => next.run_again(true),
+            (JobEvent::Repair, Finalizing | Succeeded | Failed) => next.run_again(true),
             (
                 JobEvent::Planned
                 | JobEvent::Finalize(_)
@@ -134,29 +130,45 @@ impl Job {
                 | JobEvent::Pause
                 | JobEvent::Trip(_)
                 | JobEvent::Resume
-                | JobEvent::Retry
+                | JobEvent::Retry(_)
                 | JobEvent::Repair,
                 _,
             ) => return Err(Illegal),
         }
         Ok(next)
     }
+
+    /// Runs on, or again after an end. Where a manifest of other shards may be there already, or about to be written, the
+    /// next one has another name.
+    fn run_again(&mut self, has_manifest: bool) {
+        self.state = if self.planned { JobState::Running } else { JobState::Planning };
+        self.generation += u64::from(has_manifest);
+        (self.reason, self.manifest) = (None, None);
+    }
+
+    /// Whether it has dead shards that a manifest may list.
+    const fn has_holes(&self, shards: &ShardCounts) -> bool {
+        self.allow_partial && shards.dead > 0
+    }
+
+    /// Whether the manifest can be written: every shard is committed, or, where holes are allowed, some are and the
+    /// others are dead.
+    pub fn is_complete(&self, shards: &ShardCounts) -> bool {
+        let bears_holes = self.allow_partial && shards.committed > 0;
+        (shards.pending + shards.running + shards.cancelled == 0 && (shards.dead == 0 || bears_holes))
+            || proto::planted::is(proto::planted::Bug::FinalizeTooEarly)
+    }
+
+    /// Whether nothing is left to do, and dead shards keep the manifest from being written.
+    pub const fn is_exhausted(&self, shards: &ShardCounts) -> bool {
+        let bears_holes = self.allow_partial && shards.committed > 0;
+        shards.pending + shards.running == 0 && shards.dead > 0 && !bears_holes
+    }
 }
 
 /// Returns whether leases may be granted and outputs committed in this state.
 pub const fn is_active(state: JobState) -> bool {
     matches!(state, JobState::Planning | JobState::Running)
-}
-
-/// Returns whether every shard is committed.
-pub fn all_committed(shards: &ShardCounts) -> bool {
-    shards.pending + shards.running + shards.dead + shards.cancelled == 0
-        || proto::planted::is(proto::planted::Bug::FinalizeTooEarly)
-}
-
-/// Returns whether nothing is left to do and something is dead.
-pub const fn is_exhausted(shards: &ShardCounts) -> bool {
-    shards.pending + shards.running == 0 && shards.dead > 0
 }
 
 /// Returns the word for a job's state, as stored and shown.

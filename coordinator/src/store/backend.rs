@@ -3,7 +3,7 @@
 //! A method that returns `bool` or a count says how much changed: nothing, if the precondition does not hold (any more).
 //! Arguments are owned, because a transition runs in a task of its own that outlives a caller who has gone away.
 
-use dataset::{Cursor, PlannedSource, Slice};
+use dataset::{Cursor, ManifestHole, PlannedSource, Slice};
 use futures::future::BoxFuture;
 use proto::job::{JobState, JobStatus};
 use proto::work::{FailureClass, Grant, Output, Progress};
@@ -36,6 +36,8 @@ pub(crate) struct NewJob {
     pub(crate) task: String,
     /// Who submits it, where callers are known.
     pub(crate) owner: Option<String>,
+    /// Its dead shards become holes.
+    pub(crate) allow_partial: bool,
 }
 
 /// The part of a spec that every grant carries; the list of sources, which may be long, is not in it.
@@ -58,9 +60,9 @@ pub(crate) enum JobChange {
     Fail(String),
     /// Planning or running, not paused: pause, for a reason of the coordinator's own.
     Trip(String),
-    /// Running, nothing left but dead shards → failed.
+    /// Running, nothing left but dead shards, which it does not bear → failed.
     Exhaust(String),
-    /// Running, all shards committed → finalizing; finalizing stays.
+    /// Running, all shards committed (some, where it bears the dead ones) → finalizing; finalizing stays.
     BeginFinalize,
     /// Finalizing, generation as given → succeeded; succeeded with this digest stays.
     Finish { generation: u64, key: String, digest: String },
@@ -105,7 +107,7 @@ pub(crate) struct Failure {
     pub(crate) unit: f64,
 }
 
-/// A job of which only dead shards are left.
+/// A job of which only dead shards are left, and which does not bear them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Exhausted {
     pub(crate) job: JobId,
@@ -134,7 +136,8 @@ pub(crate) trait Backend: Send + Sync {
     fn job_state(&self, job: JobId) -> Answer<'_, Option<JobState>>;
     /// Changes a job's row.
     fn change_job(&self, job: JobId, change: JobChange) -> Answer<'_, bool>;
-    /// Active or failed job: dead → pending with a fresh budget, failed → running or planning.
+    /// Active or failed job, or one that succeeded without its dead shards: dead → pending with a fresh budget, job →
+    /// running or planning, with the next generation where a manifest may list the dead.
     fn retry(&self, job: JobId) -> Answer<'_, bool>;
     /// Any job that is not cancelled: those of the shards that are committed → pending, their winners revoked; if there
     /// are any, finalizing, succeeded, failed → running or planning with the next generation. Returns how many.
@@ -153,9 +156,11 @@ pub(crate) trait Backend: Send + Sync {
     fn winners_whole(&self, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>>;
     /// Returns committed halves that begin after a row (-1 for all), in the order of rows.
     fn winners_halves(&self, job: JobId, after_row: i64, limit: u32) -> Answer<'_, Vec<Winner>>;
+    /// Returns the rows of dead shards after a row (-1 for all), in order.
+    fn holes(&self, job: JobId, after_row: i64, limit: u32) -> Answer<'_, Vec<ManifestHole>>;
     /// Returns the jobs that wait for their manifest.
     fn finalizable(&self) -> Answer<'_, Vec<JobId>>;
-    /// Returns the jobs of which only dead shards are left.
+    /// Returns the jobs of which only dead shards are left, which they do not bear.
     fn exhausted(&self) -> Answer<'_, Vec<Exhausted>>;
 
     /// Registers a worker process.

@@ -5,12 +5,18 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 /// Returns the migrations for SQLite.
 pub(super) fn sqlite() -> Migrator {
-    numbered(&[("jobs", include_str!("../../../migrations/sqlite/0001_jobs.sql"))])
+    numbered(&[
+        ("jobs", include_str!("../../../migrations/sqlite/0001_jobs.sql")),
+        ("holes", include_str!("../../../migrations/sqlite/0002_holes.sql")),
+    ])
 }
 
 /// Returns the migrations for PostgreSQL.
 pub(super) fn postgres() -> Migrator {
-    numbered(&[("jobs", include_str!("../../../migrations/postgres/0001_jobs.sql"))])
+    numbered(&[
+        ("jobs", include_str!("../../../migrations/postgres/0001_jobs.sql")),
+        ("holes", include_str!("../../../migrations/postgres/0002_holes.sql")),
+    ])
 }
 
 fn numbered(files: &[(&'static str, &'static str)]) -> Migrator {

@@ -31,7 +31,7 @@ use uuid::Uuid;
 
 pub use error::{StoreError, StoreErrorKind};
 pub use types::{Garbage, Planning, Submitted, Swept, Winner};
-pub use winners::Winners;
+pub use winners::{Holes, Winners};
 
 use crate::clock::Clock;
 use crate::policy::{Policy, Verdict};
@@ -131,9 +131,9 @@ impl Store {
             embed: spec.embed.clone(),
             on_bad_row: spec.on_bad_row,
         };
-        let (spec, task) = (rows::to_json(spec), rows::to_json(&task));
+        let (allow_partial, spec, task) = (spec.allow_partial, rows::to_json(spec), rows::to_json(&task));
         let owner = owner.map(str::to_owned);
-        match self.backend.submit(NewJob { job, digest: digest.clone(), spec, task, owner }).await? {
+        match self.backend.submit(NewJob { job, digest: digest.clone(), spec, task, owner, allow_partial }).await? {
             None => Ok(Submitted::Created),
             Some(stored) if stored == digest => Ok(Submitted::Existing),
             Some(_) => Err(StoreError::SpecDiffers { job }),
@@ -195,7 +195,8 @@ impl Store {
         Err(refused(job, action, self.backend.job_state(job).await?))
     }
 
-    /// Gives dead shards a fresh budget and a failed job another life (planning goes on where it stopped). Epochs stay.
+    /// Gives dead shards a fresh budget and a failed job another life (planning goes on where it stopped). Epochs stay. A
+    /// job that succeeded without its dead shards runs again, and gets the manifest of the next generation.
     pub async fn retry(&self, job: JobId) -> Result<()> {
         if self.backend.retry(job).await? {
             return Ok(());
@@ -441,13 +442,14 @@ impl Store {
         self.backend.resign(ROLE_UPKEEP, process).await
     }
 
-    /// Returns the jobs whose shards are all committed and whose manifest is not written yet, also those in state
-    /// finalizing that a crash left behind.
+    /// Returns the jobs whose shards are all committed (or dead, where that is allowed) and whose manifest is not written
+    /// yet, also those in state finalizing that a crash left behind.
     pub async fn jobs_to_finalize(&self) -> Result<Vec<JobId>> {
         self.backend.finalizable().await
     }
 
-    /// Fails the jobs of which nothing is left but dead shards, with a reason that names the first of them. Returns them.
+    /// Fails the jobs of which nothing is left but dead shards (unless that is allowed and some shard is committed), with
+    /// a reason that names the first of them. Returns them.
     pub async fn fail_exhausted(&self) -> Result<Vec<JobId>> {
         let mut failed = Vec::new();
         for exhausted in self.backend.exhausted().await? {

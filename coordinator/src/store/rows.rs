@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dataset::{Cursor, PlannedSource, RejectReason, Slice, SliceRange};
+use dataset::{Cursor, ManifestHole, PlannedSource, RejectReason, Slice, SliceRange};
 use proto::job::{JobState, JobStatus, RowCounts, ShardCounts};
 use proto::work::{Grant, Output, RowWindow};
 use proto::{Epoch, JobId, SessionId, ShardId};
@@ -196,14 +196,26 @@ fn slice(row: &impl Fields) -> Result<Slice> {
         "rows" => SliceRange::Rows { start, end },
         other => return Err(corrupt("range_unit", format!("`{other}` is no unit"))),
     };
-    let source_index = row.count("source_index")?;
     Ok(Slice {
-        source_index: u32::try_from(source_index)
-            .map_err(|_| corrupt("source_index", format!("{source_index} is out of range")))?,
+        source_index: source_index(row)?,
         recut_key: row.opt_text("recut_key")?,
         range,
         first_row: row.count("first_row")?,
         rows: row.count("row_count")?,
+    })
+}
+
+fn source_index(row: &impl Fields) -> Result<u32> {
+    let index = row.count("source_index")?;
+    u32::try_from(index).map_err(|_| corrupt("source_index", format!("{index} is out of range")))
+}
+
+pub(super) fn hole(row: &impl Fields) -> Result<ManifestHole> {
+    Ok(ManifestHole {
+        source: source_index(row)?,
+        first_row: row.count("first_row")?,
+        rows: row.count("row_count")?,
+        reason: row.opt_text("last_error")?.unwrap_or_default(),
     })
 }
 

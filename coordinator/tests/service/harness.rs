@@ -211,6 +211,7 @@ pub(crate) fn spec(sources: Vec<Source>) -> JobSpec {
         limits: ShardLimits { rows_max: 10, bytes_max: 1 << 20 },
         on_bad_row: OnBadRow::Reject,
         max_rejects: MaxRejects::Unlimited,
+        allow_partial: false,
     }
 }
 

@@ -6,6 +6,7 @@
 mod commits;
 mod failures;
 mod harness;
+mod holes;
 mod hostile;
 mod life;
 mod planning;

@@ -200,6 +200,7 @@ impl From<&JobSpec> for wire::JobSpec {
             limits: Some(spec.limits.into()),
             on_bad_row: wire::OnBadRow::from(spec.on_bad_row).into(),
             max_rejects: Some(spec.max_rejects.into()),
+            allow_partial: spec.allow_partial,
         }
     }
 }
@@ -216,6 +217,7 @@ impl TryFrom<wire::JobSpec> for JobSpec {
             limits: required("spec.limits", spec.limits)?.try_into()?,
             on_bad_row: on_bad_row(spec.on_bad_row)?,
             max_rejects: required("spec.max_rejects", spec.max_rejects)?.try_into()?,
+            allow_partial: spec.allow_partial,
         })
     }
 }

@@ -86,8 +86,8 @@ fn job_spec() -> impl Strategy<Value = JobSpec> {
     ];
     let on_bad_row = select(&[OnBadRow::Reject, OnBadRow::Fail][..]);
     let sources = prop::collection::vec(source(), 0..4);
-    (sources, read_options(), model(), embed(), limits, on_bad_row, max_rejects).prop_map(
-        |(sources, read, model, embed, limits, on_bad_row, max_rejects)| JobSpec {
+    (sources, read_options(), model(), embed(), limits, on_bad_row, max_rejects, any::<bool>()).prop_map(
+        |(sources, read, model, embed, limits, on_bad_row, max_rejects, allow_partial)| JobSpec {
             sources,
             read,
             model,
@@ -95,6 +95,7 @@ fn job_spec() -> impl Strategy<Value = JobSpec> {
             limits,
             on_bad_row,
             max_rejects,
+            allow_partial,
         },
     )
 }

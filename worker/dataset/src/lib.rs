@@ -15,7 +15,7 @@ pub use error::{DatasetError, ErrorKind};
 pub use reject::RejectReason;
 pub use storage::{NewObject, ObjectInfo, Storage};
 pub use vectors::{
-    ExportFormat, ExportSummary, FileInfo, FileSummary, Manifest, ManifestFile, ManifestSeal, ManifestSource,
-    ManifestWriter, MergeOptions, MergeSummary, RowStatus, Totals, VectorChunk, VectorDtype, VectorReader, VectorSet,
-    VectorWriter, VerifyCorpus, VerifyReport, export, merge, verify,
+    ExportFormat, ExportSummary, FileInfo, FileSummary, Manifest, ManifestFile, ManifestHole, ManifestSeal,
+    ManifestSource, ManifestWriter, MergeOptions, MergeSummary, RowStatus, Totals, VectorChunk, VectorDtype,
+    VectorReader, VectorSet, VectorWriter, VerifyCorpus, VerifyReport, export, merge, verify,
 };

@@ -70,6 +70,7 @@ pub(crate) const STATE: [Listing; 6] = [
             ("pause_reason", Text),
             ("copies", Int),
             ("judged_from", Int),
+            ("allow_partial", Flag),
         ],
     },
     Listing {

@@ -7,6 +7,8 @@ use proto::work::FailureClass;
 
 /// Jobs that events are about.
 const JOBS: u8 = 3;
+/// The one of them that may succeed without some of its shards.
+pub(super) const PARTIAL_JOB: u8 = 1;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Event {
@@ -147,6 +149,14 @@ pub(super) fn burst() -> impl Strategy<Value = Vec<Event>> {
             let fail = Event::Fail { grant: 0, class: FailureClass::WorkerLost };
             [lease(session), fail, lease(session), fail, Event::Quarantine, Event::TripBreakers].to_vec()
         }),
+        // What is not committed dies, and the job ends all the same.
+        3 => any::<u8>().prop_map(move |session| {
+            let fail = Event::Fail { grant: 0, class: FailureClass::Transient };
+            let one = Event::Lease { session, max: 1, repeated: false };
+            let rounds = [one, fail, Event::Advance(1_000)].repeat(4);
+            let end = [Event::BeginFinalize(PARTIAL_JOB), Event::Finish(PARTIAL_JOB, false)];
+            [&[one, commit(0)][..], &rounds[..], &end[..], &[Event::Retry(PARTIAL_JOB)]].concat()
+        }),
         2 => (0..JOBS, 0..3_u8).prop_map(|(job, shard)| {
             vec![Event::BeginFinalize(job), Event::Finish(job, false), Event::Repair { job, shards: [shard, 0] }]
         }),
@@ -170,7 +180,7 @@ pub(super) fn prologue() -> Vec<Event> {
 }
 
 /// What the sequences must have come to, so that their agreement means something: words of answers and of states.
-pub(super) const MUST_BE_SEEN: [&str; 32] = [
+pub(super) const MUST_BE_SEEN: [&str; 33] = [
     "Committed",
     "Stale",
     "LostRace",
@@ -203,4 +213,5 @@ pub(super) const MUST_BE_SEEN: [&str; 32] = [
     "is_copy=true",
     "quarantined=true",
     "class=worker_lost",
+    "succeeded without dead shards",
 ];

@@ -72,8 +72,17 @@ impl Bed {
 
     /// Submits a job of so many shards, fully planned.
     pub(super) async fn job(&self, shards: u64) -> JobId {
+        self.job_of(&spec("a"), shards).await
+    }
+
+    /// Submits a job of so many shards, fully planned, that may succeed without some of them.
+    pub(super) async fn partial_job(&self, shards: u64) -> JobId {
+        self.job_of(&JobSpec { allow_partial: true, ..spec("a") }, shards).await
+    }
+
+    async fn job_of(&self, spec: &JobSpec, shards: u64) -> JobId {
         let job = JobId::generate();
-        self.store.submit_job(job, &spec("a")).await.unwrap();
+        self.store.submit_job(job, spec).await.unwrap();
         assert!(self.store.set_sources(job, &[source("a")]).await.unwrap());
         let next = cursor(shards);
         assert!(self.store.insert_shards(job, &cursor(0), &slices(0, shards), &next, true).await.unwrap());
@@ -185,6 +194,7 @@ pub(super) fn spec(prefix: &str) -> JobSpec {
         limits: ShardLimits { rows_max: ROWS, bytes_max: 1_000 },
         on_bad_row: OnBadRow::Reject,
         max_rejects: MaxRejects::Unlimited,
+        allow_partial: false,
     }
 }
 

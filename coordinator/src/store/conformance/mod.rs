@@ -2,6 +2,7 @@
 //! lock-step with the model. PostgreSQL is real and started by the test; where it is not installed, the test fails and says what to do.
 
 mod cases_faults;
+mod cases_holes;
 mod cases_jobs;
 mod cases_sweep;
 mod cases_work;
@@ -104,6 +105,12 @@ promises! {
         a_worker_that_fails_what_others_complete_gets_no_more,
         a_job_without_workers_is_shown_as_starved_after_a_while,
         one_coordinator_leads_until_it_resigns_or_is_silent;
+    cases_holes:
+        a_job_that_may_succeeds_without_its_dead_shards,
+        a_job_of_dead_shards_alone_fails_all_the_same,
+        a_retry_fills_the_holes_of_a_finished_job_for_the_next_manifest,
+        a_retry_that_fails_again_and_a_repair_leave_the_holes,
+        a_dead_half_is_a_hole_among_the_rows_where_it_belongs;
     storm:
         a_storm_of_everything_keeps_the_invariants;
 }

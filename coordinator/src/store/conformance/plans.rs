@@ -14,9 +14,10 @@ use crate::store::postgres::{EVERYWHERE, HOT};
 use crate::store::sql::{jobs, sweep, work};
 
 /// Indexes over rows that are few, whatever is done.
-const SMALL: [&str; 7] = [
+const SMALL: [&str; 8] = [
     "shard_pending",
     "shard_halves",
+    "shard_dead",
     "attempt_live",
     "attempt_losers",
     "attempt_wrong",
@@ -41,7 +42,7 @@ pub(super) const HOT_STATEMENTS: [(&str, &str); 12] = [
 ];
 
 /// Upkeep, and what people ask for.
-const DESK_STATEMENTS: [(&str, &str); 10] = [
+const DESK_STATEMENTS: [(&str, &str); 11] = [
     ("expire", sweep::PG_EXPIRE_SESSIONS),
     ("reap", sweep::PG_REAP_LEASES),
     ("mark garbage", sweep::PG_MARK_GARBAGE),
@@ -52,6 +53,7 @@ const DESK_STATEMENTS: [(&str, &str); 10] = [
     ("to finalize", jobs::JOBS_TO_FINALIZE),
     ("winners", jobs::WINNERS_WHOLE),
     ("winners, halves", jobs::WINNERS_HALVES),
+    ("holes", jobs::HOLES),
 ];
 
 /// Done shards; the server is not told to look at them.

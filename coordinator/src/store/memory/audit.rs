@@ -88,6 +88,10 @@ impl Auditor {
             self.ended.clear();
             self.shards.values_mut().for_each(|seen| seen.winner = None);
         }
+        if step == "retry" {
+            // A job that succeeded without its dead shards may run again.
+            self.ended.retain(|id, _| !model.jobs[id].job.allow_partial);
+        }
         for (id, job) in &model.jobs {
             self.look_at_job(step, *id, job);
             if job.copies > model.policy.copies_max(job.shards.len() as u64) {
@@ -126,8 +130,9 @@ impl Auditor {
         if state == JobState::Cancelled && counts.pending + counts.running > 0 {
             self.violated(step, format!("I4: job {id} is cancelled with {} shards running", counts.running));
         }
+        let holes = if job.job.allow_partial && committed > 0 { counts.dead } else { 0 };
         if matches!(state, JobState::Finalizing | JobState::Succeeded)
-            && committed + job.counts().split != job.shards.len() as u64
+            && committed + holes + counts.split != job.shards.len() as u64
         {
             self.violated(step, format!("I5: job {id} is {state:?} with {committed} of {} shards", job.shards.len()));
         }

@@ -38,7 +38,7 @@ fn or_dash(value: Option<impl ToString>) -> String {
 }
 
 fn job_line(id: JobId, job: &ModelJob) -> String {
-    let Job { state, paused, pause_reason, planned, reason, manifest, generation } = &job.job;
+    let Job { state, paused, pause_reason, planned, reason, manifest, generation, allow_partial } = &job.job;
     let (rows, copies, judged_from) = (job.rows(), job.copies, job.judged_from);
     let pause_reason = or_dash(pause_reason.as_ref());
     let (state, submitted, sources) =
@@ -51,7 +51,8 @@ fn job_line(id: JobId, job: &ModelJob) -> String {
         "job job_id={id} state={state} paused={paused} planned={planned} reason={reason} submitted_ms={submitted} \
          source_count={sources} shard_count={shards} rows_planned={rows} cursor_source={source_index} \
          cursor_position={position} cursor_row={next_row} manifest_key={key} manifest_digest={digest} generation={generation} \
-         pause_reason={pause_reason} copies={copies} judged_from={judged_from}"
+         pause_reason={pause_reason} copies={copies} judged_from={judged_from} \
+         allow_partial={allow_partial}"
     )
 }
 

@@ -15,7 +15,7 @@ mod upkeep;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dataset::{Cursor, PlannedSource};
+use dataset::{Cursor, ManifestHole, PlannedSource};
 use futures::future::BoxFuture;
 use proto::job::{JobState, JobStatus, RowCounts};
 use proto::work::{Grant, Progress, RowWindow};
@@ -125,7 +125,7 @@ impl Memory {
 }
 
 /// Steps that cannot change a job, shard or attempt.
-const HARMLESS: [&str; 16] = [
+const HARMLESS: [&str; 17] = [
     "statuses",
     "job_state",
     "planning",
@@ -133,6 +133,7 @@ const HARMLESS: [&str; 16] = [
     "winners",
     "winners_whole",
     "winners_halves",
+    "holes",
     "finalizable",
     "exhausted",
     "open_session",
@@ -268,6 +269,16 @@ impl Backend for Connection {
             halves.sort_by_key(|winner| winner.slice.first_row);
             halves.truncate(limit as usize);
             halves
+        })
+    }
+
+    fn holes(&self, job: JobId, after_row: i64, limit: u32) -> Answer<'_, Vec<ManifestHole>> {
+        self.run("holes", move |model| {
+            let first = unsigned(after_row.saturating_add(1));
+            let mut holes = model.jobs.get(&job).map_or_else(Vec::new, ModelJob::holes);
+            holes.retain(|hole| hole.first_row >= first);
+            holes.truncate(limit as usize);
+            holes
         })
     }
 

@@ -15,8 +15,8 @@ use crate::shard::{
     AttemptState, Job, JobEvent, LeaseRef, Refusal, Shard, ShardEvent, ShardState, failure_name, halves, output_key,
 };
 use crate::store::backend::{
-    Commit, Exhausted, Failure, JobChange, NewJob, NewSession, REASON_CLOSED, REASON_LOST_RACE, REASON_RELEASED,
-    REASON_REVOKED, REASON_STRAY, ShardPage,
+    Commit, Failure, JobChange, NewJob, NewSession, REASON_CLOSED, REASON_LOST_RACE, REASON_RELEASED, REASON_REVOKED,
+    REASON_STRAY, ShardPage,
 };
 
 type Millis = i64;
@@ -237,7 +237,7 @@ impl Model {
             return Some(stored.submission.digest.clone());
         }
         let submitted = self.now;
-        let (id, job) = (submission.job, Job::submitted());
+        let (id, job) = (submission.job, Job::submitted(submission.allow_partial));
         let (sources, cursor, shards, attempts) = (None, Cursor::default(), Vec::new(), BTreeMap::new());
         let (busy_ms, halves, copies, ended, judged_from) = (0, BTreeMap::new(), 0, 0, 0);
         let made = ModelJob {
@@ -563,28 +563,6 @@ impl Model {
             self.end((id, key), AttemptState::Revoked, REASON_REVOKED, &event);
         }
         revoked
-    }
-
-    pub(in crate::store) fn exhausted(&self) -> Vec<Exhausted> {
-        let mut found = Vec::new();
-        for id in self.in_order() {
-            let job = &self.jobs[&id];
-            let counts = job.counts();
-            if job.job.step(&JobEvent::Exhaust(&counts, "")).is_err() {
-                continue;
-            }
-            let first = (0_u64..).zip(&job.shards).find(|(_, (_, shard))| shard.state == ShardState::Dead);
-            let (first_index, (_, shard)) = first.expect("an exhausted job has a dead shard");
-            let first_error = shard.last_error.clone();
-            found.push(Exhausted { job: id, dead: counts.dead, first_index, first_error });
-        }
-        found
-    }
-
-    pub(in crate::store) fn finalizable(&self) -> Vec<JobId> {
-        let mut waiting = self.in_order();
-        waiting.retain(|id| self.jobs[id].job.step(&JobEvent::Finalize(&self.jobs[id].counts())).is_ok());
-        waiting
     }
 
     /// The jobs in the order of submission.

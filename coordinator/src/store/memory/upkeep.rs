@@ -1,8 +1,9 @@
 //! The model's rarer transitions: copies of slow shards, the breaker, quarantine, the lead; retries and repairs,
-//! cancelled jobs, garbage.
+//! cancelled jobs, garbage; jobs that come to their end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dataset::ManifestHole;
 use proto::job::JobState;
 use proto::planted::{self, Bug};
 use proto::{Epoch, JobId, RequestId, SessionId, ShardId};
@@ -11,7 +12,7 @@ use uuid::Uuid;
 use super::model::{Attempt, Model, ModelGrant, ModelJob, at};
 use crate::shard::Millis;
 use crate::shard::{AttemptState, JobEvent, ShardEvent, ShardState};
-use crate::store::backend::{REASON_REPAIRED, Tripped};
+use crate::store::backend::{Exhausted, REASON_REPAIRED, Tripped};
 
 /// The classes that the breaker and quarantine look at.
 const WORKERS_FAULT: [&str; 2] = ["transient", "resource"];
@@ -123,11 +124,12 @@ impl Model {
     pub(in crate::store) fn retry(&mut self, job: JobId) -> bool {
         let (now, policy) = (self.now, &self.policy);
         let Some(job) = self.jobs.get_mut(&job) else { return false };
+        let counts = job.counts();
         if planted::is(Bug::RetryForgetsJob) {
-            if job.job.step(&JobEvent::Retry).is_err() {
+            if job.job.step(&JobEvent::Retry(&counts)).is_err() {
                 return false;
             }
-        } else if !job.change(&JobEvent::Retry) {
+        } else if !job.change(&JobEvent::Retry(&counts)) {
             return false;
         }
         for (_, shard) in &mut job.shards {
@@ -274,5 +276,44 @@ impl Model {
             self.end((id, key), AttemptState::Expired, reason, &event);
         }
         lost
+    }
+
+    pub(in crate::store) fn exhausted(&self) -> Vec<Exhausted> {
+        let mut found = Vec::new();
+        for id in self.in_order() {
+            let job = &self.jobs[&id];
+            let counts = job.counts();
+            if job.job.step(&JobEvent::Exhaust(&counts, "")).is_err() {
+                continue;
+            }
+            let first = (0_u64..).zip(&job.shards).find(|(_, (_, shard))| shard.state == ShardState::Dead);
+            let (first_index, (_, shard)) = first.expect("an exhausted job has a dead shard");
+            let first_error = shard.last_error.clone();
+            found.push(Exhausted { job: id, dead: counts.dead, first_index, first_error });
+        }
+        found
+    }
+
+    pub(in crate::store) fn finalizable(&self) -> Vec<JobId> {
+        let mut waiting = self.in_order();
+        waiting.retain(|id| self.jobs[id].job.step(&JobEvent::Finalize(&self.jobs[id].counts())).is_ok());
+        waiting
+    }
+}
+
+impl ModelJob {
+    /// The rows of dead shards, in order.
+    pub(super) fn holes(&self) -> Vec<ManifestHole> {
+        let dead = self.shards.iter().filter(|(slice, shard)| shard.state == ShardState::Dead && slice.rows > 0);
+        let mut holes: Vec<_> = dead
+            .map(|(slice, shard)| ManifestHole {
+                source: slice.source_index,
+                first_row: slice.first_row,
+                rows: slice.rows,
+                reason: shard.last_error.clone().unwrap_or_default(),
+            })
+            .collect();
+        holes.sort_by_key(|hole| hole.first_row);
+        holes
     }
 }

@@ -12,7 +12,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataset::PlannedSource;
+use dataset::{ManifestHole, PlannedSource};
 use proto::job::{JobState, JobStatus};
 use proto::work::{Grant, Progress};
 use proto::{JobId, RequestId, SessionId};
@@ -37,7 +37,7 @@ use batch::{Batcher, Shape};
 use pool::Pool;
 #[cfg(test)]
 pub(in crate::store) use settings::{EVERYWHERE, HOT};
-use work::{Beats, Closes, Commits, Leases, Opens, Wish};
+use work::{Beats, Closes, Commits, Leases, Opens, Wish, insert_shards};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -202,8 +202,9 @@ impl Backend for Postgres {
         let (id, imposed_ms) = (job.job.0, self.imposed_ms());
         Box::pin(async move {
             let inserted = changed(&self.desk, move || {
-                let NewJob { digest, spec, task, owner, .. } = job.clone();
-                query(jobs::PG_SUBMIT_JOB).bind(id).bind(digest).bind(spec).bind(task).bind(imposed_ms).bind(owner)
+                let NewJob { digest, spec, task, owner, allow_partial, .. } = job.clone();
+                let insert = query(jobs::PG_SUBMIT_JOB).bind(id).bind(digest).bind(spec).bind(task).bind(imposed_ms);
+                insert.bind(owner).bind(allow_partial)
             })
             .await?;
             if inserted > 0 {
@@ -323,6 +324,13 @@ impl Backend for Postgres {
 
     fn winners_halves(&self, job: JobId, after_row: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
         self.page_of(jobs::WINNERS_HALVES, job, after_row, limit)
+    }
+
+    fn holes(&self, job: JobId, after_row: i64, limit: u32) -> Answer<'_, Vec<ManifestHole>> {
+        Box::pin(async move {
+            let statement = query(jobs::HOLES).bind(job.0).bind(after_row).bind(i64::from(limit));
+            self.desk.rows(statement).await?.iter().map(rows::hole).collect()
+        })
     }
 
     fn finalizable(&self) -> Answer<'_, Vec<JobId>> {
@@ -568,27 +576,4 @@ impl Backend for Postgres {
 fn of_lease(statement: Count, lease: LeaseRef) -> Count {
     let statement = statement.bind(lease.session.0).bind(lease.job.0);
     statement.bind(signed(lease.index)).bind(i64::from(lease.epoch.0))
-}
-
-fn insert_shards(page: &ShardPage) -> Count {
-    let (expected, next, slices) = (&page.expected, &page.next, &page.slices);
-    let ranges: Vec<_> = slices.iter().map(|slice| rows::range_columns(slice.range)).collect();
-    query_scalar(jobs::PG_INSERT_SHARDS)
-        .bind(page.job.0)
-        .bind(i64::from(expected.source_index))
-        .bind(signed(expected.position))
-        .bind(signed(expected.next_row))
-        .bind(i64::from(next.source_index))
-        .bind(signed(next.position))
-        .bind(signed(next.next_row))
-        .bind(signed(slices.len() as u64))
-        .bind(signed(slices.iter().map(|slice| slice.rows).sum()))
-        .bind(page.done)
-        .bind(slices.iter().map(|slice| i64::from(slice.source_index)).collect::<Vec<i64>>())
-        .bind(slices.iter().map(|slice| slice.recut_key.clone()).collect::<Vec<Option<String>>>())
-        .bind(ranges.iter().map(|(unit, ..)| (*unit).to_owned()).collect::<Vec<String>>())
-        .bind(ranges.iter().map(|(_, start, _)| *start).collect::<Vec<i64>>())
-        .bind(ranges.iter().map(|(.., end)| *end).collect::<Vec<i64>>())
-        .bind(slices.iter().map(|slice| signed(slice.first_row)).collect::<Vec<i64>>())
-        .bind(slices.iter().map(|slice| signed(slice.rows)).collect::<Vec<i64>>())
 }

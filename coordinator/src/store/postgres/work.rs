@@ -11,12 +11,13 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{query, query_scalar};
 use uuid::Uuid;
 
+use super::Count;
 use super::batch::Batched;
 use crate::clock::Clock;
-use crate::store::backend::{Commit, NewSession, REASON_CLOSED, REASON_LOST_RACE, REASON_STRAY};
+use crate::store::backend::{Commit, NewSession, REASON_CLOSED, REASON_LOST_RACE, REASON_STRAY, ShardPage};
 use crate::store::error::StoreError;
 use crate::store::rows::{self, Fields, signed};
-use crate::store::sql::{sweep, work};
+use crate::store::sql::{jobs, sweep, work};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -265,4 +266,28 @@ impl Batched for Closes {
             Ok(vec![(); sessions.len()])
         })
     }
+}
+
+/// Binds a page of shards.
+pub(super) fn insert_shards(page: &ShardPage) -> Count {
+    let (expected, next, slices) = (&page.expected, &page.next, &page.slices);
+    let ranges: Vec<_> = slices.iter().map(|slice| rows::range_columns(slice.range)).collect();
+    query_scalar(jobs::PG_INSERT_SHARDS)
+        .bind(page.job.0)
+        .bind(i64::from(expected.source_index))
+        .bind(signed(expected.position))
+        .bind(signed(expected.next_row))
+        .bind(i64::from(next.source_index))
+        .bind(signed(next.position))
+        .bind(signed(next.next_row))
+        .bind(signed(slices.len() as u64))
+        .bind(signed(slices.iter().map(|slice| slice.rows).sum()))
+        .bind(page.done)
+        .bind(slices.iter().map(|slice| i64::from(slice.source_index)).collect::<Vec<i64>>())
+        .bind(slices.iter().map(|slice| slice.recut_key.clone()).collect::<Vec<Option<String>>>())
+        .bind(ranges.iter().map(|(unit, ..)| (*unit).to_owned()).collect::<Vec<String>>())
+        .bind(ranges.iter().map(|(_, start, _)| *start).collect::<Vec<i64>>())
+        .bind(ranges.iter().map(|(.., end)| *end).collect::<Vec<i64>>())
+        .bind(slices.iter().map(|slice| signed(slice.first_row)).collect::<Vec<i64>>())
+        .bind(slices.iter().map(|slice| signed(slice.rows)).collect::<Vec<i64>>())
 }

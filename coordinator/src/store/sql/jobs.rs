@@ -53,14 +53,14 @@ SELECT spec_digest FROM job WHERE job_id = $1";
 pub(in crate::store) const PG_NOW: &str = "-- now
 SELECT encaje_now_ms($1)";
 
-/// $1 job, $2 digest, $3 spec, $4 task, $5 now, $6 owner.
+/// $1 job, $2 digest, $3 spec, $4 task, $5 now, $6 owner, $7 holes are allowed.
 pub(in crate::store) const SUBMIT_JOB: &str = "-- submit_job
-INSERT INTO job (job_id, spec_digest, spec, task, state, submitted_ms, owner)
-VALUES ($1, $2, $3, $4, 'planning', $5, $6) ON CONFLICT (job_id) DO NOTHING";
-/// $1 job, $2 digest, $3 spec, $4 task, $5 imposed time, $6 owner.
+INSERT INTO job (job_id, spec_digest, spec, task, state, submitted_ms, owner, allow_partial)
+VALUES ($1, $2, $3, $4, 'planning', $5, $6, $7) ON CONFLICT (job_id) DO NOTHING";
+/// $1 job, $2 digest, $3 spec, $4 task, $5 imposed time, $6 owner, $7 holes are allowed.
 pub(in crate::store) const PG_SUBMIT_JOB: &str = "-- submit_job
-INSERT INTO job (job_id, spec_digest, spec, task, state, submitted_ms, owner)
-VALUES ($1, $2, $3, $4, 'planning', encaje_now_ms($5), $6) ON CONFLICT (job_id) DO NOTHING";
+INSERT INTO job (job_id, spec_digest, spec, task, state, submitted_ms, owner, allow_partial)
+VALUES ($1, $2, $3, $4, 'planning', encaje_now_ms($5), $6, $7) ON CONFLICT (job_id) DO NOTHING";
 /// $1 owner or NULL for all.
 pub(in crate::store) const ACTIVE_JOBS: &str = "-- active_jobs
 SELECT count(*) FROM job
@@ -146,21 +146,30 @@ WHERE job_id = $1 AND state IN ('planning', 'running') AND NOT paused";
 pub(in crate::store) const FAIL_JOB: &str = "-- fail_job
 UPDATE job SET state = 'failed', reason = $2 WHERE job_id = $1 AND state IN ('planning', 'running', 'finalizing')";
 
+/// Where a manifest may list the dead shards, the one without them has another name.
+macro_rules! retry_job {
+    () => {
+        "UPDATE job SET reason = NULL, manifest_key = NULL, manifest_digest = NULL,
+    generation = generation + CASE WHEN allow_partial AND (
+        SELECT sum(c.dead) FROM job_count c WHERE c.job_id = $1) > 0 THEN 1 ELSE 0 END,
+    state = CASE WHEN planned THEN 'running' ELSE 'planning' END
+WHERE job_id = $1 AND (state IN ('planning', 'running', 'failed') OR (state = 'succeeded' AND (
+    SELECT sum(c.dead) FROM job_count c WHERE c.job_id = $1) > 0))"
+    };
+}
+
 /// $1 job.
-pub(in crate::store) const RETRY_JOB: &str = "-- retry_job
-UPDATE job SET reason = NULL,
-    state = CASE WHEN state <> 'failed' THEN state WHEN planned THEN 'running' ELSE 'planning' END
-WHERE job_id = $1 AND state IN ('planning', 'running', 'failed')";
+pub(in crate::store) const RETRY_JOB: &str = concat!("-- retry_job\n", retry_job!());
 /// $1 job, $2 now.
 pub(in crate::store) const REVIVE_SHARDS: &str = "-- revive_shards
 UPDATE shard SET state = 'pending', not_before_ms = $2, failures = 0, workers_lost = 0
 WHERE job_id = $1 AND state = 'dead'";
 /// $1 job, $2 imposed time.
-pub(in crate::store) const PG_RETRY_JOB: &str = "-- retry_job
-WITH revived AS (
-    UPDATE job SET reason = NULL,
-        state = CASE WHEN state <> 'failed' THEN state WHEN planned THEN 'running' ELSE 'planning' END
-    WHERE job_id = $1 AND state IN ('planning', 'running', 'failed')
+pub(in crate::store) const PG_RETRY_JOB: &str = concat!(
+    "-- retry_job
+WITH revived AS (",
+    retry_job!(),
+    "
     RETURNING job_id),
 moved AS (
     UPDATE shard s SET state = 'pending', not_before_ms = encaje_now_ms($2), failures = 0, workers_lost = 0
@@ -170,7 +179,8 @@ counted AS (
     INSERT INTO job_count AS c (job_id, slot, pending, dead)
     SELECT job_id, encaje_slot(), count(*), -count(*) FROM moved GROUP BY job_id
     ON CONFLICT (job_id, slot) DO UPDATE SET pending = c.pending + excluded.pending, dead = c.dead + excluded.dead)
-SELECT count(*) FROM revived";
+SELECT count(*) FROM revived"
+);
 
 /// $1 job.
 pub(in crate::store) const REPAIR_JOB: &str = "-- repair_job
@@ -240,18 +250,41 @@ rejected AS (
     ON CONFLICT (job_id, slot, reason) DO UPDATE SET row_count = r.row_count + excluded.row_count)
 SELECT count(*) FROM moved";
 
-/// No parameters.
-pub(in crate::store) const JOBS_TO_FINALIZE: &str = "-- jobs_to_finalize
-SELECT j.job_id FROM job j
-WHERE j.state = 'finalizing' OR (j.state = 'running' AND coalesce((
-    SELECT sum(c.pending + c.running + c.dead + c.cancelled) FROM job_count c WHERE c.job_id = j.job_id), 0) = 0)
-ORDER BY j.submitted_ms, j.job_id";
+/// All shards are committed, or, where holes are allowed, some are and the others are dead. Of the `job` in the argument.
+macro_rules! is_complete {
+    ($job:literal) => {
+        concat!(
+            "coalesce((SELECT sum(c.pending + c.running + c.cancelled)
+        + CASE WHEN ",
+            $job,
+            ".allow_partial AND sum(c.committed) > 0 THEN 0 ELSE sum(c.dead) END
+    FROM job_count c WHERE c.job_id = ",
+            $job,
+            ".job_id), 0) = 0"
+        )
+    };
+}
 
-/// $1 job.
-pub(in crate::store) const BEGIN_FINALIZE: &str = "-- begin_finalize
+/// No parameters.
+pub(in crate::store) const JOBS_TO_FINALIZE: &str = concat!(
+    "-- jobs_to_finalize
+SELECT j.job_id FROM job j
+WHERE j.state = 'finalizing' OR (j.state = 'running' AND ",
+    is_complete!("j"),
+    ")
+ORDER BY j.submitted_ms, j.job_id"
+);
+
+/// $1 job. A retry that came first has begun another generation: its shards, which PostgreSQL does not see here where it
+/// waited for the row, are pending.
+pub(in crate::store) const BEGIN_FINALIZE: &str = concat!(
+    "-- begin_finalize
 UPDATE job SET state = 'finalizing'
-WHERE job_id = $1 AND (state = 'finalizing' OR (state = 'running' AND coalesce((
-    SELECT sum(c.pending + c.running + c.dead + c.cancelled) FROM job_count c WHERE c.job_id = $1), 0) = 0))";
+WHERE job_id = $1 AND (state = 'finalizing' OR (state = 'running'
+    AND generation = (SELECT g.generation FROM job g WHERE g.job_id = $1) AND ",
+    is_complete!("job"),
+    "))"
+);
 
 /// $1 job, $2 key of the manifest, $3 its digest, $4 its generation.
 pub(in crate::store) const FINISH_JOB: &str = "-- finish_job
@@ -278,15 +311,21 @@ SELECT shard_index, source_index, recut_key, range_unit, range_start, range_end,
 FROM shard WHERE job_id = $1 AND part_of IS NOT NULL AND first_row > $2 AND state = 'committed'
 ORDER BY first_row LIMIT $3";
 
-/// No parameters: jobs of which only dead shards are left, with the first of these.
+/// $1 job, $2 after first row, $3 limit: rows of dead shards, in order. Two that have rows never begin at one.
+pub(in crate::store) const HOLES: &str = "-- holes
+SELECT source_index, first_row, row_count, last_error FROM shard
+WHERE job_id = $1 AND state = 'dead' AND first_row > $2 AND row_count > 0 ORDER BY first_row LIMIT $3";
+
+/// No parameters: jobs of which only dead shards are left that they do not bear, with the first of these.
 pub(in crate::store) const EXHAUSTED_JOBS: &str = "-- exhausted_jobs
 SELECT j.job_id, c.dead, s.shard_index, s.last_error
 FROM job j
-JOIN (SELECT job_id, CAST(sum(dead) AS BIGINT) AS dead, sum(pending + running) AS unfinished
+JOIN (SELECT job_id, CAST(sum(dead) AS BIGINT) AS dead, sum(pending + running) AS unfinished,
+        sum(committed) AS committed
     FROM job_count GROUP BY job_id) c ON c.job_id = j.job_id
 JOIN shard s ON s.job_id = j.job_id AND s.shard_index = (
     SELECT min(d.shard_index) FROM shard d WHERE d.job_id = j.job_id AND d.state = 'dead')
-WHERE j.state = 'running' AND c.unfinished = 0 AND c.dead > 0
+WHERE j.state = 'running' AND c.unfinished = 0 AND c.dead > 0 AND NOT (j.allow_partial AND c.committed > 0)
 ORDER BY j.submitted_ms, j.job_id";
 
 /// $1 job, $2 reason.
@@ -294,7 +333,8 @@ pub(in crate::store) const EXHAUST_JOB: &str = "-- exhaust_job
 UPDATE job SET state = 'failed', reason = $2
 WHERE job_id = $1 AND state = 'running'
     AND (SELECT sum(c.pending + c.running) FROM job_count c WHERE c.job_id = $1) = 0
-    AND (SELECT sum(c.dead) FROM job_count c WHERE c.job_id = $1) > 0";
+    AND (SELECT sum(c.dead) FROM job_count c WHERE c.job_id = $1) > 0
+    AND NOT (allow_partial AND (SELECT sum(c.committed) FROM job_count c WHERE c.job_id = $1) > 0)";
 
 /// No parameters.
 pub(in crate::store) const SETTLE_JOBS: &str = "-- settle_jobs

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataset::PlannedSource;
+use dataset::{ManifestHole, PlannedSource};
 use proto::job::{JobState, JobStatus};
 use proto::work::{Grant, Progress};
 use proto::{JobId, RequestId, SessionId};
@@ -104,7 +104,7 @@ impl Backend for Sqlite {
         Box::pin(self.writer.run(move |db| {
             Box::pin(async move {
                 let insert = query(jobs::SUBMIT_JOB).bind(job.job.0).bind(job.digest).bind(job.spec).bind(job.task);
-                let insert = insert.bind(now_ms).bind(job.owner);
+                let insert = insert.bind(now_ms).bind(job.owner).bind(job.allow_partial);
                 if changed(insert, db).await? {
                     return Ok(None);
                 }
@@ -207,6 +207,13 @@ impl Backend for Sqlite {
 
     fn winners_halves(&self, job: JobId, after_row: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
         self.page_of(jobs::WINNERS_HALVES, job, after_row, limit)
+    }
+
+    fn holes(&self, job: JobId, after_row: i64, limit: u32) -> Answer<'_, Vec<ManifestHole>> {
+        Box::pin(async move {
+            let statement = query(jobs::HOLES).bind(job.0).bind(after_row).bind(i64::from(limit));
+            statement.fetch_all(&self.readers).await?.iter().map(rows::hole).collect()
+        })
     }
 
     fn finalizable(&self) -> Answer<'_, Vec<JobId>> {

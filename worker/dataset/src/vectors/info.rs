@@ -22,6 +22,8 @@ pub const FORMAT_KEY: &str = "encaje.format";
 pub(super) const TOTALS_KEY: &str = "encaje.totals";
 /// Footer key of the corpus's sources, as JSON (merged files only).
 pub(super) const SOURCES_KEY: &str = "encaje.sources";
+/// Footer key of the rows that are missing between those of the file, as JSON (merged files with holes only).
+pub(super) const HOLES_KEY: &str = "encaje.holes";
 /// Footer key of the BLAKE3 of the manifest that a merged file was made from.
 pub(super) const MANIFEST_DIGEST_KEY: &str = "encaje.manifest_blake3";
 /// Footer key of the file's own BLAKE3, taken with sixty-four `0` in the place of this value.

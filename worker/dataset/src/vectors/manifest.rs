@@ -54,6 +54,26 @@ impl ManifestFile {
     }
 }
 
+/// Rows that are in no file, because all attempts at their shard failed and the job was allowed to end without them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestHole {
+    /// Which of the sources they are in.
+    pub source: u32,
+    /// Row number of the first of them, over the whole corpus.
+    pub first_row: u64,
+    /// How many they are.
+    pub rows: u64,
+    /// What went wrong last.
+    pub reason: String,
+}
+
+impl ManifestHole {
+    /// Returns the number of the row after them.
+    pub fn end(&self) -> u64 {
+        self.first_row.saturating_add(self.rows)
+    }
+}
+
 /// What a finished job made: exactly the winning files, in input order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -67,6 +87,9 @@ pub struct Manifest {
     pub info: FileInfo,
     /// The output, in input order.
     pub files: Vec<ManifestFile>,
+    /// What is missing between them, in input order. Only jobs that were allowed to may have holes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holes: Vec<ManifestHole>,
     /// The corpus, in the order given. After the files, since who writes them one by one knows its rows only then.
     pub sources: Vec<ManifestSource>,
     /// Sums over `files`.
@@ -87,6 +110,16 @@ impl Manifest {
         sources: Vec<ManifestSource>,
         files: Vec<ManifestFile>,
     ) -> Result<Manifest, DatasetError> {
+        Self::with_holes(info, sources, files, Vec::new())
+    }
+
+    /// As [`Manifest::new`], of files that cover rows 0..N together with the holes, which are in order.
+    pub fn with_holes(
+        info: FileInfo,
+        sources: Vec<ManifestSource>,
+        files: Vec<ManifestFile>,
+        holes: Vec<ManifestHole>,
+    ) -> Result<Manifest, DatasetError> {
         let mut files = files;
         files.sort_by(|a, b| (a.first_row, &a.name).cmp(&(b.first_row, &b.name)));
         let mut totals = Totals::default();
@@ -97,6 +130,7 @@ impl Manifest {
             spec_digest: info.spec_digest.clone(),
             info,
             files,
+            holes,
             sources,
             totals,
         };
@@ -190,6 +224,11 @@ impl Manifest {
         dir.join(&file.name)
     }
 
+    /// Returns the number of rows that are in no file.
+    pub fn missing(&self) -> u64 {
+        missing_in(&self.holes)
+    }
+
     /// Returns what the manifest contradicts in itself: row chain, sums, names, identities. Empty when it holds.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
@@ -197,8 +236,16 @@ impl Manifest {
             problems.push("`job_id` or `spec_digest` differ from those in `info`".to_owned());
         }
         let mut chain = Chain::default();
+        let mut holes = self.holes.iter().peekable();
         for file in &self.files {
+            while let Some(hole) = holes.next_if(|hole| hole.first_row < file.first_row) {
+                problems.extend(chain.skip(hole));
+            }
             problems.extend(chain.add(file));
+        }
+        problems.extend(holes.flat_map(|hole| chain.skip(hole)));
+        if let Some(hole) = self.holes.iter().find(|hole| hole.source as usize >= self.sources.len()) {
+            problems.push(format!("the hole at row {} is of a source that is not listed", hole.first_row));
         }
         if chain.totals() != &self.totals {
             problems.push("`totals` are not the sums over `files`".to_owned());
@@ -211,6 +258,11 @@ impl Manifest {
         problems.extend(chain.check_sources(&self.sources));
         problems
     }
+}
+
+/// Returns the number of rows in holes, of which a damaged manifest may have any number.
+pub(super) fn missing_in(holes: &[ManifestHole]) -> u64 {
+    holes.iter().fold(0, |rows: u64, hole| rows.saturating_add(hole.rows))
 }
 
 #[cfg(test)]
@@ -233,6 +285,10 @@ mod tests {
 
     fn source(rows: u64) -> ManifestSource {
         ManifestSource { uri: "/a.csv".into(), size: 3, etag: None, rows }
+    }
+
+    fn hole(first_row: u64, rows: u64) -> ManifestHole {
+        ManifestHole { source: 0, first_row, rows, reason: "it broke".into() }
     }
 
     fn manifest() -> Manifest {
@@ -260,9 +316,26 @@ mod tests {
         ] {
             assert!(Manifest::new(info(4), vec![source(5)], files.clone()).is_err(), "{files:?}");
         }
+        for holes in [vec![], vec![hole(2, 2)], vec![hole(2, 1), hole(3, 1)], vec![hole(5, 1)], vec![hole(2, 0)]] {
+            let files = vec![file("a", 0, 2), file("b", 3, 2)];
+            assert!(Manifest::with_holes(info(4), vec![source(5)], files, holes.clone()).is_err(), "{holes:?}");
+        }
         let mut wrong = manifest();
         wrong.totals.tokens += 1;
         assert_eq!(wrong.problems().len(), 1);
+    }
+
+    #[test]
+    fn holes_that_are_listed_stand_for_their_rows_and_come_back() {
+        let (files, holes) = (vec![file("a", 1, 2), file("b", 4, 2)], vec![hole(0, 1), hole(3, 1), hole(6, 3)]);
+        let manifest = Manifest::with_holes(info(4), vec![source(9)], files, holes).unwrap();
+        assert_eq!((manifest.totals.rows, manifest.missing()), (4, 5));
+        assert_eq!(Manifest::parse(Path::new("m"), &manifest.to_bytes()).unwrap(), manifest);
+        let mut lost = manifest.clone();
+        lost.holes.remove(1);
+        assert!(lost.problems()[0].contains("`b` begins at row 4, expected 3"), "{:?}", lost.problems());
+        let elsewhere = Manifest { sources: vec![], ..manifest };
+        assert!(elsewhere.problems().iter().any(|problem| problem.contains("not listed")));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::error::VectorsError;
 use super::info::{FORMAT, FileInfo, Totals};
 use super::layout::is_safe_name;
-use super::manifest::{ManifestFile, ManifestSource};
+use super::manifest::{ManifestFile, ManifestHole, ManifestSource};
 use crate::DatasetError;
 
 /// What one file of a manifest adds to the whole: follows the rows from file to file and sums them up.
@@ -15,6 +15,8 @@ use crate::DatasetError;
 pub(super) struct Chain {
     next_row: u64,
     totals: Totals,
+    /// Rows of holes.
+    missing: u64,
 }
 
 impl Chain {
@@ -35,12 +37,25 @@ impl Chain {
         problems
     }
 
+    /// Passes over the rows of a hole and returns what is wrong with it.
+    pub(super) fn skip(&mut self, hole: &ManifestHole) -> Vec<String> {
+        let ManifestHole { first_row, rows, .. } = *hole;
+        let mut problems = Vec::new();
+        if first_row != self.next_row || rows == 0 {
+            problems.push(format!("a hole of {rows} rows begins at row {first_row}, expected {}", self.next_row));
+        }
+        self.next_row = first_row.saturating_add(rows);
+        self.missing = self.missing.saturating_add(rows);
+        problems
+    }
+
     /// Returns what is wrong with the sources of these files.
     pub(super) fn check_sources(&self, sources: &[ManifestSource]) -> Vec<String> {
-        let (records, rows): (u64, _) = (sources.iter().map(|source| source.rows).sum(), self.totals.rows);
-        match records == rows {
+        let records: u64 = sources.iter().map(|source| source.rows).sum();
+        let (rows, missing) = (self.totals.rows, self.missing);
+        match records == rows.saturating_add(missing) {
             true => Vec::new(),
-            false => vec![format!("the sources have {records} records, the files {rows} rows")],
+            false => vec![format!("the sources have {records} records, the files {rows} rows, the holes {missing}")],
         }
     }
 
@@ -61,6 +76,8 @@ pub struct ManifestSeal {
     pub files: u64,
     /// Sums over them.
     pub totals: Totals,
+    /// Rows that are in none of them.
+    pub missing: u64,
 }
 
 /// A manifest being written. Its bytes are [taken](ManifestWriter::take) by the caller whenever they are enough to
@@ -72,13 +89,15 @@ pub struct ManifestWriter {
     taken: u64,
     files: u64,
     chain: Chain,
+    /// Rows of the holes that are listed.
+    listed: u64,
 }
 
 impl ManifestWriter {
     /// Begins the manifest of the job that `info` names.
     pub fn new(info: &FileInfo) -> ManifestWriter {
-        let mut writer =
-            ManifestWriter { pending: Vec::new(), hasher: Box::default(), taken: 0, files: 0, chain: Chain::default() };
+        let (pending, chain) = (Vec::new(), Chain::default());
+        let mut writer = ManifestWriter { pending, hasher: Box::default(), taken: 0, files: 0, chain, listed: 0 };
         writer.text("{\n  \"format\": ");
         writer.value(&FORMAT, "");
         writer.text(",\n  \"job_id\": ");
@@ -103,6 +122,31 @@ impl ManifestWriter {
         Ok(())
     }
 
+    /// Passes over the rows of a hole, which are in the next file's place: before [`ManifestWriter::add_hole`], since holes
+    /// are listed after all files.
+    ///
+    /// # Errors
+    /// Its rows do not follow on those before.
+    pub fn skip(&mut self, hole: &ManifestHole) -> Result<(), DatasetError> {
+        Ok(refuse(self.chain.skip(hole))?)
+    }
+
+    /// Lists a hole, once all files are added.
+    pub fn add_hole(&mut self, hole: &ManifestHole) {
+        if self.listed == 0 {
+            self.end_files();
+            self.text(",\n  \"holes\": [\n    ");
+        } else {
+            self.text(",\n    ");
+        }
+        self.value(hole, "    ");
+        self.listed += hole.rows;
+    }
+
+    fn end_files(&mut self) {
+        self.text(if self.files == 0 { "]" } else { "\n  ]" });
+    }
+
     /// Returns how many bytes wait to be taken.
     pub fn pending(&self) -> usize {
         self.pending.len()
@@ -118,10 +162,18 @@ impl ManifestWriter {
     /// Ends the manifest with the sources that the files were made of. Returns the bytes that were not taken.
     ///
     /// # Errors
-    /// The sources do not have the rows of the files.
+    /// The sources do not have the rows of the files and holes, or other holes were listed than passed over.
     pub fn finish(mut self, sources: &[ManifestSource]) -> Result<(Vec<u8>, ManifestSeal), DatasetError> {
         refuse(self.chain.check_sources(sources))?;
-        self.text(if self.files == 0 { "],\n  \"sources\": " } else { "\n  ],\n  \"sources\": " });
+        let missing = self.chain.missing;
+        if self.listed != missing {
+            refuse(vec![format!("holes of {} rows are listed, {missing} are missing", self.listed)])?;
+        }
+        match missing {
+            0 => self.end_files(),
+            _ => self.text("\n  ]"),
+        }
+        self.text(",\n  \"sources\": ");
         self.value(&sources, "  ");
         self.text(",\n  \"totals\": ");
         let totals = self.chain.totals().clone();
@@ -129,7 +181,7 @@ impl ManifestWriter {
         self.text("\n}\n");
         let rest = self.take();
         let blake3 = self.hasher.finalize().to_hex().to_string();
-        Ok((rest, ManifestSeal { blake3, bytes: self.taken, files: self.files, totals }))
+        Ok((rest, ManifestSeal { blake3, bytes: self.taken, files: self.files, totals, missing }))
     }
 
     fn text(&mut self, text: &str) {
@@ -201,6 +253,26 @@ mod tests {
             assert_eq!((seal.blake3, seal.bytes), (whole.digest(), whole.to_bytes().len() as u64));
             assert_eq!((seal.files, seal.totals), (count, whole.totals));
         }
+    }
+
+    #[test]
+    fn with_holes_it_is_the_same_manifest_too() {
+        let hole = |first_row| ManifestHole { source: 0, first_row, rows: 3, reason: "a \"b\"\n".into() };
+        for (files, holes) in [(vec![file(1), file(2)], vec![hole(0), hole(9)]), (vec![], vec![hole(0)])] {
+            let rows = 3 * (files.len() + holes.len()) as u64;
+            let whole = Manifest::with_holes(info(4), vec![source(rows)], files.clone(), holes.clone()).unwrap();
+            let mut writer = ManifestWriter::new(&info(4));
+            writer.skip(&holes[0]).unwrap();
+            files.iter().for_each(|file| writer.add(file).unwrap());
+            holes[1..].iter().for_each(|hole| writer.skip(hole).unwrap());
+            holes.iter().for_each(|hole| writer.add_hole(hole));
+            let (bytes, seal) = writer.finish(&whole.sources).unwrap();
+            assert_eq!(String::from_utf8(bytes).unwrap(), String::from_utf8(whole.to_bytes()).unwrap());
+            assert_eq!((seal.blake3, seal.missing), (whole.digest(), whole.missing()));
+        }
+        let mut writer = ManifestWriter::new(&info(4));
+        writer.skip(&hole(0)).unwrap();
+        assert!(writer.finish(&[source(3)]).is_err(), "it is not listed");
     }
 
     #[test]

@@ -15,7 +15,8 @@ use serde::Serialize;
 
 use super::columns::{StatusColumns, recode};
 use super::error::VectorsError;
-use super::info::{FileInfo, FileTotals, MANIFEST_DIGEST_KEY, SOURCES_KEY, Totals, VectorDtype};
+use super::holes::RowNumbers;
+use super::info::{FileInfo, FileTotals, HOLES_KEY, MANIFEST_DIGEST_KEY, SOURCES_KEY, Totals, VectorDtype};
 use super::layout::{MANIFEST_NAME, is_part_name, part_name};
 use super::manifest::{Manifest, ManifestFile};
 use super::parquet_file::{ParquetFile, ROW_GROUP_ROWS_MAX};
@@ -35,7 +36,8 @@ const COPY_ROWS_MIN: usize = ROW_GROUP_ROWS_MAX / 4;
 pub struct MergeOptions {
     /// Number format of the merged vectors; that of the parts where absent.
     pub output_dtype: Option<VectorDtype>,
-    /// Cut the output into files of so many rows (the last may have fewer) in a folder with a manifest.
+    /// Cut the output into files of so many rows (the last may have fewer, and those before a hole) in a folder with a
+    /// manifest.
     pub partition_rows: Option<u64>,
     /// Replace an output that is there already.
     pub overwrite: bool,
@@ -50,6 +52,8 @@ pub struct MergeSummary {
     pub files: Vec<ManifestFile>,
     /// Counts.
     pub totals: Totals,
+    /// Rows that are in none of the parts; the others keep their numbers.
+    pub missing: u64,
     /// Row groups that were copied without decoding.
     pub copied_row_groups: u64,
     /// Row groups that had to be decoded and encoded again.
@@ -154,6 +158,7 @@ struct Merger<'a> {
     output: Option<Output>,
     files: Vec<ManifestFile>,
     totals: Totals,
+    rows: RowNumbers<'a>,
     copied: u64,
     recoded: u64,
 }
@@ -180,6 +185,7 @@ impl<'a> Merger<'a> {
             output: None,
             files: Vec::new(),
             totals: Totals::default(),
+            rows: RowNumbers::from(0, &manifest.holes),
             copied: 0,
             recoded: 0,
         })
@@ -195,7 +201,7 @@ impl<'a> Merger<'a> {
         };
         let temp = TempFile::create(&path, self.options.overwrite)?;
         let file = ParquetFile::create(temp.path(), &self.schema, &self.info)?;
-        let first_row = self.totals.rows;
+        let first_row = self.rows.peek();
         self.output = Some(Output { temp, file, name, first_row, totals: Totals::default() });
         Ok(())
     }
@@ -213,6 +219,10 @@ impl<'a> Merger<'a> {
     }
 
     fn add(&mut self, reader: &VectorReader, progress: &mut dyn FnMut(u64)) -> Result<(), DatasetError> {
+        // The rows of a listed file follow on each other: a manifest tells of no gaps in them.
+        if self.rows.skip_hole() > 0 && self.options.partition_rows.is_some() {
+            self.close_output()?;
+        }
         for group in 0..reader.parquet().num_row_groups() {
             let metadata = reader.parquet().row_group(group);
             let rows = usize::try_from(metadata.num_rows()).unwrap_or_default();
@@ -256,7 +266,8 @@ impl<'a> Merger<'a> {
     /// Checks that rows follow on each other, and counts them.
     fn count(&mut self, path: &Path, batch: &RecordBatch) -> Result<(), VectorsError> {
         let status = StatusColumns::of(batch);
-        for (expected, found) in (self.totals.rows..).zip(status.row.values()) {
+        for found in status.row.values() {
+            let expected = self.rows.next();
             if u64::try_from(*found) != Ok(expected) {
                 return Err(VectorsError::damaged(path, format!("it holds row {found} where row {expected} belongs")));
             }
@@ -272,11 +283,15 @@ impl<'a> Merger<'a> {
         let Some(output) = self.output.take() else { return Ok(()) };
         let totals = FileTotals { first_row: output.first_row, totals: output.totals };
         let sources = serde_json::to_string(&self.manifest.sources).expect("sources have no failing values");
-        let pairs = vec![
+        let mut pairs = vec![
             totals_pair(&totals),
             KeyValue::new(SOURCES_KEY.to_owned(), sources),
             KeyValue::new(MANIFEST_DIGEST_KEY.to_owned(), self.manifest_digest.clone()),
         ];
+        if self.options.partition_rows.is_none() && !self.manifest.holes.is_empty() {
+            let holes = serde_json::to_string(&self.manifest.holes).expect("holes have no failing values");
+            pairs.push(KeyValue::new(HOLES_KEY.to_owned(), holes));
+        }
         let written = output.file.finish(pairs)?;
         output.temp.persist()?;
         let FileTotals { first_row, totals: Totals { rows, rejects, truncated, tokens } } = totals;
@@ -292,13 +307,15 @@ impl<'a> Merger<'a> {
         }
         self.close_output()?;
         if self.options.partition_rows.is_some() {
-            let manifest = Manifest::new(self.info, self.manifest.sources.clone(), self.files.clone())?;
+            let (sources, holes) = (self.manifest.sources.clone(), self.manifest.holes.clone());
+            let manifest = Manifest::with_holes(self.info, sources, self.files.clone(), holes)?;
             write_whole(&self.out.join(MANIFEST_NAME), &manifest.to_bytes())?;
         }
         Ok(MergeSummary {
             out: self.out.to_owned(),
             files: self.files,
             totals: self.totals,
+            missing: self.manifest.missing(),
             copied_row_groups: self.copied,
             recoded_row_groups: self.recoded,
         })
@@ -311,7 +328,7 @@ mod tests {
 
     use super::super::VectorWriter;
     use super::super::info::tests::info;
-    use super::super::testing::{Job, all_rows, chunk, flip, job, kept_schema, row_texts};
+    use super::super::testing::{Job, all_rows, chunk, flip, job, kept_schema, punch, row_texts};
     use super::super::verify::check_target;
     use super::*;
 
@@ -354,6 +371,33 @@ mod tests {
         assert_eq!(sizes, [900, 900, 900, 810]);
         assert_eq!(row_texts(&all_rows(&out)), row_texts(&all_rows(&job.dir())));
         assert!(check_target(&out).passed());
+    }
+
+    #[test]
+    fn missing_rows_leave_the_others_their_numbers_and_are_told_of() {
+        for (dimensions, parts, holes) in [(8, &[3, 1, 40, 7][..], &[0, 2][..]), (256, &[2000, 10, 1500], &[1])] {
+            let job = job(dimensions, parts);
+            punch(&job.dir(), holes);
+            let missing: u64 = holes.iter().map(|index| parts[*index] as u64).sum();
+            let (out, summary) = merged(&job, &options(None, None));
+            assert_eq!((summary.missing, VectorReader::open(&out).unwrap().missing()), (missing, missing));
+            assert_eq!(row_texts(&all_rows(&out)), row_texts(&all_rows(&job.dir())));
+            let report = check_target(&out);
+            assert!(report.passed() && report.missing == missing, "{report}");
+            assert!(check_target(&job.dir()).passed());
+        }
+    }
+
+    #[test]
+    fn partitions_end_before_a_hole() {
+        let job = job(8, &[3, 1, 40, 7]);
+        punch(&job.dir(), &[2]);
+        let (out, summary) = merged(&job, &options(None, Some(5)));
+        let places: Vec<_> = summary.files.iter().map(|file| (file.first_row, file.rows)).collect();
+        assert_eq!(places, [(0, 4), (44, 5), (49, 2)]);
+        assert_eq!(row_texts(&all_rows(&out)), row_texts(&all_rows(&job.dir())));
+        let report = check_target(&out);
+        assert!(report.passed() && report.missing == 40, "{report}");
     }
 
     #[test]

@@ -13,9 +13,9 @@ use parquet::arrow::arrow_reader::{
 use parquet::file::metadata::{KeyValue, PageIndexPolicy, ParquetMetaData};
 
 use super::error::VectorsError;
-use super::info::{FileInfo, FileTotals, Footer, TOTALS_KEY};
+use super::info::{FileInfo, FileTotals, Footer, HOLES_KEY, TOTALS_KEY};
 use super::layout::MANIFEST_NAME;
-use super::manifest::{Manifest, ManifestFile};
+use super::manifest::{Manifest, ManifestFile, ManifestHole, missing_in};
 use super::schema::kept_schema;
 use super::seal::{check_file, check_seal};
 use crate::DatasetError;
@@ -40,6 +40,7 @@ pub struct VectorReader {
     metadata: ArrowReaderMetadata,
     info: FileInfo,
     totals: FileTotals,
+    holes: Vec<ManifestHole>,
     kept: Schema,
 }
 
@@ -57,12 +58,15 @@ impl VectorReader {
         let json = footer.get(TOTALS_KEY).ok_or_else(|| VectorsError::damaged(path, "its footer holds no counts"))?;
         let totals: FileTotals = serde_json::from_str(json)
             .map_err(|error| VectorsError::damaged(path, format!("the counts in its footer do not parse: {error}")))?;
+        let holes = footer.get(HOLES_KEY).map_or(Ok(Vec::new()), serde_json::from_str);
+        let holes: Vec<ManifestHole> = holes
+            .map_err(|error| VectorsError::damaged(path, format!("the holes in its footer do not parse: {error}")))?;
         let rows = metadata.metadata().file_metadata().num_rows();
         if u64::try_from(rows) != Ok(totals.totals.rows) {
             let detail = format!("its footer counts {} rows and {rows} rows", totals.totals.rows);
             return Err(VectorsError::damaged(path, detail).into());
         }
-        Ok(VectorReader { path: path.to_owned(), file: Arc::new(file), metadata, info, totals, kept })
+        Ok(VectorReader { path: path.to_owned(), file: Arc::new(file), metadata, info, totals, holes, kept })
     }
 
     /// Returns the path.
@@ -83,6 +87,16 @@ impl VectorReader {
     /// Returns the number of rows.
     pub fn rows(&self) -> u64 {
         self.totals.totals.rows
+    }
+
+    /// Returns what is missing between the rows of a merged file, in order.
+    pub fn holes(&self) -> &[ManifestHole] {
+        &self.holes
+    }
+
+    /// Returns the number of rows that are missing between those of a merged file.
+    pub fn missing(&self) -> u64 {
+        missing_in(&self.holes)
     }
 
     /// Returns the schema of the file.
@@ -194,6 +208,8 @@ pub struct VectorSet {
     pub manifest: Option<Manifest>,
     info: FileInfo,
     rows: u64,
+    /// Of one file: what is missing between its rows.
+    holes: Vec<ManifestHole>,
     kept: Schema,
 }
 
@@ -202,8 +218,9 @@ impl VectorSet {
     pub fn open(target: &Path) -> Result<VectorSet, DatasetError> {
         if !target.is_dir() {
             let reader = VectorReader::open(target)?;
-            let (info, rows, kept) = (reader.info.clone(), reader.rows(), reader.kept.clone());
-            return Ok(VectorSet { target: target.to_owned(), manifest: None, info, rows, kept });
+            let (rows, target, manifest) = (reader.rows(), target.to_owned(), None);
+            let VectorReader { info, holes, kept, .. } = reader;
+            return Ok(VectorSet { target, manifest, info, rows, holes, kept });
         }
         let manifest = Manifest::load_checked(target)?;
         let kept = match manifest.files.first() {
@@ -215,7 +232,8 @@ impl VectorSet {
             None => Schema::empty(),
         };
         let (info, rows) = (manifest.info.clone(), manifest.totals.rows);
-        Ok(VectorSet { target: target.to_owned(), manifest: Some(manifest), info, rows, kept })
+        let (target, manifest, holes) = (target.to_owned(), Some(manifest), Vec::new());
+        Ok(VectorSet { target, manifest, info, rows, holes, kept })
     }
 
     /// Returns how the vectors were made.
@@ -226,6 +244,16 @@ impl VectorSet {
     /// Returns the number of rows over all files.
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// Returns what is missing between the rows, in order.
+    pub fn holes(&self) -> &[ManifestHole] {
+        self.manifest.as_ref().map_or(&self.holes, |manifest| &manifest.holes)
+    }
+
+    /// Returns the number of rows that are missing.
+    pub fn missing(&self) -> u64 {
+        missing_in(self.holes())
     }
 
     /// Returns the schema of the kept columns.

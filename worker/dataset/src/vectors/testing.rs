@@ -10,7 +10,7 @@ use arrow_schema::{DataType, Field, Schema};
 use super::info::tests::info;
 use super::layout::{MANIFEST_NAME, part_name};
 use super::read::{Projection, VectorSet};
-use super::{FileInfo, Manifest, ManifestFile, ManifestSource, RowStatus, VectorChunk, VectorWriter};
+use super::{FileInfo, Manifest, ManifestFile, ManifestHole, ManifestSource, RowStatus, VectorChunk, VectorWriter};
 use crate::RejectReason;
 
 /// A folder with a finished job in `job/`.
@@ -95,6 +95,23 @@ pub(super) fn write_job(dir: &Path, info: &FileInfo, parts: &[usize]) {
     }
     let source = ManifestSource { uri: "/corpus.csv".into(), size: 1, etag: None, rows: first_row };
     let manifest = Manifest::new(info.clone(), vec![source], files).unwrap();
+    fs::write(dir.join(MANIFEST_NAME), manifest.to_bytes()).unwrap();
+}
+
+/// Takes parts away as if all attempts at their shards had failed, in a job that was allowed to end without.
+pub(super) fn punch(dir: &Path, parts: &[usize]) {
+    let manifest = Manifest::load(dir).unwrap();
+    let (mut files, mut holes) = (Vec::new(), Vec::new());
+    for (index, file) in manifest.files.into_iter().enumerate() {
+        if !parts.contains(&index) {
+            files.push(file);
+            continue;
+        }
+        fs::remove_file(dir.join(&file.name)).unwrap();
+        let ManifestFile { first_row, rows, .. } = file;
+        holes.push(ManifestHole { source: 0, first_row, rows, reason: "it broke".into() });
+    }
+    let manifest = Manifest::with_holes(manifest.info, manifest.sources, files, holes).unwrap();
     fs::write(dir.join(MANIFEST_NAME), manifest.to_bytes()).unwrap();
 }
 

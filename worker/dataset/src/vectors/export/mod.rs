@@ -1,7 +1,7 @@
 //! Vectors as one array of shape rows × dimensions, in the formats of `NumPy`, safetensors and PyTorch: streaming.
 //!
 //! Every row of the corpus has its place, so that row `i` of the array is row `i` of the corpus: a rejected row is a
-//! row of NaN. The summary counts them.
+//! row of NaN, and so is one that is missing. The summary counts them.
 
 mod npy;
 mod pt;
@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use super::columns::{Components, vectors};
 use super::error::VectorsError;
+use super::holes::RowNumbers;
 use super::info::{FileInfo, VectorDtype};
 use super::read::{BATCH_ROWS, Projection, VectorSet};
 use super::schema::EMBEDDING;
@@ -80,6 +81,8 @@ pub struct ExportSummary {
     pub dtype: VectorDtype,
     /// Rows of NaN: those that were rejected.
     pub rejected: u64,
+    /// More rows of NaN: those that are in no file.
+    pub missing: u64,
     /// Size of the file, in bytes.
     pub bytes: u64,
 }
@@ -101,7 +104,8 @@ impl Shape<'_> {
 /// is there is an error, unless `overwrite`.
 pub fn export(target: &Path, format: ExportFormat, out: &Path, overwrite: bool) -> Result<ExportSummary, DatasetError> {
     let set = VectorSet::open(target)?;
-    let shape = Shape { info: set.info(), rows: set.rows() };
+    let (rows, missing) = (set.rows().saturating_add(set.missing()), set.missing());
+    let shape = Shape { info: set.info(), rows };
     let temp = TempFile::create(out, overwrite)?;
     let file = File::create(temp.path()).map_err(VectorsError::io("create", temp.path()))?;
     let mut sink = Sink { file: BufWriter::with_capacity(BUFFER_BYTES, file), crc: flate2::Crc::new() };
@@ -120,7 +124,7 @@ pub fn export(target: &Path, format: ExportFormat, out: &Path, overwrite: bool) 
     let bytes = ended.and_then(|()| sink.finish()).map_err(VectorsError::io("write", out))?;
     temp.persist()?;
     let (dimensions, dtype) = (set.info().dimensions, set.info().output_dtype);
-    Ok(ExportSummary { out: out.to_owned(), rows: set.rows(), dimensions, dtype, rejected, bytes })
+    Ok(ExportSummary { out: out.to_owned(), rows, dimensions, dtype, rejected, missing, bytes })
 }
 
 /// The file being written, with the CRC-32 of what was written since it was last reset.
@@ -164,20 +168,40 @@ impl Write for Sink {
 
 fn write_rows(set: &VectorSet, sink: &mut Sink, out: &Path) -> Result<u64, DatasetError> {
     let projection = Projection::Columns(vec![EMBEDDING.to_owned()]);
+    let mut write = |bytes: &[u8]| sink.write_all(bytes).map_err(VectorsError::io("write", out));
+    let mut numbers = RowNumbers::from(0, set.holes());
+    let nan = nan_row(set.info());
     let mut bytes = Vec::new();
     let (mut rows, mut rejected) = (0, 0);
     for batch in set.batches(&projection, BATCH_ROWS) {
         let batch = batch?;
-        bytes.clear();
-        rejected += little_endian(&batch, &mut bytes);
+        let mut start = 0;
+        while start < batch.num_rows() {
+            (0..numbers.skip_hole()).try_for_each(|_| write(&nan))?;
+            let run = usize::try_from(numbers.run()).unwrap_or(usize::MAX).min(batch.num_rows() - start);
+            bytes.clear();
+            rejected += little_endian(&batch.slice(start, run), &mut bytes);
+            write(&bytes)?;
+            numbers.take(run as u64);
+            start += run;
+        }
         rows += batch.num_rows() as u64;
-        sink.write_all(&bytes).map_err(VectorsError::io("write", out))?;
     }
+    (0..numbers.skip_hole()).try_for_each(|_| write(&nan))?;
     if rows != set.rows() {
         let detail = format!("it has {rows} rows, expected {}", set.rows());
         return Err(VectorsError::damaged(&set.paths().last().unwrap_or(out.to_owned()), detail).into());
     }
     Ok(rejected)
+}
+
+/// A row that is not there.
+fn nan_row(info: &FileInfo) -> Vec<u8> {
+    let dimensions = info.dimensions as usize;
+    match info.output_dtype {
+        VectorDtype::F32 => f32::NAN.to_le_bytes().repeat(dimensions),
+        VectorDtype::F16 => f16::NAN.to_le_bytes().repeat(dimensions),
+    }
 }
 
 /// Appends the vectors of a batch, NaN for a rejected row, and returns how many of those there were.

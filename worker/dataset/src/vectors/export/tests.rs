@@ -4,7 +4,8 @@ use std::fs;
 
 use super::super::info::tests::info;
 use super::super::layout::part_name;
-use super::super::testing::{Job, chunk, flip, job, write_job};
+use super::super::testing::{Job, chunk, flip, job, punch, write_job};
+use super::super::{MergeOptions, merge};
 use super::*;
 
 /// The array that the made-up job of 27 rows must give.
@@ -39,6 +40,23 @@ fn npy_is_a_header_of_64_bytes_and_the_array() {
     assert!(header.starts_with("{'descr': '<f4', 'fortran_order': False, 'shape': (27, 8), }"), "{header}");
     assert!(header.ends_with('\n'));
     assert_eq!(&bytes[128..], expected(&info(8), 27));
+}
+
+#[test]
+fn missing_rows_are_nan_so_that_all_others_have_their_place() {
+    let job = job(8, &[5, 2, 20]);
+    let mut bytes = expected(&info(8), 27);
+    let nan = f32::NAN.to_le_bytes().repeat(8 * 5);
+    bytes[..nan.len()].copy_from_slice(&nan);
+    bytes[7 * 32..].copy_from_slice(&f32::NAN.to_le_bytes().repeat(8 * 20));
+    punch(&job.dir(), &[0, 2]);
+    let (merged, out) = (job.path().join("merged.parquet"), job.path().join("out.npy"));
+    merge(&job.dir(), &merged, &MergeOptions::default(), &mut |_| ()).unwrap();
+    for target in [job.dir(), merged] {
+        let summary = export(&target, ExportFormat::Npy, &out, true).unwrap();
+        assert_eq!((summary.rows, summary.missing), (27, 25));
+        assert!(fs::read(&out).unwrap()[128..] == bytes, "{}", target.display());
+    }
 }
 
 #[test]

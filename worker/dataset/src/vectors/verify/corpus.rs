@@ -1,5 +1,6 @@
 //! The output beside the corpus: as many rows, the same kept values, the same faults of texts.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow_array::{Array, RecordBatch};
 
 use super::super::columns::StatusColumns;
+use super::super::manifest::ManifestHole;
 use super::super::schema::RESERVED;
 use super::report::{Check, VerifyReport};
 use crate::corpus::{CutLimits, Cutter, RecordChunk, RecordReader, inspect, kept_schema_of, read};
@@ -54,6 +56,8 @@ pub(super) struct CorpusRows {
     /// The chunk at hand, and how many of its rows are compared.
     chunk: Option<(RecordChunk, usize)>,
     next_row: u64,
+    /// Rows that the output does not have, from the next one on.
+    holes: VecDeque<ManifestHole>,
     /// The schemas have been compared: once is enough.
     compared_columns: bool,
 }
@@ -74,6 +78,7 @@ impl CorpusRows {
             reader: None,
             chunk: None,
             next_row: 0,
+            holes: VecDeque::new(),
             compared_columns: false,
         })
     }
@@ -121,11 +126,12 @@ impl CorpusRows {
         }
         let mut start = 0;
         while start < batch.num_rows() {
+            let run = self.pass_holes().await?;
             if !self.fill().await? {
                 return Ok(());
             }
             let (chunk, used) = self.chunk.as_mut().expect("filled");
-            let count = (chunk.texts.len() - *used).min(batch.num_rows() - start);
+            let count = (chunk.texts.len() - *used).min(batch.num_rows() - start).min(run);
             let rows = batch.slice(start, count);
             let texts = &chunk.texts[*used..*used + count];
             compare_rows(file, &rows, texts, &chunk.kept.slice(*used, count), report);
@@ -150,9 +156,33 @@ impl CorpusRows {
         Ok(())
     }
 
+    /// Takes it that the output does not have these rows.
+    pub(super) fn expect_holes(&mut self, holes: &[ManifestHole]) {
+        self.holes = holes.iter().cloned().collect();
+    }
+
+    /// Skips the records of the holes that come next. Returns how many others there are before the hole after these.
+    async fn pass_holes(&mut self) -> Result<usize, DatasetError> {
+        while let Some(hole) = self.holes.pop_front_if(|hole| hole.first_row <= self.next_row) {
+            self.skip_records(hole.end().saturating_sub(self.next_row)).await?;
+        }
+        let run = self.holes.front().map_or(u64::MAX, |hole| hole.first_row - self.next_row);
+        Ok(usize::try_from(run).unwrap_or(usize::MAX))
+    }
+
     /// Skips records whose rows could not be read.
     pub(super) async fn skip(&mut self, rows: u64) -> Result<(), DatasetError> {
         let mut left = rows;
+        while left > 0 {
+            let count = left.min(self.pass_holes().await? as u64);
+            self.skip_records(count).await?;
+            left -= count;
+        }
+        Ok(())
+    }
+
+    async fn skip_records(&mut self, records: u64) -> Result<(), DatasetError> {
+        let mut left = records;
         while left > 0 && self.fill().await? {
             let (chunk, used) = self.chunk.as_mut().expect("filled");
             let count = usize::try_from(left).unwrap_or(usize::MAX).min(chunk.texts.len() - *used);
@@ -165,7 +195,7 @@ impl CorpusRows {
 
     /// Reads to the end of the corpus and returns how many records it has.
     pub(super) async fn count_all(&mut self) -> Result<u64, DatasetError> {
-        self.skip(u64::MAX).await?;
+        self.skip_records(u64::MAX).await?;
         Ok(self.next_row)
     }
 }

@@ -149,6 +149,27 @@ fn a_corpus_that_is_not_that_of_the_output_is_told_row_by_row() {
 }
 
 #[test]
+fn rows_that_are_known_to_be_missing_are_skipped_in_the_corpus() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.csv");
+    fs::write(&path, csv(ROWS)).unwrap();
+    let (job, merged) = (dir.path().join("job"), dir.path().join("merged.parquet"));
+    wait(embed(&corpus(&[&path]), &job)).unwrap();
+    super::super::super::testing::punch(&job, &[1, 4]);
+    merge(&job, &merged, &MergeOptions::default(), &mut |_| ()).unwrap();
+    for target in [&job, &merged] {
+        let report = check(target, &corpus(&[&path]));
+        assert!(report.passed(), "{report}");
+        assert_eq!((report.totals.rows, report.missing, report.holes.len()), (ROWS - 90, 90, 2));
+        assert!(report.to_string().contains("missing: 70 rows from 70 on: it broke"), "{report}");
+    }
+    fs::write(&path, csv(ROWS - 1)).unwrap();
+    assert_eq!(failed(&check(&merged, &corpus(&[&path]))), [Check::CorpusRows]);
+    fs::write(&path, csv(ROWS).replace("k143,", "k144,")).unwrap();
+    assert_eq!(check(&merged, &corpus(&[&path])).problems[0].row, Some(143));
+}
+
+#[test]
 fn rows_of_a_damaged_part_are_skipped_on_both_sides() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.csv");

@@ -10,14 +10,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 pub use corpus::VerifyCorpus;
-pub use report::{Check, CheckResult, PROBLEMS_MAX, Problem, VerifyReport};
+pub use report::{Check, CheckResult, HOLES_MAX, PROBLEMS_MAX, Problem, VerifyReport};
 
 use self::corpus::CorpusRows;
 use self::rows::RowChecker;
 use super::error::VectorsError;
 use super::info::{FileInfo, SOURCES_KEY, Totals};
 use super::layout::{MANIFEST_NAME, is_part_name};
-use super::manifest::{Manifest, ManifestFile, ManifestSource};
+use super::manifest::{Manifest, ManifestFile, ManifestHole, ManifestSource, missing_in};
 use super::read::{BATCH_ROWS, Projection, VectorReader};
 use super::seal::{check_seal, hash_file};
 use crate::DatasetError;
@@ -85,13 +85,14 @@ impl Verifier<'_> {
             self.report.problem(Check::Manifest, Some(&manifest_path), None, problem);
         }
         self.check_strays(dir, &manifest)?;
-        let mut rows = RowChecker::new(&manifest.info);
+        self.expect_holes(&manifest.holes);
+        let mut rows = RowChecker::new(&manifest.info, 0, &manifest.holes);
         let mut first = None;
         let mut unread = false;
         for file in &manifest.files {
             let path = Manifest::path_of(dir, file);
             self.report.files += 1;
-            rows.next_row = file.first_row;
+            rows.go_on(file.first_row);
             let Some(reader) = self.open_listed(&path, file, &manifest.info, &mut first) else {
                 unread = true;
                 self.skip(file.rows).await?;
@@ -125,11 +126,20 @@ impl Verifier<'_> {
             }
         };
         let totals = reader.totals().clone();
-        let mut rows = RowChecker::new(reader.info());
-        rows.next_row = totals.first_row;
+        self.expect_holes(reader.holes());
+        let mut rows = RowChecker::new(reader.info(), totals.first_row, reader.holes());
         self.check_sources(&reader, totals.totals.rows);
         self.check_file_rows(&reader, &mut rows, &totals.totals).await?;
         self.finish(totals.totals.rows).await
+    }
+
+    /// Takes it that these rows are missing.
+    fn expect_holes(&mut self, holes: &[ManifestHole]) {
+        if let Some(corpus) = &mut self.corpus {
+            corpus.expect_holes(holes);
+        }
+        self.report.missing = missing_in(holes);
+        self.report.holes = holes[..holes.len().min(HOLES_MAX)].to_vec();
     }
 
     /// A file that tells its sources is the whole of them, or one partition.
@@ -140,7 +150,9 @@ impl Verifier<'_> {
             return;
         };
         let records: u64 = sources.iter().map(|source| source.rows).sum();
-        if reader.totals().first_row + rows > records {
+        // A file with holes has all of them, those before its first row too.
+        let before = if reader.holes().is_empty() { reader.totals().first_row } else { reader.missing() };
+        if before.saturating_add(rows) > records {
             let detail = format!("its sources have {records} records, too few for its rows");
             self.report.problem(Check::Counts, Some(reader.path()), None, detail);
         }
@@ -230,7 +242,7 @@ impl Verifier<'_> {
             let batch = match batch {
                 Ok(batch) => batch,
                 Err(error) => {
-                    self.report.problem(Check::Decoding, Some(path), Some(rows.next_row), one_line(&error));
+                    self.report.problem(Check::Decoding, Some(path), Some(rows.next_row()), one_line(&error));
                     self.skip(expected.rows.saturating_sub(totals.rows)).await?;
                     break;
                 }
@@ -259,8 +271,10 @@ impl Verifier<'_> {
     async fn finish(mut self, rows: u64) -> Result<VerifyReport, DatasetError> {
         if let Some(corpus) = &mut self.corpus {
             let records = Box::pin(corpus.count_all()).await?;
-            if records != rows {
-                let detail = format!("the corpus has {records} records, the output {rows} rows");
+            let missing = self.report.missing;
+            if records != rows.saturating_add(missing) {
+                let holes = if missing > 0 { format!(" and holes of {missing}") } else { String::new() };
+                let detail = format!("the corpus has {records} records, the output {rows} rows{holes}");
                 self.report.problem(Check::CorpusRows, None, None, detail);
             }
         }

@@ -6,9 +6,13 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::super::info::Totals;
+use super::super::manifest::ManifestHole;
 
 /// Problems that a report holds in full; more are only counted.
 pub const PROBLEMS_MAX: usize = 100;
+
+/// Holes that a report names; of more, only the rows are counted.
+pub const HOLES_MAX: usize = 100;
 
 /// One promise of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -26,7 +30,7 @@ pub enum Check {
     Footer,
     /// Every row group decodes.
     Decoding,
-    /// Rows are numbered 0 to N-1, once each, in order, over all files.
+    /// Rows are numbered 0 to N-1, once each, in order, over all files, but for those of the holes.
     RowNumbers,
     /// Rows, rejects by reason, truncations and tokens are as the footers and the manifest count them.
     Counts,
@@ -40,7 +44,7 @@ pub enum Check {
     UnitNorm,
     /// Rows with a vector have 1 to `max_length` tokens, rejected rows none.
     TokenCounts,
-    /// The corpus has as many records as the output has rows.
+    /// The corpus has as many records as the output has rows and holes.
     CorpusRows,
     /// The kept columns are those of the corpus, value by value.
     CorpusColumns,
@@ -120,6 +124,10 @@ pub struct VerifyReport {
     pub files: u64,
     /// Counts over the rows that were read.
     pub totals: Totals,
+    /// Rows that are in no file, as the manifest says: no damage, the job was allowed to end without them.
+    pub missing: u64,
+    /// Where they are: the first [`HOLES_MAX`] holes.
+    pub holes: Vec<ManifestHole>,
     /// Every check that was made, in a fixed order.
     pub checks: Vec<CheckResult>,
     /// The first [`PROBLEMS_MAX`] problems.
@@ -130,7 +138,8 @@ impl VerifyReport {
     pub(super) fn new(target: &Path, checks: &[Check]) -> VerifyReport {
         let checks = checks.iter().map(|check| CheckResult { check: *check, passed: true, problems: 0 }).collect();
         let totals = Totals::default();
-        VerifyReport { target: target.to_owned(), passed: true, files: 0, totals, checks, problems: Vec::new() }
+        let (target, holes, problems) = (target.to_owned(), Vec::new(), Vec::new());
+        VerifyReport { target, passed: true, files: 0, totals, missing: 0, holes, checks, problems }
     }
 
     /// Returns whether every check passed.
@@ -174,6 +183,9 @@ impl fmt::Display for VerifyReport {
                 0 => writeln!(f, "  ok      {}", check.check.name())?,
                 count => writeln!(f, "  FAILED  {} ({count})", check.check.name())?,
             }
+        }
+        for ManifestHole { first_row, rows, reason, .. } in &self.holes {
+            writeln!(f, "missing: {rows} rows from {first_row} on: {reason}")?;
         }
         for problem in &self.problems {
             writeln!(f, "{problem}")?;

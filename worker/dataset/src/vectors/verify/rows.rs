@@ -6,20 +6,35 @@ use arrow_array::{Array, RecordBatch};
 
 use super::super::batch::{NORM_TOLERANCE, norm};
 use super::super::columns::{Components, StatusColumns, vectors};
+use super::super::holes::RowNumbers;
 use super::super::info::{FileInfo, Totals};
+use super::super::manifest::ManifestHole;
 use super::report::{Check, VerifyReport};
 use crate::RejectReason;
 
 /// Checks rows in order, over all files of a set.
 pub(super) struct RowChecker<'a> {
     info: &'a FileInfo,
-    /// The row that comes next if none is missing.
-    pub(super) next_row: u64,
+    /// All that are listed.
+    holes: &'a [ManifestHole],
+    /// The rows that come next if no others are missing.
+    rows: RowNumbers<'a>,
 }
 
 impl<'a> RowChecker<'a> {
-    pub(super) fn new(info: &'a FileInfo) -> RowChecker<'a> {
-        RowChecker { info, next_row: 0 }
+    /// Begins at a row, and takes it that the rows of holes are missing.
+    pub(super) fn new(info: &'a FileInfo, row: u64, holes: &'a [ManifestHole]) -> RowChecker<'a> {
+        RowChecker { info, holes, rows: RowNumbers::from(row, holes) }
+    }
+
+    /// Goes on at a row, wherever the last one was.
+    pub(super) fn go_on(&mut self, row: u64) {
+        self.rows = RowNumbers::from(row, self.holes);
+    }
+
+    /// Returns the row that comes next.
+    pub(super) fn next_row(&self) -> u64 {
+        self.rows.peek()
     }
 
     /// Checks a batch that holds all columns of ours, and adds its counts to `totals`.
@@ -63,13 +78,13 @@ impl<'a> RowChecker<'a> {
 
     /// Returns the row's number as the column tells it, and checks that it is the next.
     fn check_number(&mut self, file: &Path, found: i64, report: &mut VerifyReport) -> u64 {
-        let expected = self.next_row;
+        let expected = self.rows.next();
         let row = u64::try_from(found).unwrap_or_default();
         if found < 0 || row != expected {
             let detail = format!("row {found} stands where row {expected} belongs");
             report.problem(Check::RowNumbers, Some(file), Some(expected), detail);
+            self.go_on(row.saturating_add(1));
         }
-        self.next_row = row.saturating_add(1);
         row
     }
 

@@ -108,6 +108,17 @@ fn parts_of_equal_size_that_are_swapped_are_named() {
 }
 
 #[test]
+fn a_hole_is_told_apart_from_a_loss() {
+    let job = job(8, &[20, 10, 33]);
+    super::super::testing::punch(&job.dir(), &[1]);
+    let report = check_target(&job.dir());
+    assert!(report.passed() && report.missing == 10, "{report}");
+    edit_manifest(&job, |manifest| manifest.holes.clear());
+    let report = check_target(&job.dir());
+    assert_eq!((failed(&report), report.missing), (vec![Check::Manifest], 0));
+}
+
+#[test]
 fn a_stray_part_is_named_and_other_files_are_not() {
     let job = job(8, &[20]);
     fs::write(job.dir().join("notes.txt"), "mine").unwrap();
