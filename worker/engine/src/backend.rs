@@ -65,6 +65,21 @@ pub(crate) trait Backend {
         heads: Heads,
     ) -> Result<Self::Rows, Self::Error>;
 
+    /// Returns the context of every token: `qkv` makes its query, key and value, side by side.
+    fn context(
+        &self,
+        qkv: &Self::Linear,
+        x: &Self::Rows,
+        batch: &Batch,
+        heads: Heads,
+    ) -> Result<Self::Rows, Self::Error> {
+        let hidden = heads.count * heads.size;
+        let qkv = self.project(qkv, 0..3 * hidden, x)?;
+        let (queries, keys_values) = (Self::columns(&qkv, 0..hidden)?, Self::columns(&qkv, hidden..3 * hidden)?);
+        drop(qkv);
+        self.attention(&queries, &keys_values, batch, heads)
+    }
+
     /// Returns the context of one query for each text, from the rows that keys and values are made of; by what, is told in
     /// both forms.
     fn first_context(
@@ -156,6 +171,10 @@ impl Backend for Cpu {
         heads: Heads,
     ) -> candle_core::Result<Tensor> {
         ops::attention(queries, keys_values, &batch.offsets, heads)
+    }
+
+    fn context(&self, qkv: &Linear, x: &Tensor, batch: &Batch, heads: Heads) -> candle_core::Result<Tensor> {
+        ops::context(qkv, x, &batch.offsets, heads)
     }
 
     fn first_context(

@@ -94,11 +94,7 @@ impl<B: Backend> Bert<B> {
     }
 
     fn layer(&self, backend: &B, layer: &Layer<B>, x: B::Rows, batch: &Batch) -> Result<B::Rows, B::Error> {
-        let hidden = self.heads.count * self.heads.size;
-        let qkv = backend.project(&layer.qkv, 0..3 * hidden, &x)?;
-        let (queries, keys_values) = (B::columns(&qkv, 0..hidden)?, B::columns(&qkv, hidden..3 * hidden)?);
-        let context = backend.attention(&queries, &keys_values, batch, self.heads)?;
-        drop((qkv, queries, keys_values));
+        let context = backend.context(&layer.qkv, &x, batch, self.heads)?;
         self.after_attention(backend, layer, &context, &x)
     }
 

@@ -77,6 +77,11 @@ pub(crate) fn attention(queries: &Tensor, keys_values: &Tensor, offsets: &[u32],
     queries.apply_op2_no_bwd(keys_values, &AttentionOp { offsets, heads })
 }
 
+/// Returns the context of every token, `[tokens, hidden]`: [`attention`] on what `qkv` makes of `x`.
+pub(crate) fn context(qkv: &Linear, x: &Tensor, offsets: &[u32], heads: Heads) -> Result<Tensor> {
+    x.apply_op1_no_bwd(&ContextOp { qkv, offsets, heads })
+}
+
 /// Returns the context of one query for each text, `[texts, hidden]`, from the rows that keys and values would be made
 /// of: exactly what [`attention`] gives, for far less.
 pub(crate) fn first_context(
@@ -266,24 +271,76 @@ impl CustomOp2 for AttentionOp<'_> {
     fn cpu_fwd(&self, q: &CpuStorage, lq: &Layout, kv: &CpuStorage, lkv: &Layout) -> Result<(CpuStorage, Shape)> {
         let (queries, keys_values) = (Rows::of(q, lq)?, Rows::of(kv, lkv)?);
         let width = self.heads.count * self.heads.size;
-        let (mut out, mut scores) = (vec![0.0; queries.rows * width], Vec::new());
-        let mut rest = out.as_mut_slice();
-        for span in self.offsets.windows(2) {
-            let (start, tokens) = (span[0] as usize, (span[1] - span[0]) as usize);
-            let context;
-            (context, rest) = rest.split_at_mut(tokens * width);
-            let (keys, values) =
-                (keys_values.view(), RowsView { data: &keys_values.data[width..], ..keys_values.view() });
-            kernels::attend(
-                context,
-                queries.view().block(start, tokens),
-                keys.block(start, tokens),
-                values.block(start, tokens),
-                self.heads,
-                &mut scores,
-            );
-        }
+        let mut out = vec![0.0; queries.rows * width];
+        let keys = keys_values.view();
+        attend_all(
+            &mut out,
+            [queries.view(), keys, keys.without_columns(width)],
+            self.offsets,
+            self.heads,
+            &mut Vec::new(),
+        );
         Ok((CpuStorage::F32(out), (queries.rows, width).into()))
+    }
+}
+
+/// Attends from the queries of each text to its keys and values. The first text begins with their first row.
+fn attend_all(
+    mut out: &mut [f32],
+    [queries, keys, values]: [RowsView<'_>; 3],
+    offsets: &[u32],
+    heads: Heads,
+    scratch: &mut Vec<f32>,
+) {
+    for span in offsets.windows(2) {
+        let (start, tokens) = ((span[0] - offsets[0]) as usize, (span[1] - span[0]) as usize);
+        let context;
+        (context, out) = out.split_at_mut(tokens * heads.count * heads.size);
+        let [queries, keys, values] = [queries, keys, values].map(|rows| rows.block(start, tokens));
+        kernels::attend(context, queries, keys, values, heads, scratch);
+    }
+}
+
+/// Makes queries, keys and values of a few texts at a time, and attends while they are in the cache.
+struct ContextOp<'a> {
+    qkv: &'a Linear,
+    offsets: &'a [u32],
+    heads: Heads,
+}
+
+impl CustomOp1 for ContextOp<'_> {
+    fn name(&self) -> &'static str {
+        "context"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (x, ContextOp { qkv: Linear { weights, panels, bias }, offsets, heads }) = (Rows::of(x, lx)?, self);
+        let width = heads.count * heads.size;
+        let mut out = vec![0.0; x.rows * width];
+        let block_rows = weights.block_rows();
+        with_vectors([bias], |[bias]| {
+            let (mut qkv, mut scratch, mut scores) = (Vec::new(), Scratch::default(), Vec::new());
+            let mut rest: &[u32] = offsets;
+            while let [first, _, ..] = *rest {
+                // Two blocks of rows, or one text that is longer.
+                let fitting = rest.partition_point(|end| ((end - first) as usize) <= block_rows.saturating_mul(2));
+                let texts = &rest[..fitting.max(2)];
+                rest = &rest[texts.len() - 1..];
+                let (start, tokens) = (first as usize, (texts[texts.len() - 1] - first) as usize);
+                let x = x.view().block(start, tokens);
+                qkv.resize(tokens * bias.len(), 0.0);
+                for (index, out) in qkv.chunks_mut(block_rows.saturating_mul(bias.len())).enumerate() {
+                    let x = x.block(index * block_rows, block_rows);
+                    weights.multiply_block(x, panels.clone(), out, &mut scratch);
+                    kernels::activate(out, bias, None);
+                }
+                let view = RowsView { data: &qkv, rows: tokens, stride: bias.len() };
+                let out = &mut out[start * width..][..tokens * width];
+                let views = [view, view.without_columns(width), view.without_columns(2 * width)];
+                attend_all(out, views, texts, *heads, &mut scores);
+            }
+        })?;
+        Ok((CpuStorage::F32(out), (x.rows, width).into()))
     }
 }
 

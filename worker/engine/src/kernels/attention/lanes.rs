@@ -1,20 +1,27 @@
 //! Attention in the vectors of any processor: one head of one text at a time, six queries at a time, scores in the
 //! first-level cache.
 //!
-//! Keys are turned round once per head, so that scores of sixteen keys lie side by side; queries and values are read
-//! where they lie. With vectors of eight numbers, six rows of two leave just room for what they are multiplied with. A
-//! query's context is summed with weights as they come out of the exponential, and divided by their sum at the end.
+//! Keys are turned round once per head, so that scores of sixteen keys lie side by side. Queries and weights lie in blocks
+//! of six rows by sixteen, so that one register says where all six are. With vectors of eight numbers, six rows of two leave
+//! just room for what they are multiplied with. A query's context is summed with weights as they come out of the
+//! exponential, and divided by their sum at the end.
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::super::activation::exp;
-use super::super::sum;
+use super::super::{ROUNDER, fold};
 use super::{Heads, RowsView};
 
 /// Queries that are taken together.
 const ROWS: usize = 6;
 /// Columns that are summed at once.
 const COLUMNS: usize = 16;
+/// Components that are turned round at once.
+const SQUARE: usize = 8;
+
+/// Sixteen columns of a row.
+type Step = [f32; COLUMNS];
+/// Sixteen columns of six rows.
+type Block = [Step; ROWS];
 
 /// Whether heads of this size are whole tiles.
 pub(super) fn suits(heads: Heads) -> bool {
@@ -30,34 +37,124 @@ pub(super) fn attend(
     heads: Heads,
     scratch: &mut Vec<f32>,
 ) {
-    let padded = keys.rows.next_multiple_of(COLUMNS);
-    scratch.resize((heads.size + ROWS) * padded, 0.0);
-    for head in 0..heads.count {
-        let at = head * heads.size;
-        Arch::new().dispatch(Head {
-            out: &mut out[at..],
-            width: heads.count * heads.size,
-            queries: queries.from_column(at),
-            keys: keys.from_column(at),
-            values: values.from_column(at),
-            size: heads.size,
-            scratch: &mut *scratch,
-            padded,
-        });
+    let (padded, tokens) = (keys.rows.next_multiple_of(COLUMNS), keys.rows);
+    let needed = ROWS * (padded + heads.size) + heads.size * (padded + tokens);
+    if scratch.len() < needed {
+        scratch.resize(needed, 0.0);
+    }
+    let (blocks, rest) = scratch.split_at_mut(ROWS * (padded + heads.size));
+    let (blocks, rest) = (blocks.as_chunks_mut().0.as_chunks_mut().0, rest.as_chunks_mut().0);
+    let (scores, asked) = blocks.split_at_mut(padded / COLUMNS);
+    let (turned, rest) = rest.split_at_mut(heads.size * padded / COLUMNS);
+    let gathered = &mut rest[..heads.size * tokens / COLUMNS];
+    let width = heads.count * heads.size;
+    for at in (0..width).step_by(heads.size) {
+        turn(keys.without_columns(at), heads.size, turned);
+        gather(values.without_columns(at), gathered);
+        let (out, queries) = (&mut out[at..], queries.without_columns(at));
+        let (turned, gathered, scores, asked) = (&*turned, &*gathered, &mut *scores, &mut *asked);
+        Arch::new().dispatch(Head { out, width, queries, tokens, turned, gathered, scores, asked });
     }
 }
 
-/// One head of one text: its columns of all rows, and where its context goes, `width` numbers from row to row.
+/// Copies the values of a head, sixteen columns at a time: token after token.
+fn gather(values: RowsView<'_>, out: &mut [Step]) {
+    for (strip, out) in out.chunks_exact_mut(values.rows).enumerate() {
+        for (row, out) in values.data[strip * COLUMNS..].chunks(values.stride).zip(out) {
+            out.copy_from_slice(&row[..COLUMNS]);
+        }
+    }
+}
+
+/// Writes keys as columns, sixteen keys at a time: component after component. Columns beyond the last key repeat it.
+fn turn(keys: RowsView<'_>, size: usize, out: &mut [Step]) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = pulp::x86::V3::try_new() {
+        simd.vectorize(
+            #[inline(always)]
+            || turn_by(keys, size, out, |square| transposed(simd, square)),
+        );
+        return;
+    }
+    turn_by(keys, size, out, |square| {
+        let mut turned = square;
+        for (row, numbers) in square.iter().enumerate() {
+            for (turned, number) in turned.iter_mut().zip(numbers) {
+                turned[row] = *number;
+            }
+        }
+        turned
+    });
+}
+
+#[inline(always)]
+fn turn_by(
+    keys: RowsView<'_>,
+    size: usize,
+    out: &mut [Step],
+    transpose: impl Fn([[f32; SQUARE]; SQUARE]) -> [[f32; SQUARE]; SQUARE],
+) {
+    for (strip, out) in out.chunks_exact_mut(size).enumerate() {
+        for half in [0, SQUARE] {
+            let mut rows: [&[f32]; SQUARE] = [&[]; SQUARE];
+            for (row, numbers) in rows.iter_mut().enumerate() {
+                *numbers = keys.row((strip * COLUMNS + half + row).min(keys.rows - 1), size);
+            }
+            for (at, out) in out.as_chunks_mut::<SQUARE>().0.iter_mut().enumerate() {
+                let mut square = [[0.0; SQUARE]; SQUARE];
+                for (square, row) in square.iter_mut().zip(rows) {
+                    square.copy_from_slice(&row[at * SQUARE..][..SQUARE]);
+                }
+                for (out, column) in out.iter_mut().zip(transpose(square)) {
+                    out[half..][..SQUARE].copy_from_slice(&column);
+                }
+            }
+        }
+    }
+}
+
+/// Turns rows into columns.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn transposed(simd: pulp::x86::V3, rows: [[f32; SQUARE]; SQUARE]) -> [[f32; SQUARE]; SQUARE] {
+    use std::arch::x86_64::__m256;
+    let avx = simd.avx;
+    let rows: [__m256; SQUARE] = pulp::cast(rows);
+    let (mut pairs, mut fours, mut eights) = (rows, rows, rows);
+    for at in (0..SQUARE).step_by(2) {
+        pairs[at] = avx._mm256_unpacklo_ps(rows[at], rows[at + 1]);
+        pairs[at + 1] = avx._mm256_unpackhi_ps(rows[at], rows[at + 1]);
+    }
+    for at in [0, 4] {
+        for half in [0, 1] {
+            let (a, b) = (pairs[at + half], pairs[at + 2 + half]);
+            fours[at + 2 * half] = avx._mm256_shuffle_ps::<0b01_00_01_00>(a, b);
+            fours[at + 2 * half + 1] = avx._mm256_shuffle_ps::<0b11_10_11_10>(a, b);
+        }
+    }
+    for at in 0..SQUARE / 2 {
+        eights[at] = avx._mm256_permute2f128_ps::<0x20>(fours[at], fours[at + 4]);
+        eights[at + 4] = avx._mm256_permute2f128_ps::<0x31>(fours[at], fours[at + 4]);
+    }
+    pulp::cast(eights)
+}
+
+/// One head of one text.
 struct Head<'a> {
+    /// Where the context goes, `width` numbers from row to row.
     out: &'a mut [f32],
     width: usize,
     queries: RowsView<'a>,
-    keys: RowsView<'a>,
-    values: RowsView<'a>,
-    size: usize,
-    /// Room for six rows of scores and a row for every component of the keys, `padded` numbers each.
-    scratch: &'a mut [f32],
-    padded: usize,
+    /// How many keys and values there are.
+    tokens: usize,
+    /// The keys, as [`turn`] writes them.
+    turned: &'a [Step],
+    /// The values, as [`gather`] copies them.
+    gathered: &'a [Step],
+    /// Room for the scores of six queries.
+    scores: &'a mut [Block],
+    /// Room for six queries.
+    asked: &'a mut [Block],
 }
 
 impl WithSimd for Head<'_> {
@@ -65,101 +162,153 @@ impl WithSimd for Head<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Head { out, width, queries, keys, values, size, scratch, padded } = self;
-        let (scores, turned) = scratch.split_at_mut(ROWS * padded);
-        turn(keys, size, padded, turned);
-        let scale = 1.0 / (size as f32).sqrt();
+        match S::F32_LANES {
+            16 => self.attend::<S, 1>(simd),
+            8 => self.attend::<S, 2>(simd),
+            4 => self.attend::<S, 4>(simd),
+            _ => self.attend::<S, 16>(simd),
+        }
+    }
+}
+
+impl Head<'_> {
+    /// Goes through the queries, with `VECTORS` vectors to sixteen columns.
+    #[inline(always)]
+    fn attend<S: Simd, const VECTORS: usize>(self, simd: S) {
+        let Head { out, width, queries, tokens, turned, gathered, scores, asked } = self;
+        let size = asked.len() * COLUMNS;
+        let scale = std::f32::consts::LOG2_E / (size as f32).sqrt();
         for first in (0..queries.rows).step_by(ROWS) {
-            // The last six may be fewer: the last row fills them up, and is not written again.
-            let rows = std::array::from_fn(|row| queries.row((first + row).min(queries.rows - 1), size));
-            for column in (0..padded).step_by(COLUMNS) {
-                product(simd, rows, (&turned[column..], padded), |row, sums| {
-                    scores[row * padded + column..][..COLUMNS].copy_from_slice(&sums);
-                });
+            for row in 0..ROWS {
+                // The last six may be fewer: the last row fills them up, and is not written again.
+                let query = queries.row((first + row).min(queries.rows - 1), size);
+                for (block, query) in asked.iter_mut().zip(query.as_chunks().0) {
+                    block[row] = *query;
+                }
             }
-            let sums = weigh(scores, padded, keys.rows, scale);
-            let weights = std::array::from_fn(|row| &scores[row * padded..][..keys.rows]);
-            for column in (0..size).step_by(COLUMNS) {
-                product(simd, weights, (&values.data[column..], values.stride), |row, context| {
-                    if first + row < queries.rows {
-                        let out = &mut out[(first + row) * width + column..][..COLUMNS];
-                        out.iter_mut().zip(context).for_each(|(out, context)| *out = context / sums[row]);
+            for (scores, turned) in scores.iter_mut().zip(turned.chunks_exact(size)) {
+                store(simd, &product::<S, VECTORS>(simd, asked, turned), scores);
+            }
+            let sums = weigh(scores, tokens, scale);
+            for (column, values) in gathered.chunks_exact(tokens).enumerate() {
+                let mut context = product::<S, VECTORS>(simd, scores, values);
+                for (context, sum) in context.iter_mut().zip(sums) {
+                    let inverse = simd.splat_f32s(1.0 / sum);
+                    for context in context {
+                        *context = simd.mul_f32s(*context, inverse);
                     }
-                });
+                }
+                let mut block = [[0.0; COLUMNS]; ROWS];
+                store(simd, &context, &mut block);
+                for (row, context) in (first..queries.rows).zip(&block) {
+                    out[row * width + column * COLUMNS..][..COLUMNS].copy_from_slice(context);
+                }
             }
         }
     }
 }
 
-/// Writes keys as columns: component after component, `padded` numbers each. Columns beyond the last key repeat it.
+/// Returns the sums of the products of six rows and the steps of sixteen columns.
 #[inline(always)]
-fn turn(keys: RowsView<'_>, size: usize, padded: usize, out: &mut [f32]) {
-    for first in (0..padded).step_by(COLUMNS) {
-        let rows: [&[f32]; COLUMNS] = std::array::from_fn(|row| keys.row((first + row).min(keys.rows - 1), size));
-        for (component, out) in out.chunks_exact_mut(padded).enumerate() {
-            for (out, row) in out[first..][..COLUMNS].iter_mut().zip(rows) {
-                *out = row[component];
-            }
-        }
-    }
-}
-
-/// Sums `left[row][step] * right[step]` over the steps, for six rows and sixteen columns, and hands on row by row. Rows of
-/// `right` are `stride` apart.
-#[inline(always)]
-fn product<S: Simd>(simd: S, left: [&[f32]; ROWS], right: (&[f32], usize), write: impl FnMut(usize, [f32; COLUMNS])) {
-    match S::F32_LANES {
-        16 => product_of::<S, 1>(simd, left, right, write),
-        8 => product_of::<S, 2>(simd, left, right, write),
-        4 => product_of::<S, 4>(simd, left, right, write),
-        _ => product_of::<S, 16>(simd, left, right, write),
-    }
-}
-
-/// As [`product`], with `VECTORS` vectors to sixteen columns.
-#[inline(always)]
-fn product_of<S: Simd, const VECTORS: usize>(
-    simd: S,
-    left: [&[f32]; ROWS],
-    (right, stride): (&[f32], usize),
-    mut write: impl FnMut(usize, [f32; COLUMNS]),
-) {
-    let steps = left[0].len();
-    let left = left.map(|row| &row[..steps]);
+fn product<S: Simd, const VECTORS: usize>(simd: S, left: &[Block], right: &[Step]) -> [[S::f32s; VECTORS]; ROWS] {
     let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
-    for step in 0..steps {
-        let columns = S::as_simd_f32s(&right[step * stride..][..COLUMNS]).0;
-        let columns: [S::f32s; VECTORS] = std::array::from_fn(|at| columns[at]);
-        for (sums, row) in sums.iter_mut().zip(left) {
-            let number = simd.splat_f32s(row[step]);
-            for (sum, column) in sums.iter_mut().zip(columns) {
-                *sum = simd.mul_add_f32s(number, column, *sum);
+    for (block, steps) in left.iter().zip(right.chunks(COLUMNS)) {
+        for (step, right) in steps.iter().enumerate() {
+            let mut columns = [simd.splat_f32s(0.0); VECTORS];
+            columns.copy_from_slice(S::as_simd_f32s(right).0);
+            for row in 0..ROWS {
+                let number = simd.splat_f32s(block[row][step]);
+                for at in 0..VECTORS {
+                    sums[row][at] = simd.mul_add_f32s(number, columns[at], sums[row][at]);
+                }
             }
         }
     }
-    for (row, sums) in sums.iter().enumerate() {
-        let mut numbers = [0.0; COLUMNS];
-        S::as_mut_simd_f32s(&mut numbers).0.copy_from_slice(sums);
-        write(row, numbers);
+    sums
+}
+
+#[inline(always)]
+fn store<S: Simd, const VECTORS: usize>(_: S, vectors: &[[S::f32s; VECTORS]; ROWS], block: &mut Block) {
+    for (vectors, row) in vectors.iter().zip(block) {
+        S::as_mut_simd_f32s(row).0.copy_from_slice(vectors);
     }
 }
 
-/// Turns six rows of scores into weights that are not yet divided by their sums, and returns those.
+/// Turns scores into weights that are not yet divided by their sums, and returns those. Columns that stand for no key get
+/// none.
 #[inline(always)]
-fn weigh(scores: &mut [f32], padded: usize, tokens: usize, scale: f32) -> [f32; ROWS] {
+fn weigh(scores: &mut [Block], tokens: usize, scale: f32) -> [f32; ROWS] {
+    let last = scores.len() - 1;
+    let mut wanted = [0.0; COLUMNS];
+    wanted[..tokens - last * COLUMNS].fill(1.0);
     let mut sums = [0.0; ROWS];
-    for (row, total) in scores.chunks_exact_mut(padded).zip(&mut sums) {
+    for (row, sum) in sums.iter_mut().enumerate() {
         let mut highest = [f32::NEG_INFINITY; COLUMNS];
-        for scores in row.as_chunks::<COLUMNS>().0 {
-            for (highest, score) in highest.iter_mut().zip(scores) {
+        for block in &*scores {
+            for (highest, score) in highest.iter_mut().zip(&block[row]) {
                 *highest = if *score > *highest { *score } else { *highest };
             }
         }
-        let highest = highest.into_iter().fold(f32::NEG_INFINITY, f32::max);
-        for score in &mut *row {
-            *score = exp((*score - highest) * scale);
+        let highest = greatest(highest);
+        let mut total = [0.0; COLUMNS];
+        for (at, block) in scores.iter_mut().enumerate() {
+            let step = &mut block[row];
+            for score in step.iter_mut() {
+                *score = exp2((*score - highest) * scale);
+            }
+            if at == last {
+                for (weight, wanted) in step.iter_mut().zip(wanted) {
+                    *weight *= wanted;
+                }
+            }
+            for (total, weight) in total.iter_mut().zip(step) {
+                *total += *weight;
+            }
         }
-        *total = sum(&row[..tokens]);
+        *sum = fold(total);
     }
     sums
+}
+
+#[inline(always)]
+fn greatest(mut lanes: Step) -> f32 {
+    let mut width = COLUMNS / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] = if lanes[lane + width] > lanes[lane] { lanes[lane + width] } else { lanes[lane] };
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// 2^x for x up to 0, to two units in the last place; next to nothing below -126. NaN stays NaN.
+#[inline(always)]
+fn exp2(x: f32) -> f32 {
+    let x = if x < -126.0 { -126.0 } else { x };
+    let rounded = x + ROUNDER;
+    let fraction = x - (rounded - ROUNDER);
+    let mut sum = 1.327_647_2e-3f32;
+    for term in [9.675_541e-3, 5.550_713_3e-2, 0.240_221_2, 0.693_146_97, 1.000_000_1] {
+        sum = sum.mul_add(fraction, term);
+    }
+    // The whole number sits in the low bits; what is above them is shifted out.
+    sum * f32::from_bits(rounded.to_bits().wrapping_add(127) << 23)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn powers_are_right_from_end_to_end() {
+        for i in -125_999..=0 {
+            let x = i as f32 * 1e-3;
+            let exact = f64::from(x).exp2();
+            let relative = (f64::from(exp2(x)) - exact).abs() / exact;
+            assert!(relative < 3e-7, "2^{x}: off by {relative:e}");
+        }
+        assert!(exp2(f32::NEG_INFINITY) < 1e-37 && exp2(f32::NAN).is_nan());
+        assert!(exp2(f32::from_bits(0x7f80_0001)).is_nan(), "whatever its payload");
+    }
 }

@@ -90,6 +90,7 @@ pub(super) struct Kernel<F: Format> {
     /// Safe to call: a kernel is only made where the processor was found to have its instructions.
     multiply: Multiply<F>,
     strip: usize,
+    rows: usize,
     fast: bool,
 }
 
@@ -101,12 +102,17 @@ impl<F: Format> Kernel<F> {
 
     /// Returns the kernel that every processor can run.
     pub(super) fn reference() -> Kernel<F> {
-        Kernel { multiply: multiply_plainly::<F>, strip: COLUMNS, fast: false }
+        Kernel { multiply: multiply_plainly::<F>, strip: COLUMNS, rows: 8, fast: false }
     }
 
     /// Whether there is an instruction for it, or only the reference.
     pub(super) fn is_fast(&self) -> bool {
         self.fast
+    }
+
+    /// Returns how many rows it takes together.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
     }
 
     /// Returns how many columns of a panel lie side by side, step after step, before the next do. Panels are whole strips.

@@ -39,7 +39,10 @@ macro_rules! kernel {
                 lines: usize,
             ) -> [[Sum; STRIP]; $rows] {
                 const { assert!(size_of::<Right>() == size_of::<Sum>()) };
-                let rows = rows.map(|row| &row[..strip.len()]);
+                let mut rows = rows;
+                for row in &mut rows {
+                    *row = &row[..strip.len()];
+                }
                 let mut sums = [[$zero; $vectors]; $rows];
                 for (part, numbers) in strip.chunks(PART).enumerate() {
                     let ahead = ahead.wrapping_add(part * PART * size_of::<[Right; STRIP]>());
@@ -72,7 +75,10 @@ macro_rules! kernel {
                 for (at, strip) in panel.chunks_exact(left.steps * STRIP).enumerate() {
                     for (index, first) in (0..left.count).step_by($rows).enumerate() {
                         // The last tile may have fewer rows: the last row fills it up, and what comes of that is left aside.
-                        let rows = std::array::from_fn(|row| left.row((first + row).min(left.count - 1)));
+                        let mut rows: [&[Left]; $rows] = [&[]; $rows];
+                        for (row, numbers) in rows.iter_mut().enumerate() {
+                            *numbers = left.row((first + row).min(left.count - 1));
+                        }
                         let ahead = strip.as_ptr_range().end.cast::<i8>().wrapping_add(index * lines * LINE);
                         let sums = tile(rows, strip.as_chunks().0, ahead, lines);
                         for (row, sums) in (first..left.count).zip(&sums) {
@@ -83,7 +89,7 @@ macro_rules! kernel {
             }
 
             let found = true $(&& is_x86_feature_detected!($feature))*;
-            found.then(|| Kernel { multiply, strip: STRIP, fast: true })
+            found.then(|| Kernel { multiply, strip: STRIP, rows: $rows, fast: true })
         }
     };
 }
