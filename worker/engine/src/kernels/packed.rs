@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::matmul::{Matrix, MatrixMut, matmul};
 use super::quantize::{RowScale, from_bf16, quantize_columns, quantize_rows, round_to_bf16, to_bf16};
 use super::slab::Slab;
-use super::tile::{Bf16, COLUMNS, F32, Format, Int8, Int8InWords, Kernel, LeftRows, OutRows};
+use super::tile::{Bf16, COLUMNS, F32, Format, Int8, Int8ByPairs, Kernel, LeftRows, OutRows};
 use crate::Dtype;
 
 /// Tiles of a block of rows: enough that the weights, which come from far away, are not waited for, and few enough that the
@@ -39,7 +39,7 @@ enum Numbers {
     /// Brain floats as 32-bit floats: for processors that only multiply those.
     Bf16InF32(Packed<F32>),
     Int8(Packed<Int8>, Quantized),
-    Int8InWords(Packed<Int8InWords>, Quantized),
+    Int8ByPairs(Packed<Int8ByPairs>, Quantized),
 }
 
 /// Panels in the order in which a kernel reads them.
@@ -75,7 +75,6 @@ pub(crate) struct Scratch {
     halves: Vec<[u16; 2]>,
     rounded: Vec<f32>,
     bytes: Vec<[u8; 4]>,
-    words: Vec<[i16; 2]>,
     scales: Vec<RowScale>,
     /// Products of a block and one panel, before they are in their place.
     sums: Vec<i32>,
@@ -162,7 +161,7 @@ impl PackedWeights {
         x: RowsView<'_>,
         panels: Range<usize>,
         out: &mut [f32],
-        Scratch { halves, rounded, bytes, words, scales, sums }: &mut Scratch,
+        Scratch { halves, rounded, bytes, scales, sums }: &mut Scratch,
     ) {
         match &self.numbers {
             Numbers::Plain(numbers) => self.multiply_plain(x, numbers, panels, out),
@@ -183,9 +182,9 @@ impl PackedWeights {
                 let left = LeftRows::new(bytes, packed.steps, packed.steps, x.rows);
                 self.pass_quantized((left, scales), (packed, quantized), panels, out, sums);
             }
-            Numbers::Int8InWords(packed, quantized) => {
-                quantize_rows(x, self.inputs, words, scales);
-                let left = LeftRows::new(words, packed.steps, packed.steps, x.rows);
+            Numbers::Int8ByPairs(packed, quantized) => {
+                quantize_rows(x, self.inputs, bytes, scales);
+                let left = LeftRows::new(bytes, packed.steps, packed.steps, x.rows);
                 self.pass_quantized((left, scales), (packed, quantized), panels, out, sums);
             }
         }
@@ -263,7 +262,7 @@ impl PackedWeights {
             Numbers::F32(packed) | Numbers::Bf16InF32(packed) => packed.block_rows(),
             Numbers::Bf16(packed) => packed.block_rows(),
             Numbers::Int8(packed, _) => packed.block_rows(),
-            Numbers::Int8InWords(packed, _) => packed.block_rows(),
+            Numbers::Int8ByPairs(packed, _) => packed.block_rows(),
         }
     }
 }
@@ -274,7 +273,7 @@ pub(crate) fn has_instructions(dtype: Dtype) -> bool {
         Dtype::F32 => true,
         Dtype::F16 => false,
         Dtype::Bf16 => Kernel::<Bf16>::detect().is_fast(),
-        Dtype::Int8 => Kernel::<Int8>::detect().is_fast() || Kernel::<Int8InWords>::detect().is_fast(),
+        Dtype::Int8 => Kernel::<Int8>::detect().is_fast() || Kernel::<Int8ByPairs>::detect().is_fast(),
     }
 }
 
@@ -293,15 +292,15 @@ impl Numbers {
                 [0, 1].map(|i| to_bf16(number(row, 2 * step + i)))
             })),
             Dtype::Int8 => {
-                let (bytes, scales, sums) = quantize_columns(rows);
+                let by_pairs = !Kernel::<Int8>::detect().is_fast() && Kernel::<Int8ByPairs>::detect().is_fast();
+                let (bytes, scales, sums) = quantize_columns(rows, by_pairs);
                 let byte = |row: usize, input: usize| if input < inputs { bytes[row * inputs + input] } else { 0 };
-                let quantized = Quantized { scales, sums };
-                if !Kernel::<Int8>::detect().is_fast() && Kernel::<Int8InWords>::detect().is_fast() {
-                    let words = |row, step| [0, 1].map(|i| i16::from(byte(row, 2 * step + i)));
-                    return Numbers::Int8InWords(Packed::new(panels, inputs.div_ceil(2), words), quantized);
-                }
                 let bytes = |row, step| [0, 1, 2, 3].map(|i| byte(row, 4 * step + i));
-                Numbers::Int8(Packed::new(panels, inputs.div_ceil(4), bytes), quantized)
+                let (quantized, steps) = (Quantized { scales, sums }, inputs.div_ceil(4));
+                match by_pairs {
+                    true => Numbers::Int8ByPairs(Packed::new(panels, steps, bytes), quantized),
+                    false => Numbers::Int8(Packed::new(panels, steps, bytes), quantized),
+                }
             }
             Dtype::F16 => unreachable!("the engine refuses f16 on a CPU"),
         }

@@ -1,6 +1,7 @@
 //! Fewer bits: 32-bit floats as brain floats and as bytes.
 
 use super::packed::RowsView;
+use super::tile::PAIR_MAX;
 use super::{LANES, ROUNDER, vectorized};
 
 /// What a byte `q` of a row stands for: `scale * (q - zero)`.
@@ -109,12 +110,18 @@ fn quantize_row<T: From<u8>>(row: &[f32], out: &mut [T]) -> RowScale {
     RowScale { scale, zero }
 }
 
-/// Quantizes every row of a weight `[outputs, inputs]`, which is a column of the product, by itself to -127..=127.
-/// Returns the bytes, row-major, and for each row what a step means and its bytes added up.
-pub(super) fn quantize_columns(rows: &[&[f32]]) -> (Vec<i8>, Vec<f32>, Vec<f32>) {
+/// Quantizes every row of a weight `[outputs, inputs]`, which is a column of the product, by itself to -127..=127. Returns
+/// the bytes, row-major, and for each row what a step means and its bytes added up. `by_pairs` keeps the sum of every two
+/// bytes, too, within [`PAIR_MAX`](super::tile::PAIR_MAX).
+pub(super) fn quantize_columns(rows: &[&[f32]], by_pairs: bool) -> (Vec<i8>, Vec<f32>, Vec<f32>) {
     let (mut bytes, mut scales, mut sums) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows {
-        let largest = row.iter().fold(0f32, |largest, x| largest.max(x.abs()));
+        let mut largest = row.iter().fold(0f32, |largest, x| largest.max(x.abs()));
+        if by_pairs {
+            // Rounding adds one at most.
+            let share = 127.0 / f32::from(PAIR_MAX - 1);
+            largest = row.as_chunks().0.iter().fold(largest, |largest, [a, b]| largest.max((a + b).abs() * share));
+        }
         let (scale, inverse) =
             if largest > f32::MIN_POSITIVE * 128.0 { (largest / 127.0, 127.0 / largest) } else { (0.0, 0.0) };
         let start = bytes.len();
@@ -150,6 +157,21 @@ mod tests {
             let back = scale * (f32::from(*byte) - zero);
             assert!((back - x).abs() <= scale * 1.01, "{x} came back as {back}");
             assert!(*x != 0.0 || back == 0.0);
+        }
+    }
+
+    #[test]
+    fn pairs_of_weights_fit_sixteen_bits() {
+        let row: Vec<f32> = (0..1001).map(|at| (at * 7919 % 1000) as f32 / 500.0 - 1.0).collect();
+        let (plain, ..) = quantize_columns(&[&row], false);
+        let (by_pairs, scales, _) = quantize_columns(&[&row], true);
+        let largest = |bytes: &[i8]| bytes.as_chunks().0.iter().map(|[a, b]| i16::from(*a) + i16::from(*b)).max();
+        assert!(largest(&plain) > Some(PAIR_MAX), "there is something to keep within bounds");
+        for [a, b] in by_pairs.as_chunks().0 {
+            assert!((i16::from(*a) + i16::from(*b)).abs() <= PAIR_MAX, "{a} and {b}");
+        }
+        for (byte, x) in by_pairs.iter().zip(&row) {
+            assert!((f32::from(*byte) * scales[0] - x).abs() <= 0.51 * scales[0]);
         }
     }
 

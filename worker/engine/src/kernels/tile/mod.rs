@@ -166,8 +166,12 @@ pub(super) struct Bf16;
 /// Bytes times signed bytes, summed as 32-bit integers, exactly: four inputs per step.
 pub(super) struct Int8;
 
-/// The same bytes in 16 bits each: two inputs per step, the same sums. For processors that multiply words, but not bytes.
-pub(super) struct Int8InWords;
+/// The same, for processors that add up products two by two in 16 bits: exactly, where the first two and the last two signed
+/// bytes of a step add up to no more than [`PAIR_MAX`] either way.
+pub(super) struct Int8ByPairs;
+
+/// What two signed bytes may add up to: times the largest byte, it fits 16 bits.
+pub(super) const PAIR_MAX: i16 = 128;
 
 /// The kernels of x86-64 whose instructions are there; none on every other processor.
 macro_rules! kernels {
@@ -220,16 +224,16 @@ impl Format for Int8 {
     }
 }
 
-impl Format for Int8InWords {
-    type Left = [i16; 2];
-    type Right = [i16; 2];
+impl Format for Int8ByPairs {
+    type Left = [u8; 4];
+    type Right = [i8; 4];
     type Sum = i32;
 
-    kernels!(words_avx2);
+    kernels!(int8_by_pairs_avx2);
 
     #[inline(always)]
-    fn multiply_add(sum: i32, left: [i16; 2], right: [i16; 2]) -> i32 {
-        left.into_iter().zip(right).fold(sum, |sum, (left, right)| sum + i32::from(left) * i32::from(right))
+    fn multiply_add(sum: i32, left: [u8; 4], right: [i8; 4]) -> i32 {
+        Int8::multiply_add(sum, left, right)
     }
 }
 
@@ -314,11 +318,17 @@ mod tests {
             |at| std::array::from_fn(|i| signed[(at * 3 + i) % 5]),
             |a, b| a == b,
         );
-        compare::<Int8InWords>(
-            |at| std::array::from_fn(|i| i16::from(unsigned[(at * 5 + i) % 6])),
-            |at| std::array::from_fn(|i| i16::from(signed[(at * 3 + i) % 5])),
+        let pairs = [[-127i8, -1], [-64, -64], [127, -127], [0, 1], [127, 1], [64, 64]];
+        assert!(pairs.iter().all(|[a, b]| (i16::from(*a) + i16::from(*b)).abs() <= PAIR_MAX));
+        let step = |at: usize| [pairs[at * 5 % 6], pairs[at * 7 % 6]];
+        compare::<Int8ByPairs>(
+            |at| std::array::from_fn(|i| unsigned[(at * 5 + i) % 6]),
+            |at| std::array::from_fn(|i| step(at)[i / 2][i % 2]),
             |a, b| a == b,
         );
+        for pair in pairs {
+            compare::<Int8ByPairs>(|_| [255; 4], |_| std::array::from_fn(|i| pair[i % 2]), |a, b| a == b);
+        }
     }
 
     #[test]

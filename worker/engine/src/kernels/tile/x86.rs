@@ -3,13 +3,13 @@
 
 use std::arch::x86_64::{
     __m256, __m256i, __m512, __m512bh, __m512i, _MM_HINT_T0, _mm_prefetch, _mm256_add_epi32, _mm256_fmadd_ps,
-    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
-    _mm256_setzero_si256, _mm512_dpbf16_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi16, _mm256_set1_epi32,
+    _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm512_dpbf16_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
 };
 use std::mem::transmute;
 
-use super::{Bf16, COLUMNS, F32, Format, Int8, Int8InWords, Kernel, LeftRows, OutRows};
+use super::{Bf16, COLUMNS, F32, Format, Int8, Int8ByPairs, Kernel, LeftRows, OutRows};
 
 /// Bytes of a line of the cache.
 const LINE: usize = 64;
@@ -124,10 +124,10 @@ kernel!(
 );
 
 kernel!(
-    words_avx2, "avx2": ["avx2"], Int8InWords, 6 rows of 2 __m256i,
+    int8_by_pairs_avx2, "avx2": ["avx2"], Int8ByPairs, 6 rows of 2 __m256i,
     |at| _mm256_loadu_si256(at), _mm256_setzero_si256(),
-    |[first, second]: [i16; 2]| {
-        _mm256_set1_epi32(i32::from(first.cast_unsigned()) | i32::from(second) << 16)
-    },
-    |sum, left, right| _mm256_add_epi32(sum, _mm256_madd_epi16(left, right))
+    |left: [u8; 4]| _mm256_set1_epi32(i32::from_le_bytes(left)),
+    |sum, left, right| {
+        _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(left, right), _mm256_set1_epi16(1)))
+    }
 );
