@@ -29,15 +29,17 @@ class Link:
             near, _ = self.listener.accept()
             try:
                 far = socket.create_connection(("127.0.0.1", self.target), timeout=5)
+                far.settimeout(None)
+                # Before a cut can know of them and close them.
+                for end in (near, far):
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:
                 near.close()
                 continue
-            far.settimeout(None)
             with self.lock:
                 number, self.made = self.made, self.made + 1
                 self.pairs.append((near, far))
             for source, sink in ((near, far), (far, near)):
-                source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 threading.Thread(target=self.carry, args=(number, source, sink), daemon=True).start()
 
     def carry(self, number, source, sink):
