@@ -112,7 +112,7 @@ fn quantize_row<T: From<u8>>(row: &[f32], out: &mut [T]) -> RowScale {
 
 /// Quantizes every row of a weight `[outputs, inputs]`, which is a column of the product, by itself to -127..=127. Returns
 /// the bytes, row-major, and for each row what a step means and its bytes added up. `by_pairs` keeps the sum of every two
-/// bytes, too, within [`PAIR_MAX`](super::tile::PAIR_MAX).
+/// bytes, too, within [`PAIR_MAX`].
 pub(super) fn quantize_columns(rows: &[&[f32]], by_pairs: bool) -> (Vec<i8>, Vec<f32>, Vec<f32>) {
     let (mut bytes, mut scales, mut sums) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows {
