@@ -182,19 +182,17 @@ async fn describe(
         None => info_without_files(job, spec),
     };
     let mut manifest = ManifestWriter::new(&info);
-    while let Some(winner) = next {
-        while let Some(hole) = holes.next_before(winner.slice.first_row).await? {
+    loop {
+        let row = next.as_ref().map_or(u64::MAX, |winner| winner.slice.first_row);
+        while let Some(hole) = holes.next_before(row).await? {
             count(hole.source, hole.rows);
             manifest.skip(&hole)?;
         }
+        let Some(winner) = next else { break };
         count(winner.slice.source_index, winner.slice.rows);
         manifest.add(&file_of(winner))?;
         write_pieces(object, &mut manifest).await?;
         next = winners.next().await?;
-    }
-    while let Some(hole) = holes.next_before(u64::MAX).await? {
-        count(hole.source, hole.rows);
-        manifest.skip(&hole)?;
     }
     // They are read again rather than held: they stand after all files, and there may be as many.
     let mut holes = dead_shards();

@@ -33,8 +33,8 @@ use values::{parse_device, parse_keep, parse_max_rejects};
 /// `encaje run` does everything in one process: no server, no database to set up. It can be interrupted at any moment
 /// and started again; it goes on where it was. Results go to stdout, talk goes to stderr.
 ///
-/// Exit codes: 0 done; 1 failed; 2 usage; 3 finished, but rows were rejected and --strict was given; 4 a GPU is lost to the
-/// process, start it again; 130 interrupted (the state is kept: run again to resume).
+/// Exit codes: 0 done; 1 failed; 2 usage; 3 finished, but rows are missing, or were rejected and --strict was given; 4 a GPU
+/// is lost to the process, start it again; 130 interrupted (the state is kept: run again to resume).
 ///
 /// Every option can also be set by an environment variable (`--batch-tokens` is `ENCAJE_BATCH_TOKENS`) or in
 /// `encaje.toml` (`batch-tokens = 4096`, for every command or under `[run]` for one). Options win over the environment,

@@ -140,15 +140,13 @@ pub(crate) fn load(ui: &Ui, target: &Path) -> anyhow::Result<Points> {
     })?;
     progress.finish();
     if points.len() == 0 {
-        let rejected = ui::counted(points.rejected, "row");
-        let what = match points.rejected {
-            0 => format!("`{}` has no rows, so there is nothing to draw", target.display()),
-            _ => format!("`{}` has no vectors to draw ({rejected}, all rejected)", target.display()),
+        let (shown, rejected) = (target.display(), ui::counted(points.rejected, "row"));
+        let advice = match points.rejected {
+            0 => Advice::failed(format!("`{shown}` has no rows, so there is nothing to draw")),
+            _ => Advice::failed(format!("`{shown}` has no vectors to draw ({rejected}, all rejected)"))
+                .hint("`encaje verify` says what the reasons are"),
         };
-        if points.rejected == 0 {
-            return Err(Advice::failed(what).into());
-        }
-        return Err(Advice::failed(what).hint("`encaje verify` says what the reasons are").into());
+        return Err(advice.into());
     }
     note_missing(ui, points.missing);
     if points.rejected > 0 {

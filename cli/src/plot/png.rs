@@ -1,5 +1,6 @@
 //! An SVG document as pixels.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,7 +35,10 @@ pub(crate) fn paint(svg: &str) -> Result<Picture, PlotError> {
     fonts.set_sans_serif_family(font::FAMILY);
     let mut fonts = Arc::new(fonts);
     let lacking: String = foreign.into_iter().filter(|c| fallback(*c, &carried, &mut fonts).is_none()).collect();
-    let svg = if lacking.is_empty() { svg.to_owned() } else { svg.replace(|c| lacking.contains(c), "\u{FFFD}") };
+    let svg = match lacking.is_empty() {
+        true => Cow::Borrowed(svg),
+        false => Cow::Owned(svg.replace(|c| lacking.contains(c), "\u{FFFD}")),
+    };
     let font_resolver = FontResolver { select_fallback: Box::new(fallback), ..FontResolver::default() };
     let font_family = font::FAMILY.to_owned();
     let options = Options { fontdb: fonts, font_family, font_resolver, ..Options::default() };

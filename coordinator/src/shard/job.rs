@@ -154,15 +154,18 @@ impl Job {
     /// Whether the manifest can be written: every shard is committed, or, where holes are allowed, some are and the
     /// others are dead.
     pub fn is_complete(&self, shards: &ShardCounts) -> bool {
-        let bears_holes = self.allow_partial && shards.committed > 0;
-        (shards.pending + shards.running + shards.cancelled == 0 && (shards.dead == 0 || bears_holes))
+        (shards.pending + shards.running + shards.cancelled == 0 && (shards.dead == 0 || self.bears_holes(shards)))
             || proto::planted::is(proto::planted::Bug::FinalizeTooEarly)
     }
 
     /// Whether nothing is left to do, and dead shards keep the manifest from being written.
     pub const fn is_exhausted(&self, shards: &ShardCounts) -> bool {
-        let bears_holes = self.allow_partial && shards.committed > 0;
-        shards.pending + shards.running == 0 && shards.dead > 0 && !bears_holes
+        shards.pending + shards.running == 0 && shards.dead > 0 && !self.bears_holes(shards)
+    }
+
+    /// Whether dead shards do not keep the manifest from being written.
+    const fn bears_holes(&self, shards: &ShardCounts) -> bool {
+        self.allow_partial && shards.committed > 0
     }
 }
 

@@ -328,13 +328,10 @@ impl CustomOp1 for ContextOp<'_> {
                 rest = &rest[texts.len() - 1..];
                 let (start, tokens) = (first as usize, (texts[texts.len() - 1] - first) as usize);
                 let x = x.view().block(start, tokens);
-                qkv.resize(tokens * bias.len(), 0.0);
-                for (index, out) in qkv.chunks_mut(block_rows.saturating_mul(bias.len())).enumerate() {
-                    let x = x.block(index * block_rows, block_rows);
-                    weights.multiply_block(x, panels.clone(), out, &mut scratch);
-                    kernels::activate(out, bias, None);
-                }
-                let view = RowsView { data: &qkv, rows: tokens, stride: bias.len() };
+                weights.multiply_into(x, panels.clone(), &mut qkv, &mut scratch, |rows, _| {
+                    kernels::activate(rows, bias, None);
+                });
+                let view = RowsView { data: &qkv[..tokens * bias.len()], rows: tokens, stride: bias.len() };
                 let out = &mut out[start * width..][..tokens * width];
                 let views = [view, view.without_columns(width), view.without_columns(2 * width)];
                 attend_all(out, views, texts, *heads, &mut scores);

@@ -138,21 +138,35 @@ impl PackedWeights {
         &self,
         x: RowsView<'_>,
         panels: Range<usize>,
-        mut finish: impl FnMut(&mut [f32], usize),
+        finish: impl FnMut(&mut [f32], usize),
     ) -> Vec<f32> {
+        let mut out = Vec::with_capacity(x.rows * self.width(&panels));
+        self.multiply_into(x, panels, &mut out, &mut Scratch::default(), finish);
+        out
+    }
+
+    /// As [`PackedWeights::multiply`], over what `out` begins with: it grows where it is too short.
+    pub(crate) fn multiply_into(
+        &self,
+        x: RowsView<'_>,
+        panels: Range<usize>,
+        out: &mut Vec<f32>,
+        scratch: &mut Scratch,
+        mut finish: impl FnMut(&mut [f32], usize),
+    ) {
         let width = self.width(&panels);
-        let mut out = Vec::with_capacity(x.rows * width);
-        let mut scratch = Scratch::default();
         let block_rows = self.block_rows();
         for first in (0..x.rows).step_by(block_rows) {
             let rows = x.block(first, block_rows);
             // Zeroed block by block: what is zeroed is in the cache when it is written.
-            out.resize(out.len() + rows.rows * width, 0.0);
-            let out = &mut out[first * width..];
-            self.multiply_block(rows, panels.clone(), out, &mut scratch);
+            let end = (first + rows.rows) * width;
+            if out.len() < end {
+                out.resize(end, 0.0);
+            }
+            let out = &mut out[first * width..end];
+            self.multiply_block(rows, panels.clone(), out, scratch);
             finish(out, first);
         }
-        out
     }
 
     /// Overwrites `out` with the products of few rows: as many as a cache holds.
