@@ -2,8 +2,10 @@
 
 use proto::RequestId;
 use proto::work::{CommitOutcome, Progress};
+use std::time::Duration;
+
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection, Executor, query, query_as};
+use sqlx::{Connection, Executor, query, query_as, query_scalar};
 
 use super::fixture::{Bed, output};
 use super::server::{Server, spawn};
@@ -53,8 +55,13 @@ async fn the_hot_path_reads_few_rows_however_many_shards_are_done() {
         bed.store.jobs_to_finalize().await.unwrap();
         bed.store.mark_garbage(10).await.unwrap();
     }
-    // The server's processes report what they did when they end.
+    // The server's processes report what they did when they end, which is a little after their clients are gone.
     bed.store.close().await.unwrap();
+    let others = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
+    while query_scalar::<_, i64>(others).fetch_one(&mut connection).await.unwrap() > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let counts: Vec<(String, i64, i64, i64)> = query_as(
         "SELECT t.relname::text, t.seq_scan, t.seq_tup_read, (
             SELECT sum(i.idx_tup_read)::bigint FROM pg_stat_user_indexes i WHERE i.relid = t.relid)
