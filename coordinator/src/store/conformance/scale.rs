@@ -1,9 +1,9 @@
 //! What does not depend on how many shards are done, and what survives a database that is away.
 
-use proto::RequestId;
-use proto::work::{CommitOutcome, Progress};
 use std::time::Duration;
 
+use proto::RequestId;
+use proto::work::{CommitOutcome, Progress};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor, query, query_as, query_scalar};
 
