@@ -24,6 +24,7 @@ pub enum Bug {
     FailureNotCounted,
     RetryResetsEpoch,
     RetryForgetsJob,
+    RetryKeepsGeneration,
     ResumeIgnored,
     SubmitResetsJob,
     SettleTooEarly,
@@ -33,6 +34,8 @@ pub enum Bug {
     ManifestExistsIsFailure,
     ManifestWithTime,
     WinnersSkipFirst,
+    HolesSkipFirst,
+    HolesAreAll,
     GarbageIncludesWinner,
     GarbageWithoutGrace,
     GarbageFailureIgnored,
@@ -45,7 +48,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 35] = [
+    pub const ALL: [Bug; 38] = [
         Bug::CommitIgnoresEpoch,
         Bug::CommitLeavesAttemptLive,
         Bug::CommitBeforePut,
@@ -64,6 +67,7 @@ impl Bug {
         Bug::FailureNotCounted,
         Bug::RetryResetsEpoch,
         Bug::RetryForgetsJob,
+        Bug::RetryKeepsGeneration,
         Bug::ResumeIgnored,
         Bug::SubmitResetsJob,
         Bug::SettleTooEarly,
@@ -73,6 +77,8 @@ impl Bug {
         Bug::ManifestExistsIsFailure,
         Bug::ManifestWithTime,
         Bug::WinnersSkipFirst,
+        Bug::HolesSkipFirst,
+        Bug::HolesAreAll,
         Bug::GarbageIncludesWinner,
         Bug::GarbageWithoutGrace,
         Bug::GarbageFailureIgnored,

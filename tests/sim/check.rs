@@ -15,7 +15,7 @@ use proto::job::{JobState, JobStatus};
 use proto::{JobId, JobsClient};
 
 use crate::clock::BEGIN_MS;
-use crate::corpus;
+use crate::corpus::{Missing, SimJob};
 use crate::driver::policy;
 use crate::files::file_of;
 use crate::world::{Node, World};
@@ -24,19 +24,19 @@ use crate::world::{Node, World};
 const VERIFIED: u64 = 16;
 
 /// Checks all jobs; the last argument says whether they are expected to have ended.
-pub(crate) async fn all(world: &World, jobs: &[(JobId, u64)], user: &JobsClient, ended: bool) -> Vec<String> {
+pub(crate) async fn all(world: &World, jobs: &[SimJob], user: &JobsClient, ended: bool) -> Vec<String> {
     let mut problems = Vec::new();
     let disk = everything(world).await;
     let mut expected = BTreeSet::new();
-    for (job, rows) in jobs {
-        let Ok(status) = user.get(*job).await else {
-            problems.push(format!("job {job} cannot be shown"));
+    for job in jobs {
+        let Ok(status) = user.get(job.id).await else {
+            problems.push(format!("job {} cannot be shown", job.id));
             continue;
         };
         if status.state == JobState::Succeeded {
-            problems.extend(succeeded(world, &disk, *job, *rows, &status).await);
+            problems.extend(succeeded(world, &disk, job, &status).await);
         }
-        expected.extend(files_of(world, *job, &status));
+        expected.extend(files_of(world, job.id, &status));
     }
     // I12 and I13: nothing but winners, live attempts and manifests.
     let left = disk.keys().filter(|key| ended && !expected.contains(*key) && !is_old_manifest(key));
@@ -45,9 +45,9 @@ pub(crate) async fn all(world: &World, jobs: &[(JobId, u64)], user: &JobsClient,
 }
 
 /// Tells of the shards that are not done, with their attempts.
-pub(crate) fn unfinished(world: &World, jobs: &[(JobId, u64)]) -> String {
+pub(crate) fn unfinished(world: &World, jobs: &[SimJob]) -> String {
     let mut told = String::new();
-    for (job, _) in jobs {
+    for SimJob { id: job, .. } in jobs {
         for (index, shard) in world.memory.shards(*job).iter().enumerate().filter(|(_, shard)| shard.winner.is_none()) {
             told.push_str(&format!("\n{job}/{index} {} {:?}", shard.state, shard.attempts));
         }
@@ -56,8 +56,8 @@ pub(crate) fn unfinished(world: &World, jobs: &[(JobId, u64)]) -> String {
 }
 
 /// What must hold at any time: the file of a committed shard is there (I5). It may be damaged, but nothing removes it.
-pub(crate) async fn winners(world: &World, jobs: &[(JobId, u64)]) {
-    for (job, _) in jobs {
+pub(crate) async fn winners(world: &World, jobs: &[SimJob]) {
+    for SimJob { id: job, .. } in jobs {
         for key in world.memory.shards(*job).into_iter().filter_map(|shard| shard.winner) {
             if world.disk.head(&Path::from(key.as_str())).await.is_err() {
                 world.violated(format!("I5: `{key}` was committed and is not there"));
@@ -89,10 +89,10 @@ pub(crate) fn shard_of(text: &str) -> Option<u64> {
 }
 
 /// What must hold at any time: a worker that is heard holds nothing that it does not know of (I9).
-pub(crate) fn look(world: &World, jobs: &[(JobId, u64)]) {
+pub(crate) fn look(world: &World, jobs: &[SimJob]) {
     let sessions = world.memory.sessions();
     let ttl = Duration::from_millis(policy().ttl_ms.unsigned_abs());
-    for (job, _) in jobs {
+    for SimJob { id: job, .. } in jobs {
         for (index, attempt) in world.memory.leases(*job) {
             let lives = sessions.iter().any(|session| session.id == attempt.session && session.live);
             let granted = Duration::from_millis((attempt.granted_ms - BEGIN_MS).unsigned_abs());
@@ -115,8 +115,8 @@ pub(crate) fn idle_workers(world: &World, workers: usize) -> Vec<String> {
 }
 
 /// Whether no attempt is left whose object is to be deleted.
-pub(crate) fn is_cleared(world: &World, jobs: &[(JobId, u64)]) -> bool {
-    let mut attempts = jobs.iter().flat_map(|(job, _)| world.memory.shards(*job)).flat_map(|shard| shard.attempts);
+pub(crate) fn is_cleared(world: &World, jobs: &[SimJob]) -> bool {
+    let mut attempts = jobs.iter().flat_map(|job| world.memory.shards(job.id)).flat_map(|shard| shard.attempts);
     attempts.all(|attempt| attempt.deleted || attempt.state == "live" || attempt.state == "committed")
 }
 
@@ -146,14 +146,10 @@ fn files_of(world: &World, job: JobId, status: &JobStatus) -> Vec<String> {
     files
 }
 
-/// I1, I5, I6, I11: the manifest lists exactly the winners, they are there as listed, and they are the corpus.
-async fn succeeded(
-    world: &World,
-    disk: &BTreeMap<String, Bytes>,
-    job: JobId,
-    rows: u64,
-    status: &JobStatus,
-) -> Vec<String> {
+/// I1, I5, I6, I11: the manifest lists exactly the winners and, where some may be missing, the rows of dead shards; the
+/// winners are there as listed, and all of that is the corpus.
+async fn succeeded(world: &World, disk: &BTreeMap<String, Bytes>, wanted: &SimJob, status: &JobStatus) -> Vec<String> {
+    let SimJob { id: job, rows, missing } = *wanted;
     let mut problems = Vec::new();
     let Some(key) = &status.manifest_key else { return vec![format!("I5: job {job} has no manifest")] };
     let Some(bytes) = disk.get(key) else { return vec![format!("I5: `{key}` is not there")] };
@@ -162,11 +158,20 @@ async fn succeeded(
         Err(error) => return vec![format!("I5: {error}")],
     };
     problems.extend(manifest.problems().into_iter().map(|problem| format!("I6: {problem}")));
-    if manifest.totals.rows != rows || status.counts.rows != rows || status.rows_planned != rows {
+    let holes: Vec<_> = manifest.holes.iter().map(|hole| hole.first_row..hole.first_row + hole.rows).collect();
+    let mut dead = world.memory.shards(job);
+    dead.retain(|shard| shard.state == "dead" && !shard.rows.is_empty());
+    let mut dead: Vec<_> = dead.into_iter().map(|shard| shard.rows).collect();
+    dead.sort_by_key(|rows| rows.start);
+    if holes != dead || !holes.is_empty() && (missing != Missing::Borne || manifest.files.is_empty()) {
+        problems.push(format!("I1: {missing:?} are missing: {holes:?}; dead are {dead:?}"));
+    }
+    let there = rows - manifest.missing();
+    if manifest.totals.rows != there || status.counts.rows != there || status.rows_planned != rows {
         let (listed, counted, planned) = (manifest.totals.rows, status.counts.rows, status.rows_planned);
         problems.push(format!("I1: {rows} rows, {listed} listed, {counted} counted, {planned} planned"));
     }
-    let digest = proto::spec_digest(&corpus::spec(rows));
+    let digest = proto::spec_digest(&wanted.spec());
     for file in &manifest.files {
         let convicted = file.rejects.contains_key(&RejectReason::WorkerCrash);
         let made = file_of(job, &digest, (file.first_row, file.rows), convicted);

@@ -5,6 +5,7 @@ use dataset::{
     Compression, Cursor, DatasetError, Fingerprint, Format, Keep, PlannedSource, ReadOptions, Slice, SliceRange, Source,
 };
 use futures::future::BoxFuture;
+use proto::JobId;
 use proto::job::{ComputeDtype, EmbedSpec, JobSpec, MaxRejects, ModelSpec, OnBadRow, OutputDtype, ShardLimits};
 
 /// Rows of a shard.
@@ -12,8 +13,34 @@ pub(crate) const SHARD_ROWS: u64 = 4;
 /// Components of a vector.
 pub(crate) const DIMENSIONS: usize = 2;
 
+/// What a user says of rows that cannot be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// They fail the job.
+    Refused,
+    /// They may be missing for good.
+    Borne,
+    /// They may be missing at first, and are asked for once the rest is there.
+    Fetched,
+}
+
+/// A job that a user wants done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SimJob {
+    pub(crate) id: JobId,
+    pub(crate) rows: u64,
+    pub(crate) missing: Missing,
+}
+
+impl SimJob {
+    /// Returns what is submitted.
+    pub(crate) fn spec(&self) -> JobSpec {
+        JobSpec { allow_partial: self.missing != Missing::Refused, ..spec(self.rows) }
+    }
+}
+
 /// Returns a job over so many rows, in two sources.
-pub(crate) fn spec(rows: u64) -> JobSpec {
+fn spec(rows: u64) -> JobSpec {
     let source = |rows: u64| Source { uri: format!("sim:{rows}"), format: Format::Txt, compression: Compression::None };
     JobSpec {
         sources: vec![source(rows / 3), source(rows - rows / 3)],

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use worker::WorkerConfig;
 
 use crate::clock::SimClock;
-use crate::corpus::{self, Numbers, SHARD_ROWS};
+use crate::corpus::{Missing, Numbers, SHARD_ROWS, SimJob};
 use crate::disk::SimDisk;
 use crate::fault::{Faults, happens};
 use crate::gate::SimGate;
@@ -82,8 +82,8 @@ async fn simulate() -> Outcome {
     let user = JobsClient::new(cluster.network.connect(Node::User, &Arc::new(Life::new())));
     let orders = Orders::new(1 + chance::up_to(1));
     if world.faults().poison {
-        let (job, rows) = orders.jobs[0];
-        world.poison(job, chance::up_to(rows - 1));
+        let SimJob { id, rows, .. } = orders.jobs[0];
+        world.poison(id, chance::up_to(rows - 1));
     }
     tokio::spawn(orders.clone().submit(user.clone()));
     let storm_ends = begin + Duration::from_millis(STORMY_MS);
@@ -326,22 +326,29 @@ async fn work(world: Arc<World>, network: Arc<Network>, number: usize, life: Arc
 /// What users want.
 #[derive(Clone)]
 pub(crate) struct Orders {
-    pub(crate) jobs: Vec<(JobId, u64)>,
+    pub(crate) jobs: Vec<SimJob>,
 }
 
 impl Orders {
     fn new(count: u64) -> Self {
         let job = |number: u64| {
-            let rows = SHARD_ROWS * (2 + chance::up_to(5)) + chance::up_to(1);
-            (JobId(Uuid::from_u64_pair(0x0190_0000_0000_7000, number)), rows)
+            let shards = 2 + chance::up_to(5);
+            let rows = SHARD_ROWS * shards + chance::up_to(1);
+            // Small jobs among them: of those, all shards may be lost.
+            let missing = match shards % 3 {
+                0 => Missing::Refused,
+                1 => Missing::Fetched,
+                _ => Missing::Borne,
+            };
+            SimJob { id: JobId(Uuid::from_u64_pair(0x0190_0000_0000_7000, number)), rows, missing }
         };
         Self { jobs: (0..count).map(job).collect() }
     }
 
     /// Submits every job until it is heard.
     async fn submit(self, user: JobsClient) {
-        for (job, rows) in &self.jobs {
-            while let Err(error) = user.submit(*job, &corpus::spec(*rows)).await {
+        for job in &self.jobs {
+            while let Err(error) = user.submit(job.id, &job.spec()).await {
                 assert!(error.is_retryable(), "{error}");
                 some_time(100, 20_000).await;
             }
@@ -350,7 +357,7 @@ impl Orders {
 
     /// A user wants something of one of the jobs, and does not insist.
     fn give(&self, user: &JobsClient, order: Order) {
-        let (job, _) = self.jobs[usize::try_from(chance::up_to(self.jobs.len() as u64 - 1)).unwrap()];
+        let job = self.jobs[usize::try_from(chance::up_to(self.jobs.len() as u64 - 1)).unwrap()].id;
         let (user, shard) = (user.clone(), chance::up_to(8));
         tokio::spawn(async move {
             let answer = match order {
@@ -365,37 +372,41 @@ impl Orders {
     }
 
     /// Whether every job has succeeded, with files as listed, or is cancelled. A user resumes what is paused, retries
-    /// what has failed, and repairs what is damaged.
+    /// what has failed, repairs what is damaged, and may ask for what is missing.
     async fn all_ended(&self, world: &World, user: &JobsClient) -> bool {
         let mut ended = true;
         check::winners(world, &self.jobs).await;
-        for (job, rows) in &self.jobs {
-            match user.get(*job).await {
+        for job in &self.jobs {
+            match user.get(job.id).await {
                 Ok(JobStatus { state: JobState::Cancelled, .. }) => continue,
                 Ok(status @ JobStatus { state: JobState::Succeeded, .. }) => {
                     let damaged = check::damaged(world, &status).await;
-                    if damaged.is_empty() {
+                    if !damaged.is_empty() {
+                        world.note(format_args!("shards {damaged:?} are damaged"));
+                        user.repair(job.id, &damaged).await.ok();
+                    } else if status.rows_missing() > 0 && job.missing == Missing::Fetched {
+                        world.note(format_args!("{} rows are missing", status.rows_missing()));
+                        user.retry(job.id).await.ok();
+                    } else {
                         continue;
                     }
-                    world.note(format_args!("shards {damaged:?} are damaged"));
-                    user.repair(*job, &damaged).await.ok();
                 }
                 Ok(JobStatus { state: JobState::Failed, reason, .. }) => {
                     let reason = reason.unwrap_or_default();
                     if reason.contains("another manifest") {
-                        world.violated(format!("I5: job {job} failed of its own manifest: {reason}"));
+                        world.violated(format!("I5: job {} failed of its own manifest: {reason}", job.id));
                     }
                     // The manifest needs a file that is damaged; the reason names it.
                     let named = check::shard_of(&reason).filter(|_| reason.contains("manifest"));
                     if let Some(shard) = named {
-                        user.repair(*job, &[shard]).await.ok();
+                        user.repair(job.id, &[shard]).await.ok();
                     } else {
-                        user.retry(*job).await.ok();
+                        user.retry(job.id).await.ok();
                     }
                 }
-                Ok(JobStatus { paused: true, .. }) => drop(user.resume(*job).await),
+                Ok(JobStatus { paused: true, .. }) => drop(user.resume(job.id).await),
                 Err(error) if error.kind == RpcErrorKind::NotFound => {
-                    user.submit(*job, &corpus::spec(*rows)).await.ok();
+                    user.submit(job.id, &job.spec()).await.ok();
                 }
                 Ok(_) | Err(_) => {}
             }
@@ -406,8 +417,8 @@ impl Orders {
 
     async fn told(&self, user: &JobsClient) -> String {
         let mut told = String::new();
-        for (job, _) in &self.jobs {
-            let line = match user.get(*job).await {
+        for job in &self.jobs {
+            let line = match user.get(job.id).await {
                 Ok(JobStatus { state, paused, reason, shards, .. }) => {
                     format!("{state:?} {paused} {reason:?} {shards:?}")
                 }

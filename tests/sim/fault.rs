@@ -80,7 +80,7 @@ impl Faults {
             delete_before: rate(0.3),
             disk_after: rate(0.3),
             disk_conflict: rate(0.05),
-            shard_fails: rate(0.5),
+            shard_fails: all_beyond_half(rate(0.55)),
             shard_slow: rate(0.2),
             shard_hangs: rate(0.05),
             poison: happens(0.1),
@@ -127,6 +127,11 @@ impl Faults {
             event_every_ms: self.event_every_ms,
         }
     }
+}
+
+/// What happens more often than every other time happens always.
+fn all_beyond_half(rate: f64) -> f64 {
+    if rate > 0.5 { 1.0 } else { rate }
 }
 
 /// Half of all runs have none of a fault, the others up to `most`.

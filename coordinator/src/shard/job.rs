@@ -1,6 +1,7 @@
 //! PURE: the states of a job, and how one becomes the other.
 
 use proto::job::{JobState, ShardCounts};
+use proto::planted::{self, Bug};
 
 use super::Illegal;
 
@@ -117,7 +118,9 @@ impl Job {
             (JobEvent::Resume, Planning | Running | Finalizing) => (next.paused, next.pause_reason) = (false, None),
             (JobEvent::Repair, Planning | Running) => {}
             (JobEvent::Retry(shards), Planning | Running | Failed) => next.run_again(self.has_holes(shards)),
-            (JobEvent::Retry(shards), Succeeded) if self.has_holes(shards) => next.run_again(true),
+            (JobEvent::Retry(shards), Succeeded) if self.has_holes(shards) => {
+                next.run_again(!planted::is(Bug::RetryKeepsGeneration));
+            }
             (JobEvent::Repair, Finalizing | Succeeded | Failed) => next.run_again(true),
             (
                 JobEvent::Planned
@@ -155,17 +158,17 @@ impl Job {
     /// others are dead.
     pub fn is_complete(&self, shards: &ShardCounts) -> bool {
         (shards.pending + shards.running + shards.cancelled == 0 && (shards.dead == 0 || self.bears_holes(shards)))
-            || proto::planted::is(proto::planted::Bug::FinalizeTooEarly)
+            || planted::is(Bug::FinalizeTooEarly)
     }
 
     /// Whether nothing is left to do, and dead shards keep the manifest from being written.
-    pub const fn is_exhausted(&self, shards: &ShardCounts) -> bool {
+    pub fn is_exhausted(&self, shards: &ShardCounts) -> bool {
         shards.pending + shards.running == 0 && shards.dead > 0 && !self.bears_holes(shards)
     }
 
     /// Whether dead shards do not keep the manifest from being written.
-    const fn bears_holes(&self, shards: &ShardCounts) -> bool {
-        self.allow_partial && shards.committed > 0
+    fn bears_holes(&self, shards: &ShardCounts) -> bool {
+        self.allow_partial && (shards.committed > 0 || planted::is(Bug::HolesAreAll))
     }
 }
 

@@ -2,6 +2,7 @@
 //! It knows the invariants of the protocol and nothing of how the transitions are made.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use proto::job::JobState;
 use proto::work::FailureClass;
@@ -19,6 +20,8 @@ const VIOLATIONS_MAX: usize = 20;
 pub struct ShardView {
     /// Its state, as stored.
     pub state: &'static str,
+    /// The numbers of its rows, over the whole corpus.
+    pub rows: Range<u64>,
     /// The epoch of the latest lease.
     pub epoch: Epoch,
     /// Key of the winner's file.
@@ -234,7 +237,7 @@ pub(super) fn leases(id: JobId, job: &ModelJob) -> Vec<(u64, AttemptView)> {
 /// Returns the shards of a job in order.
 pub(super) fn view(id: JobId, job: &ModelJob) -> Vec<ShardView> {
     let mut shards = Vec::with_capacity(job.shards.len());
-    for (index, (_, shard)) in (0..).zip(&job.shards) {
+    for (index, (slice, shard)) in (0..).zip(&job.shards) {
         let (state, winner) = match &shard.state {
             ShardState::Pending { .. } => ("pending", None),
             ShardState::Running { .. } => ("running", None),
@@ -247,7 +250,8 @@ pub(super) fn view(id: JobId, job: &ModelJob) -> Vec<ShardView> {
         for ((_, epoch), attempt) in job.attempts.range((index, Epoch(0))..=(index, Epoch(u32::MAX))) {
             attempts.push(attempt_view(ShardId { job: id, index }, *epoch, attempt));
         }
-        shards.push(ShardView { state, epoch: shard.epoch, winner, attempts });
+        let rows = slice.first_row..slice.first_row + slice.rows;
+        shards.push(ShardView { state, rows, epoch: shard.epoch, winner, attempts });
     }
     shards
 }
