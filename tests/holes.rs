@@ -75,7 +75,12 @@ fn readers(bench: &Bench) {
     let projected = bench.encaje(["project", "out", "--label", "label", "--out", "out.svg", "--json"]);
     projected.expect_code(0);
     projected.expect_said(&["50 rows of the corpus missing"]);
-    let compared = bench.encaje(["compare", "out", "merged.parquet", "--label", "label", "--out", "both.svg"]);
+    assert_eq!((&projected.json()["points"], &projected.json()["missing"]), (&150.into(), &50.into()));
+    let drawn = fs::read_to_string(bench.path("out.svg")).unwrap();
+    assert!(drawn.contains("50 rows without a vector left out"), "{drawn}");
+    let compared =
+        bench.encaje(["compare", "out", "merged.parquet", "--label", "label", "--out", "both.svg", "--json"]);
     compared.expect_code(0);
     compared.expect_said(&["50 rows of the corpus missing", "50 rows that lack a vector"]);
+    assert_eq!((&compared.json()["left_out"], &compared.json()["models"][1]["missing"]), (&50.into(), &50.into()));
 }

@@ -45,6 +45,8 @@ struct Model {
     pooling: String,
     /// Rows that the model has no vector for.
     rejected: u64,
+    /// Rows of the corpus that the set does not have.
+    missing: u64,
     /// Leave-one-out accuracy of the majority of the 15 nearest, in the space of the vectors.
     label_accuracy: Option<Estimate>,
     /// By how much that is above the best model's; 0 for that one.
@@ -199,6 +201,7 @@ fn facts(target: &Path, points: &Points) -> Model {
         dimensions: points.dim,
         pooling: points.info.pooling.clone(),
         rejected: points.rejected,
+        missing: points.missing,
         label_accuracy: None,
         label_accuracy_difference: None,
         silhouette: None,

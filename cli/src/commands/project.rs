@@ -27,6 +27,8 @@ struct Summary<'a> {
     coords: Option<&'a Path>,
     points: usize,
     rejected: u64,
+    /// Rows of the corpus that the output does not have.
+    missing: u64,
     truncated: u64,
     tokens: u64,
     dimensions: usize,
@@ -70,6 +72,7 @@ pub(crate) fn run(ui: &Ui, args: &ProjectArgs) -> anyhow::Result<Exit> {
         coords: args.coords.as_deref(),
         points: points.len(),
         rejected: points.rejected,
+        missing: points.missing,
         truncated: points.truncated,
         tokens: points.tokens,
         dimensions: points.dim,
@@ -238,9 +241,9 @@ fn labels(args: &ProjectArgs, points: &Points) -> anyhow::Result<Labels> {
 
 fn figure(args: &ProjectArgs, points: &Points, places: Vec<[f32; 2]>, labels: Labels) -> anyhow::Result<Figure> {
     let umap = &args.umap;
-    let left_out = match points.rejected {
+    let left_out = match points.rejected + points.missing {
         0 => String::new(),
-        rejected => format!(" ({} without a vector left out)", ui::counted(rejected, "row")),
+        rows => format!(" ({} without a vector left out)", ui::counted(rows, "row")),
     };
     let subtitle = format!(
         "{}{left_out} · {} dimensions · UMAP: {} neighbors, min. distance {}, {}, seed {}",
