@@ -13,7 +13,7 @@ use rcgen::{
 };
 
 use crate::harness::corpora::{self, sentences};
-use crate::harness::daemon::{Daemon, coordinator};
+use crate::harness::daemon::{Daemon, coordinator, submit, worker};
 use crate::harness::{Bench, Ran, model, wait_for};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -109,6 +109,50 @@ fn a_secured_cluster_does_its_work_and_keeps_its_secrets() {
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
+}
+
+#[test]
+fn certificates_are_replaced_while_a_cluster_works() {
+    let bench = Bench::new();
+    bench.write("a.csv", corpora::csv(&sentences(60)));
+    secured(&bench);
+    let (mut coordinator, url) = coordinator(&bench, "c", "state.db", SECURE);
+    let certificate = ["--tls-ca", "certs/ca.pem", "--tls-cert", "certs/w1.pem", "--tls-key", "certs/w1-key.pem"];
+    let _worker = worker(&bench, "w", &url, &certificate);
+    let user = token_words("certs/ca.pem", "submit.token");
+    let embed = |out: &str| {
+        let again: Vec<&str> = ["--shard-rows", "20", "--again"].into_iter().chain(user).collect();
+        let job = submit(&bench, &url, "a.csv", &again);
+        let words = ["download", &job, "--coordinator", &url, "--out", out, "--wait"];
+        bench.encaje(words.iter().chain(&user)).expect_code(0);
+        bench.encaje(["verify", out, "--corpus", "a.csv"]).expect_code(0);
+    };
+    embed("before");
+
+    bench.encaje(["certs", "--out", "fresh", "--worker", "w1"]).expect_code(0);
+    std::fs::copy(bench.path("certs/ca.pem"), bench.path("old-ca.pem")).unwrap();
+    let replace =
+        |name: &str| std::fs::rename(bench.path(&format!("fresh/{name}")), bench.path(&format!("certs/{name}")));
+    // A certificate whose key has not come yet.
+    replace("server.pem").unwrap();
+    wait_for("the coordinator to notice", || {
+        list(&bench, &url, &user).expect_code(0);
+        coordinator.log().contains("those before them still are").then_some(())
+    });
+    for name in ["server-key.pem", "w1.pem", "w1-key.pem", "ca.pem"] {
+        replace(name).unwrap();
+    }
+    wait_for("the new certificates", || (list(&bench, &url, &user).code == Some(0)).then_some(()));
+    list(&bench, &url, &token_words("old-ca.pem", "submit.token")).expect_code(1);
+    embed("after");
+
+    coordinator.kill();
+    let address = url.strip_prefix("https://").unwrap();
+    let words = ["coordinator", "--listen", address, "--database", "state.db", "--storage", "storage", "--json"];
+    let words: Vec<&str> = words.iter().chain(SECURE).copied().collect();
+    let mut second = Daemon::start(&bench, "c2", &words);
+    assert_eq!(second.event()["event"], "listening");
+    embed("restarted");
 }
 
 #[test]

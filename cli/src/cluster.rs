@@ -33,8 +33,7 @@ pub(crate) fn connect(args: &ClusterArgs) -> anyhow::Result<Connection> {
             .hint("give --coordinator URL, or set ENCAJE_COORDINATOR")
             .into());
     }
-    let security = security::of_client(&args.identity)?;
-    Connection::open(&urls, &security).map_err(|error| Advice::usage(error.to_string()).into())
+    security::connect(&urls, &args.identity)
 }
 
 /// A client's view of a cluster.

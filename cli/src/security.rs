@@ -8,20 +8,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use coordinator::{Access, Clock};
-use proto::{ClientSecurity, Secret};
-use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+use coordinator::{Access, Clock, Tls, TlsFiles};
+use proto::{ClientSecurity, Connection, Secret, Watched};
 
 use crate::args::{IdentityArgs, ServerArgs};
 use crate::exit::Advice;
 
 /// The variable that may hold a token; as an option it would be seen by everybody on the machine.
 const TOKEN_VARIABLE: &str = "ENCAJE_TOKEN";
-/// How long a handshake may take.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// How often a client looks whether its files have changed.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// What stands for standard input.
+const STDIN: &str = "-";
 
 /// Reads what a client shows and believes.
-pub(crate) fn of_client(args: &IdentityArgs) -> anyhow::Result<ClientSecurity> {
+fn of_client(args: &IdentityArgs) -> anyhow::Result<ClientSecurity> {
     let identity_pem = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => Some((read(certificate)?, Secret::new(&read(key)?))),
         (Some(_), None) | (None, Some(_)) => return Err(Advice::usage("--tls-cert and --tls-key go together").into()),
@@ -31,9 +32,50 @@ pub(crate) fn of_client(args: &IdentityArgs) -> anyhow::Result<ClientSecurity> {
     Ok(ClientSecurity { ca_pem, identity_pem, token: token(args)?, insecure: args.insecure })
 }
 
+/// Connects to coordinators, and takes the certificates and the token anew whenever their files change, for as long as the
+/// runtime lives. Call it within one.
+pub(crate) fn connect(urls: &[String], args: &IdentityArgs) -> anyhow::Result<Connection> {
+    let token_file = args.token_file.iter().filter(|path| path.as_os_str() != STDIN);
+    let files = [&args.tls_ca, &args.tls_cert, &args.tls_key].into_iter().flatten().chain(token_file);
+    let watched = Watched::new(files.cloned());
+    let security = of_client(args)?;
+    let connection = Connection::open(urls, &security).map_err(|error| Advice::usage(error.to_string()))?;
+    if !watched.is_empty() {
+        tokio::spawn(keep_current(connection.clone(), args.clone(), security.token, watched));
+    }
+    Ok(connection)
+}
+
+async fn keep_current(connection: Connection, args: IdentityArgs, token: Option<Secret>, mut watched: Watched) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if !watched.has_changed() {
+            continue;
+        }
+        match again(&args, &token).and_then(|security| Ok(connection.renew(&security)?)) {
+            Ok(()) => tracing::info!("certificates and token read again"),
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::warn!(error, "certificates or token have changed and cannot be used; those before still are");
+            }
+        }
+    }
+}
+
+/// Reads what a client shows and believes once more; what came by standard input comes once.
+fn again(args: &IdentityArgs, token: &Option<Secret>) -> anyhow::Result<ClientSecurity> {
+    match &args.token_file {
+        Some(path) if path.as_os_str() == STDIN => {
+            let security = of_client(&IdentityArgs { token_file: None, ..args.clone() })?;
+            Ok(ClientSecurity { token: token.clone(), ..security })
+        }
+        Some(_) | None => of_client(args),
+    }
+}
+
 fn token(args: &IdentityArgs) -> anyhow::Result<Option<Secret>> {
     let text = match &args.token_file {
-        Some(path) if path.as_os_str() == "-" => {
+        Some(path) if path.as_os_str() == STDIN => {
             let mut text = String::new();
             std::io::stdin().read_to_string(&mut text).context("cannot read the token from standard input")?;
             Some(text)
@@ -50,7 +92,7 @@ fn token(args: &IdentityArgs) -> anyhow::Result<Option<Secret>> {
 
 /// What a coordinator shows, and whom it lets in.
 pub(crate) struct ServerSecurity {
-    pub(crate) tls: Option<ServerTlsConfig>,
+    pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) access: Access,
 }
 
@@ -58,13 +100,9 @@ pub(crate) struct ServerSecurity {
 pub(crate) fn of_server(args: &ServerArgs, clock: Arc<dyn Clock>) -> anyhow::Result<ServerSecurity> {
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => {
-            let identity = Identity::from_pem(read(certificate)?, Secret::new(&read(key)?).expose());
-            let mut tls = ServerTlsConfig::new().identity(identity).timeout(HANDSHAKE_MAX);
-            if let Some(authority) = &args.tls_client_ca {
-                // People come with tokens: who must show a certificate is decided call by call.
-                tls = tls.client_ca_root(Certificate::from_pem(read(authority)?)).client_auth_optional(true);
-            }
-            Some(tls)
+            let (certificate, key) = (certificate.clone(), key.clone());
+            let files = TlsFiles { certificate, key, client_ca: args.tls_client_ca.clone() };
+            Some(Arc::new(Tls::open(files).context(Advice::usage("the certificates cannot be used"))?))
         }
         _ => None,
     };

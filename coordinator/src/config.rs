@@ -5,13 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tonic::transport::ServerTlsConfig;
-
 use crate::access::Access;
 use crate::clock::{Clock, SystemClock};
 use crate::corpora::{Corpora, Stored};
 use crate::metrics::Metrics;
 use crate::roots::Roots;
+use crate::tls::Tls;
 
 /// How a coordinator works. Take [`Config::default`] and change what differs.
 #[derive(Clone)]
@@ -46,8 +45,8 @@ pub struct Config {
     pub calls_other_max: usize,
     /// Who may do what.
     pub access: Access,
-    /// The certificate to show and the authority that clients' certificates come from; `None` serves in the clear.
-    pub tls: Option<ServerTlsConfig>,
+    /// The certificate to show and the authorities that clients' certificates come from; `None` serves in the clear.
+    pub tls: Option<Arc<Tls>>,
     /// Connections at the same time; more wait to be accepted.
     pub connections_max: usize,
     /// A client that has connected speaks within this time, or loses its place.

@@ -20,6 +20,7 @@ mod service;
 mod sweeper;
 #[cfg(test)]
 mod testing;
+mod tls;
 
 use std::io;
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub use metrics::Metrics;
 pub use policy::Policy;
 pub use roots::{RootError, Roots};
 pub use store::{Store, StoreError, StoreErrorKind};
+pub use tls::{Tls, TlsError, TlsFiles};
 
 use crate::context::{Context, Lead, Notices};
 
@@ -50,9 +52,6 @@ pub enum CoordinatorError {
     /// The gRPC server failed.
     #[error("the server failed")]
     Serve(#[source] tonic::transport::Error),
-    /// The certificate or the authority of clients cannot be used.
-    #[error("the certificates cannot be used")]
-    Certificates(#[source] tonic::transport::Error),
     /// A part of the coordinator crashed.
     #[error("the coordinator crashed: this is a bug, please report it")]
     Crashed(#[source] tokio::task::JoinError),
@@ -74,12 +73,16 @@ where
     I: Stream<Item = io::Result<IO>> + Send + 'static,
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
-    let server = service::limited(&config).map_err(CoordinatorError::Certificates)?;
-    let server = server.layer(config.metrics.layer()).layer(access::AccessLayer(config.access.clone()));
+    let server = service::limited(&config);
+    let mut server = server.layer(config.metrics.layer()).layer(access::AccessLayer(config.access.clone()));
     let incoming = connections::capped(incoming, config.connections_max, config.greeting_within);
-    run_on(config, store, storage, shutdown, |routes, stop| async move {
-        let mut server = server;
-        server.add_routes(routes).serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await
+    let (tls, at_once) = (config.tls.clone(), config.connections_max);
+    run_on(config, store, storage, shutdown, move |routes, stop| async move {
+        let (server, stop) = (server.add_routes(routes), stop.cancelled_owned());
+        match tls {
+            None => server.serve_with_incoming_shutdown(incoming, stop).await,
+            Some(tls) => server.serve_with_incoming_shutdown(tls::accepted(incoming, tls, at_once), stop).await,
+        }
     })
     .await
 }

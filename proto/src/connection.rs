@@ -48,13 +48,20 @@ pub struct Connection {
 struct Shared {
     members: Vec<Member>,
     choice: Mutex<Choice>,
-    authorization: Option<HeaderValue>,
+    authorization: Mutex<Option<HeaderValue>>,
 }
 
 struct Member {
+    /// Where it is; empty where that is not known.
+    url: String,
+    way: Mutex<Way>,
+}
+
+/// How to get to a coordinator.
+struct Way {
     /// How the channel is made anew, and the runtime that its task belongs to; `None` where it cannot be.
     origin: Option<(Endpoint, Handle)>,
-    wire: Mutex<Wire>,
+    wire: Wire,
 }
 
 /// Which coordinator is in use, and until when.
@@ -83,34 +90,51 @@ impl Connection {
         let mut members = Vec::with_capacity(urls.len());
         for url in urls {
             let endpoint = secured(url, security)?;
-            let wire = Mutex::new(endpoint.connect_lazy().into());
-            members.push(Member { origin: Some((endpoint, Handle::current())), wire });
+            let wire = endpoint.connect_lazy().into();
+            let way = Mutex::new(Way { origin: Some((endpoint, Handle::current())), wire });
+            members.push(Member { url: url.clone(), way });
         }
         if members.is_empty() {
             return Err(bad("", "no coordinator is named"));
         }
-        let authorization = match &security.token {
-            None => None,
-            Some(token) => {
-                let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
-                    .map_err(|_| bad(&urls.join(","), "the token has characters that no token has"))?;
-                value.set_sensitive(true);
-                Some(value)
-            }
-        };
-        Ok(Self::among(members, authorization))
+        Ok(Self::among(members, bearer(security)?))
+    }
+
+    /// Takes these certificates and this token in place of those it was opened with. Calls under way keep theirs.
+    ///
+    /// # Errors
+    /// As of [`Connection::open`]; then nothing has changed.
+    pub fn renew(&self, security: &ClientSecurity) -> Result<(), TransportError> {
+        let authorization = bearer(security)?;
+        let known = self.shared.members.iter().filter(|member| !member.url.is_empty());
+        let renewed: Vec<_> =
+            known.map(|member| Ok((member, secured(&member.url, security)?))).collect::<Result<_, TransportError>>()?;
+        *self.shared.authorization.lock().unwrap_or_else(PoisonError::into_inner) = authorization;
+        for (member, endpoint) in renewed {
+            member.renew(Some(endpoint));
+        }
+        Ok(())
     }
 
     /// Makes a connection of one way to each of several coordinators; at least one.
     pub fn over(wires: Vec<Wire>) -> Self {
-        let member = |wire| Member { origin: None, wire: Mutex::new(wire) };
+        let member = |wire| Member { url: String::new(), way: Mutex::new(Way { origin: None, wire }) };
         Self::among(wires.into_iter().map(member).collect(), None)
     }
 
     fn among(members: Vec<Member>, authorization: Option<HeaderValue>) -> Self {
         let choice = Mutex::new(Choice::among(members.len(), Instant::now()));
+        let authorization = Mutex::new(authorization);
         Self { shared: Arc::new(Shared { members, choice, authorization }) }
     }
+}
+
+/// What goes with every call, for a token.
+fn bearer(security: &ClientSecurity) -> Result<Option<HeaderValue>, TransportError> {
+    let Some(token) = &security.token else { return Ok(None) };
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(|_| TransportError::Token)?;
+    value.set_sensitive(true);
+    Ok(Some(value))
 }
 
 fn secured(url: &str, security: &ClientSecurity) -> Result<Endpoint, TransportError> {
@@ -180,7 +204,7 @@ impl Shared {
             *choice = Choice::among(self.members.len(), now);
             if choice.index != before {
                 // Calls under way keep the old connection alive; it ends with the last of them.
-                self.members[before].renew();
+                self.members[before].renew(None);
             }
         }
         (choice.index, self.members[choice.index].wire())
@@ -201,14 +225,23 @@ impl Shared {
 
 impl Member {
     fn wire(&self) -> Wire {
-        self.wire.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.way().wire.clone()
     }
 
-    /// Takes a fresh channel. Its task belongs to the runtime that made the first one: the caller's may be short-lived.
-    fn renew(&self) {
-        let Some((endpoint, runtime)) = &self.origin else { return };
+    /// Takes a fresh channel, to another endpoint if there is one. Its task belongs to the runtime that made the first
+    /// one: the caller's may be short-lived.
+    fn renew(&self, other: Option<Endpoint>) {
+        let mut way = self.way();
+        let Way { origin: Some((endpoint, runtime)), wire } = &mut *way else { return };
+        if let Some(other) = other {
+            *endpoint = other;
+        }
         let _runtime = runtime.enter();
-        *self.wire.lock().unwrap_or_else(PoisonError::into_inner) = endpoint.connect_lazy().into();
+        *wire = endpoint.connect_lazy().into();
+    }
+
+    fn way(&self) -> MutexGuard<'_, Way> {
+        self.way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -249,8 +282,9 @@ impl Service<Request<Body>> for Connection {
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let (index, mut wire) = self.shared.chosen(Instant::now());
-        if let Some(authorization) = &self.shared.authorization {
-            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        let authorization = self.shared.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(authorization) = authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization);
         }
         let call = Unanswered { shared: Arc::clone(&self.shared), index, answered: false };
         Box::pin(async move {

@@ -14,6 +14,7 @@ pub mod relay;
 pub mod retry;
 pub mod secret;
 pub mod transport;
+pub mod watched;
 pub mod wire;
 
 /// The generated code. Only the conversions, the clients and the coordinator's services name its types.
@@ -39,4 +40,5 @@ pub use ids::{Epoch, JobId, RequestId, SessionId, ShardId};
 pub use retry::RetryPolicy;
 pub use secret::Secret;
 pub use transport::{TransportError, connect, in_process, listen};
+pub use watched::Watched;
 pub use wire::Wire;

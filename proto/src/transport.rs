@@ -38,6 +38,9 @@ pub enum TransportError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The token cannot be sent.
+    #[error("the token has characters that no token has")]
+    Token,
     /// Nobody answered.
     #[error("cannot reach a coordinator at `{url}`: is it running?")]
     Connect {

@@ -8,8 +8,8 @@ use clap::{Args, Subcommand};
 use super::values::parse_role;
 use coordinator::access::Role;
 
-/// How a client proves who it is, and whom it believes.
-#[derive(Debug, Args)]
+/// How a client proves who it is, and whom it believes. Files are read again when they change.
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Cluster")]
 pub(crate) struct IdentityArgs {
     /// Believes coordinators whose certificate this authority signed (PEM); `https://` needs it.
@@ -34,7 +34,8 @@ pub(crate) struct IdentityArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Security")]
 pub(crate) struct ServerArgs {
-    /// Shows this certificate (PEM) and serves `https://` only.
+    /// Shows this certificate (PEM) and serves `https://` only. It, its key and --tls-client-ca are read again when they
+    /// change.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,
     /// The private key of the certificate (PEM).

@@ -6,8 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
+use proto::Watched;
 use tracing::{error, info};
 
 use super::{Identity, Role};
@@ -89,7 +89,7 @@ pub struct TokenFile {
 
 struct Read {
     lines: Vec<TokenLine>,
-    stamp: Option<(SystemTime, u64)>,
+    watched: Watched,
     looked_ms: i64,
 }
 
@@ -99,8 +99,8 @@ impl TokenFile {
     /// # Errors
     /// It cannot be read, or a line is no token.
     pub fn open(path: PathBuf, clock: Arc<dyn Clock>) -> Result<Self, TokenFileError> {
-        let (stamp, lines) = (stamp(&path), Self::lines(&path)?);
-        let read = Mutex::new(Read { lines, stamp, looked_ms: clock.now_ms() });
+        let (watched, lines) = (Watched::new([path.clone()]), Self::lines(&path)?);
+        let read = Mutex::new(Read { lines, watched, looked_ms: clock.now_ms() });
         Ok(Self { path, clock, read })
     }
 
@@ -143,11 +143,9 @@ impl TokenFile {
             return;
         }
         read.looked_ms = now_ms;
-        let stamp = stamp(&self.path);
-        if stamp.is_some() && stamp == read.stamp {
+        if !read.watched.has_changed() {
             return;
         }
-        read.stamp = stamp;
         match Self::lines(&self.path) {
             Ok(lines) => {
                 info!(tokens = lines.len(), "token file read again");
@@ -159,11 +157,6 @@ impl TokenFile {
             }
         }
     }
-}
-
-fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
-    let metadata = fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 #[cfg(test)]

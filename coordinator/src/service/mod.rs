@@ -172,19 +172,15 @@ pub(crate) fn routes(context: Arc<Context>) -> (Routes, HealthReporter) {
     (routes, reporter)
 }
 
-/// Returns a server with its limits, and its certificate where it has one.
-pub(crate) fn limited(config: &Config) -> Result<Server, tonic::transport::Error> {
-    let server = Server::builder()
+/// Returns a server with its limits.
+pub(crate) fn limited(config: &Config) -> Server {
+    Server::builder()
         .max_concurrent_streams(config.streams_max)
         .concurrency_limit_per_connection(config.streams_max as usize)
         .timeout(config.call_timeout)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .http2_max_header_list_size(HEADER_BYTES_MAX);
-    match &config.tls {
-        Some(tls) => server.tls_config(tls.clone()),
-        None => Ok(server),
-    }
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
 }
 
 /// Tells whoever asks after our health whether to come here.
