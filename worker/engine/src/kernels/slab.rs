@@ -17,6 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 const PAGE_BYTES: usize = 2 << 20;
 /// Bytes of a chunk, but for matrices that are larger.
 const CHUNK_BYTES: usize = 32 * PAGE_BYTES;
+/// Whether every matrix has memory of its own, which ends where it ends: a sanitizer then sees who reads past it.
+const ALONE: bool = cfg!(any(encaje_sanitized, miri));
 /// Where a matrix begins: a line of the cache, and a vector.
 const ALIGNMENT: usize = 64;
 
@@ -47,12 +49,17 @@ unsafe impl Sync for Chunk {}
 
 impl Chunk {
     fn new(bytes: usize) -> Arc<Chunk> {
-        let layout = Layout::from_size_align(bytes.next_multiple_of(PAGE_BYTES), PAGE_BYTES)
-            .expect("matrices are far smaller than the address space");
+        let layout = match ALONE {
+            true => Layout::from_size_align(bytes.max(1), ALIGNMENT),
+            false => Layout::from_size_align(bytes.next_multiple_of(PAGE_BYTES), PAGE_BYTES),
+        };
+        let layout = layout.expect("matrices are far smaller than the address space");
         // SAFETY: the layout has a size.
         let start = unsafe { alloc(layout) };
         let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout));
-        ask_for_large_pages(start, layout.size());
+        if !ALONE {
+            ask_for_large_pages(start, layout.size());
+        }
         Arc::new(Chunk { start, layout })
     }
 }
@@ -77,6 +84,11 @@ fn ask_for_large_pages(start: NonNull<u8>, bytes: usize) {
 
 /// Returns room that is nobody else's, and the chunk that it is in.
 fn room(bytes: usize) -> (Arc<Chunk>, NonNull<u8>) {
+    if ALONE {
+        let chunk = Chunk::new(bytes);
+        let start = chunk.start;
+        return (chunk, start);
+    }
     let bytes = bytes.next_multiple_of(ALIGNMENT);
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     let (chunk, used) = match open.0.upgrade() {
