@@ -16,7 +16,9 @@ const GENERATED: &[&str] = &["proto/src/generated.rs"];
 /// The only files that may hold `unsafe` code.
 const UNSAFE_FILES: &[&str] = &[
     "worker/engine/src/kernels/attention/fast.rs",
+    "worker/engine/src/kernels/attention/halves.rs",
     "worker/engine/src/kernels/attention/mod.rs",
+    "worker/engine/src/kernels/attention/products.rs",
     "worker/engine/src/kernels/matmul.rs",
     "worker/engine/src/kernels/slab.rs",
     "worker/engine/src/kernels/tile/mod.rs",

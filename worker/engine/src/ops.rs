@@ -10,7 +10,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tenso
 
 use crate::Dtype;
 use crate::config::Activation;
-use crate::kernels::{self, Heads, PackedWeights, RowsView, Scratch};
+use crate::kernels::{self, Heads, PackedWeights, Precision, RowsView, Scratch};
 
 /// A linear layer: `x * weight + bias`.
 pub(crate) struct Linear {
@@ -277,7 +277,7 @@ impl CustomOp2 for AttentionOp<'_> {
             &mut out,
             [queries.view(), keys, keys.without_columns(width)],
             self.offsets,
-            self.heads,
+            (self.heads, Precision::Single),
             &mut Vec::new(),
         );
         Ok((CpuStorage::F32(out), (queries.rows, width).into()))
@@ -289,7 +289,7 @@ fn attend_all(
     mut out: &mut [f32],
     [queries, keys, values]: [RowsView<'_>; 3],
     offsets: &[u32],
-    heads: Heads,
+    (heads, precision): (Heads, Precision),
     scratch: &mut Vec<f32>,
 ) {
     for span in offsets.windows(2) {
@@ -297,7 +297,7 @@ fn attend_all(
         let context;
         (context, out) = out.split_at_mut(tokens * heads.count * heads.size);
         let [queries, keys, values] = [queries, keys, values].map(|rows| rows.block(start, tokens));
-        kernels::attend(context, queries, keys, values, heads, scratch);
+        kernels::attend(context, queries, keys, values, (heads, precision), scratch);
     }
 }
 
@@ -317,7 +317,7 @@ impl CustomOp1 for ContextOp<'_> {
         let (x, ContextOp { qkv: Linear { weights, panels, bias }, offsets, heads }) = (Rows::of(x, lx)?, self);
         let width = heads.count * heads.size;
         let mut out = vec![0.0; x.rows * width];
-        let block_rows = weights.block_rows();
+        let (block_rows, precision) = (weights.block_rows(), weights.precision());
         with_vectors([bias], |[bias]| {
             let (mut qkv, mut scratch, mut scores) = (Vec::new(), Scratch::default(), Vec::new());
             let mut rest: &[u32] = offsets;
@@ -334,7 +334,7 @@ impl CustomOp1 for ContextOp<'_> {
                 let view = RowsView { data: &qkv[..tokens * bias.len()], rows: tokens, stride: bias.len() };
                 let out = &mut out[start * width..][..tokens * width];
                 let views = [view, view.without_columns(width), view.without_columns(2 * width)];
-                attend_all(out, views, texts, *heads, &mut scores);
+                attend_all(out, views, texts, (*heads, precision), &mut scores);
             }
         })?;
         Ok((CpuStorage::F32(out), (x.rows, width).into()))

@@ -83,7 +83,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernels::attend;
+    use crate::kernels::{Precision, attend};
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
@@ -122,7 +122,7 @@ mod tests {
                 let (start, tokens) = (span[0] as usize * width, (span[1] - span[0]) as usize);
                 attend(
                     &mut expected, rows(&queries[text * width..], 1), rows(&keys[start..], tokens),
-                    rows(&values[start..], tokens), heads, &mut Vec::new(),
+                    rows(&values[start..], tokens), (heads, Precision::Single), &mut Vec::new(),
                 );
                 for (found, expected) in found[text * width..].iter().zip(&expected) {
                     prop_assert!((found - expected).abs() <= 5e-5 * (1.0 + expected.abs()), "{found} for {expected}");

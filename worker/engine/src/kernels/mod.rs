@@ -17,7 +17,7 @@ mod slab;
 mod tile;
 
 pub(crate) use activation::activate;
-pub(crate) use attention::{Heads, attend};
+pub(crate) use attention::{Heads, Precision, attend};
 pub(crate) use first::{KeysValues, attend_first};
 pub use matmul::dot_products;
 pub(crate) use norm::{add_layer_norm, embed_layer_norm};

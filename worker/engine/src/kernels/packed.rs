@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::attention::Precision;
 use super::matmul::{Matrix, MatrixMut, matmul};
 use super::quantize::{RowScale, from_bf16, quantize_columns, quantize_rows, round_to_bf16, to_bf16};
 use super::slab::Slab;
@@ -266,6 +267,14 @@ impl PackedWeights {
             weights,
             1.0,
         );
+    }
+
+    /// Returns how exact products of what these weights give need be: as the weights are.
+    pub(crate) fn precision(&self) -> Precision {
+        match &self.numbers {
+            Numbers::Plain(_) | Numbers::F32(_) => Precision::Single,
+            Numbers::Bf16(_) | Numbers::Bf16InF32(_) | Numbers::Int8(..) | Numbers::Int8ByPairs(..) => Precision::Half,
+        }
     }
 
     /// Returns how many rows are best taken together: all of them where weights are not packed, since the gemm crate packs

@@ -13,14 +13,15 @@ use std::arch::x86_64::{
     _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 
+use super::products::products;
 use super::{Heads, RowsView};
 
 /// Numbers of a vector.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 /// Queries that are taken together.
-const ROWS: usize = 6;
+pub(super) const ROWS: usize = 6;
 /// Vectors of a row that are summed at once.
-const VECTORS: usize = 4;
+pub(super) const VECTORS: usize = 4;
 
 /// Whether this processor has the instructions.
 pub(super) fn detected() -> bool {
@@ -98,9 +99,9 @@ unsafe fn turn(keys: &[f32], stride: usize, (tokens, size): (usize, usize), padd
     }
 }
 
-/// Turns rows into columns.
+/// Turns rows into columns, of any numbers of 32 bits.
 #[target_feature(enable = "avx512f")]
-fn transposed(rows: [__m512; LANES]) -> [__m512; LANES] {
+pub(super) fn transposed(rows: [__m512; LANES]) -> [__m512; LANES] {
     let pairs: [__m512; LANES] = std::array::from_fn(|at| {
         let (a, b) = (rows[at & !1], rows[at | 1]);
         if at & 1 == 0 { _mm512_unpacklo_ps(a, b) } else { _mm512_unpackhi_ps(a, b) }
@@ -134,7 +135,8 @@ fn transposed(rows: [__m512; LANES]) -> [__m512; LANES] {
     })
 }
 
-fn first_lanes(count: usize) -> __mmask16 {
+/// Returns the mask of so many lanes, or of all.
+pub(super) fn first_lanes(count: usize) -> __mmask16 {
     if count >= LANES { !0 } else { (1 << count) - 1 }
 }
 
@@ -187,65 +189,13 @@ unsafe fn mix(
     }
 }
 
-/// As [`product_of`], for as many vectors as are asked for: one to four.
-///
-/// # Safety
-/// As there.
-#[target_feature(enable = "avx512f")]
-#[inline]
-unsafe fn product(
-    left: [*const f32; ROWS],
-    right: (*const f32, usize),
-    (steps, vectors): (usize, usize),
-    mask: __mmask16,
-    write: impl Fn(usize, usize, __m512),
-) {
-    // SAFETY: as the caller says.
-    unsafe {
-        match vectors {
-            4 => product_of::<4>(left, right, steps, mask, write),
-            3 => product_of::<3>(left, right, steps, mask, write),
-            2 => product_of::<2>(left, right, steps, mask, write),
-            _ => product_of::<1>(left, right, steps, mask, write),
-        }
-    }
-}
-
-/// Sums `left[row][step] * right[step]` over the steps, for six rows and `C` vectors of columns, of which the last is
-/// masked; and hands the sums on.
-///
-/// # Safety
-/// Rows have a number for each step; a row of `right` holds `C` vectors, but for what the mask leaves out.
-#[target_feature(enable = "avx512f")]
-#[inline]
-unsafe fn product_of<const C: usize>(
-    left: [*const f32; ROWS],
-    (right, stride): (*const f32, usize),
-    steps: usize,
-    mask: __mmask16,
-    write: impl Fn(usize, usize, __m512),
-) {
-    let mut sums = [[_mm512_setzero_ps(); C]; ROWS];
-    for step in 0..steps {
-        let columns: [__m512; C] = std::array::from_fn(|at| {
-            let mask = if at + 1 == C { mask } else { !0 };
-            // SAFETY: as the caller says; what the mask leaves out is not touched.
-            unsafe { _mm512_maskz_loadu_ps(mask, right.add(step * stride + at * LANES)) }
-        });
-        for (sums, row) in sums.iter_mut().zip(left) {
-            // SAFETY: a row has as many numbers as there are steps.
-            let number = _mm512_set1_ps(unsafe { *row.add(step) });
-            for (sum, column) in sums.iter_mut().zip(columns) {
-                *sum = _mm512_fmadd_ps(number, column, *sum);
-            }
-        }
-    }
-    for (row, sums) in sums.into_iter().enumerate() {
-        for (at, sum) in sums.into_iter().enumerate() {
-            write(row, at, sum);
-        }
-    }
-}
+products!(
+    "avx512f",
+    f32,
+    |mask, at| _mm512_maskz_loadu_ps(mask, at),
+    |number| _mm512_set1_ps(number),
+    |sum, number, column| _mm512_fmadd_ps(number, column, sum)
+);
 
 /// Turns six rows of scores into weights that are not yet divided by their sums, and returns those.
 ///
@@ -284,7 +234,7 @@ unsafe fn weigh(scores: &mut [f32], padded: usize, tokens: usize, scale: f32) ->
 /// 2^x for x up to 0, to two units in the last place. NaN stays NaN.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn exp2(x: __m512) -> __m512 {
+pub(super) fn exp2(x: __m512) -> __m512 {
     // The order makes NaN win; what is below has no normal number for its power, and infinity no fraction.
     let x = _mm512_max_ps(_mm512_set1_ps(-160.0), x);
     let whole = _mm512_roundscale_ps::<0>(x);

@@ -2,7 +2,11 @@
 
 #[cfg(target_arch = "x86_64")]
 mod fast;
+#[cfg(target_arch = "x86_64")]
+mod halves;
 mod lanes;
+#[cfg(target_arch = "x86_64")]
+mod products;
 
 use super::activation::exp;
 use super::matmul::{Matrix, MatrixMut, matmul};
@@ -16,6 +20,15 @@ pub(crate) struct Heads {
     pub(crate) count: usize,
     /// Components of a head.
     pub(crate) size: usize,
+}
+
+/// How exactly attention multiplies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Precision {
+    /// 32-bit floats.
+    Single,
+    /// Brain floats where the processor is faster at them, else 32-bit floats.
+    Half,
 }
 
 /// Attends from the queries of one text to its keys and values: a row of each for every token, and one for every query.
@@ -33,7 +46,7 @@ pub(crate) fn attend(
     queries: RowsView<'_>,
     keys: RowsView<'_>,
     values: RowsView<'_>,
-    heads: Heads,
+    (heads, precision): (Heads, Precision),
     scratch: &mut Vec<f32>,
 ) {
     let width = heads.count * heads.size;
@@ -47,8 +60,15 @@ pub(crate) fn attend(
     #[cfg(target_arch = "x86_64")]
     if fast::detected() {
         // SAFETY: the processor was asked, and all rows were found to be there.
-        return unsafe { fast::attend(out, queries, (keys, values), heads, scratch) };
+        return unsafe {
+            match precision == Precision::Half && halves::detected() {
+                true => halves::attend(out, queries, (keys, values), heads, scratch),
+                false => fast::attend(out, queries, (keys, values), heads, scratch),
+            }
+        };
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = precision;
     match lanes::suits(heads) {
         true => lanes::attend(out, queries, keys, values, heads, scratch),
         false => attend_plainly(out, queries, keys, values, heads, scratch),
@@ -131,9 +151,12 @@ mod tests {
         let mut out = [0.0; 4];
         let rows = |data| RowsView { data, rows: 2, stride: 4 };
         let query = RowsView { rows: 1, ..rows(&queries[..]) };
-        attend(&mut out, query, rows(&keys[..]), rows(&values[..]), heads, &mut Vec::new());
-        for (found, expected) in out.iter().zip([5.0, 6.0, 5.0, 6.0]) {
-            assert!((found - expected).abs() < 1e-5, "{out:?}");
+        for precision in [Precision::Single, Precision::Half] {
+            let (keys, values) = (rows(&keys[..]), rows(&values[..]));
+            attend(&mut out, query, keys, values, (heads, precision), &mut Vec::new());
+            for (found, expected) in out.iter().zip([5.0, 6.0, 5.0, 6.0]) {
+                assert!((found - expected).abs() < 1e-5, "{out:?}");
+            }
         }
     }
 
@@ -165,9 +188,14 @@ mod tests {
             let (q, k, v) = (view(&q[offset..], asking), view(&k[offset..], tokens), view(&v[offset..], tokens));
             let (mut found, mut expected) = (vec![9.0; asking * count * size], vec![9.0; asking * count * size]);
             attend_plainly(&mut expected, q, k, v, heads, &mut Vec::new());
-            attend(&mut found, q, k, v, heads, &mut vec![f32::NAN; 7]);
+            attend(&mut found, q, k, v, (heads, Precision::Single), &mut vec![f32::NAN; 7]);
             for (found, expected) in found.iter().zip(&expected) {
                 prop_assert!((found - expected).abs() <= 2e-5, "{found} for {expected}");
+            }
+            // Halves are rounded to eight bits: a weight of 1 by up to 2^-9, and there are two numbers of up to 2 in a product.
+            attend(&mut found, q, k, v, (heads, Precision::Half), &mut vec![f32::NAN; 7]);
+            for (found, expected) in found.iter().zip(&expected) {
+                prop_assert!((found - expected).abs() <= 5e-2, "{found} for {expected}, in halves");
             }
             if lanes::suits(heads) {
                 lanes::attend(&mut found, q, k, v, heads, &mut vec![f32::NAN; 7]);
@@ -185,8 +213,11 @@ mod tests {
         let keys = [1.0, 1.0, 2.0, 0.0];
         let mut out = [0.0; 6];
         let rows = |data, rows| RowsView { data, rows, stride: 2 };
-        attend(&mut out, rows(&queries, 3), rows(&keys, 2), rows(&keys, 2), heads, &mut Vec::new());
-        let finite: Vec<bool> = out.iter().map(|x| x.is_finite()).collect();
-        assert_eq!(finite, [true, true, false, false, true, true], "{out:?}");
+        for precision in [Precision::Single, Precision::Half] {
+            let keys = rows(&keys, 2);
+            attend(&mut out, rows(&queries, 3), keys, keys, (heads, precision), &mut Vec::new());
+            let finite: Vec<bool> = out.iter().map(|x| x.is_finite()).collect();
+            assert_eq!(finite, [true, true, false, false, true, true], "{out:?}");
+        }
     }
 }

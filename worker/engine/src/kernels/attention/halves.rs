@@ -1,0 +1,286 @@
+//! Attention with 512-bit vectors of brain floats, two to a step, and sums in 32 bits: as [`fast`](super::fast), for models
+//! whose weights are no more exact than that. Scores and what becomes of them, until they are weights, are 32-bit floats.
+#![expect(unsafe_code, reason = "vector loads and stores at places that were checked to lie inside their slices")]
+
+use std::arch::x86_64::{
+    __m256bh, __m256i, __m512, __m512bh, __m512i, __mmask16, _mm256_setzero_si256, _mm256_storeu_si256, _mm512_add_ps,
+    _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh,
+    _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_epi32, _mm512_maskz_loadu_ps,
+    _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_or_si512, _mm512_reduce_add_ps, _mm512_reduce_max_ps,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_storeu_si512,
+    _mm512_sub_ps,
+};
+use std::mem::transmute;
+
+use super::fast::{LANES, ROWS, VECTORS, exp2, first_lanes, transposed};
+use super::products::products;
+use super::{Heads, RowsView};
+
+/// Whether this processor has the instructions.
+pub(super) fn detected() -> bool {
+    is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16")
+}
+
+/// Where what is turned round or halved lies: parts of one vector, in pairs of brain floats.
+struct Parts<'a> {
+    /// Scores, six rows of `padded`; then weights, six rows of as many pairs as begin each of these.
+    scores: &'a mut [f32],
+    /// Queries, six rows of pairs.
+    queries: &'a mut [i32],
+    /// Keys: `padded` numbers for each pair of components.
+    keys: &'a mut [i32],
+    /// Values: a row for each pair of tokens.
+    values: &'a mut [i32],
+}
+
+/// How large a head is, in numbers and in pairs.
+#[derive(Clone, Copy)]
+struct Shape {
+    tokens: usize,
+    /// Tokens, up to a whole vector.
+    padded: usize,
+    size: usize,
+    /// Pairs of a head's numbers, up to a whole vector.
+    pairs: usize,
+    /// A head's numbers, up to a whole vector.
+    columns: usize,
+}
+
+impl Shape {
+    fn parts(self, scratch: &mut Vec<f32>) -> Parts<'_> {
+        let Shape { tokens, padded, pairs, columns, .. } = self;
+        scratch.resize(ROWS * (padded + pairs) + pairs * padded + tokens.div_ceil(2) * columns, 0.0);
+        let (scores, rest) = scratch.split_at_mut(ROWS * padded);
+        // SAFETY: any bits are a number of either kind, of the same size and alignment.
+        let rest = unsafe { std::slice::from_raw_parts_mut(rest.as_mut_ptr().cast::<i32>(), rest.len()) };
+        let (queries, rest) = rest.split_at_mut(ROWS * pairs);
+        let (keys, values) = rest.split_at_mut(pairs * padded);
+        Parts { scores, queries, keys, values }
+    }
+}
+
+/// As [`attend`](super::attend), which has checked that every row lies inside its slice.
+///
+/// # Safety
+/// The processor has the instructions. `out`, `queries`, `keys` and `values` hold whole rows of all heads.
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(super) unsafe fn attend(
+    out: &mut [f32],
+    queries: RowsView<'_>,
+    (keys, values): (RowsView<'_>, RowsView<'_>),
+    heads: Heads,
+    scratch: &mut Vec<f32>,
+) {
+    let (tokens, width) = (keys.rows, heads.count * heads.size);
+    let shape = Shape {
+        tokens,
+        padded: tokens.next_multiple_of(LANES),
+        size: heads.size,
+        pairs: heads.size.div_ceil(2).next_multiple_of(LANES),
+        columns: heads.size.next_multiple_of(LANES),
+    };
+    let parts = shape.parts(scratch);
+    let scale = 1.0 / (heads.size as f32).sqrt();
+    for head in 0..heads.count {
+        let at = head * heads.size;
+        // SAFETY: both are whole rows, and the parts were made for the shape.
+        unsafe {
+            turn(&keys.data[at..], keys.stride, shape, parts.keys);
+            pair_up(&values.data[at..], values.stride, shape, parts.values);
+        }
+        for first in (0..queries.rows).step_by(ROWS) {
+            // The last six may be fewer: the last row fills them up, and is not written again.
+            let place = |row: usize| (first + row).min(queries.rows - 1);
+            let count = ROWS.min(queries.rows - first);
+            for (row, pairs) in parts.queries.chunks_exact_mut(shape.pairs).enumerate() {
+                halve(&queries.data[place(row) * queries.stride + at..][..shape.size], pairs);
+            }
+            // SAFETY: the parts were made for the shape, and `out` has `count` rows, `width` apart, of `size` numbers each.
+            unsafe {
+                score(parts.queries, parts.keys, shape, parts.scores);
+                let sums = weigh(parts.scores, shape, scale);
+                mix((parts.scores, sums), parts.values, shape, (&mut out[first * width + at..], width, count));
+            }
+        }
+    }
+}
+
+/// Rounds numbers to pairs of brain floats; pairs that stand for none are zero.
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn halve(numbers: &[f32], pairs: &mut [i32]) {
+    for (at, pairs) in pairs.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+        let first = 2 * LANES * at;
+        let numbers = numbers.get(first..).unwrap_or_default();
+        // SAFETY: the masks end with the numbers, and `pairs` is a vector.
+        unsafe { _mm512_storeu_si512(pairs.as_mut_ptr().cast(), paired(numbers.as_ptr(), numbers.len())) };
+    }
+}
+
+/// Reads up to thirty-two adjacent numbers as sixteen pairs.
+///
+/// # Safety
+/// There are `count` numbers, of which no more than thirty-two are read.
+#[target_feature(enable = "avx512f,avx512bf16")]
+#[inline]
+unsafe fn paired(numbers: *const f32, count: usize) -> __m512i {
+    // SAFETY: the masks end with the numbers; 512 bits are 512 bits.
+    unsafe {
+        let low = _mm512_maskz_loadu_ps(first_lanes(count), numbers);
+        let high = _mm512_maskz_loadu_ps(first_lanes(count.saturating_sub(LANES)), numbers.wrapping_add(LANES));
+        transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low))
+    }
+}
+
+/// Writes the keys of a head as columns: pair of components after pair of components, `padded` each.
+///
+/// # Safety
+/// `keys` has `tokens` rows of `size` numbers, `out` has `padded` pairs for each of `pairs`.
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn turn(keys: &[f32], stride: usize, shape: Shape, out: &mut [i32]) {
+    let Shape { tokens, padded, size, pairs, .. } = shape;
+    debug_assert!(out.len() >= pairs * padded);
+    for first in (0..tokens).step_by(LANES) {
+        for pair in (0..pairs).step_by(LANES) {
+            let rows: [__m512; LANES] = std::array::from_fn(|row| {
+                // A column that stands for no key gets the last one's numbers: `weigh` leaves it out.
+                let at = (first + row).min(tokens - 1) * stride + 2 * pair;
+                // SAFETY: the row lies inside `keys`, with as many numbers from there on.
+                _mm512_castsi512_ps(unsafe { paired(keys.as_ptr().wrapping_add(at), size.saturating_sub(2 * pair)) })
+            });
+            for (row, vector) in transposed(rows).into_iter().enumerate() {
+                let vector = _mm512_castps_si512(vector);
+                // SAFETY: `out` has whole vectors for every pair.
+                unsafe { _mm512_storeu_si512(out.as_mut_ptr().add((pair + row) * padded + first).cast(), vector) };
+            }
+        }
+    }
+}
+
+/// Writes the values of a head by two tokens at a time: what both say of a component is a pair.
+///
+/// # Safety
+/// `values` has `tokens` rows of `size` numbers, `out` has `columns` pairs for every two of them.
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn pair_up(values: &[f32], stride: usize, shape: Shape, out: &mut [i32]) {
+    let Shape { tokens, size, columns, .. } = shape;
+    debug_assert!(out.len() >= tokens.div_ceil(2) * columns);
+    for token in (0..tokens).step_by(2) {
+        for column in (0..size).step_by(LANES) {
+            let mask = first_lanes(size - column);
+            let halves = |token: usize| {
+                if token == tokens {
+                    return _mm256_setzero_si256();
+                }
+                // SAFETY: the row lies inside `values`, and the mask ends with the head; 256 bits are 256 bits.
+                unsafe {
+                    let row = _mm512_maskz_loadu_ps(mask, values.as_ptr().add(token * stride + column));
+                    transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(row))
+                }
+            };
+            let (first, second) = (_mm512_cvtepu16_epi32(halves(token)), _mm512_cvtepu16_epi32(halves(token + 1)));
+            let pairs = _mm512_or_si512(first, _mm512_slli_epi32::<16>(second));
+            // SAFETY: `out` has whole vectors for every two tokens.
+            unsafe { _mm512_storeu_si512(out.as_mut_ptr().add(token / 2 * columns + column).cast(), pairs) };
+        }
+    }
+}
+
+/// Writes the products of six queries with all keys: six rows of `padded`.
+///
+/// # Safety
+/// The parts were made for the shape.
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn score(queries: &[i32], keys: &[i32], shape: Shape, scores: &mut [f32]) {
+    let Shape { padded, size, pairs, .. } = shape;
+    let left = std::array::from_fn(|row| queries[row * pairs..].as_ptr());
+    for first in (0..padded).step_by(VECTORS * LANES) {
+        let vectors = ((padded - first) / LANES).min(VECTORS);
+        // SAFETY: both hold whole rows of `padded`, and `first` with its vectors lies inside them.
+        unsafe {
+            let (right, out) = ((keys.as_ptr().add(first), padded), scores.as_mut_ptr().add(first));
+            let write = |row: usize, at: usize, sum| _mm512_storeu_ps(out.add(row * padded + at * LANES), sum);
+            product(left, right, (size.div_ceil(2), vectors), !0, write);
+        }
+    }
+}
+
+/// Turns six rows of scores into weights that are not yet divided by their sums, and returns those. The weights are brain
+/// floats, token after token, at the beginning of the row of scores; their sums are of what they were rounded to.
+///
+/// # Safety
+/// `scores` has six rows of `padded`, which is the next multiple of sixteen after `tokens`.
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn weigh(scores: &mut [f32], shape: Shape, scale: f32) -> [f32; ROWS] {
+    let Shape { tokens, padded, .. } = shape;
+    let last = padded - LANES;
+    let tail = first_lanes(tokens - last);
+    let scale = _mm512_set1_ps(scale * std::f32::consts::LOG2_E);
+    let mut sums = [0.0; ROWS];
+    for (row, sum) in scores.chunks_exact_mut(padded).zip(&mut sums) {
+        let row = row.as_mut_ptr();
+        // SAFETY: rows are whole vectors; what is written takes half the room of what was read, and follows behind.
+        unsafe {
+            // Columns beyond the last key repeat it: they do not change what is greatest.
+            let mut highest = _mm512_set1_ps(f32::NEG_INFINITY);
+            for at in (0..padded).step_by(LANES) {
+                highest = _mm512_max_ps(_mm512_loadu_ps(row.add(at)), highest);
+            }
+            let highest = _mm512_set1_ps(_mm512_reduce_max_ps(highest));
+            let mut total = _mm512_setzero_ps();
+            for at in (0..padded).step_by(LANES) {
+                let mask = if at == last { tail } else { !0 };
+                let power = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(row.add(at)), highest), scale);
+                let weight = _mm512_cvtneps_pbh(_mm512_maskz_mov_ps(mask, exp2(power)));
+                let weight = transmute::<__m256bh, __m256i>(weight);
+                _mm256_storeu_si256(row.add(at / 2).cast(), weight);
+                let rounded = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(weight)));
+                total = _mm512_add_ps(total, rounded);
+            }
+            *sum = _mm512_reduce_add_ps(total);
+        }
+    }
+    sums
+}
+
+/// Writes the context of six queries, `count` of which are wanted: values times weights, divided by the weights' sums.
+///
+/// # Safety
+/// The weights and values were made for the shape, `out` has `count` rows of `size`, `width` apart.
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn mix(
+    (weights, sums): (&[f32], [f32; ROWS]),
+    values: &[i32],
+    shape: Shape,
+    (out, width, count): (&mut [f32], usize, usize),
+) {
+    let Shape { tokens, padded, size, columns, .. } = shape;
+    let inverse = sums.map(|sum| _mm512_set1_ps(1.0 / sum));
+    let left = std::array::from_fn(|row| weights[row * padded..].as_ptr().cast::<i32>());
+    for first in (0..size).step_by(VECTORS * LANES) {
+        let vectors = (size - first).div_ceil(LANES).min(VECTORS);
+        let mask = first_lanes(size - first - (vectors - 1) * LANES);
+        // SAFETY: as the caller says; the mask ends with the head.
+        unsafe {
+            let (right, out) = ((values.as_ptr().add(first), columns), out.as_mut_ptr().add(first));
+            let write = |row: usize, at: usize, sum| {
+                let mask = if at + 1 == vectors { mask } else { !0 };
+                if row < count {
+                    let sum = _mm512_mul_ps(sum, inverse[row]);
+                    _mm512_mask_storeu_ps(out.add(row * width + at * LANES), mask, sum);
+                }
+            };
+            product(left, right, (tokens.div_ceil(2), vectors), !0, write);
+        }
+    }
+}
+
+products!(
+    "avx512f,avx512bf16",
+    i32,
+    |mask, at| _mm512_maskz_loadu_epi32(mask, at),
+    |pair| _mm512_set1_epi32(pair),
+    // SAFETY: 512 bits are 512 bits; what they hold are brain floats.
+    |sum, pair, column| unsafe {
+        _mm512_dpbf16_ps(sum, transmute::<__m512i, __m512bh>(pair), transmute::<__m512i, __m512bh>(column))
+    }
+);
