@@ -1,6 +1,10 @@
 //! Clusters of real processes: what a user does with one, and what becomes of a job when parts of it die.
 #![cfg(unix)]
 
+use std::time::Duration;
+
+use sqlx::Connection;
+
 use crate::harness::corpora::{self, sentences};
 use crate::harness::daemon::{Daemon, coordinator, fetch_and_verify, status, submit, until_committed, worker};
 use crate::harness::output::{assert_same, rows};
@@ -11,8 +15,9 @@ use crate::harness::{Bench, files_below, wait_for};
 const ROWS: u64 = 6_000;
 /// Shards of which there are many.
 const SHARDS: &[&str] = &["--shard-rows", "50"];
-/// Dead workers are noticed soon.
+/// Dead workers are noticed soon: after [`LEASE`].
 const SOON: &[&str] = &["--lease-ttl", "2s"];
+const LEASE: Duration = Duration::from_secs(2);
 
 fn bench(rows: u64) -> Bench {
     let bench = Bench::new();
@@ -161,6 +166,29 @@ fn the_other_coordinator_takes_over() {
     let mut second = second;
     second.kill();
     fetch_and_verify(&bench, &urls, &job, "a.csv", "out");
+}
+
+#[test]
+fn a_database_that_is_away_for_longer_than_a_lease_lives_costs_no_work() {
+    let bench = bench(ROWS);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut server = runtime.block_on(Server::start());
+    let database = runtime.block_on(server.database("encaje"));
+    let (_coordinator, url) = coordinator(&bench, "c", &database, SOON);
+    let job = submit(&bench, &url, "a.csv", SHARDS);
+    let _workers = [worker(&bench, "w1", &url, &[]), worker(&bench, "w2", &url, &[])];
+    until_committed(&bench, &url, &job, 5);
+    server.stop();
+    // Nobody can renew a lease meanwhile, and all of them run out.
+    std::thread::sleep(3 * LEASE);
+    runtime.block_on(server.start_again());
+    fetch_and_verify(&bench, &url, &job, "a.csv", "out");
+    let (shards, attempts): (i64, i64) = runtime.block_on(async {
+        let mut connection = sqlx::PgConnection::connect(&database).await.unwrap();
+        let count = "SELECT (SELECT count(*) FROM shard), (SELECT count(*) FROM attempt)";
+        sqlx::query_as(count).fetch_one(&mut connection).await.unwrap()
+    });
+    assert_eq!((shards, attempts), (120, 120), "every shard was done once");
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod fill;
 mod fleet;
 mod million;
 mod pairs;
+#[expect(dead_code, reason = "tests stop it and start it again")]
 #[path = "../../src/store/conformance/server.rs"]
 mod server;
 mod spec;

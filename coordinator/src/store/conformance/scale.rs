@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor, query, query_as, query_scalar};
 
 use super::fixture::{Bed, output};
-use super::server::{Server, spawn};
+use super::server::Server;
 use crate::store::backend::REASON_CLOSED;
 use crate::store::{StoreErrorKind, Swept};
 
@@ -87,16 +87,14 @@ async fn a_minute_without_the_database_costs_no_shard() {
     let session = bed.greedy_session().await;
     let grants = bed.lease(session, 3).await;
     assert_eq!(bed.commit(session, &grants[0]).await, CommitOutcome::Committed);
-    drop(server.shell.stdin.take());
-    server.shell.wait().unwrap();
+    server.stop();
     let lost = bed.try_commit(session, &grants[1], &output(&grants[1])).await.unwrap_err();
     assert_eq!(lost.kind(), StoreErrorKind::Unavailable, "{lost}");
     for _ in 0..6 {
         bed.advance_ms(10_000);
     }
     assert_eq!(bed.store.expire_sessions().await.unwrap_err().kind(), StoreErrorKind::Unavailable);
-    server.shell = spawn(server.folder.path());
-    server.wait_until_it_answers().await;
+    server.start_again().await;
     // The leases have been over for a while by the clock, and nobody could renew them: they get another chance.
     while let Err(error) = bed.store.job(job).await {
         assert_eq!(error.kind(), StoreErrorKind::Unavailable);

@@ -17,7 +17,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// waits for the end of its standard input, which only this process holds open.
 pub(crate) struct Server {
     pub(super) folder: TempDir,
-    pub(super) shell: Child,
+    shell: Child,
 }
 
 impl Server {
@@ -46,11 +46,23 @@ impl Server {
         self.url(name)
     }
 
+    /// Ends it without a word to its clients; what was committed stays.
+    pub(crate) fn stop(&mut self) {
+        drop(self.shell.stdin.take());
+        self.shell.wait().ok();
+    }
+
+    /// Starts it again after [`Server::stop`].
+    pub(crate) async fn start_again(&mut self) {
+        self.shell = spawn(self.folder.path());
+        self.wait_until_it_answers().await;
+    }
+
     fn url(&self, database: &str) -> String {
         format!("postgres://encaje@localhost/{database}?host={}", self.folder.path().display())
     }
 
-    pub(super) async fn wait_until_it_answers(&self) {
+    async fn wait_until_it_answers(&self) {
         let started = Instant::now();
         while let Err(error) = PgConnection::connect(&self.url("postgres")).await {
             assert!(started.elapsed() < START_TIMEOUT, "PostgreSQL does not answer: {error}");
@@ -61,13 +73,12 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        drop(self.shell.stdin.take());
-        self.shell.wait().ok();
+        self.stop();
     }
 }
 
 /// Runs the server on the data in a folder, until its standard input ends.
-pub(super) fn spawn(folder: &Path) -> Child {
+fn spawn(folder: &Path) -> Child {
     let account = Account::for_postgres();
     let mut shell = account.command(Path::new("/bin/sh"));
     shell.args(["-c", r#""$0" "$@" & server=$!; cat; kill -QUIT $server; wait $server"#]);
