@@ -12,7 +12,7 @@ use proto::client::JobsClient;
 use proto::job::{JobSpec, JobState, JobStatus};
 use proto::transport;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use worker::{Preload, WorkerConfig};
 
@@ -24,6 +24,8 @@ use crate::ui::{Amount, Ui};
 
 /// How often the job's status is read.
 const STATUS_EVERY: Duration = Duration::from_millis(200);
+/// How often it is read while no shard waits to be done: the end may come at any moment, and somebody waits for it.
+const STATUS_EVERY_AT_BOTH_ENDS: Duration = Duration::from_millis(20);
 /// How many times in a row it may be missing.
 const STATUS_FAILURES_MAX: u32 = 10;
 /// How often it is written down for `encaje status`.
@@ -137,8 +139,7 @@ async fn watch(
 ) -> anyhow::Result<Ended> {
     let before = Amount { rows: first.counts.rows, tokens: first.counts.tokens };
     let mut progress = ui.progress("embedding", before);
-    let mut tick = interval(STATUS_EVERY);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pause = Duration::ZERO;
     let mut interrupt = std::pin::pin!(interrupted());
     let mut written: Option<Instant> = None;
     let mut failures = 0;
@@ -149,19 +150,21 @@ async fn watch(
                 return Ok(Ended::Interrupted);
             }
             error = tasks.died() => return Err(error),
-            _ = tick.tick() => {}
+            () = sleep(pause) => {}
         }
         let status = match client.get(local.job).await {
             Ok(status) => status,
             // A machine that is busy or asleep answers late; only one that never answers ends the run.
             Err(error) if failures < STATUS_FAILURES_MAX => {
                 failures += 1;
+                pause = STATUS_EVERY;
                 tracing::warn!(%error, failures, "no status");
                 continue;
             }
             Err(error) => return Err(error.into()),
         };
         failures = 0;
+        pause = if status.shards.pending == 0 { STATUS_EVERY_AT_BOTH_ENDS } else { STATUS_EVERY };
         // Nobody is there to mend what the coordinator paused the job for, but whoever runs this.
         let settled = status.state.is_terminal() || status.pause_reason.is_some();
         if settled || written.is_none_or(|at| at.elapsed() >= SNAPSHOT_EVERY) {
