@@ -146,15 +146,11 @@ pub(super) fn first_lanes(count: usize) -> __mmask16 {
 /// The queries are of one length, `turned` has a row of `padded` for each of their numbers, `scores` has six.
 #[target_feature(enable = "avx512f")]
 unsafe fn score(rows: [&[f32]; ROWS], turned: &[f32], padded: usize, scores: &mut [f32]) {
-    for first in (0..padded).step_by(VECTORS * LANES) {
-        let left = rows.map(<[f32]>::as_ptr);
-        let vectors = ((padded - first) / LANES).min(VECTORS);
-        // SAFETY: both hold whole rows of `padded`, and `first` with its vectors lies inside them.
-        unsafe {
-            let (right, out) = ((turned.as_ptr().add(first), padded), scores.as_mut_ptr().add(first));
-            let write = |row: usize, at: usize, sum| _mm512_storeu_ps(out.add(row * padded + at * LANES), sum);
-            product(left, right, (rows[0].len(), vectors), !0, write);
-        }
+    let out = scores.as_mut_ptr();
+    // SAFETY: both hold whole rows of `padded`, which are whole vectors.
+    unsafe {
+        let write = |row: usize, column: usize, _, sum| _mm512_storeu_ps(out.add(row * padded + column), sum);
+        product(rows.map(<[f32]>::as_ptr), (turned.as_ptr(), padded), (rows[0].len(), padded), write);
     }
 }
 
@@ -166,26 +162,19 @@ unsafe fn score(rows: [&[f32]; ROWS], turned: &[f32], padded: usize, scores: &mu
 unsafe fn mix(
     (scores, padded, sums): (&[f32], usize, [f32; ROWS]),
     (values, stride): (&[f32], usize),
-    (tokens, size): (usize, usize),
+    shape: (usize, usize),
     (out, width, count): (&mut [f32], usize, usize),
 ) {
     let inverse = sums.map(|sum| _mm512_set1_ps(1.0 / sum));
-    for first in (0..size).step_by(VECTORS * LANES) {
-        let left = std::array::from_fn(|row| scores[row * padded..].as_ptr());
-        let vectors = (size - first).div_ceil(LANES).min(VECTORS);
-        let mask = first_lanes(size - first - (vectors - 1) * LANES);
-        // SAFETY: as the caller says; the mask ends with the head.
-        unsafe {
-            let (right, out) = ((values.as_ptr().add(first), stride), out.as_mut_ptr().add(first));
-            let write = |row: usize, at: usize, sum| {
-                let mask = if at + 1 == vectors { mask } else { !0 };
-                if row < count {
-                    let sum = _mm512_mul_ps(sum, inverse[row]);
-                    _mm512_mask_storeu_ps(out.add(row * width + at * LANES), mask, sum);
-                }
-            };
-            product(left, right, (tokens, vectors), mask, write);
-        }
+    let (weights, out) = (std::array::from_fn(|row| scores[row * padded..].as_ptr()), out.as_mut_ptr());
+    // SAFETY: as the caller says; the masks end with the head.
+    unsafe {
+        let write = |row: usize, column: usize, mask, sum| {
+            if row < count {
+                _mm512_mask_storeu_ps(out.add(row * width + column), mask, _mm512_mul_ps(sum, inverse[row]));
+            }
+        };
+        product(weights, (values.as_ptr(), stride), shape, write);
     }
 }
 

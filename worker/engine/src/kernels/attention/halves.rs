@@ -192,15 +192,11 @@ unsafe fn pair_up(values: &[f32], stride: usize, shape: Shape, out: &mut [i32]) 
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn score(queries: &[i32], keys: &[i32], shape: Shape, scores: &mut [f32]) {
     let Shape { padded, size, pairs, .. } = shape;
-    let left = std::array::from_fn(|row| queries[row * pairs..].as_ptr());
-    for first in (0..padded).step_by(VECTORS * LANES) {
-        let vectors = ((padded - first) / LANES).min(VECTORS);
-        // SAFETY: both hold whole rows of `padded`, and `first` with its vectors lies inside them.
-        unsafe {
-            let (right, out) = ((keys.as_ptr().add(first), padded), scores.as_mut_ptr().add(first));
-            let write = |row: usize, at: usize, sum| _mm512_storeu_ps(out.add(row * padded + at * LANES), sum);
-            product(left, right, (size.div_ceil(2), vectors), !0, write);
-        }
+    let (left, out) = (std::array::from_fn(|row| queries[row * pairs..].as_ptr()), scores.as_mut_ptr());
+    // SAFETY: both hold whole rows of `padded`, which are whole vectors.
+    unsafe {
+        let write = |row: usize, column: usize, _, sum| _mm512_storeu_ps(out.add(row * padded + column), sum);
+        product(left, (keys.as_ptr(), padded), (size.div_ceil(2), padded), write);
     }
 }
 
@@ -256,21 +252,15 @@ unsafe fn mix(
     let Shape { tokens, padded, size, columns, .. } = shape;
     let inverse = sums.map(|sum| _mm512_set1_ps(1.0 / sum));
     let left = std::array::from_fn(|row| weights[row * padded..].as_ptr().cast::<i32>());
-    for first in (0..size).step_by(VECTORS * LANES) {
-        let vectors = (size - first).div_ceil(LANES).min(VECTORS);
-        let mask = first_lanes(size - first - (vectors - 1) * LANES);
-        // SAFETY: as the caller says; the mask ends with the head.
-        unsafe {
-            let (right, out) = ((values.as_ptr().add(first), columns), out.as_mut_ptr().add(first));
-            let write = |row: usize, at: usize, sum| {
-                let mask = if at + 1 == vectors { mask } else { !0 };
-                if row < count {
-                    let sum = _mm512_mul_ps(sum, inverse[row]);
-                    _mm512_mask_storeu_ps(out.add(row * width + at * LANES), mask, sum);
-                }
-            };
-            product(left, right, (tokens.div_ceil(2), vectors), !0, write);
-        }
+    let out = out.as_mut_ptr();
+    // SAFETY: as the caller says; the masks end with the head.
+    unsafe {
+        let write = |row: usize, column: usize, mask, sum| {
+            if row < count {
+                _mm512_mask_storeu_ps(out.add(row * width + column), mask, _mm512_mul_ps(sum, inverse[row]));
+            }
+        };
+        product(left, (values.as_ptr(), columns), (tokens.div_ceil(2), size), write);
     }
 }
 
