@@ -52,11 +52,11 @@ pub(super) unsafe fn attend(
         for first in (0..queries.rows).step_by(ROWS) {
             // The last six may be fewer: the last row fills them up, and is not written again.
             let place = |row: usize| (first + row).min(queries.rows - 1);
-            let rows: [&[f32]; ROWS] =
-                std::array::from_fn(|row| &queries.data[place(row) * queries.stride + at..][..heads.size]);
+            let rows =
+                std::array::from_fn(|row| queries.data[place(row) * queries.stride + at..][..heads.size].as_ptr());
             // SAFETY: `turned` has as many rows of `padded` as queries have numbers, and `scores` has six.
             let sums = unsafe {
-                score(rows, turned, padded, scores);
+                score(rows, (turned.as_ptr(), padded), heads.size, scores);
                 weigh(scores, padded, tokens, scale)
             };
             let out = &mut out[first * width + at..];
@@ -65,7 +65,7 @@ pub(super) unsafe fn attend(
             unsafe {
                 mix(
                     (scores, padded, sums),
-                    (&values.data[at..], values.stride),
+                    (values.data[at..].as_ptr(), values.stride),
                     (tokens, heads.size),
                     (out, width, count),
                 );
@@ -140,85 +140,17 @@ pub(super) fn first_lanes(count: usize) -> __mmask16 {
     if count >= LANES { !0 } else { (1 << count) - 1 }
 }
 
-/// Writes the products of six queries with all keys: six rows of `padded`.
-///
-/// # Safety
-/// The queries are of one length, `turned` has a row of `padded` for each of their numbers, `scores` has six.
-#[target_feature(enable = "avx512f")]
-unsafe fn score(rows: [&[f32]; ROWS], turned: &[f32], padded: usize, scores: &mut [f32]) {
-    let out = scores.as_mut_ptr();
-    // SAFETY: both hold whole rows of `padded`, which are whole vectors.
-    unsafe {
-        let write = |row: usize, column: usize, _, sum| _mm512_storeu_ps(out.add(row * padded + column), sum);
-        product(rows.map(<[f32]>::as_ptr), (turned.as_ptr(), padded), (rows[0].len(), padded), write);
-    }
-}
-
-/// Writes the context of six queries, `count` of which are wanted: values times weights, divided by the weights' sums.
-///
-/// # Safety
-/// `scores` has six rows of `padded`, `values` has `tokens` rows of `size`, `out` has `count` of them, `width` apart.
-#[target_feature(enable = "avx512f")]
-unsafe fn mix(
-    (scores, padded, sums): (&[f32], usize, [f32; ROWS]),
-    (values, stride): (&[f32], usize),
-    shape: (usize, usize),
-    (out, width, count): (&mut [f32], usize, usize),
-) {
-    let inverse = sums.map(|sum| _mm512_set1_ps(1.0 / sum));
-    let (weights, out) = (std::array::from_fn(|row| scores[row * padded..].as_ptr()), out.as_mut_ptr());
-    // SAFETY: as the caller says; the masks end with the head.
-    unsafe {
-        let write = |row: usize, column: usize, mask, sum| {
-            if row < count {
-                _mm512_mask_storeu_ps(out.add(row * width + column), mask, _mm512_mul_ps(sum, inverse[row]));
-            }
-        };
-        product(weights, (values.as_ptr(), stride), shape, write);
-    }
-}
-
 products!(
     "avx512f",
     f32,
     |mask, at| _mm512_maskz_loadu_ps(mask, at),
     |number| _mm512_set1_ps(number),
-    |sum, number, column| _mm512_fmadd_ps(number, column, sum)
-);
-
-/// Turns six rows of scores into weights that are not yet divided by their sums, and returns those.
-///
-/// # Safety
-/// `scores` has six rows of `padded`, which is the next multiple of sixteen after `tokens`.
-#[target_feature(enable = "avx512f")]
-unsafe fn weigh(scores: &mut [f32], padded: usize, tokens: usize, scale: f32) -> [f32; ROWS] {
-    let last = padded - LANES;
-    let tail = first_lanes(tokens - last);
-    let scale = _mm512_set1_ps(scale * std::f32::consts::LOG2_E);
-    let mut sums = [0.0; ROWS];
-    for (row, sum) in scores.chunks_exact_mut(padded).zip(&mut sums) {
-        let row = row.as_mut_ptr();
-        // SAFETY: rows are whole vectors.
-        unsafe {
-            // Columns beyond the last key repeat it: they do not change what is greatest.
-            let mut highest = _mm512_set1_ps(f32::NEG_INFINITY);
-            for at in (0..padded).step_by(LANES) {
-                highest = _mm512_max_ps(_mm512_loadu_ps(row.add(at)), highest);
-            }
-            let highest = _mm512_set1_ps(_mm512_reduce_max_ps(highest));
-            let mut total = _mm512_setzero_ps();
-            for at in (0..padded).step_by(LANES) {
-                let mask = if at == last { tail } else { !0 };
-                let power = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(row.add(at)), highest), scale);
-                let weight = _mm512_maskz_mov_ps(mask, exp2(power));
-                _mm512_storeu_ps(row.add(at), weight);
-                total = _mm512_add_ps(total, weight);
-            }
-            *sum = _mm512_reduce_add_ps(total);
-        }
+    |sum, number, column| _mm512_fmadd_ps(number, column, sum),
+    |row: *mut f32, at, weight| {
+        _mm512_storeu_ps(row.add(at), weight);
+        weight
     }
-    sums
-}
+);
 
 /// 2^x for x up to 0, to two units in the last place. NaN stays NaN.
 #[target_feature(enable = "avx512f")]

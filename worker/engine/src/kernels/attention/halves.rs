@@ -97,9 +97,15 @@ pub(super) unsafe fn attend(
             }
             // SAFETY: the parts were made for the shape, and `out` has `count` rows, `width` apart, of `size` numbers each.
             unsafe {
-                score(parts.queries, parts.keys, shape, parts.scores);
-                let sums = weigh(parts.scores, shape, scale);
-                mix((parts.scores, sums), parts.values, shape, (&mut out[first * width + at..], width, count));
+                let rows = std::array::from_fn(|row| parts.queries[row * shape.pairs..].as_ptr());
+                score(rows, (parts.keys.as_ptr(), shape.padded), shape.size.div_ceil(2), parts.scores);
+                let sums = weigh(parts.scores, shape.padded, tokens, scale);
+                mix(
+                    (parts.scores, shape.padded, sums),
+                    (parts.values.as_ptr(), shape.columns),
+                    (tokens.div_ceil(2), shape.size),
+                    (&mut out[first * width + at..], width, count),
+                );
             }
         }
     }
@@ -185,85 +191,6 @@ unsafe fn pair_up(values: &[f32], stride: usize, shape: Shape, out: &mut [i32]) 
     }
 }
 
-/// Writes the products of six queries with all keys: six rows of `padded`.
-///
-/// # Safety
-/// The parts were made for the shape.
-#[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn score(queries: &[i32], keys: &[i32], shape: Shape, scores: &mut [f32]) {
-    let Shape { padded, size, pairs, .. } = shape;
-    let (left, out) = (std::array::from_fn(|row| queries[row * pairs..].as_ptr()), scores.as_mut_ptr());
-    // SAFETY: both hold whole rows of `padded`, which are whole vectors.
-    unsafe {
-        let write = |row: usize, column: usize, _, sum| _mm512_storeu_ps(out.add(row * padded + column), sum);
-        product(left, (keys.as_ptr(), padded), (size.div_ceil(2), padded), write);
-    }
-}
-
-/// Turns six rows of scores into weights that are not yet divided by their sums, and returns those. The weights are brain
-/// floats, token after token, at the beginning of the row of scores; their sums are of what they were rounded to.
-///
-/// # Safety
-/// `scores` has six rows of `padded`, which is the next multiple of sixteen after `tokens`.
-#[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn weigh(scores: &mut [f32], shape: Shape, scale: f32) -> [f32; ROWS] {
-    let Shape { tokens, padded, .. } = shape;
-    let last = padded - LANES;
-    let tail = first_lanes(tokens - last);
-    let scale = _mm512_set1_ps(scale * std::f32::consts::LOG2_E);
-    let mut sums = [0.0; ROWS];
-    for (row, sum) in scores.chunks_exact_mut(padded).zip(&mut sums) {
-        let row = row.as_mut_ptr();
-        // SAFETY: rows are whole vectors; what is written takes half the room of what was read, and follows behind.
-        unsafe {
-            // Columns beyond the last key repeat it: they do not change what is greatest.
-            let mut highest = _mm512_set1_ps(f32::NEG_INFINITY);
-            for at in (0..padded).step_by(LANES) {
-                highest = _mm512_max_ps(_mm512_loadu_ps(row.add(at)), highest);
-            }
-            let highest = _mm512_set1_ps(_mm512_reduce_max_ps(highest));
-            let mut total = _mm512_setzero_ps();
-            for at in (0..padded).step_by(LANES) {
-                let mask = if at == last { tail } else { !0 };
-                let power = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(row.add(at)), highest), scale);
-                let weight = _mm512_cvtneps_pbh(_mm512_maskz_mov_ps(mask, exp2(power)));
-                let weight = transmute::<__m256bh, __m256i>(weight);
-                _mm256_storeu_si256(row.add(at / 2).cast(), weight);
-                let rounded = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(weight)));
-                total = _mm512_add_ps(total, rounded);
-            }
-            *sum = _mm512_reduce_add_ps(total);
-        }
-    }
-    sums
-}
-
-/// Writes the context of six queries, `count` of which are wanted: values times weights, divided by the weights' sums.
-///
-/// # Safety
-/// The weights and values were made for the shape, `out` has `count` rows of `size`, `width` apart.
-#[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn mix(
-    (weights, sums): (&[f32], [f32; ROWS]),
-    values: &[i32],
-    shape: Shape,
-    (out, width, count): (&mut [f32], usize, usize),
-) {
-    let Shape { tokens, padded, size, columns, .. } = shape;
-    let inverse = sums.map(|sum| _mm512_set1_ps(1.0 / sum));
-    let left = std::array::from_fn(|row| weights[row * padded..].as_ptr().cast::<i32>());
-    let out = out.as_mut_ptr();
-    // SAFETY: as the caller says; the masks end with the head.
-    unsafe {
-        let write = |row: usize, column: usize, mask, sum| {
-            if row < count {
-                _mm512_mask_storeu_ps(out.add(row * width + column), mask, _mm512_mul_ps(sum, inverse[row]));
-            }
-        };
-        product(left, (values.as_ptr(), columns), (tokens.div_ceil(2), size), write);
-    }
-}
-
 products!(
     "avx512f,avx512bf16",
     i32,
@@ -272,5 +199,11 @@ products!(
     // SAFETY: 512 bits are 512 bits; what they hold are brain floats.
     |sum, pair, column| unsafe {
         _mm512_dpbf16_ps(sum, transmute::<__m512i, __m512bh>(pair), transmute::<__m512i, __m512bh>(column))
+    },
+    // Sums are of what the weights were rounded to.
+    |row: *mut f32, at, weight| {
+        let weight = transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(weight));
+        _mm256_storeu_si256(row.add(at / 2).cast(), weight);
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(weight)))
     }
 );
