@@ -7,7 +7,7 @@ use std::time::Duration;
 use proto::planted::{self, Bug};
 use proto::work::{Beat, Directive, Grant, Progress, Session};
 use proto::{Epoch, RpcErrorKind, SessionId, ShardId, WorkClient};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::WorkerError;
@@ -133,19 +133,24 @@ impl Heart {
         loop {
             tokio::time::sleep(self.interval).await;
             let progress = self.leases.progress();
-            match self.client.heartbeat(self.session, &progress).await {
-                Ok(Beat { session_lost: true, .. }) => return self.lose("the coordinator does not know it any more"),
-                Ok(beat) => {
+            // What it does not report and is old goes back. So it is not repeated until it is old itself.
+            let fresh = self.interval * 2;
+            let problem = match timeout(fresh, self.client.heartbeat(self.session, &progress)).await {
+                Ok(Ok(Beat { session_lost: true, .. })) => {
+                    return self.lose("the coordinator does not know it any more");
+                }
+                Ok(Ok(beat)) => {
                     heard = Instant::now();
                     self.leases.obey(&progress, &beat.directives);
+                    continue;
                 }
-                Err(error) if error.kind == RpcErrorKind::NotFound => return self.lose(&error.message),
-                Err(error) => {
-                    tracing::debug!(error = error.message, "no heartbeat got through");
-                    if heard.elapsed() > self.offline_max {
-                        return self.lose("no coordinator for too long");
-                    }
-                }
+                Ok(Err(error)) if error.kind == RpcErrorKind::NotFound => return self.lose(&error.message),
+                Ok(Err(error)) => error.message,
+                Err(elapsed) => elapsed.to_string(),
+            };
+            tracing::debug!(problem, "no heartbeat got through");
+            if heard.elapsed() > self.offline_max {
+                return self.lose("no coordinator for too long");
             }
         }
     }

@@ -99,7 +99,7 @@ fn arguments(name: &str, first: u128) -> String {
         "lease again" => format!("{session}, {job}"),
         "session standings" => sessions,
         "copy" => format!("NULL, {session}, {job}, 60000, 3, 90, 5"),
-        "beat" => format!("NULL, 60000, {sessions}, {sessions}, {jobs}, {shards}, {ones}, {ones}, {ones}, 'stray'"),
+        "beat" => format!("NULL, 60000, {sessions}, {sessions}, {jobs}, {shards}, {ones}, {ones}, {ones}, 'stray', 0"),
         "commit" => format!(
             "NULL, {sessions}, {jobs}, {shards}, {ones}, {}, {words}, {ones}, {words}, {words}, {words}, {ones}, {ones}, \
              {ones}, 'lost race'",

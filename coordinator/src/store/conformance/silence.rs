@@ -1,10 +1,12 @@
-//! A database behind a network that swallows everything: nothing waits for it for ever.
+//! A database that does not answer: nothing waits for it for ever, and what waited knows that it did.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proto::work::CommitOutcome;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Executor};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -89,4 +91,38 @@ async fn connections_that_went_dumb_are_left_for_new_ones() {
     }
     assert_eq!(bed.status(job).await.shards.committed, 3);
     bed.assert_invariants().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_heartbeat_that_waited_gives_nothing_back_that_was_granted_meanwhile() {
+    let server = Server::start().await;
+    let url = server.database("waited").await;
+    let bed = Bed::on_postgres(&url).await;
+    let _job = bed.job(1).await;
+    let (other, session) = (bed.session().await, bed.session().await);
+    let mut blocker = PgConnection::connect(&url).await.unwrap();
+    let mut blocking = blocker.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM session WHERE session_id = $1 FOR UPDATE")
+        .bind(other.0)
+        .execute(&mut *blocking)
+        .await
+        .unwrap();
+    let beat = |session| {
+        let store = bed.store.clone();
+        tokio::spawn(async move { store.beat(session, &[]).await })
+    };
+    // The first cannot go on, and the second stands behind it.
+    let first = beat(other);
+    let mut watcher = PgConnection::connect(&url).await.unwrap();
+    let waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    while watcher.execute(waiting).await.unwrap().rows_affected() == 0 {}
+    let second = beat(session);
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    let grant = bed.lease_one(session).await;
+    bed.advance_ms(bed.store.policy().ttl_ms.unsigned_abs());
+    blocking.rollback().await.unwrap();
+    for beat in [first, second] {
+        assert!(!beat.await.unwrap().unwrap().session_lost);
+    }
+    assert_eq!(bed.commit(session, &grant).await, CommitOutcome::Committed);
 }

@@ -37,7 +37,7 @@ use batch::{Batcher, Shape};
 use pool::Pool;
 #[cfg(test)]
 pub(in crate::store) use settings::{EVERYWHERE, HOT};
-use work::{Beats, Closes, Commits, Leases, Opens, Wish, insert_shards};
+use work::{Beats, Closes, Commits, Leases, Opens, Report, Wish, insert_shards};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -351,7 +351,7 @@ impl Backend for Postgres {
     }
 
     fn beat(&self, session: SessionId, progress: Vec<Progress>) -> Answer<'_, Option<Vec<bool>>> {
-        Box::pin(self.beats.ask((session, progress)))
+        Box::pin(self.beats.ask(Report { session, progress, came_ms: self.clock.now_ms() }))
     }
 
     fn close_sessions(&self, session: Option<SessionId>) -> Answer<'_, ()> {

@@ -154,6 +154,15 @@ async fn lease(
     Ok(answers)
 }
 
+/// What a session says of its leases.
+#[derive(Debug, Clone)]
+pub(super) struct Report {
+    pub(super) session: SessionId,
+    pub(super) progress: Vec<Progress>,
+    /// When it came: of what was granted since, it cannot tell.
+    pub(super) came_ms: i64,
+}
+
 /// Heartbeats.
 pub(super) struct Beats {
     pub(super) clock: Arc<dyn Clock>,
@@ -161,22 +170,23 @@ pub(super) struct Beats {
 }
 
 impl Batched for Beats {
-    type Request = (SessionId, Vec<Progress>);
+    type Request = Report;
     /// Which leases stand; `None`: the session is lost.
     type Answer = Option<Vec<bool>>;
 
     fn run<'c>(
         &'c self,
         connection: &'c mut PgConnection,
-        beats: &'c [(SessionId, Vec<Progress>)],
+        beats: &'c [Report],
     ) -> BoxFuture<'c, Result<Vec<Option<Vec<bool>>>>> {
         Box::pin(async move {
-            let reports = || beats.iter().flat_map(|(session, all)| all.iter().map(move |one| (session, one)));
+            let reports = || beats.iter().flat_map(|beat| beat.progress.iter().map(|one| (beat.session, one)));
+            let waited_ms = beats.iter().map(|beat| self.clock.now_ms() - beat.came_ms).max();
             let int = |value: fn(&Progress) -> u64| reports().map(|(_, one)| signed(value(one))).collect::<Vec<i64>>();
             let alive = query(work::PG_BEAT)
                 .bind(self.clock.imposed_ms())
                 .bind(self.ttl_ms)
-                .bind(beats.iter().map(|(session, _)| session.0).collect::<Vec<Uuid>>())
+                .bind(beats.iter().map(|beat| beat.session.0).collect::<Vec<Uuid>>())
                 .bind(reports().map(|(session, _)| session.0).collect::<Vec<Uuid>>())
                 .bind(reports().map(|(_, one)| one.shard.job.0).collect::<Vec<Uuid>>())
                 .bind(int(|one| one.shard.index))
@@ -184,6 +194,7 @@ impl Batched for Beats {
                 .bind(int(|one| one.rows_done))
                 .bind(int(|one| one.tokens_done))
                 .bind(REASON_STRAY)
+                .bind(waited_ms)
                 .fetch_all(connection)
                 .await?;
             let mut standing = vec![false; reports().count()];
@@ -196,8 +207,8 @@ impl Batched for Beats {
             }
             let mut rest = standing.as_slice();
             let mut answers = Vec::with_capacity(beats.len());
-            for (session, reports) in beats {
-                let (mine, others) = rest.split_at(reports.len());
+            for Report { session, progress, .. } in beats {
+                let (mine, others) = rest.split_at(progress.len());
                 answers.push(sessions.contains(session).then(|| mine.to_vec()));
                 rest = others;
             }

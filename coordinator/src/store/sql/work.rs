@@ -257,7 +257,7 @@ ORDER BY job_id, shard_index, epoch";
 pub(in crate::store) const NOTE_PROGRESS: &str = "-- note_progress
 UPDATE session SET progress_ms = $2 WHERE session_id = $1";
 /// $1 imposed time, $2 TTL, $3 sessions; per reported lease: $4 session, $5 job, $6 index, $7 epoch, $8 rows, $9 tokens;
-/// $10 reason of leases that go back because their session does not report them.
+/// $10 reason of leases that go back because their session does not report them; $11 for how long the reports have waited.
 ///
 /// A row for every session that lives and every report (its position, from 1) whose lease stands. Progress is a hint:
 /// an attempt that somebody is just ending keeps what it has, so that heartbeats wait for nobody.
@@ -299,7 +299,7 @@ extended AS (
 held AS MATERIALIZED (
     SELECT a.job_id, a.shard_index, a.epoch FROM attempt a, clock
     WHERE a.session_id = ANY(ARRAY(SELECT session_id FROM alive)) AND a.state = 'live'
-        AND a.granted_ms + $2 <= clock.now_ms
+        AND a.granted_ms + $2 + $11 <= clock.now_ms
         AND (a.session_id, a.job_id, a.shard_index, a.epoch) NOT IN (
             SELECT u.session_id, u.job_id, u.shard_index, u.epoch FROM reported u)
     ORDER BY a.job_id, a.shard_index, a.epoch
