@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Storage, Tensor, bail};
 
 use crate::Dtype;
 use crate::config::Activation;
@@ -24,9 +24,11 @@ impl Linear {
     /// `[outputs, inputs]`, as files have them; they are laid out once, here, for products in the number format `dtype`.
     pub(crate) fn fused(weights: &[Tensor], biases: &[Tensor], dtype: Dtype) -> Result<Linear> {
         let inputs = weights[0].dim(1)?;
-        let numbers =
-            weights.iter().map(|weight| weight.flatten_all()?.to_vec1()).collect::<Result<Vec<Vec<f32>>>>()?;
+        let weights = weights.iter().map(Tensor::contiguous).collect::<Result<Vec<Tensor>>>()?;
         let bias = Tensor::cat(biases, 0)?;
+        let stored: Vec<_> = weights.iter().map(Tensor::storage_and_layout).collect();
+        let numbers: Vec<&[f32]> =
+            stored.iter().map(|(storage, layout)| numbers(storage, layout)).collect::<Result<_>>()?;
         let weights = PackedWeights::new(&numbers, inputs, dtype);
         let panels = weights.panels(0..bias.dim(0)?);
         Ok(Linear { weights: Arc::new(weights), panels, bias })
@@ -134,10 +136,15 @@ fn with_vectors<const N: usize, R>(tensors: [&Tensor; N], f: impl FnOnce([&[f32]
     let guards = tensors.map(Tensor::storage_and_layout);
     let mut slices: [&[f32]; N] = [&[]; N];
     for (slice, (storage, layout)) in slices.iter_mut().zip(&guards) {
-        let candle_core::Storage::Cpu(storage) = &**storage else { bail!("parameters of a CPU op are on the CPU") };
-        *slice = &storage.as_slice::<f32>()?[layout.start_offset()..][..layout.shape().elem_count()];
+        *slice = numbers(storage, layout)?;
     }
     Ok(f(slices))
+}
+
+/// Returns the numbers of a contiguous tensor of parameters.
+fn numbers<'a>(storage: &'a Storage, layout: &Layout) -> Result<&'a [f32]> {
+    let Storage::Cpu(storage) = storage else { bail!("parameters of a CPU op are on the CPU") };
+    Ok(&storage.as_slice::<f32>()?[layout.start_offset()..][..layout.shape().elem_count()])
 }
 
 struct LinearOp<'a> {

@@ -103,7 +103,7 @@ impl PackedWeights {
     ///
     /// # Panics
     /// When a matrix is no multiple of `inputs` long, or for f16, which no processor multiplies faster than f32.
-    pub(crate) fn new(matrices: &[Vec<f32>], inputs: usize, dtype: Dtype) -> PackedWeights {
+    pub(crate) fn new(matrices: &[&[f32]], inputs: usize, dtype: Dtype) -> PackedWeights {
         let mut panels = Vec::new();
         let mut first = 0;
         for matrix in matrices {
@@ -333,11 +333,13 @@ impl Numbers {
 impl<F: Format> Packed<F> {
     /// Lays out what `number` says of each output and step; columns that are no output's are zero.
     fn new(panels: &[Panel], steps: usize, number: impl Fn(usize, usize) -> F::Right + Sync) -> Packed<F> {
-        let kernel = Kernel::detect();
-        let numbers = Slab::new(panels.len(), steps * COLUMNS, |panel, at| {
-            let (step, column) = kernel.place(at, steps);
+        let (kernel, number) = (Kernel::detect(), &number);
+        let numbers = Slab::new(panels.len(), steps * COLUMNS, |panel| {
             let Panel { first, outputs } = panels[panel];
-            if column < outputs { number(first + column, step) } else { F::Right::default() }
+            kernel.order(steps).map(move |(step, column)| match column < outputs {
+                true => number(first + column, step),
+                false => F::Right::default(),
+            })
         });
         Packed { kernel, numbers, steps }
     }
@@ -402,7 +404,8 @@ mod tests {
                 widths.iter().map(|width| (0..width * inputs).map(|_| next()).collect()).collect();
             let view = RowsView { data: &x, rows, stride: inputs };
             for (dtype, bound) in [(Dtype::F32, 1e-6), (Dtype::Bf16, 8e-3), (Dtype::Int8, 1.6e-2)] {
-                let packed = PackedWeights::new(&matrices, inputs, dtype);
+                let slices: Vec<&[f32]> = matrices.iter().map(Vec::as_slice).collect();
+                let packed = PackedWeights::new(&slices, inputs, dtype);
                 let mut start = 0;
                 for matrix in &matrices {
                     let outputs = matrix.len() / inputs;
@@ -427,7 +430,7 @@ mod tests {
         let x: Vec<f32> = (0..20 * inputs).map(number).collect();
         let matrix: Vec<f32> = (0..inputs * outputs).map(|at| number(at + 13)).collect();
         for dtype in [Dtype::F32, Dtype::Bf16, Dtype::Int8] {
-            let packed = PackedWeights::new(std::slice::from_ref(&matrix), inputs, dtype);
+            let packed = PackedWeights::new(&[&matrix], inputs, dtype);
             let product = |x: &[f32]| {
                 let view = RowsView { data: x, rows: x.len() / inputs, stride: inputs };
                 packed.multiply(view, packed.panels(0..outputs), |_, _| {})
@@ -442,7 +445,7 @@ mod tests {
     #[test]
     fn blocks_are_handed_on_in_order_and_once() {
         let inputs = 2048;
-        let packed = PackedWeights::new(&[vec![1.0; inputs]], inputs, Dtype::F32);
+        let packed = PackedWeights::new(&[&vec![1.0; inputs]], inputs, Dtype::F32);
         let x = vec![1.0; 100 * inputs];
         let mut seen = Vec::new();
         let view = RowsView { data: &x, rows: 100, stride: inputs };
@@ -458,7 +461,7 @@ mod tests {
     fn numbers_that_are_not_finite_spoil_their_row_alone() {
         let x = [1.0, f32::NAN, 1.0, 1.0, f32::INFINITY, 1.0, 2.0, 2.0];
         for dtype in [Dtype::F32, Dtype::Bf16, Dtype::Int8] {
-            let packed = PackedWeights::new(&[vec![1.0, 1.0]], 2, dtype);
+            let packed = PackedWeights::new(&[&[1.0, 1.0]], 2, dtype);
             let out = packed.multiply(RowsView { data: &x, rows: 4, stride: 2 }, 0..1, |_, _| {});
             let finite: Vec<bool> = out.iter().map(|x| x.is_finite()).collect();
             assert_eq!(finite, [false, true, false, true], "{dtype:?}: {out:?}");

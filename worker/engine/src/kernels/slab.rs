@@ -102,8 +102,11 @@ fn room(bytes: usize) -> (Arc<Chunk>, NonNull<u8>) {
 }
 
 impl<T: Copy + Send> Slab<T> {
-    /// Makes `parts` times `len` numbers on all cores: `number` says what is at a place of a part.
-    pub(super) fn new(parts: usize, len: usize, number: impl Fn(usize, usize) -> T + Sync) -> Slab<T> {
+    /// Makes `parts` times `len` numbers on all cores: `numbers` gives those of a part, in their order.
+    ///
+    /// # Panics
+    /// When a part has more numbers or fewer.
+    pub(super) fn new<I: Iterator<Item = T>>(parts: usize, len: usize, numbers: impl Fn(usize) -> I + Sync) -> Slab<T> {
         const { assert!(align_of::<T>() <= ALIGNMENT) };
         let total = parts * len;
         let (chunk, start) = room(total * size_of::<T>());
@@ -112,12 +115,16 @@ impl<T: Copy + Send> Slab<T> {
         let share = parts.div_ceil(threads).max(1);
         // SAFETY: the room is for as many numbers, and aligned; what is not written yet is only written to.
         let all = unsafe { std::slice::from_raw_parts_mut(start.as_ptr().cast::<std::mem::MaybeUninit<T>>(), total) };
-        let number = &number;
+        let numbers = &numbers;
         std::thread::scope(|scope| {
             for (index, some) in all.chunks_mut((share * len).max(1)).enumerate() {
                 scope.spawn(move || {
-                    for (at, place) in some.iter_mut().enumerate() {
-                        place.write(number(index * share + at / len, at % len));
+                    for (part, places) in some.chunks_mut(len).enumerate() {
+                        let mut places = places.iter_mut();
+                        numbers(index * share + part).for_each(|number| {
+                            places.next().expect("a part has no more numbers than places").write(number);
+                        });
+                        assert!(places.next().is_none(), "a part has a number for every place");
                     }
                 });
             }
@@ -142,7 +149,7 @@ mod tests {
     #[test]
     fn slabs_hold_their_own_numbers_on_whole_lines() {
         let slabs: Vec<Slab<u32>> = [(3usize, 5usize), (1, 1), (0, 7), (16, 1000)]
-            .map(|(parts, len)| Slab::new(parts, len, |part, at| (part * 10_000 + at) as u32))
+            .map(|(parts, len)| Slab::new(parts, len, |part| (0..len).map(move |at| (part * 10_000 + at) as u32)))
             .into();
         for (slab, (parts, len)) in slabs.iter().zip([(3, 5), (1, 1), (0, 7), (16, 1000)]) {
             let expected: Vec<u32> = (0..parts).flat_map(|part| (0..len).map(move |at| part * 10_000 + at)).collect();
@@ -153,15 +160,23 @@ mod tests {
 
     #[test]
     fn what_is_larger_than_a_chunk_gets_its_own() {
-        let slab = Slab::new(2, CHUNK_BYTES / 2 + 1, |part, at| (part ^ at & 1) as u8);
+        let len = CHUNK_BYTES / 2 + 1;
+        let slab = Slab::new(2, len, |part| (0..len).map(move |at| (part ^ at & 1) as u8));
         assert_eq!((slab.len(), slab[0], slab[1], slab[CHUNK_BYTES / 2 + 1]), (CHUNK_BYTES + 2, 0, 1, 1));
+    }
+
+    #[test]
+    #[should_panic(expected = "panicked")]
+    fn a_part_that_is_too_short_is_refused() {
+        Slab::new(1, 3, |_| 0..2_u8);
     }
 
     #[test]
     fn many_threads_take_room_at_once() {
         let slabs: Vec<Slab<u64>> = std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                (0..8u64).map(|thread| scope.spawn(move || Slab::new(4, 333, |_, _| thread))).collect();
+            let threads: Vec<_> = (0..8u64)
+                .map(|thread| scope.spawn(move || Slab::new(4, 333, |_| std::iter::repeat_n(thread, 333))))
+                .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         for (thread, slab) in slabs.iter().enumerate() {

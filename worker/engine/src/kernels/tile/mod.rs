@@ -115,19 +115,21 @@ impl<F: Format> Kernel<F> {
         self.rows
     }
 
-    /// Returns how many columns of a panel lie side by side, step after step, before the next do. Panels are whole strips.
+    /// Returns how many columns of a panel lie side by side. Panels are whole strips.
     pub(super) fn strip(&self) -> usize {
         self.strip
     }
 
-    /// Returns which step and which column of a panel of `steps` stand at a place of it.
-    pub(super) fn place(&self, at: usize, steps: usize) -> (usize, usize) {
-        let (strip, inside) = (at / (steps * self.strip), at % (steps * self.strip));
-        (inside / self.strip, strip * self.strip + inside % self.strip)
+    /// Returns step and column of every number of a panel of `steps`, in the order in which they lie: a strip of columns
+    /// goes through all steps before the next does.
+    pub(super) fn order(&self, steps: usize) -> impl Iterator<Item = (usize, usize)> + use<F> {
+        let strip = self.strip;
+        let step = move |first: usize, step: usize| (first..first + strip).map(move |column| (step, column));
+        (0..COLUMNS).step_by(strip).flat_map(move |first| (0..steps).flat_map(move |at| step(first, at)))
     }
 
     /// Overwrites forty-eight numbers of each row of `out` with the sums of products of the row on the left and a panel:
-    /// `steps * COLUMNS` numbers, each at its [`place`](Kernel::place).
+    /// `steps * COLUMNS` numbers, in their [`order`](Kernel::order).
     ///
     /// # Panics
     /// When the panel has not as many steps as the rows, or `out` has too few rows.
@@ -257,12 +259,8 @@ mod tests {
             let rows = LeftRows::new(&numbers[1..], steps, steps + 1, count);
             let stride = COLUMNS + 3;
             let product = |kernel: &Kernel<F>| -> Vec<F::Sum> {
-                let panel: Vec<F::Right> = (0..1 + steps * COLUMNS)
-                    .map(|at| {
-                        let (step, column) = kernel.place(at.saturating_sub(1), steps);
-                        right(step * COLUMNS + column)
-                    })
-                    .collect();
+                let panel = kernel.order(steps).map(|(step, column)| right(step * COLUMNS + column));
+                let panel: Vec<F::Right> = std::iter::once(F::Right::default()).chain(panel).collect();
                 let mut out = vec![F::Sum::default(); count * stride];
                 kernel.multiply(rows, &panel[1..], OutRows::new(&mut out, stride));
                 out
@@ -287,7 +285,8 @@ mod tests {
     #[test]
     fn every_number_of_a_panel_has_one_place() {
         for kernel in F32::kernels().iter().chain([&Kernel::reference()]) {
-            let mut places: Vec<_> = (0..5 * COLUMNS).map(|at| kernel.place(at, 5)).collect();
+            let mut places: Vec<_> = kernel.order(5).collect();
+            assert_eq!(places.len(), 5 * COLUMNS);
             places.sort_unstable();
             places.dedup();
             assert_eq!(places.len(), 5 * COLUMNS);
