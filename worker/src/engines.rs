@@ -67,12 +67,18 @@ fn load(devices: &[DeviceSpec], hub: &HubOptions, model: ModelSpec, embed: Embed
     }
     let resolved = model_store::resolve(&model.name, model.revision.as_deref(), hub, &mut |_| {})?;
     let dir = ModelDir::open(&resolved.dir)?;
-    check_digest(&model, &dir, &resolved.dir)?;
     let max_length = embed.max_length.map(|length| length as usize);
-    let encoder = TextEncoder::load(&dir, max_length, &embed.prefix)?;
     let native = dir.summary().native;
-    let engines: Vec<Engine> =
-        devices.iter().map(|device| Engine::load(&dir, &options(&embed, device, native))).collect::<Result<_, _>>()?;
+    // Nothing comes of what was loaded before its digest is known to be the job's.
+    let (checked, encoder, engines) = std::thread::scope(|scope| {
+        let checking = scope.spawn(|| check_digest(&model, &dir, &resolved.dir));
+        let encoder = TextEncoder::load(&dir, max_length, &embed.prefix);
+        let engines: Result<Vec<Engine>, _> =
+            devices.iter().map(|device| Engine::load(&dir, &options(&embed, device, native))).collect();
+        (checking.join(), encoder, engines)
+    });
+    checked.map_err(|_| ShardError::Panicked { stage: "load" })??;
+    let (encoder, engines) = (encoder?, engines?);
     let first = engines.first().expect("a worker has at least one device");
     let (dimensions, pooling) = (first.dimensions(), first.pooling());
     let batch_tokens = embed.batch_tokens.map_or_else(|| first.default_batch_tokens(), |tokens| tokens as usize);
