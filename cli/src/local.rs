@@ -22,10 +22,12 @@ use crate::signals::{exit_on_interrupt, interrupted};
 use crate::status::Snapshot;
 use crate::ui::{Amount, Ui};
 
-/// How often the job's status is read.
+/// How often the job's status is read once the run has lasted for a while.
 const STATUS_EVERY: Duration = Duration::from_millis(200);
-/// How often it is read while no shard waits to be done: the end may come at any moment, and somebody waits for it.
+/// How often it is read where the end may come at any moment, and somebody waits for it.
 const STATUS_EVERY_AT_BOTH_ENDS: Duration = Duration::from_millis(20);
+/// Nobody minds to wait for a tenth of the time that a run has lasted.
+const STATUS_PARTS: u32 = 10;
 /// How many times in a row it may be missing.
 const STATUS_FAILURES_MAX: u32 = 10;
 /// How often it is written down for `encaje status`.
@@ -139,6 +141,7 @@ async fn watch(
 ) -> anyhow::Result<Ended> {
     let before = Amount { rows: first.counts.rows, tokens: first.counts.tokens };
     let mut progress = ui.progress("embedding", before);
+    let begun = Instant::now();
     let mut pause = Duration::ZERO;
     let mut interrupt = std::pin::pin!(interrupted());
     let mut written: Option<Instant> = None;
@@ -164,7 +167,10 @@ async fn watch(
             Err(error) => return Err(error.into()),
         };
         failures = 0;
-        pause = if status.shards.pending == 0 { STATUS_EVERY_AT_BOTH_ENDS } else { STATUS_EVERY };
+        pause = match status.shards.pending {
+            0 => STATUS_EVERY_AT_BOTH_ENDS,
+            _ => (begun.elapsed() / STATUS_PARTS).clamp(STATUS_EVERY_AT_BOTH_ENDS, STATUS_EVERY),
+        };
         // Nobody is there to mend what the coordinator paused the job for, but whoever runs this.
         let settled = status.state.is_terminal() || status.pause_reason.is_some();
         if settled || written.is_none_or(|at| at.elapsed() >= SNAPSHOT_EVERY) {
