@@ -114,22 +114,42 @@ fn quantize_row<T: From<u8>>(row: &[f32], out: &mut [T]) -> RowScale {
 /// the bytes, row-major, and for each row what a step means and its bytes added up. `by_pairs` keeps the sum of every two
 /// bytes, too, within [`PAIR_MAX`].
 pub(super) fn quantize_columns(rows: &[&[f32]], by_pairs: bool) -> (Vec<i8>, Vec<f32>, Vec<f32>) {
-    let (mut bytes, mut scales, mut sums) = (Vec::new(), Vec::new(), Vec::new());
-    for row in rows {
-        let mut largest = row.iter().fold(0f32, |largest, x| largest.max(x.abs()));
-        if by_pairs {
-            // Rounding adds one at most.
-            let share = 127.0 / f32::from(PAIR_MAX - 1);
-            largest = row.as_chunks().0.iter().fold(largest, |largest, [a, b]| largest.max((a + b).abs() * share));
-        }
-        let (scale, inverse) =
-            if largest > f32::MIN_POSITIVE * 128.0 { (largest / 127.0, 127.0 / largest) } else { (0.0, 0.0) };
-        let start = bytes.len();
-        bytes.extend(row.iter().map(|x| (x * inverse).round() as i8));
-        scales.push(scale);
-        sums.push(bytes[start..].iter().map(|byte| i32::from(*byte)).sum::<i32>() as f32);
-    }
+    let numbers = rows.iter().map(|row| row.len()).sum();
+    let (mut bytes, mut scales, mut sums) = (Vec::with_capacity(numbers), Vec::new(), Vec::new());
+    vectorized(
+        #[inline(always)]
+        || {
+            for row in rows {
+                let mut largest = largest(row);
+                if by_pairs {
+                    // Rounding adds one at most.
+                    let share = 127.0 / f32::from(PAIR_MAX - 1);
+                    let pairs = row.as_chunks().0.iter();
+                    largest = pairs.fold(largest, |largest, [a, b]| largest.max((a + b).abs() * share));
+                }
+                let (scale, inverse) =
+                    if largest > f32::MIN_POSITIVE * 128.0 { (largest / 127.0, 127.0 / largest) } else { (0.0, 0.0) };
+                let start = bytes.len();
+                bytes.extend(row.iter().map(|x| (x * inverse).round() as i8));
+                scales.push(scale);
+                sums.push(bytes[start..].iter().map(|byte| i32::from(*byte)).sum::<i32>() as f32);
+            }
+        },
+    );
     (bytes, scales, sums)
+}
+
+/// Returns the largest of the numbers without their signs.
+#[inline(always)]
+fn largest(row: &[f32]) -> f32 {
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    let mut lanes = [0f32; LANES];
+    for numbers in chunks.iter().map(|chunk| chunk.as_slice()).chain([rest]) {
+        for (lane, x) in lanes.iter_mut().zip(numbers) {
+            *lane = lane.max(x.abs());
+        }
+    }
+    lanes.into_iter().fold(0.0, f32::max)
 }
 
 #[cfg(test)]
