@@ -374,6 +374,12 @@ impl WorkClient {
         Self { stub, caller: Caller::new(policy) }
     }
 
+    /// Returns this client with calls that end, repeats included, after `deadline` at the latest.
+    pub fn within(mut self, deadline: Duration) -> Self {
+        self.caller.policy.deadline_max = self.caller.policy.deadline_max.min(deadline);
+        self
+    }
+
     /// Registers this worker process.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proto::planted::{self, Bug};
 use proto::work::{Beat, Directive, Grant, Progress, Session};
 use proto::{Epoch, RpcErrorKind, SessionId, ShardId, WorkClient};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::WorkerError;
@@ -105,6 +105,8 @@ impl Keeper {
     ) -> Result<Self, WorkerError> {
         let stop = CancellationToken::new();
         let interval = Duration::from_millis(session.heartbeat_ms.max(1));
+        // What a heartbeat does not report and is old goes back. So it is not repeated until it is old itself.
+        let client = client.within(interval * 2);
         let heart = Heart { client, session: session.id, interval, offline_max, leases, lost, stop: stop.clone() };
         let ended = machine.beat(Box::pin(heart.run()));
         let ended = ended.map_err(|source| WorkerError::Thread { what: "heartbeat", source })?;
@@ -133,24 +135,19 @@ impl Heart {
         loop {
             tokio::time::sleep(self.interval).await;
             let progress = self.leases.progress();
-            // What it does not report and is old goes back. So it is not repeated until it is old itself.
-            let fresh = self.interval * 2;
-            let problem = match timeout(fresh, self.client.heartbeat(self.session, &progress)).await {
-                Ok(Ok(Beat { session_lost: true, .. })) => {
-                    return self.lose("the coordinator does not know it any more");
-                }
-                Ok(Ok(beat)) => {
+            match self.client.heartbeat(self.session, &progress).await {
+                Ok(Beat { session_lost: true, .. }) => return self.lose("the coordinator does not know it any more"),
+                Ok(beat) => {
                     heard = Instant::now();
                     self.leases.obey(&progress, &beat.directives);
-                    continue;
                 }
-                Ok(Err(error)) if error.kind == RpcErrorKind::NotFound => return self.lose(&error.message),
-                Ok(Err(error)) => error.message,
-                Err(elapsed) => elapsed.to_string(),
-            };
-            tracing::debug!(problem, "no heartbeat got through");
-            if heard.elapsed() > self.offline_max {
-                return self.lose("no coordinator for too long");
+                Err(error) if error.kind == RpcErrorKind::NotFound => return self.lose(&error.message),
+                Err(error) => {
+                    tracing::debug!(error = error.message, "no heartbeat got through");
+                    if heard.elapsed() > self.offline_max {
+                        return self.lose("no coordinator for too long");
+                    }
+                }
             }
         }
     }

@@ -142,10 +142,9 @@ pub(super) fn quantize_columns(rows: &[&[f32]], by_pairs: bool) -> (Vec<i8>, Vec
 /// Returns the largest of the numbers without their signs.
 #[inline(always)]
 fn largest(row: &[f32]) -> f32 {
-    let (chunks, rest) = row.as_chunks::<LANES>();
     let mut lanes = [0f32; LANES];
-    for numbers in chunks.iter().map(|chunk| chunk.as_slice()).chain([rest]) {
-        for (lane, x) in lanes.iter_mut().zip(numbers) {
+    for chunk in row.chunks(LANES) {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
             *lane = lane.max(x.abs());
         }
     }
