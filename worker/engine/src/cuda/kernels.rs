@@ -14,7 +14,11 @@ const SHARED_BYTES_MAX: usize = 48 * 1024;
 /// The largest head of `attend`.
 const HEAD_SIZE_MAX: usize = 256;
 /// Heads that tensor cores serve.
-const FLASH_SIZES: [usize; 4] = [32, 64, 96, 128];
+const FLASH_SIZES: [usize; 7] = [16, 32, 48, 64, 80, 96, 128];
+/// Rows that a thread of an activation goes through.
+const ACTIVATE_ROWS: usize = 8;
+/// The most blocks of a grid in y.
+const GRID_Y_MAX: u32 = 65_535;
 /// Queries of a block on tensor cores, and keys of a step.
 const FLASH_TILE: usize = 64;
 /// Queries of a block where a warp serves one.
@@ -151,11 +155,11 @@ pub(crate) fn activate<D: Device>(
         Activation::Relu => 2,
         Activation::Silu => 3,
     };
-    let threads = if width.is_multiple_of(8) { rows * width / 8 } else { rows * width };
+    let threads = if width.is_multiple_of(8) { width / 8 } else { width };
     let args = [Arg::Address(x), Arg::Address(bias), number(rows), number(width), Arg::Number(code)];
     let kernel = format!("activate_{}", format.suffix());
-    let grid = [count(threads.div_ceil(256)), 1];
-    device.launch(&Launch { kernel: &kernel, grid, block: [256, 1], shared_bytes: 0, args: &args })
+    let grid = [count(threads.div_ceil(128)), count(rows.div_ceil(ACTIVATE_ROWS)).min(GRID_Y_MAX)];
+    device.launch(&Launch { kernel: &kernel, grid, block: [128, 1], shared_bytes: 0, args: &args })
 }
 
 /// `out[i] = x[offsets[i]]`, row by row.

@@ -88,13 +88,20 @@ struct TileRows {
 
     DEVICE const T* at(int row, int column) const { return first + row * STRIDE + column; }
 
-    // Starts the copy of `count` rows; those after them become zeros, so that no garbage meets a weight of zero.
-    DEVICE void fetch(const T* from, size_t stride, unsigned count) const {
-        constexpr int CHUNKS = SIZE / 8;
-        for (int chunk = threadIdx.x; chunk < TILE * CHUNKS; chunk += FLASH_THREADS) {
-            int row = chunk / CHUNKS, column = chunk % CHUNKS * 8;
-            bool wanted = unsigned(row) < count;
-            copy_16(first + row * STRIDE + column, from + (wanted ? row * stride + column : 0), wanted);
+    // Starts the copy of `count` rows; those after them become zeros, so that no garbage meets a weight of zero. A thread
+    // keeps its column: then addresses cost an addition each.
+    DEVICE void fetch(const T* from, unsigned stride, unsigned count) const {
+        constexpr unsigned CHUNKS = SIZE / 8, ROWS = FLASH_THREADS / CHUNKS;
+        unsigned row = threadIdx.x / CHUNKS, column = threadIdx.x % CHUNKS * 8;
+        if (ROWS * CHUNKS < FLASH_THREADS && row >= ROWS) return;
+        T* to = first + row * STRIDE + column;
+        const T* source = from + row * stride + column;
+#pragma unroll
+        for (unsigned below = 0; below < TILE; below += ROWS) {
+            if (TILE % ROWS == 0 || row + below < TILE) {
+                bool wanted = row + below < count;
+                copy_16(to + below * STRIDE, wanted ? source + below * stride : from, wanted);
+            }
         }
     }
 };
@@ -114,12 +121,22 @@ struct Queries {
         for (int half = 0; half < 2; half++) highest[half] = MINUS_INFINITY, total[half] = 0;
     }
 
+    // One step over `count` keys and their values. Most steps are FULL: nothing is asked of them.
+    template <bool FULL>
+    DEVICE void attend(TileRows<T, SIZE> keys, TileRows<T, SIZE> values, unsigned count, float scale, int lane) {
+        float scores[TILE / 8][4];
+        score<FULL>(scores, keys, count, lane);
+        weigh<FULL>(scores, count, scale, lane);
+        add<FULL>(scores, values, count, lane);
+    }
+
     // scores[n] are those of the keys 8n to 8n + 7.
+    template <bool FULL>
     DEVICE void score(float (&scores)[TILE / 8][4], TileRows<T, SIZE> keys, unsigned count, int lane) const {
 #pragma unroll
         for (int block = 0; block < TILE / 16; block++) {
             for (int i = 0; i < 4; i++) scores[2 * block][i] = scores[2 * block + 1][i] = 0;
-            if (unsigned(block * 16) < count) {
+            if (FULL || unsigned(block * 16) < count) {
 #pragma unroll
                 for (int part = 0; part < SIZE / 16; part++) {
                     unsigned b[4];
@@ -132,13 +149,14 @@ struct Queries {
     }
 
     // Turns scores into weights against the highest so far, and fades what was summed against a lower one.
+    template <bool FULL>
     DEVICE void weigh(float (&scores)[TILE / 8][4], unsigned count, float scale, int lane) {
         float higher[2] = {highest[0], highest[1]};
 #pragma unroll
         for (int block = 0; block < TILE / 8; block++) {
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                if (unsigned(block * 8 + lane % 4 * 2 + i % 2) >= count) scores[block][i] = MINUS_INFINITY;
+                if (!FULL && unsigned(block * 8 + lane % 4 * 2 + i % 2) >= count) scores[block][i] = MINUS_INFINITY;
                 higher[i / 2] = fmaxf(higher[i / 2], scores[block][i]);
             }
         }
@@ -147,8 +165,9 @@ struct Queries {
             // The four lanes of a row agree on its highest score. Every step has a key, so it is a number.
             higher[half] = fmaxf(higher[half], shuffle_xor(higher[half], 1));
             higher[half] = fmaxf(higher[half], shuffle_xor(higher[half], 2));
-            float fade = exp2f((highest[half] - higher[half]) * scale);
+            float fade = exp2_fast((highest[half] - higher[half]) * scale);
             highest[half] = higher[half];
+            higher[half] *= scale;
             total[half] *= fade;
 #pragma unroll
             for (int part = 0; part < SIZE / 8; part++) context[part][2 * half] *= fade, context[part][2 * half + 1] *= fade;
@@ -157,17 +176,18 @@ struct Queries {
         for (int block = 0; block < TILE / 8; block++) {
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                scores[block][i] = exp2f((scores[block][i] - highest[i / 2]) * scale);
+                scores[block][i] = exp2_fast(fmaf(scores[block][i], scale, -higher[i / 2]));
                 total[i / 2] += scores[block][i];
             }
         }
     }
 
     // Adds the weighted values. The fragments that scores come in are those that weights go out in.
+    template <bool FULL>
     DEVICE void add(const float (&weights)[TILE / 8][4], TileRows<T, SIZE> values, unsigned count, int lane) {
 #pragma unroll
         for (int block = 0; block < TILE / 16; block++) {
-            if (unsigned(block * 16) < count) {
+            if (FULL || unsigned(block * 16) < count) {
                 const float(&low)[4] = weights[2 * block];
                 const float(&high)[4] = weights[2 * block + 1];
                 unsigned a[4] = {pack_pair<T>(low[0], low[1]), pack_pair<T>(low[2], low[3]), pack_pair<T>(high[0], high[1]),
@@ -183,18 +203,18 @@ struct Queries {
         }
     }
 
-    // Writes the rows that there are; `out` is the first of the warp's.
+    // Writes the rows that there are; `out` is the first of the warp's. Heads begin at even columns: pairs are aligned.
     DEVICE void write(T* out, size_t stride, unsigned count, int lane) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             float sum = total[half] + shuffle_xor(total[half], 1);
-            sum += shuffle_xor(sum, 2);
+            float share = 1.0f / (sum + shuffle_xor(sum, 2));
             unsigned row = lane / 4 + half * 8;
             if (row < count) {
 #pragma unroll
                 for (int part = 0; part < SIZE / 8; part++) {
-                    unsigned pair = pack_pair<T>(context[part][2 * half] / sum, context[part][2 * half + 1] / sum);
-                    memcpy(out + row * stride + part * 8 + lane % 4 * 2, &pair, sizeof pair);
+                    unsigned pair = pack_pair<T>(context[part][2 * half] * share, context[part][2 * half + 1] * share);
+                    *reinterpret_cast<unsigned*>(out + row * stride + part * 8 + lane % 4 * 2) = pair;
                 }
             }
         }
@@ -238,10 +258,10 @@ DEVICE void flash(Heads<T> heads, const unsigned* offsets, const unsigned* tiles
         sync_block();
         if (step == 0) warp.begin(query_tile, warp_row, lane);
         if (has_queries) {
-            float scores[TILE / 8][4];
-            warp.score(scores, tile(step, 0), keys_in(step), lane);
-            warp.weigh(scores, keys_in(step), heads.scale, lane);
-            warp.add(scores, tile(step, 1), keys_in(step), lane);
+            Rows keys = tile(step, 0), values = tile(step, 1);
+            unsigned count = keys_in(step);
+            if (count == TILE) warp.template attend<true>(keys, values, count, heads.scale, lane);
+            else warp.template attend<false>(keys, values, count, heads.scale, lane);
         }
         // The next step's copies go where this one read.
         sync_block();

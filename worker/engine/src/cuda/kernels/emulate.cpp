@@ -126,6 +126,7 @@ static void release(void* memory, size_t bytes) {
 struct Entry {
     std::string name;
     std::vector<unsigned> sizes;
+    unsigned threads;
     void (*call)(void**);
 };
 
@@ -140,9 +141,13 @@ static void call(void** values) {
 template <class... A>
 static std::vector<unsigned> sizes_of(void (*)(A...)) { return {unsigned(sizeof(A))...}; }
 
-#define ENTRY(name) Entry{#name, sizes_of(name), call<name>}
+#define ENTRY(name) Entry{#name, sizes_of(name), name##_threads, call<name>}
 #define ROW_ENTRIES(T) ENTRY(embed_norm_##T), ENTRY(add_norm_##T), ENTRY(activate_##T), ENTRY(first_tokens_##T), ENTRY(pool_##T), ENTRY(attend_##T)
-#define FLASH_ENTRIES(T) ENTRY(flash_##T##_32), ENTRY(flash_##T##_64), ENTRY(flash_##T##_96), ENTRY(flash_##T##_128)
+#define FLASH_ENTRIES(T)                                                                                                    \
+    ENTRY(flash_##T##_16), ENTRY(flash_##T##_32), ENTRY(flash_##T##_48), ENTRY(flash_##T##_64), ENTRY(flash_##T##_80),      \
+        ENTRY(flash_##T##_96), ENTRY(flash_##T##_128)
+// What the smallest of the supported GPUs gives a block, and the highest grid.
+constexpr unsigned SHARED_BYTES_MAX = 99 * 1024, GRID_Y_MAX = 65535;
 static const std::vector<Entry> ENTRIES = {ROW_ENTRIES(f32), ROW_ENTRIES(f16), ROW_ENTRIES(bf16), FLASH_ENTRIES(f16), FLASH_ENTRIES(bf16)};
 
 template <class T>
@@ -170,7 +175,7 @@ static void multiply(const T* x, const T* weights, const T* bias, T* out, size_t
 extern "C" void* encaje_alloc(size_t bytes) { return emulate::guarded(bytes); }
 extern "C" void encaje_free(void* memory, size_t bytes) { emulate::release(memory, bytes); }
 
-// Returns 0, 1 for an unknown kernel, 2 for arguments that are not those of the kernel.
+// Returns 0, 1 for an unknown kernel, 2 for arguments that are not those of the kernel, 3 for a launch that a GPU refuses.
 extern "C" int encaje_launch(const char* name, const unsigned* grid, const unsigned* block, unsigned shared_bytes, void** values,
                              const unsigned* sizes, unsigned count, unsigned order, unsigned copies_at_once) {
     using namespace emulate;
@@ -180,6 +185,7 @@ extern "C" int encaje_launch(const char* name, const unsigned* grid, const unsig
     if (!entry) return 1;
     if (entry->sizes != std::vector<unsigned>(sizes, sizes + count)) return 2;
     unsigned threads = block[0] * block[1];
+    if (threads > entry->threads || shared_bytes > SHARED_BYTES_MAX || grid[1] > GRID_Y_MAX) return 3;
     std::vector<Fiber*>& fibers = fibers_for(threads);
     std::vector<Warp> all_warps((threads + 31) / 32);
     kernel_name = entry->name.c_str();

@@ -1,7 +1,8 @@
 // A GPU for tests: every thread of a block is a fiber, warps and blocks meet where a GPU's would, tensor-core fragments
 // lie as the PTX manual says, and copies that run by themselves arrive either at once or as late as they may.
 // It finds what a GPU would suffer in silence: lanes that part before a shuffle, threads that never reach a barrier,
-// memory read before it is written (all of it starts as NaN), and rows of a matrix that are not aligned.
+// memory read before it is written (all of it starts as NaN), wide accesses that are not aligned, blocks of more threads or
+// shared memory than a GPU gives.
 #pragma once
 
 #include <csetjmp>
@@ -16,8 +17,9 @@
 #include <ucontext.h>
 
 #define DEVICE inline
-#define KERNEL extern "C" void
-#define KERNEL_OF(THREADS) extern "C" void
+#define KERNEL_OF(THREADS, name)                 \
+    constexpr unsigned name##_threads = THREADS; \
+    extern "C" void name
 #define SHARED_MEMORY(name) unsigned char* name = emulate::shared
 
 struct uint4 {
@@ -150,6 +152,13 @@ inline void carry_out(const Copy& copy) {
 #define blockIdx (emulate::block_index)
 #define blockDim (emulate::block_size)
 #define gridDim (emulate::grid_size)
+
+inline float exp2_fast(float x) { return exp2f(x); }
+inline float reciprocal_fast(float x) { return 1.0f / x; }
+
+inline void expect_aligned(const void* place) {
+    if (uintptr_t(place) % 16 != 0) emulate::die("not aligned to 16 bytes:", "a load or store of 16 bytes");
+}
 
 inline float shuffle_xor(float x, int mask) {
     return emulate::brought<float>(emulate::meet("shuffle_xor", x), emulate::lane() ^ unsigned(mask));

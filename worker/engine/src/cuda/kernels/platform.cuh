@@ -10,8 +10,8 @@
 using f16 = __half;
 using bf16 = __nv_bfloat16;
 
-#define KERNEL extern "C" __global__ void
-#define KERNEL_OF(THREADS) extern "C" __global__ void __launch_bounds__(THREADS)
+// A kernel whose blocks have THREADS threads at most.
+#define KERNEL_OF(THREADS, name) extern "C" __global__ void __launch_bounds__(THREADS) name
 #define DEVICE __device__ __forceinline__
 // Names the dynamic shared memory of the block.
 #define SHARED_MEMORY(name) extern __shared__ __align__(16) unsigned char name[]
@@ -23,8 +23,23 @@ DEVICE void narrow(float x, float& out) { out = x; }
 DEVICE void narrow(float x, f16& out) { out = __float2half_rn(x); }
 DEVICE void narrow(float x, bf16& out) { out = __float2bfloat16_rn(x); }
 
+// 2^x with a relative error of 2^-22 at most; what would be subnormal is 0 (PTX ISA, ex2.approx.ftz.f32).
+DEVICE float exp2_fast(float x) {
+    float power;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+    return power;
+}
+// 1/x, off by one in the last place at most; 0 for infinity (PTX ISA, rcp.approx.ftz.f32).
+DEVICE float reciprocal_fast(float x) {
+    float reciprocal;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(x));
+    return reciprocal;
+}
+
 DEVICE float shuffle_xor(float x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 DEVICE float shuffle_from(float x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
+// What loads and stores of 16 bytes need; a GPU looks itself.
+DEVICE void expect_aligned(const void*) {}
 DEVICE void sync_warp() { __syncwarp(); }
 DEVICE void sync_block() { __syncthreads(); }
 
@@ -53,14 +68,14 @@ DEVICE void load_matrices_transposed(unsigned (&out)[4], const void* row) {
 
 // sum += a * b, a being 16x16 and b 16x8, in the fragments of mma.m16n8k16.
 DEVICE void multiply_add(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1, f16) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 DEVICE void multiply_add(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1, bf16) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 #else
@@ -96,6 +111,7 @@ DEVICE float warp_max(float x) {
 template <int COUNT, class T>
 DEVICE void load_numbers(const T* from, float (&out)[COUNT]) {
     if constexpr (COUNT == 8) {
+        expect_aligned(from);
         uint4 parts[sizeof(T) / 2];
         for (unsigned part = 0; part < sizeof(T) / 2; part++) parts[part] = reinterpret_cast<const uint4*>(from)[part];
         T numbers[8];
@@ -114,6 +130,7 @@ DEVICE void store_numbers(T* to, const float (&values)[COUNT]) {
         for (int i = 0; i < 8; i++) narrow(values[i], numbers[i]);
         uint4 parts[sizeof(T) / 2];
         memcpy(parts, numbers, sizeof numbers);
+        expect_aligned(to);
         for (unsigned part = 0; part < sizeof(T) / 2; part++) reinterpret_cast<uint4*>(to)[part] = parts[part];
     } else {
         for (int i = 0; i < COUNT; i++) narrow(values[i], to[i]);
