@@ -34,12 +34,12 @@ fn a_cpu_proves_itself_and_says_how_fast_it_is() {
     assert_eq!(events.last().unwrap()["event"], "done");
 }
 
-/// A worker that finds the file that the failpoint names loses its device, once.
-fn worker_with_failpoint(bench: &Bench, url: &str, more: &[&str]) -> std::process::Child {
+/// A worker that loses its device once, at the next `load` of a model or `batch`.
+fn worker_with_failpoint(bench: &Bench, url: &str, moment: &str, more: &[&str]) -> std::process::Child {
     let mut words = vec!["worker", "--coordinator", url, "--spool", "spool", "--threads", "1", "--device", "cpu"];
     words.extend(more);
     let mut command = bench.command(&words);
-    command.env("ENCAJE_FAILPOINT_LOSE_DEVICE", bench.write("lose", ""));
+    command.env("ENCAJE_FAILPOINT_LOSE_DEVICE", bench.write("lose", moment));
     command.stdout(Stdio::null()).stderr(std::fs::File::create(bench.path("worker.log")).unwrap());
     command.spawn().unwrap()
 }
@@ -50,14 +50,16 @@ fn a_lost_device_gives_its_shards_back_and_ends_the_worker_with_a_code_of_its_ow
     bench.write("a.csv", corpora::csv(&sentences(60)));
     let (_coordinator, url) = coordinator(&bench, "c", "state.db", &[]);
     let job = submit(&bench, &url, "a.csv", &["--shard-rows", "20"]);
-    let mut lost = worker_with_failpoint(&bench, &url, &[]);
-    assert_eq!(wait_for("the worker's end", || lost.try_wait().unwrap()).code(), Some(4));
-    // Nothing waits for a heartbeat to be missed: what was not committed is there for the next worker at once.
-    let stands = status(&bench, &url, &job);
-    let of = |state: &str| stands["shards"][state].as_u64().unwrap();
-    assert!(of("pending") >= 1 && of("pending") + of("committed") == 3, "given back: {stands}");
-    let said = std::fs::read_to_string(bench.path("worker.log")).unwrap();
-    assert!(said.contains("is lost to this process") && said.contains("given back"), "{said}");
+    for moment in ["load", "batch"] {
+        let mut lost = worker_with_failpoint(&bench, &url, moment, &[]);
+        assert_eq!(wait_for("the worker's end", || lost.try_wait().unwrap()).code(), Some(4), "at {moment}");
+        // Nothing waits for a heartbeat to be missed: what was not committed is there for the next worker at once.
+        let stands = status(&bench, &url, &job);
+        let of = |state: &str| stands["shards"][state].as_u64().unwrap();
+        assert!(of("pending") >= 1 && of("pending") + of("committed") == 3, "given back at {moment}: {stands}");
+        let said = std::fs::read_to_string(bench.path("worker.log")).unwrap();
+        assert!(said.contains("is lost to this process") && said.contains("given back"), "{said}");
+    }
 }
 
 #[test]
@@ -66,7 +68,7 @@ fn a_supervisor_brings_a_worker_with_a_lost_device_back_and_stops_it_when_told()
     bench.write("a.csv", corpora::csv(&sentences(60)));
     let (_coordinator, url) = coordinator(&bench, "c", "state.db", &[]);
     let job = submit(&bench, &url, "a.csv", &["--shard-rows", "20"]);
-    let mut supervisor = worker_with_failpoint(&bench, &url, &["--restart"]);
+    let mut supervisor = worker_with_failpoint(&bench, &url, "batch", &["--restart"]);
     fetch_and_verify(&bench, &url, &job, "a.csv", "out");
     let said = std::fs::read_to_string(bench.path("worker.log")).unwrap();
     assert!(said.contains("starting it again"), "{said}");

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dataset::{FileInfo, VectorDtype};
-use engine::{DeviceSpec, Dtype, Engine, EngineOptions, ModelDir, Pooling, TextEncoder};
+use engine::{DeviceSpec, Dtype, Engine, EngineOptions, LoadError, ModelDir, Pooling, TextEncoder};
 use proto::job::{ComputeDtype, EmbedSpec, ModelSpec, OutputDtype};
 use proto::work::Grant;
 use tokio::sync::Mutex;
 
 use crate::error::ShardError;
+use crate::failpoint;
 use crate::model_store::{self, HubOptions};
 
 /// Models kept in memory, of which the one used longest ago makes room for a new one.
@@ -69,6 +70,10 @@ fn load(devices: &[DeviceSpec], hub: &HubOptions, model: ModelSpec, embed: Embed
     let dir = ModelDir::open(&resolved.dir)?;
     let max_length = embed.max_length.map(|length| length as usize);
     let native = dir.summary().native;
+    if failpoint::loses_device("load") {
+        let device = devices.first().map(DeviceSpec::to_string).unwrap_or_default();
+        return Err(LoadError::DeviceLost { device, reason: "by order of a test".into() }.into());
+    }
     // Nothing comes of what was loaded before its digest is known to be the job's.
     let (checked, encoder, engines) = std::thread::scope(|scope| {
         let checking = scope.spawn(|| check_digest(&model, &dir, &resolved.dir));

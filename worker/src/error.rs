@@ -105,6 +105,11 @@ impl ShardError {
         match self {
             ShardError::Dataset(error) => dataset_class(error.kind()),
             ShardError::Model(error) => model_class(error),
+            ShardError::Load(LoadError::DeviceFull { .. }) => FailureClass::Resource,
+            // Another worker's device may do.
+            ShardError::Load(LoadError::DeviceUnusable { .. } | LoadError::DeviceLost { .. }) => {
+                FailureClass::Transient
+            }
             ShardError::Load(_) => FailureClass::Config,
             ShardError::Embed(EmbedError::OutOfMemory { .. }) => FailureClass::Resource,
             ShardError::Embed(EmbedError::Batch { .. }) => FailureClass::Config,

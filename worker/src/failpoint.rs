@@ -1,5 +1,5 @@
 //! How a test makes a worker die of a row, or lose its device: builds with debug assertions abort on a text that holds the
-//! marker that the environment names, and take the device for lost once where it names a file that is there. Release builds
+//! marker that the environment names, and take the device for lost once where it names a file that says when. Release builds
 //! know nothing of it.
 
 use dataset::RejectReason;
@@ -23,20 +23,21 @@ pub(crate) fn die_of(texts: &[Result<String, RejectReason>]) {
 #[cfg(not(debug_assertions))]
 pub(crate) const fn die_of(_texts: &[Result<String, RejectReason>]) {}
 
-/// Names a file; a batch that finds it removes it and loses its device.
+/// Names a file that holds `load` or `batch`: the next one removes it and loses the device.
 #[cfg(debug_assertions)]
 const LOSS: &str = "ENCAJE_FAILPOINT_LOSE_DEVICE";
 
-/// Returns whether the device is to be taken for lost.
+/// Returns whether the device is to be taken for lost now.
 #[cfg(debug_assertions)]
-pub(crate) fn loses_device() -> bool {
+pub(crate) fn loses_device(moment: &str) -> bool {
     static FILE: std::sync::OnceLock<Option<std::path::PathBuf>> = std::sync::OnceLock::new();
     let file = FILE.get_or_init(|| std::env::var_os(LOSS).map(Into::into));
-    file.as_ref().is_some_and(|file| std::fs::remove_file(file).is_ok())
+    let due = |file: &std::path::Path| std::fs::read_to_string(file).is_ok_and(|due| due == moment);
+    file.as_ref().is_some_and(|file| due(file) && std::fs::remove_file(file).is_ok())
 }
 
 /// Never.
 #[cfg(not(debug_assertions))]
-pub(crate) const fn loses_device() -> bool {
+pub(crate) const fn loses_device(_moment: &str) -> bool {
     false
 }

@@ -25,6 +25,8 @@ mod spool;
 
 use std::sync::Arc;
 
+use engine::LoadError;
+use error::ShardError;
 use proto::{Wire, WorkClient};
 use tokio_util::sync::CancellationToken;
 
@@ -47,10 +49,10 @@ pub async fn run(
     let engines = engines::EngineCache::new(config.devices.clone(), config.hub.clone());
     let spool = spool::Spool::open(&config.spool_dir)?;
     if let Some(Preload { model, embed }) = &config.preload {
-        engines
-            .get(model, embed)
-            .await
-            .map_err(|error| WorkerError::Model { model: model.name.clone(), reason: error.describe() })?;
+        engines.get(model, embed).await.map_err(|error| match error {
+            ShardError::Load(LoadError::DeviceLost { device, reason }) => WorkerError::DeviceLost { device, reason },
+            error => WorkerError::Model { model: model.name.clone(), reason: error.describe() },
+        })?;
     }
     let pools = pools::Pools::start(&config)?;
     let wire = wire.into();

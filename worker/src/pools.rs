@@ -63,14 +63,18 @@ struct LossInner {
 }
 
 impl Loss {
-    fn report(&self, device: String, reason: String, reply: mpsc::Sender<Result<ForwardResult, ShardError>>) {
+    /// Says that a device is lost, and why; the first word counts.
+    pub(crate) fn report(&self, device: String, reason: String) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.error.is_none() {
             tracing::error!(device, reason, "the device is lost to this process; the shards are given back");
         }
         inner.error.get_or_insert((device, reason));
-        inner.replies.push(reply);
         self.token.cancel();
+    }
+
+    fn keep(&self, reply: mpsc::Sender<Result<ForwardResult, ShardError>>) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).replies.push(reply);
     }
 
     /// Returns the error that the worker ends with, if a device was lost.
@@ -173,7 +177,8 @@ fn forward_all(queue: &Queue<ForwardTask>, device: usize, loss: &Loss) {
                 Ok(ForwardResult { places: planned.places, vectors })
             }
             Ok(Err(EmbedError::DeviceLost { device, reason })) => {
-                loss.report(device, reason, reply);
+                loss.keep(reply);
+                loss.report(device, reason);
                 continue;
             }
             Ok(Err(error)) => Err(ShardError::from(error)),
@@ -186,7 +191,7 @@ fn forward_all(queue: &Queue<ForwardTask>, device: usize, loss: &Loss) {
 
 /// Embeds a batch; where memory runs out, once more in two halves.
 fn embed(engine: &Engine, batch: &Batch) -> Result<Vec<f32>, EmbedError> {
-    if failpoint::loses_device() {
+    if failpoint::loses_device("batch") {
         return Err(EmbedError::DeviceLost {
             device: engine.device().to_string(),
             reason: "by order of a test".into(),

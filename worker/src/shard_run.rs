@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dataset::{DatasetError, ErrorKind, FileSummary, Storage, VectorWriter};
+use engine::LoadError;
 use proto::Wire;
 use proto::job::RowCounts;
 use proto::relay::source_detour;
@@ -33,7 +34,14 @@ pub(crate) async fn make(
     grant: &Grant,
     meter: &Arc<Meter>,
 ) -> Result<Output, ShardError> {
-    let model = workshop.engines.get(&grant.model, &grant.embed).await?;
+    let model = match workshop.engines.get(&grant.model, &grant.embed).await {
+        Err(ShardError::Load(LoadError::DeviceLost { device, reason })) => {
+            workshop.pools.loss.report(device, reason);
+            // The shard does not fail: it is given back.
+            return std::future::pending().await;
+        }
+        loaded => loaded?,
+    };
     let detour = source_detour(&workshop.relay, grant.shard.job, grant.slice.source_index);
     let reader = dataset::read_by(&grant.source, &grant.slice, &grant.read, storage, &detour).await?;
     let spooled = workshop.spool.file(grant);

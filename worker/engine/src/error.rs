@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-/// A model directory that cannot be used. Nothing here is worth a retry with the same files.
+/// A model that cannot be loaded. But for what is said of the device, nothing here is worth a retry with the same files.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// A file of the model could not be read.
@@ -53,6 +53,28 @@ pub enum LoadError {
         tensor: String,
         /// What is wrong with it.
         problem: String,
+    },
+    /// The device cannot be used from here, or refuses a call.
+    #[error("device `{device}`: {problem}")]
+    DeviceUnusable {
+        /// Which device.
+        device: String,
+        /// Why, in words for users.
+        problem: String,
+    },
+    /// The device has no room for the model, or none beside it.
+    #[error("device `{device}` has too little free memory for the model and a batch: see what else uses it")]
+    DeviceFull {
+        /// Which device.
+        device: String,
+    },
+    /// The device is lost to this process, as in [`EmbedError::DeviceLost`].
+    #[error("the device `{device}` is lost to this process: {reason}")]
+    DeviceLost {
+        /// Which device.
+        device: String,
+        /// What the driver said.
+        reason: String,
     },
     /// The tensor library or the device failed.
     #[error("cannot place the weights of the model of `{}` on the device", path.display())]

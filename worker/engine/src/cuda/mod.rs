@@ -43,15 +43,32 @@ pub(crate) type Model = model::GpuModel<Lane>;
 pub(crate) fn load(config: &Config, source: Source<'_>, dtype: Dtype, ordinal: usize) -> Result<Model, LoadError> {
     let format = Format::of(dtype)?;
     let lanes = std::iter::repeat_with(|| lane(ordinal)).take(LANES).collect::<Result<Vec<_>, _>>()?;
-    Model::load(config, source, format, lanes)
+    Model::load(config, source, format, lanes).map_err(|error| named(ordinal, error))
 }
 
 fn lane(ordinal: usize) -> Result<Arc<Lane>, LoadError> {
-    if let Err(what) = gpus() {
-        return Err(LoadError::Unsupported { what: format!("device `cuda:{ordinal}`: {what}") });
+    if let Err(problem) = gpus() {
+        return Err(LoadError::DeviceUnusable { device: format!("cuda:{ordinal}"), problem });
     }
-    let unusable = |fault: Fault| LoadError::Unsupported { what: format!("device `cuda:{ordinal}`: {fault}") };
-    Lane::open(ordinal).map(Arc::new).map_err(unusable)
+    Lane::open(ordinal).map(Arc::new).map_err(|fault| of_fault(ordinal, fault))
+}
+
+fn of_fault(ordinal: usize, fault: Fault) -> LoadError {
+    let device = format!("cuda:{ordinal}");
+    match fault {
+        Fault::OutOfMemory { .. } => LoadError::DeviceFull { device },
+        Fault::Lost { reason } => LoadError::DeviceLost { device, reason },
+        Fault::Failed { .. } => LoadError::DeviceUnusable { device, problem: fault.to_string() },
+    }
+}
+
+/// Says of a fault at loading which GPU it is on, and what it means.
+fn named(ordinal: usize, error: LoadError) -> LoadError {
+    let LoadError::Device { path, source } = error else { return error };
+    match source.downcast::<Fault>() {
+        Ok(fault) => of_fault(ordinal, *fault),
+        Err(source) => LoadError::Device { path, source },
+    }
 }
 
 /// Checks and measures a GPU in one number format.
@@ -65,6 +82,7 @@ pub(crate) fn self_test(
     tell: &mut dyn FnMut(Finding),
 ) -> Result<(), LoadError> {
     let gpu = backend::Gpu::for_weights(&lane(ordinal)?, Format::of(dtype)?);
-    operations(&gpu, dtype, effort, tell)?;
-    measure_products(&gpu, dtype, PRODUCT_ROWS, effort, tell)
+    operations(&gpu, dtype, effort, tell)
+        .and_then(|()| measure_products(&gpu, dtype, PRODUCT_ROWS, effort, tell))
+        .map_err(|error| named(ordinal, error))
 }
