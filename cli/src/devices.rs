@@ -17,28 +17,41 @@ fn resolve_with(
     gpus_can: bool,
     gpus: impl FnOnce() -> Result<Vec<GpuInfo>, String>,
 ) -> Result<Vec<DeviceSpec>, Advice> {
-    let all = |gpus: Vec<GpuInfo>| gpus.iter().map(|gpu| DeviceSpec::Cuda(gpu.ordinal)).collect::<Vec<_>>();
+    let usable = |gpus: &[GpuInfo]| -> Vec<DeviceSpec> {
+        let usable = gpus.iter().filter(|gpu| gpu.unusable.is_none());
+        usable.map(|gpu| DeviceSpec::Cuda(gpu.ordinal)).collect()
+    };
     match arg {
         DeviceArg::Auto if !gpus_can => Ok(vec![DeviceSpec::Cpu]),
-        DeviceArg::Auto => match gpus() {
-            Ok(gpus) if !gpus.is_empty() => Ok(all(gpus)),
-            Ok(_) | Err(_) => Ok(vec![DeviceSpec::Cpu]),
+        DeviceArg::Auto => match usable(&gpus().unwrap_or_default()) {
+            none if none.is_empty() => Ok(vec![DeviceSpec::Cpu]),
+            usable => Ok(usable),
         },
-        DeviceArg::AllGpus => match gpus() {
-            Ok(gpus) if gpus.is_empty() => Err(refused("cuda:all", "the driver shows no GPU")),
-            Ok(gpus) => Ok(all(gpus)),
-            Err(problem) => Err(refused("cuda:all", &problem)),
-        },
+        DeviceArg::AllGpus => {
+            let gpus = gpus().map_err(|problem| refused("cuda:all", &problem))?;
+            match usable(&gpus) {
+                none if none.is_empty() => {
+                    let problem = gpus.iter().find_map(|gpu| gpu.unusable.as_deref());
+                    Err(refused("cuda:all", problem.unwrap_or("the driver shows no GPU")))
+                }
+                usable => Ok(usable),
+            }
+        }
         DeviceArg::These(devices) => {
             let wanted = devices.iter().filter_map(|device| match device {
                 DeviceSpec::Cuda(ordinal) => Some(*ordinal),
                 DeviceSpec::Cpu | DeviceSpec::Metal => None,
             });
-            if let Some(highest) = wanted.max() {
+            let wanted: Vec<usize> = wanted.collect();
+            if let Some(highest) = wanted.iter().max() {
                 let gpus = gpus().map_err(|problem| refused(&format!("cuda:{highest}"), &problem))?;
-                if gpus.iter().all(|gpu| gpu.ordinal != highest) {
-                    let problem = format!("there are {} GPUs, counted from 0", gpus.len());
-                    return Err(refused(&format!("cuda:{highest}"), &problem));
+                for ordinal in wanted {
+                    let refused = |problem: &str| refused(&format!("cuda:{ordinal}"), problem);
+                    let gpu = gpus.iter().find(|gpu| gpu.ordinal == ordinal);
+                    let gpu = gpu.ok_or_else(|| refused(&format!("there are {} GPUs, counted from 0", gpus.len())))?;
+                    if let Some(problem) = &gpu.unusable {
+                        return Err(refused(problem));
+                    }
                 }
             }
             if devices.contains(&DeviceSpec::Metal) {
@@ -64,8 +77,16 @@ mod tests {
     use super::*;
 
     fn machine(count: usize) -> Result<Vec<GpuInfo>, String> {
-        let gpu = |ordinal| GpuInfo { ordinal, name: "a GPU".into(), compute: (9, 0), memory_bytes: 1 << 36 };
+        let gpu =
+            |ordinal| GpuInfo { ordinal, name: "a GPU".into(), compute: (9, 0), memory_bytes: 1 << 36, unusable: None };
         Ok((0..count).map(gpu).collect())
+    }
+
+    /// As many GPUs, of which the first is too old.
+    fn machine_with_an_old_one(count: usize) -> Result<Vec<GpuInfo>, String> {
+        let mut gpus = machine(count)?;
+        gpus[0].unusable = Some("a GPU has compute capability 7.5, at least 8.0 is needed".into());
+        Ok(gpus)
     }
 
     fn no_driver() -> Result<Vec<GpuInfo>, String> {
@@ -80,6 +101,20 @@ mod tests {
         assert_eq!(resolve_with(&DeviceArg::Auto, true, no_driver).unwrap(), [DeviceSpec::Cpu]);
         assert_eq!(resolve_with(&DeviceArg::Auto, false, || machine(2)).unwrap(), [DeviceSpec::Cpu]);
         assert_eq!(resolve_with(&DeviceArg::AllGpus, true, || machine(2)).unwrap(), both);
+    }
+
+    #[test]
+    fn a_gpu_that_cannot_be_used_is_passed_over_unless_it_is_asked_for() {
+        let second = [DeviceSpec::Cuda(1)];
+        assert_eq!(resolve_with(&DeviceArg::Auto, true, || machine_with_an_old_one(2)).unwrap(), second);
+        assert_eq!(resolve_with(&DeviceArg::AllGpus, true, || machine_with_an_old_one(2)).unwrap(), second);
+        assert_eq!(resolve_with(&DeviceArg::Auto, true, || machine_with_an_old_one(1)).unwrap(), [DeviceSpec::Cpu]);
+        let asked = DeviceArg::These(vec![DeviceSpec::Cuda(1), DeviceSpec::Cuda(0)]);
+        for arg in [DeviceArg::AllGpus, asked] {
+            let said =
+                resolve_with(&arg, true, || machine_with_an_old_one(if arg == DeviceArg::AllGpus { 1 } else { 2 }));
+            assert!(said.unwrap_err().to_string().contains("capability 7.5"), "{arg:?}");
+        }
     }
 
     #[test]

@@ -50,8 +50,9 @@ pub(crate) struct Rows<D: Device> {
 pub(crate) struct Linear<D: Device> {
     /// `[outputs, inputs]`, in the format of the device.
     weights: Buffer<D>,
-    /// `[outputs]`, in the format of the device: what a product adds.
-    bias: Buffer<D>,
+    /// What a product adds, in the format of the device: for each of the joined layers, its first output and the bias
+    /// from there on, in a buffer of its own, because cuBLASLt reads a bias by 16 bytes.
+    biases: Vec<(usize, Buffer<D>)>,
     /// `[outputs]`, in f32: what the kernels after a product add.
     bias_f32: Buffer<D>,
     inputs: usize,
@@ -152,6 +153,10 @@ impl<D: Device> Gpu<D> {
     ) -> Result<Rows<D>, Fault> {
         let out = Rows::new(&self.device, self.format, x.rows, outputs.len())?;
         let bytes = self.format.bytes();
+        let bias = || {
+            let from = linear.biases.iter().find(|(first, _)| *first == outputs.start);
+            from.expect("outputs are chosen by whole layers").1.address()
+        };
         self.device.multiply(&Product {
             format: self.format,
             rows: padded(x.rows),
@@ -159,7 +164,7 @@ impl<D: Device> Gpu<D> {
             outputs: outputs.len(),
             x: x.adjacent(),
             weights: linear.weights.address() + (outputs.start * linear.inputs * bytes) as u64,
-            bias: with_bias.then_some(linear.bias.address() + (outputs.start * bytes) as u64),
+            bias: with_bias.then(bias),
             out: out.buffer.address(),
         })?;
         Ok(out)
@@ -191,9 +196,15 @@ impl<D: Device> Backend for Gpu<D> {
             |error: candle_core::Error| Fault::Failed { call: "joining weights".to_owned(), reason: error.to_string() };
         let (weight, bias) = (Tensor::cat(weights, 0).map_err(failed)?, Tensor::cat(biases, 0).map_err(failed)?);
         let (outputs, inputs) = weight.dims2().map_err(failed)?;
+        let (mut placed, mut first) = (Vec::new(), 0);
+        for layer in biases {
+            let from = bias.narrow(0, first, outputs - first).map_err(failed)?;
+            placed.push((first, self.place(self.format, &from)?));
+            first += layer.dims1().map_err(failed)?;
+        }
         Ok(Linear {
             weights: self.place(self.format, &weight)?,
-            bias: self.place(self.format, &bias)?,
+            biases: placed,
             bias_f32: self.place(Format::F32, &bias)?,
             inputs,
             outputs,

@@ -149,6 +149,9 @@ pub(crate) trait Device: Send + Sync + Sized + 'static {
     /// Copies to the device; returns when `bytes` may change again.
     fn upload(&self, address: u64, bytes: &[u8]) -> Result<(), Fault>;
 
+    /// Waits for all that was asked before.
+    fn wait(&self) -> Result<(), Fault>;
+
     /// Waits for all that was asked before, then copies from the device.
     fn download(&self, address: u64, out: &mut [u8]) -> Result<(), Fault>;
 

@@ -12,7 +12,8 @@ use super::products::Products;
 
 const OUT_OF_MEMORY: c_int = 2;
 /// `CUresult`s after which nothing of this context works any more: wrong addresses, broken memory, lost devices.
-const STICKY: [c_int; 17] = [46, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 810, 999];
+const STICKY: [c_int; 20] =
+    [4, 46, 201, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 810, 911, 999];
 
 const COMPUTE_MAJOR: c_int = 75;
 const COMPUTE_MINOR: c_int = 76;
@@ -21,6 +22,10 @@ const POOL_RELEASE_THRESHOLD: c_int = 4;
 const POOL_RESERVED: c_int = 5;
 const POOL_USED: c_int = 7;
 const STREAM_NON_BLOCKING: u32 = 1;
+/// Whoever waits for the GPU sleeps: its core tokenizes meanwhile.
+const SCHEDULE_BLOCKING: u32 = 4;
+/// What the kernels are compiled for, at least.
+const COMPUTE_MAJOR_MIN: c_int = 8;
 const MAX_DYNAMIC_SHARED_BYTES: c_int = 8;
 /// Shared memory that a kernel gets without asking.
 const SHARED_BYTES_FREE: u32 = 48 * 1024;
@@ -45,6 +50,8 @@ pub struct GpuInfo {
     pub compute: (i32, i32),
     /// All of its memory.
     pub memory_bytes: usize,
+    /// Why it cannot be used, in words for users; `None` where nothing speaks against it.
+    pub unusable: Option<String>,
 }
 
 /// Returns the GPUs of this machine that the environment shows.
@@ -71,13 +78,13 @@ fn info(driver: &Driver, ordinal: c_int) -> Result<GpuInfo, Fault> {
         check(driver, "cuDeviceGetName", (driver.cuDeviceGetName)(name.as_mut_ptr().cast(), 128, device))?;
         check(driver, "cuDeviceTotalMem", (driver.cuDeviceTotalMem_v2)(&raw mut memory_bytes, device))?;
     }
-    let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
-    Ok(GpuInfo {
-        ordinal: usize::try_from(ordinal).unwrap_or_default(),
-        name: String::from_utf8_lossy(name).into_owned(),
-        compute: (attribute(driver, device, COMPUTE_MAJOR)?, attribute(driver, device, COMPUTE_MINOR)?),
-        memory_bytes,
-    })
+    let name = String::from_utf8_lossy(name.split(|&byte| byte == 0).next().unwrap_or_default()).into_owned();
+    let compute = (attribute(driver, device, COMPUTE_MAJOR)?, attribute(driver, device, COMPUTE_MINOR)?);
+    let unusable = match compute.0 < COMPUTE_MAJOR_MIN {
+        true => Some(format!("{name} has compute capability {}.{}, at least 8.0 is needed", compute.0, compute.1)),
+        false => library::cublas_lt().err(),
+    };
+    Ok(GpuInfo { ordinal: usize::try_from(ordinal).unwrap_or_default(), name, compute, memory_bytes, unusable })
 }
 
 fn attribute(driver: &Driver, device: c_int, which: c_int) -> Result<c_int, Fault> {
@@ -113,12 +120,8 @@ impl Context {
         let Some(gpu) = gpus.get(ordinal) else {
             return Err(unusable(format!("there are {} GPUs, counted from 0", gpus.len())));
         };
-        if gpu.compute.0 < 8 {
-            let reason = format!(
-                "{} has compute capability {}.{}, at least 8.0 is needed",
-                gpu.name, gpu.compute.0, gpu.compute.1
-            );
-            return Err(unusable(reason));
+        if let Some(reason) = &gpu.unusable {
+            return Err(unusable(reason.clone()));
         }
         let driver = library::driver().map_err(unusable)?;
         let (mut device, mut context, mut module, mut pool) = (0, 0, 0, 0);
@@ -131,6 +134,8 @@ impl Context {
                     "cuDeviceGet",
                     (driver.cuDeviceGet)(&raw mut device, c_int::try_from(ordinal).unwrap_or(-1)),
                 )?;
+                let flags = (driver.cuDevicePrimaryCtxSetFlags_v2)(device, SCHEDULE_BLOCKING);
+                check(driver, "cuDevicePrimaryCtxSetFlags", flags)?;
                 check(driver, "cuDevicePrimaryCtxRetain", (driver.cuDevicePrimaryCtxRetain)(&raw mut context, device))?;
                 check(driver, "cuCtxSetCurrent", (driver.cuCtxSetCurrent)(context))?;
             }
@@ -181,10 +186,7 @@ impl Context {
 /// Kernels that a driver does not know are newer than it.
 fn too_old(driver: &Driver, fault: Fault) -> Fault {
     let Fault::Failed { call, reason } = fault else { return fault };
-    let mut version = 0;
-    // SAFETY: it writes one number.
-    let asked = unsafe { (driver.cuDriverGetVersion)(&raw mut version) };
-    let of = if asked == 0 { format!("{}.{}", version / 1000, version % 1000 / 10) } else { "unknown".to_owned() };
+    let of = driver.version().map_or_else(|| "unknown".to_owned(), |(major, minor)| format!("{major}.{minor}"));
     let advice = "update the driver, or build with an nvcc that is not newer than it";
     Fault::Failed { call, reason: format!("{reason}; the driver is of CUDA {of}: {advice}") }
 }
@@ -227,12 +229,12 @@ impl Lane {
         let context = context(ordinal)?;
         let driver = context.driver;
         context.enter()?;
+        let products =
+            Products::open().map_err(|reason| Fault::Failed { call: "opening cuBLASLt".to_owned(), reason })?;
         let mut stream = 0;
         // SAFETY: it writes one handle.
         let created = unsafe { (driver.cuStreamCreate)(&raw mut stream, STREAM_NON_BLOCKING) };
         check(driver, "cuStreamCreate", created)?;
-        let products =
-            Products::open().map_err(|reason| Fault::Failed { call: "opening cuBLASLt".to_owned(), reason })?;
         let lane = Lane { context, stream, products: Mutex::new(products) };
         let workspace = lane.allocate(Products::WORKSPACE_BYTES)?;
         lane.products.lock().unwrap_or_else(PoisonError::into_inner).set_workspace(workspace);
@@ -241,11 +243,6 @@ impl Lane {
 
     fn driver(&self) -> &'static Driver {
         self.context.driver
-    }
-
-    fn synchronize(&self) -> Result<(), Fault> {
-        // SAFETY: the stream is this lane's own.
-        check(self.driver(), "cuStreamSynchronize", unsafe { (self.driver().cuStreamSynchronize)(self.stream) })
     }
 }
 
@@ -257,7 +254,7 @@ impl Drop for Lane {
         let workspace = self.products.get_mut().unwrap_or_else(PoisonError::into_inner).workspace();
         self.free(workspace, Products::WORKSPACE_BYTES);
         // What fails here fails because the context is lost, and with it all that could leak.
-        let _lost = self.synchronize();
+        let _lost = self.wait();
         // SAFETY: nothing uses the stream any more.
         unsafe { (self.driver().cuStreamDestroy_v2)(self.stream) };
     }
@@ -301,13 +298,20 @@ impl Device for Lane {
         check(self.driver(), "copying to the GPU", code)
     }
 
-    fn download(&self, address: u64, out: &mut [u8]) -> Result<(), Fault> {
+    fn wait(&self) -> Result<(), Fault> {
         self.context.enter()?;
+        // SAFETY: the stream is this lane's own.
+        check(self.driver(), "cuStreamSynchronize", unsafe { (self.driver().cuStreamSynchronize)(self.stream) })
+    }
+
+    fn download(&self, address: u64, out: &mut [u8]) -> Result<(), Fault> {
+        // Waits here, where the thread sleeps: a copy to memory that is not pinned may hold up other lanes while it waits.
+        self.wait()?;
         // SAFETY: the buffer is at least as long, and `out` stays borrowed until the stream has been waited for.
         let code =
             unsafe { (self.driver().cuMemcpyDtoHAsync_v2)(out.as_mut_ptr().cast(), address, out.len(), self.stream) };
         let copied = check(self.driver(), "copying from the GPU", code);
-        let waited = self.synchronize();
+        let waited = self.wait();
         copied.and(waited)
     }
 
@@ -351,12 +355,16 @@ impl Device for Lane {
 
     fn multiply(&self, product: &Product) -> Result<(), Fault> {
         self.context.enter()?;
-        self.products.lock().unwrap_or_else(PoisonError::into_inner).multiply(product, self.stream)
+        let multiplied = self.products.lock().unwrap_or_else(PoisonError::into_inner).multiply(product, self.stream);
+        if let Err(Fault::Failed { .. }) = &multiplied {
+            // cuBLASLt says of a broken context that something went wrong; the driver says what.
+            self.wait()?;
+        }
+        multiplied
     }
 
     fn free_bytes(&self) -> Result<usize, Fault> {
-        self.context.enter()?;
-        self.synchronize()?;
+        self.wait()?;
         let (driver, mut free, mut total) = (self.driver(), 0, 0);
         // SAFETY: they write one number each.
         unsafe {

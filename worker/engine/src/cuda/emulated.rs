@@ -164,6 +164,10 @@ impl Device for Emulated {
         Ok(())
     }
 
+    fn wait(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
     fn download(&self, address: u64, out: &mut [u8]) -> Result<(), Fault> {
         // SAFETY: as for `upload`.
         unsafe { std::ptr::copy_nonoverlapping(address as *const u8, out.as_mut_ptr(), out.len()) };
@@ -201,12 +205,17 @@ impl Device for Emulated {
                 u32::from(self.schedule.copies_at_once),
             )
         };
-        assert_eq!(status, 0, "`{}`: 1 is an unknown kernel, 2 are other arguments than it has", launch.kernel);
+        assert_eq!(
+            status, 0,
+            "`{}`: 1 is an unknown kernel, 2 are other arguments, 3 is too large a block",
+            launch.kernel
+        );
         Ok(())
     }
 
     fn multiply(&self, product: &Product) -> Result<(), Fault> {
         let Product { format, rows, inputs, outputs, x, weights, bias, out } = *product;
+        assert!(bias.is_none_or(|bias| bias.is_multiple_of(16)), "cuBLASLt may read a bias by 16 bytes");
         let code = match format {
             Format::F32 => 0,
             Format::F16 => 1,

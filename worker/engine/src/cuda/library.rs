@@ -53,6 +53,7 @@ functions! {
         cuDeviceGetAttribute: fn(*mut c_int, c_int, c_int) -> c_int;
         cuDeviceTotalMem_v2: fn(*mut usize, c_int) -> c_int;
         cuDeviceGetDefaultMemPool: fn(*mut Handle, c_int) -> c_int;
+        cuDevicePrimaryCtxSetFlags_v2: fn(c_int, u32) -> c_int;
         cuDevicePrimaryCtxRetain: fn(*mut Handle, c_int) -> c_int;
         cuCtxSetCurrent: fn(Handle) -> c_int;
         cuMemPoolSetAttribute: fn(Handle, c_int, *mut c_void) -> c_int;
@@ -178,14 +179,18 @@ pub(super) fn driver() -> Result<&'static Driver, String> {
     found.as_ref().map_err(String::clone)
 }
 
-/// Returns cuBLASLt.
+/// Returns cuBLASLt, the newest that the driver can run.
 ///
 /// # Errors
 /// Why it cannot be used, in words for users.
 pub(super) fn cublas_lt() -> Result<&'static CublasLt, String> {
     static CUBLAS_LT: OnceLock<Result<CublasLt, String>> = OnceLock::new();
     let found = CUBLAS_LT.get_or_init(|| {
-        CublasLt::open(&[c"libcublasLt.so.13", c"libcublasLt.so.12", c"libcublasLt.so"]).map_err(|problem| {
+        let files = match driver()?.version() {
+            Some((..13, _)) => [c"libcublasLt.so.12", c"libcublasLt.so"].as_slice(),
+            _ => &[c"libcublasLt.so.13", c"libcublasLt.so.12", c"libcublasLt.so"],
+        };
+        CublasLt::open(files).map_err(|problem| {
             format!(
                 "no cuBLASLt found: {problem}; install the CUDA toolkit's libraries or `pip install nvidia-cublas`, and put the folder of libcublasLt on LD_LIBRARY_PATH"
             )
@@ -195,6 +200,14 @@ pub(super) fn cublas_lt() -> Result<&'static CublasLt, String> {
 }
 
 impl Driver {
+    /// Returns the version of CUDA that the driver is made for, such as (13, 0).
+    pub(super) fn version(&self) -> Option<(c_int, c_int)> {
+        let mut version = 0;
+        // SAFETY: it writes one number.
+        let status = unsafe { (self.cuDriverGetVersion)(&raw mut version) };
+        (status == 0).then_some((version / 1000, version % 1000 / 10))
+    }
+
     /// Returns the name and the meaning of a `CUresult`.
     pub(super) fn describe(&self, code: c_int) -> String {
         let text = |function: unsafe extern "C" fn(c_int, *mut *const c_char) -> c_int| {

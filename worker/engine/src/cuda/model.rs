@@ -54,6 +54,15 @@ impl<D: Device> Drop for Lent<'_, D> {
     }
 }
 
+impl<D: Device> Drop for GpuModel<D> {
+    fn drop(&mut self) {
+        // Weights are freed in the order of the first lane; after a fault the others may still read them.
+        for lane in self.lanes.free.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            lane.wait().ok();
+        }
+    }
+}
+
 impl<D: Device> GpuModel<D> {
     /// Places the weights, and finds out by measuring and by a trial how many tokens the GPU takes at a time.
     ///

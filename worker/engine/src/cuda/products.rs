@@ -17,12 +17,23 @@ const DESC_TRANSB: c_int = 4;
 const DESC_EPILOGUE: c_int = 7;
 const DESC_BIAS_POINTER: c_int = 8;
 const PREFERENCE_WORKSPACE: c_int = 1;
+const PREFERENCE_REDUCTIONS: c_int = 3;
+/// Of weights, `x`, and twice the output.
+const PREFERENCE_ALIGNMENTS: [c_int; 4] = [5, 6, 7, 8];
+/// Parts of a sum are added up in f32, if a sum is made in parts.
+const REDUCTION_COMPUTE_TYPE: u32 = 2;
 const OP_N: c_int = 0;
 const OP_T: c_int = 1;
 const EPILOGUE_DEFAULT: c_int = 1;
 const EPILOGUE_BIAS: c_int = 4;
-const STATUS_ALLOC_FAILED: c_int = 3;
-const STATUS_EXECUTION_FAILED: c_int = 13;
+/// The library has no memory, or had none for what it loads late.
+const STATUS_NO_MEMORY: [c_int; 2] = [1, 3];
+/// An algorithm does not take these numbers after all: an invalid value, or not supported.
+const STATUS_REFUSED: [c_int; 2] = [7, 15];
+/// The most algorithms that are kept for a shape.
+const ALGORITHMS_MAX: usize = 8;
+/// The alignment that algorithms ask for at most, in bytes.
+const ALIGNMENT_MAX: u64 = 256;
 /// Shapes are few, because rows are rounded up; this many would be a sign that they are not.
 const PLANS_MAX: usize = 4096;
 
@@ -34,16 +45,18 @@ struct Shape {
     inputs: usize,
     outputs: usize,
     with_bias: bool,
+    /// Of weights, `x` and the output, in bytes.
+    alignments: [u32; 3],
 }
 
-/// The descriptions of a product, and the algorithm that cuBLASLt thinks best for it.
+/// The descriptions of a product, and the algorithms that cuBLASLt thinks best for it, the fastest first.
 struct Plan {
     library: &'static CublasLt,
     operation: Handle,
     weights: Handle,
     x: Handle,
     out: Handle,
-    algorithm: Algorithm,
+    algorithms: Vec<Algorithm>,
 }
 
 impl Drop for Plan {
@@ -97,22 +110,41 @@ impl Products {
     /// Starts a product on a stream.
     pub(super) fn multiply(&mut self, product: &Product, stream: Handle) -> Result<(), Fault> {
         let &Product { format, rows, inputs, outputs, .. } = product;
-        let shape = Shape { format, rows, inputs, outputs, with_bias: product.bias.is_some() };
+        let aligned = |address: u64| 1 << address.trailing_zeros().min(ALIGNMENT_MAX.trailing_zeros());
+        let alignments = [product.weights, product.x, product.out].map(aligned);
+        let shape = Shape { format, rows, inputs, outputs, with_bias: product.bias.is_some(), alignments };
         if !self.plans.contains_key(&shape) {
             if self.plans.len() >= PLANS_MAX {
                 self.plans.clear();
             }
-            let plan = self.plan(shape)?;
+            let plan = self.plan(shape, product.bias)?;
             self.plans.insert(shape, plan);
         }
-        let plan = &self.plans[&shape];
-        let (one, zero) = (1f32, 0f32);
+        let mut plan = self.plans.remove(&shape).expect("a plan is there, or was just made");
+        let multiplied = self.multiply_by(&mut plan, product, stream);
+        self.plans.insert(shape, plan);
+        multiplied
+    }
+
+    /// Starts a product by the first of the plan's algorithms that takes it, and forgets those that do not.
+    fn multiply_by(&self, plan: &mut Plan, product: &Product, stream: Handle) -> Result<(), Fault> {
         if let Some(bias) = product.bias {
             self.set(plan.operation, DESC_BIAS_POINTER, &bias)?;
         }
+        loop {
+            let status = self.start(plan, product, stream);
+            if !STATUS_REFUSED.contains(&status) || plan.algorithms.len() == 1 {
+                return self.check("cublasLtMatmul", status);
+            }
+            plan.algorithms.remove(0);
+        }
+    }
+
+    fn start(&self, plan: &Plan, product: &Product, stream: Handle) -> c_int {
+        let (one, zero) = (1f32, 0f32);
         // SAFETY: the plan's descriptions are those of these buffers, which are freed in the order of this stream; the
         // workspace is this lane's, so that one product at a time uses it.
-        let status = unsafe {
+        unsafe {
             (self.library.cublasLtMatmul)(
                 self.handle,
                 plan.operation,
@@ -126,25 +158,24 @@ impl Products {
                 plan.out,
                 product.out as *mut c_void,
                 plan.out,
-                &raw const plan.algorithm,
+                plan.algorithms.as_ptr(),
                 self.workspace as *mut c_void,
                 Products::WORKSPACE_BYTES,
                 stream,
             )
-        };
-        self.check("cublasLtMatmul", status)
+        }
     }
 
     /// Row-major `out = x * weights^T` is column-major `out^T = weights * x^T`, where what is row-major is a transpose:
     /// A is `weights` transposed, B is `x` as it lies, and D is `out` as it lies, with one bias per row.
-    fn plan(&self, shape: Shape) -> Result<Plan, Fault> {
+    fn plan(&self, shape: Shape, bias: Option<u64>) -> Result<Plan, Fault> {
         let library = self.library;
         let kind = match shape.format {
             Format::F32 => R_32F,
             Format::F16 => R_16F,
             Format::Bf16 => R_16BF,
         };
-        let mut plan = Plan { library, operation: 0, weights: 0, x: 0, out: 0, algorithm: Algorithm::default() };
+        let mut plan = Plan { library, operation: 0, weights: 0, x: 0, out: 0, algorithms: Vec::new() };
         // SAFETY: it writes one handle.
         let created = unsafe { (library.cublasLtMatmulDescCreate)(&raw mut plan.operation, COMPUTE_32F, R_32F) };
         self.check("cublasLtMatmulDescCreate", created)?;
@@ -152,6 +183,10 @@ impl Products {
         self.set(plan.operation, DESC_TRANSB, &OP_N)?;
         let epilogue = if shape.with_bias { EPILOGUE_BIAS } else { EPILOGUE_DEFAULT };
         self.set(plan.operation, DESC_EPILOGUE, &epilogue)?;
+        if let Some(bias) = bias {
+            // Algorithms are chosen by its alignment too.
+            self.set(plan.operation, DESC_BIAS_POINTER, &bias)?;
+        }
         let layouts = [
             (&mut plan.weights, shape.inputs, shape.outputs),
             (&mut plan.x, shape.inputs, shape.rows),
@@ -164,26 +199,20 @@ impl Products {
                 unsafe { (library.cublasLtMatrixLayoutCreate)(layout, kind, rows as u64, columns as u64, leading) };
             self.check("cublasLtMatrixLayoutCreate", created)?;
         }
-        plan.algorithm = self.best(&plan, shape)?;
+        plan.algorithms = self.best(&plan, shape)?;
         Ok(plan)
     }
 
-    /// Asks for the algorithm that should be fastest.
-    fn best(&self, plan: &Plan, shape: Shape) -> Result<Algorithm, Fault> {
+    /// Asks for the algorithms that should be fastest, and returns one at least.
+    fn best(&self, plan: &Plan, shape: Shape) -> Result<Vec<Algorithm>, Fault> {
         let library = self.library;
-        let (mut preference, mut found, mut best) = (0, 0, Heuristic::default());
+        let (mut preference, mut found, mut best) = (0, 0, [Heuristic::default(); ALGORITHMS_MAX]);
         // SAFETY: it writes one handle.
         let created = unsafe { (library.cublasLtMatmulPreferenceCreate)(&raw mut preference) };
         self.check("cublasLtMatmulPreferenceCreate", created)?;
-        let bytes = Products::WORKSPACE_BYTES;
-        // SAFETY: the preference was just created and is destroyed once; the value is a `size_t`; one result has room.
+        let set = self.prefer(preference, shape);
+        // SAFETY: the preference was just created and is destroyed once; as many results have room.
         let status = unsafe {
-            let set = (library.cublasLtMatmulPreferenceSetAttribute)(
-                preference,
-                PREFERENCE_WORKSPACE,
-                (&raw const bytes).cast(),
-                size_of::<usize>(),
-            );
             let asked = (library.cublasLtMatmulAlgoGetHeuristic)(
                 self.handle,
                 plan.operation,
@@ -192,19 +221,48 @@ impl Products {
                 plan.out,
                 plan.out,
                 preference,
-                1,
-                &raw mut best,
+                ALGORITHMS_MAX as c_int,
+                best.as_mut_ptr(),
                 &raw mut found,
             );
             (library.cublasLtMatmulPreferenceDestroy)(preference);
-            if set == 0 { asked } else { set }
+            asked
         };
+        set?;
         self.check("cublasLtMatmulAlgoGetHeuristic", status)?;
-        if found == 0 || best.state != 0 || best.workspace_bytes > bytes {
+        let found = best.into_iter().take(usize::try_from(found).unwrap_or_default());
+        let fit = found.filter(|found| found.state == 0 && found.workspace_bytes <= Products::WORKSPACE_BYTES);
+        let algorithms: Vec<Algorithm> = fit.map(|found| found.algorithm).collect();
+        if algorithms.is_empty() {
             let reason = format!("no algorithm for {shape:?}");
             return Err(Fault::Failed { call: "cublasLtMatmulAlgoGetHeuristic".to_owned(), reason });
         }
-        Ok(best.algorithm)
+        Ok(algorithms)
+    }
+
+    /// Says what algorithms may count on.
+    fn prefer(&self, preference: Handle, shape: Shape) -> Result<(), Fault> {
+        self.set_preference(preference, PREFERENCE_WORKSPACE, &Products::WORKSPACE_BYTES)?;
+        self.set_preference(preference, PREFERENCE_REDUCTIONS, &REDUCTION_COMPUTE_TYPE)?;
+        let [weights, x, out] = shape.alignments;
+        for (which, alignment) in PREFERENCE_ALIGNMENTS.into_iter().zip([weights, x, out, out]) {
+            self.set_preference(preference, which, &alignment)?;
+        }
+        Ok(())
+    }
+
+    fn set_preference<T>(&self, preference: Handle, which: c_int, value: &T) -> Result<(), Fault> {
+        // SAFETY: the preference is alive, and the value has the size that the attribute has: a `size_t` for the workspace,
+        // 4 bytes for the others.
+        let status = unsafe {
+            (self.library.cublasLtMatmulPreferenceSetAttribute)(
+                preference,
+                which,
+                std::ptr::from_ref(value).cast(),
+                size_of::<T>(),
+            )
+        };
+        self.check("cublasLtMatmulPreferenceSetAttribute", status)
     }
 
     fn set<T>(&self, operation: Handle, which: c_int, value: &T) -> Result<(), Fault> {
@@ -224,11 +282,7 @@ impl Products {
     fn check(&self, call: &str, status: c_int) -> Result<(), Fault> {
         match status {
             0 => Ok(()),
-            STATUS_ALLOC_FAILED => Err(Fault::OutOfMemory { bytes: 0 }),
-            // A kernel that failed leaves the context broken; what it was shows at the next call of the driver.
-            STATUS_EXECUTION_FAILED => {
-                Err(Fault::Lost { reason: format!("{call}: {}", self.library.describe(status)) })
-            }
+            status if STATUS_NO_MEMORY.contains(&status) => Err(Fault::OutOfMemory { bytes: 0 }),
             status => Err(Fault::Failed { call: call.to_owned(), reason: self.library.describe(status) }),
         }
     }
