@@ -12,6 +12,7 @@ of the bf16 product that `encaje worker --self-test` measures on the same card. 
 import argparse
 import csv
 import json
+import os
 import pathlib
 import random
 import subprocess
@@ -70,7 +71,8 @@ class Busy(threading.Thread):
 
     def run(self):
         for line in self.process.stdout:
-            self.samples.append(float(line))
+            # A card that is cut into several does not say.
+            self.samples.append(float(line) if line.strip().isdigit() else 0.0)
 
     def percent(self):
         self.process.terminate()
@@ -134,6 +136,8 @@ def main():
     parser.add_argument("--dtype", default="f16", choices=["f16", "bf16"])
     parser.add_argument("--rows-at-50", type=int, default=400_000, help="texts of 50 tokens; other lengths get as many tokens")
     args = parser.parse_args()
+    # The numbers of nvidia-smi.
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     FOLDER.mkdir(parents=True, exist_ok=True)
     card = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"], capture_output=True, text=True)
     print(card.stdout.strip())

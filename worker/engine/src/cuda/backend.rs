@@ -325,6 +325,10 @@ impl<D: Device> Backend for Gpu<D> {
 }
 
 impl<D: Device> Probe for Gpu<D> {
+    fn is_lost(fault: &Fault) -> bool {
+        matches!(fault, Fault::Lost { .. })
+    }
+
     fn for_batch(&self, batch: &Batch, heads: Heads) -> Result<Self, Fault> {
         Gpu::for_batch(&self.device, self.format, batch, heads)
     }

@@ -26,6 +26,9 @@ pub(crate) trait Probe: Backend {
     /// Waits, and returns a whole matrix.
     fn read(&self, rows: &Self::Rows) -> Result<Vec<f32>, Self::Error>;
 
+    /// Whether nothing that runs on the device after this error can be trusted.
+    fn is_lost(error: &Self::Error) -> bool;
+
     /// Waits until a matrix is there.
     fn wait(&self, rows: &Self::Rows) -> Result<(), Self::Error>;
 }
@@ -92,25 +95,38 @@ fn any_batch() -> Batch {
 const ANY_HEADS: Heads = Heads { count: 1, size: 32 };
 
 impl<B: Probe> Checks<'_, B> {
-    /// Runs them all and tells of each.
+    /// Runs them all and tells of each. Only a device that is lost ends them: what else fails is a finding.
     pub(crate) fn run(&mut self) -> Result<(), B::Error> {
-        self.embed()?;
-        self.project()?;
-        self.add_norm()?;
+        self.attempt("embeddings and their normalisation", Self::embed)?;
+        self.attempt("linear layers with bias", Self::project)?;
+        self.attempt("linear layer, residual and normalisation", Self::add_norm)?;
         for activation in [Activation::GeluErf, Activation::GeluTanh, Activation::Relu, Activation::Silu] {
-            self.feed_forward(activation)?;
+            self.attempt(&format!("feed-forward with {activation:?}"), |checks| checks.feed_forward(activation))?;
         }
         let sizes: &[(usize, usize)] = match self.effort {
             Effort::Whole => &[(3, 8), (2, 12), (2, 16), (12, 32), (12, 64), (2, 80), (2, 96), (16, 128), (1, 256)],
             Effort::Short => &[(2, 12), (3, 32), (2, 64), (1, 96), (1, 128)],
         };
         for &(count, size) in sizes {
-            self.attention(Heads { count, size })?;
+            let name = format!("attention with {count} heads of {size}");
+            self.attempt(&name, |checks| checks.attention(Heads { count, size }))?;
         }
         for (count, size) in [(3, 8), (2, 12), (2, 32), (1, 64), (1, 96), (1, 128)] {
-            self.first_context(Heads { count, size })?;
+            let name = format!("contexts with {count} heads of {size}");
+            self.attempt(&name, |checks| checks.contexts(Heads { count, size }))?;
         }
         Ok(())
+    }
+
+    fn attempt(&mut self, name: &str, check: impl FnOnce(&mut Self) -> Result<(), B::Error>) -> Result<(), B::Error> {
+        match check(self) {
+            Err(error) if !B::is_lost(&error) => {
+                let (name, detail) = (format!("{name}, {}", self.dtype), error.to_string());
+                (self.tell)(Finding::Check { name, detail, error: f64::INFINITY, bound: bound(self.dtype) });
+                Ok(())
+            }
+            checked => checked,
+        }
     }
 
     fn tell(&mut self, name: String, worst: Worst) {
@@ -256,7 +272,8 @@ impl<B: Probe> Checks<'_, B> {
         Ok(())
     }
 
-    fn first_context(&mut self, heads: Heads) -> Result<(), B::Error> {
+    /// What whole layers call: of every token, and of the first alone.
+    fn contexts(&mut self, heads: Heads) -> Result<(), B::Error> {
         let batch = self.texts();
         let (tokens, width) = (batch.tokens(), heads.count * heads.size);
         let mut chance = Chance::new(6);
@@ -270,20 +287,26 @@ impl<B: Probe> Checks<'_, B> {
         let ([_, keys, values], [_, _, bias]) = (matrices, vectors);
         let keys_values = backend.keys_values(keys, values, bias)?;
         let (x, numbers) = backend.place(&chance.numbers(tokens * width, 1.0), tokens)?;
+        let all = backend.read(&backend.context(&qkv, &x, &batch, heads)?)?;
         let queries = backend.project(&qkv, 0..width, &backend.first_tokens(&x, &batch)?)?;
         let asked = widened(&backend.read(&queries)?);
-        let found = backend.read(&backend.first_context(&queries, &x, (&qkv, &keys_values), &batch, heads)?)?;
-        let mut worst = Worst::default();
+        let firsts = backend.read(&backend.first_context(&queries, &x, (&qkv, &keys_values), &batch, heads)?)?;
+        let (mut worst, mut worst_first) = (Worst::default(), Worst::default());
         for (text, span) in batch.offsets.windows(2).enumerate() {
             let (start, length) = (span[0] as usize, (span[1] - span[0]) as usize);
-            let x = &numbers[start * width..][..length * width];
-            let made = [1, 2].map(|kind: usize| reference::linear(x, &weights[kind], &biases[kind]));
-            let query = &asked[text * width..][..width];
-            let sizes = (heads.count, heads.size);
-            let expected = reference::attention(query, (&made[0], &made[1], width), length, sizes);
-            worst.compare(&found[text * width..][..width], &expected, || format!("a text of {length} tokens"));
+            let rows = start * width..(start + length) * width;
+            let [asking, keys, values] =
+                [0, 1, 2].map(|kind: usize| reference::linear(&numbers[rows.clone()], &weights[kind], &biases[kind]));
+            let attention = |queries: &[f64]| {
+                reference::attention(queries, (&keys, &values, width), length, (heads.count, heads.size))
+            };
+            let (row, at) = (text * width..(text + 1) * width, || format!("a text of {length} tokens"));
+            worst.compare(&all[rows.clone()], &attention(&asking), at);
+            worst_first.compare(&firsts[row.clone()], &attention(&asked[row]), at);
         }
-        self.tell(format!("the first query's attention with {} heads of {}", heads.count, heads.size), worst);
+        let shape = format!("{} heads of {}", heads.count, heads.size);
+        self.tell(format!("context of every token with {shape}"), worst);
+        self.tell(format!("context of the first tokens with {shape}"), worst_first);
         Ok(())
     }
 }

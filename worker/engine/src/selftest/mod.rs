@@ -16,7 +16,7 @@ use crate::backend::Cpu;
 use crate::bert::{Bert, Wanted};
 use crate::config::{Activation, Architecture, Config};
 use crate::kernels::Heads;
-use crate::{Batch, DeviceSpec, Dtype, Engine, EngineOptions, LoadError, ModelDir, Pooling};
+use crate::{Batch, DeviceSpec, Dtype, EmbedError, Engine, EngineOptions, GPU_LANES, LoadError, ModelDir, Pooling};
 
 /// How many sizes are gone through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,7 +186,7 @@ pub(crate) fn measure_products<B: Probe>(
     let linear =
         backend.linear(&[made_up("weight", &[outputs, inputs])], &[made_up("bias", &[outputs])]).map_err(failed)?;
     let (x, _) = backend.place(&Chance::new(9).numbers(rows * inputs, 1.0), rows).map_err(failed)?;
-    let round = |times: usize| -> Result<f64, B::Error> {
+    let round = |times: u32| -> Result<Duration, B::Error> {
         let since = Instant::now();
         let mut last = None;
         for _ in 0..times {
@@ -195,11 +195,14 @@ pub(crate) fn measure_products<B: Probe>(
         if let Some(last) = &last {
             backend.wait(last)?;
         }
-        Ok(since.elapsed().as_secs_f64() / times as f64)
+        Ok(since.elapsed())
     };
-    round(2).map_err(failed)?;
-    let times = if effort == Effort::Whole { 20 } else { 2 };
-    let seconds = round(times).map_err(failed)?;
+    let lasting = Duration::from_millis(if effort == Effort::Whole { 300 } else { 1 });
+    let mut times = 2;
+    while round(times).map_err(failed)? < lasting {
+        times *= 2;
+    }
+    let seconds = round(times).map_err(failed)?.as_secs_f64() / f64::from(times);
     let flops = 2.0 * rows as f64 * inputs as f64 * outputs as f64;
     let name = format!("product of [{rows}, {inputs}] with {outputs} outputs, {dtype}");
     tell(Finding::Measure { name, value: flops / seconds / 1e12, unit: "TFLOP/s" });
@@ -244,22 +247,43 @@ fn real_model(
         let batch = batch((engine.default_batch_tokens() / tokens).max(1), tokens);
         engine.embed(&batch).map_err(failed)?;
         let lasting = Duration::from_millis(if effort == Effort::Whole { 1000 } else { 1 });
-        let (since, mut done) = (Instant::now(), 0);
-        while done == 0 || since.elapsed() < lasting {
-            engine.embed(&batch).map_err(failed)?;
-            done += batch.tokens();
-        }
-        let value = done as f64 / since.elapsed().as_secs_f64();
-        tell(Finding::Measure {
-            name: format!("texts of {tokens} tokens, one thread, {dtype}"),
-            value,
-            unit: "tokens/s",
-        });
+        let value = tokens_per_second(&engine, &batch, lasting).map_err(failed)?;
+        let name = match device {
+            DeviceSpec::Cpu => format!("texts of {tokens} tokens, one thread, {dtype}"),
+            DeviceSpec::Cuda(_) | DeviceSpec::Metal => format!("texts of {tokens} tokens, {dtype}"),
+        };
+        tell(Finding::Measure { name, value, unit: "tokens/s" });
     }
     Ok(())
 }
 
+/// Embeds a batch over and over: on a GPU with as many at a time as a worker has there.
+fn tokens_per_second(engine: &Engine, batch: &Batch, lasting: Duration) -> Result<f64, EmbedError> {
+    let threads = match engine.device() {
+        DeviceSpec::Cuda(_) => GPU_LANES,
+        DeviceSpec::Cpu | DeviceSpec::Metal => 1,
+    };
+    let since = Instant::now();
+    let embed_all = || {
+        let mut done = 0;
+        while done == 0 || since.elapsed() < lasting {
+            engine.embed(batch)?;
+            done += batch.tokens();
+        }
+        Ok(done)
+    };
+    let done = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(embed_all)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("embedding does not panic")).sum::<Result<usize, _>>()
+    });
+    Ok(done? as f64 / since.elapsed().as_secs_f64())
+}
+
 impl Probe for Cpu {
+    fn is_lost(_: &candle_core::Error) -> bool {
+        false
+    }
+
     fn for_batch(&self, _: &Batch, _: Heads) -> candle_core::Result<Cpu> {
         Ok(Cpu { dtype: self.dtype })
     }
@@ -292,7 +316,11 @@ mod tests {
         let passed = self_test(&DeviceSpec::Cpu, None, Effort::Short, &mut |finding| findings.push(finding.clone()));
         assert!(passed.expect("a CPU is always there"), "{findings:#?}");
         let checks = findings.iter().filter(|finding| matches!(finding, Finding::Check { .. })).count();
-        assert_eq!(checks, 3 * 20, "three formats: seven operations, five and six shapes of attention, a model twice");
+        assert_eq!(
+            checks,
+            3 * 26,
+            "three formats: seven operations, five shapes of attention, six of both contexts, a model twice"
+        );
     }
 
     #[test]
