@@ -25,7 +25,7 @@ pub enum RejectReason {
     ColumnType,
     /// The tokenizer failed on the text.
     TokenizerError,
-    /// The model produced a NaN or an infinity.
+    /// The model produced a NaN or an infinity, or nothing but zeros where vectors are to be normalised.
     NonFinite,
     /// The record alone made several workers crash.
     WorkerCrash,

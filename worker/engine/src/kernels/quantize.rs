@@ -125,10 +125,14 @@ pub(super) fn quantize_columns(rows: &[&[f32]], by_pairs: bool) -> (Vec<i8>, Vec
                     // Rounding adds one at most.
                     let share = 127.0 / f32::from(PAIR_MAX - 1);
                     let pairs = row.as_chunks().0.iter();
-                    largest = pairs.fold(largest, |largest, [a, b]| largest.max((a + b).abs() * share));
+                    let of_pairs = pairs.fold(0.0f32, |largest, [a, b]| largest.max((a + b).abs() * share));
+                    largest = if of_pairs > largest { of_pairs } else { largest };
                 }
-                let (scale, inverse) =
-                    if largest > f32::MIN_POSITIVE * 128.0 { (largest / 127.0, 127.0 / largest) } else { (0.0, 0.0) };
+                let (scale, inverse) = match largest > f32::MIN_POSITIVE * 128.0 {
+                    true => (largest / 127.0, 127.0 / largest),
+                    // Too small for a scale, or not a number: then nothing that comes of it is one.
+                    false => (largest * 0.0, 0.0),
+                };
                 let start = bytes.len();
                 bytes.extend(row.iter().map(|x| (x * inverse).round() as i8));
                 scales.push(scale);
@@ -139,16 +143,17 @@ pub(super) fn quantize_columns(rows: &[&[f32]], by_pairs: bool) -> (Vec<i8>, Vec
     (bytes, scales, sums)
 }
 
-/// Returns the largest of the numbers without their signs.
+/// Returns the largest of the numbers without their signs; NaN where one is not finite.
 #[inline(always)]
 fn largest(row: &[f32]) -> f32 {
-    let mut lanes = [0f32; LANES];
+    let (mut lanes, mut broken) = ([0f32; LANES], [0f32; LANES]);
     for chunk in row.chunks(LANES) {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
+        for ((lane, broken), x) in lanes.iter_mut().zip(&mut broken).zip(chunk) {
             *lane = lane.max(x.abs());
+            *broken += x * 0.0;
         }
     }
-    lanes.into_iter().fold(0.0, f32::max)
+    lanes.into_iter().fold(0.0, f32::max) + broken.into_iter().sum::<f32>()
 }
 
 #[cfg(test)]
