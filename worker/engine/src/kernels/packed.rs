@@ -365,9 +365,21 @@ fn dequantize(
     super::vectorized(
         #[inline(always)]
         || {
+            let number = |sum: i32, row: &RowScale, scale: f32, bytes: f32| {
+                (sum as f32 - row.zero * bytes) * (row.scale * scale)
+            };
+            // Whole panels by arrays: lengths that the compiler knows leave no rest to be done number by number.
+            if let (Ok(scales), Ok(bytes)) = (<&[f32; COLUMNS]>::try_from(scales), <&[f32; COLUMNS]>::try_from(bytes)) {
+                for ((sums, row), out) in sums.iter().zip(rows).zip(out.chunks_mut(width)) {
+                    if let Some(out) = out.first_chunk_mut::<COLUMNS>() {
+                        *out = std::array::from_fn(|at| number(sums[at], row, scales[at], bytes[at]));
+                    }
+                }
+                return;
+            }
             for ((sums, row), out) in sums.iter().zip(rows).zip(out.chunks_mut(width)) {
                 for (((out, sum), scale), bytes) in out.iter_mut().zip(sums).zip(scales).zip(bytes) {
-                    *out = (*sum as f32 - row.zero * bytes) * (row.scale * scale);
+                    *out = number(*sum, row, *scale, *bytes);
                 }
             }
         },
@@ -455,6 +467,18 @@ mod tests {
         });
         assert_eq!(seen, (0..100).collect::<Vec<_>>());
         assert!(out.iter().all(|x| *x == 2049.0), "what is finished is what comes out");
+    }
+
+    #[test]
+    fn weights_that_are_not_finite_spoil_their_output_alone() {
+        for (dtype, broken) in
+            [Dtype::F32, Dtype::Bf16, Dtype::Int8].into_iter().zip([f32::NAN, f32::NAN, f32::INFINITY])
+        {
+            let packed = PackedWeights::new(&[&[1.0, 1.0, 1.0, broken, f32::NAN, 1.0, 2.0, 1.0]], 2, dtype);
+            let out = packed.multiply(RowsView { data: &[1.0, 2.0], rows: 1, stride: 2 }, 0..1, |_, _| {});
+            let finite: Vec<bool> = out.iter().map(|x| x.is_finite()).collect();
+            assert_eq!(finite, [true, false, false, true], "{dtype:?}: {out:?}");
+        }
     }
 
     #[test]
