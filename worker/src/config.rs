@@ -56,7 +56,8 @@ impl WorkerConfig {
             name: name.into(),
             devices: vec![DeviceSpec::Cpu],
             threads: cores,
-            tokenizer_threads: cores.div_ceil(4),
+            // Forward threads wait for the first tokens, and hardly ever after.
+            tokenizer_threads: cores,
             spool_dir: spool_dir.into(),
             hub: HubOptions::from_env(),
             preload: None,

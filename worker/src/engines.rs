@@ -77,13 +77,14 @@ fn load(devices: &[DeviceSpec], hub: &HubOptions, model: ModelSpec, embed: Embed
     // Nothing comes of what was loaded before its digest is known to be the job's.
     let (checked, encoder, engines) = std::thread::scope(|scope| {
         let checking = scope.spawn(|| check_digest(&model, &dir, &resolved.dir));
-        let encoder = TextEncoder::load(&dir, max_length, &embed.prefix);
+        let encoder = scope.spawn(|| TextEncoder::load(&dir, max_length, &embed.prefix));
         let engines: Result<Vec<Engine>, _> =
             devices.iter().map(|device| Engine::load(&dir, &options(&embed, device, native))).collect();
-        (checking.join(), encoder, engines)
+        (checking.join(), encoder.join(), engines)
     });
-    checked.map_err(|_| ShardError::Panicked { stage: "load" })??;
-    let (encoder, engines) = (encoder?, engines?);
+    let panicked = |_| ShardError::Panicked { stage: "load" };
+    checked.map_err(panicked)??;
+    let (encoder, engines) = (encoder.map_err(panicked)??, engines?);
     let first = engines.first().expect("a worker has at least one device");
     let (dimensions, pooling) = (first.dimensions(), first.pooling());
     let batch_tokens = embed.batch_tokens.map_or_else(|| first.default_batch_tokens(), |tokens| tokens as usize);

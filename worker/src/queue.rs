@@ -1,4 +1,4 @@
-//! The batch queue: one lane per shard, and whoever is free takes from the oldest shard that has a batch ready. So the
+//! The batch queue: one lane per shard, and whoever is free takes from the first begun shard that has a batch ready. So the
 //! running shard is finished first, and the prefetched one fills every gap: at chunk ends, at shard ends, while a file is stored.
 //!
 //! A lane is bounded by its shard: it holds the batches of at most [`CHUNKS_IN_FLIGHT_MAX`](crate::stages) chunks.
@@ -15,7 +15,7 @@ pub(crate) struct Queue<T> {
 
 #[derive(Debug)]
 struct State<T> {
-    /// Lanes in the order in which their shards were leased.
+    /// Lanes in the order in which they were opened.
     lanes: VecDeque<(u64, VecDeque<T>)>,
     lanes_opened: u64,
     closed: bool,

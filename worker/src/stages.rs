@@ -1,4 +1,4 @@
-//! The pipeline of one shard: read → tokenize and plan → collect and write, three tasks over bounded channels. Capacity is
+//! The pipeline of one shard: read → tokenize and plan → collect and write, three futures over bounded channels. Capacity is
 //! the only back-pressure; what a shard holds in memory is at most
 //! `CHUNKS_READ_MAX + CHUNKS_IN_FLIGHT_MAX + 3` chunks, however long the shard or the corpus is.
 

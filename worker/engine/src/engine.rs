@@ -10,8 +10,8 @@ use crate::padded::{self, PaddedModel};
 use crate::weights::Weights;
 use crate::{Batch, DeviceSpec, Dtype, EmbedError, EngineOptions, LoadError, ModelDir, Pooling, pooling};
 
-/// Tokens per batch on a CPU: enough that the matrix products run at full speed, few enough that what they give stays
-/// in the cache.
+/// Tokens per batch on a CPU. Kernels go through a batch block by block, so that more gain nothing; with fewer, cores that
+/// take turns at batches end closer together.
 const CPU_BATCH_TOKENS: usize = 1024;
 
 /// A model with its weights in memory. Shared by many threads: each [`embed`](Engine::embed) runs on its caller's thread.

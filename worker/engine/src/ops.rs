@@ -1,7 +1,6 @@
 //! The operations a forward pass is made of, as candle ops: tensors in, tensors out.
 //!
-//! On a CPU each runs one of [`crate::kernels`] on the calling thread. What stands here is the seam for other devices
-//! and number types: the model files above know nothing of either.
+//! Each runs some of [`crate::kernels`] on the calling thread: what [`crate::backend::Cpu`] is made of.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -323,7 +322,7 @@ impl CustomOp1 for ContextOp<'_> {
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
         let (x, ContextOp { qkv: Linear { weights, panels, bias }, offsets, heads }) = (Rows::of(x, lx)?, self);
         let width = heads.count * heads.size;
-        let mut out = vec![0.0; x.rows * width];
+        let mut out = Vec::with_capacity(x.rows * width);
         let (block_rows, precision) = (weights.block_rows(), weights.precision());
         with_vectors([bias], |[bias]| {
             let (mut qkv, mut scratch, mut scores) = (Vec::new(), Scratch::default(), Vec::new());
@@ -339,7 +338,8 @@ impl CustomOp1 for ContextOp<'_> {
                     kernels::activate(rows, bias, None);
                 });
                 let view = RowsView { data: &qkv[..tokens * bias.len()], rows: tokens, stride: bias.len() };
-                let out = &mut out[start * width..][..tokens * width];
+                out.resize((start + tokens) * width, 0.0);
+                let out = &mut out[start * width..];
                 let views = [view, view.without_columns(width), view.without_columns(2 * width)];
                 attend_all(out, views, texts, (*heads, precision), &mut scores);
             }

@@ -22,13 +22,13 @@ pub(crate) fn add_layer_norm(x: &mut [f32], bias: &[f32], residual: &[f32], weig
 ///
 /// Ids and positions must be inside their tables.
 pub(crate) fn embed_layer_norm(
-    tokens: impl Iterator<Item = (u32, u32)>,
+    tokens: impl ExactSizeIterator<Item = (u32, u32)>,
     words: &[f32],
     positions: &[f32],
     (weight, shift, eps): (&[f32], &[f32], f32),
 ) -> Vec<f32> {
     let width = weight.len();
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(tokens.len() * width);
     vectorized(
         #[inline(always)]
         || {
