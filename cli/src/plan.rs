@@ -12,7 +12,8 @@ use crate::model::LocalModel;
 
 /// How long a shard should take, in seconds: what a killed run loses, against the cost of a shard.
 const SHARD_SECONDS: u64 = 12;
-/// What a core is taken to do, in floating point operations per second: measured on a Zen 4 core at about this.
+/// What a core is taken to do, in floating point operations per second: about half of what one of Zen 4 does in f32, so that
+/// slower ones have shards of their size too.
 const FLOPS_PER_CORE: u64 = 60_000_000_000;
 /// What a GPU is taken to do: about a third of what an H100 does, so that smaller ones have shards of their size too. Never
 /// measured here.

@@ -6,12 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::backend::Gpu;
-use super::device::{Fault, Format};
+use super::device::{Buffer, Fault, Format};
 use super::emulated::{Emulated, Schedule};
+use super::kernels;
 use super::model::GpuModel;
 use crate::bert;
+use crate::config::Activation;
 use crate::engine::prefixes;
-use crate::selftest::{Effort, Finding, compare_rows, operations};
+use crate::selftest::{Effort, Finding, activation, compare_rows, operations};
 use crate::weights::Weights;
 use crate::{Batch, Dtype, Engine, EngineOptions, ModelDir, Pooling};
 
@@ -52,6 +54,24 @@ fn kernels_in_bf16_agree_with_the_reference_in_any_order() {
 #[test]
 fn kernels_in_f32_agree_with_the_reference() {
     passes(Dtype::F32, FORWARD_LATE);
+}
+
+#[test]
+fn gelu_in_16_bits_is_off_by_less_than_16_bits_can_tell() {
+    let device = Arc::new(Emulated::new(FORWARD_LATE, ROOMY));
+    let near = (-2400..2400).map(|at| at as f32 / 200.0);
+    let numbers: Vec<f32> = near.chain([-60000.0, -200.0, -50.0, -20.0, 20.0, 50.0, 200.0, 60000.0]).collect();
+    for (format, half_step) in [(Format::F16, 2f64.powi(-11)), (Format::Bf16, 2f64.powi(-9))] {
+        let (x, bias) = (Buffer::of(&device, &format.encode(&numbers)).unwrap(), Buffer::of(&device, &[0; 16]).unwrap());
+        let shape = (numbers.len() / 8, 8);
+        kernels::activate(&*device, format, (x.address(), bias.address()), shape, Activation::GeluErf).unwrap();
+        let found = x.read(&device, format, numbers.len()).unwrap();
+        for (number, found) in format.decode(&format.encode(&numbers)).into_iter().zip(found) {
+            let expected = activation(f64::from(number), Activation::GeluErf);
+            let off = (f64::from(found) - expected).abs();
+            assert!(off <= 3e-5 + half_step * expected.abs(), "{format:?}: {found} for {expected}, the GELU of {number}");
+        }
+    }
 }
 
 fn testdata(name: &str) -> ModelDir {

@@ -12,6 +12,8 @@ use candle_core::Tensor;
 
 pub(crate) use self::checks::{Checks, Probe, compare_rows, made_up};
 use self::reference::Chance;
+#[cfg(test)]
+pub(crate) use self::reference::activation;
 use crate::backend::Cpu;
 use crate::bert::{Bert, Wanted};
 use crate::config::{Activation, Architecture, Config};
