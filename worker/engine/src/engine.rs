@@ -12,7 +12,7 @@ use crate::{Batch, DeviceSpec, Dtype, EmbedError, EngineOptions, LoadError, Mode
 
 /// Tokens per batch on a CPU. Kernels go through a batch block by block, so that more gain nothing; with fewer, cores that
 /// take turns at batches end closer together.
-const CPU_BATCH_TOKENS: usize = 1024;
+const CPU_BATCH_TOKENS: usize = 512;
 
 /// A model with its weights in memory. Shared by many threads: each [`embed`](Engine::embed) runs on its caller's thread.
 pub struct Engine {

@@ -220,11 +220,11 @@ impl PackedWeights {
             let Panel { first, outputs } = self.panels[panel];
             let out = &mut out[first - origin..];
             if outputs == COLUMNS {
-                packed.multiply(panel, left, OutRows::new(out, width));
+                packed.multiply((panel, outputs), left, OutRows::new(out, width));
             } else {
                 // What a panel has too many columns for is left aside.
                 aside.resize(left.count() * COLUMNS, 0.0);
-                packed.multiply(panel, left, OutRows::new(&mut aside, COLUMNS));
+                packed.multiply((panel, outputs), left, OutRows::new(&mut aside, COLUMNS));
                 for (row, aside) in out.chunks_mut(width).zip(aside.as_chunks::<COLUMNS>().0) {
                     row[..outputs].copy_from_slice(&aside[..outputs]);
                 }
@@ -245,8 +245,8 @@ impl PackedWeights {
         let origin = self.panels[panels.start].first;
         sums.resize(left.count() * COLUMNS, 0);
         for panel in panels {
-            packed.multiply(panel, left, OutRows::new(sums, COLUMNS));
             let Panel { first, outputs } = self.panels[panel];
+            packed.multiply((panel, outputs), left, OutRows::new(sums, COLUMNS));
             let columns = [&quantized.scales, &quantized.sums].map(|values| &values[first..][..outputs]);
             dequantize(sums.as_chunks().0, rows, columns, (&mut out[first - origin..], width));
         }
@@ -336,7 +336,7 @@ impl<F: Format> Packed<F> {
         let (kernel, number) = (Kernel::detect(), &number);
         let numbers = Slab::new(panels.len(), steps * COLUMNS, |panel| {
             let Panel { first, outputs } = panels[panel];
-            kernel.order(steps).map(move |(step, column)| match column < outputs {
+            kernel.order(steps, outputs).map(move |(step, column)| match column < outputs {
                 true => number(first + column, step),
                 false => F::Right::default(),
             })
@@ -348,9 +348,9 @@ impl<F: Format> Packed<F> {
         BLOCK_TILES * self.kernel.rows()
     }
 
-    fn multiply(&self, panel: usize, left: LeftRows<'_, F::Left>, out: OutRows<'_, F::Sum>) {
+    fn multiply(&self, (panel, outputs): (usize, usize), left: LeftRows<'_, F::Left>, out: OutRows<'_, F::Sum>) {
         let length = self.steps * COLUMNS;
-        self.kernel.multiply(left, &self.numbers[panel * length..][..length], out);
+        self.kernel.multiply(left, &self.numbers[panel * length..][..length], outputs, out);
     }
 }
 

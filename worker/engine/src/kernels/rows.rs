@@ -71,10 +71,10 @@ impl PackedRows {
                 let first = panel * COLUMNS;
                 let width = COLUMNS.min(self.rows - first);
                 if width == COLUMNS {
-                    self.kernel.multiply(block, numbers, OutRows::new(&mut out[first..], self.rows));
+                    self.kernel.multiply(block, numbers, COLUMNS, OutRows::new(&mut out[first..], self.rows));
                     continue;
                 }
-                self.kernel.multiply(block, numbers, OutRows::new(&mut aside, COLUMNS));
+                self.kernel.multiply(block, numbers, COLUMNS, OutRows::new(&mut aside, COLUMNS));
                 for (out, aside) in out.chunks_mut(self.rows).zip(aside.as_chunks::<COLUMNS>().0) {
                     out[first..][..width].copy_from_slice(&aside[..width]);
                 }

@@ -2,9 +2,9 @@
 //!
 //! A kernel holds a tile of sums in the processor's registers: eight rows of forty-eight columns in those of AVX-512, six rows
 //! of sixteen in those of AVX2. Each number of a row is broadcast once and meets all vectors of the tile, so that loads keep
-//! up with two multiplications a cycle. Each format has kernels for processors with its instructions, and a reference in
-//! plain Rust, which every other processor runs. A sum runs over the inputs in their order: a row's result does not
-//! depend on its neighbours.
+//! up with two multiplications a cycle. A panel with few outputs, such as a matrix ends with, is made of strips of sixteen
+//! columns. Each format has kernels for processors with its instructions, and a reference in plain Rust, which every other
+//! processor runs. A sum runs over the inputs in their order: a row's result does not depend on its neighbours.
 #![expect(unsafe_code, reason = "calls of functions compiled for instructions that were looked for")]
 
 #[cfg(target_arch = "x86_64")]
@@ -87,11 +87,20 @@ type Multiply<F> =
 
 /// A way to multiply rows with panels of a format.
 pub(super) struct Kernel<F: Format> {
-    /// Safe to call: a kernel is only made where the processor was found to have its instructions.
-    multiply: Multiply<F>,
-    strip: usize,
+    /// For whole panels.
+    wide: Strips<F>,
+    /// For panels with few outputs.
+    narrow: Strips<F>,
     rows: usize,
     fast: bool,
+}
+
+/// A way to multiply rows with strips of columns.
+struct Strips<F: Format> {
+    /// Safe to call: a kernel is only made where the processor was found to have its instructions.
+    multiply: Multiply<F>,
+    /// How many columns lie side by side.
+    columns: usize,
 }
 
 impl<F: Format> Kernel<F> {
@@ -102,7 +111,8 @@ impl<F: Format> Kernel<F> {
 
     /// Returns the kernel that every processor can run.
     pub(super) fn reference() -> Kernel<F> {
-        Kernel { multiply: multiply_plainly::<F>, strip: COLUMNS, rows: 8, fast: false }
+        let strips = || Strips { multiply: multiply_plainly::<F>, columns: COLUMNS };
+        Kernel { wide: strips(), narrow: strips(), rows: 8, fast: false }
     }
 
     /// Whether there is an instruction for it, or only the reference.
@@ -115,29 +125,44 @@ impl<F: Format> Kernel<F> {
         self.rows
     }
 
-    /// Returns how many columns of a panel lie side by side. Panels are whole strips.
+    /// Returns how many columns of a whole panel lie side by side.
     pub(super) fn strip(&self) -> usize {
-        self.strip
+        self.wide.columns
     }
 
-    /// Returns step and column of every number of a panel of `steps`, in the order in which they lie: a strip of columns
-    /// goes through all steps before the next does.
-    pub(super) fn order(&self, steps: usize) -> impl Iterator<Item = (usize, usize)> + use<F> {
-        let strip = self.strip;
+    /// Returns the strips of a panel with so many outputs, and how many columns they have together: no fewer, and 48 at most.
+    fn strips(&self, outputs: usize) -> (&Strips<F>, usize) {
+        let [wide, narrow] =
+            [&self.wide, &self.narrow].map(|strips| (strips, outputs.next_multiple_of(strips.columns)));
+        if narrow.1 < wide.1 { narrow } else { wide }
+    }
+
+    /// Returns step and column of every number of a panel of `steps` with so many outputs, in the order in which they lie:
+    /// a strip of columns goes through all steps before the next does.
+    pub(super) fn order(&self, steps: usize, outputs: usize) -> impl Iterator<Item = (usize, usize)> + use<F> {
+        let strip = self.strips(outputs).0.columns;
         let step = move |first: usize, step: usize| (first..first + strip).map(move |column| (step, column));
         (0..COLUMNS).step_by(strip).flat_map(move |first| (0..steps).flat_map(move |at| step(first, at)))
     }
 
-    /// Overwrites forty-eight numbers of each row of `out` with the sums of products of the row on the left and a panel:
-    /// `steps * COLUMNS` numbers, in their [`order`](Kernel::order).
+    /// Overwrites numbers of each row of `out`, one for each of the `outputs` and forty-eight at most, with the sums of
+    /// products of the row on the left and a panel: `steps * COLUMNS` numbers, in their [`order`](Kernel::order).
     ///
     /// # Panics
     /// When the panel has not as many steps as the rows, or `out` has too few rows.
     #[inline]
-    pub(super) fn multiply(&self, left: LeftRows<'_, F::Left>, panel: &[F::Right], out: OutRows<'_, F::Sum>) {
+    pub(super) fn multiply(
+        &self,
+        left: LeftRows<'_, F::Left>,
+        panel: &[F::Right],
+        outputs: usize,
+        out: OutRows<'_, F::Sum>,
+    ) {
+        assert!((1..=COLUMNS).contains(&outputs), "a panel has outputs, and room for them");
         assert_eq!(panel.len(), left.steps * COLUMNS, "a panel has the steps of its rows");
+        let (strips, columns) = self.strips(outputs);
         // SAFETY: the processor has the instructions, or the kernel would not have been made.
-        unsafe { (self.multiply)(left, panel, out) }
+        unsafe { (strips.multiply)(left, &panel[..left.steps * columns], out) }
     }
 }
 
@@ -258,17 +283,20 @@ mod tests {
             let numbers: Vec<F::Left> = (0..(count + 1) * (steps + 1)).map(&left).collect();
             let rows = LeftRows::new(&numbers[1..], steps, steps + 1, count);
             let stride = COLUMNS + 3;
-            let product = |kernel: &Kernel<F>| -> Vec<F::Sum> {
-                let panel = kernel.order(steps).map(|(step, column)| right(step * COLUMNS + column));
+            let product = |kernel: &Kernel<F>, outputs: usize| -> Vec<F::Sum> {
+                let panel = kernel.order(steps, outputs).map(|(step, column)| right(step * COLUMNS + column));
                 let panel: Vec<F::Right> = std::iter::once(F::Right::default()).chain(panel).collect();
                 let mut out = vec![F::Sum::default(); count * stride];
-                kernel.multiply(rows, &panel[1..], OutRows::new(&mut out, stride));
+                kernel.multiply(rows, &panel[1..], outputs, OutRows::new(&mut out, stride));
                 out
             };
-            let expected = product(&reference);
-            for kernel in F::kernels() {
-                for (at, (found, expected)) in product(&kernel).iter().zip(&expected).enumerate() {
-                    assert!(near(*found, *expected), "{steps} steps, number {at}: {found:?} for {expected:?}");
+            for outputs in [COLUMNS, 40, 32, 17, 16, 1] {
+                let expected = product(&reference, outputs);
+                for kernel in F::kernels() {
+                    for (at, (found, expected)) in product(&kernel, outputs).iter().zip(&expected).enumerate() {
+                        let right = near(*found, *expected) || at % stride >= outputs;
+                        assert!(right, "{steps} steps, {outputs} outputs, number {at}: {found:?} for {expected:?}");
+                    }
                 }
             }
         }
@@ -285,12 +313,14 @@ mod tests {
     #[test]
     fn every_number_of_a_panel_has_one_place() {
         for kernel in F32::kernels().iter().chain([&Kernel::reference()]) {
-            let mut places: Vec<_> = kernel.order(5).collect();
-            assert_eq!(places.len(), 5 * COLUMNS);
-            places.sort_unstable();
-            places.dedup();
-            assert_eq!(places.len(), 5 * COLUMNS);
-            assert_eq!(places.last(), Some(&(4, COLUMNS - 1)));
+            for outputs in 1..=COLUMNS {
+                let mut places: Vec<_> = kernel.order(5, outputs).collect();
+                assert_eq!(places.len(), 5 * COLUMNS);
+                places.sort_unstable();
+                places.dedup();
+                assert_eq!(places.len(), 5 * COLUMNS);
+                assert_eq!(places.last(), Some(&(4, COLUMNS - 1)));
+            }
         }
     }
 
@@ -335,6 +365,6 @@ mod tests {
     fn a_panel_of_another_length_is_refused() {
         let mut out = [0.0; COLUMNS];
         let rows = LeftRows::new(&[1.0, 2.0], 2, 2, 1);
-        Kernel::<F32>::detect().multiply(rows, &[0.0; COLUMNS], OutRows::new(&mut out, COLUMNS));
+        Kernel::<F32>::detect().multiply(rows, &[0.0; COLUMNS], COLUMNS, OutRows::new(&mut out, COLUMNS));
     }
 }

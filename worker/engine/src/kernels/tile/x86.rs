@@ -7,9 +7,9 @@ use std::arch::x86_64::{
     _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm512_dpbf16_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
     _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
 };
-use std::mem::transmute;
+use std::mem::{transmute, transmute_copy};
 
-use super::{Bf16, COLUMNS, F32, Format, Int8, Int8ByPairs, Kernel, LeftRows, OutRows};
+use super::{Bf16, COLUMNS, F32, Format, Int8, Int8ByPairs, Kernel, LeftRows, OutRows, Strips};
 
 /// Bytes of a line of the cache.
 const LINE: usize = 64;
@@ -17,34 +17,34 @@ const LINE: usize = 64;
 /// 64, 32 and 16 on a Zen 4 core that multiplies 116 GFLOP/s at most: 94, 110 and 110 with BERT-base's weights.
 const PART: usize = 32;
 
-/// Makes a kernel that keeps a tile of `$rows` times `$vectors` registers in which 32-bit numbers are summed, and the
-/// function that returns it where the processor has `$feature`s.
+/// Makes a kernel that keeps a tile of `$rows` times `$vectors` registers in which 32-bit numbers are summed (`$few` of them
+/// for panels with few outputs), and the function that returns it where the processor has `$feature`s.
 macro_rules! kernel {
     (
-        $name:ident, $features:literal: [$($feature:tt)*], $format:ty, $rows:literal rows of $vectors:literal $vector:ty,
+        $name:ident, $features:literal: [$($feature:tt)*], $format:ty, $rows:literal rows of $vectors:literal or $few:literal $vector:ty,
         $load:expr, $zero:expr, $spread:expr, $multiply_add:expr
     ) => {
         pub(super) fn $name() -> Option<Kernel<$format>> {
             type Left = <$format as Format>::Left;
             type Right = <$format as Format>::Right;
             type Sum = <$format as Format>::Sum;
-            /// Columns of a tile.
-            const STRIP: usize = $vectors * size_of::<$vector>() / size_of::<Sum>();
+            /// Columns of a vector.
+            const LANES: usize = size_of::<$vector>() / size_of::<Sum>();
 
             /// `ahead` is where the next strip's share of this tile begins, `lines` of it for every part of the strip.
             #[target_feature(enable = $features)]
-            fn tile(
+            fn tile<const VECTORS: usize, const STRIP: usize>(
                 rows: [&[Left]; $rows],
                 strip: &[[Right; STRIP]],
                 ahead: *const i8,
                 lines: usize,
             ) -> [[Sum; STRIP]; $rows] {
-                const { assert!(size_of::<Right>() == size_of::<Sum>()) };
+                const { assert!(size_of::<Right>() == size_of::<Sum>() && VECTORS * LANES == STRIP) };
                 let mut rows = rows;
                 for row in &mut rows {
                     *row = &row[..strip.len()];
                 }
-                let mut sums = [[$zero; $vectors]; $rows];
+                let mut sums = [[$zero; VECTORS]; $rows];
                 for (part, numbers) in strip.chunks(PART).enumerate() {
                     let ahead = ahead.wrapping_add(part * PART * size_of::<[Right; STRIP]>());
                     for line in 0..lines {
@@ -54,7 +54,7 @@ macro_rules! kernel {
                     for (step, right) in numbers.iter().enumerate() {
                         let numbers = (&raw const *right).cast::<$vector>();
                         // SAFETY: a step has as many numbers of 32 bits as its vectors, and the loads may be unaligned.
-                        let right: [_; $vectors] = std::array::from_fn(|at| unsafe { $load(numbers.add(at).cast()) });
+                        let right: [_; VECTORS] = std::array::from_fn(|at| unsafe { $load(numbers.add(at).cast()) });
                         for (sums, row) in sums.iter_mut().zip(&rows) {
                             // SAFETY: every row was cut to the length of the strip, and the step is within it.
                             let left = $spread(unsafe { *row.get_unchecked(part * PART + step) });
@@ -64,12 +64,12 @@ macro_rules! kernel {
                         }
                     }
                 }
-                // SAFETY: vectors of 32-bit numbers have the bits of those numbers, in their order.
-                unsafe { transmute::<[[$vector; $vectors]; $rows], [[Sum; STRIP]; $rows]>(sums) }
+                // SAFETY: vectors of 32-bit numbers have the bits of those numbers, in their order, and are as many.
+                unsafe { transmute_copy::<[[$vector; VECTORS]; $rows], [[Sum; STRIP]; $rows]>(&sums) }
             }
 
             #[target_feature(enable = $features)]
-            fn multiply(left: LeftRows<'_, Left>, panel: &[Right], mut out: OutRows<'_, Sum>) {
+            fn multiply<const VECTORS: usize, const STRIP: usize>(left: LeftRows<'_, Left>, panel: &[Right], mut out: OutRows<'_, Sum>) {
                 const { assert!(COLUMNS.is_multiple_of(STRIP)) };
                 let lines = (PART * size_of::<[Right; STRIP]>()).div_ceil(LINE * left.count.div_ceil($rows).max(1));
                 // A strip stays in the first-level cache while all rows pass; each tile fetches its share of the next one.
@@ -81,7 +81,7 @@ macro_rules! kernel {
                             *numbers = left.row((first + row).min(left.count - 1));
                         }
                         let ahead = strip.as_ptr_range().end.cast::<i8>().wrapping_add(index * lines * LINE);
-                        let sums = tile(rows, strip.as_chunks().0, ahead, lines);
+                        let sums = tile::<VECTORS, STRIP>(rows, strip.as_chunks().0, ahead, lines);
                         for (row, sums) in (first..left.count).zip(&sums) {
                             out.row(row)[at * STRIP..][..STRIP].copy_from_slice(sums);
                         }
@@ -90,25 +90,27 @@ macro_rules! kernel {
             }
 
             let found = true $(&& is_x86_feature_detected!($feature))*;
-            found.then(|| Kernel { multiply, strip: STRIP, rows: $rows, fast: true })
+            let wide = Strips { multiply: multiply::<$vectors, { $vectors * LANES }>, columns: $vectors * LANES };
+            let narrow = Strips { multiply: multiply::<$few, { $few * LANES }>, columns: $few * LANES };
+            found.then_some(Kernel { wide, narrow, rows: $rows, fast: true })
         }
     };
 }
 
 kernel!(
-    f32_avx512, "avx512f": ["avx512f"], F32, 8 rows of 3 __m512,
+    f32_avx512, "avx512f": ["avx512f"], F32, 8 rows of 3 or 1 __m512,
     |at| _mm512_loadu_ps(at), _mm512_setzero_ps(), |left| _mm512_set1_ps(left),
     |sum, left, right| _mm512_fmadd_ps(left, right, sum)
 );
 
 kernel!(
-    f32_avx2, "avx2,fma": ["avx2" "fma"], F32, 6 rows of 2 __m256,
+    f32_avx2, "avx2,fma": ["avx2" "fma"], F32, 6 rows of 2 or 2 __m256,
     |at| _mm256_loadu_ps(at), _mm256_setzero_ps(), |left| _mm256_set1_ps(left),
     |sum, left, right| _mm256_fmadd_ps(left, right, sum)
 );
 
 kernel!(
-    bf16_avx512, "avx512f,avx512bf16": ["avx512f" "avx512bf16"], Bf16, 8 rows of 3 __m512,
+    bf16_avx512, "avx512f,avx512bf16": ["avx512f" "avx512bf16"], Bf16, 8 rows of 3 or 1 __m512,
     |at| _mm512_loadu_si512(at), _mm512_setzero_ps(),
     |[first, second]: [u16; 2]| _mm512_set1_epi32((u32::from(first) | u32::from(second) << 16).cast_signed()),
     // SAFETY: 512 bits are 512 bits; what they hold are brain floats.
@@ -118,14 +120,14 @@ kernel!(
 );
 
 kernel!(
-    int8_avx512, "avx512f,avx512vnni": ["avx512f" "avx512vnni"], Int8, 8 rows of 3 __m512i,
+    int8_avx512, "avx512f,avx512vnni": ["avx512f" "avx512vnni"], Int8, 8 rows of 3 or 1 __m512i,
     |at| _mm512_loadu_si512(at), _mm512_setzero_si512(),
     |left: [u8; 4]| _mm512_set1_epi32(i32::from_le_bytes(left)),
     |sum, left, right| _mm512_dpbusd_epi32(sum, left, right)
 );
 
 kernel!(
-    int8_by_pairs_avx2, "avx2": ["avx2"], Int8ByPairs, 6 rows of 2 __m256i,
+    int8_by_pairs_avx2, "avx2": ["avx2"], Int8ByPairs, 6 rows of 2 or 2 __m256i,
     |at| _mm256_loadu_si256(at), _mm256_setzero_si256(),
     |left: [u8; 4]| _mm256_set1_epi32(i32::from_le_bytes(left)),
     |sum, left, right| {
