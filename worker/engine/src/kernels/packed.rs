@@ -448,8 +448,13 @@ mod tests {
                 packed.multiply(view, packed.panels(0..outputs), |_, _| {})
             };
             let all = product(&x);
+            // The gemm crate has another order of adding up for few rows.
+            let bound = if matches!(packed.numbers, Numbers::Plain(_)) { 1e-5 } else { 0.0 };
             for row in 0..20 {
-                assert_eq!(product(&x[row * inputs..][..inputs]), all[row * outputs..][..outputs], "{dtype:?} {row}");
+                let alone = product(&x[row * inputs..][..inputs]);
+                let near = |(alone, among): (&f32, &f32)| (alone - among).abs() <= bound * (1.0 + among.abs());
+                let among = &all[row * outputs..][..outputs];
+                assert!(alone.len() == outputs && alone.iter().zip(among).all(near), "{dtype:?} {row}");
             }
         }
     }
