@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak sanitize chaos check fmt clippy doc deny advisories tidy bench bench-control bench-umap bench-gpu cuda clean
+.PHONY: help setup demo test soak sanitize chaos parity parity-goldens check fmt clippy doc deny advisories tidy bench bench-control bench-umap bench-gpu cuda clean
 
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -48,6 +48,21 @@ chaos: ## kill, cut off and damage the parts of a real cluster at random (EVENTS
 	python3 scripts/chaos.py --encaje "$(ENCAJE)" --model worker/engine/testdata/mbert --corpus samples/frases.csv \
 		--shard-rows 4 --events $(or $(EVENTS),100) --seed $(or $(SEED),1) \
 		$(if $(filter-out folder,$(or $(STORAGE),s3)),--s3-server "$(TARGET_DIR)/debug/examples/s3_server")
+
+# The references are torch, transformers and sentence-transformers, pinned, in build/parity/venv; PARITY_PYTHON names a Python that
+# has them already. A case that the table names is tried alone, and its folder kept, by CASE=mbert+add-prefix-space-true.
+PARITY_PYTHON ?= build/parity/venv/bin/python
+PARITY := PYTHONPATH=scripts $(PARITY_PYTHON) -m parity --encaje "$(TARGET_DIR)/debug/encaje" --work build/parity
+.PHONY: parity-program
+parity-program:
+	@$(if $(filter build/parity/%,$(PARITY_PYTHON)),sh scripts/setup.sh parity)
+	$(CARGO) build --locked --package encaje
+
+parity: parity-program ## compare ids and vectors with the references over CASES=2500 combinations of settings (SEED=1 CASE=NAME)
+	$(PARITY) --cases $(or $(CASES),2500) --seed $(or $(SEED),1) $(if $(CASE),--case $(CASE)) $(PARITY_OPTIONS)
+
+parity-goldens: parity-program ## write the hardest of these combinations again as goldens for `make test`
+	$(PARITY) --write-goldens
 
 check: fmt clippy doc deny tidy ## formatting, lints, documentation, dependency rules, house rules
 

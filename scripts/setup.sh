@@ -1,7 +1,7 @@
 #!/bin/sh
 # Gets what building and testing need beyond Rust and a C compiler. Idempotent: a second run only looks.
 #
-#   scripts/setup.sh [python] [model] [nextest] [postgres] [chromium] [deny] [peers] [umap] [cuda]
+#   scripts/setup.sh [python] [model] [nextest] [postgres] [chromium] [deny] [peers] [umap] [cuda] [parity]
 #
 # Without arguments: python model nextest postgres chromium.
 #
@@ -125,6 +125,11 @@ setup_umap() {
     pip_install build/umap scripts/requirements-umap.txt || die "pip could not install scripts/requirements-umap.txt"
 }
 
+setup_parity() {
+    make_venv build/parity/venv
+    pip_install build/parity/venv scripts/requirements-parity.txt || die "pip could not install scripts/requirements-parity.txt"
+}
+
 setup_cuda() {
     make_venv build/cuda/venv
     pip_install build/cuda/venv scripts/requirements-cuda.txt || die "pip could not install scripts/requirements-cuda.txt"
@@ -134,7 +139,7 @@ setup_cuda() {
 mkdir -p build
 for part in "$@"; do
     case $part in
-        python | model | nextest | postgres | chromium | deny | peers | umap | cuda) "setup_$part" ;;
+        python | model | nextest | postgres | chromium | deny | peers | umap | cuda | parity) "setup_$part" ;;
         *) die "unknown part: $part" ;;
     esac
 done

@@ -1,0 +1,1 @@
+"""Compares Encaje with transformers and sentence-transformers over thousands of combinations of settings: `make parity`."""

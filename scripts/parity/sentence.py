@@ -1,0 +1,145 @@
+"""Settings of sentence-transformers: modules.json, pooling, sentence_bert_config.json, prompts; and the command's options."""
+
+from .registry import TESTDATA, base, drop, option, put, setting
+
+MODULES, POOLING = "modules.json", "1_Pooling/config.json"
+LENGTH, PROMPTS = "sentence_bert_config.json", "config_sentence_transformers.json"
+
+
+def modules(*kinds, prefix="sentence_transformers.models."):
+    """A modules.json: pairs of a path and a class."""
+    return [{"idx": i, "name": str(i), "path": path, "type": prefix + kind} for i, (path, kind) in enumerate(kinds)]
+
+
+TRANSFORMER, MEAN, NORMALIZE = ("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")
+
+
+def around(name, *more, **pooling):
+    """A base of the test data with the files of sentence-transformers around it."""
+    def make(folder):
+        folder.copy(TESTDATA / name)
+        config = folder.json("config.json")
+        hidden = config.get("hidden_size") or config.get("dim") or config.get("n_embd")
+        folder.write(MODULES, modules(TRANSFORMER, MEAN, *more))
+        folder.write(POOLING, {"word_embedding_dimension": hidden, **(pooling or {"pooling_mode_mean_tokens": True})})
+        folder.write(LENGTH, {"max_seq_length": 48, "do_lower_case": False})
+        folder.write(PROMPTS, {"__version__": {"sentence_transformers": "5.0.0"}, "prompts": {}, "default_prompt_name": None})
+
+    return make
+
+
+base("st-mbert", "sentence bert st-wordpiece", around("mbert"))
+base("st-beto", "sentence bert st-wordpiece", around("beto", NORMALIZE))
+base("st-bertin", "sentence roberta st-bpe", around("bertin", NORMALIZE, pooling_mode_cls_token=True))
+base("st-xlm_roberta", "sentence xlm-roberta st-unigram", around("xlm_roberta"))
+base("st-distilbert", "sentence distilbert st-wordpiece", around("distilbert"))
+base("st-modernbert", "sentence modernbert st-bpe", around("modernbert"))
+
+
+def older(folder):
+    """The layout of models saved before 2021: the transformer in a folder of its own."""
+    inner = type(folder)(folder.path / "0_Transformer")
+    inner.copy(TESTDATA / "mbert")
+    folder.write(MODULES, modules(("0_Transformer", "Transformer"), MEAN))
+    folder.write(POOLING, {"word_embedding_dimension": 32, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True})
+    folder.write("0_Transformer/" + LENGTH, {"max_seq_length": 40})
+    folder.write("config.json", {"__version__": "0.4.0"})
+
+
+base("st-older", "sentence bert st-wordpiece older", older)
+
+# ---------------------------------------------------------------- modules.json
+
+
+def listed(name, *kinds, prefix="sentence_transformers.models.", keys=()):
+    setting(
+        f"modules-{name}", MODULES, lambda folder: folder.write(MODULES, modules(*kinds, prefix=prefix)), "sentence !older",
+        keys=tuple(kind for _, kind in kinds) + keys, group="modules", vectors=True, module="sentence",
+    )
+
+
+listed("normalize", TRANSFORMER, MEAN, NORMALIZE)
+listed("no-pooling", TRANSFORMER)
+listed("pooling-twice", TRANSFORMER, MEAN, MEAN)
+listed("dense", TRANSFORMER, MEAN, ("3_Dense", "Dense"))
+listed("layer-norm", TRANSFORMER, MEAN, ("3_LayerNorm", "LayerNorm"))
+listed("dropout", TRANSFORMER, MEAN, ("3_Dropout", "Dropout"))
+listed("normalize-first", TRANSFORMER, NORMALIZE, MEAN)
+listed("remote-code", ("", "custom_st.Transformer"), MEAN, prefix="")
+listed("own-pooling", ("", "sentence_transformers.models.Transformer"), ("1_Pooling", "own.Pooling"), prefix="")
+listed("newer-names", ("", "base.modules.transformer.Transformer"), ("1_Pooling", "sentence_transformer.modules.pooling.Pooling"), prefix="sentence_transformers.")
+listed("router", ("", "Router"), MEAN)
+listed("static", ("", "StaticEmbedding"))
+listed("empty")
+drop("no-modules", MODULES, "sentence !older", vectors=True)
+
+# ---------------------------------------------------------------- pooling
+
+for mode in ("cls", "mean", "max", "lasttoken", "weightedmean", "mean_sqrt_len_tokens"):
+    setting(
+        f"pooling-{mode}", POOLING,
+        lambda folder, mode=mode: folder.write(POOLING, {"embedding_dimension": folder.json(POOLING)["word_embedding_dimension"], "pooling_mode": mode}),
+        "sentence", keys=("pooling_mode", mode), group="pooling", vectors=True,
+    )
+FLAGS = {"cls": "cls_token", "mean": "mean_tokens", "max": "max_tokens", "last": "lasttoken", "weighted": "weightedmean_tokens", "sqrt": "mean_sqrt_len_tokens"}
+for chosen in [("cls",), ("mean",), ("max",), ("last",), ("weighted",), ("sqrt",), ("cls", "mean"), ("mean", "max"), ()]:
+    setting(
+        "pooling-flags-" + ("-".join(chosen) or "none"), POOLING,
+        lambda folder, chosen=chosen: folder.write(POOLING, {
+            "word_embedding_dimension": folder.json(POOLING)["word_embedding_dimension"],
+            **{f"pooling_mode_{flag}": name in chosen for name, flag in FLAGS.items()},
+        }),
+        "sentence", keys=("pooling_mode", *chosen), group="pooling", vectors=True,
+    )
+put("include-prompt-false", POOLING, "sentence", include_prompt=False, vectors=True)
+put("pooling-dimension-wrong", POOLING, "sentence", word_embedding_dimension=7, vectors=True)
+put("pooling-unknown-key", POOLING, "sentence", some_key_of_tomorrow=1, vectors=True)
+drop("no-pooling-config", POOLING, "sentence", vectors=True)
+
+# ---------------------------------------------------------------- sentence_bert_config.json
+
+for length in (6, 47, 63, 64, 65, 200, None, 0):
+    put(f"seq-length-{str(length).lower()}", LENGTH, "sentence", max_seq_length=length, vectors=True)
+for value in (True, False):
+    put(f"lower-{str(value).lower()}", LENGTH, "sentence", do_lower_case=value, vectors=True)
+drop("no-length-file", LENGTH, "sentence", vectors=True)
+put("model-args-empty", LENGTH, "sentence", model_args={}, vectors=True)
+put("model-args-dtype", LENGTH, "sentence", model_args={"torch_dtype": "float32"}, vectors=True)
+put("tokenizer-args-left", LENGTH, "sentence", tokenizer_args={"truncation_side": "left"}, vectors=True)
+put("tokenizer-args-lower", LENGTH, "sentence", tokenizer_args={"do_lower_case": False}, vectors=True)
+put("processor-kwargs-split", LENGTH, "sentence", processor_kwargs={"split_special_tokens": True}, vectors=True)
+put("processor-kwargs-empty", LENGTH, "sentence", processor_kwargs={}, vectors=True)
+put("config-args-act", LENGTH, "sentence", config_args={"hidden_act": "relu"}, vectors=True)
+put("config-kwargs-layers", LENGTH, "sentence", config_kwargs={"num_hidden_layers": 1}, vectors=True)
+put("model-kwargs-pooler", LENGTH, "sentence", model_kwargs={"add_pooling_layer": False}, vectors=True)
+put("processing-kwargs-length", LENGTH, "sentence", processing_kwargs={"text": {"max_length": 8}}, vectors=True)
+put("task-fill-mask", LENGTH, "sentence", transformer_task="fill-mask", vectors=True)
+put("task-feature", LENGTH, "sentence", transformer_task="feature-extraction", vectors=True)
+put("output-name", LENGTH, "sentence", module_output_name="sentence_embedding", vectors=True)
+put("modality", LENGTH, "sentence", modality_config={"text": {"method": "forward", "method_output_name": "last_hidden_state"}}, module_output_name="token_embeddings", vectors=True)
+put("modality-pooler", LENGTH, "sentence", modality_config={"text": {"method": "forward", "method_output_name": "pooler_output"}}, module_output_name="sentence_embedding", vectors=True)
+put("length-unknown-key", LENGTH, "sentence", some_key_of_tomorrow=1, vectors=True)
+
+# ---------------------------------------------------------------- config_sentence_transformers.json and the options
+
+PROMPT = {"query": "consulta: ", "doc": "Texto: ", "empty": ""}
+for default in (None, "doc", "query", "empty", "absent"):
+    put(f"prompts-{str(default).lower()}", PROMPTS, "sentence", prompts=PROMPT, default_prompt_name=default, group="prompts", vectors=True)
+put("prompt-special", PROMPTS, "sentence", prompts={"doc": "[MASK] <s> "}, default_prompt_name="doc", group="prompts", vectors=True)
+put("truncate-dim", PROMPTS, "sentence", truncate_dim=11, vectors=True)
+put("truncate-dim-large", PROMPTS, "sentence", truncate_dim=999, vectors=True)
+put("truncate-dim-null", PROMPTS, "sentence", truncate_dim=None, vectors=True)
+put("similarity-dot", PROMPTS, "sentence", similarity_fn_name="dot", vectors=True)
+put("model-type-sparse", PROMPTS, "sentence", model_type="SparseEncoder", vectors=True)
+put("model-type-sentence", PROMPTS, "sentence", model_type="SentenceTransformer", vectors=True)
+put("prompts-unknown-key", PROMPTS, "sentence", some_key_of_tomorrow=1, vectors=True)
+drop("no-prompts-file", PROMPTS, "sentence", vectors=True)
+
+option("opt-max-length-9", "sentence|plain", max_length=9)
+option("opt-max-length-600", "sentence|plain", max_length=600)
+option("opt-prefix", "sentence|plain", prefix="passage: ")
+option("opt-prefix-special", "sentence|plain", prefix="[MASK]")
+option("opt-pooling-max", "sentence|plain", pooling="max")
+option("opt-pooling-last", "sentence|plain", pooling="last")
+option("opt-dimensions", "sentence|plain", dimensions=10)
+option("opt-no-normalize", "sentence|plain", no_normalize=True)
