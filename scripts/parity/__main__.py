@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from . import combos, families, judge, reference, sentence, tokenizers, weights  # noqa: F401: they fill the registry
+from . import combos, families, judge, reference, sentence, tokenizers, vocabularies, weights  # noqa: F401: they fill the registry
 from .registry import BASES, SETTINGS, Folder, link_or_copy
 
 STATE = {}
@@ -64,7 +64,7 @@ def run_case(name):
     case = combos.named_case(name, given.seed)
     place = given.work / "cases" / multiprocessing.current_process().name
     shutil.rmtree(place, ignore_errors=True)
-    (place / "work").mkdir(parents=True)
+    place.mkdir(parents=True)
     folder = place / "model"
     try:
         build(case, bases, folder)
@@ -106,6 +106,10 @@ def table(cases, results):
         print(f"  {verdict}: {judge.MEANING.get(verdict, 'a fault of this program')}")
     refusals(cases, results)
     by_setting(cases, results)
+    wrong = judge.one_digest_two_models(cases, results)
+    for first, second in wrong:
+        print(f"\none digest for two models: {first} and {second}")
+    return wrong
 
 
 def refusals(cases, results):
@@ -154,7 +158,6 @@ def one(given, names):
         bases = make_bases(given.work / "single", [case.base.name])
         folder, work = given.work / "single" / "model", given.work / "single" / "work"
         build(case, bases, folder)
-        work.mkdir(exist_ok=True)
         judgement = judge.judge(given.encaje, folder, work, case.texts, case.options, case.named, True)
         print(f"{judgement.verdict}: {name} ({judgement.by}, least cosine {judgement.cosine:.7f}, folder {folder})")
         print(f"  {judgement.detail or 'no difference'}")
@@ -182,10 +185,10 @@ def main():
     STATE.update(given=given, bases=bases)
     results = run_all(given, cases)
     shutil.rmtree(given.work / "cases", ignore_errors=True)
-    table(cases, results)
+    wrong = table(cases, results)
     report(given, cases, results)
     print(f"{time.monotonic() - started:.0f} s")
-    return int(any(r.verdict in (*judge.FAILED, "BROKEN") for r in results.values()))
+    return int(bool(wrong) or any(r.verdict in (*judge.FAILED, "BROKEN") for r in results.values()))
 
 
 if __name__ == "__main__":

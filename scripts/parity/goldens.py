@@ -38,8 +38,6 @@ def write(given):
         work = given.work / "goldens"
         bases = make_bases(work, [case.base.name])
         build(case, bases, work / "model")
-        shutil.rmtree(work / "work", ignore_errors=True)
-        (work / "work").mkdir()
         found = judge.judge(given.encaje, work / "model", work / "work", TEXTS, case.options, case.named, True)
         if found.verdict not in judge.GOOD:
             bad.append(f"{name}: {found.verdict}: {found.detail}")

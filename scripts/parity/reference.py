@@ -34,6 +34,7 @@ class Answer:
     refused: str = ""
     ids: list = None
     vectors: list = None
+    truncated: list = None
     by: str = ""
 
 
@@ -99,6 +100,7 @@ def plain(path, texts, options, with_vectors):
     prefix = options.get("prefix", "")
     encoded = each(texts, lambda text: tokenizer(prefix + text, **long))
     given = Answer(ids=[row and list(row["input_ids"]) for row in encoded])
+    given.truncated = each(texts, lambda text: len(tokenizer(prefix + text, truncation=False)["input_ids"]) > limit)
     if with_vectors:
         model = load(path)
         def one(row):
@@ -146,6 +148,8 @@ def sentence(path, texts, options, with_vectors):
         model[1].pooling_mode = {"last": "lasttoken"}.get(options["pooling"], options["pooling"])
     prompt = prompt_of(model, options)
     given = Answer(ids=each(texts, lambda text: model.preprocess([prompt + text])["input_ids"][0].tolist()))
+    limit = model.max_seq_length or 10**9
+    given.truncated = each(texts, lambda text: len(model.tokenizer(prompt + text, truncation=False)["input_ids"]) > limit)
     if with_vectors:
         def one(text):
             more = {"truncate_dim": options["dimensions"]} if "dimensions" in options else {}

@@ -120,6 +120,74 @@ put("modality", LENGTH, "sentence", modality_config={"text": {"method": "forward
 put("modality-pooler", LENGTH, "sentence", modality_config={"text": {"method": "forward", "method_output_name": "pooler_output"}}, module_output_name="sentence_embedding", vectors=True)
 put("length-unknown-key", LENGTH, "sentence", some_key_of_tomorrow=1, vectors=True)
 
+put("query-length", LENGTH, "sentence", query_length=8, vectors=True)
+put("document-length", LENGTH, "sentence", document_length=8, vectors=True)
+put("unpad-inputs", LENGTH, "sentence", unpad_inputs=True, vectors=True)
+put("query-expansion", LENGTH, "sentence", query_expansion={"length": 16}, vectors=True)
+put("tokenizer-name", LENGTH, "sentence", tokenizer_name_or_path="bert-base-uncased", vectors=True)
+put("config-args-eps", LENGTH, "sentence", config_args={"layer_norm_eps": 0.1}, vectors=True)
+put("config-args-positions", LENGTH, "sentence", config_args={"max_position_embeddings": 32}, vectors=True)
+put("config-args-empty", LENGTH, "sentence", config_args={}, vectors=True)
+put("config-args-output", LENGTH, "sentence", config_args={"output_attentions": True}, vectors=True)
+put("model-args-eager", LENGTH, "sentence", model_args={"attn_implementation": "eager"}, vectors=True)
+put("model-args-remote", LENGTH, "sentence", model_args={"trust_remote_code": True}, vectors=True)
+put("tokenizer-args-length", LENGTH, "sentence", tokenizer_args={"model_max_length": 9}, vectors=True)
+put("tokenizer-args-empty", LENGTH, "sentence", tokenizer_args={}, vectors=True)
+put("tokenizer-args-fast", LENGTH, "sentence", tokenizer_args={"use_fast": True}, vectors=True)
+put("tokenizer-args-prefix-space", LENGTH, "sentence st-bpe", tokenizer_args={"add_prefix_space": True}, vectors=True)
+put("processing-kwargs-empty", LENGTH, "sentence", processing_kwargs={}, vectors=True)
+put("processing-kwargs-common", LENGTH, "sentence", processing_kwargs={"common": {"return_tensors": "pt"}}, vectors=True)
+put("processing-kwargs-specials", LENGTH, "sentence", processing_kwargs={"text": {"add_special_tokens": False}}, vectors=True)
+put("processing-kwargs-padding", LENGTH, "sentence", processing_kwargs={"text": {"padding": "max_length"}}, vectors=True)
+put("processing-kwargs-truncation", LENGTH, "sentence", processing_kwargs={"text": {"truncation": False}}, vectors=True)
+put("processor-kwargs-lower", LENGTH, "sentence", processor_kwargs={"do_lower_case": True}, vectors=True)
+put("task-text-generation", LENGTH, "sentence", transformer_task="text-generation", group="sentence_bert_config.json:transformer_task", vectors=True)
+
+
+def beside(name, file, content, *keys, kinds="sentence"):
+    """A file more."""
+    setting(name, file, lambda folder: folder.write(folder.root() + file, content), kinds, keys=keys, group=file, vectors=True, module="sentence")
+
+
+def moved(name, file):
+    """The length under one of the names that older models have for the file."""
+    def change(folder):
+        folder.write(folder.root() + file, {"max_seq_length": 11, "do_lower_case": True})
+        folder.remove(folder.root() + LENGTH)
+
+    setting(name, file, change, "sentence", keys=("max_seq_length",), group="length-file", vectors=True, module="sentence")
+
+
+for kind in ("roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet", "other"):
+    moved(f"length-file-{kind}", f"sentence_{kind}_config.json")
+    beside(f"length-file-beside-{kind}", f"sentence_{kind}_config.json", {"max_seq_length": 11})
+beside("chat-template", "chat_template.jinja", "{{ messages }}")
+beside("adapter", "adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": "none", "r": 2, "target_modules": ["query"]}, kinds="sentence|plain")
+beside("preprocessor", "preprocessor_config.json", {"processor_class": "BertProcessor", "feature_extractor_type": "ViTFeatureExtractor"})
+beside("processor", "processor_config.json", {"processor_class": "CLIPProcessor"})
+beside("generation", "generation_config.json", {"max_length": 5}, kinds="sentence|plain")
+beside("router-config", "router_config.json", {"types": {}, "structure": {}})
+beside("quantize-config", "quantize_config.json", {"bits": 4})
+put("chat-template-key", "tokenizer_config.json", "sentence", chat_template="{{ messages }}", vectors=True)
+put("processor-class-key", "tokenizer_config.json", "sentence", processor_class="CLIPProcessor", vectors=True)
+
+
+def relisted(name, function, *keys):
+    """Changes the list of modules."""
+    setting(
+        f"modules-{name}", MODULES, lambda folder: folder.write(MODULES, function(folder.json(MODULES))), "sentence",
+        keys=keys, group="modules", vectors=True, module="sentence",
+    )
+
+
+relisted("reversed", lambda modules: modules[::-1])
+relisted("kwargs", lambda modules: [{**module, "kwargs": ["task"]} for module in modules], "kwargs")
+relisted("dotted", lambda modules: [{**module, "path": "./" + module["path"]} for module in modules], "path")
+relisted("no-path", lambda modules: [{k: v for k, v in module.items() if k != "path"} for module in modules], "path")
+relisted("no-idx", lambda modules: [{k: v for k, v in module.items() if k != "idx"} for module in modules], "idx")
+relisted("names", lambda modules: [{**module, "name": "transformer" if not module["idx"] else module["name"]} for module in modules], "name")
+relisted("unknown-key", lambda modules: [{**module, "tomorrow": 1} for module in modules], "tomorrow")
+
 # ---------------------------------------------------------------- config_sentence_transformers.json and the options
 
 PROMPT = {"query": "consulta: ", "doc": "Texto: ", "empty": ""}
@@ -135,6 +203,8 @@ put("model-type-sentence", PROMPTS, "sentence", model_type="SentenceTransformer"
 put("prompts-unknown-key", PROMPTS, "sentence", some_key_of_tomorrow=1, vectors=True)
 drop("no-prompts-file", PROMPTS, "sentence", vectors=True)
 
+for name in ("query", "doc", "empty", "absent", ""):
+    option(f"opt-prompt-{name or 'none'}", "sentence", prompt=name)
 option("opt-max-length-9", "sentence|plain", max_length=9)
 option("opt-max-length-600", "sentence|plain", max_length=600)
 option("opt-prefix", "sentence|plain", prefix="passage: ")

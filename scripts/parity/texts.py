@@ -61,12 +61,15 @@ def around(length):
 def draw(rng, count):
     """A selection for one combination: some of each kind, and random mixtures."""
     chosen = PLAIN[:2] + rng.sample(PLAIN[2:], 1) + rng.sample(SPECIAL, 4) + rng.sample(ODD, min(count, len(ODD)))
-    chosen += rng.sample(EMPTY, 1) + rng.sample(around(62), 2) + rng.sample(around(9), 1)
+    chosen += rng.sample(EMPTY, 1) + rng.sample(around(62), 2) + rng.sample(around(46), 1) + rng.sample(around(9), 1)
     for _ in range(3):
         words = [rng.choice(WORDS + SPECIAL[:2] + ODD[:4]) for _ in range(rng.randrange(3, 30))]
         chosen.append(rng.choice(["", " ", "\n"]).join([""] + words) if rng.random() < 0.2 else " ".join(words))
-    return chosen
+    # Long enough that Encaje cuts it before it is tokenized, at a place that depends on what stands there.
+    stretch = rng.choice(["", " ", ", "]).join(rng.choice(WORDS + SPECIAL + ODD) for _ in range(rng.randrange(2, 12)))
+    chosen.append(stretch * (9000 // len(stretch) + 1))
+    return list(dict.fromkeys(chosen))
 
 
 def everything():
-    return PLAIN + SPECIAL + ODD + EMPTY + around(62) + around(9)
+    return PLAIN + SPECIAL + ODD + EMPTY + around(62) + around(46) + around(9)
