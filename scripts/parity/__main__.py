@@ -1,9 +1,9 @@
 """Compares Encaje with transformers and sentence-transformers, and prints a table.
 
   PYTHONPATH=scripts python -m parity --encaje target/debug/encaje --work build/parity --cases 2000 --seed 1
-  PYTHONPATH=scripts python -m parity --encaje target/debug/encaje --work build/parity --case mbert+add-prefix-space
+  PYTHONPATH=scripts python -m parity --encaje target/debug/encaje --work build/parity --case mbert+add-prefix-space-true
 
-Exits with 1 if any combination differs silently, crashes, is refused without a name, or is refused only after the work began.
+Exits with 1 if any combination differs silently, crashes, is refused without a name, or is refused only after the corpus was planned.
 """
 
 import argparse
@@ -113,14 +113,20 @@ def table(cases, results):
 
 
 def refusals(cases, results):
-    """Singles that Encaje refuses and the reference does: refusing too much is a fault as well, if an open one."""
-    single = [c for c in cases if len(c.settings) <= 1 and results[c.name].verdict == judge.REFUSED]
+    """Refusing too much, or too little, is a fault as well, if an open one."""
+    listed(cases, results, judge.REFUSED, "refused by name, though the reference does it")
+    listed(cases, results, judge.ACCEPTED, "computed, though the reference refuses it")
+
+
+def listed(cases, results, verdict, title):
+    """Combinations of one setting at most that have a verdict, by setting."""
+    single = [c for c in cases if len(c.settings) <= 1 and results[c.name].verdict == verdict]
     grouped = {}
     for case in single:
         key = case.settings[0].name if case.settings else case.base.name
         grouped.setdefault(key, []).append(case)
     if grouped:
-        print("\nrefused by name, though the reference does it:")
+        print(f"\n{title}:")
     for key, found in sorted(grouped.items()):
         print(f"  {key} (on {', '.join(c.base.name for c in found[:4])}{' …' if len(found) > 4 else ''})")
         print(f"      {results[found[0].name].detail}")

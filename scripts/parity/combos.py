@@ -28,10 +28,13 @@ class Case:
     @property
     def named(self):
         """Words of which a refusal must have one."""
-        # A model that this program made may be of a family that is refused, by its config alone.
-        names = {"config.json"} if "made" in self.base.kinds else set()
+        # A model that this program made may be of a kind that is refused, whatever its settings.
+        names = {"config.json", "tokenizer.json"} if self.base.kinds & {"made", "made-tokenizer"} else set()
         for setting in self.settings:
             names |= {setting.file, *setting.keys}
+            # Sizes of the config that do not fit are found, and named, where the weights are.
+            if setting.file == "config.json":
+                names |= {"model.safetensors", "pytorch_model.bin"}
         return names
 
     @property

@@ -16,10 +16,10 @@ COSINE_MIN = 0.99999
 SECONDS_MAX = 120
 
 # Verdicts. Those of FAILED end `make parity` with 1.
-EQUAL, REFUSED, BOTH, KNOWN = "equal", "refused", "both refuse", "accepted, documented"
-DIFFERENT, ACCEPTED, UNNAMED, LATE, CRASH = "DIFFERENT", "ACCEPTED", "UNNAMED", "LATE", "CRASH"
-GOOD = (EQUAL, BOTH, REFUSED)
-FAILED = (DIFFERENT, ACCEPTED, UNNAMED, LATE, CRASH)
+EQUAL, BOTH, REFUSED, ACCEPTED = "equal", "both refuse", "refused", "accepted"
+DIFFERENT, UNNAMED, LATE, CRASH = "DIFFERENT", "UNNAMED", "LATE", "CRASH"
+GOOD = (EQUAL, BOTH, REFUSED, ACCEPTED)
+FAILED = (DIFFERENT, UNNAMED, LATE, CRASH)
 MEANING = {
     EQUAL: f"ids are equal, and the least cosine is {COSINE_MIN} or more",
     BOTH: "Encaje and the reference refuse",
@@ -27,7 +27,7 @@ MEANING = {
     DIFFERENT: "other ids or vectors, silently",
     ACCEPTED: "Encaje computes what the reference refuses",
     UNNAMED: "a refusal that names neither the file nor the key",
-    LATE: "a refusal after the work had begun",
+    LATE: "a refusal after the corpus was planned",
     CRASH: "a panic, a signal, or no end within the time",
 }
 
@@ -150,9 +150,9 @@ def compare(answer, texts, typed, tokenized, ran, out, named):
 
 
 def refusal(answer, outcome, out, named):
-    # What was refused before any work has left nothing behind.
-    if out.exists() and any(out.rglob("*.parquet")) or "attempt" in outcome.stderr:
-        return Judgement(LATE, tail(outcome.stderr))
+    # What was refused before the corpus was planned has left nothing behind.
+    if out.exists() and any(out.iterdir()):
+        return Judgement(LATE, outcome.sentence)
     sentence = outcome.sentence
     if not any(name in outcome.stderr for name in named):
         return Judgement(UNNAMED, sentence)

@@ -35,6 +35,7 @@ class Answer:
     ids: list = None
     vectors: list = None
     truncated: list = None
+    positions: int = None
     by: str = ""
 
 
@@ -64,10 +65,21 @@ def answer(folder, texts, options, with_vectors):
     try:
         with quiet():
             given = ask(path, texts, options, with_vectors)
+            without_positions(given)
     except Exception as error:  # noqa: BLE001: whatever it raises is its way to refuse
         given = Answer(refused=f"{type(error).__name__}: {str(error)[:300]}")
     given.by = "sentence-transformers" if ask is sentence else "transformers"
     return given
+
+
+def without_positions(given):
+    """Takes out the texts that have more tokens than the model has positions: the forward pass fails on them, even where
+    nobody asked for vectors."""
+    for row, ids in enumerate(given.ids):
+        if ids is not None and given.positions and len(ids) > given.positions:
+            given.ids[row] = given.truncated[row] = None
+            if given.vectors:
+                given.vectors[row] = None
 
 
 def each(texts, function):
@@ -99,7 +111,7 @@ def plain(path, texts, options, with_vectors):
     long = {"truncation": True, "max_length": int(limit)} if limit < 1e9 else {}
     prefix = options.get("prefix", "")
     encoded = each(texts, lambda text: tokenizer(prefix + text, **long))
-    given = Answer(ids=[row and list(row["input_ids"]) for row in encoded])
+    given = Answer(ids=[row and list(row["input_ids"]) for row in encoded], positions=positions(config))
     given.truncated = each(texts, lambda text: len(tokenizer(prefix + text, truncation=False)["input_ids"]) > limit)
     if with_vectors:
         model = load(path)
@@ -147,7 +159,7 @@ def sentence(path, texts, options, with_vectors):
     if options.get("pooling"):
         model[1].pooling_mode = {"last": "lasttoken"}.get(options["pooling"], options["pooling"])
     prompt = prompt_of(model, options)
-    given = Answer(ids=each(texts, lambda text: model.preprocess([prompt + text])["input_ids"][0].tolist()))
+    given = Answer(ids=each(texts, lambda text: unpadded(model.preprocess([prompt + text]))), positions=positions(transformer.config))
     limit = model.max_seq_length or 10**9
     given.truncated = each(texts, lambda text: len(model.tokenizer(prompt + text, truncation=False)["input_ids"]) > limit)
     if with_vectors:
@@ -158,6 +170,12 @@ def sentence(path, texts, options, with_vectors):
             )[0].astype(np.float64)
         given.vectors = each(texts, one)
     return given
+
+
+def unpadded(features):
+    """The ids of one text that attention sees."""
+    ids, mask = features["input_ids"][0].tolist(), features["attention_mask"][0].tolist()
+    return [token for token, seen in zip(ids, mask) if seen]
 
 
 def prompt_of(model, options):

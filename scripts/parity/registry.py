@@ -157,7 +157,8 @@ def put(name, file, kinds="", /, *, also=None, vectors=False, group="", **values
 
     module = inspect.currentframe().f_back.f_globals["__name__"].rsplit(".", 1)[-1]
     setting(
-        name, file, lambda folder: folder.update(folder.root() + file, **values), kinds, keys=tuple(values),
+        name, file, lambda folder: folder.update(folder.root() + file, **values), kinds,
+        keys=(*values, *(f"`{value}`" for value in values.values() if isinstance(value, str))),
         group=group or f"{file}:{sorted(values)[0]}", vectors=vectors, module=module,
     )
 

@@ -6,6 +6,7 @@
 
 mod common;
 
+mod goldens;
 mod layouts;
 mod masks;
 mod parity;
