@@ -66,6 +66,8 @@ def answer(folder, texts, options, with_vectors):
         with quiet():
             given = ask(path, texts, options, with_vectors)
             without_positions(given)
+            if given.vectors and all(vector is None for vector in given.vectors):
+                given = Answer(refused="the forward pass fails on every text")
     except Exception as error:  # noqa: BLE001: whatever it raises is its way to refuse
         given = Answer(refused=f"{type(error).__name__}: {str(error)[:300]}")
     given.by = "sentence-transformers" if ask is sentence else "transformers"
@@ -118,7 +120,7 @@ def plain(path, texts, options, with_vectors):
         def one(row):
             # What a batch of this one text would be: without padding, and with what the tokenizer says of types.
             inputs = {name: torch.tensor([row[name]]) for name in row if name in tokenizer.model_input_names}
-            states = model(**inputs).last_hidden_state[0]
+            states = model(**inputs, return_dict=True).last_hidden_state[0]
             return shaped(pooled(states, options.get("pooling", "cls")), options)
         given.vectors = each(encoded, one)
     return given
