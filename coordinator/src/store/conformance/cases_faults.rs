@@ -185,6 +185,43 @@ pub(super) async fn too_many_failures_of_one_class_pause_the_job(bed: Bed) {
     assert_eq!((bed.status(job).await.pause_reason, bed.lease(session, 1).await.len()), (None, 1));
 }
 
+pub(super) async fn lost_workers_pause_a_job_only_where_both_halves_of_a_shard_lose_one(bed: Bed) {
+    let job = bed.job(60).await;
+    let steady = bed.greedy_session().await;
+    // A power loss: 30 workers with a shard each, in one moment.
+    let mut lost = Vec::new();
+    for _ in 0..30 {
+        let victim = bed.session().await;
+        lost.push((victim, bed.lease_one(victim).await));
+    }
+    let rest = bed.lease(steady, 30).await;
+    for (victim, grant) in &lost {
+        let (shard, epoch) = (grant.shard, grant.epoch);
+        assert!(bed.store.fail(*victim, shard, epoch, FailureClass::WorkerLost, "power").await.unwrap());
+    }
+    for grant in rest {
+        bed.commit(steady, &grant).await;
+    }
+    assert!(bed.store.trip_breakers().await.unwrap().is_empty(), "30 lost workers are not the job's fault");
+    // Rows that kill: every attempt at a suspect shard loses its worker, both halves of it too.
+    let mut deaths = 0;
+    let tripped = loop {
+        let victim = bed.session().await;
+        let grant = bed.lease_one(victim).await;
+        let (shard, epoch) = (grant.shard, grant.epoch);
+        assert!(bed.store.fail(victim, shard, epoch, FailureClass::WorkerLost, "it died").await.unwrap());
+        deaths += 1;
+        let tripped = bed.store.trip_breakers().await.unwrap();
+        if !tripped.is_empty() || deaths > 1_000 {
+            break tripped;
+        }
+    };
+    assert_eq!(tripped, [job]);
+    let reason = bed.status(job).await.pause_reason.unwrap();
+    assert!(reason.contains("worker_lost"), "{reason}");
+    bed.assert_invariants().await;
+}
+
 pub(super) async fn missing_credentials_pause_the_job_with_the_reason(bed: Bed) {
     let job = bed.job(1).await;
     let session = bed.session().await;

@@ -101,6 +101,7 @@ promises! {
         two_attempts_that_commit_at_once_have_one_winner,
         the_end_of_one_of_two_attempts_leaves_the_other,
         too_many_failures_of_one_class_pause_the_job,
+        lost_workers_pause_a_job_only_where_both_halves_of_a_shard_lose_one,
         missing_credentials_pause_the_job_with_the_reason,
         a_worker_that_fails_what_others_complete_gets_no_more,
         a_job_without_workers_is_shown_as_starved_after_a_while,

@@ -215,6 +215,13 @@ impl ModelJob {
         self.shards.iter().filter(|(_, shard)| shard.state != ShardState::Split).map(|(slice, _)| slice.rows).sum()
     }
 
+    /// Whether the other half of the shard that this one is a half of has lost a worker as well.
+    pub(super) fn both_halves_lost(&self, index: u64) -> bool {
+        let Some((_, whole)) = self.halves.get(&index) else { return false };
+        let others = self.halves.iter().filter(|(other, (_, part_of))| **other != index && part_of == whole);
+        others.map(|(other, _)| &self.shards[at(*other)].1).any(|other| other.workers_lost > 0 || other.convicted)
+    }
+
     /// Returns the slice of a shard that there is.
     pub(in crate::store) fn slice(&self, index: u64) -> &Slice {
         &self.shards[at(index)].0

@@ -71,9 +71,10 @@ impl Model {
                 continue;
             }
             let mut classes: BTreeMap<&str, u64> = BTreeMap::new();
-            for (class, before) in job.attempts.values().filter_map(|attempt| attempt.wrong) {
-                let looked_at = WORKERS_FAULT.contains(&class) || class == WORKER_LOST;
-                if looked_at && before >= job.ended - window && before >= job.judged_from {
+            for (&(index, _), attempt) in &job.attempts {
+                let Some((class, before)) = attempt.wrong else { continue };
+                let counts = WORKERS_FAULT.contains(&class) || (class == WORKER_LOST && job.both_halves_lost(index));
+                if counts && before >= job.ended - window && before >= job.judged_from {
                     *classes.entry(class).or_default() += 1;
                 }
             }

@@ -292,6 +292,9 @@ WHERE a.job_id = u.job_id AND a.shard_index = u.shard_index AND a.epoch = u.epoc
     AND a.state = 'garbage' AND a.deleted_ms IS NULL";
 
 /// $1 attempts looked back on, $2 most failures in one way among them: what goes wrong too often in which job.
+///
+/// A lost worker counts against its job only where both halves of a split shard lost one: a power loss takes many workers at
+/// once, and a single poison row takes one half at each split.
 pub(in crate::store) const TRIPPED_JOBS: &str = "-- tripped_jobs
 SELECT j.job_id, a.class, count(*) AS attempts
 FROM job j
@@ -299,6 +302,11 @@ JOIN (SELECT job_id, CAST(sum(ended) AS BIGINT) AS ended FROM job_count GROUP BY
 JOIN attempt a ON a.job_id = j.job_id AND a.class IN ('transient', 'resource', 'worker_lost')
     AND a.ended_before >= c.ended - $1 AND a.ended_before >= j.judged_from
 WHERE j.state IN ('planning', 'running') AND NOT j.paused AND c.ended - j.judged_from >= $1
+    AND (a.class <> 'worker_lost' OR EXISTS (
+        SELECT 1 FROM shard s
+        JOIN shard o ON o.job_id = s.job_id AND o.part_of = s.part_of AND o.shard_index <> s.shard_index
+        WHERE s.job_id = a.job_id AND s.shard_index = a.shard_index AND s.part_of IS NOT NULL
+            AND (o.workers_lost > 0 OR o.convicted)))
 GROUP BY j.job_id, a.class HAVING count(*) > $2
 ORDER BY j.job_id, a.class";
 
