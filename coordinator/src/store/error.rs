@@ -127,24 +127,79 @@ impl StoreError {
     }
 }
 
-/// Returns whether the same statement may succeed later: lost connections, timeouts, shutdowns, a full disk, locks.
+/// SQLSTATE codes and classes after which the same statement may succeed later, with the reason. Everything else (syntax,
+/// missing tables, violated constraints, bad values) fails in the same way each time.
+const POSTGRES_TRANSIENT: [&str; 16] = [
+    "08",    // connection exception
+    "0A000", // cached plan must not change result type: the schema was migrated under a prepared statement
+    "25", // invalid transaction state: read-only after a failover (25006), a connection left in a transaction (25P02)
+    "26000", // prepared statement does not exist: a pooler switched servers
+    "28", // role or password refused: it is being changed
+    "3D000", // database does not exist: it is being restored
+    "40", // serialization failure, deadlock
+    "42501", // insufficient privilege: rights are being changed
+    "53", // too many connections, disk full, out of memory
+    "55", // lock not available, object in use
+    "57", // shutdown, crash recovery, cancelled statement
+    "58", // I/O error
+    "72000", // snapshot too old
+    "F0", // lock file or configuration error
+    "HV00N", // unable to establish a connection
+    "XX000", // internal error: such as a cache lookup that raced with a schema change
+];
+
+/// SQLite's primary result codes after which the same statement may succeed later.
+const SQLITE_TRANSIENT: [i32; 8] = [
+    3,  // PERM
+    5,  // BUSY
+    6,  // LOCKED
+    7,  // NOMEM
+    8,  // READONLY: the file system is mounted read-only
+    10, // IOERR
+    13, // FULL
+    14, // CANTOPEN
+];
+
+/// Returns whether the same statement may succeed later.
 fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
         sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-            // PostgreSQL: connection (08), rollback (40), resources (53), lock timeout (55), intervention (57), system
-            // (58). SQLite primary codes: BUSY 5, LOCKED 6, IOERR 10, FULL 13.
-            let postgres = code.len() == 5 && ["08", "40", "53", "55", "57", "58"].iter().any(|c| code.starts_with(c));
-            let sqlite = code.parse::<i32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13));
-            postgres || (code.len() < 5 && sqlite)
-        }),
+        sqlx::Error::Database(database) => database.code().is_some_and(|code| is_transient_code(&code)),
         _ => false,
     }
+}
+
+/// PostgreSQL's codes have five characters, SQLite's are numbers whose low byte is the primary code.
+fn is_transient_code(code: &str) -> bool {
+    if code.len() == 5 {
+        return POSTGRES_TRANSIENT.iter().any(|transient| code.starts_with(transient));
+    }
+    code.parse::<i32>().is_ok_and(|code| SQLITE_TRANSIENT.contains(&(code & 0xff)))
 }
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         StoreError::Database(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_transient_code;
+
+    #[test]
+    fn a_database_that_refuses_for_a_while_is_waited_for() {
+        for code in ["25006", "25P02", "28000", "28P01", "42501", "57P01", "53300", "40001", "0A000", "8", "14", "266"]
+        {
+            assert!(is_transient_code(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn statements_that_fail_each_time_are_not_repeated() {
+        for code in ["42P01", "42601", "42703", "23505", "22P02", "0A001", "1", "11", "19"] {
+            assert!(!is_transient_code(code), "{code}");
+        }
     }
 }
