@@ -6,6 +6,7 @@ mod buckets;
 mod cli;
 mod cluster;
 mod crash;
+mod crowd;
 mod devices;
 mod end_to_end;
 mod harness;

@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod coords;
 mod corpus_texts;
+mod descriptors;
 mod devices;
 mod exit;
 mod fetch;

@@ -96,6 +96,20 @@ impl Default for Config {
     }
 }
 
+/// Descriptors that are not for clients of the protocol: of the database, storage, relayed objects, metrics and files.
+pub const DESCRIPTORS_RESERVED: usize = 320;
+/// Fewest connections, however few descriptors there are.
+const CONNECTIONS_MIN: usize = 16;
+
+impl Config {
+    /// Allows no more connections than a process with `descriptors` (its limit of open files) can have.
+    #[must_use]
+    pub fn within_descriptors(self, descriptors: usize) -> Self {
+        let most = descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(CONNECTIONS_MIN);
+        Self { connections_max: self.connections_max.min(most), ..self }
+    }
+}
+
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")

@@ -14,6 +14,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::args::CoordinatorArgs;
 use crate::cluster;
+use crate::descriptors;
 use crate::exit::{Advice, Exit};
 use crate::security::{self, ServerSecurity};
 use crate::signals;
@@ -98,6 +99,7 @@ async fn serve(ui: &Ui, args: &CoordinatorArgs) -> anyhow::Result<Exit> {
     let ServerSecurity { tls, access } = security;
     let roots = Roots::listed(&args.corpus_root).context("cannot start")?;
     let config = coordinator::Config { clock, sweep, tls, access, roots, ..coordinator::Config::default() };
+    let config = config.within_descriptors(descriptors::raise_limit());
     let watched = metrics.map(|incoming| serve_metrics(&config.metrics, &store, incoming, &stop));
     coordinator::run(config, store.clone(), storage, incoming, stop).await?;
     if let Some(watched) = watched {
@@ -110,14 +112,10 @@ async fn serve(ui: &Ui, args: &CoordinatorArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Serves metrics beside the coordinator: their failure is no reason to stop.
+/// Serves metrics beside the coordinator.
 fn serve_metrics(metrics: &Metrics, store: &Store, incoming: TcpIncoming, stop: &CancellationToken) -> JoinHandle<()> {
     let (metrics, store, stop) = (metrics.clone(), store.clone(), stop.clone());
-    tokio::spawn(async move {
-        if let Err(error) = metrics.serve(store, incoming, stop).await {
-            tracing::warn!(%error, "metrics are not served any more");
-        }
-    })
+    tokio::spawn(async move { metrics.serve(store, incoming, stop).await })
 }
 
 fn millis(duration: Duration) -> i64 {

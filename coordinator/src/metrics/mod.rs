@@ -7,6 +7,7 @@ mod jobs;
 
 use std::fmt;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,24 +16,29 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use proto::job::JobStatus;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_stream::Stream;
+use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
-use tonic::transport::Server;
-use tonic::transport::server::Connected;
 use tracing::debug;
 
 pub(crate) use calls::CallLayer;
 
 use self::calls::Calls;
 use self::exposition::{Exposition, Kind};
+use crate::connections;
 use crate::context::full_message;
 use crate::store::Store;
 
 /// A page does not wait longer for the database.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Few programs read these pages, and not for long.
+const CONNECTIONS_MAX: usize = 64;
+/// A client has sent its whole request by then, and its next one.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// As Prometheus asks for it.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -52,25 +58,38 @@ impl Metrics {
     /// Serves `/metrics` and `/healthz` on `incoming` until `shutdown`: what this process counted, and what `store` knows of
     /// jobs and workers, which is the same on every coordinator of a cluster.
     ///
-    /// # Errors
-    /// The server fails.
-    pub async fn serve<I, IO>(
-        &self,
-        store: Store,
-        incoming: I,
-        shutdown: CancellationToken,
-    ) -> Result<(), tonic::transport::Error>
+    pub async fn serve<I, IO>(&self, store: Store, incoming: I, shutdown: CancellationToken)
     where
         I: Stream<Item = io::Result<IO>> + Send + 'static,
-        IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let pages = Router::new().route("/metrics", get(metrics)).route("/healthz", get(health));
         let pages = pages.with_state(Source { metrics: self.clone(), store });
-        Server::builder()
-            .accept_http1(true)
-            .add_routes(Routes::from(pages))
-            .serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned())
-            .await
+        let mut accepted = pin!(connections::capped(incoming, CONNECTIONS_MAX, HEADER_TIMEOUT));
+        loop {
+            let io = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                next = accepted.next() => match next {
+                    Some(Ok(io)) => io,
+                    Some(Err(_)) => continue,
+                    None => return,
+                },
+            };
+            let (pages, shutdown) = (TowerToHyperService::new(pages.clone()), shutdown.clone());
+            tokio::spawn(async move {
+                let mut server = http1::Builder::new();
+                server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+                tokio::select! {
+                    () = shutdown.cancelled() => {}
+                    served = server.serve_connection(TokioIo::new(io), pages) => {
+                        if let Err(error) = served {
+                            debug!(%error, "a client of the metrics was dropped");
+                        }
+                    }
+                }
+            });
+        }
     }
 
     pub(crate) fn layer(&self) -> CallLayer {
