@@ -48,6 +48,8 @@ struct Shared {
     max_length: usize,
     /// Tokens of the text itself, at most: `max_length` without the special ones.
     content_max: usize,
+    /// Tokens at the start of every text that take no part in pooling.
+    left_out: usize,
 }
 
 impl TextEncoder {
@@ -59,10 +61,6 @@ impl TextEncoder {
     /// # Errors
     /// When the tokenizer files cannot be read, or do not fit the model.
     pub fn load(model: &ModelDir, max_length: Option<usize>, prefix: &str) -> Result<TextEncoder, LoadError> {
-        if !prefix.is_empty() && !model.modules.include_prompt {
-            let what = "a prefix, with a model whose pooling leaves the prefix out (`include_prompt` is false)";
-            return Err(LoadError::Unsupported { what: what.into() });
-        }
         let tokenizer = model.tokenizer.build()?;
         let added = tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
         let max_length = max_length.unwrap_or(model.max_length).min(model.config.positions_used());
@@ -71,16 +69,28 @@ impl TextEncoder {
             return Err(LoadError::Unsupported { what });
         }
         let cutter = Cutter::new(&tokenizer);
-        Ok(TextEncoder {
-            shared: Arc::new(Shared {
-                cutter,
-                tokenizer,
-                prefix: prefix.into(),
-                lowercase: model.modules.do_lower_case,
-                max_length,
-                content_max: max_length - added,
-            }),
-        })
+        let mut shared = Shared {
+            cutter,
+            tokenizer,
+            prefix: prefix.into(),
+            lowercase: model.modules.do_lower_case,
+            max_length,
+            content_max: max_length - added,
+            left_out: 0,
+        };
+        if !prefix.is_empty() && !model.modules.include_prompt {
+            let alone = shared.prefix_tokens();
+            let failed = |error: EncodeError| LoadError::Unsupported { what: format!("the prefix: {}", error.message) };
+            shared.left_out = alone.map_err(failed)?;
+        }
+        Ok(TextEncoder { shared: Arc::new(shared) })
+    }
+
+    /// Returns how many tokens at the start of every text its pooling leaves out: those of the prefix and the special ones
+    /// before it, where the model's pooling does not include the prompt; else none. For
+    /// [`Engine::leaving_out`](crate::Engine::leaving_out).
+    pub fn tokens_left_out(&self) -> usize {
+        self.shared.left_out
     }
 
     /// Returns the token ids of `text`, cut to [`max_length`](TextEncoder::max_length).
@@ -90,7 +100,7 @@ impl TextEncoder {
     /// # Errors
     /// When the tokenizer has no token for a part of the text and none for the unknown.
     pub fn encode(&self, text: &str) -> Result<Encoded, EncodeError> {
-        let (encoding, truncated) = self.encoding(&self.given(text), false)?;
+        let (encoding, truncated) = self.shared.encoding(&self.shared.given(text), false)?;
         Ok(Encoded { ids: encoding.get_ids().to_vec(), truncated })
     }
 
@@ -99,7 +109,7 @@ impl TextEncoder {
     /// # Errors
     /// As [`encode`](TextEncoder::encode).
     pub fn explain(&self, text: &str) -> Result<Vec<Token>, EncodeError> {
-        let (encoding, _) = self.encoding(&self.given(text), true)?;
+        let (encoding, _) = self.shared.encoding(&self.shared.given(text), true)?;
         let prefix = self.shared.prefix.len();
         let special = encoding.get_special_tokens_mask();
         let tokens = encoding.get_ids().iter().zip(encoding.get_offsets()).zip(special);
@@ -136,10 +146,22 @@ impl TextEncoder {
     pub fn max_length(&self) -> usize {
         self.shared.max_length
     }
+}
+
+impl Shared {
+    /// Returns how many tokens the prefix has by itself, as sentence-transformers counts them: with special tokens, but
+    /// without one at the end, and cut as any text.
+    fn prefix_tokens(&self) -> Result<usize, EncodeError> {
+        let (encoding, _) = self.encoding(&self.given(""), false)?;
+        let Some(last) = encoding.get_ids().last() else { return Ok(0) };
+        let added = encoding.get_special_tokens_mask().last() == Some(&1);
+        let special = added || self.tokenizer.get_added_tokens_decoder().get(last).is_some_and(|token| token.special);
+        Ok(encoding.len() - usize::from(special))
+    }
 
     /// Returns what the tokenizer is given for a text: the prefix before it, in lower case where the model wants that.
     fn given<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let Shared { prefix, lowercase, .. } = &*self.shared;
+        let Shared { prefix, lowercase, .. } = self;
         match (prefix.as_str(), lowercase) {
             ("", false) => Cow::Borrowed(text),
             (prefix, false) => Cow::Owned(format!("{prefix}{text}")),
@@ -149,7 +171,7 @@ impl TextEncoder {
 
     /// Tokenizes, truncates, and puts the special tokens around; says whether the text was truncated.
     fn encoding(&self, text: &str, with_offsets: bool) -> Result<(Encoding, bool), EncodeError> {
-        let Shared { tokenizer, cutter, content_max, .. } = &*self.shared;
+        let Shared { tokenizer, cutter, content_max, .. } = self;
         // Places are those in the text as it is; without them, it may be made shorter first.
         let text = if with_offsets { Cow::Borrowed(text) } else { cutter.without_endless_words(text) };
         let text = text.as_ref();

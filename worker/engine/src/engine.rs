@@ -7,8 +7,9 @@ use crate::bert::{self, Bert, Source, Wanted};
 use crate::config::{Architecture, Config};
 use crate::cuda::{self, Fault};
 use crate::padded::{self, PaddedModel};
+use crate::pooling::{self, Pool};
 use crate::weights::Weights;
-use crate::{Batch, DeviceSpec, Dtype, EmbedError, EngineOptions, LoadError, ModelDir, Pooling, pooling};
+use crate::{Batch, DeviceSpec, Dtype, EmbedError, EngineOptions, LoadError, ModelDir, Pooling};
 
 /// Tokens per batch on a CPU. Kernels go through a batch block by block, so that more gain nothing; with fewer, cores that
 /// take turns at batches end closer together.
@@ -18,8 +19,10 @@ const CPU_BATCH_TOKENS: usize = 512;
 pub struct Engine {
     model: Model,
     device: DeviceSpec,
-    pooling: Pooling,
+    pool: Pool,
     normalize: bool,
+    /// Whether the model itself scales its vectors to unit length, before they are cut.
+    normalizes: bool,
     dimensions: usize,
     hidden_size: usize,
     vocab_size: usize,
@@ -72,13 +75,22 @@ impl Engine {
         Ok(Engine {
             model: loaded,
             device: options.device.clone(),
-            pooling: options.pooling.unwrap_or(model.pooling()),
+            pool: options.pooling.unwrap_or(model.pooling()).into(),
             normalize: options.normalize,
+            normalizes: model.modules.normalize,
             dimensions,
             hidden_size: config.hidden_size,
             vocab_size: config.vocab_size,
             row_tokens_max: config.positions_used(),
         })
+    }
+
+    /// Leaves the first `tokens` of every text out of pooling: what
+    /// [`TextEncoder::tokens_left_out`](crate::TextEncoder::tokens_left_out) says of the encoder that the ids come from.
+    #[must_use]
+    pub fn leaving_out(mut self, tokens: usize) -> Engine {
+        self.pool.left_out = tokens;
+        self
     }
 
     /// Returns the number of components of a vector.
@@ -88,7 +100,7 @@ impl Engine {
 
     /// Returns how token vectors are pooled.
     pub fn pooling(&self) -> Pooling {
-        self.pooling
+        self.pool.pooling
     }
 
     /// Returns where the forward pass runs.
@@ -116,12 +128,16 @@ impl Engine {
         if batch.rows() == 0 {
             return Ok(Vec::new());
         }
-        let pooled = match &self.model {
-            Model::Gpu(model) => model.embed(batch, self.pooling).map_err(|fault| self.gpu_error(batch, fault))?,
+        let mut pooled = match &self.model {
+            Model::Gpu(model) => model.embed(batch, self.pool).map_err(|fault| self.gpu_error(batch, fault))?,
             Model::Native(..) | Model::Padded(_) => self
                 .pooled(batch)
                 .map_err(|source| EmbedError::Forward { tokens: batch.tokens(), source: Box::new(source) })?,
         };
+        // A norm that follows makes this one void, but for rounding.
+        if self.normalizes && !self.normalize {
+            pooling::normalize_or_zero(&mut pooled, self.hidden_size);
+        }
         let mut vectors = pooling::cut(pooled, self.hidden_size, self.dimensions);
         if self.normalize {
             pooling::normalize(&mut vectors, self.dimensions);
@@ -131,14 +147,14 @@ impl Engine {
 
     fn pooled(&self, batch: &Batch) -> candle_core::Result<Vec<f32>> {
         let tokens = match &self.model {
-            Model::Native(bert, cpu) if self.pooling == Pooling::Cls => {
+            Model::Native(bert, cpu) if self.pool == Pooling::Cls.into() => {
                 return bert.forward(cpu, batch, Wanted::FirstToken)?.flatten_all()?.to_vec1();
             }
             Model::Native(bert, cpu) => bert.forward(cpu, batch, Wanted::EveryToken)?.flatten_all()?.to_vec1()?,
             Model::Padded(model) => model.forward(batch)?,
             Model::Gpu(_) => unreachable!("a GPU pools its tokens itself"),
         };
-        Ok(pooling::pool(&tokens, &batch.offsets, self.hidden_size, self.pooling))
+        Ok(pooling::pool(&tokens, &batch.offsets, self.hidden_size, self.pool))
     }
 
     fn gpu_error(&self, batch: &Batch, fault: Fault) -> EmbedError {
@@ -177,7 +193,7 @@ impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine")
             .field("device", &self.device)
-            .field("pooling", &self.pooling)
+            .field("pooling", &self.pool)
             .field("normalize", &self.normalize)
             .field("dimensions", &self.dimensions)
             .finish_non_exhaustive()

@@ -1,5 +1,6 @@
 //! A local model directory, read and checked: architecture, pooling, weights and tokenizer files. Downloads nothing.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::config::{Config, read_json_object};
-use crate::sentence::SentenceModules;
+use crate::sentence::{Prompts, SentenceModules};
 use crate::tokenizer_files::TokenizerFiles;
 use crate::weights::WeightFiles;
 use crate::{LoadError, Pooling};
@@ -48,6 +49,12 @@ pub struct ModelSummary {
     pub pooling: Pooling,
     /// Where `pooling` came from.
     pub pooling_source: PoolingSource,
+    /// Texts that the model wants put before others.
+    pub prompts: Prompts,
+    /// Components that the model keeps of each vector, where that is not all of them.
+    pub truncate_dim: Option<usize>,
+    /// The similarity that the model is meant for, if it says: `cosine`, `dot`, `euclidean` or `manhattan`.
+    pub similarity: Option<String>,
     /// The weights file, relative to the directory; the index for sharded weights.
     pub weights: String,
     /// How the tokenizer was built.
@@ -86,6 +93,16 @@ impl fmt::Display for TokenizerKind {
     }
 }
 
+/// What a model's files are recognised by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digests {
+    /// That of all files that decide the vectors.
+    pub now: String,
+    /// That of the files which release 0.1 read, where it read fewer and made the same of them: jobs of that release pin
+    /// it. They say themselves what the other files would decide, so their vectors are the same.
+    pub of_0_1: Option<String>,
+}
+
 impl ModelDir {
     /// Reads and checks the small files of a model directory, and finds its weights and tokenizer.
     ///
@@ -121,18 +138,31 @@ impl ModelDir {
     /// # Errors
     /// When a file cannot be read.
     pub fn digest(&self) -> Result<String, LoadError> {
-        let mut files = vec![self.config.path.clone()];
-        files.extend(self.modules.files.iter().cloned());
-        files.extend(self.weights.all());
-        files.extend(self.tokenizer.all());
-        files.sort();
-        files.dedup();
-        let mut hasher = blake3::Hasher::new();
-        for path in &files {
+        self.digests().map(|digests| digests.now)
+    }
+
+    /// As [`digest`](ModelDir::digest), with that of earlier releases, from one pass over the files.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn digests(&self) -> Result<Digests, LoadError> {
+        let others = || [self.config.path.clone()].into_iter().chain(self.weights.all()).chain(self.tokenizer.all());
+        let now: BTreeSet<PathBuf> = others().chain(self.modules.files.iter().cloned()).collect();
+        let before: BTreeSet<PathBuf> = match self.modules.files_of_0_1.as_slice() {
+            [] => BTreeSet::new(),
+            files => others().chain(files.iter().cloned()).collect(),
+        };
+        let mut hashers = [blake3::Hasher::new(), blake3::Hasher::new()];
+        let [hasher, hasher_before] = &mut hashers;
+        for path in now.union(&before) {
             let name = path.strip_prefix(&self.path).unwrap_or(path).to_string_lossy().replace('\\', "/");
-            hash_file(&mut hasher, &name, path).map_err(|source| LoadError::Read { path: path.clone(), source })?;
+            let mut fed: Vec<&mut blake3::Hasher> = Vec::new();
+            fed.extend(now.contains(path).then_some(&mut *hasher));
+            fed.extend(before.contains(path).then_some(&mut *hasher_before));
+            hash_file(&mut fed, &name, path).map_err(|source| LoadError::Read { path: path.clone(), source })?;
         }
-        Ok(hasher.finalize().to_hex().to_string())
+        let [now_hex, before_hex] = hashers.map(|hasher| hasher.finalize().to_hex().to_string());
+        Ok(Digests { now: now_hex, of_0_1: (!before.is_empty() && before != now).then_some(before_hex) })
     }
 
     /// Returns what the model is, in short.
@@ -153,6 +183,9 @@ impl ModelDir {
                 Some(_) => PoolingSource::Model,
                 None => PoolingSource::Default,
             },
+            prompts: self.modules.prompts.clone(),
+            truncate_dim: self.modules.truncate_dim.filter(|kept| *kept < config.hidden_size),
+            similarity: self.modules.similarity.clone(),
             weights: weights.strip_prefix(&self.path).unwrap_or(weights).to_string_lossy().into_owned(),
             tokenizer: self.tokenizer.kind(),
             flops_per_token: config.flops_per_token(),
@@ -173,18 +206,21 @@ fn model_max_length(tokenizer: &TokenizerFiles) -> Result<Option<usize>, LoadErr
 }
 
 /// Feeds name, length and content of a file, so that no two different sets of files feed the same bytes.
-fn hash_file(hasher: &mut blake3::Hasher, name: &str, path: &Path) -> std::io::Result<()> {
+fn hash_file(hashers: &mut [&mut blake3::Hasher], name: &str, path: &Path) -> std::io::Result<()> {
+    let mut feed = |bytes: &[u8]| {
+        for hasher in hashers.iter_mut() {
+            hasher.update(bytes);
+        }
+    };
     let mut file = std::fs::File::open(path)?;
-    hasher.update(&(name.len() as u64).to_le_bytes());
-    hasher.update(name.as_bytes());
-    hasher.update(&file.metadata()?.len().to_le_bytes());
+    feed(&(name.len() as u64).to_le_bytes());
+    feed(name.as_bytes());
+    feed(&file.metadata()?.len().to_le_bytes());
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer)? {
             0 => return Ok(()),
-            read => {
-                hasher.update(&buffer[..read]);
-            }
+            read => feed(&buffer[..read]),
         }
     }
 }

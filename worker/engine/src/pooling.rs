@@ -2,12 +2,41 @@
 
 use crate::Pooling;
 
+/// How the tokens of a text become one vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pool {
+    pub(crate) pooling: Pooling,
+    /// So many tokens at the start of each text take no part.
+    pub(crate) left_out: usize,
+}
+
+impl From<Pooling> for Pool {
+    fn from(pooling: Pooling) -> Pool {
+        Pool { pooling, left_out: 0 }
+    }
+}
+
 /// Pools packed token vectors of `width` components; text `i` has the rows `offsets[i]..offsets[i + 1]`, at least one.
-pub(crate) fn pool(tokens: &[f32], offsets: &[u32], width: usize, pooling: Pooling) -> Vec<f32> {
+pub(crate) fn pool(tokens: &[f32], offsets: &[u32], width: usize, pool: Pool) -> Vec<f32> {
     let mut out = Vec::with_capacity((offsets.len() - 1) * width);
     for span in offsets.windows(2) {
         let rows = &tokens[span[0] as usize * width..span[1] as usize * width];
-        match pooling {
+        let (count, rows) = match rows.get(pool.left_out * width..) {
+            Some(kept) if !kept.is_empty() => ((span[1] - span[0]) as usize - pool.left_out, kept),
+            // As sentence-transformers: nothing is masked but everything, so sums are empty, and the first token is the first.
+            Some(_) | None => match pool.pooling {
+                Pooling::Cls => (1, rows),
+                Pooling::Mean | Pooling::Last => {
+                    out.extend(std::iter::repeat_n(0.0, width));
+                    continue;
+                }
+                Pooling::Max => {
+                    out.extend(std::iter::repeat_n(f32::NEG_INFINITY, width));
+                    continue;
+                }
+            },
+        };
+        match pool.pooling {
             Pooling::Cls => out.extend_from_slice(&rows[..width]),
             Pooling::Last => out.extend_from_slice(&rows[rows.len() - width..]),
             Pooling::Mean => {
@@ -17,8 +46,7 @@ pub(crate) fn pool(tokens: &[f32], offsets: &[u32], width: usize, pooling: Pooli
                 for row in rows.chunks_exact(width).skip(1) {
                     mean.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
                 }
-                let count = (span[1] - span[0]) as f32;
-                mean.iter_mut().for_each(|sum| *sum /= count);
+                mean.iter_mut().for_each(|sum| *sum /= count as f32);
             }
             Pooling::Max => {
                 let start = out.len();
@@ -43,6 +71,14 @@ pub(crate) fn cut(vectors: Vec<f32>, width: usize, kept: usize) -> Vec<f32> {
     }
 }
 
+/// Divides each row by its L2 norm, as the Normalize module of sentence-transformers does: zeros stay zeros.
+pub(crate) fn normalize_or_zero(vectors: &mut [f32], width: usize) {
+    for row in vectors.chunks_exact_mut(width) {
+        let norm = row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt().max(1e-12);
+        row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+    }
+}
+
 /// Divides each row by its L2 norm. A row of zeros has no direction, and becomes NaN.
 pub(crate) fn normalize(vectors: &mut [f32], width: usize) {
     for row in vectors.chunks_exact_mut(width) {
@@ -61,7 +97,7 @@ mod tests {
 
     #[test]
     fn each_pooling_sees_its_own_text_alone() {
-        let pooled = |pooling| pool(&TOKENS, &OFFSETS, 2, pooling);
+        let pooled = |pooling: Pooling| pool(&TOKENS, &OFFSETS, 2, pooling.into());
         assert_eq!(pooled(Pooling::Cls), [1.0, 8.0, -1.0, -2.0]);
         assert_eq!(pooled(Pooling::Last), [5.0, 5.0, -1.0, -2.0]);
         assert_eq!(pooled(Pooling::Mean), [3.0, 5.0, -1.0, -2.0]);
@@ -69,12 +105,23 @@ mod tests {
     }
 
     #[test]
+    fn tokens_that_are_left_out_change_nothing_and_a_text_without_others_is_what_python_makes_of_it() {
+        let pooled = |pooling, left_out| pool(&TOKENS, &OFFSETS, 2, Pool { pooling, left_out });
+        assert_eq!(pooled(Pooling::Cls, 1), [3.0, 2.0, -1.0, -2.0]);
+        assert_eq!(pooled(Pooling::Last, 1), [5.0, 5.0, 0.0, 0.0]);
+        assert_eq!(pooled(Pooling::Mean, 1), [4.0, 3.5, 0.0, 0.0]);
+        assert_eq!(pooled(Pooling::Max, 2)[..2], [5.0, 5.0]);
+        assert_eq!(pooled(Pooling::Max, 1)[2..], [f32::NEG_INFINITY, f32::NEG_INFINITY]);
+        assert_eq!(pooled(Pooling::Cls, 9), [1.0, 8.0, -1.0, -2.0]);
+    }
+
+    #[test]
     fn a_nan_reaches_the_pooled_vector() {
         for nan_at in [0, 2, 4] {
             let mut tokens = TOKENS;
             tokens[nan_at] = f32::NAN;
-            assert!(pool(&tokens, &OFFSETS, 2, Pooling::Mean)[0].is_nan());
-            assert!(pool(&tokens, &OFFSETS, 2, Pooling::Max)[0].is_nan());
+            assert!(pool(&tokens, &OFFSETS, 2, Pooling::Mean.into())[0].is_nan());
+            assert!(pool(&tokens, &OFFSETS, 2, Pooling::Max.into())[0].is_nan());
         }
     }
 
@@ -84,6 +131,13 @@ mod tests {
         normalize(&mut vectors, 2);
         assert_eq!(vectors[..6], [0.6, 0.8, 0.6, 0.8, 0.6, 0.8]);
         assert!(vectors[6].is_nan() && vectors[7].is_nan() && vectors[8].is_nan(), "{vectors:?}");
+    }
+
+    #[test]
+    fn the_models_own_norm_leaves_zeros_as_they_are() {
+        let mut vectors = [3.0, 4.0, 0.0, 0.0];
+        normalize_or_zero(&mut vectors, 2);
+        assert_eq!(vectors, [0.6, 0.8, 0.0, 0.0]);
     }
 
     #[test]

@@ -124,12 +124,12 @@ impl<D: Device> Gpu<D> {
     }
 
     /// Returns one f32 vector per text: the only copy back of a batch.
-    pub(crate) fn pool(&self, x: &Rows<D>, pooling: PoolCode) -> Result<Vec<f32>, Fault> {
+    pub(crate) fn pool(&self, x: &Rows<D>, pooling: PoolCode, left_out: usize) -> Result<Vec<f32>, Fault> {
         let index = self.index();
         let (texts, width) = (index.texts, x.stride);
         let out = Buffer::new(&self.device, texts * width * 4)?;
         let at = (x.adjacent(), index.buffer.address(), out.address());
-        kernels::pool(&*self.device, self.format, at, (texts, width), pooling)?;
+        kernels::pool(&*self.device, self.format, at, (texts, width), (pooling, left_out))?;
         out.read(&self.device, Format::F32, texts * width)
     }
 

@@ -47,6 +47,7 @@ pub(crate) enum PoolCode {
     Last = 3,
     /// Each text has one row already.
     Only = 4,
+    First = 5,
 }
 
 /// Which queries one launch of attention serves.
@@ -174,15 +175,16 @@ pub(crate) fn first_tokens<D: Device>(
     device.launch(&Launch { kernel: &kernel, grid: [count(texts), 1], block: [256, 1], shared_bytes: 0, args: &args })
 }
 
-/// `out[i]` is what the rows `offsets[i]..offsets[i + 1]` pool to, in f32.
+/// `out[i]` is what the rows `offsets[i] + left_out..offsets[i + 1]` pool to, in f32.
 pub(crate) fn pool<D: Device>(
     device: &D,
     format: Format,
     (x, offsets, out): (u64, u64, u64),
     (texts, width): (usize, usize),
-    pooling: PoolCode,
+    (pooling, left_out): (PoolCode, usize),
 ) -> Result<(), Fault> {
-    let args = [Arg::Address(x), Arg::Address(offsets), Arg::Address(out), number(width), Arg::Number(pooling as u32)];
+    let how = [number(width), Arg::Number(pooling as u32), number(left_out)];
+    let args = [Arg::Address(x), Arg::Address(offsets), Arg::Address(out), how[0], how[1], how[2]];
     let kernel = format!("pool_{}", format.suffix());
     device.launch(&Launch { kernel: &kernel, grid: [count(texts), 1], block: [256, 1], shared_bytes: 0, args: &args })
 }

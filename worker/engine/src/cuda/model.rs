@@ -9,6 +9,7 @@ use super::memory::Budget;
 use crate::bert::{Bert, Source, Wanted};
 use crate::config::Config;
 use crate::kernels::Heads;
+use crate::pooling::Pool;
 use crate::{Batch, LoadError, Pooling};
 
 /// A model of the BERT family on one GPU.
@@ -100,20 +101,22 @@ impl<D: Device> GpuModel<D> {
     }
 
     /// Returns the pooled vectors of a batch, in parts where memory does not allow it at once.
-    pub(crate) fn embed(&self, batch: &Batch, pooling: Pooling) -> Result<Vec<f32>, Fault> {
-        self.budget.spend(batch, |part| self.lanes.with(|lane| self.forward(lane, part, pooling)))
+    pub(crate) fn embed(&self, batch: &Batch, pool: impl Into<Pool>) -> Result<Vec<f32>, Fault> {
+        let pool = pool.into();
+        self.budget.spend(batch, |part| self.lanes.with(|lane| self.forward(lane, part, pool)))
     }
 
-    fn forward(&self, lane: &Arc<D>, batch: &Batch, pooling: Pooling) -> Result<Vec<f32>, Fault> {
+    fn forward(&self, lane: &Arc<D>, batch: &Batch, pool: Pool) -> Result<Vec<f32>, Fault> {
         let gpu = Gpu::for_batch(lane, self.format, batch, self.heads)?;
-        let (wanted, code) = match pooling {
-            Pooling::Cls => (Wanted::FirstToken, PoolCode::Only),
+        let (wanted, code) = match pool.pooling {
+            Pooling::Cls if pool.left_out == 0 => (Wanted::FirstToken, PoolCode::Only),
+            Pooling::Cls => (Wanted::EveryToken, PoolCode::First),
             Pooling::Mean => (Wanted::EveryToken, PoolCode::Mean),
             Pooling::Max => (Wanted::EveryToken, PoolCode::Max),
             Pooling::Last => (Wanted::EveryToken, PoolCode::Last),
         };
         let rows = self.bert.forward(&gpu, batch, wanted)?;
-        gpu.pool(&rows, code)
+        gpu.pool(&rows, code, pool.left_out)
     }
 
     /// Computes a full batch of the longest texts, so that memory that is too small shows before the first real one.

@@ -13,6 +13,7 @@ use super::model::GpuModel;
 use crate::bert;
 use crate::config::Activation;
 use crate::engine::prefixes;
+use crate::pooling::Pool;
 use crate::selftest::{Effort, Finding, activation, compare_rows, operations};
 use crate::weights::Weights;
 use crate::{Batch, Dtype, Engine, EngineOptions, ModelDir, Pooling};
@@ -128,6 +129,20 @@ fn every_pooling_and_number_format_gives_the_vectors_of_the_cpu() {
     agrees("bertin", Dtype::F32, &every, 0.999_999);
     agrees("bertin", Dtype::F16, &every, 0.999_9);
     agrees("bertin", Dtype::Bf16, &[Pooling::Mean], 0.999);
+}
+
+#[test]
+fn a_prompt_is_left_out_of_pooling_as_on_the_cpu() {
+    let (model, batch) = (testdata("bertin"), golden_ids("bertin"));
+    let gpu = load(&model, Dtype::F32, lanes(1, ROOMY)).unwrap();
+    for pooling in [Pooling::Cls, Pooling::Mean, Pooling::Max, Pooling::Last] {
+        let options = EngineOptions { pooling: Some(pooling), normalize: false, ..EngineOptions::default() };
+        let cpu = Engine::load(&model, &options).unwrap().leaving_out(4);
+        let (found, expected) = (gpu.embed(&batch, Pool { pooling, left_out: 4 }).unwrap(), cpu.embed(&batch).unwrap());
+        let close = |a: &f32, b: &f32| a == b || (a - b).abs() < 1e-4;
+        assert!(found.iter().zip(&expected).all(|(found, expected)| close(found, expected)), "{pooling}");
+    }
+    assert!(batch.offsets.windows(2).any(|span| span[1] - span[0] <= 4), "some text has no other tokens");
 }
 
 #[test]

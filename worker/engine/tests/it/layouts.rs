@@ -6,7 +6,9 @@ use std::path::Path;
 use engine::{DeviceSpec, Dtype, Engine, EngineOptions, ModelDir, Pooling, PoolingSource, TextEncoder};
 use serde_json::{Value, json};
 
-use crate::common::{Goldens, TINY_MODELS, copy_without, cosine, embed, minilm, raw_engine, testdata};
+use crate::common::{
+    Goldens, TINY_MODELS, copy_without, cosine, embed, encoder, max_abs_difference, minilm, raw_engine, testdata,
+};
 
 fn edit_json(path: &Path, edit: impl FnOnce(&mut Value)) {
     let mut value: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
@@ -54,20 +56,99 @@ fn a_digest_follows_what_decides_the_vectors_and_nothing_else() {
     edit_json(&copy.path().join("config.json"), |config| config["layer_norm_eps"] = json!(1e-6));
     let edited = digest();
     assert_ne!(edited, original);
-    fs::create_dir(copy.path().join("1_Pooling")).unwrap();
-    fs::write(copy.path().join("1_Pooling/config.json"), r#"{"pooling_mode": "mean"}"#).unwrap();
-    assert_ne!(digest(), edited);
+    fs::write(copy.path().join("sentence_bert_config.json"), r#"{"max_seq_length": 20}"#).unwrap();
+    assert_eq!(digest(), edited, "without a list of modules it is not read");
+}
+
+/// Puts the files of sentence-transformers around a plain model.
+fn with_modules(dir: &Path, pooling: &str) {
+    let modules = json!([
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]);
+    fs::write(dir.join("modules.json"), modules.to_string()).unwrap();
+    fs::create_dir(dir.join("1_Pooling")).unwrap();
+    fs::write(dir.join("1_Pooling/config.json"), pooling).unwrap();
+}
+
+const MEAN: &str = r#"{"word_embedding_dimension": 32, "pooling_mode_mean_tokens": true}"#;
+
+#[test]
+fn a_digest_follows_every_setting_of_sentence_transformers_and_knows_that_of_release_0_1() {
+    let copy = copy_without("bertin", &["goldens.json", "goldens.safetensors"]);
+    with_modules(copy.path(), MEAN);
+    let digests = || ModelDir::open(copy.path()).unwrap().digests().unwrap();
+    let bare = digests();
+    assert_eq!(bare.of_0_1, None, "the same files");
+    let file = copy.path().join("config_sentence_transformers.json");
+    fs::write(&file, r#"{"prompts": {"query": "q: "}}"#).unwrap();
+    let prompted = digests();
+    assert_ne!(prompted.now, bare.now);
+    assert_eq!(prompted.of_0_1, Some(bare.now.clone()), "release 0.1 passed over the prompts");
+    fs::write(&file, r#"{"prompts": {"query": "query: "}}"#).unwrap();
+    assert_ne!(digests().now, prompted.now);
+    fs::remove_file(&file).unwrap();
+    let length = r#"{"processing_kwargs": {"text": {"max_length": 8}}}"#;
+    fs::write(copy.path().join("sentence_bert_config.json"), length).unwrap();
+    assert_ne!(digests().now, bare.now);
+    assert_eq!(digests().of_0_1, None, "release 0.1 made something else of it");
+}
+
+#[test]
+fn tokens_of_a_prompt_that_the_pooling_leaves_out_are_counted_as_in_python() {
+    let copy = copy_without("beto", &[]);
+    with_modules(copy.path(), MEAN);
+    let left_out = |prefix: &str| {
+        let model = ModelDir::open(copy.path()).unwrap();
+        TextEncoder::load(&model, Some(8), prefix).unwrap().tokens_left_out()
+    };
+    assert_eq!(left_out("hola mundo "), 0);
+    let pooling = MEAN.replace('}', r#", "include_prompt": false}"#);
+    fs::write(copy.path().join("1_Pooling/config.json"), pooling).unwrap();
+    let alone = encoder(copy.path(), None).encode("hola mundo ").unwrap().ids.len();
+    assert_eq!(left_out(""), 0);
+    assert_eq!(left_out("hola mundo "), alone - 1, "the special token before it, and not the one after it");
+    assert_eq!(left_out(&"hola mundo ".repeat(9)), 7, "cut as any text");
+}
+
+#[test]
+fn a_prompt_that_is_left_out_still_has_its_say_in_the_tokens_after_it() {
+    let copy = copy_without("beto", &[]);
+    with_modules(copy.path(), &MEAN.replace('}', r#", "include_prompt": false}"#));
+    let model = ModelDir::open(copy.path()).unwrap();
+    let (bare, prompted) = (encoder(copy.path(), None), TextEncoder::load(&model, None, "hola mundo ").unwrap());
+    let options = EngineOptions { pooling: Some(Pooling::Cls), ..EngineOptions::default() };
+    let engine = Engine::load(&model, &options).unwrap();
+    let of = |engine: &Engine, encoder: &TextEncoder| embed(engine, &[encoder.encode("árbol").unwrap().ids]).remove(0);
+    let (first, with_prompt) = (of(&engine, &bare), of(&engine, &prompted));
+    let engine = engine.leaving_out(prompted.tokens_left_out());
+    let left_out = of(&engine, &prompted);
+    assert!(cosine(&left_out, &first) < 0.999 && cosine(&left_out, &with_prompt) < 0.999);
+    assert!(left_out.iter().all(|x| x.is_finite()));
+}
+
+#[test]
+fn without_a_norm_of_ours_a_models_own_norm_comes_before_the_cut() {
+    let copy = copy_without("beto", &[]);
+    with_modules(copy.path(), MEAN);
+    let raw = |dimensions| {
+        let options = EngineOptions { normalize: false, dimensions, ..EngineOptions::default() };
+        embed(&Engine::load(&ModelDir::open(copy.path()).unwrap(), &options).unwrap(), &[vec![4, 9, 5]]).remove(0)
+    };
+    let plain = raw(None);
+    edit_json(&copy.path().join("modules.json"), |modules| {
+        let normalize =
+            json!({"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"});
+        modules.as_array_mut().unwrap().push(normalize);
+    });
+    let norm = plain.iter().map(|x| x * x).sum::<f32>().sqrt();
+    let expected: Vec<f32> = plain[..10].iter().map(|x| x / norm).collect();
+    assert!(max_abs_difference(&raw(Some(10)), &expected) < 1e-6 && norm > 1.1);
 }
 
 #[test]
 fn the_models_own_pooling_and_length_are_the_defaults() {
     let copy = copy_without("beto", &[]);
-    let modules = json!([
-        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]);
-    fs::write(copy.path().join("modules.json"), modules.to_string()).unwrap();
-    fs::create_dir(copy.path().join("1_Pooling")).unwrap();
-    fs::write(copy.path().join("1_Pooling/config.json"), r#"{"pooling_mode_mean_tokens": true}"#).unwrap();
+    with_modules(copy.path(), MEAN);
     fs::write(copy.path().join("sentence_bert_config.json"), r#"{"max_seq_length": 20}"#).unwrap();
     let model = ModelDir::open(copy.path()).unwrap();
     assert_eq!((model.summary().pooling, model.summary().max_length), (Pooling::Mean, 20));
@@ -76,12 +157,6 @@ fn the_models_own_pooling_and_length_are_the_defaults() {
     assert_eq!(Engine::load(&model, &options).unwrap().pooling(), Pooling::Cls, "an option wins");
     assert_eq!(TextEncoder::load(&model, None, "").unwrap().max_length(), 20);
     assert_eq!(TextEncoder::load(&model, Some(1000), "").unwrap().max_length(), 64, "clamped to the positions");
-    fs::write(copy.path().join("1_Pooling/config.json"), r#"{"pooling_mode": "mean", "include_prompt": false}"#)
-        .unwrap();
-    let model = ModelDir::open(copy.path()).unwrap();
-    assert!(TextEncoder::load(&model, None, "").is_ok());
-    let Err(error) = TextEncoder::load(&model, None, "query: ") else { panic!("a prefix outside the pooling") };
-    assert!(error.to_string().contains("include_prompt"), "{error}");
 }
 
 #[test]

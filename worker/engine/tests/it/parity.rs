@@ -38,7 +38,15 @@ fn tiny_models_agree_with_transformers() {
 
 #[test]
 fn the_real_minilm_agrees_with_transformers() {
-    assert_parity("minilm", &minilm());
+    // Its Normalize module scales vectors, and the goldens are not scaled: without the list of modules it is a plain encoder.
+    let plain = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(minilm()).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = file.file_name().unwrap();
+        if file.is_file() && name != "modules.json" {
+            std::fs::copy(&file, plain.path().join(name)).unwrap();
+        }
+    }
+    assert_parity("minilm", plain.path());
 }
 
 #[test]

@@ -18,8 +18,8 @@
     KERNEL_OF(256, first_tokens_##T)(const T* x, const unsigned* offsets, T* out, unsigned width) {                         \
         first_tokens(x, offsets, out, width);                                                                               \
     }                                                                                                                       \
-    KERNEL_OF(256, pool_##T)(const T* x, const unsigned* offsets, float* out, unsigned width, unsigned pooling) {           \
-        pool(x, offsets, out, width, pooling);                                                                              \
+    KERNEL_OF(256, pool_##T)(const T* x, const unsigned* offsets, float* out, unsigned width, unsigned pooling, unsigned left_out) { \
+        pool(x, offsets, out, width, pooling, left_out);                                                                    \
     }                                                                                                                       \
     KERNEL_OF(256, attend_##T)(const T* queries, const T* keys, const T* values, T* out, unsigned query_stride,             \
                               unsigned key_stride, unsigned width, float scale, const unsigned* offsets,                    \

@@ -199,14 +199,23 @@ DEVICE void first_tokens(const T* x, const unsigned* offsets, T* out, unsigned w
     for (unsigned column = threadIdx.x; column < width; column += blockDim.x) out[size_t(blockIdx.x) * width + column] = from[column];
 }
 
-enum Pooling : unsigned { MEAN = 1, MAX = 2, LAST = 3, ONLY = 4 };
+enum Pooling : unsigned { MEAN = 1, MAX = 2, LAST = 3, ONLY = 4, FIRST = 5 };
 
-// Pools the rows of each text into one of f32, in the order of the tokens. ONLY: each text has one row already.
+// Pools the rows of each text, but for its first `left_out`, into one of f32, in the order of the tokens. ONLY: each text
+// has one row already. Where no row is left, the result is that of sentence-transformers: zeros, no maximum, or the first row.
 template <class T>
-DEVICE void pool(const T* x, const unsigned* offsets, float* out, unsigned width, unsigned pooling) {
+DEVICE void pool(const T* x, const unsigned* offsets, float* out, unsigned width, unsigned pooling, unsigned left_out) {
     unsigned text = blockIdx.x;
     unsigned start = pooling == ONLY ? text : offsets[text], end = pooling == ONLY ? text + 1 : offsets[text + 1];
+    bool empty = end - start <= left_out;
+    if (!empty) start += left_out;
+    if (empty && pooling != FIRST) {
+        float nothing = pooling == MAX ? MINUS_INFINITY : 0.0f;
+        for (unsigned column = threadIdx.x; column < width; column += blockDim.x) out[size_t(text) * width + column] = nothing;
+        return;
+    }
     if (pooling == LAST) start = end - 1;
+    if (pooling == FIRST) end = start + 1;
     for (unsigned column = threadIdx.x; column < width; column += blockDim.x) {
         float pooled = widen(x[size_t(start) * width + column]);
         for (unsigned row = start + 1; row < end; row++) {

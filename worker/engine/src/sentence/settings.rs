@@ -1,0 +1,142 @@
+//! Tables of settings: every key that a file may have, and what this engine does about it. A new setting is one line.
+//!
+//! A key in no table is refused: whatever it means, it would not be applied.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::LoadError;
+
+/// Characters of a value that an error shows.
+const SHOWN_MAX: usize = 60;
+
+/// What is done about a key.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Rule {
+    /// The owner of the table reads it, and refuses what it cannot do.
+    Read,
+    /// No value of it changes a vector.
+    Harmless,
+    /// These values (as JSON) change nothing; any other would, and is refused.
+    Only(&'static [&'static str]),
+    /// An object with a table of its own.
+    Object(Table),
+}
+
+/// The keys of an object.
+pub(super) type Table = &'static [(&'static str, Rule)];
+
+/// Refuses the keys of `map`, which lies under `parent` in the file, that are not in the table, and values that are not
+/// applied here.
+pub(super) fn check(path: &Path, parent: &str, table: Table, map: &Map<String, Value>) -> Result<(), LoadError> {
+    for (key, value) in map {
+        let name = if parent.is_empty() { key.clone() } else { format!("{parent}.{key}") };
+        match table.iter().find(|(known, _)| known == key).map(|(_, rule)| *rule) {
+            None => return Err(refused(path, &name, value, "a setting that is not known here")),
+            Some(Rule::Read | Rule::Harmless) => {}
+            Some(Rule::Only(values)) if values.contains(&value.to_string().as_str()) => {}
+            Some(Rule::Only(values)) => {
+                let done = if values.is_empty() { "none".into() } else { values.join(" or ") };
+                return Err(refused(path, &name, value, &format!("which is not supported (supported: {done})")));
+            }
+            Some(Rule::Object(table)) => match value {
+                Value::Object(inner) => check(path, &name, table, inner)?,
+                other => return Err(invalid(path, &name, other, "an object")),
+            },
+        }
+    }
+    Ok(())
+}
+
+/// A setting that cannot be applied.
+pub(super) fn refused(path: &Path, key: &str, value: &Value, why: &str) -> LoadError {
+    let what = format!(
+        "`{}` sets `{key}` to `{}`, {why}: remove it if the model does not need it, or embed with sentence-transformers",
+        path.display(),
+        shown(value)
+    );
+    LoadError::Unsupported { what }
+}
+
+/// A setting whose value is of the wrong kind.
+pub(super) fn invalid(path: &Path, key: &str, value: &Value, expected: &str) -> LoadError {
+    LoadError::Invalid { path: path.into(), problem: format!("`{key}` is `{}` and not {expected}", shown(value)) }
+}
+
+/// Reads a whole number above 0; an absent key gives `None`.
+pub(super) fn length(path: &Path, key: &str, value: Option<&Value>) -> Result<Option<usize>, LoadError> {
+    let Some(value) = value else { return Ok(None) };
+    let whole = value.as_number().is_some_and(|number| !number.to_string().contains(['.', '-']));
+    // Larger numbers than the machine's stand for "no limit", as the tokenizers' own do.
+    let number = value.as_u64().map(|number| usize::try_from(number).unwrap_or(usize::MAX));
+    let number = number.or_else(|| value.as_f64().filter(|large| whole && *large > 1e18).map(|_| usize::MAX));
+    match number.filter(|number| *number > 0) {
+        Some(number) => Ok(Some(number)),
+        None => Err(invalid(path, key, value, "a whole number above 0")),
+    }
+}
+
+/// Reads true or false; an absent key gives `default`.
+pub(super) fn flag(path: &Path, key: &str, value: Option<&Value>, default: bool) -> Result<bool, LoadError> {
+    match value {
+        None => Ok(default),
+        Some(Value::Bool(flag)) => Ok(*flag),
+        Some(other) => Err(invalid(path, key, other, "true or false")),
+    }
+}
+
+fn shown(value: &Value) -> String {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    };
+    match text.chars().count() > SHOWN_MAX {
+        true => text.chars().take(SHOWN_MAX - 1).chain(['…']).collect(),
+        false => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: Table = &[
+        ("read", Rule::Read),
+        ("free", Rule::Harmless),
+        ("task", Rule::Only(&[r#""embed""#, "null"])),
+        ("inner", Rule::Object(&[("size", Rule::Only(&[]))])),
+    ];
+
+    fn checked(json: &str) -> Result<(), String> {
+        check(Path::new("f.json"), "", TABLE, &serde_json::from_str(json).unwrap()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn known_values_pass_and_others_are_named_with_their_file_and_key() {
+        assert_eq!(checked(r#"{"read": 1, "free": [2], "task": "embed", "inner": {}}"#), Ok(()));
+        assert_eq!(checked(r#"{"task": null}"#), Ok(()));
+        let error = checked(r#"{"task": "rank"}"#).unwrap_err();
+        assert!(error.contains("`f.json` sets `task` to `rank`") && error.contains("\"embed\" or null"), "{error}");
+        let error = checked(r#"{"inner": {"size": 2}}"#).unwrap_err();
+        assert!(error.contains("`inner.size` to `2`"), "{error}");
+        assert!(checked(r#"{"inner": 1}"#).unwrap_err().contains("`inner` is `1` and not an object"));
+    }
+
+    #[test]
+    fn a_key_in_no_table_is_refused() {
+        assert!(checked(r#"{"new": 1}"#).unwrap_err().contains("`new` to `1`, a setting that is not known here"));
+    }
+
+    #[test]
+    fn lengths_are_whole_numbers_and_huge_ones_mean_no_limit() {
+        let read = |json: &str| {
+            length(Path::new("f"), "n", Some(&serde_json::from_str(json).unwrap())).map_err(|error| error.to_string())
+        };
+        assert_eq!(read("256"), Ok(Some(256)));
+        assert_eq!(read("1000000000000000019884624838656"), Ok(Some(usize::MAX)));
+        for wrong in ["0", "-1", "12.5", "128.0", "1e3", "\"12\"", "true", "null"] {
+            assert!(read(wrong).unwrap_err().contains("whole number above 0"), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The settings of the Transformer module: `sentence_bert_config.json`, or what older models call it.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::settings::{self, Rule, Table};
+use crate::LoadError;
+use crate::config::read_json_object;
+
+/// The file's names, in the order in which sentence-transformers looks for them.
+const FILES: [&str; 7] = [
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+];
+
+/// The keys of the file.
+const TRANSFORMER: Table = &[
+    ("max_seq_length", Rule::Read),
+    ("do_lower_case", Rule::Read),
+    ("transformer_task", Rule::Only(&[r#""feature-extraction""#])),
+    ("modality_config", Rule::Read),
+    ("module_output_name", Rule::Read),
+    ("processing_kwargs", Rule::Object(PROCESSING)),
+    ("processor_kwargs", Rule::Object(PROCESSOR)),
+    ("tokenizer_args", Rule::Object(PROCESSOR)),
+    ("model_kwargs", Rule::Object(MODEL)),
+    ("model_args", Rule::Object(MODEL)),
+    ("config_kwargs", Rule::Object(CONFIG)),
+    ("config_args", Rule::Object(CONFIG)),
+    // How attention is batched.
+    ("unpad_inputs", Rule::Harmless),
+    // Lengths of Python's `encode_query` and `encode_document`, not of `encode`.
+    ("query_length", Rule::Harmless),
+    ("document_length", Rule::Harmless),
+    ("query_expansion", Rule::Only(&["null"])),
+    ("tokenizer_name_or_path", Rule::Only(&["null"])),
+    // The caller decides these in Python too.
+    ("backend", Rule::Harmless),
+    ("cache_dir", Rule::Harmless),
+];
+
+/// Keys that Python overwrites with what its caller says: where files come from.
+macro_rules! hub_keys {
+    ($($key:expr),* $(,)?) => {
+        &[
+            ("subfolder", Rule::Harmless),
+            ("token", Rule::Harmless),
+            ("cache_dir", Rule::Harmless),
+            ("revision", Rule::Harmless),
+            ("local_files_only", Rule::Harmless),
+            ("trust_remote_code", Rule::Harmless),
+            $($key),*
+        ]
+    };
+}
+
+/// What `AutoModel.from_pretrained` is given.
+const MODEL: Table = hub_keys![
+    ("attn_implementation", Rule::Only(&["null", r#""eager""#, r#""sdpa""#])),
+    ("add_pooling_layer", Rule::Only(&["true", "false"])),
+    ("dtype", Rule::Only(&["null", r#""auto""#, r#""float32""#])),
+    ("low_cpu_mem_usage", Rule::Harmless),
+    ("torch_dtype", Rule::Only(&["null", r#""auto""#, r#""float32""#])),
+];
+
+/// What the tokenizer is loaded with, over its own files.
+const PROCESSOR: Table = hub_keys![("model_max_length", Rule::Read), ("use_fast", Rule::Harmless)];
+
+/// What the encoder's config is loaded with, over its own file.
+const CONFIG: Table = hub_keys![("use_cache", Rule::Harmless)];
+
+/// What the tokenizer is called with.
+const PROCESSING: Table = &[
+    ("text", Rule::Object(PROCESSING_TEXT)),
+    ("common", Rule::Object(&[("return_tensors", Rule::Only(&[r#""pt""#]))])),
+    // Of kinds of input that no model here takes.
+    ("audio", Rule::Harmless),
+    ("image", Rule::Harmless),
+    ("video", Rule::Harmless),
+    ("chat_template", Rule::Harmless),
+];
+
+const PROCESSING_TEXT: Table = &[
+    ("max_length", Rule::Read),
+    ("padding", Rule::Only(&["true", r#""longest""#, r#""max_length""#])),
+    ("truncation", Rule::Only(&["true", r#""longest_first""#, r#""only_first""#])),
+    ("add_special_tokens", Rule::Only(&["true"])),
+    ("padding_side", Rule::Only(&["null", r#""right""#])),
+    ("return_attention_mask", Rule::Only(&["null", "true"])),
+    ("return_token_type_ids", Rule::Only(&["null", "true", "false"])),
+];
+
+/// What a model's output for a text is: the last layer's vectors.
+const MODALITY_TEXT: Table = &[
+    ("method", Rule::Only(&[r#""forward""#])),
+    ("method_output_name", Rule::Only(&[r#""last_hidden_state""#, r#"["last_hidden_state"]"#])),
+    ("format", Rule::Harmless),
+];
+
+/// How the Transformer module uses its encoder.
+#[derive(Debug, Default)]
+pub(super) struct Transformer {
+    /// Longest input in tokens, if it says.
+    pub(super) max_seq_length: Option<usize>,
+    /// Whether texts are lowercased before the tokenizer sees them.
+    pub(super) do_lower_case: bool,
+    /// The file read.
+    pub(super) file: Option<PathBuf>,
+    /// Whether release 0.1, which read two keys of the first file, made the same of it.
+    pub(super) as_0_1: bool,
+}
+
+/// Returns the file that release 0.1 read.
+pub(super) fn first_file(dir: &Path) -> Option<PathBuf> {
+    FILES.map(|name| dir.join(name)).into_iter().find(|path| path.is_file())
+}
+
+/// Reads the settings in the encoder's directory. A file without a key is passed over, as in Python.
+pub(super) fn read(dir: &Path) -> Result<Transformer, LoadError> {
+    for path in FILES.map(|name| dir.join(name)).into_iter().filter(|path| path.is_file()) {
+        let map = read_json_object(&path)?;
+        if map.is_empty() {
+            continue;
+        }
+        settings::check(&path, "", TRANSFORMER, &map)?;
+        check_modalities(&path, &map)?;
+        let max_seq_length = max_seq_length(&path, &map)?;
+        let read_by_0_1 = map.get("max_seq_length").and_then(Value::as_u64);
+        return Ok(Transformer {
+            max_seq_length,
+            as_0_1: first_file(dir).as_ref() == Some(&path)
+                && read_by_0_1 == max_seq_length.map(|length| length as u64),
+            do_lower_case: match map.get("do_lower_case") {
+                Some(Value::Null) => false,
+                value => settings::flag(&path, "do_lower_case", value, false)?,
+            },
+            file: Some(path),
+        });
+    }
+    Ok(Transformer { as_0_1: true, ..Transformer::default() })
+}
+
+/// Returns the length that Python cuts texts to: what the tokenizer is called with, else what it is loaded with, else the
+/// module's own.
+fn max_seq_length(path: &Path, map: &Map<String, Value>) -> Result<Option<usize>, LoadError> {
+    let called = map.get("processing_kwargs").and_then(|kwargs| kwargs.get("text"));
+    // The older name wins where both are there.
+    let loaded = map.get("tokenizer_args").or_else(|| map.get("processor_kwargs"));
+    let own = map.get("max_seq_length").filter(|value| !value.is_null());
+    let places = [
+        ("processing_kwargs.text.max_length", called.and_then(|kwargs| kwargs.get("max_length"))),
+        ("model_max_length", loaded.and_then(|kwargs| kwargs.get("model_max_length"))),
+        ("max_seq_length", own),
+    ];
+    for (key, value) in places {
+        if let Some(length) = settings::length(path, key, value)? {
+            return Ok(Some(length));
+        }
+    }
+    Ok(None)
+}
+
+/// Refuses any output but the last layer's vectors of a text. Without modalities, that is what Python takes.
+fn check_modalities(path: &Path, map: &Map<String, Value>) -> Result<(), LoadError> {
+    let Some(value) = map.get("modality_config") else { return Ok(()) };
+    let Some(modalities) = value.as_object() else {
+        return Err(settings::invalid(path, "modality_config", value, "an object"));
+    };
+    // A chat template would be put around every text.
+    if let Some(message) = modalities.get("message") {
+        return Err(settings::refused(path, "modality_config.message", message, "which is not supported"));
+    }
+    let Some(Value::Object(text)) = modalities.get("text") else {
+        return Err(settings::refused(path, "modality_config", value, "which takes no texts"));
+    };
+    settings::check(path, "modality_config.text", MODALITY_TEXT, text)?;
+    if let Some(missing) = ["method", "method_output_name"].iter().find(|key| !text.contains_key(**key)) {
+        return Err(settings::refused(path, "modality_config", value, &format!("without a `{missing}` for texts")));
+    }
+    match map.get("module_output_name") {
+        Some(Value::String(name)) if name == "token_embeddings" => Ok(()),
+        Some(name) => Err(settings::refused(path, "module_output_name", name, "and not to `token_embeddings`")),
+        None => Err(settings::refused(path, "modality_config", value, "without a `module_output_name`")),
+    }
+}
