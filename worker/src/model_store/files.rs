@@ -2,7 +2,8 @@
 //! vectors, nothing else: no ONNX, no TensorFlow, no training state.
 
 /// Files that are taken where the repository has them.
-pub(super) const OPTIONAL: [&str; 8] = [
+pub(super) const OPTIONAL: [&str; 9] = [
+    "adapter_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -14,7 +15,9 @@ pub(super) const OPTIONAL: [&str; 8] = [
 ];
 
 /// Names whose absence is noted in the cache (as Python does), so that a later look needs no network to know it.
-pub(super) const NOTED_IF_ABSENT: [&str; 10] = [
+pub(super) const NOTED_IF_ABSENT: [&str; 12] = [
+    "adapter_config.json",
+    "config_sentence_transformers.json",
     "model.safetensors",
     "model.safetensors.index.json",
     "tokenizer.json",
