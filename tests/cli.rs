@@ -55,6 +55,7 @@ fn the_options_of_run_are_grouped_and_have_variables() {
         "--pooling",
         "--no-normalize",
         "--max-length",
+        "--prompt",
         "--prefix",
         "--dtype",
         "--output-dtype",

@@ -189,6 +189,92 @@ fn a_prefix_stands_before_every_text() {
     output::assert_same(&rows(&bench.path("a")), &rows(&bench.path("b")));
 }
 
+/// Copies the test model, with the files of sentence-transformers around it.
+fn prompted_model(bench: &Bench, model_settings: &str) -> String {
+    let target = bench.path("prompted");
+    std::fs::create_dir_all(target.join("1_Pooling")).unwrap();
+    for file in std::fs::read_dir(model()).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
+        std::fs::copy(file.path(), target.join(file.file_name())).unwrap();
+    }
+    let module = |index: usize, path: &str, class: &str| {
+        let class = format!("sentence_transformers.models.{class}");
+        serde_json::json!({"idx": index, "name": index.to_string(), "path": path, "type": class})
+    };
+    let modules = serde_json::json!([module(0, "", "Transformer"), module(1, "1_Pooling", "Pooling")]);
+    std::fs::write(target.join("modules.json"), modules.to_string()).unwrap();
+    let pooling = r#"{"word_embedding_dimension": 32, "pooling_mode_cls_token": true}"#;
+    std::fs::write(target.join("1_Pooling/config.json"), pooling).unwrap();
+    std::fs::write(target.join("config_sentence_transformers.json"), model_settings).unwrap();
+    target.display().to_string()
+}
+
+const PROMPTS: &str = r#"{"prompts": {"lugar": "la playa ", "otro": "el mar "}, "default_prompt_name": "lugar",
+    "similarity_fn_name": "dot"}"#;
+
+#[test]
+fn the_models_default_prompt_stands_before_every_text_unless_another_is_asked_for() {
+    let bench = Bench::new();
+    let texts = sentences(10);
+    bench.write("a.txt", corpora::txt(&texts));
+    let dir = prompted_model(&bench, PROMPTS);
+    let run = |out: &str, more: &[&str]| {
+        let words = [&["run", "a.txt", "--model", dir.as_str(), "--out", out, "--keep", "none"], more].concat();
+        let ran = bench.encaje(words);
+        ran.expect_code(0);
+        ran
+    };
+    run("default", &[]).expect_said(&["prompt: `lugar`, the model's default, puts \"la playa \" before every text"]);
+    run("named", &["--prompt", "otro"]).expect_said(&["prompt: `otro` puts \"el mar \" before every text"]);
+    run("none", &["--prompt", ""]).expect_said(&["prompt: none, though the model's default is `lugar`"]);
+    run("prefix", &["--prefix", "la playa ", "--prompt", "otro"]);
+    output::assert_same(&rows(&bench.path("default")), &rows(&bench.path("prefix")));
+    for (out, prefix) in [("default", "la playa "), ("named", "el mar "), ("none", "")] {
+        bench.run_ok("a.txt", &format!("plain-{out}"), &["--prefix", prefix, "--keep", "none"]);
+        output::assert_same(&rows(&bench.path(out)), &rows(&bench.path(&format!("plain-{out}"))));
+        bench.encaje(["verify", out]).expect_code(0);
+    }
+    let footer = |out: &str| {
+        let info = dataset::VectorSet::open(&bench.path(out)).unwrap().info().clone();
+        (info.prompt, info.prefix, info.similarity)
+    };
+    let dot = Some("dot".to_owned());
+    assert_eq!(footer("default"), (Some("lugar".to_owned()), "la playa ".to_owned(), dot.clone()));
+    assert_eq!(footer("prefix"), (None, "la playa ".to_owned(), dot.clone()));
+    assert_eq!(footer("none"), (None, String::new(), dot));
+
+    let unknown = bench.encaje(["run", "a.txt", "--model", &dir, "--out", "x", "--prompt", "query"]);
+    unknown.expect_code(2);
+    unknown.expect_said(&["--prompt query", "`lugar`, `otro`"]);
+    let other =
+        bench.encaje(["run", "a.txt", "--model", &dir, "--out", "default", "--keep", "none", "--prompt", "otro"]);
+    other.expect_code(2);
+    other.expect_said(&["--prompt: was `lugar`, is `otro`"]);
+    let shown = bench.encaje(["model", "show", &dir]);
+    shown.expect_code(0);
+    assert!(shown.stdout.contains("lugar \"la playa \", otro \"el mar \""), "{}", shown.stdout);
+    let tokens =
+        |words: &[&str]| bench.encaje([&["tokenize", "--json", "--model", dir.as_str()], words].concat()).json();
+    let (own, by_hand) = (tokens(&["sol"]), tokens(&["--prompt", "", "la playa sol"]));
+    assert_eq!((&own["decoded"], &own["n_tokens"]), (&by_hand["decoded"], &by_hand["n_tokens"]));
+}
+
+#[test]
+fn the_dimensions_that_a_model_keeps_are_kept_unless_others_are_asked_for() {
+    let bench = Bench::new();
+    bench.write("a.txt", corpora::txt(&sentences(10)));
+    let dir = prompted_model(&bench, r#"{"truncate_dim": 12}"#);
+    let run = |out: &str, more: &[&str]| {
+        let words = [&["run", "a.txt", "--model", dir.as_str(), "--out", out, "--keep", "none"], more].concat();
+        bench.encaje(words).expect_code(0);
+        rows(&bench.path(out))
+    };
+    bench.run_ok("a.txt", "plain", &["--dimensions", "12", "--keep", "none"]);
+    output::assert_same(&run("own", &[]), &rows(&bench.path("plain")));
+    assert_eq!(run("more", &["--dimensions", "20"])[0].embedding.as_ref().unwrap().len(), 20);
+    let shown = bench.encaje(["model", "show", &dir, "--json"]).json();
+    assert_eq!((&shown["truncate_dim"], &shown["dimensions"]), (&12.into(), &32.into()));
+}
+
 #[test]
 fn exports_are_the_vectors_as_a_matrix() {
     let bench = Bench::new();

@@ -302,6 +302,8 @@ mod tests {
                     output_dtype: OutputDtype::F32,
                     dimensions: None,
                     batch_tokens: None,
+                    prompt: None,
+                    similarity: None,
                 },
                 limits: ShardLimits { rows_max: 1, bytes_max: 1 },
                 on_bad_row: OnBadRow::Reject,

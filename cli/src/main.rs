@@ -18,6 +18,7 @@ mod outfile;
 mod plan;
 mod plot;
 mod points;
+mod prompt;
 mod restart;
 mod security;
 mod shared_rows;

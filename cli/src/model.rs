@@ -1,15 +1,18 @@
 //! The model that a command names: found or fetched, opened, and described in words.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context;
 use engine::{ModelDir, ModelSummary, PoolingSource};
+use proto::job::EmbedSpec;
 use serde::Serialize;
 use worker::model_store::{self, DownloadProgress, ResolvedModel};
 use worker::{HubOptions, ModelError};
 
 use crate::args::{HubArgs, JobArgs};
 use crate::exit::Advice;
-use crate::plan;
 use crate::ui::{self, Ui};
+use crate::{plan, prompt};
 
 /// A model on this machine.
 pub(crate) struct LocalModel {
@@ -80,8 +83,15 @@ pub(crate) fn pooling_origin(source: PoolingSource) -> &'static str {
 }
 
 /// Says what is about to be done with a model.
-pub(crate) fn introduce(ui: &Ui, args: &JobArgs, summary: &ModelSummary) {
+pub(crate) fn introduce(ui: &Ui, args: &JobArgs, summary: &ModelSummary, embed: &EmbedSpec) {
     ui.note(format!("model: {}", describe(summary)));
+    if let Some(note) = prompt::note(summary, embed) {
+        ui.note(note);
+    }
+    if let (None, Some(kept)) = (args.embed.dimensions, summary.truncate_dim) {
+        let all = summary.hidden_size;
+        ui.note(format!("dimensions: the first {kept} of {all}, as the model says (--dimensions overrides it)"));
+    }
     let asked = plan::pooling(args.embed.pooling).map(plan::pooling_name);
     if let Some(asked) = asked.filter(|asked| *asked != summary.pooling.to_string()) {
         if summary.pooling_source == PoolingSource::Model {
@@ -116,6 +126,11 @@ pub(crate) struct ModelReport {
     pub(crate) max_length: usize,
     pub(crate) pooling: String,
     pub(crate) pooling_source: &'static str,
+    pub(crate) prompts: BTreeMap<String, String>,
+    /// The prompt that applies unless another is asked for.
+    pub(crate) default_prompt: Option<String>,
+    pub(crate) truncate_dim: Option<usize>,
+    pub(crate) similarity: Option<String>,
     pub(crate) weights: String,
     pub(crate) tokenizer: String,
     pub(crate) flops_per_token: u64,
@@ -143,6 +158,10 @@ impl ModelReport {
                 PoolingSource::Model => "model",
                 PoolingSource::Default => "default",
             },
+            prompts: summary.prompts.by_name.clone(),
+            default_prompt: summary.prompts.by_default().map(|(name, _)| name.to_owned()),
+            truncate_dim: summary.truncate_dim,
+            similarity: summary.similarity.clone(),
             weights: summary.weights.clone(),
             tokenizer: summary.tokenizer.to_string(),
             flops_per_token: summary.flops_per_token,

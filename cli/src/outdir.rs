@@ -512,6 +512,8 @@ mod tests {
             dtype: "f32".into(),
             output_dtype: dataset::VectorDtype::F32,
             prefix: String::new(),
+            prompt: None,
+            similarity: None,
             dimensions: 2,
             job_id: "j".into(),
             spec_digest: "s".into(),

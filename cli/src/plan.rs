@@ -1,14 +1,15 @@
 //! What `run` or `submit` was asked to do, as a job: the meaning of the arguments, and how it differs from an earlier job.
 
 use dataset::{Keep, PlannedSource, ReadOptions, Source};
-use engine::ModelSummary;
+use engine::{Digests, ModelSummary};
 use proto::job::{
     ComputeDtype, EmbedSpec, JobSpec, MaxRejects, ModelSpec, OnBadRow, OutputDtype, Pooling, ShardLimits,
 };
 
-use crate::args::{CutArgs, DtypeArg, EmbedArgs, JobArgs, OnBadRowArg, OutputDtypeArg, PoolingArg, RowArgs};
+use crate::args::{CutArgs, DtypeArg, JobArgs, OnBadRowArg, OutputDtypeArg, PoolingArg};
 use crate::exit::Advice;
 use crate::model::LocalModel;
+use crate::prompt::{self, Applied};
 
 /// How long a shard should take, in seconds: what a killed run loses, against the cost of a shard.
 const SHARD_SECONDS: u64 = 12;
@@ -75,29 +76,51 @@ pub(crate) fn check(args: &JobArgs, model: &ModelSummary, power: Power) -> Resul
     }
 }
 
-/// Returns the job that the arguments ask for.
-pub(crate) fn spec(args: &JobArgs, sources: Vec<Source>, model: &LocalModel, digest: String, power: Power) -> JobSpec {
-    JobSpec {
+/// Returns the job that the arguments ask for: what the model's own settings decide is written down too, so that the job
+/// says it. Refuses a prompt that the model does not have.
+pub(crate) fn spec(
+    args: &JobArgs,
+    sources: Vec<Source>,
+    model: &LocalModel,
+    digest: String,
+    power: Power,
+) -> Result<JobSpec, Advice> {
+    let asked = &args.embed;
+    let prompt = prompt::resolve(&model.summary.prompts, asked.prompt.as_deref(), asked.prefix.as_deref())?;
+    let embed = embed_spec(args, &model.summary, prompt, power);
+    Ok(JobSpec {
         sources,
         read: read_options(args),
         model: ModelSpec { name: model.name.clone(), revision: model.found.revision.clone(), digest },
-        embed: embed_spec(&args.embed, &args.rows, &args.cut, power),
-        limits: shard_limits(&model.summary, &args.embed, &args.cut, power),
+        limits: shard_limits(&model.summary, embed.dimensions, &args.cut, power),
+        embed,
         on_bad_row: match args.rows.on_bad_row {
             OnBadRowArg::Reject => OnBadRow::Reject,
             OnBadRowArg::Fail => OnBadRow::Fail,
         },
         max_rejects: args.rows.max_rejects.unwrap_or(MaxRejects::Unlimited),
         allow_partial: false,
-    }
+    })
 }
 
-fn embed_spec(embed: &EmbedArgs, rows: &RowArgs, cut: &CutArgs, power: Power) -> EmbedSpec {
+/// Makes a job that release 0.1 began, with the same files of the model, the same as it was: that release read fewer of
+/// them, and what the others decide is part of the job.
+pub(crate) fn as_begun(mut spec: JobSpec, begun_with: Option<&str>, digests: &Digests) -> JobSpec {
+    if let Some(digest) = digests.of_0_1.as_deref().filter(|digest| begun_with == Some(*digest)) {
+        digest.clone_into(&mut spec.model.digest);
+        spec.embed.similarity = None;
+    }
+    spec
+}
+
+fn embed_spec(args: &JobArgs, model: &ModelSummary, prompt: Applied, power: Power) -> EmbedSpec {
+    let (embed, rows, cut) = (&args.embed, &args.rows, &args.cut);
+    let own_dimensions = model.truncate_dim.map(|kept| u32::try_from(kept).unwrap_or(u32::MAX));
     EmbedSpec {
         pooling: pooling(embed.pooling),
         normalize: !embed.no_normalize,
         max_length: embed.max_length,
-        prefix: embed.prefix.clone(),
+        prefix: prompt.text,
         dtype: match embed.dtype {
             // f32 is exact and fast on a CPU, and what workers of every kind compute; a GPU is made for f16.
             DtypeArg::Auto if matches!(power, Power::Gpus(_)) => ComputeDtype::F16,
@@ -110,8 +133,10 @@ fn embed_spec(embed: &EmbedArgs, rows: &RowArgs, cut: &CutArgs, power: Power) ->
             OutputDtypeArg::F32 => OutputDtype::F32,
             OutputDtypeArg::F16 => OutputDtype::F16,
         },
-        dimensions: embed.dimensions,
+        dimensions: embed.dimensions.or(own_dimensions),
         batch_tokens: cut.batch_tokens,
+        prompt: prompt.name,
+        similarity: model.similarity.clone(),
     }
 }
 
@@ -127,14 +152,14 @@ pub(crate) fn pooling(arg: PoolingArg) -> Option<Pooling> {
 }
 
 /// Cuts shards to about [`SHARD_SECONDS`] of work for this model, as far as the bounds on their size allow.
-fn shard_limits(model: &ModelSummary, embed: &EmbedArgs, cut: &CutArgs, power: Power) -> ShardLimits {
+fn shard_limits(model: &ModelSummary, dimensions: Option<u32>, cut: &CutArgs, power: Power) -> ShardLimits {
     let (flops, bytes_max) = match power {
         Power::Cores(cores) | Power::Workers(cores) => (FLOPS_PER_CORE * cores.max(1), *INPUT_BYTES.end()),
         Power::Gpus(_) => (FLOPS_PER_GPU, GPU_INPUT_BYTES_MAX),
     };
     let tokens = SHARD_SECONDS * flops / model.flops_per_token.max(1);
     let bytes = (tokens * BYTES_PER_TOKEN).clamp(*INPUT_BYTES.start(), bytes_max);
-    let dimensions = embed.dimensions.map_or(model.hidden_size as u64, u64::from);
+    let dimensions = dimensions.map_or(model.hidden_size as u64, u64::from);
     let rows_by_size = OUTPUT_BYTES_MAX / (dimensions.max(1) * size_of::<f32>() as u64);
     let rows = (tokens / TOKENS_PER_ROW).clamp(ROWS_MIN, rows_by_size.max(ROWS_MIN));
     ShardLimits { rows_max: cut.shard_rows.unwrap_or(rows), bytes_max: bytes }
@@ -193,9 +218,14 @@ impl Differences {
         self.compare("--pooling", pooling(was), pooling(now));
         self.compare("--no-normalize", !was.normalize, !now.normalize);
         self.compare_option("--max-length", was.max_length, now.max_length);
-        self.compare("--prefix", &was.prefix, &now.prefix);
+        // Spelled as it would be given: no prompt is the prompt "".
+        let prompt = |spec: &EmbedSpec| spec.prompt.clone().unwrap_or_default();
+        let prefix = |spec: &EmbedSpec| if spec.prompt.is_some() { String::new() } else { spec.prefix.clone() };
+        self.compare("--prompt", prompt(was), prompt(now));
+        self.compare("--prefix", prefix(was), prefix(now));
         self.compare_option("--dimensions", was.dimensions, now.dimensions);
         self.compare("--dtype", dtype_name(was.dtype), dtype_name(now.dtype));
+        self.compare_option("the model's similarity", was.similarity.as_ref(), now.similarity.as_ref());
         self.compare("--output-dtype", output_dtype_name(was.output_dtype), output_dtype_name(now.output_dtype));
         self.compare_option("--batch-tokens", was.batch_tokens, now.batch_tokens);
     }
@@ -267,6 +297,9 @@ mod tests {
             max_length: 512,
             pooling: engine::Pooling::Cls,
             pooling_source: PoolingSource::Default,
+            prompts: engine::Prompts::default(),
+            truncate_dim: None,
+            similarity: None,
             weights: "model.safetensors".to_owned(),
             tokenizer: TokenizerKind::TokenizerJson,
             flops_per_token,
@@ -274,16 +307,8 @@ mod tests {
     }
 
     fn limits(flops_per_token: u64, hidden_size: usize, shard_rows: Option<u64>) -> ShardLimits {
-        let embed = EmbedArgs {
-            pooling: PoolingArg::Auto,
-            no_normalize: false,
-            max_length: None,
-            prefix: String::new(),
-            dimensions: None,
-            dtype: DtypeArg::Auto,
-        };
         let cut = CutArgs { batch_tokens: None, shard_rows };
-        shard_limits(&summary(flops_per_token, hidden_size), &embed, &cut, Power::Cores(2))
+        shard_limits(&summary(flops_per_token, hidden_size), None, &cut, Power::Cores(2))
     }
 
     #[test]
@@ -311,6 +336,8 @@ mod tests {
                 output_dtype: OutputDtype::F32,
                 dimensions: None,
                 batch_tokens: None,
+                prompt: None,
+                similarity: None,
             },
             limits: ShardLimits { rows_max: 10, bytes_max: 10 },
             on_bad_row: OnBadRow::Reject,
@@ -322,8 +349,22 @@ mod tests {
     type Change = fn(&mut JobSpec);
 
     #[test]
+    fn a_job_of_release_0_1_over_the_same_files_is_the_same_job() {
+        let digests = Digests { now: "n".to_owned(), of_0_1: Some("d".to_owned()) };
+        let mut now = job();
+        now.model.digest = "n".to_owned();
+        now.embed.similarity = Some("cosine".to_owned());
+        assert!(differences(&job(), &as_begun(now.clone(), Some("d"), &digests)).is_empty());
+        assert_eq!(as_begun(now.clone(), Some("x"), &digests), now);
+        assert_eq!(as_begun(now.clone(), None, &digests), now);
+        now.embed.prompt = Some("doc".to_owned());
+        let found = differences(&job(), &as_begun(now, Some("d"), &digests));
+        assert!(found.len() == 1 && found[0].starts_with("--prompt"), "{found:?}");
+    }
+
+    #[test]
     fn every_parameter_that_differs_is_named_alone() {
-        let changes: [(&str, Change); 19] = [
+        let changes: [(&str, Change); 21] = [
             ("the corpus", |spec| spec.sources[0].uri.push('x')),
             ("--format", |spec| spec.sources[0].format = Format::Tsv),
             ("--text-column", |spec| spec.read.text_column.push('x')),
@@ -336,6 +377,11 @@ mod tests {
             ("--no-normalize", |spec| spec.embed.normalize = false),
             ("--max-length", |spec| spec.embed.max_length = Some(8)),
             ("--prefix", |spec| spec.embed.prefix.push('x')),
+            ("--prompt", |spec| {
+                spec.embed.prompt = Some("query".to_owned());
+                spec.embed.prefix.push('x');
+            }),
+            ("the model's similarity", |spec| spec.embed.similarity = Some("dot".to_owned())),
             ("--dimensions", |spec| spec.embed.dimensions = Some(8)),
             ("--dtype", |spec| spec.embed.dtype = ComputeDtype::Bf16),
             ("--output-dtype", |spec| spec.embed.output_dtype = OutputDtype::F16),

@@ -276,6 +276,8 @@ fn info_without_files(job: JobId, spec: &JobSpec) -> FileInfo {
         dtype: dtype.to_owned(),
         output_dtype,
         prefix: spec.embed.prefix.clone(),
+        prompt: spec.embed.prompt.clone(),
+        similarity: spec.embed.similarity.clone(),
         dimensions: spec.embed.dimensions.unwrap_or(0),
         job_id: job.to_string(),
         spec_digest: proto::spec_digest(spec),

@@ -18,6 +18,8 @@ pub(crate) fn spec() -> JobSpec {
             output_dtype: OutputDtype::F32,
             dimensions: None,
             batch_tokens: None,
+            prompt: None,
+            similarity: None,
         },
         limits: ShardLimits { rows_max: 10, bytes_max: 1 << 20 },
         on_bad_row: OnBadRow::Reject,

@@ -64,6 +64,9 @@ mod tests {
         other.max_rejects = MaxRejects::Rows(1);
         assert_ne!(spec_digest(&other), spec_digest(&spec()));
         assert_ne!(spec_digest(&JobSpec { allow_partial: true, ..spec() }), spec_digest(&spec()));
+        let mut prompted = spec();
+        prompted.embed.prompt = Some("query".into());
+        assert_ne!(spec_digest(&prompted), spec_digest(&spec()));
         assert_eq!(spec_digest(&spec()), spec_digest(&spec().clone()));
     }
 

@@ -226,6 +226,13 @@ pub struct EmbedSpec {
     /// Tokens per batch; found by the worker where absent.
     #[prost(uint32, optional, tag = "8")]
     pub batch_tokens: ::core::option::Option<u32>,
+    /// Name of the model's own prompt that `prefix` is; absent where it is none.
+    #[prost(string, optional, tag = "9")]
+    pub prompt: ::core::option::Option<::prost::alloc::string::String>,
+    /// The similarity that the model is meant for (`cosine`, `dot`, `euclidean` or `manhattan`), for the footer; absent where
+    /// the model names none.
+    #[prost(string, optional, tag = "10")]
+    pub similarity: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// How large shards are cut: a shard ends at whichever limit is met first.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -75,6 +75,12 @@ pub struct EmbedSpec {
     pub dimensions: Option<u32>,
     /// Tokens per batch; found by the worker where absent.
     pub batch_tokens: Option<u32>,
+    /// Name of the model's own prompt that `prefix` is. Left out where it is none, so that such jobs keep their digests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// The similarity that the model is meant for, as the footer says it. Left out where the model names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub similarity: Option<String>,
 }
 
 /// What a rejected record does to the job.
@@ -309,6 +315,8 @@ pub(crate) mod tests {
                 output_dtype: OutputDtype::F16,
                 dimensions: Some(64),
                 batch_tokens: Some(8192),
+                prompt: None,
+                similarity: None,
             },
             limits: ShardLimits { rows_max: 1000, bytes_max: 1 << 20 },
             on_bad_row: OnBadRow::Reject,

@@ -55,6 +55,8 @@ fn spec(rows: u64) -> JobSpec {
             output_dtype: OutputDtype::F32,
             dimensions: None,
             batch_tokens: None,
+            prompt: None,
+            similarity: None,
         },
         limits: ShardLimits { rows_max: SHARD_ROWS, bytes_max: 1 << 20 },
         on_bad_row: OnBadRow::Reject,

@@ -51,6 +51,8 @@ fn write(job: JobId, spec_digest: &str, (first_row, rows): (u64, u64), convicted
         dtype: "f32".into(),
         output_dtype: VectorDtype::F32,
         prefix: String::new(),
+        prompt: None,
+        similarity: None,
         dimensions: u32::try_from(DIMENSIONS).unwrap(),
         job_id: job.to_string(),
         spec_digest: spec_digest.to_owned(),

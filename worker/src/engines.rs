@@ -84,7 +84,9 @@ fn load(devices: &[DeviceSpec], hub: &HubOptions, model: ModelSpec, embed: Embed
     });
     let panicked = |_| ShardError::Panicked { stage: "load" };
     checked.map_err(panicked)??;
-    let (encoder, engines) = (encoder.map_err(panicked)??, engines?);
+    let encoder = encoder.map_err(panicked)??;
+    let engines: Vec<Engine> =
+        engines?.into_iter().map(|engine| engine.leaving_out(encoder.tokens_left_out())).collect();
     let first = engines.first().expect("a worker has at least one device");
     let (dimensions, pooling) = (first.dimensions(), first.pooling());
     let batch_tokens = embed.batch_tokens.map_or_else(|| first.default_batch_tokens(), |tokens| tokens as usize);
@@ -93,15 +95,16 @@ fn load(devices: &[DeviceSpec], hub: &HubOptions, model: ModelSpec, embed: Embed
 }
 
 fn check_digest(model: &ModelSpec, dir: &ModelDir, path: &Path) -> Result<(), ShardError> {
-    let found = dir.digest()?;
-    if found == model.digest {
+    let found = dir.digests()?;
+    // A job of release 0.1 pins fewer files, and says itself what the others would decide.
+    if found.now == model.digest || found.of_0_1.as_ref() == Some(&model.digest) {
         return Ok(());
     }
     Err(ShardError::ModelMismatch {
         model: model.name.clone(),
         dir: path.to_owned(),
         expected: model.digest.clone(),
-        found,
+        found: found.now,
     })
 }
 
@@ -154,6 +157,8 @@ impl Loaded {
                 OutputDtype::F16 => VectorDtype::F16,
             },
             prefix: self.embed.prefix.clone(),
+            prompt: self.embed.prompt.clone(),
+            similarity: self.embed.similarity.clone(),
             dimensions: u32::try_from(self.dimensions).expect("vectors have far fewer than 2^32 components"),
             job_id: grant.shard.job.to_string(),
             spec_digest: grant.spec_digest.clone(),

@@ -74,7 +74,7 @@ pub(crate) enum ShardError {
     #[error(transparent)]
     Embed(#[from] EmbedError),
     #[error(
-        "model `{model}` in `{dir}` is not the job's: its digest is {found}, expected {expected}; use the same files everywhere"
+        "model `{model}` in `{dir}` is not the job's: its digest is {found}, expected {expected}; use the same files everywhere, and submit a job of an earlier release again if that release read other files"
     )]
     ModelMismatch { model: String, dir: PathBuf, expected: String, found: String },
     #[error(

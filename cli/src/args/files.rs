@@ -117,9 +117,13 @@ pub(crate) struct TokenizeArgs {
     /// Cuts texts to this many tokens, special ones included. The default is what the model can take.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_length: Option<u32>,
-    /// Puts this before every text.
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-    pub(crate) prefix: String,
+    /// Puts this prompt of the model before every text, by its name. The default is the model's own default prompt, if it
+    /// has one; `""` is none.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) prompt: Option<String>,
+    /// Puts this before every text instead of a prompt of the model.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prefix: Option<String>,
     /// Prints one JSON object per text on stdout.
     #[arg(long)]
     pub(crate) json: bool,

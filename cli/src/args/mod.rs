@@ -224,10 +224,15 @@ pub(crate) struct EmbedArgs {
     /// Cuts texts to this many tokens, special ones included. The default is what the model can take.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_length: Option<u32>,
-    /// Puts this before every text, as models like E5 ask for (`"passage: "`).
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-    pub(crate) prefix: String,
-    /// Keeps only the first N dimensions of each vector, for models trained that way (Matryoshka).
+    /// Puts this prompt of the model before every text, by its name (`encaje model show` lists them). The default is the
+    /// model's own default prompt, if it has one; `""` is none.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) prompt: Option<String>,
+    /// Puts this before every text instead of a prompt of the model, as models like E5 ask for (`"passage: "`).
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prefix: Option<String>,
+    /// Keeps only the first N dimensions of each vector, for models trained that way (Matryoshka). The default is what the
+    /// model says (`truncate_dim`), or all.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) dimensions: Option<u32>,
     /// Computes in this number format. `auto` is what suits the device: f16 on a GPU. On a CPU that is f32; bf16

@@ -50,9 +50,13 @@ pub(crate) struct SimilarityArgs {
     /// Decides how token vectors become one vector. `auto` is the model's own pooling, or `cls` where it names none.
     #[arg(long, value_enum, default_value_t = PoolingArg::Auto)]
     pub(crate) pooling: PoolingArg,
-    /// Puts this before every text.
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-    pub(crate) prefix: String,
+    /// Puts this prompt of the model before every text, by its name. The default is the model's own default prompt, if it
+    /// has one; `""` is none.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) prompt: Option<String>,
+    /// Puts this before every text instead of a prompt of the model.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prefix: Option<String>,
     /// Draws a heat map into this file; the extension says what it is.
     #[arg(long, value_name = "PLOT.html|.png|.svg", env = "ENCAJE_SIMILARITY_OUT")]
     pub(crate) out: Option<PathBuf>,

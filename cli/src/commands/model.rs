@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::args::{ModelPullArgs, ModelShowArgs};
 use crate::exit::Exit;
 use crate::model::{self, ModelReport};
+use crate::prompt;
 use crate::ui::{self, Ui};
 
 /// Fetches a model and prints its directory.
@@ -28,6 +29,10 @@ pub(crate) fn show(ui: &Ui, args: &ModelShowArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let speed = if report.native { "packed (fast)" } else { "padded (slower: not one of the native architectures)" };
+    let dimensions = match report.truncate_dim {
+        Some(kept) => format!("{kept}, the first of {} (the model's own truncate_dim)", report.dimensions),
+        None => report.dimensions.to_string(),
+    };
     let lines = [
         ("model", report.model),
         ("directory", report.directory),
@@ -35,13 +40,16 @@ pub(crate) fn show(ui: &Ui, args: &ModelShowArgs) -> anyhow::Result<Exit> {
         ("digest", report.digest),
         ("architecture", report.architecture),
         ("forward pass", speed.to_owned()),
-        ("dimensions", report.dimensions.to_string()),
+        ("dimensions", dimensions),
         ("layers", report.layers.to_string()),
         ("heads", report.heads.to_string()),
         ("intermediate", report.intermediate.to_string()),
         ("vocabulary", ui::count(report.vocabulary as u64)),
         ("max length", format!("{} tokens", report.max_length)),
         ("pooling", format!("{} ({})", report.pooling, model::pooling_origin(model.summary.pooling_source))),
+        ("prompts", prompt::list(&model.summary.prompts)),
+        ("default prompt", report.default_prompt.unwrap_or_else(|| "none".to_owned())),
+        ("similarity", report.similarity.unwrap_or_else(|| "not said".to_owned())),
         ("weights", report.weights),
         ("tokenizer", report.tokenizer),
         ("flops per token", ui::count(report.flops_per_token)),

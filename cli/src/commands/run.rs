@@ -92,7 +92,7 @@ fn make(
         let before = Amount { rows: manifest.totals.rows, tokens: manifest.totals.tokens };
         return Ok(Some(Made { totals: manifest.totals, before, was_done: true }));
     }
-    model::introduce(ui, &request.args.job, &request.model.summary);
+    model::introduce(ui, &request.args.job, &request.model.summary, &request.spec.embed);
     let dtype = request.spec.embed.dtype;
     if request.devices.contains(&DeviceSpec::Cpu) && !worker::engine_dtype(dtype).is_fast_on_cpu() {
         let name = plan::dtype_name(dtype);
@@ -127,12 +127,24 @@ fn look<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) -> an
         false => Power::Gpus(devices.len() as u64),
     };
     plan::check(&args.job, &model.summary, power)?;
-    let digest = model.dir.digest()?;
-    let mut spec = plan::spec(&args.job, sources, &model, digest, power);
+    let digests = model.dir.digests()?;
+    let spec = plan::spec(&args.job, sources, &model, digests.now.clone(), power)?;
+    let mut spec = plan::as_begun(spec, begun_with(&target, &out, before.as_ref()).as_deref(), &digests);
     if let (None, Some(record)) = (args.job.cut.shard_rows, &before) {
         spec.limits = record.spec.limits;
     }
     Ok(Request { args, target, out, sources: planned, model, spec, devices, cores })
+}
+
+/// Returns the digest of the model that what is there already was made with, if it can be read.
+fn begun_with(target: &Target, out: &OutDir, record: Option<&JobRecord>) -> Option<String> {
+    if let Some(record) = record {
+        return Some(record.spec.model.digest.clone());
+    }
+    match target {
+        Target::File(file) => VectorReader::open(file).ok().map(|reader| reader.info().model_digest.clone()),
+        Target::Dir(_) => out.manifest().ok().flatten().map(|manifest| manifest.info.model_digest),
+    }
 }
 
 /// Returns the counts of the output file, if it is there and is what was asked for. Refuses any other file.
@@ -252,6 +264,8 @@ fn info_of(request: &Request<'_>) -> FileInfo {
             OutputDtype::F16 => VectorDtype::F16,
         },
         prefix: spec.embed.prefix.clone(),
+        prompt: spec.embed.prompt.clone(),
+        similarity: spec.embed.similarity.clone(),
         dimensions: spec.embed.dimensions.unwrap_or(u32::try_from(summary.hidden_size).unwrap_or(u32::MAX)),
         job_id: String::new(),
         spec_digest: String::new(),

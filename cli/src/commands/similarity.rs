@@ -9,7 +9,7 @@ use crate::args::{PoolingArg, SimilarityArgs};
 use crate::exit::{Advice, Exit};
 use crate::plot::{self, Heatmap};
 use crate::ui::{self, Ui};
-use crate::{corpus_texts, model, outfile};
+use crate::{corpus_texts, model, outfile, prompt};
 
 /// Columns of text before the numbers.
 const NAME_WIDTH: usize = 40;
@@ -30,9 +30,17 @@ pub(crate) fn run(ui: &Ui, args: &SimilarityArgs) -> anyhow::Result<Exit> {
     let format = outfile::check_picture(args.out.as_deref(), args.force, outfile::PICTURE_HINT)?;
     let texts = texts(ui, args)?;
     let model = model::open(ui, &args.model.model, &args.model.hub, None)?;
-    let encoder = TextEncoder::load(&model.dir, None, &args.prefix)?;
-    let options = EngineOptions { pooling: pooling(args.pooling), normalize: true, ..EngineOptions::default() };
-    let engine = Engine::load(&model.dir, &options)?;
+    let applied = prompt::resolve(&model.summary.prompts, args.prompt.as_deref(), args.prefix.as_deref())?;
+    if let Some(name) = &applied.name {
+        ui.note(format!("prompt: `{name}` puts {:?} before every text", applied.text));
+    }
+    let encoder = TextEncoder::load(&model.dir, None, &applied.text)?;
+    let options = EngineOptions {
+        pooling: pooling(args.pooling),
+        dimensions: model.summary.truncate_dim,
+        ..EngineOptions::default()
+    };
+    let engine = Engine::load(&model.dir, &options)?.leaving_out(encoder.tokens_left_out());
     let vectors = embed(ui, &engine, &encoder, &texts)?;
     let values = cosines(&vectors, engine.dimensions());
     if let (Some(out), Some(format)) = (&args.out, format) {

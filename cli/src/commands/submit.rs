@@ -93,12 +93,12 @@ async fn look(ui: &Ui, args: &SubmitArgs) -> anyhow::Result<(JobSpec, Vec<Planne
     let planned = dataset::inspect(&sources, &plan::read_options(&args.job)).await?;
     let model = tokio::task::block_in_place(|| model::open(ui, &args.job.model.model, &args.job.model.hub, None))?;
     plan::check(&args.job, &model.summary, Power::Workers(WORKER_CORES))?;
-    model::introduce(ui, &args.job, &model.summary);
+    let digest = tokio::task::block_in_place(|| model.dir.digest())?;
+    let spec = plan::spec(&args.job, sources, &model, digest, Power::Workers(WORKER_CORES))?;
+    model::introduce(ui, &args.job, &model.summary, &spec.embed);
     if model.found.revision.is_none() {
         ui.note(format!("note: the model is the directory `{}`; every worker needs it there", model.name));
     }
-    let digest = tokio::task::block_in_place(|| model.dir.digest())?;
-    let spec = plan::spec(&args.job, sources, &model, digest, Power::Workers(WORKER_CORES));
     Ok((JobSpec { allow_partial: args.allow_partial, ..spec }, planned))
 }
 

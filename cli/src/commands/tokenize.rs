@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::args::TokenizeArgs;
 use crate::exit::Exit;
-use crate::model;
 use crate::ui::Ui;
+use crate::{model, prompt};
 
 /// One text, as tokens.
 #[derive(Debug, Serialize)]
@@ -38,7 +38,11 @@ struct TokenReport {
 pub(crate) fn run(ui: &Ui, args: &TokenizeArgs) -> anyhow::Result<Exit> {
     let model = model::open(ui, &args.model.model, &args.model.hub, None)?;
     let max_length = args.max_length.map(|tokens| tokens as usize);
-    let encoder = TextEncoder::load(&model.dir, max_length, &args.prefix)?;
+    let applied = prompt::resolve(&model.summary.prompts, args.prompt.as_deref(), args.prefix.as_deref())?;
+    if let Some(name) = &applied.name {
+        ui.note(format!("prompt: `{name}` puts {:?} before every text", applied.text));
+    }
+    let encoder = TextEncoder::load(&model.dir, max_length, &applied.text)?;
     if args.texts.is_empty() {
         for (index, line) in io::stdin().lock().lines().enumerate() {
             let line = line.with_context(|| format!("cannot read line {} of stdin", index + 1))?;

@@ -121,6 +121,8 @@ impl From<&EmbedSpec> for wire::EmbedSpec {
             output_dtype: wire::OutputDtype::from(embed.output_dtype).into(),
             dimensions: embed.dimensions,
             batch_tokens: embed.batch_tokens,
+            prompt: embed.prompt.clone(),
+            similarity: embed.similarity.clone(),
         }
     }
 }
@@ -138,6 +140,8 @@ impl TryFrom<wire::EmbedSpec> for EmbedSpec {
             output_dtype: output_dtype(embed.output_dtype)?,
             dimensions: embed.dimensions,
             batch_tokens: embed.batch_tokens,
+            prompt: embed.prompt,
+            similarity: embed.similarity,
         })
     }
 }

@@ -71,10 +71,25 @@ fn embed() -> impl Strategy<Value = EmbedSpec> {
         select(outputs.to_vec()),
         number(),
         number(),
+        (option::of(".{0,8}"), option::of(".{0,8}")),
     )
-        .prop_map(|(pooling, normalize, max_length, prefix, dtype, output_dtype, dimensions, batch_tokens)| {
-            EmbedSpec { pooling, normalize, max_length, prefix, dtype, output_dtype, dimensions, batch_tokens }
-        })
+        .prop_map(
+            |(pooling, normalize, max_length, prefix, dtype, output_dtype, dimensions, batch_tokens, names)| {
+                let (prompt, similarity) = names;
+                EmbedSpec {
+                    pooling,
+                    normalize,
+                    max_length,
+                    prefix,
+                    dtype,
+                    output_dtype,
+                    dimensions,
+                    batch_tokens,
+                    prompt,
+                    similarity,
+                }
+            },
+        )
 }
 
 fn job_spec() -> impl Strategy<Value = JobSpec> {

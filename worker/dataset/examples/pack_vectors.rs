@@ -60,6 +60,8 @@ fn info(dimensions: u32) -> FileInfo {
         dtype: "f32".into(),
         output_dtype: VectorDtype::F32,
         prefix: String::new(),
+        prompt: None,
+        similarity: None,
         dimensions,
         job_id: "random".into(),
         spec_digest: "0".repeat(64),

@@ -29,6 +29,8 @@ fn info(output_dtype: VectorDtype) -> FileInfo {
         dtype: "f32".to_owned(),
         output_dtype,
         prefix: String::new(),
+        prompt: None,
+        similarity: None,
         dimensions: DIMENSIONS,
         job_id: "sample".to_owned(),
         spec_digest: "0".repeat(64),

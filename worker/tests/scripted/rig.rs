@@ -30,6 +30,8 @@ pub(crate) fn embed_spec() -> EmbedSpec {
         output_dtype: OutputDtype::F32,
         dimensions: None,
         batch_tokens: None,
+        prompt: None,
+        similarity: None,
     }
 }
 

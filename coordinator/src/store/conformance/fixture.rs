@@ -190,6 +190,8 @@ pub(super) fn spec(prefix: &str) -> JobSpec {
             output_dtype: OutputDtype::F32,
             dimensions: None,
             batch_tokens: None,
+            prompt: None,
+            similarity: None,
         },
         limits: ShardLimits { rows_max: ROWS, bytes_max: 1_000 },
         on_bad_row: OnBadRow::Reject,

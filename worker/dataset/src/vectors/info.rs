@@ -104,6 +104,12 @@ pub struct FileInfo {
     pub output_dtype: VectorDtype,
     /// Text put before every record.
     pub prefix: String,
+    /// Name of the model's own prompt that `prefix` is; `None` where it is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// The similarity that the model is meant for: `cosine`, `dot`, `euclidean` or `manhattan`; `None` where it names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub similarity: Option<String>,
     /// Components per vector.
     pub dimensions: u32,
     /// The job.
@@ -169,9 +175,12 @@ impl FileInfo {
             ("encaje.job_id", self.job_id.clone()),
             ("encaje.spec_digest", self.spec_digest.clone()),
         ];
-        if let Some(revision) = &self.revision {
-            pairs.push(("encaje.revision", revision.clone()));
-        }
+        let optional = [
+            ("encaje.revision", &self.revision),
+            ("encaje.prompt", &self.prompt),
+            ("encaje.similarity", &self.similarity),
+        ];
+        pairs.extend(optional.into_iter().filter_map(|(key, value)| value.clone().map(|value| (key, value))));
         pairs.into_iter().map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect()
     }
 
@@ -193,6 +202,8 @@ impl FileInfo {
             dtype: footer.text("encaje.dtype")?,
             output_dtype: footer.parse("encaje.output_dtype")?,
             prefix: footer.text("encaje.prefix")?,
+            prompt: footer.get("encaje.prompt").map(str::to_owned),
+            similarity: footer.get("encaje.similarity").map(str::to_owned),
             dimensions: footer.parse("encaje.dimensions")?,
             job_id: footer.text("encaje.job_id")?,
             spec_digest: footer.text("encaje.spec_digest")?,
@@ -253,6 +264,8 @@ pub(super) mod tests {
             dtype: "f32".into(),
             output_dtype: VectorDtype::F32,
             prefix: "query: ".into(),
+            prompt: None,
+            similarity: None,
             dimensions,
             job_id: "job-1".into(),
             spec_digest: "e".repeat(64),
@@ -265,8 +278,9 @@ pub(super) mod tests {
 
     #[test]
     fn footer_values_come_back() {
-        for revision in [None, Some("r".to_owned())] {
-            let written = FileInfo { revision, prefix: String::new(), ..info(8) };
+        for name in [None, Some("r".to_owned())] {
+            let (prompt, similarity) = (name.clone(), name.clone());
+            let written = FileInfo { revision: name, prompt, similarity, prefix: String::new(), ..info(8) };
             let read = FileInfo::from_key_values(Path::new("f"), &written.to_key_values()).unwrap();
             assert_eq!(read, written);
         }
