@@ -157,13 +157,17 @@ def sentence(path, texts, options, with_vectors):
     if missing:
         raise ValueError(f"weights are missing, drawn at random: {sorted(missing)[:3]}")
     if options.get("max_length"):
-        model.max_seq_length = min(options["max_length"], model.max_seq_length or options["max_length"])
+        # The command's length wins over the model's own, up to what the model has positions for.
+        model.max_seq_length = min(options["max_length"], positions(transformer.config) or options["max_length"])
     if options.get("pooling"):
         model[1].pooling_mode = {"last": "lasttoken"}.get(options["pooling"], options["pooling"])
     prompt = prompt_of(model, options)
     given = Answer(ids=each(texts, lambda text: unpadded(model.preprocess([prompt + text]))), positions=positions(transformer.config))
     limit = model.max_seq_length or 10**9
     given.truncated = each(texts, lambda text: len(model.tokenizer(prompt + text, truncation=False)["input_ids"]) > limit)
+    if getattr(transformer, "processing_kwargs", None):
+        # These may have a length of their own.
+        given.truncated = [None] * len(texts)
     if with_vectors:
         def one(text):
             more = {"truncate_dim": options["dimensions"]} if "dimensions" in options else {}
