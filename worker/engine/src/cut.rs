@@ -1,4 +1,4 @@
-//! Cuts a long text before it is tokenized, without changing the tokens that are kept.
+//! Cuts a long text before it is tokenized, without changing the tokens that are kept, at whichever end they are.
 //!
 //! Tokenizers that split at white space treat what stands before a space independently of what comes long after it. So a
 //! text may be cut between a word and the space after it, if the tokens that are wanted all end well before the cut:
@@ -10,7 +10,10 @@
 
 use std::borrow::Cow;
 
-use tokenizers::{Encoding, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, Tokenizer};
+use tokenizers::{
+    Encoding, ModelWrapper, NormalizedString, Normalizer, NormalizerWrapper, OffsetReferential, OffsetType,
+    PreTokenizedString, PreTokenizer, PreTokenizerWrapper, Tokenizer,
+};
 
 /// Words at the end of a cut text whose tokens are not trusted.
 const MARGIN_WORDS: usize = 16;
@@ -27,7 +30,8 @@ const WORD_BYTES_KEPT: usize = 1024;
 
 /// Knows whether the texts of one tokenizer may be cut.
 pub(crate) struct Cutter {
-    splits_at_spaces: bool,
+    /// The white space, all of it ASCII, at which texts may be cut: none where the tokenizer does not split there.
+    spaces: Vec<u8>,
     endless_words_are_unknown: bool,
 }
 
@@ -35,7 +39,10 @@ impl Cutter {
     /// Looks at what a tokenizer does with white space.
     pub(crate) fn new(tokenizer: &Tokenizer) -> Cutter {
         Cutter {
-            splits_at_spaces: tokenizer.get_pre_tokenizer().is_some_and(splits_at_spaces),
+            spaces: match tokenizer.get_pre_tokenizer().is_some_and(splits_at_spaces) {
+                true => ASCII_SPACES.into_iter().filter(|space| separates(tokenizer, *space)).collect(),
+                false => Vec::new(),
+            },
             endless_words_are_unknown: endless_words_are_unknown(tokenizer),
         }
     }
@@ -71,9 +78,9 @@ impl Cutter {
         wanted: usize,
     ) -> tokenizers::Result<Option<Encoding>> {
         let mut bytes = (wanted * BYTES_PER_TOKEN).max(TEXT_BYTES_MIN);
-        while self.splits_at_spaces && bytes < text.len() / 2 {
-            let Some(cut) = word_end(text, bytes) else { return Ok(None) };
-            let trusted = words_back(&text[..cut], MARGIN_WORDS);
+        while !self.spaces.is_empty() && bytes < text.len() / 2 {
+            let Some(cut) = self.word_end(text, bytes) else { return Ok(None) };
+            let trusted = self.words_back(&text[..cut], MARGIN_WORDS);
             let encoding = tokenizer.encode(&text[..cut], false)?;
             // One more than is wanted shows that the text is truncated.
             if encoding.get_offsets().get(wanted).is_some_and(|&(_, end)| end <= trusted) {
@@ -83,24 +90,73 @@ impl Cutter {
         }
         Ok(None)
     }
+
+    /// As [`prefix`](Cutter::prefix), for the last `wanted` tokens of a text: tokenizes an end of it.
+    pub(crate) fn suffix(
+        &self,
+        tokenizer: &Tokenizer,
+        text: &str,
+        wanted: usize,
+    ) -> tokenizers::Result<Option<Encoding>> {
+        let mut bytes = (wanted * BYTES_PER_TOKEN).max(TEXT_BYTES_MIN);
+        while !self.spaces.is_empty() && bytes < text.len() / 2 {
+            let Some(cut) = self.word_end_before(text, text.len() - bytes) else { return Ok(None) };
+            let trusted = self.words_on(&text[cut..], MARGIN_WORDS);
+            let encoding = tokenizer.encode(&text[cut..], false)?;
+            let more = encoding.len().checked_sub(wanted + 1).map(|at| encoding.get_offsets()[at]);
+            if more.is_some_and(|(start, _)| start >= trusted) {
+                return Ok(Some(encoding));
+            }
+            bytes = (text.len() - cut).max(bytes) * 4;
+        }
+        Ok(None)
+    }
+
+    /// Returns the first place at or after `from` where a word ends and white space follows.
+    fn word_end(&self, text: &str, from: usize) -> Option<usize> {
+        (from.max(1)..text.len()).find(|&at| self.is_word_end(text, at))
+    }
+
+    /// Returns the last place at or before `from` where a word ends and white space follows.
+    fn word_end_before(&self, text: &str, from: usize) -> Option<usize> {
+        (1..=from).rev().find(|&at| self.is_word_end(text, at))
+    }
+
+    /// Returns where the text ends without its last `words` words; its start if it has no more.
+    fn words_back(&self, text: &str, words: usize) -> usize {
+        let ends = (1..text.len()).rev().filter(|&at| self.is_word_end(text, at));
+        ends.take(words).last().unwrap_or(0)
+    }
+
+    /// Returns where the text begins without its first `words` words; its end if it has no more.
+    fn words_on(&self, text: &str, words: usize) -> usize {
+        (1..text.len()).filter(|&at| self.is_word_end(text, at)).nth(words).unwrap_or(text.len())
+    }
+
+    fn is_word_end(&self, text: &str, at: usize) -> bool {
+        let bytes = text.as_bytes();
+        self.spaces.contains(&bytes[at]) && !self.spaces.contains(&bytes[at - 1])
+    }
 }
 
-/// Returns the first place at or after `from` where a word ends and white space follows.
-fn word_end(text: &str, from: usize) -> Option<usize> {
-    let bytes = text.as_bytes();
-    (from.max(1)..bytes.len()).find(|&at| is_space(bytes[at]) && !is_space(bytes[at - 1]))
-}
+/// White space of one byte, which no other character's bytes look like.
+const ASCII_SPACES: [u8; 4] = *b" \t\n\r";
 
-/// Returns where the text ends without its last `words` words.
-fn words_back(text: &str, words: usize) -> usize {
-    let bytes = text.as_bytes();
-    let ends = (1..bytes.len()).rev().filter(|&at| is_space(bytes[at]) && !is_space(bytes[at - 1]));
-    ends.take(words).last().unwrap_or(0)
-}
-
-/// ASCII white space, which every tokenizer here takes for such, and which no other character's bytes look like.
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+/// Whether two words with this white space between them are two to the tokenizer. A normaliser could have taken it out.
+fn separates(tokenizer: &Tokenizer, space: u8) -> bool {
+    let words = |spaces: usize| -> tokenizers::Result<usize> {
+        let text = format!("a{}b", char::from(space).to_string().repeat(spaces));
+        let mut text = NormalizedString::from(text);
+        if let Some(normalizer) = tokenizer.get_normalizer() {
+            normalizer.normalize(&mut text)?;
+        }
+        let mut text = PreTokenizedString::from(text);
+        if let Some(pre_tokenizer) = tokenizer.get_pre_tokenizer() {
+            pre_tokenizer.pre_tokenize(&mut text)?;
+        }
+        Ok(text.get_splits(OffsetReferential::Original, OffsetType::Byte).len())
+    };
+    [1, 2].into_iter().all(|spaces| words(spaces).is_ok_and(|words| words > 1))
 }
 
 /// Whether the tokens of a word depend on nothing across the white space around it.
@@ -125,7 +181,7 @@ fn splits_at_spaces(pre_tokenizer: &PreTokenizerWrapper) -> bool {
 /// plain letters alone could stand in the middle of one, and be lost with it.
 fn endless_words_are_unknown(tokenizer: &Tokenizer) -> bool {
     let ModelWrapper::WordPiece(model) = tokenizer.get_model() else { return false };
-    let normalizer = matches!(tokenizer.get_normalizer(), None | Some(NormalizerWrapper::BertNormalizer(_)));
+    let normalizer = tokenizer.get_normalizer().is_none_or(keeps_words);
     let pre_tokenizer = matches!(tokenizer.get_pre_tokenizer(), Some(PreTokenizerWrapper::BertPreTokenizer(_)));
     let added = tokenizer.get_added_tokens_decoder();
     let plain_letters = |token: &str| token.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -133,4 +189,23 @@ fn endless_words_are_unknown(tokenizer: &Tokenizer) -> bool {
         && pre_tokenizer
         && model.max_input_chars_per_word < WORD_BYTES_KEPT
         && !added.values().any(|token| plain_letters(&token.content))
+}
+
+/// Whether a normaliser leaves a word of plain letters a word of as many plain letters.
+fn keeps_words(normalizer: &NormalizerWrapper) -> bool {
+    match normalizer {
+        NormalizerWrapper::BertNormalizer(_) | NormalizerWrapper::Lowercase(_) => true,
+        NormalizerWrapper::Sequence(steps) => steps.as_ref().iter().all(keeps_words),
+        NormalizerWrapper::StripNormalizer(_)
+        | NormalizerWrapper::StripAccents(_)
+        | NormalizerWrapper::NFC(_)
+        | NormalizerWrapper::NFD(_)
+        | NormalizerWrapper::NFKC(_)
+        | NormalizerWrapper::NFKD(_)
+        | NormalizerWrapper::Nmt(_)
+        | NormalizerWrapper::Precompiled(_)
+        | NormalizerWrapper::Replace(_)
+        | NormalizerWrapper::Prepend(_)
+        | NormalizerWrapper::ByteLevel(_) => false,
+    }
 }

@@ -1,6 +1,7 @@
 //! Text to token ids, exactly as `transformers` does it.
 //!
-//! Truncation is decided here and nowhere else: the first tokens are kept, and the special ones around them.
+//! Truncation is decided here and nowhere else: the tokens of one end are kept, the first ones unless the model's files
+//! say otherwise, and the special ones around them.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -41,10 +42,11 @@ pub struct TextEncoder {
 }
 
 struct Shared {
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
     cutter: Cutter,
+    /// Which end of a long text is cut off.
+    side: TruncationDirection,
     prefix: String,
-    lowercase: bool,
     max_length: usize,
     /// Tokens of the text itself, at most: `max_length` without the special ones.
     content_max: usize,
@@ -61,7 +63,7 @@ impl TextEncoder {
     /// # Errors
     /// When the tokenizer files cannot be read, or do not fit the model.
     pub fn load(model: &ModelDir, max_length: Option<usize>, prefix: &str) -> Result<TextEncoder, LoadError> {
-        let tokenizer = model.tokenizer.build()?;
+        let tokenizer = Arc::clone(&model.tokenizer.tokenizer);
         let added = tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
         let max_length = max_length.unwrap_or(model.max_length).min(model.config.positions_used());
         if max_length <= added {
@@ -72,8 +74,8 @@ impl TextEncoder {
         let mut shared = Shared {
             cutter,
             tokenizer,
+            side: model.tokenizer.truncation_side,
             prefix: prefix.into(),
-            lowercase: model.modules.do_lower_case,
             max_length,
             content_max: max_length - added,
             left_out: 0,
@@ -134,7 +136,14 @@ impl TextEncoder {
 
     /// As [`decode`](TextEncoder::decode), with or without special tokens.
     pub(crate) fn decode_as(&self, ids: &[u32], skip_special: bool) -> Result<String, EncodeError> {
-        self.shared.tokenizer.decode(ids, skip_special).map_err(failed)
+        let tokenizer = &self.shared.tokenizer;
+        let special = |token: &str| tokenizer.get_added_vocabulary().is_special_token(token);
+        let mut tokens = ids.iter().filter_map(|id| tokenizer.id_to_token(*id));
+        // The library's decoder of merges cannot take an empty list.
+        if !tokens.any(|token| !(skip_special && special(&token))) {
+            return Ok(String::new());
+        }
+        tokenizer.decode(ids, skip_special).map_err(failed)
     }
 
     /// Returns the id of a token as the vocabulary writes it.
@@ -159,23 +168,26 @@ impl Shared {
         Ok(encoding.len() - usize::from(special))
     }
 
-    /// Returns what the tokenizer is given for a text: the prefix before it, in lower case where the model wants that.
+    /// Returns what the tokenizer is given for a text: the prefix before it.
     fn given<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let Shared { prefix, lowercase, .. } = self;
-        match (prefix.as_str(), lowercase) {
-            ("", false) => Cow::Borrowed(text),
-            (prefix, false) => Cow::Owned(format!("{prefix}{text}")),
-            (prefix, true) => Cow::Owned(format!("{prefix}{text}").to_lowercase()),
+        match self.prefix.as_str() {
+            "" => Cow::Borrowed(text),
+            prefix => Cow::Owned(format!("{prefix}{text}")),
         }
     }
 
     /// Tokenizes, truncates, and puts the special tokens around; says whether the text was truncated.
     fn encoding(&self, text: &str, with_offsets: bool) -> Result<(Encoding, bool), EncodeError> {
-        let Shared { tokenizer, cutter, content_max, .. } = self;
+        let Shared { tokenizer, cutter, content_max, side, .. } = self;
         // Places are those in the text as it is; without them, it may be made shorter first.
         let text = if with_offsets { Cow::Borrowed(text) } else { cutter.without_endless_words(text) };
         let text = text.as_ref();
-        let early = cutter.prefix(tokenizer, text, *content_max).map_err(failed)?;
+        let early = match side {
+            TruncationDirection::Right => cutter.prefix(tokenizer, text, *content_max),
+            TruncationDirection::Left if with_offsets => Ok(None),
+            TruncationDirection::Left => cutter.suffix(tokenizer, text, *content_max),
+        };
+        let early = early.map_err(failed)?;
         let cut_early = early.is_some();
         let mut content = match early {
             Some(encoding) => encoding,
@@ -183,8 +195,8 @@ impl Shared {
             None => tokenizer.encode_fast(text, false).map_err(failed)?,
         };
         let truncated = cut_early || content.len() > *content_max;
-        content.truncate(*content_max, 0, TruncationDirection::Right);
-        // The overflow is kept by the tokenizer as encodings of their own, which nobody asks for.
+        content.truncate(*content_max, 0, *side);
+        // The overflow is kept by the tokenizer as encodings of their own, which nothing uses.
         content.take_overflowing();
         Ok((tokenizer.post_process(content, None, true).map_err(failed)?, truncated))
     }

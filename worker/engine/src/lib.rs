@@ -10,7 +10,7 @@ mod sentence;
 mod cut;
 mod encoder;
 mod packing;
-mod tokenizer_files;
+mod tokenizer;
 
 mod backend;
 mod bert;

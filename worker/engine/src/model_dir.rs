@@ -5,11 +5,9 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
-use crate::config::{Config, read_json_object};
+use crate::config::Config;
 use crate::sentence::{Prompts, SentenceModules};
-use crate::tokenizer_files::TokenizerFiles;
+use crate::tokenizer::ModelTokenizer;
 use crate::weights::WeightFiles;
 use crate::{LoadError, Pooling};
 
@@ -21,7 +19,7 @@ pub struct ModelDir {
     pub(crate) config: Config,
     pub(crate) modules: SentenceModules,
     pub(crate) weights: WeightFiles,
-    pub(crate) tokenizer: TokenizerFiles,
+    pub(crate) tokenizer: ModelTokenizer,
     /// The longest input unless told otherwise, in tokens with the special ones.
     pub(crate) max_length: usize,
 }
@@ -104,7 +102,7 @@ pub struct Digests {
 }
 
 impl ModelDir {
-    /// Reads and checks the small files of a model directory, and finds its weights and tokenizer.
+    /// Reads and checks the small files of a model directory, builds its tokenizer, and finds its weights.
     ///
     /// # Errors
     /// When a needed file is missing or wrong, or the model asks for something this engine does not do.
@@ -121,11 +119,8 @@ impl ModelDir {
         }
         let config = Config::read(&config_path)?;
         let weights = WeightFiles::find(root)?;
-        let tokenizer = TokenizerFiles::find(root)?;
-        let own_length = match modules.max_seq_length {
-            Some(length) => Some(length),
-            None => model_max_length(&tokenizer)?,
-        };
+        let tokenizer = ModelTokenizer::open(root, &config, modules.do_lower_case)?;
+        let own_length = modules.max_seq_length.or(tokenizer.model_max_length);
         let usable = config.positions_used();
         let max_length = own_length.map_or(usable, |length| length.clamp(1, usable));
         Ok(ModelDir { path: path.into(), config, modules, weights, tokenizer, max_length })
@@ -146,7 +141,7 @@ impl ModelDir {
     /// # Errors
     /// When a file cannot be read.
     pub fn digests(&self) -> Result<Digests, LoadError> {
-        let others = || [self.config.path.clone()].into_iter().chain(self.weights.all()).chain(self.tokenizer.all());
+        let others = || [self.config.path.clone()].into_iter().chain(self.weights.all()).chain(self.tokenizer.files());
         let now: BTreeSet<PathBuf> = others().chain(self.modules.files.iter().cloned()).collect();
         let before: BTreeSet<PathBuf> = match self.modules.files_of_0_1.as_slice() {
             [] => BTreeSet::new(),
@@ -196,13 +191,6 @@ impl ModelDir {
     pub(crate) fn pooling(&self) -> Pooling {
         self.modules.pooling.unwrap_or(Pooling::Cls)
     }
-}
-
-/// Returns the tokenizer's `model_max_length`. Absent, and the huge number that stands for "none", give `None`.
-fn model_max_length(tokenizer: &TokenizerFiles) -> Result<Option<usize>, LoadError> {
-    let Some(path) = &tokenizer.config else { return Ok(None) };
-    let length = read_json_object(path)?.get("model_max_length").and_then(Value::as_f64);
-    Ok(length.filter(|length| *length >= 1.0 && *length < 1e9).map(|length| length as usize))
 }
 
 /// Feeds name, length and content of a file, so that no two different sets of files feed the same bytes.

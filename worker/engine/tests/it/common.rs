@@ -115,3 +115,12 @@ pub(crate) fn copy_without(model: &str, left_out: &[&str]) -> tempfile::TempDir 
     }
     copy
 }
+
+/// Changes a JSON file of a model, which is made where it is missing.
+pub(crate) fn change(dir: &Path, file: &str, change: impl FnOnce(&mut Value)) {
+    let path = dir.join(file);
+    let mut json =
+        std::fs::read(&path).map_or_else(|_| serde_json::json!({}), |bytes| serde_json::from_slice(&bytes).unwrap());
+    change(&mut json);
+    std::fs::write(path, json.to_string()).unwrap();
+}

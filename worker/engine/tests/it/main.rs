@@ -10,4 +10,5 @@ mod goldens;
 mod layouts;
 mod masks;
 mod parity;
+mod settings;
 mod tokens;

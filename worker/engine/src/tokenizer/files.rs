@@ -1,0 +1,102 @@
+//! Which files hold a model's tokenizer.
+
+use std::path::{Path, PathBuf};
+
+use crate::{LoadError, TokenizerKind};
+
+/// The name of the step, as JSON writes it.
+const BYTE_LEVEL: &[u8] = b"\"ByteLevel\"";
+
+/// The tokenizer files of a model directory.
+#[derive(Debug, Clone)]
+pub(crate) struct TokenizerFiles {
+    main: Main,
+    /// `tokenizer_config.json`.
+    pub(super) config: Option<PathBuf>,
+    pub(super) special_tokens_map: Option<PathBuf>,
+    pub(super) added_tokens: Option<PathBuf>,
+}
+
+/// The files with the vocabulary.
+#[derive(Debug, Clone)]
+pub(super) enum Main {
+    Json { path: PathBuf },
+    WordPiece { vocab: PathBuf },
+    ByteLevelBpe { vocab: PathBuf, merges: PathBuf },
+}
+
+impl TokenizerFiles {
+    /// Finds the tokenizer in a directory: the newest format that is there.
+    pub(super) fn find(dir: &Path) -> Result<TokenizerFiles, LoadError> {
+        let file = |name: &str| Some(dir.join(name)).filter(|path| path.is_file());
+        let main = if let Some(path) = file("tokenizer.json") {
+            Main::Json { path }
+        } else if let Some(vocab) = file("vocab.txt") {
+            Main::WordPiece { vocab }
+        } else if let (Some(vocab), Some(merges)) = (file("vocab.json"), file("merges.txt")) {
+            Main::ByteLevelBpe { vocab, merges }
+        } else {
+            let mut missing =
+                "it has no `tokenizer.json`, no `vocab.txt`, and no `vocab.json` with `merges.txt`".to_string();
+            let pieces = ["sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model"];
+            if let Some(name) = pieces.into_iter().find(|name| file(name).is_some()) {
+                missing += &format!(
+                    "; `{name}` alone is not enough: save a `tokenizer.json` with \
+                     `AutoTokenizer.from_pretrained(…).save_pretrained(…)`"
+                );
+            }
+            return Err(LoadError::Missing { dir: dir.into(), missing });
+        };
+        Ok(TokenizerFiles {
+            main,
+            config: file("tokenizer_config.json"),
+            special_tokens_map: file("special_tokens_map.json"),
+            added_tokens: file("added_tokens.json"),
+        })
+    }
+
+    /// Returns the kind of the main file.
+    pub(crate) fn kind(&self) -> TokenizerKind {
+        match self.main {
+            Main::Json { .. } => TokenizerKind::TokenizerJson,
+            Main::WordPiece { .. } => TokenizerKind::WordPiece,
+            Main::ByteLevelBpe { .. } => TokenizerKind::ByteLevelBpe,
+        }
+    }
+
+    /// Whether `tokenizer.json` names a byte-level step, be it in any place: what transformers asks of a file whose class
+    /// is `LlamaTokenizer`.
+    pub(super) fn mentions_byte_level(&self) -> Result<bool, LoadError> {
+        let Main::Json { path } = &self.main else { return Ok(false) };
+        let bytes = std::fs::read(path).map_err(|source| LoadError::Read { path: path.clone(), source })?;
+        Ok(bytes.windows(BYTE_LEVEL.len()).any(|window| window == BYTE_LEVEL))
+    }
+
+    /// Returns the files with the vocabulary.
+    pub(super) fn vocabulary(&self) -> &Main {
+        &self.main
+    }
+
+    /// Returns the file with the vocabulary, for messages.
+    pub(super) fn main(&self) -> &Path {
+        match &self.main {
+            Main::Json { path } => path,
+            Main::WordPiece { vocab } | Main::ByteLevelBpe { vocab, .. } => vocab,
+        }
+    }
+
+    /// Returns the files that decide the token ids, for the digest. The two files of older versions are among them where
+    /// they are read.
+    pub(super) fn all(&self, reads_older_files: bool) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = self.config.iter().cloned().collect();
+        match &self.main {
+            Main::Json { path } => files.push(path.clone()),
+            Main::WordPiece { vocab } => files.push(vocab.clone()),
+            Main::ByteLevelBpe { vocab, merges } => files.extend([vocab.clone(), merges.clone()]),
+        }
+        if reads_older_files || !matches!(self.main, Main::Json { .. }) {
+            files.extend(self.special_tokens_map.iter().chain(&self.added_tokens).cloned());
+        }
+        files
+    }
+}

@@ -1,0 +1,185 @@
+//! A model's tokenizer, assembled from its files as `AutoTokenizer` of transformers 5.24 does it.
+//!
+//! The files decide, never the architecture alone: there are RoBERTa models with a WordPiece vocabulary. What a setting
+//! means is decided by the class of the tokenizer, so the class comes first. [`ModelTokenizer::open`] has the steps in
+//! their order; whatever shows or embeds texts uses its result.
+
+mod class;
+mod files;
+mod recipes;
+mod settings;
+mod source;
+mod special;
+mod token;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokenizers::normalizers::{Lowercase, NormalizerWrapper, Sequence};
+use tokenizers::{Tokenizer, TruncationDirection};
+
+use crate::config::{Config, read_json_object};
+use crate::{LoadError, TokenizerKind};
+use class::Class;
+use files::TokenizerFiles;
+use recipes::Ingredients;
+use settings::Settings;
+use source::Source;
+use special::SpecialTokens;
+use token::Given;
+
+/// The tokenizer of a model, ready to use, and what its files say beside.
+#[derive(Clone)]
+pub(crate) struct ModelTokenizer {
+    files: TokenizerFiles,
+    reads_older_files: bool,
+    class: Class,
+    /// Without truncation and padding: presets of these are a trace of how the tokenizer was last used.
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    /// Which end of a long text is cut off.
+    pub(crate) truncation_side: TruncationDirection,
+    /// `model_max_length`, in tokens with the special ones.
+    pub(crate) model_max_length: Option<usize>,
+}
+
+impl ModelTokenizer {
+    /// Finds and assembles the tokenizer in a directory. `lowercase` is the wish of sentence-transformers'
+    /// `do_lower_case`: texts in lower case, but for the special tokens in them.
+    ///
+    /// # Errors
+    /// When a file is missing or wrong, or a setting asks for something that is not done; names the file and the setting.
+    pub(crate) fn open(dir: &Path, model: &Config, lowercase: bool) -> Result<ModelTokenizer, LoadError> {
+        let files = TokenizerFiles::find(dir)?;
+        let config = files.config.as_deref().map(read_json_object).transpose()?.unwrap_or_default();
+        let reads_older_files = !config.contains_key("added_tokens_decoder");
+        let class = class::choose(model, &config, || files.mentions_byte_level())?;
+        let mut source = Source::read(&files, class)?;
+        let settings = Settings::read(&files, config, source.added_tokens.as_deref())?;
+        let special = SpecialTokens::of(class, &settings, source.pad_token.as_deref())?;
+        let given = Ingredients { class, settings: &settings, special: &special };
+
+        let mut tokenizer = recipes::pipeline(&given, &mut source)?;
+        add_tokens(&mut tokenizer, &given)?;
+        let post_processor = recipes::post_processor(&given, &tokenizer, source.post_processor.take())?;
+        tokenizer.with_post_processor(Some(post_processor));
+        refuse_token_types(&tokenizer, &given)?;
+        tokenizer.set_encode_special_tokens(settings.flag("split_special_tokens", false)?);
+        if lowercase {
+            lower(&mut tokenizer, &settings)?;
+        }
+        tokenizer.with_truncation(None).expect("no truncation has no parameters to be wrong");
+        tokenizer.with_padding(None);
+        settings.is_left("padding_side")?;
+        Ok(ModelTokenizer {
+            truncation_side: match settings.is_left("truncation_side")? {
+                Some(true) => TruncationDirection::Left,
+                Some(false) => TruncationDirection::Right,
+                None => source.truncation_side.unwrap_or(TruncationDirection::Right),
+            },
+            model_max_length: settings.model_max_length()?,
+            tokenizer: Arc::new(tokenizer),
+            files,
+            reads_older_files,
+            class,
+        })
+    }
+
+    /// Returns from which files the tokenizer is.
+    pub(crate) fn kind(&self) -> TokenizerKind {
+        self.files.kind()
+    }
+
+    /// Returns the files that decide the token ids, for the digest.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        self.files.all(self.reads_older_files)
+    }
+}
+
+impl fmt::Debug for ModelTokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelTokenizer").field("class", &self.class).field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+/// Adds the tokens of the files that the tokenizer does not have yet: those with properties in the order of their ids,
+/// then the special ones.
+fn add_tokens(tokenizer: &mut Tokenizer, given: &Ingredients<'_>) -> Result<(), LoadError> {
+    let Ingredients { settings, special, .. } = given;
+    let in_file: HashSet<String> =
+        tokenizer.get_added_tokens_decoder().into_values().map(|token| token.content).collect();
+    let mut wanted: Vec<Given> = settings.added.values().cloned().map(Given::Token).collect();
+    let known: HashSet<String> =
+        in_file.iter().cloned().chain(wanted.iter().map(|token| token.content().to_owned())).collect();
+    for token in special.named().chain(special.extra()) {
+        if !known.contains(token.content()) && !wanted.contains(token) {
+            wanted.push(token.clone());
+        }
+    }
+    let named: HashSet<&str> = special.named().map(Given::content).collect();
+    let tokens = wanted.into_iter().map(|token| match token {
+        Given::Text(content) => tokenizers::AddedToken::from(content, true),
+        Given::Token(mut token) => {
+            token.special |= named.contains(token.content.as_str());
+            token.token()
+        }
+    });
+    tokenizer.add_tokens(tokens).map_err(|error| settings.invalid(format!("a token cannot be added: {error}")))?;
+    add_again(tokenizer, given)?;
+    for (id, token) in settings.added.iter().filter(|(_, token)| !in_file.contains(&token.content)) {
+        let found = tokenizer.token_to_id(&token.content);
+        if found != Some(*id) {
+            let found = found.map_or("none".into(), |id| id.to_string());
+            let problem = format!("token `{}` should have id {id}, but gets {found}", token.content);
+            return Err(settings.invalid(problem));
+        }
+    }
+    Ok(())
+}
+
+/// `Qwen2Tokenizer` adds all of its special tokens once more, as plain ones.
+fn add_again(tokenizer: &mut Tokenizer, given: &Ingredients<'_>) -> Result<(), LoadError> {
+    if given.class != Class::Qwen2 {
+        return Ok(());
+    }
+    let all = given.special.named().chain(given.special.extra());
+    let tokens = all.map(|token| tokenizers::AddedToken::from(token.content().to_owned(), true));
+    let added = tokenizer.add_tokens(tokens.collect::<Vec<_>>());
+    added.map(|_| ()).map_err(|error| given.settings.invalid(format!("a token cannot be added: {error}")))
+}
+
+/// A model is fed zeros as token types here; a tokenizer that wants others changes the vectors.
+fn refuse_token_types(tokenizer: &Tokenizer, given: &Ingredients<'_>) -> Result<(), LoadError> {
+    if !matches!(given.class, Class::Backend | Class::FNet) || !given.settings.feeds_token_types() {
+        return Ok(());
+    }
+    let probe = tokenizer.encode("a", true).map(|encoding| encoding.get_type_ids().iter().any(|id| *id != 0));
+    match probe {
+        Ok(true) => Err(LoadError::Unsupported {
+            what:
+                "`tokenizer.json`: its `post_processor` gives tokens a `type_id` other than 0, which the model is not \
+                   fed here"
+                    .into(),
+        }),
+        // A text that cannot be tokenized is a matter of its row.
+        Ok(false) | Err(_) => Ok(()),
+    }
+}
+
+/// Puts the lower case before all other normalisation, as sentence-transformers does, unless it is there already.
+fn lower(tokenizer: &mut Tokenizer, settings: &Settings) -> Result<(), LoadError> {
+    let is_lowercase = |step: &NormalizerWrapper| matches!(step, NormalizerWrapper::Lowercase(_));
+    let mut steps: Vec<NormalizerWrapper> = match tokenizer.get_normalizer() {
+        None => Vec::new(),
+        Some(NormalizerWrapper::Sequence(sequence)) => sequence.as_ref().to_vec(),
+        Some(step) => vec![step.clone()],
+    };
+    if steps.iter().any(is_lowercase) {
+        return Ok(());
+    }
+    steps.insert(0, Lowercase.into());
+    let normalizer = NormalizerWrapper::Sequence(Sequence::new(steps));
+    tokenizer.with_normalizer(Some(normalizer)).map_err(|error| settings.invalid(error.to_string()))?;
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! How each class builds its tokenizer around a vocabulary. A new class is a match arm here and a function beside it.
+
+mod around;
+mod byte_level;
+mod pieces;
+mod word_piece;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokenizers::{DecoderWrapper, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, Tokenizer};
+
+use super::class::Class;
+use super::settings::Settings;
+use super::source::Source;
+use super::special::SpecialTokens;
+use crate::LoadError;
+
+pub(super) use around::post_processor;
+
+/// What a recipe has to work with.
+pub(super) struct Ingredients<'a> {
+    pub(super) class: Class,
+    pub(super) settings: &'a Settings,
+    pub(super) special: &'a SpecialTokens,
+}
+
+/// The steps of a tokenizer, in the words of `tokenizer.json`; `null` is none.
+struct Steps {
+    model: ModelWrapper,
+    normalizer: Value,
+    pre_tokenizer: Value,
+    decoder: Value,
+}
+
+/// Builds everything before the post-processor, without added tokens except those of a file that is kept as it is.
+pub(super) fn pipeline(given: &Ingredients<'_>, source: &mut Source) -> Result<Tokenizer, LoadError> {
+    if let Some(whole) = source.whole.take() {
+        if given.class == Class::ConvBert {
+            word_piece::check_flags(given)?;
+        }
+        return Ok(whole);
+    }
+    let steps = match given.class {
+        Class::Bert | Class::ConvBert | Class::MpNet => word_piece::bert(given, source)?,
+        Class::Herbert => word_piece::herbert(given, source)?,
+        Class::Roberta | Class::Deberta | Class::Gpt2 => byte_level::roberta(given, source)?,
+        Class::Qwen2 => byte_level::qwen2(given, source)?,
+        Class::XlmRoberta | Class::Camembert | Class::T5 => pieces::xlm_roberta(given, source)?,
+        Class::DebertaV2 => pieces::deberta_v2(given, source)?,
+        Class::Albert => pieces::albert(given, source)?,
+        Class::BigBird => pieces::big_bird(given, source)?,
+        Class::Barthez => pieces::barthez(given, source)?,
+        Class::Llama => pieces::llama(given, source)?,
+        Class::Gemma => pieces::gemma(given, source)?,
+        Class::Backend | Class::FNet => {
+            return Err(given.settings.invalid("the class of the tokenizer reads nothing but a `tokenizer.json`"));
+        }
+    };
+    let mut tokenizer = Tokenizer::new(steps.model);
+    let normalizer: Option<NormalizerWrapper> = step(steps.normalizer, given)?;
+    tokenizer.with_normalizer(normalizer).map_err(|error| given.settings.invalid(error.to_string()))?;
+    tokenizer.with_pre_tokenizer(step::<PreTokenizerWrapper>(steps.pre_tokenizer, given)?);
+    tokenizer.with_decoder(step::<DecoderWrapper>(steps.decoder, given)?);
+    Ok(tokenizer)
+}
+
+/// Reads one step as the library reads it from `tokenizer.json`.
+fn step<T: DeserializeOwned>(value: Value, given: &Ingredients<'_>) -> Result<Option<T>, LoadError> {
+    serde_json::from_value(value).map_err(|error| {
+        given.settings.invalid(format!("a step of the {} cannot be built: {error}", given.class.name()))
+    })
+}

@@ -1,0 +1,61 @@
+//! BERT's tokenizer and its relatives: words, cut into pieces from the left.
+
+use serde_json::json;
+use tokenizers::models::bpe::BPE;
+use tokenizers::models::wordpiece::WordPiece;
+
+use super::{Ingredients, Steps};
+use crate::LoadError;
+use crate::tokenizer::source::Source;
+
+/// `BertTokenizer` and `MPNetTokenizer`.
+pub(super) fn bert(given: &Ingredients<'_>, source: &mut Source) -> Result<Steps, LoadError> {
+    let settings = given.settings;
+    let unknown = given.special.needed("unk_token", settings)?;
+    let ids = std::mem::take(&mut source.vocabulary).ids();
+    if !ids.contains_key(unknown) {
+        return Err(settings.invalid(format!("`unk_token`: `{unknown}` is not in the vocabulary")));
+    }
+    let model = WordPiece::builder().vocab(ids).unk_token(unknown.to_owned()).build();
+    Ok(Steps {
+        model: model.map_err(|error| settings.invalid(error.to_string()))?.into(),
+        normalizer: json!({
+            "type": "BertNormalizer",
+            "clean_text": true,
+            "handle_chinese_chars": settings.flag("tokenize_chinese_chars", true)?,
+            "strip_accents": settings.strip_accents()?,
+            "lowercase": settings.flag("do_lower_case", true)?,
+        }),
+        pre_tokenizer: json!({"type": "BertPreTokenizer"}),
+        decoder: json!({"type": "WordPiece", "prefix": "##", "cleanup": true}),
+    })
+}
+
+/// Refuses flags of a wrong kind where the pipeline of a file is kept and they change nothing.
+pub(super) fn check_flags(given: &Ingredients<'_>) -> Result<(), LoadError> {
+    given.settings.flag("tokenize_chinese_chars", true)?;
+    given.settings.flag("do_lower_case", true)?;
+    given.settings.strip_accents().map(|_| ())
+}
+
+/// `HerbertTokenizer`: BERT's words, cut by merges.
+pub(super) fn herbert(given: &Ingredients<'_>, source: &mut Source) -> Result<Steps, LoadError> {
+    let unknown = given.special.needed("unk_token", given.settings)?;
+    let model = BPE::builder()
+        .vocab_and_merges(std::mem::take(&mut source.vocabulary).ids(), std::mem::take(&mut source.merges))
+        .unk_token(unknown.to_owned())
+        .end_of_word_suffix("</w>".into())
+        .build();
+    Ok(Steps {
+        model: model.map_err(|error| given.settings.invalid(error.to_string()))?.into(),
+        normalizer: json!({
+            "type": "BertNormalizer",
+            "clean_text": true,
+            "handle_chinese_chars": true,
+            "strip_accents": false,
+            "lowercase": false,
+        }),
+        pre_tokenizer: json!({"type": "BertPreTokenizer"}),
+        decoder: json!({"type": "BPEDecoder", "suffix": "</w>"}),
+    })
+}

@@ -1,0 +1,125 @@
+//! The special tokens of a tokenizer: what the files say, over what its class says where they are silent.
+
+use super::class::Class;
+use super::settings::Settings;
+use super::token::{Given, Properties, ROLES};
+use crate::LoadError;
+
+/// The special tokens by role, in the order of [`ROLES`], and those without a usual role.
+pub(super) struct SpecialTokens {
+    roles: [Option<Given>; ROLES.len()],
+    specific: Vec<Given>,
+    extra: Vec<Given>,
+}
+
+impl SpecialTokens {
+    /// Gathers the special tokens. `preset_padding` is the padding token that `tokenizer.json` presets.
+    pub(super) fn of(
+        class: Class,
+        settings: &Settings,
+        preset_padding: Option<&str>,
+    ) -> Result<SpecialTokens, LoadError> {
+        let mut roles = [const { None }; ROLES.len()];
+        for ((role, default), place) in ROLES.into_iter().zip(defaults(class)).zip(&mut roles) {
+            let preset = preset_padding.filter(|_| role == "pad_token" && !decides_padding(class));
+            let silent = || default.or(preset).map(|content| Given::Text(content.to_owned()));
+            let given = settings.role(role)?.unwrap_or_else(silent);
+            *place = given.map(|given| with_properties(class, role, given));
+        }
+        let specific = settings.specific.iter().map(|(_, token)| token.clone()).collect();
+        Ok(SpecialTokens { roles, specific, extra: extra(class, settings)? })
+    }
+
+    /// Returns the token of a role.
+    pub(super) fn role(&self, role: &str) -> Option<&str> {
+        let at = ROLES.iter().position(|known| *known == role)?;
+        self.roles[at].as_ref().map(Given::content)
+    }
+
+    /// Returns the token of a role that the class cannot do without.
+    pub(super) fn needed(&self, role: &str, settings: &Settings) -> Result<&str, LoadError> {
+        self.role(role).ok_or_else(|| settings.invalid(format!("`{role}` is null, but the tokenizer needs one")))
+    }
+
+    /// Returns the tokens that have a name, in the order of transformers.
+    pub(super) fn named(&self) -> impl Iterator<Item = &Given> {
+        self.roles.iter().flatten().chain(&self.specific)
+    }
+
+    /// Returns the tokens without a name.
+    pub(super) fn extra(&self) -> &[Given] {
+        &self.extra
+    }
+}
+
+/// What a class calls its tokens where no file says so: begin, end, unknown, separator, padding, class, mask.
+fn defaults(class: Class) -> [Option<&'static str>; ROLES.len()] {
+    let all = |names: [&'static str; ROLES.len()]| names.map(|name| (name != "-").then_some(name));
+    match class {
+        Class::Backend => all(["-"; ROLES.len()]),
+        Class::Bert | Class::ConvBert => all(["-", "-", "[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]"]),
+        Class::Herbert => all(["-", "-", "<unk>", "</s>", "<pad>", "<s>", "<mask>"]),
+        Class::MpNet => all(["<s>", "</s>", "[UNK]", "</s>", "<pad>", "<s>", "<mask>"]),
+        Class::Roberta | Class::XlmRoberta | Class::Camembert | Class::Barthez => {
+            all(["<s>", "</s>", "<unk>", "</s>", "<pad>", "<s>", "<mask>"])
+        }
+        Class::Deberta | Class::DebertaV2 => all(["[CLS]", "[SEP]", "[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]"]),
+        Class::Albert | Class::FNet => all(["[CLS]", "[SEP]", "<unk>", "[SEP]", "<pad>", "[CLS]", "[MASK]"]),
+        Class::BigBird => all(["<s>", "</s>", "<unk>", "[SEP]", "<pad>", "[CLS]", "[MASK]"]),
+        Class::T5 => all(["-", "</s>", "<unk>", "-", "<pad>", "-", "-"]),
+        Class::Gpt2 => all(["<|endoftext|>", "<|endoftext|>", "<|endoftext|>", "-", "-", "-", "-"]),
+        Class::Qwen2 => all(["-", "<|endoftext|>", "<|endoftext|>", "-", "<|endoftext|>", "-", "-"]),
+        Class::Llama => all(["<s>", "</s>", "<unk>", "-", "-", "-", "-"]),
+        Class::Gemma => all(["<bos>", "<eos>", "<unk>", "-", "<pad>", "-", "<mask>"]),
+    }
+}
+
+/// Whether a class has a padding token of its own, be it none; otherwise the preset of `tokenizer.json` counts.
+fn decides_padding(class: Class) -> bool {
+    !matches!(class, Class::Backend | Class::Llama)
+}
+
+/// Gives a plain token the properties that its class gives it.
+fn with_properties(class: Class, role: &str, given: Given) -> Given {
+    let Given::Text(content) = &given else { return given };
+    let mask = role == "mask_token";
+    if mask && matches!(class, Class::MpNet | Class::BigBird | Class::Barthez | Class::Camembert) {
+        // It takes the space before it along.
+        return Given::Token(Properties { lstrip: true, ..Properties::new(content, class == Class::Camembert) });
+    }
+    if matches!(class, Class::MpNet | Class::BigBird) {
+        return Given::Token(Properties::new(content, false));
+    }
+    given
+}
+
+/// Tokens that CamemBERT's vocabulary has and no text.
+const CAMEMBERT_UNUSED: [&str; 3] = ["<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"];
+
+/// Returns the special tokens without a role.
+fn extra(class: Class, settings: &Settings) -> Result<Vec<Given>, LoadError> {
+    if settings.has("extra_special_tokens") {
+        return Ok(settings.list("extra_special_tokens")?.unwrap_or_default());
+    }
+    let additional = settings.list("additional_special_tokens")?;
+    if class == Class::T5 {
+        return sentinels(additional, settings);
+    }
+    if class == Class::Camembert && additional.is_none() {
+        return Ok(CAMEMBERT_UNUSED.map(|text| Given::Text(text.to_owned())).to_vec());
+    }
+    Ok(additional.unwrap_or_default())
+}
+
+/// T5's tokens for spans that are left out, unless the files name some.
+fn sentinels(additional: Option<Vec<Given>>, settings: &Settings) -> Result<Vec<Given>, LoadError> {
+    let wanted = settings.count("extra_ids", 100)?;
+    let mut tokens = additional.unwrap_or_default();
+    let named = tokens.iter().filter(|token| token.content().contains("<extra_id_")).count();
+    if named == 0 {
+        tokens.extend((0..wanted).map(|id| Given::Text(format!("<extra_id_{id}>"))));
+    } else if wanted > 0 && wanted != named {
+        return Err(settings.invalid(format!("`extra_ids` is {wanted}, but {named} of these tokens are named")));
+    }
+    Ok(tokens)
+}

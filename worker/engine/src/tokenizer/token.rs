@@ -1,0 +1,115 @@
+//! Tokens as the settings files write them: a plain string, or a string with properties.
+
+use serde_json::{Map, Value};
+use tokenizers::AddedToken;
+
+/// The roles that a special token can have, in the order in which transformers goes through them.
+pub(super) const ROLES: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// A token with properties: the `AddedToken` of transformers.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Properties {
+    pub(super) content: String,
+    pub(super) single_word: bool,
+    pub(super) lstrip: bool,
+    pub(super) rstrip: bool,
+    /// `None` follows `special` at the time of use: special tokens are looked for in the text before it is normalised.
+    pub(super) normalized: Option<bool>,
+    pub(super) special: bool,
+}
+
+impl Properties {
+    /// Returns a token without properties of its own.
+    pub(super) fn new(content: &str, special: bool) -> Properties {
+        Properties {
+            content: content.to_owned(),
+            single_word: false,
+            lstrip: false,
+            rstrip: false,
+            normalized: None,
+            special,
+        }
+    }
+
+    /// Reads the arguments of an `AddedToken`. Returns `None` where they are none: no content, or a flag that is no flag.
+    pub(super) fn from_json(object: &Map<String, Value>) -> Option<Properties> {
+        let flag = |name: &str| match object.get(name) {
+            None => Some(false),
+            Some(value) => value.as_bool(),
+        };
+        let normalized = match object.get("normalized") {
+            None | Some(Value::Null) => None,
+            Some(value) => Some(value.as_bool()?),
+        };
+        Some(Properties {
+            content: object.get("content")?.as_str()?.to_owned(),
+            single_word: flag("single_word")?,
+            lstrip: flag("lstrip")?,
+            rstrip: flag("rstrip")?,
+            normalized,
+            special: flag("special")?,
+        })
+    }
+
+    /// Returns the token for the `tokenizers` library.
+    pub(super) fn token(&self) -> AddedToken {
+        AddedToken::from(self.content.clone(), self.special)
+            .single_word(self.single_word)
+            .lstrip(self.lstrip)
+            .rstrip(self.rstrip)
+            .normalized(self.normalized.unwrap_or(!self.special))
+    }
+}
+
+/// A special token as a setting gives it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Given {
+    Text(String),
+    Token(Properties),
+}
+
+impl Given {
+    /// Returns the token as it is written in texts.
+    pub(super) fn content(&self) -> &str {
+        match self {
+            Given::Text(content) => content,
+            Given::Token(token) => &token.content,
+        }
+    }
+
+    /// Reads a string, or an object that says `"__type": "AddedToken"`. Any other object is none to transformers.
+    pub(super) fn from_json(value: &Value) -> Option<Given> {
+        match value {
+            Value::String(content) => Some(Given::Text(content.clone())),
+            Value::Object(object) if object.get("__type").and_then(Value::as_str) == Some("AddedToken") => {
+                Properties::from_json(object).map(Given::Token)
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_special_token_is_matched_before_normalisation_unless_it_says_otherwise() {
+        let token = |value: Value| Properties::from_json(value.as_object().unwrap()).unwrap().token();
+        assert!(!token(json!({"content": "<x>", "special": true})).normalized);
+        assert!(token(json!({"content": "<x>"})).normalized);
+        assert!(token(json!({"content": "<x>", "special": true, "normalized": true})).normalized);
+        assert!(Properties::from_json(json!({"content": "<x>", "lstrip": 1}).as_object().unwrap()).is_none());
+    }
+
+    #[test]
+    fn an_object_is_a_token_only_where_it_says_so() {
+        let object = json!({"content": "<x>", "lstrip": true});
+        assert_eq!(Given::from_json(&object), None);
+        let marked = json!({"__type": "AddedToken", "content": "<x>", "lstrip": true});
+        assert!(matches!(Given::from_json(&marked), Some(Given::Token(token)) if token.lstrip));
+    }
+}
