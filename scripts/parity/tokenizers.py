@@ -219,3 +219,81 @@ json_setting("json-added-lstrip", "", "added_tokens", lambda old: [{**entry, "ls
 json_setting("json-added-normalized", "", "added_tokens", lambda old: [{**entry, "normalized": True} for entry in old])
 json_setting("json-added-not-special", "", "added_tokens", lambda old: [{**entry, "special": False} for entry in old])
 json_setting("json-added-single-word", "", "added_tokens", lambda old: [{**entry, "single_word": True} for entry in old])
+
+# ---------------------------------------------------------------- rarer classes, and where a class is declared
+
+for name in ["PreTrainedTokenizer", "BloomTokenizerFast", "MobileBertTokenizer", "SqueezeBertTokenizerFast", "LxmertTokenizer",
+             "LayoutLMTokenizer", "ConvBertTokenizer", "HerbertTokenizer", "LEDTokenizer", "MvpTokenizer", "BigBirdTokenizer",
+             "BarthezTokenizer", "FNetTokenizer", "LlamaTokenizer", "LlamaTokenizerFast", "Phi3Tokenizer", "MBartTokenizer",
+             "XLNetTokenizer", "RoFormerTokenizer", "SplinterTokenizer", "RemBertTokenizer", "EsmTokenizer", "CanineTokenizer",
+             "NllbTokenizer", "GPTNeoXTokenizer", "CodeGenTokenizer", "WhisperTokenizer", "DPRQuestionEncoderTokenizer",
+             "MarianTokenizer", "BertTokenizerLegacy", "BertGenerationTokenizer"]:
+    put(f"class-{name}", CONFIG, "json|vocab", tokenizer_class=name, group="class")
+for name in ["BertTokenizer", "RobertaTokenizerFast", "PreTrainedTokenizerFast", "BertJapaneseTokenizer", "NoSuchTokenizer",
+             "MPNetTokenizer", "XLMRobertaTokenizer"]:
+    put(f"model-class-{name}", "config.json", "json|vocab", tokenizer_class=name, group="model-class")
+put("model-name-camembertv2", "config.json", "json|vocab", model_name="camembertv2-base")
+put("auto-map-object", CONFIG, "json|vocab", auto_map={"AutoTokenizer": ["own.Own", None]}, group="auto-map")
+put("auto-map-other", CONFIG, "json|vocab", auto_map={"AutoModel": "own.Own"}, group="auto-map")
+
+put("add-prefix-space-null", CONFIG, "json|vocab", add_prefix_space=None)
+put("split-by-punct", CONFIG, "json|vocab", split_by_punct=True)
+put("unk-id-0", CONFIG, "json|vocab", unk_id=0)
+put("extra-ids-5", CONFIG, "json|vocab", extra_ids=5)
+put("sp-model-kwargs", CONFIG, "json|vocab", sp_model_kwargs={"enable_sampling": True, "alpha": 0.1})
+put("init-inputs", CONFIG, "json|vocab", init_inputs=["vocab.txt"])
+put("init-inputs-empty", CONFIG, "json|vocab", init_inputs=[])
+put("fast-files", CONFIG, "json|vocab", fast_tokenizer_files=["tokenizer.json", "tokenizer.4.0.0.json"])
+put("padding-bad", CONFIG, "json|vocab", padding_side="middle")
+put("truncation-right", CONFIG, "json|vocab", truncation_side="right")
+put("do-lower-case-text", CONFIG, "json|vocab", do_lower_case="yes")
+put("vocab-file", CONFIG, "json|vocab", vocab_file="/nowhere/vocab.txt", tokenizer_file="/nowhere/tokenizer.json")
+
+# ---------------------------------------------------------------- special tokens in every way of writing them
+
+for role, content in (("cls_token", "[CLS]"), ("sep_token", "[SEP]"), ("mask_token", "[MASK]"), ("unk_token", "[UNK]")):
+    plain = role.removesuffix("_token")
+    put(f"{plain}-object-untyped", CONFIG, "bert-names", **{role: token(content)})
+    put(f"{plain}-object", CONFIG, "bert-names", **{role: {"__type": "AddedToken", **token(content, rstrip=True)}})
+    put(f"map-{plain}-object", MAP, "bert-names", **{role: token(content, lstrip=True, special=False)})
+for role, content in (("cls_token", "<s>"), ("sep_token", "</s>"), ("bos_token", "<s>"), ("eos_token", "</s>")):
+    plain = role.removesuffix("_token")
+    put(f"{plain}-object-roberta", CONFIG, "roberta-names", **{role: {"__type": "AddedToken", **token(content, lstrip=True)}})
+    put(f"map-{plain}-object-roberta", MAP, "roberta-names", **{role: token(content, rstrip=True, normalized=True)})
+put("cls-and-bos-differ", CONFIG, "json|vocab", cls_token="hola", bos_token="de", eos_token="la", sep_token="el", group="cls")
+put("image-token-object", CONFIG, "json|vocab", image_token={"__type": "AddedToken", **token("<url>", lstrip=True)}, group="image")
+put("map-image-token", MAP, "json|vocab", image_token=token("<url>"))
+put("two-own-tokens", CONFIG, "json|vocab", url_token="<url>", nuevo_token="nuevo", image_token={"__type": "AddedToken", **token("NUEVO")}, group="image")
+put("extra-objects", CONFIG, "json|vocab", extra_special_tokens=[{"__type": "AddedToken", **token("<url>", rstrip=True)}, "nuevo"])
+put("extra-object-of-objects", CONFIG, "json|vocab", extra_special_tokens={"url_token": {"__type": "AddedToken", **token("<url>")}, "n_token": "nuevo"})
+put("map-extra-objects", MAP, "json|vocab", extra_special_tokens=[token("<url>", lstrip=True), "nuevo"])
+put("additional-and-extra", CONFIG, "json|vocab", additional_special_tokens=["nuevo"], extra_special_tokens=["<url>"])
+put("additional-null", CONFIG, "json|vocab", additional_special_tokens=None)
+put("map-additional-typed", MAP, "json|vocab", additional_special_tokens=[{"__type": "AddedToken", **token("<url>")}])
+put("decoder-empty", CONFIG, "json|vocab", added_tokens_decoder={}, group="added")
+put("decoder-null", CONFIG, "json|vocab", added_tokens_decoder=None, group="added")
+decoded("added-unnormalized-text", token("NUEVO", special=False, normalized=False))
+decoded("added-upper-mask", token("[MASK] fin", lstrip=True))
+
+# ---------------------------------------------------------------- parts of tokenizer.json that a class may or may not keep
+
+
+def types_of_one(old):
+    pieces = [{"Sequence": {"id": "A", "type_id": 1}}]
+    return {"type": "TemplateProcessing", "single": pieces, "pair": pieces + [{"Sequence": {"id": "B", "type_id": 1}}], "special_tokens": {}}
+
+
+json_setting("json-post-types", "", "post_processor", types_of_one)
+json_setting("json-post-byte-level", "bpe", "post_processor", {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True})
+json_setting("json-normalizer-bert-in-sequence", "wordpiece", "normalizer", {"type": "Sequence", "normalizers": [BERT_NORMALIZER, {"type": "NFC"}]})
+json_setting("json-normalizer-no-spaces", "", "normalizer", {"type": "Replace", "pattern": {"String": " "}, "content": ""})
+json_setting("json-pre-none", "wordpiece|unigram", "pre_tokenizer", None)
+json_setting("json-pre-byte-level-prefix", "bpe", "pre_tokenizer", {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True})
+json_setting("json-pre-byte-level-plain", "bpe", "pre_tokenizer", {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False})
+json_setting("json-model-merges-text", "bpe", "model", lambda old: {**old, "merges": [merge if isinstance(merge, str) else " ".join(merge) for merge in old["merges"]]})
+json_setting("json-model-untyped", "wordpiece|bpe", "model", lambda old: {key: value for key, value in old.items() if key != "type"})
+json_setting("json-model-unknown-1", "unigram", "model", lambda old: {**old, "unk_id": 1})
+json_setting("json-added-reversed", "", "added_tokens", lambda old: sorted(old, key=lambda entry: -entry["id"]))
+json_setting("json-added-fewer", "", "added_tokens", lambda old: old[:-1])
+json_setting("json-added-both-strips", "", "added_tokens", lambda old: [{**entry, "lstrip": True, "rstrip": True} for entry in old])
+json_setting("json-padding-new-token", "", "padding", padding(pad_token="<relleno>"))
