@@ -156,7 +156,7 @@ fn tokenize_all(tasks: &Mutex<mpsc::Receiver<TokenizeTask>>) {
 }
 
 fn tokenize(model: &Loaded, text: Result<String, RejectReason>) -> Row {
-    match text.map(|text| model.encoder.encode(&text)) {
+    match text.map(|text| model.encoder.encode_for_model(&text)) {
         Err(reason) => Row::Rejected(reason),
         Ok(Err(_)) => Row::Rejected(RejectReason::TokenizerError),
         Ok(Ok(encoded)) if encoded.ids.is_empty() => Row::Rejected(RejectReason::EmptyText),

@@ -98,7 +98,8 @@ fn pooling(arg: PoolingArg) -> Option<engine::Pooling> {
 fn embed(ui: &Ui, engine: &Engine, encoder: &TextEncoder, texts: &[String]) -> anyhow::Result<Vec<f32>> {
     let mut rows = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
-        let encoded = encoder.encode(text).with_context(|| format!("text {} cannot be tokenized", index + 1))?;
+        let encoded =
+            encoder.encode_for_model(text).with_context(|| format!("text {} cannot be tokenized", index + 1))?;
         if encoded.truncated {
             ui.note(format!("text {} was cut to {} tokens", index + 1, encoder.max_length()));
         }

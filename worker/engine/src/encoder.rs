@@ -52,6 +52,8 @@ struct Shared {
     content_max: usize,
     /// Tokens at the start of every text that take no part in pooling.
     left_out: usize,
+    /// Rows of the model's table of tokens: an id beyond has no vector.
+    vocab_size: usize,
 }
 
 impl TextEncoder {
@@ -79,13 +81,25 @@ impl TextEncoder {
             max_length,
             content_max: max_length - added,
             left_out: 0,
+            vocab_size: model.config.vocab_size,
         };
         if !prefix.is_empty() && !model.modules.include_prompt {
             let alone = shared.prefix_tokens();
             let failed = |error: EncodeError| LoadError::Unsupported { what: format!("the prefix: {}", error.message) };
             shared.left_out = alone.map_err(failed)?;
         }
-        Ok(TextEncoder { shared: Arc::new(shared) })
+        let encoder = TextEncoder { shared: Arc::new(shared) };
+        // What is added to every text has to have a vector; a tokenizer may know more tokens than the model, as long as no text
+        // has them.
+        match encoder.encode_for_model("") {
+            Err(EncodeError { message }) => Err(LoadError::Unsupported {
+                what: format!(
+                    "`{}` with its tokenizer, for what is around every text: {message}",
+                    model.path.display()
+                ),
+            }),
+            Ok(_) => Ok(encoder),
+        }
     }
 
     /// Returns how many tokens at the start of every text its pooling leaves out: those of the prefix and the special ones
@@ -104,6 +118,24 @@ impl TextEncoder {
     pub fn encode(&self, text: &str) -> Result<Encoded, EncodeError> {
         let (encoding, truncated) = self.shared.encoding(&self.shared.given(text), false)?;
         Ok(Encoded { ids: encoding.get_ids().to_vec(), truncated })
+    }
+
+    /// As [`encode`](TextEncoder::encode), for an [`Engine`](crate::Engine) of the same model to embed.
+    ///
+    /// # Errors
+    /// Also when the text has a token that the model has no vector for: a tokenizer may know more of them than the model.
+    pub fn encode_for_model(&self, text: &str) -> Result<Encoded, EncodeError> {
+        let encoded = self.encode(text)?;
+        let Shared { tokenizer, vocab_size, .. } = &*self.shared;
+        match encoded.ids.iter().find(|id| **id as usize >= *vocab_size) {
+            None => Ok(encoded),
+            Some(id) => {
+                let token = tokenizer.id_to_token(*id).unwrap_or_default();
+                let message =
+                    format!("the token `{token}` has the id {id}, but the model's table has {vocab_size} rows");
+                Err(EncodeError { message })
+            }
+        }
     }
 
     /// Returns the tokens of `text` with their place in it.
