@@ -101,7 +101,7 @@ pub(crate) fn introduce(ui: &Ui, args: &JobArgs, summary: &ModelSummary, embed: 
         }
     }
     if !summary.native {
-        ui.note(format!("note: {} runs through a general, padded forward pass, which is slower", summary.architecture));
+        ui.note(format!("note: {} runs on the CPU in f32 only", summary.architecture));
     }
     if let Some(asked) = args.embed.max_length.filter(|asked| *asked as usize > summary.max_length) {
         let limit = summary.max_length;

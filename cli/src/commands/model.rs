@@ -28,7 +28,7 @@ pub(crate) fn show(ui: &Ui, args: &ModelShowArgs) -> anyhow::Result<Exit> {
         ui.json(&report)?;
         return Ok(Exit::Done);
     }
-    let speed = if report.native { "packed (fast)" } else { "padded (slower: not one of the native architectures)" };
+    let speed = if report.native { "every device and number format" } else { "CPU, f32 only" };
     let dimensions = match report.truncate_dim {
         Some(kept) => format!("{kept}, the first of {} (the model's own truncate_dim)", report.dimensions),
         None => report.dimensions.to_string(),

@@ -17,6 +17,9 @@ pub(crate) const ANCHOR: &str = "embeddings.word_embeddings.weight";
 /// Where weights come from: a tensor by its name and shape, in f32 on the host.
 pub(crate) type Source<'a> = &'a dyn Fn(&str, &[usize]) -> Result<Tensor, LoadError>;
 
+/// A tensor that a model needs: its name and shape.
+pub(crate) type TensorShape = (String, Vec<usize>);
+
 /// A loaded model, on the device of its backend.
 pub(crate) struct Bert<B: Backend> {
     words: B::Table,
@@ -58,10 +61,9 @@ impl<B: Backend> Bert<B> {
         let reader = Reader { config, source, backend };
         let positions = source("embeddings.position_embeddings.weight", &[config.max_positions, hidden])?;
         let token_types = "embeddings.token_type_embeddings.weight";
-        // A config with zero token types, and DistilBERT, have no such tensor.
-        let positions = match config.architecture == Architecture::DistilBert || config.type_vocab_size == 0 {
-            true => positions,
-            false => {
+        let positions = match has_token_types(config) {
+            false => positions,
+            true => {
                 let types = source(token_types, &[config.type_vocab_size, hidden])?;
                 reader.placed(types.get(0).and_then(|first| positions.broadcast_add(&first)))?
             }
@@ -178,6 +180,53 @@ const DISTILBERT_NAMES: LayerNames = LayerNames {
     output_norm: "output_layer_norm",
 };
 
+fn names(architecture: Architecture) -> (&'static str, &'static LayerNames) {
+    match architecture {
+        Architecture::DistilBert => ("transformer.layer", &DISTILBERT_NAMES),
+        _ => ("encoder.layer", &BERT_NAMES),
+    }
+}
+
+/// Returns the name and shape of every tensor that [`Bert::load`] reads.
+pub(crate) fn tensors(config: &Config) -> Vec<TensorShape> {
+    let (hidden, inner) = (config.hidden_size, config.intermediate);
+    let (stem, names) = names(config.architecture);
+    let mut tensors = vec![
+        (ANCHOR.to_owned(), vec![config.vocab_size, hidden]),
+        ("embeddings.position_embeddings.weight".to_owned(), vec![config.max_positions, hidden]),
+    ];
+    if has_token_types(config) {
+        tensors.push(("embeddings.token_type_embeddings.weight".into(), vec![config.type_vocab_size, hidden]));
+    }
+    tensors.extend(vectors("embeddings.LayerNorm", hidden));
+    for layer in 0..config.layers {
+        let full = |name: &str| format!("{stem}.{layer}.{name}");
+        for name in names.qkv.iter().chain([&names.attention_out]) {
+            tensors.extend(linear(&full(name), hidden, hidden));
+        }
+        tensors.extend(linear(&full(names.up), hidden, inner));
+        tensors.extend(linear(&full(names.down), inner, hidden));
+        tensors.extend(vectors(&full(names.attention_norm), hidden));
+        tensors.extend(vectors(&full(names.output_norm), hidden));
+    }
+    tensors
+}
+
+/// DistilBERT has no table of token types.
+fn has_token_types(config: &Config) -> bool {
+    config.architecture != Architecture::DistilBert
+}
+
+/// Returns the tensors of a linear layer.
+pub(crate) fn linear(name: &str, inputs: usize, outputs: usize) -> [TensorShape; 2] {
+    [(format!("{name}.weight"), vec![outputs, inputs]), (format!("{name}.bias"), vec![outputs])]
+}
+
+/// Returns the tensors of a normalisation.
+pub(crate) fn vectors(name: &str, width: usize) -> [TensorShape; 2] {
+    ["weight", "bias"].map(|part| (format!("{name}.{part}"), vec![width]))
+}
+
 struct Reader<'a, B> {
     config: &'a Config,
     source: Source<'a>,
@@ -185,15 +234,8 @@ struct Reader<'a, B> {
 }
 
 impl<B: Backend> Reader<'_, B> {
-    fn names(&self) -> (&'static str, &'static LayerNames) {
-        match self.config.architecture {
-            Architecture::DistilBert => ("transformer.layer", &DISTILBERT_NAMES),
-            _ => ("encoder.layer", &BERT_NAMES),
-        }
-    }
-
     fn keys_values(&self, layer: usize) -> Result<B::KeysValues, LoadError> {
-        let ((stem, names), hidden) = (self.names(), self.config.hidden_size);
+        let ((stem, names), hidden) = (names(self.config.architecture), self.config.hidden_size);
         let [_, keys, values] = names.qkv.map(|name| format!("{stem}.{layer}.{name}"));
         let weight = |name: &str| (self.source)(&format!("{name}.weight"), &[hidden, hidden]);
         let bias = (self.source)(&format!("{values}.bias"), &[hidden])?;
@@ -201,7 +243,7 @@ impl<B: Backend> Reader<'_, B> {
     }
 
     fn layer(&self, index: usize) -> Result<Layer<B>, LoadError> {
-        let (stem, names) = self.names();
+        let (stem, names) = names(self.config.architecture);
         let (hidden, intermediate) = (self.config.hidden_size, self.config.intermediate);
         let full = |name: &str| format!("{stem}.{index}.{name}");
         Ok(Layer {

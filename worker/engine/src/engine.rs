@@ -4,11 +4,12 @@ use std::fmt;
 
 use crate::backend::Cpu;
 use crate::bert::{self, Bert, Source, Wanted};
-use crate::config::{Architecture, Config};
+use crate::config::{Architecture, Config, Family};
 use crate::cuda::{self, Fault};
-use crate::padded::{self, PaddedModel};
+use crate::deberta::{self, Deberta};
 use crate::pooling::{self, Pool};
-use crate::weights::Weights;
+use crate::rotary::{self, Rotary};
+use crate::weights::{WeightFiles, Weights};
 use crate::{Batch, DeviceSpec, Dtype, EmbedError, EngineOptions, LoadError, ModelDir, Pooling};
 
 /// Tokens per batch on a CPU. Kernels go through a batch block by block, so that more gain nothing; with fewer, cores that
@@ -33,7 +34,8 @@ pub struct Engine {
 enum Model {
     Native(Bert<Cpu>, Cpu),
     Gpu(Box<cuda::Model>),
-    Padded(PaddedModel),
+    Rotary(Rotary),
+    Deberta(Box<Deberta>),
 }
 
 impl Engine {
@@ -52,25 +54,15 @@ impl Engine {
                 return Err(LoadError::Unsupported { what });
             }
         };
-        let anchor = match config.architecture {
-            Architecture::ModernBert => padded::MODERN_BERT_ANCHOR,
-            _ => bert::ANCHOR,
-        };
-        let weights = Weights::open(&model.weights, anchor, &prefixes(config.architecture))?;
-        let loaded = match config.architecture.native() {
-            true => native(config, &|name, shape| weights.read(name, shape), options)?,
-            false if options.device != DeviceSpec::Cpu => {
-                let architecture = config.architecture.model_type();
-                let what =
-                    format!("the architecture `{architecture}` on device `{}`; it runs on `cpu`", options.device);
-                return Err(LoadError::Unsupported { what });
-            }
-            false if options.dtype != Dtype::F32 => {
-                let architecture = config.architecture.model_type();
-                let what = format!("dtype `{}` of the architecture `{architecture}`; supported: `f32`", options.dtype);
-                return Err(LoadError::Unsupported { what });
-            }
-            false => Model::Padded(PaddedModel::load(config, weights)?),
+        if !config.architecture.native() {
+            check_portable(config, options)?;
+        }
+        let weights = Weights::open(&model.weights, anchor(config.architecture), &prefixes(config.architecture))?;
+        let source = |name: &str, shape: &[usize]| weights.read(name, shape);
+        let loaded = match &config.family {
+            Family::Bert => native(config, &source, options)?,
+            Family::Rotary(settings) => Model::Rotary(Rotary::load(config, settings, &source)?),
+            Family::Deberta(settings) => Model::Deberta(Box::new(Deberta::load(config, settings, &source)?)),
         };
         Ok(Engine {
             model: loaded,
@@ -111,7 +103,7 @@ impl Engine {
     /// Returns a batch size, in tokens, that serves this device well.
     pub fn default_batch_tokens(&self) -> usize {
         match &self.model {
-            Model::Native(..) | Model::Padded(_) => CPU_BATCH_TOKENS,
+            Model::Native(..) | Model::Rotary(_) | Model::Deberta(_) => CPU_BATCH_TOKENS,
             Model::Gpu(model) => model.batch_tokens(),
         }
     }
@@ -130,7 +122,7 @@ impl Engine {
         }
         let mut pooled = match &self.model {
             Model::Gpu(model) => model.embed(batch, self.pool).map_err(|fault| self.gpu_error(batch, fault))?,
-            Model::Native(..) | Model::Padded(_) => self
+            Model::Native(..) | Model::Rotary(_) | Model::Deberta(_) => self
                 .pooled(batch)
                 .map_err(|source| EmbedError::Forward { tokens: batch.tokens(), source: Box::new(source) })?,
         };
@@ -151,7 +143,8 @@ impl Engine {
                 return bert.forward(cpu, batch, Wanted::FirstToken)?.flatten_all()?.to_vec1();
             }
             Model::Native(bert, cpu) => bert.forward(cpu, batch, Wanted::EveryToken)?.flatten_all()?.to_vec1()?,
-            Model::Padded(model) => model.forward(batch)?,
+            Model::Rotary(model) => model.forward(batch),
+            Model::Deberta(model) => model.forward(batch),
             Model::Gpu(_) => unreachable!("a GPU pools its tokens itself"),
         };
         Ok(pooling::pool(&tokens, &batch.offsets, self.hidden_size, self.pool))
@@ -211,6 +204,46 @@ fn native(config: &Config, source: Source<'_>, options: &EngineOptions) -> Resul
     }
 }
 
+/// Returns the tensor by which the prefix of a file's names is found.
+pub(crate) fn anchor(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::ModernBert => rotary::MODERN_BERT_ANCHOR,
+        Architecture::Bert
+        | Architecture::Roberta
+        | Architecture::XlmRoberta
+        | Architecture::Camembert
+        | Architecture::DistilBert
+        | Architecture::NomicBert
+        | Architecture::DebertaV2 => bert::ANCHOR,
+    }
+}
+
+/// Checks that a model's files list every tensor that its config asks for, in a shape and a type that are read. Reads no
+/// tensor.
+pub(crate) fn check_weights(files: &WeightFiles, config: &Config) -> Result<(), LoadError> {
+    let weights = Weights::open(files, anchor(config.architecture), &prefixes(config.architecture))?;
+    let tensors = match &config.family {
+        Family::Bert => bert::tensors(config),
+        Family::Rotary(settings) => rotary::tensors(config, settings),
+        Family::Deberta(settings) => deberta::tensors(config, settings),
+    };
+    tensors.iter().try_for_each(|(name, shape)| weights.check(name, shape))
+}
+
+/// Refuses what is done for BERT's family alone.
+fn check_portable(config: &Config, options: &EngineOptions) -> Result<(), LoadError> {
+    let architecture = config.architecture.model_type();
+    if options.device != DeviceSpec::Cpu {
+        let what = format!("the architecture `{architecture}` on device `{}`; it runs on `cpu`", options.device);
+        return Err(LoadError::Unsupported { what });
+    }
+    if options.dtype != Dtype::F32 {
+        let what = format!("dtype `{}` of the architecture `{architecture}`; supported: `f32`", options.dtype);
+        return Err(LoadError::Unsupported { what });
+    }
+    Ok(())
+}
+
 /// Refuses what a device does not do.
 fn check_device(options: &EngineOptions) -> Result<(), LoadError> {
     let unsupported = |what: String| Err(LoadError::Unsupported { what });
@@ -227,12 +260,58 @@ fn check_device(options: &EngineOptions) -> Result<(), LoadError> {
     }
 }
 
-/// What may stand before the names of an architecture's tensors: a model saved with a head on top keeps its body under
-/// a name of its own.
-pub(crate) fn prefixes(architecture: Architecture) -> Vec<String> {
-    let model_type = architecture.model_type();
-    let mut prefixes = vec![String::new(), "bert.".into(), "roberta.".into(), format!("{model_type}.")];
-    // DeBERTa-v2 keeps its body under `deberta.`, ModernBERT and some of sentence-transformers under `model.`.
-    prefixes.extend([format!("{}.", model_type.replace('-', "_")), "deberta.".into(), "model.".into()]);
-    prefixes
+/// What may stand before the names of an architecture's tensors: nothing, or the name that a model with a head on top has for
+/// its body.
+pub(crate) fn prefixes(architecture: Architecture) -> [&'static str; 2] {
+    let body = match architecture {
+        Architecture::Bert => "bert.",
+        Architecture::Roberta | Architecture::XlmRoberta | Architecture::Camembert => "roberta.",
+        Architecture::DistilBert => "distilbert.",
+        Architecture::ModernBert => "model.",
+        Architecture::NomicBert => "nomic_bert.",
+        Architecture::DebertaV2 => "deberta.",
+    };
+    ["", body]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn what_is_checked_is_what_is_read() {
+        let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+        for name in ["beto", "bertin", "distilbert", "modernbert", "nomic_bert", "deberta_v2"] {
+            let ModelDir { config, weights, .. } = ModelDir::open(&testdata.join(name)).unwrap();
+            let file = Weights::open(&weights, anchor(config.architecture), &prefixes(config.architecture)).unwrap();
+            let read = RefCell::new(Vec::new());
+            let source = |name: &str, shape: &[usize]| {
+                read.borrow_mut().push((name.to_owned(), shape.to_vec()));
+                file.read(name, shape)
+            };
+            let mut expected = match &config.family {
+                Family::Bert => {
+                    native(&config, &source, &EngineOptions::default()).map(drop).unwrap();
+                    bert::tensors(&config)
+                }
+                Family::Rotary(settings) => {
+                    Rotary::load(&config, settings, &source).map(drop).unwrap();
+                    rotary::tensors(&config, settings)
+                }
+                Family::Deberta(settings) => {
+                    Deberta::load(&config, settings, &source).map(drop).unwrap();
+                    deberta::tensors(&config, settings)
+                }
+            };
+            let mut read = read.into_inner();
+            read.sort();
+            // BERT's last layer is laid out in two ways, DeBERTa's distances go through the projections of content.
+            read.dedup();
+            expected.sort();
+            assert_eq!(read, expected, "{name}");
+        }
+    }
 }

@@ -15,12 +15,14 @@ mod tokenizer;
 mod backend;
 mod bert;
 mod cuda;
+mod deberta;
 mod engine;
 mod kernels;
+mod layers;
 mod mlm;
 mod ops;
-mod padded;
 mod pooling;
+mod rotary;
 mod selftest;
 mod weights;
 

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
+use crate::engine::check_weights;
 use crate::sentence::{Prompts, SentenceModules};
 use crate::tokenizer::ModelTokenizer;
 use crate::weights::WeightFiles;
@@ -29,7 +30,7 @@ pub struct ModelDir {
 pub struct ModelSummary {
     /// The `model_type` of `config.json`, such as `bert` or `xlm-roberta`.
     pub architecture: String,
-    /// Whether the packed forward of this crate runs it; otherwise candle-transformers does, padded and slower.
+    /// Whether it runs in every number format and on GPUs; otherwise in f32 on the CPU.
     pub native: bool,
     /// Components of a token vector.
     pub hidden_size: usize,
@@ -119,6 +120,7 @@ impl ModelDir {
         }
         let config = Config::read(&config_path)?;
         let weights = WeightFiles::find(root)?;
+        check_weights(&weights, &config)?;
         let tokenizer = ModelTokenizer::open(root, &config, modules.do_lower_case)?;
         let own_length = modules.max_seq_length.or(tokenizer.model_max_length);
         let usable = config.positions_used();

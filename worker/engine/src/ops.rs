@@ -143,6 +143,9 @@ fn with_vectors<const N: usize, R>(tensors: [&Tensor; N], f: impl FnOnce([&[f32]
 /// Returns the numbers of a contiguous tensor of parameters.
 fn numbers<'a>(storage: &'a Storage, layout: &Layout) -> Result<&'a [f32]> {
     let Storage::Cpu(storage) = storage else { bail!("parameters of a CPU op are on the CPU") };
+    if !layout.is_contiguous() {
+        bail!("expected adjacent numbers of parameters, got {layout:?}");
+    }
     Ok(&storage.as_slice::<f32>()?[layout.start_offset()..][..layout.shape().elem_count()])
 }
 

@@ -18,10 +18,10 @@ mod slab;
 mod tile;
 
 pub(crate) use activation::activate;
-pub(crate) use attention::{Heads, Precision, attend};
+pub(crate) use attention::{Distances, Heads, Precision, attend, attend_by_distance, attend_near};
 pub(crate) use first::{KeysValues, attend_first};
 pub use matmul::dot_products;
-pub(crate) use norm::{add_layer_norm, embed_layer_norm};
+pub(crate) use norm::{add_layer_norm, embed_layer_norm, layer_norm};
 pub(crate) use packed::{PackedWeights, RowsView, Scratch, has_instructions};
 pub use rows::PackedRows;
 

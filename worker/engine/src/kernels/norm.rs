@@ -18,6 +18,18 @@ pub(crate) fn add_layer_norm(x: &mut [f32], bias: &[f32], residual: &[f32], weig
     );
 }
 
+/// Overwrites each row of `x` with its normalisation.
+pub(crate) fn layer_norm(x: &mut [f32], weight: &[f32], shift: &[f32], eps: f32) {
+    vectorized(
+        #[inline(always)]
+        || {
+            for row in x.chunks_exact_mut(weight.len()) {
+                normalize(row, weight, shift, eps);
+            }
+        },
+    );
+}
+
 /// Writes the normalised sum of a word's row and a position's row for every token.
 ///
 /// Ids and positions must be inside their tables.

@@ -16,7 +16,7 @@ use self::reference::Chance;
 pub(crate) use self::reference::activation;
 use crate::backend::Cpu;
 use crate::bert::{Bert, Wanted};
-use crate::config::{Activation, Architecture, Config};
+use crate::config::{Activation, Architecture, Config, Family};
 use crate::kernels::Heads;
 use crate::{Batch, DeviceSpec, Dtype, EmbedError, Engine, EngineOptions, GPU_LANES, LoadError, ModelDir, Pooling};
 
@@ -163,6 +163,8 @@ fn shape(effort: Effort) -> Config {
         pad_token_id: 0,
         layer_norm_eps: 1e-12,
         activation: Activation::GeluErf,
+        tied: true,
+        family: Family::Bert,
         raw: serde_json::Map::new(),
     }
 }

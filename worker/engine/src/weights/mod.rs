@@ -1,7 +1,8 @@
 //! The weights of a model: which files hold them, and their tensors as f32, whatever they were stored as.
 //!
 //! Tensors are read one at a time, so memory holds the model once, and a shape that is not the expected one is an error
-//! that names the tensor, before anything is allocated for it.
+//! that names the tensor, before anything is allocated for it. Whatever a file's own layout is, the numbers of a tensor that
+//! was read follow each other in the order of its shape.
 
 mod pickle;
 mod safetensors;
@@ -9,7 +10,7 @@ mod safetensors;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use serde_json::Value;
 
 use self::pickle::PickleFile;
@@ -100,7 +101,7 @@ pub(crate) struct Weights {
     /// Full name of every tensor, and the file that has it.
     names: HashMap<String, usize>,
     /// What stands before each name in these files: nothing, `bert.`, `roberta.` …
-    prefix: String,
+    prefix: &'static str,
 }
 
 enum TensorFile {
@@ -112,9 +113,8 @@ impl Weights {
     /// Opens the files and reads their lists of tensors.
     ///
     /// `anchor` is a tensor that every model of the architecture has, under one of `prefixes`.
-    pub(crate) fn open(files: &WeightFiles, anchor: &str, prefixes: &[String]) -> Result<Weights, LoadError> {
-        let mut weights =
-            Weights { main: files.main().into(), files: Vec::new(), names: HashMap::new(), prefix: String::new() };
+    pub(crate) fn open(files: &WeightFiles, anchor: &str, prefixes: &[&'static str]) -> Result<Weights, LoadError> {
+        let mut weights = Weights { main: files.main().into(), files: Vec::new(), names: HashMap::new(), prefix: "" };
         for path in &files.parts {
             let (file, names) = match files.format {
                 Format::Safetensors => {
@@ -132,7 +132,7 @@ impl Weights {
             weights.files.push(file);
         }
         match prefixes.iter().find(|prefix| weights.names.contains_key(&format!("{prefix}{anchor}"))) {
-            Some(prefix) => weights.prefix.clone_from(prefix),
+            Some(prefix) => weights.prefix = prefix,
             None => {
                 let mut some: Vec<&str> = weights.names.keys().map(String::as_str).collect();
                 some.sort_unstable();
@@ -144,11 +144,6 @@ impl Weights {
             }
         }
         Ok(weights)
-    }
-
-    /// Whether a tensor of this name is there.
-    pub(crate) fn contains(&self, name: &str) -> bool {
-        self.locate(name).is_some()
     }
 
     /// Whether a tensor of this name is there, outside the part that the prefix names: heads stand beside the body.
@@ -166,33 +161,55 @@ impl Weights {
         self.read_located(name, self.locate_below("", name), shape)
     }
 
+    /// Checks that a tensor is there in this shape, and in a type that is read. Reads nothing.
+    pub(crate) fn check(&self, name: &str, shape: &[usize]) -> Result<(), LoadError> {
+        self.check_located(name, self.locate(name), shape).map(|_| ())
+    }
+
+    fn check_located<'a>(
+        &self,
+        name: &str,
+        located: Option<(String, &'a TensorFile)>,
+        shape: &[usize],
+    ) -> Result<(String, &'a TensorFile), LoadError> {
+        let Some((full_name, file)) = located else {
+            return Err(self.problem(name, "missing, but `config.json` asks for it".into()));
+        };
+        let found = match file {
+            TensorFile::Safetensors(file) => file.shape(&full_name),
+            TensorFile::Pickle(file) => file.shape(&full_name),
+        };
+        let found = found.map_err(|problem| self.problem(name, problem))?;
+        if found != shape {
+            return Err(self.problem(name, format!("`config.json` asks for shape {shape:?}, the file has {found:?}")));
+        }
+        Ok((full_name, file))
+    }
+
     fn read_located(
         &self,
         name: &str,
         located: Option<(String, &TensorFile)>,
         shape: &[usize],
     ) -> Result<Tensor, LoadError> {
-        let Some((full_name, file)) = located else {
-            return Err(self.problem(name, "missing".into()));
-        };
-        let found = match file {
-            TensorFile::Safetensors(file) => file.shape(&full_name),
-            TensorFile::Pickle(file) => file.shape(&full_name),
-        };
-        if found != shape {
-            return Err(self.problem(name, format!("the config asks for shape {shape:?}, the file has {found:?}")));
-        }
+        let (full_name, file) = self.check_located(name, located, shape)?;
         let tensor = match file {
             TensorFile::Safetensors(file) => file.read(&full_name),
             TensorFile::Pickle(file) => file.read(&full_name),
         };
         let tensor = tensor.map_err(|problem| self.problem(name, problem))?;
-        tensor.to_dtype(DType::F32).map_err(|error| self.problem(name, error.to_string()))
+        let tensor = tensor.to_dtype(DType::F32).and_then(|tensor| tensor.contiguous());
+        let tensor = tensor.map_err(|error| self.problem(name, error.to_string()))?;
+        match has_a_finite_number(&tensor) {
+            Ok(true) => Ok(tensor),
+            Ok(false) => Err(self.problem(name, "all of its numbers are NaN or infinite: the file is broken".into())),
+            Err(error) => Err(self.problem(name, error.to_string())),
+        }
     }
 
     /// Returns the full name and the file of a tensor.
     fn locate(&self, name: &str) -> Option<(String, &TensorFile)> {
-        self.locate_below(&self.prefix, name)
+        self.locate_below(self.prefix, name)
     }
 
     /// As [`locate`](Weights::locate), with this prefix. Files from TensorFlow's days call the two tensors of a
@@ -213,32 +230,12 @@ impl Weights {
     }
 }
 
-/// Lets the models of candle-transformers read through the same prefixes, names, checks and conversions.
-impl candle_nn::var_builder::SimpleBackend for Weights {
-    fn get(
-        &self,
-        shape: candle_core::Shape,
-        name: &str,
-        _: candle_nn::Init,
-        dtype: DType,
-        device: &Device,
-    ) -> candle_core::Result<Tensor> {
-        let tensor = self.read(name, shape.dims()).map_err(candle_core::Error::wrap)?;
-        tensor.to_dtype(dtype)?.to_device(device)
-    }
-
-    fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
-        let shape = match self.locate(name) {
-            Some((full_name, TensorFile::Safetensors(file))) => file.shape(&full_name),
-            Some((full_name, TensorFile::Pickle(file))) => file.shape(&full_name),
-            None => Vec::new(),
-        };
-        self.get(shape.into(), name, candle_nn::Init::Const(0.0), dtype, device)
-    }
-
-    fn contains_tensor(&self, name: &str) -> bool {
-        self.contains(name)
-    }
+/// Whether any number of a tensor is finite. Ends at the first, so it costs nothing where one is.
+fn has_a_finite_number(tensor: &Tensor) -> candle_core::Result<bool> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let candle_core::Storage::Cpu(storage) = &*storage else { return Ok(true) };
+    let numbers = &storage.as_slice::<f32>()?[layout.start_offset()..][..layout.shape().elem_count()];
+    Ok(numbers.is_empty() || numbers.iter().any(|number| number.is_finite()))
 }
 
 /// Says what a file that should hold weights seems to be instead, from its first bytes.

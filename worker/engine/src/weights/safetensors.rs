@@ -56,20 +56,16 @@ impl SafetensorsFile {
         self.tensors.keys().cloned()
     }
 
-    pub(super) fn shape(&self, name: &str) -> Vec<usize> {
-        self.tensors[name].shape.clone()
+    /// Returns the shape of a tensor that is stored in a type that is read.
+    pub(super) fn shape(&self, name: &str) -> Result<Vec<usize>, String> {
+        let info = &self.tensors[name];
+        dtype(info).map(|_| info.shape.clone())
     }
 
     /// Reads one tensor in the type it is stored in.
     pub(super) fn read(&self, name: &str) -> Result<Tensor, String> {
         let info = &self.tensors[name];
-        let dtype = match info.dtype {
-            safetensors::Dtype::F32 => DType::F32,
-            safetensors::Dtype::F16 => DType::F16,
-            safetensors::Dtype::BF16 => DType::BF16,
-            safetensors::Dtype::F64 => DType::F64,
-            other => return Err(format!("stored as {other:?}, but only f64, f32, f16 and bf16 are read")),
-        };
+        let dtype = dtype(info)?;
         let (start, end) = info.data_offsets;
         let place = self.data_start + start as u64;
         let tensor = if dtype == DType::F32 && cfg!(target_endian = "little") {
@@ -91,5 +87,15 @@ impl SafetensorsFile {
             file.read_exact(bytes)
         });
         read.map_err(|error| error.to_string())
+    }
+}
+
+fn dtype(info: &TensorInfo) -> Result<DType, String> {
+    match info.dtype {
+        safetensors::Dtype::F32 => Ok(DType::F32),
+        safetensors::Dtype::F16 => Ok(DType::F16),
+        safetensors::Dtype::BF16 => Ok(DType::BF16),
+        safetensors::Dtype::F64 => Ok(DType::F64),
+        other => Err(format!("stored as {other:?}, but only f64, f32, f16 and bf16 are read")),
     }
 }

@@ -124,3 +124,10 @@ pub(crate) fn change(dir: &Path, file: &str, change: impl FnOnce(&mut Value)) {
     change(&mut json);
     std::fs::write(path, json.to_string()).unwrap();
 }
+
+/// Changes a JSON file in place.
+pub(crate) fn edit_json(path: &Path, edit: impl FnOnce(&mut Value)) {
+    let mut value: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    edit(&mut value);
+    std::fs::write(path, value.to_string()).unwrap();
+}

@@ -12,3 +12,4 @@ mod masks;
 mod parity;
 mod settings;
 mod tokens;
+mod weights;

@@ -1,10 +1,12 @@
 //! Attention of one text's tokens to each other, head by head, on strided views: nothing is copied, nothing padded.
 
+mod distances;
 #[cfg(target_arch = "x86_64")]
 mod fast;
 #[cfg(target_arch = "x86_64")]
 mod halves;
 mod lanes;
+mod near;
 #[cfg(target_arch = "x86_64")]
 mod products;
 
@@ -12,6 +14,9 @@ use super::activation::exp;
 use super::matmul::{Matrix, MatrixMut, matmul};
 use super::packed::RowsView;
 use super::{sum, vectorized};
+
+pub(crate) use self::distances::{Distances, attend_by_distance};
+pub(crate) use self::near::attend_near;
 
 /// How queries, keys and values of all heads lie in memory.
 #[derive(Debug, Clone, Copy)]

@@ -1,15 +1,23 @@
 //! Reads `config.json` into one typed, checked [`Config`], whatever dialect of names the architecture uses.
 //!
-//! A field that is absent takes the value that `transformers` gives it; a field that is there and cannot be right is an
-//! error that names it.
+//! A field that is absent takes the value that `transformers` gives it; a field that is there and cannot be right, or that
+//! changes vectors in a way that is not done ([`settings`]), is an error that names it.
+
+mod deberta;
+mod fields;
+mod rotary;
+mod settings;
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+pub(crate) use self::deberta::{Convolution, ConvolutionActivation, DebertaConfig, Relative};
+use self::fields::Fields;
+pub(crate) use self::rotary::{RotaryAttention, RotaryConfig};
 use crate::LoadError;
 
-/// Every architecture that can be run. The first four and DistilBERT by [`crate::bert`], the rest by [`crate::padded`].
+/// Every architecture that can be run: by [`crate::bert`], [`crate::rotary`] or [`crate::deberta`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Architecture {
     Bert,
@@ -49,7 +57,7 @@ impl Architecture {
             .0
     }
 
-    /// Whether the packed forward of this crate runs it.
+    /// Whether [`crate::bert`] runs it, in every number format and on GPUs.
     pub(crate) fn native(self) -> bool {
         match self {
             Architecture::Bert
@@ -78,15 +86,28 @@ pub(crate) enum Activation {
     Silu,
 }
 
+/// The names that configs have for each.
+const ACTIVATIONS: [(&str, Activation); 10] = [
+    ("gelu", Activation::GeluErf),
+    ("gelu_python", Activation::GeluErf),
+    ("gelu_new", Activation::GeluTanh),
+    ("gelu_fast", Activation::GeluTanh),
+    ("gelu_accurate", Activation::GeluTanh),
+    ("gelu_pytorch_tanh", Activation::GeluTanh),
+    ("gelu_python_tanh", Activation::GeluTanh),
+    ("relu", Activation::Relu),
+    ("silu", Activation::Silu),
+    ("swish", Activation::Silu),
+];
+
 impl Activation {
     fn parse(name: &str) -> Option<Activation> {
-        match name {
-            "gelu" | "gelu_python" => Some(Activation::GeluErf),
-            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" | "gelu_python_tanh" => Some(Activation::GeluTanh),
-            "relu" => Some(Activation::Relu),
-            "silu" | "swish" => Some(Activation::Silu),
-            _ => None,
-        }
+        ACTIVATIONS.iter().find(|(known, _)| *known == name).map(|(_, activation)| *activation)
+    }
+
+    /// Returns the known names, as prose.
+    fn names() -> String {
+        ACTIVATIONS.map(|(name, _)| name).join(", ")
     }
 }
 
@@ -106,8 +127,96 @@ pub(crate) struct Config {
     pub(crate) pad_token_id: u32,
     pub(crate) layer_norm_eps: f64,
     pub(crate) activation: Activation,
-    /// The whole file, for the architectures of candle-transformers, which read their own.
+    /// Whether a head's decoder is the table of word vectors.
+    pub(crate) tied: bool,
+    pub(crate) family: Family,
+    /// The whole file: it may name the tokenizer's class.
     pub(crate) raw: Map<String, Value>,
+}
+
+/// The forward pass that an architecture needs, with the settings that it alone has.
+#[derive(Debug, Clone)]
+pub(crate) enum Family {
+    Bert,
+    Rotary(RotaryConfig),
+    Deberta(DebertaConfig),
+}
+
+/// The sizes that an architecture has where its file names none, and what its file calls them.
+struct Sizes {
+    vocab: usize,
+    hidden: (&'static [&'static str], usize),
+    layers: (&'static [&'static str], usize),
+    heads: (&'static [&'static str], usize),
+    intermediate: (&'static [&'static str], usize),
+    positions: usize,
+    padding: u32,
+    /// No name: a constant of the architecture.
+    epsilon: (&'static [&'static str], f64),
+    activation: (&'static str, Activation),
+}
+
+/// Those of BERT, which the others differ from.
+const BERT_SIZES: Sizes = Sizes {
+    vocab: 30522,
+    hidden: (&["hidden_size"], 768),
+    layers: (&["num_hidden_layers"], 12),
+    heads: (&["num_attention_heads"], 12),
+    intermediate: (&["intermediate_size"], 3072),
+    positions: 512,
+    padding: 0,
+    epsilon: (&["layer_norm_eps"], 1e-12),
+    activation: ("hidden_act", Activation::GeluErf),
+};
+
+impl Sizes {
+    fn of(architecture: Architecture) -> Sizes {
+        match architecture {
+            Architecture::Bert => BERT_SIZES,
+            Architecture::Roberta | Architecture::XlmRoberta | Architecture::Camembert => {
+                Sizes { vocab: 50265, padding: 1, ..BERT_SIZES }
+            }
+            Architecture::DistilBert => Sizes {
+                hidden: (&["dim", "hidden_size"], 768),
+                layers: (&["n_layers", "num_hidden_layers"], 6),
+                heads: (&["n_heads", "num_attention_heads"], 12),
+                intermediate: (&["hidden_dim"], 3072),
+                epsilon: (&[], 1e-12),
+                activation: ("activation", Activation::GeluErf),
+                ..BERT_SIZES
+            },
+            Architecture::ModernBert => Sizes {
+                vocab: 50368,
+                layers: (&["num_hidden_layers"], 22),
+                intermediate: (&["intermediate_size"], 1152),
+                positions: 8192,
+                epsilon: (&["norm_eps"], 1e-5),
+                activation: ("hidden_activation", Activation::GeluErf),
+                ..BERT_SIZES
+            },
+            // The second names are those of the model's authors.
+            Architecture::NomicBert => Sizes {
+                vocab: 30528,
+                hidden: (&["hidden_size", "n_embd"], 768),
+                layers: (&["num_hidden_layers", "n_layer"], 12),
+                heads: (&["num_attention_heads", "n_head"], 12),
+                intermediate: (&["intermediate_size", "n_inner"], 3072),
+                positions: 2048,
+                epsilon: (&["layer_norm_eps", "layer_norm_epsilon"], 1e-12),
+                activation: ("hidden_act", Activation::Silu),
+                ..BERT_SIZES
+            },
+            Architecture::DebertaV2 => Sizes {
+                vocab: 128_100,
+                hidden: (&["hidden_size"], 1536),
+                layers: (&["num_hidden_layers"], 24),
+                heads: (&["num_attention_heads"], 24),
+                intermediate: (&["intermediate_size"], 6144),
+                epsilon: (&["layer_norm_eps"], 1e-7),
+                ..BERT_SIZES
+            },
+        }
+    }
 }
 
 impl Config {
@@ -115,25 +224,27 @@ impl Config {
     pub(crate) fn read(path: &Path) -> Result<Config, LoadError> {
         let fields = Fields { path, map: read_json_object(path)? };
         let architecture = architecture(&fields)?;
-        refuse_what_we_do_not_compute(&fields)?;
-        let (default_layers, default_pad) = match architecture {
-            Architecture::DistilBert => (6, 0),
-            _ if architecture.positions_follow_padding() => (12, 1),
-            _ => (12, 0),
+        settings::check(&fields, architecture)?;
+        let sizes = Sizes::of(architecture);
+        let positions = match (architecture, fields.get("max_position_embeddings")) {
+            (Architecture::NomicBert, None) => fields.count(&["n_positions"], sizes.positions)?,
+            _ => fields.count(&["max_position_embeddings"], sizes.positions)?,
         };
-        let config = Config {
+        let mut config = Config {
             path: path.to_path_buf(),
             architecture,
-            vocab_size: fields.count(&["vocab_size"], 30522)?,
-            hidden_size: fields.count(&["hidden_size", "dim", "n_embd"], 768)?,
-            layers: fields.count(&["num_hidden_layers", "n_layers", "n_layer"], default_layers)?,
-            heads: fields.count(&["num_attention_heads", "n_heads", "n_head"], 12)?,
-            intermediate: fields.count(&["intermediate_size", "hidden_dim", "n_inner"], 3072)?,
-            max_positions: fields.count(&["max_position_embeddings", "n_positions"], 512)?,
+            vocab_size: fields.count(&["vocab_size"], sizes.vocab)?,
+            hidden_size: fields.count(sizes.hidden.0, sizes.hidden.1)?,
+            layers: fields.count(sizes.layers.0, sizes.layers.1)?,
+            heads: fields.count(sizes.heads.0, sizes.heads.1)?,
+            intermediate: fields.count(sizes.intermediate.0, sizes.intermediate.1)?,
+            max_positions: positions,
             type_vocab_size: fields.integer(&["type_vocab_size"], 2)?,
-            pad_token_id: fields.token_id("pad_token_id", default_pad)?,
-            layer_norm_eps: fields.epsilon(&["layer_norm_eps", "layer_norm_epsilon"], 1e-12)?,
-            activation: fields.activation(architecture)?,
+            pad_token_id: padding(&fields, architecture, sizes.padding)?,
+            layer_norm_eps: fields.epsilon(sizes.epsilon.0, sizes.epsilon.1)?,
+            activation: fields.activation(sizes.activation.0, sizes.activation.1)?,
+            tied: fields.flag("tie_word_embeddings", true)?,
+            family: Family::Bert,
             raw: fields.map.clone(),
         };
         if !config.hidden_size.is_multiple_of(config.heads) {
@@ -143,6 +254,11 @@ impl Config {
             );
             return Err(fields.invalid(problem));
         }
+        if config.pad_token_id as usize >= config.vocab_size && fields.get("pad_token_id").is_some() {
+            let problem =
+                format!("`pad_token_id` {} is not below `vocab_size` {}", config.pad_token_id, config.vocab_size);
+            return Err(fields.invalid(problem));
+        }
         if config.positions_used() == 0 {
             let problem = format!(
                 "`max_position_embeddings` {} leaves no position after `pad_token_id` {}",
@@ -150,7 +266,30 @@ impl Config {
             );
             return Err(fields.invalid(problem));
         }
+        config.family = config.family(&fields)?;
         Ok(config)
+    }
+
+    /// Reads the settings that this architecture's forward pass alone has.
+    fn family(&self, fields: &Fields<'_>) -> Result<Family, LoadError> {
+        match self.architecture {
+            Architecture::Bert
+            | Architecture::Roberta
+            | Architecture::XlmRoberta
+            | Architecture::Camembert
+            | Architecture::DistilBert => {
+                // Every token is of type 0.
+                fields.count(&["type_vocab_size"], 2).map(|_| Family::Bert)
+            }
+            Architecture::ModernBert | Architecture::NomicBert => {
+                let sizes = (self.layers, self.hidden_size / self.heads);
+                RotaryConfig::read(fields, self.architecture, sizes).map(Family::Rotary)
+            }
+            Architecture::DebertaV2 => {
+                let sizes = (self.hidden_size, self.heads, self.max_positions);
+                DebertaConfig::read(fields, sizes).map(Family::Deberta)
+            }
+        }
     }
 
     /// Returns the number of tokens that a text may have: RoBERTa's first `pad_token_id + 1` positions are never used.
@@ -184,6 +323,14 @@ pub(crate) fn read_json_object(path: &Path) -> Result<Map<String, Value>, LoadEr
     }
 }
 
+/// Reads the id of padding. RoBERTa's positions count from it, so there it has to be one.
+fn padding(fields: &Fields<'_>, architecture: Architecture, default: u32) -> Result<u32, LoadError> {
+    if architecture.positions_follow_padding() && fields.map.get("pad_token_id").is_some_and(Value::is_null) {
+        return Err(fields.invalid("`pad_token_id` is null, but positions count from it".into()));
+    }
+    fields.token_id("pad_token_id", default)
+}
+
 /// Finds the architecture by `model_type`, or by the class name in `architectures` where older files have no type.
 fn architecture(fields: &Fields<'_>) -> Result<Architecture, LoadError> {
     let unknown = |found: &str| LoadError::UnknownArchitecture { path: fields.path.into(), found: found.into() };
@@ -201,79 +348,6 @@ fn architecture(fields: &Fields<'_>) -> Result<Architecture, LoadError> {
         class.strip_prefix(prefix).is_some_and(|rest| rest.starts_with("Model") || rest.starts_with("For"))
     });
     known.map(|(.., architecture)| *architecture).ok_or_else(|| unknown(class))
-}
-
-/// Settings that change the vectors in ways which no forward pass here follows.
-fn refuse_what_we_do_not_compute(fields: &Fields<'_>) -> Result<(), LoadError> {
-    let unsupported = |what: String| LoadError::Unsupported { what: format!("`{}`: {what}", fields.path.display()) };
-    if fields.map.get("is_decoder").and_then(Value::as_bool) == Some(true) {
-        return Err(unsupported("`is_decoder` is true, but only encoders give text vectors".into()));
-    }
-    match fields.map.get("position_embedding_type").and_then(Value::as_str) {
-        // `rotary` is how the files of NomicBERT and ModernBERT describe what these models do anyway.
-        None | Some("absolute" | "rotary" | "rope" | "sans_pos") => Ok(()),
-        Some(other) => Err(unsupported(format!("`position_embedding_type` is `{other}`, but only `absolute` is done"))),
-    }
-}
-
-/// The fields of one `config.json`, with errors that name file and field. `null` counts as absent.
-struct Fields<'a> {
-    path: &'a Path,
-    map: Map<String, Value>,
-}
-
-impl Fields<'_> {
-    fn invalid(&self, problem: String) -> LoadError {
-        LoadError::Invalid { path: self.path.into(), problem }
-    }
-
-    /// Returns the first of `names` that is there, with its value.
-    fn find<'n>(&self, names: &[&'n str]) -> Option<(&'n str, &Value)> {
-        names.iter().find_map(|name| self.map.get(*name).filter(|value| !value.is_null()).map(|value| (*name, value)))
-    }
-
-    fn integer(&self, names: &[&str], default: usize) -> Result<usize, LoadError> {
-        let Some((name, value)) = self.find(names) else { return Ok(default) };
-        // Counts written as 768.0 are found in files that went through other tools.
-        let whole =
-            value.as_u64().or_else(|| value.as_f64().filter(|v| v.fract() == 0.0 && *v >= 0.0).map(|v| v as u64));
-        match whole {
-            Some(count) if count <= u64::from(u32::MAX) => Ok(count as usize),
-            _ => Err(self.invalid(format!("`{name}`: expected a whole number, found {value}"))),
-        }
-    }
-
-    fn count(&self, names: &[&str], default: usize) -> Result<usize, LoadError> {
-        match self.integer(names, default)? {
-            0 => Err(self.invalid(format!("`{}`: expected at least 1, found 0", names[0]))),
-            count => Ok(count),
-        }
-    }
-
-    fn token_id(&self, name: &str, default: u32) -> Result<u32, LoadError> {
-        Ok(u32::try_from(self.integer(&[name], default as usize)?).expect("integers are at most u32::MAX"))
-    }
-
-    fn epsilon(&self, names: &[&str], default: f64) -> Result<f64, LoadError> {
-        let Some((name, value)) = self.find(names) else { return Ok(default) };
-        match value.as_f64() {
-            Some(epsilon) if (0.0..1.0).contains(&epsilon) => Ok(epsilon),
-            _ => Err(self.invalid(format!("`{name}`: expected a small number such as 1e-12, found {value}"))),
-        }
-    }
-
-    fn activation(&self, architecture: Architecture) -> Result<Activation, LoadError> {
-        if !architecture.native() {
-            return Ok(Activation::GeluErf);
-        }
-        let Some((name, value)) = self.find(&["hidden_act", "activation"]) else { return Ok(Activation::GeluErf) };
-        value.as_str().and_then(Activation::parse).ok_or_else(|| LoadError::Unsupported {
-            what: format!(
-                "`{}`: `{name}` is {value}; known are gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, relu, silu",
-                self.path.display()
-            ),
-        })
-    }
 }
 
 #[cfg(test)]
@@ -337,8 +411,12 @@ mod tests {
             (r#"{"model_type": "bert", "hidden_size": 100, "num_attention_heads": 12}"#, "is not a multiple of"),
             (r#"{"model_type": "bert", "layer_norm_eps": "tiny"}"#, "`layer_norm_eps`"),
             (r#"{"model_type": "bert", "hidden_act": "mish"}"#, "`hidden_act` is \"mish\""),
-            (r#"{"model_type": "bert", "is_decoder": true}"#, "only encoders"),
-            (r#"{"model_type": "bert", "position_embedding_type": "relative_key"}"#, "`relative_key`"),
+            (r#"{"model_type": "bert", "is_decoder": true}"#, "`is_decoder` is true, but only `false` is done"),
+            (
+                r#"{"model_type": "bert", "position_embedding_type": "relative_key"}"#,
+                "\"relative_key\", but only `absolute`",
+            ),
+            (r#"{"model_type": "distilbert", "dim": 64, "hidden_size": 32}"#, "`dim` is 64 and `hidden_size` is 32"),
             ("[]", "expected a JSON object"),
             ("{", "not JSON"),
         ];
@@ -347,6 +425,15 @@ mod tests {
             assert!(error.contains(expected), "{json}: {error}");
             assert!(error.contains("config.json"), "{json}: {error}");
         }
+    }
+
+    #[test]
+    fn the_epsilon_of_an_architecture_is_not_that_of_another() {
+        // DistilBERT has it in its code, ModernBERT under another name; transformers reads `layer_norm_eps` for neither.
+        let of = |model_type: &str| {
+            read(&format!(r#"{{"model_type": "{model_type}", "layer_norm_eps": 0.5}}"#)).unwrap().layer_norm_eps
+        };
+        assert_eq!((of("distilbert"), of("modernbert"), of("deberta-v2"), of("bert")), (1e-12, 1e-5, 0.5, 0.5));
     }
 
     #[test]

@@ -1,0 +1,150 @@
+//! The settings of DeBERTa-v2.
+
+use serde_json::Value;
+
+use super::fields::Fields;
+use super::settings::shortened;
+use super::{Activation, LoadError};
+
+/// What `config.json` says beyond sizes.
+#[derive(Debug, Clone)]
+pub(crate) struct DebertaConfig {
+    /// Width of the table of words, which may be projected to the hidden size.
+    pub(crate) embedding_size: usize,
+    /// Rows of the table of token types; 0 where there is none.
+    pub(crate) token_types: usize,
+    /// Whether absolute positions are added to the words.
+    pub(crate) absolute_positions: bool,
+    /// Attention by the distance of tokens; `None` where there is none.
+    pub(crate) relative: Option<Relative>,
+    /// Whether content attends to positions, and positions to content. They scale the scores even without distances.
+    pub(crate) content_to_position: bool,
+    pub(crate) position_to_content: bool,
+    /// Whether distances share the projections of content.
+    pub(crate) share_keys: bool,
+    /// Whether the vectors of distances are normalised.
+    pub(crate) norm_distances: bool,
+    /// The convolution beside the first layer.
+    pub(crate) convolution: Option<Convolution>,
+}
+
+/// How distances are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Relative {
+    /// The number of buckets for far distances; `None` where each distance has its own.
+    pub(crate) buckets: Option<usize>,
+    /// The farthest distance.
+    pub(crate) farthest: usize,
+}
+
+impl Relative {
+    /// Returns half the number of distances that have a vector.
+    pub(crate) fn span(self) -> usize {
+        self.buckets.unwrap_or(self.farthest)
+    }
+}
+
+/// A convolution over the tokens of a text.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Convolution {
+    pub(crate) width: usize,
+    pub(crate) groups: usize,
+    pub(crate) activation: ConvolutionActivation,
+}
+
+/// The functions known after the convolution.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum ConvolutionActivation {
+    Tanh,
+    Other(Activation),
+}
+
+impl DebertaConfig {
+    pub(super) fn read(
+        fields: &Fields<'_>,
+        (hidden_size, heads, max_positions): (usize, usize, usize),
+    ) -> Result<DebertaConfig, LoadError> {
+        let head_size = fields.integer(&["attention_head_size"], hidden_size / heads)?;
+        if head_size * heads != hidden_size {
+            return Err(fields.unsupported(&format!(
+                "`attention_head_size` is {head_size}, but only `hidden_size` / `num_attention_heads` is done"
+            )));
+        }
+        let kinds = attention_kinds(fields)?;
+        let relative = Relative {
+            buckets: fields.count_or_none("position_buckets")?,
+            farthest: fields.count_or_none("max_relative_positions")?.unwrap_or(max_positions),
+        };
+        check_buckets(fields, relative, max_positions)?;
+        Ok(DebertaConfig {
+            embedding_size: fields.count(&["embedding_size"], hidden_size)?,
+            token_types: fields.integer(&["type_vocab_size"], 0)?,
+            absolute_positions: fields.flag("position_biased_input", true)?,
+            relative: fields.flag("relative_attention", false)?.then_some(relative),
+            content_to_position: kinds.contains(&"c2p".to_owned()),
+            position_to_content: kinds.contains(&"p2c".to_owned()),
+            share_keys: fields.flag("share_att_key", false)?,
+            norm_distances: norm_of_distances(fields)?,
+            convolution: convolution(fields, hidden_size)?,
+        })
+    }
+}
+
+/// Refuses buckets for which the reference divides by zero.
+fn check_buckets(fields: &Fields<'_>, relative: Relative, max_positions: usize) -> Result<(), LoadError> {
+    let Some(buckets) = relative.buckets else { return Ok(()) };
+    let middle = buckets / 2;
+    if middle == 0 || (relative.farthest <= middle + 1 && max_positions > middle + 1) {
+        let farthest = relative.farthest;
+        return Err(fields.invalid(format!("`position_buckets` {buckets} do not fit distances of up to {farthest}")));
+    }
+    Ok(())
+}
+
+/// Reads `pos_att_type`: a list of names, or one text of them.
+fn attention_kinds(fields: &Fields<'_>) -> Result<Vec<String>, LoadError> {
+    let Some(value) = fields.get("pos_att_type") else { return Ok(Vec::new()) };
+    let wrong =
+        || fields.unsupported(&format!("`pos_att_type` is {}, but only `c2p` and `p2c` are done", shortened(value)));
+    let kinds: Vec<String> = match value {
+        Value::String(text) => text.to_lowercase().split('|').map(|kind| kind.trim().to_owned()).collect(),
+        Value::Array(names) => names
+            .iter()
+            .map(|name| name.as_str().map(str::to_owned).ok_or_else(wrong))
+            .collect::<Result<_, LoadError>>()?,
+        _ => return Err(wrong()),
+    };
+    let known = |kind: &String| matches!(kind.as_str(), "c2p" | "p2c" | "");
+    if kinds.iter().all(known) { Ok(kinds) } else { Err(wrong()) }
+}
+
+fn norm_of_distances(fields: &Fields<'_>) -> Result<bool, LoadError> {
+    let Some(value) = fields.get("norm_rel_ebd") else { return Ok(false) };
+    let text = value.as_str().unwrap_or_default().to_lowercase();
+    match text.split('|').map(str::trim).collect::<Vec<_>>().as_slice() {
+        ["layer_norm"] => Ok(true),
+        ["none"] => Ok(false),
+        _ => Err(fields.unsupported(&format!(
+            "`norm_rel_ebd` is {}, but only `layer_norm` and `none` are done",
+            shortened(value)
+        ))),
+    }
+}
+
+fn convolution(fields: &Fields<'_>, hidden_size: usize) -> Result<Option<Convolution>, LoadError> {
+    let Some(width) = fields.count_or_none("conv_kernel_size")? else { return Ok(None) };
+    if width.is_multiple_of(2) {
+        let problem =
+            format!("`conv_kernel_size` is {width}, but a convolution of even width changes the number of tokens");
+        return Err(fields.invalid(problem));
+    }
+    let groups = fields.count(&["conv_groups"], 1)?;
+    if !hidden_size.is_multiple_of(groups) {
+        return Err(fields.invalid(format!("`conv_groups` {groups} does not divide `hidden_size` {hidden_size}")));
+    }
+    let activation = match fields.get("conv_act").and_then(Value::as_str) {
+        None | Some("tanh") => ConvolutionActivation::Tanh,
+        Some(_) => ConvolutionActivation::Other(fields.activation("conv_act", Activation::GeluErf)?),
+    };
+    Ok(Some(Convolution { width, groups, activation }))
+}

@@ -1,0 +1,96 @@
+//! The fields of one `config.json`, with errors that name file, field and value.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::Activation;
+use crate::LoadError;
+
+/// The fields of one `config.json`. `null` counts as absent.
+pub(super) struct Fields<'a> {
+    pub(super) path: &'a Path,
+    pub(super) map: Map<String, Value>,
+}
+
+impl Fields<'_> {
+    pub(super) fn invalid(&self, problem: String) -> LoadError {
+        LoadError::Invalid { path: self.path.into(), problem }
+    }
+
+    pub(super) fn unsupported(&self, what: &str) -> LoadError {
+        LoadError::Unsupported { what: format!("`{}`: {what}", self.path.display()) }
+    }
+
+    /// Returns a field that is there and not `null`.
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+        self.map.get(name).filter(|value| !value.is_null())
+    }
+
+    /// Returns the first of `names` that is there, with its value. They mean the same: two that differ are an error.
+    fn find<'n>(&self, names: &[&'n str]) -> Result<Option<(&'n str, &Value)>, LoadError> {
+        let mut there = names.iter().filter_map(|name| self.get(name).map(|value| (*name, value)));
+        let Some((name, value)) = there.next() else { return Ok(None) };
+        match there.find(|(_, other)| other.as_f64() != value.as_f64()) {
+            None => Ok(Some((name, value))),
+            Some((other, another)) => Err(self.invalid(format!(
+                "`{name}` is {value} and `{other}` is {another}, but they mean the same: remove the wrong one"
+            ))),
+        }
+    }
+
+    pub(super) fn integer(&self, names: &[&str], default: usize) -> Result<usize, LoadError> {
+        let Some((name, value)) = self.find(names)? else { return Ok(default) };
+        // Counts written as 768.0 are found in files that went through other tools.
+        let whole =
+            value.as_u64().or_else(|| value.as_f64().filter(|v| v.fract() == 0.0 && *v >= 0.0).map(|v| v as u64));
+        match whole {
+            Some(count) if count <= u64::from(u32::MAX) => Ok(count as usize),
+            _ => Err(self.invalid(format!("`{name}`: expected a whole number, found {value}"))),
+        }
+    }
+
+    pub(super) fn count(&self, names: &[&str], default: usize) -> Result<usize, LoadError> {
+        match self.integer(names, default)? {
+            0 => Err(self.invalid(format!("`{}`: expected at least 1, found 0", names[0]))),
+            count => Ok(count),
+        }
+    }
+
+    /// Returns a whole number of at least 1; anything below, such as -1, stands for none.
+    pub(super) fn count_or_none(&self, name: &str) -> Result<Option<usize>, LoadError> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(value) if value.as_i64().is_some_and(|value| value < 1) => Ok(None),
+            Some(_) => self.integer(&[name], 0).map(Some),
+        }
+    }
+
+    pub(super) fn token_id(&self, name: &str, default: u32) -> Result<u32, LoadError> {
+        Ok(u32::try_from(self.integer(&[name], default as usize)?).expect("integers are at most u32::MAX"))
+    }
+
+    pub(super) fn epsilon(&self, names: &[&str], default: f64) -> Result<f64, LoadError> {
+        let Some((name, value)) = self.find(names)? else { return Ok(default) };
+        match value.as_f64() {
+            Some(epsilon) if (0.0..1.0).contains(&epsilon) => Ok(epsilon),
+            _ => Err(self.invalid(format!("`{name}`: expected a small number such as 1e-12, found {value}"))),
+        }
+    }
+
+    pub(super) fn flag(&self, name: &str, default: bool) -> Result<bool, LoadError> {
+        match self.get(name) {
+            None => Ok(default),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(other) => Err(self.invalid(format!("`{name}`: expected true or false, found {other}"))),
+        }
+    }
+
+    pub(super) fn activation(&self, name: &str, default: Activation) -> Result<Activation, LoadError> {
+        let Some(value) = self.get(name) else { return Ok(default) };
+        value
+            .as_str()
+            .and_then(Activation::parse)
+            .ok_or_else(|| self.unsupported(&format!("`{name}` is {value}; known are {}", Activation::names())))
+    }
+}

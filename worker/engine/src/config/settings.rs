@@ -1,0 +1,129 @@
+//! The settings of `config.json` that change vectors and are not done here in every way: what each may be.
+//!
+//! A key that is in no table and that [`Config`](super::Config) does not read changes no vector: `transformers` ignores it too, or
+//! uses it for training, generation or a head. What any release of it reads for one of the known architectures is in one of
+//! the two; a setting that comes new is one line here.
+
+use serde_json::Value;
+
+use super::Architecture;
+use super::fields::Fields;
+use crate::LoadError;
+
+/// A value that a setting may have. `null` and an absent key are always right: they stand for what the table allows.
+#[derive(Debug, Clone, Copy)]
+enum Allowed {
+    Flag(bool),
+    Number(f64),
+    Text(&'static str),
+    /// An empty list or object.
+    Empty,
+}
+
+impl Allowed {
+    fn is(self, value: &Value) -> bool {
+        match self {
+            Allowed::Flag(flag) => value.as_bool() == Some(flag),
+            Allowed::Number(number) => value.as_f64() == Some(number),
+            Allowed::Text(text) => value.as_str() == Some(text),
+            Allowed::Empty => {
+                value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(serde_json::Map::is_empty)
+            }
+        }
+    }
+}
+
+use Allowed::{Empty, Flag, Number, Text};
+
+/// A key, and what it may be.
+type Setting = (&'static str, &'static [Allowed]);
+
+/// For every architecture.
+const COMMON: &[Setting] = &[
+    ("is_decoder", &[Flag(false)]),
+    ("is_encoder_decoder", &[Flag(false)]),
+    ("add_cross_attention", &[Flag(false)]),
+    ("pruned_heads", &[Empty]),
+    ("per_layer_config", &[Empty]),
+    ("quantization_config", &[Empty]),
+    ("partial_rotary_factor", &[Number(1.0)]),
+];
+
+/// For BERT, RoBERTa, XLM-RoBERTa, CamemBERT and DistilBERT.
+const BERT: &[Setting] = &[("position_embedding_type", &[Text("absolute")])];
+
+const MODERN_BERT: &[Setting] = &[
+    // How the files of ModernBERT and NomicBERT describe what these models do anyway.
+    ("position_embedding_type", &[Text("absolute"), Text("rotary"), Text("rope"), Text("sans_pos")]),
+    ("rope_scaling", &[Empty]),
+];
+
+/// The second half are keys of the model's authors, whose own code reads them.
+const NOMIC_BERT: &[Setting] = &[
+    ("position_embedding_type", &[Text("absolute"), Text("rotary"), Text("rope")]),
+    ("rope_scaling", &[Empty]),
+    ("activation_function", &[Text("swiglu")]),
+    ("prenorm", &[Flag(false)]),
+    ("causal", &[Flag(false)]),
+    ("use_rms_norm", &[Flag(false)]),
+    ("parallel_block", &[Flag(false)]),
+    ("qkv_proj_bias", &[Flag(false)]),
+    ("mlp_fc1_bias", &[Flag(false)]),
+    ("mlp_fc2_bias", &[Flag(false)]),
+    ("rotary_emb_fraction", &[Number(1.0)]),
+    ("rotary_emb_interleaved", &[Flag(false)]),
+    ("rotary_emb_scale_base", &[]),
+    ("rotary_scaling_factor", &[]),
+    ("scale_attn_weights", &[Flag(true)]),
+    ("scale_attn_by_inverse_layer_idx", &[Flag(false)]),
+    ("num_experts", &[Number(0.0)]),
+    ("moe_every_n_layers", &[Number(0.0)]),
+    ("add_moe_blocks", &[Flag(false)]),
+];
+
+const DEBERTA_V2: &[Setting] = &[("position_embedding_type", &[Text("absolute")])];
+
+/// Refuses by name what would change the vectors in a way that no forward pass here follows.
+pub(super) fn check(fields: &Fields<'_>, architecture: Architecture) -> Result<(), LoadError> {
+    let own = match architecture {
+        Architecture::Bert
+        | Architecture::Roberta
+        | Architecture::XlmRoberta
+        | Architecture::Camembert
+        | Architecture::DistilBert => BERT,
+        Architecture::ModernBert => MODERN_BERT,
+        Architecture::NomicBert => NOMIC_BERT,
+        Architecture::DebertaV2 => DEBERTA_V2,
+    };
+    for (name, allowed) in COMMON.iter().chain(own) {
+        let Some(value) = fields.get(name) else { continue };
+        if allowed.iter().any(|allowed| allowed.is(value)) {
+            continue;
+        }
+        let allowed: Vec<String> = allowed.iter().filter_map(|allowed| written(*allowed)).collect();
+        let remedy = match allowed.as_slice() {
+            [] => "a model that has this setting is not done".to_owned(),
+            some => format!("only {} is done", some.join(" or ")),
+        };
+        return Err(fields.unsupported(&format!("`{name}` is {}, but {remedy}", shortened(value))));
+    }
+    Ok(())
+}
+
+fn written(allowed: Allowed) -> Option<String> {
+    match allowed {
+        Flag(flag) => Some(format!("`{flag}`")),
+        Number(number) => Some(format!("`{number}`")),
+        Text(text) => Some(format!("`{text}`")),
+        Empty => None,
+    }
+}
+
+/// Returns a value as JSON, without the inside of what is long.
+pub(super) fn shortened(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(80) {
+        None => text,
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}

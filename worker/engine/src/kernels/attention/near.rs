@@ -1,0 +1,42 @@
+//! Attention to the tokens near each token, as ModernBERT's local layers have it.
+
+use super::{Heads, Precision, attend};
+use crate::kernels::packed::RowsView;
+
+/// As [`attend`], from each token of a text to those that are no more than `reach` tokens before or after it.
+pub(crate) fn attend_near(
+    out: &mut [f32],
+    [queries, keys, values]: [RowsView<'_>; 3],
+    reach: usize,
+    heads: Heads,
+    scratch: &mut Vec<f32>,
+) {
+    let precision = Precision::Single;
+    if queries.rows <= reach + 1 {
+        return attend(out, queries, keys, values, (heads, precision), scratch);
+    }
+    for (token, out) in out.chunks_exact_mut(heads.count * heads.size).enumerate() {
+        let first = token.saturating_sub(reach);
+        let near = token + reach + 1 - first;
+        let (keys, values) = (keys.block(first, near), values.block(first, near));
+        attend(out, queries.block(token, 1), keys, values, (heads, precision), scratch);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_sees_those_within_its_reach_alone() {
+        // Equal keys: the context is the mean of the values that are seen.
+        let values: Vec<f32> = (0..6_u8).map(f32::from).collect();
+        let rows = |data| RowsView { data, rows: 6, stride: 1 };
+        let heads = Heads { count: 1, size: 1 };
+        let mut out = [0.0; 6];
+        attend_near(&mut out, [rows(&[0.0; 6]), rows(&[0.0; 6]), rows(&values)], 1, heads, &mut Vec::new());
+        for (found, expected) in out.iter().zip([0.5, 1.0, 2.0, 3.0, 4.0, 4.5]) {
+            assert!((found - expected).abs() < 1e-6, "{out:?}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Linear layers and normalisations over plain rows, for the models that are not of BERT's family: read from the weights of a
+//! model, run on the calling thread.
+
+use candle_core::Tensor;
+
+use crate::bert::Source;
+use crate::config::{Activation, Config};
+use crate::kernels::{self, PackedWeights, RowsView};
+use crate::{Dtype, LoadError};
+
+/// `activation(x * weight + bias)`, for rows that follow each other.
+pub(crate) struct Dense {
+    weights: PackedWeights,
+    inputs: usize,
+    bias: Vec<f32>,
+}
+
+impl Dense {
+    /// Lays out matrices that read the same rows, to give their outputs side by side.
+    pub(crate) fn new(matrices: &[Vec<f32>], inputs: usize, bias: Vec<f32>) -> Dense {
+        let matrices: Vec<&[f32]> = matrices.iter().map(Vec::as_slice).collect();
+        Dense { weights: PackedWeights::new(&matrices, inputs, Dtype::F32), inputs, bias }
+    }
+
+    /// Returns the outputs for every row of `x`.
+    pub(crate) fn forward(&self, x: &[f32], activation: Option<Activation>) -> Vec<f32> {
+        let rows = RowsView { data: x, rows: x.len() / self.inputs, stride: self.inputs };
+        let panels = self.weights.panels(0..self.bias.len());
+        self.weights.multiply(rows, panels, |rows, _| kernels::activate(rows, &self.bias, activation))
+    }
+}
+
+/// A layer normalisation.
+pub(crate) struct Norm {
+    weight: Vec<f32>,
+    shift: Vec<f32>,
+    eps: f32,
+}
+
+impl Norm {
+    /// Overwrites every row with its normalisation.
+    pub(crate) fn apply(&self, rows: &mut [f32]) {
+        kernels::layer_norm(rows, &self.weight, &self.shift, self.eps);
+    }
+}
+
+/// Adds the numbers of `other` to those of `rows`.
+pub(crate) fn add(rows: &mut [f32], other: &[f32]) {
+    rows.iter_mut().zip(other).for_each(|(x, y)| *x += y);
+}
+
+/// Reads layers by their names.
+pub(crate) struct LayerReader<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) source: Source<'a>,
+}
+
+impl LayerReader<'_> {
+    /// Reads a tensor's numbers, row by row.
+    pub(crate) fn numbers(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
+        let tensor = (self.source)(name, shape)?;
+        tensor
+            .flatten_all()
+            .and_then(|tensor: Tensor| tensor.to_vec1())
+            .map_err(|source| LoadError::Device { path: self.config.path.clone(), source: Box::new(source) })
+    }
+
+    /// Reads linear layers of the same shape that read the same rows.
+    pub(crate) fn dense(
+        &self,
+        names: &[String],
+        (inputs, outputs): (usize, usize),
+        bias: bool,
+    ) -> Result<Dense, LoadError> {
+        let weight = |name: &String| self.numbers(&format!("{name}.weight"), &[outputs, inputs]);
+        let matrices = names.iter().map(weight).collect::<Result<Vec<_>, _>>()?;
+        let bias = match bias {
+            true => names
+                .iter()
+                .map(|name| self.numbers(&format!("{name}.bias"), &[outputs]))
+                .collect::<Result<Vec<_>, _>>()?
+                .concat(),
+            false => vec![0.0; names.len() * outputs],
+        };
+        Ok(Dense::new(&matrices, inputs, bias))
+    }
+
+    /// Reads a normalisation of the hidden size.
+    pub(crate) fn norm(&self, name: &str, bias: bool) -> Result<Norm, LoadError> {
+        let width = self.config.hidden_size;
+        let weight = self.numbers(&format!("{name}.weight"), &[width])?;
+        let shift = if bias { self.numbers(&format!("{name}.bias"), &[width])? } else { vec![0.0; width] };
+        Ok(Norm { weight, shift, eps: self.config.layer_norm_eps as f32 })
+    }
+}

@@ -1,0 +1,263 @@
+//! The forward pass of ModernBERT and NomicBERT, on packed tokens: rotary positions, gated feed-forward layers, and in
+//! ModernBERT layers whose tokens attend only to those near them.
+
+use crate::bert::{Source, TensorShape};
+use crate::config::{Activation, Architecture, Config, RotaryAttention, RotaryConfig};
+use crate::kernels::{Heads, Precision, RowsView, activate, attend, attend_near};
+use crate::layers::{Dense, LayerReader, Norm, add};
+use crate::{Batch, LoadError};
+
+/// The tensor by which the prefix of a ModernBERT file's names is found.
+pub(crate) const MODERN_BERT_ANCHOR: &str = "embeddings.tok_embeddings.weight";
+
+/// A loaded model.
+pub(crate) struct Rotary {
+    /// `[vocabulary, hidden]`; with the vector of token type 0 added where the model has types.
+    words: Vec<f32>,
+    norm: Norm,
+    layers: Vec<Layer>,
+    /// After the last layer, where normalisation comes before what it is for.
+    final_norm: Option<Norm>,
+    activation: Activation,
+    heads: Heads,
+}
+
+struct Layer {
+    attention: RotaryAttention,
+    /// `None` in ModernBERT's first layer, whose input is normalised.
+    attention_norm: Option<Norm>,
+    qkv: Dense,
+    out: Dense,
+    output_norm: Norm,
+    /// What the activation is for, then what it is multiplied with.
+    up: Dense,
+    down: Dense,
+}
+
+/// The names of tensors, without `.weight` and `.bias`.
+struct Names {
+    words: &'static str,
+    norm: &'static str,
+    layers: &'static str,
+    attention_norm: &'static str,
+    qkv: &'static str,
+    out: &'static str,
+    output_norm: &'static str,
+    up: &'static [&'static str],
+    down: &'static str,
+    final_norm: Option<&'static str>,
+}
+
+const MODERN_BERT: Names = Names {
+    words: MODERN_BERT_ANCHOR,
+    norm: "embeddings.norm",
+    layers: "layers",
+    attention_norm: "attn_norm",
+    qkv: "attn.Wqkv",
+    out: "attn.Wo",
+    output_norm: "mlp_norm",
+    up: &["mlp.Wi"],
+    down: "mlp.Wo",
+    final_norm: Some("final_norm"),
+};
+
+const NOMIC_BERT: Names = Names {
+    words: crate::bert::ANCHOR,
+    norm: "emb_ln",
+    layers: "encoder.layers",
+    attention_norm: "norm1",
+    qkv: "attn.Wqkv",
+    out: "attn.out_proj",
+    output_norm: "norm2",
+    up: &["mlp.fc12", "mlp.fc11"],
+    down: "mlp.fc2",
+    final_norm: None,
+};
+
+impl Rotary {
+    pub(crate) fn load(config: &Config, settings: &RotaryConfig, source: Source<'_>) -> Result<Rotary, LoadError> {
+        let hidden = config.hidden_size;
+        let reader = LayerReader { config, source };
+        let names = names(config.architecture);
+        let mut words = reader.numbers(names.words, &[config.vocab_size, hidden])?;
+        if settings.token_types > 0 {
+            let types = reader.numbers("embeddings.token_type_embeddings.weight", &[settings.token_types, hidden])?;
+            words.chunks_exact_mut(hidden).for_each(|word| add(word, &types[..hidden]));
+        }
+        let layer = |(index, attention): (usize, &RotaryAttention)| {
+            let first = names.final_norm.is_some() && index == 0;
+            layer(&reader, settings, names, (index, first), *attention)
+        };
+        Ok(Rotary {
+            words,
+            norm: reader.norm(names.norm, settings.norm_bias)?,
+            layers: settings.attention.iter().enumerate().map(layer).collect::<Result<_, _>>()?,
+            final_norm: names.final_norm.map(|name| reader.norm(name, settings.norm_bias)).transpose()?,
+            activation: config.activation,
+            heads: Heads { count: config.heads, size: hidden / config.heads },
+        })
+    }
+
+    /// Returns the token vectors of the last layer, packed as the batch is, which must have been checked.
+    pub(crate) fn forward(&self, batch: &Batch) -> Vec<f32> {
+        let hidden = self.heads.count * self.heads.size;
+        let mut x = Vec::with_capacity(batch.ids.len() * hidden);
+        for id in &batch.ids {
+            x.extend_from_slice(&self.words[*id as usize * hidden..][..hidden]);
+        }
+        self.norm.apply(&mut x);
+        for layer in &self.layers {
+            match self.final_norm {
+                Some(_) => self.norm_first(layer, &mut x, batch),
+                None => self.norm_last(layer, &mut x, batch),
+            }
+        }
+        if let Some(norm) = &self.final_norm {
+            norm.apply(&mut x);
+        }
+        x
+    }
+
+    /// Each half normalises what it reads, and adds to the rows as they were.
+    fn norm_first(&self, layer: &Layer, x: &mut [f32], batch: &Batch) {
+        let mut read = x.to_vec();
+        if let Some(norm) = &layer.attention_norm {
+            norm.apply(&mut read);
+        }
+        add(x, &layer.out.forward(&self.context(layer, &read, batch), None));
+        read.copy_from_slice(x);
+        layer.output_norm.apply(&mut read);
+        add(x, &self.feed_forward(layer, &read));
+    }
+
+    /// Each half adds to what it reads, and normalises the sum.
+    fn norm_last(&self, layer: &Layer, x: &mut [f32], batch: &Batch) {
+        add(x, &layer.out.forward(&self.context(layer, x, batch), None));
+        if let Some(norm) = &layer.attention_norm {
+            norm.apply(x);
+        }
+        add(x, &self.feed_forward(layer, x));
+        layer.output_norm.apply(x);
+    }
+
+    fn feed_forward(&self, layer: &Layer, x: &[f32]) -> Vec<f32> {
+        let tokens = x.len() / (self.heads.count * self.heads.size);
+        let up = layer.up.forward(x, None);
+        let width = up.len() / tokens / 2;
+        let mut gated = Vec::with_capacity(tokens * width);
+        up.chunks_exact(2 * width).for_each(|row| gated.extend_from_slice(&row[..width]));
+        activate(&mut gated, &vec![0.0; width], Some(self.activation));
+        for (row, up) in gated.chunks_exact_mut(width).zip(up.chunks_exact(2 * width)) {
+            row.iter_mut().zip(&up[width..]).for_each(|(x, gate)| *x *= gate);
+        }
+        layer.down.forward(&gated, None)
+    }
+
+    fn context(&self, layer: &Layer, x: &[f32], batch: &Batch) -> Vec<f32> {
+        let hidden = self.heads.count * self.heads.size;
+        let mut qkv = layer.qkv.forward(x, None);
+        self.turn(&mut qkv, batch, layer.attention.theta);
+        let mut out = vec![0.0; batch.ids.len() * hidden];
+        let mut scratch = Vec::new();
+        for span in batch.offsets.windows(2) {
+            let (start, end) = (span[0] as usize, span[1] as usize);
+            let text = &qkv[start * 3 * hidden..end * 3 * hidden];
+            let queries = RowsView { data: text, rows: end - start, stride: 3 * hidden };
+            let (keys, values) = (queries.without_columns(hidden), queries.without_columns(2 * hidden));
+            let out = &mut out[start * hidden..end * hidden];
+            match layer.attention.reach {
+                Some(reach) => attend_near(out, [queries, keys, values], reach, self.heads, &mut scratch),
+                None => attend(out, queries, keys, values, (self.heads, Precision::Single), &mut scratch),
+            }
+        }
+        out
+    }
+
+    /// Turns each pair of numbers of queries and keys by an angle that grows with the position in the text.
+    fn turn(&self, qkv: &mut [f32], batch: &Batch, theta: f64) {
+        let (hidden, half) = (self.heads.count * self.heads.size, self.heads.size / 2);
+        let longest = batch.offsets.windows(2).map(|span| span[1] - span[0]).max().unwrap_or(0);
+        // In f32 throughout, as the reference has it: far positions have angles whose last digits count.
+        let frequency = |pair: usize| 1.0 / (theta as f32).powf((2 * pair) as f32 / self.heads.size as f32);
+        let frequencies: Vec<f32> = (0..half).map(frequency).collect();
+        let angles = (0..longest).flat_map(|position| frequencies.iter().map(move |f| position as f32 * f));
+        let turns: Vec<(f32, f32)> = angles.map(f32::sin_cos).collect();
+        for span in batch.offsets.windows(2) {
+            for (position, token) in (span[0] as usize..span[1] as usize).enumerate() {
+                let turns = &turns[position * half..][..half];
+                // Queries and keys; values stay.
+                for head in qkv[token * 3 * hidden..][..2 * hidden].chunks_exact_mut(2 * half) {
+                    let (first, second) = head.split_at_mut(half);
+                    for ((a, b), (sin, cos)) in first.iter_mut().zip(second).zip(turns) {
+                        (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn names(architecture: Architecture) -> &'static Names {
+    match architecture {
+        Architecture::ModernBert => &MODERN_BERT,
+        _ => &NOMIC_BERT,
+    }
+}
+
+/// Returns the name and shape of every tensor that [`Rotary::load`] reads.
+pub(crate) fn tensors(config: &Config, settings: &RotaryConfig) -> Vec<TensorShape> {
+    let (hidden, inner) = (config.hidden_size, config.intermediate);
+    let names = names(config.architecture);
+    let mut tensors = vec![(names.words.to_owned(), vec![config.vocab_size, hidden])];
+    if settings.token_types > 0 {
+        tensors.push(("embeddings.token_type_embeddings.weight".into(), vec![settings.token_types, hidden]));
+    }
+    let mut add = |name: &str, shape: &[usize], bias: bool| {
+        tensors.push((format!("{name}.weight"), shape.to_vec()));
+        if bias {
+            tensors.push((format!("{name}.bias"), vec![shape[0]]));
+        }
+    };
+    for name in [Some(names.norm), names.final_norm].into_iter().flatten() {
+        add(name, &[hidden], settings.norm_bias);
+    }
+    for index in 0..config.layers {
+        let full = |name: &str| format!("{}.{index}.{name}", names.layers);
+        if names.final_norm.is_none() || index > 0 {
+            add(&full(names.attention_norm), &[hidden], settings.norm_bias);
+        }
+        add(&full(names.qkv), &[3 * hidden, hidden], settings.attention_bias);
+        add(&full(names.out), &[hidden, hidden], settings.attention_bias);
+        add(&full(names.output_norm), &[hidden], settings.norm_bias);
+        for name in names.up {
+            add(&full(name), &[2 * inner / names.up.len(), hidden], settings.mlp_bias);
+        }
+        add(&full(names.down), &[hidden, inner], settings.mlp_bias);
+    }
+    tensors
+}
+
+fn layer(
+    reader: &LayerReader<'_>,
+    settings: &RotaryConfig,
+    names: &Names,
+    (index, first): (usize, bool),
+    attention: RotaryAttention,
+) -> Result<Layer, LoadError> {
+    let (hidden, inner) = (reader.config.hidden_size, reader.config.intermediate);
+    let full = |name: &str| format!("{}.{index}.{name}", names.layers);
+    let up: Vec<String> = names.up.iter().map(|name| full(name)).collect();
+    let attention_norm = match first {
+        true => None,
+        false => Some(reader.norm(&full(names.attention_norm), settings.norm_bias)?),
+    };
+    Ok(Layer {
+        attention,
+        attention_norm,
+        qkv: reader.dense(&[full(names.qkv)], (hidden, 3 * hidden), settings.attention_bias)?,
+        out: reader.dense(&[full(names.out)], (hidden, hidden), settings.attention_bias)?,
+        output_norm: reader.norm(&full(names.output_norm), settings.norm_bias)?,
+        up: reader.dense(&up, (hidden, 2 * inner / up.len()), settings.mlp_bias)?,
+        down: reader.dense(&[full(names.down)], (inner, hidden), settings.mlp_bias)?,
+    })
+}

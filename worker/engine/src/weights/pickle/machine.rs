@@ -1,0 +1,349 @@
+//! Reads a pickle as data: builds what it describes and calls nothing.
+//!
+//! Python's pickles are programs for a stack machine. The operations are those that PyTorch's own reader allows for
+//! weights (`weights_only=True`); any other is an error that names it. A call of a function becomes [`Node::Call`], which
+//! nothing here carries out.
+
+use std::collections::HashMap;
+use std::io::{BufRead, Read};
+
+/// An object of the pickle, by its place in [`Objects`]: objects refer to each other, also in circles.
+pub(super) type Id = usize;
+
+/// What a pickle describes.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Node {
+    None,
+    Bool(bool),
+    Int(i64),
+    /// An integer that does not fit into 64 bits, in little-endian bytes.
+    LargeInt(Vec<u8>),
+    Float,
+    Text(String),
+    Tuple(Vec<Id>),
+    List(Vec<Id>),
+    Dict(Vec<(Id, Id)>),
+    /// A name in a Python module.
+    Global(String),
+    /// A function and its arguments.
+    Call(Id, Id),
+    /// Something that is stored outside of the pickle, such as the numbers of a tensor.
+    Persistent(Id),
+}
+
+/// The objects of a pickle.
+#[derive(Debug, Default)]
+pub(super) struct Objects {
+    nodes: Vec<Node>,
+}
+
+impl Objects {
+    pub(super) fn get(&self, id: Id) -> &Node {
+        &self.nodes[id]
+    }
+
+    /// Returns the elements of a tuple; none for anything else.
+    pub(super) fn tuple(&self, id: Id) -> &[Id] {
+        match self.get(id) {
+            Node::Tuple(elements) => elements,
+            _ => &[],
+        }
+    }
+
+    /// Returns a function's name and its arguments.
+    pub(super) fn call(&self, id: Id) -> Option<(&str, &[Id])> {
+        let Node::Call(function, arguments) = self.get(id) else { return None };
+        Some((self.global(*function)?, self.tuple(*arguments)))
+    }
+
+    pub(super) fn global(&self, id: Id) -> Option<&str> {
+        match self.get(id) {
+            Node::Global(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    pub(super) fn text(&self, id: Id) -> Option<&str> {
+        match self.get(id) {
+            Node::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Returns an integer that is not negative.
+    pub(super) fn size(&self, id: Id) -> Option<u64> {
+        match self.get(id) {
+            Node::Int(value) => u64::try_from(*value).ok(),
+            _ => None,
+        }
+    }
+
+    /// Returns a tuple of integers that are not negative.
+    pub(super) fn sizes(&self, id: Id) -> Option<Vec<u64>> {
+        match self.get(id) {
+            Node::Tuple(elements) => elements.iter().map(|element| self.size(*element)).collect(),
+            _ => None,
+        }
+    }
+
+    /// Returns the value of a key of a dictionary; of equal keys, the last.
+    pub(super) fn value(&self, dict: Id, key: &str) -> Option<Id> {
+        let Node::Dict(entries) = self.get(dict) else { return None };
+        entries.iter().rev().find(|(name, _)| self.text(*name) == Some(key)).map(|(_, value)| *value)
+    }
+
+    /// Returns every object, in the order of the pickle.
+    pub(super) fn ids(&self) -> std::ops::Range<Id> {
+        0..self.nodes.len()
+    }
+
+    fn add(&mut self, node: Node) -> Id {
+        self.nodes.push(node);
+        self.nodes.len() - 1
+    }
+}
+
+/// Reads one pickle, up to its end and no further. Returns its objects and the one that it is about.
+pub(super) fn read(input: &mut impl BufRead) -> Result<(Objects, Id), String> {
+    let mut machine =
+        Machine { input, objects: Objects::default(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
+    loop {
+        let operation = machine.byte()?;
+        if operation == b'.' {
+            let root = machine.pop()?;
+            return Ok((machine.objects, root));
+        }
+        machine.run(operation)?;
+    }
+}
+
+struct Machine<'a, R> {
+    input: &'a mut R,
+    objects: Objects,
+    stack: Vec<Id>,
+    /// Heights of the stack at which a list of arguments begins.
+    marks: Vec<usize>,
+    memo: HashMap<u32, Id>,
+}
+
+impl<R: BufRead> Machine<'_, R> {
+    fn run(&mut self, operation: u8) -> Result<(), String> {
+        match operation {
+            // PROTO
+            0x80 => self.byte().map(|_| ()),
+            // BININT, BININT1, BININT2, LONG1
+            b'J' => self.bytes().and_then(|bytes| self.push(Node::Int(i32::from_le_bytes(bytes).into()))),
+            b'K' => self.bytes().and_then(|[byte]| self.push(Node::Int(byte.into()))),
+            b'M' => self.bytes().and_then(|bytes| self.push(Node::Int(u16::from_le_bytes(bytes).into()))),
+            0x8a => self.long(),
+            // BINFLOAT
+            b'G' => self.bytes::<8>().and_then(|_| self.push(Node::Float)),
+            // BINUNICODE, BINSTRING and SHORT_BINSTRING
+            b'X' | b'T' => self.bytes().and_then(|length| self.text(u32::from_le_bytes(length))),
+            b'U' => self.byte().and_then(|length| self.text(length.into())),
+            b'N' => self.push(Node::None),
+            0x88 => self.push(Node::Bool(true)),
+            0x89 => self.push(Node::Bool(false)),
+            // EMPTY_TUPLE, EMPTY_LIST, EMPTY_DICT, EMPTY_SET
+            b')' => self.push(Node::Tuple(Vec::new())),
+            b']' | 0x8f => self.push(Node::List(Vec::new())),
+            b'}' => self.push(Node::Dict(Vec::new())),
+            // MARK
+            b'(' => {
+                self.marks.push(self.stack.len());
+                Ok(())
+            }
+            // TUPLE, TUPLE1, TUPLE2, TUPLE3
+            b't' => self.pop_to_mark().and_then(|elements| self.push(Node::Tuple(elements))),
+            0x85..=0x87 => {
+                self.pop_some(usize::from(operation - 0x84)).and_then(|elements| self.push(Node::Tuple(elements)))
+            }
+            // APPEND, APPENDS, SETITEM, SETITEMS
+            b'a' => self.pop_some(1).and_then(|elements| self.append(elements)),
+            b'e' => self.pop_to_mark().and_then(|elements| self.append(elements)),
+            b's' => self.pop_some(2).and_then(|elements| self.set(&elements)),
+            b'u' => self.pop_to_mark().and_then(|elements| self.set(&elements)),
+            // GLOBAL, REDUCE, NEWOBJ, BUILD, BINPERSID
+            b'c' => self.global(),
+            b'R' | 0x81 => self.call(),
+            // The state that an object is given changes no tensor.
+            b'b' => self.pop().map(|_| ()),
+            b'Q' => self.pop().and_then(|id| self.push(Node::Persistent(id))),
+            // BINPUT, LONG_BINPUT, BINGET, LONG_BINGET
+            b'q' => self.byte().and_then(|place| self.put(place.into())),
+            b'r' => self.bytes().and_then(|place| self.put(u32::from_le_bytes(place))),
+            b'h' => self.byte().and_then(|place| self.recall(place.into())),
+            b'j' => self.bytes().and_then(|place| self.recall(u32::from_le_bytes(place))),
+            other => Err(format!("its pickle has the operation {other:#04x}, which lists of weights do not have")),
+        }
+    }
+
+    fn byte(&mut self) -> Result<u8, String> {
+        self.bytes().map(|[byte]| byte)
+    }
+
+    fn bytes<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        let mut bytes = [0; N];
+        self.input.read_exact(&mut bytes).map_err(|_| "its pickle is cut".to_owned())?;
+        Ok(bytes)
+    }
+
+    fn many(&mut self, length: u64) -> Result<Vec<u8>, String> {
+        // Not allocated at once: a length that is not true would be an allocation of gigabytes.
+        let mut bytes = Vec::new();
+        let read = self.input.by_ref().take(length).read_to_end(&mut bytes);
+        match read {
+            Ok(read) if read as u64 == length => Ok(bytes),
+            _ => Err("its pickle is cut".into()),
+        }
+    }
+
+    fn text(&mut self, length: u32) -> Result<(), String> {
+        let bytes = self.many(length.into())?;
+        let text = String::from_utf8(bytes).map_err(|_| "its pickle has text that is not UTF-8".to_owned())?;
+        self.push(Node::Text(text))
+    }
+
+    fn long(&mut self) -> Result<(), String> {
+        let length = self.byte()?;
+        let bytes = self.many(length.into())?;
+        let negative = bytes.last().is_some_and(|last| last & 0x80 != 0);
+        let node = if bytes.len() > 8 {
+            Node::LargeInt(bytes)
+        } else {
+            let mut filled = [if negative { 0xff } else { 0 }; 8];
+            filled[..bytes.len()].copy_from_slice(&bytes);
+            Node::Int(i64::from_le_bytes(filled))
+        };
+        self.push(node)
+    }
+
+    fn global(&mut self) -> Result<(), String> {
+        let (module, name) = (self.line()?, self.line()?);
+        self.push(Node::Global(format!("{module}.{name}")))
+    }
+
+    fn line(&mut self) -> Result<String, String> {
+        let mut line = Vec::new();
+        self.input.read_until(b'\n', &mut line).map_err(|error| error.to_string())?;
+        line.pop();
+        String::from_utf8(line).map_err(|_| "its pickle has a name that is not UTF-8".into())
+    }
+
+    /// A dictionary that is made by a call becomes one; any other call is kept as it is.
+    fn call(&mut self) -> Result<(), String> {
+        let (arguments, function) = (self.pop()?, self.pop()?);
+        let dictionary =
+            matches!(self.objects.global(function), Some("collections.OrderedDict" | "collections.defaultdict"));
+        let node = match dictionary {
+            true => Node::Dict(self.pairs(arguments)),
+            false => Node::Call(function, arguments),
+        };
+        self.push(node)
+    }
+
+    /// Returns what a dictionary is made of where a list of pairs is given, as Python 2 does.
+    fn pairs(&self, arguments: Id) -> Vec<(Id, Id)> {
+        let list = self.objects.tuple(arguments).iter().find_map(|argument| match self.objects.get(*argument) {
+            Node::List(pairs) => Some(pairs),
+            _ => None,
+        });
+        let pair = |id: &Id| match self.objects.get(*id) {
+            Node::List(pair) | Node::Tuple(pair) if pair.len() == 2 => Some((pair[0], pair[1])),
+            _ => None,
+        };
+        list.into_iter().flatten().filter_map(pair).collect()
+    }
+
+    fn append(&mut self, elements: Vec<Id>) -> Result<(), String> {
+        let last = *self.stack.last().ok_or_else(empty)?;
+        match &mut self.objects.nodes[last] {
+            Node::List(list) => list.extend(elements),
+            _ => return Err("its pickle appends to what is not a list".into()),
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, elements: &[Id]) -> Result<(), String> {
+        let last = *self.stack.last().ok_or_else(empty)?;
+        match &mut self.objects.nodes[last] {
+            Node::Dict(entries) if elements.len().is_multiple_of(2) => {
+                entries.extend(elements.chunks_exact(2).map(|pair| (pair[0], pair[1])));
+                Ok(())
+            }
+            _ => Err("its pickle puts entries into what is not a dictionary".into()),
+        }
+    }
+
+    fn put(&mut self, place: u32) -> Result<(), String> {
+        let last = *self.stack.last().ok_or_else(empty)?;
+        self.memo.insert(place, last);
+        Ok(())
+    }
+
+    fn recall(&mut self, place: u32) -> Result<(), String> {
+        let id = *self.memo.get(&place).ok_or("its pickle recalls what it never had")?;
+        self.stack.push(id);
+        Ok(())
+    }
+
+    fn push(&mut self, node: Node) -> Result<(), String> {
+        let id = self.objects.add(node);
+        self.stack.push(id);
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Result<Id, String> {
+        self.stack.pop().ok_or_else(empty)
+    }
+
+    fn pop_some(&mut self, count: usize) -> Result<Vec<Id>, String> {
+        let from = self.stack.len().checked_sub(count).ok_or_else(empty)?;
+        Ok(self.stack.split_off(from))
+    }
+
+    fn pop_to_mark(&mut self) -> Result<Vec<Id>, String> {
+        let mark = self.marks.pop().filter(|mark| *mark <= self.stack.len()).ok_or_else(empty)?;
+        Ok(self.stack.split_off(mark))
+    }
+}
+
+fn empty() -> String {
+    "its pickle takes from an empty stack".into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dictionary_keeps_what_is_added_after_it_was_named() {
+        // {"a": d, "b": d} where d is filled after it was put into the memo.
+        let pickle = b"\x80\x02}q\x00(X\x01\0\0\0a}q\x01X\x01\0\0\0kK\x07sX\x01\0\0\0bh\x01u.";
+        let (objects, root) = read(&mut &pickle[..]).unwrap();
+        for key in ["a", "b"] {
+            let inner = objects.value(root, key).unwrap();
+            assert_eq!(objects.size(objects.value(inner, "k").unwrap()), Some(7));
+        }
+    }
+
+    #[test]
+    fn integers_of_every_length_are_read() {
+        let of = |pickle: &[u8]| {
+            let (objects, root) = read(&mut &pickle[..]).unwrap();
+            objects.get(root).clone()
+        };
+        assert_eq!(of(b"J\xfe\xff\xff\xff."), Node::Int(-2));
+        assert_eq!(of(b"\x8a\x00."), Node::Int(0));
+        assert_eq!(of(b"\x8a\x01\xff."), Node::Int(-1));
+        assert_eq!(of(b"\x8a\x05\0\0\0\0\x01."), Node::Int(1 << 32));
+        assert_eq!(of(b"\x8a\x09\x01\0\0\0\0\0\0\0\x01."), Node::LargeInt(vec![1, 0, 0, 0, 0, 0, 0, 0, 1]));
+    }
+
+    #[test]
+    fn broken_pickles_are_errors() {
+        for pickle in [&b""[..], b"X\xff\xff\xff\xffab", b".", b"t", b"(t\x85s.", b"h\x01.", b"Na.", b"\x95", b"Ns."] {
+            assert!(read(&mut &pickle[..]).is_err(), "{pickle:?}");
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! How weights are stored, and what a config says of them: as `transformers` reads both, or refused by name.
+
+use std::fs;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor, safetensors};
+use engine::{Batch, Engine, EngineOptions, LoadError, ModelDir, Pooling, TextEncoder};
+use serde_json::{Value, json};
+
+use crate::common::{copy_without, edit_json, embed, max_abs_difference, raw_engine, testdata};
+
+/// The files of a tokenizer around a config and weights of another model.
+fn with_tokenizer(config: &Path, weights: &Path, name: &str) -> tempfile::TempDir {
+    let copy = copy_without("beto", &["config.json", "pytorch_model.bin", "goldens.json", "goldens.safetensors"]);
+    fs::copy(config, copy.path().join("config.json")).unwrap();
+    fs::copy(weights, copy.path().join(name)).unwrap();
+    copy
+}
+
+fn layout(name: &str) -> tempfile::TempDir {
+    let folder = testdata("layouts");
+    with_tokenizer(&folder.join("config.json"), &folder.join(format!("{name}.bin")), "pytorch_model.bin")
+}
+
+fn setting(name: &str) -> tempfile::TempDir {
+    let folder = testdata("settings").join(name);
+    with_tokenizer(&folder.join("config.json"), &folder.join("model.safetensors"), "model.safetensors")
+}
+
+fn read_json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+fn rows_of(goldens: &Value) -> Vec<Vec<u32>> {
+    serde_json::from_value(goldens["rows"].clone()).unwrap()
+}
+
+fn refused(dir: &Path) -> String {
+    ModelDir::open(dir).unwrap_err().to_string()
+}
+
+#[test]
+fn weights_mean_the_same_however_pytorch_stored_them() {
+    let goldens = read_json(&testdata("layouts").join("goldens.json"));
+    let rows = rows_of(&goldens);
+    for (name, expected) in goldens["vectors"].as_object().unwrap() {
+        let expected: Vec<Vec<f32>> = serde_json::from_value(expected.clone()).unwrap();
+        let copy = layout(name);
+        for (found, expected) in embed(&raw_engine(copy.path(), Pooling::Cls), &rows).iter().zip(&expected) {
+            let difference = max_abs_difference(found, expected);
+            assert!(difference < 1e-5, "{name}: {difference}, {found:?} for {expected:?}");
+        }
+    }
+}
+
+#[test]
+fn a_type_that_is_not_read_is_refused_when_the_model_is_opened() {
+    let error = refused(layout("integers").path());
+    assert!(error.contains("`embeddings.word_embeddings.weight`"), "{error}");
+    assert!(error.contains("stored as `torch.LongStorage`, but only f64, f32, f16 and bf16 are read"), "{error}");
+    let copy = setting("modernbert_defaults");
+    let path = copy.path().join("model.safetensors");
+    let mut tensors = safetensors::load(&path, &Device::Cpu).unwrap();
+    let norm = tensors["final_norm.weight"].to_dtype(DType::I64).unwrap();
+    tensors.insert("final_norm.weight".into(), norm);
+    safetensors::save(&tensors, &path).unwrap();
+    let error = refused(copy.path());
+    assert!(error.contains("`final_norm.weight`") && error.contains("stored as I64"), "{error}");
+}
+
+#[test]
+fn settings_of_the_config_decide_as_in_transformers() {
+    let mut cases = 0;
+    for entry in fs::read_dir(testdata("settings")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let goldens = read_json(&testdata("settings").join(&name).join("goldens.json"));
+        let rows = rows_of(&goldens);
+        let expected: Vec<Vec<Vec<f32>>> = serde_json::from_value(goldens["vectors"].clone()).unwrap();
+        let copy = setting(&name);
+        for (pooling, of) in [(Pooling::Cls, 0), (Pooling::Last, usize::MAX)] {
+            let found = embed(&raw_engine(copy.path(), pooling), &rows);
+            for (row, (found, tokens)) in found.iter().zip(&expected).enumerate() {
+                let expected = &tokens[of.min(tokens.len() - 1)];
+                let difference = max_abs_difference(found, expected);
+                assert!(difference < 1e-4, "{name}, {pooling}, row {row}: {difference}, {found:?} for {expected:?}");
+            }
+        }
+        cases += 1;
+    }
+    assert_eq!(cases, 9);
+}
+
+#[test]
+fn settings_that_are_not_done_are_refused_by_name_when_the_model_is_opened() {
+    let cases = [
+        ("modernbert", "hidden_activation", json!("mish")),
+        ("modernbert", "rope_scaling", json!({"rope_type": "linear", "factor": 2.0})),
+        ("modernbert", "rope_parameters", json!({"full_attention": {"rope_type": "yarn", "factor": 4.0}})),
+        ("modernbert", "rope_parameters", json!({"rope_type": "default", "rope_theta": 5.0})),
+        (
+            "modernbert",
+            "layer_types",
+            json!(["full_attention", "chunked_attention", "full_attention", "full_attention"]),
+        ),
+        ("modernbert", "layer_types", json!(["full_attention"])),
+        ("modernbert", "head_dim", json!(16)),
+        ("modernbert", "attention_bias", json!("yes")),
+        ("nomic_bert", "activation_function", json!("gelu")),
+        ("nomic_bert", "hidden_act", json!("quick_gelu")),
+        ("nomic_bert", "rope_parameters", json!({"rope_type": "linear", "factor": 2.0, "rope_theta": 1000.0})),
+        ("nomic_bert", "rotary_emb_base", json!(500)),
+        ("nomic_bert", "rotary_scaling_factor", json!(2)),
+        ("nomic_bert", "rotary_emb_fraction", json!(0.5)),
+        ("nomic_bert", "prenorm", json!(true)),
+        ("nomic_bert", "qkv_proj_bias", json!(true)),
+        ("nomic_bert", "num_experts", json!(8)),
+        ("nomic_bert", "n_layer", json!(3)),
+        ("deberta_v2", "pos_att_type", json!(["p2p"])),
+        ("deberta_v2", "norm_rel_ebd", json!("batch_norm")),
+        ("deberta_v2", "conv_kernel_size", json!(4)),
+        ("deberta_v2", "attention_head_size", json!(16)),
+        ("deberta_v2", "hidden_act", json!("tanh")),
+        ("deberta_v2", "position_buckets", json!(1)),
+        ("beto", "is_decoder", json!(true)),
+        ("beto", "add_cross_attention", json!(true)),
+        ("beto", "position_embedding_type", json!("relative_key_query")),
+        ("beto", "hidden_act", json!("quick_gelu")),
+        ("beto", "pruned_heads", json!({"0": [1]})),
+        ("beto", "quantization_config", json!({"quant_method": "gptq"})),
+        ("beto", "per_layer_config", json!({"0": {"hidden_size": 8}})),
+        ("beto", "tie_word_embeddings", json!("no")),
+        ("beto", "type_vocab_size", json!(0)),
+        ("beto", "pad_token_id", json!(100_000)),
+        ("bertin", "pad_token_id", json!(null)),
+    ];
+    for (model, key, value) in cases {
+        let copy = copy_without(model, &[]);
+        edit_json(&copy.path().join("config.json"), |config| config[key] = value.clone());
+        let error = refused(copy.path());
+        assert!(
+            error.contains("config.json") && error.contains(&format!("`{key}")),
+            "{model}, {key}: {value}: {error}"
+        );
+    }
+}
+
+#[test]
+fn weights_that_a_setting_asks_for_are_missed_when_the_model_is_opened() {
+    for (model, key, value, tensor) in [
+        ("modernbert", "attention_bias", json!(true), "layers.0.attn.Wqkv.bias"),
+        ("modernbert", "norm_bias", json!(true), "embeddings.norm.bias"),
+        ("deberta_v2", "conv_kernel_size", json!(3), "encoder.conv.conv.weight"),
+        ("deberta_v2", "position_biased_input", json!(true), "embeddings.position_embeddings.weight"),
+        ("beto", "num_hidden_layers", json!(3), "encoder.layer.2.attention.self.query.weight"),
+    ] {
+        let copy = copy_without(model, &[]);
+        edit_json(&copy.path().join("config.json"), |config| config[key] = value);
+        let error = refused(copy.path());
+        assert!(error.contains(&format!("weight `{tensor}`")) && error.contains("missing"), "{error}");
+    }
+}
+
+#[test]
+fn keys_that_change_no_vector_are_ignored() {
+    let copy = copy_without("deberta_v2", &[]);
+    edit_json(&copy.path().join("config.json"), |config| {
+        for (key, value) in [
+            ("some_key_of_tomorrow", json!({"a": 1})),
+            ("hidden_dropout_prob", json!(0.9)),
+            ("id2label", json!({"0": "a"})),
+            ("transformers_version", json!("9.0")),
+            ("position_buckets", json!(16)),
+            ("pooler_hidden_act", json!("mish")),
+            ("conv_kernel_size", json!(0)),
+        ] {
+            config[key] = value;
+        }
+    });
+    let rows = vec![vec![1_u32, 9, 8, 2]];
+    let expected = embed(&raw_engine(&testdata("deberta_v2"), Pooling::Cls), &rows);
+    assert_eq!(embed(&raw_engine(copy.path(), Pooling::Cls), &rows), expected);
+}
+
+#[test]
+fn weights_without_a_finite_number_are_refused_by_name() {
+    let copy = copy_without("bertin", &["pytorch_model.bin"]);
+    let path = copy.path().join("model.safetensors");
+    let mut tensors = safetensors::load(&path, &Device::Cpu).unwrap();
+    let name = "roberta.encoder.layer.1.output.dense.weight";
+    let broken = Tensor::full(f32::NAN, tensors[name].shape(), &Device::Cpu).unwrap();
+    tensors.insert(name.into(), broken);
+    safetensors::save(&tensors, &path).unwrap();
+    let model = ModelDir::open(copy.path()).unwrap();
+    let error = Engine::load(&model, &EngineOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("`encoder.layer.1.output.dense.weight`") && error.contains("NaN or infinite"), "{error}");
+}
+
+#[test]
+fn a_vector_of_zeros_has_no_direction() {
+    let copy = copy_without("bertin", &["pytorch_model.bin"]);
+    let path = copy.path().join("model.safetensors");
+    let mut tensors = safetensors::load(&path, &Device::Cpu).unwrap();
+    for part in ["weight", "bias"] {
+        let name = format!("roberta.encoder.layer.1.output.LayerNorm.{part}");
+        let zeros = tensors[&name].zeros_like().unwrap();
+        tensors.insert(name, zeros);
+    }
+    safetensors::save(&tensors, &path).unwrap();
+    let rows = vec![vec![0_u32, 9, 2]];
+    assert!(embed(&raw_engine(copy.path(), Pooling::Mean), &rows)[0].iter().all(|x| *x == 0.0));
+    let normalised = Engine::load(&ModelDir::open(copy.path()).unwrap(), &EngineOptions::default()).unwrap();
+    assert!(embed(&normalised, &rows)[0].iter().all(|x| x.is_nan()), "for the caller to reject");
+}
+
+/// A copy of mBERT whose table ends before some of its tokens.
+fn cut_vocabulary(size: usize) -> tempfile::TempDir {
+    let copy = copy_without("mbert", &[]);
+    edit_json(&copy.path().join("config.json"), |config| config["vocab_size"] = json!(size));
+    let path = copy.path().join("model.safetensors");
+    let mut tensors = safetensors::load(&path, &Device::Cpu).unwrap();
+    let name = "bert.embeddings.word_embeddings.weight";
+    let cut = tensors[name].narrow(0, 0, size).unwrap().contiguous().unwrap();
+    tensors.insert(name.into(), cut);
+    safetensors::save(&tensors, &path).unwrap();
+    copy
+}
+
+#[test]
+fn a_text_with_a_token_beyond_the_table_is_refused_alone() {
+    let copy = cut_vocabulary(150);
+    let model = ModelDir::open(copy.path()).unwrap();
+    let encoder = TextEncoder::load(&model, None, "").unwrap();
+    let encoded: Vec<_> = crate::common::texts().iter().map(|text| encoder.encode_for_model(text)).collect();
+    let error = encoded.iter().find_map(|row| row.as_ref().err()).expect("some text has a token that was cut");
+    let message = error.to_string();
+    assert!(message.contains("has the id") && message.contains("150 rows"), "{message}");
+    let batch: Batch = encoded.iter().flatten().map(|row| &row.ids).collect();
+    assert!(batch.rows() > 0, "other texts are as they were");
+    Engine::load(&model, &EngineOptions::default()).unwrap().embed(&batch).unwrap();
+}
+
+#[test]
+fn a_token_beyond_the_table_around_every_text_refuses_the_model() {
+    let copy = cut_vocabulary(102);
+    let model = ModelDir::open(copy.path()).unwrap();
+    let Err(LoadError::Unsupported { what }) = TextEncoder::load(&model, None, "") else { panic!("[SEP] was cut") };
+    assert!(what.contains("the token `[SEP]` has the id 102, but the model's table has 102 rows"), "{what}");
+}
