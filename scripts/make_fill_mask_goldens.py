@@ -4,6 +4,7 @@
     python scripts/make_fill_mask_goldens.py
 
 `without` names tensors that are taken out of the model's file first: a decoder that is tied, a bias that is missing.
+`scaled` multiplies a tensor by a number and writes it under a second name; `untied` sets `tie_word_embeddings` to false.
 Needs torch, transformers, safetensors; run it after make_tiny_models.py.
 """
 
@@ -26,18 +27,32 @@ TEXTS = [
     "Me{} la pasé {} el día {}",
 ]
 
+BERT = ("bert.embeddings.word_embeddings.weight", "cls.predictions.bias", "cls.predictions.decoder")
+ROBERTA = ("roberta.embeddings.word_embeddings.weight", "lm_head.bias", "lm_head.decoder")
+
+
+def own_decoder(words, bias, decoder):
+    return [[words, f"{decoder}.weight", -0.5], [bias, f"{decoder}.bias", -2.0]]
+
+
 CASES = [
-    ("beto", []),
-    ("bertin", []),
-    ("mbert", []),
-    ("mex_large", []),
-    ("camembert", []),
-    ("distilbert", []),
-    ("mbert", ["cls.predictions.decoder.weight", "cls.predictions.decoder.bias"]),
-    ("mbert", ["cls.predictions.bias", "cls.predictions.decoder.bias"]),
-    ("bertin", ["lm_head.decoder.weight", "lm_head.decoder.bias"]),
-    ("bertin", ["lm_head.bias", "lm_head.decoder.bias"]),
-    ("distilbert", ["vocab_projector.weight"]),
+    {"model": "beto"},
+    {"model": "bertin"},
+    {"model": "mbert"},
+    {"model": "mex_large"},
+    {"model": "camembert"},
+    {"model": "distilbert"},
+    {"model": "mbert", "without": ["cls.predictions.decoder.weight", "cls.predictions.decoder.bias"]},
+    {"model": "mbert", "without": ["cls.predictions.bias", "cls.predictions.decoder.bias"]},
+    {"model": "bertin", "without": ["lm_head.decoder.weight", "lm_head.decoder.bias"]},
+    {"model": "bertin", "without": ["lm_head.bias", "lm_head.decoder.bias"]},
+    {"model": "distilbert", "without": ["vocab_projector.weight"]},
+    {"model": "mbert", "scaled": own_decoder(*BERT), "untied": True},
+    {"model": "mbert", "scaled": own_decoder(*BERT)},
+    {"model": "mbert", "scaled": own_decoder(*BERT)[:1], "without": ["cls.predictions.decoder.bias"], "untied": True},
+    {"model": "bertin", "scaled": own_decoder(*ROBERTA), "untied": True},
+    {"model": "bertin", "scaled": own_decoder(*ROBERTA)},
+    {"model": "bertin", "scaled": own_decoder(*ROBERTA)[1:], "without": ["lm_head.decoder.weight"]},
 ]
 
 
@@ -47,18 +62,29 @@ def answers(directory):
     return [{"text": text, "answer": fill(text.replace("{}", mask))} for text in TEXTS]
 
 
+def changed(directory, case, copy):
+    """Returns a copy of a model with what a case changes."""
+    target = Path(copy) / case["model"]
+    shutil.copytree(directory, target, ignore=shutil.ignore_patterns("*.bin"))
+    tensors = load_file(target / "model.safetensors")
+    for source, name, factor in case.get("scaled", []):
+        tensors[name] = tensors[source] * factor
+    tensors = {name: tensor for name, tensor in tensors.items() if name not in case.get("without", [])}
+    save_file(tensors, target / "model.safetensors", {"format": "pt"})
+    if case.get("untied"):
+        config = json.loads((target / "config.json").read_text())
+        (target / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+    return target
+
+
 def main():
     cases = []
-    for model, without in CASES:
-        directory = DATA / model
+    for case in CASES:
+        directory = DATA / case["model"]
         with tempfile.TemporaryDirectory() as copy:
-            if without:
-                directory = Path(copy) / model
-                shutil.copytree(DATA / model, directory, ignore=shutil.ignore_patterns("*.bin"))
-                tensors = load_file(directory / "model.safetensors")
-                kept = {name: tensor for name, tensor in tensors.items() if name not in without}
-                save_file(kept, directory / "model.safetensors", {"format": "pt"})
-            cases.append({"model": model, "without": without, "answers": answers(directory)})
+            if len(case) > 1:
+                directory = changed(directory, case, copy)
+            cases.append({**case, "answers": answers(directory)})
     lines = ",\n".join(json.dumps(case, ensure_ascii=False) for case in cases)
     (DATA / "fill_mask.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 

@@ -83,7 +83,7 @@ impl MaskFiller {
     /// When the text has no mask, or a mask beyond the length that the model takes.
     pub fn fill(&self, text: &str, top: usize) -> Result<Vec<Vec<Filled>>, FillError> {
         let text = self.own_masks(text);
-        let encoded = self.encoder.encode(&text)?;
+        let encoded = self.encoder.encode_for_model(&text)?;
         let places: Vec<usize> = (0..encoded.ids.len()).filter(|&at| encoded.ids[at] == self.mask.1).collect();
         let written = text.matches(self.mask.0.as_str()).count();
         if written == 0 {
@@ -140,8 +140,8 @@ struct HeadNames {
     dense: &'static str,
     norm: &'static str,
     decoder: &'static str,
-    /// Where the bias of the decoder may be; one that is nowhere is zero.
-    biases: [&'static str; 2],
+    /// A second name of the decoder's bias, which stands for it where weights are tied.
+    tied_bias: Option<&'static str>,
     /// RoBERTa's head has its own activation, whatever the config says.
     activation: Option<Activation>,
 }
@@ -152,22 +152,22 @@ impl HeadNames {
             Architecture::Bert => Some(HeadNames {
                 dense: "cls.predictions.transform.dense",
                 norm: "cls.predictions.transform.LayerNorm",
-                decoder: "cls.predictions.decoder.weight",
-                biases: ["cls.predictions.bias", "cls.predictions.decoder.bias"],
+                decoder: "cls.predictions.decoder",
+                tied_bias: Some("cls.predictions.bias"),
                 activation: None,
             }),
             Architecture::Roberta | Architecture::XlmRoberta | Architecture::Camembert => Some(HeadNames {
                 dense: "lm_head.dense",
                 norm: "lm_head.layer_norm",
-                decoder: "lm_head.decoder.weight",
-                biases: ["lm_head.bias", "lm_head.decoder.bias"],
+                decoder: "lm_head.decoder",
+                tied_bias: Some("lm_head.bias"),
                 activation: Some(Activation::GeluErf),
             }),
             Architecture::DistilBert => Some(HeadNames {
                 dense: "vocab_transform",
                 norm: "vocab_layer_norm",
-                decoder: "vocab_projector.weight",
-                biases: ["vocab_projector.bias", "vocab_projector.decoder.bias"],
+                decoder: "vocab_projector",
+                tied_bias: None,
                 activation: None,
             }),
             Architecture::ModernBert | Architecture::NomicBert | Architecture::DebertaV2 => None,
@@ -205,12 +205,24 @@ impl Head {
         }
         let weight = weights.read_at_root(&dense("weight"), &[hidden, hidden])?;
         let bias = weights.read_at_root(&dense("bias"), &[hidden])?;
-        let decoder = match weights.contains_at_root(names.decoder) {
-            true => weights.read_at_root(names.decoder, &[config.vocab_size, hidden])?,
-            // Tied: the decoder is the table of word vectors.
-            false => weights.read(bert::ANCHOR, &[config.vocab_size, hidden])?,
+        let decoder_weight = format!("{}.weight", names.decoder);
+        let decoder = match weights.contains_at_root(&decoder_weight) {
+            true => weights.read_at_root(&decoder_weight, &[config.vocab_size, hidden])?,
+            false if config.tied => weights.read(bert::ANCHOR, &[config.vocab_size, hidden])?,
+            false => {
+                let what = format!(
+                    "`{}`: `tie_word_embeddings` is false, but the weights have no `{decoder_weight}`",
+                    config.path.display()
+                );
+                return Err(LoadError::Unsupported { what });
+            }
         };
-        let biases = names.biases.iter().find(|name| weights.contains_at_root(name));
+        // The decoder's own bias comes first: where both are there and differ, transformers does not tie them. One that is
+        // nowhere is zero.
+        let own_bias = format!("{}.bias", names.decoder);
+        let tied_bias = names.tied_bias.filter(|_| config.tied);
+        let biases =
+            [Some(own_bias.as_str()), tied_bias].into_iter().flatten().find(|name| weights.contains_at_root(name));
         Ok(Head {
             dense: Linear::fused(&[weight], &[bias], Dtype::F32).map_err(placed)?,
             activation: names.activation.unwrap_or(config.activation),

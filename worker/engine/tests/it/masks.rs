@@ -6,7 +6,7 @@ use candle_core::{Device, safetensors};
 use engine::{Filled, MaskFiller, ModelDir};
 use serde_json::Value;
 
-use crate::common::{copy_without, testdata};
+use crate::common::{copy_without, edit_json, testdata};
 
 /// The most that a score may differ.
 const SCORE_DIFFERENCE_MAX: f64 = 1e-4;
@@ -39,27 +39,55 @@ fn assert_equal(case: &str, found: &[Vec<Filled>], answer: &Value) {
     }
 }
 
+/// Copies a model with what a case changes in its weights and its config.
+fn changed(case: &Value) -> tempfile::TempDir {
+    let list = |key: &str| case[key].as_array().cloned().unwrap_or_default();
+    let (without, scaled, untied) = (list("without"), list("scaled"), case["untied"].as_bool() == Some(true));
+    let model = case["model"].as_str().unwrap();
+    if without.is_empty() && scaled.is_empty() {
+        return copy_without(model, &[]);
+    }
+    let copy = copy_without(model, &["pytorch_model.bin"]);
+    let path = copy.path().join("model.safetensors");
+    let mut tensors = safetensors::load(&path, &Device::Cpu).unwrap();
+    for change in scaled {
+        let scaled = tensors[change[0].as_str().unwrap()].affine(change[2].as_f64().unwrap(), 0.0).unwrap();
+        tensors.insert(change[1].as_str().unwrap().into(), scaled);
+    }
+    tensors.retain(|name, _| !without.iter().any(|without| without == name));
+    safetensors::save(&tensors, &path).unwrap();
+    if untied {
+        edit_json(&copy.path().join("config.json"), |config| config["tie_word_embeddings"] = false.into());
+    }
+    copy
+}
+
 #[test]
 fn masks_are_filled_as_the_pipeline_fills_them() {
     for case in goldens() {
-        let model = case["model"].as_str().unwrap();
-        let without: Vec<&str> = case["without"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-        let copy = copy_without(model, if without.is_empty() { &[] } else { &["pytorch_model.bin"] });
-        if !without.is_empty() {
-            let path = copy.path().join("model.safetensors");
-            let mut tensors = safetensors::load(&path, &Device::Cpu).unwrap();
-            tensors.retain(|name, _| !without.contains(&name.as_str()));
-            safetensors::save(&tensors, &path).unwrap();
-        }
+        let (model, copy) = (case["model"].as_str().unwrap(), changed(&case));
         let filler = filler(copy.path());
         for answer in case["answers"].as_array().unwrap() {
             let text = answer["text"].as_str().unwrap();
             for mask in ["[MASK]", "<mask>"] {
                 let found = filler.fill(&text.replace("{}", mask), 5).unwrap();
-                assert_equal(&format!("{model} without {without:?}: {text} with {mask}"), &found, &answer["answer"]);
+                let changes = [&case["without"], &case["scaled"], &case["untied"]];
+                assert_equal(&format!("{model}, {changes:?}: {text} with {mask}"), &found, &answer["answer"]);
             }
         }
     }
+}
+
+#[test]
+fn an_untied_head_without_a_decoder_is_refused_by_name() {
+    let copy = copy_without("mbert", &[]);
+    edit_json(&copy.path().join("config.json"), |config| config["tie_word_embeddings"] = false.into());
+    let path = copy.path().join("model.safetensors");
+    let mut tensors = safetensors::load(&path, &Device::Cpu).unwrap();
+    tensors.remove("cls.predictions.decoder.weight");
+    safetensors::save(&tensors, &path).unwrap();
+    let error = MaskFiller::load(&ModelDir::open(copy.path()).unwrap()).unwrap_err().to_string();
+    assert!(error.contains("`tie_word_embeddings` is false") && error.contains("decoder.weight"), "{error}");
 }
 
 #[test]
