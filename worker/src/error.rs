@@ -89,6 +89,10 @@ pub(crate) enum ShardError {
         "`{uri}`: expected rows {expected_first} to {expected_end}, read up to {found_end}: it changed since it was planned"
     )]
     RowsDiffer { uri: String, expected_first: u64, expected_end: u64, found_end: u64 },
+    #[error(
+        "model `{model}` gives no finite vector: all {rows} texts of the first shard came out as NaN or infinity, so its weights are broken; fetch its files again, or try it in Python"
+    )]
+    NothingFinite { model: String, rows: u64 },
     #[error("output `{key}` exists with {found} bytes, expected {expected}")]
     OutputDiffers { key: String, expected: u64, found: u64 },
     #[error("the {stage} stage panicked; this is a bug of the program, please report it")]
@@ -114,6 +118,7 @@ impl ShardError {
             ShardError::Embed(EmbedError::OutOfMemory { .. }) => FailureClass::Resource,
             ShardError::Embed(EmbedError::Batch { .. }) => FailureClass::Config,
             ShardError::Embed(EmbedError::Forward { .. } | EmbedError::DeviceLost { .. }) => FailureClass::Transient,
+            ShardError::NothingFinite { .. } => FailureClass::Config,
             ShardError::ModelMismatch { .. } => FailureClass::ModelMismatch,
             ShardError::BadRow { .. } => FailureClass::BadRow,
             ShardError::RowsDiffer { .. } => FailureClass::InputChanged,

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use dataset::{FileSummary, RecordChunk, RecordReader, RejectReason, VectorChunk, VectorWriter};
+use dataset::{FileSummary, RecordChunk, RecordReader, RejectReason, RowStatus, VectorChunk, VectorWriter};
 use proto::job::OnBadRow;
 use proto::work::{Grant, RowWindow};
 use tokio::sync::{mpsc, oneshot};
@@ -38,6 +38,25 @@ struct ChunkInFlight {
     layout: Layout,
     batches: usize,
     results: mpsc::Receiver<Result<ForwardResult, ShardError>>,
+}
+
+/// How many rows of a shard got a vector, and how many got one that had to be rejected.
+#[derive(Debug, Default, Clone, Copy)]
+struct Outcome {
+    finite: u64,
+    not_finite: u64,
+}
+
+impl Outcome {
+    fn of(status: &[RowStatus]) -> Outcome {
+        let count = |error| status.iter().filter(|row| row.error == error).count() as u64;
+        Outcome { finite: count(None), not_finite: count(Some(RejectReason::NonFinite)) }
+    }
+
+    fn add(&mut self, other: Outcome) {
+        self.finite += other.finite;
+        self.not_finite += other.not_finite;
+    }
 }
 
 impl Stages<'_> {
@@ -145,23 +164,27 @@ impl Stages<'_> {
         mut in_flight: mpsc::Receiver<ChunkInFlight>,
         mut writer: VectorWriter,
     ) -> Result<FileSummary, ShardError> {
+        let mut outcome = Outcome::default();
         while let Some(mut chunk) = in_flight.recv().await {
             let distinct = self.collect(&mut chunk).await?;
             let ChunkInFlight { first_row, kept, layout, .. } = chunk;
             let (dimensions, meter) = (self.model.dimensions, Arc::clone(&self.meter));
-            let (written, non_finite) = blocking("write", move || {
+            let (written, non_finite, of_chunk) = blocking("write", move || {
                 meter.time(Stage::Write, || {
                     let (vectors, status) = layout.scatter(&distinct, dimensions);
                     let reject = status.iter().position(|row| row.error.is_some());
                     let reject = reject.and_then(|row| status[row].error.map(|reason| (row, reason)));
+                    let outcome = Outcome::of(&status);
                     writer.write(VectorChunk { first_row, kept, vectors, status })?;
-                    Ok((writer, reject))
+                    Ok((writer, reject, outcome))
                 })
             })
             .await?;
             self.refuse_rejects(first_row, non_finite)?;
+            outcome.add(of_chunk);
             writer = written;
         }
+        self.refuse_a_broken_model(outcome)?;
         let meter = Arc::clone(&self.meter);
         blocking("write", move || meter.time(Stage::Write, || Ok(writer.finish()?))).await
     }
@@ -174,6 +197,15 @@ impl Stages<'_> {
             plan::gather(&mut distinct, &result.places, &result.vectors, self.model.dimensions);
         }
         Ok(distinct)
+    }
+
+    /// Ends the job where no vector of its first rows is finite. A text alone can be unlucky; a whole shard of them is the
+    /// model's fault, and so would be all others.
+    fn refuse_a_broken_model(&self, outcome: Outcome) -> Result<(), ShardError> {
+        match self.grant.wanted().first_row == 0 && outcome.finite == 0 && outcome.not_finite > 0 {
+            true => Err(ShardError::NothingFinite { model: self.grant.model.name.clone(), rows: outcome.not_finite }),
+            false => Ok(()),
+        }
     }
 
     /// Ends the attempt on a rejected row where the job wants that.

@@ -119,6 +119,41 @@ async fn a_bad_row_fails_the_job_by_name_where_that_is_wanted() {
 }
 
 #[tokio::test]
+async fn a_model_whose_first_shard_has_no_finite_vector_fails_the_job() {
+    let mut texts = texts(40);
+    texts[3] = String::new();
+    let mut rig = Rig::new(&texts);
+    rig.break_model("roberta.embeddings.LayerNorm.weight", 0);
+    let grants = rig.grants(30).await;
+    let failed = |events: &[Event]| events.iter().any(|event| matches!(event, Event::Failed(0, ..)));
+    let (fake, summary) = rig.run_until(Script::Obliging, grants, failed).await;
+    summary.unwrap();
+    let events = fake.events();
+    let found = events.iter().find_map(|event| match event {
+        Event::Failed(0, FailureClass::Config, message) => Some(message),
+        _ => None,
+    });
+    let message = found.unwrap_or_else(|| panic!("{events:?}"));
+    assert!(message.contains("all 29 texts of the first shard came out as NaN or infinity"), "{message}");
+}
+
+#[tokio::test]
+async fn a_vector_that_is_not_finite_costs_no_other_row() {
+    let texts = texts(40);
+    let mut rig = Rig::new(&texts);
+    let encoder = |rig: &Rig| TextEncoder::load(&ModelDir::open(&rig.model).unwrap(), None, "").unwrap();
+    rig.break_model("roberta.embeddings.word_embeddings.weight", 0);
+    let ids: Vec<Vec<u32>> = texts.iter().map(|text| encoder(&rig).encode(text).unwrap().ids).collect();
+    let rare = ids[1].iter().copied().find(|id| !ids[2].contains(id)).expect("two texts differ");
+    std::fs::remove_dir_all(&rig.model).unwrap();
+    rig.break_model("roberta.embeddings.word_embeddings.weight", rare as usize * 32);
+    let (fake, _) = rig.run_all(Script::Obliging, u64::MAX).await;
+    for (row, ids) in rig.rows(&fake.outputs()).iter().zip(&ids) {
+        assert_eq!(row.error.as_deref(), ids.contains(&rare).then_some("non_finite"), "row {}", row.row);
+    }
+}
+
+#[tokio::test]
 async fn a_prefix_is_part_of_every_text() {
     let texts = texts(40);
     let mut rig = Rig::new(&texts);

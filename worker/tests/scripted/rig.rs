@@ -50,6 +50,8 @@ pub(crate) struct Rig {
     pub(crate) embed: EmbedSpec,
     pub(crate) on_bad_row: OnBadRow,
     pub(crate) digest: String,
+    /// The model's folder.
+    pub(crate) model: PathBuf,
     pub(crate) threads: usize,
     /// Equal in every rig, so that equal rows give equal files.
     job: JobId,
@@ -64,9 +66,27 @@ impl Rig {
             csv.push_str(&format!("{id},\"{}\"\n", text.as_ref()));
         }
         std::fs::write(folder.path().join("corpus.csv"), csv).unwrap();
-        let digest = ModelDir::open(&model_dir()).unwrap().digest().unwrap();
+        let model = model_dir();
+        let digest = ModelDir::open(&model).unwrap().digest().unwrap();
         let job = "01900000-0000-7000-8000-000000000000".parse().unwrap();
-        Self { folder, embed: embed_spec(), on_bad_row: OnBadRow::Reject, digest, threads: 2, job }
+        Self { folder, embed: embed_spec(), on_bad_row: OnBadRow::Reject, digest, model, threads: 2, job }
+    }
+
+    /// Copies the model BERTIN into the folder, with one number of a tensor that is not one, and takes it.
+    pub(crate) fn break_model(&mut self, tensor: &str, number: usize) {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("engine/testdata/bertin");
+        self.model = self.folder.path().join("broken");
+        std::fs::create_dir(&self.model).unwrap();
+        for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+            std::fs::copy(from.join(name), self.model.join(name)).unwrap();
+        }
+        let mut bytes = std::fs::read(from.join("model.safetensors")).unwrap();
+        let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let tensors: serde_json::Value = serde_json::from_slice(&bytes[8..header]).unwrap();
+        let start = header + tensors[tensor]["data_offsets"][0].as_u64().unwrap() as usize + number * 4;
+        bytes[start..start + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+        std::fs::write(self.model.join("model.safetensors"), bytes).unwrap();
+        self.digest = ModelDir::open(&self.model).unwrap().digest().unwrap();
     }
 
     pub(crate) fn corpus(&self) -> PathBuf {
@@ -102,7 +122,7 @@ impl Rig {
                 source: planned[slice.source_index as usize].clone(),
                 slice,
                 model: ModelSpec {
-                    name: model_dir().to_str().unwrap().to_owned(),
+                    name: self.model.to_str().unwrap().to_owned(),
                     revision: None,
                     digest: self.digest.clone(),
                 },
