@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from . import combos, families, judge, reference, sentence, tokenizers, vocabularies, weights  # noqa: F401: they fill the registry
+from . import combos, configs, families, judge, reference, sentence, tokenizers, vocabularies, weights  # noqa: F401: they fill the registry
 from .registry import BASES, SETTINGS, Folder, link_or_copy
 
 STATE = {}
