@@ -77,7 +77,7 @@ pub(crate) fn load(target: &Path, progress: &mut dyn FnMut(u64, u64)) -> anyhow:
     let mut points = Points {
         vectors,
         dim,
-        rows: Vec::with_capacity(expected),
+        rows: Vec::new(),
         kept: RecordBatch::new_empty(set.kept_schema().clone().into()),
         rejected: 0,
         missing: set.missing(),

@@ -46,7 +46,7 @@ impl RunSummary {
             out: out.display().to_string(),
             was_done: false,
             rows: totals.rows,
-            embedded: totals.rows - totals.rejected(),
+            embedded: totals.embedded(),
             rejected: totals.rejects.clone(),
             missing: 0,
             truncated: totals.truncated,

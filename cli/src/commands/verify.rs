@@ -83,7 +83,7 @@ fn print(ui: &Ui, report: &VerifyReport) -> anyhow::Result<()> {
         "{}: {}, {} embedded, {} rejected{missing}: {verdict}",
         report.target.display(),
         ui::counted(totals.rows, "row"),
-        ui::count(totals.rows - totals.rejected()),
+        ui::count(totals.embedded()),
         ui::count(totals.rejected()),
     ))
 }

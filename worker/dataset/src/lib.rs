@@ -2,6 +2,7 @@
 
 pub mod corpus;
 pub mod error;
+mod guarded;
 pub mod reject;
 pub mod storage;
 pub mod vectors;

@@ -126,6 +126,10 @@ impl VectorsError {
         VectorsError::Damaged { path: path.to_owned(), detail: detail.into() }
     }
 
+    pub(super) fn panicked(path: &Path, said: &str) -> VectorsError {
+        Self::unusable(path, format!("its decoder failed, so it is damaged or was not written by encaje ({said})"))
+    }
+
     pub(super) fn unusable(path: &Path, detail: impl Into<String>) -> VectorsError {
         VectorsError::Unusable { path: path.to_owned(), detail: detail.into() }
     }

@@ -45,13 +45,15 @@ impl<'a> RowNumbers<'a> {
     /// Takes so many rows of a [`RowNumbers::run`].
     pub(super) fn take(&mut self, rows: u64) {
         self.skip_hole();
-        self.next += rows;
+        self.next = self.next.saturating_add(rows);
     }
 
     /// Takes the next row and returns its number.
     pub(super) fn next(&mut self) -> u64 {
-        self.take(1);
-        self.next - 1
+        self.skip_hole();
+        let row = self.next;
+        self.next = row.saturating_add(1);
+        row
     }
 }
 

@@ -134,16 +134,23 @@ pub struct Totals {
 impl Totals {
     /// Returns the number of rows that got a reason instead of a vector.
     pub fn rejected(&self) -> u64 {
-        self.rejects.values().sum()
+        self.rejects.values().fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    /// Returns the number of rows that have a vector.
+    pub fn embedded(&self) -> u64 {
+        self.rows.saturating_sub(self.rejected())
     }
 
     /// Adds the counts of another file.
     pub fn add(&mut self, other: &Totals) {
-        self.rows += other.rows;
-        self.truncated += other.truncated;
-        self.tokens += other.tokens;
+        // What is added may have been read from anywhere.
+        self.rows = self.rows.saturating_add(other.rows);
+        self.truncated = self.truncated.saturating_add(other.truncated);
+        self.tokens = self.tokens.saturating_add(other.tokens);
         for (reason, count) in &other.rejects {
-            *self.rejects.entry(*reason).or_default() += count;
+            let sum = self.rejects.entry(*reason).or_default();
+            *sum = sum.saturating_add(*count);
         }
     }
 }
@@ -156,6 +163,22 @@ pub struct FileTotals {
     /// Counts.
     #[serde(flatten)]
     pub totals: Totals,
+}
+
+impl FileTotals {
+    /// Tells whether such rows can be: no more rejected or truncated ones than there are, and numbers that fit their column.
+    pub(super) fn is_sound(&self) -> bool {
+        let end = self.first_row.checked_add(self.totals.rows).and_then(|end| i64::try_from(end).ok());
+        end.is_some() && self.totals.rejected().saturating_add(self.totals.truncated) <= self.totals.rows
+    }
+}
+
+/// Refuses numbers of components that no list has.
+pub(super) fn check_dimensions(path: &Path, dimensions: u32) -> Result<(), VectorsError> {
+    match i32::try_from(dimensions) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(VectorsError::damaged(path, format!("`encaje.dimensions` is {dimensions}"))),
+    }
 }
 
 impl FileInfo {
@@ -211,6 +234,7 @@ impl FileInfo {
         if info.dimensions == 0 {
             return Err(VectorsError::damaged(path, "`encaje.dimensions` is 0"));
         }
+        check_dimensions(path, info.dimensions)?;
         Ok(info)
     }
 }
@@ -302,7 +326,12 @@ pub(super) mod tests {
 
     #[test]
     fn a_bad_value_names_its_key() {
-        for (key, value) in [("encaje.dimensions", "x"), ("encaje.dimensions", "0"), ("encaje.output_dtype", "f64")] {
+        for (key, value) in [
+            ("encaje.dimensions", "x"),
+            ("encaje.dimensions", "0"),
+            ("encaje.dimensions", "2147483648"),
+            ("encaje.output_dtype", "f64"),
+        ] {
             let mut pairs = info(8).to_key_values();
             set(&mut pairs, key, value);
             let error = FileInfo::from_key_values(Path::new("f"), &pairs).unwrap_err().to_string();

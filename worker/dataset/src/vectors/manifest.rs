@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::VectorsError;
-use super::info::{FORMAT, FileInfo, Totals, check_format};
+use super::info::{FORMAT, FileInfo, Totals, check_dimensions, check_format};
 use super::layout::MANIFEST_NAME;
 use super::manifest_writer::Chain;
 use crate::{DatasetError, RejectReason};
@@ -192,6 +192,7 @@ impl Manifest {
         match read {
             Ok(manifest) => {
                 check_format(path, Some(manifest.format.into()))?;
+                check_dimensions(path, manifest.info.dimensions)?;
                 Ok(manifest)
             }
             Err(error) => {

@@ -51,7 +51,7 @@ impl Chain {
 
     /// Returns what is wrong with the sources of these files.
     pub(super) fn check_sources(&self, sources: &[ManifestSource]) -> Vec<String> {
-        let records: u64 = sources.iter().map(|source| source.rows).sum();
+        let records = sources.iter().fold(0u64, |sum, source| sum.saturating_add(source.rows));
         let (rows, missing) = (self.totals.rows, self.missing);
         match records == rows.saturating_add(missing) {
             true => Vec::new(),

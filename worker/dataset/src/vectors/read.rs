@@ -19,6 +19,7 @@ use super::manifest::{Manifest, ManifestFile, ManifestHole, missing_in};
 use super::schema::kept_schema;
 use super::seal::{check_file, check_seal};
 use crate::DatasetError;
+use crate::guarded::guarded;
 
 /// Rows of a batch unless the caller asks for other.
 pub const BATCH_ROWS: usize = 4096;
@@ -47,6 +48,10 @@ pub struct VectorReader {
 impl VectorReader {
     /// Opens a file. Refuses what is not ours, what is of a newer format, and a schema that does not fit the footer.
     pub fn open(path: &Path) -> Result<VectorReader, DatasetError> {
+        guarded(|| Self::open_unguarded(path)).map_err(|said| VectorsError::panicked(path, &said))?
+    }
+
+    fn open_unguarded(path: &Path) -> Result<VectorReader, DatasetError> {
         let file = File::open(path).map_err(VectorsError::io("open", path))?;
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
         let metadata = ArrowReaderMetadata::load(&file, options).map_err(VectorsError::decode(path, None))?;
@@ -62,6 +67,11 @@ impl VectorReader {
         let holes: Vec<ManifestHole> = holes
             .map_err(|error| VectorsError::damaged(path, format!("the holes in its footer do not parse: {error}")))?;
         let rows = metadata.metadata().file_metadata().num_rows();
+        if !totals.is_sound() {
+            return Err(
+                VectorsError::damaged(path, "its footer counts more rejected or truncated rows than rows").into()
+            );
+        }
         if u64::try_from(rows) != Ok(totals.totals.rows) {
             let detail = format!("its footer counts {} rows and {rows} rows", totals.totals.rows);
             return Err(VectorsError::damaged(path, detail).into());
@@ -182,14 +192,24 @@ impl Iterator for Batches {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             if let Some((group, reader)) = &mut self.open {
-                if let Some(batch) = reader.next() {
-                    let batch = batch.map_err(VectorsError::decode_batch(&self.reader.path, *group));
-                    return Some(batch.map_err(DatasetError::from));
+                let path = &self.reader.path;
+                match guarded(|| reader.next()) {
+                    Ok(Some(batch)) => {
+                        let batch = batch.map_err(VectorsError::decode_batch(path, *group));
+                        return Some(batch.map_err(DatasetError::from));
+                    }
+                    Ok(None) => self.open = None,
+                    Err(said) => {
+                        let error = VectorsError::panicked(path, &said);
+                        self.open = None;
+                        self.groups = Vec::new().into_iter();
+                        return Some(Err(error.into()));
+                    }
                 }
-                self.open = None;
             }
             let group = self.groups.next()?;
-            match self.open_group(group) {
+            let opened = guarded(|| self.open_group(group));
+            match opened.unwrap_or_else(|said| Err(VectorsError::panicked(&self.reader.path, &said))) {
                 Ok(reader) => self.open = Some((group, reader)),
                 Err(error) => {
                     self.groups = Vec::new().into_iter();

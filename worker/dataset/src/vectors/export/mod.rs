@@ -95,7 +95,8 @@ struct Shape<'a> {
 
 impl Shape<'_> {
     fn data_bytes(&self) -> u64 {
-        self.rows * u64::from(self.info.dimensions) * self.info.output_dtype.width() as u64
+        let row_bytes = u64::from(self.info.dimensions) * self.info.output_dtype.width() as u64;
+        self.rows.saturating_mul(row_bytes)
     }
 }
 
@@ -106,6 +107,9 @@ pub fn export(target: &Path, format: ExportFormat, out: &Path, overwrite: bool) 
     let set = VectorSet::open(target)?;
     let (rows, missing) = (set.rows().saturating_add(set.missing()), set.missing());
     let shape = Shape { info: set.info(), rows };
+    if i64::try_from(shape.data_bytes()).is_err() {
+        return Err(VectorsError::damaged(target, format!("it counts {rows} rows, too many for any file")).into());
+    }
     let temp = TempFile::create(out, overwrite)?;
     let file = File::create(temp.path()).map_err(VectorsError::io("create", temp.path()))?;
     let mut sink = Sink { file: BufWriter::with_capacity(BUFFER_BYTES, file), crc: flate2::Crc::new() };

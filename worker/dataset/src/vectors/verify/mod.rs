@@ -149,7 +149,7 @@ impl Verifier<'_> {
             self.report.problem(Check::Footer, Some(reader.path()), None, "the sources in its footer do not parse");
             return;
         };
-        let records: u64 = sources.iter().map(|source| source.rows).sum();
+        let records = sources.iter().fold(0u64, |sum, source| sum.saturating_add(source.rows));
         // A file with holes has all of them, those before its first row too.
         let before = if reader.holes().is_empty() { reader.totals().first_row } else { reader.missing() };
         if before.saturating_add(rows) > records {
