@@ -83,7 +83,7 @@ pub enum DatasetError {
         /// The name.
         column: String,
     },
-    /// A kept column has different types in two sources.
+    /// A kept column has types in two sources that no type holds both of.
     #[error(
         "column `{column}` is {first_type} in `{first_uri}` but {second_type} in `{second_uri}`: \
          convert one of them, or leave the column out with --keep"

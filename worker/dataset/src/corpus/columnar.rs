@@ -13,10 +13,15 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 
 use crate::corpus::columns::{Text, text_of};
+use crate::corpus::convert::convert;
 use crate::corpus::object::Object;
 use crate::corpus::{CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, CutLimits, Format, RecordChunk, arrow, parquet};
 use crate::error::DatasetError;
+use crate::guarded::guarded;
 use crate::reject::RejectReason;
+
+/// Rows that take more memory are converted in several pieces.
+const PIECE_BYTES_MAX: usize = 64 << 20;
 
 /// An object read by blocking code, on a thread that may wait.
 #[derive(Debug, Clone)]
@@ -36,21 +41,31 @@ impl BlockingObject {
         self.object.size()
     }
 
+    /// Makes the error for what is sound, but cannot be read here.
+    pub(crate) fn unsupported(&self, problem: impl Into<String>) -> DatasetError {
+        DatasetError::bad_input(self.object.name(), problem)
+    }
+
     /// Makes the error for damaged bytes.
     pub(crate) fn corrupt(&self, problem: impl Into<String>) -> DatasetError {
         DatasetError::corrupt(self.object.name(), None, problem)
     }
 }
 
-/// Runs `work` on a blocking thread. A panic of a decoder is damage of the file, not the end of the process.
+/// Runs `work` on a blocking thread. A panic of a decoder is an error of the file, not the end of the process.
 pub(crate) async fn blocking<T: Send + 'static>(
     object: &Object,
     work: impl FnOnce(BlockingObject) -> Result<T, DatasetError> + Send + 'static,
 ) -> Result<T, DatasetError> {
     let blocking = BlockingObject { object: object.clone(), runtime: Handle::current() };
-    match tokio::task::spawn_blocking(move || work(blocking)).await {
-        Ok(done) => done,
-        Err(error) => Err(DatasetError::corrupt(object.name(), None, format!("its decoder gave up: {error}"))),
+    let failed = |said: String| {
+        let problem = format!("its decoder failed, so it is damaged or has something that is not supported ({said})");
+        Err(DatasetError::bad_input(object.name(), problem))
+    };
+    match tokio::task::spawn_blocking(move || guarded(|| work(blocking))).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(said)) => failed(said),
+        Err(error) => failed(error.to_string()),
     }
 }
 
@@ -63,7 +78,7 @@ pub(crate) struct Part {
     pub(crate) bytes: u64,
 }
 
-/// Reads the fields of a columnar object, from its footer or header.
+/// Reads the fields of a columnar object, from its footer or header; those that cannot be read say why.
 pub(crate) async fn fields(object: &Object, format: Format) -> Result<SchemaRef, DatasetError> {
     let schema = move |object: BlockingObject| match format {
         Format::Parquet => parquet::schema(&object),
@@ -132,6 +147,7 @@ pub(crate) fn is_text(data_type: &DataType) -> bool {
         | DataType::BinaryView
         | DataType::Null => true,
         DataType::Dictionary(_, value) => is_text(value),
+        DataType::RunEndEncoded(_, values) => is_text(values.data_type()),
         _ => false,
     }
 }
@@ -236,13 +252,15 @@ impl Decoding {
                 },
             }
         };
-        let rows = (batch.num_rows() - done).min(CHUNK_ROWS_MAX);
+        // Rows of a batch that is large in memory come few at a time: values that are expanded then stay far below 2 GiB.
+        let row_bytes = (batch.get_array_memory_size() / batch.num_rows()).max(1);
+        let rows = (batch.num_rows() - done).min(CHUNK_ROWS_MAX).min((PIECE_BYTES_MAX / row_bytes).max(1));
         let Some(column) = batch.column_by_name(&self.selection.text_column) else {
             let problem = format!("it has no column `{}` any more", self.selection.text_column);
             return Err(DatasetError::corrupt(self.name.as_str(), None, problem));
         };
-        let texts = self.texts(&column.slice(done, rows))?;
-        let kept = self.kept(&batch.slice(done, texts.len()))?;
+        let mut texts = self.texts(&column.slice(done, rows))?;
+        let kept = self.kept(&batch.slice(done, texts.len()), &mut texts)?;
         self.batch = Some((batch, done + texts.len()));
         self.hash(&texts, &kept)?;
         Ok(Some(RecordChunk { first_row, texts, kept }))
@@ -250,10 +268,7 @@ impl Decoding {
 
     /// Returns the texts at the front of a column, up to the size of a chunk.
     fn texts(&self, column: &ArrayRef) -> Result<Vec<Text>, DatasetError> {
-        let column = match column.data_type() {
-            DataType::Dictionary(_, value) => &arrow_cast::cast(column, value).map_err(|error| self.corrupt(&error))?,
-            _ => column,
-        };
+        let column = &self.plain(column)?;
         let (mut texts, mut bytes) = (Vec::with_capacity(column.len()), 0);
         for row in 0..column.len() {
             let cell: Option<&[u8]> = match column.data_type() {
@@ -275,16 +290,34 @@ impl Decoding {
         Ok(texts)
     }
 
-    /// Returns the kept columns, exactly of the kept schema.
-    fn kept(&self, batch: &RecordBatch) -> Result<RecordBatch, DatasetError> {
+    /// Returns the values of a dictionary or of runs, row by row.
+    fn plain(&self, column: &ArrayRef) -> Result<ArrayRef, DatasetError> {
+        let value = match column.data_type() {
+            DataType::Dictionary(_, value) => value.as_ref(),
+            DataType::RunEndEncoded(_, values) => values.data_type(),
+            _ => return Ok(Arc::clone(column)),
+        };
+        let values = arrow_cast::cast(column, value).map_err(|error| self.corrupt(&error))?;
+        self.plain(&values)
+    }
+
+    /// Returns the kept columns, exactly of the kept schema. A row with a value that its column's type cannot hold is
+    /// rejected.
+    fn kept(&self, batch: &RecordBatch, texts: &mut [Text]) -> Result<RecordBatch, DatasetError> {
         let schema = &self.selection.kept;
         let mut columns = Vec::with_capacity(schema.fields().len());
         for field in schema.fields() {
             columns.push(match batch.column_by_name(field.name()) {
                 None => new_null_array(field.data_type(), batch.num_rows()),
-                Some(column) if column.data_type() == field.data_type() => Arc::clone(column),
-                // Equal but for the names and metadata of nested fields.
-                Some(column) => arrow_cast::cast(column, field.data_type()).map_err(|error| self.corrupt(&error))?,
+                Some(column) => {
+                    let converted = convert(column, field.data_type()).map_err(|error| self.corrupt(&error))?;
+                    for row in converted.lost {
+                        if texts[row].is_ok() {
+                            texts[row] = Err(RejectReason::ColumnType);
+                        }
+                    }
+                    converted.column
+                }
             });
         }
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));

@@ -5,6 +5,7 @@
 mod expand;
 mod inspect;
 mod schema;
+mod types;
 
 mod cutter;
 mod piece;
@@ -21,7 +22,9 @@ mod text;
 mod txt;
 
 mod arrow;
+mod arrow_index;
 mod columnar;
+mod convert;
 mod parquet;
 
 mod decompress;

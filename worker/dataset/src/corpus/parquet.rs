@@ -3,19 +3,21 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
+use arrow_array::{RecordBatch, RecordBatchOptions};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use bytes::{Buf, Bytes};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
     RowSelector,
 };
+use parquet::basic::Compression;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{PageIndexPolicy, RowGroupMetaData};
+use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy, RowGroupMetaData};
 use parquet::file::reader::{ChunkReader, Length};
 
 use crate::corpus::columnar::{Batches, BlockingObject, Part, Selection};
+use crate::corpus::schema::{UNREADABLE, unique_names};
 use crate::corpus::{CHUNK_BYTES_MAX, CHUNK_ROWS_MAX};
 use crate::error::DatasetError;
 
@@ -28,9 +30,35 @@ const READ_BYTES_MIN: u64 = 64 << 10;
 /// Later reads of a page grow up to here.
 const READ_BYTES_MAX: u64 = 1 << 20;
 
-/// Returns the schema, as Arrow sees it.
+/// Returns the schema, as Arrow sees it. A column that cannot be read says why.
 pub(crate) fn schema(object: &BlockingObject) -> Result<SchemaRef, DatasetError> {
-    Ok(Arc::clone(metadata(object)?.schema()))
+    let metadata = metadata(object)?;
+    let schema = with_own_names(metadata.schema());
+    let mut fields: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+    for group in metadata.metadata().row_groups() {
+        for (leaf, column) in group.columns().iter().enumerate() {
+            let root = metadata.parquet_schema().get_column_root_idx(leaf);
+            if let (Some(why), Some(field)) = (unreadable(column), fields.get_mut(root)) {
+                field.metadata_mut().insert(UNREADABLE.to_owned(), why.to_owned());
+            }
+        }
+    }
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+fn unreadable(column: &ColumnChunkMetaData) -> Option<&'static str> {
+    if column.crypto_metadata().is_some() {
+        return Some("is encrypted, which is not supported: decrypt it first, or leave it out with --keep");
+    }
+    (column.compression() == Compression::LZO)
+        .then_some("is compressed with LZO, which is not supported: write it again with another codec, or leave it out with --keep")
+}
+
+/// Gives columns that share a name, or have none, names of their own.
+fn with_own_names(schema: &SchemaRef) -> SchemaRef {
+    let names = unique_names(schema.fields().iter().map(|field| field.name().clone()).collect());
+    let fields = schema.fields().iter().zip(names).map(|(field, name)| field.as_ref().clone().with_name(name));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 /// Lists the row groups. Their bytes are those of the text column, uncompressed.
@@ -59,7 +87,9 @@ fn part_of(group: &RowGroupMetaData, is_wanted: impl Fn(&str) -> bool) -> Part {
 /// Opens the rows of a slice.
 pub(crate) fn open(object: BlockingObject, selection: &Selection) -> Result<ParquetBatches, DatasetError> {
     let metadata = metadata(&object)?;
-    let positions = selection.positions(metadata.schema());
+    let own = with_own_names(metadata.schema());
+    let positions = selection.positions(&own);
+    let read = Arc::new(own.project(&positions).map_err(|error| object.corrupt(error.to_string()))?);
     let is_wanted = |name: &str| name == selection.text_column || selection.kept.index_of(name).is_ok();
     let (mut groups, mut selectors) = (Vec::new(), Vec::new());
     let (mut first_row, mut row_bytes) = (0, 1);
@@ -88,18 +118,24 @@ pub(crate) fn open(object: BlockingObject, selection: &Selection) -> Result<Parq
         .with_batch_size(usize::try_from(batch_rows).expect("clamped to the size of a chunk"))
         .build()
         .map_err(|error| failed(&object, error))?;
-    Ok(ParquetBatches { object, reader })
+    Ok(ParquetBatches { object, reader, schema: read })
 }
 
 /// The record batches of a slice.
 pub(crate) struct ParquetBatches {
     object: BlockingObject,
     reader: ParquetRecordBatchReader,
+    /// What is read, with names of their own.
+    schema: SchemaRef,
 }
 
 impl Batches for ParquetBatches {
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, DatasetError> {
-        self.reader.next().transpose().map_err(|error| failed(&self.object, error.into()))
+        let Some(batch) = self.reader.next() else { return Ok(None) };
+        let batch = batch.map_err(|error| failed(&self.object, error.into()))?;
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let named = RecordBatch::try_new_with_options(Arc::clone(&self.schema), batch.columns().to_vec(), &options);
+        named.map(Some).map_err(|error| self.object.corrupt(error.to_string()))
     }
 }
 
@@ -111,18 +147,54 @@ fn metadata(object: &BlockingObject) -> Result<ArrowReaderMetadata, DatasetError
     }
     let tail = object.read(size - 8..size)?;
     let (mut length, magic) = (&tail[..4], &tail[4..]);
-    if magic != b"PAR1" {
-        return Err(object.corrupt(match magic {
-            b"PARE" => "it is encrypted, which is not supported: decrypt it first",
-            _ => "it does not end as a parquet file does: it is cut off or in another format (see --format)",
-        }));
+    match magic {
+        b"PAR1" => {}
+        b"PARE" => return Err(object.unsupported("it is encrypted, which is not supported: decrypt it first")),
+        _ => {
+            let problem = "it does not end as a parquet file does: it is cut off or in another format (see --format)";
+            return Err(object.corrupt(problem));
+        }
     }
     let length = u64::from(length.get_u32_le());
     if length > FOOTER_BYTES_MAX || length + 8 > size {
         return Err(object.corrupt(format!("its footer claims {length} bytes")));
     }
     let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
-    ArrowReaderMetadata::load(&Chunks(object.clone()), options).map_err(|error| failed(object, error))
+    let failed = |error| failed(object, error);
+    let found = ArrowReaderMetadata::load(&Chunks(object.clone()), options.clone()).map_err(failed)?;
+    match without_narrow_dictionaries(found.schema()) {
+        None => Ok(found),
+        Some(schema) => {
+            let metadata = Arc::clone(found.metadata());
+            ArrowReaderMetadata::try_new(metadata, options.with_schema(Arc::new(schema))).map_err(failed)
+        }
+    }
+}
+
+/// Returns the schema with dictionaries that the decoder can fill: of strings, with keys for as many as there may be in all
+/// row groups together. Others are read as their values; `None` where there is nothing to change.
+fn without_narrow_dictionaries(schema: &Schema) -> Option<Schema> {
+    let fields: Vec<Arc<Field>> = schema.fields().iter().map(|field| without_dictionaries(field, true)).collect();
+    (fields.iter().ne(schema.fields())).then(|| Schema::new(fields).with_metadata(schema.metadata().clone()))
+}
+
+fn without_dictionaries(field: &Arc<Field>, is_root: bool) -> Arc<Field> {
+    let inner = |field: &Arc<Field>| without_dictionaries(field, false);
+    let kind = match field.data_type() {
+        DataType::Dictionary(_, value) if is_root && matches!(**value, DataType::Utf8 | DataType::LargeUtf8) => {
+            DataType::Dictionary(Box::new(DataType::Int32), value.clone())
+        }
+        DataType::Dictionary(_, value) => value.as_ref().clone(),
+        DataType::List(item) => DataType::List(inner(item)),
+        DataType::LargeList(item) => DataType::LargeList(inner(item)),
+        DataType::ListView(item) => DataType::ListView(inner(item)),
+        DataType::LargeListView(item) => DataType::LargeListView(inner(item)),
+        DataType::FixedSizeList(item, length) => DataType::FixedSizeList(inner(item), *length),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(inner).collect()),
+        DataType::Map(entries, sorted) => DataType::Map(inner(entries), *sorted),
+        _ => return Arc::clone(field),
+    };
+    Arc::new(field.as_ref().clone().with_data_type(kind))
 }
 
 /// Finds our own error inside the decoder's; anything else is damage.
@@ -135,6 +207,7 @@ fn failed(object: &BlockingObject, error: ParquetError) -> DatasetError {
                 Err(source) => object.corrupt(source.to_string()),
             },
         },
+        ParquetError::NYI(what) => object.unsupported(format!("it has something that is not supported: {what}")),
         error => object.corrupt(error.to_string()),
     }
 }

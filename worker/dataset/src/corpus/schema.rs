@@ -1,6 +1,6 @@
 //! The schema of the kept columns: one for the whole corpus, decided before any work, carried by every planned source.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use arrow_ipc::convert::try_schema_from_ipc_buffer;
 use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
@@ -9,14 +9,41 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::corpus::jsonl::Inference;
+use crate::corpus::types::{common_field, is_string, stored_field};
 use crate::corpus::{Format, Keep, PlannedSource, ReadOptions};
 use crate::error::DatasetError;
 
 /// Columns of the output that are ours; see the output format in the README.
 const OUTPUT_COLUMNS: [&str; 5] = ["row", "embedding", "n_tokens", "truncated", "error"];
 
-/// Field metadata that numbers the columns of one parquet file and would be wrong in another.
-const PARQUET_FIELD_ID: &str = "PARQUET:field_id";
+/// Field metadata of a column that is there and cannot be read: why not.
+pub(crate) const UNREADABLE: &str = "encaje.unreadable";
+
+/// Gives every column a name of its own: of several with the same name the first keeps it, and the next ones are called
+/// `name_2`, `name_3`, …; a column without a name is called `column_N`, N being its position from 1. Names that the file
+/// has itself are never given to other columns. PURE.
+pub(crate) fn unique_names(names: Vec<String>) -> Vec<String> {
+    let mut taken: HashSet<String> = names.iter().filter(|name| !name.is_empty()).cloned().collect();
+    let mut seen: HashSet<String> = HashSet::new();
+    let mut next_number: HashMap<String, u64> = HashMap::new();
+    let mut unique = Vec::with_capacity(names.len());
+    for (index, name) in names.into_iter().enumerate() {
+        if !name.is_empty() && seen.insert(name.clone()) {
+            unique.push(name);
+            continue;
+        }
+        let base = if name.is_empty() { format!("column_{}", index + 1) } else { name };
+        let mut new = base.clone();
+        while taken.contains(&new) {
+            let number = next_number.entry(base.clone()).or_insert(2);
+            new = format!("{base}_{number}");
+            *number += 1;
+        }
+        taken.insert(new.clone());
+        unique.push(new);
+    }
+    unique
+}
 
 /// Returns the schema of the kept columns, which is the same for every source of a corpus.
 ///
@@ -82,6 +109,14 @@ impl SourceColumns {
         }
     }
 
+    /// Checks that a column which is there can be read.
+    fn check_readable(&self, name: &str) -> Result<(), DatasetError> {
+        match self.field(name).and_then(|field| field.metadata().get(UNREADABLE)) {
+            Some(why) => Err(DatasetError::bad_input(self.uri.as_str(), format!("its column `{name}` {why}"))),
+            None => Ok(()),
+        }
+    }
+
     fn must_have(&self, name: &str) -> bool {
         !matches!(self.columns, Columns::Unknown) && !self.has(name)
     }
@@ -123,6 +158,7 @@ fn check_source(source: &SourceColumns, options: &ReadOptions) -> Result<(), Dat
     if let Some(twice) = names.iter().find(|name| seen.insert(name.as_str(), ()).is_some()) {
         return Err(DatasetError::DuplicateColumn { uri: source.uri.clone(), column: twice.clone() });
     }
+    source.check_readable(&options.text_column)?;
     if source.must_have(&options.text_column) {
         return Err(DatasetError::TextColumnMissing {
             uri: source.uri.clone(),
@@ -203,41 +239,61 @@ fn check_kept(column: &str, before: &[String], sources: &[SourceColumns]) -> Res
     }
 }
 
-/// Decides the type of one column: the first source that knows it fixes it; JSON, whose types are only inferred, yields.
+/// Decides the type of one column: one that holds the values of all sources without loss.
 fn unify_column(name: &str, sources: &[SourceColumns], inference: &Inference) -> Result<Field, DatasetError> {
+    let mut decided: Option<(&SourceColumns, Field)> = None;
+    for source in sources {
+        let Some(found) = source.field(name) else { continue };
+        source.check_readable(name)?;
+        let stored = stored_field(found).map_err(|why| not_stored(source, found, &why))?;
+        decided = Some(match decided {
+            None => (source, stored),
+            Some((first, field)) => match common_field(&field, &stored) {
+                Some(common) => (first, common),
+                None => return Err(conflict(name, (first, field.data_type()), (source, stored.data_type()))),
+            },
+        });
+    }
     let inferred = inference.type_of(name);
-    let Some((first, field)) = sources.iter().find_map(|source| Some((source, source.field(name)?))) else {
+    let Some((first, field)) = decided else {
         return Ok(Field::new(name, inferred.unwrap_or(DataType::Utf8), true));
     };
-    let conflict = |second: &SourceColumns, second_type: &DataType| DatasetError::ColumnTypeConflict {
-        column: name.to_owned(),
-        first_uri: first.uri.clone(),
-        first_type: field.data_type().to_string(),
-        second_uri: second.uri.clone(),
-        second_type: second_type.to_string(),
-    };
-    for source in sources {
-        match (&source.columns, source.field(name), &inferred) {
-            (_, Some(other), _) if !other.data_type().equals_datatype(field.data_type()) => {
-                return Err(conflict(source, other.data_type()));
-            }
-            (Columns::Sampled(_), _, Some(inferred)) if source.has(name) && !json_fits(inferred, field.data_type()) => {
-                return Err(conflict(source, inferred));
-            }
-            _ => {}
+    let is_sampled = |source: &&SourceColumns| matches!(source.columns, Columns::Sampled(_)) && source.has(name);
+    match (inferred, sources.iter().find(is_sampled)) {
+        (Some(inferred), Some(sampled)) => {
+            with_json(&field, &inferred).ok_or_else(|| conflict(name, (first, field.data_type()), (sampled, &inferred)))
         }
+        _ => Ok(field),
     }
-    let mut metadata = field.metadata().clone();
-    metadata.remove(PARQUET_FIELD_ID);
-    // Nullable whatever the source says: a row that is rejected or from another source may have no value.
-    Ok(Field::new(name, field.data_type().clone(), true).with_metadata(metadata))
 }
 
-fn json_fits(inferred: &DataType, fixed: &DataType) -> bool {
-    match (inferred, fixed) {
-        (_, DataType::Utf8) | (DataType::Int64, DataType::Float64) => true,
-        (inferred, fixed) => inferred == fixed,
+/// JSON yields: any value is text where another source has text.
+fn with_json(field: &Field, inferred: &DataType) -> Option<Field> {
+    if is_string(field.data_type()) {
+        return Some(field.clone().with_data_type(DataType::Utf8));
     }
+    let common = common_field(field, &Field::new(field.name(), inferred.clone(), true))?;
+    matches!(common.data_type(), DataType::Int64 | DataType::Float64 | DataType::Boolean | DataType::Utf8)
+        .then_some(common)
+}
+
+fn conflict(column: &str, first: (&SourceColumns, &DataType), second: (&SourceColumns, &DataType)) -> DatasetError {
+    DatasetError::ColumnTypeConflict {
+        column: column.to_owned(),
+        first_uri: first.0.uri.clone(),
+        first_type: first.1.to_string(),
+        second_uri: second.0.uri.clone(),
+        second_type: second.1.to_string(),
+    }
+}
+
+fn not_stored(source: &SourceColumns, found: &Field, why: &str) -> DatasetError {
+    let (name, kind) = (found.name(), found.data_type());
+    let problem = format!(
+        "its column `{name}` is {kind}, which cannot be kept: {why}; leave it out with --keep (a list of the columns to \
+         pass through, or `none`), or convert it"
+    );
+    DatasetError::bad_input(source.uri.as_str(), problem)
 }
 
 #[cfg(test)]

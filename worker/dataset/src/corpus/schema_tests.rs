@@ -113,10 +113,10 @@ fn json_yields_to_typed_sources_where_it_can() {
     assert_eq!(types, ["text:Utf8", "f:Float64", "s:Utf8", "only:Boolean"]);
     assert!(schema.fields().iter().all(|field| field.is_nullable()));
 
-    let typed = parquet("a", &[("text", DataType::Utf8), ("f", DataType::Int32)]);
+    let typed = parquet("a", &[("text", DataType::Utf8), ("f", DataType::Date32)]);
     let sampled = json("b", r#"{"text":"x","f":1}"#, &mut inference);
     let message = unify(&[typed, sampled], &inference, &options(Keep::All, None)).unwrap_err().to_string();
-    assert!(message.contains("Int32 in `a`") && message.contains("`b`"), "{message}");
+    assert!(message.contains("Date32 in `a`") && message.contains("`b`"), "{message}");
 }
 
 #[test]
