@@ -23,6 +23,7 @@ mod restart;
 mod security;
 mod shared_rows;
 mod signals;
+mod spelled;
 mod statistics;
 mod status;
 mod summary;

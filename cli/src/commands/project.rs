@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::time::Instant;
 
-use arrow_array::Array;
-use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use dataset::VectorSet;
 use serde::Serialize;
 
@@ -12,6 +10,7 @@ use crate::args::{LabelTypeArg, MetricArg, ProjectArgs, UmapArgs};
 use crate::exit::{Advice, Exit};
 use crate::plot::{self, Figure, HoverColumn, Labels, Panel, PlotFormat};
 use crate::points::{self, Points};
+use crate::spelled::spelled;
 use crate::summary::note_missing;
 use crate::ui::{self, Amount, Progress, Ui};
 use crate::umap::{self, Metric, Options, Stage, UmapError};
@@ -217,10 +216,7 @@ pub(crate) fn column(points: &Points, name: &str) -> anyhow::Result<Vec<Option<S
     let Some(column) = points.kept.column_by_name(name) else {
         return Err(Advice::usage(format!("there is no kept column `{name}`")).into());
     };
-    let options = FormatOptions::default();
-    let spelled = ArrayFormatter::try_new(column, &options)?;
-    let spell = |row: usize| column.is_valid(row).then(|| spelled.value(row).try_to_string()).transpose();
-    Ok((0..column.len()).map(spell).collect::<Result<_, _>>()?)
+    Ok(spelled(column))
 }
 
 fn labels(args: &ProjectArgs, points: &Points) -> anyhow::Result<Labels> {

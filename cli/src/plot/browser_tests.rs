@@ -290,8 +290,8 @@ fn a_page_of_numbers_has_a_bar_with_round_numbers() {
     let middle = |page: &mut Page, element: &str| page.middle(&format!("document.querySelector('{element}')")).1;
     let (bar, hundred) = (middle(&mut page, "#bar"), middle(&mut page, "#bar-row li:nth-child(2)"));
     assert!((bar - hundred).abs() < 2.0, "100 stands at {hundred}, the middle of the bar at {bar}");
-    assert_eq!(page.text("#legend p"), "(none)");
-    let colours = "byId('bar').style.background + byId('missing').style.background";
+    assert_eq!(page.text("#legend p"), "(none) 40");
+    let colours = "byId('bar').style.background + document.querySelector('.missing').style.background";
     let light = page.eval(colours);
     let theme = page.middle("byId('theme')");
     page.mouse(theme, Some(0));

@@ -13,9 +13,9 @@ use sha2::{Digest, Sha256};
 
 use super::draw::{escape, outline, shown};
 use super::emoji::{self, Piece};
-use super::labels::NO_VALUE;
 use super::range::Range;
 use super::{Figure, Labels, Table, names, palette, view};
+use crate::ui;
 
 const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
@@ -152,13 +152,14 @@ fn labels(labels: &Labels) -> (Value, BTreeMap<&'static str, &'static str>) {
                 "styles": styles,
             })
         }
-        Labels::Continuous { column, values } => {
+        Labels::Continuous { column, values, others } => {
             let range = Range::of(values);
-            let missing = values.iter().any(|value| value.is_nan()).then_some(NO_VALUE);
+            let others: Vec<String> =
+                others.iter().map(|(name, count)| format!("{name} {}", ui::count(*count as u64))).collect();
             let values = packed(values.iter().flat_map(|value| (*value as f32).to_le_bytes()));
             json!({
                 "kind": "numbers", "column": column, "values": values, "low": range.low, "high": range.high,
-                "ticks": range.ticks(), "missing": missing,
+                "ticks": range.ticks(), "others": others,
             })
         }
     };

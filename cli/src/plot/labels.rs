@@ -16,7 +16,7 @@ impl Labels {
     /// first. `None` and an empty value are [`NO_VALUE`].
     pub(crate) fn of_column(column: &str, values: &[Option<String>]) -> Labels {
         match numbers(values) {
-            Some(values) => Labels::Continuous { column: column.to_owned(), values },
+            Some(numbers) => numbers.into_labels(column),
             None => categories(column, values),
         }
     }
@@ -28,12 +28,11 @@ impl Labels {
 
     /// Reads a column as numbers, however few; an error is the first row that holds something else.
     pub(crate) fn numbers_of(column: &str, values: &[Option<String>]) -> Result<Labels, usize> {
-        let number = |(row, value): (usize, &Option<String>)| match value.as_deref().unwrap_or_default().trim() {
-            "" => Ok(f64::NAN),
-            text => text.parse().ok().filter(|x: &f64| x.is_finite()).ok_or(row),
-        };
-        let values = values.iter().enumerate().map(number).collect::<Result<_, _>>()?;
-        Ok(Labels::Continuous { column: column.to_owned(), values })
+        let mut numbers = Numbers::default();
+        for (row, value) in values.iter().enumerate() {
+            numbers.push(value.as_deref()).ok_or(row)?;
+        }
+        Ok(numbers.into_labels(column))
     }
 
     /// Returns the name of the column, if there is one.
@@ -45,17 +44,54 @@ impl Labels {
     }
 }
 
-/// Returns the values as numbers, if that is what they are.
-fn numbers(values: &[Option<String>]) -> Option<Vec<f64>> {
+/// A column of numbers, as far as it is read.
+#[derive(Debug, Default)]
+struct Numbers {
+    /// NaN for a row that has no place along the bar.
+    values: Vec<f64>,
+    /// The rows without such a place, by what they have instead.
+    others: [usize; OTHERS.len()],
+}
+
+/// What has no place along a bar: no value, and what is not finite.
+const OTHERS: [&str; 4] = [NO_VALUE, "NaN", "∞", "−∞"];
+
+impl Numbers {
+    /// Takes the next row and returns its number, NaN where it has no place; `None` for what is no number.
+    fn push(&mut self, value: Option<&str>) -> Option<f64> {
+        let text = value.unwrap_or_default().trim();
+        let number: f64 = if text.is_empty() { f64::NAN } else { text.parse().ok()? };
+        let other = match number {
+            _ if text.is_empty() => Some(0),
+            number if number.is_nan() => Some(1),
+            f64::INFINITY => Some(2),
+            f64::NEG_INFINITY => Some(3),
+            _ => None,
+        };
+        if let Some(other) = other {
+            self.others[other] += 1;
+        }
+        let placed = if other.is_some() { f64::NAN } else { number };
+        self.values.push(placed);
+        Some(placed)
+    }
+
+    fn into_labels(self, column: &str) -> Labels {
+        let others = OTHERS.iter().zip(self.others).filter(|(_, count)| *count > 0);
+        let others = others.map(|(name, count)| ((*name).to_owned(), count)).collect();
+        Labels::Continuous { column: column.to_owned(), values: self.values, others }
+    }
+}
+
+/// Returns the values as numbers, if that is what they are, and many.
+fn numbers(values: &[Option<String>]) -> Option<Numbers> {
     let mut distinct: Vec<f64> = Vec::new();
-    let mut numbers = Vec::with_capacity(values.len());
+    let mut numbers = Numbers::default();
     for value in values {
-        let text = value.as_deref().unwrap_or_default().trim();
-        let number = if text.is_empty() { f64::NAN } else { text.parse().ok().filter(|x: &f64| x.is_finite())? };
+        let number = numbers.push(value.as_deref())?;
         if distinct.len() <= DISTINCT_NUMBERS_MAX && !number.is_nan() && !distinct.contains(&number) {
             distinct.push(number);
         }
-        numbers.push(number);
     }
     (distinct.len() > DISTINCT_NUMBERS_MAX).then_some(numbers)
 }
@@ -108,6 +144,22 @@ mod tests {
         assert!(values[50].is_nan());
         let few = column(&["1", "2", "1", "2"]);
         assert!(matches!(Labels::of_column("stars", &few), Labels::Categories { .. }));
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_are_counted_beside_the_bar() {
+        let mut values: Vec<Option<String>> = (0..30).map(|x| Some(format!("{x}.5"))).collect();
+        values.extend(["NaN", "inf", "-inf", "nan", ""].map(|text| Some(text.to_owned())));
+        values.push(None);
+        let read = [Labels::of_column("score", &values), Labels::numbers_of("score", &values).unwrap()];
+        for labels in read {
+            let Labels::Continuous { values, others, .. } = labels else { panic!("a bar") };
+            assert_eq!(values.iter().filter(|value| value.is_nan()).count(), 6);
+            let found: Vec<(&str, usize)> = others.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+            assert_eq!(found, [(NO_VALUE, 2), ("NaN", 2), ("∞", 1), ("−∞", 1)]);
+        }
+        values.push(Some("x".to_owned()));
+        assert_eq!(Labels::numbers_of("score", &values), Err(36));
     }
 
     #[test]

@@ -63,8 +63,10 @@ pub(crate) enum Labels {
     Continuous {
         /// The column that they come from.
         column: String,
-        /// One per row; NaN where there is none.
+        /// One per row; NaN for those that have no place along the bar.
         values: Vec<f64>,
+        /// What those have instead, and how many rows do.
+        others: Vec<(String, usize)>,
     },
 }
 
@@ -182,7 +184,7 @@ fn check(figure: &Figure) -> Result<(), PlotError> {
                 return Err(PlotError::Shape(format!("label `{column}` has no name for code {code}")));
             }
         }
-        Labels::Continuous { column, values } => same(&format!("label `{column}`"), values.len())?,
+        Labels::Continuous { column, values, .. } => same(&format!("label `{column}`"), values.len())?,
     }
     for column in &figure.hover {
         same(&format!("column `{}`", column.name), column.values.len())?;

@@ -256,16 +256,16 @@ impl Legend {
                     canvas.line((x + 20.0, y + 4.5), &name, text);
                 }
             }
-            Labels::Continuous { column, values } => {
+            Labels::Continuous { column, values, others } => {
                 canvas.line((left, top + 12.0), &fit(column, head, self.width), head);
-                colour_bar(canvas, values, Rect { left, top: top + 28.0, width: 20.0, height: 260.0 });
+                colour_bar(canvas, values, others, Rect { left, top: top + 28.0, width: 20.0, height: 260.0 });
             }
         }
     }
 }
 
-/// Draws the bar from the least number, below, to the largest.
-fn colour_bar(canvas: &mut Canvas, values: &[f64], bar: Rect) {
+/// Draws the bar from the least number, below, to the largest, and under it what has no place along it.
+fn colour_bar(canvas: &mut Canvas, values: &[f64], others: &[(String, usize)], bar: Rect) {
     canvas.define_ramp(palette::SEEN.0);
     let Rect { left, top, width, height } = bar;
     canvas.element(&format!(
@@ -276,10 +276,11 @@ fn colour_bar(canvas: &mut Canvas, values: &[f64], bar: Rect) {
         canvas.element(&format!(r#"<path d="M{:.1} {y:.1}h4" stroke="{FRAME}"/>"#, left + width));
         canvas.line((left + width + 8.0, y + 4.0), &tick, Lettering::plain(12.0));
     }
-    if values.iter().any(|value| value.is_nan()) {
-        let (y, colour) = (top + height + 22.0, palette::MISSING.0);
+    for (place, (name, count)) in others.iter().enumerate() {
+        let (y, colour) = (top + height + 22.0 + place as f32 * ENTRY, palette::MISSING.0);
         canvas.element(&format!(r#"<circle cx="{}" cy="{y}" r="6" fill="{colour}"/>"#, left + 10.0));
-        canvas.line((left + width + 8.0, y + 4.0), super::labels::NO_VALUE, Lettering::plain(12.0));
+        let text = format!("{name} {}", ui::count(*count as u64));
+        canvas.line((left + width + 8.0, y + 4.0), &text, Lettering::plain(12.0));
     }
 }
 

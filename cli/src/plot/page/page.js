@@ -62,7 +62,7 @@ function applyTheme() {
   document.querySelectorAll("#legend path").forEach((path, code) => path.setAttribute("fill", `rgb(${lookOf(code).slice(0, 3)})`));
   if (numbers) {
     byId("bar").style.background = `linear-gradient(to top, ${ramp().map((colour) => `rgb(${colour})`)})`;
-    if (numbers.missing) byId("missing").style.background = `rgb(${missing()})`;
+    for (const spot of document.querySelectorAll(".missing")) spot.style.background = `rgb(${missing()})`;
   }
   redraw();
 }
@@ -110,7 +110,7 @@ function buildLegend() {
       return item;
     }));
     legend.append(make("h2", { textContent: numbers.column }), make("div", { id: "bar-row" }, make("div", { id: "bar" }), ticks));
-    if (numbers.missing) legend.append(make("p", {}, make("span", { id: "missing" }), numbers.missing));
+    for (const other of numbers.others) legend.append(make("p", {}, make("span", { className: "missing" }), other));
   }
 }
 
