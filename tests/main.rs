@@ -5,6 +5,7 @@ mod bisection;
 mod buckets;
 mod cli;
 mod cluster;
+mod columnar;
 mod crash;
 mod crowd;
 mod devices;
