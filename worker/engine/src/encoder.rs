@@ -94,7 +94,8 @@ impl TextEncoder {
         match encoder.encode_for_model("") {
             Err(EncodeError { message }) => Err(LoadError::Unsupported {
                 what: format!(
-                    "`{}` with its tokenizer, for what is around every text: {message}",
+                    "`{}`: {message}, and its tokenizer puts that token around every text: correct `cls_token` and `sep_token` \
+                     in `tokenizer_config.json`, or take the weights that belong to the tokenizer",
                     model.path.display()
                 ),
             }),

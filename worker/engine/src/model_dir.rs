@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
+use crate::encoder::TextEncoder;
 use crate::engine::check_weights;
 use crate::sentence::{Prompts, SentenceModules};
 use crate::tokenizer::ModelTokenizer;
@@ -125,7 +126,10 @@ impl ModelDir {
         let own_length = modules.max_seq_length.or(tokenizer.model_max_length);
         let usable = config.positions_used();
         let max_length = own_length.map_or(usable, |length| length.clamp(1, usable));
-        Ok(ModelDir { path: path.into(), config, modules, weights, tokenizer, max_length })
+        let model = ModelDir { path: path.into(), config, modules, weights, tokenizer, max_length };
+        // A tokenizer that no text can go through is refused here, before a job is planned.
+        TextEncoder::load(&model, None, "")?;
+        Ok(model)
     }
 
     /// Returns the BLAKE3 digest, in hex, of the files that decide the vectors. Reads all weights.
