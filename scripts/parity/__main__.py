@@ -68,12 +68,11 @@ def run_case(name):
     folder = place / "model"
     try:
         build(case, bases, folder)
-        judgement = judge.judge(
-            given.encaje, folder, place / "work", case.texts, case.options, case.named, case.with_vectors
-        )
+        judgement = judge.judge(given.encaje, folder, place / "work", case)
     except Exception as error:  # noqa: BLE001: a fault of this program must not pass for a verdict
         judgement = judge.Judgement("BROKEN", f"{type(error).__name__}: {error}")
     judgement.answer = None
+    judgement.detail = judgement.detail.replace(str(folder), "MODEL")
     return case.name, judgement
 
 
@@ -164,7 +163,7 @@ def one(given, names):
         bases = make_bases(given.work / "single", [case.base.name])
         folder, work = given.work / "single" / "model", given.work / "single" / "work"
         build(case, bases, folder)
-        judgement = judge.judge(given.encaje, folder, work, case.texts, case.options, case.named, True)
+        judgement = judge.judge(given.encaje, folder, work, case, with_vectors=True)
         print(f"{judgement.verdict}: {name} ({judgement.by}, least cosine {judgement.cosine:.7f}, folder {folder})")
         print(f"  {judgement.detail or 'no difference'}")
         if judgement.answer.refused:

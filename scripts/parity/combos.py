@@ -38,6 +38,10 @@ class Case:
         return names
 
     @property
+    def may_be_late(self):
+        return any(setting.numbers for setting in self.settings)
+
+    @property
     def rng(self):
         return random.Random(f"{self.seed} {self.name}")
 

@@ -59,6 +59,22 @@ GOLDENS = {
     "deberta_v2+class-DebertaV2Tokenizer": 1,
     "deberta_v2+class-DebertaV2Tokenizer+split-by-punct": 1,
     "deberta_v2+class-DebertaV2Tokenizer+do-lower-case-true": 1,
+    # Several parts at once.
+    "bertin+cls-token-mask+act-gelu": 0,
+    "st-mbert+pooling-max+lower-true+opt-no-normalize": 2,
+    "st-bertin+add-prefix-space-true+pooling-lasttoken+opt-dimensions": 2,
+    "st-xlm_roberta+config-args-eps+seq-length-6": 2,
+    "st-mbert+config-args-act+length-file-roberta": 2,
+    "st-mbert+modules-remote-code": 0,
+    "st-mbert+task-fill-mask": 0,
+    "st-mbert+pooling-unknown-key": 0,
+    "st-beto+modules-no-pooling": 0,
+    "mbert+eps-large+act-gelu_new+json-truncation-left": 2,
+    "distilbert+eps-small-distil+act-silu-distil": 2,
+    "modernbert+modern-local-theta-null+act-relu-modern": 2,
+    "modernbert+modern-rope-linear": 0,
+    "deberta_v2+deberta-conv": 0,
+    "mex_large+pad-id-7": 2,
 }
 
 TEXTS = [
@@ -79,7 +95,7 @@ def write(given):
         work = given.work / "goldens"
         bases = make_bases(work, [case.base.name])
         build(case, bases, work / "model")
-        found = judge.judge(given.encaje, work / "model", work / "work", TEXTS, case.options, case.named, True)
+        found = judge.judge(given.encaje, work / "model", work / "work", case, TEXTS, True)
         if found.verdict not in judge.GOOD:
             bad.append(f"{name}: {found.verdict}: {found.detail}")
             continue

@@ -95,13 +95,15 @@ def options_of(options):
     return both, run
 
 
-def judge(encaje, folder, work, texts, options, named, with_vectors):
-    """Compares one combination. `named` are words of which a refusal must have one; `work` is a folder for the output,
-    emptied first."""
+def judge(encaje, folder, work, case, texts=None, with_vectors=None):
+    """Compares one combination in a model folder; `work` is a folder for the output, emptied first. `texts` and
+    `with_vectors` take the place of the combination's own."""
     from . import reference
 
     started = time.monotonic()
-    work = Path(work)
+    work, options = Path(work), case.options
+    texts = texts or case.texts
+    with_vectors = case.with_vectors if with_vectors is None else with_vectors
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     both, run_only = options_of(options)
@@ -119,20 +121,20 @@ def judge(encaje, folder, work, texts, options, named, with_vectors):
     answer = reference.answer(folder, texts, options, with_vectors)
     tokenized = finish(tokenize)
     ran = finish(run) if run else None
-    judgement = compare(answer, texts, typed, tokenized, ran, work / "out", named)
+    judgement = compare(answer, texts, typed, tokenized, ran, work / "out", case)
     judgement.by, judgement.answer = answer.by, answer
     judgement.seconds = time.monotonic() - started
     shutil.rmtree(work, ignore_errors=True)
     return judgement
 
 
-def compare(answer, texts, typed, tokenized, ran, out, named):
+def compare(answer, texts, typed, tokenized, ran, out, case):
     for outcome in (tokenized, ran):
         if outcome and outcome.crashed:
             return Judgement(CRASH, tail(outcome.stderr))
     final = ran or tokenized
     if final.code != 0:
-        return refusal(answer, final, out, named)
+        return refusal(answer, final, out, case)
     if answer.refused:
         return Judgement(ACCEPTED, f"the reference refuses: {answer.refused}")
     problem = compare_ids(answer, texts, typed, tokenized)
@@ -149,12 +151,12 @@ def compare(answer, texts, typed, tokenized, ran, out, named):
     return judgement
 
 
-def refusal(answer, outcome, out, named):
+def refusal(answer, outcome, out, case):
     # What was refused before the corpus was planned has left nothing behind.
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and any(out.iterdir()) and not case.may_be_late:
         return Judgement(LATE, outcome.sentence)
     sentence = outcome.sentence
-    if not any(name in outcome.stderr for name in named):
+    if not any(name in outcome.stderr for name in case.named):
         return Judgement(UNNAMED, sentence)
     return Judgement(BOTH if answer.refused else REFUSED, sentence)
 

@@ -34,7 +34,8 @@ class Setting:
 
     `kinds` says which bases it fits: words that must all be among the base's kinds, `a|b` is either, `!a` is not.
     A refusal must name `file`, or one of `keys`. Two settings of one `group` are never combined.
-    `vectors` says that it is worth comparing vectors, and not only ids.
+    `vectors` says that it is worth comparing vectors, and not only ids. `numbers` says that the setting is about the numbers of
+    the weights, which are read when a worker loads the model: a refusal may come as late as that.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Setting:
     keys: tuple = ()
     group: str = ""
     vectors: bool = False
+    numbers: bool = False
     options: dict = field(default_factory=dict)
     module: str = ""
 

@@ -174,8 +174,12 @@ put("processor-class-key", "tokenizer_config.json", "sentence", processor_class=
 
 def relisted(name, function, *keys):
     """Changes the list of modules."""
+    def change(folder):
+        if folder.json(MODULES) is not None:
+            folder.write(MODULES, function(folder.json(MODULES)))
+
     setting(
-        f"modules-{name}", MODULES, lambda folder: folder.write(MODULES, function(folder.json(MODULES))), "sentence",
+        f"modules-{name}", MODULES, change, "sentence",
         keys=keys, group="modules", vectors=True, module="sentence",
     )
 

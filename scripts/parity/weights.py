@@ -5,11 +5,11 @@ from .registry import put, setting
 TRANSPOSED_NAMES = "dense query key value lin attention intermediate output Wqkv Wo Wi fc".split()
 
 
-def stored(name, change, kinds="plain|sentence", keys=(), group="weights"):
+def stored(name, change, kinds="plain|sentence", keys=(), group="weights", numbers=False):
     """A setting that writes all tensors again: `change(folder, tensors)`."""
     setting(
         name, "model.safetensors", lambda folder: change(folder, folder.tensors()), kinds,
-        keys=("pytorch_model.bin", *keys), group=group, vectors=True, module="weights",
+        keys=("pytorch_model.bin", *keys), group=group, vectors=True, numbers=numbers, module="weights",
     )
 
 
@@ -135,8 +135,8 @@ stored("extra-head", extra_head)
 stored("no-pooler-no-head", without("pooler", "cls.", "lm_head", "vocab_"))
 stored("missing-layer", without("layer.1.", "layers.1."), keys=("layer.1", "layers.1", "weight"))
 stored("missing-bias", without("layer.0.output.LayerNorm.bias", "layer.0.output.LayerNorm.beta"), keys=("LayerNorm",))
-stored("nan", poisoned("nan"), keys=("embeddings", "finite"))
-stored("infinite", poisoned("inf"), keys=("embeddings", "finite"))
+stored("nan", poisoned("nan"), keys=("embeddings", "finite"), numbers=True)
+stored("infinite", poisoned("inf"), keys=("embeddings", "finite"), numbers=True)
 
 
 def _parameter(tensor):
