@@ -3,18 +3,31 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::store::error::StoreError;
 
-/// Takes the lock, or says who has it. The lock goes with the file handle, also when the process is killed.
-pub(super) fn take(database: &Path) -> Result<File, StoreError> {
+/// How long another process may hold the lock before that is an error: one that was killed lets go a moment later.
+const LOCK_WITHIN: Duration = Duration::from_secs(2);
+/// How often it is tried meanwhile.
+const LOCK_EVERY: Duration = Duration::from_millis(20);
+
+/// Takes the lock, or says who has it after waiting a moment. The lock goes with the file handle, also when the process is killed.
+pub(super) async fn take(database: &Path) -> Result<File, StoreError> {
     let path = lock_path(database);
     let cannot = |problem: std::io::Error| StoreError::Open {
         url: database.display().to_string(),
         problem: format!("its lock file `{}` cannot be used: {problem}", path.display()),
     };
     let mut file = private(OpenOptions::new().read(true).write(true).create(true)).open(&path).map_err(cannot)?;
-    match file.try_lock() {
+    let deadline = Instant::now() + LOCK_WITHIN;
+    let taken = loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => tokio::time::sleep(LOCK_EVERY).await,
+            ended => break ended,
+        }
+    };
+    match taken {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();

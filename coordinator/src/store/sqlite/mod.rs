@@ -58,7 +58,7 @@ impl Sqlite {
     pub(super) async fn open(path: &str, clock: Arc<dyn Clock>, policy: Arc<Policy>) -> Result<Self> {
         let path = Path::new(path);
         lock::create_private(path)?;
-        let lock = lock::take(path)?;
+        let lock = lock::take(path).await?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
