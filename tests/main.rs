@@ -9,6 +9,7 @@ mod columnar;
 mod crash;
 mod crowd;
 mod devices;
+mod dialects;
 mod end_to_end;
 mod harness;
 mod holes;

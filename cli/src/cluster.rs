@@ -281,7 +281,7 @@ pub(crate) fn obstacle(status: &JobStatus) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dataset::{Keep, ReadOptions};
+    use dataset::ReadOptions;
     use proto::job::{
         ComputeDtype, EmbedSpec, JobSpec, MaxRejects, ModelSpec, OnBadRow, OutputDtype, RowCounts, ShardLimits,
     };
@@ -291,7 +291,7 @@ mod tests {
             id: JobId::generate(),
             spec: JobSpec {
                 sources: vec![],
-                read: ReadOptions { text_column: "text".into(), id_column: None, keep: Keep::All },
+                read: ReadOptions::default(),
                 model: ModelSpec { name: "owner/name".into(), revision: None, digest: "d".into() },
                 embed: EmbedSpec {
                     pooling: None,

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use worker::{Preload, WorkerConfig};
 
 use crate::cluster::show;
+use crate::noticed::Heard;
 use crate::outdir::{self, OutDir};
 use crate::signals::{exit_on_interrupt, interrupted};
 use crate::status::Snapshot;
@@ -79,7 +80,14 @@ pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyho
 
     let stop = Stop { coordinator: CancellationToken::new(), worker: CancellationToken::new() };
     let (channel, incoming) = transport::in_process();
-    let config = coordinator::Config { clock, idle: IDLE, roots: Roots::anywhere(), ..coordinator::Config::default() };
+    let heard = Heard::default();
+    let config = coordinator::Config {
+        clock,
+        corpora: Arc::new(heard.corpora()),
+        idle: IDLE,
+        roots: Roots::anywhere(),
+        ..coordinator::Config::default()
+    };
     let coordinator = tokio::spawn(coordinator::run(config, store, storage, incoming, stop.coordinator.clone()));
     let client = JobsClient::new(channel.clone());
     let first = start(&client, &local).await;
@@ -87,7 +95,7 @@ pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyho
 
     let mut tasks = Tasks { coordinator, worker };
     let ended = match first {
-        Ok(first) => watch(ui, &local, &client, first, &mut tasks).await,
+        Ok(first) => watch(ui, &local, &client, first, (&mut tasks, &heard)).await,
         Err(error) => Err(error),
     };
     if let Ok(Ended::Interrupted) = &ended {
@@ -137,7 +145,7 @@ async fn watch(
     local: &LocalJob<'_>,
     client: &JobsClient,
     first: JobStatus,
-    tasks: &mut Tasks,
+    (tasks, heard): (&mut Tasks, &Heard),
 ) -> anyhow::Result<Ended> {
     let before = Amount { rows: first.counts.rows, tokens: first.counts.tokens };
     let mut progress = ui.progress("embedding", before);
@@ -177,6 +185,7 @@ async fn watch(
             note_down(local.out, &status);
             written = Some(Instant::now());
         }
+        heard.take().iter().for_each(|notice| progress.warn(notice));
         show(&mut progress, &status);
         if settled {
             return Ok(Ended::Settled { status: Box::new(status), before });

@@ -1,6 +1,6 @@
 //! What `run` or `submit` was asked to do, as a job: the meaning of the arguments, and how it differs from an earlier job.
 
-use dataset::{Keep, PlannedSource, ReadOptions, Source};
+use dataset::{Keep, PlannedSource, Quote, ReadOptions, Source};
 use engine::{Digests, ModelSummary};
 use proto::job::{
     ComputeDtype, EmbedSpec, JobSpec, MaxRejects, ModelSpec, OnBadRow, OutputDtype, Pooling, ShardLimits,
@@ -34,11 +34,12 @@ const ROWS_MIN: u64 = 16;
 
 /// Returns how the corpus is to be read.
 pub(crate) fn read_options(args: &JobArgs) -> ReadOptions {
-    ReadOptions {
+    args.corpus.dialect.over(ReadOptions {
         text_column: args.corpus.text_column.clone(),
         id_column: args.corpus.id_column.clone(),
         keep: args.corpus.keep.clone(),
-    }
+        ..ReadOptions::default()
+    })
 }
 
 /// What a job will be computed on.
@@ -176,6 +177,9 @@ pub(crate) fn differences(was: &JobSpec, now: &JobSpec) -> Vec<String> {
     found.compare("--text-column", &was.read.text_column, &now.read.text_column);
     found.compare_option("--id-column", was.read.id_column.as_ref(), now.read.id_column.as_ref());
     found.compare("--keep", keep_name(&was.read.keep), keep_name(&now.read.keep));
+    found.compare_option("--delimiter", was.read.delimiter, now.read.delimiter);
+    found.compare_option("--quote", was.read.quote.map(quote_name), now.read.quote.map(quote_name));
+    found.compare_option("--encoding", was.read.encoding.as_ref(), now.read.encoding.as_ref());
     found.compare("--model", &was.model.name, &now.model.name);
     found.compare_option("--revision", was.model.revision.as_ref(), now.model.revision.as_ref());
     if was.model.name == now.model.name && was.model.revision == now.model.revision {
@@ -271,6 +275,13 @@ fn keep_name(keep: &Keep) -> String {
     }
 }
 
+fn quote_name(quote: Quote) -> String {
+    match quote {
+        Quote::None => "none".to_owned(),
+        Quote::Char(character) => character.to_string(),
+    }
+}
+
 fn max_rejects_name(limit: MaxRejects) -> String {
     match limit {
         MaxRejects::Unlimited => "any number".to_owned(),
@@ -325,7 +336,7 @@ mod tests {
     fn job() -> JobSpec {
         JobSpec {
             sources: vec![Source { uri: "/a.csv".to_owned(), format: Format::Csv, compression: Compression::None }],
-            read: ReadOptions { text_column: "text".to_owned(), id_column: None, keep: Keep::All },
+            read: ReadOptions::default(),
             model: ModelSpec { name: "owner/name".to_owned(), revision: None, digest: "d".to_owned() },
             embed: EmbedSpec {
                 pooling: None,
@@ -364,12 +375,15 @@ mod tests {
 
     #[test]
     fn every_parameter_that_differs_is_named_alone() {
-        let changes: [(&str, Change); 21] = [
+        let changes: [(&str, Change); 24] = [
             ("the corpus", |spec| spec.sources[0].uri.push('x')),
             ("--format", |spec| spec.sources[0].format = Format::Tsv),
             ("--text-column", |spec| spec.read.text_column.push('x')),
             ("--id-column", |spec| spec.read.id_column = Some("id".to_owned())),
             ("--keep", |spec| spec.read.keep = Keep::None),
+            ("--delimiter", |spec| spec.read.delimiter = Some(';')),
+            ("--quote", |spec| spec.read.quote = Some(Quote::None)),
+            ("--encoding", |spec| spec.read.encoding = Some("windows-1252".to_owned())),
             ("--model", |spec| spec.model.name.push('x')),
             ("--revision", |spec| spec.model.revision = Some("r".to_owned())),
             ("the files of the model", |spec| spec.model.digest.push('x')),

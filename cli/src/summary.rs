@@ -92,6 +92,11 @@ impl RunSummary {
                 self.rejected.iter().map(|(reason, rows)| format!("{} {reason}", ui::count(*rows))).collect();
             ui.note(format!("{} rejected: {}", ui::counted(self.rejected(), "row"), reasons.join(", ")));
             ui.note("  they have a null `embedding`, and the reason in the column `error`");
+            if self.rejected.contains_key(&RejectReason::InvalidUtf8) {
+                ui.note(
+                    "  invalid_utf8: if the corpus is not UTF-8, say what it is with --encoding, such as windows-1252",
+                );
+            }
         }
         if self.truncated > 0 {
             let rows = ui::counted(self.truncated, "row");

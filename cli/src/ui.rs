@@ -153,6 +153,15 @@ impl Progress {
         }
     }
 
+    /// Says something on stderr that must not be missed, beside the display.
+    pub(crate) fn warn(&self, text: &str) {
+        let text = format!("warning: {text}");
+        match &self.shown {
+            Shown::Bar { bar, .. } => bar.suspend(|| say(&text)),
+            Shown::Nothing | Shown::Lines { .. } => say(&text),
+        }
+    }
+
     /// Takes the display away.
     pub(crate) fn finish(&mut self) {
         if let Shown::Bar { bar, .. } = &self.shown {

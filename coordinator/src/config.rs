@@ -69,7 +69,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             clock: Arc::new(SystemClock::new()),
-            corpora: Arc::new(Stored),
+            corpora: Arc::new(Stored::default()),
             plans_max: 4,
             plan_page: 256,
             shards_max: 1_000_000,

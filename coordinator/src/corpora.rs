@@ -1,9 +1,11 @@
 //! Where corpora come from: how the planner looks at sources and cuts them. In production that is `dataset`.
 
 use std::fmt;
+use std::sync::Arc;
 
-use dataset::{Cursor, CutLimits, Cutter, DatasetError, PlannedSource, ReadOptions, Slice, Source, Storage};
+use dataset::{Cursor, CutLimits, Cutter, DatasetError, Notice, PlannedSource, ReadOptions, Slice, Source, Storage};
 use futures::future::BoxFuture;
+use tracing::warn;
 
 /// How a corpus is cut.
 pub struct Cutting {
@@ -42,9 +44,21 @@ pub trait Cut: Send + Sync {
     fn cursor(&self) -> Cursor;
 }
 
-/// Corpora that are files and objects.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Stored;
+/// Is called with what was found worth a word about a source.
+type OnNotice = Arc<dyn Fn(&Notice) + Send + Sync>;
+
+/// Corpora that are files and objects. What is worth a word about one is logged, or told to whoever asked for it.
+#[derive(Clone, Default)]
+pub struct Stored {
+    on_notice: Option<OnNotice>,
+}
+
+impl Stored {
+    /// Tells what is found instead of logging it.
+    pub fn telling(on_notice: impl Fn(&Notice) + Send + Sync + 'static) -> Stored {
+        Stored { on_notice: Some(Arc::new(on_notice)) }
+    }
+}
 
 impl fmt::Debug for dyn Corpora {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,20 +76,36 @@ impl Corpora for Stored {
     }
 
     fn cut(&self, cutting: Cutting) -> BoxFuture<'static, Result<Box<dyn Cut>, DatasetError>> {
+        let on_notice = self.on_notice.clone();
         Box::pin(async move {
             let Cutting { sources, read, limits, storage, recut_prefix, cursor } = cutting;
             let cutter = Cutter::new(sources, read, limits, storage, recut_prefix, cursor).await?;
-            Ok(Box::new(cutter) as Box<dyn Cut>)
+            Ok(Box::new(StoredCut { cutter, on_notice }) as Box<dyn Cut>)
         })
     }
 }
 
-impl Cut for Cutter {
+/// A stored corpus that is being cut.
+struct StoredCut {
+    cutter: Cutter,
+    on_notice: Option<OnNotice>,
+}
+
+impl Cut for StoredCut {
     fn next(&mut self) -> BoxFuture<'_, Result<Option<Slice>, DatasetError>> {
-        Box::pin(Cutter::next(self))
+        Box::pin(async {
+            let next = self.cutter.next().await;
+            for notice in self.cutter.take_notices() {
+                match &self.on_notice {
+                    Some(tell) => tell(&notice),
+                    None => warn!(%notice, "a source may be meant otherwise"),
+                }
+            }
+            next
+        })
     }
 
     fn cursor(&self) -> Cursor {
-        Cutter::cursor(self)
+        self.cutter.cursor()
     }
 }

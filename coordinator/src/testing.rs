@@ -1,13 +1,13 @@
 //! Values that tests of several modules need.
 
-use dataset::{Compression, Format, Keep, ReadOptions, Source};
+use dataset::{Compression, Format, ReadOptions, Source};
 use proto::job::{ComputeDtype, EmbedSpec, JobSpec, MaxRejects, ModelSpec, OnBadRow, OutputDtype, ShardLimits};
 
 /// A job over one CSV file that is not there.
 pub(crate) fn spec() -> JobSpec {
     JobSpec {
         sources: vec![Source { uri: "/corpus.csv".into(), format: Format::Csv, compression: Compression::None }],
-        read: ReadOptions { text_column: "text".into(), id_column: None, keep: Keep::All },
+        read: ReadOptions::default(),
         model: ModelSpec { name: "owner/model".into(), revision: Some("abc".into()), digest: "d".repeat(64) },
         embed: EmbedSpec {
             pooling: None,

@@ -133,6 +133,15 @@ pub struct ReadOptions {
     pub id_column: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(message, optional, tag = "3")]
     pub keep: ::core::option::Option<Keep>,
+    /// What separates the fields of csv and tsv: one ASCII character. Absent: the format's own.
+    #[prost(string, optional, tag = "4")]
+    pub delimiter: ::core::option::Option<::prost::alloc::string::String>,
+    /// What quotes the fields of csv and tsv: one ASCII character, or empty for nothing. Absent: `"`.
+    #[prost(string, optional, tag = "5")]
+    pub quote: ::core::option::Option<::prost::alloc::string::String>,
+    /// WHATWG label of the encoding of text sources without a byte order mark. Absent: UTF-8.
+    #[prost(string, optional, tag = "6")]
+    pub encoding: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// Which input columns pass through to the output.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -304,6 +304,7 @@ pub(crate) mod tests {
                 text_column: "text".into(),
                 id_column: Some("id".into()),
                 keep: Keep::Columns(vec!["label".into()]),
+                ..ReadOptions::default()
             },
             model: ModelSpec { name: "owner/model".into(), revision: Some("abc".into()), digest: "d".repeat(64) },
             embed: EmbedSpec {

@@ -44,7 +44,7 @@ fn spec(rows: u64) -> JobSpec {
     let source = |rows: u64| Source { uri: format!("sim:{rows}"), format: Format::Txt, compression: Compression::None };
     JobSpec {
         sources: vec![source(rows / 3), source(rows - rows / 3)],
-        read: ReadOptions { text_column: "text".into(), id_column: None, keep: Keep::None },
+        read: ReadOptions { keep: Keep::None, ..ReadOptions::default() },
         model: ModelSpec { name: "sim/model".into(), revision: None, digest: "ab".repeat(32) },
         embed: EmbedSpec {
             pooling: None,

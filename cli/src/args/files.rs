@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use dataset::Keep;
 
 use super::values::parse_keep;
-use super::{ClusterArgs, ExportFormatArg, FormatArg, HubArgs, ModelArgs, OutputDtypeArg};
+use super::{ClusterArgs, DialectArgs, ExportFormatArg, FormatArg, HubArgs, ModelArgs, OutputDtypeArg};
 
 /// `encaje status`.
 #[derive(Debug, Args)]
@@ -45,19 +45,22 @@ pub(crate) struct VerifyArgs {
     /// The output to check: a directory with manifest.json, or a merged file.
     #[arg(value_name = "DIR|FILE.parquet")]
     pub(crate) target: PathBuf,
-    /// Checks the output against this corpus too: the same files, globs or URLs in the same order as for `run`.
+    /// Checks the output against this corpus too: the same files, globs, URLs or `-` in the same order as for `run`. In
+    /// the directory of a `run`, how it was read need not be said again.
     #[arg(long, value_name = "CORPUS", num_args = 1.., env = "ENCAJE_VERIFY_CORPUS")]
     pub(crate) corpus: Vec<String>,
     /// Takes every source of the corpus as this format, whatever its extension.
     #[arg(long, value_enum, value_name = "FORMAT", requires = "corpus")]
     pub(crate) format: Option<FormatArg>,
-    /// Names the corpus column that holds the text.
-    #[arg(long, value_name = "NAME", default_value = "text")]
-    pub(crate) text_column: String,
+    /// Names the corpus column that holds the text. The default is the one that `run` was given, else `text`.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) text_column: Option<String>,
     /// The columns that `run` was to pass through: `all`, `none`, or names separated by commas. The default is those
     /// that the output has.
     #[arg(long, value_name = "COLUMN,...", value_parser = parse_keep)]
     pub(crate) keep: Option<Keep>,
+    #[command(flatten)]
+    pub(crate) dialect: DialectArgs,
     /// Prints the report on stdout as one JSON object.
     #[arg(long)]
     pub(crate) json: bool,

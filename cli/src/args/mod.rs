@@ -12,7 +12,7 @@ mod values;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use dataset::Keep;
+use dataset::{Keep, Quote, ReadOptions};
 use proto::job::MaxRejects;
 
 pub(crate) use cluster::{ClusterArgs, CoordinatorArgs, DownloadArgs, RepairArgs, SteerArgs, SubmitArgs, WorkerArgs};
@@ -26,7 +26,7 @@ pub(crate) use security::{
     CertsArgs, IdentityArgs, ServerArgs, TokenCommand, TokenFileArgs, TokenNewArgs, TokenRevokeArgs,
 };
 pub(crate) use values::{DeviceArg, DtypeArg, ExportFormatArg, FormatArg, OnBadRowArg, OutputDtypeArg, PoolingArg};
-use values::{parse_device, parse_keep, parse_max_rejects};
+use values::{parse_delimiter, parse_device, parse_encoding, parse_keep, parse_max_rejects, parse_quote};
 
 /// Turns large text corpora into Parquet files of embedding vectors, and accounts for every input row.
 ///
@@ -171,8 +171,9 @@ pub(crate) struct JobArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Corpus")]
 pub(crate) struct CorpusArgs {
-    /// Files, globs or file:// URLs, embedded in the order given. The extension tells the format: .csv .tsv .jsonl
-    /// .ndjson .parquet .arrow .txt, the text formats also as .gz or .zst.
+    /// Files, globs, URLs, or `-` for stdin, embedded in the order given. The extension tells the format: .csv .tsv
+    /// .jsonl .ndjson .parquet .arrow .txt, the text formats also as .gz or .zst. Stdin and pipes want --format, and are
+    /// kept in the output's state folder.
     #[arg(required = true, value_name = "CORPUS")]
     pub(crate) corpus: Vec<String>,
     /// Takes every source as this format, whatever its extension.
@@ -187,6 +188,34 @@ pub(crate) struct CorpusArgs {
     /// Passes input columns through to the output: `all`, `none`, or names separated by commas.
     #[arg(long, value_name = "COLUMN,...", value_parser = parse_keep, default_value = "all")]
     pub(crate) keep: Keep,
+    #[command(flatten)]
+    pub(crate) dialect: DialectArgs,
+}
+
+/// How the text of a corpus is spelled.
+#[derive(Debug, Args)]
+pub(crate) struct DialectArgs {
+    /// Separates the fields of csv and tsv by this one character, such as `;` or `tab`.
+    #[arg(long, value_name = "CHARACTER", value_parser = parse_delimiter)]
+    pub(crate) delimiter: Option<char>,
+    /// Takes this one character for the quote of csv and tsv, instead of `"`; with `none`, quotes are characters like
+    /// others and every line is a row.
+    #[arg(long, value_name = "CHARACTER|none", value_parser = parse_quote)]
+    pub(crate) quote: Option<Quote>,
+    /// Decodes text formats from this character encoding, such as `windows-1252`, unless a byte order mark says which it
+    /// is. The default is UTF-8.
+    #[arg(long, value_name = "NAME", value_parser = parse_encoding)]
+    pub(crate) encoding: Option<String>,
+}
+
+impl DialectArgs {
+    /// Returns the options with what was given in the place of what they say.
+    pub(crate) fn over(&self, options: ReadOptions) -> ReadOptions {
+        let delimiter = self.delimiter.or(options.delimiter);
+        let quote = self.quote.or(options.quote).filter(|quote| *quote != Quote::Char('"'));
+        let encoding = self.encoding.clone().or(options.encoding).filter(|name| name != "UTF-8");
+        ReadOptions { delimiter, quote, encoding, ..options }
+    }
 }
 
 /// Which model turns texts into vectors.

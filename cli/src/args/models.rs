@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{FormatArg, ModelArgs, PoolingArg};
+use super::{DialectArgs, FormatArg, ModelArgs, PoolingArg};
 
 /// `encaje fill-mask`.
 #[derive(Debug, Args)]
@@ -33,7 +33,7 @@ pub(crate) struct SimilarityArgs {
     /// The texts to compare with each other.
     #[arg(value_name = "TEXT", required_unless_present = "from")]
     pub(crate) texts: Vec<String>,
-    /// Takes the texts from this file, glob or URL instead.
+    /// Takes the texts from this file, glob, URL or `-` for stdin instead.
     #[arg(long, value_name = "FILE", conflicts_with = "texts", env = "ENCAJE_SIMILARITY_FROM")]
     pub(crate) from: Option<String>,
     /// Takes so many rows of the file, from its top.
@@ -45,6 +45,8 @@ pub(crate) struct SimilarityArgs {
     /// Names the column of the file that holds the text.
     #[arg(long, value_name = "NAME", default_value = "text", requires = "from")]
     pub(crate) text_column: String,
+    #[command(flatten)]
+    pub(crate) dialect: DialectArgs,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     /// Decides how token vectors become one vector. `auto` is the model's own pooling, or `cls` where it names none.

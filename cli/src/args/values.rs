@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use coordinator::access::Role;
-use dataset::{Format, Keep};
+use dataset::{Format, Keep, Quote, encoding_name};
 use engine::DeviceSpec;
 use proto::job::MaxRejects;
 
@@ -111,6 +111,39 @@ pub(super) fn parse_keep(text: &str) -> Result<Keep, String> {
             Ok(Keep::Columns(names))
         }
     }
+}
+
+/// Reads one ASCII character that can separate fields.
+pub(super) fn parse_delimiter(text: &str) -> Result<char, String> {
+    match text {
+        "tab" | "\\t" => Ok('\t'),
+        text => {
+            character(text).ok_or_else(|| format!("expected one ASCII character such as `;`, or `tab`, found `{text}`"))
+        }
+    }
+}
+
+/// Reads `none` or one ASCII character.
+pub(super) fn parse_quote(text: &str) -> Result<Quote, String> {
+    if text == "none" {
+        return Ok(Quote::None);
+    }
+    let quote = character(text).map(Quote::Char);
+    quote.ok_or_else(|| format!("expected `none` or one ASCII character such as `'`, found `{text}`"))
+}
+
+fn character(text: &str) -> Option<char> {
+    let mut characters = text.chars();
+    let character = characters.next().filter(|character| character.is_ascii() && !"\r\n".contains(*character))?;
+    characters.next().is_none().then_some(character)
+}
+
+/// Reads the name of a character encoding, and returns the one that the WHATWG standard gives it.
+pub(super) fn parse_encoding(text: &str) -> Result<String, String> {
+    let name = encoding_name(text).map(str::to_owned);
+    name.ok_or_else(|| {
+        format!("expected a label of the WHATWG encoding standard such as `windows-1252` or `utf-16le`, found `{text}`")
+    })
 }
 
 /// Reads a count or a percentage.

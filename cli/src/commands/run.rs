@@ -17,8 +17,10 @@ use crate::devices;
 use crate::exit::{Advice, Exit};
 use crate::local::{self, Ended, LocalJob};
 use crate::model::{self, LocalModel};
+use crate::noticed;
 use crate::outdir::{self, EmptyPart, JobRecord, OutDir, Target};
 use crate::plan::{self, Power};
+use crate::stream::{self, Corpora};
 use crate::summary::RunSummary;
 use crate::ui::{self, Amount, Ui};
 
@@ -27,6 +29,7 @@ struct Request<'a> {
     args: &'a RunArgs,
     target: Target,
     out: OutDir,
+    corpora: Corpora,
     sources: Vec<PlannedSource>,
     model: LocalModel,
     spec: JobSpec,
@@ -38,7 +41,7 @@ struct Request<'a> {
 pub(crate) fn run(ui: &Ui, args: RunArgs) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    let request = look(ui, &args, &runtime)?;
+    let mut request = look(ui, &args, &runtime)?;
     if let Some(totals) = finished_file(&request)? {
         request.out.remove()?;
         ui.note(format!("`{}` is done already: nothing to do", request.target.path().display()));
@@ -47,6 +50,8 @@ pub(crate) fn run(ui: &Ui, args: RunArgs) -> anyhow::Result<Exit> {
     refuse_strangers(&request)?;
     let lock = request.out.lock()?;
     let record = agree(ui, &request)?;
+    request.corpora.leave();
+    stream::forget_others(&request.out.input(), record.spec.sources.iter().map(|source| source.uri.as_str()));
     let made = make(ui, &request, &record, &runtime)?;
     let Some(Made { totals, before, was_done }) = made else {
         let root = request.out.root().display();
@@ -114,8 +119,11 @@ fn look<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) -> an
         return Err(Advice::usage(what).hint("give a directory, or a file name that ends in .parquet").into());
     }
     let corpus = &args.job.corpus;
-    let sources = runtime.block_on(dataset::expand(&corpus.corpus, corpus.format.map(Into::into)))?;
-    let planned = runtime.block_on(dataset::inspect(&sources, &plan::read_options(&args.job)))?;
+    let corpora = Corpora::keep_streams(ui, &corpus.corpus, corpus.format, &out.input())?;
+    let sources = runtime.block_on(dataset::expand(&corpora.patterns, corpus.format.map(Into::into)))?;
+    let read = plan::read_options(&args.job);
+    let (planned, notices) = runtime.block_on(dataset::inspect_with_notices(&sources, &read))?;
+    noticed::show(ui, &notices);
     let before = out.record()?;
     // A branch moves on; what was begun with one commit is finished with it.
     let pinned = before.as_ref().filter(|record| record.spec.model.name == args.job.model.model);
@@ -133,7 +141,7 @@ fn look<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) -> an
     if let (None, Some(record)) = (args.job.cut.shard_rows, &before) {
         spec.limits = record.spec.limits;
     }
-    Ok(Request { args, target, out, sources: planned, model, spec, devices, cores })
+    Ok(Request { args, target, out, corpora, sources: planned, model, spec, devices, cores })
 }
 
 /// Returns the digest of the model that what is there already was made with, if it can be read.
@@ -207,9 +215,13 @@ fn refusal(request: &Request<'_>, record: &JobRecord) -> Option<Advice> {
     let differences = plan::differences(&record.spec, &request.spec);
     if !differences.is_empty() {
         let what = format!("`{root}` holds a job with other parameters: {}", differences.join("; "));
-        return Some(
-            Advice::usage(what).hint("give the same parameters to resume it, or another --out").hint(start_over),
-        );
+        let advice = Advice::usage(what).hint("give the same parameters to resume it, or another --out");
+        let advice = match request.corpora.has_streams() {
+            true => advice
+                .hint("a stream (stdin, a pipe) must give the same bytes as before: files of it are named by them"),
+            false => advice,
+        };
+        return Some(advice.hint(start_over));
     }
     let uri = plan::changed_source(&record.sources, &request.sources)?;
     let what = format!("corpus source `{uri}` has changed since the job in `{root}` was begun");

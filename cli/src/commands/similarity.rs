@@ -1,6 +1,7 @@
 //! `encaje similarity`: how near texts are to each other, as numbers and as a heat map.
 
 use anyhow::Context;
+use dataset::{Keep, ReadOptions};
 use engine::{Batch, Engine, EngineOptions, TextEncoder, pack};
 use serde::Serialize;
 
@@ -71,8 +72,12 @@ fn texts(ui: &Ui, args: &SimilarityArgs) -> anyhow::Result<Vec<String>> {
             None => Ok(args.texts.clone()),
         };
     };
-    let format = args.format.map(Into::into);
-    let rows = corpus_texts::first(from, format, &args.text_column, args.rows as usize)?;
+    let read = args.dialect.over(ReadOptions {
+        text_column: args.text_column.clone(),
+        keep: Keep::None,
+        ..ReadOptions::default()
+    });
+    let rows = corpus_texts::first(ui, from, args.format, &read, args.rows as usize)?;
     let asked = rows.len();
     let texts: Vec<String> = rows.into_iter().flatten().collect();
     if texts.is_empty() {

@@ -10,7 +10,9 @@ use crate::args::SubmitArgs;
 use crate::cluster::{self, Cluster, JobReport};
 use crate::exit::Exit;
 use crate::model;
+use crate::noticed;
 use crate::plan::{self, Power};
+use crate::stream::{Corpora, ScratchFolder};
 use crate::ui::{self, Ui};
 
 /// Shards are cut for a worker with so many cores: the same for whoever submits, so that the job is the same.
@@ -23,8 +25,13 @@ pub(crate) fn run(ui: &Ui, args: &SubmitArgs) -> anyhow::Result<Exit> {
 
 async fn submit(ui: &Ui, args: &SubmitArgs) -> anyhow::Result<Exit> {
     let cluster = Cluster::open(&args.cluster)?;
-    let (spec, sources) = look(ui, args).await?;
-    let (job, mut status) = hand_over(ui, args, &cluster, spec, &sources).await?;
+    let scratch = ScratchFolder::new();
+    let corpus = &args.job.corpus;
+    let corpora =
+        tokio::task::block_in_place(|| Corpora::keep_streams(ui, &corpus.corpus, corpus.format, scratch.path()))?;
+    let (spec, sources) = look(ui, args, &corpora).await?;
+    let (job, mut status) = hand_over(ui, args, &cluster, spec, &sources, corpora.has_streams()).await?;
+    drop((corpora, scratch));
     tell(ui, &status);
     if !args.json {
         ui.data(job.to_string())?;
@@ -44,13 +51,15 @@ async fn submit(ui: &Ui, args: &SubmitArgs) -> anyhow::Result<Exit> {
     }
 }
 
-/// Submits the job. Files of this machine are uploaded first, unless the coordinator is on it and may read them itself.
+/// Submits the job. Files of this machine are uploaded first, unless the coordinator is on it and may read them itself, and
+/// they stay where they are.
 async fn hand_over(
     ui: &Ui,
     args: &SubmitArgs,
     cluster: &Cluster,
     mut spec: JobSpec,
     sources: &[PlannedSource],
+    must_upload: bool,
 ) -> anyhow::Result<(JobId, JobStatus)> {
     let id_of = |spec: &JobSpec| match (args.job_id, args.again) {
         (Some(job), _) => job,
@@ -58,7 +67,7 @@ async fn hand_over(
         (None, false) => proto::digest::job_id_of(spec, sources),
     };
     let has_files = spec.sources.iter().any(|source| is_file(&source.uri));
-    if !has_files || relay::shares_files(cluster.connection.clone()).await {
+    if !has_files || (!must_upload && relay::shares_files(cluster.connection.clone()).await) {
         let job = id_of(&spec);
         match cluster.jobs.submit(job, &spec).await {
             Ok(status) => return Ok((job, status)),
@@ -87,10 +96,17 @@ fn is_file(uri: &str) -> bool {
 }
 
 /// Looks at corpus and model, and says what the job is.
-async fn look(ui: &Ui, args: &SubmitArgs) -> anyhow::Result<(JobSpec, Vec<PlannedSource>)> {
-    let corpus = &args.job.corpus;
-    let sources = dataset::expand(&corpus.corpus, corpus.format.map(Into::into)).await?;
-    let planned = dataset::inspect(&sources, &plan::read_options(&args.job)).await?;
+async fn look(ui: &Ui, args: &SubmitArgs, corpora: &Corpora) -> anyhow::Result<(JobSpec, Vec<PlannedSource>)> {
+    let format = args.job.corpus.format.map(Into::into);
+    let sources = dataset::expand(&corpora.patterns, format).await?;
+    let (mut planned, notices) = dataset::inspect_with_notices(&sources, &plan::read_options(&args.job)).await?;
+    noticed::show(ui, &notices);
+    for source in &mut planned {
+        // A stream has no time of change: the job's id follows from its content.
+        if let Some(digest) = corpora.digest_of(&source.source.uri) {
+            source.fingerprint.etag = Some(digest.to_owned());
+        }
+    }
     let model = tokio::task::block_in_place(|| model::open(ui, &args.job.model.model, &args.job.model.hub, None))?;
     plan::check(&args.job, &model.summary, Power::Workers(WORKER_CORES))?;
     let digest = tokio::task::block_in_place(|| model.dir.digest())?;

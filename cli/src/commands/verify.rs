@@ -8,12 +8,16 @@ use dataset::{Keep, ReadOptions, VectorSet, VerifyCorpus, VerifyReport};
 
 use crate::args::VerifyArgs;
 use crate::exit::Exit;
+use crate::outdir::OutDir;
+use crate::stream::{Corpora, ScratchFolder};
 use crate::ui::{self, Amount, Ui};
 
 /// Checks an output. Exit code 1 if any promise is broken, 3 if all hold of the rows that are there and some are missing.
 pub(crate) fn run(ui: &Ui, args: &VerifyArgs) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    let corpus = corpus(args, &runtime)?;
+    let scratch = ScratchFolder::new();
+    let corpora = Corpora::keep_streams(ui, &args.corpus, args.format, scratch.path())?;
+    let corpus = corpus(args, &corpora.patterns, &runtime)?;
     let mut progress = ui.progress("verifying", Amount::default());
     let report = runtime.block_on(dataset::verify(&args.target, corpus.as_ref(), &mut |rows| {
         progress.update(Amount { rows, tokens: 0 }, rows, None);
@@ -31,14 +35,26 @@ pub(crate) fn run(ui: &Ui, args: &VerifyArgs) -> anyhow::Result<Exit> {
     })
 }
 
-fn corpus(args: &VerifyArgs, runtime: &tokio::runtime::Runtime) -> anyhow::Result<Option<VerifyCorpus>> {
-    if args.corpus.is_empty() {
+fn corpus(
+    args: &VerifyArgs,
+    patterns: &[String],
+    runtime: &tokio::runtime::Runtime,
+) -> anyhow::Result<Option<VerifyCorpus>> {
+    if patterns.is_empty() {
         return Ok(None);
     }
-    let sources = runtime.block_on(dataset::expand(&args.corpus, args.format.map(Into::into)))?;
+    let sources = runtime.block_on(dataset::expand(patterns, args.format.map(Into::into)))?;
     let keep = args.keep.clone().unwrap_or_else(|| kept_by(&args.target));
-    let options = ReadOptions { text_column: args.text_column.clone(), id_column: None, keep };
+    let read = read_by_run(&args.target);
+    let text_column = args.text_column.clone().unwrap_or_else(|| read.text_column.clone());
+    let options = args.dialect.over(ReadOptions { text_column, id_column: None, keep, ..read });
     Ok(Some(VerifyCorpus { sources, options }))
+}
+
+/// How the corpus was read where the output is the directory of a `run`; the defaults elsewhere.
+fn read_by_run(target: &Path) -> ReadOptions {
+    let record = OutDir::new(target.to_owned()).record();
+    record.ok().flatten().map(|record| record.spec.read).unwrap_or_default()
 }
 
 /// Spells a check as the JSON report does, with spaces.

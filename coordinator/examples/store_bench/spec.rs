@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use dataset::{
-    Compression, FileInfo, Format, Keep, PlannedSource, ReadOptions, Source, VectorDtype, VectorWriter, kept_schema_of,
+    Compression, FileInfo, Format, PlannedSource, ReadOptions, Source, VectorDtype, VectorWriter, kept_schema_of,
 };
 use proto::JobId;
 use proto::job::{
@@ -19,7 +19,7 @@ pub(crate) fn worker() -> WorkerInfo {
 pub(crate) fn spec(corpus: &str, rows_max: u64) -> JobSpec {
     JobSpec {
         sources: vec![Source { uri: corpus.to_owned(), format: Format::Csv, compression: Compression::None }],
-        read: ReadOptions { text_column: "text".into(), id_column: None, keep: Keep::All },
+        read: ReadOptions::default(),
         model: ModelSpec { name: "owner/model".into(), revision: None, digest: "ab".into() },
         embed: EmbedSpec {
             pooling: None,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use coordinator::{Config, CoordinatorError, Policy, Roots, Store, TestClock};
 use dataset::{
-    Compression, FileInfo, Format, Keep, Manifest, ReadOptions, RowStatus, Source, Storage, VectorChunk, VectorDtype,
+    Compression, FileInfo, Format, Manifest, ReadOptions, RowStatus, Source, Storage, VectorChunk, VectorDtype,
     VectorWriter, kept_schema_of,
 };
 use proto::job::{
@@ -196,7 +196,7 @@ pub(crate) fn source(path: &Path) -> Source {
 pub(crate) fn spec(sources: Vec<Source>) -> JobSpec {
     JobSpec {
         sources,
-        read: ReadOptions { text_column: "text".into(), id_column: None, keep: Keep::All },
+        read: ReadOptions::default(),
         model: ModelSpec { name: "owner/model".into(), revision: None, digest: "d".repeat(64) },
         embed: EmbedSpec {
             pooling: None,

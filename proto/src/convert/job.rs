@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dataset::{Compression, Format, Keep, ReadOptions, RejectReason, Source};
+use dataset::{Compression, Format, Keep, Quote, ReadOptions, RejectReason, Source};
 
 use super::{ConvertError, id, required, twin_enum};
 use crate::generated as wire;
@@ -82,6 +82,12 @@ impl From<&ReadOptions> for wire::ReadOptions {
             text_column: read.text_column.clone(),
             id_column: read.id_column.clone(),
             keep: Some((&read.keep).into()),
+            delimiter: read.delimiter.map(String::from),
+            quote: read.quote.map(|quote| match quote {
+                Quote::None => String::new(),
+                Quote::Char(character) => character.into(),
+            }),
+            encoding: read.encoding.clone(),
         }
     }
 }
@@ -94,7 +100,22 @@ impl TryFrom<wire::ReadOptions> for ReadOptions {
             text_column: read.text_column,
             id_column: read.id_column,
             keep: required("read.keep", read.keep)?.try_into()?,
+            delimiter: read.delimiter.map(|text| character("read.delimiter", &text)).transpose()?,
+            quote: read.quote.map(|text| quote(&text)).transpose()?,
+            encoding: read.encoding,
         })
+    }
+}
+
+fn quote(text: &str) -> Result<Quote, ConvertError> {
+    if text.is_empty() { Ok(Quote::None) } else { character("read.quote", text).map(Quote::Char) }
+}
+
+fn character(field: &'static str, text: &str) -> Result<char, ConvertError> {
+    let mut characters = text.chars();
+    match (characters.next(), characters.next()) {
+        (Some(character), None) => Ok(character),
+        (Some(_) | None, _) => Err(ConvertError::new(field, "is not one character")),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use dataset::{
-    Compression, Fingerprint, Format, Keep, PlannedSource, ReadOptions, RejectReason, Slice, SliceRange, Source,
+    Compression, Fingerprint, Format, Keep, PlannedSource, Quote, ReadOptions, RejectReason, Slice, SliceRange, Source,
 };
 use proptest::option;
 use proptest::prelude::*;
@@ -42,11 +42,18 @@ fn source() -> impl Strategy<Value = Source> {
 fn read_options() -> impl Strategy<Value = ReadOptions> {
     let keep =
         prop_oneof![Just(Keep::All), Just(Keep::None), prop::collection::vec(".{0,8}", 0..4).prop_map(Keep::Columns)];
-    (".{0,8}", option::of(".{0,8}"), keep).prop_map(|(text_column, id_column, keep)| ReadOptions {
-        text_column,
-        id_column,
-        keep,
-    })
+    let quote = prop_oneof![Just(Quote::None), any::<char>().prop_map(Quote::Char)];
+    let dialect = (option::of(any::<char>()), option::of(quote), option::of("[a-z0-9-]{1,12}"));
+    (".{0,8}", option::of(".{0,8}"), keep, dialect).prop_map(
+        |(text_column, id_column, keep, (delimiter, quote, encoding))| ReadOptions {
+            text_column,
+            id_column,
+            keep,
+            delimiter,
+            quote,
+            encoding,
+        },
+    )
 }
 
 fn model() -> impl Strategy<Value = ModelSpec> {

@@ -110,6 +110,20 @@ pub enum DatasetError {
         /// What was found.
         problem: String,
     },
+    /// A quote is opened and never closed, and everything behind it would be one field.
+    #[error(
+        "`{uri}`: the record{} opens a quote and never closes it, so that all {bytes} bytes up to the end would be one \
+         record: add --quote none if quotes are ordinary characters in this file, else close or double the quote",
+        at_row(*row)
+    )]
+    UnclosedQuote {
+        /// The source.
+        uri: String,
+        /// The row before it, over the whole corpus, where there is one.
+        row: Option<u64>,
+        /// Bytes from the begin of the record to the end of the text.
+        bytes: u64,
+    },
     /// The URL scheme is not one that this build reads or writes.
     #[error(
         "`{url}`: the scheme `{scheme}` is not supported; supported are: a local path, file://, s3://, gs://, az://, https://"
@@ -211,6 +225,7 @@ impl DatasetError {
             | DatasetError::DuplicateColumn { .. }
             | DatasetError::ColumnCollision { .. }
             | DatasetError::ColumnTypeConflict { .. }
+            | DatasetError::UnclosedQuote { .. }
             | DatasetError::UnsupportedScheme { .. } => ErrorKind::BadInput,
             DatasetError::Corrupt { .. } => ErrorKind::Corrupt,
             DatasetError::NoSpace { .. } => ErrorKind::NoSpace,
@@ -244,6 +259,10 @@ impl DatasetError {
             object_store::Error::Precondition { .. } => {
                 DatasetError::SourceChanged { uri: object, change: "another time stamp or content".to_owned() }
             }
+            object_store::Error::Generic { store: "LocalFileSystem", source } if io_cause(&*source).is_some() => {
+                let cause = io_cause(&*source).map_or_else(|| io::ErrorKind::Other.into(), copy_of);
+                Self::from_io(object, cause)
+            }
             other => {
                 let (meaning, failure) = explain(&other);
                 let source: Box<dyn StdError + Send + Sync> = failure.into();
@@ -251,7 +270,6 @@ impl DatasetError {
                     return DatasetError::Unsupported { object, source };
                 }
                 match meaning {
-                    Meaning::Other if is_no_space(&other) => DatasetError::NoSpace { object, source },
                     Meaning::Other => DatasetError::Io { object, source },
                     Meaning::Throttled => DatasetError::Throttled { object, source },
                     Meaning::Auth => DatasetError::Auth { object, source },
@@ -260,11 +278,14 @@ impl DatasetError {
         }
     }
 
-    /// Adds the last good row to damage that does not know it yet.
+    /// Adds the last good row to an error about a record that does not know it yet.
     pub(crate) fn after_row(self, last: Option<u64>) -> DatasetError {
         match self {
             DatasetError::Corrupt { object, row: None, problem } => {
                 DatasetError::Corrupt { object, row: last, problem }
+            }
+            DatasetError::UnclosedQuote { uri, row: None, bytes } => {
+                DatasetError::UnclosedQuote { uri, row: last, bytes }
             }
             other => other,
         }
@@ -281,18 +302,23 @@ impl DatasetError {
     }
 }
 
-fn is_no_space(error: &(dyn StdError + 'static)) -> bool {
+/// Returns the system's own error behind another: what a disk says needs no explanation by a store's client.
+fn io_cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(io) = error.downcast_ref::<io::Error>() {
-            return matches!(io.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+            return Some(io);
         }
         next = error.source();
     }
-    false
+    None
 }
 
-fn list(names: &[String]) -> String {
+fn copy_of(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| io::Error::new(error.kind(), error.to_string()), io::Error::from_raw_os_error)
+}
+
+pub(crate) fn list(names: &[String]) -> String {
     /// A header of thousands of columns would hide the message.
     const NAMES_MAX: usize = 30;
     if names.is_empty() {
@@ -318,6 +344,17 @@ mod tests {
             source: Box::new(io::Error::from(io::ErrorKind::StorageFull)),
         };
         assert_eq!(DatasetError::from_store("part", store).kind(), ErrorKind::NoSpace);
+    }
+
+    #[test]
+    fn an_error_of_the_disk_is_told_in_the_words_of_the_system() {
+        let store = object_store::Error::Generic {
+            store: "LocalFileSystem",
+            source: Box::new(io::Error::from(io::ErrorKind::PermissionDenied)),
+        };
+        let error = DatasetError::from_store("/data/a.csv", store);
+        let told = format!("{error}: {}", error.source().unwrap());
+        assert_eq!(told, "cannot read or write `/data/a.csv`: permission denied");
     }
 
     #[test]

@@ -9,8 +9,9 @@ pub mod vectors;
 
 pub use corpus::{
     CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, Compression, CorpusPlace, Cursor, CutLimits, Cutter, Detour, Fingerprint, Format,
-    Keep, PlannedSource, RECORD_BYTES_MAX, ReadOptions, RecordChunk, RecordReader, Slice, SliceRange, Source,
-    SourceObject, corpus_place, expand, inspect, kept_schema_of, read, read_by,
+    Keep, Notice, PlannedSource, Quote, RECORD_BYTES_MAX, ReadOptions, RecordChunk, RecordReader, Slice, SliceRange,
+    Source, SourceObject, corpus_place, encoding_name, expand, inspect, inspect_with_notices, kept_schema_of, read,
+    read_by,
 };
 pub use error::{DatasetError, ErrorKind};
 pub use reject::RejectReason;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use arrow_array::{Array, FixedSizeListArray, Float32Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use dataset::vectors::{BATCH_ROWS, Projection};
-use dataset::{Cursor, CutLimits, Cutter, Keep, ReadOptions, Storage, VectorReader};
+use dataset::{Cursor, CutLimits, Cutter, ReadOptions, Storage, VectorReader};
 use engine::ModelDir;
 use proto::job::{ComputeDtype, EmbedSpec, ModelSpec, OnBadRow, OutputDtype};
 use proto::work::{Grant, Output};
@@ -99,7 +99,7 @@ impl Rig {
 
     /// Cuts the corpus into shards of `rows_max` records.
     pub(crate) async fn grants(&self, rows_max: u64) -> Vec<Grant> {
-        let read = ReadOptions { text_column: "text".to_owned(), id_column: None, keep: Keep::All };
+        let read = ReadOptions::default();
         let sources = dataset::expand(&[self.corpus().to_str().unwrap().to_owned()], None).await.unwrap();
         let planned = dataset::inspect(&sources, &read).await.unwrap();
         let limits = CutLimits { rows_max, bytes_max: u64::MAX };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataset::{
-    Compression, Cursor, Fingerprint, Format, Keep, PlannedSource, ReadOptions, RejectReason, Slice, SliceRange, Source,
+    Compression, Cursor, Fingerprint, Format, PlannedSource, ReadOptions, RejectReason, Slice, SliceRange, Source,
 };
 use proto::job::{
     ComputeDtype, EmbedSpec, JobSpec, JobStatus, MaxRejects, ModelSpec, OnBadRow, OutputDtype, RowCounts, ShardLimits,
@@ -179,7 +179,7 @@ pub(super) fn worker() -> WorkerInfo {
 pub(super) fn spec(prefix: &str) -> JobSpec {
     JobSpec {
         sources: vec![source("a").source],
-        read: ReadOptions { text_column: "text".into(), id_column: None, keep: Keep::All },
+        read: ReadOptions::default(),
         model: ModelSpec { name: "owner/model".into(), revision: None, digest: "ab".into() },
         embed: EmbedSpec {
             pooling: None,

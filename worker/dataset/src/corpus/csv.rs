@@ -2,15 +2,19 @@
 //!
 //! RFC 4180 as Python's `csv` module and csv-core read it: a quote counts only at the start of a field; two quotes in a
 //! quoted field are one; bytes after the closing quote belong to the field; LF, CRLF and a lone CR end a record outside
-//! quotes; blank lines are not records.
+//! quotes; blank lines are not records. Delimiter and quote are those of the [`Dialect`]; without a quote, every byte but
+//! delimiters and line ends belongs to its field.
 
 use arrow_schema::Schema;
-use memchr::{memchr, memchr2, memchr3};
+use memchr::{memchr, memchr_iter, memchr3};
 
-use crate::corpus::Format;
 use crate::corpus::columns::{Rows, text_of};
+use crate::corpus::dialect::Dialect;
 use crate::corpus::text::Tail;
 use crate::reject::RejectReason;
+
+/// A quoted field with so many line ends is worth a word: its quotes may be characters of a file without quoting.
+pub(crate) const LINES_MANY: u64 = 10;
 
 /// Between two bytes of a CSV text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,19 +31,44 @@ enum State {
     AfterCr,
 }
 
+/// A quoted field that RFC 4180 has no name for, or that is long for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OddQuotes {
+    /// Line ends between its quotes.
+    pub(crate) line_ends: u64,
+    /// Other characters follow its closing quote.
+    pub(crate) goes_on: bool,
+}
+
 /// Finds record ends; see [`crate::corpus::text::Splitter`].
 #[derive(Debug, Clone)]
 pub(crate) struct Splitter {
-    delimiter: u8,
+    dialect: Dialect,
     state: State,
-    /// A quoted field of this record contains a line end.
-    spans_lines: bool,
+    /// LFs and CRs in the quoted field.
+    line_ends: (u64, u64),
+    /// What was odd about the quotes of this record, and of the one before.
+    odd: Option<OddQuotes>,
+    odd_before: Option<OddQuotes>,
 }
 
 impl Splitter {
     /// Makes a splitter at the start of a record.
-    pub(crate) fn new(delimiter: u8) -> Splitter {
-        Splitter { delimiter, state: State::RecordStart, spans_lines: false }
+    pub(crate) fn new(dialect: Dialect) -> Splitter {
+        Splitter { dialect, state: State::RecordStart, line_ends: (0, 0), odd: None, odd_before: None }
+    }
+
+    /// See [`crate::corpus::text::Splitter::odd_quotes`].
+    pub(crate) fn odd_quotes(&self) -> Option<OddQuotes> {
+        self.odd_before
+    }
+
+    /// See [`crate::corpus::text::Splitter::odd_quotes_at_end`].
+    pub(crate) fn odd_quotes_at_end(&mut self) -> Option<OddQuotes> {
+        if self.state == State::QuoteInQuoted {
+            self.judge(false);
+        }
+        self.odd
     }
 
     /// See [`crate::corpus::text::Splitter::find_end`].
@@ -49,23 +78,27 @@ impl Splitter {
             let byte = *block.get(at)?;
             let next = match self.state {
                 State::RecordStart if byte == b'\n' || byte == b'\r' => Some(State::RecordStart),
-                State::RecordStart | State::FieldStart if byte == b'"' => Some(State::Quoted),
+                State::RecordStart | State::FieldStart if self.is_quote(byte) => {
+                    self.line_ends = (0, 0);
+                    Some(State::Quoted)
+                }
                 State::RecordStart | State::FieldStart => self.unquoted(byte),
                 State::Unquoted => {
-                    at += memchr3(self.delimiter, b'\n', b'\r', &block[at..])?;
+                    at += memchr3(self.dialect.delimiter, b'\n', b'\r', &block[at..])?;
                     self.unquoted(block[at])
                 }
                 State::Quoted => {
-                    let quote = memchr(b'"', &block[at..]);
-                    let inside = &block[at..quote.map_or(block.len(), |length| at + length)];
-                    self.spans_lines |= memchr2(b'\n', b'\r', inside).is_some();
-                    at += quote?;
+                    at += self.quoted(&block[at..])?;
                     Some(State::QuoteInQuoted)
                 }
-                State::QuoteInQuoted if byte == b'"' => Some(State::Quoted),
-                State::QuoteInQuoted => self.unquoted(byte),
+                State::QuoteInQuoted if self.is_quote(byte) => Some(State::Quoted),
+                State::QuoteInQuoted => {
+                    let next = self.unquoted(byte);
+                    self.judge(next == Some(State::Unquoted));
+                    next
+                }
                 State::AfterCr => {
-                    *self = Splitter::new(self.delimiter);
+                    self.restart();
                     return Some(at + usize::from(byte == b'\n'));
                 }
             };
@@ -73,10 +106,38 @@ impl Splitter {
             match next {
                 Some(state) => self.state = state,
                 None => {
-                    *self = Splitter::new(self.delimiter);
+                    self.restart();
                     return Some(at);
                 }
             }
+        }
+    }
+
+    fn restart(&mut self) {
+        self.state = State::RecordStart;
+        self.odd_before = self.odd.take();
+        self.line_ends = (0, 0);
+    }
+
+    fn is_quote(&self, byte: u8) -> bool {
+        self.dialect.quote == Some(byte)
+    }
+
+    /// Returns the length of what is inside the quotes, counting its line ends; `None` where no quote follows.
+    fn quoted(&mut self, rest: &[u8]) -> Option<usize> {
+        let length = self.dialect.quote.and_then(|quote| memchr(quote, rest));
+        let inside = &rest[..length.unwrap_or(rest.len())];
+        self.line_ends.0 += memchr_iter(b'\n', inside).count() as u64;
+        self.line_ends.1 += memchr_iter(b'\r', inside).count() as u64;
+        length
+    }
+
+    /// Looks back at a quoted field: the oddest of a record is kept.
+    fn judge(&mut self, goes_on: bool) {
+        let line_ends = self.line_ends.0.max(self.line_ends.1);
+        let is_odd = goes_on || line_ends >= LINES_MANY;
+        if is_odd && self.odd.is_none_or(|odd| odd.line_ends < line_ends) {
+            self.odd = Some(OddQuotes { line_ends, goes_on });
         }
     }
 
@@ -85,7 +146,7 @@ impl Splitter {
         match byte {
             b'\n' => None,
             b'\r' => Some(State::AfterCr),
-            byte if byte == self.delimiter => Some(State::FieldStart),
+            byte if byte == self.dialect.delimiter => Some(State::FieldStart),
             _ => Some(State::Unquoted),
         }
     }
@@ -94,7 +155,7 @@ impl Splitter {
     pub(crate) fn finish(&self) -> Tail {
         match self.state {
             State::RecordStart => Tail::Nothing,
-            State::Quoted if self.spans_lines => Tail::OpenQuote,
+            State::Quoted if self.line_ends != (0, 0) => Tail::OpenQuote,
             State::Quoted | State::FieldStart | State::Unquoted | State::QuoteInQuoted | State::AfterCr => Tail::Record,
         }
     }
@@ -111,15 +172,16 @@ pub(crate) struct Fields {
 
 impl Fields {
     /// Splits a record as [`Splitter`] delimits it: with its line end, and with the blank lines before it.
-    pub(crate) fn split(&mut self, record: &[u8], delimiter: u8) {
+    pub(crate) fn split(&mut self, record: &[u8], dialect: Dialect) {
+        let Dialect { delimiter, quote } = dialect;
         self.bytes.clear();
         self.ends.clear();
         self.open_quote = false;
         let blank = record.iter().take_while(|&&byte| byte == b'\n' || byte == b'\r').count();
         let mut rest = &record[blank..];
         loop {
-            if rest.first() == Some(&b'"') {
-                rest = self.quoted(&rest[1..]);
+            if let Some(quote) = quote.filter(|quote| rest.first() == Some(quote)) {
+                rest = self.quoted(&rest[1..], quote);
             }
             let length = memchr3(delimiter, b'\n', b'\r', rest).unwrap_or(rest.len());
             self.bytes.extend_from_slice(&rest[..length]);
@@ -132,14 +194,14 @@ impl Fields {
     }
 
     /// Takes the inside of a quoted field and returns what follows the closing quote.
-    fn quoted<'a>(&mut self, mut rest: &'a [u8]) -> &'a [u8] {
-        while let Some(length) = memchr(b'"', rest) {
+    fn quoted<'a>(&mut self, mut rest: &'a [u8], quote: u8) -> &'a [u8] {
+        while let Some(length) = memchr(quote, rest) {
             self.bytes.extend_from_slice(&rest[..length]);
             rest = &rest[length + 1..];
-            if rest.first() != Some(&b'"') {
+            if rest.first() != Some(&quote) {
                 return rest;
             }
-            self.bytes.push(b'"');
+            self.bytes.push(quote);
             rest = &rest[1..];
         }
         self.bytes.extend_from_slice(rest);
@@ -160,15 +222,10 @@ impl Fields {
     }
 }
 
-/// Returns the delimiter of a CSV-like format.
-pub(crate) fn delimiter_of(format: Format) -> u8 {
-    if format == Format::Tsv { b'\t' } else { b',' }
-}
-
 /// Turns records into rows.
 #[derive(Debug)]
 pub(crate) struct Parser {
-    delimiter: u8,
+    dialect: Dialect,
     width: usize,
     text: usize,
     /// Index in the header of each kept column; `None` where this source has no such column.
@@ -178,10 +235,10 @@ pub(crate) struct Parser {
 
 impl Parser {
     /// Makes a parser for records under `header`, or `None` where the header lacks the text column.
-    pub(crate) fn new(format: Format, header: &[String], text_column: &str, kept: &Schema) -> Option<Parser> {
+    pub(crate) fn new(dialect: Dialect, header: &[String], text_column: &str, kept: &Schema) -> Option<Parser> {
         let position = |name: &str| header.iter().position(|column| column == name);
         Some(Parser {
-            delimiter: delimiter_of(format),
+            dialect,
             width: header.len(),
             text: position(text_column)?,
             kept: kept.fields().iter().map(|field| position(field.name())).collect(),
@@ -191,7 +248,7 @@ impl Parser {
 
     /// Appends one record to `rows`.
     pub(crate) fn parse(&mut self, record: &[u8], rows: &mut Rows) {
-        self.fields.split(record, self.delimiter);
+        self.fields.split(record, self.dialect);
         let mut fits = true;
         for (column, index) in rows.columns().iter_mut().zip(&self.kept) {
             match index.and_then(|index| self.fields.get(index)) {

@@ -6,10 +6,11 @@ use arrow_schema::{DataType, Field};
 use proptest::prelude::*;
 
 use super::*;
+use crate::corpus::Format;
 
 /// Splits and parses with this module.
-fn ours(text: &[u8], delimiter: u8) -> Vec<Vec<Vec<u8>>> {
-    let mut splitter = Splitter::new(delimiter);
+fn ours(text: &[u8], dialect: Dialect) -> Vec<Vec<Vec<u8>>> {
+    let mut splitter = Splitter::new(dialect);
     let (mut records, mut at) = (Vec::new(), 0);
     while let Some(length) = splitter.find_end(&text[at..]) {
         records.push(&text[at..at + length]);
@@ -20,15 +21,20 @@ fn ours(text: &[u8], delimiter: u8) -> Vec<Vec<Vec<u8>>> {
     }
     let mut fields = Fields::default();
     let parse = |record: &[u8]| {
-        fields.split(record, delimiter);
+        fields.split(record, dialect);
         (0..fields.len()).map(|index| fields.get(index).unwrap().to_vec()).collect()
     };
     records.into_iter().map(parse).collect()
 }
 
-fn theirs(mut text: &[u8], delimiter: u8) -> Vec<Vec<Vec<u8>>> {
+fn theirs(mut text: &[u8], dialect: Dialect) -> Vec<Vec<Vec<u8>>> {
     use csv_core::ReadRecordResult;
-    let mut reader = csv_core::ReaderBuilder::new().delimiter(delimiter).build();
+    let mut builder = csv_core::ReaderBuilder::new();
+    builder.delimiter(dialect.delimiter).quoting(dialect.quote.is_some());
+    if let Some(quote) = dialect.quote {
+        builder.quote(quote);
+    }
+    let mut reader = builder.build();
     let (mut output, mut ends) = (vec![0; 4096], vec![0; 4096]);
     let (mut records, mut written, mut fields) = (Vec::new(), 0, 0);
     loop {
@@ -54,10 +60,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
     fn records_and_fields_are_those_of_csv_core(
-        text in proptest::collection::vec(proptest::sample::select(b"aab,\t\"\"\r\n".to_vec()), 0..40),
-        delimiter in proptest::sample::select(vec![b',', b'\t']),
+        text in proptest::collection::vec(proptest::sample::select(b"aab,\t;'\"\"\r\n".to_vec()), 0..40),
+        delimiter in proptest::sample::select(b",\t;|".to_vec()),
+        quote in proptest::sample::select(vec![Some(b'"'), Some(b'\''), None]),
     ) {
-        prop_assert_eq!(ours(&text, delimiter), theirs(&text, delimiter), "{:?}", String::from_utf8_lossy(&text));
+        let dialect = Dialect { delimiter, quote };
+        prop_assert_eq!(ours(&text, dialect), theirs(&text, dialect), "{:?}", String::from_utf8_lossy(&text));
     }
 }
 
@@ -66,7 +74,7 @@ fn parse(record: &[u8], keep: &[&str]) -> (Result<String, RejectReason>, Vec<Opt
     let fields: Vec<Field> = keep.iter().map(|name| Field::new(*name, DataType::Utf8, true)).collect();
     let schema = Arc::new(Schema::new(fields));
     let header = ["id", "text", "label"].map(str::to_owned);
-    let mut parser = Parser::new(Format::Csv, &header, "text", &schema).unwrap();
+    let mut parser = Parser::new(Dialect::of_format(Format::Csv), &header, "text", &schema).unwrap();
     let mut rows = Rows::new(schema);
     parser.parse(record, &mut rows);
     let chunk = rows.finish(0);

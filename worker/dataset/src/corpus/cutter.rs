@@ -3,11 +3,14 @@
 use std::fmt;
 
 use crate::corpus::columnar::{self, Parts};
+use crate::corpus::dialect::{self, Dialect};
+use crate::corpus::notice::Notice;
 use crate::corpus::object::Object;
 use crate::corpus::piece::Recut;
 use crate::corpus::stream::TextStream;
+use crate::corpus::text::Splitter;
 use crate::corpus::text_cut::TextCut;
-use crate::corpus::{Compression, Cursor, Format, PlannedSource, ReadOptions, Slice, SliceRange};
+use crate::corpus::{Cursor, Format, PlannedSource, ReadOptions, Slice, SliceRange};
 use crate::error::DatasetError;
 use crate::storage::Storage;
 
@@ -29,12 +32,20 @@ pub struct Cutter {
     recut: Recut,
     cursor: Cursor,
     open: Option<Open>,
+    notices: Vec<Notice>,
 }
 
 /// The source being cut.
 enum Open {
-    Text(Box<TextCut>),
-    Columnar { object: Object, parts: Parts },
+    Text {
+        cut: Box<TextCut>,
+        /// Row number of the first record that it counts.
+        first_row: u64,
+    },
+    Columnar {
+        object: Object,
+        parts: Parts,
+    },
 }
 
 impl fmt::Debug for Cutter {
@@ -44,10 +55,10 @@ impl fmt::Debug for Cutter {
 }
 
 impl Cutter {
-    /// Prepares to cut from `cursor` on. Compressed text is re-cut into `recut` below `recut_prefix`.
+    /// Prepares to cut from `cursor` on. Text that is compressed or not UTF-8 is re-cut into `recut` below `recut_prefix`.
     ///
     /// # Errors
-    /// `BadInput` where the cursor lies behind the corpus, or a limit is 0.
+    /// `BadInput` where the cursor lies behind the corpus, a limit is 0, or the options cannot be meant.
     pub async fn new(
         sources: Vec<PlannedSource>,
         options: ReadOptions,
@@ -63,8 +74,9 @@ impl Cutter {
             let problem = format!("source {} of {} does not exist", cursor.source_index, sources.len());
             return Err(DatasetError::bad_input("planning cursor", problem));
         }
+        dialect::check(&[], &options)?;
         let recut = Recut { storage: recut, prefix: recut_prefix };
-        Ok(Cutter { sources, options, limits, recut, cursor, open: None })
+        Ok(Cutter { sources, options, limits, recut, cursor, open: None, notices: Vec::new() })
     }
 
     /// Returns the next slice, or `None` at the end of the corpus.
@@ -78,7 +90,9 @@ impl Cutter {
                 let opened = self.open_source(source).await;
                 self.open = Some(opened.map_err(|error| error.after_row(self.cursor.next_row.checked_sub(1)))?);
             }
-            match self.next_of_source().await {
+            let next = self.next_of_source().await;
+            self.note_odd_quotes();
+            match next {
                 Ok(Some(slice)) => {
                     self.cursor.next_row += slice.rows;
                     return Ok(Some(slice));
@@ -101,6 +115,24 @@ impl Cutter {
         self.cursor.clone()
     }
 
+    /// Returns what was found worth a word since the last call.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    fn note_odd_quotes(&mut self) {
+        let Some(source) = self.sources.get(self.cursor.source_index as usize) else { return };
+        let Some(Open::Text { cut, first_row }) = &mut self.open else { return };
+        for (records, odd) in cut.take_odd_quotes() {
+            self.notices.push(Notice::OddQuotes {
+                uri: source.source.uri.clone(),
+                row: *first_row + records,
+                line_ends: odd.line_ends,
+                goes_on: odd.goes_on,
+            });
+        }
+    }
+
     async fn open_source(&self, planned: &PlannedSource) -> Result<Open, DatasetError> {
         let object = Object::open_planned(planned).await?;
         let source = &planned.source;
@@ -110,13 +142,13 @@ impl Cutter {
                 Ok(Open::Columnar { object, parts })
             }
             Format::Csv | Format::Tsv | Format::Jsonl | Format::Txt => {
-                let recut = match source.compression {
-                    Compression::None => None,
-                    Compression::Gzip | Compression::Zstd => Some((self.recut.clone(), self.cursor.source_index)),
-                };
-                let stream = TextStream::open(object, source.compression, self.cursor.position).await?;
-                let cut = TextCut::open(stream, source.format, self.limits, recut).await?;
-                Ok(Open::Text(Box::new(cut)))
+                let encoding = dialect::encoding_of(&self.options);
+                let stream = TextStream::open(object, source.compression, encoding, self.cursor.position).await?;
+                let recut = stream.is_rewritten().then(|| (self.recut.clone(), self.cursor.source_index));
+                let splitter = Splitter::new(source.format, Dialect::of(source.format, &self.options))
+                    .expect("the columnar formats are dealt with above");
+                let cut = TextCut::open(stream, source.format, splitter, self.limits, recut).await?;
+                Ok(Open::Text { cut: Box::new(cut), first_row: self.cursor.next_row })
             }
         }
     }
@@ -126,7 +158,7 @@ impl Cutter {
         let Cursor { source_index, next_row: first_row, position } = self.cursor;
         let slice = |range, rows, recut_key| Slice { source_index, recut_key, range, first_row, rows };
         match self.open.as_mut().expect("opened by the caller") {
-            Open::Text(text) => {
+            Open::Text { cut: text, .. } => {
                 let cut = match text.next().await {
                     Ok(Some(cut)) => cut,
                     Ok(None) => return Ok(None),

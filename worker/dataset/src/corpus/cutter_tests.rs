@@ -12,10 +12,9 @@ use object_store::{
 };
 
 use super::*;
-use crate::corpus::RECORD_BYTES_MAX;
 use crate::corpus::feed::{Record, RecordFeed};
 use crate::corpus::stream::BLOCK_BYTES;
-use crate::corpus::text::Splitter;
+use crate::corpus::{Compression, RECORD_BYTES_MAX};
 
 /// Notes the largest and the total number of bytes asked for.
 #[derive(Debug, Default)]
@@ -76,6 +75,10 @@ impl ObjectStore for Counting {
     }
 }
 
+fn splitter_of(format: Format) -> Splitter {
+    Splitter::new(format, Dialect::of_format(format)).unwrap()
+}
+
 async fn counted(text: Vec<u8>) -> (Arc<Counting>, Object) {
     let store = Arc::new(Counting::default());
     let path = StorePath::from("corpus");
@@ -93,8 +96,8 @@ async fn cutting_asks_for_one_block_at_a_time_and_for_each_byte_once() {
     let size = text.len() as u64;
     let (store, object) = counted(text).await;
     let limits = CutLimits { rows_max: 1000, bytes_max: 1 << 30 };
-    let stream = TextStream::open(object, Compression::None, 0).await.unwrap();
-    let mut cut = TextCut::open(stream, Format::Csv, limits, None).await.unwrap();
+    let stream = TextStream::open(object, Compression::None, None, 0).await.unwrap();
+    let mut cut = TextCut::open(stream, Format::Csv, splitter_of(Format::Csv), limits, None).await.unwrap();
     let (mut slices, mut end) = (0, 8);
     while let Some(slice) = cut.next().await.unwrap() {
         assert_eq!(slice.start, end);
@@ -115,7 +118,7 @@ async fn a_record_over_the_limit_is_passed_without_being_held() {
     text.extend_from_slice(b"\ndespues\n");
     let size = text.len() as u64;
     let (store, object) = counted(text).await;
-    let mut feed = RecordFeed::new(TextStream::plain(object, 0..size), Splitter::new(Format::Txt).unwrap());
+    let mut feed = RecordFeed::new(TextStream::plain(object, 0..size), splitter_of(Format::Txt));
     assert_eq!(feed.next().await.unwrap(), Some(Record::Whole(b"antes\n")));
     assert_eq!(feed.next().await.unwrap(), Some(Record::TooLarge));
     assert_eq!(feed.next().await.unwrap(), Some(Record::Whole(b"despues\n")));
@@ -130,7 +133,7 @@ async fn blank_lines_without_end_are_not_a_record() {
     text.extend_from_slice(b"a,b\n");
     let size = text.len() as u64;
     let (_, object) = counted(text).await;
-    let mut feed = RecordFeed::new(TextStream::plain(object, 0..size), Splitter::new(Format::Csv).unwrap());
+    let mut feed = RecordFeed::new(TextStream::plain(object, 0..size), splitter_of(Format::Csv));
     assert!(matches!(feed.next().await.unwrap(), Some(Record::Whole(record)) if record.ends_with(b"\na,b\n")));
     assert!(feed.memory() <= 4 * BLOCK_BYTES);
     assert_eq!(feed.next().await.unwrap(), None);
@@ -140,7 +143,7 @@ async fn blank_lines_without_end_are_not_a_record() {
 async fn limits_of_nothing_and_cursors_beyond_the_corpus_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let storage = Storage::open(dir.path().to_str().unwrap()).unwrap();
-    let options = ReadOptions { text_column: "text".to_owned(), id_column: None, keep: crate::corpus::Keep::All };
+    let options = ReadOptions::default();
     let new = |rows_max, source_index| {
         let limits = CutLimits { rows_max, bytes_max: 1 };
         let cursor = Cursor { source_index, position: 0, next_row: 0 };

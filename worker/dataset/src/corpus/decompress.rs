@@ -4,6 +4,7 @@ use flate2::{Decompress, FlushDecompress, Status};
 use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, InBuffer, Operation, OutBuffer};
 
 use crate::corpus::Compression;
+use crate::error::DatasetError;
 
 /// Output beyond which the ratio of output to input is checked.
 const RATIO_FREE_BYTES: u64 = 1 << 20;
@@ -32,6 +33,25 @@ enum Gzip {
     Member(Box<Decompress>),
     /// After a member: zero padding, another member, or the end.
     Between,
+}
+
+/// Why compressed data cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    /// It is cut off, or its bytes are not what was written.
+    Damaged(String),
+    /// It may be sound, but is not what its name says, or beyond our limits.
+    Refused(String),
+}
+
+impl Unreadable {
+    /// Makes the error for an object.
+    pub(crate) fn of(&self, object: &str) -> DatasetError {
+        match self {
+            Unreadable::Damaged(problem) => DatasetError::corrupt(object, None, problem.as_str()),
+            Unreadable::Refused(problem) => DatasetError::bad_input(object, problem.as_str()),
+        }
+    }
 }
 
 /// What a call to [`Decompressor::decompress`] did.
@@ -63,7 +83,7 @@ impl Decompressor {
     ///
     /// # Errors
     /// Says what is wrong with the data.
-    pub(crate) fn decompress(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, String> {
+    pub(crate) fn decompress(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, Unreadable> {
         let step = match &mut self.codec {
             Codec::Gzip(gzip) => gzip.step(input, output)?,
             Codec::Zstd { decoder, in_frame } => {
@@ -79,28 +99,31 @@ impl Decompressor {
         self.bytes_in += step.consumed as u64;
         self.bytes_out += step.written as u64;
         if self.bytes_out > RATIO_FREE_BYTES && self.bytes_out / RATIO_MAX > self.bytes_in {
-            return Err(format!(
+            return Err(Unreadable::Refused(format!(
                 "it expands to more than {RATIO_MAX} times its size: decompress it first if you trust it"
-            ));
+            )));
         }
         Ok(step)
     }
 
     /// Says what is missing where the input has ended.
-    pub(crate) fn finish(&self) -> Result<(), String> {
+    pub(crate) fn finish(&self) -> Result<(), Unreadable> {
+        let cut_off =
+            |what: &str| Unreadable::Damaged(format!("the {what} data is cut off: copy or download it again"));
+        let empty = |what: &str| Unreadable::Refused(format!("it is empty, so not {what} data"));
         match &self.codec {
             Codec::Gzip(Gzip::Between) => Ok(()),
-            Codec::Gzip(Gzip::Start) => Err("it is empty, so not gzip data".to_owned()),
-            Codec::Gzip(Gzip::Member(_)) => Err("the gzip data is cut off: copy or download it again".to_owned()),
+            Codec::Gzip(Gzip::Start) => Err(empty("gzip")),
+            Codec::Gzip(Gzip::Member(_)) => Err(cut_off("gzip")),
             Codec::Zstd { in_frame: false, .. } if self.bytes_in > 0 => Ok(()),
-            Codec::Zstd { in_frame: false, .. } => Err("it is empty, so not zstd data".to_owned()),
-            Codec::Zstd { in_frame: true, .. } => Err("the zstd data is cut off: copy or download it again".to_owned()),
+            Codec::Zstd { in_frame: false, .. } => Err(empty("zstd")),
+            Codec::Zstd { in_frame: true, .. } => Err(cut_off("zstd")),
         }
     }
 }
 
 impl Gzip {
-    fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, String> {
+    fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, Unreadable> {
         let mut consumed = 0;
         if let Gzip::Between = self {
             // Zeros after a member are padding of tapes and block devices, as gzip(1) and Python take them.
@@ -109,10 +132,13 @@ impl Gzip {
         if let (Gzip::Start | Gzip::Between, Some(&first)) = (&*self, input.get(consumed)) {
             if first != 0x1f {
                 return Err(match self {
-                    Gzip::Start => "it is not gzip data: name it without .gz if it is not compressed",
-                    Gzip::Between | Gzip::Member(_) => "other bytes follow the gzip data",
-                }
-                .to_owned());
+                    Gzip::Start => Unreadable::Refused(
+                        "it is not gzip data: name it without .gz if it is not compressed".to_owned(),
+                    ),
+                    Gzip::Between | Gzip::Member(_) => {
+                        Unreadable::Damaged("other bytes follow the gzip data".to_owned())
+                    }
+                });
             }
             *self = Gzip::Member(Box::new(Decompress::new_gzip(15)));
         }
@@ -122,7 +148,7 @@ impl Gzip {
         let (in_before, out_before) = (member.total_in(), member.total_out());
         let status = member
             .decompress(&input[consumed..], output, FlushDecompress::None)
-            .map_err(|error| format!("the gzip data does not decompress: {error}"))?;
+            .map_err(|error| Unreadable::Damaged(format!("the gzip data does not decompress: {error}")))?;
         let used = usize::try_from(member.total_in() - in_before).expect("bounded by the slice given");
         let written = usize::try_from(member.total_out() - out_before).expect("bounded by the slice given");
         if status == Status::StreamEnd {
@@ -132,12 +158,16 @@ impl Gzip {
     }
 }
 
-fn zstd_problem(error: &std::io::Error) -> String {
+fn zstd_problem(error: &std::io::Error) -> Unreadable {
     let text = error.to_string();
     if text.contains("too much memory") {
-        return "its zstd window is larger than 128 MiB: decompress it first with `zstd -d --long=31`".to_owned();
+        let problem = "its zstd window is larger than 128 MiB: decompress it first with `zstd -d --long=31`";
+        return Unreadable::Refused(problem.to_owned());
     }
-    format!("the zstd data does not decompress: {text}")
+    if text.contains("Unknown frame descriptor") {
+        return Unreadable::Refused("it is not zstd data: name it without .zst if it is not compressed".to_owned());
+    }
+    Unreadable::Damaged(format!("the zstd data does not decompress: {text}"))
 }
 
 #[cfg(test)]
@@ -147,7 +177,16 @@ mod tests {
     use super::*;
 
     fn all(compression: Compression, input: &[u8], in_size: usize, out_size: usize) -> Result<Vec<u8>, String> {
-        let mut decompressor = Decompressor::new(compression)?.unwrap();
+        decompress(compression, input, in_size, out_size).map_err(|problem| problem.of("a").to_string())
+    }
+
+    fn decompress(
+        compression: Compression,
+        input: &[u8],
+        in_size: usize,
+        out_size: usize,
+    ) -> Result<Vec<u8>, Unreadable> {
+        let mut decompressor = Decompressor::new(compression).unwrap().unwrap();
         let (mut text, mut output) = (Vec::new(), vec![0; out_size]);
         for piece in input.chunks(in_size) {
             let mut rest = piece;

@@ -89,6 +89,9 @@ fn files_of(pattern: &str, path: &Path) -> Result<Vec<PathBuf>, DatasetError> {
             pattern,
             format!("is a folder: name its files, for example '{}/*.csv'", pattern.trim_end_matches('/')),
         )),
+        Ok(meta) if !meta.is_file() => {
+            Err(DatasetError::bad_input(pattern, "is neither a file nor a folder: write what it gives to a file first"))
+        }
         Ok(_) => Ok(vec![path.to_owned()]),
         Err(_) if pattern.contains(['*', '?', '[']) => glob_files(pattern, path),
         Err(error) => Err(DatasetError::from_io(pattern, error)),

@@ -1,4 +1,7 @@
 //! The members of a JSON object as they are spelled: a view into the record, so that nothing is lost by rewriting.
+//!
+//! `NaN`, `Infinity` and `-Infinity` are numbers here, though JSON has none of them: Python writes them, and pandas,
+//! pyarrow and DuckDB read them. As DuckDB does, we take them in any case, and `Inf` for short.
 
 use std::borrow::Cow;
 
@@ -11,7 +14,7 @@ pub(crate) enum Value<'a> {
     Null,
     /// `true` or `false`.
     Boolean(bool),
-    /// A number as it is spelled.
+    /// A number as it is spelled; see [`non_finite`] for those that JSON has not.
     Number(&'a str),
     /// A string with its quotes and escapes; may be no valid UTF-8.
     String(&'a [u8]),
@@ -55,7 +58,41 @@ pub(crate) fn members(record: &[u8]) -> Option<Vec<(String, &[u8])>> {
 
 /// Tells whether the bytes are one JSON value, whatever the strings in it hold.
 pub(crate) fn is_json(bytes: &[u8]) -> bool {
-    serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
+    let parses = |bytes: &[u8]| serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
+    parses(bytes) || with_zeros(bytes).is_some_and(|bytes| parses(&bytes))
+}
+
+/// Returns the number that a spelling of NaN or an infinity stands for.
+pub(crate) fn non_finite(spelling: &str) -> Option<f64> {
+    let (sign, word) = spelling.strip_prefix('-').map_or((1.0, spelling), |word| (-1.0, word));
+    let is = |name: &str| word.eq_ignore_ascii_case(name);
+    match () {
+        () if is("nan") => Some(f64::NAN),
+        () if is("inf") || is("infinity") => Some(sign * f64::INFINITY),
+        () => None,
+    }
+}
+
+/// Returns the bytes with zeros in the place of NaN and infinities, or `None` where there are none outside of strings.
+fn with_zeros(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut copy = None;
+    let mut walk = Walk { json: bytes, at: 0 };
+    while let Some(byte) = walk.peek() {
+        if byte == b'"' {
+            walk.skip_string();
+        } else if b",:[]{} \t\r\n".contains(&byte) {
+            walk.at += 1;
+        } else {
+            let start = walk.at;
+            let word = walk.value();
+            if std::str::from_utf8(word).is_ok_and(|word| non_finite(word).is_some()) {
+                let copy = copy.get_or_insert_with(|| bytes.to_vec());
+                copy[start..walk.at].fill(b' ');
+                copy[start] = b'0';
+            }
+        }
+    }
+    copy
 }
 
 /// Tells what a value from [`members`] is.
@@ -65,8 +102,8 @@ pub(crate) fn kind(value: &[u8]) -> Value<'_> {
         Some(b'{' | b'[') => Value::Nested(value),
         Some(b't') => Value::Boolean(true),
         Some(b'f') => Value::Boolean(false),
-        Some(b'-' | b'0'..=b'9') => std::str::from_utf8(value).map_or(Value::Null, Value::Number),
-        _ => Value::Null,
+        _ if value == b"null" => Value::Null,
+        _ => std::str::from_utf8(value).map_or(Value::Null, Value::Number),
     }
 }
 

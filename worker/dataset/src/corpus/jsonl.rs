@@ -11,6 +11,7 @@ use memchr::memchr;
 
 use crate::corpus::columns::{ColumnBuilder, Rows, Text, text_of};
 use crate::corpus::json::{self, Value};
+use crate::corpus::schema::is_overflow;
 use crate::corpus::text::Tail;
 use crate::reject::RejectReason;
 
@@ -153,6 +154,9 @@ fn number_seen(number: &str, large: &mut bool) -> Seen {
 
 /// Returns the float of a number's spelling, unless that would change an integer or lose all of a number.
 fn float_of(number: &str) -> Option<f64> {
+    if let Some(value) = json::non_finite(number) {
+        return Some(value);
+    }
     let value: f64 = number.parse().ok()?;
     let is_integer = !number.contains(['.', 'e', 'E']);
     let is_exact = !is_integer || number.parse::<i64>().is_ok_and(|whole| whole.unsigned_abs() <= EXACT_INTEGER_MAX);
@@ -163,9 +167,11 @@ fn float_of(number: &str) -> Option<f64> {
 #[derive(Debug)]
 pub(crate) struct Parser {
     text_column: String,
-    /// Position of each kept column.
+    /// Position of each kept column but the overflow column.
     kept: HashMap<String, usize>,
-    /// Whether a key outside the schema is an error: true where all columns are kept.
+    /// Position of the column that takes in what no other column can hold.
+    overflow: Option<usize>,
+    /// Whether a key outside the schema is an error: true where all columns are kept, and there is no overflow column.
     is_complete: bool,
 }
 
@@ -174,10 +180,14 @@ pub(crate) struct Parser {
 pub(crate) struct UnknownKey(pub(crate) String);
 
 impl Parser {
-    /// Makes a parser. With `is_complete`, a key that is neither kept nor the text is an [`UnknownKey`].
-    pub(crate) fn new(text_column: &str, kept: &Schema, is_complete: bool) -> Parser {
-        let kept = kept.fields().iter().enumerate().map(|(index, field)| (field.name().clone(), index)).collect();
-        Parser { text_column: text_column.to_owned(), kept, is_complete }
+    /// Makes a parser. With `is_complete`, a key that is neither kept nor the text is an [`UnknownKey`], unless the
+    /// schema has an overflow column.
+    pub(crate) fn new(text_column: &str, schema: &Schema, is_complete: bool) -> Parser {
+        let overflow = schema.fields().iter().position(|field| is_overflow(field));
+        let fields = schema.fields().iter().enumerate().filter(|(index, _)| overflow != Some(*index));
+        let kept = fields.map(|(index, field)| (field.name().clone(), index)).collect();
+        let is_complete = is_complete && overflow.is_none();
+        Parser { text_column: text_column.to_owned(), kept, overflow, is_complete }
     }
 
     /// Appends one record to `rows`.
@@ -189,7 +199,8 @@ impl Parser {
             rows.push_rejected(RejectReason::MalformedRecord);
             return Ok(());
         };
-        let (mut text, mut values) = (None, vec![None; self.kept.len()]);
+        let columns = self.kept.len() + usize::from(self.overflow.is_some());
+        let (mut text, mut values, mut extra) = (None, vec![None; columns], Members::default());
         for (key, value) in members {
             let position = self.kept.get(&key);
             if let Some(&position) = position {
@@ -197,19 +208,76 @@ impl Parser {
             }
             if key == self.text_column {
                 text = Some(value);
+            } else if position.is_none() && self.overflow.is_some() {
+                extra.put(key, value);
             } else if position.is_none() && self.is_complete {
                 return Err(UnknownKey(key));
             }
         }
         let mut fits = true;
-        for (column, value) in rows.columns().iter_mut().zip(values) {
-            fits &= append(column, value);
+        for (index, (name, column)) in rows.columns_by_name().enumerate() {
+            if Some(index) == self.overflow || append(column, values[index]) {
+                continue;
+            }
+            match values[index] {
+                Some(value) if self.overflow.is_some() => extra.put(name.to_owned(), value),
+                // There is no column for a value that says no more than that there is none.
+                Some(value) if is_nan(value) => {}
+                Some(_) | None => fits = false,
+            }
+        }
+        if let Some(index) = self.overflow {
+            fits &= extra.append_to(&mut rows.columns()[index]);
         }
         let text = text.map_or(Err(RejectReason::NullText), text_of_value);
         let text = text.and_then(|text| if fits { Ok(text) } else { Err(RejectReason::ColumnType) });
         rows.push_text(text, record.len());
         Ok(())
     }
+}
+
+/// Members of a record that no column can hold.
+#[derive(Debug, Default)]
+struct Members<'a> {
+    members: Vec<(String, &'a [u8])>,
+    positions: HashMap<String, usize>,
+}
+
+impl<'a> Members<'a> {
+    /// Adds a member, in the place of one with the same key: the last value counts.
+    fn put(&mut self, key: String, value: &'a [u8]) {
+        match self.positions.get(&key) {
+            Some(&position) => self.members[position].1 = value,
+            None => {
+                self.positions.insert(key.clone(), self.members.len());
+                self.members.push((key, value));
+            }
+        }
+    }
+
+    /// Appends the members as the text of a JSON object, values as they are spelled; null where there are none. Returns
+    /// false, having appended a null, where that is no UTF-8.
+    fn append_to(&self, column: &mut ColumnBuilder) -> bool {
+        if self.members.is_empty() {
+            column.append_null();
+            return true;
+        }
+        let mut json = b"{".to_vec();
+        for (key, value) in &self.members {
+            if json.len() > 1 {
+                json.push(b',');
+            }
+            json.extend_from_slice(serde_json::Value::from(key.as_str()).to_string().as_bytes());
+            json.push(b':');
+            json.extend_from_slice(value);
+        }
+        json.push(b'}');
+        column.append_bytes(&json)
+    }
+}
+
+fn is_nan(value: &[u8]) -> bool {
+    matches!(json::kind(value), Value::Number(number) if json::non_finite(number).is_some_and(f64::is_nan))
 }
 
 fn text_of_value(value: &[u8]) -> Text {

@@ -24,7 +24,7 @@ fn text_in(record: &[u8]) -> Text {
 #[test]
 fn texts_are_judged_by_kind() {
     use RejectReason::{EmptyText, InvalidUtf8, MalformedRecord, NotAString, NullText};
-    let cases: [(&[u8], Text); 20] = [
+    let cases: [(&[u8], Text); 26] = [
         (br#"{"text":"hola"}"#, Ok("hola".to_owned())),
         (b"  {\"id\":1, \"text\" : \"a\\u00f1o \\ud83d\\ude00\\n\"} \r\n", Ok("a\u{f1}o \u{1f600}\n".to_owned())),
         (br#"{"te\u0078t":"escaped key"}"#, Ok("escaped key".to_owned())),
@@ -41,6 +41,12 @@ fn texts_are_judged_by_kind() {
         (br#"{"text":{"a":"b"}}"#, Err(NotAString)),
         (b"{\"text\":\"a\xf1o\"}", Err(InvalidUtf8)),
         (br#"{"text":"\ud83d alone"}"#, Err(MalformedRecord)),
+        (br#"{"text":NaN}"#, Err(NotAString)),
+        (br#"{"a":[NaN,{"b":-Infinity}],"text":"NaN, Infinity"}"#, Ok("NaN, Infinity".to_owned())),
+        (br#"{"a":NaN,"text":"cut"#, Err(MalformedRecord)),
+        (br#"{"a":NaNa,"text":"a"}"#, Err(MalformedRecord)),
+        (br#"{"a":1NaN,"text":"a"}"#, Err(MalformedRecord)),
+        (br#"{NaN:1,"text":"a"}"#, Err(MalformedRecord)),
         (br#"{"text":"cut"#, Err(MalformedRecord)),
         (br#"["text"]"#, Err(MalformedRecord)),
         (br#""text""#, Err(MalformedRecord)),
@@ -114,6 +120,11 @@ fn types_are_the_narrowest_that_lose_nothing() {
     assert_eq!(inferred(&["9007199254740993", "0.5"]), Some(DataType::Utf8));
     assert_eq!(inferred(&["18446744073709551615"]), Some(DataType::Utf8));
     assert_eq!(inferred(&["1e999"]), Some(DataType::Utf8));
+    assert_eq!(inferred(&["5", "NaN"]), Some(DataType::Float64));
+    assert_eq!(inferred(&["nan", "-Infinity", "-inf"]), Some(DataType::Float64));
+    assert_eq!(inferred(&["9007199254740993", "NaN"]), Some(DataType::Utf8));
+    assert_eq!(inferred(&["[NaN]"]), Some(DataType::Utf8));
+    assert_eq!(inferred(&["true", "NaN"]), Some(DataType::Utf8));
     assert_eq!(inferred(&["true", "false"]), Some(DataType::Boolean));
     assert_eq!(inferred(&["true", "1"]), Some(DataType::Utf8));
     assert_eq!(inferred(&["\"a\""]), Some(DataType::Utf8));

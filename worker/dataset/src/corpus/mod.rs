@@ -13,9 +13,12 @@ mod text_cut;
 
 mod columns;
 mod feed;
+mod notice;
 mod reader;
+mod sample;
 
 mod csv;
+mod dialect;
 mod json;
 mod jsonl;
 mod text;
@@ -30,12 +33,15 @@ mod parquet;
 mod decompress;
 mod object;
 mod stream;
+mod transcode;
 
 use serde::{Deserialize, Serialize};
 
 pub use cutter::{CutLimits, Cutter};
+pub use dialect::{Quote, encoding_name};
 pub use expand::{CorpusPlace, corpus_place, expand};
-pub use inspect::inspect;
+pub use inspect::{inspect, inspect_with_notices};
+pub use notice::Notice;
 pub use object::{Detour, SourceObject};
 pub use reader::{RecordChunk, RecordReader, read, read_by};
 pub use schema::kept_schema_of;
@@ -111,6 +117,29 @@ pub struct ReadOptions {
     pub id_column: Option<String>,
     /// Pass-through columns.
     pub keep: Keep,
+    /// What separates the fields of csv and tsv, where it is not the format's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delimiter: Option<char>,
+    /// What quotes the fields of csv and tsv, where it is not `"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quote: Option<Quote>,
+    /// Name of the character encoding of text sources without a byte order mark, where it is not UTF-8; any WHATWG label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<String>,
+}
+
+impl Default for ReadOptions {
+    /// The texts of a column `text`, with every other column, spelled as the formats have it.
+    fn default() -> Self {
+        ReadOptions {
+            text_column: "text".to_owned(),
+            id_column: None,
+            keep: Keep::All,
+            delimiter: None,
+            quote: None,
+            encoding: None,
+        }
+    }
 }
 
 /// What a source looked like when it was planned; a later read that finds another fails.
@@ -129,7 +158,7 @@ pub struct PlannedSource {
     pub source: Source,
     /// Its identity at planning time.
     pub fingerprint: Fingerprint,
-    /// Column names of the header in file order (`csv`, `tsv`; empty for other formats).
+    /// Column names of the header in file order, made unique (`csv`, `tsv`; empty for other formats).
     pub header: Vec<String>,
     /// Schema of the kept columns over the whole corpus, as a base64 Arrow IPC schema message: the same for every source.
     pub kept_schema: String,

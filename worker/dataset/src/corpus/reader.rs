@@ -8,6 +8,7 @@ use arrow_array::RecordBatch;
 
 use crate::corpus::columnar::{ColumnarReader, Selection};
 use crate::corpus::columns::Rows;
+use crate::corpus::dialect::Dialect;
 use crate::corpus::feed::{Record, RecordFeed};
 use crate::corpus::object::{Detour, Object};
 use crate::corpus::schema::kept_schema_of;
@@ -53,7 +54,7 @@ impl fmt::Debug for RecordReader {
     }
 }
 
-/// Opens the records of a slice. `recut` is the job's storage, which holds the re-cut pieces of compressed sources.
+/// Opens the records of a slice. `recut` is the job's storage, which holds the pieces of sources that were re-cut.
 ///
 /// # Errors
 /// `SourceChanged` where the source is not what was planned, `NotFound` where a piece is gone, or it cannot be read.
@@ -101,7 +102,7 @@ async fn read_object(
         }
         (format @ (Format::Csv | Format::Tsv | Format::Jsonl | Format::Txt), SliceRange::Bytes { start, end }) => {
             let parser = Parser::new(source, options, &kept)?;
-            let splitter = Splitter::new(format).expect("a text format");
+            let splitter = Splitter::new(format, Dialect::of(format, options)).expect("a text format");
             let feed = RecordFeed::new(TextStream::plain(object, start..end), splitter);
             FormatReader::Text(Box::new(TextReader { feed, parser, rows: Rows::new(kept) }))
         }
@@ -206,7 +207,7 @@ impl Parser {
         match source.source.format {
             Format::Jsonl => Ok(Parser::Jsonl(jsonl::Parser::new(text_column, kept, options.keep == Keep::All))),
             Format::Txt => Ok(Parser::Txt { text_column: text_column.to_owned() }),
-            format => match csv::Parser::new(format, &source.header, text_column, kept) {
+            format => match csv::Parser::new(Dialect::of(format, options), &source.header, text_column, kept) {
                 Some(parser) => Ok(Parser::Csv(parser)),
                 None => Err(DatasetError::TextColumnMissing {
                     uri: source.source.uri.clone(),

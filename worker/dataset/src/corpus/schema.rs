@@ -8,6 +8,7 @@ use arrow_schema::{DataType, Field, Schema};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::corpus::dialect::Dialect;
 use crate::corpus::jsonl::Inference;
 use crate::corpus::types::{common_field, is_string, stored_field};
 use crate::corpus::{Format, Keep, PlannedSource, ReadOptions};
@@ -43,6 +44,17 @@ pub(crate) fn unique_names(names: Vec<String>) -> Vec<String> {
         unique.push(new);
     }
     unique
+}
+
+/// Name of the column that takes in what no other column of a JSON source can hold, where no column has that name.
+const OVERFLOW_COLUMN: &str = "extra";
+
+/// Field metadata that tells the overflow column from a column of that name.
+const OVERFLOW_MARK: &str = "encaje.overflow";
+
+/// Whether a field of a kept schema is the overflow column.
+pub(crate) fn is_overflow(field: &Field) -> bool {
+    field.metadata().contains_key(OVERFLOW_MARK)
 }
 
 /// Returns the schema of the kept columns, which is the same for every source of a corpus.
@@ -86,7 +98,11 @@ pub(crate) enum Columns {
     /// Names and types.
     Typed(Vec<Field>),
     /// Keys of JSON objects, as far as a sample shows; their types are inferred over all sources.
-    Sampled(Vec<String>),
+    Sampled {
+        keys: Vec<String>,
+        /// The sample is the whole source.
+        is_complete: bool,
+    },
     /// JSON lines without a single record: no keys are known, and none are missed.
     Unknown,
 }
@@ -96,7 +112,7 @@ impl SourceColumns {
     pub(crate) fn names(&self) -> Vec<String> {
         match &self.columns {
             Columns::Typed(fields) => fields.iter().map(|field| field.name().clone()).collect(),
-            Columns::Sampled(keys) => keys.clone(),
+            Columns::Sampled { keys, .. } => keys.clone(),
             Columns::Unknown => Vec::new(),
         }
     }
@@ -104,7 +120,7 @@ impl SourceColumns {
     fn has(&self, name: &str) -> bool {
         match &self.columns {
             Columns::Typed(fields) => fields.iter().any(|field| field.name() == name),
-            Columns::Sampled(keys) => keys.iter().any(|key| key == name),
+            Columns::Sampled { keys, .. } => keys.iter().any(|key| key == name),
             Columns::Unknown => false,
         }
     }
@@ -124,7 +140,7 @@ impl SourceColumns {
     fn field(&self, name: &str) -> Option<&Field> {
         match &self.columns {
             Columns::Typed(fields) => fields.iter().find(|field| field.name() == name),
-            Columns::Sampled(_) | Columns::Unknown => None,
+            Columns::Sampled { .. } | Columns::Unknown => None,
         }
     }
 }
@@ -138,7 +154,8 @@ pub(crate) fn unify(
     for source in sources {
         check_source(source, options)?;
     }
-    let names = kept_names(sources, options)?;
+    let overflow = overflow_name(sources, options);
+    let names = kept_names(sources, options, overflow.as_deref())?;
     for name in &names {
         if OUTPUT_COLUMNS.contains(&name.as_str())
             && let Some(source) = sources.iter().find(|source| source.has(name))
@@ -146,9 +163,35 @@ pub(crate) fn unify(
             return Err(DatasetError::ColumnCollision { uri: source.uri.clone(), column: name.clone() });
         }
     }
-    let fields: Result<Vec<Field>, DatasetError> =
-        names.iter().map(|name| unify_column(name, sources, inference)).collect();
+    let field = |name: &String| match &overflow {
+        Some(overflow) if overflow == name => {
+            let mark = HashMap::from([(OVERFLOW_MARK.to_owned(), "true".to_owned())]);
+            Ok(Field::new(name, DataType::Utf8, true).with_metadata(mark))
+        }
+        Some(_) | None => unify_column(name, sources, inference),
+    };
+    let fields: Result<Vec<Field>, DatasetError> = names.iter().map(field).collect();
     Ok(Schema::new(fields?))
+}
+
+/// Returns the name of the overflow column, where the output shall have one: `--keep` names it, or all columns are kept
+/// and a JSON source is larger than its sample, so that later records may have keys and types that the sample has not.
+fn overflow_name(sources: &[SourceColumns], options: &ReadOptions) -> Option<String> {
+    let is_free = |name: &str| name != options.text_column && !sources.iter().any(|source| source.has(name));
+    let name = if is_free(OVERFLOW_COLUMN) {
+        OVERFLOW_COLUMN.to_owned()
+    } else {
+        let mut names = (2_u64..).map(|number| format!("{OVERFLOW_COLUMN}_{number}"));
+        names.find(|name| is_free(name)).expect("more numbers than columns")
+    };
+    let has_json = sources.iter().any(|source| source.format == Format::Jsonl);
+    let may_overflow = |source: &SourceColumns| matches!(source.columns, Columns::Sampled { is_complete: false, .. });
+    let is_wanted = match &options.keep {
+        Keep::All => sources.iter().any(may_overflow),
+        Keep::None => false,
+        Keep::Columns(columns) => has_json && columns.contains(&name),
+    };
+    is_wanted.then_some(name)
 }
 
 /// Checks what each source must have: its own names once, the text column, the id column.
@@ -163,7 +206,7 @@ fn check_source(source: &SourceColumns, options: &ReadOptions) -> Result<(), Dat
         return Err(DatasetError::TextColumnMissing {
             uri: source.uri.clone(),
             column: options.text_column.clone(),
-            hint: hint(source.format, &names, &options.text_column),
+            hint: hint(source.format, &names, options),
             found: names,
         });
     }
@@ -179,27 +222,39 @@ fn check_source(source: &SourceColumns, options: &ReadOptions) -> Result<(), Dat
 }
 
 /// Guesses why a text column is missing.
-fn hint(format: Format, names: &[String], text_column: &str) -> String {
-    let wanted = text_column.trim().to_lowercase();
-    if let Some(name) = names.iter().find(|name| name.trim().to_lowercase() == wanted) {
+fn hint(format: Format, names: &[String], options: &ReadOptions) -> String {
+    let wanted = options.text_column.trim().to_lowercase();
+    let is_wanted = |name: &str| name.trim().trim_matches('"').to_lowercase() == wanted;
+    if let Some(name) = names.iter().find(|name| is_wanted(name)) {
         return format!(" (is it `{}`?)", name.escape_debug());
     }
-    let (Format::Csv | Format::Tsv, [joined]) = (format, names) else {
+    if !matches!(format, Format::Csv | Format::Tsv) {
         return String::new();
-    };
-    let other = [(';', "semicolons"), ('\t', "tabs"), ('|', "vertical bars"), (',', "commas")]
-        .into_iter()
-        .find(|(delimiter, _)| joined.contains(*delimiter));
-    match other {
-        Some((_, "tabs")) => "; its header is separated by tabs: use --format tsv".to_owned(),
-        Some((_, "commas")) => "; its header is separated by commas: use --format csv".to_owned(),
-        Some((_, other)) => format!("; its header is separated by {other}: convert it to commas or tabs first"),
-        None => String::new(),
     }
+    let own = char::from(Dialect::of(format, options).delimiter);
+    let line = names.join(&own.to_string());
+    let others = [(';', "semicolons"), ('\t', "tabs"), ('|', "vertical bars"), (',', "commas"), (':', "colons")];
+    let mut others = others.into_iter().filter(|(delimiter, _)| *delimiter != own && line.contains(*delimiter));
+    let other = match names {
+        [_] => others.next(),
+        _ => others.find(|(delimiter, _)| line.split(*delimiter).any(is_wanted)),
+    };
+    let Some((delimiter, what)) = other else { return String::new() };
+    let remedy = match delimiter {
+        '\t' if options.delimiter.is_none() => "--format tsv".to_owned(),
+        ',' if options.delimiter.is_none() => "--format csv".to_owned(),
+        '\t' => "--delimiter tab".to_owned(),
+        other => format!("--delimiter '{other}'"),
+    };
+    format!("; its header is separated by {what}: add {remedy}")
 }
 
 /// Returns the names of the kept columns in output order.
-fn kept_names(sources: &[SourceColumns], options: &ReadOptions) -> Result<Vec<String>, DatasetError> {
+fn kept_names(
+    sources: &[SourceColumns],
+    options: &ReadOptions,
+    overflow: Option<&str>,
+) -> Result<Vec<String>, DatasetError> {
     let mut names: Vec<String> = Vec::new();
     let id = options.id_column.iter().cloned();
     match &options.keep {
@@ -210,11 +265,13 @@ fn kept_names(sources: &[SourceColumns], options: &ReadOptions) -> Result<Vec<St
                     names.push(name);
                 }
             }
+            names.extend(overflow.map(str::to_owned));
         }
         Keep::Columns(columns) => {
             names.extend(id.filter(|id| !columns.contains(id)));
             for column in columns {
-                check_kept(column, &names, sources)?;
+                let is_overflow = overflow == Some(column.as_str());
+                check_kept(column, &names, if is_overflow { &[] } else { sources })?;
                 names.push(column.clone());
             }
         }
@@ -258,7 +315,7 @@ fn unify_column(name: &str, sources: &[SourceColumns], inference: &Inference) ->
     let Some((first, field)) = decided else {
         return Ok(Field::new(name, inferred.unwrap_or(DataType::Utf8), true));
     };
-    let is_sampled = |source: &&SourceColumns| matches!(source.columns, Columns::Sampled(_)) && source.has(name);
+    let is_sampled = |source: &&SourceColumns| matches!(source.columns, Columns::Sampled { .. }) && source.has(name);
     match (inferred, sources.iter().find(is_sampled)) {
         (Some(inferred), Some(sampled)) => {
             with_json(&field, &inferred).ok_or_else(|| conflict(name, (first, field.data_type()), (sampled, &inferred)))

@@ -20,11 +20,15 @@ fn json(uri: &str, record: &str, inference: &mut Inference) -> SourceColumns {
     let mut own = Inference::default();
     assert!(own.add(record.as_bytes()));
     inference.merge(&own);
-    SourceColumns { uri: uri.to_owned(), format: Format::Jsonl, columns: Columns::Sampled(own.keys()) }
+    SourceColumns {
+        uri: uri.to_owned(),
+        format: Format::Jsonl,
+        columns: Columns::Sampled { keys: own.keys(), is_complete: true },
+    }
 }
 
 fn options(keep: Keep, id: Option<&str>) -> ReadOptions {
-    ReadOptions { text_column: "text".to_owned(), id_column: id.map(str::to_owned), keep }
+    ReadOptions { id_column: id.map(str::to_owned), keep, ..ReadOptions::default() }
 }
 
 fn columns(names: &[&str]) -> Keep {
@@ -140,4 +144,84 @@ fn the_schema_survives_its_encoding() {
     planned.kept_schema.replace_range(4..8, "AAAA");
     let error = kept_schema_of(&planned).unwrap_err();
     assert!(error.to_string().contains("/a.parquet"));
+}
+
+#[test]
+fn columns_without_a_name_of_their_own_get_one() {
+    let named = |names: &[&str]| unique_names(names.iter().map(|name| (*name).to_owned()).collect());
+    assert_eq!(named(&["text", "label", "label"]), ["text", "label", "label_2"]);
+    assert_eq!(named(&["text", "label", "", ""]), ["text", "label", "column_3", "column_4"]);
+    // Names of the file itself are never given to other columns.
+    assert_eq!(named(&["a", "a", "a_2", "a"]), ["a", "a_3", "a_2", "a_4"]);
+    assert_eq!(named(&["", "column_1", ""]), ["column_1_2", "column_1", "column_3"]);
+    assert_eq!(named(&["a", "b"]), ["a", "b"]);
+    assert_eq!(named(&[]), [""; 0]);
+}
+
+#[test]
+fn many_columns_of_one_name_are_named_in_reasonable_time() {
+    let names = unique_names(vec!["x".to_owned(); 50_000]);
+    assert_eq!((names[1].as_str(), names[49_999].as_str()), ("x_2", "x_50000"));
+}
+
+fn incomplete(uri: &str, keys: &[&str]) -> SourceColumns {
+    let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+    SourceColumns { uri: uri.to_owned(), format: Format::Jsonl, columns: Columns::Sampled { keys, is_complete: false } }
+}
+
+#[test]
+fn a_json_source_beyond_its_sample_gets_a_column_for_what_may_come() {
+    let overflow = |sources: &[SourceColumns], keep: Keep| {
+        let schema = unify(sources, &Inference::default(), &options(keep, None)).unwrap();
+        let fields = schema.fields().iter();
+        fields.map(|field| (field.name().clone(), is_overflow(field))).collect::<Vec<_>>()
+    };
+    let pairs = |names: &[(&str, bool)]| -> Vec<(String, bool)> {
+        names.iter().map(|(name, is_overflow)| ((*name).to_owned(), *is_overflow)).collect()
+    };
+    let large = || [incomplete("a", &["text", "x"])];
+    assert_eq!(overflow(&large(), Keep::All), pairs(&[("text", false), ("x", false), ("extra", true)]));
+    assert_eq!(overflow(&large(), Keep::None), pairs(&[]));
+    assert_eq!(overflow(&large(), columns(&["x"])), pairs(&[("x", false)]));
+    assert_eq!(overflow(&large(), columns(&["extra", "x"])), pairs(&[("extra", true), ("x", false)]));
+    // A column of that name keeps it.
+    let own = [incomplete("a", &["text", "extra"])];
+    assert_eq!(overflow(&own, Keep::All), pairs(&[("text", false), ("extra", false), ("extra_2", true)]));
+    assert_eq!(overflow(&own, columns(&["extra"])), pairs(&[("extra", false)]));
+    // Other formats have no surprises.
+    let error = unify(&[csv("a", &["text"])], &Inference::default(), &options(columns(&["extra"]), None)).unwrap_err();
+    assert!(error.to_string().contains("`extra`"), "{error}");
+}
+
+#[test]
+fn the_overflow_column_is_marked_in_the_planned_schema() {
+    let schema = unify(&[incomplete("a", &["text"])], &Inference::default(), &options(Keep::All, None)).unwrap();
+    let planned = PlannedSource {
+        source: Source { uri: "a".to_owned(), format: Format::Jsonl, compression: Compression::None },
+        fingerprint: Fingerprint { size: 0, etag: None },
+        header: Vec::new(),
+        kept_schema: encode_schema(&schema),
+    };
+    let found = kept_schema_of(&planned).unwrap();
+    assert!(is_overflow(found.field_with_name("extra").unwrap()) && !is_overflow(found.field(0)));
+}
+
+#[test]
+fn a_header_cut_at_the_wrong_character_names_the_option() {
+    let message = |names: &[&str], format, delimiter| {
+        let names: Vec<Field> = names.iter().map(|name| Field::new(*name, DataType::Utf8, true)).collect();
+        let source = SourceColumns { uri: "a".to_owned(), format, columns: Columns::Typed(names) };
+        let options = ReadOptions { delimiter, ..ReadOptions::default() };
+        unify(&[source], &Inference::default(), &options).unwrap_err().to_string()
+    };
+    let ends = |message: String, end: &str| assert!(message.ends_with(end), "{message} does not end with {end}");
+    ends(message(&["id;text;label"], Format::Csv, None), "add --delimiter ';'");
+    ends(message(&["id;text;x", "y"], Format::Csv, None), "add --delimiter ';'");
+    ends(message(&["id|text"], Format::Csv, None), "add --delimiter '|'");
+    ends(message(&["id\ttext"], Format::Csv, None), "add --format tsv");
+    ends(message(&["id,text"], Format::Tsv, None), "add --format csv");
+    ends(message(&["id,text"], Format::Csv, Some(';')), "add --delimiter ','");
+    ends(message(&["id\ttext"], Format::Csv, Some(';')), "add --delimiter tab");
+    ends(message(&["id", "Text"], Format::Csv, None), "(is it `Text`?)");
+    ends(message(&["id", "texto"], Format::Csv, None), "--text-column");
 }

@@ -1,12 +1,16 @@
-//! The uncompressed bytes of a text source, in blocks of bounded size, from any offset.
+//! The text of a source as UTF-8, in blocks of bounded size, from any offset: what is compressed is decompressed, what is
+//! in another character encoding is decoded.
 
 use std::ops::Range;
 
 use bytes::Bytes;
+use encoding_rs::Encoding;
 
 use crate::corpus::Compression;
-use crate::corpus::decompress::Decompressor;
+use crate::corpus::decompress::{Decompressor, Unreadable};
 use crate::corpus::object::Object;
+use crate::corpus::text::{FRONT_BYTES, sniff};
+use crate::corpus::transcode::Transcoder;
 use crate::error::DatasetError;
 
 /// Most bytes that are asked of the store at once, and most bytes in a block.
@@ -20,41 +24,91 @@ pub(crate) struct TextStream {
     decompressor: Option<Decompressor>,
     /// Compressed bytes not yet used.
     input: Bytes,
-    /// Offset in the uncompressed text of the next block.
+    /// Uncompressed bytes that were read ahead.
+    ahead: Bytes,
+    transcoder: Option<Transcoder>,
+    /// Decoded bytes not yet handed out.
+    decoded: Bytes,
+    /// Offset in the text of the next block.
     offset: u64,
+    is_at_front: bool,
     /// Damage that was found behind bytes which are handed out first, so that the caller can count their rows.
-    damage: Option<String>,
+    damage: Option<Unreadable>,
 }
 
 impl TextStream {
-    /// Opens the uncompressed bytes `range` of an object that is not compressed.
+    /// Opens the bytes `range` of an object that is UTF-8 and not compressed.
     pub(crate) fn plain(object: Object, range: Range<u64>) -> TextStream {
-        let offset = range.start;
-        TextStream { object, rest: range, decompressor: None, input: Bytes::new(), offset, damage: None }
+        TextStream {
+            object,
+            offset: range.start,
+            rest: range,
+            decompressor: None,
+            input: Bytes::new(),
+            ahead: Bytes::new(),
+            transcoder: None,
+            decoded: Bytes::new(),
+            is_at_front: false,
+            damage: None,
+        }
     }
 
-    /// Opens the text of a source from byte `start` of its uncompressed text. Compressed sources are read from the
-    /// front and the bytes before `start` are dropped: neither gzip nor zstd can seek.
+    /// Opens the text of a source from byte `start` of its text as UTF-8, or behind its byte order mark for 0. Without a
+    /// mark that says otherwise, the text is in `encoding`, UTF-8 by default. What is compressed or in another encoding is
+    /// read from the front and the bytes before `start` are dropped: neither can be entered in its middle.
     ///
     /// # Errors
-    /// `Corrupt` where the text ends before `start`.
-    pub(crate) async fn open(object: Object, compression: Compression, start: u64) -> Result<TextStream, DatasetError> {
+    /// `BadInput` where the first bytes are those of no text; `Corrupt` where the text ends before `start`.
+    pub(crate) async fn open(
+        object: Object,
+        compression: Compression,
+        encoding: Option<&'static Encoding>,
+        start: u64,
+    ) -> Result<TextStream, DatasetError> {
         let decompressor =
-            Decompressor::new(compression).map_err(|problem| DatasetError::corrupt(object.name(), None, problem))?;
+            Decompressor::new(compression).map_err(|problem| DatasetError::bad_input(object.name(), problem))?;
         let size = object.size();
-        if decompressor.is_none() {
-            let beyond = || DatasetError::corrupt(object.name(), None, format!("it ends before byte {start}"));
-            return if start <= size { Ok(Self::plain(object, start..size)) } else { Err(beyond()) };
-        }
         let mut stream = TextStream { rest: 0..size, decompressor, ..Self::plain(object, 0..0) };
-        while stream.offset < start {
-            let wanted = usize::try_from(start - stream.offset).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
-            if stream.block_of(wanted).await?.is_none() {
-                let problem = format!("it ends before byte {start} of its text");
-                return Err(DatasetError::corrupt(stream.object.name(), None, problem));
-            }
+        let front = if stream.decompressor.is_none() && start > 0 {
+            stream.object.read(0..size.min(FRONT_BYTES)).await?
+        } else {
+            stream.ahead = stream.raw_block(BLOCK_BYTES).await?;
+            stream.ahead.clone()
+        };
+        let found = sniff(&front, encoding);
+        let found = found.map_err(|problem| DatasetError::bad_input(stream.object.name(), problem))?;
+        stream.transcoder = found.encoding.map(Transcoder::new);
+        if start == 0 {
+            stream.is_at_front = true;
+            stream.ahead = stream.ahead.slice(found.mark..);
+            stream.offset = if stream.transcoder.is_some() { 0 } else { found.mark as u64 };
+        } else if stream.is_rewritten() {
+            stream.skip_to(start, found.mark).await?;
+        } else if start <= size {
+            (stream.rest, stream.offset) = (start..size, start);
+        } else {
+            return Err(stream.ends_before(start));
         }
         Ok(stream)
+    }
+
+    async fn skip_to(&mut self, start: u64, mark: usize) -> Result<(), DatasetError> {
+        if self.ahead.is_empty() {
+            self.ahead = self.raw_block(BLOCK_BYTES).await?;
+        }
+        self.ahead = self.ahead.slice(mark..);
+        self.offset = if self.transcoder.is_some() { 0 } else { mark as u64 };
+        while self.offset < start {
+            let wanted = usize::try_from(start - self.offset).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
+            if self.block_of(wanted).await?.is_none() {
+                return Err(self.ends_before(start));
+            }
+        }
+        Ok(())
+    }
+
+    fn ends_before(&self, start: u64) -> DatasetError {
+        DatasetError::corrupt(self.object.name(), None, format!("it ends before byte {start} of its text"))
     }
 
     /// Returns the object that is read.
@@ -62,9 +116,31 @@ impl TextStream {
         &self.object
     }
 
-    /// Returns the offset in the uncompressed text of the next block.
+    /// Returns the offset in the text of the next block.
     pub(crate) fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// Whether the first byte of the text, behind its byte order mark, comes next.
+    pub(crate) fn is_at_front(&self) -> bool {
+        self.is_at_front
+    }
+
+    /// Whether the text is not the object's bytes as they are, so that offsets in one are none in the other.
+    pub(crate) fn is_rewritten(&self) -> bool {
+        self.decompressor.is_some() || self.transcoder.is_some()
+    }
+
+    /// Whether the text is in another encoding than UTF-8.
+    pub(crate) fn is_decoded(&self) -> bool {
+        self.transcoder.is_some()
+    }
+
+    /// Whether what was read ahead, before it is decoded, is UTF-8 that is more than ASCII.
+    pub(crate) fn is_good_utf8(&self) -> bool {
+        let text = std::str::from_utf8(&self.ahead);
+        // A character may be cut off at the end.
+        !self.ahead.is_ascii() && text.map_or_else(|error| error.error_len().is_none(), |_| true)
     }
 
     /// Returns the next block, which is not empty, or `None` at the end.
@@ -76,13 +152,34 @@ impl TextStream {
     }
 
     async fn block_of(&mut self, bytes_max: usize) -> Result<Option<Bytes>, DatasetError> {
-        let block = if self.decompressor.is_some() {
-            self.decompressed_block(bytes_max).await?
-        } else {
-            self.read_some().await?
+        self.is_at_front = false;
+        let block = match self.transcoder {
+            Some(_) => self.decoded_block(bytes_max).await?,
+            None => self.raw_block(bytes_max).await?,
         };
         self.offset += block.len() as u64;
         Ok(if block.is_empty() { None } else { Some(block) })
+    }
+
+    /// Returns decoded bytes; none mean the end.
+    async fn decoded_block(&mut self, bytes_max: usize) -> Result<Bytes, DatasetError> {
+        while self.decoded.is_empty() {
+            let raw = self.raw_block(BLOCK_BYTES).await?;
+            let transcoder = self.transcoder.as_mut().expect("only called for text in another encoding");
+            if transcoder.is_finished() {
+                return Ok(Bytes::new());
+            }
+            self.decoded = transcoder.decode(&raw, raw.is_empty()).into();
+        }
+        Ok(self.decoded.split_to(bytes_max.min(self.decoded.len())))
+    }
+
+    /// Returns uncompressed bytes as they are in the source; none mean the end.
+    async fn raw_block(&mut self, bytes_max: usize) -> Result<Bytes, DatasetError> {
+        if !self.ahead.is_empty() {
+            return Ok(self.ahead.split_to(bytes_max.min(self.ahead.len())));
+        }
+        if self.decompressor.is_some() { self.decompressed_block(bytes_max).await } else { self.read_some().await }
     }
 
     async fn read_some(&mut self) -> Result<Bytes, DatasetError> {
@@ -102,7 +199,9 @@ impl TextStream {
                     filled += step.written;
                     self.input = self.input.slice(step.consumed..);
                 }
-                Ok(_) if !self.input.is_empty() => self.damage = Some("the decompressor is stuck".to_owned()),
+                Ok(_) if !self.input.is_empty() => {
+                    self.damage = Some(Unreadable::Damaged("the decompressor is stuck".to_owned()));
+                }
                 Ok(_) if self.rest.is_empty() => match decompressor.finish() {
                     Ok(()) => break,
                     Err(problem) => self.damage = Some(problem),
@@ -112,7 +211,7 @@ impl TextStream {
             }
         }
         match &self.damage {
-            Some(problem) if filled == 0 => Err(DatasetError::corrupt(self.object.name(), None, problem.as_str())),
+            Some(problem) if filled == 0 => Err(problem.of(self.object.name())),
             _ => {
                 block.truncate(filled);
                 Ok(Bytes::from(block))

@@ -1,6 +1,9 @@
 //! What the text formats have in common: finding record ends in a stream of blocks, and telling what a file really is
 //! by its first bytes.
 
+use encoding_rs::{Encoding, UTF_8};
+
+use crate::corpus::dialect::Dialect;
 use crate::corpus::{Format, csv, jsonl, txt};
 
 /// Finds record ends in consecutive blocks of a text. Holds no bytes: a record of any size costs nothing.
@@ -27,10 +30,9 @@ pub(crate) enum Tail {
 
 impl Splitter {
     /// Makes the splitter of a text format, or `None` for a columnar one.
-    pub(crate) fn new(format: Format) -> Option<Splitter> {
+    pub(crate) fn new(format: Format, dialect: Dialect) -> Option<Splitter> {
         match format {
-            Format::Csv => Some(Splitter::Csv(csv::Splitter::new(b','))),
-            Format::Tsv => Some(Splitter::Csv(csv::Splitter::new(b'\t'))),
+            Format::Csv | Format::Tsv => Some(Splitter::Csv(csv::Splitter::new(dialect))),
             Format::Jsonl => Some(Splitter::Jsonl(jsonl::Splitter::default())),
             Format::Txt => Some(Splitter::Txt(txt::Splitter::default())),
             Format::Parquet | Format::Arrow => None,
@@ -48,6 +50,22 @@ impl Splitter {
         }
     }
 
+    /// Returns what was odd about the quotes of the record that [`Splitter::find_end`] ended last.
+    pub(crate) fn odd_quotes(&self) -> Option<csv::OddQuotes> {
+        match self {
+            Splitter::Csv(splitter) => splitter.odd_quotes(),
+            Splitter::Jsonl(_) | Splitter::Txt(_) => None,
+        }
+    }
+
+    /// As [`Splitter::odd_quotes`], of the record that the end of the text ends.
+    pub(crate) fn odd_quotes_at_end(&mut self) -> Option<csv::OddQuotes> {
+        match self {
+            Splitter::Csv(splitter) => splitter.odd_quotes_at_end(),
+            Splitter::Jsonl(_) | Splitter::Txt(_) => None,
+        }
+    }
+
     /// Tells what is left where the text ends.
     pub(crate) fn finish(&self) -> Tail {
         match self {
@@ -58,26 +76,39 @@ impl Splitter {
     }
 }
 
-/// Returns the length of the UTF-8 byte order mark at the front of a text (0 or 3).
+/// Bytes that [`sniff`] looks at.
+pub(crate) const FRONT_BYTES: u64 = 8;
+
+/// What the first bytes of a text say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sniffed {
+    /// The encoding to decode from; `None` is UTF-8, which needs no decoding.
+    pub(crate) encoding: Option<&'static Encoding>,
+    /// Length of the byte order mark.
+    pub(crate) mark: usize,
+}
+
+/// Tells the encoding of a text from its first bytes: a byte order mark says it, else it is the one `given`, else UTF-8.
 ///
 /// # Errors
-/// Says what the file really is where its first bytes are no UTF-8 text.
-pub(crate) fn byte_order_mark(front: &[u8]) -> Result<u64, &'static str> {
-    const SIGNATURES: [(&[u8], &str); 8] = [
-        (&[0xff, 0xfe], "it is UTF-16 or UTF-32 text: convert it first, for example `iconv -f UTF-16 -t UTF-8`"),
-        (&[0xfe, 0xff], "it is UTF-16 text: convert it first, for example `iconv -f UTF-16 -t UTF-8`"),
-        (&[0, 0, 0xfe, 0xff], "it is UTF-32 text: convert it first, for example `iconv -f UTF-32 -t UTF-8`"),
+/// Says what the file really is where its first bytes are those of something else.
+pub(crate) fn sniff(front: &[u8], given: Option<&'static Encoding>) -> Result<Sniffed, &'static str> {
+    const UTF_32: &str = "it is UTF-32 text: convert it first, for example `iconv -f UTF-32 -t UTF-8`";
+    // The mark of UTF-32 begins with that of UTF-16.
+    const SIGNATURES: [(&[u8], &str); 7] = [
+        (&[0xff, 0xfe, 0, 0], UTF_32),
+        (&[0, 0, 0xfe, 0xff], UTF_32),
         (&[0x1f, 0x8b], "its text is gzip data: add .gz to its name, or decompress it"),
         (&[0x28, 0xb5, 0x2f, 0xfd], "its text is zstd data: add .zst to its name, or decompress it"),
         (b"PK\x03\x04", "it is a zip archive (or a spreadsheet): unpack it, or save it as CSV"),
         (b"PAR1", "it is a parquet file: use --format parquet, or name it .parquet"),
         (b"ARROW1", "it is an arrow file: use --format arrow, or name it .arrow"),
     ];
-    match SIGNATURES.iter().find(|(signature, _)| front.starts_with(signature)) {
-        Some((_, problem)) => Err(problem),
-        None if front.starts_with(b"\xef\xbb\xbf") => Ok(3),
-        None => Ok(0),
+    if let Some((_, problem)) = SIGNATURES.iter().find(|(signature, _)| front.starts_with(signature)) {
+        return Err(problem);
     }
+    let (encoding, mark) = Encoding::for_bom(front).unwrap_or((given.unwrap_or(UTF_8), 0));
+    Ok(Sniffed { encoding: Some(encoding).filter(|encoding| *encoding != UTF_8), mark })
 }
 
 #[cfg(test)]

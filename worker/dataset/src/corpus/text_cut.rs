@@ -3,9 +3,10 @@
 
 use bytes::Bytes;
 
+use crate::corpus::csv::OddQuotes;
 use crate::corpus::piece::{Piece, Recut};
 use crate::corpus::stream::TextStream;
-use crate::corpus::text::{Splitter, Tail, byte_order_mark};
+use crate::corpus::text::{Splitter, Tail};
 use crate::corpus::{CutLimits, Format};
 use crate::error::DatasetError;
 
@@ -18,7 +19,7 @@ pub(crate) struct Cut {
     pub(crate) end: u64,
     /// Records.
     pub(crate) rows: u64,
-    /// Key of the piece that holds these bytes, where the source is compressed.
+    /// Key of the piece that holds these bytes, where they are not those of the source.
     pub(crate) recut_key: Option<String>,
 }
 
@@ -36,26 +37,51 @@ pub(crate) struct TextCut {
     start: u64,
     /// Where its last whole record ends.
     end: u64,
-    /// Its whole records.
+    /// Its whole records, and those of the slices before it.
     rows: u64,
+    rows_cut: u64,
     is_at_end: bool,
     recut: Option<(Recut, u32)>,
     piece: Option<Piece>,
+    odd_quotes: OddRecords,
+}
+
+/// The first records with odd quotes, one of each kind, with the number of records before it.
+#[derive(Debug, Default)]
+struct OddRecords {
+    on_one_line: Option<(u64, OddQuotes)>,
+    over_lines: Option<(u64, OddQuotes)>,
+    taken: (bool, bool),
+}
+
+impl OddRecords {
+    fn add(&mut self, row: u64, odd: OddQuotes) {
+        let slot = if odd.line_ends == 0 { &mut self.on_one_line } else { &mut self.over_lines };
+        slot.get_or_insert((row, odd));
+    }
+
+    fn take(&mut self) -> impl Iterator<Item = (u64, OddQuotes)> {
+        let on_one_line = self.on_one_line.filter(|_| !self.taken.0);
+        let over_lines = self.over_lines.filter(|_| !self.taken.1);
+        self.taken = (self.on_one_line.is_some(), self.over_lines.is_some());
+        on_one_line.into_iter().chain(over_lines)
+    }
 }
 
 impl TextCut {
-    /// Begins at byte `start` of the text, where a slice began before, or at its front for 0: behind byte order mark and
-    /// header then. `recut` says where pieces go and which source this is, where the source is compressed.
+    /// Begins where the stream is: where a slice began before, or at the front of the text, and then behind the header.
+    /// `recut` says where pieces go and which source this is, where the text is not the source's bytes as they are.
     pub(crate) async fn open(
         stream: TextStream,
         format: Format,
+        splitter: Splitter,
         limits: CutLimits,
         recut: Option<(Recut, u32)>,
     ) -> Result<TextCut, DatasetError> {
-        let start = stream.offset();
+        let (start, is_at_front) = (stream.offset(), stream.is_at_front());
         let mut cut = TextCut {
             stream,
-            splitter: Splitter::new(format).expect("only called for text formats"),
+            splitter,
             limits,
             block: Bytes::new(),
             at: 0,
@@ -63,29 +89,26 @@ impl TextCut {
             start,
             end: start,
             rows: 0,
+            rows_cut: 0,
             is_at_end: false,
             recut,
             piece: None,
+            odd_quotes: OddRecords::default(),
         };
-        if start == 0 {
-            cut.skip_front(format).await?;
+        if is_at_front && matches!(format, Format::Csv | Format::Tsv) {
+            cut.skip_header().await?;
         }
         Ok(cut)
     }
 
-    async fn skip_front(&mut self, format: Format) -> Result<(), DatasetError> {
+    async fn skip_header(&mut self) -> Result<(), DatasetError> {
         self.next_block().await?;
-        let mark = byte_order_mark(&self.block);
-        let mark = mark.map_err(|problem| DatasetError::bad_input(self.stream.object().name(), problem))?;
-        self.at = usize::try_from(mark).expect("a byte order mark has 3 bytes");
-        if matches!(format, Format::Csv | Format::Tsv) {
-            while !self.is_at_end {
-                if let Some(length) = self.splitter.find_end(&self.block[self.at..]) {
-                    self.at += length;
-                    break;
-                }
-                self.next_block().await?;
+        while !self.is_at_end {
+            if let Some(length) = self.splitter.find_end(&self.block[self.at..]) {
+                self.at += length;
+                break;
             }
+            self.next_block().await?;
         }
         self.position = self.stream.offset() - (self.block.len() - self.at) as u64;
         (self.start, self.end) = (self.position, self.position);
@@ -95,7 +118,7 @@ impl TextCut {
     /// Returns the next slice, or `None` at the end of the source, which is then compared with its fingerprint.
     ///
     /// # Errors
-    /// As [`TextStream::next_block`]; `Corrupt` for a quote that is never closed; storage fails to take a piece.
+    /// As [`TextStream::next_block`]; `UnclosedQuote`; storage fails to take a piece.
     pub(crate) async fn next(&mut self) -> Result<Option<Cut>, DatasetError> {
         loop {
             if self.rows == self.limits.rows_max || (self.is_at_end && self.rows > 0) {
@@ -106,7 +129,8 @@ impl TextCut {
             }
             if let Some(length) = self.splitter.find_end(&self.block[self.at..]) {
                 self.look_at(length).await?;
-                if let Some(cut) = self.end_record().await? {
+                let odd = self.splitter.odd_quotes();
+                if let Some(cut) = self.end_record(odd).await? {
                     return Ok(Some(cut));
                 }
                 continue;
@@ -122,6 +146,12 @@ impl TextCut {
                 return Ok(Some(cut));
             }
         }
+    }
+
+    /// Returns the first records with odd quotes that were not returned before: how many records of the source were
+    /// counted before each, and what was odd.
+    pub(crate) fn take_odd_quotes(&mut self) -> impl Iterator<Item = (u64, OddQuotes)> {
+        self.odd_quotes.take()
     }
 
     /// Returns where the next slice begins.
@@ -140,8 +170,11 @@ impl TextCut {
     }
 
     /// Ends a record at the position: it joins the slice, or begins the next one where it does not fit.
-    async fn end_record(&mut self) -> Result<Option<Cut>, DatasetError> {
+    async fn end_record(&mut self, odd: Option<OddQuotes>) -> Result<Option<Cut>, DatasetError> {
         let cut = if self.is_full() { Some(self.cut().await?) } else { None };
+        if let Some(odd) = odd {
+            self.odd_quotes.add(self.rows_cut + self.rows, odd);
+        }
         self.rows += 1;
         self.end = self.position;
         Ok(cut)
@@ -151,16 +184,15 @@ impl TextCut {
         self.stream.object().check().await?;
         match self.splitter.finish() {
             Tail::Nothing => Ok(None),
-            Tail::Record => self.end_record().await,
-            Tail::OpenQuote => {
-                let problem = format!(
-                    "the record that begins at byte {} opens a quote and never closes it, so that all {} bytes up to the \
-                     end would be one record: close or double the quote, or complete the file",
-                    self.end,
-                    self.position - self.end
-                );
-                Err(DatasetError::corrupt(self.stream.object().name(), None, problem))
+            Tail::Record => {
+                let odd = self.splitter.odd_quotes_at_end();
+                self.end_record(odd).await
             }
+            Tail::OpenQuote => Err(DatasetError::UnclosedQuote {
+                uri: self.stream.object().name().to_owned(),
+                row: None,
+                bytes: self.position - self.end,
+            }),
         }
     }
 
@@ -197,6 +229,7 @@ impl TextCut {
         }
         let cut = Cut { start: self.start, end: self.end, rows: self.rows, recut_key };
         self.start = self.end;
+        self.rows_cut += self.rows;
         self.rows = 0;
         Ok(cut)
     }

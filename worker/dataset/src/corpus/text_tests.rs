@@ -8,7 +8,7 @@ const TEXT_FORMATS: [Format; 4] = [Format::Csv, Format::Tsv, Format::Jsonl, Form
 
 /// Returns where records end, fed in pieces of the given sizes in turn, and what is left.
 fn ends(format: Format, text: &[u8], sizes: &[usize]) -> (Vec<usize>, Tail) {
-    let mut splitter = Splitter::new(format).unwrap();
+    let mut splitter = Splitter::new(format, Dialect::of_format(format)).unwrap();
     let (mut ends, mut offset) = (Vec::new(), 0);
     let mut sizes = sizes.iter().cycle();
     while offset < text.len() {
@@ -76,12 +76,8 @@ fn an_open_quote_is_told_from_a_swallowed_file() {
 
 #[test]
 fn other_files_are_recognised_by_their_first_bytes() {
-    assert_eq!(byte_order_mark(b"\xef\xbb\xbfid"), Ok(3));
-    assert_eq!(byte_order_mark(b"id"), Ok(0));
-    assert_eq!(byte_order_mark(b""), Ok(0));
     for (front, word) in [
-        (&b"\xff\xfei\0d\0"[..], "UTF-16"),
-        (b"\xfe\xff\0i", "UTF-16"),
+        (&b"\xff\xfe\0\0i\0\0\0"[..], "UTF-32"),
         (b"\0\0\xfe\xff", "UTF-32"),
         (b"\x1f\x8b\x08", "gzip"),
         (b"\x28\xb5\x2f\xfd", "zstd"),
@@ -89,6 +85,19 @@ fn other_files_are_recognised_by_their_first_bytes() {
         (b"PAR1", "parquet"),
         (b"ARROW1\0\0", "arrow"),
     ] {
-        assert!(byte_order_mark(front).unwrap_err().contains(word), "{front:?}");
+        assert!(sniff(front, None).unwrap_err().contains(word), "{front:?}");
     }
+}
+
+#[test]
+fn a_byte_order_mark_says_the_encoding_whatever_the_options_say() {
+    use encoding_rs::{UTF_16BE, UTF_16LE, WINDOWS_1252};
+    for given in [None, Some(WINDOWS_1252), Some(UTF_8)] {
+        assert_eq!(sniff(b"\xef\xbb\xbfid", given), Ok(Sniffed { encoding: None, mark: 3 }));
+        assert_eq!(sniff(b"\xff\xfei\0d\0", given), Ok(Sniffed { encoding: Some(UTF_16LE), mark: 2 }));
+        assert_eq!(sniff(b"\xfe\xff\0i", given), Ok(Sniffed { encoding: Some(UTF_16BE), mark: 2 }));
+    }
+    assert_eq!(sniff(b"id", Some(WINDOWS_1252)), Ok(Sniffed { encoding: Some(WINDOWS_1252), mark: 0 }));
+    assert_eq!(sniff(b"", None), Ok(Sniffed { encoding: None, mark: 0 }));
+    assert_eq!(sniff(b"id", Some(UTF_8)), Ok(Sniffed { encoding: None, mark: 0 }));
 }

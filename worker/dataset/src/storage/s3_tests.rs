@@ -9,7 +9,7 @@ use super::remote::register_s3;
 use super::s3_server::{ACCESS_KEY, BUCKET, Fault, S3Server, SECRET_KEY};
 use super::write::PART_BYTES;
 use super::*;
-use crate::corpus::{Cursor, CutLimits, Cutter, Keep, PlannedSource, ReadOptions, expand, inspect, read};
+use crate::corpus::{Cursor, CutLimits, Cutter, PlannedSource, ReadOptions, expand, inspect, read};
 use crate::error::ErrorKind;
 
 /// Status, code.
@@ -200,7 +200,7 @@ async fn wrong_credentials_are_said_to_be_that_and_stay_unsaid() {
 }
 
 fn options() -> ReadOptions {
-    ReadOptions { text_column: "text".to_owned(), id_column: None, keep: Keep::All }
+    ReadOptions::default()
 }
 
 /// Texts of a corpus, in order.

@@ -38,7 +38,7 @@ pub(crate) struct Outcome {
 }
 
 pub(crate) fn options(keep: Keep) -> ReadOptions {
-    ReadOptions { text_column: "text".to_owned(), id_column: None, keep }
+    ReadOptions { keep, ..ReadOptions::default() }
 }
 
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {

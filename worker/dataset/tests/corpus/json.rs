@@ -1,9 +1,9 @@
 //! JSON lines: the types of kept columns, and what differs from the sample.
 
 use arrow_schema::DataType;
-use dataset::{ErrorKind, RejectReason, kept_schema_of};
+use dataset::{RejectReason, kept_schema_of};
 
-use crate::harness::{Corpus, Outcome, block_on};
+use crate::harness::{Corpus, Outcome, Row, block_on};
 
 fn types(outcome: &Outcome) -> Vec<(String, DataType)> {
     let schema = kept_schema_of(&outcome.planned[0]).unwrap();
@@ -41,33 +41,87 @@ fn csv_and_jsonl_sources_share_text_columns() {
     assert_eq!(outcome.rows[1].kept, [Some("adios".to_owned()), Some("2".to_owned())]);
 }
 
-/// More records than a sample takes, then `last`.
-fn long_file(last: &str) -> Vec<u8> {
+const MIB: usize = 1 << 20;
+
+/// Four MiB of records, with `odd` where no sample looks: they are taken from the first MiB, and from places further on
+/// that begin every 209 KiB and have 128 KiB.
+fn large_file(odd: &str) -> (Vec<u8>, usize) {
+    let mut text = Vec::new();
+    let mut records = 0;
+    let mut fill = |text: &mut Vec<u8>, size: usize| {
+        while text.len() < size {
+            text.extend_from_slice(format!("{{\"id\":{records},\"text\":\"frase {records}\"}}\n").as_bytes());
+            records += 1;
+        }
+        records
+    };
+    let row = fill(&mut text, MIB + (170 << 10));
+    text.extend_from_slice(odd.as_bytes());
+    fill(&mut text, 4 * MIB);
+    (text, row)
+}
+
+fn odd_row(odd: &str, keep: Option<&[&str]>) -> (Vec<String>, Row) {
+    let (text, row) = large_file(odd);
+    let corpus = Corpus::of("a.jsonl", &text).limits(20_000, 1 << 20);
+    let outcome = if let Some(columns) = keep { corpus.keep(columns) } else { corpus }.read();
+    assert!(outcome.rows.iter().all(|other| other.text.is_ok() || other.row == row as u64));
+    let names = types(&outcome).into_iter().map(|(name, _)| name).collect();
+    (names, outcome.rows[row].clone())
+}
+
+#[test]
+fn what_no_sample_showed_goes_into_one_column_and_nothing_is_lost() {
+    let some = |text: &str| Some(text.to_owned());
+    // A new key, with its spelling, and an integer column that holds something else.
+    let (names, row) = odd_row("{\"id\":\"x7\",\"text\":\"tarde\",\"nuevo\":[1, 2.50]}\n", None);
+    assert_eq!(names, ["id", "text", "extra"]);
+    assert_eq!(row.text.as_deref(), Ok("tarde"));
+    assert_eq!(row.kept, [None, some("tarde"), some("{\"nuevo\":[1, 2.50],\"id\":\"x7\"}")]);
+    // The user's own key of that name, and a repeated one, whose last value counts.
+    let (_, row) = odd_row("{\"id\":7,\"text\":\"tarde\",\"extra\":1,\"b\":1,\"b\":2}\n", None);
+    assert_eq!(row.kept, [some("7"), some("tarde"), some("{\"extra\":1,\"b\":2}")]);
+    let (_, row) = odd_row("{\"id\":NaN,\"text\":\"tarde\"}\n", None);
+    assert_eq!((row.text.as_deref(), row.kept), (Ok("tarde"), vec![None, some("tarde"), some("{\"id\":NaN}")]));
+    // What is no UTF-8 cannot be kept anywhere: that is said, not hidden.
+    let text =
+        Corpus::of("a.jsonl", b"{\"text\":\"x\"}\n{\"text\":\"y\",\"b\":\"\\ud83d\"}\n").keep(&["text", "extra"]);
+    assert_eq!(text.read().rows[1].kept, [some("y"), some("{\"b\":\"\\ud83d\"}")]);
+}
+
+#[test]
+fn with_named_columns_other_keys_are_ignored_and_odd_values_reject_their_row() {
+    let (names, row) = odd_row("{\"id\":\"x7\",\"text\":\"tarde\",\"nuevo\":1}\n", Some(&["id"]));
+    assert_eq!((names, row.text, row.kept), (vec!["id".to_owned()], Err(RejectReason::ColumnType), vec![None]));
+    let (_, row) = odd_row("{\"id\":7,\"text\":\"tarde\",\"nuevo\":1}\n", Some(&["id"]));
+    assert_eq!((row.text.as_deref(), row.kept), (Ok("tarde"), vec![Some("7".to_owned())]));
+    // NaN says no more than that there is no number: the text is not lost for that.
+    let (_, row) = odd_row("{\"id\":NaN,\"text\":\"tarde\"}\n", Some(&["id"]));
+    assert_eq!((row.text.as_deref(), row.kept), (Ok("tarde"), vec![None]));
+}
+
+#[test]
+fn a_file_that_the_sample_holds_whole_has_no_column_for_surprises() {
     let mut text = String::new();
-    for id in 0..2000 {
+    for id in 0..5000 {
         text.push_str(&format!("{{\"id\":{id},\"text\":\"frase {id}\"}}\n"));
     }
-    text.push_str(last);
-    text.into_bytes()
+    text.push_str("{\"id\":5000,\"text\":\"tarde\",\"nuevo\":1.5}\n");
+    let outcome = Corpus::of("a.jsonl", text.as_bytes()).read();
+    let expected = [("id", DataType::Int64), ("text", DataType::Utf8), ("nuevo", DataType::Float64)];
+    assert_eq!(types(&outcome), typed(&expected));
+    assert_eq!(outcome.rows[5000].kept[2].as_deref(), Some("1.5"));
 }
 
 #[test]
-fn a_value_that_does_not_fit_its_column_rejects_its_own_row() {
-    let corpus = Corpus::of("a.jsonl", &long_file("{\"id\":\"x2000\",\"text\":\"tarde\"}\n"));
-    let rows = corpus.read().rows;
-    assert_eq!(rows.len(), 2001);
-    assert_eq!(rows[2000].text, Err(RejectReason::ColumnType));
-    assert_eq!(rows[2000].kept, [None, Some("tarde".to_owned())]);
-    assert!(rows[..2000].iter().all(|row| row.text.is_ok()));
-}
-
-#[test]
-fn a_key_that_no_sample_showed_is_an_error_with_row_and_remedy() {
-    let file = long_file("{\"id\":2000,\"text\":\"tarde\",\"nuevo\":1}\n");
-    let error = Corpus::of("a.jsonl", &file).error(&["a.jsonl", "row 2000", "`nuevo`", "--keep"]);
-    assert_eq!(error.kind(), ErrorKind::BadInput);
-    let rows = Corpus::of("a.jsonl", &file).keep(&["id"]).read().rows;
-    assert_eq!(rows[2000].text.as_deref(), Ok("tarde"));
+fn not_a_number_and_infinity_are_numbers() {
+    let text = "{\"text\": \"hola mundo\", \"score\": 0.5}\n{\"text\": \"adios mundo\", \"score\": NaN}\n\
+                {\"text\": \"otra\", \"score\": Infinity}\n{\"text\": \"mas\", \"score\": -Infinity}\n";
+    let outcome = Corpus::of("nan.jsonl", text.as_bytes()).read();
+    assert_eq!(types(&outcome), typed(&[("text", DataType::Utf8), ("score", DataType::Float64)]));
+    let found: Vec<_> = outcome.rows.iter().map(|row| (row.text.as_deref(), row.kept[1].as_deref())).collect();
+    let expected = [("hola mundo", "0.5"), ("adios mundo", "NaN"), ("otra", "inf"), ("mas", "-inf")];
+    assert_eq!(found, expected.map(|(text, score)| (Ok(text), Some(score))));
 }
 
 #[test]

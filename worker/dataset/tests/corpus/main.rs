@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test helper that cannot unwrap has found a failure")]
 
 mod columnar;
+mod dialects;
 mod expand;
 mod golden;
 mod harness;
@@ -10,3 +11,4 @@ mod hostile;
 mod json;
 mod property;
 mod recut;
+mod references;

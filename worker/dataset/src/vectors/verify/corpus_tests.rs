@@ -10,7 +10,6 @@ use super::super::super::{
 };
 use super::super::verify;
 use super::*;
-use crate::Keep;
 use crate::corpus::expand;
 use crate::vectors::layout::MANIFEST_NAME;
 
@@ -38,7 +37,7 @@ fn gzip(path: &Path, text: &str) {
 
 fn corpus(paths: &[&Path]) -> VerifyCorpus {
     let patterns: Vec<_> = paths.iter().map(|path| path.to_string_lossy().into_owned()).collect();
-    let options = ReadOptions { text_column: "text".into(), id_column: None, keep: Keep::All };
+    let options = ReadOptions::default();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     VerifyCorpus { sources: runtime.block_on(expand(&patterns, None)).unwrap(), options }
 }

@@ -1,0 +1,101 @@
+//! Turns text of any character encoding into UTF-8, piece by piece. Pure: bytes in, bytes out.
+
+use encoding_rs::{Decoder, DecoderResult, Encoding};
+
+/// Stands in the output for bytes that mean nothing in their encoding. It is no UTF-8, so that the row which holds it is
+/// rejected as `invalid_utf8`: nothing is repaired by replacement characters.
+const UNDECODABLE: u8 = 0xff;
+
+/// Fits any character, so that each call makes progress.
+const ROOM_MIN: usize = 64;
+
+/// Decodes one text.
+pub(crate) struct Transcoder {
+    decoder: Decoder,
+    is_finished: bool,
+}
+
+impl Transcoder {
+    /// Begins behind the byte order mark.
+    pub(crate) fn new(encoding: &'static Encoding) -> Transcoder {
+        Transcoder { decoder: encoding.new_decoder_without_bom_handling(), is_finished: false }
+    }
+
+    /// Whether the last bytes were taken.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.is_finished
+    }
+
+    /// Decodes all of `input`; `is_last` says that no more follows. A character may begin in one piece and end in the next.
+    pub(crate) fn decode(&mut self, input: &[u8], is_last: bool) -> Vec<u8> {
+        let mut output = vec![0; input.len() + input.len() / 8 + ROOM_MIN];
+        let (mut rest, mut filled) = (input, 0);
+        loop {
+            let (result, read, written) =
+                self.decoder.decode_to_utf8_without_replacement(rest, &mut output[filled..], is_last);
+            rest = &rest[read..];
+            filled += written;
+            match result {
+                DecoderResult::InputEmpty => break,
+                DecoderResult::OutputFull => {}
+                DecoderResult::Malformed(..) => {
+                    if filled == output.len() {
+                        output.push(0);
+                    }
+                    output[filled] = UNDECODABLE;
+                    filled += 1;
+                }
+            }
+            if output.len() - filled < ROOM_MIN {
+                output.resize(output.len() * 2 + ROOM_MIN, 0);
+            }
+        }
+        self.is_finished = is_last;
+        output.truncate(filled);
+        output
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use encoding_rs::{EUC_JP, UTF_16BE, UTF_16LE, WINDOWS_1252};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn decode(encoding: &'static Encoding, bytes: &[u8], piece: usize) -> Vec<u8> {
+        let mut transcoder = Transcoder::new(encoding);
+        let mut text: Vec<u8> = bytes.chunks(piece).flat_map(|piece| transcoder.decode(piece, false)).collect();
+        text.extend(transcoder.decode(&[], true));
+        assert!(transcoder.is_finished());
+        text
+    }
+
+    fn utf16(text: &str, to_bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
+        text.encode_utf16().flat_map(to_bytes).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn text_comes_out_whatever_the_piece_size(text in any::<String>(), piece in 1_usize..9) {
+            prop_assert_eq!(decode(UTF_16LE, &utf16(&text, u16::to_le_bytes), piece), text.as_bytes());
+            prop_assert_eq!(decode(UTF_16BE, &utf16(&text, u16::to_be_bytes), piece), text.as_bytes());
+        }
+
+        #[test]
+        fn any_bytes_decode_the_same_in_any_pieces(bytes in any::<Vec<u8>>(), piece in 1_usize..9) {
+            for encoding in [UTF_16LE, EUC_JP, WINDOWS_1252] {
+                prop_assert_eq!(decode(encoding, &bytes, piece), decode(encoding, &bytes, bytes.len().max(1)));
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_without_a_meaning_stay_invalid() {
+        // Half of a surrogate pair, and half of a unit.
+        let bytes = [b'a', 0, 0x3d, 0xd8, b'b', 0, b'c'];
+        assert_eq!(decode(UTF_16LE, &bytes, 100), b"a\xffb\xff");
+        // Nothing in Windows-1252 is without a meaning, as in browsers.
+        assert_eq!(decode(WINDOWS_1252, b"a\xf1o \x80\x81", 1), "año €\u{81}".as_bytes());
+    }
+}
