@@ -144,6 +144,7 @@ fn an_interrupt_keeps_the_work_and_says_how_to_go_on() {
     assert_eq!(ran.json()["was_done"], false);
 }
 
+#[cfg(unix)]
 #[test]
 fn two_runs_do_not_share_a_directory() {
     let bench = Bench::new();
@@ -151,10 +152,17 @@ fn two_runs_do_not_share_a_directory() {
     let out = bench.path("out");
     let first = bench.start(run_words("a.csv", "out", SHARDS));
     wait_for("the first shard", || Moment::Shards(1).has_come(&out).then_some(()));
+    // The second waits a moment for the lock: the first must not end meanwhile.
+    let signal = |name: &str| {
+        let words = [name, &first.id().to_string()];
+        assert!(std::process::Command::new("kill").args(words).status().unwrap().success());
+    };
+    signal("-STOP");
     let second = bench.encaje(run_words("a.csv", "out", SHARDS));
+    let status = bench.encaje(["status", "out", "--json"]).json();
+    signal("-CONT");
     second.expect_code(1);
     second.expect_said(&["another encaje is working in", &first.id().to_string()]);
-    let status = bench.encaje(["status", "out", "--json"]).json();
     assert_eq!(status["state"], "running");
     Ran::of(first.wait_with_output().unwrap()).expect_code(0);
     bench.encaje(["verify", "out", "--corpus", "a.csv"]).expect_code(0);
