@@ -10,6 +10,7 @@ mod crash;
 mod crowd;
 mod devices;
 mod dialects;
+mod disks;
 mod end_to_end;
 mod harness;
 mod holes;

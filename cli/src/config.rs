@@ -6,12 +6,13 @@
 //! The file holds option names as on the command line: at the top for every command that has the option, or in a
 //! table named after a command (`[run]`, `[model-show]`) for that one. A key that nothing knows is an error.
 
+use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::builder::{BoolishValueParser, OsStr};
+use clap::builder::{BoolishValueParser, OsStr, PathBufValueParser, TypedValueParser};
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches};
 
 use crate::args::Cli;
@@ -81,6 +82,7 @@ fn find_file(command: &Command, words: &[OsString]) -> anyhow::Result<Option<Pat
 /// Gives every option its environment variable, and lets flags be set by words such as `true` and `0`.
 fn with_environment(command: Command, path: &str) -> Command {
     let mut command = command.mut_args(|arg| {
+        let arg = with_local_path(arg);
         let Some(long) = arg.get_long().map(str::to_owned) else { return arg };
         let arg = match arg.get_action() {
             ArgAction::SetTrue => arg.value_parser(BoolishValueParser::new()),
@@ -98,6 +100,26 @@ fn with_environment(command: Command, path: &str) -> Command {
         command = command.mut_subcommand(&name, |below| with_environment(below, &path));
     }
     command
+}
+
+/// Lets an argument that is a path refuse URLs: as a path, `s3://bucket/x` would be a folder named `s3:` on this machine.
+fn with_local_path(arg: Arg) -> Arg {
+    if arg.get_value_parser().type_id() != TypeId::of::<PathBuf>() {
+        return arg;
+    }
+    arg.value_parser(PathBufValueParser::new().try_map(|path| match scheme_of(&path) {
+        Some(scheme) => Err(format!("it is a URL (`{scheme}://`), and this takes a path on this machine")),
+        None => Ok(path),
+    }))
+}
+
+/// Returns the scheme of what is written as a URL.
+fn scheme_of(path: &Path) -> Option<String> {
+    let (scheme, _) = path.to_str()?.split_once("://")?;
+    let mut letters = scheme.chars();
+    let is_scheme = letters.next().is_some_and(|first| first.is_ascii_alphabetic())
+        && letters.all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '+' | '-' | '.'));
+    is_scheme.then(|| scheme.to_owned())
 }
 
 /// The environment variable of an option.
@@ -250,6 +272,31 @@ mod tests {
     fn the_tree_stays_sound_with_all_layers() {
         let text = "model = \"m\"\nout = \"o\"\nstrict = true\nkeep = [\"a\", \"b\"]\n[run]\nthreads = 3\n";
         layer(text).unwrap().apply(with_environment(Cli::command(), "")).debug_assert();
+    }
+
+    #[test]
+    fn a_url_is_refused_wherever_a_path_is_taken() {
+        let refused = [
+            "run c.csv --model m --out s3://bucket/x",
+            "merge out --out gs://bucket/a.parquet",
+            "export out --format npy --out az://c/a.npy",
+            "project out --out https://h/a.html",
+            "project out --coords s3://bucket/a.parquet",
+            "project s3://bucket/out --out a.html",
+            "compare a s3://bucket/out --label l",
+            "similarity a b --model m --out s3://bucket/a.png",
+            "verify s3://bucket/out",
+            "worker --spool s3://bucket/spool",
+            "certs --out s3://bucket/certs",
+        ];
+        for line in refused {
+            let words = std::iter::once("encaje").chain(line.split(' '));
+            let error = with_environment(Cli::command(), "").try_get_matches_from(words).unwrap_err();
+            assert_eq!(error.kind(), clap::error::ErrorKind::ValueValidation, "{line}: {error}");
+            assert!(error.to_string().contains("it is a URL"), "{error}");
+        }
+        let odd = ["encaje", "run", "c.csv", "--model", "m", "--out", "a:/b//c"];
+        assert!(with_environment(Cli::command(), "").try_get_matches_from(odd).is_ok());
     }
 
     #[test]

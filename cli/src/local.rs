@@ -1,6 +1,7 @@
 //! One machine's cluster, in one process: coordinator, worker and client joined by in-process channels, over SQLite and
 //! the local disk. The production path with other arguments; nothing here is a second implementation of anything.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use proto::transport;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use worker::{Preload, WorkerConfig};
+use worker::{Preload, WorkerConfig, WorkerError};
 
 use crate::cluster::show;
 use crate::noticed::Heard;
@@ -37,6 +38,10 @@ const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
 const HEARTBEAT_MS: i64 = 500;
 /// When an idle worker asks again: the first shards of a job are there soon.
 const IDLE: Duration = Duration::from_millis(50);
+/// How often the disk is looked at while nothing moves.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// How long the worker may take to give its shards back: they are as good as given back when the process ends.
+const DRAIN_MS_MAX: u64 = 2_000;
 /// How long coordinator and worker may take to end. Their own bounds are shorter.
 const END_WITHIN: Duration = Duration::from_secs(20);
 
@@ -102,6 +107,13 @@ pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyho
         ui.note("stopping: unfinished shards are given back; press ctrl-C again to stop at once");
     }
     exit_on_interrupt(*ui, "stopped at once; run again to resume");
+    if let Err(error) = &ended
+        && matches!(error.downcast_ref(), Some(WorkerError::Disk { .. }))
+    {
+        // Nothing can be written any more, so there is nothing to wait for. What was committed is durable.
+        tasks.abort();
+        return ended;
+    }
     let worker_ended = tasks.end_worker(&stop).await;
     // What was given back or committed last is known now.
     if let Ok(status) = client.get(local.job).await {
@@ -133,6 +145,8 @@ fn worker_config(local: &LocalJob<'_>) -> WorkerConfig {
         threads: local.threads,
         hub: local.hub.clone(),
         preload: Some(preload),
+        own_storage: true,
+        drain_ms_max: DRAIN_MS_MAX,
         ..WorkerConfig::new(name, local.out.spool())
     };
     config.use_devices(local.devices.clone());
@@ -153,6 +167,7 @@ async fn watch(
     let mut pause = Duration::ZERO;
     let mut interrupt = std::pin::pin!(interrupted());
     let mut written: Option<Instant> = None;
+    let mut disk = DiskWatch::new(local.out.state_dir());
     let mut failures = 0;
     loop {
         tokio::select! {
@@ -167,6 +182,7 @@ async fn watch(
             Ok(status) => status,
             // A machine that is busy or asleep answers late; only one that never answers ends the run.
             Err(error) if failures < STATUS_FAILURES_MAX => {
+                disk.check(None).await?;
                 failures += 1;
                 pause = STATUS_EVERY;
                 tracing::warn!(%error, failures, "no status");
@@ -175,6 +191,7 @@ async fn watch(
             Err(error) => return Err(error.into()),
         };
         failures = 0;
+        disk.check(Some(status.counts.rows)).await?;
         pause = match status.shards.pending {
             0 => STATUS_EVERY_AT_BOTH_ENDS,
             _ => (begun.elapsed() / STATUS_PARTS).clamp(STATUS_EVERY_AT_BOTH_ENDS, STATUS_EVERY),
@@ -228,6 +245,12 @@ impl Tasks {
         }
     }
 
+    /// Ends both at once.
+    fn abort(&self) {
+        self.worker.abort();
+        self.coordinator.abort();
+    }
+
     /// Ends the worker, which gives its leases back.
     async fn end_worker(&mut self, stop: &Stop) -> anyhow::Result<()> {
         stop.worker.cancel();
@@ -238,6 +261,35 @@ impl Tasks {
     async fn end_coordinator(&mut self, stop: &Stop) -> anyhow::Result<()> {
         stop.coordinator.cancel();
         bounded(&mut self.coordinator, "the coordinator").await
+    }
+}
+
+/// Looks at the disk while no row is committed: a database on a disk that cannot be written is waited for, by everybody
+/// and without a word.
+struct DiskWatch {
+    folder: PathBuf,
+    rows: u64,
+    checked: Instant,
+}
+
+impl DiskWatch {
+    fn new(folder: PathBuf) -> Self {
+        Self { folder, rows: 0, checked: Instant::now() }
+    }
+
+    /// Fails if the disk cannot be written. `rows` is how many are committed; `None` where that is not known.
+    async fn check(&mut self, rows: Option<u64>) -> anyhow::Result<()> {
+        if let Some(rows) = rows.filter(|rows| *rows != self.rows) {
+            (self.rows, self.checked) = (rows, Instant::now());
+        }
+        if self.checked.elapsed() < PROBE_EVERY {
+            return Ok(());
+        }
+        let folder = self.folder.clone();
+        let probed = tokio::task::spawn_blocking(move || dataset::probe_folder(&folder)).await?;
+        self.checked = Instant::now();
+        let path = self.folder.clone();
+        probed.map_err(|error| WorkerError::Disk { path, reason: error.to_string() }.into())
     }
 }
 

@@ -287,7 +287,10 @@ impl OutDir {
             match fs::rename(&shard, &part) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    check_size(&part, file.bytes).context("a finished shard was lost")?;
+                    check_size(&part, file.bytes).with_context(|| {
+                        Advice::failed(format!("the file of a finished shard is gone: `{}`", shard.display()))
+                            .hint(format!("to have it made again: encaje repair {}", self.root.display()))
+                    })?;
                 }
                 Err(error) => {
                     return Err(error).with_context(|| format!("cannot move a shard to `{}`", part.display()));

@@ -1588,6 +1588,9 @@ pub struct Slice {
     /// Number of records.
     #[prost(uint64, tag = "7")]
     pub rows: u64,
+    /// BLAKE3 of the bytes as planning read them, lower-case hex; absent where planning does not read all of them.
+    #[prost(string, optional, tag = "8")]
+    pub blake3: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HeartbeatRequest {

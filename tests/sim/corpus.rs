@@ -123,6 +123,6 @@ impl Numbered {
         let end = all.min(position + self.rows_max);
         self.cursor = Cursor { source_index, position: end, next_row: next_row + end - position };
         let range = SliceRange::Rows { start: position, end };
-        Some(Slice { source_index, recut_key: None, range, first_row: next_row, rows: end - position })
+        Some(Slice { source_index, recut_key: None, range, first_row: next_row, rows: end - position, blake3: None })
     }
 }

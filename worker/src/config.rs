@@ -36,6 +36,9 @@ pub struct WorkerConfig {
     pub tokenizer_threads: usize,
     /// Local folder for output files before they are stored. Made if absent; must be this process's own.
     pub spool_dir: PathBuf,
+    /// Whether the storage is a folder of this machine that only this process fills: if its disk cannot be written, the
+    /// worker ends as it does for its spool.
+    pub own_storage: bool,
     /// Where models are looked for.
     pub hub: HubOptions,
     /// A model to load before the first lease.
@@ -59,6 +62,7 @@ impl WorkerConfig {
             // Forward threads wait for the first tokens, and hardly ever after.
             tokenizer_threads: cores,
             spool_dir: spool_dir.into(),
+            own_storage: false,
             hub: HubOptions::from_env(),
             preload: None,
             lease_count: LEASE_COUNT_DEFAULT,

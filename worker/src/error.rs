@@ -52,6 +52,16 @@ pub enum WorkerError {
         /// What the driver said.
         reason: String,
     },
+    /// The disk that holds the spool, or the worker's own storage, cannot be written.
+    #[error(
+        "cannot write to `{path}`: {reason}; what is done is kept: make room on this disk, or mend it, and start again"
+    )]
+    Disk {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
     /// A thread could not be started.
     #[error("cannot start a {what} thread")]
     Thread {
@@ -93,6 +103,10 @@ pub(crate) enum ShardError {
         "model `{model}` gives no finite vector: all {rows} texts of the first shard came out as NaN or infinity, so its weights are broken; fetch its files again, or try it in Python"
     )]
     NothingFinite { model: String, rows: u64 },
+    #[error(
+        "`{uri}` gave other bytes than when it was planned, and the planned ones when read again: a disk, memory or network errs"
+    )]
+    ReadDiffers { uri: String },
     #[error("output `{key}` exists with {found} bytes, expected {expected}")]
     OutputDiffers { key: String, expected: u64, found: u64 },
     #[error("the {stage} stage panicked; this is a bug of the program, please report it")]
@@ -124,6 +138,7 @@ impl ShardError {
             ShardError::RowsDiffer { .. } => FailureClass::InputChanged,
             // Another worker may have it.
             ShardError::ModelElsewhere { .. }
+            | ShardError::ReadDiffers { .. }
             | ShardError::OutputDiffers { .. }
             | ShardError::Panicked { .. }
             | ShardError::CommitRefused(_)

@@ -57,7 +57,8 @@ pub async fn run(
     let pools = pools::Pools::start(&config)?;
     let wire = wire.into();
     let relay = proto::relay::relayed(wire.clone());
-    let workshop = Arc::new(shard_run::Workshop { engines, pools, spool, wire: wire.clone(), relay });
+    let own_storage = config.own_storage;
+    let workshop = Arc::new(shard_run::Workshop { engines, pools, spool, wire: wire.clone(), relay, own_storage });
     let machine = Arc::clone(&workshop);
     let (loss, stop) = (workshop.pools.loss.clone(), shutdown.child_token());
     let stop_at_loss = tokio::spawn({
@@ -69,7 +70,7 @@ pub async fn run(
     });
     let served = serve(config, wire, machine, stop).await;
     stop_at_loss.abort();
-    if let Some(error) = loss.error() {
+    if let Some(error) = loss.take_error() {
         // Threads that wait for the device may wait for ever.
         return Err(error);
     }

@@ -46,8 +46,8 @@ pub(crate) struct ForwardResult {
     pub(crate) vectors: Vec<f32>,
 }
 
-/// A device that this process cannot use any more. Whoever computes on it says so once; the worker then gives its shards
-/// back and ends, because only a new process gets the device back.
+/// What this process cannot use any more and cannot work without: a device, or the disk of its spool. It is reported once;
+/// the worker then gives its shards back and ends.
 #[derive(Clone, Default)]
 pub(crate) struct Loss {
     /// Cancelled at the loss.
@@ -57,19 +57,16 @@ pub(crate) struct Loss {
 
 #[derive(Default)]
 struct LossInner {
-    error: Option<(String, String)>,
+    error: Option<WorkerError>,
     /// Replies that will never come: their shards wait until they are given back, and do not fail.
     replies: Vec<mpsc::Sender<Result<ForwardResult, ShardError>>>,
 }
 
 impl Loss {
-    /// Says that a device is lost, and why; the first word counts.
-    pub(crate) fn report(&self, device: String, reason: String) {
+    /// Reports a loss; the first report counts.
+    pub(crate) fn report(&self, error: WorkerError) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if inner.error.is_none() {
-            tracing::error!(device, reason, "the device is lost to this process; the shards are given back");
-        }
-        inner.error.get_or_insert((device, reason));
+        inner.error.get_or_insert(error);
         self.token.cancel();
     }
 
@@ -77,11 +74,9 @@ impl Loss {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).replies.push(reply);
     }
 
-    /// Returns the error that the worker ends with, if a device was lost.
-    pub(crate) fn error(&self) -> Option<WorkerError> {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let (device, reason) = inner.error.clone()?;
-        Some(WorkerError::DeviceLost { device, reason })
+    /// Takes the error that the worker ends with, if there was a loss.
+    pub(crate) fn take_error(&self) -> Option<WorkerError> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).error.take()
     }
 }
 
@@ -178,7 +173,7 @@ fn forward_all(queue: &Queue<ForwardTask>, device: usize, loss: &Loss) {
             }
             Ok(Err(EmbedError::DeviceLost { device, reason })) => {
                 loss.keep(reply);
-                loss.report(device, reason);
+                loss.report(WorkerError::DeviceLost { device, reason });
                 continue;
             }
             Ok(Err(error)) => Err(ShardError::from(error)),

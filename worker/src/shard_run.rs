@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dataset::{DatasetError, ErrorKind, FileSummary, Storage, VectorWriter};
+use dataset::{DatasetError, Detour, ErrorKind, FileSummary, Storage, VectorWriter, probe_folder};
 use engine::LoadError;
 use proto::Wire;
 use proto::job::RowCounts;
@@ -10,7 +10,7 @@ use proto::relay::source_detour;
 use proto::work::{Grant, Output};
 
 use crate::engines::EngineCache;
-use crate::error::ShardError;
+use crate::error::{ShardError, WorkerError};
 use crate::meter::{Meter, Stage};
 use crate::pools::Pools;
 use crate::spool::Spool;
@@ -25,6 +25,8 @@ pub(crate) struct Workshop {
     pub(crate) wire: Wire,
     /// What the coordinator relays: sources that cannot be reached from here.
     pub(crate) relay: Storage,
+    /// Whether only this process writes to the storage: see [`crate::WorkerConfig::own_storage`].
+    pub(crate) own_storage: bool,
 }
 
 /// Embeds one shard and stores the result. Dropping the future stops the work and removes the spool file.
@@ -34,14 +36,47 @@ pub(crate) async fn make(
     grant: &Grant,
     meter: &Arc<Meter>,
 ) -> Result<Output, ShardError> {
-    let model = match workshop.engines.get(&grant.model, &grant.embed).await {
-        Err(ShardError::Load(LoadError::DeviceLost { device, reason })) => {
-            workshop.pools.loss.report(device, reason);
-            // The shard does not fail: it is given back.
-            return std::future::pending().await;
-        }
-        loaded => loaded?,
+    let error = match make_output(workshop, storage, grant, meter).await {
+        Ok(output) => return Ok(output),
+        Err(error) => error,
     };
+    match loss_behind(workshop, storage, &error) {
+        Some(loss) => {
+            workshop.pools.loss.report(loss);
+            // The shard does not fail: it is given back.
+            std::future::pending().await
+        }
+        None => Err(error),
+    }
+}
+
+/// Returns what this worker has lost, if that is why the shard failed: its device, or a disk that it alone writes to.
+fn loss_behind(workshop: &Workshop, storage: &Storage, error: &ShardError) -> Option<WorkerError> {
+    if let ShardError::Load(LoadError::DeviceLost { device, reason }) = error {
+        return Some(WorkerError::DeviceLost { device: device.clone(), reason: reason.clone() });
+    }
+    let ShardError::Dataset(error) = error else { return None };
+    let spool = workshop.spool.path();
+    let own_storage = storage.local_root().filter(|_| workshop.own_storage);
+    for folder in std::iter::once(spool).chain(own_storage) {
+        if let Err(refused) = probe_folder(folder) {
+            return Some(WorkerError::Disk { path: folder.to_owned(), reason: refused.to_string() });
+        }
+    }
+    // The file that did not fit is gone again, and a small one fits.
+    let is_spooled = error.vector_file().is_some_and(|file| file.starts_with(spool));
+    let folder = if is_spooled { spool } else { own_storage? };
+    (error.kind() == ErrorKind::NoSpace)
+        .then(|| WorkerError::Disk { path: folder.to_owned(), reason: "no space left".to_owned() })
+}
+
+async fn make_output(
+    workshop: &Workshop,
+    storage: &Storage,
+    grant: &Grant,
+    meter: &Arc<Meter>,
+) -> Result<Output, ShardError> {
+    let model = workshop.engines.get(&grant.model, &grant.embed).await?;
     let detour = source_detour(&workshop.relay, grant.shard.job, grant.slice.source_index);
     let reader = dataset::read_by(&grant.source, &grant.slice, &grant.read, storage, &detour).await?;
     let spooled = workshop.spool.file(grant);
@@ -50,6 +85,9 @@ pub(crate) async fn make(
     let stages = Stages { grant, model, pools: &workshop.pools, meter: Arc::clone(meter) };
     // On the heap: the stages hold whole chunks by value.
     let (input_blake3, summary) = Box::pin(stages.run(reader, writer)).await?;
+    if grant.slice.blake3.as_ref().is_some_and(|planned| *planned != input_blake3) {
+        return Err(explain_other_input(storage, grant, &detour).await);
+    }
     meter.time_async(Stage::Store, Box::pin(store(storage, grant, spooled.path(), &summary))).await?;
     Ok(Output {
         key: grant.output_key.clone(),
@@ -63,6 +101,19 @@ pub(crate) async fn make(
             tokens: summary.tokens,
         },
     })
+}
+
+/// Says why other bytes were read than planned: they changed, or reading them once gave others.
+async fn explain_other_input(storage: &Storage, grant: &Grant, detour: &Detour) -> ShardError {
+    let uri = grant.source.source.uri.clone();
+    match dataset::slice_blake3(&grant.source, &grant.slice, storage, detour).await {
+        Ok(now) if now.is_some() && now == grant.slice.blake3 => ShardError::ReadDiffers { uri },
+        Ok(_) => {
+            let change = "other bytes, with the same size and time".to_owned();
+            ShardError::Dataset(DatasetError::SourceChanged { uri, change })
+        }
+        Err(error) => ShardError::Dataset(error),
+    }
 }
 
 /// Puts the file under the granted key. The key is this attempt's alone: a file that is there is our own earlier try.

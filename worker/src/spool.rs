@@ -36,6 +36,11 @@ impl Spool {
         Ok(Self { folder, _lock: lock })
     }
 
+    /// The folder.
+    pub(crate) fn path(&self) -> &Path {
+        &self.folder
+    }
+
     /// Names the file of one attempt.
     pub(crate) fn file(&self, grant: &Grant) -> SpoolFile {
         let name = format!("{}-{:08}-e{:06}.parquet", grant.shard.job, grant.shard.index, grant.epoch.0);

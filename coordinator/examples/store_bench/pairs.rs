@@ -140,5 +140,6 @@ fn slice(index: u64) -> Slice {
         range: SliceRange::Bytes { start: index * 100, end: (index + 1) * 100 },
         first_row: index * ROWS,
         rows: ROWS,
+        blake3: None,
     }
 }

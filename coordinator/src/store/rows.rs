@@ -202,6 +202,7 @@ fn slice(row: &impl Fields) -> Result<Slice> {
         range,
         first_row: row.count("first_row")?,
         rows: row.count("row_count")?,
+        blake3: None,
     })
 }
 
@@ -237,7 +238,7 @@ pub(super) fn lease_ref(row: &impl Fields) -> Result<LeaseRef> {
 pub(super) fn grant(row: &impl Fields) -> Result<Grant> {
     let task: Task = row.json("task")?;
     let (shard, epoch) = (shard_id(row)?, epoch(row)?);
-    let mut slice = slice(row)?;
+    let mut slice = Slice { blake3: row.opt_text("in_blake3")?, ..slice(row)? };
     let mut window = None;
     if let (Some(first_row), Some(rows)) = (row.opt_int("slice_first_row")?, row.opt_int("slice_row_count")?) {
         window = Some(RowWindow { first_row: slice.first_row, rows: slice.rows });

@@ -184,13 +184,12 @@ fn grant() -> impl Strategy<Value = Grant> {
             header,
             kept_schema,
         });
-    let slice = (any::<u32>(), option::of(".{0,8}"), any::<bool>(), any::<[u64; 4]>()).prop_map(
-        |(source_index, recut_key, bytes, [one, other, first_row, rows])| {
+    let slice = (any::<u32>(), option::of(".{0,8}"), any::<bool>(), any::<[u64; 4]>(), option::of("[0-9a-f]{64}"))
+        .prop_map(|(source_index, recut_key, bytes, [one, other, first_row, rows], blake3)| {
             let (start, end) = (one.min(other), one.max(other));
             let range = if bytes { SliceRange::Bytes { start, end } } else { SliceRange::Rows { start, end } };
-            Slice { source_index, recut_key, range, first_row, rows }
-        },
-    );
+            Slice { source_index, recut_key, range, first_row, rows, blake3 }
+        });
     let on_bad_row = select(&[OnBadRow::Reject, OnBadRow::Fail][..]);
     let window =
         option::of(any::<[u64; 2]>()).prop_map(|window| window.map(|[first_row, rows]| RowWindow { first_row, rows }));

@@ -132,6 +132,7 @@ impl From<&Slice> for wire::Slice {
             end,
             first_row: slice.first_row,
             rows: slice.rows,
+            blake3: slice.blake3.clone(),
         }
     }
 }
@@ -156,6 +157,7 @@ impl TryFrom<wire::Slice> for Slice {
             range,
             first_row: slice.first_row,
             rows: slice.rows,
+            blake3: slice.blake3,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::path::Path;
 
 use crate::storage::{Meaning, explain};
 use crate::vectors::VectorsError;
@@ -235,6 +236,14 @@ impl DatasetError {
             DatasetError::Vectors(error) => error.kind(),
             DatasetError::Io { .. } => ErrorKind::Io,
         }
+    }
+
+    /// Returns the vector file that could not be read or written, where the system refused that.
+    pub fn vector_file(&self) -> Option<&Path> {
+        let DatasetError::Vectors(VectorsError::Io { path, .. } | VectorsError::Encode { path, .. }) = self else {
+            return None;
+        };
+        Some(path)
     }
 
     /// Makes the error for a failed system call on `object`; tells apart what callers treat differently.

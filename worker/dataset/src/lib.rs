@@ -11,11 +11,11 @@ pub use corpus::{
     CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, Compression, CorpusPlace, Cursor, CutLimits, Cutter, Detour, Fingerprint, Format,
     Keep, Notice, PlannedSource, Quote, RECORD_BYTES_MAX, ReadOptions, RecordChunk, RecordReader, Slice, SliceRange,
     Source, SourceObject, corpus_place, encoding_name, expand, inspect, inspect_with_notices, kept_schema_of, read,
-    read_by,
+    read_by, slice_blake3,
 };
 pub use error::{DatasetError, ErrorKind};
 pub use reject::RejectReason;
-pub use storage::{NewObject, ObjectInfo, Storage};
+pub use storage::{NewObject, ObjectInfo, Storage, probe_folder};
 pub use vectors::{
     ExportFormat, ExportSummary, FileInfo, FileSummary, Manifest, ManifestFile, ManifestHole, ManifestSeal,
     ManifestSource, ManifestWriter, MergeOptions, MergeSummary, RowStatus, Totals, VectorChunk, VectorDtype,

@@ -222,6 +222,7 @@ pub(super) fn slices(first: u64, count: u64) -> Vec<Slice> {
             range: SliceRange::Bytes { start: index * 100, end: (index + 1) * 100 },
             first_row: index * ROWS,
             rows: ROWS,
+            blake3: None,
         })
         .collect()
 }

@@ -430,6 +430,7 @@ fn planning(id: JobId, job: &ModelJob) -> Result<Planning, StoreError> {
 fn grant(model: &Model, (shard, epoch): ModelGrant) -> Result<Grant, StoreError> {
     let job = &model.jobs[&shard.job];
     let (task, mut slice): (Task, _) = (read("task", &job.submission.task)?, job.slice(shard.index).clone());
+    slice.blake3 = job.shards[model::at(shard.index)].1.input.clone();
     let window = job.halves.get(&shard.index).map(|(read, _)| {
         let wanted = RowWindow { first_row: slice.first_row, rows: slice.rows };
         (slice.first_row, slice.rows) = (read.first_row, read.rows);

@@ -185,9 +185,13 @@ impl ModelJob {
         let slice = self.slice(index).clone();
         let whole = RowWindow { first_row: slice.first_row, rows: slice.rows };
         let read = self.halves.get(&index).map_or(whole, |(read, _)| *read);
+        let input = self.shards[at(index)].1.input.clone();
         for RowWindow { first_row, rows } in halves(whole) {
             self.halves.insert(self.shards.len() as u64, (read, index));
-            self.shards.push((Slice { first_row, rows, ..slice.clone() }, Shard::half(rows)));
+            self.shards.push((
+                Slice { first_row, rows, ..slice.clone() },
+                Shard { input: input.clone(), ..Shard::half(rows) },
+            ));
         }
     }
 
@@ -282,7 +286,7 @@ impl Model {
         }
         job.cursor = page.next;
         job.shards.extend(page.slices.into_iter().map(|slice| {
-            let shard = Shard::planned(slice.rows);
+            let shard = Shard { input: slice.blake3.clone(), ..Shard::planned(slice.rows) };
             (slice, shard)
         }));
         if page.done {

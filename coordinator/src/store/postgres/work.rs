@@ -301,4 +301,5 @@ pub(super) fn insert_shards(page: &ShardPage) -> Count {
         .bind(ranges.iter().map(|(.., end)| *end).collect::<Vec<i64>>())
         .bind(slices.iter().map(|slice| signed(slice.first_row)).collect::<Vec<i64>>())
         .bind(slices.iter().map(|slice| signed(slice.rows)).collect::<Vec<i64>>())
+        .bind(slices.iter().map(|slice| slice.blake3.clone()).collect::<Vec<Option<String>>>())
 }

@@ -99,12 +99,13 @@ UPDATE job SET cursor_source = $5, cursor_position = $6, cursor_row = $7, shard_
 WHERE job_id = $1 AND state = 'planning' AND source_count IS NOT NULL
     AND cursor_source = $2 AND cursor_position = $3 AND cursor_row = $4
 RETURNING shard_count - $8 AS first_index";
-/// $1 job, $2 index, $3 source, $4 re-cut key, $5 unit, $6 start, $7 end, $8 first row, $9 rows.
+/// $1 job, $2 index, $3 source, $4 re-cut key, $5 unit, $6 start, $7 end, $8 first row, $9 rows, $10 digest of the input.
 pub(in crate::store) const INSERT_SHARD: &str = "-- insert_shard
-INSERT INTO shard (job_id, shard_index, source_index, recut_key, range_unit, range_start, range_end, first_row, row_count)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+INSERT INTO shard (job_id, shard_index, source_index, recut_key, range_unit, range_start, range_end, first_row, row_count,
+    in_blake3)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 /// $1 to $10 as in `advance_cursor`, $11 sources, $12 re-cut keys, $13 units, $14 starts, $15 ends, $16 first rows,
-/// $17 rows.
+/// $17 rows, $18 digests of the input.
 pub(in crate::store) const PG_INSERT_SHARDS: &str = "-- insert_shards
 WITH advanced AS (
     UPDATE job SET cursor_source = $5, cursor_position = $6, cursor_row = $7, shard_count = shard_count + $8,
@@ -114,12 +115,12 @@ WITH advanced AS (
     RETURNING job_id, shard_count - $8 AS first_index),
 stored AS (
     INSERT INTO shard (job_id, shard_index, source_index, recut_key, range_unit, range_start, range_end, first_row,
-        row_count)
+        row_count, in_blake3)
     SELECT a.job_id, a.first_index + u.ordinal - 1, u.source_index, u.recut_key, u.range_unit, u.range_start,
-        u.range_end, u.first_row, u.row_count
+        u.range_end, u.first_row, u.row_count, u.in_blake3
     FROM advanced a, unnest($11::bigint[], $12::text[], $13::text[], $14::bigint[], $15::bigint[], $16::bigint[],
-        $17::bigint[]) WITH ORDINALITY AS u (source_index, recut_key, range_unit, range_start, range_end, first_row,
-        row_count, ordinal)
+        $17::bigint[], $18::text[]) WITH ORDINALITY AS u (source_index, recut_key, range_unit, range_start, range_end,
+        first_row, row_count, in_blake3, ordinal)
     RETURNING job_id),
 counted AS (
     INSERT INTO job_count AS c (job_id, slot, pending)

@@ -89,11 +89,12 @@ grown AS (
     RETURNING j.job_id, j.shard_count - 2 * c.shards AS first_index),
 born AS (
     INSERT INTO shard (job_id, shard_index, source_index, recut_key, range_unit, range_start, range_end, first_row,
-        row_count, slice_first_row, slice_row_count, part_of)
+        row_count, slice_first_row, slice_row_count, part_of, in_blake3)
     SELECT c.job_id, g.first_index + 2 * c.place + h.half, c.source_index, c.recut_key, c.range_unit, c.range_start,
         c.range_end, c.first_row + h.half * (c.row_count / 2),
         CASE WHEN h.half = 0 THEN c.row_count / 2 ELSE c.row_count - c.row_count / 2 END,
-        coalesce(c.slice_first_row, c.first_row), coalesce(c.slice_row_count, c.row_count), c.shard_index
+        coalesce(c.slice_first_row, c.first_row), coalesce(c.slice_row_count, c.row_count), c.shard_index,
+        c.in_blake3
     FROM cut c JOIN grown g ON g.job_id = c.job_id CROSS JOIN (VALUES (0), (1)) AS h (half)
     RETURNING job_id),
 counted AS (
@@ -224,9 +225,9 @@ UPDATE job SET shard_count = shard_count + 2 WHERE job_id = $1 RETURNING shard_c
 /// $1 job, $2 index of the split shard, $3 index of the half, $4 its first row, $5 its rows.
 pub(in crate::store) const INSERT_HALF: &str = "-- insert_half
 INSERT INTO shard (job_id, shard_index, source_index, recut_key, range_unit, range_start, range_end, first_row, row_count,
-    slice_first_row, slice_row_count, part_of)
+    slice_first_row, slice_row_count, part_of, in_blake3)
 SELECT job_id, $3, source_index, recut_key, range_unit, range_start, range_end, $4, $5,
-    coalesce(slice_first_row, first_row), coalesce(slice_row_count, row_count), shard_index
+    coalesce(slice_first_row, first_row), coalesce(slice_row_count, row_count), shard_index, in_blake3
 FROM shard WHERE job_id = $1 AND shard_index = $2";
 /// $1 job, $2 pending, $3 running, $4 dead, $5 cancelled, $6 split, $7 ended attempts: by how much the counters change.
 pub(in crate::store) const COUNT_SHARDS: &str = "-- count_shards

@@ -3,7 +3,7 @@
 macro_rules! grant_columns {
     () => {
         "j.spec_digest, j.task, o.planned, s.source_index, s.recut_key, s.range_unit, s.range_start, s.range_end, s.first_row, s.row_count,
-    s.slice_first_row, s.slice_row_count, s.convicted"
+    s.slice_first_row, s.slice_row_count, s.in_blake3, s.convicted"
     };
 }
 

@@ -57,6 +57,7 @@ pub(super) async fn insert_shards(db: &mut Connection, page: &ShardPage) -> Resu
             .bind(end)
             .bind(signed(slice.first_row))
             .bind(signed(slice.rows))
+            .bind(slice.blake3.as_deref())
             .execute(&mut *db)
             .await?;
     }

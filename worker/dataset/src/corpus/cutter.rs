@@ -156,7 +156,7 @@ impl Cutter {
     /// Cuts the open source; moves the cursor's position, not its row.
     async fn next_of_source(&mut self) -> Result<Option<Slice>, DatasetError> {
         let Cursor { source_index, next_row: first_row, position } = self.cursor;
-        let slice = |range, rows, recut_key| Slice { source_index, recut_key, range, first_row, rows };
+        let slice = |range, rows, recut_key, blake3| Slice { source_index, recut_key, range, first_row, rows, blake3 };
         match self.open.as_mut().expect("opened by the caller") {
             Open::Text { cut: text, .. } => {
                 let cut = match text.next().await {
@@ -169,7 +169,7 @@ impl Cutter {
                     None => SliceRange::Bytes { start: cut.start, end: cut.end },
                     Some(_) => SliceRange::Bytes { start: 0, end: cut.end - cut.start },
                 };
-                Ok(Some(slice(range, cut.rows, cut.recut_key)))
+                Ok(Some(slice(range, cut.rows, cut.recut_key, Some(cut.blake3))))
             }
             Open::Columnar { object, parts } => {
                 let Some(end) = parts.slice_end(position, self.limits) else {
@@ -177,7 +177,7 @@ impl Cutter {
                     return Ok(None);
                 };
                 self.cursor.position = end;
-                Ok(Some(slice(SliceRange::Rows { start: position, end }, end - position, None)))
+                Ok(Some(slice(SliceRange::Rows { start: position, end }, end - position, None, None)))
             }
         }
     }

@@ -43,7 +43,7 @@ pub use expand::{CorpusPlace, corpus_place, expand};
 pub use inspect::{inspect, inspect_with_notices};
 pub use notice::Notice;
 pub use object::{Detour, SourceObject};
-pub use reader::{RecordChunk, RecordReader, read, read_by};
+pub use reader::{RecordChunk, RecordReader, read, read_by, slice_blake3};
 pub use schema::kept_schema_of;
 
 /// Records of more bytes are rejected as `text_too_large`; text formats never hold them in memory.
@@ -197,6 +197,10 @@ pub struct Slice {
     pub first_row: u64,
     /// Number of records.
     pub rows: u64,
+    /// BLAKE3, in hex, of the bytes of `range` as planning read them: whoever reads something else reads another corpus.
+    /// `None` for Parquet and Arrow, of which planning reads the footer alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blake3: Option<String>,
 }
 
 /// How far planning got: cutting resumes here after a crash and yields the same slices.

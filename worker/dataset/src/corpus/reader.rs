@@ -88,6 +88,30 @@ pub async fn read_by(
     }
 }
 
+/// Returns the BLAKE3, in hex, of the bytes of a text slice as they are now: what [`Slice::blake3`] was when it was
+/// planned. `None` for Parquet and Arrow.
+///
+/// # Errors
+/// As [`read_by`].
+pub async fn slice_blake3(
+    source: &PlannedSource,
+    slice: &Slice,
+    recut: &Storage,
+    detour: &Detour,
+) -> Result<Option<String>, DatasetError> {
+    let SliceRange::Bytes { start, end } = slice.range else { return Ok(None) };
+    let object = match &slice.recut_key {
+        Some(key) => Object::open_piece(recut, key).await?,
+        None => Object::open_by(source, detour).await?,
+    };
+    let mut stream = TextStream::plain(object, start..end);
+    let mut hasher = blake3::Hasher::new();
+    while let Some(block) = stream.next_block().await? {
+        hasher.update(&block);
+    }
+    Ok(Some(hasher.finalize().to_hex().to_string()))
+}
+
 async fn read_object(
     object: Object,
     source: &PlannedSource,

@@ -1,6 +1,9 @@
 //! Cuts one text source into slices while streaming over it once. Which records a slice gets depends on where the records
 //! end, not on how the bytes arrive; so cutting resumed at any slice's start goes on as before.
 
+use std::collections::VecDeque;
+
+use blake3::Hasher;
 use bytes::Bytes;
 
 use crate::corpus::csv::OddQuotes;
@@ -21,6 +24,8 @@ pub(crate) struct Cut {
     pub(crate) rows: u64,
     /// Key of the piece that holds these bytes, where they are not those of the source.
     pub(crate) recut_key: Option<String>,
+    /// BLAKE3 of these bytes, in hex.
+    pub(crate) blake3: String,
 }
 
 /// A text source being cut.
@@ -44,6 +49,7 @@ pub(crate) struct TextCut {
     recut: Option<(Recut, u32)>,
     piece: Option<Piece>,
     odd_quotes: OddRecords,
+    digest: SliceDigest,
 }
 
 /// The first records with odd quotes, one of each kind, with the number of records before it.
@@ -94,6 +100,7 @@ impl TextCut {
             recut,
             piece: None,
             odd_quotes: OddRecords::default(),
+            digest: SliceDigest::from(start),
         };
         if is_at_front && matches!(format, Format::Csv | Format::Tsv) {
             cut.skip_header().await?;
@@ -112,6 +119,7 @@ impl TextCut {
         }
         self.position = self.stream.offset() - (self.block.len() - self.at) as u64;
         (self.start, self.end) = (self.position, self.position);
+        self.digest.skip_to(self.start);
         Ok(())
     }
 
@@ -198,6 +206,8 @@ impl TextCut {
 
     async fn next_block(&mut self) -> Result<(), DatasetError> {
         let block = self.stream.next_block().await?;
+        self.digest.settle(self.end);
+        self.digest.push(block.clone().unwrap_or_default());
         self.is_at_end = block.is_none();
         self.block = block.unwrap_or_default();
         self.at = 0;
@@ -227,10 +237,62 @@ impl TextCut {
             self.piece = Some(recut.begin(*source_index, self.end, &rest));
             recut_key = Some(key);
         }
-        let cut = Cut { start: self.start, end: self.end, rows: self.rows, recut_key };
+        let blake3 = self.digest.finish(self.end);
+        let cut = Cut { start: self.start, end: self.end, rows: self.rows, recut_key, blake3 };
         self.start = self.end;
         self.rows_cut += self.rows;
         self.rows = 0;
         Ok(cut)
+    }
+}
+
+/// The digest of the slice that is being cut. Blocks are hashed up to the end of the last whole record, since what
+/// follows may belong to the next slice.
+struct SliceDigest {
+    hasher: Hasher,
+    /// Offset in the text of the first byte that is not hashed.
+    at: u64,
+    /// The bytes from there on.
+    waiting: VecDeque<Bytes>,
+}
+
+impl SliceDigest {
+    fn from(start: u64) -> Self {
+        Self { hasher: Hasher::new(), at: start, waiting: VecDeque::new() }
+    }
+
+    fn push(&mut self, block: Bytes) {
+        if !block.is_empty() {
+            self.waiting.push_back(block);
+        }
+    }
+
+    /// Hashes the bytes before offset `end`.
+    fn settle(&mut self, end: u64) {
+        while let Some(bytes) = self.take_before(end) {
+            self.hasher.update(&bytes);
+        }
+    }
+
+    /// Leaves out the bytes before offset `start`.
+    fn skip_to(&mut self, start: u64) {
+        while self.take_before(start).is_some() {}
+    }
+
+    /// Returns the digest of the bytes before offset `end`, in hex, and begins the next slice there.
+    fn finish(&mut self, end: u64) -> String {
+        self.settle(end);
+        std::mem::take(&mut self.hasher).finalize().to_hex().to_string()
+    }
+
+    fn take_before(&mut self, end: u64) -> Option<Bytes> {
+        let front = self.waiting.front_mut().filter(|_| self.at < end)?;
+        let length = usize::try_from(end - self.at).unwrap_or(usize::MAX).min(front.len());
+        let bytes = front.split_to(length);
+        if front.is_empty() {
+            self.waiting.pop_front();
+        }
+        self.at += length as u64;
+        Some(bytes)
     }
 }

@@ -4,12 +4,13 @@
 mod failure;
 mod guard;
 mod location;
+mod probe;
 mod remote;
 mod write;
 
 use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -24,6 +25,7 @@ use crate::error::DatasetError;
 pub(crate) use failure::{Meaning, StoreFailure, explain};
 pub(crate) use guard::check_host;
 pub(crate) use location::{BucketPlace, Cloud, Location, locate};
+pub use probe::probe_folder;
 pub(crate) use remote::{bucket_store, web_store};
 pub use write::NewObject;
 
@@ -94,7 +96,7 @@ impl Storage {
         }
     }
 
-    fn open_folder(url: &str, path: &std::path::Path) -> Result<Storage, DatasetError> {
+    fn open_folder(url: &str, path: &Path) -> Result<Storage, DatasetError> {
         std::fs::create_dir_all(path).map_err(|error| DatasetError::from_io(url, error))?;
         let root = std::fs::canonicalize(path).map_err(|error| DatasetError::from_io(url, error))?;
         let text = root
@@ -190,6 +192,11 @@ impl Storage {
     pub fn local_path(&self, key: &str) -> Option<PathBuf> {
         self.path(key).ok()?;
         self.local_root.as_ref().map(|root| root.join(key))
+    }
+
+    /// Returns the folder where the storage is a local one.
+    pub fn local_root(&self) -> Option<&Path> {
+        self.local_root.as_deref()
     }
 
     /// Returns a name for messages: the full path or URL of a key.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::error::VectorsError;
 use super::info::{FORMAT, FileInfo, Totals, check_dimensions, check_format};
 use super::layout::MANIFEST_NAME;
+use super::manifest_seal::{Outline, SealedReader, write_sealed};
 use super::manifest_writer::Chain;
 use crate::{DatasetError, RejectReason};
 
@@ -97,9 +98,10 @@ pub struct Manifest {
 }
 
 /// What every format has.
-#[derive(Deserialize)]
-pub(super) struct Version {
-    format: u64,
+/// A manifest as parsed.
+pub(super) struct Sealed {
+    manifest: Manifest,
+    pub(super) has_its_checksum: bool,
 }
 
 impl Manifest {
@@ -152,8 +154,7 @@ impl Manifest {
     /// # Errors
     /// `out` fails.
     pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
-        serde_json::to_writer_pretty(&mut *out, self)?;
-        out.write_all(b"\n")
+        write_sealed(out, |mut out| Ok(serde_json::to_writer_pretty(&mut out, self)?))
     }
 
     /// Returns the BLAKE3 of [`Manifest::to_bytes`], in hex.
@@ -165,38 +166,48 @@ impl Manifest {
 
     /// Reads a manifest; `path` names it in errors. Does not check that it holds: see [`Manifest::problems`].
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Manifest, DatasetError> {
-        let read = serde_json::from_slice(bytes);
-        Manifest::checked_format(path, read, || serde_json::from_slice(bytes))
+        Manifest::checked_format(path, Manifest::read_sealed(bytes), || serde_json::from_slice(bytes))
     }
 
     /// Reads a manifest from a file without holding its bytes.
     pub fn read(path: &Path) -> Result<Manifest, DatasetError> {
-        let open = || File::open(path).map(BufReader::new).map_err(VectorsError::io("read", path));
-        let read = serde_json::from_reader(open()?);
+        let open = || File::open(path).map_err(VectorsError::io("read", path));
+        let read = Manifest::read_sealed(open()?);
         if let Err(error) = &read
             && let Some(kind) = error.io_error_kind()
         {
             return Err(VectorsError::io("read", path)(kind.into()).into());
         }
-        let again = open()?;
+        let again = BufReader::new(open()?);
         Manifest::checked_format(path, read, || serde_json::from_reader(again))
     }
 
-    /// Tells a manifest of another format, which need not look like one of ours, from a damaged one.
+    /// Parses a manifest and compares its bytes with its checksum.
+    pub(super) fn read_sealed(bytes: impl Read) -> serde_json::Result<Sealed> {
+        let mut reader = SealedReader::new(bytes);
+        let manifest = serde_json::from_reader(BufReader::new(&mut reader))?;
+        Ok(Sealed { manifest, has_its_checksum: reader.has_its_checksum() })
+    }
+
+    /// Tells a manifest of another format, which need not look like one of ours, and one of before the checksum from a
+    /// damaged one. `outline` reads it once more.
     pub(super) fn checked_format(
         path: &Path,
-        read: serde_json::Result<Manifest>,
-        version: impl FnOnce() -> serde_json::Result<Version>,
+        read: serde_json::Result<Sealed>,
+        outline: impl FnOnce() -> serde_json::Result<Outline>,
     ) -> Result<Manifest, DatasetError> {
         let wrong = |error: serde_json::Error| VectorsError::damaged(path, format!("not a manifest: {error}"));
         match read {
-            Ok(manifest) => {
+            Ok(Sealed { manifest, has_its_checksum }) => {
                 check_format(path, Some(manifest.format.into()))?;
                 check_dimensions(path, manifest.info.dimensions)?;
+                if !has_its_checksum && !outline().map_err(wrong)?.is_of_before_the_checksum() {
+                    return Err(VectorsError::damaged(path, "its bytes do not have the checksum at its end").into());
+                }
                 Ok(manifest)
             }
             Err(error) => {
-                check_format(path, Some(version().map_err(wrong)?.format))?;
+                check_format(path, Some(outline().map_err(wrong)?.format))?;
                 Err(wrong(error).into())
             }
         }
@@ -304,6 +315,29 @@ mod tests {
         assert_eq!(read, manifest());
         assert_eq!(read.totals.rows, 5);
         assert_eq!(read.totals.rejected(), 4);
+    }
+
+    #[test]
+    fn every_byte_is_covered_by_a_check() {
+        let bytes = manifest().to_bytes();
+        for at in 0..bytes.len() {
+            for flip in [1, 2, 0x20, 0x80] {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= flip;
+                assert!(Manifest::parse(Path::new("m"), &damaged).is_err(), "byte {at} ^ {flip}");
+            }
+        }
+        for end in 0..bytes.len() {
+            assert!(Manifest::parse(Path::new("m"), &bytes[..end]).is_err(), "cut at {end}");
+        }
+        let longer = [&bytes[..], b"\n"].concat();
+        assert!(Manifest::parse(Path::new("m"), &longer).is_err());
+    }
+
+    #[test]
+    fn a_manifest_of_before_the_checksum_is_read() {
+        let unsealed = serde_json::to_vec(&manifest()).unwrap();
+        assert_eq!(Manifest::parse(Path::new("m"), &unsealed).unwrap(), manifest());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::error::VectorsError;
 use super::info::{FORMAT, FileInfo, Totals};
 use super::layout::is_safe_name;
 use super::manifest::{ManifestFile, ManifestHole, ManifestSource};
+use super::manifest_seal::seal;
 use crate::DatasetError;
 
 /// What one file of a manifest adds to the whole: follows the rows from file to file and sums them up.
@@ -178,8 +179,10 @@ impl ManifestWriter {
         self.text(",\n  \"totals\": ");
         let totals = self.chain.totals().clone();
         self.value(&totals, "  ");
-        self.text("\n}\n");
-        let rest = self.take();
+        let mut rest = self.take();
+        let seal = seal(&self.hasher.finalize());
+        self.text(&seal);
+        rest.extend(self.take());
         let blake3 = self.hasher.finalize().to_hex().to_string();
         Ok((rest, ManifestSeal { blake3, bytes: self.taken, files: self.files, totals, missing }))
     }

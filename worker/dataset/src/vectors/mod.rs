@@ -8,6 +8,7 @@ mod holes;
 mod info;
 pub mod layout;
 mod manifest;
+mod manifest_seal;
 mod manifest_writer;
 mod merge;
 mod parquet_file;

@@ -7,7 +7,6 @@ use std::path::Path;
 use bytes::{Buf, Bytes};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaDataReader;
-use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use super::error::VectorsError;
@@ -51,19 +50,23 @@ pub async fn read_info(storage: &Storage, key: &str) -> Result<FileInfo, Dataset
 /// # Errors
 /// `NotFound`, damage, a newer format, or the store fails.
 pub async fn read_manifest(storage: &Storage, key: &str) -> Result<Manifest, DatasetError> {
-    let read = parse(storage, key).await?;
-    let version = if read.is_err() { Some(parse(storage, key).await?) } else { None };
-    Manifest::checked_format(Path::new(key), read, || version.expect("asked for where the rest is not read"))
+    let read = parse(storage, key, Manifest::read_sealed).await?;
+    let outline = match &read {
+        Ok(sealed) if sealed.has_its_checksum => None,
+        Ok(_) | Err(_) => Some(parse(storage, key, |pieces| serde_json::from_reader(BufReader::new(pieces))).await?),
+    };
+    Manifest::checked_format(Path::new(key), read, || outline.expect("read unless the checksum is right"))
 }
 
 /// Parses an object while it is fetched.
-async fn parse<T: DeserializeOwned + Send + 'static>(
+async fn parse<T: Send + 'static>(
     storage: &Storage,
     key: &str,
+    parser: impl FnOnce(Pieces) -> serde_json::Result<T> + Send + 'static,
 ) -> Result<serde_json::Result<T>, DatasetError> {
     let (sender, receiver) = mpsc::channel(PIECES_WAITING);
     let pieces = Pieces { receiver, piece: Bytes::new() };
-    let parsing = tokio::task::spawn_blocking(move || serde_json::from_reader(BufReader::new(pieces)));
+    let parsing = tokio::task::spawn_blocking(move || parser(pieces));
     let (mut at, size) = (0, storage.head(key).await?.size);
     while at < size {
         let piece = storage.get_range(key, at..size.min(at + PIECE_BYTES)).await?;

@@ -1,0 +1,102 @@
+//! Disks that fill up, and corpora that change under a job.
+#![cfg(unix)]
+
+use std::fs::{File, FileTimes};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::harness::corpora::{self, sentences};
+use crate::harness::daemon::{Daemon, coordinator, status, submit, worker};
+use crate::harness::{Bench, run_words, wait_for};
+
+/// A small disk in memory, unmounted when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// Mounts one, or returns `None` where this user may not. CI may.
+    fn mount(folder: &Path, size: &str) -> Option<Self> {
+        std::fs::create_dir_all(folder).unwrap();
+        let options = format!("size={size}");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "encaje-test"]).arg(folder).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self(folder.to_owned()));
+        }
+        assert!(std::env::var_os("CI").is_none(), "CI must be able to mount a small disk");
+        eprintln!("NOT TESTED: this user cannot mount a small disk");
+        None
+    }
+
+    fn grow(&self, size: &str) {
+        let options = format!("remount,size={size}");
+        assert!(Command::new("mount").args(["-o", &options]).arg(&self.0).status().unwrap().success());
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        Command::new("umount").arg("-l").arg(&self.0).status().ok();
+    }
+}
+
+#[test]
+fn a_full_disk_ends_a_run_soon_and_room_lets_it_go_on() {
+    let bench = Bench::new();
+    bench.write("a.csv", corpora::csv(&sentences(20_000)));
+    let Some(disk) = SmallDisk::mount(&bench.path("disk"), "2m") else { return };
+    let words = run_words("a.csv", "disk/out", &["--shard-rows", "2000"]);
+    let started = Instant::now();
+    let full = bench.encaje(&words);
+    full.expect_code(1);
+    full.expect_said(&["cannot write to", "disk/out", "start again"]);
+    assert!(started.elapsed() < Duration::from_secs(60), "it took {:?}", started.elapsed());
+    assert!(full.stderr.lines().count() < 20, "{}", full.stderr);
+    disk.grow("200m");
+    bench.encaje(&words).expect_code(0);
+    bench.encaje(["verify", "disk/out", "--corpus", "a.csv"]).expect_code(0);
+}
+
+#[test]
+fn a_worker_with_a_full_spool_leaves_the_shards_to_others() {
+    let bench = Bench::new();
+    bench.write("a.csv", corpora::csv(&sentences(4_000)));
+    let Some(_disk) = SmallDisk::mount(&bench.path("disk"), "64k") else { return };
+    let (_coordinator, url) = coordinator(&bench, "c", "state.db", &[]);
+    let job = submit(&bench, &url, "a.csv", &["--shard-rows", "2000"]);
+    let words = ["worker", "--coordinator", &url, "--name", "full", "--spool", "disk", "--threads", "1", "--json"];
+    let mut full = Daemon::start(&bench, "full", &words);
+    assert_eq!(full.ended(), Some(1), "{}", full.log());
+    assert!(full.log().contains("cannot write to"), "{}", full.log());
+    let found = status(&bench, &url, &job);
+    assert_eq!((&found["state"], &found["shards"]["dead"]), (&"running".into(), &0.into()), "{found}");
+    let _sound = worker(&bench, "sound", &url, &[]);
+    wait_for("the end of the job", || (status(&bench, &url, &job)["state"] == "succeeded").then_some(()));
+}
+
+/// Writes other bytes into a file, and puts its time back.
+fn change_in_place(path: &Path) {
+    let modified = std::fs::metadata(path).unwrap().modified().unwrap();
+    let mut file = File::options().write(true).open(path).unwrap();
+    file.seek(SeekFrom::End(-20)).unwrap();
+    file.write_all(b"otros").unwrap();
+    file.set_times(FileTimes::new().set_modified(modified)).unwrap();
+}
+
+#[test]
+fn a_corpus_that_changed_in_place_with_its_time_put_back_fails_the_job() {
+    let bench = Bench::new();
+    let corpus = bench.write("corpora/a.csv", corpora::csv(&sentences(300)));
+    let root = bench.path("corpora").display().to_string();
+    let (_coordinator, url) = coordinator(&bench, "c", "state.db", &["--corpus-root", &root]);
+    let job = submit(&bench, &url, corpus.to_str().unwrap(), &["--shard-rows", "50"]);
+    wait_for("the plan", || (status(&bench, &url, &job)["state"] == "running").then_some(()));
+    change_in_place(&corpus);
+    let _worker = worker(&bench, "w", &url, &[]);
+    let failed = wait_for("the end of the job", || {
+        let found = status(&bench, &url, &job);
+        (found["state"] == "failed").then_some(found)
+    });
+    let reason = failed["reason"].as_str().unwrap();
+    assert!(reason.contains("a.csv") && reason.contains("changed since it was planned"), "{reason}");
+}

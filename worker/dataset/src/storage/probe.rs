@@ -1,0 +1,39 @@
+//! Whether a disk can be written at all: asked where work stands still or fails.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes of a trial write: more than a database needs to go on.
+const PROBE_BYTES: usize = 64 * 1024;
+
+/// Writes a small file to a folder, makes it durable and removes it.
+///
+/// # Errors
+/// The disk is full or read-only, the folder is gone, or the system refuses for another reason.
+pub fn probe_folder(folder: &Path) -> io::Result<()> {
+    static PROBES: AtomicU64 = AtomicU64::new(0);
+    let number = PROBES.fetch_add(1, Ordering::Relaxed);
+    let path = folder.join(format!(".probe-{}-{number}", std::process::id()));
+    let written = File::create(&path).and_then(|mut file| {
+        file.write_all(&[0; PROBE_BYTES])?;
+        file.sync_all()
+    });
+    let removed = fs::remove_file(&path);
+    written.and(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_gone_is_noticed_and_a_sound_one_stays_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        probe_folder(dir.path()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let gone = probe_folder(&dir.path().join("gone")).unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+    }
+}
