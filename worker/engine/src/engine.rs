@@ -5,7 +5,7 @@ use std::fmt;
 use crate::backend::Cpu;
 use crate::bert::{self, Bert, Source, Wanted};
 use crate::config::{Architecture, Config, Family};
-use crate::cuda::{self, Fault};
+use crate::cuda::{self, Fault, Timed};
 use crate::deberta::{self, Deberta};
 use crate::pooling::{self, Pool};
 use crate::rotary::{self, Rotary};
@@ -135,6 +135,16 @@ impl Engine {
             pooling::normalize(&mut vectors, self.dimensions);
         }
         Ok(vectors)
+    }
+
+    /// Computes a batch of at most [`default_batch_tokens`](Engine::default_batch_tokens), and returns how long each step
+    /// kept the GPU busy; `None` on a CPU.
+    pub(crate) fn time_steps(&self, batch: &Batch) -> Result<Option<Timed>, EmbedError> {
+        self.check(batch)?;
+        match &self.model {
+            Model::Gpu(model) => model.time(batch, self.pool).map(Some).map_err(|fault| self.gpu_error(batch, fault)),
+            Model::Native(..) | Model::Rotary(_) | Model::Deberta(_) => Ok(None),
+        }
     }
 
     fn pooled(&self, batch: &Batch) -> candle_core::Result<Vec<f32>> {

@@ -138,6 +138,30 @@ pub(crate) struct Product {
     pub(crate) out: u64,
 }
 
+/// How long a kernel or a product kept the GPU busy.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Step {
+    /// The kernel's name, or the shape of the product.
+    pub(crate) name: String,
+    pub(crate) milliseconds: f64,
+}
+
+/// What a lane did while its steps were timed.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Timed {
+    /// In the order in which they ran.
+    pub(crate) steps: Vec<Step>,
+    /// From the start of the first step to the end of the last one.
+    pub(crate) whole_milliseconds: f64,
+}
+
+impl Product {
+    /// Returns what steps of this shape are called, whatever the number of rows.
+    pub(crate) fn name(&self) -> String {
+        format!("product {} to {}", self.inputs, self.outputs)
+    }
+}
+
 /// A queue of work on a GPU: what is asked for happens in the order in which it was asked. One thread at a time.
 pub(crate) trait Device: Send + Sync + Sized + 'static {
     /// Returns memory aligned to 16 bytes at least. Its content is undefined.
@@ -163,6 +187,12 @@ pub(crate) trait Device: Send + Sync + Sized + 'static {
 
     /// Waits for all that was asked before, and returns how much memory could still be allocated.
     fn free_bytes(&self) -> Result<usize, Fault>;
+
+    /// Times kernels and products from here on, until [`stop_timing`](Device::stop_timing). Each costs a little more then.
+    fn start_timing(&self) -> Result<(), Fault>;
+
+    /// Waits for all that was asked before, and returns what was timed.
+    fn stop_timing(&self) -> Result<Timed, Fault>;
 }
 
 /// Memory on a device, given back when it is dropped.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_int, c_void};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::device::{Arg, Device, Fault, Launch, Product};
+use super::device::{Arg, Device, Fault, Launch, Product, Step, Timed};
 use super::library::{self, Driver, Handle};
 use super::products::Products;
 
@@ -22,6 +22,8 @@ const POOL_RELEASE_THRESHOLD: c_int = 4;
 const POOL_RESERVED: c_int = 5;
 const POOL_USED: c_int = 7;
 const STREAM_NON_BLOCKING: u32 = 1;
+/// With a time.
+const EVENT_DEFAULT: u32 = 0;
 /// Whoever waits for the GPU sleeps: its core tokenizes meanwhile.
 const SCHEDULE_BLOCKING: u32 = 4;
 /// What the kernels are compiled for, at least.
@@ -32,12 +34,16 @@ const SHARED_BYTES_FREE: u32 = 48 * 1024;
 
 /// The kernels, compiled for several kinds of GPU by scripts/cuda.sh.
 #[cfg(feature = "cuda")]
-const KERNELS: Option<&[u8]> = Some(include_bytes!(env!(
+static KERNELS: Option<&Aligned<[u8]>> = Some(&Aligned(*include_bytes!(env!(
     "ENCAJE_CUDA_KERNELS",
     "the feature `cuda` takes kernels that nvcc has compiled: build with `make cuda`"
-)));
+))));
 #[cfg(not(feature = "cuda"))]
-const KERNELS: Option<&[u8]> = None;
+static KERNELS: Option<&Aligned<[u8]>> = None;
+
+/// Bytes where the driver may read them as numbers of any size.
+#[repr(C, align(64))]
+struct Aligned<T: ?Sized>(T);
 
 /// Says what a GPU is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +131,7 @@ impl Context {
         }
         let driver = library::driver().map_err(unusable)?;
         let (mut device, mut context, mut module, mut pool) = (0, 0, 0, 0);
-        let kernels = aligned(KERNELS.expect("GPUs are listed where there are kernels"));
+        let kernels = KERNELS.expect("GPUs are listed where there are kernels");
         let pools = {
             // SAFETY: the ordinal is that of a GPU, and each call writes one handle or number.
             unsafe {
@@ -141,8 +147,8 @@ impl Context {
             }
             attribute(driver, device, MEMORY_POOLS_SUPPORTED)? != 0
         };
-        // SAFETY: the image is a fat binary that nvcc made; it outlives the call, which copies it.
-        let loaded = unsafe { (driver.cuModuleLoadData)(&raw mut module, kernels.as_ptr().cast()) };
+        // SAFETY: the image is a fat binary that nvcc made; it outlives the module, whose kernels may be loaded late.
+        let loaded = unsafe { (driver.cuModuleLoadData)(&raw mut module, kernels.0.as_ptr().cast()) };
         check(driver, "loading the kernels", loaded).map_err(|fault| too_old(driver, fault))?;
         if pools {
             // What was freed stays with the process: the next batch takes it without asking the system.
@@ -191,16 +197,6 @@ fn too_old(driver: &Driver, fault: Fault) -> Fault {
     Fault::Failed { call, reason: format!("{reason}; the driver is of CUDA {of}: {advice}") }
 }
 
-/// Numbers of 64 bits, so that the image lies where the driver may read it.
-fn aligned(bytes: &[u8]) -> Vec<u64> {
-    let word = |chunk: &[u8]| {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        u64::from_ne_bytes(word)
-    };
-    bytes.chunks(8).map(word).collect()
-}
-
 fn context(ordinal: usize) -> Result<Arc<Context>, Fault> {
     static CONTEXTS: OnceLock<Mutex<HashMap<usize, Arc<Context>>>> = OnceLock::new();
     let mut contexts =
@@ -213,11 +209,54 @@ fn context(ordinal: usize) -> Result<Arc<Context>, Fault> {
     Ok(context)
 }
 
+/// A moment on a stream.
+struct Event {
+    driver: &'static Driver,
+    handle: Handle,
+}
+
+impl Event {
+    /// Returns the moment when all that was asked of the stream before is done. The context must be current.
+    fn on(driver: &'static Driver, stream: Handle) -> Result<Event, Fault> {
+        let mut handle = 0;
+        // SAFETY: it writes one handle.
+        check(driver, "cuEventCreate", unsafe { (driver.cuEventCreate)(&raw mut handle, EVENT_DEFAULT) })?;
+        let event = Event { driver, handle };
+        // SAFETY: the event and the stream are of the context that is current.
+        check(driver, "cuEventRecord", unsafe { (driver.cuEventRecord)(handle, stream) })?;
+        Ok(event)
+    }
+
+    /// Returns the milliseconds from another moment to this one; both must have passed.
+    fn since(&self, earlier: &Event) -> Result<f64, Fault> {
+        let mut milliseconds = 0f32;
+        // SAFETY: both were recorded; it writes one number.
+        let read = unsafe { (self.driver.cuEventElapsedTime)(&raw mut milliseconds, earlier.handle, self.handle) };
+        check(self.driver, "cuEventElapsedTime", read).map(|()| f64::from(milliseconds))
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: it was created once; the driver keeps what is still under way.
+        unsafe { (self.driver.cuEventDestroy_v2)(self.handle) };
+    }
+}
+
+/// A step that is timed, between two moments.
+struct Mark {
+    name: String,
+    begin: Event,
+    end: Event,
+}
+
 /// A stream of a GPU with its own workspace for products.
 pub(crate) struct Lane {
     context: Arc<Context>,
     stream: Handle,
     products: Mutex<Products>,
+    /// The steps so far, where they are timed.
+    marks: Mutex<Option<Vec<Mark>>>,
 }
 
 impl Lane {
@@ -229,13 +268,12 @@ impl Lane {
         let context = context(ordinal)?;
         let driver = context.driver;
         context.enter()?;
-        let products =
-            Products::open().map_err(|reason| Fault::Failed { call: "opening cuBLASLt".to_owned(), reason })?;
+        let products = Products::open()?;
         let mut stream = 0;
         // SAFETY: it writes one handle.
         let created = unsafe { (driver.cuStreamCreate)(&raw mut stream, STREAM_NON_BLOCKING) };
         check(driver, "cuStreamCreate", created)?;
-        let lane = Lane { context, stream, products: Mutex::new(products) };
+        let lane = Lane { context, stream, products: Mutex::new(products), marks: Mutex::new(None) };
         let workspace = lane.allocate(Products::WORKSPACE_BYTES)?;
         lane.products.lock().unwrap_or_else(PoisonError::into_inner).set_workspace(workspace);
         Ok(lane)
@@ -243,6 +281,27 @@ impl Lane {
 
     fn driver(&self) -> &'static Driver {
         self.context.driver
+    }
+
+    /// Waits, and gives the system back what the process keeps for its next allocations: what the driver and cuBLASLt
+    /// allocate themselves does not come from there.
+    fn trim(&self) -> Result<(), Fault> {
+        self.wait()?;
+        match self.context.pool {
+            0 => Ok(()),
+            // SAFETY: the pool is the device's own.
+            pool => check(self.driver(), "cuMemPoolTrimTo", unsafe { (self.driver().cuMemPoolTrimTo)(pool, 0) }),
+        }
+    }
+
+    /// Runs a step, between two events where steps are timed. The context must be current.
+    fn step(&self, name: impl FnOnce() -> String, run: impl FnOnce() -> Result<(), Fault>) -> Result<(), Fault> {
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(marks) = marks.as_mut() else { return run() };
+        let begin = Event::on(self.driver(), self.stream)?;
+        run()?;
+        marks.push(Mark { name: name(), begin, end: Event::on(self.driver(), self.stream)? });
+        Ok(())
     }
 }
 
@@ -263,18 +322,24 @@ impl Drop for Lane {
 impl Device for Lane {
     fn allocate(&self, bytes: usize) -> Result<u64, Fault> {
         self.context.enter()?;
-        let mut address = 0;
-        // SAFETY: they write one address.
-        let code = unsafe {
-            match self.context.pool {
-                0 => (self.driver().cuMemAlloc_v2)(&raw mut address, bytes),
-                _ => (self.driver().cuMemAllocAsync)(&raw mut address, bytes, self.stream),
+        let allocate = || {
+            let mut address = 0;
+            // SAFETY: they write one address.
+            let code = unsafe {
+                match self.context.pool {
+                    0 => (self.driver().cuMemAlloc_v2)(&raw mut address, bytes),
+                    _ => (self.driver().cuMemAllocAsync)(&raw mut address, bytes, self.stream),
+                }
+            };
+            match code {
+                OUT_OF_MEMORY => Err(Fault::OutOfMemory { bytes }),
+                code => check(self.driver(), "allocating", code).map(|()| address),
             }
         };
-        match code {
-            OUT_OF_MEMORY => Err(Fault::OutOfMemory { bytes }),
-            code => check(self.driver(), "allocating", code).map(|()| address),
-        }
+        allocate().or_else(|fault| match fault {
+            Fault::OutOfMemory { .. } => self.trim().and_then(|()| allocate()),
+            Fault::Lost { .. } | Fault::Failed { .. } => Err(fault),
+        })
     }
 
     fn free(&self, address: u64, _: usize) {
@@ -333,31 +398,39 @@ impl Device for Lane {
         // A kernel reads as many bytes as it declares: the low ones, where numbers are little-endian as everywhere with GPUs.
         let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
         let ([grid_x, grid_y], [block_x, block_y]) = (launch.grid, launch.block);
-        // SAFETY: the tests compare number and sizes of the arguments with those that the kernel declares; the addresses
-        // are of buffers that are freed in the order of this stream.
-        let code = unsafe {
-            (self.driver().cuLaunchKernel)(
-                function,
-                grid_x,
-                grid_y,
-                1,
-                block_x,
-                block_y,
-                1,
-                launch.shared_bytes,
-                self.stream,
-                pointers.as_mut_ptr(),
-                std::ptr::null_mut(),
-            )
+        let mut start = || {
+            // SAFETY: the tests compare number and sizes of the arguments with those that the kernel declares; the
+            // addresses are of buffers that are freed in the order of this stream.
+            let code = unsafe {
+                (self.driver().cuLaunchKernel)(
+                    function,
+                    grid_x,
+                    grid_y,
+                    1,
+                    block_x,
+                    block_y,
+                    1,
+                    launch.shared_bytes,
+                    self.stream,
+                    pointers.as_mut_ptr(),
+                    std::ptr::null_mut(),
+                )
+            };
+            check(self.driver(), launch.kernel, code)
         };
-        check(self.driver(), launch.kernel, code)
+        self.step(|| launch.kernel.to_owned(), &mut start)
     }
 
     fn multiply(&self, product: &Product) -> Result<(), Fault> {
         self.context.enter()?;
-        let multiplied = self.products.lock().unwrap_or_else(PoisonError::into_inner).multiply(product, self.stream);
+        let multiply = || self.products.lock().unwrap_or_else(PoisonError::into_inner).multiply(product, self.stream);
+        let multiplied = self.step(|| product.name(), multiply).or_else(|_| {
+            // cuBLASLt says of a broken context that something went wrong, and the driver says what. It says the same where
+            // it has no memory for a kernel that it loads late, which it may have after trimming.
+            self.trim()?;
+            self.step(|| product.name(), multiply)
+        });
         if multiplied.is_err() {
-            // cuBLASLt says of a broken context that something went wrong; the driver says what.
             self.wait()?;
         }
         multiplied
@@ -383,5 +456,25 @@ impl Device for Lane {
             }
         }
         Ok(free)
+    }
+
+    fn start_timing(&self) -> Result<(), Fault> {
+        self.wait()?;
+        *self.marks.lock().unwrap_or_else(PoisonError::into_inner) = Some(Vec::new());
+        Ok(())
+    }
+
+    fn stop_timing(&self) -> Result<Timed, Fault> {
+        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
+        self.wait()?;
+        let whole_milliseconds = match (marks.first(), marks.last()) {
+            (Some(first), Some(last)) => last.end.since(&first.begin)?,
+            (None, _) | (_, None) => 0.0,
+        };
+        let step = |mark: Mark| -> Result<Step, Fault> {
+            Ok(Step { milliseconds: mark.end.since(&mark.begin)?, name: mark.name })
+        };
+        let steps = marks.into_iter().map(step).collect::<Result<Vec<_>, _>>()?;
+        Ok(Timed { steps, whole_milliseconds })
     }
 }

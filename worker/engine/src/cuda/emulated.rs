@@ -6,10 +6,11 @@
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::time::Instant;
 
-use super::device::{Arg, Device, Fault, Format, Launch, Product};
+use super::device::{Arg, Device, Fault, Format, Launch, Product, Step, Timed};
 
 unsafe extern "C" {
     fn dlopen(file: *const c_char, flags: c_int) -> *mut c_void;
@@ -65,12 +66,15 @@ pub(crate) struct Emulated {
     /// Launches so far; at this one the context breaks.
     launches: AtomicUsize,
     breaks_at: usize,
+    /// When timing began, and the steps since.
+    timed: Mutex<Option<(Instant, Vec<Step>)>>,
 }
 
 impl Emulated {
     pub(crate) fn new(schedule: Schedule, room: usize) -> Emulated {
         let (used, launches) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Emulated { library: library(), schedule, room, claims: CLAIMS, used, launches, breaks_at: usize::MAX }
+        let (claims, breaks_at, timed) = (CLAIMS, usize::MAX, Mutex::new(None));
+        Emulated { library: library(), schedule, room, claims, used, launches, breaks_at, timed }
     }
 
     /// As [`new`](Emulated::new), where others take what it says is free.
@@ -90,6 +94,12 @@ impl Emulated {
 
     pub(crate) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, name: &str, since: Instant) {
+        if let Some((_, steps)) = self.timed.lock().expect("no test panics while it holds this").as_mut() {
+            steps.push(Step { name: name.to_owned(), milliseconds: since.elapsed().as_secs_f64() * 1e3 });
+        }
     }
 }
 
@@ -191,6 +201,7 @@ impl Device for Emulated {
             launch.args.iter().map(|arg| if matches!(arg, Arg::Address(_)) { 8 } else { 4 }).collect();
         let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
         let kernel = CString::new(launch.kernel).expect("a kernel's name has no NUL");
+        let since = Instant::now();
         // SAFETY: the arguments are checked against those of the kernel; its addresses are buffers of this device.
         let status = unsafe {
             (self.library.start)(
@@ -210,6 +221,7 @@ impl Device for Emulated {
             "`{}`: 1 is an unknown kernel, 2 are other arguments, 3 is too large a block",
             launch.kernel
         );
+        self.note(launch.kernel, since);
         Ok(())
     }
 
@@ -222,8 +234,10 @@ impl Device for Emulated {
             Format::Bf16 => 2,
         };
         let (x, weights, bias) = (x as *const c_void, weights as *const c_void, bias.unwrap_or(0) as *const c_void);
+        let since = Instant::now();
         // SAFETY: all of them are buffers of this device, as long as the product says.
         unsafe { (self.library.multiply)(code, x, weights, bias, out as *mut c_void, rows, inputs, outputs) };
+        self.note(&product.name(), since);
         Ok(())
     }
 
@@ -232,5 +246,16 @@ impl Device for Emulated {
             usize::MAX => Ok(2 * CLAIMS),
             claims => Ok(self.room.saturating_sub(self.used()).min(claims)),
         }
+    }
+
+    fn start_timing(&self) -> Result<(), Fault> {
+        *self.timed.lock().expect("no test panics while it holds this") = Some((Instant::now(), Vec::new()));
+        Ok(())
+    }
+
+    fn stop_timing(&self) -> Result<Timed, Fault> {
+        let timed = self.timed.lock().expect("no test panics while it holds this").take();
+        let (since, steps) = timed.expect("timing was started");
+        Ok(Timed { steps, whole_milliseconds: since.elapsed().as_secs_f64() * 1e3 })
     }
 }

@@ -58,6 +58,7 @@ functions! {
         cuCtxSetCurrent: fn(Handle) -> c_int;
         cuMemPoolSetAttribute: fn(Handle, c_int, *mut c_void) -> c_int;
         cuMemPoolGetAttribute: fn(Handle, c_int, *mut c_void) -> c_int;
+        cuMemPoolTrimTo: fn(Handle, usize) -> c_int;
         cuMemGetInfo_v2: fn(*mut usize, *mut usize) -> c_int;
         cuMemAlloc_v2: fn(*mut u64, usize) -> c_int;
         cuMemFree_v2: fn(u64) -> c_int;
@@ -68,6 +69,10 @@ functions! {
         cuStreamCreate: fn(*mut Handle, u32) -> c_int;
         cuStreamDestroy_v2: fn(Handle) -> c_int;
         cuStreamSynchronize: fn(Handle) -> c_int;
+        cuEventCreate: fn(*mut Handle, u32) -> c_int;
+        cuEventDestroy_v2: fn(Handle) -> c_int;
+        cuEventRecord: fn(Handle, Handle) -> c_int;
+        cuEventElapsedTime: fn(*mut f32, Handle, Handle) -> c_int;
         cuModuleLoadData: fn(*mut Handle, *const c_void) -> c_int;
         cuModuleGetFunction: fn(*mut Handle, Handle, *const c_char) -> c_int;
         cuFuncSetAttribute: fn(Handle, c_int, c_int) -> c_int;

@@ -19,7 +19,9 @@ mod tests;
 
 use std::sync::Arc;
 
-pub(crate) use self::device::{Fault, Format};
+#[cfg(test)]
+pub(crate) use self::device::Step;
+pub(crate) use self::device::{Fault, Format, Timed};
 use self::driver::Lane;
 pub use self::driver::{GpuInfo, gpus};
 use crate::bert::Source;
@@ -30,8 +32,9 @@ use crate::{Dtype, LoadError};
 /// Batches that a GPU has at a time: while one computes, the next is prepared and the last is copied back.
 pub const LANES: usize = 2;
 
-/// Rows of the product that a self-test measures: a full batch.
+/// Rows of the product that a self-test measures: a full batch; fewer in a short one, which may run under a checking tool.
 const PRODUCT_ROWS: usize = 32 * 1024;
+const PRODUCT_ROWS_SHORT: usize = 1024;
 
 /// A model on a real GPU.
 pub(crate) type Model = model::GpuModel<Lane>;
@@ -82,7 +85,11 @@ pub(crate) fn self_test(
     tell: &mut dyn FnMut(Finding),
 ) -> Result<(), LoadError> {
     let gpu = backend::Gpu::for_weights(&lane(ordinal)?, Format::of(dtype)?);
+    let rows = match effort {
+        Effort::Whole => PRODUCT_ROWS,
+        Effort::Short => PRODUCT_ROWS_SHORT,
+    };
     operations(&gpu, dtype, effort, tell)
-        .and_then(|()| measure_products(&gpu, dtype, PRODUCT_ROWS, effort, tell))
+        .and_then(|()| measure_products(&gpu, dtype, rows, effort, tell))
         .map_err(|error| named(ordinal, error))
 }

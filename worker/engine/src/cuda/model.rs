@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::backend::{Gpu, bytes_per_token};
-use super::device::{Device, Fault, Format};
+use super::device::{Device, Fault, Format, Timed};
 use super::kernels::{PoolCode, check_shapes};
 use super::memory::Budget;
 use crate::bert::{Bert, Source, Wanted};
@@ -104,6 +104,17 @@ impl<D: Device> GpuModel<D> {
     pub(crate) fn embed(&self, batch: &Batch, pool: impl Into<Pool>) -> Result<Vec<f32>, Fault> {
         let pool = pool.into();
         self.budget.spend(batch, |part| self.lanes.with(|lane| self.forward(lane, part, pool)))
+    }
+
+    /// Computes a batch that fits in one part, and returns how long each step of it took.
+    pub(crate) fn time(&self, batch: &Batch, pool: impl Into<Pool>) -> Result<Timed, Fault> {
+        let pool = pool.into();
+        self.lanes.with(|lane| {
+            lane.start_timing()?;
+            let computed = self.forward(lane, batch, pool);
+            let timed = lane.stop_timing()?;
+            computed.map(|_| timed)
+        })
     }
 
     fn forward(&self, lane: &Arc<D>, batch: &Batch, pool: Pool) -> Result<Vec<f32>, Fault> {

@@ -26,8 +26,9 @@ const OP_N: c_int = 0;
 const OP_T: c_int = 1;
 const EPILOGUE_DEFAULT: c_int = 1;
 const EPILOGUE_BIAS: c_int = 4;
+const STATUS_ALLOC_FAILED: c_int = 3;
 /// The library has no memory, or had none for what it loads late.
-const STATUS_NO_MEMORY: [c_int; 2] = [1, 3];
+const STATUS_NO_MEMORY: [c_int; 2] = [1, STATUS_ALLOC_FAILED];
 /// An algorithm does not take these numbers after all: an invalid value, or not supported.
 const STATUS_REFUSED: [c_int; 2] = [7, 15];
 /// The most algorithms that are kept for a shape.
@@ -86,14 +87,16 @@ impl Products {
     /// Opens the library; the context must be current.
     ///
     /// # Errors
-    /// Why it cannot be used, in words for users.
-    pub(super) fn open() -> Result<Products, String> {
-        let library = library::cublas_lt()?;
+    /// When it is not there, cannot be used, or has no memory.
+    pub(super) fn open() -> Result<Products, Fault> {
+        let failed = |reason| Fault::Failed { call: "opening cuBLASLt".to_owned(), reason };
+        let library = library::cublas_lt().map_err(failed)?;
         let mut handle = 0;
         // SAFETY: it writes one handle.
         match unsafe { (library.cublasLtCreate)(&raw mut handle) } {
             0 => Ok(Products { library, handle, plans: HashMap::new(), workspace: 0 }),
-            status => Err(library.describe(status)),
+            STATUS_ALLOC_FAILED => Err(Fault::OutOfMemory { bytes: 0 }),
+            status => Err(failed(library.describe(status))),
         }
     }
 

@@ -169,6 +169,28 @@ fn everything_is_given_back_after_a_batch() {
 }
 
 #[test]
+fn every_step_of_a_batch_is_timed_and_then_no_more() {
+    let (model, batch) = (testdata("mbert"), golden_ids("mbert"));
+    let lane = lanes(1, ROOMY);
+    let gpu = load(&model, Dtype::F16, lane.clone()).unwrap();
+    let before = lane[0].launched();
+    let timed = gpu.time(&batch, Pooling::Mean).unwrap();
+    let kernels = timed.steps.iter().filter(|step| !step.name.starts_with("product ")).count();
+    assert_eq!(kernels, lane[0].launched() - before, "{timed:?}");
+    // Queries with keys and values, the context's, and two of the feed-forward half.
+    assert_eq!(timed.steps.len() - kernels, 4 * model.config.layers, "{timed:?}");
+    let busy: f64 = timed.steps.iter().map(|step| step.milliseconds).sum();
+    assert!(busy > 0.0 && busy <= timed.whole_milliseconds, "{timed:?}");
+    assert_eq!(
+        (timed.steps[0].name.as_str(), timed.steps.last().unwrap().name.as_str()),
+        ("embed_norm_f16", "pool_f16")
+    );
+    gpu.embed(&batch, Pooling::Mean).unwrap();
+    let again = gpu.time(&batch, Pooling::Mean).unwrap();
+    assert_eq!(again.steps.len(), timed.steps.len(), "what ran between is not in it");
+}
+
+#[test]
 fn scarce_memory_gives_the_same_vectors_in_more_parts() {
     let (model, batch) = (testdata("mbert"), golden_ids("mbert"));
     let roomy = lanes(1, ROOMY);

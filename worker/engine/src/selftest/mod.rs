@@ -4,6 +4,7 @@
 //! The checks are generic over [`crate::backend::Backend`], so the tests of this crate run the same ones on an emulated GPU.
 
 mod checks;
+mod model;
 mod reference;
 
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use crate::backend::Cpu;
 use crate::bert::{Bert, Wanted};
 use crate::config::{Activation, Architecture, Config, Family};
 use crate::kernels::Heads;
-use crate::{Batch, DeviceSpec, Dtype, EmbedError, Engine, EngineOptions, GPU_LANES, LoadError, ModelDir, Pooling};
+use crate::{Batch, DeviceSpec, Dtype, LoadError, ModelDir};
 
 /// How many sizes are gone through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +95,7 @@ pub fn self_test(
             DeviceSpec::Metal => return Err(LoadError::Unsupported { what: "device `metal`".to_owned() }),
         }
         if let Some(model) = model {
-            real_model(device, model, dtype, effort, &mut tell)?;
+            model::check_and_measure(device, model, dtype, effort, &mut tell)?;
         }
     }
     Ok(passed)
@@ -211,76 +212,6 @@ pub(crate) fn measure_products<B: Probe>(
     let name = format!("product of [{rows}, {inputs}] with {outputs} outputs, {dtype}");
     tell(Finding::Measure { name, value: flops / seconds / 1e12, unit: "TFLOP/s" });
     Ok(())
-}
-
-/// Compares a real model with the CPU in f32, and measures it at several lengths.
-fn real_model(
-    device: &DeviceSpec,
-    model: &ModelDir,
-    dtype: Dtype,
-    effort: Effort,
-    tell: &mut dyn FnMut(Finding),
-) -> Result<(), LoadError> {
-    let options = |device: &DeviceSpec, dtype| EngineOptions {
-        device: device.clone(),
-        dtype,
-        pooling: Some(Pooling::Mean),
-        ..EngineOptions::default()
-    };
-    let engine = Engine::load(model, &options(device, dtype))?;
-    let reference = Engine::load(model, &options(&DeviceSpec::Cpu, Dtype::F32))?;
-    let (vocab, longest) = (model.config.vocab_size, model.config.positions_used().min(512));
-    let mut chance = Chance::new(13);
-    let mut batch = |texts: usize, tokens: usize| -> Batch {
-        (0..texts).map(|_| (0..tokens.min(longest)).map(|_| chance.below(vocab) as u32).collect::<Vec<_>>()).collect()
-    };
-    let mut mixed = Batch::new();
-    for (texts, tokens) in [(1, 1), (4, 17), (2, 64), (1, longest)] {
-        let some = batch(texts, tokens);
-        (0..some.rows()).for_each(|row| mixed.push(some.row(row)));
-    }
-    let (found, expected) = (engine.embed(&mixed).map_err(failed)?, reference.embed(&mixed).map_err(failed)?);
-    let (cosine, difference) = compare_rows(&found, &expected, engine.dimensions());
-    tell(Finding::Check {
-        name: format!("the model, against the CPU in f32, {dtype}"),
-        detail: format!("{} texts, largest difference {difference:.1e}", mixed.rows()),
-        error: 1.0 - cosine,
-        bound: model_bound(dtype),
-    });
-    for tokens in [32, 50, 128, 512] {
-        let batch = batch((engine.default_batch_tokens() / tokens).max(1), tokens);
-        engine.embed(&batch).map_err(failed)?;
-        let lasting = Duration::from_millis(if effort == Effort::Whole { 1000 } else { 1 });
-        let value = tokens_per_second(&engine, &batch, lasting).map_err(failed)?;
-        let name = match device {
-            DeviceSpec::Cpu => format!("texts of {tokens} tokens, one thread, {dtype}"),
-            DeviceSpec::Cuda(_) | DeviceSpec::Metal => format!("texts of {tokens} tokens, {dtype}"),
-        };
-        tell(Finding::Measure { name, value, unit: "tokens/s" });
-    }
-    Ok(())
-}
-
-/// Embeds a batch over and over: on a GPU with as many at a time as a worker has there.
-fn tokens_per_second(engine: &Engine, batch: &Batch, lasting: Duration) -> Result<f64, EmbedError> {
-    let threads = match engine.device() {
-        DeviceSpec::Cuda(_) => GPU_LANES,
-        DeviceSpec::Cpu | DeviceSpec::Metal => 1,
-    };
-    let since = Instant::now();
-    let embed_all = || {
-        let mut done = 0;
-        while done == 0 || since.elapsed() < lasting {
-            engine.embed(batch)?;
-            done += batch.tokens();
-        }
-        Ok(done)
-    };
-    let done = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(embed_all)).collect();
-        threads.into_iter().map(|thread| thread.join().expect("embedding does not panic")).sum::<Result<usize, _>>()
-    });
-    Ok(done? as f64 / since.elapsed().as_secs_f64())
 }
 
 impl Probe for Cpu {
