@@ -5,8 +5,8 @@ python scripts/bench_gpu.py --encaje build/cuda/encaje --model DIR --peer-python
 
 For texts of 32, 50, 128 and 512 tokens and of mixed lengths: tokens per second of the whole command, of the command
 without its start and loading (by a second run on few rows), and of the peer's encoding alone (SDPA, sorted by length, texts in
-memory); how busy the card was, by nvidia-smi; the least cosine to transformers in f32 on some rows. The share of the peak is
-of the bf16 product that `encaje worker --self-test` measures on the same card. Figures are of this card and this run.
+memory); how busy the card was, by nvidia-smi; the least cosine to sentence-transformers in f32 on some rows. The share of the
+peak is of the bf16 product that `encaje worker --self-test` measures on the same card. Figures are of this card and this run.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -28,43 +29,19 @@ SAMPLE = pathlib.Path("samples/frases.csv")
 FOLDER = pathlib.Path("build/bench-gpu")
 LENGTHS = {"32": [32], "50": [50], "128": [128], "512": [512], "mixed": [8, 16, 24, 32, 48, 64, 128, 256, 512]}
 COMPARED = 256
+BATCHES = [128, 512, 1024]
 
-PEER = r"""
-import json, sys, time
-import numpy as np, torch
-from sentence_transformers import SentenceTransformer, models
-import pyarrow.parquet as parquet
-model_dir, corpus, max_length, rows, out = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
-texts = parquet.read_table(corpus, columns=["text"]).column("text").to_pylist()[:rows]
-def encoder(dtype):
-    body = models.Transformer(model_dir, max_seq_length=max_length, model_args={"torch_dtype": dtype, "attn_implementation": "sdpa"})
-    pooling = models.Pooling(body.get_word_embedding_dimension(), pooling_mode="mean")
-    return SentenceTransformer(modules=[body, pooling], device="cuda")
-half = encoder(torch.float16)
-tokens = sum(min(len(ids), max_length) for ids in half.tokenizer(texts)["input_ids"])
-best = None
-for batch in (128, 512, 1024):
-    try:
-        half.encode(texts[:batch], batch_size=batch, normalize_embeddings=True)
-        torch.cuda.synchronize(); started = time.perf_counter()
-        half.encode(texts, batch_size=batch, normalize_embeddings=True)
-        torch.cuda.synchronize(); seconds = time.perf_counter() - started
-        best = min(best or (seconds, batch), (seconds, batch))
-    except torch.cuda.OutOfMemoryError:
-        torch.cuda.empty_cache()
-del half
-torch.backends.cuda.matmul.allow_tf32 = False
-np.save(out, encoder(torch.float32).encode(texts[:int(sys.argv[6])], batch_size=32, normalize_embeddings=True))
-print(json.dumps({"tokens": tokens, "seconds": best[0], "batch": best[1]}))
-"""
+
+class Failed(Exception):
+    """A command or a peer failed; the text is what it said."""
 
 
 class Busy(threading.Thread):
     """Samples how busy the card is."""
 
-    def __init__(self, ordinal):
+    def __init__(self, device):
         super().__init__(daemon=True)
-        query = ["nvidia-smi", "-i", ordinal, "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "100"]
+        query = ["nvidia-smi", "-i", device.removeprefix("cuda:"), "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "100"]
         self.process = subprocess.Popen(query, stdout=subprocess.PIPE, text=True)
         self.samples = []
         self.start()
@@ -82,25 +59,89 @@ class Busy(threading.Thread):
         return sum(working) / len(working) if working else 0.0
 
 
-def make_corpus(path, lengths, rows):
+class Peer:
+    """A process of gpu_peer.py, for as long as it is needed."""
+
+    def __init__(self, python, model, device="cuda"):
+        script = pathlib.Path(__file__).with_name("gpu_peer.py")
+        command = [python, script, "--model", model, "--device", device]
+        # What it logs goes where nobody waits for it to be read.
+        self.process = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.DEVNULL, text=True)
+        self.ready = self.problem = None
+
+    def wait(self):
+        """Returns what it says of itself, once it is loaded."""
+        if self.problem is not None:
+            raise Failed(self.problem)
+        if self.ready is None:
+            try:
+                self.ready = self._answer()
+            except Failed as error:
+                self.problem = str(error)
+                raise
+        return self.ready
+
+    def ask(self, **request):
+        self.wait()
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass
+        return self._answer()
+
+    def _answer(self):
+        # Libraries print to stdout too.
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                fields = json.loads(line)
+                if "error" in fields:
+                    raise Failed(f"sentence-transformers: {fields['error']}")
+                return fields
+        raise Failed(f"sentence-transformers ended with {self.process.wait()}")
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def sample_words(sample):
+    with open(sample, encoding="utf8", newline="") as file:
+        return " ".join(row["text"] for row in csv.DictReader(file)).split()
+
+
+def make_corpus(path, lengths, rows, sample=SAMPLE):
     """Writes distinct texts that are longer than their number of tokens: `--max-length` cuts them to it, or their words do."""
-    with SAMPLE.open(encoding="utf8", newline="") as file:
-        words = " ".join(row["text"] for row in csv.DictReader(file)).split()
-    chance = random.Random(7)
+    words, chance = sample_words(sample), random.Random(7)
     # A word has a token or more: with so many, only a single length is exact, by truncation.
     exact = len(lengths) == 1
-    texts = [f"{row} " + " ".join(chance.choices(words, k=lengths[0] if exact else max(2, chance.choice(lengths) * 2 // 3))) for row in range(rows)]
+    words, starts, texts = words + words[:max(lengths)], range(len(words)), []
+    for row in range(rows):
+        count, start = lengths[0] if exact else max(2, chance.choice(lengths) * 2 // 3), chance.choice(starts)
+        texts.append(f"{row} {' '.join(words[start:start + count])}")
     parquet.write_table(arrow.table({"text": texts}), path, row_group_size=65536)
 
 
-def encaje(args, corpus, out, max_length):
-    subprocess.run(["rm", "-rf", out], check=True)
-    command = [args.encaje, "run", corpus, "--model", args.model, "--out", out, "--device", args.device, "--dtype", args.dtype,
-               "--pooling", "mean", "--max-length", str(max_length), "--keep", "none", "--json", "--quiet"]
+def run_command(encaje, corpus, out, model, device, dtype, max_length=None):
+    """Returns the words of a run."""
+    command = [encaje, "run", corpus, "--model", model, "--out", out, "--device", device, "--dtype", dtype,
+               "--keep", "none", "--json", "--quiet"]
+    # Where the model's files do not say how to pool, sentence-transformers takes the mean.
+    if not (pathlib.Path(model) / "modules.json").exists():
+        command += ["--pooling", "mean"]
+    if max_length:
+        command += ["--max-length", max_length]
+    return [str(part) for part in command]
+
+
+def embed(command):
+    """Runs the words of `run_command`, and returns the summary and the seconds that it took."""
+    shutil.rmtree(command[command.index("--out") + 1], ignore_errors=True)
     started = time.perf_counter()
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
-        sys.exit(done.stderr)
+        raise Failed(done.stderr.strip() or f"encaje ended with {done.returncode}")
     return json.loads(done.stdout), time.perf_counter() - started
 
 
@@ -110,8 +151,31 @@ def first_vectors(folder, count):
     return column.flatten().to_numpy().reshape(len(column), -1)[:count]
 
 
+def rate_without_start(tokens, seconds, idle):
+    """Returns tokens per second without start and loading; with them, where the run was hardly longer than that."""
+    return tokens / (seconds - idle if seconds > 1.2 * idle else seconds)
+
+
+def least_cosine(theirs, ours):
+    """Returns the least cosine of rows; NaN where a vector is not finite."""
+    norms = np.linalg.norm(theirs, axis=1) * np.linalg.norm(ours, axis=1)
+    return float(((theirs * ours).sum(1) / norms).min())
+
+
+def operations_per_token(model):
+    """Returns a function from the tokens of a text to the floating-point operations that each of them takes."""
+    config = json.loads((pathlib.Path(model) / "config.json").read_text())
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    return lambda tokens: config["num_hidden_layers"] * (8 * hidden**2 + 4 * hidden * inner + 4 * hidden * tokens)
+
+
+def peak_of(events):
+    """Returns the fastest bf16 product of a self-test, in TFLOP/s."""
+    return max((e["value"] for e in events if e["event"] == "measure" and e["unit"] == "TFLOP/s" and "bf16" in e["name"]), default=None)
+
+
 def self_test(args):
-    """Returns the fastest product in TFLOP/s, and the operations of a token; ends where a check fails."""
+    """Returns the fastest product in TFLOP/s; ends where a check fails."""
     command = [args.encaje, "worker", "--self-test", "--json", "--device", args.device, "--model", args.model]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     events = [json.loads(line) for line in done.stdout.splitlines()]
@@ -121,11 +185,8 @@ def self_test(args):
         if event["event"] == "measure":
             print(f"{event['name']}: {event['value']:,.1f} {event['unit']}")
     if done.returncode != 0:
-        sys.exit(done.stderr or "the self-test failed")
-    peak = max(e["value"] for e in events if e["event"] == "measure" and e["unit"] == "TFLOP/s" and "bf16" in e["name"])
-    config = json.loads((pathlib.Path(args.model) / "config.json").read_text())
-    hidden, inner = config["hidden_size"], config["intermediate_size"]
-    return peak, lambda tokens: config["num_hidden_layers"] * (8 * hidden**2 + 4 * hidden * inner + 4 * hidden * tokens)
+        raise Failed(done.stderr or "the self-test failed")
+    return peak_of(events)
 
 
 def main():
@@ -141,32 +202,36 @@ def main():
     FOLDER.mkdir(parents=True, exist_ok=True)
     card = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"], capture_output=True, text=True)
     print(card.stdout.strip())
-    peak, operations = self_test(args)
+    peak, operations = self_test(args), operations_per_token(args.model)
     print(f"peak taken: {peak:.0f} TFLOP/s (measured bf16 product)\n")
     print("| tokens | encaje, whole | without start | of peak | card busy | peer | ratio | least cosine |\n|---|---|---|---|---|---|---|---|")
+    peer = Peer(args.peer_python, args.model, args.device)
+
+    def run(corpus, out, longest):
+        return embed(run_command(args.encaje, corpus, out, args.model, args.device, args.dtype, longest))
+
     for name, lengths in LENGTHS.items():
         mean = sum(lengths) / len(lengths)
-        rows, corpus = int(args.rows_at_50 * 50 / mean), FOLDER / f"{name}.parquet"
+        rows, corpus, longest = int(args.rows_at_50 * 50 / mean), FOLDER / f"{name}.parquet", max(lengths)
         make_corpus(corpus, lengths, rows)
         make_corpus(FOLDER / "few.parquet", lengths, 64)
-        _, idle = encaje(args, FOLDER / "few.parquet", FOLDER / "few", max(lengths))
-        busy = Busy(args.device.removeprefix("cuda:"))
-        summary, seconds = encaje(args, corpus, FOLDER / "out", max(lengths))
+        _, idle = run(FOLDER / "few.parquet", FOLDER / "few", longest)
+        busy = Busy(args.device)
+        summary, seconds = run(corpus, FOLDER / "out", longest)
         percent = busy.percent()
-        peer_rows = min(rows, int(4_000_000 / mean))
-        peer = subprocess.run([args.peer_python, "-c", PEER, args.model, corpus, str(max(lengths)), str(peer_rows),
-                               FOLDER / "peer.npy", str(COMPARED)], capture_output=True, text=True)
-        if peer.returncode != 0:
-            sys.exit(peer.stderr)
-        peer = json.loads(peer.stdout.splitlines()[-1])
-        theirs, ours = np.load(FOLDER / "peer.npy"), first_vectors(FOLDER / "out", COMPARED)
-        cosine = (theirs * ours).sum(1) / np.linalg.norm(theirs, axis=1) / np.linalg.norm(ours, axis=1)
-        tokens, net = summary["tokens"], max(seconds - idle, 1e-9)
-        share = tokens / net * operations(tokens / rows) / (peak * 1e12)
-        rate = peer["tokens"] / peer["seconds"]
-        print(f"| {name} | {tokens / seconds:,.0f} | {tokens / net:,.0f} | {share:.0%} | {percent:.0f} % "
-              f"| {rate:,.0f} (batch {peer['batch']}) | {tokens / net / rate:.2f} | {cosine.min():.6f} |", flush=True)
+        theirs = peer.ask(encode=str(corpus), rows=min(rows, int(4_000_000 / mean)), max_length=longest, batches=BATCHES)
+        peer.ask(reference=str(corpus), rows=COMPARED, max_length=longest, out=str(FOLDER / "peer.npy"))
+        cosine = least_cosine(np.load(FOLDER / "peer.npy"), first_vectors(FOLDER / "out", COMPARED))
+        tokens = summary["tokens"]
+        ours, rate = rate_without_start(tokens, seconds, idle), theirs["tokens"] / theirs["seconds"]
+        share = ours * operations(tokens / rows) / (peak * 1e12)
+        print(f"| {name} | {tokens / seconds:,.0f} | {ours:,.0f} | {share:.0%} | {percent:.0f} % "
+              f"| {rate:,.0f} (batch {theirs['batch']}) | {ours / rate:.2f} | {cosine:.6f} |", flush=True)
+    peer.close()
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Failed as error:
+        sys.exit(str(error))
