@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak sanitize chaos parity parity-goldens check fmt clippy doc deny advisories tidy bench bench-control bench-umap bench-gpu cuda clean
+.PHONY: help setup demo test soak sanitize chaos parity parity-goldens check fmt clippy doc deny advisories tidy bench bench-control bench-umap bench-gpu cuda gpu-kit clean
 
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -105,6 +105,11 @@ bench-umap: ## compare encaje project with umap-learn: time, trustworthiness, la
 
 cuda: ## build build/cuda/encaje, for NVIDIA GPUs too (installs nvcc into build/cuda; CUDA_ARCHS="80 90" builds for fewer)
 	@sh scripts/cuda.sh
+
+gpu-kit: ## make build/gpu-kit, a folder to carry to a machine with a GPU: run.sh there proves and measures in eight minutes
+	@CUDA_ARCHS="$(or $(CUDA_ARCHS),80 90)" sh scripts/cuda.sh
+	@sh scripts/setup.sh python model
+	build/venv/bin/python scripts/gpu_kit.py --encaje build/cuda/encaje --model "$(MODEL)" --out build/gpu-kit
 
 bench-gpu: cuda ## on a machine with a GPU: tokens per second, share of the peak, against sentence-transformers in fp16
 	@sh scripts/setup.sh python model peers
