@@ -16,6 +16,7 @@ struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     /// Mounts one, or returns `None` where this user may not. CI may.
+    #[expect(clippy::print_stderr, reason = "a test that tests nothing says so")]
     fn mount(folder: &Path, size: &str) -> Option<Self> {
         std::fs::create_dir_all(folder).unwrap();
         let options = format!("size={size}");

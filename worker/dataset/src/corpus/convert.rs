@@ -138,11 +138,10 @@ fn differing<T: ArrowPrimitiveType>(before: &PrimitiveArray<T>, after: &Primitiv
 
 /// How many of a temporal type's units a second has; `None` for other types.
 fn tick_of(data_type: &DataType) -> Option<i64> {
-    let unit = match data_type {
-        DataType::Timestamp(unit, _) | DataType::Duration(unit) | DataType::Time32(unit) | DataType::Time64(unit) => {
-            unit
-        }
-        _ => return None,
+    let (DataType::Timestamp(unit, _) | DataType::Duration(unit) | DataType::Time32(unit) | DataType::Time64(unit)) =
+        data_type
+    else {
+        return None;
     };
     Some(match unit {
         TimeUnit::Second => 1,

@@ -154,7 +154,7 @@ impl Manifest {
     /// # Errors
     /// `out` fails.
     pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
-        write_sealed(out, |mut out| Ok(serde_json::to_writer_pretty(&mut out, self)?))
+        write_sealed(out, |out| Ok(serde_json::to_writer_pretty(out, self)?))
     }
 
     /// Returns the BLAKE3 of [`Manifest::to_bytes`], in hex.

@@ -25,7 +25,7 @@ pub(super) struct Source {
     pub(super) truncation_side: Option<TruncationDirection>,
     /// The padding token that `tokenizer.json` presets.
     pub(super) pad_token: Option<String>,
-    /// SentencePiece's normaliser, as `tokenizer.json` has it.
+    /// sentencepiece's normaliser, as `tokenizer.json` has it.
     pub(super) charsmap: Option<Value>,
     /// The `added_tokens` of `tokenizer.json`; `None` where there is no such file.
     pub(super) added_tokens: Option<Vec<Map<String, Value>>>,
@@ -129,7 +129,7 @@ fn unreadable(path: &Path, error: &dyn fmt::Display) -> LoadError {
     LoadError::Invalid { path: path.into(), problem: format!("not a vocabulary: {error}") }
 }
 
-/// Finds SentencePiece's normaliser: the whole normaliser, or one step of it.
+/// Finds sentencepiece's normaliser: the whole normaliser, or one step of it.
 fn charsmap(normalizer: &Value) -> Option<&Value> {
     let is_charsmap = |step: &&Value| {
         step["type"] == "Precompiled" && step.get("precompiled_charsmap").is_some_and(|charsmap| !charsmap.is_null())

@@ -1,4 +1,4 @@
-//! Tokenizers that came from SentencePiece: white space is a character of the pieces.
+//! Tokenizers that came from sentencepiece: white space is a character of the pieces.
 
 use serde_json::{Value, json};
 use tokenizers::models::bpe::BPE;
@@ -9,7 +9,7 @@ use crate::LoadError;
 use crate::tokenizer::class::Class;
 use crate::tokenizer::source::{Source, Vocabulary};
 
-/// `XLMRobertaTokenizer`, `CamembertTokenizer` and `T5Tokenizer`: words, with SentencePiece's normaliser if the file has it.
+/// `XLMRobertaTokenizer`, `CamembertTokenizer` and `T5Tokenizer`: words, with sentencepiece's normaliser if the file has it.
 pub(super) fn xlm_roberta(given: &Ingredients<'_>, source: &mut Source) -> Result<Steps, LoadError> {
     let scores = scores(given, source)?;
     let unknown = if given.class == Class::Camembert {
