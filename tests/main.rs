@@ -22,6 +22,7 @@ mod project;
 mod readers;
 mod relay;
 mod security;
+mod wide;
 
 use std::collections::BTreeSet;
 use std::path::Path;

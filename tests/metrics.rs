@@ -66,9 +66,12 @@ fn jobs_rows_and_calls_are_told_and_so_is_a_database_that_is_gone() {
 
     let _worker = worker(&bench, "w", url, &[]);
     fetch_and_verify(&bench, url, &job, "a.csv", "out");
-    let after = samples(address);
+    // What the database said is repeated for a second.
+    let after = wait_for("numbers of after the job", || {
+        let found = samples(address);
+        (found["encaje_jobs{state=\"succeeded\"}"] == 1.0).then_some(found)
+    });
     assert_eq!(after["encaje_store_up"], 1.0);
-    assert_eq!(after["encaje_jobs{state=\"succeeded\"}"], 1.0);
     assert_eq!(after["encaje_rows_total{result=\"embedded\"}"], 300.0);
     assert_eq!(after["encaje_workers{state=\"serving\"}"], 1.0);
     let commits = |name: &str| after[&format!("{name}{{grpc_service=\"encaje.v1.Work\",grpc_method=\"Commit\"}}")];

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use dataset::RejectReason;
-use proto::job::{JobState, JobStatus, ShardCounts};
+use proto::job::{JobBrief, JobState, JobStatus, ShardCounts};
 use proto::{Connection, JobId, JobsClient, RpcError, RpcErrorKind};
 use serde::Serialize;
 use tokio::runtime::Runtime;
@@ -178,7 +178,7 @@ pub(crate) struct JobReport {
     pub(crate) paused: bool,
     pub(crate) reason: Option<String>,
     pub(crate) model: String,
-    pub(crate) sources: usize,
+    pub(crate) sources: u64,
     /// Rows of the corpus; `null` while they are being counted.
     pub(crate) rows: Option<u64>,
     /// Rows of committed shards, with or without a vector.
@@ -209,13 +209,18 @@ pub(crate) struct JobReport {
 impl JobReport {
     /// Describes a job.
     pub(crate) fn of(status: &JobStatus) -> Self {
+        Self::of_brief(&status.brief())
+    }
+
+    /// Describes a job of a list.
+    pub(crate) fn of_brief(status: &JobBrief) -> Self {
         Self {
             job: status.id,
             state: status.state,
             paused: status.paused,
             reason: status.reason.clone(),
-            model: status.spec.model.name.clone(),
-            sources: status.spec.sources.len(),
+            model: status.model.clone(),
+            sources: status.sources,
             rows: (status.state != JobState::Planning).then_some(status.rows_planned),
             rows_done: status.counts.rows,
             rows_missing: status.rows_missing(),

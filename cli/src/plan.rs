@@ -5,6 +5,7 @@ use engine::{Digests, ModelSummary};
 use proto::job::{
     ComputeDtype, EmbedSpec, JobSpec, MaxRejects, ModelSpec, OnBadRow, OutputDtype, Pooling, ShardLimits,
 };
+use proto::limits;
 
 use crate::args::{CutArgs, DtypeArg, JobArgs, OnBadRowArg, OutputDtypeArg, PoolingArg};
 use crate::exit::Advice;
@@ -75,6 +76,18 @@ pub(crate) fn check(args: &JobArgs, model: &ModelSummary, power: Power) -> Resul
         }
         DtypeArg::F16 | DtypeArg::Bf16 | DtypeArg::Int8 => Ok(()),
     }
+}
+
+/// Refuses what makes the description of a job too large, before the model is looked for.
+pub(crate) fn check_parts(args: &JobArgs, sources: &[PlannedSource]) -> Result<(), Advice> {
+    let prefix = args.embed.prefix.as_deref().unwrap_or_default();
+    let checked = limits::check_prefix(prefix).and_then(|()| limits::check_planned(sources));
+    checked.map_err(|error| Advice::usage(error.to_string()))
+}
+
+/// Refuses a job whose description is too large, before anything is begun.
+pub(crate) fn check_size(spec: &JobSpec) -> Result<(), Advice> {
+    limits::check_spec(spec).map_err(|error| Advice::usage(error.to_string()))
 }
 
 /// Returns the job that the arguments ask for: what the model's own settings decide is written down too, so that the job

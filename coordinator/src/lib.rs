@@ -15,6 +15,7 @@ mod connections;
 mod context;
 mod finalizer;
 mod judge;
+mod messages;
 mod planner;
 mod service;
 mod sweeper;
@@ -74,7 +75,8 @@ where
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
     let server = service::limited(&config);
-    let mut server = server.layer(config.metrics.layer()).layer(access::AccessLayer(config.access.clone()));
+    let server = server.layer(config.metrics.layer()).layer(messages::MessageLayer);
+    let mut server = server.layer(access::AccessLayer(config.access.clone()));
     let incoming = connections::capped(incoming, config.connections_max, config.greeting_within);
     let (tls, at_once) = (config.tls.clone(), config.connections_max);
     run_on(config, store, storage, shutdown, move |routes, stop| async move {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use dataset::vectors::layout;
 use dataset::{Cursor, CutLimits, DatasetError, ErrorKind, PlannedSource, Slice};
 use proto::JobId;
+use proto::limits::{self, TooLarge};
 use proto::planted::{self, Bug};
 use tokio::task::{Id, JoinSet};
 use tracing::{debug, error, info, warn};
@@ -29,6 +30,8 @@ enum PlanError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Root(#[from] RootError),
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
     #[error("the corpus has more than {most} shards: give a larger --shard-rows, or cut it into several jobs")]
     TooManyShards { most: u64 },
 }
@@ -77,12 +80,15 @@ async fn start_plans(context: &Arc<Context>, tasks: &mut JoinSet<()>, jobs: &mut
             return;
         }
     };
-    for planning in waiting {
+    for job in waiting {
         if tasks.len() >= context.config.plans_max {
             break;
         }
-        let job = planning.job;
-        if !jobs.values().any(|running| *running == job) {
+        if jobs.values().any(|running| *running == job) {
+            continue;
+        }
+        // Read one by one: what is known of a job may be large.
+        if let Some(planning) = find(context, job).await {
             let task = tasks.spawn(plan_job(Arc::clone(context), planning));
             jobs.insert(task.id(), job);
         }
@@ -104,7 +110,7 @@ async fn plan_job(context: Arc<Context>, planning: Planning) {
             }
             Ok(Planned::Left) => return,
             Err(PlanError::Dataset(error)) => error,
-            Err(error @ (PlanError::Root(_) | PlanError::TooManyShards { .. })) => {
+            Err(error @ (PlanError::Root(_) | PlanError::TooLarge(_) | PlanError::TooManyShards { .. })) => {
                 return fail(&context, job, &full_message(&error)).await;
             }
             Err(PlanError::Store(error)) => {
@@ -148,7 +154,7 @@ async fn plan(context: &Context, planning: Planning) -> Result<Planned, PlanErro
     let cutting = Cutting { sources, read: spec.read, limits, storage, recut_prefix, cursor: cursor.clone() };
     let mut cutter = context.config.corpora.cut(cutting).await?;
 
-    let shards = context.store.job(job).await?.map_or_else(Default::default, |status| status.shards);
+    let shards = context.store.brief(job).await?.map_or_else(Default::default, |brief| brief.shards);
     let mut count = shards.pending + shards.running + shards.committed + shards.dead + shards.cancelled + shards.split;
     let mut stored = cursor;
     // The first shards go out one by one, so that workers can begin; later ones in pages of growing size.
@@ -189,6 +195,7 @@ async fn sources_of(
     places()?;
     let inspected = context.config.corpora.inspect(&spec.sources, &spec.read).await?;
     places()?;
+    limits::check_planned(&inspected)?;
     let ours = context.store.set_sources(job, &inspected).await?;
     Ok(ours.then_some(inspected))
 }
@@ -210,12 +217,12 @@ async fn next_page(context: &Context, cutter: &mut dyn Cut, size: usize) -> Resu
     Ok(Some(page))
 }
 
-/// Reads the job again; `None` where it is not being planned any more.
+/// Reads the job; `None` where it is not being planned any more.
 async fn find(context: &Context, job: JobId) -> Option<Planning> {
-    match context.store.jobs_to_plan().await {
-        Ok(waiting) => waiting.into_iter().find(|planning| planning.job == job),
+    match context.store.planning(job).await {
+        Ok(planning) => planning,
         Err(error) => {
-            error!(job.id = %job, error = full_message(&error), "cannot read the job again");
+            error!(job.id = %job, error = full_message(&error), "cannot read the job");
             None
         }
     }

@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost::Message;
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 
@@ -12,11 +13,12 @@ use crate::generated as wire;
 use crate::generated::jobs_client::JobsClient as JobsStub;
 use crate::generated::work_client::WorkClient as WorkStub;
 use crate::ids::{Epoch, JobId, RequestId, SessionId, ShardId};
-use crate::job::{JobSpec, JobStatus, Results, ShardResult};
+use crate::job::{JobList, JobSpec, JobStatus, ResultsPage};
+use crate::limits;
 use crate::retry::{Budget, RetryPolicy};
 use crate::transport::MESSAGE_BYTES_MAX;
 use crate::wire::Wire;
-use crate::work::{Beat, CommitOutcome, FailureClass, Leased, Output, Progress, Session, WorkerInfo};
+use crate::work::{Beat, CommitOutcome, FailureClass, Leased, Output, Progress, Session, SourceTask, WorkerInfo};
 
 /// For calls that read or write a few rows.
 const DEADLINE_SHORT: Duration = Duration::from_secs(10);
@@ -24,6 +26,12 @@ const DEADLINE_SHORT: Duration = Duration::from_secs(10);
 const DEADLINE_LONG: Duration = Duration::from_secs(30);
 /// Pages of `list`: bounds a client against a server that always says "more".
 const LIST_PAGES_MAX: usize = 1_000;
+/// Most bytes of a message about a failure: a coordinator keeps less.
+const FAILURE_BYTES_MAX: usize = 16 * 1024;
+/// Most bytes of a [`SourceTask`]: twice what [`limits`] allow, since numbers and names come on top.
+const SOURCE_TASK_BYTES_MAX: u64 = 2 * limits::COLUMNS_BYTES_MAX as u64;
+/// How often a [`SourceTask`] is fetched that turns into another one meanwhile.
+const SOURCE_TASK_TRIES_MAX: u32 = 3;
 
 /// Shards that one call repairs: as many as fit a message, and a statement, with ease.
 const REPAIR_PAGE_SHARDS: usize = 10_000;
@@ -234,8 +242,14 @@ impl JobsClient {
     /// Stores a job. The same id with the same spec again is the same job.
     ///
     /// # Errors
-    /// `AlreadyExists` where the id has another spec, `InvalidArgument` where the spec is not one.
+    /// `AlreadyExists` where the id has another spec, `InvalidArgument` where the spec is not one or is too large; the
+    /// latter is found before anything is sent.
     pub async fn submit(&self, job: JobId, spec: &JobSpec) -> Result<JobStatus, RpcError> {
+        limits::check_spec(spec).map_err(|error| RpcError {
+            call: "Submit",
+            kind: RpcErrorKind::InvalidArgument,
+            message: error.to_string(),
+        })?;
         let request = wire::SubmitRequest { job_id: job.to_string(), spec: Some(spec.into()) };
         status("Submit", call!(self.submit, "Submit", DEADLINE_LONG, request).await?)
     }
@@ -248,25 +262,28 @@ impl JobsClient {
         status("Get", call!(self.get, "Get", DEADLINE_SHORT, job_request(job)).await?)
     }
 
-    /// Lists all jobs, newest first, page by page.
+    /// Lists the newest jobs, at most so many, newest first.
     ///
     /// # Errors
     /// Those of every call, see [`RpcErrorKind`].
-    pub async fn list(&self) -> Result<Vec<JobStatus>, RpcError> {
-        let mut jobs: Vec<JobStatus> = Vec::new();
+    pub async fn list(&self, most: usize) -> Result<JobList, RpcError> {
+        let mut list = JobList { jobs: Vec::new(), more: true };
         for _ in 0..LIST_PAGES_MAX {
-            let before_job_id = jobs.last().map(|job| job.id.to_string()).unwrap_or_default();
-            let request = wire::ListRequest { limit: 0, before_job_id };
+            let before_job_id = list.jobs.last().map(|job| job.id.to_string()).unwrap_or_default();
+            let limit = u32::try_from(most - list.jobs.len()).unwrap_or(0);
+            let request = wire::ListRequest { limit, before_job_id, without_specs: true };
             let page = call!(self.list, "List", DEADLINE_LONG, request).await?;
-            let more = page.more && !page.jobs.is_empty();
+            list.more = page.more && !page.jobs.is_empty();
             for job in page.jobs {
-                jobs.push(status("List", job)?);
+                list.jobs.push(job.try_into().map_err(|error| RpcError::bad_answer("List", error))?);
             }
-            if !more {
+            if !list.more || list.jobs.len() >= most {
                 break;
             }
         }
-        Ok(jobs)
+        list.more |= list.jobs.len() > most;
+        list.jobs.truncate(most);
+        Ok(list)
     }
 
     /// Ends a job without a result. Cancelling it again changes nothing.
@@ -323,27 +340,19 @@ impl JobsClient {
         Ok(call!(self.results, "Results", DEADLINE_LONG, request).await?.storage_url)
     }
 
-    /// Says where the results of a job lie, and lists all of its committed shards, page by page.
+    /// Says where the results of a job lie, and lists committed shards behind the position `after`: ask again behind the
+    /// last one while there are more.
     ///
     /// # Errors
     /// `NotFound` where there is no such job.
-    pub async fn results(&self, job: JobId) -> Result<Results, RpcError> {
-        let mut results = Results { storage_url: String::new(), shards: Vec::new() };
-        loop {
-            let after_index = results.shards.last().map(|shard: &ShardResult| shard.index);
-            let request = wire::ResultsRequest { job_id: job.to_string(), after_index, limit: 0 };
-            let page = call!(self.results, "Results", DEADLINE_LONG, request).await?;
-            results.storage_url = page.storage_url;
-            // A page that does not go on would be asked for without end.
-            let more = page.more && page.shards.iter().any(|shard| after_index.is_none_or(|after| shard.index > after));
-            for shard in page.shards {
-                let shard = shard.try_into().map_err(|error| RpcError::bad_answer("Results", error))?;
-                results.shards.push(shard);
-            }
-            if !more {
-                return Ok(results);
-            }
-        }
+    pub async fn results(&self, job: JobId, after: Option<u64>) -> Result<ResultsPage, RpcError> {
+        let request = wire::ResultsRequest { job_id: job.to_string(), after_index: after, limit: 0 };
+        let page = call!(self.results, "Results", DEADLINE_LONG, request).await?;
+        // A page that does not go on would be asked for without end.
+        let more = page.more && page.shards.iter().any(|shard| after.is_none_or(|after| shard.index > after));
+        let shards = page.shards.into_iter().map(TryInto::try_into).collect::<Result<_, _>>();
+        let shards = shards.map_err(|error| RpcError::bad_answer("Results", error))?;
+        Ok(ResultsPage { storage_url: page.storage_url, shards, more })
     }
 }
 
@@ -353,6 +362,12 @@ fn job_request(job: JobId) -> wire::JobRequest {
 
 fn status(call: &'static str, answer: wire::JobStatus) -> Result<JobStatus, RpcError> {
     answer.try_into().map_err(|error| RpcError::bad_answer(call, error))
+}
+
+/// Returns the first bytes of a text, whole characters only.
+fn beginning(text: &str, bytes_max: usize) -> &str {
+    let end = (0..=bytes_max.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    &text[..end]
 }
 
 /// What a worker says. Cheap to clone; clones share the connection.
@@ -395,9 +410,60 @@ impl WorkClient {
     /// # Errors
     /// `NotFound` where the session is unknown or dead: open a new one.
     pub async fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Result<Leased, RpcError> {
-        let request = wire::LeaseRequest { session_id: session.to_string(), request_id: request.to_string(), max };
-        let answer = call!(self.lease, "Lease", DEADLINE_SHORT, request).await?;
-        answer.try_into().map_err(|error| RpcError::bad_answer("Lease", error))
+        let request = wire::LeaseRequest {
+            session_id: session.to_string(),
+            request_id: request.to_string(),
+            max,
+            fetches_source_tasks: true,
+        };
+        Ok(call!(self.lease, "Lease", DEADLINE_SHORT, request).await?.into())
+    }
+
+    /// Fetches what all shards of one source of a job have in common, for grants that leave it out.
+    ///
+    /// # Errors
+    /// `NotFound` where the job is unknown or its source is not planned, `BadAnswer` where what came is not whole.
+    pub async fn source_task(&self, session: SessionId, job: JobId, source: u32) -> Result<SourceTask, RpcError> {
+        let bad = |problem: String| RpcError {
+            call: "GetSourceTask",
+            kind: RpcErrorKind::BadAnswer,
+            message: format!("unexpected answer: {problem}"),
+        };
+        for _ in 0..SOURCE_TASK_TRIES_MAX {
+            if let Some(bytes) = self.source_task_bytes(session, job, source).await? {
+                let task = wire::SourceTask::decode(bytes.as_slice()).map_err(|error| bad(error.to_string()))?;
+                return task.try_into().map_err(|error| RpcError::bad_answer("GetSourceTask", error));
+            }
+        }
+        Err(bad("it is another one with every piece".to_owned()))
+    }
+
+    /// Returns the encoded task; `None` where the pieces are not of one encoding.
+    async fn source_task_bytes(
+        &self,
+        session: SessionId,
+        job: JobId,
+        source_index: u32,
+    ) -> Result<Option<Vec<u8>>, RpcError> {
+        let (mut bytes, mut whole) = (Vec::new(), None);
+        loop {
+            let (session_id, job_id, start) = (session.to_string(), job.to_string(), bytes.len() as u64);
+            let request = wire::SourceTaskRequest { session_id, job_id, source_index, start };
+            let wire::SourceTaskPiece { data, size_bytes, blake3 } =
+                call!(self.get_source_task, "GetSourceTask", DEADLINE_LONG, request).await?;
+            let same = whole.get_or_insert_with(|| (size_bytes, blake3.clone())) == &(size_bytes, blake3.clone());
+            bytes.extend_from_slice(&data);
+            if !same || size_bytes > SOURCE_TASK_BYTES_MAX || bytes.len() as u64 > size_bytes {
+                return Ok(None);
+            }
+            if bytes.len() as u64 == size_bytes {
+                let whole = blake3::hash(&bytes).to_hex().as_str() == blake3;
+                return Ok(whole.then_some(bytes));
+            }
+            if data.is_empty() {
+                return Ok(None);
+            }
+        }
     }
 
     /// Keeps the session and its leases alive; the directives come in the order of `progress`.
@@ -456,7 +522,7 @@ impl WorkClient {
             session_id: session.to_string(),
             lease: Some((shard, epoch).into()),
             class: wire::FailureClass::from(class).into(),
-            message: message.to_owned(),
+            message: beginning(message, FAILURE_BYTES_MAX).to_owned(),
         };
         call!(self.fail, "Fail", DEADLINE_SHORT, request).await?;
         Ok(())

@@ -35,6 +35,9 @@ pub struct ListRequest {
     /// Only jobs older than this one (UUID, text form): the last id of the page before. Empty for the first page.
     #[prost(string, tag = "2")]
     pub before_job_id: ::prost::alloc::string::String,
+    /// Leave `spec` out of each job; `model_name` and `source_count` say what a list shows of it.
+    #[prost(bool, tag = "3")]
+    pub without_specs: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListResponse {
@@ -281,6 +284,7 @@ pub struct JobStatus {
     /// UUID, text form.
     #[prost(string, tag = "1")]
     pub job_id: ::prost::alloc::string::String,
+    /// Absent in lists without specs.
     #[prost(message, optional, tag = "2")]
     pub spec: ::core::option::Option<JobSpec>,
     #[prost(enumeration = "JobState", tag = "3")]
@@ -332,6 +336,12 @@ pub struct JobStatus {
     /// Who submitted it; absent where callers are not known.
     #[prost(string, optional, tag = "19")]
     pub owner: ::core::option::Option<::prost::alloc::string::String>,
+    /// Only in lists without specs: `spec.model.name`.
+    #[prost(string, tag = "20")]
+    pub model_name: ::prost::alloc::string::String,
+    /// Only in lists without specs: the number of `spec.sources`.
+    #[prost(uint64, tag = "21")]
+    pub source_count: u64,
 }
 /// Shards by state.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1497,6 +1507,10 @@ pub struct LeaseRequest {
     /// Most shards wanted; the server may cap it.
     #[prost(uint32, tag = "3")]
     pub max: u32,
+    /// The worker calls GetSourceTask for grants with `source_task_omitted`. Without it, every grant is whole, and a shard
+    /// whose grant does not fit a message is not granted to this worker.
+    #[prost(bool, tag = "4")]
+    pub fetches_source_tasks: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LeaseResponse {
@@ -1536,6 +1550,51 @@ pub struct Grant {
     /// The rows wanted have cost several workers: they are not embedded, but rejected as `worker_crash`.
     #[prost(bool, tag = "11")]
     pub convicted: bool,
+    /// `read`, `source`, `model`, `embed` and `on_bad_row` are absent because they are large: GetSourceTask returns them. They
+    /// are the same for all shards of one source of a job.
+    #[prost(bool, tag = "12")]
+    pub source_task_omitted: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SourceTaskRequest {
+    #[prost(string, tag = "1")]
+    pub session_id: ::prost::alloc::string::String,
+    /// UUID of the job, text form.
+    #[prost(string, tag = "2")]
+    pub job_id: ::prost::alloc::string::String,
+    /// Index of the source in the corpus.
+    #[prost(uint32, tag = "3")]
+    pub source_index: u32,
+    /// First byte wanted of the encoded SourceTask.
+    #[prost(uint64, tag = "4")]
+    pub start: u64,
+}
+/// Some bytes of an encoded SourceTask.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SourceTaskPiece {
+    /// From `start` on, at most 1 MiB.
+    #[prost(bytes = "vec", tag = "1")]
+    pub data: ::prost::alloc::vec::Vec<u8>,
+    /// Size of the whole in bytes.
+    #[prost(uint64, tag = "2")]
+    pub size_bytes: u64,
+    /// BLAKE3 of the whole, lower-case hex. A piece with another one is of another encoding: begin again.
+    #[prost(string, tag = "3")]
+    pub blake3: ::prost::alloc::string::String,
+}
+/// What all shards of one source of a job have in common. It may be larger than a message.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SourceTask {
+    #[prost(message, optional, tag = "1")]
+    pub read: ::core::option::Option<ReadOptions>,
+    #[prost(message, optional, tag = "2")]
+    pub source: ::core::option::Option<PlannedSource>,
+    #[prost(message, optional, tag = "3")]
+    pub model: ::core::option::Option<ModelSpec>,
+    #[prost(message, optional, tag = "4")]
+    pub embed: ::core::option::Option<EmbedSpec>,
+    #[prost(enumeration = "OnBadRow", tag = "5")]
+    pub on_bad_row: i32,
 }
 /// Some of the rows of a slice.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1558,7 +1617,7 @@ pub struct PlannedSource {
     /// The store's entity tag when it was planned.
     #[prost(string, optional, tag = "3")]
     pub etag: ::core::option::Option<::prost::alloc::string::String>,
-    /// Column names of the header in file order (csv, tsv).
+    /// Column names of the header in file order (csv, tsv); those of columns that are not read are empty.
     #[prost(string, repeated, tag = "4")]
     pub header: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Schema of the kept columns, as a base64 Arrow IPC schema message.
@@ -1966,6 +2025,32 @@ pub mod work_client {
             req.extensions_mut().insert(GrpcMethod::new("encaje.v1.Work", "Lease"));
             self.inner.unary(req, path, codec).await
         }
+        /// Returns what all shards of one source of a job have in common, in pieces; for grants that leave it out. A repeat
+        /// returns the same piece. NOT_FOUND where there is no such job, or its source is not planned.
+        pub async fn get_source_task(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SourceTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SourceTaskPiece>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/encaje.v1.Work/GetSourceTask",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("encaje.v1.Work", "GetSourceTask"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Keeps a session and its leases alive; the answer says what to do with each.
         pub async fn heartbeat(
             &mut self,
@@ -2101,6 +2186,12 @@ pub mod work_server {
             &self,
             request: tonic::Request<super::LeaseRequest>,
         ) -> std::result::Result<tonic::Response<super::LeaseResponse>, tonic::Status>;
+        /// Returns what all shards of one source of a job have in common, in pieces; for grants that leave it out. A repeat
+        /// returns the same piece. NOT_FOUND where there is no such job, or its source is not planned.
+        async fn get_source_task(
+            &self,
+            request: tonic::Request<super::SourceTaskRequest>,
+        ) -> std::result::Result<tonic::Response<super::SourceTaskPiece>, tonic::Status>;
         /// Keeps a session and its leases alive; the answer says what to do with each.
         async fn heartbeat(
             &self,
@@ -2282,6 +2373,49 @@ pub mod work_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = LeaseSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/encaje.v1.Work/GetSourceTask" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetSourceTaskSvc<T: Work>(pub Arc<T>);
+                    impl<T: Work> tonic::server::UnaryService<super::SourceTaskRequest>
+                    for GetSourceTaskSvc<T> {
+                        type Response = super::SourceTaskPiece;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SourceTaskRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Work>::get_source_task(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetSourceTaskSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

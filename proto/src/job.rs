@@ -260,6 +260,120 @@ impl JobStatus {
         let done = self.state == JobState::Succeeded;
         if done { self.rows_planned.saturating_sub(self.counts.rows) } else { 0 }
     }
+
+    /// Returns what a list shows of the job.
+    pub fn brief(&self) -> JobBrief {
+        let status = self.clone();
+        JobBrief {
+            id: status.id,
+            model: status.spec.model.name,
+            sources: status.spec.sources.len() as u64,
+            state: status.state,
+            paused: status.paused,
+            reason: status.reason,
+            shards: status.shards,
+            rows_planned: status.rows_planned,
+            counts: status.counts,
+            rows_in_flight: status.rows_in_flight,
+            tokens_in_flight: status.tokens_in_flight,
+            workers: status.workers,
+            manifest_key: status.manifest_key,
+            age_ms: status.age_ms,
+            pause_reason: status.pause_reason,
+            starved_ms: status.starved_ms,
+            copies: status.copies,
+            workers_quarantined: status.workers_quarantined,
+            generation: status.generation,
+            owner: status.owner,
+        }
+    }
+}
+
+/// A job as `list` shows it: its [`JobStatus`] without the spec, which may be large.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobBrief {
+    /// The job.
+    pub id: JobId,
+    /// The name of its model.
+    pub model: String,
+    /// How many sources it has.
+    pub sources: u64,
+    /// As in [`JobStatus`], and so are all that follow.
+    pub state: JobState,
+    /// No new leases are granted while set.
+    pub paused: bool,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// Shards by state.
+    pub shards: ShardCounts,
+    /// Rows planned so far.
+    pub rows_planned: u64,
+    /// Sums over committed shards.
+    pub counts: RowCounts,
+    /// Rows done in shards that are running now.
+    pub rows_in_flight: u64,
+    /// Tokens done in shards that are running now.
+    pub tokens_in_flight: u64,
+    /// Live worker sessions.
+    pub workers: u64,
+    /// Key of the manifest in storage, once succeeded.
+    pub manifest_key: Option<String>,
+    /// Milliseconds since the job was submitted.
+    pub age_ms: u64,
+    /// Why the coordinator itself paused it.
+    pub pause_reason: Option<String>,
+    /// For how many milliseconds no worker has been alive though there is work.
+    pub starved_ms: u64,
+    /// Second attempts that were begun beside slow ones.
+    pub copies: u64,
+    /// Live workers that get no shards any more.
+    pub workers_quarantined: u64,
+    /// Which manifest the job has or will have.
+    pub generation: u64,
+    /// Who submitted it, where callers are known.
+    pub owner: Option<String>,
+}
+
+impl JobBrief {
+    /// Rows of a finished job that are in none of its files.
+    pub fn rows_missing(&self) -> u64 {
+        let done = self.state == JobState::Succeeded;
+        if done { self.rows_planned.saturating_sub(self.counts.rows) } else { 0 }
+    }
+
+    /// Returns the whole status.
+    pub fn with(self, spec: JobSpec) -> JobStatus {
+        JobStatus {
+            id: self.id,
+            spec,
+            state: self.state,
+            paused: self.paused,
+            reason: self.reason,
+            shards: self.shards,
+            rows_planned: self.rows_planned,
+            counts: self.counts,
+            rows_in_flight: self.rows_in_flight,
+            tokens_in_flight: self.tokens_in_flight,
+            workers: self.workers,
+            manifest_key: self.manifest_key,
+            age_ms: self.age_ms,
+            pause_reason: self.pause_reason,
+            starved_ms: self.starved_ms,
+            copies: self.copies,
+            workers_quarantined: self.workers_quarantined,
+            generation: self.generation,
+            owner: self.owner,
+        }
+    }
+}
+
+/// Some of the jobs of a cluster, newest first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobList {
+    /// The jobs.
+    pub jobs: Vec<JobBrief>,
+    /// There are older ones.
+    pub more: bool,
 }
 
 /// The output of a committed shard, as `download` needs it.
@@ -279,13 +393,15 @@ pub struct ShardResult {
     pub counts: RowCounts,
 }
 
-/// Where the results of a job lie, and which of its shards are committed.
+/// Where the results of a job lie, and some of its committed shards.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Results {
+pub struct ResultsPage {
     /// Storage in which the keys are found: URL or path.
     pub storage_url: String,
     /// Committed shards, by position.
     pub shards: Vec<ShardResult>,
+    /// There may be more behind the last one.
+    pub more: bool,
 }
 
 #[cfg(test)]

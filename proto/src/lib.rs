@@ -9,6 +9,7 @@ pub mod client;
 pub mod connection;
 pub mod convert;
 pub mod digest;
+pub mod limits;
 pub mod planted;
 pub mod relay;
 pub mod retry;

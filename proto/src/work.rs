@@ -66,6 +66,105 @@ impl Grant {
     }
 }
 
+/// What all shards of one source of a job have in common: the part of a grant that may be large.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceTask {
+    /// How records are read.
+    pub read: ReadOptions,
+    /// The source.
+    pub source: PlannedSource,
+    /// The model.
+    pub model: ModelSpec,
+    /// How it is used.
+    pub embed: EmbedSpec,
+    /// What a bad row does.
+    pub on_bad_row: OnBadRow,
+}
+
+/// A grant without its [`SourceTask`], which is too large to travel with every grant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LightGrant {
+    /// The shard.
+    pub shard: ShardId,
+    /// The fencing number.
+    pub epoch: Epoch,
+    /// As in [`Grant`].
+    pub spec_digest: String,
+    /// As in [`Grant`].
+    pub slice: Slice,
+    /// As in [`Grant`].
+    pub output_key: String,
+    /// As in [`Grant`].
+    pub window: Option<RowWindow>,
+    /// As in [`Grant`].
+    pub convicted: bool,
+}
+
+impl LightGrant {
+    /// Returns the whole grant.
+    pub fn with(&self, task: &SourceTask) -> Grant {
+        let SourceTask { read, source, model, embed, on_bad_row } = task.clone();
+        let Self { shard, epoch, spec_digest, slice, output_key, window, convicted } = self.clone();
+        Grant {
+            shard,
+            epoch,
+            spec_digest,
+            read,
+            source,
+            slice,
+            model,
+            embed,
+            on_bad_row,
+            output_key,
+            window,
+            convicted,
+        }
+    }
+}
+
+/// A grant as a worker receives it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Granted {
+    /// All that is needed.
+    Whole(Box<Grant>),
+    /// What is specific to the shard: the rest is fetched with `WorkClient::source_task`.
+    Light(LightGrant),
+    /// A grant that this version of the program cannot read: the lease is held all the same, until it is failed.
+    Unreadable {
+        /// The shard.
+        shard: ShardId,
+        /// The fencing number.
+        epoch: Epoch,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl Granted {
+    /// Returns the shard and the fencing number.
+    pub fn lease(&self) -> (ShardId, Epoch) {
+        match self {
+            Granted::Whole(grant) => (grant.shard, grant.epoch),
+            Granted::Light(grant) => (grant.shard, grant.epoch),
+            Granted::Unreadable { shard, epoch, .. } => (*shard, *epoch),
+        }
+    }
+
+    /// Returns the grant, where it is whole.
+    pub fn into_whole(self) -> Option<Grant> {
+        match self {
+            Granted::Whole(grant) => Some(*grant),
+            Granted::Light(_) | Granted::Unreadable { .. } => None,
+        }
+    }
+}
+
+impl From<Grant> for Granted {
+    fn from(grant: Grant) -> Self {
+        Granted::Whole(Box::new(grant))
+    }
+}
+
 /// A contiguous run of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowWindow {
@@ -79,7 +178,7 @@ pub struct RowWindow {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Leased {
     /// Granted shards, possibly none.
-    pub grants: Vec<Grant>,
+    pub grants: Vec<Granted>,
     /// When to ask again if there were none.
     pub retry_after_ms: u64,
 }

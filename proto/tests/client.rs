@@ -66,6 +66,13 @@ impl Work for Scripted {
         Err(Status::unimplemented("not in this script"))
     }
 
+    async fn get_source_task(
+        &self,
+        _request: Request<wire::SourceTaskRequest>,
+    ) -> Result<Response<wire::SourceTaskPiece>, Status> {
+        Err(Status::unimplemented("not in this script"))
+    }
+
     async fn commit(&self, _request: Request<wire::CommitRequest>) -> Result<Response<wire::CommitResponse>, Status> {
         Ok(Response::new(wire::CommitResponse { outcome: 99 }))
     }

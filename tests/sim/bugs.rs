@@ -9,7 +9,7 @@ const SEEDS: u64 = 200;
 
 /// Where bugs are found that few seeds find: looked at first, to be sooner done. Stale ones only cost time.
 const KNOWN: [(Bug, u64); 14] = [
-    (Bug::ManifestExistsIsFailure, 73),
+    (Bug::ManifestExistsIsFailure, 103),
     (Bug::BeatIgnoresStrays, 68),
     (Bug::SuspectsInCompany, 58),
     (Bug::SucceedBeforeManifest, 55),
@@ -21,7 +21,7 @@ const KNOWN: [(Bug, u64); 14] = [
     (Bug::PlanPageNotGuarded, 22),
     (Bug::SubmitResetsJob, 20),
     (Bug::CommitIgnoresJobState, 19),
-    (Bug::HolesAreAll, 16),
+    (Bug::HolesAreAll, 15),
     (Bug::ResumeIgnored, 16),
 ];
 

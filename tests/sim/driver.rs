@@ -332,13 +332,13 @@ pub(crate) struct Orders {
 impl Orders {
     fn new(count: u64) -> Self {
         let job = |number: u64| {
-            let shards = 2 + chance::up_to(5);
+            let shards = 1 + chance::up_to(6);
             let rows = SHARD_ROWS * shards + chance::up_to(1);
             // Small jobs among them: of those, all shards may be lost.
             let missing = match shards % 3 {
                 0 => Missing::Refused,
-                1 => Missing::Fetched,
-                _ => Missing::Borne,
+                1 => Missing::Borne,
+                _ => Missing::Fetched,
             };
             SimJob { id: JobId(Uuid::from_u64_pair(0x0190_0000_0000_7000, number)), rows, missing }
         };

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataset::{DatasetError, ErrorKind, Storage};
+use dataset::{DatasetError, ErrorKind, SliceRange, Storage};
 use proto::chance;
 use proto::job::RowCounts;
 use proto::planted::{self, Bug};
@@ -52,6 +52,11 @@ impl SimMachine {
     async fn embed(&self, storage: &Storage, grant: &Grant, meter: &Meter) -> Result<Output, Failed> {
         let Grant { shard, epoch, .. } = grant;
         self.world.note(format_args!("{}: begins {shard} epoch {epoch}", self.node));
+        if let SliceRange::Rows { end, .. } = grant.slice.range
+            && end > grant.source.fingerprint.size
+        {
+            self.world.violated(format!("{shard} came with another source than its own"));
+        }
         let faults = self.world.faults();
         let wanted = grant.wanted();
         let slow = happens(faults.shard_slow);

@@ -111,6 +111,8 @@ pub(crate) enum ShardError {
     OutputDiffers { key: String, expected: u64, found: u64 },
     #[error("the {stage} stage panicked; this is a bug of the program, please report it")]
     Panicked { stage: &'static str },
+    #[error("cannot learn what to do with the source: {0}")]
+    TaskUnknown(RpcError),
     #[error("the coordinator refused the output: {0}")]
     CommitRefused(RpcError),
     #[error("the worker is stopping")]
@@ -141,6 +143,7 @@ impl ShardError {
             | ShardError::ReadDiffers { .. }
             | ShardError::OutputDiffers { .. }
             | ShardError::Panicked { .. }
+            | ShardError::TaskUnknown(_)
             | ShardError::CommitRefused(_)
             | ShardError::Stopping => FailureClass::Transient,
         }

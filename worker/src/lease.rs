@@ -1,10 +1,13 @@
 //! One lease from grant to end: makes the shard's output, then commits, fails or releases it, and insists until it is heard.
 
+use std::borrow::Cow;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use proto::job::RowCounts;
-use proto::work::{CommitOutcome, Grant, Output};
-use proto::{RpcError, RpcErrorKind};
+use proto::work::{CommitOutcome, FailureClass, Grant, Granted, LightGrant, Output};
+use proto::{Epoch, RpcError, RpcErrorKind, ShardId};
 
 use crate::error::ShardError;
 use crate::lease_keeper::Held;
@@ -22,7 +25,9 @@ pub(crate) struct Ended {
 /// A granted shard.
 pub(crate) struct Lease {
     shared: Arc<Shared>,
-    grant: Grant,
+    granted: Granted,
+    shard: ShardId,
+    epoch: Epoch,
     held: Held,
     meter: Arc<Meter>,
 }
@@ -35,16 +40,17 @@ enum Stop {
 }
 
 impl Lease {
-    pub(crate) fn new(shared: Arc<Shared>, grant: Grant) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, granted: Granted) -> Self {
         let meter = Arc::new(Meter::default());
-        let held = shared.leases.hold(&grant, &meter);
-        Self { shared, grant, held, meter }
+        let (shard, epoch) = granted.lease();
+        let held = shared.leases.hold(shard, epoch, &meter);
+        Self { shared, granted, shard, epoch, held, meter }
     }
 
     /// Sees the lease to its end.
     pub(crate) async fn run(self) -> Ended {
-        tracing::debug!(shard.id = %self.grant.shard, epoch = %self.grant.epoch, rows = self.grant.slice.rows, "shard begun");
-        let make = self.shared.machine.make(&self.shared.storage, &self.grant, &self.meter);
+        tracing::debug!(shard.id = %self.shard, epoch = %self.epoch, "shard begun");
+        let make = self.make();
         let made = tokio::select! {
             biased;
             () = self.held.revoked.cancelled() => Err(Stop::Revoked),
@@ -60,14 +66,44 @@ impl Lease {
         Ended { committed, meter: self.meter }
     }
 
+    /// Makes the shard's output. Whatever goes wrong with it, a panic included, is this attempt's failure and nobody else's.
+    async fn make(&self) -> Result<Output, Failed> {
+        let grant = match &self.granted {
+            Granted::Whole(grant) => Cow::Borrowed(&**grant),
+            Granted::Light(light) => Cow::Owned(self.completed(light).await?),
+            Granted::Unreadable { problem, .. } => {
+                let message = format!("this worker cannot read its grant: {problem}");
+                return Err(Failed { class: FailureClass::Transient, message });
+            }
+        };
+        let made = self.shared.machine.make(&self.shared.storage, &grant, &self.meter);
+        let made = AssertUnwindSafe(made).catch_unwind().await;
+        made.unwrap_or_else(|_| Err(ShardError::Panicked { stage: "read" }.into()))
+    }
+
+    /// Fetches what the grant leaves out.
+    async fn completed(&self, light: &LightGrant) -> Result<Grant, Failed> {
+        let Shared { client, session, tasks, .. } = &*self.shared;
+        let (job, source) = (light.shard.job, light.slice.source_index);
+        let task = match self.insist(|| tasks.get(client, *session, job, source)).await {
+            Some(Ok(task)) => task,
+            Some(Err(error)) => return Err(ShardError::TaskUnknown(error).into()),
+            None => {
+                let message = "the coordinator does not know its source".to_owned();
+                return Err(Failed { class: FailureClass::Transient, message });
+            }
+        };
+        Ok(light.with(&task))
+    }
+
     async fn stop(&self, stop: Stop) -> Option<RowCounts> {
-        let shard = self.grant.shard;
+        let shard = self.shard;
         match stop {
             Stop::Revoked => tracing::info!(shard.id = %shard, "shard revoked"),
             Stop::SessionLost => tracing::info!(shard.id = %shard, "shard dropped with its session"),
             Stop::Drain => {
                 let Shared { client, session, .. } = &*self.shared;
-                let released = self.insist(|| client.release(*session, self.grant.shard, self.grant.epoch)).await;
+                let released = self.insist(|| client.release(*session, self.shard, self.epoch)).await;
                 tracing::info!(shard.id = %shard, released = released.is_some(), "shard given back");
             }
         }
@@ -76,7 +112,7 @@ impl Lease {
 
     async fn commit(&self, output: Output) -> Option<RowCounts> {
         let Shared { client, session, .. } = &*self.shared;
-        let (shard, epoch) = (self.grant.shard, self.grant.epoch);
+        let (shard, epoch) = (self.shard, self.epoch);
         let outcome = match self.insist(|| client.commit(*session, shard, epoch, &output)).await? {
             Ok(outcome) => outcome,
             Err(error) => return self.fail(&ShardError::CommitRefused(error).into()).await,
@@ -100,9 +136,9 @@ impl Lease {
 
     async fn fail(&self, failed: &Failed) -> Option<RowCounts> {
         let Failed { class, message } = failed;
-        tracing::warn!(shard.id = %self.grant.shard, ?class, error = message, "shard failed");
+        tracing::warn!(shard.id = %self.shard, ?class, error = message, "shard failed");
         let Shared { client, session, .. } = &*self.shared;
-        let (shard, epoch) = (self.grant.shard, self.grant.epoch);
+        let (shard, epoch) = (self.shard, self.epoch);
         let told = self.insist(|| client.fail(*session, shard, epoch, *class, message)).await;
         if let Some(Err(error)) = told {
             tracing::warn!(shard.id = %shard, error = error.message, "the failure could not be reported");
@@ -122,7 +158,7 @@ impl Lease {
             loop {
                 match call().await {
                     Err(error) if error.kind == RpcErrorKind::NotFound => {
-                        tracing::info!(shard.id = %self.grant.shard, error = error.message, "lease or session is gone");
+                        tracing::info!(shard.id = %self.shard, error = error.message, "lease or session is gone");
                         return None;
                     }
                     Err(error) if error.is_retryable() => tokio::time::sleep(backoff.next(error).ok()?).await,

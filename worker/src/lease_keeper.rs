@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use proto::planted::{self, Bug};
-use proto::work::{Beat, Directive, Grant, Progress, Session};
+use proto::work::{Beat, Directive, Progress, Session};
 use proto::{Epoch, RpcErrorKind, SessionId, ShardId, WorkClient};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -34,9 +34,8 @@ pub(crate) struct Held {
 }
 
 impl Leases {
-    pub(crate) fn hold(&self, grant: &Grant, meter: &Arc<Meter>) -> Held {
+    pub(crate) fn hold(&self, shard: ShardId, epoch: Epoch, meter: &Arc<Meter>) -> Held {
         let revoked = CancellationToken::new();
-        let (shard, epoch) = (grant.shard, grant.epoch);
         self.lock().push(Entry { shard, epoch, meter: Arc::clone(meter), revoked: revoked.clone() });
         Held { leases: self.clone(), shard, epoch, revoked }
     }

@@ -11,6 +11,7 @@ mod machine;
 
 mod lease;
 mod lease_keeper;
+mod source_tasks;
 
 mod shard_run;
 

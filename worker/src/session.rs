@@ -19,6 +19,7 @@ use crate::lease::{Ended, Lease};
 use crate::lease_keeper::{Keeper, Leases};
 use crate::machine::Machine;
 use crate::meter::Meter;
+use crate::source_tasks::SourceTasks;
 
 const BACKOFF_MS_BASE: u64 = 200;
 const BACKOFF_MS_MAX: u64 = 10_000;
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) storage: Storage,
     pub(crate) machine: Arc<dyn Machine>,
     pub(crate) leases: Leases,
+    /// What shards of one source have in common, where it does not travel with each grant.
+    pub(crate) tasks: SourceTasks,
     pub(crate) offline_max: Duration,
     /// The session is dead: drop everything.
     pub(crate) lost: CancellationToken,
@@ -93,7 +96,7 @@ impl Worker {
             };
             match opened {
                 Ok(session) => return Ok(Some(session)),
-                Err(error) if !error.is_retryable() => return Err(WorkerError::Refused(error)),
+                Err(error) if ends_worker(error.kind) => return Err(WorkerError::Refused(error)),
                 Err(error) => backoff.wait_or(error, &self.shutdown).await?,
             }
         }
@@ -110,6 +113,7 @@ impl Worker {
             storage: self.machine.storage(&session.storage_url).await.map_err(WorkerError::Storage)?,
             machine: Arc::clone(&self.machine),
             leases: Leases::default(),
+            tasks: SourceTasks::default(),
             offline_max: self.offline_max(),
             lost: CancellationToken::new(),
             drain: CancellationToken::new(),
@@ -166,7 +170,14 @@ impl Worker {
                         pause = Some(Duration::from_millis(LEASE_PAUSE_MS_MAX));
                     }
                     Err(error) if error.is_retryable() => pause = Some(backoff.next(error)?),
-                    Err(error) => return Err(WorkerError::Refused(error)),
+                    Err(error) if ends_worker(error.kind) => return Err(WorkerError::Refused(error)),
+                    Err(error) => {
+                        // Whatever it was about, other shards may go well: what this request was granted goes back once a
+                        // heartbeat does not report it, and the next request is another one.
+                        tracing::warn!(error = error.message, "no lease can be made of the answer, asking again");
+                        request = RequestId::generate();
+                        pause = Some(backoff.pause());
+                    }
                 }
             }
             if let Some(end) = self.wait(shared, running, pause).await {
@@ -219,6 +230,22 @@ impl Worker {
     }
 }
 
+/// Whether an answer to a lease request is about the worker itself, so that no later request can fare better.
+fn ends_worker(kind: RpcErrorKind) -> bool {
+    match kind {
+        RpcErrorKind::Unimplemented | RpcErrorKind::Unauthenticated | RpcErrorKind::PermissionDenied => true,
+        RpcErrorKind::Unavailable
+        | RpcErrorKind::DeadlineExceeded
+        | RpcErrorKind::ResourceExhausted
+        | RpcErrorKind::NotFound
+        | RpcErrorKind::AlreadyExists
+        | RpcErrorKind::InvalidArgument
+        | RpcErrorKind::FailedPrecondition
+        | RpcErrorKind::Internal
+        | RpcErrorKind::BadAnswer => false,
+    }
+}
+
 async fn close(shared: &Shared, deadline: Instant) {
     match tokio::time::timeout_at(deadline, shared.client.close_session(shared.session)).await {
         Ok(Ok(())) => tracing::debug!(session.id = %shared.session, "session closed"),
@@ -245,15 +272,20 @@ impl Backoff {
 
     /// Returns how long to wait after this failure, or that it has been long enough.
     pub(crate) fn next(&mut self, error: RpcError) -> Result<Duration, WorkerError> {
+        if self.attempts > 0 && self.since.elapsed() >= self.total_max {
+            return Err(WorkerError::Offline { minutes: self.total_max.as_secs() / 60, source: error });
+        }
+        Ok(self.pause())
+    }
+
+    /// Returns how long to wait after this failure, however long it has been already.
+    fn pause(&mut self) -> Duration {
         if self.attempts == 0 {
             self.since = Instant::now();
         }
-        if self.since.elapsed() >= self.total_max {
-            return Err(WorkerError::Offline { minutes: self.total_max.as_secs() / 60, source: error });
-        }
         let most = (BACKOFF_MS_BASE << self.attempts.min(10)).min(BACKOFF_MS_MAX);
         self.attempts += 1;
-        Ok(Duration::from_millis(chance::up_to(most)))
+        Duration::from_millis(chance::up_to(most))
     }
 
     async fn wait_or(&mut self, error: RpcError, stop: &CancellationToken) -> Result<(), WorkerError> {

@@ -34,6 +34,12 @@ pub(crate) struct ListArgs {
     pub(crate) parent: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
+    /// Lists at most so many jobs of the cluster, the newest [default: 100].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: Option<u32>,
+    /// Lists all jobs of the cluster, however many.
+    #[arg(long, conflicts_with = "limit")]
+    pub(crate) all: bool,
     /// Prints a JSON array on stdout.
     #[arg(long)]
     pub(crate) json: bool,

@@ -162,14 +162,20 @@ fn wanted(files: &[ManifestFile]) -> Vec<Wanted> {
 
 /// Fetches what is committed of a job that is not done.
 async fn partial(ui: &Ui, args: &DownloadArgs, out: &OutDir, cluster: &Cluster) -> anyhow::Result<Exit> {
-    let results = cluster.jobs.results(args.job).await.map_err(|error| cluster.explain(error))?;
-    let storage = connect_storage(cluster.connection.clone(), &results.storage_url).await;
-    let wanted: Vec<Wanted> = results.shards.iter().map(Wanted::of_shard).collect();
-    let rows: u64 = wanted.iter().map(|file| file.rows).sum();
+    let mut page = cluster.jobs.results(args.job, None).await.map_err(|error| cluster.explain(error))?;
+    let storage = connect_storage(cluster.connection.clone(), &page.storage_url).await;
     let mut progress = ui.progress("fetching", Amount::default());
-    fetch::fetch_all(&storage, out.root(), &wanted, &mut progress).await?;
+    let (mut files, mut rows) = (0, 0);
+    loop {
+        let wanted: Vec<Wanted> = page.shards.iter().map(Wanted::of_shard).collect();
+        fetch::fetch_all(&storage, out.root(), &wanted, &mut progress).await?;
+        files += wanted.len();
+        rows += wanted.iter().map(|file| file.rows).sum::<u64>();
+        let Some(last) = page.shards.last().filter(|_| page.more) else { break };
+        page = cluster.jobs.results(args.job, Some(last.index)).await.map_err(|error| cluster.explain(error))?;
+    }
     progress.finish();
-    let (files, text) = (wanted.len(), ui::counted(rows, "row"));
+    let text = ui::counted(rows, "row");
     if args.json {
         ui.json(&serde_json::json!({"out": out.root(), "partial": true, "files": files, "rows": rows}))?;
     } else {

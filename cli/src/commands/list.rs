@@ -8,24 +8,35 @@ use crate::args::{ClusterArgs, ListArgs};
 use crate::cluster::{self, Cluster, JobReport};
 use crate::exit::Exit;
 use crate::status;
-use crate::ui::Ui;
+use crate::ui::{self, Ui};
+
+/// How many jobs are listed where nothing else is asked for: a screen or two, however long the history.
+const JOBS_SHOWN: usize = 100;
 
 /// Lists outputs or jobs.
 pub(crate) fn run(ui: &Ui, args: &ListArgs) -> anyhow::Result<Exit> {
+    let most = if args.all { usize::MAX } else { args.limit.map_or(JOBS_SHOWN, |limit| limit as usize) };
     match &args.parent {
-        None if !args.cluster.coordinator.is_empty() => jobs(ui, &args.cluster, args.json),
+        None if !args.cluster.coordinator.is_empty() => jobs_of(ui, &args.cluster, args.json, most),
         None => outputs(ui, Path::new("."), args.json),
         Some(parent) => outputs(ui, parent, args.json),
     }
 }
 
-/// Lists the jobs of a cluster, newest first.
+/// Lists the newest jobs of a cluster, newest first.
 pub(super) fn jobs(ui: &Ui, args: &ClusterArgs, as_json: bool) -> anyhow::Result<Exit> {
-    let jobs = cluster::runtime()?.block_on(async {
+    jobs_of(ui, args, as_json, JOBS_SHOWN)
+}
+
+fn jobs_of(ui: &Ui, args: &ClusterArgs, as_json: bool, most: usize) -> anyhow::Result<Exit> {
+    let list = cluster::runtime()?.block_on(async {
         let cluster = Cluster::open(args)?;
-        cluster.jobs.list().await.map_err(|error| cluster.explain(error))
+        cluster.jobs.list(most).await.map_err(|error| cluster.explain(error))
     })?;
-    let reports: Vec<JobReport> = jobs.iter().map(JobReport::of).collect();
+    let reports: Vec<JobReport> = list.jobs.iter().map(JobReport::of_brief).collect();
+    if list.more {
+        ui.note(format!("these are the newest {}; older ones: encaje list --all", ui::counted(most as u64, "job")));
+    }
     if as_json {
         ui.json(&reports)?;
         return Ok(Exit::Done);

@@ -65,19 +65,24 @@ pub(crate) fn run(ui: &Ui, args: &RepairArgs) -> anyhow::Result<Exit> {
 async fn repair_job(ui: &Ui, args: &RepairArgs, job: JobId) -> anyhow::Result<Report> {
     let cluster = Cluster::open(&args.cluster)?;
     let status = cluster.job(job).await?;
-    let results = cluster.jobs.results(job).await.map_err(|error| cluster.explain(error))?;
-    let storage = connect_storage(cluster.connection.clone(), &results.storage_url).await;
+    let mut page = cluster.jobs.results(job, None).await.map_err(|error| cluster.explain(error))?;
+    let storage = connect_storage(cluster.connection.clone(), &page.storage_url).await;
     let mut progress = ui.progress("checking", Amount::default());
-    let (mut rows, mut damaged) = (0, Vec::new());
-    for shard in &results.shards {
-        if let Some(problem) = fetch::problem_of(&storage, &Wanted::of_shard(shard)).await? {
-            damaged.push(Damage { shard: shard.index, file: shard.key.clone(), problem });
+    let (mut files, mut rows, mut damaged) = (0, 0, Vec::new());
+    let first = page.shards.first().cloned();
+    loop {
+        for shard in &page.shards {
+            if let Some(problem) = fetch::problem_of(&storage, &Wanted::of_shard(shard)).await? {
+                damaged.push(Damage { shard: shard.index, file: shard.key.clone(), problem });
+            }
+            (files, rows) = (files + 1, rows + shard.counts.rows);
+            progress.update(Amount { rows, tokens: 0 }, status.rows_planned, Some(status.rows_planned));
         }
-        rows += shard.counts.rows;
-        progress.update(Amount { rows, tokens: 0 }, status.rows_planned, Some(status.rows_planned));
+        let Some(last) = page.shards.last().filter(|_| page.more) else { break };
+        page = cluster.jobs.results(job, Some(last.index)).await.map_err(|error| cluster.explain(error))?;
     }
     progress.finish();
-    if let (true, JobState::Succeeded, Some(first)) = (damaged.is_empty(), status.state, results.shards.first())
+    if let (true, JobState::Succeeded, Some(first)) = (damaged.is_empty(), status.state, first)
         && let Err(error) = manifest_of(&status, &storage).await
     {
         // A manifest is only ever written for a job that runs: one shard is made again, and the manifest with it.
@@ -93,7 +98,7 @@ async fn repair_job(ui: &Ui, args: &RepairArgs, job: JobId) -> anyhow::Result<Re
         cluster.jobs.repair(job, &shards).await.map_err(|error| cluster.explain(error))?;
         ui.note(format!("they are being made again; follow it: encaje status {job} --watch"));
     }
-    Ok(Report { target: job.to_string(), files: results.shards.len(), damaged, requeued: requeue })
+    Ok(Report { target: job.to_string(), files, damaged, requeued: requeue })
 }
 
 /// A file of a finished run: where it is as a part, and where it was as a shard.

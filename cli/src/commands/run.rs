@@ -124,6 +124,7 @@ fn look<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) -> an
     let read = plan::read_options(&args.job);
     let (planned, notices) = runtime.block_on(dataset::inspect_with_notices(&sources, &read))?;
     noticed::show(ui, &notices);
+    plan::check_parts(&args.job, &planned)?;
     let before = out.record()?;
     // A branch moves on; what was begun with one commit is finished with it.
     let pinned = before.as_ref().filter(|record| record.spec.model.name == args.job.model.model);
@@ -141,6 +142,7 @@ fn look<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) -> an
     if let (None, Some(record)) = (args.job.cut.shard_rows, &before) {
         spec.limits = record.spec.limits;
     }
+    plan::check_size(&spec)?;
     Ok(Request { args, target, out, corpora, sources: planned, model, spec, devices, cores })
 }
 

@@ -107,6 +107,7 @@ async fn look(ui: &Ui, args: &SubmitArgs, corpora: &Corpora) -> anyhow::Result<(
             source.fingerprint.etag = Some(digest.to_owned());
         }
     }
+    plan::check_parts(&args.job, &planned)?;
     let model = tokio::task::block_in_place(|| model::open(ui, &args.job.model.model, &args.job.model.hub, None))?;
     plan::check(&args.job, &model.summary, Power::Workers(WORKER_CORES))?;
     let digest = tokio::task::block_in_place(|| model.dir.digest())?;
@@ -115,6 +116,7 @@ async fn look(ui: &Ui, args: &SubmitArgs, corpora: &Corpora) -> anyhow::Result<(
     if model.found.revision.is_none() {
         ui.note(format!("note: the model is the directory `{}`; every worker needs it there", model.name));
     }
+    plan::check_size(&spec)?;
     Ok((JobSpec { allow_partial: args.allow_partial, ..spec }, planned))
 }
 

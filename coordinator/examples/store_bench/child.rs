@@ -11,12 +11,13 @@ use tokio_util::sync::CancellationToken;
 /// The argument that makes this program a coordinator.
 pub(crate) const SERVE: &str = "serve";
 
-/// Serves until standard input ends. Prints the address first.
+/// Serves until standard input ends. Prints its address first, and that of its metrics.
 pub(crate) async fn serve(database: &str, storage: &str) {
     let store = Store::open(database, Arc::new(SystemClock::new())).await.unwrap();
     let storage = Storage::open(storage).unwrap();
     let incoming = proto::listen(([127, 0, 0, 1], 0).into()).await.unwrap();
-    println!("{}", incoming.local_addr().unwrap());
+    let pages = proto::listen(([127, 0, 0, 1], 0).into()).await.unwrap();
+    println!("{} {}", incoming.local_addr().unwrap(), pages.local_addr().unwrap());
     let shutdown = CancellationToken::new();
     let end = shutdown.clone();
     std::thread::spawn(move || {
@@ -24,6 +25,8 @@ pub(crate) async fn serve(database: &str, storage: &str) {
         end.cancel();
     });
     let config = Config { roots: Roots::anywhere(), ..Config::default() };
+    let (metrics, source, until) = (config.metrics.clone(), store.clone(), shutdown.clone());
+    tokio::spawn(async move { metrics.serve(source, pages, until).await });
     coordinator::run(config, store.clone(), storage, incoming, shutdown).await.unwrap();
     store.close().await.unwrap();
 }
@@ -32,6 +35,7 @@ pub(crate) async fn serve(database: &str, storage: &str) {
 pub(crate) struct Coordinator {
     process: Child,
     pub(crate) url: String,
+    pub(crate) metrics: String,
 }
 
 impl Coordinator {
@@ -44,7 +48,8 @@ impl Coordinator {
         while stdout.read(&mut byte).unwrap() == 1 && byte != *b"\n" {
             address.push(char::from(byte[0]));
         }
-        Self { process, url: format!("http://{address}") }
+        let (address, metrics) = address.split_once(' ').unwrap();
+        Self { process, url: format!("http://{address}"), metrics: metrics.to_owned() }
     }
 
     pub(crate) fn stop(mut self) {

@@ -82,7 +82,7 @@ pub(crate) async fn hot_path(url: &str) {
     let mut leases: Vec<Duration> = Vec::new();
     for round in 1..=ROUNDS {
         let asked = Instant::now();
-        let grant = store.lease(session, RequestId::generate(), 1).await.unwrap().remove(0);
+        let grant = store.lease(session, RequestId::generate(), 1).await.unwrap().remove(0).into_whole().unwrap();
         leases.push(asked.elapsed());
         let progress = Progress { shard: grant.shard, epoch: grant.epoch, rows_done: round, tokens_done: round };
         assert!(!store.beat(session, &[progress]).await.unwrap().session_lost);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use proto::work::{CommitOutcome, Directive, Grant, Progress};
+use proto::work::{CommitOutcome, Directive, Grant, Granted, Progress};
 use proto::{RequestId, RpcError, SessionId, ShardId, WorkClient};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -173,7 +173,7 @@ async fn serve(fleet: &Arc<Fleet>, client: &WorkClient, mut takes: Duration) -> 
             over.cancel();
             break;
         };
-        held.lock().unwrap().grants.extend(leased.grants);
+        held.lock().unwrap().grants.extend(leased.grants.into_iter().filter_map(Granted::into_whole));
         let next = held.lock().unwrap().grants.first().cloned();
         let rest = if next.is_some() { takes } else { Duration::from_millis(leased.retry_after_ms) };
         if over.run_until_cancelled(tokio::time::sleep(rest)).await.is_none() {

@@ -1,16 +1,18 @@
 //! Measures the control plane, on SQLite and on PostgreSQL (started for the purpose, `fsync` on). Prints lines of text:
 //! lease+commit pairs per second of the store; a job of a million shards, planned and finalized by a coordinator in a
-//! process of its own; on PostgreSQL also a fleet of simulated workers at its gRPC service, and what the hot statements
-//! read once a million shards are done.
+//! process of its own; what probes and lists wait for beside ten thousand jobs of history; on PostgreSQL also a fleet of
+//! simulated workers at its gRPC service, and what the hot statements read once a million shards are done.
 //!
 //! `cargo run --release --workspace --example store_bench -- [sqlite|postgres] [--pairs-seconds N] [--workers N,N]
-//! [--shards N] [--fleet N,N] [--fleet-seconds N]`; 0 for `--pairs-seconds`, `--shards` or `--fleet` leaves a part out.
+//! [--shards N] [--fleet N,N] [--fleet-seconds N] [--history N]`; 0 for `--pairs-seconds`, `--shards`, `--fleet` or
+//! `--history` leaves a part out.
 
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement prints, and may stop at any error")]
 
 mod child;
 mod fill;
 mod fleet;
+mod history;
 mod million;
 mod pairs;
 #[expect(dead_code, reason = "tests stop it and start it again")]
@@ -28,6 +30,7 @@ struct Options {
     shards: u64,
     fleets: Vec<usize>,
     fleet_seconds: u64,
+    history: u64,
 }
 
 impl Options {
@@ -39,6 +42,7 @@ impl Options {
             shards: 1_000_000,
             fleets: vec![1_000, 10_000],
             fleet_seconds: 60,
+            history: 10_000,
         };
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().expect("an option is followed by its value");
@@ -49,6 +53,7 @@ impl Options {
                 "--shards" => options.shards = value().parse().unwrap(),
                 "--fleet" => options.fleets = list(value()),
                 "--fleet-seconds" => options.fleet_seconds = value().parse().unwrap(),
+                "--history" => options.history = value().parse().unwrap(),
                 database => options.databases.push(database.to_owned()),
             }
         }
@@ -75,12 +80,14 @@ async fn main() {
             println!("SQLite, WAL, synchronous=FULL");
             pairs::measure(&file("pairs.db"), &options.workers, seconds).await;
             million::measure(&file("million.db"), folder.path(), options.shards, &[], 0).await;
+            history::measure(&file("history.db"), folder.path(), options.history).await;
         } else {
             let server = server::Server::start().await;
             println!("PostgreSQL, fsync on, same machine");
             pairs::measure(&server.database("pairs").await, &options.workers, seconds).await;
             let url = server.database("million").await;
             million::measure(&url, folder.path(), options.shards, &options.fleets, options.fleet_seconds).await;
+            history::measure(&server.database("history").await, folder.path(), options.history).await;
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use coordinator::{Policy, Store, SystemClock};
 use dataset::{Cursor, Fingerprint, PlannedSource, Slice, SliceRange};
-use proto::work::{CommitOutcome, Progress};
+use proto::work::{CommitOutcome, Granted, Progress};
 use proto::{JobId, RequestId};
 
 use crate::{percentiles, spec};
@@ -77,7 +77,7 @@ async fn lease_and_commit(store: Store, until: Instant) -> Times {
         let asked = Instant::now();
         let grants = store.lease(session, RequestId::generate(), 1).await.unwrap();
         times.leases.push(asked.elapsed());
-        for grant in grants {
+        for grant in grants.into_iter().filter_map(Granted::into_whole) {
             let asked = Instant::now();
             let outcome = store.commit(session, grant.shard, grant.epoch, &spec::output(&grant, 4_096)).await.unwrap();
             assert_eq!(outcome, CommitOutcome::Committed);
@@ -94,6 +94,7 @@ async fn beats(store: &Store, each: Duration) {
     for _ in 0..SESSIONS {
         let session = store.open_session(&spec::worker()).await.unwrap();
         let grants = store.lease(session, RequestId::generate(), 1).await.unwrap();
+        let grants: Vec<_> = grants.iter().map(Granted::lease).collect();
         holders.push((session, grants));
     }
     let started = Instant::now();
@@ -104,7 +105,7 @@ async fn beats(store: &Store, each: Duration) {
         let round = holders.iter().map(|(session, grants)| {
             let progress: Vec<Progress> = grants
                 .iter()
-                .map(|one| Progress { shard: one.shard, epoch: one.epoch, rows_done, tokens_done: rows_done })
+                .map(|(shard, epoch)| Progress { shard: *shard, epoch: *epoch, rows_done, tokens_done: rows_done })
                 .collect();
             let (store, session) = (store.clone(), *session);
             tokio::spawn(async move { store.beat(session, &progress).await.unwrap() })

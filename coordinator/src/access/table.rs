@@ -32,6 +32,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("/encaje.v1.Jobs/Results", READ),
     ("/encaje.v1.Work/OpenSession", WORK),
     ("/encaje.v1.Work/Lease", WORK),
+    ("/encaje.v1.Work/GetSourceTask", WORK),
     ("/encaje.v1.Work/Heartbeat", WORK),
     ("/encaje.v1.Work/Commit", WORK),
     ("/encaje.v1.Work/Fail", WORK),

@@ -1,8 +1,9 @@
 //! What the database knows of jobs and workers, as metrics. Jobs that have ended are counted together, so that a page does
 //! not grow for ever.
 
-use proto::job::{JobState, JobStatus, ShardCounts};
+use proto::job::{JobBrief, JobState, ShardCounts};
 
+use super::Numbers;
 use super::exposition::{Exposition, Kind};
 
 const STATES: [(JobState, &str); 7] = [
@@ -16,7 +17,7 @@ const STATES: [(JobState, &str); 7] = [
 ];
 
 /// A number of each job that has not ended.
-type OfJob = (&'static str, Kind, &'static str, fn(&JobStatus) -> f64);
+type OfJob = (&'static str, Kind, &'static str, fn(&JobBrief) -> f64);
 
 const OF_JOB: [OfJob; 7] = [
     ("encaje_job_rows_planned", Kind::Gauge, "Rows of the corpus, as far as it is cut.", |job| count(job.rows_planned)),
@@ -30,25 +31,23 @@ const OF_JOB: [OfJob; 7] = [
     ("encaje_job_paused", Kind::Gauge, "1 while it grants no leases.", |job| f64::from(u8::from(job.paused))),
 ];
 
-/// Writes jobs by state, rows and tokens of all jobs, the numbers of each unended job, and workers where a job tells them.
-pub(super) fn write(page: &mut Exposition, jobs: &[JobStatus]) {
+/// Writes jobs by state, rows and tokens of all jobs, workers, and the numbers of each unended job.
+pub(super) fn write(page: &mut Exposition, numbers: &Numbers) {
+    let Numbers { tally, unended } = numbers;
     page.metric("encaje_jobs", Kind::Gauge, "Jobs by state.");
     for (state, name) in STATES {
-        page.sample(&[("state", name)], jobs.iter().filter(|job| job.state == state).count() as f64);
+        let jobs = tally.jobs.iter().filter(|(of, _)| *of == state).map(|(_, jobs)| *jobs).sum();
+        page.sample(&[("state", name)], count(jobs));
     }
-    let sum = |of: fn(&JobStatus) -> u64| count(jobs.iter().map(of).sum());
     page.metric("encaje_rows_total", Kind::Counter, "Rows in committed shards of all jobs.");
-    page.sample(&[("result", "embedded")], sum(|job| job.counts.rows - job.counts.rejected()));
-    page.sample(&[("result", "rejected")], sum(|job| job.counts.rejected()));
+    page.sample(&[("result", "embedded")], count(tally.rows.saturating_sub(tally.rejected)));
+    page.sample(&[("result", "rejected")], count(tally.rejected));
     page.metric("encaje_tokens_total", Kind::Counter, "Tokens fed to models in committed shards of all jobs.");
-    page.sample(&[], sum(|job| job.counts.tokens));
-    if let Some(job) = jobs.first() {
-        page.metric("encaje_workers", Kind::Gauge, "Live workers; quarantined ones get no shards.");
-        page.sample(&[("state", "serving")], count(job.workers - job.workers_quarantined));
-        page.sample(&[("state", "quarantined")], count(job.workers_quarantined));
-    }
-    let active: Vec<(String, &JobStatus)> =
-        jobs.iter().filter(|job| !job.state.is_terminal()).map(|job| (job.id.to_string(), job)).collect();
+    page.sample(&[], count(tally.tokens));
+    page.metric("encaje_workers", Kind::Gauge, "Live workers; quarantined ones get no shards.");
+    page.sample(&[("state", "serving")], count(tally.workers.saturating_sub(tally.workers_quarantined)));
+    page.sample(&[("state", "quarantined")], count(tally.workers_quarantined));
+    let active: Vec<(String, &JobBrief)> = unended.iter().map(|job| (job.id.to_string(), job)).collect();
     page.metric("encaje_job_shards", Kind::Gauge, "Shards of an unended job by state.");
     for (id, job) in &active {
         for (state, shards) in by_state(&job.shards) {

@@ -9,7 +9,7 @@ use std::fmt;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
@@ -19,8 +19,9 @@ use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use proto::job::JobStatus;
+use proto::job::JobBrief;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Mutex;
 use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -31,7 +32,7 @@ use self::calls::Calls;
 use self::exposition::{Exposition, Kind};
 use crate::connections;
 use crate::context::full_message;
-use crate::store::Store;
+use crate::store::{Store, StoreError, Tally};
 
 /// A page does not wait longer for the database.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,6 +40,10 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTIONS_MAX: usize = 64;
 /// A client has sent its whole request by then, and its next one.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// For so long, pages repeat what the database said.
+const NUMBERS_FRESH: Duration = Duration::from_secs(1);
+/// Jobs that have not ended and have series of their own: the newest.
+const UNENDED_MAX: u32 = 1_000;
 /// As Prometheus asks for it.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -64,7 +69,7 @@ impl Metrics {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let pages = Router::new().route("/metrics", get(metrics)).route("/healthz", get(health));
-        let pages = pages.with_state(Source { metrics: self.clone(), store });
+        let pages = pages.with_state(Source { metrics: self.clone(), store, numbers: Arc::default() });
         let mut accepted = pin!(connections::capped(incoming, CONNECTIONS_MAX, HEADER_TIMEOUT));
         loop {
             let io = tokio::select! {
@@ -97,49 +102,81 @@ impl Metrics {
     }
 }
 
+/// When the database was asked, and what it said: nothing where it did not answer.
+type LastNumbers = (Instant, Option<Arc<Numbers>>);
+
 /// Where the pages take their numbers from.
 #[derive(Clone)]
 struct Source {
     metrics: Metrics,
     store: Store,
+    /// What the database said last, and when.
+    numbers: Arc<Mutex<Option<LastNumbers>>>,
+}
+
+/// What the database knows of jobs and workers.
+struct Numbers {
+    tally: Tally,
+    /// Jobs that have not ended.
+    unended: Vec<JobBrief>,
 }
 
 impl Source {
-    /// Every job, or `None` where the database does not answer.
-    async fn jobs(&self) -> Option<Vec<JobStatus>> {
-        match tokio::time::timeout(STORE_TIMEOUT, self.store.jobs()).await {
-            Ok(Ok(jobs)) => Some(jobs),
-            Ok(Err(error)) => {
-                debug!(error = full_message(&error), "no jobs for the metrics");
-                None
-            }
-            Err(_) => None,
+    /// Returns what the database knows, at most [`NUMBERS_FRESH`] old, or `None` where it does not answer. Pages that are
+    /// asked for at the same time share one answer.
+    async fn numbers(&self) -> Option<Arc<Numbers>> {
+        let mut known = self.numbers.lock().await;
+        if let Some((_, numbers)) = known.as_ref().filter(|(at, _)| at.elapsed() < NUMBERS_FRESH) {
+            return numbers.clone();
         }
+        let store = &self.store;
+        let read = async {
+            let (tally, unended) = (store.tally().await?, store.unended_jobs(UNENDED_MAX).await?);
+            Ok(Arc::new(Numbers { tally, unended }))
+        };
+        let numbers = answered(read).await;
+        *known = Some((Instant::now(), numbers.clone()));
+        numbers
+    }
+}
+
+/// Waits for the database, but not for long; `None` where it does not answer.
+async fn answered<T>(question: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
+    match tokio::time::timeout(STORE_TIMEOUT, question).await {
+        Ok(Ok(answer)) => Some(answer),
+        Ok(Err(error)) => {
+            debug!(error = full_message(&error), "the database does not answer");
+            None
+        }
+        Err(_) => None,
     }
 }
 
 /// `GET /metrics`.
 async fn metrics(State(source): State<Source>) -> ([(axum::http::HeaderName, &'static str); 1], String) {
-    let jobs = source.jobs().await;
-    ([(CONTENT_TYPE, TEXT_FORMAT)], page(&source.metrics.calls, jobs.as_deref()))
+    let numbers = match answered(source.store.ping()).await {
+        Some(()) => source.numbers().await,
+        None => None,
+    };
+    ([(CONTENT_TYPE, TEXT_FORMAT)], page(&source.metrics.calls, numbers.as_deref()))
 }
 
 /// `GET /healthz`: whether this coordinator can do anything for anybody.
 async fn health(State(source): State<Source>) -> (StatusCode, &'static str) {
-    match source.jobs().await {
+    match answered(source.store.ping()).await {
         Some(_) => (StatusCode::OK, "ok\n"),
         None => (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n"),
     }
 }
 
-fn page(calls: &Calls, jobs: Option<&[JobStatus]>) -> String {
+fn page(calls: &Calls, numbers: Option<&Numbers>) -> String {
     let mut page = Exposition::default();
     page.metric("encaje_build_info", Kind::Gauge, "Which program this is.");
     page.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
     page.metric("encaje_store_up", Kind::Gauge, "1 while the database answers.");
-    page.sample(&[], if jobs.is_some() { 1.0 } else { 0.0 });
-    if let Some(jobs) = jobs {
-        jobs::write(&mut page, jobs);
+    page.sample(&[], if numbers.is_some() { 1.0 } else { 0.0 });
+    if let Some(numbers) = numbers {
+        jobs::write(&mut page, numbers);
     }
     calls.write(&mut page);
     page.finish()

@@ -6,19 +6,18 @@ use proto::convert::id;
 use proto::generated as wire;
 use proto::generated::jobs_server::Jobs;
 use proto::job::{JobSpec, JobStatus, ShardResult};
+use proto::limits;
 use proto::transport::MESSAGE_BYTES_MAX;
 use tonic::{Code, Request, Response, Status};
 use tracing::{info, warn};
 
 use super::{Answer, Lane, Service, caller_of, missing, refused, sees, status_of};
-use crate::access::Identity;
+use crate::access::{Identity, Role};
 use crate::context::{Context, full_message};
 use crate::store::{StoreError, Submitted, Winner};
 
-/// Most bytes of a spec on the wire: its status, which carries it, still fits a message.
-const SPEC_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 128 * 1024;
 /// A page of `list` ends at so many jobs, or where the next one would not fit.
-const PAGE_JOBS_MAX: usize = 500;
+const PAGE_JOBS_MAX: u32 = 500;
 const PAGE_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 64 * 1024;
 /// A page of results; each takes some 300 bytes, and 1 KiB with every reason to reject a row.
 const PAGE_SHARDS_MAX: u32 = 2_000;
@@ -39,14 +38,8 @@ impl Jobs for Service {
         let caller = caller_of(&request);
         let request = request.into_inner();
         let job: JobId = id("job_id", &request.job_id).map_err(refused)?;
-        let spec = request.spec.ok_or_else(|| missing("spec"))?;
-        let bytes = spec.encoded_len();
-        if bytes > SPEC_BYTES_MAX {
-            return Err(Status::invalid_argument(format!(
-                "the job is described by {bytes} bytes, at most {SPEC_BYTES_MAX} fit: name fewer, larger sources"
-            )));
-        }
-        let spec = JobSpec::try_from(spec).map_err(refused)?;
+        let spec = JobSpec::try_from(request.spec.ok_or_else(|| missing("spec"))?).map_err(refused)?;
+        limits::check_spec(&spec).map_err(|error| Status::invalid_argument(error.to_string()))?;
         check(&spec)?;
         let context = self.context.clone();
         check_sources(&context, &spec)?;
@@ -66,14 +59,15 @@ impl Jobs for Service {
             "" => None,
             text => Some(id::<JobId>("before_job_id", text).map_err(refused)?),
         };
-        let limit = match request.limit as usize {
+        let limit = match request.limit {
             0 => PAGE_JOBS_MAX,
             limit => limit.min(PAGE_JOBS_MAX),
         };
         let context = self.context.clone();
-        let mut jobs = self.detached(Lane::Other, async move { context.store.jobs().await.map_err(status_of) }).await?;
-        jobs.retain(|job| sees(caller.as_ref(), job));
-        Ok(Response::new(page_of(jobs, before, limit)))
+        let wanted = Listed { before, owner: owner_seen(caller), limit, specs: !request.without_specs };
+        let page =
+            self.detached(Lane::Other, async move { page_of(&context, wanted).await.map_err(status_of) }).await?;
+        Ok(Response::new(page))
     }
 
     async fn cancel(&self, request: Request<wire::JobRequest>) -> Answer<wire::JobStatus> {
@@ -161,7 +155,8 @@ fn result_of(winner: Winner) -> ShardResult {
 async fn submit(context: &Context, caller: Option<&Identity>, job: JobId, spec: &JobSpec) -> Result<JobStatus, Status> {
     let (store, owner, most) =
         (&context.store, caller.map(|caller| caller.name.as_str()), context.config.jobs_active_max);
-    if store.active_jobs(owner).await.map_err(status_of)? >= most && store.job(job).await.map_err(status_of)?.is_none()
+    if store.active_jobs(owner).await.map_err(status_of)? >= most
+        && store.brief(job).await.map_err(status_of)?.is_none()
     {
         return Err(Status::resource_exhausted(format!(
             "{most} jobs have not ended yet, and no more are taken: wait for one, or cancel one"
@@ -219,7 +214,7 @@ async fn act(context: &Context, action: Action, job: JobId) -> Result<(), StoreE
 
 /// Returns how a job stands. To those who may not see it, it is not there.
 async fn show(context: &Context, caller: Option<&Identity>, job: JobId) -> Result<JobStatus, Status> {
-    let status = context.store.job(job).await.map_err(status_of)?.filter(|status| sees(caller, status));
+    let status = context.store.job(job).await.map_err(status_of)?.filter(|status| sees(caller, status.owner.as_ref()));
     status.ok_or_else(|| status_of(StoreError::JobUnknown { job }))
 }
 
@@ -254,23 +249,46 @@ fn check(spec: &JobSpec) -> Result<(), Status> {
     Err(Status::invalid_argument(problem))
 }
 
-/// Jobs submitted before the job `before`, newest first, as many as fit. `jobs` come in the order of submission, which
-/// ids need not follow: clients make them.
-fn page_of(mut jobs: Vec<JobStatus>, before: Option<JobId>, limit: usize) -> wire::ListResponse {
-    jobs.reverse();
-    if let Some(at) = before.and_then(|before| jobs.iter().position(|job| job.id == before)) {
-        jobs.drain(..=at);
+/// Which page of the list is wanted.
+struct Listed {
+    /// Only jobs submitted before this one.
+    before: Option<JobId>,
+    /// Only jobs of this owner.
+    owner: Option<String>,
+    /// At most so many.
+    limit: u32,
+    /// With the spec of each.
+    specs: bool,
+}
+
+/// Returns whose jobs alone somebody sees; `None`: everybody's.
+fn owner_seen(caller: Option<Identity>) -> Option<String> {
+    match caller {
+        Some(Identity { role: Role::Submitter, name }) => Some(name),
+        Some(Identity { role: Role::Worker | Role::Reader | Role::Admin, .. }) | None => None,
     }
-    let mut page = wire::ListResponse::default();
+}
+
+/// Returns a page of the list, newest first, as many jobs as fit a message. Specs are read one by one: each may be large.
+async fn page_of(context: &Context, wanted: Listed) -> Result<wire::ListResponse, StoreError> {
+    let Listed { before, owner, limit, specs } = wanted;
+    let briefs = context.store.newest_jobs(before, owner.as_deref(), limit).await?;
+    let mut page = wire::ListResponse { jobs: Vec::with_capacity(briefs.len()), more: briefs.len() == limit as usize };
     let mut bytes = 0;
-    for job in &jobs {
-        let job = wire::JobStatus::from(job);
+    for brief in briefs {
+        let job = match specs {
+            false => wire::JobStatus::from(&brief),
+            true => match context.store.spec(brief.id).await? {
+                Some(spec) => wire::JobStatus::from(&brief.with(spec)),
+                None => continue,
+            },
+        };
         bytes += job.encoded_len() + 8;
-        if page.jobs.len() == limit || (bytes > PAGE_BYTES_MAX && !page.jobs.is_empty()) {
+        if bytes > PAGE_BYTES_MAX && !page.jobs.is_empty() {
             page.more = true;
             break;
         }
         page.jobs.push(job);
     }
-    page
+    Ok(page)
 }

@@ -1,6 +1,7 @@
 //! The gRPC services: convert, call the store, convert. No policy and no SQL; the one mapping of store errors to statuses
 //! is [`status_of`].
 
+mod grants;
 mod jobs;
 mod pacer;
 mod storage;
@@ -12,7 +13,6 @@ use proto::convert::id;
 use proto::generated::jobs_server::{self, JobsServer};
 use proto::generated::storage_server::{self, StorageServer};
 use proto::generated::work_server::{self, WorkServer};
-use proto::job::JobStatus;
 use proto::relay::CHUNK_BYTES_MAX;
 use proto::transport::{HEADER_BYTES_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX};
 use proto::{ConvertError, SessionId};
@@ -24,6 +24,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tracing::{error, warn};
 
+use self::grants::SourceTasks;
 use self::pacer::Pacer;
 use crate::access::{self, Identity, Role};
 use crate::config::Config;
@@ -41,6 +42,7 @@ struct Service {
     context: Arc<Context>,
     lanes: Arc<Lanes>,
     pacer: Arc<Pacer>,
+    source_tasks: Arc<SourceTasks>,
 }
 
 /// How many calls run at once. Commits and heartbeats have a lane of their own: a flood of anything else must not keep
@@ -65,7 +67,8 @@ impl Service {
         let other = Arc::new(Semaphore::new(config.calls_other_max));
         let relay = Arc::new(Semaphore::new(config.relays_max));
         let pacer = Arc::new(Pacer::new(config.idle));
-        Self { context, lanes: Arc::new(Lanes { vital, other, relay }), pacer }
+        let lanes = Arc::new(Lanes { vital, other, relay });
+        Self { context, lanes, pacer, source_tasks: Arc::default() }
     }
 
     /// Runs the work of a call to its end, also when the client goes away in the middle: tonic drops the future of a
@@ -116,10 +119,10 @@ fn caller_of<T>(request: &Request<T>) -> Option<Identity> {
     request.extensions().get::<Identity>().cloned()
 }
 
-/// Whether a job is any business of a caller: those who submit see and steer their own, all others all.
-fn sees(caller: Option<&Identity>, job: &JobStatus) -> bool {
+/// Whether a job of this owner is any business of a caller: those who submit see and steer their own, all others all.
+fn sees(caller: Option<&Identity>, owner: Option<&String>) -> bool {
     match caller {
-        Some(Identity { role: Role::Submitter, name }) => job.owner.as_ref() == Some(name),
+        Some(Identity { role: Role::Submitter, name }) => owner == Some(name),
         Some(Identity { role: Role::Worker | Role::Reader | Role::Admin, .. }) | None => true,
     }
 }

@@ -327,8 +327,8 @@ async fn of_own_job(context: &Context, caller: Option<&Identity>, name: &Named) 
     else {
         return Ok(());
     };
-    match context.store.job(*job).await.map_err(status_of)? {
-        Some(status) if sees(caller, &status) => Ok(()),
+    match context.store.brief(*job).await.map_err(status_of)? {
+        Some(brief) if sees(caller, brief.owner.as_ref()) => Ok(()),
         Some(_) | None => Err(status_of(StoreError::JobUnknown { job: *job })),
     }
 }
@@ -346,10 +346,9 @@ async fn may_write(context: &Context, key: &str, name: &Named) -> Result<(), Sta
             if !is_output {
                 return Err(Status::permission_denied(format!("`{key}` is not the key of an output")));
             }
-            let status = context.store.job(*job).await.map_err(status_of)?;
-            match status {
+            match context.store.brief(*job).await.map_err(status_of)? {
                 None => Err(Status::not_found(format!("there is no job {job}"))),
-                Some(status) if status.state.is_terminal() => {
+                Some(brief) if brief.state.is_terminal() => {
                     Err(Status::failed_precondition(format!("job {job} has ended")))
                 }
                 Some(_) => Ok(()),

@@ -1,13 +1,15 @@
 //! The service for workers: sessions, leases, heartbeats, commits.
 
+use std::sync::Arc;
+
 use dataset::ErrorKind;
 use dataset::vectors::layout;
 use proto::convert::{failure_class, id};
 use proto::generated as wire;
 use proto::generated::work_server::Work;
 use proto::planted::{self, Bug};
-use proto::work::{CommitOutcome, Leased, Output, Progress, Session, WorkerInfo};
-use proto::{Epoch, RequestId, SessionId, ShardId};
+use proto::work::{CommitOutcome, Granted, Output, Progress, Session, WorkerInfo};
+use proto::{Epoch, JobId, RequestId, SessionId, ShardId};
 use tonic::{Request, Response, Status};
 use tracing::{debug, info, warn};
 
@@ -52,17 +54,32 @@ impl Work for Service {
         let request = request.into_inner();
         let session = session_of(caller.as_ref(), &request.session_id)?;
         let wish: RequestId = id("request_id", &request.request_id).map_err(refused)?;
-        let context = self.context.clone();
-        let grants =
-            self.detached(Lane::Other, async move {
-                context.store.lease(session, wish, request.max).await.map_err(status_of)
+        let (context, tasks) = (self.context.clone(), Arc::clone(&self.source_tasks));
+        let grants = self
+            .detached(Lane::Other, async move {
+                let granted = context.store.lease(session, wish, request.max).await.map_err(status_of)?;
+                for (shard, epoch) in granted.iter().map(Granted::lease) {
+                    debug!(shard.id = %shard, %epoch, session.id = %session, "shard leased");
+                }
+                match request.fetches_source_tasks {
+                    true => Ok(granted.iter().map(Into::into).collect()),
+                    false => tasks.whole(&context, session, granted).await,
+                }
             })
             .await?;
-        for grant in &grants {
-            debug!(shard.id = %grant.shard, epoch = %grant.epoch, session.id = %session, "shard leased");
-        }
         let retry_after_ms = if grants.is_empty() { self.pacer.wait_ms(self.context.config.clock.now_ms()) } else { 0 };
-        Ok(Response::new((&Leased { grants, retry_after_ms }).into()))
+        Ok(Response::new(wire::LeaseResponse { grants, retry_after_ms }))
+    }
+
+    async fn get_source_task(&self, request: Request<wire::SourceTaskRequest>) -> Answer<wire::SourceTaskPiece> {
+        let caller = caller_of(&request);
+        let request = request.into_inner();
+        session_of(caller.as_ref(), &request.session_id)?;
+        let job: JobId = id("job_id", &request.job_id).map_err(refused)?;
+        let (context, tasks) = (self.context.clone(), Arc::clone(&self.source_tasks));
+        let key = (job, request.source_index);
+        let piece = async move { tasks.piece(&context, key, request.start).await };
+        Ok(Response::new(self.detached(Lane::Other, piece).await?))
     }
 
     async fn heartbeat(&self, request: Request<wire::HeartbeatRequest>) -> Answer<wire::HeartbeatResponse> {

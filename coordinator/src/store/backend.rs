@@ -5,14 +5,14 @@
 
 use dataset::{Cursor, ManifestHole, PlannedSource, Slice};
 use futures::future::BoxFuture;
-use proto::job::{JobState, JobStatus};
-use proto::work::{FailureClass, Grant, Output, Progress};
+use proto::job::{JobBrief, JobSpec, JobState};
+use proto::work::{FailureClass, Granted, Output, Progress, SourceTask};
 use proto::{JobId, RequestId, SessionId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::error::StoreError;
-use super::types::{Garbage, Planning, Winner};
+use super::types::{Garbage, Planning, Tally, Winner};
 use crate::shard::{LeaseRef, Refusal};
 
 pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -38,6 +38,20 @@ pub(crate) struct NewJob {
     pub(crate) owner: Option<String>,
     /// Its dead shards become holes.
     pub(crate) allow_partial: bool,
+    /// What a list shows of the spec.
+    pub(crate) model_name: String,
+    pub(crate) source_total: u64,
+}
+
+/// Which jobs are asked for, newest first.
+#[derive(Debug, Clone)]
+pub(crate) enum Page {
+    /// This one.
+    One(JobId),
+    /// The newest, or those submitted before another one (none where that is unknown); of all owners or of one.
+    Newest { before: Option<JobId>, owner: Option<String>, limit: u32 },
+    /// Those that have not ended.
+    Active { limit: u32 },
 }
 
 /// The part of a spec that every grant carries; the list of sources, which may be long, is not in it.
@@ -128,8 +142,14 @@ pub(crate) struct Tripped {
 pub(crate) trait Backend: Send + Sync {
     /// Stores a job unless its id is taken; then returns the digest that is stored.
     fn submit(&self, job: NewJob) -> Answer<'_, Option<String>>;
-    /// Returns one job, or all in the order of submission.
-    fn statuses(&self, job: Option<JobId>) -> Answer<'_, Vec<JobStatus>>;
+    /// Returns how jobs stand, newest first, without their specs.
+    fn briefs(&self, page: Page) -> Answer<'_, Vec<JobBrief>>;
+    /// Returns what a job was submitted with.
+    fn spec(&self, job: JobId) -> Answer<'_, Option<JobSpec>>;
+    /// Sums over all jobs.
+    fn tally(&self) -> Answer<'_, Tally>;
+    /// Does nothing but answer.
+    fn ping(&self) -> Answer<'_, ()>;
     /// Counts the jobs that have not ended, of one owner or of all.
     fn active(&self, owner: Option<String>) -> Answer<'_, u64>;
     /// Returns a job's state.
@@ -143,7 +163,11 @@ pub(crate) trait Backend: Send + Sync {
     /// are any, finalizing, succeeded, failed → running or planning with the next generation. Returns how many.
     fn repair(&self, job: JobId, shards: Vec<u64>) -> Answer<'_, u64>;
     /// Returns the jobs in state planning, in the order of submission.
-    fn planning(&self) -> Answer<'_, Vec<Planning>>;
+    fn waiting(&self) -> Answer<'_, Vec<JobId>>;
+    /// Returns a job in state planning.
+    fn planning(&self, job: JobId) -> Answer<'_, Option<Planning>>;
+    /// Returns what all shards of a source have in common.
+    fn source_task(&self, job: JobId, source_index: u32) -> Answer<'_, Option<SourceTask>>;
     /// Returns the planned sources, in order.
     fn sources(&self, job: JobId) -> Answer<'_, Vec<PlannedSource>>;
     /// Planning, no sources yet: stores URIs and planned sources.
@@ -173,11 +197,11 @@ pub(crate) trait Backend: Send + Sync {
     /// Live, unexpired session, pending shards of active jobs that are not paused: leases up to `max` within the
     /// session's limit. A suspect goes alone, to a session that holds nothing; while one waits, sessions that hold
     /// something get nothing. A repeated request gets what it was granted. `None`: the session is lost.
-    fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Answer<'_, Option<Vec<Grant>>>;
+    fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Answer<'_, Option<Vec<Granted>>>;
     /// Live, unexpired session that holds nothing and whose request is new; running job without pending shards, nearly
     /// done: a second attempt at the shard that has been running longest, if that is long, it has one attempt, another
     /// session holds it, and the job has not had too many copies.
-    fn copy_slow(&self, session: SessionId, request: RequestId) -> Answer<'_, Vec<Grant>>;
+    fn copy_slow(&self, session: SessionId, request: RequestId) -> Answer<'_, Vec<Granted>>;
     /// Live attempt of this session and name, active job, right number of rows, the input
     /// that an earlier output was made of: attempt and shard committed, other attempts at it have lost the race.
     fn commit(&self, commit: Commit) -> Answer<'_, bool>;

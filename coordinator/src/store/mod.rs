@@ -7,6 +7,7 @@
 
 mod backend;
 mod error;
+mod lists;
 #[cfg(any(test, feature = "sim"))]
 pub mod memory;
 mod migrations;
@@ -24,13 +25,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dataset::{Cursor, PlannedSource, Slice};
-use proto::job::{JobSpec, JobState, JobStatus};
-use proto::work::{Beat, CommitOutcome, Directive, FailureClass, Grant, Output, Progress, WorkerInfo};
+use proto::job::{JobSpec, JobState};
+use proto::work::{Beat, CommitOutcome, Directive, FailureClass, Granted, Output, Progress, SourceTask, WorkerInfo};
 use proto::{Epoch, JobId, RequestId, SessionId, ShardId};
 use uuid::Uuid;
 
 pub use error::{StoreError, StoreErrorKind};
-pub use types::{Garbage, Planning, Submitted, Swept, Winner};
+pub use types::{Garbage, Planning, Submitted, Swept, Tally, Winner};
 pub use winners::{Holes, Winners};
 
 use crate::clock::Clock;
@@ -131,34 +132,21 @@ impl Store {
             embed: spec.embed.clone(),
             on_bad_row: spec.on_bad_row,
         };
-        let (allow_partial, spec, task) = (spec.allow_partial, rows::to_json(spec), rows::to_json(&task));
-        let owner = owner.map(str::to_owned);
-        match self.backend.submit(NewJob { job, digest: digest.clone(), spec, task, owner, allow_partial }).await? {
+        let new = NewJob {
+            job,
+            digest: digest.clone(),
+            spec: rows::to_json(spec),
+            task: rows::to_json(&task),
+            owner: owner.map(str::to_owned),
+            allow_partial: spec.allow_partial,
+            model_name: spec.model.name.clone(),
+            source_total: spec.sources.len() as u64,
+        };
+        match self.backend.submit(new).await? {
             None => Ok(Submitted::Created),
             Some(stored) if stored == digest => Ok(Submitted::Existing),
             Some(_) => Err(StoreError::SpecDiffers { job }),
         }
-    }
-
-    /// Returns how a job stands. Costs the same for ten shards and for a million.
-    pub async fn job(&self, job: JobId) -> Result<Option<JobStatus>> {
-        Ok(self.backend.statuses(Some(job)).await?.pop().map(|status| self.worried(status)))
-    }
-
-    /// Counts the jobs that have not ended, of one owner or of all.
-    pub async fn active_jobs(&self, owner: Option<&str>) -> Result<u64> {
-        self.backend.active(owner.map(str::to_owned)).await
-    }
-
-    /// Returns how every job stands, in the order of submission.
-    pub async fn jobs(&self) -> Result<Vec<JobStatus>> {
-        Ok(self.backend.statuses(None).await?.into_iter().map(|status| self.worried(status)).collect())
-    }
-
-    /// A job without workers is not starved at once: they may be about to come back.
-    fn worried(&self, status: JobStatus) -> JobStatus {
-        let worry_ms = self.policy.starved_ms.unsigned_abs();
-        JobStatus { starved_ms: if status.starved_ms < worry_ms { 0 } else { status.starved_ms }, ..status }
     }
 
     /// Asks for the end of a job: revokes its leases; [`Store::settle_cancelled`] does the rest. Repeating it is fine;
@@ -218,8 +206,19 @@ impl Store {
     }
 
     /// Returns the jobs in state planning, in the order of submission.
-    pub async fn jobs_to_plan(&self) -> Result<Vec<Planning>> {
-        self.backend.planning().await
+    pub async fn jobs_to_plan(&self) -> Result<Vec<JobId>> {
+        self.backend.waiting().await
+    }
+
+    /// Returns a job in state planning; `None` where it is not, or there is none.
+    pub async fn planning(&self, job: JobId) -> Result<Option<Planning>> {
+        self.backend.planning(job).await
+    }
+
+    /// Returns what all shards of one source of a job have in common; `None` where there is no such job, or the source is
+    /// not planned.
+    pub async fn source_task(&self, job: JobId, source_index: u32) -> Result<Option<SourceTask>> {
+        self.backend.source_task(job, source_index).await
     }
 
     /// Stores what planning found out about the sources, once. Returns whether these are the job's sources now; `false`
@@ -307,7 +306,7 @@ impl Store {
 
     /// Leases up to `max` shards: jobs in the order of submission, shards in input order. Where none is pending, an idle
     /// session may get a copy of a slow one. The same `request` again returns the same grants. An error of kind `SessionLost` asks for a new session.
-    pub async fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Result<Vec<Grant>> {
+    pub async fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Result<Vec<Granted>> {
         let granted = self.backend.lease(session, request, max).await?.ok_or(StoreError::SessionLost { session })?;
         if granted.is_empty() && max > 0 && self.looks_for_slow_shards() {
             let copies = self.backend.copy_slow(session, request).await?;

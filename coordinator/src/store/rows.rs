@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use dataset::{Cursor, ManifestHole, PlannedSource, RejectReason, Slice, SliceRange};
-use proto::job::{JobState, JobStatus, RowCounts, ShardCounts};
-use proto::work::{Grant, Output, RowWindow};
+use proto::job::{JobBrief, JobState, RowCounts, ShardCounts};
+use proto::work::{Granted, LightGrant, Output, RowWindow, SourceTask};
 use proto::{Epoch, JobId, SessionId, ShardId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::backend::{Exhausted, Task, Tripped};
 use super::error::StoreError;
-use super::types::{Garbage, Planning, Winner};
+use super::types::{Garbage, Planning, Tally, Winner};
 use crate::shard::{LeaseRef, Refusal, is_active, job_state_of, output_key};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -102,12 +102,13 @@ pub(super) fn job_state(row: &impl Fields) -> Result<JobState> {
     job_state_of(&name).ok_or_else(|| corrupt("state", format!("`{name}` is no job state")))
 }
 
-/// Reads a status, except for its age and its rejects, which come from elsewhere.
-pub(super) fn job_status(row: &impl Fields, now_ms: i64, rejects: &Rejects) -> Result<JobStatus> {
+/// Reads how a job stands, except for its age and its rejects, which come from elsewhere.
+pub(super) fn brief(row: &impl Fields, now_ms: i64, rejects: &Rejects) -> Result<JobBrief> {
     let id = JobId(row.id("job_id")?);
-    Ok(JobStatus {
+    Ok(JobBrief {
         id,
-        spec: row.json("spec")?,
+        model: row.opt_text("model_name")?.unwrap_or_default(),
+        sources: row.count("source_total")?,
         state: job_state(row)?,
         paused: row.flag("paused")?,
         reason: row.opt_text("reason")?,
@@ -235,8 +236,13 @@ pub(super) fn lease_ref(row: &impl Fields) -> Result<LeaseRef> {
     Ok(LeaseRef { session: SessionId(Uuid::nil()), job, index, epoch: epoch(row)? })
 }
 
-pub(super) fn grant(row: &impl Fields) -> Result<Grant> {
-    let task: Task = row.json("task")?;
+/// Reads what all shards of a source have in common.
+pub(super) fn source_task(row: &impl Fields) -> Result<SourceTask> {
+    let Task { read, model, embed, on_bad_row } = row.json("task")?;
+    Ok(SourceTask { read, source: planned_source(row)?, model, embed, on_bad_row })
+}
+
+pub(super) fn grant(row: &impl Fields) -> Result<Granted> {
     let (shard, epoch) = (shard_id(row)?, epoch(row)?);
     let mut slice = Slice { blake3: row.opt_text("in_blake3")?, ..slice(row)? };
     let mut window = None;
@@ -244,19 +250,31 @@ pub(super) fn grant(row: &impl Fields) -> Result<Grant> {
         window = Some(RowWindow { first_row: slice.first_row, rows: slice.rows });
         (slice.first_row, slice.rows) = (first_row.unsigned_abs(), rows.unsigned_abs());
     }
-    Ok(Grant {
+    let light = LightGrant {
         shard,
         epoch,
         spec_digest: row.text("spec_digest")?,
-        read: task.read,
-        source: planned_source(row)?,
         slice,
-        model: task.model,
-        embed: task.embed,
-        on_bad_row: task.on_bad_row,
         output_key: output_key(shard, epoch, row.id("attempt_id")?),
         window,
         convicted: row.flag("convicted")?,
+    };
+    match row.opt_text("planned")? {
+        Some(_) => Ok(light.with(&source_task(row)?).into()),
+        None => Ok(Granted::Light(light)),
+    }
+}
+
+/// Reads sums over all jobs; jobs by state come from elsewhere.
+pub(super) fn tally<R: Fields>(sums: &R, states: &[R]) -> Result<Tally> {
+    let jobs = states.iter().map(|row| Ok((job_state(row)?, row.count("jobs")?))).collect::<Result<_>>()?;
+    Ok(Tally {
+        jobs,
+        rows: sums.count("row_count")?,
+        rejected: sums.count("rejected")?,
+        tokens: sums.count("tokens")?,
+        workers: sums.count("workers")?,
+        workers_quarantined: sums.count("workers_quarantined")?,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use dataset::{Cursor, PlannedSource, Slice};
 use proto::JobId;
-use proto::job::JobSpec;
+use proto::job::{JobSpec, JobState};
 use proto::work::Output;
 
 /// What became of a submitted job.
@@ -36,6 +36,23 @@ pub struct Winner {
     pub slice: Slice,
     /// What was written.
     pub output: Output,
+}
+
+/// Sums over all jobs, and the live workers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Jobs by state; a state without jobs may be absent.
+    pub jobs: Vec<(JobState, u64)>,
+    /// Rows in committed shards, with or without a vector.
+    pub rows: u64,
+    /// Rows of these without a vector.
+    pub rejected: u64,
+    /// Tokens fed to models for them.
+    pub tokens: u64,
+    /// Live worker sessions.
+    pub workers: u64,
+    /// Those of them that get no shards any more.
+    pub workers_quarantined: u64,
 }
 
 /// What one sweep found.

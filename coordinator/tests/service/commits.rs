@@ -101,7 +101,13 @@ async fn the_same_request_leases_the_same_shards_and_an_idle_worker_is_told_when
 
     // A session holds two leases at most; with both taken it is told to wait.
     let more = worker.lease(5).await;
-    let shards: BTreeSet<u64> = leased.grants.iter().chain(&more).map(|grant| grant.shard.index).collect();
+    let shards: BTreeSet<u64> = leased
+        .grants
+        .iter()
+        .map(|grant| grant.lease().0)
+        .chain(more.iter().map(|grant| grant.shard))
+        .map(|shard| shard.index)
+        .collect();
     assert_eq!((more.len(), shards.len()), (1, 2));
     let idle = worker.ask(RequestId::generate()).await;
     assert!(idle.grants.is_empty() && idle.retry_after_ms >= 500, "{idle:?}");

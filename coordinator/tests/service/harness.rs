@@ -13,7 +13,7 @@ use proto::job::{
     ComputeDtype, EmbedSpec, JobSpec, JobState, JobStatus, MaxRejects, ModelSpec, OnBadRow, OutputDtype, RowCounts,
     ShardLimits,
 };
-use proto::work::{CommitOutcome, Grant, Leased, Output, Session, WorkerInfo};
+use proto::work::{CommitOutcome, Grant, Granted, Leased, Output, Session, WorkerInfo};
 use proto::{JobId, JobsClient, RequestId, Wire, WorkClient, in_process};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -111,6 +111,11 @@ impl Cluster {
             let text = if empty.contains(&row) { String::new() } else { format!("text {row}") };
             csv.push_str(&format!("{text},l{row}\n"));
         }
+        self.file(name, &csv)
+    }
+
+    /// Writes a CSV file.
+    pub(crate) fn file(&self, name: &str, csv: &str) -> Source {
         let path = self.dir.path().join(name);
         std::fs::write(&path, csv).unwrap();
         source(&path)
@@ -227,7 +232,24 @@ pub(crate) struct FakeWorker {
 
 impl FakeWorker {
     pub(crate) async fn lease(&self, max: u32) -> Vec<Grant> {
-        self.work.lease(self.session.id, RequestId::generate(), max).await.unwrap().grants
+        let leased = self.work.lease(self.session.id, RequestId::generate(), max).await.unwrap();
+        let mut grants = Vec::new();
+        for granted in leased.grants {
+            grants.push(self.whole(granted).await);
+        }
+        grants
+    }
+
+    /// Fetches what a grant leaves out.
+    pub(crate) async fn whole(&self, granted: Granted) -> Grant {
+        match granted {
+            Granted::Whole(grant) => *grant,
+            Granted::Light(light) => {
+                let (job, source) = (light.shard.job, light.slice.source_index);
+                light.with(&self.work.source_task(self.session.id, job, source).await.unwrap())
+            }
+            Granted::Unreadable { problem, .. } => panic!("{problem}"),
+        }
     }
 
     /// Leases, waiting until there is something to lease.
@@ -276,6 +298,14 @@ impl FakeWorker {
                 tokens: summary.tokens,
             },
         }
+    }
+
+    /// An output of a hundred bytes that nobody made.
+    pub(crate) fn made_up(grant: &Grant) -> Output {
+        let counts = RowCounts { rows: grant.wanted().rows, ..RowCounts::default() };
+        let (key, digest) = (grant.output_key.clone(), "d".repeat(64));
+        let input_blake3 = grant.slice.blake3.clone().unwrap_or_else(|| digest.clone());
+        Output { key, bytes: 100, blake3: digest, input_blake3, counts }
     }
 
     pub(crate) async fn commit(&self, grant: &Grant, output: &Output) -> CommitOutcome {

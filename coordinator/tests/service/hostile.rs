@@ -47,7 +47,7 @@ async fn listening(config: Config) -> (SocketAddr, TempDir) {
 /// A client that means well is served.
 async fn serves(address: SocketAddr) {
     let jobs = JobsClient::new(proto::connect(&format!("http://{address}")).await.unwrap());
-    assert!(jobs.list().await.unwrap().is_empty());
+    assert!(jobs.list(9).await.unwrap().jobs.is_empty());
 }
 
 /// Connects and greets.

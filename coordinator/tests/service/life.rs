@@ -1,12 +1,16 @@
 //! The life of jobs: submitted, shown, steered, done.
 
+use std::path::Path;
+
 use dataset::RejectReason;
+use proto::generated as wire;
 use proto::job::{JobState, MaxRejects};
 use proto::work::{CommitOutcome, Directive, Progress};
 use proto::{JobId, JobsClient, RpcErrorKind};
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
 
-use crate::harness::{Cluster, spec};
+use crate::harness::{Cluster, source, spec};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_goes_from_corpus_to_manifest() {
@@ -101,7 +105,7 @@ async fn submitting_twice_is_submitting_once() {
     let mut spec = spec(vec![cluster.corpus("a.csv", 5, &[])]);
     let job = cluster.submit(&spec).await;
     assert_eq!(cluster.jobs().submit(job, &spec).await.unwrap().id, job);
-    assert_eq!(cluster.jobs().list().await.unwrap().len(), 1);
+    assert_eq!(cluster.jobs().list(9).await.unwrap().jobs.len(), 1);
 
     spec.max_rejects = MaxRejects::Rows(1);
     let error = cluster.jobs().submit(job, &spec).await.unwrap_err();
@@ -118,19 +122,55 @@ async fn a_list_longer_than_a_message_comes_in_pages_newest_first() {
     let cluster = Cluster::start().await;
     // Each of the specs takes a third of a message.
     let mut long = spec(vec![cluster.corpus("a.csv", 1, &[])]);
-    long.embed.prefix = "x".repeat(1_300_000);
+    let far = |number: usize| source(Path::new(&format!("/{}/{number}.csv", "x".repeat(50_000))));
+    long.sources.extend((0..26).map(far));
     let mut jobs = Vec::new();
     for _ in 0..7 {
         jobs.push(cluster.submit(&long).await);
     }
     jobs.reverse();
-    let listed: Vec<JobId> = cluster.jobs().list().await.unwrap().iter().map(|status| status.id).collect();
-    assert_eq!(listed, jobs);
+    let list = cluster.jobs().list(usize::MAX).await.unwrap();
+    assert_eq!((list.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), list.more), (jobs.clone(), false));
+    assert_eq!((list.jobs[0].model.as_str(), list.jobs[0].sources), ("owner/model", 27));
+    let newest = cluster.jobs().list(2).await.unwrap();
+    assert_eq!((newest.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), newest.more), (jobs[..2].to_vec(), true));
 
-    long.embed.prefix = "x".repeat(4_100_000);
-    let error = cluster.jobs().submit(JobId::generate(), &long).await.unwrap_err();
-    assert_eq!(error.kind, RpcErrorKind::InvalidArgument);
-    assert!(error.message.contains("fewer, larger sources"), "{error}");
+    // An older client wants the specs, and gets as many as fit.
+    let mut older = wire::jobs_client::JobsClient::new(cluster.wire());
+    let mut listed = Vec::new();
+    loop {
+        let before_job_id = listed.last().cloned().unwrap_or_default();
+        let request = wire::ListRequest { limit: 0, before_job_id, without_specs: false };
+        let page = older.list(request).await.unwrap().into_inner();
+        assert!(page.jobs.len() <= 3 && page.jobs.iter().all(|job| job.spec.as_ref().unwrap().sources.len() == 27));
+        listed.extend(page.jobs.into_iter().map(|job| job.job_id));
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(listed, jobs.iter().map(ToString::to_string).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spec_that_is_too_large_is_refused_before_it_is_sent_and_by_the_coordinator() {
+    let cluster = Cluster::start().await;
+    let small = spec(vec![cluster.corpus("a.csv", 1, &[])]);
+    let mut long = small.clone();
+    long.embed.prefix = "x".repeat(3_900_000);
+    let mut many = small.clone();
+    many.sources = vec![source(Path::new(&format!("/{}", "x".repeat(50_000)))); 90];
+    for (spec, remedy) in [(long, "shorten --prefix"), (many, "fewer, larger sources")] {
+        let error = cluster.jobs().submit(JobId::generate(), &spec).await.unwrap_err();
+        assert_eq!(error.kind, RpcErrorKind::InvalidArgument);
+        assert!(error.message.contains(remedy), "{error}");
+    }
+    let mut older = wire::jobs_client::JobsClient::new(cluster.wire());
+    let mut spec = wire::JobSpec::from(&small);
+    spec.embed.as_mut().unwrap().prefix = "x".repeat(3_900_000);
+    let request = wire::SubmitRequest { job_id: JobId::generate().to_string(), spec: Some(spec) };
+    let status = older.submit(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("shorten --prefix"), "{status}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -182,7 +222,7 @@ async fn the_same_coordinator_is_served_over_tcp_and_says_that_it_is_healthy() {
     let task = tokio::spawn(coordinator::run(config, store, storage, incoming, shutdown.clone()));
 
     let channel = proto::connect(&url).await.unwrap();
-    assert!(JobsClient::new(channel.clone()).list().await.unwrap().is_empty());
+    assert!(JobsClient::new(channel.clone()).list(9).await.unwrap().jobs.is_empty());
     let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
     for service in ["", "encaje.v1.Jobs", "encaje.v1.Work"] {
         let request = tonic_health::pb::HealthCheckRequest { service: service.into() };

@@ -11,3 +11,4 @@ mod hostile;
 mod life;
 mod planning;
 mod relay;
+mod wide;

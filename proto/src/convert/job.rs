@@ -7,8 +7,8 @@ use dataset::{Compression, Format, Keep, Quote, ReadOptions, RejectReason, Sourc
 use super::{ConvertError, id, required, twin_enum};
 use crate::generated as wire;
 use crate::job::{
-    ComputeDtype, EmbedSpec, JobSpec, JobState, JobStatus, MaxRejects, ModelSpec, OnBadRow, OutputDtype, Pooling,
-    RowCounts, ShardCounts, ShardLimits, ShardResult,
+    ComputeDtype, EmbedSpec, JobBrief, JobSpec, JobState, JobStatus, MaxRejects, ModelSpec, OnBadRow, OutputDtype,
+    Pooling, RowCounts, ShardCounts, ShardLimits, ShardResult,
 };
 
 twin_enum!(format, Format, wire::Format, "source.format", [Csv, Tsv, Jsonl, Parquet, Arrow, Txt]);
@@ -286,39 +286,47 @@ impl From<wire::ShardCounts> for ShardCounts {
     }
 }
 
-impl From<&JobStatus> for wire::JobStatus {
-    fn from(status: &JobStatus) -> Self {
+impl From<&JobBrief> for wire::JobStatus {
+    fn from(brief: &JobBrief) -> Self {
         Self {
-            job_id: status.id.to_string(),
-            spec: Some((&status.spec).into()),
-            state: wire::JobState::from(status.state).into(),
-            paused: status.paused,
-            reason: status.reason.clone(),
-            shards: Some(status.shards.into()),
-            rows_planned: status.rows_planned,
-            counts: Some((&status.counts).into()),
-            rows_in_flight: status.rows_in_flight,
-            tokens_in_flight: status.tokens_in_flight,
-            workers: status.workers,
-            manifest_key: status.manifest_key.clone(),
-            age_ms: status.age_ms,
-            pause_reason: status.pause_reason.clone(),
-            starved_ms: status.starved_ms,
-            copies: status.copies,
-            workers_quarantined: status.workers_quarantined,
-            generation: status.generation,
-            owner: status.owner.clone(),
+            job_id: brief.id.to_string(),
+            spec: None,
+            state: wire::JobState::from(brief.state).into(),
+            paused: brief.paused,
+            reason: brief.reason.clone(),
+            shards: Some(brief.shards.into()),
+            rows_planned: brief.rows_planned,
+            counts: Some((&brief.counts).into()),
+            rows_in_flight: brief.rows_in_flight,
+            tokens_in_flight: brief.tokens_in_flight,
+            workers: brief.workers,
+            manifest_key: brief.manifest_key.clone(),
+            age_ms: brief.age_ms,
+            pause_reason: brief.pause_reason.clone(),
+            starved_ms: brief.starved_ms,
+            copies: brief.copies,
+            workers_quarantined: brief.workers_quarantined,
+            generation: brief.generation,
+            owner: brief.owner.clone(),
+            model_name: brief.model.clone(),
+            source_count: brief.sources,
         }
     }
 }
 
-impl TryFrom<wire::JobStatus> for JobStatus {
+impl TryFrom<wire::JobStatus> for JobBrief {
     type Error = ConvertError;
 
+    /// An older coordinator sends the spec instead of what a list shows of it.
     fn try_from(status: wire::JobStatus) -> Result<Self, ConvertError> {
+        let (model, sources) = match status.spec {
+            Some(spec) => (spec.model.unwrap_or_default().name, spec.sources.len() as u64),
+            None => (status.model_name, status.source_count),
+        };
         Ok(Self {
             id: id("job_id", &status.job_id)?,
-            spec: required("spec", status.spec)?.try_into()?,
+            model,
+            sources,
             state: job_state(status.state)?,
             paused: status.paused,
             reason: status.reason,
@@ -337,6 +345,22 @@ impl TryFrom<wire::JobStatus> for JobStatus {
             generation: status.generation,
             owner: status.owner,
         })
+    }
+}
+
+impl From<&JobStatus> for wire::JobStatus {
+    fn from(status: &JobStatus) -> Self {
+        let brief = wire::JobStatus::from(&status.brief());
+        Self { spec: Some((&status.spec).into()), model_name: String::new(), source_count: 0, ..brief }
+    }
+}
+
+impl TryFrom<wire::JobStatus> for JobStatus {
+    type Error = ConvertError;
+
+    fn try_from(mut status: wire::JobStatus) -> Result<Self, ConvertError> {
+        let spec = required("spec", status.spec.take())?.try_into()?;
+        Ok(JobBrief::try_from(status)?.with(spec))
     }
 }
 

@@ -229,10 +229,49 @@ proptest! {
     }
 
     #[test]
+    fn what_a_list_shows_is_what_the_status_says(status in job_status()) {
+        let brief = status.brief();
+        prop_assert_eq!(&JobBrief::try_from(bytes_and_back(wire::JobStatus::from(&brief))).unwrap(), &brief);
+        // An older coordinator lists jobs with their specs.
+        prop_assert_eq!(JobBrief::try_from(bytes_and_back(wire::JobStatus::from(&status))).unwrap(), brief);
+    }
+
+    #[test]
     fn grants_come_back_as_they_were(grants in prop::collection::vec(grant(), 0..3), retry_after_ms in any::<u64>()) {
-        let leased = Leased { grants, retry_after_ms };
-        let back = Leased::try_from(bytes_and_back(wire::LeaseResponse::from(&leased))).unwrap();
+        let light = |grant: &Grant| {
+            let Grant { shard, epoch, spec_digest, slice, output_key, window, convicted, .. } = grant.clone();
+            Granted::Light(LightGrant { shard, epoch, spec_digest, slice, output_key, window, convicted })
+        };
+        let light: Vec<Granted> = grants.iter().map(light).collect();
+        let leased = Leased { grants: grants.into_iter().map(Granted::from).chain(light).collect(), retry_after_ms };
+        let back = Leased::from(bytes_and_back(wire::LeaseResponse::from(&leased)));
         prop_assert_eq!(back, leased);
+    }
+
+    #[test]
+    fn a_light_grant_and_its_source_task_are_the_whole_grant(grant in grant()) {
+        let Grant { shard, epoch, spec_digest, slice, output_key, window, convicted, .. } = grant.clone();
+        let light = LightGrant { shard, epoch, spec_digest, slice, output_key, window, convicted };
+        let Grant { read, source, model, embed, on_bad_row, .. } = grant.clone();
+        let task = SourceTask { read, source, model, embed, on_bad_row };
+        let back = SourceTask::try_from(bytes_and_back(wire::SourceTask::from(&task))).unwrap();
+        prop_assert_eq!(light.with(&back), grant);
+    }
+
+    #[test]
+    fn a_grant_that_cannot_be_read_spoils_no_other(grants in prop::collection::vec(grant(), 2..4), at in 0..2_usize) {
+        let leased = Leased { grants: grants.into_iter().map(Granted::from).collect(), retry_after_ms: 0 };
+        let mut answer = wire::LeaseResponse::from(&leased);
+        answer.grants[at].on_bad_row = 77;
+        let back = Leased::from(bytes_and_back(answer.clone()));
+        let (shard, epoch) = leased.grants[at].lease();
+        prop_assert!(matches!(&back.grants[at], Granted::Unreadable { shard: s, epoch: e, problem }
+            if (*s, *e) == (shard, epoch) && problem.contains("77")), "{:?}", back.grants[at]);
+        for other in (0..leased.grants.len()).filter(|other| *other != at) {
+            prop_assert_eq!(&back.grants[other], &leased.grants[other]);
+        }
+        answer.grants[at].lease = None;
+        prop_assert_eq!(Leased::from(bytes_and_back(answer)).grants.len(), leased.grants.len() - 1);
     }
 
     #[test]

@@ -8,7 +8,8 @@ use crate::generated as wire;
 use crate::ids::{Epoch, ShardId};
 use crate::job::OnBadRow;
 use crate::work::{
-    Beat, CommitOutcome, Directive, FailureClass, Grant, Leased, Output, Progress, RowWindow, Session, WorkerInfo,
+    Beat, CommitOutcome, Directive, FailureClass, Grant, Granted, Leased, LightGrant, Output, Progress, RowWindow,
+    Session, SourceTask, WorkerInfo,
 };
 
 twin_enum!(known_outcome, CommitOutcome, wire::CommitOutcome, "outcome", [Committed, Stale, LostRace, Cancelled]);
@@ -162,6 +163,48 @@ impl TryFrom<wire::Slice> for Slice {
     }
 }
 
+impl From<&SourceTask> for wire::SourceTask {
+    fn from(task: &SourceTask) -> Self {
+        Self {
+            read: Some((&task.read).into()),
+            source: Some((&task.source).into()),
+            model: Some((&task.model).into()),
+            embed: Some((&task.embed).into()),
+            on_bad_row: wire::OnBadRow::from(task.on_bad_row).into(),
+        }
+    }
+}
+
+impl TryFrom<wire::SourceTask> for SourceTask {
+    type Error = ConvertError;
+
+    fn try_from(task: wire::SourceTask) -> Result<Self, ConvertError> {
+        let on_bad_row: OnBadRow = on_bad_row(task.on_bad_row)?;
+        Ok(Self {
+            read: required("read", task.read)?.try_into()?,
+            source: required("source", task.source)?.try_into()?,
+            model: required("model", task.model)?.into(),
+            embed: required("embed", task.embed)?.try_into()?,
+            on_bad_row,
+        })
+    }
+}
+
+impl From<&LightGrant> for wire::Grant {
+    fn from(grant: &LightGrant) -> Self {
+        Self {
+            lease: Some((grant.shard, grant.epoch).into()),
+            slice: Some((&grant.slice).into()),
+            output_key: grant.output_key.clone(),
+            spec_digest: grant.spec_digest.clone(),
+            window: grant.window.map(|RowWindow { first_row, rows }| wire::RowWindow { first_row, rows }),
+            convicted: grant.convicted,
+            source_task_omitted: true,
+            ..Self::default()
+        }
+    }
+}
+
 impl From<&Grant> for wire::Grant {
     fn from(grant: &Grant) -> Self {
         Self {
@@ -176,30 +219,52 @@ impl From<&Grant> for wire::Grant {
             spec_digest: grant.spec_digest.clone(),
             window: grant.window.map(|RowWindow { first_row, rows }| wire::RowWindow { first_row, rows }),
             convicted: grant.convicted,
+            source_task_omitted: false,
         }
     }
 }
 
-impl TryFrom<wire::Grant> for Grant {
+impl From<&Granted> for wire::Grant {
+    fn from(granted: &Granted) -> Self {
+        match granted {
+            Granted::Whole(grant) => (&**grant).into(),
+            Granted::Light(grant) => grant.into(),
+            Granted::Unreadable { shard, epoch, .. } => {
+                Self { lease: Some((*shard, *epoch).into()), ..Self::default() }
+            }
+        }
+    }
+}
+
+/// What all grants have.
+fn light_grant(grant: wire::Grant) -> Result<LightGrant, ConvertError> {
+    let (shard, epoch) = required("grant.lease", grant.lease)?.try_into()?;
+    Ok(LightGrant {
+        shard,
+        epoch,
+        spec_digest: grant.spec_digest,
+        slice: required("grant.slice", grant.slice)?.try_into()?,
+        output_key: grant.output_key,
+        window: grant.window.map(|wire::RowWindow { first_row, rows }| RowWindow { first_row, rows }),
+        convicted: grant.convicted,
+    })
+}
+
+impl TryFrom<wire::Grant> for Granted {
     type Error = ConvertError;
 
-    fn try_from(grant: wire::Grant) -> Result<Self, ConvertError> {
-        let (shard, epoch) = required("grant.lease", grant.lease)?.try_into()?;
-        let on_bad_row: OnBadRow = on_bad_row(grant.on_bad_row)?;
-        Ok(Self {
-            shard,
-            epoch,
-            spec_digest: grant.spec_digest,
-            read: required("grant.read", grant.read)?.try_into()?,
-            source: required("grant.source", grant.source)?.try_into()?,
-            slice: required("grant.slice", grant.slice)?.try_into()?,
-            model: required("grant.model", grant.model)?.into(),
-            embed: required("grant.embed", grant.embed)?.try_into()?,
-            on_bad_row,
-            output_key: grant.output_key,
-            window: grant.window.map(|wire::RowWindow { first_row, rows }| RowWindow { first_row, rows }),
-            convicted: grant.convicted,
-        })
+    fn try_from(mut grant: wire::Grant) -> Result<Self, ConvertError> {
+        if grant.source_task_omitted {
+            return light_grant(grant).map(Granted::Light);
+        }
+        let task = SourceTask {
+            read: required("grant.read", grant.read.take())?.try_into()?,
+            source: required("grant.source", grant.source.take())?.try_into()?,
+            model: required("grant.model", grant.model.take())?.into(),
+            embed: required("grant.embed", grant.embed.take())?.try_into()?,
+            on_bad_row: on_bad_row(grant.on_bad_row)?,
+        };
+        Ok(light_grant(grant)?.with(&task).into())
     }
 }
 
@@ -209,14 +274,16 @@ impl From<&Leased> for wire::LeaseResponse {
     }
 }
 
-impl TryFrom<wire::LeaseResponse> for Leased {
-    type Error = ConvertError;
-
-    fn try_from(leased: wire::LeaseResponse) -> Result<Self, ConvertError> {
-        Ok(Self {
-            grants: leased.grants.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
-            retry_after_ms: leased.retry_after_ms,
-        })
+impl From<wire::LeaseResponse> for Leased {
+    /// A grant that cannot be read costs its own shard, not the others of the answer. One that does not even name its
+    /// lease is left out: a heartbeat that does not report the lease gives it back.
+    fn from(leased: wire::LeaseResponse) -> Self {
+        let read = |grant: wire::Grant| {
+            let (shard, epoch) = grant.lease.clone()?.try_into().ok()?;
+            let unreadable = |error: ConvertError| Granted::Unreadable { shard, epoch, problem: error.to_string() };
+            Some(Granted::try_from(grant).unwrap_or_else(unreadable))
+        };
+        Self { grants: leased.grants.into_iter().filter_map(read).collect(), retry_after_ms: leased.retry_after_ms }
     }
 }
 

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use prost::Message;
 use proto::generated as wire;
 use proto::generated::work_server::{Work, WorkServer};
-use proto::work::{Directive, FailureClass, Grant, Leased, Output, Progress, Session};
+use proto::work::{Directive, FailureClass, Grant, Granted, Leased, LightGrant, Output, Progress, Session, SourceTask};
 use proto::{Epoch, SessionId, ShardId, transport};
 use tokio::sync::Notify;
 use tonic::transport::{Channel, Server};
@@ -35,6 +36,14 @@ pub(crate) enum Script {
     LoseCommitReply,
     /// Its first lease is answered with an error after it was granted.
     LoseLeaseReply,
+    /// Its first grant is one that no version of the program can read.
+    GrantNonsense,
+    /// The answer with its first grant is larger than a message.
+    AnswerTooLarge,
+    /// The answer with its first grant is that the coordinator failed.
+    AnswerInternal,
+    /// Every grant leaves out what its source has in common with others.
+    GrantLightly,
 }
 
 #[derive(Default)]
@@ -47,6 +56,7 @@ struct State {
     outputs: BTreeMap<u64, Output>,
     commit_calls: u32,
     lease_replies_lost: u32,
+    task_calls: u32,
     events: Vec<Event>,
 }
 
@@ -85,6 +95,10 @@ impl Fake {
 
     pub(crate) fn commit_calls(&self) -> u32 {
         self.lock().commit_calls
+    }
+
+    pub(crate) fn task_calls(&self) -> u32 {
+        self.lock().task_calls
     }
 
     /// Waits until the diary satisfies `condition`.
@@ -156,7 +170,43 @@ impl Work for Fake {
             state.lease_replies_lost += 1;
             return Err(Status::unavailable("the answer is lost"));
         }
-        Ok(Response::new((&Leased { grants, retry_after_ms: 5 }).into()))
+        let has_first = grants.iter().any(|grant| (grant.shard.index, grant.epoch.0) == (0, 1));
+        let light = self.script == Script::GrantLightly;
+        let grants = grants.into_iter().map(|grant| if light { lightened(grant) } else { grant.into() }).collect();
+        let mut answer = wire::LeaseResponse::from(&Leased { grants, retry_after_ms: 5 });
+        match self.script {
+            Script::GrantNonsense if has_first => answer.grants[0].on_bad_row = 77,
+            Script::AnswerTooLarge | Script::AnswerInternal if has_first => {
+                // As its heartbeats do not report them, the coordinator takes the leases back.
+                for (_, grant) in std::mem::take(&mut state.leased) {
+                    state.pending.push_back(again(grant));
+                }
+                if self.script == Script::AnswerInternal {
+                    return Err(Status::internal("the database says no"));
+                }
+                answer.grants[0].output_key = "x".repeat(5 << 20);
+            }
+            _ => {}
+        }
+        Ok(Response::new(answer))
+    }
+
+    async fn get_source_task(
+        &self,
+        request: Request<wire::SourceTaskRequest>,
+    ) -> Result<Response<wire::SourceTaskPiece>, Status> {
+        let request = request.into_inner();
+        let mut state = self.lock();
+        Self::check_session(&state, &request.session_id)?;
+        state.task_calls += 1;
+        let grant = state.leased.values().next().ok_or_else(|| Status::not_found("nothing is leased"))?;
+        let Grant { read, source, model, embed, on_bad_row, .. } = grant.clone();
+        let task = wire::SourceTask::from(&SourceTask { read, source, model, embed, on_bad_row });
+        let (bytes, start) = (task.encode_to_vec(), usize::try_from(request.start).unwrap());
+        // Small pieces, so that there are several.
+        let data = bytes[start..bytes.len().min(start + 64)].to_vec();
+        let blake3 = blake3::hash(&bytes).to_hex().to_string();
+        Ok(Response::new(wire::SourceTaskPiece { data, size_bytes: bytes.len() as u64, blake3 }))
     }
 
     async fn heartbeat(
@@ -200,7 +250,13 @@ impl Work for Fake {
         let held_back = match self.script {
             Script::RevokeFirstLease => key == (0, 1) && state.leased.contains_key(&key),
             Script::LoseFirstSession => state.sessions == 1,
-            Script::Obliging | Script::LoseCommitReply | Script::LoseLeaseReply => false,
+            Script::Obliging
+            | Script::LoseCommitReply
+            | Script::LoseLeaseReply
+            | Script::GrantNonsense
+            | Script::AnswerTooLarge
+            | Script::AnswerInternal
+            | Script::GrantLightly => false,
         };
         if held_back {
             return Err(Status::unavailable("not yet"));
@@ -248,6 +304,12 @@ impl Work for Fake {
         self.note(&mut state, Event::SessionClosed);
         Ok(Response::new(wire::CloseSessionResponse::default()))
     }
+}
+
+/// A grant without what its source has in common with others.
+fn lightened(grant: Grant) -> Granted {
+    let Grant { shard, epoch, spec_digest, slice, output_key, window, convicted, .. } = grant;
+    Granted::Light(LightGrant { shard, epoch, spec_digest, slice, output_key, window, convicted })
 }
 
 /// The same shard under its next epoch.

@@ -1,10 +1,12 @@
 //! What happens when a lease does not simply run to its end.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::sync::Arc;
 
-use proto::work::FailureClass;
+use dataset::{DatasetError, Storage};
+use proto::work::{FailureClass, Grant, Output};
 use tokio_util::sync::CancellationToken;
-use worker::{Preload, WorkerError};
+use worker::{Failed, Handed, Machine, Meter, Preload, WorkerError};
 
 use crate::fake::{Event, Fake, Script};
 use crate::rig::{Rig, committed, texts};
@@ -64,6 +66,79 @@ async fn a_lease_request_whose_answer_is_lost_leaks_nothing() {
     let (fake, summary) = rig.run_all(Script::LoseLeaseReply, 100).await;
     assert_eq!(summary.shards, 3);
     assert!(fake.events().contains(&Event::Committed(0, 1)), "{:?}", fake.events());
+}
+
+#[tokio::test]
+async fn a_grant_that_cannot_be_read_costs_its_shard_and_no_other() {
+    let rig = Rig::new(&texts(300));
+    let grants = rig.grants(100).await;
+    let done = |events: &[Event]| committed(events) == 2 && failure(events).is_some();
+    let (fake, summary) = rig.run_until(Script::GrantNonsense, grants, done).await;
+    assert_eq!(summary.unwrap().shards, 2);
+    let (class, message) = failure(&fake.events()).unwrap();
+    assert_eq!(class, FailureClass::Transient);
+    assert!(message.contains("cannot read its grant") && message.contains("77"), "{message}");
+}
+
+#[tokio::test]
+async fn no_answer_to_a_lease_request_ends_the_worker() {
+    for script in [Script::AnswerTooLarge, Script::AnswerInternal] {
+        let rig = Rig::new(&texts(300));
+        let (fake, summary) = rig.run_all(script, 100).await;
+        assert_eq!(summary.shards, 3, "{script:?}");
+        assert!(!fake.events().contains(&Event::Committed(0, 1)), "{script:?}: {:?}", fake.events());
+    }
+}
+
+#[tokio::test]
+async fn what_a_source_has_in_common_is_fetched_once() {
+    let rig = Rig::new(&texts(300));
+    let (fake, summary) = rig.run_all(Script::GrantLightly, 50).await;
+    assert_eq!((summary.shards, rig.rows(&fake.outputs()).len()), (6, 300));
+    let bytes = u32::try_from(rig.source_task_bytes().await).unwrap();
+    assert_eq!(fake.task_calls(), bytes.div_ceil(64), "one call for each piece");
+}
+
+/// A machine that crashes at shard 0, and finds something wrong with every other.
+struct Crashing(Storage);
+
+impl Machine for Crashing {
+    fn storage<'a>(&'a self, _url: &'a str) -> Handed<'a, Result<Storage, DatasetError>> {
+        Box::pin(std::future::ready(Ok(self.0.clone())))
+    }
+
+    fn make<'a>(
+        &'a self,
+        _storage: &'a Storage,
+        grant: &'a Grant,
+        _meter: &'a Arc<Meter>,
+    ) -> Handed<'a, Result<Output, Failed>> {
+        Box::pin(async move {
+            assert_ne!(grant.shard.index, 0, "a bug");
+            Err(Failed { class: FailureClass::Resource, message: "no room".to_owned() })
+        })
+    }
+
+    fn beat(&self, heart: Handed<'static, ()>) -> io::Result<Handed<'static, ()>> {
+        let task = tokio::spawn(heart);
+        Ok(Box::pin(async move { drop(task.await) }))
+    }
+}
+
+#[tokio::test]
+async fn a_panic_over_a_shard_is_reported_as_its_failure() {
+    let rig = Rig::new(&texts(300));
+    let (fake, channel) = Fake::start(Script::Obliging, rig.storage().url(), rig.grants(100).await);
+    let shutdown = CancellationToken::new();
+    let machine = Arc::new(Crashing(rig.storage()));
+    let worker = tokio::spawn(worker::serve(rig.config(), channel, machine, shutdown.clone()));
+    let failures = |events: &[Event]| events.iter().filter(|event| matches!(event, Event::Failed(..))).count();
+    fake.until(|events| failures(events) == 3).await;
+    shutdown.cancel();
+    worker.await.unwrap().unwrap();
+    let told =
+        |event: &Event| matches!(event, Event::Failed(0, FailureClass::Transient, said) if said.contains("panicked"));
+    assert!(fake.events().iter().any(told), "{:?}", fake.events());
 }
 
 #[tokio::test]

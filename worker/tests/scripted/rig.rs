@@ -7,8 +7,9 @@ use arrow_array::{Array, FixedSizeListArray, Float32Array, Int32Array, Int64Arra
 use dataset::vectors::{BATCH_ROWS, Projection};
 use dataset::{Cursor, CutLimits, Cutter, ReadOptions, Storage, VectorReader};
 use engine::ModelDir;
+use prost::Message;
 use proto::job::{ComputeDtype, EmbedSpec, ModelSpec, OnBadRow, OutputDtype};
-use proto::work::{Grant, Output};
+use proto::work::{Grant, Output, SourceTask};
 use proto::{Epoch, JobId, ShardId};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -175,6 +176,12 @@ impl Rig {
     /// Reads all outputs in shard order.
     pub(crate) fn rows(&self, outputs: &BTreeMap<u64, Output>) -> Vec<OutRow> {
         outputs.values().flat_map(|output| read_rows(&self.output_path(output))).collect()
+    }
+
+    /// How many bytes describe what the shards have in common.
+    pub(crate) async fn source_task_bytes(&self) -> usize {
+        let Grant { read, source, model, embed, on_bad_row, .. } = self.grants(100).await.remove(0);
+        proto::generated::SourceTask::from(&SourceTask { read, source, model, embed, on_bad_row }).encoded_len()
     }
 
     /// Whether the spool holds nothing.

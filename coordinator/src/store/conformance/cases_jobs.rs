@@ -11,9 +11,60 @@ pub(super) async fn submitting_twice_is_submitting_once(bed: Bed) {
     let job = JobId::generate();
     assert_eq!(bed.store.submit_job(job, &spec("a")).await.unwrap(), Submitted::Created);
     assert_eq!(bed.store.submit_job(job, &spec("a")).await.unwrap(), Submitted::Existing);
-    let jobs = bed.store.jobs().await.unwrap();
+    let jobs = bed.jobs().await;
     assert_eq!(jobs.len(), 1);
-    assert_eq!((jobs[0].id, &jobs[0].spec, jobs[0].state), (job, &spec("a"), JobState::Planning));
+    assert_eq!((jobs[0].id, jobs[0].model.as_str(), jobs[0].sources), (job, "owner/model", 1));
+    let status = bed.status(job).await;
+    assert_eq!((status.spec, status.state), (spec("a"), JobState::Planning));
+}
+
+pub(super) async fn jobs_are_listed_in_pages_newest_first_and_by_owner(bed: Bed) {
+    let mut jobs = Vec::new();
+    for number in 0..7 {
+        let job = JobId::generate();
+        let owner = if number % 3 == 0 { "ana" } else { "eva" };
+        bed.store.submit_job_of(job, &spec("a"), Some(owner)).await.unwrap();
+        // Some in the same moment.
+        bed.advance_ms(number % 2);
+        jobs.push(job);
+    }
+    let all: Vec<JobId> = bed.jobs().await.iter().rev().map(|job| job.id).collect();
+    let mut listed: Vec<JobId> = Vec::new();
+    loop {
+        let page = bed.store.newest_jobs(listed.last().copied(), None, 3).await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        listed.extend(page.iter().map(|job| job.id));
+    }
+    assert_eq!((listed.len(), &listed), (7, &all));
+    let place = |job: &JobId| all.iter().position(|one| one == job).unwrap();
+    assert!(place(&jobs[6]) < place(&jobs[0]), "the newest come first");
+    let mine = bed.store.newest_jobs(None, Some("ana"), 2).await.unwrap();
+    let rest = bed.store.newest_jobs(Some(mine[1].id), Some("ana"), 2).await.unwrap();
+    let mine: Vec<JobId> = mine.iter().chain(&rest).map(|job| job.id).collect();
+    assert_eq!(mine, [jobs[6], jobs[3], jobs[0]]);
+    assert!(bed.store.newest_jobs(Some(JobId::generate()), None, 3).await.unwrap().is_empty(), "behind nothing");
+    bed.store.fail_job(jobs[1], "no").await.unwrap();
+    bed.store.cancel(jobs[2]).await.unwrap();
+    let unended = bed.store.unended_jobs(9).await.unwrap();
+    assert_eq!(unended.len(), 6, "what is being cancelled has not ended");
+    assert!(unended.iter().all(|job| job.id != jobs[1]));
+}
+
+pub(super) async fn sums_over_all_jobs_are_those_of_each(bed: Bed) {
+    let jobs = [bed.job(2).await, bed.job(1).await];
+    let session = bed.greedy_session().await;
+    for grant in bed.lease(session, 3).await {
+        bed.commit(session, &grant).await;
+    }
+    bed.store.fail_job(jobs[0], "no").await.unwrap();
+    let tally = bed.store.tally().await.unwrap();
+    assert_eq!((tally.rows, tally.rejected, tally.tokens), (3 * ROWS, 3 * 3, 300));
+    assert_eq!((tally.workers, tally.workers_quarantined), (1, 0));
+    let in_state = |state| tally.jobs.iter().filter(|(of, _)| *of == state).map(|(_, jobs)| *jobs).sum::<u64>();
+    assert_eq!((in_state(JobState::Failed), in_state(JobState::Running)), (1, 1));
+    bed.store.ping().await.unwrap();
 }
 
 pub(super) async fn the_same_id_with_other_parameters_is_refused(bed: Bed) {
@@ -26,12 +77,12 @@ pub(super) async fn the_same_id_with_other_parameters_is_refused(bed: Bed) {
 pub(super) async fn sources_are_stored_once(bed: Bed) {
     let job = JobId::generate();
     bed.store.submit_job(job, &spec("a")).await.unwrap();
-    assert_eq!(bed.store.jobs_to_plan().await.unwrap()[0].sources, None);
+    assert_eq!(bed.planning().await.unwrap().sources, None);
     assert!(bed.store.set_sources(job, &[source("a"), source("b")]).await.unwrap());
     assert!(bed.store.set_sources(job, &[source("a"), source("b")]).await.unwrap(), "a repeat is fine");
     assert!(!bed.store.set_sources(job, &[source("a"), source("c")]).await.unwrap(), "others came first");
-    let planning = bed.store.jobs_to_plan().await.unwrap();
-    assert_eq!(planning[0].sources.as_deref(), Some(&[source("a"), source("b")][..]));
+    let planning = bed.planning().await.unwrap();
+    assert_eq!(planning.sources.as_deref(), Some(&[source("a"), source("b")][..]));
     assert_eq!(bed.store.sources(job).await.unwrap(), [source("a"), source("b")]);
 }
 
@@ -47,11 +98,11 @@ pub(super) async fn two_planners_store_a_page_once(bed: Bed) {
         bed.store.insert_shards(job, &from, &page, &to, false)
     );
     assert_eq!(u8::from(first.unwrap()) + u8::from(second.unwrap()), 1);
-    assert_eq!(bed.store.jobs_to_plan().await.unwrap()[0].cursor, cursor(3));
+    assert_eq!(bed.planning().await.unwrap().cursor, cursor(3));
     assert!(bed.store.insert_shards(job, &cursor(3), &slices(3, 2), &cursor(5), true).await.unwrap());
     let status = bed.status(job).await;
     assert_eq!((status.state, status.shards.pending, status.rows_planned), (JobState::Running, 5, 5 * ROWS));
-    assert!(bed.store.jobs_to_plan().await.unwrap().is_empty());
+    assert!(bed.planning().await.is_none());
     bed.assert_invariants().await;
 }
 

@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 
 use proto::job::JobState;
-use proto::work::{CommitOutcome, FailureClass};
-use proto::{Epoch, RequestId, SessionId};
+use proto::work::{CommitOutcome, FailureClass, Granted};
+use proto::{Epoch, JobId, RequestId, SessionId};
 
-use super::fixture::{Bed, output, source, spec};
+use super::fixture::{Bed, cursor, output, slices, source, spec, whole};
 use crate::store::StoreErrorKind;
+use crate::store::backend::Task;
+use crate::store::rows::to_json;
+use crate::store::sql::work::SOURCE_TASK_BYTES_MAX;
 
 pub(super) async fn grants_carry_everything_that_a_worker_needs(bed: Bed) {
     let job = bed.job(3).await;
@@ -40,6 +43,38 @@ pub(super) async fn jobs_are_served_in_order_of_submission(bed: Bed) {
     assert_eq!(served, [(first, 0), (first, 1), (second, 0), (second, 1)]);
 }
 
+pub(super) async fn a_large_job_makes_no_large_grants(bed: Bed) {
+    let task =
+        Task { read: spec("a").read, model: spec("a").model, embed: spec("a").embed, on_bad_row: spec("a").on_bad_row };
+    let small = to_json(&task).len() + to_json(&source("a")).len();
+    let session = bed.greedy_session().await;
+    for (more, travels) in [(SOURCE_TASK_BYTES_MAX - small, true), (SOURCE_TASK_BYTES_MAX - small + 1, false)] {
+        let job = JobId::generate();
+        let mut wide = source("a");
+        wide.kept_schema += &"B".repeat(more);
+        bed.store.submit_job(job, &spec("a")).await.unwrap();
+        assert!(bed.store.set_sources(job, &[wide.clone()]).await.unwrap());
+        bed.store.insert_shards(job, &cursor(0), &slices(0, 3), &cursor(3), true).await.unwrap();
+        let request = RequestId::generate();
+        let granted = bed.store.lease(session, request, 3).await.unwrap();
+        assert_eq!(bed.store.lease(session, request, 3).await.unwrap(), granted, "the same request, the same answer");
+        assert_eq!(granted.len(), 3);
+        let fetched = bed.store.source_task(job, 0).await.unwrap().unwrap();
+        assert_eq!((&fetched.source, &fetched.embed), (&wide, &task.embed));
+        for one in granted {
+            let grant = match one {
+                Granted::Whole(grant) if travels => *grant,
+                Granted::Light(light) if !travels => light.with(&fetched),
+                other => panic!("{travels}: {other:?}"),
+            };
+            assert_eq!((&grant.source, &grant.read), (&wide, &task.read));
+            assert_eq!(bed.commit(session, &grant).await, CommitOutcome::Committed);
+        }
+        assert_eq!(bed.store.source_task(job, 1).await.unwrap(), None);
+    }
+    assert_eq!(bed.store.source_task(JobId::generate(), 0).await.unwrap(), None);
+}
+
 pub(super) async fn a_session_holds_no_more_leases_than_its_limit(bed: Bed) {
     bed.job(5).await;
     let session = bed.session().await;
@@ -59,11 +94,11 @@ pub(super) async fn a_repeated_lease_request_returns_the_same_grants(bed: Bed) {
     let request = RequestId::generate();
     let (store, again) = (bed.store.clone(), bed.store.clone());
     let (first, second) = tokio::join!(store.lease(session, request, 2), again.lease(session, request, 2));
-    let (first, second) = (first.unwrap(), second.unwrap());
+    let (first, second) = (whole(first.unwrap()), whole(second.unwrap()));
     assert_eq!((first.len(), &first), (2, &second), "also when both are under way at once");
-    assert_eq!(bed.store.lease(session, request, 2).await.unwrap(), first);
+    assert_eq!(whole(bed.store.lease(session, request, 2).await.unwrap()), first);
     bed.commit(session, &first[0]).await;
-    assert_eq!(bed.store.lease(session, request, 2).await.unwrap(), first[1..]);
+    assert_eq!(whole(bed.store.lease(session, request, 2).await.unwrap()), first[1..]);
     bed.assert_invariants().await;
 }
 
@@ -96,7 +131,7 @@ pub(super) async fn two_parallel_leasers_get_disjoint_shards(bed: Bed) {
             let mut shards = Vec::new();
             for _ in 0..5 {
                 let grants = store.lease(session, RequestId::generate(), 2).await.unwrap();
-                shards.extend(grants.into_iter().map(|grant| (grant.shard, grant.epoch)));
+                shards.extend(grants.iter().map(Granted::lease));
             }
             shards
         }));

@@ -8,9 +8,10 @@ use dataset::{
     Compression, Cursor, Fingerprint, Format, PlannedSource, ReadOptions, RejectReason, Slice, SliceRange, Source,
 };
 use proto::job::{
-    ComputeDtype, EmbedSpec, JobSpec, JobStatus, MaxRejects, ModelSpec, OnBadRow, OutputDtype, RowCounts, ShardLimits,
+    ComputeDtype, EmbedSpec, JobBrief, JobSpec, JobStatus, MaxRejects, ModelSpec, OnBadRow, OutputDtype, RowCounts,
+    ShardLimits,
 };
-use proto::work::{CommitOutcome, Grant, Output, WorkerInfo};
+use proto::work::{CommitOutcome, Grant, Granted, Output, WorkerInfo};
 use proto::{JobId, RequestId, SessionId};
 use uuid::Uuid;
 
@@ -18,7 +19,7 @@ use super::dump::{STATE, VIOLATIONS};
 use crate::clock::TestClock;
 use crate::policy::Policy;
 use crate::store::memory::Memory;
-use crate::store::{Store, StoreError};
+use crate::store::{Planning, Store, StoreError};
 
 /// When tests begin, in milliseconds.
 pub(super) const EPOCH_MS: i64 = 1_700_000_000_000;
@@ -116,7 +117,20 @@ impl Bed {
     }
 
     pub(super) async fn lease(&self, session: SessionId, max: u32) -> Vec<Grant> {
-        self.store.lease(session, RequestId::generate(), max).await.unwrap()
+        whole(self.store.lease(session, RequestId::generate(), max).await.unwrap())
+    }
+
+    /// How all jobs stand, in the order of submission.
+    pub(super) async fn jobs(&self) -> Vec<JobBrief> {
+        let mut jobs = self.store.newest_jobs(None, None, u32::MAX).await.unwrap();
+        jobs.reverse();
+        jobs
+    }
+
+    /// The first of the jobs that are to be planned.
+    pub(super) async fn planning(&self) -> Option<Planning> {
+        let first = self.store.jobs_to_plan().await.unwrap().into_iter().next()?;
+        self.store.planning(first).await.unwrap()
     }
 
     /// Leases one shard that must be there.
@@ -165,6 +179,11 @@ impl Bed {
         }
         lines
     }
+}
+
+/// Grants of small jobs, which hold all that is needed.
+pub(super) fn whole(granted: Vec<Granted>) -> Vec<Grant> {
+    granted.into_iter().map(|one| one.into_whole().expect("a small grant travels as a whole")).collect()
 }
 
 /// A test asks for one thing at a time: there is nothing to gather, and nobody to be spared.

@@ -50,6 +50,8 @@ macro_rules! promises {
 promises! {
     cases_jobs:
         submitting_twice_is_submitting_once,
+        jobs_are_listed_in_pages_newest_first_and_by_owner,
+        sums_over_all_jobs_are_those_of_each,
         the_same_id_with_other_parameters_is_refused,
         sources_are_stored_once,
         two_planners_store_a_page_once,
@@ -65,6 +67,7 @@ promises! {
         a_repair_that_reads_another_input_fails_the_job;
     cases_work:
         grants_carry_everything_that_a_worker_needs,
+        a_large_job_makes_no_large_grants,
         jobs_are_served_in_order_of_submission,
         a_session_holds_no_more_leases_than_its_limit,
         a_repeated_lease_request_returns_the_same_grants,

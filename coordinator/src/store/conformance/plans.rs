@@ -42,14 +42,16 @@ pub(super) const HOT_STATEMENTS: [(&str, &str); 12] = [
 ];
 
 /// Upkeep, and what people ask for.
-const DESK_STATEMENTS: [(&str, &str); 11] = [
+const DESK_STATEMENTS: [(&str, &str); 13] = [
     ("expire", sweep::PG_EXPIRE_SESSIONS),
     ("reap", sweep::PG_REAP_LEASES),
     ("mark garbage", sweep::PG_MARK_GARBAGE),
     ("list garbage", sweep::LIST_GARBAGE),
     ("tripped", sweep::TRIPPED_JOBS),
     ("quarantine", sweep::QUARANTINE),
-    ("status", jobs::JOB_STATUS),
+    ("status", jobs::PG_PAGES.one.briefs),
+    ("list", jobs::PG_PAGES.newest.briefs),
+    ("list, owned", jobs::PG_PAGES.owned.briefs),
     ("to finalize", jobs::JOBS_TO_FINALIZE),
     ("winners", jobs::WINNERS_WHOLE),
     ("winners, halves", jobs::WINNERS_HALVES),

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use proptest::prelude::prop;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use proto::job::{JobSpec, JobState, JobStatus};
+use proto::job::{JobBrief, JobSpec, JobState};
 use proto::work::{Directive, Grant, Output, Progress};
 use proto::{JobId, RequestId, SessionId};
 use sqlx::postgres::PgConnection;
@@ -14,7 +14,7 @@ use sqlx::{Connection, Executor};
 use uuid::Uuid;
 
 use super::events::{Event, MUST_BE_SEEN, PARTIAL_JOB, Written, burst, prologue};
-use super::fixture::{Bed, cursor, output, slices, source, spec, worker};
+use super::fixture::{Bed, cursor, output, slices, source, spec, whole, worker};
 use super::server::Server;
 use crate::policy::Policy;
 use crate::store::memory::model::ModelGrant;
@@ -137,7 +137,7 @@ async fn run(events: &[Event], url: &str, seen: &Mutex<BTreeSet<String>>) {
     ];
     let mut model = Subject { name: "memory", bed: Bed::in_memory(policy()).await, grants: Vec::new() };
     let mut names = Names::default();
-    let mut before: Vec<JobStatus> = Vec::new();
+    let mut before: Vec<JobBrief> = Vec::new();
     for (number, event) in events.iter().enumerate() {
         let planned = Planned::new(event, &model, &mut names).await;
         let expected = planned.on_store(&mut model).await;
@@ -151,7 +151,7 @@ async fn run(events: &[Event], url: &str, seen: &Mutex<BTreeSet<String>>) {
             assert_eq!(answer, expected, "answer of {context}");
             assert_eq!(subject.bed.state().await, state, "state of {context}");
             subject.bed.assert_invariants().await;
-            let statuses = subject.bed.store.jobs().await.unwrap();
+            let statuses = subject.bed.jobs().await;
             assert_eq!(subject.bed.store.jobs_to_finalize().await.unwrap(), finalizable, "{context}");
             nothing_is_committed_after_the_end(&before, &statuses);
             if subject.name == "PostgreSQL" {
@@ -165,7 +165,7 @@ async fn run(events: &[Event], url: &str, seen: &Mutex<BTreeSet<String>>) {
 }
 
 /// I4.
-fn nothing_is_committed_after_the_end(before: &[JobStatus], after: &[JobStatus]) {
+fn nothing_is_committed_after_the_end(before: &[JobBrief], after: &[JobBrief]) {
     for (before, after) in before.iter().zip(after) {
         if before.state.is_terminal() && after.state == before.state || before.state == JobState::Cancelling {
             assert_eq!(before.shards.committed, after.shards.committed, "I4: committed after the end");
@@ -195,8 +195,7 @@ impl<'e> Planned<'e> {
         };
         match event {
             Event::InsertShards { job, stale, .. } => {
-                let waiting = model.bed.store.jobs_to_plan().await.unwrap();
-                let planning = waiting.iter().find(|planning| planning.job == job_id(*job));
+                let planning = model.bed.store.planning(job_id(*job)).await.unwrap();
                 let shards = planning.map_or(0, |planning| planning.cursor.next_row / super::fixture::ROWS);
                 planned.cursor_shards = shards + u64::from(*stale);
             }
@@ -310,7 +309,7 @@ impl<'e> Planned<'e> {
             }
             Event::Lease { max, .. } => {
                 let grants = match store.lease(session, self.request, u32::from(*max)).await {
-                    Ok(grants) => Some(grants),
+                    Ok(grants) => Some(whole(grants)),
                     Err(StoreError::SessionLost { .. }) => None,
                     Err(error) => panic!("{error:?}"),
                 };

@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dataset::{Cursor, ManifestHole, PlannedSource};
 use futures::future::BoxFuture;
-use proto::job::{JobState, JobStatus, RowCounts};
-use proto::work::{Grant, Progress, RowWindow};
+use proto::job::{JobBrief, JobSpec, JobState, RowCounts};
+use proto::work::{Granted, LightGrant, Progress, RowWindow, SourceTask};
 use proto::{JobId, RequestId, SessionId, ShardId};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -27,10 +27,11 @@ use self::audit::Auditor;
 pub use self::audit::{AttemptView, SessionView, ShardView};
 use self::model::{Model, ModelGrant, ModelJob, ModelSession};
 use super::backend::{
-    Answer, Backend, Commit, Exhausted, Failure, JobChange, NewJob, NewSession, ShardPage, Task, Tripped,
+    Answer, Backend, Commit, Exhausted, Failure, JobChange, NewJob, NewSession, Page, ShardPage, Task, Tripped,
 };
 use super::error::StoreError;
-use super::types::{Garbage, Planning, Winner};
+use super::sql::work::SOURCE_TASK_BYTES_MAX;
+use super::types::{Garbage, Planning, Tally, Winner};
 use crate::clock::Clock;
 use crate::policy::Policy;
 use crate::shard::{AttemptState, LeaseRef, Refusal, ShardState, output_key};
@@ -125,8 +126,13 @@ impl Memory {
 }
 
 /// Steps that cannot change a job, shard or attempt.
-const HARMLESS: [&str; 17] = [
-    "statuses",
+const HARMLESS: [&str; 22] = [
+    "briefs",
+    "spec",
+    "tally",
+    "ping",
+    "waiting",
+    "source_task",
     "job_state",
     "planning",
     "sources",
@@ -184,11 +190,22 @@ impl Backend for Connection {
         self.run("submit", move |model| model.submit(job))
     }
 
-    fn statuses(&self, job: Option<JobId>) -> Answer<'_, Vec<JobStatus>> {
-        self.try_run("statuses", move |model| {
-            let wanted = model.in_order().into_iter().filter(|id| job.is_none_or(|job| job == *id));
-            wanted.map(|id| status(model, id)).collect()
+    fn briefs(&self, page: Page) -> Answer<'_, Vec<JobBrief>> {
+        self.try_run("briefs", move |model| page_of(model, &page).into_iter().map(|id| brief(model, id)).collect())
+    }
+
+    fn spec(&self, job: JobId) -> Answer<'_, Option<JobSpec>> {
+        self.try_run("spec", move |model| {
+            model.jobs.get(&job).map(|job| read("spec", &job.submission.spec)).transpose()
         })
+    }
+
+    fn tally(&self) -> Answer<'_, Tally> {
+        self.run("tally", |model| tally(model))
+    }
+
+    fn ping(&self) -> Answer<'_, ()> {
+        self.run("ping", |_| ())
     }
 
     fn active(&self, owner: Option<String>) -> Answer<'_, u64> {
@@ -223,11 +240,25 @@ impl Backend for Connection {
         self.run("repair", move |model| model.repair(job, &shards))
     }
 
-    fn planning(&self) -> Answer<'_, Vec<Planning>> {
-        self.try_run("planning", |model| {
-            let ids = model.in_order();
-            let jobs = ids.into_iter().map(|id| (id, &model.jobs[&id]));
-            jobs.filter(|(_, job)| job.job.state == JobState::Planning).map(|(id, job)| planning(id, job)).collect()
+    fn waiting(&self) -> Answer<'_, Vec<JobId>> {
+        self.run("waiting", |model| {
+            let planning = |id: &JobId| model.jobs[id].job.state == JobState::Planning;
+            model.in_order().into_iter().filter(planning).collect()
+        })
+    }
+
+    fn planning(&self, job: JobId) -> Answer<'_, Option<Planning>> {
+        self.try_run("planning", move |model| {
+            let found = model.jobs.get(&job).filter(|job| job.job.state == JobState::Planning);
+            found.map(|found| planning(job, found)).transpose()
+        })
+    }
+
+    fn source_task(&self, job: JobId, source_index: u32) -> Answer<'_, Option<SourceTask>> {
+        self.try_run("source_task", move |model| {
+            let Some(job) = model.jobs.get(&job) else { return Ok(None) };
+            let planned = job.sources.iter().flatten().nth(source_index as usize);
+            planned.map(|(_, planned)| source_task(job, planned)).transpose()
         })
     }
 
@@ -302,14 +333,14 @@ impl Backend for Connection {
         self.run("close_sessions", move |model| model.close_sessions(session))
     }
 
-    fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Answer<'_, Option<Vec<Grant>>> {
+    fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Answer<'_, Option<Vec<Granted>>> {
         self.try_run("lease", move |model| {
             let Some(granted) = model.lease(session, request, max) else { return Ok(None) };
             granted.into_iter().map(|lease| grant(model, lease)).collect::<Result<_, _>>().map(Some)
         })
     }
 
-    fn copy_slow(&self, session: SessionId, request: RequestId) -> Answer<'_, Vec<Grant>> {
+    fn copy_slow(&self, session: SessionId, request: RequestId) -> Answer<'_, Vec<Granted>> {
         self.try_run("copy_slow", move |model| {
             let granted = model.copy_slow(session, request);
             granted.into_iter().map(|lease| grant(model, lease)).collect()
@@ -427,9 +458,14 @@ fn planning(id: JobId, job: &ModelJob) -> Result<Planning, StoreError> {
     Ok(Planning { job: id, spec, sources: known.then(|| sources(job)).transpose()?, cursor })
 }
 
-fn grant(model: &Model, (shard, epoch): ModelGrant) -> Result<Grant, StoreError> {
+fn source_task(job: &ModelJob, planned: &str) -> Result<SourceTask, StoreError> {
+    let Task { read: options, model, embed, on_bad_row } = read("task", &job.submission.task)?;
+    Ok(SourceTask { read: options, source: read("planned", planned)?, model, embed, on_bad_row })
+}
+
+fn grant(model: &Model, (shard, epoch): ModelGrant) -> Result<Granted, StoreError> {
     let job = &model.jobs[&shard.job];
-    let (task, mut slice): (Task, _) = (read("task", &job.submission.task)?, job.slice(shard.index).clone());
+    let mut slice = job.slice(shard.index).clone();
     slice.blake3 = job.shards[model::at(shard.index)].1.input.clone();
     let window = job.halves.get(&shard.index).map(|(read, _)| {
         let wanted = RowWindow { first_row: slice.first_row, rows: slice.rows };
@@ -438,20 +474,56 @@ fn grant(model: &Model, (shard, epoch): ModelGrant) -> Result<Grant, StoreError>
     });
     let planned = job.sources.iter().flatten().nth(slice.source_index as usize);
     let (_, planned) = planned.expect("a slice is of a planned source");
-    Ok(Grant {
+    let light = LightGrant {
         shard,
         epoch,
         spec_digest: job.submission.digest.clone(),
-        read: task.read,
-        source: read("planned", planned)?,
         slice,
-        model: task.model,
-        embed: task.embed,
-        on_bad_row: task.on_bad_row,
         output_key: output_key(shard, epoch, job.attempts[&(shard.index, epoch)].id),
         window,
         convicted: job.shards[model::at(shard.index)].1.convicted,
-    })
+    };
+    let travels = job.submission.task.len() + planned.len() <= SOURCE_TASK_BYTES_MAX;
+    if travels { Ok(light.with(&source_task(job, planned)?).into()) } else { Ok(Granted::Light(light)) }
+}
+
+/// The jobs of a page, newest first.
+fn page_of(model: &Model, page: &Page) -> Vec<JobId> {
+    let mut ids = model.in_order();
+    ids.reverse();
+    match page {
+        Page::One(job) => ids.retain(|id| id == job),
+        Page::Active { limit } => {
+            ids.retain(|id| !model.jobs[id].job.state.is_terminal());
+            ids.truncate(*limit as usize);
+        }
+        Page::Newest { before, owner, limit } => {
+            if let Some(before) = before {
+                let at = ids.iter().position(|id| id == before);
+                ids.drain(..at.map_or(ids.len(), |at| at + 1));
+            }
+            ids.retain(|id| owner.is_none() || model.jobs[id].submission.owner == *owner);
+            ids.truncate(*limit as usize);
+        }
+    }
+    ids
+}
+
+fn tally(model: &Model) -> Tally {
+    let mut tally = Tally::default();
+    for job in model.jobs.values() {
+        match tally.jobs.iter_mut().find(|(state, _)| *state == job.job.state) {
+            Some((_, jobs)) => *jobs += 1,
+            None => tally.jobs.push((job.job.state, 1)),
+        }
+        tally.rows += job.outputs().map(|output| output.counts.rows).sum::<u64>();
+        tally.rejected += job.outputs().map(|output| output.counts.rejected()).sum::<u64>();
+        tally.tokens += job.outputs().map(|output| output.counts.tokens).sum::<u64>();
+    }
+    let live = || model.sessions.values().filter(|session| session.live);
+    tally.workers = live().count() as u64;
+    tally.workers_quarantined = live().filter(|session| session.quarantined).count() as u64;
+    tally
 }
 
 fn winners(job: &ModelJob) -> Vec<Winner> {
@@ -464,7 +536,7 @@ fn winners(job: &ModelJob) -> Vec<Winner> {
     winners
 }
 
-fn status(model: &Model, id: JobId) -> Result<JobStatus, StoreError> {
+fn brief(model: &Model, id: JobId) -> Result<JobBrief, StoreError> {
     let job = &model.jobs[&id];
     let sum = |of: fn(&RowCounts) -> u64| job.outputs().map(|output| of(&output.counts)).sum::<u64>();
     let workers = model.sessions.values().filter(|session| session.live).count() as u64;
@@ -474,9 +546,10 @@ fn status(model: &Model, id: JobId) -> Result<JobStatus, StoreError> {
         counts.pending + counts.running > 0 && workers <= workers_quarantined && !job.job.paused && job.job.is_active();
     let last_session = model.sessions.values().filter_map(|one| one.ended).map(|(at, _)| at).max().unwrap_or(0);
     let live = || job.attempts.values().filter(|attempt| attempt.state == AttemptState::Live);
-    Ok(JobStatus {
+    Ok(JobBrief {
         id,
-        spec: read("spec", &job.submission.spec)?,
+        model: job.submission.model_name.clone(),
+        sources: job.submission.source_total,
         state: job.job.state,
         paused: job.job.paused,
         reason: job.job.reason.clone(),

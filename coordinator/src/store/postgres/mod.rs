@@ -4,6 +4,7 @@
 //! transaction open nor hand a connection in the middle of a conversation back to the pool. Time is the database's.
 
 mod batch;
+mod lists;
 mod pool;
 mod settings;
 mod work;
@@ -13,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataset::{ManifestHole, PlannedSource};
-use proto::job::{JobState, JobStatus};
-use proto::work::{Grant, Progress};
+use proto::job::{JobBrief, JobSpec, JobState};
+use proto::work::{Granted, Progress, SourceTask};
 use proto::{JobId, RequestId, SessionId};
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{query, query_scalar};
@@ -22,13 +23,13 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::backend::{
-    Answer, Backend, Commit, Exhausted, Failure, JobChange, NewJob, NewSession, REASON_CLOSED, REASON_RELEASED,
+    Answer, Backend, Commit, Exhausted, Failure, JobChange, NewJob, NewSession, Page, REASON_CLOSED, REASON_RELEASED,
     REASON_REPAIRED, REASON_REVOKED, REASON_SESSION_LOST, REASON_STALLED, ShardPage, Tripped,
 };
 use super::error::StoreError;
 use super::rows::{self, Fields, signed};
 use super::sql::{jobs, sweep, work as sql_work};
-use super::types::{Garbage, Planning, Winner};
+use super::types::{Garbage, Planning, Tally, Winner};
 use super::{detached, migrations};
 use crate::clock::Clock;
 use crate::policy::{Policy, Verdict};
@@ -202,9 +203,9 @@ impl Backend for Postgres {
         let (id, imposed_ms) = (job.job.0, self.imposed_ms());
         Box::pin(async move {
             let inserted = changed(&self.desk, move || {
-                let NewJob { digest, spec, task, owner, allow_partial, .. } = job.clone();
+                let NewJob { digest, spec, task, owner, allow_partial, model_name, source_total, .. } = job.clone();
                 let insert = query(jobs::PG_SUBMIT_JOB).bind(id).bind(digest).bind(spec).bind(task).bind(imposed_ms);
-                insert.bind(owner).bind(allow_partial)
+                insert.bind(owner).bind(allow_partial).bind(model_name).bind(signed(source_total))
             })
             .await?;
             if inserted > 0 {
@@ -215,15 +216,25 @@ impl Backend for Postgres {
         })
     }
 
-    fn statuses(&self, job: Option<JobId>) -> Answer<'_, Vec<JobStatus>> {
+    fn briefs(&self, page: Page) -> Answer<'_, Vec<JobBrief>> {
+        Box::pin(async move { lists::briefs(&self.desk, page, self.now_ms().await?).await })
+    }
+
+    fn spec(&self, job: JobId) -> Answer<'_, Option<JobSpec>> {
         Box::pin(async move {
-            let statuses = match job {
-                Some(job) => self.desk.rows(query(jobs::JOB_STATUS).bind(job.0)).await?,
-                None => self.desk.rows(query(jobs::ALL_JOB_STATUSES)).await?,
-            };
-            let rejects = self.desk.rows(query(jobs::PG_JOB_REJECTS).bind(job.map(|job| job.0))).await?;
-            let (rejects, now_ms) = (rows::rejects(&rejects)?, self.now_ms().await?);
-            statuses.iter().map(|row| rows::job_status(row, now_ms, &rejects)).collect()
+            let found = self.desk.rows(query(jobs::JOB_SPEC).bind(job.0)).await?;
+            found.first().map(|row| row.json("spec")).transpose()
+        })
+    }
+
+    fn tally(&self) -> Answer<'_, Tally> {
+        Box::pin(lists::tally(&self.desk))
+    }
+
+    fn ping(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            self.desk.number(query_scalar(jobs::PING)).await?;
+            Ok(())
         })
     }
 
@@ -274,25 +285,26 @@ impl Backend for Postgres {
         }))
     }
 
-    fn planning(&self) -> Answer<'_, Vec<Planning>> {
+    fn waiting(&self) -> Answer<'_, Vec<JobId>> {
         Box::pin(async move {
-            let mut planning = Vec::new();
-            for row in self.desk.rows(query(jobs::JOBS_TO_PLAN)).await? {
-                let (mut job, inspected) = rows::planning(&row)?;
-                if inspected {
-                    job.sources = Some(self.sources(job.job).await?);
-                }
-                planning.push(job);
-            }
-            Ok(planning)
+            let rows = self.desk.rows(query(jobs::JOBS_TO_PLAN)).await?;
+            rows.iter().map(|row| row.id("job_id").map(JobId)).collect()
+        })
+    }
+
+    fn planning(&self, job: JobId) -> Answer<'_, Option<Planning>> {
+        Box::pin(lists::planning(&self.desk, job))
+    }
+
+    fn source_task(&self, job: JobId, source_index: u32) -> Answer<'_, Option<SourceTask>> {
+        Box::pin(async move {
+            let statement = query(jobs::SOURCE_TASK).bind(job.0).bind(i64::from(source_index));
+            self.desk.rows(statement).await?.first().map(rows::source_task).transpose()
         })
     }
 
     fn sources(&self, job: JobId) -> Answer<'_, Vec<PlannedSource>> {
-        Box::pin(async move {
-            let sources = self.desk.rows(query(jobs::SOURCES).bind(job.0)).await?;
-            sources.iter().map(rows::planned_source).collect()
-        })
+        Box::pin(lists::sources(&self.desk, job))
     }
 
     fn set_sources(&self, job: JobId, sources: Vec<(String, String)>) -> Answer<'_, bool> {
@@ -361,11 +373,11 @@ impl Backend for Postgres {
         }
     }
 
-    fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Answer<'_, Option<Vec<Grant>>> {
+    fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Answer<'_, Option<Vec<Granted>>> {
         Box::pin(self.leases.ask(Wish { session, request, max }))
     }
 
-    fn copy_slow(&self, session: SessionId, request: RequestId) -> Answer<'_, Vec<Grant>> {
+    fn copy_slow(&self, session: SessionId, request: RequestId) -> Answer<'_, Vec<Granted>> {
         let (imposed_ms, policy) = (self.imposed_ms(), self.policy.clone());
         Box::pin(async move {
             let granted: Vec<PgRow> = apart(&self.lease_pool, move |pool| {

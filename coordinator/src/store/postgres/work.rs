@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use proto::work::{Grant, Progress};
+use proto::work::{Granted, Progress};
 use proto::{RequestId, SessionId};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{query, query_scalar};
@@ -85,15 +85,15 @@ pub(super) struct Leases {
 impl Batched for Leases {
     type Request = Wish;
     /// `None`: the session is lost.
-    type Answer = Option<Vec<Grant>>;
+    type Answer = Option<Vec<Granted>>;
 
     fn run<'c>(
         &'c self,
         connection: &'c mut PgConnection,
         wishes: &'c [Wish],
-    ) -> BoxFuture<'c, Result<Vec<Option<Vec<Grant>>>>> {
+    ) -> BoxFuture<'c, Result<Vec<Option<Vec<Granted>>>>> {
         Box::pin(async move {
-            let mut answers: Vec<Option<Vec<Grant>>> = vec![None; wishes.len()];
+            let mut answers: Vec<Option<Vec<Granted>>> = vec![None; wishes.len()];
             let mut waiting: Vec<usize> = (0..wishes.len()).collect();
             // A session that asks twice at once has its second answer after its first.
             while !waiting.is_empty() {
@@ -117,7 +117,7 @@ async fn lease(
     connection: &mut PgConnection,
     wishes: &[Wish],
     imposed_ms: Option<i64>,
-) -> Result<Vec<Option<Vec<Grant>>>> {
+) -> Result<Vec<Option<Vec<Granted>>>> {
     let granted = query(work::PG_LEASE_SHARDS)
         .bind(imposed_ms)
         .bind(wishes.iter().map(|wish| wish.session.0).collect::<Vec<Uuid>>())
@@ -125,7 +125,7 @@ async fn lease(
         .bind(wishes.iter().map(|wish| i64::from(wish.max)).collect::<Vec<i64>>())
         .fetch_all(&mut *connection)
         .await?;
-    let mut grants: BTreeMap<SessionId, Vec<Grant>> = BTreeMap::new();
+    let mut grants: BTreeMap<SessionId, Vec<Granted>> = BTreeMap::new();
     for row in &granted {
         grants.entry(SessionId(row.id("session_id")?)).or_default().push(rows::grant(row)?);
     }

@@ -1,45 +1,152 @@
 //! Statements of jobs: submission, planning, status, the end.
 
-macro_rules! status_columns {
-    () => {
-        "SELECT j.job_id, j.spec, j.state, j.paused, j.reason, j.submitted_ms, j.rows_planned, j.manifest_key,
-    j.generation, j.pause_reason, j.copies, j.owner,
-    (SELECT count(*) FROM session WHERE state = 'live' AND quarantined) AS workers_quarantined,
-    (SELECT max(ended_ms) FROM session WHERE state = 'dead') AS last_session_ms,
-    coalesce(c.pending, 0) AS pending, coalesce(c.running, 0) AS running, coalesce(c.committed, 0) AS committed,
-    coalesce(c.dead, 0) AS dead, coalesce(c.cancelled, 0) AS cancelled, coalesce(c.split, 0) AS split, coalesce(c.row_count, 0) AS row_count,
-    coalesce(c.truncated, 0) AS truncated, coalesce(c.tokens, 0) AS tokens,
-    coalesce(f.rows_in_flight, 0) AS rows_in_flight, coalesce(f.tokens_in_flight, 0) AS tokens_in_flight,
-    (SELECT count(*) FROM session WHERE state = 'live') AS workers
-FROM job j
-LEFT JOIN (SELECT job_id, CAST(sum(pending) AS BIGINT) AS pending, CAST(sum(running) AS BIGINT) AS running,
-        CAST(sum(committed) AS BIGINT) AS committed, CAST(sum(dead) AS BIGINT) AS dead,
-        CAST(sum(cancelled) AS BIGINT) AS cancelled, CAST(sum(split) AS BIGINT) AS split,
-        CAST(sum(row_count) AS BIGINT) AS row_count,
-        CAST(sum(truncated) AS BIGINT) AS truncated, CAST(sum(tokens) AS BIGINT) AS tokens
-    FROM job_count GROUP BY job_id) c ON c.job_id = j.job_id
-LEFT JOIN (SELECT job_id, CAST(sum(rows_done) AS BIGINT) AS rows_in_flight,
-        CAST(sum(tokens_done) AS BIGINT) AS tokens_in_flight
-    FROM attempt WHERE state = 'live' GROUP BY job_id) f ON f.job_id = j.job_id
-"
+/// What a list shows of a spec. NULL where an older coordinator stored the job: then the spec is read after all.
+macro_rules! of_spec {
+    (sqlite) => {
+        "coalesce(j.model_name, json_extract(j.spec, '$.model.name')) AS model_name,
+    coalesce(j.source_total, json_array_length(j.spec, '$.sources')) AS source_total"
+    };
+    (postgres) => {
+        "coalesce(j.model_name, j.spec::json #>> '{model,name}') AS model_name,
+    coalesce(j.source_total, json_array_length(j.spec::json -> 'sources')) AS source_total"
     };
 }
 
+/// The counters of a job: one slot on SQLite, the sum of several on PostgreSQL.
+macro_rules! counters {
+    (sqlite) => {
+        "LEFT JOIN job_count c ON c.job_id = j.job_id AND c.slot = 0"
+    };
+    (postgres) => {
+        "LEFT JOIN LATERAL (SELECT CAST(sum(k.pending) AS BIGINT) AS pending, CAST(sum(k.running) AS BIGINT) AS running,
+        CAST(sum(k.committed) AS BIGINT) AS committed, CAST(sum(k.dead) AS BIGINT) AS dead,
+        CAST(sum(k.cancelled) AS BIGINT) AS cancelled, CAST(sum(k.split) AS BIGINT) AS split,
+        CAST(sum(k.row_count) AS BIGINT) AS row_count, CAST(sum(k.truncated) AS BIGINT) AS truncated,
+        CAST(sum(k.tokens) AS BIGINT) AS tokens
+    FROM job_count k WHERE k.job_id = j.job_id) c ON TRUE"
+    };
+}
+
+/// Which jobs: $1 job; $1 $2 $3 time of submission and id that come after, most; the same and $4 owner; $1 most.
+macro_rules! page {
+    (one) => {
+        "SELECT job_id FROM job WHERE job_id = $1"
+    };
+    (newest) => {
+        "SELECT job_id FROM job WHERE (submitted_ms, job_id) < ($1, $2)
+    ORDER BY submitted_ms DESC, job_id DESC LIMIT $3"
+    };
+    (owned) => {
+        "SELECT job_id FROM job WHERE owner = $4 AND (submitted_ms, job_id) < ($1, $2)
+    ORDER BY submitted_ms DESC, job_id DESC LIMIT $3"
+    };
+    (active) => {
+        "SELECT job_id FROM job WHERE state IN ('planning', 'running', 'finalizing', 'cancelling')
+    ORDER BY submitted_ms DESC, job_id DESC LIMIT $1"
+    };
+}
+
+/// How jobs stand, newest first, without their specs. The page comes first, so that nothing is read of other jobs.
+macro_rules! briefs {
+    ($page:ident, $database:ident) => {
+        concat!(
+            "-- briefs_",
+            stringify!($page),
+            "
+WITH page AS MATERIALIZED (",
+            page!($page),
+            ")
+SELECT j.job_id, j.state, j.paused, j.reason, j.submitted_ms, j.rows_planned, j.manifest_key,
+    j.generation, j.pause_reason, j.copies, j.owner, ",
+            of_spec!($database),
+            ",
+    (SELECT count(*) FROM session WHERE state = 'live') AS workers,
+    (SELECT count(*) FROM session WHERE state = 'live' AND quarantined) AS workers_quarantined,
+    (SELECT max(ended_ms) FROM session WHERE state = 'dead') AS last_session_ms,
+    coalesce(c.pending, 0) AS pending, coalesce(c.running, 0) AS running, coalesce(c.committed, 0) AS committed,
+    coalesce(c.dead, 0) AS dead, coalesce(c.cancelled, 0) AS cancelled, coalesce(c.split, 0) AS split,
+    coalesce(c.row_count, 0) AS row_count, coalesce(c.truncated, 0) AS truncated, coalesce(c.tokens, 0) AS tokens,
+    coalesce(f.rows_in_flight, 0) AS rows_in_flight, coalesce(f.tokens_in_flight, 0) AS tokens_in_flight
+FROM page p CROSS JOIN job j
+",
+            counters!($database),
+            "
+LEFT JOIN (SELECT job_id, CAST(sum(rows_done) AS BIGINT) AS rows_in_flight,
+        CAST(sum(tokens_done) AS BIGINT) AS tokens_in_flight
+    FROM attempt WHERE state = 'live' GROUP BY job_id) f ON f.job_id = j.job_id
+WHERE j.job_id = p.job_id
+ORDER BY j.submitted_ms DESC, j.job_id DESC"
+        )
+    };
+}
+
+/// Rejected rows of the same jobs, by reason.
+macro_rules! rejects {
+    ($page:ident) => {
+        concat!(
+            "-- rejects_",
+            stringify!($page),
+            "
+WITH page AS MATERIALIZED (",
+            page!($page),
+            ")
+SELECT r.job_id, r.reason, CAST(sum(r.row_count) AS BIGINT) AS row_count
+FROM page p CROSS JOIN job_reject r WHERE r.job_id = p.job_id
+GROUP BY r.job_id, r.reason HAVING sum(r.row_count) > 0"
+        )
+    };
+}
+
+/// The statements that read a page of jobs: how they stand, and their rejected rows.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) struct PageStatements {
+    pub(in crate::store) briefs: &'static str,
+    pub(in crate::store) rejects: &'static str,
+}
+
+/// For each kind of page, see `page!`.
+#[derive(Debug)]
+pub(in crate::store) struct Pages {
+    pub(in crate::store) one: PageStatements,
+    pub(in crate::store) newest: PageStatements,
+    pub(in crate::store) owned: PageStatements,
+    pub(in crate::store) active: PageStatements,
+}
+
+macro_rules! pages {
+    ($database:ident) => {
+        Pages {
+            one: PageStatements { briefs: briefs!(one, $database), rejects: rejects!(one) },
+            newest: PageStatements { briefs: briefs!(newest, $database), rejects: rejects!(newest) },
+            owned: PageStatements { briefs: briefs!(owned, $database), rejects: rejects!(owned) },
+            active: PageStatements { briefs: briefs!(active, $database), rejects: rejects!(active) },
+        }
+    };
+}
+pub(in crate::store) const PAGES: Pages = pages!(sqlite);
+pub(in crate::store) const PG_PAGES: Pages = pages!(postgres);
+
+/// $1 job: its place in lists.
+pub(in crate::store) const JOB_PLACE: &str = "-- job_place
+SELECT submitted_ms FROM job WHERE job_id = $1";
+
 /// $1 job.
-pub(in crate::store) const JOB_STATUS: &str = concat!("-- job_status\n", status_columns!(), "WHERE j.job_id = $1");
+pub(in crate::store) const JOB_SPEC: &str = "-- job_spec
+SELECT spec FROM job WHERE job_id = $1";
 
 /// No parameters.
-pub(in crate::store) const ALL_JOB_STATUSES: &str =
-    concat!("-- all_job_statuses\n", status_columns!(), "ORDER BY j.submitted_ms, j.job_id");
-
-/// $1 job or NULL for all.
-pub(in crate::store) const JOB_REJECTS: &str = "-- job_rejects
-SELECT job_id, reason, CAST(sum(row_count) AS BIGINT) AS row_count
-FROM job_reject WHERE $1 IS NULL OR job_id = $1 GROUP BY job_id, reason HAVING sum(row_count) > 0";
-/// $1 job or NULL for all.
-pub(in crate::store) const PG_JOB_REJECTS: &str = "-- job_rejects
-SELECT job_id, reason, CAST(sum(row_count) AS BIGINT) AS row_count
-FROM job_reject WHERE $1::uuid IS NULL OR job_id = $1 GROUP BY job_id, reason HAVING sum(row_count) > 0";
+pub(in crate::store) const JOBS_BY_STATE: &str = "-- jobs_by_state
+SELECT state, count(*) AS jobs FROM job GROUP BY state";
+/// No parameters.
+pub(in crate::store) const TALLY: &str = "-- tally
+SELECT CAST(coalesce(sum(row_count), 0) AS BIGINT) AS row_count, CAST(coalesce(sum(tokens), 0) AS BIGINT) AS tokens,
+    (SELECT CAST(coalesce(sum(r.row_count), 0) AS BIGINT) FROM job_reject r) AS rejected,
+    (SELECT count(*) FROM session WHERE state = 'live') AS workers,
+    (SELECT count(*) FROM session WHERE state = 'live' AND quarantined) AS workers_quarantined
+FROM job_count";
+/// No parameters.
+pub(in crate::store) const PING: &str = "-- ping
+SELECT CAST(1 AS BIGINT)";
 
 /// $1 job.
 pub(in crate::store) const JOB_STATE: &str = "-- job_state
@@ -53,14 +160,14 @@ SELECT spec_digest FROM job WHERE job_id = $1";
 pub(in crate::store) const PG_NOW: &str = "-- now
 SELECT encaje_now_ms($1)";
 
-/// $1 job, $2 digest, $3 spec, $4 task, $5 now, $6 owner, $7 holes are allowed.
+/// $1 job, $2 digest, $3 spec, $4 task, $5 now, $6 owner, $7 holes are allowed, $8 name of the model, $9 sources.
 pub(in crate::store) const SUBMIT_JOB: &str = "-- submit_job
-INSERT INTO job (job_id, spec_digest, spec, task, state, submitted_ms, owner, allow_partial)
-VALUES ($1, $2, $3, $4, 'planning', $5, $6, $7) ON CONFLICT (job_id) DO NOTHING";
-/// $1 job, $2 digest, $3 spec, $4 task, $5 imposed time, $6 owner, $7 holes are allowed.
+INSERT INTO job (job_id, spec_digest, spec, task, state, submitted_ms, owner, allow_partial, model_name, source_total)
+VALUES ($1, $2, $3, $4, 'planning', $5, $6, $7, $8, $9) ON CONFLICT (job_id) DO NOTHING";
+/// As above, with $5 imposed time.
 pub(in crate::store) const PG_SUBMIT_JOB: &str = "-- submit_job
-INSERT INTO job (job_id, spec_digest, spec, task, state, submitted_ms, owner, allow_partial)
-VALUES ($1, $2, $3, $4, 'planning', encaje_now_ms($5), $6, $7) ON CONFLICT (job_id) DO NOTHING";
+INSERT INTO job (job_id, spec_digest, spec, task, state, submitted_ms, owner, allow_partial, model_name, source_total)
+VALUES ($1, $2, $3, $4, 'planning', encaje_now_ms($5), $6, $7, $8, $9) ON CONFLICT (job_id) DO NOTHING";
 /// $1 owner or NULL for all.
 pub(in crate::store) const ACTIVE_JOBS: &str = "-- active_jobs
 SELECT count(*) FROM job
@@ -68,8 +175,15 @@ WHERE state IN ('planning', 'running', 'finalizing', 'cancelling') AND (CAST($1 
 
 /// No parameters.
 pub(in crate::store) const JOBS_TO_PLAN: &str = "-- jobs_to_plan
+SELECT job_id FROM job WHERE state = 'planning' ORDER BY submitted_ms, job_id";
+/// $1 job.
+pub(in crate::store) const JOB_TO_PLAN: &str = "-- job_to_plan
 SELECT job_id, spec, source_count, cursor_source, cursor_position, cursor_row
-FROM job WHERE state = 'planning' ORDER BY submitted_ms, job_id";
+FROM job WHERE job_id = $1 AND state = 'planning'";
+/// $1 job, $2 index of the source.
+pub(in crate::store) const SOURCE_TASK: &str = "-- source_task
+SELECT j.task, o.planned FROM job j JOIN source o ON o.job_id = j.job_id
+WHERE j.job_id = $1 AND o.source_index = $2";
 
 /// $1 job.
 pub(in crate::store) const SOURCES: &str = "-- sources

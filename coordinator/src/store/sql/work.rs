@@ -1,11 +1,21 @@
 //! Statements of the hot path: sessions, leases, heartbeats, commits, failures.
 
+/// What all shards of a source have in common comes along only while it is small: see [`SOURCE_TASK_BYTES_MAX`], whose
+/// number stands here. Both databases know the size of a text without reading it.
 macro_rules! grant_columns {
     () => {
-        "j.spec_digest, j.task, o.planned, s.source_index, s.recut_key, s.range_unit, s.range_start, s.range_end, s.first_row, s.row_count,
+        "j.spec_digest,
+    CASE WHEN octet_length(j.task) + octet_length(o.planned) <= 16384 THEN j.task END AS task,
+    CASE WHEN octet_length(j.task) + octet_length(o.planned) <= 16384 THEN o.planned END AS planned,
+    s.source_index, s.recut_key, s.range_unit, s.range_start, s.range_end, s.first_row, s.row_count,
     s.slice_first_row, s.slice_row_count, s.in_blake3, s.convicted"
     };
 }
+
+/// Most bytes of what all shards of a source have in common, as JSON, that travel with every grant. A worker with the
+/// most devices holds 128 leases, and all of them fit one message with this.
+#[cfg(any(test, feature = "sim"))]
+pub(in crate::store) const SOURCE_TASK_BYTES_MAX: usize = 16 * 1024;
 
 /// $1 session, $2 name, $3 devices, $4 version, $5 most leases, $6 now, $7 TTL.
 pub(in crate::store) const OPEN_SESSION: &str = "-- open_session
@@ -40,18 +50,18 @@ WHERE a.session_id = $1 AND a.request_id = $2 AND a.state = 'live'
 ORDER BY j.submitted_ms, j.job_id, s.shard_index"
 );
 
-/// $1 now, $2 limit: what may be leased, jobs in the order of submission, shards in input order. Without the hint,
-/// SQLite walks over all finished shards.
+/// $1 now, $2 limit: what may be leased, jobs in the order of submission, shards in input order. Without the hints,
+/// SQLite walks over all finished shards, or sorts all pending ones.
 pub(in crate::store) const PICK_SHARDS: &str = "-- pick_shards
 SELECT s.job_id, s.shard_index, s.epoch
-FROM job j CROSS JOIN shard s INDEXED BY shard_pending
+FROM job j INDEXED BY job_active CROSS JOIN shard s INDEXED BY shard_pending
 WHERE j.state IN ('planning', 'running') AND NOT j.paused
     AND s.job_id = j.job_id AND s.state = 'pending' AND s.not_before_ms <= $1
 ORDER BY j.submitted_ms, j.job_id, s.shard_index LIMIT $2";
 /// $1 now: the first shard that may be leased and that workers may have died of.
 pub(in crate::store) const PICK_SUSPECT: &str = "-- pick_suspect
 SELECT s.job_id, s.shard_index, s.epoch
-FROM job j CROSS JOIN shard s INDEXED BY shard_suspect
+FROM job j INDEXED BY job_active CROSS JOIN shard s INDEXED BY shard_suspect
 WHERE j.state IN ('planning', 'running') AND NOT j.paused AND s.job_id = j.job_id AND s.state = 'pending'
     AND (workers_lost > 0 OR part_of IS NOT NULL OR convicted) AND s.not_before_ms <= $1
 ORDER BY j.submitted_ms, j.job_id, s.shard_index LIMIT 1";

@@ -4,6 +4,7 @@
 //! deadlines that an earlier process left behind are rebased when the store opens.
 
 mod leave;
+mod lists;
 mod lock;
 mod steps;
 mod take;
@@ -14,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataset::{ManifestHole, PlannedSource};
-use proto::job::{JobState, JobStatus};
-use proto::work::{Grant, Progress};
+use proto::job::{JobBrief, JobSpec, JobState};
+use proto::work::{Granted, Progress, SourceTask};
 use proto::{JobId, RequestId, SessionId};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
@@ -24,14 +25,14 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, query, query_scalar};
 
 use super::backend::{
-    Answer, Backend, Commit, Exhausted, Failure, JobChange, NewJob, NewSession, REASON_CLOSED, REASON_RELEASED,
+    Answer, Backend, Commit, Exhausted, Failure, JobChange, NewJob, NewSession, Page, REASON_CLOSED, REASON_RELEASED,
     REASON_REVOKED, ShardPage, Tripped,
 };
 use super::error::StoreError;
 use super::migrations;
 use super::rows::{self, Fields, signed};
 use super::sql::{jobs, sweep, work};
-use super::types::{Garbage, Planning, Winner};
+use super::types::{Garbage, Planning, Tally, Winner};
 use crate::clock::Clock;
 use uuid::Uuid;
 
@@ -105,6 +106,7 @@ impl Backend for Sqlite {
             Box::pin(async move {
                 let insert = query(jobs::SUBMIT_JOB).bind(job.job.0).bind(job.digest).bind(job.spec).bind(job.task);
                 let insert = insert.bind(now_ms).bind(job.owner).bind(job.allow_partial);
+                let insert = insert.bind(job.model_name).bind(signed(job.source_total));
                 if changed(insert, db).await? {
                     return Ok(None);
                 }
@@ -113,15 +115,28 @@ impl Backend for Sqlite {
         }))
     }
 
-    fn statuses(&self, job: Option<JobId>) -> Answer<'_, Vec<JobStatus>> {
+    fn briefs(&self, page: Page) -> Answer<'_, Vec<JobBrief>> {
+        Box::pin(lists::briefs(&self.readers, page, self.now_ms()))
+    }
+
+    fn spec(&self, job: JobId) -> Answer<'_, Option<JobSpec>> {
         Box::pin(async move {
-            let statuses = match job {
-                Some(job) => query(jobs::JOB_STATUS).bind(job.0).fetch_all(&self.readers).await?,
-                None => query(jobs::ALL_JOB_STATUSES).fetch_all(&self.readers).await?,
-            };
-            let rejects = query(jobs::JOB_REJECTS).bind(job.map(|job| job.0)).fetch_all(&self.readers).await?;
-            let (rejects, now_ms) = (rows::rejects(&rejects)?, self.now_ms());
-            statuses.iter().map(|row| rows::job_status(row, now_ms, &rejects)).collect()
+            let row = query(jobs::JOB_SPEC).bind(job.0).fetch_optional(&self.readers).await?;
+            row.map(|row| row.json("spec")).transpose()
+        })
+    }
+
+    fn tally(&self) -> Answer<'_, Tally> {
+        Box::pin(async move {
+            let states = query(jobs::JOBS_BY_STATE).fetch_all(&self.readers).await?;
+            rows::tally(&query(jobs::TALLY).fetch_one(&self.readers).await?, &states)
+        })
+    }
+
+    fn ping(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let _one: i64 = query_scalar(jobs::PING).fetch_one(&self.readers).await?;
+            Ok(())
         })
     }
 
@@ -168,17 +183,29 @@ impl Backend for Sqlite {
         Box::pin(self.writer.run(move |db| Box::pin(async move { steps::repair(db, job, &shards, now_ms).await })))
     }
 
-    fn planning(&self) -> Answer<'_, Vec<Planning>> {
+    fn waiting(&self) -> Answer<'_, Vec<JobId>> {
         Box::pin(async move {
-            let mut planning = Vec::new();
-            for row in query(jobs::JOBS_TO_PLAN).fetch_all(&self.readers).await? {
-                let (mut job, inspected) = rows::planning(&row)?;
-                if inspected {
-                    job.sources = Some(self.sources(job.job).await?);
-                }
-                planning.push(job);
+            let rows = query(jobs::JOBS_TO_PLAN).fetch_all(&self.readers).await?;
+            rows.iter().map(|row| row.id("job_id").map(JobId)).collect()
+        })
+    }
+
+    fn planning(&self, job: JobId) -> Answer<'_, Option<Planning>> {
+        Box::pin(async move {
+            let row = query(jobs::JOB_TO_PLAN).bind(job.0).fetch_optional(&self.readers).await?;
+            let Some(row) = row else { return Ok(None) };
+            let (mut planning, inspected) = rows::planning(&row)?;
+            if inspected {
+                planning.sources = Some(self.sources(job).await?);
             }
-            Ok(planning)
+            Ok(Some(planning))
+        })
+    }
+
+    fn source_task(&self, job: JobId, source_index: u32) -> Answer<'_, Option<SourceTask>> {
+        Box::pin(async move {
+            let statement = query(jobs::SOURCE_TASK).bind(job.0).bind(i64::from(source_index));
+            statement.fetch_optional(&self.readers).await?.as_ref().map(rows::source_task).transpose()
         })
     }
 
@@ -272,12 +299,12 @@ impl Backend for Sqlite {
         }))
     }
 
-    fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Answer<'_, Option<Vec<Grant>>> {
+    fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Answer<'_, Option<Vec<Granted>>> {
         let now_ms = self.now_ms();
         Box::pin(self.writer.run(move |db| Box::pin(take::lease(db, session, request, max, now_ms))))
     }
 
-    fn copy_slow(&self, session: SessionId, request: RequestId) -> Answer<'_, Vec<Grant>> {
+    fn copy_slow(&self, session: SessionId, request: RequestId) -> Answer<'_, Vec<Granted>> {
         let (now_ms, policy) = (self.now_ms(), self.policy.clone());
         Box::pin(
             self.writer.run(move |db| Box::pin(async move { take::copy(db, session, request, &policy, now_ms).await })),

@@ -1,6 +1,6 @@
 //! How shards are taken: leases, and copies of slow ones. Steps inside a transaction of the writer.
 
-use proto::work::Grant;
+use proto::work::Granted;
 use proto::{RequestId, SessionId};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{query, query_scalar};
@@ -21,7 +21,7 @@ pub(super) async fn lease(
     request: RequestId,
     max: u32,
     now_ms: i64,
-) -> Result<Option<Vec<Grant>>> {
+) -> Result<Option<Vec<Granted>>> {
     let standing = query(work::SESSION_STANDING).bind(session.0).fetch_optional(&mut *db).await?;
     let Some(standing) = standing.filter(|row| row.text("state").is_ok_and(|state| state == "live")) else {
         return Ok(None);
@@ -73,7 +73,7 @@ pub(super) async fn copy(
     request: RequestId,
     policy: &Policy,
     now_ms: i64,
-) -> Result<Vec<Grant>> {
+) -> Result<Vec<Granted>> {
     let standing = query(work::SESSION_STANDING).bind(session.0).fetch_optional(&mut *db).await?;
     let Some(standing) = standing.filter(|row| row.text("state").is_ok_and(|state| state == "live")) else {
         return Ok(Vec::new());

@@ -5,6 +5,8 @@
 //! quotes; blank lines are not records. Delimiter and quote are those of the [`Dialect`]; without a quote, every byte but
 //! delimiters and line ends belongs to its field.
 
+use std::collections::HashMap;
+
 use arrow_schema::Schema;
 use memchr::{memchr, memchr_iter, memchr3};
 
@@ -236,7 +238,10 @@ pub(crate) struct Parser {
 impl Parser {
     /// Makes a parser for records under `header`, or `None` where the header lacks the text column.
     pub(crate) fn new(dialect: Dialect, header: &[String], text_column: &str, kept: &Schema) -> Option<Parser> {
-        let position = |name: &str| header.iter().position(|column| column == name);
+        // Of columns that share a name the first one counts: it is put last into the map.
+        let positions: HashMap<&str, usize> =
+            header.iter().enumerate().rev().map(|(index, name)| (name.as_str(), index)).collect();
+        let position = |name: &str| positions.get(name).copied();
         Some(Parser {
             dialect,
             width: header.len(),

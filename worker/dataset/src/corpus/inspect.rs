@@ -1,6 +1,8 @@
 //! Looks at the headers of all sources before any work: what is wrong with a corpus shall be said in the first second.
 
-use arrow_schema::{DataType, Field};
+use std::collections::HashSet;
+
+use arrow_schema::{DataType, Field, Schema};
 
 use crate::corpus::columnar::{self, is_text};
 use crate::corpus::dialect::{self, Dialect};
@@ -40,15 +42,24 @@ pub async fn inspect_with_notices(
         object.check().await?;
         fingerprints.push(object.fingerprint().clone());
     }
-    let kept_schema = encode_schema(&unify(&columns, &inference, options)?);
+    let kept = unify(&columns, &inference, options)?;
+    let kept_schema = encode_schema(&kept);
     let planned = sources.iter().zip(columns).zip(fingerprints).map(|((source, columns), fingerprint)| {
         let header = match source.format {
-            Format::Csv | Format::Tsv => columns.names(),
+            Format::Csv | Format::Tsv => names_read(columns.names(), &kept, options),
             Format::Jsonl | Format::Parquet | Format::Arrow | Format::Txt => Vec::new(),
         };
         PlannedSource { source: source.clone(), fingerprint, header, kept_schema: kept_schema.clone() }
     });
     Ok((planned.collect(), notices))
+}
+
+/// Empties the names of columns that are not read: a header of thousands of columns, of which few are kept, stays short.
+/// Their places count, since every record has a field for each.
+fn names_read(names: Vec<String>, kept: &Schema, options: &ReadOptions) -> Vec<String> {
+    let read: HashSet<&str> = kept.fields().iter().map(|field| field.name().as_str()).collect();
+    let is_read = |name: &str| name == options.text_column || read.contains(name);
+    names.into_iter().map(|name| if is_read(&name) { name } else { String::new() }).collect()
 }
 
 async fn columns_of(
@@ -96,7 +107,7 @@ async fn columns_of(
             Columns::Typed(schema.fields().iter().map(|field| field.as_ref().clone()).collect())
         }
     };
-    Ok(SourceColumns { uri: source.uri.clone(), format: source.format, columns })
+    Ok(SourceColumns::new(&source.uri, source.format, columns))
 }
 
 fn check_text_type(object: &Object, text: Option<&Field>) -> Result<(), DatasetError> {

@@ -158,7 +158,8 @@ pub struct PlannedSource {
     pub source: Source,
     /// Its identity at planning time.
     pub fingerprint: Fingerprint,
-    /// Column names of the header in file order, made unique (`csv`, `tsv`; empty for other formats).
+    /// Column names of the header in file order, made unique (`csv`, `tsv`; empty for other formats). Those of columns that
+    /// are not read are empty.
     pub header: Vec<String>,
     /// Schema of the kept columns over the whole corpus, as a base64 Arrow IPC schema message: the same for every source.
     pub kept_schema: String,

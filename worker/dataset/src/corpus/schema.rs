@@ -1,6 +1,7 @@
 //! The schema of the kept columns: one for the whole corpus, decided before any work, carried by every planned source.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::OnceLock;
 
 use arrow_ipc::convert::try_schema_from_ipc_buffer;
 use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
@@ -90,6 +91,8 @@ pub(crate) struct SourceColumns {
     pub(crate) uri: String,
     pub(crate) format: Format,
     pub(crate) columns: Columns,
+    /// Where each name is: there may be a hundred thousand, and each is looked for.
+    places: OnceLock<HashMap<String, usize>>,
 }
 
 /// What a source says about its columns.
@@ -108,6 +111,23 @@ pub(crate) enum Columns {
 }
 
 impl SourceColumns {
+    /// Makes the columns of a source.
+    pub(crate) fn new(uri: &str, format: Format, columns: Columns) -> Self {
+        Self { uri: uri.to_owned(), format, columns, places: OnceLock::new() }
+    }
+
+    /// Returns the place of the first column of this name.
+    fn place(&self, name: &str) -> Option<usize> {
+        let places = || {
+            let mut places = HashMap::new();
+            for (place, name) in self.names().into_iter().enumerate() {
+                places.entry(name).or_insert(place);
+            }
+            places
+        };
+        self.places.get_or_init(places).get(name).copied()
+    }
+
     /// Returns the names in order.
     pub(crate) fn names(&self) -> Vec<String> {
         match &self.columns {
@@ -118,11 +138,7 @@ impl SourceColumns {
     }
 
     fn has(&self, name: &str) -> bool {
-        match &self.columns {
-            Columns::Typed(fields) => fields.iter().any(|field| field.name() == name),
-            Columns::Sampled { keys, .. } => keys.iter().any(|key| key == name),
-            Columns::Unknown => false,
-        }
+        self.place(name).is_some()
     }
 
     /// Checks that a column which is there can be read.
@@ -139,7 +155,7 @@ impl SourceColumns {
 
     fn field(&self, name: &str) -> Option<&Field> {
         match &self.columns {
-            Columns::Typed(fields) => fields.iter().find(|field| field.name() == name),
+            Columns::Typed(fields) => self.place(name).map(|place| &fields[place]),
             Columns::Sampled { .. } | Columns::Unknown => None,
         }
     }
@@ -256,12 +272,13 @@ fn kept_names(
     overflow: Option<&str>,
 ) -> Result<Vec<String>, DatasetError> {
     let mut names: Vec<String> = Vec::new();
+    let mut known: HashSet<String> = HashSet::new();
     let id = options.id_column.iter().cloned();
     match &options.keep {
         Keep::None => names.extend(id),
         Keep::All => {
             for name in sources.iter().flat_map(SourceColumns::names).chain(id) {
-                if !names.contains(&name) {
+                if known.insert(name.clone()) {
                     names.push(name);
                 }
             }
@@ -271,7 +288,8 @@ fn kept_names(
             names.extend(id.filter(|id| !columns.contains(id)));
             for column in columns {
                 let is_overflow = overflow == Some(column.as_str());
-                check_kept(column, &names, if is_overflow { &[] } else { sources })?;
+                let is_twice = !known.insert(column.clone());
+                check_kept(column, is_twice, if is_overflow { &[] } else { sources })?;
                 names.push(column.clone());
             }
         }
@@ -279,8 +297,8 @@ fn kept_names(
     Ok(names)
 }
 
-fn check_kept(column: &str, before: &[String], sources: &[SourceColumns]) -> Result<(), DatasetError> {
-    if before.iter().any(|name| name == column) {
+fn check_kept(column: &str, is_twice: bool, sources: &[SourceColumns]) -> Result<(), DatasetError> {
+    if is_twice {
         return Err(DatasetError::bad_input(column, "--keep names this column twice"));
     }
     let is_known = sources.iter().any(|source| source.has(column));

@@ -8,23 +8,19 @@ use crate::error::ErrorKind;
 
 fn csv(uri: &str, names: &[&str]) -> SourceColumns {
     let fields = names.iter().map(|name| Field::new(*name, DataType::Utf8, true)).collect();
-    SourceColumns { uri: uri.to_owned(), format: Format::Csv, columns: Columns::Typed(fields) }
+    SourceColumns::new(uri, Format::Csv, Columns::Typed(fields))
 }
 
 fn parquet(uri: &str, fields: &[(&str, DataType)]) -> SourceColumns {
     let fields = fields.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), false)).collect();
-    SourceColumns { uri: uri.to_owned(), format: Format::Parquet, columns: Columns::Typed(fields) }
+    SourceColumns::new(uri, Format::Parquet, Columns::Typed(fields))
 }
 
 fn json(uri: &str, record: &str, inference: &mut Inference) -> SourceColumns {
     let mut own = Inference::default();
     assert!(own.add(record.as_bytes()));
     inference.merge(&own);
-    SourceColumns {
-        uri: uri.to_owned(),
-        format: Format::Jsonl,
-        columns: Columns::Sampled { keys: own.keys(), is_complete: true },
-    }
+    SourceColumns::new(uri, Format::Jsonl, Columns::Sampled { keys: own.keys(), is_complete: true })
 }
 
 fn options(keep: Keep, id: Option<&str>) -> ReadOptions {
@@ -125,7 +121,7 @@ fn json_yields_to_typed_sources_where_it_can() {
 
 #[test]
 fn a_source_without_records_misses_no_column() {
-    let empty = SourceColumns { uri: "b".to_owned(), format: Format::Jsonl, columns: Columns::Unknown };
+    let empty = SourceColumns::new("b", Format::Jsonl, Columns::Unknown);
     assert_eq!(names(&[csv("a", &["text", "id"]), empty], &options(Keep::All, Some("id"))), ["text", "id"]);
 }
 
@@ -166,7 +162,7 @@ fn many_columns_of_one_name_are_named_in_reasonable_time() {
 
 fn incomplete(uri: &str, keys: &[&str]) -> SourceColumns {
     let keys = keys.iter().map(|key| (*key).to_owned()).collect();
-    SourceColumns { uri: uri.to_owned(), format: Format::Jsonl, columns: Columns::Sampled { keys, is_complete: false } }
+    SourceColumns::new(uri, Format::Jsonl, Columns::Sampled { keys, is_complete: false })
 }
 
 #[test]
@@ -210,7 +206,7 @@ fn the_overflow_column_is_marked_in_the_planned_schema() {
 fn a_header_cut_at_the_wrong_character_names_the_option() {
     let message = |names: &[&str], format, delimiter| {
         let names: Vec<Field> = names.iter().map(|name| Field::new(*name, DataType::Utf8, true)).collect();
-        let source = SourceColumns { uri: "a".to_owned(), format, columns: Columns::Typed(names) };
+        let source = SourceColumns::new("a", format, Columns::Typed(names));
         let options = ReadOptions { delimiter, ..ReadOptions::default() };
         unify(&[source], &Inference::default(), &options).unwrap_err().to_string()
     };

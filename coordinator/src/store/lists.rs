@@ -1,0 +1,62 @@
+//! How jobs stand: one, or page by page without their specs, and the sums over all of them.
+
+use proto::JobId;
+use proto::job::{JobBrief, JobSpec, JobStatus};
+
+use super::backend::Page;
+use super::types::Tally;
+use super::{Result, Store};
+
+impl Store {
+    /// Returns how a job stands. Costs the same for ten shards and for a million.
+    pub async fn job(&self, job: JobId) -> Result<Option<JobStatus>> {
+        let Some(brief) = self.brief(job).await? else { return Ok(None) };
+        Ok(self.backend.spec(job).await?.map(|spec| brief.with(spec)))
+    }
+
+    /// Returns how a job stands, without its spec, which may be large.
+    pub async fn brief(&self, job: JobId) -> Result<Option<JobBrief>> {
+        Ok(self.briefs(Page::One(job)).await?.pop())
+    }
+
+    /// Returns what a job was submitted with.
+    pub async fn spec(&self, job: JobId) -> Result<Option<JobSpec>> {
+        self.backend.spec(job).await
+    }
+
+    /// Counts the jobs that have not ended, of one owner or of all.
+    pub async fn active_jobs(&self, owner: Option<&str>) -> Result<u64> {
+        self.backend.active(owner.map(str::to_owned)).await
+    }
+
+    /// Returns how the newest jobs stand, newest first, at most `limit`: those submitted before the job `before`, of one
+    /// owner or of all. None where `before` is unknown.
+    pub async fn newest_jobs(&self, before: Option<JobId>, owner: Option<&str>, limit: u32) -> Result<Vec<JobBrief>> {
+        self.briefs(Page::Newest { before, owner: owner.map(str::to_owned), limit }).await
+    }
+
+    /// Returns how jobs stand that have not ended, newest first, at most `limit`.
+    pub async fn unended_jobs(&self, limit: u32) -> Result<Vec<JobBrief>> {
+        self.briefs(Page::Active { limit }).await
+    }
+
+    /// Returns sums over all jobs, and how many workers are alive.
+    pub async fn tally(&self) -> Result<Tally> {
+        self.backend.tally().await
+    }
+
+    /// Asks the database for nothing but an answer.
+    pub async fn ping(&self) -> Result<()> {
+        self.backend.ping().await
+    }
+
+    async fn briefs(&self, page: Page) -> Result<Vec<JobBrief>> {
+        Ok(self.backend.briefs(page).await?.into_iter().map(|brief| self.worried(brief)).collect())
+    }
+
+    /// A job without workers is not starved at once: they may be about to come back.
+    fn worried(&self, brief: JobBrief) -> JobBrief {
+        let worry_ms = self.policy.starved_ms.unsigned_abs();
+        JobBrief { starved_ms: if brief.starved_ms < worry_ms { 0 } else { brief.starved_ms }, ..brief }
+    }
+}

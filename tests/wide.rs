@@ -1,0 +1,79 @@
+//! Corpora with more columns than anybody would write by hand, and prefixes longer than any model reads: they work, or are
+//! refused with the remedy, and nobody else's job stands still.
+#![cfg(unix)]
+
+use std::fmt::Write;
+
+use crate::harness::daemon::{coordinator, fetch_and_verify, status, submit, worker};
+use crate::harness::{Bench, corpora, model, run_words, wait_for};
+
+/// A CSV file of some rows with the column `text` and so many others, whose names have so many digits.
+fn wide(columns: usize, digits: usize) -> String {
+    let mut csv = String::from("text");
+    (0..columns).for_each(|column| write!(csv, ",c{column:0>digits$}").unwrap());
+    for text in corpora::sentences(3) {
+        write!(csv, "\n\"{text}\"").unwrap();
+        csv.push_str(&",x".repeat(columns));
+    }
+    csv
+}
+
+#[test]
+fn a_corpus_with_a_very_long_header_ends_no_worker_and_stops_no_other_job() {
+    let bench = Bench::new();
+    bench.write("wide.csv", wide(13_000, 70));
+    bench.write("a.csv", corpora::csv(&corpora::sentences(100)));
+    let (_coordinator, url) = coordinator(&bench, "c", "state.db", &[]);
+    let first = submit(&bench, &url, "wide.csv", &[]);
+    let second = submit(&bench, &url, "a.csv", &["--shard-rows", "50"]);
+    let mut worker = worker(&bench, "w", &url, &[]);
+    fetch_and_verify(&bench, &url, &second, "a.csv", "out");
+    fetch_and_verify(&bench, &url, &first, "wide.csv", "wide");
+    assert!(!worker.is_dead(), "{}", worker.log());
+}
+
+#[test]
+fn forty_thousand_columns_are_embedded_or_as_few_as_are_named() {
+    let bench = Bench::new();
+    bench.write("wide.csv", wide(40_000, 5));
+    bench.run_ok("wide.csv", "all", &[]);
+    bench.run_ok("wide.csv", "few", &["--keep", "c00007,c39999"]);
+    bench.encaje(["verify", "few", "--corpus", "wide.csv"]).expect_code(0);
+}
+
+#[test]
+fn a_prefix_that_no_model_reads_is_refused_before_any_work() {
+    let bench = Bench::new();
+    bench.write("a.csv", corpora::csv(&corpora::sentences(3)));
+    let prefix = "x".repeat(100_000);
+    let ran = bench.encaje(run_words("a.csv", "out", &["--prefix", &prefix]));
+    ran.expect_code(2);
+    ran.expect_said(&["shorten --prefix"]);
+    assert!(!bench.path("out").exists(), "nothing was begun");
+    let (_coordinator, url) = coordinator(&bench, "c", "state.db", &[]);
+    let model = model().display().to_string();
+    let ran = bench.encaje(["submit", "a.csv", "--model", &model, "--coordinator", &url, "--prefix", &prefix]);
+    ran.expect_code(2);
+    ran.expect_said(&["shorten --prefix"]);
+}
+
+#[test]
+fn a_list_shows_the_newest_jobs_and_says_that_there_are_older_ones() {
+    let bench = Bench::new();
+    bench.write("a.csv", corpora::csv(&corpora::sentences(3)));
+    let (_coordinator, url) = coordinator(&bench, "c", "state.db", &[]);
+    let jobs: Vec<String> = (0..3).map(|_| submit(&bench, &url, "a.csv", &["--again"])).collect();
+    wait_for("the plans", || jobs.iter().all(|job| status(&bench, &url, job)["state"] == "running").then_some(()));
+    let listed = |more: &[&str]| {
+        let ran = bench.encaje([&["list", "--coordinator", &url], more].concat());
+        ran.expect_code(0);
+        let ids: Vec<String> =
+            ran.stdout.lines().filter_map(|line| line.split(' ').next().map(str::to_owned)).collect();
+        (ids, ran)
+    };
+    let (newest, ran) = listed(&["--limit", "2"]);
+    assert_eq!(newest, [jobs[2].clone(), jobs[1].clone()]);
+    ran.expect_said(&["newest 2 jobs", "--all"]);
+    assert_eq!(listed(&["--all"]).0.len(), 3);
+    assert_eq!(listed(&[]).0.len(), 3);
+}
