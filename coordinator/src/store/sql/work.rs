@@ -1,6 +1,6 @@
 //! Statements of the hot path: sessions, leases, heartbeats, commits, failures.
 
-/// What all shards of a source have in common comes along only while it is small: see [`SOURCE_TASK_BYTES_MAX`], whose
+/// What all shards of a source have in common comes along only while it is small: see `SOURCE_TASK_BYTES_MAX`, whose
 /// number stands here. Both databases know the size of a text without reading it.
 macro_rules! grant_columns {
     () => {
