@@ -127,7 +127,7 @@ pub(crate) struct ModelReport {
     pub(crate) pooling: String,
     pub(crate) pooling_source: &'static str,
     pub(crate) prompts: BTreeMap<String, String>,
-    /// The prompt that applies unless another is asked for.
+    /// The prompt that applies by default.
     pub(crate) default_prompt: Option<String>,
     pub(crate) truncate_dim: Option<usize>,
     pub(crate) similarity: Option<String>,

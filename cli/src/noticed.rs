@@ -1,4 +1,4 @@
-//! What is found worth a word about a corpus, said on stderr: before the work, and by the planner during it.
+//! Warnings about a corpus, printed on stderr: before the work, and by the planner during it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

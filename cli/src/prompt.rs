@@ -1,4 +1,4 @@
-//! Which text is put before every other: the model's default prompt, one that is asked for by name, or a prefix.
+//! Which text is put before every other: the model's default prompt, one chosen by name, or a prefix.
 
 use engine::{ModelSummary, Prompts};
 use proto::job::EmbedSpec;

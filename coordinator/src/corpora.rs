@@ -44,10 +44,10 @@ pub trait Cut: Send + Sync {
     fn cursor(&self) -> Cursor;
 }
 
-/// Is called with what was found worth a word about a source.
+/// Is called with warnings about a source.
 type OnNotice = Arc<dyn Fn(&Notice) + Send + Sync>;
 
-/// Corpora that are files and objects. What is worth a word about one is logged, or told to whoever asked for it.
+/// Corpora that are files and objects. Warnings about one are logged, or passed to a callback.
 #[derive(Clone, Default)]
 pub struct Stored {
     on_notice: Option<OnNotice>,

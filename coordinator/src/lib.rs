@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tonic::transport::server::Connected;
+use tower::util::MapResponseLayer;
 use tracing::{info, warn};
 
 pub use access::Access;
@@ -75,7 +76,7 @@ where
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
     let server = service::limited(&config);
-    let server = server.layer(config.metrics.layer()).layer(messages::MessageLayer);
+    let server = server.layer(config.metrics.layer()).layer(MapResponseLayer::new(messages::bounded));
     let mut server = server.layer(access::AccessLayer(config.access.clone()));
     let incoming = connections::capped(incoming, config.connections_max, config.greeting_within);
     let (tls, at_once) = (config.tls.clone(), config.connections_max);

@@ -1,57 +1,18 @@
 //! What calls that fail say: not longer than a client can take. A status travels in a header, headers are bounded, and a
 //! message may quote what a client sent.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use tonic::body::Body;
-use tonic::codegen::Service;
-use tonic::codegen::http::{HeaderMap, HeaderValue, Request, Response};
-use tower::Layer;
+use tonic::codegen::http::{HeaderMap, HeaderValue, Response};
 
 /// The header that holds the message, percent-encoded.
 const MESSAGE: &str = "grpc-message";
 /// Most bytes of it: a quarter of what clients accept as headers.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 
-/// Cuts the messages of the services behind it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct MessageLayer;
-
-impl<S> Layer<S> for MessageLayer {
-    type Service = Bounded<S>;
-
-    fn layer(&self, inner: S) -> Bounded<S> {
-        Bounded(inner)
-    }
-}
-
-/// Services whose messages are cut.
-#[derive(Debug, Clone)]
-pub(crate) struct Bounded<S>(S);
-
-impl<S> Service<Request<Body>> for Bounded<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>>,
-    S::Future: Send + 'static,
-    S::Error: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let answer = self.0.call(request);
-        Box::pin(async move {
-            let mut answer = answer.await?;
-            cut(answer.headers_mut());
-            Ok(answer)
-        })
-    }
+/// Cuts the message of an answer.
+pub(crate) fn bounded(mut answer: Response<Body>) -> Response<Body> {
+    cut(answer.headers_mut());
+    answer
 }
 
 fn cut(headers: &mut HeaderMap) {

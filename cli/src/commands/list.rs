@@ -10,7 +10,7 @@ use crate::exit::Exit;
 use crate::status;
 use crate::ui::{self, Ui};
 
-/// How many jobs are listed where nothing else is asked for: a screen or two, however long the history.
+/// Number of jobs that are listed by default: a screen or two, however long the history.
 const JOBS_SHOWN: usize = 100;
 
 /// Lists outputs or jobs.

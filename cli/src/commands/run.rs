@@ -146,7 +146,7 @@ fn look<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) -> an
     Ok(Request { args, target, out, corpora, sources: planned, model, spec, devices, cores })
 }
 
-/// Returns the digest of the model that what is there already was made with, if it can be read.
+/// Returns the digest of the model that made the existing output, if it can be read.
 fn begun_with(target: &Target, out: &OutDir, record: Option<&JobRecord>) -> Option<String> {
     if let Some(record) = record {
         return Some(record.spec.model.digest.clone());

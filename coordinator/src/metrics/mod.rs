@@ -123,7 +123,7 @@ struct Numbers {
 
 impl Source {
     /// Returns what the database knows, at most [`NUMBERS_FRESH`] old, or `None` where it does not answer. Pages that are
-    /// asked for at the same time share one answer.
+    /// requested at the same time share one answer.
     async fn numbers(&self) -> Option<Arc<Numbers>> {
         let mut known = self.numbers.lock().await;
         if let Some((_, numbers)) = known.as_ref().filter(|(at, _)| at.elapsed() < NUMBERS_FRESH) {

@@ -183,7 +183,14 @@ const DISTILBERT_NAMES: LayerNames = LayerNames {
 fn names(architecture: Architecture) -> (&'static str, &'static LayerNames) {
     match architecture {
         Architecture::DistilBert => ("transformer.layer", &DISTILBERT_NAMES),
-        _ => ("encoder.layer", &BERT_NAMES),
+        Architecture::Bert
+        | Architecture::Roberta
+        | Architecture::XlmRoberta
+        | Architecture::Camembert
+        // Not run by this forward pass.
+        | Architecture::ModernBert
+        | Architecture::NomicBert
+        | Architecture::DebertaV2 => ("encoder.layer", &BERT_NAMES),
     }
 }
 

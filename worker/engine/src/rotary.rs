@@ -200,7 +200,14 @@ impl Rotary {
 fn names(architecture: Architecture) -> &'static Names {
     match architecture {
         Architecture::ModernBert => &MODERN_BERT,
-        _ => &NOMIC_BERT,
+        Architecture::NomicBert
+        // Not run by this forward pass.
+        | Architecture::Bert
+        | Architecture::Roberta
+        | Architecture::XlmRoberta
+        | Architecture::Camembert
+        | Architecture::DistilBert
+        | Architecture::DebertaV2 => &NOMIC_BERT,
     }
 }
 

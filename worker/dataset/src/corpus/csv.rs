@@ -15,7 +15,7 @@ use crate::corpus::dialect::Dialect;
 use crate::corpus::text::Tail;
 use crate::reject::RejectReason;
 
-/// A quoted field with so many line ends is worth a word: its quotes may be characters of a file without quoting.
+/// A quoted field with this many line ends is warned of: its quotes may be characters of a file without quoting.
 pub(crate) const LINES_MANY: u64 = 10;
 
 /// Between two bytes of a CSV text.

@@ -115,7 +115,7 @@ impl Cutter {
         self.cursor.clone()
     }
 
-    /// Returns what was found worth a word since the last call.
+    /// Returns the warnings since the last call.
     pub fn take_notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
     }

@@ -24,7 +24,7 @@ pub async fn inspect(sources: &[Source], options: &ReadOptions) -> Result<Vec<Pl
     inspect_with_notices(sources, options).await.map(|(planned, _)| planned)
 }
 
-/// As [`inspect`](fn@inspect), and returns what was found worth a word.
+/// As [`inspect`](fn@inspect), and returns the warnings too.
 ///
 /// # Errors
 /// As [`inspect`](fn@inspect).

@@ -1,4 +1,4 @@
-//! What is worth a word about a source though it can be read: it may be meant otherwise.
+//! Warnings about a source that can be read, but may have to be read with other options.
 
 use std::fmt;
 

@@ -24,7 +24,7 @@ fn unquoted() -> ReadOptions {
     ReadOptions { quote: Some(Quote::None), ..ReadOptions::default() }
 }
 
-/// What is found worth a word when a corpus is looked at, and when it is cut.
+/// The warnings of inspecting a corpus, and of cutting it.
 fn notices(corpus: &Corpus) -> (Vec<Notice>, Vec<Notice>) {
     block_on(async {
         let patterns = [path_text(&corpus.files[0]).to_owned()];

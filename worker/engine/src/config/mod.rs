@@ -226,10 +226,9 @@ impl Config {
         let architecture = architecture(&fields)?;
         settings::check(&fields, architecture)?;
         let sizes = Sizes::of(architecture);
-        let positions = match (architecture, fields.get("max_position_embeddings")) {
-            (Architecture::NomicBert, None) => fields.count(&["n_positions"], sizes.positions)?,
-            _ => fields.count(&["max_position_embeddings"], sizes.positions)?,
-        };
+        let in_gpt_words = architecture == Architecture::NomicBert && fields.get("max_position_embeddings").is_none();
+        let positions_name = if in_gpt_words { "n_positions" } else { "max_position_embeddings" };
+        let positions = fields.count(&[positions_name], sizes.positions)?;
         let mut config = Config {
             path: path.to_path_buf(),
             architecture,

@@ -54,7 +54,14 @@ impl RotaryConfig {
         }
         match architecture {
             Architecture::ModernBert => modern(fields, layers),
-            _ => nomic(fields, layers),
+            Architecture::NomicBert
+            // Without rotary settings.
+            | Architecture::Bert
+            | Architecture::Roberta
+            | Architecture::XlmRoberta
+            | Architecture::Camembert
+            | Architecture::DistilBert
+            | Architecture::DebertaV2 => nomic(fields, layers),
         }
     }
 }

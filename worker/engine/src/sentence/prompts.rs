@@ -35,12 +35,12 @@ const ALWAYS_THERE: [&str; 2] = ["query", "document"];
 pub struct Prompts {
     /// The text of each prompt.
     pub by_name: BTreeMap<String, String>,
-    /// The name of the prompt that applies unless another is asked for.
+    /// The name of the prompt that applies by default.
     pub default: Option<String>,
 }
 
 impl Prompts {
-    /// Returns name and text of the prompt that applies unless another is asked for. One without a text is none.
+    /// Returns name and text of the prompt that applies by default. One without a text is none.
     pub fn by_default(&self) -> Option<(&str, &str)> {
         let name = self.default.as_deref()?;
         self.by_name.get(name).map(|text| (name, text.as_str())).filter(|(_, text)| !text.is_empty())

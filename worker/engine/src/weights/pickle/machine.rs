@@ -44,10 +44,8 @@ impl Objects {
 
     /// Returns the elements of a tuple; none for anything else.
     pub(super) fn tuple(&self, id: Id) -> &[Id] {
-        match self.get(id) {
-            Node::Tuple(elements) => elements,
-            _ => &[],
-        }
+        let Node::Tuple(elements) = self.get(id) else { return &[] };
+        elements
     }
 
     /// Returns a function's name and its arguments.
@@ -57,33 +55,25 @@ impl Objects {
     }
 
     pub(super) fn global(&self, id: Id) -> Option<&str> {
-        match self.get(id) {
-            Node::Global(name) => Some(name),
-            _ => None,
-        }
+        let Node::Global(name) = self.get(id) else { return None };
+        Some(name)
     }
 
     pub(super) fn text(&self, id: Id) -> Option<&str> {
-        match self.get(id) {
-            Node::Text(text) => Some(text),
-            _ => None,
-        }
+        let Node::Text(text) = self.get(id) else { return None };
+        Some(text)
     }
 
     /// Returns an integer that is not negative.
     pub(super) fn size(&self, id: Id) -> Option<u64> {
-        match self.get(id) {
-            Node::Int(value) => u64::try_from(*value).ok(),
-            _ => None,
-        }
+        let Node::Int(value) = self.get(id) else { return None };
+        u64::try_from(*value).ok()
     }
 
     /// Returns a tuple of integers that are not negative.
     pub(super) fn sizes(&self, id: Id) -> Option<Vec<u64>> {
-        match self.get(id) {
-            Node::Tuple(elements) => elements.iter().map(|element| self.size(*element)).collect(),
-            _ => None,
-        }
+        let Node::Tuple(elements) = self.get(id) else { return None };
+        elements.iter().map(|element| self.size(*element)).collect()
     }
 
     /// Returns the value of a key of a dictionary; of equal keys, the last.
