@@ -41,6 +41,18 @@ pub(crate) struct NewJob {
     /// What a list shows of the spec.
     pub(crate) model_name: String,
     pub(crate) source_total: u64,
+    /// What a program must know to work on it.
+    pub(crate) revision: u32,
+}
+
+/// A wish for shards.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish {
+    pub(crate) session: SessionId,
+    pub(crate) request: RequestId,
+    pub(crate) max: u32,
+    /// Of no job that needs a later one.
+    pub(crate) revision: u32,
 }
 
 /// Which jobs are asked for, newest first.
@@ -162,12 +174,12 @@ pub(crate) trait Backend: Send + Sync {
     /// Any job that is not cancelled: those of the shards that are committed → pending, their winners revoked; if there
     /// are any, finalizing, succeeded, failed → running or planning with the next generation. Returns how many.
     fn repair(&self, job: JobId, shards: Vec<u64>) -> Answer<'_, u64>;
-    /// Returns the jobs in state planning, in the order of submission.
-    fn waiting(&self) -> Answer<'_, Vec<JobId>>;
+    /// Returns the jobs in state planning that a program of this revision knows, in the order of submission.
+    fn waiting(&self, revision: u32) -> Answer<'_, Vec<JobId>>;
     /// Returns a job in state planning.
     fn planning(&self, job: JobId) -> Answer<'_, Option<Planning>>;
-    /// Returns what all shards of a source have in common.
-    fn source_task(&self, job: JobId, source_index: u32) -> Answer<'_, Option<SourceTask>>;
+    /// Returns what all shards of a source have in common, of a job that a program of this revision knows.
+    fn source_task(&self, job: JobId, source_index: u32, revision: u32) -> Answer<'_, Option<SourceTask>>;
     /// Returns the planned sources, in order.
     fn sources(&self, job: JobId) -> Answer<'_, Vec<PlannedSource>>;
     /// Planning, no sources yet: stores URIs and planned sources.
@@ -182,10 +194,11 @@ pub(crate) trait Backend: Send + Sync {
     fn winners_halves(&self, job: JobId, after_row: i64, limit: u32) -> Answer<'_, Vec<Winner>>;
     /// Returns the rows of dead shards after a row (-1 for all), in order.
     fn holes(&self, job: JobId, after_row: i64, limit: u32) -> Answer<'_, Vec<ManifestHole>>;
-    /// Returns the jobs that wait for their manifest.
-    fn finalizable(&self) -> Answer<'_, Vec<JobId>>;
-    /// Returns the jobs of which only dead shards are left, which they do not bear.
-    fn exhausted(&self) -> Answer<'_, Vec<Exhausted>>;
+    /// Returns the jobs that wait for their manifest, and that a program of this revision knows.
+    fn finalizable(&self, revision: u32) -> Answer<'_, Vec<JobId>>;
+    /// Returns the jobs of which only dead shards are left, which they do not bear, and that a program of this revision
+    /// knows.
+    fn exhausted(&self, revision: u32) -> Answer<'_, Vec<Exhausted>>;
 
     /// Registers a worker process.
     fn open_session(&self, session: NewSession) -> Answer<'_, ()>;
@@ -194,14 +207,14 @@ pub(crate) trait Backend: Send + Sync {
     fn beat(&self, session: SessionId, progress: Vec<Progress>) -> Answer<'_, Option<Vec<bool>>>;
     /// Live session (`None`: every one): dead, its live attempts released, their shards pending.
     fn close_sessions(&self, session: Option<SessionId>) -> Answer<'_, ()>;
-    /// Live, unexpired session, pending shards of active jobs that are not paused: leases up to `max` within the
+    /// Live, unexpired session, pending shards of active jobs that are not paused and of no later revision: leases up to `max` within the
     /// session's limit. A suspect goes alone, to a session that holds nothing; while one waits, sessions that hold
     /// something get nothing. A repeated request gets what it was granted. `None`: the session is lost.
-    fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Answer<'_, Option<Vec<Granted>>>;
+    fn lease(&self, wish: Wish) -> Answer<'_, Option<Vec<Granted>>>;
     /// Live, unexpired session that holds nothing and whose request is new; running job without pending shards, nearly
     /// done: a second attempt at the shard that has been running longest, if that is long, it has one attempt, another
     /// session holds it, and the job has not had too many copies.
-    fn copy_slow(&self, session: SessionId, request: RequestId) -> Answer<'_, Vec<Granted>>;
+    fn copy_slow(&self, wish: Wish) -> Answer<'_, Vec<Granted>>;
     /// Live attempt of this session and name, active job, right number of rows, the input
     /// that an earlier output was made of: attempt and shard committed, other attempts at it have lost the race.
     fn commit(&self, commit: Commit) -> Answer<'_, bool>;
@@ -216,8 +229,9 @@ pub(crate) trait Backend: Send + Sync {
     fn tripped(&self, attempts: u32, most: u32) -> Answer<'_, Vec<Tripped>>;
     /// Live sessions that failed so many shards which others have completed: no more leases. Returns them.
     fn quarantine(&self, shards: u32) -> Answer<'_, Vec<SessionId>>;
-    /// Takes or keeps a role for so long, if nobody else has it. Returns whether it is the holder's.
-    fn lead(&self, role: &'static str, holder: Uuid, for_ms: i64) -> Answer<'_, bool>;
+    /// Takes or keeps a role for so long, if nobody else of this or a later revision has it. Returns whether it is the
+    /// holder's.
+    fn lead(&self, role: &'static str, holder: Uuid, revision: u32, for_ms: i64) -> Answer<'_, bool>;
     /// Gives up a role, if it is the holder's.
     fn resign(&self, role: &'static str, holder: Uuid) -> Answer<'_, ()>;
 

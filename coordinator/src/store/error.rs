@@ -68,6 +68,26 @@ pub enum StoreError {
     /// The schema of the database is not this program's.
     #[error("cannot bring the database schema up to date")]
     Migrate(#[source] sqlx::migrate::MigrateError),
+    /// The database was migrated by a later release, which took away what this program needs.
+    #[error(
+        "the database was upgraded for encaje {release} and later (schema {oldest}), and this is encaje {} (schema \
+         {schema}): start encaje {release} or later, or go back to the backup of before the upgrade",
+        env!("CARGO_PKG_VERSION")
+    )]
+    TooOld {
+        /// The last migration that this program knows.
+        schema: i64,
+        /// The one that it would have to know.
+        oldest: i64,
+        /// The first release that knows it.
+        release: String,
+    },
+    /// The job uses what only a later release knows: other coordinators see to it.
+    #[error("job `{job}` needs a coordinator of a later release than {}", env!("CARGO_PKG_VERSION"))]
+    JobNewer {
+        /// The job.
+        job: JobId,
+    },
     /// A statement failed or the database is out of reach. Every request may be repeated as it is.
     #[error("database statement failed")]
     Database(#[source] sqlx::Error),
@@ -118,11 +138,16 @@ impl StoreError {
             StoreError::WrongState { .. } => StoreErrorKind::WrongState,
             StoreError::SessionLost { .. } => StoreErrorKind::SessionLost,
             StoreError::OutputRefused { .. } => StoreErrorKind::Invalid,
-            StoreError::Closed | StoreError::Held { .. } | StoreError::NotWritten { .. } => StoreErrorKind::Unavailable,
+            StoreError::Closed
+            | StoreError::Held { .. }
+            | StoreError::NotWritten { .. }
+            | StoreError::JobNewer { .. } => StoreErrorKind::Unavailable,
             StoreError::Database(source) if is_transient(source) => StoreErrorKind::Unavailable,
-            StoreError::Database(_) | StoreError::Open { .. } | StoreError::Migrate(_) | StoreError::Corrupt { .. } => {
-                StoreErrorKind::Internal
-            }
+            StoreError::Database(_)
+            | StoreError::Open { .. }
+            | StoreError::Migrate(_)
+            | StoreError::TooOld { .. }
+            | StoreError::Corrupt { .. } => StoreErrorKind::Internal,
         }
     }
 }

@@ -37,7 +37,7 @@ pub use winners::{Holes, Winners};
 use crate::clock::Clock;
 use crate::policy::{Policy, Verdict};
 use crate::shard::{LeaseRef, Refusal, attempt_of_key};
-use backend::{Backend, Commit, Failure, JobChange, NewJob, NewSession, ShardPage, Task, Tripped};
+use backend::{Backend, Commit, Failure, JobChange, NewJob, NewSession, ShardPage, Task, Tripped, Wish};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -48,6 +48,8 @@ const MESSAGE_CHARS_MAX: usize = 2_000;
 const CANCEL_PAGE_SHARDS: u32 = 10_000;
 /// What a leader does alone: planning, sweeping, finalizing.
 const ROLE_UPKEEP: &str = "upkeep";
+/// What this program knows of jobs; those that need more are left to others. See `migrations/README.md`.
+const REVISION: u32 = 0;
 /// How often a commit is tried whose lease stands and that is refused all the same.
 const COMMIT_TRIES_MAX: usize = 3;
 
@@ -62,6 +64,8 @@ pub struct Store {
     /// When slow shards were last looked for in vain, by the same clock.
     slow_looked_ms: Arc<AtomicI64>,
     jitter: fn() -> f64,
+    /// [`REVISION`]; a test is a program of another one.
+    revision: u32,
 }
 
 impl std::fmt::Debug for Store {
@@ -104,7 +108,15 @@ impl Store {
         backend.rebase().await?;
         let last_sweep_ms = Arc::new(Mutex::new(clock.now_ms()));
         let slow_looked_ms = Arc::new(AtomicI64::new(i64::MIN / 2));
-        Ok(Store { backend, clock, policy, last_sweep_ms, slow_looked_ms, jitter: proto::chance::unit })
+        Ok(Store {
+            backend,
+            clock,
+            policy,
+            last_sweep_ms,
+            slow_looked_ms,
+            jitter: proto::chance::unit,
+            revision: REVISION,
+        })
     }
 
     /// Waits for the transitions that are under way and lets go of the database; every later call fails. Dropping the
@@ -141,6 +153,7 @@ impl Store {
             allow_partial: spec.allow_partial,
             model_name: spec.model.name.clone(),
             source_total: spec.sources.len() as u64,
+            revision: 0,
         };
         match self.backend.submit(new).await? {
             None => Ok(Submitted::Created),
@@ -205,9 +218,9 @@ impl Store {
         }
     }
 
-    /// Returns the jobs in state planning, in the order of submission.
+    /// Returns the jobs in state planning that this program knows, in the order of submission.
     pub async fn jobs_to_plan(&self) -> Result<Vec<JobId>> {
-        self.backend.waiting().await
+        self.backend.waiting(self.revision).await
     }
 
     /// Returns a job in state planning; `None` where it is not, or there is none.
@@ -218,7 +231,7 @@ impl Store {
     /// Returns what all shards of one source of a job have in common; `None` where there is no such job, or the source is
     /// not planned.
     pub async fn source_task(&self, job: JobId, source_index: u32) -> Result<Option<SourceTask>> {
-        self.backend.source_task(job, source_index).await
+        self.backend.source_task(job, source_index, self.revision).await
     }
 
     /// Stores what planning found out about the sources, once. Returns whether these are the job's sources now; `false`
@@ -307,9 +320,10 @@ impl Store {
     /// Leases up to `max` shards: jobs in the order of submission, shards in input order. Where none is pending, an idle
     /// session may get a copy of a slow one. The same `request` again returns the same grants. An error of kind `SessionLost` asks for a new session.
     pub async fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Result<Vec<Granted>> {
-        let granted = self.backend.lease(session, request, max).await?.ok_or(StoreError::SessionLost { session })?;
+        let wish = Wish { session, request, max, revision: self.revision };
+        let granted = self.backend.lease(wish).await?.ok_or(StoreError::SessionLost { session })?;
         if granted.is_empty() && max > 0 && self.looks_for_slow_shards() {
-            let copies = self.backend.copy_slow(session, request).await?;
+            let copies = self.backend.copy_slow(wish).await?;
             if copies.is_empty() {
                 self.slow_looked_ms.store(self.clock.now_ms(), Ordering::Relaxed);
             }
@@ -431,9 +445,10 @@ impl Store {
         self.backend.quarantine(self.policy.quarantine_shards).await
     }
 
-    /// Takes or keeps the lead of the upkeep for this process. Returns whether it has it for the next `policy.leader_ms`.
+    /// Takes or keeps the lead of the upkeep for this process, also from a program of an earlier revision. Returns whether it
+    /// has it for the next `policy.leader_ms`.
     pub async fn lead_upkeep(&self, process: Uuid) -> Result<bool> {
-        self.backend.lead(ROLE_UPKEEP, process, self.policy.leader_ms).await
+        self.backend.lead(ROLE_UPKEEP, process, self.revision, self.policy.leader_ms).await
     }
 
     /// Gives the lead of the upkeep up, so that another process need not wait for it to lapse.
@@ -444,14 +459,14 @@ impl Store {
     /// Returns the jobs whose shards are all committed (or dead, where that is allowed) and whose manifest is not written
     /// yet, also those in state finalizing that a crash left behind.
     pub async fn jobs_to_finalize(&self) -> Result<Vec<JobId>> {
-        self.backend.finalizable().await
+        self.backend.finalizable(self.revision).await
     }
 
     /// Fails the jobs of which nothing is left but dead shards (unless that is allowed and some shard is committed), with
     /// a reason that names the first of them. Returns them.
     pub async fn fail_exhausted(&self) -> Result<Vec<JobId>> {
         let mut failed = Vec::new();
-        for exhausted in self.backend.exhausted().await? {
+        for exhausted in self.backend.exhausted(self.revision).await? {
             let (dead, index) = (exhausted.dead, exhausted.first_index);
             let error = exhausted.first_error.unwrap_or_default();
             let reason = format!("{dead} of its shards are out of attempts, first shard {index}: {error}");

@@ -236,7 +236,15 @@ pub(super) fn lease_ref(row: &impl Fields) -> Result<LeaseRef> {
     Ok(LeaseRef { session: SessionId(Uuid::nil()), job, index, epoch: epoch(row)? })
 }
 
-/// Reads what all shards of a source have in common.
+/// Reads what all shards of a source have in common, unless the job needs a later revision: what this program does not know
+/// would be lost on the way.
+pub(super) fn source_task_of(row: &impl Fields, job: JobId, revision: u32) -> Result<SourceTask> {
+    if row.int("revision")? > i64::from(revision) {
+        return Err(StoreError::JobNewer { job });
+    }
+    source_task(row)
+}
+
 pub(super) fn source_task(row: &impl Fields) -> Result<SourceTask> {
     let Task { read, model, embed, on_bad_row } = row.json("task")?;
     Ok(SourceTask { read, source: planned_source(row)?, model, embed, on_bad_row })

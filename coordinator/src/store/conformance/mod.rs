@@ -4,12 +4,14 @@
 mod cases_faults;
 mod cases_holes;
 mod cases_jobs;
+mod cases_neighbours;
 mod cases_sweep;
 mod cases_work;
 mod crash;
 pub(crate) mod dump;
 mod events;
 mod fixture;
+mod neighbours;
 mod plans;
 mod prepared;
 mod random;
@@ -115,6 +117,10 @@ promises! {
         a_retry_fills_the_holes_of_a_finished_job_for_the_next_manifest,
         a_retry_that_fails_again_and_a_repair_leave_the_holes,
         a_dead_half_is_a_hole_among_the_rows_where_it_belongs;
+    cases_neighbours:
+        a_job_of_a_later_revision_is_left_to_others,
+        a_job_of_a_later_revision_is_neither_copied_nor_ended_by_others,
+        the_lead_goes_to_the_latest_revision_at_once;
     storm:
         a_storm_of_everything_keeps_the_invariants;
 }

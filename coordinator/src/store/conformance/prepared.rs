@@ -95,10 +95,10 @@ fn arguments(name: &str, first: u128) -> String {
     let (sessions, jobs, shards) = (ids(|n| first + n), ids(|_| 0), numbers(shard));
     let (ones, words) = (numbers(|_| 1), format!("ARRAY[{}]", vec!["'{}'"; BATCH as usize].join(", ")));
     match name {
-        "lease" => format!("NULL, {sessions}, {}, {}", ids(|_| Uuid::new_v4().as_u128()), numbers(|_| 2)),
-        "lease again" => format!("{session}, {job}"),
+        "lease" => format!("NULL, {sessions}, {}, {}, 0", ids(|_| Uuid::new_v4().as_u128()), numbers(|_| 2)),
+        "lease again" => format!("{session}, {job}, 0"),
         "session standings" => sessions,
-        "copy" => format!("NULL, {session}, {job}, 60000, 3, 90, 5"),
+        "copy" => format!("NULL, {session}, {job}, 60000, 3, 90, 5, 0"),
         "beat" => format!("NULL, 60000, {sessions}, {sessions}, {jobs}, {shards}, {ones}, {ones}, {ones}, 'stray', 0"),
         "commit" => format!(
             "NULL, {sessions}, {jobs}, {shards}, {ones}, {}, {words}, {ones}, {words}, {words}, {words}, {ones}, {ones}, \

@@ -19,7 +19,7 @@ use dataset::{Cursor, ManifestHole, PlannedSource};
 use futures::future::BoxFuture;
 use proto::job::{JobBrief, JobSpec, JobState, RowCounts};
 use proto::work::{Granted, LightGrant, Progress, RowWindow, SourceTask};
-use proto::{JobId, RequestId, SessionId, ShardId};
+use proto::{JobId, SessionId, ShardId};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
@@ -27,7 +27,7 @@ use self::audit::Auditor;
 pub use self::audit::{AttemptView, SessionView, ShardView};
 use self::model::{Model, ModelGrant, ModelJob, ModelSession};
 use super::backend::{
-    Answer, Backend, Commit, Exhausted, Failure, JobChange, NewJob, NewSession, Page, ShardPage, Task, Tripped,
+    Answer, Backend, Commit, Exhausted, Failure, JobChange, NewJob, NewSession, Page, ShardPage, Task, Tripped, Wish,
 };
 use super::error::StoreError;
 use super::sql::work::SOURCE_TASK_BYTES_MAX;
@@ -240,9 +240,11 @@ impl Backend for Connection {
         self.run("repair", move |model| model.repair(job, &shards))
     }
 
-    fn waiting(&self) -> Answer<'_, Vec<JobId>> {
-        self.run("waiting", |model| {
-            let planning = |id: &JobId| model.jobs[id].job.state == JobState::Planning;
+    fn waiting(&self, revision: u32) -> Answer<'_, Vec<JobId>> {
+        self.run("waiting", move |model| {
+            let planning = |id: &JobId| {
+                model.jobs[id].job.state == JobState::Planning && model.jobs[id].submission.revision <= revision
+            };
             model.in_order().into_iter().filter(planning).collect()
         })
     }
@@ -254,11 +256,14 @@ impl Backend for Connection {
         })
     }
 
-    fn source_task(&self, job: JobId, source_index: u32) -> Answer<'_, Option<SourceTask>> {
+    fn source_task(&self, job: JobId, source_index: u32, revision: u32) -> Answer<'_, Option<SourceTask>> {
         self.try_run("source_task", move |model| {
-            let Some(job) = model.jobs.get(&job) else { return Ok(None) };
-            let planned = job.sources.iter().flatten().nth(source_index as usize);
-            planned.map(|(_, planned)| source_task(job, planned)).transpose()
+            let Some(found) = model.jobs.get(&job) else { return Ok(None) };
+            let Some((_, planned)) = found.sources.iter().flatten().nth(source_index as usize) else { return Ok(None) };
+            match found.submission.revision <= revision {
+                true => source_task(found, planned).map(Some),
+                false => Err(StoreError::JobNewer { job }),
+            }
         })
     }
 
@@ -313,12 +318,12 @@ impl Backend for Connection {
         })
     }
 
-    fn finalizable(&self) -> Answer<'_, Vec<JobId>> {
-        self.run("finalizable", |model| model.finalizable())
+    fn finalizable(&self, revision: u32) -> Answer<'_, Vec<JobId>> {
+        self.run("finalizable", move |model| model.finalizable(revision))
     }
 
-    fn exhausted(&self) -> Answer<'_, Vec<Exhausted>> {
-        self.run("exhausted", |model| model.exhausted())
+    fn exhausted(&self, revision: u32) -> Answer<'_, Vec<Exhausted>> {
+        self.run("exhausted", move |model| model.exhausted(revision))
     }
 
     fn open_session(&self, session: NewSession) -> Answer<'_, ()> {
@@ -333,16 +338,16 @@ impl Backend for Connection {
         self.run("close_sessions", move |model| model.close_sessions(session))
     }
 
-    fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Answer<'_, Option<Vec<Granted>>> {
+    fn lease(&self, wish: Wish) -> Answer<'_, Option<Vec<Granted>>> {
         self.try_run("lease", move |model| {
-            let Some(granted) = model.lease(session, request, max) else { return Ok(None) };
+            let Some(granted) = model.lease(wish) else { return Ok(None) };
             granted.into_iter().map(|lease| grant(model, lease)).collect::<Result<_, _>>().map(Some)
         })
     }
 
-    fn copy_slow(&self, session: SessionId, request: RequestId) -> Answer<'_, Vec<Granted>> {
+    fn copy_slow(&self, wish: Wish) -> Answer<'_, Vec<Granted>> {
         self.try_run("copy_slow", move |model| {
-            let granted = model.copy_slow(session, request);
+            let granted = model.copy_slow(wish);
             granted.into_iter().map(|lease| grant(model, lease)).collect()
         })
     }
@@ -371,8 +376,8 @@ impl Backend for Connection {
         self.run("quarantine", move |model| model.quarantine(shards))
     }
 
-    fn lead(&self, role: &'static str, holder: Uuid, for_ms: i64) -> Answer<'_, bool> {
-        self.run("lead", move |model| model.lead(role, holder, for_ms))
+    fn lead(&self, role: &'static str, holder: Uuid, revision: u32, for_ms: i64) -> Answer<'_, bool> {
+        self.run("lead", move |model| model.lead(role, holder, revision, for_ms))
     }
 
     fn resign(&self, role: &'static str, holder: Uuid) -> Answer<'_, ()> {

@@ -16,7 +16,7 @@ use crate::shard::{
 };
 use crate::store::backend::{
     Commit, Failure, JobChange, NewJob, NewSession, REASON_CLOSED, REASON_LOST_RACE, REASON_RELEASED, REASON_REVOKED,
-    REASON_STRAY, ShardPage,
+    REASON_STRAY, ShardPage, Wish,
 };
 
 type Millis = i64;
@@ -25,8 +25,8 @@ type Millis = i64;
 pub(in crate::store) type ModelGrant = (ShardId, Epoch);
 
 pub(in crate::store) struct Model {
-    /// Who has which role, and until when.
-    pub(super) leaders: BTreeMap<&'static str, (Uuid, Millis)>,
+    /// Who has which role, until when, and of which revision it is.
+    pub(super) leaders: BTreeMap<&'static str, (Uuid, Millis, u32)>,
     pub(in crate::store) policy: Policy,
     pub(in crate::store) now: Millis,
     pub(in crate::store) jobs: BTreeMap<JobId, ModelJob>,
@@ -304,31 +304,29 @@ impl Model {
     }
 
     /// Returns the grants, or `None` if the session is lost.
-    pub(in crate::store) fn lease(
-        &mut self,
-        session: SessionId,
-        request: RequestId,
-        max: u32,
-    ) -> Option<Vec<ModelGrant>> {
+    pub(in crate::store) fn lease(&mut self, wish: Wish) -> Option<Vec<ModelGrant>> {
+        let Wish { session, request, max, revision } = wish;
         let me = self.sessions.get(&session).filter(|me| me.live)?;
         if me.last_request != Some(request) && me.expires > self.now && !me.quarantined {
             let held = self.live(|attempt| attempt.session == session);
             let free = (me.leases_max as usize).saturating_sub(held.len());
             let suspects = held.iter().any(|(job, (index, _))| self.jobs[job].shards[at(*index)].1.is_suspect());
             if !suspects || planted::is(Bug::SuspectsInCompany) {
-                self.take(session, request, free.min(max as usize), held.is_empty());
+                self.take(wish, free.min(max as usize), held.is_empty());
             }
         }
         let granted = self.live(|attempt| attempt.session == session && attempt.request == request);
-        Some(granted.into_iter().map(|(job, (index, epoch))| (ShardId { job, index }, epoch)).collect())
+        let known = granted.into_iter().filter(|(job, _)| self.jobs[job].submission.revision <= revision);
+        Some(known.map(|(job, (index, epoch))| (ShardId { job, index }, epoch)).collect())
     }
 
     /// A suspect goes to a session that holds nothing, and goes alone; while one waits, nobody gets a second shard.
-    fn take(&mut self, session: SessionId, request: RequestId, room: usize, idle: bool) {
+    fn take(&mut self, wish: Wish, room: usize, idle: bool) {
+        let Wish { session, request, revision, .. } = wish;
         let (now, policy, name) = (self.now, &self.policy, self.name);
         let leasable = |shard: &Shard| shard.step(&ShardEvent::Lease, now, policy).is_ok();
         let waits = |job: &ModelJob| {
-            let open = job.job.is_active() && !job.job.paused;
+            let open = job.job.is_active() && !job.job.paused && job.submission.revision <= revision;
             open && job.shards.iter().any(|(_, shard)| shard.is_suspect() && leasable(shard))
         };
         let suspect = self.jobs.values().any(waits) && !planted::is(Bug::SuspectsInCompany);
@@ -338,7 +336,8 @@ impl Model {
         let mut taken = 0;
         for (_, id) in order {
             let job = self.jobs.get_mut(&id).expect("the job was listed");
-            if !job.job.is_active() || (job.job.paused && !planted::is(Bug::LeaseIgnoresPause)) {
+            let is_known = job.submission.revision <= revision;
+            if !job.job.is_active() || !is_known || (job.job.paused && !planted::is(Bug::LeaseIgnoresPause)) {
                 continue;
             }
             for (index, (_, shard)) in (0..).zip(&mut job.shards) {

@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use dataset::ManifestHole;
 use proto::job::JobState;
 use proto::planted::{self, Bug};
-use proto::{Epoch, JobId, RequestId, SessionId, ShardId};
+use proto::{Epoch, JobId, SessionId, ShardId};
 use uuid::Uuid;
 
 use super::model::{Attempt, Model, ModelGrant, ModelJob, at};
 use crate::shard::Millis;
 use crate::shard::{AttemptState, JobEvent, ShardEvent, ShardState};
-use crate::store::backend::{Exhausted, REASON_REPAIRED, Tripped};
+use crate::store::backend::{Exhausted, REASON_REPAIRED, Tripped, Wish};
 
 /// The classes that the breaker and quarantine look at.
 const WORKERS_FAULT: [&str; 2] = ["transient", "resource"];
@@ -20,12 +20,14 @@ const WORKER_LOST: &str = "worker_lost";
 
 impl Model {
     /// Returns the grant of a copy, if there is a shard to copy and the session is idle.
-    pub(in crate::store) fn copy_slow(&mut self, session: SessionId, request: RequestId) -> Option<ModelGrant> {
+    pub(in crate::store) fn copy_slow(&mut self, wish: Wish) -> Option<ModelGrant> {
+        let Wish { session, request, revision, .. } = wish;
         let me = self.sessions.get(&session).filter(|me| me.live && !me.quarantined && me.expires > self.now)?;
         if me.last_request == Some(request) || !self.live(|attempt| attempt.session == session).is_empty() {
             return None;
         }
-        let ripe: Vec<JobId> = self.jobs.iter().filter(|(_, job)| self.is_ripe(job)).map(|(id, _)| *id).collect();
+        let is_ripe = |job: &ModelJob| job.submission.revision <= revision && self.is_ripe(job);
+        let ripe: Vec<JobId> = self.jobs.iter().filter(|(_, job)| is_ripe(job)).map(|(id, _)| *id).collect();
         let mut slow = Vec::new();
         for id in ripe {
             let job = &self.jobs[&id];
@@ -108,16 +110,19 @@ impl Model {
         found
     }
 
-    pub(in crate::store) fn lead(&mut self, role: &'static str, holder: Uuid, for_ms: i64) -> bool {
-        let free = self.leaders.get(role).is_none_or(|(found, until)| *found == holder || *until <= self.now);
+    pub(in crate::store) fn lead(&mut self, role: &'static str, holder: Uuid, revision: u32, for_ms: i64) -> bool {
+        let free = self
+            .leaders
+            .get(role)
+            .is_none_or(|(found, until, older)| *found == holder || *until <= self.now || *older < revision);
         if free {
-            self.leaders.insert(role, (holder, self.now + for_ms));
+            self.leaders.insert(role, (holder, self.now + for_ms, revision));
         }
         free
     }
 
     pub(in crate::store) fn resign(&mut self, role: &'static str, holder: Uuid) {
-        if self.leaders.get(role).is_some_and(|(found, _)| *found == holder) {
+        if self.leaders.get(role).is_some_and(|(found, ..)| *found == holder) {
             self.leaders.remove(role);
         }
     }
@@ -279,12 +284,12 @@ impl Model {
         lost
     }
 
-    pub(in crate::store) fn exhausted(&self) -> Vec<Exhausted> {
+    pub(in crate::store) fn exhausted(&self, revision: u32) -> Vec<Exhausted> {
         let mut found = Vec::new();
         for id in self.in_order() {
             let job = &self.jobs[&id];
             let counts = job.counts();
-            if job.job.step(&JobEvent::Exhaust(&counts, "")).is_err() {
+            if job.submission.revision > revision || job.job.step(&JobEvent::Exhaust(&counts, "")).is_err() {
                 continue;
             }
             let first = (0_u64..).zip(&job.shards).find(|(_, (_, shard))| shard.state == ShardState::Dead);
@@ -295,8 +300,9 @@ impl Model {
         found
     }
 
-    pub(in crate::store) fn finalizable(&self) -> Vec<JobId> {
+    pub(in crate::store) fn finalizable(&self, revision: u32) -> Vec<JobId> {
         let mut waiting = self.in_order();
+        waiting.retain(|id| self.jobs[id].submission.revision <= revision);
         waiting.retain(|id| self.jobs[id].job.step(&JobEvent::Finalize(&self.jobs[id].counts())).is_ok());
         waiting
     }

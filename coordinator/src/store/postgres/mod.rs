@@ -16,7 +16,7 @@ use std::time::Duration;
 use dataset::{ManifestHole, PlannedSource};
 use proto::job::{JobBrief, JobSpec, JobState};
 use proto::work::{Granted, Progress, SourceTask};
-use proto::{JobId, RequestId, SessionId};
+use proto::{JobId, SessionId};
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{query, query_scalar};
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use super::backend::{
     Answer, Backend, Commit, Exhausted, Failure, JobChange, NewJob, NewSession, Page, REASON_CLOSED, REASON_RELEASED,
-    REASON_REPAIRED, REASON_REVOKED, REASON_SESSION_LOST, REASON_STALLED, ShardPage, Tripped,
+    REASON_REPAIRED, REASON_REVOKED, REASON_SESSION_LOST, REASON_STALLED, ShardPage, Tripped, Wish,
 };
 use super::error::StoreError;
 use super::rows::{self, Fields, signed};
@@ -38,7 +38,7 @@ use batch::{Batcher, Shape};
 use pool::Pool;
 #[cfg(test)]
 pub(in crate::store) use settings::{EVERYWHERE, HOT};
-use work::{Beats, Closes, Commits, Leases, Opens, Report, Wish, insert_shards};
+use work::{Beats, Closes, Commits, Leases, Opens, Report, insert_shards};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -99,7 +99,7 @@ impl Postgres {
         let pool = |options: &PgConnectOptions, most| Pool::new(options.clone(), most, silence * PATIENCE_FACTOR);
         let (work, lease_pool) = (pool(&hot, WORK_CONNECTIONS_MAX), pool(&hot, LEASE_CONNECTIONS_MAX));
         let desk = pool(&desk, DESK_CONNECTIONS_MAX);
-        migrations::postgres().run(desk.raw()).await.map_err(StoreError::Migrate)?;
+        migrations::migrate_postgres(desk.raw()).await?;
         let stop = CancellationToken::new();
         let (ttl_ms, gather) = (policy.ttl_ms, Duration::from_millis(policy.beat_gather_ms));
         let patient = |shape| Shape { patience: silence, ..shape };
@@ -203,9 +203,11 @@ impl Backend for Postgres {
         let (id, imposed_ms) = (job.job.0, self.imposed_ms());
         Box::pin(async move {
             let inserted = changed(&self.desk, move || {
-                let NewJob { digest, spec, task, owner, allow_partial, model_name, source_total, .. } = job.clone();
+                let NewJob { digest, spec, task, owner, allow_partial, model_name, source_total, revision, .. } =
+                    job.clone();
                 let insert = query(jobs::PG_SUBMIT_JOB).bind(id).bind(digest).bind(spec).bind(task).bind(imposed_ms);
-                insert.bind(owner).bind(allow_partial).bind(model_name).bind(signed(source_total))
+                let insert = insert.bind(owner).bind(allow_partial).bind(model_name).bind(signed(source_total));
+                insert.bind(i64::from(revision))
             })
             .await?;
             if inserted > 0 {
@@ -285,9 +287,9 @@ impl Backend for Postgres {
         }))
     }
 
-    fn waiting(&self) -> Answer<'_, Vec<JobId>> {
+    fn waiting(&self, revision: u32) -> Answer<'_, Vec<JobId>> {
         Box::pin(async move {
-            let rows = self.desk.rows(query(jobs::JOBS_TO_PLAN)).await?;
+            let rows = self.desk.rows(query(jobs::JOBS_TO_PLAN).bind(i64::from(revision))).await?;
             rows.iter().map(|row| row.id("job_id").map(JobId)).collect()
         })
     }
@@ -296,10 +298,11 @@ impl Backend for Postgres {
         Box::pin(lists::planning(&self.desk, job))
     }
 
-    fn source_task(&self, job: JobId, source_index: u32) -> Answer<'_, Option<SourceTask>> {
+    fn source_task(&self, job: JobId, source_index: u32, revision: u32) -> Answer<'_, Option<SourceTask>> {
         Box::pin(async move {
             let statement = query(jobs::SOURCE_TASK).bind(job.0).bind(i64::from(source_index));
-            self.desk.rows(statement).await?.first().map(rows::source_task).transpose()
+            let found = self.desk.rows(statement).await?;
+            found.first().map(|row| rows::source_task_of(row, job, revision)).transpose()
         })
     }
 
@@ -345,17 +348,18 @@ impl Backend for Postgres {
         })
     }
 
-    fn finalizable(&self) -> Answer<'_, Vec<JobId>> {
+    fn finalizable(&self, revision: u32) -> Answer<'_, Vec<JobId>> {
         Box::pin(async move {
-            let rows = self.desk.rows(query(jobs::JOBS_TO_FINALIZE)).await?;
+            let rows = self.desk.rows(query(jobs::JOBS_TO_FINALIZE).bind(i64::from(revision))).await?;
             rows.iter().map(|row| row.id("job_id").map(JobId)).collect()
         })
     }
 
-    fn exhausted(&self) -> Answer<'_, Vec<Exhausted>> {
-        Box::pin(
-            async move { self.desk.rows(query(jobs::EXHAUSTED_JOBS)).await?.iter().map(rows::exhausted).collect() },
-        )
+    fn exhausted(&self, revision: u32) -> Answer<'_, Vec<Exhausted>> {
+        Box::pin(async move {
+            let statement = query(jobs::EXHAUSTED_JOBS).bind(i64::from(revision));
+            self.desk.rows(statement).await?.iter().map(rows::exhausted).collect()
+        })
     }
 
     fn open_session(&self, session: NewSession) -> Answer<'_, ()> {
@@ -373,22 +377,23 @@ impl Backend for Postgres {
         }
     }
 
-    fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Answer<'_, Option<Vec<Granted>>> {
-        Box::pin(self.leases.ask(Wish { session, request, max }))
+    fn lease(&self, wish: Wish) -> Answer<'_, Option<Vec<Granted>>> {
+        Box::pin(self.leases.ask(wish))
     }
 
-    fn copy_slow(&self, session: SessionId, request: RequestId) -> Answer<'_, Vec<Granted>> {
+    fn copy_slow(&self, wish: Wish) -> Answer<'_, Vec<Granted>> {
         let (imposed_ms, policy) = (self.imposed_ms(), self.policy.clone());
         Box::pin(async move {
             let granted: Vec<PgRow> = apart(&self.lease_pool, move |pool| {
                 let statement = query(sql_work::PG_COPY_SHARD)
                     .bind(imposed_ms)
-                    .bind(session.0)
-                    .bind(request.0)
+                    .bind(wish.session.0)
+                    .bind(wish.request.0)
                     .bind(policy.copy_floor_ms)
                     .bind(policy.copy_factor)
                     .bind(i64::from(policy.copy_done_percent))
-                    .bind(i64::from(policy.copies_percent));
+                    .bind(i64::from(policy.copies_percent))
+                    .bind(i64::from(wish.revision));
                 async move { pool.rows(statement).await }
             })
             .await?;
@@ -469,10 +474,13 @@ impl Backend for Postgres {
         })
     }
 
-    fn lead(&self, role: &'static str, holder: Uuid, for_ms: i64) -> Answer<'_, bool> {
+    fn lead(&self, role: &'static str, holder: Uuid, revision: u32, for_ms: i64) -> Answer<'_, bool> {
         let imposed_ms = self.imposed_ms();
         Box::pin(async move {
-            let lead = move || query(sweep::PG_LEAD).bind(role).bind(holder).bind(imposed_ms).bind(for_ms);
+            let lead = move || {
+                let lead = query(sweep::PG_LEAD).bind(role).bind(holder).bind(imposed_ms).bind(for_ms);
+                lead.bind(i64::from(revision))
+            };
             Ok(changed(&self.desk, lead).await? > 0)
         })
     }

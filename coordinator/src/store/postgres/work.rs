@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use proto::SessionId;
 use proto::work::{Granted, Progress};
-use proto::{RequestId, SessionId};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{query, query_scalar};
 use uuid::Uuid;
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::Count;
 use super::batch::Batched;
 use crate::clock::Clock;
-use crate::store::backend::{Commit, NewSession, REASON_CLOSED, REASON_LOST_RACE, REASON_STRAY, ShardPage};
+use crate::store::backend::{Commit, NewSession, REASON_CLOSED, REASON_LOST_RACE, REASON_STRAY, ShardPage, Wish};
 use crate::store::error::StoreError;
 use crate::store::rows::{self, Fields, signed};
 use crate::store::sql::{jobs, sweep, work};
@@ -69,14 +69,6 @@ fn mark(flags: &mut [bool], ordinal: i64) {
     }
 }
 
-/// A wish for shards.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Wish {
-    pub(super) session: SessionId,
-    pub(super) request: RequestId,
-    pub(super) max: u32,
-}
-
 /// Leases.
 pub(super) struct Leases {
     pub(super) clock: Arc<dyn Clock>,
@@ -95,11 +87,14 @@ impl Batched for Leases {
         Box::pin(async move {
             let mut answers: Vec<Option<Vec<Granted>>> = vec![None; wishes.len()];
             let mut waiting: Vec<usize> = (0..wishes.len()).collect();
-            // A session that asks twice at once has its second answer after its first.
-            while !waiting.is_empty() {
+            // A session that asks twice at once has its second answer after its first; those of one revision are answered
+            // together.
+            while let Some(first) = waiting.first() {
+                let revision = wishes[*first].revision;
                 let mut sessions = BTreeSet::new();
-                let (now, later): (Vec<usize>, Vec<usize>) =
-                    waiting.into_iter().partition(|at| sessions.insert(wishes[*at].session));
+                let (now, later): (Vec<usize>, Vec<usize>) = waiting
+                    .into_iter()
+                    .partition(|at| wishes[*at].revision == revision && sessions.insert(wishes[*at].session));
                 let round: Vec<Wish> = now.iter().map(|at| wishes[*at]).collect();
                 let granted = lease(connection, &round, self.clock.imposed_ms()).await?;
                 for (at, grants) in now.into_iter().zip(granted) {
@@ -112,7 +107,7 @@ impl Batched for Leases {
     }
 }
 
-/// One round of wishes, at most one of each session.
+/// One round of wishes, at most one of each session, and all of one revision.
 async fn lease(
     connection: &mut PgConnection,
     wishes: &[Wish],
@@ -123,6 +118,7 @@ async fn lease(
         .bind(wishes.iter().map(|wish| wish.session.0).collect::<Vec<Uuid>>())
         .bind(wishes.iter().map(|wish| wish.request.0).collect::<Vec<Uuid>>())
         .bind(wishes.iter().map(|wish| i64::from(wish.max)).collect::<Vec<i64>>())
+        .bind(wishes.first().map_or(0, |wish| i64::from(wish.revision)))
         .fetch_all(&mut *connection)
         .await?;
     let mut grants: BTreeMap<SessionId, Vec<Granted>> = BTreeMap::new();
@@ -145,6 +141,7 @@ async fn lease(
             (None, None) => None,
             (None, Some(last)) if *last == Some(wish.request.0) => {
                 let statement = query(work::GRANTED).bind(wish.session.0).bind(wish.request.0);
+                let statement = statement.bind(i64::from(wish.revision));
                 let again: Vec<PgRow> = statement.fetch_all(&mut *connection).await?;
                 Some(again.iter().map(rows::grant).collect::<Result<_>>()?)
             }

@@ -160,29 +160,32 @@ SELECT spec_digest FROM job WHERE job_id = $1";
 pub(in crate::store) const PG_NOW: &str = "-- now
 SELECT encaje_now_ms($1)";
 
-/// $1 job, $2 digest, $3 spec, $4 task, $5 now, $6 owner, $7 holes are allowed, $8 name of the model, $9 sources.
+/// $1 job, $2 digest, $3 spec, $4 task, $5 now, $6 owner, $7 holes are allowed, $8 name of the model, $9 sources,
+/// $10 revision.
 pub(in crate::store) const SUBMIT_JOB: &str = "-- submit_job
-INSERT INTO job (job_id, spec_digest, spec, task, state, submitted_ms, owner, allow_partial, model_name, source_total)
-VALUES ($1, $2, $3, $4, 'planning', $5, $6, $7, $8, $9) ON CONFLICT (job_id) DO NOTHING";
+INSERT INTO job (job_id, spec_digest, spec, task, state, submitted_ms, owner, allow_partial, model_name, source_total,
+    revision)
+VALUES ($1, $2, $3, $4, 'planning', $5, $6, $7, $8, $9, $10) ON CONFLICT (job_id) DO NOTHING";
 /// As above, with $5 imposed time.
 pub(in crate::store) const PG_SUBMIT_JOB: &str = "-- submit_job
-INSERT INTO job (job_id, spec_digest, spec, task, state, submitted_ms, owner, allow_partial, model_name, source_total)
-VALUES ($1, $2, $3, $4, 'planning', encaje_now_ms($5), $6, $7, $8, $9) ON CONFLICT (job_id) DO NOTHING";
+INSERT INTO job (job_id, spec_digest, spec, task, state, submitted_ms, owner, allow_partial, model_name, source_total,
+    revision)
+VALUES ($1, $2, $3, $4, 'planning', encaje_now_ms($5), $6, $7, $8, $9, $10) ON CONFLICT (job_id) DO NOTHING";
 /// $1 owner or NULL for all.
 pub(in crate::store) const ACTIVE_JOBS: &str = "-- active_jobs
 SELECT count(*) FROM job
 WHERE state IN ('planning', 'running', 'finalizing', 'cancelling') AND (CAST($1 AS TEXT) IS NULL OR owner = $1)";
 
-/// No parameters.
+/// $1 revision.
 pub(in crate::store) const JOBS_TO_PLAN: &str = "-- jobs_to_plan
-SELECT job_id FROM job WHERE state = 'planning' ORDER BY submitted_ms, job_id";
+SELECT job_id FROM job WHERE state = 'planning' AND revision <= $1 ORDER BY submitted_ms, job_id";
 /// $1 job.
 pub(in crate::store) const JOB_TO_PLAN: &str = "-- job_to_plan
 SELECT job_id, spec, source_count, cursor_source, cursor_position, cursor_row
 FROM job WHERE job_id = $1 AND state = 'planning'";
 /// $1 job, $2 index of the source.
 pub(in crate::store) const SOURCE_TASK: &str = "-- source_task
-SELECT j.task, o.planned FROM job j JOIN source o ON o.job_id = j.job_id
+SELECT j.task, o.planned, j.revision FROM job j JOIN source o ON o.job_id = j.job_id
 WHERE j.job_id = $1 AND o.source_index = $2";
 
 /// $1 job.
@@ -380,13 +383,13 @@ macro_rules! is_complete {
     };
 }
 
-/// No parameters.
+/// $1 revision.
 pub(in crate::store) const JOBS_TO_FINALIZE: &str = concat!(
     "-- jobs_to_finalize
 SELECT j.job_id FROM job j
-WHERE j.state = 'finalizing' OR (j.state = 'running' AND ",
+WHERE j.revision <= $1 AND (j.state = 'finalizing' OR (j.state = 'running' AND ",
     is_complete!("j"),
-    ")
+    "))
 ORDER BY j.submitted_ms, j.job_id"
 );
 
@@ -431,7 +434,7 @@ pub(in crate::store) const HOLES: &str = "-- holes
 SELECT source_index, first_row, row_count, last_error FROM shard
 WHERE job_id = $1 AND state = 'dead' AND first_row > $2 AND row_count > 0 ORDER BY first_row LIMIT $3";
 
-/// No parameters: jobs of which only dead shards are left that they do not bear, with the first of these.
+/// $1 revision: jobs of which only dead shards are left that they do not bear, with the first of these.
 pub(in crate::store) const EXHAUSTED_JOBS: &str = "-- exhausted_jobs
 SELECT j.job_id, c.dead, s.shard_index, s.last_error
 FROM job j
@@ -441,6 +444,7 @@ JOIN (SELECT job_id, CAST(sum(dead) AS BIGINT) AS dead, sum(pending + running) A
 JOIN shard s ON s.job_id = j.job_id AND s.shard_index = (
     SELECT min(d.shard_index) FROM shard d WHERE d.job_id = j.job_id AND d.state = 'dead')
 WHERE j.state = 'running' AND c.unfinished = 0 AND c.dead > 0 AND NOT (j.allow_partial AND c.committed > 0)
+    AND j.revision <= $1
 ORDER BY j.submitted_ms, j.job_id";
 
 /// $1 job, $2 reason.

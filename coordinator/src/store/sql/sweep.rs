@@ -324,20 +324,20 @@ WHERE state = 'live' AND NOT quarantined AND (
             AND w.session_id <> a.session_id) failed) >= $1
 RETURNING session_id";
 
-/// $1 role, $2 holder, $3 now, $4 how long: whether the role is the holder's now.
+/// $1 role, $2 holder, $3 now, $4 how long, $5 revision: whether the role is the holder's now.
 pub(in crate::store) const LEAD: &str = "-- lead
-INSERT INTO leader AS l (role, holder, term, until_ms) VALUES ($1, $2, 1, $3 + $4)
-ON CONFLICT (role) DO UPDATE SET holder = excluded.holder, until_ms = excluded.until_ms,
+INSERT INTO leader AS l (role, holder, term, until_ms, revision) VALUES ($1, $2, 1, $3 + $4, $5)
+ON CONFLICT (role) DO UPDATE SET holder = excluded.holder, until_ms = excluded.until_ms, revision = excluded.revision,
     term = l.term + CASE WHEN l.holder = excluded.holder THEN 0 ELSE 1 END
-WHERE l.holder = excluded.holder OR l.until_ms <= $3
+WHERE l.holder = excluded.holder OR l.until_ms <= $3 OR l.revision < excluded.revision
 RETURNING term";
 /// As above, $3 imposed time.
 pub(in crate::store) const PG_LEAD: &str = "-- lead
 WITH clock AS MATERIALIZED (SELECT encaje_now_ms($3) AS now_ms)
-INSERT INTO leader AS l (role, holder, term, until_ms) SELECT $1, $2, 1, clock.now_ms + $4 FROM clock
-ON CONFLICT (role) DO UPDATE SET holder = excluded.holder, until_ms = excluded.until_ms,
+INSERT INTO leader AS l (role, holder, term, until_ms, revision) SELECT $1, $2, 1, clock.now_ms + $4, $5 FROM clock
+ON CONFLICT (role) DO UPDATE SET holder = excluded.holder, until_ms = excluded.until_ms, revision = excluded.revision,
     term = l.term + CASE WHEN l.holder = excluded.holder THEN 0 ELSE 1 END
-WHERE l.holder = excluded.holder OR l.until_ms <= (SELECT now_ms FROM clock)
+WHERE l.holder = excluded.holder OR l.until_ms <= (SELECT now_ms FROM clock) OR l.revision < excluded.revision
 RETURNING term";
 /// $1 role, $2 holder or NULL for whoever holds it.
 pub(in crate::store) const RESIGN: &str = "-- resign

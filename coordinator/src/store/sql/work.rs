@@ -36,7 +36,7 @@ SELECT state, leases_max, expires_ms, last_request, quarantined FROM session WHE
 pub(in crate::store) const COUNT_LIVE_LEASES: &str = "-- count_live_leases
 SELECT count(*) FROM attempt WHERE session_id = $1 AND state = 'live'";
 
-/// $1 session, $2 request: what the request was granted and still stands.
+/// $1 session, $2 request, $3 revision: what the request was granted and still stands.
 pub(in crate::store) const GRANTED: &str = concat!(
     "-- granted
 SELECT s.job_id, s.shard_index, a.epoch, a.attempt_id, ",
@@ -46,23 +46,24 @@ FROM attempt a
 JOIN shard s ON s.job_id = a.job_id AND s.shard_index = a.shard_index
 JOIN job j ON j.job_id = a.job_id
 JOIN source o ON o.job_id = s.job_id AND o.source_index = s.source_index
-WHERE a.session_id = $1 AND a.request_id = $2 AND a.state = 'live'
+WHERE a.session_id = $1 AND a.request_id = $2 AND a.state = 'live' AND j.revision <= $3
 ORDER BY j.submitted_ms, j.job_id, s.shard_index"
 );
 
-/// $1 now, $2 limit: what may be leased, jobs in the order of submission, shards in input order. Without the hints,
+/// $1 now, $2 limit, $3 revision: what may be leased, jobs in the order of submission, shards in input order. Without the hints,
 /// SQLite walks over all finished shards, or sorts all pending ones.
 pub(in crate::store) const PICK_SHARDS: &str = "-- pick_shards
 SELECT s.job_id, s.shard_index, s.epoch
 FROM job j INDEXED BY job_active CROSS JOIN shard s INDEXED BY shard_pending
-WHERE j.state IN ('planning', 'running') AND NOT j.paused
+WHERE j.state IN ('planning', 'running') AND NOT j.paused AND j.revision <= $3
     AND s.job_id = j.job_id AND s.state = 'pending' AND s.not_before_ms <= $1
 ORDER BY j.submitted_ms, j.job_id, s.shard_index LIMIT $2";
-/// $1 now: the first shard that may be leased and that workers may have died of.
+/// $1 now, $2 revision: the first shard that may be leased and that workers may have died of.
 pub(in crate::store) const PICK_SUSPECT: &str = "-- pick_suspect
 SELECT s.job_id, s.shard_index, s.epoch
 FROM job j INDEXED BY job_active CROSS JOIN shard s INDEXED BY shard_suspect
-WHERE j.state IN ('planning', 'running') AND NOT j.paused AND s.job_id = j.job_id AND s.state = 'pending'
+WHERE j.state IN ('planning', 'running') AND NOT j.paused AND j.revision <= $2
+    AND s.job_id = j.job_id AND s.state = 'pending'
     AND (workers_lost > 0 OR part_of IS NOT NULL OR convicted) AND s.not_before_ms <= $1
 ORDER BY j.submitted_ms, j.job_id, s.shard_index LIMIT 1";
 /// $1 session: how many shards it holds that workers may have died of.
@@ -80,7 +81,7 @@ VALUES ($1, $2, $3, $4, $5, $6, 'live', $7, $8)";
 /// $1 session, $2 request, $3 now.
 pub(in crate::store) const NOTE_REQUEST: &str = "-- note_request
 UPDATE session SET last_request = $2, progress_ms = $3 WHERE session_id = $1";
-/// $1 imposed time, $2 sessions, $3 requests, $4 most shards for each. At most one request of a session.
+/// $1 imposed time, $2 sessions, $3 requests, $4 most shards for each, $5 revision of all. At most one request of a session.
 ///
 /// The rows of the sessions are locked first: a session that is dying gets nothing, one that is being granted something is
 /// not expired meanwhile, and a repeated request waits for the first and then sees that it has been answered. A suspect
@@ -105,7 +106,8 @@ me AS MATERIALIZED (
         WHERE a.session_id = l.session_id AND a.state = 'live') h
     WHERE l.last_request IS DISTINCT FROM ($3::uuid[])[l.ordinal] AND NOT h.suspect),
 active AS MATERIALIZED (
-    SELECT j.job_id, j.submitted_ms FROM job j WHERE j.state IN ('planning', 'running') AND NOT j.paused),
+    SELECT j.job_id, j.submitted_ms FROM job j
+    WHERE j.state IN ('planning', 'running') AND NOT j.paused AND j.revision <= $5),
 waiting AS MATERIALIZED (
     SELECT EXISTS (
         SELECT 1 FROM active j JOIN shard s ON s.job_id = j.job_id
@@ -175,7 +177,7 @@ pub(in crate::store) const PG_SESSION_STANDINGS: &str = "-- session_standings
 SELECT session_id, last_request FROM session WHERE session_id = ANY($1::uuid[]) AND state = 'live'";
 
 /// $1 now, $2 session, $3 shortest time that is slow, $4 mean shard durations that are, $5 per cent of the shards that are
-/// done by then, $6 copies in per cent of the shards: the shard that has been running longest, of another session.
+/// done by then, $6 copies in per cent of the shards, $7 revision: the shard that has been running longest, of another session.
 pub(in crate::store) const SLOW_SHARD: &str = "-- slow_shard
 SELECT s.job_id, s.shard_index, s.epoch
 FROM job j
@@ -184,7 +186,7 @@ JOIN (SELECT job_id, sum(pending) AS pending, sum(committed) AS committed, sum(b
     FROM job_count GROUP BY job_id) c ON c.job_id = j.job_id
 JOIN attempt a ON a.job_id = j.job_id AND a.state = 'live'
 JOIN shard s ON s.job_id = a.job_id AND s.shard_index = a.shard_index
-WHERE j.state = 'running' AND NOT j.paused AND j.copies < max(1, j.shard_count * $6 / 100)
+WHERE j.state = 'running' AND NOT j.paused AND j.revision <= $7 AND j.copies < max(1, j.shard_count * $6 / 100)
     AND c.pending = 0 AND c.committed > 0 AND c.shards - c.running >= c.shards * $5 / 100
     AND a.granted_ms + max($3, $4 * (c.busy_ms / c.committed)) <= $1 AND a.session_id <> $2 AND s.live = 1
 ORDER BY a.granted_ms, j.submitted_ms, s.job_id, s.shard_index LIMIT 1";
@@ -195,7 +197,7 @@ WHERE job_id = $1 AND shard_index = $2 AND epoch = $3 AND state = 'running' AND 
 /// $1 job.
 pub(in crate::store) const COUNT_COPY: &str = "-- count_copy
 UPDATE job SET copies = copies + 1 WHERE job_id = $1";
-/// $1 imposed time, $2 session, $3 request, $4 to $7 as $3 to $6 of `slow_shard`. For a session that holds nothing.
+/// $1 imposed time, $2 session, $3 request, $4 to $8 as $3 to $7 of `slow_shard`. For a session that holds nothing.
 pub(in crate::store) const PG_COPY_SHARD: &str = concat!(
     "-- copy_shard
 WITH clock AS MATERIALIZED (SELECT encaje_now_ms($1) AS now_ms),
@@ -212,7 +214,8 @@ ripe AS MATERIALIZED (
             sum(k.busy_ms)::bigint AS busy_ms, sum(k.running)::bigint AS running,
             sum(k.pending + k.running + k.committed + k.dead + k.cancelled)::bigint AS shards
         FROM job_count k WHERE k.job_id = j.job_id) c
-    WHERE j.state = 'running' AND NOT j.paused AND j.copies < greatest(1, j.shard_count * $7 / 100)
+    WHERE j.state = 'running' AND NOT j.paused AND j.revision <= $8
+        AND j.copies < greatest(1, j.shard_count * $7 / 100)
         AND c.pending = 0 AND c.committed > 0 AND c.shards - c.running >= c.shards * $6 / 100),
 slow AS MATERIALIZED (
     SELECT s.job_id, s.shard_index

@@ -17,7 +17,7 @@ use std::time::Duration;
 use dataset::{ManifestHole, PlannedSource};
 use proto::job::{JobBrief, JobSpec, JobState};
 use proto::work::{Granted, Progress, SourceTask};
-use proto::{JobId, RequestId, SessionId};
+use proto::{JobId, SessionId};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
@@ -26,7 +26,7 @@ use sqlx::{ConnectOptions, query, query_scalar};
 
 use super::backend::{
     Answer, Backend, Commit, Exhausted, Failure, JobChange, NewJob, NewSession, Page, REASON_CLOSED, REASON_RELEASED,
-    REASON_REVOKED, ShardPage, Tripped,
+    REASON_REVOKED, ShardPage, Tripped, Wish,
 };
 use super::error::StoreError;
 use super::migrations;
@@ -68,7 +68,7 @@ impl Sqlite {
             .foreign_keys(true)
             .pragma("fullfsync", "on");
         let mut connection = options.connect().await?;
-        migrations::sqlite().run_direct(None, &mut connection, false).await.map_err(StoreError::Migrate)?;
+        migrations::migrate_sqlite(&mut connection).await?;
         // Whoever led the upkeep is gone: this process has the lock.
         query(sweep::RESIGN).bind(super::ROLE_UPKEEP).bind(None::<Uuid>).execute(&mut connection).await?;
         let readers =
@@ -106,7 +106,7 @@ impl Backend for Sqlite {
             Box::pin(async move {
                 let insert = query(jobs::SUBMIT_JOB).bind(job.job.0).bind(job.digest).bind(job.spec).bind(job.task);
                 let insert = insert.bind(now_ms).bind(job.owner).bind(job.allow_partial);
-                let insert = insert.bind(job.model_name).bind(signed(job.source_total));
+                let insert = insert.bind(job.model_name).bind(signed(job.source_total)).bind(i64::from(job.revision));
                 if changed(insert, db).await? {
                     return Ok(None);
                 }
@@ -183,9 +183,9 @@ impl Backend for Sqlite {
         Box::pin(self.writer.run(move |db| Box::pin(async move { steps::repair(db, job, &shards, now_ms).await })))
     }
 
-    fn waiting(&self) -> Answer<'_, Vec<JobId>> {
+    fn waiting(&self, revision: u32) -> Answer<'_, Vec<JobId>> {
         Box::pin(async move {
-            let rows = query(jobs::JOBS_TO_PLAN).fetch_all(&self.readers).await?;
+            let rows = query(jobs::JOBS_TO_PLAN).bind(i64::from(revision)).fetch_all(&self.readers).await?;
             rows.iter().map(|row| row.id("job_id").map(JobId)).collect()
         })
     }
@@ -202,10 +202,11 @@ impl Backend for Sqlite {
         })
     }
 
-    fn source_task(&self, job: JobId, source_index: u32) -> Answer<'_, Option<SourceTask>> {
+    fn source_task(&self, job: JobId, source_index: u32, revision: u32) -> Answer<'_, Option<SourceTask>> {
         Box::pin(async move {
             let statement = query(jobs::SOURCE_TASK).bind(job.0).bind(i64::from(source_index));
-            statement.fetch_optional(&self.readers).await?.as_ref().map(rows::source_task).transpose()
+            let found = statement.fetch_optional(&self.readers).await?;
+            found.map(|row| rows::source_task_of(&row, job, revision)).transpose()
         })
     }
 
@@ -243,16 +244,17 @@ impl Backend for Sqlite {
         })
     }
 
-    fn finalizable(&self) -> Answer<'_, Vec<JobId>> {
+    fn finalizable(&self, revision: u32) -> Answer<'_, Vec<JobId>> {
         Box::pin(async move {
-            let rows = query(jobs::JOBS_TO_FINALIZE).fetch_all(&self.readers).await?;
+            let rows = query(jobs::JOBS_TO_FINALIZE).bind(i64::from(revision)).fetch_all(&self.readers).await?;
             rows.iter().map(|row| row.id("job_id").map(JobId)).collect()
         })
     }
 
-    fn exhausted(&self) -> Answer<'_, Vec<Exhausted>> {
+    fn exhausted(&self, revision: u32) -> Answer<'_, Vec<Exhausted>> {
         Box::pin(async move {
-            query(jobs::EXHAUSTED_JOBS).fetch_all(&self.readers).await?.iter().map(rows::exhausted).collect()
+            let statement = query(jobs::EXHAUSTED_JOBS).bind(i64::from(revision));
+            statement.fetch_all(&self.readers).await?.iter().map(rows::exhausted).collect()
         })
     }
 
@@ -299,16 +301,14 @@ impl Backend for Sqlite {
         }))
     }
 
-    fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Answer<'_, Option<Vec<Granted>>> {
+    fn lease(&self, wish: Wish) -> Answer<'_, Option<Vec<Granted>>> {
         let now_ms = self.now_ms();
-        Box::pin(self.writer.run(move |db| Box::pin(take::lease(db, session, request, max, now_ms))))
+        Box::pin(self.writer.run(move |db| Box::pin(take::lease(db, wish, now_ms))))
     }
 
-    fn copy_slow(&self, session: SessionId, request: RequestId) -> Answer<'_, Vec<Granted>> {
+    fn copy_slow(&self, wish: Wish) -> Answer<'_, Vec<Granted>> {
         let (now_ms, policy) = (self.now_ms(), self.policy.clone());
-        Box::pin(
-            self.writer.run(move |db| Box::pin(async move { take::copy(db, session, request, &policy, now_ms).await })),
-        )
+        Box::pin(self.writer.run(move |db| Box::pin(async move { take::copy(db, wish, &policy, now_ms).await })))
     }
 
     fn commit(&self, commit: Commit) -> Answer<'_, bool> {
@@ -357,12 +357,13 @@ impl Backend for Sqlite {
         }))
     }
 
-    fn lead(&self, role: &'static str, holder: Uuid, for_ms: i64) -> Answer<'_, bool> {
+    fn lead(&self, role: &'static str, holder: Uuid, revision: u32, for_ms: i64) -> Answer<'_, bool> {
         let now_ms = self.now_ms();
         Box::pin(self.writer.run(move |db| {
-            Box::pin(
-                async move { changed(query(sweep::LEAD).bind(role).bind(holder).bind(now_ms).bind(for_ms), db).await },
-            )
+            Box::pin(async move {
+                let lead = query(sweep::LEAD).bind(role).bind(holder).bind(now_ms).bind(for_ms);
+                changed(lead.bind(i64::from(revision)), db).await
+            })
         }))
     }
 

@@ -8,6 +8,7 @@ use sqlx::{query, query_scalar};
 use super::steps::{Counts, count, one};
 use crate::policy::Policy;
 use crate::shard::LeaseRef;
+use crate::store::backend::Wish;
 use crate::store::error::StoreError;
 use crate::store::rows::{self, Fields, signed};
 use crate::store::sql::work;
@@ -15,13 +16,8 @@ use crate::store::sql::work;
 type Result<T> = std::result::Result<T, StoreError>;
 type Connection = SqliteConnection;
 
-pub(super) async fn lease(
-    db: &mut Connection,
-    session: SessionId,
-    request: RequestId,
-    max: u32,
-    now_ms: i64,
-) -> Result<Option<Vec<Granted>>> {
+pub(super) async fn lease(db: &mut Connection, wish: Wish, now_ms: i64) -> Result<Option<Vec<Granted>>> {
+    let Wish { session, request, max, .. } = wish;
     let standing = query(work::SESSION_STANDING).bind(session.0).fetch_optional(&mut *db).await?;
     let Some(standing) = standing.filter(|row| row.text("state").is_ok_and(|state| state == "live")) else {
         return Ok(None);
@@ -32,26 +28,27 @@ pub(super) async fn lease(
         let room = i64::from(max).min(standing.int("leases_max")? - held);
         let suspects: i64 = query_scalar(work::COUNT_SUSPECTS).bind(session.0).fetch_one(&mut *db).await?;
         if room > 0 && suspects == 0 {
-            take_shards(db, session, request, (room, held == 0), now_ms).await?;
+            take_shards(db, wish, (room, held == 0), now_ms).await?;
         }
     }
-    let granted = query(work::GRANTED).bind(session.0).bind(request.0).fetch_all(&mut *db).await?;
-    granted.iter().map(rows::grant).collect::<Result<_>>().map(Some)
+    granted(db, wish).await.map(Some)
+}
+
+/// Returns what a request was granted and still stands.
+async fn granted(db: &mut Connection, wish: Wish) -> Result<Vec<Granted>> {
+    let statement = query(work::GRANTED).bind(wish.session.0).bind(wish.request.0).bind(i64::from(wish.revision));
+    statement.fetch_all(&mut *db).await?.iter().map(rows::grant).collect()
 }
 
 /// Takes what a session that has room may have: a suspect alone where it is idle, and nothing where it is not; up to
 /// `room` others while no suspect waits.
-async fn take_shards(
-    db: &mut Connection,
-    session: SessionId,
-    request: RequestId,
-    (room, idle): (i64, bool),
-    now_ms: i64,
-) -> Result<()> {
-    let picked = match query(work::PICK_SUSPECT).bind(now_ms).fetch_optional(&mut *db).await? {
+async fn take_shards(db: &mut Connection, wish: Wish, (room, idle): (i64, bool), now_ms: i64) -> Result<()> {
+    let Wish { session, request, revision, .. } = wish;
+    let revision = i64::from(revision);
+    let picked = match query(work::PICK_SUSPECT).bind(now_ms).bind(revision).fetch_optional(&mut *db).await? {
         Some(suspect) if idle => vec![suspect],
         Some(_) => Vec::new(),
-        None => query(work::PICK_SHARDS).bind(now_ms).bind(room).fetch_all(&mut *db).await?,
+        None => query(work::PICK_SHARDS).bind(now_ms).bind(room).bind(revision).fetch_all(&mut *db).await?,
     };
     for row in &picked {
         let before = rows::lease_ref(row)?;
@@ -67,13 +64,8 @@ async fn take_shards(
 }
 
 /// Begins a second attempt at the slowest shard, for a session that holds nothing.
-pub(super) async fn copy(
-    db: &mut Connection,
-    session: SessionId,
-    request: RequestId,
-    policy: &Policy,
-    now_ms: i64,
-) -> Result<Vec<Granted>> {
+pub(super) async fn copy(db: &mut Connection, wish: Wish, policy: &Policy, now_ms: i64) -> Result<Vec<Granted>> {
+    let Wish { session, request, .. } = wish;
     let standing = query(work::SESSION_STANDING).bind(session.0).fetch_optional(&mut *db).await?;
     let Some(standing) = standing.filter(|row| row.text("state").is_ok_and(|state| state == "live")) else {
         return Ok(Vec::new());
@@ -90,6 +82,7 @@ pub(super) async fn copy(
         .bind(policy.copy_factor)
         .bind(i64::from(policy.copy_done_percent))
         .bind(i64::from(policy.copies_percent))
+        .bind(i64::from(wish.revision))
         .fetch_optional(&mut *db)
         .await?;
     let Some(slow) = slow else { return Ok(Vec::new()) };
@@ -99,8 +92,7 @@ pub(super) async fn copy(
     one(query(work::COUNT_COPY).bind(before.job.0).execute(&mut *db).await?);
     insert_attempt(db, before, session, request, now_ms, true).await?;
     query(work::NOTE_REQUEST).bind(session.0).bind(request.0).bind(now_ms).execute(&mut *db).await?;
-    let granted = query(work::GRANTED).bind(session.0).bind(request.0).fetch_all(&mut *db).await?;
-    granted.iter().map(rows::grant).collect()
+    granted(db, wish).await
 }
 
 /// Inserts the attempt that follows the shard's latest one.
