@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use blake3::Hash;
 use dataset::vectors::{self, layout};
 use dataset::{
     DatasetError, ErrorKind, FileInfo, ManifestFile, ManifestSeal, ManifestSource, ManifestWriter, NewObject,
-    PlannedSource, VectorDtype,
+    PlannedSource, Storage, VectorDtype,
 };
 use proto::JobId;
 use proto::job::{ComputeDtype, JobSpec, JobState, OutputDtype, Pooling};
@@ -148,15 +149,21 @@ async fn put_manifest(context: &Context, job: JobId, spec: &JobSpec, key: &str) 
     if planted::is(Bug::ManifestExistsIsFailure) {
         return Err(FinalizeError::OtherManifest { key: key.to_owned() });
     }
-    match storage.digest(key).await {
-        Ok(found) if found.to_hex().as_str() == seal.blake3 => Ok(seal),
-        Ok(_) => Err(FinalizeError::OtherManifest { key: key.to_owned() }),
+    match has_digest(storage, key, &seal.blake3).await {
+        Ok(true) => Ok(seal),
+        Ok(false) => Err(FinalizeError::OtherManifest { key: key.to_owned() }),
         // Some stores say so of a write that ran into another one: it is tried again.
         Err(error) if error.kind() == ErrorKind::NotFound => {
             Err(DatasetError::Io { object: key.to_owned(), source: Box::new(error) }.into())
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether an object has this BLAKE3. One that has another is read once more, since bits also flip on the way.
+async fn has_digest(storage: &Storage, key: &str, blake3: &str) -> Result<bool, DatasetError> {
+    let is_same = |found: Hash| found.to_hex().as_str() == blake3;
+    Ok(is_same(storage.digest(key).await?) || is_same(storage.digest(key).await?))
 }
 
 /// Makes the manifest of a job from its winners and dead shards, page by page, and writes it to `object` if there is one.
@@ -178,7 +185,7 @@ async fn describe(
     let mut next = winners.next().await?;
     let info = match &next {
         // What the model's own settings came to stands in the files that the workers wrote, the same in each.
-        Some(winner) => vectors::read_info(&context.storage, &winner.output.key).await?,
+        Some(winner) => vectors::read_info(&context.storage, &winner.output.key, &winner.output.blake3).await?,
         None => info_without_files(job, spec),
     };
     let mut manifest = ManifestWriter::new(&info);

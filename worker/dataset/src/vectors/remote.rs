@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::error::VectorsError;
 use super::info::FileInfo;
 use super::manifest::Manifest;
-use crate::{DatasetError, Storage};
+use crate::{DatasetError, ErrorKind, Storage};
 
 /// What is fetched first: the footer of nearly every shard is smaller.
 const TAIL_BYTES: u64 = 64 * 1024;
@@ -22,25 +22,43 @@ const FOOTER_BYTES_MAX: u64 = 64 << 20;
 const PIECE_BYTES: u64 = 4 << 20;
 const PIECES_WAITING: usize = 2;
 
-/// Reads how the vectors under a storage key were made, from the footer alone.
+/// Reads how the vectors under a storage key were made, and checks that the file has this BLAKE3: what is wrong in its footer
+/// would be said of a whole output. One that differs is read once more, since bits also flip on the way.
 ///
 /// # Errors
 /// `NotFound`, damage, a newer format, or the store fails.
-pub async fn read_info(storage: &Storage, key: &str) -> Result<FileInfo, DatasetError> {
+pub async fn read_info(storage: &Storage, key: &str, blake3: &str) -> Result<FileInfo, DatasetError> {
+    match read_info_once(storage, key, blake3).await {
+        Err(error) if error.kind() == ErrorKind::Corrupt => read_info_once(storage, key, blake3).await,
+        read => read,
+    }
+}
+
+async fn read_info_once(storage: &Storage, key: &str, blake3: &str) -> Result<FileInfo, DatasetError> {
     let path = Path::new(key);
     let size = storage.head(key).await?.size;
     let mut tail = TAIL_BYTES.min(size);
-    let metadata = loop {
+    let (metadata, footer) = loop {
         let bytes = storage.get_range(key, size - tail..size).await?;
         let mut reader = ParquetMetaDataReader::new();
         match reader.try_parse_sized(&bytes, size) {
-            Ok(()) => break reader.finish().map_err(VectorsError::decode(path, None))?,
+            Ok(()) => break (reader.finish().map_err(VectorsError::decode(path, None))?, bytes),
             Err(ParquetError::NeedMoreData(needed)) if tail < needed as u64 && needed as u64 <= FOOTER_BYTES_MAX => {
                 tail = (needed as u64).min(size);
             }
             Err(error) => return Err(VectorsError::decode(path, None)(error).into()),
         }
     };
+    let mut hasher = blake3::Hasher::new();
+    let (mut at, end) = (0, size - tail);
+    while at < end {
+        let piece = storage.get_range(key, at..end.min(at + PIECE_BYTES)).await?;
+        at += piece.len().max(1) as u64;
+        hasher.update(&piece);
+    }
+    if hasher.update(&footer).finalize().to_hex().as_str() != blake3 {
+        return Err(VectorsError::damaged(path, "its BLAKE3 is not the one that was reported").into());
+    }
     let pairs = metadata.file_metadata().key_value_metadata().map_or(&[][..], Vec::as_slice);
     Ok(FileInfo::from_key_values(path, pairs)?)
 }
@@ -113,9 +131,17 @@ mod tests {
         let written = FileInfo { prefix: "p".repeat(3 * TAIL_BYTES as usize), ..info(8) };
         VectorWriter::create(&file, &Schema::empty(), &written).unwrap().finish().unwrap();
         storage.put_new_file("a/b.parquet", &file).await.unwrap();
-        assert_eq!(read_info(&storage, "a/b.parquet").await.unwrap(), written);
+        let blake3 = storage.digest("a/b.parquet").await.unwrap().to_hex();
+        assert_eq!(read_info(&storage, "a/b.parquet", &blake3).await.unwrap(), written);
+        // Nothing but the digest can know of a bit in a name.
+        let mut bytes = std::fs::read(&file).unwrap();
+        let at = bytes.windows(2).rposition(|pair| pair == b"pp").unwrap();
+        bytes[at] ^= 1;
+        storage.put_new("a/flipped.parquet", bytes.into()).await.unwrap();
+        let error = read_info(&storage, "a/flipped.parquet", &blake3).await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Corrupt && error.to_string().contains("a/flipped.parquet"), "{error}");
         storage.put_new("a/cut.parquet", Bytes::from_static(b"PAR1 nothing else")).await.unwrap();
-        assert!(read_info(&storage, "a/cut.parquet").await.is_err());
+        assert!(read_info(&storage, "a/cut.parquet", &blake3).await.is_err());
     }
 
     #[tokio::test]
