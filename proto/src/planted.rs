@@ -44,11 +44,15 @@ pub enum Bug {
     PlanPageNotGuarded,
     RepairKeepsWinner,
     RepairKeepsGeneration,
+    RefusalIsInternal,
+    BreakerCountsLostWorkers,
+    InputUnchecked,
+    FlipIsChange,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 38] = [
+    pub const ALL: [Bug; 42] = [
         Bug::CommitIgnoresEpoch,
         Bug::CommitLeavesAttemptLive,
         Bug::CommitBeforePut,
@@ -87,6 +91,10 @@ impl Bug {
         Bug::PlanPageNotGuarded,
         Bug::RepairKeepsWinner,
         Bug::RepairKeepsGeneration,
+        Bug::RefusalIsInternal,
+        Bug::BreakerCountsLostWorkers,
+        Bug::InputUnchecked,
+        Bug::FlipIsChange,
     ];
 }
 

@@ -8,7 +8,7 @@ use crate::{on_all_cores, run};
 const SEEDS: u64 = 200;
 
 /// Where bugs are found that few seeds find: looked at first, to be sooner done. Stale ones only cost time.
-const KNOWN: [(Bug, u64); 14] = [
+const KNOWN: [(Bug, u64); 16] = [
     (Bug::ManifestExistsIsFailure, 103),
     (Bug::BeatIgnoresStrays, 68),
     (Bug::SuspectsInCompany, 58),
@@ -23,6 +23,8 @@ const KNOWN: [(Bug, u64); 14] = [
     (Bug::CommitIgnoresJobState, 19),
     (Bug::HolesAreAll, 15),
     (Bug::ResumeIgnored, 16),
+    (Bug::BreakerCountsLostWorkers, 90),
+    (Bug::InputUnchecked, 68),
 ];
 
 #[test]

@@ -17,7 +17,7 @@ use proto::{JobId, JobsClient};
 use crate::clock::BEGIN_MS;
 use crate::corpus::{Missing, SimJob};
 use crate::driver::policy;
-use crate::files::file_of;
+use crate::files::{Rows, file_of, info_of};
 use crate::world::{Node, World};
 
 /// Every how many runs the output is also put into a folder, verified and merged by the code that users run.
@@ -91,7 +91,7 @@ pub(crate) fn shard_of(text: &str) -> Option<u64> {
 /// What must hold at any time: a worker that is heard holds nothing that it does not know of (I9).
 pub(crate) fn look(world: &World, jobs: &[SimJob]) {
     let sessions = world.memory.sessions();
-    let ttl = Duration::from_millis(policy().ttl_ms.unsigned_abs());
+    let ttl = Duration::from_millis(policy(false).ttl_ms.unsigned_abs());
     for SimJob { id: job, .. } in jobs {
         for (index, attempt) in world.memory.leases(*job) {
             let lives = sessions.iter().any(|session| session.id == attempt.session && session.live);
@@ -157,6 +157,10 @@ async fn succeeded(world: &World, disk: &BTreeMap<String, Bytes>, wanted: &SimJo
         Ok(manifest) => manifest,
         Err(error) => return vec![format!("I5: {error}")],
     };
+    let digest = proto::spec_digest(&wanted.spec());
+    if manifest.info != info_of(job, &digest) {
+        problems.push(format!("I5: `{key}` describes other vectors: {:?}", manifest.info));
+    }
     problems.extend(manifest.problems().into_iter().map(|problem| format!("I6: {problem}")));
     let holes: Vec<_> = manifest.holes.iter().map(|hole| hole.first_row..hole.first_row + hole.rows).collect();
     let mut dead = world.memory.shards(job);
@@ -171,10 +175,10 @@ async fn succeeded(world: &World, disk: &BTreeMap<String, Bytes>, wanted: &SimJo
         let (listed, counted, planned) = (manifest.totals.rows, status.counts.rows, status.rows_planned);
         problems.push(format!("I1: {rows} rows, {listed} listed, {counted} counted, {planned} planned"));
     }
-    let digest = proto::spec_digest(&wanted.spec());
     for file in &manifest.files {
         let convicted = file.rejects.contains_key(&RejectReason::WorkerCrash);
-        let made = file_of(job, &digest, (file.first_row, file.rows), convicted);
+        let rows = Rows { first: file.first_row, count: file.rows, convicted, misread: false };
+        let made = file_of(job, &digest, rows);
         let guilty = (file.first_row..file.first_row + file.rows).any(|row| world.is_poison(job, row));
         if guilty && !convicted {
             problems.push(format!("`{}` holds a row that nobody survives", file.name));

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
 use crate::fault::happens;
@@ -68,6 +68,19 @@ impl SimDisk {
         self.pass(step, path, "before", self.world.faults().disk_before).await
     }
 
+    /// Flips a bit of what is read, not of what is stored.
+    async fn misread(&self, path: &Path, found: GetResult) -> Result<GetResult> {
+        let (meta, range) = (found.meta.clone(), found.range.clone());
+        let (attributes, extensions) = (found.attributes.clone(), found.extensions.clone());
+        let mut bytes = found.bytes().await?.to_vec();
+        if !bytes.is_empty() {
+            let at = self.world.outages.flip(&mut bytes);
+            self.world.note(format_args!("{}: byte {at} of {path} flips on the way", self.node));
+        }
+        let payload = GetResultPayload::Stream(stream::once(async { Ok(Bytes::from(bytes)) }).boxed());
+        Ok(GetResult { payload, meta, range, attributes, extensions })
+    }
+
     async fn after(&self, step: &str, path: &Path) -> Result<()> {
         self.world.note(format_args!("{}: {step} {path}", self.node));
         self.world.moment(self.node, step, true);
@@ -94,7 +107,13 @@ impl ObjectStore for SimDisk {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.before("get", location).await?;
-        self.world.disk.get_opts(location, options).await
+        let head = options.head;
+        let found = self.world.disk.get_opts(location, options).await?;
+        if head || !self.world.outages.flips_output(self.node) {
+            Ok(found)
+        } else {
+            self.misread(location, found).await
+        }
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[std::ops::Range<u64>]) -> Result<Vec<Bytes>> {

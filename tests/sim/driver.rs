@@ -18,7 +18,7 @@ use uuid::Uuid;
 use worker::WorkerConfig;
 
 use crate::clock::SimClock;
-use crate::corpus::{Missing, Numbers, SHARD_ROWS, SimJob};
+use crate::corpus::{Missing, Numbers, SHARD_ROWS, SimJob, is_text};
 use crate::disk::SimDisk;
 use crate::fault::{Faults, happens};
 use crate::gate::SimGate;
@@ -26,6 +26,7 @@ use crate::hostile::{Order, Strike};
 use crate::life::Life;
 use crate::machine::SimMachine;
 use crate::network::Network;
+use crate::outage::{Outage, Outages};
 use crate::world::{Happening, Node, World, some_time};
 use crate::{Outcome, check};
 
@@ -38,8 +39,13 @@ const IN_FLIGHT: Duration = Duration::from_secs(240);
 /// How often the end is looked for.
 const LOOK: Duration = Duration::from_secs(15);
 
-/// A short-tempered policy: what takes hours in production takes minutes here.
-pub(crate) fn policy() -> Policy {
+/// Workers where many may die at once, at least.
+const WORKERS_MANY: usize = 6;
+
+/// A short-tempered policy: what takes hours in production takes minutes here. Where power may fail, the breaker looks back
+/// on as few attempts as one failure of it ends.
+pub(crate) fn policy(power_fails: bool) -> Policy {
+    let (breaker_attempts, breaker_percent) = if power_fails { (6, 50) } else { (50, 20) };
     Policy {
         garbage_grace_ms: 600_000,
         stall_floor_ms: 240_000,
@@ -48,6 +54,8 @@ pub(crate) fn policy() -> Policy {
         failures_max: 2,
         workers_lost_max: 2,
         backoff_max_ms: 30_000,
+        breaker_attempts,
+        breaker_percent,
         ..Policy::default()
     }
 }
@@ -56,21 +64,24 @@ pub(crate) fn policy() -> Policy {
 pub(crate) fn run(seed: u64) -> Outcome {
     proto::chance::seed(Some(seed));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    let outcome = runtime.block_on(simulate());
+    let outcome = runtime.block_on(simulate(seed));
     // What is left of dead processes goes before the next seed comes.
     drop(runtime);
     outcome
 }
 
-async fn simulate() -> Outcome {
+async fn simulate(seed: u64) -> Outcome {
     let begin = Instant::now();
-    let memory = Memory::new(Arc::new(SimClock::new(begin, 0)), &policy(), chance::id);
     let (happen, mut happenings) = mpsc::unbounded_channel();
     let faults = Faults::draw();
+    let outages = Outages::draw(seed, faults.is_gentle());
+    let policy = policy(outages.power_fails);
+    let memory = Memory::new(Arc::new(SimClock::new(begin, 0)), &policy, chance::id);
     let event_every_ms = faults.event_every_ms;
-    let world = World::new(begin, memory, faults, happen);
+    let world = World::new(begin, memory, faults, outages, happen);
     let coordinators = 1 + usize::try_from(chance::up_to(1)).unwrap();
-    let workers = 2 + usize::try_from(chance::up_to(2)).unwrap();
+    let few = usize::try_from(chance::up_to(2)).unwrap();
+    let workers = if world.outages.power_fails { WORKERS_MANY + few } else { 2 + few };
     let network = Network::new(Arc::clone(&world), coordinators);
     let mut cluster = Cluster { world: Arc::clone(&world), network, processes: BTreeMap::new() };
     for number in 0..coordinators {
@@ -87,10 +98,15 @@ async fn simulate() -> Outcome {
     }
     tokio::spawn(orders.clone().submit(user.clone()));
     let storm_ends = begin + Duration::from_millis(STORMY_MS);
+    let mut next_outage = std::pin::pin!(world.outages.next());
     while Instant::now() < storm_ends && world.memory.violations().is_empty() {
         tokio::select! {
             biased;
             Some(happening) = happenings.recv() => cluster.react(happening, &orders, &user),
+            outage = &mut next_outage => {
+                cluster.suffer(outage, &orders);
+                next_outage.set(world.outages.next());
+            }
             () = some_time(event_every_ms / 4, event_every_ms) => {
                 if happens(world.faults().flip) {
                     world.flip().await;
@@ -204,6 +220,29 @@ impl Cluster {
         }
     }
 
+    /// Many parts are struck at once, or one for a while.
+    fn suffer(&self, outage: Outage, orders: &Orders) {
+        match outage {
+            Outage::Refusal(refusal) => self.world.refuse(refusal),
+            Outage::PowerLoss { spared, coordinators } => {
+                self.world.note(format_args!("power fails; {spared} workers go on"));
+                let workers = self.processes.iter().filter(|(node, _)| matches!(node, Node::Worker(_))).skip(spared);
+                let all =
+                    self.processes.iter().filter(|(node, _)| coordinators && matches!(node, Node::Coordinator(_)));
+                for (node, process) in workers.chain(all).filter(|(_, process)| !process.life.is_gone()) {
+                    process.life.kill();
+                    self.world.dies(*node);
+                }
+            }
+            Outage::Change(duration) => {
+                let text = orders.jobs.iter().find(|job| is_text(job.rows));
+                if let Some(job) = text {
+                    self.world.change(job.id, duration);
+                }
+            }
+        }
+    }
+
     /// Starts again who died, and lets happen what strikes.
     fn react(&mut self, happening: Happening, orders: &Orders, user: &JobsClient) {
         match happening {
@@ -276,9 +315,10 @@ async fn coordinate(
     // No two machines agree on the time, and somebody may have set it meanwhile.
     let wrong_by_ms = i64::try_from(chance::up_to(7_200_000)).unwrap() - 3_600_000;
     let clock = Arc::new(SimClock::new(world.begin, wrong_by_ms));
+    let policy = policy(world.outages.power_fails);
     let store = loop {
         let gate = SimGate { world: Arc::clone(&world), life: Arc::clone(&life), node };
-        match Store::in_memory(&world.memory, Arc::new(gate), clock.clone(), policy()).await {
+        match Store::in_memory(&world.memory, Arc::new(gate), clock.clone(), policy.clone()).await {
             Ok(store) => break store,
             Err(_) => some_time(500, 5_000).await,
         }
@@ -393,8 +433,8 @@ impl Orders {
                 }
                 Ok(JobStatus { state: JobState::Failed, reason, .. }) => {
                     let reason = reason.unwrap_or_default();
-                    if reason.contains("another manifest") {
-                        world.violated(format!("I5: job {} failed of its own manifest: {reason}", job.id));
+                    if reason.contains("BLAKE3") && !world.names_flipped(&reason) {
+                        world.violated(format!("job {} failed of a file that is whole: {reason}", job.id));
                     }
                     // The manifest needs a file that is damaged; the reason names it.
                     let named = check::shard_of(&reason).filter(|_| reason.contains("manifest"));

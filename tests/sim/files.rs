@@ -17,31 +17,41 @@ use crate::corpus::DIMENSIONS;
 pub(crate) struct Made {
     pub(crate) bytes: Bytes,
     pub(crate) summary: FileSummary,
-    /// Digest of the rows as they were read.
-    pub(crate) input_blake3: String,
 }
 
-/// Job, digest of its spec, first row and rows, and whether they are rejected for killing workers.
-type Name = (JobId, String, (u64, u64), bool);
+/// Rows that a file is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Rows {
+    pub(crate) first: u64,
+    pub(crate) count: u64,
+    /// They are rejected for killing workers.
+    pub(crate) convicted: bool,
+    /// They were read with another text than their own.
+    pub(crate) misread: bool,
+}
+
+/// Job, digest of its spec, and rows.
+type Name = (JobId, String, Rows);
 
 static MADE: LazyLock<Mutex<HashMap<Name, Made>>> = LazyLock::new(Mutex::default);
 
 /// One row in this many is rejected.
 const REJECTED: u64 = 7;
 
-/// Returns the file of rows, given as the first and how many.
-pub(crate) fn file_of(job: JobId, spec_digest: &str, rows: (u64, u64), convicted: bool) -> Made {
-    let name = (job, spec_digest.to_owned(), rows, convicted);
+/// Returns the file of rows.
+pub(crate) fn file_of(job: JobId, spec_digest: &str, rows: Rows) -> Made {
+    let name = (job, spec_digest.to_owned(), rows);
     if let Some(made) = MADE.lock().unwrap().get(&name) {
         return made.clone();
     }
-    let made = write(job, spec_digest, rows, convicted);
+    let made = write(job, spec_digest, rows);
     MADE.lock().unwrap().insert(name, made.clone());
     made
 }
 
-fn write(job: JobId, spec_digest: &str, (first_row, rows): (u64, u64), convicted: bool) -> Made {
-    let info = FileInfo {
+/// Returns how the vectors of a job are made.
+pub(crate) fn info_of(job: JobId, spec_digest: &str) -> FileInfo {
+    FileInfo {
         model: "sim/model".into(),
         revision: None,
         model_digest: "ab".repeat(32),
@@ -56,14 +66,19 @@ fn write(job: JobId, spec_digest: &str, (first_row, rows): (u64, u64), convicted
         dimensions: u32::try_from(DIMENSIONS).unwrap(),
         job_id: job.to_string(),
         spec_digest: spec_digest.to_owned(),
-    };
+    }
+}
+
+fn write(job: JobId, spec_digest: &str, rows: Rows) -> Made {
+    let Rows { first, count, convicted, misread } = rows;
+    let info = info_of(job, spec_digest);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file.parquet");
     let kept = Schema::empty();
     let mut writer = VectorWriter::create(&path, &kept, &info).unwrap();
     let (mut vectors, mut status) = (Vec::new(), Vec::new());
-    for row in first_row..first_row + rows {
-        let angle = row as f32;
+    for row in first..first + count {
+        let angle = row as f32 + if misread { 0.5 } else { 0.0 };
         vectors.extend([angle.cos(), angle.sin()]);
         let bad = (row % REJECTED == 3).then_some(RejectReason::EmptyText);
         let error = if convicted { Some(RejectReason::WorkerCrash) } else { bad };
@@ -71,9 +86,8 @@ fn write(job: JobId, spec_digest: &str, (first_row, rows): (u64, u64), convicted
     }
     let options = RecordBatchOptions::new().with_row_count(Some(status.len()));
     let kept = RecordBatch::try_new_with_options(Arc::new(kept), Vec::new(), &options).unwrap();
-    writer.write(VectorChunk { first_row, kept, vectors, status }).unwrap();
+    writer.write(VectorChunk { first_row: first, kept, vectors, status }).unwrap();
     let summary = writer.finish().unwrap();
     let bytes = Bytes::from(std::fs::read(&path).unwrap());
-    let input_blake3 = blake3::hash(format!("{first_row}+{rows}").as_bytes()).to_hex().to_string();
-    Made { bytes, summary, input_blake3 }
+    Made { bytes, summary }
 }

@@ -47,6 +47,10 @@ impl Gate for SimGate {
     fn enter<'a>(&'a self, step: &'static str) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             self.world.moment(self.node, step, false);
+            if let Some(refusal) = self.world.refusal().filter(|found| self.world.outages.strikes(found, step)) {
+                self.world.note(format_args!("{}: database refuses {step}: {refusal}", self.node));
+                return Err(refusal.error());
+            }
             self.pass(step, "before", self.world.faults().store_before).await
         })
     }

@@ -1,6 +1,7 @@
 //! The machine of a simulated worker: its disk, a task for its heartbeat, and shards whose files follow from their rows.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +10,12 @@ use proto::chance;
 use proto::job::RowCounts;
 use proto::planted::{self, Bug};
 use proto::work::{FailureClass, Grant, Output};
-use worker::{Failed, Handed, Machine, Meter};
+use worker::{Failed, Handed, Machine, Meter, check_input};
 
+use crate::corpus::digest_of;
 use crate::disk::SimDisk;
 use crate::fault::happens;
-use crate::files::{Made, file_of};
+use crate::files::{Made, Rows, file_of};
 use crate::life::Life;
 use crate::world::{Node, World, some_time};
 
@@ -59,6 +61,7 @@ impl SimMachine {
         }
         let faults = self.world.faults();
         let wanted = grant.wanted();
+        let (input_blake3, misread) = self.read(grant);
         let slow = happens(faults.shard_slow);
         if happens(faults.shard_hangs) {
             self.world.note(format_args!("{}: hangs at {shard}", self.node));
@@ -84,7 +87,11 @@ impl SimMachine {
             };
             return Err(Failed { class, message: "it broke".to_owned() });
         }
-        let made = file_of(shard.job, &grant.spec_digest, (wanted.first_row, wanted.rows), grant.convicted);
+        check_input(grant, &input_blake3, async { Ok(Some(self.read_again(grant))) })
+            .await
+            .inspect_err(|failed| self.look_at(grant, failed))?;
+        let rows = Rows { first: wanted.first_row, count: wanted.rows, convicted: grant.convicted, misread };
+        let made = file_of(shard.job, &grant.spec_digest, rows);
         if planted::is(Bug::CommitBeforePut) {
             // The file is stored once its commit is under way.
             let (storage, grant, made) = (storage.clone(), grant.clone(), made.clone());
@@ -99,7 +106,7 @@ impl SimMachine {
         } else {
             store(storage, grant, &made).await?;
         }
-        let Made { summary, input_blake3, .. } = made;
+        let Made { summary, .. } = made;
         Ok(Output {
             key: grant.output_key.clone(),
             bytes: summary.bytes,
@@ -113,6 +120,37 @@ impl SimMachine {
             },
         })
     }
+}
+
+impl SimMachine {
+    /// Reads a slice. Returns the digest of what was read, and whether that is anything else than the corpus as planned.
+    fn read(&self, grant: &Grant) -> (String, bool) {
+        let rows = rows_read(grant);
+        let changed = self.world.is_changed(grant.shard.job);
+        if grant.slice.blake3.is_some() && self.world.outages.flips_source() {
+            self.world.note(format_args!("{}: a bit of {} flips on the way", self.node, grant.shard));
+            return ("flipped".to_owned(), true);
+        }
+        (digest_of(rows, changed), changed)
+    }
+
+    /// Reads a slice after a first time that gave something else; no bit flips twice.
+    fn read_again(&self, grant: &Grant) -> String {
+        digest_of(rows_read(grant), self.world.is_changed(grant.shard.job))
+    }
+
+    /// Only a corpus that changed may be said to have.
+    fn look_at(&self, grant: &Grant, failed: &Failed) {
+        self.world.note(format_args!("{}: {}: {}", self.node, grant.shard, failed.message));
+        if failed.class == FailureClass::InputChanged && !self.world.is_changed(grant.shard.job) {
+            self.world.violated(format!("{} failed of a corpus that is as planned: {}", grant.shard, failed.message));
+        }
+    }
+}
+
+/// The rows of a slice, by their numbers over the whole corpus.
+fn rows_read(grant: &Grant) -> Range<u64> {
+    grant.slice.first_row..grant.slice.first_row + grant.slice.rows
 }
 
 /// As the pipeline does it: a file that is there is our own earlier try.

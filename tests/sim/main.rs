@@ -27,6 +27,7 @@ mod hostile;
 mod life;
 mod machine;
 mod network;
+mod outage;
 mod world;
 
 use std::cell::RefCell;

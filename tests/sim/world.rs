@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::fault::Faults;
 use crate::hostile::{Strike, strike};
+use crate::outage::{Outages, Refusal};
 
 /// A process, or the user at a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +59,13 @@ pub(crate) struct World {
     pub(crate) memory: Memory,
     pub(crate) disk: Arc<InMemory>,
     faults: Mutex<Faults>,
+    pub(crate) outages: Outages,
+    /// What the database says to statements now.
+    refusal: Mutex<Option<Refusal>>,
+    /// The job whose corpus has other rows than were planned, until then.
+    changed: Mutex<Option<(JobId, Instant)>>,
+    /// Outputs in which a byte was flipped.
+    flipped: Mutex<BTreeSet<String>>,
     /// Directions in which nothing gets through.
     cuts: Mutex<BTreeSet<(Node, Node)>>,
     healed: Notify,
@@ -77,6 +85,7 @@ impl World {
         begin: Instant,
         memory: Memory,
         faults: Faults,
+        outages: Outages,
         happenings: mpsc::UnboundedSender<Happening>,
     ) -> Arc<Self> {
         let gentle = faults.is_gentle();
@@ -85,6 +94,10 @@ impl World {
             memory,
             disk: Arc::new(InMemory::new()),
             faults: Mutex::new(faults),
+            outages,
+            refusal: Mutex::default(),
+            changed: Mutex::default(),
+            flipped: Mutex::default(),
             cuts: Mutex::default(),
             healed: Notify::new(),
             trace: Mutex::default(),
@@ -122,6 +135,9 @@ impl World {
         let mut faults = self.faults.lock().unwrap();
         *faults = faults.none();
         drop(faults);
+        self.outages.end();
+        *self.refusal.lock().unwrap() = None;
+        *self.changed.lock().unwrap() = None;
         self.heal();
     }
 
@@ -176,7 +192,35 @@ impl World {
         let at = usize::try_from(chance::up_to(bytes.len() as u64 - 1)).unwrap();
         bytes[at] ^= 1 << chance::up_to(7);
         self.note(format_args!("byte {at} of {location} flips"));
+        self.flipped.lock().unwrap().insert(location.to_string());
         self.disk.put(location, bytes.into()).await.ok();
+    }
+
+    /// The database says this to statements from now on.
+    pub(crate) fn refuse(&self, refusal: Refusal) {
+        self.note(format_args!("the database refuses from now on: {refusal}"));
+        *self.refusal.lock().unwrap() = Some(refusal);
+    }
+
+    /// Returns what the database says to statements now, if it refuses.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        self.refusal.lock().unwrap().filter(|refusal| Instant::now() < refusal.until)
+    }
+
+    /// The corpus of a job has other rows for so long.
+    pub(crate) fn change(&self, job: JobId, duration: Duration) {
+        self.note(format_args!("the corpus of {job} changes"));
+        *self.changed.lock().unwrap() = Some((job, Instant::now() + duration));
+    }
+
+    /// Whether the corpus of a job has other rows now.
+    pub(crate) fn is_changed(&self, job: JobId) -> bool {
+        self.changed.lock().unwrap().is_some_and(|(of, until)| of == job && Instant::now() < until)
+    }
+
+    /// Whether a text names an output in which a byte was flipped.
+    pub(crate) fn names_flipped(&self, text: &str) -> bool {
+        self.flipped.lock().unwrap().iter().any(|key| text.contains(key))
     }
 
     /// Makes a row kill every worker that embeds it.

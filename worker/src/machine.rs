@@ -30,6 +30,19 @@ impl From<ShardError> for Failed {
     }
 }
 
+/// Compares the digest of what was read of a slice with the planned one, if there is one. Where they differ, `again` reads
+/// the slice once more and returns the digest of that.
+///
+/// # Errors
+/// The bytes changed since they were planned, or reading them once gave others.
+pub async fn check_input(
+    grant: &Grant,
+    read_blake3: &str,
+    again: impl Future<Output = Result<Option<String>, DatasetError>>,
+) -> Result<(), Failed> {
+    Ok(shard_run::check_input(grant, read_blake3, again).await?)
+}
+
 /// What a worker needs of the machine that it runs on.
 pub trait Machine: Send + Sync + 'static {
     /// Opens the storage that the coordinator names, by whatever way leads there.

@@ -133,6 +133,16 @@ impl Auditor {
         if state == JobState::Cancelled && counts.pending + counts.running > 0 {
             self.violated(step, format!("I4: job {id} is cancelled with {} shards running", counts.running));
         }
+        let tripped = if step == "trip" { job.job.pause_reason.as_deref() } else { None };
+        if tripped.is_some_and(|reason| reason.contains(failure_name(FailureClass::WorkerLost)))
+            && job.halves.is_empty()
+        {
+            self.violated(step, format!("job {id} is paused for workers that were lost, and no row is suspect"));
+        }
+        let failed = if step == "fail_job" { job.job.reason.as_deref() } else { None };
+        if let Some(reason) = failed.filter(|reason| reason.contains("another manifest")) {
+            self.violated(step, format!("I5: job {id} failed of its own manifest: {reason}"));
+        }
         let holes = if job.job.allow_partial && committed > 0 { counts.dead } else { 0 };
         if matches!(state, JobState::Finalizing | JobState::Succeeded)
             && committed + holes + counts.split != job.shards.len() as u64

@@ -75,7 +75,8 @@ impl Model {
             let mut classes: BTreeMap<&str, u64> = BTreeMap::new();
             for (&(index, _), attempt) in &job.attempts {
                 let Some((class, before)) = attempt.wrong else { continue };
-                let counts = WORKERS_FAULT.contains(&class) || (class == WORKER_LOST && job.both_halves_lost(index));
+                let guilty = job.both_halves_lost(index) || planted::is(Bug::BreakerCountsLostWorkers);
+                let counts = WORKERS_FAULT.contains(&class) || (class == WORKER_LOST && guilty);
                 if counts && before >= job.ended - window && before >= job.judged_from {
                     *classes.entry(class).or_default() += 1;
                 }
