@@ -5,76 +5,52 @@ what they made, and proves the results.
 python3 scripts/chaos.py --encaje BIN --model DIR --corpus FILE... [--s3-server BIN] [--events 100] [--seed 1]
     [--shard-rows 50]
 
-A PostgreSQL of its own, two coordinators, three workers and one job after the other; storage is a folder, or a bucket of the
-S3 server given. Events: kill -9 of a worker, a coordinator or the S3 server; SIGTERM of a worker; any of them stopped
-(SIGSTOP) for longer than a lease lives; a fast or an immediate restart of PostgreSQL, or a pause of it; the TCP links from
-workers to a coordinator, or from a coordinator to PostgreSQL, cut, held back, or black-holed; a worker's disk full. Then
-everything is brought up, and each job must succeed. Of every second one an output file is damaged in storage: the download
-must name it, and repair must heal it. Each result is downloaded, verified against the corpus, and compared with an
-undisturbed `encaje run`, number by number; of every second one a byte is then flipped, which verify must name. Exit code 0
-means that no row was lost, doubled or different. The seed gives the same events, though not the same interleaving.
+A PostgreSQL of its own, two coordinators, six workers and one job after the other, every third over a corpus with a wide header;
+storage is a folder, or a bucket of the S3 server given. Events: kill -9 of a worker, a coordinator or the S3 server, or of all
+workers, or these and all coordinators, at once; SIGTERM of a worker; any of them stopped (SIGSTOP) for longer than a lease lives;
+a fast or an immediate restart of PostgreSQL, a pause of it, or a failover to a standby that is read-only until it is promoted;
+PostgreSQL read-only, its role without rights or login or connections, for a while; the TCP links from workers to a coordinator, or
+from a coordinator to PostgreSQL, cut, held back, or black-holed; more silent connections than a coordinator has descriptors;
+a worker's disk full; a bit of an output flipped while its job is under way; the corpus changed in place for a while. Then
+everything is brought up, and each job must succeed; one that failed of a change or a flip must have named it. Of every second
+one an output file is damaged in storage: the download must name it, and repair must heal it. Each result is downloaded, verified
+against the corpus, and compared with an undisturbed `encaje run`, number by number; of every second one a byte is then flipped,
+which verify must name. Exit code 0 means that no row was lost, doubled or different. The seed gives the same events, though not
+the same interleaving.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import pathlib
-import pwd
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 
-from chaos_links import Link, SmallDisk
+from chaos_corpora import Corpus, texts_of, wide_corpus
+from chaos_links import Crowd, Link, SmallDisk, free_port
+from chaos_postgres import REFUSALS, ROLE, Postgres
 
 LEASE_SECONDS = 2.0
-WORKERS, COORDINATORS = 3, 2
+# How long a coordinator may take to answer in a crowd.
+PATIENCE_SECONDS = 30.0
+WORKERS, COORDINATORS = 6, 2
+# Descriptors of a coordinator, and silent connections to each of its ports: more than it has.
+DESCRIPTORS, SILENT = 512, 600
+# Every so many jobs, one is over the wide corpus.
+WIDE_EVERY = 3
 EVENTS = {
     "kill worker": 30, "terminate worker": 6, "stop worker": 10, "kill coordinator": 20, "stop coordinator": 6,
     "restart database": 4, "crash database": 4, "pause database": 3, "kill storage": 4, "stop storage": 3,
     "cut worker link": 5, "hold worker link": 4, "swallow worker link": 4, "cut database link": 4, "hold database link": 3,
-    "swallow database link": 3, "fill disk": 4,
+    "swallow database link": 3, "fill disk": 4, "readonly database": 2, "revoke database": 2, "lock-out database": 2,
+    "crowd-out database": 2, "fail-over database": 3, "darken workers": 3, "darken cluster": 3, "crowd ports": 3,
+    "flip output": 4, "change corpus": 3,
 }
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-class Postgres:
-    """A server with its data in a folder, run as the user `postgres` where we are root."""
-
-    def __init__(self, folder):
-        found = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), key=lambda path: int(path.parts[-3]))
-        self.programs = found[-1].parent if found else pathlib.Path(shutil.which("pg_ctl") or sys.exit("PostgreSQL is not installed: run make setup")).parent
-        self.folder, self.data, self.port = folder, folder / "data", free_port()
-        self.account = pwd.getpwnam("postgres") if os.getuid() == 0 else None
-        folder.mkdir(mode=0o755)
-        if self.account:
-            os.chown(folder, self.account.pw_uid, self.account.pw_gid)
-        self.call("initdb", "--username=encaje", "--auth=trust", "--encoding=UTF8", "--locale=C", "-D", self.data)
-        self.start()
-
-    def call(self, program, *arguments):
-        user = {"user": self.account.pw_uid, "group": self.account.pw_gid} if self.account else {}
-        command = [str(self.programs / program), *map(str, arguments)]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, **user)
-        if done.returncode:
-            sys.exit(f"{' '.join(command)}: {done.stdout}{done.stderr}")
-
-    def start(self):
-        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=on"
-        self.call("pg_ctl", "-D", self.data, "-l", self.folder / "log", "-w", "-o", options, "start")
-
-    def stop(self, mode):
-        self.call("pg_ctl", "-D", self.data, "-w", "-m", mode, "stop")
 
 
 class Daemon:
@@ -108,20 +84,23 @@ class Cluster:
         self.encaje, self.folder = args.encaje, folder
         self.postgres = Postgres(folder / "postgres")
         self.storage, self.files, environment = None, folder / "storage", {}
+        self.flipped, self.changed, self.kills, self.mended = {}, set(), 0, {}
         storage = str(self.files)
         if args.s3_server:
             self.storage = Daemon("storage", [args.s3_server, folder / "s3", f"127.0.0.1:{free_port()}"], folder)
             environment = json.loads(first_line(folder / "storage.out"))
             self.files, storage = folder / "s3" / "lake" / "results", "s3://lake/results"
-        ports = [free_port() for _ in range(COORDINATORS)]
+        ports, scraped = [free_port() for _ in range(COORDINATORS)], [free_port() for _ in range(COORDINATORS)]
+        self.ports = list(zip(ports, scraped))
         self.urls = ",".join(f"http://127.0.0.1:{port}" for port in ports)
         self.worker_links = [Link(port) for port in ports]
         self.database_links = [Link(self.postgres.port) for _ in ports]
         self.coordinators = [Daemon(f"coordinator-{number}", [
-            args.encaje, "coordinator", "--listen", f"127.0.0.1:{port}", "--database",
-            f"postgres://encaje@127.0.0.1:{link.port}/postgres", "--storage", storage, "--lease-ttl",
+            "sh", "-c", f'ulimit -n {DESCRIPTORS} && exec "$0" "$@"', args.encaje, "coordinator", "--listen",
+            f"127.0.0.1:{port}", "--metrics", f"127.0.0.1:{metrics}", "--database",
+            f"postgres://{ROLE}@127.0.0.1:{link.port}/{ROLE}", "--storage", storage, "--lease-ttl",
             f"{LEASE_SECONDS:.0f}s"], folder, environment)
-            for number, (port, link) in enumerate(zip(ports, self.database_links))]
+            for number, ((port, metrics), link) in enumerate(zip(self.ports, self.database_links))]
         time.sleep(1)
         self.disks = [SmallDisk(folder / f"spool-{number}") for number in range(WORKERS)]
         urls = ",".join(f"http://127.0.0.1:{link.port}" for link in self.worker_links)
@@ -146,8 +125,8 @@ class Cluster:
             time.sleep(0.3)
         sys.exit(f"{' '.join(arguments)} did not succeed within {seconds} s:\n{said}")
 
-    def try_once(self, *arguments, seconds=60):
-        command = [self.encaje, *arguments, "--coordinator", self.urls]
+    def try_once(self, *arguments, seconds=60, coordinators=None):
+        command = [self.encaje, *arguments, "--coordinator", coordinators or self.urls]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -158,6 +137,8 @@ class Cluster:
         """How a job stands. One that the breaker has paused goes on: what it stumbled over was our doing."""
         status = json.loads(self.ask("status", job, "--json"))
         if status.get("paused"):
+            if "worker_lost" in (status.get("pause_reason") or "") and not status["shards"]["split"]:
+                sys.exit(f"job {job} is paused because workers were lost: {json.dumps(status)}")
             self.ask("resume", job)
         return status
 
@@ -165,17 +146,19 @@ class Cluster:
         for daemon in [*([self.storage] if self.storage else []), *self.coordinators, *self.workers]:
             daemon.ensure()
 
-    def disturb(self, chance):
-        """Does one thing to one part; returns what."""
+    def disturb(self, chance, job, corpus):
+        """Does one thing to one part, or to several; returns what."""
         event = chance.choices(list(self.events), weights=list(self.events.values()))[0]
         verb, what = event.split(" ", 1)
         seconds = LEASE_SECONDS * chance.uniform(0.5, 2)
         target = chance.choice({
             "worker": self.workers, "coordinator": self.coordinators, "storage": [self.storage], "disk": self.disks,
-            "database": [self.postgres], "worker link": self.worker_links, "database link": self.database_links}[what])
+            "database": [self.postgres], "worker link": self.worker_links, "database link": self.database_links,
+            "workers": [self.workers], "cluster": [[*self.workers, *self.coordinators]], "ports": self.ports,
+            "output": [job], "corpus": [corpus]}[what])
         match verb, what:
             case "kill", _:
-                target.signal(signal.SIGKILL)
+                self.kill(target)
             case "terminate", _:
                 target.signal(signal.SIGTERM)
             case "stop", _:
@@ -188,11 +171,68 @@ class Cluster:
                 target.hold(seconds)
             case "fill", _:
                 target.fill(seconds / 2)
+            case "darken", _:
+                self.kill(*target)
+            case "crowd", _:
+                self.crowd(target, seconds)
+            case "flip", _:
+                self.flip(chance, job)
+            case "change", _:
+                # A plan would be made of what is changed.
+                if self.status(job)["state"] == "running":
+                    self.changed.add(job)
+                    corpus.change(chance, seconds)
+            case "fail-over", _:
+                target.fail_over(self.lead_to, seconds)
+            case _, "database" if verb in REFUSALS:
+                target.refuse(verb, seconds)
             case _, "database":
                 target.stop("fast" if verb == "restart" else "immediate")
                 time.sleep(LEASE_SECONDS * 1.5 if verb == "pause" else 0)
                 target.start()
         return event
+
+    def kill(self, *daemons):
+        for daemon in daemons:
+            daemon.signal(signal.SIGKILL)
+        self.kills += len(daemons)
+
+    def lead_to(self, port):
+        """Leads all coordinators to another database server."""
+        for link in self.database_links:
+            link.target = port
+            link.cut()
+
+    def crowd(self, ports, seconds):
+        """Silent connections, more than a coordinator has descriptors, to each of its ports; others are answered all the same."""
+        crowd = Crowd(list(ports), SILENT)
+        time.sleep(seconds)
+        port, deadline = ports[0], time.monotonic() + PATIENCE_SECONDS
+        while self.try_once("list", coordinators=f"http://127.0.0.1:{port}")[0] != 0:
+            if time.monotonic() > deadline:
+                sys.exit(f"{len(crowd.idle)} silent connections keep a coordinator from answering")
+            self.ensure()
+        crowd.leave()
+
+    def flip(self, chance, job):
+        """Flips a bit of an output of a job that is under way: a winner, a loser, or one that is still to be committed."""
+        outputs = sorted(self.files.glob(f"jobs/{job}/shards/**/*.parquet"))
+        if outputs:
+            output = chance.choice(outputs)
+            spoil(output, chance)
+            self.flipped.setdefault(job, []).append(str(output.parent.relative_to(self.files)))
+
+    def mend(self, job, status):
+        """Goes on with a job that failed of what was done to its files. It must say so, and fails of nothing else."""
+        reason = status.get("reason") or ""
+        if job in self.changed and "changed since" in reason:
+            remedy = "retry"
+        elif any(key in reason for key in self.flipped.get(job, [])):
+            remedy = "repair"
+        else:
+            sys.exit(f"job {job} does not end well: {json.dumps(status)}")
+        self.ask(remedy, job)
+        self.mended[remedy] = self.mended.get(remedy, 0) + 1
 
     def damage(self, chance, job):
         """Damages one output file of a finished job in storage; returns its key and how."""
@@ -226,20 +266,16 @@ def first_line(file, seconds=30):
 
 def spoil(file, chance, cut=False):
     """Flips one bit of a file, or cuts its end off."""
-    content = bytearray(file.read_bytes())
-    if cut:
-        content = content[:-1]
-    else:
-        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
-    file.write_bytes(content)
-
-
-def vectors_of(encaje, target, file):
-    """The digest of the vectors of an output, in row order."""
-    if file.exists():
-        file.unlink()
-    subprocess.run([encaje, "export", str(target), "--format", "npy", "--out", str(file)], check=True, capture_output=True)
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    size = file.stat().st_size
+    with file.open("r+b") as opened:
+        if cut:
+            opened.truncate(size - 1)
+            return
+        at = chance.randrange(size)
+        opened.seek(at)
+        [byte] = opened.read(1)
+        opened.seek(at)
+        opened.write(bytes([byte ^ 1 << chance.randrange(8)]))
 
 
 def expect_refusal(what, code, said, name):
@@ -250,14 +286,15 @@ def expect_refusal(what, code, said, name):
 class Proof:
     """What is checked of every job, and how often it was."""
 
-    def __init__(self, args, cluster, expected, folder):
-        self.args, self.cluster, self.expected, self.folder = args, cluster, expected, folder
+    def __init__(self, args, cluster, folder):
+        self.args, self.cluster, self.folder = args, cluster, folder
         self.rows, self.jobs, self.healed, self.named = 0, 0, 0, 0
 
-    def of(self, job, chance):
+    def of(self, job, corpus, chance):
         """Downloads a job's result and checks it in every way; of every second one, damaged before and after."""
         out, spoils = self.folder / job, self.jobs % 2 == 0
         self.settle(job)
+        self.heal(job, out)
         if spoils:
             key, how = self.cluster.damage(chance, job)
             code, _, said = self.cluster.try_once("download", job, "--out", str(out))
@@ -266,28 +303,43 @@ class Proof:
             self.settle(job)
             self.healed += 1
         self.download(job, out)
-        code, said = self.verify(out)
+        code, said = self.verify(out, corpus)
         if code:
             sys.exit(f"job {job} does not verify:\n{said}")
-        if vectors_of(self.args.encaje, out, self.folder / "vectors.npy") != self.expected:
+        if corpus.vectors_of(out) != corpus.expected:
             sys.exit(f"job {job} verifies, but its vectors are not those of an undisturbed run")
         if spoils:
             part = chance.choice(sorted(out.glob("part-*.parquet")))
             spoil(part, chance)
-            code, said = self.verify(out)
+            code, said = self.verify(out, corpus)
             expect_refusal(f"verify of job {job}", code, said, part.name)
             self.download(job, out)
-            if self.verify(out)[0]:
+            if self.verify(out, corpus)[0]:
                 sys.exit(f"job {job} does not verify after its damaged part was fetched again")
             self.named += 1
         self.rows += json.loads((out / "manifest.json").read_text())["totals"]["rows"]
         self.jobs += 1
         shutil.rmtree(out)
 
+    def heal(self, job, out):
+        """Of what was flipped while the job was under way, a download names what is part of the result."""
+        if job not in self.cluster.flipped:
+            return
+        code, _, said = self.cluster.try_once("download", job, "--out", str(out))
+        if code == 0:
+            return
+        if code != 1 or not any(key in said for key in self.cluster.flipped[job]):
+            sys.exit(f"download of job {job}: expected a refusal that names one of {self.cluster.flipped[job]}:\n{said}")
+        self.cluster.ask("repair", job)
+        self.settle(job)
+        self.healed += 1
+
     def settle(self, job):
         deadline = time.monotonic() + self.args.settle_seconds
         while (status := self.cluster.status(job))["state"] != "succeeded":
-            if status["state"] in ("failed", "cancelled") or time.monotonic() > deadline:
+            if status["state"] == "failed":
+                self.cluster.mend(job, status)
+            elif status["state"] == "cancelled" or time.monotonic() > deadline:
                 sys.exit(f"job {job} does not end well: {json.dumps(status)}")
             self.cluster.ensure()
             time.sleep(0.2)
@@ -295,28 +347,35 @@ class Proof:
     def download(self, job, out):
         self.cluster.ask("download", job, "--wait", "--out", str(out), seconds=self.args.settle_seconds)
 
-    def verify(self, out):
-        command = [self.args.encaje, "verify", str(out), "--json", "--corpus", *self.args.corpus]
+    def verify(self, out, corpus):
+        command = [self.args.encaje, "verify", str(out), "--json", "--corpus", *corpus.files]
         done = subprocess.run(command, capture_output=True, text=True)
         return done.returncode, done.stdout + done.stderr
 
 
-def rage(args, cluster, chance, options):
-    """Disturbs the cluster while it does one job after the other; returns the jobs and what was done."""
+def rage(args, cluster, chance, corpora):
+    """Disturbs the cluster while it does one job after the other; returns the jobs with their corpora, and what was done."""
     jobs, counts = [], {}
-    job = cluster.ask("submit", *options, "--again").strip()
-    for number in range(args.events):
+
+    def submit():
+        corpus = corpora[1 if len(jobs) % WIDE_EVERY == 1 else 0]
+        jobs.append((cluster.ask("submit", *corpus.options, "--again").strip(), corpus))
+
+    submit()
+    for _ in range(args.events):
         time.sleep(chance.uniform(0.05, 0.8))
         cluster.ensure()
-        event = cluster.disturb(chance)
+        job, corpus = jobs[-1]
+        event = cluster.disturb(chance, job, corpus)
         counts[event] = counts.get(event, 0) + 1
+        if args.verbose:
+            print(f"{time.strftime('%H:%M:%S')} {event}", file=sys.stderr, flush=True)
         status = cluster.status(job)
         if status["state"] in ("failed", "cancelled"):
-            sys.exit(f"after event {number} ({event}) job {job} is {status['state']}: {status.get('reason')}")
+            cluster.mend(job, status)
         if status["state"] == "succeeded":
-            jobs.append(job)
-            job = cluster.ask("submit", *options, "--again").strip()
-    return [*jobs, job], counts
+            submit()
+    return jobs, counts
 
 
 def arguments():
@@ -329,6 +388,7 @@ def arguments():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--shard-rows", type=int, default=50)
     parser.add_argument("--settle-seconds", type=int, default=300)
+    parser.add_argument("--verbose", action="store_true", help="tell each event as it happens")
     args = parser.parse_args()
     args.encaje, args.model = os.path.abspath(args.encaje), os.path.abspath(args.model)
     args.corpus = [os.path.abspath(path) for path in args.corpus]
@@ -342,16 +402,15 @@ def main():
     with tempfile.TemporaryDirectory(prefix="encaje-chaos-") as temporary:
         folder = pathlib.Path(temporary)
         folder.chmod(0o755)
-        options = [*args.corpus, "--model", args.model, "--shard-rows", str(args.shard_rows)]
-        subprocess.run([args.encaje, "run", *options, "--out", str(folder / "alone")], check=True, capture_output=True)
-        expected = vectors_of(args.encaje, folder / "alone", folder / "vectors.npy")
+        wide = wide_corpus(folder / "wide.csv", texts_of(pathlib.Path(args.corpus[0])))
+        corpora = [Corpus(args, folder / "narrow", args.corpus), Corpus(args, folder / "wide", [wide])]
         cluster = Cluster(args, folder)
-        proof = Proof(args, cluster, expected, folder)
+        proof = Proof(args, cluster, folder)
         try:
-            jobs, counts = rage(args, cluster, chance, options)
+            jobs, counts = rage(args, cluster, chance, corpora)
             cluster.ensure()
-            for job in jobs:
-                proof.of(job, chance)
+            for job, corpus in jobs:
+                proof.of(job, corpus, chance)
         except SystemExit:
             for log in sorted(folder.glob("*.log")):
                 print(f"--- {log.name}\n{log.read_text()[-3000:]}", file=sys.stderr)
@@ -359,11 +418,13 @@ def main():
         finally:
             cluster.end()
     told = ", ".join(f"{count} x {event}" for event, count in sorted(counts.items()))
-    kills = sum(count for event, count in counts.items() if event.startswith("kill"))
-    print(f"{args.events} events, {kills} of them kills, in {time.monotonic() - started:.0f} s (seed {args.seed}): {told}")
+    took = time.monotonic() - started
+    print(f"{args.events} events, {cluster.kills} processes killed, in {took:.0f} s (seed {args.seed}): {told}")
     print(f"{proof.jobs} jobs, {proof.rows} rows: each verified against its corpus and equal to an undisturbed run")
     print(f"{proof.healed} damaged files in storage were named and made again, {proof.named} damaged downloads were named "
           "and fetched again")
+    retried, repaired = cluster.mended.get("retry", 0), cluster.mended.get("repair", 0)
+    print(f"{retried} times a changed corpus was named, {repaired} times an output that was damaged under way")
 
 
 main()

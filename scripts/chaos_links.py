@@ -1,4 +1,5 @@
-"""What can go wrong around processes: TCP links that are cut, held or swallow everything, and a disk that is full."""
+"""What can go wrong around processes: TCP links that are cut, held or swallow everything, crowds of silent connections, a disk
+that is full, and a folder that is not mounted."""
 
 import os
 import pathlib
@@ -9,6 +10,29 @@ import time
 
 # How long the far end of a link that swallows everything keeps its connections: keepalive ends them then.
 FAR_END_SECONDS = 10.0
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class Crowd:
+    """Connections that say nothing."""
+
+    def __init__(self, ports, each):
+        self.idle = []
+        for port in ports * each:
+            try:
+                self.idle.append(socket.create_connection(("127.0.0.1", port), timeout=1))
+            except OSError:
+                # Nobody listens just now, or no place is left in the queue.
+                pass
+
+    def leave(self):
+        for connection in self.idle:
+            connection.close()
 
 
 class Link:
