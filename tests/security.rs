@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use proto::revision::REVISION;
 use proto::work::WorkerInfo;
 use proto::{ClientSecurity, Connection, RequestId, RpcErrorKind, Secret, WorkClient};
 use rcgen::string::Ia5String;
@@ -241,7 +242,8 @@ fn a_session_belongs_to_the_certificate_that_opened_it() {
             WorkClient::new(Connection::open(std::slice::from_ref(&url), &security).unwrap())
         };
         let (own, other) = (client("w1"), client("w2"));
-        let info = WorkerInfo { name: "n".into(), devices: vec!["cpu".into()], version: "0".into() };
+        let info =
+            WorkerInfo { name: "n".into(), devices: vec!["cpu".into()], version: "0".into(), revision: REVISION };
         let session = own.open_session(&info).await.unwrap().id;
         own.lease(session, RequestId::generate(), 1).await.unwrap();
         own.heartbeat(session, &[]).await.unwrap();

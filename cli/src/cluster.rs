@@ -195,6 +195,8 @@ pub(crate) struct JobReport {
     pub(crate) workers: u64,
     /// Live workers that get no shards any more, because they failed at what others could do.
     pub(crate) workers_quarantined: u64,
+    /// Live workers that do not know what the job asks for.
+    pub(crate) workers_outdated: u64,
     /// Why the coordinator itself paused the job.
     pub(crate) pause_reason: Option<String>,
     /// For how long no worker has been alive though there is work; 0 while that is no reason to worry.
@@ -231,6 +233,7 @@ impl JobReport {
             shards: status.shards,
             workers: status.workers,
             workers_quarantined: status.workers_quarantined,
+            workers_outdated: status.workers_outdated,
             pause_reason: status.pause_reason.clone(),
             starved_ms: status.starved_ms,
             copies: status.copies,
@@ -278,9 +281,22 @@ pub(crate) fn obstacle(status: &JobStatus) -> Option<String> {
     if let Some(reason) = &status.pause_reason {
         return Some(format!("the coordinator paused the job: {reason}; to go on: encaje resume {}", status.id));
     }
-    let starved = Duration::from_millis(status.starved_ms);
-    (status.starved_ms > 0)
-        .then(|| format!("STARVED: no worker for {}; start one with `encaje worker`", ui::duration(starved)))
+    let starved = ui::duration(Duration::from_millis(status.starved_ms));
+    match (status.starved_ms, outdated(status)) {
+        (0, _) => None,
+        (_, None) => Some(format!("STARVED: no worker for {starved}; start one with `encaje worker`")),
+        (_, Some(unknown)) => Some(format!("STARVED for {starved}: {unknown}")),
+    }
+}
+
+/// Says what the workers of the cluster do not know, where none of them knows all that a job asks for.
+pub(crate) fn outdated(status: &JobStatus) -> Option<String> {
+    let others = status.workers.saturating_sub(status.workers_quarantined);
+    if status.workers_outdated == 0 || status.workers_outdated < others {
+        return None;
+    }
+    let asked: Vec<&str> = proto::revision::needs(&status.spec).iter().map(|need| need.what).collect();
+    Some(format!("no worker knows {}; upgrade the workers", asked.join(", ")))
 }
 
 #[cfg(test)]
@@ -330,6 +346,7 @@ mod tests {
             starved_ms: 0,
             copies: 0,
             workers_quarantined: 0,
+            workers_outdated: 0,
             generation: 1,
             owner: None,
         }
@@ -342,6 +359,11 @@ mod tests {
         let starved = JobStatus { starved_ms: 720_000, ..running() };
         assert_eq!(JobReport::of(&starved).state_text(), "running, STARVED");
         assert!(obstacle(&starved).unwrap().contains("no worker for 12 min"));
+        let mut outdated = JobStatus { workers: 3, workers_quarantined: 1, workers_outdated: 2, ..starved };
+        outdated.spec.read.delimiter = Some(';');
+        let worry = obstacle(&outdated).unwrap();
+        assert!(worry.contains("no worker knows --delimiter; upgrade the workers"), "{worry}");
+        assert_eq!(super::outdated(&JobStatus { workers: 4, ..outdated }), None, "one does");
         let paused = JobStatus { paused: true, pause_reason: Some("too many failures".into()), ..running() };
         assert_eq!(JobReport::of(&paused).state_text(), "running, paused");
         assert!(obstacle(&paused).unwrap().contains("too many failures"));

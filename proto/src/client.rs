@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 
 use crate::convert::{self, ConvertError};
+use crate::digest::spec_digest;
 use crate::generated as wire;
 use crate::generated::jobs_client::JobsClient as JobsStub;
 use crate::generated::work_client::WorkClient as WorkStub;
@@ -16,6 +17,7 @@ use crate::ids::{Epoch, JobId, RequestId, SessionId, ShardId};
 use crate::job::{JobList, JobSpec, JobStatus, ResultsPage};
 use crate::limits;
 use crate::retry::{Budget, RetryPolicy};
+use crate::revision::REVISION;
 use crate::transport::MESSAGE_BYTES_MAX;
 use crate::wire::Wire;
 use crate::work::{Beat, CommitOutcome, FailureClass, Leased, Output, Progress, Session, SourceTask, WorkerInfo};
@@ -242,15 +244,17 @@ impl JobsClient {
     /// Stores a job. The same id with the same spec again is the same job.
     ///
     /// # Errors
-    /// `AlreadyExists` where the id has another spec, `InvalidArgument` where the spec is not one or is too large; the
-    /// latter is found before anything is sent.
+    /// `AlreadyExists` where the id has another spec, `FailedPrecondition` where the coordinator does not know all that the
+    /// spec asks for, `InvalidArgument` where the spec is not one or is too large; the latter is found before anything is
+    /// sent.
     pub async fn submit(&self, job: JobId, spec: &JobSpec) -> Result<JobStatus, RpcError> {
         limits::check_spec(spec).map_err(|error| RpcError {
             call: "Submit",
             kind: RpcErrorKind::InvalidArgument,
             message: error.to_string(),
         })?;
-        let request = wire::SubmitRequest { job_id: job.to_string(), spec: Some(spec.into()) };
+        let request =
+            wire::SubmitRequest { job_id: job.to_string(), spec: Some(spec.into()), spec_digest: spec_digest(spec) };
         status("Submit", call!(self.submit, "Submit", DEADLINE_LONG, request).await?)
     }
 
@@ -415,6 +419,7 @@ impl WorkClient {
             request_id: request.to_string(),
             max,
             fetches_source_tasks: true,
+            revision: REVISION,
         };
         Ok(call!(self.lease, "Lease", DEADLINE_SHORT, request).await?.into())
     }

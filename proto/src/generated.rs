@@ -11,6 +11,10 @@ pub struct SubmitRequest {
     pub job_id: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub spec: ::core::option::Option<JobSpec>,
+    /// BLAKE3 of the canonical spec as the client has it, lower-case hex. A coordinator that reads another one from `spec` does
+    /// not know all of it: FAILED_PRECONDITION. Empty: not compared.
+    #[prost(string, tag = "3")]
+    pub spec_digest: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JobRequest {
@@ -342,6 +346,9 @@ pub struct JobStatus {
     /// Only in lists without specs: the number of `spec.sources`.
     #[prost(uint64, tag = "21")]
     pub source_count: u64,
+    /// Live workers, those in quarantine aside, that get no shards of this job because they do not know what it asks for.
+    #[prost(uint64, tag = "22")]
+    pub workers_outdated: u64,
 }
 /// Shards by state.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1481,6 +1488,9 @@ pub struct OpenSessionRequest {
     /// Version of the worker program.
     #[prost(string, tag = "3")]
     pub version: ::prost::alloc::string::String,
+    /// What the worker knows of jobs, see proto/src/revision.rs.
+    #[prost(uint32, tag = "4")]
+    pub revision: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OpenSessionResponse {
@@ -1511,6 +1521,10 @@ pub struct LeaseRequest {
     /// whose grant does not fit a message is not granted to this worker.
     #[prost(bool, tag = "4")]
     pub fetches_source_tasks: bool,
+    /// What the worker knows of jobs: shards of jobs that need more are not granted. It comes with every request, since the
+    /// session may have been opened at a coordinator that did not ask.
+    #[prost(uint32, tag = "5")]
+    pub revision: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LeaseResponse {

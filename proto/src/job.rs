@@ -246,6 +246,9 @@ pub struct JobStatus {
     /// Live workers that get no shards any more, because they failed at what others could do.
     #[serde(default)]
     pub workers_quarantined: u64,
+    /// Live workers, those in quarantine aside, that get no shards of this job because they do not know what it asks for.
+    #[serde(default)]
+    pub workers_outdated: u64,
     /// Which manifest the job has or will have, counted from 1; every repair or retry of missing rows begins a new one.
     #[serde(default)]
     pub generation: u64,
@@ -283,6 +286,7 @@ impl JobStatus {
             starved_ms: status.starved_ms,
             copies: status.copies,
             workers_quarantined: status.workers_quarantined,
+            workers_outdated: status.workers_outdated,
             generation: status.generation,
             owner: status.owner,
         }
@@ -328,6 +332,8 @@ pub struct JobBrief {
     pub copies: u64,
     /// Live workers that get no shards any more.
     pub workers_quarantined: u64,
+    /// Live workers that do not know what this job asks for.
+    pub workers_outdated: u64,
     /// Which manifest the job has or will have.
     pub generation: u64,
     /// Who submitted it, where callers are known.
@@ -361,6 +367,7 @@ impl JobBrief {
             starved_ms: self.starved_ms,
             copies: self.copies,
             workers_quarantined: self.workers_quarantined,
+            workers_outdated: self.workers_outdated,
             generation: self.generation,
             owner: self.owner,
         }

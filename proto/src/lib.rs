@@ -13,6 +13,7 @@ pub mod limits;
 pub mod planted;
 pub mod relay;
 pub mod retry;
+pub mod revision;
 pub mod secret;
 pub mod transport;
 pub mod watched;

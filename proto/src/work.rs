@@ -15,6 +15,8 @@ pub struct WorkerInfo {
     pub devices: Vec<String>,
     /// The version of the program.
     pub version: String,
+    /// What it knows of jobs: [`crate::revision::REVISION`] of its program.
+    pub revision: u32,
 }
 
 /// A session as granted. Durations only: no clock is ever sent.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use proto::generated as wire;
 use proto::generated::work_server::{Work, WorkServer};
+use proto::revision::REVISION;
 use proto::work::WorkerInfo;
 use proto::{ClientSecurity, Connection, RetryPolicy, RpcErrorKind, SessionId, WorkClient, in_process, listen};
 use tokio_stream::StreamExt;
@@ -109,7 +110,7 @@ fn start(service: &Scripted, cut: usize, policy: RetryPolicy) -> WorkClient {
 }
 
 fn worker() -> WorkerInfo {
-    WorkerInfo { name: "test".into(), devices: vec!["cpu".into()], version: "0".into() }
+    WorkerInfo { name: "test".into(), devices: vec!["cpu".into()], version: "0".into(), revision: REVISION }
 }
 
 #[tokio::test]

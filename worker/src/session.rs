@@ -7,6 +7,7 @@ use std::time::Duration;
 use dataset::Storage;
 use proto::chance;
 use proto::planted::{self, Bug};
+use proto::revision::REVISION;
 use proto::work::{Session, WorkerInfo};
 use proto::{RequestId, RpcError, RpcErrorKind, SessionId, WorkClient};
 use tokio::task::JoinSet;
@@ -86,6 +87,7 @@ impl Worker {
             name: self.config.name.clone(),
             devices: self.config.device_names(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            revision: REVISION,
         };
         let mut backoff = Backoff::new(self.offline_max());
         loop {

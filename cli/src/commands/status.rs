@@ -80,10 +80,15 @@ fn print_job(ui: &Ui, report: &JobReport, as_json: bool) -> anyhow::Result<()> {
 }
 
 fn workers_text(report: &JobReport) -> String {
-    match report.workers_quarantined {
-        0 => ui::count(report.workers),
-        bad => format!("{}, {} of them in quarantine", ui::count(report.workers), ui::count(bad)),
+    let mut text = ui::count(report.workers);
+    for (some, what) in
+        [(report.workers_quarantined, "in quarantine"), (report.workers_outdated, "too old for this job")]
+    {
+        if some > 0 {
+            text.push_str(&format!(", {} of them {what}", ui::count(some)));
+        }
     }
+    text
 }
 
 fn print_lines(ui: &Ui, lines: &[(&str, String)]) -> anyhow::Result<()> {

@@ -127,6 +127,8 @@ fn tell(ui: &Ui, status: &JobStatus) {
         JobState::Planning | JobState::Running | JobState::Finalizing => {
             if status.workers == 0 {
                 ui.note("note: the cluster has no workers now; the job waits for one");
+            } else if let Some(unknown) = cluster::outdated(status) {
+                ui.warn(format!("the job waits: {unknown}"));
             }
         }
         JobState::Succeeded => ui.note(format!("this job was submitted before and is done: encaje download {job}")),

@@ -9,10 +9,11 @@ use proto::JobId;
 use proto::job::{
     ComputeDtype, EmbedSpec, JobSpec, MaxRejects, ModelSpec, OnBadRow, OutputDtype, RowCounts, ShardLimits,
 };
+use proto::revision::REVISION;
 use proto::work::{Grant, Output, WorkerInfo};
 
 pub(crate) fn worker() -> WorkerInfo {
-    WorkerInfo { name: "host/1".into(), devices: vec!["cpu".into()], version: "0.1.0".into() }
+    WorkerInfo { name: "host/1".into(), devices: vec!["cpu".into()], version: "0.1.0".into(), revision: REVISION }
 }
 
 /// A job over one CSV file, with so many rows in a shard.

@@ -39,6 +39,7 @@ impl Jobs for Service {
         let request = request.into_inner();
         let job: JobId = id("job_id", &request.job_id).map_err(refused)?;
         let spec = JobSpec::try_from(request.spec.ok_or_else(|| missing("spec"))?).map_err(refused)?;
+        check_known(&request.spec_digest, &spec)?;
         limits::check_spec(&spec).map_err(|error| Status::invalid_argument(error.to_string()))?;
         check(&spec)?;
         let context = self.context.clone();
@@ -216,6 +217,18 @@ async fn act(context: &Context, action: Action, job: JobId) -> Result<(), StoreE
 async fn show(context: &Context, caller: Option<&Identity>, job: JobId) -> Result<JobStatus, Status> {
     let status = context.store.job(job).await.map_err(status_of)?.filter(|status| sees(caller, status.owner.as_ref()));
     status.ok_or_else(|| status_of(StoreError::JobUnknown { job }))
+}
+
+/// Refuses a spec of which something was lost on the way here: what this program does not know.
+fn check_known(sent_digest: &str, spec: &JobSpec) -> Result<(), Status> {
+    if sent_digest.is_empty() || sent_digest == proto::spec_digest(spec) {
+        return Ok(());
+    }
+    Err(Status::failed_precondition(format!(
+        "this coordinator is encaje {} and does not know all that the job asks for: upgrade the coordinators, or submit with \
+         that release",
+        env!("CARGO_PKG_VERSION")
+    )))
 }
 
 /// Refuses sources that this coordinator does not read.

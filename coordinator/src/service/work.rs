@@ -57,7 +57,8 @@ impl Work for Service {
         let (context, tasks) = (self.context.clone(), Arc::clone(&self.source_tasks));
         let grants = self
             .detached(Lane::Other, async move {
-                let granted = context.store.lease(session, wish, request.max).await.map_err(status_of)?;
+                let granted = context.store.lease_known(session, wish, request.max, request.revision).await;
+                let granted = granted.map_err(status_of)?;
                 for (shard, epoch) in granted.iter().map(Granted::lease) {
                     debug!(shard.id = %shard, %epoch, session.id = %session, "shard leased");
                 }
@@ -170,6 +171,7 @@ fn tidy(worker: WorkerInfo) -> WorkerInfo {
         name: short(&worker.name),
         devices: worker.devices.iter().take(DEVICES_MAX).map(short).collect(),
         version: short(&worker.version),
+        revision: worker.revision,
     }
 }
 

@@ -111,6 +111,7 @@ pub(crate) struct NewSession {
     pub(crate) name: String,
     pub(crate) devices: String,
     pub(crate) version: String,
+    pub(crate) revision: u32,
     pub(crate) leases_max: u32,
 }
 

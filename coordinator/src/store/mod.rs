@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use dataset::{Cursor, PlannedSource, Slice};
 use proto::job::{JobSpec, JobState};
+use proto::revision::{self, REVISION};
 use proto::work::{Beat, CommitOutcome, Directive, FailureClass, Granted, Output, Progress, SourceTask, WorkerInfo};
 use proto::{Epoch, JobId, RequestId, SessionId, ShardId};
 use uuid::Uuid;
@@ -48,8 +49,6 @@ const MESSAGE_CHARS_MAX: usize = 2_000;
 const CANCEL_PAGE_SHARDS: u32 = 10_000;
 /// What a leader does alone: planning, sweeping, finalizing.
 const ROLE_UPKEEP: &str = "upkeep";
-/// What this program knows of jobs; those that need more are left to others. See `migrations/README.md`.
-const REVISION: u32 = 0;
 /// How often a commit is tried whose lease stands and that is refused all the same.
 const COMMIT_TRIES_MAX: usize = 3;
 
@@ -64,7 +63,8 @@ pub struct Store {
     /// When slow shards were last looked for in vain, by the same clock.
     slow_looked_ms: Arc<AtomicI64>,
     jitter: fn() -> f64,
-    /// [`REVISION`]; a test is a program of another one.
+    /// What this program knows of jobs, [`REVISION`]; those that need more are left to others. A test is a program of
+    /// another one.
     revision: u32,
 }
 
@@ -153,7 +153,7 @@ impl Store {
             allow_partial: spec.allow_partial,
             model_name: spec.model.name.clone(),
             source_total: spec.sources.len() as u64,
-            revision: 0,
+            revision: revision::needed(spec),
         };
         match self.backend.submit(new).await? {
             None => Ok(Submitted::Created),
@@ -292,9 +292,9 @@ impl Store {
 
     async fn register(&self, session: SessionId, worker: &WorkerInfo, leases_max: u32) -> Result<()> {
         let devices = rows::to_json(&worker.devices);
-        let (name, version) = (worker.name.clone(), worker.version.clone());
+        let (name, version, revision) = (worker.name.clone(), worker.version.clone(), worker.revision);
         let leases_max = leases_max.max(1);
-        self.backend.open_session(NewSession { session, name, devices, version, leases_max }).await
+        self.backend.open_session(NewSession { session, name, devices, version, revision, leases_max }).await
     }
 
     /// Takes a heartbeat: extends the session, records progress, and says of every reported lease whether it stands.
@@ -320,7 +320,18 @@ impl Store {
     /// Leases up to `max` shards: jobs in the order of submission, shards in input order. Where none is pending, an idle
     /// session may get a copy of a slow one. The same `request` again returns the same grants. An error of kind `SessionLost` asks for a new session.
     pub async fn lease(&self, session: SessionId, request: RequestId, max: u32) -> Result<Vec<Granted>> {
-        let wish = Wish { session, request, max, revision: self.revision };
+        self.lease_known(session, request, max, self.revision).await
+    }
+
+    /// As [`Store::lease`], for a worker that knows jobs up to a revision.
+    pub async fn lease_known(
+        &self,
+        session: SessionId,
+        request: RequestId,
+        max: u32,
+        revision: u32,
+    ) -> Result<Vec<Granted>> {
+        let wish = Wish { session, request, max, revision: revision.min(self.revision) };
         let granted = self.backend.lease(wish).await?.ok_or(StoreError::SessionLost { session })?;
         if granted.is_empty() && max > 0 && self.looks_for_slow_shards() {
             let copies = self.backend.copy_slow(wish).await?;

@@ -137,6 +137,7 @@ pub(super) fn brief(row: &impl Fields, now_ms: i64, rejects: &Rejects) -> Result
         starved_ms: starved_ms(row, now_ms)?,
         copies: row.count("copies")?,
         workers_quarantined: row.count("workers_quarantined")?,
+        workers_outdated: row.count("workers_outdated")?,
         generation: row.count("generation")?,
     })
 }
@@ -144,7 +145,7 @@ pub(super) fn brief(row: &impl Fields, now_ms: i64, rejects: &Rejects) -> Result
 /// For how long an active job has had no worker that takes shards; 0 where it has one, or waits for nothing.
 fn starved_ms(row: &impl Fields, now_ms: i64) -> Result<u64> {
     let waiting = row.count("pending")? + row.count("running")? > 0;
-    let served = row.count("workers")? > row.count("workers_quarantined")?;
+    let served = row.count("workers")? > row.count("workers_quarantined")? + row.count("workers_outdated")?;
     if !waiting || served || row.flag("paused")? || !is_active(job_state(row)?) {
         return Ok(0);
     }

@@ -13,6 +13,7 @@ use proto::job::{
     ComputeDtype, EmbedSpec, JobSpec, JobState, JobStatus, MaxRejects, ModelSpec, OnBadRow, OutputDtype, RowCounts,
     ShardLimits,
 };
+use proto::revision::REVISION;
 use proto::work::{CommitOutcome, Grant, Granted, Leased, Output, Session, WorkerInfo};
 use proto::{JobId, JobsClient, RequestId, Wire, WorkClient, in_process};
 use tempfile::TempDir;
@@ -174,7 +175,8 @@ impl Cluster {
     }
 
     pub(crate) async fn worker(&self) -> FakeWorker {
-        let info = WorkerInfo { name: "fake".into(), devices: vec!["cpu".into()], version: "0".into() };
+        let info =
+            WorkerInfo { name: "fake".into(), devices: vec!["cpu".into()], version: "0".into(), revision: REVISION };
         let session = self.work().open_session(&info).await.unwrap();
         FakeWorker { work: self.work().clone(), session, storage: self.storage(), spool: tempfile::tempdir().unwrap() }
     }

@@ -167,7 +167,7 @@ async fn a_spec_that_is_too_large_is_refused_before_it_is_sent_and_by_the_coordi
     let mut older = wire::jobs_client::JobsClient::new(cluster.wire());
     let mut spec = wire::JobSpec::from(&small);
     spec.embed.as_mut().unwrap().prefix = "x".repeat(3_900_000);
-    let request = wire::SubmitRequest { job_id: JobId::generate().to_string(), spec: Some(spec) };
+    let request = wire::SubmitRequest { job_id: JobId::generate().to_string(), spec: Some(spec), ..Default::default() };
     let status = older.submit(request).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
     assert!(status.message().contains("shorten --prefix"), "{status}");

@@ -9,6 +9,7 @@ mod harness;
 mod holes;
 mod hostile;
 mod life;
+mod neighbours;
 mod planning;
 mod relay;
 mod wide;

@@ -29,7 +29,7 @@ fn wide(cluster: &Cluster, name: &str, columns: usize, long: usize) -> Source {
 /// Asks as a worker does that knows nothing of source tasks.
 async fn older_lease(cluster: &Cluster, worker: &FakeWorker, max: u32) -> Vec<wire::Grant> {
     let (session_id, request_id) = (worker.session.id.to_string(), RequestId::generate().to_string());
-    let request = wire::LeaseRequest { session_id, request_id, max, fetches_source_tasks: false };
+    let request = wire::LeaseRequest { session_id, request_id, max, fetches_source_tasks: false, revision: 0 };
     WorkStub::new(cluster.wire()).lease(request).await.unwrap().into_inner().grants
 }
 

@@ -310,6 +310,7 @@ impl From<&JobBrief> for wire::JobStatus {
             owner: brief.owner.clone(),
             model_name: brief.model.clone(),
             source_count: brief.sources,
+            workers_outdated: brief.workers_outdated,
         }
     }
 }
@@ -342,6 +343,7 @@ impl TryFrom<wire::JobStatus> for JobBrief {
             starved_ms: status.starved_ms,
             copies: status.copies,
             workers_quarantined: status.workers_quarantined,
+            workers_outdated: status.workers_outdated,
             generation: status.generation,
             owner: status.owner,
         })

@@ -170,6 +170,7 @@ fn job_status() -> impl Strategy<Value = JobStatus> {
             starved_ms: numbers[5],
             copies: numbers[6],
             workers_quarantined: numbers[7],
+            workers_outdated: numbers[1] ^ numbers[7],
             generation: numbers[8],
             owner: (numbers[8] % 2 == 1).then(|| "ana".to_owned()),
         },
@@ -294,7 +295,7 @@ proptest! {
         session_lost in any::<bool>(),
     ) {
         let [name, device, version] = texts.try_into().unwrap();
-        let worker = WorkerInfo { name, devices: vec![device], version };
+        let worker = WorkerInfo { name, devices: vec![device], version, revision: epoch };
         prop_assert_eq!(WorkerInfo::from(bytes_and_back(wire::OpenSessionRequest::from(&worker))), worker);
 
         let (ttl_ms, heartbeat_ms) = numbers;

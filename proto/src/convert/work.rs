@@ -57,13 +57,23 @@ impl TryFrom<wire::LeaseRef> for (ShardId, Epoch) {
 
 impl From<&WorkerInfo> for wire::OpenSessionRequest {
     fn from(worker: &WorkerInfo) -> Self {
-        Self { worker_name: worker.name.clone(), devices: worker.devices.clone(), version: worker.version.clone() }
+        Self {
+            worker_name: worker.name.clone(),
+            devices: worker.devices.clone(),
+            version: worker.version.clone(),
+            revision: worker.revision,
+        }
     }
 }
 
 impl From<wire::OpenSessionRequest> for WorkerInfo {
     fn from(request: wire::OpenSessionRequest) -> Self {
-        Self { name: request.worker_name, devices: request.devices, version: request.version }
+        Self {
+            name: request.worker_name,
+            devices: request.devices,
+            version: request.version,
+            revision: request.revision,
+        }
     }
 }
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use proto::job::JobState;
+use proto::work::WorkerInfo;
 use proto::{JobId, RequestId};
 use uuid::Uuid;
 
-use super::fixture::{Bed, cursor, slices, source, spec};
+use super::fixture::{Bed, cursor, slices, source, spec, whole, worker};
 use crate::store::backend::NewJob;
 use crate::store::{Store, StoreErrorKind};
 
@@ -68,7 +69,7 @@ pub(super) async fn a_job_of_a_later_revision_is_neither_copied_nor_ended_by_oth
     assert!(new.set_sources(job, &[source("a")]).await.unwrap());
     assert!(new.insert_shards(job, &cursor(0), &slices(0, 10), &cursor(10), true).await.unwrap());
     let (slow, idle) = (bed.greedy_session().await, bed.session().await);
-    let granted = super::fixture::whole(new.lease(slow, RequestId::generate(), 10).await.unwrap());
+    let granted = whole(new.lease(slow, RequestId::generate(), 10).await.unwrap());
     for grant in &granted[1..] {
         bed.commit(slow, grant).await;
     }
@@ -104,4 +105,36 @@ pub(super) async fn the_lead_goes_to_the_latest_revision_at_once(bed: Bed) {
     assert!(new.lead_upkeep(other).await.unwrap());
     new.resign_upkeep(other).await.unwrap();
     assert!(old.lead_upkeep(one).await.unwrap());
+}
+
+pub(super) async fn a_worker_gets_no_job_that_it_does_not_know(bed: Bed) {
+    let mut later = spec("a");
+    later.read.delimiter = Some(';');
+    let plain = bed.job(1).await;
+    let job = JobId::generate();
+    bed.store.submit_job(job, &later).await.unwrap();
+    assert!(bed.store.set_sources(job, &[source("a")]).await.unwrap());
+    assert!(bed.store.insert_shards(job, &cursor(0), &slices(0, 2), &cursor(2), true).await.unwrap());
+
+    let older = bed.store.open_session_with(&WorkerInfo { revision: 0, ..worker() }, 10).await.unwrap();
+    let granted = whole(bed.store.lease_known(older, RequestId::generate(), 10, 0).await.unwrap());
+    assert_eq!(granted.iter().map(|one| one.shard.job).collect::<Vec<_>>(), [plain]);
+    bed.commit(older, &granted[0]).await;
+    let status = bed.status(job).await;
+    assert_eq!((status.workers, status.workers_outdated), (1, 1));
+    assert_eq!(bed.status(plain).await.workers_outdated, 0);
+    for _ in 0..60 {
+        bed.advance_ms(10_000);
+        bed.store.beat(older, &[]).await.unwrap();
+    }
+    assert_eq!(bed.status(job).await.starved_ms, 600_000, "there is a worker, and it is none for this job");
+
+    let newer = bed.greedy_session().await;
+    assert_eq!(bed.status(job).await.starved_ms, 0);
+    assert_eq!(bed.lease(newer, 1).await[0].shard.job, job);
+    // A coordinator of an earlier release opened this one's session, and did not ask what it knows.
+    let moved = bed.store.open_session(&WorkerInfo { revision: 0, ..worker() }).await.unwrap();
+    assert_eq!(bed.status(job).await.workers_outdated, 2);
+    assert_eq!(bed.lease(moved, 1).await[0].shard.job, job);
+    assert_eq!(bed.status(job).await.workers_outdated, 1);
 }

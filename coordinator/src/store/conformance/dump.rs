@@ -169,6 +169,7 @@ pub(crate) const STATE: [Listing; 6] = [
             ("ended_ms", Int),
             ("end_reason", Text),
             ("quarantined", Flag),
+            ("revision", Int),
         ],
     },
 ];

@@ -11,6 +11,7 @@ use proto::job::{
     ComputeDtype, EmbedSpec, JobBrief, JobSpec, JobStatus, MaxRejects, ModelSpec, OnBadRow, OutputDtype, RowCounts,
     ShardLimits,
 };
+use proto::revision::REVISION;
 use proto::work::{CommitOutcome, Grant, Granted, Output, WorkerInfo};
 use proto::{JobId, RequestId, SessionId};
 use uuid::Uuid;
@@ -192,7 +193,7 @@ fn unhurried(policy: Policy) -> Policy {
 }
 
 pub(super) fn worker() -> WorkerInfo {
-    WorkerInfo { name: "host/1".into(), devices: vec!["cpu".into()], version: "0.1.0".into() }
+    WorkerInfo { name: "host/1".into(), devices: vec!["cpu".into()], version: "0.1.0".into(), revision: REVISION }
 }
 
 pub(super) fn spec(prefix: &str) -> JobSpec {

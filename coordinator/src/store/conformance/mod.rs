@@ -120,7 +120,8 @@ promises! {
     cases_neighbours:
         a_job_of_a_later_revision_is_left_to_others,
         a_job_of_a_later_revision_is_neither_copied_nor_ended_by_others,
-        the_lead_goes_to_the_latest_revision_at_once;
+        the_lead_goes_to_the_latest_revision_at_once,
+        a_worker_gets_no_job_that_it_does_not_know;
     storm:
         a_storm_of_everything_keeps_the_invariants;
 }

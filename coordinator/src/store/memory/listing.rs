@@ -115,13 +115,14 @@ fn attempt_line(id: JobId, (index, epoch): (u64, Epoch), attempt: &Attempt) -> S
 }
 
 fn session_line(id: SessionId, session: &ModelSession) -> String {
-    let ModelSession { name, leases_max, live, expires, progress, last_request, quarantined, ended } = session;
+    let ModelSession { name, leases_max, revision, live, expires, progress, last_request, quarantined, ended } =
+        session;
     let state = if *live { "live" } else { "dead" };
     let (request, reason) = (or_dash(last_request.as_ref()), or_dash(ended.map(|(_, reason)| reason)));
     let ended = or_dash(ended.map(|(at, _)| at));
     format!(
         "session session_id={id} name={name} leases_max={leases_max} state={state} expires_ms={expires} \
          progress_ms={progress} last_request={request} ended_ms={ended} end_reason={reason} \
-         quarantined={quarantined}"
+         quarantined={quarantined} revision={revision}"
     )
 }

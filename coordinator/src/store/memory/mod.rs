@@ -546,9 +546,11 @@ fn brief(model: &Model, id: JobId) -> Result<JobBrief, StoreError> {
     let sum = |of: fn(&RowCounts) -> u64| job.outputs().map(|output| of(&output.counts)).sum::<u64>();
     let workers = model.sessions.values().filter(|session| session.live).count() as u64;
     let workers_quarantined = model.sessions.values().filter(|one| one.live && one.quarantined).count() as u64;
+    let is_outdated = |one: &&ModelSession| one.live && !one.quarantined && one.revision < job.submission.revision;
+    let workers_outdated = model.sessions.values().filter(is_outdated).count() as u64;
     let counts = job.counts();
-    let starves =
-        counts.pending + counts.running > 0 && workers <= workers_quarantined && !job.job.paused && job.job.is_active();
+    let waits = counts.pending + counts.running > 0 && !job.job.paused && job.job.is_active();
+    let starves = waits && workers <= workers_quarantined + workers_outdated;
     let last_session = model.sessions.values().filter_map(|one| one.ended).map(|(at, _)| at).max().unwrap_or(0);
     let live = || job.attempts.values().filter(|attempt| attempt.state == AttemptState::Live);
     Ok(JobBrief {
@@ -576,6 +578,7 @@ fn brief(model: &Model, id: JobId) -> Result<JobBrief, StoreError> {
         starved_ms: if starves { unsigned(model.now - job.submitted.max(last_session)) } else { 0 },
         copies: job.copies,
         workers_quarantined,
+        workers_outdated,
         generation: job.job.generation,
     })
 }

@@ -75,6 +75,8 @@ pub(in crate::store) struct Attempt {
 pub(in crate::store) struct ModelSession {
     pub(in crate::store) name: String,
     pub(in crate::store) leases_max: u32,
+    /// What its worker knows of jobs.
+    pub(in crate::store) revision: u32,
     pub(in crate::store) live: bool,
     pub(in crate::store) expires: Millis,
     pub(in crate::store) progress: Millis,
@@ -297,9 +299,19 @@ impl Model {
 
     pub(in crate::store) fn open_session(&mut self, new: NewSession) {
         let (expires, progress) = (self.now + self.policy.ttl_ms, self.now);
-        let NewSession { session, name, leases_max, .. } = new;
+        let NewSession { session, name, leases_max, revision, .. } = new;
         let (last_request, ended, quarantined) = (None, None, false);
-        let opened = ModelSession { name, leases_max, live: true, expires, progress, last_request, quarantined, ended };
+        let opened = ModelSession {
+            name,
+            leases_max,
+            revision,
+            live: true,
+            expires,
+            progress,
+            last_request,
+            quarantined,
+            ended,
+        };
         self.sessions.insert(session, opened);
     }
 
@@ -364,8 +376,8 @@ impl Model {
         }
         if taken > 0 {
             let me = self.sessions.get_mut(&session).expect("the session was looked up");
-            me.last_request = Some(request);
-            me.progress = now;
+            (me.last_request, me.progress) = (Some(request), now);
+            me.revision = me.revision.max(revision);
         }
     }
 

@@ -50,6 +50,7 @@ impl Model {
         job.copies += 1;
         let me = self.sessions.get_mut(&session).expect("the session was looked up");
         (me.last_request, me.progress) = (Some(request), self.now);
+        me.revision = me.revision.max(revision);
         Some((ShardId { job: id, index }, epoch))
     }
 

@@ -241,6 +241,7 @@ impl Batched for Opens {
                 .bind(sessions.iter().map(|one| i64::from(one.leases_max)).collect::<Vec<i64>>())
                 .bind(self.clock.imposed_ms())
                 .bind(self.ttl_ms)
+                .bind(sessions.iter().map(|one| i64::from(one.revision)).collect::<Vec<i64>>())
                 .execute(connection)
                 .await?;
             Ok(vec![(); sessions.len()])

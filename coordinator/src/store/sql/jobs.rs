@@ -55,13 +55,16 @@ macro_rules! briefs {
             "
 WITH page AS MATERIALIZED (",
             page!($page),
-            ")
+            "),
+fleet AS MATERIALIZED (
+    SELECT revision, count(*) AS workers FROM session WHERE state = 'live' AND NOT quarantined GROUP BY revision)
 SELECT j.job_id, j.state, j.paused, j.reason, j.submitted_ms, j.rows_planned, j.manifest_key,
     j.generation, j.pause_reason, j.copies, j.owner, ",
             of_spec!($database),
             ",
     (SELECT count(*) FROM session WHERE state = 'live') AS workers,
     (SELECT count(*) FROM session WHERE state = 'live' AND quarantined) AS workers_quarantined,
+    CAST(coalesce((SELECT sum(v.workers) FROM fleet v WHERE v.revision < j.revision), 0) AS BIGINT) AS workers_outdated,
     (SELECT max(ended_ms) FROM session WHERE state = 'dead') AS last_session_ms,
     coalesce(c.pending, 0) AS pending, coalesce(c.running, 0) AS running, coalesce(c.committed, 0) AS committed,
     coalesce(c.dead, 0) AS dead, coalesce(c.cancelled, 0) AS cancelled, coalesce(c.split, 0) AS split,

@@ -17,15 +17,15 @@ macro_rules! grant_columns {
 #[cfg(any(test, feature = "sim"))]
 pub(in crate::store) const SOURCE_TASK_BYTES_MAX: usize = 16 * 1024;
 
-/// $1 session, $2 name, $3 devices, $4 version, $5 most leases, $6 now, $7 TTL.
+/// $1 session, $2 name, $3 devices, $4 version, $5 most leases, $6 now, $7 TTL, $8 revision.
 pub(in crate::store) const OPEN_SESSION: &str = "-- open_session
-INSERT INTO session (session_id, name, devices, version, leases_max, state, opened_ms, expires_ms, progress_ms)
-VALUES ($1, $2, $3, $4, $5, 'live', $6, $6 + $7, $6)";
+INSERT INTO session (session_id, name, devices, version, leases_max, revision, state, opened_ms, expires_ms, progress_ms)
+VALUES ($1, $2, $3, $4, $5, $8, 'live', $6, $6 + $7, $6)";
 /// As above, arrays and $6 imposed time. Repeating it changes nothing.
 pub(in crate::store) const PG_OPEN_SESSIONS: &str = "-- open_sessions
-INSERT INTO session (session_id, name, devices, version, leases_max, state, opened_ms, expires_ms, progress_ms)
+INSERT INTO session (session_id, name, devices, version, leases_max, revision, state, opened_ms, expires_ms, progress_ms)
 SELECT u.*, 'live', t.now_ms, t.now_ms + $7, t.now_ms
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[]) AS u, encaje_now_ms($6) AS t (now_ms)
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $8::bigint[]) AS u, encaje_now_ms($6) AS t (now_ms)
 ON CONFLICT (session_id) DO NOTHING";
 
 /// $1 session.
@@ -78,9 +78,9 @@ WHERE job_id = $1 AND shard_index = $2 AND epoch = $3 AND state = 'pending'";
 pub(in crate::store) const INSERT_ATTEMPT: &str = "-- insert_attempt
 INSERT INTO attempt (job_id, shard_index, epoch, attempt_id, session_id, request_id, state, granted_ms, is_copy)
 VALUES ($1, $2, $3, $4, $5, $6, 'live', $7, $8)";
-/// $1 session, $2 request, $3 now.
+/// $1 session, $2 request, $3 now, $4 revision.
 pub(in crate::store) const NOTE_REQUEST: &str = "-- note_request
-UPDATE session SET last_request = $2, progress_ms = $3 WHERE session_id = $1";
+UPDATE session SET last_request = $2, progress_ms = $3, revision = max(revision, $4) WHERE session_id = $1";
 /// $1 imposed time, $2 sessions, $3 requests, $4 most shards for each, $5 revision of all. At most one request of a session.
 ///
 /// The rows of the sessions are locked first: a session that is dying gets nothing, one that is being granted something is
@@ -157,7 +157,7 @@ tried AS (
     FROM leased l, clock),
 noted AS (
     UPDATE session x SET last_request = ($3::uuid[])[array_position($2::uuid[], x.session_id)],
-        progress_ms = clock.now_ms
+        progress_ms = clock.now_ms, revision = greatest(x.revision, $5)
     FROM clock WHERE x.session_id = ANY(ARRAY(SELECT session_id FROM placed))),
 counted AS (
     INSERT INTO job_count AS c (job_id, slot, pending, running)
@@ -238,7 +238,7 @@ tried AS (
     SELECT l.job_id, l.shard_index, l.epoch, gen_random_uuid(), $2, $3, 'live', clock.now_ms, TRUE FROM leased l, clock
     RETURNING job_id, shard_index, attempt_id),
 noted AS (
-    UPDATE session x SET last_request = $3, progress_ms = clock.now_ms
+    UPDATE session x SET last_request = $3, progress_ms = clock.now_ms, revision = greatest(x.revision, $8)
     FROM leased, clock WHERE x.session_id = $2)
 SELECT s.job_id, s.shard_index, s.epoch, t.attempt_id, ",
     grant_columns!(),

@@ -270,6 +270,7 @@ impl Backend for Sqlite {
                     .bind(i64::from(session.leases_max))
                     .bind(now_ms)
                     .bind(ttl_ms)
+                    .bind(i64::from(session.revision))
                     .execute(db)
                     .await?;
                 Ok(())

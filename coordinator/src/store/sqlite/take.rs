@@ -58,8 +58,15 @@ async fn take_shards(db: &mut Connection, wish: Wish, (room, idle): (i64, bool),
         count(db, before.job, Counts { pending: -1, running: 1, ..Counts::default() }).await?;
     }
     if !picked.is_empty() {
-        query(work::NOTE_REQUEST).bind(session.0).bind(request.0).bind(now_ms).execute(&mut *db).await?;
+        note_request(db, wish, now_ms).await?;
     }
+    Ok(())
+}
+
+/// Remembers of a session which request was granted something, and that it asks for jobs up to a revision.
+async fn note_request(db: &mut Connection, wish: Wish, now_ms: i64) -> Result<()> {
+    let note = query(work::NOTE_REQUEST).bind(wish.session.0).bind(wish.request.0).bind(now_ms);
+    note.bind(i64::from(wish.revision)).execute(&mut *db).await?;
     Ok(())
 }
 
@@ -91,7 +98,7 @@ pub(super) async fn copy(db: &mut Connection, wish: Wish, policy: &Policy, now_m
     one(query(work::COPY_SHARD).bind(before.job.0).bind(index).bind(epoch).execute(&mut *db).await?);
     one(query(work::COUNT_COPY).bind(before.job.0).execute(&mut *db).await?);
     insert_attempt(db, before, session, request, now_ms, true).await?;
-    query(work::NOTE_REQUEST).bind(session.0).bind(request.0).bind(now_ms).execute(&mut *db).await?;
+    note_request(db, wish, now_ms).await?;
     granted(db, wish).await
 }
 
