@@ -4,6 +4,8 @@
 //! says in `schema_compat` that it does not.
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
+#[cfg(test)]
+use sqlx::postgres::PgConnection;
 use sqlx::postgres::PgPool;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{SqlSafeStr, query};
@@ -47,6 +49,18 @@ pub(super) async fn migrate_sqlite(connection: &mut SqliteConnection) -> Result<
 pub(super) async fn migrate_postgres(pool: &PgPool) -> Result<()> {
     numbered(&POSTGRES).run(pool).await.map_err(StoreError::Migrate)?;
     admit(&query(SCHEMA_COMPAT).fetch_one(pool).await?)
+}
+
+/// Makes the schema of an earlier program, which had the migrations up to a number.
+#[cfg(test)]
+pub(super) async fn sqlite_until(last: i64, connection: &mut SqliteConnection) -> Result<()> {
+    numbered(&SQLITE).run_direct(Some(last), connection, false).await.map_err(StoreError::Migrate)
+}
+
+/// As [`sqlite_until`].
+#[cfg(test)]
+pub(super) async fn postgres_until(last: i64, connection: &mut PgConnection) -> Result<()> {
+    numbered(&POSTGRES).run_direct(Some(last), connection, false).await.map_err(StoreError::Migrate)
 }
 
 fn numbered(files: &[Numbered]) -> Migrator {

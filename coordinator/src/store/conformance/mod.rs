@@ -12,6 +12,7 @@ pub(crate) mod dump;
 mod events;
 mod fixture;
 mod neighbours;
+mod old_jobs;
 mod plans;
 mod prepared;
 mod random;
