@@ -30,9 +30,20 @@ impl SmallDisk {
     }
 
     fn grow(&self, size: &str) {
-        let options = format!("remount,size={size}");
-        assert!(Command::new("mount").args(["-o", &options]).arg(&self.0).status().unwrap().success());
+        mount(&["-o", &format!("remount,size={size}")], &self.0);
     }
+
+    /// Makes the disk read-only for whoever opens a file from now on, until the answer is dropped. (The kernel refuses to
+    /// do so to a mount on which files are open for writing, so that it is another mount of the same disk.)
+    fn read_only(&self) -> Self {
+        mount(&["--bind", self.0.to_str().unwrap()], &self.0);
+        mount(&["-o", "remount,bind,ro"], &self.0);
+        Self(self.0.clone())
+    }
+}
+
+fn mount(options: &[&str], folder: &Path) {
+    assert!(Command::new("mount").args(options).arg(folder).status().unwrap().success());
 }
 
 impl Drop for SmallDisk {
@@ -56,6 +67,53 @@ fn a_full_disk_ends_a_run_soon_and_room_lets_it_go_on() {
     disk.grow("200m");
     bench.encaje(&words).expect_code(0);
     bench.encaje(["verify", "disk/out", "--corpus", "a.csv"]).expect_code(0);
+}
+
+#[test]
+fn a_disk_that_is_gone_ends_a_run_soon() {
+    let bench = Bench::new();
+    bench.write("a.csv", corpora::csv(&sentences(40_000)));
+    let Some(disk) = SmallDisk::mount(&bench.path("disk"), "200m") else { return };
+    let mut run = Daemon::spawn(&bench, "run", bench.command(run_words("a.csv", "disk/out", &["--shard-rows", "500"])));
+    wait_for("the first shards", || bench.path("disk/out/.encaje/jobs").exists().then_some(()));
+    drop(disk);
+    assert_eq!(run.ended(), Some(1), "{}", run.log());
+    assert!(run.log().contains("cannot write to") && run.log().contains("disk/out"), "{}", run.log());
+}
+
+#[test]
+fn a_disk_that_turns_read_only_ends_a_run_and_one_that_can_be_written_lets_it_go_on() {
+    let bench = Bench::new();
+    bench.write("a.csv", corpora::csv(&sentences(40_000)));
+    let Some(disk) = SmallDisk::mount(&bench.path("disk"), "200m") else { return };
+    let words = run_words("a.csv", "disk/out", &["--shard-rows", "500"]);
+    let mut run = Daemon::spawn(&bench, "run", bench.command(&words));
+    wait_for("the first shards", || bench.path("disk/out/.encaje/jobs").exists().then_some(()));
+    let read_only = disk.read_only();
+    assert_eq!(run.ended(), Some(1), "{}", run.log());
+    assert!(run.log().contains("cannot write to") && run.log().contains("start again"), "{}", run.log());
+    drop(read_only);
+    bench.encaje(&words).expect_code(0);
+    bench.encaje(["verify", "disk/out", "--corpus", "a.csv"]).expect_code(0);
+}
+
+#[test]
+fn a_worker_whose_spool_turns_read_only_leaves_the_shards_to_others() {
+    let bench = Bench::new();
+    bench.write("a.csv", corpora::csv(&sentences(4_000)));
+    let Some(disk) = SmallDisk::mount(&bench.path("disk"), "20m") else { return };
+    let (_coordinator, url) = coordinator(&bench, "c", "state.db", &[]);
+    let words = ["worker", "--coordinator", &url, "--name", "stuck", "--spool", "disk", "--threads", "1", "--json"];
+    let mut stuck = Daemon::start(&bench, "stuck", &words);
+    assert_eq!(stuck.event()["event"], "started");
+    let _read_only = disk.read_only();
+    let job = submit(&bench, &url, "a.csv", &["--shard-rows", "500"]);
+    assert_eq!(stuck.ended(), Some(1), "{}", stuck.log());
+    assert!(stuck.log().contains("cannot write to"), "{}", stuck.log());
+    let found = status(&bench, &url, &job);
+    assert_eq!((&found["state"], &found["shards"]["dead"]), (&"running".into(), &0.into()), "{found}");
+    let _sound = worker(&bench, "sound", &url, &[]);
+    wait_for("the end of the job", || (status(&bench, &url, &job)["state"] == "succeeded").then_some(()));
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! What comes out: every row, in order, with the vector of its own text.
 
+use std::fs::{File, FileTimes};
+
+use dataset::Detour;
 use engine::{Batch, Engine, EngineOptions, ModelDir, TextEncoder};
 use proto::job::OnBadRow;
 use proto::work::FailureClass;
+use worker::check_input;
 
 use crate::fake::{Event, Script};
 use crate::rig::{Rig, model_dir, texts};
@@ -116,6 +120,35 @@ async fn a_bad_row_fails_the_job_by_name_where_that_is_wanted() {
         assert!(message.contains(part), "{message}");
     }
     assert!(rig.spool_is_empty());
+}
+
+/// Writes other letters over the end of the corpus, and puts its time back.
+fn change_in_place(rig: &Rig) {
+    let modified = std::fs::metadata(rig.corpus()).unwrap().modified().unwrap();
+    let mut content = std::fs::read(rig.corpus()).unwrap();
+    let at = content.len() - 10;
+    content[at] = b'x';
+    std::fs::write(rig.corpus(), content).unwrap();
+    let times = FileTimes::new().set_modified(modified);
+    File::options().write(true).open(rig.corpus()).unwrap().set_times(times).unwrap();
+}
+
+#[tokio::test]
+async fn bytes_that_were_read_wrong_once_are_told_from_a_corpus_that_changed() {
+    let rig = Rig::new(&texts(20));
+    let grant = rig.grants(10).await.pop().unwrap();
+    let recut = rig.storage();
+    let detour = Detour { storage: rig.storage(), key: "none".to_owned() };
+    let again = || dataset::slice_blake3(&grant.source, &grant.slice, &recut, &detour);
+    let planned = grant.slice.blake3.clone().unwrap();
+    check_input(&grant, &planned, again()).await.unwrap();
+    let misread = check_input(&grant, "a flipped bit", again()).await.unwrap_err();
+    assert_eq!(misread.class, FailureClass::Transient);
+    assert!(misread.message.contains("when read again"), "{}", misread.message);
+    change_in_place(&rig);
+    let changed = check_input(&grant, "other letters", again()).await.unwrap_err();
+    assert_eq!(changed.class, FailureClass::InputChanged);
+    assert!(changed.message.contains("corpus.csv") && changed.message.contains("changed"), "{}", changed.message);
 }
 
 #[tokio::test]
