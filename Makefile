@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak sanitize chaos parity parity-goldens check fmt clippy doc deny advisories tidy bench bench-control bench-umap bench-gpu cuda gpu-kit clean
+.PHONY: help setup demo test soak sanitize chaos upgrade parity parity-goldens check fmt clippy doc deny advisories tidy bench bench-control bench-umap bench-gpu cuda gpu-kit clean
 
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -48,6 +48,12 @@ chaos: ## kill, cut off and damage the parts of a real cluster at random (EVENTS
 	python3 scripts/chaos.py --encaje "$(ENCAJE)" --model worker/engine/testdata/mbert --corpus samples/frases.csv \
 		--shard-rows 4 --events $(or $(EVENTS),100) --seed $(or $(SEED),1) \
 		$(if $(filter-out folder,$(or $(STORAGE),s3)),--s3-server "$(TARGET_DIR)/debug/examples/s3_server")
+
+upgrade: ## roll real clusters from the release before to today's under kills (EVENTS=100 SEED=1), and prove the results
+	@sh scripts/setup.sh postgres
+	$(CARGO) build --locked --package encaje
+	old=$$(CARGO="$(CARGO)" sh scripts/previous.sh) && python3 scripts/upgrade.py --old "$$old" --new "$(TARGET_DIR)/debug/encaje" \
+		--model worker/engine/testdata/mbert --corpus samples/frases.csv --events $(or $(EVENTS),100) --seed $(or $(SEED),1)
 
 # The references are torch, transformers and sentence-transformers, pinned, in build/parity/venv; PARITY_PYTHON names a Python that
 # has them already. A case that the table names is tried alone, and its folder kept, by CASE=mbert+add-prefix-space-true.

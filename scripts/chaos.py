@@ -33,6 +33,7 @@ import time
 
 from chaos_corpora import Corpus, texts_of, wide_corpus
 from chaos_links import Crowd, Link, SmallDisk, free_port
+from chaos_parts import Client, Daemon, first_line
 from chaos_postgres import REFUSALS, ROLE, Postgres
 
 LEASE_SECONDS = 2.0
@@ -53,33 +54,7 @@ EVENTS = {
 }
 
 
-class Daemon:
-    """A process of the cluster that is started again whenever it has ended."""
-
-    def __init__(self, name, command, folder, environment=None):
-        self.name, self.command, self.log = name, [str(word) for word in command], folder / f"{name}.log"
-        self.environment = {**os.environ, **(environment or {})}
-        self.start()
-
-    def start(self):
-        self.process = subprocess.Popen(
-            self.command, stdout=self.log.with_suffix(".out").open("a"), stderr=self.log.open("a"), env=self.environment)
-
-    def ensure(self):
-        if self.process.poll() is not None:
-            self.start()
-
-    def signal(self, number):
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-
-    def pause(self, seconds):
-        self.signal(signal.SIGSTOP)
-        time.sleep(seconds)
-        self.signal(signal.SIGCONT)
-
-
-class Cluster:
+class Cluster(Client):
     def __init__(self, args, folder):
         self.encaje, self.folder = args.encaje, folder
         self.postgres = Postgres(folder / "postgres")
@@ -113,25 +88,6 @@ class Cluster:
             del self.events["fill disk"]
         if not self.storage:
             self.events = {event: weight for event, weight in self.events.items() if not event.endswith("storage")}
-
-    def ask(self, *arguments, seconds=60):
-        """Runs a command of the cluster until it succeeds: coordinators come and go."""
-        deadline, said = time.monotonic() + seconds, ""
-        while time.monotonic() < deadline:
-            code, out, said = self.try_once(*arguments, seconds=seconds)
-            if code == 0:
-                return out
-            self.ensure()
-            time.sleep(0.3)
-        sys.exit(f"{' '.join(arguments)} did not succeed within {seconds} s:\n{said}")
-
-    def try_once(self, *arguments, seconds=60, coordinators=None):
-        command = [self.encaje, *arguments, "--coordinator", coordinators or self.urls]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
-        except subprocess.TimeoutExpired:
-            return None, "", "no end"
-        return done.returncode, done.stdout, done.stderr
 
     def status(self, job):
         """How a job stands. One that the breaker has paused goes on: what it stumbled over was our doing."""
@@ -253,15 +209,6 @@ class Cluster:
         for disk in self.disks:
             disk.unmount()
         self.postgres.stop("immediate")
-
-
-def first_line(file, seconds=30):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if "\n" in (text := file.read_text()):
-            return text.splitlines()[0]
-        time.sleep(0.05)
-    sys.exit(f"nothing stands in {file}")
 
 
 def spoil(file, chance, cut=False):

@@ -1,11 +1,12 @@
 """What the cluster works on while it is disturbed: a corpus like any other and one with a wide header, each changed at times."""
 
-import hashlib
 import os
 import pathlib
 import shutil
 import subprocess
 import time
+
+from chaos_parts import vectors_of
 
 # So wide that the description of a source does not travel with each grant.
 WIDE_COLUMNS, WIDE_ROWS = 1_500, 24
@@ -24,11 +25,7 @@ class Corpus:
 
     def vectors_of(self, target):
         """The digest of the vectors of an output, in row order."""
-        file = self.folder / "vectors.npy"
-        file.unlink(missing_ok=True)
-        command = [self.encaje, "export", str(target), "--format", "npy", "--out", str(file)]
-        subprocess.run(command, check=True, capture_output=True)
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return vectors_of(self.encaje, target, self.folder / "vectors.npy")
 
     def change(self, chance, seconds):
         """Changes a letter in the later half of a file for a while; neither its size nor its time tells."""
