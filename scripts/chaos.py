@@ -3,7 +3,7 @@
 what they made, and proves the results.
 
 python3 scripts/chaos.py --encaje BIN --model DIR --corpus FILE... [--s3-server BIN] [--events 100] [--seed 1]
-    [--shard-rows 50]
+    [--shard-rows 50] [--only EVENTS] [--verbose]
 
 A PostgreSQL of its own, two coordinators, six workers and one job after the other, every third over a corpus with a wide header;
 storage is a folder, or a bucket of the S3 server given. Events: kill -9 of a worker, a coordinator or the S3 server, or of all
@@ -24,6 +24,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -42,6 +43,8 @@ PATIENCE_SECONDS = 30.0
 WORKERS, COORDINATORS = 6, 2
 # Descriptors of a coordinator, and silent connections to each of its ports: more than it has.
 DESCRIPTORS, SILENT = 512, 600
+# The folder of the corpus that is read where it is; the wide one is uploaded.
+NARROW = "narrow"
 # Every so many jobs, one is over the wide corpus.
 WIDE_EVERY = 3
 EVENTS = {
@@ -74,7 +77,7 @@ class Cluster(Client):
             "sh", "-c", f'ulimit -n {DESCRIPTORS} && exec "$0" "$@"', args.encaje, "coordinator", "--listen",
             f"127.0.0.1:{port}", "--metrics", f"127.0.0.1:{metrics}", "--database",
             f"postgres://{ROLE}@127.0.0.1:{link.port}/{ROLE}", "--storage", storage, "--lease-ttl",
-            f"{LEASE_SECONDS:.0f}s"], folder, environment)
+            f"{LEASE_SECONDS:.0f}s", "--corpus-root", folder / NARROW], folder, environment)
             for number, ((port, metrics), link) in enumerate(zip(self.ports, self.database_links))]
         time.sleep(1)
         self.disks = [SmallDisk(folder / f"spool-{number}") for number in range(WORKERS)]
@@ -88,6 +91,7 @@ class Cluster(Client):
             del self.events["fill disk"]
         if not self.storage:
             self.events = {event: weight for event, weight in self.events.items() if not event.endswith("storage")}
+        self.events = {event: weight for event, weight in self.events.items() if re.search(args.only, event)}
 
     def status(self, job):
         """How a job stands. One that the breaker has paused goes on: what it stumbled over was our doing."""
@@ -335,6 +339,7 @@ def arguments():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--shard-rows", type=int, default=50)
     parser.add_argument("--settle-seconds", type=int, default=300)
+    parser.add_argument("--only", default="", help="only events that this regular expression matches")
     parser.add_argument("--verbose", action="store_true", help="tell each event as it happens")
     args = parser.parse_args()
     args.encaje, args.model = os.path.abspath(args.encaje), os.path.abspath(args.model)
@@ -350,7 +355,7 @@ def main():
         folder = pathlib.Path(temporary)
         folder.chmod(0o755)
         wide = wide_corpus(folder / "wide.csv", texts_of(pathlib.Path(args.corpus[0])))
-        corpora = [Corpus(args, folder / "narrow", args.corpus), Corpus(args, folder / "wide", [wide])]
+        corpora = [Corpus(args, folder / NARROW, args.corpus), Corpus(args, folder / "wide", [wide])]
         cluster = Cluster(args, folder)
         proof = Proof(args, cluster, folder)
         try:

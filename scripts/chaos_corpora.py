@@ -10,13 +10,15 @@ from chaos_parts import vectors_of
 
 # So wide that the description of a source does not travel with each grant.
 WIDE_COLUMNS, WIDE_ROWS = 1_500, 24
+# Of so many letters of a corpus, one is changed.
+CHANGED_EVERY = 100
 
 
 class Corpus:
-    """Copies of some files, what an undisturbed run makes of them, and whether somebody has changed them for a while."""
+    """Copies of some files, and what an undisturbed run makes of them."""
 
     def __init__(self, args, folder, files):
-        self.encaje, self.folder, self.changed = args.encaje, folder, 0
+        self.encaje, self.folder = args.encaje, folder
         folder.mkdir()
         self.files = [shutil.copy2(file, folder) for file in files]
         self.options = [*self.files, "--model", args.model, "--shard-rows", str(args.shard_rows)]
@@ -28,20 +30,24 @@ class Corpus:
         return vectors_of(self.encaje, target, self.folder / "vectors.npy")
 
     def change(self, chance, seconds):
-        """Changes a letter in the later half of a file for a while; neither its size nor its time tells."""
+        """Changes letters all over a file for a while; neither its size nor its time tells."""
         file = pathlib.Path(chance.choice(self.files))
         content = file.read_bytes()
-        letters = [at for at in range(len(content) // 2, len(content)) if content[at:at + 1].islower()]
-        at = chance.choice(letters)
-        for letter in (b"x" if content[at:at + 1] != b"x" else b"y", content[at:at + 1]):
-            times = file.stat()
-            with file.open("r+b") as opened:
-                opened.seek(at)
-                opened.write(letter)
-            os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
-            if letter != content[at:at + 1]:
-                time.sleep(seconds)
-        self.changed += 1
+        start = chance.randrange(CHANGED_EVERY)
+        changed = bytearray(content)
+        # Behind the header, which has the names of columns.
+        for at in range(content.index(b"\n") + start, len(content), CHANGED_EVERY):
+            if content[at:at + 1].islower():
+                changed[at] ^= 1
+        self.overwrite(file, changed)
+        time.sleep(seconds)
+        self.overwrite(file, content)
+
+    def overwrite(self, file, content):
+        times = file.stat()
+        with file.open("r+b") as opened:
+            opened.write(content)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def wide_corpus(file, texts):
