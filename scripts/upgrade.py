@@ -4,8 +4,8 @@
 python3 scripts/upgrade.py --old BIN --new BIN --model DIR --corpus FILE.csv [--events 100] [--seed 1] [--shard-rows 8]
 
 Each way of rolling has a database of its own on one PostgreSQL, two coordinators and three workers of the old release, and
-two jobs in flight: one that every release knows, and one with an option that only new workers may serve. Between one
-replacement and the next, processes of both releases are killed or told to stop, and started again as they were; clients of
+three jobs in flight: one that every release knows, and two with an option that only new workers may serve, of which one has a
+header so wide that workers fetch it apart from their shards. Between one replacement and the next, processes of both releases are killed or told to stop, and started again as they were; clients of
 both submit and download. At the end each job must have succeeded, each result is verified against its corpus by the new
 release, and no shard of a job with the new option may ever have been leased by an old worker. Then the same for SQLite: a
 database and an output directory that the old release left behind, and what the old release does with them afterwards. Exit
@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 
+from chaos_corpora import texts_of, wide_corpus
 from chaos_links import free_port
 from chaos_parts import Client, Daemon, vectors_of
 from chaos_postgres import Postgres
@@ -39,8 +40,24 @@ WAYS = {
     "a new coordinator beside the old": ["c2+", *WORKERS, *COORDINATORS],
     "mixed, one of each back and again": ["c0", "w0", "c0-", "w1", "c1", "w0-", "c0", "w2", "w0"],
 }
-# The option that only new workers may serve; jobs with it are read from a corpus that is spelled so.
+# The option that only new workers may serve.
 NEW_OPTION = ["--delimiter", ";"]
+
+
+class Corpus:
+    """A file, how it is read, and what an undisturbed run makes of it."""
+
+    def __init__(self, args, file, options, is_for_all, folder):
+        self.file, self.options, self.is_for_all = str(file), options, is_for_all
+        self.job = [self.file, *options, "--model", args.model, "--shard-rows", str(args.shard_rows)]
+        digests = set()
+        for age, program in (("old", args.old), ("new", args.new)):
+            out = folder / f"alone-{age}-{pathlib.Path(file).name}"
+            subprocess.run([program, "run", *self.job, "--out", str(out)], check=True, capture_output=True)
+            digests.add(vectors_of(args.new, out, folder / "vectors.npy"))
+            self.rows = rows_of(out)
+        # Releases may compute other vectors; then each row may be of either.
+        self.expected = digests.pop() if len(digests) == 1 else None
 
 
 class Slot(Daemon):
@@ -98,9 +115,6 @@ class Cluster(Client):
         else:
             self.slots[name].become("old" if step.endswith("-") else "new", how)
 
-    def is_any(self, kind, age):
-        return any(slot.slot[0] == kind and slot.age == age for slot in self.slots.values())
-
     def urls_of(self, age):
         return ",".join(f"http://127.0.0.1:{self.ports[name]}"
                         for name, slot in self.slots.items() if name[0] == "c" and slot.age == age)
@@ -142,20 +156,12 @@ class Way:
 
     def submit(self):
         """Keeps a job of each kind in flight, as far as there is a coordinator that knows it."""
-        if "plain" not in self.flying:
-            age = self.chance.choice(["old", "new"])
-            self.fly("plain", self.cluster.by(age, self.cluster.urls, "submit", *self.options("plain"), "--again"))
-        if "dialect" not in self.flying and self.cluster.is_any("c", "new"):
-            urls = self.cluster.urls_of("new")
-            self.fly("dialect", self.cluster.by("new", urls, "submit", *self.options("dialect"), "--again"))
-
-    def options(self, kind):
-        spelled = NEW_OPTION if kind == "dialect" else []
-        return [self.corpora[kind], *spelled, "--model", self.args.model, "--shard-rows", str(self.args.shard_rows)]
-
-    def fly(self, kind, said):
-        self.flying[kind] = said.strip()
-        self.jobs[said.strip()] = kind
+        for kind, corpus in self.corpora.items():
+            age = self.chance.choice(["old", "new"]) if corpus.is_for_all else "new"
+            urls = self.cluster.urls if corpus.is_for_all else self.cluster.urls_of("new")
+            if urls and kind not in self.flying:
+                job = self.cluster.by(age, urls, "submit", *corpus.job, "--again").strip()
+                self.flying[kind], self.jobs[job] = job, corpus
 
     def look(self):
         """Sees how the jobs in flight stand; returns how many are."""
@@ -167,7 +173,7 @@ class Way:
                 del self.flying[kind]
             # Of a coordinator that does not know the field yet, there is none.
             outdated = status.get("workers_outdated", 0)
-            if kind == "dialect" and outdated and outdated == status["workers"]:
+            if outdated and outdated == status["workers"]:
                 self.waited += 1
         return len(self.flying)
 
@@ -199,20 +205,24 @@ class Way:
     def prove(self):
         """Downloads every result and verifies it; returns how many rows there are."""
         rows = 0
-        for job, kind in self.jobs.items():
+        for job, corpus in self.jobs.items():
             out = self.folder / job
             age = self.chance.choice(["old", "new"])
             self.cluster.by(age, self.cluster.urls, "download", job, "--out", str(out))
-            verify(self.args.new, out, self.corpora[kind], NEW_OPTION if kind == "dialect" else [])
-            if self.args.expected and vectors_of(self.args.new, out, self.folder / "vectors.npy") != self.args.expected:
-                sys.exit(f"job {job} ({kind}) verifies, but its vectors are not those of an undisturbed run")
-            rows += json.loads((out / "manifest.json").read_text())["totals"]["rows"]
+            verify(self.args.new, out, corpus)
+            if corpus.expected and vectors_of(self.args.new, out, self.folder / "vectors.npy") != corpus.expected:
+                sys.exit(f"job {job} verifies, but its vectors are not those of an undisturbed run")
+            rows += rows_of(out)
             shutil.rmtree(out)
         return rows
 
 
-def verify(encaje, out, corpus, options):
-    command = [encaje, "verify", str(out), "--json", "--corpus", str(corpus), *options]
+def rows_of(out):
+    return json.loads((out / "manifest.json").read_text())["totals"]["rows"]
+
+
+def verify(encaje, out, corpus):
+    command = [encaje, "verify", str(out), "--json", "--corpus", corpus.file, *corpus.options]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{out} does not verify:\n{done.stdout}{done.stderr}")
@@ -238,7 +248,7 @@ def rolled(args, postgres, corpora, folder, number, name):
         cluster.end()
     if wrong:
         sys.exit(f"{name}: old workers were given {wrong} shards that they would have read wrongly")
-    expected = args.rows * len(way.jobs)
+    expected = sum(corpus.rows for corpus in way.jobs.values())
     return [name, way.events, way.kills, len(way.jobs), rows, max(0, expected - rows), max(0, rows - expected) + doubled,
             old, new, way.waited]
 
@@ -283,32 +293,31 @@ class Alone(Client):
 def on_sqlite(args, corpora, folder):
     """Takes a database from the old release to the new one, and back; returns what was seen, as sentences."""
     folder.mkdir(mode=0o755)
-    plain = [corpora["plain"], "--model", args.model, "--shard-rows", str(args.shard_rows), "--again"]
-    dialect = [corpora["dialect"], *NEW_OPTION, *plain[1:]]
+    plain, dialect = corpora["plain"], corpora["dialect"]
 
-    def check(who, job, kind):
-        out = folder / f"{kind}-{time.monotonic_ns()}"
+    def check(who, job, corpus):
+        out = folder / f"result-{time.monotonic_ns()}"
         who.ask("download", job, "--out", str(out))
-        verify(args.new, out, corpora[kind], NEW_OPTION if kind == "dialect" else [])
+        verify(args.new, out, corpus)
         shutil.rmtree(out)
 
     with Alone(args, folder, "old").with_worker() as old:
-        done = old.ask("submit", *plain).strip()
+        done = old.ask("submit", *plain.job, "--again").strip()
         old.until_done(done)
-        begun = old.ask("submit", *plain).strip()
+        begun = old.ask("submit", *plain.job, "--again").strip()
     with Alone(args, folder, "new") as new:
-        check(new, done, "plain")
-        later = new.ask("submit", *dialect).strip()
+        check(new, done, plain)
+        later = new.ask("submit", *dialect.job, "--again").strip()
     with Alone(args, folder, "old").with_worker() as old:
-        check(old, done, "plain")
+        check(old, done, plain)
         old.until_done(begun)
         status = json.loads(old.ask("status", later, "--json"))
         if status["state"] != "planning" or status["shards"]["committed"]:
             sys.exit(f"the old release did not leave the job alone that it does not know: {status}")
     with Alone(args, folder, "new").with_worker() as new:
-        for job, kind in [(done, "plain"), (begun, "plain"), (later, "dialect")]:
+        for job, corpus in [(done, plain), (begun, plain), (later, dialect)]:
             new.until_done(job)
-            check(new, job, kind)
+            check(new, job, corpus)
     with sqlite3.connect(folder / "state.db") as database:
         database.execute("UPDATE schema_compat SET oldest_schema = 9001, oldest_release = '9.0.0'")
     command = [args.old, "coordinator", "--listen", "127.0.0.1:0", "--database", folder / "state.db", "--storage",
@@ -324,40 +333,32 @@ def on_sqlite(args, corpora, folder):
 def resumed(args, corpora, folder):
     """Lets the new release resume what a killed `encaje run` of the old one left behind."""
     out = folder / "resumed"
-    command = [args.old, "run", corpora["plain"], "--model", args.model, "--shard-rows", str(args.shard_rows), "--out", out]
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = ["run", *corpora["plain"].job, "--out", str(out)]
+    process = subprocess.Popen([args.old, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while process.poll() is None and not list(out.glob("**/e0*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()
     process.wait()
-    command[0] = args.new
-    subprocess.run(list(map(str, command)), check=True, capture_output=True)
-    verify(args.new, out, corpora["plain"], [])
+    subprocess.run([args.new, *command], check=True, capture_output=True)
+    verify(args.new, out, corpora["plain"])
     return "encaje run: the new release resumed the output of the old one, which was killed"
 
 
-def spelled(corpus, folder):
-    """Writes the corpus again as the new option has it."""
-    other = folder / "dialect.csv"
-    with open(corpus, newline="") as source, other.open("w", newline="") as sink:
-        csv.writer(sink, delimiter=";", lineterminator="\n").writerows(csv.reader(source))
-    return {"plain": str(corpus), "dialect": str(other)}
+def corpora_of(args, folder):
+    """The corpus, and others that are spelled as the new option has it: the same, and one with a wide header."""
+    def spelled(file):
+        other = folder / f"dialect-{pathlib.Path(file).name}"
+        with open(file, newline="") as source, other.open("w", newline="") as sink:
+            csv.writer(sink, delimiter=";", lineterminator="\n").writerows(csv.reader(source))
+        return other
 
-
-def undisturbed(args, corpora, folder):
-    """The digest of the vectors, where both releases agree on them."""
-    digests = set()
-    for age, program in (("old", args.old), ("new", args.new)):
-        out = folder / f"alone-{age}"
-        command = [program, "run", corpora["plain"], "--model", args.model, "--out", str(out)]
-        subprocess.run(command, check=True, capture_output=True)
-        digests.add(vectors_of(args.new, out, folder / "vectors.npy"))
-        args.rows = json.loads((out / "manifest.json").read_text())["totals"]["rows"]
-    if len(digests) > 1:
-        print("the releases compute other vectors: they are not compared", file=sys.stderr)
-        return None
-    return digests.pop()
+    wide = wide_corpus(folder / "wide.csv", texts_of(pathlib.Path(args.corpus)))
+    return {
+        "plain": Corpus(args, args.corpus, [], True, folder),
+        "dialect": Corpus(args, spelled(args.corpus), NEW_OPTION, False, folder),
+        "wide": Corpus(args, spelled(wide), NEW_OPTION, False, folder),
+    }
 
 
 def arguments():
@@ -390,8 +391,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="encaje-upgrade-") as temporary:
         folder = pathlib.Path(temporary)
         folder.chmod(0o755)
-        corpora = spelled(args.corpus, folder)
-        args.expected = undisturbed(args, corpora, folder)
+        corpora = corpora_of(args, folder)
         postgres = Postgres(folder / "postgres")
         try:
             lines = [rolled(args, postgres, corpora, folder / f"way-{number}", number, name)
