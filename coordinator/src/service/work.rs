@@ -238,8 +238,9 @@ async fn check_object(context: &Context, shard: ShardId, epoch: Epoch, output: &
     }
 }
 
+/// Judges a job as its rows come in; one of a later release is judged at its end, by whoever knows it.
 async fn judge(context: &Context, shard: ShardId) -> Result<(), Status> {
-    let Some(status) = context.store.job(shard.job).await.map_err(status_of)? else { return Ok(()) };
+    let Some(status) = context.store.known_job(shard.job).await.map_err(status_of)? else { return Ok(()) };
     if let Some(reason) = verdict(&status.spec, &status.counts, Moment::Underway) {
         warn!(job.id = %shard.job, reason, "job failed of its rejected rows");
         context.store.fail_job(shard.job, &reason).await.map_err(status_of)?;

@@ -157,8 +157,8 @@ pub(crate) trait Backend: Send + Sync {
     fn submit(&self, job: NewJob) -> Answer<'_, Option<String>>;
     /// Returns how jobs stand, newest first, without their specs.
     fn briefs(&self, page: Page) -> Answer<'_, Vec<JobBrief>>;
-    /// Returns what a job was submitted with.
-    fn spec(&self, job: JobId) -> Answer<'_, Option<JobSpec>>;
+    /// Returns what a job was submitted with, if a program of this revision knows all of it.
+    fn spec(&self, job: JobId, revision: u32) -> Answer<'_, Option<JobSpec>>;
     /// Sums over all jobs.
     fn tally(&self) -> Answer<'_, Tally>;
     /// Does nothing but answer.

@@ -8,10 +8,17 @@ use super::types::Tally;
 use super::{Result, Store};
 
 impl Store {
-    /// Returns how a job stands. Costs the same for ten shards and for a million.
+    /// Returns how a job stands, to be shown: a spec of a later release comes without what this program does not know. Costs
+    /// the same for ten shards and for a million.
     pub async fn job(&self, job: JobId) -> Result<Option<JobStatus>> {
         let Some(brief) = self.brief(job).await? else { return Ok(None) };
-        Ok(self.backend.spec(job).await?.map(|spec| brief.with(spec)))
+        Ok(self.spec(job).await?.map(|spec| brief.with(spec)))
+    }
+
+    /// As [`Store::job`], to act upon: only where this program knows all of the spec.
+    pub async fn known_job(&self, job: JobId) -> Result<Option<JobStatus>> {
+        let Some(brief) = self.brief(job).await? else { return Ok(None) };
+        Ok(self.backend.spec(job, self.revision).await?.map(|spec| brief.with(spec)))
     }
 
     /// Returns how a job stands, without its spec, which may be large.
@@ -19,9 +26,9 @@ impl Store {
         Ok(self.briefs(Page::One(job)).await?.pop())
     }
 
-    /// Returns what a job was submitted with.
+    /// Returns what a job was submitted with, to be shown.
     pub async fn spec(&self, job: JobId) -> Result<Option<JobSpec>> {
-        self.backend.spec(job).await
+        self.backend.spec(job, u32::MAX).await
     }
 
     /// Counts the jobs that have not ended, of one owner or of all.

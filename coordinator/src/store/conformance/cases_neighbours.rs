@@ -92,6 +92,8 @@ pub(super) async fn a_job_of_a_later_revision_is_neither_copied_nor_ended_by_oth
     assert!(old.jobs_to_finalize().await.unwrap().is_empty());
     assert_eq!(new.jobs_to_finalize().await.unwrap(), [job]);
     assert_eq!(old.job(job).await.unwrap().unwrap().state, JobState::Running, "everybody shows it");
+    assert_eq!(old.known_job(job).await.unwrap(), None, "and not everybody judges it");
+    assert!(new.known_job(job).await.unwrap().is_some());
 }
 
 pub(super) async fn the_lead_goes_to_the_latest_revision_at_once(bed: Bed) {

@@ -194,9 +194,10 @@ impl Backend for Connection {
         self.try_run("briefs", move |model| page_of(model, &page).into_iter().map(|id| brief(model, id)).collect())
     }
 
-    fn spec(&self, job: JobId) -> Answer<'_, Option<JobSpec>> {
+    fn spec(&self, job: JobId, revision: u32) -> Answer<'_, Option<JobSpec>> {
         self.try_run("spec", move |model| {
-            model.jobs.get(&job).map(|job| read("spec", &job.submission.spec)).transpose()
+            let known = model.jobs.get(&job).filter(|job| job.submission.revision <= revision);
+            known.map(|job| read("spec", &job.submission.spec)).transpose()
         })
     }
 

@@ -222,9 +222,9 @@ impl Backend for Postgres {
         Box::pin(async move { lists::briefs(&self.desk, page, self.now_ms().await?).await })
     }
 
-    fn spec(&self, job: JobId) -> Answer<'_, Option<JobSpec>> {
+    fn spec(&self, job: JobId, revision: u32) -> Answer<'_, Option<JobSpec>> {
         Box::pin(async move {
-            let found = self.desk.rows(query(jobs::JOB_SPEC).bind(job.0)).await?;
+            let found = self.desk.rows(query(jobs::JOB_SPEC).bind(job.0).bind(i64::from(revision))).await?;
             found.first().map(|row| row.json("spec")).transpose()
         })
     }

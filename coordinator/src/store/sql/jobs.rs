@@ -133,9 +133,9 @@ pub(in crate::store) const PG_PAGES: Pages = pages!(postgres);
 pub(in crate::store) const JOB_PLACE: &str = "-- job_place
 SELECT submitted_ms FROM job WHERE job_id = $1";
 
-/// $1 job.
+/// $1 job, $2 revision.
 pub(in crate::store) const JOB_SPEC: &str = "-- job_spec
-SELECT spec FROM job WHERE job_id = $1";
+SELECT spec FROM job WHERE job_id = $1 AND revision <= $2";
 
 /// No parameters.
 pub(in crate::store) const JOBS_BY_STATE: &str = "-- jobs_by_state

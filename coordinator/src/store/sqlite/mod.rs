@@ -119,9 +119,10 @@ impl Backend for Sqlite {
         Box::pin(lists::briefs(&self.readers, page, self.now_ms()))
     }
 
-    fn spec(&self, job: JobId) -> Answer<'_, Option<JobSpec>> {
+    fn spec(&self, job: JobId, revision: u32) -> Answer<'_, Option<JobSpec>> {
         Box::pin(async move {
-            let row = query(jobs::JOB_SPEC).bind(job.0).fetch_optional(&self.readers).await?;
+            let statement = query(jobs::JOB_SPEC).bind(job.0).bind(i64::from(revision));
+            let row = statement.fetch_optional(&self.readers).await?;
             row.map(|row| row.json("spec")).transpose()
         })
     }
