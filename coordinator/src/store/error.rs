@@ -190,6 +190,8 @@ fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
         sqlx::Error::WorkerCrashed => true,
+        // A server, or a proxy before one, that hung up in the middle of a greeting or an answer.
+        sqlx::Error::Protocol(_) | sqlx::Error::BeginFailed => true,
         sqlx::Error::Database(database) => database.code().is_some_and(|code| is_transient_code(&code)),
         _ => false,
     }
@@ -214,7 +216,24 @@ impl From<sqlx::Error> for StoreError {
 
 #[cfg(test)]
 mod tests {
-    use super::is_transient_code;
+    use sqlx::{Connection, PgConnection};
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::{is_transient, is_transient_code};
+
+    #[tokio::test]
+    async fn a_proxy_that_hangs_up_because_the_database_is_gone_is_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("postgres://nobody@{}/nothing", listener.local_addr().unwrap());
+        let hang_up = async {
+            let (mut client, _) = listener.accept().await.unwrap();
+            client.read(&mut [0; 8]).await.unwrap();
+        };
+        let (refused, ()) = tokio::join!(PgConnection::connect(&url), hang_up);
+        let error = refused.err().expect("nobody is there");
+        assert!(is_transient(&error), "{error}");
+    }
 
     #[test]
     fn a_database_that_refuses_for_a_while_is_waited_for() {
