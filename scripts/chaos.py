@@ -205,6 +205,13 @@ class Cluster(Client):
             spoil(self.files / key, chance, cut=how == "cut")
         return key, how
 
+    def expect_patience(self):
+        """Whatever the database said was said for a while: no coordinator may have taken it for the end of a matter."""
+        for daemon in self.coordinators:
+            failed = [line for line in daemon.log.read_text().splitlines() if "the store failed" in line]
+            if failed:
+                sys.exit(f"{daemon.name} took {len(failed)} refusals for failures: {failed[0]}")
+
     def end(self):
         for daemon in [*self.workers, *self.coordinators, *([self.storage] if self.storage else [])]:
             daemon.signal(signal.SIGCONT)
@@ -278,6 +285,8 @@ class Proof:
             return
         code, _, said = self.cluster.try_once("download", job, "--out", str(out))
         if code == 0:
+            # What is there already would not be fetched again.
+            shutil.rmtree(out)
             return
         if code != 1 or not any(key in said for key in self.cluster.flipped[job]):
             sys.exit(f"download of job {job}: expected a refusal that names one of {self.cluster.flipped[job]}:\n{said}")
@@ -339,6 +348,7 @@ def arguments():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--shard-rows", type=int, default=50)
     parser.add_argument("--settle-seconds", type=int, default=300)
+    parser.add_argument("--logs", help="copy the logs into this folder, which must not exist")
     parser.add_argument("--only", default="", help="only events that this regular expression matches")
     parser.add_argument("--verbose", action="store_true", help="tell each event as it happens")
     args = parser.parse_args()
@@ -363,12 +373,15 @@ def main():
             cluster.ensure()
             for job, corpus in jobs:
                 proof.of(job, corpus, chance)
+            cluster.expect_patience()
         except SystemExit:
             for log in sorted(folder.glob("*.log")):
                 print(f"--- {log.name}\n{log.read_text()[-3000:]}", file=sys.stderr)
             raise
         finally:
             cluster.end()
+            if args.logs:
+                shutil.copytree(folder, args.logs, ignore=lambda _, names: [n for n in names if not n.endswith(".log")])
     told = ", ".join(f"{count} x {event}" for event, count in sorted(counts.items()))
     took = time.monotonic() - started
     print(f"{args.events} events, {cluster.kills} processes killed, in {took:.0f} s (seed {args.seed}): {told}")
