@@ -22,6 +22,7 @@ mod project;
 mod readers;
 mod relay;
 mod security;
+mod swapped;
 mod wide;
 
 use std::collections::BTreeSet;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coordinator::{Clock, Policy, Roots, Store, SystemClock};
-use dataset::Storage;
+use dataset::{ErrorKind, Storage};
 use engine::DeviceSpec;
 use proto::JobId;
 use proto::client::JobsClient;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use worker::{Preload, WorkerConfig, WorkerError};
 
 use crate::cluster::show;
+use crate::exit::Advice;
 use crate::noticed::Heard;
 use crate::outdir::{self, OutDir};
 use crate::signals::{exit_on_interrupt, interrupted};
@@ -80,6 +81,11 @@ pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyho
     let database = outdir::absolute_text(&local.out.database())?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let store = Store::open_with(&database, Arc::clone(&clock), policy).await?;
+    let storage = coordinator::claim_storage(&store, storage).await.map_err(|error| {
+        let advice =
+            Advice::failed(format!("the state in `{}` does not fit together", local.out.state_dir().display()));
+        anyhow::Error::from(error).context(advice.hint(format!("to start over: rm -r {}", local.out.root().display())))
+    })?;
     // The lock on the directory is ours, so whoever held leases is gone: nobody needs to wait for them to expire.
     store.close_all_sessions().await?;
 
@@ -93,14 +99,18 @@ pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyho
         roots: Roots::anywhere(),
         ..coordinator::Config::default()
     };
-    let coordinator = tokio::spawn(coordinator::run(config, store, storage, incoming, stop.coordinator.clone()));
+    let served = coordinator::run(config, store, storage.clone(), incoming, stop.coordinator.clone());
+    let coordinator = tokio::spawn(served);
     let client = JobsClient::new(channel.clone());
     let first = start(&client, &local).await;
     let worker = tokio::spawn(worker::run(worker_config(&local), channel, stop.worker.clone()));
 
     let mut tasks = Tasks { coordinator, worker };
     let ended = match first {
-        Ok(first) => watch(ui, &local, &client, first, (&mut tasks, &heard)).await,
+        Ok(first) => {
+            let disk = DiskWatch::new(local.out.state_dir(), storage);
+            watch(ui, &local, &client, first, (&mut tasks, &heard, disk)).await
+        }
         Err(error) => Err(error),
     };
     if let Ok(Ended::Interrupted) = &ended {
@@ -108,7 +118,7 @@ pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyho
     }
     exit_on_interrupt(*ui, "stopped at once; run again to resume");
     if let Err(error) = &ended
-        && matches!(error.downcast_ref(), Some(WorkerError::Disk { .. }))
+        && matches!(error.downcast_ref(), Some(WorkerError::Disk { .. } | WorkerError::StorageSwapped { .. }))
     {
         // Nothing can be written any more, so there is nothing to wait for. What was committed is durable.
         tasks.abort();
@@ -159,7 +169,7 @@ async fn watch(
     local: &LocalJob<'_>,
     client: &JobsClient,
     first: JobStatus,
-    (tasks, heard): (&mut Tasks, &Heard),
+    (tasks, heard, mut disk): (&mut Tasks, &Heard, DiskWatch),
 ) -> anyhow::Result<Ended> {
     let before = Amount { rows: first.counts.rows, tokens: first.counts.tokens };
     let mut progress = ui.progress("embedding", before);
@@ -167,7 +177,6 @@ async fn watch(
     let mut pause = Duration::ZERO;
     let mut interrupt = std::pin::pin!(interrupted());
     let mut written: Option<Instant> = None;
-    let mut disk = DiskWatch::new(local.out.state_dir());
     let mut failures = 0;
     loop {
         tokio::select! {
@@ -264,26 +273,34 @@ impl Tasks {
     }
 }
 
-/// Looks at the disk while no row is committed: a database on a disk that cannot be written is waited for, by everybody
-/// and without a word.
+/// Looks at the disk while no row is committed: a database on a disk that cannot be written, and a storage that is not
+/// there, are waited for, by everybody and without a word.
 struct DiskWatch {
     folder: PathBuf,
+    storage: Storage,
     rows: u64,
     checked: Instant,
 }
 
 impl DiskWatch {
-    fn new(folder: PathBuf) -> Self {
-        Self { folder, rows: 0, checked: Instant::now() }
+    fn new(folder: PathBuf, storage: Storage) -> Self {
+        Self { folder, storage, rows: 0, checked: Instant::now() }
     }
 
-    /// Fails if the disk cannot be written. `rows` is how many are committed; `None` where that is not known.
+    /// Fails if the disk cannot be written, or is another. `rows` is how many are committed; `None` where that is not known.
     async fn check(&mut self, rows: Option<u64>) -> anyhow::Result<()> {
         if let Some(rows) = rows.filter(|rows| *rows != self.rows) {
             (self.rows, self.checked) = (rows, Instant::now());
         }
         if self.checked.elapsed() < PROBE_EVERY {
             return Ok(());
+        }
+        match self.storage.confirm().await {
+            Err(error) if error.kind() == ErrorKind::StorageSwapped => {
+                return Err(WorkerError::StorageSwapped { reason: error.to_string() }.into());
+            }
+            // Of anything else the trial write tells more.
+            Ok(()) | Err(_) => {}
         }
         let folder = self.folder.clone();
         let probed = tokio::task::spawn_blocking(move || dataset::probe_folder(&folder)).await?;

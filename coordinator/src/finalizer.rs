@@ -74,6 +74,8 @@ async fn settle(context: &Context, job: JobId, failures: &mut HashMap<JobId, u32
     let passes = match &error {
         // A store out of reach is no fault of the job: it is tried again for as long as it takes.
         FinalizeError::Store(_) => true,
+        // Nor is a storage that is not mounted.
+        FinalizeError::Dataset(error) if error.kind() == ErrorKind::StorageSwapped => true,
         FinalizeError::Dataset(error)
             if matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace | ErrorKind::Throttled | ErrorKind::Auth) =>
         {
@@ -96,6 +98,7 @@ async fn finalize(context: &Context, job: JobId) -> Result<(), FinalizeError> {
         context.store.fail_job(job, &reason).await?;
         return Ok(());
     }
+    context.storage.confirm().await?;
     if !context.store.begin_finalize(job).await? {
         return Ok(());
     }
@@ -110,6 +113,8 @@ async fn finalize(context: &Context, job: JobId) -> Result<(), FinalizeError> {
     let seal = match put_manifest(context, job, &status.spec, &key).await {
         Err(_) if planted::is(Bug::ManifestErrorIgnored) => describe(context, job, &status.spec, &mut None).await?,
         Err(error) => {
+            // What is missing may be missing with all of its storage.
+            context.storage.confirm().await?;
             // A repair that began meanwhile took winners away: what went wrong is no fault of the job's.
             let now = context.store.job(job).await?;
             let ours = now.is_some_and(|now| now.state == JobState::Finalizing && now.generation == generation);
@@ -117,6 +122,7 @@ async fn finalize(context: &Context, job: JobId) -> Result<(), FinalizeError> {
         }
         Ok(seal) => seal,
     };
+    context.storage.confirm().await?;
     if context.store.finish_job(job, generation, &key, &seal.blake3).await? {
         info!(job.id = %job, rows = seal.totals.rows, files = seal.files, missing = seal.missing, "job succeeded");
     }

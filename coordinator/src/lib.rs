@@ -11,6 +11,7 @@ pub mod clock;
 pub mod corpora;
 pub mod roots;
 
+mod claim;
 mod connections;
 mod context;
 mod finalizer;
@@ -38,6 +39,7 @@ use tower::util::MapResponseLayer;
 use tracing::{info, warn};
 
 pub use access::Access;
+pub use claim::{ClaimError, claim_storage, open_storage};
 pub use clock::{Clock, SystemClock, TestClock};
 pub use config::Config;
 pub use metrics::Metrics;
@@ -54,6 +56,9 @@ pub enum CoordinatorError {
     /// The gRPC server failed.
     #[error("the server failed")]
     Serve(#[source] tonic::transport::Error),
+    /// The storage is not the database's.
+    #[error(transparent)]
+    Storage(#[from] ClaimError),
     /// A part of the coordinator crashed.
     #[error("the coordinator crashed: this is a bug, please report it")]
     Crashed(#[source] tokio::task::JoinError),
@@ -62,8 +67,10 @@ pub enum CoordinatorError {
 /// Runs a coordinator until `shutdown`: planner, finalizer, sweeper and the gRPC server on `incoming`. The end takes no
 /// longer than `config.drain`; what is cut off goes on at the next start.
 ///
+/// A storage that was not claimed yet (see [`claim_storage`]) is claimed first.
+///
 /// # Errors
-/// The server fails, or a part of the coordinator crashes.
+/// The storage is not the database's, the server fails, or a part of the coordinator crashes.
 pub async fn run<I, IO>(
     config: Config,
     store: Store,
@@ -94,7 +101,7 @@ where
 /// cancelled.
 ///
 /// # Errors
-/// `serve` fails, or a part of the coordinator crashes.
+/// The storage is not the database's, `serve` fails, or a part of the coordinator crashes.
 pub async fn run_on<S, F>(
     config: Config,
     store: Store,
@@ -106,6 +113,10 @@ where
     S: FnOnce(Routes, CancellationToken) -> F,
     F: Future<Output = Result<(), tonic::transport::Error>> + Send + 'static,
 {
+    let storage = match storage.id() {
+        Some(_) => storage,
+        None => claim_storage(&store, storage).await?,
+    };
     let stop = shutdown.child_token();
     let (notices, calls, drain) = (Notices::default(), TaskTracker::new(), config.drain);
     let (shutdown, lead) = (stop.clone(), Lead::new());

@@ -120,7 +120,14 @@ async fn plan_job(context: Arc<Context>, planning: Planning) {
                 return;
             }
         };
+        let error = swapped(&context, error).await;
         match error.kind() {
+            // Nobody's fault, and mended from outside: waited for as long as it takes.
+            ErrorKind::StorageSwapped => {
+                warn!(job.id = %job, error = full_message(&error), "planning waits for the storage");
+                context.pause(context.config.plan_pause).await;
+                return;
+            }
             // Credentials may be renewed while we wait; where they are not, the job says so in the end.
             ErrorKind::Io | ErrorKind::NoSpace | ErrorKind::Throttled | ErrorKind::Auth => {}
             ErrorKind::NotFound
@@ -147,6 +154,7 @@ async fn plan_job(context: Arc<Context>, planning: Planning) {
 async fn plan(context: &Context, planning: Planning) -> Result<Planned, PlanError> {
     let Planning { job, spec, sources, cursor } = planning;
     let cursor = if planted::is(Bug::PlannerForgetsCursor) { Cursor::default() } else { cursor };
+    context.storage.confirm().await?;
     let Some(sources) = sources_of(context, job, &spec, sources).await? else { return Ok(Planned::Left) };
     let limits = CutLimits { rows_max: spec.limits.rows_max, bytes_max: spec.limits.bytes_max };
     let recut_prefix = layout::recut_prefix(&job.to_string());
@@ -167,6 +175,8 @@ async fn plan(context: &Context, planning: Planning) -> Result<Planned, PlanErro
         }
         let done = page.len() < page_size || planted::is(Bug::PlannerStopsEarly);
         let next = cutter.cursor();
+        // The pieces of a source that is re-cut are in it.
+        context.storage.confirm().await?;
         if !context.store.insert_shards(job, &stored, &page, &next, done).await? {
             debug!(job.id = %job, "planning goes on elsewhere, or the job has ended");
             return Ok(Planned::Left);
@@ -198,6 +208,14 @@ async fn sources_of(
     limits::check_planned(&inspected)?;
     let ours = context.store.set_sources(job, &inspected).await?;
     Ok(ours.then_some(inspected))
+}
+
+/// Returns why an attempt at planning failed: what is missing may be missing with all of its storage.
+async fn swapped(context: &Context, error: DatasetError) -> DatasetError {
+    match context.storage.confirm().await {
+        Err(swapped) if swapped.kind() == ErrorKind::StorageSwapped => swapped,
+        Ok(()) | Err(_) => error,
+    }
 }
 
 /// Cuts up to `size` slices; fewer mean the end of the corpus, `None` means shutdown.

@@ -82,6 +82,14 @@ async fn quarantine(context: &Context) -> Result<(), StoreError> {
 /// all, and reported once they are gone.
 async fn collect_garbage(context: &Context) -> Result<(), StoreError> {
     let marked = context.store.mark_garbage(GARBAGE_MAX).await?;
+    if marked.is_empty() {
+        return Ok(());
+    }
+    // In another storage there is nothing to delete, and ours would keep it for ever.
+    if let Err(error) = context.storage.confirm().await {
+        warn!(error = full_message(&error), "losing outputs are not deleted now");
+        return Ok(());
+    }
     let mut deleted = Vec::with_capacity(marked.len());
     for garbage in marked {
         match context.storage.delete(&garbage.key).await {

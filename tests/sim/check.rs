@@ -38,7 +38,8 @@ pub(crate) async fn all(world: &World, jobs: &[SimJob], user: &JobsClient, ended
         }
         expected.extend(files_of(world, job.id, &status));
     }
-    // I12 and I13: nothing but winners, live attempts and manifests.
+    // I12 and I13: nothing but winners, live attempts and manifests, and what tells the storage from others.
+    expected.insert(dataset::STORAGE_ID_KEY.to_owned());
     let left = disk.keys().filter(|key| ended && !expected.contains(*key) && !is_old_manifest(key));
     problems.extend(left.map(|key| format!("I12: `{key}` is left over")));
     problems

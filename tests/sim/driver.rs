@@ -336,6 +336,13 @@ async fn coordinate(
     };
     let disk = SimDisk { world: Arc::clone(&world), life: Arc::clone(&life), node };
     let storage = Storage::from_store(Arc::new(disk), "sim://storage");
+    let storage = loop {
+        match coordinator::claim_storage(&store, storage.clone()).await {
+            Ok(storage) => break storage,
+            Err(error) if error.passes() => some_time(500, 5_000).await,
+            Err(error) => return world.violated(format!("{node} does not start: {error}")),
+        }
+    };
     let (theirs, door) = (Arc::clone(&life), Arc::clone(&network));
     let ended = coordinator::run_on(config, store, storage, shutdown, |routes, stop| async move {
         door.listen(number, routes, theirs);

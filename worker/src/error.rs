@@ -62,6 +62,12 @@ pub enum WorkerError {
         /// What the system said.
         reason: String,
     },
+    /// The worker's own storage is not the one that the job was begun in.
+    #[error("{reason}")]
+    StorageSwapped {
+        /// Which, how it was noticed, and what to do.
+        reason: String,
+    },
     /// A thread could not be started.
     #[error("cannot start a {what} thread")]
     Thread {
@@ -163,7 +169,8 @@ fn dataset_class(kind: ErrorKind) -> FailureClass {
         ErrorKind::NoSpace => FailureClass::Resource,
         ErrorKind::AlreadyExists | ErrorKind::Io => FailureClass::Transient,
         ErrorKind::Auth => FailureClass::Auth,
-        ErrorKind::Throttled => FailureClass::Throttled,
+        // No fault of the shard's: it waits for somebody to put the storage back.
+        ErrorKind::Throttled | ErrorKind::StorageSwapped => FailureClass::Throttled,
     }
 }
 

@@ -1,6 +1,7 @@
 //! One shard, top to bottom: model → read → tokenize → embed → write → store. What comes out is ready to be committed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dataset::{DatasetError, ErrorKind, FileSummary, Storage, VectorWriter, probe_folder};
 use engine::LoadError;
@@ -9,6 +10,7 @@ use proto::job::RowCounts;
 use proto::planted::{self, Bug};
 use proto::relay::source_detour;
 use proto::work::{Grant, Output};
+use tokio::time::Instant;
 
 use crate::engines::EngineCache;
 use crate::error::{ShardError, WorkerError};
@@ -16,6 +18,11 @@ use crate::meter::{Meter, Stage};
 use crate::pools::Pools;
 use crate::spool::Spool;
 use crate::stages::Stages;
+
+/// A shard waits so long for its storage before it is given back.
+const AWAY_MAX: Duration = Duration::from_secs(10);
+/// How often it is looked for meanwhile.
+const AWAY_LOOK: Duration = Duration::from_secs(2);
 
 /// What every shard of a worker needs.
 pub(crate) struct Workshop {
@@ -39,7 +46,7 @@ pub(crate) async fn make(
 ) -> Result<Output, ShardError> {
     let error = match make_output(workshop, storage, grant, meter).await {
         Ok(output) => return Ok(output),
-        Err(error) => error,
+        Err(error) => explained(storage, error).await,
     };
     match loss_behind(workshop, storage, &error) {
         Some(loss) => {
@@ -51,12 +58,27 @@ pub(crate) async fn make(
     }
 }
 
+/// Returns why the shard failed: what is missing may be missing with all of its storage.
+async fn explained(storage: &Storage, error: ShardError) -> ShardError {
+    let ShardError::Dataset(_) = &error else { return error };
+    if let Err(swapped) = storage.confirm().await
+        && swapped.kind() == ErrorKind::StorageSwapped
+    {
+        return ShardError::Dataset(swapped);
+    }
+    error
+}
+
 /// Returns what this worker has lost, if that is why the shard failed: its device, or a disk that it alone writes to.
 fn loss_behind(workshop: &Workshop, storage: &Storage, error: &ShardError) -> Option<WorkerError> {
     if let ShardError::Load(LoadError::DeviceLost { device, reason }) = error {
         return Some(WorkerError::DeviceLost { device: device.clone(), reason: reason.clone() });
     }
     let ShardError::Dataset(error) = error else { return None };
+    if error.kind() == ErrorKind::StorageSwapped {
+        // Nobody is there to put it back but whoever runs this.
+        return workshop.own_storage.then(|| WorkerError::StorageSwapped { reason: error.to_string() });
+    }
     let spool = workshop.spool.path();
     let own_storage = storage.local_root().filter(|_| workshop.own_storage);
     for folder in std::iter::once(spool).chain(own_storage) {
@@ -77,6 +99,7 @@ async fn make_output(
     grant: &Grant,
     meter: &Arc<Meter>,
 ) -> Result<Output, ShardError> {
+    in_place(workshop, storage).await?;
     let model = workshop.engines.get(&grant.model, &grant.embed).await?;
     let detour = source_detour(&workshop.relay, grant.shard.job, grant.slice.source_index);
     let reader = dataset::read_by(&grant.source, &grant.slice, &grant.read, storage, &detour).await?;
@@ -100,6 +123,24 @@ async fn make_output(
             tokens: summary.tokens,
         },
     })
+}
+
+/// Waits a while for a storage that is not in its place. It may be mounted again; and shards that fail at once would be
+/// leased and fail again as fast as calls can be made.
+async fn in_place(workshop: &Workshop, storage: &Storage) -> Result<(), DatasetError> {
+    let since = Instant::now();
+    loop {
+        match storage.confirm().await {
+            Err(error) if error.kind() == ErrorKind::StorageSwapped && !workshop.own_storage => {
+                if since.elapsed() >= AWAY_MAX {
+                    return Err(error);
+                }
+                tracing::warn!(error = %error, "waiting for the storage");
+            }
+            confirmed => return confirmed,
+        }
+        tokio::time::sleep(AWAY_LOOK).await;
+    }
 }
 
 /// Compares the digest of what was read with the planned one, if there is one. Where they differ, `again` reads the slice
@@ -138,6 +179,8 @@ async fn store(
         },
         Err(error) => return Err(named_as_output(error, key)),
     };
+    // Not before: what was written to another storage must not be committed as if it were in this one.
+    storage.confirm().await?;
     if found == summary.bytes {
         return Ok(());
     }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use coordinator::{Clock, Metrics, Policy, Roots, Store, SystemClock};
-use dataset::Storage;
 use proto::transport;
 use serde::Serialize;
 use tokio::task::JoinHandle;
@@ -78,7 +77,7 @@ async fn serve(ui: &Ui, args: &CoordinatorArgs) -> anyhow::Result<Exit> {
     let sweep = args.sweep_every.unwrap_or(args.lease_ttl / SWEEPS_PER_TTL);
     let security = security::of_server(&args.security, Arc::clone(&clock))?;
     let store = Store::open_with(&args.database, Arc::clone(&clock), policy).await.context("cannot start")?;
-    let storage = Storage::open(&args.storage).context("cannot use --storage")?;
+    let storage = coordinator::open_storage(&store, &args.storage).await.context("cannot use --storage")?;
     let incoming = transport::listen(args.listen).await.context("cannot start")?;
     let address = incoming.local_addr().context("cannot tell the address")?;
     let url = format!("{}://{address}", if security.tls.is_some() { "https" } else { "http" });

@@ -19,7 +19,6 @@ use tokio::sync::mpsc::{self, Sender};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, warn};
-use uuid::Uuid;
 
 use super::{Answer, Lane, Service, caller_of, refused, sees, status_of};
 use crate::access::{Identity, Role};
@@ -70,7 +69,7 @@ impl StorageService for Service {
         let service = self.clone();
         let work = async move {
             of_own_job(&service.context, caller.as_ref(), &name).await?;
-            Ok(service.open(&key).await?.info)
+            Ok(open(&service.context, &key).await?.info)
         };
         let info = self.detached(Lane::Other, work).await?;
         Ok(Response::new(info))
@@ -84,7 +83,7 @@ impl StorageService for Service {
         let (service, key) = (self.clone(), request.key.clone());
         let work = async move {
             of_own_job(&service.context, caller.as_ref(), &name).await?;
-            service.open(&key).await
+            open(&service.context, &key).await
         };
         let object = self.detached(Lane::Other, work).await?;
         if request.if_match.is_some() && request.if_match != object.info.etag {
@@ -136,25 +135,6 @@ impl Service {
             .try_acquire_owned()
             .map_err(|_| Status::resource_exhausted("too many objects are being relayed, ask again later"))
     }
-
-    async fn open(&self, key: &str) -> Result<Readable, Status> {
-        if key == STORAGE_ID_KEY {
-            make_storage_id(&self.context.storage).await.map_err(|error| said(&error))?;
-        }
-        open(&self.context, key).await
-    }
-}
-
-/// Makes sure that there is something that tells this storage from another; the first who asks makes it.
-async fn make_storage_id(storage: &Storage) -> Result<(), DatasetError> {
-    match storage.head(STORAGE_ID_KEY).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        found => return found.map(|_| ()),
-    }
-    match storage.put_new(STORAGE_ID_KEY, Bytes::from(Uuid::now_v7().to_string())).await {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        made => made.map(|_| ()),
-    }
 }
 
 /// An object that may be read.
@@ -179,7 +159,15 @@ impl Readable {
 
 async fn open(context: &Context, key: &str) -> Result<Readable, Status> {
     let storage = &context.storage;
-    match named(key).ok_or_else(|| unnamed(key))? {
+    let name = named(key).ok_or_else(|| unnamed(key))?;
+    if name == Named::StorageId {
+        // Nobody is told the id of another storage: it would be taken for ours.
+        storage.confirm().await.map_err(|error| {
+            let is_swapped = error.kind() == ErrorKind::StorageSwapped;
+            if is_swapped { Status::not_found(full_message(&error)) } else { said(&error) }
+        })?;
+    }
+    match name {
         Named::StorageId | Named::OfJob { .. } | Named::Upload { .. } => {
             let found = storage.head(key).await.map_err(|error| said(&error))?;
             let info = info_of(storage, key, found);
@@ -242,6 +230,7 @@ async fn store(
     let name = may(caller, &key, Wish::Write)?;
     may_write(context, &key, &name).await?;
     let storage = &context.storage;
+    storage.confirm().await.map_err(|error| said(&error))?;
     let mut object = storage.create_new(&key).await.map_err(|error| said(&error))?;
     let digest = match receive(&mut object, first, &mut chunks, replies).await {
         Ok(digest) => digest,
@@ -258,6 +247,7 @@ async fn store(
         return Err(Status::invalid_argument(format!("the content of `{key}` is not what its name says")));
     }
     let stored = object.finish().await.map_err(|error| said(&error))?;
+    storage.confirm().await.map_err(|error| said(&error))?;
     Ok(info_of(storage, &key, stored))
 }
 
@@ -434,7 +424,7 @@ fn said(error: &DatasetError) -> Status {
         ErrorKind::Unsupported => Status::failed_precondition(message),
         ErrorKind::Corrupt => Status::data_loss(message),
         ErrorKind::Throttled => Status::resource_exhausted(message),
-        ErrorKind::NoSpace | ErrorKind::Auth | ErrorKind::Io => {
+        ErrorKind::NoSpace | ErrorKind::Auth | ErrorKind::StorageSwapped | ErrorKind::Io => {
             warn!(error = message, "storage failed in a relayed call");
             Status::unavailable(message)
         }

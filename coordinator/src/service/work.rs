@@ -204,14 +204,16 @@ async fn commit(
 }
 
 /// A worker is not believed: the object must be there, under the granted key, as long as it says. What comes of a
-/// commit of another attempt's key is the store's to say; here it only must not lead outside the lease's own folder.
+/// commit of another attempt's key is the store's to say; here it only must not lead outside the lease's own folder. And
+/// the storage must be the one that the job's other files are in.
 async fn check_object(context: &Context, shard: ShardId, epoch: Epoch, output: &Output) -> Result<(), Status> {
     let granted = layout::shard_key(&shard.job.to_string(), shard.index, u64::from(epoch.0), "");
     let prefix = granted.trim_end_matches(".parquet");
     if !output.key.starts_with(prefix) {
         return Err(Status::invalid_argument(format!("output key `{}` is not the granted one", output.key)));
     }
-    match context.storage.head(&output.key).await {
+    let (found, confirmed) = tokio::join!(context.storage.head(&output.key), context.storage.confirm());
+    match confirmed.and(found) {
         Ok(found) if found.size == output.bytes => Ok(()),
         Ok(found) => Err(Status::invalid_argument(format!(
             "output `{}` has {} bytes in storage, {} were reported",
@@ -230,6 +232,7 @@ async fn check_object(context: &Context, shard: ShardId, epoch: Epoch, output: &
             | ErrorKind::Throttled
             | ErrorKind::Unsupported
             | ErrorKind::Auth
+            | ErrorKind::StorageSwapped
             | ErrorKind::Io => {
                 warn!(key = output.key, error = full_message(&error), "cannot look at an output");
                 Err(Status::unavailable(error.to_string()))

@@ -161,6 +161,9 @@ pub(crate) trait Backend: Send + Sync {
     fn spec(&self, job: JobId, revision: u32) -> Answer<'_, Option<JobSpec>>;
     /// Sums over all jobs.
     fn tally(&self) -> Answer<'_, Tally>;
+    /// Stores the id of the storage that the jobs' files are in, unless one is stored; `None` only asks. Returns what is
+    /// stored then.
+    fn storage_id(&self, id: Option<String>) -> Answer<'_, Option<String>>;
     /// Does nothing but answer.
     fn ping(&self) -> Answer<'_, ()>;
     /// Counts the jobs that have not ended, of one owner or of all.

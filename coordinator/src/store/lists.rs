@@ -52,6 +52,16 @@ impl Store {
         self.backend.tally().await
     }
 
+    /// Returns the id of the storage that the jobs' files are in, once one is known.
+    pub async fn storage_id(&self) -> Result<Option<String>> {
+        self.backend.storage_id(None).await
+    }
+
+    /// Stores the id of the storage that the jobs' files are in, unless one is known. Returns the one that is known then.
+    pub async fn adopt_storage(&self, id: &str) -> Result<String> {
+        Ok(self.backend.storage_id(Some(id.to_owned())).await?.unwrap_or_else(|| id.to_owned()))
+    }
+
     /// Asks the database for nothing but an answer.
     pub async fn ping(&self) -> Result<()> {
         self.backend.ping().await

@@ -12,4 +12,5 @@ mod life;
 mod neighbours;
 mod planning;
 mod relay;
+mod swapped;
 mod wide;

@@ -13,11 +13,9 @@ use dataset::{Detour, ErrorKind, Storage};
 use crate::ids::JobId;
 use crate::wire::Wire;
 
+pub use dataset::STORAGE_ID_KEY;
 pub use store::RelayStore;
 pub use upload::{UploadError, Uploaded, upload_source};
-
-/// The key of the object that tells one storage from another.
-pub const STORAGE_ID_KEY: &str = "storage-id";
 
 /// Most bytes of data in one message of the Storage service.
 pub const CHUNK_BYTES_MAX: usize = 1 << 20;
@@ -26,7 +24,8 @@ pub const CHUNK_BYTES_MAX: usize = 1 << 20;
 const DIRECT_WITHIN: Duration = Duration::from_secs(20);
 
 /// Opens the storage that a coordinator works in: directly where `url` leads to it from here, by the coordinator
-/// otherwise. A path may well name another folder on this machine; the object `storage-id` tells one from another.
+/// otherwise. A path may well name another folder on this machine; the object `storage-id` tells one from another, and what
+/// was opened directly is expected to keep it (see [`Storage::confirm`]).
 pub async fn connect_storage(wire: impl Into<Wire>, url: &str) -> Storage {
     let relay = relayed(wire);
     match tokio::time::timeout(DIRECT_WITHIN, open_direct(url, &relay)).await {
@@ -70,13 +69,17 @@ async fn open_direct(url: &str, relay: &Storage) -> Option<Storage> {
         return None;
     }
     let storage = Storage::open(url).ok()?;
-    // The coordinator makes it when it is first asked.
-    match relay.get(STORAGE_ID_KEY).await {
-        Ok(id) => storage.get(STORAGE_ID_KEY).await.is_ok_and(|found| found == id).then_some(storage),
+    match relay.read_id().await {
+        Ok(Some(id)) => {
+            let storage = storage.with_id(id);
+            storage.confirm().await.is_ok().then_some(storage)
+        }
+        // The coordinator itself does not find its storage now.
+        Ok(None) => None,
         // An older coordinator relays nothing: what the URL names is all there is.
         Err(error) if error.kind() == ErrorKind::Unsupported => Some(storage),
         // A bucket's name is the same everywhere; a path may be that of another folder.
-        Err(_) if !is_path && storage.head(STORAGE_ID_KEY).await.is_ok() => Some(storage),
+        Err(_) if !is_path => storage.read_id().await.ok()?.map(|id| storage.with_id(id)),
         Err(_) => None,
     }
 }

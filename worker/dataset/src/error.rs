@@ -165,6 +165,16 @@ pub enum DatasetError {
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
+    /// What is found under the URL of a storage is not the storage that work began in; may pass.
+    #[error(
+        "`{url}` is not the storage that this work began in: {problem}; nothing is written there: mount it, or put it back"
+    )]
+    StorageSwapped {
+        /// Path or URL of the storage.
+        url: String,
+        /// How it was noticed.
+        problem: String,
+    },
     /// The store has no such operation.
     #[error("the store of `{object}` cannot do this")]
     Unsupported {
@@ -207,6 +217,8 @@ pub enum ErrorKind {
     Throttled,
     /// Credentials are missing, expired or do not suffice: may pass once somebody renews them.
     Auth,
+    /// Another storage is in the place of ours, or none: may pass once somebody puts it back.
+    StorageSwapped,
     /// This store can never do it.
     Unsupported,
     /// May pass: try again.
@@ -232,6 +244,7 @@ impl DatasetError {
             DatasetError::NoSpace { .. } => ErrorKind::NoSpace,
             DatasetError::Throttled { .. } => ErrorKind::Throttled,
             DatasetError::Auth { .. } => ErrorKind::Auth,
+            DatasetError::StorageSwapped { .. } => ErrorKind::StorageSwapped,
             DatasetError::Unsupported { .. } => ErrorKind::Unsupported,
             DatasetError::Vectors(error) => error.kind(),
             DatasetError::Io { .. } => ErrorKind::Io,

@@ -15,7 +15,7 @@ pub use corpus::{
 };
 pub use error::{DatasetError, ErrorKind};
 pub use reject::RejectReason;
-pub use storage::{NewObject, ObjectInfo, Storage, probe_folder};
+pub use storage::{NewObject, ObjectInfo, STORAGE_ID_KEY, Storage, StorageId, probe_folder};
 pub use vectors::{
     ExportFormat, ExportSummary, FileInfo, FileSummary, Manifest, ManifestFile, ManifestHole, ManifestSeal,
     ManifestSource, ManifestWriter, MergeOptions, MergeSummary, RowStatus, Totals, VectorChunk, VectorDtype,

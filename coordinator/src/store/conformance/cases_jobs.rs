@@ -18,6 +18,15 @@ pub(super) async fn submitting_twice_is_submitting_once(bed: Bed) {
     assert_eq!((status.spec, status.state), (spec("a"), JobState::Planning));
 }
 
+pub(super) async fn the_storage_of_a_database_is_noted_once(bed: Bed) {
+    assert_eq!(bed.store.storage_id().await.unwrap(), None);
+    let (one, other) = tokio::join!(bed.store.adopt_storage("one"), bed.store.adopt_storage("other"));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert_eq!(one, other, "coordinators that start at once agree");
+    assert_eq!(bed.store.adopt_storage("third").await.unwrap(), one);
+    assert_eq!(bed.store.storage_id().await.unwrap(), Some(one));
+}
+
 pub(super) async fn jobs_are_listed_in_pages_newest_first_and_by_owner(bed: Bed) {
     let mut jobs = Vec::new();
     for number in 0..7 {

@@ -57,6 +57,7 @@ promises! {
         sums_over_all_jobs_are_those_of_each,
         the_same_id_with_other_parameters_is_refused,
         sources_are_stored_once,
+        the_storage_of_a_database_is_noted_once,
         two_planners_store_a_page_once,
         shards_are_leasable_while_planning_goes_on,
         a_paused_job_leases_nothing_but_commits,

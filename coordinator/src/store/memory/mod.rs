@@ -126,10 +126,11 @@ impl Memory {
 }
 
 /// Steps that cannot change a job, shard or attempt.
-const HARMLESS: [&str; 22] = [
+const HARMLESS: [&str; 23] = [
     "briefs",
     "spec",
     "tally",
+    "storage_id",
     "ping",
     "waiting",
     "source_task",
@@ -203,6 +204,13 @@ impl Backend for Connection {
 
     fn tally(&self) -> Answer<'_, Tally> {
         self.run("tally", |model| tally(model))
+    }
+
+    fn storage_id(&self, id: Option<String>) -> Answer<'_, Option<String>> {
+        self.run("storage_id", move |model| {
+            model.storage = model.storage.take().or(id);
+            model.storage.clone()
+        })
     }
 
     fn ping(&self) -> Answer<'_, ()> {

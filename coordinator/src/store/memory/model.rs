@@ -27,6 +27,8 @@ pub(in crate::store) type ModelGrant = (ShardId, Epoch);
 pub(in crate::store) struct Model {
     /// Who has which role, until when, and of which revision it is.
     pub(super) leaders: BTreeMap<&'static str, (Uuid, Millis, u32)>,
+    /// The id of the storage that files are in.
+    pub(super) storage: Option<String>,
     pub(in crate::store) policy: Policy,
     pub(in crate::store) now: Millis,
     pub(in crate::store) jobs: BTreeMap<JobId, ModelJob>,
@@ -242,7 +244,7 @@ pub(super) fn at(index: u64) -> usize {
 impl Model {
     pub(in crate::store) fn new(policy: Policy, now: Millis, name: fn() -> Uuid) -> Self {
         let (leaders, jobs, sessions) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { leaders, policy, now, jobs, sessions, name }
+        Self { leaders, storage: None, policy, now, jobs, sessions, name }
     }
 
     pub(in crate::store) fn submit(&mut self, submission: NewJob) -> Option<String> {

@@ -3,10 +3,12 @@
 //! Every transition is ONE autocommit statement, run in a task of its own: a handler that is dropped can neither leave a
 //! transaction open nor hand a connection in the middle of a conversation back to the pool. Time is the database's.
 
+mod apart;
 mod batch;
 mod lists;
 mod pool;
 mod settings;
+mod storage;
 mod work;
 
 use std::str::FromStr;
@@ -27,13 +29,14 @@ use super::backend::{
     REASON_REPAIRED, REASON_REVOKED, REASON_SESSION_LOST, REASON_STALLED, ShardPage, Tripped, Wish,
 };
 use super::error::StoreError;
+use super::migrations;
 use super::rows::{self, Fields, signed};
 use super::sql::{jobs, sweep, work as sql_work};
 use super::types::{Garbage, Planning, Tally, Winner};
-use super::{detached, migrations};
 use crate::clock::Clock;
 use crate::policy::{Policy, Verdict};
 use crate::shard::{LeaseRef, Refusal, failure_name};
+use apart::{apart, changed, counted};
 use batch::{Batcher, Shape};
 use pool::Pool;
 #[cfg(test)]
@@ -53,9 +56,6 @@ const DESK_CONNECTIONS_MAX: u32 = 6;
 /// Statements off the hot path are given up only after so many times what the hot path waits: longer than the server
 /// works at them.
 const PATIENCE_FACTOR: u32 = 3;
-
-/// How often a transition is tried that the server rolled back for the sake of another one.
-const DEADLOCK_TRIES_MAX: u32 = 5;
 
 /// How commits and leases are gathered. Three statements at once of each: some on their way to the disk, one being computed.
 /// To start a statement costs as much as ten commits in it, so that a handful is waited for while one is under way. The
@@ -129,53 +129,8 @@ impl Postgres {
     }
 }
 
-/// Runs a transition apart from its caller. One that lost a deadlock is tried again: nothing of it has happened.
-async fn apart<T, F, A>(pool: &Pool, transition: F) -> Result<T>
-where
-    T: Send + 'static,
-    F: Fn(Pool) -> A + Send + Sync + 'static,
-    A: Future<Output = Result<T>> + Send,
-{
-    let pool = pool.clone();
-    detached(async move {
-        let mut tries = 1;
-        loop {
-            match transition(pool.clone()).await {
-                Err(StoreError::Database(error)) if tries < DEADLOCK_TRIES_MAX && was_rolled_back(&error) => tries += 1,
-                answer => return answer,
-            }
-        }
-    })
-    .await
-}
-
-/// Deadlock or serialization failure: the server chose this transaction to give way.
-fn was_rolled_back(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "40P01" || code == "40001")
-}
-
 type Statement = sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>;
 type Count = sqlx::query::QueryScalar<'static, sqlx::Postgres, i64, sqlx::postgres::PgArguments>;
-
-/// Runs a statement and returns how many rows it changed.
-async fn changed(pool: &Pool, statement: impl Fn() -> Statement + Send + Sync + 'static) -> Result<u64> {
-    let statement = Arc::new(statement);
-    apart(pool, move |pool| {
-        let statement = statement.clone();
-        async move { pool.changed(statement()).await }
-    })
-    .await
-}
-
-/// Runs a statement that ends in `SELECT count(*)` and returns that number.
-async fn counted(pool: &Pool, statement: impl Fn() -> Count + Send + Sync + 'static) -> Result<u64> {
-    let statement = Arc::new(statement);
-    apart(pool, move |pool| {
-        let statement = statement.clone();
-        async move { Ok(u64::try_from(pool.number(statement()).await?).unwrap_or(0)) }
-    })
-    .await
-}
 
 impl Postgres {
     /// As [`Closes`] does it for those that say so.
@@ -231,6 +186,10 @@ impl Backend for Postgres {
 
     fn tally(&self) -> Answer<'_, Tally> {
         Box::pin(lists::tally(&self.desk))
+    }
+
+    fn storage_id(&self, id: Option<String>) -> Answer<'_, Option<String>> {
+        Box::pin(storage::id(&self.desk, id))
     }
 
     fn ping(&self) -> Answer<'_, ()> {

@@ -463,3 +463,10 @@ pub(in crate::store) const SETTLE_JOBS: &str = "-- settle_jobs
 UPDATE job SET state = 'cancelled'
 WHERE state = 'cancelling' AND coalesce((
     SELECT sum(c.pending + c.running) FROM job_count c WHERE c.job_id = job.job_id), 0) = 0";
+
+/// $1 id of a storage: stored once, and never changed.
+pub(in crate::store) const ADOPT_STORAGE: &str = "-- adopt_storage
+INSERT INTO storage (row_number, storage_id) VALUES (1, $1) ON CONFLICT DO NOTHING";
+/// No parameters.
+pub(in crate::store) const STORAGE_ID: &str = "-- storage_id
+SELECT storage_id FROM storage";

@@ -7,6 +7,7 @@ mod leave;
 mod lists;
 mod lock;
 mod steps;
+mod storage;
 mod take;
 mod writer;
 
@@ -132,6 +133,10 @@ impl Backend for Sqlite {
             let states = query(jobs::JOBS_BY_STATE).fetch_all(&self.readers).await?;
             rows::tally(&query(jobs::TALLY).fetch_one(&self.readers).await?, &states)
         })
+    }
+
+    fn storage_id(&self, id: Option<String>) -> Answer<'_, Option<String>> {
+        Box::pin(self.writer.run(move |db| Box::pin(storage::id(db, id))))
     }
 
     fn ping(&self) -> Answer<'_, ()> {

@@ -3,6 +3,7 @@
 
 mod failure;
 mod guard;
+mod identity;
 mod location;
 mod probe;
 mod remote;
@@ -24,6 +25,7 @@ use crate::error::DatasetError;
 
 pub(crate) use failure::{Meaning, StoreFailure, explain};
 pub(crate) use guard::check_host;
+pub use identity::{STORAGE_ID_KEY, StorageId};
 pub(crate) use location::{BucketPlace, Cloud, Location, locate};
 pub use probe::probe_folder;
 pub(crate) use remote::{bucket_store, web_store};
@@ -48,6 +50,8 @@ pub struct Storage {
     url: String,
     local_root: Option<PathBuf>,
     publish: Publish,
+    /// Which storage this is expected to be.
+    id: Option<StorageId>,
 }
 
 /// How an object that was written in parts becomes visible, never over another.
@@ -88,7 +92,7 @@ impl Storage {
                     Arc::new(PrefixStore::new(store, prefix))
                 };
                 let url = place.url_of(&place.key).trim_end_matches('/').to_owned();
-                Ok(Storage { store, url, local_root: None, publish })
+                Ok(Storage { store, url, local_root: None, publish, id: None })
             }
             Location::Web(_) => {
                 Err(DatasetError::bad_input(url, "a web server is read only: name a folder or a bucket"))
@@ -106,13 +110,14 @@ impl Storage {
         let store = LocalFileSystem::new_with_prefix(&root)
             .map_err(|error| DatasetError::from_store(url, error))?
             .with_fsync(true);
-        Ok(Storage { store: Arc::new(store), url: text, local_root: Some(root), publish: Publish::ByRename })
+        let (store, publish) = (Arc::new(store), Publish::ByRename);
+        Ok(Storage { store, url: text, local_root: Some(root), publish, id: None })
     }
 
     /// Makes a storage of any store; `url` names it in messages. Objects written in parts are staged under another key
     /// and renamed without overwriting, which the store must support.
     pub fn from_store(store: Arc<dyn ObjectStore>, url: &str) -> Storage {
-        Storage { store, url: url.to_owned(), local_root: None, publish: Publish::ByRename }
+        Storage { store, url: url.to_owned(), local_root: None, publish: Publish::ByRename, id: None }
     }
 
     /// As [`Storage::from_store`], for a store that never completes an upload over an existing object: nothing is staged.

@@ -62,10 +62,12 @@ impl Storage {
     /// with the very same bytes counts as written: it may be our own, of a request whose answer was lost.
     ///
     /// # Errors
-    /// `AlreadyExists`, a bad key, `NoSpace`, `Throttled`, `Auth`, or the store fails.
+    /// `AlreadyExists`, a bad key, `NoSpace`, `Throttled`, `Auth`, `StorageSwapped` where a folder is gone, or the store
+    /// fails.
     pub async fn put_new(&self, key: &str, bytes: Bytes) -> Result<ObjectInfo, DatasetError> {
         let path = self.path(key)?;
         let (size, digest) = (bytes.len() as u64, blake3::hash(&bytes));
+        self.check_folder().await?;
         let put = self.store.put_opts(&path, PutPayload::from_bytes(bytes), PutMode::Create.into()).await;
         match put {
             Ok(put) => Ok(ObjectInfo { size, etag: put.e_tag }),
@@ -251,6 +253,7 @@ impl NewObject {
     async fn send_part(&mut self) -> Result<(), DatasetError> {
         let failed = |storage: &Storage, key: &str, error| storage.failed(key, error);
         if self.upload.is_none() {
+            self.storage.check_folder().await?;
             let place = self.place()?;
             let begun = self.storage.store.put_multipart(&place).await;
             let parts = Mutex::new(begun.map_err(|error| failed(&self.storage, &self.key, error))?);

@@ -1,0 +1,122 @@
+//! Storage that is taken away under a job, with an empty folder in its place, and put back.
+#![cfg(unix)]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::harness::corpora::{self, sentences};
+use crate::harness::daemon::{coordinator, fetch_and_verify, status, submit, until_committed, worker};
+use crate::harness::output::{assert_same, rows};
+use crate::harness::{Bench, Ran, files_below, run_words, wait_for};
+
+const ROWS: u64 = 3_000;
+const SHARDS: &[&str] = &["--shard-rows", "20"];
+
+fn swap(folder: &Path) -> PathBuf {
+    let away = folder.with_extension("away");
+    std::fs::rename(folder, &away).unwrap();
+    std::fs::create_dir(folder).unwrap();
+    away
+}
+
+fn put_back(folder: &Path, away: &Path) {
+    std::fs::remove_dir_all(folder).unwrap();
+    std::fs::rename(away, folder).unwrap();
+}
+
+#[test]
+fn a_job_waits_for_its_storage_and_loses_nothing() {
+    let bench = Bench::new();
+    bench.write("a.csv", corpora::csv(&sentences(ROWS)));
+    bench.run_ok("a.csv", "undisturbed", SHARDS);
+    let (mut first, url) = coordinator(&bench, "c", "books/state.db", &[]);
+    let worker = worker(&bench, "w", &url, &[]);
+    let job = submit(&bench, &url, "a.csv", SHARDS);
+    until_committed(&bench, &url, &job, 5);
+    let committed = || status(&bench, &url, &job)["shards"]["committed"].as_u64().unwrap();
+
+    let away = swap(&bench.path("storage"));
+    wait_for("the worker to notice", || {
+        worker.log().contains("is not the storage that this work began in").then_some(())
+    });
+    // A commit that was looked at before the swap may still be under way to the database.
+    std::thread::sleep(Duration::from_secs(2));
+    let before = committed();
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(before < ROWS / 20, "the storage was taken away too late");
+    assert_eq!(committed(), before, "nothing is committed meanwhile");
+    bench.write("b.csv", corpora::csv(&sentences(10)));
+    let model = crate::harness::model().display().to_string();
+    let refused = bench.encaje(["submit", "b.csv", "--model", &model, "--coordinator", &url]);
+    refused.expect_code(1);
+    refused.expect_said(&["is not the storage that this work began in", "mount it"]);
+
+    // Nor does a coordinator start over it, or make the folder again where it is gone.
+    first.signal("TERM");
+    assert_eq!(first.ended(), Some(0));
+    let words = ["coordinator", "--listen", "127.0.0.1:0", "--database", "books/state.db", "--storage", "storage"];
+    for problem in ["`storage-id` is missing", "there is no such folder"] {
+        let refused = bench.encaje(words);
+        refused.expect_code(1);
+        refused.expect_said(&["is not the storage that the files of this database are in", problem, "mount it"]);
+        std::fs::remove_dir_all(bench.path("storage")).ok();
+    }
+    assert!(!bench.path("storage").exists());
+
+    std::fs::rename(&away, bench.path("storage")).unwrap();
+    let port = url.rsplit(':').next().unwrap();
+    let listen = format!("127.0.0.1:{port}");
+    let words = ["coordinator", "--listen", &listen, "--database", "books/state.db", "--storage", "storage", "--json"];
+    let mut second = crate::harness::daemon::Daemon::start(&bench, "d", &words);
+    assert_eq!(second.event()["event"], "listening");
+    fetch_and_verify(&bench, &url, &job, "a.csv", "out");
+    assert_same(&rows(&bench.path("out")), &rows(&bench.path("undisturbed")));
+}
+
+#[test]
+fn a_storage_that_is_back_soon_costs_no_attempt() {
+    let bench = Bench::new();
+    bench.write("a.csv", corpora::csv(&sentences(ROWS)));
+    let (_coordinator, url) = coordinator(&bench, "c", "books/state.db", &[]);
+    let worker = worker(&bench, "w", &url, &[]);
+    let job = submit(&bench, &url, "a.csv", SHARDS);
+    until_committed(&bench, &url, &job, 5);
+    let storage = bench.path("storage");
+    let away = swap(&storage);
+    wait_for("the worker to wait", || worker.log().contains("waiting for the storage").then_some(()));
+    put_back(&storage, &away);
+    fetch_and_verify(&bench, &url, &job, "a.csv", "out");
+    let found = status(&bench, &url, &job);
+    assert_eq!(found["shards"]["dead"], 0, "{found}");
+}
+
+#[test]
+fn a_run_whose_directory_was_replaced_fails_once_and_goes_on_in_the_right_one() {
+    let bench = Bench::new();
+    bench.write("a.csv", corpora::csv(&sentences(ROWS)));
+    bench.run_ok("a.csv", "undisturbed", SHARDS);
+    let out = bench.path("out");
+    let shards = |folder: &Path| {
+        files_below(&folder.join(".encaje/jobs"), &|path| path.extension().is_some_and(|found| found == "parquet"))
+            .len()
+    };
+    for has_spool in [false, true] {
+        let child = bench.start(run_words("a.csv", "out", SHARDS));
+        let done = shards(&out);
+        wait_for("ten more shards", || (shards(&out) >= done + 10).then_some(()));
+        let away = swap(&out);
+        if has_spool {
+            std::fs::create_dir_all(out.join(".encaje/spool")).unwrap();
+        }
+        let ran = Ran::of(child.wait_with_output().unwrap());
+        ran.expect_code(1);
+        ran.expect_said(&["out/.encaje` is not the storage that this work began in"]);
+        assert_eq!(ran.stderr.matches("error:").count(), 1, "{}", ran.stderr);
+        let found = files_below(&out, &|path| path.parent() == Some(&out));
+        assert!(found.is_empty(), "no success, not even in part: {found:?}");
+        put_back(&out, &away);
+    }
+    bench.run_ok("a.csv", "out", SHARDS);
+    bench.encaje(["verify", "out", "--corpus", "a.csv"]).expect_code(0);
+    assert_same(&rows(&out), &rows(&bench.path("undisturbed")));
+}
