@@ -10,6 +10,7 @@ use dataset::{Cursor, CutLimits, DatasetError, ErrorKind, PlannedSource, Slice};
 use proto::JobId;
 use proto::limits::{self, TooLarge};
 use proto::planted::{self, Bug};
+use proto::relay;
 use tokio::task::{Id, JoinSet};
 use tracing::{debug, error, info, warn};
 
@@ -29,11 +30,23 @@ enum PlanError {
     #[error("cannot store what was planned")]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Root(#[from] RootError),
+    Root(RootError),
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
     #[error("the corpus has more than {most} shards: give a larger --shard-rows, or cut it into several jobs")]
     TooManyShards { most: u64 },
+}
+
+impl From<RootError> for PlanError {
+    fn from(error: RootError) -> Self {
+        match error {
+            // It lies in our own storage, and may come back.
+            RootError::UploadMissing { uri, source } => {
+                PlanError::Dataset(DatasetError::Io { object: uri, source: Box::new(source) })
+            }
+            RootError::NotAllowed { .. } | RootError::Bad(_) | RootError::BadRoot { .. } => PlanError::Root(error),
+        }
+    }
 }
 
 /// How an attempt at planning ended.
@@ -130,6 +143,7 @@ async fn plan_job(context: Arc<Context>, planning: Planning) {
             }
             // Credentials may be renewed while we wait; where they are not, the job says so in the end.
             ErrorKind::Io | ErrorKind::NoSpace | ErrorKind::Throttled | ErrorKind::Auth => {}
+            ErrorKind::NotFound | ErrorKind::SourceChanged if is_missing_upload(&error) => {}
             ErrorKind::NotFound
             | ErrorKind::AlreadyExists
             | ErrorKind::SourceChanged
@@ -208,6 +222,12 @@ async fn sources_of(
     limits::check_planned(&inspected)?;
     let ours = context.store.set_sources(job, &inspected).await?;
     Ok(ours.then_some(inspected))
+}
+
+/// Whether what is missing is an uploaded file, which was there when it was uploaded and may come back.
+fn is_missing_upload(error: &DatasetError) -> bool {
+    let (DatasetError::NotFound { object: uri } | DatasetError::SourceGone { uri }) = error else { return false };
+    relay::is_upload(uri)
 }
 
 /// Returns why an attempt at planning failed: what is missing may be missing with all of its storage.

@@ -37,6 +37,15 @@ pub enum RootError {
         /// The source, without anything secret.
         uri: String,
     },
+    /// It was uploaded, and is not found where it should be: it may come back.
+    #[error("the uploaded file `{uri}` is not found now; submit again if it is lost")]
+    UploadMissing {
+        /// The source.
+        uri: String,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
     /// It cannot be a source at all.
     #[error("a source cannot be read")]
     Bad(#[source] Box<DatasetError>),
@@ -74,7 +83,7 @@ impl Roots {
     /// Checks that a source may be read. Links are followed: what counts is where a path leads to.
     ///
     /// # Errors
-    /// `NotAllowed`, or `Bad` for what is no source.
+    /// `NotAllowed`, `UploadMissing`, or `Bad` for what is no source.
     pub fn check(&self, uri: &str, storage_url: &str) -> Result<(), RootError> {
         let Rule::Listed(roots) = &self.0 else { return Ok(()) };
         let place = corpus_place(uri).map_err(|error| RootError::Bad(Box::new(error)))?;
@@ -83,7 +92,8 @@ impl Roots {
         }
         let is_allowed = match &place {
             CorpusPlace::Path(path) => {
-                let real = real_path(path).ok_or_else(|| not_allowed(uri))?;
+                // Nobody is told what there is where nothing may be read.
+                let real = real_path(path).ok().flatten().ok_or_else(|| not_allowed(uri))?;
                 roots.iter().any(|root| matches!(root, Root::Folder(folder) if real.starts_with(folder)))
             }
             CorpusPlace::Bucket { bucket, key } => roots.iter().any(|root| match root {
@@ -101,7 +111,9 @@ impl Roots {
 /// An upload in a folder must not be a link that leads out of it.
 fn check_upload(place: &CorpusPlace, storage_url: &str, uri: &str) -> Result<(), RootError> {
     let CorpusPlace::Path(path) = place else { return Ok(()) };
-    let inside = real_path(path).is_some_and(|real| real.starts_with(Path::new(storage_url).join("uploads")));
+    let missing = |source| RootError::UploadMissing { uri: uri.to_owned(), source };
+    let real = real_path(path).map_err(missing)?;
+    let inside = real.is_some_and(|real| real.starts_with(Path::new(storage_url).join("uploads")));
     if inside { Ok(()) } else { Err(not_allowed(uri)) }
 }
 
@@ -135,8 +147,11 @@ fn is_upload(uri: &str, storage_url: &str) -> bool {
     is_digest && is_name
 }
 
-/// Returns where a path leads to; `None` for one that is not spelled out from the root, or leads nowhere.
-fn real_path(path: &Path) -> Option<PathBuf> {
+/// Returns where a path leads to; `None` for one that is not spelled out from the root.
+///
+/// # Errors
+/// Nothing is there, or the system does not say.
+fn real_path(path: &Path) -> std::io::Result<Option<PathBuf>> {
     let is_plain = path.is_absolute()
         && path.components().all(|component| match component {
             Component::RootDir | Component::Prefix(_) => true,
@@ -144,7 +159,7 @@ fn real_path(path: &Path) -> Option<PathBuf> {
             Component::Normal(part) => part.to_str().is_some_and(|part| !part.to_ascii_lowercase().contains("%2e")),
             Component::CurDir | Component::ParentDir => false,
         });
-    is_plain.then(|| std::fs::canonicalize(path).ok()).flatten()
+    is_plain.then(|| std::fs::canonicalize(path)).transpose()
 }
 
 fn is_below(key: &str, prefix: &str) -> bool {
@@ -293,6 +308,20 @@ mod tests {
             assert!(!refused.unwrap_err().to_string().contains("pass@"));
         }
         assert!(hostile.len() > 50);
+    }
+
+    #[test]
+    fn an_upload_that_is_away_is_not_called_forbidden() {
+        let (dir, roots, storage) = setup();
+        let upload = format!("{storage}/uploads/{}/a.csv", "2".repeat(64));
+        assert!(matches!(roots.check(&upload, &storage), Err(RootError::UploadMissing { .. })));
+        let folder = Path::new(&upload).parent().unwrap();
+        std::fs::create_dir_all(folder).unwrap();
+        std::fs::write(&upload, "text\nx\n").unwrap();
+        roots.check(&upload, &storage).unwrap();
+        // Of other files it is not told whether they are there.
+        let gone = dir.path().join("outside/gone.csv");
+        assert!(matches!(roots.check(gone.to_str().unwrap(), &storage), Err(RootError::NotAllowed { .. })));
     }
 
     #[test]

@@ -113,6 +113,8 @@ pub(crate) enum ShardError {
         "`{uri}` gave other bytes than when it was planned, and the planned ones when read again: a disk, memory or network errs"
     )]
     ReadDiffers { uri: String },
+    #[error("the uploaded file `{uri}` is not found now")]
+    UploadMissing { uri: String },
     #[error("output `{key}` exists with {found} bytes, expected {expected}")]
     OutputDiffers { key: String, expected: u64, found: u64 },
     #[error("the {stage} stage panicked; this is a bug of the program, please report it")]
@@ -147,6 +149,8 @@ impl ShardError {
             // Another worker may have it.
             ShardError::ModelElsewhere { .. }
             | ShardError::ReadDiffers { .. }
+            // It lies in the coordinator's storage, and may come back.
+            | ShardError::UploadMissing { .. }
             | ShardError::OutputDiffers { .. }
             | ShardError::Panicked { .. }
             | ShardError::TaskUnknown(_)

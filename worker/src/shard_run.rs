@@ -8,7 +8,7 @@ use engine::LoadError;
 use proto::Wire;
 use proto::job::RowCounts;
 use proto::planted::{self, Bug};
-use proto::relay::source_detour;
+use proto::relay::{is_upload, source_detour};
 use proto::work::{Grant, Output};
 use tokio::time::Instant;
 
@@ -58,13 +58,18 @@ pub(crate) async fn make(
     }
 }
 
-/// Returns why the shard failed: what is missing may be missing with all of its storage.
+/// Returns why the shard failed: what is missing may be missing with all of its storage, and an upload may come back.
 async fn explained(storage: &Storage, error: ShardError) -> ShardError {
-    let ShardError::Dataset(_) = &error else { return error };
+    let ShardError::Dataset(failed) = &error else { return error };
     if let Err(swapped) = storage.confirm().await
         && swapped.kind() == ErrorKind::StorageSwapped
     {
         return ShardError::Dataset(swapped);
+    }
+    if let DatasetError::SourceGone { uri } = failed
+        && is_upload(uri)
+    {
+        return ShardError::UploadMissing { uri: uri.clone() };
     }
     error
 }

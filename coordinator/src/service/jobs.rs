@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use super::{Answer, Lane, Service, caller_of, missing, refused, sees, status_of};
 use crate::access::{Identity, Role};
 use crate::context::{Context, full_message};
+use crate::roots::RootError;
 use crate::store::{StoreError, Submitted, Winner};
 
 /// A page of `list` ends at so many jobs, or where the next one would not fit.
@@ -236,7 +237,13 @@ fn check_sources(context: &Context, spec: &JobSpec) -> Result<(), Status> {
     for source in &spec.sources {
         context.config.roots.check(&source.uri, context.storage.url()).map_err(|error| {
             warn!(error = full_message(&error), "a source was refused");
-            Status::permission_denied(error.to_string())
+            match error {
+                // It is asked for again, and submitting again uploads it again.
+                RootError::UploadMissing { .. } => Status::unavailable(full_message(&error)),
+                RootError::NotAllowed { .. } | RootError::Bad(_) | RootError::BadRoot { .. } => {
+                    Status::permission_denied(error.to_string())
+                }
+            }
         })?;
     }
     Ok(())

@@ -23,6 +23,7 @@ use tracing::{debug, warn};
 use super::{Answer, Lane, Service, caller_of, refused, sees, status_of};
 use crate::access::{Identity, Role};
 use crate::context::{Context, full_message};
+use crate::roots::RootError;
 use crate::store::StoreError;
 
 /// Chunks read ahead of the network.
@@ -181,9 +182,17 @@ async fn open(context: &Context, key: &str) -> Result<Readable, Status> {
             let planned = sources.swap_remove(index);
             context.config.roots.check(&planned.source.uri, storage.url()).map_err(|error| {
                 warn!(job.id = %job, error = full_message(&error), "a source is not relayed");
-                Status::permission_denied(error.to_string())
+                match error {
+                    RootError::UploadMissing { .. } => Status::not_found(full_message(&error)),
+                    RootError::NotAllowed { .. } | RootError::Bad(_) | RootError::BadRoot { .. } => {
+                        Status::permission_denied(error.to_string())
+                    }
+                }
             })?;
-            let source = SourceObject::open(&planned).await.map_err(|error| said(&error))?;
+            let source = SourceObject::open(&planned).await.map_err(|error| {
+                let is_gone = matches!(error, DatasetError::SourceGone { .. });
+                if is_gone { Status::not_found(full_message(&error)) } else { said(&error) }
+            })?;
             let found = source.fingerprint();
             let info = wire::ObjectInfo {
                 key: key.to_owned(),

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytes::Bytes;
 use coordinator::{ClaimError, claim_storage, open_storage};
-use dataset::STORAGE_ID_KEY;
+use dataset::{ErrorKind, STORAGE_ID_KEY, Storage};
 use proto::RpcErrorKind;
 use proto::job::JobState;
+use proto::relay::{relayed, upload_key, upload_source};
 use proto::work::CommitOutcome;
 use sqlx::{Connection, SqliteConnection};
 
@@ -196,4 +198,26 @@ async fn a_job_is_planned_and_finished_once_its_storage_is_back() {
             status.state == JobState::Succeeded
         })
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_waits_for_the_storage_that_its_job_will_be_in() {
+    let cluster = Cluster::start().await;
+    let file = cluster.corpus("a.csv", 25, &[]);
+    cluster.jobs().list(1).await.unwrap();
+    let storage = folder(&cluster);
+    let away = swap(&storage);
+    let error = relayed(cluster.wire()).put_new(&upload_key(&"0".repeat(64), "a.csv"), Bytes::new()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Throttled, "{error:?}");
+    let relay: Storage = relayed(cluster.wire());
+    assert_eq!(relay.read_id().await.unwrap(), None, "the id of another storage is not told");
+    assert!(!storage.join("uploads").exists());
+    let uploading = tokio::spawn({
+        let (wire, file) = (cluster.wire(), file.uri.clone());
+        async move { upload_source(wire, file.as_ref(), &mut |_| {}).await }
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    put_back(&storage, &away);
+    let sent = uploading.await.unwrap().unwrap();
+    assert!(std::fs::metadata(&sent.uri).unwrap().len() == sent.bytes);
 }

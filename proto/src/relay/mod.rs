@@ -54,6 +54,14 @@ pub fn upload_key(blake3: &str, name: &str) -> String {
     format!("uploads/{blake3}/{name}")
 }
 
+/// Whether a source is named as an uploaded file is: it lies in the coordinator's storage.
+pub fn is_upload(uri: &str) -> bool {
+    let mut parts = uri.rsplit('/');
+    let (name, digest, folder) = (parts.next(), parts.next(), parts.next());
+    let is_digest = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    folder == Some("uploads") && digest.is_some_and(is_digest) && name.is_some_and(|name| !name.is_empty())
+}
+
 /// Whether the files of the coordinator's machine are those of this one: a path means the same to both.
 pub async fn shares_files(wire: impl Into<Wire>) -> bool {
     let wire = wire.into();

@@ -365,8 +365,10 @@ fn error_of(location: &str, status: Status) -> Error {
         Code::PermissionDenied => Error::PermissionDenied { path, source: message },
         Code::Unauthenticated => Error::Unauthenticated { path, source: message },
         Code::Unimplemented => not_implemented("relaying"),
-        // What stores say when they are busy, for those who read the words.
-        Code::ResourceExhausted => generic(format!("the coordinator is busy (status code: 503): {}", status.message())),
+        // What stores say when they are busy or away for a moment, for those who read the words.
+        Code::ResourceExhausted | Code::Unavailable => {
+            generic(format!("the coordinator cannot do it now (status code: 503): {}", status.message()))
+        }
         code => generic(format!("{code}: {}", status.message())),
     }
 }

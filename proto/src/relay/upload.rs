@@ -8,12 +8,13 @@ use dataset::{DatasetError, ErrorKind};
 use tokio::io::AsyncReadExt;
 
 use super::{RelayStore, relayed, upload_key};
+use crate::retry::RetryPolicy;
 use crate::wire::Wire;
 
 /// The file is read in pieces of so many bytes.
 const PIECE_BYTES: usize = 1 << 20;
-/// An upload that breaks off is begun anew so often.
-const ATTEMPTS_MAX: u32 = 3;
+/// An upload that breaks off, or that the coordinator cannot take for the moment, is begun anew so often: for some ten seconds.
+const ATTEMPTS_MAX: u32 = 10;
 /// Longer names are cut at the front: the extension tells the format.
 const NAME_BYTES_MAX: usize = 100;
 
@@ -91,6 +92,7 @@ pub async fn upload_source(
             Err(UploadError::Store { source, .. })
                 if attempt < ATTEMPTS_MAX && matches!(source.kind(), ErrorKind::Io | ErrorKind::Throttled) =>
             {
+                tokio::time::sleep(RetryPolicy::default().pause(attempt)).await;
                 attempt += 1;
             }
             Err(error) => return Err(error),

@@ -30,6 +30,12 @@ pub enum DatasetError {
         /// What differs.
         change: String,
     },
+    /// A source that was planned is not there.
+    #[error("corpus source `{uri}` changed since it was planned (it is gone): restore it, or start a new job")]
+    SourceGone {
+        /// The source.
+        uri: String,
+    },
     /// The object is readable but not what the options say, or the options can never work.
     #[error("`{object}`: {problem}")]
     BadInput {
@@ -144,8 +150,8 @@ pub enum DatasetError {
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// The store asks for fewer requests; may pass.
-    #[error("the store of `{object}` asks for fewer requests: try again later")]
+    /// The store asks for fewer requests, or is out of service for a moment; may pass.
+    #[error("the store of `{object}` is busy or out of service: try again later")]
     Throttled {
         /// URL or key.
         object: String,
@@ -231,7 +237,7 @@ impl DatasetError {
         match self {
             DatasetError::NotFound { .. } => ErrorKind::NotFound,
             DatasetError::AlreadyExists { .. } => ErrorKind::AlreadyExists,
-            DatasetError::SourceChanged { .. } => ErrorKind::SourceChanged,
+            DatasetError::SourceChanged { .. } | DatasetError::SourceGone { .. } => ErrorKind::SourceChanged,
             DatasetError::BadInput { .. }
             | DatasetError::TextColumnMissing { .. }
             | DatasetError::ColumnMissing { .. }

@@ -221,7 +221,7 @@ impl Object {
     fn failed(&self, error: object_store::Error) -> DatasetError {
         let error = DatasetError::from_store(self.name.as_str(), error);
         match error.kind() {
-            ErrorKind::NotFound => self.changed("it is gone"),
+            ErrorKind::NotFound => DatasetError::SourceGone { uri: self.name.clone() },
             _ => error,
         }
     }
