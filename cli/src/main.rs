@@ -19,6 +19,7 @@ mod outfile;
 mod plan;
 mod plot;
 mod points;
+mod private;
 mod prompt;
 mod restart;
 mod security;
@@ -55,8 +56,12 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<Exit> {
     // What runs for days says what happens to it; what runs for a user speaks through its own words.
-    let serves = matches!(cli.command, Command::Coordinator(_) | Command::Worker(_)) && !cli.global.quiet;
-    ui::start_logging(cli.global.verbose.max(u8::from(serves)));
+    let serves = matches!(cli.command, Command::Coordinator(_) | Command::Worker(_));
+    if serves {
+        // Before anything is written: databases, storage, uploads, spools hold the texts of those who submit.
+        private::keep_all();
+    }
+    ui::start_logging(cli.global.verbose.max(u8::from(serves && !cli.global.quiet)));
     let ui = Ui::new(cli.global.quiet, cli.global.verbose);
     match cli.command {
         Command::Run(args) => {

@@ -18,6 +18,7 @@ use proto::job::JobSpec;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Advice;
+use crate::private;
 use crate::status::Snapshot;
 use crate::summary::RunSummary;
 
@@ -153,8 +154,10 @@ impl OutDir {
     /// about to end.
     pub(crate) fn lock(&self) -> anyhow::Result<Lock> {
         let state = self.state_dir();
-        fs::create_dir_all(&state)
+        fs::create_dir_all(&self.root)
+            .and_then(|()| private::create_dir_all(&state))
             .with_context(|| format!("cannot make the output directory `{}`", self.root.display()))?;
+        private::close(&state);
         let path = state.join("lock");
         let cannot = || format!("cannot lock `{}`", path.display());
         let mut file =

@@ -10,6 +10,7 @@ use anyhow::Context;
 use crate::args::FormatArg;
 use crate::exit::Advice;
 use crate::outdir::STATE_DIR;
+use crate::private;
 use crate::ui::{self, Ui};
 
 /// What stands for stdin among corpora.
@@ -174,7 +175,7 @@ fn keep(ui: &Ui, stream: &Stream, extension: &str, folder: &Path) -> anyhow::Res
             (path.display().to_string(), Box::new(file))
         }
     };
-    create_private_dir(folder)?;
+    private::create_dir_all(folder).with_context(|| format!("cannot make the directory `{}`", folder.display()))?;
     let folder = fs::canonicalize(folder).with_context(|| format!("cannot find `{}`", folder.display()))?;
     let unfinished = folder.join(format!("{UNFINISHED}{}", std::process::id()));
     let written = write(&name, &mut *input, &unfinished);
@@ -217,14 +218,6 @@ fn write(name: &str, input: &mut dyn Read, path: &Path) -> anyhow::Result<(Strin
         _ => "",
     };
     Ok((hasher.finalize().to_hex().to_string(), suffix, bytes))
-}
-
-fn create_private_dir(folder: &Path) -> anyhow::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder).with_context(|| format!("cannot make the directory `{}`", folder.display()))
 }
 
 /// A folder of its own for streams that are needed for one command only; gone when it is dropped.

@@ -1,0 +1,34 @@
+//! Who may read what this program writes. Corpora and vectors are other people's texts: what a command keeps for itself is
+//! for its own user alone, what a user asked for as output has the modes that the user's umask gives.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// Makes all files and folders that this process creates from now on private. Child processes do the same.
+pub(crate) fn keep_all() {
+    #[cfg(unix)]
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+}
+
+/// Makes a private folder, and the folders above it where they are missing.
+///
+/// # Errors
+/// As [`fs::create_dir_all`].
+pub(crate) fn create_dir_all(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
+
+/// Takes everybody else's rights in a folder, which an earlier release may have given. That of another user stays as it is.
+pub(crate) fn close(folder: &Path) {
+    #[cfg(unix)]
+    if let Err(error) = fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o700)) {
+        tracing::debug!(folder = %folder.display(), %error, "the folder keeps its mode");
+    }
+    #[cfg(not(unix))]
+    let _ = folder;
+}
