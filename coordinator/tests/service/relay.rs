@@ -159,3 +159,35 @@ async fn a_full_relay_asks_to_come_again() {
     let error = relayed(cluster.wire()).get("storage-id").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Throttled);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_is_away_for_a_moment_is_neither_forbidden_nor_lost() {
+    let mut cluster = Cluster::start().await;
+    let source = cluster.corpus("a.csv", 25, &[]);
+    let sent = upload_source(cluster.wire(), source.uri.as_ref(), &mut |_| {}).await.unwrap();
+    let away = format!("{}.away", sent.uri);
+    std::fs::rename(&sent.uri, &away).unwrap();
+    // This coordinator takes any path, so that the planner is the first to look.
+    let job = cluster.submit(&spec(vec![dataset::Source { uri: sent.uri.clone(), ..source.clone() }])).await;
+    for _ in 0..8 {
+        cluster.tick().await;
+    }
+    assert_eq!(cluster.jobs().get(job).await.unwrap().state, JobState::Planning);
+    std::fs::rename(&away, &sent.uri).unwrap();
+    cluster.until_state(job, JobState::Running).await;
+
+    cluster.stop().await;
+    cluster.config.roots = Roots::uploads_only();
+    cluster.start_again().await;
+    let relay = relayed(cluster.wire());
+    relay.get(&source_key(job, 0)).await.unwrap();
+    std::fs::rename(&sent.uri, &away).unwrap();
+    assert_eq!(relay.get(&source_key(job, 0)).await.unwrap_err().kind(), ErrorKind::NotFound);
+    let again = spec(vec![dataset::Source { uri: sent.uri.clone(), ..source }]);
+    let refused = cluster.jobs().submit(proto::JobId::generate(), &again).await.unwrap_err();
+    assert_eq!(refused.kind, proto::RpcErrorKind::Unavailable);
+    assert!(refused.message.contains("is not found now"), "{refused}");
+    std::fs::rename(&away, &sent.uri).unwrap();
+    cluster.submit(&again).await;
+    relay.get(&source_key(job, 0)).await.unwrap();
+}

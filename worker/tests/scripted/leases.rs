@@ -197,3 +197,18 @@ async fn a_stopping_worker_gives_its_shards_back_and_says_goodbye() {
     assert!(failure(&events).is_none());
     assert!(rig.spool_is_empty());
 }
+
+#[tokio::test]
+async fn an_upload_that_is_not_found_is_no_change_of_the_input() {
+    let rig = Rig::new(&texts(300));
+    let mut grants = rig.grants(100).await;
+    for grant in &mut grants {
+        let upload = rig.folder.path().join(format!("storage/uploads/{}/a.csv", "0".repeat(64)));
+        grant.source.source.uri = upload.to_str().unwrap().to_owned();
+    }
+    let (fake, summary) = rig.run_until(Script::Obliging, grants, |events| failure(events).is_some()).await;
+    summary.unwrap();
+    let (class, message) = failure(&fake.events()).unwrap();
+    assert_eq!(class, FailureClass::Transient, "{message}");
+    assert!(message.contains("is not found now"), "{message}");
+}

@@ -298,3 +298,20 @@ async fn a_source_is_read_through_broken_connections() {
     lake.server.fail("GET", "a.txt", Fault::Answer(403, "ExpiredToken"), ALWAYS);
     assert_eq!(texts(&planned).await.unwrap_err().kind(), ErrorKind::Auth);
 }
+
+#[tokio::test]
+async fn a_bucket_that_is_another_is_not_confirmed() {
+    let lake = Lake::new();
+    let id = lake.storage().give_id(&StorageId::new("first")).await.unwrap();
+    assert_eq!(lake.storage().give_id(&StorageId::new("second")).await.unwrap(), id, "the first decides");
+    let storage = lake.storage().with_id(id);
+    storage.confirm().await.unwrap();
+    let file = lake.server.file("a/prefix/storage-id");
+    let content = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(storage.confirm().await.unwrap_err().kind(), ErrorKind::StorageSwapped);
+    lake.put("a/prefix/storage-id", b"another");
+    assert_eq!(storage.confirm().await.unwrap_err().kind(), ErrorKind::StorageSwapped);
+    lake.put("a/prefix/storage-id", &content);
+    storage.confirm().await.unwrap();
+}
