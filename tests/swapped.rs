@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sqlx::{Connection, SqliteConnection};
+
 use crate::harness::corpora::{self, sentences};
 use crate::harness::daemon::{coordinator, fetch_and_verify, status, submit, until_committed, worker};
 use crate::harness::output::{assert_same, rows};
@@ -12,10 +14,16 @@ use crate::harness::{Bench, Ran, files_below, run_words, wait_for};
 const ROWS: u64 = 3_000;
 const SHARDS: &[&str] = &["--shard-rows", "20"];
 
+/// How many finished shards lie in the state of a run.
+fn shards(out: &Path) -> usize {
+    files_below(&out.join(".encaje/jobs"), &|path| path.extension().is_some_and(|found| found == "parquet")).len()
+}
+
 fn swap(folder: &Path) -> PathBuf {
     let away = folder.with_extension("away");
     std::fs::rename(folder, &away).unwrap();
-    std::fs::create_dir(folder).unwrap();
+    // A write that was under way may have made it again.
+    std::fs::create_dir_all(folder).unwrap();
     away
 }
 
@@ -96,10 +104,6 @@ fn a_run_whose_directory_was_replaced_fails_once_and_goes_on_in_the_right_one() 
     bench.write("a.csv", corpora::csv(&sentences(ROWS)));
     bench.run_ok("a.csv", "undisturbed", SHARDS);
     let out = bench.path("out");
-    let shards = |folder: &Path| {
-        files_below(&folder.join(".encaje/jobs"), &|path| path.extension().is_some_and(|found| found == "parquet"))
-            .len()
-    };
     for has_spool in [false, true] {
         let child = bench.start(run_words("a.csv", "out", SHARDS));
         let done = shards(&out);
@@ -119,4 +123,35 @@ fn a_run_whose_directory_was_replaced_fails_once_and_goes_on_in_the_right_one() 
     bench.run_ok("a.csv", "out", SHARDS);
     bench.encaje(["verify", "out", "--corpus", "a.csv"]).expect_code(0);
     assert_same(&rows(&out), &rows(&bench.path("undisturbed")));
+}
+
+/// Makes a run's state that of an earlier release, which noted no storage.
+fn forget_storage(out: &Path) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let database = out.join(".encaje/state.db");
+        let mut connection = SqliteConnection::connect(database.to_str().unwrap()).await.unwrap();
+        sqlx::query("DELETE FROM storage").execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    });
+}
+
+#[test]
+fn a_run_that_an_earlier_release_began_goes_on() {
+    let bench = Bench::new();
+    bench.write("a.csv", corpora::csv(&sentences(ROWS)));
+    let out = bench.path("out");
+    for has_id in [true, false] {
+        let mut child = bench.start(run_words("a.csv", "out", SHARDS));
+        let done = shards(&out);
+        wait_for("ten more shards", || (shards(&out) >= done + 10).then_some(()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        forget_storage(&out);
+        if !has_id {
+            std::fs::remove_file(out.join(".encaje/storage-id")).unwrap();
+        }
+    }
+    bench.run_ok("a.csv", "out", SHARDS);
+    bench.encaje(["verify", "out", "--corpus", "a.csv"]).expect_code(0);
 }

@@ -53,8 +53,11 @@ impl ClaimError {
         match self {
             ClaimError::Other { .. } | ClaimError::Foreign { .. } => false,
             ClaimError::Storage(error) => match error.kind() {
-                ErrorKind::Io | ErrorKind::Throttled | ErrorKind::NoSpace | ErrorKind::Auth => true,
-                ErrorKind::StorageSwapped => true,
+                ErrorKind::Io
+                | ErrorKind::Throttled
+                | ErrorKind::NoSpace
+                | ErrorKind::Auth
+                | ErrorKind::StorageSwapped => true,
                 ErrorKind::NotFound
                 | ErrorKind::AlreadyExists
                 | ErrorKind::SourceChanged

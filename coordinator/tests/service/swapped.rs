@@ -14,6 +14,9 @@ use sqlx::{Connection, SqliteConnection};
 
 use crate::harness::{Cluster, spec};
 
+/// How often the finalizer has its turn, where a test says when.
+const TURN: Duration = Duration::from_secs(3_600);
+
 fn folder(cluster: &Cluster) -> PathBuf {
     cluster.storage().local_root().unwrap().to_owned()
 }
@@ -102,8 +105,13 @@ async fn a_coordinator_starts_over_the_storage_of_its_database_and_over_no_other
         match found {
             Its => {}
             ItsWithoutId => std::fs::remove_file(storage.join(STORAGE_ID_KEY)).unwrap(),
-            Another => drop((swap(&storage), std::fs::write(storage.join(STORAGE_ID_KEY), "another").unwrap())),
-            Empty => drop(swap(&storage)),
+            Another => {
+                swap(&storage);
+                std::fs::write(storage.join(STORAGE_ID_KEY), "another").unwrap();
+            }
+            Empty => {
+                swap(&storage);
+            }
             Nothing => std::fs::rename(&storage, storage.with_extension("away")).unwrap(),
         }
         let store = cluster.store().await;
@@ -167,8 +175,6 @@ async fn nothing_is_committed_while_another_storage_is_in_place() {
 async fn a_job_is_planned_and_finished_once_its_storage_is_back() {
     let mut cluster = Cluster::start().await;
     cluster.stop().await;
-    // The finalizer has its turns when this test says so.
-    const TURN: Duration = Duration::from_secs(3_600);
     cluster.config.finalize_gap = TURN;
     cluster.start_again().await;
     // It serves once it has claimed its storage.
