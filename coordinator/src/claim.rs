@@ -111,12 +111,15 @@ pub async fn claim_storage(store: &Store, storage: Storage) -> Result<Storage, C
         }
     }
     let id = storage.give_id(&StorageId::new(proto::chance::id().to_string())).await?;
+    let storage = storage.with_id(id.clone());
+    // Read once more before it is noted for good: bits also flip on the way.
+    storage.confirm().await?;
     let ours = store.adopt_storage(id.as_str()).await?;
     if ours != id.as_str() {
         return Err(other(&storage, "another storage is in its place"));
     }
     info!(storage.id = %id, storage.url = storage.url(), "storage claimed");
-    Ok(storage.with_id(id))
+    Ok(storage)
 }
 
 async fn known(store: &Store) -> Result<Known, StoreError> {

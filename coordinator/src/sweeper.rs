@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use dataset::Storage;
 use proto::planted::{self, Bug};
 use tracing::{error, info, warn};
 
@@ -85,9 +86,7 @@ async fn collect_garbage(context: &Context) -> Result<(), StoreError> {
     if marked.is_empty() {
         return Ok(());
     }
-    // In another storage there is nothing to delete, and ours would keep it for ever.
-    if let Err(error) = context.storage.confirm().await {
-        warn!(error = full_message(&error), "losing outputs are not deleted now");
+    if !is_ours(&context.storage).await {
         return Ok(());
     }
     let mut deleted = Vec::with_capacity(marked.len());
@@ -98,9 +97,19 @@ async fn collect_garbage(context: &Context) -> Result<(), StoreError> {
             Err(error) => warn!(key = garbage.key, error = full_message(&error), "cannot delete a losing output"),
         }
     }
-    if !deleted.is_empty() {
+    if !deleted.is_empty() && is_ours(&context.storage).await {
         info!(objects = deleted.len(), "garbage collected");
         context.store.garbage_deleted(&deleted).await?;
     }
     Ok(())
+}
+
+/// Whether the storage is the one that losing outputs are in: in another there is nothing to delete, and ours would keep it
+/// for ever. Asked before and after.
+async fn is_ours(storage: &Storage) -> bool {
+    let confirmed = storage.confirm().await;
+    if let Err(error) = &confirmed {
+        warn!(error = full_message(error), "losing outputs are not deleted now");
+    }
+    confirmed.is_ok()
 }

@@ -48,11 +48,12 @@ pub enum Bug {
     BreakerCountsLostWorkers,
     InputUnchecked,
     FlipIsChange,
+    StorageUnconfirmed,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 42] = [
+    pub const ALL: [Bug; 43] = [
         Bug::CommitIgnoresEpoch,
         Bug::CommitLeavesAttemptLive,
         Bug::CommitBeforePut,
@@ -95,6 +96,7 @@ impl Bug {
         Bug::BreakerCountsLostWorkers,
         Bug::InputUnchecked,
         Bug::FlipIsChange,
+        Bug::StorageUnconfirmed,
     ];
 }
 

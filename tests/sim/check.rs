@@ -67,6 +67,11 @@ pub(crate) async fn winners(world: &World, jobs: &[SimJob]) {
     }
 }
 
+/// Whether any shard is committed.
+pub(crate) fn any_winner(world: &World, jobs: &[SimJob]) -> bool {
+    jobs.iter().flat_map(|job| world.memory.shards(job.id)).any(|shard| shard.winner.is_some())
+}
+
 /// Returns the shards of a job that has succeeded whose files are not as the manifest lists them, as `verify` finds them.
 pub(crate) async fn damaged(world: &World, status: &JobStatus) -> Vec<u64> {
     let Some(key) = &status.manifest_key else { return Vec::new() };

@@ -96,7 +96,7 @@ impl ObjectStore for SimDisk {
             self.world.note(format_args!("{}: conflict at {location}", self.node));
             return Err(Error::AlreadyExists { path: location.to_string(), source: "conflict".into() });
         }
-        let put = self.world.disk.put_opts(location, payload, options).await;
+        let put = self.world.storage().put_opts(location, payload, options).await;
         self.after("put", location).await?;
         put
     }
@@ -108,7 +108,7 @@ impl ObjectStore for SimDisk {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.before("get", location).await?;
         let head = options.head;
-        let found = self.world.disk.get_opts(location, options).await?;
+        let found = self.world.storage().get_opts(location, options).await?;
         if head || !self.world.outages.flips_output(self.node) {
             Ok(found)
         } else {
@@ -118,7 +118,7 @@ impl ObjectStore for SimDisk {
 
     async fn get_ranges(&self, location: &Path, ranges: &[std::ops::Range<u64>]) -> Result<Vec<Bytes>> {
         self.before("get", location).await?;
-        self.world.disk.get_ranges(location, ranges).await
+        self.world.storage().get_ranges(location, ranges).await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
@@ -129,7 +129,7 @@ impl ObjectStore for SimDisk {
                 async move {
                     let location = location?;
                     disk.pass("delete", &location, "before", disk.world.faults().delete_before).await?;
-                    let deleted = disk.world.disk.delete(&location).await;
+                    let deleted = disk.world.storage().delete(&location).await;
                     disk.after("delete", &location).await?;
                     deleted.map(|()| location)
                 }
@@ -138,15 +138,15 @@ impl ObjectStore for SimDisk {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.world.disk.list(prefix)
+        self.world.storage().list(prefix)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.world.disk.list_with_delimiter(prefix).await
+        self.world.storage().list_with_delimiter(prefix).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.before("copy", to).await?;
-        self.world.disk.copy_opts(from, to, options).await
+        self.world.storage().copy_opts(from, to, options).await
     }
 }

@@ -234,6 +234,9 @@ impl Cluster {
                     self.world.dies(*node);
                 }
             }
+            // Whoever puts a new database over a storage that is not mounted has taken another one.
+            Outage::Swap(duration) if check::any_winner(&self.world, &orders.jobs) => self.world.swap(duration),
+            Outage::Swap(_) => {}
             Outage::Change(duration) => {
                 let text = orders.jobs.iter().find(|job| is_text(job.rows));
                 if let Some(job) = text {
@@ -339,7 +342,8 @@ async fn coordinate(
     let storage = loop {
         match coordinator::claim_storage(&store, storage.clone()).await {
             Ok(storage) => break storage,
-            Err(error) if error.passes() => some_time(500, 5_000).await,
+            // Whoever watches over it starts it again.
+            Err(error) if error.passes() || world.outages.hit_storage() => some_time(500, 5_000).await,
             Err(error) => return world.violated(format!("{node} does not start: {error}")),
         }
     };

@@ -1,5 +1,5 @@
 //! What befalls many parts at once, or one of them for a while: a database that refuses, power that fails, corpora that
-//! change, reads that flip a bit. Drawn from a stream of their own: a seed that has none of them keeps the history that it
+//! change, a storage that is not mounted, reads that flip a bit. Drawn from a stream of their own: a seed that has none of them keeps the history that it
 //! has without.
 
 use std::borrow::Cow;
@@ -22,6 +22,8 @@ const STRICKEN: f64 = 0.5;
 const REFUSES_MS: u64 = 90_000;
 /// The longest that a corpus is changed.
 const CHANGED_MS: u64 = 60_000;
+/// The longest that another storage is in the place of the one that there is.
+const SWAPPED_MS: u64 = 60_000;
 
 /// Probabilities of one run, and the stream that decides.
 #[derive(Debug)]
@@ -40,6 +42,7 @@ struct Rates {
     refusal: f64,
     power_loss: f64,
     change: f64,
+    swap: f64,
     flip_of_source: f64,
     flip_of_output: f64,
     every_ms: u64,
@@ -59,6 +62,8 @@ pub(crate) enum Outage {
     },
     /// A corpus has other rows for so long.
     Change(Duration),
+    /// An empty storage stands in the place of the one that there is for so long.
+    Swap(Duration),
 }
 
 impl Outages {
@@ -74,6 +79,7 @@ impl Outages {
             refusal: outages.rate(1.0),
             power_loss: outages.rate(1.0),
             change: outages.rate(0.3),
+            swap: outages.rate(0.5),
             flip_of_source: outages.rate(0.4),
             flip_of_output: outages.rate(1.0),
             every_ms: 5_000 + outages.up_to(60_000),
@@ -116,12 +122,13 @@ impl Outages {
     /// Waits for the next one.
     pub(crate) async fn next(&self) -> Outage {
         loop {
-            let Rates { refusal, power_loss, change, every_ms, .. } = self.rates();
-            if refusal + power_loss + change == 0.0 {
+            let Rates { refusal, power_loss, change, swap, every_ms, .. } = self.rates();
+            let all = refusal + power_loss + change + swap;
+            if all == 0.0 {
                 std::future::pending::<()>().await;
             }
             tokio::time::sleep(self.some_time(every_ms)).await;
-            let at = self.unit() * (refusal + power_loss + change);
+            let at = self.unit() * all;
             if at < refusal {
                 return Outage::Refusal(self.refusal());
             }
@@ -129,7 +136,10 @@ impl Outages {
                 let spared = usize::try_from(self.up_to(2)).unwrap();
                 return Outage::PowerLoss { spared, coordinators: self.happens(0.4) };
             }
-            return Outage::Change(self.some_time(CHANGED_MS));
+            if at < refusal + power_loss + change {
+                return Outage::Change(self.some_time(CHANGED_MS));
+            }
+            return Outage::Swap(self.some_time(SWAPPED_MS));
         }
     }
 
@@ -141,6 +151,12 @@ impl Outages {
     /// Whether a refusal strikes this statement.
     pub(crate) fn strikes(&self, refusal: &Refusal, step: &str) -> bool {
         (!refusal.writes_only || !READS.contains(&step)) && self.happens(refusal.share)
+    }
+
+    /// Whether a storage may be another one for a while, or seem so.
+    pub(crate) fn hit_storage(&self) -> bool {
+        let Rates { swap, flip_of_output, .. } = self.rates();
+        swap + flip_of_output > 0.0
     }
 
     /// Whether reading a slice flips a bit.

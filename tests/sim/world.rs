@@ -64,6 +64,8 @@ pub(crate) struct World {
     refusal: Mutex<Option<Refusal>>,
     /// The job whose corpus has other rows than were planned, until then.
     changed: Mutex<Option<(JobId, Instant)>>,
+    /// An empty storage that stands in the place of the one that there is, until then.
+    swapped: Mutex<Option<(Arc<InMemory>, Instant)>>,
     /// Outputs in which a byte was flipped.
     flipped: Mutex<BTreeSet<String>>,
     /// Directions in which nothing gets through.
@@ -97,6 +99,7 @@ impl World {
             outages,
             refusal: Mutex::default(),
             changed: Mutex::default(),
+            swapped: Mutex::default(),
             flipped: Mutex::default(),
             cuts: Mutex::default(),
             healed: Notify::new(),
@@ -138,6 +141,7 @@ impl World {
         self.outages.end();
         *self.refusal.lock().unwrap() = None;
         *self.changed.lock().unwrap() = None;
+        *self.swapped.lock().unwrap() = None;
         self.heal();
     }
 
@@ -216,6 +220,19 @@ impl World {
     /// Whether the corpus of a job has other rows now.
     pub(crate) fn is_changed(&self, job: JobId) -> bool {
         self.changed.lock().unwrap().is_some_and(|(of, until)| of == job && Instant::now() < until)
+    }
+
+    /// An empty storage stands in the place of the one that there is for so long, as where a disk is not mounted. What is
+    /// written to it is lost.
+    pub(crate) fn swap(&self, duration: Duration) {
+        self.note("the storage is swapped for an empty one");
+        *self.swapped.lock().unwrap() = Some((Arc::new(InMemory::new()), Instant::now() + duration));
+    }
+
+    /// Returns the storage as processes find it.
+    pub(crate) fn storage(&self) -> Arc<InMemory> {
+        let swapped = self.swapped.lock().unwrap().clone();
+        swapped.filter(|(_, until)| Instant::now() < *until).map_or_else(|| Arc::clone(&self.disk), |(empty, _)| empty)
     }
 
     /// Whether a text names an output in which a byte was flipped.
