@@ -9,14 +9,14 @@ A PostgreSQL of its own, two coordinators, six workers and one job after the oth
 storage is a folder, or a bucket of the S3 server given. Events: kill -9 of a worker, a coordinator or the S3 server, or of all
 workers, or these and all coordinators, at once; SIGTERM of a worker; any of them stopped (SIGSTOP) for longer than a lease lives;
 a fast or an immediate restart of PostgreSQL, a pause of it, or a failover to a standby that is read-only until it is promoted;
-PostgreSQL read-only, its role without rights or login or connections, for a while; the TCP links from workers to a coordinator, or
-from a coordinator to PostgreSQL, cut, held back, or black-holed; more silent connections than a coordinator has descriptors;
-a worker's disk full; a bit of an output flipped while its job is under way; the corpus changed in place for a while. Then
-everything is brought up, and each job must succeed; one that failed of a change or a flip must have named it. Of every second
-one an output file is damaged in storage: the download must name it, and repair must heal it. Each result is downloaded, verified
-against the corpus, and compared with an undisturbed `encaje run`, number by number; of every second one a byte is then flipped,
-which verify must name. Exit code 0 means that no row was lost, doubled or different. The seed gives the same events, though not
-the same interleaving.
+PostgreSQL read-only, its role without rights or login or connections, for a while; the TCP links from workers to a coordinator,
+or from a coordinator to PostgreSQL, cut, held back, or black-holed; more silent connections than a coordinator has descriptors;
+a worker's disk full; an empty folder in the place of the storage for a while; the corpus changed in place for a while; a bit of
+an output flipped while its job is under way. Then everything is brought up, and each job must succeed; one that failed of a
+change or a flip must have named it. Of every second one an output file is damaged in storage: the download must name it, and
+repair must heal it. Each result is downloaded, verified against the corpus, and compared with an undisturbed `encaje run`, number
+by number; of every second one a byte is then flipped, which verify must name. Exit code 0 means that no row was lost, doubled or
+different. The seed gives the same events, though not the same interleaving.
 """
 
 import argparse
@@ -53,7 +53,7 @@ EVENTS = {
     "cut worker link": 5, "hold worker link": 4, "swallow worker link": 4, "cut database link": 4, "hold database link": 3,
     "swallow database link": 3, "fill disk": 4, "readonly database": 2, "revoke database": 2, "lock-out database": 2,
     "crowd-out database": 2, "fail-over database": 3, "darken workers": 3, "darken cluster": 3, "crowd ports": 3,
-    "flip output": 4, "change corpus": 3,
+    "flip output": 4, "change corpus": 3, "swap folder": 3,
 }
 
 
@@ -91,6 +91,8 @@ class Cluster(Client):
             del self.events["fill disk"]
         if not self.storage:
             self.events = {event: weight for event, weight in self.events.items() if not event.endswith("storage")}
+        else:
+            del self.events["swap folder"]
         self.events = {event: weight for event, weight in self.events.items() if re.search(args.only, event)}
 
     def status(self, job):
@@ -115,7 +117,7 @@ class Cluster(Client):
             "worker": self.workers, "coordinator": self.coordinators, "storage": [self.storage], "disk": self.disks,
             "database": [self.postgres], "worker link": self.worker_links, "database link": self.database_links,
             "workers": [self.workers], "cluster": [[*self.workers, *self.coordinators]], "ports": self.ports,
-            "output": [job], "corpus": [corpus]}[what])
+            "output": [job], "corpus": [corpus], "folder": [self.files]}[what])
         match verb, what:
             case "kill", _:
                 self.kill(target)
@@ -142,6 +144,8 @@ class Cluster(Client):
                 if self.status(job)["state"] == "running":
                     self.changed.add(job)
                     corpus.change(chance, seconds)
+            case "swap", _:
+                swap(target, seconds)
             case "fail-over", _:
                 target.fail_over(self.lead_to, seconds)
             case _, "database" if verb in REFUSALS:
@@ -208,7 +212,8 @@ class Cluster(Client):
     def expect_patience(self):
         """Whatever the database said was said for a while: no coordinator may have taken it for the end of a matter."""
         for daemon in self.coordinators:
-            failed = [line for line in daemon.log.read_text().splitlines() if "the store failed" in line]
+            lines = daemon.log.read_text().splitlines()
+            failed = [line for line in lines if "ERROR" in line and "the store failed" in line]
             if failed:
                 sys.exit(f"{daemon.name} took {len(failed)} refusals for failures: {failed[0]}")
 
@@ -234,6 +239,18 @@ def spoil(file, chance, cut=False):
         [byte] = opened.read(1)
         opened.seek(at)
         opened.write(bytes([byte ^ 1 << chance.randrange(8)]))
+
+
+def swap(folder, seconds):
+    """Puts an empty folder in the place of one for a while, as where a disk is not mounted."""
+    away, empty = folder.with_name(f"{folder.name}-away"), folder.with_name(f"{folder.name}-empty")
+    folder.rename(away)
+    folder.mkdir()
+    time.sleep(seconds)
+    # Whatever was written meanwhile is lost with it.
+    folder.rename(empty)
+    away.rename(folder)
+    shutil.rmtree(empty, ignore_errors=True)
 
 
 def expect_refusal(what, code, said, name):
