@@ -42,10 +42,10 @@ const LOOK: Duration = Duration::from_secs(15);
 /// Workers where many may die at once, at least.
 const WORKERS_MANY: usize = 6;
 
-/// A short-tempered policy: what takes hours in production takes minutes here. Where power may fail, the breaker looks back
-/// on as few attempts as one failure of it ends.
-pub(crate) fn policy(power_fails: bool) -> Policy {
-    let (breaker_attempts, breaker_percent) = if power_fails { (6, 50) } else { (50, 20) };
+/// A short-tempered policy: what takes hours in production takes minutes here. Where power may fail and
+/// little else does, the breaker looks back on as few attempts as one failure of it ends.
+pub(crate) fn policy(short_breaker: bool) -> Policy {
+    let (breaker_attempts, breaker_percent) = if short_breaker { (6, 50) } else { (50, 20) };
     Policy {
         garbage_grace_ms: 600_000,
         stall_floor_ms: 240_000,
@@ -74,8 +74,8 @@ async fn simulate(seed: u64) -> Outcome {
     let begin = Instant::now();
     let (happen, mut happenings) = mpsc::unbounded_channel();
     let faults = Faults::draw();
-    let outages = Outages::draw(seed, faults.is_gentle());
-    let policy = policy(outages.power_fails);
+    let outages = Outages::draw(seed, &faults);
+    let policy = policy(outages.short_breaker);
     let memory = Memory::new(Arc::new(SimClock::new(begin, 0)), &policy, chance::id);
     let event_every_ms = faults.event_every_ms;
     let world = World::new(begin, memory, faults, outages, happen);
@@ -318,7 +318,7 @@ async fn coordinate(
     // No two machines agree on the time, and somebody may have set it meanwhile.
     let wrong_by_ms = i64::try_from(chance::up_to(7_200_000)).unwrap() - 3_600_000;
     let clock = Arc::new(SimClock::new(world.begin, wrong_by_ms));
-    let policy = policy(world.outages.power_fails);
+    let policy = policy(world.outages.short_breaker);
     let store = loop {
         let gate = SimGate { world: Arc::clone(&world), life: Arc::clone(&life), node };
         match Store::in_memory(&world.memory, Arc::new(gate), clock.clone(), policy.clone()).await {

@@ -56,7 +56,7 @@ pub(crate) fn strike(faults: &Faults, step: &str, after: bool) -> Option<Strike>
     }
     let (choices, weight): (&[Strike], f64) = match (step, after) {
         ("commit", false) => (&[Strike::Order(Cancel), Strike::Order(Pause), Kill, Stop], 0.5),
-        ("cancel", true) => (&[Kill, Stop, Strike::Order(Retry)], 2.0),
+        ("cancel", true) => (&[Kill, Stop, Strike::Order(Retry)], 4.0),
         ("revoke" | "cancel_pending", true) => (&[Strike::Order(Cancel)], OFTEN),
         ("insert_shards", false) => (&[Stop, Stop, Kill, Strike::Order(Cancel)], 5.0),
         ("put", true) => (&[Strike::Order(Cancel), Strike::Order(Cancel), Strike::Order(Pause), Kill, Stop], 2.5),

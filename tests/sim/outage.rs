@@ -14,10 +14,13 @@ use rand::{Rng, SeedableRng};
 use sqlx::error::{DatabaseError, ErrorKind};
 use tokio::time::Instant;
 
+use crate::fault::Faults;
 use crate::world::Node;
 
 /// Runs that have any of these.
 const STRICKEN: f64 = 0.5;
+/// Shards that fail of their own accord more often would trip a breaker that looks back on few attempts.
+const OFTEN: f64 = 0.2;
 /// The longest that a database refuses, in milliseconds: longer than a lease lives.
 const REFUSES_MS: u64 = 90_000;
 /// The longest that a corpus is changed.
@@ -34,6 +37,8 @@ pub(crate) struct Outages {
     misread: Mutex<BTreeSet<Node>>,
     /// Whether many workers may die at once: then there are many.
     pub(crate) power_fails: bool,
+    /// Whether the breaker is to look back on few attempts.
+    pub(crate) short_breaker: bool,
 }
 
 /// How often, or how probable.
@@ -68,11 +73,12 @@ pub(crate) enum Outage {
 
 impl Outages {
     /// Draws those of a run.
-    pub(crate) fn draw(seed: u64, gentle: bool) -> Self {
+    pub(crate) fn draw(seed: u64, faults: &Faults) -> Self {
         // Any other seed would do that is not the one of the first stream.
         let dice = Mutex::new(StdRng::seed_from_u64(seed ^ 0x6f75_7461_6765_0000));
-        let mut outages = Self { dice, rates: Mutex::default(), misread: Mutex::default(), power_fails: false };
-        if gentle || !outages.happens(STRICKEN) {
+        let mut outages =
+            Self { dice, rates: Mutex::default(), misread: Mutex::default(), power_fails: false, short_breaker: false };
+        if faults.is_gentle() || !outages.happens(STRICKEN) {
             return outages;
         }
         let rates = Rates {
@@ -85,6 +91,7 @@ impl Outages {
             every_ms: 5_000 + outages.up_to(60_000),
         };
         outages.power_fails = rates.power_loss > 0.0;
+        outages.short_breaker = outages.power_fails && faults.shard_fails < OFTEN;
         outages.rates = Mutex::new(rates);
         outages
     }
