@@ -36,9 +36,9 @@ soak: ## simulate a cluster under faults, SEEDS=10000 times (the seeds from FIRS
 
 # The instructions that the processor has are the ones that are tried; matrices get memory that ends where they end. The
 # emulated GPU switches stacks, which confuses the sanitizer, and finds such faults by itself.
-sanitize: ## the engine's tests under AddressSanitizer: no kernel reads or writes past its numbers (takes Rust's nightly by rustup)
+sanitize: ## the tests of kernels and engine under AddressSanitizer: no kernel reads or writes past its numbers (takes Rust's nightly by rustup)
 	rustup toolchain install nightly --profile minimal
-	RUSTFLAGS="-Zsanitizer=address --cfg encaje_sanitized" $(CARGO) +nightly test --locked --package engine --lib --tests \
+	RUSTFLAGS="-Zsanitizer=address --cfg encaje_sanitized" $(CARGO) +nightly test --locked --package kernels --package engine --lib --tests \
 		--target "$$(rustc -vV | sed -n 's/^host: //p')" --target-dir "$(TARGET_DIR)/sanitized" -- --skip cuda::
 
 chaos: ## kill, cut off and damage the parts of a real cluster at random (EVENTS=100 SEED=1 STORAGE=s3|folder), and prove the results

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes cli/src/plot/assets: the drawings of the emojis as one compressed file, and a font cut to what labels need.
+"""Makes atlas/src/plot/assets: the drawings of the emojis as one compressed file, and a font cut to what labels need.
 
     python scripts/make_plot_assets.py --twemoji DIR --fonts DIR
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from fontTools import subset
 
-OUT = Path(__file__).resolve().parent.parent / "cli" / "src" / "plot" / "assets"
+OUT = Path(__file__).resolve().parent.parent / "atlas" / "src" / "plot" / "assets"
 
 # Latin with its extensions, IPA, Greek, Cyrillic, punctuation, currency, arrows, operators, shapes.
 RANGES = [

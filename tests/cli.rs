@@ -115,7 +115,7 @@ fn what_cannot_work_is_refused_before_anything_is_begun() {
     bench.write("a.csv", "text\nhola\n");
     for (more, said) in [
         (["--dtype", "f16"], "--dtype f16"),
-        (["--device", "metal"], "--device metal"),
+        (["--device", "metal"], "`metal`"),
         (["--dimensions", "100000"], "--dimensions 100000"),
         (["--id-column", "nope"], "--id-column"),
         (["--keep", "nope"], "--keep"),

@@ -15,14 +15,14 @@ const GENERATED: &[&str] = &["proto/src/generated.rs"];
 
 /// The only files that may hold `unsafe` code.
 const UNSAFE_FILES: &[&str] = &[
-    "worker/engine/src/kernels/attention/fast.rs",
-    "worker/engine/src/kernels/attention/halves.rs",
-    "worker/engine/src/kernels/attention/mod.rs",
-    "worker/engine/src/kernels/attention/products.rs",
-    "worker/engine/src/kernels/matmul.rs",
-    "worker/engine/src/kernels/slab.rs",
-    "worker/engine/src/kernels/tile/mod.rs",
-    "worker/engine/src/kernels/tile/x86.rs",
+    "kernels/src/attention/fast.rs",
+    "kernels/src/attention/halves.rs",
+    "kernels/src/attention/mod.rs",
+    "kernels/src/attention/products.rs",
+    "kernels/src/matmul.rs",
+    "kernels/src/slab.rs",
+    "kernels/src/tile/mod.rs",
+    "kernels/src/tile/x86.rs",
     // Calls of NVIDIA's libraries, and of the kernels compiled for the host.
     "worker/engine/src/cuda/driver.rs",
     "worker/engine/src/cuda/emulated.rs",
@@ -32,7 +32,9 @@ const UNSAFE_FILES: &[&str] = &[
 
 /// What a crate must not link, directly or through others: (crate, forbidden names, names ending in `*` are prefixes).
 const FORBIDDEN: &[(&str, &[&str])] = &[
-    ("engine", &["tokio", "hyper", "tonic", "ureq", "reqwest", "hf-hub", "object_store", "sqlx*", "dataset", "proto"]),
+    ("kernels", &["tokio", "candle-*", "serde", "engine", "dataset", "atlas"]),
+    ("atlas", &["tokio", "clap", "indicatif", "candle-*", "tokenizers", "engine", "dataset", "proto"]),
+    ("engine", &["atlas", "tokio", "hyper", "tonic", "ureq", "reqwest", "hf-hub", "object_store", "sqlx*", "dataset", "proto"]),
     ("dataset", &["engine", "proto", "coordinator", "worker", "candle-*", "tokenizers", "sqlx*", "tonic*"]),
     ("proto", &["engine", "coordinator", "worker", "candle-*", "tokenizers", "sqlx*", "hf-hub"]),
     ("coordinator", &["engine", "worker", "candle-*", "tokenizers", "hf-hub"]),

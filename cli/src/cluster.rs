@@ -245,7 +245,7 @@ impl JobReport {
     /// Says how many rows are done.
     pub(crate) fn rows_text(&self) -> String {
         match self.rows {
-            Some(rows) => format!("{} of {}", ui::count(self.rows_done), ui::counted(rows, "row")),
+            Some(rows) => format!("{} of {}", ui::thousands(self.rows_done), ui::counted(rows, "row")),
             None => format!("{} so far", ui::counted(self.rows_done, "row")),
         }
     }

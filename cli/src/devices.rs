@@ -40,7 +40,7 @@ fn resolve_with(
         DeviceArg::These(devices) => {
             let wanted = devices.iter().filter_map(|device| match device {
                 DeviceSpec::Cuda(ordinal) => Some(*ordinal),
-                DeviceSpec::Cpu | DeviceSpec::Metal => None,
+                DeviceSpec::Cpu => None,
             });
             let wanted: Vec<usize> = wanted.collect();
             if let Some(highest) = wanted.iter().max() {
@@ -53,9 +53,6 @@ fn resolve_with(
                         return Err(refused(problem));
                     }
                 }
-            }
-            if devices.contains(&DeviceSpec::Metal) {
-                return Err(refused("metal", "nobody has built it yet"));
             }
             let mut once: Vec<DeviceSpec> = Vec::new();
             for device in devices {

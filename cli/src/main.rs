@@ -17,7 +17,6 @@ mod noticed;
 mod outdir;
 mod outfile;
 mod plan;
-mod plot;
 mod points;
 mod private;
 mod prompt;
@@ -26,12 +25,10 @@ mod security;
 mod shared_rows;
 mod signals;
 mod spelled;
-mod statistics;
 mod status;
 mod stream;
 mod summary;
 mod ui;
-mod umap;
 
 use std::process::ExitCode;
 

@@ -70,7 +70,7 @@ pub(crate) fn describe(summary: &ModelSummary) -> String {
         summary.layers,
         summary.pooling,
         pooling_origin(summary.pooling_source),
-        ui::count(summary.max_length as u64),
+        ui::thousands(summary.max_length as u64),
     )
 }
 

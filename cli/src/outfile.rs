@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Context;
 
 use crate::exit::Advice;
-use crate::plot::{Picture, PlotFormat};
+use atlas::plot::{Picture, PlotFormat};
 use crate::ui::{self, Ui};
 
 /// Refuses a place that is taken (unless it may be replaced) or that is not in a folder. `option` names it in hints.

@@ -46,7 +46,7 @@ impl SharedRows {
                 }
                 Some((first, known)) => {
                     let (one, other) = (first.display(), target.display());
-                    let (has, others) = (ui::count(known.all), ui::count(listed.all));
+                    let (has, others) = (ui::thousands(known.all), ui::thousands(listed.all));
                     let what = format!("`{one}` and `{other}` cannot be compared: they have {has} and {others} rows");
                     return Err(Advice::usage(what).hint(SAME_CORPUS).into());
                 }

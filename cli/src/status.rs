@@ -149,7 +149,7 @@ impl OutStatus {
     pub(crate) fn rows_text(&self) -> String {
         match (self.state, self.rows) {
             (OutState::Done, _) if self.missing == 0 => ui::counted(self.rows_done, "row"),
-            (_, Some(rows)) => format!("{} of {}", ui::count(self.rows_done), ui::counted(rows, "row")),
+            (_, Some(rows)) => format!("{} of {}", ui::thousands(self.rows_done), ui::counted(rows, "row")),
             (_, None) => format!("{} so far", ui::counted(self.rows_done, "row")),
         }
     }

@@ -186,7 +186,7 @@ fn keep(ui: &Ui, stream: &Stream, extension: &str, folder: &Path) -> anyhow::Res
     let is_new = fs::metadata(&path).map_or(true, |found| found.len() != bytes);
     let placed = if is_new { fs::rename(&unfinished, &path) } else { fs::remove_file(&unfinished) };
     placed.with_context(|| format!("cannot write `{}`", path.display()))?;
-    ui.note(format!("read {} bytes from {name}", ui::count(bytes)));
+    ui.note(format!("read {} bytes from {name}", ui::thousands(bytes)));
     Ok(Kept { path, digest, is_new })
 }
 

@@ -89,7 +89,7 @@ impl RunSummary {
         note_missing(ui, self.missing);
         if self.rejected() > 0 {
             let reasons: Vec<String> =
-                self.rejected.iter().map(|(reason, rows)| format!("{} {reason}", ui::count(*rows))).collect();
+                self.rejected.iter().map(|(reason, rows)| format!("{} {reason}", ui::thousands(*rows))).collect();
             ui.note(format!("{} rejected: {}", ui::counted(self.rejected(), "row"), reasons.join(", ")));
             ui.note("  they have a null `embedding`, and the reason in the column `error`");
             if self.rejected.contains_key(&RejectReason::InvalidUtf8) {
@@ -111,13 +111,13 @@ impl RunSummary {
             "{}: {}, {} embedded, {} rejected, {} truncated, {}",
             self.out,
             ui::counted(self.rows, "row"),
-            ui::count(self.embedded),
-            ui::count(self.rejected()),
-            ui::count(self.truncated),
+            ui::thousands(self.embedded),
+            ui::thousands(self.rejected()),
+            ui::thousands(self.truncated),
             ui::counted(self.tokens, "token"),
         );
         if self.missing > 0 {
-            line.push_str(&format!(", {} MISSING", ui::count(self.missing)));
+            line.push_str(&format!(", {} MISSING", ui::thousands(self.missing)));
         }
         // What was fetched was computed elsewhere, at a speed that is not known here.
         if !self.was_done && self.rows_per_second > 0.0 {

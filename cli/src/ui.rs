@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+pub(crate) use atlas::thousands;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
@@ -194,7 +195,7 @@ fn draw(bar: &ProgressBar, what: &str, done: Amount, planned: u64, total: Option
         }
     }
     bar.set_position(done.rows);
-    let rows = format!("{} / {} rows", count(done.rows), count(total.unwrap_or(planned)));
+    let rows = format!("{} / {} rows", thousands(done.rows), thousands(total.unwrap_or(planned)));
     bar.set_message(
         [Some(rows), left(done, total, rate), pace(rate)].into_iter().flatten().collect::<Vec<_>>().join(", "),
     );
@@ -206,9 +207,9 @@ fn describe(done: Amount, planned: u64, total: Option<u64>, rate: &Rate) -> Stri
     let rows = match total {
         Some(total) => {
             let percent = (done.rows * 100).checked_div(total).unwrap_or(100);
-            format!("{} of {} rows ({percent}%)", count(done.rows), count(total))
+            format!("{} of {} rows ({percent}%)", thousands(done.rows), thousands(total))
         }
-        None => format!("{} of {} rows and counting", count(done.rows), count(planned)),
+        None => format!("{} of {} rows and counting", thousands(done.rows), thousands(planned)),
     };
     [Some(rows), pace(rate), left(done, total, rate)].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
@@ -307,27 +308,14 @@ impl Rate {
     }
 }
 
-/// Spells a whole number with a comma between thousands.
-pub(crate) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// Spells a number of things with its noun: `1 row`, `2 rows`.
 pub(crate) fn counted(number: u64, noun: &str) -> String {
-    format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })
+    format!("{} {noun}{}", thousands(number), if number == 1 { "" } else { "s" })
 }
 
 /// Spells a rate: whole above ten, one digit after the point below.
 pub(crate) fn speed(per_second: f64) -> String {
-    if per_second >= 10.0 { count(per_second.round() as u64) } else { format!("{per_second:.1}") }
+    if per_second >= 10.0 { thousands(per_second.round() as u64) } else { format!("{per_second:.1}") }
 }
 
 /// Spells a duration in its two largest units.
@@ -358,8 +346,8 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!(count(0), "0");
-        assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(thousands(0), "0");
+        assert_eq!(thousands(1_234_567), "1,234,567");
         assert_eq!(counted(1, "row"), "1 row");
         assert_eq!(speed(3.25), "3.2");
         assert_eq!(size(3 << 20), "3.0 MiB");

@@ -93,7 +93,7 @@ impl WorkerConfig {
                 let gpu = gpus.iter().find(|gpu| gpu.ordinal == *ordinal);
                 gpu.map_or_else(|| device.to_string(), |gpu| format!("{device} ({})", gpu.name))
             }
-            DeviceSpec::Cpu | DeviceSpec::Metal => device.to_string(),
+            DeviceSpec::Cpu => device.to_string(),
         };
         self.devices.iter().map(name).collect()
     }

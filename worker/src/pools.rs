@@ -101,7 +101,6 @@ impl Pools {
             let threads = match device {
                 DeviceSpec::Cpu => config.threads.max(1),
                 DeviceSpec::Cuda(_) => engine::GPU_LANES,
-                DeviceSpec::Metal => 1,
             };
             for _ in 0..threads {
                 let (queue, loss) = (Arc::clone(&pools.forward), pools.loss.clone());

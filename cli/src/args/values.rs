@@ -169,7 +169,7 @@ pub(crate) enum DeviceArg {
     These(Vec<DeviceSpec>),
 }
 
-/// Reads `auto`, `cpu`, `metal`, `cuda:all`, or GPUs such as `cuda:0,1`.
+/// Reads `auto`, `cpu`, `cuda:all`, or GPUs such as `cuda:0,1`.
 pub(super) fn parse_device(text: &str) -> Result<DeviceArg, String> {
     if text == "auto" {
         return Ok(DeviceArg::Auto);
@@ -185,7 +185,7 @@ pub(super) fn parse_device(text: &str) -> Result<DeviceArg, String> {
 }
 
 fn expected_device(text: &str) -> String {
-    format!("expected `auto`, `cpu`, `cuda`, `cuda:0,1`, `cuda:all` or `metal`, found `{text}`")
+    format!("expected `auto`, `cpu`, `cuda`, `cuda:0,1` or `cuda:all`, found `{text}`")
 }
 
 /// Reads what a token is for.

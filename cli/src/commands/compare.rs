@@ -10,12 +10,12 @@ use crate::args::{CompareArgs, LabelTypeArg};
 use crate::exit::{Advice, Exit};
 use crate::outdir::OutDir;
 use crate::outfile;
-use crate::plot::{self, Figure, HoverColumn, Labels, Panel, Table};
+use atlas::plot::{self, Figure, HoverColumn, Labels, Panel, Table};
 use crate::points::Points;
 use crate::shared_rows::{SAME_CORPUS, SharedRows};
-use crate::statistics::{Estimate, paired_bootstrap, silhouettes};
+use atlas::statistics::{Estimate, paired_bootstrap, silhouettes};
 use crate::ui::{self, Ui};
-use crate::umap::{self, Metric, Options, quality};
+use atlas::umap::{self, Metric, Options, quality};
 
 /// Neighbours that vote for a row's label, and for which the plot is judged.
 const NEIGHBORS: usize = 15;
@@ -165,7 +165,7 @@ fn rows_of(args: &CompareArgs, target: &Path, points: &Points, shared: SharedRow
         Labels::None | Labels::Continuous { .. } => (None, 0),
     };
     if distinct > LABELS_MAX {
-        let what = format!("--label: column `{}` has {} different values", args.label, ui::count(distinct as u64));
+        let what = format!("--label: column `{}` has {} different values", args.label, ui::thousands(distinct as u64));
         return Err(Advice::usage(what).hint("take a column whose values are shared by many rows").into());
     }
     Ok(Rows { target: target.to_owned(), shared, columns: project::hover(points)?, labels, codes, distinct })

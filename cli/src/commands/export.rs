@@ -32,7 +32,7 @@ pub(crate) fn run(ui: &Ui, args: &ExportArgs) -> anyhow::Result<Exit> {
     if args.json {
         ui.json(&summary)?;
     } else {
-        let (rows, dimensions) = (ui::count(summary.rows), summary.dimensions);
+        let (rows, dimensions) = (ui::thousands(summary.rows), summary.dimensions);
         ui.data(format!("{out}: {rows} x {dimensions} {}, {}", summary.dtype, ui::size(summary.bytes)))?;
     }
     Ok(Exit::Done)

@@ -44,7 +44,7 @@ pub(crate) fn show(ui: &Ui, args: &ModelShowArgs) -> anyhow::Result<Exit> {
         ("layers", report.layers.to_string()),
         ("heads", report.heads.to_string()),
         ("intermediate", report.intermediate.to_string()),
-        ("vocabulary", ui::count(report.vocabulary as u64)),
+        ("vocabulary", ui::thousands(report.vocabulary as u64)),
         ("max length", format!("{} tokens", report.max_length)),
         ("pooling", format!("{} ({})", report.pooling, model::pooling_origin(model.summary.pooling_source))),
         ("prompts", prompt::list(&model.summary.prompts)),
@@ -52,7 +52,7 @@ pub(crate) fn show(ui: &Ui, args: &ModelShowArgs) -> anyhow::Result<Exit> {
         ("similarity", report.similarity.unwrap_or_else(|| "not said".to_owned())),
         ("weights", report.weights),
         ("tokenizer", report.tokenizer),
-        ("flops per token", ui::count(report.flops_per_token)),
+        ("flops per token", ui::thousands(report.flops_per_token)),
     ];
     for (name, value) in lines {
         ui.data(format!("{name:<16}{value}"))?;

@@ -56,7 +56,7 @@ pub(crate) fn run(ui: &Ui, args: &RepairArgs) -> anyhow::Result<Exit> {
         for damage in &report.damaged {
             ui.data(format!("damaged: `{}`: {}", damage.file, damage.problem))?;
         }
-        let (files, damaged) = (ui::counted(report.files as u64, "file"), ui::count(report.damaged.len() as u64));
+        let (files, damaged) = (ui::counted(report.files as u64, "file"), ui::thousands(report.damaged.len() as u64));
         ui.data(format!("{}: {files}, {damaged} damaged", report.target))?;
     }
     Ok(if report.requeued || report.damaged.is_empty() { Exit::Done } else { Exit::Failed })

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::project;
 use crate::args::{PoolingArg, SimilarityArgs};
 use crate::exit::{Advice, Exit};
-use crate::plot::{self, Heatmap};
+use atlas::plot::{self, Heatmap};
 use crate::ui::{self, Ui};
 use crate::{corpus_texts, model, outfile, prompt};
 

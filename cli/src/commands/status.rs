@@ -66,10 +66,10 @@ fn print_job(ui: &Ui, report: &JobReport, as_json: bool) -> anyhow::Result<()> {
         ("state", report.state_text()),
         ("model", report.model.clone()),
         ("rows", report.rows_text()),
-        ("rejected", ui::count(report.rejected.values().sum())),
-        ("missing", ui::count(report.rows_missing)),
-        ("truncated", ui::count(report.truncated)),
-        ("tokens", ui::count(report.tokens)),
+        ("rejected", ui::thousands(report.rejected.values().sum())),
+        ("missing", ui::thousands(report.rows_missing)),
+        ("truncated", ui::thousands(report.truncated)),
+        ("tokens", ui::thousands(report.tokens)),
         ("shards", format!("{committed} done, {running} running, {pending} waiting, {} dead", shards.dead)),
         ("workers", workers_text(report)),
     ];
@@ -80,12 +80,12 @@ fn print_job(ui: &Ui, report: &JobReport, as_json: bool) -> anyhow::Result<()> {
 }
 
 fn workers_text(report: &JobReport) -> String {
-    let mut text = ui::count(report.workers);
+    let mut text = ui::thousands(report.workers);
     for (some, what) in
         [(report.workers_quarantined, "in quarantine"), (report.workers_outdated, "too old for this job")]
     {
         if some > 0 {
-            text.push_str(&format!(", {} of them {what}", ui::count(some)));
+            text.push_str(&format!(", {} of them {what}", ui::thousands(some)));
         }
     }
     text
@@ -112,10 +112,10 @@ fn show_output(ui: &Ui, args: &StatusArgs, out: &Path) -> anyhow::Result<Exit> {
         ("state", state_text(&status)),
         ("model", status.model.clone()),
         ("rows", status.rows_text()),
-        ("rejected", ui::count(status.rejected)),
-        ("missing", ui::count(status.missing)),
-        ("truncated", ui::count(status.truncated)),
-        ("tokens", ui::count(status.tokens)),
+        ("rejected", ui::thousands(status.rejected)),
+        ("missing", ui::thousands(status.missing)),
+        ("truncated", ui::thousands(status.truncated)),
+        ("tokens", ui::thousands(status.tokens)),
     ];
     if let Some(shards) = status.shards {
         let (committed, running, pending) = (shards.committed, shards.running, shards.pending);

@@ -82,7 +82,7 @@ async fn hand_over(
         if sent.was_there {
             ui.note(format!("`{name}` was uploaded before"));
         } else {
-            ui.note(format!("uploaded `{name}`: {} bytes", ui::count(sent.bytes)));
+            ui.note(format!("uploaded `{name}`: {} bytes", ui::thousands(sent.bytes)));
         }
         source.uri = sent.uri;
     }

@@ -92,14 +92,14 @@ fn print(ui: &Ui, report: &VerifyReport) -> anyhow::Result<()> {
         (false, _) => ("NOT as promised", String::new()),
         (true, 0) => ("every promise holds", String::new()),
         (true, missing) => {
-            ("every promise holds of the rows that are there", format!(", {} MISSING", ui::count(missing)))
+            ("every promise holds of the rows that are there", format!(", {} MISSING", ui::thousands(missing)))
         }
     };
     ui.data(format!(
         "{}: {}, {} embedded, {} rejected{missing}: {verdict}",
         report.target.display(),
         ui::counted(totals.rows, "row"),
-        ui::count(totals.embedded()),
-        ui::count(totals.rejected()),
+        ui::thousands(totals.embedded()),
+        ui::thousands(totals.rejected()),
     ))
 }

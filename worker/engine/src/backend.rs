@@ -5,10 +5,9 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 
-use crate::config::Activation;
-use crate::kernels::Heads;
+use kernels::{Activation, Heads, WeightFormat};
 use crate::ops::{self, LastKeysValues, LayerNorm, Linear};
-use crate::{Batch, Dtype};
+use crate::Batch;
 
 /// A device with the operations that the BERT family is made of. Matrices lie row by row; a row is a token, or a text.
 pub(crate) trait Backend {
@@ -114,7 +113,7 @@ pub(crate) trait Backend {
 /// The calling thread's own core, with the linear layers in one number format.
 pub(crate) struct Cpu {
     /// What the linear layers multiply in.
-    pub(crate) dtype: Dtype,
+    pub(crate) format: WeightFormat,
 }
 
 impl Backend for Cpu {
@@ -130,7 +129,7 @@ impl Backend for Cpu {
     }
 
     fn linear(&self, weights: &[Tensor], biases: &[Tensor]) -> candle_core::Result<Linear> {
-        Linear::fused(weights, biases, self.dtype)
+        Linear::fused(weights, biases, self.format)
     }
 
     fn keys_values(&self, keys: Tensor, values: Tensor, bias: Tensor) -> candle_core::Result<LastKeysValues> {

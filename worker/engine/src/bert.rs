@@ -7,8 +7,8 @@
 use candle_core::Tensor;
 
 use crate::backend::Backend;
-use crate::config::{Activation, Architecture, Config};
-use crate::kernels::Heads;
+use crate::config::{Architecture, Config};
+use kernels::{Activation, Heads};
 use crate::{Batch, LoadError};
 
 /// The tensor by which the prefix of a file's names is found.

@@ -2,8 +2,8 @@
 //! convolution beside the first layer.
 
 use crate::bert::{ANCHOR, Source, TensorShape, linear, vectors};
-use crate::config::{Activation, Config, Convolution, ConvolutionActivation, DebertaConfig, Relative};
-use crate::kernels::{Distances, Heads, RowsView, attend_by_distance};
+use crate::config::{Config, Convolution, ConvolutionActivation, DebertaConfig, Relative};
+use kernels::{Activation, Distances, Heads, RowsView, attend_by_distance};
 use crate::layers::{Dense, LayerReader, Norm, add};
 use crate::{Batch, LoadError};
 

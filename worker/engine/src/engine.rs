@@ -44,7 +44,9 @@ impl Engine {
     /// # Errors
     /// When the weights cannot be read, do not fit the config, or the device cannot do what the options ask.
     pub fn load(model: &ModelDir, options: &EngineOptions) -> Result<Engine, LoadError> {
-        check_device(options)?;
+        if options.device == DeviceSpec::Cpu {
+            options.dtype.on_cpu()?;
+        }
         let config = &model.config;
         let dimensions = match options.dimensions {
             None => config.hidden_size,
@@ -207,8 +209,8 @@ impl fmt::Debug for Engine {
 fn native(config: &Config, source: Source<'_>, options: &EngineOptions) -> Result<Model, LoadError> {
     match options.device {
         DeviceSpec::Cuda(ordinal) => Ok(Model::Gpu(Box::new(cuda::load(config, source, options.dtype, ordinal)?))),
-        DeviceSpec::Cpu | DeviceSpec::Metal => {
-            let cpu = Cpu { dtype: options.dtype };
+        DeviceSpec::Cpu => {
+            let cpu = Cpu { format: options.dtype.on_cpu()? };
             Ok(Model::Native(Bert::load(config, source, &cpu)?, cpu))
         }
     }
@@ -252,22 +254,6 @@ fn check_portable(config: &Config, options: &EngineOptions) -> Result<(), LoadEr
         return Err(LoadError::Unsupported { what });
     }
     Ok(())
-}
-
-/// Refuses what a device does not do.
-fn check_device(options: &EngineOptions) -> Result<(), LoadError> {
-    let unsupported = |what: String| Err(LoadError::Unsupported { what });
-    match (&options.device, options.dtype) {
-        (DeviceSpec::Cpu, Dtype::F32 | Dtype::Bf16 | Dtype::Int8) => Ok(()),
-        (DeviceSpec::Cpu, dtype @ Dtype::F16) => {
-            unsupported(format!("dtype `{dtype}` on device `cpu`; supported there: `f32`, `bf16`, `int8`"))
-        }
-        // Opening the GPU says what it is that cannot be done.
-        (DeviceSpec::Cuda(_), _) => Ok(()),
-        (DeviceSpec::Metal, _) => {
-            unsupported("device `metal`: nobody has built it yet; an Apple machine computes on `cpu`".to_owned())
-        }
-    }
 }
 
 /// What may stand before the names of an architecture's tensors: nothing, or the name that a model with a head on top has for

@@ -4,9 +4,9 @@
 use candle_core::Tensor;
 
 use crate::bert::Source;
-use crate::config::{Activation, Config};
-use crate::kernels::{self, PackedWeights, RowsView};
-use crate::{Dtype, LoadError};
+use crate::config::Config;
+use kernels::{Activation, PackedWeights, RowsView, WeightFormat};
+use crate::LoadError;
 
 /// `activation(x * weight + bias)`, for rows that follow each other.
 pub(crate) struct Dense {
@@ -19,7 +19,7 @@ impl Dense {
     /// Lays out matrices that read the same rows, to give their outputs side by side.
     pub(crate) fn new(matrices: &[Vec<f32>], inputs: usize, bias: Vec<f32>) -> Dense {
         let matrices: Vec<&[f32]> = matrices.iter().map(Vec::as_slice).collect();
-        Dense { weights: PackedWeights::new(&matrices, inputs, Dtype::F32), inputs, bias }
+        Dense { weights: PackedWeights::new(&matrices, inputs, WeightFormat::F32), inputs, bias }
     }
 
     /// Returns the outputs for every row of `x`.

@@ -8,14 +8,14 @@ use candle_core::Tensor;
 
 use crate::backend::Cpu;
 use crate::bert::{self, Bert, Wanted};
-use crate::config::{Activation, Architecture, Config};
+use crate::config::{Architecture, Config};
 use crate::engine::prefixes;
 use crate::ops::Linear;
 use crate::weights::Weights;
-use crate::{Batch, Dtype, FillError, LoadError, ModelDir, TextEncoder};
+use crate::{Batch, FillError, LoadError, ModelDir, TextEncoder};
 
 /// A few rows are done at once, in full precision, wherever this runs.
-const CPU: Cpu = Cpu { dtype: Dtype::F32 };
+const CPU: Cpu = Cpu { format: WeightFormat::F32 };
 
 /// What people write for a mask, whichever kind of model they have.
 const MASKS: [&str; 2] = ["[MASK]", "<mask>"];
@@ -224,7 +224,7 @@ impl Head {
         let biases =
             [Some(own_bias.as_str()), tied_bias].into_iter().flatten().find(|name| weights.contains_at_root(name));
         Ok(Head {
-            dense: Linear::fused(&[weight], &[bias], Dtype::F32).map_err(placed)?,
+            dense: Linear::fused(&[weight], &[bias], WeightFormat::F32).map_err(placed)?,
             activation: names.activation.unwrap_or(config.activation),
             norm: (
                 vector(&format!("{}.weight", names.norm), hidden)?,

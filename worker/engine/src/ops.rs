@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Storage, Tensor, bail};
 
-use crate::Dtype;
-use crate::config::Activation;
-use crate::kernels::{self, Heads, PackedWeights, Precision, RowsView, Scratch};
+use kernels::{Activation, Heads, PackedWeights, Precision, RowsView, Scratch, WeightFormat};
 
 /// A linear layer: `x * weight + bias`.
 pub(crate) struct Linear {
@@ -20,15 +18,15 @@ pub(crate) struct Linear {
 
 impl Linear {
     /// Joins layers that read the same input into one that gives their outputs side by side. Weights are
-    /// `[outputs, inputs]`, as files have them; they are laid out once, here, for products in the number format `dtype`.
-    pub(crate) fn fused(weights: &[Tensor], biases: &[Tensor], dtype: Dtype) -> Result<Linear> {
+    /// `[outputs, inputs]`, as files have them; they are laid out once, here, for products in a number format.
+    pub(crate) fn fused(weights: &[Tensor], biases: &[Tensor], format: WeightFormat) -> Result<Linear> {
         let inputs = weights[0].dim(1)?;
         let weights = weights.iter().map(Tensor::contiguous).collect::<Result<Vec<Tensor>>>()?;
         let bias = Tensor::cat(biases, 0)?;
         let stored: Vec<_> = weights.iter().map(Tensor::storage_and_layout).collect();
         let numbers: Vec<&[f32]> =
             stored.iter().map(|(storage, layout)| numbers(storage, layout)).collect::<Result<_>>()?;
-        let weights = PackedWeights::new(&numbers, inputs, dtype);
+        let weights = PackedWeights::new(&numbers, inputs, format);
         let panels = weights.panels(0..bias.dim(0)?);
         Ok(Linear { weights: Arc::new(weights), panels, bias })
     }

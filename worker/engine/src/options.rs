@@ -3,15 +3,17 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Names the processor that runs the forward pass. Written `cpu`, `cuda:0` or `metal`.
+use kernels::WeightFormat;
+
+use crate::LoadError;
+
+/// Names the processor that runs the forward pass. Written `cpu` or `cuda:0`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum DeviceSpec {
     /// The calling thread's own core.
     Cpu,
     /// One NVIDIA GPU, by its ordinal.
     Cuda(usize),
-    /// The Apple GPU.
-    Metal,
 }
 
 /// Says how the token vectors of a text become its one vector.
@@ -78,11 +80,10 @@ impl FromStr for DeviceSpec {
 
     fn from_str(given: &str) -> Result<DeviceSpec, UnknownOption> {
         let unknown =
-            || UnknownOption { kind: "device", given: given.into(), expected: "`cpu`, `cuda`, `cuda:N` or `metal`" };
+            || UnknownOption { kind: "device", given: given.into(), expected: "`cpu`, `cuda` or `cuda:N`" };
         match given {
             "cpu" => Ok(DeviceSpec::Cpu),
             "cuda" => Ok(DeviceSpec::Cuda(0)),
-            "metal" => Ok(DeviceSpec::Metal),
             _ => {
                 let ordinal = given.strip_prefix("cuda:").ok_or_else(unknown)?;
                 ordinal.parse().map(DeviceSpec::Cuda).map_err(|_| unknown())
@@ -96,7 +97,6 @@ impl fmt::Display for DeviceSpec {
         match self {
             DeviceSpec::Cpu => f.write_str("cpu"),
             DeviceSpec::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
-            DeviceSpec::Metal => f.write_str("metal"),
         }
     }
 }
@@ -132,7 +132,22 @@ impl Dtype {
     /// Returns whether this processor has instructions for the format. Without them bf16 and int8 give the same vectors,
     /// but no faster than f32; f16 is not done on a CPU.
     pub fn is_fast_on_cpu(self) -> bool {
-        crate::kernels::has_instructions(self)
+        self.on_cpu().is_ok_and(WeightFormat::is_fast)
+    }
+
+    /// Returns the format in which a CPU multiplies.
+    ///
+    /// # Errors
+    /// f16, which a CPU does not do.
+    pub(crate) fn on_cpu(self) -> Result<WeightFormat, LoadError> {
+        match self {
+            Dtype::F32 => Ok(WeightFormat::F32),
+            Dtype::Bf16 => Ok(WeightFormat::Bf16),
+            Dtype::Int8 => Ok(WeightFormat::Int8),
+            Dtype::F16 => Err(LoadError::Unsupported {
+                what: format!("dtype `{self}` on device `cpu`; supported there: `f32`, `bf16`, `int8`"),
+            }),
+        }
     }
 }
 
@@ -167,7 +182,7 @@ mod tests {
 
     #[test]
     fn every_option_reads_what_it_writes() {
-        for device in [DeviceSpec::Cpu, DeviceSpec::Cuda(3), DeviceSpec::Metal] {
+        for device in [DeviceSpec::Cpu, DeviceSpec::Cuda(3)] {
             assert_eq!(device.to_string().parse(), Ok(device));
         }
         for pooling in [Pooling::Cls, Pooling::Mean, Pooling::Max, Pooling::Last] {
@@ -181,7 +196,7 @@ mod tests {
     #[test]
     fn an_unknown_word_is_answered_with_the_known_ones() {
         let error = "cuda:first".parse::<DeviceSpec>().unwrap_err();
-        assert_eq!(error.to_string(), "unknown device `cuda:first`: expected `cpu`, `cuda`, `cuda:N` or `metal`");
+        assert_eq!(error.to_string(), "unknown device `cuda:first`: expected `cpu`, `cuda` or `cuda:N`");
         assert!("median".parse::<Pooling>().unwrap_err().to_string().contains("`cls`, `mean`, `max` or `last`"));
     }
 }

@@ -2,8 +2,8 @@
 //! ModernBERT layers whose tokens attend only to those near them.
 
 use crate::bert::{Source, TensorShape};
-use crate::config::{Activation, Architecture, Config, RotaryAttention, RotaryConfig};
-use crate::kernels::{Heads, Precision, RowsView, activate, attend, attend_near};
+use crate::config::{Architecture, Config, RotaryAttention, RotaryConfig};
+use kernels::{Activation, Heads, Precision, RowsView, activate, attend, attend_near};
 use crate::layers::{Dense, LayerReader, Norm, add};
 use crate::{Batch, LoadError};
 

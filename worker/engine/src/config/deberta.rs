@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::fields::Fields;
 use super::settings::shortened;
-use super::{Activation, LoadError};
+use super::LoadError;
 
 /// What `config.json` says beyond sizes.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::Activation;
+use kernels::Activation;
 use crate::LoadError;
 
 /// The fields of one `config.json`. `null` counts as absent.
@@ -90,7 +90,7 @@ impl Fields<'_> {
         let Some(value) = self.get(name) else { return Ok(default) };
         value
             .as_str()
-            .and_then(Activation::parse)
-            .ok_or_else(|| self.unsupported(&format!("`{name}` is {value}; known are {}", Activation::names())))
+            .and_then(super::activation)
+            .ok_or_else(|| self.unsupported(&format!("`{name}` is {value}; known are {}", super::activation_names())))
     }
 }

@@ -75,18 +75,7 @@ impl Architecture {
     }
 }
 
-/// The function between the two feed-forward layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Activation {
-    /// `x * Φ(x)`, by the error function: what `gelu` means in a config.
-    GeluErf,
-    /// The approximation by tanh: `gelu_new`, `gelu_fast`, `gelu_pytorch_tanh`.
-    GeluTanh,
-    Relu,
-    Silu,
-}
-
-/// The names that configs have for each.
+/// The names that configs have for each activation.
 const ACTIVATIONS: [(&str, Activation); 10] = [
     ("gelu", Activation::GeluErf),
     ("gelu_python", Activation::GeluErf),
@@ -100,15 +89,13 @@ const ACTIVATIONS: [(&str, Activation); 10] = [
     ("swish", Activation::Silu),
 ];
 
-impl Activation {
-    fn parse(name: &str) -> Option<Activation> {
-        ACTIVATIONS.iter().find(|(known, _)| *known == name).map(|(_, activation)| *activation)
-    }
+fn activation(name: &str) -> Option<Activation> {
+    ACTIVATIONS.iter().find(|(known, _)| *known == name).map(|(_, activation)| *activation)
+}
 
-    /// Returns the known names, as prose.
-    fn names() -> String {
-        ACTIVATIONS.map(|(name, _)| name).join(", ")
-    }
+/// Returns the names of the activations, as prose.
+fn activation_names() -> String {
+    ACTIVATIONS.map(|(name, _)| name).join(", ")
 }
 
 /// What the forward pass and the tokenizer need to know of `config.json`.

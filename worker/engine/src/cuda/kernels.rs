@@ -2,8 +2,7 @@
 //! What stands here must agree with the `.cuh` files; the tests run both together.
 
 use super::device::{Arg, Device, Fault, Format, Launch};
-use crate::config::Activation;
-use crate::kernels::Heads;
+use ::kernels::{Activation, Heads};
 
 /// Rows of a block of the normalisations: a warp each.
 const NORM_ROWS: u32 = 4;

@@ -8,7 +8,7 @@ use super::kernels::{PoolCode, check_shapes};
 use super::memory::Budget;
 use crate::bert::{Bert, Source, Wanted};
 use crate::config::Config;
-use crate::kernels::Heads;
+use ::kernels::Heads;
 use crate::pooling::Pool;
 use crate::{Batch, LoadError, Pooling};
 

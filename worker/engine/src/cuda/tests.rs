@@ -11,7 +11,7 @@ use super::emulated::{Emulated, Schedule};
 use super::kernels;
 use super::model::GpuModel;
 use crate::bert;
-use crate::config::Activation;
+use ::kernels::Activation;
 use crate::engine::prefixes;
 use crate::pooling::Pool;
 use crate::selftest::{Effort, Finding, activation, compare_rows, operations};

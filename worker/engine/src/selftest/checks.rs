@@ -2,12 +2,11 @@
 //! token, rows that are no multiple of anything.
 
 use candle_core::Tensor;
+use kernels::{Activation, Heads};
 
 use super::reference::{self, Chance};
 use super::{Effort, Finding};
 use crate::backend::Backend;
-use crate::config::Activation;
-use crate::kernels::Heads;
 use crate::{Batch, Dtype};
 
 /// A backend whose matrices can be written and read.

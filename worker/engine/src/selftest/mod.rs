@@ -17,8 +17,7 @@ use self::reference::Chance;
 pub(crate) use self::reference::activation;
 use crate::backend::Cpu;
 use crate::bert::{Bert, Wanted};
-use crate::config::{Activation, Architecture, Config, Family};
-use crate::kernels::Heads;
+use crate::config::{Architecture, Config, Family};
 use crate::{Batch, DeviceSpec, Dtype, LoadError, ModelDir};
 
 /// How many sizes are gone through.
@@ -83,16 +82,16 @@ pub fn self_test(
     };
     let dtypes: &[Dtype] = match device {
         DeviceSpec::Cpu => &[Dtype::F32, Dtype::Bf16, Dtype::Int8],
-        DeviceSpec::Cuda(_) | DeviceSpec::Metal => &[Dtype::F16, Dtype::Bf16, Dtype::F32],
+        DeviceSpec::Cuda(_) => &[Dtype::F16, Dtype::Bf16, Dtype::F32],
     };
     for &dtype in dtypes {
         match device {
             DeviceSpec::Cpu => {
-                operations(&Cpu { dtype }, dtype, effort, &mut tell)?;
-                measure_products(&Cpu { dtype }, dtype, 512, effort, &mut tell)?;
+                let cpu = Cpu { format: dtype.on_cpu()? };
+                operations(&cpu, dtype, effort, &mut tell)?;
+                measure_products(&cpu, dtype, 512, effort, &mut tell)?;
             }
             DeviceSpec::Cuda(ordinal) => crate::cuda::self_test(*ordinal, dtype, effort, &mut tell)?,
-            DeviceSpec::Metal => return Err(LoadError::Unsupported { what: "device `metal`".to_owned() }),
         }
         if let Some(model) = model {
             model::check_and_measure(device, model, dtype, effort, &mut tell)?;
@@ -116,7 +115,7 @@ pub(crate) fn operations<B: Probe>(
     let config = shape(effort);
     let heads = Heads { count: config.heads, size: config.hidden_size / config.heads };
     let batch = mixed_batch(effort);
-    let expected_on = Cpu { dtype: Dtype::F32 };
+    let expected_on = Cpu { format: WeightFormat::F32 };
     let source = |name: &str, shape: &[usize]| Ok(made_up(name, shape));
     let reference = Bert::load(&config, &source, &expected_on)?;
     let model = Bert::load(&config, &source, backend)?;
@@ -220,7 +219,7 @@ impl Probe for Cpu {
     }
 
     fn for_batch(&self, _: &Batch, _: Heads) -> candle_core::Result<Cpu> {
-        Ok(Cpu { dtype: self.dtype })
+        Ok(Cpu { format: self.format })
     }
 
     fn place(&self, numbers: &[f32], rows: usize) -> candle_core::Result<(Tensor, Vec<f64>)> {
@@ -261,7 +260,7 @@ mod tests {
     #[test]
     fn a_device_that_is_less_exact_than_it_says_does_not_pass() {
         let mut failures = Vec::new();
-        operations(&Cpu { dtype: Dtype::Int8 }, Dtype::F32, Effort::Short, &mut |finding| {
+        operations(&Cpu { format: WeightFormat::Int8 }, Dtype::F32, Effort::Short, &mut |finding| {
             if !finding.passed() {
                 failures.push(finding);
             }

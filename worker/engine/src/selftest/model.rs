@@ -55,7 +55,7 @@ pub(super) fn check_and_measure(
         };
         let name = match device {
             DeviceSpec::Cpu => format!("{of}, one thread, {dtype}"),
-            DeviceSpec::Cuda(_) | DeviceSpec::Metal => format!("{of}, {dtype}"),
+            DeviceSpec::Cuda(_) => format!("{of}, {dtype}"),
         };
         tell(Finding::Measure { name, value, unit: "tokens/s" });
     }
@@ -134,7 +134,7 @@ fn tell_steps(timed: &Timed, of: &str, tell: &mut dyn FnMut(Finding)) {
 fn tokens_per_second(engine: &Engine, batch: &Batch, lasting: Duration) -> Result<f64, EmbedError> {
     let threads = match engine.device() {
         DeviceSpec::Cuda(_) => GPU_LANES,
-        DeviceSpec::Cpu | DeviceSpec::Metal => 1,
+        DeviceSpec::Cpu => 1,
     };
     let since = Instant::now();
     let embed_all = || {

@@ -1,6 +1,6 @@
 //! What the kernels are held against: the same arithmetic in f64, one number after another.
 
-use crate::config::Activation;
+use kernels::Activation;
 
 /// Foreseeable numbers, about normally distributed.
 pub(crate) struct Chance(u64);

@@ -1,10 +1,10 @@
 //! Attention to the tokens near each token, as ModernBERT's local layers have it.
 
 use super::{Heads, Precision, attend};
-use crate::kernels::packed::RowsView;
+use crate::packed::RowsView;
 
 /// As [`attend`], from each token of a text to those that are no more than `reach` tokens before or after it.
-pub(crate) fn attend_near(
+pub fn attend_near(
     out: &mut [f32],
     [queries, keys, values]: [RowsView<'_>; 3],
     reach: usize,

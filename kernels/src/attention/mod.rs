@@ -15,21 +15,21 @@ use super::matmul::{Matrix, MatrixMut, matmul};
 use super::packed::RowsView;
 use super::{sum, vectorized};
 
-pub(crate) use self::distances::{Distances, attend_by_distance};
-pub(crate) use self::near::attend_near;
+pub use self::distances::{Distances, attend_by_distance};
+pub use self::near::attend_near;
 
 /// How queries, keys and values of all heads lie in memory.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Heads {
+pub struct Heads {
     /// Number of heads.
-    pub(crate) count: usize,
+    pub count: usize,
     /// Components of a head.
-    pub(crate) size: usize,
+    pub size: usize,
 }
 
 /// How exactly attention multiplies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Precision {
+pub enum Precision {
     /// 32-bit floats.
     Single,
     /// Brain floats where the processor is faster at them, else 32-bit floats.
@@ -46,7 +46,7 @@ pub(crate) enum Precision {
     unsafe_code,
     reason = "calls a function compiled for instructions that were looked for, on rows that were checked"
 )]
-pub(crate) fn attend(
+pub fn attend(
     out: &mut [f32],
     queries: RowsView<'_>,
     keys: RowsView<'_>,

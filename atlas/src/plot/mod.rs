@@ -14,39 +14,39 @@ mod range;
 mod svg;
 mod view;
 
-pub(crate) use heatmap::Heatmap;
+pub use heatmap::Heatmap;
 
 /// What one picture shows.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Figure {
+pub struct Figure {
     /// The headline.
-    pub(crate) title: String,
+    pub title: String,
     /// One line below it: how many rows, how many left out, the parameters.
-    pub(crate) subtitle: String,
+    pub subtitle: String,
     /// One scatter plot each. All have the same rows in the same order.
-    pub(crate) panels: Vec<Panel>,
+    pub panels: Vec<Panel>,
     /// What the colours mean.
-    pub(crate) labels: Labels,
+    pub labels: Labels,
     /// What a point says about itself; the first column is the text, which the search looks through too.
-    pub(crate) hover: Vec<HoverColumn>,
+    pub hover: Vec<HoverColumn>,
     /// Numbers below the panels.
-    pub(crate) table: Option<Table>,
+    pub table: Option<Table>,
 }
 
 /// One scatter plot.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Panel {
+pub struct Panel {
     /// The name of the model, or nothing.
-    pub(crate) title: String,
+    pub title: String,
     /// A line below the title.
-    pub(crate) note: String,
+    pub note: String,
     /// One point per row, both coordinates finite.
-    pub(crate) points: Vec<[f32; 2]>,
+    pub points: Vec<[f32; 2]>,
 }
 
 /// One value per row, shown as colour.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) enum Labels {
+pub enum Labels {
     /// One colour for all.
     #[default]
     None,
@@ -72,25 +72,25 @@ pub(crate) enum Labels {
 
 /// A column that a point shows when the pointer is over it.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct HoverColumn {
+pub struct HoverColumn {
     /// Its name.
-    pub(crate) name: String,
+    pub name: String,
     /// One value per row.
-    pub(crate) values: Vec<String>,
+    pub values: Vec<String>,
 }
 
 /// Numbers in rows and columns, already spelled.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Table {
+pub struct Table {
     /// The heads of the columns.
-    pub(crate) columns: Vec<String>,
+    pub columns: Vec<String>,
     /// The rows, each as long as `columns`.
-    pub(crate) rows: Vec<Vec<String>>,
+    pub rows: Vec<Vec<String>>,
 }
 
 /// The kind of file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PlotFormat {
+pub enum PlotFormat {
     /// One page that needs nothing else.
     Html,
     /// Pixels.
@@ -101,7 +101,7 @@ pub(crate) enum PlotFormat {
 
 impl PlotFormat {
     /// Reads the extension of a file name; `None` for any other.
-    pub(crate) fn of(path: &std::path::Path) -> Option<Self> {
+    pub fn of(path: &std::path::Path) -> Option<Self> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "html" | "htm" => Some(Self::Html),
             "png" => Some(Self::Png),
@@ -113,11 +113,11 @@ impl PlotFormat {
 
 /// A picture that has been drawn.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Picture {
+pub struct Picture {
     /// The file.
-    pub(crate) bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
     /// Characters that no font here has, and that stand as U+FFFD in the picture.
-    pub(crate) lacking: String,
+    pub lacking: String,
 }
 
 impl From<String> for Picture {
@@ -128,7 +128,7 @@ impl From<String> for Picture {
 
 /// Why there is no picture.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PlotError {
+pub enum PlotError {
     /// Parts of the figure do not fit each other.
     #[error("the figure does not fit together: {0}")]
     Shape(String),
@@ -141,7 +141,7 @@ pub(crate) enum PlotError {
 ///
 /// # Errors
 /// When its parts have different numbers of rows, or the picture is larger than can be drawn.
-pub(crate) fn render(figure: &Figure, format: PlotFormat) -> Result<Picture, PlotError> {
+pub fn render(figure: &Figure, format: PlotFormat) -> Result<Picture, PlotError> {
     check(figure)?;
     match format {
         PlotFormat::Html => Ok(html::page(figure).into()),
@@ -154,7 +154,7 @@ pub(crate) fn render(figure: &Figure, format: PlotFormat) -> Result<Picture, Plo
 ///
 /// # Errors
 /// When it is not square, or has more names than can be read.
-pub(crate) fn render_heatmap(map: &Heatmap, format: PlotFormat) -> Result<Picture, PlotError> {
+pub fn render_heatmap(map: &Heatmap, format: PlotFormat) -> Result<Picture, PlotError> {
     let svg = heatmap::draw(map)?;
     match format {
         PlotFormat::Html => Ok(html::page_of_svg(&map.title, &svg).into()),

@@ -133,7 +133,7 @@ impl Join {
         self.products.resize(fresh.len() * all, 0.0);
         self.keys.resize(all, 0.0);
         let of_fresh = &self.rows[..fresh.len() * points.dim()];
-        engine::dot_products(&mut self.products, of_fresh, &self.rows, points.dim());
+        kernels::dot_products(&mut self.products, of_fresh, &self.rows, points.dim());
         for (a, products) in self.products.chunks_exact(all).enumerate() {
             let (half, limit) = (self.halves[a], self.limits[a]);
             let mut any = false;

@@ -6,15 +6,15 @@ use super::{PlotError, palette};
 
 /// A matrix with names.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Heatmap {
+pub struct Heatmap {
     /// The headline.
-    pub(crate) title: String,
+    pub title: String,
     /// A line below it.
-    pub(crate) subtitle: String,
+    pub subtitle: String,
     /// One per row and column.
-    pub(crate) names: Vec<String>,
+    pub names: Vec<String>,
     /// Row-major, `names.len()` squared.
-    pub(crate) values: Vec<f32>,
+    pub values: Vec<f32>,
 }
 
 /// More names than this cannot be read at any size that is worth printing.

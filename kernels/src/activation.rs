@@ -1,10 +1,22 @@
 //! exp and the activations built on it, as polynomials that vectorise.
 
 use super::{ROUNDER, vectorized};
-use crate::config::Activation;
+
+/// What is applied to each number between the two linear layers of a feed-forward block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `x * Φ(x)`, by the error function.
+    GeluErf,
+    /// The approximation of it by tanh.
+    GeluTanh,
+    /// `max(x, 0)`.
+    Relu,
+    /// `x * sigmoid(x)`.
+    Silu,
+}
 
 /// Adds the bias to every row and applies the activation, if any.
-pub(crate) fn activate(rows: &mut [f32], bias: &[f32], activation: Option<Activation>) {
+pub fn activate(rows: &mut [f32], bias: &[f32], activation: Option<Activation>) {
     match activation {
         None => each(rows, bias, |x| x),
         Some(Activation::GeluErf) => each(rows, bias, gelu_erf),

@@ -15,7 +15,7 @@ use super::draw::{escape, outline, shown};
 use super::emoji::{self, Piece};
 use super::range::Range;
 use super::{Figure, Labels, Table, names, palette, view};
-use crate::ui;
+use crate::thousands;
 
 const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
@@ -155,7 +155,7 @@ fn labels(labels: &Labels) -> (Value, BTreeMap<&'static str, &'static str>) {
         Labels::Continuous { column, values, others } => {
             let range = Range::of(values);
             let others: Vec<String> =
-                others.iter().map(|(name, count)| format!("{name} {}", ui::count(*count as u64))).collect();
+                others.iter().map(|(name, count)| format!("{name} {}", thousands(*count as u64))).collect();
             let values = packed(values.iter().flat_map(|value| (*value as f32).to_le_bytes()));
             json!({
                 "kind": "numbers", "column": column, "values": values, "low": range.low, "high": range.high,

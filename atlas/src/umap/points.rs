@@ -11,7 +11,7 @@ use super::{UmapError, parallel};
 
 /// How distance is measured in the original space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Metric {
+pub enum Metric {
     /// One minus the cosine of the angle.
     Cosine,
     /// Straight-line distance.

@@ -1,4 +1,5 @@
-//! The loops that the time goes into, over plain slices, on one thread: what [`crate::ops`] runs on a CPU.
+//! The loops that the time goes into on a CPU: matrix products, attention, norms and activations over plain slices, on one
+//! thread. All unsafe CPU code of the project is here, with its tests.
 //!
 //! Matrix products have kernels of their own (`tile/`) where the processor has AVX-512 or AVX2. Everything else is safe Rust,
 //! written so that the compiler vectorises it, and run through [`vectorized`], which compiles each caller once per
@@ -17,12 +18,12 @@ mod rows;
 mod slab;
 mod tile;
 
-pub(crate) use activation::activate;
-pub(crate) use attention::{Distances, Heads, Precision, attend, attend_by_distance, attend_near};
-pub(crate) use first::{KeysValues, attend_first};
+pub use activation::{Activation, activate};
+pub use attention::{Distances, Heads, Precision, attend, attend_by_distance, attend_near};
+pub use first::{KeysValues, attend_first};
 pub use matmul::dot_products;
-pub(crate) use norm::{add_layer_norm, embed_layer_norm, layer_norm};
-pub(crate) use packed::{PackedWeights, RowsView, Scratch, has_instructions};
+pub use norm::{add_layer_norm, embed_layer_norm, layer_norm};
+pub use packed::{PackedWeights, RowsView, Scratch, WeightFormat};
 pub use rows::PackedRows;
 
 /// Lanes of a partial sum: two AVX-512 registers, or four of AVX2.

@@ -16,10 +16,10 @@ const TEXTS: usize = 16;
 
 /// The weights of keys and values as files have them, `[heads * size, inputs]`, and the bias of the values.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct KeysValues<'a> {
-    pub(crate) keys: &'a [f32],
-    pub(crate) values: &'a [f32],
-    pub(crate) bias: &'a [f32],
+pub struct KeysValues<'a> {
+    pub keys: &'a [f32],
+    pub values: &'a [f32],
+    pub bias: &'a [f32],
 }
 
 /// Returns the context of one query for each text, `heads.count * heads.size` numbers per text. Text `i` has the rows
@@ -27,7 +27,7 @@ pub(crate) struct KeysValues<'a> {
 ///
 /// # Panics
 /// When shapes do not fit each other.
-pub(crate) fn attend_first(
+pub fn attend_first(
     queries: RowsView<'_>,
     x: RowsView<'_>,
     offsets: &[u32],
@@ -83,7 +83,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernels::{Precision, attend};
+    use crate::{Precision, attend};
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]

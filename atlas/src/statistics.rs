@@ -11,19 +11,19 @@ const COVERED: f64 = 0.95;
 
 /// A mean with its bootstrap interval.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
-pub(crate) struct Estimate {
+pub struct Estimate {
     /// The mean over all rows.
-    pub(crate) value: f64,
+    pub value: f64,
     /// The lower end of the 95 % interval.
-    pub(crate) low: f64,
+    pub low: f64,
     /// The upper end.
-    pub(crate) high: f64,
+    pub high: f64,
 }
 
 /// Estimates the mean of each column of scores, and of its difference to the column `base`. All columns have the same
 /// rows, and every resample takes the same rows of all of them: what makes some rows hard for every model cancels out
 /// of the differences.
-pub(crate) fn paired_bootstrap(columns: &[Vec<f32>], base: usize, seed: u64) -> Vec<(Estimate, Estimate)> {
+pub fn paired_bootstrap(columns: &[Vec<f32>], base: usize, seed: u64) -> Vec<(Estimate, Estimate)> {
     let rows = columns.first().map_or(0, Vec::len);
     let resamples = if rows > MANY_ROWS { RESAMPLES_OF_MANY } else { RESAMPLES };
     let mut noise = Noise(seed);
@@ -61,7 +61,7 @@ fn estimate(value: f64, mut sampled: Vec<f64>) -> Estimate {
 /// Returns the silhouette of every row under the cosine distance: from -1, nearer to another label, to 1, near its own
 /// alone. Exact, and linear in the number of rows: the mean distance to a label is that to the sum of its unit vectors.
 /// A label with one row has 0, as in scikit-learn, and so has everything where there is one label only.
-pub(crate) fn silhouettes(vectors: &[f32], dim: usize, labels: &[u32], threads: usize) -> Vec<f32> {
+pub fn silhouettes(vectors: &[f32], dim: usize, labels: &[u32], threads: usize) -> Vec<f32> {
     let count = labels.iter().max().map_or(0, |most| *most as usize + 1);
     let mut sums = vec![0.0f64; count * dim];
     let mut sizes = vec![0usize; count];

@@ -15,7 +15,7 @@ mod layout;
 mod lists;
 mod parallel;
 mod points;
-pub(crate) mod quality;
+pub mod quality;
 mod rng;
 mod schedule;
 mod spectral;
@@ -24,24 +24,24 @@ mod start;
 mod tests;
 mod tridiagonal;
 
-pub(crate) use points::Metric;
+pub use points::Metric;
 use points::Points;
 
 /// How to project. `neighbors`, `min_dist` and the default of `epochs` mean what they mean in `umap-learn`.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Options {
+pub struct Options {
     /// Neighbours per point, the point itself included; at least 2. More show the large, fewer the small structure.
-    pub(crate) neighbors: usize,
+    pub neighbors: usize,
     /// How close points may lie to each other in the plane, from 0 to 3 (the scale of the plane is 1).
-    pub(crate) min_dist: f32,
+    pub min_dist: f32,
     /// How distance is measured between the vectors.
-    pub(crate) metric: Metric,
+    pub metric: Metric,
     /// Rounds of gradient descent; 500 up to 10,000 points and 200 above where it is not given.
-    pub(crate) epochs: Option<usize>,
+    pub epochs: Option<usize>,
     /// Seed of everything random.
-    pub(crate) seed: u64,
+    pub seed: u64,
     /// Threads to use, at least 1. The result does not depend on it.
-    pub(crate) threads: usize,
+    pub threads: usize,
 }
 
 impl Default for Options {
@@ -53,7 +53,7 @@ impl Default for Options {
 
 /// Why vectors cannot be projected.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub(crate) enum UmapError {
+pub enum UmapError {
     /// Nothing to draw.
     #[error("there are no vectors to project")]
     Empty,
@@ -81,7 +81,7 @@ pub(crate) enum UmapError {
 
 /// What is being done, for a progress bar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub enum Stage {
     /// Finding nearest neighbours.
     Neighbors,
     /// Building the graph and the start of the layout.
@@ -92,13 +92,13 @@ pub(crate) enum Stage {
 
 /// The nearest neighbours of `n` points, `k` each, the point itself first. Both arrays are row-major, `n * k`.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Neighbors {
+pub struct Neighbors {
     /// Neighbours per point, the point itself included.
-    pub(crate) k: usize,
+    pub k: usize,
     /// Their indices.
-    pub(crate) ids: Vec<u32>,
+    pub ids: Vec<u32>,
     /// Their distances under the metric, ascending.
-    pub(crate) distances: Vec<f32>,
+    pub distances: Vec<f32>,
 }
 
 /// Up to so many points all distances are computed; above, the neighbours are found by trees and descent.
@@ -110,7 +110,7 @@ const EXACT_POINTS_MAX: usize = 20_000;
 ///
 /// # Errors
 /// No vectors, a number that is not finite, or numbers that are not whole vectors.
-pub(crate) fn neighbors(
+pub fn neighbors(
     vectors: &[f32],
     dim: usize,
     k: usize,
@@ -138,7 +138,7 @@ fn search(points: &Points<'_>, k: usize, options: &Options, progress: &mut dyn F
 ///
 /// # Errors
 /// No vectors, a number that is not finite, numbers that are not whole vectors, or an option out of its range.
-pub(crate) fn fit(
+pub fn fit(
     vectors: &[f32],
     dim: usize,
     options: &Options,

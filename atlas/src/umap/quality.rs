@@ -16,7 +16,7 @@ const BLOCK: usize = 256;
 ///
 /// # Errors
 /// As [`neighbors`].
-pub(crate) fn trustworthiness(
+pub fn trustworthiness(
     vectors: &[f32],
     dim: usize,
     plane: &[[f32; 2]],
@@ -53,7 +53,7 @@ fn penalty(points: &Points<'_>, block: &[usize], near: &Neighbors, k: usize) -> 
     for start in (0..n).step_by(BLOCK) {
         let others: Range<usize> = start..(start + BLOCK).min(n);
         let products = &mut products[..block.len() * others.len()];
-        engine::dot_products(products, &own, points.rows(others.clone()), dim);
+        kernels::dot_products(products, &own, points.rows(others.clone()), dim);
         for (row, products) in products.chunks_exact(others.len()).enumerate() {
             for (other, product) in others.clone().zip(products) {
                 keys[row * n + other] = points.half(block[row]) + points.half(other) - product;
@@ -74,7 +74,7 @@ fn penalty(points: &Points<'_>, block: &[usize], near: &Neighbors, k: usize) -> 
 }
 
 /// Finds the nearest neighbours in the plane.
-pub(crate) fn in_plane(plane: &[[f32; 2]], k: usize, options: &Options) -> Result<Neighbors, UmapError> {
+pub fn in_plane(plane: &[[f32; 2]], k: usize, options: &Options) -> Result<Neighbors, UmapError> {
     let options = Options { metric: super::Metric::Euclidean, ..options.clone() };
     neighbors(plane.as_flattened(), 2, k, &options, &mut |_| {})
 }
@@ -82,7 +82,7 @@ pub(crate) fn in_plane(plane: &[[f32; 2]], k: usize, options: &Options) -> Resul
 /// Returns the share of points whose label is the most frequent among their `k` nearest neighbours, the point itself
 /// left out. No points: 0.
 #[cfg(test)]
-pub(crate) fn label_accuracy(neighbors: &Neighbors, labels: &[u32], k: usize) -> f64 {
+pub fn label_accuracy(neighbors: &Neighbors, labels: &[u32], k: usize) -> f64 {
     let hits = label_hits(neighbors, labels, k).into_iter().map(f64::from).sum::<f64>();
     hits / labels.len().max(1) as f64
 }
@@ -90,7 +90,7 @@ pub(crate) fn label_accuracy(neighbors: &Neighbors, labels: &[u32], k: usize) ->
 /// Returns for every point 1 if its label is the most frequent among its `k` nearest neighbours, 0 if another one is. Of
 /// labels that are equally frequent each counts its share, which is what guessing among them would give: a rule that
 /// preferred one, the nearest or the first, would flatter or wrong a model whose neighbours are at odds.
-pub(crate) fn label_hits(neighbors: &Neighbors, labels: &[u32], k: usize) -> Vec<f32> {
+pub fn label_hits(neighbors: &Neighbors, labels: &[u32], k: usize) -> Vec<f32> {
     let hit = |point: usize| {
         let row = &neighbors.ids[point * neighbors.k..(point + 1) * neighbors.k];
         let near = row.iter().filter(|&&other| other as usize != point).take(k);

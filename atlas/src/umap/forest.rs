@@ -42,7 +42,7 @@ fn compare(points: &Points<'_>, lists: &Lists, leaf: &[u32], products: &mut Vec<
         rows.extend_from_slice(lists.row(point as usize));
     }
     products.resize(size * size, 0.0);
-    engine::dot_products(products, &gathered, &gathered, points.dim());
+    kernels::dot_products(products, &gathered, &gathered, points.dim());
     for a in 0..size {
         for b in a + 1..size {
             let (half_a, half_b) = (points.half(leaf[a] as usize), points.half(leaf[b] as usize));

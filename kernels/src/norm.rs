@@ -3,7 +3,7 @@
 use super::{LANES, fold, sum, vectorized};
 
 /// Overwrites each row of `x` with the normalisation of `x + bias + residual`.
-pub(crate) fn add_layer_norm(x: &mut [f32], bias: &[f32], residual: &[f32], weight: &[f32], shift: &[f32], eps: f32) {
+pub fn add_layer_norm(x: &mut [f32], bias: &[f32], residual: &[f32], weight: &[f32], shift: &[f32], eps: f32) {
     let width = weight.len();
     vectorized(
         #[inline(always)]
@@ -19,7 +19,7 @@ pub(crate) fn add_layer_norm(x: &mut [f32], bias: &[f32], residual: &[f32], weig
 }
 
 /// Overwrites each row of `x` with its normalisation.
-pub(crate) fn layer_norm(x: &mut [f32], weight: &[f32], shift: &[f32], eps: f32) {
+pub fn layer_norm(x: &mut [f32], weight: &[f32], shift: &[f32], eps: f32) {
     vectorized(
         #[inline(always)]
         || {
@@ -33,7 +33,7 @@ pub(crate) fn layer_norm(x: &mut [f32], weight: &[f32], shift: &[f32], eps: f32)
 /// Writes the normalised sum of a word's row and a position's row for every token.
 ///
 /// Ids and positions must be inside their tables.
-pub(crate) fn embed_layer_norm(
+pub fn embed_layer_norm(
     tokens: impl ExactSizeIterator<Item = (u32, u32)>,
     words: &[f32],
     positions: &[f32],

@@ -2,24 +2,24 @@
 //! vector of their distance, and how that meets the key.
 
 use super::{Heads, part, softmax};
-use crate::kernels::matmul::{Matrix, MatrixMut, matmul};
-use crate::kernels::packed::RowsView;
+use crate::matmul::{Matrix, MatrixMut, matmul};
+use crate::packed::RowsView;
 
 /// The vectors of distances: from the farthest after to the farthest before, `2 * span` rows of all heads side by side.
 #[derive(Clone, Copy)]
-pub(crate) struct Distances<'a> {
+pub struct Distances<'a> {
     /// What queries meet.
-    pub(crate) keys: Option<&'a [f32]>,
+    pub keys: Option<&'a [f32]>,
     /// What keys meet.
-    pub(crate) queries: Option<&'a [f32]>,
+    pub queries: Option<&'a [f32]>,
     /// Half the number of rows.
-    pub(crate) span: usize,
+    pub span: usize,
     /// The row of a distance `query - key`, from `1 - tokens` on.
-    pub(crate) rows: &'a [usize],
+    pub rows: &'a [usize],
 }
 
 /// Attends from each token of a text to all of them. `scale` multiplies every score.
-pub(crate) fn attend_by_distance(
+pub fn attend_by_distance(
     out: &mut [f32],
     [queries, keys, values]: [RowsView<'_>; 3],
     distances: Distances<'_>,

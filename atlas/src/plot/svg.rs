@@ -6,7 +6,7 @@ use super::palette::{self, PALETTE, Shape};
 use super::range::Range;
 use super::view::{self, View};
 use super::{Figure, Labels, Panel, Table};
-use crate::ui;
+use crate::thousands;
 
 /// The width of the document.
 const WIDTH: f32 = 1200.0;
@@ -247,7 +247,7 @@ impl Legend {
                     outline(&mut path, shape, (x + 7.0, y), 5.5);
                     canvas.element(&format!(r#"<path fill="{}" d="{path}"/>"#, PALETTE[colour].0));
                     // In a column of their own, no count runs into a name in a script that was measured wrong.
-                    let count = ui::count(self.counts[code] as u64);
+                    let count = thousands(self.counts[code] as u64);
                     let style = Lettering { anchor: Anchor::End, ..Lettering::faint(11.0) };
                     let right = self.column_width - LEGEND_GAP;
                     canvas.line((x + right, y + 4.5), &count, style);
@@ -279,7 +279,7 @@ fn colour_bar(canvas: &mut Canvas, values: &[f64], others: &[(String, usize)], b
     for (place, (name, count)) in others.iter().enumerate() {
         let (y, colour) = (top + height + 22.0 + place as f32 * ENTRY, palette::MISSING.0);
         canvas.element(&format!(r#"<circle cx="{}" cy="{y}" r="6" fill="{colour}"/>"#, left + 10.0));
-        let text = format!("{name} {}", ui::count(*count as u64));
+        let text = format!("{name} {}", thousands(*count as u64));
         canvas.line((left + width + 8.0, y + 4.0), &text, Lettering::plain(12.0));
     }
 }

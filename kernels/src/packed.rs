@@ -11,15 +11,25 @@ use super::matmul::{Matrix, MatrixMut, matmul};
 use super::quantize::{RowScale, from_bf16, quantize_columns, quantize_rows, round_to_bf16, to_bf16};
 use super::slab::Slab;
 use super::tile::{Bf16, COLUMNS, F32, Format, Int8, Int8ByPairs, Kernel, LeftRows, OutRows};
-use crate::Dtype;
 
 /// Tiles of a block of rows: enough that the weights, which come from far away, are not waited for, and few enough that the
 /// widest rows made of them stay near. Measured from 16 to 256 rows on both shapes of the bench, in every format, with tiles
 /// of eight rows; and from 24 to 96 with those of six, on a processor with half the second-level cache.
 const BLOCK_TILES: usize = 8;
 
+/// The number format in which weights are stored and multiplied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightFormat {
+    /// IEEE single precision.
+    F32,
+    /// Brain floating point.
+    Bf16,
+    /// Eight-bit integers, of weights (a scale per output) and rows (a scale and a zero point per row).
+    Int8,
+}
+
 /// One or more matrices of `[outputs, inputs]` that are multiplied by the same rows, packed side by side.
-pub(crate) struct PackedWeights {
+pub struct PackedWeights {
     inputs: usize,
     panels: Vec<Panel>,
     numbers: Numbers,
@@ -61,18 +71,18 @@ struct Quantized {
 
 /// Rows of numbers, `stride` apart.
 #[derive(Clone, Copy)]
-pub(crate) struct RowsView<'a> {
+pub struct RowsView<'a> {
     /// The numbers, from the first row on.
-    pub(crate) data: &'a [f32],
+    pub data: &'a [f32],
     /// How many rows.
-    pub(crate) rows: usize,
+    pub rows: usize,
     /// Numbers from the beginning of one row to that of the next.
-    pub(crate) stride: usize,
+    pub stride: usize,
 }
 
 /// Rows in the number format of the weights, kept from block to block.
 #[derive(Default)]
-pub(crate) struct Scratch {
+pub struct Scratch {
     halves: Vec<[u16; 2]>,
     rounded: Vec<f32>,
     bytes: Vec<[u8; 4]>,
@@ -83,12 +93,12 @@ pub(crate) struct Scratch {
 
 impl<'a> RowsView<'a> {
     /// Returns the rows from `first` on, `rows` of them at most.
-    pub(crate) fn block(&self, first: usize, rows: usize) -> RowsView<'a> {
+    pub fn block(&self, first: usize, rows: usize) -> RowsView<'a> {
         RowsView { data: &self.data[first * self.stride..], rows: rows.min(self.rows - first), stride: self.stride }
     }
 
     /// Returns the rows without their first columns.
-    pub(crate) fn without_columns(self, first: usize) -> RowsView<'a> {
+    pub fn without_columns(self, first: usize) -> RowsView<'a> {
         RowsView { data: &self.data[first..], ..self }
     }
 
@@ -99,11 +109,11 @@ impl<'a> RowsView<'a> {
 }
 
 impl PackedWeights {
-    /// Packs matrices of `[outputs, inputs]`, row-major, for products in a number format of the engine.
+    /// Packs matrices of `[outputs, inputs]`, row-major.
     ///
     /// # Panics
-    /// When a matrix is no multiple of `inputs` long, or for f16, which no processor multiplies faster than f32.
-    pub(crate) fn new(matrices: &[&[f32]], inputs: usize, dtype: Dtype) -> PackedWeights {
+    /// When a matrix is no multiple of `inputs` long.
+    pub fn new(matrices: &[&[f32]], inputs: usize, format: WeightFormat) -> PackedWeights {
         let mut panels = Vec::new();
         let mut first = 0;
         for matrix in matrices {
@@ -116,7 +126,7 @@ impl PackedWeights {
             }
         }
         let rows: Vec<&[f32]> = matrices.iter().flat_map(|matrix| matrix.chunks_exact(inputs)).collect();
-        let numbers = Numbers::pack(&rows, inputs, &panels, dtype);
+        let numbers = Numbers::pack(&rows, inputs, &panels, format);
         PackedWeights { inputs, panels, numbers }
     }
 
@@ -124,7 +134,7 @@ impl PackedWeights {
     ///
     /// # Panics
     /// When they do not begin and end where one of the packed matrices does.
-    pub(crate) fn panels(&self, outputs: Range<usize>) -> Range<usize> {
+    pub fn panels(&self, outputs: Range<usize>) -> Range<usize> {
         let start = self.panels.partition_point(|panel| panel.first < outputs.start);
         let end = self.panels.partition_point(|panel| panel.first < outputs.end);
         let covered = &self.panels[start..end];
@@ -135,7 +145,7 @@ impl PackedWeights {
 
     /// Returns the products of rows of `inputs` numbers and the outputs in `panels`, `[rows, outputs]`. `finish` gets
     /// every block of finished rows, with the number of the first, while they are in the cache.
-    pub(crate) fn multiply(
+    pub fn multiply(
         &self,
         x: RowsView<'_>,
         panels: Range<usize>,
@@ -147,7 +157,7 @@ impl PackedWeights {
     }
 
     /// As [`PackedWeights::multiply`], over what `out` begins with: it grows where it is too short.
-    pub(crate) fn multiply_into(
+    pub fn multiply_into(
         &self,
         x: RowsView<'_>,
         panels: Range<usize>,
@@ -171,7 +181,7 @@ impl PackedWeights {
     }
 
     /// Overwrites `out` with the products of few rows: as many as a cache holds.
-    pub(crate) fn multiply_block(
+    pub fn multiply_block(
         &self,
         x: RowsView<'_>,
         panels: Range<usize>,
@@ -253,7 +263,7 @@ impl PackedWeights {
     }
 
     /// Returns how many outputs panels have together.
-    pub(crate) fn width(&self, panels: &Range<usize>) -> usize {
+    pub fn width(&self, panels: &Range<usize>) -> usize {
         self.panels[panels.clone()].iter().map(|panel| panel.outputs).sum()
     }
 
@@ -270,7 +280,7 @@ impl PackedWeights {
     }
 
     /// Returns how exact products of what these weights give need be: as the weights are.
-    pub(crate) fn precision(&self) -> Precision {
+    pub fn precision(&self) -> Precision {
         match &self.numbers {
             Numbers::Plain(_) | Numbers::F32(_) => Precision::Single,
             Numbers::Bf16(_) | Numbers::Bf16InF32(_) | Numbers::Int8(..) | Numbers::Int8ByPairs(..) => Precision::Half,
@@ -279,7 +289,7 @@ impl PackedWeights {
 
     /// Returns how many rows are best taken together: all of them where weights are not packed, since the gemm crate packs
     /// them anew for every call.
-    pub(crate) fn block_rows(&self) -> usize {
+    pub fn block_rows(&self) -> usize {
         match &self.numbers {
             Numbers::Plain(_) => usize::MAX,
             Numbers::F32(packed) | Numbers::Bf16InF32(packed) => packed.block_rows(),
@@ -290,31 +300,32 @@ impl PackedWeights {
     }
 }
 
-/// Whether this processor has the instructions that make a number format worth its while.
-pub(crate) fn has_instructions(dtype: Dtype) -> bool {
-    match dtype {
-        Dtype::F32 => true,
-        Dtype::F16 => false,
-        Dtype::Bf16 => Kernel::<Bf16>::detect().is_fast(),
-        Dtype::Int8 => Kernel::<Int8>::detect().is_fast() || Kernel::<Int8ByPairs>::detect().is_fast(),
+impl WeightFormat {
+    /// Returns whether this processor has instructions that make the format faster than f32 (f32 itself: always).
+    pub fn is_fast(self) -> bool {
+        match self {
+            WeightFormat::F32 => true,
+            WeightFormat::Bf16 => Kernel::<Bf16>::detect().is_fast(),
+            WeightFormat::Int8 => Kernel::<Int8>::detect().is_fast() || Kernel::<Int8ByPairs>::detect().is_fast(),
+        }
     }
 }
 
 impl Numbers {
-    fn pack(rows: &[&[f32]], inputs: usize, panels: &[Panel], dtype: Dtype) -> Numbers {
+    fn pack(rows: &[&[f32]], inputs: usize, panels: &[Panel], format: WeightFormat) -> Numbers {
         let number = |row: usize, input: usize| rows[row].get(input).copied().unwrap_or(0.0);
-        match dtype {
-            Dtype::F32 if !Kernel::<F32>::detect().is_fast() => {
+        match format {
+            WeightFormat::F32 if !Kernel::<F32>::detect().is_fast() => {
                 Numbers::Plain((0..inputs).flat_map(|input| rows.iter().map(move |row| row[input])).collect())
             }
-            Dtype::F32 => Numbers::F32(Packed::new(panels, inputs, number)),
-            Dtype::Bf16 if !Kernel::<Bf16>::detect().is_fast() && Kernel::<F32>::detect().is_fast() => {
+            WeightFormat::F32 => Numbers::F32(Packed::new(panels, inputs, number)),
+            WeightFormat::Bf16 if !Kernel::<Bf16>::detect().is_fast() && Kernel::<F32>::detect().is_fast() => {
                 Numbers::Bf16InF32(Packed::new(panels, inputs, |row, step| from_bf16(to_bf16(number(row, step)))))
             }
-            Dtype::Bf16 => Numbers::Bf16(Packed::new(panels, inputs.div_ceil(2), |row, step| {
+            WeightFormat::Bf16 => Numbers::Bf16(Packed::new(panels, inputs.div_ceil(2), |row, step| {
                 [0, 1].map(|i| to_bf16(number(row, 2 * step + i)))
             })),
-            Dtype::Int8 => {
+            WeightFormat::Int8 => {
                 let by_pairs = !Kernel::<Int8>::detect().is_fast() && Kernel::<Int8ByPairs>::detect().is_fast();
                 let (bytes, scales, sums) = quantize_columns(rows, by_pairs);
                 let byte = |row: usize, input: usize| if input < inputs { bytes[row * inputs + input] } else { 0 };
@@ -325,7 +336,6 @@ impl Numbers {
                     false => Numbers::Int8(Packed::new(panels, steps, bytes), quantized),
                 }
             }
-            Dtype::F16 => unreachable!("the engine refuses f16 on a CPU"),
         }
     }
 }
@@ -415,7 +425,7 @@ mod tests {
             let matrices: Vec<Vec<f32>> =
                 widths.iter().map(|width| (0..width * inputs).map(|_| next()).collect()).collect();
             let view = RowsView { data: &x, rows, stride: inputs };
-            for (dtype, bound) in [(Dtype::F32, 1e-6), (Dtype::Bf16, 8e-3), (Dtype::Int8, 1.6e-2)] {
+            for (dtype, bound) in [(WeightFormat::F32, 1e-6), (WeightFormat::Bf16, 8e-3), (WeightFormat::Int8, 1.6e-2)] {
                 let slices: Vec<&[f32]> = matrices.iter().map(Vec::as_slice).collect();
                 let packed = PackedWeights::new(&slices, inputs, dtype);
                 let mut start = 0;
@@ -441,7 +451,7 @@ mod tests {
         let number = |at: usize| (at * 7919 % 1000) as f32 / 500.0 - 1.0;
         let x: Vec<f32> = (0..20 * inputs).map(number).collect();
         let matrix: Vec<f32> = (0..inputs * outputs).map(|at| number(at + 13)).collect();
-        for dtype in [Dtype::F32, Dtype::Bf16, Dtype::Int8] {
+        for dtype in [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Int8] {
             let packed = PackedWeights::new(&[&matrix], inputs, dtype);
             let product = |x: &[f32]| {
                 let view = RowsView { data: x, rows: x.len() / inputs, stride: inputs };
@@ -466,7 +476,7 @@ mod tests {
     #[test]
     fn blocks_are_handed_on_in_order_and_once() {
         let inputs = 2048;
-        let packed = PackedWeights::new(&[&vec![1.0; inputs]], inputs, Dtype::F32);
+        let packed = PackedWeights::new(&[&vec![1.0; inputs]], inputs, WeightFormat::F32);
         let x = vec![1.0; 100 * inputs];
         let mut seen = Vec::new();
         let view = RowsView { data: &x, rows: 100, stride: inputs };
@@ -481,7 +491,7 @@ mod tests {
     #[test]
     fn weights_that_are_not_finite_spoil_their_output_alone() {
         for (dtype, broken) in
-            [Dtype::F32, Dtype::Bf16, Dtype::Int8].into_iter().zip([f32::NAN, f32::NAN, f32::INFINITY])
+            [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Int8].into_iter().zip([f32::NAN, f32::NAN, f32::INFINITY])
         {
             let packed = PackedWeights::new(&[&[1.0, 1.0, 1.0, broken, f32::NAN, 1.0, 2.0, 1.0]], 2, dtype);
             let out = packed.multiply(RowsView { data: &[1.0, 2.0], rows: 1, stride: 2 }, 0..1, |_, _| {});
@@ -493,7 +503,7 @@ mod tests {
     #[test]
     fn numbers_that_are_not_finite_spoil_their_row_alone() {
         let x = [1.0, f32::NAN, 1.0, 1.0, f32::INFINITY, 1.0, 2.0, 2.0];
-        for dtype in [Dtype::F32, Dtype::Bf16, Dtype::Int8] {
+        for dtype in [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Int8] {
             let packed = PackedWeights::new(&[&[1.0, 1.0]], 2, dtype);
             let out = packed.multiply(RowsView { data: &x, rows: 4, stride: 2 }, 0..1, |_, _| {});
             let finite: Vec<bool> = out.iter().map(|x| x.is_finite()).collect();

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use engine::PackedRows;
+use kernels::PackedRows;
 
 use super::lists::Lists;
 use super::points::Points;

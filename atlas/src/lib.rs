@@ -1,0 +1,18 @@
+#![doc = include_str!("../README.md")]
+
+pub mod plot;
+pub mod statistics;
+pub mod umap;
+
+/// Spells a whole number with a comma between thousands.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
