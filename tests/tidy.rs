@@ -34,7 +34,10 @@ const UNSAFE_FILES: &[&str] = &[
 const FORBIDDEN: &[(&str, &[&str])] = &[
     ("kernels", &["tokio", "candle-*", "serde", "engine", "dataset", "atlas"]),
     ("atlas", &["tokio", "clap", "indicatif", "candle-*", "tokenizers", "engine", "dataset", "proto"]),
-    ("engine", &["atlas", "tokio", "hyper", "tonic", "ureq", "reqwest", "hf-hub", "object_store", "sqlx*", "dataset", "proto"]),
+    (
+        "engine",
+        &["atlas", "tokio", "hyper", "tonic", "ureq", "reqwest", "hf-hub", "object_store", "sqlx*", "dataset", "proto"],
+    ),
     ("dataset", &["engine", "proto", "coordinator", "worker", "candle-*", "tokenizers", "sqlx*", "tonic*"]),
     ("proto", &["engine", "coordinator", "worker", "candle-*", "tokenizers", "sqlx*", "hf-hub"]),
     ("coordinator", &["engine", "worker", "candle-*", "tokenizers", "hf-hub"]),

@@ -2,8 +2,8 @@
 
 use anyhow::Context;
 use dataset::{Cursor, CutLimits, Cutter, ReadOptions, Source, Storage, expand, inspect, read};
+use spec::Format;
 
-use crate::args::FormatArg;
 use crate::stream::{Corpora, ScratchFolder};
 use crate::ui::Ui;
 
@@ -14,7 +14,7 @@ const LIMITS: CutLimits = CutLimits { rows_max: 10_000, bytes_max: 4 << 20 };
 pub(crate) fn first(
     ui: &Ui,
     from: &str,
-    format: Option<FormatArg>,
+    format: Option<Format>,
     options: &ReadOptions,
     rows: usize,
 ) -> anyhow::Result<Vec<Option<String>>> {
@@ -22,7 +22,7 @@ pub(crate) fn first(
     let corpora = Corpora::keep_streams(ui, &[from.to_owned()], format, input.path())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let scratch = std::env::temp_dir().join(format!("encaje-texts-{}", std::process::id()));
-    let sources = runtime.block_on(expand(&corpora.patterns, format.map(Into::into)))?;
+    let sources = runtime.block_on(expand(&corpora.patterns, format))?;
     let found = runtime.block_on(first_texts(&sources, options, rows, &scratch.to_string_lossy()));
     // Best effort: what is left is small, and in the folder for temporary files.
     drop(std::fs::remove_dir_all(&scratch));

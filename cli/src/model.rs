@@ -11,8 +11,8 @@ use worker::{HubOptions, ModelError};
 
 use crate::args::{HubArgs, JobArgs};
 use crate::exit::Advice;
+use crate::prompt;
 use crate::ui::{self, Ui};
-use crate::{plan, prompt};
 
 /// A model on this machine.
 pub(crate) struct LocalModel {
@@ -92,8 +92,8 @@ pub(crate) fn introduce(ui: &Ui, args: &JobArgs, summary: &ModelSummary, embed: 
         let all = summary.hidden_size;
         ui.note(format!("dimensions: the first {kept} of {all}, as the model says (--dimensions overrides it)"));
     }
-    let asked = plan::pooling(args.embed.pooling).map(plan::pooling_name);
-    if let Some(asked) = asked.filter(|asked| *asked != summary.pooling.to_string()) {
+    let asked = args.embed.pooling.0;
+    if let Some(asked) = asked.filter(|asked| *asked != summary.pooling) {
         if summary.pooling_source == PoolingSource::Model {
             ui.warn(format!("--pooling {asked} is not the model's own pooling, which is {}", summary.pooling));
         } else {

@@ -88,7 +88,7 @@ fn info() -> FileInfo {
         normalized: true,
         max_length: 8,
         dtype: "f32".into(),
-        output_dtype: dataset::VectorDtype::F32,
+        output_dtype: dataset::OutputDtype::F32,
         prefix: String::new(),
         prompt: None,
         similarity: None,

@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::Context;
 
 use crate::exit::Advice;
-use atlas::plot::{Picture, PlotFormat};
 use crate::ui::{self, Ui};
+use atlas::plot::{Picture, PlotFormat};
 
 /// Refuses a place that is taken (unless it may be replaced) or that is not in a folder. `option` names it in hints.
 pub(crate) fn check(path: &Path, option: &str, force: bool) -> anyhow::Result<()> {

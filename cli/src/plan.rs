@@ -2,12 +2,10 @@
 
 use dataset::{Keep, PlannedSource, Quote, ReadOptions, Source};
 use engine::{Digests, ModelSummary};
-use proto::job::{
-    ComputeDtype, EmbedSpec, JobSpec, MaxRejects, ModelSpec, OnBadRow, OutputDtype, Pooling, ShardLimits,
-};
+use proto::job::{ComputeDtype, EmbedSpec, JobSpec, MaxRejects, ModelSpec, Pooling, ShardLimits};
 use proto::limits;
 
-use crate::args::{CutArgs, DtypeArg, JobArgs, OnBadRowArg, OutputDtypeArg, PoolingArg};
+use crate::args::{Auto, CutArgs, JobArgs};
 use crate::exit::Advice;
 use crate::model::LocalModel;
 use crate::prompt::{self, Applied};
@@ -61,20 +59,20 @@ pub(crate) fn check(args: &JobArgs, model: &ModelSummary, power: Power) -> Resul
         return Err(Advice::usage(format!("--dimensions {dimensions} is more than the {own} that the model has")));
     }
     match args.embed.dtype {
-        DtypeArg::Auto | DtypeArg::F32 => Ok(()),
-        DtypeArg::F16 if matches!(power, Power::Cores(_)) => {
+        Auto(None | Some(ComputeDtype::F32)) => Ok(()),
+        Auto(Some(ComputeDtype::F16)) if matches!(power, Power::Cores(_)) => {
             let what = "--dtype f16: a CPU computes in f32, bf16 or int8";
             Err(Advice::usage(what).hint("leave --dtype out, or see --output-dtype for smaller files"))
         }
-        DtypeArg::Int8 if matches!(power, Power::Gpus(_)) => {
+        Auto(Some(ComputeDtype::Int8)) if matches!(power, Power::Gpus(_)) => {
             let what = "--dtype int8: a GPU computes in f16, bf16 or f32";
             Err(Advice::usage(what).hint("leave --dtype out, or compute on --device cpu"))
         }
-        DtypeArg::F16 | DtypeArg::Bf16 | DtypeArg::Int8 if !model.native => {
+        Auto(Some(ComputeDtype::F16 | ComputeDtype::Bf16 | ComputeDtype::Int8)) if !model.native => {
             let what = format!("--dtype: `{}` is computed in f32 only", model.architecture);
             Err(Advice::usage(what).hint("leave --dtype out"))
         }
-        DtypeArg::F16 | DtypeArg::Bf16 | DtypeArg::Int8 => Ok(()),
+        Auto(Some(ComputeDtype::F16 | ComputeDtype::Bf16 | ComputeDtype::Int8)) => Ok(()),
     }
 }
 
@@ -108,10 +106,7 @@ pub(crate) fn spec(
         model: ModelSpec { name: model.name.clone(), revision: model.found.revision.clone(), digest },
         limits: shard_limits(&model.summary, embed.dimensions, &args.cut, power),
         embed,
-        on_bad_row: match args.rows.on_bad_row {
-            OnBadRowArg::Reject => OnBadRow::Reject,
-            OnBadRowArg::Fail => OnBadRow::Fail,
-        },
+        on_bad_row: args.rows.on_bad_row,
         max_rejects: args.rows.max_rejects.unwrap_or(MaxRejects::Unlimited),
         allow_partial: false,
     })
@@ -131,37 +126,20 @@ fn embed_spec(args: &JobArgs, model: &ModelSummary, prompt: Applied, power: Powe
     let (embed, rows, cut) = (&args.embed, &args.rows, &args.cut);
     let own_dimensions = model.truncate_dim.map(|kept| u32::try_from(kept).unwrap_or(u32::MAX));
     EmbedSpec {
-        pooling: pooling(embed.pooling),
+        pooling: embed.pooling.0,
         normalize: !embed.no_normalize,
         max_length: embed.max_length,
         prefix: prompt.text,
-        dtype: match embed.dtype {
-            // f32 is exact and fast on a CPU, and what workers of every kind compute; a GPU is made for f16.
-            DtypeArg::Auto if matches!(power, Power::Gpus(_)) => ComputeDtype::F16,
-            DtypeArg::Auto | DtypeArg::F32 => ComputeDtype::F32,
-            DtypeArg::F16 => ComputeDtype::F16,
-            DtypeArg::Bf16 => ComputeDtype::Bf16,
-            DtypeArg::Int8 => ComputeDtype::Int8,
-        },
-        output_dtype: match rows.output_dtype {
-            OutputDtypeArg::F32 => OutputDtype::F32,
-            OutputDtypeArg::F16 => OutputDtype::F16,
-        },
+        // f32 is exact and fast on a CPU, and what workers of every kind compute; a GPU is made for f16.
+        dtype: embed.dtype.0.unwrap_or(match power {
+            Power::Gpus(_) => ComputeDtype::F16,
+            Power::Cores(_) | Power::Workers(_) => ComputeDtype::F32,
+        }),
+        output_dtype: rows.output_dtype,
         dimensions: embed.dimensions.or(own_dimensions),
         batch_tokens: cut.batch_tokens,
         prompt: prompt.name,
         similarity: model.similarity.clone(),
-    }
-}
-
-/// Returns the pooling that was asked for; `None` leaves it to the model.
-pub(crate) fn pooling(arg: PoolingArg) -> Option<Pooling> {
-    match arg {
-        PoolingArg::Auto => None,
-        PoolingArg::Cls => Some(Pooling::Cls),
-        PoolingArg::Mean => Some(Pooling::Mean),
-        PoolingArg::Max => Some(Pooling::Max),
-        PoolingArg::Last => Some(Pooling::Last),
     }
 }
 
@@ -181,30 +159,30 @@ fn shard_limits(model: &ModelSummary, dimensions: Option<u32>, cut: &CutArgs, po
 
 /// Says which parameters differ between the job of an output directory and the one asked for now, each in a few words.
 pub(crate) fn differences(was: &JobSpec, now: &JobSpec) -> Vec<String> {
+    // Taken apart in whole, so that whatever is added is compared.
+    let JobSpec { sources, read, model, embed, limits, on_bad_row, max_rejects, allow_partial } = was;
     let mut found = Differences(Vec::new());
-    let names = |spec: &JobSpec| spec.sources.iter().map(|source| source.uri.clone()).collect::<Vec<_>>().join(" ");
-    found.compare("the corpus", names(was), names(now));
-    if names(was) == names(now) {
-        found.compare_debug("--format", &was.sources, &now.sources);
+    let names = |sources: &[Source]| sources.iter().map(|source| source.uri.clone()).collect::<Vec<_>>().join(" ");
+    found.compare("the corpus", names(sources), names(&now.sources));
+    if names(sources) == names(&now.sources) {
+        found.compare_debug("--format", sources, &now.sources);
     }
-    found.compare("--text-column", &was.read.text_column, &now.read.text_column);
-    found.compare_option("--id-column", was.read.id_column.as_ref(), now.read.id_column.as_ref());
-    found.compare("--keep", keep_name(&was.read.keep), keep_name(&now.read.keep));
-    found.compare_option("--delimiter", was.read.delimiter, now.read.delimiter);
-    found.compare_option("--quote", was.read.quote.map(quote_name), now.read.quote.map(quote_name));
-    found.compare_option("--encoding", was.read.encoding.as_ref(), now.read.encoding.as_ref());
-    found.compare("--model", &was.model.name, &now.model.name);
-    found.compare_option("--revision", was.model.revision.as_ref(), now.model.revision.as_ref());
-    if was.model.name == now.model.name && was.model.revision == now.model.revision {
-        found.compare("the files of the model (BLAKE3)", &was.model.digest, &now.model.digest);
+    found.compare_reading(read, &now.read);
+    let ModelSpec { name, revision, digest } = model;
+    found.compare("--model", name, &now.model.name);
+    found.compare_option("--revision", revision.as_ref(), now.model.revision.as_ref());
+    if *name == now.model.name && *revision == now.model.revision {
+        found.compare("the files of the model (BLAKE3)", digest, &now.model.digest);
     }
-    found.compare_embedding(&was.embed, &now.embed);
-    found.compare_option("--shard-rows", Some(was.limits.rows_max), Some(now.limits.rows_max));
-    if was.limits.rows_max == now.limits.rows_max {
-        found.compare("the size of shards in bytes", was.limits.bytes_max, now.limits.bytes_max);
+    found.compare_embedding(embed, &now.embed);
+    let ShardLimits { rows_max, bytes_max } = *limits;
+    found.compare_option("--shard-rows", Some(rows_max), Some(now.limits.rows_max));
+    if rows_max == now.limits.rows_max {
+        found.compare("the size of shards in bytes", bytes_max, now.limits.bytes_max);
     }
-    found.compare_debug("--on-bad-row", &was.on_bad_row, &now.on_bad_row);
-    found.compare("--max-rejects", max_rejects_name(was.max_rejects), max_rejects_name(now.max_rejects));
+    found.compare("--on-bad-row", *on_bad_row, now.on_bad_row);
+    found.compare("--max-rejects", max_rejects_name(*max_rejects), max_rejects_name(now.max_rejects));
+    found.compare("--allow-partial", *allow_partial, now.allow_partial);
     found.0
 }
 
@@ -224,60 +202,55 @@ impl Differences {
         }
     }
 
-    fn compare_debug<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, was: &T, now: &T) {
+    fn compare_debug<T: PartialEq>(&mut self, what: &str, was: &T, now: &T) {
         if was != now {
             self.0.push(format!("{what} was another"));
         }
     }
 
+    fn compare_reading(&mut self, was: &ReadOptions, now: &ReadOptions) {
+        let ReadOptions { text_column, id_column, keep, delimiter, quote, encoding } = was;
+        self.compare("--text-column", text_column, &now.text_column);
+        self.compare_option("--id-column", id_column.as_ref(), now.id_column.as_ref());
+        self.compare("--keep", keep_name(keep), keep_name(&now.keep));
+        self.compare_option("--delimiter", *delimiter, now.delimiter);
+        self.compare_option("--quote", quote.map(quote_name), now.quote.map(quote_name));
+        self.compare_option("--encoding", encoding.as_ref(), now.encoding.as_ref());
+    }
+
     fn compare_embedding(&mut self, was: &EmbedSpec, now: &EmbedSpec) {
-        let pooling = |spec: &EmbedSpec| spec.pooling.map_or("auto", pooling_name);
-        self.compare("--pooling", pooling(was), pooling(now));
-        self.compare("--no-normalize", !was.normalize, !now.normalize);
-        self.compare_option("--max-length", was.max_length, now.max_length);
+        let EmbedSpec {
+            pooling,
+            normalize,
+            max_length,
+            prefix: _,
+            dtype,
+            output_dtype,
+            dimensions,
+            batch_tokens,
+            prompt: _,
+            similarity,
+        } = was;
+        let name = |pooling: Option<Pooling>| pooling.map_or_else(|| "auto".to_owned(), |pooling| pooling.to_string());
+        self.compare("--pooling", name(*pooling), name(now.pooling));
+        self.compare("--no-normalize", !normalize, !now.normalize);
+        self.compare_option("--max-length", *max_length, now.max_length);
         // Spelled as it would be given: no prompt is the prompt "".
         let prompt = |spec: &EmbedSpec| spec.prompt.clone().unwrap_or_default();
         let prefix = |spec: &EmbedSpec| if spec.prompt.is_some() { String::new() } else { spec.prefix.clone() };
         self.compare("--prompt", prompt(was), prompt(now));
         self.compare("--prefix", prefix(was), prefix(now));
-        self.compare_option("--dimensions", was.dimensions, now.dimensions);
-        self.compare("--dtype", dtype_name(was.dtype), dtype_name(now.dtype));
-        self.compare_option("the model's similarity", was.similarity.as_ref(), now.similarity.as_ref());
-        self.compare("--output-dtype", output_dtype_name(was.output_dtype), output_dtype_name(now.output_dtype));
-        self.compare_option("--batch-tokens", was.batch_tokens, now.batch_tokens);
+        self.compare_option("--dimensions", *dimensions, now.dimensions);
+        self.compare("--dtype", *dtype, now.dtype);
+        self.compare_option("the model's similarity", similarity.as_ref(), now.similarity.as_ref());
+        self.compare("--output-dtype", *output_dtype, now.output_dtype);
+        self.compare_option("--batch-tokens", *batch_tokens, now.batch_tokens);
     }
 }
 
 /// Returns the first source that is not what it was, if there is one. Both lists name the same sources.
 pub(crate) fn changed_source<'a>(was: &'a [PlannedSource], now: &[PlannedSource]) -> Option<&'a str> {
     was.iter().zip(now).find(|(was, now)| was.fingerprint != now.fingerprint).map(|(was, _)| was.source.uri.as_str())
-}
-
-/// Spells a pooling.
-pub(crate) fn pooling_name(pooling: Pooling) -> &'static str {
-    match pooling {
-        Pooling::Cls => "cls",
-        Pooling::Mean => "mean",
-        Pooling::Max => "max",
-        Pooling::Last => "last",
-    }
-}
-
-/// Spells a compute format.
-pub(crate) fn dtype_name(dtype: ComputeDtype) -> &'static str {
-    match dtype {
-        ComputeDtype::F32 => "f32",
-        ComputeDtype::F16 => "f16",
-        ComputeDtype::Bf16 => "bf16",
-        ComputeDtype::Int8 => "int8",
-    }
-}
-
-fn output_dtype_name(dtype: OutputDtype) -> &'static str {
-    match dtype {
-        OutputDtype::F32 => "f32",
-        OutputDtype::F16 => "f16",
-    }
 }
 
 fn keep_name(keep: &Keep) -> String {
@@ -308,6 +281,7 @@ mod tests {
     use super::*;
     use dataset::{Compression, Format};
     use engine::{PoolingSource, TokenizerKind};
+    use proto::job::{OnBadRow, OutputDtype};
 
     fn summary(flops_per_token: u64, hidden_size: usize) -> ModelSummary {
         ModelSummary {

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use dataset::{Totals, VectorReader};
-use proto::job::{JobState, RowCounts, ShardCounts};
+use dataset::{RowCounts, VectorReader};
+use proto::job::{JobState, ShardCounts};
 use serde::{Deserialize, Serialize};
 
 use crate::outdir::{OutDir, Target};
@@ -100,7 +100,7 @@ impl OutStatus {
         }
     }
 
-    fn done(path: &Path, model: &str, job: &str, totals: &Totals, missing: u64) -> Self {
+    fn done(path: &Path, model: &str, job: &str, totals: &RowCounts, missing: u64) -> Self {
         Self {
             out: path.display().to_string(),
             state: OutState::Done,

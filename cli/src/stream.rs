@@ -6,8 +6,8 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use spec::Format;
 
-use crate::args::FormatArg;
 use crate::exit::Advice;
 use crate::outdir::STATE_DIR;
 use crate::private;
@@ -57,7 +57,7 @@ impl Corpora {
     pub(crate) fn keep_streams(
         ui: &Ui,
         patterns: &[String],
-        format: Option<FormatArg>,
+        format: Option<Format>,
         folder: &Path,
     ) -> anyhow::Result<Self> {
         let streams: Vec<Option<Stream>> = patterns.iter().map(|pattern| stream_of(pattern)).collect();
@@ -140,17 +140,9 @@ fn stream_of(pattern: &str) -> Option<Stream> {
 }
 
 /// Returns the extension that tells the format of a stream.
-fn extension_of(pattern: &str, format: Option<FormatArg>) -> Result<String, Advice> {
+fn extension_of(pattern: &str, format: Option<Format>) -> Result<String, Advice> {
     if let Some(format) = format {
-        let extension = match format {
-            FormatArg::Csv => "csv",
-            FormatArg::Tsv => "tsv",
-            FormatArg::Jsonl => "jsonl",
-            FormatArg::Parquet => "parquet",
-            FormatArg::Arrow => "arrow",
-            FormatArg::Txt => "txt",
-        };
-        return Ok(extension.to_owned());
+        return Ok(format.to_string());
     }
     let name = Path::new(pattern).file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let stem = [".gz", ".gzip", ".zst", ".zstd"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
@@ -274,7 +266,7 @@ mod tests {
             error.unwrap_err().to_string()
         };
         assert!(refused(&["-"], None).contains("--format"));
-        assert!(refused(&["-", "/dev/stdin"], Some(FormatArg::Csv)).contains("twice"));
+        assert!(refused(&["-", "/dev/stdin"], Some(Format::Csv)).contains("twice"));
         assert!(!dir.path().join("input").exists());
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use dataset::{RejectReason, Totals};
+use dataset::{RejectReason, RowCounts};
 use serde::Serialize;
 
 use crate::exit::Exit;
@@ -39,7 +39,7 @@ pub(crate) struct RunSummary {
 
 impl RunSummary {
     /// Sums up a run that took `took` and found `before` done already.
-    pub(crate) fn new(out: &Path, totals: &Totals, took: Duration, before: ui::Amount) -> Self {
+    pub(crate) fn new(out: &Path, totals: &RowCounts, took: Duration, before: ui::Amount) -> Self {
         let seconds = took.as_secs_f64();
         let rate = |number: u64| if seconds > 0.0 { number as f64 / seconds } else { 0.0 };
         Self {
@@ -58,7 +58,7 @@ impl RunSummary {
     }
 
     /// Sums up a run that found everything done.
-    pub(crate) fn was_done(out: &Path, totals: &Totals) -> Self {
+    pub(crate) fn was_done(out: &Path, totals: &RowCounts) -> Self {
         let all = ui::Amount { rows: totals.rows, tokens: totals.tokens };
         Self { was_done: true, ..Self::new(out, totals, Duration::ZERO, all) }
     }
@@ -151,8 +151,8 @@ fn round(number: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn totals() -> Totals {
-        Totals { rows: 1_000, rejects: [(RejectReason::EmptyText, 2)].into(), truncated: 3, tokens: 20_000 }
+    fn totals() -> RowCounts {
+        RowCounts { rows: 1_000, rejects: [(RejectReason::EmptyText, 2)].into(), truncated: 3, tokens: 20_000 }
     }
 
     #[test]

@@ -10,10 +10,10 @@ use blake3::Hash;
 use dataset::vectors::{self, layout};
 use dataset::{
     DatasetError, ErrorKind, FileInfo, ManifestFile, ManifestSeal, ManifestSource, ManifestWriter, NewObject,
-    PlannedSource, Storage, VectorDtype,
+    PlannedSource, Storage,
 };
 use proto::JobId;
-use proto::job::{ComputeDtype, JobSpec, JobState, OutputDtype, Pooling};
+use proto::job::{JobSpec, JobState};
 use proto::planted::{self, Bug};
 use tracing::{error, info, warn};
 
@@ -192,7 +192,11 @@ async fn describe(
     let info = match &next {
         // What the model's own settings came to stands in the files that the workers wrote, the same in each.
         Some(winner) => vectors::read_info(&context.storage, &winner.output.key, &winner.output.blake3).await?,
-        None => info_without_files(job, spec),
+        None => FileInfo {
+            job_id: job.to_string(),
+            spec_digest: proto::spec_digest(spec),
+            ..FileInfo::of(&spec.model, &spec.embed, None)
+        },
     };
     let mut manifest = ManifestWriter::new(&info);
     loop {
@@ -256,43 +260,5 @@ fn file_of(winner: Winner) -> ManifestFile {
         rejects: output.counts.rejects,
         truncated: output.counts.truncated,
         tokens: output.counts.tokens,
-    }
-}
-
-/// A corpus without records has no output files: what the job asked for is all that is known; 0 and `auto` stand for
-/// what only the model knows.
-fn info_without_files(job: JobId, spec: &JobSpec) -> FileInfo {
-    let pooling = match spec.embed.pooling {
-        None => "auto",
-        Some(Pooling::Cls) => "cls",
-        Some(Pooling::Mean) => "mean",
-        Some(Pooling::Max) => "max",
-        Some(Pooling::Last) => "last",
-    };
-    let dtype = match spec.embed.dtype {
-        ComputeDtype::F32 => "f32",
-        ComputeDtype::F16 => "f16",
-        ComputeDtype::Bf16 => "bf16",
-        ComputeDtype::Int8 => "int8",
-    };
-    let output_dtype = match spec.embed.output_dtype {
-        OutputDtype::F32 => VectorDtype::F32,
-        OutputDtype::F16 => VectorDtype::F16,
-    };
-    FileInfo {
-        model: spec.model.name.clone(),
-        revision: spec.model.revision.clone(),
-        model_digest: spec.model.digest.clone(),
-        pooling: pooling.to_owned(),
-        normalized: spec.embed.normalize,
-        max_length: spec.embed.max_length.unwrap_or(0),
-        dtype: dtype.to_owned(),
-        output_dtype,
-        prefix: spec.embed.prefix.clone(),
-        prompt: spec.embed.prompt.clone(),
-        similarity: spec.embed.similarity.clone(),
-        dimensions: spec.embed.dimensions.unwrap_or(0),
-        job_id: job.to_string(),
-        spec_digest: proto::spec_digest(spec),
     }
 }

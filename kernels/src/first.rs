@@ -17,8 +17,11 @@ const TEXTS: usize = 16;
 /// The weights of keys and values as files have them, `[heads * size, inputs]`, and the bias of the values.
 #[derive(Debug, Clone, Copy)]
 pub struct KeysValues<'a> {
+    /// Of keys.
     pub keys: &'a [f32],
+    /// Of values.
     pub values: &'a [f32],
+    /// Of values, `heads * size`. (That of keys adds the same to every score.)
     pub bias: &'a [f32],
 }
 

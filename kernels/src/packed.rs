@@ -145,12 +145,7 @@ impl PackedWeights {
 
     /// Returns the products of rows of `inputs` numbers and the outputs in `panels`, `[rows, outputs]`. `finish` gets
     /// every block of finished rows, with the number of the first, while they are in the cache.
-    pub fn multiply(
-        &self,
-        x: RowsView<'_>,
-        panels: Range<usize>,
-        finish: impl FnMut(&mut [f32], usize),
-    ) -> Vec<f32> {
+    pub fn multiply(&self, x: RowsView<'_>, panels: Range<usize>, finish: impl FnMut(&mut [f32], usize)) -> Vec<f32> {
         let mut out = Vec::with_capacity(x.rows * self.width(&panels));
         self.multiply_into(x, panels, &mut out, &mut Scratch::default(), finish);
         out
@@ -490,9 +485,11 @@ mod tests {
 
     #[test]
     fn weights_that_are_not_finite_spoil_their_output_alone() {
-        for (dtype, broken) in
-            [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Int8].into_iter().zip([f32::NAN, f32::NAN, f32::INFINITY])
-        {
+        for (dtype, broken) in [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Int8].into_iter().zip([
+            f32::NAN,
+            f32::NAN,
+            f32::INFINITY,
+        ]) {
             let packed = PackedWeights::new(&[&[1.0, 1.0, 1.0, broken, f32::NAN, 1.0, 2.0, 1.0]], 2, dtype);
             let out = packed.multiply(RowsView { data: &[1.0, 2.0], rows: 1, stride: 2 }, 0..1, |_, _| {});
             let finite: Vec<bool> = out.iter().map(|x| x.is_finite()).collect();

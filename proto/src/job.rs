@@ -1,141 +1,11 @@
 //! What a job is and how it stands: the vocabulary of `submit`, `status` and `list`, as plain values.
 
-use std::collections::BTreeMap;
-
-use dataset::{ReadOptions, RejectReason, Source};
 use serde::{Deserialize, Serialize};
+pub use spec::{
+    ComputeDtype, EmbedSpec, JobSpec, MaxRejects, ModelSpec, OnBadRow, OutputDtype, Pooling, RowCounts, ShardLimits,
+};
 
 use crate::ids::JobId;
-
-/// How token vectors become one vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Pooling {
-    /// The vector of the first token.
-    Cls,
-    /// The mean over all tokens.
-    Mean,
-    /// The maximum over all tokens, per dimension.
-    Max,
-    /// The vector of the last token.
-    Last,
-}
-
-/// Number format of the forward pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ComputeDtype {
-    /// 32-bit floats.
-    F32,
-    /// 16-bit floats.
-    F16,
-    /// 16-bit brain floats.
-    Bf16,
-    /// 8-bit integers with 32-bit accumulation.
-    Int8,
-}
-
-/// Number format of the `embedding` column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OutputDtype {
-    /// 32-bit floats.
-    F32,
-    /// 16-bit floats.
-    F16,
-}
-
-/// The model of a job, pinned by content.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ModelSpec {
-    /// Hub id (`owner/name`) or the absolute path of a directory.
-    pub name: String,
-    /// The resolved commit for a Hub model; `None` for a directory.
-    pub revision: Option<String>,
-    /// BLAKE3 over the files that decide the vectors (config, tokenizer, weights, pooling), in hex.
-    pub digest: String,
-}
-
-/// How texts become vectors. `None` means the model's own setting.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct EmbedSpec {
-    /// Pooling.
-    pub pooling: Option<Pooling>,
-    /// L2 normalisation (on unless `--no-normalize`).
-    pub normalize: bool,
-    /// Most tokens fed to the model for one text, special ones included.
-    pub max_length: Option<u32>,
-    /// Text put before every record.
-    pub prefix: String,
-    /// Number format of the forward pass.
-    pub dtype: ComputeDtype,
-    /// Number format of the output.
-    pub output_dtype: OutputDtype,
-    /// Keep only the first so many dimensions, normalised again (Matryoshka).
-    pub dimensions: Option<u32>,
-    /// Tokens per batch; found by the worker where absent.
-    pub batch_tokens: Option<u32>,
-    /// Name of the model's own prompt that `prefix` is. Left out where it is none, so that such jobs keep their digests.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prompt: Option<String>,
-    /// The similarity that the model is meant for, as the footer says it. Left out where the model names none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub similarity: Option<String>,
-}
-
-/// What a rejected record does to the job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnBadRow {
-    /// It gets a reason instead of a vector.
-    Reject,
-    /// It fails the job, naming the row.
-    Fail,
-}
-
-/// How many rejected records a job bears before it fails.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MaxRejects {
-    /// Any number.
-    Unlimited,
-    /// So many rows.
-    Rows(u64),
-    /// So many per cent of the rows; judged when all rows are in.
-    Percent(f64),
-}
-
-/// How large shards are cut. A shard ends at whichever limit is met first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ShardLimits {
-    /// Most records in a shard.
-    pub rows_max: u64,
-    /// Most bytes of (uncompressed) input in a shard, unless one record alone is larger.
-    pub bytes_max: u64,
-}
-
-/// Everything that decides what a job produces. Two equal specs over equal inputs give equal rows.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct JobSpec {
-    /// The corpus: sources in order.
-    pub sources: Vec<Source>,
-    /// How they are read.
-    pub read: ReadOptions,
-    /// The model.
-    pub model: ModelSpec,
-    /// How it is used.
-    pub embed: EmbedSpec,
-    /// How the corpus is cut.
-    pub limits: ShardLimits,
-    /// What a bad row does.
-    pub on_bad_row: OnBadRow,
-    /// How many bad rows are borne.
-    pub max_rejects: MaxRejects,
-    /// Dead shards become holes of the result instead of failing the job, if at least one shard is committed. Left out
-    /// where it is not asked for, so that such jobs keep their digests.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub allow_partial: bool,
-}
 
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -164,26 +34,6 @@ impl JobState {
             JobState::Succeeded | JobState::Failed | JobState::Cancelled => true,
             JobState::Planning | JobState::Running | JobState::Finalizing | JobState::Cancelling => false,
         }
-    }
-}
-
-/// Sums over committed shards.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RowCounts {
-    /// Rows with or without a vector.
-    pub rows: u64,
-    /// Rows without, by reason.
-    pub rejects: BTreeMap<RejectReason, u64>,
-    /// Rows whose text was cut to the maximum length.
-    pub truncated: u64,
-    /// Tokens fed to the model, special ones included.
-    pub tokens: u64,
-}
-
-impl RowCounts {
-    /// Rows that got a reason instead of a vector.
-    pub fn rejected(&self) -> u64 {
-        self.rejects.values().sum()
     }
 }
 
@@ -414,7 +264,7 @@ pub struct ResultsPage {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use dataset::{Compression, Format, Keep};
+    use dataset::{Compression, Format, Keep, ReadOptions, Source};
 
     /// A job in which every optional field is set.
     pub(crate) fn spec() -> JobSpec {

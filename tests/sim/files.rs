@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::Schema;
 use bytes::Bytes;
-use dataset::{FileInfo, FileSummary, RejectReason, RowStatus, VectorChunk, VectorDtype, VectorWriter};
+use dataset::{FileInfo, FileSummary, OutputDtype, RejectReason, RowStatus, VectorChunk, VectorWriter};
 use proto::JobId;
 
 use crate::corpus::DIMENSIONS;
@@ -59,7 +59,7 @@ pub(crate) fn info_of(job: JobId, spec_digest: &str) -> FileInfo {
         normalized: true,
         max_length: 512,
         dtype: "f32".into(),
-        output_dtype: VectorDtype::F32,
+        output_dtype: OutputDtype::F32,
         prefix: String::new(),
         prompt: None,
         similarity: None,

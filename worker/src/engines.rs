@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use dataset::{FileInfo, VectorDtype};
-use engine::{DeviceSpec, Dtype, Engine, EngineOptions, LoadError, ModelDir, Pooling, TextEncoder};
-use proto::job::{ComputeDtype, EmbedSpec, ModelSpec, OutputDtype};
+use dataset::FileInfo;
+use dataset::vectors::Resolved;
+use engine::{DeviceSpec, Engine, EngineOptions, LoadError, ModelDir, TextEncoder};
+use proto::job::{ComputeDtype, EmbedSpec, ModelSpec, Pooling};
 use proto::work::Grant;
 use tokio::sync::Mutex;
 
@@ -112,56 +113,32 @@ fn check_digest(model: &ModelSpec, dir: &ModelDir, path: &Path) -> Result<(), Sh
 /// at least as exact, and a model that no GPU runs is computed on the CPU.
 fn options(embed: &EmbedSpec, device: &DeviceSpec, native: bool) -> EngineOptions {
     let device = if native { device.clone() } else { DeviceSpec::Cpu };
-    let dtype = match (&device, engine_dtype(embed.dtype)) {
-        (DeviceSpec::Cpu, Dtype::F16) => Dtype::F32,
-        (DeviceSpec::Cuda(_), Dtype::Int8) => Dtype::F16,
+    let dtype = match (&device, embed.dtype) {
+        (DeviceSpec::Cpu, ComputeDtype::F16) => ComputeDtype::F32,
+        (DeviceSpec::Cuda(_), ComputeDtype::Int8) => ComputeDtype::F16,
         (_, dtype) => dtype,
     };
     EngineOptions {
         device,
         dtype,
-        pooling: embed.pooling.map(|pooling| match pooling {
-            proto::job::Pooling::Cls => Pooling::Cls,
-            proto::job::Pooling::Mean => Pooling::Mean,
-            proto::job::Pooling::Max => Pooling::Max,
-            proto::job::Pooling::Last => Pooling::Last,
-        }),
+        pooling: embed.pooling,
         normalize: embed.normalize,
         dimensions: embed.dimensions.map(|dimensions| dimensions as usize),
     }
 }
 
-/// Returns the engine's name of a number format.
-pub fn engine_dtype(dtype: ComputeDtype) -> Dtype {
-    match dtype {
-        ComputeDtype::F32 => Dtype::F32,
-        ComputeDtype::F16 => Dtype::F16,
-        ComputeDtype::Bf16 => Dtype::Bf16,
-        ComputeDtype::Int8 => Dtype::Int8,
-    }
-}
-
 impl Loaded {
-    /// Returns what the output of a shard says about how it was made.
+    /// Returns what the output of a shard says about how it was resolved.
     pub(crate) fn file_info(&self, grant: &Grant) -> FileInfo {
-        FileInfo {
-            model: self.model.name.clone(),
-            revision: self.model.revision.clone(),
-            model_digest: self.model.digest.clone(),
-            pooling: self.pooling.to_string(),
-            normalized: self.embed.normalize,
+        let resolved = Resolved {
+            pooling: self.pooling,
             max_length: u32::try_from(self.encoder.max_length()).expect("models take far fewer than 2^32 tokens"),
-            dtype: engine_dtype(self.embed.dtype).to_string(),
-            output_dtype: match self.embed.output_dtype {
-                OutputDtype::F32 => VectorDtype::F32,
-                OutputDtype::F16 => VectorDtype::F16,
-            },
-            prefix: self.embed.prefix.clone(),
-            prompt: self.embed.prompt.clone(),
-            similarity: self.embed.similarity.clone(),
             dimensions: u32::try_from(self.dimensions).expect("vectors have far fewer than 2^32 components"),
+        };
+        FileInfo {
             job_id: grant.shard.job.to_string(),
             spec_digest: grant.spec_digest.clone(),
+            ..FileInfo::of(&self.model, &self.embed, Some(resolved))
         }
     }
 }

@@ -32,7 +32,6 @@ use proto::{Wire, WorkClient};
 use tokio_util::sync::CancellationToken;
 
 pub use config::{Preload, StageSeconds, WorkerConfig, WorkerSummary};
-pub use engines::engine_dtype;
 pub use error::WorkerError;
 pub use machine::{Failed, Handed, Machine, check_input};
 pub use meter::{Meter, Stage};

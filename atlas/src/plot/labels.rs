@@ -13,8 +13,8 @@ pub(crate) const NO_VALUE: &str = "(none)";
 
 impl Labels {
     /// Reads a column: numbers with many distinct values become a colour bar, everything else names, the most frequent
-    /// first. `None` and an empty value are [`NO_VALUE`].
-    pub(crate) fn of_column(column: &str, values: &[Option<String>]) -> Labels {
+    /// first. `None` and an empty value are `(none)`.
+    pub fn of_column(column: &str, values: &[Option<String>]) -> Labels {
         match numbers(values) {
             Some(numbers) => numbers.into_labels(column),
             None => categories(column, values),
@@ -22,12 +22,15 @@ impl Labels {
     }
 
     /// Reads a column as names, whatever they look like.
-    pub(crate) fn categories_of(column: &str, values: &[Option<String>]) -> Labels {
+    pub fn categories_of(column: &str, values: &[Option<String>]) -> Labels {
         categories(column, values)
     }
 
-    /// Reads a column as numbers, however few; an error is the first row that holds something else.
-    pub(crate) fn numbers_of(column: &str, values: &[Option<String>]) -> Result<Labels, usize> {
+    /// Reads a column as numbers, however few.
+    ///
+    /// # Errors
+    /// The first row that holds something else.
+    pub fn numbers_of(column: &str, values: &[Option<String>]) -> Result<Labels, usize> {
         let mut numbers = Numbers::default();
         for (row, value) in values.iter().enumerate() {
             numbers.push(value.as_deref()).ok_or(row)?;
@@ -36,7 +39,7 @@ impl Labels {
     }
 
     /// Returns the name of the column, if there is one.
-    pub(crate) fn column(&self) -> Option<&str> {
+    pub fn column(&self) -> Option<&str> {
         match self {
             Labels::None => None,
             Labels::Categories { column, .. } | Labels::Continuous { column, .. } => Some(column),

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use dataset::Keep;
+use spec::{ExportFormat, Format, OutputDtype};
 
 use super::values::parse_keep;
-use super::{ClusterArgs, DialectArgs, ExportFormatArg, FormatArg, HubArgs, ModelArgs, OutputDtypeArg};
+
+use super::{ClusterArgs, DialectArgs, HubArgs, ModelArgs};
 
 /// `encaje status`.
 #[derive(Debug, Args)]
@@ -57,7 +59,7 @@ pub(crate) struct VerifyArgs {
     pub(crate) corpus: Vec<String>,
     /// Takes every source of the corpus as this format, whatever its extension.
     #[arg(long, value_enum, value_name = "FORMAT", requires = "corpus")]
-    pub(crate) format: Option<FormatArg>,
+    pub(crate) format: Option<Format>,
     /// Names the corpus column that holds the text. The default is the one that `run` was given, else `text`.
     #[arg(long, value_name = "NAME")]
     pub(crate) text_column: Option<String>,
@@ -86,7 +88,7 @@ pub(crate) struct MergeArgs {
     pub(crate) partition_rows: Option<u64>,
     /// Stores vectors in this number format; the default is that of the parts.
     #[arg(long, value_enum)]
-    pub(crate) output_dtype: Option<OutputDtypeArg>,
+    pub(crate) output_dtype: Option<OutputDtype>,
     /// Replaces the file if it is there already.
     #[arg(long)]
     pub(crate) force: bool,
@@ -103,7 +105,7 @@ pub(crate) struct ExportArgs {
     pub(crate) target: PathBuf,
     /// The format to write.
     #[arg(long, value_enum, value_name = "FORMAT", env = "ENCAJE_EXPORT_FORMAT")]
-    pub(crate) format: ExportFormatArg,
+    pub(crate) format: ExportFormat,
     /// The file to write.
     #[arg(long, value_name = "FILE", env = "ENCAJE_EXPORT_OUT")]
     pub(crate) out: PathBuf,

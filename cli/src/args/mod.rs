@@ -12,8 +12,6 @@ mod values;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use dataset::{Keep, Quote, ReadOptions};
-use proto::job::MaxRejects;
 
 pub(crate) use cluster::{ClusterArgs, CoordinatorArgs, DownloadArgs, RepairArgs, SteerArgs, SubmitArgs, WorkerArgs};
 pub(crate) use files::{
@@ -25,8 +23,11 @@ pub(crate) use plot::{CompareArgs, LabelTypeArg, MetricArg, ProjectArgs, UmapArg
 pub(crate) use security::{
     CertsArgs, IdentityArgs, ServerArgs, TokenCommand, TokenFileArgs, TokenNewArgs, TokenRevokeArgs,
 };
-pub(crate) use values::{DeviceArg, DtypeArg, ExportFormatArg, FormatArg, OnBadRowArg, OutputDtypeArg, PoolingArg};
-use values::{parse_delimiter, parse_device, parse_encoding, parse_keep, parse_max_rejects, parse_quote};
+use spec::{ComputeDtype, Format, Keep, MaxRejects, OnBadRow, OutputDtype, Pooling, Quote, ReadOptions};
+pub(crate) use values::{Auto, DeviceArg};
+use values::{
+    OWN_POOLING, auto_or, parse_delimiter, parse_device, parse_encoding, parse_keep, parse_max_rejects, parse_quote,
+};
 
 /// Turns large text corpora into Parquet files of embedding vectors, and accounts for every input row.
 ///
@@ -178,7 +179,7 @@ pub(crate) struct CorpusArgs {
     pub(crate) corpus: Vec<String>,
     /// Takes every source as this format, whatever its extension.
     #[arg(long, value_enum, value_name = "FORMAT")]
-    pub(crate) format: Option<FormatArg>,
+    pub(crate) format: Option<Format>,
     /// Names the column that holds the text.
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub(crate) text_column: String,
@@ -245,8 +246,8 @@ pub(crate) struct HubArgs {
 #[command(next_help_heading = "Embedding")]
 pub(crate) struct EmbedArgs {
     /// Decides how token vectors become one vector. `auto` is the model's own pooling, or `cls` where it names none.
-    #[arg(long, value_enum, default_value_t = PoolingArg::Auto)]
-    pub(crate) pooling: PoolingArg,
+    #[arg(long, default_value = "auto", value_parser = auto_or::<Pooling>(OWN_POOLING))]
+    pub(crate) pooling: Auto<Pooling>,
     /// Leaves vectors as long as the model makes them, instead of scaling each to length 1.
     #[arg(long)]
     pub(crate) no_normalize: bool,
@@ -266,8 +267,8 @@ pub(crate) struct EmbedArgs {
     pub(crate) dimensions: Option<u32>,
     /// Computes in this number format. `auto` is what suits the device: f16 on a GPU. On a CPU that is f32; bf16
     /// and int8 are faster there, and a little less exact.
-    #[arg(long, value_enum, default_value_t = DtypeArg::Auto)]
-    pub(crate) dtype: DtypeArg,
+    #[arg(long, default_value = "auto", value_parser = auto_or::<ComputeDtype>("What suits the device: f32 on a CPU, f16 on a GPU"))]
+    pub(crate) dtype: Auto<ComputeDtype>,
 }
 
 /// What is written for a row, and what a bad one does.
@@ -275,11 +276,11 @@ pub(crate) struct EmbedArgs {
 #[command(next_help_heading = "Output")]
 pub(crate) struct RowArgs {
     /// Stores vectors in this number format; f16 halves the size.
-    #[arg(long, value_enum, default_value_t = OutputDtypeArg::F32)]
-    pub(crate) output_dtype: OutputDtypeArg,
+    #[arg(long, value_enum, default_value_t = OutputDtype::F32)]
+    pub(crate) output_dtype: OutputDtype,
     /// Decides what a row that cannot be embedded does: `reject` writes it with a reason, `fail` ends the job.
-    #[arg(long, value_enum, default_value_t = OnBadRowArg::Reject)]
-    pub(crate) on_bad_row: OnBadRowArg,
+    #[arg(long, value_enum, default_value_t = OnBadRow::Reject)]
+    pub(crate) on_bad_row: OnBadRow,
     /// Fails the job when more rows than this are rejected: a count, or a share such as `1%`.
     #[arg(long, value_name = "N|P%", value_parser = parse_max_rejects)]
     pub(crate) max_rejects: Option<MaxRejects>,

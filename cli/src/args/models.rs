@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use spec::{Format, Pooling};
 
-use super::{DialectArgs, FormatArg, ModelArgs, PoolingArg};
+use super::values::{Auto, OWN_POOLING, auto_or};
+use super::{DialectArgs, ModelArgs};
 
 /// `encaje fill-mask`.
 #[derive(Debug, Args)]
@@ -41,7 +43,7 @@ pub(crate) struct SimilarityArgs {
     pub(crate) rows: u32,
     /// Takes the file as this format, whatever its extension.
     #[arg(long, value_enum, value_name = "FORMAT", requires = "from")]
-    pub(crate) format: Option<FormatArg>,
+    pub(crate) format: Option<Format>,
     /// Names the column of the file that holds the text.
     #[arg(long, value_name = "NAME", default_value = "text", requires = "from")]
     pub(crate) text_column: String,
@@ -50,8 +52,8 @@ pub(crate) struct SimilarityArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     /// Decides how token vectors become one vector. `auto` is the model's own pooling, or `cls` where it names none.
-    #[arg(long, value_enum, default_value_t = PoolingArg::Auto)]
-    pub(crate) pooling: PoolingArg,
+    #[arg(long, default_value = "auto", value_parser = auto_or::<Pooling>(OWN_POOLING))]
+    pub(crate) pooling: Auto<Pooling>,
     /// Puts this prompt of the model before every text, by its name. The default is the model's own default prompt, if it
     /// has one; `""` is none.
     #[arg(long, value_name = "NAME")]

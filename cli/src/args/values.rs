@@ -3,99 +3,26 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use coordinator::access::Role;
-use dataset::{Format, Keep, Quote, encoding_name};
+use dataset::{Keep, Quote, encoding_name};
 use engine::DeviceSpec;
 use proto::job::MaxRejects;
 
-/// A corpus format as typed.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum FormatArg {
-    /// Comma-separated values with a header.
-    Csv,
-    /// Tab-separated values with a header.
-    Tsv,
-    /// One JSON object per line.
-    #[value(alias = "ndjson")]
-    Jsonl,
-    /// Apache Parquet.
-    Parquet,
-    /// Arrow IPC (Feather v2).
-    Arrow,
-    /// One text per line.
-    Txt,
-}
+/// What `auto` means for pooling.
+pub(super) const OWN_POOLING: &str = "What the model's own configuration says, or `cls` where it says nothing";
 
-impl From<FormatArg> for Format {
-    fn from(format: FormatArg) -> Self {
-        match format {
-            FormatArg::Csv => Format::Csv,
-            FormatArg::Tsv => Format::Tsv,
-            FormatArg::Jsonl => Format::Jsonl,
-            FormatArg::Parquet => Format::Parquet,
-            FormatArg::Arrow => Format::Arrow,
-            FormatArg::Txt => Format::Txt,
-        }
-    }
-}
+/// A value, or `auto`: what suits the model or the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Auto<T>(pub(crate) Option<T>);
 
-/// Pooling as typed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PoolingArg {
-    /// What the model's own configuration says, or `cls` where it says nothing.
-    Auto,
-    /// The vector of the first token.
-    Cls,
-    /// The mean over all tokens.
-    Mean,
-    /// The maximum over all tokens, per dimension.
-    Max,
-    /// The vector of the last token.
-    Last,
-}
-
-/// Compute format as typed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DtypeArg {
-    /// What suits the device: f32 on a CPU, f16 on a GPU.
-    Auto,
-    /// 32-bit floats.
-    F32,
-    /// 16-bit floats.
-    F16,
-    /// 16-bit brain floats.
-    Bf16,
-    /// 8-bit integers with 32-bit accumulation.
-    Int8,
-}
-
-/// Output format as typed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum OutputDtypeArg {
-    /// 32-bit floats.
-    F32,
-    /// 16-bit floats.
-    F16,
-}
-
-/// Bad-row policy as typed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum OnBadRowArg {
-    /// The row gets a reason instead of a vector.
-    Reject,
-    /// The job fails and names the row.
-    Fail,
-}
-
-/// Export format as typed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ExportFormatArg {
-    /// A NumPy array.
-    Npy,
-    /// A safetensors file with one tensor, `embeddings`.
-    Safetensors,
-    /// A PyTorch file that `torch.load(weights_only=True)` opens.
-    Pt,
+/// Reads `auto` or the name of a value. `meaning` says in the help what `auto` is.
+pub(super) fn auto_or<T: ValueEnum + Send + Sync + 'static>(
+    meaning: &'static str,
+) -> impl TypedValueParser<Value = Auto<T>> {
+    let named = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+    let names = std::iter::once(PossibleValue::new("auto").help(meaning)).chain(named);
+    PossibleValuesParser::new(names).map(|name| Auto(T::from_str(&name, false).ok()))
 }
 
 /// Reads `all`, `none` or column names separated by commas.

@@ -10,11 +10,11 @@ use crate::args::{CompareArgs, LabelTypeArg};
 use crate::exit::{Advice, Exit};
 use crate::outdir::OutDir;
 use crate::outfile;
-use atlas::plot::{self, Figure, HoverColumn, Labels, Panel, Table};
 use crate::points::Points;
 use crate::shared_rows::{SAME_CORPUS, SharedRows};
-use atlas::statistics::{Estimate, paired_bootstrap, silhouettes};
 use crate::ui::{self, Ui};
+use atlas::plot::{self, Figure, HoverColumn, Labels, Panel, Table};
+use atlas::statistics::{Estimate, paired_bootstrap, silhouettes};
 use atlas::umap::{self, Metric, Options, quality};
 
 /// Neighbours that vote for a row's label, and for which the plot is judged.

@@ -1,9 +1,8 @@
 //! `encaje export`: the vectors as a plain matrix.
 
 use anyhow::Context;
-use dataset::ExportFormat;
 
-use crate::args::{ExportArgs, ExportFormatArg};
+use crate::args::ExportArgs;
 use crate::exit::{Advice, Exit};
 use crate::summary::note_missing;
 use crate::ui::{self, Ui};
@@ -16,12 +15,7 @@ pub(crate) fn run(ui: &Ui, args: &ExportArgs) -> anyhow::Result<Exit> {
         let what = format!("`{out}` is there already");
         return Err(Advice::usage(what).hint("give another --out, or --force to replace it").into());
     }
-    let format = match args.format {
-        ExportFormatArg::Npy => ExportFormat::Npy,
-        ExportFormatArg::Safetensors => ExportFormat::Safetensors,
-        ExportFormatArg::Pt => ExportFormat::Pt,
-    };
-    let summary = dataset::export(&args.target, format, &args.out, args.force)?;
+    let summary = dataset::export(&args.target, args.format, &args.out, args.force)?;
     if summary.rejected > 0 {
         ui.note(format!("{} without a vector: all components are NaN there", ui::counted(summary.rejected, "row")));
     }

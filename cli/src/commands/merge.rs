@@ -1,8 +1,8 @@
 //! `encaje merge`: the parts of a finished run as one file, or as files of equal size.
 
-use dataset::{Manifest, MergeOptions, VectorDtype};
+use dataset::{Manifest, MergeOptions};
 
-use crate::args::{MergeArgs, OutputDtypeArg};
+use crate::args::MergeArgs;
 use crate::exit::{Advice, Exit};
 use crate::summary::note_missing;
 use crate::ui::{self, Amount, Ui};
@@ -14,14 +14,8 @@ pub(crate) fn run(ui: &Ui, args: &MergeArgs) -> anyhow::Result<Exit> {
         return Err(Advice::usage(what).hint("give a directory as --out").into());
     }
     let total = Manifest::load_checked(&args.dir)?.totals.rows;
-    let options = MergeOptions {
-        output_dtype: args.output_dtype.map(|dtype| match dtype {
-            OutputDtypeArg::F32 => VectorDtype::F32,
-            OutputDtypeArg::F16 => VectorDtype::F16,
-        }),
-        partition_rows: args.partition_rows,
-        overwrite: args.force,
-    };
+    let options =
+        MergeOptions { output_dtype: args.output_dtype, partition_rows: args.partition_rows, overwrite: args.force };
     let mut progress = ui.progress("merging", Amount::default());
     let summary = dataset::merge(&args.dir, &args.out, &options, &mut |rows| {
         progress.update(Amount { rows, tokens: 0 }, total, Some(total));

@@ -8,13 +8,13 @@ use serde::Serialize;
 
 use crate::args::{LabelTypeArg, MetricArg, ProjectArgs, UmapArgs};
 use crate::exit::{Advice, Exit};
-use atlas::plot::{self, Figure, HoverColumn, Labels, Panel, PlotFormat};
 use crate::points::{self, Points};
 use crate::spelled::spelled;
 use crate::summary::note_missing;
 use crate::ui::{self, Amount, Progress, Ui};
-use atlas::umap::{self, Metric, Options, Stage, UmapError};
 use crate::{coords, outfile};
+use atlas::plot::{self, Figure, HoverColumn, Labels, Panel, PlotFormat};
+use atlas::umap::{self, Metric, Options, Stage, UmapError};
 
 /// The column that is taken for the text where there is one of this name.
 const TEXT: &str = "text";

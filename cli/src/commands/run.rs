@@ -8,9 +8,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
-use dataset::{FileInfo, MergeOptions, PlannedSource, Storage, Totals, VectorDtype, VectorReader};
+use dataset::vectors::Resolved;
+use dataset::{FileInfo, MergeOptions, PlannedSource, RowCounts, Storage, VectorReader};
 use engine::DeviceSpec;
-use proto::job::{JobSpec, JobState, JobStatus, OutputDtype};
+use proto::job::{JobSpec, JobState, JobStatus};
 
 use crate::args::RunArgs;
 use crate::devices;
@@ -77,7 +78,7 @@ pub(crate) fn run(ui: &Ui, args: RunArgs) -> anyhow::Result<Exit> {
 
 /// The parts of a job, in place.
 struct Made {
-    totals: Totals,
+    totals: RowCounts,
     /// What was done before this run.
     before: Amount,
     /// Whether that was everything.
@@ -99,8 +100,8 @@ fn make(
     }
     model::introduce(ui, &request.args.job, &request.model.summary, &request.spec.embed);
     let dtype = request.spec.embed.dtype;
-    if request.devices.contains(&DeviceSpec::Cpu) && !worker::engine_dtype(dtype).is_fast_on_cpu() {
-        let name = plan::dtype_name(dtype);
+    if request.devices.contains(&DeviceSpec::Cpu) && !engine::is_fast_on_cpu(dtype) {
+        let name = dtype;
         ui.warn(format!(
             "this processor has no instructions for {name}: it gives the same vectors, but no faster than f32"
         ));
@@ -120,7 +121,7 @@ fn look<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) -> an
     }
     let corpus = &args.job.corpus;
     let corpora = Corpora::keep_streams(ui, &corpus.corpus, corpus.format, &out.input())?;
-    let sources = runtime.block_on(dataset::expand(&corpora.patterns, corpus.format.map(Into::into)))?;
+    let sources = runtime.block_on(dataset::expand(&corpora.patterns, corpus.format))?;
     let read = plan::read_options(&args.job);
     let (planned, notices) = runtime.block_on(dataset::inspect_with_notices(&sources, &read))?;
     noticed::show(ui, &notices);
@@ -158,7 +159,7 @@ fn begun_with(target: &Target, out: &OutDir, record: Option<&JobRecord>) -> Opti
 }
 
 /// Returns the counts of the output file, if it is there and is what was asked for. Refuses any other file.
-fn finished_file(request: &Request<'_>) -> anyhow::Result<Option<Totals>> {
+fn finished_file(request: &Request<'_>) -> anyhow::Result<Option<RowCounts>> {
     let Target::File(file) = &request.target else { return Ok(None) };
     if !file.try_exists().with_context(|| format!("cannot look for `{}`", file.display()))? {
         return Ok(None);
@@ -231,7 +232,7 @@ fn refusal(request: &Request<'_>, record: &JobRecord) -> Option<Advice> {
 }
 
 /// Runs the job and puts its files in place. `None` means that the user interrupted.
-async fn embed(ui: &Ui, request: &Request<'_>, record: &JobRecord) -> anyhow::Result<Option<(Totals, Amount)>> {
+async fn embed(ui: &Ui, request: &Request<'_>, record: &JobRecord) -> anyhow::Result<Option<(RowCounts, Amount)>> {
     let storage = Storage::open(&outdir::absolute_text(&request.out.state_dir())?)?;
     let local = LocalJob {
         out: &request.out,
@@ -262,28 +263,12 @@ async fn embed(ui: &Ui, request: &Request<'_>, record: &JobRecord) -> anyhow::Re
 fn info_of(request: &Request<'_>) -> FileInfo {
     let (spec, summary) = (&request.spec, &request.model.summary);
     let own_length = u32::try_from(summary.max_length).unwrap_or(u32::MAX);
-    FileInfo {
-        model: spec.model.name.clone(),
-        revision: spec.model.revision.clone(),
-        model_digest: spec.model.digest.clone(),
-        pooling: spec
-            .embed
-            .pooling
-            .map_or_else(|| summary.pooling.to_string(), |pooling| plan::pooling_name(pooling).to_owned()),
-        normalized: spec.embed.normalize,
+    let resolved = Resolved {
+        pooling: spec.embed.pooling.unwrap_or(summary.pooling),
         max_length: spec.embed.max_length.unwrap_or(own_length),
-        dtype: plan::dtype_name(spec.embed.dtype).to_owned(),
-        output_dtype: match spec.embed.output_dtype {
-            OutputDtype::F32 => VectorDtype::F32,
-            OutputDtype::F16 => VectorDtype::F16,
-        },
-        prefix: spec.embed.prefix.clone(),
-        prompt: spec.embed.prompt.clone(),
-        similarity: spec.embed.similarity.clone(),
         dimensions: spec.embed.dimensions.unwrap_or(u32::try_from(summary.hidden_size).unwrap_or(u32::MAX)),
-        job_id: String::new(),
-        spec_digest: String::new(),
-    }
+    };
+    FileInfo::of(&spec.model, &spec.embed, Some(resolved))
 }
 
 /// Says why the job has no result, and what can be done.

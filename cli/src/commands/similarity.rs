@@ -6,11 +6,11 @@ use engine::{Batch, Engine, EngineOptions, TextEncoder, pack};
 use serde::Serialize;
 
 use super::project;
-use crate::args::{PoolingArg, SimilarityArgs};
+use crate::args::SimilarityArgs;
 use crate::exit::{Advice, Exit};
-use atlas::plot::{self, Heatmap};
 use crate::ui::{self, Ui};
 use crate::{corpus_texts, model, outfile, prompt};
+use atlas::plot::{self, Heatmap};
 
 /// Columns of text before the numbers.
 const NAME_WIDTH: usize = 40;
@@ -36,11 +36,8 @@ pub(crate) fn run(ui: &Ui, args: &SimilarityArgs) -> anyhow::Result<Exit> {
         ui.note(format!("prompt: `{name}` puts {:?} before every text", applied.text));
     }
     let encoder = TextEncoder::load(&model.dir, None, &applied.text)?;
-    let options = EngineOptions {
-        pooling: pooling(args.pooling),
-        dimensions: model.summary.truncate_dim,
-        ..EngineOptions::default()
-    };
+    let options =
+        EngineOptions { pooling: args.pooling.0, dimensions: model.summary.truncate_dim, ..EngineOptions::default() };
     let engine = Engine::load(&model.dir, &options)?.leaving_out(encoder.tokens_left_out());
     let vectors = embed(ui, &engine, &encoder, &texts)?;
     let values = cosines(&vectors, engine.dimensions());
@@ -87,16 +84,6 @@ fn texts(ui: &Ui, args: &SimilarityArgs) -> anyhow::Result<Vec<String>> {
         ui.note(format!("left out: {} without a text", ui::counted((asked - texts.len()) as u64, "row")));
     }
     Ok(texts)
-}
-
-fn pooling(arg: PoolingArg) -> Option<engine::Pooling> {
-    match arg {
-        PoolingArg::Auto => None,
-        PoolingArg::Cls => Some(engine::Pooling::Cls),
-        PoolingArg::Mean => Some(engine::Pooling::Mean),
-        PoolingArg::Max => Some(engine::Pooling::Max),
-        PoolingArg::Last => Some(engine::Pooling::Last),
-    }
 }
 
 /// Returns the unit vectors of the texts, in their order.

@@ -97,7 +97,7 @@ fn is_file(uri: &str) -> bool {
 
 /// Looks at corpus and model, and says what the job is.
 async fn look(ui: &Ui, args: &SubmitArgs, corpora: &Corpora) -> anyhow::Result<(JobSpec, Vec<PlannedSource>)> {
-    let format = args.job.corpus.format.map(Into::into);
+    let format = args.job.corpus.format;
     let sources = dataset::expand(&corpora.patterns, format).await?;
     let (mut planned, notices) = dataset::inspect_with_notices(&sources, &plan::read_options(&args.job)).await?;
     noticed::show(ui, &notices);

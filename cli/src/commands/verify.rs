@@ -43,7 +43,7 @@ fn corpus(
     if patterns.is_empty() {
         return Ok(None);
     }
-    let sources = runtime.block_on(dataset::expand(patterns, args.format.map(Into::into)))?;
+    let sources = runtime.block_on(dataset::expand(patterns, args.format))?;
     let keep = args.keep.clone().unwrap_or_else(|| kept_by(&args.target));
     let read = read_by_run(&args.target);
     let text_column = args.text_column.clone().unwrap_or_else(|| read.text_column.clone());

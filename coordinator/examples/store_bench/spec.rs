@@ -3,12 +3,10 @@
 use std::path::Path;
 
 use dataset::{
-    Compression, FileInfo, Format, PlannedSource, ReadOptions, Source, VectorDtype, VectorWriter, kept_schema_of,
+    Compression, FileInfo, Format, OutputDtype, PlannedSource, ReadOptions, Source, VectorWriter, kept_schema_of,
 };
 use proto::JobId;
-use proto::job::{
-    ComputeDtype, EmbedSpec, JobSpec, MaxRejects, ModelSpec, OnBadRow, OutputDtype, RowCounts, ShardLimits,
-};
+use proto::job::{ComputeDtype, EmbedSpec, JobSpec, MaxRejects, ModelSpec, OnBadRow, RowCounts, ShardLimits};
 use proto::revision::REVISION;
 use proto::work::{Grant, Output, WorkerInfo};
 
@@ -62,7 +60,7 @@ pub(crate) fn sample(job: JobId, spec: &JobSpec, source: &PlannedSource, folder:
         normalized: true,
         max_length: 128,
         dtype: "f32".into(),
-        output_dtype: VectorDtype::F32,
+        output_dtype: OutputDtype::F32,
         prefix: String::new(),
         prompt: None,
         similarity: None,

@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use coordinator::{Config, CoordinatorError, Policy, Roots, Store, TestClock};
 use dataset::{
-    Compression, FileInfo, Format, Manifest, ReadOptions, RowStatus, Source, Storage, VectorChunk, VectorDtype,
+    Compression, FileInfo, Format, Manifest, OutputDtype, ReadOptions, RowStatus, Source, Storage, VectorChunk,
     VectorWriter, kept_schema_of,
 };
 use proto::job::{
-    ComputeDtype, EmbedSpec, JobSpec, JobState, JobStatus, MaxRejects, ModelSpec, OnBadRow, OutputDtype, RowCounts,
-    ShardLimits,
+    ComputeDtype, EmbedSpec, JobSpec, JobState, JobStatus, MaxRejects, ModelSpec, OnBadRow, RowCounts, ShardLimits,
 };
 use proto::revision::REVISION;
 use proto::work::{CommitOutcome, Grant, Granted, Leased, Output, Session, WorkerInfo};
@@ -340,7 +339,7 @@ fn info_of(grant: &Grant) -> FileInfo {
         normalized: grant.embed.normalize,
         max_length: 16,
         dtype: "f32".into(),
-        output_dtype: VectorDtype::F32,
+        output_dtype: OutputDtype::F32,
         prefix: grant.embed.prefix.clone(),
         prompt: grant.embed.prompt.clone(),
         similarity: grant.embed.similarity.clone(),

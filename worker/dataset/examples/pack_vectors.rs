@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrow_array::{RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema};
-use dataset::{FileInfo, RowStatus, VectorChunk, VectorDtype, VectorWriter};
+use dataset::{FileInfo, OutputDtype, RowStatus, VectorChunk, VectorWriter};
 
 const CHUNK_ROWS: usize = 4096;
 
@@ -58,7 +58,7 @@ fn info(dimensions: u32) -> FileInfo {
         normalized: true,
         max_length: 1,
         dtype: "f32".into(),
-        output_dtype: VectorDtype::F32,
+        output_dtype: OutputDtype::F32,
         prefix: String::new(),
         prompt: None,
         similarity: None,

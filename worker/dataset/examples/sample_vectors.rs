@@ -10,7 +10,7 @@ use arrow_array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch,
 use arrow_schema::{DataType, Field, Schema};
 use dataset::vectors::layout::{MANIFEST_NAME, part_name};
 use dataset::{
-    ExportFormat, FileInfo, Manifest, ManifestSource, MergeOptions, RejectReason, RowStatus, VectorChunk, VectorDtype,
+    ExportFormat, FileInfo, Manifest, ManifestSource, MergeOptions, OutputDtype, RejectReason, RowStatus, VectorChunk,
     VectorWriter, export, merge,
 };
 
@@ -18,7 +18,7 @@ use dataset::{
 const PARTS: [u64; 3] = [700, 1, 4200];
 const DIMENSIONS: u32 = 384;
 
-fn info(output_dtype: VectorDtype) -> FileInfo {
+fn info(output_dtype: OutputDtype) -> FileInfo {
     FileInfo {
         model: "made/up".to_owned(),
         revision: None,
@@ -92,7 +92,7 @@ fn write_job(dir: &Path, info: &FileInfo) -> Result<(), Box<dyn Error>> {
 fn main() -> Result<(), Box<dyn Error>> {
     let dir = std::env::args().nth(1).ok_or("usage: sample_vectors DIR")?;
     let dir = Path::new(&dir);
-    for dtype in [VectorDtype::F32, VectorDtype::F16] {
+    for dtype in [OutputDtype::F32, OutputDtype::F16] {
         let job = dir.join(dtype.to_string());
         write_job(&job, &info(dtype))?;
         merge(&job, &dir.join(format!("{dtype}.parquet")), &MergeOptions::default(), &mut |_| ())?;

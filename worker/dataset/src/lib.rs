@@ -3,21 +3,21 @@
 pub mod corpus;
 pub mod error;
 mod guarded;
-pub mod reject;
 pub mod storage;
 pub mod vectors;
 
 pub use corpus::{
-    CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, Compression, CorpusPlace, Cursor, CutLimits, Cutter, Detour, Fingerprint, Format,
-    Keep, Notice, PlannedSource, Quote, RECORD_BYTES_MAX, ReadOptions, RecordChunk, RecordReader, Slice, SliceRange,
-    Source, SourceObject, corpus_place, encoding_name, expand, inspect, inspect_with_notices, kept_schema_of, read,
-    read_by, slice_blake3,
+    CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, CorpusPlace, Cursor, CutLimits, Cutter, Detour, Fingerprint, Notice,
+    PlannedSource, RECORD_BYTES_MAX, RecordChunk, RecordReader, Slice, SliceRange, SourceObject, corpus_place,
+    encoding_name, expand, inspect, inspect_with_notices, kept_schema_of, read, read_by, slice_blake3,
 };
 pub use error::{DatasetError, ErrorKind};
-pub use reject::RejectReason;
+pub use spec::{
+    Compression, ExportFormat, Format, Keep, OutputDtype, Quote, ReadOptions, RejectReason, RowCounts, Source,
+};
 pub use storage::{NewObject, ObjectInfo, STORAGE_ID_KEY, Storage, StorageId, probe_folder};
 pub use vectors::{
-    ExportFormat, ExportSummary, FileInfo, FileSummary, Manifest, ManifestFile, ManifestHole, ManifestSeal,
-    ManifestSource, ManifestWriter, MergeOptions, MergeSummary, RowStatus, Totals, VectorChunk, VectorDtype,
-    VectorReader, VectorSet, VectorWriter, VerifyCorpus, VerifyReport, export, merge, verify,
+    ExportSummary, FileInfo, FileSummary, Manifest, ManifestFile, ManifestHole, ManifestSeal, ManifestSource,
+    ManifestWriter, MergeOptions, MergeSummary, RowStatus, VectorChunk, VectorReader, VectorSet, VectorWriter,
+    VerifyCorpus, VerifyReport, export, merge, verify,
 };

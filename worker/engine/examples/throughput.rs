@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use engine::{Batch, Dtype, Engine, EngineOptions, ModelDir, TextEncoder, pack};
+use engine::{Batch, ComputeDtype, Engine, EngineOptions, ModelDir, TextEncoder, pack};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let threads: usize = rest.first().map_or(Ok(2), |threads| threads.parse())?;
     let pooling = rest.get(1).map(|pooling| pooling.parse()).transpose()?;
-    let dtype = rest.get(2).map_or(Ok(Dtype::F32), |dtype| dtype.parse())?;
+    let dtype = rest.get(2).map_or(Ok(ComputeDtype::F32), |dtype| dtype.parse())?;
     let model = ModelDir::open(Path::new(model))?;
     let engine = Engine::load(&model, &EngineOptions { pooling, dtype, ..EngineOptions::default() })?;
     let encoder = TextEncoder::load(&model, None, "")?;

@@ -4,10 +4,10 @@
 use std::ops::Range;
 
 use candle_core::Tensor;
-
 use kernels::{Activation, Heads, WeightFormat};
-use crate::ops::{self, LastKeysValues, LayerNorm, Linear};
+
 use crate::Batch;
+use crate::ops::{self, LastKeysValues, LayerNorm, Linear};
 
 /// A device with the operations that the BERT family is made of. Matrices lie row by row; a row is a token, or a text.
 pub(crate) trait Backend {

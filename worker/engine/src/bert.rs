@@ -5,10 +5,10 @@
 //! having no token types.
 
 use candle_core::Tensor;
+use kernels::{Activation, Heads};
 
 use crate::backend::Backend;
 use crate::config::{Architecture, Config};
-use kernels::{Activation, Heads};
 use crate::{Batch, LoadError};
 
 /// The tensor by which the prefix of a file's names is found.

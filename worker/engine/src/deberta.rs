@@ -1,9 +1,10 @@
 //! The forward pass of DeBERTa-v2 and v3, on packed tokens: attention by content and distance, and in the largest models a
 //! convolution beside the first layer.
 
+use kernels::{Activation, Distances, Heads, RowsView, attend_by_distance};
+
 use crate::bert::{ANCHOR, Source, TensorShape, linear, vectors};
 use crate::config::{Config, Convolution, ConvolutionActivation, DebertaConfig, Relative};
-use kernels::{Activation, Distances, Heads, RowsView, attend_by_distance};
 use crate::layers::{Dense, LayerReader, Norm, add};
 use crate::{Batch, LoadError};
 

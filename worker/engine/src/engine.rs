@@ -7,10 +7,11 @@ use crate::bert::{self, Bert, Source, Wanted};
 use crate::config::{Architecture, Config, Family};
 use crate::cuda::{self, Fault, Timed};
 use crate::deberta::{self, Deberta};
+use crate::options::weight_format;
 use crate::pooling::{self, Pool};
 use crate::rotary::{self, Rotary};
 use crate::weights::{WeightFiles, Weights};
-use crate::{Batch, DeviceSpec, Dtype, EmbedError, EngineOptions, LoadError, ModelDir, Pooling};
+use crate::{Batch, ComputeDtype, DeviceSpec, EmbedError, EngineOptions, LoadError, ModelDir, Pooling};
 
 /// Tokens per batch on a CPU. Kernels go through a batch block by block, so that more gain nothing; with fewer, cores that
 /// take turns at batches end closer together.
@@ -45,7 +46,7 @@ impl Engine {
     /// When the weights cannot be read, do not fit the config, or the device cannot do what the options ask.
     pub fn load(model: &ModelDir, options: &EngineOptions) -> Result<Engine, LoadError> {
         if options.device == DeviceSpec::Cpu {
-            options.dtype.on_cpu()?;
+            weight_format(options.dtype)?;
         }
         let config = &model.config;
         let dimensions = match options.dimensions {
@@ -210,7 +211,7 @@ fn native(config: &Config, source: Source<'_>, options: &EngineOptions) -> Resul
     match options.device {
         DeviceSpec::Cuda(ordinal) => Ok(Model::Gpu(Box::new(cuda::load(config, source, options.dtype, ordinal)?))),
         DeviceSpec::Cpu => {
-            let cpu = Cpu { format: options.dtype.on_cpu()? };
+            let cpu = Cpu { format: weight_format(options.dtype)? };
             Ok(Model::Native(Bert::load(config, source, &cpu)?, cpu))
         }
     }
@@ -249,7 +250,7 @@ fn check_portable(config: &Config, options: &EngineOptions) -> Result<(), LoadEr
         let what = format!("the architecture `{architecture}` on device `{}`; it runs on `cpu`", options.device);
         return Err(LoadError::Unsupported { what });
     }
-    if options.dtype != Dtype::F32 {
+    if options.dtype != ComputeDtype::F32 {
         let what = format!("dtype `{}` of the architecture `{architecture}`; supported: `f32`", options.dtype);
         return Err(LoadError::Unsupported { what });
     }

@@ -2,11 +2,11 @@
 //! model, run on the calling thread.
 
 use candle_core::Tensor;
+use kernels::{Activation, PackedWeights, RowsView, WeightFormat};
 
+use crate::LoadError;
 use crate::bert::Source;
 use crate::config::Config;
-use kernels::{Activation, PackedWeights, RowsView, WeightFormat};
-use crate::LoadError;
 
 /// `activation(x * weight + bias)`, for rows that follow each other.
 pub(crate) struct Dense {

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use candle_core::Tensor;
+use kernels::{Activation, WeightFormat};
 
 use crate::backend::Cpu;
 use crate::bert::{self, Bert, Wanted};

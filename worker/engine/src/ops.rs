@@ -6,7 +6,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Storage, Tensor, bail};
-
 use kernels::{Activation, Heads, PackedWeights, Precision, RowsView, Scratch, WeightFormat};
 
 /// A linear layer: `x * weight + bias`.

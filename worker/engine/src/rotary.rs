@@ -1,9 +1,10 @@
 //! The forward pass of ModernBERT and NomicBERT, on packed tokens: rotary positions, gated feed-forward layers, and in
 //! ModernBERT layers whose tokens attend only to those near them.
 
+use kernels::{Activation, Heads, Precision, RowsView, activate, attend, attend_near};
+
 use crate::bert::{Source, TensorShape};
 use crate::config::{Architecture, Config, RotaryAttention, RotaryConfig};
-use kernels::{Activation, Heads, Precision, RowsView, activate, attend, attend_near};
 use crate::layers::{Dense, LayerReader, Norm, add};
 use crate::{Batch, LoadError};
 

@@ -10,15 +10,15 @@ use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{DataType, Field, SchemaRef};
 use blake3::Hasher;
 use bytes::Bytes;
+use spec::{Format, RejectReason};
 use tokio::runtime::Handle;
 
 use crate::corpus::columns::{Text, text_of};
 use crate::corpus::convert::convert;
 use crate::corpus::object::Object;
-use crate::corpus::{CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, CutLimits, Format, RecordChunk, arrow, parquet};
+use crate::corpus::{CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, CutLimits, RecordChunk, arrow, parquet};
 use crate::error::DatasetError;
 use crate::guarded::guarded;
-use crate::reject::RejectReason;
 
 /// Rows that take more memory are converted in several pieces.
 const PIECE_BYTES_MAX: usize = 64 << 20;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use arrow_array::builder::{BooleanBuilder, Float64Builder, Int64Builder, StringBuilder};
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow_schema::{DataType, SchemaRef};
+use spec::RejectReason;
 
 use crate::corpus::{RECORD_BYTES_MAX, RecordChunk};
-use crate::reject::RejectReason;
 
 /// The text of a record, or why there is none.
 pub(crate) type Text = Result<String, RejectReason>;

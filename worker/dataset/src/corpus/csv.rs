@@ -9,11 +9,11 @@ use std::collections::HashMap;
 
 use arrow_schema::Schema;
 use memchr::{memchr, memchr_iter, memchr3};
+use spec::RejectReason;
 
 use crate::corpus::columns::{Rows, text_of};
 use crate::corpus::dialect::Dialect;
 use crate::corpus::text::Tail;
-use crate::reject::RejectReason;
 
 /// A quoted field with this many line ends is warned of: its quotes may be characters of a file without quoting.
 pub(crate) const LINES_MANY: u64 = 10;

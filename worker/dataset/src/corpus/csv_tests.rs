@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, Field};
 use proptest::prelude::*;
+use spec::Format;
 
 use super::*;
-use crate::corpus::Format;
 
 /// Splits and parses with this module.
 fn ours(text: &[u8], dialect: Dialect) -> Vec<Vec<Vec<u8>>> {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use spec::{Format, ReadOptions};
+
 use crate::corpus::columnar::{self, Parts};
 use crate::corpus::dialect::{self, Dialect};
 use crate::corpus::notice::Notice;
@@ -10,7 +12,7 @@ use crate::corpus::piece::Recut;
 use crate::corpus::stream::TextStream;
 use crate::corpus::text::Splitter;
 use crate::corpus::text_cut::TextCut;
-use crate::corpus::{Cursor, Format, PlannedSource, ReadOptions, Slice, SliceRange};
+use crate::corpus::{Cursor, PlannedSource, Slice, SliceRange};
 use crate::error::DatasetError;
 use crate::storage::Storage;
 

@@ -10,11 +10,12 @@ use object_store::{
     CopyOptions, GetOptions, GetRange, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
+use spec::Compression;
 
 use super::*;
+use crate::corpus::RECORD_BYTES_MAX;
 use crate::corpus::feed::{Record, RecordFeed};
 use crate::corpus::stream::BLOCK_BYTES;
-use crate::corpus::{Compression, RECORD_BYTES_MAX};
 
 /// Notes the largest and the total number of bytes asked for.
 #[derive(Debug, Default)]

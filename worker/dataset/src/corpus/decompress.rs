@@ -1,9 +1,9 @@
 //! Undoes the compression around a text format, piece by piece and within bounds. Pure: bytes in, bytes out.
 
 use flate2::{Decompress, FlushDecompress, Status};
+use spec::Compression;
 use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, InBuffer, Operation, OutBuffer};
 
-use crate::corpus::Compression;
 use crate::error::DatasetError;
 
 /// Output beyond which the ratio of output to input is checked.

@@ -1,20 +1,9 @@
 //! How a text source is spelled: its delimiter, its quotes, its character encoding.
 
 use encoding_rs::{Encoding, REPLACEMENT, UTF_8};
-use serde::{Deserialize, Serialize};
+use spec::{Format, Quote, ReadOptions, Source};
 
-use crate::corpus::{Format, ReadOptions, Source};
 use crate::error::DatasetError;
-
-/// What quotes a field of csv and tsv.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Quote {
-    /// Nothing: every character but the delimiter and line ends belongs to its field.
-    None,
-    /// This ASCII character, doubled inside a field.
-    Char(char),
-}
 
 /// Delimiter and quote of a csv or tsv source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +100,7 @@ pub(crate) fn check(sources: &[Source], options: &ReadOptions) -> Result<(), Dat
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::corpus::Compression;
+    use spec::Compression;
 
     fn source(format: Format) -> Source {
         Source { uri: "/a".to_owned(), format, compression: Compression::None }

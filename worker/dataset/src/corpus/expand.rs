@@ -6,8 +6,8 @@ use futures::TryStreamExt;
 use glob::{MatchOptions, Pattern};
 use object_store::ObjectStore;
 use object_store::path::Path as StorePath;
+use spec::{Compression, Format, Source};
 
-use crate::corpus::{Compression, Format, Source};
 use crate::error::DatasetError;
 use crate::storage::{BucketPlace, Location, bucket_store, check_host, locate};
 

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use arrow_schema::{DataType, Field, Schema};
+use spec::{Format, Keep, ReadOptions, Source};
 
+use crate::corpus::PlannedSource;
 use crate::corpus::columnar::{self, is_text};
 use crate::corpus::dialect::{self, Dialect};
 use crate::corpus::jsonl::Inference;
@@ -11,7 +13,6 @@ use crate::corpus::notice::Notice;
 use crate::corpus::object::Object;
 use crate::corpus::sample::Front;
 use crate::corpus::schema::{Columns, SourceColumns, encode_schema, unify, unique_names};
-use crate::corpus::{Format, Keep, PlannedSource, ReadOptions, Source};
 use crate::error::DatasetError;
 
 /// Reads headers and footers (of JSON: a sample) only, and decides the kept columns over all sources.

@@ -8,12 +8,12 @@ use std::collections::HashMap;
 
 use arrow_schema::{DataType, Schema};
 use memchr::memchr;
+use spec::RejectReason;
 
 use crate::corpus::columns::{ColumnBuilder, Rows, Text, text_of};
 use crate::corpus::json::{self, Value};
 use crate::corpus::schema::is_overflow;
 use crate::corpus::text::Tail;
-use crate::reject::RejectReason;
 
 /// Whole numbers up to here are exact as floats.
 const EXACT_INTEGER_MAX: u64 = 1 << 53;

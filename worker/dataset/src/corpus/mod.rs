@@ -36,9 +36,10 @@ mod stream;
 mod transcode;
 
 use serde::{Deserialize, Serialize};
+use spec::Source;
 
 pub use cutter::{CutLimits, Cutter};
-pub use dialect::{Quote, encoding_name};
+pub use dialect::encoding_name;
 pub use expand::{CorpusPlace, corpus_place, expand};
 pub use inspect::{inspect, inspect_with_notices};
 pub use notice::Notice;
@@ -54,93 +55,6 @@ pub const CHUNK_ROWS_MAX: usize = 4096;
 
 /// A [`RecordChunk`] ends with the record that makes its texts exceed this many bytes.
 pub const CHUNK_BYTES_MAX: usize = 1 << 20;
-
-/// The format of a source, by extension or by `--format`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// Comma-separated values with a header (RFC 4180).
-    Csv,
-    /// Tab-separated values with a header, quoted as CSV is.
-    Tsv,
-    /// One JSON object per line.
-    Jsonl,
-    /// Apache Parquet.
-    Parquet,
-    /// Arrow IPC, file or stream layout (Feather v2).
-    Arrow,
-    /// One text per line; every line is a record.
-    Txt,
-}
-
-/// The compression around a text format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Compression {
-    /// Bytes as they are.
-    None,
-    /// Gzip, also several members in a row.
-    Gzip,
-    /// Zstandard, also several frames in a row.
-    Zstd,
-}
-
-/// One input object.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Source {
-    /// Absolute path or URL.
-    pub uri: String,
-    /// How the bytes spell records.
-    pub format: Format,
-    /// What is wrapped around them.
-    pub compression: Compression,
-}
-
-/// Which input columns pass through to the output.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Keep {
-    /// Every column, the text column included.
-    All,
-    /// None.
-    None,
-    /// These, in this order.
-    Columns(Vec<String>),
-}
-
-/// How records are read from every source of a corpus.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ReadOptions {
-    /// Name of the column that holds the text. A `.txt` source has one column of this name.
-    pub text_column: String,
-    /// A column that must exist and is always kept, where given.
-    pub id_column: Option<String>,
-    /// Pass-through columns.
-    pub keep: Keep,
-    /// What separates the fields of csv and tsv, where it is not the format's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub delimiter: Option<char>,
-    /// What quotes the fields of csv and tsv, where it is not `"`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quote: Option<Quote>,
-    /// Name of the character encoding of text sources without a byte order mark, where it is not UTF-8; any WHATWG label.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub encoding: Option<String>,
-}
-
-impl Default for ReadOptions {
-    /// The texts of a column `text`, with every other column, spelled as the formats have it.
-    fn default() -> Self {
-        ReadOptions {
-            text_column: "text".to_owned(),
-            id_column: None,
-            keep: Keep::All,
-            delimiter: None,
-            quote: None,
-            encoding: None,
-        }
-    }
-}
 
 /// What a source looked like when it was planned; a later read that finds another fails.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
+use spec::{Format, Keep, ReadOptions, RejectReason};
 
 use crate::corpus::columnar::{ColumnarReader, Selection};
 use crate::corpus::columns::Rows;
@@ -14,10 +15,9 @@ use crate::corpus::object::{Detour, Object};
 use crate::corpus::schema::kept_schema_of;
 use crate::corpus::stream::TextStream;
 use crate::corpus::text::Splitter;
-use crate::corpus::{CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, Format, Keep, PlannedSource, ReadOptions, Slice, SliceRange};
+use crate::corpus::{CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, PlannedSource, Slice, SliceRange};
 use crate::corpus::{csv, jsonl, txt};
 use crate::error::DatasetError;
-use crate::reject::RejectReason;
 use crate::storage::Storage;
 
 /// Some consecutive records of a slice.

@@ -1,15 +1,16 @@
 //! The front of a text source: its header, a sample of its records, and whether these are UTF-8 at all.
 
 use encoding_rs::{UTF_16BE, UTF_16LE};
+use spec::{Format, Keep, ReadOptions, Source};
 
 use crate::corpus::csv::Fields;
 use crate::corpus::dialect::{self, Dialect};
+use crate::corpus::json;
 use crate::corpus::jsonl::Inference;
 use crate::corpus::notice::{Notice, not_utf8};
 use crate::corpus::object::Object;
 use crate::corpus::stream::TextStream;
 use crate::corpus::text::{Splitter, Tail};
-use crate::corpus::{Format, Keep, ReadOptions, Source, json};
 use crate::error::{DatasetError, ErrorKind};
 
 /// Bytes of text that are looked at: a header beyond them is no header.

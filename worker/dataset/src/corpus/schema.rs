@@ -8,11 +8,12 @@ use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
 use arrow_schema::{DataType, Field, Schema};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use spec::{Format, Keep, ReadOptions};
 
+use crate::corpus::PlannedSource;
 use crate::corpus::dialect::Dialect;
 use crate::corpus::jsonl::Inference;
 use crate::corpus::types::{common_field, is_string, stored_field};
-use crate::corpus::{Format, Keep, PlannedSource, ReadOptions};
 use crate::error::DatasetError;
 
 /// Columns of the output that are ours; see the output format in the README.

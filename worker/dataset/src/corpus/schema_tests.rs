@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use spec::{Compression, Source};
+
 use super::*;
-use crate::corpus::{Compression, Fingerprint, Source};
+use crate::corpus::Fingerprint;
 use crate::error::ErrorKind;
 
 fn csv(uri: &str, names: &[&str]) -> SourceColumns {

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use encoding_rs::Encoding;
+use spec::Compression;
 
-use crate::corpus::Compression;
 use crate::corpus::decompress::{Decompressor, Unreadable};
 use crate::corpus::object::Object;
 use crate::corpus::text::{FRONT_BYTES, sniff};

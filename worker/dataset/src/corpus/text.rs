@@ -2,9 +2,10 @@
 //! by its first bytes.
 
 use encoding_rs::{Encoding, UTF_8};
+use spec::Format;
 
 use crate::corpus::dialect::Dialect;
-use crate::corpus::{Format, csv, jsonl, txt};
+use crate::corpus::{csv, jsonl, txt};
 
 /// Finds record ends in consecutive blocks of a text. Holds no bytes: a record of any size costs nothing.
 #[derive(Debug, Clone)]

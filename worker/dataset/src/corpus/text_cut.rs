@@ -5,12 +5,13 @@ use std::collections::VecDeque;
 
 use blake3::Hasher;
 use bytes::Bytes;
+use spec::Format;
 
+use crate::corpus::CutLimits;
 use crate::corpus::csv::OddQuotes;
 use crate::corpus::piece::{Piece, Recut};
 use crate::corpus::stream::TextStream;
 use crate::corpus::text::{Splitter, Tail};
-use crate::corpus::{CutLimits, Format};
 use crate::error::DatasetError;
 
 /// A slice of a text source.

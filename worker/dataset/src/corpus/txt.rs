@@ -1,10 +1,10 @@
 //! Plain lines: every line is a record, blank ones too. LF, CRLF and a lone CR end a line, as in Python's text mode.
 
 use memchr::memchr2;
+use spec::RejectReason;
 
 use crate::corpus::columns::{Rows, text_of};
 use crate::corpus::text::Tail;
-use crate::reject::RejectReason;
 
 /// Finds line ends; see [`crate::corpus::text::Splitter`].
 #[derive(Debug, Clone, Default)]

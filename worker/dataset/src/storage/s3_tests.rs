@@ -4,12 +4,13 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use object_store::aws::AmazonS3Builder;
+use spec::ReadOptions;
 
 use super::remote::register_s3;
 use super::s3_server::{ACCESS_KEY, BUCKET, Fault, S3Server, SECRET_KEY};
 use super::write::PART_BYTES;
 use super::*;
-use crate::corpus::{Cursor, CutLimits, Cutter, PlannedSource, ReadOptions, expand, inspect, read};
+use crate::corpus::{Cursor, CutLimits, Cutter, PlannedSource, expand, inspect, read};
 use crate::error::ErrorKind;
 
 /// Status, code.

@@ -9,9 +9,10 @@ use arrow_array::{
 use arrow_buffer::{NullBuffer, ScalarBuffer};
 use arrow_schema::SchemaRef;
 use half::slice::HalfFloatSliceExt;
+use spec::{OutputDtype, RowCounts};
 
 use super::error::VectorsError;
-use super::info::{FileInfo, Totals, VectorDtype};
+use super::info::FileInfo;
 use super::schema::component_field;
 use super::{RowStatus, VectorChunk};
 
@@ -48,7 +49,7 @@ pub(super) fn encode_chunk(
 }
 
 /// Adds the counts of rows that were written.
-pub(super) fn count(totals: &mut Totals, status: &[RowStatus]) {
+pub(super) fn count(totals: &mut RowCounts, status: &[RowStatus]) {
     totals.rows += status.len() as u64;
     for row in status {
         match row.error {
@@ -101,8 +102,8 @@ fn embedding(
 ) -> Result<FixedSizeListArray, VectorsError> {
     let nulls = NullBuffer::from_iter(status.iter().map(|row| row.error.is_none()));
     match info.output_dtype {
-        VectorDtype::F32 => Ok(list::<Float32Type>(info, vectors, nulls)),
-        VectorDtype::F16 => {
+        OutputDtype::F32 => Ok(list::<Float32Type>(info, vectors, nulls)),
+        OutputDtype::F16 => {
             let mut halves = vec![half::f16::ZERO; vectors.len()];
             halves.convert_from_f32_slice(&vectors);
             if let Some(place) = halves.iter().position(|value| !value.is_finite()) {

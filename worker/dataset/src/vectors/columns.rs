@@ -12,9 +12,9 @@ use arrow_buffer::ScalarBuffer;
 use arrow_schema::SchemaRef;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use spec::{OutputDtype, RowCounts};
 
 use super::error::VectorsError;
-use super::info::{Totals, VectorDtype};
 use super::read::Projection;
 use super::schema::{EMBEDDING, ERROR, N_TOKENS, ROW, TRUNCATED, component_field};
 
@@ -44,7 +44,7 @@ impl<'a> StatusColumns<'a> {
     }
 
     /// Adds the counts of the rows. Reasons that are not in the closed list are left out.
-    pub(super) fn count(&self, totals: &mut Totals) {
+    pub(super) fn count(&self, totals: &mut RowCounts) {
         totals.rows += self.row.len() as u64;
         for index in 0..self.row.len() {
             if self.error.is_valid(index) {
@@ -79,16 +79,16 @@ pub(super) fn vectors(batch: &RecordBatch) -> (&FixedSizeListArray, Components<'
 }
 
 /// Returns the batch with its vectors in another number format, or the row whose vector does not fit.
-pub(super) fn recode(batch: &RecordBatch, schema: &SchemaRef, dtype: VectorDtype) -> Result<RecordBatch, VectorsError> {
+pub(super) fn recode(batch: &RecordBatch, schema: &SchemaRef, dtype: OutputDtype) -> Result<RecordBatch, VectorsError> {
     let (list, components) = vectors(batch);
     let values: ArrayRef = match (components, dtype) {
-        (Components::F32(_), VectorDtype::F32) | (Components::F16(_), VectorDtype::F16) => return Ok(batch.clone()),
-        (Components::F16(halves), VectorDtype::F32) => {
+        (Components::F32(_), OutputDtype::F32) | (Components::F16(_), OutputDtype::F16) => return Ok(batch.clone()),
+        (Components::F16(halves), OutputDtype::F32) => {
             let mut floats = vec![0.0; halves.len()];
             halves.convert_to_f32_slice(&mut floats);
             Arc::new(Float32Array::new(ScalarBuffer::from(floats), None))
         }
-        (Components::F32(floats), VectorDtype::F16) => {
+        (Components::F32(floats), OutputDtype::F16) => {
             let mut halves = vec![f16::ZERO; floats.len()];
             halves.convert_from_f32_slice(floats);
             check_halves(batch, list, &halves)?;

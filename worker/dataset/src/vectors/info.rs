@@ -2,17 +2,15 @@
 //!
 //! `encaje.format` is the version of everything else: columns, keys, manifest. A reader refuses a newer one.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
 use arrow_schema::DataType;
 use parquet::file::metadata::KeyValue;
 use serde::{Deserialize, Serialize};
+use spec::{EmbedSpec, ModelSpec, OutputDtype, Pooling, RowCounts};
 
 use super::error::VectorsError;
-use crate::RejectReason;
 
 /// The version of the output format that this program writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
@@ -29,61 +27,23 @@ pub(super) const MANIFEST_DIGEST_KEY: &str = "encaje.manifest_blake3";
 /// Footer key of the file's own BLAKE3, taken with sixty-four `0` in the place of this value.
 pub(super) const SEAL_KEY: &str = "encaje.file_blake3";
 
-/// Number format of the `embedding` column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum VectorDtype {
-    /// 32-bit floats.
-    F32,
-    /// 16-bit floats.
-    F16,
-}
-
-impl VectorDtype {
-    /// Returns the Arrow type of one component.
-    pub const fn data_type(self) -> DataType {
-        match self {
-            VectorDtype::F32 => DataType::Float32,
-            VectorDtype::F16 => DataType::Float16,
-        }
-    }
-
-    /// Returns the size of one component, in bytes.
-    pub const fn width(self) -> usize {
-        match self {
-            VectorDtype::F32 => 4,
-            VectorDtype::F16 => 2,
-        }
+/// Returns the Arrow type of one component.
+pub(crate) const fn component_type(dtype: OutputDtype) -> DataType {
+    match dtype {
+        OutputDtype::F32 => DataType::Float32,
+        OutputDtype::F16 => DataType::Float16,
     }
 }
 
-impl fmt::Display for VectorDtype {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            VectorDtype::F32 => "f32",
-            VectorDtype::F16 => "f16",
-        })
+/// Returns the size of one component, in bytes.
+pub(crate) const fn component_bytes(dtype: OutputDtype) -> usize {
+    match dtype {
+        OutputDtype::F32 => 4,
+        OutputDtype::F16 => 2,
     }
 }
 
-/// The text is neither `f32` nor `f16`.
-#[derive(Debug, thiserror::Error)]
-#[error("unknown number format of vectors: `{0}` (known: f32, f16)")]
-pub struct UnknownDtype(String);
-
-impl FromStr for VectorDtype {
-    type Err = UnknownDtype;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "f32" => Ok(VectorDtype::F32),
-            "f16" => Ok(VectorDtype::F16),
-            other => Err(UnknownDtype(other.to_owned())),
-        }
-    }
-}
-
-/// How the vectors of a file were made. Equal over all files of a job.
+/// How the vectors of a file were resolved. Equal over all files of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileInfo {
     /// Hub id or directory of the model.
@@ -101,7 +61,7 @@ pub struct FileInfo {
     /// Number format of the forward pass: `f32`, `f16`, `bf16`, `int8`.
     pub dtype: String,
     /// Number format of the `embedding` column.
-    pub output_dtype: VectorDtype,
+    pub output_dtype: OutputDtype,
     /// Text put before every record.
     pub prefix: String,
     /// Name of the model's own prompt that `prefix` is; `None` where it is none.
@@ -118,41 +78,15 @@ pub struct FileInfo {
     pub spec_digest: String,
 }
 
-/// Counts over the rows of a file, or of all files of a job.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Totals {
-    /// Rows with or without a vector.
-    pub rows: u64,
-    /// Rows without, by reason.
-    pub rejects: BTreeMap<RejectReason, u64>,
-    /// Rows whose text was cut to the maximum length.
-    pub truncated: u64,
-    /// Tokens fed to the model, special ones included.
-    pub tokens: u64,
-}
-
-impl Totals {
-    /// Returns the number of rows that got a reason instead of a vector.
-    pub fn rejected(&self) -> u64 {
-        self.rejects.values().fold(0, |sum, count| sum.saturating_add(*count))
-    }
-
-    /// Returns the number of rows that have a vector.
-    pub fn embedded(&self) -> u64 {
-        self.rows.saturating_sub(self.rejected())
-    }
-
-    /// Adds the counts of another file.
-    pub fn add(&mut self, other: &Totals) {
-        // What is added may have been read from anywhere.
-        self.rows = self.rows.saturating_add(other.rows);
-        self.truncated = self.truncated.saturating_add(other.truncated);
-        self.tokens = self.tokens.saturating_add(other.tokens);
-        for (reason, count) in &other.rejects {
-            let sum = self.rejects.entry(*reason).or_default();
-            *sum = sum.saturating_add(*count);
-        }
-    }
+/// What only the loaded model knows about how vectors are made: what the job's settings and its own come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resolved {
+    /// The pooling that is done.
+    pub pooling: Pooling,
+    /// Most tokens fed to the model for one text, special ones included.
+    pub max_length: u32,
+    /// Components per vector.
+    pub dimensions: u32,
 }
 
 /// What a file's footer says about its rows, as JSON under `encaje.totals`.
@@ -162,7 +96,7 @@ pub struct FileTotals {
     pub first_row: u64,
     /// Counts.
     #[serde(flatten)]
-    pub totals: Totals,
+    pub totals: RowCounts,
 }
 
 impl FileTotals {
@@ -182,6 +116,40 @@ pub(super) fn check_dimensions(path: &Path, dimensions: u32) -> Result<(), Vecto
 }
 
 impl FileInfo {
+    /// Returns how a job's vectors are made; the ids of the job stay empty. Where no model was loaded (`resolved` is `None`:
+    /// a corpus without records has no output files), 0 and `auto` stand for what only the model knows.
+    pub fn of(model: &ModelSpec, embed: &EmbedSpec, resolved: Option<Resolved>) -> FileInfo {
+        let EmbedSpec {
+            pooling,
+            normalize,
+            max_length,
+            prefix,
+            dtype,
+            output_dtype,
+            dimensions,
+            batch_tokens: _,
+            prompt,
+            similarity,
+        } = embed;
+        let pooling = resolved.map_or(*pooling, |resolved| Some(resolved.pooling));
+        FileInfo {
+            model: model.name.clone(),
+            revision: model.revision.clone(),
+            model_digest: model.digest.clone(),
+            pooling: pooling.map_or_else(|| "auto".to_owned(), |pooling| pooling.to_string()),
+            normalized: *normalize,
+            max_length: resolved.map_or_else(|| max_length.unwrap_or(0), |resolved| resolved.max_length),
+            dtype: dtype.to_string(),
+            output_dtype: *output_dtype,
+            prefix: prefix.clone(),
+            prompt: prompt.clone(),
+            similarity: similarity.clone(),
+            dimensions: resolved.map_or_else(|| dimensions.unwrap_or(0), |resolved| resolved.dimensions),
+            job_id: String::new(),
+            spec_digest: String::new(),
+        }
+    }
+
     /// Returns the footer key-values, `encaje.format` first. Absent values have no key.
     pub fn to_key_values(&self) -> Vec<KeyValue> {
         let mut pairs = vec![
@@ -286,7 +254,7 @@ pub(super) mod tests {
             normalized: true,
             max_length: 128,
             dtype: "f32".into(),
-            output_dtype: VectorDtype::F32,
+            output_dtype: OutputDtype::F32,
             prefix: "query: ".into(),
             prompt: None,
             similarity: None,

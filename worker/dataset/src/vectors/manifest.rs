@@ -6,13 +6,14 @@ use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use spec::{RejectReason, RowCounts};
 
 use super::error::VectorsError;
-use super::info::{FORMAT, FileInfo, Totals, check_dimensions, check_format};
+use super::info::{FORMAT, FileInfo, check_dimensions, check_format};
 use super::layout::MANIFEST_NAME;
 use super::manifest_seal::{Outline, SealedReader, write_sealed};
 use super::manifest_writer::Chain;
-use crate::{DatasetError, RejectReason};
+use crate::DatasetError;
 
 /// One input object as it was when the job read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,8 +51,8 @@ pub struct ManifestFile {
 
 impl ManifestFile {
     /// Returns the counts of the file.
-    pub fn totals(&self) -> Totals {
-        Totals { rows: self.rows, rejects: self.rejects.clone(), truncated: self.truncated, tokens: self.tokens }
+    pub fn totals(&self) -> RowCounts {
+        RowCounts { rows: self.rows, rejects: self.rejects.clone(), truncated: self.truncated, tokens: self.tokens }
     }
 }
 
@@ -94,7 +95,7 @@ pub struct Manifest {
     /// The corpus, in the order given. After the files, since who writes them one by one knows its rows only then.
     pub sources: Vec<ManifestSource>,
     /// Sums over `files`.
-    pub totals: Totals,
+    pub totals: RowCounts,
 }
 
 /// What every format has.
@@ -124,7 +125,7 @@ impl Manifest {
     ) -> Result<Manifest, DatasetError> {
         let mut files = files;
         files.sort_by(|a, b| (a.first_row, &a.name).cmp(&(b.first_row, &b.name)));
-        let mut totals = Totals::default();
+        let mut totals = RowCounts::default();
         files.iter().for_each(|file| totals.add(&file.totals()));
         let manifest = Manifest {
             format: FORMAT,

@@ -3,9 +3,10 @@
 //! [`Manifest::to_bytes`]: super::Manifest::to_bytes
 
 use serde::Serialize;
+use spec::RowCounts;
 
 use super::error::VectorsError;
-use super::info::{FORMAT, FileInfo, Totals};
+use super::info::{FORMAT, FileInfo};
 use super::layout::is_safe_name;
 use super::manifest::{ManifestFile, ManifestHole, ManifestSource};
 use super::manifest_seal::seal;
@@ -15,7 +16,7 @@ use crate::DatasetError;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Chain {
     next_row: u64,
-    totals: Totals,
+    totals: RowCounts,
     /// Rows of holes.
     missing: u64,
 }
@@ -61,7 +62,7 @@ impl Chain {
     }
 
     /// Returns the sums over the files so far.
-    pub(super) fn totals(&self) -> &Totals {
+    pub(super) fn totals(&self) -> &RowCounts {
         &self.totals
     }
 }
@@ -76,7 +77,7 @@ pub struct ManifestSeal {
     /// Files that it lists.
     pub files: u64,
     /// Sums over them.
-    pub totals: Totals,
+    pub totals: RowCounts,
     /// Rows that are in none of them.
     pub missing: u64,
 }
@@ -218,7 +219,7 @@ mod tests {
     use super::super::Manifest;
     use super::super::info::tests::info;
     use super::*;
-    use crate::RejectReason;
+    use spec::RejectReason;
 
     fn file(index: u64) -> ManifestFile {
         ManifestFile {

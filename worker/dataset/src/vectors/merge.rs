@@ -12,11 +12,12 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use parquet::file::metadata::KeyValue;
 use serde::Serialize;
+use spec::{OutputDtype, RowCounts};
 
 use super::columns::{StatusColumns, recode};
 use super::error::VectorsError;
 use super::holes::RowNumbers;
-use super::info::{FileInfo, FileTotals, HOLES_KEY, MANIFEST_DIGEST_KEY, SOURCES_KEY, Totals, VectorDtype};
+use super::info::{FileInfo, FileTotals, HOLES_KEY, MANIFEST_DIGEST_KEY, SOURCES_KEY};
 use super::layout::{MANIFEST_NAME, is_part_name, part_name};
 use super::manifest::{Manifest, ManifestFile};
 use super::parquet_file::{ParquetFile, ROW_GROUP_ROWS_MAX};
@@ -35,7 +36,7 @@ const COPY_ROWS_MIN: usize = ROW_GROUP_ROWS_MAX / 4;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MergeOptions {
     /// Number format of the merged vectors; that of the parts where absent.
-    pub output_dtype: Option<VectorDtype>,
+    pub output_dtype: Option<OutputDtype>,
     /// Cut the output into files of so many rows (the last may have fewer, and those before a hole) in a folder with a
     /// manifest.
     pub partition_rows: Option<u64>,
@@ -51,7 +52,7 @@ pub struct MergeSummary {
     /// The files written, as a manifest lists them; one unless partitioned.
     pub files: Vec<ManifestFile>,
     /// Counts.
-    pub totals: Totals,
+    pub totals: RowCounts,
     /// Rows that are in none of the parts; the others keep their numbers.
     pub missing: u64,
     /// Row groups that were copied without decoding.
@@ -143,7 +144,7 @@ struct Output {
     file: ParquetFile,
     name: String,
     first_row: u64,
-    totals: Totals,
+    totals: RowCounts,
 }
 
 struct Merger<'a> {
@@ -157,7 +158,7 @@ struct Merger<'a> {
     recodes: bool,
     output: Option<Output>,
     files: Vec<ManifestFile>,
-    totals: Totals,
+    totals: RowCounts,
     rows: RowNumbers<'a>,
     copied: u64,
     recoded: u64,
@@ -184,7 +185,7 @@ impl<'a> Merger<'a> {
             info,
             output: None,
             files: Vec::new(),
-            totals: Totals::default(),
+            totals: RowCounts::default(),
             rows: RowNumbers::from(0, &manifest.holes),
             copied: 0,
             recoded: 0,
@@ -202,7 +203,7 @@ impl<'a> Merger<'a> {
         let temp = TempFile::create(&path, self.options.overwrite)?;
         let file = ParquetFile::create(temp.path(), &self.schema, &self.info)?;
         let first_row = self.rows.peek();
-        self.output = Some(Output { temp, file, name, first_row, totals: Totals::default() });
+        self.output = Some(Output { temp, file, name, first_row, totals: RowCounts::default() });
         Ok(())
     }
 
@@ -272,7 +273,7 @@ impl<'a> Merger<'a> {
                 return Err(VectorsError::damaged(path, format!("it holds row {found} where row {expected} belongs")));
             }
         }
-        let mut totals = Totals::default();
+        let mut totals = RowCounts::default();
         status.count(&mut totals);
         self.totals.add(&totals);
         self.output.as_mut().expect("rows are counted for an open output").totals.add(&totals);
@@ -294,7 +295,7 @@ impl<'a> Merger<'a> {
         }
         let written = output.file.finish(pairs)?;
         output.temp.persist()?;
-        let FileTotals { first_row, totals: Totals { rows, rejects, truncated, tokens } } = totals;
+        let FileTotals { first_row, totals: RowCounts { rows, rejects, truncated, tokens } } = totals;
         let (bytes, blake3) = (written.bytes, written.blake3);
         self.files.push(ManifestFile { name: output.name, first_row, rows, bytes, blake3, rejects, truncated, tokens });
         Ok(())
@@ -332,7 +333,7 @@ mod tests {
     use super::super::verify::check_target;
     use super::*;
 
-    fn options(output_dtype: Option<VectorDtype>, partition_rows: Option<u64>) -> MergeOptions {
+    fn options(output_dtype: Option<OutputDtype>, partition_rows: Option<u64>) -> MergeOptions {
         MergeOptions { output_dtype, partition_rows, overwrite: false }
     }
 
@@ -403,13 +404,13 @@ mod tests {
     #[test]
     fn merging_to_16_bit_floats_rounds_and_says_so_in_the_footer() {
         let job = job(8, &[5, 6]);
-        let (out, _) = merged(&job, &options(Some(VectorDtype::F16), None));
+        let (out, _) = merged(&job, &options(Some(OutputDtype::F16), None));
         let reader = VectorReader::open(&out).unwrap();
-        assert_eq!(reader.info().output_dtype, VectorDtype::F16);
+        assert_eq!(reader.info().output_dtype, OutputDtype::F16);
         assert!(check_target(&out).passed());
         let full = all_rows(&job.dir());
         let rounded: Vec<_> =
-            full.iter().map(|batch| recode(batch, reader.schema(), VectorDtype::F16).unwrap()).collect();
+            full.iter().map(|batch| recode(batch, reader.schema(), OutputDtype::F16).unwrap()).collect();
         assert_eq!(row_texts(&all_rows(&out)), row_texts(&rounded));
     }
 

@@ -25,17 +25,16 @@ mod write;
 use arrow_array::RecordBatch;
 
 pub use error::VectorsError;
-pub use export::{ExportFormat, ExportSummary, UnknownExportFormat, export};
-pub use info::{FORMAT, FORMAT_KEY, FileInfo, FileTotals, Totals, UnknownDtype, VectorDtype};
+pub use export::{ExportSummary, export};
+pub use info::{FORMAT, FORMAT_KEY, FileInfo, FileTotals, Resolved};
 pub use manifest::{Manifest, ManifestFile, ManifestHole, ManifestSource};
 pub use manifest_writer::{ManifestSeal, ManifestWriter};
 pub use merge::{MergeOptions, MergeSummary, merge};
 pub use read::{BATCH_ROWS, Batches, Projection, VectorReader, VectorSet};
 pub use remote::{read_info, read_manifest};
+use spec::RejectReason;
 pub use verify::{Check, CheckResult, HOLES_MAX, PROBLEMS_MAX, Problem, VerifyCorpus, VerifyReport, verify};
 pub use write::{FileSummary, VectorWriter};
-
-use crate::RejectReason;
 
 /// What became of one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,9 +17,10 @@ use parquet::file::metadata::{KeyValue, ParquetMetaData};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
+use spec::OutputDtype;
 
 use super::error::VectorsError;
-use super::info::{FileInfo, SEAL_KEY, VectorDtype};
+use super::info::{FileInfo, SEAL_KEY, component_bytes};
 use super::schema::{EMBEDDING, ROW};
 use super::seal::{HashingFile, SEAL_PLACEHOLDER, Written};
 
@@ -57,7 +58,7 @@ impl ParquetFile {
                 "a kept column cannot be stored in Parquet; leave it out with --keep: {error}"
             ))
         })?;
-        let row_bytes = info.dimensions as usize * info.output_dtype.width();
+        let row_bytes = info.dimensions as usize * component_bytes(info.output_dtype);
         let piece_rows = (PIECE_BYTES / row_bytes.max(1)).max(1);
         let schema = Arc::clone(schema);
         Ok(ParquetFile { path: path.to_owned(), schema, writer, factory, columns: Vec::new(), rows: 0, piece_rows })
@@ -159,9 +160,9 @@ fn properties(info: &FileInfo) -> WriterProperties {
     let row = ColumnPath::from(ROW);
     let zstd = Compression::ZSTD(ZstdLevel::try_new(1).expect("level 1 is a level of zstd"));
     let encoding = match info.output_dtype {
-        VectorDtype::F32 => Encoding::BYTE_STREAM_SPLIT,
+        OutputDtype::F32 => Encoding::BYTE_STREAM_SPLIT,
         // DuckDB (2.0) does not read BYTE_STREAM_SPLIT of 16-bit floats.
-        VectorDtype::F16 => Encoding::PLAIN,
+        OutputDtype::F16 => Encoding::PLAIN,
     };
     WriterProperties::builder()
         .set_created_by(CREATED_BY.to_owned())

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 
 use parquet::arrow::ArrowSchemaConverter;
+use spec::OutputDtype;
 
 use super::error::VectorsError;
-use super::info::{FileInfo, VectorDtype};
+use super::info::{FileInfo, component_type};
 use crate::DatasetError;
 
 /// Column of the 0-based position in the corpus.
@@ -83,14 +84,14 @@ fn check_type(field: &FieldRef) -> Result<(), String> {
 }
 
 /// Returns the Arrow type of the `embedding` column.
-pub fn embedding_type(dtype: VectorDtype, dimensions: u32) -> DataType {
+pub fn embedding_type(dtype: OutputDtype, dimensions: u32) -> DataType {
     let length = i32::try_from(dimensions).expect("dimensions of a model fit 31 bits");
     DataType::FixedSizeList(Arc::new(component_field(dtype)), length)
 }
 
 /// Returns the field of one component. Never null: a rejected row has a null list, not a list of nulls.
-pub(super) fn component_field(dtype: VectorDtype) -> Field {
-    Field::new("element", dtype.data_type(), false)
+pub(super) fn component_field(dtype: OutputDtype) -> Field {
+    Field::new("element", component_type(dtype), false)
 }
 
 /// Returns the kept columns of an output schema, after checking that ours stand where they must with the right types.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema};
+use spec::RejectReason;
 
 use super::info::tests::info;
 use super::layout::{MANIFEST_NAME, part_name};
 use super::read::{Projection, VectorSet};
 use super::{FileInfo, Manifest, ManifestFile, ManifestHole, ManifestSource, RowStatus, VectorChunk, VectorWriter};
-use crate::RejectReason;
 
 /// A folder with a finished job in `job/`.
 pub(super) struct Job {

@@ -6,15 +6,16 @@ use std::path::Path;
 use arrow_schema::{Schema, SchemaRef};
 use parquet::file::metadata::KeyValue;
 use serde::{Deserialize, Serialize};
+use spec::{RejectReason, RowCounts};
 
 use super::batch::{count, encode_chunk};
 use super::error::VectorsError;
-use super::info::{FileInfo, FileTotals, TOTALS_KEY, Totals};
+use super::info::{FileInfo, FileTotals, TOTALS_KEY};
 use super::parquet_file::ParquetFile;
 use super::read::VectorReader;
 use super::schema::output_schema;
 use super::{ManifestFile, VectorChunk};
-use crate::{DatasetError, RejectReason};
+use crate::DatasetError;
 
 /// A finished file, as its writer describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +61,7 @@ pub struct VectorWriter {
     kept: Schema,
     info: FileInfo,
     first_row: Option<u64>,
-    totals: Totals,
+    totals: RowCounts,
 }
 
 impl VectorWriter {
@@ -70,7 +71,7 @@ impl VectorWriter {
         let schema = output_schema(kept_schema, info)?;
         let file = ParquetFile::create(path, &schema, info)?;
         let (kept, info) = (kept_schema.clone(), info.clone());
-        Ok(VectorWriter { file, schema, kept, info, first_row: None, totals: Totals::default() })
+        Ok(VectorWriter { file, schema, kept, info, first_row: None, totals: RowCounts::default() })
     }
 
     /// Writes rows. Fails, naming the row and writing none, if: they do not follow on the last ones; lengths disagree;
@@ -108,7 +109,7 @@ impl VectorWriter {
             return Err(VectorsError::damaged(&path, "its footer reads otherwise than it was written").into());
         }
         let FileTotals { first_row, totals } = totals;
-        let Totals { rows, rejects, truncated, tokens } = totals;
+        let RowCounts { rows, rejects, truncated, tokens } = totals;
         Ok(FileSummary { first_row, rows, rejects, truncated, tokens, bytes: written.bytes, blake3: written.blake3 })
     }
 }
@@ -133,8 +134,9 @@ mod tests {
     use super::super::parquet_file::ROW_GROUP_BYTES_MAX;
     use super::super::read::Projection;
     use super::super::testing::{chunk, kept_schema, row_texts};
-    use super::super::{RowStatus, VectorDtype, layout};
+    use super::super::{RowStatus, layout};
     use super::*;
+    use spec::OutputDtype;
 
     fn write(path: &Path, info: &FileInfo, first_row: u64, sizes: &[usize]) -> FileSummary {
         let mut writer = VectorWriter::create(path, &kept_schema(), info).unwrap();
@@ -210,7 +212,7 @@ mod tests {
 
     #[test]
     fn vectors_that_overflow_16_bit_floats_are_refused() {
-        let info = FileInfo { output_dtype: VectorDtype::F16, normalized: false, ..info(4) };
+        let info = FileInfo { output_dtype: OutputDtype::F16, normalized: false, ..info(4) };
         let dir = tempfile::tempdir().unwrap();
         let mut writer = VectorWriter::create(&dir.path().join("f"), &kept_schema(), &info).unwrap();
         let mut bad = chunk(&info, 0, 2);
@@ -306,7 +308,7 @@ mod tests {
             half in any::<bool>(),
             batch_rows in 1usize..100,
         ) {
-            let output_dtype = if half { VectorDtype::F16 } else { VectorDtype::F32 };
+            let output_dtype = if half { OutputDtype::F16 } else { OutputDtype::F32 };
             let info = FileInfo { output_dtype, ..info(dimensions) };
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("f.parquet");

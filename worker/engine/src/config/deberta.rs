@@ -1,9 +1,11 @@
 //! The settings of DeBERTa-v2.
 
+use kernels::Activation;
 use serde_json::Value;
 
 use super::fields::Fields;
 use super::settings::shortened;
+
 use super::LoadError;
 
 /// What `config.json` says beyond sizes.

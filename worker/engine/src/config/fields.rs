@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use kernels::Activation;
 use serde_json::{Map, Value};
 
-use kernels::Activation;
 use crate::LoadError;
 
 /// The fields of one `config.json`. `null` counts as absent.

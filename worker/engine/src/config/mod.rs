@@ -10,6 +10,7 @@ mod settings;
 
 use std::path::{Path, PathBuf};
 
+use kernels::Activation;
 use serde_json::{Map, Value};
 
 pub(crate) use self::deberta::{Convolution, ConvolutionActivation, DebertaConfig, Relative};

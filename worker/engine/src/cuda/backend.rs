@@ -5,13 +5,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use ::kernels::{Activation, Heads};
 use candle_core::Tensor;
 
 use super::device::{Buffer, Device, Fault, Format, Product};
 use super::kernels::{self, Asking, Attention, NormAt, PoolCode, RowsAt};
 use crate::Batch;
 use crate::backend::Backend;
-use ::kernels::{Activation, Heads};
 use crate::selftest::Probe;
 
 /// Rows of a matrix are rounded up to whole steps, so that few different shapes occur: the plan of a product is looked

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use half::{bf16, f16};
 
-use crate::{Dtype, LoadError};
+use crate::{ComputeDtype, LoadError};
 
 /// Why a GPU did not do what it was asked to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,16 +44,16 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// Returns the format of a [`Dtype`].
+    /// Returns the format of a [`ComputeDtype`].
     ///
     /// # Errors
     /// For a format that GPUs are not asked to compute in.
-    pub(crate) fn of(dtype: Dtype) -> Result<Format, LoadError> {
+    pub(crate) fn of(dtype: ComputeDtype) -> Result<Format, LoadError> {
         match dtype {
-            Dtype::F32 => Ok(Format::F32),
-            Dtype::F16 => Ok(Format::F16),
-            Dtype::Bf16 => Ok(Format::Bf16),
-            Dtype::Int8 => {
+            ComputeDtype::F32 => Ok(Format::F32),
+            ComputeDtype::F16 => Ok(Format::F16),
+            ComputeDtype::Bf16 => Ok(Format::Bf16),
+            ComputeDtype::Int8 => {
                 let what = format!("dtype `{dtype}` on a GPU; supported there: `f16`, `bf16`, `f32`");
                 Err(LoadError::Unsupported { what })
             }

@@ -1,8 +1,9 @@
 //! The kernels of `kernels/kernels.cu` by their arguments: how many blocks of how many threads, and how much shared memory.
 //! What stands here must agree with the `.cuh` files; the tests run both together.
 
-use super::device::{Arg, Device, Fault, Format, Launch};
 use ::kernels::{Activation, Heads};
+
+use super::device::{Arg, Device, Fault, Format, Launch};
 
 /// Rows of a block of the normalisations: a warp each.
 const NORM_ROWS: u32 = 4;

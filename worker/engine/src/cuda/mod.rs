@@ -27,7 +27,7 @@ pub use self::driver::{GpuInfo, gpus};
 use crate::bert::Source;
 use crate::config::Config;
 use crate::selftest::{Effort, Finding, measure_products, operations};
-use crate::{Dtype, LoadError};
+use crate::{ComputeDtype, LoadError};
 
 /// Batches that a GPU has at a time: while one computes, the next is prepared and the last is copied back.
 pub const LANES: usize = 2;
@@ -43,7 +43,12 @@ pub(crate) type Model = model::GpuModel<Lane>;
 ///
 /// # Errors
 /// When there is no such GPU, it cannot be used, or it has no room for the model.
-pub(crate) fn load(config: &Config, source: Source<'_>, dtype: Dtype, ordinal: usize) -> Result<Model, LoadError> {
+pub(crate) fn load(
+    config: &Config,
+    source: Source<'_>,
+    dtype: ComputeDtype,
+    ordinal: usize,
+) -> Result<Model, LoadError> {
     let format = Format::of(dtype)?;
     let lanes = std::iter::repeat_with(|| lane(ordinal)).take(LANES).collect::<Result<Vec<_>, _>>()?;
     Model::load(config, source, format, lanes).map_err(|error| named(ordinal, error))
@@ -80,7 +85,7 @@ fn named(ordinal: usize, error: LoadError) -> LoadError {
 /// When it cannot be used, or fails outright.
 pub(crate) fn self_test(
     ordinal: usize,
-    dtype: Dtype,
+    dtype: ComputeDtype,
     effort: Effort,
     tell: &mut dyn FnMut(Finding),
 ) -> Result<(), LoadError> {

@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use ::kernels::Heads;
+
 use super::backend::{Gpu, bytes_per_token};
 use super::device::{Device, Fault, Format, Timed};
 use super::kernels::{PoolCode, check_shapes};
 use super::memory::Budget;
 use crate::bert::{Bert, Source, Wanted};
 use crate::config::Config;
-use ::kernels::Heads;
 use crate::pooling::Pool;
 use crate::{Batch, LoadError, Pooling};
 

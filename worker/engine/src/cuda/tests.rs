@@ -5,18 +5,19 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use ::kernels::Activation;
+
 use super::backend::Gpu;
 use super::device::{Buffer, Fault, Format};
 use super::emulated::{Emulated, Schedule};
 use super::kernels;
 use super::model::GpuModel;
 use crate::bert;
-use ::kernels::Activation;
 use crate::engine::prefixes;
 use crate::pooling::Pool;
 use crate::selftest::{Effort, Finding, activation, compare_rows, operations};
 use crate::weights::Weights;
-use crate::{Batch, Dtype, Engine, EngineOptions, ModelDir, Pooling};
+use crate::{Batch, ComputeDtype, Engine, EngineOptions, ModelDir, Pooling};
 
 /// Memory of an emulated GPU where it is no question.
 const ROOMY: usize = 1 << 30;
@@ -25,7 +26,7 @@ const FORWARD_LATE: Schedule = Schedule { order: 0, copies_at_once: false };
 const BACKWARD_SOON: Schedule = Schedule { order: 1, copies_at_once: true };
 const SHUFFLED: Schedule = Schedule { order: 77, copies_at_once: false };
 
-fn passes(dtype: Dtype, schedule: Schedule) {
+fn passes(dtype: ComputeDtype, schedule: Schedule) {
     let gpu = Gpu::for_weights(&Arc::new(Emulated::new(schedule, ROOMY)), Format::of(dtype).unwrap());
     let mut failures = Vec::new();
     operations(&gpu, dtype, Effort::Short, &mut |finding| {
@@ -39,22 +40,22 @@ fn passes(dtype: Dtype, schedule: Schedule) {
 
 #[test]
 fn kernels_in_f16_agree_with_the_reference() {
-    passes(Dtype::F16, FORWARD_LATE);
+    passes(ComputeDtype::F16, FORWARD_LATE);
 }
 
 #[test]
 fn kernels_in_f16_do_not_depend_on_the_order_of_threads() {
-    passes(Dtype::F16, BACKWARD_SOON);
+    passes(ComputeDtype::F16, BACKWARD_SOON);
 }
 
 #[test]
 fn kernels_in_bf16_agree_with_the_reference_in_any_order() {
-    passes(Dtype::Bf16, SHUFFLED);
+    passes(ComputeDtype::Bf16, SHUFFLED);
 }
 
 #[test]
 fn kernels_in_f32_agree_with_the_reference() {
-    passes(Dtype::F32, FORWARD_LATE);
+    passes(ComputeDtype::F32, FORWARD_LATE);
 }
 
 #[test]
@@ -83,7 +84,11 @@ fn testdata(name: &str) -> ModelDir {
     ModelDir::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)).unwrap()
 }
 
-fn load(model: &ModelDir, dtype: Dtype, lanes: Vec<Arc<Emulated>>) -> Result<GpuModel<Emulated>, crate::LoadError> {
+fn load(
+    model: &ModelDir,
+    dtype: ComputeDtype,
+    lanes: Vec<Arc<Emulated>>,
+) -> Result<GpuModel<Emulated>, crate::LoadError> {
     let weights = Weights::open(&model.weights, bert::ANCHOR, &prefixes(model.config.architecture))?;
     let source = |name: &str, shape: &[usize]| weights.read(name, shape);
     GpuModel::load(&model.config, &source, Format::of(dtype)?, lanes)
@@ -106,7 +111,7 @@ fn on_cpu(model: &ModelDir, batch: &Batch, pooling: Pooling) -> Vec<f32> {
     Engine::load(model, &options).unwrap().embed(batch).unwrap()
 }
 
-fn agrees(name: &str, dtype: Dtype, poolings: &[Pooling], cosine_min: f64) {
+fn agrees(name: &str, dtype: ComputeDtype, poolings: &[Pooling], cosine_min: f64) {
     let (model, batch) = (testdata(name), golden_ids(name));
     let gpu = load(&model, dtype, lanes(1, ROOMY)).unwrap();
     for &pooling in poolings {
@@ -119,22 +124,22 @@ fn agrees(name: &str, dtype: Dtype, poolings: &[Pooling], cosine_min: f64) {
 #[test]
 fn models_of_every_family_give_the_vectors_of_the_cpu() {
     for name in ["beto", "mbert", "mex_large", "xlm_roberta", "camembert", "distilbert"] {
-        agrees(name, Dtype::F16, &[Pooling::Cls], 0.999_9);
+        agrees(name, ComputeDtype::F16, &[Pooling::Cls], 0.999_9);
     }
 }
 
 #[test]
 fn every_pooling_and_number_format_gives_the_vectors_of_the_cpu() {
     let every = [Pooling::Cls, Pooling::Mean, Pooling::Max, Pooling::Last];
-    agrees("bertin", Dtype::F32, &every, 0.999_999);
-    agrees("bertin", Dtype::F16, &every, 0.999_9);
-    agrees("bertin", Dtype::Bf16, &[Pooling::Mean], 0.999);
+    agrees("bertin", ComputeDtype::F32, &every, 0.999_999);
+    agrees("bertin", ComputeDtype::F16, &every, 0.999_9);
+    agrees("bertin", ComputeDtype::Bf16, &[Pooling::Mean], 0.999);
 }
 
 #[test]
 fn a_prompt_is_left_out_of_pooling_as_on_the_cpu() {
     let (model, batch) = (testdata("bertin"), golden_ids("bertin"));
-    let gpu = load(&model, Dtype::F32, lanes(1, ROOMY)).unwrap();
+    let gpu = load(&model, ComputeDtype::F32, lanes(1, ROOMY)).unwrap();
     for pooling in [Pooling::Cls, Pooling::Mean, Pooling::Max, Pooling::Last] {
         let options = EngineOptions { pooling: Some(pooling), normalize: false, ..EngineOptions::default() };
         let cpu = Engine::load(&model, &options).unwrap().leaving_out(4);
@@ -148,7 +153,7 @@ fn a_prompt_is_left_out_of_pooling_as_on_the_cpu() {
 #[test]
 fn a_row_does_not_depend_on_its_batch_on_a_gpu_either() {
     let (model, batch) = (testdata("bertin"), golden_ids("bertin"));
-    let gpu = load(&model, Dtype::F16, lanes(2, ROOMY)).unwrap();
+    let gpu = load(&model, ComputeDtype::F16, lanes(2, ROOMY)).unwrap();
     let together = gpu.embed(&batch, Pooling::Mean).unwrap();
     for (row, together) in together.chunks_exact(model.config.hidden_size).enumerate() {
         let alone: Batch = [batch.row(row)].into_iter().collect();
@@ -160,7 +165,7 @@ fn a_row_does_not_depend_on_its_batch_on_a_gpu_either() {
 fn everything_is_given_back_after_a_batch() {
     let (model, batch) = (testdata("mbert"), golden_ids("mbert"));
     let lanes = lanes(1, ROOMY);
-    let gpu = load(&model, Dtype::F16, lanes.clone()).unwrap();
+    let gpu = load(&model, ComputeDtype::F16, lanes.clone()).unwrap();
     let after_load = lanes[0].used();
     gpu.embed(&batch, Pooling::Cls).unwrap();
     assert_eq!(lanes[0].used(), after_load, "weights stay, nothing else does");
@@ -172,7 +177,7 @@ fn everything_is_given_back_after_a_batch() {
 fn every_step_of_a_batch_is_timed_and_then_no_more() {
     let (model, batch) = (testdata("mbert"), golden_ids("mbert"));
     let lane = lanes(1, ROOMY);
-    let gpu = load(&model, Dtype::F16, lane.clone()).unwrap();
+    let gpu = load(&model, ComputeDtype::F16, lane.clone()).unwrap();
     let before = lane[0].launched();
     let timed = gpu.time(&batch, Pooling::Mean).unwrap();
     let kernels = timed.steps.iter().filter(|step| !step.name.starts_with("product ")).count();
@@ -194,14 +199,14 @@ fn every_step_of_a_batch_is_timed_and_then_no_more() {
 fn scarce_memory_gives_the_same_vectors_in_more_parts() {
     let (model, batch) = (testdata("mbert"), golden_ids("mbert"));
     let roomy = lanes(1, ROOMY);
-    let plenty = load(&model, Dtype::F16, roomy.clone()).unwrap();
+    let plenty = load(&model, ComputeDtype::F16, roomy.clone()).unwrap();
     let expected = plenty.embed(&batch, Pooling::Mean).unwrap();
     let per_token = super::backend::bytes_per_token(Format::F16, model.config.hidden_size, model.config.intermediate);
     let room = roomy[0].used() + (model.config.positions_used() + 50) * per_token;
     let many: Batch = (0..3).flat_map(|_| (0..batch.rows()).map(|row| batch.row(row))).collect();
-    let measured = load(&model, Dtype::F16, lanes(1, room)).unwrap();
+    let measured = load(&model, ComputeDtype::F16, lanes(1, room)).unwrap();
     // What it measured is gone when the batch comes.
-    let surprised = load(&model, Dtype::F16, vec![Arc::new(Emulated::shared_with_others(room))]).unwrap();
+    let surprised = load(&model, ComputeDtype::F16, vec![Arc::new(Emulated::shared_with_others(room))]).unwrap();
     for scarce in [measured, surprised] {
         assert!(scarce.batch_tokens() < plenty.batch_tokens(), "{} tokens", scarce.batch_tokens());
         let found = scarce.embed(&many, Pooling::Mean).unwrap();
@@ -213,9 +218,9 @@ fn scarce_memory_gives_the_same_vectors_in_more_parts() {
 fn a_broken_context_is_not_taken_for_a_bad_batch() {
     let model = testdata("mbert");
     let counting = lanes(1, ROOMY);
-    load(&model, Dtype::F16, counting.clone()).unwrap();
+    load(&model, ComputeDtype::F16, counting.clone()).unwrap();
     let lane = Arc::new(Emulated::breaking(counting[0].launched() + 3));
-    let gpu = load(&model, Dtype::F16, vec![lane]).unwrap();
+    let gpu = load(&model, ComputeDtype::F16, vec![lane]).unwrap();
     for _ in 0..2 {
         let lost = gpu.embed(&golden_ids("mbert"), Pooling::Mean);
         assert!(matches!(lost, Err(Fault::Lost { .. })), "{lost:?}");
@@ -224,7 +229,7 @@ fn a_broken_context_is_not_taken_for_a_bad_batch() {
 
 #[test]
 fn a_gpu_without_room_for_the_model_says_so() {
-    let failed = load(&testdata("mbert"), Dtype::F16, lanes(1, 1000)).map(drop).unwrap_err();
+    let failed = load(&testdata("mbert"), ComputeDtype::F16, lanes(1, 1000)).map(drop).unwrap_err();
     let cause = std::error::Error::source(&failed).expect("it has a cause").to_string();
     assert!(cause.contains("out of GPU memory"), "{cause}");
 }

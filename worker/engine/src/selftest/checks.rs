@@ -7,7 +7,7 @@ use kernels::{Activation, Heads};
 use super::reference::{self, Chance};
 use super::{Effort, Finding};
 use crate::backend::Backend;
-use crate::{Batch, Dtype};
+use crate::{Batch, ComputeDtype};
 
 /// A backend whose matrices can be written and read.
 pub(crate) trait Probe: Backend {
@@ -33,19 +33,19 @@ pub(crate) trait Probe: Backend {
 }
 
 /// How far results may be from the reference, as a share of the largest number of the reference.
-pub(crate) fn bound(dtype: Dtype) -> f64 {
+pub(crate) fn bound(dtype: ComputeDtype) -> f64 {
     match dtype {
-        Dtype::F32 => 2e-5,
-        Dtype::F16 => 4e-3,
-        Dtype::Bf16 => 3e-2,
-        Dtype::Int8 => 8e-2,
+        ComputeDtype::F32 => 2e-5,
+        ComputeDtype::F16 => 4e-3,
+        ComputeDtype::Bf16 => 3e-2,
+        ComputeDtype::Int8 => 8e-2,
     }
 }
 
 /// Runs all checks of a backend that computes in `dtype`.
 pub(crate) struct Checks<'a, B: Probe> {
     pub(crate) backend: &'a B,
-    pub(crate) dtype: Dtype,
+    pub(crate) dtype: ComputeDtype,
     pub(crate) effort: Effort,
     pub(crate) tell: &'a mut dyn FnMut(Finding),
 }

@@ -10,6 +10,7 @@ mod reference;
 use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
+use kernels::{Activation, Heads, WeightFormat};
 
 pub(crate) use self::checks::{Checks, Probe, compare_rows, made_up};
 use self::reference::Chance;
@@ -18,7 +19,8 @@ pub(crate) use self::reference::activation;
 use crate::backend::Cpu;
 use crate::bert::{Bert, Wanted};
 use crate::config::{Architecture, Config, Family};
-use crate::{Batch, DeviceSpec, Dtype, LoadError, ModelDir};
+use crate::options::weight_format;
+use crate::{Batch, ComputeDtype, DeviceSpec, LoadError, ModelDir};
 
 /// How many sizes are gone through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,14 +82,14 @@ pub fn self_test(
         passed &= finding.passed();
         tell(&finding);
     };
-    let dtypes: &[Dtype] = match device {
-        DeviceSpec::Cpu => &[Dtype::F32, Dtype::Bf16, Dtype::Int8],
-        DeviceSpec::Cuda(_) => &[Dtype::F16, Dtype::Bf16, Dtype::F32],
+    let dtypes: &[ComputeDtype] = match device {
+        DeviceSpec::Cpu => &[ComputeDtype::F32, ComputeDtype::Bf16, ComputeDtype::Int8],
+        DeviceSpec::Cuda(_) => &[ComputeDtype::F16, ComputeDtype::Bf16, ComputeDtype::F32],
     };
     for &dtype in dtypes {
         match device {
             DeviceSpec::Cpu => {
-                let cpu = Cpu { format: dtype.on_cpu()? };
+                let cpu = Cpu { format: weight_format(dtype)? };
                 operations(&cpu, dtype, effort, &mut tell)?;
                 measure_products(&cpu, dtype, 512, effort, &mut tell)?;
             }
@@ -107,7 +109,7 @@ fn failed<E: std::error::Error + Send + Sync + 'static>(source: E) -> LoadError 
 /// Checks every operation of a backend, and a small model as a whole.
 pub(crate) fn operations<B: Probe>(
     backend: &B,
-    dtype: Dtype,
+    dtype: ComputeDtype,
     effort: Effort,
     tell: &mut dyn FnMut(Finding),
 ) -> Result<(), LoadError> {
@@ -136,11 +138,11 @@ pub(crate) fn operations<B: Probe>(
 }
 
 /// What one minus the cosine to f32 on a CPU may be.
-fn model_bound(dtype: Dtype) -> f64 {
+fn model_bound(dtype: ComputeDtype) -> f64 {
     match dtype {
-        Dtype::F32 => 1e-5,
-        Dtype::F16 | Dtype::Bf16 => 1e-3,
-        Dtype::Int8 => 2e-2,
+        ComputeDtype::F32 => 1e-5,
+        ComputeDtype::F16 | ComputeDtype::Bf16 => 1e-3,
+        ComputeDtype::Int8 => 2e-2,
     }
 }
 
@@ -181,7 +183,7 @@ fn mixed_batch(effort: Effort) -> Batch {
 /// Measures the product that most of the time goes into, at the sizes of BERT-base.
 pub(crate) fn measure_products<B: Probe>(
     backend: &B,
-    dtype: Dtype,
+    dtype: ComputeDtype,
     rows: usize,
     effort: Effort,
     tell: &mut dyn FnMut(Finding),
@@ -260,7 +262,7 @@ mod tests {
     #[test]
     fn a_device_that_is_less_exact_than_it_says_does_not_pass() {
         let mut failures = Vec::new();
-        operations(&Cpu { format: WeightFormat::Int8 }, Dtype::F32, Effort::Short, &mut |finding| {
+        operations(&Cpu { format: WeightFormat::Int8 }, ComputeDtype::F32, Effort::Short, &mut |finding| {
             if !finding.passed() {
                 failures.push(finding);
             }

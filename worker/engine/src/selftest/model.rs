@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use super::reference::Chance;
 use super::{Effort, Finding, compare_rows, failed, model_bound};
 use crate::cuda::Timed;
-use crate::{Batch, DeviceSpec, Dtype, EmbedError, Engine, EngineOptions, GPU_LANES, LoadError, ModelDir, Pooling};
+use crate::{
+    Batch, ComputeDtype, DeviceSpec, EmbedError, Engine, EngineOptions, GPU_LANES, LoadError, ModelDir, Pooling,
+};
 
 /// The lengths that are measured, in tokens: of equal texts, then of texts as a corpus may have them.
 const LENGTHS: [&[usize]; 5] = [&[32], &[50], &[128], &[512], &[8, 16, 24, 32, 48, 64, 128, 256, 512]];
@@ -19,7 +21,7 @@ const TIMED_LENGTHS: [usize; 2] = [50, 512];
 pub(super) fn check_and_measure(
     device: &DeviceSpec,
     model: &ModelDir,
-    dtype: Dtype,
+    dtype: ComputeDtype,
     effort: Effort,
     tell: &mut dyn FnMut(Finding),
 ) -> Result<(), LoadError> {
@@ -30,7 +32,7 @@ pub(super) fn check_and_measure(
         ..EngineOptions::default()
     };
     let engine = Engine::load(model, &options(device, dtype))?;
-    let reference = Engine::load(model, &options(&DeviceSpec::Cpu, Dtype::F32))?;
+    let reference = Engine::load(model, &options(&DeviceSpec::Cpu, ComputeDtype::F32))?;
     let mut texts = MadeUpTexts::of(model);
     let mixed = texts.batch(&[1, 17, 17, 17, 17, 64, 64, texts.longest]);
     let (found, expected) = (engine.embed(&mixed).map_err(failed)?, reference.embed(&mixed).map_err(failed)?);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use engine::{DeviceSpec, Dtype, Engine, EngineOptions, ModelDir, Pooling, PoolingSource, TextEncoder};
+use engine::{ComputeDtype, DeviceSpec, Engine, EngineOptions, ModelDir, Pooling, PoolingSource, TextEncoder};
 use serde_json::json;
 
 use crate::common::{
@@ -280,12 +280,14 @@ fn devices_and_dtypes_that_this_build_lacks_are_refused() {
     let refused = |device, dtype| {
         Engine::load(&model, &EngineOptions { device, dtype, ..EngineOptions::default() }).unwrap_err().to_string()
     };
-    assert!(refused(DeviceSpec::Cpu, Dtype::F16).contains("dtype `f16` on device `cpu`; supported there: `f32`"));
-    assert!(refused(DeviceSpec::Cuda(0), Dtype::F32).contains("device `cuda:0`"));
+    assert!(
+        refused(DeviceSpec::Cpu, ComputeDtype::F16).contains("dtype `f16` on device `cpu`; supported there: `f32`")
+    );
+    assert!(refused(DeviceSpec::Cuda(0), ComputeDtype::F32).contains("device `cuda:0`"));
     let options = EngineOptions { dimensions: Some(33), ..EngineOptions::default() };
     assert!(Engine::load(&model, &options).unwrap_err().to_string().contains("33 dimensions of vectors that have 32"));
     let padded = ModelDir::open(&testdata("modernbert")).unwrap();
-    let options = EngineOptions { dtype: Dtype::Int8, ..EngineOptions::default() };
+    let options = EngineOptions { dtype: ComputeDtype::Int8, ..EngineOptions::default() };
     let error = Engine::load(&padded, &options).unwrap_err().to_string();
     assert!(error.contains("dtype `int8` of the architecture `modernbert`; supported: `f32`"), "{error}");
 }

@@ -1,6 +1,6 @@
 //! The vectors are those of `transformers`, whatever the batch and the thread.
 
-use engine::{Batch, Dtype, EmbedError, Engine, EngineOptions, ModelDir, Pooling};
+use engine::{Batch, ComputeDtype, EmbedError, Engine, EngineOptions, ModelDir, Pooling};
 
 use crate::common::{
     Goldens, NATIVE_MODELS, TINY_MODELS, cosine, embed, encoder, max_abs_difference, minilm, raw_engine, testdata,
@@ -54,7 +54,7 @@ fn fewer_bits_stay_near_and_do_not_depend_on_the_batch_either() {
     let model = ModelDir::open(&minilm()).unwrap();
     let goldens = Goldens::read("minilm");
     for pooling in [Pooling::Cls, Pooling::Mean] {
-        for (dtype, cosine_min) in [(Dtype::Bf16, 0.999), (Dtype::Int8, 0.99)] {
+        for (dtype, cosine_min) in [(ComputeDtype::Bf16, 0.999), (ComputeDtype::Int8, 0.99)] {
             let options = EngineOptions { pooling: Some(pooling), dtype, normalize: false, ..EngineOptions::default() };
             let engine = Engine::load(&model, &options).unwrap();
             let found = embed(&engine, &goldens.ids);

@@ -7,66 +7,25 @@ mod npy;
 mod pt;
 mod safetensors;
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use arrow_array::{Array, RecordBatch};
 use half::f16;
 use serde::Serialize;
+use spec::{ExportFormat, OutputDtype};
 
 use super::columns::{Components, vectors};
 use super::error::VectorsError;
 use super::holes::RowNumbers;
-use super::info::{FileInfo, VectorDtype};
+use super::info::{FileInfo, component_bytes};
 use super::read::{BATCH_ROWS, Projection, VectorSet};
 use super::schema::EMBEDDING;
 use super::temp::TempFile;
 use crate::DatasetError;
 
 const BUFFER_BYTES: usize = 1 << 20;
-
-/// The format of an exported array.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ExportFormat {
-    /// `NumPy`, version 1.0.
-    Npy,
-    /// safetensors: one tensor `embeddings`, and how it was made as metadata.
-    Safetensors,
-    /// What `torch.load(weights_only=True)` opens to a tensor.
-    Pt,
-}
-
-/// The text is not the name of an export format.
-#[derive(Debug, thiserror::Error)]
-#[error("unknown export format: `{0}` (known: npy, safetensors, pt)")]
-pub struct UnknownExportFormat(String);
-
-impl FromStr for ExportFormat {
-    type Err = UnknownExportFormat;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "npy" => Ok(ExportFormat::Npy),
-            "safetensors" => Ok(ExportFormat::Safetensors),
-            "pt" => Ok(ExportFormat::Pt),
-            other => Err(UnknownExportFormat(other.to_owned())),
-        }
-    }
-}
-
-impl fmt::Display for ExportFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            ExportFormat::Npy => "npy",
-            ExportFormat::Safetensors => "safetensors",
-            ExportFormat::Pt => "pt",
-        })
-    }
-}
 
 /// What an export wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -78,7 +37,7 @@ pub struct ExportSummary {
     /// Components per row.
     pub dimensions: u32,
     /// Number format.
-    pub dtype: VectorDtype,
+    pub dtype: OutputDtype,
     /// Rows of NaN: those that were rejected.
     pub rejected: u64,
     /// More rows of NaN: those that are in no file.
@@ -95,7 +54,7 @@ struct Shape<'a> {
 
 impl Shape<'_> {
     fn data_bytes(&self) -> u64 {
-        let row_bytes = u64::from(self.info.dimensions) * self.info.output_dtype.width() as u64;
+        let row_bytes = u64::from(self.info.dimensions) * component_bytes(self.info.output_dtype) as u64;
         self.rows.saturating_mul(row_bytes)
     }
 }
@@ -203,8 +162,8 @@ fn write_rows(set: &VectorSet, sink: &mut Sink, out: &Path) -> Result<u64, Datas
 fn nan_row(info: &FileInfo) -> Vec<u8> {
     let dimensions = info.dimensions as usize;
     match info.output_dtype {
-        VectorDtype::F32 => f32::NAN.to_le_bytes().repeat(dimensions),
-        VectorDtype::F16 => f16::NAN.to_le_bytes().repeat(dimensions),
+        OutputDtype::F32 => f32::NAN.to_le_bytes().repeat(dimensions),
+        OutputDtype::F16 => f16::NAN.to_le_bytes().repeat(dimensions),
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::io::{self, Write};
 
+use spec::OutputDtype;
+
 use super::Shape;
-use crate::vectors::VectorDtype;
 
 const MAGIC: &[u8] = b"\x93NUMPY\x01\x00";
 /// The array begins at a multiple of this.
@@ -11,8 +12,8 @@ const ALIGNMENT: usize = 64;
 
 pub(super) fn begin(sink: &mut impl Write, shape: &Shape<'_>) -> io::Result<()> {
     let kind = match shape.info.output_dtype {
-        VectorDtype::F32 => "<f4",
-        VectorDtype::F16 => "<f2",
+        OutputDtype::F32 => "<f4",
+        OutputDtype::F16 => "<f2",
     };
     let (rows, dimensions) = (shape.rows, shape.info.dimensions);
     let mut header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({rows}, {dimensions}), }}");

@@ -6,8 +6,9 @@
 
 use std::io::{self, Write};
 
+use spec::OutputDtype;
+
 use super::{Shape, Sink};
-use crate::vectors::VectorDtype;
 
 /// Folder of the entries in the archive: any name will do, but all must share it.
 const FOLDER: &str = "embeddings";
@@ -151,8 +152,8 @@ fn small(length: usize) -> u16 {
 /// The pickle of a tensor over storage `0`: protocol 2, with nothing that `weights_only` would refuse.
 fn pickle(shape: &Shape<'_>) -> Vec<u8> {
     let storage = match shape.info.output_dtype {
-        VectorDtype::F32 => "FloatStorage",
-        VectorDtype::F16 => "HalfStorage",
+        OutputDtype::F32 => "FloatStorage",
+        OutputDtype::F16 => "HalfStorage",
     };
     let (rows, dimensions) = (shape.rows, u64::from(shape.info.dimensions));
     let mut code = b"\x80\x02".to_vec();

@@ -3,17 +3,17 @@
 use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
+use spec::OutputDtype;
 
 use super::Shape;
-use crate::vectors::VectorDtype;
 
 /// The array begins at a multiple of this.
 const ALIGNMENT: usize = 8;
 
 pub(super) fn begin(sink: &mut impl Write, shape: &Shape<'_>) -> io::Result<()> {
     let kind = match shape.info.output_dtype {
-        VectorDtype::F32 => "F32",
-        VectorDtype::F16 => "F16",
+        OutputDtype::F32 => "F32",
+        OutputDtype::F16 => "F16",
     };
     // The format allows text only as a value, so the footer's key-values serve as they are.
     let pairs = shape.info.to_key_values().into_iter();

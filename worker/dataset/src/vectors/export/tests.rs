@@ -16,8 +16,8 @@ fn expected(info: &FileInfo, rows: usize) -> Vec<u8> {
     for (index, value) in made.vectors.iter().enumerate() {
         let value = if made.status[index / dimensions].error.is_some() { f32::NAN } else { *value };
         match info.output_dtype {
-            VectorDtype::F32 => bytes.extend(value.to_le_bytes()),
-            VectorDtype::F16 => bytes.extend(f16::from_f32(value).to_le_bytes()),
+            OutputDtype::F32 => bytes.extend(value.to_le_bytes()),
+            OutputDtype::F16 => bytes.extend(f16::from_f32(value).to_le_bytes()),
         }
     }
     bytes
@@ -132,14 +132,14 @@ fn pt_is_an_archive_of_stored_entries_that_end_with_the_array() {
 
 #[test]
 fn sixteen_bit_vectors_stay_so() {
-    let info = FileInfo { output_dtype: VectorDtype::F16, ..info(8) };
+    let info = FileInfo { output_dtype: OutputDtype::F16, ..info(8) };
     let dir = tempfile::tempdir().unwrap();
     let target = dir.path().join("job");
     write_job(&target, &info, &[27]);
     for format in [ExportFormat::Npy, ExportFormat::Safetensors, ExportFormat::Pt] {
         let out = dir.path().join(format.to_string());
         let summary = export(&target, format, &out, false).unwrap();
-        assert_eq!(summary.dtype, VectorDtype::F16);
+        assert_eq!(summary.dtype, OutputDtype::F16);
         let bytes = fs::read(&out).unwrap();
         let array = expected(&info, 27);
         assert!(bytes.windows(array.len()).any(|window| window == array), "{format}");

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_array::{Array, RecordBatch};
+use spec::{ReadOptions, RejectReason, Source};
 
 use super::super::columns::StatusColumns;
 use super::super::manifest::ManifestHole;
@@ -13,7 +14,7 @@ use super::super::schema::RESERVED;
 use super::report::{Check, VerifyReport};
 use crate::corpus::{CutLimits, Cutter, RecordChunk, RecordReader, inspect, kept_schema_of, read};
 use crate::storage::Storage;
-use crate::{Cursor, DatasetError, PlannedSource, ReadOptions, RejectReason, Slice, Source};
+use crate::{Cursor, DatasetError, PlannedSource, Slice};
 
 /// Re-cut pieces of compressed sources are as large as this at most, and deleted after use.
 const LIMITS: CutLimits = CutLimits { rows_max: 100_000, bytes_max: 64 << 20 };

@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 
 pub use corpus::VerifyCorpus;
 pub use report::{Check, CheckResult, HOLES_MAX, PROBLEMS_MAX, Problem, VerifyReport};
+use spec::RowCounts;
 
 use self::corpus::CorpusRows;
 use self::rows::RowChecker;
 use super::error::VectorsError;
-use super::info::{FileInfo, SOURCES_KEY, Totals};
+use super::info::{FileInfo, SOURCES_KEY};
 use super::layout::{MANIFEST_NAME, is_part_name};
 use super::manifest::{Manifest, ManifestFile, ManifestHole, ManifestSource, missing_in};
 use super::read::{BATCH_ROWS, Projection, VectorReader};
@@ -234,10 +235,10 @@ impl Verifier<'_> {
         &mut self,
         reader: &VectorReader,
         rows: &mut RowChecker<'_>,
-        expected: &Totals,
+        expected: &RowCounts,
     ) -> Result<(), DatasetError> {
         let path = reader.path();
-        let mut totals = Totals::default();
+        let mut totals = RowCounts::default();
         for batch in reader.batches(&Projection::All, BATCH_ROWS)? {
             let batch = match batch {
                 Ok(batch) => batch,
@@ -297,9 +298,9 @@ fn one_line(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn spell(totals: &Totals) -> String {
+fn spell(totals: &RowCounts) -> String {
     let reasons: Vec<_> = totals.rejects.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-    let Totals { rows, truncated, tokens, .. } = totals;
+    let RowCounts { rows, truncated, tokens, .. } = totals;
     format!("{rows} rows ({}), {truncated} truncated, {tokens} tokens", reasons.join(", "))
 }
 

@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use spec::RowCounts;
 
-use super::super::info::Totals;
 use super::super::manifest::ManifestHole;
 
 /// Problems that a report holds in full; more are only counted.
@@ -123,7 +123,7 @@ pub struct VerifyReport {
     /// Files that were looked at.
     pub files: u64,
     /// Counts over the rows that were read.
-    pub totals: Totals,
+    pub totals: RowCounts,
     /// Rows that are in no file, as the manifest says: no damage, the job was allowed to end without them.
     pub missing: u64,
     /// Where they are: the first [`HOLES_MAX`] holes.
@@ -137,7 +137,7 @@ pub struct VerifyReport {
 impl VerifyReport {
     pub(super) fn new(target: &Path, checks: &[Check]) -> VerifyReport {
         let checks = checks.iter().map(|check| CheckResult { check: *check, passed: true, problems: 0 }).collect();
-        let totals = Totals::default();
+        let totals = RowCounts::default();
         let (target, holes, problems) = (target.to_owned(), Vec::new(), Vec::new());
         VerifyReport { target, passed: true, files: 0, totals, missing: 0, holes, checks, problems }
     }

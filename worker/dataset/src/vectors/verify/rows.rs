@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use arrow_array::{Array, RecordBatch};
+use spec::{RejectReason, RowCounts};
 
 use super::super::batch::{NORM_TOLERANCE, norm};
 use super::super::columns::{Components, StatusColumns, vectors};
 use super::super::holes::RowNumbers;
-use super::super::info::{FileInfo, Totals};
+use super::super::info::FileInfo;
 use super::super::manifest::ManifestHole;
 use super::report::{Check, VerifyReport};
-use crate::RejectReason;
 
 /// Checks rows in order, over all files of a set.
 pub(super) struct RowChecker<'a> {
@@ -38,7 +38,13 @@ impl<'a> RowChecker<'a> {
     }
 
     /// Checks a batch that holds all columns of ours, and adds its counts to `totals`.
-    pub(super) fn check(&mut self, file: &Path, batch: &RecordBatch, totals: &mut Totals, report: &mut VerifyReport) {
+    pub(super) fn check(
+        &mut self,
+        file: &Path,
+        batch: &RecordBatch,
+        totals: &mut RowCounts,
+        report: &mut VerifyReport,
+    ) {
         let status = StatusColumns::of(batch);
         let (list, components) = vectors(batch);
         let dimensions = self.info.dimensions as usize;

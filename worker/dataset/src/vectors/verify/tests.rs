@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch};
 use proptest::prelude::*;
+use spec::RejectReason;
 
 use super::super::info::FileTotals;
 use super::super::info::tests::info;
@@ -14,7 +15,6 @@ use super::super::parquet_file::ParquetFile;
 use super::super::testing::{Job, all_rows, flip, job};
 use super::super::write::totals_pair;
 use super::*;
-use crate::RejectReason;
 
 fn failed(report: &VerifyReport) -> Vec<Check> {
     report.checks.iter().filter(|check| !check.passed).map(|check| check.check).collect()
@@ -36,7 +36,7 @@ fn forge(job: &Job, forge: impl Fn(RecordBatch) -> RecordBatch) -> VerifyReport 
     let path = job.dir().join(part_name(1));
     let reader = VectorReader::open(&path).unwrap();
     let mut file = ParquetFile::create(&path.with_extension("new"), reader.schema(), reader.info()).unwrap();
-    let mut totals = Totals::default();
+    let mut totals = RowCounts::default();
     for batch in all_rows(&path) {
         let batch = forge(batch);
         super::super::columns::StatusColumns::of(&batch).count(&mut totals);
@@ -52,7 +52,7 @@ fn forge(job: &Job, forge: impl Fn(RecordBatch) -> RecordBatch) -> VerifyReport 
         listed.blake3 = written.blake3;
         (listed.rows, listed.rejects) = (totals.rows, totals.rejects.clone());
         (listed.truncated, listed.tokens) = (totals.truncated, totals.tokens);
-        manifest.totals = Totals::default();
+        manifest.totals = RowCounts::default();
         let sums: Vec<_> = manifest.files.iter().map(ManifestFile::totals).collect();
         sums.iter().for_each(|file| manifest.totals.add(file));
     });
@@ -183,7 +183,7 @@ fn broken_rows_are_found_by_number() {
             let super::super::columns::Components::F32(values) = components else { panic!("f32") };
             let mut values = values.to_vec();
             edit(&mut values);
-            let field = Arc::new(super::super::schema::component_field(super::super::VectorDtype::F32));
+            let field = Arc::new(super::super::schema::component_field(spec::OutputDtype::F32));
             let values = Arc::new(Float32Array::from(values));
             let list = FixedSizeListArray::new(field, 4, values, list.nulls().cloned());
             with_column(&batch, "embedding", Arc::new(list))
@@ -273,6 +273,6 @@ proptest! {
 
 #[test]
 fn counts_are_spelled_for_people() {
-    let totals = Totals { rows: 3, rejects: BTreeMap::from([(RejectReason::NullText, 1)]), truncated: 0, tokens: 9 };
+    let totals = RowCounts { rows: 3, rejects: BTreeMap::from([(RejectReason::NullText, 1)]), truncated: 0, tokens: 9 };
     assert_eq!(spell(&totals), "3 rows (1 null_text), 0 truncated, 9 tokens");
 }

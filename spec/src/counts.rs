@@ -1,0 +1,44 @@
+//! Counts over rows.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::RejectReason;
+
+/// Counts over the rows of a file, of a shard, or of a whole job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowCounts {
+    /// Rows with or without a vector.
+    pub rows: u64,
+    /// Rows without, by reason.
+    pub rejects: BTreeMap<RejectReason, u64>,
+    /// Rows whose text was cut to the maximum length.
+    pub truncated: u64,
+    /// Tokens fed to the model, special ones included.
+    pub tokens: u64,
+}
+
+// Counts may come from any file or peer, so nothing here overflows.
+impl RowCounts {
+    /// Returns the number of rows that got a reason instead of a vector.
+    pub fn rejected(&self) -> u64 {
+        self.rejects.values().fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    /// Returns the number of rows that have a vector.
+    pub fn embedded(&self) -> u64 {
+        self.rows.saturating_sub(self.rejected())
+    }
+
+    /// Adds the counts of other rows.
+    pub fn add(&mut self, other: &RowCounts) {
+        self.rows = self.rows.saturating_add(other.rows);
+        self.truncated = self.truncated.saturating_add(other.truncated);
+        self.tokens = self.tokens.saturating_add(other.tokens);
+        for (reason, count) in &other.rejects {
+            let sum = self.rejects.entry(*reason).or_default();
+            *sum = sum.saturating_add(*count);
+        }
+    }
+}

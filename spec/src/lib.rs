@@ -1,0 +1,19 @@
+//! The values of a job's specification, spelled once: for command lines, files, the wire and the database alike. A leaf.
+
+mod counts;
+mod dtype;
+mod format;
+mod job;
+mod names;
+mod pooling;
+mod reject;
+mod source;
+
+pub use counts::RowCounts;
+pub use dtype::{ComputeDtype, OutputDtype};
+pub use format::{Compression, ExportFormat, Format};
+pub use job::{EmbedSpec, JobSpec, MaxRejects, ModelSpec, ShardLimits};
+pub use names::UnknownName;
+pub use pooling::Pooling;
+pub use reject::{OnBadRow, RejectReason};
+pub use source::{Keep, Quote, ReadOptions, Source};

@@ -1,0 +1,33 @@
+//! How the token vectors of a text become its one vector.
+
+use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString, VariantArray, VariantNames};
+
+use crate::names::{Named, UnknownName, unknown};
+
+/// How the token vectors of a text become its one vector.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Display, EnumString, VariantArray, VariantNames,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", parse_err_ty = UnknownName, parse_err_fn = unknown::<Pooling>)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum Pooling {
+    /// The vector of the first token.
+    Cls,
+    /// The mean over all tokens, special ones included.
+    Mean,
+    /// The maximum over all tokens, per dimension.
+    Max,
+    /// The vector of the last token.
+    Last,
+}
+
+impl Pooling {
+    /// All of them.
+    pub const ALL: &'static [Pooling] = <Pooling as VariantArray>::VARIANTS;
+}
+
+impl Named for Pooling {
+    const KIND: &'static str = "pooling";
+}
