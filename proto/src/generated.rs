@@ -399,6 +399,8 @@ pub enum Format {
     Arrow = 5,
     /// One text per line.
     Txt = 6,
+    /// One array of JSON objects.
+    Json = 7,
 }
 impl Format {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -414,6 +416,7 @@ impl Format {
             Self::Parquet => "FORMAT_PARQUET",
             Self::Arrow => "FORMAT_ARROW",
             Self::Txt => "FORMAT_TXT",
+            Self::Json => "FORMAT_JSON",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -426,6 +429,7 @@ impl Format {
             "FORMAT_PARQUET" => Some(Self::Parquet),
             "FORMAT_ARROW" => Some(Self::Arrow),
             "FORMAT_TXT" => Some(Self::Txt),
+            "FORMAT_JSON" => Some(Self::Json),
             _ => None,
         }
     }

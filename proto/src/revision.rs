@@ -43,21 +43,24 @@ pub fn needs(spec: &JobSpec) -> Vec<Need> {
     }
     let mut needs = of_read(read);
     needs.extend(of_embed(embed));
-    if sources.iter().any(has_overflow) {
-        needs.push(Need { what: "jsonl with keys beyond its sample", since: 1 });
+    for need in sources.iter().filter_map(of_source) {
+        if !needs.contains(&need) {
+            needs.push(need);
+        }
     }
     needs
 }
 
-/// Whether a source may have a column `extra`, of what its sample did not show.
-fn has_overflow(source: &Source) -> bool {
+fn of_source(source: &Source) -> Option<Need> {
     let Source { uri: _, format, compression } = source;
     match compression {
         Compression::None | Compression::Gzip | Compression::Zstd => {}
     }
     match format {
-        Format::Jsonl => true,
-        Format::Csv | Format::Tsv | Format::Parquet | Format::Arrow | Format::Txt => false,
+        // A source may have a column `extra`, of what its sample did not show.
+        Format::Jsonl => Some(Need { what: "jsonl with keys beyond its sample", since: 1 }),
+        Format::Json => Some(Need { what: "json arrays", since: 1 }),
+        Format::Csv | Format::Tsv | Format::Parquet | Format::Arrow | Format::Txt => None,
     }
 }
 

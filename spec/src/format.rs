@@ -20,6 +20,8 @@ pub enum Format {
     /// One JSON object per line.
     #[cfg_attr(feature = "clap", value(alias = "ndjson"))]
     Jsonl,
+    /// One array of JSON objects.
+    Json,
     /// Apache Parquet.
     Parquet,
     /// Arrow IPC, file or stream layout (Feather v2).

@@ -11,7 +11,7 @@ use crate::job::{
     Pooling, RowCounts, ShardCounts, ShardLimits, ShardResult,
 };
 
-twin_enum!(format, Format, wire::Format, "source.format", [Csv, Tsv, Jsonl, Parquet, Arrow, Txt]);
+twin_enum!(format, Format, wire::Format, "source.format", [Csv, Tsv, Jsonl, Json, Parquet, Arrow, Txt]);
 twin_enum!(compression, Compression, wire::Compression, "source.compression", [None, Gzip, Zstd]);
 twin_enum!(pooling, Pooling, wire::Pooling, "embed.pooling", [Cls, Mean, Max, Last]);
 twin_enum!(compute_dtype, ComputeDtype, wire::ComputeDtype, "embed.dtype", [F32, F16, Bf16, Int8]);

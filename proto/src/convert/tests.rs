@@ -30,9 +30,8 @@ fn shard() -> impl Strategy<Value = ShardId> {
 }
 
 fn source() -> impl Strategy<Value = Source> {
-    let formats = [Format::Csv, Format::Tsv, Format::Jsonl, Format::Parquet, Format::Arrow, Format::Txt];
     let compressions = [Compression::None, Compression::Gzip, Compression::Zstd];
-    (".{1,20}", select(formats.to_vec()), select(compressions.to_vec())).prop_map(|(uri, format, compression)| Source {
+    (".{1,20}", select(Format::ALL), select(compressions.to_vec())).prop_map(|(uri, format, compression)| Source {
         uri,
         format,
         compression,
@@ -65,17 +64,14 @@ fn model() -> impl Strategy<Value = ModelSpec> {
 }
 
 fn embed() -> impl Strategy<Value = EmbedSpec> {
-    let poolings = [Pooling::Cls, Pooling::Mean, Pooling::Max, Pooling::Last];
-    let dtypes = [ComputeDtype::F32, ComputeDtype::F16, ComputeDtype::Bf16, ComputeDtype::Int8];
-    let outputs = [OutputDtype::F32, OutputDtype::F16];
     let number = || option::of(any::<u32>());
     (
-        option::of(select(poolings.to_vec())),
+        option::of(select(Pooling::ALL)),
         any::<bool>(),
         number(),
         ".{0,8}",
-        select(dtypes.to_vec()),
-        select(outputs.to_vec()),
+        select(ComputeDtype::ALL),
+        select(OutputDtype::ALL),
         number(),
         number(),
         (option::of(".{0,8}"), option::of(".{0,8}")),
@@ -123,7 +119,7 @@ fn job_spec() -> impl Strategy<Value = JobSpec> {
 }
 
 fn counts() -> impl Strategy<Value = RowCounts> {
-    let rejects = prop::collection::btree_map(select(&RejectReason::ALL[..]), any::<u64>(), 0..4);
+    let rejects = prop::collection::btree_map(select(RejectReason::ALL), any::<u64>(), 0..4);
     (any::<u64>(), rejects, any::<u64>(), any::<u64>()).prop_map(|(rows, rejects, truncated, tokens)| RowCounts {
         rows,
         rejects,

@@ -12,19 +12,37 @@ use bytes::Bytes;
 
 use crate::corpus::arrow_index::{self, Kind, Message};
 use crate::corpus::columnar::{Batches, BlockingObject, Part, Selection};
+use crate::corpus::formats::ColumnarFormat;
 use crate::error::DatasetError;
 
 /// A compressed buffer may claim so many bytes, and so many times its own size: memory is taken before it is unpacked.
 const UNPACKED_BYTES_MAX: u64 = 4 << 30;
 const UNPACKED_TIMES_MAX: u64 = 256;
 
+/// The format.
+pub(crate) struct Arrow;
+
+impl ColumnarFormat for Arrow {
+    fn schema(&self, object: &BlockingObject) -> Result<SchemaRef, DatasetError> {
+        schema(object)
+    }
+
+    fn parts(&self, object: &BlockingObject, _: &str) -> Result<Vec<Part>, DatasetError> {
+        parts(object)
+    }
+
+    fn open(&self, object: BlockingObject, selection: &Selection) -> Result<Box<dyn Batches>, DatasetError> {
+        Ok(Box::new(open(object, selection)?))
+    }
+}
+
 /// Returns the schema.
-pub(crate) fn schema(object: &BlockingObject) -> Result<SchemaRef, DatasetError> {
+fn schema(object: &BlockingObject) -> Result<SchemaRef, DatasetError> {
     arrow_index::schema(object)
 }
 
 /// Lists the record batches. Their bytes are those of all columns, as stored.
-pub(crate) fn parts(object: &BlockingObject) -> Result<Vec<Part>, DatasetError> {
+fn parts(object: &BlockingObject) -> Result<Vec<Part>, DatasetError> {
     let part_of = |message: &Message| match message.kind {
         Kind::Batch { rows } => Some(Part { rows, bytes: message.body_bytes }),
         Kind::Dictionary { .. } => None,
@@ -33,7 +51,7 @@ pub(crate) fn parts(object: &BlockingObject) -> Result<Vec<Part>, DatasetError> 
 }
 
 /// Opens the rows of a slice.
-pub(crate) fn open(object: BlockingObject, selection: &Selection) -> Result<ArrowBatches, DatasetError> {
+fn open(object: BlockingObject, selection: &Selection) -> Result<ArrowBatches, DatasetError> {
     let index = arrow_index::index(&object)?;
     let positions = selection.positions(&index.schema);
     let wanted = index.schema.project(&positions).map_err(|error| object.corrupt(error.to_string()))?;
@@ -50,7 +68,7 @@ pub(crate) fn open(object: BlockingObject, selection: &Selection) -> Result<Arro
 }
 
 /// The record batches of a slice.
-pub(crate) struct ArrowBatches {
+struct ArrowBatches {
     object: BlockingObject,
     decoder: FileDecoder,
     /// The columns that are read.

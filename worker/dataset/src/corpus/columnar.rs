@@ -10,13 +10,14 @@ use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{DataType, Field, SchemaRef};
 use blake3::Hasher;
 use bytes::Bytes;
-use spec::{Format, RejectReason};
+use spec::RejectReason;
 use tokio::runtime::Handle;
 
 use crate::corpus::columns::{Text, text_of};
 use crate::corpus::convert::convert;
+use crate::corpus::formats::ColumnarFormat;
 use crate::corpus::object::Object;
-use crate::corpus::{CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, CutLimits, RecordChunk, arrow, parquet};
+use crate::corpus::{CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, CutLimits, RecordChunk};
 use crate::error::DatasetError;
 use crate::guarded::guarded;
 
@@ -79,22 +80,18 @@ pub(crate) struct Part {
 }
 
 /// Reads the fields of a columnar object, from its footer or header; those that cannot be read say why.
-pub(crate) async fn fields(object: &Object, format: Format) -> Result<SchemaRef, DatasetError> {
-    let schema = move |object: BlockingObject| match format {
-        Format::Parquet => parquet::schema(&object),
-        _ => arrow::schema(&object),
-    };
-    blocking(object, schema).await
+pub(crate) async fn fields(object: &Object, format: &'static dyn ColumnarFormat) -> Result<SchemaRef, DatasetError> {
+    blocking(object, move |object| format.schema(&object)).await
 }
 
 /// Lists the parts of a columnar object.
-pub(crate) async fn parts(object: &Object, format: Format, text_column: &str) -> Result<Parts, DatasetError> {
+pub(crate) async fn parts(
+    object: &Object,
+    format: &'static dyn ColumnarFormat,
+    text_column: &str,
+) -> Result<Parts, DatasetError> {
     let text_column = text_column.to_owned();
-    let parts = move |object: BlockingObject| match format {
-        Format::Parquet => parquet::parts(&object, &text_column),
-        _ => arrow::parts(&object),
-    };
-    blocking(object, parts).await.map(Parts::new)
+    blocking(object, move |object| format.parts(&object, &text_column)).await.map(Parts::new)
 }
 
 /// The parts of an object with the row that each begins at. PURE.
@@ -197,15 +194,12 @@ impl ColumnarReader {
     /// Opens the rows of a slice.
     pub(crate) async fn open(
         object: Object,
-        format: Format,
+        format: &'static dyn ColumnarFormat,
         selection: Selection,
     ) -> Result<ColumnarReader, DatasetError> {
         let name = object.name().to_owned();
         let open = move |object: BlockingObject| -> Result<Decoding, DatasetError> {
-            let batches: Box<dyn Batches> = match format {
-                Format::Parquet => Box::new(parquet::open(object, &selection)?),
-                _ => Box::new(arrow::open(object, &selection)?),
-            };
+            let batches = format.open(object, &selection)?;
             Ok(Decoding { name, batches, selection, batch: None, hasher: Hasher::new() })
         };
         let decoding = Some(blocking(&object, open).await?);

@@ -5,15 +5,82 @@
 //! quotes; blank lines are not records. Delimiter and quote are those of the [`Dialect`]; without a quote, every byte but
 //! delimiters and line ends belongs to its field.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
-use arrow_schema::Schema;
+use arrow_schema::{DataType, Field, Schema};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use memchr::{memchr, memchr_iter, memchr3};
-use spec::RejectReason;
+use spec::{Keep, ReadOptions, RejectReason};
 
+use crate::corpus::PlannedSource;
 use crate::corpus::columns::{Rows, text_of};
 use crate::corpus::dialect::Dialect;
-use crate::corpus::text::Tail;
+use crate::corpus::formats::{Looking, Parse, Split, Splitter, Tail, TextFormat, Wanted};
+use crate::corpus::jsonl::UnknownKey;
+use crate::corpus::notice::Notice;
+use crate::corpus::sample::Front;
+use crate::corpus::schema::{Columns, unique_names};
+use crate::error::DatasetError;
+
+/// Both formats: the dialect tells them apart.
+pub(crate) struct Csv;
+
+impl TextFormat for Csv {
+    fn is_delimited(&self) -> bool {
+        true
+    }
+
+    fn splitter(&self, dialect: Dialect) -> Splitter {
+        Box::new(CsvSplit::new(dialect))
+    }
+
+    fn columns<'a>(&'a self, looking: Looking<'a>) -> BoxFuture<'a, Result<Columns, DatasetError>> {
+        async move {
+            let front = Front::read(self, &looking).await?;
+            let Looking { object, source, options, .. } = looking;
+            let found = front.header(object, Dialect::of(source.format, options))?;
+            let names = unique_names(found.clone());
+            let renamed = names.iter().zip(&found).filter(|(name, found)| name != found);
+            let renamed: Vec<String> = renamed.map(|(name, _)| name.clone()).collect();
+            if !renamed.is_empty() && options.keep == Keep::All {
+                looking.notices.push(Notice::ColumnsRenamed { uri: source.uri.clone(), names: renamed });
+            }
+            // A header that was cut at the wrong character says more than its rows.
+            if names.contains(&options.text_column) {
+                front.judge(self, &names, looking)?;
+            }
+            Ok(Columns::Typed(names.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect()))
+        }
+        .boxed()
+    }
+
+    fn cells<'a>(&self, record: &'a [u8], wanted: &Wanted<'_>) -> Vec<Cow<'a, [u8]>> {
+        let mut fields = Fields::default();
+        fields.split(record, wanted.dialect);
+        let positions = (0..wanted.header.len()).filter(|&index| wanted.names.contains(&wanted.header[index]));
+        positions.filter_map(|index| fields.get(index)).map(|field| Cow::Owned(field.to_vec())).collect()
+    }
+
+    fn parser(
+        &self,
+        source: &PlannedSource,
+        options: &ReadOptions,
+        kept: &Schema,
+    ) -> Result<Box<dyn Parse>, DatasetError> {
+        let dialect = Dialect::of(source.source.format, options);
+        match Parser::new(dialect, &source.header, &options.text_column, kept) {
+            Some(parser) => Ok(Box::new(parser)),
+            None => Err(DatasetError::TextColumnMissing {
+                uri: source.source.uri.clone(),
+                column: options.text_column.clone(),
+                found: source.header.clone(),
+                hint: String::new(),
+            }),
+        }
+    }
+}
 
 /// A quoted field with this many line ends is warned of: its quotes may be characters of a file without quoting.
 pub(crate) const LINES_MANY: u64 = 10;
@@ -42,9 +109,9 @@ pub(crate) struct OddQuotes {
     pub(crate) goes_on: bool,
 }
 
-/// Finds record ends; see [`crate::corpus::text::Splitter`].
+/// Finds record ends.
 #[derive(Debug, Clone)]
-pub(crate) struct Splitter {
+pub(crate) struct CsvSplit {
     dialect: Dialect,
     state: State,
     /// LFs and CRs in the quoted field.
@@ -54,27 +121,8 @@ pub(crate) struct Splitter {
     odd_before: Option<OddQuotes>,
 }
 
-impl Splitter {
-    /// Makes a splitter at the start of a record.
-    pub(crate) fn new(dialect: Dialect) -> Splitter {
-        Splitter { dialect, state: State::RecordStart, line_ends: (0, 0), odd: None, odd_before: None }
-    }
-
-    /// See [`crate::corpus::text::Splitter::odd_quotes`].
-    pub(crate) fn odd_quotes(&self) -> Option<OddQuotes> {
-        self.odd_before
-    }
-
-    /// See [`crate::corpus::text::Splitter::odd_quotes_at_end`].
-    pub(crate) fn odd_quotes_at_end(&mut self) -> Option<OddQuotes> {
-        if self.state == State::QuoteInQuoted {
-            self.judge(false);
-        }
-        self.odd
-    }
-
-    /// See [`crate::corpus::text::Splitter::find_end`].
-    pub(crate) fn find_end(&mut self, block: &[u8]) -> Option<usize> {
+impl Split for CsvSplit {
+    fn find_end(&mut self, block: &[u8]) -> Option<usize> {
         let mut at = 0;
         loop {
             let byte = *block.get(at)?;
@@ -115,6 +163,32 @@ impl Splitter {
         }
     }
 
+    fn finish(&self) -> Tail {
+        match self.state {
+            State::RecordStart => Tail::Nothing,
+            State::Quoted if self.line_ends != (0, 0) => Tail::Open,
+            State::Quoted | State::FieldStart | State::Unquoted | State::QuoteInQuoted | State::AfterCr => Tail::Record,
+        }
+    }
+
+    fn odd_quotes(&self) -> Option<OddQuotes> {
+        self.odd_before
+    }
+
+    fn odd_quotes_at_end(&mut self) -> Option<OddQuotes> {
+        if self.state == State::QuoteInQuoted {
+            self.judge(false);
+        }
+        self.odd
+    }
+}
+
+impl CsvSplit {
+    /// Makes a splitter at the start of a record.
+    pub(crate) fn new(dialect: Dialect) -> CsvSplit {
+        CsvSplit { dialect, state: State::RecordStart, line_ends: (0, 0), odd: None, odd_before: None }
+    }
+
     fn restart(&mut self) {
         self.state = State::RecordStart;
         self.odd_before = self.odd.take();
@@ -152,15 +226,6 @@ impl Splitter {
             _ => Some(State::Unquoted),
         }
     }
-
-    /// Tells what is left where the text ends.
-    pub(crate) fn finish(&self) -> Tail {
-        match self.state {
-            State::RecordStart => Tail::Nothing,
-            State::Quoted if self.line_ends != (0, 0) => Tail::OpenQuote,
-            State::Quoted | State::FieldStart | State::Unquoted | State::QuoteInQuoted | State::AfterCr => Tail::Record,
-        }
-    }
 }
 
 /// The fields of one record, unquoted.
@@ -173,7 +238,7 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
-    /// Splits a record as [`Splitter`] delimits it: with its line end, and with the blank lines before it.
+    /// Splits a record as [`CsvSplit`] delimits it: with its line end, and with the blank lines before it.
     pub(crate) fn split(&mut self, record: &[u8], dialect: Dialect) {
         let Dialect { delimiter, quote } = dialect;
         self.bytes.clear();
@@ -250,9 +315,10 @@ impl Parser {
             fields: Fields::default(),
         })
     }
+}
 
-    /// Appends one record to `rows`.
-    pub(crate) fn parse(&mut self, record: &[u8], rows: &mut Rows) {
+impl Parse for Parser {
+    fn parse(&mut self, record: &[u8], rows: &mut Rows) -> Result<(), UnknownKey> {
         self.fields.split(record, self.dialect);
         let mut fits = true;
         for (column, index) in rows.columns().iter_mut().zip(&self.kept) {
@@ -267,6 +333,7 @@ impl Parser {
         };
         let text = text.and_then(|text| if fits { Ok(text) } else { Err(RejectReason::ColumnType) });
         rows.push_text(text, record.len());
+        Ok(())
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use arrow_schema::{DataType, Field};
 use proptest::prelude::*;
 use spec::Format;
 
@@ -10,7 +9,7 @@ use super::*;
 
 /// Splits and parses with this module.
 fn ours(text: &[u8], dialect: Dialect) -> Vec<Vec<Vec<u8>>> {
-    let mut splitter = Splitter::new(dialect);
+    let mut splitter = CsvSplit::new(dialect);
     let (mut records, mut at) = (Vec::new(), 0);
     while let Some(length) = splitter.find_end(&text[at..]) {
         records.push(&text[at..at + length]);
@@ -76,7 +75,7 @@ fn parse(record: &[u8], keep: &[&str]) -> (Result<String, RejectReason>, Vec<Opt
     let header = ["id", "text", "label"].map(str::to_owned);
     let mut parser = Parser::new(Dialect::of_format(Format::Csv), &header, "text", &schema).unwrap();
     let mut rows = Rows::new(schema);
-    parser.parse(record, &mut rows);
+    parser.parse(record, &mut rows).unwrap();
     let chunk = rows.finish(0);
     let kept =
         chunk.kept.columns().iter().map(|column| column.as_string::<i32>().iter().next().flatten().map(str::to_owned));

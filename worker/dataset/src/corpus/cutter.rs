@@ -2,15 +2,15 @@
 
 use std::fmt;
 
-use spec::{Format, ReadOptions};
+use spec::ReadOptions;
 
 use crate::corpus::columnar::{self, Parts};
 use crate::corpus::dialect::{self, Dialect};
+use crate::corpus::formats::{self, Layout};
 use crate::corpus::notice::Notice;
 use crate::corpus::object::Object;
 use crate::corpus::piece::Recut;
 use crate::corpus::stream::TextStream;
-use crate::corpus::text::Splitter;
 use crate::corpus::text_cut::TextCut;
 use crate::corpus::{Cursor, PlannedSource, Slice, SliceRange};
 use crate::error::DatasetError;
@@ -138,18 +138,17 @@ impl Cutter {
     async fn open_source(&self, planned: &PlannedSource) -> Result<Open, DatasetError> {
         let object = Object::open_planned(planned).await?;
         let source = &planned.source;
-        match source.format {
-            Format::Parquet | Format::Arrow => {
-                let parts = columnar::parts(&object, source.format, &self.options.text_column).await?;
+        match formats::layout(source.format).0 {
+            Layout::Columnar(columnar) => {
+                let parts = columnar::parts(&object, columnar, &self.options.text_column).await?;
                 Ok(Open::Columnar { object, parts })
             }
-            Format::Csv | Format::Tsv | Format::Jsonl | Format::Txt => {
+            Layout::Text(text) => {
                 let encoding = dialect::encoding_of(&self.options);
                 let stream = TextStream::open(object, source.compression, encoding, self.cursor.position).await?;
                 let recut = stream.is_rewritten().then(|| (self.recut.clone(), self.cursor.source_index));
-                let splitter = Splitter::new(source.format, Dialect::of(source.format, &self.options))
-                    .expect("the columnar formats are dealt with above");
-                let cut = TextCut::open(stream, source.format, splitter, self.limits, recut).await?;
+                let splitter = text.splitter(Dialect::of(source.format, &self.options));
+                let cut = TextCut::open(stream, text.is_delimited(), splitter, self.limits, recut).await?;
                 Ok(Open::Text { cut: Box::new(cut), first_row: self.cursor.next_row })
             }
         }

@@ -10,11 +10,12 @@ use object_store::{
     CopyOptions, GetOptions, GetRange, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
-use spec::Compression;
+use spec::{Compression, Format};
 
 use super::*;
 use crate::corpus::RECORD_BYTES_MAX;
 use crate::corpus::feed::{Record, RecordFeed};
+use crate::corpus::formats::Splitter;
 use crate::corpus::stream::BLOCK_BYTES;
 
 /// Notes the largest and the total number of bytes asked for.
@@ -77,7 +78,7 @@ impl ObjectStore for Counting {
 }
 
 fn splitter_of(format: Format) -> Splitter {
-    Splitter::new(format, Dialect::of_format(format)).unwrap()
+    formats::text_format(format).unwrap().splitter(Dialect::of_format(format))
 }
 
 async fn counted(text: Vec<u8>) -> (Arc<Counting>, Object) {
@@ -98,7 +99,7 @@ async fn cutting_asks_for_one_block_at_a_time_and_for_each_byte_once() {
     let (store, object) = counted(text).await;
     let limits = CutLimits { rows_max: 1000, bytes_max: 1 << 30 };
     let stream = TextStream::open(object, Compression::None, None, 0).await.unwrap();
-    let mut cut = TextCut::open(stream, Format::Csv, splitter_of(Format::Csv), limits, None).await.unwrap();
+    let mut cut = TextCut::open(stream, true, splitter_of(Format::Csv), limits, None).await.unwrap();
     let (mut slices, mut end) = (0, 8);
     while let Some(slice) = cut.next().await.unwrap() {
         assert_eq!(slice.start, end);

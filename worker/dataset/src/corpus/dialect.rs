@@ -3,6 +3,7 @@
 use encoding_rs::{Encoding, REPLACEMENT, UTF_8};
 use spec::{Format, Quote, ReadOptions, Source};
 
+use crate::corpus::formats;
 use crate::error::DatasetError;
 
 /// Delimiter and quote of a csv or tsv source.
@@ -73,9 +74,7 @@ pub(crate) fn check(sources: &[Source], options: &ReadOptions) -> Result<(), Dat
     if sources.is_empty() {
         return Ok(());
     }
-    let is_delimited = |source: &Source| matches!(source.format, Format::Csv | Format::Tsv);
-    let is_columnar = |source: &Source| matches!(source.format, Format::Parquet | Format::Arrow);
-    let delimited = sources.iter().filter(|source| is_delimited(source));
+    let delimited = sources.iter().filter(|source| formats::is_delimited(source.format));
     for source in delimited.clone() {
         let dialect = Dialect::of(source.format, options);
         if dialect.quote == Some(dialect.delimiter) {
@@ -91,7 +90,7 @@ pub(crate) fn check(sources: &[Source], options: &ReadOptions) -> Result<(), Dat
             return bad("--quote", problem);
         }
     }
-    if options.encoding.is_some() && sources.iter().all(is_columnar) {
+    if options.encoding.is_some() && sources.iter().all(|source| formats::text_format(source.format).is_none()) {
         return bad("--encoding", "applies to text formats alone, and the corpus has no such source: leave it out");
     }
     Ok(())

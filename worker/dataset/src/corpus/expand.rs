@@ -8,6 +8,7 @@ use object_store::ObjectStore;
 use object_store::path::Path as StorePath;
 use spec::{Compression, Format, Source};
 
+use crate::corpus::formats;
 use crate::error::DatasetError;
 use crate::storage::{BucketPlace, Location, bucket_store, check_host, locate};
 
@@ -134,6 +135,10 @@ fn source_of(file: &Path, format: Option<Format>) -> Result<Source, DatasetError
     Ok(Source { uri: uri.to_owned(), format, compression })
 }
 
+fn names() -> Vec<String> {
+    Format::ALL.iter().map(Format::to_string).collect()
+}
+
 /// Tells format and compression by extension, the format by `given` where there is one.
 fn format_of(uri: &str, given: Option<Format>) -> Result<(Format, Compression), DatasetError> {
     let name = uri.rsplit('/').next().unwrap_or(uri).to_ascii_lowercase();
@@ -145,23 +150,13 @@ fn format_of(uri: &str, given: Option<Format>) -> Result<(Format, Compression), 
         (name.as_str(), Compression::None)
     };
     let extension = stem.rsplit_once('.').map_or("", |(_, extension)| extension);
-    let by_name = match extension {
-        "csv" => Some(Format::Csv),
-        "tsv" | "tab" => Some(Format::Tsv),
-        "jsonl" | "ndjson" => Some(Format::Jsonl),
-        "parquet" | "pq" => Some(Format::Parquet),
-        "arrow" | "arrows" | "feather" | "ipc" => Some(Format::Arrow),
-        "txt" | "text" => Some(Format::Txt),
-        _ => None,
-    };
-    let Some(format) = given.or(by_name) else {
+    let Some(format) = given.or_else(|| formats::by_extension(extension)) else {
         return Err(DatasetError::bad_input(
             uri,
-            "the extension says no known format: say it with --format csv|tsv|jsonl|parquet|arrow|txt",
+            format!("the extension says no known format: say it with --format {}", names().join("|")),
         ));
     };
-    let columnar = matches!(format, Format::Parquet | Format::Arrow);
-    if columnar && compression != Compression::None {
+    if formats::text_format(format).is_none() && compression != Compression::None {
         return Err(DatasetError::bad_input(
             uri,
             "parquet and arrow files are compressed inside: decompress this one, then name it without the suffix",

@@ -4,8 +4,8 @@ use blake3::Hasher;
 use bytes::Bytes;
 
 use crate::corpus::RECORD_BYTES_MAX;
+use crate::corpus::formats::{Splitter, Tail};
 use crate::corpus::stream::TextStream;
-use crate::corpus::text::{Splitter, Tail};
 use crate::error::DatasetError;
 
 /// One record of a text.
@@ -71,7 +71,7 @@ impl RecordFeed {
             match self.splitter.finish() {
                 // Blank lines between records, however many, belong to none.
                 Tail::Nothing => {}
-                Tail::Record | Tail::OpenQuote => self.keep(start),
+                Tail::Record | Tail::Open => self.keep(start),
             }
             let Some(block) = self.stream.next_block().await? else {
                 let is_record = self.front_bytes > 0 && self.splitter.finish() != Tail::Nothing;

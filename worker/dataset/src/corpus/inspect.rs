@@ -2,17 +2,17 @@
 
 use std::collections::HashSet;
 
-use arrow_schema::{DataType, Field, Schema};
-use spec::{Format, Keep, ReadOptions, Source};
+use arrow_schema::{Field, Schema};
+use spec::{ReadOptions, Source};
 
 use crate::corpus::PlannedSource;
 use crate::corpus::columnar::{self, is_text};
-use crate::corpus::dialect::{self, Dialect};
+use crate::corpus::dialect;
+use crate::corpus::formats::{self, Layout, Looking};
 use crate::corpus::jsonl::Inference;
 use crate::corpus::notice::Notice;
 use crate::corpus::object::Object;
-use crate::corpus::sample::Front;
-use crate::corpus::schema::{Columns, SourceColumns, encode_schema, unify, unique_names};
+use crate::corpus::schema::{Columns, SourceColumns, encode_schema, unify};
 use crate::error::DatasetError;
 
 /// Reads headers and footers (of JSON: a sample) only, and decides the kept columns over all sources.
@@ -39,16 +39,17 @@ pub async fn inspect_with_notices(
     let (mut inference, mut notices) = (Inference::default(), Vec::new());
     for source in sources {
         let object = Object::open(&source.uri).await?;
-        columns.push(columns_of(&object, source, options, &mut inference, &mut notices).await?);
+        let (inference, notices) = (&mut inference, &mut notices);
+        columns.push(columns_of(Looking { object: &object, source, options, inference, notices }).await?);
         object.check().await?;
         fingerprints.push(object.fingerprint().clone());
     }
     let kept = unify(&columns, &inference, options)?;
     let kept_schema = encode_schema(&kept);
     let planned = sources.iter().zip(columns).zip(fingerprints).map(|((source, columns), fingerprint)| {
-        let header = match source.format {
-            Format::Csv | Format::Tsv => names_read(columns.names(), &kept, options),
-            Format::Jsonl | Format::Parquet | Format::Arrow | Format::Txt => Vec::new(),
+        let header = match formats::is_delimited(source.format) {
+            true => names_read(columns.names(), &kept, options),
+            false => Vec::new(),
         };
         PlannedSource { source: source.clone(), fingerprint, header, kept_schema: kept_schema.clone() }
     });
@@ -63,52 +64,17 @@ fn names_read(names: Vec<String>, kept: &Schema, options: &ReadOptions) -> Vec<S
     names.into_iter().map(|name| if is_read(&name) { name } else { String::new() }).collect()
 }
 
-async fn columns_of(
-    object: &Object,
-    source: &Source,
-    options: &ReadOptions,
-    inference: &mut Inference,
-    notices: &mut Vec<Notice>,
-) -> Result<SourceColumns, DatasetError> {
-    let utf8 = |name: &str| Field::new(name, DataType::Utf8, true);
-    let columns = match source.format {
-        Format::Csv | Format::Tsv => {
-            let front = Front::read(object, source, options).await?;
-            let found = front.header(object, Dialect::of(source.format, options))?;
-            let names = unique_names(found.clone());
-            let renamed = names.iter().zip(&found).filter(|(name, found)| name != found);
-            let renamed: Vec<String> = renamed.map(|(name, _)| name.clone()).collect();
-            if !renamed.is_empty() && options.keep == Keep::All {
-                notices.push(Notice::ColumnsRenamed { uri: source.uri.clone(), names: renamed });
-            }
-            // A header that was cut at the wrong character says more than its rows.
-            if names.contains(&options.text_column) {
-                notices.extend(front.judge(object, source.format, &names, options)?);
-            }
-            Columns::Typed(names.iter().map(|name| utf8(name)).collect())
-        }
-        Format::Txt => {
-            let front = Front::read(object, source, options).await?;
-            notices.extend(front.judge(object, source.format, &[], options)?);
-            Columns::Typed(vec![utf8(&options.text_column)])
-        }
-        Format::Jsonl => {
-            let front = Front::read(object, source, options).await?;
-            let sample = front.infer(object).await?;
-            notices.extend(front.judge(object, source.format, &[], options)?);
-            inference.merge(&sample.inference);
-            match sample.objects {
-                0 => Columns::Unknown,
-                _ => Columns::Sampled { keys: sample.inference.keys(), is_complete: sample.is_complete },
-            }
-        }
-        Format::Parquet | Format::Arrow => {
-            let schema = columnar::fields(object, source.format).await?;
-            check_text_type(object, schema.field_with_name(&options.text_column).ok())?;
+async fn columns_of(looking: Looking<'_>) -> Result<SourceColumns, DatasetError> {
+    let Source { uri, format, .. } = looking.source;
+    let columns = match formats::layout(*format).0 {
+        Layout::Text(text) => text.columns(looking).await?,
+        Layout::Columnar(columnar) => {
+            let schema = columnar::fields(looking.object, columnar).await?;
+            check_text_type(looking.object, schema.field_with_name(&looking.options.text_column).ok())?;
             Columns::Typed(schema.fields().iter().map(|field| field.as_ref().clone()).collect())
         }
     };
-    Ok(SourceColumns::new(&source.uri, source.format, columns))
+    Ok(SourceColumns::new(uri, *format, columns))
 }
 
 fn check_text_type(object: &Object, text: Option<&Field>) -> Result<(), DatasetError> {

@@ -7,27 +7,154 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use arrow_schema::{DataType, Schema};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use memchr::memchr;
-use spec::RejectReason;
+use spec::{Keep, ReadOptions, RejectReason};
 
+use crate::corpus::PlannedSource;
 use crate::corpus::columns::{ColumnBuilder, Rows, Text, text_of};
+use crate::corpus::dialect::Dialect;
+use crate::corpus::formats::{Looking, Parse, Split, Splitter, Tail, TextFormat, Wanted};
 use crate::corpus::json::{self, Value};
-use crate::corpus::schema::is_overflow;
-use crate::corpus::text::Tail;
+use crate::corpus::object::Object;
+use crate::corpus::sample::Front;
+use crate::corpus::schema::{Columns, is_overflow};
+use crate::error::DatasetError;
 
 /// Whole numbers up to here are exact as floats.
 const EXACT_INTEGER_MAX: u64 = 1 << 53;
 
-/// Finds record ends; see [`crate::corpus::text::Splitter`].
+/// An uncompressed source is also sampled at so many places further on: keys and types that come late are found before the
+/// work, not after hours of it.
+const PLACES: u64 = 15;
+const PLACE_BYTES: u64 = 128 << 10;
+
+/// The format.
+pub(crate) struct Jsonl;
+
+impl TextFormat for Jsonl {
+    fn is_sampled(&self) -> bool {
+        true
+    }
+
+    fn splitter(&self, _: Dialect) -> Splitter {
+        Box::new(Lines::default())
+    }
+
+    fn columns<'a>(&'a self, looking: Looking<'a>) -> BoxFuture<'a, Result<Columns, DatasetError>> {
+        async move {
+            let front = Front::read(self, &looking).await?;
+            let sample = sample(&front, looking.object).await?;
+            learn(self, looking, &front, &sample)
+        }
+        .boxed()
+    }
+
+    fn cells<'a>(&self, record: &'a [u8], wanted: &Wanted<'_>) -> Vec<Cow<'a, [u8]>> {
+        cells(record, wanted)
+    }
+
+    fn parser(&self, _: &PlannedSource, options: &ReadOptions, kept: &Schema) -> Result<Box<dyn Parse>, DatasetError> {
+        Ok(Box::new(Parser::new(&options.text_column, kept, options.keep == Keep::All)))
+    }
+}
+
+/// Returns the values of the wanted keys, as they are spelled.
+pub(crate) fn cells<'a>(record: &'a [u8], wanted: &Wanted<'_>) -> Vec<Cow<'a, [u8]>> {
+    let members = json::members(record).unwrap_or_default();
+    members.into_iter().filter(|(key, _)| wanted.names.contains(key)).map(|(_, value)| Cow::Borrowed(value)).collect()
+}
+
+/// Takes what a sample of a source shows for its columns.
+pub(crate) fn learn(
+    format: &dyn TextFormat,
+    looking: Looking<'_>,
+    front: &Front,
+    sample: &Sample,
+) -> Result<Columns, DatasetError> {
+    looking.inference.merge(&sample.inference);
+    front.judge(format, &[], looking)?;
+    Ok(match sample.objects {
+        0 => Columns::Unknown,
+        _ => Columns::Sampled { keys: sample.inference.keys(), is_complete: sample.is_complete },
+    })
+}
+
+/// Samples the lines of a source, at its front and at places further on.
+async fn sample(front: &Front, object: &Object) -> Result<Sample, DatasetError> {
+    let mut sample = Sample::default();
+    front.records().for_each(|record| sample.add(record));
+    if sample.begins_an_array {
+        let problem = "its first line begins a JSON array: add --format json, or name it .json";
+        return Err(DatasetError::bad_input(object.name(), problem));
+    }
+    if sample.objects == 0 && sample.records > 0 {
+        let problem = "its first lines are no JSON objects: JSON lines are wanted, one object per line";
+        return Err(DatasetError::bad_input(object.name(), problem));
+    }
+    sample.is_complete = front.is_whole;
+    if let Some(start) = front.end_in_object() {
+        let rest = object.size().saturating_sub(start);
+        for place in (0..PLACES).take_while(|_| rest > 0) {
+            let start = start + (rest / PLACES) * place;
+            let end = object.size().min(start + PLACE_BYTES);
+            sample.take_lines_within(&object.read(start..end).await?);
+        }
+    }
+    Ok(sample)
+}
+
+/// Tells whether the first line of a text is a JSON object, and more lines follow.
+pub(crate) fn is_lines(text: &[u8]) -> bool {
+    let mut lines = text.splitn(2, |&byte| byte == b'\n');
+    lines.next().is_some_and(|line| json::members(line).is_some()) && lines.next().is_some_and(|rest| !is_blank(rest))
+}
+
+/// What a sample of JSON records shows.
+#[derive(Default)]
+pub(crate) struct Sample {
+    pub(crate) inference: Inference,
+    /// Records that are JSON objects.
+    pub(crate) objects: u64,
+    /// The sample is the whole source.
+    pub(crate) is_complete: bool,
+    /// All records.
+    records: u64,
+    /// The first line opens an array, of objects or over several lines: its elements are no lines, even where some parse.
+    begins_an_array: bool,
+}
+
+impl Sample {
+    /// Takes in the lines that lie wholly within bytes that begin and end anywhere.
+    fn take_lines_within(&mut self, bytes: &[u8]) {
+        let mut lines = bytes.split(|&byte| byte == b'\n');
+        lines.next();
+        lines.next_back();
+        lines.for_each(|line| self.add(line));
+    }
+
+    /// Takes in a record.
+    pub(crate) fn add(&mut self, record: &[u8]) {
+        if self.records == 0
+            && let [b'[', element @ ..] = record.trim_ascii_start()
+        {
+            self.begins_an_array = !json::is_json(record) || element.trim_ascii_start().starts_with(b"{");
+        }
+        self.records += 1;
+        self.objects += u64::from(self.inference.add(record));
+    }
+}
+
+/// Finds record ends.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Splitter {
+struct Lines {
     /// The line has something other than white space.
     begun: bool,
 }
 
-impl Splitter {
-    /// See [`crate::corpus::text::Splitter::find_end`].
-    pub(crate) fn find_end(&mut self, block: &[u8]) -> Option<usize> {
+impl Split for Lines {
+    fn find_end(&mut self, block: &[u8]) -> Option<usize> {
         let mut at = 0;
         while let Some(length) = memchr(b'\n', &block[at..]) {
             self.begun |= !is_blank(&block[at..at + length]);
@@ -41,8 +168,7 @@ impl Splitter {
         None
     }
 
-    /// Tells what is left where the text ends.
-    pub(crate) fn finish(&self) -> Tail {
+    fn finish(&self) -> Tail {
         if self.begun { Tail::Record } else { Tail::Nothing }
     }
 }
@@ -189,12 +315,10 @@ impl Parser {
         let is_complete = is_complete && overflow.is_none();
         Parser { text_column: text_column.to_owned(), kept, overflow, is_complete }
     }
+}
 
-    /// Appends one record to `rows`.
-    ///
-    /// # Errors
-    /// `UnknownKey`; nothing is appended then.
-    pub(crate) fn parse(&self, record: &[u8], rows: &mut Rows) -> Result<(), UnknownKey> {
+impl Parse for Parser {
+    fn parse(&mut self, record: &[u8], rows: &mut Rows) -> Result<(), UnknownKey> {
         let Some(members) = json::members(record) else {
             rows.push_rejected(RejectReason::MalformedRecord);
             return Ok(());

@@ -61,7 +61,7 @@ fn texts_are_judged_by_kind() {
 fn kept_values_keep_their_spelling_or_reject_the_row() {
     let types = [("s", DataType::Utf8), ("i", DataType::Int64), ("f", DataType::Float64), ("b", DataType::Boolean)];
     let (schema, mut rows) = rows_of(&types);
-    let parser = Parser::new("text", &schema, true);
+    let mut parser = Parser::new("text", &schema, true);
     let records: [&[u8]; 8] = [
         br#"{"text":"x","s":"a","i":-5,"f":1.5,"b":true}"#,
         br#"{"text":"x","s":12345678901234567890123.10,"i":null,"f":7}"#,
@@ -95,7 +95,7 @@ fn kept_values_keep_their_spelling_or_reject_the_row() {
 fn an_unknown_key_is_an_error_only_where_all_columns_are_kept() {
     let (schema, mut rows) = rows_of(&[("text", DataType::Utf8)]);
     let record = br#"{"text":"x","late":1}"#;
-    let all = Parser::new("text", &schema, true);
+    let mut all = Parser::new("text", &schema, true);
     assert_eq!(all.parse(record, &mut rows), Err(UnknownKey("late".to_owned())));
     assert_eq!(rows.len(), 0);
     Parser::new("text", &schema, false).parse(record, &mut rows).unwrap();

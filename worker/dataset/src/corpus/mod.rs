@@ -19,7 +19,9 @@ mod sample;
 
 mod csv;
 mod dialect;
+mod formats;
 mod json;
+mod json_array;
 mod jsonl;
 mod text;
 mod txt;

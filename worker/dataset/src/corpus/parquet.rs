@@ -17,6 +17,7 @@ use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy, RowGroupMeta
 use parquet::file::reader::{ChunkReader, Length};
 
 use crate::corpus::columnar::{Batches, BlockingObject, Part, Selection};
+use crate::corpus::formats::ColumnarFormat;
 use crate::corpus::schema::{UNREADABLE, unique_names};
 use crate::corpus::{CHUNK_BYTES_MAX, CHUNK_ROWS_MAX};
 use crate::error::DatasetError;
@@ -30,8 +31,25 @@ const READ_BYTES_MIN: u64 = 64 << 10;
 /// Later reads of a page grow up to here.
 const READ_BYTES_MAX: u64 = 1 << 20;
 
+/// The format.
+pub(crate) struct Parquet;
+
+impl ColumnarFormat for Parquet {
+    fn schema(&self, object: &BlockingObject) -> Result<SchemaRef, DatasetError> {
+        schema(object)
+    }
+
+    fn parts(&self, object: &BlockingObject, text_column: &str) -> Result<Vec<Part>, DatasetError> {
+        parts(object, text_column)
+    }
+
+    fn open(&self, object: BlockingObject, selection: &Selection) -> Result<Box<dyn Batches>, DatasetError> {
+        Ok(Box::new(open(object, selection)?))
+    }
+}
+
 /// Returns the schema, as Arrow sees it. A column that cannot be read says why.
-pub(crate) fn schema(object: &BlockingObject) -> Result<SchemaRef, DatasetError> {
+fn schema(object: &BlockingObject) -> Result<SchemaRef, DatasetError> {
     let metadata = metadata(object)?;
     let schema = with_own_names(metadata.schema());
     let mut fields: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
@@ -62,7 +80,7 @@ fn with_own_names(schema: &SchemaRef) -> SchemaRef {
 }
 
 /// Lists the row groups. Their bytes are those of the text column, uncompressed.
-pub(crate) fn parts(object: &BlockingObject, text_column: &str) -> Result<Vec<Part>, DatasetError> {
+fn parts(object: &BlockingObject, text_column: &str) -> Result<Vec<Part>, DatasetError> {
     let metadata = metadata(object)?;
     let is_text = |name: &str| name == text_column;
     Ok(metadata.metadata().row_groups().iter().map(|group| part_of(group, is_text)).collect())
@@ -85,7 +103,7 @@ fn part_of(group: &RowGroupMetaData, is_wanted: impl Fn(&str) -> bool) -> Part {
 }
 
 /// Opens the rows of a slice.
-pub(crate) fn open(object: BlockingObject, selection: &Selection) -> Result<ParquetBatches, DatasetError> {
+fn open(object: BlockingObject, selection: &Selection) -> Result<ParquetBatches, DatasetError> {
     let metadata = metadata(&object)?;
     let own = with_own_names(metadata.schema());
     let positions = selection.positions(&own);
@@ -122,7 +140,7 @@ pub(crate) fn open(object: BlockingObject, selection: &Selection) -> Result<Parq
 }
 
 /// The record batches of a slice.
-pub(crate) struct ParquetBatches {
+struct ParquetBatches {
     object: BlockingObject,
     reader: ParquetRecordBatchReader,
     /// What is read, with names of their own.

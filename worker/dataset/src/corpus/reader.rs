@@ -5,18 +5,18 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use spec::{Format, Keep, ReadOptions, RejectReason};
+use spec::{ReadOptions, RejectReason};
 
 use crate::corpus::columnar::{ColumnarReader, Selection};
 use crate::corpus::columns::Rows;
 use crate::corpus::dialect::Dialect;
 use crate::corpus::feed::{Record, RecordFeed};
+use crate::corpus::formats::{self, Layout, Parse};
+use crate::corpus::jsonl::UnknownKey;
 use crate::corpus::object::{Detour, Object};
 use crate::corpus::schema::kept_schema_of;
 use crate::corpus::stream::TextStream;
-use crate::corpus::text::Splitter;
 use crate::corpus::{CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, PlannedSource, Slice, SliceRange};
-use crate::corpus::{csv, jsonl, txt};
 use crate::error::DatasetError;
 use crate::storage::Storage;
 
@@ -119,19 +119,20 @@ async fn read_object(
     options: &ReadOptions,
 ) -> Result<RecordReader, DatasetError> {
     let kept = Arc::new(kept_schema_of(source)?);
-    let format = match (source.source.format, slice.range) {
-        (format @ (Format::Parquet | Format::Arrow), SliceRange::Rows { start, end }) => {
+    let format = match (formats::layout(source.source.format).0, slice.range) {
+        (Layout::Columnar(columnar), SliceRange::Rows { start, end }) => {
             let selection = Selection { rows: start..end, text_column: options.text_column.clone(), kept };
-            FormatReader::Columnar(Box::new(ColumnarReader::open(object, format, selection).await?))
+            FormatReader::Columnar(Box::new(ColumnarReader::open(object, columnar, selection).await?))
         }
-        (format @ (Format::Csv | Format::Tsv | Format::Jsonl | Format::Txt), SliceRange::Bytes { start, end }) => {
-            let parser = Parser::new(source, options, &kept)?;
-            let splitter = Splitter::new(format, Dialect::of(format, options)).expect("a text format");
+        (Layout::Text(text), SliceRange::Bytes { start, end }) => {
+            let parser = text.parser(source, options, &kept)?;
+            let splitter = text.splitter(Dialect::of(source.source.format, options));
             let feed = RecordFeed::new(TextStream::plain(object, start..end), splitter);
             FormatReader::Text(Box::new(TextReader { feed, parser, rows: Rows::new(kept) }))
         }
-        (format, range) => {
-            let problem = format!("slice {range:?} cannot be of a {format:?} source");
+        (Layout::Columnar(_), range @ SliceRange::Bytes { .. })
+        | (Layout::Text(_), range @ SliceRange::Rows { .. }) => {
+            let problem = format!("slice {range:?} cannot be of a {} source", source.source.format);
             return Err(DatasetError::bad_input(source.source.uri.as_str(), problem));
         }
     };
@@ -185,7 +186,7 @@ impl RecordReader {
 /// Reads chunks of a text slice.
 struct TextReader {
     feed: RecordFeed,
-    parser: Parser,
+    parser: Box<dyn Parse>,
     rows: Rows,
 }
 
@@ -200,7 +201,7 @@ impl TextReader {
                 }
                 Some(Record::Whole(record)) => record,
             };
-            if let Err(jsonl::UnknownKey(key)) = self.parser.parse(record, &mut self.rows) {
+            if let Err(UnknownKey(key)) = self.parser.parse(record, &mut self.rows) {
                 let row = first_row + self.rows.len() as u64;
                 return Err(unknown_key(self.feed.stream().object().name(), row, &key));
             }
@@ -216,44 +217,4 @@ fn unknown_key(object: &str, row: u64, key: &str) -> DatasetError {
          name the columns to pass through with --keep (or `--keep none`), or put a record with that key first"
     );
     DatasetError::bad_input(object, problem)
-}
-
-/// The read rule of a text format.
-enum Parser {
-    Csv(csv::Parser),
-    Jsonl(jsonl::Parser),
-    Txt { text_column: String },
-}
-
-impl Parser {
-    fn new(source: &PlannedSource, options: &ReadOptions, kept: &arrow_schema::Schema) -> Result<Parser, DatasetError> {
-        let text_column = options.text_column.as_str();
-        match source.source.format {
-            Format::Jsonl => Ok(Parser::Jsonl(jsonl::Parser::new(text_column, kept, options.keep == Keep::All))),
-            Format::Txt => Ok(Parser::Txt { text_column: text_column.to_owned() }),
-            format => match csv::Parser::new(Dialect::of(format, options), &source.header, text_column, kept) {
-                Some(parser) => Ok(Parser::Csv(parser)),
-                None => Err(DatasetError::TextColumnMissing {
-                    uri: source.source.uri.clone(),
-                    column: text_column.to_owned(),
-                    found: source.header.clone(),
-                    hint: String::new(),
-                }),
-            },
-        }
-    }
-
-    fn parse(&mut self, record: &[u8], rows: &mut Rows) -> Result<(), jsonl::UnknownKey> {
-        match self {
-            Parser::Csv(parser) => {
-                parser.parse(record, rows);
-                Ok(())
-            }
-            Parser::Jsonl(parser) => parser.parse(record, rows),
-            Parser::Txt { text_column } => {
-                txt::parse(record, rows, text_column);
-                Ok(())
-            }
-        }
-    }
 }

@@ -1,25 +1,18 @@
 //! The front of a text source: its header, a sample of its records, and whether these are UTF-8 at all.
 
 use encoding_rs::{UTF_16BE, UTF_16LE};
-use spec::{Format, Keep, ReadOptions, Source};
+use spec::{Keep, ReadOptions};
 
 use crate::corpus::csv::Fields;
 use crate::corpus::dialect::{self, Dialect};
-use crate::corpus::json;
-use crate::corpus::jsonl::Inference;
+use crate::corpus::formats::{Looking, Splitter, Tail, TextFormat, Wanted};
 use crate::corpus::notice::{Notice, not_utf8};
 use crate::corpus::object::Object;
 use crate::corpus::stream::TextStream;
-use crate::corpus::text::{Splitter, Tail};
 use crate::error::{DatasetError, ErrorKind};
 
 /// Bytes of text that are looked at: a header beyond them is no header.
 pub(crate) const FRONT_BYTES_MAX: usize = 1 << 20;
-
-/// An uncompressed JSON source is also sampled at so many places further on: keys and types that come late are found
-/// before the work, not after hours of it.
-const PLACES: u64 = 15;
-const PLACE_BYTES: u64 = 128 << 10;
 
 /// Bytes that Windows-1252 has no character for.
 const NOT_WINDOWS_1252: [u8; 5] = [0x81, 0x8d, 0x8f, 0x90, 0x9d];
@@ -48,9 +41,10 @@ impl Front {
     ///
     /// # Errors
     /// `BadInput` where its bytes are those of no text; the object cannot be read.
-    pub(crate) async fn read(object: &Object, source: &Source, options: &ReadOptions) -> Result<Front, DatasetError> {
+    pub(crate) async fn read(format: &dyn TextFormat, looking: &Looking<'_>) -> Result<Front, DatasetError> {
+        let Looking { object, source, options, .. } = looking;
         let encoding = dialect::encoding_of(options);
-        let mut stream = TextStream::open(object.clone(), source.compression, encoding, 0).await?;
+        let mut stream = TextStream::open((*object).clone(), source.compression, encoding, 0).await?;
         let (is_rewritten, is_decoded, start) = (stream.is_rewritten(), stream.is_decoded(), stream.offset());
         let is_utf8_anyway = encoding.is_some() && is_decoded && stream.is_good_utf8();
         let (mut text, mut is_whole) = (Vec::new(), false);
@@ -72,12 +66,11 @@ impl Front {
             return Err(DatasetError::bad_input(object.name(), problem));
         }
         let mut front = Front { text, ends: Vec::new(), is_whole, is_rewritten, is_utf8_anyway, start };
-        front.split(source.format, Dialect::of(source.format, options));
+        front.split(format.splitter(Dialect::of(source.format, options)));
         Ok(front)
     }
 
-    fn split(&mut self, format: Format, dialect: Dialect) {
-        let mut splitter = Splitter::new(format, dialect).expect("only called for text formats");
+    fn split(&mut self, mut splitter: Splitter) {
         let mut at = 0;
         while let Some(length) = splitter.find_end(&self.text[at..]) {
             at += length;
@@ -86,6 +79,16 @@ impl Front {
         if self.is_whole && splitter.finish() != Tail::Nothing {
             self.ends.push(self.text.len());
         }
+    }
+
+    /// Returns all of it.
+    pub(crate) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Returns where in the object it ends, unless it is not the object's bytes as they are.
+    pub(crate) fn end_in_object(&self) -> Option<u64> {
+        (!self.is_rewritten).then(|| self.start + self.text.len() as u64)
     }
 
     /// Returns the whole records, the header among them, each with its line end and the blank lines before it.
@@ -121,31 +124,39 @@ impl Front {
         })
     }
 
-    /// Judges whether the records are in the encoding that they are read in.
+    /// Judges whether the records are in the encoding that they are read in; of a few that are not, there is a notice.
     ///
     /// # Errors
     /// `BadInput` where most of them are not: nothing is gained by rejecting every row of a file.
     pub(crate) fn judge(
         &self,
-        object: &Object,
-        format: Format,
+        format: &dyn TextFormat,
         header: &[String],
-        options: &ReadOptions,
-    ) -> Result<Option<Notice>, DatasetError> {
+        looking: Looking<'_>,
+    ) -> Result<(), DatasetError> {
+        let Looking { object, source, options, notices, .. } = looking;
         let uri = object.name().to_owned();
         if self.is_utf8_anyway {
             let encoding = options.encoding.clone().unwrap_or_default();
-            return Ok(Some(Notice::IsUtf8 { uri, encoding }));
+            notices.push(Notice::IsUtf8 { uri, encoding });
+            return Ok(());
         }
-        let mut needed = Needed::new(format, header, options);
-        let skipped = usize::from(matches!(format, Format::Csv | Format::Tsv));
+        let names = needed(options);
+        let wanted = names.as_deref().map(|names| {
+            let dialect = Dialect::of(source.format, options);
+            Wanted { names, header, dialect }
+        });
+        let is_utf8 = |record: &[u8]| match &wanted {
+            None => std::str::from_utf8(record).is_ok(),
+            Some(wanted) => format.cells(record, wanted).iter().all(|cell| std::str::from_utf8(cell).is_ok()),
+        };
         let (mut rows, mut invalid, mut valid, mut fits) = (0, 0, 0, true);
-        for record in self.records().skip(skipped) {
+        for record in self.records().skip(usize::from(format.is_delimited())) {
             rows += 1;
             if record.is_ascii() {
                 continue;
             }
-            if needed.is_utf8(record) {
+            if is_utf8(record) {
                 valid += 1;
             } else {
                 invalid += 1;
@@ -157,110 +168,22 @@ impl Front {
         if invalid * 2 > rows {
             return Err(DatasetError::bad_input(uri, not_utf8(invalid, rows, is_windows_1252)));
         }
-        Ok((invalid > 0).then_some(Notice::NotUtf8 { uri, invalid, rows, is_windows_1252 }))
-    }
-
-    /// Infers the types of a JSON source. Returns what was inferred, and whether that was from all of its records.
-    ///
-    /// # Errors
-    /// `BadInput` where its first lines are no JSON objects; the object cannot be read.
-    pub(crate) async fn infer(&self, object: &Object) -> Result<JsonSample, DatasetError> {
-        let mut sample = JsonSample::default();
-        self.records().for_each(|record| sample.add(record));
-        if sample.begins_an_array || (sample.objects == 0 && sample.records > 0) {
-            let problem = "its first lines are no JSON objects: JSON lines are wanted, one object per line \
-                           (an array becomes that with `jq -c '.[]'`)";
-            return Err(DatasetError::bad_input(object.name(), problem));
+        if invalid > 0 {
+            notices.push(Notice::NotUtf8 { uri, invalid, rows, is_windows_1252 });
         }
-        sample.is_complete = self.is_whole;
-        let front = self.start + FRONT_BYTES_MAX as u64;
-        let rest = object.size().saturating_sub(front);
-        if !self.is_rewritten && rest > 0 {
-            for place in 0..PLACES {
-                let start = front + (rest / PLACES) * place;
-                let end = object.size().min(start + PLACE_BYTES);
-                sample.take_lines_within(&object.read(start..end).await?);
-            }
-        }
-        Ok(sample)
+        Ok(())
     }
 }
 
-/// What a sample of JSON lines shows.
-#[derive(Default)]
-pub(crate) struct JsonSample {
-    pub(crate) inference: Inference,
-    /// Records that are JSON objects.
-    pub(crate) objects: u64,
-    /// The sample is the whole source.
-    pub(crate) is_complete: bool,
-    /// All records.
-    records: u64,
-    /// The first line opens an array that other lines go on with: its elements are no lines, even where some parse.
-    begins_an_array: bool,
-}
-
-impl JsonSample {
-    /// Takes in the lines that lie wholly within bytes that begin and end anywhere.
-    fn take_lines_within(&mut self, bytes: &[u8]) {
-        let mut lines = bytes.split(|&byte| byte == b'\n');
-        lines.next();
-        lines.next_back();
-        lines.for_each(|line| self.add(line));
-    }
-
-    fn add(&mut self, record: &[u8]) {
-        if self.records == 0 && record.trim_ascii_start().starts_with(b"[") {
-            self.begins_an_array = !json::is_json(record);
-        }
-        self.records += 1;
-        self.objects += u64::from(self.inference.add(record));
-    }
-}
-
-/// The cells of a record that must be UTF-8: those of the text and of the kept columns.
-enum Needed {
-    /// All of the record.
-    Record,
-    /// These fields.
-    Fields { fields: Fields, dialect: Dialect, positions: Vec<usize> },
-    /// The values of these keys.
-    Keys(Vec<String>),
-}
-
-impl Needed {
-    fn new(format: Format, header: &[String], options: &ReadOptions) -> Needed {
-        let columns: &[String] = match &options.keep {
-            Keep::All => return Needed::Record,
-            Keep::None => &[],
-            Keep::Columns(columns) => columns,
-        };
-        let mut names = vec![options.text_column.clone()];
-        names.extend(options.id_column.iter().chain(columns).cloned());
-        match format {
-            Format::Csv | Format::Tsv => {
-                let positions = (0..header.len()).filter(|&index| names.contains(&header[index])).collect();
-                Needed::Fields { fields: Fields::default(), dialect: Dialect::of(format, options), positions }
-            }
-            Format::Jsonl => Needed::Keys(names),
-            Format::Txt | Format::Parquet | Format::Arrow => Needed::Record,
-        }
-    }
-
-    fn is_utf8(&mut self, record: &[u8]) -> bool {
-        let is_utf8 = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
-        match self {
-            Needed::Record => is_utf8(record),
-            Needed::Fields { fields, dialect, positions } => {
-                fields.split(record, *dialect);
-                positions.iter().filter_map(|&index| fields.get(index)).all(is_utf8)
-            }
-            Needed::Keys(keys) => {
-                let members = json::members(record).unwrap_or_default();
-                members.iter().filter(|(key, _)| keys.contains(key)).all(|(_, value)| is_utf8(value))
-            }
-        }
-    }
+/// Returns the columns whose cells must be UTF-8: the text and what is kept; `None` where that is all of a record.
+fn needed(options: &ReadOptions) -> Option<Vec<String>> {
+    let columns: &[String] = match &options.keep {
+        Keep::All => return None,
+        Keep::None => &[],
+        Keep::Columns(columns) => columns,
+    };
+    let read = std::iter::once(&options.text_column).chain(&options.id_column).chain(columns);
+    Some(read.cloned().collect())
 }
 
 fn is_windows_1252(bytes: &[u8]) -> bool {

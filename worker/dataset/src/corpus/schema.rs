@@ -12,6 +12,7 @@ use spec::{Format, Keep, ReadOptions};
 
 use crate::corpus::PlannedSource;
 use crate::corpus::dialect::Dialect;
+use crate::corpus::formats::{self, TextFormat};
 use crate::corpus::jsonl::Inference;
 use crate::corpus::types::{common_field, is_string, stored_field};
 use crate::error::DatasetError;
@@ -201,7 +202,8 @@ fn overflow_name(sources: &[SourceColumns], options: &ReadOptions) -> Option<Str
         let mut names = (2_u64..).map(|number| format!("{OVERFLOW_COLUMN}_{number}"));
         names.find(|name| is_free(name)).expect("more numbers than columns")
     };
-    let has_json = sources.iter().any(|source| source.format == Format::Jsonl);
+    let is_sampled = |format| formats::text_format(format).is_some_and(TextFormat::is_sampled);
+    let has_json = sources.iter().any(|source| is_sampled(source.format));
     let may_overflow = |source: &SourceColumns| matches!(source.columns, Columns::Sampled { is_complete: false, .. });
     let is_wanted = match &options.keep {
         Keep::All => sources.iter().any(may_overflow),
@@ -245,7 +247,7 @@ fn hint(format: Format, names: &[String], options: &ReadOptions) -> String {
     if let Some(name) = names.iter().find(|name| is_wanted(name)) {
         return format!(" (is it `{}`?)", name.escape_debug());
     }
-    if !matches!(format, Format::Csv | Format::Tsv) {
+    if !formats::is_delimited(format) {
         return String::new();
     }
     let own = char::from(Dialect::of(format, options).delimiter);

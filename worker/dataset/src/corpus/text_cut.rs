@@ -5,13 +5,12 @@ use std::collections::VecDeque;
 
 use blake3::Hasher;
 use bytes::Bytes;
-use spec::Format;
 
 use crate::corpus::CutLimits;
 use crate::corpus::csv::OddQuotes;
+use crate::corpus::formats::{Splitter, Tail};
 use crate::corpus::piece::{Piece, Recut};
 use crate::corpus::stream::TextStream;
-use crate::corpus::text::{Splitter, Tail};
 use crate::error::DatasetError;
 
 /// A slice of a text source.
@@ -76,11 +75,12 @@ impl OddRecords {
 }
 
 impl TextCut {
-    /// Begins where the stream is: where a slice began before, or at the front of the text, and then behind the header.
+    /// Begins where the stream is: where a slice began before, or at the front of the text, and then behind the header, if
+    /// there is one.
     /// `recut` says where pieces go and which source this is, where the text is not the source's bytes as they are.
     pub(crate) async fn open(
         stream: TextStream,
-        format: Format,
+        has_header: bool,
         splitter: Splitter,
         limits: CutLimits,
         recut: Option<(Recut, u32)>,
@@ -103,7 +103,7 @@ impl TextCut {
             odd_quotes: OddRecords::default(),
             digest: SliceDigest::from(start),
         };
-        if is_at_front && matches!(format, Format::Csv | Format::Tsv) {
+        if is_at_front && has_header {
             cut.skip_header().await?;
         }
         Ok(cut)
@@ -191,13 +191,16 @@ impl TextCut {
 
     async fn end_text(&mut self) -> Result<Option<Cut>, DatasetError> {
         self.stream.object().check().await?;
+        if let Some(problem) = self.splitter.end_problem() {
+            return Err(DatasetError::bad_input(self.stream.object().name(), problem));
+        }
         match self.splitter.finish() {
             Tail::Nothing => Ok(None),
             Tail::Record => {
                 let odd = self.splitter.odd_quotes_at_end();
                 self.end_record(odd).await
             }
-            Tail::OpenQuote => Err(DatasetError::UnclosedQuote {
+            Tail::Open => Err(DatasetError::UnclosedQuote {
                 uri: self.stream.object().name().to_owned(),
                 row: None,
                 bytes: self.position - self.end,

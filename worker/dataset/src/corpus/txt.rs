@@ -1,26 +1,62 @@
 //! Plain lines: every line is a record, blank ones too. LF, CRLF and a lone CR end a line, as in Python's text mode.
 
+use std::borrow::Cow;
+
+use arrow_schema::{DataType, Field, Schema};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use memchr::memchr2;
-use spec::RejectReason;
+use spec::{ReadOptions, RejectReason};
 
+use crate::corpus::PlannedSource;
 use crate::corpus::columns::{Rows, text_of};
-use crate::corpus::text::Tail;
+use crate::corpus::dialect::Dialect;
+use crate::corpus::formats::{Looking, Parse, Split, Splitter, Tail, TextFormat, Wanted};
+use crate::corpus::jsonl::UnknownKey;
+use crate::corpus::sample::Front;
+use crate::corpus::schema::Columns;
+use crate::error::DatasetError;
 
-/// Finds line ends; see [`crate::corpus::text::Splitter`].
+/// The format.
+pub(crate) struct Txt;
+
+impl TextFormat for Txt {
+    fn splitter(&self, _: Dialect) -> Splitter {
+        Box::new(Lines::default())
+    }
+
+    fn columns<'a>(&'a self, looking: Looking<'a>) -> BoxFuture<'a, Result<Columns, DatasetError>> {
+        async move {
+            let text = Field::new(&looking.options.text_column, DataType::Utf8, true);
+            Front::read(self, &looking).await?.judge(self, &[], looking)?;
+            Ok(Columns::Typed(vec![text]))
+        }
+        .boxed()
+    }
+
+    fn cells<'a>(&self, record: &'a [u8], _: &Wanted<'_>) -> Vec<Cow<'a, [u8]>> {
+        vec![Cow::Borrowed(record)]
+    }
+
+    fn parser(&self, _: &PlannedSource, options: &ReadOptions, _: &Schema) -> Result<Box<dyn Parse>, DatasetError> {
+        Ok(Box::new(Parser { text_column: options.text_column.clone() }))
+    }
+}
+
+/// Finds line ends.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Splitter {
+struct Lines {
     /// The line has bytes in earlier blocks.
     begun: bool,
     /// The block before ended in the CR of this line; an LF may follow.
     after_cr: bool,
 }
 
-impl Splitter {
-    /// See [`crate::corpus::text::Splitter::find_end`].
-    pub(crate) fn find_end(&mut self, block: &[u8]) -> Option<usize> {
+impl Split for Lines {
+    fn find_end(&mut self, block: &[u8]) -> Option<usize> {
         let first = *block.first()?;
         if self.after_cr {
-            *self = Splitter::default();
+            *self = Lines::default();
             return Some(usize::from(first == b'\n'));
         }
         let Some(at) = memchr2(b'\n', b'\r', block) else {
@@ -43,24 +79,30 @@ impl Splitter {
         }
     }
 
-    /// Tells what is left where the text ends.
-    pub(crate) fn finish(&self) -> Tail {
+    fn finish(&self) -> Tail {
         if self.begun || self.after_cr { Tail::Record } else { Tail::Nothing }
     }
 }
 
-/// Appends one line, given with its line end, to `rows`. The only column is the text.
-pub(crate) fn parse(line: &[u8], rows: &mut Rows, text_column: &str) {
-    let bytes = line.strip_suffix(b"\n").unwrap_or(line);
-    let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-    let mut fits = true;
-    for (name, column) in rows.columns_by_name() {
-        if name == text_column {
-            fits &= column.append_bytes(bytes);
-        } else {
-            column.append_null();
+/// Makes a row of each line. The only column is the text.
+struct Parser {
+    text_column: String,
+}
+
+impl Parse for Parser {
+    fn parse(&mut self, line: &[u8], rows: &mut Rows) -> Result<(), UnknownKey> {
+        let bytes = line.strip_suffix(b"\n").unwrap_or(line);
+        let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+        let mut fits = true;
+        for (name, column) in rows.columns_by_name() {
+            if name == self.text_column {
+                fits &= column.append_bytes(bytes);
+            } else {
+                column.append_null();
+            }
         }
+        let text = text_of(bytes).and_then(|text| if fits { Ok(text) } else { Err(RejectReason::ColumnType) });
+        rows.push_text(text, line.len());
+        Ok(())
     }
-    let text = text_of(bytes).and_then(|text| if fits { Ok(text) } else { Err(RejectReason::ColumnType) });
-    rows.push_text(text, line.len());
 }

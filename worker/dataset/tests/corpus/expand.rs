@@ -47,14 +47,14 @@ fn a_given_format_wins_over_the_extension_and_leaves_the_compression() {
 fn what_cannot_be_a_source_is_named_with_the_remedy() {
     let dir = tempfile::tempdir().unwrap();
     let root = path_text(dir.path());
-    for name in ["a.json", "b.parquet.gz", "c"] {
+    for name in ["a.xml", "b.parquet.gz", "c"] {
         std::fs::write(dir.path().join(name), b"").unwrap();
     }
     let cases = [
         (format!("{root}/*.tsv"), ErrorKind::BadInput, "no file matches"),
         (format!("{root}/gone.csv"), ErrorKind::NotFound, "gone.csv"),
         (root.to_owned(), ErrorKind::BadInput, "*.csv"),
-        (format!("{root}/a.json"), ErrorKind::BadInput, "--format"),
+        (format!("{root}/a.xml"), ErrorKind::BadInput, "--format csv|tsv|jsonl|json|"),
         (format!("{root}/b.parquet.gz"), ErrorKind::BadInput, "decompress"),
         (format!("{root}/c"), ErrorKind::BadInput, "--format"),
         ("ftp://host/a.csv".to_owned(), ErrorKind::BadInput, "`ftp`"),

@@ -142,7 +142,35 @@ fn keys_far_down_a_large_file_are_in_the_sample() {
 
 #[test]
 fn an_array_is_told_from_lines() {
-    Corpus::of("a.jsonl", b"[\n{\"text\":\"x\"},\n{\"text\":\"y\"}\n]\n")
-        .keep(&["text"])
-        .error(&["a.jsonl", "jq -c '.[]'"]);
+    for text in ["[\n{\"text\":\"x\"},\n{\"text\":\"y\"}\n]\n", "[{\"text\":\"x\"}]"] {
+        Corpus::of("a.jsonl", text.as_bytes()).error(&["a.jsonl", "--format json"]);
+    }
+    Corpus::of("a.json", b"{\"text\":\"x\"}\n{\"text\":\"y\"}\n").error(&["a.json", "--format jsonl"]);
+    Corpus::of("a.json", b"{\"data\":\n[{\"text\":\"x\"}]}").error(&["a.json", "jq .data"]);
+    Corpus::of("a.json", b"\"text\"").error(&["a.json", "no array of objects"]);
+    Corpus::of("a.json", b" ").error(&["a.json", "is empty"]);
+}
+
+#[test]
+fn the_elements_of_an_array_are_rows() {
+    let text = "\u{feff}[\n  {\"text\": \"uno, [dos]\", \"n\": 1},\n  {\"n\": 2.5},\n  \"tres\",\n  {\"text\": 4, \"n\": null} ]\n";
+    let outcome = Corpus::of("a.json", text.as_bytes()).read();
+    assert_eq!(types(&outcome), typed(&[("text", DataType::Utf8), ("n", DataType::Float64)]));
+    let found: Vec<_> = outcome.rows.iter().map(|row| (row.text.as_deref(), row.kept[1].as_deref())).collect();
+    let expected = [
+        (Ok("uno, [dos]"), Some("1.0")),
+        (Err(&RejectReason::NullText), Some("2.5")),
+        (Err(&RejectReason::MalformedRecord), None),
+        (Err(&RejectReason::NotAString), None),
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(Corpus::of("a.json", b"[]").texts(), []);
+}
+
+#[test]
+fn an_array_that_is_cut_off_or_goes_on_is_refused() {
+    for text in ["[{\"text\":\"x\"},{\"text\":\"y\"}", "[{\"text\":\"x\"},", "[{\"text\":\"x\"},{\"text\":\"y]"] {
+        Corpus::of("a.json", text.as_bytes()).error(&["a.json", "does not end"]);
+    }
+    Corpus::of("a.json", b"[{\"text\":\"x\"}]\n[{\"text\":\"y\"}]").error(&["a.json", "closing bracket"]);
 }

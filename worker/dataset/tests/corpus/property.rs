@@ -79,7 +79,25 @@ fn write(format: Format, file: &File) -> (Vec<u8>, Vec<Expected>) {
                 expected.push((found, vec![record.number.map(|number| number.to_string()), record.text.clone()]));
             }
         }
-        _ => {
+        Format::Json => {
+            text.push_str("[");
+            for (index, record) in file.records.iter().enumerate() {
+                let (is_spaced, line_end, blanks) = record.style;
+                let comma = if index > 0 { "," } else { "" };
+                let space = if is_spaced { "\n    " } else { "" };
+                let number = record.number.map_or("null".to_owned(), |number| number.to_string());
+                let value = serde_json::to_string(&record.text).unwrap();
+                text.push_str(&format!(
+                    "{}{comma}{space}{{{space}\"n\":{number},{space}\"text\":{value}{space}}}{}",
+                    " \t\n".repeat(blanks),
+                    ["", "\r\n", " "][line_end]
+                ));
+                let found = record.text.as_deref().map_or(Err(RejectReason::NullText), judge);
+                expected.push((found, vec![record.number.map(|number| number.to_string()), record.text.clone()]));
+            }
+            text.push_str("]\n");
+        }
+        Format::Txt | Format::Parquet | Format::Arrow => {
             for record in &file.records {
                 let line = record.text.clone().unwrap_or_default().replace(['\n', '\r'], "");
                 // A lone CR before an empty line would pair with its LF.
@@ -108,21 +126,15 @@ fn check(format: Format, files: &[File], limits: (u64, u64)) {
     let mut expected = Vec::new();
     for (index, file) in files.iter().enumerate() {
         let (text, records) = write(format, file);
-        let extension = match format {
-            Format::Csv => "csv",
-            Format::Tsv => "tsv",
-            Format::Jsonl => "jsonl",
-            _ => "txt",
-        };
         let suffix = match file.compression {
             Compression::None => "",
             Compression::Gzip => ".gz",
             Compression::Zstd => ".zst",
         };
-        corpus.add(&format!("{index}.{extension}{suffix}"), &compress(file.compression, &text));
+        corpus.add(&format!("{index}.{format}{suffix}"), &compress(file.compression, &text));
         expected.extend(records);
     }
-    if format == Format::Jsonl {
+    if matches!(format, Format::Jsonl | Format::Json) {
         // Their own property has the types; here one type whatever the sample shows.
         corpus = corpus.keep(&["n", "text"]);
     }
@@ -149,6 +161,11 @@ proptest! {
     #[test]
     fn jsonl_slices_are_the_file_once(files in proptest::collection::vec(file(), 1..3), rows in 1_u64..8, bytes in 1_u64..120) {
         check(Format::Jsonl, &files, (rows, bytes));
+    }
+
+    #[test]
+    fn json_slices_are_the_file_once(files in proptest::collection::vec(file(), 1..3), rows in 1_u64..8, bytes in 1_u64..120) {
+        check(Format::Json, &files, (rows, bytes));
     }
 
     #[test]

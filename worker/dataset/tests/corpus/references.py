@@ -3,7 +3,7 @@
   python references.py DIR
 
 DIR/cases.json lists the files with their dialects. DIR/rows.json gets, per file, its records: of csv and txt the fields as
-Python's csv module and text mode give them, of jsonl the objects of Python's json module. Where a file is well formed,
+Python's csv module and text mode give them, of jsonl and json the objects of Python's json module. Where a file is well formed,
 DuckDB and pyarrow must read the same; a difference ends the script with an error, since then there is no one answer.
 """
 
@@ -85,6 +85,20 @@ def json_objects(path, case):
     return found
 
 
+def json_elements(path, case):
+    with open(path, encoding=case["codec"]) as file:
+        return [value if isinstance(value, dict) else None for value in json.load(file)]
+
+
+def check_array(path, objects):
+    """Compares texts and numbers of an array, read as DuckDB reads it."""
+    expected = [(value["text"], str(float("nan") if value["n"] is None else float(value["n"]))) for value in objects]
+    rows = duckdb.sql(f"select text, n::double from read_json('{path}', format='array')").fetchall()
+    found = [(text, str(float("nan") if n is None else float(n))) for text, n in rows]
+    if expected != found:
+        sys.exit(f"{path}: Python reads {expected}, DuckDB {found}")
+
+
 def check_json(path, objects):
     """Compares the numbers of a well formed file, NaN and infinities among them."""
     numbers = [str(float("nan") if value["n"] is None else float(value["n"])) for value in objects]
@@ -103,10 +117,11 @@ def main():
         path = folder / case["file"]
         if case["format"] == "txt":
             read.append([[line] for line in text_lines(path, case)])
-        elif case["format"] == "jsonl":
-            objects = json_objects(path, case)
+        elif case["format"] in ("jsonl", "json"):
+            is_array = case["format"] == "json"
+            objects = (json_elements if is_array else json_objects)(path, case)
             if case["well_formed"]:
-                check_json(path, objects)
+                (check_array if is_array else check_json)(path, objects)
             # As text, because JSON has no NaN.
             spelled = lambda n: None if n is None else str(float(n))
             read.append([value and {**value, "n": spelled(value.get("n"))} for value in objects])

@@ -195,6 +195,38 @@ fn json_cases(cases: &mut Vec<Case>) {
     }
 }
 
+fn array_cases(cases: &mut Vec<Case>) {
+    for file in 0..12 {
+        let mut numbers = Numbers(120_000 + file);
+        let is_well_formed = file < 6;
+        let mut text = String::from("[");
+        for row in 0..1 + numbers.below(60) {
+            let space = ["", " ", "\n", "\r\n\t"][numbers.below(4)];
+            if row > 0 {
+                text.push_str(&format!("{space},{space}"));
+            }
+            let value = serde_json::to_string(&field(&mut numbers, "utf-8", true).replace('\0', "")).unwrap();
+            let n = ["1.5", "-2", "null", "1e3", "0"][numbers.below(5)];
+            let odd = [
+                "[[1], {}]",
+                "\"],{\"",
+                "-1.5e3",
+                "null",
+                "{\"text\":5,\"n\":1}",
+                "{\"text\":{\"a\":[\"}\"]}}",
+                "true",
+            ];
+            match numbers.below(if is_well_formed { 1 } else { 3 }) {
+                2 if row > 0 => text.push_str(odd[numbers.below(odd.len())]),
+                _ => text.push_str(&format!("{{{space}\"n\":{n},{space}\"text\": {value}{space}}}")),
+            }
+        }
+        text.push_str(["]", " ]\n", "\n]\r\n\n"][numbers.below(3)]);
+        let (options, bytes) = (ReadOptions::default(), text.into_bytes());
+        cases.push(Case { format: Format::Json, options, bytes, codec: "utf-8", is_well_formed });
+    }
+}
+
 fn ask_python(folder: &Path, cases: &[Case]) -> Vec<Vec<Value>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = root.join("../../build/venv/bin/python");
@@ -225,8 +257,7 @@ fn ask_python(folder: &Path, cases: &[Case]) -> Vec<Vec<Value>> {
 }
 
 fn name_of(index: usize, case: &Case) -> String {
-    let extension = serde_json::to_value(case.format).unwrap();
-    format!("{index}.{}", extension.as_str().unwrap())
+    format!("{index}.{}", case.format)
 }
 
 fn judged(text: &str) -> Text {
@@ -272,6 +303,7 @@ fn files_of_every_dialect_read_as_other_programs_read_them() {
     csv_cases(&mut cases);
     txt_cases(&mut cases);
     json_cases(&mut cases);
+    array_cases(&mut cases);
     let folder = tempfile::tempdir().unwrap();
     let expected = ask_python(folder.path(), &cases);
     let (mut rows, mut unclosed) = (0, 0);
@@ -291,9 +323,9 @@ fn files_of_every_dialect_read_as_other_programs_read_them() {
             };
             rows += outcome.rows.len();
             match case.format {
-                Format::Jsonl => compare_objects(&name, &outcome, expected),
+                Format::Jsonl | Format::Json => compare_objects(&name, &outcome, expected),
                 Format::Txt => compare_fields(&name, &outcome, expected, 1, 0),
-                _ => {
+                Format::Csv | Format::Tsv | Format::Parquet | Format::Arrow => {
                     let header: Vec<String> = serde_json::from_value(expected[0].clone()).unwrap();
                     assert_eq!(outcome.planned[0].header, header, "{name}");
                     let text = header.iter().position(|column| column == "text").unwrap();

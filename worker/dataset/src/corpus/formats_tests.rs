@@ -1,0 +1,75 @@
+//! Tests of the splitters: what is a record must not depend on how its bytes arrive.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const TEXT_FORMATS: [Format; 5] = [Format::Csv, Format::Tsv, Format::Jsonl, Format::Json, Format::Txt];
+
+/// Returns where records end, fed in pieces of the given sizes in turn, and what is left.
+fn ends(format: Format, text: &[u8], sizes: &[usize]) -> (Vec<usize>, Tail) {
+    let mut splitter = text_format(format).unwrap().splitter(Dialect::of_format(format));
+    let (mut ends, mut offset) = (Vec::new(), 0);
+    let mut sizes = sizes.iter().cycle();
+    while offset < text.len() {
+        let size = (*sizes.next().unwrap()).min(text.len() - offset);
+        let piece = &text[offset..offset + size];
+        let mut at = 0;
+        while let Some(length) = splitter.find_end(&piece[at..]) {
+            at += length;
+            ends.push(offset + at);
+        }
+        offset += size;
+    }
+    (ends, splitter.finish())
+}
+
+proptest! {
+    #[test]
+    fn record_ends_do_not_depend_on_blocks(
+        text in proptest::collection::vec(proptest::sample::select(b"ab \t,\"\r\n{}[]\\".to_vec()), 0..60),
+        sizes in proptest::collection::vec(1_usize..9, 1..5),
+    ) {
+        for format in TEXT_FORMATS {
+            prop_assert_eq!(ends(format, &text, &sizes), ends(format, &text, &[usize::MAX]), "{:?}", format);
+        }
+    }
+
+    #[test]
+    fn splitting_resumed_at_any_record_end_goes_on_as_before(
+        text in proptest::collection::vec(proptest::sample::select(b"ab \t,\"\r\n{}[]\\".to_vec()), 0..60),
+    ) {
+        for format in TEXT_FORMATS {
+            let (all, tail) = ends(format, &text, &[usize::MAX]);
+            for (done, &start) in all.iter().enumerate() {
+                let (rest, rest_tail) = ends(format, &text[start..], &[usize::MAX]);
+                let rest: Vec<usize> = rest.into_iter().map(|end| start + end).collect();
+                prop_assert_eq!(&rest[..], &all[done + 1..], "{:?} from {}", format, start);
+                prop_assert_eq!(rest_tail, tail);
+            }
+        }
+    }
+}
+
+#[test]
+fn lines_end_as_in_python_text_mode() {
+    let (found, tail) = ends(Format::Txt, b"a\nb\r\n\rc\r\r\nd", &[usize::MAX]);
+    assert_eq!(found, [2, 5, 6, 8, 10]);
+    assert_eq!(tail, Tail::Record);
+    assert_eq!(ends(Format::Txt, b"a\n", &[1]), (vec![2], Tail::Nothing));
+    assert_eq!(ends(Format::Txt, b"a\r", &[1]), (vec![], Tail::Record));
+}
+
+#[test]
+fn white_space_lines_are_no_json_records() {
+    let text = b"\n \t\r\n{}\n\n  {} \r\n \n";
+    assert_eq!(ends(Format::Jsonl, text, &[2]), (vec![8, 16], Tail::Nothing));
+}
+
+#[test]
+fn an_open_quote_is_told_from_a_swallowed_file() {
+    assert_eq!(ends(Format::Csv, b"1,\"abc", &[1]).1, Tail::Record);
+    assert_eq!(ends(Format::Csv, b"1,\"abc\n2,x\n", &[1]).1, Tail::Open);
+    assert_eq!(ends(Format::Csv, b"1,\"abc\n\"\"2,x", &[3]).1, Tail::Open);
+    assert_eq!(ends(Format::Csv, b"1,\"a\nb\"", &[1]).1, Tail::Record);
+}

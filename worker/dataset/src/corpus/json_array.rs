@@ -1,0 +1,184 @@
+//! One JSON array of objects, as `DataFrame.to_json(orient="records")` writes it: streamed, element by element.
+//!
+//! A record begins behind the element before it, so that it holds the bracket or comma in front of its element, and ends
+//! with its element: white space and the closing bracket behind the last one belong to no record. Elements are parsed as
+//! JSON lines are.
+
+use std::borrow::Cow;
+
+use arrow_schema::Schema;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use memchr::memchr2;
+use spec::{Keep, ReadOptions};
+
+use crate::corpus::PlannedSource;
+use crate::corpus::columns::Rows;
+use crate::corpus::dialect::Dialect;
+use crate::corpus::formats::{Looking, Parse, Split, Splitter, Tail, TextFormat, Wanted};
+use crate::corpus::jsonl::{self, Sample, UnknownKey};
+use crate::corpus::sample::Front;
+use crate::corpus::schema::Columns;
+use crate::error::DatasetError;
+
+/// The format.
+pub(crate) struct JsonArray;
+
+impl TextFormat for JsonArray {
+    fn is_sampled(&self) -> bool {
+        true
+    }
+
+    fn splitter(&self, _: Dialect) -> Splitter {
+        Box::new(Elements::default())
+    }
+
+    fn columns<'a>(&'a self, looking: Looking<'a>) -> BoxFuture<'a, Result<Columns, DatasetError>> {
+        async move {
+            let front = Front::read(self, &looking).await?;
+            check_front(&front).map_err(|problem| DatasetError::bad_input(looking.object.name(), problem))?;
+            let mut sample = Sample::default();
+            front.records().for_each(|record| sample.add(element(record)));
+            sample.is_complete = front.is_whole;
+            jsonl::learn(self, looking, &front, &sample)
+        }
+        .boxed()
+    }
+
+    fn cells<'a>(&self, record: &'a [u8], wanted: &Wanted<'_>) -> Vec<Cow<'a, [u8]>> {
+        jsonl::cells(element(record), wanted)
+    }
+
+    fn parser(&self, _: &PlannedSource, options: &ReadOptions, kept: &Schema) -> Result<Box<dyn Parse>, DatasetError> {
+        Ok(Box::new(Parser(jsonl::Parser::new(&options.text_column, kept, options.keep == Keep::All))))
+    }
+}
+
+/// Says what a text is where it does not begin as an array of objects.
+fn check_front(front: &Front) -> Result<(), &'static str> {
+    const WANTED: &str = "it is no array of objects, as `DataFrame.to_json(orient=\"records\")` writes it";
+    match front.text().trim_ascii_start() {
+        [] => Err("it is empty: a JSON array of objects is wanted"),
+        [b'[', ..] => Ok(()),
+        [b'{', ..] if jsonl::is_lines(front.text()) => {
+            Err("it has one JSON object per line: add --format jsonl, or name it .jsonl")
+        }
+        [b'{', ..] => Err("it is one JSON object, and an array of objects is wanted: take the array out of it, for \
+                           example with `jq .data`"),
+        _ => Err(WANTED),
+    }
+}
+
+/// Returns the element of a record; nothing where it does not stand behind one bracket or comma.
+fn element(record: &[u8]) -> &[u8] {
+    match record.trim_ascii_start() {
+        [b'[' | b',', element @ ..] => element,
+        _ => &[],
+    }
+}
+
+/// Finds the ends of elements.
+#[derive(Debug, Clone, Default)]
+struct Elements(State);
+
+/// Between two bytes of the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum State {
+    /// Behind an element, or at the front of the text.
+    #[default]
+    Behind,
+    /// Behind the bracket or comma in front of an element.
+    Before,
+    /// In an element that is an object or array, so many levels deep.
+    Nested(u64),
+    /// In a string of such an element, or (0) in an element that is a string.
+    String(u64),
+    /// Behind a backslash in a string.
+    Escape(u64),
+    /// In an element of another kind.
+    Scalar,
+    /// Behind the closing bracket.
+    Closed,
+    /// In whatever follows there.
+    Beyond,
+}
+
+impl Split for Elements {
+    fn find_end(&mut self, block: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        while let Some(&byte) = block.get(at) {
+            let is_space = byte.is_ascii_whitespace();
+            self.0 = match self.0 {
+                State::String(depth) => {
+                    at += memchr2(b'"', b'\\', &block[at..])?;
+                    match (block[at], depth) {
+                        (b'\\', _) => State::Escape(depth),
+                        (_, 0) => return Some(self.end(at + 1)),
+                        (_, _) => State::Nested(depth),
+                    }
+                }
+                State::Escape(depth) => State::String(depth),
+                State::Nested(1) if matches!(byte, b'}' | b']') => return Some(self.end(at + 1)),
+                State::Nested(depth) => match byte {
+                    b'"' => State::String(depth),
+                    b'{' | b'[' => State::Nested(depth + 1),
+                    b'}' | b']' => State::Nested(depth - 1),
+                    _ => State::Nested(depth),
+                },
+                State::Scalar if is_space || matches!(byte, b',' | b']') => return Some(self.end(at)),
+                State::Scalar => State::Scalar,
+                state @ (State::Behind | State::Before | State::Closed) if is_space => state,
+                State::Behind | State::Before if byte == b']' => State::Closed,
+                State::Behind if byte == b'[' => State::Before,
+                State::Behind | State::Before => match byte {
+                    b',' => State::Before,
+                    b'{' | b'[' => State::Nested(1),
+                    b'"' => State::String(0),
+                    _ => State::Scalar,
+                },
+                State::Closed | State::Beyond => State::Beyond,
+            };
+            at += 1;
+        }
+        None
+    }
+
+    fn finish(&self) -> Tail {
+        match self.0 {
+            State::Behind | State::Closed => Tail::Nothing,
+            State::Scalar => Tail::Record,
+            State::Before | State::Nested(_) | State::String(_) | State::Escape(_) | State::Beyond => Tail::Open,
+        }
+    }
+
+    fn end_problem(&self) -> Option<&'static str> {
+        match self.0 {
+            State::Closed => None,
+            State::Beyond => Some("it has more text behind the closing bracket of its array"),
+            State::Behind | State::Before | State::Nested(_) | State::String(_) | State::Escape(_) | State::Scalar => {
+                Some("its array does not end: it was cut off, or a quote or bracket is missing")
+            }
+        }
+    }
+}
+
+impl Elements {
+    /// Is behind the element that ends at `at`.
+    fn end(&mut self, at: usize) -> usize {
+        self.0 = State::Behind;
+        at
+    }
+}
+
+/// Parses the element of each record.
+struct Parser(jsonl::Parser);
+
+impl Parse for Parser {
+    fn parse(&mut self, record: &[u8], rows: &mut Rows) -> Result<(), UnknownKey> {
+        self.0.parse(element(record), rows)
+    }
+}
+
+#[cfg(test)]
+#[path = "json_array_tests.rs"]
+mod tests;

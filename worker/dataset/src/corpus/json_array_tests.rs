@@ -1,0 +1,42 @@
+//! Tests of finding the elements of an array.
+
+use super::*;
+
+/// Returns the records of a text, and why it cannot end as it does.
+fn records(text: &str) -> (Vec<&str>, Option<&'static str>) {
+    let mut elements = Elements::default();
+    let (mut found, mut at) = (Vec::new(), 0);
+    while let Some(length) = elements.find_end(&text.as_bytes()[at..]) {
+        found.push(&text[at..at + length]);
+        at += length;
+    }
+    (found, elements.end_problem())
+}
+
+#[test]
+fn a_record_is_an_element_with_what_stands_before_it() {
+    let text = r#"[{"a":"]},\""} , {"b":[{}]},"x",1.5,null , [2]
+    ]
+    "#;
+    let expected = [r#"[{"a":"]},\""}"#, r#" , {"b":[{}]}"#, r#","x""#, ",1.5", ",null", " , [2]"];
+    assert_eq!(records(text), (expected.to_vec(), None));
+    assert_eq!(records("[]"), (vec![], None));
+    assert_eq!(records("[[1],{}]"), (vec!["[[1]", ",{}"], None));
+}
+
+#[test]
+fn an_array_that_does_not_end_is_named() {
+    for text in ["", "[", "[{}", "[{},", "[{},{\"a\":\"b", "[{\"a\":{}", "[1"] {
+        assert!(records(text).1.unwrap().contains("does not end"), "{text}");
+    }
+    for text in ["[]x", "[{}]\n[{}]", "[{}],{}"] {
+        assert!(records(text).1.unwrap().contains("behind the closing bracket"), "{text}");
+    }
+}
+
+#[test]
+fn an_element_stands_behind_one_bracket_or_comma() {
+    for (record, expected) in [("[{}", "{}"), (" ,\n {}", "\n {}"), (",,{}", ",{}"), ("{}", ""), ("]{}", "")] {
+        assert_eq!(element(record.as_bytes()), expected.as_bytes(), "{record}");
+    }
+}
