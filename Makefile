@@ -45,7 +45,7 @@ chaos: ## kill, cut off and damage the parts of a real cluster at random (EVENTS
 	@sh scripts/setup.sh postgres
 	$(CARGO) build --release --locked --package encaje
 	$(CARGO) build --locked --workspace --example s3_server
-	python3 scripts/chaos.py --encaje "$(ENCAJE)" --model worker/engine/testdata/mbert --corpus samples/frases.csv \
+	python3 scripts/chaos.py --encaje "$(ENCAJE)" --model engine/testdata/mbert --corpus samples/frases.csv \
 		--shard-rows 4 --events $(or $(EVENTS),100) --seed $(or $(SEED),1) \
 		$(if $(filter-out folder,$(or $(STORAGE),s3)),--s3-server "$(TARGET_DIR)/debug/examples/s3_server")
 
@@ -53,7 +53,7 @@ upgrade: ## roll real clusters from the release before to today's under kills (E
 	@sh scripts/setup.sh postgres
 	$(CARGO) build --locked --package encaje
 	old=$$(CARGO="$(CARGO)" sh scripts/previous.sh) && python3 scripts/upgrade.py --old "$$old" --new "$(TARGET_DIR)/debug/encaje" \
-		--model worker/engine/testdata/mbert --corpus samples/frases.csv --events $(or $(EVENTS),100) --seed $(or $(SEED),1)
+		--model engine/testdata/mbert --corpus samples/frases.csv --events $(or $(EVENTS),100) --seed $(or $(SEED),1)
 
 # The references are torch, transformers and sentence-transformers, pinned, in build/parity/venv; PARITY_PYTHON names a Python that
 # has them already. A case that the table names is tried alone, and its folder kept, by CASE=mbert+add-prefix-space-true.

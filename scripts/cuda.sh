@@ -10,7 +10,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-SOURCES=worker/engine/src/cuda/kernels
+SOURCES=engine/src/cuda/kernels
 KERNELS=build/cuda/kernels.fatbin
 ARCHS=${CUDA_ARCHS:-80 90 100 120}
 CARGO=${CARGO:-cargo}

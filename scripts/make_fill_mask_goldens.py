@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes worker/engine/testdata/fill_mask.json: what the `fill-mask` pipeline of transformers answers, on the tiny models.
+"""Makes engine/testdata/fill_mask.json: what the `fill-mask` pipeline of transformers answers, on the tiny models.
 
     python scripts/make_fill_mask_goldens.py
 
@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import pipeline
 
-DATA = Path(__file__).resolve().parent.parent / "worker" / "engine" / "testdata"
+DATA = Path(__file__).resolve().parent.parent / "engine" / "testdata"
 
 TEXTS = [
     "Hoy vamos a comer unos {} de canasta.",

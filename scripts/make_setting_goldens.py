@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes worker/engine/testdata/settings: tiny models whose config.json has settings that few files have, and what transformers
+"""Makes engine/testdata/settings: tiny models whose config.json has settings that few files have, and what transformers
 computes with them.
 
     python scripts/make_setting_goldens.py
@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModel
 
-OUT = Path(__file__).resolve().parent.parent / "worker" / "engine" / "testdata" / "settings"
+OUT = Path(__file__).resolve().parent.parent / "engine" / "testdata" / "settings"
 
 SIZES = dict(vocab_size=40, hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=12, max_position_embeddings=48)
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the tiny random models of worker/engine/testdata, and goldens for them with transformers.
+"""Makes the tiny random models of engine/testdata, and goldens for them with transformers.
 
 Each of the first four has the file set, names, special-token ids and config values of a repository on the Hub, scaled
 down: what breaks on the real one should break here. The others stand for the remaining architectures.
@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
-OUT = Path(__file__).resolve().parent.parent / "worker" / "engine" / "testdata"
+OUT = Path(__file__).resolve().parent.parent / "engine" / "testdata"
 
 CORPUS = [
     "Por fin el calor está bajando y ya puedo salir a la calle.",

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes worker/engine/testdata/layouts: one tiny BERT whose `pytorch_model.bin` is stored in every way that PyTorch has, and
+"""Makes engine/testdata/layouts: one tiny BERT whose `pytorch_model.bin` is stored in every way that PyTorch has, and
 what transformers computes from each.
 
     python scripts/make_weight_goldens.py
@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModel, BertConfig, BertModel
 
-OUT = Path(__file__).resolve().parent.parent / "worker" / "engine" / "testdata" / "layouts"
+OUT = Path(__file__).resolve().parent.parent / "engine" / "testdata" / "layouts"
 ROWS = [[4, 7, 9, 5], [4, 5], [4, 11, 12, 13, 14, 15, 16, 17, 18, 5], [4, 39, 38, 37, 5]]
 
 

@@ -24,10 +24,10 @@ const UNSAFE_FILES: &[&str] = &[
     "kernels/src/tile/mod.rs",
     "kernels/src/tile/x86.rs",
     // Calls of NVIDIA's libraries, and of the kernels compiled for the host.
-    "worker/engine/src/cuda/driver.rs",
-    "worker/engine/src/cuda/emulated.rs",
-    "worker/engine/src/cuda/library.rs",
-    "worker/engine/src/cuda/products.rs",
+    "engine/src/cuda/driver.rs",
+    "engine/src/cuda/emulated.rs",
+    "engine/src/cuda/library.rs",
+    "engine/src/cuda/products.rs",
 ];
 
 /// What a crate must not link, directly or through others: (crate, forbidden names, names ending in `*` are prefixes).

@@ -1,6 +1,6 @@
 """Goldens for `cargo test`: hard combinations whose files, ids and vectors are committed, so that no Python is needed there.
 
-A golden is a folder of worker/engine/testdata/parity: `case.json` (the base, a folder of the test data; what is taken away
+A golden is a folder of engine/testdata/parity: `case.json` (the base, a folder of the test data; what is taken away
 from it; texts, options, and what the reference gives) and `files/`, which lie over the base. Encaje must give those ids and
 vectors, or, where `refused` has words, refuse with one of them in its message.
 """

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
 
-TESTDATA = Path(__file__).resolve().parents[2] / "worker" / "engine" / "testdata"
+TESTDATA = Path(__file__).resolve().parents[2] / "engine" / "testdata"
 
 BASES: dict[str, "Base"] = {}
 SETTINGS: dict[str, "Setting"] = {}

@@ -133,7 +133,7 @@ pub(crate) fn model() -> PathBuf {
 
 /// A model of the engine's test data.
 pub(crate) fn testdata(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../worker/engine/testdata").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/testdata").join(name);
     path.canonicalize().unwrap_or_else(|error| panic!("no model `{}`: {error}", path.display()))
 }
 

@@ -18,7 +18,7 @@ use worker::{WorkerConfig, WorkerError, WorkerSummary};
 use crate::fake::{Event, Fake, Script};
 
 pub(crate) fn model_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("engine/testdata/beto")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/testdata/beto")
 }
 
 pub(crate) fn embed_spec() -> EmbedSpec {
@@ -75,7 +75,7 @@ impl Rig {
 
     /// Copies the model BERTIN into the folder, with one number of a tensor that is not one, and takes it.
     pub(crate) fn break_model(&mut self, tensor: &str, number: usize) {
-        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("engine/testdata/bertin");
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/testdata/bertin");
         self.model = self.folder.path().join("broken");
         std::fs::create_dir(&self.model).unwrap();
         for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {

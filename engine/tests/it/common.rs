@@ -35,7 +35,7 @@ pub(crate) fn testdata(name: &str) -> PathBuf {
 /// When it is not there: parity with a real model is not optional.
 pub(crate) fn minilm() -> PathBuf {
     let named = std::env::var_os("ENCAJE_TEST_MINILM").map(PathBuf::from);
-    let lib = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../build/venv/lib");
+    let lib = Path::new(env!("CARGO_MANIFEST_DIR")).join("../build/venv/lib");
     let installed = std::fs::read_dir(lib)
         .into_iter()
         .flatten()

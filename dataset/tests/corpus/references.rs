@@ -229,7 +229,7 @@ fn array_cases(cases: &mut Vec<Case>) {
 
 fn ask_python(folder: &Path, cases: &[Case]) -> Vec<Vec<Value>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = root.join("../../build/venv/bin/python");
+    let python = root.join("../build/venv/bin/python");
     assert!(python.is_file(), "`{}` is missing: run `make setup`", python.display());
     let list: Vec<Value> = cases
         .iter()
