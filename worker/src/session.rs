@@ -74,7 +74,7 @@ impl Worker {
         while let Some(session) = self.open_session().await? {
             tracing::debug!(session.id = %session.id, session.ttl_ms, session.heartbeat_ms, "session opened");
             match self.work(&session).await? {
-                End::Lost => {}
+                End::Lost => tracing::info!(session.id = %session.id, "the session is over, opening another"),
                 End::Drained => break,
             }
         }
