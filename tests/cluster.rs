@@ -91,7 +91,10 @@ fn a_worker_that_wakes_after_its_leases_are_gone_changes_nothing() {
     until_committed(&bench, &url, &job, before + 5);
     sleeper.signal("CONT");
     wait_for("its word that it is late", || {
-        ["is gone", "not wanted", "session lost", "opening another"].iter().any(|word| sleeper.log().contains(word)).then_some(())
+        ["is gone", "not wanted", "session lost", "opening another"]
+            .iter()
+            .any(|word| sleeper.log().contains(word))
+            .then_some(())
     });
     fetch_and_verify(&bench, &url, &job, "a.csv", "out");
     other.signal("TERM");

@@ -101,10 +101,7 @@ pub async fn claim_storage(store: &Store, storage: Storage) -> Result<Storage, C
     loop {
         let known = known(store).await?;
         let found = storage.read_id().await?;
-        let refused = match decide(&known, found.as_ref(), &storage).await? {
-            None => break,
-            Some(refused) => refused,
-        };
+        let Some(refused) = decide(&known, found.as_ref(), &storage).await? else { break };
         // Somebody may have claimed a storage, and begun a job in it, since the database was asked.
         if matches!(known, Known::Id(_)) || store.storage_id().await?.is_none() {
             return Err(refused);

@@ -77,7 +77,7 @@ fn is_wide(rows: u64) -> bool {
 /// Which jobs have slices whose bytes are known from planning, as text has: every other. Of the rest, the first commit
 /// says what was read, as of columnar files.
 pub(crate) fn is_text(rows: u64) -> bool {
-    rows % 2 == 0
+    rows.is_multiple_of(2)
 }
 
 /// Returns the digest of rows as they are read, which may be others than were planned.

@@ -128,26 +128,24 @@ impl Outages {
 
     /// Waits for the next one.
     pub(crate) async fn next(&self) -> Outage {
-        loop {
-            let Rates { refusal, power_loss, change, swap, every_ms, .. } = self.rates();
-            let all = refusal + power_loss + change + swap;
-            if all == 0.0 {
-                std::future::pending::<()>().await;
-            }
-            tokio::time::sleep(self.some_time(every_ms)).await;
-            let at = self.unit() * all;
-            if at < refusal {
-                return Outage::Refusal(self.refusal());
-            }
-            if at < refusal + power_loss {
-                let spared = usize::try_from(self.up_to(2)).unwrap();
-                return Outage::PowerLoss { spared, coordinators: self.happens(0.4) };
-            }
-            if at < refusal + power_loss + change {
-                return Outage::Change(self.some_time(CHANGED_MS));
-            }
-            return Outage::Swap(self.some_time(SWAPPED_MS));
+        let Rates { refusal, power_loss, change, swap, every_ms, .. } = self.rates();
+        let all = refusal + power_loss + change + swap;
+        if all == 0.0 {
+            std::future::pending::<()>().await;
         }
+        tokio::time::sleep(self.some_time(every_ms)).await;
+        let at = self.unit() * all;
+        if at < refusal {
+            return Outage::Refusal(self.refusal());
+        }
+        if at < refusal + power_loss {
+            let spared = usize::try_from(self.up_to(2)).unwrap();
+            return Outage::PowerLoss { spared, coordinators: self.happens(0.4) };
+        }
+        if at < refusal + power_loss + change {
+            return Outage::Change(self.some_time(CHANGED_MS));
+        }
+        Outage::Swap(self.some_time(SWAPPED_MS))
     }
 
     fn refusal(&self) -> Refusal {

@@ -80,7 +80,7 @@ fn write(format: Format, file: &File) -> (Vec<u8>, Vec<Expected>) {
             }
         }
         Format::Json => {
-            text.push_str("[");
+            text.push('[');
             for (index, record) in file.records.iter().enumerate() {
                 let (is_spaced, line_end, blanks) = record.style;
                 let comma = if index > 0 { "," } else { "" };

@@ -100,7 +100,7 @@ impl Dialect {
             "committed" => {
                 format!("1, '{key}', 4096, 'digest-{index}', 'input-{index}', '{{\"empty_text\":1}}', 3, 100")
             }
-            _ => vec!["NULL"; 8].join(", "),
+            _ => ["NULL"; 8].join(", "),
         };
         let (first, live) = (index * ROWS, u8::from(state == "running"));
         let epoch = u8::from(!["pending", "cancelled"].contains(&state));
