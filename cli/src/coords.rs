@@ -7,13 +7,13 @@ use anyhow::Context;
 use arrow_array::{ArrayRef, Float32Array, Int64Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema};
 use dataset::vectors::schema::ROW;
+use dataset::vectors::write_atomically;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
 use crate::exit::Advice;
-use crate::outfile;
 use crate::points::Points;
 
 /// Columns of the places.
@@ -54,5 +54,6 @@ pub(crate) fn write(
     let what = || format!("cannot encode `{}`", path.display());
     let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties)).with_context(what)?;
     writer.write(&batch).with_context(what)?;
-    outfile::write(path, &writer.into_inner().with_context(what)?)
+    write_atomically(path, &writer.into_inner().with_context(what)?)?;
+    Ok(())
 }

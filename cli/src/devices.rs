@@ -1,6 +1,6 @@
 //! Which processors compute: what was typed, held against what this machine and this binary have.
 
-use engine::{DeviceSpec, GpuInfo};
+use engine::{DeviceSpec, GpuError, GpuInfo};
 
 use crate::args::DeviceArg;
 use crate::exit::Advice;
@@ -15,7 +15,7 @@ pub(crate) fn resolve(arg: &DeviceArg, gpus_can: bool) -> Result<Vec<DeviceSpec>
 fn resolve_with(
     arg: &DeviceArg,
     gpus_can: bool,
-    gpus: impl FnOnce() -> Result<Vec<GpuInfo>, String>,
+    gpus: impl FnOnce() -> Result<Vec<GpuInfo>, GpuError>,
 ) -> Result<Vec<DeviceSpec>, Advice> {
     let usable = |gpus: &[GpuInfo]| -> Vec<DeviceSpec> {
         let usable = gpus.iter().filter(|gpu| gpu.unusable.is_none());
@@ -28,7 +28,7 @@ fn resolve_with(
             usable => Ok(usable),
         },
         DeviceArg::AllGpus => {
-            let gpus = gpus().map_err(|problem| refused("cuda:all", &problem))?;
+            let gpus = gpus().map_err(|problem| refused("cuda:all", &problem.to_string()))?;
             match usable(&gpus) {
                 none if none.is_empty() => {
                     let problem = gpus.iter().find_map(|gpu| gpu.unusable.as_deref());
@@ -44,7 +44,7 @@ fn resolve_with(
             });
             let wanted: Vec<usize> = wanted.collect();
             if let Some(highest) = wanted.iter().max() {
-                let gpus = gpus().map_err(|problem| refused(&format!("cuda:{highest}"), &problem))?;
+                let gpus = gpus().map_err(|problem| refused(&format!("cuda:{highest}"), &problem.to_string()))?;
                 for ordinal in wanted {
                     let refused = |problem: &str| refused(&format!("cuda:{ordinal}"), problem);
                     let gpu = gpus.iter().find(|gpu| gpu.ordinal == ordinal);
@@ -73,21 +73,21 @@ fn refused(device: &str, problem: &str) -> Advice {
 mod tests {
     use super::*;
 
-    fn machine(count: usize) -> Result<Vec<GpuInfo>, String> {
+    fn machine(count: usize) -> Result<Vec<GpuInfo>, GpuError> {
         let gpu =
             |ordinal| GpuInfo { ordinal, name: "a GPU".into(), compute: (9, 0), memory_bytes: 1 << 36, unusable: None };
         Ok((0..count).map(gpu).collect())
     }
 
     /// As many GPUs, of which the first is too old.
-    fn machine_with_an_old_one(count: usize) -> Result<Vec<GpuInfo>, String> {
+    fn machine_with_an_old_one(count: usize) -> Result<Vec<GpuInfo>, GpuError> {
         let mut gpus = machine(count)?;
         gpus[0].unusable = Some("a GPU has compute capability 7.5, at least 8.0 is needed".into());
         Ok(gpus)
     }
 
-    fn no_driver() -> Result<Vec<GpuInfo>, String> {
-        Err("no NVIDIA driver found: libcuda.so.1: cannot open shared object file".into())
+    fn no_driver() -> Result<Vec<GpuInfo>, GpuError> {
+        Err(GpuError("no NVIDIA driver found: libcuda.so.1: cannot open shared object file".into()))
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use dataset::vectors::layout;
+use dataset::vectors::{AtomicFile, layout, write_atomically};
 use dataset::{DatasetError, ErrorKind, Manifest, Storage};
 use proto::JobId;
 use proto::job::ShardResult;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use crate::exit::Advice;
-use crate::outdir::{self, OutDir};
+use crate::outdir::OutDir;
 use crate::ui::{Amount, Progress};
 
 /// Read and written at once.
@@ -77,7 +77,8 @@ pub(crate) fn claim(out: &OutDir, job: JobId) -> anyhow::Result<()> {
                     refuse(format!("`{root}` holds the output of something else: `{}`", stranger.display())).into()
                 );
             }
-            outdir::write_durably(&path, &serde_json::to_vec(&Record { format: RECORD_FORMAT, job })?)
+            write_atomically(&path, &serde_json::to_vec(&Record { format: RECORD_FORMAT, job })?)?;
+            Ok(())
         }
         Err(error) => Err(error).with_context(|| format!("cannot read `{}`", path.display())),
     }
@@ -123,18 +124,17 @@ async fn fetch(storage: &Storage, file: &Wanted, path: &Path) -> anyhow::Result<
     if tokio::task::spawn_blocking(move || is_right(&there, &expected)).await.context("a check crashed")?? {
         return Ok(false);
     }
-    let unfinished = path.with_extension("unfinished");
-    let cannot = || format!("cannot write `{}`", unfinished.display());
-    let mut output = File::create(&unfinished).with_context(cannot)?;
-    let problem = read_through(storage, file, |bytes| output.write_all(bytes).with_context(cannot)).await?;
+    let cannot = || format!("cannot write `{}`", path.display());
+    let output = AtomicFile::create(path, true)?;
+    let mut written = File::create(output.path()).with_context(cannot)?;
+    let problem = read_through(storage, file, |bytes| written.write_all(bytes).with_context(cannot)).await?;
     if let Some(problem) = problem {
-        fs::remove_file(&unfinished).ok();
         return Err(Advice::failed(format!("`{}` in storage is damaged: {problem}", file.key))
             .hint("have it made again: encaje repair JOB")
             .into());
     }
-    tokio::task::spawn_blocking(move || output.sync_all()).await.context("a write crashed")?.with_context(cannot)?;
-    fs::rename(&unfinished, path).with_context(|| format!("cannot write `{}`", path.display()))?;
+    tokio::task::spawn_blocking(move || written.sync_all()).await.context("a write crashed")?.with_context(cannot)?;
+    output.persist()?;
     Ok(true)
 }
 
@@ -202,7 +202,9 @@ pub(crate) fn remove_strays(root: &Path, wanted: &[Wanted]) -> anyhow::Result<()
     for entry in fs::read_dir(root).with_context(cannot)? {
         let path: PathBuf = entry.with_context(cannot)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let is_unfinished = name.starts_with("part-") && name.ends_with(".unfinished");
+        // What a killed process left, under the names of today and of release 0.1.
+        let is_unfinished = (name.starts_with(".part-") && name.ends_with(".encaje-tmp"))
+            || (name.starts_with("part-") && name.ends_with(".unfinished"));
         let is_stray = layout::is_part_name(&name) && !wanted.iter().any(|file| file.name == name);
         if is_stray || is_unfinished {
             fs::remove_file(&path).with_context(cannot)?;

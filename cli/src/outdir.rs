@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use dataset::vectors::{layout, read_manifest};
+use dataset::vectors::{AtomicFile, layout, read_manifest, write_atomically};
 use dataset::{FileInfo, Manifest, PlannedSource, Storage, VectorWriter};
 use proto::JobId;
 use proto::job::JobSpec;
@@ -208,7 +208,8 @@ impl OutDir {
 
     /// Writes down what is being made, at once or not at all.
     pub(crate) fn write_record(&self, record: &JobRecord) -> anyhow::Result<()> {
-        write_durably(&self.record_path(), &serde_json::to_vec_pretty(record)?)
+        write_atomically(&self.record_path(), &serde_json::to_vec_pretty(record)?)?;
+        Ok(())
     }
 
     /// Returns what the process that works here, or the last one that did, wrote down about the job.
@@ -235,7 +236,8 @@ impl OutDir {
     /// Writes down how fast the run was that made the output. It is kept apart from the manifest, which says the same
     /// whoever made it and however long that took.
     pub(crate) fn write_speed(&self, summary: &RunSummary) -> anyhow::Result<()> {
-        write_durably(&self.speed_path(), &serde_json::to_vec_pretty(summary)?)
+        write_atomically(&self.speed_path(), &serde_json::to_vec_pretty(summary)?)?;
+        Ok(())
     }
 
     /// Returns how fast the run was that made the output, if a run of this machine did and wrote it down.
@@ -314,11 +316,14 @@ impl OutDir {
     /// Writes the manifest of parts that are all in place: from now on the directory is a finished output.
     pub(crate) fn write_manifest(&self, manifest: &Manifest) -> anyhow::Result<()> {
         sync_dir(&self.root)?;
-        write_durably_with(&self.root.join(layout::MANIFEST_NAME), |file| {
+        let file = AtomicFile::create(&self.root.join(layout::MANIFEST_NAME), true)?;
+        file.write(|file| {
             let mut file = BufWriter::new(file);
             manifest.write_to(&mut file)?;
             file.flush()
-        })
+        })?;
+        file.persist()?;
+        Ok(())
     }
 
     fn write_empty_part(
@@ -435,25 +440,6 @@ fn remove_dir(path: &Path) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error).with_context(|| format!("cannot remove `{}`", path.display())),
     }
-}
-
-/// Writes a file so that after a crash it is there with all its bytes, or as it was before.
-pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    write_durably_with(path, |file| file.write_all(bytes))
-}
-
-/// As [`write_durably`], of what `fill` writes.
-fn write_durably_with(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> anyhow::Result<()> {
-    let write = || -> io::Result<()> {
-        let unfinished = path.with_extension("unfinished");
-        let mut file = File::create(&unfinished)?;
-        fill(&mut file)?;
-        file.sync_all()?;
-        fs::rename(&unfinished, path)
-    };
-    write().with_context(|| format!("cannot write `{}`", path.display()))?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    sync_dir(folder.unwrap_or(Path::new(".")))
 }
 
 /// Makes renames in a directory outlive a power cut.

@@ -139,7 +139,7 @@ async fn parts_are_put_in_place_from_wherever_a_crash_left_them() {
             let shard = storage.local_path(&layout::shard_key("j", index, 1, "a")).unwrap();
             fs::rename(shard, dir.path().join(layout::part_name(index))).unwrap();
         }
-        fs::write(dir.path().join("manifest.unfinished"), "{").unwrap();
+        fs::write(dir.path().join(".manifest.json.encaje-tmp"), "{").unwrap();
         let manifest = publish(&out, &storage).await.unwrap();
         assert_eq!(out.manifest().unwrap().unwrap(), manifest);
         out.check_parts(&manifest).unwrap();

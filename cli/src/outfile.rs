@@ -1,14 +1,13 @@
-//! Files that a command writes: refused before any work if they cannot be written, then whole or not at all.
+//! Files that a command writes: refused before any work if they cannot be written.
 
-use std::fs::{self, File};
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
+use atlas::plot::{Picture, PlotFormat};
+use dataset::vectors::write_atomically;
 
 use crate::exit::Advice;
 use crate::ui::{self, Ui};
-use atlas::plot::{Picture, PlotFormat};
 
 /// Refuses a place that is taken (unless it may be replaced) or that is not in a folder. `option` names it in hints.
 pub(crate) fn check(path: &Path, option: &str, force: bool) -> anyhow::Result<()> {
@@ -42,28 +41,11 @@ pub(crate) fn check_picture(out: Option<&Path>, force: bool, hint: &str) -> anyh
     Ok(Some(format))
 }
 
-/// Writes a file under a hidden name beside its place, then renames it.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let shown = path.display();
-    let name = path.file_name().with_context(|| format!("`{shown}` is not the name of a file"))?;
-    let hidden = path.with_file_name(format!(".{}.encaje-tmp", name.to_string_lossy()));
-    let written = File::create(&hidden).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&hidden, path)
-    });
-    if written.is_err() {
-        // Best effort: what was begun is of no use to anybody.
-        drop(fs::remove_file(&hidden));
-    }
-    written.with_context(|| format!("cannot write `{shown}`"))
-}
-
 /// Writes a picture, and says what could not be lettered.
 pub(crate) fn write_picture(ui: &Ui, path: &Path, picture: &Picture) -> anyhow::Result<()> {
     /// How many characters are named.
     const NAMED: usize = 12;
-    write(path, &picture.bytes)?;
+    write_atomically(path, &picture.bytes)?;
     let lacking = picture.lacking.chars().count() as u64;
     if lacking > 0 {
         let first: String = picture.lacking.chars().take(NAMED).collect();
@@ -80,6 +62,8 @@ pub(crate) fn write_picture(ui: &Ui, path: &Path, picture: &Picture) -> anyhow::
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -87,11 +71,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("plot.svg");
         check(&path, "--out", false).unwrap();
-        write(&path, b"one").unwrap();
+        write_atomically(&path, b"one").unwrap();
         let error = check(&path, "--out", false).unwrap_err();
         assert!(error.to_string().contains("is there already"), "{error}");
         check(&path, "--out", true).unwrap();
-        write(&path, b"two").unwrap();
+        write_atomically(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no hidden file is left");
     }

@@ -152,3 +152,8 @@ pub enum FillError {
     #[error("the forward pass failed")]
     Forward(#[source] candle_core::Error),
 }
+
+/// Why no GPU of this machine can be used, in words for users.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct GpuError(pub String);

@@ -28,7 +28,7 @@ mod weights;
 pub use cuda::{GpuInfo, LANES as GPU_LANES, gpus};
 pub use encoder::{Encoded, TextEncoder, Token};
 pub use engine::Engine;
-pub use error::{EmbedError, EncodeError, FillError, LoadError};
+pub use error::{EmbedError, EncodeError, FillError, GpuError, LoadError};
 pub use mlm::{Filled, MaskFiller};
 pub use model_dir::{Digests, ModelDir, ModelSummary, PoolingSource, TokenizerKind};
 pub use options::{DeviceSpec, EngineOptions, UnknownDevice, is_fast_on_cpu};

@@ -1,7 +1,7 @@
 //! The page in a real browser: it draws, hovers, filters, searches, zooms, runs nothing of the data and logs no error.
 //!
 //! `scripts/setup.sh chromium` installs the browser, `ENCAJE_TEST_CHROMIUM` names another. Where there is none, the
-//! tests say so loudly and pass.
+//! tests say so loudly and pass, but not in CI.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -40,6 +40,7 @@ impl Page {
     /// Opens a page; `None`, with a loud word, where there is no browser.
     fn open(html: &[u8], fragment: &str) -> Option<Page> {
         let Some(program) = browser() else {
+            assert!(std::env::var_os("CI").is_none(), "CI must have a browser: sh scripts/setup.sh chromium");
             eprintln!(
                 "SKIPPED: no Chromium found; `sh scripts/setup.sh chromium` installs it. THE PAGE IS NOT TESTED."
             );

@@ -24,6 +24,8 @@ pub(crate) fn run(ui: &Ui, args: &CertsArgs) -> anyhow::Result<Exit> {
     let mut hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     hosts.extend(args.host.iter().filter(|host| !hosts.contains(host)).cloned().collect::<Vec<_>>());
     let workers = if args.worker.is_empty() { vec!["worker".to_owned()] } else { args.worker.clone() };
+    let sans = hosts.iter().map(|host| host_name(host)).collect::<anyhow::Result<Vec<_>>>()?;
+    workers.iter().try_for_each(|worker| check_name(worker))?;
     fs::create_dir_all(&args.out).with_context(|| format!("cannot make `{}`", args.out.display()))?;
 
     let valid = DAY * args.days;
@@ -35,15 +37,8 @@ pub(crate) fn run(ui: &Ui, args: &CertsArgs) -> anyhow::Result<Exit> {
     write(&args.out, "ca", &authority.pem(), &key)?;
     let issuer = Issuer::new(params, key);
 
-    let sans = hosts.iter().map(|host| host_name(host)).collect::<anyhow::Result<Vec<_>>>()?;
     issue(&args.out, "server", valid, sans, ExtendedKeyUsagePurpose::ServerAuth, &issuer)?;
     for worker in &workers {
-        let is_plain = worker.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-        if !is_plain || worker.is_empty() || ["ca", "server"].contains(&worker.as_str()) {
-            return Err(
-                Advice::usage(format!("--worker `{worker}`: letters, digits, `-`, `_` and `.` make a name")).into()
-            );
-        }
         let uri = SanType::URI(Ia5String::try_from(format!("encaje://worker/{worker}"))?);
         issue(&args.out, worker, valid, vec![uri], ExtendedKeyUsagePurpose::ClientAuth, &issuer)?;
     }
@@ -55,6 +50,15 @@ pub(crate) fn run(ui: &Ui, args: &CertsArgs) -> anyhow::Result<Exit> {
     ))?;
     ui.note("keep ca-key.pem away from the cluster: whoever has it can make workers");
     Ok(Exit::Done)
+}
+
+/// Refuses what is no name of a worker, before anything is made.
+fn check_name(worker: &str) -> Result<(), Advice> {
+    let is_plain = worker.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    if !is_plain || worker.is_empty() || ["ca", "server"].contains(&worker) {
+        return Err(Advice::usage(format!("--worker `{worker}`: letters, digits, `-`, `_` and `.` make a name")));
+    }
+    Ok(())
 }
 
 fn params(valid: Duration, name: &str) -> anyhow::Result<CertificateParams> {

@@ -7,11 +7,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use coordinator::access::{TokenFile, TokenLine, token_digest};
+use dataset::vectors::write_atomically;
 use rand::Rng;
 
 use crate::args::{TokenCommand, TokenFileArgs, TokenNewArgs, TokenRevokeArgs};
 use crate::exit::{Advice, Exit};
-use crate::outdir::write_durably;
 use crate::ui::Ui;
 
 const DAY_S: i64 = 24 * 3600;
@@ -71,9 +71,8 @@ fn revoke(ui: &Ui, args: &TokenRevokeArgs) -> anyhow::Result<Exit> {
         return Err(Advice::failed(format!("`{}` has no token of `{}`", path.display(), args.name)).into());
     }
     let text: String = kept.iter().map(|line| format!("{line}\n")).collect();
-    let mode = fs::metadata(path).with_context(|| format!("cannot read `{}`", path.display()))?.permissions();
-    write_durably(path, text.as_bytes())?;
-    fs::set_permissions(path, mode).with_context(|| format!("cannot write `{}`", path.display()))?;
+    // It keeps its permissions, from the first byte on.
+    write_atomically(path, text.as_bytes())?;
     ui.data(format!("{}: revoked", args.name))?;
     Ok(Exit::Done)
 }

@@ -14,6 +14,7 @@ use parquet::file::metadata::KeyValue;
 use serde::Serialize;
 use spec::{OutputDtype, RowCounts};
 
+use super::atomic::{AtomicFile, write_atomically};
 use super::columns::{StatusColumns, recode};
 use super::error::VectorsError;
 use super::holes::RowNumbers;
@@ -23,7 +24,6 @@ use super::manifest::{Manifest, ManifestFile};
 use super::parquet_file::{ParquetFile, ROW_GROUP_ROWS_MAX};
 use super::read::{BATCH_ROWS, Projection, VectorReader, VectorSet};
 use super::schema::output_schema;
-use super::temp::{TempFile, write_whole};
 use super::write::totals_pair;
 use crate::DatasetError;
 
@@ -140,7 +140,7 @@ fn same_place(one: &Path, other: &Path) -> bool {
 
 /// One output file being written.
 struct Output {
-    temp: TempFile,
+    temp: AtomicFile,
     file: ParquetFile,
     name: String,
     first_row: u64,
@@ -200,7 +200,7 @@ impl<'a> Merger<'a> {
                 (self.out.join(&name), name)
             }
         };
-        let temp = TempFile::create(&path, self.options.overwrite)?;
+        let temp = AtomicFile::create(&path, self.options.overwrite)?;
         let file = ParquetFile::create(temp.path(), &self.schema, &self.info)?;
         let first_row = self.rows.peek();
         self.output = Some(Output { temp, file, name, first_row, totals: RowCounts::default() });
@@ -310,7 +310,7 @@ impl<'a> Merger<'a> {
         if self.options.partition_rows.is_some() {
             let (sources, holes) = (self.manifest.sources.clone(), self.manifest.holes.clone());
             let manifest = Manifest::with_holes(self.info, sources, self.files.clone(), holes)?;
-            write_whole(&self.out.join(MANIFEST_NAME), &manifest.to_bytes())?;
+            write_atomically(&self.out.join(MANIFEST_NAME), &manifest.to_bytes())?;
         }
         Ok(MergeSummary {
             out: self.out.to_owned(),

@@ -1,5 +1,6 @@
 #![doc = include_str!("FORMAT.md")]
 
+mod atomic;
 mod batch;
 mod columns;
 mod error;
@@ -16,7 +17,6 @@ mod read;
 mod remote;
 pub mod schema;
 mod seal;
-mod temp;
 #[cfg(test)]
 mod testing;
 mod verify;
@@ -24,6 +24,7 @@ mod write;
 
 use arrow_array::RecordBatch;
 
+pub use atomic::{AtomicFile, write_atomically};
 pub use error::VectorsError;
 pub use export::{ExportSummary, export};
 pub use info::{FORMAT, FORMAT_KEY, FileInfo, FileTotals, Resolved};

@@ -287,14 +287,21 @@ impl Config {
         }
     }
 
-    /// Returns the floating point operations of the linear layers, per token.
+    /// Returns the floating point operations of the linear layers, per token. Sizes may be those of a hostile file.
     pub(crate) fn flops_per_token(&self) -> u64 {
         let (hidden, intermediate) = (self.hidden_size as u64, self.intermediate as u64);
-        let feed_forward_matrices = match self.architecture {
+        let feed_forward_matrices: u64 = match self.architecture {
             Architecture::ModernBert | Architecture::NomicBert => 3,
-            _ => 2,
+            Architecture::Bert
+            | Architecture::Roberta
+            | Architecture::XlmRoberta
+            | Architecture::Camembert
+            | Architecture::DistilBert
+            | Architecture::DebertaV2 => 2,
         };
-        2 * self.layers as u64 * (4 * hidden * hidden + feed_forward_matrices * hidden * intermediate)
+        let attention = hidden.saturating_mul(hidden).saturating_mul(4);
+        let feed_forward = hidden.saturating_mul(intermediate).saturating_mul(feed_forward_matrices);
+        attention.saturating_add(feed_forward).saturating_mul(2 * self.layers as u64)
     }
 }
 

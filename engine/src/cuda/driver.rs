@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::device::{Arg, Device, Fault, Launch, Product, Step, Timed};
 use super::library::{self, Driver, Handle};
 use super::products::Products;
+use crate::GpuError;
 
 const OUT_OF_MEMORY: c_int = 2;
 /// `CUresult`s after which nothing of this context works any more: wrong addresses, broken memory, lost devices.
@@ -64,16 +65,16 @@ pub struct GpuInfo {
 ///
 /// # Errors
 /// Why there are none to be used, in words for users.
-pub fn gpus() -> Result<Vec<GpuInfo>, String> {
+pub fn gpus() -> Result<Vec<GpuInfo>, GpuError> {
     if KERNELS.is_none() {
-        return Err("this binary has no CUDA: build one with `make cuda`".to_owned());
+        return Err(GpuError("this binary has no CUDA: build one with `make cuda`".to_owned()));
     }
-    let driver = library::driver()?;
+    let failed = |fault: Fault| GpuError(fault.to_string());
+    let driver = library::driver().map_err(GpuError)?;
     let mut count = 0;
     // SAFETY: the driver was initialised; it writes one number.
-    check(driver, "cuDeviceGetCount", unsafe { (driver.cuDeviceGetCount)(&raw mut count) })
-        .map_err(|f| f.to_string())?;
-    (0..count).map(|ordinal| info(driver, ordinal).map_err(|fault| fault.to_string())).collect()
+    check(driver, "cuDeviceGetCount", unsafe { (driver.cuDeviceGetCount)(&raw mut count) }).map_err(failed)?;
+    (0..count).map(|ordinal| info(driver, ordinal).map_err(failed)).collect()
 }
 
 fn info(driver: &Driver, ordinal: c_int) -> Result<GpuInfo, Fault> {
@@ -122,7 +123,7 @@ struct Context {
 impl Context {
     fn open(ordinal: usize) -> Result<Context, Fault> {
         let unusable = |reason: String| Fault::Failed { call: format!("opening cuda:{ordinal}"), reason };
-        let gpus = gpus().map_err(unusable)?;
+        let gpus = gpus().map_err(|problem| unusable(problem.to_string()))?;
         let Some(gpu) = gpus.get(ordinal) else {
             return Err(unusable(format!("there are {} GPUs, counted from 0", gpus.len())));
         };

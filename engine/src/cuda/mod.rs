@@ -27,7 +27,7 @@ pub use self::driver::{GpuInfo, gpus};
 use crate::bert::Source;
 use crate::config::Config;
 use crate::selftest::{Effort, Finding, measure_products, operations};
-use crate::{ComputeDtype, LoadError};
+use crate::{ComputeDtype, GpuError, LoadError};
 
 /// Batches that a GPU has at a time: while one computes, the next is prepared and the last is copied back.
 pub const LANES: usize = 2;
@@ -55,7 +55,7 @@ pub(crate) fn load(
 }
 
 fn lane(ordinal: usize) -> Result<Arc<Lane>, LoadError> {
-    if let Err(problem) = gpus() {
+    if let Err(GpuError(problem)) = gpus() {
         return Err(LoadError::DeviceUnusable { device: format!("cuda:{ordinal}"), problem });
     }
     Lane::open(ordinal).map(Arc::new).map_err(|fault| of_fault(ordinal, fault))

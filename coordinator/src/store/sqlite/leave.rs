@@ -176,7 +176,7 @@ async fn leave(
         .bind(error)
         .bind(next.convicted)
         .execute(&mut *db)
-        .await?);
+        .await?)?;
     let is = |other| i64::from(state == other);
     let born = if state == "split" { split(db, lease, spent.rows).await? } else { 0 };
     let change = Counts {

@@ -86,7 +86,7 @@ pub(super) async fn repair(db: &mut Connection, job: JobId, shards: &[u64], now_
         let epoch = row.int("epoch")?;
         for statement in [jobs::REVOKE_WINNER, jobs::REPAIR_SHARD] {
             let statement = query(statement).bind(job.0).bind(index).bind(epoch).bind(now_ms).bind(REASON_REPAIRED);
-            one(statement.execute(&mut *db).await?);
+            one(statement.execute(&mut *db).await?)?;
         }
         query(jobs::UNCOUNT_COMMIT)
             .bind(job.0)
@@ -102,7 +102,7 @@ pub(super) async fn repair(db: &mut Connection, job: JobId, shards: &[u64], now_
         repaired += 1;
     }
     if repaired > 0 {
-        one(query(jobs::REPAIR_JOB).bind(job.0).execute(&mut *db).await?);
+        one(query(jobs::REPAIR_JOB).bind(job.0).execute(&mut *db).await?)?;
     }
     Ok(repaired)
 }
@@ -240,7 +240,13 @@ pub(super) async fn count(db: &mut Connection, job: JobId, change: Counts) -> Re
     Ok(())
 }
 
-/// The transaction has just read the row that it changes, and nobody else writes.
-pub(super) fn one(result: sqlx::sqlite::SqliteQueryResult) {
-    assert_eq!(result.rows_affected(), 1, "a statement changed another number of rows than the one that was read");
+/// Checks that a statement changed one row: the transaction has just read it, and nobody else writes.
+pub(super) fn one(result: sqlx::sqlite::SqliteQueryResult) -> Result<()> {
+    match result.rows_affected() {
+        1 => Ok(()),
+        changed => Err(StoreError::Corrupt {
+            column: "job_id",
+            problem: format!("a statement changed {changed} rows instead of the one that was read"),
+        }),
+    }
 }

@@ -53,7 +53,7 @@ async fn take_shards(db: &mut Connection, wish: Wish, (room, idle): (i64, bool),
     for row in &picked {
         let before = rows::lease_ref(row)?;
         let (index, epoch) = (signed(before.index), i64::from(before.epoch.0));
-        one(query(work::LEASE_SHARD).bind(before.job.0).bind(index).bind(epoch).execute(&mut *db).await?);
+        one(query(work::LEASE_SHARD).bind(before.job.0).bind(index).bind(epoch).execute(&mut *db).await?)?;
         insert_attempt(db, before, session, request, now_ms, false).await?;
         count(db, before.job, Counts { pending: -1, running: 1, ..Counts::default() }).await?;
     }
@@ -95,8 +95,8 @@ pub(super) async fn copy(db: &mut Connection, wish: Wish, policy: &Policy, now_m
     let Some(slow) = slow else { return Ok(Vec::new()) };
     let before = rows::lease_ref(&slow)?;
     let (index, epoch) = (signed(before.index), i64::from(before.epoch.0));
-    one(query(work::COPY_SHARD).bind(before.job.0).bind(index).bind(epoch).execute(&mut *db).await?);
-    one(query(work::COUNT_COPY).bind(before.job.0).execute(&mut *db).await?);
+    one(query(work::COPY_SHARD).bind(before.job.0).bind(index).bind(epoch).execute(&mut *db).await?)?;
+    one(query(work::COUNT_COPY).bind(before.job.0).execute(&mut *db).await?)?;
     insert_attempt(db, before, session, request, now_ms, true).await?;
     note_request(db, wish, now_ms).await?;
     granted(db, wish).await

@@ -16,13 +16,13 @@ use half::f16;
 use serde::Serialize;
 use spec::{ExportFormat, OutputDtype};
 
+use super::atomic::AtomicFile;
 use super::columns::{Components, vectors};
 use super::error::VectorsError;
 use super::holes::RowNumbers;
 use super::info::{FileInfo, component_bytes};
 use super::read::{BATCH_ROWS, Projection, VectorSet};
 use super::schema::EMBEDDING;
-use super::temp::TempFile;
 use crate::DatasetError;
 
 const BUFFER_BYTES: usize = 1 << 20;
@@ -69,7 +69,7 @@ pub fn export(target: &Path, format: ExportFormat, out: &Path, overwrite: bool) 
     if i64::try_from(shape.data_bytes()).is_err() {
         return Err(VectorsError::damaged(target, format!("it counts {rows} rows, too many for any file")).into());
     }
-    let temp = TempFile::create(out, overwrite)?;
+    let temp = AtomicFile::create(out, overwrite)?;
     let file = File::create(temp.path()).map_err(VectorsError::io("create", temp.path()))?;
     let mut sink = Sink { file: BufWriter::with_capacity(BUFFER_BYTES, file), crc: flate2::Crc::new() };
     let started = match format {

@@ -1,25 +1,30 @@
-//! Output that appears whole or not at all: written under a hidden name beside its place, then renamed.
+//! Files that appear whole or not at all: written under a hidden name beside their place, then renamed.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::error::VectorsError;
 
-/// A file being made. Dropped before [`TempFile::persist`], it leaves nothing behind.
+/// A file being made. Dropped before [`AtomicFile::persist`], it leaves nothing behind.
 ///
 /// Its name is always the same for a place, so that a killed process leaves at most one, and the next run takes it
 /// over; a lock keeps two living ones apart.
-pub(super) struct TempFile {
+#[derive(Debug)]
+pub struct AtomicFile {
     path: PathBuf,
     target: PathBuf,
     _lock: File,
     persisted: bool,
 }
 
-impl TempFile {
-    /// Claims the hidden name beside `target`. Fails if the target is there, unless it may be replaced.
-    pub(super) fn create(target: &Path, overwrite: bool) -> Result<TempFile, VectorsError> {
+impl AtomicFile {
+    /// Claims the hidden name beside `target`.
+    ///
+    /// # Errors
+    /// `target` is there and may not be replaced, is a folder, or is written by another process; the hidden file cannot be
+    /// made.
+    pub fn create(target: &Path, overwrite: bool) -> Result<AtomicFile, VectorsError> {
         if target.exists() && !overwrite {
             return Err(VectorsError::Exists { path: target.to_owned() });
         }
@@ -34,28 +39,50 @@ impl TempFile {
         let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
         let lock = lock.map_err(VectorsError::io("create", &path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(TempFile { path, target: target.to_owned(), _lock: lock, persisted: false }),
-            Err(TryLockError::WouldBlock) => Err(VectorsError::unusable(target, "another process is writing it")),
-            // A file system without locks: two writers at once are the user's own affair there.
-            Err(TryLockError::Error(_)) => {
-                Ok(TempFile { path, target: target.to_owned(), _lock: lock, persisted: false })
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(VectorsError::unusable(target, "another process is writing it"));
             }
+            // A file system without locks: two writers at once are the user's own affair there.
+            Err(TryLockError::Error(_)) => {}
         }
+        let file = AtomicFile { path, target: target.to_owned(), _lock: lock, persisted: false };
+        // A secret that is replaced stays one.
+        if let Ok(replaced) = fs::metadata(target) {
+            fs::set_permissions(&file.path, replaced.permissions()).map_err(VectorsError::io("create", &file.path))?;
+        }
+        Ok(file)
     }
 
-    pub(super) fn path(&self) -> &Path {
+    /// Returns the hidden name, under which the file is to be written.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// Writes the file, empty before, by `fill`, and makes its bytes durable.
+    ///
+    /// # Errors
+    /// `fill` fails, or the file cannot be written.
+    pub fn write(&self, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), VectorsError> {
+        let written = File::create(&self.path).and_then(|mut file| {
+            fill(&mut file)?;
+            file.sync_all()
+        });
+        written.map_err(VectorsError::io("write", &self.target))
+    }
+
     /// Gives the finished (and durable) file its name, and makes the name durable.
-    pub(super) fn persist(mut self) -> Result<(), VectorsError> {
+    ///
+    /// # Errors
+    /// It cannot be renamed.
+    pub fn persist(mut self) -> Result<(), VectorsError> {
         fs::rename(&self.path, &self.target).map_err(VectorsError::io("rename to", &self.target))?;
         self.persisted = true;
         sync_folder_of(&self.target)
     }
 }
 
-impl Drop for TempFile {
+impl Drop for AtomicFile {
     fn drop(&mut self) {
         if !self.persisted {
             // Best effort: the next run takes the name over anyway.
@@ -64,15 +91,14 @@ impl Drop for TempFile {
     }
 }
 
-/// Writes a small file whole or not at all.
-pub(super) fn write_whole(target: &Path, bytes: &[u8]) -> Result<(), VectorsError> {
-    let temp = TempFile::create(target, true)?;
-    let written = File::create(temp.path()).and_then(|mut file| {
-        io::Write::write_all(&mut file, bytes)?;
-        file.sync_all()
-    });
-    written.map_err(VectorsError::io("write", target))?;
-    temp.persist()
+/// Writes a file so that after a crash it is there with all its bytes, or as it was before.
+///
+/// # Errors
+/// As [`AtomicFile`].
+pub fn write_atomically(target: &Path, bytes: &[u8]) -> Result<(), VectorsError> {
+    let file = AtomicFile::create(target, true)?;
+    file.write(|file| file.write_all(bytes))?;
+    file.persist()
 }
 
 fn sync_folder_of(path: &Path) -> Result<(), VectorsError> {
@@ -95,23 +121,23 @@ mod tests {
     fn nothing_is_visible_before_persist_and_nothing_is_left_after_drop() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("out");
-        drop(TempFile::create(&target, false).unwrap());
+        drop(AtomicFile::create(&target, false).unwrap());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-        let temp = TempFile::create(&target, false).unwrap();
+        let temp = AtomicFile::create(&target, false).unwrap();
         fs::write(temp.path(), "x").unwrap();
         assert!(!target.exists());
         temp.persist().unwrap();
         assert_eq!(fs::read_to_string(&target).unwrap(), "x");
-        assert!(matches!(TempFile::create(&target, false), Err(VectorsError::Exists { .. })));
+        assert!(matches!(AtomicFile::create(&target, false), Err(VectorsError::Exists { .. })));
     }
 
     #[test]
     fn two_writers_of_one_output_are_kept_apart() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("out");
-        let first = TempFile::create(&target, false).unwrap();
+        let first = AtomicFile::create(&target, false).unwrap();
         fs::write(first.path(), "x").unwrap();
-        let second = TempFile::create(&target, false).err().unwrap();
+        let second = AtomicFile::create(&target, false).err().unwrap();
         assert!(second.to_string().contains("another process"), "{second}");
         first.persist().unwrap();
         assert_eq!(fs::read_to_string(&target).unwrap(), "x");
