@@ -58,6 +58,8 @@ pub(crate) fn strike(faults: &Faults, step: &str, after: bool) -> Option<Strike>
         ("commit", false) => (&[Strike::Order(Cancel), Strike::Order(Pause), Kill, Stop], 0.5),
         ("cancel", true) => (&[Kill, Stop, Strike::Order(Retry)], 4.0),
         ("revoke" | "cancel_pending", true) => (&[Strike::Order(Cancel)], OFTEN),
+        // Whoever cancels between the two has shards that nobody has given up yet.
+        ("settle", false) => (&[Strike::Order(Cancel)], OFTEN),
         ("insert_shards", false) => (&[Stop, Stop, Kill, Strike::Order(Cancel)], 5.0),
         ("put", true) => (&[Strike::Order(Cancel), Strike::Order(Cancel), Strike::Order(Pause), Kill, Stop], 2.5),
         ("begin_finalize", true) => (&[Kill, Stop, Strike::Order(Cancel), Strike::Order(Repair)], 1.0),
