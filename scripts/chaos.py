@@ -301,9 +301,9 @@ class Proof:
         if job not in self.cluster.flipped:
             return
         code, _, said = self.cluster.try_once("download", job, "--out", str(out))
+        # What is there already would not be fetched again, and so not found damaged.
+        shutil.rmtree(out, ignore_errors=True)
         if code == 0:
-            # What is there already would not be fetched again.
-            shutil.rmtree(out)
             return
         if code != 1 or not any(key in said for key in self.cluster.flipped[job]):
             sys.exit(f"download of job {job}: expected a refusal that names one of {self.cluster.flipped[job]}:\n{said}")
