@@ -128,7 +128,7 @@ fn options(embed: &EmbedSpec, device: &DeviceSpec, native: bool) -> EngineOption
 }
 
 impl Loaded {
-    /// Returns what the output of a shard says about how it was resolved.
+    /// Returns what the output of a shard says about how it was made.
     pub(crate) fn file_info(&self, grant: &Grant) -> FileInfo {
         let resolved = Resolved {
             pooling: self.pooling,

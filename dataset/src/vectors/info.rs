@@ -43,7 +43,7 @@ pub(crate) const fn component_bytes(dtype: OutputDtype) -> usize {
     }
 }
 
-/// How the vectors of a file were resolved. Equal over all files of a job.
+/// How the vectors of a file were made. Equal over all files of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileInfo {
     /// Hub id or directory of the model.
