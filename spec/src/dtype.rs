@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, VariantArray, VariantNames};
 
-use crate::names::{Named, UnknownName, unknown};
+use crate::names::{UnknownName, named, unknown};
 
 /// Number format of the forward pass.
 #[derive(
@@ -23,14 +23,7 @@ pub enum ComputeDtype {
     Int8,
 }
 
-impl ComputeDtype {
-    /// All of them.
-    pub const ALL: &'static [ComputeDtype] = <ComputeDtype as VariantArray>::VARIANTS;
-}
-
-impl Named for ComputeDtype {
-    const KIND: &'static str = "dtype";
-}
+named!(ComputeDtype, "dtype");
 
 /// Number format of the `embedding` column.
 #[derive(
@@ -46,11 +39,4 @@ pub enum OutputDtype {
     F16,
 }
 
-impl OutputDtype {
-    /// All of them.
-    pub const ALL: &'static [OutputDtype] = <OutputDtype as VariantArray>::VARIANTS;
-}
-
-impl Named for OutputDtype {
-    const KIND: &'static str = "output dtype";
-}
+named!(OutputDtype, "output dtype");

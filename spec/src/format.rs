@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, VariantArray, VariantNames};
 
-use crate::names::{Named, UnknownName, unknown};
+use crate::names::{UnknownName, named, unknown};
 
 /// The format of a source, by extension or by `--format`.
 #[derive(
@@ -30,14 +30,7 @@ pub enum Format {
     Txt,
 }
 
-impl Format {
-    /// All of them.
-    pub const ALL: &'static [Format] = <Format as VariantArray>::VARIANTS;
-}
-
-impl Named for Format {
-    const KIND: &'static str = "format";
-}
+named!(Format, "format");
 
 /// The compression around a text format.
 #[derive(
@@ -54,14 +47,7 @@ pub enum Compression {
     Zstd,
 }
 
-impl Compression {
-    /// All of them.
-    pub const ALL: &'static [Compression] = <Compression as VariantArray>::VARIANTS;
-}
-
-impl Named for Compression {
-    const KIND: &'static str = "compression";
-}
+named!(Compression, "compression");
 
 /// The format of an exported array.
 #[derive(
@@ -79,11 +65,4 @@ pub enum ExportFormat {
     Pt,
 }
 
-impl ExportFormat {
-    /// All of them.
-    pub const ALL: &'static [ExportFormat] = <ExportFormat as VariantArray>::VARIANTS;
-}
-
-impl Named for ExportFormat {
-    const KIND: &'static str = "export format";
-}
+named!(ExportFormat, "export format");

@@ -30,6 +30,21 @@ pub(crate) trait Named: VariantNames {
     const KIND: &'static str;
 }
 
+/// Gives an enum whose variants are listed `ALL` of them, and says what a value is called in an error.
+macro_rules! named {
+    ($values:ident, $kind:literal) => {
+        impl $values {
+            /// All of them, in the order of declaration.
+            pub const ALL: &'static [$values] = <$values as strum::VariantArray>::VARIANTS;
+        }
+
+        impl $crate::names::Named for $values {
+            const KIND: &'static str = $kind;
+        }
+    };
+}
+pub(crate) use named;
+
 /// Makes the error of a name that no value of `T` has.
 pub(crate) fn unknown<T: Named>(given: &str) -> UnknownName {
     UnknownName { kind: T::KIND, given: given.to_owned(), expected: T::VARIANTS }

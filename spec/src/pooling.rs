@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, VariantArray, VariantNames};
 
-use crate::names::{Named, UnknownName, unknown};
+use crate::names::{UnknownName, named, unknown};
 
 /// How the token vectors of a text become its one vector.
 #[derive(
@@ -23,11 +23,4 @@ pub enum Pooling {
     Last,
 }
 
-impl Pooling {
-    /// All of them.
-    pub const ALL: &'static [Pooling] = <Pooling as VariantArray>::VARIANTS;
-}
-
-impl Named for Pooling {
-    const KIND: &'static str = "pooling";
-}
+named!(Pooling, "pooling");

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, IntoStaticStr, VariantArray, VariantNames};
 
-use crate::names::{Named, UnknownName, unknown};
+use crate::names::{UnknownName, named, unknown};
 
 /// The reason code of a rejected record, as written to the `error` column of the output.
 #[derive(
@@ -49,18 +49,13 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
-    /// All of them, in the order of declaration.
-    pub const ALL: &'static [RejectReason] = <RejectReason as VariantArray>::VARIANTS;
-
     /// Returns the code as it stands in the output.
     pub fn code(self) -> &'static str {
         self.into()
     }
 }
 
-impl Named for RejectReason {
-    const KIND: &'static str = "reject reason";
-}
+named!(RejectReason, "reject reason");
 
 /// What a record that cannot be embedded does to the job.
 #[derive(
@@ -76,11 +71,4 @@ pub enum OnBadRow {
     Fail,
 }
 
-impl OnBadRow {
-    /// All of them.
-    pub const ALL: &'static [OnBadRow] = <OnBadRow as VariantArray>::VARIANTS;
-}
-
-impl Named for OnBadRow {
-    const KIND: &'static str = "bad-row policy";
-}
+named!(OnBadRow, "bad-row policy");
