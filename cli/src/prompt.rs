@@ -19,6 +19,7 @@ pub(crate) fn resolve(prompts: &Prompts, asked: Option<&str>, prefix: Option<&st
     let of_model =
         |name: &str, text: &str| Applied { name: (!text.is_empty()).then(|| name.to_owned()), text: text.to_owned() };
     match (prefix, asked) {
+        (Some(_), Some(name)) if !name.is_empty() && !prompts.by_name.contains_key(name) => Err(unknown(prompts, name)),
         (Some(prefix), _) => Ok(Applied { name: None, text: prefix.to_owned() }),
         (None, Some("")) => Ok(Applied::default()),
         (None, Some(name)) => match prompts.by_name.get(name) {
@@ -98,5 +99,6 @@ mod tests {
         assert!(error.contains("--prompt passage") && error.contains("`bare`, `doc`, `query`"), "{error}");
         let error = format!("{:?}", resolve(&Prompts::default(), Some("query"), None).unwrap_err());
         assert!(error.contains("none at all"), "{error}");
+        assert!(resolve(&prompts(None), Some("passage"), Some("x: ")).is_err(), "a prefix does not hide a mistake");
     }
 }

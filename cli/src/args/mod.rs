@@ -173,8 +173,8 @@ pub(crate) struct JobArgs {
 #[command(next_help_heading = "Corpus")]
 pub(crate) struct CorpusArgs {
     /// Files, globs, URLs, or `-` for stdin, embedded in the order given. The extension tells the format: .csv .tsv
-    /// .jsonl .ndjson .json .parquet .arrow .txt, the text formats also as .gz or .zst. Stdin and pipes want --format, and
-    /// are kept in the output's state folder.
+    /// .jsonl .ndjson .json .parquet .arrow .txt, the text formats also as .gz or .zst. Stdin and pipes want --format;
+    /// `run` keeps them in the output's state folder, `submit` uploads them.
     #[arg(required = true, value_name = "CORPUS")]
     pub(crate) corpus: Vec<String>,
     /// Takes every source as this format, whatever its extension.

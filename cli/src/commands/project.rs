@@ -117,6 +117,10 @@ fn check(args: &ProjectArgs) -> anyhow::Result<Option<PlotFormat>> {
         outfile::check(path, "--coords", args.force)?;
     }
     let set = VectorSet::open(&args.target)?;
+    if let Some(out) = args.out.iter().chain(&args.coords).find(|out| set.has_file(out)) {
+        let what = format!("`{}` is one of the files that are drawn; choose another name", out.display());
+        return Err(Advice::usage(what).into());
+    }
     if args.coords.is_some() {
         coords::check_columns(set.kept_schema())?;
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use dataset::vectors::HOLES_MAX;
-use dataset::{Keep, ReadOptions, VectorSet, VerifyCorpus, VerifyReport};
+use dataset::{Format, Keep, ReadOptions, VectorSet, VerifyCorpus, VerifyReport};
 
 use crate::args::VerifyArgs;
 use crate::exit::Exit;
@@ -16,7 +16,8 @@ use crate::ui::{self, Amount, Ui};
 pub(crate) fn run(ui: &Ui, args: &VerifyArgs) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let scratch = ScratchFolder::new();
-    let corpora = Corpora::keep_streams(ui, &args.corpus, args.format, scratch.path())?;
+    let of_streams = args.format.or_else(|| format_of_run(&args.target));
+    let corpora = Corpora::keep_streams(ui, &args.corpus, of_streams, scratch.path())?;
     let corpus = corpus(args, &corpora.patterns, &runtime)?;
     let mut progress = ui.progress("verifying", Amount::default());
     let report = runtime.block_on(dataset::verify(&args.target, corpus.as_ref(), &mut |rows| {
@@ -43,12 +44,27 @@ fn corpus(
     if patterns.is_empty() {
         return Ok(None);
     }
-    let sources = runtime.block_on(dataset::expand(patterns, args.format))?;
+    let sources = match runtime.block_on(dataset::expand(patterns, args.format)) {
+        // The names may not tell the format, where `run` was told.
+        Err(error) if args.format.is_none() => {
+            let told = format_of_run(&args.target).ok_or(error)?;
+            runtime.block_on(dataset::expand(patterns, Some(told)))?
+        }
+        expanded => expanded?,
+    };
     let keep = args.keep.clone().unwrap_or_else(|| kept_by(&args.target));
     let read = read_by_run(&args.target);
     let text_column = args.text_column.clone().unwrap_or_else(|| read.text_column.clone());
     let options = args.dialect.over(ReadOptions { text_column, id_column: None, keep, ..read });
     Ok(Some(VerifyCorpus { sources, options }))
+}
+
+/// The format of all sources, where the output is the directory of a `run` and they have one.
+fn format_of_run(target: &Path) -> Option<Format> {
+    let record = OutDir::new(target.to_owned()).record().ok()??;
+    let mut formats = record.spec.sources.iter().map(|source| source.format);
+    let first = formats.next()?;
+    formats.all(|format| format == first).then_some(first)
 }
 
 /// How the corpus was read where the output is the directory of a `run`; the defaults elsewhere.

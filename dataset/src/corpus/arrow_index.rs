@@ -172,7 +172,11 @@ fn schema_of(object: &BlockingObject, schema: IpcSchema<'_>) -> Result<SchemaRef
     if !schema.endianness().equals_to_target_endianness() {
         return Err(object.unsupported("it was written on a machine of other endianness: write it again on this one"));
     }
-    let schema = try_fb_to_schema(schema).map_err(|error| object.unsupported(format!("its schema: {error}")))?;
+    let schema = try_fb_to_schema(schema).map_err(|error| {
+        object.unsupported(format!(
+            "its schema has a type that is not supported ({error}): write it again without that column"
+        ))
+    })?;
     let names = unique_names(schema.fields().iter().map(|field| field.name().clone()).collect());
     let fields = schema.fields().iter().zip(names).map(|(field, name)| field.as_ref().clone().with_name(name));
     Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))

@@ -39,6 +39,12 @@ impl TextFormat for JsonArray {
             check_front(&front).map_err(|problem| DatasetError::bad_input(looking.object.name(), problem))?;
             let mut sample = Sample::default();
             front.records().for_each(|record| sample.add(element(record)));
+            if sample.objects == 0 && sample.records > 0 {
+                return Err(DatasetError::bad_input(
+                    looking.object.name(),
+                    "its first elements are no objects: columns need names",
+                ));
+            }
             sample.is_complete = front.is_whole;
             jsonl::learn(self, looking, &front, &sample)
         }
@@ -63,8 +69,11 @@ fn check_front(front: &Front) -> Result<(), &'static str> {
         [b'{', ..] if jsonl::is_lines(front.text()) => {
             Err("it has one JSON object per line: add --format jsonl, or name it .jsonl")
         }
-        [b'{', ..] => Err("it is one JSON object, and an array of objects is wanted: take the array out of it, for \
-                           example with `jq .data`"),
+        [b'{', ..] => {
+            Err("it begins with a JSON object, and an array of objects is wanted: add --format jsonl if it has one \
+                           object per line, make an array of several objects with `jq -s .`, or take the array out of one, for \
+                           example with `jq .data`")
+        }
         _ => Err(WANTED),
     }
 }

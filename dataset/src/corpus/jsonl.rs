@@ -107,7 +107,7 @@ async fn sample(front: &Front, object: &Object) -> Result<Sample, DatasetError> 
 
 /// Tells whether the first line of a text is a JSON object, and more lines follow.
 pub(crate) fn is_lines(text: &[u8]) -> bool {
-    let mut lines = text.splitn(2, |&byte| byte == b'\n');
+    let mut lines = text.trim_ascii_start().splitn(2, |&byte| byte == b'\n');
     lines.next().is_some_and(|line| json::members(line).is_some()) && lines.next().is_some_and(|rest| !is_blank(rest))
 }
 
@@ -120,7 +120,7 @@ pub(crate) struct Sample {
     /// The sample is the whole source.
     pub(crate) is_complete: bool,
     /// All records.
-    records: u64,
+    pub(crate) records: u64,
     /// The first line opens an array, of objects or over several lines: its elements are no lines, even where some parse.
     begins_an_array: bool,
 }

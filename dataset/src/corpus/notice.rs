@@ -81,7 +81,7 @@ pub(crate) fn not_utf8(invalid: u64, rows: u64, is_windows_1252: bool) -> String
     let remedy = if is_windows_1252 {
         "they are good Windows-1252: add --encoding windows-1252"
     } else {
-        "say how it is encoded with --encoding, for example `--encoding windows-1251`"
+        "say how it is encoded with --encoding, for example `--encoding latin1` or `--encoding shift_jis`"
     };
     format!("{invalid} of its first {rows} rows are not UTF-8 and get `invalid_utf8` instead of a vector: {remedy}")
 }

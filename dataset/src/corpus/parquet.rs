@@ -226,6 +226,9 @@ fn failed(object: &BlockingObject, error: ParquetError) -> DatasetError {
             },
         },
         ParquetError::NYI(what) => object.unsupported(format!("it has something that is not supported: {what}")),
+        // What the decoder says of types that it has not, such as integers of 128 bits.
+        ParquetError::ArrowError(what) if what.contains("not supported") => object
+            .unsupported(format!("it has a type that is not supported ({what}): write it again without that column")),
         error => object.corrupt(error.to_string()),
     }
 }

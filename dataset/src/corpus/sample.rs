@@ -3,6 +3,7 @@
 use encoding_rs::{UTF_16BE, UTF_16LE};
 use spec::{Keep, ReadOptions};
 
+use crate::corpus::RECORD_BYTES_MAX;
 use crate::corpus::csv::Fields;
 use crate::corpus::dialect::{self, Dialect};
 use crate::corpus::formats::{Looking, Splitter, Tail, TextFormat, Wanted};
@@ -11,7 +12,7 @@ use crate::corpus::object::Object;
 use crate::corpus::stream::TextStream;
 use crate::error::{DatasetError, ErrorKind};
 
-/// Bytes of text that are looked at: a header beyond them is no header.
+/// Bytes of text that are looked at: a header beyond them is no header. The first record of a sampled format may be longer.
 pub(crate) const FRONT_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes that Windows-1252 has no character for.
@@ -47,18 +48,32 @@ impl Front {
         let mut stream = TextStream::open((*object).clone(), source.compression, encoding, 0).await?;
         let (is_rewritten, is_decoded, start) = (stream.is_rewritten(), stream.is_decoded(), stream.offset());
         let is_utf8_anyway = encoding.is_some() && is_decoded && stream.is_good_utf8();
-        let (mut text, mut is_whole) = (Vec::new(), false);
-        while text.len() < FRONT_BYTES_MAX && !is_whole {
+        // Without a single record a sample shows no columns: the first one is read however far it goes.
+        let mut first = format.is_sampled().then(|| format.splitter(Dialect::of(source.format, options)));
+        let (mut text, mut is_whole, mut bytes_max) = (Vec::new(), false, FRONT_BYTES_MAX);
+        while !is_whole && (text.len() < bytes_max || (first.is_some() && text.len() as u64 <= RECORD_BYTES_MAX)) {
             match stream.next_block().await {
-                Ok(Some(block)) => text.extend_from_slice(&block),
+                Ok(Some(block)) => {
+                    let end = first.as_mut().and_then(|splitter| splitter.find_end(&block));
+                    if let Some(end) = end {
+                        bytes_max = FRONT_BYTES_MAX.max(text.len() + end);
+                        first = None;
+                    }
+                    text.extend_from_slice(&block);
+                }
                 Ok(None) => is_whole = true,
                 // What lies before the damage is read, and planning names the row where it begins.
                 Err(error) if !text.is_empty() && error.kind() == ErrorKind::Corrupt => break,
                 Err(error) => return Err(error),
             }
         }
-        if text.len() > FRONT_BYTES_MAX {
-            text.truncate(FRONT_BYTES_MAX);
+        if first.is_some() && !is_whole && text.len() as u64 > RECORD_BYTES_MAX {
+            let problem =
+                "its first record is larger than 32 MiB, so that its columns are not known: put another one first";
+            return Err(DatasetError::bad_input(object.name(), problem));
+        }
+        if text.len() > bytes_max {
+            text.truncate(bytes_max);
             is_whole = false;
         }
         if let Some(name) = utf16_without_mark(&text).filter(|_| !is_decoded) {

@@ -22,7 +22,7 @@ use super::info::{FileInfo, FileTotals, HOLES_KEY, MANIFEST_DIGEST_KEY, SOURCES_
 use super::layout::{MANIFEST_NAME, is_part_name, part_name};
 use super::manifest::{Manifest, ManifestFile};
 use super::parquet_file::{ParquetFile, ROW_GROUP_ROWS_MAX};
-use super::read::{BATCH_ROWS, Projection, VectorReader, VectorSet};
+use super::read::{BATCH_ROWS, Projection, VectorReader, VectorSet, same_place};
 use super::schema::output_schema;
 use super::write::totals_pair;
 use crate::DatasetError;
@@ -81,7 +81,7 @@ pub fn merge(
     if options.partition_rows == Some(0) {
         return Err(VectorsError::bad_rows("a partition needs at least one row").into());
     }
-    if manifest.files.iter().any(|file| same_place(&Manifest::path_of(dir, file), out)) {
+    if set.has_file(out) {
         return Err(VectorsError::unusable(out, "the output is one of the parts; choose another name").into());
     }
     let mut merger = Merger::start(&set, dir, manifest, out, options)?;
@@ -132,10 +132,6 @@ fn claim_folder(dir: &Path, out: &Path, overwrite: bool) -> Result<(), VectorsEr
         }
     }
     Ok(())
-}
-
-fn same_place(one: &Path, other: &Path) -> bool {
-    one.canonicalize().ok().zip(other.canonicalize().ok()).is_some_and(|(one, other)| one == other)
 }
 
 /// One output file being written.

@@ -234,6 +234,17 @@ pub struct VectorSet {
 }
 
 impl VectorSet {
+    /// Tells whether a path leads to one of the files of the set, its manifest among them.
+    pub fn has_file(&self, path: &Path) -> bool {
+        match &self.manifest {
+            None => same_place(&self.target, path),
+            Some(manifest) => {
+                let mut files = manifest.files.iter().map(|file| Manifest::path_of(&self.target, file));
+                files.any(|file| same_place(&file, path)) || same_place(&self.target.join(MANIFEST_NAME), path)
+            }
+        }
+    }
+
     /// Opens a folder (its manifest must be there and hold, and its first file must be whole) or a file.
     pub fn open(target: &Path) -> Result<VectorSet, DatasetError> {
         if !target.is_dir() {
@@ -346,4 +357,7 @@ impl VectorSet {
             }
         })
     }
+}
+pub(super) fn same_place(one: &Path, other: &Path) -> bool {
+    one.canonicalize().ok().zip(other.canonicalize().ok()).is_some_and(|(one, other)| one == other)
 }

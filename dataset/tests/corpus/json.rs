@@ -145,7 +145,11 @@ fn an_array_is_told_from_lines() {
     for text in ["[\n{\"text\":\"x\"},\n{\"text\":\"y\"}\n]\n", "[{\"text\":\"x\"}]"] {
         Corpus::of("a.jsonl", text.as_bytes()).error(&["a.jsonl", "--format json"]);
     }
-    Corpus::of("a.json", b"{\"text\":\"x\"}\n{\"text\":\"y\"}\n").error(&["a.json", "--format jsonl"]);
+    for text in
+        ["{\"text\":\"x\"}\n{\"text\":\"y\"}\n", "\n\n{\"text\":\"x\"}\n{\"text\":\"y\"}\n", "{\"text\":\"x\"}\n"]
+    {
+        Corpus::of("a.json", text.as_bytes()).error(&["a.json", "--format jsonl"]);
+    }
     Corpus::of("a.json", b"{\"data\":\n[{\"text\":\"x\"}]}").error(&["a.json", "jq .data"]);
     Corpus::of("a.json", b"\"text\"").error(&["a.json", "no array of objects"]);
     Corpus::of("a.json", b" ").error(&["a.json", "is empty"]);
@@ -165,6 +169,29 @@ fn the_elements_of_an_array_are_rows() {
     ];
     assert_eq!(found, expected);
     assert_eq!(Corpus::of("a.json", b"[]").texts(), []);
+}
+
+#[test]
+fn a_first_record_beyond_the_sample_tells_the_columns_all_the_same() {
+    let large = "palabra ".repeat(150_000);
+    for (name, text) in [
+        ("a.json", format!("[{{\"text\":\"{large}\",\"n\":1}},{{\"text\":\"b\",\"late\":2}}]")),
+        ("a.jsonl", format!("{{\"text\":\"{large}\",\"n\":1}}\n{{\"text\":\"b\",\"late\":2}}\n")),
+    ] {
+        let outcome = Corpus::of(name, text.as_bytes()).read();
+        let expected = [("text", DataType::Utf8), ("n", DataType::Int64), ("extra", DataType::Utf8)];
+        assert_eq!(types(&outcome), typed(&expected), "{name}");
+        assert_eq!(outcome.rows[1].kept[2].as_deref(), Some("{\"late\":2}"));
+    }
+    let endless = format!("[{{\"text\":\"{}\"}}]", "x".repeat(33 << 20));
+    Corpus::of("a.json", endless.as_bytes()).error(&["a.json", "32 MiB", "put another one first"]);
+}
+
+#[test]
+fn an_array_of_other_things_is_refused() {
+    for text in ["[\"a\",\"b\"]", "[[1],[2]]", "[null]"] {
+        Corpus::of("a.json", text.as_bytes()).error(&["a.json", "no objects"]);
+    }
 }
 
 #[test]

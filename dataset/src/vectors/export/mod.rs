@@ -64,6 +64,13 @@ impl Shape<'_> {
 /// is there is an error, unless `overwrite`.
 pub fn export(target: &Path, format: ExportFormat, out: &Path, overwrite: bool) -> Result<ExportSummary, DatasetError> {
     let set = VectorSet::open(target)?;
+    if set.has_file(out) {
+        return Err(VectorsError::unusable(
+            out,
+            "the output is one of the files that it is made of; choose another name",
+        )
+        .into());
+    }
     let (rows, missing) = (set.rows().saturating_add(set.missing()), set.missing());
     let shape = Shape { info: set.info(), rows };
     if i64::try_from(shape.data_bytes()).is_err() {

@@ -156,6 +156,15 @@ fn a_single_file_exports_as_well() {
 }
 
 #[test]
+fn an_output_that_is_part_of_the_input_is_refused() {
+    let job = job(8, &[20, 7]);
+    for name in [part_name(1), "manifest.json".to_owned()] {
+        let error = export(&job.dir(), ExportFormat::Npy, &job.dir().join(name), true).unwrap_err().to_string();
+        assert!(error.contains("choose another name"), "{error}");
+    }
+}
+
+#[test]
 fn a_damaged_part_is_named_and_no_file_appears() {
     let job = job(8, &[20, 7]);
     flip(&job.dir().join(part_name(1)), 50);
