@@ -167,6 +167,10 @@ fn keep(ui: &Ui, stream: &Stream, extension: &str, folder: &Path) -> anyhow::Res
             (path.display().to_string(), Box::new(file))
         }
     };
+    // The output directory itself has the modes of any file of the user's.
+    if let Some(out) = folder.parent().and_then(Path::parent) {
+        fs::create_dir_all(out).with_context(|| format!("cannot make the directory `{}`", out.display()))?;
+    }
     private::create_dir_all(folder).with_context(|| format!("cannot make the directory `{}`", folder.display()))?;
     let folder = fs::canonicalize(folder).with_context(|| format!("cannot find `{}`", folder.display()))?;
     let unfinished = folder.join(format!("{UNFINISHED}{}", std::process::id()));

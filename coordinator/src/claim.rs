@@ -7,9 +7,7 @@
 //! | has jobs, of a release that noted no id | | taken | taken if nothing was committed yet | taken |
 //! | is new | | taken if it holds no jobs | taken | refused |
 
-use std::path::Path;
-
-use dataset::{DatasetError, ErrorKind, Storage, StorageId};
+use dataset::{CorpusPlace, DatasetError, ErrorKind, Storage, StorageId};
 use tracing::info;
 
 use crate::store::{Store, StoreError, StoreErrorKind};
@@ -85,7 +83,7 @@ enum Known {
 /// # Errors
 /// As [`claim_storage`], or the storage cannot be opened.
 pub async fn open_storage(store: &Store, url: &str) -> Result<Storage, ClaimError> {
-    let is_missing = !url.contains("://") && !Path::new(url).is_dir();
+    let is_missing = matches!(dataset::corpus_place(url), Ok(CorpusPlace::Path(path)) if !path.is_dir());
     if is_missing && !matches!(known(store).await?, Known::Nothing | Known::Jobs { committed: false }) {
         return Err(ClaimError::Other { url: url.to_owned(), problem: "there is no such folder" });
     }

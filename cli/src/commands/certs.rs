@@ -17,6 +17,8 @@ use crate::args::CertsArgs;
 use crate::exit::{Advice, Exit};
 use crate::ui::Ui;
 
+/// Most characters of a worker's name.
+const NAME_BYTES_MAX: usize = 64;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Makes the files.
@@ -25,7 +27,20 @@ pub(crate) fn run(ui: &Ui, args: &CertsArgs) -> anyhow::Result<Exit> {
     hosts.extend(args.host.iter().filter(|host| !hosts.contains(host)).cloned().collect::<Vec<_>>());
     let workers = if args.worker.is_empty() { vec!["worker".to_owned()] } else { args.worker.clone() };
     let sans = hosts.iter().map(|host| host_name(host)).collect::<anyhow::Result<Vec<_>>>()?;
-    workers.iter().try_for_each(|worker| check_name(worker))?;
+    for (index, worker) in workers.iter().enumerate() {
+        check_name(worker)?;
+        if workers[..index].contains(worker) {
+            return Err(Advice::usage(format!("--worker `{worker}` is given twice")).into());
+        }
+    }
+    let names = ["ca", "server"].into_iter().chain(workers.iter().map(String::as_str));
+    for file in names.flat_map(|name| [format!("{name}.pem"), format!("{name}-key.pem")]) {
+        let path = args.out.join(file);
+        if path.is_symlink() || path.exists() {
+            let what = format!("`{}` is there already", path.display());
+            return Err(Advice::usage(what).hint("give a new directory as --out").into());
+        }
+    }
     fs::create_dir_all(&args.out).with_context(|| format!("cannot make `{}`", args.out.display()))?;
 
     let valid = DAY * args.days;
@@ -55,8 +70,12 @@ pub(crate) fn run(ui: &Ui, args: &CertsArgs) -> anyhow::Result<Exit> {
 /// Refuses what is no name of a worker, before anything is made.
 fn check_name(worker: &str) -> Result<(), Advice> {
     let is_plain = worker.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-    if !is_plain || worker.is_empty() || ["ca", "server"].contains(&worker) {
-        return Err(Advice::usage(format!("--worker `{worker}`: letters, digits, `-`, `_` and `.` make a name")));
+    let is_ours = ["ca", "server"].contains(&worker) || worker.ends_with("-key") || worker.starts_with('.');
+    if !is_plain || worker.is_empty() || is_ours || worker.len() > NAME_BYTES_MAX {
+        return Err(Advice::usage(format!(
+            "--worker `{worker}`: letters, digits, `-`, `_` and `.` make a name, but not `ca`, `server`, nor one that begins with \
+             `.`, ends with `-key` or has more than {NAME_BYTES_MAX} characters"
+        )));
     }
     Ok(())
 }
@@ -75,6 +94,11 @@ fn host_name(host: &str) -> anyhow::Result<SanType> {
     match host.parse::<IpAddr>() {
         Ok(address) => Ok(SanType::IpAddress(address)),
         Err(_) => {
+            let is_plain = host.chars().all(|c| c.is_ascii_alphanumeric() || "-_.*".contains(c));
+            let is_address = host.chars().all(|c| c.is_ascii_digit() || c == '.');
+            if host.is_empty() || host.len() > 253 || !is_plain || is_address {
+                return Err(Advice::usage(format!("--host `{host}` is neither a name nor an address")).into());
+            }
             let name = Ia5String::try_from(host)
                 .with_context(|| Advice::usage(format!("--host `{host}` is neither a name nor an address")))?;
             Ok(SanType::DnsName(name))

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use coordinator::access::{TokenFile, TokenLine, token_digest};
-use dataset::vectors::write_atomically;
+use dataset::vectors::AtomicFile;
 use rand::Rng;
 
 use crate::args::{TokenCommand, TokenFileArgs, TokenNewArgs, TokenRevokeArgs};
@@ -29,28 +29,38 @@ fn new(ui: &Ui, args: &TokenNewArgs) -> anyhow::Result<Exit> {
     if args.name.is_empty() || args.name.contains(char::is_whitespace) || args.name.starts_with('#') {
         return Err(Advice::usage("--name is one word").into());
     }
-    // What is there must be sound: a line appended to a broken file would be taken by nobody.
-    if args.file.tokens.exists() {
-        TokenFile::lines(&args.file.tokens)?;
-    }
     let secret: [u8; 32] = rand::rng().random();
     let token = format!("encaje_{}", blake3::Hash::from_bytes(secret).to_hex());
     let expires_s = now_s() + i64::from(args.days) * DAY_S;
     let line = TokenLine { name: args.name.clone(), role: args.scope, expires_s, digest: token_digest(&token) };
-    append(&args.file.tokens, &format!("{line}\n"))?;
+    change(&args.file.tokens, |mut text| {
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        Ok(text + &format!("{line}\n"))
+    })?;
     ui.data(token)?;
     ui.note("keep it: it is not shown again, and only its digest is stored");
     Ok(Exit::Done)
 }
 
-fn append(path: &Path, line: &str) -> anyhow::Result<()> {
-    let mut options = fs::File::options();
-    options.append(true).create(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+/// Replaces the text of a token file. Others who change it at the same time come before or after.
+fn change(path: &Path, edit: impl FnOnce(String) -> Result<String, Advice>) -> anyhow::Result<()> {
     let cannot = || format!("cannot write `{}`", path.display());
-    let mut file = options.open(path).with_context(cannot)?;
-    file.write_all(line.as_bytes()).and_then(|()| file.sync_all()).with_context(cannot)
+    let file = AtomicFile::create(path, true)?;
+    let mut text = String::new();
+    if path.exists() {
+        // What is there must be sound: a line beside broken ones would be taken by nobody.
+        TokenFile::lines(path)?;
+        text = fs::read_to_string(path).with_context(cannot)?;
+    } else {
+        #[cfg(unix)]
+        fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o600)).with_context(cannot)?;
+    }
+    let text = edit(text)?;
+    file.write(|file| file.write_all(text.as_bytes()))?;
+    file.persist()?;
+    Ok(())
 }
 
 fn list(ui: &Ui, args: &TokenFileArgs) -> anyhow::Result<Exit> {
@@ -64,15 +74,13 @@ fn list(ui: &Ui, args: &TokenFileArgs) -> anyhow::Result<Exit> {
 
 fn revoke(ui: &Ui, args: &TokenRevokeArgs) -> anyhow::Result<Exit> {
     let path = &args.file.tokens;
-    let lines = TokenFile::lines(path)?;
-    let kept: Vec<&TokenLine> = lines.iter().filter(|line| line.name != args.name).collect();
-    let gone = lines.len() - kept.len();
-    if gone == 0 {
-        return Err(Advice::failed(format!("`{}` has no token of `{}`", path.display(), args.name)).into());
-    }
-    let text: String = kept.iter().map(|line| format!("{line}\n")).collect();
-    // It keeps its permissions, from the first byte on.
-    write_atomically(path, text.as_bytes())?;
+    change(path, |text| {
+        let is_of = |line: &str| line.split_whitespace().next() == Some(args.name.as_str());
+        if !text.lines().any(is_of) {
+            return Err(Advice::failed(format!("`{}` has no token of `{}`", path.display(), args.name)));
+        }
+        Ok(text.lines().filter(|line| !is_of(line)).map(|line| format!("{line}\n")).collect())
+    })?;
     ui.data(format!("{}: revoked", args.name))?;
     Ok(Exit::Done)
 }

@@ -11,6 +11,7 @@ use proto::transport::MESSAGE_BYTES_MAX;
 use tonic::{Code, Request, Response, Status};
 use tracing::{info, warn};
 
+use super::storage::said;
 use super::{Answer, Lane, Service, caller_of, missing, refused, sees, status_of};
 use crate::access::{Identity, Role};
 use crate::context::{Context, full_message};
@@ -181,6 +182,8 @@ async fn submit(context: &Context, caller: Option<&Identity>, job: JobId, spec: 
 }
 
 async fn repair(context: &Context, job: JobId, shards: &[u64]) -> Result<JobStatus, Status> {
+    // Files that are away with their storage are not missing: nothing is thrown away for that.
+    context.storage.confirm().await.map_err(|error| said(&error))?;
     if context.store.repair(job, shards).await.map_err(status_of)? {
         info!(job.id = %job, shards = shards.len(), "shards are done again");
         context.notices.plan.notify_one();

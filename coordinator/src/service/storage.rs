@@ -17,7 +17,7 @@ use proto::generated::storage_server::Storage as StorageService;
 use proto::relay::{CHUNK_BYTES_MAX, STORAGE_ID_KEY};
 use tokio::sync::mpsc::{self, Sender};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{debug, warn};
 
 use super::{Answer, Lane, Service, caller_of, refused, sees, status_of};
@@ -158,7 +158,18 @@ impl Readable {
     }
 }
 
+/// Opens what a key names. What is not found where the storage is away is away too, and not gone.
 async fn open(context: &Context, key: &str) -> Result<Readable, Status> {
+    match find(context, key).await {
+        Err(status) if status.code() == Code::NotFound && key != STORAGE_ID_KEY => {
+            context.storage.confirm().await.map_err(|error| said(&error))?;
+            Err(status)
+        }
+        found => found,
+    }
+}
+
+async fn find(context: &Context, key: &str) -> Result<Readable, Status> {
     let storage = &context.storage;
     let name = named(key).ok_or_else(|| unnamed(key))?;
     if name == Named::StorageId {
@@ -423,7 +434,7 @@ fn unnamed(key: &str) -> Status {
 }
 
 /// Says to a client what storage said.
-fn said(error: &DatasetError) -> Status {
+pub(super) fn said(error: &DatasetError) -> Status {
     let message = full_message(error);
     match error.kind() {
         ErrorKind::NotFound => Status::not_found(message),

@@ -227,3 +227,23 @@ async fn an_upload_waits_for_the_storage_that_its_job_will_be_in() {
     let sent = uploading.await.unwrap().unwrap();
     assert!(std::fs::metadata(&sent.uri).unwrap().len() == sent.bytes);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_away_with_its_storage_is_not_missing() {
+    let cluster = Cluster::start().await;
+    let job = cluster.submit(&spec(vec![cluster.corpus("a.csv", 25, &[])])).await;
+    cluster.until_state(job, JobState::Running).await;
+    cluster.worker().await.drain().await;
+    cluster.until_state(job, JobState::Succeeded).await;
+    let manifest = cluster.jobs().get(job).await.unwrap().manifest_key.unwrap();
+    let storage = folder(&cluster);
+    let away = swap(&storage);
+
+    let refused = cluster.jobs().repair(job, &[0, 1]).await.unwrap_err();
+    assert_eq!(refused.kind, RpcErrorKind::Unavailable, "{refused}");
+    assert_eq!(cluster.jobs().get(job).await.unwrap().state, JobState::Succeeded, "no result was thrown away");
+    let error = relayed(cluster.wire()).get(&manifest).await.unwrap_err();
+    assert_ne!(error.kind(), ErrorKind::NotFound, "{error}");
+    put_back(&storage, &away);
+    relayed(cluster.wire()).get(&manifest).await.unwrap();
+}

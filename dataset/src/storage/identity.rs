@@ -13,6 +13,9 @@ use crate::error::{DatasetError, ErrorKind};
 /// The key of the object that tells one storage from another.
 pub const STORAGE_ID_KEY: &str = "storage-id";
 
+/// Most bytes of an id.
+const ID_BYTES_MAX: usize = 200;
+
 /// Reads of an id of which two in a row must agree.
 const READS_MAX: usize = 5;
 
@@ -67,6 +70,13 @@ impl Storage {
     fn id_of(&self, bytes: &[u8]) -> Result<StorageId, DatasetError> {
         let text = std::str::from_utf8(bytes)
             .map_err(|_| DatasetError::corrupt(self.name(STORAGE_ID_KEY), None, "it is not UTF-8"))?;
+        if text.is_empty() || text.len() > ID_BYTES_MAX || text.contains(char::is_control) {
+            return Err(DatasetError::corrupt(
+                self.name(STORAGE_ID_KEY),
+                None,
+                "it is no id: a line of text is expected",
+            ));
+        }
         Ok(StorageId::new(text))
     }
 

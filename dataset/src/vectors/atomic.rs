@@ -3,8 +3,13 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::error::VectorsError;
+
+/// How long another process that writes the same file is waited for, and how often it is looked for.
+const LOCK_WITHIN: Duration = Duration::from_secs(2);
+const LOCK_EVERY: Duration = Duration::from_millis(20);
 
 /// A file being made. Dropped before [`AtomicFile::persist`], it leaves nothing behind.
 ///
@@ -28,30 +33,40 @@ impl AtomicFile {
         if target.exists() && !overwrite {
             return Err(VectorsError::Exists { path: target.to_owned() });
         }
+        // A link stays one: what it leads to is replaced.
+        let target = match target.is_symlink() {
+            true => target.canonicalize().map_err(VectorsError::io("follow", target))?,
+            false => target.to_owned(),
+        };
         let Some(name) = target.file_name() else {
-            return Err(VectorsError::unusable(target, "it is not the name of a file"));
+            return Err(VectorsError::unusable(&target, "it is not the name of a file"));
         };
         if target.is_dir() {
-            return Err(VectorsError::unusable(target, "it is a folder; name a file"));
+            return Err(VectorsError::unusable(&target, "it is a folder; name a file"));
         }
         let path = target.with_file_name(format!(".{}.encaje-tmp", name.to_string_lossy()));
-        // Not truncated yet: until the lock is held, the bytes may be those of another process at work.
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-        let lock = lock.map_err(VectorsError::io("create", &path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(VectorsError::unusable(target, "another process is writing it"));
-            }
-            // A file system without locks: two writers at once are the user's own affair there.
-            Err(TryLockError::Error(_)) => {}
-        }
-        let file = AtomicFile { path, target: target.to_owned(), _lock: lock, persisted: false };
-        // A secret that is replaced stays one.
-        if let Ok(replaced) = fs::metadata(target) {
-            fs::set_permissions(&file.path, replaced.permissions()).map_err(VectorsError::io("create", &file.path))?;
-        }
+        let lock = lock(&path, &target)?;
+        let file = AtomicFile { path, target, _lock: lock, persisted: false };
+        file.keep_rights().map_err(VectorsError::io("create", &file.path))?;
         Ok(file)
+    }
+
+    /// Gives the file the owner and the mode of the one that it replaces: a secret stays one, and its user's.
+    fn keep_rights(&self) -> io::Result<()> {
+        let Ok(replaced) = fs::metadata(&self.target) else { return Ok(()) };
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::{MetadataExt, chown};
+            let own = fs::metadata(&self.path)?;
+            if (own.uid(), own.gid()) != (replaced.uid(), replaced.gid()) {
+                match chown(&self.path, Some(replaced.uid()), Some(replaced.gid())) {
+                    // Who may replace another user's file need not be able to give one away.
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                    given => given?,
+                }
+            }
+        }
+        fs::set_permissions(&self.path, replaced.permissions())
     }
 
     /// Returns the hidden name, under which the file is to be written.
@@ -79,6 +94,42 @@ impl AtomicFile {
         fs::rename(&self.path, &self.target).map_err(VectorsError::io("rename to", &self.target))?;
         self.persisted = true;
         sync_folder_of(&self.target)
+    }
+}
+
+/// Locks the hidden file of a place; whoever holds it is waited for a moment.
+fn lock(path: &Path, target: &Path) -> Result<File, VectorsError> {
+    let since = Instant::now();
+    loop {
+        // Not truncated yet: until the lock is held, the bytes may be those of another process at work.
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+        let file = file.map_err(VectorsError::io("create", path))?;
+        match file.try_lock() {
+            // The one before may have renamed what was opened here.
+            Ok(()) if is_at(&file, path) => return Ok(file),
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) if since.elapsed() < LOCK_WITHIN => std::thread::sleep(LOCK_EVERY),
+            Err(TryLockError::WouldBlock) => {
+                return Err(VectorsError::unusable(target, "another process is writing it"));
+            }
+            // A file system without locks: two writers at once are the user's own affair there.
+            Err(TryLockError::Error(_)) => return Ok(file),
+        }
+    }
+}
+
+/// Tells whether an open file is still the one under its name.
+fn is_at(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let identity = |found: fs::Metadata| (found.dev(), found.ino());
+        file.metadata().ok().map(identity) == fs::metadata(path).ok().map(identity)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        path.exists()
     }
 }
 
@@ -137,9 +188,40 @@ mod tests {
         let target = dir.path().join("out");
         let first = AtomicFile::create(&target, false).unwrap();
         fs::write(first.path(), "x").unwrap();
+        let started = Instant::now();
         let second = AtomicFile::create(&target, false).err().unwrap();
         assert!(second.to_string().contains("another process"), "{second}");
+        assert!(started.elapsed() >= LOCK_WITHIN, "it may end in a moment");
         first.persist().unwrap();
         assert_eq!(fs::read_to_string(&target).unwrap(), "x");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_link_and_the_mode_of_what_it_leads_to_stay() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+        fs::write(&real, "old").unwrap();
+        fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
+        symlink(&real, &link).unwrap();
+        write_atomically(&link, b"new").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read_to_string(&real).unwrap(), "new");
+        assert_eq!(fs::metadata(&real).unwrap().mode() & 0o777, 0o640);
+    }
+
+    #[test]
+    fn writers_that_come_one_after_the_other_all_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("out");
+        let add = |line: usize| {
+            let file = AtomicFile::create(&target, true).unwrap();
+            let before = fs::read_to_string(&target).unwrap_or_default();
+            file.write(|file| writeln!(file, "{before}{line}")).unwrap();
+            file.persist().unwrap();
+        };
+        std::thread::scope(|scope| (0..8).for_each(|line| drop(scope.spawn(move || add(line)))));
+        assert_eq!(fs::read_to_string(&target).unwrap().lines().count(), 8);
     }
 }
