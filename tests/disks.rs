@@ -36,14 +36,24 @@ impl SmallDisk {
     /// Makes the disk read-only for whoever opens a file from now on, until the answer is dropped. (The kernel refuses to
     /// do so to a mount on which files are open for writing, so that it is another mount of the same disk.)
     fn read_only(&self) -> Self {
-        mount(&["--bind", self.0.to_str().unwrap()], &self.0);
-        mount(&["-o", "remount,bind,ro"], &self.0);
-        Self(self.0.clone())
+        wait_for("a mount without open files", || {
+            mount(&["--bind", self.0.to_str().unwrap()], &self.0);
+            // Somebody may have opened a file between the two.
+            if try_mount(&["-o", "remount,bind,ro"], &self.0) {
+                return Some(Self(self.0.clone()));
+            }
+            drop(Self(self.0.clone()));
+            None
+        })
     }
 }
 
 fn mount(options: &[&str], folder: &Path) {
-    assert!(Command::new("mount").args(options).arg(folder).status().unwrap().success());
+    assert!(try_mount(options, folder));
+}
+
+fn try_mount(options: &[&str], folder: &Path) -> bool {
+    Command::new("mount").args(options).arg(folder).status().unwrap().success()
 }
 
 impl Drop for SmallDisk {

@@ -44,7 +44,7 @@ impl Order {
 
 /// How long the database takes, at most, over the first of two statements that belong together, in milliseconds.
 pub(crate) fn lingers_ms(faults: &Faults, step: &str) -> u64 {
-    if faults.hostile > 0.0 && matches!(step, "cancel" | "fail_job" | "exhaust") { 100 } else { 0 }
+    if faults.hostile > 0.0 && matches!(step, "cancel" | "cancel_pending" | "fail_job" | "exhaust") { 100 } else { 0 }
 }
 
 /// Returns what happens before or after a step of the database, or a `put` of the disk, if anything does.
@@ -58,8 +58,6 @@ pub(crate) fn strike(faults: &Faults, step: &str, after: bool) -> Option<Strike>
         ("commit", false) => (&[Strike::Order(Cancel), Strike::Order(Pause), Kill, Stop], 0.5),
         ("cancel", true) => (&[Kill, Stop, Strike::Order(Retry)], 4.0),
         ("revoke" | "cancel_pending", true) => (&[Strike::Order(Cancel)], OFTEN),
-        // Whoever cancels between the two has shards that nobody has given up yet.
-        ("settle", false) => (&[Strike::Order(Cancel)], OFTEN),
         ("insert_shards", false) => (&[Stop, Stop, Kill, Strike::Order(Cancel)], 5.0),
         ("put", true) => (&[Strike::Order(Cancel), Strike::Order(Cancel), Strike::Order(Pause), Kill, Stop], 2.5),
         ("begin_finalize", true) => (&[Kill, Stop, Strike::Order(Cancel), Strike::Order(Repair)], 1.0),
