@@ -1,6 +1,6 @@
 //! The operations a forward pass is made of, as candle ops: tensors in, tensors out.
 //!
-//! Each runs some of [`crate::kernels`] on the calling thread: what [`crate::backend::Cpu`] is made of.
+//! Each runs some of [`kernels`] on the calling thread: what [`crate::backend::Cpu`] is made of.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //! thread. All unsafe CPU code of the project is here, with its tests.
 //!
 //! Matrix products have kernels of their own (`tile/`) where the processor has AVX-512 or AVX2. Everything else is safe Rust,
-//! written so that the compiler vectorises it, and run through [`vectorized`], which compiles each caller once per
+//! written so that the compiler vectorises it, and run through `vectorized`, which compiles each caller once per
 //! instruction set and picks the widest that the processor has. Sums run in a fixed order over a fixed number of lanes,
 //! and never across rows: the same row gives the same bits in every batch. (Not on processors that the gemm crate multiplies for,
 //! such as ARM's: it adds up in another order for few rows.)

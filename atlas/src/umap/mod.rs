@@ -1,8 +1,8 @@
 //! UMAP (`McInnes`, Healy, Melville 2018): points of many dimensions to points of two. PURE: numbers in, numbers out.
 //!
-//! Follows the reference implementation `umap-learn` step by step: nearest neighbours ([`exact`], [`forest`] and
-//! [`descent`]), the fuzzy simplicial set ([`fuzzy`]), a spectral start ([`start`]), gradient descent with negative
-//! samples ([`layout`]). The same vectors, options and seed give the same picture on any number of threads: every
+//! Follows the reference implementation `umap-learn` step by step: nearest neighbours (`exact`, `forest` and
+//! `descent`), the fuzzy simplicial set (`fuzzy`), a spectral start (`start`), gradient descent with negative
+//! samples (`layout`). The same vectors, options and seed give the same picture on any number of threads: every
 //! parallel step either writes to places of its own or keeps the best of a set under a total order.
 
 mod curve;
