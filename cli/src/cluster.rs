@@ -210,12 +210,7 @@ pub(crate) struct JobReport {
 
 impl JobReport {
     /// Describes a job.
-    pub(crate) fn of(status: &JobStatus) -> Self {
-        Self::of_brief(&status.brief())
-    }
-
-    /// Describes a job of a list.
-    pub(crate) fn of_brief(status: &JobBrief) -> Self {
+    pub(crate) fn of(status: &JobBrief) -> Self {
         Self {
             job: status.id,
             state: status.state,
@@ -308,29 +303,31 @@ mod tests {
     };
 
     fn running() -> JobStatus {
-        JobStatus {
-            id: JobId::generate(),
-            spec: JobSpec {
-                sources: vec![],
-                read: ReadOptions::default(),
-                model: ModelSpec { name: "owner/name".into(), revision: None, digest: "d".into() },
-                embed: EmbedSpec {
-                    pooling: None,
-                    normalize: true,
-                    max_length: None,
-                    prefix: String::new(),
-                    dtype: ComputeDtype::F32,
-                    output_dtype: OutputDtype::F32,
-                    dimensions: None,
-                    batch_tokens: None,
-                    prompt: None,
-                    similarity: None,
-                },
-                limits: ShardLimits { rows_max: 1, bytes_max: 1 },
-                on_bad_row: OnBadRow::Reject,
-                max_rejects: MaxRejects::Unlimited,
-                allow_partial: false,
+        let spec = JobSpec {
+            sources: vec![],
+            read: ReadOptions::default(),
+            model: ModelSpec { name: "owner/name".into(), revision: None, digest: "d".into() },
+            embed: EmbedSpec {
+                pooling: None,
+                normalize: true,
+                max_length: None,
+                prefix: String::new(),
+                dtype: ComputeDtype::F32,
+                output_dtype: OutputDtype::F32,
+                dimensions: None,
+                batch_tokens: None,
+                prompt: None,
+                similarity: None,
             },
+            limits: ShardLimits { rows_max: 1, bytes_max: 1 },
+            on_bad_row: OnBadRow::Reject,
+            max_rejects: MaxRejects::Unlimited,
+            allow_partial: false,
+        };
+        let brief = JobBrief {
+            id: JobId::generate(),
+            model: spec.model.name.clone(),
+            sources: 0,
             state: JobState::Running,
             paused: false,
             reason: None,
@@ -349,31 +346,43 @@ mod tests {
             workers_outdated: 0,
             generation: 1,
             owner: None,
-        }
+        };
+        JobStatus { spec, brief }
+    }
+
+    /// A running job, but for a change.
+    fn changed(change: impl FnOnce(&mut JobBrief)) -> JobStatus {
+        let mut status = running();
+        change(&mut status.brief);
+        status
     }
 
     #[test]
     fn what_keeps_a_job_from_going_on_is_said() {
         let well = running();
         assert_eq!((obstacle(&well), JobReport::of(&well).state_text()), (None, "running".to_owned()));
-        let starved = JobStatus { starved_ms: 720_000, ..running() };
+        let starved = changed(|job| job.starved_ms = 720_000);
         assert_eq!(JobReport::of(&starved).state_text(), "running, STARVED");
         assert!(obstacle(&starved).unwrap().contains("no worker for 12 min"));
-        let mut outdated = JobStatus { workers: 3, workers_quarantined: 1, workers_outdated: 2, ..starved };
+        let mut outdated = starved;
+        (outdated.brief.workers, outdated.brief.workers_quarantined, outdated.brief.workers_outdated) = (3, 1, 2);
         outdated.spec.read.delimiter = Some(';');
         let worry = obstacle(&outdated).unwrap();
         assert!(worry.contains("no worker knows --delimiter; upgrade the workers"), "{worry}");
-        assert_eq!(super::outdated(&JobStatus { workers: 4, ..outdated }), None, "one does");
-        let paused = JobStatus { paused: true, pause_reason: Some("too many failures".into()), ..running() };
+        outdated.brief.workers = 4;
+        assert_eq!(super::outdated(&outdated), None, "one does");
+        let paused = changed(|job| (job.paused, job.pause_reason) = (true, Some("too many failures".into())));
         assert_eq!(JobReport::of(&paused).state_text(), "running, paused");
         assert!(obstacle(&paused).unwrap().contains("too many failures"));
         let shards = ShardCounts { committed: 3, dead: 1, ..ShardCounts::default() };
         let counts = RowCounts { rows: 8, ..RowCounts::default() };
-        let holes = JobStatus { state: JobState::Succeeded, shards, counts, ..running() };
+        let holes = changed(|job| (job.state, job.shards, job.counts) = (JobState::Succeeded, shards, counts));
         assert_eq!(JobReport::of(&holes).state_text(), "succeeded, 2 rows missing");
         assert!(missing(&holes).unwrap().starts_with("2 rows are missing: 1 shard out of attempts"));
-        assert_eq!(missing(&JobStatus { state: JobState::Failed, ..holes }), None);
-        let ended = JobStatus { state: JobState::Failed, starved_ms: 1, ..running() };
+        let mut failed = holes;
+        failed.brief.state = JobState::Failed;
+        assert_eq!(missing(&failed), None);
+        let ended = changed(|job| (job.state, job.starved_ms) = (JobState::Failed, 1));
         assert_eq!((obstacle(&ended), JobReport::of(&ended).state_text()), (None, "failed".to_owned()));
     }
 }

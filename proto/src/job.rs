@@ -1,5 +1,7 @@
 //! What a job is and how it stands: the vocabulary of `submit`, `status` and `list`, as plain values.
 
+use std::ops::Deref;
+
 use serde::{Deserialize, Serialize};
 pub use spec::{
     ComputeDtype, EmbedSpec, JobSpec, MaxRejects, ModelSpec, OnBadRow, OutputDtype, Pooling, RowCounts, ShardLimits,
@@ -55,13 +57,15 @@ pub struct ShardCounts {
     pub split: u64,
 }
 
-/// A job as `status` shows it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct JobStatus {
+/// A job as `list` shows it: all but its spec, which may be large.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobBrief {
     /// The job.
     pub id: JobId,
-    /// What it does.
-    pub spec: JobSpec,
+    /// The name of its model.
+    pub model: String,
+    /// How many sources it has.
+    pub sources: u64,
     /// Where it stands.
     pub state: JobState,
     /// No new leases are granted while set.
@@ -85,142 +89,43 @@ pub struct JobStatus {
     /// Milliseconds since the job was submitted.
     pub age_ms: u64,
     /// Why the coordinator itself paused it; `None` where somebody asked for the pause.
-    #[serde(default)]
     pub pause_reason: Option<String>,
     /// For how many milliseconds no worker has been alive though there is work; 0 while that is no reason to worry.
-    #[serde(default)]
     pub starved_ms: u64,
     /// Second attempts that were begun beside slow ones.
-    #[serde(default)]
     pub copies: u64,
     /// Live workers that get no shards any more, because they failed at what others could do.
-    #[serde(default)]
     pub workers_quarantined: u64,
     /// Live workers, those in quarantine aside, that get no shards of this job because they do not know what it asks for.
-    #[serde(default)]
     pub workers_outdated: u64,
     /// Which manifest the job has or will have, counted from 1; every repair or retry of missing rows begins a new one.
-    #[serde(default)]
-    pub generation: u64,
-    /// Who submitted it, where callers are known.
-    #[serde(default)]
-    pub owner: Option<String>,
-}
-
-impl JobStatus {
-    /// Rows of a finished job that are in none of its files: those of dead shards, under `allow_partial`.
-    pub fn rows_missing(&self) -> u64 {
-        let done = self.state == JobState::Succeeded;
-        if done { self.rows_planned.saturating_sub(self.counts.rows) } else { 0 }
-    }
-
-    /// Returns what a list shows of the job.
-    pub fn brief(&self) -> JobBrief {
-        let status = self.clone();
-        JobBrief {
-            id: status.id,
-            model: status.spec.model.name,
-            sources: status.spec.sources.len() as u64,
-            state: status.state,
-            paused: status.paused,
-            reason: status.reason,
-            shards: status.shards,
-            rows_planned: status.rows_planned,
-            counts: status.counts,
-            rows_in_flight: status.rows_in_flight,
-            tokens_in_flight: status.tokens_in_flight,
-            workers: status.workers,
-            manifest_key: status.manifest_key,
-            age_ms: status.age_ms,
-            pause_reason: status.pause_reason,
-            starved_ms: status.starved_ms,
-            copies: status.copies,
-            workers_quarantined: status.workers_quarantined,
-            workers_outdated: status.workers_outdated,
-            generation: status.generation,
-            owner: status.owner,
-        }
-    }
-}
-
-/// A job as `list` shows it: its [`JobStatus`] without the spec, which may be large.
-#[derive(Debug, Clone, PartialEq)]
-pub struct JobBrief {
-    /// The job.
-    pub id: JobId,
-    /// The name of its model.
-    pub model: String,
-    /// How many sources it has.
-    pub sources: u64,
-    /// As in [`JobStatus`], and so are all that follow.
-    pub state: JobState,
-    /// No new leases are granted while set.
-    pub paused: bool,
-    /// Why it failed.
-    pub reason: Option<String>,
-    /// Shards by state.
-    pub shards: ShardCounts,
-    /// Rows planned so far.
-    pub rows_planned: u64,
-    /// Sums over committed shards.
-    pub counts: RowCounts,
-    /// Rows done in shards that are running now.
-    pub rows_in_flight: u64,
-    /// Tokens done in shards that are running now.
-    pub tokens_in_flight: u64,
-    /// Live worker sessions.
-    pub workers: u64,
-    /// Key of the manifest in storage, once succeeded.
-    pub manifest_key: Option<String>,
-    /// Milliseconds since the job was submitted.
-    pub age_ms: u64,
-    /// Why the coordinator itself paused it.
-    pub pause_reason: Option<String>,
-    /// For how many milliseconds no worker has been alive though there is work.
-    pub starved_ms: u64,
-    /// Second attempts that were begun beside slow ones.
-    pub copies: u64,
-    /// Live workers that get no shards any more.
-    pub workers_quarantined: u64,
-    /// Live workers that do not know what this job asks for.
-    pub workers_outdated: u64,
-    /// Which manifest the job has or will have.
     pub generation: u64,
     /// Who submitted it, where callers are known.
     pub owner: Option<String>,
 }
 
 impl JobBrief {
-    /// Rows of a finished job that are in none of its files.
+    /// Rows of a finished job that are in none of its files: those of dead shards, under `allow_partial`.
     pub fn rows_missing(&self) -> u64 {
         let done = self.state == JobState::Succeeded;
         if done { self.rows_planned.saturating_sub(self.counts.rows) } else { 0 }
     }
+}
 
-    /// Returns the whole status.
-    pub fn with(self, spec: JobSpec) -> JobStatus {
-        JobStatus {
-            id: self.id,
-            spec,
-            state: self.state,
-            paused: self.paused,
-            reason: self.reason,
-            shards: self.shards,
-            rows_planned: self.rows_planned,
-            counts: self.counts,
-            rows_in_flight: self.rows_in_flight,
-            tokens_in_flight: self.tokens_in_flight,
-            workers: self.workers,
-            manifest_key: self.manifest_key,
-            age_ms: self.age_ms,
-            pause_reason: self.pause_reason,
-            starved_ms: self.starved_ms,
-            copies: self.copies,
-            workers_quarantined: self.workers_quarantined,
-            workers_outdated: self.workers_outdated,
-            generation: self.generation,
-            owner: self.owner,
-        }
+/// A job as `status` shows it. It reads like its brief.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobStatus {
+    /// What it does.
+    pub spec: JobSpec,
+    /// How it stands.
+    pub brief: JobBrief,
+}
+
+impl Deref for JobStatus {
+    type Target = JobBrief;
+
+    fn deref(&self) -> &JobBrief {
+        &self.brief
     }
 }
 

@@ -11,7 +11,7 @@ use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use proto::job::{JobState, JobStatus};
+use proto::job::{JobBrief, JobState, JobStatus};
 use proto::{JobId, JobsClient};
 
 use crate::clock::BEGIN_MS;
@@ -73,7 +73,7 @@ pub(crate) fn any_winner(world: &World, jobs: &[SimJob]) -> bool {
 }
 
 /// Returns the shards of a job that has succeeded whose files are not as the manifest lists them, as `verify` finds them.
-pub(crate) async fn damaged(world: &World, status: &JobStatus) -> Vec<u64> {
+pub(crate) async fn damaged(world: &World, status: &JobBrief) -> Vec<u64> {
     let Some(key) = &status.manifest_key else { return Vec::new() };
     let read = async |key: &str| world.disk.get(&Path::from(key)).await.ok()?.bytes().await.ok();
     let Some(bytes) = read(key).await else { return Vec::new() };

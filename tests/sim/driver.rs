@@ -8,7 +8,7 @@ use coordinator::store::memory::Memory;
 use coordinator::{Config, Policy, Store};
 use dataset::Storage;
 use proto::chance;
-use proto::job::{JobState, JobStatus};
+use proto::job::{JobBrief, JobState};
 use proto::{JobId, JobsClient, RpcErrorKind};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -428,9 +428,9 @@ impl Orders {
         let mut ended = true;
         check::winners(world, &self.jobs).await;
         for job in &self.jobs {
-            match user.get(job.id).await {
-                Ok(JobStatus { state: JobState::Cancelled, .. }) => continue,
-                Ok(status @ JobStatus { state: JobState::Succeeded, .. }) => {
+            match user.get(job.id).await.map(|status| status.brief) {
+                Ok(JobBrief { state: JobState::Cancelled, .. }) => continue,
+                Ok(status @ JobBrief { state: JobState::Succeeded, .. }) => {
                     let damaged = check::damaged(world, &status).await;
                     if !damaged.is_empty() {
                         world.note(format_args!("shards {damaged:?} are damaged"));
@@ -442,7 +442,7 @@ impl Orders {
                         continue;
                     }
                 }
-                Ok(JobStatus { state: JobState::Failed, reason, .. }) => {
+                Ok(JobBrief { state: JobState::Failed, reason, .. }) => {
                     let reason = reason.unwrap_or_default();
                     if reason.contains("BLAKE3") && !world.names_flipped(&reason) {
                         world.violated(format!("job {} failed of a file that is whole: {reason}", job.id));
@@ -455,7 +455,7 @@ impl Orders {
                         user.retry(job.id).await.ok();
                     }
                 }
-                Ok(JobStatus { paused: true, .. }) => drop(user.resume(job.id).await),
+                Ok(JobBrief { paused: true, .. }) => drop(user.resume(job.id).await),
                 Err(error) if error.kind == RpcErrorKind::NotFound => {
                     user.submit(job.id, &job.spec()).await.ok();
                 }
@@ -469,8 +469,8 @@ impl Orders {
     async fn told(&self, user: &JobsClient) -> String {
         let mut told = String::new();
         for job in &self.jobs {
-            let line = match user.get(job.id).await {
-                Ok(JobStatus { state, paused, reason, shards, .. }) => {
+            let line = match user.get(job.id).await.map(|status| status.brief) {
+                Ok(JobBrief { state, paused, reason, shards, .. }) => {
                     format!("{state:?} {paused} {reason:?} {shards:?}")
                 }
                 Err(error) => error.to_string(),

@@ -33,7 +33,7 @@ fn jobs_of(ui: &Ui, args: &ClusterArgs, as_json: bool, most: usize) -> anyhow::R
         let cluster = Cluster::open(args)?;
         cluster.jobs.list(most).await.map_err(|error| cluster.explain(error))
     })?;
-    let reports: Vec<JobReport> = list.jobs.iter().map(JobReport::of_brief).collect();
+    let reports: Vec<JobReport> = list.jobs.iter().map(JobReport::of).collect();
     if list.more {
         ui.note(format!("these are the newest {}; older ones: encaje list --all", ui::counted(most as u64, "job")));
     }

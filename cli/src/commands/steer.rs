@@ -29,7 +29,8 @@ pub(crate) fn run(ui: &Ui, args: &SteerArgs, action: Action) -> anyhow::Result<E
             Action::Resume => jobs.resume(job).await,
             Action::Retry => jobs.retry(job).await,
         };
-        let report = JobReport::of(&done.map_err(|error| cluster.explain(error))?);
+        let status = done.map_err(|error| cluster.explain(error))?;
+        let report = JobReport::of(&status);
         if args.json {
             ui.json(&report)?;
         } else {

@@ -62,7 +62,7 @@ async fn finalized(url: &str, storage: &str, job: JobId, shards: u64) {
     let (asked, peak) = (Instant::now(), coordinator.peak_mb());
     jobs.get(job).await.unwrap();
     let status_ms = asked.elapsed().as_secs_f64() * 1e3;
-    let path = Path::new(storage).join(done.manifest_key.unwrap());
+    let path = Path::new(storage).join(done.brief.manifest_key.unwrap());
     let bytes = std::fs::metadata(&path).unwrap().len() >> 20;
     println!(
         "  finalized {shards} shards in {took:.1} s, peak memory of the coordinator {peak} MB; manifest {bytes} MB; \

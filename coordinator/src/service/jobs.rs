@@ -302,7 +302,7 @@ async fn page_of(context: &Context, wanted: Listed) -> Result<wire::ListResponse
         let job = match specs {
             false => wire::JobStatus::from(&brief),
             true => match context.store.spec(brief.id).await? {
-                Some(spec) => wire::JobStatus::from(&brief.with(spec)),
+                Some(spec) => wire::JobStatus::from(&JobStatus { spec, brief }),
                 None => continue,
             },
         };

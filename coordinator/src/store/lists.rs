@@ -12,13 +12,13 @@ impl Store {
     /// the same for ten shards and for a million.
     pub async fn job(&self, job: JobId) -> Result<Option<JobStatus>> {
         let Some(brief) = self.brief(job).await? else { return Ok(None) };
-        Ok(self.spec(job).await?.map(|spec| brief.with(spec)))
+        Ok(self.spec(job).await?.map(|spec| JobStatus { spec, brief }))
     }
 
     /// As [`Store::job`], to act upon: only where this program knows all of the spec.
     pub async fn known_job(&self, job: JobId) -> Result<Option<JobStatus>> {
         let Some(brief) = self.brief(job).await? else { return Ok(None) };
-        Ok(self.backend.spec(job, self.revision).await?.map(|spec| brief.with(spec)))
+        Ok(self.backend.spec(job, self.revision).await?.map(|spec| JobStatus { spec, brief }))
     }
 
     /// Returns how a job stands, without its spec, which may be large.

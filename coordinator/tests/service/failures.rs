@@ -20,7 +20,7 @@ async fn a_plan_that_fails_says_why_in_full() {
     ] {
         let job = cluster.submit(&spec).await;
         let failed = cluster.until(job, |status| status.state == JobState::Failed).await;
-        let reason = failed.reason.unwrap();
+        let reason = failed.reason.as_deref().unwrap();
         for word in words {
             assert!(reason.contains(word), "`{word}` is not in: {reason}");
         }
@@ -65,7 +65,7 @@ async fn a_percentage_of_rejects_is_judged_at_the_end() {
         assert_eq!(cluster.worker().await.drain().await, 4);
         let ended = cluster.until_state(job, state).await;
         assert_eq!(ended.reason.is_some(), state == JobState::Failed);
-        assert!(ended.reason.is_none_or(|reason| reason.contains("2 of 40 rows") && reason.contains("4.9%")));
+        assert!(ended.brief.reason.is_none_or(|reason| reason.contains("2 of 40 rows") && reason.contains("4.9%")));
     }
 }
 
@@ -93,7 +93,7 @@ async fn a_shard_that_fails_too_often_fails_its_job_and_a_retry_gives_it_another
     }
     assert_eq!(epochs, 5);
     let failed = cluster.until(job, |status| status.state == JobState::Failed).await;
-    let reason = failed.reason.unwrap();
+    let reason = failed.brief.reason.unwrap();
     assert!(reason.contains("the disk is full: /spool"), "{reason}");
 
     cluster.jobs().retry(job).await.unwrap();
@@ -116,6 +116,6 @@ async fn a_failure_that_no_attempt_can_mend_fails_the_job_at_once() {
     cluster.work().fail(worker.session.id, grant.shard, grant.epoch, class, message).await.unwrap();
     let failed = cluster.jobs().get(job).await.unwrap();
     assert_eq!(failed.state, JobState::Failed);
-    let reason = failed.reason.unwrap();
+    let reason = failed.brief.reason.unwrap();
     assert!(reason.contains("changed") && !reason.contains(['\0', '\u{1b}']), "{reason}");
 }

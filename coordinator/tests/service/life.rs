@@ -24,7 +24,7 @@ async fn a_job_goes_from_corpus_to_manifest() {
     assert_eq!(cluster.worker().await.drain().await, 4);
     let done = cluster.until_state(job, JobState::Succeeded).await;
     assert_eq!((done.shards.committed, done.counts.rows, done.counts.tokens), (4, 32, 30 * 3));
-    assert_eq!(done.counts.rejects.into_iter().collect::<Vec<_>>(), [(RejectReason::EmptyText, 2)]);
+    assert_eq!(done.brief.counts.rejects.into_iter().collect::<Vec<_>>(), [(RejectReason::EmptyText, 2)]);
 
     let manifest = cluster.manifest(&cluster.jobs().get(job).await.unwrap()).await;
     assert_eq!(manifest.problems(), Vec::<String>::new());
@@ -84,7 +84,7 @@ async fn a_manifest_that_a_crash_left_behind_is_found_again_and_another_one_is_n
 
     cluster.start_again().await;
     let done = cluster.until_state(job, JobState::Succeeded).await;
-    let key = done.manifest_key.unwrap();
+    let key = done.brief.manifest_key.unwrap();
     let written = cluster.storage().get(&key).await.unwrap();
 
     crashed.storage().put_new(&key, written.clone()).await.unwrap();
@@ -94,7 +94,7 @@ async fn a_manifest_that_a_crash_left_behind_is_found_again_and_another_one_is_n
     foreign.storage().put_new(&key, "{}".into()).await.unwrap();
     foreign.start_again().await;
     let failed = foreign.until_state(job, JobState::Failed).await;
-    let reason = failed.reason.unwrap();
+    let reason = failed.brief.reason.unwrap();
     assert!(reason.contains("another manifest") && reason.contains(&key), "{reason}");
     assert_eq!(foreign.storage().get(&key).await.unwrap(), "{}");
 }
@@ -189,7 +189,7 @@ async fn cancelling_revokes_what_runs_and_ends_the_job() {
     assert!(worker.lease(2).await.is_empty());
 
     let ended = cluster.until_state(job, JobState::Cancelled).await;
-    assert_eq!((ended.shards.committed, ended.manifest_key), (0, None));
+    assert_eq!((ended.shards.committed, ended.brief.manifest_key), (0, None));
     cluster.jobs().cancel(job).await.unwrap();
     let error = cluster.jobs().resume(job).await.unwrap_err();
     assert_eq!(error.kind, RpcErrorKind::FailedPrecondition);

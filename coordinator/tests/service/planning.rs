@@ -72,7 +72,7 @@ async fn there_is_an_end_to_shards_and_to_jobs() {
     cluster.until_state(fits, JobState::Running).await;
     let large = cluster.submit(&spec(vec![cluster.corpus("b.csv", 31, &[])])).await;
     let failed = cluster.until_state(large, JobState::Failed).await;
-    let reason = failed.reason.unwrap();
+    let reason = failed.brief.reason.unwrap();
     assert!(reason.contains("more than 3 shards") && reason.contains("--shard-rows"), "{reason}");
 
     // The failed one has ended, so there is room for one more.

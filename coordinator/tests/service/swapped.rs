@@ -235,7 +235,7 @@ async fn what_is_away_with_its_storage_is_not_missing() {
     cluster.until_state(job, JobState::Running).await;
     cluster.worker().await.drain().await;
     cluster.until_state(job, JobState::Succeeded).await;
-    let manifest = cluster.jobs().get(job).await.unwrap().manifest_key.unwrap();
+    let manifest = cluster.jobs().get(job).await.unwrap().brief.manifest_key.unwrap();
     let storage = folder(&cluster);
     let away = swap(&storage);
 

@@ -109,7 +109,7 @@ async fn too_many_columns_fail_their_job_with_the_remedy() {
     let cluster = Cluster::start().await;
     let job = cluster.submit(&spec(vec![wide(&cluster, "wide.csv", 130_000, 0)])).await;
     let failed = cluster.until(job, |status| status.state == JobState::Failed).await;
-    let reason = failed.reason.unwrap();
+    let reason = failed.brief.reason.unwrap();
     assert!(reason.contains("wide.csv") && reason.contains("--keep COLUMN"), "{reason}");
 }
 

@@ -352,7 +352,7 @@ impl TryFrom<wire::JobStatus> for JobBrief {
 
 impl From<&JobStatus> for wire::JobStatus {
     fn from(status: &JobStatus) -> Self {
-        let brief = wire::JobStatus::from(&status.brief());
+        let brief = wire::JobStatus::from(&status.brief);
         Self { spec: Some((&status.spec).into()), model_name: String::new(), source_count: 0, ..brief }
     }
 }
@@ -361,8 +361,9 @@ impl TryFrom<wire::JobStatus> for JobStatus {
     type Error = ConvertError;
 
     fn try_from(mut status: wire::JobStatus) -> Result<Self, ConvertError> {
-        let spec = required("spec", status.spec.take())?.try_into()?;
-        Ok(JobBrief::try_from(status)?.with(spec))
+        let spec: JobSpec = required("spec", status.spec.take())?.try_into()?;
+        (status.model_name, status.source_count) = (spec.model.name.clone(), spec.sources.len() as u64);
+        Ok(Self { spec, brief: status.try_into()? })
     }
 }
 

@@ -176,13 +176,13 @@ pub(super) async fn too_many_failures_of_one_class_pause_the_job(bed: Bed) {
     }
     let status = bed.status(job).await;
     assert_eq!((status.paused, status.state), (true, JobState::Running));
-    let reason = status.pause_reason.unwrap();
+    let reason = status.brief.pause_reason.unwrap();
     assert!(reason.contains("13 of its last 50") && reason.contains("resource"), "{reason}");
     bed.advance_ms(1_000);
     assert!(bed.lease(session, 1).await.is_empty());
     bed.store.resume(job).await.unwrap();
     assert!(bed.store.trip_breakers().await.unwrap().is_empty(), "what was seen is forgotten");
-    assert_eq!((bed.status(job).await.pause_reason, bed.lease(session, 1).await.len()), (None, 1));
+    assert_eq!((bed.status(job).await.brief.pause_reason, bed.lease(session, 1).await.len()), (None, 1));
 }
 
 pub(super) async fn lost_workers_pause_a_job_only_where_both_halves_of_a_shard_lose_one(bed: Bed) {
@@ -217,7 +217,7 @@ pub(super) async fn lost_workers_pause_a_job_only_where_both_halves_of_a_shard_l
         }
     };
     assert_eq!(tripped, [job]);
-    let reason = bed.status(job).await.pause_reason.unwrap();
+    let reason = bed.status(job).await.brief.pause_reason.unwrap();
     assert!(reason.contains("worker_lost"), "{reason}");
     bed.assert_invariants().await;
 }

@@ -81,7 +81,7 @@ pub(super) async fn a_retry_fills_the_holes_of_a_finished_job_for_the_next_manif
     let (job, session) = finished(&bed).await;
     bed.store.retry(job).await.unwrap();
     let status = bed.status(job).await;
-    assert_eq!((status.state, status.generation, status.manifest_key), (JobState::Running, 2, None));
+    assert_eq!((status.state, status.generation, status.manifest_key.clone()), (JobState::Running, 2, None));
     assert_eq!((status.shards.pending, status.shards.committed, status.shards.dead), (1, 2, 0));
     bed.assert_invariants().await;
     let grant = bed.lease_one(session).await;

@@ -15,7 +15,7 @@ pub(super) async fn submitting_twice_is_submitting_once(bed: Bed) {
     assert_eq!(jobs.len(), 1);
     assert_eq!((jobs[0].id, jobs[0].model.as_str(), jobs[0].sources), (job, "owner/model", 1));
     let status = bed.status(job).await;
-    assert_eq!((status.spec, status.state), (spec("a"), JobState::Planning));
+    assert_eq!((&status.spec, status.state), (&spec("a"), JobState::Planning));
 }
 
 pub(super) async fn the_storage_of_a_database_is_noted_once(bed: Bed) {
@@ -190,7 +190,7 @@ pub(super) async fn a_job_of_dead_shards_fails_and_names_the_first(bed: Bed) {
     assert!(bed.store.jobs_to_finalize().await.unwrap().is_empty());
     assert_eq!(bed.store.fail_exhausted().await.unwrap(), [job]);
     let status = bed.status(job).await;
-    let reason = status.reason.unwrap();
+    let reason = status.reason.as_deref().unwrap();
     assert!(status.state == JobState::Failed && reason.contains("shard 0: disk on fire"), "{reason}");
     bed.store.retry(job).await.unwrap();
     let grant = bed.lease_one(session).await;
@@ -288,7 +288,7 @@ pub(super) async fn a_repair_that_reads_another_input_fails_the_job(bed: Bed) {
     assert_eq!(bed.try_commit(session, &again, &other).await.unwrap(), CommitOutcome::Cancelled);
     let status = bed.status(job).await;
     assert_eq!(status.state, JobState::Failed);
-    assert!(status.reason.unwrap().contains("input_changed"));
+    assert!(status.brief.reason.unwrap().contains("input_changed"));
     let cancelled = bed.job(1).await;
     bed.store.cancel(cancelled).await.unwrap();
     assert_eq!(bed.store.repair(cancelled, &[0]).await.unwrap_err().kind(), StoreErrorKind::WrongState);
