@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use coordinator::access::{TokenFile, TokenLine, token_digest};
+use coordinator::access::{TokenFile, TokenFileError, TokenLine, token_digest};
 use dataset::vectors::AtomicFile;
 use rand::Rng;
 
@@ -50,9 +50,9 @@ fn change(path: &Path, edit: impl FnOnce(String) -> Result<String, Advice>) -> a
     let file = AtomicFile::create(path, true)?;
     let mut text = String::new();
     if path.exists() {
-        // What is there must be sound: a line beside broken ones would be taken by nobody.
-        TokenFile::lines(path)?;
-        text = fs::read_to_string(path).with_context(cannot)?;
+        // A coordinator rejects the whole file for one broken line, so none is added to a broken file.
+        text = fs::read_to_string(path).map_err(|source| TokenFileError::Read { path: path.to_owned(), source })?;
+        TokenFile::parse(path, &text)?;
     } else {
         #[cfg(unix)]
         fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o600)).with_context(cannot)?;

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use dataset::vectors::HOLES_MAX;
 use dataset::{Format, Keep, ReadOptions, VectorSet, VerifyCorpus, VerifyReport};
+use spec::JobSpec;
 
 use crate::args::VerifyArgs;
 use crate::exit::Exit;
@@ -16,9 +17,12 @@ use crate::ui::{self, Amount, Ui};
 pub(crate) fn run(ui: &Ui, args: &VerifyArgs) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let scratch = ScratchFolder::new();
-    let of_streams = args.format.or_else(|| format_of_run(&args.target));
+    // Where the output is no `run`'s, or its record is damaged, the corpus is read as the options say.
+    let run = OutDir::new(args.target.clone()).record().ok().flatten().map(|record| record.spec);
+    let of_run = run.as_ref().and_then(format_of);
+    let of_streams = args.format.or(of_run);
     let corpora = Corpora::keep_streams(ui, &args.corpus, of_streams, scratch.path())?;
-    let corpus = corpus(args, &corpora.patterns, &runtime)?;
+    let corpus = corpus(args, &corpora.patterns, of_run, run.map(|spec| spec.read).unwrap_or_default(), &runtime)?;
     let mut progress = ui.progress("verifying", Amount::default());
     let report = runtime.block_on(dataset::verify(&args.target, corpus.as_ref(), &mut |rows| {
         progress.update(Amount { rows, tokens: 0 }, rows, None);
@@ -39,6 +43,8 @@ pub(crate) fn run(ui: &Ui, args: &VerifyArgs) -> anyhow::Result<Exit> {
 fn corpus(
     args: &VerifyArgs,
     patterns: &[String],
+    of_run: Option<Format>,
+    read: ReadOptions,
     runtime: &tokio::runtime::Runtime,
 ) -> anyhow::Result<Option<VerifyCorpus>> {
     if patterns.is_empty() {
@@ -47,30 +53,22 @@ fn corpus(
     let sources = match runtime.block_on(dataset::expand(patterns, args.format)) {
         // The names may not tell the format, where `run` was told.
         Err(error) if args.format.is_none() => {
-            let told = format_of_run(&args.target).ok_or(error)?;
+            let told = of_run.ok_or(error)?;
             runtime.block_on(dataset::expand(patterns, Some(told)))?
         }
         expanded => expanded?,
     };
     let keep = args.keep.clone().unwrap_or_else(|| kept_by(&args.target));
-    let read = read_by_run(&args.target);
     let text_column = args.text_column.clone().unwrap_or_else(|| read.text_column.clone());
     let options = args.dialect.over(ReadOptions { text_column, id_column: None, keep, ..read });
     Ok(Some(VerifyCorpus { sources, options }))
 }
 
-/// The format of all sources, where the output is the directory of a `run` and they have one.
-fn format_of_run(target: &Path) -> Option<Format> {
-    let record = OutDir::new(target.to_owned()).record().ok()??;
-    let mut formats = record.spec.sources.iter().map(|source| source.format);
+/// The format of all sources of a run, where they have one.
+fn format_of(run: &JobSpec) -> Option<Format> {
+    let mut formats = run.sources.iter().map(|source| source.format);
     let first = formats.next()?;
     formats.all(|format| format == first).then_some(first)
-}
-
-/// How the corpus was read where the output is the directory of a `run`; the defaults elsewhere.
-fn read_by_run(target: &Path) -> ReadOptions {
-    let record = OutDir::new(target.to_owned()).record();
-    record.ok().flatten().map(|record| record.spec.read).unwrap_or_default()
 }
 
 /// Spells a check as the JSON report does, with spaces.

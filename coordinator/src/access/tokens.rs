@@ -110,6 +110,14 @@ impl TokenFile {
     /// It cannot be read, or a line is no token.
     pub fn lines(path: &Path) -> Result<Vec<TokenLine>, TokenFileError> {
         let text = fs::read_to_string(path).map_err(|source| TokenFileError::Read { path: path.to_owned(), source })?;
+        Self::parse(path, &text)
+    }
+
+    /// Reads the tokens in the text of a file; `path` names it in errors.
+    ///
+    /// # Errors
+    /// A line is no token.
+    pub fn parse(path: &Path, text: &str) -> Result<Vec<TokenLine>, TokenFileError> {
         let mut lines = Vec::new();
         for (index, line) in text.lines().enumerate() {
             if line.trim().is_empty() || line.trim_start().starts_with('#') {
