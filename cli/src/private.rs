@@ -1,5 +1,5 @@
-//! Who may read what this program writes. Corpora and vectors are other people's texts: what a command keeps for itself is
-//! for its own user alone, what a user asked for as output has the modes that the user's umask gives.
+//! Who may read what this program writes. Corpora and vectors are other people's texts: only the user
+//! who runs a command can read what it keeps for itself. Output that the user asked for gets the permissions that the umask gives.
 
 use std::fs;
 use std::io;
