@@ -7,7 +7,6 @@ use dataset::Keep;
 use spec::{ExportFormat, Format, OutputDtype};
 
 use super::values::parse_keep;
-
 use super::{ClusterArgs, DialectArgs, HubArgs, ModelArgs};
 
 /// `encaje status`.

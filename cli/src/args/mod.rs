@@ -12,6 +12,7 @@ mod values;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use spec::{ComputeDtype, Format, Keep, MaxRejects, OnBadRow, OutputDtype, Pooling, Quote, ReadOptions};
 
 pub(crate) use cluster::{ClusterArgs, CoordinatorArgs, DownloadArgs, RepairArgs, SteerArgs, SubmitArgs, WorkerArgs};
 pub(crate) use files::{
@@ -23,7 +24,6 @@ pub(crate) use plot::{CompareArgs, LabelTypeArg, MetricArg, ProjectArgs, UmapArg
 pub(crate) use security::{
     CertsArgs, IdentityArgs, ServerArgs, TokenCommand, TokenFileArgs, TokenNewArgs, TokenRevokeArgs,
 };
-use spec::{ComputeDtype, Format, Keep, MaxRejects, OnBadRow, OutputDtype, Pooling, Quote, ReadOptions};
 pub(crate) use values::{Auto, DeviceArg};
 use values::{
     OWN_POOLING, auto_or, parse_delimiter, parse_device, parse_encoding, parse_keep, parse_max_rejects, parse_quote,

@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use atlas::plot::{self, Figure, HoverColumn, Labels, Panel, Table};
+use atlas::statistics::{Estimate, paired_bootstrap, silhouettes};
+use atlas::umap::{self, Metric, Options, quality};
 use serde::Serialize;
 
 use super::project;
@@ -13,9 +16,6 @@ use crate::outfile;
 use crate::points::Points;
 use crate::shared_rows::{SAME_CORPUS, SharedRows};
 use crate::ui::{self, Ui};
-use atlas::plot::{self, Figure, HoverColumn, Labels, Panel, Table};
-use atlas::statistics::{Estimate, paired_bootstrap, silhouettes};
-use atlas::umap::{self, Metric, Options, quality};
 
 /// Neighbours that vote for a row's label, and for which the plot is judged.
 const NEIGHBORS: usize = 15;

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Instant;
 
+use atlas::plot::{self, Figure, HoverColumn, Labels, Panel, PlotFormat};
+use atlas::umap::{self, Metric, Options, Stage, UmapError};
 use dataset::VectorSet;
 use serde::Serialize;
 
@@ -13,8 +15,6 @@ use crate::spelled::spelled;
 use crate::summary::note_missing;
 use crate::ui::{self, Amount, Progress, Ui};
 use crate::{coords, outfile};
-use atlas::plot::{self, Figure, HoverColumn, Labels, Panel, PlotFormat};
-use atlas::umap::{self, Metric, Options, Stage, UmapError};
 
 /// The column that is taken for the text where there is one of this name.
 const TEXT: &str = "text";

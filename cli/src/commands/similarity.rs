@@ -1,6 +1,7 @@
 //! `encaje similarity`: how near texts are to each other, as numbers and as a heat map.
 
 use anyhow::Context;
+use atlas::plot::{self, Heatmap};
 use dataset::{Keep, ReadOptions};
 use engine::{Batch, Engine, EngineOptions, TextEncoder, pack};
 use serde::Serialize;
@@ -10,7 +11,6 @@ use crate::args::SimilarityArgs;
 use crate::exit::{Advice, Exit};
 use crate::ui::{self, Ui};
 use crate::{corpus_texts, model, outfile, prompt};
-use atlas::plot::{self, Heatmap};
 
 /// Columns of text before the numbers.
 const NAME_WIDTH: usize = 40;
