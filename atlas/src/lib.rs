@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod plot;
+mod rng;
 pub mod statistics;
 pub mod umap;
 

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::rng::Rng;
+
 /// Resamples of a bootstrap, and fewer where there are many rows: their means hardly vary.
 const RESAMPLES: usize = 1_000;
 const RESAMPLES_OF_MANY: usize = 200;
@@ -26,12 +28,12 @@ pub struct Estimate {
 pub fn paired_bootstrap(columns: &[Vec<f32>], base: usize, seed: u64) -> Vec<(Estimate, Estimate)> {
     let rows = columns.first().map_or(0, Vec::len);
     let resamples = if rows > MANY_ROWS { RESAMPLES_OF_MANY } else { RESAMPLES };
-    let mut noise = Noise(seed);
+    let mut rng = Rng::from_state(seed);
     let mut means = vec![Vec::with_capacity(resamples); columns.len()];
     let mut taken = vec![0u32; rows];
     for _ in 0..resamples {
         taken.fill(0);
-        (0..rows).for_each(|_| taken[noise.below(rows)] += 1);
+        (0..rows).for_each(|_| taken[rng.below_wide(rows)] += 1);
         for (column, means) in columns.iter().zip(&mut means) {
             let sum: f64 = column.iter().zip(&taken).map(|(score, times)| f64::from(*score) * f64::from(*times)).sum();
             means.push(sum / rows.max(1) as f64);
@@ -117,20 +119,6 @@ fn unit(vector: &[f32]) -> impl Iterator<Item = f64> {
     let norm = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
     let scale = if norm > 0.0 { 1.0 / norm } else { 0.0 };
     vector.iter().map(move |x| f64::from(*x) * scale)
-}
-
-/// A small generator (splitmix64): the same seed gives the same intervals everywhere.
-struct Noise(u64);
-
-impl Noise {
-    fn below(&mut self, most: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        x ^= x >> 31;
-        ((u128::from(x) * most as u128) >> 64) as usize
-    }
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 
 use super::lists::{Lists, NOBODY};
 use super::points::Points;
-use super::rng::{Rng, mix};
 use super::{Options, forest, parallel};
+use crate::rng::{Rng, mix};
 
 const TREES_MIN: usize = 4;
 const TREES_MAX: usize = 10;

@@ -3,7 +3,7 @@
 use super::lists::{Entry, Lists, offer};
 use super::parallel;
 use super::points::{Points, dot};
-use super::rng::Rng;
+use crate::rng::Rng;
 
 /// Points of a leaf at most. Leaves are compared through a matrix product, which makes large ones cheap.
 const LEAF_POINTS: usize = 96;

@@ -12,8 +12,8 @@ use super::curve;
 use super::force::{Curve, LANES, OTHERS, Places, step};
 use super::fuzzy::Graph;
 use super::parallel::{self, Member};
-use super::rng::{below, mix, mix32};
 use super::schedule::Schedule;
+use crate::rng::{below, mix, mix32};
 
 const LEARNING_RATE: f32 = 1.0;
 const SPREAD: f32 = 1.0;

@@ -16,7 +16,6 @@ mod lists;
 mod parallel;
 mod points;
 pub mod quality;
-mod rng;
 mod schedule;
 mod spectral;
 mod start;

@@ -3,8 +3,8 @@
 use super::fuzzy::Graph;
 use super::parallel;
 use super::points::dot;
-use super::rng::Rng;
 use super::tridiagonal;
+use crate::rng::Rng;
 
 /// Steps of the iteration. More bring the vectors closer to the true ones; for a start they need not be exact.
 const STEPS_MAX: usize = 100;

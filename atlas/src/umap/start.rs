@@ -3,8 +3,8 @@
 
 use super::fuzzy::Graph;
 use super::points::{Points, dot};
-use super::rng::Rng;
 use super::{Options, parallel, spectral};
+use crate::rng::Rng;
 
 /// The plane that points start in, each side.
 const EXTENT: f32 = 10.0;

@@ -1,8 +1,8 @@
 //! What a projection must hold to, whatever the vectors.
 
 use super::fuzzy;
-use super::rng::Rng;
 use super::{Metric, Neighbors, Options, UmapError, descent, exact, fit, neighbors, points::Points, quality};
+use crate::rng::Rng;
 
 /// Options for tests: short, on two threads.
 fn options() -> Options {

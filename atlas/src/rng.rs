@@ -29,6 +29,11 @@ pub(super) fn below(random: u32, bound: u32) -> u32 {
 }
 
 impl Rng {
+    /// Makes a generator that goes on from a state; the states of one purpose are its caller's to keep apart.
+    pub(super) fn from_state(state: u64) -> Self {
+        Self(state)
+    }
+
     /// Makes a generator for one purpose of one run: different streams of a seed are independent.
     pub(super) fn new(seed: u64, stream: u64) -> Self {
         Self(mix(mix(seed.wrapping_add(STEP)) ^ stream.wrapping_mul(STEP)))
@@ -44,6 +49,11 @@ impl Rng {
     #[inline(always)]
     pub(super) fn below(&mut self, bound: usize) -> usize {
         (((self.next_u64() >> 32) * bound as u64) >> 32) as usize
+    }
+
+    /// As [`Rng::below`], for any bound: one wider multiplication, which a hot loop would notice.
+    pub(super) fn below_wide(&mut self, bound: usize) -> usize {
+        ((u128::from(self.next_u64()) * bound as u128) >> 64) as usize
     }
 
     /// Returns a number in `0.0..1.0`.
