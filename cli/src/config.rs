@@ -15,7 +15,7 @@ use anyhow::Context;
 use clap::builder::{BoolishValueParser, OsStr, PathBufValueParser, TypedValueParser};
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches};
 
-use crate::args::Cli;
+use crate::commands::Cli;
 use crate::exit::Advice;
 
 /// The file that is read from the current directory where it is there.
@@ -261,9 +261,9 @@ mod tests {
         Cli::from_arg_matches(&command.try_get_matches_from(words).unwrap()).unwrap()
     }
 
-    fn run_args(cli: Cli) -> crate::args::RunArgs {
+    fn run_args(cli: Cli) -> crate::commands::run::RunArgs {
         match cli.command {
-            crate::args::Command::Run(run) => *run,
+            crate::commands::Command::Run(run) => *run,
             other => panic!("not run: {other:?}"),
         }
     }
@@ -313,7 +313,7 @@ mod tests {
     fn an_option_with_many_values_takes_a_list() {
         let cli = parse_with("[verify]\ncorpus = [\"a,1.csv\", \"b.csv\"]\n", &["encaje", "verify", "out"]);
         match cli.command {
-            crate::args::Command::Verify(verify) => assert_eq!(verify.corpus, ["a,1.csv", "b.csv"]),
+            crate::commands::Command::Verify(verify) => assert_eq!(verify.corpus, ["a,1.csv", "b.csv"]),
             other => panic!("not verify: {other:?}"),
         }
     }

@@ -1,37 +1,6 @@
-//! Arguments of the commands that draw vectors.
-
-use std::path::PathBuf;
+//! How vectors are projected and coloured.
 
 use clap::{Args, ValueEnum};
-
-/// `encaje project`.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  encaje project vectors/ --label label --out plot.html")]
-pub(crate) struct ProjectArgs {
-    /// The output directory of a finished run, or a merged file. Rows without a vector are left out and counted.
-    #[arg(value_name = "DIR|FILE.parquet")]
-    pub(crate) target: PathBuf,
-    /// Colours points by this kept column.
-    #[arg(long, value_name = "COLUMN", env = "ENCAJE_PROJECT_LABEL")]
-    pub(crate) label: Option<String>,
-    /// Takes the label column for this. `auto` takes numbers with many different values for a number.
-    #[arg(long, value_enum, default_value_t = LabelTypeArg::Auto, requires = "label")]
-    pub(crate) label_type: LabelTypeArg,
-    /// The picture to write; the extension tells the format.
-    #[arg(long, value_name = "PLOT.html|.png|.svg", env = "ENCAJE_PROJECT_OUT", required_unless_present = "coords")]
-    pub(crate) out: Option<PathBuf>,
-    /// Writes x and y with `row` and the kept columns to this Parquet file.
-    #[arg(long, value_name = "FILE.parquet", env = "ENCAJE_PROJECT_COORDS")]
-    pub(crate) coords: Option<PathBuf>,
-    /// Replaces files that are there already.
-    #[arg(long)]
-    pub(crate) force: bool,
-    #[command(flatten)]
-    pub(crate) umap: UmapArgs,
-    /// Prints the summary on stdout as one JSON object.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
 
 /// How vectors become points of a plane.
 #[derive(Debug, Args)]
@@ -80,30 +49,4 @@ fn parse_min_dist(text: &str) -> Result<f32, String> {
         Ok(distance) if (0.0..=3.0).contains(&distance) => Ok(distance),
         Ok(_) | Err(_) => Err(format!("expected a number from 0 to 3, found `{text}`")),
     }
-}
-
-/// `encaje compare`.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  encaje compare beto/ bertin/ mbert/ --label label --out models.html")]
-pub(crate) struct CompareArgs {
-    /// The outputs to compare, one per model: directories of finished runs over the same corpus, or merged files.
-    #[arg(value_name = "DIR|FILE.parquet", required = true, num_args = 2..)]
-    pub(crate) targets: Vec<PathBuf>,
-    /// The kept column by whose values the models are judged, and the points coloured.
-    #[arg(long, value_name = "COLUMN", env = "ENCAJE_COMPARE_LABEL")]
-    pub(crate) label: String,
-    /// Takes the label column for this. `auto` takes numbers with many different values for a number.
-    #[arg(long, value_enum, default_value_t = LabelTypeArg::Auto)]
-    pub(crate) label_type: LabelTypeArg,
-    /// The picture to write, a panel per model and the table; the extension tells the format.
-    #[arg(long, value_name = "PLOT.html|.png|.svg", env = "ENCAJE_COMPARE_OUT")]
-    pub(crate) out: Option<PathBuf>,
-    /// Replaces the file if it is there already.
-    #[arg(long)]
-    pub(crate) force: bool,
-    #[command(flatten)]
-    pub(crate) umap: UmapArgs,
-    /// Prints the table on stdout as one JSON object.
-    #[arg(long)]
-    pub(crate) json: bool,
 }

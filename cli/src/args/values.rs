@@ -10,14 +10,14 @@ use engine::DeviceSpec;
 use proto::job::MaxRejects;
 
 /// What `auto` means for pooling.
-pub(super) const OWN_POOLING: &str = "What the model's own configuration says, or `cls` where it says nothing";
+pub(crate) const OWN_POOLING: &str = "What the model's own configuration says, or `cls` where it says nothing";
 
 /// A value, or `auto`: what suits the model or the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Auto<T>(pub(crate) Option<T>);
 
 /// Reads `auto` or the name of a value. `meaning` says in the help what `auto` is.
-pub(super) fn auto_or<T: ValueEnum + Send + Sync + 'static>(
+pub(crate) fn auto_or<T: ValueEnum + Send + Sync + 'static>(
     meaning: &'static str,
 ) -> impl TypedValueParser<Value = Auto<T>> {
     let named = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
@@ -26,7 +26,7 @@ pub(super) fn auto_or<T: ValueEnum + Send + Sync + 'static>(
 }
 
 /// Reads `all`, `none` or column names separated by commas.
-pub(super) fn parse_keep(text: &str) -> Result<Keep, String> {
+pub(crate) fn parse_keep(text: &str) -> Result<Keep, String> {
     match text {
         "all" => Ok(Keep::All),
         "none" => Ok(Keep::None),
@@ -41,7 +41,7 @@ pub(super) fn parse_keep(text: &str) -> Result<Keep, String> {
 }
 
 /// Reads one ASCII character that can separate fields.
-pub(super) fn parse_delimiter(text: &str) -> Result<char, String> {
+pub(crate) fn parse_delimiter(text: &str) -> Result<char, String> {
     match text {
         "tab" | "\\t" => Ok('\t'),
         text => {
@@ -51,7 +51,7 @@ pub(super) fn parse_delimiter(text: &str) -> Result<char, String> {
 }
 
 /// Reads `none` or one ASCII character.
-pub(super) fn parse_quote(text: &str) -> Result<Quote, String> {
+pub(crate) fn parse_quote(text: &str) -> Result<Quote, String> {
     if text == "none" {
         return Ok(Quote::None);
     }
@@ -66,7 +66,7 @@ fn character(text: &str) -> Option<char> {
 }
 
 /// Reads the name of a character encoding, and returns the one that the WHATWG standard gives it.
-pub(super) fn parse_encoding(text: &str) -> Result<String, String> {
+pub(crate) fn parse_encoding(text: &str) -> Result<String, String> {
     let name = encoding_name(text).map(str::to_owned);
     name.ok_or_else(|| {
         format!("expected a label of the WHATWG encoding standard such as `windows-1252` or `utf-16le`, found `{text}`")
@@ -74,7 +74,7 @@ pub(super) fn parse_encoding(text: &str) -> Result<String, String> {
 }
 
 /// Reads a count or a percentage.
-pub(super) fn parse_max_rejects(text: &str) -> Result<MaxRejects, String> {
+pub(crate) fn parse_max_rejects(text: &str) -> Result<MaxRejects, String> {
     let expected = || format!("expected a count such as `100` or a share such as `1%`, found `{text}`");
     match text.strip_suffix('%') {
         Some(share) => match share.trim().parse::<f64>() {
@@ -97,7 +97,7 @@ pub(crate) enum DeviceArg {
 }
 
 /// Reads `auto`, `cpu`, `cuda:all`, or GPUs such as `cuda:0,1`.
-pub(super) fn parse_device(text: &str) -> Result<DeviceArg, String> {
+pub(crate) fn parse_device(text: &str) -> Result<DeviceArg, String> {
     if text == "auto" {
         return Ok(DeviceArg::Auto);
     }
@@ -116,12 +116,12 @@ fn expected_device(text: &str) -> String {
 }
 
 /// Reads what a token is for.
-pub(super) fn parse_role(text: &str) -> Result<Role, String> {
+pub(crate) fn parse_role(text: &str) -> Result<Role, String> {
     text.parse()
 }
 
 /// Reads a duration such as `500ms`, `30s`, `15m` or `2h`.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let expected = || format!("expected a duration such as `500ms`, `30s`, `15m` or `2h`, found `{text}`");
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(expected)?;
     let number: u64 = text[..digits].parse().map_err(|_| expected())?;

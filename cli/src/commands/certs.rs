@@ -7,15 +7,33 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use clap::Args;
 use rcgen::string::Ia5String;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     SanType,
 };
 
-use crate::args::CertsArgs;
 use crate::exit::{Advice, Exit};
 use crate::ui::Ui;
+
+/// Makes certificates for a cluster: an authority, one for coordinators, one for each worker.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  encaje certs --out certs/ --host coordinator.example.org --host 10.0.0.5")]
+pub(crate) struct CertsArgs {
+    /// Writes the files to this directory, which must not hold any of them yet.
+    #[arg(long, value_name = "DIR", env = "ENCAJE_CERTS_OUT")]
+    pub(crate) out: PathBuf,
+    /// A name or address under which coordinators are reached; may be given several times. `localhost` is always one.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Vec<String>,
+    /// A worker to make a certificate for; may be given several times. The default is one named `worker`.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) worker: Vec<String>,
+    /// How long the certificates are valid.
+    #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub(crate) days: u32,
+}
 
 /// Most characters of a worker's name.
 const NAME_BYTES_MAX: usize = 64;

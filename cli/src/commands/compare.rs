@@ -6,16 +6,43 @@ use std::path::{Path, PathBuf};
 use atlas::plot::{self, Figure, HoverColumn, Labels, Panel, Table};
 use atlas::statistics::{Estimate, paired_bootstrap, silhouettes};
 use atlas::umap::{self, Metric, Options, quality};
+use clap::Args;
 use serde::Serialize;
 
 use super::project;
-use crate::args::{CompareArgs, LabelTypeArg};
+use crate::args::{LabelTypeArg, UmapArgs};
 use crate::exit::{Advice, Exit};
 use crate::outdir::OutDir;
 use crate::outfile;
 use crate::points::Points;
 use crate::shared_rows::{SAME_CORPUS, SharedRows};
 use crate::ui::{self, Ui};
+
+/// Compares models: a plot of each side by side, and how well each separates the values of a column.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  encaje compare beto/ bertin/ mbert/ --label label --out models.html")]
+pub(crate) struct CompareArgs {
+    /// The outputs to compare, one per model: directories of finished runs over the same corpus, or merged files.
+    #[arg(value_name = "DIR|FILE.parquet", required = true, num_args = 2..)]
+    pub(crate) targets: Vec<PathBuf>,
+    /// The kept column by whose values the models are judged, and the points coloured.
+    #[arg(long, value_name = "COLUMN", env = "ENCAJE_COMPARE_LABEL")]
+    pub(crate) label: String,
+    /// Takes the label column for this. `auto` takes numbers with many different values for a number.
+    #[arg(long, value_enum, default_value_t = LabelTypeArg::Auto)]
+    pub(crate) label_type: LabelTypeArg,
+    /// The picture to write, a panel per model and the table; the extension tells the format.
+    #[arg(long, value_name = "PLOT.html|.png|.svg", env = "ENCAJE_COMPARE_OUT")]
+    pub(crate) out: Option<PathBuf>,
+    /// Replaces the file if it is there already.
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) umap: UmapArgs,
+    /// Prints the table on stdout as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 /// Neighbours that vote for a row's label, and for which the plot is judged.
 const NEIGHBORS: usize = 15;

@@ -1,15 +1,22 @@
 //! `encaje completions`: a script for the shell, made from the clap tree.
 
-use clap::CommandFactory;
+use clap::Args;
 
-use crate::args::{Cli, CompletionsArgs};
 use crate::exit::Exit;
 use crate::ui::Ui;
 
-/// Prints the script.
-pub(crate) fn run(ui: &Ui, args: &CompletionsArgs) -> anyhow::Result<Exit> {
+/// Prints a completion script for a shell.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell that the script is for.
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Prints the script for `program`.
+pub(crate) fn run(ui: &Ui, args: &CompletionsArgs, program: &mut clap::Command) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "encaje", &mut script);
+    clap_complete::generate(args.shell, program, "encaje", &mut script);
     ui.bytes(&script)?;
     Ok(Exit::Done)
 }

@@ -1,9 +1,11 @@
 //! `encaje coordinator`: keeps the books of a cluster until it is told to stop.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::Args;
 use coordinator::{Clock, Metrics, Policy, Roots, Store, SystemClock};
 use proto::transport;
 use serde::Serialize;
@@ -11,13 +13,48 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 
-use crate::args::CoordinatorArgs;
-use crate::cluster;
-use crate::descriptors;
+use crate::args::{ServerArgs, parse_duration};
 use crate::exit::{Advice, Exit};
 use crate::security::{self, ServerSecurity};
-use crate::signals;
 use crate::ui::Ui;
+use crate::{cluster, descriptors, signals};
+
+/// Keeps the books of a cluster: takes jobs, hands shards to workers, decides which output counts.
+///
+/// Any number of coordinators may share one PostgreSQL; a SQLite database belongs to one. What it knows is in the
+/// database and the storage: it can be killed and started again at any moment.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  encaje coordinator --database cluster/state.db --storage cluster/storage")]
+pub(crate) struct CoordinatorArgs {
+    /// Listens on this address; port 0 lets the system choose one, and the start-up line says which.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7600")]
+    pub(crate) listen: SocketAddr,
+    /// Keeps the books here: a file for SQLite, which one coordinator uses alone, or `postgres://...` for any number.
+    #[arg(long, value_name = "URL")]
+    pub(crate) database: String,
+    /// Keeps outputs here: a directory or a bucket (`s3://`, `gs://`, `az://`). Who cannot reach it is served by the
+    /// coordinator.
+    #[arg(long, value_name = "URL")]
+    pub(crate) storage: String,
+    /// Reads corpora below this place for those who submit jobs: a directory, a bucket or prefix (`s3://bucket/prefix`),
+    /// or a web server (`https://host`). May be given several times. Without it only uploaded files are read.
+    #[arg(long, value_name = "DIR|URL", value_delimiter = ',')]
+    pub(crate) corpus_root: Vec<String>,
+    /// Serves Prometheus metrics at `http://ADDR/metrics`, and `/healthz` for probes, to whoever can reach this address.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) security: ServerArgs,
+    /// Prints one JSON object on stdout once it listens, and one when it stops.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Takes a worker for dead after so long without a heartbeat.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "60s", hide = true)]
+    pub(crate) lease_ttl: Duration,
+    /// Looks for dead workers and the like so often; the default is a twelfth of the lease's time.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, hide = true)]
+    pub(crate) sweep_every: Option<Duration>,
+}
 
 /// Heartbeats within the time of a lease: a worker has that many chances.
 const BEATS_PER_TTL: u32 = 4;

@@ -1,9 +1,11 @@
 //! `encaje download`: the results of a cluster's job, as `encaje run` would have left them. Everything is checked on the
 //! way: the manifest against the job, each file against the manifest.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context;
+use clap::Args;
 use dataset::vectors::{layout, read_manifest};
 use dataset::{Manifest, ManifestFile, Storage, VectorReader};
 use proto::JobId;
@@ -11,7 +13,7 @@ use proto::job::{JobState, JobStatus};
 use proto::relay::connect_storage;
 
 use super::run::merge;
-use crate::args::DownloadArgs;
+use crate::args::ClusterArgs;
 use crate::cluster::{self, Cluster};
 use crate::exit::{Advice, Exit};
 use crate::fetch::{self, Wanted};
@@ -19,6 +21,32 @@ use crate::outdir::{OutDir, Target};
 use crate::signals;
 use crate::summary::RunSummary;
 use crate::ui::{self, Amount, Ui};
+
+/// Fetches the results of a job, checks every file, and puts them where `run` would.
+///
+/// Interrupted, it goes on where it was: files that are there with the right checksum are kept.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  encaje download JOB --out vectors/ --wait --coordinator http://127.0.0.1:7600")]
+pub(crate) struct DownloadArgs {
+    /// The job, as `submit` printed it.
+    #[arg(value_name = "JOB")]
+    pub(crate) job: JobId,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Writes to this directory (part-00000.parquet ..., manifest.json), or into one file if it ends in `.parquet`.
+    #[arg(long, value_name = "DIR|FILE.parquet", env = "ENCAJE_DOWNLOAD_OUT")]
+    pub(crate) out: PathBuf,
+    /// Waits until the job is done.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Fetches what is there of an unfinished job. The files are whole, but not all, and there is no manifest; the same
+    /// command later fetches the rest.
+    #[arg(long, conflicts_with = "wait")]
+    pub(crate) partial: bool,
+    /// Prints the summary on stdout as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 /// Fetches the results of a job.
 pub(crate) fn run(ui: &Ui, args: &DownloadArgs) -> anyhow::Result<Exit> {

@@ -1,11 +1,34 @@
 //! `encaje export`: the vectors as a plain matrix.
 
-use anyhow::Context;
+use std::path::PathBuf;
 
-use crate::args::ExportArgs;
+use anyhow::Context;
+use clap::Args;
+use spec::ExportFormat;
+
 use crate::exit::{Advice, Exit};
 use crate::summary::note_missing;
 use crate::ui::{self, Ui};
+
+/// Writes the vectors as a plain matrix for NumPy, safetensors or PyTorch.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// The output directory of a finished run, or a merged file.
+    #[arg(value_name = "DIR|FILE.parquet")]
+    pub(crate) target: PathBuf,
+    /// The format to write.
+    #[arg(long, value_enum, value_name = "FORMAT", env = "ENCAJE_EXPORT_FORMAT")]
+    pub(crate) format: ExportFormat,
+    /// The file to write.
+    #[arg(long, value_name = "FILE", env = "ENCAJE_EXPORT_OUT")]
+    pub(crate) out: PathBuf,
+    /// Replaces the file if it is there already.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Prints the summary on stdout as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 /// Exports.
 pub(crate) fn run(ui: &Ui, args: &ExportArgs) -> anyhow::Result<Exit> {

@@ -3,13 +3,32 @@
 use std::io::{self, BufRead};
 
 use anyhow::Context;
+use clap::Args;
 use engine::{FillError, Filled, MaskFiller};
 use serde_json::{Value, json};
 
-use crate::args::FillMaskArgs;
+use crate::args::ModelArgs;
 use crate::exit::{Advice, Exit};
 use crate::model;
 use crate::ui::Ui;
+
+/// Shows which tokens a model expects where a text has a mask.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  encaje fill-mask --model dccuchile/bert-base-spanish-wwm-cased \
+                        'Hoy vamos a comer unos [MASK].'")]
+pub(crate) struct FillMaskArgs {
+    /// The texts, each with `[MASK]` or `<mask>` where a token is to be guessed; none reads one text per line from stdin.
+    #[arg(value_name = "TEXT")]
+    pub(crate) texts: Vec<String>,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Shows this many tokens per mask, the most probable first.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) top: u32,
+    /// Prints a JSON array per text on stdout, as the `fill-mask` pipeline of transformers gives it.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 /// Fills the masks of each text.
 pub(crate) fn run(ui: &Ui, args: &FillMaskArgs) -> anyhow::Result<Exit> {

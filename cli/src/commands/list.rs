@@ -1,14 +1,35 @@
 //! `encaje list`: the jobs of a cluster, or the outputs below a directory.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use clap::Args;
 
-use crate::args::{ClusterArgs, ListArgs};
+use crate::args::ClusterArgs;
 use crate::cluster::{self, Cluster, JobReport};
 use crate::exit::Exit;
 use crate::status;
 use crate::ui::{self, Ui};
+
+/// Lists the jobs of a cluster, or the output directories below a directory.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// The directory whose output directories are listed. Without one: the jobs of the cluster, or the current directory
+    /// where no coordinator is named.
+    #[arg(value_name = "DIR")]
+    pub(crate) parent: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Lists at most so many jobs of the cluster, the newest [default: 100].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: Option<u32>,
+    /// Lists all jobs of the cluster, however many.
+    #[arg(long, conflicts_with = "limit")]
+    pub(crate) all: bool,
+    /// Prints a JSON array on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 /// Number of jobs that are listed by default: a screen or two, however long the history.
 const JOBS_SHOWN: usize = 100;

@@ -1,11 +1,37 @@
 //! `encaje merge`: the parts of a finished run as one file, or as files of equal size.
 
-use dataset::{Manifest, MergeOptions};
+use std::path::PathBuf;
 
-use crate::args::MergeArgs;
+use clap::Args;
+use dataset::{Manifest, MergeOptions};
+use spec::OutputDtype;
+
 use crate::exit::{Advice, Exit};
 use crate::summary::note_missing;
 use crate::ui::{self, Amount, Ui};
+
+/// Merges the part files of an output directory into one Parquet file.
+#[derive(Debug, Args)]
+pub(crate) struct MergeArgs {
+    /// The output directory of a finished run.
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// The Parquet file to write; with --partition-rows, the directory.
+    #[arg(long, value_name = "FILE.parquet|DIR", env = "ENCAJE_MERGE_OUT")]
+    pub(crate) out: PathBuf,
+    /// Writes files of so many rows each (the last may have fewer) and a manifest, instead of one file.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) partition_rows: Option<u64>,
+    /// Stores vectors in this number format; the default is that of the parts.
+    #[arg(long, value_enum)]
+    pub(crate) output_dtype: Option<OutputDtype>,
+    /// Replaces the file if it is there already.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Prints the summary on stdout as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 /// Merges.
 pub(crate) fn run(ui: &Ui, args: &MergeArgs) -> anyhow::Result<Exit> {

@@ -1,4 +1,7 @@
-//! One file per command: arguments in, a library call, words out.
+//! What can be typed: the table of all commands. A command is one file with its arguments, whose doc comments are the manual,
+//! and its code; it is entered here.
+//!
+//! Every option can also be set by `ENCAJE_<OPTION>` in the environment and by `encaje.toml`; see `config`.
 
 pub(crate) mod certs;
 pub(crate) mod compare;
@@ -22,3 +25,117 @@ pub(crate) mod token;
 pub(crate) mod tokenize;
 pub(crate) mod verify;
 pub(crate) mod worker;
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::exit::Exit;
+use crate::ui::Ui;
+
+/// Turns large text corpora into Parquet files of embedding vectors, and accounts for every input row.
+///
+/// `encaje run` does everything in one process: no server, no database to set up. It can be interrupted at any moment
+/// and started again; it goes on where it was. Results go to stdout, talk goes to stderr.
+///
+/// Exit codes: 0 done; 1 failed; 2 usage; 3 finished, but rows are missing, or were rejected and --strict was given; 4 a GPU
+/// is lost to the process, start it again; 130 interrupted (the state is kept: run again to resume).
+///
+/// Every option can also be set by an environment variable (`--batch-tokens` is `ENCAJE_BATCH_TOKENS`) or in
+/// `encaje.toml` (`batch-tokens = 4096`, for every command or under `[run]` for one). Options win over the environment,
+/// the environment wins over the file.
+#[derive(Debug, Parser)]
+#[command(name = "encaje", version, propagate_version = true, max_term_width = 100, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Options that every command has.
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that every command has.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct GlobalArgs {
+    /// Reads defaults for options from this file instead of `encaje.toml` in the current directory.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Says nothing on stderr but warnings and errors.
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// Logs what happens inside to stderr: -v for events, -vv for details. `ENCAJE_LOG` takes a filter such as
+    /// `worker=debug` and wins over this.
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// Makes an enum of commands and runs them from lines `Name(arguments) => function`.
+macro_rules! commands {
+    ($($name:ident($args:ty) => $run:expr),+ $(,)?) => {
+        /// What to do.
+        #[derive(Debug, Subcommand)]
+        pub(crate) enum Command {
+            $(#[allow(missing_docs, reason = "its arguments are documented")] $name($args)),+
+        }
+
+        impl Command {
+            /// Does it.
+            pub(crate) fn run(&self, ui: &Ui) -> anyhow::Result<Exit> {
+                match self {
+                    $(Command::$name(args) => ($run)(ui, args)),+
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    Run(Box<run::RunArgs>) => run::run,
+    Coordinator(coordinator::CoordinatorArgs) => coordinator::run,
+    Worker(worker::WorkerArgs) => worker::run,
+    Submit(Box<submit::SubmitArgs>) => submit::run,
+    Status(status::StatusArgs) => status::run,
+    List(list::ListArgs) => list::run,
+    Cancel(steer::CancelArgs) => steer::cancel,
+    Pause(steer::PauseArgs) => steer::pause,
+    Resume(steer::ResumeArgs) => steer::resume,
+    Retry(steer::RetryArgs) => steer::retry,
+    Download(download::DownloadArgs) => download::run,
+    Repair(repair::RepairArgs) => repair::run,
+    Certs(certs::CertsArgs) => certs::run,
+    Token(token::TokenArgs) => token::run,
+    Verify(verify::VerifyArgs) => verify::run,
+    Merge(merge::MergeArgs) => merge::run,
+    Export(export::ExportArgs) => export::run,
+    Project(project::ProjectArgs) => project::run,
+    Compare(Box<compare::CompareArgs>) => compare::run,
+    Similarity(Box<similarity::SimilarityArgs>) => similarity::run,
+    FillMask(fill_mask::FillMaskArgs) => fill_mask::run,
+    Tokenize(tokenize::TokenizeArgs) => tokenize::run,
+    Model(model::ModelArgs) => model::run,
+    Completions(completions::CompletionsArgs) => |ui, args| completions::run(ui, args, &mut Cli::command()),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_has_a_sentence_as_help() {
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            for arg in command.get_arguments() {
+                let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.len() > 10, "`{}` of `{}` has no help", arg.get_id(), command.get_name());
+            }
+            commands.extend(command.get_subcommands().cloned());
+        }
+    }
+}

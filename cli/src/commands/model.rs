@@ -1,15 +1,66 @@
 //! `encaje model`: fetches a model, or shows what it is.
 
+use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::args::{ModelPullArgs, ModelShowArgs};
+use crate::args::HubArgs;
 use crate::exit::Exit;
 use crate::model::{self, ModelReport};
 use crate::prompt;
 use crate::ui::{self, Ui};
 
+/// Fetches a model, or shows what it is.
+#[derive(Debug, Args)]
+pub(crate) struct ModelArgs {
+    #[command(subcommand)]
+    command: ModelCommand,
+}
+
+/// What to do with a model.
+#[derive(Debug, Subcommand)]
+enum ModelCommand {
+    /// Downloads a Hub model into the cache that Python's tools use too, and prints its directory.
+    Pull(ModelPullArgs),
+    /// Shows a model's architecture, size, pooling and digest.
+    Show(ModelShowArgs),
+}
+
+/// `encaje model pull`.
+#[derive(Debug, Args)]
+pub(crate) struct ModelPullArgs {
+    /// The model: a Hub id such as `owner/name`.
+    #[arg(value_name = "MODEL")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
+    /// Prints one JSON object on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `encaje model show`.
+#[derive(Debug, Args)]
+pub(crate) struct ModelShowArgs {
+    /// The model: a Hub id such as `owner/name`, or a directory.
+    #[arg(value_name = "MODEL")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
+    /// Prints one JSON object on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Fetches or shows a model.
+pub(crate) fn run(ui: &Ui, args: &ModelArgs) -> anyhow::Result<Exit> {
+    match &args.command {
+        ModelCommand::Pull(args) => pull(ui, args),
+        ModelCommand::Show(args) => show(ui, args),
+    }
+}
+
 /// Fetches a model and prints its directory.
-pub(crate) fn pull(ui: &Ui, args: &ModelPullArgs) -> anyhow::Result<Exit> {
+fn pull(ui: &Ui, args: &ModelPullArgs) -> anyhow::Result<Exit> {
     let found = model::find(ui, &args.name, &args.hub, None)?;
     let directory = found.dir.display().to_string();
     if args.json {
@@ -21,7 +72,7 @@ pub(crate) fn pull(ui: &Ui, args: &ModelPullArgs) -> anyhow::Result<Exit> {
 }
 
 /// Shows what a model is.
-pub(crate) fn show(ui: &Ui, args: &ModelShowArgs) -> anyhow::Result<Exit> {
+fn show(ui: &Ui, args: &ModelShowArgs) -> anyhow::Result<Exit> {
     let model = model::open(ui, &args.name, &args.hub, None)?;
     let report = ModelReport::of(&model)?;
     if args.json {

@@ -1,20 +1,52 @@
 //! `encaje project`: the vectors of an output as a picture, by UMAP.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use atlas::plot::{self, Figure, HoverColumn, Labels, Panel, PlotFormat};
 use atlas::umap::{self, Metric, Options, Stage, UmapError};
+use clap::Args;
 use dataset::VectorSet;
 use serde::Serialize;
 
-use crate::args::{LabelTypeArg, MetricArg, ProjectArgs, UmapArgs};
+use crate::args::{LabelTypeArg, MetricArg, UmapArgs};
 use crate::exit::{Advice, Exit};
 use crate::points::{self, Points};
 use crate::spelled::spelled;
 use crate::summary::note_missing;
 use crate::ui::{self, Amount, Progress, Ui};
 use crate::{coords, outfile};
+
+/// Draws the vectors: a UMAP projection to the plane, coloured by a column.
+///
+/// Rows without a vector are left out and counted. The same vectors, options and seed give the same picture.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  encaje project vectors/ --label label --out plot.html")]
+pub(crate) struct ProjectArgs {
+    /// The output directory of a finished run, or a merged file. Rows without a vector are left out and counted.
+    #[arg(value_name = "DIR|FILE.parquet")]
+    pub(crate) target: PathBuf,
+    /// Colours points by this kept column.
+    #[arg(long, value_name = "COLUMN", env = "ENCAJE_PROJECT_LABEL")]
+    pub(crate) label: Option<String>,
+    /// Takes the label column for this. `auto` takes numbers with many different values for a number.
+    #[arg(long, value_enum, default_value_t = LabelTypeArg::Auto, requires = "label")]
+    pub(crate) label_type: LabelTypeArg,
+    /// The picture to write; the extension tells the format.
+    #[arg(long, value_name = "PLOT.html|.png|.svg", env = "ENCAJE_PROJECT_OUT", required_unless_present = "coords")]
+    pub(crate) out: Option<PathBuf>,
+    /// Writes x and y with `row` and the kept columns to this Parquet file.
+    #[arg(long, value_name = "FILE.parquet", env = "ENCAJE_PROJECT_COORDS")]
+    pub(crate) coords: Option<PathBuf>,
+    /// Replaces files that are there already.
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) umap: UmapArgs,
+    /// Prints the summary on stdout as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 /// The column that is taken for the text where there is one of this name.
 const TEXT: &str = "text";

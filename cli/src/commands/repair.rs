@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use clap::Args;
 use coordinator::{Clock, Store, SystemClock};
 use dataset::Storage;
 use dataset::vectors::layout;
@@ -15,12 +16,28 @@ use proto::relay::connect_storage;
 use serde::Serialize;
 
 use super::download::manifest_of;
-use crate::args::RepairArgs;
+use crate::args::ClusterArgs;
 use crate::cluster::{self, Cluster};
 use crate::exit::{Advice, Exit};
 use crate::fetch::{self, Wanted};
 use crate::outdir::{self, OutDir};
 use crate::ui::{self, Amount, Ui};
+
+/// Finds output files that are damaged or missing, and has them made again.
+#[derive(Debug, Args)]
+pub(crate) struct RepairArgs {
+    /// A job of a cluster by its id, or the directory of an `encaje run`.
+    #[arg(value_name = "JOB|DIR")]
+    pub(crate) target: String,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Says what is damaged and changes nothing; exits with 1 if anything is.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Prints the report on stdout as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 /// Winners read from the database at once.
 const PAGE: u32 = 1_000;

@@ -4,26 +4,72 @@
 //! output; write down the job; run it; move its parts into place; write the manifest; clean up. A later run finds out
 //! which steps are done and does the rest.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
+use clap::Args;
 use dataset::vectors::Resolved;
 use dataset::{FileInfo, MergeOptions, PlannedSource, RowCounts, Storage, VectorReader};
 use engine::DeviceSpec;
 use proto::job::{JobSpec, JobState, JobStatus};
 
-use crate::args::RunArgs;
-use crate::devices;
+use crate::args::{DeviceArg, JobArgs, parse_device};
 use crate::exit::{Advice, Exit};
 use crate::local::{self, Ended, LocalJob};
 use crate::model::{self, LocalModel};
-use crate::noticed;
 use crate::outdir::{self, EmptyPart, JobRecord, OutDir, Target};
 use crate::plan::{self, Power};
 use crate::stream::{self, Corpora};
 use crate::summary::RunSummary;
 use crate::ui::{self, Amount, Ui};
+use crate::{devices, noticed};
+
+/// Embeds a corpus on this machine; run it again to resume.
+///
+/// Each input row becomes one output row: with a vector, or with the reason why it has none. Run the same command
+/// again to resume after an interruption, a crash or a failure; after success it does nothing. Other parameters, or
+/// a corpus that has changed, are refused in a directory that holds a job already.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  encaje run tweets.csv --model sentence-transformers/all-MiniLM-L6-v2 --out vectors/"
+)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+}
+
+/// Where the output goes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct OutputArgs {
+    /// Writes to this directory (part-00000.parquet ..., manifest.json), or into one file if it ends in `.parquet`.
+    #[arg(long, value_name = "DIR|FILE.parquet")]
+    pub(crate) out: PathBuf,
+    /// Exits with 3 if any row was rejected.
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Prints the summary on stdout as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How this machine is used.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Machine")]
+pub(crate) struct MachineArgs {
+    /// Computes on these devices: `auto`, `cpu`, `cuda:0,1` or `cuda:all`. `auto` is every GPU that can be used, else the
+    /// CPU.
+    #[arg(long, value_name = "DEVICE", value_parser = parse_device, default_value = "auto")]
+    pub(crate) device: DeviceArg,
+    /// Runs this many forward passes at a time on a CPU. The default is one per core.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) threads: Option<u32>,
+}
 
 /// What was asked for, looked at and found possible.
 struct Request<'a> {
@@ -39,10 +85,10 @@ struct Request<'a> {
 }
 
 /// Embeds the corpus.
-pub(crate) fn run(ui: &Ui, args: RunArgs) -> anyhow::Result<Exit> {
+pub(crate) fn run(ui: &Ui, args: &RunArgs) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    let mut request = look(ui, &args, &runtime)?;
+    let mut request = look(ui, args, &runtime)?;
     if let Some(totals) = finished_file(&request)? {
         request.out.remove()?;
         ui.note(format!("`{}` is done already: nothing to do", request.target.path().display()));

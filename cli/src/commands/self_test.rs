@@ -3,7 +3,8 @@
 use engine::{DeviceSpec, Effort, Finding, ModelDir};
 use serde::Serialize;
 
-use crate::args::{HubArgs, WorkerArgs};
+use crate::args::HubArgs;
+use crate::commands::worker::WorkerArgs;
 use crate::exit::Exit;
 use crate::ui::Ui;
 use crate::{devices, model};

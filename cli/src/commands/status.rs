@@ -2,15 +2,33 @@
 
 use std::path::Path;
 
+use clap::Args;
 use proto::JobId;
 use proto::job::JobStatus;
 
 use super::list;
-use crate::args::StatusArgs;
+use crate::args::ClusterArgs;
 use crate::cluster::{self, Cluster, JobReport};
 use crate::exit::{Advice, Exit};
 use crate::status::{OutState, OutStatus};
 use crate::ui::{self, Ui};
+
+/// Shows how a job stands: one of a cluster by its id, or the one in an output directory.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// A job of a cluster by its id, or the output of `encaje run`: a directory, or the `.parquet` file. Without one: all
+    /// jobs of the cluster, or the current directory where no coordinator is named.
+    #[arg(value_name = "JOB|DIR|FILE.parquet")]
+    pub(crate) target: Option<String>,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Follows a job of a cluster until it has ended.
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Prints one JSON object on stdout; with --watch, one whenever something has changed.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 /// Shows one output, one job, or all jobs.
 pub(crate) fn run(ui: &Ui, args: &StatusArgs) -> anyhow::Result<Exit> {

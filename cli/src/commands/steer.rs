@@ -1,13 +1,77 @@
 //! `encaje cancel`, `pause`, `resume` and `retry`: what is done to a job by its id alone.
 
-use crate::args::SteerArgs;
+use clap::Args;
+use proto::JobId;
+
+use crate::args::ClusterArgs;
 use crate::cluster::{self, Cluster, JobReport};
 use crate::exit::Exit;
 use crate::ui::Ui;
 
+/// Which job, and how it is shown.
+#[derive(Debug, Args)]
+pub(crate) struct SteerArgs {
+    /// The job, as `submit` printed it.
+    #[arg(value_name = "JOB")]
+    job: JobId,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// Prints the job on stdout as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Ends a job without a result.
+#[derive(Debug, Args)]
+pub(crate) struct CancelArgs {
+    #[command(flatten)]
+    steer: SteerArgs,
+}
+
+/// Stops handing out the shards of a job; what is being worked on is still finished.
+#[derive(Debug, Args)]
+pub(crate) struct PauseArgs {
+    #[command(flatten)]
+    steer: SteerArgs,
+}
+
+/// Hands out the shards of a paused job again.
+#[derive(Debug, Args)]
+pub(crate) struct ResumeArgs {
+    #[command(flatten)]
+    steer: SteerArgs,
+}
+
+/// Gives what failed of a job another chance.
+#[derive(Debug, Args)]
+pub(crate) struct RetryArgs {
+    #[command(flatten)]
+    steer: SteerArgs,
+}
+
+/// Ends a job.
+pub(crate) fn cancel(ui: &Ui, args: &CancelArgs) -> anyhow::Result<Exit> {
+    steer(ui, &args.steer, Action::Cancel)
+}
+
+/// Pauses a job.
+pub(crate) fn pause(ui: &Ui, args: &PauseArgs) -> anyhow::Result<Exit> {
+    steer(ui, &args.steer, Action::Pause)
+}
+
+/// Resumes a job.
+pub(crate) fn resume(ui: &Ui, args: &ResumeArgs) -> anyhow::Result<Exit> {
+    steer(ui, &args.steer, Action::Resume)
+}
+
+/// Retries what failed of a job.
+pub(crate) fn retry(ui: &Ui, args: &RetryArgs) -> anyhow::Result<Exit> {
+    steer(ui, &args.steer, Action::Retry)
+}
+
 /// What is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Action {
+enum Action {
     /// End it without a result.
     Cancel,
     /// Hand out no more shards.
@@ -19,7 +83,7 @@ pub(crate) enum Action {
 }
 
 /// Does it. Doing it twice is doing it once.
-pub(crate) fn run(ui: &Ui, args: &SteerArgs, action: Action) -> anyhow::Result<Exit> {
+fn steer(ui: &Ui, args: &SteerArgs, action: Action) -> anyhow::Result<Exit> {
     cluster::runtime()?.block_on(async {
         let cluster = Cluster::open(&args.cluster)?;
         let (jobs, job) = (&cluster.jobs, args.job);

@@ -2,18 +2,48 @@
 
 use std::path::Path;
 
+use clap::Args;
 use dataset::PlannedSource;
 use proto::job::{JobSpec, JobState, JobStatus};
 use proto::{JobId, RpcErrorKind, relay};
 
-use crate::args::SubmitArgs;
+use crate::args::{ClusterArgs, JobArgs};
 use crate::cluster::{self, Cluster, JobReport};
 use crate::exit::Exit;
-use crate::model;
-use crate::noticed;
 use crate::plan::{self, Power};
 use crate::stream::{Corpora, ScratchFolder};
 use crate::ui::{self, Ui};
+use crate::{model, noticed};
+
+/// Hands a corpus to a cluster and prints the job's id.
+///
+/// The same command again is the same job, so that repeating it is harmless. The corpus must be readable under the
+/// same name for coordinators and workers, and so must a model that is a directory.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  encaje submit tweets.csv --model owner/name --coordinator http://127.0.0.1:7600")]
+pub(crate) struct SubmitArgs {
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Submits under this id (a UUID). The default follows from corpus, model and options, so that the same command
+    /// again is the same job.
+    #[arg(long, value_name = "UUID", env = "ENCAJE_SUBMIT_JOB_ID")]
+    pub(crate) job_id: Option<JobId>,
+    /// Submits under a new id even if the same job was submitted before.
+    #[arg(long, conflicts_with = "job_id")]
+    pub(crate) again: bool,
+    /// Lets the job succeed without shards that are out of attempts, if any other is done. Their rows are missing from
+    /// the result, which lists them; `encaje retry` tries them again.
+    #[arg(long)]
+    pub(crate) allow_partial: bool,
+    /// Waits until the job has ended, and fails if it fails. Exits with 3 if it succeeded without some of its rows.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Prints the job on stdout as one JSON object instead of its id.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 /// Shards are cut for a worker with so many cores: the same for whoever submits, so that the job is the same.
 const WORKER_CORES: u64 = 4;

@@ -2,23 +2,76 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use coordinator::access::{TokenFile, TokenFileError, TokenLine, token_digest};
+use clap::{Args, Subcommand};
+use coordinator::access::{Role, TokenFile, TokenFileError, TokenLine, token_digest};
 use dataset::vectors::AtomicFile;
 use rand::Rng;
 
-use crate::args::{TokenCommand, TokenFileArgs, TokenNewArgs, TokenRevokeArgs};
+use crate::args::parse_role;
 use crate::exit::{Advice, Exit};
 use crate::ui::Ui;
+
+/// Makes, lists or revokes the tokens with which people prove who they are.
+#[derive(Debug, Args)]
+pub(crate) struct TokenArgs {
+    #[command(subcommand)]
+    command: TokenCommand,
+}
+
+/// What to do with tokens.
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    /// Makes a token, prints it once, and adds its digest to a token file.
+    New(TokenNewArgs),
+    /// Lists the tokens of a token file.
+    List(TokenFileArgs),
+    /// Takes a name's tokens out of a token file; coordinators notice within a second or so.
+    Revoke(TokenRevokeArgs),
+}
+
+/// Which token file.
+#[derive(Debug, Args)]
+pub(crate) struct TokenFileArgs {
+    /// The token file of the coordinators.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokens: PathBuf,
+}
+
+/// `encaje token new`.
+#[derive(Debug, Args)]
+pub(crate) struct TokenNewArgs {
+    #[command(flatten)]
+    pub(crate) file: TokenFileArgs,
+    /// Whose token it is.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    /// What it is for: `read`, `submit` (which reads too), `worker` or `admin`.
+    #[arg(long, value_name = "SCOPE", value_parser = parse_role)]
+    pub(crate) scope: Role,
+    /// How long it is valid.
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub(crate) days: u32,
+}
+
+/// `encaje token revoke`.
+#[derive(Debug, Args)]
+pub(crate) struct TokenRevokeArgs {
+    #[command(flatten)]
+    pub(crate) file: TokenFileArgs,
+    /// Whose tokens.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+}
 
 const DAY_S: i64 = 24 * 3600;
 
 /// Makes, lists or revokes tokens.
-pub(crate) fn run(ui: &Ui, command: &TokenCommand) -> anyhow::Result<Exit> {
-    match command {
+pub(crate) fn run(ui: &Ui, args: &TokenArgs) -> anyhow::Result<Exit> {
+    match &args.command {
         TokenCommand::New(args) => new(ui, args),
         TokenCommand::List(args) => list(ui, args),
         TokenCommand::Revoke(args) => revoke(ui, args),

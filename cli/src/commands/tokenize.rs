@@ -3,13 +3,37 @@
 use std::io::{self, BufRead};
 
 use anyhow::Context;
+use clap::Args;
 use engine::TextEncoder;
 use serde::Serialize;
 
-use crate::args::TokenizeArgs;
+use crate::args::ModelArgs;
 use crate::exit::Exit;
 use crate::ui::Ui;
 use crate::{model, prompt};
+
+/// Shows how a model's tokenizer cuts texts.
+#[derive(Debug, Args)]
+pub(crate) struct TokenizeArgs {
+    /// The texts; none reads one text per line from stdin.
+    #[arg(value_name = "TEXT")]
+    pub(crate) texts: Vec<String>,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Cuts texts to this many tokens, special ones included. The default is what the model can take.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_length: Option<u32>,
+    /// Puts this prompt of the model before every text, by its name. The default is the model's own default prompt, if it
+    /// has one; `""` is none.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) prompt: Option<String>,
+    /// Puts this before every text instead of a prompt of the model.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prefix: Option<String>,
+    /// Prints one JSON object per text on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 /// One text, as tokens.
 #[derive(Debug, Serialize)]

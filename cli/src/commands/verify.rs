@@ -1,17 +1,45 @@
 //! `encaje verify`: every promise about an output, checked.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use clap::Args;
 use dataset::vectors::HOLES_MAX;
 use dataset::{Format, Keep, ReadOptions, VectorSet, VerifyCorpus, VerifyReport};
 use spec::JobSpec;
 
-use crate::args::VerifyArgs;
+use crate::args::{DialectArgs, parse_keep};
 use crate::exit::Exit;
 use crate::outdir::OutDir;
 use crate::stream::{Corpora, ScratchFolder};
 use crate::ui::{self, Amount, Ui};
+
+/// Checks every promise about an output: rows, checksums, norms, and the corpus where it is given.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The output to check: a directory with manifest.json, or a merged file.
+    #[arg(value_name = "DIR|FILE.parquet")]
+    pub(crate) target: PathBuf,
+    /// Checks the output against this corpus too: the same files, globs, URLs or `-` in the same order as for `run`. In
+    /// the directory of a `run`, how it was read need not be said again.
+    #[arg(long, value_name = "CORPUS", num_args = 1.., env = "ENCAJE_VERIFY_CORPUS")]
+    pub(crate) corpus: Vec<String>,
+    /// Takes every source of the corpus as this format, whatever its extension.
+    #[arg(long, value_enum, value_name = "FORMAT", requires = "corpus")]
+    pub(crate) format: Option<Format>,
+    /// Names the corpus column that holds the text. The default is the one that `run` was given, else `text`.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) text_column: Option<String>,
+    /// The columns that `run` was to pass through: `all`, `none`, or names separated by commas. The default is those
+    /// that the output has.
+    #[arg(long, value_name = "COLUMN,...", value_parser = parse_keep)]
+    pub(crate) keep: Option<Keep>,
+    #[command(flatten)]
+    pub(crate) dialect: DialectArgs,
+    /// Prints the report on stdout as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 /// Checks an output. Exit code 1 if any promise is broken, 3 if all hold of the rows that are there and some are missing.
 pub(crate) fn run(ui: &Ui, args: &VerifyArgs) -> anyhow::Result<Exit> {

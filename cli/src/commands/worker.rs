@@ -1,17 +1,72 @@
 //! `encaje worker`: works for a cluster until it is told to stop.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use clap::Args;
 use serde::Serialize;
 use worker::{HubOptions, WorkerConfig};
 
-use crate::args::WorkerArgs;
-use crate::cluster;
-use crate::devices;
+use crate::args::{ClusterArgs, DeviceArg, parse_device, parse_duration};
 use crate::exit::{Advice, Exit};
-use crate::restart;
-use crate::signals;
 use crate::ui::{self, Ui};
+use crate::{cluster, devices, restart, signals};
+
+/// Works for a cluster: leases shards, embeds them, writes the results to its storage.
+///
+/// Workers come and go as they like. One that is told to stop (SIGTERM or ctrl-C) gives its shards back at once; the
+/// shards of one that dies go to others when its time is over.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  encaje worker --coordinator http://127.0.0.1:7600")]
+pub(crate) struct WorkerArgs {
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Computes on these devices: `auto`, `cpu`, `cuda:0,1` or `cuda:all`. `auto` is every GPU that can be used, else the
+    /// CPU.
+    #[arg(long, value_name = "DEVICE", value_parser = parse_device, default_value = "auto")]
+    pub(crate) device: DeviceArg,
+    /// Starts the worker again when its device is lost (exit code 4) or it dies.
+    #[arg(long)]
+    pub(crate) restart: bool,
+    /// Stops when standard input ends: how --restart stops what it started.
+    #[arg(long, hide = true)]
+    pub(crate) stop_with_stdin: bool,
+    /// Instead of working, checks every operation of the device against a reference and measures it; exits with 1 if
+    /// anything is wrong.
+    #[arg(long)]
+    pub(crate) self_test: bool,
+    /// Tests this model too, a Hub id or a directory: against the CPU in f32, and its speed.
+    #[arg(long, value_name = "MODEL", requires = "self_test")]
+    pub(crate) model: Option<String>,
+    /// Tests a few sizes only.
+    #[arg(long, requires = "self_test")]
+    pub(crate) quick: bool,
+    /// Runs this many forward passes at a time on a CPU. The default is one per core.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) threads: Option<u32>,
+    /// Keeps unfinished output files in this directory. The default is `encaje/spool` in the user's cache directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) spool: Option<PathBuf>,
+    /// Shows this name in logs and lists. The default is the host's name and the process number.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Uses only models that are in the local cache, and never asks the Hub.
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// Gives up after so long without a coordinator.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "15m")]
+    pub(crate) max_offline: Duration,
+    /// Prints one JSON object on stdout when it begins, and one when it stops.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl WorkerArgs {
+    /// Whether this process starts workers instead of being one.
+    pub(crate) fn supervises(&self) -> bool {
+        self.restart && !self.stop_with_stdin
+    }
+}
 
 /// What a script is told.
 #[derive(Serialize)]
@@ -25,6 +80,9 @@ enum Event<'a> {
 
 /// Runs a worker.
 pub(crate) fn run(ui: &Ui, args: &WorkerArgs) -> anyhow::Result<Exit> {
+    if args.supervises() {
+        return restart::run(ui);
+    }
     if args.self_test {
         return super::self_test::run(ui, args);
     }
