@@ -12,6 +12,7 @@ mod exit;
 mod fetch;
 mod local;
 mod memory;
+mod merging;
 mod model;
 mod noticed;
 mod outdir;
@@ -29,6 +30,7 @@ mod status;
 mod stream;
 mod summary;
 mod ui;
+mod umap;
 
 use std::process::ExitCode;
 

@@ -61,6 +61,12 @@ fn advise(name: &str, error: ModelError) -> anyhow::Error {
     }
 }
 
+/// Returns the short name of a model: the last part of its Hub id or directory that says anything.
+pub(crate) fn short_name(model: &str) -> String {
+    let mut parts = model.trim_end_matches('/').rsplit('/');
+    parts.find(|part| !part.is_empty() && *part != "model").unwrap_or(model).to_owned()
+}
+
 /// Describes a model in one line.
 pub(crate) fn describe(summary: &ModelSummary) -> String {
     format!(
@@ -189,5 +195,16 @@ impl<'a> Download<'a> {
         if let Some(shown) = &mut self.shown {
             shown.update(progress.bytes_done);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_named_by_what_says_anything() {
+        let names = ["owner/name", "/models/beto/", "/lib/gt_minilm/model", "model"].map(short_name);
+        assert_eq!(names, ["name", "beto", "gt_minilm", "model"]);
     }
 }

@@ -8,11 +8,18 @@ use arrow_array::types::{Float16Type, Float32Type, Int64Type};
 use arrow_array::{Array, BooleanArray, RecordBatch};
 use arrow_select::concat::concat_batches;
 use arrow_select::filter::{filter, filter_record_batch};
+use atlas::plot::HoverColumn;
 use dataset::vectors::schema::{EMBEDDING, N_TOKENS, ROW, TRUNCATED};
 use dataset::vectors::{BATCH_ROWS, Projection};
 use dataset::{FileInfo, VectorSet};
 
 use crate::exit::Advice;
+use crate::spelled::spelled;
+use crate::summary::note_missing;
+use crate::ui::{self, Amount, Ui};
+
+/// The column that is taken for the text where there is one of this name.
+const TEXT: &str = "text";
 
 /// The rows of an output that have a vector, in order.
 #[derive(Debug)]
@@ -59,11 +66,62 @@ impl Points {
         self.kept = filter_record_batch(&self.kept, &BooleanArray::from(kept.to_vec()))?;
         Ok(())
     }
+
+    /// Returns the values of a kept column, spelled; `None` where there is none.
+    pub(crate) fn column(&self, name: &str) -> anyhow::Result<Vec<Option<String>>> {
+        let Some(column) = self.kept.column_by_name(name) else {
+            return Err(Advice::usage(format!("there is no kept column `{name}`")).into());
+        };
+        Ok(spelled(column))
+    }
+
+    /// What a point says about itself: the text first, then the other kept columns and the row number.
+    pub(crate) fn hover(&self) -> anyhow::Result<Vec<HoverColumn>> {
+        let schema = self.kept.schema();
+        let mut columns = Vec::new();
+        for field in schema.fields() {
+            let values = self.column(field.name())?.into_iter().map(Option::unwrap_or_default).collect();
+            columns.push(HoverColumn { name: field.name().clone(), values });
+        }
+        // The text is the column of that name, or else the one with most to read.
+        let length = |column: &HoverColumn| column.values.iter().map(String::len).sum::<usize>();
+        let text = columns.iter().position(|column| column.name == TEXT);
+        let text = text.or_else(|| (0..columns.len()).max_by_key(|&index| length(&columns[index])));
+        if let Some(index) = text {
+            columns[..=index].rotate_right(1);
+        }
+        let rows = self.rows.iter().map(i64::to_string).collect();
+        columns.push(HoverColumn { name: dataset::vectors::schema::ROW.to_owned(), values: rows });
+        Ok(columns)
+    }
+}
+
+/// Loads the vectors of an output, with a display of progress. Refuses an output without any.
+pub(crate) fn load(ui: &Ui, target: &Path) -> anyhow::Result<Points> {
+    let mut progress = ui.progress("reading", Amount::default());
+    let points = read(target, &mut |rows, total| {
+        progress.update(Amount { rows, tokens: 0 }, total, Some(total));
+    })?;
+    progress.finish();
+    if points.len() == 0 {
+        let (shown, rejected) = (target.display(), ui::counted(points.rejected, "row"));
+        let advice = match points.rejected {
+            0 => Advice::failed(format!("`{shown}` has no rows, so there is nothing to draw")),
+            _ => Advice::failed(format!("`{shown}` has no vectors to draw ({rejected}, all rejected)"))
+                .hint("`encaje verify` says what the reasons are"),
+        };
+        return Err(advice.into());
+    }
+    note_missing(ui, points.missing);
+    if points.rejected > 0 {
+        ui.note(format!("left out: {} without a vector", ui::counted(points.rejected, "row")));
+    }
+    Ok(points)
 }
 
 /// Loads the output directory of a finished run, or a merged file. Rows without a vector are left out and counted.
 /// `progress` is told how many rows were read, and of how many.
-pub(crate) fn load(target: &Path, progress: &mut dyn FnMut(u64, u64)) -> anyhow::Result<Points> {
+fn read(target: &Path, progress: &mut dyn FnMut(u64, u64)) -> anyhow::Result<Points> {
     let set = VectorSet::open(target)?;
     let dim = usize::try_from(set.info().dimensions).context("the vectors have too many dimensions")?;
     let total = set.rows();

@@ -5,18 +5,17 @@ use std::path::{Path, PathBuf};
 
 use atlas::plot::{self, Figure, HoverColumn, Labels, Panel, Table};
 use atlas::statistics::{Estimate, paired_bootstrap, silhouettes};
-use atlas::umap::{self, Metric, Options, quality};
+use atlas::umap::{Metric, Options, neighbors, quality};
 use clap::Args;
 use serde::Serialize;
 
-use super::project;
 use crate::args::{LabelTypeArg, UmapArgs};
 use crate::exit::{Advice, Exit};
 use crate::outdir::OutDir;
-use crate::outfile;
-use crate::points::Points;
+use crate::points::{self, Points};
 use crate::shared_rows::{SAME_CORPUS, SharedRows};
 use crate::ui::{self, Ui};
+use crate::{model, outfile, umap};
 
 /// Compares models: a plot of each side by side, and how well each separates the values of a column.
 #[derive(Debug, Args)]
@@ -111,7 +110,7 @@ struct Rows {
 /// Compares.
 pub(crate) fn run(ui: &Ui, args: &CompareArgs) -> anyhow::Result<Exit> {
     let format = outfile::check_picture(args.out.as_deref(), args.force, outfile::PICTURE_HINT)?;
-    let options = project::options(&args.umap);
+    let options = umap::options(&args.umap);
     let shared = SharedRows::of(&args.targets)?;
     if shared.left_out > 0 {
         ui.note(format!("left out: {} that lack a vector in one of the sets", ui::counted(shared.left_out, "row")));
@@ -120,7 +119,7 @@ pub(crate) fn run(ui: &Ui, args: &CompareArgs) -> anyhow::Result<Exit> {
     let mut judged = Vec::new();
     for target in &args.targets {
         ui.note(format!("{}:", target.display()));
-        let mut points = project::load(ui, target)?;
+        let mut points = points::load(ui, target)?;
         let facts = facts(target, &points);
         shared.keep_in(&mut points)?;
         let rows = match &first {
@@ -166,7 +165,7 @@ fn rows_of(args: &CompareArgs, target: &Path, points: &Points, shared: SharedRow
         let what = format!("--label: `{}` has no kept column `{}`", target.display(), args.label);
         return Err(Advice::usage(what).hint(format!("its kept columns are: {}", names.join(", "))).into());
     }
-    let values = project::column(points, &args.label)?;
+    let values = points.column(&args.label)?;
     let labels = match args.label_type {
         LabelTypeArg::Auto => Labels::of_column(&args.label, &values),
         LabelTypeArg::Category => Labels::categories_of(&args.label, &values),
@@ -195,7 +194,7 @@ fn rows_of(args: &CompareArgs, target: &Path, points: &Points, shared: SharedRow
         let what = format!("--label: column `{}` has {} different values", args.label, ui::thousands(distinct as u64));
         return Err(Advice::usage(what).hint("take a column whose values are shared by many rows").into());
     }
-    Ok(Rows { target: target.to_owned(), shared, columns: project::hover(points)?, labels, codes, distinct })
+    Ok(Rows { target: target.to_owned(), shared, columns: points.hover()?, labels, codes, distinct })
 }
 
 /// Refuses a set that has other values in a column that both kept: it is of another corpus.
@@ -204,7 +203,7 @@ fn same_rows(first: &Rows, target: &Path, points: &Points) -> anyhow::Result<()>
     let refuse = |what: String| -> anyhow::Error {
         Advice::usage(format!("`{one}` and `{other}` cannot be compared: {what}")).hint(SAME_CORPUS).into()
     };
-    for column in project::hover(points)? {
+    for column in points.hover()? {
         let Some(known) = first.columns.iter().find(|known| known.name == column.name) else { continue };
         if let Some(at) = known.values.iter().zip(&column.values).position(|(mine, theirs)| mine != theirs) {
             return Err(refuse(format!("column `{}` differs in row {}", column.name, points.rows[at])));
@@ -223,7 +222,7 @@ fn facts(target: &Path, points: &Points) -> Model {
     let count = points.len().max(1) as f64;
     let speed = OutDir::new(target.to_owned()).speed();
     Model {
-        model: project::model_name(&points.info.model),
+        model: model::short_name(&points.info.model),
         target: target.to_owned(),
         dimensions: points.dim,
         pooling: points.info.pooling.clone(),
@@ -242,12 +241,12 @@ fn facts(target: &Path, points: &Points) -> Model {
 
 /// Projects one set and measures it.
 fn judge(ui: &Ui, facts: Model, points: &Points, rows: &Rows, options: &Options) -> anyhow::Result<Judged> {
-    let places = project::project(ui, &facts.target, points, options)?;
+    let places = umap::project(ui, &facts.target, points, options)?;
     let cosine = Options { metric: Metric::Cosine, ..options.clone() };
     let (hits, silhouettes) = match &rows.codes {
         None => (Vec::new(), Vec::new()),
         Some(codes) => {
-            let near = umap::neighbors(&points.vectors, points.dim, NEIGHBORS + 1, &cosine, &mut |_| {})?;
+            let near = neighbors(&points.vectors, points.dim, NEIGHBORS + 1, &cosine, &mut |_| {})?;
             let hits = quality::label_hits(&near, codes, NEIGHBORS);
             (hits, silhouettes(&points.vectors, points.dim, codes, options.threads))
         }
@@ -373,12 +372,6 @@ fn figure(args: &CompareArgs, rows: &Rows, models: &[Model], places: Vec<Vec<[f3
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_model_is_named_by_what_says_anything() {
-        let names = ["owner/name", "/models/beto/", "/lib/gt_minilm/model", "model"].map(project::model_name);
-        assert_eq!(names, ["name", "beto", "gt_minilm", "model"]);
-    }
 
     #[test]
     fn the_table_is_aligned() {

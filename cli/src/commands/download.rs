@@ -6,21 +6,20 @@ use std::time::Instant;
 
 use anyhow::Context;
 use clap::Args;
-use dataset::vectors::{layout, read_manifest};
-use dataset::{Manifest, ManifestFile, Storage, VectorReader};
+use dataset::vectors::layout;
+use dataset::{Manifest, ManifestFile, MergeOptions, VectorReader};
 use proto::JobId;
 use proto::job::{JobState, JobStatus};
 use proto::relay::connect_storage;
 
-use super::run::merge;
 use crate::args::ClusterArgs;
 use crate::cluster::{self, Cluster};
 use crate::exit::{Advice, Exit};
 use crate::fetch::{self, Wanted};
 use crate::outdir::{OutDir, Target};
-use crate::signals;
 use crate::summary::RunSummary;
 use crate::ui::{self, Amount, Ui};
+use crate::{merging, signals};
 
 /// Fetches the results of a job, checks every file, and puts them where `run` would.
 ///
@@ -87,7 +86,7 @@ async fn download(ui: &Ui, args: &DownloadArgs) -> anyhow::Result<Exit> {
     }
     let url = cluster.jobs.storage_url(args.job).await.map_err(|error| cluster.explain(error))?;
     let storage = connect_storage(cluster.connection.clone(), &url).await;
-    let winners = manifest_of(&status, &storage).await?;
+    let winners = cluster::manifest_of(&status, &storage).await?;
     let wanted = wanted(&winners.files);
     let files = winners.files.into_iter().zip(&wanted);
     let files = files.map(|(file, wanted)| ManifestFile { name: wanted.name.clone(), ..file }).collect();
@@ -100,7 +99,8 @@ async fn download(ui: &Ui, args: &DownloadArgs) -> anyhow::Result<Exit> {
     out.write_manifest(&manifest)?;
     if let Target::File(file) = &target {
         // One that is there is this job's, and lacks rows that it has now.
-        tokio::task::block_in_place(|| merge(ui, out.root(), file, found.is_some()))?;
+        let options = MergeOptions { overwrite: found.is_some(), ..MergeOptions::default() };
+        tokio::task::block_in_place(|| merging::merge(ui, out.root(), file, &options))?;
         drop(lock);
         out.remove()?;
     }
@@ -150,31 +150,6 @@ fn finished_file(target: &Target, job: JobId) -> anyhow::Result<Option<RunSummar
         return Err(refuse().into());
     }
     Ok(Some(RunSummary::was_done(file, &reader.totals().totals).missing(reader.missing())))
-}
-
-/// Reads the manifest of a job and checks that it is this job's and says what the books say.
-pub(super) async fn manifest_of(status: &JobStatus, storage: &Storage) -> anyhow::Result<Manifest> {
-    let key = status.manifest_key.as_deref().context("the job has succeeded, but names no manifest")?;
-    let manifest = read_manifest(storage, key).await?;
-    let wrong = |what: String| {
-        Advice::failed(format!("the manifest `{key}` is not what the coordinator knows: {what}"))
-            .hint("see what is wrong: encaje repair JOB")
-    };
-    if let Some(problem) = manifest.problems().into_iter().next() {
-        return Err(wrong(problem).into());
-    }
-    if manifest.job_id != status.id.to_string() || manifest.spec_digest != proto::spec_digest(&status.spec) {
-        return Err(wrong(format!("it is of job {}", manifest.job_id)).into());
-    }
-    let (listed, known) = (&manifest.totals, &status.counts);
-    if (listed.rows, listed.tokens, listed.rejected()) != (known.rows, known.tokens, known.rejected()) {
-        return Err(wrong(format!("it lists {} rows of {}", listed.rows, known.rows)).into());
-    }
-    let (missing, known) = (manifest.missing(), status.rows_missing());
-    if missing != known {
-        return Err(wrong(format!("it lists {missing} missing rows of {known}")).into());
-    }
-    Ok(manifest)
 }
 
 fn wanted(files: &[ManifestFile]) -> Vec<Wanted> {

@@ -6,10 +6,9 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::args::ClusterArgs;
-use crate::cluster::{self, Cluster, JobReport};
 use crate::exit::Exit;
-use crate::status;
-use crate::ui::{self, Ui};
+use crate::ui::Ui;
+use crate::{cluster, status};
 
 /// Lists the jobs of a cluster, or the output directories below a directory.
 #[derive(Debug, Args)]
@@ -31,45 +30,14 @@ pub(crate) struct ListArgs {
     pub(crate) json: bool,
 }
 
-/// Number of jobs that are listed by default: a screen or two, however long the history.
-const JOBS_SHOWN: usize = 100;
-
 /// Lists outputs or jobs.
 pub(crate) fn run(ui: &Ui, args: &ListArgs) -> anyhow::Result<Exit> {
-    let most = if args.all { usize::MAX } else { args.limit.map_or(JOBS_SHOWN, |limit| limit as usize) };
+    let most = if args.all { usize::MAX } else { args.limit.map_or(cluster::JOBS_SHOWN, |limit| limit as usize) };
     match &args.parent {
-        None if !args.cluster.coordinator.is_empty() => jobs_of(ui, &args.cluster, args.json, most),
+        None if !args.cluster.coordinator.is_empty() => cluster::list_jobs(ui, &args.cluster, args.json, most),
         None => outputs(ui, Path::new("."), args.json),
         Some(parent) => outputs(ui, parent, args.json),
     }
-}
-
-/// Lists the newest jobs of a cluster, newest first.
-pub(super) fn jobs(ui: &Ui, args: &ClusterArgs, as_json: bool) -> anyhow::Result<Exit> {
-    jobs_of(ui, args, as_json, JOBS_SHOWN)
-}
-
-fn jobs_of(ui: &Ui, args: &ClusterArgs, as_json: bool, most: usize) -> anyhow::Result<Exit> {
-    let list = cluster::runtime()?.block_on(async {
-        let cluster = Cluster::open(args)?;
-        cluster.jobs.list(most).await.map_err(|error| cluster.explain(error))
-    })?;
-    let reports: Vec<JobReport> = list.jobs.iter().map(JobReport::of).collect();
-    if list.more {
-        ui.note(format!("these are the newest {}; older ones: encaje list --all", ui::counted(most as u64, "job")));
-    }
-    if as_json {
-        ui.json(&reports)?;
-        return Ok(Exit::Done);
-    }
-    if reports.is_empty() {
-        ui.note("the cluster has no jobs");
-    }
-    for report in &reports {
-        let (job, state, rows, model) = (report.job, report.state_text(), report.rows_text(), &report.model);
-        ui.data(format!("{job}  {state:<18}  {rows}  {model}"))?;
-    }
-    Ok(Exit::Done)
 }
 
 fn outputs(ui: &Ui, parent: &Path, as_json: bool) -> anyhow::Result<Exit> {

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use dataset::{Manifest, MergeOptions};
+use dataset::MergeOptions;
 use spec::OutputDtype;
 
 use crate::exit::{Advice, Exit};
+use crate::merging;
 use crate::summary::note_missing;
-use crate::ui::{self, Amount, Ui};
+use crate::ui::{self, Ui};
 
 /// Merges the part files of an output directory into one Parquet file.
 #[derive(Debug, Args)]
@@ -39,14 +40,9 @@ pub(crate) fn run(ui: &Ui, args: &MergeArgs) -> anyhow::Result<Exit> {
         let what = format!("`{}` is a file, but --partition-rows writes a directory of files", args.out.display());
         return Err(Advice::usage(what).hint("give a directory as --out").into());
     }
-    let total = Manifest::load_checked(&args.dir)?.totals.rows;
     let options =
         MergeOptions { output_dtype: args.output_dtype, partition_rows: args.partition_rows, overwrite: args.force };
-    let mut progress = ui.progress("merging", Amount::default());
-    let summary = dataset::merge(&args.dir, &args.out, &options, &mut |rows| {
-        progress.update(Amount { rows, tokens: 0 }, total, Some(total));
-    })?;
-    progress.finish();
+    let summary = merging::merge(ui, &args.dir, &args.out, &options)?;
     note_missing(ui, summary.missing);
     if args.json {
         ui.json(&summary)?;

@@ -3,19 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use atlas::plot::{self, Figure, HoverColumn, Labels, Panel, PlotFormat};
-use atlas::umap::{self, Metric, Options, Stage, UmapError};
+use atlas::plot::{self, Figure, Labels, Panel, PlotFormat};
+use atlas::umap::Options;
 use clap::Args;
 use dataset::VectorSet;
 use serde::Serialize;
 
-use crate::args::{LabelTypeArg, MetricArg, UmapArgs};
+use crate::args::{LabelTypeArg, UmapArgs};
 use crate::exit::{Advice, Exit};
 use crate::points::{self, Points};
-use crate::spelled::spelled;
-use crate::summary::note_missing;
-use crate::ui::{self, Amount, Progress, Ui};
-use crate::{coords, outfile};
+use crate::ui::{self, Ui};
+use crate::{coords, model, outfile, umap};
 
 /// Draws the vectors: a UMAP projection to the plane, coloured by a column.
 ///
@@ -48,9 +46,6 @@ pub(crate) struct ProjectArgs {
     pub(crate) json: bool,
 }
 
-/// The column that is taken for the text where there is one of this name.
-const TEXT: &str = "text";
-
 /// What was done.
 #[derive(Debug, Serialize)]
 struct Summary<'a> {
@@ -80,11 +75,11 @@ struct Summary<'a> {
 pub(crate) fn run(ui: &Ui, args: &ProjectArgs) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let format = check(args)?;
-    let points = load(ui, &args.target)?;
+    let points = points::load(ui, &args.target)?;
     let loaded = started.elapsed();
     let labels = labels(args, &points)?;
-    let options = options(&args.umap);
-    let places = project(ui, &args.target, &points, &options)?;
+    let options = umap::options(&args.umap);
+    let places = umap::project(ui, &args.target, &points, &options)?;
     let projected = started.elapsed() - loaded;
     if let (Some(out), Some(format)) = (&args.out, format) {
         let figure = figure(args, &points, places.clone(), labels.clone())?;
@@ -112,7 +107,7 @@ pub(crate) fn run(ui: &Ui, args: &ProjectArgs) -> anyhow::Result<Exit> {
         labels: count,
         neighbors: options.neighbors,
         min_dist: options.min_dist,
-        metric: metric_name(options.metric),
+        metric: umap::metric_name(options.metric),
         epochs: options.epochs,
         seed: options.seed,
         load_seconds: loaded.as_secs_f64(),
@@ -170,94 +165,9 @@ fn check(args: &ProjectArgs) -> anyhow::Result<Option<PlotFormat>> {
     Ok(format)
 }
 
-/// Loads the vectors.
-pub(crate) fn load(ui: &Ui, target: &Path) -> anyhow::Result<Points> {
-    let mut progress = ui.progress("reading", Amount::default());
-    let points = points::load(target, &mut |rows, total| {
-        progress.update(Amount { rows, tokens: 0 }, total, Some(total));
-    })?;
-    progress.finish();
-    if points.len() == 0 {
-        let (shown, rejected) = (target.display(), ui::counted(points.rejected, "row"));
-        let advice = match points.rejected {
-            0 => Advice::failed(format!("`{shown}` has no rows, so there is nothing to draw")),
-            _ => Advice::failed(format!("`{shown}` has no vectors to draw ({rejected}, all rejected)"))
-                .hint("`encaje verify` says what the reasons are"),
-        };
-        return Err(advice.into());
-    }
-    note_missing(ui, points.missing);
-    if points.rejected > 0 {
-        ui.note(format!("left out: {} without a vector", ui::counted(points.rejected, "row")));
-    }
-    Ok(points)
-}
-
-/// Reads the options of UMAP.
-pub(crate) fn options(args: &UmapArgs) -> Options {
-    Options {
-        neighbors: args.neighbors as usize,
-        min_dist: args.min_dist,
-        metric: match args.metric {
-            MetricArg::Cosine => Metric::Cosine,
-            MetricArg::Euclidean => Metric::Euclidean,
-        },
-        epochs: args.epochs.map(|epochs| epochs as usize),
-        seed: args.seed,
-        ..Options::default()
-    }
-}
-
-/// Projects the vectors, with a display of how far it is.
-pub(crate) fn project(ui: &Ui, target: &Path, points: &Points, options: &Options) -> anyhow::Result<Vec<[f32; 2]>> {
-    let total = points.len() as u64;
-    let mut shown: Option<(Stage, Progress)> = None;
-    let placed = umap::fit(&points.vectors, points.dim, options, &mut |stage, done| {
-        if shown.as_ref().is_none_or(|shown| shown.0 != stage) {
-            shown = Some((stage, ui.progress(name(stage), Amount::default())));
-        }
-        if let Some((_, progress)) = &mut shown {
-            let rows = (done * total as f64) as u64;
-            progress.update(Amount { rows, tokens: 0 }, total, Some(total));
-        }
-    });
-    placed.map_err(|error| match error {
-        UmapError::NotFinite(index) => {
-            let row = points.rows.get(index).copied().unwrap_or_default();
-            Advice::failed(format!("the vector of row {row} of `{}` has a number that is not finite", target.display()))
-                .hint("`encaje verify` finds all such rows")
-                .into()
-        }
-        other => anyhow::Error::from(other).context(format!("cannot project `{}`", target.display())),
-    })
-}
-
-fn name(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Neighbors => "finding neighbors",
-        Stage::Graph => "building the graph",
-        Stage::Layout => "moving points",
-    }
-}
-
-fn metric_name(metric: Metric) -> &'static str {
-    match metric {
-        Metric::Cosine => "cosine",
-        Metric::Euclidean => "euclidean",
-    }
-}
-
-/// Returns the values of a kept column, spelled; `None` where there is none.
-pub(crate) fn column(points: &Points, name: &str) -> anyhow::Result<Vec<Option<String>>> {
-    let Some(column) = points.kept.column_by_name(name) else {
-        return Err(Advice::usage(format!("there is no kept column `{name}`")).into());
-    };
-    Ok(spelled(column))
-}
-
 fn labels(args: &ProjectArgs, points: &Points) -> anyhow::Result<Labels> {
     let Some(name) = &args.label else { return Ok(Labels::None) };
-    let values = column(points, name)?;
+    let values = points.column(name)?;
     match args.label_type {
         LabelTypeArg::Auto => Ok(Labels::of_column(name, &values)),
         LabelTypeArg::Category => Ok(Labels::categories_of(name, &values)),
@@ -272,7 +182,7 @@ fn labels(args: &ProjectArgs, points: &Points) -> anyhow::Result<Labels> {
 }
 
 fn figure(args: &ProjectArgs, points: &Points, places: Vec<[f32; 2]>, labels: Labels) -> anyhow::Result<Figure> {
-    let umap = &args.umap;
+    let asked = &args.umap;
     let left_out = match points.rejected + points.missing {
         0 => String::new(),
         rows => format!(" ({} without a vector left out)", ui::counted(rows, "row")),
@@ -281,40 +191,14 @@ fn figure(args: &ProjectArgs, points: &Points, places: Vec<[f32; 2]>, labels: La
         "{}{left_out} · {} dimensions · UMAP: {} neighbors, min. distance {}, {}, seed {}",
         ui::counted(points.len() as u64, "text"),
         points.dim,
-        umap.neighbors,
-        umap.min_dist,
-        metric_name(options(umap).metric),
-        umap.seed
+        asked.neighbors,
+        asked.min_dist,
+        umap::metric_name(umap::options(asked).metric),
+        asked.seed
     );
     let panel = Panel { title: String::new(), note: String::new(), points: places };
-    let title = model_name(&points.info.model);
-    Ok(Figure { title, subtitle, panels: vec![panel], labels, hover: hover(points)?, table: None })
-}
-
-/// Returns the short name of a model: the last part of its Hub id or directory that says anything.
-pub(crate) fn model_name(model: &str) -> String {
-    let mut parts = model.trim_end_matches('/').rsplit('/');
-    parts.find(|part| !part.is_empty() && *part != "model").unwrap_or(model).to_owned()
-}
-
-/// What a point says about itself: the text first, then the other kept columns and the row number.
-pub(crate) fn hover(points: &Points) -> anyhow::Result<Vec<HoverColumn>> {
-    let schema = points.kept.schema();
-    let mut columns = Vec::new();
-    for field in schema.fields() {
-        let values = column(points, field.name())?.into_iter().map(Option::unwrap_or_default).collect();
-        columns.push(HoverColumn { name: field.name().clone(), values });
-    }
-    // The text is the column of that name, or else the one with most to read.
-    let length = |column: &HoverColumn| column.values.iter().map(String::len).sum::<usize>();
-    let text = columns.iter().position(|column| column.name == TEXT);
-    let text = text.or_else(|| (0..columns.len()).max_by_key(|&index| length(&columns[index])));
-    if let Some(index) = text {
-        columns[..=index].rotate_right(1);
-    }
-    let rows = points.rows.iter().map(i64::to_string).collect();
-    columns.push(HoverColumn { name: dataset::vectors::schema::ROW.to_owned(), values: rows });
-    Ok(columns)
+    let title = model::short_name(&points.info.model);
+    Ok(Figure { title, subtitle, panels: vec![panel], labels, hover: points.hover()?, table: None })
 }
 
 /// How the places were made, for the footer of their file.
@@ -324,8 +208,8 @@ fn facts(options: &Options, points: &Points) -> Vec<(String, String)> {
         ("encaje.job_id", points.info.job_id.clone()),
         ("encaje.umap.neighbors", options.neighbors.to_string()),
         ("encaje.umap.min_dist", options.min_dist.to_string()),
-        ("encaje.umap.metric", metric_name(options.metric).to_owned()),
-        ("encaje.umap.seed", options.seed.to_string()),
+        ("encaje.umap.metric", umap::metric_name(options.metric).to_owned()),
+        ("encaje.asked.seed", options.seed.to_string()),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .to_vec()

@@ -15,7 +15,6 @@ use proto::job::JobState;
 use proto::relay::connect_storage;
 use serde::Serialize;
 
-use super::download::manifest_of;
 use crate::args::ClusterArgs;
 use crate::cluster::{self, Cluster};
 use crate::exit::{Advice, Exit};
@@ -100,7 +99,7 @@ async fn repair_job(ui: &Ui, args: &RepairArgs, job: JobId) -> anyhow::Result<Re
     }
     progress.finish();
     if let (true, JobState::Succeeded, Some(first)) = (damaged.is_empty(), status.state, first)
-        && let Err(error) = manifest_of(&status, &storage).await
+        && let Err(error) = cluster::manifest_of(&status, &storage).await
     {
         // A manifest is only ever written for a job that runs: one shard is made again, and the manifest with it.
         let file = status.manifest_key.clone().unwrap_or_default();

@@ -4,7 +4,7 @@
 //! output; write down the job; run it; move its parts into place; write the manifest; clean up. A later run finds out
 //! which steps are done and does the rest.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -23,7 +23,7 @@ use crate::plan::{self, Power};
 use crate::stream::{self, Corpora};
 use crate::summary::RunSummary;
 use crate::ui::{self, Amount, Ui};
-use crate::{devices, noticed};
+use crate::{devices, merging, noticed};
 
 /// Embeds a corpus on this machine; run it again to resume.
 ///
@@ -113,7 +113,7 @@ pub(crate) fn run(ui: &Ui, args: &RunArgs) -> anyhow::Result<Exit> {
         }
         Target::Dir(_) => request.out.write_speed(&summary)?,
         Target::File(file) => {
-            merge(ui, request.out.root(), file, false)?;
+            merging::merge(ui, request.out.root(), file, &MergeOptions::default())?;
             drop(lock);
             request.out.remove()?;
             summary = RunSummary::new(request.target.path(), &totals, started.elapsed(), before);
@@ -327,16 +327,6 @@ fn failure(request: &Request<'_>, status: &JobStatus) -> anyhow::Error {
         .hint(format!("the work so far ({done}) is kept; run again to try once more what failed"))
         .hint(format!("to start over instead: rm -r {root}"))
         .into()
-}
-
-/// Merges the parts into the one file that was asked for.
-pub(super) fn merge(ui: &Ui, dir: &Path, file: &Path, overwrite: bool) -> anyhow::Result<()> {
-    let mut progress = ui.progress("merging", Amount::default());
-    let total = dataset::Manifest::load_checked(dir)?.totals.rows;
-    dataset::merge(dir, file, &MergeOptions { overwrite, ..MergeOptions::default() }, &mut |rows| {
-        progress.update(Amount { rows, tokens: 0 }, total, Some(total));
-    })?;
-    Ok(())
 }
 
 /// Prints the summary and decides the exit code.

@@ -10,7 +10,6 @@ use engine::{Batch, Engine, EngineOptions, TextEncoder, pack};
 use serde::Serialize;
 use spec::{Format, Pooling};
 
-use super::project;
 use crate::args::{Auto, DialectArgs, ModelArgs, OWN_POOLING, auto_or};
 use crate::exit::{Advice, Exit};
 use crate::ui::{self, Ui};
@@ -92,7 +91,7 @@ pub(crate) fn run(ui: &Ui, args: &SimilarityArgs) -> anyhow::Result<Exit> {
     let vectors = embed(ui, &engine, &encoder, &texts)?;
     let values = cosines(&vectors, engine.dimensions());
     if let (Some(out), Some(format)) = (&args.out, format) {
-        let name = project::model_name(&model.name);
+        let name = model::short_name(&model.name);
         let map = Heatmap {
             title: "Cosine similarity".to_owned(),
             subtitle: format!("{} · {name} · {} pooling", ui::counted(texts.len() as u64, "text"), engine.pooling()),

@@ -6,7 +6,6 @@ use clap::Args;
 use proto::JobId;
 use proto::job::JobStatus;
 
-use super::list;
 use crate::args::ClusterArgs;
 use crate::cluster::{self, Cluster, JobReport};
 use crate::exit::{Advice, Exit};
@@ -38,7 +37,7 @@ pub(crate) fn run(ui: &Ui, args: &StatusArgs) -> anyhow::Result<Exit> {
         (None, Some(path)) => show_output(ui, args, Path::new(path)),
         (None, None) if args.watch => Err(Advice::usage("--watch follows one job: give its id").into()),
         (None, None) if args.cluster.coordinator.is_empty() => show_output(ui, args, Path::new(".")),
-        (None, None) => list::jobs(ui, &args.cluster, args.json),
+        (None, None) => cluster::list_jobs(ui, &args.cluster, args.json, cluster::JOBS_SHOWN),
     }
 }
 

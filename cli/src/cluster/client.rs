@@ -1,0 +1,128 @@
+//! A cluster as a client sees it: connecting to it and following its jobs.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use proto::job::JobStatus;
+use proto::{Connection, JobId, JobsClient, RpcError, RpcErrorKind};
+use tokio::runtime::Runtime;
+
+use super::status::{obstacle, show};
+use crate::args::ClusterArgs;
+use crate::exit::Advice;
+use crate::security;
+use crate::ui::{Amount, Progress, Ui};
+
+/// How often a job that is followed is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long following goes on without an answer: coordinators may be started again meanwhile.
+const SILENCE_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// Starts the threads of a command that talks to others.
+pub(crate) fn runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")
+}
+
+/// Connects to the coordinators that the arguments name. Call it within a runtime.
+pub(crate) fn connect(args: &ClusterArgs) -> anyhow::Result<Connection> {
+    let urls: Vec<String> = args.coordinator.iter().filter(|url| !url.is_empty()).cloned().collect();
+    if urls.is_empty() {
+        return Err(Advice::usage("no coordinator is named")
+            .hint("give --coordinator URL, or set ENCAJE_COORDINATOR")
+            .into());
+    }
+    security::connect(&urls, &args.identity)
+}
+
+/// A client's view of a cluster.
+pub(crate) struct Cluster {
+    /// What it can be asked.
+    pub(crate) jobs: JobsClient,
+    /// The way there, for what is relayed.
+    pub(crate) connection: Connection,
+    urls: String,
+}
+
+impl Cluster {
+    /// Connects to the coordinators that the arguments name. Call it within a runtime.
+    pub(crate) fn open(args: &ClusterArgs) -> anyhow::Result<Self> {
+        let connection = connect(args)?;
+        Ok(Self { jobs: JobsClient::new(connection.clone()), connection, urls: args.coordinator.join(", ") })
+    }
+
+    /// Says what a failed call means to the user.
+    pub(crate) fn explain(&self, error: RpcError) -> anyhow::Error {
+        match error.kind {
+            RpcErrorKind::Unavailable | RpcErrorKind::DeadlineExceeded => {
+                Advice::failed(format!("no coordinator answers at {}: {}", self.urls, error.message))
+                    .hint("start one with `encaje coordinator`, or check --coordinator; repeating the command is safe")
+                    .into()
+            }
+            RpcErrorKind::NotFound => {
+                Advice::failed(error.message).hint("see the jobs of the cluster: encaje list --coordinator URL").into()
+            }
+            RpcErrorKind::AlreadyExists
+            | RpcErrorKind::InvalidArgument
+            | RpcErrorKind::FailedPrecondition
+            | RpcErrorKind::Unauthenticated
+            | RpcErrorKind::PermissionDenied
+            | RpcErrorKind::ResourceExhausted => Advice::failed(error.message).into(),
+            RpcErrorKind::Unimplemented | RpcErrorKind::Internal | RpcErrorKind::BadAnswer => error.into(),
+        }
+    }
+
+    /// Returns how a job stands.
+    pub(crate) async fn job(&self, job: JobId) -> anyhow::Result<JobStatus> {
+        self.jobs.get(job).await.map_err(|error| self.explain(error))
+    }
+
+    /// Follows a job until it has ended, calling `look` with every status. Coordinators may come and go meanwhile.
+    pub(crate) async fn follow(
+        &self,
+        ui: &Ui,
+        job: JobId,
+        mut look: impl FnMut(&JobStatus) -> anyhow::Result<()>,
+    ) -> anyhow::Result<JobStatus> {
+        let mut silent_since: Option<Instant> = None;
+        loop {
+            match self.jobs.get(job).await {
+                Ok(status) => {
+                    silent_since = None;
+                    look(&status)?;
+                    if status.state.is_terminal() {
+                        return Ok(status);
+                    }
+                }
+                Err(error) if error.is_retryable() => {
+                    if silent_since.is_none() {
+                        ui.note("no coordinator answers; still asking");
+                    }
+                    if silent_since.get_or_insert_with(Instant::now).elapsed() > SILENCE_MAX {
+                        return Err(self.explain(error));
+                    }
+                }
+                Err(error) => return Err(self.explain(error)),
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Follows a job until it has ended, with a display of progress.
+    pub(crate) async fn wait(&self, ui: &Ui, job: JobId) -> anyhow::Result<JobStatus> {
+        let mut progress: Option<Progress> = None;
+        let mut stuck = false;
+        let status = self
+            .follow(ui, job, |status| {
+                let obstacle = obstacle(status);
+                if let (Some(obstacle), false) = (&obstacle, stuck) {
+                    ui.warn(obstacle);
+                }
+                stuck = obstacle.is_some();
+                let done = Amount { rows: status.counts.rows, tokens: status.counts.tokens };
+                show(progress.get_or_insert_with(|| ui.progress("embedding", done)), status);
+                Ok(())
+            })
+            .await?;
+        Ok(status)
+    }
+}

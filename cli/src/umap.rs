@@ -1,0 +1,65 @@
+//! UMAP as commands run it: its options, a display of how far it is, its errors in the user's words.
+
+use std::path::Path;
+
+use atlas::umap::{self, Metric, Options, Stage, UmapError};
+
+use crate::args::{MetricArg, UmapArgs};
+use crate::exit::Advice;
+use crate::points::Points;
+use crate::ui::{Amount, Progress, Ui};
+
+/// Reads the options of UMAP.
+pub(crate) fn options(args: &UmapArgs) -> Options {
+    Options {
+        neighbors: args.neighbors as usize,
+        min_dist: args.min_dist,
+        metric: match args.metric {
+            MetricArg::Cosine => Metric::Cosine,
+            MetricArg::Euclidean => Metric::Euclidean,
+        },
+        epochs: args.epochs.map(|epochs| epochs as usize),
+        seed: args.seed,
+        ..Options::default()
+    }
+}
+
+/// Projects the vectors, with a display of how far it is.
+pub(crate) fn project(ui: &Ui, target: &Path, points: &Points, options: &Options) -> anyhow::Result<Vec<[f32; 2]>> {
+    let total = points.len() as u64;
+    let mut shown: Option<(Stage, Progress)> = None;
+    let placed = umap::fit(&points.vectors, points.dim, options, &mut |stage, done| {
+        if shown.as_ref().is_none_or(|shown| shown.0 != stage) {
+            shown = Some((stage, ui.progress(name(stage), Amount::default())));
+        }
+        if let Some((_, progress)) = &mut shown {
+            let rows = (done * total as f64) as u64;
+            progress.update(Amount { rows, tokens: 0 }, total, Some(total));
+        }
+    });
+    placed.map_err(|error| match error {
+        UmapError::NotFinite(index) => {
+            let row = points.rows.get(index).copied().unwrap_or_default();
+            Advice::failed(format!("the vector of row {row} of `{}` has a number that is not finite", target.display()))
+                .hint("`encaje verify` finds all such rows")
+                .into()
+        }
+        other => anyhow::Error::from(other).context(format!("cannot project `{}`", target.display())),
+    })
+}
+
+fn name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Neighbors => "finding neighbors",
+        Stage::Graph => "building the graph",
+        Stage::Layout => "moving points",
+    }
+}
+
+/// Names a metric as `--metric` does.
+pub(crate) fn metric_name(metric: Metric) -> &'static str {
+    match metric {
+        Metric::Cosine => "cosine",
+        Metric::Euclidean => "euclidean",
+    }
+}
