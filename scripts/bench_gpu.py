@@ -6,7 +6,7 @@ python scripts/bench_gpu.py --encaje build/cuda/encaje --model DIR --peer-python
 For texts of 32, 50, 128 and 512 tokens and of mixed lengths: tokens per second of the whole command, of the command
 without its start and loading (by a second run on few rows), and of the peer's encoding alone (SDPA, sorted by length, texts in
 memory); how busy the card was, by nvidia-smi; the least cosine to sentence-transformers in f32 on some rows. The share of the
-peak is of the bf16 product that `encaje worker --self-test` measures on the same card. Figures are of this card and this run.
+peak is of the bf16 product that `encaje self-test` measures on the same card. Figures are of this card and this run.
 """
 
 import argparse
@@ -176,7 +176,7 @@ def peak_of(events):
 
 def self_test(args):
     """Returns the fastest product in TFLOP/s; ends where a check fails."""
-    command = [args.encaje, "worker", "--self-test", "--json", "--device", args.device, "--model", args.model]
+    command = [args.encaje, "self-test", "--json", "--device", args.device, "--model", args.model]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     events = [json.loads(line) for line in done.stdout.splitlines()]
     for event in events:

@@ -53,7 +53,7 @@ build_binary() {
         "$CARGO" build --release --locked --package encaje --features cuda
     cp build/cuda/target/release/encaje build/cuda/encaje.new
     mv build/cuda/encaje.new build/cuda/encaje
-    say "built build/cuda/encaje; on a machine with a GPU, prove it: build/cuda/encaje worker --self-test --device cuda:0"
+    say "built build/cuda/encaje; on a machine with a GPU, prove it: build/cuda/encaje self-test --device cuda:0"
 }
 
 [ $# -gt 0 ] || set -- kernels binary

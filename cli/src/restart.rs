@@ -77,7 +77,7 @@ async fn supervise(ui: &Ui, stop: &CancellationToken) -> anyhow::Result<Exit> {
         failures = if started.elapsed() >= LASTED { 1 } else { failures + 1 };
         let Some(pause) = pause(failures) else {
             let what = format!("the worker ended {failures} times soon after its start, last with {status}");
-            return Err(Advice::failed(what).hint("encaje worker --self-test says whether the device works").into());
+            return Err(Advice::failed(what).hint("`encaje self-test` says whether the device works").into());
         };
         ui.note(format!("the worker ended ({status}); starting it again in {} s", pause.as_secs()));
         tokio::select! {

@@ -277,7 +277,7 @@ def facts(kit):
 
 def self_test(kit):
     model = kit.bert_base()
-    stdout, _ = kit.call(kit.encaje, "worker", "--self-test", "--json", "--device", kit.device, "--model", model,
+    stdout, _ = kit.call(kit.encaje, "self-test", "--json", "--device", kit.device, "--model", model,
                          *(["--quick"] if kit.args.scale < 0.1 else []), codes=(0, 1))
     events = [json.loads(line) for line in stdout.splitlines() if line.startswith("{")]
     checks = [event for event in events if event["event"] == "check"]
@@ -410,7 +410,7 @@ def scarce_memory(left_mib):
 
 def sanitizer(which):
     def run(kit):
-        words = [kit.encaje, "worker", "--self-test", "--quick", "--device", kit.device]
+        words = [kit.encaje, "self-test", "--quick", "--device", kit.device]
         try:
             sanitizer = tool("compute-sanitizer")
         except Skip:

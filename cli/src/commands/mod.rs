@@ -115,6 +115,7 @@ commands! {
     FillMask(fill_mask::FillMaskArgs) => fill_mask::run,
     Tokenize(tokenize::TokenizeArgs) => tokenize::run,
     Model(model::ModelArgs) => model::run,
+    SelfTest(self_test::SelfTestArgs) => self_test::run,
     Completions(completions::CompletionsArgs) => |ui, args| completions::run(ui, args, &mut Cli::command()),
 }
 

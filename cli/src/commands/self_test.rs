@@ -1,13 +1,34 @@
-//! `encaje worker --self-test`: proves in a minute that a device computes what it should, and says how fast.
+//! `encaje self-test`: proves in a minute that a device computes what it should, and says how fast.
 
+use clap::Args;
 use engine::{DeviceSpec, Effort, Finding, ModelDir};
 use serde::Serialize;
 
-use crate::args::HubArgs;
-use crate::commands::worker::WorkerArgs;
+use crate::args::{DeviceArg, HubArgs, parse_device};
 use crate::exit::Exit;
 use crate::ui::Ui;
 use crate::{devices, model};
+
+/// Checks every operation of a device against a reference and measures it; exits with 1 if anything is wrong.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  encaje self-test --device cuda:0")]
+pub(crate) struct SelfTestArgs {
+    /// Tests these devices: `auto`, `cpu`, `cuda:0,1` or `cuda:all`. `auto` is every GPU that can be used, else the CPU.
+    #[arg(long, value_name = "DEVICE", value_parser = parse_device, default_value = "auto")]
+    pub(crate) device: DeviceArg,
+    /// Tests this model too, a Hub id or a directory: against the CPU in f32, and its speed.
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+    /// Tests a few sizes only.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Uses only a model that is in the local cache, and never asks the Hub.
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// Prints one JSON object per finding on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 /// A finding as a script reads it.
 #[derive(Serialize)]
@@ -22,7 +43,7 @@ enum Event<'a> {
 }
 
 /// Tests every device that is asked for; the result is the exit code.
-pub(crate) fn run(ui: &Ui, args: &WorkerArgs) -> anyhow::Result<Exit> {
+pub(crate) fn run(ui: &Ui, args: &SelfTestArgs) -> anyhow::Result<Exit> {
     let devices = devices::resolve(&args.device, true)?;
     let opened = args
         .model

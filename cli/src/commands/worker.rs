@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use worker::{HubOptions, WorkerConfig};
 
+use super::self_test::{self, SelfTestArgs};
 use crate::args::{ClusterArgs, DeviceArg, parse_device, parse_duration};
 use crate::exit::{Advice, Exit};
 use crate::ui::{self, Ui};
@@ -31,15 +32,14 @@ pub(crate) struct WorkerArgs {
     /// Stops when standard input ends: how --restart stops what it started.
     #[arg(long, hide = true)]
     pub(crate) stop_with_stdin: bool,
-    /// Instead of working, checks every operation of the device against a reference and measures it; exits with 1 if
-    /// anything is wrong.
-    #[arg(long)]
+    /// The older spelling of `encaje self-test`.
+    #[arg(long, hide = true)]
     pub(crate) self_test: bool,
-    /// Tests this model too, a Hub id or a directory: against the CPU in f32, and its speed.
-    #[arg(long, value_name = "MODEL", requires = "self_test")]
+    /// As `encaje self-test --model`.
+    #[arg(long, value_name = "MODEL", requires = "self_test", hide = true)]
     pub(crate) model: Option<String>,
-    /// Tests a few sizes only.
-    #[arg(long, requires = "self_test")]
+    /// As `encaje self-test --quick`.
+    #[arg(long, requires = "self_test", hide = true)]
     pub(crate) quick: bool,
     /// Runs this many forward passes at a time on a CPU. The default is one per core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -84,7 +84,9 @@ pub(crate) fn run(ui: &Ui, args: &WorkerArgs) -> anyhow::Result<Exit> {
         return restart::run(ui);
     }
     if args.self_test {
-        return super::self_test::run(ui, args);
+        let (device, model) = (args.device.clone(), args.model.clone());
+        let (quick, offline, json) = (args.quick, args.offline, args.json);
+        return self_test::run(ui, &SelfTestArgs { device, model, quick, offline, json });
     }
     let config = config(args)?;
     cluster::runtime()?.block_on(work(ui, args, config))

@@ -1,4 +1,4 @@
-//! `encaje worker --self-test`: proves on the machine at hand that a device computes what it should, and how fast.
+//! `encaje self-test`: proves on the machine at hand that a device computes what it should, and how fast.
 //!
 //! Every operation is compared with plain arithmetic in f64, a whole model with the CPU in f32; then the speed is measured.
 //! The checks are generic over [`crate::backend::Backend`], so the tests of this crate run the same ones on an emulated GPU.
