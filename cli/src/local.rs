@@ -20,9 +20,8 @@ use worker::{Preload, WorkerConfig, WorkerError};
 use crate::cluster::show;
 use crate::exit::Advice;
 use crate::noticed::Heard;
-use crate::outdir::{self, OutDir};
+use crate::outdir::{self, OutDir, Snapshot};
 use crate::signals::{exit_on_interrupt, interrupted};
-use crate::status::Snapshot;
 use crate::ui::{Amount, Ui};
 
 /// How often the job's status is read once the run has lasted for a while.

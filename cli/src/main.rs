@@ -26,7 +26,6 @@ mod security;
 mod shared_rows;
 mod signals;
 mod spelled;
-mod status;
 mod stream;
 mod summary;
 mod ui;

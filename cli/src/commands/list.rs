@@ -8,7 +8,7 @@ use clap::Args;
 use crate::args::ClusterArgs;
 use crate::exit::Exit;
 use crate::ui::Ui;
-use crate::{cluster, status};
+use crate::{cluster, outdir};
 
 /// Lists the jobs of a cluster, or the output directories below a directory.
 #[derive(Debug, Args)]
@@ -42,7 +42,7 @@ pub(crate) fn run(ui: &Ui, args: &ListArgs) -> anyhow::Result<Exit> {
 
 fn outputs(ui: &Ui, parent: &Path, as_json: bool) -> anyhow::Result<Exit> {
     let found =
-        status::outputs_below(parent).with_context(|| format!("cannot read the directory `{}`", parent.display()))?;
+        outdir::outputs_below(parent).with_context(|| format!("cannot read the directory `{}`", parent.display()))?;
     if as_json {
         ui.json(&found)?;
         return Ok(Exit::Done);

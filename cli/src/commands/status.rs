@@ -9,7 +9,7 @@ use proto::job::JobStatus;
 use crate::args::ClusterArgs;
 use crate::cluster::{self, Cluster, JobReport};
 use crate::exit::{Advice, Exit};
-use crate::status::{OutState, OutStatus};
+use crate::outdir::{OutState, OutStatus};
 use crate::ui::{self, Ui};
 
 /// Shows how a job stands: one of a cluster by its id, or the one in an output directory.

@@ -1,5 +1,11 @@
 //! Tests of output directories.
 
+use std::fs;
+
+use dataset::vectors::layout;
+use dataset::{FileInfo, Manifest, Storage, VectorWriter};
+
+use super::lock::LOCK_WITHIN;
 use super::*;
 
 #[test]

@@ -5,25 +5,11 @@ use std::path::{Path, PathBuf};
 
 use dataset::{RowCounts, VectorReader};
 use proto::job::{JobState, ShardCounts};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::outdir::{OutDir, Target};
+use super::directory::{OutDir, Target};
+use super::records::Snapshot;
 use crate::ui;
-
-/// What a running process writes down about its job, every second or so.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Snapshot {
-    /// Where the job stood.
-    pub(crate) state: JobState,
-    /// Why it failed.
-    pub(crate) reason: Option<String>,
-    /// Shards by state.
-    pub(crate) shards: ShardCounts,
-    /// Rows planned so far.
-    pub(crate) rows_planned: u64,
-    /// Sums over committed shards.
-    pub(crate) counts: RowCounts,
-}
 
 /// What an output is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

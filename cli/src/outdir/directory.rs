@@ -1,0 +1,183 @@
+//! An output directory: where things lie in it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use dataset::Manifest;
+use dataset::vectors::layout;
+
+use crate::exit::Advice;
+
+/// Name of the folder with the state of a run.
+pub(crate) const STATE_DIR: &str = ".encaje";
+/// What is appended to `FILE.parquet` to name the directory where it is made.
+const WORK_SUFFIX: &str = ".encaje";
+
+/// What `--out` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// Part files and a manifest in a directory.
+    Dir(PathBuf),
+    /// One merged file.
+    File(PathBuf),
+}
+
+impl Target {
+    /// A name that ends in `.parquet` is a file, unless it is a directory already.
+    pub(crate) fn of(out: &Path) -> Self {
+        let is_file = out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
+        if is_file && !out.is_dir() { Target::File(out.to_owned()) } else { Target::Dir(out.to_owned()) }
+    }
+
+    /// The directory in which the work is done.
+    pub(crate) fn work_dir(&self) -> OutDir {
+        match self {
+            Target::Dir(dir) => OutDir::new(dir.clone()),
+            Target::File(file) => {
+                let mut name = file.as_os_str().to_owned();
+                name.push(WORK_SUFFIX);
+                OutDir::new(PathBuf::from(name))
+            }
+        }
+    }
+
+    /// What the user called it.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Target::Dir(path) | Target::File(path) => path,
+        }
+    }
+}
+
+/// An output directory.
+#[derive(Debug, Clone)]
+pub(crate) struct OutDir {
+    pub(super) root: PathBuf,
+}
+
+impl OutDir {
+    /// Names a directory; touches nothing.
+    pub(crate) fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// The directory itself.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the state of the run lies; also the root of its storage.
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.root.join(STATE_DIR)
+    }
+
+    /// The job store.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.state_dir().join("state.db")
+    }
+
+    /// Where workers write files that are not done.
+    pub(crate) fn spool(&self) -> PathBuf {
+        self.state_dir().join("spool")
+    }
+
+    /// Where what came from stdin and pipes is kept.
+    pub(crate) fn input(&self) -> PathBuf {
+        self.state_dir().join("input")
+    }
+
+    pub(super) fn record_path(&self) -> PathBuf {
+        self.state_dir().join("job.json")
+    }
+
+    /// Whether this looks like an output directory, finished or not.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.record_path().is_file() || self.root.join(layout::MANIFEST_NAME).is_file()
+    }
+
+    /// Returns the manifest, if the job is done and its parts are in place.
+    pub(crate) fn manifest(&self) -> anyhow::Result<Option<Manifest>> {
+        let path = self.root.join(layout::MANIFEST_NAME);
+        let is_there = path.try_exists().with_context(|| format!("cannot look for `{}`", path.display()))?;
+        if is_there { Ok(Some(Manifest::load_checked(&self.root)?)) } else { Ok(None) }
+    }
+
+    /// Returns a part file or manifest that no run of ours accounts for, if there is one.
+    pub(crate) fn stranger(&self) -> anyhow::Result<Option<PathBuf>> {
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", self.root.display())),
+        };
+        let mut strangers = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name();
+            let name = name.to_string_lossy();
+            if name == layout::MANIFEST_NAME || (name.starts_with("part-") && name.ends_with(".parquet")) {
+                strangers.push(self.root.join(name.as_ref()));
+            }
+        }
+        Ok(strangers.into_iter().min())
+    }
+
+    /// Takes away what a finished run does not need any more.
+    pub(crate) fn clean_up(&self) -> anyhow::Result<()> {
+        for leftover in [self.state_dir().join("jobs"), self.spool()] {
+            remove_dir(&leftover)?;
+        }
+        Ok(())
+    }
+
+    /// Whether anything was made here that starting over would lose.
+    pub(crate) fn has_work(&self) -> anyhow::Result<bool> {
+        Ok(self.stranger()?.is_some() || has_shard(&self.state_dir().join("jobs")))
+    }
+
+    /// Forgets a job that made nothing, so that another can take its place. The record goes last: what is interrupted
+    /// here is begun again by the next run.
+    pub(crate) fn forget(&self) -> anyhow::Result<()> {
+        self.clean_up()?;
+        for name in ["state.db", "state.db-wal", "state.db-shm", "state.db.lock", "status.json", "run.json", "job.json"]
+        {
+            let path = self.state_dir().join(name);
+            match fs::remove_file(&path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).with_context(|| format!("cannot remove `{}`", path.display())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away the directory with all that is in it.
+    pub(crate) fn remove(&self) -> anyhow::Result<()> {
+        remove_dir(&self.root)
+    }
+}
+
+/// Returns a path as absolute text, as databases and storage want it: no scheme can hide in that.
+pub(crate) fn absolute_text(path: &Path) -> anyhow::Result<String> {
+    let absolute = std::path::absolute(path).with_context(|| format!("cannot resolve `{}`", path.display()))?;
+    absolute.into_os_string().into_string().map_err(|path| {
+        let what = format!("the path `{}` is not UTF-8", path.display());
+        Advice::usage(what).hint("give another --out").into()
+    })
+}
+
+/// Whether a finished shard lies anywhere below a folder. A folder that is not there has none.
+fn has_shard(folder: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(folder) else { return false };
+    entries.flatten().map(|entry| entry.path()).any(|path| {
+        if path.is_dir() { has_shard(&path) } else { path.extension().is_some_and(|extension| extension == "parquet") }
+    })
+}
+
+fn remove_dir(path: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot remove `{}`", path.display())),
+    }
+}

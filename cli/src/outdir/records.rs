@@ -1,0 +1,134 @@
+//! What a run writes down in its output directory about itself: the job, how far it got, how fast it was.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use dataset::vectors::write_atomically;
+use dataset::{PlannedSource, RowCounts};
+use proto::JobId;
+use proto::job::{JobSpec, JobState, ShardCounts};
+use serde::{Deserialize, Serialize};
+
+use super::directory::OutDir;
+use crate::exit::Advice;
+use crate::summary::RunSummary;
+
+/// Version of `job.json`.
+const RECORD_FORMAT: u32 = 1;
+
+/// What is being made in a directory: written before the job is submitted, never changed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct JobRecord {
+    /// Version of this file's format.
+    pub(crate) format: u32,
+    /// The job.
+    pub(crate) job: JobId,
+    /// What it does.
+    pub(crate) spec: JobSpec,
+    /// The sources as they were when the job was made.
+    pub(crate) sources: Vec<PlannedSource>,
+}
+
+impl JobRecord {
+    /// Makes the record of a new job.
+    pub(crate) fn new(spec: JobSpec, sources: Vec<PlannedSource>) -> Self {
+        Self { format: RECORD_FORMAT, job: JobId::generate(), spec, sources }
+    }
+}
+
+/// What a running process writes down about its job, every second or so.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Snapshot {
+    /// Where the job stood.
+    pub(crate) state: JobState,
+    /// Why it failed.
+    pub(crate) reason: Option<String>,
+    /// Shards by state.
+    pub(crate) shards: ShardCounts,
+    /// Rows planned so far.
+    pub(crate) rows_planned: u64,
+    /// Sums over committed shards.
+    pub(crate) counts: RowCounts,
+}
+
+/// How fast a run was, all in all.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+pub(crate) struct Speed {
+    /// Rows embedded or rejected per second.
+    pub(crate) rows_per_second: f64,
+    /// Tokens fed to the model per second.
+    pub(crate) tokens_per_second: f64,
+}
+
+impl OutDir {
+    /// Returns what is being made here, if anything is.
+    pub(crate) fn record(&self) -> anyhow::Result<Option<JobRecord>> {
+        let path = self.record_path();
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+        };
+        let damaged = || {
+            Advice::failed(format!("`{}` is damaged, or of a newer encaje", path.display()))
+                .hint(format!("to start over: rm -r {}", self.root.display()))
+        };
+        let record: JobRecord = serde_json::from_slice(&bytes).with_context(damaged)?;
+        if record.format != RECORD_FORMAT {
+            return Err(damaged().into());
+        }
+        Ok(Some(record))
+    }
+
+    /// Writes down what is being made, at once or not at all.
+    pub(crate) fn write_record(&self, record: &JobRecord) -> anyhow::Result<()> {
+        write_atomically(&self.record_path(), &serde_json::to_vec_pretty(record)?)?;
+        Ok(())
+    }
+
+    /// Returns what the process that works here, or the last one that did, wrote down about the job.
+    pub(crate) fn snapshot(&self) -> anyhow::Result<Option<Snapshot>> {
+        let path = self.snapshot_path();
+        match fs::read(&path) {
+            // A snapshot that does not parse says nothing, which is no reason to fail: it is only for showing.
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+        }
+    }
+
+    /// Writes down how the job stands, for other processes to show. Nothing depends on it, so it is not synced.
+    pub(crate) fn write_snapshot(&self, snapshot: &Snapshot) -> anyhow::Result<()> {
+        let path = self.snapshot_path();
+        let unfinished = path.with_extension("unfinished");
+        let bytes = serde_json::to_vec(snapshot)?;
+        fs::write(&unfinished, bytes)
+            .and_then(|()| fs::rename(&unfinished, &path))
+            .with_context(|| format!("cannot write `{}`", path.display()))
+    }
+
+    /// Writes down how fast the run was that made the output. It is kept apart from the manifest, which says the same
+    /// whoever made it and however long that took.
+    pub(crate) fn write_speed(&self, summary: &RunSummary) -> anyhow::Result<()> {
+        write_atomically(&self.speed_path(), &serde_json::to_vec_pretty(summary)?)?;
+        Ok(())
+    }
+
+    /// Returns how fast the run was that made the output, if a run of this machine did and wrote it down.
+    pub(crate) fn speed(&self) -> Option<Speed> {
+        let speed: Speed = serde_json::from_slice(&fs::read(self.speed_path()).ok()?).ok()?;
+        (speed.rows_per_second > 0.0).then_some(speed)
+    }
+
+    fn speed_path(&self) -> PathBuf {
+        self.state_dir().join("run.json")
+    }
+
+    fn snapshot_path(&self) -> PathBuf {
+        self.state_dir().join("status.json")
+    }
+}

@@ -1,0 +1,13 @@
+//! What people and scripts see.
+
+mod logging;
+mod progress;
+mod streams;
+mod text;
+mod transfer;
+
+pub(crate) use logging::start_logging;
+pub(crate) use progress::{Amount, Progress};
+pub(crate) use streams::{Ui, report};
+pub(crate) use text::{counted, duration, size, speed, thousands};
+pub(crate) use transfer::Transfer;

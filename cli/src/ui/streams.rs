@@ -1,0 +1,61 @@
+//! Data on stdout, talk on stderr. The only file in the workspace that prints.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+
+/// The two streams, and how talkative to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ui {
+    pub(super) quiet: bool,
+    pub(super) draws: bool,
+}
+
+impl Ui {
+    /// Looks at the terminal once. Logs would tear a bar apart, so `-v` asks for lines.
+    pub(crate) fn new(quiet: bool, verbose: u8) -> Self {
+        Self { quiet, draws: verbose == 0 && io::stderr().is_terminal() }
+    }
+
+    /// Says something on stderr, unless `--quiet`.
+    pub(crate) fn note(&self, text: impl AsRef<str>) {
+        if !self.quiet {
+            say(text.as_ref());
+        }
+    }
+
+    /// Says something on stderr that must not be missed.
+    pub(crate) fn warn(&self, text: impl AsRef<str>) {
+        say(&format!("warning: {}", text.as_ref()));
+    }
+
+    /// Writes one line of data to stdout.
+    pub(crate) fn data(&self, text: impl AsRef<str>) -> anyhow::Result<()> {
+        self.bytes(format!("{}\n", text.as_ref()).as_bytes())
+    }
+
+    /// Writes a value to stdout as one line of JSON.
+    pub(crate) fn json(&self, value: &impl Serialize) -> anyhow::Result<()> {
+        self.data(serde_json::to_string(value)?)
+    }
+
+    /// Writes bytes to stdout as they are.
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> anyhow::Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes)?;
+        Ok(stdout.flush()?)
+    }
+}
+
+/// Writes a line to stderr. Nobody listening there is no reason to stop.
+pub(super) fn say(text: &str) {
+    writeln!(io::stderr().lock(), "{text}").ok();
+}
+
+/// Prints an error with its causes, and what to do about it.
+pub(crate) fn report(error: &anyhow::Error, hints: &[String]) {
+    say(&format!("error: {error:#}"));
+    for hint in hints {
+        say(&format!("hint: {hint}"));
+    }
+}

@@ -1,0 +1,52 @@
+//! Numbers as people read them.
+
+use std::time::Duration;
+
+pub(crate) use atlas::thousands;
+
+/// Spells a number of things with its noun: `1 row`, `2 rows`.
+pub(crate) fn counted(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", thousands(number), if number == 1 { "" } else { "s" })
+}
+
+/// Spells a rate: whole above ten, one digit after the point below.
+pub(crate) fn speed(per_second: f64) -> String {
+    if per_second >= 10.0 { thousands(per_second.round() as u64) } else { format!("{per_second:.1}") }
+}
+
+/// Spells a duration in its two largest units.
+pub(crate) fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+/// Spells a size in bytes.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(thousands(0), "0");
+        assert_eq!(thousands(1_234_567), "1,234,567");
+        assert_eq!(counted(1, "row"), "1 row");
+        assert_eq!(speed(3.25), "3.2");
+        assert_eq!(size(3 << 20), "3.0 MiB");
+        assert_eq!(duration(Duration::from_secs(3_725)), "1 h 2 min");
+    }
+}

@@ -1,0 +1,76 @@
+//! Progress of a download.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::streams::{Ui, say};
+use super::text::size;
+
+/// How often a line is printed where no bar can be drawn.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// A download: a bar on a terminal; elsewhere a line at its start, every few seconds and at its end.
+pub(crate) struct Transfer {
+    name: String,
+    total: u64,
+    shown: Shown,
+}
+
+enum Shown {
+    Nothing,
+    Lines { next: Instant },
+    Bar(ProgressBar),
+}
+
+impl Transfer {
+    fn new(ui: Ui, name: &str, total: u64) -> Self {
+        let now = Instant::now();
+        let shown = if ui.quiet {
+            Shown::Nothing
+        } else if ui.draws {
+            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+            if let Ok(style) =
+                ProgressStyle::with_template("{prefix} [{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}")
+            {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar.set_prefix(name.to_owned());
+            Shown::Bar(bar)
+        } else {
+            say(&format!("downloading {name} ({})", size(total)));
+            Shown::Lines { next: now + LINE_EVERY }
+        };
+        Self { name: name.to_owned(), total, shown }
+    }
+
+    /// Takes a new reading.
+    pub(crate) fn update(&mut self, done: u64) {
+        let now = Instant::now();
+        match &mut self.shown {
+            Shown::Nothing => {}
+            Shown::Lines { next } => {
+                if now >= *next && done < self.total {
+                    *next = now + LINE_EVERY;
+                    say(&format!("downloading {}: {} of {}", self.name, size(done), size(self.total)));
+                }
+            }
+            Shown::Bar(bar) => bar.set_position(done),
+        }
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        if let Shown::Bar(bar) = &self.shown {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Ui {
+    /// Starts the display of a download of `total` bytes.
+    pub(crate) fn transfer(&self, name: &str, total: u64) -> Transfer {
+        Transfer::new(*self, name, total)
+    }
+}
