@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use spec::Format;
+use tempfile::TempDir;
 
 use crate::exit::Advice;
 use crate::outdir::STATE_DIR;
@@ -31,6 +32,8 @@ pub(crate) struct Corpora {
     pub(crate) patterns: Vec<String>,
     streams: Vec<Kept>,
     is_kept: bool,
+    /// Where the files of streams are that are needed for one command only.
+    _folder: Option<TempDir>,
 }
 
 /// A stream that was written to a file.
@@ -70,7 +73,7 @@ impl Corpora {
             .zip(patterns)
             .map(|(stream, pattern)| if stream.is_some() { extension_of(pattern, format).map(Some) } else { Ok(None) });
         let extensions = extensions.collect::<Result<Vec<_>, _>>()?;
-        let mut corpora = Self { patterns: patterns.to_vec(), streams: Vec::new(), is_kept: false };
+        let mut corpora = Self { patterns: patterns.to_vec(), streams: Vec::new(), is_kept: false, _folder: None };
         for (index, (stream, extension)) in streams.into_iter().zip(extensions).enumerate() {
             let (Some(stream), Some(extension)) = (stream, extension) else { continue };
             let kept = keep(ui, &stream, &extension, folder)?;
@@ -79,6 +82,21 @@ impl Corpora {
             corpora.patterns[index] =
                 path.with_context(|| format!("the path of `{}` is not UTF-8", folder.display()))?;
         }
+        Ok(corpora)
+    }
+
+    /// As [`Corpora::keep_streams`], in a temporary folder that is gone with the result.
+    pub(crate) fn keep_streams_temporarily(
+        ui: &Ui,
+        patterns: &[String],
+        format: Option<Format>,
+    ) -> anyhow::Result<Self> {
+        if patterns.iter().all(|pattern| stream_of(pattern).is_none()) {
+            return Self::keep_streams(ui, patterns, format, Path::new(""));
+        }
+        let folder = tempfile::Builder::new().prefix("encaje-").tempdir().context("cannot make a temporary folder")?;
+        let mut corpora = Self::keep_streams(ui, patterns, format, folder.path())?;
+        corpora._folder = Some(folder);
         Ok(corpora)
     }
 
@@ -214,29 +232,6 @@ fn write(name: &str, input: &mut dyn Read, path: &Path) -> anyhow::Result<(Strin
         _ => "",
     };
     Ok((hasher.finalize().to_hex().to_string(), suffix, bytes))
-}
-
-/// A folder of its own for streams that are needed for one command only; gone when it is dropped.
-#[derive(Debug)]
-pub(crate) struct ScratchFolder(PathBuf);
-
-impl ScratchFolder {
-    /// Names the folder; nothing is made.
-    pub(crate) fn new() -> Self {
-        Self(std::env::temp_dir().join(format!("encaje-input-{}", std::process::id())))
-    }
-
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for ScratchFolder {
-    fn drop(&mut self) {
-        // Best effort: it lies in the folder for temporary files.
-        drop(fs::remove_dir_all(&self.0));
-    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ pub mod vectors;
 
 pub use corpus::{
     CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, CorpusPlace, Cursor, CutLimits, Cutter, Detour, Fingerprint, Notice,
-    PlannedSource, RECORD_BYTES_MAX, RecordChunk, RecordReader, Slice, SliceRange, SourceObject, corpus_place,
-    encoding_name, expand, inspect, inspect_with_notices, kept_schema_of, read, read_by, slice_blake3,
+    PlannedSource, RECORD_BYTES_MAX, RecordChunk, RecordReader, Records, Slice, SliceRange, SourceObject, corpus_place,
+    encoding_name, expand, inspect, inspect_with_notices, kept_schema_of, read, read_by, records, slice_blake3,
 };
 pub use error::{DatasetError, ErrorKind};
 pub use spec::{

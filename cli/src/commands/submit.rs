@@ -11,7 +11,7 @@ use crate::args::{ClusterArgs, JobArgs};
 use crate::cluster::{self, Cluster, JobReport};
 use crate::exit::Exit;
 use crate::plan::{self, Power};
-use crate::stream::{Corpora, ScratchFolder};
+use crate::stream::Corpora;
 use crate::ui::{self, Ui};
 use crate::{model, noticed};
 
@@ -55,13 +55,11 @@ pub(crate) fn run(ui: &Ui, args: &SubmitArgs) -> anyhow::Result<Exit> {
 
 async fn submit(ui: &Ui, args: &SubmitArgs) -> anyhow::Result<Exit> {
     let cluster = Cluster::open(&args.cluster)?;
-    let scratch = ScratchFolder::new();
     let corpus = &args.job.corpus;
-    let corpora =
-        tokio::task::block_in_place(|| Corpora::keep_streams(ui, &corpus.corpus, corpus.format, scratch.path()))?;
+    let corpora = tokio::task::block_in_place(|| Corpora::keep_streams_temporarily(ui, &corpus.corpus, corpus.format))?;
     let (spec, sources) = look(ui, args, &corpora).await?;
     let (job, mut status) = hand_over(ui, args, &cluster, spec, &sources, corpora.has_streams()).await?;
-    drop((corpora, scratch));
+    drop(corpora);
     tell(ui, &status);
     if !args.json {
         ui.data(job.to_string())?;

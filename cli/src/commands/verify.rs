@@ -11,7 +11,7 @@ use spec::JobSpec;
 use crate::args::{DialectArgs, parse_keep};
 use crate::exit::Exit;
 use crate::outdir::OutDir;
-use crate::stream::{Corpora, ScratchFolder};
+use crate::stream::Corpora;
 use crate::ui::{self, Amount, Ui};
 
 /// Checks every promise about an output: rows, checksums, norms, and the corpus where it is given.
@@ -44,12 +44,11 @@ pub(crate) struct VerifyArgs {
 /// Checks an output. Exit code 1 if any promise is broken, 3 if all hold of the rows that are there and some are missing.
 pub(crate) fn run(ui: &Ui, args: &VerifyArgs) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    let scratch = ScratchFolder::new();
     // Where the output is no `run`'s, or its record is damaged, the corpus is read as the options say.
     let run = OutDir::new(args.target.clone()).record().ok().flatten().map(|record| record.spec);
     let of_run = run.as_ref().and_then(format_of);
     let of_streams = args.format.or(of_run);
-    let corpora = Corpora::keep_streams(ui, &args.corpus, of_streams, scratch.path())?;
+    let corpora = Corpora::keep_streams_temporarily(ui, &args.corpus, of_streams)?;
     let corpus = corpus(args, &corpora.patterns, of_run, run.map(|spec| spec.read).unwrap_or_default(), &runtime)?;
     let mut progress = ui.progress("verifying", Amount::default());
     let report = runtime.block_on(dataset::verify(&args.target, corpus.as_ref(), &mut |rows| {

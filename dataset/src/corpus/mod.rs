@@ -15,6 +15,7 @@ mod columns;
 mod feed;
 mod notice;
 mod reader;
+mod records;
 mod sample;
 
 mod csv;
@@ -47,6 +48,7 @@ pub use inspect::{inspect, inspect_with_notices};
 pub use notice::Notice;
 pub use object::{Detour, SourceObject};
 pub use reader::{RecordChunk, RecordReader, read, read_by, slice_blake3};
+pub use records::{Records, records};
 pub use schema::kept_schema_of;
 
 /// Records of more bytes are rejected as `text_too_large`; text formats never hold them in memory.

@@ -1,10 +1,8 @@
 //! The output beside the corpus: as many rows, the same kept values, the same faults of texts.
 
 use std::collections::VecDeque;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType;
@@ -14,12 +12,8 @@ use super::super::columns::StatusColumns;
 use super::super::manifest::ManifestHole;
 use super::super::schema::RESERVED;
 use super::report::{Check, VerifyReport};
-use crate::corpus::{CutLimits, Cutter, RecordChunk, RecordReader, inspect, kept_schema_of, read};
-use crate::storage::Storage;
-use crate::{Cursor, DatasetError, PlannedSource, Slice};
-
-/// Re-cut pieces of compressed sources are as large as this at most, and deleted after use.
-const LIMITS: CutLimits = CutLimits { rows_max: 100_000, bytes_max: 64 << 20 };
+use crate::DatasetError;
+use crate::corpus::{RecordChunk, Records, kept_schema_of, records};
 
 /// The corpus to compare an output with.
 #[derive(Debug, Clone)]
@@ -30,32 +24,9 @@ pub struct VerifyCorpus {
     pub options: ReadOptions,
 }
 
-/// A folder that is gone when it is dropped.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Scratch {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        Scratch(std::env::temp_dir().join(format!("encaje-verify-{}-{count}", std::process::id())))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Best effort: what is left is small, and in the folder for temporary files.
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
-
 /// The records of a corpus, streamed in order.
 pub(super) struct CorpusRows {
-    planned: Vec<PlannedSource>,
-    options: ReadOptions,
-    cutter: Cutter,
-    recut: Storage,
-    _scratch: Scratch,
-    reader: Option<(Slice, RecordReader)>,
+    records: Records,
     /// The chunk at hand, and how many of its rows are compared.
     chunk: Option<(RecordChunk, usize)>,
     next_row: u64,
@@ -67,53 +38,16 @@ pub(super) struct CorpusRows {
 
 impl CorpusRows {
     pub(super) async fn open(corpus: &VerifyCorpus) -> Result<CorpusRows, DatasetError> {
-        let planned = inspect(&corpus.sources, &corpus.options).await?;
-        let scratch = Scratch::new();
-        let recut = Storage::open(&scratch.0.to_string_lossy())?;
-        let cut = (planned.clone(), corpus.options.clone());
-        let cutter = Cutter::new(cut.0, cut.1, LIMITS, recut.clone(), "recut".to_owned(), Cursor::default()).await?;
-        Ok(CorpusRows {
-            planned,
-            options: corpus.options.clone(),
-            cutter,
-            recut,
-            _scratch: scratch,
-            reader: None,
-            chunk: None,
-            next_row: 0,
-            holes: VecDeque::new(),
-            compared_columns: false,
-        })
+        let records = records(&corpus.sources, &corpus.options).await?;
+        Ok(CorpusRows { records, chunk: None, next_row: 0, holes: VecDeque::new(), compared_columns: false })
     }
 
     /// Makes sure that a chunk with rows left is at hand; false at the end of the corpus.
     async fn fill(&mut self) -> Result<bool, DatasetError> {
-        loop {
-            if self.chunk.as_ref().is_some_and(|(chunk, used)| *used < chunk.texts.len()) {
-                return Ok(true);
-            }
-            if let Some((_, reader)) = &mut self.reader {
-                if let Some(chunk) = reader.next_chunk().await? {
-                    self.chunk = Some((chunk, 0));
-                    continue;
-                }
-                self.end_slice().await;
-            }
-            let Some(slice) = self.cutter.next().await? else { return Ok(false) };
-            let index = slice.source_index as usize;
-            let source = self.planned.get(index).expect("a slice belongs to a source of its corpus");
-            let reader = read(source, &slice, &self.options, &self.recut).await?;
-            self.reader = Some((slice, reader));
+        if self.chunk.as_ref().is_none_or(|(chunk, used)| *used >= chunk.texts.len()) {
+            self.chunk = self.records.next_chunk().await?.map(|chunk| (chunk, 0));
         }
-    }
-
-    async fn end_slice(&mut self) {
-        if let Some((slice, _)) = self.reader.take()
-            && let Some(key) = slice.recut_key
-        {
-            // Only saves space; the folder goes as a whole in the end.
-            drop(self.recut.delete(&key).await);
-        }
+        Ok(self.chunk.is_some())
     }
 
     /// Compares the rows of a batch with the next records of the corpus.
@@ -146,7 +80,7 @@ impl CorpusRows {
     }
 
     fn compare_columns(&self, file: &Path, batch: &RecordBatch, report: &mut VerifyReport) -> Result<(), DatasetError> {
-        let Some(source) = self.planned.first() else { return Ok(()) };
+        let Some(source) = self.records.planned().first() else { return Ok(()) };
         let expected = kept_schema_of(source)?;
         let schema = batch.schema();
         let found = schema.fields().iter().filter(|field| !RESERVED.contains(&field.name().as_str()));

@@ -1,5 +1,6 @@
 //! Outputs made of real corpora, checked beside them: the whole way through planning, cutting and reading.
 
+use std::fs;
 use std::io::Write as _;
 
 use super::super::super::info::tests::info;
@@ -10,8 +11,10 @@ use super::super::super::{
 };
 use super::super::verify;
 use super::*;
-use crate::corpus::expand;
+use crate::corpus::{CutLimits, Cutter, expand, inspect, read};
+use crate::storage::Storage;
 use crate::vectors::layout::MANIFEST_NAME;
+use crate::{Cursor, PlannedSource};
 
 const ROWS: u64 = 300;
 
@@ -61,8 +64,8 @@ async fn embed(corpus: &VerifyCorpus, dir: &Path) -> Result<(), DatasetError> {
     let info = info(4);
     let planned = inspect(&corpus.sources, &corpus.options).await?;
     let kept = kept_schema_of(&planned[0])?;
-    let scratch = Scratch::new();
-    let recut = Storage::open(&scratch.0.to_string_lossy())?;
+    let folder = tempfile::tempdir().unwrap();
+    let recut = Storage::open(&folder.path().to_string_lossy())?;
     let limits = CutLimits { rows_max: 70, bytes_max: 1 << 20 };
     let options = corpus.options.clone();
     let mut cutter =
