@@ -148,13 +148,6 @@ pub(crate) fn gather(room: &mut [f32], places: &[usize], result: &[f32], dimensi
     }
 }
 
-/// Cuts a batch into two, for a device that has too little memory; `None` where there is only one row.
-pub(crate) fn halve(batch: &Batch) -> Option<(Batch, Batch)> {
-    let middle = batch.rows() / 2;
-    let part = |rows: std::ops::Range<usize>| rows.map(|row| batch.row(row)).collect();
-    (middle > 0).then(|| (part(0..middle), part(middle..batch.rows())))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -230,14 +223,5 @@ mod tests {
         let errors: Vec<_> = status.iter().map(|row| row.error).collect();
         assert_eq!(errors, [Some(RejectReason::NonFinite), None, Some(RejectReason::NonFinite)]);
         assert_eq!(vectors, [0.0, 1.0, 0.0]);
-    }
-
-    #[test]
-    fn halves_are_the_whole() {
-        let batch: Batch = [vec![1, 2], vec![3], vec![4, 5, 6]].iter().collect();
-        let (first, second) = halve(&batch).unwrap();
-        assert_eq!((first.rows(), second.rows()), (1, 2));
-        assert_eq!(second.row(1), [4, 5, 6]);
-        assert!(halve(&first).is_none());
     }
 }

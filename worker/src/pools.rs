@@ -15,7 +15,7 @@ use crate::engines::Loaded;
 use crate::error::{ShardError, WorkerError};
 use crate::failpoint;
 use crate::meter::{Meter, Stage};
-use crate::plan::{PlannedBatch, Row, halve};
+use crate::plan::{PlannedBatch, Row};
 use crate::queue::Queue;
 
 /// Texts that one tokenizer task takes: small enough to spread a chunk over the threads.
@@ -183,7 +183,6 @@ fn forward_all(queue: &Queue<ForwardTask>, device: usize, loss: &Loss) {
     }
 }
 
-/// Embeds a batch; where memory runs out, once more in two halves.
 fn embed(engine: &Engine, batch: &Batch) -> Result<Vec<f32>, EmbedError> {
     if failpoint::loses_device("batch") {
         return Err(EmbedError::DeviceLost {
@@ -191,13 +190,5 @@ fn embed(engine: &Engine, batch: &Batch) -> Result<Vec<f32>, EmbedError> {
             reason: "by order of a test".into(),
         });
     }
-    match engine.embed(batch) {
-        Err(EmbedError::OutOfMemory { tokens }) => {
-            let (first, second) = halve(batch).ok_or(EmbedError::OutOfMemory { tokens })?;
-            let mut vectors = engine.embed(&first)?;
-            vectors.extend(engine.embed(&second)?);
-            Ok(vectors)
-        }
-        result => result,
-    }
+    engine.embed(batch)
 }
