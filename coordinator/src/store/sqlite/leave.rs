@@ -4,7 +4,7 @@ use proto::work::RowWindow;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{query, query_scalar};
 
-use super::steps::{Counts, count, one};
+use super::counts::{Counts, count, one};
 use crate::policy::{Policy, Verdict};
 use crate::shard::{AttemptState, LeaseRef, failure_name, halves};
 use crate::store::backend::{Failure, REASON_SESSION_LOST, REASON_STALLED};

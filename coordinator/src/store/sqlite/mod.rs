@@ -3,6 +3,7 @@
 //! WAL with `synchronous=FULL`: an answered commit survives a power cut. Time is the coordinator's own clock, and the
 //! deadlines that an earlier process left behind are rebased when the store opens.
 
+mod counts;
 mod leave;
 mod lists;
 mod lock;

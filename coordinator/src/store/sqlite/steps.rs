@@ -8,6 +8,7 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{query, query_scalar};
 use uuid::Uuid;
 
+use super::counts::{Counts, count, one};
 use super::leave;
 use crate::shard::AttemptState;
 use crate::store::backend::{Commit, REASON_LOST_RACE, REASON_REPAIRED, REASON_STRAY, ShardPage};
@@ -212,41 +213,4 @@ pub(super) async fn cancel_pending(db: &mut Connection, limit: u32) -> Result<u6
         count(db, JobId(group[0]), change).await?;
     }
     Ok(cancelled.len() as u64)
-}
-
-/// By how much a job's counters change.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Counts {
-    pub(super) pending: i64,
-    pub(super) running: i64,
-    pub(super) dead: i64,
-    pub(super) cancelled: i64,
-    pub(super) split: i64,
-    /// Attempts that were committed, failed or lost.
-    pub(super) ended: i64,
-}
-
-pub(super) async fn count(db: &mut Connection, job: JobId, change: Counts) -> Result<()> {
-    query(sweep::COUNT_SHARDS)
-        .bind(job.0)
-        .bind(change.pending)
-        .bind(change.running)
-        .bind(change.dead)
-        .bind(change.cancelled)
-        .bind(change.split)
-        .bind(change.ended)
-        .execute(&mut *db)
-        .await?;
-    Ok(())
-}
-
-/// Checks that a statement changed one row: the transaction has just read it, and nobody else writes.
-pub(super) fn one(result: sqlx::sqlite::SqliteQueryResult) -> Result<()> {
-    match result.rows_affected() {
-        1 => Ok(()),
-        changed => Err(StoreError::Corrupt {
-            column: "job_id",
-            problem: format!("a statement changed {changed} rows instead of the one that was read"),
-        }),
-    }
 }

@@ -5,7 +5,7 @@ use proto::{RequestId, SessionId};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{query, query_scalar};
 
-use super::steps::{Counts, count, one};
+use super::counts::{Counts, count, one};
 use crate::policy::Policy;
 use crate::shard::LeaseRef;
 use crate::store::backend::Wish;
