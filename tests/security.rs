@@ -5,9 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use common::Secret;
 use proto::revision::REVISION;
 use proto::work::WorkerInfo;
-use proto::{ClientSecurity, Connection, RequestId, RpcErrorKind, Secret, WorkClient};
+use proto::{ClientSecurity, Connection, RequestId, RpcErrorKind, WorkClient};
 use rcgen::string::Ia5String;
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,

@@ -33,6 +33,7 @@ const UNSAFE_FILES: &[&str] = &[
 /// What a crate must not link, directly or through others: (crate, forbidden names, names ending in `*` are prefixes).
 const FORBIDDEN: &[(&str, &[&str])] = &[
     ("spec", &["tokio", "arrow-*", "prost", "engine", "dataset", "proto"]),
+    ("common", &["tokio", "arrow-*", "spec", "engine", "dataset", "proto"]),
     ("kernels", &["tokio", "candle-*", "serde", "engine", "dataset", "atlas"]),
     ("atlas", &["tokio", "clap", "indicatif", "candle-*", "tokenizers", "engine", "dataset", "proto"]),
     (

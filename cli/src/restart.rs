@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use common::Backoff;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Exit;
@@ -15,9 +16,8 @@ use crate::signals;
 use crate::ui::Ui;
 use crate::{cluster, exit::Advice};
 
-/// The first pause before a new start; it doubles with every start that did not last.
-const PAUSE: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Pauses before new starts.
+const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(60) };
 /// A worker that ran for so long was well: the count of failures begins anew.
 const LASTED: Duration = Duration::from_secs(600);
 /// Starts in a row that did not last before this gives up.
@@ -52,7 +52,7 @@ fn next(code: Option<i32>) -> Next {
 
 /// How long to wait before start number `failures + 1`; `None` gives up.
 fn pause(failures: u32) -> Option<Duration> {
-    (failures <= FAILURES_MAX).then(|| PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(PAUSE_MAX))
+    (failures <= FAILURES_MAX).then(|| BACKOFF.ceiling(failures.saturating_sub(1)))
 }
 
 /// Starts this program again with the same arguments, until it ends for good. Returns how it ended.
@@ -140,7 +140,7 @@ mod tests {
     fn pauses_grow_to_a_bound_and_end() {
         assert_eq!(pause(1), Some(Duration::from_secs(1)));
         assert_eq!(pause(4), Some(Duration::from_secs(8)));
-        assert_eq!(pause(FAILURES_MAX), Some(PAUSE_MAX));
+        assert_eq!(pause(FAILURES_MAX), Some(BACKOFF.max));
         assert_eq!(pause(FAILURES_MAX + 1), None);
     }
 }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use common::{FileWatch, Secret};
 use coordinator::{Access, Clock, Tls, TlsFiles};
-use proto::{ClientSecurity, Connection, Secret, Watched};
+use proto::{ClientSecurity, Connection};
 
 use crate::args::{IdentityArgs, ServerArgs};
 use crate::exit::Advice;
@@ -37,7 +38,7 @@ fn of_client(args: &IdentityArgs) -> anyhow::Result<ClientSecurity> {
 pub(crate) fn connect(urls: &[String], args: &IdentityArgs) -> anyhow::Result<Connection> {
     let token_file = args.token_file.iter().filter(|path| path.as_os_str() != STDIN);
     let files = [&args.tls_ca, &args.tls_cert, &args.tls_key].into_iter().flatten().chain(token_file);
-    let watched = Watched::new(files.cloned());
+    let watched = FileWatch::new(files.cloned());
     let security = of_client(args)?;
     let connection = Connection::open(urls, &security).map_err(|error| Advice::usage(error.to_string()))?;
     if !watched.is_empty() {
@@ -46,7 +47,7 @@ pub(crate) fn connect(urls: &[String], args: &IdentityArgs) -> anyhow::Result<Co
     Ok(connection)
 }
 
-async fn keep_current(connection: Connection, args: IdentityArgs, token: Option<Secret>, mut watched: Watched) {
+async fn keep_current(connection: Connection, args: IdentityArgs, token: Option<Secret>, mut watched: FileWatch) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         if !watched.has_changed() {

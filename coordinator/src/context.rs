@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use common::error_chain;
 use dataset::Storage;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +36,7 @@ pub(crate) struct Lead {
 
 impl Lead {
     pub(crate) fn new() -> Self {
-        Self { process: proto::chance::id(), until_ms: AtomicI64::new(i64::MIN) }
+        Self { process: common::rng::uuid_v7(), until_ms: AtomicI64::new(i64::MIN) }
     }
 }
 
@@ -65,7 +66,7 @@ impl Context {
                 leads
             }
             Err(error) => {
-                debug!(error = full_message(&error), "cannot ask for the lead");
+                debug!(error = error_chain(&error), "cannot ask for the lead");
                 now_ms < until_ms
             }
         }
@@ -74,7 +75,7 @@ impl Context {
     /// Leaves the lead to others, if it is this process's.
     pub(crate) async fn resign(&self) {
         if let Err(error) = self.store.resign_upkeep(self.lead.process).await {
-            debug!(error = full_message(&error), "the lead lapses by itself");
+            debug!(error = error_chain(&error), "the lead lapses by itself");
         }
     }
 
@@ -96,21 +97,6 @@ impl Context {
             () = self.config.clock.sleep(duration) => true,
         }
     }
-}
-
-/// An error with all its causes, for the reason of a job or a log line.
-pub(crate) fn full_message(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !message.contains(&text) {
-            message.push_str(": ");
-            message.push_str(&text);
-        }
-        cause = error.source();
-    }
-    message
 }
 
 /// Cuts a message to what is worth storing, and takes out what a database or a terminal chokes on.

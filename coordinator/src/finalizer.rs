@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use blake3::Hash;
+use common::error_chain;
 use dataset::vectors::{self, layout};
 use dataset::{
     DatasetError, ErrorKind, FileInfo, ManifestFile, ManifestSeal, ManifestSource, ManifestWriter, NewObject,
@@ -14,10 +15,9 @@ use dataset::{
 };
 use proto::JobId;
 use proto::job::{JobSpec, JobState};
-use proto::planted::{self, Bug};
 use tracing::{error, info, warn};
 
-use crate::context::{Context, clean, full_message};
+use crate::context::{Context, clean};
 use crate::judge::{Moment, verdict};
 use crate::store::{StoreError, Winner};
 
@@ -51,7 +51,7 @@ pub(crate) async fn run(context: Arc<Context>) {
                     settle(&context, job, &mut failures).await;
                 }
             }
-            Err(error) => error!(error = full_message(&error), "cannot look for jobs to finalize"),
+            Err(error) => error!(error = error_chain(&error), "cannot look for jobs to finalize"),
         }
         if !context.pause(context.config.finalize_gap).await
             || !context.wait(&context.notices.finalize, context.config.poll).await
@@ -70,7 +70,7 @@ async fn settle(context: &Context, job: JobId, failures: &mut HashMap<JobId, u32
         }
         Err(error) => error,
     };
-    let message = full_message(&error);
+    let message = error_chain(&error);
     let passes = match &error {
         // A store out of reach is no fault of the job: it is tried again for as long as it takes.
         FinalizeError::Store(_) => true,
@@ -87,7 +87,7 @@ async fn settle(context: &Context, job: JobId, failures: &mut HashMap<JobId, u32
     };
     warn!(job.id = %job, error = message, passes, "job not finalized");
     if !passes && let Err(error) = context.store.fail_job(job, &clean(&message, REASON_BYTES_MAX)).await {
-        error!(job.id = %job, error = full_message(&error), "cannot fail the job");
+        error!(job.id = %job, error = error_chain(&error), "cannot fail the job");
     }
 }
 
@@ -106,12 +106,7 @@ async fn finalize(context: &Context, job: JobId) -> Result<(), FinalizeError> {
     let Some(status) = context.store.job(job).await? else { return Ok(()) };
     let generation = status.generation;
     let key = layout::manifest_key(&job.to_string(), u32::try_from(generation).unwrap_or(u32::MAX));
-    if planted::is(Bug::SucceedBeforeManifest) {
-        let seal = describe(context, job, &status.spec, &mut None).await?;
-        context.store.finish_job(job, generation, &key, &seal.blake3).await?;
-    }
     let seal = match put_manifest(context, job, &status.spec, &key).await {
-        Err(_) if planted::is(Bug::ManifestErrorIgnored) => describe(context, job, &status.spec, &mut None).await?,
         Err(error) => {
             // What is missing may be missing with all of its storage.
             context.storage.confirm().await?;
@@ -152,9 +147,6 @@ async fn put_manifest(context: &Context, job: JobId, spec: &JobSpec, key: &str) 
             Ok(_) => return Ok(seal),
         }
     }
-    if planted::is(Bug::ManifestExistsIsFailure) {
-        return Err(FinalizeError::OtherManifest { key: key.to_owned() });
-    }
     match has_digest(storage, key, &seal.blake3).await {
         Ok(true) => Ok(seal),
         Ok(false) => Err(FinalizeError::OtherManifest { key: key.to_owned() }),
@@ -194,7 +186,7 @@ async fn describe(
         Some(winner) => vectors::read_info(&context.storage, &winner.output.key, &winner.output.blake3).await?,
         None => FileInfo {
             job_id: job.to_string(),
-            spec_digest: proto::spec_digest(spec),
+            spec_digest: spec.digest(),
             ..FileInfo::of(&spec.model, &spec.embed, None)
         },
     };
@@ -219,9 +211,6 @@ async fn describe(
     }
     let (rest, seal) = manifest.finish(&sources)?;
     write(object, &rest).await?;
-    if planted::is(Bug::ManifestWithTime) {
-        write(object, context.config.clock.now_ms().to_string().as_bytes()).await?;
-    }
     Ok(seal)
 }
 

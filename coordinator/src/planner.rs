@@ -5,16 +5,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use common::error_chain;
 use dataset::vectors::layout;
-use dataset::{Cursor, CutLimits, DatasetError, ErrorKind, PlannedSource, Slice};
+use dataset::{CutLimits, DatasetError, ErrorKind, PlannedSource, Slice};
 use proto::JobId;
 use proto::limits::{self, TooLarge};
-use proto::planted::{self, Bug};
 use proto::relay;
 use tokio::task::{Id, JoinSet};
 use tracing::{debug, error, info, warn};
 
-use crate::context::{Context, clean, full_message};
+use crate::context::{Context, clean};
 use crate::corpora::{Cut, Cutting};
 use crate::roots::RootError;
 use crate::store::{Planning, StoreError};
@@ -89,7 +89,7 @@ async fn start_plans(context: &Arc<Context>, tasks: &mut JoinSet<()>, jobs: &mut
     let waiting = match context.store.jobs_to_plan().await {
         Ok(waiting) => waiting,
         Err(error) => {
-            error!(error = full_message(&error), "cannot look for jobs to plan");
+            error!(error = error_chain(&error), "cannot look for jobs to plan");
             return;
         }
     };
@@ -124,11 +124,11 @@ async fn plan_job(context: Arc<Context>, planning: Planning) {
             Ok(Planned::Left) => return,
             Err(PlanError::Dataset(error)) => error,
             Err(error @ (PlanError::Root(_) | PlanError::TooLarge(_) | PlanError::TooManyShards { .. })) => {
-                return fail(&context, job, &full_message(&error)).await;
+                return fail(&context, job, &error_chain(&error)).await;
             }
             Err(PlanError::Store(error)) => {
                 // The store is out of reach or somebody has to look: the job stays as it is and is tried again.
-                warn!(job.id = %job, error = full_message(&error), "planning interrupted");
+                warn!(job.id = %job, error = error_chain(&error), "planning interrupted");
                 context.pause(context.config.plan_pause).await;
                 return;
             }
@@ -137,7 +137,7 @@ async fn plan_job(context: Arc<Context>, planning: Planning) {
         match error.kind() {
             // Nobody's fault, and mended from outside: waited for as long as it takes.
             ErrorKind::StorageSwapped => {
-                warn!(job.id = %job, error = full_message(&error), "planning waits for the storage");
+                warn!(job.id = %job, error = error_chain(&error), "planning waits for the storage");
                 context.pause(context.config.plan_pause).await;
                 return;
             }
@@ -149,13 +149,13 @@ async fn plan_job(context: Arc<Context>, planning: Planning) {
             | ErrorKind::SourceChanged
             | ErrorKind::BadInput
             | ErrorKind::Unsupported
-            | ErrorKind::Corrupt => return fail(&context, job, &full_message(&error)).await,
+            | ErrorKind::Corrupt => return fail(&context, job, &error_chain(&error)).await,
         }
         let Some(found) = find(&context, job).await else { return };
         failures = if found.cursor == began_at { failures + 1 } else { 1 };
-        warn!(job.id = %job, error = full_message(&error), failures, "planning failed");
+        warn!(job.id = %job, error = error_chain(&error), failures, "planning failed");
         if failures >= context.config.plan_attempts_max {
-            return fail(&context, job, &full_message(&error)).await;
+            return fail(&context, job, &error_chain(&error)).await;
         }
         if !context.pause(context.config.plan_pause * failures).await {
             return;
@@ -167,7 +167,6 @@ async fn plan_job(context: Arc<Context>, planning: Planning) {
 /// One attempt: from the stored cursor to the end of the corpus.
 async fn plan(context: &Context, planning: Planning) -> Result<Planned, PlanError> {
     let Planning { job, spec, sources, cursor } = planning;
-    let cursor = if planted::is(Bug::PlannerForgetsCursor) { Cursor::default() } else { cursor };
     context.storage.confirm().await?;
     let Some(sources) = sources_of(context, job, &spec, sources).await? else { return Ok(Planned::Left) };
     let limits = CutLimits { rows_max: spec.limits.rows_max, bytes_max: spec.limits.bytes_max };
@@ -187,7 +186,7 @@ async fn plan(context: &Context, planning: Planning) -> Result<Planned, PlanErro
         if count > context.config.shards_max {
             return Err(PlanError::TooManyShards { most: context.config.shards_max });
         }
-        let done = page.len() < page_size || planted::is(Bug::PlannerStopsEarly);
+        let done = page.len() < page_size;
         let next = cutter.cursor();
         // The pieces of a source that is re-cut are in it.
         context.storage.confirm().await?;
@@ -260,7 +259,7 @@ async fn find(context: &Context, job: JobId) -> Option<Planning> {
     match context.store.planning(job).await {
         Ok(planning) => planning,
         Err(error) => {
-            error!(job.id = %job, error = full_message(&error), "cannot read the job");
+            error!(job.id = %job, error = error_chain(&error), "cannot read the job");
             None
         }
     }
@@ -272,6 +271,6 @@ async fn fail(context: &Context, job: JobId, reason: &str) {
         Ok(true) => warn!(job.id = %job, reason, "job failed in planning"),
         Ok(false) => {}
         // It stays in planning, is planned again and fails again.
-        Err(error) => error!(job.id = %job, error = full_message(&error), reason, "cannot fail the job"),
+        Err(error) => error!(job.id = %job, error = error_chain(&error), reason, "cannot fail the job"),
     }
 }

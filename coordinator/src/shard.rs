@@ -212,9 +212,6 @@ impl Shard {
                 let ShardState::Dead = self.state else { return Err(Illegal) };
                 (next.failures, next.workers_lost) = (0, 0);
                 next.state = ShardState::Pending { not_before: now };
-                if proto::planted::is(proto::planted::Bug::RetryResetsEpoch) {
-                    next.epoch = Epoch(0);
-                }
             }
             ShardEvent::Repair { message } => {
                 let ShardState::Committed { .. } = self.state else { return Err(Illegal) };
@@ -234,8 +231,7 @@ impl Shard {
 
     /// Whether an output was made of another input than an earlier one (I7).
     pub fn reads_other_input(&self, output: &Output) -> bool {
-        let differs = self.input.as_ref().is_some_and(|input| *input != output.input_blake3);
-        differs && !proto::planted::is(proto::planted::Bug::InputUnchecked)
+        self.input.as_ref().is_some_and(|input| *input != output.input_blake3)
     }
 
     /// Returns the live attempts beside this one, which must be live.
@@ -256,7 +252,7 @@ impl Shard {
         let state = match Policy::verdict(class) {
             Verdict::Counted => {
                 let not_before = now + policy.backoff_ms(self.failures, unit);
-                self.failures += u32::from(!proto::planted::is(proto::planted::Bug::FailureNotCounted));
+                self.failures += 1;
                 let dead = self.failures >= policy.failures_max;
                 if dead { ShardState::Dead } else { ShardState::Pending { not_before } }
             }

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
+use common::error_chain;
 use dataset::Storage;
-use proto::planted::{self, Bug};
 use tracing::{error, info, warn};
 
-use crate::context::{Context, full_message};
+use crate::context::Context;
 use crate::store::StoreError;
 
 /// Objects of losing attempts deleted in one sweep.
@@ -36,7 +36,7 @@ pub(crate) async fn sweep(context: &Context) {
         ("collect garbage", collect_garbage(context).await),
     ] {
         if let Err(error) = result {
-            error!(task, error = full_message(&error), "sweep failed");
+            error!(task, error = error_chain(&error), "sweep failed");
         }
     }
 }
@@ -93,8 +93,7 @@ async fn collect_garbage(context: &Context) -> Result<(), StoreError> {
     for garbage in marked {
         match context.storage.delete(&garbage.key).await {
             Ok(()) => deleted.push(garbage),
-            Err(_) if planted::is(Bug::GarbageFailureIgnored) => deleted.push(garbage),
-            Err(error) => warn!(key = garbage.key, error = full_message(&error), "cannot delete a losing output"),
+            Err(error) => warn!(key = garbage.key, error = error_chain(&error), "cannot delete a losing output"),
         }
     }
     if !deleted.is_empty() && is_ours(&context.storage).await {
@@ -109,7 +108,7 @@ async fn collect_garbage(context: &Context) -> Result<(), StoreError> {
 async fn is_ours(storage: &Storage) -> bool {
     let confirmed = storage.confirm().await;
     if let Err(error) = &confirmed {
-        warn!(error = full_message(error), "losing outputs are not deleted now");
+        warn!(error = error_chain(error), "losing outputs are not deleted now");
     }
     confirmed.is_ok()
 }

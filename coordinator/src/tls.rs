@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use common::FileWatch;
 use futures::{Stream, StreamExt};
-use proto::Watched;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -21,7 +21,7 @@ use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, info, warn};
 
-use crate::context::full_message;
+use common::error_chain;
 
 /// How often the files are looked at, where somebody connects.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -87,7 +87,7 @@ pub struct Tls {
 
 struct Current {
     config: Arc<ServerConfig>,
-    watched: Watched,
+    watched: FileWatch,
     looked: Instant,
 }
 
@@ -105,7 +105,7 @@ impl Tls {
     /// A file cannot be read or holds something else, or a key is another certificate's.
     pub fn open(files: TlsFiles) -> Result<Self, TlsError> {
         let paths = [&files.certificate, &files.key].into_iter().chain(&files.client_ca).cloned();
-        let watched = Watched::new(paths);
+        let watched = FileWatch::new(paths);
         let current = Current { config: Arc::new(read(&files)?), watched, looked: Instant::now() };
         Ok(Self { files, current: Mutex::new(current) })
     }
@@ -121,7 +121,7 @@ impl Tls {
                         current.config = Arc::new(config);
                     }
                     Err(error) => {
-                        let error = full_message(&error);
+                        let error = error_chain(&error);
                         warn!(error, "certificates have changed and cannot be used; those before them still are");
                     }
                 }
@@ -182,7 +182,7 @@ where
             match tokio::spawn(shaken).await {
                 Ok(Ok(Ok(stream))) => Some(Ok(stream)),
                 Ok(Ok(Err(error))) => {
-                    debug!(error = full_message(&error), "a client's handshake failed");
+                    debug!(error = error_chain(&error), "a client's handshake failed");
                     None
                 }
                 Ok(Err(_)) | Err(_) => {

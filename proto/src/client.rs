@@ -4,12 +4,12 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::with_causes;
 use prost::Message;
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 
 use crate::convert::{self, ConvertError};
-use crate::digest::spec_digest;
 use crate::generated as wire;
 use crate::generated::jobs_client::JobsClient as JobsStub;
 use crate::generated::work_client::WorkClient as WorkStub;
@@ -97,7 +97,7 @@ impl RpcError {
     }
 
     fn of(call: &'static str, status: &Status) -> Self {
-        Self { call, kind: kind_of(status), message: message_of(status) }
+        Self { call, kind: kind_of(status), message: with_causes(status.message().to_owned(), status.source()) }
     }
 
     fn bad_answer(call: &'static str, error: ConvertError) -> Self {
@@ -124,21 +124,6 @@ fn kind_of(status: &Status) -> RpcErrorKind {
         Code::PermissionDenied => RpcErrorKind::PermissionDenied,
         Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => RpcErrorKind::Internal,
     }
-}
-
-/// "transport error" alone helps nobody: the causes say what it was.
-fn message_of(status: &Status) -> String {
-    let mut message = status.message().to_owned();
-    let mut cause = status.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !message.contains(&text) {
-            message.push_str(": ");
-            message.push_str(&text);
-        }
-        cause = error.source();
-    }
-    message
 }
 
 /// Deadline and repeats, shared by both clients.
@@ -175,7 +160,7 @@ impl Caller {
                 }
                 Err(error) => error,
             };
-            let pause = self.policy.pause(attempt);
+            let pause = self.policy.backoff.pause(attempt - 1);
             let again = error.kind == RpcErrorKind::Unavailable
                 && attempt < self.policy.attempts_max
                 && Instant::now() + pause < until
@@ -254,7 +239,7 @@ impl JobsClient {
             message: error.to_string(),
         })?;
         let request =
-            wire::SubmitRequest { job_id: job.to_string(), spec: Some(spec.into()), spec_digest: spec_digest(spec) };
+            wire::SubmitRequest { job_id: job.to_string(), spec: Some(spec.into()), spec_digest: spec.digest() };
         status("Submit", call!(self.submit, "Submit", DEADLINE_LONG, request).await?)
     }
 

@@ -17,9 +17,9 @@ use tonic::codegen::http::{HeaderValue, Request, Response};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use tower::{Service, ServiceExt};
 
-use crate::secret::Secret;
 use crate::transport::{TransportError, endpoint};
 use crate::wire::Wire;
+use common::{Secret, error_chain, rng};
 
 /// A coordinator is kept for so long at least, and for twice as long at most; then another one is drawn.
 const KEPT_FOR: Duration = Duration::from_secs(600);
@@ -157,24 +157,13 @@ fn secured(url: &str, security: &ClientSecurity) -> Result<Endpoint, TransportEr
     if let Some((certificate, key)) = &security.identity_pem {
         tls = tls.identity(Identity::from_pem(certificate, key.expose()));
     }
-    endpoint.tls_config(tls).map_err(|error| bad(format!("its certificates cannot be used: {}", causes(&error))))
+    endpoint.tls_config(tls).map_err(|error| bad(format!("its certificates cannot be used: {}", error_chain(&error))))
 }
 
 /// Whether a host in a URL is this machine, whatever the network does.
 pub fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 impl From<Connection> for Wire {
@@ -185,13 +174,13 @@ impl From<Connection> for Wire {
 
 impl Choice {
     fn among(members: usize, now: Instant) -> Self {
-        let index = (crate::chance::unit() * members as f64) as usize;
+        let index = (rng::unit_f64() * members as f64) as usize;
         let index = index.min(members - 1);
         Self::of(index, now)
     }
 
     fn of(index: usize, now: Instant) -> Self {
-        Self { index, until: now + KEPT_FOR.mul_f64(1.0 + crate::chance::unit()) }
+        Self { index, until: now + KEPT_FOR.mul_f64(1.0 + rng::unit_f64()) }
     }
 }
 

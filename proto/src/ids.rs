@@ -3,8 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use common::rng;
+use dataset::PlannedSource;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::job::JobSpec;
 
 macro_rules! uuid_id {
     ($name:ident, $doc:literal) => {
@@ -16,7 +20,7 @@ macro_rules! uuid_id {
         impl $name {
             /// Makes a new, time-ordered identifier (UUID version 7).
             pub fn generate() -> Self {
-                Self(crate::chance::id())
+                Self(rng::uuid_v7())
             }
         }
 
@@ -37,6 +41,25 @@ macro_rules! uuid_id {
 }
 
 uuid_id!(JobId, "Names a job; made by the client, so that submitting twice is submitting once.");
+impl JobId {
+    /// Returns the id of the job that does this to sources as they are now: the same for equal arguments, so that
+    /// submitting it again is harmless, and another one once a source has changed.
+    pub fn of(spec: &JobSpec, sources: &[PlannedSource]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(spec.digest().as_bytes());
+        for source in sources {
+            let found = &source.fingerprint;
+            hasher.update(format!("\n{} {}", found.size, found.etag.as_deref().unwrap_or_default()).as_bytes());
+        }
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        // UUID version 8: the bits have a meaning of our own.
+        bytes[6] = (bytes[6] & 0x0f) | 0x80;
+        bytes[8] = (bytes[8] & 0x3f) | 0x80;
+        Self(Uuid::from_bytes(bytes))
+    }
+}
+
 uuid_id!(SessionId, "Names one registration of one worker process.");
 uuid_id!(RequestId, "Names one lease request, so that a repeated request returns the same grants.");
 
@@ -63,5 +86,25 @@ pub struct Epoch(pub u32);
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dataset::Fingerprint;
+
+    use super::*;
+    use crate::job::tests::spec;
+
+    #[test]
+    fn equal_jobs_have_one_id_until_a_source_changes() {
+        let fingerprint = |etag: &str| Fingerprint { size: 7, etag: Some(etag.to_owned()) };
+        let planned = |etag| {
+            let source = spec().sources[0].clone();
+            vec![PlannedSource { source, fingerprint: fingerprint(etag), header: vec![], kept_schema: String::new() }]
+        };
+        assert_eq!(JobId::of(&spec(), &planned("a")), JobId::of(&spec(), &planned("a")));
+        assert_ne!(JobId::of(&spec(), &planned("a")), JobId::of(&spec(), &planned("b")));
+        assert_eq!(JobId::of(&spec(), &[]).0.get_version_num(), 8);
     }
 }

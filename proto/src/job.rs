@@ -203,4 +203,22 @@ pub(crate) mod tests {
             allow_partial: false,
         }
     }
+
+    /// Stored jobs are recognised by this value: it must not change.
+    #[test]
+    fn the_digest_of_a_known_spec_stays_what_it_is() {
+        assert_eq!(spec().digest(), "a6e61aacdc1cd2772bfe9726ef8138a9e5255699e35e677072c1a941b044d366");
+    }
+
+    #[test]
+    fn another_spec_has_another_digest() {
+        let mut other = spec();
+        other.max_rejects = MaxRejects::Rows(1);
+        assert_ne!(other.digest(), spec().digest());
+        assert_ne!(JobSpec { allow_partial: true, ..spec() }.digest(), spec().digest());
+        let mut prompted = spec();
+        prompted.embed.prompt = Some("query".into());
+        assert_ne!(prompted.digest(), spec().digest());
+        assert_eq!(spec().digest(), spec().clone().digest());
+    }
 }

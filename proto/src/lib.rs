@@ -4,19 +4,14 @@ pub mod ids;
 pub mod job;
 pub mod work;
 
-pub mod chance;
 pub mod client;
 pub mod connection;
 pub mod convert;
-pub mod digest;
 pub mod limits;
-pub mod planted;
 pub mod relay;
 pub mod retry;
 pub mod revision;
-pub mod secret;
 pub mod transport;
-pub mod watched;
 pub mod wire;
 
 /// The generated code. Only the conversions, the clients and the coordinator's services name its types.
@@ -36,11 +31,8 @@ pub mod generated;
 pub use client::{JobsClient, RpcError, RpcErrorKind, WorkClient};
 pub use connection::{ClientSecurity, Connection};
 pub use convert::ConvertError;
-pub use digest::spec_digest;
 pub use generated::FILE_DESCRIPTOR_SET;
 pub use ids::{Epoch, JobId, RequestId, SessionId, ShardId};
 pub use retry::RetryPolicy;
-pub use secret::Secret;
 pub use transport::{TransportError, connect, in_process, listen};
-pub use watched::Watched;
 pub use wire::Wire;

@@ -3,17 +3,15 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::chance;
+use common::Backoff;
 
 /// How a client repeats calls that found no coordinator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Most attempts at one call, the first included.
     pub attempts_max: u32,
-    /// The longest first pause; it doubles with each attempt.
-    pub pause_first: Duration,
-    /// The longest pause at all.
-    pub pause_max: Duration,
+    /// Pauses between attempts.
+    pub backoff: Backoff,
     /// Caps the deadline of every call, repeats included; calls have 10 s or 30 s of their own.
     pub deadline_max: Duration,
 }
@@ -22,20 +20,9 @@ impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
             attempts_max: 5,
-            pause_first: Duration::from_millis(100),
-            pause_max: Duration::from_secs(2),
+            backoff: Backoff { first: Duration::from_millis(100), max: Duration::from_secs(2) },
             deadline_max: Duration::from_secs(30),
         }
-    }
-}
-
-impl RetryPolicy {
-    /// Returns a random pause between nothing and the bound for this attempt (counted from 1): full jitter keeps ten
-    /// thousand workers from coming back in step.
-    pub(crate) fn pause(&self, attempt: u32) -> Duration {
-        let doublings = attempt.saturating_sub(1).min(16);
-        let bound = self.pause_first.saturating_mul(1 << doublings).min(self.pause_max);
-        bound.mul_f64(chance::unit())
     }
 }
 
@@ -70,15 +57,6 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pauses_grow_and_stay_within_their_bounds() {
-        let policy = RetryPolicy::default();
-        for attempt in 1..40 {
-            let bound = policy.pause_first.saturating_mul(1 << (attempt - 1).min(16)).min(policy.pause_max);
-            assert!(policy.pause(attempt) <= bound);
-        }
-    }
 
     #[test]
     fn a_spent_budget_is_earned_back_by_successes() {

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use common::Backoff;
 use proto::generated as wire;
 use proto::generated::work_server::{Work, WorkServer};
 use proto::revision::REVISION;
@@ -98,7 +99,8 @@ impl Work for Scripted {
 }
 
 fn impatient() -> RetryPolicy {
-    RetryPolicy { pause_first: Duration::from_millis(1), ..RetryPolicy::default() }
+    let policy = RetryPolicy::default();
+    RetryPolicy { backoff: Backoff { first: Duration::from_millis(1), ..policy.backoff }, ..policy }
 }
 
 /// Serves the script, cutting the first `cut` connections as they are made.

@@ -1,6 +1,7 @@
 //! The values of a job's specification, spelled once: for command lines, files, the wire and the database alike. A leaf.
 
 mod counts;
+mod digest;
 mod dtype;
 mod format;
 mod job;

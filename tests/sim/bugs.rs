@@ -1,6 +1,7 @@
 //! The proof of the proof: every planted bug is found.
 
-use proto::planted::Bug;
+use coordinator::store::memory::planted::Bug;
+use strum::VariantArray;
 
 use crate::{on_all_cores, run};
 
@@ -28,8 +29,8 @@ const KNOWN: [(Bug, u64); 14] = [
 #[test]
 fn every_planted_bug_is_found_within_200_seeds() {
     let only = std::env::var("ENCAJE_SIM_BUG").ok();
-    let missed = on_all_cores(0, Bug::ALL.len() as u64, |number| {
-        let bug = Bug::ALL[usize::try_from(number).unwrap()];
+    let missed = on_all_cores(0, Bug::VARIANTS.len() as u64, |number| {
+        let bug = Bug::VARIANTS[usize::try_from(number).unwrap()];
         if only.as_ref().is_some_and(|only| *only != format!("{bug:?}")) {
             return None;
         }

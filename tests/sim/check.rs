@@ -163,7 +163,7 @@ async fn succeeded(world: &World, disk: &BTreeMap<String, Bytes>, wanted: &SimJo
         Ok(manifest) => manifest,
         Err(error) => return vec![format!("I5: {error}")],
     };
-    let digest = proto::spec_digest(&wanted.spec());
+    let digest = wanted.spec().digest();
     if manifest.info != info_of(job, &digest) {
         problems.push(format!("I5: `{key}` describes other vectors: {:?}", manifest.info));
     }
@@ -201,7 +201,7 @@ async fn succeeded(world: &World, disk: &BTreeMap<String, Bytes>, wanted: &SimJo
             Some(_) => {}
         }
     }
-    if problems.is_empty() && proto::chance::up_to(VERIFIED - 1) == 0 {
+    if problems.is_empty() && common::rng::below(VERIFIED) == 0 {
         problems.extend(verified(disk, &manifest).await);
     }
     problems

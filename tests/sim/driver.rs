@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::rng;
 use coordinator::store::memory::Memory;
 use coordinator::{Config, Policy, Store};
 use dataset::Storage;
-use proto::chance;
 use proto::job::{JobBrief, JobState};
 use proto::{JobId, JobsClient, RpcErrorKind};
 use tokio::sync::mpsc;
@@ -27,6 +27,7 @@ use crate::life::Life;
 use crate::machine::SimMachine;
 use crate::network::Network;
 use crate::outage::{Outage, Outages};
+use crate::planted::PlantedDisk;
 use crate::world::{Happening, Node, World, some_time};
 use crate::{Outcome, check};
 
@@ -62,7 +63,7 @@ pub(crate) fn policy(short_breaker: bool) -> Policy {
 
 /// Runs one seed to its end.
 pub(crate) fn run(seed: u64) -> Outcome {
-    proto::chance::seed(Some(seed));
+    common::rng::seed(Some(seed));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let outcome = runtime.block_on(simulate(seed));
     // What is left of dead processes goes before the next seed comes.
@@ -76,11 +77,11 @@ async fn simulate(seed: u64) -> Outcome {
     let faults = Faults::draw();
     let outages = Outages::draw(seed, &faults);
     let policy = policy(outages.short_breaker);
-    let memory = Memory::new(Arc::new(SimClock::new(begin, 0)), &policy, chance::id);
+    let memory = Memory::new(Arc::new(SimClock::new(begin, 0)), &policy, rng::uuid_v7);
     let event_every_ms = faults.event_every_ms;
     let world = World::new(begin, memory, faults, outages, happen);
-    let coordinators = 1 + usize::try_from(chance::up_to(1)).unwrap();
-    let few = usize::try_from(chance::up_to(2)).unwrap();
+    let coordinators = 1 + usize::try_from(rng::below(2)).unwrap();
+    let few = usize::try_from(rng::below(3)).unwrap();
     let workers = if world.outages.power_fails { WORKERS_MANY + few } else { 2 + few };
     let network = Network::new(Arc::clone(&world), coordinators);
     let mut cluster = Cluster { world: Arc::clone(&world), network, processes: BTreeMap::new() };
@@ -91,10 +92,10 @@ async fn simulate(seed: u64) -> Outcome {
         cluster.start(Node::Worker(number));
     }
     let user = JobsClient::new(cluster.network.connect(Node::User, &Arc::new(Life::new())));
-    let orders = Orders::new(1 + chance::up_to(1));
+    let orders = Orders::new(1 + rng::below(2));
     if world.faults().poison {
         let SimJob { id, rows, .. } = orders.jobs[0];
-        world.poison(id, chance::up_to(rows - 1));
+        world.poison(id, rng::below(rows));
     }
     tokio::spawn(orders.clone().submit(user.clone()));
     let storm_ends = begin + Duration::from_millis(STORMY_MS);
@@ -194,10 +195,10 @@ impl Cluster {
     /// Something happens to a process, the network or a job.
     fn event(&mut self, orders: &Orders, user: &JobsClient) {
         let nodes: Vec<Node> = self.processes.keys().copied().collect();
-        let pick = |nodes: &[Node]| nodes[usize::try_from(chance::up_to(nodes.len() as u64 - 1)).unwrap()];
+        let pick = |nodes: &[Node]| nodes[usize::try_from(rng::below(nodes.len() as u64)).unwrap()];
         let node = pick(&nodes);
         let process = &self.processes[&node];
-        match chance::up_to(11) {
+        match rng::below(12) {
             0 => {
                 process.life.kill();
                 self.world.dies(node);
@@ -210,7 +211,7 @@ impl Cluster {
             4 | 5 => {
                 let other = pick(&nodes);
                 self.world.cut(node, other);
-                if chance::up_to(1) == 0 {
+                if rng::below(2) == 0 {
                     self.world.cut(other, node);
                 }
             }
@@ -316,7 +317,7 @@ async fn coordinate(
 ) {
     let node = Node::Coordinator(number);
     // No two machines agree on the time, and somebody may have set it meanwhile.
-    let wrong_by_ms = i64::try_from(chance::up_to(7_200_000)).unwrap() - 3_600_000;
+    let wrong_by_ms = i64::try_from(rng::below(7_200_001)).unwrap() - 3_600_000;
     let clock = Arc::new(SimClock::new(world.begin, wrong_by_ms));
     let policy = policy(world.outages.short_breaker);
     let store = loop {
@@ -338,7 +339,7 @@ async fn coordinate(
         ..Config::default()
     };
     let disk = SimDisk { world: Arc::clone(&world), life: Arc::clone(&life), node };
-    let storage = Storage::from_store(Arc::new(disk), "sim://storage");
+    let storage = Storage::from_store(Arc::new(PlantedDisk(disk)), "sim://storage");
     let storage = loop {
         match coordinator::claim_storage(&store, storage.clone()).await {
             Ok(storage) => break storage,
@@ -364,7 +365,7 @@ async fn work(world: Arc<World>, network: Arc<Network>, number: usize, life: Arc
     let node = Node::Worker(number);
     let mut config = WorkerConfig::new(node.to_string(), "unused");
     // Where a row kills, and nothing else, it is in company if it can be.
-    config.lease_count = if world.gentle { 2 } else { 1 + u32::try_from(chance::up_to(1)).unwrap() };
+    config.lease_count = if world.gentle { 2 } else { 1 + u32::try_from(rng::below(2)).unwrap() };
     let machine = SimMachine { world: Arc::clone(&world), life: Arc::clone(&life), node };
     let wire = network.connect(node, &life);
     let ended = worker::serve(config, wire, Arc::new(machine), shutdown).await;
@@ -383,8 +384,8 @@ pub(crate) struct Orders {
 impl Orders {
     fn new(count: u64) -> Self {
         let job = |number: u64| {
-            let shards = 1 + chance::up_to(6);
-            let rows = SHARD_ROWS * shards + chance::up_to(1);
+            let shards = 1 + rng::below(7);
+            let rows = SHARD_ROWS * shards + rng::below(2);
             // Small jobs among them: of those, all shards may be lost.
             let missing = match shards % 3 {
                 0 => Missing::Refused,
@@ -408,8 +409,8 @@ impl Orders {
 
     /// A user wants something of one of the jobs, and does not insist.
     fn give(&self, user: &JobsClient, order: Order) {
-        let job = self.jobs[usize::try_from(chance::up_to(self.jobs.len() as u64 - 1)).unwrap()].id;
-        let (user, shard) = (user.clone(), chance::up_to(8));
+        let job = self.jobs[usize::try_from(rng::below(self.jobs.len() as u64)).unwrap()].id;
+        let (user, shard) = (user.clone(), rng::below(9));
         tokio::spawn(async move {
             let answer = match order {
                 Order::Cancel => user.cancel(job).await,

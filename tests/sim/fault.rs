@@ -1,7 +1,7 @@
 //! What may go wrong, and how often: drawn from the seed at the beginning, so that some seeds are quiet in most respects
 //! and wild in one.
 
-use proto::chance;
+use common::rng;
 
 /// Probabilities and sizes of one run.
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ const GENTLE: f64 = 0.08;
 
 /// Whether something of this probability happens.
 pub(crate) fn happens(probability: f64) -> bool {
-    probability > 0.0 && chance::unit() < probability
+    probability > 0.0 && rng::unit_f64() < probability
 }
 
 impl Faults {
@@ -87,7 +87,7 @@ impl Faults {
             flip: rate(0.2),
             hostile: rate(0.2),
             hostile_cancels: happens(0.5),
-            event_every_ms: 4_000 + chance::up_to(20_000),
+            event_every_ms: 4_000 + rng::below(20_001),
         }
     }
 
@@ -136,5 +136,5 @@ fn all_beyond_half(rate: f64) -> f64 {
 
 /// Half of all runs have none of a fault, the others up to `most`.
 fn rate(most: f64) -> f64 {
-    if chance::unit() < 0.5 { 0.0 } else { chance::unit() * most }
+    if rng::unit_f64() < 0.5 { 0.0 } else { rng::unit_f64() * most }
 }

@@ -1,7 +1,7 @@
 //! What happens at the moments at which it hurts most: between the two statements of a cancellation, in the middle of a
 //! sweep, while a commit or a manifest is under way.
 
-use proto::chance;
+use common::rng;
 
 use crate::fault::{Faults, happens};
 
@@ -32,7 +32,7 @@ pub(crate) enum Order {
 impl Order {
     /// Draws one for a user who changes a job for no reason; few want its end.
     pub(crate) fn draw() -> Self {
-        match chance::up_to(16) {
+        match rng::below(17) {
             0 | 16 => Order::Cancel,
             1..=4 => Order::Pause,
             5..=8 => Order::Resume,
@@ -71,6 +71,6 @@ pub(crate) fn strike(faults: &Faults, step: &str, after: bool) -> Option<Strike>
     if !happens(faults.hostile * weight) {
         return None;
     }
-    let strike = choices[usize::try_from(chance::up_to(choices.len() as u64 - 1)).unwrap()];
+    let strike = choices[usize::try_from(rng::below(choices.len() as u64)).unwrap()];
     (strike != Strike::Order(Cancel) || faults.hostile_cancels).then_some(strike)
 }

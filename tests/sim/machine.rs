@@ -5,10 +5,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::rng;
+use coordinator::store::memory::planted::{self, Bug};
 use dataset::{DatasetError, ErrorKind, SliceRange, Storage};
-use proto::chance;
 use proto::job::RowCounts;
-use proto::planted::{self, Bug};
 use proto::work::{FailureClass, Grant, Output};
 use worker::{Failed, Handed, Machine, Meter, check_input};
 
@@ -61,7 +61,10 @@ impl SimMachine {
         }
         let faults = self.world.faults();
         let wanted = grant.wanted();
-        let (input_blake3, misread) = self.read(grant);
+        let (mut input_blake3, misread) = self.read(grant);
+        if let (true, Some(planned)) = (planted::is(Bug::InputUnchecked), &grant.slice.blake3) {
+            input_blake3.clone_from(planned);
+        }
         let slow = happens(faults.shard_slow);
         if happens(faults.shard_hangs) {
             self.world.note(format_args!("{}: hangs at {shard}", self.node));
@@ -69,7 +72,7 @@ impl SimMachine {
         }
         for row in wanted.first_row..wanted.first_row + wanted.rows {
             let most_ms = if slow { 60_000 } else { 3_000 };
-            tokio::time::sleep(Duration::from_millis(200 + chance::up_to(most_ms))).await;
+            tokio::time::sleep(Duration::from_millis(200 + rng::below(most_ms + 1))).await;
             self.life.gate().await;
             if self.world.is_poison(shard.job, row) && !grant.convicted {
                 self.world.note(format_args!("{}: row {row} kills it", self.node));
@@ -80,14 +83,15 @@ impl SimMachine {
             meter.add_rows(1, 5);
         }
         if happens(faults.shard_fails) {
-            let class = match chance::up_to(4) {
+            let class = match rng::below(5) {
                 0 => FailureClass::Throttled,
                 1 => FailureClass::Resource,
                 _ => FailureClass::Transient,
             };
             return Err(Failed { class, message: "it broke".to_owned() });
         }
-        check_input(grant, &input_blake3, async { Ok(Some(self.read_again(grant))) })
+        let again = if planted::is(Bug::FlipIsChange) { String::new() } else { self.read_again(grant) };
+        check_input(grant, &input_blake3, async { Ok(Some(again)) })
             .await
             .inspect_err(|failed| self.look_at(grant, failed))?;
         let rows = Rows { first: wanted.first_row, count: wanted.rows, convicted: grant.convicted, misread };
@@ -103,6 +107,7 @@ impl SimMachine {
             });
         } else if planted::is(Bug::CommitUnchecked) {
             store(storage, grant, &made).await.ok();
+            self.world.report_bytes(&grant.output_key, made.summary.bytes);
         } else {
             store(storage, grant, &made).await?;
         }

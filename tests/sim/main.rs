@@ -28,6 +28,7 @@ mod life;
 mod machine;
 mod network;
 mod outage;
+mod planted;
 mod world;
 
 use std::cell::RefCell;
@@ -35,7 +36,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, Once};
 
-use proto::planted::Bug;
+use coordinator::store::memory::planted::{Bug, plant};
 use tracing_subscriber::EnvFilter;
 
 /// Seeds of `make test`; `ENCAJE_SIM_SEEDS` asks for more.
@@ -79,12 +80,12 @@ fn listen_for_panics() {
 /// Runs one seed on this thread, with at most one planted bug. A panic is a problem too.
 fn run(seed: u64, bug: Option<Bug>) -> Outcome {
     listen_for_panics();
-    proto::planted::plant(bug);
+    plant(bug);
     PANICS.set(Some(Vec::new()));
     let outcome = catch_unwind(AssertUnwindSafe(|| driver::run(seed)));
     let panics = PANICS.take().unwrap_or_default();
-    proto::planted::plant(None);
-    proto::chance::seed(None);
+    plant(None);
+    common::rng::seed(None);
     let mut outcome = outcome.unwrap_or_else(|_| Outcome { trace: String::new(), problems: Vec::new() });
     outcome.problems.splice(0..0, panics);
     outcome

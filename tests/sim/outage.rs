@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use coordinator::StoreError;
+use coordinator::store::memory::planted::{self, Bug};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sqlx::error::{DatabaseError, ErrorKind};
@@ -236,7 +237,9 @@ pub(crate) struct Refusal {
 impl Refusal {
     /// Returns the error that a statement ends with.
     pub(crate) fn error(&self) -> StoreError {
-        sqlx::Error::Database(Box::new(Refused { code: self.code })).into()
+        // A code that the store does not wait for.
+        let code = if planted::is(Bug::RefusalIsInternal) { "XX000" } else { self.code };
+        sqlx::Error::Database(Box::new(Refused { code })).into()
     }
 }
 

@@ -5,12 +5,12 @@ use std::fmt::Display;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use common::rng;
 use coordinator::store::memory::Memory;
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use proto::JobId;
-use proto::chance;
 use proto::generated::HeartbeatRequest;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
@@ -78,6 +78,8 @@ pub(crate) struct World {
     problems: Mutex<Vec<String>>,
     /// Whether nothing ever goes wrong but what a row does.
     pub(crate) gentle: bool,
+    /// The sizes of outputs that workers reported unstored, by their keys: a planted bug.
+    reported: Mutex<BTreeMap<String, u64>>,
     /// The row that kills workers.
     poison: Mutex<Option<(JobId, u64)>>,
 }
@@ -109,6 +111,7 @@ impl World {
             beats: Mutex::default(),
             problems: Mutex::default(),
             gentle,
+            reported: Mutex::default(),
             poison: Mutex::default(),
         })
     }
@@ -190,11 +193,11 @@ impl World {
         if outputs.is_empty() {
             return;
         }
-        let location = &outputs[usize::try_from(chance::up_to(outputs.len() as u64 - 1)).unwrap()].location;
+        let location = &outputs[usize::try_from(rng::below(outputs.len() as u64)).unwrap()].location;
         let Ok(found) = self.disk.get(location).await else { return };
         let mut bytes = found.bytes().await.unwrap_or_default().to_vec();
-        let at = usize::try_from(chance::up_to(bytes.len() as u64 - 1)).unwrap();
-        bytes[at] ^= 1 << chance::up_to(7);
+        let at = usize::try_from(rng::below(bytes.len() as u64)).unwrap();
+        bytes[at] ^= 1 << rng::below(8);
         self.note(format_args!("byte {at} of {location} flips"));
         self.flipped.lock().unwrap().insert(location.to_string());
         self.disk.put(location, bytes.into()).await.ok();
@@ -240,6 +243,15 @@ impl World {
         self.flipped.lock().unwrap().iter().any(|key| text.contains(key))
     }
 
+    /// Remembers the size of an output that is reported whether it is stored or not.
+    pub(crate) fn report_bytes(&self, key: &str, bytes: u64) {
+        self.reported.lock().unwrap().insert(key.to_owned(), bytes);
+    }
+
+    pub(crate) fn reported_bytes(&self, key: &str) -> Option<u64> {
+        self.reported.lock().unwrap().get(key).copied()
+    }
+
     /// Makes a row kill every worker that embeds it.
     pub(crate) fn poison(&self, job: JobId, row: u64) {
         *self.poison.lock().unwrap() = Some((job, row));
@@ -283,5 +295,5 @@ impl World {
 
 /// Waits for a time between the two, in milliseconds.
 pub(crate) async fn some_time(least_ms: u64, most_ms: u64) {
-    tokio::time::sleep(Duration::from_millis(least_ms + chance::up_to(most_ms - least_ms))).await;
+    tokio::time::sleep(Duration::from_millis(least_ms + rng::below(most_ms - least_ms + 1))).await;
 }

@@ -161,7 +161,7 @@ impl ShardError {
 
     /// Returns the message with its causes, for the coordinator to keep.
     pub(crate) fn describe(&self) -> String {
-        describe(self)
+        common::error_chain(self)
     }
 }
 
@@ -190,19 +190,4 @@ fn model_class(error: &ModelError) -> FailureClass {
         | ModelError::NotCached { .. }
         | ModelError::Incomplete { .. } => FailureClass::Config,
     }
-}
-
-/// Returns an error and its causes in one line; a cause that its error already quotes is not said twice.
-pub(crate) fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }

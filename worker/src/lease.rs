@@ -13,7 +13,7 @@ use crate::error::ShardError;
 use crate::lease_keeper::Held;
 use crate::machine::Failed;
 use crate::meter::Meter;
-use crate::session::{Backoff, Shared};
+use crate::session::{Retries, Shared};
 
 /// How a lease ended.
 pub(crate) struct Ended {
@@ -154,14 +154,14 @@ impl Lease {
         F: Future<Output = Result<T, RpcError>>,
     {
         let answered = async {
-            let mut backoff = Backoff::new(self.shared.offline_max);
+            let mut retries = Retries::new(self.shared.offline_max);
             loop {
                 match call().await {
                     Err(error) if error.kind == RpcErrorKind::NotFound => {
                         tracing::info!(shard.id = %self.shard, error = error.message, "lease or session is gone");
                         return None;
                     }
-                    Err(error) if error.is_retryable() => tokio::time::sleep(backoff.next(error).ok()?).await,
+                    Err(error) if error.is_retryable() => tokio::time::sleep(retries.next(error).ok()?).await,
                     answer => return Some(answer),
                 }
             }

@@ -4,7 +4,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use proto::planted::{self, Bug};
 use proto::work::{Beat, Directive, Progress, Session};
 use proto::{Epoch, RpcErrorKind, SessionId, ShardId, WorkClient};
 use tokio::time::Instant;
@@ -153,8 +152,6 @@ impl Heart {
 
     fn lose(&self, reason: &str) {
         tracing::warn!(session.id = %self.session, reason, "session lost");
-        if !planted::is(Bug::SessionNotReopened) {
-            self.lost.cancel();
-        }
+        self.lost.cancel();
     }
 }

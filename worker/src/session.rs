@@ -4,9 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::Backoff;
 use dataset::Storage;
-use proto::chance;
-use proto::planted::{self, Bug};
 use proto::revision::REVISION;
 use proto::work::{Session, WorkerInfo};
 use proto::{RequestId, RpcError, RpcErrorKind, SessionId, WorkClient};
@@ -22,8 +21,7 @@ use crate::machine::Machine;
 use crate::meter::Meter;
 use crate::source_tasks::SourceTasks;
 
-const BACKOFF_MS_BASE: u64 = 200;
-const BACKOFF_MS_MAX: u64 = 10_000;
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(10) };
 /// The longest wait between two lease requests that brought nothing, whatever the coordinator says.
 const LEASE_PAUSE_MS_MAX: u64 = 30_000;
 
@@ -89,7 +87,7 @@ impl Worker {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             revision: REVISION,
         };
-        let mut backoff = Backoff::new(self.offline_max());
+        let mut retries = Retries::new(self.offline_max());
         loop {
             let opened = tokio::select! {
                 biased;
@@ -99,7 +97,7 @@ impl Worker {
             match opened {
                 Ok(session) => return Ok(Some(session)),
                 Err(error) if ends_worker(error.kind) => return Err(WorkerError::Refused(error)),
-                Err(error) => backoff.wait_or(error, &self.shutdown).await?,
+                Err(error) => retries.wait_or(error, &self.shutdown).await?,
             }
         }
     }
@@ -142,7 +140,7 @@ impl Worker {
         running: &mut JoinSet<Ended>,
     ) -> Result<End, WorkerError> {
         let mut request = RequestId::generate();
-        let mut backoff = Backoff::new(self.offline_max());
+        let mut retries = Retries::new(self.offline_max());
         loop {
             let free = self.config.lease_count.max(1).saturating_sub(u32::try_from(running.len()).unwrap_or(u32::MAX));
             let mut pause = None;
@@ -157,7 +155,7 @@ impl Worker {
                     Ok(leased) => {
                         // Only an answered request is over: an unanswered one may have granted shards, and is repeated.
                         request = RequestId::generate();
-                        backoff.reset();
+                        retries.reset();
                         if (leased.grants.len() as u64) < u64::from(free) {
                             pause = Some(Duration::from_millis(leased.retry_after_ms.clamp(1, LEASE_PAUSE_MS_MAX)));
                         }
@@ -165,20 +163,15 @@ impl Worker {
                             running.spawn(Lease::new(Arc::clone(shared), grant).run());
                         }
                     }
-                    Err(error) if error.kind == RpcErrorKind::NotFound => {
-                        if !planted::is(Bug::SessionNotReopened) {
-                            return Ok(End::Lost);
-                        }
-                        pause = Some(Duration::from_millis(LEASE_PAUSE_MS_MAX));
-                    }
-                    Err(error) if error.is_retryable() => pause = Some(backoff.next(error)?),
+                    Err(error) if error.kind == RpcErrorKind::NotFound => return Ok(End::Lost),
+                    Err(error) if error.is_retryable() => pause = Some(retries.next(error)?),
                     Err(error) if ends_worker(error.kind) => return Err(WorkerError::Refused(error)),
                     Err(error) => {
                         // Whatever it was about, other shards may go well: what this request was granted goes back once a
                         // heartbeat does not report it, and the next request is another one.
                         tracing::warn!(error = error.message, "no lease can be made of the answer, asking again");
                         request = RequestId::generate();
-                        pause = Some(backoff.pause());
+                        pause = Some(retries.pause());
                     }
                 }
             }
@@ -256,14 +249,14 @@ async fn close(shared: &Shared, deadline: Instant) {
     }
 }
 
-/// Waits between attempts: full jitter over an interval that doubles, for so long and no longer.
-pub(crate) struct Backoff {
+/// Attempts at reaching a coordinator: pauses between them, for so long and no longer.
+pub(crate) struct Retries {
     since: Instant,
     total_max: Duration,
     attempts: u32,
 }
 
-impl Backoff {
+impl Retries {
     pub(crate) fn new(total_max: Duration) -> Self {
         Self { since: Instant::now(), total_max, attempts: 0 }
     }
@@ -285,9 +278,8 @@ impl Backoff {
         if self.attempts == 0 {
             self.since = Instant::now();
         }
-        let most = (BACKOFF_MS_BASE << self.attempts.min(10)).min(BACKOFF_MS_MAX);
         self.attempts += 1;
-        Duration::from_millis(chance::up_to(most))
+        BACKOFF.pause(self.attempts - 1)
     }
 
     async fn wait_or(&mut self, error: RpcError, stop: &CancellationToken) -> Result<(), WorkerError> {

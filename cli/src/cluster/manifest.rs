@@ -18,7 +18,7 @@ pub(crate) async fn manifest_of(status: &JobStatus, storage: &Storage) -> anyhow
     if let Some(problem) = manifest.problems().into_iter().next() {
         return Err(wrong(problem).into());
     }
-    if manifest.job_id != status.id.to_string() || manifest.spec_digest != proto::spec_digest(&status.spec) {
+    if manifest.job_id != status.id.to_string() || manifest.spec_digest != status.spec.digest() {
         return Err(wrong(format!("it is of job {}", manifest.job_id)).into());
     }
     let (listed, known) = (&manifest.totals, &status.counts);

@@ -215,7 +215,7 @@ fn finished_file(request: &Request<'_>) -> anyhow::Result<Option<RowCounts>> {
     };
     let reader = VectorReader::open(file)
         .with_context(|| refuse(format!("`{}` is there already and is no output of encaje", file.display())))?;
-    if reader.info().spec_digest != proto::spec_digest(&request.spec) {
+    if reader.info().spec_digest != request.spec.digest() {
         let what = format!("`{}` is there already, made with other parameters or from another corpus", file.display());
         return Err(refuse(what).into());
     }
@@ -231,7 +231,7 @@ fn refuse_strangers(request: &Request<'_>) -> anyhow::Result<()> {
         return Ok(());
     }
     let Some(stranger) = request.out.stranger()? else { return Ok(()) };
-    let digest = proto::spec_digest(&request.spec);
+    let digest = request.spec.digest();
     if request.out.manifest().ok().flatten().is_some_and(|manifest| manifest.spec_digest == digest) {
         return Ok(());
     }

@@ -92,7 +92,7 @@ async fn hand_over(
     let id_of = |spec: &JobSpec| match (args.job_id, args.again) {
         (Some(job), _) => job,
         (None, true) => JobId::generate(),
-        (None, false) => proto::digest::job_id_of(spec, sources),
+        (None, false) => JobId::of(spec, sources),
     };
     let has_files = spec.sources.iter().any(|source| is_file(&source.uri));
     if !has_files || (!must_upload && relay::shares_files(cluster.connection.clone()).await) {

@@ -138,7 +138,7 @@ impl Period<'_> {
 
 /// A random time within a range of milliseconds.
 fn between(least: u64, most: u64) -> Duration {
-    Duration::from_millis(least + (proto::chance::unit() * (most - least) as f64) as u64)
+    Duration::from_millis(least + (common::rng::unit_f64() * (most - least) as f64) as u64)
 }
 
 /// One worker, from its arrival to the end.

@@ -66,7 +66,7 @@ pub(crate) fn sample(job: JobId, spec: &JobSpec, source: &PlannedSource, folder:
         similarity: None,
         dimensions: 384,
         job_id: job.to_string(),
-        spec_digest: proto::spec_digest(spec),
+        spec_digest: spec.digest(),
     };
     let file = folder.join("sample.parquet");
     VectorWriter::create(&file, &kept_schema_of(source).unwrap(), &info).unwrap().finish().unwrap();

@@ -1,7 +1,8 @@
 //! Binds a session to the identity that opened it: part of the session's id is a digest of the rest and of the identity,
 //! so that any coordinator can tell whose it is without asking the database, and nobody can use another's.
 
-use proto::{SessionId, chance};
+use common::rng;
+use proto::SessionId;
 use uuid::Uuid;
 
 use super::Identity;
@@ -15,7 +16,7 @@ const CHANCE_MASK: u128 = (0xfff << 64) | (0xfff_ffff << TAG_BITS);
 /// Makes the id of a session that belongs to `identity`.
 pub(crate) fn bind(fresh: SessionId, identity: &Identity) -> SessionId {
     // A generator may count within a millisecond in the bits that the digest takes.
-    let chance = u128::from(chance::number());
+    let chance = u128::from(rng::next_u64());
     let spread = ((chance & 0xfff) << 64) | (((chance >> 12) & 0xfff_ffff) << TAG_BITS);
     let bits = (fresh.0.as_u128() & !CHANCE_MASK) | spread;
     SessionId(Uuid::from_u128((bits & !TAG_MASK) | tag(bits, identity)))

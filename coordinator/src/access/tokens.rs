@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use proto::Watched;
+use common::FileWatch;
 use tracing::{error, info};
 
 use super::{Identity, Role};
@@ -89,7 +89,7 @@ pub struct TokenFile {
 
 struct Read {
     lines: Vec<TokenLine>,
-    watched: Watched,
+    watched: FileWatch,
     looked_ms: i64,
 }
 
@@ -99,7 +99,7 @@ impl TokenFile {
     /// # Errors
     /// It cannot be read, or a line is no token.
     pub fn open(path: PathBuf, clock: Arc<dyn Clock>) -> Result<Self, TokenFileError> {
-        let (watched, lines) = (Watched::new([path.clone()]), Self::lines(&path)?);
+        let (watched, lines) = (FileWatch::new([path.clone()]), Self::lines(&path)?);
         let read = Mutex::new(Read { lines, watched, looked_ms: clock.now_ms() });
         Ok(Self { path, clock, read })
     }

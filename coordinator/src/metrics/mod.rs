@@ -31,8 +31,8 @@ pub(crate) use calls::CallLayer;
 use self::calls::Calls;
 use self::exposition::{Exposition, Kind};
 use crate::connections;
-use crate::context::full_message;
 use crate::store::{Store, StoreError, Tally};
+use common::error_chain;
 
 /// A page does not wait longer for the database.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -145,7 +145,7 @@ async fn answered<T>(question: impl Future<Output = Result<T, StoreError>>) -> O
     match tokio::time::timeout(STORE_TIMEOUT, question).await {
         Ok(Ok(answer)) => Some(answer),
         Ok(Err(error)) => {
-            debug!(error = full_message(&error), "the database does not answer");
+            debug!(error = error_chain(&error), "the database does not answer");
             None
         }
         Err(_) => None,

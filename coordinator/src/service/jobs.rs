@@ -1,5 +1,6 @@
 //! The service for clients: submit, show, steer.
 
+use common::error_chain;
 use prost::Message;
 use proto::JobId;
 use proto::convert::id;
@@ -14,7 +15,7 @@ use tracing::{info, warn};
 use super::storage::said;
 use super::{Answer, Lane, Service, caller_of, missing, refused, sees, status_of};
 use crate::access::{Identity, Role};
-use crate::context::{Context, full_message};
+use crate::context::Context;
 use crate::roots::RootError;
 use crate::store::{StoreError, Submitted, Winner};
 
@@ -225,7 +226,7 @@ async fn show(context: &Context, caller: Option<&Identity>, job: JobId) -> Resul
 
 /// Refuses a spec of which something was lost on the way here: what this program does not know.
 fn check_known(sent_digest: &str, spec: &JobSpec) -> Result<(), Status> {
-    if sent_digest.is_empty() || sent_digest == proto::spec_digest(spec) {
+    if sent_digest.is_empty() || sent_digest == spec.digest() {
         return Ok(());
     }
     Err(Status::failed_precondition(format!(
@@ -239,10 +240,10 @@ fn check_known(sent_digest: &str, spec: &JobSpec) -> Result<(), Status> {
 fn check_sources(context: &Context, spec: &JobSpec) -> Result<(), Status> {
     for source in &spec.sources {
         context.config.roots.check(&source.uri, context.storage.url()).map_err(|error| {
-            warn!(error = full_message(&error), "a source was refused");
+            warn!(error = error_chain(&error), "a source was refused");
             match error {
                 // It is asked for again, and submitting again uploads it again.
-                RootError::UploadMissing { .. } => Status::unavailable(full_message(&error)),
+                RootError::UploadMissing { .. } => Status::unavailable(error_chain(&error)),
                 RootError::NotAllowed { .. } | RootError::Bad(_) | RootError::BadRoot { .. } => {
                     Status::permission_denied(error.to_string())
                 }

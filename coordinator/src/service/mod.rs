@@ -9,6 +9,7 @@ mod work;
 
 use std::sync::Arc;
 
+use common::error_chain;
 use proto::convert::id;
 use proto::generated::jobs_server::{self, JobsServer};
 use proto::generated::storage_server::{self, StorageServer};
@@ -28,7 +29,7 @@ use self::grants::SourceTasks;
 use self::pacer::Pacer;
 use crate::access::{self, Identity, Role};
 use crate::config::Config;
-use crate::context::{Context, full_message};
+use crate::context::Context;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// Most bytes of a message of the Storage service: a chunk, and room for the rest.
@@ -104,11 +105,11 @@ fn status_of(error: StoreError) -> Status {
         StoreErrorKind::WrongState => Status::failed_precondition(message),
         StoreErrorKind::Invalid => Status::invalid_argument(message),
         StoreErrorKind::Unavailable => {
-            error!(error = full_message(&error), "the store is out of reach");
+            error!(error = error_chain(&error), "the store is out of reach");
             Status::unavailable(message)
         }
         StoreErrorKind::Internal => {
-            error!(error = full_message(&error), "the store failed");
+            error!(error = error_chain(&error), "the store failed");
             Status::internal(message)
         }
     }

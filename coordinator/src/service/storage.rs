@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use blake3::Hasher;
 use bytes::Bytes;
+use common::error_chain;
 use dataset::vectors::layout;
 use dataset::{DatasetError, ErrorKind, NewObject, SourceObject, Storage};
 use proto::JobId;
@@ -22,7 +23,7 @@ use tracing::{debug, warn};
 
 use super::{Answer, Lane, Service, caller_of, refused, sees, status_of};
 use crate::access::{Identity, Role};
-use crate::context::{Context, full_message};
+use crate::context::Context;
 use crate::roots::RootError;
 use crate::store::StoreError;
 
@@ -176,7 +177,7 @@ async fn find(context: &Context, key: &str) -> Result<Readable, Status> {
         // Nobody is told the id of another storage: it would be taken for ours.
         storage.confirm().await.map_err(|error| {
             let is_swapped = error.kind() == ErrorKind::StorageSwapped;
-            if is_swapped { Status::not_found(full_message(&error)) } else { said(&error) }
+            if is_swapped { Status::not_found(error_chain(&error)) } else { said(&error) }
         })?;
     }
     match name {
@@ -192,9 +193,9 @@ async fn find(context: &Context, key: &str) -> Result<Readable, Status> {
             }
             let planned = sources.swap_remove(index);
             context.config.roots.check(&planned.source.uri, storage.url()).map_err(|error| {
-                warn!(job.id = %job, error = full_message(&error), "a source is not relayed");
+                warn!(job.id = %job, error = error_chain(&error), "a source is not relayed");
                 match error {
-                    RootError::UploadMissing { .. } => Status::not_found(full_message(&error)),
+                    RootError::UploadMissing { .. } => Status::not_found(error_chain(&error)),
                     RootError::NotAllowed { .. } | RootError::Bad(_) | RootError::BadRoot { .. } => {
                         Status::permission_denied(error.to_string())
                     }
@@ -202,7 +203,7 @@ async fn find(context: &Context, key: &str) -> Result<Readable, Status> {
             })?;
             let source = SourceObject::open(&planned).await.map_err(|error| {
                 let is_gone = matches!(error, DatasetError::SourceGone { .. });
-                if is_gone { Status::not_found(full_message(&error)) } else { said(&error) }
+                if is_gone { Status::not_found(error_chain(&error)) } else { said(&error) }
             })?;
             let found = source.fingerprint();
             let info = wire::ObjectInfo {
@@ -435,7 +436,7 @@ fn unnamed(key: &str) -> Status {
 
 /// Says to a client what storage said.
 pub(super) fn said(error: &DatasetError) -> Status {
-    let message = full_message(error);
+    let message = error_chain(error);
     match error.kind() {
         ErrorKind::NotFound => Status::not_found(message),
         ErrorKind::AlreadyExists => Status::already_exists(message),

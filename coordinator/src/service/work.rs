@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use common::error_chain;
 use dataset::ErrorKind;
 use dataset::vectors::layout;
 use proto::convert::{failure_class, id};
 use proto::generated as wire;
 use proto::generated::work_server::Work;
-use proto::planted::{self, Bug};
 use proto::work::{CommitOutcome, Granted, Output, Progress, Session, WorkerInfo};
 use proto::{Epoch, JobId, RequestId, SessionId, ShardId};
 use tonic::{Request, Response, Status};
@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 
 use super::{Answer, Lane, Service, caller_of, missing, refused, session_of, status_of};
 use crate::access::{self, Identity};
-use crate::context::{Context, clean, full_message};
+use crate::context::{Context, clean};
 use crate::judge::{Moment, verdict};
 use crate::store::StoreError;
 
@@ -183,9 +183,7 @@ async fn commit(
     epoch: Epoch,
     output: &Output,
 ) -> Result<CommitOutcome, Status> {
-    if !planted::is(Bug::CommitUnchecked) {
-        check_object(context, shard, epoch, output).await?;
-    }
+    check_object(context, shard, epoch, output).await?;
     let outcome = context.store.commit(session, shard, epoch, output).await.map_err(status_of)?;
     match outcome {
         CommitOutcome::Committed => {
@@ -213,8 +211,7 @@ async fn check_object(context: &Context, shard: ShardId, epoch: Epoch, output: &
         return Err(Status::invalid_argument(format!("output key `{}` is not the granted one", output.key)));
     }
     // In this order: an object that is found after the storage was confirmed was not written to another one before.
-    let confirmed = if planted::is(Bug::StorageUnconfirmed) { Ok(()) } else { context.storage.confirm().await };
-    let found = match confirmed {
+    let found = match context.storage.confirm().await {
         Ok(()) => context.storage.head(&output.key).await,
         Err(error) => Err(error),
     };
@@ -239,7 +236,7 @@ async fn check_object(context: &Context, shard: ShardId, epoch: Epoch, output: &
             | ErrorKind::Auth
             | ErrorKind::StorageSwapped
             | ErrorKind::Io => {
-                warn!(key = output.key, error = full_message(&error), "cannot look at an output");
+                warn!(key = output.key, error = error_chain(&error), "cannot look at an output");
                 Err(Status::unavailable(error.to_string()))
             }
         },

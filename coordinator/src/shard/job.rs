@@ -1,7 +1,6 @@
 //! PURE: the states of a job, and how one becomes the other.
 
 use proto::job::{JobState, ShardCounts};
-use proto::planted::{self, Bug};
 
 use super::Illegal;
 
@@ -119,7 +118,7 @@ impl Job {
             (JobEvent::Repair, Planning | Running) => {}
             (JobEvent::Retry(shards), Planning | Running | Failed) => next.run_again(self.has_holes(shards)),
             (JobEvent::Retry(shards), Succeeded) if self.has_holes(shards) => {
-                next.run_again(!planted::is(Bug::RetryKeepsGeneration));
+                next.run_again(true);
             }
             (JobEvent::Repair, Finalizing | Succeeded | Failed) => next.run_again(true),
             (
@@ -157,8 +156,7 @@ impl Job {
     /// Whether the manifest can be written: every shard is committed, or, where holes are allowed, some are and the
     /// others are dead.
     pub fn is_complete(&self, shards: &ShardCounts) -> bool {
-        (shards.pending + shards.running + shards.cancelled == 0 && (shards.dead == 0 || self.bears_holes(shards)))
-            || planted::is(Bug::FinalizeTooEarly)
+        shards.pending + shards.running + shards.cancelled == 0 && (shards.dead == 0 || self.bears_holes(shards))
     }
 
     /// Whether nothing is left to do, and dead shards keep the manifest from being written.
@@ -168,7 +166,7 @@ impl Job {
 
     /// Whether dead shards do not keep the manifest from being written.
     fn bears_holes(&self, shards: &ShardCounts) -> bool {
-        self.allow_partial && (shards.committed > 0 || planted::is(Bug::HolesAreAll))
+        self.allow_partial && shards.committed > 0
     }
 }
 

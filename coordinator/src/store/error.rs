@@ -199,9 +199,6 @@ fn is_transient(error: &sqlx::Error) -> bool {
 
 /// PostgreSQL's codes have five characters, SQLite's are numbers whose low byte is the primary code.
 fn is_transient_code(code: &str) -> bool {
-    if proto::planted::is(proto::planted::Bug::RefusalIsInternal) {
-        return false;
-    }
     if code.len() == 5 {
         return POSTGRES_TRANSIENT.iter().any(|transient| code.starts_with(transient));
     }

@@ -114,7 +114,7 @@ impl Store {
             policy,
             last_sweep_ms,
             slow_looked_ms,
-            jitter: proto::chance::unit,
+            jitter: common::rng::unit_f64,
             revision: REVISION,
         })
     }
@@ -137,7 +137,7 @@ impl Store {
 
     /// Stores a job of somebody who is known by name. One that is there keeps its owner.
     pub async fn submit_job_of(&self, job: JobId, spec: &JobSpec, owner: Option<&str>) -> Result<Submitted> {
-        let digest = proto::spec_digest(spec);
+        let digest = spec.digest();
         let task = Task {
             read: spec.read.clone(),
             model: spec.model.clone(),

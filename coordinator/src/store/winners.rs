@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 
 use dataset::ManifestHole;
 use proto::JobId;
-use proto::planted::{self, Bug};
 
 use super::types::Winner;
 use super::{Result, Store, rows};
@@ -59,11 +58,7 @@ impl Winners {
     /// The store fails.
     pub async fn next(&mut self) -> Result<Option<Winner>> {
         if self.whole.ready.is_empty() && !self.whole.over {
-            let first = self.whole.after < 0;
-            let mut page = self.store.backend.winners_whole(self.job, self.whole.after, PAGE).await?;
-            if planted::is(Bug::WinnersSkipFirst) && first && page.len() > 1 {
-                page.remove(0);
-            }
+            let page = self.store.backend.winners_whole(self.job, self.whole.after, PAGE).await?;
             self.whole.take_in(page, |winner| winner.index);
         }
         if self.halves.ready.is_empty() && !self.halves.over {
@@ -104,13 +99,9 @@ impl Holes {
     pub async fn next_before(&mut self, row: u64) -> Result<Option<ManifestHole>> {
         if self.ready.is_empty() && !self.over {
             let page = self.store.backend.holes(self.job, self.after, PAGE).await?;
-            let first = self.after < 0;
             self.over = page.len() < PAGE as usize;
             self.after = page.last().map_or(self.after, |last| rows::signed(last.first_row));
             self.ready.extend(page);
-            if planted::is(Bug::HolesSkipFirst) && first {
-                self.ready.pop_front();
-            }
         }
         if self.ready.front().is_none_or(|hole| hole.first_row >= row) {
             return Ok(None);

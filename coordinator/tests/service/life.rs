@@ -28,7 +28,7 @@ async fn a_job_goes_from_corpus_to_manifest() {
 
     let manifest = cluster.manifest(&cluster.jobs().get(job).await.unwrap()).await;
     assert_eq!(manifest.problems(), Vec::<String>::new());
-    assert_eq!((manifest.job_id, manifest.spec_digest), (job.to_string(), proto::spec_digest(&spec)));
+    assert_eq!((manifest.job_id, manifest.spec_digest), (job.to_string(), spec.digest()));
     assert_eq!((manifest.info.pooling.as_str(), manifest.info.dimensions), ("cls", 2));
     assert_eq!(manifest.sources.iter().map(|source| source.rows).collect::<Vec<_>>(), [25, 7]);
     assert_eq!(manifest.files.iter().map(|file| file.first_row).collect::<Vec<_>>(), [0, 10, 20, 25]);
@@ -53,7 +53,7 @@ async fn two_jobs_at_once_do_not_mix() {
     for (job, spec, rows) in [(first, &specs[0], 15), (second, &specs[1], 42)] {
         let done = cluster.until_state(job, JobState::Succeeded).await;
         let manifest = cluster.manifest(&done).await;
-        assert_eq!((manifest.totals.rows, manifest.spec_digest), (rows, proto::spec_digest(spec)));
+        assert_eq!((manifest.totals.rows, manifest.spec_digest), (rows, spec.digest()));
     }
 }
 

@@ -48,9 +48,9 @@ async fn a_spec_that_the_coordinator_does_not_know_all_of_is_refused() {
         spec_digest: digest,
     };
     let mut jobs = JobsStub::new(cluster.wire());
-    let refused = jobs.submit(request(proto::spec_digest(&newer))).await.unwrap_err();
+    let refused = jobs.submit(request(newer.digest())).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
     assert!(refused.message().contains("upgrade the coordinators"), "{refused}");
-    jobs.submit(request(proto::spec_digest(&plain))).await.unwrap();
+    jobs.submit(request(plain.digest())).await.unwrap();
     jobs.submit(request(String::new())).await.expect("an older client does not send it");
 }

@@ -1,7 +1,6 @@
 //! What a store said, made fit to be shown: its kind, and a message without bodies, queries or secrets. A store's own
 //! answer may quote the request that it refused, tokens included; so only its code and its message are kept.
 
-use std::error::Error as StdError;
 use std::sync::OnceLock;
 
 /// A failure of a store, in words that may be logged.
@@ -49,7 +48,7 @@ const AUTH: [&str; 10] = [
 
 /// Says what an error means, and what of it may be shown.
 pub(crate) fn explain(error: &object_store::Error) -> (Meaning, StoreFailure) {
-    let text = chain(error);
+    let text = common::error_chain(error);
     let status = text.find(STATUS_MARK).and_then(|at| text.get(at + STATUS_MARK.len()..)?.get(..3));
     let code = element(&text, "Code");
     let is_one_of = |codes: &[&str]| code.is_some_and(|code| codes.contains(&code));
@@ -64,21 +63,6 @@ pub(crate) fn explain(error: &object_store::Error) -> (Meaning, StoreFailure) {
         said.push_str(" (redirects are not followed: name the place that it leads to)");
     }
     (meaning, StoreFailure(redacted(&said)))
-}
-
-/// Joins an error with its causes.
-fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// Keeps of an answer its code and message.

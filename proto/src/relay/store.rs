@@ -73,7 +73,7 @@ impl RelayStore {
             if !again || attempt >= self.policy.attempts_max {
                 return Err(error_of(location, status));
             }
-            tokio::time::sleep(self.policy.pause(attempt)).await;
+            tokio::time::sleep(self.policy.backoff.pause(attempt - 1)).await;
             attempt += 1;
         }
     }

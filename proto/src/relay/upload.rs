@@ -92,7 +92,7 @@ pub async fn upload_source(
             Err(UploadError::Store { source, .. })
                 if attempt < ATTEMPTS_MAX && matches!(source.kind(), ErrorKind::Io | ErrorKind::Throttled) =>
             {
-                tokio::time::sleep(RetryPolicy::default().pause(attempt)).await;
+                tokio::time::sleep(RetryPolicy::default().backoff.pause(attempt - 1)).await;
                 attempt += 1;
             }
             Err(error) => return Err(error),

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use common::Backoff;
 use hf_hub::api::RepoInfo;
 use hf_hub::{Repo, RepoType};
-use rand::Rng;
 use ureq::config::RedirectAuthHeaders;
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
@@ -20,8 +20,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// Attempts in a row that bring nothing before giving up.
 pub(super) const FRUITLESS_ATTEMPTS_MAX: u32 = 5;
-const BACKOFF_MS_BASE: u64 = 500;
-const BACKOFF_MS_MAX: u64 = 8_000;
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(500), max: Duration::from_secs(8) };
 /// Relative redirects (a renamed model) followed while asking for a file's identity.
 const REDIRECTS_MAX: usize = 5;
 
@@ -210,8 +209,7 @@ fn may_pass(error: &ureq::Error) -> Failure {
     Failure::MayPass(error.to_string())
 }
 
-/// Waits before the next attempt: full jitter over an interval that doubles.
+/// Waits before the next attempt.
 pub(super) fn pause(fruitless: u32) {
-    let most = (BACKOFF_MS_BASE << fruitless.min(8)).min(BACKOFF_MS_MAX);
-    std::thread::sleep(Duration::from_millis(rand::rng().random_range(0..=most)));
+    std::thread::sleep(BACKOFF.pause(fruitless));
 }

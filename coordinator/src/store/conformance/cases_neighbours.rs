@@ -24,7 +24,7 @@ async fn submit(store: &Store, revision: u32) -> JobId {
     });
     let new = NewJob {
         job,
-        digest: proto::spec_digest(&spec),
+        digest: spec.digest(),
         spec: serde_json::to_string(&spec).unwrap(),
         task: task.to_string(),
         owner: None,

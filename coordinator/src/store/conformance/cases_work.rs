@@ -20,7 +20,7 @@ pub(super) async fn grants_carry_everything_that_a_worker_needs(bed: Bed) {
         assert_eq!(grant.slice, slice);
         assert_eq!((grant.epoch, &grant.source, &grant.read), (Epoch(1), &source("a"), &spec("a").read));
         assert_eq!((&grant.model, &grant.embed), (&spec("a").model, &spec("a").embed));
-        assert_eq!((grant.on_bad_row, &grant.spec_digest), (spec("a").on_bad_row, &proto::spec_digest(&spec("a"))));
+        assert_eq!((grant.on_bad_row, &grant.spec_digest), (spec("a").on_bad_row, &spec("a").digest()));
         let folder = format!("jobs/{job}/shards/{:08}/e000001-", grant.shard.index);
         assert!(
             grant.output_key.starts_with(&folder) && grant.output_key.ends_with(".parquet"),

@@ -150,7 +150,7 @@ impl Dialect {
 }
 
 async fn every_job_goes_on(bed: Bed) {
-    assert_eq!(proto::spec_digest(&serde_json::from_str(SPEC).unwrap()), DIGEST);
+    assert_eq!(serde_json::from_str::<proto::job::JobSpec>(SPEC).unwrap().digest(), DIGEST);
     let listed = bed.jobs().await;
     assert_eq!(listed.iter().map(|brief| brief.id).collect::<Vec<_>>(), JOBS.map(job));
     assert!(listed.iter().all(|brief| (brief.model.as_str(), brief.sources) == ("owner/model", 1)), "{listed:#?}");

@@ -8,7 +8,8 @@ use proto::job::JobState;
 use proto::work::FailureClass;
 use proto::{Epoch, JobId, SessionId, ShardId};
 
-use super::model::{Attempt, Model, ModelJob, at};
+use super::job::{Attempt, ModelJob, at};
+use super::model::Model;
 use crate::policy::Policy;
 use crate::shard::{AttemptState, ShardState, failure_name, output_key};
 

@@ -5,7 +5,8 @@ use proto::job::ShardCounts;
 use proto::work::Output;
 use proto::{Epoch, JobId, SessionId};
 
-use super::model::{Attempt, Model, ModelJob, ModelSession};
+use super::job::{Attempt, ModelJob};
+use super::model::{Model, ModelSession};
 use crate::shard::{Job, Shard, ShardState, job_state_name};
 use crate::store::conformance::dump::without_attempt;
 

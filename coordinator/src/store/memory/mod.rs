@@ -7,34 +7,38 @@
 //! fails there first.
 
 mod audit;
+mod job;
 #[cfg(test)]
 mod listing;
 pub(in crate::store) mod model;
+pub mod planted;
 mod plants;
 mod upkeep;
+mod views;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dataset::{Cursor, ManifestHole, PlannedSource};
+use dataset::{ManifestHole, PlannedSource};
 use futures::future::BoxFuture;
-use proto::job::{JobBrief, JobSpec, JobState, RowCounts};
-use proto::work::{Granted, LightGrant, Progress, RowWindow, SourceTask};
+use proto::job::{JobBrief, JobSpec, JobState};
+use proto::work::{Granted, Progress, SourceTask};
 use proto::{JobId, SessionId, ShardId};
-use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use self::audit::Auditor;
 pub use self::audit::{AttemptView, SessionView, ShardView};
-use self::model::{Model, ModelGrant, ModelJob, ModelSession};
+use self::job::ModelJob;
+use self::model::{Model, ModelGrant, ModelSession};
+use self::planted::Bug;
+use self::views::{brief, grant, page_of, planning, read, source_task, sources, tally, unsigned, winners};
 use super::backend::{
-    Answer, Backend, Commit, Exhausted, Failure, JobChange, NewJob, NewSession, Page, ShardPage, Task, Tripped, Wish,
+    Answer, Backend, Commit, Exhausted, Failure, JobChange, NewJob, NewSession, Page, ShardPage, Tripped, Wish,
 };
 use super::error::StoreError;
-use super::sql::work::SOURCE_TASK_BYTES_MAX;
 use super::types::{Garbage, Planning, Tally, Winner};
 use crate::clock::Clock;
 use crate::policy::Policy;
-use crate::shard::{AttemptState, LeaseRef, Refusal, ShardState, output_key};
+use crate::shard::{LeaseRef, Refusal, output_key};
 
 /// What stands between a coordinator and its database: it may wait, fail, or never come back.
 pub trait Gate: Send + Sync + 'static {
@@ -301,7 +305,11 @@ impl Backend for Connection {
             let Some(job) = model.jobs.get(&job) else { return Vec::new() };
             let first = unsigned(after.saturating_add(1));
             let whole = winners(job).into_iter().filter(|winner| !job.halves.contains_key(&winner.index));
-            whole.filter(|winner| winner.index >= first).take(limit as usize).collect()
+            let mut page: Vec<Winner> = whole.filter(|winner| winner.index >= first).take(limit as usize).collect();
+            if planted::is(Bug::WinnersSkipFirst) && first == 0 && page.len() > 1 {
+                page.remove(0);
+            }
+            page
         })
     }
 
@@ -323,6 +331,9 @@ impl Backend for Connection {
             let mut holes = model.jobs.get(&job).map_or_else(Vec::new, ModelJob::holes);
             holes.retain(|hole| hole.first_row >= first);
             holes.truncate(limit as usize);
+            if planted::is(Bug::HolesSkipFirst) && first == 0 && !holes.is_empty() {
+                holes.remove(0);
+            }
             holes
         })
     }
@@ -451,143 +462,4 @@ impl Backend for Connection {
         let lines = self.memory.lock().model.state();
         Box::pin(std::future::ready(Ok(lines.into_iter().filter(|line| line.starts_with(&prefix)).collect())))
     }
-}
-
-fn unsigned(value: i64) -> u64 {
-    u64::try_from(value).unwrap_or(0)
-}
-
-/// Reads back what was stored as JSON.
-fn read<T: DeserializeOwned>(column: &'static str, json: &str) -> Result<T, StoreError> {
-    serde_json::from_str(json).map_err(|error| StoreError::Corrupt { column, problem: error.to_string() })
-}
-
-fn sources(job: &ModelJob) -> Result<Vec<PlannedSource>, StoreError> {
-    job.sources.iter().flatten().map(|(_, planned)| read("planned", planned)).collect()
-}
-
-fn planning(id: JobId, job: &ModelJob) -> Result<Planning, StoreError> {
-    let known = job.sources.is_some();
-    let (spec, cursor): (_, Cursor) = (read("spec", &job.submission.spec)?, job.cursor.clone());
-    Ok(Planning { job: id, spec, sources: known.then(|| sources(job)).transpose()?, cursor })
-}
-
-fn source_task(job: &ModelJob, planned: &str) -> Result<SourceTask, StoreError> {
-    let Task { read: options, model, embed, on_bad_row } = read("task", &job.submission.task)?;
-    Ok(SourceTask { read: options, source: read("planned", planned)?, model, embed, on_bad_row })
-}
-
-fn grant(model: &Model, (shard, epoch): ModelGrant) -> Result<Granted, StoreError> {
-    let job = &model.jobs[&shard.job];
-    let mut slice = job.slice(shard.index).clone();
-    slice.blake3 = job.shards[model::at(shard.index)].1.input.clone();
-    let window = job.halves.get(&shard.index).map(|(read, _)| {
-        let wanted = RowWindow { first_row: slice.first_row, rows: slice.rows };
-        (slice.first_row, slice.rows) = (read.first_row, read.rows);
-        wanted
-    });
-    let planned = job.sources.iter().flatten().nth(slice.source_index as usize);
-    let (_, planned) = planned.expect("a slice is of a planned source");
-    let light = LightGrant {
-        shard,
-        epoch,
-        spec_digest: job.submission.digest.clone(),
-        slice,
-        output_key: output_key(shard, epoch, job.attempts[&(shard.index, epoch)].id),
-        window,
-        convicted: job.shards[model::at(shard.index)].1.convicted,
-    };
-    let travels = job.submission.task.len() + planned.len() <= SOURCE_TASK_BYTES_MAX;
-    if travels { Ok(light.with(&source_task(job, planned)?).into()) } else { Ok(Granted::Light(light)) }
-}
-
-/// The jobs of a page, newest first.
-fn page_of(model: &Model, page: &Page) -> Vec<JobId> {
-    let mut ids = model.in_order();
-    ids.reverse();
-    match page {
-        Page::One(job) => ids.retain(|id| id == job),
-        Page::Active { limit } => {
-            ids.retain(|id| !model.jobs[id].job.state.is_terminal());
-            ids.truncate(*limit as usize);
-        }
-        Page::Newest { before, owner, limit } => {
-            if let Some(before) = before {
-                let at = ids.iter().position(|id| id == before);
-                ids.drain(..at.map_or(ids.len(), |at| at + 1));
-            }
-            ids.retain(|id| owner.is_none() || model.jobs[id].submission.owner == *owner);
-            ids.truncate(*limit as usize);
-        }
-    }
-    ids
-}
-
-fn tally(model: &Model) -> Tally {
-    let mut tally = Tally::default();
-    for job in model.jobs.values() {
-        match tally.jobs.iter_mut().find(|(state, _)| *state == job.job.state) {
-            Some((_, jobs)) => *jobs += 1,
-            None => tally.jobs.push((job.job.state, 1)),
-        }
-        tally.rows += job.outputs().map(|output| output.counts.rows).sum::<u64>();
-        tally.rejected += job.outputs().map(|output| output.counts.rejected()).sum::<u64>();
-        tally.tokens += job.outputs().map(|output| output.counts.tokens).sum::<u64>();
-    }
-    let live = || model.sessions.values().filter(|session| session.live);
-    tally.workers = live().count() as u64;
-    tally.workers_quarantined = live().filter(|session| session.quarantined).count() as u64;
-    tally
-}
-
-fn winners(job: &ModelJob) -> Vec<Winner> {
-    let mut winners = Vec::new();
-    for (index, (slice, shard)) in (0..).zip(&job.shards) {
-        if let ShardState::Committed { output, .. } = &shard.state {
-            winners.push(Winner { index, slice: slice.clone(), output: (**output).clone() });
-        }
-    }
-    winners
-}
-
-fn brief(model: &Model, id: JobId) -> Result<JobBrief, StoreError> {
-    let job = &model.jobs[&id];
-    let sum = |of: fn(&RowCounts) -> u64| job.outputs().map(|output| of(&output.counts)).sum::<u64>();
-    let workers = model.sessions.values().filter(|session| session.live).count() as u64;
-    let workers_quarantined = model.sessions.values().filter(|one| one.live && one.quarantined).count() as u64;
-    let is_outdated = |one: &&ModelSession| one.live && !one.quarantined && one.revision < job.submission.revision;
-    let workers_outdated = model.sessions.values().filter(is_outdated).count() as u64;
-    let counts = job.counts();
-    let waits = counts.pending + counts.running > 0 && !job.job.paused && job.job.is_active();
-    let starves = waits && workers <= workers_quarantined + workers_outdated;
-    let last_session = model.sessions.values().filter_map(|one| one.ended).map(|(at, _)| at).max().unwrap_or(0);
-    let live = || job.attempts.values().filter(|attempt| attempt.state == AttemptState::Live);
-    Ok(JobBrief {
-        id,
-        model: job.submission.model_name.clone(),
-        sources: job.submission.source_total,
-        state: job.job.state,
-        paused: job.job.paused,
-        reason: job.job.reason.clone(),
-        shards: job.counts(),
-        rows_planned: job.rows(),
-        counts: RowCounts {
-            rows: sum(|counts| counts.rows),
-            rejects: job.rejects(),
-            truncated: sum(|counts| counts.truncated),
-            tokens: sum(|counts| counts.tokens),
-        },
-        rows_in_flight: live().map(|attempt| attempt.rows_done).sum(),
-        tokens_in_flight: live().map(|attempt| attempt.tokens_done).sum(),
-        workers,
-        manifest_key: job.job.manifest.as_ref().map(|(key, _)| key.clone()),
-        age_ms: unsigned(model.now - job.submitted),
-        pause_reason: job.job.pause_reason.clone(),
-        owner: job.submission.owner.clone(),
-        starved_ms: if starves { unsigned(model.now - job.submitted.max(last_session)) } else { 0 },
-        copies: job.copies,
-        workers_quarantined,
-        workers_outdated,
-        generation: job.job.generation,
-    })
 }

@@ -3,20 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dataset::{Cursor, RejectReason, Slice};
-use proto::job::{JobState, ShardCounts};
-use proto::planted::{self, Bug};
-use proto::work::{FailureClass, Output, Progress, RowWindow};
+use dataset::Cursor;
+use proto::job::JobState;
+use proto::work::Progress;
 use proto::{Epoch, JobId, RequestId, SessionId, ShardId};
 use uuid::Uuid;
 
+use super::job::{Attempt, ModelJob, at};
+use super::planted::{self, Bug};
 use crate::policy::{Policy, Verdict};
-use crate::shard::{
-    AttemptState, Job, JobEvent, LeaseRef, Refusal, Shard, ShardEvent, ShardState, failure_name, halves, output_key,
-};
+use crate::shard::{AttemptState, Job, JobEvent, LeaseRef, Refusal, Shard, ShardEvent, ShardState, output_key};
 use crate::store::backend::{
-    Commit, Failure, JobChange, NewJob, NewSession, REASON_CLOSED, REASON_LOST_RACE, REASON_RELEASED, REASON_REVOKED,
-    REASON_STRAY, ShardPage, Wish,
+    Commit, Failure, JobChange, NewJob, NewSession, REASON_CLOSED, REASON_RELEASED, REASON_REVOKED, REASON_STRAY,
+    ShardPage, Wish,
 };
 
 type Millis = i64;
@@ -37,43 +36,6 @@ pub(in crate::store) struct Model {
     pub(super) name: fn() -> Uuid,
 }
 
-pub(in crate::store) struct ModelJob {
-    pub(in crate::store) submission: NewJob,
-    pub(in crate::store) job: Job,
-    pub(in crate::store) submitted: Millis,
-    /// URIs and planned sources, as JSON.
-    pub(in crate::store) sources: Option<Vec<(String, String)>>,
-    pub(in crate::store) cursor: Cursor,
-    pub(in crate::store) shards: Vec<(Slice, Shard)>,
-    pub(in crate::store) attempts: BTreeMap<(u64, Epoch), Attempt>,
-    pub(in crate::store) busy_ms: i64,
-    /// Of halves: the rows of their slices, which are read as a whole, and the shard that was split.
-    pub(in crate::store) halves: BTreeMap<u64, (RowWindow, u64)>,
-    /// Second attempts that were begun beside slow ones.
-    pub(in crate::store) copies: u64,
-    /// Attempts that were committed, failed or lost.
-    pub(in crate::store) ended: u64,
-    /// How many these were when the job was last resumed.
-    pub(in crate::store) judged_from: u64,
-}
-
-#[derive(Clone)]
-pub(in crate::store) struct Attempt {
-    pub(in crate::store) id: Uuid,
-    pub(in crate::store) session: SessionId,
-    pub(in crate::store) request: RequestId,
-    pub(in crate::store) state: AttemptState,
-    pub(in crate::store) granted: Millis,
-    pub(in crate::store) ended: Option<Millis>,
-    pub(in crate::store) reason: Option<String>,
-    pub(in crate::store) rows_done: u64,
-    pub(in crate::store) tokens_done: u64,
-    pub(in crate::store) deleted: Option<Millis>,
-    pub(in crate::store) is_copy: bool,
-    /// Of a failure or loss: its class, and how many attempts of the job had ended before.
-    pub(in crate::store) wrong: Option<(&'static str, u64)>,
-}
-
 pub(in crate::store) struct ModelSession {
     pub(in crate::store) name: String,
     pub(in crate::store) leases_max: u32,
@@ -85,160 +47,6 @@ pub(in crate::store) struct ModelSession {
     pub(in crate::store) last_request: Option<RequestId>,
     pub(in crate::store) quarantined: bool,
     pub(in crate::store) ended: Option<(Millis, &'static str)>,
-}
-
-impl Attempt {
-    pub(super) fn granted(id: Uuid, session: SessionId, request: RequestId, now: Millis) -> Self {
-        Self {
-            id,
-            session,
-            request,
-            state: AttemptState::Live,
-            granted: now,
-            ended: None,
-            reason: None,
-            rows_done: 0,
-            tokens_done: 0,
-            deleted: None,
-            is_copy: false,
-            wrong: None,
-        }
-    }
-}
-
-impl ModelJob {
-    pub(in crate::store) fn counts(&self) -> ShardCounts {
-        let mut counts = ShardCounts::default();
-        for (_, shard) in &self.shards {
-            match shard.state {
-                ShardState::Pending { .. } => counts.pending += 1,
-                ShardState::Running { .. } => counts.running += 1,
-                ShardState::Committed { .. } => counts.committed += 1,
-                ShardState::Dead => counts.dead += 1,
-                ShardState::Cancelled => counts.cancelled += 1,
-                ShardState::Split => counts.split += 1,
-            }
-        }
-        counts
-    }
-
-    pub(in crate::store) fn outputs(&self) -> impl Iterator<Item = &Output> {
-        self.shards.iter().filter_map(|(_, shard)| match &shard.state {
-            ShardState::Committed { output, .. } => Some(&**output),
-            ShardState::Pending { .. }
-            | ShardState::Running { .. }
-            | ShardState::Dead
-            | ShardState::Cancelled
-            | ShardState::Split => None,
-        })
-    }
-
-    pub(in crate::store) fn rejects(&self) -> BTreeMap<RejectReason, u64> {
-        let mut rejects = BTreeMap::new();
-        for (reason, rows) in self.outputs().flat_map(|output| &output.counts.rejects) {
-            *rejects.entry(*reason).or_insert(0) += rows;
-        }
-        rejects
-    }
-
-    pub(super) fn change(&mut self, event: &JobEvent<'_>) -> bool {
-        match self.job.step(event) {
-            Ok(next) => {
-                self.job = next;
-                true
-            }
-            Err(_) => false,
-        }
-    }
-
-    /// Ends a live attempt and moves its shard along with it.
-    fn end(
-        &mut self,
-        key: (u64, Epoch),
-        how: AttemptState,
-        reason: Option<&str>,
-        event: &ShardEvent<'_>,
-        world: (Millis, &Policy),
-    ) {
-        let (now, policy) = world;
-        let attempt = self.attempts.get_mut(&key).expect("the attempt was looked up");
-        attempt.state = attempt.state.step(how).expect("the attempt is live");
-        attempt.ended = Some(now);
-        attempt.reason = reason.map(str::to_owned);
-        let class = match event {
-            ShardEvent::Fail { class, .. } if how == AttemptState::Failed => Some(failure_name(*class)),
-            ShardEvent::Expire { .. } => Some(failure_name(FailureClass::WorkerLost)),
-            _ => None,
-        };
-        attempt.wrong = class.map(|class| (class, self.ended));
-        self.ended += u64::from(class.is_some() || how == AttemptState::Committed);
-        if (planted::is(Bug::ReleaseKeepsShardRunning) && how == AttemptState::Released)
-            || (planted::is(Bug::RevokeKeepsShardRunning) && how == AttemptState::Revoked)
-        {
-            return;
-        }
-        let shard = &mut self.shards[at(key.0)].1;
-        *shard = shard.step(event, now, policy).expect("the shard of a live attempt runs");
-        if shard.state == ShardState::Split {
-            self.split(key.0);
-        }
-    }
-
-    /// Makes the halves of a shard that has just been split.
-    fn split(&mut self, index: u64) {
-        let slice = self.slice(index).clone();
-        let whole = RowWindow { first_row: slice.first_row, rows: slice.rows };
-        let read = self.halves.get(&index).map_or(whole, |(read, _)| *read);
-        let input = self.shards[at(index)].1.input.clone();
-        for RowWindow { first_row, rows } in halves(whole) {
-            self.halves.insert(self.shards.len() as u64, (read, index));
-            self.shards.push((
-                Slice { first_row, rows, ..slice.clone() },
-                Shard { input: input.clone(), ..Shard::half(rows) },
-            ));
-        }
-    }
-
-    /// Ends the other attempts at a shard that was committed.
-    fn lose_race(&mut self, index: u64, now: Millis) {
-        for (_, attempt) in self.attempts.range_mut((index, Epoch(0))..=(index, Epoch(u32::MAX))) {
-            if let (AttemptState::Live, Ok(next)) = (attempt.state, attempt.state.step(AttemptState::LostRace)) {
-                attempt.state = next;
-                (attempt.ended, attempt.reason) = (Some(now), Some(REASON_LOST_RACE.to_owned()));
-            }
-        }
-    }
-
-    /// Returns an attempt that is live and the session's own.
-    fn live(&self, key: (u64, Epoch), session: SessionId) -> Option<&Attempt> {
-        self.attempts.get(&key).filter(|one| one.state == AttemptState::Live && one.session == session)
-    }
-
-    fn is_live(&self, key: (u64, Epoch), session: SessionId) -> bool {
-        self.live(key, session).is_some()
-    }
-
-    /// Rows planned: those of all shards but the split ones, whose halves have them.
-    pub(in crate::store) fn rows(&self) -> u64 {
-        self.shards.iter().filter(|(_, shard)| shard.state != ShardState::Split).map(|(slice, _)| slice.rows).sum()
-    }
-
-    /// Whether the other half of the shard that this one is a half of has lost a worker as well.
-    pub(super) fn both_halves_lost(&self, index: u64) -> bool {
-        let Some((_, whole)) = self.halves.get(&index) else { return false };
-        let others = self.halves.iter().filter(|(other, (_, part_of))| **other != index && part_of == whole);
-        others.map(|(other, _)| &self.shards[at(*other)].1).any(|other| other.workers_lost > 0 || other.convicted)
-    }
-
-    /// Returns the slice of a shard that there is.
-    pub(in crate::store) fn slice(&self, index: u64) -> &Slice {
-        &self.shards[at(index)].0
-    }
-}
-
-/// A shard's place in memory.
-pub(super) fn at(index: u64) -> usize {
-    usize::try_from(index).expect("shards that are in memory can be counted")
 }
 
 impl Model {
@@ -283,6 +91,7 @@ impl Model {
     }
 
     pub(in crate::store) fn insert_shards(&mut self, page: ShardPage) -> bool {
+        let done = page.done || planted::is(Bug::PlannerStopsEarly);
         let Some(job) = self.jobs.get_mut(&page.job) else { return false };
         let stale = job.cursor != page.expected && !planted::is(Bug::PlanPageNotGuarded);
         if job.job.state != JobState::Planning || job.sources.is_none() || stale {
@@ -293,7 +102,7 @@ impl Model {
             let shard = Shard { input: slice.blake3.clone(), ..Shard::planned(slice.rows) };
             (slice, shard)
         }));
-        if page.done {
+        if done {
             job.job = job.job.step(&JobEvent::Planned).expect("the job is in planning");
         }
         true
@@ -302,6 +111,9 @@ impl Model {
     pub(in crate::store) fn open_session(&mut self, new: NewSession) {
         let (expires, progress) = (self.now + self.policy.ttl_ms, self.now);
         let NewSession { session, name, leases_max, revision, .. } = new;
+        if planted::is(Bug::SessionNotReopened) && self.sessions.values().any(|one| one.name == name) {
+            return;
+        }
         let (last_request, ended, quarantined) = (None, None, false);
         let opened = ModelSession {
             name,
@@ -447,7 +259,8 @@ impl Model {
         };
         let (slice, shard) = &job.shards[at(*index)];
         let open = job.job.is_active() || planted::is(Bug::CommitIgnoresJobState);
-        if !open || slice.rows != output.counts.rows || shard.reads_other_input(output) {
+        let other_input = shard.reads_other_input(output) && !planted::is(Bug::InputUnchecked);
+        if !open || slice.rows != output.counts.rows || other_input {
             return false;
         }
         let event = ShardEvent::Commit { epoch: *epoch, output };
@@ -548,7 +361,7 @@ impl Model {
 
     pub(in crate::store) fn change_job(&mut self, job: JobId, change: &JobChange) -> bool {
         let Some(job) = self.jobs.get_mut(&job) else { return false };
-        let counts = job.counts();
+        let (counts, finalizable) = (job.counts_at_end(), job.counts_to_finalize());
         if let JobChange::Pause(_) = change
             && job.job.step(&JobEvent::Pause).is_ok()
         {
@@ -565,7 +378,7 @@ impl Model {
             JobChange::Pause(false) => JobEvent::Resume,
             JobChange::Fail(reason) => JobEvent::Fail(reason),
             JobChange::Exhaust(reason) => JobEvent::Exhaust(&counts, reason),
-            JobChange::BeginFinalize => JobEvent::Finalize(&counts),
+            JobChange::BeginFinalize => JobEvent::Finalize(&finalizable),
             JobChange::Finish { generation, key, digest } => JobEvent::Finish { generation: *generation, key, digest },
         };
         job.change(&event)

@@ -1,15 +1,30 @@
-//! Mistakes that are too long to be planted in place; see [`proto::planted`].
+//! Planted bugs that are too long to be planted in place; see [`super::planted`].
 
 use std::collections::BTreeSet;
 
+use proto::job::ShardCounts;
 use proto::work::Output;
 use proto::{Epoch, SessionId};
 use uuid::Uuid;
 
-use super::model::{Model, ModelJob, at};
+use super::job::{ModelJob, at};
+use super::model::Model;
+use super::planted::{Bug, is};
 use crate::shard::{AttemptState, ShardState};
 
 impl ModelJob {
+    /// The shards as they decide whether the job is exhausted.
+    pub(super) fn counts_at_end(&self) -> ShardCounts {
+        let counts = self.counts();
+        let committed = counts.committed.max(u64::from(is(Bug::HolesAreAll)));
+        ShardCounts { committed, ..counts }
+    }
+
+    /// The shards as they decide whether the job can be finalized.
+    pub(super) fn counts_to_finalize(&self) -> ShardCounts {
+        if is(Bug::FinalizeTooEarly) { ShardCounts::default() } else { self.counts_at_end() }
+    }
+
     /// The mistake of not asking whether the attempt is live.
     pub(super) fn commit_blindly(&mut self, key: (u64, Epoch), id: Uuid, output: &Output) -> bool {
         let (attempt, shard) = (self.attempts.get_mut(&key), &mut self.shards[at(key.0)].1);

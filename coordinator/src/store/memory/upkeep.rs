@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dataset::ManifestHole;
 use proto::job::JobState;
-use proto::planted::{self, Bug};
 use proto::{Epoch, JobId, SessionId, ShardId};
 use uuid::Uuid;
 
-use super::model::{Attempt, Model, ModelGrant, ModelJob, at};
+use super::job::{Attempt, ModelJob, at};
+use super::model::{Model, ModelGrant};
+use super::planted::{self, Bug};
 use crate::shard::Millis;
 use crate::shard::{AttemptState, JobEvent, ShardEvent, ShardState};
 use crate::store::backend::{Exhausted, REASON_REPAIRED, Tripped, Wish};
@@ -132,7 +133,7 @@ impl Model {
     pub(in crate::store) fn retry(&mut self, job: JobId) -> bool {
         let (now, policy) = (self.now, &self.policy);
         let Some(job) = self.jobs.get_mut(&job) else { return false };
-        let counts = job.counts();
+        let (counts, was) = (job.counts(), job.job.clone());
         if planted::is(Bug::RetryForgetsJob) {
             if job.job.step(&JobEvent::Retry(&counts)).is_err() {
                 return false;
@@ -140,9 +141,15 @@ impl Model {
         } else if !job.change(&JobEvent::Retry(&counts)) {
             return false;
         }
+        if planted::is(Bug::RetryKeepsGeneration) && was.state == JobState::Succeeded {
+            job.job.generation = was.generation;
+        }
         for (_, shard) in &mut job.shards {
             if let Ok(next) = shard.step(&ShardEvent::Retry, now, policy) {
                 *shard = next;
+                if planted::is(Bug::RetryResetsEpoch) {
+                    shard.epoch = Epoch(0);
+                }
             }
         }
         true
@@ -290,7 +297,7 @@ impl Model {
         let mut found = Vec::new();
         for id in self.in_order() {
             let job = &self.jobs[&id];
-            let counts = job.counts();
+            let counts = job.counts_at_end();
             if job.submission.revision > revision || job.job.step(&JobEvent::Exhaust(&counts, "")).is_err() {
                 continue;
             }
@@ -305,7 +312,7 @@ impl Model {
     pub(in crate::store) fn finalizable(&self, revision: u32) -> Vec<JobId> {
         let mut waiting = self.in_order();
         waiting.retain(|id| self.jobs[id].submission.revision <= revision);
-        waiting.retain(|id| self.jobs[id].job.step(&JobEvent::Finalize(&self.jobs[id].counts())).is_ok());
+        waiting.retain(|id| self.jobs[id].job.step(&JobEvent::Finalize(&self.jobs[id].counts_to_finalize())).is_ok());
         waiting
     }
 }

@@ -172,7 +172,7 @@ async fn refuse<B: Batched>(
         group.remove(0).reply.send(Err(error)).ok();
         return;
     }
-    let problem = crate::context::full_message(&error);
+    let problem = common::error_chain(&error);
     let everybodys = error.kind() == StoreErrorKind::Unavailable;
     for one in group {
         let answer = if everybodys {

@@ -122,7 +122,7 @@ impl Verifier<'_> {
             Ok(reader) => reader,
             Err(error) if is_unusable(&error) => return Err(error),
             Err(error) => {
-                self.report.problem(Check::Footer, Some(path), None, one_line(&error));
+                self.report.problem(Check::Footer, Some(path), None, common::error_chain(&error));
                 return Ok(self.report);
             }
         };
@@ -204,14 +204,14 @@ impl Verifier<'_> {
                 return None;
             }
             Err(error) => {
-                self.report.problem(Check::FileChecksum, Some(path), None, one_line(&error));
+                self.report.problem(Check::FileChecksum, Some(path), None, common::error_chain(&error));
                 return None;
             }
         }
         let reader = match VectorReader::open(path) {
             Ok(reader) => reader,
             Err(error) => {
-                self.report.problem(Check::Footer, Some(path), None, one_line(&error));
+                self.report.problem(Check::Footer, Some(path), None, common::error_chain(&error));
                 return None;
             }
         };
@@ -243,7 +243,12 @@ impl Verifier<'_> {
             let batch = match batch {
                 Ok(batch) => batch,
                 Err(error) => {
-                    self.report.problem(Check::Decoding, Some(path), Some(rows.next_row()), one_line(&error));
+                    self.report.problem(
+                        Check::Decoding,
+                        Some(path),
+                        Some(rows.next_row()),
+                        common::error_chain(&error),
+                    );
                     self.skip(expected.rows.saturating_sub(totals.rows)).await?;
                     break;
                 }
@@ -285,17 +290,6 @@ impl Verifier<'_> {
 
 fn is_unusable(error: &DatasetError) -> bool {
     matches!(error, DatasetError::Vectors(VectorsError::Unusable { .. }))
-}
-
-/// An error with its causes, since a report has no chain to print.
-fn one_line(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 fn spell(totals: &RowCounts) -> String {

@@ -1,20 +1,20 @@
-//! Files that others replace while we run: certificates, tokens.
+//! Files that are replaced while the program runs: certificates, tokens.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Says whether any of some files has changed since it was looked at last.
+/// Reports whether any of a set of files has changed since the last check.
 #[derive(Debug)]
-pub struct Watched {
+pub struct FileWatch {
     files: Vec<(PathBuf, Stamp)>,
 }
 
 /// When a file was written and how long it is; `None` where there is none.
 type Stamp = Option<(SystemTime, u64)>;
 
-impl Watched {
-    /// Looks at the files for the first time. Whoever reads them does so afterwards, to miss no change.
+impl FileWatch {
+    /// Records the files as they are. Read them only afterwards, so that no change is missed.
     pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let stamped = |path: PathBuf| {
             let stamp = stamp(&path);
@@ -23,12 +23,12 @@ impl Watched {
         Self { files: paths.into_iter().map(stamped).collect() }
     }
 
-    /// Whether nothing is watched.
+    /// Whether there are no files.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
 
-    /// Whether any of the files was written, came or went since the last look.
+    /// Whether any of the files was written, created or removed since the last check.
     pub fn has_changed(&mut self) -> bool {
         let mut changed = false;
         for (path, before) in &mut self.files {
@@ -50,20 +50,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_change_of_any_file_is_told_once() {
+    fn every_change_of_any_file_is_reported_once() {
         let dir = tempfile::tempdir().unwrap();
         let (one, other) = (dir.path().join("one"), dir.path().join("other"));
         fs::write(&one, "1").unwrap();
-        let mut watched = Watched::new([one.clone(), other.clone()]);
-        let mut told = || (watched.has_changed(), watched.has_changed());
-        assert_eq!(told(), (false, false));
+        let mut watch = FileWatch::new([one.clone(), other.clone()]);
+        let mut reported = || (watch.has_changed(), watch.has_changed());
+        assert_eq!(reported(), (false, false));
         fs::write(&other, "2").unwrap();
-        assert_eq!(told(), (true, false), "it came");
+        assert_eq!(reported(), (true, false), "created");
         fs::write(&one, "12").unwrap();
         fs::remove_file(&other).unwrap();
-        assert_eq!(told(), (true, false), "one was written and one went");
+        assert_eq!(reported(), (true, false), "one written, one removed");
         fs::write(&other, "3").unwrap();
         fs::rename(&other, &one).unwrap();
-        assert_eq!(told(), (true, false), "one took the place of the other");
+        assert_eq!(reported(), (true, false), "one renamed over the other");
     }
 }

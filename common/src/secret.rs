@@ -2,17 +2,17 @@
 
 use std::fmt;
 
-/// A secret. It can be printed by nobody: `Debug` says that there is one, and there is no `Display`.
+/// A secret that cannot be printed: `Debug` says only that there is one, and there is no `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes a secret in, without the line break that files and terminals put after it.
+    /// Makes a secret of a text, without the line break that files and terminals append.
     pub fn new(text: &str) -> Self {
         Self(text.trim().to_owned())
     }
 
-    /// Returns the secret, for the one who has to send or compare it.
+    /// Returns the secret, to be sent or compared.
     pub fn expose(&self) -> &str {
         &self.0
     }
