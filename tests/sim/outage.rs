@@ -238,7 +238,7 @@ impl Refusal {
     /// Returns the error that a statement ends with.
     pub(crate) fn error(&self) -> StoreError {
         // A code that the store does not wait for.
-        let code = if planted::is(Bug::RefusalIsInternal) { "XX000" } else { self.code };
+        let code = if planted::is(Bug::RefusalIsInternal) { "22000" } else { self.code };
         sqlx::Error::Database(Box::new(Refused { code })).into()
     }
 }

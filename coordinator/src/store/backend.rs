@@ -3,16 +3,16 @@
 //! A method that returns `bool` or a count says how much changed: nothing, if the precondition does not hold (any more).
 //! Arguments are owned, because a transition runs in a task of its own that outlives a caller who has gone away.
 
-use dataset::{Cursor, ManifestHole, PlannedSource, Slice};
+use dataset::{Cursor, Slice};
 use futures::future::BoxFuture;
-use proto::job::{JobBrief, JobSpec, JobState};
-use proto::work::{FailureClass, Granted, Output, Progress, SourceTask};
+use proto::work::{FailureClass, Granted, Output, Progress};
 use proto::{JobId, RequestId, SessionId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::error::StoreError;
-use super::types::{Garbage, Planning, Tally, Winner};
+use super::reads::Reads;
+use super::types::Garbage;
 use crate::shard::{LeaseRef, Refusal};
 
 pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -151,25 +151,22 @@ pub(crate) struct Tripped {
     pub(crate) attempts: u64,
 }
 
+/// Which coordinator of several has a role.
+pub(crate) trait Leadership: Send + Sync {
+    /// Takes or keeps a role for so long, if nobody else of this or a later revision has it. Returns whether it is the
+    /// holder's.
+    fn lead(&self, role: &'static str, holder: Uuid, revision: u32, for_ms: i64) -> Answer<'_, bool>;
+    /// Gives up a role, if it is the holder's.
+    fn resign(&self, role: &'static str, holder: Uuid) -> Answer<'_, ()>;
+}
+
 /// A database beneath the store.
-pub(crate) trait Backend: Send + Sync {
+pub(crate) trait Backend: Reads + Leadership {
     /// Stores a job unless its id is taken; then returns the digest that is stored.
     fn submit(&self, job: NewJob) -> Answer<'_, Option<String>>;
-    /// Returns how jobs stand, newest first, without their specs.
-    fn briefs(&self, page: Page) -> Answer<'_, Vec<JobBrief>>;
-    /// Returns what a job was submitted with, if a program of this revision knows all of it.
-    fn spec(&self, job: JobId, revision: u32) -> Answer<'_, Option<JobSpec>>;
-    /// Sums over all jobs.
-    fn tally(&self) -> Answer<'_, Tally>;
     /// Stores the id of the storage that the jobs' files are in, unless one is stored; `None` only asks. Returns what is
     /// stored then.
     fn storage_id(&self, id: Option<String>) -> Answer<'_, Option<String>>;
-    /// Does nothing but answer.
-    fn ping(&self) -> Answer<'_, ()>;
-    /// Counts the jobs that have not ended, of one owner or of all.
-    fn active(&self, owner: Option<String>) -> Answer<'_, u64>;
-    /// Returns a job's state.
-    fn job_state(&self, job: JobId) -> Answer<'_, Option<JobState>>;
     /// Changes a job's row.
     fn change_job(&self, job: JobId, change: JobChange) -> Answer<'_, bool>;
     /// Active or failed job, or one that succeeded without its dead shards: dead → pending with a fresh budget, job →
@@ -178,31 +175,10 @@ pub(crate) trait Backend: Send + Sync {
     /// Any job that is not cancelled: those of the shards that are committed → pending, their winners revoked; if there
     /// are any, finalizing, succeeded, failed → running or planning with the next generation. Returns how many.
     fn repair(&self, job: JobId, shards: Vec<u64>) -> Answer<'_, u64>;
-    /// Returns the jobs in state planning that a program of this revision knows, in the order of submission.
-    fn waiting(&self, revision: u32) -> Answer<'_, Vec<JobId>>;
-    /// Returns a job in state planning.
-    fn planning(&self, job: JobId) -> Answer<'_, Option<Planning>>;
-    /// Returns what all shards of a source have in common, of a job that a program of this revision knows.
-    fn source_task(&self, job: JobId, source_index: u32, revision: u32) -> Answer<'_, Option<SourceTask>>;
-    /// Returns the planned sources, in order.
-    fn sources(&self, job: JobId) -> Answer<'_, Vec<PlannedSource>>;
     /// Planning, no sources yet: stores URIs and planned sources.
     fn set_sources(&self, job: JobId, sources: Vec<(String, String)>) -> Answer<'_, bool>;
     /// Planning, sources known, cursor as expected: appends shards and moves the cursor.
     fn insert_shards(&self, page: ShardPage) -> Answer<'_, bool>;
-    /// Returns committed shards after an index (-1 for all), in order.
-    fn winners(&self, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>>;
-    /// As [`Backend::winners`], of shards as they were cut.
-    fn winners_whole(&self, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>>;
-    /// Returns committed halves that begin after a row (-1 for all), in the order of rows.
-    fn winners_halves(&self, job: JobId, after_row: i64, limit: u32) -> Answer<'_, Vec<Winner>>;
-    /// Returns the rows of dead shards after a row (-1 for all), in order.
-    fn holes(&self, job: JobId, after_row: i64, limit: u32) -> Answer<'_, Vec<ManifestHole>>;
-    /// Returns the jobs that wait for their manifest, and that a program of this revision knows.
-    fn finalizable(&self, revision: u32) -> Answer<'_, Vec<JobId>>;
-    /// Returns the jobs of which only dead shards are left, which they do not bear, and that a program of this revision
-    /// knows.
-    fn exhausted(&self, revision: u32) -> Answer<'_, Vec<Exhausted>>;
 
     /// Registers a worker process.
     fn open_session(&self, session: NewSession) -> Answer<'_, ()>;
@@ -229,15 +205,8 @@ pub(crate) trait Backend: Send + Sync {
     /// Live attempt of this session: released; shard pending, nothing counted.
     fn release(&self, lease: LeaseRef) -> Answer<'_, bool>;
 
-    /// Returns the active jobs, not paused, of whose last attempts more than `most` failed in the same way.
-    fn tripped(&self, attempts: u32, most: u32) -> Answer<'_, Vec<Tripped>>;
     /// Live sessions that failed so many shards which others have completed: no more leases. Returns them.
     fn quarantine(&self, shards: u32) -> Answer<'_, Vec<SessionId>>;
-    /// Takes or keeps a role for so long, if nobody else of this or a later revision has it. Returns whether it is the
-    /// holder's.
-    fn lead(&self, role: &'static str, holder: Uuid, revision: u32, for_ms: i64) -> Answer<'_, bool>;
-    /// Gives up a role, if it is the holder's.
-    fn resign(&self, role: &'static str, holder: Uuid) -> Answer<'_, ()>;
 
     /// Gives every live session a fresh TTL.
     fn rebase(&self) -> Answer<'_, ()>;
@@ -253,8 +222,6 @@ pub(crate) trait Backend: Send + Sync {
     fn settle(&self) -> Answer<'_, u64>;
     /// Losing attempts that ended long enough ago, at most `limit`: garbage.
     fn mark_garbage(&self, limit: u32) -> Answer<'_, u64>;
-    /// Returns garbage whose object is not known to be deleted.
-    fn list_garbage(&self, limit: u32) -> Answer<'_, Vec<Garbage>>;
     /// Garbage: its object is deleted.
     fn garbage_deleted(&self, garbage: Vec<Garbage>) -> Answer<'_, ()>;
 

@@ -12,6 +12,7 @@ mod lists;
 pub mod memory;
 mod migrations;
 mod postgres;
+mod reads;
 mod rows;
 mod sql;
 mod sqlite;
@@ -30,6 +31,8 @@ use proto::revision::{self, REVISION};
 use proto::work::{Beat, CommitOutcome, Directive, FailureClass, Granted, Output, Progress, SourceTask, WorkerInfo};
 use proto::{Epoch, JobId, RequestId, SessionId, ShardId};
 use uuid::Uuid;
+
+use reads::WinnerList;
 
 pub use error::{StoreError, StoreErrorKind};
 pub use types::{Garbage, Planning, Submitted, Swept, Tally, Winner};
@@ -495,7 +498,7 @@ impl Store {
 
     /// Returns committed shards after index `after`, in the order of index, at most `limit`.
     pub async fn winners(&self, job: JobId, after: Option<u64>, limit: u32) -> Result<Vec<Winner>> {
-        self.backend.winners(job, after.map_or(-1, rows::signed), limit).await
+        self.backend.winners(WinnerList::All, job, after.map_or(-1, rows::signed), limit).await
     }
 
     /// Returns the planned sources of a job, in order; empty before they are known.

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use dataset::ManifestHole;
 use proto::JobId;
 
+use super::reads::WinnerList;
 use super::types::Winner;
 use super::{Result, Store, rows};
 
@@ -58,11 +59,11 @@ impl Winners {
     /// The store fails.
     pub async fn next(&mut self) -> Result<Option<Winner>> {
         if self.whole.ready.is_empty() && !self.whole.over {
-            let page = self.store.backend.winners_whole(self.job, self.whole.after, PAGE).await?;
+            let page = self.store.backend.winners(WinnerList::Whole, self.job, self.whole.after, PAGE).await?;
             self.whole.take_in(page, |winner| winner.index);
         }
         if self.halves.ready.is_empty() && !self.halves.over {
-            let page = self.store.backend.winners_halves(self.job, self.halves.after, PAGE).await?;
+            let page = self.store.backend.winners(WinnerList::Halves, self.job, self.halves.after, PAGE).await?;
             self.halves.take_in(page, |winner| winner.slice.first_row);
         }
         let half_is_next = match (self.whole.ready.front(), self.halves.ready.front()) {

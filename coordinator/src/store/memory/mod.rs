@@ -32,9 +32,11 @@ use self::model::{Model, ModelGrant, ModelSession};
 use self::planted::Bug;
 use self::views::{brief, grant, page_of, planning, read, source_task, sources, tally, unsigned, winners};
 use super::backend::{
-    Answer, Backend, Commit, Exhausted, Failure, JobChange, NewJob, NewSession, Page, ShardPage, Tripped, Wish,
+    Answer, Backend, Commit, Exhausted, Failure, JobChange, Leadership, NewJob, NewSession, Page, ShardPage, Tripped,
+    Wish,
 };
 use super::error::StoreError;
+use super::reads::{Reads, WinnerList};
 use super::types::{Garbage, Planning, Tally, Winner};
 use crate::clock::Clock;
 use crate::policy::Policy;
@@ -190,11 +192,17 @@ impl Connection {
     }
 }
 
-impl Backend for Connection {
-    fn submit(&self, job: NewJob) -> Answer<'_, Option<String>> {
-        self.run("submit", move |model| model.submit(job))
+impl Leadership for Connection {
+    fn lead(&self, role: &'static str, holder: Uuid, revision: u32, for_ms: i64) -> Answer<'_, bool> {
+        self.run("lead", move |model| model.lead(role, holder, revision, for_ms))
     }
 
+    fn resign(&self, role: &'static str, holder: Uuid) -> Answer<'_, ()> {
+        self.run("resign", move |model| model.resign(role, holder))
+    }
+}
+
+impl Reads for Connection {
     fn briefs(&self, page: Page) -> Answer<'_, Vec<JobBrief>> {
         self.try_run("briefs", move |model| page_of(model, &page).into_iter().map(|id| brief(model, id)).collect())
     }
@@ -210,13 +218,6 @@ impl Backend for Connection {
         self.run("tally", |model| tally(model))
     }
 
-    fn storage_id(&self, id: Option<String>) -> Answer<'_, Option<String>> {
-        self.run("storage_id", move |model| {
-            model.storage = model.storage.take().or(id);
-            model.storage.clone()
-        })
-    }
-
     fn ping(&self) -> Answer<'_, ()> {
         self.run("ping", |_| ())
     }
@@ -230,27 +231,6 @@ impl Backend for Connection {
 
     fn job_state(&self, job: JobId) -> Answer<'_, Option<JobState>> {
         self.run("job_state", move |model| model.jobs.get(&job).map(|job| job.job.state))
-    }
-
-    fn change_job(&self, job: JobId, change: JobChange) -> Answer<'_, bool> {
-        let step = match &change {
-            JobChange::Cancel => "cancel",
-            JobChange::Pause(_) => "pause",
-            JobChange::Trip(_) => "trip",
-            JobChange::Fail(_) => "fail_job",
-            JobChange::Exhaust(_) => "exhaust",
-            JobChange::BeginFinalize => "begin_finalize",
-            JobChange::Finish { .. } => "finish",
-        };
-        self.run(step, move |model| model.change_job(job, &change))
-    }
-
-    fn retry(&self, job: JobId) -> Answer<'_, bool> {
-        self.run("retry", move |model| model.retry(job))
-    }
-
-    fn repair(&self, job: JobId, shards: Vec<u64>) -> Answer<'_, u64> {
-        self.run("repair", move |model| model.repair(job, &shards))
     }
 
     fn waiting(&self, revision: u32) -> Answer<'_, Vec<JobId>> {
@@ -284,45 +264,13 @@ impl Backend for Connection {
         self.try_run("sources", move |model| model.jobs.get(&job).map_or_else(|| Ok(Vec::new()), sources))
     }
 
-    fn set_sources(&self, job: JobId, sources: Vec<(String, String)>) -> Answer<'_, bool> {
-        self.run("set_sources", move |model| model.set_sources(job, sources))
-    }
-
-    fn insert_shards(&self, page: ShardPage) -> Answer<'_, bool> {
-        self.run("insert_shards", move |model| model.insert_shards(page))
-    }
-
-    fn winners(&self, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
-        self.run("winners", move |model| {
-            let found = model.jobs.get(&job).map_or_else(Vec::new, winners);
-            let first = unsigned(after.saturating_add(1));
-            found.into_iter().filter(|winner| winner.index >= first).take(limit as usize).collect()
-        })
-    }
-
-    fn winners_whole(&self, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
-        self.run("winners_whole", move |model| {
-            let Some(job) = model.jobs.get(&job) else { return Vec::new() };
-            let first = unsigned(after.saturating_add(1));
-            let whole = winners(job).into_iter().filter(|winner| !job.halves.contains_key(&winner.index));
-            let mut page: Vec<Winner> = whole.filter(|winner| winner.index >= first).take(limit as usize).collect();
-            if planted::is(Bug::WinnersSkipFirst) && first == 0 && page.len() > 1 {
-                page.remove(0);
-            }
-            page
-        })
-    }
-
-    fn winners_halves(&self, job: JobId, after_row: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
-        self.run("winners_halves", move |model| {
-            let Some(job) = model.jobs.get(&job) else { return Vec::new() };
-            let first = unsigned(after_row.saturating_add(1));
-            let halves = winners(job).into_iter().filter(|winner| job.halves.contains_key(&winner.index));
-            let mut halves: Vec<Winner> = halves.filter(|winner| winner.slice.first_row >= first).collect();
-            halves.sort_by_key(|winner| winner.slice.first_row);
-            halves.truncate(limit as usize);
-            halves
-        })
+    fn winners(&self, list: WinnerList, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
+        let step = match list {
+            WinnerList::All => "winners",
+            WinnerList::Whole => "winners_whole",
+            WinnerList::Halves => "winners_halves",
+        };
+        self.run(step, move |model| model.jobs.get(&job).map_or_else(Vec::new, |job| winners(job, list, after, limit)))
     }
 
     fn holes(&self, job: JobId, after_row: i64, limit: u32) -> Answer<'_, Vec<ManifestHole>> {
@@ -344,6 +292,64 @@ impl Backend for Connection {
 
     fn exhausted(&self, revision: u32) -> Answer<'_, Vec<Exhausted>> {
         self.run("exhausted", move |model| model.exhausted(revision))
+    }
+
+    fn tripped(&self, attempts: u32, most: u32) -> Answer<'_, Vec<Tripped>> {
+        self.run("tripped", move |model| model.tripped(attempts, most))
+    }
+
+    fn list_garbage(&self, limit: u32) -> Answer<'_, Vec<Garbage>> {
+        self.run("list_garbage", move |model| {
+            let garbage = |((shard, epoch), id): (ModelGrant, Uuid)| Garbage {
+                job: shard.job,
+                index: shard.index,
+                epoch: epoch.0,
+                key: output_key(shard, epoch, id),
+            };
+            model.garbage(limit).into_iter().map(garbage).collect()
+        })
+    }
+}
+
+impl Backend for Connection {
+    fn submit(&self, job: NewJob) -> Answer<'_, Option<String>> {
+        self.run("submit", move |model| model.submit(job))
+    }
+
+    fn storage_id(&self, id: Option<String>) -> Answer<'_, Option<String>> {
+        self.run("storage_id", move |model| {
+            model.storage = model.storage.take().or(id);
+            model.storage.clone()
+        })
+    }
+
+    fn change_job(&self, job: JobId, change: JobChange) -> Answer<'_, bool> {
+        let step = match &change {
+            JobChange::Cancel => "cancel",
+            JobChange::Pause(_) => "pause",
+            JobChange::Trip(_) => "trip",
+            JobChange::Fail(_) => "fail_job",
+            JobChange::Exhaust(_) => "exhaust",
+            JobChange::BeginFinalize => "begin_finalize",
+            JobChange::Finish { .. } => "finish",
+        };
+        self.run(step, move |model| model.change_job(job, &change))
+    }
+
+    fn retry(&self, job: JobId) -> Answer<'_, bool> {
+        self.run("retry", move |model| model.retry(job))
+    }
+
+    fn repair(&self, job: JobId, shards: Vec<u64>) -> Answer<'_, u64> {
+        self.run("repair", move |model| model.repair(job, &shards))
+    }
+
+    fn set_sources(&self, job: JobId, sources: Vec<(String, String)>) -> Answer<'_, bool> {
+        self.run("set_sources", move |model| model.set_sources(job, sources))
+    }
+
+    fn insert_shards(&self, page: ShardPage) -> Answer<'_, bool> {
+        self.run("insert_shards", move |model| model.insert_shards(page))
     }
 
     fn open_session(&self, session: NewSession) -> Answer<'_, ()> {
@@ -388,20 +394,8 @@ impl Backend for Connection {
         self.run("release", move |model| model.release(lease))
     }
 
-    fn tripped(&self, attempts: u32, most: u32) -> Answer<'_, Vec<Tripped>> {
-        self.run("tripped", move |model| model.tripped(attempts, most))
-    }
-
     fn quarantine(&self, shards: u32) -> Answer<'_, Vec<SessionId>> {
         self.run("quarantine", move |model| model.quarantine(shards))
-    }
-
-    fn lead(&self, role: &'static str, holder: Uuid, revision: u32, for_ms: i64) -> Answer<'_, bool> {
-        self.run("lead", move |model| model.lead(role, holder, revision, for_ms))
-    }
-
-    fn resign(&self, role: &'static str, holder: Uuid) -> Answer<'_, ()> {
-        self.run("resign", move |model| model.resign(role, holder))
     }
 
     fn rebase(&self) -> Answer<'_, ()> {
@@ -430,18 +424,6 @@ impl Backend for Connection {
 
     fn mark_garbage(&self, limit: u32) -> Answer<'_, u64> {
         self.run("mark_garbage", move |model| model.mark_garbage(limit))
-    }
-
-    fn list_garbage(&self, limit: u32) -> Answer<'_, Vec<Garbage>> {
-        self.run("list_garbage", move |model| {
-            let garbage = |((shard, epoch), id): (ModelGrant, Uuid)| Garbage {
-                job: shard.job,
-                index: shard.index,
-                epoch: epoch.0,
-                key: output_key(shard, epoch, id),
-            };
-            model.garbage(limit).into_iter().map(garbage).collect()
-        })
     }
 
     fn garbage_deleted(&self, garbage: Vec<Garbage>) -> Answer<'_, ()> {

@@ -12,6 +12,7 @@ use super::planted::{self, Bug};
 use crate::shard::{AttemptState, ShardState, output_key};
 use crate::store::backend::{Page, Task};
 use crate::store::error::StoreError;
+use crate::store::reads::WinnerList;
 use crate::store::sql::work::SOURCE_TASK_BYTES_MAX;
 use crate::store::types::{Planning, Tally, Winner};
 
@@ -104,14 +105,28 @@ pub(super) fn tally(model: &Model) -> Tally {
     tally
 }
 
-pub(super) fn winners(job: &ModelJob) -> Vec<Winner> {
-    let mut winners = Vec::new();
+/// The committed shards of a list after a position.
+pub(super) fn winners(job: &ModelJob, list: WinnerList, after: i64, limit: u32) -> Vec<Winner> {
+    let first = unsigned(after.saturating_add(1));
+    let mut found = Vec::new();
     for (index, (slice, shard)) in (0..).zip(&job.shards) {
-        if let ShardState::Committed { output, .. } = &shard.state {
-            winners.push(Winner { index, slice: slice.clone(), output: (**output).clone() });
+        let ShardState::Committed { output, .. } = &shard.state else { continue };
+        let is_half = job.halves.contains_key(&index);
+        let (listed, position) = match list {
+            WinnerList::All => (true, index),
+            WinnerList::Whole => (!is_half, index),
+            WinnerList::Halves => (is_half, slice.first_row),
+        };
+        if listed && position >= first {
+            found.push((position, Winner { index, slice: slice.clone(), output: (**output).clone() }));
         }
     }
-    winners
+    found.sort_by_key(|(position, _)| *position);
+    let mut found: Vec<Winner> = found.into_iter().map(|(_, winner)| winner).take(limit as usize).collect();
+    if planted::is(Bug::WinnersSkipFirst) && list == WinnerList::Whole && first == 0 && found.len() > 1 {
+        found.remove(0);
+    }
+    found
 }
 
 pub(super) fn brief(model: &Model, id: JobId) -> Result<JobBrief, StoreError> {

@@ -5,7 +5,6 @@
 
 mod apart;
 mod batch;
-mod lists;
 mod pool;
 mod settings;
 mod storage;
@@ -15,9 +14,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataset::{ManifestHole, PlannedSource};
-use proto::job::{JobBrief, JobSpec, JobState};
-use proto::work::{Granted, Progress, SourceTask};
+use proto::work::{Granted, Progress};
 use proto::{JobId, SessionId};
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{query, query_scalar};
@@ -25,14 +22,16 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::backend::{
-    Answer, Backend, Commit, Exhausted, Failure, JobChange, NewJob, NewSession, Page, REASON_CLOSED, REASON_RELEASED,
-    REASON_REPAIRED, REASON_REVOKED, REASON_SESSION_LOST, REASON_STALLED, ShardPage, Tripped, Wish,
+    Answer, Backend, Commit, Failure, JobChange, Leadership, NewJob, NewSession, REASON_CLOSED, REASON_RELEASED,
+    REASON_REPAIRED, REASON_REVOKED, REASON_SESSION_LOST, REASON_STALLED, ShardPage, Wish,
 };
 use super::error::StoreError;
 use super::migrations;
+use super::reads::{Read, SqlReader};
 use super::rows::{self, Fields, signed};
+use super::sql::jobs::Pages;
 use super::sql::{jobs, sweep, work as sql_work};
-use super::types::{Garbage, Planning, Tally, Winner};
+use super::types::Garbage;
 use crate::clock::Clock;
 use crate::policy::{Policy, Verdict};
 use crate::shard::{LeaseRef, Refusal, failure_name};
@@ -123,10 +122,6 @@ impl Postgres {
     fn imposed_ms(&self) -> Option<i64> {
         self.clock.imposed_ms()
     }
-
-    async fn now_ms(&self) -> Result<i64> {
-        self.desk.number(query_scalar(jobs::PG_NOW).bind(self.imposed_ms())).await
-    }
 }
 
 type Statement = sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>;
@@ -143,12 +138,37 @@ impl Postgres {
         counted(&self.desk, move || released().bind(REASON_CLOSED)).await?;
         Ok(())
     }
+}
 
-    /// Runs one of the statements that list winners.
-    fn page_of(&self, statement: &'static str, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
+impl SqlReader for Postgres {
+    type Row = PgRow;
+    const PAGES: Pages = jobs::PG_PAGES;
+
+    fn fetch(&self, read: Read) -> Answer<'_, Vec<PgRow>> {
+        Box::pin(self.desk.rows(read.query()))
+    }
+
+    fn read_now_ms(&self) -> Answer<'_, i64> {
+        Box::pin(self.desk.number(query_scalar(jobs::PG_NOW).bind(self.imposed_ms())))
+    }
+}
+
+impl Leadership for Postgres {
+    fn lead(&self, role: &'static str, holder: Uuid, revision: u32, for_ms: i64) -> Answer<'_, bool> {
+        let imposed_ms = self.imposed_ms();
         Box::pin(async move {
-            let statement = query(statement).bind(job.0).bind(after).bind(i64::from(limit));
-            self.desk.rows(statement).await?.iter().map(rows::winner).collect()
+            let lead = move || {
+                let lead = query(sweep::PG_LEAD).bind(role).bind(holder).bind(imposed_ms).bind(for_ms);
+                lead.bind(i64::from(revision))
+            };
+            Ok(changed(&self.desk, lead).await? > 0)
+        })
+    }
+
+    fn resign(&self, role: &'static str, holder: Uuid) -> Answer<'_, ()> {
+        Box::pin(async move {
+            changed(&self.desk, move || query(sweep::PG_RESIGN).bind(role).bind(Some(holder))).await?;
+            Ok(())
         })
     }
 }
@@ -173,41 +193,8 @@ impl Backend for Postgres {
         })
     }
 
-    fn briefs(&self, page: Page) -> Answer<'_, Vec<JobBrief>> {
-        Box::pin(async move { lists::briefs(&self.desk, page, self.now_ms().await?).await })
-    }
-
-    fn spec(&self, job: JobId, revision: u32) -> Answer<'_, Option<JobSpec>> {
-        Box::pin(async move {
-            let found = self.desk.rows(query(jobs::JOB_SPEC).bind(job.0).bind(i64::from(revision))).await?;
-            found.first().map(|row| row.json("spec")).transpose()
-        })
-    }
-
-    fn tally(&self) -> Answer<'_, Tally> {
-        Box::pin(lists::tally(&self.desk))
-    }
-
     fn storage_id(&self, id: Option<String>) -> Answer<'_, Option<String>> {
         Box::pin(storage::id(&self.desk, id))
-    }
-
-    fn ping(&self) -> Answer<'_, ()> {
-        Box::pin(async move {
-            self.desk.number(query_scalar(jobs::PING)).await?;
-            Ok(())
-        })
-    }
-
-    fn active(&self, owner: Option<String>) -> Answer<'_, u64> {
-        Box::pin(counted(&self.desk, move || query_scalar(jobs::ACTIVE_JOBS).bind(owner.clone())))
-    }
-
-    fn job_state(&self, job: JobId) -> Answer<'_, Option<JobState>> {
-        Box::pin(async move {
-            let found = self.desk.rows(query(jobs::JOB_STATE).bind(job.0)).await?;
-            found.first().map(rows::job_state).transpose()
-        })
     }
 
     fn change_job(&self, job: JobId, change: JobChange) -> Answer<'_, bool> {
@@ -246,29 +233,6 @@ impl Backend for Postgres {
         }))
     }
 
-    fn waiting(&self, revision: u32) -> Answer<'_, Vec<JobId>> {
-        Box::pin(async move {
-            let rows = self.desk.rows(query(jobs::JOBS_TO_PLAN).bind(i64::from(revision))).await?;
-            rows.iter().map(|row| row.id("job_id").map(JobId)).collect()
-        })
-    }
-
-    fn planning(&self, job: JobId) -> Answer<'_, Option<Planning>> {
-        Box::pin(lists::planning(&self.desk, job))
-    }
-
-    fn source_task(&self, job: JobId, source_index: u32, revision: u32) -> Answer<'_, Option<SourceTask>> {
-        Box::pin(async move {
-            let statement = query(jobs::SOURCE_TASK).bind(job.0).bind(i64::from(source_index));
-            let found = self.desk.rows(statement).await?;
-            found.first().map(|row| rows::source_task_of(row, job, revision)).transpose()
-        })
-    }
-
-    fn sources(&self, job: JobId) -> Answer<'_, Vec<PlannedSource>> {
-        Box::pin(lists::sources(&self.desk, job))
-    }
-
     fn set_sources(&self, job: JobId, sources: Vec<(String, String)>) -> Answer<'_, bool> {
         Box::pin(async move {
             let (uris, planned): (Vec<String>, Vec<String>) = sources.into_iter().unzip();
@@ -285,39 +249,6 @@ impl Backend for Postgres {
         Box::pin(async move {
             let advanced = counted(&self.desk, move || insert_shards(&page)).await?;
             Ok(advanced > 0)
-        })
-    }
-
-    fn winners(&self, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
-        self.page_of(jobs::WINNERS, job, after, limit)
-    }
-
-    fn winners_whole(&self, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
-        self.page_of(jobs::WINNERS_WHOLE, job, after, limit)
-    }
-
-    fn winners_halves(&self, job: JobId, after_row: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
-        self.page_of(jobs::WINNERS_HALVES, job, after_row, limit)
-    }
-
-    fn holes(&self, job: JobId, after_row: i64, limit: u32) -> Answer<'_, Vec<ManifestHole>> {
-        Box::pin(async move {
-            let statement = query(jobs::HOLES).bind(job.0).bind(after_row).bind(i64::from(limit));
-            self.desk.rows(statement).await?.iter().map(rows::hole).collect()
-        })
-    }
-
-    fn finalizable(&self, revision: u32) -> Answer<'_, Vec<JobId>> {
-        Box::pin(async move {
-            let rows = self.desk.rows(query(jobs::JOBS_TO_FINALIZE).bind(i64::from(revision))).await?;
-            rows.iter().map(|row| row.id("job_id").map(JobId)).collect()
-        })
-    }
-
-    fn exhausted(&self, revision: u32) -> Answer<'_, Vec<Exhausted>> {
-        Box::pin(async move {
-            let statement = query(jobs::EXHAUSTED_JOBS).bind(i64::from(revision));
-            self.desk.rows(statement).await?.iter().map(rows::exhausted).collect()
         })
     }
 
@@ -416,13 +347,6 @@ impl Backend for Postgres {
         })
     }
 
-    fn tripped(&self, attempts: u32, most: u32) -> Answer<'_, Vec<Tripped>> {
-        Box::pin(async move {
-            let statement = query(sweep::TRIPPED_JOBS).bind(i64::from(attempts)).bind(i64::from(most));
-            self.desk.rows(statement).await?.iter().map(rows::tripped).collect()
-        })
-    }
-
     fn quarantine(&self, shards: u32) -> Answer<'_, Vec<SessionId>> {
         Box::pin(async move {
             let found = apart(&self.desk, move |pool| async move {
@@ -430,24 +354,6 @@ impl Backend for Postgres {
             })
             .await?;
             found.iter().map(|row| row.id("session_id").map(SessionId)).collect()
-        })
-    }
-
-    fn lead(&self, role: &'static str, holder: Uuid, revision: u32, for_ms: i64) -> Answer<'_, bool> {
-        let imposed_ms = self.imposed_ms();
-        Box::pin(async move {
-            let lead = move || {
-                let lead = query(sweep::PG_LEAD).bind(role).bind(holder).bind(imposed_ms).bind(for_ms);
-                lead.bind(i64::from(revision))
-            };
-            Ok(changed(&self.desk, lead).await? > 0)
-        })
-    }
-
-    fn resign(&self, role: &'static str, holder: Uuid) -> Answer<'_, ()> {
-        Box::pin(async move {
-            changed(&self.desk, move || query(sweep::PG_RESIGN).bind(role).bind(Some(holder))).await?;
-            Ok(())
         })
     }
 
@@ -511,13 +417,6 @@ impl Backend for Postgres {
         Box::pin(changed(&self.desk, move || {
             query(sweep::PG_MARK_GARBAGE).bind(imposed_ms).bind(i64::from(limit)).bind(grace_ms)
         }))
-    }
-
-    fn list_garbage(&self, limit: u32) -> Answer<'_, Vec<Garbage>> {
-        Box::pin(async move {
-            let statement = query(sweep::LIST_GARBAGE).bind(i64::from(limit));
-            self.desk.rows(statement).await?.iter().map(rows::garbage).collect()
-        })
     }
 
     fn garbage_deleted(&self, garbage: Vec<Garbage>) -> Answer<'_, ()> {

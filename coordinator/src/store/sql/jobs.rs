@@ -176,7 +176,7 @@ INSERT INTO job (job_id, spec_digest, spec, task, state, submitted_ms, owner, al
 VALUES ($1, $2, $3, $4, 'planning', encaje_now_ms($5), $6, $7, $8, $9, $10) ON CONFLICT (job_id) DO NOTHING";
 /// $1 owner or NULL for all.
 pub(in crate::store) const ACTIVE_JOBS: &str = "-- active_jobs
-SELECT count(*) FROM job
+SELECT count(*) AS jobs FROM job
 WHERE state IN ('planning', 'running', 'finalizing', 'cancelling') AND (CAST($1 AS TEXT) IS NULL OR owner = $1)";
 
 /// $1 revision.

@@ -5,7 +5,6 @@
 
 mod counts;
 mod leave;
-mod lists;
 mod lock;
 mod steps;
 mod storage;
@@ -16,9 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataset::{ManifestHole, PlannedSource};
-use proto::job::{JobBrief, JobSpec, JobState};
-use proto::work::{Granted, Progress, SourceTask};
+use proto::work::{Granted, Progress};
 use proto::{JobId, SessionId};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
@@ -27,14 +24,16 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, query, query_scalar};
 
 use super::backend::{
-    Answer, Backend, Commit, Exhausted, Failure, JobChange, NewJob, NewSession, Page, REASON_CLOSED, REASON_RELEASED,
-    REASON_REVOKED, ShardPage, Tripped, Wish,
+    Answer, Backend, Commit, Failure, JobChange, Leadership, NewJob, NewSession, REASON_CLOSED, REASON_RELEASED,
+    REASON_REVOKED, ShardPage, Wish,
 };
 use super::error::StoreError;
 use super::migrations;
+use super::reads::{Read, SqlReader};
 use super::rows::{self, Fields, signed};
+use super::sql::jobs::Pages;
 use super::sql::{jobs, sweep, work};
-use super::types::{Garbage, Planning, Tally, Winner};
+use super::types::Garbage;
 use crate::clock::Clock;
 use uuid::Uuid;
 
@@ -91,13 +90,37 @@ async fn changed(
     Ok(statement.execute(db).await?.rows_affected() > 0)
 }
 
-impl Sqlite {
-    /// Runs one of the statements that list winners.
-    fn page_of(&self, statement: &'static str, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
-        Box::pin(async move {
-            let statement = query(statement).bind(job.0).bind(after).bind(i64::from(limit));
-            statement.fetch_all(&self.readers).await?.iter().map(rows::winner).collect()
-        })
+impl SqlReader for Sqlite {
+    type Row = SqliteRow;
+    const PAGES: Pages = jobs::PAGES;
+
+    fn fetch(&self, read: Read) -> Answer<'_, Vec<SqliteRow>> {
+        Box::pin(async move { Ok(read.query().fetch_all(&self.readers).await?) })
+    }
+
+    fn read_now_ms(&self) -> Answer<'_, i64> {
+        Box::pin(std::future::ready(Ok(self.now_ms())))
+    }
+}
+
+impl Leadership for Sqlite {
+    fn lead(&self, role: &'static str, holder: Uuid, revision: u32, for_ms: i64) -> Answer<'_, bool> {
+        let now_ms = self.now_ms();
+        Box::pin(self.writer.run(move |db| {
+            Box::pin(async move {
+                let lead = query(sweep::LEAD).bind(role).bind(holder).bind(now_ms).bind(for_ms);
+                changed(lead.bind(i64::from(revision)), db).await
+            })
+        }))
+    }
+
+    fn resign(&self, role: &'static str, holder: Uuid) -> Answer<'_, ()> {
+        Box::pin(self.writer.run(move |db| {
+            Box::pin(async move {
+                query(sweep::RESIGN).bind(role).bind(Some(holder)).execute(db).await?;
+                Ok(())
+            })
+        }))
     }
 }
 
@@ -117,48 +140,8 @@ impl Backend for Sqlite {
         }))
     }
 
-    fn briefs(&self, page: Page) -> Answer<'_, Vec<JobBrief>> {
-        Box::pin(lists::briefs(&self.readers, page, self.now_ms()))
-    }
-
-    fn spec(&self, job: JobId, revision: u32) -> Answer<'_, Option<JobSpec>> {
-        Box::pin(async move {
-            let statement = query(jobs::JOB_SPEC).bind(job.0).bind(i64::from(revision));
-            let row = statement.fetch_optional(&self.readers).await?;
-            row.map(|row| row.json("spec")).transpose()
-        })
-    }
-
-    fn tally(&self) -> Answer<'_, Tally> {
-        Box::pin(async move {
-            let states = query(jobs::JOBS_BY_STATE).fetch_all(&self.readers).await?;
-            rows::tally(&query(jobs::TALLY).fetch_one(&self.readers).await?, &states)
-        })
-    }
-
     fn storage_id(&self, id: Option<String>) -> Answer<'_, Option<String>> {
         Box::pin(self.writer.run(move |db| Box::pin(storage::id(db, id))))
-    }
-
-    fn ping(&self) -> Answer<'_, ()> {
-        Box::pin(async move {
-            let _one: i64 = query_scalar(jobs::PING).fetch_one(&self.readers).await?;
-            Ok(())
-        })
-    }
-
-    fn active(&self, owner: Option<String>) -> Answer<'_, u64> {
-        Box::pin(async move {
-            let count: i64 = query_scalar(jobs::ACTIVE_JOBS).bind(owner).fetch_one(&self.readers).await?;
-            Ok(u64::try_from(count).unwrap_or(0))
-        })
-    }
-
-    fn job_state(&self, job: JobId) -> Answer<'_, Option<JobState>> {
-        Box::pin(async move {
-            let row = query(jobs::JOB_STATE).bind(job.0).fetch_optional(&self.readers).await?;
-            row.as_ref().map(rows::job_state).transpose()
-        })
     }
 
     fn change_job(&self, job: JobId, change: JobChange) -> Answer<'_, bool> {
@@ -190,79 +173,12 @@ impl Backend for Sqlite {
         Box::pin(self.writer.run(move |db| Box::pin(async move { steps::repair(db, job, &shards, now_ms).await })))
     }
 
-    fn waiting(&self, revision: u32) -> Answer<'_, Vec<JobId>> {
-        Box::pin(async move {
-            let rows = query(jobs::JOBS_TO_PLAN).bind(i64::from(revision)).fetch_all(&self.readers).await?;
-            rows.iter().map(|row| row.id("job_id").map(JobId)).collect()
-        })
-    }
-
-    fn planning(&self, job: JobId) -> Answer<'_, Option<Planning>> {
-        Box::pin(async move {
-            let row = query(jobs::JOB_TO_PLAN).bind(job.0).fetch_optional(&self.readers).await?;
-            let Some(row) = row else { return Ok(None) };
-            let (mut planning, inspected) = rows::planning(&row)?;
-            if inspected {
-                planning.sources = Some(self.sources(job).await?);
-            }
-            Ok(Some(planning))
-        })
-    }
-
-    fn source_task(&self, job: JobId, source_index: u32, revision: u32) -> Answer<'_, Option<SourceTask>> {
-        Box::pin(async move {
-            let statement = query(jobs::SOURCE_TASK).bind(job.0).bind(i64::from(source_index));
-            let found = statement.fetch_optional(&self.readers).await?;
-            found.map(|row| rows::source_task_of(&row, job, revision)).transpose()
-        })
-    }
-
-    fn sources(&self, job: JobId) -> Answer<'_, Vec<PlannedSource>> {
-        Box::pin(async move {
-            let sources = query(jobs::SOURCES).bind(job.0).fetch_all(&self.readers).await?;
-            sources.iter().map(rows::planned_source).collect()
-        })
-    }
-
     fn set_sources(&self, job: JobId, sources: Vec<(String, String)>) -> Answer<'_, bool> {
         Box::pin(self.writer.run(move |db| Box::pin(async move { steps::set_sources(db, job, &sources).await })))
     }
 
     fn insert_shards(&self, page: ShardPage) -> Answer<'_, bool> {
         Box::pin(self.writer.run(move |db| Box::pin(async move { steps::insert_shards(db, &page).await })))
-    }
-
-    fn winners(&self, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
-        self.page_of(jobs::WINNERS, job, after, limit)
-    }
-
-    fn winners_whole(&self, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
-        self.page_of(jobs::WINNERS_WHOLE, job, after, limit)
-    }
-
-    fn winners_halves(&self, job: JobId, after_row: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
-        self.page_of(jobs::WINNERS_HALVES, job, after_row, limit)
-    }
-
-    fn holes(&self, job: JobId, after_row: i64, limit: u32) -> Answer<'_, Vec<ManifestHole>> {
-        Box::pin(async move {
-            let statement = query(jobs::HOLES).bind(job.0).bind(after_row).bind(i64::from(limit));
-            statement.fetch_all(&self.readers).await?.iter().map(rows::hole).collect()
-        })
-    }
-
-    fn finalizable(&self, revision: u32) -> Answer<'_, Vec<JobId>> {
-        Box::pin(async move {
-            let rows = query(jobs::JOBS_TO_FINALIZE).bind(i64::from(revision)).fetch_all(&self.readers).await?;
-            rows.iter().map(|row| row.id("job_id").map(JobId)).collect()
-        })
-    }
-
-    fn exhausted(&self, revision: u32) -> Answer<'_, Vec<Exhausted>> {
-        Box::pin(async move {
-            let statement = query(jobs::EXHAUSTED_JOBS).bind(i64::from(revision));
-            statement.fetch_all(&self.readers).await?.iter().map(rows::exhausted).collect()
-        })
     }
 
     fn open_session(&self, session: NewSession) -> Answer<'_, ()> {
@@ -349,37 +265,11 @@ impl Backend for Sqlite {
         }))
     }
 
-    fn tripped(&self, attempts: u32, most: u32) -> Answer<'_, Vec<Tripped>> {
-        Box::pin(async move {
-            let statement = query(sweep::TRIPPED_JOBS).bind(i64::from(attempts)).bind(i64::from(most));
-            statement.fetch_all(&self.readers).await?.iter().map(rows::tripped).collect()
-        })
-    }
-
     fn quarantine(&self, shards: u32) -> Answer<'_, Vec<SessionId>> {
         Box::pin(self.writer.run(move |db| {
             Box::pin(async move {
                 let sessions: Vec<Uuid> = query_scalar(sweep::QUARANTINE).bind(i64::from(shards)).fetch_all(db).await?;
                 Ok(sessions.into_iter().map(SessionId).collect())
-            })
-        }))
-    }
-
-    fn lead(&self, role: &'static str, holder: Uuid, revision: u32, for_ms: i64) -> Answer<'_, bool> {
-        let now_ms = self.now_ms();
-        Box::pin(self.writer.run(move |db| {
-            Box::pin(async move {
-                let lead = query(sweep::LEAD).bind(role).bind(holder).bind(now_ms).bind(for_ms);
-                changed(lead.bind(i64::from(revision)), db).await
-            })
-        }))
-    }
-
-    fn resign(&self, role: &'static str, holder: Uuid) -> Answer<'_, ()> {
-        Box::pin(self.writer.run(move |db| {
-            Box::pin(async move {
-                query(sweep::RESIGN).bind(role).bind(Some(holder)).execute(db).await?;
-                Ok(())
             })
         }))
     }
@@ -453,13 +343,6 @@ impl Backend for Sqlite {
                 Ok(marked.rows_affected())
             })
         }))
-    }
-
-    fn list_garbage(&self, limit: u32) -> Answer<'_, Vec<Garbage>> {
-        Box::pin(async move {
-            let statement = query(sweep::LIST_GARBAGE).bind(i64::from(limit));
-            statement.fetch_all(&self.readers).await?.iter().map(rows::garbage).collect()
-        })
     }
 
     fn garbage_deleted(&self, garbage: Vec<Garbage>) -> Answer<'_, ()> {
