@@ -96,21 +96,7 @@ impl SimMachine {
             .inspect_err(|failed| self.look_at(grant, failed))?;
         let rows = Rows { first: wanted.first_row, count: wanted.rows, convicted: grant.convicted, misread };
         let made = file_of(shard.job, &grant.spec_digest, rows);
-        if planted::is(Bug::CommitBeforePut) {
-            // The file is stored once its commit is under way.
-            let (storage, grant, made) = (storage.clone(), grant.clone(), made.clone());
-            let life = Arc::clone(&self.life);
-            tokio::spawn(async move {
-                some_time(5, 5_000).await;
-                life.gate().await;
-                store(&storage, &grant, &made).await.ok();
-            });
-        } else if planted::is(Bug::CommitUnchecked) {
-            store(storage, grant, &made).await.ok();
-            self.world.report_bytes(&grant.output_key, made.summary.bytes);
-        } else {
-            store(storage, grant, &made).await?;
-        }
+        self.store(storage, grant, &made).await?;
         let Made { summary, .. } = made;
         Ok(Output {
             key: grant.output_key.clone(),
@@ -128,6 +114,27 @@ impl SimMachine {
 }
 
 impl SimMachine {
+    /// Stores a file, or, with a planted bug, does not.
+    async fn store(&self, storage: &Storage, grant: &Grant, made: &Made) -> Result<(), Failed> {
+        if planted::is(Bug::CommitBeforePut) {
+            // The file is stored once its commit is under way.
+            let (storage, grant, made) = (storage.clone(), grant.clone(), made.clone());
+            let life = Arc::clone(&self.life);
+            tokio::spawn(async move {
+                some_time(5, 5_000).await;
+                life.gate().await;
+                store(&storage, &grant, &made).await.ok();
+            });
+            return Ok(());
+        }
+        let stored = store(storage, grant, made).await;
+        if planted::is(Bug::CommitUnchecked) {
+            self.world.report_bytes(&grant.output_key, made.summary.bytes);
+            return Ok(());
+        }
+        stored
+    }
+
     /// Reads a slice. Returns the digest of what was read, and whether that is anything else than the corpus as planned.
     fn read(&self, grant: &Grant) -> (String, bool) {
         let rows = rows_read(grant);
