@@ -2,11 +2,11 @@
 //! another name, synced and renamed. A file that is there and right is not fetched again.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use dataset::vectors::{AtomicFile, layout, write_atomically};
+use dataset::vectors::{AtomicFile, hash_file, layout, write_atomically};
 use dataset::{DatasetError, ErrorKind, Manifest, Storage};
 use proto::JobId;
 use proto::job::ShardResult;
@@ -175,24 +175,11 @@ pub(crate) async fn problem_of(storage: &Storage, file: &Wanted) -> anyhow::Resu
 
 /// Whether a file is there with all its bytes.
 pub(crate) fn is_right(path: &Path, expected: &Wanted) -> anyhow::Result<bool> {
-    let cannot = || format!("cannot read `{}`", path.display());
-    let mut file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error).with_context(cannot),
-    };
-    if file.metadata().with_context(cannot)?.len() != expected.bytes {
-        return Ok(false);
-    }
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer).with_context(cannot)? {
-            0 => return Ok(hasher.finalize().to_hex().as_str() == expected.blake3),
-            read => {
-                hasher.update(&buffer[..read]);
-            }
-        }
+    match fs::metadata(path) {
+        Ok(found) if found.len() != expected.bytes => Ok(false),
+        Ok(_) => Ok(hash_file(path)?.blake3 == expected.blake3),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("cannot read `{}`", path.display())),
     }
 }
 

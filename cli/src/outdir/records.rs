@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use dataset::vectors::write_atomically;
+use dataset::vectors::{AtomicFile, write_atomically};
 use dataset::{PlannedSource, RowCounts};
 use proto::JobId;
 use proto::job::{JobSpec, JobState, ShardCounts};
@@ -103,12 +103,10 @@ impl OutDir {
 
     /// Writes down how the job stands, for other processes to show. Nothing depends on it, so it is not synced.
     pub(crate) fn write_snapshot(&self, snapshot: &Snapshot) -> anyhow::Result<()> {
-        let path = self.snapshot_path();
-        let unfinished = path.with_extension("unfinished");
-        let bytes = serde_json::to_vec(snapshot)?;
-        fs::write(&unfinished, bytes)
-            .and_then(|()| fs::rename(&unfinished, &path))
-            .with_context(|| format!("cannot write `{}`", path.display()))
+        let file = AtomicFile::create(&self.snapshot_path(), true)?;
+        let cannot = || format!("cannot write `{}`", self.snapshot_path().display());
+        fs::write(file.path(), serde_json::to_vec(snapshot)?).with_context(cannot)?;
+        Ok(file.persist_unsynced()?)
     }
 
     /// Writes down how fast the run was that made the output. It is kept apart from the manifest, which says the same

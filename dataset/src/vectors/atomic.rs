@@ -90,10 +90,20 @@ impl AtomicFile {
     ///
     /// # Errors
     /// It cannot be renamed.
-    pub fn persist(mut self) -> Result<(), VectorsError> {
+    pub fn persist(self) -> Result<(), VectorsError> {
+        let target = self.target.clone();
+        self.persist_unsynced()?;
+        sync_folder_of(&target)
+    }
+
+    /// As [`AtomicFile::persist`], for what may be lost with the power: it waits for no disk.
+    ///
+    /// # Errors
+    /// It cannot be renamed.
+    pub fn persist_unsynced(mut self) -> Result<(), VectorsError> {
         fs::rename(&self.path, &self.target).map_err(VectorsError::io("rename to", &self.target))?;
         self.persisted = true;
-        sync_folder_of(&self.target)
+        Ok(())
     }
 }
 

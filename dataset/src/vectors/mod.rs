@@ -33,6 +33,7 @@ pub use manifest_writer::{ManifestSeal, ManifestWriter};
 pub use merge::{MergeOptions, MergeSummary, merge};
 pub use read::{BATCH_ROWS, Batches, Projection, VectorReader, VectorSet};
 pub use remote::{read_info, read_manifest};
+pub use seal::{Written, hash_file};
 use spec::RejectReason;
 pub use verify::{Check, CheckResult, HOLES_MAX, PROBLEMS_MAX, Problem, VerifyCorpus, VerifyReport, verify};
 pub use write::{FileSummary, VectorWriter};

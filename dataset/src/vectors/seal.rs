@@ -35,9 +35,11 @@ pub(super) struct HashingFile {
 
 /// Size and digest of a finished file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Written {
-    pub(super) bytes: u64,
-    pub(super) blake3: String,
+pub struct Written {
+    /// Size in bytes.
+    pub bytes: u64,
+    /// In hex.
+    pub blake3: String,
 }
 
 impl HashingFile {
@@ -100,8 +102,11 @@ fn find_seal(footer: &[u8]) -> Option<usize> {
     (place + SEAL_LENGTH <= footer.len()).then_some(place)
 }
 
-/// Returns the BLAKE3 of a file, in hex.
-pub(super) fn hash_file(path: &Path) -> Result<Written, VectorsError> {
+/// Reads a file to its end and returns its size and BLAKE3.
+///
+/// # Errors
+/// It cannot be read.
+pub fn hash_file(path: &Path) -> Result<Written, VectorsError> {
     let mut file = File::open(path).map_err(VectorsError::io("open", path))?;
     let mut hasher = blake3::Hasher::new();
     let bytes = hash_bytes(&mut file, &mut hasher, u64::MAX).map_err(VectorsError::io("read", path))?;

@@ -9,7 +9,7 @@
 //! ```
 
 use std::fs::{File, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -169,11 +169,14 @@ pub(super) fn make_parent(path: &Path) -> io::Result<()> {
 /// Writes a small file so that a reader finds all of it or none.
 fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     make_parent(path)?;
-    let mut name = path.file_name().expect("the path ends in a name").to_owned();
-    name.push(format!(".{}", std::process::id()));
-    let beside = path.with_file_name(name);
-    std::fs::write(&beside, bytes)?;
-    std::fs::rename(&beside, path)
+    let mut options = tempfile::Builder::new();
+    // The cache may be shared: its files have the mode that the umask gives, as those of Python's tools.
+    #[cfg(unix)]
+    options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = options.tempfile_in(path.parent().expect("paths in the cache lie below its root"))?;
+    file.write_all(bytes)?;
+    file.persist(path)?;
+    Ok(())
 }
 
 fn list(folder: &Path, prefix: &str) -> Vec<String> {
