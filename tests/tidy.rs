@@ -23,6 +23,8 @@ const UNSAFE_FILES: &[&str] = &[
     "kernels/src/slab.rs",
     "kernels/src/tile/mod.rs",
     "kernels/src/tile/x86.rs",
+    // A setting of the C library's allocator.
+    "cli/src/memory.rs",
     // Calls of NVIDIA's libraries, and of the kernels compiled for the host.
     "engine/src/cuda/driver.rs",
     "engine/src/cuda/emulated.rs",

@@ -38,6 +38,7 @@ use exit::Exit;
 use ui::Ui;
 
 fn main() -> ExitCode {
+    memory::limit_malloc_arenas();
     let result = config::parse(std::env::args_os().collect()).and_then(run);
     match result {
         Ok(exit) => exit.into(),
@@ -60,8 +61,5 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     }
     ui::start_logging(cli.global.verbose.max(u8::from(serves && !cli.global.quiet)));
     let ui = Ui::new(cli.global.quiet, cli.global.verbose);
-    if matches!(&cli.command, Command::Run(_)) || matches!(&cli.command, Command::Worker(args) if !args.supervises()) {
-        memory::keep_flat();
-    }
     cli.command.run(&ui)
 }

@@ -22,8 +22,6 @@ const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), max: Duration:
 const LASTED: Duration = Duration::from_secs(600);
 /// Starts in a row that did not last before this gives up.
 const FAILURES_MAX: u32 = 10;
-/// How often the worker is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What becomes of a worker that ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -97,19 +95,16 @@ fn start() -> anyhow::Result<Child> {
 
 /// Waits for the worker; on `stop` tells it to end, and waits all the same.
 async fn wait(mut child: Child, stop: &CancellationToken) -> anyhow::Result<ExitStatus> {
-    let mut told = child.stdin.take();
-    loop {
-        if let Some(status) = child.try_wait().context("cannot wait for the worker")? {
-            return Ok(status);
+    let stdin = child.stdin.take();
+    let mut ended = tokio::task::spawn_blocking(move || child.wait());
+    let status = tokio::select! {
+        status = &mut ended => status,
+        () = stop.cancelled() => {
+            drop(stdin);
+            ended.await
         }
-        if stop.is_cancelled() {
-            told = None;
-        }
-        tokio::select! {
-            () = stop.cancelled(), if told.is_some() => {}
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-        }
-    }
+    };
+    status.context("the wait crashed")?.context("cannot wait for the worker")
 }
 
 /// Cancels `stop` once standard input has ended.

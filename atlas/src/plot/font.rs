@@ -3,6 +3,10 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
+use skrifa::instance::{LocationRef, Size};
+use skrifa::raw::ReadError;
+use skrifa::{FontRef, MetadataProvider};
+
 /// The family's name.
 pub(crate) const FAMILY: &str = "DejaVu Sans";
 /// The regular face, cut to Latin, Greek, Cyrillic and common signs.
@@ -54,69 +58,17 @@ fn widths(weight: Weight) -> &'static Widths {
         Weight::Regular => (&REGULAR_WIDTHS, REGULAR),
         Weight::Bold => (&BOLD_WIDTHS, BOLD),
     };
-    cell.get_or_init(|| Widths::read(bytes).expect("the carried fonts have the tables head, hhea, hmtx and cmap"))
+    cell.get_or_init(|| Widths::read(bytes).expect("the carried files are fonts"))
 }
 
 impl Widths {
-    /// Reads the tables `head`, `hhea`, `hmtx` and the format 4 subtable of `cmap`.
-    fn read(font: &[u8]) -> Option<Widths> {
-        let units = f32::from(u16_at(table(font, b"head")?, 18)?);
-        let measured = u16_at(table(font, b"hhea")?, 34)?;
-        let advances = table(font, b"hmtx")?;
-        let advance = |glyph: u16| u16_at(advances, 4 * usize::from(glyph.min(measured.saturating_sub(1))));
-        let cmap = table(font, b"cmap")?;
-        let subtables = u16_at(cmap, 2)?;
-        let offsets = (0..usize::from(subtables)).filter_map(|index| u32_at(cmap, 4 + 8 * index + 4));
-        let segments = offsets.filter_map(|offset| cmap.get(offset..)).find(|table| u16_at(table, 0) == Some(4))?;
-        let mut by_char = HashMap::new();
-        for (code, glyph) in characters(segments)? {
-            if let (Some(c), Some(advance)) = (char::from_u32(u32::from(code)), advance(glyph)) {
-                by_char.insert(c, f32::from(advance) / units);
-            }
-        }
-        Some(Widths { by_char })
+    fn read(font: &[u8]) -> Result<Widths, ReadError> {
+        let font = FontRef::new(font)?;
+        let metrics = font.glyph_metrics(Size::new(1.0), LocationRef::default());
+        let characters = font.charmap().mappings();
+        let width = |(code, glyph)| Some((char::from_u32(code)?, metrics.advance_width(glyph)?));
+        Ok(Widths { by_char: characters.filter_map(width).collect() })
     }
-}
-
-/// Lists code and glyph of every character in a `cmap` subtable of format 4.
-fn characters(table: &[u8]) -> Option<Vec<(u16, u16)>> {
-    let count = usize::from(u16_at(table, 6)?) / 2;
-    let (ends, starts) = (14, 16 + 2 * count);
-    let (deltas, ranges) = (starts + 2 * count, starts + 4 * count);
-    let mut found = Vec::new();
-    for segment in 0..count {
-        let at = |array: usize| u16_at(table, array + 2 * segment);
-        let (start, end, delta, range) = (at(starts)?, at(ends)?, at(deltas)?, usize::from(at(ranges)?));
-        for code in start..=end {
-            let glyph = match range {
-                0 => code.wrapping_add(delta),
-                _ => match u16_at(table, ranges + 2 * segment + range + 2 * usize::from(code - start)) {
-                    Some(0) | None => 0,
-                    Some(glyph) => glyph.wrapping_add(delta),
-                },
-            };
-            if glyph != 0 && code != u16::MAX {
-                found.push((code, glyph));
-            }
-        }
-    }
-    Some(found)
-}
-
-/// Finds a table of a font file by its tag.
-fn table<'f>(font: &'f [u8], tag: &[u8; 4]) -> Option<&'f [u8]> {
-    let count = usize::from(u16_at(font, 4)?);
-    let record = (0..count).map(|index| 12 + 16 * index).find(|at| font.get(*at..at + 4) == Some(tag))?;
-    let (start, length) = (u32_at(font, record + 8)?, u32_at(font, record + 12)?);
-    font.get(start..start.checked_add(length)?)
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<usize> {
-    usize::try_from(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?)).ok()
 }
 
 #[cfg(test)]

@@ -61,13 +61,6 @@ pub(crate) struct WorkerArgs {
     pub(crate) json: bool,
 }
 
-impl WorkerArgs {
-    /// Whether this process starts workers instead of being one.
-    pub(crate) fn supervises(&self) -> bool {
-        self.restart && !self.stop_with_stdin
-    }
-}
-
 /// What a script is told.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -80,7 +73,7 @@ enum Event<'a> {
 
 /// Runs a worker.
 pub(crate) fn run(ui: &Ui, args: &WorkerArgs) -> anyhow::Result<Exit> {
-    if args.supervises() {
+    if args.restart && !args.stop_with_stdin {
         return restart::run(ui);
     }
     if args.self_test {
