@@ -7,6 +7,15 @@ use super::emoji::{self, Piece};
 use super::font::{self, Weight};
 use super::palette::{self, Shape};
 
+/// A place on the page.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rect {
+    pub(crate) left: f32,
+    pub(crate) top: f32,
+    pub(crate) width: f32,
+    pub(crate) height: f32,
+}
+
 /// A document in the making.
 #[derive(Debug, Default)]
 pub(crate) struct Canvas {

@@ -1,8 +1,7 @@
 //! Where the names of labels stand on a panel: on the thickest spot of their points, and never on top of each other.
 
-use super::draw::{Anchor, Lettering, fit, width};
+use super::draw::{Anchor, Lettering, Rect, fit, width};
 use super::font::Weight;
-use super::svg::Rect;
 
 /// More names than this are a mess; the legend has them.
 const NAMES_MAX: usize = 40;

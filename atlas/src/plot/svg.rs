@@ -1,6 +1,6 @@
 //! A figure on paper: title, panels, legend, table; an SVG document of a fixed width.
 
-use super::draw::{Anchor, Canvas, Lettering, fit, outline, width, wrap};
+use super::draw::{Anchor, Canvas, Lettering, Rect, fit, outline, width, wrap};
 use super::names;
 use super::palette::{self, PALETTE, Shape};
 use super::range::Range;
@@ -62,15 +62,6 @@ pub(crate) fn heading(canvas: &mut Canvas, title: &str, subtitle: &str, page: f3
         canvas.line((MARGIN, y), &line, style);
     }
     y + 20.0
-}
-
-/// A place on the page.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Rect {
-    pub(crate) left: f32,
-    pub(crate) top: f32,
-    pub(crate) width: f32,
-    pub(crate) height: f32,
 }
 
 /// How panels are laid out.

@@ -185,3 +185,25 @@ fn list(folder: &Path, prefix: &str) -> Vec<String> {
     let files = entries.filter(|entry| entry.path().is_file());
     files.filter_map(|entry| entry.file_name().into_string().ok()).map(|name| format!("{prefix}{name}")).collect()
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn a_noted_commit_is_found_again_in_a_file_with_the_mode_of_the_umask() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = ModelCache::new(dir.path(), "owner/name", "main");
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        cache.note_commit(commit).unwrap();
+        assert_eq!(cache.known_commit().as_deref(), Some(commit));
+        let refs = cache.ref_path();
+        let plain = dir.path().join("plain");
+        std::fs::write(&plain, "").unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().mode();
+        assert_eq!(mode(&refs), mode(&plain));
+        assert_eq!(std::fs::read_dir(refs.parent().unwrap()).unwrap().count(), 1, "nothing else is left");
+    }
+}
