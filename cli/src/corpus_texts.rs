@@ -15,7 +15,7 @@ pub(crate) fn first(
     options: &ReadOptions,
     rows: usize,
 ) -> anyhow::Result<Vec<Option<String>>> {
-    let corpora = Corpora::keep_streams_temporarily(ui, &[from.to_owned()], format)?;
+    let corpora = Corpora::save_streams_temporarily(ui, &[from.to_owned()], format)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let sources = runtime.block_on(expand(&corpora.patterns, format))?;
     runtime.block_on(first_texts(&sources, options, rows))

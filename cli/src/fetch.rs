@@ -26,7 +26,7 @@ const RECORD_FORMAT: u32 = 1;
 
 /// A file to fetch.
 #[derive(Debug, Clone)]
-pub(crate) struct Wanted {
+pub(crate) struct ExpectedFile {
     /// Key in storage.
     pub(crate) key: String,
     /// Name in the output directory.
@@ -37,7 +37,7 @@ pub(crate) struct Wanted {
     pub(crate) rows: u64,
 }
 
-impl Wanted {
+impl ExpectedFile {
     /// Names the output of a shard by the shard's position.
     pub(crate) fn of_shard(shard: &ShardResult) -> Self {
         Self {
@@ -72,9 +72,9 @@ pub(crate) fn claim(out: &OutDir, job: JobId) -> anyhow::Result<()> {
             Err(error) => Err(anyhow::Error::from(error).context(refuse(format!("`{}` is damaged", path.display())))),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if let Some(stranger) = out.stranger()? {
+            if let Some(foreign) = out.foreign_file()? {
                 return Err(
-                    refuse(format!("`{root}` holds the output of something else: `{}`", stranger.display())).into()
+                    refuse(format!("`{root}` holds the output of something else: `{}`", foreign.display())).into()
                 );
             }
             write_atomically(&path, &serde_json::to_vec(&Record { format: RECORD_FORMAT, job })?)?;
@@ -85,7 +85,7 @@ pub(crate) fn claim(out: &OutDir, job: JobId) -> anyhow::Result<()> {
 }
 
 /// Takes another manifest than this one away: the directory is an unfinished output until this one is written.
-pub(crate) fn forget_other(out: &OutDir, manifest: &Manifest) -> anyhow::Result<()> {
+pub(crate) fn remove_outdated_manifest(out: &OutDir, manifest: &Manifest) -> anyhow::Result<()> {
     let path = out.root().join(layout::MANIFEST_NAME);
     if out.manifest().ok().flatten().is_some_and(|there| there != *manifest) {
         fs::remove_file(&path).with_context(|| format!("cannot remove `{}`", path.display()))?;
@@ -97,12 +97,12 @@ pub(crate) fn forget_other(out: &OutDir, manifest: &Manifest) -> anyhow::Result<
 pub(crate) async fn fetch_all(
     storage: &Storage,
     root: &Path,
-    wanted: &[Wanted],
+    expected: &[ExpectedFile],
     progress: &mut Progress,
 ) -> anyhow::Result<u64> {
-    let total: u64 = wanted.iter().map(|file| file.rows).sum();
+    let total: u64 = expected.iter().map(|file| file.rows).sum();
     let (mut rows, mut kept) = (0, 0);
-    let mut waiting = wanted.iter();
+    let mut waiting = expected.iter();
     let mut running = JoinSet::new();
     loop {
         while running.len() < FETCHES_MAX {
@@ -119,15 +119,15 @@ pub(crate) async fn fetch_all(
 }
 
 /// Fetches one file, unless it is there. Returns whether it was fetched.
-async fn fetch(storage: &Storage, file: &Wanted, path: &Path) -> anyhow::Result<bool> {
+async fn fetch(storage: &Storage, file: &ExpectedFile, path: &Path) -> anyhow::Result<bool> {
     let (there, expected) = (path.to_owned(), file.clone());
-    if tokio::task::spawn_blocking(move || is_right(&there, &expected)).await.context("a check crashed")?? {
+    if tokio::task::spawn_blocking(move || is_intact(&there, &expected)).await.context("a check crashed")?? {
         return Ok(false);
     }
     let cannot = || format!("cannot write `{}`", path.display());
     let output = AtomicFile::create(path, true)?;
     let mut written = File::create(output.path()).with_context(cannot)?;
-    let problem = read_through(storage, file, |bytes| written.write_all(bytes).with_context(cannot)).await?;
+    let problem = read_and_hash(storage, file, |bytes| written.write_all(bytes).with_context(cannot)).await?;
     if let Some(problem) = problem {
         return Err(Advice::failed(format!("`{}` in storage is damaged: {problem}", file.key))
             .hint("have it made again: encaje repair JOB")
@@ -139,9 +139,9 @@ async fn fetch(storage: &Storage, file: &Wanted, path: &Path) -> anyhow::Result<
 }
 
 /// Reads an object to its end and says what is wrong with it, if anything is.
-async fn read_through(
+async fn read_and_hash(
     storage: &Storage,
-    file: &Wanted,
+    file: &ExpectedFile,
     mut take: impl FnMut(&[u8]) -> anyhow::Result<()>,
 ) -> anyhow::Result<Option<String>> {
     let size = storage.head(&file.key).await?.size;
@@ -163,8 +163,8 @@ async fn read_through(
 
 /// Says what is wrong with an object in storage, if anything is. One that is not there is wrong, too; a store that does
 /// not answer is an error.
-pub(crate) async fn problem_of(storage: &Storage, file: &Wanted) -> anyhow::Result<Option<String>> {
-    match read_through(storage, file, |_| Ok(())).await {
+pub(crate) async fn problem_in_storage(storage: &Storage, file: &ExpectedFile) -> anyhow::Result<Option<String>> {
+    match read_and_hash(storage, file, |_| Ok(())).await {
         Err(error) => match error.downcast_ref::<DatasetError>().map(DatasetError::kind) {
             Some(ErrorKind::NotFound) => Ok(Some("it is missing".to_owned())),
             Some(_) | None => Err(error),
@@ -174,7 +174,7 @@ pub(crate) async fn problem_of(storage: &Storage, file: &Wanted) -> anyhow::Resu
 }
 
 /// Whether a file is there with all its bytes.
-pub(crate) fn is_right(path: &Path, expected: &Wanted) -> anyhow::Result<bool> {
+pub(crate) fn is_intact(path: &Path, expected: &ExpectedFile) -> anyhow::Result<bool> {
     match fs::metadata(path) {
         Ok(found) if found.len() != expected.bytes => Ok(false),
         Ok(_) => Ok(hash_file(path)?.blake3 == expected.blake3),
@@ -184,7 +184,7 @@ pub(crate) fn is_right(path: &Path, expected: &Wanted) -> anyhow::Result<bool> {
 }
 
 /// Removes parts that the finished output does not have: an earlier, partial fetch may have left some.
-pub(crate) fn remove_strays(root: &Path, wanted: &[Wanted]) -> anyhow::Result<()> {
+pub(crate) fn remove_stray_parts(root: &Path, expected: &[ExpectedFile]) -> anyhow::Result<()> {
     let cannot = || format!("cannot tidy `{}`", root.display());
     for entry in fs::read_dir(root).with_context(cannot)? {
         let path: PathBuf = entry.with_context(cannot)?.path();
@@ -192,7 +192,7 @@ pub(crate) fn remove_strays(root: &Path, wanted: &[Wanted]) -> anyhow::Result<()
         // What a killed process left, under the names of today and of release 0.1.
         let is_unfinished = (name.starts_with(".part-") && name.ends_with(".encaje-tmp"))
             || (name.starts_with("part-") && name.ends_with(".unfinished"));
-        let is_stray = layout::is_part_name(&name) && !wanted.iter().any(|file| file.name == name);
+        let is_stray = layout::is_part_name(&name) && !expected.iter().any(|file| file.name == name);
         if is_stray || is_unfinished {
             fs::remove_file(&path).with_context(cannot)?;
         }
@@ -205,8 +205,8 @@ mod tests {
     use super::*;
     use crate::ui::Ui;
 
-    fn wanted(bytes: &[u8]) -> Wanted {
-        Wanted {
+    fn expected(bytes: &[u8]) -> ExpectedFile {
+        ExpectedFile {
             key: "k.parquet".into(),
             name: "part-00000.parquet".into(),
             bytes: bytes.len() as u64,
@@ -220,7 +220,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let storage = Storage::open(dir.path().join("storage").to_str().unwrap()).unwrap();
         storage.put_new("k.parquet", bytes_of(b"vectors").into()).await.unwrap();
-        let files = [wanted(b"vectors")];
+        let files = [expected(b"vectors")];
         let mut progress = Ui::new(true, 0).progress("fetching", Amount::default());
         for (there, kept) in [(None, 0), (Some("vectors"), 3), (Some("vektors"), 0), (Some("vec"), 0)] {
             if let Some(there) = there {
@@ -242,7 +242,7 @@ mod tests {
         storage.put_new("k.parquet", bytes_of(b"vektors").into()).await.unwrap();
         let out = dir.path().join("out");
         fs::create_dir(&out).unwrap();
-        for file in [wanted(b"vectors"), wanted(b"vek"), wanted(b"longer than that")] {
+        for file in [expected(b"vectors"), expected(b"vek"), expected(b"longer than that")] {
             let mut progress = Ui::new(true, 0).progress("fetching", Amount::default());
             let error = fetch_all(&storage, &out, &[file], &mut progress).await.unwrap_err().to_string();
             assert!(error.contains("`k.parquet` in storage is damaged"), "{error}");
@@ -263,7 +263,7 @@ mod tests {
         fs::write(dir.path().join("part-00000.parquet"), "fetched").unwrap();
         claim(&out, job).unwrap();
         assert!(claim(&out, other).unwrap_err().to_string().contains("another job"));
-        remove_strays(dir.path(), &[]).unwrap();
+        remove_stray_parts(dir.path(), &[]).unwrap();
         assert!(!dir.path().join("part-00000.parquet").exists());
     }
 }

@@ -17,9 +17,9 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use worker::{Preload, WorkerConfig, WorkerError};
 
-use crate::cluster::show;
+use crate::cluster::show_progress;
 use crate::exit::Advice;
-use crate::noticed::Heard;
+use crate::notices::PlannerNotices;
 use crate::outdir::{self, OutDir, Snapshot};
 use crate::signals::{exit_on_interrupt, interrupted};
 use crate::ui::{Amount, Ui};
@@ -90,10 +90,10 @@ pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyho
 
     let stop = Stop { coordinator: CancellationToken::new(), worker: CancellationToken::new() };
     let (channel, incoming) = transport::in_process();
-    let heard = Heard::default();
+    let notices = PlannerNotices::default();
     let config = coordinator::Config {
         clock,
-        corpora: Arc::new(heard.corpora()),
+        corpora: Arc::new(notices.corpora()),
         idle: IDLE,
         roots: Roots::anywhere(),
         ..coordinator::Config::default()
@@ -108,7 +108,7 @@ pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyho
     let ended = match first {
         Ok(first) => {
             let disk = DiskWatch::new(local.out.state_dir(), storage);
-            watch(ui, &local, &client, first, (&mut tasks, &heard, disk)).await
+            watch(ui, &local, &client, first, (&mut tasks, &notices, disk)).await
         }
         Err(error) => Err(error),
     };
@@ -126,7 +126,7 @@ pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyho
     let worker_ended = tasks.end_worker(&stop).await;
     // What was given back or committed last is known now.
     if let Ok(status) = client.get(local.job).await {
-        note_down(local.out, &status);
+        write_snapshot(local.out, &status);
     }
     let coordinator_ended = tasks.end_coordinator(&stop).await;
     let ended = ended?;
@@ -168,7 +168,7 @@ async fn watch(
     local: &LocalJob<'_>,
     client: &JobsClient,
     first: JobStatus,
-    (tasks, heard, mut disk): (&mut Tasks, &Heard, DiskWatch),
+    (tasks, notices, mut disk): (&mut Tasks, &PlannerNotices, DiskWatch),
 ) -> anyhow::Result<Ended> {
     let before = Amount { rows: first.counts.rows, tokens: first.counts.tokens };
     let mut progress = ui.progress("embedding", before);
@@ -183,7 +183,7 @@ async fn watch(
                 signal?;
                 return Ok(Ended::Interrupted);
             }
-            error = tasks.died() => return Err(error),
+            error = tasks.ended_early() => return Err(error),
             () = sleep(pause) => {}
         }
         let status = match client.get(local.job).await {
@@ -207,11 +207,11 @@ async fn watch(
         // Nobody is there to mend what the coordinator paused the job for, but whoever runs this.
         let settled = status.state.is_terminal() || status.pause_reason.is_some();
         if settled || written.is_none_or(|at| at.elapsed() >= SNAPSHOT_EVERY) {
-            note_down(local.out, &status);
+            write_snapshot(local.out, &status);
             written = Some(Instant::now());
         }
-        heard.take().iter().for_each(|notice| progress.warn(notice));
-        show(&mut progress, &status);
+        notices.take().iter().for_each(|notice| progress.warn(notice));
+        show_progress(&mut progress, &status);
         if settled {
             return Ok(Ended::Settled { status: Box::new(status), before });
         }
@@ -219,7 +219,7 @@ async fn watch(
 }
 
 /// Writes down how the job stands, for `encaje status`.
-fn note_down(out: &OutDir, status: &JobStatus) {
+fn write_snapshot(out: &OutDir, status: &JobStatus) {
     let snapshot = Snapshot {
         state: status.state,
         reason: status.reason.clone(),
@@ -246,7 +246,7 @@ struct Tasks {
 
 impl Tasks {
     /// Waits until a task ends that nobody told to, and returns why.
-    async fn died(&mut self) -> anyhow::Error {
+    async fn ended_early(&mut self) -> anyhow::Error {
         tokio::select! {
             ended = &mut self.worker => reason(ended, "the worker"),
             ended = &mut self.coordinator => reason(ended, "the coordinator"),

@@ -2,6 +2,7 @@
 
 mod args;
 mod cluster;
+mod column_text;
 mod commands;
 mod config;
 mod coords;
@@ -10,22 +11,21 @@ mod descriptors;
 mod devices;
 mod exit;
 mod fetch;
+mod job_spec;
 mod local;
 mod memory;
 mod merging;
 mod model;
-mod noticed;
+mod notices;
 mod outdir;
 mod outfile;
-mod plan;
+mod permissions;
 mod points;
-mod private;
 mod prompt;
 mod restart;
 mod security;
 mod shared_rows;
 mod signals;
-mod spelled;
 mod stream;
 mod summary;
 mod ui;
@@ -57,7 +57,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     let serves = matches!(cli.command, Command::Coordinator(_) | Command::Worker(_));
     if serves {
         // Before anything is written: databases, storage, uploads, spools hold the texts of those who submit.
-        private::keep_all();
+        permissions::set_private_umask();
     }
     ui::start_logging(cli.global.verbose.max(u8::from(serves && !cli.global.quiet)));
     let ui = Ui::new(cli.global.quiet, cli.global.verbose);

@@ -89,7 +89,7 @@ pub(crate) fn pooling_origin(source: PoolingSource) -> &'static str {
 }
 
 /// Says what is about to be done with a model.
-pub(crate) fn introduce(ui: &Ui, args: &JobArgs, summary: &ModelSummary, embed: &EmbedSpec) {
+pub(crate) fn report(ui: &Ui, args: &JobArgs, summary: &ModelSummary, embed: &EmbedSpec) {
     ui.note(format!("model: {}", describe(summary)));
     if let Some(note) = prompt::note(summary, embed) {
         ui.note(note);

@@ -13,8 +13,8 @@ use dataset::vectors::schema::{EMBEDDING, N_TOKENS, ROW, TRUNCATED};
 use dataset::vectors::{BATCH_ROWS, Projection};
 use dataset::{FileInfo, VectorSet};
 
+use crate::column_text::to_strings;
 use crate::exit::Advice;
-use crate::spelled::spelled;
 use crate::summary::note_missing;
 use crate::ui::{self, Amount, Ui};
 
@@ -72,7 +72,7 @@ impl Points {
         let Some(column) = self.kept.column_by_name(name) else {
             return Err(Advice::usage(format!("there is no kept column `{name}`")).into());
         };
-        Ok(spelled(column))
+        Ok(to_strings(column))
     }
 
     /// What a point says about itself: the text first, then the other kept columns and the row number.

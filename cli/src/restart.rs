@@ -27,19 +27,19 @@ const FAILURES_MAX: u32 = 10;
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     /// It is done, or cannot be helped by a new start: its exit code is ours.
-    End(Exit),
+    Exit(Exit),
     /// A new process may do better.
-    Again,
+    Restart,
 }
 
 /// Decides by how the worker ended. `None` is a death by a signal.
 fn next(code: Option<i32>) -> Next {
     match code {
-        None => Next::Again,
-        Some(code) if code == Exit::DeviceLost as i32 => Next::Again,
+        None => Next::Restart,
+        Some(code) if code == Exit::DeviceLost as i32 => Next::Restart,
         // A panic in the main thread.
-        Some(101) => Next::Again,
-        Some(code) => Next::End(
+        Some(101) => Next::Restart,
+        Some(code) => Next::Exit(
             [Exit::Done, Exit::Usage, Exit::Incomplete, Exit::Interrupted]
                 .into_iter()
                 .find(|exit| *exit as i32 == code)
@@ -66,7 +66,7 @@ async fn supervise(ui: &Ui, stop: &CancellationToken) -> anyhow::Result<Exit> {
     loop {
         let started = Instant::now();
         let status = wait(start()?, stop).await?;
-        if let Next::End(exit) = next(status.code()) {
+        if let Next::Exit(exit) = next(status.code()) {
             return Ok(exit);
         }
         if stop.is_cancelled() {
@@ -124,10 +124,10 @@ mod tests {
 
     #[test]
     fn only_what_a_new_process_may_mend_is_started_again() {
-        assert_eq!(next(Some(Exit::DeviceLost as i32)), Next::Again);
-        assert_eq!(next(None), Next::Again, "killed by a signal");
+        assert_eq!(next(Some(Exit::DeviceLost as i32)), Next::Restart);
+        assert_eq!(next(None), Next::Restart, "killed by a signal");
         for exit in [Exit::Done, Exit::Failed, Exit::Usage, Exit::Interrupted] {
-            assert_eq!(next(Some(exit as i32)), Next::End(exit));
+            assert_eq!(next(Some(exit as i32)), Next::Exit(exit));
         }
     }
 

@@ -18,12 +18,12 @@ use crate::exit::Advice;
 /// The variable that may hold a token; as an option it would be seen by everybody on the machine.
 const TOKEN_VARIABLE: &str = "ENCAJE_TOKEN";
 /// How often a client looks whether its files have changed.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const CHECK_EVERY: Duration = Duration::from_secs(2);
 /// What stands for standard input.
 const STDIN: &str = "-";
 
 /// Reads what a client shows and believes.
-fn of_client(args: &IdentityArgs) -> anyhow::Result<ClientSecurity> {
+fn client_security(args: &IdentityArgs) -> anyhow::Result<ClientSecurity> {
     let identity_pem = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => Some((read(certificate)?, Secret::new(&read(key)?))),
         (Some(_), None) | (None, Some(_)) => return Err(Advice::usage("--tls-cert and --tls-key go together").into()),
@@ -39,21 +39,21 @@ pub(crate) fn connect(urls: &[String], args: &IdentityArgs) -> anyhow::Result<Co
     let token_file = args.token_file.iter().filter(|path| path.as_os_str() != STDIN);
     let files = [&args.tls_ca, &args.tls_cert, &args.tls_key].into_iter().flatten().chain(token_file);
     let watched = FileWatch::new(files.cloned());
-    let security = of_client(args)?;
+    let security = client_security(args)?;
     let connection = Connection::open(urls, &security).map_err(|error| Advice::usage(error.to_string()))?;
     if !watched.is_empty() {
-        tokio::spawn(keep_current(connection.clone(), args.clone(), security.token, watched));
+        tokio::spawn(reload_on_change(connection.clone(), args.clone(), security.token, watched));
     }
     Ok(connection)
 }
 
-async fn keep_current(connection: Connection, args: IdentityArgs, token: Option<Secret>, mut watched: FileWatch) {
+async fn reload_on_change(connection: Connection, args: IdentityArgs, token: Option<Secret>, mut watched: FileWatch) {
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(CHECK_EVERY).await;
         if !watched.has_changed() {
             continue;
         }
-        match again(&args, &token).and_then(|security| Ok(connection.renew(&security)?)) {
+        match reload(&args, &token).and_then(|security| Ok(connection.renew(&security)?)) {
             Ok(()) => tracing::info!("certificates and token read again"),
             Err(error) => {
                 let error = format!("{error:#}");
@@ -64,13 +64,13 @@ async fn keep_current(connection: Connection, args: IdentityArgs, token: Option<
 }
 
 /// Reads what a client shows and believes once more; what came by standard input comes once.
-fn again(args: &IdentityArgs, token: &Option<Secret>) -> anyhow::Result<ClientSecurity> {
+fn reload(args: &IdentityArgs, token: &Option<Secret>) -> anyhow::Result<ClientSecurity> {
     match &args.token_file {
         Some(path) if path.as_os_str() == STDIN => {
-            let security = of_client(&IdentityArgs { token_file: None, ..args.clone() })?;
+            let security = client_security(&IdentityArgs { token_file: None, ..args.clone() })?;
             Ok(ClientSecurity { token: token.clone(), ..security })
         }
-        Some(_) | None => of_client(args),
+        Some(_) | None => client_security(args),
     }
 }
 
@@ -98,7 +98,7 @@ pub(crate) struct ServerSecurity {
 }
 
 /// Reads what a coordinator shows and whom it lets in.
-pub(crate) fn of_server(args: &ServerArgs, clock: Arc<dyn Clock>) -> anyhow::Result<ServerSecurity> {
+pub(crate) fn server_security(args: &ServerArgs, clock: Arc<dyn Clock>) -> anyhow::Result<ServerSecurity> {
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => {
             let (certificate, key) = (certificate.clone(), key.clone());
@@ -107,12 +107,13 @@ pub(crate) fn of_server(args: &ServerArgs, clock: Arc<dyn Clock>) -> anyhow::Res
         }
         _ => None,
     };
-    let access = if checks(args) { Access::checked(args.tokens.clone(), clock)? } else { Access::Open };
+    let access =
+        if requires_authentication(args) { Access::checked(args.tokens.clone(), clock)? } else { Access::Open };
     Ok(ServerSecurity { tls, access })
 }
 
 /// Whether callers must prove who they are.
-pub(crate) fn checks(args: &ServerArgs) -> bool {
+pub(crate) fn requires_authentication(args: &ServerArgs) -> bool {
     args.tokens.is_some() || args.tls_client_ca.is_some()
 }
 

@@ -42,7 +42,7 @@ impl SharedRows {
             shared = Some(match shared {
                 None => (target, listed),
                 Some((first, known)) if known.all == listed.all => {
-                    (first, Listed { all: known.all, embedded: both(&known.embedded, &listed.embedded) })
+                    (first, Listed { all: known.all, embedded: intersection(&known.embedded, &listed.embedded) })
                 }
                 Some((first, known)) => {
                     let (one, other) = (first.display(), target.display());
@@ -61,7 +61,7 @@ impl SharedRows {
     }
 
     /// Drops the points of all other rows.
-    pub(crate) fn keep_in(&self, points: &mut Points) -> anyhow::Result<()> {
+    pub(crate) fn retain_in(&self, points: &mut Points) -> anyhow::Result<()> {
         let kept: Vec<bool> = points.rows.iter().map(|row| self.rows.binary_search(row).is_ok()).collect();
         points.retain(&kept)
     }
@@ -87,7 +87,7 @@ fn list(target: &Path) -> anyhow::Result<Listed> {
 }
 
 /// Returns what is in both of two ascending lists.
-fn both(one: &[i64], other: &[i64]) -> Vec<i64> {
+fn intersection(one: &[i64], other: &[i64]) -> Vec<i64> {
     let mut others = other.iter().peekable();
     let is_there = |row: &&i64| {
         while others.next_if(|other| other < row).is_some() {}
@@ -98,12 +98,12 @@ fn both(one: &[i64], other: &[i64]) -> Vec<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::both;
+    use super::intersection;
 
     #[test]
     fn what_two_lists_share_is_found() {
-        assert_eq!(both(&[0, 2, 3, 7, 9], &[1, 2, 7, 8]), [2, 7]);
-        assert_eq!(both(&[1], &[]), [0i64; 0]);
-        assert_eq!(both(&[4, 5], &[4, 5]), [4, 5]);
+        assert_eq!(intersection(&[0, 2, 3, 7, 9], &[1, 2, 7, 8]), [2, 7]);
+        assert_eq!(intersection(&[1], &[]), [0i64; 0]);
+        assert_eq!(intersection(&[4, 5], &[4, 5]), [4, 5]);
     }
 }

@@ -1,5 +1,5 @@
 //! Corpora that can be read only once: stdin, pipes and devices. The planner looks twice and shards are read at any time,
-//! so what comes out of a stream is kept in a file that is named by its content: the same bytes again are the same source.
+//! so what comes out of a stream is saved in a file that is named by its content: the same bytes again are the same source.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::exit::Advice;
 use crate::outdir::STATE_DIR;
-use crate::private;
+use crate::permissions;
 use crate::ui::{self, Ui};
 
 /// What stands for stdin among corpora.
@@ -30,15 +30,15 @@ const UNFINISHED: &str = "unfinished-";
 pub(crate) struct Corpora {
     /// What was typed, with the path of a file in the place of each stream.
     pub(crate) patterns: Vec<String>,
-    streams: Vec<Kept>,
-    is_kept: bool,
+    streams: Vec<SavedStream>,
+    keep_files: bool,
     /// Where the files of streams are that are needed for one command only.
     _folder: Option<TempDir>,
 }
 
 /// A stream that was written to a file.
 #[derive(Debug)]
-struct Kept {
+struct SavedStream {
     path: PathBuf,
     /// BLAKE3 of its bytes, in hex.
     digest: String,
@@ -57,7 +57,7 @@ impl Corpora {
     ///
     /// # Errors
     /// A stream whose format is not known; stdin twice; a stream cannot be read, or its file not be written.
-    pub(crate) fn keep_streams(
+    pub(crate) fn save_streams(
         ui: &Ui,
         patterns: &[String],
         format: Option<Format>,
@@ -73,29 +73,29 @@ impl Corpora {
             .zip(patterns)
             .map(|(stream, pattern)| if stream.is_some() { extension_of(pattern, format).map(Some) } else { Ok(None) });
         let extensions = extensions.collect::<Result<Vec<_>, _>>()?;
-        let mut corpora = Self { patterns: patterns.to_vec(), streams: Vec::new(), is_kept: false, _folder: None };
+        let mut corpora = Self { patterns: patterns.to_vec(), streams: Vec::new(), keep_files: false, _folder: None };
         for (index, (stream, extension)) in streams.into_iter().zip(extensions).enumerate() {
             let (Some(stream), Some(extension)) = (stream, extension) else { continue };
-            let kept = keep(ui, &stream, &extension, folder)?;
-            let path = kept.path.to_str().map(str::to_owned);
-            corpora.streams.push(kept);
+            let saved = save(ui, &stream, &extension, folder)?;
+            let path = saved.path.to_str().map(str::to_owned);
+            corpora.streams.push(saved);
             corpora.patterns[index] =
                 path.with_context(|| format!("the path of `{}` is not UTF-8", folder.display()))?;
         }
         Ok(corpora)
     }
 
-    /// As [`Corpora::keep_streams`], in a temporary folder that is gone with the result.
-    pub(crate) fn keep_streams_temporarily(
+    /// As [`Corpora::save_streams`], in a temporary folder that is gone with the result.
+    pub(crate) fn save_streams_temporarily(
         ui: &Ui,
         patterns: &[String],
         format: Option<Format>,
     ) -> anyhow::Result<Self> {
         if patterns.iter().all(|pattern| stream_of(pattern).is_none()) {
-            return Self::keep_streams(ui, patterns, format, Path::new(""));
+            return Self::save_streams(ui, patterns, format, Path::new(""));
         }
         let folder = tempfile::Builder::new().prefix("encaje-").tempdir().context("cannot make a temporary folder")?;
-        let mut corpora = Self::keep_streams(ui, patterns, format, folder.path())?;
+        let mut corpora = Self::save_streams(ui, patterns, format, folder.path())?;
         corpora._folder = Some(folder);
         Ok(corpora)
     }
@@ -107,24 +107,24 @@ impl Corpora {
 
     /// Returns the digest of the stream that was written to a file, if one was.
     pub(crate) fn digest_of(&self, uri: &str) -> Option<&str> {
-        self.streams.iter().find(|kept| kept.path == Path::new(uri)).map(|kept| kept.digest.as_str())
+        self.streams.iter().find(|saved| saved.path == Path::new(uri)).map(|saved| saved.digest.as_str())
     }
 
     /// Leaves the files where they are: a job needs them.
-    pub(crate) fn leave(&mut self) {
-        self.is_kept = true;
+    pub(crate) fn keep_files(&mut self) {
+        self.keep_files = true;
     }
 }
 
 impl Drop for Corpora {
     fn drop(&mut self) {
-        if self.is_kept {
+        if self.keep_files {
             return;
         }
-        for kept in self.streams.iter().filter(|kept| kept.is_new) {
+        for saved in self.streams.iter().filter(|saved| saved.is_new) {
             // Best effort: what is left is a copy that nothing refers to. Folders go only where they are empty.
-            drop(fs::remove_file(&kept.path));
-            let Some(folder) = kept.path.parent() else { continue };
+            drop(fs::remove_file(&saved.path));
+            let Some(folder) = saved.path.parent() else { continue };
             drop(fs::remove_dir(folder));
             if let Some(state) = folder.parent().filter(|parent| parent.ends_with(STATE_DIR)) {
                 drop(fs::remove_dir(state));
@@ -134,7 +134,7 @@ impl Drop for Corpora {
 }
 
 /// Removes the files in `folder` that none of the sources is.
-pub(crate) fn forget_others<'a>(folder: &Path, sources: impl Iterator<Item = &'a str> + Clone) {
+pub(crate) fn remove_unused<'a>(folder: &Path, sources: impl Iterator<Item = &'a str> + Clone) {
     // Sources are absolute paths, the folder may have been given as a relative one.
     let Ok(entries) = fs::canonicalize(folder).and_then(fs::read_dir) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
@@ -172,7 +172,7 @@ fn extension_of(pattern: &str, format: Option<Format>) -> Result<String, Advice>
 }
 
 /// Writes a stream to a file named by its content.
-fn keep(ui: &Ui, stream: &Stream, extension: &str, folder: &Path) -> anyhow::Result<Kept> {
+fn save(ui: &Ui, stream: &Stream, extension: &str, folder: &Path) -> anyhow::Result<SavedStream> {
     let (name, mut input): (String, Box<dyn Read>) = match stream {
         Stream::Stdin => {
             if io::stdin().is_terminal() {
@@ -189,7 +189,8 @@ fn keep(ui: &Ui, stream: &Stream, extension: &str, folder: &Path) -> anyhow::Res
     if let Some(out) = folder.parent().and_then(Path::parent) {
         fs::create_dir_all(out).with_context(|| format!("cannot make the directory `{}`", out.display()))?;
     }
-    private::create_dir_all(folder).with_context(|| format!("cannot make the directory `{}`", folder.display()))?;
+    permissions::create_private_dir_all(folder)
+        .with_context(|| format!("cannot make the directory `{}`", folder.display()))?;
     let folder = fs::canonicalize(folder).with_context(|| format!("cannot find `{}`", folder.display()))?;
     let unfinished = folder.join(format!("{UNFINISHED}{}", std::process::id()));
     let written = write(&name, &mut *input, &unfinished);
@@ -201,7 +202,7 @@ fn keep(ui: &Ui, stream: &Stream, extension: &str, folder: &Path) -> anyhow::Res
     let placed = if is_new { fs::rename(&unfinished, &path) } else { fs::remove_file(&unfinished) };
     placed.with_context(|| format!("cannot write `{}`", path.display()))?;
     ui.note(format!("read {} bytes from {name}", ui::thousands(bytes)));
-    Ok(Kept { path, digest, is_new })
+    Ok(SavedStream { path, digest, is_new })
 }
 
 /// Copies a stream to a file. Returns its digest, the suffix that names its compression, and its size.
@@ -252,7 +253,7 @@ mod tests {
         let folder = dir.path().join("input");
         std::fs::write(dir.path().join("a.csv"), "text\n").unwrap();
         let patterns = words(&[dir.path().join("a.csv").to_str().unwrap(), "*.csv", "s3://b/a.csv", "gone.csv"]);
-        let corpora = Corpora::keep_streams(&quiet(), &patterns, None, &folder).unwrap();
+        let corpora = Corpora::save_streams(&quiet(), &patterns, None, &folder).unwrap();
         assert_eq!(corpora.patterns, patterns);
         assert!(!corpora.has_streams() && !folder.exists());
     }
@@ -261,7 +262,7 @@ mod tests {
     fn a_stream_without_a_format_is_refused_before_it_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let refused = |patterns: &[&str], format| {
-            let error = Corpora::keep_streams(&quiet(), &words(patterns), format, &dir.path().join("input"));
+            let error = Corpora::save_streams(&quiet(), &words(patterns), format, &dir.path().join("input"));
             error.unwrap_err().to_string()
         };
         assert!(refused(&["-"], None).contains("--format"));
@@ -288,10 +289,10 @@ mod tests {
         let folder = dir.path().join("input");
         let read = |bytes| {
             let pipe = pipe(dir.path(), "a.csv", bytes);
-            Corpora::keep_streams(&quiet(), &words(&[pipe.to_str().unwrap()]), None, &folder).unwrap()
+            Corpora::save_streams(&quiet(), &words(&[pipe.to_str().unwrap()]), None, &folder).unwrap()
         };
         let mut first = read(b"text\nhola\n");
-        first.leave();
+        first.keep_files();
         let path = PathBuf::from(&first.patterns[0]);
         assert!(path.extension().is_some_and(|extension| extension == "csv"));
         let changed = std::fs::metadata(&path).unwrap().modified().unwrap();
@@ -305,7 +306,7 @@ mod tests {
         assert!(other.patterns[0].ends_with(".csv.gz") && other.digest_of(&other.patterns[0]).is_some());
         drop(other);
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
-        forget_others(&folder, std::iter::empty());
+        remove_unused(&folder, std::iter::empty());
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
     }
 }

@@ -16,7 +16,8 @@ pub(crate) struct RunSummary {
     /// The directory or file.
     pub(crate) out: String,
     /// Whether everything was there before this run began.
-    pub(crate) was_done: bool,
+    #[serde(rename = "was_done")]
+    pub(crate) already_complete: bool,
     /// Rows with or without a vector.
     pub(crate) rows: u64,
     /// Rows with a vector.
@@ -44,7 +45,7 @@ impl RunSummary {
         let rate = |number: u64| if seconds > 0.0 { number as f64 / seconds } else { 0.0 };
         Self {
             out: out.display().to_string(),
-            was_done: false,
+            already_complete: false,
             rows: totals.rows,
             embedded: totals.embedded(),
             rejected: totals.rejects.clone(),
@@ -58,9 +59,9 @@ impl RunSummary {
     }
 
     /// Sums up a run that found everything done.
-    pub(crate) fn was_done(out: &Path, totals: &RowCounts) -> Self {
+    pub(crate) fn already_complete(out: &Path, totals: &RowCounts) -> Self {
         let all = ui::Amount { rows: totals.rows, tokens: totals.tokens };
-        Self { was_done: true, ..Self::new(out, totals, Duration::ZERO, all) }
+        Self { already_complete: true, ..Self::new(out, totals, Duration::ZERO, all) }
     }
 
     /// Adds the rows that the job went without.
@@ -120,7 +121,7 @@ impl RunSummary {
             line.push_str(&format!(", {} MISSING", ui::thousands(self.missing)));
         }
         // What was fetched was computed elsewhere, at a speed that is not known here.
-        if !self.was_done && self.rows_per_second > 0.0 {
+        if !self.already_complete && self.rows_per_second > 0.0 {
             line.push_str(&format!(
                 ", {:.1} s, {} rows/s, {} tokens/s",
                 self.seconds,
@@ -167,7 +168,7 @@ mod tests {
 
     #[test]
     fn missing_rows_are_not_overlooked() {
-        let summary = RunSummary::was_done(Path::new("out"), &totals()).missing(7);
+        let summary = RunSummary::already_complete(Path::new("out"), &totals()).missing(7);
         assert!(summary.line().ends_with("20,000 tokens, 7 MISSING"), "{}", summary.line());
         assert_eq!(serde_json::to_value(&summary).unwrap()["missing"], 7);
     }

@@ -7,16 +7,16 @@ use proto::job::JobStatus;
 use proto::{Connection, JobId, JobsClient, RpcError, RpcErrorKind};
 use tokio::runtime::Runtime;
 
-use super::status::{obstacle, show};
+use super::status::{obstacle, show_progress};
 use crate::args::ClusterArgs;
 use crate::exit::Advice;
 use crate::security;
 use crate::ui::{Amount, Progress, Ui};
 
 /// How often a job that is followed is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const POLL_EVERY: Duration = Duration::from_millis(500);
 /// How long following goes on without an answer: coordinators may be started again meanwhile.
-const SILENCE_MAX: Duration = Duration::from_secs(15 * 60);
+const UNREACHABLE_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// Starts the threads of a command that talks to others.
 pub(crate) fn runtime() -> anyhow::Result<Runtime> {
@@ -76,34 +76,34 @@ impl Cluster {
         self.jobs.get(job).await.map_err(|error| self.explain(error))
     }
 
-    /// Follows a job until it has ended, calling `look` with every status. Coordinators may come and go meanwhile.
+    /// Follows a job until it has ended, calling `on_status` with every status. Coordinators may come and go meanwhile.
     pub(crate) async fn follow(
         &self,
         ui: &Ui,
         job: JobId,
-        mut look: impl FnMut(&JobStatus) -> anyhow::Result<()>,
+        mut on_status: impl FnMut(&JobStatus) -> anyhow::Result<()>,
     ) -> anyhow::Result<JobStatus> {
-        let mut silent_since: Option<Instant> = None;
+        let mut unreachable_since: Option<Instant> = None;
         loop {
             match self.jobs.get(job).await {
                 Ok(status) => {
-                    silent_since = None;
-                    look(&status)?;
+                    unreachable_since = None;
+                    on_status(&status)?;
                     if status.state.is_terminal() {
                         return Ok(status);
                     }
                 }
                 Err(error) if error.is_retryable() => {
-                    if silent_since.is_none() {
+                    if unreachable_since.is_none() {
                         ui.note("no coordinator answers; still asking");
                     }
-                    if silent_since.get_or_insert_with(Instant::now).elapsed() > SILENCE_MAX {
+                    if unreachable_since.get_or_insert_with(Instant::now).elapsed() > UNREACHABLE_MAX {
                         return Err(self.explain(error));
                     }
                 }
                 Err(error) => return Err(self.explain(error)),
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_EVERY).await;
         }
     }
 
@@ -119,7 +119,7 @@ impl Cluster {
                 }
                 stuck = obstacle.is_some();
                 let done = Amount { rows: status.counts.rows, tokens: status.counts.tokens };
-                show(progress.get_or_insert_with(|| ui.progress("embedding", done)), status);
+                show_progress(progress.get_or_insert_with(|| ui.progress("embedding", done)), status);
                 Ok(())
             })
             .await?;

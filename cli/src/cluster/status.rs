@@ -8,7 +8,7 @@ use crate::exit::{Advice, Exit};
 use crate::ui::{self, Amount, Progress, Ui};
 
 /// Shows how far a job got.
-pub(crate) fn show(progress: &mut Progress, status: &JobStatus) {
+pub(crate) fn show_progress(progress: &mut Progress, status: &JobStatus) {
     let done = Amount {
         rows: status.counts.rows + status.rows_in_flight,
         tokens: status.counts.tokens + status.tokens_in_flight,
@@ -18,7 +18,7 @@ pub(crate) fn show(progress: &mut Progress, status: &JobStatus) {
 }
 
 /// Says why a job that has ended has no result, if it has none.
-pub(crate) fn without_result(status: &JobStatus) -> Option<anyhow::Error> {
+pub(crate) fn no_result_error(status: &JobStatus) -> Option<anyhow::Error> {
     let job = status.id;
     match status.state {
         JobState::Failed => {
@@ -32,7 +32,7 @@ pub(crate) fn without_result(status: &JobStatus) -> Option<anyhow::Error> {
 }
 
 /// Says what a finished job is missing, and returns the exit code that it deserves.
-pub(crate) fn exit_of(ui: &Ui, status: &JobStatus) -> Exit {
+pub(crate) fn exit_code(ui: &Ui, status: &JobStatus) -> Exit {
     let missing = missing(status);
     missing.iter().for_each(|missing| ui.warn(missing));
     if missing.is_some() { Exit::Incomplete } else { Exit::Done }

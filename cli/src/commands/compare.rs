@@ -24,7 +24,7 @@ pub(crate) struct CompareArgs {
     /// The outputs to compare, one per model: directories of finished runs over the same corpus, or merged files.
     #[arg(value_name = "DIR|FILE.parquet", required = true, num_args = 2..)]
     pub(crate) targets: Vec<PathBuf>,
-    /// The kept column by whose values the models are judged, and the points coloured.
+    /// The kept column by whose values the models are compared, and the points coloured.
     #[arg(long, value_name = "COLUMN", env = "ENCAJE_COMPARE_LABEL")]
     pub(crate) label: String,
     /// Takes the label column for this. `auto` takes numbers with many different values for a number.
@@ -90,7 +90,7 @@ struct Model {
 }
 
 /// What stays of a set of vectors once they are let go.
-struct Judged {
+struct MeasuredSet {
     model: Model,
     places: Vec<[f32; 2]>,
     hits: Vec<f32>,
@@ -98,7 +98,7 @@ struct Judged {
 }
 
 /// What the first set says of the rows, and all others must say too.
-struct Rows {
+struct ReferenceRows {
     target: PathBuf,
     shared: SharedRows,
     columns: Vec<HoverColumn>,
@@ -115,13 +115,13 @@ pub(crate) fn run(ui: &Ui, args: &CompareArgs) -> anyhow::Result<Exit> {
     if shared.left_out > 0 {
         ui.note(format!("left out: {} that lack a vector in one of the sets", ui::counted(shared.left_out, "row")));
     }
-    let mut first: Option<Rows> = None;
-    let mut judged = Vec::new();
+    let mut first: Option<ReferenceRows> = None;
+    let mut measured = Vec::new();
     for target in &args.targets {
         ui.note(format!("{}:", target.display()));
         let mut points = points::load(ui, target)?;
-        let facts = facts(target, &points);
-        shared.keep_in(&mut points)?;
+        let set = describe_set(target, &points);
+        shared.retain_in(&mut points)?;
         let rows = match &first {
             Some(rows) => {
                 same_rows(rows, target, &points)?;
@@ -129,10 +129,10 @@ pub(crate) fn run(ui: &Ui, args: &CompareArgs) -> anyhow::Result<Exit> {
             }
             None => first.insert(rows_of(args, target, &points, shared.clone())?),
         };
-        judged.push(judge(ui, facts, &points, rows, &options)?);
+        measured.push(measure(ui, set, &points, rows, &options)?);
     }
     let rows = first.expect("the arguments name at least two sets");
-    let (models, places) = estimates(judged, &rows, args.umap.seed);
+    let (models, places) = estimates(measured, &rows, args.umap.seed);
     let table = table(&models);
     if let (Some(out), Some(format)) = (&args.out, format) {
         let figure = figure(args, &rows, &models, places, table.clone());
@@ -152,13 +152,13 @@ pub(crate) fn run(ui: &Ui, args: &CompareArgs) -> anyhow::Result<Exit> {
             models,
         })?;
     } else {
-        spelled(&table).iter().try_for_each(|line| ui.data(line))?;
+        aligned_lines(&table).iter().try_for_each(|line| ui.data(line))?;
     }
     Ok(Exit::Done)
 }
 
 /// Takes the rows of the first set as those that all must have.
-fn rows_of(args: &CompareArgs, target: &Path, points: &Points, shared: SharedRows) -> anyhow::Result<Rows> {
+fn rows_of(args: &CompareArgs, target: &Path, points: &Points, shared: SharedRows) -> anyhow::Result<ReferenceRows> {
     if points.kept.column_by_name(&args.label).is_none() {
         let schema = points.kept.schema();
         let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
@@ -194,11 +194,11 @@ fn rows_of(args: &CompareArgs, target: &Path, points: &Points, shared: SharedRow
         let what = format!("--label: column `{}` has {} different values", args.label, ui::thousands(distinct as u64));
         return Err(Advice::usage(what).hint("take a column whose values are shared by many rows").into());
     }
-    Ok(Rows { target: target.to_owned(), shared, columns: points.hover()?, labels, codes, distinct })
+    Ok(ReferenceRows { target: target.to_owned(), shared, columns: points.hover()?, labels, codes, distinct })
 }
 
 /// Refuses a set that has other values in a column that both kept: it is of another corpus.
-fn same_rows(first: &Rows, target: &Path, points: &Points) -> anyhow::Result<()> {
+fn same_rows(first: &ReferenceRows, target: &Path, points: &Points) -> anyhow::Result<()> {
     let (one, other) = (first.target.display(), target.display());
     let refuse = |what: String| -> anyhow::Error {
         Advice::usage(format!("`{one}` and `{other}` cannot be compared: {what}")).hint(SAME_CORPUS).into()
@@ -218,7 +218,7 @@ fn same_rows(first: &Rows, target: &Path, points: &Points) -> anyhow::Result<()>
 }
 
 /// What is known of a set before it is measured.
-fn facts(target: &Path, points: &Points) -> Model {
+fn describe_set(target: &Path, points: &Points) -> Model {
     let count = points.len().max(1) as f64;
     let speed = OutDir::new(target.to_owned()).speed();
     Model {
@@ -240,8 +240,14 @@ fn facts(target: &Path, points: &Points) -> Model {
 }
 
 /// Projects one set and measures it.
-fn judge(ui: &Ui, facts: Model, points: &Points, rows: &Rows, options: &Options) -> anyhow::Result<Judged> {
-    let places = umap::project(ui, &facts.target, points, options)?;
+fn measure(
+    ui: &Ui,
+    set: Model,
+    points: &Points,
+    rows: &ReferenceRows,
+    options: &Options,
+) -> anyhow::Result<MeasuredSet> {
+    let places = umap::project(ui, &set.target, points, options)?;
     let cosine = Options { metric: Metric::Cosine, ..options.clone() };
     let (hits, silhouettes) = match &rows.codes {
         None => (Vec::new(), Vec::new()),
@@ -252,15 +258,15 @@ fn judge(ui: &Ui, facts: Model, points: &Points, rows: &Rows, options: &Options)
         }
     };
     let trustworthiness = quality::trustworthiness(&points.vectors, points.dim, &places, NEIGHBORS, options)?;
-    let model = Model { trustworthiness, ..facts };
-    Ok(Judged { model, places, hits, silhouettes })
+    let model = Model { trustworthiness, ..set };
+    Ok(MeasuredSet { model, places, hits, silhouettes })
 }
 
 /// Gives every mean its interval. Two sets of one model are told apart by their places.
-fn estimates(judged: Vec<Judged>, rows: &Rows, seed: u64) -> (Vec<Model>, Vec<Vec<[f32; 2]>>) {
+fn estimates(measured: Vec<MeasuredSet>, rows: &ReferenceRows, seed: u64) -> (Vec<Model>, Vec<Vec<[f32; 2]>>) {
     let mut models = Vec::new();
     let (mut places, mut hits, mut widths) = (Vec::new(), Vec::new(), Vec::new());
-    for set in judged {
+    for set in measured {
         models.push(set.model);
         places.push(set.places);
         hits.push(set.hits);
@@ -327,7 +333,7 @@ fn table(models: &[Model]) -> Table {
 }
 
 /// Spells a table for a terminal: the first column to the left, the others to the right.
-fn spelled(table: &Table) -> Vec<String> {
+fn aligned_lines(table: &Table) -> Vec<String> {
     let rows: Vec<&Vec<String>> = std::iter::once(&table.columns).chain(&table.rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..table.columns.len()).map(width).collect();
@@ -341,7 +347,13 @@ fn spelled(table: &Table) -> Vec<String> {
     rows.into_iter().map(line).collect()
 }
 
-fn figure(args: &CompareArgs, rows: &Rows, models: &[Model], places: Vec<Vec<[f32; 2]>>, table: Table) -> Figure {
+fn figure(
+    args: &CompareArgs,
+    rows: &ReferenceRows,
+    models: &[Model],
+    places: Vec<Vec<[f32; 2]>>,
+    table: Table,
+) -> Figure {
     let panels = models.iter().zip(places).map(|(model, points)| {
         let accuracy = model.label_accuracy.map_or(String::new(), |e| format!("kNN accuracy {:.3} · ", e.value));
         let note = format!("{accuracy}trustworthiness {:.3} · {} dimensions", model.trustworthiness, model.dimensions);
@@ -377,6 +389,6 @@ mod tests {
     fn the_table_is_aligned() {
         let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
         let table = Table { columns: row(["model", "dim."]), rows: vec![row(["a", "384"]), row(["bertin", "1024"])] };
-        assert_eq!(spelled(&table), ["model   dim.", "a        384", "bertin  1024"]);
+        assert_eq!(aligned_lines(&table), ["model   dim.", "a        384", "bertin  1024"]);
     }
 }

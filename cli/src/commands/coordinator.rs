@@ -88,7 +88,7 @@ fn refuse_exposure(args: &CoordinatorArgs) -> anyhow::Result<()> {
     if listen.ip().is_loopback() || security.insecure {
         return Ok(());
     }
-    let what = match (security.tls_cert.is_some(), security::checks(security)) {
+    let what = match (security.tls_cert.is_some(), security::requires_authentication(security)) {
         (true, true) => return Ok(()),
         (false, false) => format!("--listen {listen} can be reached from other machines, by anybody"),
         (true, false) => {
@@ -112,7 +112,7 @@ async fn serve(ui: &Ui, args: &CoordinatorArgs) -> anyhow::Result<Exit> {
         ..Policy::default()
     };
     let sweep = args.sweep_every.unwrap_or(args.lease_ttl / SWEEPS_PER_TTL);
-    let security = security::of_server(&args.security, Arc::clone(&clock))?;
+    let security = security::server_security(&args.security, Arc::clone(&clock))?;
     let store = Store::open_with(&args.database, Arc::clone(&clock), policy).await.context("cannot start")?;
     let storage = coordinator::open_storage(&store, &args.storage).await.context("cannot use --storage")?;
     let incoming = transport::listen(args.listen).await.context("cannot start")?;

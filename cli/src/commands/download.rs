@@ -15,7 +15,7 @@ use proto::relay::connect_storage;
 use crate::args::ClusterArgs;
 use crate::cluster::{self, Cluster};
 use crate::exit::{Advice, Exit};
-use crate::fetch::{self, Wanted};
+use crate::fetch::{self, ExpectedFile};
 use crate::outdir::{OutDir, Target};
 use crate::summary::RunSummary;
 use crate::ui::{self, Amount, Ui};
@@ -87,15 +87,15 @@ async fn download(ui: &Ui, args: &DownloadArgs) -> anyhow::Result<Exit> {
     let url = cluster.jobs.storage_url(args.job).await.map_err(|error| cluster.explain(error))?;
     let storage = connect_storage(cluster.connection.clone(), &url).await;
     let winners = cluster::manifest_of(&status, &storage).await?;
-    let wanted = wanted(&winners.files);
-    let files = winners.files.into_iter().zip(&wanted);
-    let files = files.map(|(file, wanted)| ManifestFile { name: wanted.name.clone(), ..file }).collect();
+    let expected = expected(&winners.files);
+    let files = winners.files.into_iter().zip(&expected);
+    let files = files.map(|(file, expected)| ManifestFile { name: expected.name.clone(), ..file }).collect();
     let manifest = Manifest::with_holes(winners.info, winners.sources, files, winners.holes)?;
-    fetch::forget_other(&out, &manifest)?;
+    fetch::remove_outdated_manifest(&out, &manifest)?;
     let mut progress = ui.progress("fetching", Amount::default());
-    fetch::fetch_all(&storage, out.root(), &wanted, &mut progress).await?;
+    fetch::fetch_all(&storage, out.root(), &expected, &mut progress).await?;
     progress.finish();
-    fetch::remove_strays(out.root(), &wanted)?;
+    fetch::remove_stray_parts(out.root(), &expected)?;
     out.write_manifest(&manifest)?;
     if let Target::File(file) = &target {
         // One that is there is this job's, and lacks rows that it has now.
@@ -126,7 +126,7 @@ fn target(args: &DownloadArgs) -> anyhow::Result<Target> {
 
 /// Says why there is nothing to fetch.
 fn unfinished(status: &JobStatus) -> anyhow::Error {
-    if let Some(error) = cluster::without_result(status) {
+    if let Some(error) = cluster::no_result_error(status) {
         return error;
     }
     let rows = ui::counted(status.counts.rows, "row");
@@ -149,18 +149,18 @@ fn finished_file(target: &Target, job: JobId) -> anyhow::Result<Option<RunSummar
     if reader.info().job_id != job.to_string() {
         return Err(refuse().into());
     }
-    Ok(Some(RunSummary::was_done(file, &reader.totals().totals).missing(reader.missing())))
+    Ok(Some(RunSummary::already_complete(file, &reader.totals().totals).missing(reader.missing())))
 }
 
-fn wanted(files: &[ManifestFile]) -> Vec<Wanted> {
-    let wanted = files.iter().enumerate().map(|(index, file)| Wanted {
+fn expected(files: &[ManifestFile]) -> Vec<ExpectedFile> {
+    let expected = files.iter().enumerate().map(|(index, file)| ExpectedFile {
         key: file.name.clone(),
         name: layout::part_name(index as u64),
         bytes: file.bytes,
         blake3: file.blake3.clone(),
         rows: file.rows,
     });
-    wanted.collect()
+    expected.collect()
 }
 
 /// Fetches what is committed of a job that is not done.
@@ -170,10 +170,10 @@ async fn partial(ui: &Ui, args: &DownloadArgs, out: &OutDir, cluster: &Cluster) 
     let mut progress = ui.progress("fetching", Amount::default());
     let (mut files, mut rows) = (0, 0);
     loop {
-        let wanted: Vec<Wanted> = page.shards.iter().map(Wanted::of_shard).collect();
-        fetch::fetch_all(&storage, out.root(), &wanted, &mut progress).await?;
-        files += wanted.len();
-        rows += wanted.iter().map(|file| file.rows).sum::<u64>();
+        let expected: Vec<ExpectedFile> = page.shards.iter().map(ExpectedFile::of_shard).collect();
+        fetch::fetch_all(&storage, out.root(), &expected, &mut progress).await?;
+        files += expected.len();
+        rows += expected.iter().map(|file| file.rows).sum::<u64>();
         let Some(last) = page.shards.last().filter(|_| page.more) else { break };
         page = cluster.jobs.results(args.job, Some(last.index)).await.map_err(|error| cluster.explain(error))?;
     }

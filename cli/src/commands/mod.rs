@@ -6,6 +6,7 @@
 pub(crate) mod certs;
 pub(crate) mod compare;
 pub(crate) mod completions;
+pub(crate) mod control;
 pub(crate) mod coordinator;
 pub(crate) mod download;
 pub(crate) mod export;
@@ -19,7 +20,6 @@ pub(crate) mod run;
 pub(crate) mod self_test;
 pub(crate) mod similarity;
 pub(crate) mod status;
-pub(crate) mod steer;
 pub(crate) mod submit;
 pub(crate) mod token;
 pub(crate) mod tokenize;
@@ -98,10 +98,10 @@ commands! {
     Submit(Box<submit::SubmitArgs>) => submit::run,
     Status(status::StatusArgs) => status::run,
     List(list::ListArgs) => list::run,
-    Cancel(steer::CancelArgs) => steer::cancel,
-    Pause(steer::PauseArgs) => steer::pause,
-    Resume(steer::ResumeArgs) => steer::resume,
-    Retry(steer::RetryArgs) => steer::retry,
+    Cancel(control::CancelArgs) => control::cancel,
+    Pause(control::PauseArgs) => control::pause,
+    Resume(control::ResumeArgs) => control::resume,
+    Retry(control::RetryArgs) => control::retry,
     Download(download::DownloadArgs) => download::run,
     Repair(repair::RepairArgs) => repair::run,
     Certs(certs::CertsArgs) => certs::run,

@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::args::ClusterArgs;
 use crate::cluster::{self, Cluster};
 use crate::exit::{Advice, Exit};
-use crate::fetch::{self, Wanted};
+use crate::fetch::{self, ExpectedFile};
 use crate::outdir::{self, OutDir};
 use crate::ui::{self, Amount, Ui};
 
@@ -88,7 +88,7 @@ async fn repair_job(ui: &Ui, args: &RepairArgs, job: JobId) -> anyhow::Result<Re
     let first = page.shards.first().cloned();
     loop {
         for shard in &page.shards {
-            if let Some(problem) = fetch::problem_of(&storage, &Wanted::of_shard(shard)).await? {
+            if let Some(problem) = fetch::problem_in_storage(&storage, &ExpectedFile::of_shard(shard)).await? {
                 damaged.push(Damage { shard: shard.index, file: shard.key.clone(), problem });
             }
             (files, rows) = (files + 1, rows + shard.counts.rows);
@@ -122,7 +122,7 @@ struct Placed {
     shard: u64,
     part: PathBuf,
     stored: PathBuf,
-    wanted: Wanted,
+    expected: ExpectedFile,
 }
 
 /// Undoes the last step of a run for what is whole, and hands what is not back to the job: the next run does the rest.
@@ -136,15 +136,15 @@ async fn repair_output(ui: &Ui, args: &RepairArgs, out: &OutDir) -> anyhow::Resu
     let placed = placed(out, &store, &storage, record.job).await?;
     let (mut damaged, mut whole) = (Vec::new(), Vec::new());
     for file in &placed {
-        let (part, stored, wanted) = (file.part.clone(), file.stored.clone(), file.wanted.clone());
+        let (part, stored, expected) = (file.part.clone(), file.stored.clone(), file.expected.clone());
         let found = tokio::task::spawn_blocking(move || {
-            Ok::<_, anyhow::Error>(fetch::is_right(&part, &wanted)? || fetch::is_right(&stored, &wanted)?)
+            Ok::<_, anyhow::Error>(fetch::is_intact(&part, &expected)? || fetch::is_intact(&stored, &expected)?)
         });
         if found.await.context("a check crashed")?? {
             whole.push(file);
         } else {
             let problem = "it is missing, or its size or BLAKE3 is another".to_owned();
-            damaged.push(Damage { shard: file.shard, file: file.wanted.name.clone(), problem });
+            damaged.push(Damage { shard: file.shard, file: file.expected.name.clone(), problem });
         }
     }
     let requeue = !args.dry_run && !damaged.is_empty();
@@ -195,7 +195,7 @@ async fn placed(out: &OutDir, store: &Store, storage: &Storage, job: JobId) -> a
             shard: winner.index,
             part: out.root().join(&name),
             stored: storage.local_path(&output.key).context("a run keeps its files on a local disk")?,
-            wanted: Wanted {
+            expected: ExpectedFile {
                 key: output.key,
                 name,
                 bytes: output.bytes,

@@ -16,14 +16,14 @@ use proto::job::{JobSpec, JobState, JobStatus};
 
 use crate::args::{DeviceArg, JobArgs, parse_device};
 use crate::exit::{Advice, Exit};
+use crate::job_spec::{self, Capacity};
 use crate::local::{self, Ended, LocalJob};
 use crate::model::{self, LocalModel};
 use crate::outdir::{self, EmptyPart, JobRecord, OutDir, Target};
-use crate::plan::{self, Power};
 use crate::stream::{self, Corpora};
 use crate::summary::RunSummary;
 use crate::ui::{self, Amount, Ui};
-use crate::{devices, merging, noticed};
+use crate::{devices, merging, notices};
 
 /// Embeds a corpus on this machine; run it again to resume.
 ///
@@ -88,28 +88,28 @@ struct Request<'a> {
 pub(crate) fn run(ui: &Ui, args: &RunArgs) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    let mut request = look(ui, args, &runtime)?;
+    let mut request = preflight(ui, args, &runtime)?;
     if let Some(totals) = finished_file(&request)? {
         request.out.remove()?;
         ui.note(format!("`{}` is done already: nothing to do", request.target.path().display()));
-        return report(ui, &request, &RunSummary::was_done(request.target.path(), &totals));
+        return report(ui, &request, &RunSummary::already_complete(request.target.path(), &totals));
     }
-    refuse_strangers(&request)?;
+    refuse_foreign_files(&request)?;
     let lock = request.out.lock()?;
-    let record = agree(ui, &request)?;
-    request.corpora.leave();
-    stream::forget_others(&request.out.input(), record.spec.sources.iter().map(|source| source.uri.as_str()));
-    let made = make(ui, &request, &record, &runtime)?;
-    let Some(Made { totals, before, was_done }) = made else {
+    let record = load_or_create_record(ui, &request)?;
+    request.corpora.keep_files();
+    stream::remove_unused(&request.out.input(), record.spec.sources.iter().map(|source| source.uri.as_str()));
+    let parts = produce_parts(ui, &request, &record, &runtime)?;
+    let Some(ProducedParts { totals, before, already_complete }) = parts else {
         let root = request.out.root().display();
         ui.note(format!("interrupted: the work so far is kept in `{root}`; run again to resume"));
         return Ok(Exit::Interrupted);
     };
     let mut summary = RunSummary::new(request.target.path(), &totals, started.elapsed(), before);
     match &request.target {
-        Target::Dir(dir) if was_done => {
+        Target::Dir(dir) if already_complete => {
             ui.note(format!("`{}` is done already: nothing to do", dir.display()));
-            return report(ui, &request, &RunSummary::was_done(dir, &totals));
+            return report(ui, &request, &RunSummary::already_complete(dir, &totals));
         }
         Target::Dir(_) => request.out.write_speed(&summary)?,
         Target::File(file) => {
@@ -123,28 +123,28 @@ pub(crate) fn run(ui: &Ui, args: &RunArgs) -> anyhow::Result<Exit> {
 }
 
 /// The parts of a job, in place.
-struct Made {
+struct ProducedParts {
     totals: RowCounts,
     /// What was done before this run.
     before: Amount,
     /// Whether that was everything.
-    was_done: bool,
+    already_complete: bool,
 }
 
 /// Makes the parts and the manifest, or finds them made. `None` means that the user interrupted.
-fn make(
+fn produce_parts(
     ui: &Ui,
     request: &Request<'_>,
     record: &JobRecord,
     runtime: &tokio::runtime::Runtime,
-) -> anyhow::Result<Option<Made>> {
+) -> anyhow::Result<Option<ProducedParts>> {
     if let Some(manifest) = request.out.manifest()? {
         request.out.check_parts(&manifest)?;
         request.out.clean_up()?;
         let before = Amount { rows: manifest.totals.rows, tokens: manifest.totals.tokens };
-        return Ok(Some(Made { totals: manifest.totals, before, was_done: true }));
+        return Ok(Some(ProducedParts { totals: manifest.totals, before, already_complete: true }));
     }
-    model::introduce(ui, &request.args.job, &request.model.summary, &request.spec.embed);
+    model::report(ui, &request.args.job, &request.model.summary, &request.spec.embed);
     let dtype = request.spec.embed.dtype;
     if request.devices.contains(&DeviceSpec::Cpu) && !engine::is_fast_on_cpu(dtype) {
         let name = dtype;
@@ -152,12 +152,12 @@ fn make(
             "this processor has no instructions for {name}: it gives the same vectors, but no faster than f32"
         ));
     }
-    let made = runtime.block_on(embed(ui, request, record))?;
-    Ok(made.map(|(totals, before)| Made { totals, before, was_done: false }))
+    let embedded = runtime.block_on(embed(ui, request, record))?;
+    Ok(embedded.map(|(totals, before)| ProducedParts { totals, before, already_complete: false }))
 }
 
 /// Looks at everything that can be wrong before any work is done.
-fn look<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) -> anyhow::Result<Request<'a>> {
+fn preflight<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) -> anyhow::Result<Request<'a>> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let target = Target::of(&args.output.out);
     let out = target.work_dir();
@@ -166,30 +166,30 @@ fn look<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) -> an
         return Err(Advice::usage(what).hint("give a directory, or a file name that ends in .parquet").into());
     }
     let corpus = &args.job.corpus;
-    let corpora = Corpora::keep_streams(ui, &corpus.corpus, corpus.format, &out.input())?;
+    let corpora = Corpora::save_streams(ui, &corpus.corpus, corpus.format, &out.input())?;
     let sources = runtime.block_on(dataset::expand(&corpora.patterns, corpus.format))?;
-    let read = plan::read_options(&args.job);
+    let read = job_spec::read_options(&args.job);
     let (planned, notices) = runtime.block_on(dataset::inspect_with_notices(&sources, &read))?;
-    noticed::show(ui, &notices);
-    plan::check_parts(&args.job, &planned)?;
+    notices::warn_all(ui, &notices);
+    job_spec::check_parts(&args.job, &planned)?;
     let before = out.record()?;
     // A branch moves on; what was begun with one commit is finished with it.
     let pinned = before.as_ref().filter(|record| record.spec.model.name == args.job.model.model);
     let pinned = pinned.and_then(|record| record.spec.model.revision.clone());
     let model = model::open(ui, &args.job.model.model, &args.job.model.hub, pinned.as_deref())?;
     let devices = devices::resolve(&args.machine.device, model.summary.native)?;
-    let power = match devices.contains(&DeviceSpec::Cpu) {
-        true => Power::Cores(cores as u64),
-        false => Power::Gpus(devices.len() as u64),
+    let capacity = match devices.contains(&DeviceSpec::Cpu) {
+        true => Capacity::Cores(cores as u64),
+        false => Capacity::Gpus(devices.len() as u64),
     };
-    plan::check(&args.job, &model.summary, power)?;
+    job_spec::check(&args.job, &model.summary, capacity)?;
     let digests = model.dir.digests()?;
-    let spec = plan::spec(&args.job, sources, &model, digests.now.clone(), power)?;
-    let mut spec = plan::as_begun(spec, begun_with(&target, &out, before.as_ref()).as_deref(), &digests);
+    let spec = job_spec::spec(&args.job, sources, &model, digests.now.clone(), capacity)?;
+    let mut spec = job_spec::compatible_with_0_1(spec, begun_with(&target, &out, before.as_ref()).as_deref(), &digests);
     if let (None, Some(record)) = (args.job.cut.shard_rows, &before) {
         spec.limits = record.spec.limits;
     }
-    plan::check_size(&spec)?;
+    job_spec::check_size(&spec)?;
     Ok(Request { args, target, out, corpora, sources: planned, model, spec, devices, cores })
 }
 
@@ -211,7 +211,7 @@ fn finished_file(request: &Request<'_>) -> anyhow::Result<Option<RowCounts>> {
         return Ok(None);
     }
     let refuse = |what: String| {
-        Advice::usage(what).hint("give another --out, or remove the file to make it again").hint(START_OVER_KEEPS)
+        Advice::usage(what).hint("give another --out, or remove the file to make it again").hint(NOTHING_CHANGED)
     };
     let reader = VectorReader::open(file)
         .with_context(|| refuse(format!("`{}` is there already and is no output of encaje", file.display())))?;
@@ -223,32 +223,32 @@ fn finished_file(request: &Request<'_>) -> anyhow::Result<Option<RowCounts>> {
 }
 
 /// What is said of every way to start over.
-const START_OVER_KEEPS: &str = "nothing was changed";
+const NOTHING_CHANGED: &str = "nothing was changed";
 
 /// Refuses a directory with vector files that no run accounts for.
-fn refuse_strangers(request: &Request<'_>) -> anyhow::Result<()> {
+fn refuse_foreign_files(request: &Request<'_>) -> anyhow::Result<()> {
     if request.out.record()?.is_some() {
         return Ok(());
     }
-    let Some(stranger) = request.out.stranger()? else { return Ok(()) };
+    let Some(foreign) = request.out.foreign_file()? else { return Ok(()) };
     let digest = request.spec.digest();
     if request.out.manifest().ok().flatten().is_some_and(|manifest| manifest.spec_digest == digest) {
         return Ok(());
     }
     let what =
-        format!("`{}` holds the output of something else: `{}`", request.out.root().display(), stranger.display());
-    Err(Advice::usage(what).hint("give another --out, or remove what is there").hint(START_OVER_KEEPS).into())
+        format!("`{}` holds the output of something else: `{}`", request.out.root().display(), foreign.display());
+    Err(Advice::usage(what).hint("give another --out, or remove what is there").hint(NOTHING_CHANGED).into())
 }
 
 /// Makes sure that the directory's job is the one asked for; writes it down where there is none.
-fn agree(ui: &Ui, request: &Request<'_>) -> anyhow::Result<JobRecord> {
+fn load_or_create_record(ui: &Ui, request: &Request<'_>) -> anyhow::Result<JobRecord> {
     if let Some(record) = request.out.record()? {
         let Some(refusal) = refusal(request, &record) else { return Ok(record) };
         if request.out.has_work()? {
             return Err(refusal.into());
         }
         ui.note(format!("note: {refusal}; it had made nothing yet, so this one takes its place"));
-        request.out.forget()?;
+        request.out.reset()?;
     }
     let record = JobRecord::new(request.spec.clone(), request.sources.clone());
     if request.out.manifest()?.is_none() {
@@ -261,7 +261,7 @@ fn agree(ui: &Ui, request: &Request<'_>) -> anyhow::Result<JobRecord> {
 fn refusal(request: &Request<'_>, record: &JobRecord) -> Option<Advice> {
     let root = request.out.root().display();
     let start_over = format!("to start over, remove what was made: rm -r {root}");
-    let differences = plan::differences(&record.spec, &request.spec);
+    let differences = job_spec::differences(&record.spec, &request.spec);
     if !differences.is_empty() {
         let what = format!("`{root}` holds a job with other parameters: {}", differences.join("; "));
         let advice = Advice::usage(what).hint("give the same parameters to resume it, or another --out");
@@ -272,7 +272,7 @@ fn refusal(request: &Request<'_>, record: &JobRecord) -> Option<Advice> {
         };
         return Some(advice.hint(start_over));
     }
-    let uri = plan::changed_source(&record.sources, &request.sources)?;
+    let uri = job_spec::changed_source(&record.sources, &request.sources)?;
     let what = format!("corpus source `{uri}` has changed since the job in `{root}` was begun");
     Some(Advice::usage(what).hint("restore it to resume, or give another --out").hint(start_over))
 }

@@ -10,10 +10,10 @@ use proto::{JobId, RpcErrorKind, relay};
 use crate::args::{ClusterArgs, JobArgs};
 use crate::cluster::{self, Cluster, JobReport};
 use crate::exit::Exit;
-use crate::plan::{self, Power};
+use crate::job_spec::{self, Capacity};
 use crate::stream::Corpora;
 use crate::ui::{self, Ui};
-use crate::{model, noticed};
+use crate::{model, notices};
 
 /// Hands a corpus to a cluster and prints the job's id.
 ///
@@ -56,11 +56,11 @@ pub(crate) fn run(ui: &Ui, args: &SubmitArgs) -> anyhow::Result<Exit> {
 async fn submit(ui: &Ui, args: &SubmitArgs) -> anyhow::Result<Exit> {
     let cluster = Cluster::open(&args.cluster)?;
     let corpus = &args.job.corpus;
-    let corpora = tokio::task::block_in_place(|| Corpora::keep_streams_temporarily(ui, &corpus.corpus, corpus.format))?;
-    let (spec, sources) = look(ui, args, &corpora).await?;
-    let (job, mut status) = hand_over(ui, args, &cluster, spec, &sources, corpora.has_streams()).await?;
+    let corpora = tokio::task::block_in_place(|| Corpora::save_streams_temporarily(ui, &corpus.corpus, corpus.format))?;
+    let (spec, sources) = preflight(ui, args, &corpora).await?;
+    let (job, mut status) = submit_job(ui, args, &cluster, spec, &sources, corpora.has_streams()).await?;
     drop(corpora);
-    tell(ui, &status);
+    report_status(ui, &status);
     if !args.json {
         ui.data(job.to_string())?;
     }
@@ -70,10 +70,10 @@ async fn submit(ui: &Ui, args: &SubmitArgs) -> anyhow::Result<Exit> {
     if args.json {
         ui.json(&JobReport::of(&status))?;
     }
-    match cluster::without_result(&status) {
+    match cluster::no_result_error(&status) {
         Some(error) if args.wait => Err(error),
         Some(_) | None => {
-            let exit = cluster::exit_of(ui, &status);
+            let exit = cluster::exit_code(ui, &status);
             Ok(if args.wait { exit } else { Exit::Done })
         }
     }
@@ -81,7 +81,7 @@ async fn submit(ui: &Ui, args: &SubmitArgs) -> anyhow::Result<Exit> {
 
 /// Submits the job. Files of this machine are uploaded first, unless the coordinator is on it and may read them itself, and
 /// they stay where they are.
-async fn hand_over(
+async fn submit_job(
     ui: &Ui,
     args: &SubmitArgs,
     cluster: &Cluster,
@@ -124,32 +124,32 @@ fn is_file(uri: &str) -> bool {
 }
 
 /// Looks at corpus and model, and says what the job is.
-async fn look(ui: &Ui, args: &SubmitArgs, corpora: &Corpora) -> anyhow::Result<(JobSpec, Vec<PlannedSource>)> {
+async fn preflight(ui: &Ui, args: &SubmitArgs, corpora: &Corpora) -> anyhow::Result<(JobSpec, Vec<PlannedSource>)> {
     let format = args.job.corpus.format;
     let sources = dataset::expand(&corpora.patterns, format).await?;
-    let (mut planned, notices) = dataset::inspect_with_notices(&sources, &plan::read_options(&args.job)).await?;
-    noticed::show(ui, &notices);
+    let (mut planned, notices) = dataset::inspect_with_notices(&sources, &job_spec::read_options(&args.job)).await?;
+    notices::warn_all(ui, &notices);
     for source in &mut planned {
         // A stream has no time of change: the job's id follows from its content.
         if let Some(digest) = corpora.digest_of(&source.source.uri) {
             source.fingerprint.etag = Some(digest.to_owned());
         }
     }
-    plan::check_parts(&args.job, &planned)?;
+    job_spec::check_parts(&args.job, &planned)?;
     let model = tokio::task::block_in_place(|| model::open(ui, &args.job.model.model, &args.job.model.hub, None))?;
-    plan::check(&args.job, &model.summary, Power::Workers(WORKER_CORES))?;
+    job_spec::check(&args.job, &model.summary, Capacity::Workers(WORKER_CORES))?;
     let digest = tokio::task::block_in_place(|| model.dir.digest())?;
-    let spec = plan::spec(&args.job, sources, &model, digest, Power::Workers(WORKER_CORES))?;
-    model::introduce(ui, &args.job, &model.summary, &spec.embed);
+    let spec = job_spec::spec(&args.job, sources, &model, digest, Capacity::Workers(WORKER_CORES))?;
+    model::report(ui, &args.job, &model.summary, &spec.embed);
     if model.found.revision.is_none() {
         ui.note(format!("note: the model is the directory `{}`; every worker needs it there", model.name));
     }
-    plan::check_size(&spec)?;
+    job_spec::check_size(&spec)?;
     Ok((JobSpec { allow_partial: args.allow_partial, ..spec }, planned))
 }
 
 /// Says what may surprise: a job that was there before, a cluster without workers.
-fn tell(ui: &Ui, status: &JobStatus) {
+fn report_status(ui: &Ui, status: &JobStatus) {
     let job = status.id;
     match status.state {
         JobState::Planning | JobState::Running | JobState::Finalizing => {

@@ -48,7 +48,7 @@ pub(crate) fn run(ui: &Ui, args: &VerifyArgs) -> anyhow::Result<Exit> {
     let run = OutDir::new(args.target.clone()).record().ok().flatten().map(|record| record.spec);
     let of_run = run.as_ref().and_then(format_of);
     let of_streams = args.format.or(of_run);
-    let corpora = Corpora::keep_streams_temporarily(ui, &args.corpus, of_streams)?;
+    let corpora = Corpora::save_streams_temporarily(ui, &args.corpus, of_streams)?;
     let corpus = corpus(args, &corpora.patterns, of_run, run.map(|spec| spec.read).unwrap_or_default(), &runtime)?;
     let mut progress = ui.progress("verifying", Amount::default());
     let report = runtime.block_on(dataset::verify(&args.target, corpus.as_ref(), &mut |rows| {

@@ -105,21 +105,21 @@ impl OutDir {
     }
 
     /// Returns a part file or manifest that no run of ours accounts for, if there is one.
-    pub(crate) fn stranger(&self) -> anyhow::Result<Option<PathBuf>> {
+    pub(crate) fn foreign_file(&self) -> anyhow::Result<Option<PathBuf>> {
         let entries = match fs::read_dir(&self.root) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", self.root.display())),
         };
-        let mut strangers = Vec::new();
+        let mut foreign = Vec::new();
         for entry in entries {
             let name = entry?.file_name();
             let name = name.to_string_lossy();
             if name == layout::MANIFEST_NAME || (name.starts_with("part-") && name.ends_with(".parquet")) {
-                strangers.push(self.root.join(name.as_ref()));
+                foreign.push(self.root.join(name.as_ref()));
             }
         }
-        Ok(strangers.into_iter().min())
+        Ok(foreign.into_iter().min())
     }
 
     /// Takes away what a finished run does not need any more.
@@ -132,12 +132,12 @@ impl OutDir {
 
     /// Whether anything was made here that starting over would lose.
     pub(crate) fn has_work(&self) -> anyhow::Result<bool> {
-        Ok(self.stranger()?.is_some() || has_shard(&self.state_dir().join("jobs")))
+        Ok(self.foreign_file()?.is_some() || has_shard(&self.state_dir().join("jobs")))
     }
 
     /// Forgets a job that made nothing, so that another can take its place. The record goes last: what is interrupted
     /// here is begun again by the next run.
-    pub(crate) fn forget(&self) -> anyhow::Result<()> {
+    pub(crate) fn reset(&self) -> anyhow::Result<()> {
         self.clean_up()?;
         for name in ["state.db", "state.db-wal", "state.db-shm", "state.db.lock", "status.json", "run.json", "job.json"]
         {

@@ -8,7 +8,7 @@ use anyhow::Context;
 
 use super::directory::OutDir;
 use crate::exit::Advice;
-use crate::private;
+use crate::permissions;
 
 /// How long a lock may be held by another process before that is an error: one that was killed lets go a moment later.
 pub(super) const LOCK_WITHIN: Duration = Duration::from_secs(2);
@@ -27,9 +27,9 @@ impl OutDir {
     pub(crate) fn lock(&self) -> anyhow::Result<Lock> {
         let state = self.state_dir();
         fs::create_dir_all(&self.root)
-            .and_then(|()| private::create_dir_all(&state))
+            .and_then(|()| permissions::create_private_dir_all(&state))
             .with_context(|| format!("cannot make the output directory `{}`", self.root.display()))?;
-        private::close(&state);
+        permissions::make_private(&state);
         let path = state.join("lock");
         let cannot = || format!("cannot lock `{}`", path.display());
         let mut file =

@@ -45,14 +45,14 @@ fn a_lock_that_is_let_go_in_a_moment_is_waited_for() {
 }
 
 #[test]
-fn a_part_without_a_record_is_a_stranger() {
+fn a_part_without_a_record_is_foreign() {
     let dir = tempfile::tempdir().unwrap();
     let out = OutDir::new(dir.path().to_owned());
-    assert_eq!(out.stranger().unwrap(), None);
+    assert_eq!(out.foreign_file().unwrap(), None);
     fs::write(dir.path().join("notes.txt"), "mine").unwrap();
-    assert_eq!(out.stranger().unwrap(), None);
+    assert_eq!(out.foreign_file().unwrap(), None);
     fs::write(dir.path().join("part-00000.parquet"), "?").unwrap();
-    assert_eq!(out.stranger().unwrap(), Some(dir.path().join("part-00000.parquet")));
+    assert_eq!(out.foreign_file().unwrap(), Some(dir.path().join("part-00000.parquet")));
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn only_a_job_that_made_nothing_is_forgotten_without_loss() {
     fs::write(shards.join("e000001-a.parquet"), "?").unwrap();
     assert!(out.has_work().unwrap());
     fs::write(dir.path().join(".encaje/state.db"), "?").unwrap();
-    out.forget().unwrap();
+    out.reset().unwrap();
     let left: Vec<_> =
         fs::read_dir(dir.path().join(".encaje")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["lock"]);

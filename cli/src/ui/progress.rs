@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::streams::{Ui, say};
+use super::streams::{Ui, write_line};
 use super::text::{duration, speed, thousands};
 
 /// How often a line of progress is printed where no bar can be drawn.
@@ -60,7 +60,7 @@ impl Progress {
             Shown::Lines { next } => {
                 if now >= *next {
                     *next = now + LINE_EVERY;
-                    say(&format!("{}: {}", self.what, describe(done, planned, total, &self.rate)));
+                    write_line(&format!("{}: {}", self.what, describe(done, planned, total, &self.rate)));
                 }
             }
             Shown::Bar { bar, next } => {
@@ -76,8 +76,8 @@ impl Progress {
     pub(crate) fn warn(&self, text: &str) {
         let text = format!("warning: {text}");
         match &self.shown {
-            Shown::Bar { bar, .. } => bar.suspend(|| say(&text)),
-            Shown::Nothing | Shown::Lines { .. } => say(&text),
+            Shown::Bar { bar, .. } => bar.suspend(|| write_line(&text)),
+            Shown::Nothing | Shown::Lines { .. } => write_line(&text),
         }
     }
 

@@ -20,13 +20,13 @@ impl Ui {
     /// Says something on stderr, unless `--quiet`.
     pub(crate) fn note(&self, text: impl AsRef<str>) {
         if !self.quiet {
-            say(text.as_ref());
+            write_line(text.as_ref());
         }
     }
 
     /// Says something on stderr that must not be missed.
     pub(crate) fn warn(&self, text: impl AsRef<str>) {
-        say(&format!("warning: {}", text.as_ref()));
+        write_line(&format!("warning: {}", text.as_ref()));
     }
 
     /// Writes one line of data to stdout.
@@ -48,14 +48,14 @@ impl Ui {
 }
 
 /// Writes a line to stderr. Nobody listening there is no reason to stop.
-pub(super) fn say(text: &str) {
+pub(super) fn write_line(text: &str) {
     writeln!(io::stderr().lock(), "{text}").ok();
 }
 
 /// Prints an error with its causes, and what to do about it.
 pub(crate) fn report(error: &anyhow::Error, hints: &[String]) {
-    say(&format!("error: {error:#}"));
+    write_line(&format!("error: {error:#}"));
     for hint in hints {
-        say(&format!("hint: {hint}"));
+        write_line(&format!("hint: {hint}"));
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::streams::{Ui, say};
+use super::streams::{Ui, write_line};
 use super::text::size;
 
 /// How often a line is printed where no bar can be drawn.
@@ -38,7 +38,7 @@ impl Transfer {
             bar.set_prefix(name.to_owned());
             Shown::Bar(bar)
         } else {
-            say(&format!("downloading {name} ({})", size(total)));
+            write_line(&format!("downloading {name} ({})", size(total)));
             Shown::Lines { next: now + LINE_EVERY }
         };
         Self { name: name.to_owned(), total, shown }
@@ -52,7 +52,7 @@ impl Transfer {
             Shown::Lines { next } => {
                 if now >= *next && done < self.total {
                     *next = now + LINE_EVERY;
-                    say(&format!("downloading {}: {} of {}", self.name, size(done), size(self.total)));
+                    write_line(&format!("downloading {}: {} of {}", self.name, size(done), size(self.total)));
                 }
             }
             Shown::Bar(bar) => bar.set_position(done),

@@ -8,31 +8,31 @@ use dataset::Notice;
 use crate::ui::Ui;
 
 /// A corpus of many files may have one thing to say about each.
-const SAID_MAX: usize = 10;
+const NOTICES_MAX: usize = 10;
 
 /// Says what was found before the work.
-pub(crate) fn show(ui: &Ui, notices: &[Notice]) {
-    notices.iter().take(SAID_MAX).for_each(|notice| ui.warn(notice.to_string()));
-    if notices.len() > SAID_MAX {
-        ui.warn(format!("and {} more like this", notices.len() - SAID_MAX));
+pub(crate) fn warn_all(ui: &Ui, notices: &[Notice]) {
+    notices.iter().take(NOTICES_MAX).for_each(|notice| ui.warn(notice.to_string()));
+    if notices.len() > NOTICES_MAX {
+        ui.warn(format!("and {} more like this", notices.len() - NOTICES_MAX));
     }
 }
 
 /// What a planner finds.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Heard(Arc<Mutex<Said>>);
+pub(crate) struct PlannerNotices(Arc<Mutex<Queue>>);
 
 #[derive(Debug, Default)]
-struct Said {
+struct Queue {
     waiting: Vec<String>,
     count: usize,
 }
 
-impl Heard {
+impl PlannerNotices {
     /// Returns corpora that tell what they find.
     pub(crate) fn corpora(&self) -> Stored {
-        let heard = self.clone();
-        Stored::telling(move |notice| heard.add(notice))
+        let notices = self.clone();
+        Stored::telling(move |notice| notices.add(notice))
     }
 
     /// Returns what was found since the last call.
@@ -41,12 +41,12 @@ impl Heard {
     }
 
     fn add(&self, notice: &Notice) {
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        said.count += 1;
-        if said.count <= SAID_MAX {
-            said.waiting.push(notice.to_string());
-        } else if said.count == SAID_MAX + 1 {
-            said.waiting.push("and more like this".to_owned());
+        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.count += 1;
+        if queue.count <= NOTICES_MAX {
+            queue.waiting.push(notice.to_string());
+        } else if queue.count == NOTICES_MAX + 1 {
+            queue.waiting.push("and more like this".to_owned());
         }
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 /// Makes all files and folders that this process creates from now on private. Child processes do the same.
-pub(crate) fn keep_all() {
+pub(crate) fn set_private_umask() {
     #[cfg(unix)]
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
 }
@@ -15,7 +15,7 @@ pub(crate) fn keep_all() {
 ///
 /// # Errors
 /// As [`fs::create_dir_all`].
-pub(crate) fn create_dir_all(folder: &Path) -> io::Result<()> {
+pub(crate) fn create_private_dir_all(folder: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -24,7 +24,7 @@ pub(crate) fn create_dir_all(folder: &Path) -> io::Result<()> {
 }
 
 /// Takes everybody else's rights in a folder, which an earlier release may have given. That of another user stays as it is.
-pub(crate) fn close(folder: &Path) {
+pub(crate) fn make_private(folder: &Path) {
     #[cfg(unix)]
     if let Err(error) = fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o700)) {
         tracing::debug!(folder = %folder.display(), %error, "the folder keeps its mode");

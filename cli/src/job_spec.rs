@@ -43,7 +43,7 @@ pub(crate) fn read_options(args: &JobArgs) -> ReadOptions {
 
 /// What a job will be computed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Power {
+pub(crate) enum Capacity {
     /// So many cores.
     Cores(u64),
     /// So many GPUs.
@@ -53,18 +53,18 @@ pub(crate) enum Power {
 }
 
 /// Refuses what this model or machine cannot do, before anything is begun.
-pub(crate) fn check(args: &JobArgs, model: &ModelSummary, power: Power) -> Result<(), Advice> {
+pub(crate) fn check(args: &JobArgs, model: &ModelSummary, capacity: Capacity) -> Result<(), Advice> {
     if let Some(dimensions) = args.embed.dimensions.filter(|asked| *asked as usize > model.hidden_size) {
         let own = model.hidden_size;
         return Err(Advice::usage(format!("--dimensions {dimensions} is more than the {own} that the model has")));
     }
     match args.embed.dtype {
         Auto(None | Some(ComputeDtype::F32)) => Ok(()),
-        Auto(Some(ComputeDtype::F16)) if matches!(power, Power::Cores(_)) => {
+        Auto(Some(ComputeDtype::F16)) if matches!(capacity, Capacity::Cores(_)) => {
             let what = "--dtype f16: a CPU computes in f32, bf16 or int8";
             Err(Advice::usage(what).hint("leave --dtype out, or see --output-dtype for smaller files"))
         }
-        Auto(Some(ComputeDtype::Int8)) if matches!(power, Power::Gpus(_)) => {
+        Auto(Some(ComputeDtype::Int8)) if matches!(capacity, Capacity::Gpus(_)) => {
             let what = "--dtype int8: a GPU computes in f16, bf16 or f32";
             Err(Advice::usage(what).hint("leave --dtype out, or compute on --device cpu"))
         }
@@ -95,16 +95,16 @@ pub(crate) fn spec(
     sources: Vec<Source>,
     model: &LocalModel,
     digest: String,
-    power: Power,
+    capacity: Capacity,
 ) -> Result<JobSpec, Advice> {
     let asked = &args.embed;
     let prompt = prompt::resolve(&model.summary.prompts, asked.prompt.as_deref(), asked.prefix.as_deref())?;
-    let embed = embed_spec(args, &model.summary, prompt, power);
+    let embed = embed_spec(args, &model.summary, prompt, capacity);
     Ok(JobSpec {
         sources,
         read: read_options(args),
         model: ModelSpec { name: model.name.clone(), revision: model.found.revision.clone(), digest },
-        limits: shard_limits(&model.summary, embed.dimensions, &args.cut, power),
+        limits: shard_limits(&model.summary, embed.dimensions, &args.cut, capacity),
         embed,
         on_bad_row: args.rows.on_bad_row,
         max_rejects: args.rows.max_rejects.unwrap_or(MaxRejects::Unlimited),
@@ -114,7 +114,7 @@ pub(crate) fn spec(
 
 /// Makes a job that release 0.1 began, with the same files of the model, the same as it was: that release read fewer of
 /// them, and what the others decide is part of the job.
-pub(crate) fn as_begun(mut spec: JobSpec, begun_with: Option<&str>, digests: &Digests) -> JobSpec {
+pub(crate) fn compatible_with_0_1(mut spec: JobSpec, begun_with: Option<&str>, digests: &Digests) -> JobSpec {
     if let Some(digest) = digests.of_0_1.as_deref().filter(|digest| begun_with == Some(*digest)) {
         digest.clone_into(&mut spec.model.digest);
         spec.embed.similarity = None;
@@ -122,7 +122,7 @@ pub(crate) fn as_begun(mut spec: JobSpec, begun_with: Option<&str>, digests: &Di
     spec
 }
 
-fn embed_spec(args: &JobArgs, model: &ModelSummary, prompt: Applied, power: Power) -> EmbedSpec {
+fn embed_spec(args: &JobArgs, model: &ModelSummary, prompt: Applied, capacity: Capacity) -> EmbedSpec {
     let (embed, rows, cut) = (&args.embed, &args.rows, &args.cut);
     let own_dimensions = model.truncate_dim.map(|kept| u32::try_from(kept).unwrap_or(u32::MAX));
     EmbedSpec {
@@ -131,9 +131,9 @@ fn embed_spec(args: &JobArgs, model: &ModelSummary, prompt: Applied, power: Powe
         max_length: embed.max_length,
         prefix: prompt.text,
         // f32 is exact and fast on a CPU, and what workers of every kind compute; a GPU is made for f16.
-        dtype: embed.dtype.0.unwrap_or(match power {
-            Power::Gpus(_) => ComputeDtype::F16,
-            Power::Cores(_) | Power::Workers(_) => ComputeDtype::F32,
+        dtype: embed.dtype.0.unwrap_or(match capacity {
+            Capacity::Gpus(_) => ComputeDtype::F16,
+            Capacity::Cores(_) | Capacity::Workers(_) => ComputeDtype::F32,
         }),
         output_dtype: rows.output_dtype,
         dimensions: embed.dimensions.or(own_dimensions),
@@ -144,10 +144,10 @@ fn embed_spec(args: &JobArgs, model: &ModelSummary, prompt: Applied, power: Powe
 }
 
 /// Cuts shards to about [`SHARD_SECONDS`] of work for this model, as far as the bounds on their size allow.
-fn shard_limits(model: &ModelSummary, dimensions: Option<u32>, cut: &CutArgs, power: Power) -> ShardLimits {
-    let (flops, bytes_max) = match power {
-        Power::Cores(cores) | Power::Workers(cores) => (FLOPS_PER_CORE * cores.max(1), *INPUT_BYTES.end()),
-        Power::Gpus(_) => (FLOPS_PER_GPU, GPU_INPUT_BYTES_MAX),
+fn shard_limits(model: &ModelSummary, dimensions: Option<u32>, cut: &CutArgs, capacity: Capacity) -> ShardLimits {
+    let (flops, bytes_max) = match capacity {
+        Capacity::Cores(cores) | Capacity::Workers(cores) => (FLOPS_PER_CORE * cores.max(1), *INPUT_BYTES.end()),
+        Capacity::Gpus(_) => (FLOPS_PER_GPU, GPU_INPUT_BYTES_MAX),
     };
     let tokens = SHARD_SECONDS * flops / model.flops_per_token.max(1);
     let bytes = (tokens * BYTES_PER_TOKEN).clamp(*INPUT_BYTES.start(), bytes_max);
@@ -306,7 +306,7 @@ mod tests {
 
     fn limits(flops_per_token: u64, hidden_size: usize, shard_rows: Option<u64>) -> ShardLimits {
         let cut = CutArgs { batch_tokens: None, shard_rows };
-        shard_limits(&summary(flops_per_token, hidden_size), None, &cut, Power::Cores(2))
+        shard_limits(&summary(flops_per_token, hidden_size), None, &cut, Capacity::Cores(2))
     }
 
     #[test]
@@ -352,11 +352,11 @@ mod tests {
         let mut now = job();
         now.model.digest = "n".to_owned();
         now.embed.similarity = Some("cosine".to_owned());
-        assert!(differences(&job(), &as_begun(now.clone(), Some("d"), &digests)).is_empty());
-        assert_eq!(as_begun(now.clone(), Some("x"), &digests), now);
-        assert_eq!(as_begun(now.clone(), None, &digests), now);
+        assert!(differences(&job(), &compatible_with_0_1(now.clone(), Some("d"), &digests)).is_empty());
+        assert_eq!(compatible_with_0_1(now.clone(), Some("x"), &digests), now);
+        assert_eq!(compatible_with_0_1(now.clone(), None, &digests), now);
         now.embed.prompt = Some("doc".to_owned());
-        let found = differences(&job(), &as_begun(now, Some("d"), &digests));
+        let found = differences(&job(), &compatible_with_0_1(now, Some("d"), &digests));
         assert!(found.len() == 1 && found[0].starts_with("--prompt"), "{found:?}");
     }
 

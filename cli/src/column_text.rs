@@ -11,7 +11,7 @@ use arrow_schema::{DataType, Field, FieldRef};
 const UTC: &str = "+00:00";
 
 /// Returns the values, spelled; `None` where there is none.
-pub(crate) fn spelled(column: &ArrayRef) -> Vec<Option<String>> {
+pub(crate) fn to_strings(column: &ArrayRef) -> Vec<Option<String>> {
     let shown = in_utc(column.data_type());
     let column = if shown == *column.data_type() {
         Arc::clone(column)
@@ -67,7 +67,7 @@ mod tests {
         let instants = TimestampMicrosecondArray::from(vec![Some(1_700_000_000_000_000), None]);
         for zone in ["UTC", "Europe/Madrid", "Nowhere/Known", "+05:30"] {
             let column: ArrayRef = Arc::new(instants.clone().with_timezone(zone));
-            assert_eq!(spelled(&column), [Some("2023-11-14T22:13:20Z".to_owned()), None], "{zone}");
+            assert_eq!(to_strings(&column), [Some("2023-11-14T22:13:20Z".to_owned()), None], "{zone}");
         }
     }
 
@@ -77,17 +77,17 @@ mod tests {
         let item = Arc::new(Field::new("item", instants.data_type().clone(), true));
         let list = FixedSizeListArray::new(item, 1, Arc::new(instants), None);
         let column: ArrayRef = Arc::new(list);
-        assert_eq!(spelled(&column), [Some("[1970-01-01T00:00:00Z]".to_owned())]);
+        assert_eq!(to_strings(&column), [Some("[1970-01-01T00:00:00Z]".to_owned())]);
     }
 
     #[test]
     fn a_date_beyond_the_calendar_is_its_count() {
         let column: ArrayRef = Arc::new(Date32Array::from(vec![0, i32::MAX]));
-        assert_eq!(spelled(&column), [Some("1970-01-01".to_owned()), Some(i32::MAX.to_string())]);
+        assert_eq!(to_strings(&column), [Some("1970-01-01".to_owned()), Some(i32::MAX.to_string())]);
     }
 
     #[test]
     fn a_column_of_nulls_has_no_values() {
-        assert_eq!(spelled(&new_null_array(&DataType::Null, 2)), [None, None]);
+        assert_eq!(to_strings(&new_null_array(&DataType::Null, 2)), [None, None]);
     }
 }

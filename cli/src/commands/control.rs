@@ -10,7 +10,7 @@ use crate::ui::Ui;
 
 /// Which job, and how it is shown.
 #[derive(Debug, Args)]
-pub(crate) struct SteerArgs {
+pub(crate) struct ControlArgs {
     /// The job, as `submit` printed it.
     #[arg(value_name = "JOB")]
     job: JobId,
@@ -25,48 +25,48 @@ pub(crate) struct SteerArgs {
 #[derive(Debug, Args)]
 pub(crate) struct CancelArgs {
     #[command(flatten)]
-    steer: SteerArgs,
+    control: ControlArgs,
 }
 
 /// Stops handing out the shards of a job; what is being worked on is still finished.
 #[derive(Debug, Args)]
 pub(crate) struct PauseArgs {
     #[command(flatten)]
-    steer: SteerArgs,
+    control: ControlArgs,
 }
 
 /// Hands out the shards of a paused job again.
 #[derive(Debug, Args)]
 pub(crate) struct ResumeArgs {
     #[command(flatten)]
-    steer: SteerArgs,
+    control: ControlArgs,
 }
 
 /// Gives what failed of a job another chance.
 #[derive(Debug, Args)]
 pub(crate) struct RetryArgs {
     #[command(flatten)]
-    steer: SteerArgs,
+    control: ControlArgs,
 }
 
 /// Ends a job.
 pub(crate) fn cancel(ui: &Ui, args: &CancelArgs) -> anyhow::Result<Exit> {
-    steer(ui, &args.steer, Action::Cancel)
+    control(ui, &args.control, Action::Cancel)
 }
 
 /// Pauses a job.
 pub(crate) fn pause(ui: &Ui, args: &PauseArgs) -> anyhow::Result<Exit> {
-    steer(ui, &args.steer, Action::Pause)
+    control(ui, &args.control, Action::Pause)
 }
 
 /// Resumes a job.
 pub(crate) fn resume(ui: &Ui, args: &ResumeArgs) -> anyhow::Result<Exit> {
-    steer(ui, &args.steer, Action::Resume)
+    control(ui, &args.control, Action::Resume)
 }
 
 /// Retries what failed of a job.
 pub(crate) fn retry(ui: &Ui, args: &RetryArgs) -> anyhow::Result<Exit> {
-    steer(ui, &args.steer, Action::Retry)
+    control(ui, &args.control, Action::Retry)
 }
 
 /// What is done.
@@ -83,7 +83,7 @@ enum Action {
 }
 
 /// Does it. Doing it twice is doing it once.
-fn steer(ui: &Ui, args: &SteerArgs, action: Action) -> anyhow::Result<Exit> {
+fn control(ui: &Ui, args: &ControlArgs, action: Action) -> anyhow::Result<Exit> {
     cluster::runtime()?.block_on(async {
         let cluster = Cluster::open(&args.cluster)?;
         let (jobs, job) = (&cluster.jobs, args.job);
