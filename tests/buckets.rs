@@ -3,8 +3,8 @@
 use crate::harness::corpora::{self, sentences};
 use crate::harness::daemon::Daemon;
 use crate::harness::output::rows;
-use crate::harness::s3::{BUCKET, Fault, S3Server, SECRET_KEY};
 use crate::harness::{Bench, Ran, files_below, run_words};
+use testkit::s3::{BUCKET, Fault, S3Server, SECRET_KEY};
 
 fn put(server: &S3Server, key: &str, bytes: impl AsRef<[u8]>) {
     let file = server.file(key);

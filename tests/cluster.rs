@@ -8,8 +8,8 @@ use sqlx::Connection;
 use crate::harness::corpora::{self, sentences};
 use crate::harness::daemon::{Daemon, coordinator, fetch_and_verify, status, submit, until_committed, worker};
 use crate::harness::output::{assert_same, rows};
-use crate::harness::postgres::Server;
 use crate::harness::{Bench, files_below, wait_for};
+use testkit::postgres::Server;
 
 /// Enough rows that the job is still under way when something is done to it.
 const ROWS: u64 = 6_000;

@@ -6,8 +6,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use crate::harness::daemon::{Daemon, fetch_and_verify, submit, worker};
-use crate::harness::postgres::Server;
 use crate::harness::{Bench, corpora, wait_for};
+use testkit::postgres::Server;
 
 /// Asks for a page and returns status and text.
 fn get(address: &str, page: &str) -> (u16, String) {

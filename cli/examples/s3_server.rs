@@ -5,16 +5,13 @@
 
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a program for tests")]
 
-#[path = "../../tests/harness/s3.rs"]
-mod s3;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
 fn main() {
     let mut words = std::env::args().skip(1);
     let (folder, address) = (words.next().unwrap(), words.next().unwrap());
-    let server = s3::S3Server::over(Path::new(&folder), address.parse().unwrap());
+    let server = testkit::s3::S3Server::over(Path::new(&folder), address.parse().unwrap());
     let environment: BTreeMap<_, _> = server.environment().into();
     println!("{}", serde_json::to_string(&environment).unwrap());
     loop {

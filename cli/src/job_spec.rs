@@ -279,7 +279,7 @@ fn max_rejects_name(limit: MaxRejects) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dataset::{Compression, Format};
+    use dataset::Format;
     use engine::{PoolingSource, TokenizerKind};
     use proto::job::{OnBadRow, OutputDtype};
 
@@ -321,27 +321,8 @@ mod tests {
     }
 
     fn job() -> JobSpec {
-        JobSpec {
-            sources: vec![Source { uri: "/a.csv".to_owned(), format: Format::Csv, compression: Compression::None }],
-            read: ReadOptions::default(),
-            model: ModelSpec { name: "owner/name".to_owned(), revision: None, digest: "d".to_owned() },
-            embed: EmbedSpec {
-                pooling: None,
-                normalize: true,
-                max_length: None,
-                prefix: String::new(),
-                dtype: ComputeDtype::F32,
-                output_dtype: OutputDtype::F32,
-                dimensions: None,
-                batch_tokens: None,
-                prompt: None,
-                similarity: None,
-            },
-            limits: ShardLimits { rows_max: 10, bytes_max: 10 },
-            on_bad_row: OnBadRow::Reject,
-            max_rejects: MaxRejects::Unlimited,
-            allow_partial: false,
-        }
+        let model = ModelSpec { name: "owner/name".to_owned(), revision: None, digest: "d".to_owned() };
+        JobSpec { model, ..testkit::job_spec() }
     }
 
     type Change = fn(&mut JobSpec);

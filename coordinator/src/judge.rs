@@ -45,9 +45,9 @@ fn reasons(counts: &RowCounts) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::spec;
     use dataset::RejectReason;
     use std::collections::BTreeMap;
+    use testkit::job_spec as spec;
 
     fn counts(rows: u64, rejected: u64) -> RowCounts {
         let rejects = BTreeMap::from([(RejectReason::EmptyText, rejected)]);

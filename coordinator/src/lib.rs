@@ -20,8 +20,6 @@ mod messages;
 mod planner;
 mod service;
 mod sweeper;
-#[cfg(test)]
-mod testing;
 mod tls;
 
 use std::io;

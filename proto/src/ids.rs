@@ -92,9 +92,9 @@ impl fmt::Display for Epoch {
 #[cfg(test)]
 mod tests {
     use dataset::Fingerprint;
+    use testkit::full_job_spec as spec;
 
     use super::*;
-    use crate::job::tests::spec;
 
     #[test]
     fn equal_jobs_have_one_id_until_a_source_changes() {

@@ -167,42 +167,10 @@ pub struct ResultsPage {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use dataset::{Compression, Format, Keep, ReadOptions, Source};
+mod tests {
+    use testkit::full_job_spec as spec;
 
-    /// A job in which every optional field is set.
-    pub(crate) fn spec() -> JobSpec {
-        JobSpec {
-            sources: vec![
-                Source { uri: "/data/a.csv".into(), format: Format::Csv, compression: Compression::None },
-                Source { uri: "/data/b.jsonl.zst".into(), format: Format::Jsonl, compression: Compression::Zstd },
-            ],
-            read: ReadOptions {
-                text_column: "text".into(),
-                id_column: Some("id".into()),
-                keep: Keep::Columns(vec!["label".into()]),
-                ..ReadOptions::default()
-            },
-            model: ModelSpec { name: "owner/model".into(), revision: Some("abc".into()), digest: "d".repeat(64) },
-            embed: EmbedSpec {
-                pooling: Some(Pooling::Mean),
-                normalize: true,
-                max_length: Some(128),
-                prefix: "query: ".into(),
-                dtype: ComputeDtype::F32,
-                output_dtype: OutputDtype::F16,
-                dimensions: Some(64),
-                batch_tokens: Some(8192),
-                prompt: None,
-                similarity: None,
-            },
-            limits: ShardLimits { rows_max: 1000, bytes_max: 1 << 20 },
-            on_bad_row: OnBadRow::Reject,
-            max_rejects: MaxRejects::Percent(1.5),
-            allow_partial: false,
-        }
-    }
+    use super::*;
 
     /// Stored jobs are recognised by this value: it must not change.
     #[test]

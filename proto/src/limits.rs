@@ -145,8 +145,8 @@ pub fn check_planned(sources: &[PlannedSource]) -> Result<(), TooLarge> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::tests::spec;
     use dataset::{Compression, Fingerprint, Format, Source};
+    use testkit::full_job_spec as spec;
 
     fn said(spoil: impl FnOnce(&mut JobSpec)) -> String {
         let mut spec = spec();

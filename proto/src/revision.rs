@@ -100,8 +100,8 @@ fn of_embed(embed: &EmbedSpec) -> Vec<Need> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::tests::spec as all;
     use dataset::Quote;
+    use testkit::full_job_spec as all;
 
     fn csv() -> JobSpec {
         let mut spec = all();

@@ -4,10 +4,6 @@ pub(crate) mod corpora;
 pub(crate) mod daemon;
 pub(crate) mod output;
 #[cfg(unix)]
-#[path = "../../coordinator/src/store/conformance/server.rs"]
-pub(crate) mod postgres;
-pub(crate) mod s3;
-
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -8,7 +8,7 @@ use dataset::{
 };
 use futures::future::BoxFuture;
 use proto::JobId;
-use proto::job::{ComputeDtype, EmbedSpec, JobSpec, MaxRejects, ModelSpec, OnBadRow, OutputDtype, ShardLimits};
+use proto::job::{JobSpec, ModelSpec, ShardLimits};
 
 /// Rows of a shard.
 pub(crate) const SHARD_ROWS: u64 = 4;
@@ -50,22 +50,8 @@ fn spec(rows: u64) -> JobSpec {
         sources: vec![source(rows / 3), source(rows - rows / 3)],
         read: ReadOptions { keep: Keep::None, ..ReadOptions::default() },
         model: ModelSpec { name: "sim/model".into(), revision: None, digest: "ab".repeat(32) },
-        embed: EmbedSpec {
-            pooling: None,
-            normalize: true,
-            max_length: None,
-            prefix: String::new(),
-            dtype: ComputeDtype::F32,
-            output_dtype: OutputDtype::F32,
-            dimensions: None,
-            batch_tokens: None,
-            prompt: None,
-            similarity: None,
-        },
         limits: ShardLimits { rows_max: SHARD_ROWS, bytes_max: 1 << 20 },
-        on_bad_row: OnBadRow::Reject,
-        max_rejects: MaxRejects::Unlimited,
-        allow_partial: false,
+        ..testkit::job_spec()
     }
 }
 

@@ -78,35 +78,12 @@ pub(crate) fn outdated(status: &JobStatus) -> Option<String> {
 mod tests {
     use super::super::report::JobReport;
     use super::*;
-    use dataset::ReadOptions;
+
     use proto::JobId;
-    use proto::job::{
-        ComputeDtype, EmbedSpec, JobBrief, JobSpec, MaxRejects, ModelSpec, OnBadRow, OutputDtype, RowCounts,
-        ShardCounts, ShardLimits,
-    };
+    use proto::job::{JobBrief, JobSpec, RowCounts, ShardCounts};
 
     fn running() -> JobStatus {
-        let spec = JobSpec {
-            sources: vec![],
-            read: ReadOptions::default(),
-            model: ModelSpec { name: "owner/name".into(), revision: None, digest: "d".into() },
-            embed: EmbedSpec {
-                pooling: None,
-                normalize: true,
-                max_length: None,
-                prefix: String::new(),
-                dtype: ComputeDtype::F32,
-                output_dtype: OutputDtype::F32,
-                dimensions: None,
-                batch_tokens: None,
-                prompt: None,
-                similarity: None,
-            },
-            limits: ShardLimits { rows_max: 1, bytes_max: 1 },
-            on_bad_row: OnBadRow::Reject,
-            max_rejects: MaxRejects::Unlimited,
-            allow_partial: false,
-        };
+        let spec = JobSpec { sources: vec![], ..testkit::job_spec() };
         let brief = JobBrief {
             id: JobId::generate(),
             model: spec.model.name.clone(),

@@ -15,9 +15,6 @@ mod fleet;
 mod history;
 mod million;
 mod pairs;
-#[expect(dead_code, reason = "tests stop it and start it again")]
-#[path = "../../src/store/conformance/server.rs"]
-mod server;
 mod spec;
 
 use std::time::Duration;
@@ -82,7 +79,7 @@ async fn main() {
             million::measure(&file("million.db"), folder.path(), options.shards, &[], 0).await;
             history::measure(&file("history.db"), folder.path(), options.history).await;
         } else {
-            let server = server::Server::start().await;
+            let server = testkit::postgres::Server::start().await;
             println!("PostgreSQL, fsync on, same machine");
             pairs::measure(&server.database("pairs").await, &options.workers, seconds).await;
             let url = server.database("million").await;

@@ -2,11 +2,9 @@
 
 use std::path::Path;
 
-use dataset::{
-    Compression, FileInfo, Format, OutputDtype, PlannedSource, ReadOptions, Source, VectorWriter, kept_schema_of,
-};
+use dataset::{Compression, FileInfo, Format, OutputDtype, PlannedSource, Source, VectorWriter, kept_schema_of};
 use proto::JobId;
-use proto::job::{ComputeDtype, EmbedSpec, JobSpec, MaxRejects, ModelSpec, OnBadRow, RowCounts, ShardLimits};
+use proto::job::{JobSpec, RowCounts, ShardLimits};
 use proto::revision::REVISION;
 use proto::work::{Grant, Output, WorkerInfo};
 
@@ -16,27 +14,8 @@ pub(crate) fn worker() -> WorkerInfo {
 
 /// A job over one CSV file, with so many rows in a shard.
 pub(crate) fn spec(corpus: &str, rows_max: u64) -> JobSpec {
-    JobSpec {
-        sources: vec![Source { uri: corpus.to_owned(), format: Format::Csv, compression: Compression::None }],
-        read: ReadOptions::default(),
-        model: ModelSpec { name: "owner/model".into(), revision: None, digest: "ab".into() },
-        embed: EmbedSpec {
-            pooling: None,
-            normalize: true,
-            max_length: None,
-            prefix: String::new(),
-            dtype: ComputeDtype::F32,
-            output_dtype: OutputDtype::F32,
-            dimensions: None,
-            batch_tokens: None,
-            prompt: None,
-            similarity: None,
-        },
-        limits: ShardLimits { rows_max, bytes_max: 1_000_000 },
-        on_bad_row: OnBadRow::Reject,
-        max_rejects: MaxRejects::Unlimited,
-        allow_partial: false,
-    }
+    let source = Source { uri: corpus.to_owned(), format: Format::Csv, compression: Compression::None };
+    JobSpec { sources: vec![source], limits: ShardLimits { rows_max, bytes_max: 1_000_000 }, ..testkit::job_spec() }
 }
 
 /// An output of so many bytes for what was granted.

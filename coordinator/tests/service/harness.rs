@@ -6,12 +6,10 @@ use std::time::{Duration, Instant};
 
 use coordinator::{Config, CoordinatorError, Policy, Roots, Store, TestClock};
 use dataset::{
-    Compression, FileInfo, Format, Manifest, OutputDtype, ReadOptions, RowStatus, Source, Storage, VectorChunk,
-    VectorWriter, kept_schema_of,
+    Compression, FileInfo, Format, Manifest, OutputDtype, RowStatus, Source, Storage, VectorChunk, VectorWriter,
+    kept_schema_of,
 };
-use proto::job::{
-    ComputeDtype, EmbedSpec, JobSpec, JobState, JobStatus, MaxRejects, ModelSpec, OnBadRow, RowCounts, ShardLimits,
-};
+use proto::job::{JobSpec, JobState, JobStatus, RowCounts};
 use proto::revision::REVISION;
 use proto::work::{CommitOutcome, Grant, Granted, Leased, Output, Session, WorkerInfo};
 use proto::{JobId, JobsClient, RequestId, Wire, WorkClient, in_process};
@@ -200,27 +198,7 @@ pub(crate) fn source(path: &Path) -> Source {
 
 /// A job of ten rows a shard.
 pub(crate) fn spec(sources: Vec<Source>) -> JobSpec {
-    JobSpec {
-        sources,
-        read: ReadOptions::default(),
-        model: ModelSpec { name: "owner/model".into(), revision: None, digest: "d".repeat(64) },
-        embed: EmbedSpec {
-            pooling: None,
-            normalize: true,
-            max_length: None,
-            prefix: String::new(),
-            dtype: ComputeDtype::F32,
-            output_dtype: OutputDtype::F32,
-            dimensions: None,
-            batch_tokens: None,
-            prompt: None,
-            similarity: None,
-        },
-        limits: ShardLimits { rows_max: 10, bytes_max: 1 << 20 },
-        on_bad_row: OnBadRow::Reject,
-        max_rejects: MaxRejects::Unlimited,
-        allow_partial: false,
-    }
+    JobSpec { sources, ..testkit::job_spec() }
 }
 
 /// Does what a worker does, with two-dimensional vectors that all say the same.

@@ -250,9 +250,6 @@ fn check_key(key: &str) -> Result<(), &'static str> {
 }
 
 #[cfg(test)]
-#[path = "../../../tests/harness/s3.rs"]
-mod s3_server;
-#[cfg(test)]
 mod s3_tests;
 #[cfg(test)]
 mod tests;

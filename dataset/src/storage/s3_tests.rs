@@ -7,11 +7,11 @@ use object_store::aws::AmazonS3Builder;
 use spec::ReadOptions;
 
 use super::remote::register_s3;
-use super::s3_server::{ACCESS_KEY, BUCKET, Fault, S3Server, SECRET_KEY};
 use super::write::PART_BYTES;
 use super::*;
 use crate::corpus::{Cursor, CutLimits, Cutter, PlannedSource, expand, inspect, read};
 use crate::error::ErrorKind;
+use testkit::s3::{ACCESS_KEY, BUCKET, Fault, S3Server, SECRET_KEY};
 
 /// Status, code.
 const SLOW_DOWN: Fault = Fault::Answer(503, "SlowDown");

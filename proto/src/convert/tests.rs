@@ -13,9 +13,9 @@ use prost::Message;
 use super::*;
 use crate::generated as wire;
 use crate::ids::{Epoch, JobId, SessionId, ShardId};
-use crate::job::tests::spec;
 use crate::job::*;
 use crate::work::*;
+use testkit::full_job_spec as spec;
 
 fn bytes_and_back<M: Message + Default>(message: M) -> M {
     M::decode(message.encode_to_vec().as_slice()).unwrap()

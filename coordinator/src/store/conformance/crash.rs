@@ -13,9 +13,9 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, query_scalar};
 
 use super::fixture::{Bed, EPOCH_MS, output};
-use super::server::Server;
 use crate::clock::TestClock;
 use crate::store::{Store, StoreErrorKind};
+use testkit::postgres::Server;
 
 /// The files of a database that a power cut leaves behind. The shared-memory file is rebuilt from the log.
 fn snapshot(folder: &Path) -> (Vec<u8>, Vec<u8>) {

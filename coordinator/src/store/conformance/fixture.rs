@@ -4,16 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataset::{
-    Compression, Cursor, Fingerprint, Format, PlannedSource, ReadOptions, RejectReason, Slice, SliceRange, Source,
-};
-use proto::job::{
-    ComputeDtype, EmbedSpec, JobBrief, JobSpec, JobStatus, MaxRejects, ModelSpec, OnBadRow, OutputDtype, RowCounts,
-    ShardLimits,
-};
+use dataset::{Compression, Cursor, Fingerprint, Format, PlannedSource, RejectReason, Slice, SliceRange, Source};
+use proto::job::{EmbedSpec, JobBrief, JobSpec, JobStatus, RowCounts, ShardLimits};
 use proto::revision::REVISION;
 use proto::work::{CommitOutcome, Grant, Granted, Output, WorkerInfo};
 use proto::{JobId, RequestId, SessionId};
+use testkit::job_spec;
 use uuid::Uuid;
 
 use super::dump::{STATE, VIOLATIONS};
@@ -199,24 +195,9 @@ pub(super) fn worker() -> WorkerInfo {
 pub(super) fn spec(prefix: &str) -> JobSpec {
     JobSpec {
         sources: vec![source("a").source],
-        read: ReadOptions::default(),
-        model: ModelSpec { name: "owner/model".into(), revision: None, digest: "ab".into() },
-        embed: EmbedSpec {
-            pooling: None,
-            normalize: true,
-            max_length: None,
-            prefix: prefix.into(),
-            dtype: ComputeDtype::F32,
-            output_dtype: OutputDtype::F32,
-            dimensions: None,
-            batch_tokens: None,
-            prompt: None,
-            similarity: None,
-        },
+        embed: EmbedSpec { prefix: prefix.into(), ..job_spec().embed },
         limits: ShardLimits { rows_max: ROWS, bytes_max: 1_000 },
-        on_bad_row: OnBadRow::Reject,
-        max_rejects: MaxRejects::Unlimited,
-        allow_partial: false,
+        ..job_spec()
     }
 }
 

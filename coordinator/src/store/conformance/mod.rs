@@ -17,13 +17,12 @@ mod plans;
 mod prepared;
 mod random;
 mod scale;
-mod server;
 mod silence;
 mod storm;
 
 use fixture::Bed;
 use futures::future::BoxFuture;
-use server::Server;
+use testkit::postgres::Server;
 
 type Promise = (&'static str, fn(Bed) -> BoxFuture<'static, ()>);
 

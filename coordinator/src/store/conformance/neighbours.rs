@@ -7,10 +7,10 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 
-use super::server::Server;
 use crate::clock::TestClock;
 use crate::policy::Policy;
 use crate::store::{Store, StoreError, StoreErrorKind};
+use testkit::postgres::Server;
 
 /// What a later release may do that its neighbour need not know of.
 const EXPANSION: [&str; 3] = [

@@ -12,10 +12,10 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 use uuid::Uuid;
 
 use super::fixture::{Bed, EPOCH_MS, ROWS, cursor, output, slices, spec, whole};
-use super::server::Server;
 use crate::policy::Policy;
 use crate::shard::{attempt_of_key, output_key};
 use crate::store::{Submitted, migrations};
+use testkit::postgres::Server;
 
 /// The last schema of the programs that left these jobs.
 const OLD_SCHEMA: i64 = 2;

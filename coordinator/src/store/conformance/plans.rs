@@ -6,12 +6,12 @@ use std::str::FromStr;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, query_scalar};
 
-use super::server::Server;
 use crate::clock::TestClock;
 use crate::policy::Policy;
 use crate::store::Store;
 use crate::store::postgres::{EVERYWHERE, HOT};
 use crate::store::sql::{jobs, sweep, work};
+use testkit::postgres::Server;
 
 /// Indexes over rows that are few, whatever is done.
 const SMALL: [&str; 8] = [

@@ -8,11 +8,11 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Executor, query_scalar};
 use uuid::Uuid;
 
 use super::plans::{HOT_STATEMENTS, prepare};
-use super::server::Server;
 use crate::clock::TestClock;
 use crate::policy::Policy;
 use crate::store::Store;
 use crate::store::postgres::{EVERYWHERE, HOT};
+use testkit::postgres::Server;
 
 /// Requests in a statement.
 const BATCH: u128 = 8;

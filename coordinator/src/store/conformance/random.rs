@@ -15,10 +15,10 @@ use uuid::Uuid;
 
 use super::events::{Event, MUST_BE_SEEN, PARTIAL_JOB, Written, burst, prologue};
 use super::fixture::{Bed, cursor, output, slices, source, spec, whole, worker};
-use super::server::Server;
 use crate::policy::Policy;
 use crate::store::memory::model::ModelGrant;
 use crate::store::{Store, StoreError, Swept};
+use testkit::postgres::Server;
 
 /// Sequences per run; `ENCAJE_TEST_SEQUENCES` asks for more.
 const SEQUENCES: u32 = 24;

@@ -8,9 +8,9 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor, query, query_as, query_scalar};
 
 use super::fixture::{Bed, output};
-use super::server::Server;
 use crate::store::backend::REASON_CLOSED;
 use crate::store::{StoreErrorKind, Swept};
+use testkit::postgres::Server;
 
 /// Done shards beside the ones that are worked on.
 const DONE: i64 = 100_000;

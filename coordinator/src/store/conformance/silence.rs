@@ -11,9 +11,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::fixture::Bed;
-use super::server::Server;
 use crate::policy::Policy;
 use crate::store::StoreErrorKind;
+use testkit::postgres::Server;
 
 /// What PostgreSQL calls its socket.
 const SOCKET: &str = ".s.PGSQL.5432";
@@ -72,9 +72,9 @@ async fn carry(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_went_dumb_are_left_for_new_ones() {
     let server = Server::start().await;
-    let (url, way) = (server.database("dumb").await, Way::to(server.folder.path()));
+    let (url, way) = (server.database("dumb").await, Way::to(server.folder()));
     let host = |folder: &Path| format!("host={}", folder.display());
-    let url = url.replace(&host(server.folder.path()), &host(way.folder.path()));
+    let url = url.replace(&host(server.folder()), &host(way.folder.path()));
     let bed = Bed::open(&url, Policy { silence_ms: 1_000, ..Policy::default() }).await;
     let job = bed.job(3).await;
     let session = bed.greedy_session().await;

@@ -18,17 +18,19 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
 
-pub(crate) const BUCKET: &str = "lake";
-pub(crate) const ACCESS_KEY: &str = "AKIDENCAJETEST000001";
-pub(crate) const SECRET_KEY: &str = "canary-secret-0123456789abcdef";
+/// The only bucket.
+pub const BUCKET: &str = "lake";
+/// The only account.
+pub const ACCESS_KEY: &str = "AKIDENCAJETEST000001";
+/// Its secret.
+pub const SECRET_KEY: &str = "canary-secret-0123456789abcdef";
 
 /// The longest body that is looked at.
 const BODY_BYTES_MAX: usize = 64 << 20;
 
 /// How a request fails.
 #[derive(Debug, Clone, Copy)]
-#[allow(dead_code, reason = "each of the programs needs some of them")]
-pub(crate) enum Fault {
+pub enum Fault {
     /// With this status and code, and nothing is done.
     Answer(u16, &'static str),
     /// It is done, and then fails with this status and code.
@@ -41,6 +43,7 @@ pub(crate) enum Fault {
     Truncate,
 }
 
+#[derive(Debug)]
 struct Rule {
     method: &'static str,
     part: &'static str,
@@ -49,23 +52,23 @@ struct Rule {
 }
 
 /// The server; it ends when dropped.
-pub(crate) struct S3Server {
+#[derive(Debug)]
+pub struct S3Server {
     folder: PathBuf,
     _temporary: Option<TempDir>,
     address: SocketAddr,
-    shared: Arc<Shared>,
+    faults: Arc<Faults>,
     _stop: oneshot::Sender<()>,
 }
 
-#[derive(Default)]
-struct Shared {
+#[derive(Debug, Default)]
+struct Faults {
     rules: Mutex<Vec<Rule>>,
 }
 
 impl S3Server {
     /// Starts a server with an empty bucket.
-    #[allow(dead_code, reason = "only for tests")]
-    pub(crate) fn start() -> S3Server {
+    pub fn start() -> S3Server {
         let dir = tempfile::tempdir().unwrap();
         let mut server = S3Server::over(dir.path(), ([127, 0, 0, 1], 0).into());
         server._temporary = Some(dir);
@@ -73,14 +76,14 @@ impl S3Server {
     }
 
     /// Starts a server over the objects in a folder.
-    pub(crate) fn over(folder: &Path, address: SocketAddr) -> S3Server {
+    pub fn over(folder: &Path, address: SocketAddr) -> S3Server {
         std::fs::create_dir_all(folder.join(BUCKET)).unwrap();
         let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(folder).unwrap());
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
-        let (service, shared) = (builder.build(), Arc::new(Shared::default()));
+        let (service, faults) = (builder.build(), Arc::new(Faults::default()));
         let (stop, stopped) = oneshot::channel::<()>();
         let (tell, told) = std::sync::mpsc::channel();
-        let seen = Arc::clone(&shared);
+        let seen = Arc::clone(&faults);
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
@@ -93,22 +96,21 @@ impl S3Server {
             });
         });
         let (folder, address) = (folder.to_owned(), told.recv().unwrap());
-        S3Server { folder, _temporary: None, address, shared, _stop: stop }
+        S3Server { folder, _temporary: None, address, faults, _stop: stop }
     }
 
-    pub(crate) fn url(&self) -> String {
+    /// The endpoint.
+    pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// The file of an object.
-    #[allow(dead_code, reason = "only for tests")]
-    pub(crate) fn file(&self, key: &str) -> PathBuf {
+    pub fn file(&self, key: &str) -> PathBuf {
         self.folder.join(BUCKET).join(key)
     }
 
     /// What a program needs in its environment to use this server.
-    #[allow(dead_code, reason = "only for programs")]
-    pub(crate) fn environment(&self) -> [(&'static str, String); 5] {
+    pub fn environment(&self) -> [(&'static str, String); 5] {
         [
             ("AWS_ENDPOINT_URL", self.url()),
             ("AWS_ALLOW_HTTP", "true".to_owned()),
@@ -119,23 +121,21 @@ impl S3Server {
     }
 
     /// Makes the next `times` requests fail whose method is this one and whose path and query contain `part`.
-    #[allow(dead_code, reason = "only for tests")]
-    pub(crate) fn fail(&self, method: &'static str, part: &'static str, fault: Fault, times: usize) {
-        self.shared.rules.lock().unwrap().push(Rule { method, part, fault, times });
+    pub fn fail(&self, method: &'static str, part: &'static str, fault: Fault, times: usize) {
+        self.faults.rules.lock().unwrap().push(Rule { method, part, fault, times });
     }
 
     /// Forgets what should fail.
-    #[allow(dead_code, reason = "only for tests")]
-    pub(crate) fn heal(&self) {
-        self.shared.rules.lock().unwrap().clear();
+    pub fn heal(&self) {
+        self.faults.rules.lock().unwrap().clear();
     }
 }
 
-async fn accept(listener: TcpListener, s3: S3Service, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, s3: S3Service, faults: Arc<Faults>) {
     loop {
         let Ok((socket, _)) = listener.accept().await else { continue };
-        let (s3, shared) = (s3.clone(), Arc::clone(&shared));
-        let answer = move |request: HttpRequest| answer(s3.clone(), Arc::clone(&shared), request);
+        let (s3, faults) = (s3.clone(), Arc::clone(&faults));
+        let answer = move |request: HttpRequest| answer(s3.clone(), Arc::clone(&faults), request);
         let service = tower::service_fn(answer).map_request(|request: Request<Incoming>| request.map(Body::from));
         tokio::spawn(async move {
             let server = Builder::new(TokioExecutor::new());
@@ -145,9 +145,9 @@ async fn accept(listener: TcpListener, s3: S3Service, shared: Arc<Shared>) {
     }
 }
 
-async fn answer(s3: S3Service, shared: Arc<Shared>, mut request: HttpRequest) -> Result<HttpResponse, std::io::Error> {
+async fn answer(s3: S3Service, faults: Arc<Faults>, mut request: HttpRequest) -> Result<HttpResponse, std::io::Error> {
     let line = format!("{} {}", request.method(), request.uri());
-    let fault = shared.due(&line);
+    let fault = faults.due(&line);
     let failed = |error: String| std::io::Error::other(error);
     match fault {
         None => s3.call(request).await.map_err(|error| failed(format!("{error:?}"))),
@@ -177,7 +177,7 @@ async fn answer(s3: S3Service, shared: Arc<Shared>, mut request: HttpRequest) ->
     }
 }
 
-impl Shared {
+impl Faults {
     fn due(&self, line: &str) -> Option<Fault> {
         let mut rules = self.rules.lock().unwrap();
         let rule = rules

@@ -15,13 +15,15 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running server. It ends with this value, and also when the process dies without dropping it: the shell that runs it
 /// waits for the end of its standard input, which only this process holds open.
-pub(crate) struct Server {
-    pub(super) folder: TempDir,
+#[derive(Debug)]
+pub struct Server {
+    folder: TempDir,
     shell: Child,
 }
 
 impl Server {
-    pub(crate) async fn start() -> Self {
+    /// Starts a server without databases.
+    pub async fn start() -> Self {
         let programs = programs();
         let folder = TempDir::with_prefix("encaje-postgres-").expect("a temporary folder");
         let account = Account::for_postgres();
@@ -39,7 +41,7 @@ impl Server {
     }
 
     /// Makes an empty database and returns its URL.
-    pub(crate) async fn database(&self, name: &str) -> String {
+    pub async fn database(&self, name: &str) -> String {
         let mut connection = PgConnection::connect(&self.url("postgres")).await.expect("the server answers");
         let create = AssertSqlSafe(format!("CREATE DATABASE \"{name}\""));
         connection.execute(create).await.expect("the database is new");
@@ -47,15 +49,20 @@ impl Server {
     }
 
     /// Ends it without a word to its clients; what was committed stays.
-    pub(crate) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         drop(self.shell.stdin.take());
         self.shell.wait().ok();
     }
 
     /// Starts it again after [`Server::stop`].
-    pub(crate) async fn start_again(&mut self) {
+    pub async fn start_again(&mut self) {
         self.shell = spawn(self.folder.path());
         self.wait_until_it_answers().await;
+    }
+
+    /// The folder of its socket.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     fn url(&self, database: &str) -> String {

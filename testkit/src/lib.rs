@@ -1,0 +1,10 @@
+//! What the tests of several crates need; only ever a dev-dependency.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod jobs;
+#[cfg(all(unix, feature = "postgres"))]
+pub mod postgres;
+#[cfg(feature = "s3")]
+pub mod s3;
+
+pub use jobs::{full_job_spec, job_spec};
