@@ -152,20 +152,37 @@ fn change_in_place(path: &Path) {
     file.set_times(FileTimes::new().set_modified(modified)).unwrap();
 }
 
-#[test]
-fn a_corpus_that_changed_in_place_with_its_time_put_back_fails_the_job() {
+/// Submits a corpus below a root, meddles with it once it is planned, and returns why the job failed.
+fn reason_of_failure_after(name: &str, write: impl Fn(&Path, &[String]), meddle: impl Fn(&Path)) -> String {
     let bench = Bench::new();
-    let corpus = bench.write("corpora/a.csv", corpora::csv(&sentences(300)));
+    let corpus = bench.path("corpora").join(name);
+    std::fs::create_dir(bench.path("corpora")).unwrap();
+    write(&corpus, &sentences(300));
     let root = bench.path("corpora").display().to_string();
     let (_coordinator, url) = coordinator(&bench, "c", "state.db", &["--corpus-root", &root]);
     let job = submit(&bench, &url, corpus.to_str().unwrap(), &["--shard-rows", "50"]);
     wait_for("the plan", || (status(&bench, &url, &job)["state"] == "running").then_some(()));
-    change_in_place(&corpus);
+    meddle(&corpus);
     let _worker = worker(&bench, "w", &url, &[]);
     let failed = wait_for("the end of the job", || {
         let found = status(&bench, &url, &job);
         (found["state"] == "failed").then_some(found)
     });
-    let reason = failed["reason"].as_str().unwrap();
+    failed["reason"].as_str().unwrap().to_owned()
+}
+
+fn write_csv(path: &Path, texts: &[String]) {
+    std::fs::write(path, corpora::csv(texts)).unwrap();
+}
+
+#[test]
+fn a_corpus_that_changed_in_place_with_its_time_put_back_fails_the_job() {
+    let reason = reason_of_failure_after("a.csv", write_csv, change_in_place);
     assert!(reason.contains("a.csv") && reason.contains("changed since it was planned"), "{reason}");
+}
+
+#[test]
+fn a_corpus_that_is_gone_below_a_root_fails_the_job_and_is_named() {
+    let reason = reason_of_failure_after("a.csv", write_csv, |corpus| std::fs::remove_file(corpus).unwrap());
+    assert!(reason.contains("a.csv") && reason.contains("it is gone"), "{reason}");
 }

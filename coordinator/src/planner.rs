@@ -44,6 +44,7 @@ impl From<RootError> for PlanError {
             RootError::UploadMissing { uri, source } => {
                 PlanError::Dataset(DatasetError::Io { object: uri, source: Box::new(source) })
             }
+            RootError::SourceMissing { uri } => PlanError::Dataset(DatasetError::NotFound { object: uri }),
             RootError::NotAllowed { .. } | RootError::Bad(_) | RootError::BadRoot { .. } => PlanError::Root(error),
         }
     }

@@ -1,6 +1,7 @@
 //! Which corpora a coordinator reads for those who submit jobs. A path or URL in a job is a wish of somebody else: it is
 //! only followed where the operator said so. What was uploaded to the coordinator's own storage may always be read.
 
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use dataset::{CorpusPlace, DatasetError, corpus_place};
@@ -46,6 +47,12 @@ pub enum RootError {
         #[source]
         source: std::io::Error,
     },
+    /// It would lie below a root, and nothing is there.
+    #[error("the source `{uri}` is not found: put the file back, or submit a job without it")]
+    SourceMissing {
+        /// The source.
+        uri: String,
+    },
     /// It cannot be a source at all.
     #[error("a source cannot be read")]
     Bad(#[source] Box<DatasetError>),
@@ -83,7 +90,7 @@ impl Roots {
     /// Checks that a source may be read. Links are followed: what counts is where a path leads to.
     ///
     /// # Errors
-    /// `NotAllowed`, `UploadMissing`, or `Bad` for what is no source.
+    /// `NotAllowed`, `SourceMissing`, `UploadMissing`, or `Bad` for what is no source.
     pub fn check(&self, uri: &str, storage_url: &str) -> Result<(), RootError> {
         let Rule::Listed(roots) = &self.0 else { return Ok(()) };
         let place = corpus_place(uri).map_err(|error| RootError::Bad(Box::new(error)))?;
@@ -92,9 +99,19 @@ impl Roots {
         }
         let is_allowed = match &place {
             CorpusPlace::Path(path) => {
-                // Nobody is told what there is where nothing may be read.
-                let real = real_path(path).ok().flatten().ok_or_else(|| not_allowed(uri))?;
-                roots.iter().any(|root| matches!(root, Root::Folder(folder) if real.starts_with(folder)))
+                let is_inside = |real: &Path| {
+                    roots.iter().any(|root| matches!(root, Root::Folder(folder) if real.starts_with(folder)))
+                };
+                match real_path(path) {
+                    Ok(real) => real.is_some_and(|real| is_inside(&real)),
+                    // Nobody is told what there is where nothing may be read.
+                    Err(error) => {
+                        let is_missing = error.kind() == ErrorKind::NotFound
+                            && folder_of_missing(path).is_some_and(|folder| is_inside(&folder));
+                        let missing = || RootError::SourceMissing { uri: shown(uri) };
+                        return Err(if is_missing { missing() } else { not_allowed(uri) });
+                    }
+                }
             }
             CorpusPlace::Bucket { bucket, key } => roots.iter().any(|root| match root {
                 Root::Bucket { bucket: allowed, prefix } => allowed == bucket && is_below(key, prefix),
@@ -162,12 +179,33 @@ fn real_path(path: &Path) -> std::io::Result<Option<PathBuf>> {
     is_plain.then(|| std::fs::canonicalize(path)).transpose()
 }
 
+/// Returns the deepest folder above a path without a file, with links followed; `None` where a link stands below it, since
+/// what a link leads to is not for everybody to know.
+fn folder_of_missing(path: &Path) -> Option<PathBuf> {
+    let mut below = path;
+    loop {
+        let folder = below.parent()?;
+        match std::fs::canonicalize(folder) {
+            Ok(real) => {
+                let entry = std::fs::symlink_metadata(real.join(below.file_name()?));
+                return entry.is_err_and(|error| error.kind() == ErrorKind::NotFound).then_some(real);
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => below = folder,
+            Err(_) => return None,
+        }
+    }
+}
+
 fn is_below(key: &str, prefix: &str) -> bool {
     prefix.is_empty() || key.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn not_allowed(uri: &str) -> RootError {
-    RootError::NotAllowed { uri: uri.chars().take(300).flat_map(char::escape_debug).collect() }
+    RootError::NotAllowed { uri: shown(uri) }
+}
+
+fn shown(uri: &str) -> String {
+    uri.chars().take(300).flat_map(char::escape_debug).collect()
 }
 
 #[cfg(test)]
@@ -273,6 +311,7 @@ mod tests {
             let digest = "1".repeat(64);
             std::os::unix::fs::symlink(root.join("outside/secret.csv"), root.join("data/link.csv")).unwrap();
             std::os::unix::fs::symlink(root.join("outside"), root.join("data/linked")).unwrap();
+            std::os::unix::fs::symlink(root.join("outside/gone.csv"), root.join("data/dangling")).unwrap();
             std::fs::create_dir(root.join(format!("storage/uploads/{digest}"))).unwrap();
             std::os::unix::fs::symlink(
                 root.join("outside/secret.csv"),
@@ -289,7 +328,19 @@ mod tests {
             path("data/%2E%2e/outside/secret.csv"),
             path("data/link.csv"),
             path("data/linked/secret.csv"),
-            path("data/gone.csv"),
+            path("data/linked/gone.csv"),
+            path("data/linked/gone/gone.csv"),
+            path("data/dangling"),
+            path("data/dangling/gone.csv"),
+            path("data/../outside/gone.csv"),
+            path("data/../data/gone.csv"),
+            path("data/./gone/../../outside/gone.csv"),
+            path("data/%2e%2e/outside/gone.csv"),
+            path("data/a.csv/gone.csv"),
+            path("outside/gone.csv"),
+            path("data2/gone.csv"),
+            path("gone/data/gone.csv"),
+            "/gone.csv".to_owned(),
             format!("{}\0.csv", path("data/a.csv")),
             format!("file://{}", path("data/%2e%2e/outside/secret.csv")),
             format!("file://elsewhere{}", path("data/a.csv")),
@@ -303,11 +354,28 @@ mod tests {
         ];
         hostile.extend(HOSTILE.iter().map(|uri| (*uri).to_owned()));
         for uri in &hostile {
-            let refused = roots.check(uri, &storage);
-            assert!(refused.is_err(), "{uri}");
-            assert!(!refused.unwrap_err().to_string().contains("pass@"));
+            let refused = roots.check(uri, &storage).expect_err(uri);
+            // Whether there is a file must make no difference.
+            assert!(matches!(refused, RootError::NotAllowed { .. } | RootError::Bad(_)), "{uri}: {refused}");
+            assert!(!refused.to_string().contains("pass@"));
         }
         assert!(hostile.len() > 50);
+    }
+
+    #[test]
+    fn a_file_missing_below_a_root_is_named_as_missing() {
+        let (dir, roots, storage) = setup();
+        let root = std::fs::canonicalize(dir.path()).unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(root.join("data/sub"), root.join("data/short")).unwrap();
+        for name in ["data/gone.csv", "data/sub/gone.csv", "data/gone/gone.csv", "data/short/gone.csv"] {
+            let uri = root.join(name).to_str().unwrap().to_owned();
+            for uri in [format!("file://{uri}"), uri] {
+                let missing = roots.check(&uri, &storage).unwrap_err();
+                assert!(matches!(missing, RootError::SourceMissing { .. }), "{uri}: {missing}");
+                assert!(missing.to_string().contains(&uri), "{missing}");
+            }
+        }
     }
 
     #[test]

@@ -244,6 +244,7 @@ fn check_sources(context: &Context, spec: &JobSpec) -> Result<(), Status> {
             match error {
                 // It is asked for again, and submitting again uploads it again.
                 RootError::UploadMissing { .. } => Status::unavailable(error_chain(&error)),
+                RootError::SourceMissing { .. } => Status::failed_precondition(error.to_string()),
                 RootError::NotAllowed { .. } | RootError::Bad(_) | RootError::BadRoot { .. } => {
                     Status::permission_denied(error.to_string())
                 }

@@ -195,7 +195,9 @@ async fn find(context: &Context, key: &str) -> Result<Readable, Status> {
             context.config.roots.check(&planned.source.uri, storage.url()).map_err(|error| {
                 warn!(job.id = %job, error = error_chain(&error), "a source is not relayed");
                 match error {
-                    RootError::UploadMissing { .. } => Status::not_found(error_chain(&error)),
+                    RootError::UploadMissing { .. } | RootError::SourceMissing { .. } => {
+                        Status::not_found(error_chain(&error))
+                    }
                     RootError::NotAllowed { .. } | RootError::Bad(_) | RootError::BadRoot { .. } => {
                         Status::permission_denied(error.to_string())
                     }

@@ -151,6 +151,23 @@ async fn a_job_over_a_corpus_that_nobody_allowed_is_refused_and_over_an_upload_i
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_is_gone_below_a_root_is_missing_and_not_forbidden() {
+    let mut cluster = Cluster::start().await;
+    let source = cluster.corpus("a.csv", 25, &[]);
+    let job = cluster.submit(&spec(vec![source.clone()])).await;
+    cluster.until_state(job, JobState::Running).await;
+    cluster.stop().await;
+    let folder = std::path::Path::new(&source.uri).parent().unwrap().to_str().unwrap().to_owned();
+    cluster.config.roots = Roots::listed(&[folder]).unwrap();
+    cluster.start_again().await;
+    std::fs::remove_file(&source.uri).unwrap();
+    assert_eq!(relayed(cluster.wire()).get(&source_key(job, 0)).await.unwrap_err().kind(), ErrorKind::NotFound);
+    let refused = cluster.jobs().submit(proto::JobId::generate(), &spec(vec![source.clone()])).await.unwrap_err();
+    assert_eq!(refused.kind, proto::RpcErrorKind::FailedPrecondition);
+    assert!(refused.message.contains(&source.uri) && refused.message.contains("is not found"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_relay_asks_to_come_again() {
     let mut cluster = Cluster::start().await;
     cluster.stop().await;
