@@ -152,6 +152,18 @@ fn change_in_place(path: &Path) {
     file.set_times(FileTimes::new().set_modified(modified)).unwrap();
 }
 
+/// Writes another letter into a text of the middle, and puts the time back.
+fn change_a_text_in_place(path: &Path) {
+    let modified = std::fs::metadata(path).unwrap().modified().unwrap();
+    let mut bytes = std::fs::read(path).unwrap();
+    let text = sentences(300)[150].clone().into_bytes();
+    let at = bytes.windows(text.len()).position(|window| window == text).unwrap();
+    bytes[at] ^= 1;
+    let mut file = File::options().write(true).open(path).unwrap();
+    file.write_all(&bytes).unwrap();
+    file.set_times(FileTimes::new().set_modified(modified)).unwrap();
+}
+
 /// Submits a corpus below a root, meddles with it once it is planned, and returns why the job failed.
 fn reason_of_failure_after(name: &str, write: impl Fn(&Path, &[String]), meddle: impl Fn(&Path)) -> String {
     let bench = Bench::new();
@@ -179,6 +191,16 @@ fn write_csv(path: &Path, texts: &[String]) {
 fn a_corpus_that_changed_in_place_with_its_time_put_back_fails_the_job() {
     let reason = reason_of_failure_after("a.csv", write_csv, change_in_place);
     assert!(reason.contains("a.csv") && reason.contains("changed since it was planned"), "{reason}");
+}
+
+#[test]
+fn rows_that_changed_in_place_before_they_were_first_read_fail_the_job() {
+    for (name, write) in
+        [("a.parquet", corpora::write_parquet as fn(&Path, &[String])), ("a.arrow", corpora::write_arrow)]
+    {
+        let reason = reason_of_failure_after(name, write, change_a_text_in_place);
+        assert!(reason.contains(name) && reason.contains("changed since it was planned"), "{reason}");
+    }
 }
 
 #[test]

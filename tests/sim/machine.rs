@@ -91,7 +91,7 @@ impl SimMachine {
             return Err(Failed { class, message: "it broke".to_owned() });
         }
         let again = if planted::is(Bug::FlipIsChange) { String::new() } else { self.read_again(grant) };
-        check_input(grant, &input_blake3, async { Ok(Some(again)) })
+        check_input(grant, &input_blake3, async { Ok(again) })
             .await
             .inspect_err(|failed| self.look_at(grant, failed))?;
         let rows = Rows { first: wanted.first_row, count: wanted.rows, convicted: grant.convicted, misread };

@@ -38,7 +38,7 @@ impl From<ShardError> for Failed {
 pub async fn check_input(
     grant: &Grant,
     read_blake3: &str,
-    again: impl Future<Output = Result<Option<String>, DatasetError>>,
+    again: impl Future<Output = Result<String, DatasetError>>,
 ) -> Result<(), Failed> {
     Ok(shard_run::check_input(grant, read_blake3, again).await?)
 }

@@ -113,7 +113,8 @@ async fn make_output(
     let stages = Stages { grant, model, pools: &workshop.pools, meter: Arc::clone(meter) };
     // On the heap: the stages hold whole chunks by value.
     let (input_blake3, summary) = Box::pin(stages.run(reader, writer)).await?;
-    check_input(grant, &input_blake3, dataset::slice_blake3(&grant.source, &grant.slice, storage, &detour)).await?;
+    let again = dataset::slice_blake3(&grant.source, &grant.slice, &grant.read, storage, &detour);
+    check_input(grant, &input_blake3, again).await?;
     meter.time_async(Stage::Store, Box::pin(store(storage, grant, spooled.path(), &summary))).await?;
     Ok(Output {
         key: grant.output_key.clone(),
@@ -152,14 +153,14 @@ async fn in_place(workshop: &Workshop, storage: &Storage) -> Result<(), DatasetE
 pub(crate) async fn check_input(
     grant: &Grant,
     read_blake3: &str,
-    again: impl Future<Output = Result<Option<String>, DatasetError>>,
+    again: impl Future<Output = Result<String, DatasetError>>,
 ) -> Result<(), ShardError> {
     let Some(planned) = &grant.slice.blake3 else { return Ok(()) };
     if planned == read_blake3 {
         return Ok(());
     }
     let uri = grant.source.source.uri.clone();
-    if again.await?.as_ref() == Some(planned) {
+    if again.await? == *planned {
         return Err(ShardError::ReadDiffers { uri });
     }
     let change = "other bytes, with the same size and time".to_owned();

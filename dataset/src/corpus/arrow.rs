@@ -10,9 +10,9 @@ use arrow_ipc::{Block, MetadataVersion, root_as_message};
 use arrow_schema::SchemaRef;
 use bytes::Bytes;
 
-use crate::corpus::arrow_index::{self, Kind, Message};
+use crate::corpus::arrow_index::{self, ArrowIndex, Kind, Message};
 use crate::corpus::columnar::{Batches, BlockingObject, Part, Selection};
-use crate::corpus::formats::ColumnarFormat;
+use crate::corpus::formats::{ColumnarFormat, Index};
 use crate::error::DatasetError;
 
 /// A compressed buffer may claim so many bytes, and so many times its own size: memory is taken before it is unpacked.
@@ -24,35 +24,31 @@ pub(crate) struct Arrow;
 
 impl ColumnarFormat for Arrow {
     fn schema(&self, object: &BlockingObject) -> Result<SchemaRef, DatasetError> {
-        schema(object)
+        arrow_index::schema(object)
     }
 
-    fn parts(&self, object: &BlockingObject, _: &str) -> Result<Vec<Part>, DatasetError> {
-        parts(object)
+    fn index(&self, object: &BlockingObject) -> Result<Arc<dyn Index>, DatasetError> {
+        Ok(Arc::new(arrow_index::index(object)?))
+    }
+}
+
+impl Index for ArrowIndex {
+    /// Record batches. Their bytes are those of all columns, as stored.
+    fn parts(&self, _: &str) -> Vec<Part> {
+        let part_of = |message: &Message| match message.kind {
+            Kind::Batch { rows } => Some(Part { rows, bytes: message.body_bytes }),
+            Kind::Dictionary { .. } => None,
+        };
+        self.messages.iter().filter_map(part_of).collect()
     }
 
     fn open(&self, object: BlockingObject, selection: &Selection) -> Result<Box<dyn Batches>, DatasetError> {
-        Ok(Box::new(open(object, selection)?))
+        Ok(Box::new(open(self, object, selection)?))
     }
 }
 
-/// Returns the schema.
-fn schema(object: &BlockingObject) -> Result<SchemaRef, DatasetError> {
-    arrow_index::schema(object)
-}
-
-/// Lists the record batches. Their bytes are those of all columns, as stored.
-fn parts(object: &BlockingObject) -> Result<Vec<Part>, DatasetError> {
-    let part_of = |message: &Message| match message.kind {
-        Kind::Batch { rows } => Some(Part { rows, bytes: message.body_bytes }),
-        Kind::Dictionary { .. } => None,
-    };
-    Ok(arrow_index::index(object)?.messages.iter().filter_map(part_of).collect())
-}
-
 /// Opens the rows of a slice.
-fn open(object: BlockingObject, selection: &Selection) -> Result<ArrowBatches, DatasetError> {
-    let index = arrow_index::index(&object)?;
+fn open(index: &ArrowIndex, object: BlockingObject, selection: &Selection) -> Result<ArrowBatches, DatasetError> {
     let positions = selection.positions(&index.schema);
     let wanted = index.schema.project(&positions).map_err(|error| object.corrupt(error.to_string()))?;
     // Each message tells its own version; footers of some writers tell another.
@@ -61,7 +57,8 @@ fn open(object: BlockingObject, selection: &Selection) -> Result<ArrowBatches, D
         object,
         decoder,
         wanted: Arc::new(wanted),
-        messages: index.messages.into_iter(),
+        messages: Arc::clone(&index.messages),
+        next_message: 0,
         first_row: 0,
         rows: selection.rows.clone(),
     })
@@ -73,7 +70,8 @@ struct ArrowBatches {
     decoder: FileDecoder,
     /// The columns that are read.
     wanted: SchemaRef,
-    messages: std::vec::IntoIter<Message>,
+    messages: Arc<[Message]>,
+    next_message: usize,
     /// Row of the next batch, counted in the object.
     first_row: u64,
     /// Rows of the slice.
@@ -83,9 +81,10 @@ struct ArrowBatches {
 impl Batches for ArrowBatches {
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, DatasetError> {
         while self.first_row < self.rows.end {
-            let Some(message) = self.messages.next() else {
+            let Some(message) = self.messages.get(self.next_message).cloned() else {
                 return Ok(None);
             };
+            self.next_message += 1;
             match message.kind {
                 // Every dictionary before the slice is read: a later one may extend or replace it.
                 Kind::Dictionary { id } if self.is_wanted(id) => self.read_dictionary(&message)?,

@@ -25,11 +25,11 @@ const METADATA_BYTES_MAX: u64 = 64 << 20;
 const METADATA_BYTES_USUAL: u64 = 4 << 10;
 
 /// What is where.
-pub(crate) struct Index {
+pub(crate) struct ArrowIndex {
     /// Its columns have names of their own.
     pub(crate) schema: SchemaRef,
     /// Dictionaries and batches, in the order in which they must be read.
-    pub(crate) messages: Vec<Message>,
+    pub(crate) messages: Arc<[Message]>,
 }
 
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ pub(crate) fn schema(object: &BlockingObject) -> Result<SchemaRef, DatasetError>
 }
 
 /// Lists the messages.
-pub(crate) fn index(object: &BlockingObject) -> Result<Index, DatasetError> {
+pub(crate) fn index(object: &BlockingObject) -> Result<ArrowIndex, DatasetError> {
     match layout(object)? {
         Layout::File { footer } => by_footer(object, footer),
         Layout::Stream => by_walk(object),
@@ -106,7 +106,7 @@ fn read_footer(object: &BlockingObject, range: Range<u64>) -> Result<Footer, Dat
 }
 
 /// A file's dictionaries all come before its batches, wherever they lie.
-fn by_footer(object: &BlockingObject, range: Range<u64>) -> Result<Index, DatasetError> {
+fn by_footer(object: &BlockingObject, range: Range<u64>) -> Result<ArrowIndex, DatasetError> {
     let end = range.start;
     let footer = read_footer(object, range)?;
     let mut messages = Vec::with_capacity(footer.dictionaries.len() + footer.batches.len());
@@ -125,10 +125,10 @@ fn by_footer(object: &BlockingObject, range: Range<u64>) -> Result<Index, Datase
         let Some((kind, _)) = kind else { return Err(object.corrupt("its footer lists a block without metadata")) };
         messages.push(Message { kind, metadata, body_bytes });
     }
-    Ok(Index { schema: footer.schema, messages })
+    Ok(ArrowIndex { schema: footer.schema, messages: messages.into() })
 }
 
-fn by_walk(object: &BlockingObject) -> Result<Index, DatasetError> {
+fn by_walk(object: &BlockingObject) -> Result<ArrowIndex, DatasetError> {
     let size = object.size();
     let (schema, mut at) = read_schema(object)?;
     let mut messages = Vec::new();
@@ -141,7 +141,7 @@ fn by_walk(object: &BlockingObject) -> Result<Index, DatasetError> {
         messages.push(Message { kind, metadata, body_bytes });
     }
     check_end(object, at)?;
-    Ok(Index { schema, messages })
+    Ok(ArrowIndex { schema, messages: messages.into() })
 }
 
 /// Streams that were joined end to end would lose all but the first.

@@ -15,10 +15,10 @@ use tokio::runtime::Handle;
 
 use crate::corpus::columns::{Text, text_of};
 use crate::corpus::convert::convert;
-use crate::corpus::formats::ColumnarFormat;
+use crate::corpus::formats::{ColumnarFormat, Index};
 use crate::corpus::object::Object;
 use crate::corpus::{CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, CutLimits, RecordChunk};
-use crate::error::DatasetError;
+use crate::error::{DatasetError, ErrorKind};
 use crate::guarded::guarded;
 
 /// Rows that take more memory are converted in several pieces.
@@ -84,14 +84,41 @@ pub(crate) async fn fields(object: &Object, format: &'static dyn ColumnarFormat)
     blocking(object, move |object| format.schema(&object)).await
 }
 
-/// Lists the parts of a columnar object.
-pub(crate) async fn parts(
+/// Reads where the parts of a columnar object lie.
+pub(crate) async fn index(
     object: &Object,
     format: &'static dyn ColumnarFormat,
-    text_column: &str,
-) -> Result<Parts, DatasetError> {
-    let text_column = text_column.to_owned();
-    blocking(object, move |object| format.parts(&object, &text_column)).await.map(Parts::new)
+) -> Result<Arc<dyn Index>, DatasetError> {
+    blocking(object, move |object| format.index(&object)).await
+}
+
+/// Returns the BLAKE3, in hex, of the rows of a selection: the [`ColumnarReader::blake3`] of whoever reads the same. `None`
+/// where they do not decode, which is for whoever reads them to say.
+pub(crate) async fn rows_blake3(
+    object: &Object,
+    index: Arc<dyn Index>,
+    selection: Selection,
+) -> Result<Option<String>, DatasetError> {
+    let digest: Result<String, DatasetError> = async {
+        let mut reader = ColumnarReader::open(object.clone(), index, selection).await?;
+        while reader.next_chunk(0).await?.is_some() {}
+        Ok(reader.blake3())
+    }
+    .await;
+    match digest {
+        Ok(digest) => Ok(Some(digest)),
+        Err(error) => match error.kind() {
+            ErrorKind::Corrupt | ErrorKind::BadInput | ErrorKind::Unsupported => Ok(None),
+            ErrorKind::NotFound
+            | ErrorKind::AlreadyExists
+            | ErrorKind::SourceChanged
+            | ErrorKind::NoSpace
+            | ErrorKind::Throttled
+            | ErrorKind::Auth
+            | ErrorKind::StorageSwapped
+            | ErrorKind::Io => Err(error),
+        },
+    }
 }
 
 /// The parts of an object with the row that each begins at. PURE.
@@ -194,12 +221,12 @@ impl ColumnarReader {
     /// Opens the rows of a slice.
     pub(crate) async fn open(
         object: Object,
-        format: &'static dyn ColumnarFormat,
+        index: Arc<dyn Index>,
         selection: Selection,
     ) -> Result<ColumnarReader, DatasetError> {
         let name = object.name().to_owned();
         let open = move |object: BlockingObject| -> Result<Decoding, DatasetError> {
-            let batches = format.open(object, &selection)?;
+            let batches = index.open(object, &selection)?;
             Ok(Decoding { name, batches, selection, batch: None, hasher: Hasher::new() })
         };
         let decoding = Some(blocking(&object, open).await?);

@@ -1,15 +1,18 @@
 //! Cuts a corpus into slices: the loop over sources, resumable from a cursor.
 
 use std::fmt;
+use std::sync::Arc;
 
+use arrow_schema::SchemaRef;
 use spec::ReadOptions;
 
-use crate::corpus::columnar::{self, Parts};
+use crate::corpus::columnar::{self, Parts, Selection};
 use crate::corpus::dialect::{self, Dialect};
-use crate::corpus::formats::{self, Layout};
+use crate::corpus::formats::{self, Index, Layout};
 use crate::corpus::notice::Notice;
 use crate::corpus::object::Object;
 use crate::corpus::piece::Recut;
+use crate::corpus::schema::kept_schema_of;
 use crate::corpus::stream::TextStream;
 use crate::corpus::text_cut::TextCut;
 use crate::corpus::{Cursor, PlannedSource, Slice, SliceRange};
@@ -35,6 +38,7 @@ pub struct Cutter {
     cursor: Cursor,
     open: Option<Open>,
     notices: Vec<Notice>,
+    digests_rows: bool,
 }
 
 /// The source being cut.
@@ -46,7 +50,9 @@ enum Open {
     },
     Columnar {
         object: Object,
+        index: Arc<dyn Index>,
         parts: Parts,
+        kept: SchemaRef,
     },
 }
 
@@ -78,7 +84,12 @@ impl Cutter {
         }
         dialect::check(&[], &options)?;
         let recut = Recut { storage: recut, prefix: recut_prefix };
-        Ok(Cutter { sources, options, limits, recut, cursor, open: None, notices: Vec::new() })
+        Ok(Cutter { sources, options, limits, recut, cursor, open: None, notices: Vec::new(), digests_rows: true })
+    }
+
+    /// Leaves out the digests of rows, for which they are decoded: for whoever reads the slices at once.
+    pub(crate) fn without_digests_of_rows(self) -> Cutter {
+        Cutter { digests_rows: false, ..self }
     }
 
     /// Returns the next slice, or `None` at the end of the corpus.
@@ -140,8 +151,9 @@ impl Cutter {
         let source = &planned.source;
         match formats::layout(source.format).0 {
             Layout::Columnar(columnar) => {
-                let parts = columnar::parts(&object, columnar, &self.options.text_column).await?;
-                Ok(Open::Columnar { object, parts })
+                let index = columnar::index(&object, columnar).await?;
+                let parts = Parts::new(index.parts(&self.options.text_column));
+                Ok(Open::Columnar { object, index, parts, kept: Arc::new(kept_schema_of(planned)?) })
             }
             Layout::Text(text) => {
                 let encoding = dialect::encoding_of(&self.options);
@@ -172,13 +184,20 @@ impl Cutter {
                 };
                 Ok(Some(slice(range, cut.rows, cut.recut_key, Some(cut.blake3))))
             }
-            Open::Columnar { object, parts } => {
+            Open::Columnar { object, index, parts, kept } => {
                 let Some(end) = parts.slice_end(position, self.limits) else {
                     object.check().await?;
                     return Ok(None);
                 };
+                let blake3 = if self.digests_rows && !object.is_tagged_by_content() {
+                    let text_column = self.options.text_column.clone();
+                    let selection = Selection { rows: position..end, text_column, kept: Arc::clone(kept) };
+                    columnar::rows_blake3(object, Arc::clone(index), selection).await?
+                } else {
+                    None
+                };
                 self.cursor.position = end;
-                Ok(Some(slice(SliceRange::Rows { start: position, end }, end - position, None, None)))
+                Ok(Some(slice(SliceRange::Rows { start: position, end }, end - position, None, blake3)))
             }
         }
     }

@@ -1,6 +1,5 @@
 //! Tests that cutting and reading ask for bounded amounts, by counting what is asked of the store.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::stream::BoxStream;

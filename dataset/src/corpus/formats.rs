@@ -1,6 +1,7 @@
 //! The corpus formats: what each of them does, in one table. A format is one file behind one of two traits.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use arrow_schema::{Schema, SchemaRef};
 use futures::future::BoxFuture;
@@ -169,16 +170,22 @@ pub(crate) trait ColumnarFormat: Sync {
     /// The object is not of this format, damaged, or cannot be read.
     fn schema(&self, object: &BlockingObject) -> Result<SchemaRef, DatasetError>;
 
-    /// Lists the parts.
+    /// Reads where its parts lie.
     ///
     /// # Errors
     /// As [`ColumnarFormat::schema`].
-    fn parts(&self, object: &BlockingObject, text_column: &str) -> Result<Vec<Part>, DatasetError>;
+    fn index(&self, object: &BlockingObject) -> Result<Arc<dyn Index>, DatasetError>;
+}
 
-    /// Opens rows and columns.
+/// Where the parts of a columnar object lie.
+pub(crate) trait Index: Send + Sync {
+    /// Lists the parts.
+    fn parts(&self, text_column: &str) -> Vec<Part>;
+
+    /// Opens rows and columns of the object. May block.
     ///
     /// # Errors
-    /// As [`ColumnarFormat::schema`].
+    /// The object is damaged, or cannot be read.
     fn open(&self, object: BlockingObject, selection: &Selection) -> Result<Box<dyn Batches>, DatasetError>;
 }
 

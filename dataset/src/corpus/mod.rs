@@ -116,8 +116,8 @@ pub struct Slice {
     pub first_row: u64,
     /// Number of records.
     pub rows: u64,
-    /// BLAKE3, in hex, of the bytes of `range` as planning read them: whoever reads something else reads another corpus.
-    /// `None` for Parquet and Arrow, of which planning reads the footer alone.
+    /// BLAKE3, in hex, of `range` as planning read it, of the bytes of a text and of the rows of Parquet and Arrow: whoever
+    /// reads something else reads another corpus. `None` for rows of an object whose entity tag follows its content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blake3: Option<String>,
 }

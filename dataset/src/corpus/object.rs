@@ -149,6 +149,13 @@ impl Object {
         self.fingerprint.size
     }
 
+    /// Whether the entity tag follows the content, so that no read gives other bytes than were planned. The tag of a local
+    /// file names its size, time and inode: whoever changes it in place can put them back.
+    pub(crate) fn is_tagged_by_content(&self) -> bool {
+        let is_local = matches!(locate(&self.name), Ok(Location::Local(_)));
+        !is_local && self.fingerprint.etag.as_deref().is_some_and(is_strong)
+    }
+
     /// Reads exactly the bytes of `range`.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy, RowGroupMeta
 use parquet::file::reader::{ChunkReader, Length};
 
 use crate::corpus::columnar::{Batches, BlockingObject, Part, Selection};
-use crate::corpus::formats::ColumnarFormat;
+use crate::corpus::formats::{ColumnarFormat, Index};
 use crate::corpus::schema::{UNREADABLE, unique_names};
 use crate::corpus::{CHUNK_BYTES_MAX, CHUNK_ROWS_MAX};
 use crate::error::DatasetError;
@@ -39,12 +39,20 @@ impl ColumnarFormat for Parquet {
         schema(object)
     }
 
-    fn parts(&self, object: &BlockingObject, text_column: &str) -> Result<Vec<Part>, DatasetError> {
-        parts(object, text_column)
+    fn index(&self, object: &BlockingObject) -> Result<Arc<dyn Index>, DatasetError> {
+        Ok(Arc::new(metadata(object)?))
+    }
+}
+
+impl Index for ArrowReaderMetadata {
+    /// Row groups. Their bytes are those of the text column, uncompressed.
+    fn parts(&self, text_column: &str) -> Vec<Part> {
+        let is_text = |name: &str| name == text_column;
+        self.metadata().row_groups().iter().map(|group| part_of(group, is_text)).collect()
     }
 
     fn open(&self, object: BlockingObject, selection: &Selection) -> Result<Box<dyn Batches>, DatasetError> {
-        Ok(Box::new(open(object, selection)?))
+        Ok(Box::new(open(self.clone(), object, selection)?))
     }
 }
 
@@ -79,13 +87,6 @@ fn with_own_names(schema: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-/// Lists the row groups. Their bytes are those of the text column, uncompressed.
-fn parts(object: &BlockingObject, text_column: &str) -> Result<Vec<Part>, DatasetError> {
-    let metadata = metadata(object)?;
-    let is_text = |name: &str| name == text_column;
-    Ok(metadata.metadata().row_groups().iter().map(|group| part_of(group, is_text)).collect())
-}
-
 /// Adds up a row group over the columns whose root has a wanted name.
 fn part_of(group: &RowGroupMetaData, is_wanted: impl Fn(&str) -> bool) -> Part {
     let wanted = group
@@ -103,8 +104,11 @@ fn part_of(group: &RowGroupMetaData, is_wanted: impl Fn(&str) -> bool) -> Part {
 }
 
 /// Opens the rows of a slice.
-fn open(object: BlockingObject, selection: &Selection) -> Result<ParquetBatches, DatasetError> {
-    let metadata = metadata(&object)?;
+fn open(
+    metadata: ArrowReaderMetadata,
+    object: BlockingObject,
+    selection: &Selection,
+) -> Result<ParquetBatches, DatasetError> {
     let own = with_own_names(metadata.schema());
     let positions = selection.positions(&own);
     let read = Arc::new(own.project(&positions).map_err(|error| object.corrupt(error.to_string()))?);

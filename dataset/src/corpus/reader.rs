@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use spec::{ReadOptions, RejectReason};
 
-use crate::corpus::columnar::{ColumnarReader, Selection};
+use crate::corpus::columnar::{self, ColumnarReader, Selection};
 use crate::corpus::columns::Rows;
 use crate::corpus::dialect::Dialect;
 use crate::corpus::feed::{Record, RecordFeed};
@@ -88,18 +88,22 @@ pub async fn read_by(
     }
 }
 
-/// Returns the BLAKE3, in hex, of the bytes of a text slice as they are now: what [`Slice::blake3`] was when it was
-/// planned. `None` for Parquet and Arrow.
+/// Returns the BLAKE3, in hex, of a slice as it is now: what [`Slice::blake3`] was when it was planned.
 ///
 /// # Errors
 /// As [`read_by`].
 pub async fn slice_blake3(
     source: &PlannedSource,
     slice: &Slice,
+    options: &ReadOptions,
     recut: &Storage,
     detour: &Detour,
-) -> Result<Option<String>, DatasetError> {
-    let SliceRange::Bytes { start, end } = slice.range else { return Ok(None) };
+) -> Result<String, DatasetError> {
+    let SliceRange::Bytes { start, end } = slice.range else {
+        let mut reader = read_by(source, slice, options, recut, detour).await?;
+        while reader.next_chunk().await?.is_some() {}
+        return Ok(reader.input_blake3());
+    };
     let object = match &slice.recut_key {
         Some(key) => Object::open_piece(recut, key).await?,
         None => Object::open_by(source, detour).await?,
@@ -109,7 +113,7 @@ pub async fn slice_blake3(
     while let Some(block) = stream.next_block().await? {
         hasher.update(&block);
     }
-    Ok(Some(hasher.finalize().to_hex().to_string()))
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 async fn read_object(
@@ -122,7 +126,8 @@ async fn read_object(
     let format = match (formats::layout(source.source.format).0, slice.range) {
         (Layout::Columnar(columnar), SliceRange::Rows { start, end }) => {
             let selection = Selection { rows: start..end, text_column: options.text_column.clone(), kept };
-            FormatReader::Columnar(Box::new(ColumnarReader::open(object, columnar, selection).await?))
+            let index = columnar::index(&object, columnar).await?;
+            FormatReader::Columnar(Box::new(ColumnarReader::open(object, index, selection).await?))
         }
         (Layout::Text(text), SliceRange::Bytes { start, end }) => {
             let parser = text.parser(source, options, &kept)?;

@@ -31,7 +31,9 @@ pub async fn records(sources: &[Source], options: &ReadOptions) -> Result<Record
     let folder = folder.map_err(|error| DatasetError::from_io(std::env::temp_dir().display().to_string(), error))?;
     let recut = Storage::open(&folder.path().to_string_lossy())?;
     let (sources, prefix) = (planned.clone(), "recut".to_owned());
-    let cutter = Cutter::new(sources, options.clone(), LIMITS, recut.clone(), prefix, Cursor::default()).await?;
+    let cutter = Cutter::new(sources, options.clone(), LIMITS, recut.clone(), prefix, Cursor::default())
+        .await?
+        .without_digests_of_rows();
     Ok(Records { planned, options: options.clone(), cutter, recut, reader: None, _folder: folder })
 }
 

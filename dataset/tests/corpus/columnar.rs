@@ -7,7 +7,7 @@ use arrow_array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
 use arrow_ipc::CompressionType;
 use arrow_ipc::writer::{FileWriter, IpcWriteOptions, StreamWriter};
 use arrow_schema::DataType;
-use dataset::{RejectReason, kept_schema_of};
+use dataset::{Cursor, Detour, RejectReason, kept_schema_of, slice_blake3};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -152,6 +152,23 @@ fn nested_and_dictionary_columns_pass_through_with_their_types() {
             assert_eq!(kept.data_type(), original.data_type(), "{layout:?}");
         }
         assert_eq!(outcome.rows[5].kept[2].as_deref(), Some("[t0, t1]"), "{layout:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_slice_of_rows_that_is_read_again_has_the_planned_digest_until_its_file_changes() {
+    let texts: Vec<Option<String>> = (0..10).map(|row| Some(format!("frase {row}"))).collect();
+    let batch = batch(&texts, 0, &DataType::Utf8);
+    for layout in [Layout::Parquet { group_rows: 10, page_rows: 10 }, Layout::ArrowStream] {
+        let (name, bytes) = write(layout, std::slice::from_ref(&batch));
+        let corpus = Corpus::of(name, &bytes);
+        let (planned, storage) = (corpus.plan().await.unwrap(), corpus.storage("store"));
+        let slice = corpus.cutter(&planned, &storage, Cursor::default()).await.next().await.unwrap().unwrap();
+        let detour = Detour { storage: storage.clone(), key: "none".to_owned() };
+        let again = || slice_blake3(&planned[0], &slice, &corpus.options, &storage, &detour);
+        assert_eq!(Some(again().await.unwrap()), slice.blake3, "{layout:?}");
+        std::fs::write(&corpus.files[0], vec![0; bytes.len()]).unwrap();
+        again().await.unwrap_err();
     }
 }
 
