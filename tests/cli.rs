@@ -292,3 +292,34 @@ fn a_reader_that_goes_away_is_no_error() {
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr).trim(), "0");
 }
+
+#[test]
+fn a_maximum_length_without_room_for_text_is_refused_before_any_work() {
+    let bench = Bench::new();
+    bench.write("a.csv", corpora::csv(&sentences(3)));
+    let refused = bench.encaje(run_words("a.csv", "out", &["--max-length", "2"]));
+    refused.expect_code(2);
+    refused.expect_said(&["--max-length 2 leaves no token for the text", "give at least 3"]);
+    assert!(!bench.path("out").exists());
+    bench.run_ok("a.csv", "out", &["--max-length", "3"]);
+}
+
+#[test]
+fn merge_says_what_to_do_about_its_paths() {
+    let bench = Bench::new();
+    bench.write("a.csv", corpora::csv(&sentences(3)));
+    bench.run_ok("a.csv", "out", &[]);
+    bench.encaje(["merge", "out", "--out", "m.parquet"]).expect_code(0);
+    for (dir, out, said) in [
+        ("nothere", "x.parquet", ["`nothere`: it does not exist", "give the directory of a finished run"]),
+        ("m.parquet", "x.parquet", ["`m.parquet`: it is a file", "give the directory of a finished run"]),
+        ("out", "m.parquet", ["is there already", "--force to replace it"]),
+        ("out", "nodir/x.parquet", ["there is no folder `nodir`", "make the folder first"]),
+        ("out", "out", ["`out` is a folder", "give a file as --out"]),
+    ] {
+        let refused = bench.encaje(["merge", dir, "--out", out]);
+        assert_ne!(refused.code, Some(0), "{dir} {out}");
+        refused.expect_said(&said);
+    }
+    bench.encaje(["merge", "out", "--out", "m.parquet", "--force"]).expect_code(0);
+}

@@ -305,3 +305,32 @@ fn the_damaged_parts_of_a_run_are_made_again() {
     assert_same(&rows(&bench.path("out")), &before);
     bench.encaje(["repair", "a.csv"]).expect_code(2);
 }
+
+#[test]
+fn a_lost_manifest_of_a_finished_run_is_restored_by_repair() {
+    let bench = bench(60);
+    bench.run_ok("a.csv", "out", SHARDS);
+    let before = rows(&bench.path("out"));
+    let run = crate::harness::run_words("a.csv", "out", SHARDS);
+    for damage in [None, Some("{}")] {
+        std::fs::remove_file(bench.path("out/manifest.json")).unwrap();
+        if let Some(content) = damage {
+            bench.write("out/manifest.json", content);
+        } else {
+            for words in [&["verify", "out"][..], &["merge", "out", "--out", "m.parquet"]] {
+                let refused = bench.encaje(words);
+                refused.expect_code(1);
+                refused.expect_said(&["encaje repair out"]);
+            }
+            let refused = bench.encaje(&run);
+            refused.expect_code(1);
+            refused.expect_said(&["its `manifest.json` is gone", "encaje repair out"]);
+        }
+        let repaired = bench.encaje(["repair", "out"]);
+        repaired.expect_code(0);
+        repaired.expect_said(&["run the same"]);
+        bench.run_ok("a.csv", "out", SHARDS);
+        bench.encaje(["verify", "out", "--corpus", "a.csv"]).expect_code(0);
+        assert_same(&rows(&bench.path("out")), &before);
+    }
+}

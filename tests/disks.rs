@@ -88,7 +88,7 @@ fn a_disk_that_is_gone_ends_a_run_soon() {
     wait_for("the first shards", || bench.path("disk/out/.encaje/jobs").exists().then_some(()));
     drop(disk);
     assert_eq!(run.ended(), Some(1), "{}", run.log());
-    assert!(run.log().contains("disk/out/.encaje` is not the storage that this work began in"), "{}", run.log());
+    assert!(run.log().contains("`disk/out` was removed or replaced while the run worked in it"), "{}", run.log());
 }
 
 #[test]

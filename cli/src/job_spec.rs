@@ -58,6 +58,11 @@ pub(crate) fn check(args: &JobArgs, model: &ModelSummary, capacity: Capacity) ->
         let own = model.hidden_size;
         return Err(Advice::usage(format!("--dimensions {dimensions} is more than the {own} that the model has")));
     }
+    if let Some(length) = args.embed.max_length.filter(|asked| *asked as usize <= model.special_tokens) {
+        let added = model.special_tokens;
+        let what = format!("--max-length {length} leaves no token for the text: the model puts {added} around each");
+        return Err(Advice::usage(what).hint(format!("give at least {}, or leave --max-length out", added + 1)));
+    }
     match args.embed.dtype {
         Auto(None | Some(ComputeDtype::F32)) => Ok(()),
         Auto(Some(ComputeDtype::F16)) if matches!(capacity, Capacity::Cores(_)) => {
@@ -293,6 +298,7 @@ mod tests {
             intermediate: 4 * hidden_size,
             vocab_size: 30_000,
             max_length: 512,
+            special_tokens: 2,
             pooling: engine::Pooling::Cls,
             pooling_source: PoolingSource::Default,
             prompts: engine::Prompts::default(),

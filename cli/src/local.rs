@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coordinator::{Clock, Policy, Roots, Store, SystemClock};
+use coordinator::{ClaimError, Clock, Policy, Roots, Store, SystemClock};
 use dataset::{ErrorKind, Storage};
 use engine::DeviceSpec;
 use proto::JobId;
@@ -80,11 +80,7 @@ pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyho
     let database = outdir::absolute_text(&local.out.database())?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let store = Store::open_with(&database, Arc::clone(&clock), policy).await?;
-    let storage = coordinator::claim_storage(&store, storage).await.map_err(|error| {
-        let advice =
-            Advice::failed(format!("the state in `{}` does not fit together", local.out.state_dir().display()));
-        anyhow::Error::from(error).context(advice.hint(format!("to start over: rm -r {}", local.out.root().display())))
-    })?;
+    let storage = coordinator::claim_storage(&store, storage).await.map_err(|error| unfit_state(local.out, error))?;
     // The lock on the directory is ours, so whoever held leases is gone: nobody needs to wait for them to expire.
     store.close_all_sessions().await?;
 
@@ -121,7 +117,7 @@ pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyho
     {
         // Nothing can be written any more, so there is nothing to wait for. What was committed is durable.
         tasks.abort();
-        return ended;
+        return ended.map_err(|error| removed(local.out, error));
     }
     let worker_ended = tasks.end_worker(&stop).await;
     // What was given back or committed last is known now.
@@ -132,6 +128,26 @@ pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyho
     let ended = ended?;
     worker_ended.and(coordinator_ended)?;
     Ok(ended)
+}
+
+/// Says that the files of a run are not those that its database knows. There is no `--storage` to give here.
+fn unfit_state(out: &OutDir, error: ClaimError) -> anyhow::Error {
+    let what = format!("the state in `{}` does not fit together", out.state_dir().display());
+    let advice = |what| Advice::failed(what).hint(format!("to start over: rm -r {}", out.root().display()));
+    match error {
+        ClaimError::Other { problem, .. } => advice(format!("{what}: {problem}")).into(),
+        ClaimError::Foreign { .. } => advice(format!("{what}: its files are of another run")).into(),
+        ClaimError::Storage(_) | ClaimError::Store(_) => anyhow::Error::from(error).context(advice(what)),
+    }
+}
+
+/// Adds what to do where the directory of a run was taken away under it.
+fn removed(out: &OutDir, error: anyhow::Error) -> anyhow::Error {
+    let Some(WorkerError::StorageSwapped { .. }) = error.downcast_ref() else { return error };
+    let root = out.root().display();
+    Advice::failed(format!("`{root}` was removed or replaced while the run worked in it"))
+        .hint("put it back (or mount it) and run again to resume; without it, running again starts over")
+        .into()
 }
 
 /// Submits the job; submitting it again changes nothing, and what failed is given another chance.

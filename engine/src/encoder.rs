@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection};
+use tokenizers::{Encoding, Tokenizer, TruncationDirection};
 
 use crate::cut::Cutter;
 use crate::{EncodeError, LoadError, ModelDir};
@@ -66,10 +66,13 @@ impl TextEncoder {
     /// When the tokenizer files cannot be read, or do not fit the model.
     pub fn load(model: &ModelDir, max_length: Option<usize>, prefix: &str) -> Result<TextEncoder, LoadError> {
         let tokenizer = Arc::clone(&model.tokenizer.tokenizer);
-        let added = tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
+        let added = model.tokenizer.special_tokens();
         let max_length = max_length.unwrap_or(model.max_length).min(model.config.positions_used());
         if max_length <= added {
-            let what = format!("a maximum length of {max_length} tokens, of which {added} are special ones");
+            let what = format!(
+                "a maximum length of {max_length} tokens, of which {added} are special ones: give at least {}",
+                added + 1
+            );
             return Err(LoadError::Unsupported { what });
         }
         let cutter = Cutter::new(&tokenizer);

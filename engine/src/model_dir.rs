@@ -45,6 +45,8 @@ pub struct ModelSummary {
     pub vocab_size: usize,
     /// The longest input, in tokens with the special ones, that the model is used with unless told otherwise.
     pub max_length: usize,
+    /// Tokens that the tokenizer puts around every text.
+    pub special_tokens: usize,
     /// The model's own pooling, or `Cls` where it has none.
     pub pooling: Pooling,
     /// Where `pooling` came from.
@@ -179,6 +181,7 @@ impl ModelDir {
             intermediate: config.intermediate,
             vocab_size: config.vocab_size,
             max_length: self.max_length,
+            special_tokens: self.tokenizer.special_tokens(),
             pooling: self.pooling(),
             pooling_source: match self.modules.pooling {
                 Some(_) => PoolingSource::Model,

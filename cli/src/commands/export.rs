@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Args;
 use spec::ExportFormat;
 
-use crate::exit::{Advice, Exit};
+use crate::exit::Exit;
+use crate::outfile;
 use crate::summary::note_missing;
 use crate::ui::{self, Ui};
 
@@ -33,11 +33,7 @@ pub(crate) struct ExportArgs {
 /// Exports.
 pub(crate) fn run(ui: &Ui, args: &ExportArgs) -> anyhow::Result<Exit> {
     let out = args.out.display();
-    let is_there = args.out.try_exists().with_context(|| format!("cannot look for `{out}`"))?;
-    if is_there && !args.force {
-        let what = format!("`{out}` is there already");
-        return Err(Advice::usage(what).hint("give another --out, or --force to replace it").into());
-    }
+    outfile::check(&args.out, "--out", args.force)?;
     let summary = dataset::export(&args.target, args.format, &args.out, args.force)?;
     if summary.rejected > 0 {
         ui.note(format!("{} without a vector: all components are NaN there", ui::counted(summary.rejected, "row")));

@@ -8,6 +8,7 @@ use spec::OutputDtype;
 
 use crate::exit::{Advice, Exit};
 use crate::merging;
+use crate::outfile;
 use crate::summary::note_missing;
 use crate::ui::{self, Ui};
 
@@ -39,6 +40,9 @@ pub(crate) fn run(ui: &Ui, args: &MergeArgs) -> anyhow::Result<Exit> {
     if args.partition_rows.is_some() && args.out.is_file() {
         let what = format!("`{}` is a file, but --partition-rows writes a directory of files", args.out.display());
         return Err(Advice::usage(what).hint("give a directory as --out").into());
+    }
+    if args.partition_rows.is_none() {
+        outfile::check(&args.out, "--out", args.force)?;
     }
     let options =
         MergeOptions { output_dtype: args.output_dtype, partition_rows: args.partition_rows, overwrite: args.force };

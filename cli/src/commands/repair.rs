@@ -147,6 +147,12 @@ async fn repair_output(ui: &Ui, args: &RepairArgs, out: &OutDir) -> anyhow::Resu
             damaged.push(Damage { shard: file.shard, file: file.expected.name.clone(), problem });
         }
     }
+    if let (true, Some(first)) = (damaged.is_empty(), placed.first())
+        && let Some(problem) = manifest_problem(out, &store, &storage, record.job).await?
+    {
+        // A manifest is only ever written for a job that runs: one shard is made again, and the manifest with it.
+        damaged.push(Damage { shard: first.shard, file: layout::MANIFEST_NAME.to_owned(), problem });
+    }
     let requeue = !args.dry_run && !damaged.is_empty();
     if requeue {
         // First of all: from here on the directory is an unfinished output, whatever happens.
@@ -163,6 +169,23 @@ async fn repair_output(ui: &Ui, args: &RepairArgs, out: &OutDir) -> anyhow::Resu
     }
     store.close().await?;
     Ok(Report { target: root, files: placed.len(), damaged, requeued: requeue })
+}
+
+/// Says what is wrong with the manifest of a run, if it is finished and another run would not write it.
+async fn manifest_problem(
+    out: &OutDir,
+    store: &Store,
+    storage: &Storage,
+    job: JobId,
+) -> anyhow::Result<Option<String>> {
+    let status = store.job(job).await?.filter(|status| status.state == JobState::Succeeded);
+    let Some(status) = status else { return Ok(None) };
+    match out.manifest() {
+        Ok(Some(_)) => Ok(None),
+        Ok(None) if cluster::manifest_of(&status, storage).await.is_ok() => Ok(None),
+        Ok(None) => Ok(Some("it is missing".to_owned())),
+        Err(error) => Ok(Some(format!("{error:#}"))),
+    }
 }
 
 fn no_run(out: &OutDir) -> anyhow::Error {

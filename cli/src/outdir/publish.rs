@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use dataset::vectors::{AtomicFile, layout, read_manifest};
-use dataset::{FileInfo, Manifest, Storage, VectorWriter};
+use dataset::{DatasetError, ErrorKind, FileInfo, Manifest, Storage, VectorWriter};
 
 use super::directory::OutDir;
 use crate::exit::Advice;
@@ -24,7 +24,7 @@ impl OutDir {
     ///
     /// `empty` describes the single, empty part of a job without rows.
     pub(crate) async fn publish(&self, storage: &Storage, key: &str, empty: EmptyPart<'_>) -> anyhow::Result<Manifest> {
-        let winners = read_manifest(storage, key).await?;
+        let winners = read_manifest(storage, key).await.map_err(|error| self.without_manifest(error))?;
         let mut files = winners.files;
         for (index, file) in files.iter_mut().enumerate() {
             let name = layout::part_name(index as u64);
@@ -52,6 +52,17 @@ impl OutDir {
         let manifest = Manifest::with_holes(info, winners.sources, files, winners.holes)?;
         self.write_manifest(&manifest)?;
         Ok(manifest)
+    }
+
+    fn without_manifest(&self, error: DatasetError) -> anyhow::Error {
+        if error.kind() != ErrorKind::NotFound {
+            return error.into();
+        }
+        let root = self.root().display();
+        Advice::failed(format!("`{root}` was finished, but its `{}` is gone", layout::MANIFEST_NAME))
+            .hint(format!("to restore it: encaje repair {root}, then run again"))
+            .hint(format!("to start over instead: rm -r {root}"))
+            .into()
     }
 
     /// Writes the manifest of parts that are all in place: from now on the directory is a finished output.

@@ -59,7 +59,8 @@ pub enum VectorsError {
         detail: String,
     },
     /// The folder has no manifest: its job has not finished.
-    #[error("`{}` has no `manifest.json`: the job is not finished; run it again to resume", dir.display())]
+    #[error("`{}` has no `manifest.json`: the job is not finished, and running it again resumes it; if it was \
+         finished and the file is lost, `encaje repair {}` restores it", dir.display(), dir.display())]
     Unfinished {
         /// The folder.
         dir: PathBuf,

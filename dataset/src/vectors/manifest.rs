@@ -219,6 +219,11 @@ impl Manifest {
         let path = dir.join(MANIFEST_NAME);
         match path.try_exists() {
             Ok(false) if dir.is_dir() => Err(VectorsError::Unfinished { dir: dir.to_owned() }.into()),
+            Ok(_) | Err(_) if !dir.is_dir() => {
+                let found = if dir.exists() { "it is a file" } else { "it does not exist" };
+                let detail = format!("{found}; give the directory of a finished run, with its `manifest.json`");
+                Err(VectorsError::unusable(dir, detail).into())
+            }
             Ok(_) | Err(_) => Manifest::read(&path),
         }
     }

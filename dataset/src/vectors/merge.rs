@@ -72,10 +72,6 @@ pub fn merge(
     options: &MergeOptions,
     progress: &mut dyn FnMut(u64),
 ) -> Result<MergeSummary, DatasetError> {
-    if !dir.is_dir() {
-        let detail = "merge takes the folder of a finished job, with its `manifest.json`";
-        return Err(VectorsError::unusable(dir, detail).into());
-    }
     let set = VectorSet::open(dir)?;
     let manifest = set.manifest.as_ref().expect("a folder opens with its manifest");
     if options.partition_rows == Some(0) {

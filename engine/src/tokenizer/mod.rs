@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokenizers::normalizers::{Lowercase, NormalizerWrapper, Sequence};
-use tokenizers::{Tokenizer, TruncationDirection};
+use tokenizers::{PostProcessor, Tokenizer, TruncationDirection};
 
 use crate::config::{Config, read_json_object};
 use crate::{LoadError, TokenizerKind};
@@ -89,6 +89,11 @@ impl ModelTokenizer {
     /// Returns from which files the tokenizer is.
     pub(crate) fn kind(&self) -> TokenizerKind {
         self.files.kind()
+    }
+
+    /// Returns how many tokens it puts around every text.
+    pub(crate) fn special_tokens(&self) -> usize {
+        self.tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false))
     }
 
     /// Returns the files that decide the token ids, for the digest.
