@@ -4,13 +4,13 @@ use std::path::Path;
 
 use anyhow::Context;
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float16Type, Float32Type, Int64Type};
-use arrow_array::{Array, BooleanArray, RecordBatch};
+use arrow_array::types::{Int32Type, Int64Type};
+use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::concat::concat_batches;
 use arrow_select::filter::{filter, filter_record_batch};
 use atlas::plot::HoverColumn;
-use dataset::vectors::schema::{EMBEDDING, N_TOKENS, ROW, TRUNCATED};
-use dataset::vectors::{BATCH_ROWS, Projection};
+use dataset::vectors::schema::{N_TOKENS, ROW, TRUNCATED};
+use dataset::vectors::{BATCH_ROWS, Projection, Vectors};
 use dataset::{FileInfo, VectorSet};
 
 use crate::column_text::to_strings;
@@ -160,26 +160,21 @@ fn read(target: &Path, progress: &mut dyn FnMut(u64, u64)) -> anyhow::Result<Poi
 fn append(points: &mut Points, batch: &RecordBatch) -> anyhow::Result<RecordBatch> {
     const CHECKED: &str = "the reader checked the columns and their types";
     let column = |name: &str| batch.column_by_name(name).expect(CHECKED);
-    let list = column(EMBEDDING).as_fixed_size_list();
-    let has_vector = BooleanArray::from_iter((0..list.len()).map(|row| Some(list.is_valid(row))));
-    points.rejected += list.null_count() as u64;
-    for row in (0..list.len()).filter(|&row| list.is_valid(row)) {
-        let range = (list.offset() + row) * points.dim..(list.offset() + row + 1) * points.dim;
-        match list.values().as_primitive_opt::<Float32Type>() {
-            Some(values) => points.vectors.extend_from_slice(&values.values()[range]),
-            None => {
-                let values = &list.values().as_primitive::<Float16Type>().values()[range];
-                points.vectors.extend(values.iter().map(|value| value.to_f32()));
-            }
-        }
+    let vectors = Vectors::of(batch, &points.info);
+    let has_vector: Vec<bool> = (0..vectors.len()).map(|row| vectors.has(row)).collect();
+    points.rejected += has_vector.iter().filter(|has| !**has).count() as u64;
+    for row in (0..vectors.len()).filter(|&row| has_vector[row]) {
+        vectors.append(row, &mut points.vectors);
     }
+    let has_vector = BooleanArray::from(has_vector);
     points.rows.extend_from_slice(filter(column(ROW), &has_vector)?.as_primitive::<Int64Type>().values());
     let truncated = filter(column(TRUNCATED), &has_vector)?;
     points.truncated += truncated.as_boolean().true_count() as u64;
     let tokens = filter(column(N_TOKENS), &has_vector)?;
-    let tokens = tokens.as_primitive::<arrow_array::types::Int32Type>();
+    let tokens = tokens.as_primitive::<Int32Type>();
     points.tokens += tokens.values().iter().map(|&count| u64::from(count.unsigned_abs())).sum::<u64>();
-    // Columns of ours stand at both ends: `row` first, the vectors and what follows them last.
-    let places: Vec<usize> = (1..=points.kept.num_columns()).collect();
-    Ok(filter_record_batch(&batch.project(&places)?, &has_vector)?)
+    let kept = points.kept.schema();
+    let places: Result<Vec<usize>, _> =
+        kept.fields().iter().map(|field| batch.schema().index_of(field.name())).collect();
+    Ok(filter_record_batch(&batch.project(&places?)?, &has_vector)?)
 }

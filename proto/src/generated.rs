@@ -546,6 +546,10 @@ pub enum OutputDtype {
     Unspecified = 0,
     F32 = 1,
     F16 = 2,
+    /// With a scale for each vector, in a column of its own.
+    Int8 = 3,
+    /// One bit a dimension, packed into bytes.
+    Binary = 4,
 }
 impl OutputDtype {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -557,6 +561,8 @@ impl OutputDtype {
             Self::Unspecified => "OUTPUT_DTYPE_UNSPECIFIED",
             Self::F32 => "OUTPUT_DTYPE_F32",
             Self::F16 => "OUTPUT_DTYPE_F16",
+            Self::Int8 => "OUTPUT_DTYPE_INT8",
+            Self::Binary => "OUTPUT_DTYPE_BINARY",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -565,6 +571,8 @@ impl OutputDtype {
             "OUTPUT_DTYPE_UNSPECIFIED" => Some(Self::Unspecified),
             "OUTPUT_DTYPE_F32" => Some(Self::F32),
             "OUTPUT_DTYPE_F16" => Some(Self::F16),
+            "OUTPUT_DTYPE_INT8" => Some(Self::Int8),
+            "OUTPUT_DTYPE_BINARY" => Some(Self::Binary),
             _ => None,
         }
     }

@@ -14,7 +14,7 @@ use crate::job::{
 };
 
 /// What this program knows. A program that does not say what it knows is of revision 0.
-pub const REVISION: u32 = 1;
+pub const REVISION: u32 = 2;
 
 /// Something in a job that programs of earlier revisions pass over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,11 +90,14 @@ fn of_embed(embed: &EmbedSpec) -> Vec<Need> {
     match dtype {
         ComputeDtype::F32 | ComputeDtype::F16 | ComputeDtype::Bf16 | ComputeDtype::Int8 => {}
     }
-    match output_dtype {
-        OutputDtype::F32 | OutputDtype::F16 => {}
-    }
     let given = [(prompt.is_some(), "the name of a prompt"), (similarity.is_some(), "the model's similarity")];
-    given.into_iter().filter(|(given, _)| *given).map(|(_, what)| Need { what, since: 1 }).collect()
+    let given = given.into_iter().filter(|(given, _)| *given).map(|(_, what)| Need { what, since: 1 });
+    let stored = match output_dtype {
+        OutputDtype::F32 | OutputDtype::F16 => None,
+        OutputDtype::Int8 => Some(Need { what: "--output-dtype int8", since: 2 }),
+        OutputDtype::Binary => Some(Need { what: "--output-dtype binary", since: 2 }),
+    };
+    given.chain(stored).collect()
 }
 
 #[cfg(test)]
@@ -125,6 +128,12 @@ mod tests {
         spec.embed.similarity = Some("dot".into());
         assert_eq!(named(&spec), ["--delimiter", "--quote", "the model's similarity"]);
         assert_eq!(needed(&spec), 1);
+        for (output_dtype, name) in
+            [(OutputDtype::Int8, "--output-dtype int8"), (OutputDtype::Binary, "--output-dtype binary")]
+        {
+            let spec = JobSpec { embed: EmbedSpec { output_dtype, ..csv().embed }, ..csv() };
+            assert_eq!((named(&spec), needed(&spec)), (vec![name], 2));
+        }
         assert_eq!(named(&super::tests::all()), ["jsonl with keys beyond its sample"]);
     }
 

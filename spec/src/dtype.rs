@@ -37,6 +37,11 @@ pub enum OutputDtype {
     F32,
     /// 16-bit floats.
     F16,
+    /// 8-bit integers and one 32-bit scale a vector: a quarter of the size.
+    Int8,
+    /// The sign of each dimension as one bit, eight to a byte: a thirty-second of the size.
+    #[cfg_attr(feature = "clap", value(alias = "ubinary"))]
+    Binary,
 }
 
 named!(OutputDtype, "output dtype");

@@ -90,6 +90,6 @@ mod tests {
         let error = "median".parse::<Pooling>().unwrap_err().to_string();
         assert_eq!(error, "unknown pooling `median`: expected `cls`, `mean`, `max` or `last`");
         let error = "f64".parse::<OutputDtype>().unwrap_err().to_string();
-        assert_eq!(error, "unknown output dtype `f64`: expected `f32` or `f16`");
+        assert_eq!(error, "unknown output dtype `f64`: expected `f32`, `f16`, `int8` or `binary`");
     }
 }

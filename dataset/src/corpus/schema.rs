@@ -16,9 +16,7 @@ use crate::corpus::formats::{self, TextFormat};
 use crate::corpus::jsonl::Inference;
 use crate::corpus::types::{common_field, is_string, stored_field};
 use crate::error::DatasetError;
-
-/// Columns of the output that are ours; see the output format in the README.
-const OUTPUT_COLUMNS: [&str; 5] = ["row", "embedding", "n_tokens", "truncated", "error"];
+use crate::vectors::schema::OUTPUT_COLUMNS;
 
 /// Field metadata of a column that is there and cannot be read: why not.
 pub(crate) const UNREADABLE: &str = "encaje.unreadable";

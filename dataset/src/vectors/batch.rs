@@ -2,21 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow_array::types::{ArrowPrimitiveType, Float16Type, Float32Type};
-use arrow_array::{
-    ArrayRef, BooleanArray, FixedSizeListArray, Int32Array, Int64Array, PrimitiveArray, RecordBatch, StringArray,
-};
-use arrow_buffer::{NullBuffer, ScalarBuffer};
+use arrow_array::{ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow_buffer::NullBuffer;
 use arrow_schema::SchemaRef;
-use half::slice::HalfFloatSliceExt;
-use spec::{OutputDtype, RowCounts};
+use spec::RowCounts;
 
+use super::element::encode;
 use super::error::VectorsError;
 use super::info::FileInfo;
-use super::schema::component_field;
 use super::{RowStatus, VectorChunk};
 
-/// How far from 1 the L2 norm of a normalised vector may be, in either number format.
+/// How far from 1 the L2 norm of a normalised vector may be, in any output type, rounding aside.
 pub(super) const NORM_TOLERANCE: f64 = 1e-3;
 
 /// Makes the Arrow batch of a chunk, or says which row breaks which promise. Rejected rows get a null vector, no tokens.
@@ -38,7 +34,13 @@ pub(super) fn encode_chunk(
     let first = i64::try_from(first_row).map_err(|_| VectorsError::bad_row(first_row, "row numbers end at 2^63-1"))?;
     let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from_iter_values(first..first + status.len() as i64))];
     columns.extend(kept.columns().iter().cloned());
-    columns.push(Arc::new(embedding(info, first_row, vectors, &status)?));
+    let nulls = NullBuffer::from_iter(status.iter().map(|row| row.error.is_none()));
+    let encoded = encode(info.output_dtype, info.dimensions, vectors, Some(nulls)).map_err(|index| {
+        let detail = "its vector does not fit into 16-bit floats; use --output-dtype f32";
+        VectorsError::bad_row(first_row + index as u64, detail)
+    })?;
+    columns.push(Arc::new(encoded.embedding));
+    columns.extend(encoded.scale.map(|scale| Arc::new(scale) as ArrayRef));
     let tokens = status.iter().map(|row| if row.error.is_some() { 0 } else { row.n_tokens });
     columns.push(Arc::new(Int32Array::from_iter_values(tokens)));
     columns
@@ -92,32 +94,4 @@ fn check_row(info: &FileInfo, row: u64, status: &RowStatus, vector: &[f32]) -> R
 /// Returns the L2 norm; not finite when any component is not.
 pub(super) fn norm(components: impl Iterator<Item = f64>) -> f64 {
     components.map(|value| value * value).sum::<f64>().sqrt()
-}
-
-fn embedding(
-    info: &FileInfo,
-    first_row: u64,
-    vectors: Vec<f32>,
-    status: &[RowStatus],
-) -> Result<FixedSizeListArray, VectorsError> {
-    let nulls = NullBuffer::from_iter(status.iter().map(|row| row.error.is_none()));
-    match info.output_dtype {
-        OutputDtype::F32 => Ok(list::<Float32Type>(info, vectors, nulls)),
-        OutputDtype::F16 => {
-            let mut halves = vec![half::f16::ZERO; vectors.len()];
-            halves.convert_from_f32_slice(&vectors);
-            if let Some(place) = halves.iter().position(|value| !value.is_finite()) {
-                let row = first_row + (place / info.dimensions as usize) as u64;
-                let detail = "its vector does not fit into 16-bit floats; use --output-dtype f32";
-                return Err(VectorsError::bad_row(row, detail));
-            }
-            Ok(list::<Float16Type>(info, halves, nulls))
-        }
-    }
-}
-
-fn list<T: ArrowPrimitiveType>(info: &FileInfo, values: Vec<T::Native>, nulls: NullBuffer) -> FixedSizeListArray {
-    let values = PrimitiveArray::<T>::new(ScalarBuffer::from(values), None);
-    let length = i32::try_from(info.dimensions).expect("dimensions of a model fit 31 bits");
-    FixedSizeListArray::new(Arc::new(component_field(info.output_dtype)), length, Arc::new(values), Some(nulls))
 }

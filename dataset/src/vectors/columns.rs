@@ -1,22 +1,18 @@
-//! PURE: our own columns of a batch, typed; and the vectors of a batch in another number format.
+//! PURE: our own columns of a batch, typed; and the vectors of a batch in another output type.
 
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float16Type, Float32Type, Int32Type, Int64Type};
-use arrow_array::{
-    Array, ArrayRef, BooleanArray, FixedSizeListArray, Float16Array, Float32Array, Int32Array, Int64Array, RecordBatch,
-    StringArray,
-};
-use arrow_buffer::ScalarBuffer;
+use arrow_array::types::{Int32Type, Int64Type};
+use arrow_array::{Array, ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow_schema::SchemaRef;
-use half::f16;
-use half::slice::HalfFloatSliceExt;
-use spec::{OutputDtype, RowCounts};
+use spec::RowCounts;
 
+use super::element::{Vectors, encode};
 use super::error::VectorsError;
+use super::info::FileInfo;
 use super::read::Projection;
-use super::schema::{EMBEDDING, ERROR, N_TOKENS, ROW, TRUNCATED, component_field};
+use super::schema::{EMBEDDING, EMBEDDING_SCALE, ERROR, N_TOKENS, ROW, TRUNCATED};
 
 /// The columns of ours but the vectors. The reader has checked their types when it opened the file.
 pub(super) struct StatusColumns<'a> {
@@ -59,60 +55,35 @@ impl<'a> StatusColumns<'a> {
     }
 }
 
-/// The components of all vectors of a batch, row-major; those of null vectors are undefined.
-pub(super) enum Components<'a> {
-    F32(&'a [f32]),
-    F16(&'a [f16]),
-}
-
-/// Returns the vectors of a batch and their components.
-pub(super) fn vectors(batch: &RecordBatch) -> (&FixedSizeListArray, Components<'_>) {
-    let list = batch.column_by_name(EMBEDDING).expect(CHECKED).as_fixed_size_list();
-    let dimensions = usize::try_from(list.value_length()).expect(CHECKED);
-    let start = list.offset() * dimensions;
-    let range = start..start + list.len() * dimensions;
-    let values = list.values();
-    if let Some(values) = values.as_primitive_opt::<Float32Type>() {
-        return (list, Components::F32(&values.values()[range]));
+/// Returns a batch of a file that was made so with its vectors in the output type of another description, whose schema it gets.
+pub(super) fn recode(
+    batch: &RecordBatch,
+    from: &FileInfo,
+    schema: &SchemaRef,
+    into: &FileInfo,
+) -> Result<RecordBatch, VectorsError> {
+    if from.output_dtype == into.output_dtype {
+        return Ok(batch.clone());
     }
-    (list, Components::F16(&values.as_primitive::<Float16Type>().values()[range]))
-}
-
-/// Returns the batch with its vectors in another number format, or the row whose vector does not fit.
-pub(super) fn recode(batch: &RecordBatch, schema: &SchemaRef, dtype: OutputDtype) -> Result<RecordBatch, VectorsError> {
-    let (list, components) = vectors(batch);
-    let values: ArrayRef = match (components, dtype) {
-        (Components::F32(_), OutputDtype::F32) | (Components::F16(_), OutputDtype::F16) => return Ok(batch.clone()),
-        (Components::F16(halves), OutputDtype::F32) => {
-            let mut floats = vec![0.0; halves.len()];
-            halves.convert_to_f32_slice(&mut floats);
-            Arc::new(Float32Array::new(ScalarBuffer::from(floats), None))
+    let vectors = Vectors::of(batch, from);
+    let width = from.dimensions as usize;
+    let mut floats = Vec::with_capacity(vectors.len() * width);
+    for row in 0..vectors.len() {
+        if vectors.has(row) {
+            vectors.append(row, &mut floats);
+        } else {
+            floats.resize(floats.len() + width, 0.0);
         }
-        (Components::F32(floats), OutputDtype::F16) => {
-            let mut halves = vec![f16::ZERO; floats.len()];
-            halves.convert_from_f32_slice(floats);
-            check_halves(batch, list, &halves)?;
-            Arc::new(Float16Array::new(ScalarBuffer::from(halves), None))
-        }
-    };
-    let field = Arc::new(component_field(dtype));
-    let recoded = FixedSizeListArray::new(field, list.value_length(), values, list.nulls().cloned());
-    let place = batch.schema().index_of(EMBEDDING).expect(CHECKED);
-    let mut columns = batch.columns().to_vec();
-    columns[place] = Arc::new(recoded);
-    Ok(RecordBatch::try_new(Arc::clone(schema), columns).expect("only the vectors changed, and as the schema says"))
-}
-
-fn check_halves(batch: &RecordBatch, list: &FixedSizeListArray, halves: &[f16]) -> Result<(), VectorsError> {
-    let dimensions = halves.len() / list.len().max(1);
-    let bad = (0..list.len()).find(|&row| {
-        list.is_valid(row) && halves[row * dimensions..][..dimensions].iter().any(|half| !half.is_finite())
+    }
+    let encoded = encode(into.output_dtype, into.dimensions, floats, vectors.nulls().cloned()).map_err(|index| {
+        let row = StatusColumns::of(batch).row.value(index).unsigned_abs();
+        VectorsError::bad_row(row, "its vector does not fit into 16-bit floats; merge as f32")
+    })?;
+    let columns = schema.fields().iter().map(|field| match field.name().as_str() {
+        EMBEDDING => Arc::new(encoded.embedding.clone()) as ArrayRef,
+        EMBEDDING_SCALE if let Some(scale) = &encoded.scale => Arc::new(scale.clone()),
+        name => Arc::clone(batch.column_by_name(name).expect(CHECKED)),
     });
-    match bad {
-        None => Ok(()),
-        Some(index) => {
-            let row = StatusColumns::of(batch).row.value(index).unsigned_abs();
-            Err(VectorsError::bad_row(row, "its vector does not fit into 16-bit floats; merge as f32"))
-        }
-    }
+    let columns = columns.collect();
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns).expect("only the vectors changed, and as the schema says"))
 }

@@ -5,7 +5,6 @@
 use std::path::Path;
 use std::str::FromStr;
 
-use arrow_schema::DataType;
 use parquet::file::metadata::KeyValue;
 use serde::{Deserialize, Serialize};
 use spec::{EmbedSpec, ModelSpec, OutputDtype, Pooling, RowCounts};
@@ -26,22 +25,6 @@ pub(super) const HOLES_KEY: &str = "encaje.holes";
 pub(super) const MANIFEST_DIGEST_KEY: &str = "encaje.manifest_blake3";
 /// Footer key of the file's own BLAKE3, taken with sixty-four `0` in the place of this value.
 pub(super) const SEAL_KEY: &str = "encaje.file_blake3";
-
-/// Returns the Arrow type of one component.
-pub(crate) const fn component_type(dtype: OutputDtype) -> DataType {
-    match dtype {
-        OutputDtype::F32 => DataType::Float32,
-        OutputDtype::F16 => DataType::Float16,
-    }
-}
-
-/// Returns the size of one component, in bytes.
-pub(crate) const fn component_bytes(dtype: OutputDtype) -> usize {
-    match dtype {
-        OutputDtype::F32 => 4,
-        OutputDtype::F16 => 2,
-    }
-}
 
 /// How the vectors of a file were made. Equal over all files of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

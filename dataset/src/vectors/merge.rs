@@ -16,6 +16,7 @@ use spec::{OutputDtype, RowCounts};
 
 use super::atomic::{AtomicFile, write_atomically};
 use super::columns::{StatusColumns, recode};
+use super::element::refuse_conversion;
 use super::error::VectorsError;
 use super::holes::RowNumbers;
 use super::info::{FileInfo, FileTotals, HOLES_KEY, MANIFEST_DIGEST_KEY, SOURCES_KEY};
@@ -166,6 +167,10 @@ impl<'a> Merger<'a> {
     ) -> Result<Merger<'a>, VectorsError> {
         let mut info = set.info().clone();
         info.output_dtype = options.output_dtype.unwrap_or(info.output_dtype);
+        if let Some(why) = refuse_conversion(set.info().output_dtype, info.output_dtype) {
+            let detail = format!("{why}, so they cannot become {}; run again with --output-dtype", info.output_dtype);
+            return Err(VectorsError::unusable(dir, detail));
+        }
         Ok(Merger {
             dir,
             manifest,
@@ -242,7 +247,7 @@ impl<'a> Merger<'a> {
 
     fn recode(&mut self, reader: &VectorReader, group: usize) -> Result<(), DatasetError> {
         for batch in reader.batches_of(vec![group], &Projection::All, BATCH_ROWS)? {
-            let batch = recode(&batch?, &self.schema, self.info.output_dtype)?;
+            let batch = recode(&batch?, reader.info(), &self.schema, &self.info)?;
             let mut start = 0;
             while start < batch.num_rows() {
                 let room = usize::try_from(self.room()?).unwrap_or(usize::MAX);
@@ -321,7 +326,7 @@ mod tests {
 
     use super::super::VectorWriter;
     use super::super::info::tests::info;
-    use super::super::testing::{Job, all_rows, chunk, flip, job, kept_schema, punch, row_texts};
+    use super::super::testing::{Job, all_rows, chunk, flip, job, kept_schema, punch, row_texts, write_job};
     use super::super::verify::check_target;
     use super::*;
 
@@ -402,8 +407,38 @@ mod tests {
         assert!(check_target(&out).passed());
         let full = all_rows(&job.dir());
         let rounded: Vec<_> =
-            full.iter().map(|batch| recode(batch, reader.schema(), OutputDtype::F16).unwrap()).collect();
+            full.iter().map(|batch| recode(batch, &info(8), reader.schema(), reader.info()).unwrap()).collect();
         assert_eq!(row_texts(&all_rows(&out)), row_texts(&rounded));
+    }
+
+    #[test]
+    fn floats_merge_to_the_quantized_vectors_that_a_run_writes() {
+        for output_dtype in [OutputDtype::Int8, OutputDtype::Binary] {
+            let job = job(11, &[5, 20]);
+            let (out, _) = merged(&job, &options(Some(output_dtype), None));
+            let quantized = FileInfo { output_dtype, ..info(11) };
+            let directory = job.path().join("quantized");
+            write_job(&directory, &quantized, &[5, 20]);
+            assert_eq!(row_texts(&all_rows(&out)), row_texts(&all_rows(&directory)));
+            let report = check_target(&out);
+            assert!(report.passed(), "{report}");
+        }
+    }
+
+    #[test]
+    fn what_quantized_vectors_have_lost_is_not_made_up() {
+        use OutputDtype::{Binary, F16, F32, Int8};
+        let refused = |from, into| {
+            let job = Job::new();
+            write_job(&job.dir(), &FileInfo { output_dtype: from, ..info(8) }, &[5, 6]);
+            let out = job.path().join("merged.parquet");
+            let error = merge(&job.dir(), &out, &options(Some(into), None), &mut |_| ()).err()?.to_string();
+            assert!(error.contains("--output-dtype") && error.contains(&into.to_string()), "{error}");
+            Some(error)
+        };
+        let pairs = OutputDtype::ALL.iter().flat_map(|from| OutputDtype::ALL.iter().map(move |into| (*from, *into)));
+        let found: Vec<_> = pairs.filter(|(from, into)| refused(*from, *into).is_some()).collect();
+        assert_eq!(found, [(Int8, Binary), (Binary, F32), (Binary, F16), (Binary, Int8)]);
     }
 
     #[test]

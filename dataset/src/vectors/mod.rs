@@ -3,6 +3,7 @@
 mod atomic;
 mod batch;
 mod columns;
+mod element;
 mod error;
 mod export;
 mod holes;
@@ -25,6 +26,7 @@ mod write;
 use arrow_array::RecordBatch;
 
 pub use atomic::{AtomicFile, write_atomically};
+pub use element::Vectors;
 pub use error::VectorsError;
 pub use export::{ExportSummary, export};
 pub use info::{FORMAT, FORMAT_KEY, FileInfo, FileTotals, Resolved};

@@ -14,14 +14,14 @@ use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, ParquetMetaData};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
-use spec::OutputDtype;
 
+use super::element::Element;
 use super::error::VectorsError;
-use super::info::{FileInfo, SEAL_KEY, component_bytes};
-use super::schema::{EMBEDDING, ROW};
+use super::info::{FileInfo, SEAL_KEY};
+use super::schema::{EMBEDDING, EMBEDDING_SCALE, ROW};
 use super::seal::{HashingFile, SEAL_PLACEHOLDER, Written};
 
 /// A row group ends when its encoded columns reach so many bytes: what a writer holds in memory.
@@ -58,7 +58,7 @@ impl ParquetFile {
                 "a kept column cannot be stored in Parquet; leave it out with --keep: {error}"
             ))
         })?;
-        let row_bytes = info.dimensions as usize * component_bytes(info.output_dtype);
+        let row_bytes = Element::of(info.output_dtype).vector_bytes(info.dimensions);
         let piece_rows = (PIECE_BYTES / row_bytes.max(1)).max(1);
         let schema = Arc::clone(schema);
         Ok(ParquetFile { path: path.to_owned(), schema, writer, factory, columns: Vec::new(), rows: 0, piece_rows })
@@ -159,21 +159,26 @@ fn properties(info: &FileInfo) -> WriterProperties {
     let vectors = ColumnPath::new(vec![EMBEDDING.to_owned(), "list".to_owned(), "element".to_owned()]);
     let row = ColumnPath::from(ROW);
     let zstd = Compression::ZSTD(ZstdLevel::try_new(1).expect("level 1 is a level of zstd"));
-    let encoding = match info.output_dtype {
-        OutputDtype::F32 => Encoding::BYTE_STREAM_SPLIT,
-        // DuckDB (2.0) does not read BYTE_STREAM_SPLIT of 16-bit floats.
-        OutputDtype::F16 => Encoding::PLAIN,
-    };
-    WriterProperties::builder()
+    let properties = WriterProperties::builder()
         .set_created_by(CREATED_BY.to_owned())
         .set_key_value_metadata(Some(info.to_key_values()))
         .set_compression(zstd)
         .set_column_dictionary_enabled(row.clone(), false)
         .set_column_encoding(row, Encoding::DELTA_BINARY_PACKED)
-        // Floats have no repeats worth a dictionary and no order worth statistics; bytes of like weight compress.
-        .set_column_dictionary_enabled(vectors.clone(), false)
-        .set_column_encoding(vectors.clone(), encoding)
         .set_column_statistics_enabled(vectors.clone(), EnabledStatistics::None)
-        .set_column_data_page_size_limit(vectors, VECTOR_PAGE_BYTES)
-        .build()
+        .set_column_data_page_size_limit(vectors.clone(), VECTOR_PAGE_BYTES);
+    let Element { encoding, is_scaled, .. } = Element::of(info.output_dtype);
+    // Floats have no repeats worth a dictionary and no order worth statistics; bytes of like weight compress.
+    let plain = |properties: WriterPropertiesBuilder, column: ColumnPath, encoding| {
+        properties.set_column_dictionary_enabled(column.clone(), false).set_column_encoding(column, encoding)
+    };
+    let properties = match encoding {
+        Some(encoding) => plain(properties, vectors, encoding),
+        None => properties,
+    };
+    let properties = match is_scaled {
+        true => plain(properties, ColumnPath::from(EMBEDDING_SCALE), Encoding::BYTE_STREAM_SPLIT),
+        false => properties,
+    };
+    properties.build()
 }

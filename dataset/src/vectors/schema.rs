@@ -1,60 +1,71 @@
 //! The Arrow schema of the output, and the kept columns inside it.
 //!
-//! Order: `row`, the kept input columns, `embedding`, `n_tokens`, `truncated`, `error`.
+//! Order: `row`, the kept input columns, `embedding`, `embedding_scale` (where the output type has it), `n_tokens`, `truncated`,
+//! `error`.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
-
 use parquet::arrow::ArrowSchemaConverter;
-use spec::OutputDtype;
 
+use super::element::{Element, embedding_type};
 use super::error::VectorsError;
-use super::info::{FileInfo, component_type};
-use crate::DatasetError;
+use super::info::FileInfo;
 
 /// Column of the 0-based position in the corpus.
 pub const ROW: &str = "row";
 /// Column of the vectors.
 pub const EMBEDDING: &str = "embedding";
+/// Column of the factor that the elements of a vector are multiplied with, where its output type has one.
+pub const EMBEDDING_SCALE: &str = "embedding_scale";
 /// Column of the number of tokens fed to the model.
 pub const N_TOKENS: &str = "n_tokens";
 /// Column that tells whether the text was cut to the maximum length.
 pub const TRUNCATED: &str = "truncated";
 /// Column of the reason code of a rejected row.
 pub const ERROR: &str = "error";
-/// The columns of ours: a kept input column must have another name.
-pub const RESERVED: [&str; 5] = [ROW, EMBEDDING, N_TOKENS, TRUNCATED, ERROR];
+/// The names of ours, over all output types: a new output keeps no input column that has one of them.
+pub const OUTPUT_COLUMNS: [&str; 6] = [ROW, EMBEDDING, EMBEDDING_SCALE, N_TOKENS, TRUNCATED, ERROR];
 
-/// Columns of ours that stand after the kept ones.
-const TAIL: usize = 4;
-
-/// Returns the kept columns that an input with this schema would collide on, in its order. Case matters, as in Arrow.
-pub fn collisions(kept: &Schema) -> Vec<&str> {
-    kept.fields().iter().map(|field| field.name().as_str()).filter(|name| RESERVED.contains(name)).collect()
+/// The columns of ours in a file, around the kept ones.
+struct OurColumns {
+    before: Vec<FieldRef>,
+    after: Vec<FieldRef>,
 }
 
-/// Checks that kept columns can be stored at all, before any work: names that collide, types that Parquet lacks.
-pub fn check_kept(kept: &Schema) -> Result<(), DatasetError> {
-    Ok(check_columns(kept)?)
+impl OurColumns {
+    fn of(info: &FileInfo) -> OurColumns {
+        let field = |name, data_type, nullable| Arc::new(Field::new(name, data_type, nullable));
+        let embedding = field(EMBEDDING, embedding_type(info.output_dtype, info.dimensions), true);
+        let scale = Element::of(info.output_dtype).is_scaled.then(|| field(EMBEDDING_SCALE, DataType::Float32, true));
+        let status = [
+            field(N_TOKENS, DataType::Int32, false),
+            field(TRUNCATED, DataType::Boolean, false),
+            field(ERROR, DataType::Utf8, true),
+        ];
+        let before = vec![field(ROW, DataType::Int64, false)];
+        OurColumns { before, after: [embedding].into_iter().chain(scale).chain(status).collect() }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.before.iter().chain(&self.after).any(|field| field.name() == name)
+    }
 }
 
 /// Returns the schema of the output for these kept columns. Schema metadata of the input is dropped: it describes
-/// another file (such as its pandas index). A name that is ours, or that stands twice, is an error.
+/// another file (such as its pandas index). A name that is ours, or that occurs twice, is an error.
 pub(super) fn output_schema(kept: &Schema, info: &FileInfo) -> Result<SchemaRef, VectorsError> {
-    check_columns(kept)?;
-    let mut fields = vec![Arc::new(Field::new(ROW, DataType::Int64, false))];
-    fields.extend(kept.fields().iter().cloned());
-    fields.push(Arc::new(Field::new(EMBEDDING, embedding_type(info.output_dtype, info.dimensions), true)));
-    fields.push(Arc::new(Field::new(N_TOKENS, DataType::Int32, false)));
-    fields.push(Arc::new(Field::new(TRUNCATED, DataType::Boolean, false)));
-    fields.push(Arc::new(Field::new(ERROR, DataType::Utf8, true)));
+    let ours = OurColumns::of(info);
+    check_columns(kept, &ours)?;
+    let kept = kept.fields().iter().cloned();
+    let fields: Fields = ours.before.into_iter().chain(kept).chain(ours.after).collect();
     Ok(Arc::new(Schema::new(fields)))
 }
 
-fn check_columns(kept: &Schema) -> Result<(), VectorsError> {
-    if let Some(name) = collisions(kept).first() {
+fn check_columns(kept: &Schema, ours: &OurColumns) -> Result<(), VectorsError> {
+    if let Some(field) = kept.fields().iter().find(|field| ours.has(field.name())) {
+        let name = field.name();
         let detail =
             format!("input column `{name}` has the name of an output column; rename it or leave it out of --keep");
         return Err(VectorsError::bad_rows(detail));
@@ -83,24 +94,11 @@ fn check_type(field: &FieldRef) -> Result<(), String> {
     ArrowSchemaConverter::new().convert(&alone).map(|_| ()).map_err(|error| error.to_string())
 }
 
-/// Returns the Arrow type of the `embedding` column.
-pub fn embedding_type(dtype: OutputDtype, dimensions: u32) -> DataType {
-    let length = i32::try_from(dimensions).expect("dimensions of a model fit 31 bits");
-    DataType::FixedSizeList(Arc::new(component_field(dtype)), length)
-}
-
-/// Returns the field of one component. Never null: a rejected row has a null list, not a list of nulls.
-pub(super) fn component_field(dtype: OutputDtype) -> Field {
-    Field::new("element", component_type(dtype), false)
-}
-
 /// Returns the kept columns of an output schema, after checking that ours stand where they must with the right types.
 pub(super) fn kept_schema(path: &Path, schema: &Schema, info: &FileInfo) -> Result<Schema, VectorsError> {
     let fields = schema.fields();
-    let kept: Fields = match fields.len().checked_sub(1 + TAIL) {
-        Some(count) => fields.iter().skip(1).take(count).cloned().collect(),
-        None => Fields::empty(),
-    };
+    let ours = OurColumns::of(info);
+    let kept: Fields = fields.iter().filter(|field| !ours.has(field.name())).cloned().collect();
     let kept = Schema::new(kept);
     let expected = output_schema(&kept, info)
         .map_err(|error| VectorsError::damaged(path, format!("its schema is wrong: {error}")))?;
@@ -126,6 +124,7 @@ fn show(field: &Field) -> String {
 #[cfg(test)]
 mod tests {
     use arrow_schema::{UnionFields, UnionMode};
+    use spec::OutputDtype;
 
     use super::super::info::tests::info;
     use super::*;
@@ -135,17 +134,23 @@ mod tests {
     }
 
     #[test]
-    fn kept_columns_stand_between_ours_and_come_back() {
-        let schema = output_schema(&kept(&["text", "label"]), &info(4)).unwrap();
+    fn kept_columns_come_between_ours_and_are_found_again() {
+        let schema = output_schema(&kept(&["text", "embedding_scale"]), &info(4)).unwrap();
         let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        assert_eq!(names, ["row", "text", "label", "embedding", "n_tokens", "truncated", "error"]);
-        assert_eq!(kept_schema(Path::new("f"), &schema, &info(4)).unwrap(), kept(&["text", "label"]));
+        assert_eq!(names, ["row", "text", "embedding_scale", "embedding", "n_tokens", "truncated", "error"]);
+        assert_eq!(kept_schema(Path::new("f"), &schema, &info(4)).unwrap(), kept(&["text", "embedding_scale"]));
+        let scaled = FileInfo { output_dtype: OutputDtype::Int8, ..info(4) };
+        let schema = output_schema(&kept(&["text"]), &scaled).unwrap();
+        let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        assert_eq!(names, ["row", "text", "embedding", "embedding_scale", "n_tokens", "truncated", "error"]);
+        assert_eq!(kept_schema(Path::new("f"), &schema, &scaled).unwrap(), kept(&["text"]));
     }
 
     #[test]
     fn a_collision_names_the_column() {
-        for name in RESERVED {
-            let error = output_schema(&kept(&["text", name]), &info(4)).unwrap_err().to_string();
+        let scaled = FileInfo { output_dtype: OutputDtype::Int8, ..info(4) };
+        for name in OUTPUT_COLUMNS {
+            let error = output_schema(&kept(&["text", name]), &scaled).unwrap_err().to_string();
             assert!(error.contains(&format!("`{name}`")), "{error}");
         }
         let error = output_schema(&kept(&["a", "a"]), &info(4)).unwrap_err().to_string();
@@ -164,9 +169,7 @@ mod tests {
     fn a_type_that_parquet_lacks_is_refused_by_column() {
         let schema =
             Schema::new(vec![Field::new("odd", DataType::Union(UnionFields::empty(), UnionMode::Dense), true)]);
-        let error = check_kept(&schema).unwrap_err().to_string();
+        let error = output_schema(&schema, &info(4)).unwrap_err().to_string();
         assert!(error.contains("`odd`") && error.contains("--keep"), "{error}");
-        check_kept(&kept(&["text"])).unwrap();
-        assert!(check_kept(&kept(&["row"])).is_err());
     }
 }

@@ -19,6 +19,10 @@ pub(super) struct Job {
 }
 
 impl Job {
+    pub(super) fn new() -> Job {
+        Job { dir: tempfile::tempdir().unwrap() }
+    }
+
     pub(super) fn path(&self) -> &Path {
         self.dir.path()
     }
@@ -73,7 +77,7 @@ pub(super) fn chunk(info: &FileInfo, first_row: u64, rows: usize) -> VectorChunk
 
 /// Writes a finished job of parts with so many rows.
 pub(super) fn job(dimensions: u32, parts: &[usize]) -> Job {
-    let job = Job { dir: tempfile::tempdir().unwrap() };
+    let job = Job::new();
     write_job(&job.dir(), &info(dimensions), parts);
     job
 }

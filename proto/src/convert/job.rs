@@ -15,7 +15,7 @@ twin_enum!(format, Format, wire::Format, "source.format", [Csv, Tsv, Jsonl, Json
 twin_enum!(compression, Compression, wire::Compression, "source.compression", [None, Gzip, Zstd]);
 twin_enum!(pooling, Pooling, wire::Pooling, "embed.pooling", [Cls, Mean, Max, Last]);
 twin_enum!(compute_dtype, ComputeDtype, wire::ComputeDtype, "embed.dtype", [F32, F16, Bf16, Int8]);
-twin_enum!(output_dtype, OutputDtype, wire::OutputDtype, "embed.output_dtype", [F32, F16]);
+twin_enum!(output_dtype, OutputDtype, wire::OutputDtype, "embed.output_dtype", [F32, F16, Int8, Binary]);
 twin_enum!(on_bad_row_value, OnBadRow, wire::OnBadRow, "on_bad_row", [Reject, Fail]);
 twin_enum!(
     job_state,

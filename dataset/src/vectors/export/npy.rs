@@ -2,8 +2,6 @@
 
 use std::io::{self, Write};
 
-use spec::OutputDtype;
-
 use super::Shape;
 
 const MAGIC: &[u8] = b"\x93NUMPY\x01\x00";
@@ -11,12 +9,8 @@ const MAGIC: &[u8] = b"\x93NUMPY\x01\x00";
 const ALIGNMENT: usize = 64;
 
 pub(super) fn begin(sink: &mut impl Write, shape: &Shape<'_>) -> io::Result<()> {
-    let kind = match shape.info.output_dtype {
-        OutputDtype::F32 => "<f4",
-        OutputDtype::F16 => "<f2",
-    };
-    let (rows, dimensions) = (shape.rows, shape.info.dimensions);
-    let mut header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({rows}, {dimensions}), }}");
+    let (kind, rows, width) = (shape.element().npy, shape.rows, shape.width());
+    let mut header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({rows}, {width}), }}");
     // The two bytes of the header's length stand between magic and header, the newline at its end.
     let used = MAGIC.len() + 2 + header.len() + 1;
     header.extend(std::iter::repeat_n(' ', used.next_multiple_of(ALIGNMENT) - used));

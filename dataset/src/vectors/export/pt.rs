@@ -6,8 +6,6 @@
 
 use std::io::{self, Write};
 
-use spec::OutputDtype;
-
 use super::{Shape, Sink};
 
 /// Folder of the entries in the archive: any name will do, but all must share it.
@@ -151,11 +149,7 @@ fn small(length: usize) -> u16 {
 
 /// The pickle of a tensor over storage `0`: protocol 2, with nothing that `weights_only` would refuse.
 fn pickle(shape: &Shape<'_>) -> Vec<u8> {
-    let storage = match shape.info.output_dtype {
-        OutputDtype::F32 => "FloatStorage",
-        OutputDtype::F16 => "HalfStorage",
-    };
-    let (rows, dimensions) = (shape.rows, u64::from(shape.info.dimensions));
+    let (storage, rows, width) = (shape.element().torch_storage, shape.rows, u64::from(shape.width()));
     let mut code = b"\x80\x02".to_vec();
     global(&mut code, "torch._utils", "_rebuild_tensor_v2");
     code.push(b'('); // the arguments
@@ -164,13 +158,13 @@ fn pickle(shape: &Shape<'_>) -> Vec<u8> {
     global(&mut code, "torch", storage);
     text(&mut code, "0");
     text(&mut code, "cpu");
-    integer(&mut code, rows * dimensions);
+    integer(&mut code, rows * width);
     code.extend(b"tQ");
     integer(&mut code, 0); // where the tensor begins in the storage
     integer(&mut code, rows);
-    integer(&mut code, dimensions);
+    integer(&mut code, width);
     code.push(b'\x86');
-    integer(&mut code, dimensions); // strides
+    integer(&mut code, width); // strides
     integer(&mut code, 1);
     code.push(b'\x86');
     code.push(b'\x89'); // needs no gradient

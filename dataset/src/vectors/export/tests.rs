@@ -4,7 +4,7 @@ use std::fs;
 
 use super::super::info::tests::info;
 use super::super::layout::part_name;
-use super::super::testing::{Job, chunk, flip, job, punch, write_job};
+use super::super::testing::{Job, all_rows, chunk, flip, job, punch, write_job};
 use super::super::{MergeOptions, merge};
 use super::*;
 
@@ -17,7 +17,8 @@ fn expected(info: &FileInfo, rows: usize) -> Vec<u8> {
         let value = if made.status[index / dimensions].error.is_some() { f32::NAN } else { *value };
         match info.output_dtype {
             OutputDtype::F32 => bytes.extend(value.to_le_bytes()),
-            OutputDtype::F16 => bytes.extend(f16::from_f32(value).to_le_bytes()),
+            OutputDtype::F16 => bytes.extend(half::f16::from_f32(value).to_le_bytes()),
+            OutputDtype::Int8 | OutputDtype::Binary => panic!("these are tried by themselves"),
         }
     }
     bytes
@@ -25,7 +26,7 @@ fn expected(info: &FileInfo, rows: usize) -> Vec<u8> {
 
 fn exported(job: &Job, format: ExportFormat) -> (ExportSummary, Vec<u8>) {
     let out = job.path().join(format!("out.{format}"));
-    let summary = export(&job.dir(), format, &out, false).unwrap();
+    let summary = export(&job.dir(), format, &out, true).unwrap();
     let bytes = fs::read(&out).unwrap();
     assert_eq!(summary.bytes, bytes.len() as u64);
     assert_eq!((summary.rows, summary.rejected), (27, 4));
@@ -143,6 +144,70 @@ fn sixteen_bit_vectors_stay_so() {
         let bytes = fs::read(&out).unwrap();
         let array = expected(&info, 27);
         assert!(bytes.windows(array.len()).any(|window| window == array), "{format}");
+    }
+}
+
+fn quantized(output_dtype: OutputDtype, normalized: bool) -> Job {
+    let job = Job::new();
+    write_job(&job.dir(), &FileInfo { output_dtype, normalized, ..info(8) }, &[20, 7]);
+    job
+}
+
+#[test]
+fn quantized_vectors_are_exported_as_they_are_stored_with_zeros_for_rejected_rows() {
+    for (output_dtype, width, kind) in [(OutputDtype::Int8, 8, "|i1"), (OutputDtype::Binary, 1, "|u1")] {
+        let job = quantized(output_dtype, true);
+        let mut elements = Vec::new();
+        for batch in all_rows(&job.dir()) {
+            let info = FileInfo { output_dtype, ..info(8) };
+            let vectors = Vectors::of(&batch, &info);
+            for row in 0..vectors.len() {
+                let end = elements.len() + width;
+                if vectors.has(row) {
+                    vectors.append_bytes(row, &mut elements);
+                }
+                elements.resize(end, 0);
+            }
+        }
+        for format in [ExportFormat::Npy, ExportFormat::Safetensors, ExportFormat::Pt] {
+            let (summary, bytes) = exported(&job, format);
+            assert_eq!(summary.dtype, output_dtype);
+            assert!(bytes.windows(elements.len()).any(|window| window == elements), "{output_dtype} {format}");
+        }
+        let (_, bytes) = exported(&job, ExportFormat::Npy);
+        let header = String::from_utf8_lossy(&bytes[10..128]).into_owned();
+        assert!(header.contains(kind) && header.contains(&format!("(27, {width})")), "{header}");
+    }
+}
+
+#[test]
+fn safetensors_has_the_scales_before_the_elements() {
+    let (_, bytes) = exported(&quantized(OutputDtype::Int8, false), ExportFormat::Safetensors);
+    let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..start]).unwrap();
+    assert_eq!(header["scales"], serde_json::json!({ "dtype": "F32", "shape": [27], "data_offsets": [0, 108] }));
+    assert_eq!(header["embeddings"]["data_offsets"], serde_json::json!([108, 108 + 27 * 8]));
+    let made = chunk(&info(8), 0, 27);
+    for row in 0..27 {
+        let scale = f32::from_le_bytes(bytes[start + 4 * row..][..4].try_into().unwrap());
+        if made.status[row].error.is_some() {
+            assert!(scale.is_nan(), "row {row}");
+            continue;
+        }
+        let elements = &bytes[start + 108 + 8 * row..][..8];
+        for (element, value) in elements.iter().zip(&made.vectors[8 * row..]) {
+            let decoded = f32::from(element.cast_signed()) * scale;
+            assert!((decoded - value).abs() <= scale * 0.5001, "row {row}: {decoded} for {value}");
+        }
+    }
+}
+
+#[test]
+fn a_format_without_scales_refuses_vectors_that_need_them() {
+    let job = quantized(OutputDtype::Int8, false);
+    for format in [ExportFormat::Npy, ExportFormat::Pt] {
+        let error = export(&job.dir(), format, &job.path().join("out"), false).unwrap_err().to_string();
+        assert!(error.contains("safetensors") && error.contains("merge --output-dtype f32"), "{error}");
     }
 }
 

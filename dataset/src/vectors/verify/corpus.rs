@@ -10,7 +10,7 @@ use spec::{ReadOptions, RejectReason, Source};
 
 use super::super::columns::StatusColumns;
 use super::super::manifest::ManifestHole;
-use super::super::schema::RESERVED;
+use super::super::read::VectorReader;
 use super::report::{Check, VerifyReport};
 use crate::DatasetError;
 use crate::corpus::{RecordChunk, Records, kept_schema_of, records};
@@ -53,13 +53,13 @@ impl CorpusRows {
     /// Compares the rows of a batch with the next records of the corpus.
     pub(super) async fn compare(
         &mut self,
-        file: &Path,
+        file: &VectorReader,
         batch: &RecordBatch,
         report: &mut VerifyReport,
     ) -> Result<(), DatasetError> {
         if !self.compared_columns {
             self.compared_columns = true;
-            self.compare_columns(file, batch, report)?;
+            self.compare_columns(file, report)?;
         }
         let mut start = 0;
         while start < batch.num_rows() {
@@ -71,7 +71,7 @@ impl CorpusRows {
             let count = (chunk.texts.len() - *used).min(batch.num_rows() - start).min(run);
             let rows = batch.slice(start, count);
             let texts = &chunk.texts[*used..*used + count];
-            compare_rows(file, &rows, texts, &chunk.kept.slice(*used, count), report);
+            compare_rows(file.path(), &rows, texts, &chunk.kept.slice(*used, count), report);
             *used += count;
             start += count;
             self.next_row += count as u64;
@@ -79,16 +79,15 @@ impl CorpusRows {
         Ok(())
     }
 
-    fn compare_columns(&self, file: &Path, batch: &RecordBatch, report: &mut VerifyReport) -> Result<(), DatasetError> {
+    fn compare_columns(&self, file: &VectorReader, report: &mut VerifyReport) -> Result<(), DatasetError> {
         let Some(source) = self.records.planned().first() else { return Ok(()) };
         let expected = kept_schema_of(source)?;
-        let schema = batch.schema();
-        let found = schema.fields().iter().filter(|field| !RESERVED.contains(&field.name().as_str()));
+        let found = file.kept_schema().fields().iter();
         let found: Vec<_> = found.map(|field| (field.name().as_str(), field.data_type())).collect();
         let expected: Vec<_> = expected.fields().iter().map(|field| (field.name(), field.data_type())).collect();
         if !expected.iter().map(|(name, kind)| (name.as_str(), *kind)).eq(found.iter().copied()) {
             let detail = format!("the corpus has the kept columns {expected:?}, the output {found:?}");
-            report.problem(Check::CorpusColumns, Some(file), None, detail);
+            report.problem(Check::CorpusColumns, Some(file.path()), None, detail);
         }
         Ok(())
     }

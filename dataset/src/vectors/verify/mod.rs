@@ -255,7 +255,7 @@ impl Verifier<'_> {
             };
             rows.check(path, &batch, &mut totals, &mut self.report);
             if let Some(corpus) = &mut self.corpus {
-                Box::pin(corpus.compare(path, &batch, &mut self.report)).await?;
+                Box::pin(corpus.compare(reader, &batch, &mut self.report)).await?;
             }
             (self.progress)(self.report.totals.rows + totals.rows);
         }

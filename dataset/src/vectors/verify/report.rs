@@ -38,9 +38,9 @@ pub enum Check {
     VectorOrError,
     /// Every error is a reason of the closed list.
     ReasonKnown,
-    /// Every component is finite.
+    /// Every component is finite, and every vector stored as its output type says.
     Finite,
-    /// Every vector has L2 norm 1 within 0.001, where vectors are normalised.
+    /// Every vector has L2 norm 1 within 0.001 and the rounding of its output type, where vectors are normalised.
     UnitNorm,
     /// Rows with a vector have 1 to `max_length` tokens, rejected rows none.
     TokenCounts,

@@ -6,7 +6,8 @@ use arrow_array::{Array, RecordBatch};
 use spec::{RejectReason, RowCounts};
 
 use super::super::batch::{NORM_TOLERANCE, norm};
-use super::super::columns::{Components, StatusColumns, vectors};
+use super::super::columns::StatusColumns;
+use super::super::element::Vectors;
 use super::super::holes::RowNumbers;
 use super::super::info::FileInfo;
 use super::super::manifest::ManifestHole;
@@ -46,8 +47,8 @@ impl<'a> RowChecker<'a> {
         report: &mut VerifyReport,
     ) {
         let status = StatusColumns::of(batch);
-        let (list, components) = vectors(batch);
-        let dimensions = self.info.dimensions as usize;
+        let vectors = Vectors::of(batch, self.info);
+        let mut floats = Vec::with_capacity(self.info.dimensions as usize);
         for index in 0..batch.num_rows() {
             let row = self.check_number(file, status.row.value(index), report);
             let mut problem = |check, detail: String| report.problem(check, Some(file), Some(row), detail);
@@ -57,20 +58,21 @@ impl<'a> RowChecker<'a> {
             {
                 problem(Check::ReasonKnown, format!("`{code}` is not a reason of the closed list"));
             }
-            match (list.is_valid(index), error) {
+            match (vectors.has(index), error) {
                 (true, Some(code)) => problem(Check::VectorOrError, format!("a vector and the error `{code}`")),
                 (false, None) => problem(Check::VectorOrError, "neither a vector nor an error".to_owned()),
                 (true, None) | (false, Some(_)) => {}
             }
-            if list.is_valid(index) {
-                let range = index * dimensions..(index + 1) * dimensions;
-                let norm = match components {
-                    Components::F32(values) => norm(values[range].iter().map(|value| f64::from(*value))),
-                    Components::F16(values) => norm(values[range].iter().map(|value| f64::from(*value))),
-                };
+            if let Some(detail) = vectors.storage_problem(index) {
+                problem(Check::Finite, detail);
+            } else if vectors.has(index) {
+                floats.clear();
+                vectors.append(index, &mut floats);
+                let norm = norm(floats.iter().map(|value| f64::from(*value)));
+                let tolerance = NORM_TOLERANCE + vectors.rounding(index);
                 if !norm.is_finite() {
                     problem(Check::Finite, "its vector is not finite".to_owned());
-                } else if self.info.normalized && (norm - 1.0).abs() > NORM_TOLERANCE {
+                } else if self.info.normalized && (norm - 1.0).abs() > tolerance {
                     problem(Check::UnitNorm, format!("its vector has norm {norm}"));
                 }
             }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch};
 use proptest::prelude::*;
-use spec::RejectReason;
+use spec::{OutputDtype, RejectReason};
 
 use super::super::info::FileTotals;
 use super::super::info::tests::info;
 use super::super::layout::part_name;
 use super::super::merge::{MergeOptions, merge};
 use super::super::parquet_file::ParquetFile;
-use super::super::testing::{Job, all_rows, flip, job};
+use super::super::testing::{Job, all_rows, flip, job, punch, write_job};
 use super::super::write::totals_pair;
 use super::*;
 
@@ -110,7 +110,7 @@ fn parts_of_equal_size_that_are_swapped_are_named() {
 #[test]
 fn a_hole_is_told_apart_from_a_loss() {
     let job = job(8, &[20, 10, 33]);
-    super::super::testing::punch(&job.dir(), &[1]);
+    punch(&job.dir(), &[1]);
     let report = check_target(&job.dir());
     assert!(report.passed() && report.missing == 10, "{report}");
     edit_manifest(&job, |manifest| manifest.holes.clear());
@@ -150,7 +150,7 @@ fn files_of_two_jobs_do_not_mix() {
     let ours = job(8, &[20, 10]);
     let theirs = tempfile::tempdir().unwrap();
     let other = FileInfo { model: "other/model".into(), ..info(8) };
-    super::super::testing::write_job(&theirs.path().join("job"), &other, &[20]);
+    write_job(&theirs.path().join("job"), &other, &[20]);
     let path = theirs.path().join("job").join(part_name(0));
     fs::copy(&path, ours.dir().join(part_name(0))).unwrap();
     edit_manifest(&ours, |manifest| {
@@ -175,15 +175,16 @@ fn a_duplicated_and_a_lost_row_are_found_though_all_counts_agree() {
 
 #[test]
 fn broken_rows_are_found_by_number() {
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::Float32Type;
     use arrow_array::{FixedSizeListArray, Float32Array, Int32Array, StringArray};
     let vectors = |edit: &dyn Fn(&mut Vec<f32>)| {
         let job = job(4, &[20, 4]);
         forge(&job, |batch| {
-            let (list, components) = super::super::columns::vectors(&batch);
-            let super::super::columns::Components::F32(values) = components else { panic!("f32") };
-            let mut values = values.to_vec();
+            let list = batch.column_by_name("embedding").unwrap().as_fixed_size_list();
+            let mut values = list.values().as_primitive::<Float32Type>().values().to_vec();
             edit(&mut values);
-            let field = Arc::new(super::super::schema::component_field(spec::OutputDtype::F32));
+            let field = Arc::new(super::super::element::element_field(OutputDtype::F32));
             let values = Arc::new(Float32Array::from(values));
             let list = FixedSizeListArray::new(field, 4, values, list.nulls().cloned());
             with_column(&batch, "embedding", Arc::new(list))
@@ -204,6 +205,36 @@ fn broken_rows_are_found_by_number() {
     assert_eq!(rows(Check::VectorOrError), [22, 23]);
     assert_eq!(rows(Check::ReasonKnown), [23]);
     assert!(rows(Check::TokenCounts).contains(&21));
+}
+
+#[test]
+fn quantized_vectors_that_are_stored_wrongly_are_found_by_number() {
+    use arrow_array::{FixedSizeListArray, Float32Array, Int8Array, UInt8Array};
+    let forged = |output_dtype, column: &str, array: &dyn Fn() -> ArrayRef| {
+        let job = Job::new();
+        write_job(&job.dir(), &FileInfo { output_dtype, ..info(4) }, &[20, 2]);
+        let report = forge(&job, |batch| with_column(&batch, column, array()));
+        (failed(&report), report.problems[0].row.unwrap(), report.problems[0].detail.clone())
+    };
+    let list = |output_dtype, width, values: ArrayRef| -> ArrayRef {
+        let field = Arc::new(super::super::element::element_field(output_dtype));
+        Arc::new(FixedSizeListArray::new(field, width, values, None))
+    };
+    for (scales, check, row) in [
+        ([None, Some(0.006)], Check::Finite, 20),
+        ([Some(f32::NAN), Some(0.006)], Check::Finite, 20),
+        ([Some(-0.006), Some(0.006)], Check::Finite, 20),
+        ([Some(1.0), Some(0.006)], Check::UnitNorm, 20),
+    ] {
+        let found = forged(OutputDtype::Int8, "embedding_scale", &|| Arc::new(Float32Array::from(scales.to_vec())));
+        assert_eq!((found.0[0], found.1), (check, row), "{scales:?}: {}", found.2);
+    }
+    let least = || list(OutputDtype::Int8, 4, Arc::new(Int8Array::from(vec![i8::MIN, 0, 0, 0, 90, 90, 0, 0])));
+    let found = forged(OutputDtype::Int8, "embedding", &least);
+    assert_eq!((found.1, found.2.contains("-128")), (20, true), "{}", found.2);
+    let beyond = || list(OutputDtype::Binary, 1, Arc::new(UInt8Array::from(vec![0b1010_0000, 0b1111_0001])));
+    let found = forged(OutputDtype::Binary, "embedding", &beyond);
+    assert_eq!((found.1, found.2.contains("beyond its last dimension")), (21, true), "{}", found.2);
 }
 
 #[test]
