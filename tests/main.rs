@@ -20,6 +20,7 @@ mod looking;
 mod metrics;
 mod private;
 mod project;
+mod quantized;
 mod readers;
 mod relay;
 mod security;

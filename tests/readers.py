@@ -15,6 +15,7 @@ import struct
 import sys
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import numpy as np
@@ -36,6 +37,24 @@ REASONS = {
     "worker_crash",
 }
 NORM_TOLERANCE = 1e-3
+
+
+class OutputType(NamedTuple):
+    """How vectors of an output type are found in files: in Arrow, DuckDB, NumPy, safetensors and PyTorch."""
+
+    arrow: pa.DataType
+    duckdb: str
+    numpy: str
+    safetensors: str
+    torch: str
+
+
+OUTPUT_TYPES = {
+    "f32": OutputType(pa.float32(), "FLOAT[]", "<f4", "F32", "FloatStorage"),
+    "f16": OutputType(pa.float16(), "FLOAT[]", "<f2", "F16", "HalfStorage"),
+    "int8": OutputType(pa.int8(), "TINYINT[]", "|i1", "I8", "CharStorage"),
+    "binary": OutputType(pa.uint8(), "UTINYINT[]", "|u1", "U8", "ByteStorage"),
+}
 
 
 def check(holds, what):
@@ -68,17 +87,22 @@ def check_arrow(path):
     """Schema, nulls and norms as pyarrow reads them. Returns the table."""
     metadata = check_footer(path)
     dimensions = int(metadata[b"encaje.dimensions"])
-    float_type = {b"f32": pa.float32(), b"f16": pa.float16()}[metadata[b"encaje.output_dtype"]]
+    output_dtype = metadata[b"encaje.output_dtype"].decode()
+    element = OUTPUT_TYPES[output_dtype].arrow
+    width = -(-dimensions // 8) if output_dtype == "binary" else dimensions
+    ours = OURS | ({"embedding_scale": pa.float32()} if output_dtype == "int8" else {})
     table = pq.read_table(path)
     schema = table.schema
-    for name, kind in OURS.items():
+    for name, kind in ours.items():
         check(schema.field(name).type == kind, f"{path}: {name} is {kind}, found {schema.field(name).type}")
     embedding = schema.field("embedding").type
     check(pa.types.is_fixed_size_list(embedding), f"{path}: embedding is a list of fixed size, found {embedding}")
-    check(embedding.list_size == dimensions, f"{path}: embedding has {dimensions} components")
-    check(embedding.value_type == float_type, f"{path}: embedding holds {float_type}, found {embedding.value_type}")
+    check(embedding.list_size == width, f"{path}: embedding has {width} elements")
+    check(embedding.value_type == element, f"{path}: embedding holds {element}, found {embedding.value_type}")
     names = schema.names
-    check(names[0] == "row" and names[-4:] == ["embedding", "n_tokens", "truncated", "error"], f"{path}: order {names}")
+    scale = ["embedding_scale"] if output_dtype == "int8" else []
+    last = ["embedding", *scale, "n_tokens", "truncated", "error"]
+    check(names[0] == "row" and names[-len(last) :] == last, f"{path}: order {names}")
 
     rejected = table["error"].is_valid()
     check(table["embedding"].is_null().equals(rejected), f"{path}: an error exactly where there is no vector")
@@ -89,11 +113,17 @@ def check_arrow(path):
     check(bool(np.all((tokens == 0) == rejected)), f"{path}: rejected rows, and only they, have no tokens")
     check(bool(np.all(tokens <= int(metadata[b"encaje.max_length"]))), f"{path}: n_tokens is at most max_length")
 
-    vectors = vectors_of(table, dimensions)
+    vectors = vectors_of(table, width)
     check(bool(np.isfinite(vectors).all()), f"{path}: all vectors are finite")
-    if metadata[b"encaje.normalized"] == b"true" and len(vectors):
+    tolerance = NORM_TOLERANCE
+    if output_dtype == "int8":
+        scale = table["embedding_scale"].drop_null().to_numpy()
+        check(len(scale) == len(vectors), f"{path}: a scale exactly where there is a vector")
+        vectors = vectors * scale[:, None]
+        tolerance = NORM_TOLERANCE + scale / 2 * np.sqrt(dimensions)
+    if metadata[b"encaje.normalized"] == b"true" and len(vectors) and output_dtype != "binary":
         norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
-        check(bool(np.all(np.abs(norms - 1) <= NORM_TOLERANCE)), f"{path}: norms are 1, found {norms.min()}..{norms.max()}")
+        check(bool(np.all(np.abs(norms - 1) <= tolerance)), f"{path}: norms are 1, found {norms.min()}..{norms.max()}")
     return table
 
 
@@ -101,6 +131,24 @@ def vectors_of(table, dimensions):
     """The vectors of the rows that have one, as an array."""
     column = table["embedding"].combine_chunks().drop_null()
     return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dimensions)
+
+
+def check_quantized(target, table, floats):
+    """Quantized vectors beside the floats of the same job, by NumPy's own arithmetic."""
+    column = floats["embedding"].combine_chunks().drop_null()
+    floats = column.flatten().to_numpy().reshape(len(column), -1)
+    found = vectors_of(table, table.schema.field("embedding").type.list_size)
+    if "embedding_scale" in table.schema.names:
+        scale = np.abs(floats).max(axis=1) / np.float32(127)
+        check(np.array_equal(table["embedding_scale"].drop_null().to_numpy(), scale), f"{target}: scales are the largest magnitudes / 127")
+        check(np.array_equal(found, np.rint(floats / scale[:, None]).astype(np.int8)), f"{target}: elements are rounded to even")
+    else:
+        check(np.array_equal(found, np.packbits(floats > 0, axis=1)), f"{target}: bits are those of numpy.packbits")
+        if installed("sentence_transformers"):
+            from sentence_transformers.quantization import quantize_embeddings
+
+            check(np.array_equal(found, quantize_embeddings(floats, "ubinary")), f"{target}: bits are sentence-transformers' ubinary")
+    return "NumPy's quantization"
 
 
 def check_counts(target, table, manifest):
@@ -123,7 +171,9 @@ def check_duckdb(target, files, table):
     con = duckdb.connect()
     con.execute(f"create view vectors as select * from read_parquet({[str(path) for path in files]})")
     kinds = {name: kind for name, kind, *_ in con.execute("describe vectors").fetchall()}
-    ours = {"row": "BIGINT", "n_tokens": "INTEGER", "truncated": "BOOLEAN", "error": "VARCHAR", "embedding": "FLOAT[]"}
+    element = table.schema.field("embedding").type.value_type
+    vectors = next(kind.duckdb for kind in OUTPUT_TYPES.values() if kind.arrow == element)
+    ours = {"row": "BIGINT", "n_tokens": "INTEGER", "truncated": "BOOLEAN", "error": "VARCHAR", "embedding": vectors}
     for name, kind in ours.items():
         check(kinds[name] == kind, f"{target}: DuckDB reads {name} as {kind}, found {kinds[name]}")
     found = con.execute("select count(*), count(error), count(embedding), sum(n_tokens), min(row), max(row) from vectors").fetchone()
@@ -201,6 +251,10 @@ def check_vectors(target):
     check_counts(target, table, manifest)
     check_duckdb(target, files, table)
     seen = check_frames(target, files, table)
+    # In the samples, beside a job of quantized vectors, there is the one of its floats.
+    floats = target.parent / "f32"
+    if target.name in ("int8", "binary") and floats.is_dir():
+        seen.append(check_quantized(target, table, pa.concat_tables([pq.read_table(path) for path in files_of(floats)[0]])))
     print(f"{target}: {len(files)} files, {table.num_rows} rows, as told; read by {', '.join(['pyarrow', 'DuckDB', *seen])}")
 
 
@@ -212,12 +266,19 @@ def read_safetensors(path):
     entry = header["embeddings"]
     check("encaje.model" in header["__metadata__"], f"{path}: the metadata tells the model")
     begin, end = entry["data_offsets"]
-    kind = {"F32": "<f4", "F16": "<f2"}[entry["dtype"]]
+    kind = next(kind.numpy for kind in OUTPUT_TYPES.values() if kind.safetensors == entry["dtype"])
     array = np.frombuffer(data[8 + length + begin : 8 + length + end], kind).reshape(entry["shape"])
     if installed("safetensors"):
         from safetensors.numpy import load_file
 
-        check(np.array_equal(load_file(path)["embeddings"], array, equal_nan=True), f"{path}: safetensors reads the same")
+        check(np.array_equal(load_file(path)["embeddings"], array, equal_nan=array.dtype.kind == "f"), f"{path}: safetensors reads the same")
+    job = path.with_suffix("")
+    if "scales" in header and job.is_dir():
+        begin, end = header["scales"]["data_offsets"]
+        scales = np.frombuffer(data[8 + length + begin : 8 + length + end], "<f4")
+        table = pa.concat_tables([pq.read_table(file) for file in files_of(job)[0]])
+        expected = table["embedding_scale"].to_numpy(zero_copy_only=False)
+        check(np.array_equal(scales, expected, equal_nan=True), f"{path}: the scales are those of the files")
     return array
 
 
@@ -227,16 +288,17 @@ def read_pt(path):
         check(archive.testzip() is None, f"{path}: every entry has its CRC")
         folder = archive.namelist()[0].split("/")[0]
         data = archive.read(f"{folder}/data/0")
-        half = b"HalfStorage" in archive.read(f"{folder}/data.pkl")
-    array = np.frombuffer(data, "<f2" if half else "<f4")
+        pickle = archive.read(f"{folder}/data.pkl")
+    kind = next(kind for kind in OUTPUT_TYPES.values() if kind.torch.encode() in pickle)
+    array = np.frombuffer(data, kind.numpy)
     if installed("torch"):
         import torch
 
         for mapped in (False, True):
             tensor = torch.load(path, weights_only=True, mmap=mapped)
-            check(tensor.dtype == (torch.float16 if half else torch.float32), f"{path}: torch reads the number format")
+            check(tensor.numpy().dtype == array.dtype, f"{path}: torch reads the number format")
             check(tensor.is_contiguous() and tensor.dim() == 2, f"{path}: torch reads a matrix")
-            check(np.array_equal(tensor.numpy().ravel(), array, equal_nan=True), f"{path}: torch reads the numbers")
+            check(np.array_equal(tensor.numpy().ravel(), array, equal_nan=array.dtype.kind == "f"), f"{path}: torch reads the numbers")
         array = array.reshape(tuple(tensor.shape))
     return array
 
@@ -253,7 +315,8 @@ def check_array(target):
         array = array.reshape(-1, size)
         check(len(array) == table.num_rows, f"{target}: a row for every row")
         rejected = table["error"].is_valid().to_numpy()
-        check(bool(np.isnan(array[rejected]).all()), f"{target}: rejected rows are NaN")
+        absent = np.isnan(array[rejected]) if array.dtype.kind == "f" else array[rejected] == 0
+        check(bool(absent.all()), f"{target}: rejected rows are NaN, or 0 in integers")
         check(np.array_equal(array[~rejected], vectors_of(table, size)), f"{target}: the numbers are those of the files")
     print(f"{target}: {array.dtype} {array.shape}")
 

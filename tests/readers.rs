@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use dataset::{ExportFormat, OutputDtype};
+
 use crate::harness::Bench;
 use crate::harness::corpora::{self, sentences};
 
@@ -15,13 +17,17 @@ fn other_programs_read_the_output() {
     let mut csv = corpora::csv(&sentences(200));
     csv.push_str("200,,🌮\n");
     bench.write("a.csv", csv);
-    bench.run_ok("a.csv", "out", &["--shard-rows", "64"]);
-    bench.run_ok("a.csv", "half", &["--shard-rows", "64", "--output-dtype", "f16"]);
     bench.run_ok("a.csv", "one.parquet", &["--shard-rows", "64"]);
-    for format in ["npy", "safetensors", "pt"] {
-        bench.encaje(["export", "out", "--format", format, "--out", &format!("v.{format}")]).expect_code(0);
+    let mut targets = vec![bench.path("one.parquet")];
+    for dtype in OutputDtype::ALL.iter().map(ToString::to_string) {
+        bench.run_ok("a.csv", &dtype, &["--shard-rows", "64", "--output-dtype", &dtype]);
+        targets.push(bench.path(&dtype));
+        for format in ExportFormat::ALL {
+            let (format, out) = (format.to_string(), format!("{dtype}.{format}"));
+            bench.encaje(["export", &dtype, "--format", &format, "--out", &out]).expect_code(0);
+            targets.push(bench.path(&out));
+        }
     }
-    let targets = ["out", "half", "one.parquet", "v.npy", "v.safetensors", "v.pt"].map(|name| bench.path(name));
     let output = Command::new(python).arg(root.join("tests/readers.py")).args(targets).output().unwrap();
     assert!(
         output.status.success(),

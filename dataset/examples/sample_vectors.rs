@@ -92,7 +92,7 @@ fn write_job(dir: &Path, info: &FileInfo) -> Result<(), Box<dyn Error>> {
 fn main() -> Result<(), Box<dyn Error>> {
     let dir = std::env::args().nth(1).ok_or("usage: sample_vectors DIR")?;
     let dir = Path::new(&dir);
-    for dtype in [OutputDtype::F32, OutputDtype::F16] {
+    for &dtype in OutputDtype::ALL {
         let job = dir.join(dtype.to_string());
         write_job(&job, &info(dtype))?;
         merge(&job, &dir.join(format!("{dtype}.parquet")), &MergeOptions::default(), &mut |_| ())?;

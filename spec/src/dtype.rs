@@ -45,3 +45,13 @@ pub enum OutputDtype {
 }
 
 named!(OutputDtype, "output dtype");
+
+impl OutputDtype {
+    /// Tells whether its elements are floats, which have NaN for a number that is not there.
+    pub const fn is_float(self) -> bool {
+        match self {
+            OutputDtype::F32 | OutputDtype::F16 => true,
+            OutputDtype::Int8 | OutputDtype::Binary => false,
+        }
+    }
+}

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float32Type, Int32Type, Int64Type};
+use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{Array, RecordBatch};
-use dataset::VectorSet;
-use dataset::vectors::Projection;
+use dataset::vectors::schema::OUTPUT_COLUMNS;
+use dataset::vectors::{Projection, Vectors};
+use dataset::{FileInfo, VectorSet};
 
 /// One output row.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,21 +27,24 @@ pub(crate) fn rows(target: &Path) -> Vec<Row> {
     let set = VectorSet::open(target).unwrap();
     let mut rows = Vec::new();
     for batch in set.batches(&Projection::All, 1024) {
-        append(&mut rows, &batch.unwrap());
+        append(&mut rows, &batch.unwrap(), set.info());
     }
     rows
 }
 
-fn append(rows: &mut Vec<Row>, batch: &RecordBatch) {
+fn append(rows: &mut Vec<Row>, batch: &RecordBatch, info: &FileInfo) {
     let column = |name: &str| batch.column_by_name(name).unwrap_or_else(|| panic!("no column {name}"));
     let numbers = column("row").as_primitive::<Int64Type>();
-    let vectors = column("embedding").as_fixed_size_list();
+    let vectors = Vectors::of(batch, info);
     let tokens = column("n_tokens").as_primitive::<Int32Type>();
     let truncated = column("truncated").as_boolean();
     let errors = column("error").as_string::<i32>();
     for index in 0..batch.num_rows() {
-        let embedding =
-            vectors.is_valid(index).then(|| vectors.value(index).as_primitive::<Float32Type>().values().to_vec());
+        let embedding = vectors.has(index).then(|| {
+            let mut floats = Vec::new();
+            vectors.append(index, &mut floats);
+            floats
+        });
         rows.push(Row {
             row: numbers.value(index),
             embedding,
@@ -53,10 +57,9 @@ fn append(rows: &mut Vec<Row>, batch: &RecordBatch) {
 }
 
 fn kept(batch: &RecordBatch, index: usize) -> BTreeMap<String, Option<String>> {
-    const OURS: [&str; 5] = ["row", "embedding", "n_tokens", "truncated", "error"];
     let schema = batch.schema();
     let names = schema.fields().iter().map(|field| field.name().clone());
-    let names = names.filter(|name| !OURS.contains(&name.as_str()));
+    let names = names.filter(|name| !OUTPUT_COLUMNS.contains(&name.as_str()));
     names
         .map(|name| {
             let column = batch.column_by_name(&name).unwrap();

@@ -55,7 +55,8 @@ pub(crate) struct EmbedArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct RowArgs {
-    /// Stores vectors in this number format; f16 halves the size.
+    /// Stores vectors in this number format: `f16` halves the size, `int8` (with a scale for each vector) is a quarter of it,
+    /// and `binary` (the sign of each dimension as one bit) a thirty-second.
     #[arg(long, value_enum, default_value_t = OutputDtype::F32)]
     pub(crate) output_dtype: OutputDtype,
     /// Decides what a row that cannot be embedded does: `reject` writes it with a reason, `fail` ends the job.

@@ -35,12 +35,13 @@ pub(crate) fn run(ui: &Ui, args: &ExportArgs) -> anyhow::Result<Exit> {
     let out = args.out.display();
     outfile::check(&args.out, "--out", args.force)?;
     let summary = dataset::export(&args.target, args.format, &args.out, args.force)?;
+    let absent = if summary.dtype.is_float() { "NaN" } else { "0" };
     if summary.rejected > 0 {
-        ui.note(format!("{} without a vector: all components are NaN there", ui::counted(summary.rejected, "row")));
+        ui.note(format!("{} without a vector: all elements are {absent} there", ui::counted(summary.rejected, "row")));
     }
     if summary.missing > 0 {
         note_missing(ui, summary.missing);
-        ui.note("  all components are NaN there, so that row i of the array is row i of the corpus");
+        ui.note(format!("  all elements are {absent} there, so that row i of the array is row i of the corpus"));
     }
     if args.json {
         ui.json(&summary)?;

