@@ -1,7 +1,7 @@
 //! The forward pass of DeBERTa-v2 and v3, on packed tokens: attention by content and distance, and in the largest models a
 //! convolution beside the first layer.
 
-use kernels::{Activation, Distances, Heads, RowsView, attend_by_distance};
+use kernels::{Activation, Heads, RelativePositions, RowsView, attend_disentangled};
 
 use crate::bert::{ANCHOR, Source, TensorShape, linear, vectors};
 use crate::config::{Config, Convolution, ConvolutionActivation, DebertaConfig, Relative};
@@ -123,13 +123,13 @@ impl Deberta {
                 RowsView { data: &qkv[start * 3 * hidden..end * 3 * hidden], rows: end - start, stride: 3 * hidden };
             let views = [queries, queries.without_columns(hidden), queries.without_columns(2 * hidden)];
             let rows = self.relative.map(|relative| distance_rows(relative, end - start)).unwrap_or_default();
-            let distances = Distances {
+            let distances = RelativePositions {
                 keys: layer.distance_keys.as_deref(),
                 queries: layer.distance_queries.as_deref(),
                 span: self.relative.map_or(0, Relative::span),
                 rows: &rows,
             };
-            attend_by_distance(&mut context[start * hidden..end * hidden], views, distances, (self.heads, scale));
+            attend_disentangled(&mut context[start * hidden..end * hidden], views, distances, (self.heads, scale));
         }
         add(x, &layer.attention_out.forward(&context, None));
         layer.attention_norm.apply(x);

@@ -363,7 +363,7 @@ impl CustomOp2 for FirstContextOp<'_> {
         let (queries, x, LastKeysValues { keys, values, bias }) = (Rows::of(q, lq)?, Rows::of(x, lx)?, self.weights);
         let out = with_vectors([keys, values, bias], |[keys, values, bias]| {
             let weights = kernels::KeysValues { keys, values, bias };
-            kernels::attend_first(queries.view(), x.view(), self.offsets, weights, self.heads)
+            kernels::attend_first_token(queries.view(), x.view(), self.offsets, weights, self.heads)
         })?;
         Ok((CpuStorage::F32(out), (queries.rows, queries.columns).into()))
     }

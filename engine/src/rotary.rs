@@ -1,7 +1,7 @@
 //! The forward pass of ModernBERT and NomicBERT, on packed tokens: rotary positions, gated feed-forward layers, and in
 //! ModernBERT layers whose tokens attend only to those near them.
 
-use kernels::{Activation, Heads, Precision, RowsView, activate, attend, attend_near};
+use kernels::{Activation, Heads, Precision, RowsView, activate, attend, attend_sliding_window};
 
 use crate::bert::{Source, TensorShape};
 use crate::config::{Architecture, Config, RotaryAttention, RotaryConfig};
@@ -167,7 +167,7 @@ impl Rotary {
             let (keys, values) = (queries.without_columns(hidden), queries.without_columns(2 * hidden));
             let out = &mut out[start * hidden..end * hidden];
             match layer.attention.reach {
-                Some(reach) => attend_near(out, [queries, keys, values], reach, self.heads, &mut scratch),
+                Some(reach) => attend_sliding_window(out, [queries, keys, values], reach, self.heads, &mut scratch),
                 None => attend(out, queries, keys, values, (self.heads, Precision::Single), &mut scratch),
             }
         }

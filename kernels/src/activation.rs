@@ -1,8 +1,8 @@
 //! exp and the activations built on it, as polynomials that vectorise.
 
-use super::{ROUNDER, vectorized};
+use super::{ROUNDING_MAGIC, vectorized};
 
-/// What is applied to each number between the two linear layers of a feed-forward block.
+/// What is applied to add_bias_then number between the two linear layers of a feed-forward block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     /// `x * Φ(x)`, by the error function.
@@ -18,16 +18,16 @@ pub enum Activation {
 /// Adds the bias to every row and applies the activation, if any.
 pub fn activate(rows: &mut [f32], bias: &[f32], activation: Option<Activation>) {
     match activation {
-        None => each(rows, bias, |x| x),
-        Some(Activation::GeluErf) => each(rows, bias, gelu_erf),
-        Some(Activation::GeluTanh) => each(rows, bias, gelu_tanh),
-        Some(Activation::Relu) => each(rows, bias, |x| if x < 0.0 { 0.0 } else { x }),
-        Some(Activation::Silu) => each(rows, bias, |x| x * sigmoid(x)),
+        None => add_bias_then(rows, bias, |x| x),
+        Some(Activation::GeluErf) => add_bias_then(rows, bias, gelu_erf),
+        Some(Activation::GeluTanh) => add_bias_then(rows, bias, gelu_tanh),
+        Some(Activation::Relu) => add_bias_then(rows, bias, |x| if x < 0.0 { 0.0 } else { x }),
+        Some(Activation::Silu) => add_bias_then(rows, bias, |x| x * sigmoid(x)),
     }
 }
 
 #[inline(always)]
-fn each(rows: &mut [f32], bias: &[f32], f: impl Fn(f32) -> f32) {
+fn add_bias_then(rows: &mut [f32], bias: &[f32], f: impl Fn(f32) -> f32) {
     vectorized(
         #[inline(always)]
         || {
@@ -45,8 +45,8 @@ fn each(rows: &mut [f32], bias: &[f32], f: impl Fn(f32) -> f32) {
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     let clamped = x.clamp(-88.0, 88.8);
-    let rounded = clamped.mul_add(std::f32::consts::LOG2_E, ROUNDER);
-    let n = rounded - ROUNDER;
+    let rounded = clamped.mul_add(std::f32::consts::LOG2_E, ROUNDING_MAGIC);
+    let n = rounded - ROUNDING_MAGIC;
     // ln 2 in two parts, so that the difference keeps its low bits.
     let r = n.mul_add(2.121_944_4e-4, n.mul_add(-355.0 / 512.0, clamped));
     let mut p = 1.987_569_1e-4f32;
@@ -55,7 +55,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     }
     let fraction = p;
     // 2^n in two steps, because n reaches 128, one more than an exponent holds.
-    let exponent = (rounded.to_bits() as i32) - (ROUNDER.to_bits() as i32);
+    let exponent = (rounded.to_bits() as i32) - (ROUNDING_MAGIC.to_bits() as i32);
     let half = exponent >> 1;
     let power = |e: i32| f32::from_bits(((e + 127) << 23) as u32);
     let result = fraction * power(half) * power(exponent - half);
@@ -110,7 +110,7 @@ mod tests {
         sum * std::f64::consts::FRAC_2_SQRT_PI
     }
 
-    fn worst(activation: Activation, exact: impl Fn(f64) -> f64) -> f64 {
+    fn max_error(activation: Activation, exact: impl Fn(f64) -> f64) -> f64 {
         let xs: Vec<f32> = (-120_000..=120_000).map(|i| i as f32 * 1e-4).collect();
         let mut ys = xs.clone();
         activate(&mut ys, &vec![0.0; xs.len()], Some(activation));
@@ -119,15 +119,15 @@ mod tests {
 
     #[test]
     fn activations_are_within_a_millionth() {
-        let gelu = worst(Activation::GeluErf, |x| 0.5 * x * (1.0 + erf_exact(x / std::f64::consts::SQRT_2)));
+        let gelu = max_error(Activation::GeluErf, |x| 0.5 * x * (1.0 + erf_exact(x / std::f64::consts::SQRT_2)));
         assert!(gelu <= 1e-6, "gelu: {gelu:e}");
-        let tanh = worst(Activation::GeluTanh, |x| {
+        let tanh = max_error(Activation::GeluTanh, |x| {
             0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
         });
         assert!(tanh <= 1e-6, "gelu_new: {tanh:e}");
         // At 12 an f32 has no more than half a millionth to give, and a product rounds twice.
-        assert!(worst(Activation::Silu, |x| x / (1.0 + (-x).exp())) <= 2e-6);
-        assert_eq!(worst(Activation::Relu, |x| x.max(0.0)), 0.0);
+        assert!(max_error(Activation::Silu, |x| x / (1.0 + (-x).exp())) <= 2e-6);
+        assert_eq!(max_error(Activation::Relu, |x| x.max(0.0)), 0.0);
     }
 
     #[test]

@@ -9,7 +9,7 @@
 
 mod activation;
 mod attention;
-mod first;
+mod first_token;
 mod matmul;
 mod norm;
 mod packed;
@@ -19,8 +19,8 @@ mod slab;
 mod tile;
 
 pub use activation::{Activation, activate};
-pub use attention::{Distances, Heads, Precision, attend, attend_by_distance, attend_near};
-pub use first::{KeysValues, attend_first};
+pub use attention::{Heads, Precision, RelativePositions, attend, attend_disentangled, attend_sliding_window};
+pub use first_token::{KeysValues, attend_first_token};
 pub use matmul::dot_products;
 pub use norm::{add_layer_norm, embed_layer_norm, layer_norm};
 pub use packed::{PackedWeights, RowsView, Scratch, WeightFormat};
@@ -31,7 +31,7 @@ const LANES: usize = 16;
 
 /// 1.5 * 2^23: adding it rounds a number to the nearest whole one, which then sits in the low bits; taking it off again
 /// gives that number.
-const ROUNDER: f32 = 12_582_912.0;
+const ROUNDING_MAGIC: f32 = 12_582_912.0;
 
 /// Runs `work`, compiled for the widest vector instructions at hand. Whatever is to be vectorised has to be inlined
 /// into the closure.
@@ -53,11 +53,11 @@ fn sum(values: &[f32]) -> f32 {
     for (lane, value) in rest.iter().enumerate() {
         lanes[lane] += value;
     }
-    fold(lanes)
+    reduce_sum(lanes)
 }
 
 #[inline(always)]
-fn fold(mut lanes: [f32; LANES]) -> f32 {
+fn reduce_sum(mut lanes: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {

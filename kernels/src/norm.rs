@@ -1,6 +1,6 @@
 //! Layer normalisation, fused with whatever is added just before it.
 
-use super::{LANES, fold, sum, vectorized};
+use super::{LANES, reduce_sum, sum, vectorized};
 
 /// Overwrites each row of `x` with the normalisation of `x + bias + residual`.
 pub fn add_layer_norm(x: &mut [f32], bias: &[f32], residual: &[f32], weight: &[f32], shift: &[f32], eps: f32) {
@@ -30,7 +30,7 @@ pub fn layer_norm(x: &mut [f32], weight: &[f32], shift: &[f32], eps: f32) {
     );
 }
 
-/// Writes the normalised sum of a word's row and a position's row for every token.
+/// Writes the normalised sum of a word_row's row and a position's row for every token.
 ///
 /// Ids and positions must be inside their tables.
 pub fn embed_layer_norm(
@@ -46,9 +46,9 @@ pub fn embed_layer_norm(
         || {
             for (id, position) in tokens {
                 let start = out.len();
-                let word = &words[id as usize * width..][..width];
-                let place = &positions[position as usize * width..][..width];
-                out.extend(word.iter().zip(place).map(|(w, p)| w + p));
+                let word_row = &words[id as usize * width..][..width];
+                let position_row = &positions[position as usize * width..][..width];
+                out.extend(word_row.iter().zip(position_row).map(|(w, p)| w + p));
                 normalize(&mut out[start..], weight, shift, eps);
             }
         },
@@ -72,7 +72,7 @@ fn normalize(row: &mut [f32], weight: &[f32], shift: &[f32], eps: f32) {
     for (lane, x) in rest.iter().enumerate() {
         lanes[lane] += (x - mean) * (x - mean);
     }
-    let scale = 1.0 / (fold(lanes) / width + eps).sqrt();
+    let scale = 1.0 / (reduce_sum(lanes) / width + eps).sqrt();
     for ((x, w), s) in row.iter_mut().zip(weight).zip(shift) {
         *x = (*x - mean) * scale * w + s;
     }

@@ -10,7 +10,7 @@ use super::attention::Precision;
 use super::matmul::{Matrix, MatrixMut, matmul};
 use super::quantize::{RowScale, from_bf16, quantize_columns, quantize_rows, round_to_bf16, to_bf16};
 use super::slab::Slab;
-use super::tile::{Bf16, COLUMNS, F32, Format, Int8, Int8ByPairs, Kernel, LeftRows, OutRows};
+use super::tile::{Bf16, COLUMNS, F32, Int8, Int8Pairwise, Kernel, LeftRows, NumberFormat, OutRows};
 
 /// Tiles of a block of rows: enough that the weights, which come from far away, are not waited for, and few enough that the
 /// widest rows made of them stay near. Measured from 16 to 256 rows on both shapes of the bench, in every format, with tiles
@@ -44,17 +44,17 @@ struct Panel {
 
 enum Numbers {
     /// `[inputs, outputs]`, for the gemm crate: it has kernels for processors that we have none for.
-    Plain(Vec<f32>),
+    Unpacked(Vec<f32>),
     F32(Packed<F32>),
     Bf16(Packed<Bf16>),
     /// Brain floats as 32-bit floats: for processors that only multiply those.
     Bf16InF32(Packed<F32>),
     Int8(Packed<Int8>, Quantized),
-    Int8ByPairs(Packed<Int8ByPairs>, Quantized),
+    Int8Pairwise(Packed<Int8Pairwise>, Quantized),
 }
 
 /// Panels in the order in which a kernel reads them.
-struct Packed<F: Format> {
+struct Packed<F: NumberFormat> {
     kernel: Kernel<F>,
     numbers: Slab<F::Right>,
     /// Steps of every panel.
@@ -83,7 +83,7 @@ pub struct RowsView<'a> {
 /// Rows in the number format of the weights, kept from block to block.
 #[derive(Default)]
 pub struct Scratch {
-    halves: Vec<[u16; 2]>,
+    bf16_pairs: Vec<[u16; 2]>,
     rounded: Vec<f32>,
     bytes: Vec<[u8; 4]>,
     scales: Vec<RowScale>,
@@ -143,11 +143,11 @@ impl PackedWeights {
         start..end
     }
 
-    /// Returns the products of rows of `inputs` numbers and the outputs in `panels`, `[rows, outputs]`. `finish` gets
+    /// Returns the products of rows of `inputs` numbers and the outputs in `panels`, `[rows, outputs]`. `epilogue` gets
     /// every block of finished rows, with the number of the first, while they are in the cache.
-    pub fn multiply(&self, x: RowsView<'_>, panels: Range<usize>, finish: impl FnMut(&mut [f32], usize)) -> Vec<f32> {
+    pub fn multiply(&self, x: RowsView<'_>, panels: Range<usize>, epilogue: impl FnMut(&mut [f32], usize)) -> Vec<f32> {
         let mut out = Vec::with_capacity(x.rows * self.width(&panels));
-        self.multiply_into(x, panels, &mut out, &mut Scratch::default(), finish);
+        self.multiply_into(x, panels, &mut out, &mut Scratch::default(), epilogue);
         out
     }
 
@@ -158,7 +158,7 @@ impl PackedWeights {
         panels: Range<usize>,
         out: &mut Vec<f32>,
         scratch: &mut Scratch,
-        mut finish: impl FnMut(&mut [f32], usize),
+        mut epilogue: impl FnMut(&mut [f32], usize),
     ) {
         let width = self.width(&panels);
         let block_rows = self.block_rows();
@@ -171,7 +171,7 @@ impl PackedWeights {
             }
             let out = &mut out[first * width..end];
             self.multiply_block(rows, panels.clone(), out, scratch);
-            finish(out, first);
+            epilogue(out, first);
         }
     }
 
@@ -181,37 +181,42 @@ impl PackedWeights {
         x: RowsView<'_>,
         panels: Range<usize>,
         out: &mut [f32],
-        Scratch { halves, rounded, bytes, scales, sums }: &mut Scratch,
+        Scratch { bf16_pairs, rounded, bytes, scales, sums }: &mut Scratch,
     ) {
         match &self.numbers {
-            Numbers::Plain(numbers) => self.multiply_plain(x, numbers, panels, out),
+            Numbers::Unpacked(numbers) => self.multiply_unpacked(x, numbers, panels, out),
             Numbers::F32(packed) => {
-                self.pass(LeftRows::new(x.data, self.inputs, x.stride, x.rows), packed, panels, out);
+                self.multiply_panels(LeftRows::new(x.data, self.inputs, x.stride, x.rows), packed, panels, out);
             }
             Numbers::Bf16(packed) => {
-                round_to_bf16(x, self.inputs, halves);
-                self.pass(LeftRows::new(halves, packed.steps, packed.steps, x.rows), packed, panels, out);
+                round_to_bf16(x, self.inputs, bf16_pairs);
+                self.multiply_panels(
+                    LeftRows::new(bf16_pairs, packed.steps, packed.steps, x.rows),
+                    packed,
+                    panels,
+                    out,
+                );
             }
             Numbers::Bf16InF32(packed) => {
                 rounded.clear();
                 rounded.extend((0..x.rows).flat_map(|row| x.row(row, self.inputs)).map(|x| from_bf16(to_bf16(*x))));
-                self.pass(LeftRows::new(rounded, self.inputs, self.inputs, x.rows), packed, panels, out);
+                self.multiply_panels(LeftRows::new(rounded, self.inputs, self.inputs, x.rows), packed, panels, out);
             }
             Numbers::Int8(packed, quantized) => {
                 quantize_rows(x, self.inputs, bytes, scales);
                 let left = LeftRows::new(bytes, packed.steps, packed.steps, x.rows);
-                self.pass_quantized((left, scales), (packed, quantized), panels, out, sums);
+                self.multiply_panels_quantized((left, scales), (packed, quantized), panels, out, sums);
             }
-            Numbers::Int8ByPairs(packed, quantized) => {
+            Numbers::Int8Pairwise(packed, quantized) => {
                 quantize_rows(x, self.inputs, bytes, scales);
                 let left = LeftRows::new(bytes, packed.steps, packed.steps, x.rows);
-                self.pass_quantized((left, scales), (packed, quantized), panels, out, sums);
+                self.multiply_panels_quantized((left, scales), (packed, quantized), panels, out, sums);
             }
         }
     }
 
     /// Passes every panel over a block of rows.
-    fn pass<F: Format<Sum = f32>>(
+    fn multiply_panels<F: NumberFormat<Sum = f32>>(
         &self,
         left: LeftRows<'_, F::Left>,
         packed: &Packed<F>,
@@ -220,25 +225,25 @@ impl PackedWeights {
     ) {
         let width = self.width(&panels);
         let origin = self.panels[panels.start].first;
-        let mut aside = Vec::new();
+        let mut edge = Vec::new();
         for panel in panels {
             let Panel { first, outputs } = self.panels[panel];
             let out = &mut out[first - origin..];
             if outputs == COLUMNS {
                 packed.multiply((panel, outputs), left, OutRows::new(out, width));
             } else {
-                // What a panel has too many columns for is left aside.
-                aside.resize(left.count() * COLUMNS, 0.0);
-                packed.multiply((panel, outputs), left, OutRows::new(&mut aside, COLUMNS));
-                for (row, aside) in out.chunks_mut(width).zip(aside.as_chunks::<COLUMNS>().0) {
-                    row[..outputs].copy_from_slice(&aside[..outputs]);
+                // What a panel has too many columns for is left edge.
+                edge.resize(left.count() * COLUMNS, 0.0);
+                packed.multiply((panel, outputs), left, OutRows::new(&mut edge, COLUMNS));
+                for (row, edge) in out.chunks_mut(width).zip(edge.as_chunks::<COLUMNS>().0) {
+                    row[..outputs].copy_from_slice(&edge[..outputs]);
                 }
             }
         }
     }
 
-    /// As [`pass`](PackedWeights::pass), of bytes, and turns the sums into what they stand for.
-    fn pass_quantized<F: Format<Sum = i32>>(
+    /// As [`multiply_panels`](PackedWeights::multiply_panels), of bytes, and turns the sums into what they stand for.
+    fn multiply_panels_quantized<F: NumberFormat<Sum = i32>>(
         &self,
         (left, rows): (LeftRows<'_, F::Left>, &[RowScale]),
         (packed, quantized): (&Packed<F>, &Quantized),
@@ -262,7 +267,7 @@ impl PackedWeights {
         self.panels[panels.clone()].iter().map(|panel| panel.outputs).sum()
     }
 
-    fn multiply_plain(&self, x: RowsView<'_>, numbers: &[f32], panels: Range<usize>, out: &mut [f32]) {
+    fn multiply_unpacked(&self, x: RowsView<'_>, numbers: &[f32], panels: Range<usize>, out: &mut [f32]) {
         let (first, width) = (self.panels[panels.start].first, self.width(&panels));
         let all = self.panels.last().map_or(0, |last| last.first + last.outputs);
         let weights = Matrix::new(&numbers[first..], self.inputs, width, all);
@@ -277,8 +282,8 @@ impl PackedWeights {
     /// Returns how exact products of what these weights give need be: as the weights are.
     pub fn precision(&self) -> Precision {
         match &self.numbers {
-            Numbers::Plain(_) | Numbers::F32(_) => Precision::Single,
-            Numbers::Bf16(_) | Numbers::Bf16InF32(_) | Numbers::Int8(..) | Numbers::Int8ByPairs(..) => Precision::Half,
+            Numbers::Unpacked(_) | Numbers::F32(_) => Precision::Single,
+            Numbers::Bf16(_) | Numbers::Bf16InF32(_) | Numbers::Int8(..) | Numbers::Int8Pairwise(..) => Precision::Half,
         }
     }
 
@@ -286,11 +291,11 @@ impl PackedWeights {
     /// them anew for every call.
     pub fn block_rows(&self) -> usize {
         match &self.numbers {
-            Numbers::Plain(_) => usize::MAX,
+            Numbers::Unpacked(_) => usize::MAX,
             Numbers::F32(packed) | Numbers::Bf16InF32(packed) => packed.block_rows(),
             Numbers::Bf16(packed) => packed.block_rows(),
             Numbers::Int8(packed, _) => packed.block_rows(),
-            Numbers::Int8ByPairs(packed, _) => packed.block_rows(),
+            Numbers::Int8Pairwise(packed, _) => packed.block_rows(),
         }
     }
 }
@@ -301,7 +306,7 @@ impl WeightFormat {
         match self {
             WeightFormat::F32 => true,
             WeightFormat::Bf16 => Kernel::<Bf16>::detect().is_fast(),
-            WeightFormat::Int8 => Kernel::<Int8>::detect().is_fast() || Kernel::<Int8ByPairs>::detect().is_fast(),
+            WeightFormat::Int8 => Kernel::<Int8>::detect().is_fast() || Kernel::<Int8Pairwise>::detect().is_fast(),
         }
     }
 }
@@ -311,7 +316,7 @@ impl Numbers {
         let number = |row: usize, input: usize| rows[row].get(input).copied().unwrap_or(0.0);
         match format {
             WeightFormat::F32 if !Kernel::<F32>::detect().is_fast() => {
-                Numbers::Plain((0..inputs).flat_map(|input| rows.iter().map(move |row| row[input])).collect())
+                Numbers::Unpacked((0..inputs).flat_map(|input| rows.iter().map(move |row| row[input])).collect())
             }
             WeightFormat::F32 => Numbers::F32(Packed::new(panels, inputs, number)),
             WeightFormat::Bf16 if !Kernel::<Bf16>::detect().is_fast() && Kernel::<F32>::detect().is_fast() => {
@@ -321,13 +326,13 @@ impl Numbers {
                 [0, 1].map(|i| to_bf16(number(row, 2 * step + i)))
             })),
             WeightFormat::Int8 => {
-                let by_pairs = !Kernel::<Int8>::detect().is_fast() && Kernel::<Int8ByPairs>::detect().is_fast();
-                let (bytes, scales, sums) = quantize_columns(rows, by_pairs);
+                let pairwise = !Kernel::<Int8>::detect().is_fast() && Kernel::<Int8Pairwise>::detect().is_fast();
+                let (bytes, scales, sums) = quantize_columns(rows, pairwise);
                 let byte = |row: usize, input: usize| if input < inputs { bytes[row * inputs + input] } else { 0 };
                 let bytes = |row, step| [0, 1, 2, 3].map(|i| byte(row, 4 * step + i));
                 let (quantized, steps) = (Quantized { scales, sums }, inputs.div_ceil(4));
-                match by_pairs {
-                    true => Numbers::Int8ByPairs(Packed::new(panels, steps, bytes), quantized),
+                match pairwise {
+                    true => Numbers::Int8Pairwise(Packed::new(panels, steps, bytes), quantized),
                     false => Numbers::Int8(Packed::new(panels, steps, bytes), quantized),
                 }
             }
@@ -335,7 +340,7 @@ impl Numbers {
     }
 }
 
-impl<F: Format> Packed<F> {
+impl<F: NumberFormat> Packed<F> {
     /// Lays out what `number` says of each output and step; columns that are no output's are zero.
     fn new(panels: &[Panel], steps: usize, number: impl Fn(usize, usize) -> F::Right + Sync) -> Packed<F> {
         let (kernel, number) = (Kernel::detect(), &number);
@@ -457,7 +462,7 @@ mod tests {
                 let alone = product(&x[row * inputs..][..inputs]);
                 match &packed.numbers {
                     // The gemm crate has another order of adding up for few rows.
-                    Numbers::Plain(_) => {
+                    Numbers::Unpacked(_) => {
                         let near = |(alone, among): (&f32, &f32)| (alone - among).abs() <= 1e-5 * (1.0 + among.abs());
                         assert!(alone.len() == outputs && alone.iter().zip(among).all(near), "{dtype:?} {row}");
                     }

@@ -2,7 +2,7 @@
 
 use super::packed::RowsView;
 use super::tile::PAIR_MAX;
-use super::{LANES, ROUNDER, vectorized};
+use super::{LANES, ROUNDING_MAGIC, vectorized};
 
 /// What a byte `q` of a row stands for: `scale * (q - zero)`.
 #[derive(Debug, Clone, Copy)]
@@ -73,27 +73,27 @@ pub(super) fn quantize_rows<T: Copy + Default + From<u8>, const N: usize>(
 
 #[inline(always)]
 fn quantize_row<T: From<u8>>(row: &[f32], out: &mut [T]) -> RowScale {
-    let (mut least, mut greatest, mut poison) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
+    let (mut least, mut greatest, mut not_finite) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
     let (chunks, rest) = row.as_chunks::<LANES>();
-    let mut look = |lane: usize, x: f32| {
+    let mut update = |lane: usize, x: f32| {
         least[lane] = if x < least[lane] { x } else { least[lane] };
         greatest[lane] = if x > greatest[lane] { x } else { greatest[lane] };
         // Nothing for finite numbers, NaN for all others.
-        poison[lane] += x * 0.0;
+        not_finite[lane] += x * 0.0;
     };
     for chunk in chunks {
         for (lane, x) in chunk.iter().enumerate() {
-            look(lane, *x);
+            update(lane, *x);
         }
     }
     for (lane, x) in rest.iter().enumerate() {
-        look(lane, *x);
+        update(lane, *x);
     }
     let least = least.into_iter().fold(0.0, f32::min);
     let greatest = greatest.into_iter().fold(0.0, f32::max);
     let span = greatest - least;
-    let poison: f32 = poison.into_iter().sum();
-    if poison.is_nan() || !span.is_finite() {
+    let not_finite: f32 = not_finite.into_iter().sum();
+    if not_finite.is_nan() || !span.is_finite() {
         return RowScale { scale: f32::NAN, zero: 0.0 };
     }
     // A row of zeros, or of numbers too small to divide by.
@@ -105,15 +105,15 @@ fn quantize_row<T: From<u8>>(row: &[f32], out: &mut [T]) -> RowScale {
     let zero = (-least * inverse).round();
     for (byte, x) in out.iter_mut().zip(row) {
         let step = (x * inverse + zero).clamp(0.0, 255.0);
-        *byte = T::from((step + ROUNDER).to_bits() as u8);
+        *byte = T::from((step + ROUNDING_MAGIC).to_bits() as u8);
     }
     RowScale { scale, zero }
 }
 
 /// Quantizes every row of a weight `[outputs, inputs]`, which is a column of the product, by itself to -127..=127. Returns
-/// the bytes, row-major, and for each row what a step means and its bytes added up. `by_pairs` keeps the sum of every two
+/// the bytes, row-major, and for each row what a step means and its bytes added up. `pairwise` keeps the sum of every two
 /// bytes, too, within [`PAIR_MAX`].
-pub(super) fn quantize_columns(rows: &[&[f32]], by_pairs: bool) -> (Vec<i8>, Vec<f32>, Vec<f32>) {
+pub(super) fn quantize_columns(rows: &[&[f32]], pairwise: bool) -> (Vec<i8>, Vec<f32>, Vec<f32>) {
     let numbers = rows.iter().map(|row| row.len()).sum();
     let (mut bytes, mut scales, mut sums) = (Vec::with_capacity(numbers), Vec::new(), Vec::new());
     vectorized(
@@ -121,7 +121,7 @@ pub(super) fn quantize_columns(rows: &[&[f32]], by_pairs: bool) -> (Vec<i8>, Vec
         || {
             for row in rows {
                 let mut largest = largest(row);
-                if by_pairs {
+                if pairwise {
                     // Rounding adds one at most.
                     let share = 127.0 / f32::from(PAIR_MAX - 1);
                     let pairs = row.as_chunks().0.iter();
@@ -146,14 +146,14 @@ pub(super) fn quantize_columns(rows: &[&[f32]], by_pairs: bool) -> (Vec<i8>, Vec
 /// Returns the largest of the numbers without their signs; NaN where one is not finite.
 #[inline(always)]
 fn largest(row: &[f32]) -> f32 {
-    let (mut lanes, mut broken) = ([0f32; LANES], [0f32; LANES]);
+    let (mut lanes, mut not_finite) = ([0f32; LANES], [0f32; LANES]);
     for chunk in row.chunks(LANES) {
-        for ((lane, broken), x) in lanes.iter_mut().zip(&mut broken).zip(chunk) {
+        for ((lane, not_finite), x) in lanes.iter_mut().zip(&mut not_finite).zip(chunk) {
             *lane = lane.max(x.abs());
-            *broken += x * 0.0;
+            *not_finite += x * 0.0;
         }
     }
-    lanes.into_iter().fold(0.0, f32::max) + broken.into_iter().sum::<f32>()
+    lanes.into_iter().fold(0.0, f32::max) + not_finite.into_iter().sum::<f32>()
 }
 
 #[cfg(test)]
@@ -188,13 +188,13 @@ mod tests {
     fn pairs_of_weights_fit_sixteen_bits() {
         let row: Vec<f32> = (0..1001).map(|at| (at * 7919 % 1000) as f32 / 500.0 - 1.0).collect();
         let (plain, ..) = quantize_columns(&[&row], false);
-        let (by_pairs, scales, _) = quantize_columns(&[&row], true);
+        let (pairwise, scales, _) = quantize_columns(&[&row], true);
         let largest = |bytes: &[i8]| bytes.as_chunks().0.iter().map(|[a, b]| i16::from(*a) + i16::from(*b)).max();
         assert!(largest(&plain) > Some(PAIR_MAX), "there is something to keep within bounds");
-        for [a, b] in by_pairs.as_chunks().0 {
+        for [a, b] in pairwise.as_chunks().0 {
             assert!((i16::from(*a) + i16::from(*b)).abs() <= PAIR_MAX, "{a} and {b}");
         }
-        for (byte, x) in by_pairs.iter().zip(&row) {
+        for (byte, x) in pairwise.iter().zip(&row) {
             assert!((f32::from(*byte) * scales[0] - x).abs() <= 0.51 * scales[0]);
         }
     }

@@ -14,7 +14,7 @@ pub struct PackedRows {
     /// `dim` steps for every forty-eight rows; what is left over of the last ones is zero.
     panels: Vec<f32>,
     /// The rows as they are, for the gemm crate, where there is no kernel for the processor.
-    plain: Vec<f32>,
+    unpacked: Vec<f32>,
 }
 
 impl PackedRows {
@@ -24,7 +24,7 @@ impl PackedRows {
     /// When `dim` is 0.
     pub fn new(dim: usize) -> PackedRows {
         assert!(dim > 0, "rows have numbers");
-        PackedRows { dim, rows: 0, kernel: Kernel::detect(), panels: Vec::new(), plain: Vec::new() }
+        PackedRows { dim, rows: 0, kernel: Kernel::detect(), panels: Vec::new(), unpacked: Vec::new() }
     }
 
     /// Packs other rows (row-major) in place of those of before.
@@ -35,8 +35,8 @@ impl PackedRows {
         assert!(rows.len().is_multiple_of(self.dim), "rows are whole");
         self.rows = rows.len() / self.dim;
         if !self.kernel.is_fast() {
-            self.plain.clear();
-            self.plain.extend_from_slice(rows);
+            self.unpacked.clear();
+            self.unpacked.extend_from_slice(rows);
             return;
         }
         let strip = self.kernel.strip();
@@ -58,13 +58,13 @@ impl PackedRows {
     /// When `left` are not whole rows, or `out` is not as long as the product.
     pub fn dot_products(&self, out: &mut [f32], left: &[f32]) {
         if !self.kernel.is_fast() {
-            return dot_products(out, left, &self.plain, self.dim);
+            return dot_products(out, left, &self.unpacked, self.dim);
         }
         assert!(left.len().is_multiple_of(self.dim), "rows are whole");
         let rows = left.len() / self.dim;
         assert_eq!(out.len(), rows * self.rows, "the product has its size");
         // As many rows at a time as stay in a first-level cache.
-        let mut aside = [0.0; BLOCK_ROWS * COLUMNS];
+        let mut edge = [0.0; BLOCK_ROWS * COLUMNS];
         for (block, out) in left.chunks(BLOCK_ROWS * self.dim).zip(out.chunks_mut((BLOCK_ROWS * self.rows).max(1))) {
             let block = LeftRows::new(block, self.dim, self.dim, block.len() / self.dim);
             for (panel, numbers) in self.panels.chunks_exact(self.dim * COLUMNS).enumerate() {
@@ -74,9 +74,9 @@ impl PackedRows {
                     self.kernel.multiply(block, numbers, COLUMNS, OutRows::new(&mut out[first..], self.rows));
                     continue;
                 }
-                self.kernel.multiply(block, numbers, COLUMNS, OutRows::new(&mut aside, COLUMNS));
-                for (out, aside) in out.chunks_mut(self.rows).zip(aside.as_chunks::<COLUMNS>().0) {
-                    out[first..][..width].copy_from_slice(&aside[..width]);
+                self.kernel.multiply(block, numbers, COLUMNS, OutRows::new(&mut edge, COLUMNS));
+                for (out, edge) in out.chunks_mut(self.rows).zip(edge.as_chunks::<COLUMNS>().0) {
+                    out[first..][..width].copy_from_slice(&edge[..width]);
                 }
             }
         }

@@ -18,12 +18,12 @@ const PAGE_BYTES: usize = 2 << 20;
 /// Bytes of a chunk, but for matrices that are larger.
 const CHUNK_BYTES: usize = 32 * PAGE_BYTES;
 /// Whether every matrix has memory of its own, which ends where it ends: a sanitizer then sees who reads past it.
-const ALONE: bool = cfg!(any(encaje_sanitized, miri));
+const SEPARATE_ALLOCATIONS: bool = cfg!(any(encaje_sanitized, miri));
 /// Where a matrix begins: a line of the cache, and a vector.
 const ALIGNMENT: usize = 64;
 
-/// The chunk that has room left, and how much of it is given out.
-static OPEN: Mutex<(Weak<Chunk>, usize)> = Mutex::new((Weak::new(), 0));
+/// The chunk that has allocate left, and how much of it is given out.
+static CURRENT_CHUNK: Mutex<(Weak<Chunk>, usize)> = Mutex::new((Weak::new(), 0));
 
 /// Numbers that do not change.
 pub(super) struct Slab<T> {
@@ -49,7 +49,7 @@ unsafe impl Sync for Chunk {}
 
 impl Chunk {
     fn new(bytes: usize) -> Arc<Chunk> {
-        let layout = match ALONE {
+        let layout = match SEPARATE_ALLOCATIONS {
             true => Layout::from_size_align(bytes.max(1), ALIGNMENT),
             false => Layout::from_size_align(bytes.next_multiple_of(PAGE_BYTES), PAGE_BYTES),
         };
@@ -57,8 +57,8 @@ impl Chunk {
         // SAFETY: the layout has a size.
         let start = unsafe { alloc(layout) };
         let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout));
-        if !ALONE {
-            ask_for_large_pages(start, layout.size());
+        if !SEPARATE_ALLOCATIONS {
+            advise_huge_pages(start, layout.size());
         }
         Arc::new(Chunk { start, layout })
     }
@@ -72,7 +72,7 @@ impl Drop for Chunk {
 }
 
 /// Asks for large pages; where there are none, small ones do.
-fn ask_for_large_pages(start: NonNull<u8>, bytes: usize) {
+fn advise_huge_pages(start: NonNull<u8>, bytes: usize) {
     #[cfg(target_os = "linux")]
     // SAFETY: the range is ours, whole pages of it; advice changes nothing about what the memory holds.
     unsafe {
@@ -82,20 +82,20 @@ fn ask_for_large_pages(start: NonNull<u8>, bytes: usize) {
     let (_, _) = (start, bytes);
 }
 
-/// Returns room that is nobody else's, and the chunk that it is in.
-fn room(bytes: usize) -> (Arc<Chunk>, NonNull<u8>) {
-    if ALONE {
+/// Returns allocate that is nobody else's, and the chunk that it is in.
+fn allocate(bytes: usize) -> (Arc<Chunk>, NonNull<u8>) {
+    if SEPARATE_ALLOCATIONS {
         let chunk = Chunk::new(bytes);
         let start = chunk.start;
         return (chunk, start);
     }
     let bytes = bytes.next_multiple_of(ALIGNMENT);
-    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-    let (chunk, used) = match open.0.upgrade() {
-        Some(chunk) if chunk.layout.size() - open.1 >= bytes => (chunk, open.1),
+    let mut current = CURRENT_CHUNK.lock().unwrap_or_else(PoisonError::into_inner);
+    let (chunk, used) = match current.0.upgrade() {
+        Some(chunk) if chunk.layout.size() - current.1 >= bytes => (chunk, current.1),
         _ => (Chunk::new(bytes.max(CHUNK_BYTES)), 0),
     };
-    *open = (Arc::downgrade(&chunk), used + bytes);
+    *current = (Arc::downgrade(&chunk), used + bytes);
     // SAFETY: there are `bytes` more bytes in the chunk.
     let start = unsafe { chunk.start.add(used) };
     (chunk, start)
@@ -109,22 +109,22 @@ impl<T: Copy + Send> Slab<T> {
     pub(super) fn new<I: Iterator<Item = T>>(parts: usize, len: usize, numbers: impl Fn(usize) -> I + Sync) -> Slab<T> {
         const { assert!(align_of::<T>() <= ALIGNMENT) };
         let total = parts * len;
-        let (chunk, start) = room(total * size_of::<T>());
+        let (chunk, start) = allocate(total * size_of::<T>());
         let start = start.cast::<T>();
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(parts.max(1));
         let share = parts.div_ceil(threads).max(1);
-        // SAFETY: the room is for as many numbers, and aligned; what is not written yet is only written to.
+        // SAFETY: the allocate is for as many numbers, and aligned; what is not written yet is only written to.
         let all = unsafe { std::slice::from_raw_parts_mut(start.as_ptr().cast::<std::mem::MaybeUninit<T>>(), total) };
         let numbers = &numbers;
         std::thread::scope(|scope| {
             for (index, some) in all.chunks_mut((share * len).max(1)).enumerate() {
                 scope.spawn(move || {
-                    for (part, places) in some.chunks_mut(len).enumerate() {
-                        let mut places = places.iter_mut();
+                    for (part, slots) in some.chunks_mut(len).enumerate() {
+                        let mut slots = slots.iter_mut();
                         numbers(index * share + part).for_each(|number| {
-                            places.next().expect("a part has no more numbers than places").write(number);
+                            slots.next().expect("a part has no more numbers than slots").write(number);
                         });
-                        assert!(places.next().is_none(), "a part has a number for every place");
+                        assert!(slots.next().is_none(), "a part has a number for every place");
                     }
                 });
             }

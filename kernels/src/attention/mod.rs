@@ -1,22 +1,22 @@
 //! Attention of one text's tokens to each other, head by head, on strided views: nothing is copied, nothing padded.
 
-mod distances;
 #[cfg(target_arch = "x86_64")]
-mod fast;
+mod avx512;
 #[cfg(target_arch = "x86_64")]
-mod halves;
-mod lanes;
-mod near;
+mod avx512_bf16;
+mod disentangled;
+mod portable;
 #[cfg(target_arch = "x86_64")]
-mod products;
+mod query_block;
+mod sliding_window;
 
 use super::activation::exp;
 use super::matmul::{Matrix, MatrixMut, matmul};
 use super::packed::RowsView;
 use super::{sum, vectorized};
 
-pub use self::distances::{Distances, attend_by_distance};
-pub use self::near::attend_near;
+pub use self::disentangled::{RelativePositions, attend_disentangled};
+pub use self::sliding_window::attend_sliding_window;
 
 /// How queries, keys and values of all heads lie in memory.
 #[derive(Debug, Clone, Copy)]
@@ -63,25 +63,25 @@ pub fn attend(
     }
     assert!(values.rows == keys.rows && out.len() == queries.rows * width, "shapes fit each other");
     #[cfg(target_arch = "x86_64")]
-    if fast::detected() {
+    if avx512::detected() {
         // SAFETY: the processor was asked, and all rows were found to be there.
         return unsafe {
-            match precision == Precision::Half && halves::detected() {
-                true => halves::attend(out, queries, (keys, values), heads, scratch),
-                false => fast::attend(out, queries, (keys, values), heads, scratch),
+            match precision == Precision::Half && avx512_bf16::detected() {
+                true => avx512_bf16::attend(out, queries, (keys, values), heads, scratch),
+                false => avx512::attend(out, queries, (keys, values), heads, scratch),
             }
         };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = precision;
-    match lanes::suits(heads) {
-        true => lanes::attend(out, queries, keys, values, heads, scratch),
-        false => attend_plainly(out, queries, keys, values, heads, scratch),
+    match portable::supports(heads) {
+        true => portable::attend(out, queries, keys, values, heads, scratch),
+        false => attend_generic(out, queries, keys, values, heads, scratch),
     }
 }
 
-/// What heads of any size can have, and what the fast paths are tested against.
-fn attend_plainly(
+/// What heads of any size can have, and what the avx512 paths are tested against.
+fn attend_generic(
     out: &mut [f32],
     queries: RowsView<'_>,
     keys: RowsView<'_>,
@@ -94,20 +94,25 @@ fn attend_plainly(
     scores.resize(queries.rows * tokens, 0.0);
     for head in 0..heads.count {
         let at = head * heads.size;
-        let part = |rows| part(rows, at, heads.size);
-        matmul(MatrixMut::new(scores, queries.rows, tokens, tokens), part(queries), part(keys).transposed(), scale);
+        let columns_of = |rows| columns_of(rows, at, heads.size);
+        matmul(
+            MatrixMut::new(scores, queries.rows, tokens, tokens),
+            columns_of(queries),
+            columns_of(keys).transposed(),
+            scale,
+        );
         softmax(scores, tokens);
         matmul(
             MatrixMut::new(&mut out[at..], queries.rows, heads.size, width),
             Matrix::new(scores, queries.rows, tokens, tokens),
-            part(values),
+            columns_of(values),
             1.0,
         );
     }
 }
 
 /// Views some columns of rows.
-fn part(rows: RowsView<'_>, first: usize, columns: usize) -> Matrix<'_> {
+fn columns_of(rows: RowsView<'_>, first: usize, columns: usize) -> Matrix<'_> {
     Matrix::new(&rows.data[first..], rows.rows, columns, rows.stride)
 }
 
@@ -117,9 +122,9 @@ pub(super) fn softmax(scores: &mut [f32], width: usize) {
         #[inline(always)]
         || {
             for row in scores.chunks_exact_mut(width) {
-                let highest = row.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+                let max = row.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
                 for score in row.iter_mut() {
-                    *score = exp(*score - highest);
+                    *score = exp(*score - max);
                 }
                 let scale = 1.0 / sum(row);
                 for weight in row.iter_mut() {
@@ -175,7 +180,7 @@ mod tests {
 
         #[test]
         fn every_shape_gives_what_the_plain_way_gives(
-            asking in 1usize..20, tokens in 1usize..150, count in 1usize..4, size in head_sizes(), gap in 0usize..9,
+            query_count in 1usize..20, tokens in 1usize..150, count in 1usize..4, size in head_sizes(), gap in 0usize..9,
             offset in 0usize..17, seed: u32,
         ) {
             let mut state = seed;
@@ -188,11 +193,11 @@ mod tests {
             let (heads, stride) = (Heads { count, size }, count * size + gap);
             // Slices end with their last row, so that a read beyond it is one beyond the allocation.
             let length = |rows: usize| offset + (rows - 1) * stride + count * size;
-            let (q, k, v) = (numbers(length(asking)), numbers(length(tokens)), numbers(length(tokens)));
+            let (q, k, v) = (numbers(length(query_count)), numbers(length(tokens)), numbers(length(tokens)));
             let view = |data, rows| RowsView { data, rows, stride };
-            let (q, k, v) = (view(&q[offset..], asking), view(&k[offset..], tokens), view(&v[offset..], tokens));
-            let (mut found, mut expected) = (vec![9.0; asking * count * size], vec![9.0; asking * count * size]);
-            attend_plainly(&mut expected, q, k, v, heads, &mut Vec::new());
+            let (q, k, v) = (view(&q[offset..], query_count), view(&k[offset..], tokens), view(&v[offset..], tokens));
+            let (mut found, mut expected) = (vec![9.0; query_count * count * size], vec![9.0; query_count * count * size]);
+            attend_generic(&mut expected, q, k, v, heads, &mut Vec::new());
             attend(&mut found, q, k, v, (heads, Precision::Single), &mut vec![f32::NAN; 7]);
             for (found, expected) in found.iter().zip(&expected) {
                 prop_assert!((found - expected).abs() <= 2e-5, "{found} for {expected}");
@@ -200,12 +205,12 @@ mod tests {
             // Halves are rounded to eight bits: a weight of 1 by up to 2^-9, and there are two numbers of up to 2 in a product.
             attend(&mut found, q, k, v, (heads, Precision::Half), &mut vec![f32::NAN; 7]);
             for (found, expected) in found.iter().zip(&expected) {
-                prop_assert!((found - expected).abs() <= 5e-2, "{found} for {expected}, in halves");
+                prop_assert!((found - expected).abs() <= 5e-2, "{found} for {expected}, in avx512_bf16");
             }
-            if lanes::suits(heads) {
-                lanes::attend(&mut found, q, k, v, heads, &mut vec![f32::NAN; 7]);
+            if portable::supports(heads) {
+                portable::attend(&mut found, q, k, v, heads, &mut vec![f32::NAN; 7]);
                 for (found, expected) in found.iter().zip(&expected) {
-                    prop_assert!((found - expected).abs() <= 2e-5, "{found} for {expected}, in lanes");
+                    prop_assert!((found - expected).abs() <= 2e-5, "{found} for {expected}, in portable");
                 }
             }
         }

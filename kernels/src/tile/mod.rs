@@ -1,8 +1,8 @@
-//! The innermost products: a few rows times one panel of forty-eight columns, all sums in registers.
+//! The innermost products: a narrow rows times one panel of forty-eight columns, all sums in registers.
 //!
 //! A kernel holds a tile of sums in the processor's registers: eight rows of forty-eight columns in those of AVX-512, six rows
 //! of sixteen in those of AVX2. Each number of a row is broadcast once and meets all vectors of the tile, so that loads keep
-//! up with two multiplications a cycle. A panel with few outputs, such as a matrix ends with, is made of strips of sixteen
+//! up with two multiplications a cycle. A panel with narrow outputs, such as a matrix ends with, is made of strips of sixteen
 //! columns. Each format has kernels for processors with its instructions, and a reference in plain Rust, which every other
 //! processor runs. A sum runs over the inputs in their order: a row's result does not depend on its neighbours.
 #![expect(unsafe_code, reason = "calls of functions compiled for instructions that were looked for")]
@@ -17,7 +17,7 @@ use super::vectorized;
 pub(super) const COLUMNS: usize = 48;
 
 /// A number format of weights and of the rows they meet.
-pub(super) trait Format: Sized {
+pub(super) trait NumberFormat: Sized {
     /// What a row holds for one step along the inputs.
     type Left: Copy + Default;
     /// What a panel holds for one step and one of its columns.
@@ -82,28 +82,31 @@ impl<'a, T> OutRows<'a, T> {
     }
 }
 
-type Multiply<F> =
-    unsafe fn(LeftRows<'_, <F as Format>::Left>, &[<F as Format>::Right], OutRows<'_, <F as Format>::Sum>);
+type Multiply<F> = unsafe fn(
+    LeftRows<'_, <F as NumberFormat>::Left>,
+    &[<F as NumberFormat>::Right],
+    OutRows<'_, <F as NumberFormat>::Sum>,
+);
 
 /// A way to multiply rows with panels of a format.
-pub(super) struct Kernel<F: Format> {
+pub(super) struct Kernel<F: NumberFormat> {
     /// For whole panels.
     wide: Strips<F>,
-    /// For panels with few outputs.
+    /// For panels with narrow outputs.
     narrow: Strips<F>,
     rows: usize,
     fast: bool,
 }
 
 /// A way to multiply rows with strips of columns.
-struct Strips<F: Format> {
+struct Strips<F: NumberFormat> {
     /// Safe to call: a kernel is only made where the processor was found to have its instructions.
     multiply: Multiply<F>,
     /// How many columns lie side by side.
     columns: usize,
 }
 
-impl<F: Format> Kernel<F> {
+impl<F: NumberFormat> Kernel<F> {
     /// Returns the fastest kernel that this processor can run.
     pub(super) fn detect() -> Kernel<F> {
         F::kernels().into_iter().next().unwrap_or(Kernel::reference())
@@ -111,7 +114,7 @@ impl<F: Format> Kernel<F> {
 
     /// Returns the kernel that every processor can run.
     pub(super) fn reference() -> Kernel<F> {
-        let strips = || Strips { multiply: multiply_plainly::<F>, columns: COLUMNS };
+        let strips = || Strips { multiply: multiply_reference::<F>, columns: COLUMNS };
         Kernel { wide: strips(), narrow: strips(), rows: 8, fast: false }
     }
 
@@ -149,7 +152,7 @@ impl<F: Format> Kernel<F> {
     /// products of the row on the left and a panel: `steps * COLUMNS` numbers, in their [`order`](Kernel::order).
     ///
     /// # Panics
-    /// When the panel has not as many steps as the rows, or `out` has too few rows.
+    /// When the panel has not as many steps as the rows, or `out` has too narrow rows.
     #[inline]
     pub(super) fn multiply(
         &self,
@@ -167,7 +170,7 @@ impl<F: Format> Kernel<F> {
 }
 
 /// What every processor can do, and what the kernels are tested against.
-fn multiply_plainly<F: Format>(left: LeftRows<'_, F::Left>, panel: &[F::Right], mut out: OutRows<'_, F::Sum>) {
+fn multiply_reference<F: NumberFormat>(left: LeftRows<'_, F::Left>, panel: &[F::Right], mut out: OutRows<'_, F::Sum>) {
     vectorized(
         #[inline(always)]
         || {
@@ -195,7 +198,7 @@ pub(super) struct Int8;
 
 /// The same, for processors that add up products two by two in 16 bits: exactly, where the first two and the last two signed
 /// bytes of a step add up to no more than [`PAIR_MAX`] either way.
-pub(super) struct Int8ByPairs;
+pub(super) struct Int8Pairwise;
 
 /// What two signed bytes may add up to: times the largest byte, it fits 16 bits.
 pub(super) const PAIR_MAX: i16 = 128;
@@ -212,7 +215,7 @@ macro_rules! kernels {
     };
 }
 
-impl Format for F32 {
+impl NumberFormat for F32 {
     type Left = f32;
     type Right = f32;
     type Sum = f32;
@@ -225,7 +228,7 @@ impl Format for F32 {
     }
 }
 
-impl Format for Bf16 {
+impl NumberFormat for Bf16 {
     type Left = [u16; 2];
     type Right = [u16; 2];
     type Sum = f32;
@@ -238,7 +241,7 @@ impl Format for Bf16 {
     }
 }
 
-impl Format for Int8 {
+impl NumberFormat for Int8 {
     type Left = [u8; 4];
     type Right = [i8; 4];
     type Sum = i32;
@@ -251,12 +254,12 @@ impl Format for Int8 {
     }
 }
 
-impl Format for Int8ByPairs {
+impl NumberFormat for Int8Pairwise {
     type Left = [u8; 4];
     type Right = [i8; 4];
     type Sum = i32;
 
-    kernels!(int8_by_pairs_avx2);
+    kernels!(int8_pairwise_avx2);
 
     #[inline(always)]
     fn multiply_add(sum: i32, left: [u8; 4], right: [i8; 4]) -> i32 {
@@ -270,7 +273,7 @@ mod tests {
 
     /// Every kernel of this processor, every number of rows of a tile, several lengths of the inner loop, next to the
     /// reference.
-    fn compare<F: Format>(
+    fn compare<F: NumberFormat>(
         left: impl Fn(usize) -> F::Left,
         right: impl Fn(usize) -> F::Right,
         near: impl Fn(F::Sum, F::Sum) -> bool,
@@ -350,13 +353,13 @@ mod tests {
         let pairs = [[-127i8, -1], [-64, -64], [127, -127], [0, 1], [127, 1], [64, 64]];
         assert!(pairs.iter().all(|[a, b]| (i16::from(*a) + i16::from(*b)).abs() <= PAIR_MAX));
         let step = |at: usize| [pairs[at * 5 % 6], pairs[at * 7 % 6]];
-        compare::<Int8ByPairs>(
+        compare::<Int8Pairwise>(
             |at| std::array::from_fn(|i| unsigned[(at * 5 + i) % 6]),
             |at| std::array::from_fn(|i| step(at)[i / 2][i % 2]),
             |a, b| a == b,
         );
         for pair in pairs {
-            compare::<Int8ByPairs>(|_| [255; 4], |_| std::array::from_fn(|i| pair[i % 2]), |a, b| a == b);
+            compare::<Int8Pairwise>(|_| [255; 4], |_| std::array::from_fn(|i| pair[i % 2]), |a, b| a == b);
         }
     }
 

@@ -9,34 +9,34 @@ use std::arch::x86_64::{
 };
 use std::mem::{transmute, transmute_copy};
 
-use super::{Bf16, COLUMNS, F32, Format, Int8, Int8ByPairs, Kernel, LeftRows, OutRows, Strips};
+use super::{Bf16, COLUMNS, F32, Int8, Int8Pairwise, Kernel, LeftRows, NumberFormat, OutRows, Strips};
 
 /// Bytes of a line of the cache.
-const LINE: usize = 64;
+const CACHE_LINE: usize = 64;
 /// Steps between two calls for what comes next: many calls at once would stand in the way of what is needed now. Measured at
 /// 64, 32 and 16 on a Zen 4 core that multiplies 116 GFLOP/s at most: 94, 110 and 110 with BERT-base's weights.
-const PART: usize = 32;
+const PREFETCH_STEPS: usize = 32;
 
-/// Makes a kernel that keeps a tile of `$rows` times `$vectors` registers in which 32-bit numbers are summed (`$few` of them
-/// for panels with few outputs), and the function that returns it where the processor has `$feature`s.
+/// Makes a kernel that keeps a tile of `$rows` times `$vectors` registers in which 32-bit numbers are summed (`$narrow_vectors` of them
+/// for panels with narrow_vectors outputs), and the function that returns it where the processor has `$feature`s.
 macro_rules! kernel {
     (
-        $name:ident, $features:literal: [$($feature:tt)*], $format:ty, $rows:literal rows of $vectors:literal or $few:literal $vector:ty,
-        $load:expr, $zero:expr, $spread:expr, $multiply_add:expr
+        $name:ident, $features:literal: [$($feature:tt)*], $format:ty, $rows:literal rows of $vectors:literal or $narrow_vectors:literal $vector:ty,
+        $load:expr, $zero:expr, $broadcast:expr, $multiply_add:expr
     ) => {
         pub(super) fn $name() -> Option<Kernel<$format>> {
-            type Left = <$format as Format>::Left;
-            type Right = <$format as Format>::Right;
-            type Sum = <$format as Format>::Sum;
+            type Left = <$format as NumberFormat>::Left;
+            type Right = <$format as NumberFormat>::Right;
+            type Sum = <$format as NumberFormat>::Sum;
             /// Columns of a vector.
             const LANES: usize = size_of::<$vector>() / size_of::<Sum>();
 
-            /// `ahead` is where the next strip's share of this tile begins, `lines` of it for every part of the strip.
+            /// `prefetch` is where the next strip's share of this tile begins, `lines` of it for every part of the strip.
             #[target_feature(enable = $features)]
             fn tile<const VECTORS: usize, const STRIP: usize>(
                 rows: [&[Left]; $rows],
                 strip: &[[Right; STRIP]],
-                ahead: *const i8,
+                prefetch: *const i8,
                 lines: usize,
             ) -> [[Sum; STRIP]; $rows] {
                 const { assert!(size_of::<Right>() == size_of::<Sum>() && VECTORS * LANES == STRIP) };
@@ -45,11 +45,11 @@ macro_rules! kernel {
                     *row = &row[..strip.len()];
                 }
                 let mut sums = [[$zero; VECTORS]; $rows];
-                for (part, numbers) in strip.chunks(PART).enumerate() {
-                    let ahead = ahead.wrapping_add(part * PART * size_of::<[Right; STRIP]>());
+                for (part, numbers) in strip.chunks(PREFETCH_STEPS).enumerate() {
+                    let prefetch = prefetch.wrapping_add(part * PREFETCH_STEPS * size_of::<[Right; STRIP]>());
                     for line in 0..lines {
                         // What is not there is not fetched.
-                        _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(line * LINE));
+                        _mm_prefetch::<_MM_HINT_T0>(prefetch.wrapping_add(line * CACHE_LINE));
                     }
                     for (step, right) in numbers.iter().enumerate() {
                         let numbers = (&raw const *right).cast::<$vector>();
@@ -57,7 +57,7 @@ macro_rules! kernel {
                         let right: [_; VECTORS] = std::array::from_fn(|at| unsafe { $load(numbers.add(at).cast()) });
                         for (sums, row) in sums.iter_mut().zip(&rows) {
                             // SAFETY: every row was cut to the length of the strip, and the step is within it.
-                            let left = $spread(unsafe { *row.get_unchecked(part * PART + step) });
+                            let left = $broadcast(unsafe { *row.get_unchecked(part * PREFETCH_STEPS + step) });
                             for (sum, right) in sums.iter_mut().zip(right) {
                                 *sum = $multiply_add(*sum, left, right);
                             }
@@ -71,7 +71,7 @@ macro_rules! kernel {
             #[target_feature(enable = $features)]
             fn multiply<const VECTORS: usize, const STRIP: usize>(left: LeftRows<'_, Left>, panel: &[Right], mut out: OutRows<'_, Sum>) {
                 const { assert!(COLUMNS.is_multiple_of(STRIP)) };
-                let lines = (PART * size_of::<[Right; STRIP]>()).div_ceil(LINE * left.count.div_ceil($rows).max(1));
+                let lines = (PREFETCH_STEPS * size_of::<[Right; STRIP]>()).div_ceil(CACHE_LINE * left.count.div_ceil($rows).max(1));
                 // A strip stays in the first-level cache while all rows pass; each tile fetches its share of the next one.
                 for (at, strip) in panel.chunks_exact(left.steps * STRIP).enumerate() {
                     for (index, first) in (0..left.count).step_by($rows).enumerate() {
@@ -80,8 +80,8 @@ macro_rules! kernel {
                         for (row, numbers) in rows.iter_mut().enumerate() {
                             *numbers = left.row((first + row).min(left.count - 1));
                         }
-                        let ahead = strip.as_ptr_range().end.cast::<i8>().wrapping_add(index * lines * LINE);
-                        let sums = tile::<VECTORS, STRIP>(rows, strip.as_chunks().0, ahead, lines);
+                        let prefetch = strip.as_ptr_range().end.cast::<i8>().wrapping_add(index * lines * CACHE_LINE);
+                        let sums = tile::<VECTORS, STRIP>(rows, strip.as_chunks().0, prefetch, lines);
                         for (row, sums) in (first..left.count).zip(&sums) {
                             out.row(row)[at * STRIP..][..STRIP].copy_from_slice(sums);
                         }
@@ -91,7 +91,7 @@ macro_rules! kernel {
 
             let found = true $(&& is_x86_feature_detected!($feature))*;
             let wide = Strips { multiply: multiply::<$vectors, { $vectors * LANES }>, columns: $vectors * LANES };
-            let narrow = Strips { multiply: multiply::<$few, { $few * LANES }>, columns: $few * LANES };
+            let narrow = Strips { multiply: multiply::<$narrow_vectors, { $narrow_vectors * LANES }>, columns: $narrow_vectors * LANES };
             found.then_some(Kernel { wide, narrow, rows: $rows, fast: true })
         }
     };
@@ -127,7 +127,7 @@ kernel!(
 );
 
 kernel!(
-    int8_by_pairs_avx2, "avx2": ["avx2"], Int8ByPairs, 6 rows of 2 or 2 __m256i,
+    int8_pairwise_avx2, "avx2": ["avx2"], Int8Pairwise, 6 rows of 2 or 2 __m256i,
     |at| _mm256_loadu_si256(at), _mm256_setzero_si256(),
     |left: [u8; 4]| _mm256_set1_epi32(i32::from_le_bytes(left)),
     |sum, left, right| {

@@ -12,7 +12,7 @@ use super::packed::RowsView;
 
 /// Texts that are taken together, so that the weights are read once for all of them. Always as many, filled up with zeros:
 /// the gemm crate adds up in another order for one row than for several, and a text must not notice its neighbours.
-const TEXTS: usize = 16;
+const TEXT_BLOCK: usize = 16;
 
 /// The weights of keys and values as files have them, `[heads * size, inputs]`, and the bias of the values.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +30,7 @@ pub struct KeysValues<'a> {
 ///
 /// # Panics
 /// When shapes do not fit each other.
-pub fn attend_first(
+pub fn attend_first_token(
     queries: RowsView<'_>,
     x: RowsView<'_>,
     offsets: &[u32],
@@ -39,36 +39,37 @@ pub fn attend_first(
 ) -> Vec<f32> {
     let (size, width) = (heads.size, heads.count * heads.size);
     let inputs = weights.keys.len() / width;
-    let spread = heads.count * inputs;
+    let projected_width = heads.count * inputs;
     let mut out = Vec::with_capacity(queries.rows * width);
-    let (mut scores, mut asked, mut context) = (Vec::new(), vec![0.0; TEXTS * width], vec![0.0; TEXTS * width]);
+    let (mut scores, mut query_block, mut context) =
+        (Vec::new(), vec![0.0; TEXT_BLOCK * width], vec![0.0; TEXT_BLOCK * width]);
     // For each text and head: the query as the tokens' own vectors see it, and later the mean of those vectors.
-    let mut seen = vec![0.0; TEXTS * spread];
-    for first in (0..queries.rows).step_by(TEXTS) {
-        let queries = queries.block(first, TEXTS);
-        asked.fill(0.0);
-        for (row, asked) in asked.chunks_exact_mut(width).enumerate().take(queries.rows) {
-            asked.copy_from_slice(&queries.data[row * queries.stride..][..width]);
+    let mut projected = vec![0.0; TEXT_BLOCK * projected_width];
+    for first in (0..queries.rows).step_by(TEXT_BLOCK) {
+        let queries = queries.block(first, TEXT_BLOCK);
+        query_block.fill(0.0);
+        for (row, query_block) in query_block.chunks_exact_mut(width).enumerate().take(queries.rows) {
+            query_block.copy_from_slice(&queries.data[row * queries.stride..][..width]);
         }
         for head in 0..heads.count {
-            let query = Matrix::new(&asked[head * size..], TEXTS, size, width);
-            let seen = MatrixMut::new(&mut seen[head * inputs..], TEXTS, inputs, spread);
-            matmul(seen, query, of_head(weights.keys, head, size, inputs), 1.0 / (size as f32).sqrt());
+            let query = Matrix::new(&query_block[head * size..], TEXT_BLOCK, size, width);
+            let projected = MatrixMut::new(&mut projected[head * inputs..], TEXT_BLOCK, inputs, projected_width);
+            matmul(projected, query, head_rows(weights.keys, head, size, inputs), 1.0 / (size as f32).sqrt());
         }
-        for (seen, span) in seen.chunks_exact_mut(spread).zip(offsets[first..].windows(2)) {
+        for (projected, span) in projected.chunks_exact_mut(projected_width).zip(offsets[first..].windows(2)) {
             let (start, tokens) = (span[0] as usize, (span[1] - span[0]) as usize);
             let tokens_x = Matrix::new(&x.data[start * x.stride..], tokens, inputs, x.stride);
             scores.resize(heads.count * tokens, 0.0);
-            let query = Matrix::new(seen, heads.count, inputs, inputs);
+            let query = Matrix::new(projected, heads.count, inputs, inputs);
             matmul(MatrixMut::new(&mut scores, heads.count, tokens, tokens), query, tokens_x.transposed(), 1.0);
             softmax(&mut scores, tokens);
             let weights = Matrix::new(&scores, heads.count, tokens, tokens);
-            matmul(MatrixMut::new(seen, heads.count, inputs, inputs), weights, tokens_x, 1.0);
+            matmul(MatrixMut::new(projected, heads.count, inputs, inputs), weights, tokens_x, 1.0);
         }
         for head in 0..heads.count {
-            let mean = Matrix::new(&seen[head * inputs..], TEXTS, inputs, spread);
-            let context = MatrixMut::new(&mut context[head * size..], TEXTS, size, width);
-            matmul(context, mean, of_head(weights.values, head, size, inputs).transposed(), 1.0);
+            let mean = Matrix::new(&projected[head * inputs..], TEXT_BLOCK, inputs, projected_width);
+            let context = MatrixMut::new(&mut context[head * size..], TEXT_BLOCK, size, width);
+            matmul(context, mean, head_rows(weights.values, head, size, inputs).transposed(), 1.0);
         }
         out.extend_from_slice(&context[..queries.rows * width]);
     }
@@ -77,7 +78,7 @@ pub fn attend_first(
 }
 
 /// Views the rows of weights that make one head.
-fn of_head(weights: &[f32], head: usize, size: usize, inputs: usize) -> Matrix<'_> {
+fn head_rows(weights: &[f32], head: usize, size: usize, inputs: usize) -> Matrix<'_> {
     Matrix::new(&weights[head * size * inputs..], size, inputs, inputs)
 }
 
@@ -111,7 +112,7 @@ mod tests {
             let (key_bias, bias) = (numbers(width), numbers(width));
             let rows = |data, rows| RowsView { data, rows, stride: width };
             let weights = KeysValues { keys: &keys, values: &values, bias: &bias };
-            let found = attend_first(rows(&queries, lengths.len()), rows(&x, tokens), &offsets, weights, heads);
+            let found = attend_first_token(rows(&queries, lengths.len()), rows(&x, tokens), &offsets, weights, heads);
 
             let project = |weights: &[f32], bias: &[f32]| -> Vec<f32> {
                 let mut out = vec![0.0; tokens * width];
@@ -144,9 +145,9 @@ mod tests {
         let (keys, values, bias) = (numbers(width * width, 11), numbers(width * width, 13), numbers(width, 17));
         let weights = KeysValues { keys: &keys, values: &values, bias: &bias };
         let rows = |data, rows| RowsView { data, rows, stride: width };
-        let all = attend_first(rows(&queries, 37), rows(&x, 37 * 5), &offsets, weights, heads);
+        let all = attend_first_token(rows(&queries, 37), rows(&x, 37 * 5), &offsets, weights, heads);
         for text in 0..37 {
-            let alone = attend_first(
+            let alone = attend_first_token(
                 rows(&queries[text * width..], 1),
                 rows(&x[text * 5 * width..], 5),
                 &[0, 5],

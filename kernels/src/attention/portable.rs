@@ -1,34 +1,34 @@
 //! Attention in the vectors of any processor: one head of one text at a time, six queries at a time, scores in the
 //! first-level cache.
 //!
-//! Keys are turned round once per head, so that scores of sixteen keys lie side by side. Queries and weights lie in blocks
+//! Keys are keys_t round once per head, so that scores of sixteen keys lie side by side. Queries and weights lie in blocks
 //! of six rows by sixteen, so that one register says where all six are. With vectors of eight numbers, six rows of two leave
 //! just room for what they are multiplied with. A query's context is summed with weights as they come out of the
 //! exponential, and divided by their sum at the end.
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::super::{ROUNDER, fold};
+use super::super::{ROUNDING_MAGIC, reduce_sum};
 use super::{Heads, RowsView};
 
 /// Queries that are taken together.
 const ROWS: usize = 6;
 /// Columns that are summed at once.
 const COLUMNS: usize = 16;
-/// Components that are turned round at once.
+/// Components that are keys_t round at once.
 const SQUARE: usize = 8;
 
 /// Sixteen columns of a row.
-type Step = [f32; COLUMNS];
+type Columns = [f32; COLUMNS];
 /// Sixteen columns of six rows.
-type Block = [Step; ROWS];
+type Block = [Columns; ROWS];
 
 /// Whether heads of this size are whole tiles.
-pub(super) fn suits(heads: Heads) -> bool {
+pub(super) fn supports(heads: Heads) -> bool {
     heads.size.is_multiple_of(COLUMNS)
 }
 
-/// As [`attend`](super::attend), for heads that [suit](suits) it.
+/// As [`attend`](super::attend), for heads that [supports](supports) it.
 pub(super) fn attend(
     out: &mut [f32],
     queries: RowsView<'_>,
@@ -44,21 +44,21 @@ pub(super) fn attend(
     }
     let (blocks, rest) = scratch.split_at_mut(ROWS * (padded + heads.size));
     let (blocks, rest) = (blocks.as_chunks_mut().0.as_chunks_mut().0, rest.as_chunks_mut().0);
-    let (scores, asked) = blocks.split_at_mut(padded / COLUMNS);
-    let (turned, rest) = rest.split_at_mut(heads.size * padded / COLUMNS);
-    let gathered = &mut rest[..heads.size * tokens / COLUMNS];
+    let (scores, query_block) = blocks.split_at_mut(padded / COLUMNS);
+    let (keys_t, rest) = rest.split_at_mut(heads.size * padded / COLUMNS);
+    let packed_values = &mut rest[..heads.size * tokens / COLUMNS];
     let width = heads.count * heads.size;
     for at in (0..width).step_by(heads.size) {
-        turn(keys.without_columns(at), heads.size, turned);
-        gather(values.without_columns(at), gathered);
+        transpose_keys(keys.without_columns(at), heads.size, keys_t);
+        pack_values(values.without_columns(at), packed_values);
         let (out, queries) = (&mut out[at..], queries.without_columns(at));
-        let (turned, gathered, scores, asked) = (&*turned, &*gathered, &mut *scores, &mut *asked);
-        Arch::new().dispatch(Head { out, width, queries, tokens, turned, gathered, scores, asked });
+        let (keys_t, packed_values, scores, query_block) = (&*keys_t, &*packed_values, &mut *scores, &mut *query_block);
+        Arch::new().dispatch(Head { out, width, queries, tokens, keys_t, packed_values, scores, query_block });
     }
 }
 
 /// Copies the values of a head, sixteen columns at a time: token after token.
-fn gather(values: RowsView<'_>, out: &mut [Step]) {
+fn pack_values(values: RowsView<'_>, out: &mut [Columns]) {
     for (strip, out) in out.chunks_exact_mut(values.rows).enumerate() {
         for (row, out) in values.data[strip * COLUMNS..].chunks(values.stride).zip(out) {
             out.copy_from_slice(&row[..COLUMNS]);
@@ -67,31 +67,31 @@ fn gather(values: RowsView<'_>, out: &mut [Step]) {
 }
 
 /// Writes keys as columns, sixteen keys at a time: component after component. Columns beyond the last key repeat it.
-fn turn(keys: RowsView<'_>, size: usize, out: &mut [Step]) {
+fn transpose_keys(keys: RowsView<'_>, size: usize, out: &mut [Columns]) {
     #[cfg(target_arch = "x86_64")]
     if let Some(simd) = pulp::x86::V3::try_new() {
         simd.vectorize(
             #[inline(always)]
-            || turn_by(keys, size, out, |square| transposed(simd, square)),
+            || transpose_keys_with(keys, size, out, |square| transpose_8x8(simd, square)),
         );
         return;
     }
-    turn_by(keys, size, out, |square| {
-        let mut turned = square;
+    transpose_keys_with(keys, size, out, |square| {
+        let mut keys_t = square;
         for (row, numbers) in square.iter().enumerate() {
-            for (turned, number) in turned.iter_mut().zip(numbers) {
-                turned[row] = *number;
+            for (keys_t, number) in keys_t.iter_mut().zip(numbers) {
+                keys_t[row] = *number;
             }
         }
-        turned
+        keys_t
     });
 }
 
 #[inline(always)]
-fn turn_by(
+fn transpose_keys_with(
     keys: RowsView<'_>,
     size: usize,
-    out: &mut [Step],
+    out: &mut [Columns],
     transpose: impl Fn([[f32; SQUARE]; SQUARE]) -> [[f32; SQUARE]; SQUARE],
 ) {
     for (strip, out) in out.chunks_exact_mut(size).enumerate() {
@@ -116,11 +116,11 @@ fn turn_by(
 /// Turns rows into columns.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn transposed(simd: pulp::x86::V3, rows: [[f32; SQUARE]; SQUARE]) -> [[f32; SQUARE]; SQUARE] {
+fn transpose_8x8(simd: pulp::x86::V3, rows: [[f32; SQUARE]; SQUARE]) -> [[f32; SQUARE]; SQUARE] {
     use std::arch::x86_64::__m256;
     let avx = simd.avx;
     let rows: [__m256; SQUARE] = pulp::cast(rows);
-    let (mut pairs, mut fours, mut eights) = (rows, rows, rows);
+    let (mut pairs, mut quads, mut octets) = (rows, rows, rows);
     for at in (0..SQUARE).step_by(2) {
         pairs[at] = avx._mm256_unpacklo_ps(rows[at], rows[at + 1]);
         pairs[at + 1] = avx._mm256_unpackhi_ps(rows[at], rows[at + 1]);
@@ -128,15 +128,15 @@ fn transposed(simd: pulp::x86::V3, rows: [[f32; SQUARE]; SQUARE]) -> [[f32; SQUA
     for at in [0, 4] {
         for half in [0, 1] {
             let (a, b) = (pairs[at + half], pairs[at + 2 + half]);
-            fours[at + 2 * half] = avx._mm256_shuffle_ps::<0b01_00_01_00>(a, b);
-            fours[at + 2 * half + 1] = avx._mm256_shuffle_ps::<0b11_10_11_10>(a, b);
+            quads[at + 2 * half] = avx._mm256_shuffle_ps::<0b01_00_01_00>(a, b);
+            quads[at + 2 * half + 1] = avx._mm256_shuffle_ps::<0b11_10_11_10>(a, b);
         }
     }
     for at in 0..SQUARE / 2 {
-        eights[at] = avx._mm256_permute2f128_ps::<0x20>(fours[at], fours[at + 4]);
-        eights[at + 4] = avx._mm256_permute2f128_ps::<0x31>(fours[at], fours[at + 4]);
+        octets[at] = avx._mm256_permute2f128_ps::<0x20>(quads[at], quads[at + 4]);
+        octets[at + 4] = avx._mm256_permute2f128_ps::<0x31>(quads[at], quads[at + 4]);
     }
-    pulp::cast(eights)
+    pulp::cast(octets)
 }
 
 /// One head of one text.
@@ -147,14 +147,14 @@ struct Head<'a> {
     queries: RowsView<'a>,
     /// How many keys and values there are.
     tokens: usize,
-    /// The keys, as [`turn`] writes them.
-    turned: &'a [Step],
-    /// The values, as [`gather`] copies them.
-    gathered: &'a [Step],
+    /// The keys, as [`transpose_keys`] writes them.
+    keys_t: &'a [Columns],
+    /// The values, as [`pack_values`] copies them.
+    packed_values: &'a [Columns],
     /// Room for the scores of six queries.
     scores: &'a mut [Block],
     /// Room for six queries.
-    asked: &'a mut [Block],
+    query_block: &'a mut [Block],
 }
 
 impl WithSimd for Head<'_> {
@@ -175,22 +175,22 @@ impl Head<'_> {
     /// Goes through the queries, with `VECTORS` vectors to sixteen columns.
     #[inline(always)]
     fn attend<S: Simd, const VECTORS: usize>(self, simd: S) {
-        let Head { out, width, queries, tokens, turned, gathered, scores, asked } = self;
-        let size = asked.len() * COLUMNS;
+        let Head { out, width, queries, tokens, keys_t, packed_values, scores, query_block } = self;
+        let size = query_block.len() * COLUMNS;
         let scale = std::f32::consts::LOG2_E / (size as f32).sqrt();
         for first in (0..queries.rows).step_by(ROWS) {
             for row in 0..ROWS {
                 // The last six may be fewer: the last row fills them up, and is not written again.
                 let query = queries.row((first + row).min(queries.rows - 1), size);
-                for (block, query) in asked.iter_mut().zip(query.as_chunks().0) {
+                for (block, query) in query_block.iter_mut().zip(query.as_chunks().0) {
                     block[row] = *query;
                 }
             }
-            for (scores, turned) in scores.iter_mut().zip(turned.chunks_exact(size)) {
-                store(simd, &product::<S, VECTORS>(simd, asked, turned), scores);
+            for (scores, keys_t) in scores.iter_mut().zip(keys_t.chunks_exact(size)) {
+                store(simd, &product::<S, VECTORS>(simd, query_block, keys_t), scores);
             }
-            let sums = weigh(scores, tokens, scale);
-            for (column, values) in gathered.chunks_exact(tokens).enumerate() {
+            let sums = softmax_block(scores, tokens, scale);
+            for (column, values) in packed_values.chunks_exact(tokens).enumerate() {
                 let mut context = product::<S, VECTORS>(simd, scores, values);
                 for (context, sum) in context.iter_mut().zip(sums) {
                     let inverse = simd.splat_f32s(1.0 / sum);
@@ -208,9 +208,9 @@ impl Head<'_> {
     }
 }
 
-/// Returns the sums of the products of six rows and the steps of sixteen columns.
+/// Returns the sums of the query_block_functions of six rows and the steps of sixteen columns.
 #[inline(always)]
-fn product<S: Simd, const VECTORS: usize>(simd: S, left: &[Block], right: &[Step]) -> [[S::f32s; VECTORS]; ROWS] {
+fn product<S: Simd, const VECTORS: usize>(simd: S, left: &[Block], right: &[Columns]) -> [[S::f32s; VECTORS]; ROWS] {
     let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
     for (block, steps) in left.iter().zip(right.chunks(COLUMNS)) {
         for (step, right) in steps.iter().enumerate() {
@@ -237,41 +237,41 @@ fn store<S: Simd, const VECTORS: usize>(_: S, vectors: &[[S::f32s; VECTORS]; ROW
 /// Turns scores into weights that are not yet divided by their sums, and returns those. Columns that stand for no key get
 /// none.
 #[inline(always)]
-fn weigh(scores: &mut [Block], tokens: usize, scale: f32) -> [f32; ROWS] {
+fn softmax_block(scores: &mut [Block], tokens: usize, scale: f32) -> [f32; ROWS] {
     let last = scores.len() - 1;
-    let mut wanted = [0.0; COLUMNS];
-    wanted[..tokens - last * COLUMNS].fill(1.0);
+    let mut valid = [0.0; COLUMNS];
+    valid[..tokens - last * COLUMNS].fill(1.0);
     let mut sums = [0.0; ROWS];
     for (row, sum) in sums.iter_mut().enumerate() {
-        let mut highest = [f32::NEG_INFINITY; COLUMNS];
+        let mut max = [f32::NEG_INFINITY; COLUMNS];
         for block in &*scores {
-            for (highest, score) in highest.iter_mut().zip(&block[row]) {
-                *highest = if *score > *highest { *score } else { *highest };
+            for (max, score) in max.iter_mut().zip(&block[row]) {
+                *max = if *score > *max { *score } else { *max };
             }
         }
-        let highest = greatest(highest);
+        let max = reduce_max(max);
         let mut total = [0.0; COLUMNS];
         for (at, block) in scores.iter_mut().enumerate() {
             let step = &mut block[row];
             for score in step.iter_mut() {
-                *score = exp2((*score - highest) * scale);
+                *score = exp2((*score - max) * scale);
             }
             if at == last {
-                for (weight, wanted) in step.iter_mut().zip(wanted) {
-                    *weight *= wanted;
+                for (weight, valid) in step.iter_mut().zip(valid) {
+                    *weight *= valid;
                 }
             }
             for (total, weight) in total.iter_mut().zip(step) {
                 *total += *weight;
             }
         }
-        *sum = fold(total);
+        *sum = reduce_sum(total);
     }
     sums
 }
 
 #[inline(always)]
-fn greatest(mut lanes: Step) -> f32 {
+fn reduce_max(mut lanes: Columns) -> f32 {
     let mut width = COLUMNS / 2;
     while width > 0 {
         for lane in 0..width {
@@ -286,8 +286,8 @@ fn greatest(mut lanes: Step) -> f32 {
 #[inline(always)]
 fn exp2(x: f32) -> f32 {
     let x = if x < -126.0 { -126.0 } else { x };
-    let rounded = x + ROUNDER;
-    let fraction = x - (rounded - ROUNDER);
+    let rounded = x + ROUNDING_MAGIC;
+    let fraction = x - (rounded - ROUNDING_MAGIC);
     let mut sum = 1.327_647_2e-3f32;
     for term in [9.675_541e-3, 5.550_713_3e-2, 0.240_221_2, 0.693_146_97, 1.000_000_1] {
         sum = sum.mul_add(fraction, term);

@@ -1,24 +1,24 @@
-//! Attention to the tokens near each token, as ModernBERT's local layers have it.
+//! Attention to the tokens window each token, as ModernBERT's local layers have it.
 
 use super::{Heads, Precision, attend};
 use crate::packed::RowsView;
 
-/// As [`attend`], from each token of a text to those that are no more than `reach` tokens before or after it.
-pub fn attend_near(
+/// As [`attend`], from each token of a text to those that are no more than `half_window` tokens before or after it.
+pub fn attend_sliding_window(
     out: &mut [f32],
     [queries, keys, values]: [RowsView<'_>; 3],
-    reach: usize,
+    half_window: usize,
     heads: Heads,
     scratch: &mut Vec<f32>,
 ) {
     let precision = Precision::Single;
-    if queries.rows <= reach + 1 {
+    if queries.rows <= half_window + 1 {
         return attend(out, queries, keys, values, (heads, precision), scratch);
     }
     for (token, out) in out.chunks_exact_mut(heads.count * heads.size).enumerate() {
-        let first = token.saturating_sub(reach);
-        let near = token + reach + 1 - first;
-        let (keys, values) = (keys.block(first, near), values.block(first, near));
+        let first = token.saturating_sub(half_window);
+        let window = token + half_window + 1 - first;
+        let (keys, values) = (keys.block(first, window), values.block(first, window));
         attend(out, queries.block(token, 1), keys, values, (heads, precision), scratch);
     }
 }
@@ -34,7 +34,7 @@ mod tests {
         let rows = |data| RowsView { data, rows: 6, stride: 1 };
         let heads = Heads { count: 1, size: 1 };
         let mut out = [0.0; 6];
-        attend_near(&mut out, [rows(&[0.0; 6]), rows(&[0.0; 6]), rows(&values)], 1, heads, &mut Vec::new());
+        attend_sliding_window(&mut out, [rows(&[0.0; 6]), rows(&[0.0; 6]), rows(&values)], 1, heads, &mut Vec::new());
         for (found, expected) in out.iter().zip([0.5, 1.0, 2.0, 3.0, 4.0, 4.5]) {
             assert!((found - expected).abs() < 1e-6, "{out:?}");
         }

@@ -1,4 +1,4 @@
-//! Attention with 512-bit vectors of brain floats, two to a step, and sums in 32 bits: as [`fast`](super::fast), for models
+//! Attention with 512-bit vectors of brain floats, two to a step, and sums in 32 bits: as [`avx512`](super::avx512), for models
 //! whose weights are no more exact than that. Scores and what becomes of them, until they are weights, are 32-bit floats.
 #![expect(unsafe_code, reason = "vector loads and stores at places that were checked to lie inside their slices")]
 
@@ -12,8 +12,8 @@ use std::arch::x86_64::{
 };
 use std::mem::transmute;
 
-use super::fast::{LANES, ROWS, VECTORS, exp2, first_lanes, transposed};
-use super::products::products;
+use super::avx512::{LANES, ROWS, VECTORS, exp2, first_lanes, transpose_16x16};
+use super::query_block::query_block_functions;
 use super::{Heads, RowsView};
 
 /// Whether this processor has the instructions.
@@ -21,8 +21,8 @@ pub(super) fn detected() -> bool {
     is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16")
 }
 
-/// Where what is turned round or halved lies: parts of one vector, in pairs of brain floats.
-struct Parts<'a> {
+/// Where what is keys_t round or halved lies: buffers of one vector, in pairs of brain floats.
+struct Buffers<'a> {
     /// Scores, six rows of `padded`; then weights, six rows of as many pairs as begin each of these.
     scores: &'a mut [f32],
     /// Queries, six rows of pairs.
@@ -35,7 +35,7 @@ struct Parts<'a> {
 
 /// How large a head is, in numbers and in pairs.
 #[derive(Clone, Copy)]
-struct Shape {
+struct HeadShape {
     tokens: usize,
     /// Tokens, up to a whole vector.
     padded: usize,
@@ -46,16 +46,16 @@ struct Shape {
     columns: usize,
 }
 
-impl Shape {
-    fn parts(self, scratch: &mut Vec<f32>) -> Parts<'_> {
-        let Shape { tokens, padded, pairs, columns, .. } = self;
+impl HeadShape {
+    fn buffers(self, scratch: &mut Vec<f32>) -> Buffers<'_> {
+        let HeadShape { tokens, padded, pairs, columns, .. } = self;
         scratch.resize(ROWS * (padded + pairs) + pairs * padded + tokens.div_ceil(2) * columns, 0.0);
         let (scores, rest) = scratch.split_at_mut(ROWS * padded);
         // SAFETY: any bits are a number of either kind, of the same size and alignment.
         let rest = unsafe { std::slice::from_raw_parts_mut(rest.as_mut_ptr().cast::<i32>(), rest.len()) };
         let (queries, rest) = rest.split_at_mut(ROWS * pairs);
         let (keys, values) = rest.split_at_mut(pairs * padded);
-        Parts { scores, queries, keys, values }
+        Buffers { scores, queries, keys, values }
     }
 }
 
@@ -72,37 +72,37 @@ pub(super) unsafe fn attend(
     scratch: &mut Vec<f32>,
 ) {
     let (tokens, width) = (keys.rows, heads.count * heads.size);
-    let shape = Shape {
+    let shape = HeadShape {
         tokens,
         padded: tokens.next_multiple_of(LANES),
         size: heads.size,
         pairs: heads.size.div_ceil(2).next_multiple_of(LANES),
         columns: heads.size.next_multiple_of(LANES),
     };
-    let parts = shape.parts(scratch);
+    let buffers = shape.buffers(scratch);
     let scale = 1.0 / (heads.size as f32).sqrt();
     for head in 0..heads.count {
         let at = head * heads.size;
-        // SAFETY: both are whole rows, and the parts were made for the shape.
+        // SAFETY: both are whole rows, and the buffers were made for the shape.
         unsafe {
-            turn(&keys.data[at..], keys.stride, shape, parts.keys);
-            pair_up(&values.data[at..], values.stride, shape, parts.values);
+            transpose_keys(&keys.data[at..], keys.stride, shape, buffers.keys);
+            pack_value_pairs(&values.data[at..], values.stride, shape, buffers.values);
         }
         for first in (0..queries.rows).step_by(ROWS) {
             // The last six may be fewer: the last row fills them up, and is not written again.
-            let place = |row: usize| (first + row).min(queries.rows - 1);
+            let query = |row: usize| (first + row).min(queries.rows - 1);
             let count = ROWS.min(queries.rows - first);
-            for (row, pairs) in parts.queries.chunks_exact_mut(shape.pairs).enumerate() {
-                halve(&queries.data[place(row) * queries.stride + at..][..shape.size], pairs);
+            for (row, pairs) in buffers.queries.chunks_exact_mut(shape.pairs).enumerate() {
+                round_to_pairs(&queries.data[query(row) * queries.stride + at..][..shape.size], pairs);
             }
-            // SAFETY: the parts were made for the shape, and `out` has `count` rows, `width` apart, of `size` numbers each.
+            // SAFETY: the buffers were made for the shape, and `out` has `count` rows, `width` apart, of `size` numbers each.
             unsafe {
-                let rows = std::array::from_fn(|row| parts.queries[row * shape.pairs..].as_ptr());
-                score(rows, (parts.keys.as_ptr(), shape.padded), shape.size.div_ceil(2), parts.scores);
-                let sums = weigh(parts.scores, shape.padded, tokens, scale);
-                mix(
-                    (parts.scores, shape.padded, sums),
-                    (parts.values.as_ptr(), shape.columns),
+                let rows = std::array::from_fn(|row| buffers.queries[row * shape.pairs..].as_ptr());
+                score(rows, (buffers.keys.as_ptr(), shape.padded), shape.size.div_ceil(2), buffers.scores);
+                let sums = softmax_block(buffers.scores, shape.padded, tokens, scale);
+                weighted_sum(
+                    (buffers.scores, shape.padded, sums),
+                    (buffers.values.as_ptr(), shape.columns),
                     (tokens.div_ceil(2), shape.size),
                     (&mut out[first * width + at..], width, count),
                 );
@@ -113,12 +113,12 @@ pub(super) unsafe fn attend(
 
 /// Rounds numbers to pairs of brain floats; pairs that stand for none are zero.
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn halve(numbers: &[f32], pairs: &mut [i32]) {
+fn round_to_pairs(numbers: &[f32], pairs: &mut [i32]) {
     for (at, pairs) in pairs.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
         let first = 2 * LANES * at;
         let numbers = numbers.get(first..).unwrap_or_default();
         // SAFETY: the masks end with the numbers, and `pairs` is a vector.
-        unsafe { _mm512_storeu_si512(pairs.as_mut_ptr().cast(), paired(numbers.as_ptr(), numbers.len())) };
+        unsafe { _mm512_storeu_si512(pairs.as_mut_ptr().cast(), load_pairs(numbers.as_ptr(), numbers.len())) };
     }
 }
 
@@ -128,7 +128,7 @@ fn halve(numbers: &[f32], pairs: &mut [i32]) {
 /// There are `count` numbers, of which no more than thirty-two are read.
 #[target_feature(enable = "avx512f,avx512bf16")]
 #[inline]
-unsafe fn paired(numbers: *const f32, count: usize) -> __m512i {
+unsafe fn load_pairs(numbers: *const f32, count: usize) -> __m512i {
     // SAFETY: the masks end with the numbers; 512 bits are 512 bits.
     unsafe {
         let low = _mm512_maskz_loadu_ps(first_lanes(count), numbers);
@@ -142,18 +142,20 @@ unsafe fn paired(numbers: *const f32, count: usize) -> __m512i {
 /// # Safety
 /// `keys` has `tokens` rows of `size` numbers, `out` has `padded` pairs for each of `pairs`.
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn turn(keys: &[f32], stride: usize, shape: Shape, out: &mut [i32]) {
-    let Shape { tokens, padded, size, pairs, .. } = shape;
+unsafe fn transpose_keys(keys: &[f32], stride: usize, shape: HeadShape, out: &mut [i32]) {
+    let HeadShape { tokens, padded, size, pairs, .. } = shape;
     debug_assert!(out.len() >= pairs * padded);
     for first in (0..tokens).step_by(LANES) {
         for pair in (0..pairs).step_by(LANES) {
             let rows: [__m512; LANES] = std::array::from_fn(|row| {
-                // A column that stands for no key gets the last one's numbers: `weigh` leaves it out.
+                // A column that stands for no key gets the last one's numbers: `softmax_block` leaves it out.
                 let at = (first + row).min(tokens - 1) * stride + 2 * pair;
                 // SAFETY: the row lies inside `keys`, with as many numbers from there on.
-                _mm512_castsi512_ps(unsafe { paired(keys.as_ptr().wrapping_add(at), size.saturating_sub(2 * pair)) })
+                _mm512_castsi512_ps(unsafe {
+                    load_pairs(keys.as_ptr().wrapping_add(at), size.saturating_sub(2 * pair))
+                })
             });
-            for (row, vector) in transposed(rows).into_iter().enumerate() {
+            for (row, vector) in transpose_16x16(rows).into_iter().enumerate() {
                 let vector = _mm512_castps_si512(vector);
                 // SAFETY: `out` has whole vectors for every pair.
                 unsafe { _mm512_storeu_si512(out.as_mut_ptr().add((pair + row) * padded + first).cast(), vector) };
@@ -167,13 +169,13 @@ unsafe fn turn(keys: &[f32], stride: usize, shape: Shape, out: &mut [i32]) {
 /// # Safety
 /// `values` has `tokens` rows of `size` numbers, `out` has `columns` pairs for every two of them.
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn pair_up(values: &[f32], stride: usize, shape: Shape, out: &mut [i32]) {
-    let Shape { tokens, size, columns, .. } = shape;
+unsafe fn pack_value_pairs(values: &[f32], stride: usize, shape: HeadShape, out: &mut [i32]) {
+    let HeadShape { tokens, size, columns, .. } = shape;
     debug_assert!(out.len() >= tokens.div_ceil(2) * columns);
     for token in (0..tokens).step_by(2) {
         for column in (0..size).step_by(LANES) {
             let mask = first_lanes(size - column);
-            let halves = |token: usize| {
+            let load_half = |token: usize| {
                 if token == tokens {
                     return _mm256_setzero_si256();
                 }
@@ -183,7 +185,8 @@ unsafe fn pair_up(values: &[f32], stride: usize, shape: Shape, out: &mut [i32]) 
                     transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(row))
                 }
             };
-            let (first, second) = (_mm512_cvtepu16_epi32(halves(token)), _mm512_cvtepu16_epi32(halves(token + 1)));
+            let (first, second) =
+                (_mm512_cvtepu16_epi32(load_half(token)), _mm512_cvtepu16_epi32(load_half(token + 1)));
             let pairs = _mm512_or_si512(first, _mm512_slli_epi32::<16>(second));
             // SAFETY: `out` has whole vectors for every two tokens.
             unsafe { _mm512_storeu_si512(out.as_mut_ptr().add(token / 2 * columns + column).cast(), pairs) };
@@ -191,7 +194,7 @@ unsafe fn pair_up(values: &[f32], stride: usize, shape: Shape, out: &mut [i32]) 
     }
 }
 
-products!(
+query_block_functions!(
     "avx512f,avx512bf16",
     i32,
     |mask, at| _mm512_maskz_loadu_epi32(mask, at),

@@ -1,6 +1,6 @@
 //! Attention with 512-bit vectors: one head of one text at a time, six queries at a time, scores in the first-level cache.
 //!
-//! Keys are turned round once per head, so that a score vector is sixteen keys wide; queries and values are read where
+//! Keys are keys_t round once per head, so that a score vector is sixteen keys wide; queries and values are read where
 //! they lie. Six rows of four registers leave room for what they are multiplied with. A query's scores become weights as
 //! soon as they are there, its context is summed with the weights as they are, and divided by their sum at the end.
 #![expect(unsafe_code, reason = "vector loads and stores at places that were checked to lie inside their slices")]
@@ -13,7 +13,7 @@ use std::arch::x86_64::{
     _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 
-use super::products::products;
+use super::query_block::query_block_functions;
 use super::{Heads, RowsView};
 
 /// Numbers of a vector.
@@ -43,27 +43,27 @@ pub(super) unsafe fn attend(
     let (tokens, width) = (keys.rows, heads.count * heads.size);
     let padded = tokens.next_multiple_of(LANES);
     scratch.resize((heads.size.next_multiple_of(LANES) + ROWS) * padded, 0.0);
-    let (scores, turned) = scratch.split_at_mut(ROWS * padded);
+    let (scores, keys_t) = scratch.split_at_mut(ROWS * padded);
     let scale = 1.0 / (heads.size as f32).sqrt();
     for head in 0..heads.count {
         let at = head * heads.size;
-        // SAFETY: keys are whole rows, and `turned` has `padded` numbers for each component, rounded up.
-        unsafe { turn(&keys.data[at..], keys.stride, (tokens, heads.size), padded, turned) };
+        // SAFETY: keys are whole rows, and `keys_t` has `padded` numbers for each component, rounded up.
+        unsafe { transpose_keys(&keys.data[at..], keys.stride, (tokens, heads.size), padded, keys_t) };
         for first in (0..queries.rows).step_by(ROWS) {
             // The last six may be fewer: the last row fills them up, and is not written again.
-            let place = |row: usize| (first + row).min(queries.rows - 1);
+            let query = |row: usize| (first + row).min(queries.rows - 1);
             let rows =
-                std::array::from_fn(|row| queries.data[place(row) * queries.stride + at..][..heads.size].as_ptr());
-            // SAFETY: `turned` has as many rows of `padded` as queries have numbers, and `scores` has six.
+                std::array::from_fn(|row| queries.data[query(row) * queries.stride + at..][..heads.size].as_ptr());
+            // SAFETY: `keys_t` has as many rows of `padded` as queries have numbers, and `scores` has six.
             let sums = unsafe {
-                score(rows, (turned.as_ptr(), padded), heads.size, scores);
-                weigh(scores, padded, tokens, scale)
+                score(rows, (keys_t.as_ptr(), padded), heads.size, scores);
+                softmax_block(scores, padded, tokens, scale)
             };
             let out = &mut out[first * width + at..];
             let count = ROWS.min(queries.rows - first);
             // SAFETY: values have `tokens` rows, and `out` has `count`, `width` apart, of `size` numbers each.
             unsafe {
-                mix(
+                weighted_sum(
                     (scores, padded, sums),
                     (values.data[at..].as_ptr(), values.stride),
                     (tokens, heads.size),
@@ -79,19 +79,19 @@ pub(super) unsafe fn attend(
 /// # Safety
 /// `keys` has `tokens` rows of `size` numbers, `out` has `padded` numbers for each component, rounded up to whole vectors.
 #[target_feature(enable = "avx512f")]
-unsafe fn turn(keys: &[f32], stride: usize, (tokens, size): (usize, usize), padded: usize, out: &mut [f32]) {
+unsafe fn transpose_keys(keys: &[f32], stride: usize, (tokens, size): (usize, usize), padded: usize, out: &mut [f32]) {
     debug_assert!(out.len() >= size.next_multiple_of(LANES) * padded);
     for first in (0..tokens).step_by(LANES) {
         for component in (0..size).step_by(LANES) {
             let mask = first_lanes(size - component);
             let rows: [__m512; LANES] = std::array::from_fn(|row| {
-                // A column that stands for no key gets the last one's numbers: `weigh` leaves it out.
+                // A column that stands for no key gets the last one's numbers: `softmax_block` leaves it out.
                 let at = (first + row).min(tokens - 1) * stride + component;
                 debug_assert!(at + LANES.min(size - component) <= keys.len());
                 // SAFETY: the row lies inside `keys`, and the mask ends with the head.
                 unsafe { _mm512_maskz_loadu_ps(mask, keys.as_ptr().add(at)) }
             });
-            for (row, vector) in transposed(rows).into_iter().enumerate() {
+            for (row, vector) in transpose_16x16(rows).into_iter().enumerate() {
                 // SAFETY: `out` has whole vectors for every component, rounded up.
                 unsafe { _mm512_storeu_ps(out.as_mut_ptr().add((component + row) * padded + first), vector) };
             }
@@ -101,21 +101,21 @@ unsafe fn turn(keys: &[f32], stride: usize, (tokens, size): (usize, usize), padd
 
 /// Turns rows into columns, of any numbers of 32 bits.
 #[target_feature(enable = "avx512f")]
-pub(super) fn transposed(rows: [__m512; LANES]) -> [__m512; LANES] {
+pub(super) fn transpose_16x16(rows: [__m512; LANES]) -> [__m512; LANES] {
     let pairs: [__m512; LANES] = std::array::from_fn(|at| {
         let (a, b) = (rows[at & !1], rows[at | 1]);
         if at & 1 == 0 { _mm512_unpacklo_ps(a, b) } else { _mm512_unpackhi_ps(a, b) }
     });
-    // Quarter `q` of the fours that begin at row 4g: column 4q + i of rows 4g..4g + 4.
-    let fours: [__m512; LANES] = std::array::from_fn(|at| {
+    // Quarter `q` of the quads that begin at row 4g: column 4q + i of rows 4g..4g + 4.
+    let quads: [__m512; LANES] = std::array::from_fn(|at| {
         let (group, column) = (at & !3, at & 3);
         let (a, b) = (pairs[group + (column >> 1)], pairs[group + 2 + (column >> 1)]);
         let (a, b) = (_mm512_castps_pd(a), _mm512_castps_pd(b));
         _mm512_castpd_ps(if column & 1 == 0 { _mm512_unpacklo_pd(a, b) } else { _mm512_unpackhi_pd(a, b) })
     });
-    let eights: [__m512; LANES] = std::array::from_fn(|at| {
+    let octets: [__m512; LANES] = std::array::from_fn(|at| {
         let (half, column) = (at & 8, at & 3);
-        let (a, b) = (fours[half + column], fours[half + 4 + column]);
+        let (a, b) = (quads[half + column], quads[half + 4 + column]);
         if at & 4 == 0 {
             _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b)
         } else {
@@ -123,10 +123,10 @@ pub(super) fn transposed(rows: [__m512; LANES]) -> [__m512; LANES] {
         }
     });
     std::array::from_fn(|at| {
-        // Columns 4q + i: quarters 0 and 2 lie in the even eights, 1 and 3 in the odd.
+        // Columns 4q + i: quarters 0 and 2 lie in the even octets, 1 and 3 in the odd.
         let (quarter, column) = (at >> 2, at & 3);
         let from = column + 4 * (quarter & 1);
-        let (a, b) = (eights[from], eights[8 + from]);
+        let (a, b) = (octets[from], octets[8 + from]);
         if quarter < 2 {
             _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b)
         } else {
@@ -140,7 +140,7 @@ pub(super) fn first_lanes(count: usize) -> __mmask16 {
     if count >= LANES { !0 } else { (1 << count) - 1 }
 }
 
-products!(
+query_block_functions!(
     "avx512f",
     f32,
     |mask, at| _mm512_maskz_loadu_ps(mask, at),
@@ -152,7 +152,7 @@ products!(
     }
 );
 
-/// 2^x for x up to 0, to two units in the last place. NaN stays NaN.
+/// 2^x for x up to 0, to two units in the last query. NaN stays NaN.
 #[target_feature(enable = "avx512f")]
 #[inline]
 pub(super) fn exp2(x: __m512) -> __m512 {

@@ -1,11 +1,11 @@
 //! Attention of six queries to the keys of a head, for numbers of 32 bits, or of two to 32 bits: scores, weights, context.
 
-/// Makes `score`, `weigh` and `mix` for a format: `$number` is a step of a row, `$load` takes a masked vector of columns,
-/// and `$keep` writes the weights of sixteen keys into the row of scores, from the given one on, and returns what was written.
+/// Makes `score`, `softmax_block` and `weighted_sum` for a format: `$number` is a step of a row, `$load` takes a masked vector of columns,
+/// and `$store_weights` writes the weights of sixteen keys into the row of scores, from the given one on, and returns what was written.
 /// It may write to no later place than where it read.
-macro_rules! products {
-    ($features:literal, $number:ty, $load:expr, $spread:expr, $multiply_add:expr, $keep:expr) => {
-        /// Writes the products of six queries with all keys: six rows of `padded`.
+macro_rules! query_block_functions {
+    ($features:literal, $number:ty, $load:expr, $broadcast:expr, $multiply_add:expr, $store_weights:expr) => {
+        /// Writes the query_block_functions of six queries with all keys: six rows of `padded`.
         ///
         /// # Safety
         /// The queries have so many steps, keys a row of `padded`, which is whole vectors, for each; `scores` has six.
@@ -29,7 +29,7 @@ macro_rules! products {
         /// # Safety
         /// `scores` has six rows of `padded`, which is the next multiple of sixteen after `tokens`.
         #[target_feature(enable = $features)]
-        unsafe fn weigh(scores: &mut [f32], padded: usize, tokens: usize, scale: f32) -> [f32; ROWS] {
+        unsafe fn softmax_block(scores: &mut [f32], padded: usize, tokens: usize, scale: f32) -> [f32; ROWS] {
             let last = padded - LANES;
             let tail = first_lanes(tokens - last);
             let scale = _mm512_set1_ps(scale * std::f32::consts::LOG2_E);
@@ -38,18 +38,18 @@ macro_rules! products {
                 let row = row.as_mut_ptr();
                 // SAFETY: rows are whole vectors, each of which is read before anything is written to its place.
                 unsafe {
-                    // Columns beyond the last key repeat it: they do not change what is greatest.
-                    let mut highest = _mm512_set1_ps(f32::NEG_INFINITY);
+                    // Columns beyond the last key repeat it: they do not change what is reduce_max.
+                    let mut max = _mm512_set1_ps(f32::NEG_INFINITY);
                     for at in (0..padded).step_by(LANES) {
-                        highest = _mm512_max_ps(_mm512_loadu_ps(row.add(at)), highest);
+                        max = _mm512_max_ps(_mm512_loadu_ps(row.add(at)), max);
                     }
-                    let highest = _mm512_set1_ps(_mm512_reduce_max_ps(highest));
+                    let max = _mm512_set1_ps(_mm512_reduce_max_ps(max));
                     let mut total = _mm512_setzero_ps();
                     for at in (0..padded).step_by(LANES) {
                         let mask = if at == last { tail } else { !0 };
-                        let power = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(row.add(at)), highest), scale);
+                        let power = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(row.add(at)), max), scale);
                         let weight = _mm512_maskz_mov_ps(mask, exp2(power));
-                        total = _mm512_add_ps(total, $keep(row, at, weight));
+                        total = _mm512_add_ps(total, $store_weights(row, at, weight));
                     }
                     *sum = _mm512_reduce_add_ps(total);
                 }
@@ -63,7 +63,7 @@ macro_rules! products {
         /// `weights` has six rows of `padded`, which begin with so many steps; `values` has a row of `size` for each step;
         /// `out` has `count` of them, `width` apart.
         #[target_feature(enable = $features)]
-        unsafe fn mix(
+        unsafe fn weighted_sum(
             (weights, padded, sums): (&[f32], usize, [f32; ROWS]),
             values: (*const $number, usize),
             (steps, size): (usize, usize),
@@ -137,7 +137,7 @@ macro_rules! products {
                 });
                 for (sums, row) in sums.iter_mut().zip(left) {
                     // SAFETY: a row has as many numbers as there are steps.
-                    let number = $spread(unsafe { *row.add(step) });
+                    let number = $broadcast(unsafe { *row.add(step) });
                     for (sum, column) in sums.iter_mut().zip(columns) {
                         *sum = $multiply_add(*sum, number, column);
                     }
@@ -152,4 +152,4 @@ macro_rules! products {
     };
 }
 
-pub(super) use products;
+pub(super) use query_block_functions;
