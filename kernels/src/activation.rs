@@ -2,12 +2,12 @@
 
 use super::{ROUNDING_MAGIC, vectorized};
 
-/// What is applied to add_bias_then number between the two linear layers of a feed-forward block.
+/// The activation between the two linear layers of a feed-forward block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     /// `x * Φ(x)`, by the error function.
     GeluErf,
-    /// The approximation of it by tanh.
+    /// Its approximation by tanh.
     GeluTanh,
     /// `max(x, 0)`.
     Relu,
@@ -62,12 +62,12 @@ pub(crate) fn exp(x: f32) -> f32 {
     if x < -87.3 { 0.0 } else { result }
 }
 
-/// `x * Φ(x)`, from the tail: `|x| * Φ(-|x|)` is what lies between it and `max(x, 0)`, and small where x is large, so that
-/// no digits are lost there. The tail is `|x|` over the sixteenth power of a polynomial, as erfc is in Abramowitz and
-/// Stegun, 7.1.28, here fitted to the tail itself: to 2.2e-7, and 5e-7 as computed.
+/// `x * Φ(x)` as `max(x, 0) - |x| * Φ(-|x|)`: the tail is small where x is large, so no digits cancel. The tail is
+/// `|x|` over the 16th power of a polynomial (the form of Abramowitz and Stegun 7.1.28 for erfc, fitted to the tail):
+/// error 5e-7 as computed.
 #[inline(always)]
 fn gelu_erf(x: f32) -> f32 {
-    // Beyond 14 the tail is nothing, and infinity over infinity would not be a number.
+    // Beyond 14 the tail is 0 in f32, and infinity / infinity would be NaN.
     let a = if x.abs() > 14.0 { 14.0 } else { x.abs() };
     let mut p = 6.988_018e-6f32;
     for term in [3.964_92e-5, 7.532_225e-5, 3.370_510_7e-3, 2.211_371_7e-2, 5.206_398e-2, 1.044_274_9] {
@@ -125,13 +125,13 @@ mod tests {
             0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
         });
         assert!(tanh <= 1e-6, "gelu_new: {tanh:e}");
-        // At 12 an f32 has no more than half a millionth to give, and a product rounds twice.
+        // Near 12 an f32 has a resolution of half a millionth, and a product rounds twice.
         assert!(max_error(Activation::Silu, |x| x / (1.0 + (-x).exp())) <= 2e-6);
         assert_eq!(max_error(Activation::Relu, |x| x.max(0.0)), 0.0);
     }
 
     #[test]
-    fn the_two_gelus_differ() {
+    fn erf_and_tanh_gelu_differ() {
         let mut erf = vec![1.0f32; 4];
         let mut tanh = erf.clone();
         activate(&mut erf, &[1.0, 0.0, 0.0, 0.0], Some(Activation::GeluErf));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn exp_is_right_from_end_to_end() {
+    fn exp_is_accurate_over_its_whole_range() {
         for i in -87_000..=88_000 {
             let x = i as f32 * 1e-3;
             let exact = f64::from(x).exp();
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_are_not_finite_stay_so() {
+    fn activations_keep_nan_and_infinity() {
         let mut values = [f32::NAN, f32::INFINITY];
         activate(&mut values, &[0.0, 0.0], Some(Activation::GeluErf));
         assert!(values[0].is_nan() && values[1] == f32::INFINITY, "{values:?}");

@@ -1,32 +1,32 @@
-//! Attention from one token of each text, without keys and values: what the last layer needs where only the first
-//! token's vector is wanted.
+//! Attention from the first token of each text without projecting keys and values, for the last layer of models with
+//! CLS pooling.
 //!
-//! A key is `K x + k`, so its product with a query `q` is `(Kᵀ q) · x`, and one more number that is the same for every
-//! token and drops out of the softmax. A value is `V x + v`, and weights add up to one: the context is `V (Σ w x) + v`.
-//! Two products per text take the place of two per token.
+//! A key is `K x + k`, so its product with a query `q` is `(Kᵀ q) · x` plus a constant, which drops out of the
+//! softmax. A value is `V x + v`, and weights sum to one: the context is `V (Σ w x) + v`. Two products per text
+//! replace two per token.
 
 use super::Heads;
 use super::attention::softmax;
 use super::matmul::{Matrix, MatrixMut, matmul};
 use super::packed::RowsView;
 
-/// Texts that are taken together, so that the weights are read once for all of them. Always as many, filled up with zeros:
-/// the gemm crate adds up in another order for one row than for several, and a text must not notice its neighbours.
+/// Texts per block, so that the weights are read once for all of them. Short blocks are padded with zeros: the gemm
+/// crate sums in another order for one row than for several, and a text's result must not depend on its neighbours.
 const TEXT_BLOCK: usize = 16;
 
-/// The weights of keys and values as files have them, `[heads * size, inputs]`, and the bias of the values.
+/// The weights of keys and values, `[heads * size, inputs]` as in the model file, and the bias of the values.
 #[derive(Debug, Clone, Copy)]
 pub struct KeysValues<'a> {
     /// Of keys.
     pub keys: &'a [f32],
     /// Of values.
     pub values: &'a [f32],
-    /// Of values, `heads * size`. (That of keys adds the same to every score.)
+    /// Of values, `heads * size`. (The bias of keys adds the same to every score.)
     pub bias: &'a [f32],
 }
 
-/// Returns the context of one query for each text, `heads.count * heads.size` numbers per text. Text `i` has the rows
-/// `offsets[i]..offsets[i + 1]` of `x`; `queries` has a row for each text.
+/// Returns the context of one query per text, `heads.count * heads.size` numbers each. Text `i` has the rows
+/// `offsets[i]..offsets[i + 1]` of `x`; `queries` has a row per text.
 ///
 /// # Panics
 /// When shapes do not fit each other.
@@ -43,7 +43,7 @@ pub fn attend_first_token(
     let mut out = Vec::with_capacity(queries.rows * width);
     let (mut scores, mut query_block, mut context) =
         (Vec::new(), vec![0.0; TEXT_BLOCK * width], vec![0.0; TEXT_BLOCK * width]);
-    // For each text and head: the query as the tokens' own vectors see it, and later the mean of those vectors.
+    // For each text and head: first `Kᵀ q`, then the weighted mean of the rows of `x`.
     let mut projected = vec![0.0; TEXT_BLOCK * projected_width];
     for first in (0..queries.rows).step_by(TEXT_BLOCK) {
         let queries = queries.block(first, TEXT_BLOCK);
@@ -77,7 +77,7 @@ pub fn attend_first_token(
     out
 }
 
-/// Views the rows of weights that make one head.
+/// Views the rows of a weight that belong to one head.
 fn head_rows(weights: &[f32], head: usize, size: usize, inputs: usize) -> Matrix<'_> {
     Matrix::new(&weights[head * size * inputs..], size, inputs, inputs)
 }
@@ -93,7 +93,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(40))]
 
         #[test]
-        fn it_is_what_keys_and_values_would_give(
+        fn it_equals_attention_with_projected_keys_and_values(
             lengths in prop::collection::vec(1u32..30, 1..40), count in 1usize..4, size in 1usize..20, seed: u32,
         ) {
             let mut state = seed;

@@ -1,11 +1,10 @@
-//! The loops that the time goes into on a CPU: matrix products, attention, norms and activations over plain slices, on one
-//! thread. All unsafe CPU code of the project is here, with its tests.
+//! CPU kernels over plain slices, each on the calling thread: matrix products, attention, norms and activations. All
+//! unsafe CPU code of the project is here, with its tests.
 //!
-//! Matrix products have kernels of their own (`tile/`) where the processor has AVX-512 or AVX2. Everything else is safe Rust,
-//! written so that the compiler vectorises it, and run through `vectorized`, which compiles each caller once per
-//! instruction set and picks the widest that the processor has. Sums run in a fixed order over a fixed number of lanes,
-//! and never across rows: the same row gives the same bits in every batch. (Not on processors that the gemm crate multiplies for,
-//! such as ARM's: it adds up in another order for few rows.)
+//! Matrix products have AVX-512 and AVX2 kernels (`tile/`). Everything else is safe Rust that the compiler vectorises,
+//! run through `vectorized`, which compiles each caller for several instruction sets and picks the widest at run time.
+//! Sums have a fixed order and number of lanes and never cross rows: a row gives the same bits in every batch. (Except
+//! where the gemm crate multiplies, as on ARM: it sums in another order for few rows.)
 
 mod activation;
 mod attention;
@@ -26,21 +25,21 @@ pub use norm::{add_layer_norm, embed_layer_norm, layer_norm};
 pub use packed::{PackedWeights, RowsView, Scratch, WeightFormat};
 pub use rows::PackedRows;
 
-/// Lanes of a partial sum: two AVX-512 registers, or four of AVX2.
+/// Lanes of a partial sum: one AVX-512 register, or two of AVX2.
 const LANES: usize = 16;
 
-/// 1.5 * 2^23: adding it rounds a number to the nearest whole one, which then sits in the low bits; taking it off again
-/// gives that number.
+/// 1.5 * 2^23: adding it rounds a number to the nearest integer, held in the low bits; subtracting it gives that
+/// number.
 const ROUNDING_MAGIC: f32 = 12_582_912.0;
 
-/// Runs `work`, compiled for the widest vector instructions at hand. Whatever is to be vectorised has to be inlined
-/// into the closure.
+/// Runs `work` compiled for the widest vector instructions available. Code to be vectorised must be inlined into the
+/// closure.
 #[inline(always)]
 fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(work)
 }
 
-/// Adds up in lanes, then the lanes pairwise.
+/// Sums in lanes, then the lanes pairwise.
 #[inline(always)]
 fn sum(values: &[f32]) -> f32 {
     let mut lanes = [0f32; LANES];

@@ -3,7 +3,7 @@
 
 use gemm::Parallelism;
 
-/// A view of a matrix: `rows * columns` numbers of `data`, found by their strides.
+/// A strided view of a matrix of `rows * columns` numbers.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a> {
     data: &'a [f32],
@@ -35,7 +35,7 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// A view of a matrix that is written to.
+/// A mutable view of a matrix.
 pub(crate) struct MatrixMut<'a> {
     data: &'a mut [f32],
     rows: usize,
@@ -52,7 +52,7 @@ impl<'a> MatrixMut<'a> {
     }
 }
 
-/// Returns how far a matrix reaches into its data.
+/// Returns the number of elements from the first to the last of a matrix.
 fn extent(rows: usize, columns: usize, row_stride: usize) -> usize {
     match rows {
         0 => 0,
@@ -67,7 +67,7 @@ fn extent(rows: usize, columns: usize, row_stride: usize) -> usize {
 pub(crate) fn matmul(out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, alpha: f32) {
     assert_eq!((out.rows, out.columns, a.columns), (a.rows, b.columns, b.rows), "the shapes of a product fit");
     // SAFETY: each view was checked to lie inside its slice, the shapes fit, and `out` is borrowed exclusively, so it
-    // overlaps neither factor. `read_dst` is off: what `out` held is not read.
+    // overlaps neither factor. `read_dst` is off: the old contents of `out` are not read.
     unsafe {
         gemm::gemm(
             out.rows,
@@ -93,8 +93,8 @@ pub(crate) fn matmul(out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, alpha: f3
     }
 }
 
-/// Overwrites `out` with the dot products of every row of `a` with every row of `b`: row-major, a row per row of `a`.
-/// Rows have `dim` numbers and lie one after the other. Runs on the calling thread.
+/// Overwrites `out` with the dot products of every row of `a` with every row of `b`, row-major, one row per row of
+/// `a`. Rows are contiguous, `dim` numbers each.
 ///
 /// # Panics
 /// When `a` or `b` are not whole rows, or `out` is not as long as the product.

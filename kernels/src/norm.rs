@@ -1,8 +1,8 @@
-//! Layer normalisation, fused with whatever is added just before it.
+//! Layer normalisation, fused with the additions before it.
 
 use super::{LANES, reduce_sum, sum, vectorized};
 
-/// Overwrites each row of `x` with the normalisation of `x + bias + residual`.
+/// Overwrites each row of `x` with `layer_norm(x + bias + residual)`.
 pub fn add_layer_norm(x: &mut [f32], bias: &[f32], residual: &[f32], weight: &[f32], shift: &[f32], eps: f32) {
     let width = weight.len();
     vectorized(
@@ -18,7 +18,7 @@ pub fn add_layer_norm(x: &mut [f32], bias: &[f32], residual: &[f32], weight: &[f
     );
 }
 
-/// Overwrites each row of `x` with its normalisation.
+/// Overwrites each row of `x` with its layer norm.
 pub fn layer_norm(x: &mut [f32], weight: &[f32], shift: &[f32], eps: f32) {
     vectorized(
         #[inline(always)]
@@ -30,9 +30,8 @@ pub fn layer_norm(x: &mut [f32], weight: &[f32], shift: &[f32], eps: f32) {
     );
 }
 
-/// Writes the normalised sum of a word_row's row and a position's row for every token.
-///
-/// Ids and positions must be inside their tables.
+/// Returns the layer norm of the sum of word and position embedding of every token. Panics for ids or positions
+/// outside the tables.
 pub fn embed_layer_norm(
     tokens: impl ExactSizeIterator<Item = (u32, u32)>,
     words: &[f32],
@@ -84,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_row_is_normalised_with_its_bias_and_residual() {
-        // An odd width, so that the rest of the lanes is exercised, and a large mean.
+        // An odd width exercises the remainder of the lanes; the mean is large.
         let width = 37;
         let value = |i: usize, k: usize| ((i * k) % 11) as f32 * 0.25 + 100.0;
         let mut x: Vec<f32> = (0..2 * width).map(|i| value(i, 3)).collect();
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_epsilon_counts() {
+    fn epsilon_is_added_to_the_variance() {
         let norm = |eps| {
             let mut x = vec![1e-4, -1e-4, 1e-4, -1e-4];
             add_layer_norm(&mut x, &[0.0; 4], &[0.0; 4], &[1.0; 4], &[0.0; 4], eps);
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn words_meet_their_positions() {
+    fn word_and_position_embeddings_are_added() {
         let words = [1.0, 2.0, 5.0, 3.0];
         let positions = [0.0, 0.0, 10.0, 0.0];
         let out = embed_layer_norm([(1, 0), (0, 1)].into_iter(), &words, &positions, (&[1.0, 1.0], &[0.0, 0.0], 0.0));

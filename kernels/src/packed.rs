@@ -1,8 +1,8 @@
-//! Weights of a linear layer, laid out once in the order in which [`tile`](super::tile) reads them, and the product of
-//! rows with them.
+//! The weights of linear layers, packed once in the order in which [`tile`](super::tile) reads them, and their
+//! products.
 //!
-//! A panel is forty-eight columns, step after step along the inputs. Rows are taken in blocks that stay in the cache
-//! while every panel passes over them; what a block gives is handed on while it is still there.
+//! A panel is forty-eight columns, stored step by step along the inputs. Rows are taken in blocks that stay in the
+//! cache while every panel is multiplied; the caller's epilogue runs on a block while it is still cached.
 
 use std::ops::Range;
 
@@ -12,9 +12,9 @@ use super::quantize::{RowScale, from_bf16, quantize_columns, quantize_rows, roun
 use super::slab::Slab;
 use super::tile::{Bf16, COLUMNS, F32, Int8, Int8Pairwise, Kernel, LeftRows, NumberFormat, OutRows};
 
-/// Tiles of a block of rows: enough that the weights, which come from far away, are not waited for, and few enough that the
-/// widest rows made of them stay near. Measured from 16 to 256 rows on both shapes of the bench, in every format, with tiles
-/// of eight rows; and from 24 to 96 with those of six, on a processor with half the second-level cache.
+/// Tiles in a block of rows: enough to hide the latency of loading weights, few enough that the widest intermediate
+/// rows stay in the cache. Measured from 16 to 256 rows on both bench shapes and all formats with tiles of eight rows,
+/// and from 24 to 96 with tiles of six on a processor with half the L2 cache.
 const BLOCK_TILES: usize = 8;
 
 /// The number format in which weights are stored and multiplied.
@@ -22,20 +22,20 @@ const BLOCK_TILES: usize = 8;
 pub enum WeightFormat {
     /// IEEE single precision.
     F32,
-    /// Brain floating point.
+    /// bfloat16.
     Bf16,
-    /// Eight-bit integers, of weights (a scale per output) and rows (a scale and a zero point per row).
+    /// Eight-bit integers: a scale per output for weights, a scale and a zero point per row for inputs.
     Int8,
 }
 
-/// One or more matrices of `[outputs, inputs]` that are multiplied by the same rows, packed side by side.
+/// One or more matrices `[outputs, inputs]` that multiply the same rows, packed side by side.
 pub struct PackedWeights {
     inputs: usize,
     panels: Vec<Panel>,
     numbers: Numbers,
 }
 
-/// Which outputs a panel holds. The last panel of a matrix may hold fewer than forty-eight.
+/// The outputs of a panel. The last panel of a matrix may have fewer than forty-eight.
 #[derive(Debug, Clone, Copy)]
 struct Panel {
     first: usize,
@@ -43,11 +43,11 @@ struct Panel {
 }
 
 enum Numbers {
-    /// `[inputs, outputs]`, for the gemm crate: it has kernels for processors that we have none for.
+    /// `[inputs, outputs]` for the gemm crate, on processors without a kernel here.
     Unpacked(Vec<f32>),
     F32(Packed<F32>),
     Bf16(Packed<Bf16>),
-    /// Brain floats as 32-bit floats: for processors that only multiply those.
+    /// bfloat16 widened to f32, for processors that multiply only f32.
     Bf16InF32(Packed<F32>),
     Int8(Packed<Int8>, Quantized),
     Int8Pairwise(Packed<Int8Pairwise>, Quantized),
@@ -61,11 +61,11 @@ struct Packed<F: NumberFormat> {
     steps: usize,
 }
 
-/// What the bytes of each column stand for.
+/// The quantization of each column.
 struct Quantized {
-    /// What a step of one means.
+    /// The value of one step.
     scales: Vec<f32>,
-    /// The column's bytes added up: what a row's zero point multiplies.
+    /// The sum of the column's bytes, which a row's zero point multiplies.
     sums: Vec<f32>,
 }
 
@@ -74,30 +74,30 @@ struct Quantized {
 pub struct RowsView<'a> {
     /// The numbers, from the first row on.
     pub data: &'a [f32],
-    /// How many rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Numbers from the beginning of one row to that of the next.
+    /// Numbers from the start of one row to the start of the next.
     pub stride: usize,
 }
 
-/// Rows in the number format of the weights, kept from block to block.
+/// Buffers for rows converted to the weights' number format, reused from block to block.
 #[derive(Default)]
 pub struct Scratch {
     bf16_pairs: Vec<[u16; 2]>,
     rounded: Vec<f32>,
     bytes: Vec<[u8; 4]>,
     scales: Vec<RowScale>,
-    /// Products of a block and one panel, before they are in their place.
+    /// Integer products of a block with one panel, before they are dequantized.
     sums: Vec<i32>,
 }
 
 impl<'a> RowsView<'a> {
-    /// Returns the rows from `first` on, `rows` of them at most.
+    /// Returns at most `rows` rows, from `first` on.
     pub fn block(&self, first: usize, rows: usize) -> RowsView<'a> {
         RowsView { data: &self.data[first * self.stride..], rows: rows.min(self.rows - first), stride: self.stride }
     }
 
-    /// Returns the rows without their first columns.
+    /// Returns the rows without their first `first` columns.
     pub fn without_columns(self, first: usize) -> RowsView<'a> {
         RowsView { data: &self.data[first..], ..self }
     }
@@ -109,10 +109,10 @@ impl<'a> RowsView<'a> {
 }
 
 impl PackedWeights {
-    /// Packs matrices of `[outputs, inputs]`, row-major.
+    /// Packs matrices `[outputs, inputs]`, row-major.
     ///
     /// # Panics
-    /// When a matrix is no multiple of `inputs` long.
+    /// When a matrix's length is no multiple of `inputs`.
     pub fn new(matrices: &[&[f32]], inputs: usize, format: WeightFormat) -> PackedWeights {
         let mut panels = Vec::new();
         let mut first = 0;
@@ -133,7 +133,7 @@ impl PackedWeights {
     /// Returns the panels that hold exactly these outputs.
     ///
     /// # Panics
-    /// When they do not begin and end where one of the packed matrices does.
+    /// When they do not begin and end at the bounds of packed matrices.
     pub fn panels(&self, outputs: Range<usize>) -> Range<usize> {
         let start = self.panels.partition_point(|panel| panel.first < outputs.start);
         let end = self.panels.partition_point(|panel| panel.first < outputs.end);
@@ -143,15 +143,15 @@ impl PackedWeights {
         start..end
     }
 
-    /// Returns the products of rows of `inputs` numbers and the outputs in `panels`, `[rows, outputs]`. `epilogue` gets
-    /// every block of finished rows, with the number of the first, while they are in the cache.
+    /// Returns the products of the rows of `x` with the outputs in `panels`, `[rows, outputs]`. `epilogue` is called
+    /// with every finished block and its first row, while the block is in the cache.
     pub fn multiply(&self, x: RowsView<'_>, panels: Range<usize>, epilogue: impl FnMut(&mut [f32], usize)) -> Vec<f32> {
         let mut out = Vec::with_capacity(x.rows * self.width(&panels));
         self.multiply_into(x, panels, &mut out, &mut Scratch::default(), epilogue);
         out
     }
 
-    /// As [`PackedWeights::multiply`], over what `out` begins with: it grows where it is too short.
+    /// As [`PackedWeights::multiply`], overwriting `out`, which grows if it is too short.
     pub fn multiply_into(
         &self,
         x: RowsView<'_>,
@@ -164,7 +164,7 @@ impl PackedWeights {
         let block_rows = self.block_rows();
         for first in (0..x.rows).step_by(block_rows) {
             let rows = x.block(first, block_rows);
-            // Zeroed block by block: what is zeroed is in the cache when it is written.
+            // Zeroed block by block, so that the zeroed memory is in the cache when it is written.
             let end = (first + rows.rows) * width;
             if out.len() < end {
                 out.resize(end, 0.0);
@@ -175,7 +175,7 @@ impl PackedWeights {
         }
     }
 
-    /// Overwrites `out` with the products of few rows: as many as a cache holds.
+    /// Overwrites `out` with the products of one block of rows.
     pub fn multiply_block(
         &self,
         x: RowsView<'_>,
@@ -215,7 +215,7 @@ impl PackedWeights {
         }
     }
 
-    /// Passes every panel over a block of rows.
+    /// Multiplies a block of rows with every panel.
     fn multiply_panels<F: NumberFormat<Sum = f32>>(
         &self,
         left: LeftRows<'_, F::Left>,
@@ -232,7 +232,7 @@ impl PackedWeights {
             if outputs == COLUMNS {
                 packed.multiply((panel, outputs), left, OutRows::new(out, width));
             } else {
-                // What a panel has too many columns for is left edge.
+                // The padding columns of a partial panel must not reach `out`.
                 edge.resize(left.count() * COLUMNS, 0.0);
                 packed.multiply((panel, outputs), left, OutRows::new(&mut edge, COLUMNS));
                 for (row, edge) in out.chunks_mut(width).zip(edge.as_chunks::<COLUMNS>().0) {
@@ -242,7 +242,7 @@ impl PackedWeights {
         }
     }
 
-    /// As [`multiply_panels`](PackedWeights::multiply_panels), of bytes, and turns the sums into what they stand for.
+    /// As [`multiply_panels`](PackedWeights::multiply_panels), for bytes, dequantizing the sums.
     fn multiply_panels_quantized<F: NumberFormat<Sum = i32>>(
         &self,
         (left, rows): (LeftRows<'_, F::Left>, &[RowScale]),
@@ -262,7 +262,7 @@ impl PackedWeights {
         }
     }
 
-    /// Returns how many outputs panels have together.
+    /// Returns the number of outputs of the panels together.
     pub fn width(&self, panels: &Range<usize>) -> usize {
         self.panels[panels.clone()].iter().map(|panel| panel.outputs).sum()
     }
@@ -279,7 +279,7 @@ impl PackedWeights {
         );
     }
 
-    /// Returns how exact products of what these weights give need be: as the weights are.
+    /// Returns the precision that products of these outputs need: that of the weights.
     pub fn precision(&self) -> Precision {
         match &self.numbers {
             Numbers::Unpacked(_) | Numbers::F32(_) => Precision::Single,
@@ -287,8 +287,8 @@ impl PackedWeights {
         }
     }
 
-    /// Returns how many rows are best taken together: all of them where weights are not packed, since the gemm crate packs
-    /// them anew for every call.
+    /// Returns the best number of rows per block: all rows where weights are not packed, since the gemm crate packs
+    /// them again in every call.
     pub fn block_rows(&self) -> usize {
         match &self.numbers {
             Numbers::Unpacked(_) => usize::MAX,
@@ -301,7 +301,7 @@ impl PackedWeights {
 }
 
 impl WeightFormat {
-    /// Returns whether this processor has instructions that make the format faster than f32 (f32 itself: always).
+    /// Returns whether this processor has instructions that make the format faster than f32 (always true for f32).
     pub fn is_fast(self) -> bool {
         match self {
             WeightFormat::F32 => true,
@@ -341,7 +341,7 @@ impl Numbers {
 }
 
 impl<F: NumberFormat> Packed<F> {
-    /// Lays out what `number` says of each output and step; columns that are no output's are zero.
+    /// Packs `number(output, step)` in the kernel's order, with zeros in padding columns.
     fn new(panels: &[Panel], steps: usize, number: impl Fn(usize, usize) -> F::Right + Sync) -> Packed<F> {
         let (kernel, number) = (Kernel::detect(), &number);
         let numbers = Slab::new(panels.len(), steps * COLUMNS, |panel| {
@@ -364,8 +364,8 @@ impl<F: NumberFormat> Packed<F> {
     }
 }
 
-/// Turns sums of bytes into what they stand for: a row's byte `q` stands for `scale * (q - zero)`. Rows of `out` are `width`
-/// apart; `columns` are the scales of the outputs, and their bytes added up.
+/// Dequantizes sums of bytes: a row's byte `q` means `scale * (q - zero)`. Rows of `out` are `width` apart; `columns`
+/// are the scales of the outputs and the sums of their bytes.
 fn dequantize(
     sums: &[[i32; COLUMNS]],
     rows: &[RowScale],
@@ -378,7 +378,7 @@ fn dequantize(
             let number = |sum: i32, row: &RowScale, scale: f32, bytes: f32| {
                 (sum as f32 - row.zero * bytes) * (row.scale * scale)
             };
-            // Whole panels by arrays: lengths that the compiler knows leave no rest to be done number by number.
+            // Whole panels as arrays: a length known at compile time leaves no scalar remainder.
             if let (Ok(scales), Ok(bytes)) = (<&[f32; COLUMNS]>::try_from(scales), <&[f32; COLUMNS]>::try_from(bytes)) {
                 for ((sums, row), out) in sums.iter().zip(rows).zip(out.chunks_mut(width)) {
                     if let Some(out) = out.first_chunk_mut::<COLUMNS>() {
@@ -434,7 +434,7 @@ mod tests {
                     let found = packed.multiply(view, packed.panels(start..start + outputs), |_, _| {});
                     let expected = exact(&x, rows, matrix, inputs);
                     prop_assert_eq!(found.len(), expected.len());
-                    // Errors of single products add up like a random walk, and their bound like their number.
+                    // Errors of single products add up like a random walk; their bound grows with their number.
                     let bound = bound * inputs as f64;
                     for (found, expected) in found.iter().zip(&expected) {
                         prop_assert!((f64::from(*found) - expected).abs() <= bound, "{dtype:?}: {found} for {expected}");
@@ -461,7 +461,7 @@ mod tests {
             for (row, among) in all.chunks_exact(outputs).enumerate() {
                 let alone = product(&x[row * inputs..][..inputs]);
                 match &packed.numbers {
-                    // The gemm crate has another order of adding up for few rows.
+                    // The gemm crate sums in another order for few rows.
                     Numbers::Unpacked(_) => {
                         let near = |(alone, among): (&f32, &f32)| (alone - among).abs() <= 1e-5 * (1.0 + among.abs());
                         assert!(alone.len() == outputs && alone.iter().zip(among).all(near), "{dtype:?} {row}");
@@ -469,12 +469,12 @@ mod tests {
                     _ => assert_eq!(alone, among, "{dtype:?} {row}"),
                 }
             }
-            assert_eq!(all.len(), 20 * outputs, "every row was looked at");
+            assert_eq!(all.len(), 20 * outputs, "every row was compared");
         }
     }
 
     #[test]
-    fn blocks_are_handed_on_in_order_and_once() {
+    fn the_epilogue_gets_every_block_once_in_order() {
         let inputs = 2048;
         let packed = PackedWeights::new(&[&vec![1.0; inputs]], inputs, WeightFormat::F32);
         let x = vec![1.0; 100 * inputs];
@@ -485,11 +485,11 @@ mod tests {
             block.iter_mut().for_each(|x| *x += 1.0);
         });
         assert_eq!(seen, (0..100).collect::<Vec<_>>());
-        assert!(out.iter().all(|x| *x == 2049.0), "what is finished is what comes out");
+        assert!(out.iter().all(|x| *x == 2049.0), "the epilogue's result is returned");
     }
 
     #[test]
-    fn weights_that_are_not_finite_spoil_their_output_alone() {
+    fn non_finite_weights_affect_only_their_own_output() {
         for (dtype, broken) in [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Int8].into_iter().zip([
             f32::NAN,
             f32::NAN,
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_are_not_finite_spoil_their_row_alone() {
+    fn non_finite_inputs_affect_only_their_own_row() {
         let x = [1.0, f32::NAN, 1.0, 1.0, f32::INFINITY, 1.0, 2.0, 2.0];
         for dtype in [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Int8] {
             let packed = PackedWeights::new(&[&[1.0, 1.0]], 2, dtype);

@@ -1,17 +1,17 @@
-//! Fewer bits: 32-bit floats as brain floats and as bytes.
+//! Conversion of f32 to bfloat16 and to eight-bit integers.
 
 use super::packed::RowsView;
 use super::tile::PAIR_MAX;
 use super::{LANES, ROUNDING_MAGIC, vectorized};
 
-/// What a byte `q` of a row stands for: `scale * (q - zero)`.
+/// The quantization of a row: a byte `q` means `scale * (q - zero)`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RowScale {
     pub(super) scale: f32,
     pub(super) zero: f32,
 }
 
-/// Rounds to the nearest brain float, ties to even. NaN stays NaN.
+/// Rounds to the nearest bfloat16, ties to even. NaN stays NaN.
 #[inline(always)]
 pub(super) fn to_bf16(x: f32) -> u16 {
     let bits = x.to_bits();
@@ -21,13 +21,13 @@ pub(super) fn to_bf16(x: f32) -> u16 {
     (bits >> 16) as u16
 }
 
-/// Returns the number that a brain float is.
+/// Widens a bfloat16.
 #[inline(always)]
 pub(super) fn from_bf16(half: u16) -> f32 {
     f32::from_bits(u32::from(half) << 16)
 }
 
-/// Rounds rows of `width` numbers to brain floats, in pairs; an odd row ends with a zero.
+/// Rounds rows of `width` numbers to pairs of bfloat16; an odd row ends with a zero.
 pub(super) fn round_to_bf16(x: RowsView<'_>, width: usize, out: &mut Vec<[u16; 2]>) {
     let steps = width.div_ceil(2);
     out.resize(x.rows * steps, [0; 2]);
@@ -46,9 +46,9 @@ pub(super) fn round_to_bf16(x: RowsView<'_>, width: usize, out: &mut Vec<[u16; 2
     );
 }
 
-/// Quantizes every row of `width` numbers by itself to 0..=255, from its least to its greatest number, with zero among
-/// the steps; `N` together, the last filled up with what stands for zero times nothing. A row with a number that is not
-/// finite gets NaN for its scale, so that whatever is made of it is NaN.
+/// Quantizes each row of `width` numbers to 0..=255 between its minimum and maximum, with zero exactly representable,
+/// in groups of `N` bytes, the last padded with 0. A row with a number that is not finite gets the scale NaN, so that
+/// all its products are.
 pub(super) fn quantize_rows<T: Copy + Default + From<u8>, const N: usize>(
     x: RowsView<'_>,
     width: usize,
@@ -78,7 +78,7 @@ fn quantize_row<T: From<u8>>(row: &[f32], out: &mut [T]) -> RowScale {
     let mut update = |lane: usize, x: f32| {
         least[lane] = if x < least[lane] { x } else { least[lane] };
         greatest[lane] = if x > greatest[lane] { x } else { greatest[lane] };
-        // Nothing for finite numbers, NaN for all others.
+        // 0 for finite numbers, NaN for all others.
         not_finite[lane] += x * 0.0;
     };
     for chunk in chunks {
@@ -96,7 +96,7 @@ fn quantize_row<T: From<u8>>(row: &[f32], out: &mut [T]) -> RowScale {
     if not_finite.is_nan() || !span.is_finite() {
         return RowScale { scale: f32::NAN, zero: 0.0 };
     }
-    // A row of zeros, or of numbers too small to divide by.
+    // All zeros, or numbers too small to divide by.
     if span < f32::MIN_POSITIVE * 256.0 {
         return RowScale { scale: 0.0, zero: 0.0 };
     }
@@ -110,9 +110,8 @@ fn quantize_row<T: From<u8>>(row: &[f32], out: &mut [T]) -> RowScale {
     RowScale { scale, zero }
 }
 
-/// Quantizes every row of a weight `[outputs, inputs]`, which is a column of the product, by itself to -127..=127. Returns
-/// the bytes, row-major, and for each row what a step means and its bytes added up. `pairwise` keeps the sum of every two
-/// bytes, too, within [`PAIR_MAX`].
+/// Quantizes each row of a weight `[outputs, inputs]` to -127..=127. Returns the bytes, row-major, and for each row
+/// its scale and the sum of its bytes. `pairwise` also bounds the sum of every two adjacent bytes by [`PAIR_MAX`].
 pub(super) fn quantize_columns(rows: &[&[f32]], pairwise: bool) -> (Vec<i8>, Vec<f32>, Vec<f32>) {
     let numbers = rows.iter().map(|row| row.len()).sum();
     let (mut bytes, mut scales, mut sums) = (Vec::with_capacity(numbers), Vec::new(), Vec::new());
@@ -122,7 +121,7 @@ pub(super) fn quantize_columns(rows: &[&[f32]], pairwise: bool) -> (Vec<i8>, Vec
             for row in rows {
                 let mut largest = largest(row);
                 if pairwise {
-                    // Rounding adds one at most.
+                    // Rounding adds at most 1.
                     let share = 127.0 / f32::from(PAIR_MAX - 1);
                     let pairs = row.as_chunks().0.iter();
                     let of_pairs = pairs.fold(0.0f32, |largest, [a, b]| largest.max((a + b).abs() * share));
@@ -130,7 +129,7 @@ pub(super) fn quantize_columns(rows: &[&[f32]], pairwise: bool) -> (Vec<i8>, Vec
                 }
                 let (scale, inverse) = match largest > f32::MIN_POSITIVE * 128.0 {
                     true => (largest / 127.0, 127.0 / largest),
-                    // Too small for a scale, or not a number: then nothing that comes of it is one.
+                    // Too small for a scale, or not finite: the scale is 0 or NaN.
                     false => (largest * 0.0, 0.0),
                 };
                 let start = bytes.len();
@@ -143,7 +142,7 @@ pub(super) fn quantize_columns(rows: &[&[f32]], pairwise: bool) -> (Vec<i8>, Vec
     (bytes, scales, sums)
 }
 
-/// Returns the largest of the numbers without their signs; NaN where one is not finite.
+/// Returns the largest absolute value; NaN where a number is not finite.
 #[inline(always)]
 fn largest(row: &[f32]) -> f32 {
     let (mut lanes, mut not_finite) = ([0f32; LANES], [0f32; LANES]);
@@ -161,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn brain_floats_round_to_the_nearest_and_ties_to_even() {
+    fn bf16_rounds_to_nearest_ties_to_even() {
         let back = |x: f32| from_bf16(to_bf16(x));
         assert_eq!(back(1.0), 1.0);
         assert_eq!(back(1.0 + 1.0 / 256.0), 1.0, "a tie goes to the even neighbour");
@@ -190,7 +189,7 @@ mod tests {
         let (plain, ..) = quantize_columns(&[&row], false);
         let (pairwise, scales, _) = quantize_columns(&[&row], true);
         let largest = |bytes: &[i8]| bytes.as_chunks().0.iter().map(|[a, b]| i16::from(*a) + i16::from(*b)).max();
-        assert!(largest(&plain) > Some(PAIR_MAX), "there is something to keep within bounds");
+        assert!(largest(&plain) > Some(PAIR_MAX), "the bound is exceeded without pairwise");
         for [a, b] in pairwise.as_chunks().0 {
             assert!((i16::from(*a) + i16::from(*b)).abs() <= PAIR_MAX, "{a} and {b}");
         }
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_one_sign_of_zeros_and_of_tiny_numbers_are_sound() {
+    fn rows_of_one_sign_zeros_and_tiny_numbers_quantize() {
         for row in [[5.0, 6.0, 7.0], [-5.0, -6.0, -7.0], [0.0; 3], [1e-40, 0.0, 0.0], [1e38, -1e38, 0.0]] {
             let (mut bytes, mut scales) = (Vec::<[u8; 4]>::new(), Vec::new());
             quantize_rows(RowsView { data: &row, rows: 1, stride: 3 }, 3, &mut bytes, &mut scales);

@@ -1,24 +1,24 @@
-//! Dot products of many rows with a few, which are packed once: what exact nearest neighbours are found by.
+//! Dot products of many rows with a packed block of rows, for exact nearest neighbours.
 
 use super::matmul::dot_products;
 use super::tile::{COLUMNS, F32, Kernel, LeftRows, OutRows};
 
-/// Rows on the left that are taken together.
+/// Left rows per block: as many as stay in the L1 cache.
 const BLOCK_ROWS: usize = 48;
 
-/// Rows laid out for [`PackedRows::dot_products`], about as many as fit a second-level cache.
+/// Rows packed for [`PackedRows::dot_products`]; best about as many as fit the L2 cache.
 pub struct PackedRows {
     dim: usize,
     rows: usize,
     kernel: Kernel<F32>,
-    /// `dim` steps for every forty-eight rows; what is left over of the last ones is zero.
+    /// `dim` steps for every forty-eight rows, padded with zeros.
     panels: Vec<f32>,
-    /// The rows as they are, for the gemm crate, where there is no kernel for the processor.
+    /// The rows as given, for the gemm crate on processors without a kernel here.
     unpacked: Vec<f32>,
 }
 
 impl PackedRows {
-    /// Makes room for rows of `dim` numbers. There are none yet.
+    /// Creates an empty buffer for rows of `dim` numbers.
     ///
     /// # Panics
     /// When `dim` is 0.
@@ -27,7 +27,7 @@ impl PackedRows {
         PackedRows { dim, rows: 0, kernel: Kernel::detect(), panels: Vec::new(), unpacked: Vec::new() }
     }
 
-    /// Packs other rows (row-major) in place of those of before.
+    /// Replaces the packed rows by `rows` (row-major).
     ///
     /// # Panics
     /// When `rows` are not whole rows.
@@ -51,8 +51,7 @@ impl PackedRows {
         }
     }
 
-    /// Overwrites `out` with the dot products of every row of `left` with every packed row: a row per row of `left`.
-    /// Runs on the calling thread.
+    /// Overwrites `out` with the dot products of every row of `left` with every packed row, one row per row of `left`.
     ///
     /// # Panics
     /// When `left` are not whole rows, or `out` is not as long as the product.
@@ -63,7 +62,6 @@ impl PackedRows {
         assert!(left.len().is_multiple_of(self.dim), "rows are whole");
         let rows = left.len() / self.dim;
         assert_eq!(out.len(), rows * self.rows, "the product has its size");
-        // As many rows at a time as stay in a first-level cache.
         let mut edge = [0.0; BLOCK_ROWS * COLUMNS];
         for (block, out) in left.chunks(BLOCK_ROWS * self.dim).zip(out.chunks_mut((BLOCK_ROWS * self.rows).max(1))) {
             let block = LeftRows::new(block, self.dim, self.dim, block.len() / self.dim);
@@ -88,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packed_rows_multiply_as_plain_ones_do() {
+    fn packed_rows_multiply_as_unpacked_ones_do() {
         let number = |at: usize| (at * 7919 % 1000) as f32 / 500.0 - 1.0;
         let mut packed = PackedRows::new(33);
         for (rows, left) in [(1, 1), (47, 9), (48, 8), (130, 17), (100, 150), (5, 0), (0, 3)] {

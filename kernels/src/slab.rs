@@ -1,8 +1,8 @@
-//! Memory for weights, on pages as large as the system has: every forward pass goes through all of it, and with pages of
-//! 4 KiB a processor spends a tenth of its time on looking up where they are.
+//! Memory for weights on huge pages: every forward pass reads all weights, and with pages of 4 KiB a tenth of the time
+//! goes into TLB misses.
 //!
-//! Matrices are smaller than a large page, or end within one, so they lie side by side in chunks of many. What nobody
-//! has written to takes no memory; a chunk is freed with the last of its matrices.
+//! Matrices are packed side by side into chunks, since most are smaller than a huge page. Pages never written take no
+//! memory; a chunk is freed with its last matrix.
 #![expect(
     unsafe_code,
     reason = "memory that the allocator gives is handed out in parts, each written before it is read"
@@ -13,21 +13,21 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// Bytes of a large page on x86-64, and with pages of 4 KiB on aarch64.
+/// Bytes of a huge page on x86-64, and on aarch64 with 4 KiB pages.
 const PAGE_BYTES: usize = 2 << 20;
-/// Bytes of a chunk, but for matrices that are larger.
+/// Minimum bytes of a chunk.
 const CHUNK_BYTES: usize = 32 * PAGE_BYTES;
-/// Whether every matrix has memory of its own, which ends where it ends: a sanitizer then sees who reads past it.
+/// Whether every matrix has its own allocation of exact size, so that a sanitizer detects reads past the end.
 const SEPARATE_ALLOCATIONS: bool = cfg!(any(encaje_sanitized, miri));
-/// Where a matrix begins: a line of the cache, and a vector.
+/// Alignment of a matrix: a cache line, and a vector.
 const ALIGNMENT: usize = 64;
 
-/// The chunk that has allocate left, and how much of it is given out.
+/// The chunk with free space, and how many bytes of it are used.
 static CURRENT_CHUNK: Mutex<(Weak<Chunk>, usize)> = Mutex::new((Weak::new(), 0));
 
-/// Numbers that do not change.
+/// An immutable array inside a chunk.
 pub(super) struct Slab<T> {
-    /// Keeps the memory.
+    /// Keeps the memory alive.
     _chunk: Arc<Chunk>,
     start: NonNull<T>,
     len: usize,
@@ -38,13 +38,13 @@ struct Chunk {
     layout: Layout,
 }
 
-// SAFETY: a slab owns its part of the chunk, nobody writes to it any more, and its numbers may be read from anywhere.
+// SAFETY: a slab owns its part of the chunk, which is never written again and may be read from any thread.
 unsafe impl<T: Send> Send for Slab<T> {}
 // SAFETY: as above.
 unsafe impl<T: Sync> Sync for Slab<T> {}
 // SAFETY: a chunk only frees memory, which may happen on any thread.
 unsafe impl Send for Chunk {}
-// SAFETY: there is nothing to be done with a shared chunk.
+// SAFETY: a shared chunk has no operations.
 unsafe impl Sync for Chunk {}
 
 impl Chunk {
@@ -54,7 +54,7 @@ impl Chunk {
             false => Layout::from_size_align(bytes.next_multiple_of(PAGE_BYTES), PAGE_BYTES),
         };
         let layout = layout.expect("matrices are far smaller than the address space");
-        // SAFETY: the layout has a size.
+        // SAFETY: the layout has a nonzero size.
         let start = unsafe { alloc(layout) };
         let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout));
         if !SEPARATE_ALLOCATIONS {
@@ -71,10 +71,10 @@ impl Drop for Chunk {
     }
 }
 
-/// Asks for large pages; where there are none, small ones do.
+/// Requests huge pages; without them normal pages work.
 fn advise_huge_pages(start: NonNull<u8>, bytes: usize) {
     #[cfg(target_os = "linux")]
-    // SAFETY: the range is ours, whole pages of it; advice changes nothing about what the memory holds.
+    // SAFETY: the range is our own whole pages; the advice does not change the contents.
     unsafe {
         libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE);
     }
@@ -82,7 +82,7 @@ fn advise_huge_pages(start: NonNull<u8>, bytes: usize) {
     let (_, _) = (start, bytes);
 }
 
-/// Returns allocate that is nobody else's, and the chunk that it is in.
+/// Reserves `bytes` exclusively, and returns their chunk and start.
 fn allocate(bytes: usize) -> (Arc<Chunk>, NonNull<u8>) {
     if SEPARATE_ALLOCATIONS {
         let chunk = Chunk::new(bytes);
@@ -96,16 +96,16 @@ fn allocate(bytes: usize) -> (Arc<Chunk>, NonNull<u8>) {
         _ => (Chunk::new(bytes.max(CHUNK_BYTES)), 0),
     };
     *current = (Arc::downgrade(&chunk), used + bytes);
-    // SAFETY: there are `bytes` more bytes in the chunk.
+    // SAFETY: the chunk has at least `bytes` bytes after `used`.
     let start = unsafe { chunk.start.add(used) };
     (chunk, start)
 }
 
 impl<T: Copy + Send> Slab<T> {
-    /// Makes `parts` times `len` numbers on all cores: `numbers` gives those of a part, in their order.
+    /// Fills `parts` times `len` elements on all cores; `numbers(part)` yields the elements of a part in order.
     ///
     /// # Panics
-    /// When a part has more numbers or fewer.
+    /// When a part yields more or fewer than `len` elements.
     pub(super) fn new<I: Iterator<Item = T>>(parts: usize, len: usize, numbers: impl Fn(usize) -> I + Sync) -> Slab<T> {
         const { assert!(align_of::<T>() <= ALIGNMENT) };
         let total = parts * len;
@@ -113,7 +113,7 @@ impl<T: Copy + Send> Slab<T> {
         let start = start.cast::<T>();
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(parts.max(1));
         let share = parts.div_ceil(threads).max(1);
-        // SAFETY: the allocate is for as many numbers, and aligned; what is not written yet is only written to.
+        // SAFETY: the reservation is aligned and has `total` elements; uninitialised ones are only written.
         let all = unsafe { std::slice::from_raw_parts_mut(start.as_ptr().cast::<std::mem::MaybeUninit<T>>(), total) };
         let numbers = &numbers;
         std::thread::scope(|scope| {
@@ -137,7 +137,7 @@ impl<T> Deref for Slab<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: as many numbers were written there, and the chunk is alive.
+        // SAFETY: `len` elements were written there, and the chunk is alive.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slabs_hold_their_own_numbers_on_whole_lines() {
+    fn slabs_are_aligned_and_hold_their_own_elements() {
         let slabs: Vec<Slab<u32>> = [(3usize, 5usize), (1, 1), (0, 7), (16, 1000)]
             .map(|(parts, len)| Slab::new(parts, len, |part| (0..len).map(move |at| (part * 10_000 + at) as u32)))
             .into();
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_larger_than_a_chunk_gets_its_own() {
+    fn a_matrix_larger_than_a_chunk_gets_its_own() {
         let len = CHUNK_BYTES / 2 + 1;
         let slab = Slab::new(2, len, |part| (0..len).map(move |at| (part ^ at & 1) as u8));
         assert_eq!((slab.len(), slab[0], slab[1], slab[CHUNK_BYTES / 2 + 1]), (CHUNK_BYTES + 2, 0, 1, 1));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn many_threads_take_room_at_once() {
+    fn many_threads_allocate_concurrently() {
         let slabs: Vec<Slab<u64>> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8u64)
                 .map(|thread| scope.spawn(move || Slab::new(4, 333, |_| std::iter::repeat_n(thread, 333))))

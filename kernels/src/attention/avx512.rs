@@ -1,8 +1,8 @@
-//! Attention with 512-bit vectors: one head of one text at a time, six queries at a time, scores in the first-level cache.
+//! Attention with AVX-512: one head of one text at a time, in blocks of six queries, with scores in the L1 cache.
 //!
-//! Keys are keys_t round once per head, so that a score vector is sixteen keys wide; queries and values are read where
-//! they lie. Six rows of four registers leave room for what they are multiplied with. A query's scores become weights as
-//! soon as they are there, its context is summed with the weights as they are, and divided by their sum at the end.
+//! Keys are transposed once per head, so that a score vector covers sixteen keys; queries and values are read in
+//! place. Six rows of four registers leave room for the operands. The softmax is divided by its sum only after the
+//! weighted sum.
 #![expect(unsafe_code, reason = "vector loads and stores at places that were checked to lie inside their slices")]
 
 use std::arch::x86_64::{
@@ -16,14 +16,14 @@ use std::arch::x86_64::{
 use super::query_block::query_block_functions;
 use super::{Heads, RowsView};
 
-/// Numbers of a vector.
+/// f32 lanes of a vector.
 pub(super) const LANES: usize = 16;
-/// Queries that are taken together.
+/// Queries of a block.
 pub(super) const ROWS: usize = 6;
-/// Vectors of a row that are summed at once.
+/// Accumulator vectors per query row.
 pub(super) const VECTORS: usize = 4;
 
-/// Whether this processor has the instructions.
+/// Returns whether the processor has the instructions.
 pub(super) fn detected() -> bool {
     is_x86_feature_detected!("avx512f")
 }
@@ -31,7 +31,7 @@ pub(super) fn detected() -> bool {
 /// As [`attend`](super::attend), which has checked that every row lies inside its slice.
 ///
 /// # Safety
-/// The processor has the instructions. `out`, `queries`, `keys` and `values` hold whole rows of all heads.
+/// The processor has AVX-512F. `out`, `queries`, `keys` and `values` hold whole rows of all heads.
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn attend(
     out: &mut [f32],
@@ -50,11 +50,11 @@ pub(super) unsafe fn attend(
         // SAFETY: keys are whole rows, and `keys_t` has `padded` numbers for each component, rounded up.
         unsafe { transpose_keys(&keys.data[at..], keys.stride, (tokens, heads.size), padded, keys_t) };
         for first in (0..queries.rows).step_by(ROWS) {
-            // The last six may be fewer: the last row fills them up, and is not written again.
+            // A block with fewer than six queries repeats the last one; the repeats are not written.
             let query = |row: usize| (first + row).min(queries.rows - 1);
             let rows =
                 std::array::from_fn(|row| queries.data[query(row) * queries.stride + at..][..heads.size].as_ptr());
-            // SAFETY: `keys_t` has as many rows of `padded` as queries have numbers, and `scores` has six.
+            // SAFETY: `keys_t` has a row of `padded` per component of a query, and `scores` has six rows.
             let sums = unsafe {
                 score(rows, (keys_t.as_ptr(), padded), heads.size, scores);
                 softmax_block(scores, padded, tokens, scale)
@@ -74,7 +74,7 @@ pub(super) unsafe fn attend(
     }
 }
 
-/// Writes the keys of a head as columns: component after component, `padded` numbers each. Sixteen by sixteen.
+/// Writes the keys of a head transposed: `[size, padded]`, in squares of 16 x 16.
 ///
 /// # Safety
 /// `keys` has `tokens` rows of `size` numbers, `out` has `padded` numbers for each component, rounded up to whole vectors.
@@ -85,7 +85,7 @@ unsafe fn transpose_keys(keys: &[f32], stride: usize, (tokens, size): (usize, us
         for component in (0..size).step_by(LANES) {
             let mask = first_lanes(size - component);
             let rows: [__m512; LANES] = std::array::from_fn(|row| {
-                // A column that stands for no key gets the last one's numbers: `softmax_block` leaves it out.
+                // Padding columns repeat the last key; `softmax_block` masks them.
                 let at = (first + row).min(tokens - 1) * stride + component;
                 debug_assert!(at + LANES.min(size - component) <= keys.len());
                 // SAFETY: the row lies inside `keys`, and the mask ends with the head.
@@ -99,7 +99,7 @@ unsafe fn transpose_keys(keys: &[f32], stride: usize, (tokens, size): (usize, us
     }
 }
 
-/// Turns rows into columns, of any numbers of 32 bits.
+/// Transposes a 16 x 16 matrix of 32-bit numbers.
 #[target_feature(enable = "avx512f")]
 pub(super) fn transpose_16x16(rows: [__m512; LANES]) -> [__m512; LANES] {
     let pairs: [__m512; LANES] = std::array::from_fn(|at| {
@@ -135,7 +135,7 @@ pub(super) fn transpose_16x16(rows: [__m512; LANES]) -> [__m512; LANES] {
     })
 }
 
-/// Returns the mask of so many lanes, or of all.
+/// Returns the mask of the first `count` lanes, at most all.
 pub(super) fn first_lanes(count: usize) -> __mmask16 {
     if count >= LANES { !0 } else { (1 << count) - 1 }
 }
@@ -152,15 +152,15 @@ query_block_functions!(
     }
 );
 
-/// 2^x for x up to 0, to two units in the last query. NaN stays NaN.
+/// 2^x for x <= 0, within two units in the last place. NaN stays NaN.
 #[target_feature(enable = "avx512f")]
 #[inline]
 pub(super) fn exp2(x: __m512) -> __m512 {
-    // The order makes NaN win; what is below has no normal number for its power, and infinity no fraction.
+    // The operand order propagates NaN; the bound keeps the power normal and the fraction of infinity finite.
     let x = _mm512_max_ps(_mm512_set1_ps(-160.0), x);
     let whole = _mm512_roundscale_ps::<0>(x);
     let fraction = _mm512_sub_ps(x, whole);
-    // Powers of ln 2 over factorials: the series of e^(x ln 2), within half a step of 0.
+    // Taylor coefficients of e^(x ln 2), within half a step of 0.
     let mut sum = _mm512_set1_ps(1.540_353e-4);
     for term in [1.333_355_8e-3, 9.618_129e-3, 5.550_411e-2, 2.402_265e-1, 6.931_472e-1, 1.0] {
         sum = _mm512_fmadd_ps(sum, fraction, _mm512_set1_ps(term));

@@ -1,5 +1,5 @@
-//! Attention with 512-bit vectors of brain floats, two to a step, and sums in 32 bits: as [`avx512`](super::avx512), for models
-//! whose weights are no more exact than that. Scores and what becomes of them, until they are weights, are 32-bit floats.
+//! As [`avx512`](super::avx512) with bfloat16 products (two per step) and f32 sums, for models whose weights have no
+//! more precision. Scores and the softmax are f32; only the finished weights are rounded.
 #![expect(unsafe_code, reason = "vector loads and stores at places that were checked to lie inside their slices")]
 
 use std::arch::x86_64::{
@@ -16,33 +16,33 @@ use super::avx512::{LANES, ROWS, VECTORS, exp2, first_lanes, transpose_16x16};
 use super::query_block::query_block_functions;
 use super::{Heads, RowsView};
 
-/// Whether this processor has the instructions.
+/// Returns whether the processor has the instructions.
 pub(super) fn detected() -> bool {
     is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16")
 }
 
-/// Where what is keys_t round or halved lies: buffers of one vector, in pairs of brain floats.
+/// Parts of the scratch vector; bfloat16 values are stored in pairs.
 struct Buffers<'a> {
-    /// Scores, six rows of `padded`; then weights, six rows of as many pairs as begin each of these.
+    /// Scores `[6, padded]`; after the softmax each row begins with its weights, in pairs.
     scores: &'a mut [f32],
     /// Queries, six rows of pairs.
     queries: &'a mut [i32],
-    /// Keys: `padded` numbers for each pair of components.
+    /// Transposed keys: `padded` pairs for each pair of components.
     keys: &'a mut [i32],
     /// Values: a row for each pair of tokens.
     values: &'a mut [i32],
 }
 
-/// How large a head is, in numbers and in pairs.
+/// The size of a head, in numbers and in pairs.
 #[derive(Clone, Copy)]
 struct HeadShape {
     tokens: usize,
-    /// Tokens, up to a whole vector.
+    /// Tokens, rounded up to whole vectors.
     padded: usize,
     size: usize,
-    /// Pairs of a head's numbers, up to a whole vector.
+    /// Pairs of components, rounded up to whole vectors.
     pairs: usize,
-    /// A head's numbers, up to a whole vector.
+    /// Components, rounded up to whole vectors.
     columns: usize,
 }
 
@@ -51,7 +51,7 @@ impl HeadShape {
         let HeadShape { tokens, padded, pairs, columns, .. } = self;
         scratch.resize(ROWS * (padded + pairs) + pairs * padded + tokens.div_ceil(2) * columns, 0.0);
         let (scores, rest) = scratch.split_at_mut(ROWS * padded);
-        // SAFETY: any bits are a number of either kind, of the same size and alignment.
+        // SAFETY: every bit pattern is a valid f32 and i32, which have the same size and alignment.
         let rest = unsafe { std::slice::from_raw_parts_mut(rest.as_mut_ptr().cast::<i32>(), rest.len()) };
         let (queries, rest) = rest.split_at_mut(ROWS * pairs);
         let (keys, values) = rest.split_at_mut(pairs * padded);
@@ -62,7 +62,7 @@ impl HeadShape {
 /// As [`attend`](super::attend), which has checked that every row lies inside its slice.
 ///
 /// # Safety
-/// The processor has the instructions. `out`, `queries`, `keys` and `values` hold whole rows of all heads.
+/// The processor has AVX-512F and AVX512-BF16. `out`, `queries`, `keys` and `values` hold whole rows of all heads.
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(super) unsafe fn attend(
     out: &mut [f32],
@@ -83,19 +83,20 @@ pub(super) unsafe fn attend(
     let scale = 1.0 / (heads.size as f32).sqrt();
     for head in 0..heads.count {
         let at = head * heads.size;
-        // SAFETY: both are whole rows, and the buffers were made for the shape.
+        // SAFETY: both are whole rows, and the buffers have the sizes of the shape.
         unsafe {
             transpose_keys(&keys.data[at..], keys.stride, shape, buffers.keys);
             pack_value_pairs(&values.data[at..], values.stride, shape, buffers.values);
         }
         for first in (0..queries.rows).step_by(ROWS) {
-            // The last six may be fewer: the last row fills them up, and is not written again.
+            // A block with fewer than six queries repeats the last one; the repeats are not written.
             let query = |row: usize| (first + row).min(queries.rows - 1);
             let count = ROWS.min(queries.rows - first);
             for (row, pairs) in buffers.queries.chunks_exact_mut(shape.pairs).enumerate() {
                 round_to_pairs(&queries.data[query(row) * queries.stride + at..][..shape.size], pairs);
             }
-            // SAFETY: the buffers were made for the shape, and `out` has `count` rows, `width` apart, of `size` numbers each.
+            // SAFETY: the buffers have the sizes of the shape, and `out` has `count` rows, `width` apart, of `size`
+            // numbers each.
             unsafe {
                 let rows = std::array::from_fn(|row| buffers.queries[row * shape.pairs..].as_ptr());
                 score(rows, (buffers.keys.as_ptr(), shape.padded), shape.size.div_ceil(2), buffers.scores);
@@ -111,7 +112,7 @@ pub(super) unsafe fn attend(
     }
 }
 
-/// Rounds numbers to pairs of brain floats; pairs that stand for none are zero.
+/// Rounds numbers to pairs of bfloat16, padded with zeros.
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn round_to_pairs(numbers: &[f32], pairs: &mut [i32]) {
     for (at, pairs) in pairs.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
@@ -122,14 +123,14 @@ fn round_to_pairs(numbers: &[f32], pairs: &mut [i32]) {
     }
 }
 
-/// Reads up to thirty-two adjacent numbers as sixteen pairs.
+/// Loads up to thirty-two adjacent numbers as sixteen pairs.
 ///
 /// # Safety
-/// There are `count` numbers, of which no more than thirty-two are read.
+/// `numbers` points to `count` numbers, of which at most thirty-two are read.
 #[target_feature(enable = "avx512f,avx512bf16")]
 #[inline]
 unsafe fn load_pairs(numbers: *const f32, count: usize) -> __m512i {
-    // SAFETY: the masks end with the numbers; 512 bits are 512 bits.
+    // SAFETY: the masks end with the numbers, and both vector types are 512 bits.
     unsafe {
         let low = _mm512_maskz_loadu_ps(first_lanes(count), numbers);
         let high = _mm512_maskz_loadu_ps(first_lanes(count.saturating_sub(LANES)), numbers.wrapping_add(LANES));
@@ -137,7 +138,7 @@ unsafe fn load_pairs(numbers: *const f32, count: usize) -> __m512i {
     }
 }
 
-/// Writes the keys of a head as columns: pair of components after pair of components, `padded` each.
+/// Writes the keys of a head transposed: `[pairs, padded]`.
 ///
 /// # Safety
 /// `keys` has `tokens` rows of `size` numbers, `out` has `padded` pairs for each of `pairs`.
@@ -148,7 +149,7 @@ unsafe fn transpose_keys(keys: &[f32], stride: usize, shape: HeadShape, out: &mu
     for first in (0..tokens).step_by(LANES) {
         for pair in (0..pairs).step_by(LANES) {
             let rows: [__m512; LANES] = std::array::from_fn(|row| {
-                // A column that stands for no key gets the last one's numbers: `softmax_block` leaves it out.
+                // Padding columns repeat the last key; `softmax_block` masks them.
                 let at = (first + row).min(tokens - 1) * stride + 2 * pair;
                 // SAFETY: the row lies inside `keys`, with as many numbers from there on.
                 _mm512_castsi512_ps(unsafe {
@@ -164,7 +165,7 @@ unsafe fn transpose_keys(keys: &[f32], stride: usize, shape: HeadShape, out: &mu
     }
 }
 
-/// Writes the values of a head by two tokens at a time: what both say of a component is a pair.
+/// Writes the values of a head with two adjacent tokens interleaved: a pair holds one component of both.
 ///
 /// # Safety
 /// `values` has `tokens` rows of `size` numbers, `out` has `columns` pairs for every two of them.
@@ -179,7 +180,8 @@ unsafe fn pack_value_pairs(values: &[f32], stride: usize, shape: HeadShape, out:
                 if token == tokens {
                     return _mm256_setzero_si256();
                 }
-                // SAFETY: the row lies inside `values`, and the mask ends with the head; 256 bits are 256 bits.
+                // SAFETY: the row lies inside `values`, the mask ends with the head, and both vector types are 256
+                // bits.
                 unsafe {
                     let row = _mm512_maskz_loadu_ps(mask, values.as_ptr().add(token * stride + column));
                     transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(row))
@@ -199,11 +201,11 @@ query_block_functions!(
     i32,
     |mask, at| _mm512_maskz_loadu_epi32(mask, at),
     |pair| _mm512_set1_epi32(pair),
-    // SAFETY: 512 bits are 512 bits; what they hold are brain floats.
+    // SAFETY: all these vector types are 512 bits, and hold bfloat16 values.
     |sum, pair, column| unsafe {
         _mm512_dpbf16_ps(sum, transmute::<__m512i, __m512bh>(pair), transmute::<__m512i, __m512bh>(column))
     },
-    // Sums are of what the weights were rounded to.
+    // Returns the rounded weights, so that the sums match what is multiplied.
     |row: *mut f32, at, weight| {
         let weight = transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(weight));
         _mm256_storeu_si256(row.add(at / 2).cast(), weight);

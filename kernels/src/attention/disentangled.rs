@@ -1,24 +1,24 @@
-//! Attention by content and distance, as DeBERTa has it: a score is the sum of how a query meets a key, how it meets the
-//! vector of their distance, and how that meets the key.
+//! Disentangled attention (DeBERTa): a score is the sum of content-to-content, content-to-position and
+//! position-to-content products over relative positions.
 
 use super::{Heads, columns_of, softmax};
 use crate::matmul::{Matrix, MatrixMut, matmul};
 use crate::packed::RowsView;
 
-/// The vectors of relative: from the farthest after to the farthest before, `2 * span` rows of all heads side by side.
+/// Projections of the relative position embeddings, `2 * span` rows with all heads side by side.
 #[derive(Clone, Copy)]
 pub struct RelativePositions<'a> {
-    /// What queries project.
+    /// Keys for content-to-position scores.
     pub keys: Option<&'a [f32]>,
-    /// What keys project.
+    /// Queries for position-to-content scores.
     pub queries: Option<&'a [f32]>,
     /// Half the number of rows.
     pub span: usize,
-    /// The row of a distance `query - key`, from `1 - tokens` on.
+    /// The row for each relative position `query - key`, from `1 - tokens` on.
     pub rows: &'a [usize],
 }
 
-/// Attends from each token of a text to all of them. `scale` multiplies every score.
+/// Computes attention among all tokens of one text. `scale` multiplies every score.
 pub fn attend_disentangled(
     out: &mut [f32],
     [queries, keys, values]: [RowsView<'_>; 3],
@@ -42,7 +42,7 @@ pub fn attend_disentangled(
             columns_of(keys).transposed(),
             scale,
         );
-        // The rows of the relative from one query to every key.
+        // The rows of the relative positions of one query to every key.
         let rows = |query: usize| relative.rows[query..query + tokens].iter().rev();
         if let Some(table) = relative.keys {
             project(&mut projected, columns_of(queries), table);

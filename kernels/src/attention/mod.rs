@@ -1,4 +1,4 @@
-//! Attention of one text's tokens to each other, head by head, on strided views: nothing is copied, nothing padded.
+//! Scaled dot-product attention within one text, head by head, on strided views, without padding.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -18,7 +18,7 @@ use super::{sum, vectorized};
 pub use self::disentangled::{RelativePositions, attend_disentangled};
 pub use self::sliding_window::attend_sliding_window;
 
-/// How queries, keys and values of all heads lie in memory.
+/// The layout of queries, keys and values: all heads side by side.
 #[derive(Debug, Clone, Copy)]
 pub struct Heads {
     /// Number of heads.
@@ -27,24 +27,24 @@ pub struct Heads {
     pub size: usize,
 }
 
-/// How exactly attention multiplies.
+/// The precision of the products of attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
     /// 32-bit floats.
     Single,
-    /// Brain floats where the processor is faster at them, else 32-bit floats.
+    /// bfloat16 where the processor multiplies it faster, else 32-bit floats.
     Half,
 }
 
-/// Attends from the queries of one text to its keys and values: a row of each for every token, and one for every query.
+/// Computes the attention of the queries of one text to its keys and values (a row per token; a row per query).
 ///
-/// `out` takes the context, `heads.count * heads.size` numbers per query. `scratch` is kept between calls.
+/// Overwrites `out` with the context, `heads.count * heads.size` numbers per query. `scratch` is reused between calls.
 ///
 /// # Panics
 /// When a slice is too short for its rows, or a text has no token.
 #[expect(
     unsafe_code,
-    reason = "calls a function compiled for instructions that were looked for, on rows that were checked"
+    reason = "calls a function compiled for instructions that were detected, on rows that were checked"
 )]
 pub fn attend(
     out: &mut [f32],
@@ -64,7 +64,7 @@ pub fn attend(
     assert!(values.rows == keys.rows && out.len() == queries.rows * width, "shapes fit each other");
     #[cfg(target_arch = "x86_64")]
     if avx512::detected() {
-        // SAFETY: the processor was asked, and all rows were found to be there.
+        // SAFETY: the instructions were detected, and all rows were checked to lie inside their slices.
         return unsafe {
             match precision == Precision::Half && avx512_bf16::detected() {
                 true => avx512_bf16::attend(out, queries, (keys, values), heads, scratch),
@@ -80,7 +80,7 @@ pub fn attend(
     }
 }
 
-/// What heads of any size can have, and what the avx512 paths are tested against.
+/// Attention for any head size; the fast paths are tested against it.
 fn attend_generic(
     out: &mut [f32],
     queries: RowsView<'_>,
@@ -111,12 +111,12 @@ fn attend_generic(
     }
 }
 
-/// Views some columns of rows.
+/// Views `columns` columns of the rows, from `first` on.
 fn columns_of(rows: RowsView<'_>, first: usize, columns: usize) -> Matrix<'_> {
     Matrix::new(&rows.data[first..], rows.rows, columns, rows.stride)
 }
 
-/// Turns each row of scores into weights that add up to one.
+/// Replaces each row by its softmax.
 pub(super) fn softmax(scores: &mut [f32], width: usize) {
     vectorized(
         #[inline(always)]
@@ -152,8 +152,8 @@ mod tests {
     }
 
     #[test]
-    fn a_query_gets_the_value_of_the_key_it_matches() {
-        // Two heads of two; token 1's key of head 0 answers strongly, and head 1 sees equal keys.
+    fn a_query_attends_to_its_matching_key() {
+        // Two heads of two: the key of token 1 matches strongly in head 0, and the keys of head 1 are equal.
         let heads = Heads { count: 2, size: 2 };
         let queries = [10.0, 0.0, 0.0, 0.0];
         let keys = [0.0, 0.0, 1.0, 1.0, 10.0, 0.0, 1.0, 1.0];
@@ -170,7 +170,7 @@ mod tests {
         }
     }
 
-    /// Any, and those of real models.
+    /// Arbitrary sizes, and those of real models.
     fn head_sizes() -> impl Strategy<Value = usize> {
         prop_oneof![1usize..80, (1usize..5).prop_map(|sixteens| 16 * sixteens)]
     }
@@ -179,7 +179,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(120))]
 
         #[test]
-        fn every_shape_gives_what_the_plain_way_gives(
+        fn every_kernel_agrees_with_the_generic_one(
             query_count in 1usize..20, tokens in 1usize..150, count in 1usize..4, size in head_sizes(), gap in 0usize..9,
             offset in 0usize..17, seed: u32,
         ) {
@@ -191,7 +191,7 @@ mod tests {
                 }).collect()
             };
             let (heads, stride) = (Heads { count, size }, count * size + gap);
-            // Slices end with their last row, so that a read beyond it is one beyond the allocation.
+            // Slices end with their last row, so that a read beyond it leaves the allocation.
             let length = |rows: usize| offset + (rows - 1) * stride + count * size;
             let (q, k, v) = (numbers(length(query_count)), numbers(length(tokens)), numbers(length(tokens)));
             let view = |data, rows| RowsView { data, rows, stride };
@@ -202,7 +202,7 @@ mod tests {
             for (found, expected) in found.iter().zip(&expected) {
                 prop_assert!((found - expected).abs() <= 2e-5, "{found} for {expected}");
             }
-            // Halves are rounded to eight bits: a weight of 1 by up to 2^-9, and there are two numbers of up to 2 in a product.
+            // bfloat16 has eight bits: a weight of 1 is off by up to 2^-9, and a product has two numbers of up to 2.
             attend(&mut found, q, k, v, (heads, Precision::Half), &mut vec![f32::NAN; 7]);
             for (found, expected) in found.iter().zip(&expected) {
                 prop_assert!((found - expected).abs() <= 5e-2, "{found} for {expected}, in avx512_bf16");
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_is_not_finite_spoils_its_query_alone() {
+    fn a_non_finite_query_affects_only_its_own_row() {
         let heads = Heads { count: 1, size: 2 };
         let queries = [1.0, 0.0, f32::NAN, 0.0, 0.0, 1.0];
         let keys = [1.0, 1.0, 2.0, 0.0];

@@ -1,34 +1,33 @@
-//! Attention in the vectors of any processor: one head of one text at a time, six queries at a time, scores in the
-//! first-level cache.
+//! Attention with the vectors of any processor (by `pulp`): one head of one text at a time, in blocks of six queries,
+//! with scores in the L1 cache.
 //!
-//! Keys are keys_t round once per head, so that scores of sixteen keys lie side by side. Queries and weights lie in blocks
-//! of six rows by sixteen, so that one register says where all six are. With vectors of eight numbers, six rows of two leave
-//! just room for what they are multiplied with. A query's context is summed with weights as they come out of the
-//! exponential, and divided by their sum at the end.
+//! Keys are transposed once per head, so that scores of sixteen keys are adjacent. Queries and weights are stored in
+//! blocks of 6 x 16, so that one base register addresses all six rows; with vectors of eight numbers, six rows of two
+//! accumulators just leave room for the operands. The softmax is divided by its sum only after the weighted sum.
 
 use pulp::{Arch, Simd, WithSimd};
 
 use super::super::{ROUNDING_MAGIC, reduce_sum};
 use super::{Heads, RowsView};
 
-/// Queries that are taken together.
+/// Queries of a block.
 const ROWS: usize = 6;
-/// Columns that are summed at once.
+/// Columns that are summed together.
 const COLUMNS: usize = 16;
-/// Components that are keys_t round at once.
+/// Side of the squares that are transposed.
 const SQUARE: usize = 8;
 
-/// Sixteen columns of a row.
+/// Sixteen columns of one row.
 type Columns = [f32; COLUMNS];
 /// Sixteen columns of six rows.
 type Block = [Columns; ROWS];
 
-/// Whether heads of this size are whole tiles.
+/// Returns whether heads of this size are whole tiles.
 pub(super) fn supports(heads: Heads) -> bool {
     heads.size.is_multiple_of(COLUMNS)
 }
 
-/// As [`attend`](super::attend), for heads that [supports](supports) it.
+/// As [`attend`](super::attend), for head sizes that are [supported](supports).
 pub(super) fn attend(
     out: &mut [f32],
     queries: RowsView<'_>,
@@ -57,7 +56,7 @@ pub(super) fn attend(
     }
 }
 
-/// Copies the values of a head, sixteen columns at a time: token after token.
+/// Copies the values of a head in strips of sixteen columns, token after token.
 fn pack_values(values: RowsView<'_>, out: &mut [Columns]) {
     for (strip, out) in out.chunks_exact_mut(values.rows).enumerate() {
         for (row, out) in values.data[strip * COLUMNS..].chunks(values.stride).zip(out) {
@@ -66,7 +65,7 @@ fn pack_values(values: RowsView<'_>, out: &mut [Columns]) {
     }
 }
 
-/// Writes keys as columns, sixteen keys at a time: component after component. Columns beyond the last key repeat it.
+/// Writes the keys of a head transposed, in strips of sixteen keys. Columns beyond the last key repeat it.
 fn transpose_keys(keys: RowsView<'_>, size: usize, out: &mut [Columns]) {
     #[cfg(target_arch = "x86_64")]
     if let Some(simd) = pulp::x86::V3::try_new() {
@@ -113,7 +112,7 @@ fn transpose_keys_with(
     }
 }
 
-/// Turns rows into columns.
+/// Transposes an 8 x 8 matrix.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn transpose_8x8(simd: pulp::x86::V3, rows: [[f32; SQUARE]; SQUARE]) -> [[f32; SQUARE]; SQUARE] {
@@ -141,19 +140,19 @@ fn transpose_8x8(simd: pulp::x86::V3, rows: [[f32; SQUARE]; SQUARE]) -> [[f32; S
 
 /// One head of one text.
 struct Head<'a> {
-    /// Where the context goes, `width` numbers from row to row.
+    /// The context, `width` numbers from row to row.
     out: &'a mut [f32],
     width: usize,
     queries: RowsView<'a>,
-    /// How many keys and values there are.
+    /// Number of keys and values.
     tokens: usize,
     /// The keys, as [`transpose_keys`] writes them.
     keys_t: &'a [Columns],
     /// The values, as [`pack_values`] copies them.
     packed_values: &'a [Columns],
-    /// Room for the scores of six queries.
+    /// Buffer for the scores of six queries.
     scores: &'a mut [Block],
-    /// Room for six queries.
+    /// Buffer for six queries.
     query_block: &'a mut [Block],
 }
 
@@ -172,7 +171,7 @@ impl WithSimd for Head<'_> {
 }
 
 impl Head<'_> {
-    /// Goes through the queries, with `VECTORS` vectors to sixteen columns.
+    /// Computes the context of all queries, with `VECTORS` vectors per sixteen columns.
     #[inline(always)]
     fn attend<S: Simd, const VECTORS: usize>(self, simd: S) {
         let Head { out, width, queries, tokens, keys_t, packed_values, scores, query_block } = self;
@@ -180,7 +179,7 @@ impl Head<'_> {
         let scale = std::f32::consts::LOG2_E / (size as f32).sqrt();
         for first in (0..queries.rows).step_by(ROWS) {
             for row in 0..ROWS {
-                // The last six may be fewer: the last row fills them up, and is not written again.
+                // A block with fewer than six queries repeats the last one; the repeats are not written.
                 let query = queries.row((first + row).min(queries.rows - 1), size);
                 for (block, query) in query_block.iter_mut().zip(query.as_chunks().0) {
                     block[row] = *query;
@@ -208,7 +207,7 @@ impl Head<'_> {
     }
 }
 
-/// Returns the sums of the query_block_functions of six rows and the steps of sixteen columns.
+/// Returns the products of six rows with sixteen columns.
 #[inline(always)]
 fn product<S: Simd, const VECTORS: usize>(simd: S, left: &[Block], right: &[Columns]) -> [[S::f32s; VECTORS]; ROWS] {
     let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
@@ -234,8 +233,7 @@ fn store<S: Simd, const VECTORS: usize>(_: S, vectors: &[[S::f32s; VECTORS]; ROW
     }
 }
 
-/// Turns scores into weights that are not yet divided by their sums, and returns those. Columns that stand for no key get
-/// none.
+/// Replaces scores by softmax numerators and returns their sums. Padding columns get 0.
 #[inline(always)]
 fn softmax_block(scores: &mut [Block], tokens: usize, scale: f32) -> [f32; ROWS] {
     let last = scores.len() - 1;
@@ -282,7 +280,7 @@ fn reduce_max(mut lanes: Columns) -> f32 {
     lanes[0]
 }
 
-/// 2^x for x up to 0, to two units in the last place; next to nothing below -126. NaN stays NaN.
+/// 2^x for x <= 0, within two units in the last place; below 1e-37 for x < -126. NaN stays NaN.
 #[inline(always)]
 fn exp2(x: f32) -> f32 {
     let x = if x < -126.0 { -126.0 } else { x };
@@ -292,7 +290,7 @@ fn exp2(x: f32) -> f32 {
     for term in [9.675_541e-3, 5.550_713_3e-2, 0.240_221_2, 0.693_146_97, 1.000_000_1] {
         sum = sum.mul_add(fraction, term);
     }
-    // The whole number sits in the low bits; what is above them is shifted out.
+    // The integer part is in the low bits; the shift drops what is above them.
     sum * f32::from_bits(rounded.to_bits().wrapping_add(127) << 23)
 }
 
@@ -301,7 +299,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn powers_are_right_from_end_to_end() {
+    fn exp2_is_accurate_over_its_whole_range() {
         for i in -125_999..=0 {
             let x = i as f32 * 1e-3;
             let exact = f64::from(x).exp2();

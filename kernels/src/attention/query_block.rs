@@ -1,14 +1,16 @@
-//! Attention of six queries to the keys of a head, for numbers of 32 bits, or of two to 32 bits: scores, weights, context.
+//! Attention of a block of six queries to the keys of a head: scores, softmax, weighted sum; for f32 or pairs of
+//! bfloat16.
 
-/// Makes `score`, `softmax_block` and `weighted_sum` for a format: `$number` is a step of a row, `$load` takes a masked vector of columns,
-/// and `$store_weights` writes the weights of sixteen keys into the row of scores, from the given one on, and returns what was written.
-/// It may write to no later place than where it read.
+/// Defines `score`, `softmax_block` and `weighted_sum` for a number format. `$number` is one step of a row, `$load`
+/// loads a masked vector of columns, and `$store_weights` writes the weights of sixteen keys to the row of scores and
+/// returns what it wrote. It must not write beyond the place it read from.
 macro_rules! query_block_functions {
     ($features:literal, $number:ty, $load:expr, $broadcast:expr, $multiply_add:expr, $store_weights:expr) => {
-        /// Writes the query_block_functions of six queries with all keys: six rows of `padded`.
+        /// Writes the products of six queries with all keys, `[6, padded]`.
         ///
         /// # Safety
-        /// The queries have so many steps, keys a row of `padded`, which is whole vectors, for each; `scores` has six.
+        /// Each query has `steps` numbers, `keys` is `[steps, padded]` with `padded` whole vectors, `scores` has six
+        /// rows.
         #[target_feature(enable = $features)]
         unsafe fn score(
             queries: [*const $number; ROWS],
@@ -17,17 +19,17 @@ macro_rules! query_block_functions {
             scores: &mut [f32],
         ) {
             let out = scores.as_mut_ptr();
-            // SAFETY: as the caller says.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 let write = |row: usize, column: usize, _, sum| _mm512_storeu_ps(out.add(row * padded + column), sum);
                 product(queries, (keys, padded), (steps, padded), write);
             }
         }
 
-        /// Turns six rows of scores into weights that are not yet divided by their sums, and returns those.
+        /// Replaces six rows of scores by softmax numerators and returns their sums.
         ///
         /// # Safety
-        /// `scores` has six rows of `padded`, which is the next multiple of sixteen after `tokens`.
+        /// `scores` has six rows of `padded`, the next multiple of sixteen from `tokens`.
         #[target_feature(enable = $features)]
         unsafe fn softmax_block(scores: &mut [f32], padded: usize, tokens: usize, scale: f32) -> [f32; ROWS] {
             let last = padded - LANES;
@@ -38,7 +40,7 @@ macro_rules! query_block_functions {
                 let row = row.as_mut_ptr();
                 // SAFETY: rows are whole vectors, each of which is read before anything is written to its place.
                 unsafe {
-                    // Columns beyond the last key repeat it: they do not change what is reduce_max.
+                    // Padding columns repeat the last key, so they do not change the maximum.
                     let mut max = _mm512_set1_ps(f32::NEG_INFINITY);
                     for at in (0..padded).step_by(LANES) {
                         max = _mm512_max_ps(_mm512_loadu_ps(row.add(at)), max);
@@ -57,11 +59,11 @@ macro_rules! query_block_functions {
             sums
         }
 
-        /// Writes the context of six queries, `count` of which are wanted: values times weights, divided by the weights' sums.
+        /// Writes the context of the first `count` queries: weights times values, divided by the weights' sums.
         ///
         /// # Safety
-        /// `weights` has six rows of `padded`, which begin with so many steps; `values` has a row of `size` for each step;
-        /// `out` has `count` of them, `width` apart.
+        /// `weights` has six rows of `padded`, each beginning with `steps` weights; `values` is `[steps, size]`; `out`
+        /// has `count` rows of `size`, `width` apart.
         #[target_feature(enable = $features)]
         unsafe fn weighted_sum(
             (weights, padded, sums): (&[f32], usize, [f32; ROWS]),
@@ -72,7 +74,7 @@ macro_rules! query_block_functions {
             let inverse = sums.map(|sum| _mm512_set1_ps(1.0 / sum));
             let weights = std::array::from_fn(|row| weights[row * padded..].as_ptr().cast::<$number>());
             let out = out.as_mut_ptr();
-            // SAFETY: as the caller says; the masks end with the head.
+            // SAFETY: guaranteed by the caller; the masks end with the head.
             unsafe {
                 let write = |row: usize, column: usize, mask, sum| {
                     if row < count {
@@ -83,11 +85,11 @@ macro_rules! query_block_functions {
             }
         }
 
-        /// Sums `left[row][step] * right[step]` over the steps, for six rows and so many columns, and hands the sums on: vectors,
-        /// each with its row, its first column and the mask of those that there are.
+        /// Multiplies six rows of `left` with `right`, `[steps, columns]`, and calls `write` with the row, the first
+        /// column, the mask and the sums of each vector.
         ///
         /// # Safety
-        /// Rows of `left` have a number for each step; `right` has a row of as many numbers as columns for each, so far apart.
+        /// Rows of `left` have `steps` numbers; `right` has `steps` rows of `columns` numbers at the given stride.
         #[target_feature(enable = $features)]
         #[inline]
         unsafe fn product(
@@ -102,7 +104,7 @@ macro_rules! query_block_functions {
                 let write = |row: usize, at: usize, sum| {
                     write(row, first + at * LANES, if at + 1 == vectors { mask } else { !0 }, sum);
                 };
-                // SAFETY: as the caller says; the mask ends with the columns.
+                // SAFETY: guaranteed by the caller; the mask ends with the columns.
                 unsafe {
                     let right = (right.0.add(first), right.1);
                     match vectors {
@@ -115,10 +117,10 @@ macro_rules! query_block_functions {
             }
         }
 
-        /// As [`product`], for `C` vectors of columns, of which the last is masked.
+        /// As [`product`], for `C` vectors of columns, the last of them masked.
         ///
         /// # Safety
-        /// Rows have a number for each step; a row of `right` holds `C` vectors, but for what the mask leaves out.
+        /// Rows have `steps` numbers; a row of `right` holds `C` vectors, except for masked lanes.
         #[target_feature(enable = $features)]
         #[inline]
         unsafe fn product_of<const C: usize>(
@@ -132,11 +134,11 @@ macro_rules! query_block_functions {
             for step in 0..steps {
                 let columns: [_; C] = std::array::from_fn(|at| {
                     let mask = if at + 1 == C { mask } else { !0 };
-                    // SAFETY: as the caller says; what the mask leaves out is not touched.
+                    // SAFETY: guaranteed by the caller; masked lanes are not read.
                     unsafe { $load(mask, right.add(step * stride + at * LANES)) }
                 });
                 for (sums, row) in sums.iter_mut().zip(left) {
-                    // SAFETY: a row has as many numbers as there are steps.
+                    // SAFETY: a row has `steps` numbers.
                     let number = $broadcast(unsafe { *row.add(step) });
                     for (sum, column) in sums.iter_mut().zip(columns) {
                         *sum = $multiply_add(*sum, number, column);

@@ -1,9 +1,9 @@
-//! Attention to the tokens window each token, as ModernBERT's local layers have it.
+//! Sliding-window attention, as in ModernBERT's local layers.
 
 use super::{Heads, Precision, attend};
 use crate::packed::RowsView;
 
-/// As [`attend`], from each token of a text to those that are no more than `half_window` tokens before or after it.
+/// As [`attend`], from each token of a text to those at most `half_window` tokens before or after it.
 pub fn attend_sliding_window(
     out: &mut [f32],
     [queries, keys, values]: [RowsView<'_>; 3],
@@ -28,8 +28,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_sees_those_within_its_reach_alone() {
-        // Equal keys: the context is the mean of the values that are seen.
+    fn a_token_attends_only_inside_its_window() {
+        // With equal keys the context is the mean of the values inside the window.
         let values: Vec<f32> = (0..6_u8).map(f32::from).collect();
         let rows = |data| RowsView { data, rows: 6, stride: 1 };
         let heads = Heads { count: 1, size: 1 };

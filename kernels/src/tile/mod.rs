@@ -1,11 +1,11 @@
-//! The innermost products: a narrow rows times one panel of forty-eight columns, all sums in registers.
+//! Microkernels of the matrix product: a few rows times one panel of forty-eight columns, with all sums in registers.
 //!
-//! A kernel holds a tile of sums in the processor's registers: eight rows of forty-eight columns in those of AVX-512, six rows
-//! of sixteen in those of AVX2. Each number of a row is broadcast once and meets all vectors of the tile, so that loads keep
-//! up with two multiplications a cycle. A panel with narrow outputs, such as a matrix ends with, is made of strips of sixteen
-//! columns. Each format has kernels for processors with its instructions, and a reference in plain Rust, which every other
-//! processor runs. A sum runs over the inputs in their order: a row's result does not depend on its neighbours.
-#![expect(unsafe_code, reason = "calls of functions compiled for instructions that were looked for")]
+//! A tile is 8 x 48 with AVX-512 and 6 x 16 with AVX2. Each number of a row is broadcast once and multiplied with all
+//! vectors of the tile, so that loads keep up with two FMAs per cycle. A panel with few outputs (the end of a matrix)
+//! is stored in strips of sixteen columns. Each format has kernels for processors with its instructions, and a
+//! reference in plain Rust for all others. Sums run over the inputs in order: a row's result does not depend on its
+//! neighbours.
+#![expect(unsafe_code, reason = "calls of functions compiled for instructions that were detected")]
 
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -16,43 +16,43 @@ use super::vectorized;
 /// Columns of a panel of weights.
 pub(super) const COLUMNS: usize = 48;
 
-/// A number format of weights and of the rows they meet.
+/// A number format of weights and of the rows they multiply.
 pub(super) trait NumberFormat: Sized {
-    /// What a row holds for one step along the inputs.
+    /// One step of a row along the inputs.
     type Left: Copy + Default;
-    /// What a panel holds for one step and one of its columns.
+    /// One step of one column of a panel.
     type Right: Copy + Default + Send + Sync;
-    /// What products add up to.
+    /// The accumulator.
     type Sum: Copy + Default;
 
-    /// Returns the kernels whose instructions this processor has, the fastest first.
+    /// Returns the kernels whose instructions this processor has, fastest first.
     fn kernels() -> Vec<Kernel<Self>>;
 
-    /// Returns the sum and the product of one step: the reference.
+    /// Adds the product of one step to the sum: the reference.
     fn multiply_add(sum: Self::Sum, left: Self::Left, right: Self::Right) -> Self::Sum;
 }
 
-/// Adjacent rows of as many steps as a panel has.
+/// Rows of `steps` elements, `stride` apart.
 #[derive(Clone, Copy)]
 pub(super) struct LeftRows<'a, T> {
     numbers: &'a [T],
     steps: usize,
     stride: usize,
-    /// How many.
+    /// Number of rows.
     count: usize,
 }
 
-/// Where the products of rows and a panel are written: rows of which [`COLUMNS`] numbers are overwritten.
+/// Output rows, of which [`COLUMNS`] numbers each are overwritten.
 pub(super) struct OutRows<'a, T> {
     numbers: &'a mut [T],
     stride: usize,
 }
 
 impl<'a, T> LeftRows<'a, T> {
-    /// Takes `count` rows of `steps`, one every `stride`.
+    /// Views `count` rows of `steps`, one every `stride`.
     ///
     /// # Panics
-    /// When there are not as many, or a row has no step.
+    /// When the slice is too short, or rows are empty or overlap.
     pub(super) fn new(numbers: &'a [T], steps: usize, stride: usize, count: usize) -> LeftRows<'a, T> {
         assert!(steps > 0 && steps <= stride, "rows have steps, and do not overlap");
         assert!(count == 0 || numbers.len() >= (count - 1) * stride + steps, "rows lie inside their slice");
@@ -71,7 +71,7 @@ impl<'a, T> LeftRows<'a, T> {
 }
 
 impl<'a, T> OutRows<'a, T> {
-    /// Takes rows that begin every `stride` numbers.
+    /// Views rows that begin every `stride` numbers.
     pub(super) fn new(numbers: &'a mut [T], stride: usize) -> OutRows<'a, T> {
         OutRows { numbers, stride }
     }
@@ -88,7 +88,7 @@ type Multiply<F> = unsafe fn(
     OutRows<'_, <F as NumberFormat>::Sum>,
 );
 
-/// A way to multiply rows with panels of a format.
+/// A microkernel for panels of a format.
 pub(super) struct Kernel<F: NumberFormat> {
     /// For whole panels.
     wide: Strips<F>,
@@ -98,11 +98,11 @@ pub(super) struct Kernel<F: NumberFormat> {
     fast: bool,
 }
 
-/// A way to multiply rows with strips of columns.
+/// A microkernel for strips of columns.
 struct Strips<F: NumberFormat> {
-    /// Safe to call: a kernel is only made where the processor was found to have its instructions.
+    /// Safe to call: created only where the processor has its instructions.
     multiply: Multiply<F>,
-    /// How many columns lie side by side.
+    /// Columns of a strip.
     columns: usize,
 }
 
@@ -112,47 +112,47 @@ impl<F: NumberFormat> Kernel<F> {
         F::kernels().into_iter().next().unwrap_or(Kernel::reference())
     }
 
-    /// Returns the kernel that every processor can run.
+    /// Returns the reference kernel, which runs on every processor.
     pub(super) fn reference() -> Kernel<F> {
         let strips = || Strips { multiply: multiply_reference::<F>, columns: COLUMNS };
         Kernel { wide: strips(), narrow: strips(), rows: 8, fast: false }
     }
 
-    /// Whether there is an instruction for it, or only the reference.
+    /// Returns whether it uses special instructions, or is the reference.
     pub(super) fn is_fast(&self) -> bool {
         self.fast
     }
 
-    /// Returns how many rows it takes together.
+    /// Returns the rows of a tile.
     pub(super) fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Returns how many columns of a whole panel lie side by side.
+    /// Returns the columns of a strip of a full panel.
     pub(super) fn strip(&self) -> usize {
         self.wide.columns
     }
 
-    /// Returns the strips of a panel with so many outputs, and how many columns they have together: no fewer, and 48 at most.
+    /// Returns the strips for a panel with `outputs` outputs, and their columns together: at least `outputs`, at most
+    /// 48.
     fn strips(&self, outputs: usize) -> (&Strips<F>, usize) {
         let [wide, narrow] =
             [&self.wide, &self.narrow].map(|strips| (strips, outputs.next_multiple_of(strips.columns)));
         if narrow.1 < wide.1 { narrow } else { wide }
     }
 
-    /// Returns step and column of every number of a panel of `steps` with so many outputs, in the order in which they lie:
-    /// a strip of columns goes through all steps before the next does.
+    /// Returns step and column of every number of a panel, in storage order: strip by strip, each through all steps.
     pub(super) fn order(&self, steps: usize, outputs: usize) -> impl Iterator<Item = (usize, usize)> + use<F> {
         let strip = self.strips(outputs).0.columns;
         let step = move |first: usize, step: usize| (first..first + strip).map(move |column| (step, column));
         (0..COLUMNS).step_by(strip).flat_map(move |first| (0..steps).flat_map(move |at| step(first, at)))
     }
 
-    /// Overwrites numbers of each row of `out`, one for each of the `outputs` and forty-eight at most, with the sums of
-    /// products of the row on the left and a panel: `steps * COLUMNS` numbers, in their [`order`](Kernel::order).
+    /// Overwrites the first `outputs` (or up to 48) numbers of each row of `out` with the products of the left rows
+    /// and a panel of `steps * COLUMNS` numbers in [`order`](Kernel::order).
     ///
     /// # Panics
-    /// When the panel has not as many steps as the rows, or `out` has too narrow rows.
+    /// When the panel's steps differ from the rows', or `out` has too few rows.
     #[inline]
     pub(super) fn multiply(
         &self,
@@ -164,12 +164,12 @@ impl<F: NumberFormat> Kernel<F> {
         assert!((1..=COLUMNS).contains(&outputs), "a panel has outputs, and room for them");
         assert_eq!(panel.len(), left.steps * COLUMNS, "a panel has the steps of its rows");
         let (strips, columns) = self.strips(outputs);
-        // SAFETY: the processor has the instructions, or the kernel would not have been made.
+        // SAFETY: a kernel exists only where the processor has its instructions.
         unsafe { (strips.multiply)(left, &panel[..left.steps * columns], out) }
     }
 }
 
-/// What every processor can do, and what the kernels are tested against.
+/// Runs on every processor; the other kernels are tested against it.
 fn multiply_reference<F: NumberFormat>(left: LeftRows<'_, F::Left>, panel: &[F::Right], mut out: OutRows<'_, F::Sum>) {
     vectorized(
         #[inline(always)]
@@ -190,20 +190,20 @@ fn multiply_reference<F: NumberFormat>(left: LeftRows<'_, F::Left>, panel: &[F::
 /// 32-bit floats: one input per step.
 pub(super) struct F32;
 
-/// 16-bit brain floats, summed as 32-bit floats: two inputs per step.
+/// bfloat16, summed as f32: two inputs per step.
 pub(super) struct Bf16;
 
-/// Bytes times signed bytes, summed as 32-bit integers, exactly: four inputs per step.
+/// Unsigned times signed bytes, summed exactly as 32-bit integers: four inputs per step.
 pub(super) struct Int8;
 
-/// The same, for processors that add up products two by two in 16 bits: exactly, where the first two and the last two signed
-/// bytes of a step add up to no more than [`PAIR_MAX`] either way.
+/// As [`Int8`], for processors that sum pairs of products in 16 bits: exact where the first two and the last two
+/// signed bytes of a step sum to at most [`PAIR_MAX`] in magnitude.
 pub(super) struct Int8Pairwise;
 
-/// What two signed bytes may add up to: times the largest byte, it fits 16 bits.
+/// The bound of the sum of two signed bytes: times 255 it fits 16 bits.
 pub(super) const PAIR_MAX: i16 = 128;
 
-/// The kernels of x86-64 whose instructions are there; none on every other processor.
+/// The x86-64 kernels whose instructions are detected; none on other processors.
 macro_rules! kernels {
     ($($kernel:ident),*) => {
         fn kernels() -> Vec<Kernel<Self>> {
@@ -271,8 +271,7 @@ impl NumberFormat for Int8Pairwise {
 mod tests {
     use super::*;
 
-    /// Every kernel of this processor, every number of rows of a tile, several lengths of the inner loop, next to the
-    /// reference.
+    /// Compares every kernel with the reference, for every number of rows in a tile and several numbers of steps.
     fn compare<F: NumberFormat>(
         left: impl Fn(usize) -> F::Left,
         right: impl Fn(usize) -> F::Right,
@@ -282,7 +281,7 @@ mod tests {
     {
         let reference = Kernel::<F>::reference();
         for (steps, count) in [(1, 1), (2, 5), (3, 6), (7, 7), (64, 8), (193, 9), (20, 12), (33, 17), (5, 0)] {
-            // One number too many in front of every row: unaligned on purpose. And what is not asked for is left alone.
+            // One extra number before every row makes it unaligned.
             let numbers: Vec<F::Left> = (0..(count + 1) * (steps + 1)).map(&left).collect();
             let rows = LeftRows::new(&numbers[1..], steps, steps + 1, count);
             let stride = COLUMNS + 3;
@@ -314,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn every_number_of_a_panel_has_one_place() {
+    fn panel_order_is_a_permutation() {
         for kernel in F32::kernels().iter().chain([&Kernel::reference()]) {
             for outputs in 1..=COLUMNS {
                 let mut places: Vec<_> = kernel.order(5, outputs).collect();
@@ -333,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn brain_floats_multiply_as_the_reference_does() {
+    fn bf16_multiplies_as_the_reference_does() {
         let half = |x: f32| (x.to_bits() >> 16) as u16;
         compare::<Bf16>(
             |at| [half(wave(at, 101)), half(wave(at + 7, 89))],

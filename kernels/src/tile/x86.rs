@@ -1,4 +1,4 @@
-//! The kernels with instructions of x86-64.
+//! The x86-64 microkernels.
 #![expect(unsafe_code, reason = "vector loads at places that were checked to lie inside their slices")]
 
 use std::arch::x86_64::{
@@ -11,14 +11,14 @@ use std::mem::{transmute, transmute_copy};
 
 use super::{Bf16, COLUMNS, F32, Int8, Int8Pairwise, Kernel, LeftRows, NumberFormat, OutRows, Strips};
 
-/// Bytes of a line of the cache.
+/// Bytes of a cache line.
 const CACHE_LINE: usize = 64;
-/// Steps between two calls for what comes next: many calls at once would stand in the way of what is needed now. Measured at
-/// 64, 32 and 16 on a Zen 4 core that multiplies 116 GFLOP/s at most: 94, 110 and 110 with BERT-base's weights.
+/// Steps between two groups of prefetches: many at once delay the loads needed now. Measured at 64, 32 and 16 on a Zen
+/// 4 core with a peak of 116 GFLOP/s: 94, 110 and 110 with BERT-base's weights.
 const PREFETCH_STEPS: usize = 32;
 
-/// Makes a kernel that keeps a tile of `$rows` times `$vectors` registers in which 32-bit numbers are summed (`$narrow_vectors` of them
-/// for panels with narrow_vectors outputs), and the function that returns it where the processor has `$feature`s.
+/// Defines a kernel with a tile of `$rows` times `$vectors` accumulator registers (`$narrow_vectors` for panels with
+/// few outputs), and the function that returns it where the processor has every `$feature`.
 macro_rules! kernel {
     (
         $name:ident, $features:literal: [$($feature:tt)*], $format:ty, $rows:literal rows of $vectors:literal or $narrow_vectors:literal $vector:ty,
@@ -31,7 +31,7 @@ macro_rules! kernel {
             /// Columns of a vector.
             const LANES: usize = size_of::<$vector>() / size_of::<Sum>();
 
-            /// `prefetch` is where the next strip's share of this tile begins, `lines` of it for every part of the strip.
+            /// `prefetch` is this tile's share of the next strip, `lines` cache lines for every `PREFETCH_STEPS`.
             #[target_feature(enable = $features)]
             fn tile<const VECTORS: usize, const STRIP: usize>(
                 rows: [&[Left]; $rows],
@@ -48,7 +48,7 @@ macro_rules! kernel {
                 for (part, numbers) in strip.chunks(PREFETCH_STEPS).enumerate() {
                     let prefetch = prefetch.wrapping_add(part * PREFETCH_STEPS * size_of::<[Right; STRIP]>());
                     for line in 0..lines {
-                        // What is not there is not fetched.
+                        // A prefetch beyond the allocation has no effect.
                         _mm_prefetch::<_MM_HINT_T0>(prefetch.wrapping_add(line * CACHE_LINE));
                     }
                     for (step, right) in numbers.iter().enumerate() {
@@ -64,7 +64,7 @@ macro_rules! kernel {
                         }
                     }
                 }
-                // SAFETY: vectors of 32-bit numbers have the bits of those numbers, in their order, and are as many.
+                // SAFETY: the vectors have the bits of their 32-bit numbers, in the same order and number.
                 unsafe { transmute_copy::<[[$vector; VECTORS]; $rows], [[Sum; STRIP]; $rows]>(&sums) }
             }
 
@@ -72,10 +72,10 @@ macro_rules! kernel {
             fn multiply<const VECTORS: usize, const STRIP: usize>(left: LeftRows<'_, Left>, panel: &[Right], mut out: OutRows<'_, Sum>) {
                 const { assert!(COLUMNS.is_multiple_of(STRIP)) };
                 let lines = (PREFETCH_STEPS * size_of::<[Right; STRIP]>()).div_ceil(CACHE_LINE * left.count.div_ceil($rows).max(1));
-                // A strip stays in the first-level cache while all rows pass; each tile fetches its share of the next one.
+                // A strip stays in the L1 cache for all rows; each tile prefetches its share of the next one.
                 for (at, strip) in panel.chunks_exact(left.steps * STRIP).enumerate() {
                     for (index, first) in (0..left.count).step_by($rows).enumerate() {
-                        // The last tile may have fewer rows: the last row fills it up, and what comes of that is left aside.
+                        // A short last tile repeats the last row; the repeats are not written.
                         let mut rows: [&[Left]; $rows] = [&[]; $rows];
                         for (row, numbers) in rows.iter_mut().enumerate() {
                             *numbers = left.row((first + row).min(left.count - 1));
@@ -113,7 +113,7 @@ kernel!(
     bf16_avx512, "avx512f,avx512bf16": ["avx512f" "avx512bf16"], Bf16, 8 rows of 3 or 1 __m512,
     |at| _mm512_loadu_si512(at), _mm512_setzero_ps(),
     |[first, second]: [u16; 2]| _mm512_set1_epi32((u32::from(first) | u32::from(second) << 16).cast_signed()),
-    // SAFETY: 512 bits are 512 bits; what they hold are brain floats.
+    // SAFETY: all these vector types are 512 bits, and hold bfloat16 values.
     |sum, left, right| unsafe {
         _mm512_dpbf16_ps(sum, transmute::<__m512i, __m512bh>(left), transmute::<__m512i, __m512bh>(right))
     }
