@@ -7,14 +7,14 @@ use candle_core::Tensor;
 use kernels::{Activation, Heads, WeightFormat};
 
 use crate::Batch;
-use crate::ops::{self, LastKeysValues, LayerNorm, Linear};
+use crate::ops::{self, LastLayerKeysValues, LayerNorm, Linear};
 
 /// A device with the operations that the BERT family is made of. Matrices lie row by row; a row is a token, or a text.
 pub(crate) trait Backend {
     /// What goes wrong on it.
     type Error: std::error::Error + Send + Sync + 'static;
     /// A matrix of activations on the device.
-    type Rows;
+    type Matrix;
     /// A table of vectors to look up.
     type Table;
     /// Linear layers that read the same input, side by side.
@@ -43,35 +43,40 @@ pub(crate) trait Backend {
         positions: &Self::Table,
         norm: &Self::Norm,
         tokens: &[(u32, u32)],
-    ) -> Result<Self::Rows, Self::Error>;
+    ) -> Result<Self::Matrix, Self::Error>;
 
     /// Returns some of the outputs of a linear layer; a range begins and ends where one of the joined layers does.
-    fn project(&self, linear: &Self::Linear, outputs: Range<usize>, x: &Self::Rows) -> Result<Self::Rows, Self::Error>;
+    fn project(
+        &self,
+        linear: &Self::Linear,
+        outputs: Range<usize>,
+        x: &Self::Matrix,
+    ) -> Result<Self::Matrix, Self::Error>;
 
     /// Returns a view of some columns.
-    fn columns(rows: &Self::Rows, columns: Range<usize>) -> Result<Self::Rows, Self::Error>;
+    fn columns(rows: &Self::Matrix, columns: Range<usize>) -> Result<Self::Matrix, Self::Error>;
 
     /// Returns the rows of each text's first token.
-    fn first_tokens(&self, x: &Self::Rows, batch: &Batch) -> Result<Self::Rows, Self::Error>;
+    fn first_tokens(&self, x: &Self::Matrix, batch: &Batch) -> Result<Self::Matrix, Self::Error>;
 
     /// Returns the context of every query. `queries` and the two halves of `keys_values` hold all heads side by side, a
     /// row for each token.
     fn attention(
         &self,
-        queries: &Self::Rows,
-        keys_values: &Self::Rows,
+        queries: &Self::Matrix,
+        keys_values: &Self::Matrix,
         batch: &Batch,
         heads: Heads,
-    ) -> Result<Self::Rows, Self::Error>;
+    ) -> Result<Self::Matrix, Self::Error>;
 
     /// Returns the context of every token: `qkv` makes its query, key and value, side by side.
     fn context(
         &self,
         qkv: &Self::Linear,
-        x: &Self::Rows,
+        x: &Self::Matrix,
         batch: &Batch,
         heads: Heads,
-    ) -> Result<Self::Rows, Self::Error> {
+    ) -> Result<Self::Matrix, Self::Error> {
         let hidden = heads.count * heads.size;
         let qkv = self.project(qkv, 0..3 * hidden, x)?;
         let (queries, keys_values) = (Self::columns(&qkv, 0..hidden)?, Self::columns(&qkv, hidden..3 * hidden)?);
@@ -83,31 +88,31 @@ pub(crate) trait Backend {
     /// both forms.
     fn first_context(
         &self,
-        queries: &Self::Rows,
-        x: &Self::Rows,
+        queries: &Self::Matrix,
+        x: &Self::Matrix,
         keys_values: (&Self::Linear, &Self::KeysValues),
         batch: &Batch,
         heads: Heads,
-    ) -> Result<Self::Rows, Self::Error>;
+    ) -> Result<Self::Matrix, Self::Error>;
 
     /// Returns the normalisation of `linear(x) + residual`.
     fn add_norm(
         &self,
         linear: &Self::Linear,
         norm: &Self::Norm,
-        x: &Self::Rows,
-        residual: &Self::Rows,
-    ) -> Result<Self::Rows, Self::Error>;
+        x: &Self::Matrix,
+        residual: &Self::Matrix,
+    ) -> Result<Self::Matrix, Self::Error>;
 
     /// Returns the normalisation of `down(activation(up(x))) + x`.
     fn feed_forward(
         &self,
-        x: &Self::Rows,
+        x: &Self::Matrix,
         up: &Self::Linear,
         activation: Activation,
         down: &Self::Linear,
         norm: &Self::Norm,
-    ) -> Result<Self::Rows, Self::Error>;
+    ) -> Result<Self::Matrix, Self::Error>;
 }
 
 /// The calling thread's own core, with the linear layers in one number format.
@@ -118,10 +123,10 @@ pub(crate) struct Cpu {
 
 impl Backend for Cpu {
     type Error = candle_core::Error;
-    type Rows = Tensor;
+    type Matrix = Tensor;
     type Table = Tensor;
     type Linear = Linear;
-    type KeysValues = LastKeysValues;
+    type KeysValues = LastLayerKeysValues;
     type Norm = LayerNorm;
 
     fn table(&self, table: Tensor) -> candle_core::Result<Tensor> {
@@ -132,8 +137,8 @@ impl Backend for Cpu {
         Linear::fused(weights, biases, self.format)
     }
 
-    fn keys_values(&self, keys: Tensor, values: Tensor, bias: Tensor) -> candle_core::Result<LastKeysValues> {
-        Ok(LastKeysValues { keys, values, bias })
+    fn keys_values(&self, keys: Tensor, values: Tensor, bias: Tensor) -> candle_core::Result<LastLayerKeysValues> {
+        Ok(LastLayerKeysValues { keys, values, bias })
     }
 
     fn norm(&self, weight: Tensor, bias: Tensor, eps: f64) -> candle_core::Result<LayerNorm> {
@@ -180,7 +185,7 @@ impl Backend for Cpu {
         &self,
         queries: &Tensor,
         x: &Tensor,
-        (_, keys_values): (&Linear, &LastKeysValues),
+        (_, keys_values): (&Linear, &LastLayerKeysValues),
         batch: &Batch,
         heads: Heads,
     ) -> candle_core::Result<Tensor> {

@@ -37,7 +37,7 @@ pub(crate) struct Bert<B: Backend> {
 
 /// Which token vectors the last layer computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub(crate) enum TokenSelection {
     /// Those of every token: `[tokens, hidden]`.
     EveryToken,
     /// That of each text's first token: `[texts, hidden]`.
@@ -82,20 +82,20 @@ impl<B: Backend> Bert<B> {
     }
 
     /// Returns the token vectors of the last layer. The batch must have been checked against the config.
-    pub(crate) fn forward(&self, backend: &B, batch: &Batch, wanted: Wanted) -> Result<B::Rows, B::Error> {
-        let places = placed_tokens(batch, self.padding);
+    pub(crate) fn forward(&self, backend: &B, batch: &Batch, selection: TokenSelection) -> Result<B::Matrix, B::Error> {
+        let places = tokens_with_positions(batch, self.padding);
         let mut x = backend.embed(&self.words, &self.positions, &self.norm, &places)?;
         let (last, others) = self.layers.split_last().expect("a config has at least one layer");
         for layer in others {
             x = self.layer(backend, layer, x, batch)?;
         }
-        match wanted {
-            Wanted::EveryToken => self.layer(backend, last, x, batch),
-            Wanted::FirstToken => self.layer_of_first_tokens(backend, last, &x, batch),
+        match selection {
+            TokenSelection::EveryToken => self.layer(backend, last, x, batch),
+            TokenSelection::FirstToken => self.layer_of_first_tokens(backend, last, &x, batch),
         }
     }
 
-    fn layer(&self, backend: &B, layer: &Layer<B>, x: B::Rows, batch: &Batch) -> Result<B::Rows, B::Error> {
+    fn layer(&self, backend: &B, layer: &Layer<B>, x: B::Matrix, batch: &Batch) -> Result<B::Matrix, B::Error> {
         let context = backend.context(&layer.qkv, &x, batch, self.heads)?;
         self.after_attention(backend, layer, &context, &x)
     }
@@ -105,9 +105,9 @@ impl<B: Backend> Bert<B> {
         &self,
         backend: &B,
         layer: &Layer<B>,
-        x: &B::Rows,
+        x: &B::Matrix,
         batch: &Batch,
-    ) -> Result<B::Rows, B::Error> {
+    ) -> Result<B::Matrix, B::Error> {
         let hidden = self.heads.count * self.heads.size;
         let first = backend.first_tokens(x, batch)?;
         let queries = backend.project(&layer.qkv, 0..hidden, &first)?;
@@ -120,9 +120,9 @@ impl<B: Backend> Bert<B> {
         &self,
         backend: &B,
         layer: &Layer<B>,
-        context: &B::Rows,
-        x: &B::Rows,
-    ) -> Result<B::Rows, B::Error> {
+        context: &B::Matrix,
+        x: &B::Matrix,
+    ) -> Result<B::Matrix, B::Error> {
         let x = backend.add_norm(&layer.attention_out, &layer.attention_norm, context, x)?;
         backend.feed_forward(&x, &layer.up, self.activation, &layer.down, &layer.output_norm)
     }
@@ -133,7 +133,7 @@ impl<B: Backend> Bert<B> {
 /// BERT counts positions from 0 in each text. RoBERTa's are `transformers`' cumulative sum: a token whose id is the
 /// padding id sits at position `padding` and does not count, any other at `padding` plus the number of counted tokens
 /// up to and including it. With a tokenizer that uses the model's padding id for an ordinary word, that matters.
-fn placed_tokens(batch: &Batch, padding: Option<u32>) -> Vec<(u32, u32)> {
+fn tokens_with_positions(batch: &Batch, padding: Option<u32>) -> Vec<(u32, u32)> {
     let mut tokens = Vec::with_capacity(batch.tokens());
     for row in 0..batch.rows() {
         let mut counted = 0;
@@ -287,7 +287,7 @@ mod tests {
 
     fn positions(ids: &[u32], padding: Option<u32>) -> Vec<u32> {
         let batch: Batch = [ids].iter().collect();
-        placed_tokens(&batch, padding).into_iter().map(|(_, position)| position).collect()
+        tokens_with_positions(&batch, padding).into_iter().map(|(_, position)| position).collect()
     }
 
     #[test]
@@ -308,7 +308,8 @@ mod tests {
     #[test]
     fn every_text_of_a_batch_starts_anew() {
         let batch: Batch = [vec![0u32, 9, 2], vec![0, 2]].iter().collect();
-        let places: Vec<u32> = placed_tokens(&batch, Some(1)).into_iter().map(|(_, position)| position).collect();
+        let places: Vec<u32> =
+            tokens_with_positions(&batch, Some(1)).into_iter().map(|(_, position)| position).collect();
         assert_eq!(places, [2, 3, 4, 2, 3]);
     }
 }

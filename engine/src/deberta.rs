@@ -157,15 +157,15 @@ impl ConvolutionLayer {
                 }
             }
         }
-        let made = match self.activation {
+        let convolved = match self.activation {
             ConvolutionActivation::Tanh => {
-                let mut made = self.dense.forward(&wide, None);
-                made.iter_mut().for_each(|number| *number = number.tanh());
-                made
+                let mut convolved = self.dense.forward(&wide, None);
+                convolved.iter_mut().for_each(|number| *number = number.tanh());
+                convolved
             }
             ConvolutionActivation::Other(activation) => self.dense.forward(&wide, Some(activation)),
         };
-        add(x, &made);
+        add(x, &convolved);
         self.norm.apply(x);
     }
 }
@@ -190,8 +190,8 @@ fn layer(
     let (hidden, inner) = (reader.config.hidden_size, reader.config.intermediate);
     let full = |name: &str| format!("encoder.layer.{index}.{name}");
     let square = |name: &str| reader.dense(&[full(name)], (hidden, hidden), true);
-    let projected = |wanted: bool, shared: &str, own: &str| -> Result<Option<Vec<f32>>, LoadError> {
-        let Some(distances) = distances.filter(|_| wanted) else { return Ok(None) };
+    let projected = |present: bool, shared: &str, own: &str| -> Result<Option<Vec<f32>>, LoadError> {
+        let Some(distances) = distances.filter(|_| present) else { return Ok(None) };
         let name = if settings.share_keys { shared } else { own };
         Ok(Some(square(&format!("attention.self.{name}"))?.forward(distances, None)))
     };
@@ -212,8 +212,8 @@ fn layer(
 pub(crate) fn tensors(config: &Config, settings: &DebertaConfig) -> Vec<TensorShape> {
     let (hidden, inner, width) = (config.hidden_size, config.intermediate, settings.embedding_size);
     let mut tensors = vec![(ANCHOR.to_owned(), vec![config.vocab_size, width])];
-    let mut table = |wanted: bool, name: &str, shape: &[usize]| {
-        if wanted {
+    let mut table = |present: bool, name: &str, shape: &[usize]| {
+        if present {
             tensors.push((name.to_owned(), shape.to_vec()));
         }
     };
@@ -231,7 +231,7 @@ pub(crate) fn tensors(config: &Config, settings: &DebertaConfig) -> Vec<TensorSh
         tensors.extend(vectors("encoder.LayerNorm", hidden));
     }
     tensors.extend(vectors("embeddings.LayerNorm", hidden));
-    let own = |wanted: bool, name: &'static str| (span > 0 && !settings.share_keys && wanted).then_some(name);
+    let own = |present: bool, name: &'static str| (span > 0 && !settings.share_keys && present).then_some(name);
     let distances =
         [own(settings.content_to_position, "pos_key_proj"), own(settings.position_to_content, "pos_query_proj")];
     for index in 0..config.layers {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokenizers::{Encoding, Tokenizer, TruncationDirection};
 
-use crate::cut::Cutter;
+use crate::pretruncate::PreTruncator;
 use crate::{EncodeError, LoadError, ModelDir};
 
 /// The token ids of one text, special tokens included.
@@ -38,12 +38,12 @@ pub struct Token {
 /// Turns texts into token ids. Cheap to clone, and used from many threads at once.
 #[derive(Clone)]
 pub struct TextEncoder {
-    shared: Arc<Shared>,
+    inner: Arc<EncoderInner>,
 }
 
-struct Shared {
+struct EncoderInner {
     tokenizer: Arc<Tokenizer>,
-    cutter: Cutter,
+    pretruncator: PreTruncator,
     /// Which end of a long text is cut off.
     side: TruncationDirection,
     prefix: String,
@@ -51,7 +51,7 @@ struct Shared {
     /// Tokens of the text itself, at most: `max_length` without the special ones.
     content_max: usize,
     /// Tokens at the start of every text that take no part in pooling.
-    left_out: usize,
+    excluded: usize,
     /// Rows of the model's table of tokens: an id beyond has no vector.
     vocab_size: usize,
 }
@@ -75,23 +75,23 @@ impl TextEncoder {
             );
             return Err(LoadError::Unsupported { what });
         }
-        let cutter = Cutter::new(&tokenizer);
-        let mut shared = Shared {
-            cutter,
+        let pretruncator = PreTruncator::new(&tokenizer);
+        let mut inner = EncoderInner {
+            pretruncator,
             tokenizer,
             side: model.tokenizer.truncation_side,
             prefix: prefix.into(),
             max_length,
             content_max: max_length - added,
-            left_out: 0,
+            excluded: 0,
             vocab_size: model.config.vocab_size,
         };
         if !prefix.is_empty() && !model.modules.include_prompt {
-            let alone = shared.prefix_tokens();
+            let alone = inner.prefix_tokens();
             let failed = |error: EncodeError| LoadError::Unsupported { what: format!("the prefix: {}", error.message) };
-            shared.left_out = alone.map_err(failed)?;
+            inner.excluded = alone.map_err(failed)?;
         }
-        let encoder = TextEncoder { shared: Arc::new(shared) };
+        let encoder = TextEncoder { inner: Arc::new(inner) };
         // What is added to every text has to have a vector; a tokenizer may know more tokens than the model, as long as no text
         // has them.
         match encoder.encode_for_model("") {
@@ -108,9 +108,9 @@ impl TextEncoder {
 
     /// Returns how many tokens at the start of every text its pooling leaves out: those of the prefix and the special ones
     /// before it, where the model's pooling does not include the prompt; else none. For
-    /// [`Engine::leaving_out`](crate::Engine::leaving_out).
-    pub fn tokens_left_out(&self) -> usize {
-        self.shared.left_out
+    /// [`Engine::with_excluded_prefix`](crate::Engine::with_excluded_prefix).
+    pub fn excluded_prefix_tokens(&self) -> usize {
+        self.inner.excluded
     }
 
     /// Returns the token ids of `text`, cut to [`max_length`](TextEncoder::max_length).
@@ -120,7 +120,7 @@ impl TextEncoder {
     /// # Errors
     /// When the tokenizer has no token for a part of the text and none for the unknown.
     pub fn encode(&self, text: &str) -> Result<Encoded, EncodeError> {
-        let (encoding, truncated) = self.shared.encoding(&self.shared.given(text), false)?;
+        let (encoding, truncated) = self.inner.tokenize(&self.inner.with_prefix(text), false)?;
         Ok(Encoded { ids: encoding.get_ids().to_vec(), truncated })
     }
 
@@ -130,7 +130,7 @@ impl TextEncoder {
     /// Also when the text has a token that the model has no vector for: a tokenizer may know more of them than the model.
     pub fn encode_for_model(&self, text: &str) -> Result<Encoded, EncodeError> {
         let encoded = self.encode(text)?;
-        let Shared { tokenizer, vocab_size, .. } = &*self.shared;
+        let EncoderInner { tokenizer, vocab_size, .. } = &*self.inner;
         match encoded.ids.iter().find(|id| **id as usize >= *vocab_size) {
             None => Ok(encoded),
             Some(id) => {
@@ -147,14 +147,14 @@ impl TextEncoder {
     /// # Errors
     /// As [`encode`](TextEncoder::encode).
     pub fn explain(&self, text: &str) -> Result<Vec<Token>, EncodeError> {
-        let (encoding, _) = self.shared.encoding(&self.shared.given(text), true)?;
-        let prefix = self.shared.prefix.len();
+        let (encoding, _) = self.inner.tokenize(&self.inner.with_prefix(text), true)?;
+        let prefix = self.inner.prefix.len();
         let special = encoding.get_special_tokens_mask();
         let tokens = encoding.get_ids().iter().zip(encoding.get_offsets()).zip(special);
         Ok(tokens
             .map(|((&id, &(start, end)), &special)| Token {
                 id,
-                text: self.shared.tokenizer.id_to_token(id).unwrap_or_default(),
+                text: self.inner.tokenizer.id_to_token(id).unwrap_or_default(),
                 special: special == 1,
                 start: start.saturating_sub(prefix),
                 end: end.saturating_sub(prefix),
@@ -172,7 +172,7 @@ impl TextEncoder {
 
     /// As [`decode`](TextEncoder::decode), with or without special tokens.
     pub(crate) fn decode_as(&self, ids: &[u32], skip_special: bool) -> Result<String, EncodeError> {
-        let tokenizer = &self.shared.tokenizer;
+        let tokenizer = &self.inner.tokenizer;
         let special = |token: &str| tokenizer.get_added_vocabulary().is_special_token(token);
         let mut tokens = ids.iter().filter_map(|id| tokenizer.id_to_token(*id));
         // The library's decoder of merges cannot take an empty list.
@@ -184,28 +184,28 @@ impl TextEncoder {
 
     /// Returns the id of a token as the vocabulary writes it.
     pub(crate) fn token_id(&self, token: &str) -> Option<u32> {
-        self.shared.tokenizer.token_to_id(token)
+        self.inner.tokenizer.token_to_id(token)
     }
 
     /// Returns the number of tokens, special ones included, that a text is cut to.
     pub fn max_length(&self) -> usize {
-        self.shared.max_length
+        self.inner.max_length
     }
 }
 
-impl Shared {
+impl EncoderInner {
     /// Returns how many tokens the prefix has by itself, as sentence-transformers counts them: with special tokens, but
     /// without one at the end, and cut as any text.
     fn prefix_tokens(&self) -> Result<usize, EncodeError> {
-        let (encoding, _) = self.encoding(&self.given(""), false)?;
+        let (encoding, _) = self.tokenize(&self.with_prefix(""), false)?;
         let Some(last) = encoding.get_ids().last() else { return Ok(0) };
         let added = encoding.get_special_tokens_mask().last() == Some(&1);
         let special = added || self.tokenizer.get_added_tokens_decoder().get(last).is_some_and(|token| token.special);
         Ok(encoding.len() - usize::from(special))
     }
 
-    /// Returns what the tokenizer is given for a text: the prefix before it.
-    fn given<'t>(&self, text: &'t str) -> Cow<'t, str> {
+    /// Returns what the tokenizer is with_prefix for a text: the prefix before it.
+    fn with_prefix<'t>(&self, text: &'t str) -> Cow<'t, str> {
         match self.prefix.as_str() {
             "" => Cow::Borrowed(text),
             prefix => Cow::Owned(format!("{prefix}{text}")),
@@ -213,15 +213,15 @@ impl Shared {
     }
 
     /// Tokenizes, truncates, and puts the special tokens around; says whether the text was truncated.
-    fn encoding(&self, text: &str, with_offsets: bool) -> Result<(Encoding, bool), EncodeError> {
-        let Shared { tokenizer, cutter, content_max, side, .. } = self;
+    fn tokenize(&self, text: &str, with_offsets: bool) -> Result<(Encoding, bool), EncodeError> {
+        let EncoderInner { tokenizer, pretruncator, content_max, side, .. } = self;
         // Places are those in the text as it is; without them, it may be made shorter first.
-        let text = if with_offsets { Cow::Borrowed(text) } else { cutter.without_endless_words(text) };
+        let text = if with_offsets { Cow::Borrowed(text) } else { pretruncator.shorten_long_words(text) };
         let text = text.as_ref();
         let early = match side {
-            TruncationDirection::Right => cutter.prefix(tokenizer, text, *content_max),
+            TruncationDirection::Right => pretruncator.prefix(tokenizer, text, *content_max),
             TruncationDirection::Left if with_offsets => Ok(None),
-            TruncationDirection::Left => cutter.suffix(tokenizer, text, *content_max),
+            TruncationDirection::Left => pretruncator.suffix(tokenizer, text, *content_max),
         };
         let early = early.map_err(failed)?;
         let cut_early = early.is_some();

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::backend::Cpu;
-use crate::bert::{self, Bert, Source, Wanted};
+use crate::bert::{self, Bert, Source, TokenSelection};
 use crate::config::{Architecture, Config, Family};
 use crate::cuda::{self, Fault, Timed};
 use crate::deberta::{self, Deberta};
@@ -51,9 +51,9 @@ impl Engine {
         let config = &model.config;
         let dimensions = match options.dimensions {
             None => config.hidden_size,
-            Some(wanted) if (1..=config.hidden_size).contains(&wanted) => wanted,
-            Some(wanted) => {
-                let what = format!("{wanted} dimensions of vectors that have {}", config.hidden_size);
+            Some(dimensions) if (1..=config.hidden_size).contains(&dimensions) => dimensions,
+            Some(dimensions) => {
+                let what = format!("{dimensions} dimensions of vectors that have {}", config.hidden_size);
                 return Err(LoadError::Unsupported { what });
             }
         };
@@ -81,10 +81,10 @@ impl Engine {
     }
 
     /// Leaves the first `tokens` of every text out of pooling: what
-    /// [`TextEncoder::tokens_left_out`](crate::TextEncoder::tokens_left_out) says of the encoder that the ids come from.
+    /// [`TextEncoder::excluded_prefix_tokens`](crate::TextEncoder::excluded_prefix_tokens) says of the encoder that the ids come from.
     #[must_use]
-    pub fn leaving_out(mut self, tokens: usize) -> Engine {
-        self.pool.left_out = tokens;
+    pub fn with_excluded_prefix(mut self, tokens: usize) -> Engine {
+        self.pool.excluded = tokens;
         self
     }
 
@@ -153,9 +153,11 @@ impl Engine {
     fn pooled(&self, batch: &Batch) -> candle_core::Result<Vec<f32>> {
         let tokens = match &self.model {
             Model::Native(bert, cpu) if self.pool == Pooling::Cls.into() => {
-                return bert.forward(cpu, batch, Wanted::FirstToken)?.flatten_all()?.to_vec1();
+                return bert.forward(cpu, batch, TokenSelection::FirstToken)?.flatten_all()?.to_vec1();
             }
-            Model::Native(bert, cpu) => bert.forward(cpu, batch, Wanted::EveryToken)?.flatten_all()?.to_vec1()?,
+            Model::Native(bert, cpu) => {
+                bert.forward(cpu, batch, TokenSelection::EveryToken)?.flatten_all()?.to_vec1()?
+            }
             Model::Rotary(model) => model.forward(batch),
             Model::Deberta(model) => model.forward(batch),
             Model::Gpu(_) => unreachable!("a GPU pools its tokens itself"),

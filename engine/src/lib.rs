@@ -7,9 +7,9 @@ mod config;
 mod model_dir;
 mod sentence;
 
-mod cut;
 mod encoder;
 mod packing;
+mod pretruncate;
 mod tokenizer;
 
 mod backend;
@@ -25,7 +25,7 @@ mod rotary;
 mod selftest;
 mod weights;
 
-pub use cuda::{GpuInfo, LANES as GPU_LANES, gpus};
+pub use cuda::{GpuInfo, STREAMS as GPU_STREAMS, gpus};
 pub use encoder::{Encoded, TextEncoder, Token};
 pub use engine::Engine;
 pub use error::{EmbedError, EncodeError, FillError, GpuError, LoadError};

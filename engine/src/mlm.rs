@@ -8,7 +8,7 @@ use candle_core::Tensor;
 use kernels::{Activation, WeightFormat};
 
 use crate::backend::Cpu;
-use crate::bert::{self, Bert, Wanted};
+use crate::bert::{self, Bert, TokenSelection};
 use crate::config::{Architecture, Config};
 use crate::engine::prefixes;
 use crate::ops::Linear;
@@ -123,7 +123,7 @@ impl MaskFiller {
 
     /// Returns the logits of the whole vocabulary at each place, row-major.
     fn scores(&self, batch: &Batch, places: &[usize]) -> candle_core::Result<Vec<f32>> {
-        let tokens = self.bert.forward(&CPU, batch, Wanted::EveryToken)?;
+        let tokens = self.bert.forward(&CPU, batch, TokenSelection::EveryToken)?;
         let places: Vec<u32> = places.iter().map(|place| *place as u32).collect();
         let rows = tokens.index_select(&Tensor::new(places, tokens.device())?, 0)?;
         self.head.forward(&rows)

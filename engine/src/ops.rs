@@ -85,7 +85,7 @@ pub(crate) fn context(qkv: &Linear, x: &Tensor, offsets: &[u32], heads: Heads) -
 pub(crate) fn first_context(
     queries: &Tensor,
     x: &Tensor,
-    weights: &LastKeysValues,
+    weights: &LastLayerKeysValues,
     offsets: &[u32],
     heads: Heads,
 ) -> Result<Tensor> {
@@ -93,25 +93,25 @@ pub(crate) fn first_context(
 }
 
 /// The weights that make keys and values, `[hidden, hidden]` each, and the bias of the values.
-pub(crate) struct LastKeysValues {
+pub(crate) struct LastLayerKeysValues {
     pub(crate) keys: Tensor,
     pub(crate) values: Tensor,
     pub(crate) bias: Tensor,
 }
 
 /// The f32 numbers of a CPU tensor that is a matrix whose rows are not broken up.
-struct Rows<'a> {
+struct RowMatrix<'a> {
     data: &'a [f32],
     rows: usize,
     columns: usize,
     stride: usize,
 }
 
-impl<'a> Rows<'a> {
-    fn of(storage: &'a CpuStorage, layout: &Layout) -> Result<Rows<'a>> {
+impl<'a> RowMatrix<'a> {
+    fn of(storage: &'a CpuStorage, layout: &Layout) -> Result<RowMatrix<'a>> {
         let (rows, columns) = layout.shape().dims2()?;
         let [stride, 1] = layout.stride()[..] else { bail!("expected rows of adjacent numbers, got {layout:?}") };
-        Ok(Rows { data: &storage.as_slice::<f32>()?[layout.start_offset()..], rows, columns, stride })
+        Ok(RowMatrix { data: &storage.as_slice::<f32>()?[layout.start_offset()..], rows, columns, stride })
     }
 
     fn view(&self) -> RowsView<'a> {
@@ -157,7 +157,7 @@ impl CustomOp1 for LinearOp<'_> {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (x, Linear { weights, panels, bias }) = (Rows::of(x, lx)?, self.linear);
+        let (x, Linear { weights, panels, bias }) = (RowMatrix::of(x, lx)?, self.linear);
         let out = with_vectors([bias], |[bias]| {
             weights.multiply(x.view(), panels.clone(), |rows, _| kernels::activate(rows, bias, self.activation))
         })?;
@@ -176,7 +176,7 @@ impl CustomOp2 for AddNormOp<'_> {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, r: &CpuStorage, lr: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (x, residual, norm) = (Rows::of(x, lx)?, Rows::of(r, lr)?, self.norm);
+        let (x, residual, norm) = (RowMatrix::of(x, lx)?, RowMatrix::of(r, lr)?, self.norm);
         let (width, residual) = (residual.columns, residual.adjacent()?);
         let Linear { weights, panels, bias } = self.linear;
         let out = with_vectors([bias, &norm.weight, &norm.bias], |[bias, weight, shift]| {
@@ -213,7 +213,7 @@ impl CustomOp1 for FeedForwardOp<'_> {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = Rows::of(x, lx)?;
+        let x = RowMatrix::of(x, lx)?;
         let FeedForwardOp { up, activation, down, norm } = self;
         let (width, residual) = (x.columns, x.adjacent()?);
         let out =
@@ -250,7 +250,7 @@ impl CustomOp2 for EmbedOp<'_> {
     }
 
     fn cpu_fwd(&self, w: &CpuStorage, lw: &Layout, p: &CpuStorage, lp: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (words, positions) = (Rows::of(w, lw)?, Rows::of(p, lp)?);
+        let (words, positions) = (RowMatrix::of(w, lw)?, RowMatrix::of(p, lp)?);
         let (word_rows, position_rows) = (words.adjacent()?, positions.adjacent()?);
         let out = with_vectors([&self.norm.weight, &self.norm.bias], |[weight, shift]| {
             kernels::embed_layer_norm(
@@ -275,7 +275,7 @@ impl CustomOp2 for AttentionOp<'_> {
     }
 
     fn cpu_fwd(&self, q: &CpuStorage, lq: &Layout, kv: &CpuStorage, lkv: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (queries, keys_values) = (Rows::of(q, lq)?, Rows::of(kv, lkv)?);
+        let (queries, keys_values) = (RowMatrix::of(q, lq)?, RowMatrix::of(kv, lkv)?);
         let width = self.heads.count * self.heads.size;
         let mut out = vec![0.0; queries.rows * width];
         let keys = keys_values.view();
@@ -320,7 +320,7 @@ impl CustomOp1 for ContextOp<'_> {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (x, ContextOp { qkv: Linear { weights, panels, bias }, offsets, heads }) = (Rows::of(x, lx)?, self);
+        let (x, ContextOp { qkv: Linear { weights, panels, bias }, offsets, heads }) = (RowMatrix::of(x, lx)?, self);
         let width = heads.count * heads.size;
         let mut out = Vec::with_capacity(x.rows * width);
         let (block_rows, precision) = (weights.block_rows(), weights.precision());
@@ -349,7 +349,7 @@ impl CustomOp1 for ContextOp<'_> {
 }
 
 struct FirstContextOp<'a> {
-    weights: &'a LastKeysValues,
+    weights: &'a LastLayerKeysValues,
     offsets: &'a [u32],
     heads: Heads,
 }
@@ -360,7 +360,8 @@ impl CustomOp2 for FirstContextOp<'_> {
     }
 
     fn cpu_fwd(&self, q: &CpuStorage, lq: &Layout, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (queries, x, LastKeysValues { keys, values, bias }) = (Rows::of(q, lq)?, Rows::of(x, lx)?, self.weights);
+        let (queries, x, LastLayerKeysValues { keys, values, bias }) =
+            (RowMatrix::of(q, lq)?, RowMatrix::of(x, lx)?, self.weights);
         let out = with_vectors([keys, values, bias], |[keys, values, bias]| {
             let weights = kernels::KeysValues { keys, values, bias };
             kernels::attend_first_token(queries.view(), x.view(), self.offsets, weights, self.heads)

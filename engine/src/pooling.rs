@@ -7,12 +7,12 @@ use crate::Pooling;
 pub(crate) struct Pool {
     pub(crate) pooling: Pooling,
     /// So many tokens at the start of each text take no part.
-    pub(crate) left_out: usize,
+    pub(crate) excluded: usize,
 }
 
 impl From<Pooling> for Pool {
     fn from(pooling: Pooling) -> Pool {
-        Pool { pooling, left_out: 0 }
+        Pool { pooling, excluded: 0 }
     }
 }
 
@@ -21,8 +21,8 @@ pub(crate) fn pool(tokens: &[f32], offsets: &[u32], width: usize, pool: Pool) ->
     let mut out = Vec::with_capacity((offsets.len() - 1) * width);
     for span in offsets.windows(2) {
         let rows = &tokens[span[0] as usize * width..span[1] as usize * width];
-        let (count, rows) = match rows.get(pool.left_out * width..) {
-            Some(kept) if !kept.is_empty() => ((span[1] - span[0]) as usize - pool.left_out, kept),
+        let (count, rows) = match rows.get(pool.excluded * width..) {
+            Some(kept) if !kept.is_empty() => ((span[1] - span[0]) as usize - pool.excluded, kept),
             // As sentence-transformers: nothing is masked but everything, so sums are empty, and the first token is the first.
             Some(_) | None => match pool.pooling {
                 Pooling::Cls => (1, rows),
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn tokens_that_are_left_out_change_nothing_and_a_text_without_others_is_what_python_makes_of_it() {
-        let pooled = |pooling, left_out| pool(&TOKENS, &OFFSETS, 2, Pool { pooling, left_out });
+        let pooled = |pooling, excluded| pool(&TOKENS, &OFFSETS, 2, Pool { pooling, excluded });
         assert_eq!(pooled(Pooling::Cls, 1), [3.0, 2.0, -1.0, -2.0]);
         assert_eq!(pooled(Pooling::Last, 1), [5.0, 5.0, 0.0, 0.0]);
         assert_eq!(pooled(Pooling::Mean, 1), [4.0, 3.5, 0.0, 0.0]);

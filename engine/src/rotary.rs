@@ -157,7 +157,7 @@ impl Rotary {
     fn context(&self, layer: &Layer, x: &[f32], batch: &Batch) -> Vec<f32> {
         let hidden = self.heads.count * self.heads.size;
         let mut qkv = layer.qkv.forward(x, None);
-        self.turn(&mut qkv, batch, layer.attention.theta);
+        self.apply_rotary(&mut qkv, batch, layer.attention.theta);
         let mut out = vec![0.0; batch.ids.len() * hidden];
         let mut scratch = Vec::new();
         for span in batch.offsets.windows(2) {
@@ -166,8 +166,10 @@ impl Rotary {
             let queries = RowsView { data: text, rows: end - start, stride: 3 * hidden };
             let (keys, values) = (queries.without_columns(hidden), queries.without_columns(2 * hidden));
             let out = &mut out[start * hidden..end * hidden];
-            match layer.attention.reach {
-                Some(reach) => attend_sliding_window(out, [queries, keys, values], reach, self.heads, &mut scratch),
+            match layer.attention.half_window {
+                Some(half_window) => {
+                    attend_sliding_window(out, [queries, keys, values], half_window, self.heads, &mut scratch)
+                }
                 None => attend(out, queries, keys, values, (self.heads, Precision::Single), &mut scratch),
             }
         }
@@ -175,21 +177,21 @@ impl Rotary {
     }
 
     /// Turns each pair of numbers of queries and keys by an angle that grows with the position in the text.
-    fn turn(&self, qkv: &mut [f32], batch: &Batch, theta: f64) {
+    fn apply_rotary(&self, qkv: &mut [f32], batch: &Batch, theta: f64) {
         let (hidden, half) = (self.heads.count * self.heads.size, self.heads.size / 2);
         let longest = batch.offsets.windows(2).map(|span| span[1] - span[0]).max().unwrap_or(0);
         // In f32 throughout, as the reference has it: far positions have angles whose last digits count.
         let frequency = |pair: usize| 1.0 / (theta as f32).powf((2 * pair) as f32 / self.heads.size as f32);
         let frequencies: Vec<f32> = (0..half).map(frequency).collect();
         let angles = (0..longest).flat_map(|position| frequencies.iter().map(move |f| position as f32 * f));
-        let turns: Vec<(f32, f32)> = angles.map(f32::sin_cos).collect();
+        let rotations: Vec<(f32, f32)> = angles.map(f32::sin_cos).collect();
         for span in batch.offsets.windows(2) {
             for (position, token) in (span[0] as usize..span[1] as usize).enumerate() {
-                let turns = &turns[position * half..][..half];
+                let rotations = &rotations[position * half..][..half];
                 // Queries and keys; values stay.
                 for head in qkv[token * 3 * hidden..][..2 * hidden].chunks_exact_mut(2 * half) {
                     let (first, second) = head.split_at_mut(half);
-                    for ((a, b), (sin, cos)) in first.iter_mut().zip(second).zip(turns) {
+                    for ((a, b), (sin, cos)) in first.iter_mut().zip(second).zip(rotations) {
                         (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
                     }
                 }

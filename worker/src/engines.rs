@@ -87,7 +87,7 @@ fn load(devices: &[DeviceSpec], hub: &HubOptions, model: ModelSpec, embed: Embed
     checked.map_err(panicked)??;
     let encoder = encoder.map_err(panicked)??;
     let engines: Vec<Engine> =
-        engines?.into_iter().map(|engine| engine.leaving_out(encoder.tokens_left_out())).collect();
+        engines?.into_iter().map(|engine| engine.with_excluded_prefix(encoder.excluded_prefix_tokens())).collect();
     let first = engines.first().expect("a worker has at least one device");
     let (dimensions, pooling) = (first.dimensions(), first.pooling());
     let batch_tokens = embed.batch_tokens.map_or_else(|| first.default_batch_tokens(), |tokens| tokens as usize);

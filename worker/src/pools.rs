@@ -100,7 +100,7 @@ impl Pools {
         for (index, device) in config.devices.iter().enumerate() {
             let threads = match device {
                 DeviceSpec::Cpu => config.threads.max(1),
-                DeviceSpec::Cuda(_) => engine::GPU_LANES,
+                DeviceSpec::Cuda(_) => engine::GPU_STREAMS,
             };
             for _ in 0..threads {
                 let (queue, loss) = (Arc::clone(&pools.forward), pools.loss.clone());

@@ -87,7 +87,7 @@ pub(crate) fn run(ui: &Ui, args: &SimilarityArgs) -> anyhow::Result<Exit> {
     let encoder = TextEncoder::load(&model.dir, None, &applied.text)?;
     let options =
         EngineOptions { pooling: args.pooling.0, dimensions: model.summary.truncate_dim, ..EngineOptions::default() };
-    let engine = Engine::load(&model.dir, &options)?.leaving_out(encoder.tokens_left_out());
+    let engine = Engine::load(&model.dir, &options)?.with_excluded_prefix(encoder.excluded_prefix_tokens());
     let vectors = embed(ui, &engine, &encoder, &texts)?;
     let values = cosines(&vectors, engine.dimensions());
     if let (Some(out), Some(format)) = (&args.out, format) {

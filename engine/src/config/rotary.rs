@@ -26,7 +26,7 @@ pub(crate) struct RotaryConfig {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct RotaryAttention {
     /// The farthest token on either side; `None` where a token attends to the whole text.
-    pub(crate) reach: Option<usize>,
+    pub(crate) half_window: Option<usize>,
     /// The base of the rotation's frequencies.
     pub(crate) theta: f64,
 }
@@ -75,7 +75,7 @@ fn nomic(fields: &Fields<'_>, layers: usize) -> Result<RotaryConfig, LoadError> 
         )));
     }
     Ok(RotaryConfig {
-        attention: vec![RotaryAttention { reach: None, theta }; layers],
+        attention: vec![RotaryAttention { half_window: None, theta }; layers],
         attention_bias: false,
         mlp_bias: false,
         norm_bias: true,
@@ -84,9 +84,9 @@ fn nomic(fields: &Fields<'_>, layers: usize) -> Result<RotaryConfig, LoadError> 
 }
 
 fn modern(fields: &Fields<'_>, layers: usize) -> Result<RotaryConfig, LoadError> {
-    let reach = fields.integer(&["local_attention"], 128)? / 2;
+    let half_window = fields.integer(&["local_attention"], 128)? / 2;
     // A name for half of `local_attention`, which wins over it.
-    let reach = fields.integer(&["sliding_window"], reach)?;
+    let half_window = fields.integer(&["sliding_window"], half_window)?;
     let parameters = fields.get("rope_parameters");
     if let Some(Value::Object(map)) = parameters {
         let known = |key: &String| KINDS.iter().any(|(kind, ..)| kind == key);
@@ -107,8 +107,8 @@ fn modern(fields: &Fields<'_>, layers: usize) -> Result<RotaryConfig, LoadError>
         }
         let own = parameters.and_then(|parameters| parameters.get(kind)).filter(|own| !own.is_null());
         let theta = theta(fields, &format!("rope_parameters.{kind}"), own, number(fields, older, default)?)?;
-        let reach = (kind == "sliding_attention").then_some(reach);
-        kinds.push((kind, RotaryAttention { reach, theta }));
+        let half_window = (kind == "sliding_attention").then_some(half_window);
+        kinds.push((kind, RotaryAttention { half_window, theta }));
     }
     Ok(RotaryConfig {
         attention: layer_types(fields, layers)?.iter().map(|sliding| kinds[usize::from(*sliding)].1).collect(),

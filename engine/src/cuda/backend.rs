@@ -8,13 +8,13 @@ use std::sync::Arc;
 use ::kernels::{Activation, Heads};
 use candle_core::Tensor;
 
-use super::device::{Buffer, Device, Fault, Format, Product};
-use super::kernels::{self, Asking, Attention, NormAt, PoolCode, RowsAt};
+use super::device::{Buffer, Device, Fault, FloatFormat, Product};
+use super::kernels::{self, Attention, NormAt, PoolCode, QuerySelection, RowsAt};
 use crate::Batch;
 use crate::backend::Backend;
 use crate::selftest::Probe;
 
-/// Rows of a matrix are rounded up to whole steps, so that few different shapes occur: the plan of a product is looked
+/// DeviceMatrix of a matrix are rounded up to whole steps, so that few different shapes occur: the plan of a product is looked
 /// up by its shape. What the rows beyond the last hold is never looked at.
 const ROW_STEP: usize = 128;
 /// The step where a whole [`ROW_STEP`] would be much.
@@ -23,7 +23,7 @@ const ROW_STEP_SMALL: usize = 16;
 /// A GPU with one batch, or with none while weights are placed.
 pub(crate) struct Gpu<D: Device> {
     device: Arc<D>,
-    format: Format,
+    format: FloatFormat,
     index: Option<Index<D>>,
 }
 
@@ -37,12 +37,12 @@ struct Index<D: Device> {
 }
 
 /// A matrix on the device, or some columns of one.
-pub(crate) struct Rows<D: Device> {
+pub(crate) struct DeviceMatrix<D: Device> {
     buffer: Arc<Buffer<D>>,
     rows: usize,
     columns: Range<usize>,
     stride: usize,
-    format: Format,
+    format: FloatFormat,
 }
 
 /// Linear layers side by side.
@@ -77,16 +77,16 @@ fn padded(rows: usize) -> usize {
 }
 
 /// Returns an upper bound of the memory that a batch takes, per token.
-pub(crate) fn bytes_per_token(format: Format, hidden: usize, intermediate: usize) -> usize {
+pub(crate) fn bytes_per_token(format: FloatFormat, hidden: usize, intermediate: usize) -> usize {
     // At the widest: the layer's input, queries with keys and values, the context; then a sum and what the feed-forward
     // half makes of it. Ids, places, offsets and tiles are at most 32 bytes.
     (9 * hidden + intermediate) * format.bytes() + 32
 }
 
-impl<D: Device> Rows<D> {
-    fn new(device: &Arc<D>, format: Format, rows: usize, columns: usize) -> Result<Rows<D>, Fault> {
+impl<D: Device> DeviceMatrix<D> {
+    fn new(device: &Arc<D>, format: FloatFormat, rows: usize, columns: usize) -> Result<DeviceMatrix<D>, Fault> {
         let buffer = Arc::new(Buffer::new(device, padded(rows) * columns * format.bytes())?);
-        Ok(Rows { buffer, rows, columns: 0..columns, stride: columns, format })
+        Ok(DeviceMatrix { buffer, rows, columns: 0..columns, stride: columns, format })
     }
 
     fn at(&self) -> RowsAt {
@@ -103,14 +103,20 @@ impl<D: Device> Rows<D> {
 
 impl<D: Device> Gpu<D> {
     /// Returns a backend to place weights with.
-    pub(crate) fn for_weights(device: &Arc<D>, format: Format) -> Gpu<D> {
+    pub(crate) fn for_weights(device: &Arc<D>, format: FloatFormat) -> Gpu<D> {
         Gpu { device: Arc::clone(device), format, index: None }
     }
 
     /// Returns a backend to compute one batch with.
-    pub(crate) fn for_batch(device: &Arc<D>, format: Format, batch: &Batch, heads: Heads) -> Result<Gpu<D>, Fault> {
-        let tiles = |asking| kernels::tiles(&batch.offsets, kernels::tile_queries(format, heads, asking), asking);
-        let (every, one) = (tiles(Asking::EveryToken), tiles(Asking::OneRow));
+    pub(crate) fn for_batch(
+        device: &Arc<D>,
+        format: FloatFormat,
+        batch: &Batch,
+        heads: Heads,
+    ) -> Result<Gpu<D>, Fault> {
+        let tiles =
+            |selection| kernels::tiles(&batch.offsets, kernels::tile_queries(format, heads, selection), selection);
+        let (every, one) = (tiles(QuerySelection::EveryToken), tiles(QuerySelection::OneRow));
         let first = batch.offsets.len();
         let numbers = [batch.offsets.as_slice(), &every, &one].concat();
         let index = Index {
@@ -123,20 +129,20 @@ impl<D: Device> Gpu<D> {
     }
 
     /// Returns one f32 vector per text: the only copy back of a batch.
-    pub(crate) fn pool(&self, x: &Rows<D>, pooling: PoolCode, left_out: usize) -> Result<Vec<f32>, Fault> {
+    pub(crate) fn pool(&self, x: &DeviceMatrix<D>, pooling: PoolCode, excluded: usize) -> Result<Vec<f32>, Fault> {
         let index = self.index();
         let (texts, width) = (index.texts, x.stride);
         let out = Buffer::new(&self.device, texts * width * 4)?;
         let at = (x.adjacent(), index.buffer.address(), out.address());
-        kernels::pool(&*self.device, self.format, at, (texts, width), (pooling, left_out))?;
-        out.read(&self.device, Format::F32, texts * width)
+        kernels::pool(&*self.device, self.format, at, (texts, width), (pooling, excluded))?;
+        out.read(&self.device, FloatFormat::F32, texts * width)
     }
 
     fn index(&self) -> &Index<D> {
         self.index.as_ref().expect("a forward pass has a batch")
     }
 
-    fn place(&self, format: Format, tensor: &Tensor) -> Result<Buffer<D>, Fault> {
+    fn place(&self, format: FloatFormat, tensor: &Tensor) -> Result<Buffer<D>, Fault> {
         let numbers = tensor.flatten_all().and_then(|tensor| tensor.to_vec1::<f32>());
         let numbers = numbers
             .map_err(|error| Fault::Failed { call: "reading a weight".to_owned(), reason: error.to_string() })?;
@@ -147,10 +153,10 @@ impl<D: Device> Gpu<D> {
         &self,
         linear: &Linear<D>,
         outputs: Range<usize>,
-        x: &Rows<D>,
+        x: &DeviceMatrix<D>,
         with_bias: bool,
-    ) -> Result<Rows<D>, Fault> {
-        let out = Rows::new(&self.device, self.format, x.rows, outputs.len())?;
+    ) -> Result<DeviceMatrix<D>, Fault> {
+        let out = DeviceMatrix::new(&self.device, self.format, x.rows, outputs.len())?;
         let bytes = self.format.bytes();
         let bias = || {
             let from = linear.biases.iter().find(|(first, _)| *first == outputs.start);
@@ -178,7 +184,7 @@ impl<D: Device> Norm<D> {
 
 impl<D: Device> Backend for Gpu<D> {
     type Error = Fault;
-    type Rows = Rows<D>;
+    type Matrix = DeviceMatrix<D>;
     type Table = Table<D>;
     type Linear = Linear<D>;
     /// Keys and values are made by the joined layer of queries, keys and values.
@@ -204,14 +210,14 @@ impl<D: Device> Backend for Gpu<D> {
         Ok(Linear {
             weights: self.place(self.format, &weight)?,
             biases: placed,
-            bias_f32: self.place(Format::F32, &bias)?,
+            bias_f32: self.place(FloatFormat::F32, &bias)?,
             inputs,
             outputs,
         })
     }
 
     fn norm(&self, weight: Tensor, bias: Tensor, eps: f64) -> Result<Norm<D>, Fault> {
-        let (weight, shift) = (self.place(Format::F32, &weight)?, self.place(Format::F32, &bias)?);
+        let (weight, shift) = (self.place(FloatFormat::F32, &weight)?, self.place(FloatFormat::F32, &bias)?);
         Ok(Norm { weight, shift, eps: eps as f32 })
     }
 
@@ -221,11 +227,11 @@ impl<D: Device> Backend for Gpu<D> {
         positions: &Table<D>,
         norm: &Norm<D>,
         tokens: &[(u32, u32)],
-    ) -> Result<Rows<D>, Fault> {
+    ) -> Result<DeviceMatrix<D>, Fault> {
         let (rows, width) = (tokens.len(), words.width);
         let numbers: Vec<u32> = tokens.iter().map(|token| token.0).chain(tokens.iter().map(|token| token.1)).collect();
         let numbers = Buffer::of_u32(&self.device, &numbers)?;
-        let out = Rows::new(&self.device, self.format, rows, width)?;
+        let out = DeviceMatrix::new(&self.device, self.format, rows, width)?;
         kernels::embed_norm(
             &*self.device,
             self.format,
@@ -238,34 +244,46 @@ impl<D: Device> Backend for Gpu<D> {
         Ok(out)
     }
 
-    fn project(&self, linear: &Linear<D>, outputs: Range<usize>, x: &Rows<D>) -> Result<Rows<D>, Fault> {
+    fn project(
+        &self,
+        linear: &Linear<D>,
+        outputs: Range<usize>,
+        x: &DeviceMatrix<D>,
+    ) -> Result<DeviceMatrix<D>, Fault> {
         self.multiply(linear, outputs, x, true)
     }
 
-    fn columns(rows: &Rows<D>, columns: Range<usize>) -> Result<Rows<D>, Fault> {
+    fn columns(rows: &DeviceMatrix<D>, columns: Range<usize>) -> Result<DeviceMatrix<D>, Fault> {
         let columns = rows.columns.start + columns.start..rows.columns.start + columns.end;
-        Ok(Rows { buffer: Arc::clone(&rows.buffer), columns, ..*rows })
+        Ok(DeviceMatrix { buffer: Arc::clone(&rows.buffer), columns, ..*rows })
     }
 
-    fn first_tokens(&self, x: &Rows<D>, _: &Batch) -> Result<Rows<D>, Fault> {
+    fn first_tokens(&self, x: &DeviceMatrix<D>, _: &Batch) -> Result<DeviceMatrix<D>, Fault> {
         let index = self.index();
-        let out = Rows::new(&self.device, self.format, index.texts, x.stride)?;
+        let out = DeviceMatrix::new(&self.device, self.format, index.texts, x.stride)?;
         let at = (x.adjacent(), index.buffer.address(), out.buffer.address());
         kernels::first_tokens(&*self.device, self.format, at, (index.texts, x.stride))?;
         Ok(out)
     }
 
-    fn attention(&self, queries: &Rows<D>, keys_values: &Rows<D>, _: &Batch, heads: Heads) -> Result<Rows<D>, Fault> {
+    fn attention(
+        &self,
+        queries: &DeviceMatrix<D>,
+        keys_values: &DeviceMatrix<D>,
+        _: &Batch,
+        heads: Heads,
+    ) -> Result<DeviceMatrix<D>, Fault> {
         let index = self.index();
         let every = queries.rows == keys_values.rows;
-        let (asking, tiles) = if every { (Asking::EveryToken, index.every) } else { (Asking::OneRow, index.one) };
-        let out = Rows::new(&self.device, self.format, queries.rows, heads.count * heads.size)?;
+        let (selection, tiles) =
+            if every { (QuerySelection::EveryToken, index.every) } else { (QuerySelection::OneRow, index.one) };
+        let out = DeviceMatrix::new(&self.device, self.format, queries.rows, heads.count * heads.size)?;
         kernels::attention(
             &*self.device,
             &Attention {
                 format: self.format,
                 heads,
-                asking,
+                selection,
                 queries: queries.at(),
                 keys_values: keys_values.at(),
                 out: out.buffer.address(),
@@ -283,20 +301,26 @@ impl<D: Device> Backend for Gpu<D> {
 
     fn first_context(
         &self,
-        queries: &Rows<D>,
-        x: &Rows<D>,
+        queries: &DeviceMatrix<D>,
+        x: &DeviceMatrix<D>,
         (qkv, ()): (&Linear<D>, &()),
         batch: &Batch,
         heads: Heads,
-    ) -> Result<Rows<D>, Fault> {
+    ) -> Result<DeviceMatrix<D>, Fault> {
         let hidden = heads.count * heads.size;
         let keys_values = self.project(qkv, hidden..3 * hidden, x)?;
         self.attention(queries, &keys_values, batch, heads)
     }
 
-    fn add_norm(&self, linear: &Linear<D>, norm: &Norm<D>, x: &Rows<D>, residual: &Rows<D>) -> Result<Rows<D>, Fault> {
+    fn add_norm(
+        &self,
+        linear: &Linear<D>,
+        norm: &Norm<D>,
+        x: &DeviceMatrix<D>,
+        residual: &DeviceMatrix<D>,
+    ) -> Result<DeviceMatrix<D>, Fault> {
         let sum = self.multiply(linear, 0..linear.outputs, x, false)?;
-        let out = Rows::new(&self.device, self.format, x.rows, linear.outputs)?;
+        let out = DeviceMatrix::new(&self.device, self.format, x.rows, linear.outputs)?;
         kernels::add_norm(
             &*self.device,
             self.format,
@@ -310,12 +334,12 @@ impl<D: Device> Backend for Gpu<D> {
 
     fn feed_forward(
         &self,
-        x: &Rows<D>,
+        x: &DeviceMatrix<D>,
         up: &Linear<D>,
         activation: Activation,
         down: &Linear<D>,
         norm: &Norm<D>,
-    ) -> Result<Rows<D>, Fault> {
+    ) -> Result<DeviceMatrix<D>, Fault> {
         let inner = self.multiply(up, 0..up.outputs, x, false)?;
         let at = (inner.buffer.address(), up.bias_f32.address());
         kernels::activate(&*self.device, self.format, at, (x.rows, up.outputs), activation)?;
@@ -332,9 +356,9 @@ impl<D: Device> Probe for Gpu<D> {
         Gpu::for_batch(&self.device, self.format, batch, heads)
     }
 
-    fn place(&self, numbers: &[f32], rows: usize) -> Result<(Rows<D>, Vec<f64>), Fault> {
+    fn place(&self, numbers: &[f32], rows: usize) -> Result<(DeviceMatrix<D>, Vec<f64>), Fault> {
         let bytes = self.format.encode(numbers);
-        let placed = Rows::new(&self.device, self.format, rows, numbers.len() / rows)?;
+        let placed = DeviceMatrix::new(&self.device, self.format, rows, numbers.len() / rows)?;
         self.device.upload(placed.buffer.address(), &bytes)?;
         Ok((placed, self.format.decode(&bytes).into_iter().map(f64::from).collect()))
     }
@@ -343,11 +367,11 @@ impl<D: Device> Probe for Gpu<D> {
         self.format.decode(&self.format.encode(numbers))
     }
 
-    fn read(&self, rows: &Rows<D>) -> Result<Vec<f32>, Fault> {
+    fn read(&self, rows: &DeviceMatrix<D>) -> Result<Vec<f32>, Fault> {
         rows.buffer.read(&self.device, self.format, rows.rows * rows.stride)
     }
 
-    fn wait(&self, rows: &Rows<D>) -> Result<(), Fault> {
+    fn wait(&self, rows: &DeviceMatrix<D>) -> Result<(), Fault> {
         rows.buffer.read(&self.device, self.format, 1).map(drop)
     }
 }

@@ -34,7 +34,7 @@ pub(crate) enum Fault {
 
 /// The number format of weights and activations on the device. All sums are in f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Format {
+pub(crate) enum FloatFormat {
     /// IEEE single precision.
     F32,
     /// IEEE half precision.
@@ -43,16 +43,16 @@ pub(crate) enum Format {
     Bf16,
 }
 
-impl Format {
+impl FloatFormat {
     /// Returns the format of a [`ComputeDtype`].
     ///
     /// # Errors
     /// For a format that GPUs are not asked to compute in.
-    pub(crate) fn of(dtype: ComputeDtype) -> Result<Format, LoadError> {
+    pub(crate) fn of(dtype: ComputeDtype) -> Result<FloatFormat, LoadError> {
         match dtype {
-            ComputeDtype::F32 => Ok(Format::F32),
-            ComputeDtype::F16 => Ok(Format::F16),
-            ComputeDtype::Bf16 => Ok(Format::Bf16),
+            ComputeDtype::F32 => Ok(FloatFormat::F32),
+            ComputeDtype::F16 => Ok(FloatFormat::F16),
+            ComputeDtype::Bf16 => Ok(FloatFormat::Bf16),
             ComputeDtype::Int8 => {
                 let what = format!("dtype `{dtype}` on a GPU; supported there: `f16`, `bf16`, `f32`");
                 Err(LoadError::Unsupported { what })
@@ -63,26 +63,26 @@ impl Format {
     /// Returns the bytes of a number.
     pub(crate) fn bytes(self) -> usize {
         match self {
-            Format::F32 => 4,
-            Format::F16 | Format::Bf16 => 2,
+            FloatFormat::F32 => 4,
+            FloatFormat::F16 | FloatFormat::Bf16 => 2,
         }
     }
 
     /// Returns what kernels have behind their names.
     pub(crate) fn suffix(self) -> &'static str {
         match self {
-            Format::F32 => "f32",
-            Format::F16 => "f16",
-            Format::Bf16 => "bf16",
+            FloatFormat::F32 => "f32",
+            FloatFormat::F16 => "f16",
+            FloatFormat::Bf16 => "bf16",
         }
     }
 
     /// Returns numbers as they lie on the device, rounded to nearest.
     pub(crate) fn encode(self, numbers: &[f32]) -> Vec<u8> {
         match self {
-            Format::F32 => numbers.iter().flat_map(|x| x.to_ne_bytes()).collect(),
-            Format::F16 => numbers.iter().flat_map(|x| f16::from_f32(*x).to_ne_bytes()).collect(),
-            Format::Bf16 => numbers.iter().flat_map(|x| bf16::from_f32(*x).to_ne_bytes()).collect(),
+            FloatFormat::F32 => numbers.iter().flat_map(|x| x.to_ne_bytes()).collect(),
+            FloatFormat::F16 => numbers.iter().flat_map(|x| f16::from_f32(*x).to_ne_bytes()).collect(),
+            FloatFormat::Bf16 => numbers.iter().flat_map(|x| bf16::from_f32(*x).to_ne_bytes()).collect(),
         }
     }
 
@@ -90,9 +90,9 @@ impl Format {
     pub(crate) fn decode(self, bytes: &[u8]) -> Vec<f32> {
         let halves = || bytes.chunks_exact(2).map(|pair| u16::from_ne_bytes([pair[0], pair[1]]));
         match self {
-            Format::F32 => bytes.chunks_exact(4).map(|x| f32::from_ne_bytes([x[0], x[1], x[2], x[3]])).collect(),
-            Format::F16 => halves().map(|bits| f16::from_bits(bits).to_f32()).collect(),
-            Format::Bf16 => halves().map(|bits| bf16::from_bits(bits).to_f32()).collect(),
+            FloatFormat::F32 => bytes.chunks_exact(4).map(|x| f32::from_ne_bytes([x[0], x[1], x[2], x[3]])).collect(),
+            FloatFormat::F16 => halves().map(|bits| f16::from_bits(bits).to_f32()).collect(),
+            FloatFormat::Bf16 => halves().map(|bits| bf16::from_bits(bits).to_f32()).collect(),
         }
     }
 }
@@ -127,7 +127,7 @@ pub(crate) struct Launch<'a> {
 /// `[outputs, inputs]`, `out` `[rows, outputs]`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Product {
-    pub(crate) format: Format,
+    pub(crate) format: FloatFormat,
     pub(crate) rows: usize,
     pub(crate) inputs: usize,
     pub(crate) outputs: usize,
@@ -146,7 +146,7 @@ pub(crate) struct Step {
     pub(crate) milliseconds: f64,
 }
 
-/// What a lane did while its steps were timed.
+/// What a stream did while its steps were timed.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Timed {
     /// In the order in which they ran.
@@ -228,7 +228,7 @@ impl<D: Device> Buffer<D> {
     }
 
     /// Waits for what was asked, and returns the first `count` numbers.
-    pub(crate) fn read(&self, device: &D, format: Format, count: usize) -> Result<Vec<f32>, Fault> {
+    pub(crate) fn read(&self, device: &D, format: FloatFormat, count: usize) -> Result<Vec<f32>, Fault> {
         let mut bytes = vec![0; count * format.bytes()];
         assert!(bytes.len() <= self.bytes, "a buffer is read within its bounds");
         device.download(self.address, &mut bytes)?;

@@ -1,4 +1,4 @@
-//! A real NVIDIA GPU: its context and kernels once per process, and lanes, each a stream with what it needs.
+//! A real NVIDIA GPU: its context and kernels once per process, and streams, each a stream with what it needs.
 
 #![expect(unsafe_code, reason = "calls of a C library")]
 
@@ -245,27 +245,27 @@ impl Drop for Event {
 }
 
 /// A step that is timed, between two moments.
-struct Mark {
+struct TimedSpan {
     name: String,
     begin: Event,
     end: Event,
 }
 
 /// A stream of a GPU with its own workspace for products.
-pub(crate) struct Lane {
+pub(crate) struct Stream {
     context: Arc<Context>,
     stream: Handle,
     products: Mutex<Products>,
     /// The steps so far, where they are timed.
-    marks: Mutex<Option<Vec<Mark>>>,
+    spans: Mutex<Option<Vec<TimedSpan>>>,
 }
 
-impl Lane {
-    /// Opens a lane on the GPU of this number.
+impl Stream {
+    /// Opens a stream on the GPU of this number.
     ///
     /// # Errors
     /// When there is no such GPU, it cannot be used, or it fails.
-    pub(crate) fn open(ordinal: usize) -> Result<Lane, Fault> {
+    pub(crate) fn open(ordinal: usize) -> Result<Stream, Fault> {
         let context = context(ordinal)?;
         let driver = context.driver;
         context.enter()?;
@@ -274,10 +274,10 @@ impl Lane {
         // SAFETY: it writes one handle.
         let created = unsafe { (driver.cuStreamCreate)(&raw mut stream, STREAM_NON_BLOCKING) };
         check(driver, "cuStreamCreate", created)?;
-        let lane = Lane { context, stream, products: Mutex::new(products), marks: Mutex::new(None) };
-        let workspace = lane.allocate(Products::WORKSPACE_BYTES)?;
-        lane.products.lock().unwrap_or_else(PoisonError::into_inner).set_workspace(workspace);
-        Ok(lane)
+        let stream = Stream { context, stream, products: Mutex::new(products), spans: Mutex::new(None) };
+        let workspace = stream.allocate(Products::WORKSPACE_BYTES)?;
+        stream.products.lock().unwrap_or_else(PoisonError::into_inner).set_workspace(workspace);
+        Ok(stream)
     }
 
     fn driver(&self) -> &'static Driver {
@@ -297,16 +297,16 @@ impl Lane {
 
     /// Runs a step, between two events where steps are timed. The context must be current.
     fn step(&self, name: impl FnOnce() -> String, run: impl FnOnce() -> Result<(), Fault>) -> Result<(), Fault> {
-        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(marks) = marks.as_mut() else { return run() };
+        let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(spans) = spans.as_mut() else { return run() };
         let begin = Event::on(self.driver(), self.stream)?;
         run()?;
-        marks.push(Mark { name: name(), begin, end: Event::on(self.driver(), self.stream)? });
+        spans.push(TimedSpan { name: name(), begin, end: Event::on(self.driver(), self.stream)? });
         Ok(())
     }
 }
 
-impl Drop for Lane {
+impl Drop for Stream {
     fn drop(&mut self) {
         if self.context.enter().is_err() {
             return;
@@ -320,7 +320,7 @@ impl Drop for Lane {
     }
 }
 
-impl Device for Lane {
+impl Device for Stream {
     fn allocate(&self, bytes: usize) -> Result<u64, Fault> {
         self.context.enter()?;
         let allocate = || {
@@ -347,7 +347,7 @@ impl Device for Lane {
         if self.context.enter().is_err() {
             return;
         }
-        // SAFETY: the address came from `allocate` of this lane, or of one that was waited for.
+        // SAFETY: the address came from `allocate` of this stream, or of one that was waited for.
         unsafe {
             match self.context.pool {
                 0 => (self.driver().cuMemFree_v2)(address),
@@ -366,12 +366,12 @@ impl Device for Lane {
 
     fn wait(&self) -> Result<(), Fault> {
         self.context.enter()?;
-        // SAFETY: the stream is this lane's own.
+        // SAFETY: the stream is this stream's own.
         check(self.driver(), "cuStreamSynchronize", unsafe { (self.driver().cuStreamSynchronize)(self.stream) })
     }
 
     fn download(&self, address: u64, out: &mut [u8]) -> Result<(), Fault> {
-        // Waits here, where the thread sleeps: a copy to memory that is not pinned may hold up other lanes while it waits.
+        // Waits here, where the thread sleeps: a copy to memory that is not pinned may hold up other streams while it waits.
         self.wait()?;
         // SAFETY: the buffer is at least as long, and `out` stays borrowed until the stream has been waited for.
         let code =
@@ -461,21 +461,21 @@ impl Device for Lane {
 
     fn start_timing(&self) -> Result<(), Fault> {
         self.wait()?;
-        *self.marks.lock().unwrap_or_else(PoisonError::into_inner) = Some(Vec::new());
+        *self.spans.lock().unwrap_or_else(PoisonError::into_inner) = Some(Vec::new());
         Ok(())
     }
 
     fn stop_timing(&self) -> Result<Timed, Fault> {
-        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
+        let spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
         self.wait()?;
-        let whole_milliseconds = match (marks.first(), marks.last()) {
+        let whole_milliseconds = match (spans.first(), spans.last()) {
             (Some(first), Some(last)) => last.end.since(&first.begin)?,
             (None, _) | (_, None) => 0.0,
         };
-        let step = |mark: Mark| -> Result<Step, Fault> {
+        let step = |mark: TimedSpan| -> Result<Step, Fault> {
             Ok(Step { milliseconds: mark.end.since(&mark.begin)?, name: mark.name })
         };
-        let steps = marks.into_iter().map(step).collect::<Result<Vec<_>, _>>()?;
+        let steps = spans.into_iter().map(step).collect::<Result<Vec<_>, _>>()?;
         Ok(Timed { steps, whole_milliseconds })
     }
 }

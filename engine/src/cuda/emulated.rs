@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Instant;
 
-use super::device::{Arg, Device, Fault, Format, Launch, Product, Step, Timed};
+use super::device::{Arg, Device, Fault, FloatFormat, Launch, Product, Step, Timed};
 
 unsafe extern "C" {
     fn dlopen(file: *const c_char, flags: c_int) -> *mut c_void;
@@ -20,7 +20,7 @@ unsafe extern "C" {
 const RTLD_NOW: c_int = 2;
 
 /// Enough for a few of the longest texts of the tiny models.
-const CLAIMS: usize = 128 << 10;
+const REPORTED_FREE_MAX: usize = 128 << 10;
 
 type Allocate = unsafe extern "C" fn(usize) -> *mut c_void;
 type Free = unsafe extern "C" fn(*mut c_void, usize);
@@ -59,9 +59,9 @@ pub(crate) struct Schedule {
 pub(crate) struct Emulated {
     library: Library,
     schedule: Schedule,
-    room: usize,
+    capacity: usize,
     /// What it says is free, at most: a trial batch of what would really fit takes minutes on fibers.
-    claims: usize,
+    reported_free: usize,
     used: AtomicUsize,
     /// Launches so far; at this one the context breaks.
     launches: AtomicUsize,
@@ -71,15 +71,15 @@ pub(crate) struct Emulated {
 }
 
 impl Emulated {
-    pub(crate) fn new(schedule: Schedule, room: usize) -> Emulated {
+    pub(crate) fn new(schedule: Schedule, capacity: usize) -> Emulated {
         let (used, launches) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let (claims, breaks_at, timed) = (CLAIMS, usize::MAX, Mutex::new(None));
-        Emulated { library: library(), schedule, room, claims, used, launches, breaks_at, timed }
+        let (reported_free, breaks_at, timed) = (REPORTED_FREE_MAX, usize::MAX, Mutex::new(None));
+        Emulated { library: library(), schedule, capacity, reported_free, used, launches, breaks_at, timed }
     }
 
     /// As [`new`](Emulated::new), where others take what it says is free.
-    pub(crate) fn shared_with_others(room: usize) -> Emulated {
-        Emulated { claims: usize::MAX, ..Emulated::new(Schedule { order: 0, copies_at_once: false }, room) }
+    pub(crate) fn shared_with_others(capacity: usize) -> Emulated {
+        Emulated { reported_free: usize::MAX, ..Emulated::new(Schedule { order: 0, copies_at_once: false }, capacity) }
     }
 
     /// As [`new`](Emulated::new), with a context that breaks at a launch and stays broken.
@@ -96,7 +96,7 @@ impl Emulated {
         self.used.load(Ordering::Relaxed)
     }
 
-    fn note(&self, name: &str, since: Instant) {
+    fn record(&self, name: &str, since: Instant) {
         if let Some((_, steps)) = self.timed.lock().expect("no test panics while it holds this").as_mut() {
             steps.push(Step { name: name.to_owned(), milliseconds: since.elapsed().as_secs_f64() * 1e3 });
         }
@@ -152,7 +152,7 @@ fn library() -> Library {
 
 impl Device for Emulated {
     fn allocate(&self, bytes: usize) -> Result<u64, Fault> {
-        if self.used().saturating_add(bytes) > self.room {
+        if self.used().saturating_add(bytes) > self.capacity {
             return Err(Fault::OutOfMemory { bytes });
         }
         self.used.fetch_add(bytes, Ordering::Relaxed);
@@ -221,7 +221,7 @@ impl Device for Emulated {
             "`{}`: 1 is an unknown kernel, 2 are other arguments, 3 is too large a block",
             launch.kernel
         );
-        self.note(launch.kernel, since);
+        self.record(launch.kernel, since);
         Ok(())
     }
 
@@ -229,22 +229,22 @@ impl Device for Emulated {
         let Product { format, rows, inputs, outputs, x, weights, bias, out } = *product;
         assert!(bias.is_none_or(|bias| bias.is_multiple_of(16)), "cuBLASLt may read a bias by 16 bytes");
         let code = match format {
-            Format::F32 => 0,
-            Format::F16 => 1,
-            Format::Bf16 => 2,
+            FloatFormat::F32 => 0,
+            FloatFormat::F16 => 1,
+            FloatFormat::Bf16 => 2,
         };
         let (x, weights, bias) = (x as *const c_void, weights as *const c_void, bias.unwrap_or(0) as *const c_void);
         let since = Instant::now();
         // SAFETY: all of them are buffers of this device, as long as the product says.
         unsafe { (self.library.multiply)(code, x, weights, bias, out as *mut c_void, rows, inputs, outputs) };
-        self.note(&product.name(), since);
+        self.record(&product.name(), since);
         Ok(())
     }
 
     fn free_bytes(&self) -> Result<usize, Fault> {
-        match self.claims {
-            usize::MAX => Ok(2 * CLAIMS),
-            claims => Ok(self.room.saturating_sub(self.used()).min(claims)),
+        match self.reported_free {
+            usize::MAX => Ok(2 * REPORTED_FREE_MAX),
+            reported_free => Ok(self.capacity.saturating_sub(self.used()).min(reported_free)),
         }
     }
 

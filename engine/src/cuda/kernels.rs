@@ -3,13 +3,13 @@
 
 use ::kernels::{Activation, Heads};
 
-use super::device::{Arg, Device, Fault, Format, Launch};
+use super::device::{Arg, Device, Fault, FloatFormat, Launch};
 
 /// Rows of a block of the normalisations: a warp each.
 const NORM_ROWS: u32 = 4;
 /// The widest row that the normalisations keep in registers.
 const REGISTER_WIDTH_MAX: usize = 1024;
-/// Shared memory that every kernel may have without asking.
+/// Shared memory that every kernel may have without selection.
 const SHARED_BYTES_MAX: usize = 48 * 1024;
 /// The largest head of `attend`.
 const HEAD_SIZE_MAX: usize = 256;
@@ -52,7 +52,7 @@ pub(crate) enum PoolCode {
 
 /// Which queries one launch of attention serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Asking {
+pub(crate) enum QuerySelection {
     /// Every token of every text.
     EveryToken,
     /// One row per text.
@@ -90,7 +90,7 @@ fn norm_shape(rows: usize, width: usize) -> ([u32; 2], [u32; 2], u32) {
 #[allow(clippy::too_many_arguments, reason = "the arguments of the kernel, in its order")]
 pub(crate) fn embed_norm<D: Device>(
     device: &D,
-    format: Format,
+    format: FloatFormat,
     (words, positions): (u64, u64),
     (ids, places): (u64, u64),
     out: u64,
@@ -119,7 +119,7 @@ pub(crate) fn embed_norm<D: Device>(
 #[allow(clippy::too_many_arguments, reason = "the arguments of the kernel, in its order")]
 pub(crate) fn add_norm<D: Device>(
     device: &D,
-    format: Format,
+    format: FloatFormat,
     (x, bias, residual): (u64, u64, u64),
     out: u64,
     norm: NormAt,
@@ -145,7 +145,7 @@ pub(crate) fn add_norm<D: Device>(
 /// `x = activation(x + bias)` in place; `bias` is f32.
 pub(crate) fn activate<D: Device>(
     device: &D,
-    format: Format,
+    format: FloatFormat,
     (x, bias): (u64, u64),
     (rows, width): (usize, usize),
     activation: Activation,
@@ -166,7 +166,7 @@ pub(crate) fn activate<D: Device>(
 /// `out[i] = x[offsets[i]]`, row by row.
 pub(crate) fn first_tokens<D: Device>(
     device: &D,
-    format: Format,
+    format: FloatFormat,
     (x, offsets, out): (u64, u64, u64),
     (texts, width): (usize, usize),
 ) -> Result<(), Fault> {
@@ -175,41 +175,41 @@ pub(crate) fn first_tokens<D: Device>(
     device.launch(&Launch { kernel: &kernel, grid: [count(texts), 1], block: [256, 1], shared_bytes: 0, args: &args })
 }
 
-/// `out[i]` is what the rows `offsets[i] + left_out..offsets[i + 1]` pool to, in f32.
+/// `out[i]` is what the rows `offsets[i] + excluded..offsets[i + 1]` pool to, in f32.
 pub(crate) fn pool<D: Device>(
     device: &D,
-    format: Format,
+    format: FloatFormat,
     (x, offsets, out): (u64, u64, u64),
     (texts, width): (usize, usize),
-    (pooling, left_out): (PoolCode, usize),
+    (pooling, excluded): (PoolCode, usize),
 ) -> Result<(), Fault> {
-    let how = [number(width), Arg::Number(pooling as u32), number(left_out)];
+    let how = [number(width), Arg::Number(pooling as u32), number(excluded)];
     let args = [Arg::Address(x), Arg::Address(offsets), Arg::Address(out), how[0], how[1], how[2]];
     let kernel = format!("pool_{}", format.suffix());
     device.launch(&Launch { kernel: &kernel, grid: [count(texts), 1], block: [256, 1], shared_bytes: 0, args: &args })
 }
 
 /// Returns how many queries a block takes.
-pub(crate) fn tile_queries(format: Format, heads: Heads, asking: Asking) -> usize {
-    match (asking, uses_tensor_cores(format, heads)) {
-        (Asking::OneRow, _) => 1,
-        (Asking::EveryToken, true) => FLASH_TILE,
-        (Asking::EveryToken, false) => PLAIN_TILE,
+pub(crate) fn tile_queries(format: FloatFormat, heads: Heads, selection: QuerySelection) -> usize {
+    match (selection, uses_tensor_cores(format, heads)) {
+        (QuerySelection::OneRow, _) => 1,
+        (QuerySelection::EveryToken, true) => FLASH_TILE,
+        (QuerySelection::EveryToken, false) => PLAIN_TILE,
     }
 }
 
 /// Returns whether attention of every token runs on tensor cores.
-pub(crate) fn uses_tensor_cores(format: Format, heads: Heads) -> bool {
-    format != Format::F32 && FLASH_SIZES.contains(&heads.size)
+pub(crate) fn uses_tensor_cores(format: FloatFormat, heads: Heads) -> bool {
+    format != FloatFormat::F32 && FLASH_SIZES.contains(&heads.size)
 }
 
 /// Returns the tiles of texts that lie at `offsets`: pairs of a text and the first of its queries.
-pub(crate) fn tiles(offsets: &[u32], queries: usize, asking: Asking) -> Vec<u32> {
+pub(crate) fn tiles(offsets: &[u32], queries: usize, selection: QuerySelection) -> Vec<u32> {
     let mut tiles = Vec::new();
     for (text, span) in offsets.windows(2).enumerate() {
-        let length = match asking {
-            Asking::EveryToken => span[1] - span[0],
-            Asking::OneRow => 1,
+        let length = match selection {
+            QuerySelection::EveryToken => span[1] - span[0],
+            QuerySelection::OneRow => 1,
         };
         for first in (0..length).step_by(queries) {
             tiles.extend([count(text), first]);
@@ -221,9 +221,9 @@ pub(crate) fn tiles(offsets: &[u32], queries: usize, asking: Asking) -> Vec<u32>
 /// What one launch of attention reads and writes. Keys come first in `keys_values`, then values, `width` numbers each.
 #[derive(Clone, Copy)]
 pub(crate) struct Attention {
-    pub(crate) format: Format,
+    pub(crate) format: FloatFormat,
     pub(crate) heads: Heads,
-    pub(crate) asking: Asking,
+    pub(crate) selection: QuerySelection,
     pub(crate) queries: RowsAt,
     pub(crate) keys_values: RowsAt,
     /// `[queries, width]` without gaps.
@@ -237,11 +237,11 @@ pub(crate) struct Attention {
 
 /// Attends from every query to the keys of its text.
 pub(crate) fn attention<D: Device>(device: &D, attention: &Attention) -> Result<(), Fault> {
-    let Attention { format, heads, asking, queries, keys_values, out, offsets, tiles, tile_count } = *attention;
+    let Attention { format, heads, selection, queries, keys_values, out, offsets, tiles, tile_count } = *attention;
     let width = heads.count * heads.size;
     let scale = 1.0 / (heads.size as f32).sqrt();
     let values = keys_values.address + (width * format.bytes()) as u64;
-    let flash = asking == Asking::EveryToken && uses_tensor_cores(format, heads);
+    let flash = selection == QuerySelection::EveryToken && uses_tensor_cores(format, heads);
     let mut args = vec![
         Arg::Address(queries.address),
         Arg::Address(keys_values.address),
@@ -261,9 +261,9 @@ pub(crate) fn attention<D: Device>(device: &D, attention: &Attention) -> Result<
         let shared_bytes = count(5 * FLASH_TILE * (heads.size + 8) * format.bytes());
         return device.launch(&Launch { kernel: &kernel, grid, block: [128, 1], shared_bytes, args: &args });
     }
-    args.extend([number(heads.size), number(usize::from(asking == Asking::OneRow))]);
+    args.extend([number(heads.size), number(usize::from(selection == QuerySelection::OneRow))]);
     let kernel = format!("attend_{}", format.suffix());
-    let warps = count(tile_queries(format, heads, asking).min(PLAIN_TILE));
+    let warps = count(tile_queries(format, heads, selection).min(PLAIN_TILE));
     let shared_bytes = warps * count(heads.size) * 4;
     device.launch(&Launch { kernel: &kernel, grid, block: [32, warps], shared_bytes, args: &args })
 }
@@ -274,8 +274,8 @@ mod tests {
 
     #[test]
     fn tiles_cover_every_query_once() {
-        assert_eq!(tiles(&[0, 3, 133, 197], 64, Asking::EveryToken), [0, 0, 1, 0, 1, 64, 1, 128, 2, 0]);
-        assert_eq!(tiles(&[0, 3, 133], 1, Asking::OneRow), [0, 0, 1, 0]);
+        assert_eq!(tiles(&[0, 3, 133, 197], 64, QuerySelection::EveryToken), [0, 0, 1, 0, 1, 64, 1, 128, 2, 0]);
+        assert_eq!(tiles(&[0, 3, 133], 1, QuerySelection::OneRow), [0, 0, 1, 0]);
     }
 
     #[test]

@@ -13,15 +13,15 @@ const MEMORY_PERCENT: usize = 80;
 
 /// The most tokens of a batch, lowered for good where memory ran out.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub(crate) struct BatchBudget {
     tokens: AtomicUsize,
 }
 
-impl Budget {
-    /// Returns the budget for `free` bytes that `lanes` batches share at a time, each with `bytes_per_token`.
-    pub(crate) fn measured(free: usize, bytes_per_token: usize, lanes: usize) -> Budget {
-        let fitting = free / 100 * MEMORY_PERCENT / (bytes_per_token.max(1) * lanes.max(1));
-        Budget { tokens: AtomicUsize::new(fitting.clamp(1, TOKENS_BEST)) }
+impl BatchBudget {
+    /// Returns the budget for `free` bytes that `streams` batches share at a time, each with `bytes_per_token`.
+    pub(crate) fn measured(free: usize, bytes_per_token: usize, streams: usize) -> BatchBudget {
+        let fitting = free / 100 * MEMORY_PERCENT / (bytes_per_token.max(1) * streams.max(1));
+        BatchBudget { tokens: AtomicUsize::new(fitting.clamp(1, TOKENS_BEST)) }
     }
 
     /// Returns the most tokens of a batch.
@@ -33,7 +33,7 @@ impl Budget {
     ///
     /// # Errors
     /// What `attempt` says, where it is something else than too little memory, or too little for one row alone.
-    pub(crate) fn spend(
+    pub(crate) fn run_in_parts(
         &self,
         batch: &Batch,
         mut attempt: impl FnMut(&Batch) -> Result<Vec<f32>, Fault>,
@@ -101,31 +101,31 @@ mod tests {
 
     #[test]
     fn the_crash_of_the_notebook_is_an_ordinary_batch() {
-        let (budget, mut sizes) = (Budget::measured(2 << 30, 20_000, 2), Vec::new());
+        let (budget, mut sizes) = (BatchBudget::measured(2 << 30, 20_000, 2), Vec::new());
         let texts = batch(&[512; 3000]);
-        let vectors = budget.spend(&texts, device(40_000, &mut sizes)).unwrap();
+        let vectors = budget.run_in_parts(&texts, device(40_000, &mut sizes)).unwrap();
         assert_eq!(vectors, (1..=3000).map(|id| id as f32).collect::<Vec<_>>());
         assert!(sizes.iter().all(|&tokens| tokens <= budget.tokens()), "nothing runs out of memory: {sizes:?}");
     }
 
     #[test]
     fn what_did_not_fit_is_not_tried_again() {
-        let (budget, mut sizes) = (Budget::measured(usize::MAX, 1, 1), Vec::new());
-        budget.spend(&batch(&[100; 320]), device(9_000, &mut sizes)).unwrap();
+        let (budget, mut sizes) = (BatchBudget::measured(usize::MAX, 1, 1), Vec::new());
+        budget.run_in_parts(&batch(&[100; 320]), device(9_000, &mut sizes)).unwrap();
         let failures = sizes.iter().filter(|&&tokens| tokens > 9_000).count();
         assert_eq!((failures, budget.tokens()), (2, 8_000));
         sizes.clear();
-        budget.spend(&batch(&[100; 320]), device(9_000, &mut sizes)).unwrap();
+        budget.run_in_parts(&batch(&[100; 320]), device(9_000, &mut sizes)).unwrap();
         assert!(sizes.iter().all(|&tokens| tokens <= 8_000), "{sizes:?}");
     }
 
     #[test]
     fn one_row_that_does_not_fit_is_an_error_and_other_faults_are_not_retried() {
-        let budget = Budget::measured(1 << 30, 1, 1);
-        let failed = budget.spend(&batch(&[5, 500]), device(100, &mut Vec::new()));
+        let budget = BatchBudget::measured(1 << 30, 1, 1);
+        let failed = budget.run_in_parts(&batch(&[5, 500]), device(100, &mut Vec::new()));
         assert_eq!(failed, Err(Fault::OutOfMemory { bytes: 500 }));
         let mut calls = 0;
-        let lost = budget.spend(&batch(&[5, 5]), |_| {
+        let lost = budget.run_in_parts(&batch(&[5, 5]), |_| {
             calls += 1;
             Err(Fault::Lost { reason: "an illegal address".into() })
         });
@@ -135,8 +135,8 @@ mod tests {
     proptest! {
         #[test]
         fn every_row_comes_back_once_and_in_order(lengths in prop::collection::vec(1usize..50, 1..80), room in 50usize..500) {
-            let budget = Budget::measured(1 << 30, 1, 1);
-            let vectors = budget.spend(&batch(&lengths), device(room, &mut Vec::new())).unwrap();
+            let budget = BatchBudget::measured(1 << 30, 1, 1);
+            let vectors = budget.run_in_parts(&batch(&lengths), device(room, &mut Vec::new())).unwrap();
             prop_assert_eq!(vectors, (1..=lengths.len()).map(|id| id as f32).collect::<Vec<_>>());
         }
     }

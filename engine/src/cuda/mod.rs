@@ -21,8 +21,8 @@ use std::sync::Arc;
 
 #[cfg(test)]
 pub(crate) use self::device::Step;
-pub(crate) use self::device::{Fault, Format, Timed};
-use self::driver::Lane;
+pub(crate) use self::device::{Fault, FloatFormat, Timed};
+use self::driver::Stream;
 pub use self::driver::{GpuInfo, gpus};
 use crate::bert::Source;
 use crate::config::Config;
@@ -30,14 +30,14 @@ use crate::selftest::{Effort, Finding, measure_products, operations};
 use crate::{ComputeDtype, GpuError, LoadError};
 
 /// Batches that a GPU has at a time: while one computes, the next is prepared and the last is copied back.
-pub const LANES: usize = 2;
+pub const STREAMS: usize = 2;
 
 /// Rows of the product that a self-test measures: a full batch; fewer in a short one, which may run under a checking tool.
 const PRODUCT_ROWS: usize = 32 * 1024;
 const PRODUCT_ROWS_SHORT: usize = 1024;
 
 /// A model on a real GPU.
-pub(crate) type Model = model::GpuModel<Lane>;
+pub(crate) type Model = model::GpuModel<Stream>;
 
 /// Loads a model onto the GPU of this number.
 ///
@@ -49,16 +49,16 @@ pub(crate) fn load(
     dtype: ComputeDtype,
     ordinal: usize,
 ) -> Result<Model, LoadError> {
-    let format = Format::of(dtype)?;
-    let lanes = std::iter::repeat_with(|| lane(ordinal)).take(LANES).collect::<Result<Vec<_>, _>>()?;
-    Model::load(config, source, format, lanes).map_err(|error| named(ordinal, error))
+    let format = FloatFormat::of(dtype)?;
+    let streams = std::iter::repeat_with(|| stream(ordinal)).take(STREAMS).collect::<Result<Vec<_>, _>>()?;
+    Model::load(config, source, format, streams).map_err(|error| named(ordinal, error))
 }
 
-fn lane(ordinal: usize) -> Result<Arc<Lane>, LoadError> {
+fn stream(ordinal: usize) -> Result<Arc<Stream>, LoadError> {
     if let Err(GpuError(problem)) = gpus() {
         return Err(LoadError::DeviceUnusable { device: format!("cuda:{ordinal}"), problem });
     }
-    Lane::open(ordinal).map(Arc::new).map_err(|fault| of_fault(ordinal, fault))
+    Stream::open(ordinal).map(Arc::new).map_err(|fault| of_fault(ordinal, fault))
 }
 
 fn of_fault(ordinal: usize, fault: Fault) -> LoadError {
@@ -87,14 +87,14 @@ pub(crate) fn self_test(
     ordinal: usize,
     dtype: ComputeDtype,
     effort: Effort,
-    tell: &mut dyn FnMut(Finding),
+    report: &mut dyn FnMut(Finding),
 ) -> Result<(), LoadError> {
-    let gpu = backend::Gpu::for_weights(&lane(ordinal)?, Format::of(dtype)?);
+    let gpu = backend::Gpu::for_weights(&stream(ordinal)?, FloatFormat::of(dtype)?);
     let rows = match effort {
         Effort::Whole => PRODUCT_ROWS,
         Effort::Short => PRODUCT_ROWS_SHORT,
     };
-    operations(&gpu, dtype, effort, tell)
-        .and_then(|()| measure_products(&gpu, dtype, rows, effort, tell))
+    operations(&gpu, dtype, effort, report)
+        .and_then(|()| measure_products(&gpu, dtype, rows, effort, report))
         .map_err(|error| named(ordinal, error))
 }

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 
-use super::device::{Fault, Format, Product};
+use super::device::{Fault, FloatFormat, Product};
 use super::library::{self, Algorithm, CublasLt, Handle, Heuristic};
 
 const COMPUTE_32F: c_int = 68;
@@ -41,7 +41,7 @@ const PLANS_MAX: usize = 4096;
 /// What a plan depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Shape {
-    format: Format,
+    format: FloatFormat,
     rows: usize,
     inputs: usize,
     outputs: usize,
@@ -51,7 +51,7 @@ struct Shape {
 }
 
 /// The descriptions of a product, and the algorithms that cuBLASLt thinks best for it, the fastest first.
-struct Plan {
+struct MatmulPlan {
     library: &'static CublasLt,
     operation: Handle,
     weights: Handle,
@@ -60,7 +60,7 @@ struct Plan {
     algorithms: Vec<Algorithm>,
 }
 
-impl Drop for Plan {
+impl Drop for MatmulPlan {
     fn drop(&mut self) {
         // SAFETY: each was created by the library or is 0, which it ignores; nothing uses them any more.
         unsafe {
@@ -76,7 +76,7 @@ impl Drop for Plan {
 pub(super) struct Products {
     library: &'static CublasLt,
     handle: Handle,
-    plans: HashMap<Shape, Plan>,
+    plans: HashMap<Shape, MatmulPlan>,
     workspace: u64,
 }
 
@@ -130,7 +130,7 @@ impl Products {
     }
 
     /// Starts a product by the first of the plan's algorithms that takes it, and forgets those that do not.
-    fn multiply_by(&self, plan: &mut Plan, product: &Product, stream: Handle) -> Result<(), Fault> {
+    fn multiply_by(&self, plan: &mut MatmulPlan, product: &Product, stream: Handle) -> Result<(), Fault> {
         if let Some(bias) = product.bias {
             self.set(plan.operation, DESC_BIAS_POINTER, &bias)?;
         }
@@ -143,10 +143,10 @@ impl Products {
         }
     }
 
-    fn start(&self, plan: &Plan, product: &Product, stream: Handle) -> c_int {
+    fn start(&self, plan: &MatmulPlan, product: &Product, stream: Handle) -> c_int {
         let (one, zero) = (1f32, 0f32);
         // SAFETY: the plan's descriptions are those of these buffers, which are freed in the order of this stream; the
-        // workspace is this lane's, so that one product at a time uses it.
+        // workspace is this stream's, so that one product at a time uses it.
         unsafe {
             (self.library.cublasLtMatmul)(
                 self.handle,
@@ -171,14 +171,14 @@ impl Products {
 
     /// Row-major `out = x * weights^T` is column-major `out^T = weights * x^T`, where what is row-major is a transpose:
     /// A is `weights` transposed, B is `x` as it lies, and D is `out` as it lies, with one bias per row.
-    fn plan(&self, shape: Shape, bias: Option<u64>) -> Result<Plan, Fault> {
+    fn plan(&self, shape: Shape, bias: Option<u64>) -> Result<MatmulPlan, Fault> {
         let library = self.library;
         let kind = match shape.format {
-            Format::F32 => R_32F,
-            Format::F16 => R_16F,
-            Format::Bf16 => R_16BF,
+            FloatFormat::F32 => R_32F,
+            FloatFormat::F16 => R_16F,
+            FloatFormat::Bf16 => R_16BF,
         };
-        let mut plan = Plan { library, operation: 0, weights: 0, x: 0, out: 0, algorithms: Vec::new() };
+        let mut plan = MatmulPlan { library, operation: 0, weights: 0, x: 0, out: 0, algorithms: Vec::new() };
         // SAFETY: it writes one handle.
         let created = unsafe { (library.cublasLtMatmulDescCreate)(&raw mut plan.operation, COMPUTE_32F, R_32F) };
         self.check("cublasLtMatmulDescCreate", created)?;
@@ -207,7 +207,7 @@ impl Products {
     }
 
     /// Asks for the algorithms that should be fastest, and returns one at least.
-    fn best(&self, plan: &Plan, shape: Shape) -> Result<Vec<Algorithm>, Fault> {
+    fn best(&self, plan: &MatmulPlan, shape: Shape) -> Result<Vec<Algorithm>, Fault> {
         let library = self.library;
         let (mut preference, mut found, mut best) = (0, 0, [Heuristic::default(); ALGORITHMS_MAX]);
         // SAFETY: it writes one handle.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ::kernels::Activation;
 
 use super::backend::Gpu;
-use super::device::{Buffer, Fault, Format};
+use super::device::{Buffer, Fault, FloatFormat};
 use super::emulated::{Emulated, Schedule};
 use super::kernels;
 use super::model::GpuModel;
@@ -27,7 +27,7 @@ const BACKWARD_SOON: Schedule = Schedule { order: 1, copies_at_once: true };
 const SHUFFLED: Schedule = Schedule { order: 77, copies_at_once: false };
 
 fn passes(dtype: ComputeDtype, schedule: Schedule) {
-    let gpu = Gpu::for_weights(&Arc::new(Emulated::new(schedule, ROOMY)), Format::of(dtype).unwrap());
+    let gpu = Gpu::for_weights(&Arc::new(Emulated::new(schedule, ROOMY)), FloatFormat::of(dtype).unwrap());
     let mut failures = Vec::new();
     operations(&gpu, dtype, Effort::Short, &mut |finding| {
         if !finding.passed() {
@@ -63,7 +63,7 @@ fn gelu_in_16_bits_is_off_by_less_than_16_bits_can_tell() {
     let device = Arc::new(Emulated::new(FORWARD_LATE, ROOMY));
     let near = (-2400..2400).map(|at| at as f32 / 200.0);
     let numbers: Vec<f32> = near.chain([-60000.0, -200.0, -50.0, -20.0, 20.0, 50.0, 200.0, 60000.0]).collect();
-    for (format, half_step) in [(Format::F16, 2f64.powi(-11)), (Format::Bf16, 2f64.powi(-8))] {
+    for (format, half_step) in [(FloatFormat::F16, 2f64.powi(-11)), (FloatFormat::Bf16, 2f64.powi(-8))] {
         let (x, bias) =
             (Buffer::of(&device, &format.encode(&numbers)).unwrap(), Buffer::of(&device, &[0; 32]).unwrap());
         let shape = (numbers.len() / 8, 8);
@@ -87,16 +87,16 @@ fn testdata(name: &str) -> ModelDir {
 fn load(
     model: &ModelDir,
     dtype: ComputeDtype,
-    lanes: Vec<Arc<Emulated>>,
+    streams: Vec<Arc<Emulated>>,
 ) -> Result<GpuModel<Emulated>, crate::LoadError> {
     let weights = Weights::open(&model.weights, bert::ANCHOR, &prefixes(model.config.architecture))?;
     let source = |name: &str, shape: &[usize]| weights.read(name, shape);
-    GpuModel::load(&model.config, &source, Format::of(dtype)?, lanes)
+    GpuModel::load(&model.config, &source, FloatFormat::of(dtype)?, streams)
 }
 
-fn lanes(count: usize, room: usize) -> Vec<Arc<Emulated>> {
-    let lane = || Arc::new(Emulated::new(FORWARD_LATE, room));
-    std::iter::repeat_with(lane).take(count).collect()
+fn streams(count: usize, room: usize) -> Vec<Arc<Emulated>> {
+    let stream = || Arc::new(Emulated::new(FORWARD_LATE, room));
+    std::iter::repeat_with(stream).take(count).collect()
 }
 
 fn golden_ids(name: &str) -> Batch {
@@ -113,7 +113,7 @@ fn on_cpu(model: &ModelDir, batch: &Batch, pooling: Pooling) -> Vec<f32> {
 
 fn agrees(name: &str, dtype: ComputeDtype, poolings: &[Pooling], cosine_min: f64) {
     let (model, batch) = (testdata(name), golden_ids(name));
-    let gpu = load(&model, dtype, lanes(1, ROOMY)).unwrap();
+    let gpu = load(&model, dtype, streams(1, ROOMY)).unwrap();
     for &pooling in poolings {
         let (found, expected) = (gpu.embed(&batch, pooling).unwrap(), on_cpu(&model, &batch, pooling));
         let (cosine, difference) = compare_rows(&found, &expected, model.config.hidden_size);
@@ -139,11 +139,11 @@ fn every_pooling_and_number_format_gives_the_vectors_of_the_cpu() {
 #[test]
 fn a_prompt_is_left_out_of_pooling_as_on_the_cpu() {
     let (model, batch) = (testdata("bertin"), golden_ids("bertin"));
-    let gpu = load(&model, ComputeDtype::F32, lanes(1, ROOMY)).unwrap();
+    let gpu = load(&model, ComputeDtype::F32, streams(1, ROOMY)).unwrap();
     for pooling in [Pooling::Cls, Pooling::Mean, Pooling::Max, Pooling::Last] {
         let options = EngineOptions { pooling: Some(pooling), normalize: false, ..EngineOptions::default() };
-        let cpu = Engine::load(&model, &options).unwrap().leaving_out(4);
-        let (found, expected) = (gpu.embed(&batch, Pool { pooling, left_out: 4 }).unwrap(), cpu.embed(&batch).unwrap());
+        let cpu = Engine::load(&model, &options).unwrap().with_excluded_prefix(4);
+        let (found, expected) = (gpu.embed(&batch, Pool { pooling, excluded: 4 }).unwrap(), cpu.embed(&batch).unwrap());
         let close = |a: &f32, b: &f32| a == b || (a - b).abs() < 1e-4;
         assert!(found.iter().zip(&expected).all(|(found, expected)| close(found, expected)), "{pooling}");
     }
@@ -153,7 +153,7 @@ fn a_prompt_is_left_out_of_pooling_as_on_the_cpu() {
 #[test]
 fn a_row_does_not_depend_on_its_batch_on_a_gpu_either() {
     let (model, batch) = (testdata("bertin"), golden_ids("bertin"));
-    let gpu = load(&model, ComputeDtype::F16, lanes(2, ROOMY)).unwrap();
+    let gpu = load(&model, ComputeDtype::F16, streams(2, ROOMY)).unwrap();
     let together = gpu.embed(&batch, Pooling::Mean).unwrap();
     for (row, together) in together.chunks_exact(model.config.hidden_size).enumerate() {
         let alone: Batch = [batch.row(row)].into_iter().collect();
@@ -164,24 +164,24 @@ fn a_row_does_not_depend_on_its_batch_on_a_gpu_either() {
 #[test]
 fn everything_is_given_back_after_a_batch() {
     let (model, batch) = (testdata("mbert"), golden_ids("mbert"));
-    let lanes = lanes(1, ROOMY);
-    let gpu = load(&model, ComputeDtype::F16, lanes.clone()).unwrap();
-    let after_load = lanes[0].used();
+    let streams = streams(1, ROOMY);
+    let gpu = load(&model, ComputeDtype::F16, streams.clone()).unwrap();
+    let after_load = streams[0].used();
     gpu.embed(&batch, Pooling::Cls).unwrap();
-    assert_eq!(lanes[0].used(), after_load, "weights stay, nothing else does");
+    assert_eq!(streams[0].used(), after_load, "weights stay, nothing else does");
     drop(gpu);
-    assert_eq!(lanes[0].used(), 0);
+    assert_eq!(streams[0].used(), 0);
 }
 
 #[test]
 fn every_step_of_a_batch_is_timed_and_then_no_more() {
     let (model, batch) = (testdata("mbert"), golden_ids("mbert"));
-    let lane = lanes(1, ROOMY);
-    let gpu = load(&model, ComputeDtype::F16, lane.clone()).unwrap();
-    let before = lane[0].launched();
+    let stream = streams(1, ROOMY);
+    let gpu = load(&model, ComputeDtype::F16, stream.clone()).unwrap();
+    let before = stream[0].launched();
     let timed = gpu.time(&batch, Pooling::Mean).unwrap();
     let kernels = timed.steps.iter().filter(|step| !step.name.starts_with("product ")).count();
-    assert_eq!(kernels, lane[0].launched() - before, "{timed:?}");
+    assert_eq!(kernels, stream[0].launched() - before, "{timed:?}");
     // Queries with keys and values, the context's, and two of the feed-forward half.
     assert_eq!(timed.steps.len() - kernels, 4 * model.config.layers, "{timed:?}");
     let busy: f64 = timed.steps.iter().map(|step| step.milliseconds).sum();
@@ -198,13 +198,14 @@ fn every_step_of_a_batch_is_timed_and_then_no_more() {
 #[test]
 fn scarce_memory_gives_the_same_vectors_in_more_parts() {
     let (model, batch) = (testdata("mbert"), golden_ids("mbert"));
-    let roomy = lanes(1, ROOMY);
+    let roomy = streams(1, ROOMY);
     let plenty = load(&model, ComputeDtype::F16, roomy.clone()).unwrap();
     let expected = plenty.embed(&batch, Pooling::Mean).unwrap();
-    let per_token = super::backend::bytes_per_token(Format::F16, model.config.hidden_size, model.config.intermediate);
+    let per_token =
+        super::backend::bytes_per_token(FloatFormat::F16, model.config.hidden_size, model.config.intermediate);
     let room = roomy[0].used() + (model.config.positions_used() + 50) * per_token;
     let many: Batch = (0..3).flat_map(|_| (0..batch.rows()).map(|row| batch.row(row))).collect();
-    let measured = load(&model, ComputeDtype::F16, lanes(1, room)).unwrap();
+    let measured = load(&model, ComputeDtype::F16, streams(1, room)).unwrap();
     // What it measured is gone when the batch comes.
     let surprised = load(&model, ComputeDtype::F16, vec![Arc::new(Emulated::shared_with_others(room))]).unwrap();
     for scarce in [measured, surprised] {
@@ -217,10 +218,10 @@ fn scarce_memory_gives_the_same_vectors_in_more_parts() {
 #[test]
 fn a_broken_context_is_not_taken_for_a_bad_batch() {
     let model = testdata("mbert");
-    let counting = lanes(1, ROOMY);
+    let counting = streams(1, ROOMY);
     load(&model, ComputeDtype::F16, counting.clone()).unwrap();
-    let lane = Arc::new(Emulated::breaking(counting[0].launched() + 3));
-    let gpu = load(&model, ComputeDtype::F16, vec![lane]).unwrap();
+    let stream = Arc::new(Emulated::breaking(counting[0].launched() + 3));
+    let gpu = load(&model, ComputeDtype::F16, vec![stream]).unwrap();
     for _ in 0..2 {
         let lost = gpu.embed(&golden_ids("mbert"), Pooling::Mean);
         assert!(matches!(lost, Err(Fault::Lost { .. })), "{lost:?}");
@@ -229,7 +230,7 @@ fn a_broken_context_is_not_taken_for_a_bad_batch() {
 
 #[test]
 fn a_gpu_without_room_for_the_model_says_so() {
-    let failed = load(&testdata("mbert"), ComputeDtype::F16, lanes(1, 1000)).map(drop).unwrap_err();
+    let failed = load(&testdata("mbert"), ComputeDtype::F16, streams(1, 1000)).map(drop).unwrap_err();
     let cause = std::error::Error::source(&failed).expect("it has a cause").to_string();
     assert!(cause.contains("out of GPU memory"), "{cause}");
 }

@@ -4,7 +4,7 @@
 use candle_core::Tensor;
 use kernels::{Activation, Heads};
 
-use super::reference::{self, Chance};
+use super::reference::{self, TestRng};
 use super::{Effort, Finding};
 use crate::backend::Backend;
 use crate::{Batch, ComputeDtype};
@@ -17,19 +17,19 @@ pub(crate) trait Probe: Backend {
         Self: Sized;
 
     /// Places a matrix, and returns the numbers that it then has: they may have been rounded.
-    fn place(&self, numbers: &[f32], rows: usize) -> Result<(Self::Rows, Vec<f64>), Self::Error>;
+    fn place(&self, numbers: &[f32], rows: usize) -> Result<(Self::Matrix, Vec<f64>), Self::Error>;
 
     /// Returns numbers as the weights of this backend have them.
     fn rounded(&self, numbers: &[f32]) -> Vec<f32>;
 
     /// Waits, and returns a whole matrix.
-    fn read(&self, rows: &Self::Rows) -> Result<Vec<f32>, Self::Error>;
+    fn read(&self, rows: &Self::Matrix) -> Result<Vec<f32>, Self::Error>;
 
     /// Whether nothing that runs on the device after this error can be trusted.
     fn is_lost(error: &Self::Error) -> bool;
 
     /// Waits until a matrix is there.
-    fn wait(&self, rows: &Self::Rows) -> Result<(), Self::Error>;
+    fn wait(&self, rows: &Self::Matrix) -> Result<(), Self::Error>;
 }
 
 /// How far results may be from the reference, as a share of the largest number of the reference.
@@ -47,18 +47,18 @@ pub(crate) struct Checks<'a, B: Probe> {
     pub(crate) backend: &'a B,
     pub(crate) dtype: ComputeDtype,
     pub(crate) effort: Effort,
-    pub(crate) tell: &'a mut dyn FnMut(Finding),
+    pub(crate) report: &'a mut dyn FnMut(Finding),
 }
 
 /// The worst of several comparisons.
 #[derive(Default)]
-struct Worst {
+struct MaxError {
     error: f64,
     compared: usize,
     at: String,
 }
 
-impl Worst {
+impl MaxError {
     fn compare(&mut self, found: &[f32], expected: &[f64], at: impl FnOnce() -> String) {
         assert_eq!(found.len(), expected.len(), "a result has the size of its reference");
         let largest = expected.iter().fold(f64::MIN_POSITIVE, |most, x| most.max(x.abs()));
@@ -87,11 +87,11 @@ fn batch_of(lengths: &[usize]) -> Batch {
 }
 
 /// One text, of which nothing but its being there matters.
-fn any_batch() -> Batch {
+fn dummy_batch() -> Batch {
     batch_of(&[1])
 }
 
-const ANY_HEADS: Heads = Heads { count: 1, size: 32 };
+const DUMMY_HEADS: Heads = Heads { count: 1, size: 32 };
 
 impl<B: Probe> Checks<'_, B> {
     /// Runs them all and tells of each. Only a device that is lost ends them: what else fails is a finding.
@@ -121,30 +121,30 @@ impl<B: Probe> Checks<'_, B> {
         match check(self) {
             Err(error) if !B::is_lost(&error) => {
                 let (name, detail) = (format!("{name}, {}", self.dtype), error.to_string());
-                (self.tell)(Finding::Check { name, detail, error: f64::INFINITY, bound: bound(self.dtype) });
+                (self.report)(Finding::Check { name, detail, error: f64::INFINITY, bound: bound(self.dtype) });
                 Ok(())
             }
             checked => checked,
         }
     }
 
-    fn tell(&mut self, name: String, worst: Worst) {
-        let Worst { error, compared, at } = worst;
+    fn report(&mut self, name: String, worst: MaxError) {
+        let MaxError { error, compared, at } = worst;
         let (bound, dtype) = (bound(self.dtype), self.dtype);
         let detail = format!("{compared} numbers, worst at {at}");
-        (self.tell)(Finding::Check { name: format!("{name}, {dtype}"), detail, error, bound });
+        (self.report)(Finding::Check { name: format!("{name}, {dtype}"), detail, error, bound });
     }
 
     fn embed(&mut self) -> Result<(), B::Error> {
-        let (mut worst, mut chance) = (Worst::default(), Chance::new(1));
+        let (mut worst, mut rng) = (MaxError::default(), TestRng::new(1));
         for (width, tokens) in [(32, 1), (64, 5), (100, 7), (384, 9), (768, 4), (1024, 3), (1096, 2), (2048, 5)] {
             let (entries, places) = (11, 6);
-            let words = self.backend.rounded(&chance.numbers(entries * width, 1.0));
-            let positions = self.backend.rounded(&chance.numbers(places * width, 0.5));
-            let (weight, shift) = (chance.numbers(width, 1.0), chance.numbers(width, 0.3));
+            let words = self.backend.rounded(&rng.numbers(entries * width, 1.0));
+            let positions = self.backend.rounded(&rng.numbers(places * width, 0.5));
+            let (weight, shift) = (rng.numbers(width, 1.0), rng.numbers(width, 0.3));
             let ids: Vec<(u32, u32)> =
-                (0..tokens).map(|_| (chance.below(entries) as u32, chance.below(places) as u32)).collect();
-            let backend = self.backend.for_batch(&batch_of(&[tokens]), ANY_HEADS)?;
+                (0..tokens).map(|_| (rng.below(entries) as u32, rng.below(places) as u32)).collect();
+            let backend = self.backend.for_batch(&batch_of(&[tokens]), DUMMY_HEADS)?;
             let rows = backend.embed(
                 &backend.table(tensor(&words, &[entries, width]))?,
                 &backend.table(tensor(&positions, &[places, width]))?,
@@ -161,23 +161,23 @@ impl<B: Probe> Checks<'_, B> {
             let expected = reference::norm(&sums, &weight, &shift, 1e-12);
             worst.compare(&backend.read(&rows)?, &expected, || format!("{tokens} tokens of {width}"));
         }
-        self.tell("embeddings and their normalisation".to_owned(), worst);
+        self.report("embeddings and their normalisation".to_owned(), worst);
         Ok(())
     }
 
     fn project(&mut self) -> Result<(), B::Error> {
-        let (mut worst, mut chance) = (Worst::default(), Chance::new(2));
+        let (mut worst, mut rng) = (MaxError::default(), TestRng::new(2));
         for (rows, inputs, outputs) in [(1, 32, 16), (5, 48, 48), (17, 100, 36), (130, 384, 384), (33, 768, 768)] {
             let weights: Vec<Vec<f32>> = (0..3)
-                .map(|_| self.backend.rounded(&chance.numbers(outputs * inputs, (inputs as f32).powf(-0.5))))
+                .map(|_| self.backend.rounded(&rng.numbers(outputs * inputs, (inputs as f32).powf(-0.5))))
                 .collect();
-            let biases: Vec<Vec<f32>> = (0..3).map(|_| self.backend.rounded(&chance.numbers(outputs, 0.5))).collect();
-            let backend = self.backend.for_batch(&any_batch(), ANY_HEADS)?;
+            let biases: Vec<Vec<f32>> = (0..3).map(|_| self.backend.rounded(&rng.numbers(outputs, 0.5))).collect();
+            let backend = self.backend.for_batch(&dummy_batch(), DUMMY_HEADS)?;
             let tensors = |parts: &[Vec<f32>], shape: &[usize]| -> Vec<Tensor> {
                 parts.iter().map(|numbers| tensor(numbers, shape)).collect()
             };
             let linear = backend.linear(&tensors(&weights, &[outputs, inputs]), &tensors(&biases, &[outputs]))?;
-            let (x, numbers) = backend.place(&chance.numbers(rows * inputs, 1.0), rows)?;
+            let (x, numbers) = backend.place(&rng.numbers(rows * inputs, 1.0), rows)?;
             for parts in [0..3, 0..1, 1..3] {
                 let found = backend.project(&linear, parts.start * outputs..parts.end * outputs, &x)?;
                 let expected =
@@ -187,41 +187,41 @@ impl<B: Probe> Checks<'_, B> {
                 });
             }
         }
-        self.tell("linear layers with bias".to_owned(), worst);
+        self.report("linear layers with bias".to_owned(), worst);
         Ok(())
     }
 
     fn add_norm(&mut self) -> Result<(), B::Error> {
-        let (mut worst, mut chance) = (Worst::default(), Chance::new(3));
+        let (mut worst, mut rng) = (MaxError::default(), TestRng::new(3));
         for (rows, inputs, width) in [(1, 32, 32), (6, 64, 100), (4, 100, 64), (7, 384, 384), (3, 768, 1096)] {
-            let weights = self.backend.rounded(&chance.numbers(width * inputs, (inputs as f32).powf(-0.5)));
-            let bias = self.backend.rounded(&chance.numbers(width, 0.5));
-            let (weight, shift) = (chance.numbers(width, 1.0), chance.numbers(width, 0.3));
-            let backend = self.backend.for_batch(&any_batch(), ANY_HEADS)?;
+            let weights = self.backend.rounded(&rng.numbers(width * inputs, (inputs as f32).powf(-0.5)));
+            let bias = self.backend.rounded(&rng.numbers(width, 0.5));
+            let (weight, shift) = (rng.numbers(width, 1.0), rng.numbers(width, 0.3));
+            let backend = self.backend.for_batch(&dummy_batch(), DUMMY_HEADS)?;
             let linear = backend.linear(&[tensor(&weights, &[width, inputs])], &[tensor(&bias, &[width])])?;
             let norm = backend.norm(tensor(&weight, &[width]), tensor(&shift, &[width]), 1e-5)?;
-            let (x, numbers) = backend.place(&chance.numbers(rows * inputs, 1.0), rows)?;
-            let (residual, residuals) = backend.place(&chance.numbers(rows * width, 1.0), rows)?;
+            let (x, numbers) = backend.place(&rng.numbers(rows * inputs, 1.0), rows)?;
+            let (residual, residuals) = backend.place(&rng.numbers(rows * width, 1.0), rows)?;
             let found = backend.add_norm(&linear, &norm, &x, &residual)?;
             let sums = reference::linear(&numbers, &weights, &bias);
             let sums: Vec<f64> = sums.iter().zip(&residuals).map(|(a, b)| a + b).collect();
             let expected = reference::norm(&sums, &weight, &shift, 1e-5);
             worst.compare(&backend.read(&found)?, &expected, || format!("[{rows}, {inputs}] to {width}"));
         }
-        self.tell("linear layer, residual and normalisation".to_owned(), worst);
+        self.report("linear layer, residual and normalisation".to_owned(), worst);
         Ok(())
     }
 
     fn feed_forward(&mut self, activation: Activation) -> Result<(), B::Error> {
-        let (mut worst, mut chance) = (Worst::default(), Chance::new(4));
+        let (mut worst, mut rng) = (MaxError::default(), TestRng::new(4));
         for (rows, width, inner) in [(1, 32, 64), (5, 64, 100), (3, 384, 1536)] {
-            let up = self.backend.rounded(&chance.numbers(inner * width, 2.0 * (width as f32).powf(-0.5)));
-            let down = self.backend.rounded(&chance.numbers(inner * width, (inner as f32).powf(-0.5)));
-            let biases = self.backend.rounded(&chance.numbers(inner + width, 0.5));
+            let up = self.backend.rounded(&rng.numbers(inner * width, 2.0 * (width as f32).powf(-0.5)));
+            let down = self.backend.rounded(&rng.numbers(inner * width, (inner as f32).powf(-0.5)));
+            let biases = self.backend.rounded(&rng.numbers(inner + width, 0.5));
             let (up_bias, down_bias) = biases.split_at(inner);
-            let (weight, shift) = (chance.numbers(width, 1.0), chance.numbers(width, 0.3));
-            let backend = self.backend.for_batch(&any_batch(), ANY_HEADS)?;
-            let (x, numbers) = backend.place(&chance.numbers(rows * width, 1.0), rows)?;
+            let (weight, shift) = (rng.numbers(width, 1.0), rng.numbers(width, 0.3));
+            let backend = self.backend.for_batch(&dummy_batch(), DUMMY_HEADS)?;
+            let (x, numbers) = backend.place(&rng.numbers(rows * width, 1.0), rows)?;
             let found = backend.feed_forward(
                 &x,
                 &backend.linear(&[tensor(&up, &[inner, width])], &[tensor(up_bias, &[inner])])?,
@@ -236,7 +236,7 @@ impl<B: Probe> Checks<'_, B> {
             let expected = reference::norm(&sums, &weight, &shift, 1e-12);
             worst.compare(&backend.read(&found)?, &expected, || format!("[{rows}, {width}] through {inner}"));
         }
-        self.tell(format!("feed-forward with {activation:?}"), worst);
+        self.report(format!("feed-forward with {activation:?}"), worst);
         Ok(())
     }
 
@@ -252,12 +252,12 @@ impl<B: Probe> Checks<'_, B> {
         let batch = self.texts();
         let (tokens, texts, width) = (batch.tokens(), batch.rows(), heads.count * heads.size);
         let backend = self.backend.for_batch(&batch, heads)?;
-        let mut chance = Chance::new(5);
+        let mut rng = TestRng::new(5);
         // Large scores, as trained models have: a softmax that overflowed would show.
-        let (qkv, numbers) = backend.place(&chance.numbers(tokens * 3 * width, 1.7), tokens)?;
+        let (qkv, numbers) = backend.place(&rng.numbers(tokens * 3 * width, 1.7), tokens)?;
         let (queries, keys_values) = (B::columns(&qkv, 0..width)?, B::columns(&qkv, width..3 * width)?);
         let found = backend.read(&backend.attention(&queries, &keys_values, &batch, heads)?)?;
-        let mut worst = Worst::default();
+        let mut worst = MaxError::default();
         for text in 0..texts {
             let (start, end) = (batch.offsets[text] as usize, batch.offsets[text + 1] as usize);
             let rows = &numbers[start * 3 * width..end * 3 * width];
@@ -267,7 +267,7 @@ impl<B: Probe> Checks<'_, B> {
             let at = || format!("a text of {} tokens", end - start);
             worst.compare(&found[start * width..end * width], &expected, at);
         }
-        self.tell(format!("attention with {} heads of {}", heads.count, heads.size), worst);
+        self.report(format!("attention with {} heads of {}", heads.count, heads.size), worst);
         Ok(())
     }
 
@@ -275,22 +275,22 @@ impl<B: Probe> Checks<'_, B> {
     fn contexts(&mut self, heads: Heads) -> Result<(), B::Error> {
         let batch = self.texts();
         let (tokens, width) = (batch.tokens(), heads.count * heads.size);
-        let mut chance = Chance::new(6);
-        let mut made_up = |count, scale| self.backend.rounded(&chance.numbers(count, scale));
-        let weights = [(); 3].map(|()| made_up(width * width, (width as f32).powf(-0.5)));
-        let biases = [(); 3].map(|()| made_up(width, 0.3));
+        let mut rng = TestRng::new(6);
+        let mut synthetic_weight = |count, scale| self.backend.rounded(&rng.numbers(count, scale));
+        let weights = [(); 3].map(|()| synthetic_weight(width * width, (width as f32).powf(-0.5)));
+        let biases = [(); 3].map(|()| synthetic_weight(width, 0.3));
         let backend = self.backend.for_batch(&batch, heads)?;
         let matrices = weights.each_ref().map(|weight| tensor(weight, &[width, width]));
         let vectors = biases.each_ref().map(|bias| tensor(bias, &[width]));
         let qkv = backend.linear(&matrices, &vectors)?;
         let ([_, keys, values], [_, _, bias]) = (matrices, vectors);
         let keys_values = backend.keys_values(keys, values, bias)?;
-        let (x, numbers) = backend.place(&chance.numbers(tokens * width, 1.0), tokens)?;
+        let (x, numbers) = backend.place(&rng.numbers(tokens * width, 1.0), tokens)?;
         let all = backend.read(&backend.context(&qkv, &x, &batch, heads)?)?;
         let queries = backend.project(&qkv, 0..width, &backend.first_tokens(&x, &batch)?)?;
-        let asked = widened(&backend.read(&queries)?);
+        let queries_f64 = widened(&backend.read(&queries)?);
         let firsts = backend.read(&backend.first_context(&queries, &x, (&qkv, &keys_values), &batch, heads)?)?;
-        let (mut worst, mut worst_first) = (Worst::default(), Worst::default());
+        let (mut worst, mut worst_first) = (MaxError::default(), MaxError::default());
         for (text, span) in batch.offsets.windows(2).enumerate() {
             let (start, length) = (span[0] as usize, (span[1] - span[0]) as usize);
             let rows = start * width..(start + length) * width;
@@ -301,25 +301,25 @@ impl<B: Probe> Checks<'_, B> {
             };
             let (row, at) = (text * width..(text + 1) * width, || format!("a text of {length} tokens"));
             worst.compare(&all[rows.clone()], &attention(&asking), at);
-            worst_first.compare(&firsts[row.clone()], &attention(&asked[row]), at);
+            worst_first.compare(&firsts[row.clone()], &attention(&queries_f64[row]), at);
         }
         let shape = format!("{} heads of {}", heads.count, heads.size);
-        self.tell(format!("context of every token with {shape}"), worst);
-        self.tell(format!("context of the first tokens with {shape}"), worst_first);
+        self.report(format!("context of every token with {shape}"), worst);
+        self.report(format!("context of the first tokens with {shape}"), worst_first);
         Ok(())
     }
 }
 
 /// The reference of a model that is checked as a whole: numbers by the name of a tensor.
-pub(crate) fn made_up(name: &str, shape: &[usize]) -> Tensor {
+pub(crate) fn synthetic_weight(name: &str, shape: &[usize]) -> Tensor {
     let seed = name.bytes().fold(7u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
     let count = shape.iter().product();
-    let mut chance = Chance::new(seed);
+    let mut rng = TestRng::new(seed);
     let numbers = match (name.ends_with("LayerNorm.weight"), shape) {
-        (true, _) => chance.numbers(count, 0.2).iter().map(|x| 1.0 + x).collect(),
-        (false, [_, inputs]) if !name.contains("embeddings") => chance.numbers(count, (*inputs as f32).powf(-0.5)),
-        (false, [_, _]) => chance.numbers(count, 1.0),
-        (false, _) => chance.numbers(count, 0.1),
+        (true, _) => rng.numbers(count, 0.2).iter().map(|x| 1.0 + x).collect(),
+        (false, [_, inputs]) if !name.contains("embeddings") => rng.numbers(count, (*inputs as f32).powf(-0.5)),
+        (false, [_, _]) => rng.numbers(count, 1.0),
+        (false, _) => rng.numbers(count, 0.1),
     };
     tensor(&numbers, shape)
 }

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use candle_core::Tensor;
 use kernels::{Activation, Heads, WeightFormat};
 
-pub(crate) use self::checks::{Checks, Probe, compare_rows, made_up};
-use self::reference::Chance;
+pub(crate) use self::checks::{Checks, Probe, compare_rows, synthetic_weight};
+use self::reference::TestRng;
 #[cfg(test)]
 pub(crate) use self::reference::activation;
 use crate::backend::Cpu;
-use crate::bert::{Bert, Wanted};
+use crate::bert::{Bert, TokenSelection};
 use crate::config::{Architecture, Config, Family};
 use crate::options::weight_format;
 use crate::{Batch, ComputeDtype, DeviceSpec, LoadError, ModelDir};
@@ -75,12 +75,12 @@ pub fn self_test(
     device: &DeviceSpec,
     model: Option<&ModelDir>,
     effort: Effort,
-    tell: &mut dyn FnMut(&Finding),
+    report: &mut dyn FnMut(&Finding),
 ) -> Result<bool, LoadError> {
     let mut passed = true;
-    let mut tell = |finding: Finding| {
+    let mut report = |finding: Finding| {
         passed &= finding.passed();
-        tell(&finding);
+        report(&finding);
     };
     let dtypes: &[ComputeDtype] = match device {
         DeviceSpec::Cpu => &[ComputeDtype::F32, ComputeDtype::Bf16, ComputeDtype::Int8],
@@ -90,13 +90,13 @@ pub fn self_test(
         match device {
             DeviceSpec::Cpu => {
                 let cpu = Cpu { format: weight_format(dtype)? };
-                operations(&cpu, dtype, effort, &mut tell)?;
-                measure_products(&cpu, dtype, 512, effort, &mut tell)?;
+                operations(&cpu, dtype, effort, &mut report)?;
+                measure_products(&cpu, dtype, 512, effort, &mut report)?;
             }
-            DeviceSpec::Cuda(ordinal) => crate::cuda::self_test(*ordinal, dtype, effort, &mut tell)?,
+            DeviceSpec::Cuda(ordinal) => crate::cuda::self_test(*ordinal, dtype, effort, &mut report)?,
         }
         if let Some(model) = model {
-            model::check_and_measure(device, model, dtype, effort, &mut tell)?;
+            model::check_and_measure(device, model, dtype, effort, &mut report)?;
         }
     }
     Ok(passed)
@@ -111,23 +111,24 @@ pub(crate) fn operations<B: Probe>(
     backend: &B,
     dtype: ComputeDtype,
     effort: Effort,
-    tell: &mut dyn FnMut(Finding),
+    report: &mut dyn FnMut(Finding),
 ) -> Result<(), LoadError> {
-    Checks { backend, dtype, effort, tell }.run().map_err(failed)?;
+    Checks { backend, dtype, effort, report }.run().map_err(failed)?;
     let config = shape(effort);
     let heads = Heads { count: config.heads, size: config.hidden_size / config.heads };
     let batch = mixed_batch(effort);
     let expected_on = Cpu { format: WeightFormat::F32 };
-    let source = |name: &str, shape: &[usize]| Ok(made_up(name, shape));
+    let source = |name: &str, shape: &[usize]| Ok(synthetic_weight(name, shape));
     let reference = Bert::load(&config, &source, &expected_on)?;
     let model = Bert::load(&config, &source, backend)?;
-    for (wanted, name) in [(Wanted::FirstToken, "first tokens"), (Wanted::EveryToken, "every token")] {
-        let expected = reference.forward(&expected_on, &batch, wanted).map_err(failed)?;
+    for (selection, name) in [(TokenSelection::FirstToken, "first tokens"), (TokenSelection::EveryToken, "every token")]
+    {
+        let expected = reference.forward(&expected_on, &batch, selection).map_err(failed)?;
         let expected = expected.flatten_all().and_then(|rows| rows.to_vec1::<f32>()).map_err(failed)?;
         let on = backend.for_batch(&batch, heads).map_err(failed)?;
-        let found = model.forward(&on, &batch, wanted).and_then(|rows| on.read(&rows)).map_err(failed)?;
+        let found = model.forward(&on, &batch, selection).and_then(|rows| on.read(&rows)).map_err(failed)?;
         let (cosine, difference) = compare_rows(&found, &expected, config.hidden_size);
-        tell(Finding::Check {
+        report(Finding::Check {
             name: format!("made-up model of {} layers, {name}, {dtype}", config.layers),
             detail: format!("{} texts, {} tokens, largest difference {difference:.1e}", batch.rows(), batch.tokens()),
             error: 1.0 - cosine,
@@ -176,8 +177,8 @@ fn mixed_batch(effort: Effort) -> Batch {
         Effort::Whole => &[512, 1, 2, 63, 64, 65, 128, 37, 300],
         Effort::Short => &[70, 1, 2, 33],
     };
-    let mut chance = Chance::new(11);
-    lengths.iter().map(|&length| (0..length).map(|_| chance.below(1000) as u32).collect::<Vec<_>>()).collect()
+    let mut rng = TestRng::new(11);
+    lengths.iter().map(|&length| (0..length).map(|_| rng.below(1000) as u32).collect::<Vec<_>>()).collect()
 }
 
 /// Measures the product that most of the time goes into, at the sizes of BERT-base.
@@ -186,12 +187,13 @@ pub(crate) fn measure_products<B: Probe>(
     dtype: ComputeDtype,
     rows: usize,
     effort: Effort,
-    tell: &mut dyn FnMut(Finding),
+    report: &mut dyn FnMut(Finding),
 ) -> Result<(), LoadError> {
     let (inputs, outputs) = (768, 3072);
-    let linear =
-        backend.linear(&[made_up("weight", &[outputs, inputs])], &[made_up("bias", &[outputs])]).map_err(failed)?;
-    let (x, _) = backend.place(&Chance::new(9).numbers(rows * inputs, 1.0), rows).map_err(failed)?;
+    let linear = backend
+        .linear(&[synthetic_weight("weight", &[outputs, inputs])], &[synthetic_weight("bias", &[outputs])])
+        .map_err(failed)?;
+    let (x, _) = backend.place(&TestRng::new(9).numbers(rows * inputs, 1.0), rows).map_err(failed)?;
     let round = |times: u32| -> Result<Duration, B::Error> {
         let since = Instant::now();
         let mut last = None;
@@ -211,7 +213,7 @@ pub(crate) fn measure_products<B: Probe>(
     let seconds = round(times).map_err(failed)?.as_secs_f64() / f64::from(times);
     let flops = 2.0 * rows as f64 * inputs as f64 * outputs as f64;
     let name = format!("product of [{rows}, {inputs}] with {outputs} outputs, {dtype}");
-    tell(Finding::Measure { name, value: flops / seconds / 1e12, unit: "TFLOP/s" });
+    report(Finding::Measure { name, value: flops / seconds / 1e12, unit: "TFLOP/s" });
     Ok(())
 }
 

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::reference::Chance;
+use super::reference::TestRng;
 use super::{Effort, Finding, compare_rows, failed, model_bound};
 use crate::cuda::Timed;
 use crate::{
-    Batch, ComputeDtype, DeviceSpec, EmbedError, Engine, EngineOptions, GPU_LANES, LoadError, ModelDir, Pooling,
+    Batch, ComputeDtype, DeviceSpec, EmbedError, Engine, EngineOptions, GPU_STREAMS, LoadError, ModelDir, Pooling,
 };
 
 /// The lengths that are measured, in tokens: of equal texts, then of texts as a corpus may have them.
@@ -23,7 +23,7 @@ pub(super) fn check_and_measure(
     model: &ModelDir,
     dtype: ComputeDtype,
     effort: Effort,
-    tell: &mut dyn FnMut(Finding),
+    report: &mut dyn FnMut(Finding),
 ) -> Result<(), LoadError> {
     let options = |device: &DeviceSpec, dtype| EngineOptions {
         device: device.clone(),
@@ -33,11 +33,11 @@ pub(super) fn check_and_measure(
     };
     let engine = Engine::load(model, &options(device, dtype))?;
     let reference = Engine::load(model, &options(&DeviceSpec::Cpu, ComputeDtype::F32))?;
-    let mut texts = MadeUpTexts::of(model);
+    let mut texts = SyntheticTexts::of(model);
     let mixed = texts.batch(&[1, 17, 17, 17, 17, 64, 64, texts.longest]);
     let (found, expected) = (engine.embed(&mixed).map_err(failed)?, reference.embed(&mixed).map_err(failed)?);
     let (cosine, difference) = compare_rows(&found, &expected, engine.dimensions());
-    tell(Finding::Check {
+    report(Finding::Check {
         name: format!("the model, against the CPU in f32, {dtype}"),
         detail: format!("{} texts, largest difference {difference:.1e}", mixed.rows()),
         error: 1.0 - cosine,
@@ -59,35 +59,35 @@ pub(super) fn check_and_measure(
             DeviceSpec::Cpu => format!("{of}, one thread, {dtype}"),
             DeviceSpec::Cuda(_) => format!("{of}, {dtype}"),
         };
-        tell(Finding::Measure { name, value, unit: "tokens/s" });
+        report(Finding::Measure { name, value, unit: "tokens/s" });
     }
     for length in TIMED_LENGTHS {
         let batch = texts.filling(engine.default_batch_tokens(), &[length]);
         if let Some(timed) = engine.time_steps(&batch).map_err(failed)? {
-            tell_steps(&timed, &format!("{} texts of {length} tokens, {dtype}", batch.rows()), tell);
+            report_steps(&timed, &format!("{} texts of {length} tokens, {dtype}", batch.rows()), report);
         }
     }
     Ok(())
 }
 
 /// Texts of ids drawn by a fixed seed.
-struct MadeUpTexts {
-    chance: Chance,
+struct SyntheticTexts {
+    rng: TestRng,
     vocab: usize,
     /// The most tokens of a text.
     longest: usize,
 }
 
-impl MadeUpTexts {
-    fn of(model: &ModelDir) -> MadeUpTexts {
+impl SyntheticTexts {
+    fn of(model: &ModelDir) -> SyntheticTexts {
         let longest = model.config.positions_used().min(512);
-        MadeUpTexts { chance: Chance::new(13), vocab: model.config.vocab_size, longest }
+        SyntheticTexts { rng: TestRng::new(13), vocab: model.config.vocab_size, longest }
     }
 
     /// Returns texts of these lengths, as far as the model takes them.
     fn batch(&mut self, lengths: &[usize]) -> Batch {
         let mut text = |length: usize| -> Vec<u32> {
-            (0..length.min(self.longest)).map(|_| self.chance.below(self.vocab) as u32).collect()
+            (0..length.min(self.longest)).map(|_| self.rng.below(self.vocab) as u32).collect()
         };
         lengths.iter().map(|&length| text(length)).collect()
     }
@@ -112,7 +112,7 @@ impl MadeUpTexts {
 
 /// Tells what each kind of step took of a batch, in the order in which they first ran, and how much of the time the GPU
 /// was at any of them.
-fn tell_steps(timed: &Timed, of: &str, tell: &mut dyn FnMut(Finding)) {
+fn report_steps(timed: &Timed, of: &str, report: &mut dyn FnMut(Finding)) {
     let mut kinds: Vec<(&str, usize, f64)> = Vec::new();
     for step in &timed.steps {
         match kinds.iter_mut().find(|kind| kind.0 == step.name) {
@@ -124,18 +124,18 @@ fn tell_steps(timed: &Timed, of: &str, tell: &mut dyn FnMut(Finding)) {
         }
     }
     for &(name, times, value) in &kinds {
-        tell(Finding::Measure { name: format!("step {name}, {times} times, {of}"), value, unit: "ms" });
+        report(Finding::Measure { name: format!("step {name}, {times} times, {of}"), value, unit: "ms" });
     }
     let busy: f64 = timed.steps.iter().map(|step| step.milliseconds).sum();
-    tell(Finding::Measure { name: format!("all steps, {of}"), value: timed.whole_milliseconds, unit: "ms" });
+    report(Finding::Measure { name: format!("all steps, {of}"), value: timed.whole_milliseconds, unit: "ms" });
     let value = 100.0 * busy / timed.whole_milliseconds.max(f64::MIN_POSITIVE);
-    tell(Finding::Measure { name: format!("the GPU is busy, {of}"), value, unit: "%" });
+    report(Finding::Measure { name: format!("the GPU is busy, {of}"), value, unit: "%" });
 }
 
 /// Embeds a batch over and over: on a GPU with as many at a time as a worker has there.
 fn tokens_per_second(engine: &Engine, batch: &Batch, lasting: Duration) -> Result<f64, EmbedError> {
     let threads = match engine.device() {
-        DeviceSpec::Cuda(_) => GPU_LANES,
+        DeviceSpec::Cuda(_) => GPU_STREAMS,
         DeviceSpec::Cpu => 1,
     };
     let since = Instant::now();
@@ -163,11 +163,11 @@ mod tests {
     fn steps_are_summed_by_kind_and_compared_with_the_whole() {
         let step = |name: &str, milliseconds| Step { name: name.to_owned(), milliseconds };
         let steps = vec![step("flash_f16_64", 1.0), step("product 768 to 768", 2.0), step("flash_f16_64", 3.0)];
-        let mut told = Vec::new();
-        tell_steps(&Timed { steps, whole_milliseconds: 8.0 }, "2 texts", &mut |finding| told.push(finding));
+        let mut reported = Vec::new();
+        report_steps(&Timed { steps, whole_milliseconds: 8.0 }, "2 texts", &mut |finding| reported.push(finding));
         let measure = |name: &str, value, unit| Finding::Measure { name: name.to_owned(), value, unit };
         assert_eq!(
-            told,
+            reported,
             [
                 measure("step flash_f16_64, 2 times, 2 texts", 4.0, "ms"),
                 measure("step product 768 to 768, 1 times, 2 texts", 2.0, "ms"),

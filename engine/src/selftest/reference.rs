@@ -3,12 +3,12 @@
 use kernels::Activation;
 
 /// Foreseeable numbers, about normally distributed.
-pub(crate) struct Chance(u64);
+pub(crate) struct TestRng(u64);
 
-impl Chance {
+impl TestRng {
     /// Starts a sequence.
-    pub(crate) fn new(seed: u64) -> Chance {
-        Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    pub(crate) fn new(seed: u64) -> TestRng {
+        TestRng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     /// Returns a number below `bound`.
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn foreseeable_numbers_are_spread_as_asked() {
-        let numbers = Chance::new(3).numbers(20_000, 2.0);
+        let numbers = TestRng::new(3).numbers(20_000, 2.0);
         let variance = numbers.iter().map(|x| x * x).sum::<f32>() / 20_000.0;
         assert!((variance - 4.0).abs() < 0.2, "{variance}");
     }

@@ -44,11 +44,11 @@ const CLASSES: &[(&str, Kind)] = &[
 
 /// The keys of an entry. `kwargs` names what callers of Python's `encode` may pass on: nothing of it applies here.
 const ENTRY: Table = &[
-    ("idx", Rule::Harmless),
+    ("idx", Rule::NoEffect),
     ("name", Rule::Read),
     ("path", Rule::Read),
     ("type", Rule::Read),
-    ("kwargs", Rule::Harmless),
+    ("kwargs", Rule::NoEffect),
 ];
 
 /// The keys of a Normalize module's own file: which of a text's vectors it scales.

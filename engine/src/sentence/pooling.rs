@@ -48,11 +48,11 @@ pub(super) fn read(path: &Path) -> Result<(Pooling, bool), LoadError> {
     Ok((mode(path, &map)?, settings::flag(path, "include_prompt", map.get("include_prompt"), true)?))
 }
 
-/// Returns the one mode that is asked for. No mode at all means the mean, as in Python; the newer key wins.
+/// Returns the one mode that is modes for. No mode at all means the mean, as in Python; the newer key wins.
 fn mode(path: &Path, map: &Map<String, Value>) -> Result<Pooling, LoadError> {
     let unsupported = |what: String| LoadError::Unsupported { what: format!("`{}`: {what}", path.display()) };
     let wrong = |value: &Value| settings::invalid(path, "pooling_mode", value, "the name of a pooling, or several");
-    let asked: Vec<String> = match map.get("pooling_mode") {
+    let modes: Vec<String> = match map.get("pooling_mode") {
         Some(Value::String(mode)) => vec![mode.clone()],
         Some(value @ Value::Array(modes)) if !modes.is_empty() => {
             let names = modes.iter().map(|mode| mode.as_str().map(str::to_owned));
@@ -69,7 +69,7 @@ fn mode(path: &Path, map: &Map<String, Value>) -> Result<Pooling, LoadError> {
             set
         }
     };
-    match asked.as_slice() {
+    match modes.as_slice() {
         [] => Ok(Pooling::Mean),
         [mode] => MODES
             .iter()

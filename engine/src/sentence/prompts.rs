@@ -20,8 +20,8 @@ const MODEL: Table = &[
     ("similarity_fn_name", Rule::Read),
     ("model_type", Rule::Only(&[r#""SentenceTransformer""#])),
     // What the model was saved with, and what Python needs to load it.
-    ("__version__", Rule::Harmless),
-    ("requirements", Rule::Harmless),
+    ("__version__", Rule::NoEffect),
+    ("requirements", Rule::NoEffect),
 ];
 
 /// The similarities of sentence-transformers; it passes over any other name.

@@ -17,7 +17,7 @@ pub(super) enum Rule {
     /// The owner of the table reads it, and refuses what it cannot do.
     Read,
     /// No value of it changes a vector.
-    Harmless,
+    NoEffect,
     /// These values (as JSON) change nothing; any other would, and is refused.
     Only(&'static [&'static str]),
     /// An object with a table of its own.
@@ -34,7 +34,7 @@ pub(super) fn check(path: &Path, parent: &str, table: Table, map: &Map<String, V
         let name = if parent.is_empty() { key.clone() } else { format!("{parent}.{key}") };
         match table.iter().find(|(known, _)| known == key).map(|(_, rule)| *rule) {
             None => return Err(refused(path, &name, value, "a setting that is not known here")),
-            Some(Rule::Read | Rule::Harmless) => {}
+            Some(Rule::Read | Rule::NoEffect) => {}
             Some(Rule::Only(values)) if values.contains(&value.to_string().as_str()) => {}
             Some(Rule::Only(values)) => {
                 let done = if values.is_empty() { "none".into() } else { values.join(" or ") };
@@ -103,7 +103,7 @@ mod tests {
 
     const TABLE: Table = &[
         ("read", Rule::Read),
-        ("free", Rule::Harmless),
+        ("free", Rule::NoEffect),
         ("task", Rule::Only(&[r#""embed""#, "null"])),
         ("inner", Rule::Object(&[("size", Rule::Only(&[]))])),
     ];

@@ -34,27 +34,27 @@ const TRANSFORMER: Table = &[
     ("config_kwargs", Rule::Object(CONFIG)),
     ("config_args", Rule::Object(CONFIG)),
     // How attention is batched.
-    ("unpad_inputs", Rule::Harmless),
+    ("unpad_inputs", Rule::NoEffect),
     // Lengths of Python's `encode_query` and `encode_document`, not of `encode`.
-    ("query_length", Rule::Harmless),
-    ("document_length", Rule::Harmless),
+    ("query_length", Rule::NoEffect),
+    ("document_length", Rule::NoEffect),
     ("query_expansion", Rule::Only(&["null"])),
     ("tokenizer_name_or_path", Rule::Only(&["null"])),
     // The caller decides these in Python too.
-    ("backend", Rule::Harmless),
-    ("cache_dir", Rule::Harmless),
+    ("backend", Rule::NoEffect),
+    ("cache_dir", Rule::NoEffect),
 ];
 
 /// Keys that Python overwrites with what its caller says: where files come from.
 macro_rules! hub_keys {
     ($($key:expr),* $(,)?) => {
         &[
-            ("subfolder", Rule::Harmless),
-            ("token", Rule::Harmless),
-            ("cache_dir", Rule::Harmless),
-            ("revision", Rule::Harmless),
-            ("local_files_only", Rule::Harmless),
-            ("trust_remote_code", Rule::Harmless),
+            ("subfolder", Rule::NoEffect),
+            ("token", Rule::NoEffect),
+            ("cache_dir", Rule::NoEffect),
+            ("revision", Rule::NoEffect),
+            ("local_files_only", Rule::NoEffect),
+            ("trust_remote_code", Rule::NoEffect),
             $($key),*
         ]
     };
@@ -65,25 +65,25 @@ const MODEL: Table = hub_keys![
     ("attn_implementation", Rule::Only(&["null", r#""eager""#, r#""sdpa""#])),
     ("add_pooling_layer", Rule::Only(&["true", "false"])),
     ("dtype", Rule::Only(&["null", r#""auto""#, r#""float32""#])),
-    ("low_cpu_mem_usage", Rule::Harmless),
+    ("low_cpu_mem_usage", Rule::NoEffect),
     ("torch_dtype", Rule::Only(&["null", r#""auto""#, r#""float32""#])),
 ];
 
 /// What the tokenizer is loaded with, over its own files.
-const PROCESSOR: Table = hub_keys![("model_max_length", Rule::Read), ("use_fast", Rule::Harmless)];
+const PROCESSOR: Table = hub_keys![("model_max_length", Rule::Read), ("use_fast", Rule::NoEffect)];
 
 /// What the encoder's config is loaded with, over its own file.
-const CONFIG: Table = hub_keys![("use_cache", Rule::Harmless)];
+const CONFIG: Table = hub_keys![("use_cache", Rule::NoEffect)];
 
 /// What the tokenizer is called with.
 const PROCESSING: Table = &[
     ("text", Rule::Object(PROCESSING_TEXT)),
     ("common", Rule::Object(&[("return_tensors", Rule::Only(&[r#""pt""#]))])),
     // Of kinds of input that no model here takes.
-    ("audio", Rule::Harmless),
-    ("image", Rule::Harmless),
-    ("video", Rule::Harmless),
-    ("chat_template", Rule::Harmless),
+    ("audio", Rule::NoEffect),
+    ("image", Rule::NoEffect),
+    ("video", Rule::NoEffect),
+    ("chat_template", Rule::NoEffect),
 ];
 
 const PROCESSING_TEXT: Table = &[
@@ -100,7 +100,7 @@ const PROCESSING_TEXT: Table = &[
 const MODALITY_TEXT: Table = &[
     ("method", Rule::Only(&[r#""forward""#])),
     ("method_output_name", Rule::Only(&[r#""last_hidden_state""#, r#"["last_hidden_state"]"#])),
-    ("format", Rule::Harmless),
+    ("format", Rule::NoEffect),
 ];
 
 /// How the Transformer module uses its encoder.

@@ -71,7 +71,7 @@ const NAMES: [(&str, Class); 32] = [
 
 /// Classes of transformers 5.24 with rules of their own, in code, that nothing here follows. A name that is neither here
 /// nor above is unknown to transformers too, which then takes [`Class::Backend`].
-const OTHERS: [&str; 85] = [
+const UNSUPPORTED_CLASSES: [&str; 85] = [
     "BartphoTokenizer",
     "BertGenerationTokenizer",
     "BertJapaneseTokenizer",
@@ -170,7 +170,7 @@ impl Class {
     }
 
     /// Whether the pipeline is that of `tokenizer.json`, and not built from the class's own settings.
-    pub(super) fn keeps_the_file(self) -> bool {
+    pub(super) fn uses_file_pipeline(self) -> bool {
         matches!(self, Class::Backend | Class::ConvBert | Class::FNet)
     }
 
@@ -189,7 +189,7 @@ impl Class {
     /// Finds a class by name; `None` where transformers does not know the name either.
     fn named(declared: Declared<'_>) -> Result<Option<Class>, LoadError> {
         let name = without_fast(declared.name);
-        if OTHERS.contains(&name) {
+        if UNSUPPORTED_CLASSES.contains(&name) {
             return Err(declared.refused());
         }
         Ok(NAMES.iter().find(|(known, _)| *known == name).map(|(_, class)| *class))

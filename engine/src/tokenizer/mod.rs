@@ -4,13 +4,13 @@
 //! means is decided by the class of the tokenizer, so the class comes first. [`ModelTokenizer::open`] has the steps in
 //! their order; whatever shows or embeds texts uses its result.
 
+mod builders;
 mod class;
 mod files;
-mod recipes;
 mod settings;
-mod source;
 mod special;
 mod token;
+mod vocabulary_files;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -22,13 +22,13 @@ use tokenizers::{PostProcessor, Tokenizer, TruncationDirection};
 
 use crate::config::{Config, read_json_object};
 use crate::{LoadError, TokenizerKind};
+use builders::BuildInput;
 use class::Class;
 use files::TokenizerFiles;
-use recipes::Ingredients;
 use settings::Settings;
-use source::Source;
 use special::SpecialTokens;
-use token::Given;
+use token::TokenSpec;
+use vocabulary_files::VocabularyFiles;
 
 /// The tokenizer of a model, ready to use, and what its files say beside.
 #[derive(Clone)]
@@ -55,14 +55,14 @@ impl ModelTokenizer {
         let config = files.config.as_deref().map(read_json_object).transpose()?.unwrap_or_default();
         let reads_older_files = !config.contains_key("added_tokens_decoder");
         let class = class::choose(model, &config, || files.mentions_byte_level())?;
-        let mut source = Source::read(&files, class)?;
+        let mut source = VocabularyFiles::read(&files, class)?;
         let settings = Settings::read(&files, config, source.added_tokens.as_deref())?;
         let special = SpecialTokens::of(class, &settings, source.pad_token.as_deref())?;
-        let given = Ingredients { class, settings: &settings, special: &special };
+        let given = BuildInput { class, settings: &settings, special: &special };
 
-        let mut tokenizer = recipes::pipeline(&given, &mut source)?;
+        let mut tokenizer = builders::pipeline(&given, &mut source)?;
         add_tokens(&mut tokenizer, &given)?;
-        let post_processor = recipes::post_processor(&given, &tokenizer, source.post_processor.take())?;
+        let post_processor = builders::post_processor(&given, &tokenizer, source.post_processor.take())?;
         tokenizer.with_post_processor(Some(post_processor));
         refuse_token_types(&tokenizer, &given)?;
         tokenizer.set_encode_special_tokens(settings.flag("split_special_tokens", false)?);
@@ -110,11 +110,11 @@ impl fmt::Debug for ModelTokenizer {
 
 /// Adds the tokens of the files that the tokenizer does not have yet: those with properties in the order of their ids,
 /// then the special ones.
-fn add_tokens(tokenizer: &mut Tokenizer, given: &Ingredients<'_>) -> Result<(), LoadError> {
-    let Ingredients { settings, special, .. } = given;
+fn add_tokens(tokenizer: &mut Tokenizer, given: &BuildInput<'_>) -> Result<(), LoadError> {
+    let BuildInput { settings, special, .. } = given;
     let in_file: HashSet<String> =
         tokenizer.get_added_tokens_decoder().into_values().map(|token| token.content).collect();
-    let mut wanted: Vec<Given> = settings.added.values().cloned().map(Given::Token).collect();
+    let mut wanted: Vec<TokenSpec> = settings.added.values().cloned().map(TokenSpec::Token).collect();
     let known: HashSet<String> =
         in_file.iter().cloned().chain(wanted.iter().map(|token| token.content().to_owned())).collect();
     for token in special.named().chain(special.extra()) {
@@ -122,10 +122,10 @@ fn add_tokens(tokenizer: &mut Tokenizer, given: &Ingredients<'_>) -> Result<(), 
             wanted.push(token.clone());
         }
     }
-    let named: HashSet<&str> = special.named().map(Given::content).collect();
+    let named: HashSet<&str> = special.named().map(TokenSpec::content).collect();
     let tokens = wanted.into_iter().map(|token| match token {
-        Given::Text(content) => tokenizers::AddedToken::from(content, true),
-        Given::Token(mut token) => {
+        TokenSpec::Text(content) => tokenizers::AddedToken::from(content, true),
+        TokenSpec::Token(mut token) => {
             token.special |= named.contains(token.content.as_str());
             token.token()
         }
@@ -144,7 +144,7 @@ fn add_tokens(tokenizer: &mut Tokenizer, given: &Ingredients<'_>) -> Result<(), 
 }
 
 /// `Qwen2Tokenizer` adds all of its special tokens once more, as plain ones.
-fn add_again(tokenizer: &mut Tokenizer, given: &Ingredients<'_>) -> Result<(), LoadError> {
+fn add_again(tokenizer: &mut Tokenizer, given: &BuildInput<'_>) -> Result<(), LoadError> {
     if given.class != Class::Qwen2 {
         return Ok(());
     }
@@ -155,7 +155,7 @@ fn add_again(tokenizer: &mut Tokenizer, given: &Ingredients<'_>) -> Result<(), L
 }
 
 /// A model is fed zeros as token types here; a tokenizer that wants others changes the vectors.
-fn refuse_token_types(tokenizer: &Tokenizer, given: &Ingredients<'_>) -> Result<(), LoadError> {
+fn refuse_token_types(tokenizer: &Tokenizer, given: &BuildInput<'_>) -> Result<(), LoadError> {
     if !matches!(given.class, Class::Backend | Class::FNet) || !given.settings.feeds_token_types() {
         return Ok(());
     }

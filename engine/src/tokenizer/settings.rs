@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::files::TokenizerFiles;
-use super::token::{Given, Properties, ROLES};
+use super::token::{Properties, ROLES, TokenSpec};
 use crate::LoadError;
 use crate::config::read_json_object;
 
@@ -33,7 +33,7 @@ pub(super) struct Settings {
     /// Tokens with properties, by the id that the files promise.
     pub(super) added: BTreeMap<u32, Properties>,
     /// Special tokens under names that only this model has, in the order of the file.
-    pub(super) specific: Vec<(String, Given)>,
+    pub(super) specific: Vec<(String, TokenSpec)>,
 }
 
 impl Settings {
@@ -140,22 +140,22 @@ impl Settings {
     }
 
     /// Returns the token of a role: `None` where the files say nothing, `Some(None)` where they say `null`.
-    pub(super) fn role(&self, role: &str) -> Result<Option<Option<Given>>, LoadError> {
+    pub(super) fn role(&self, role: &str) -> Result<Option<Option<TokenSpec>>, LoadError> {
         let Some(value) = self.values.get(role) else { return Ok(None) };
         if value.is_null() {
             return Ok(Some(None));
         }
-        let given = Given::from_json(value).ok_or_else(|| self.not_a_token(role, value))?;
+        let given = TokenSpec::from_json(value).ok_or_else(|| self.not_a_token(role, value))?;
         let properties = self.added.values().rev().find(|token| token.content == given.content());
-        Ok(Some(Some(properties.map_or(given, |token| Given::Token(token.clone())))))
+        Ok(Some(Some(properties.map_or(given, |token| TokenSpec::Token(token.clone())))))
     }
 
     /// Returns a list of tokens, such as `extra_special_tokens`. Absent and `null` give `None`.
-    pub(super) fn list(&self, name: &str) -> Result<Option<Vec<Given>>, LoadError> {
+    pub(super) fn list(&self, name: &str) -> Result<Option<Vec<TokenSpec>>, LoadError> {
         match self.values.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Array(tokens)) => {
-                let token = |value| Given::from_json(value).ok_or_else(|| self.not_a_token(name, value));
+                let token = |value| TokenSpec::from_json(value).ok_or_else(|| self.not_a_token(name, value));
                 tokens.iter().map(token).collect::<Result<Vec<_>, _>>().map(Some)
             }
             Some(other) => Err(self.not_a_token(name, other)),
@@ -204,7 +204,7 @@ impl Settings {
         let names: Vec<String> = self.values.iter().filter(is_text).map(|(name, _)| name.clone()).collect();
         for name in names {
             if let Some(Value::String(content)) = self.values.shift_remove(&name) {
-                self.specific.push((name, Given::Text(content)));
+                self.specific.push((name, TokenSpec::Text(content)));
             }
         }
         self.take_extra_object()
@@ -214,8 +214,8 @@ impl Settings {
     /// `special_tokens_map.json`: transformers puts them before the others.
     fn add_late_specific_tokens(&mut self) {
         let late = self.values.iter().filter(|(name, _)| is_specific(name));
-        let mut all: Vec<(String, Given)> =
-            late.filter_map(|(name, value)| Some((name.clone(), Given::from_json(value)?))).collect();
+        let mut all: Vec<(String, TokenSpec)> =
+            late.filter_map(|(name, value)| Some((name.clone(), TokenSpec::from_json(value)?))).collect();
         for (name, token) in std::mem::take(&mut self.specific) {
             put(&mut all, name, token);
         }
@@ -226,7 +226,7 @@ impl Settings {
         let Some(Value::Object(_)) = self.values.get("extra_special_tokens") else { return Ok(()) };
         let Some(Value::Object(tokens)) = self.values.shift_remove("extra_special_tokens") else { return Ok(()) };
         for (name, value) in tokens {
-            let token = Given::from_json(&value).ok_or_else(|| self.not_a_token(&name, &value))?;
+            let token = TokenSpec::from_json(&value).ok_or_else(|| self.not_a_token(&name, &value))?;
             put(&mut self.specific, name, token);
         }
         Ok(())
@@ -257,7 +257,7 @@ impl Settings {
             let value = match value {
                 Value::Object(object) if name != "extra_special_tokens" => {
                     let value = marked(object);
-                    let token = Given::from_json(&value).ok_or_else(|| self.not_a_token(&name, &value))?;
+                    let token = TokenSpec::from_json(&value).ok_or_else(|| self.not_a_token(&name, &value))?;
                     if ROLES.contains(&name.as_str()) {
                         special.insert(token.content().to_owned());
                     }
@@ -324,7 +324,7 @@ fn is_specific(name: &str) -> bool {
 }
 
 /// Replaces the token of a name, or appends it.
-fn put(tokens: &mut Vec<(String, Given)>, name: String, token: Given) {
+fn put(tokens: &mut Vec<(String, TokenSpec)>, name: String, token: TokenSpec) {
     match tokens.iter_mut().find(|(known, _)| *known == name) {
         Some(known) => known.1 = token,
         None => tokens.push((name, token)),

@@ -2,14 +2,14 @@
 
 use super::class::Class;
 use super::settings::Settings;
-use super::token::{Given, Properties, ROLES};
+use super::token::{Properties, ROLES, TokenSpec};
 use crate::LoadError;
 
 /// The special tokens by role, in the order of [`ROLES`], and those without a usual role.
 pub(super) struct SpecialTokens {
-    roles: [Option<Given>; ROLES.len()],
-    specific: Vec<Given>,
-    extra: Vec<Given>,
+    roles: [Option<TokenSpec>; ROLES.len()],
+    specific: Vec<TokenSpec>,
+    extra: Vec<TokenSpec>,
 }
 
 impl SpecialTokens {
@@ -22,7 +22,7 @@ impl SpecialTokens {
         let mut roles = [const { None }; ROLES.len()];
         for ((role, default), place) in ROLES.into_iter().zip(defaults(class)).zip(&mut roles) {
             let preset = preset_padding.filter(|_| role == "pad_token" && !decides_padding(class));
-            let silent = || default.or(preset).map(|content| Given::Text(content.to_owned()));
+            let silent = || default.or(preset).map(|content| TokenSpec::Text(content.to_owned()));
             let given = settings.role(role)?.unwrap_or_else(silent);
             *place = given.map(|given| with_properties(class, role, given));
         }
@@ -33,7 +33,7 @@ impl SpecialTokens {
     /// Returns the token of a role.
     pub(super) fn role(&self, role: &str) -> Option<&str> {
         let at = ROLES.iter().position(|known| *known == role)?;
-        self.roles[at].as_ref().map(Given::content)
+        self.roles[at].as_ref().map(TokenSpec::content)
     }
 
     /// Returns the token of a role that the class cannot do without.
@@ -42,12 +42,12 @@ impl SpecialTokens {
     }
 
     /// Returns the tokens that have a name, in the order of transformers.
-    pub(super) fn named(&self) -> impl Iterator<Item = &Given> {
+    pub(super) fn named(&self) -> impl Iterator<Item = &TokenSpec> {
         self.roles.iter().flatten().chain(&self.specific)
     }
 
     /// Returns the tokens without a name.
-    pub(super) fn extra(&self) -> &[Given] {
+    pub(super) fn extra(&self) -> &[TokenSpec] {
         &self.extra
     }
 }
@@ -80,15 +80,15 @@ fn decides_padding(class: Class) -> bool {
 }
 
 /// Gives a plain token the properties that its class gives it.
-fn with_properties(class: Class, role: &str, given: Given) -> Given {
-    let Given::Text(content) = &given else { return given };
+fn with_properties(class: Class, role: &str, given: TokenSpec) -> TokenSpec {
+    let TokenSpec::Text(content) = &given else { return given };
     let mask = role == "mask_token";
     if mask && matches!(class, Class::MpNet | Class::BigBird | Class::Barthez | Class::Camembert) {
         // It takes the space before it along.
-        return Given::Token(Properties { lstrip: true, ..Properties::new(content, class == Class::Camembert) });
+        return TokenSpec::Token(Properties { lstrip: true, ..Properties::new(content, class == Class::Camembert) });
     }
     if matches!(class, Class::MpNet | Class::BigBird) {
-        return Given::Token(Properties::new(content, false));
+        return TokenSpec::Token(Properties::new(content, false));
     }
     given
 }
@@ -97,7 +97,7 @@ fn with_properties(class: Class, role: &str, given: Given) -> Given {
 const CAMEMBERT_UNUSED: [&str; 3] = ["<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"];
 
 /// Returns the special tokens without a role.
-fn extra(class: Class, settings: &Settings) -> Result<Vec<Given>, LoadError> {
+fn extra(class: Class, settings: &Settings) -> Result<Vec<TokenSpec>, LoadError> {
     if settings.has("extra_special_tokens") {
         return Ok(settings.list("extra_special_tokens")?.unwrap_or_default());
     }
@@ -106,18 +106,18 @@ fn extra(class: Class, settings: &Settings) -> Result<Vec<Given>, LoadError> {
         return sentinels(additional, settings);
     }
     if class == Class::Camembert && additional.is_none() {
-        return Ok(CAMEMBERT_UNUSED.map(|text| Given::Text(text.to_owned())).to_vec());
+        return Ok(CAMEMBERT_UNUSED.map(|text| TokenSpec::Text(text.to_owned())).to_vec());
     }
     Ok(additional.unwrap_or_default())
 }
 
 /// T5's tokens for spans that are left out, unless the files name some.
-fn sentinels(additional: Option<Vec<Given>>, settings: &Settings) -> Result<Vec<Given>, LoadError> {
+fn sentinels(additional: Option<Vec<TokenSpec>>, settings: &Settings) -> Result<Vec<TokenSpec>, LoadError> {
     let wanted = settings.count("extra_ids", 100)?;
     let mut tokens = additional.unwrap_or_default();
     let named = tokens.iter().filter(|token| token.content().contains("<extra_id_")).count();
     if named == 0 {
-        tokens.extend((0..wanted).map(|id| Given::Text(format!("<extra_id_{id}>"))));
+        tokens.extend((0..wanted).map(|id| TokenSpec::Text(format!("<extra_id_{id}>"))));
     } else if wanted > 0 && wanted != named {
         return Err(settings.invalid(format!("`extra_ids` is {wanted}, but {named} of these tokens are named")));
     }

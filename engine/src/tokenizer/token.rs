@@ -64,26 +64,26 @@ impl Properties {
 
 /// A special token as a setting gives it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Given {
+pub(super) enum TokenSpec {
     Text(String),
     Token(Properties),
 }
 
-impl Given {
+impl TokenSpec {
     /// Returns the token as it is written in texts.
     pub(super) fn content(&self) -> &str {
         match self {
-            Given::Text(content) => content,
-            Given::Token(token) => &token.content,
+            TokenSpec::Text(content) => content,
+            TokenSpec::Token(token) => &token.content,
         }
     }
 
     /// Reads a string, or an object that says `"__type": "AddedToken"`. Any other object is none to transformers.
-    pub(super) fn from_json(value: &Value) -> Option<Given> {
+    pub(super) fn from_json(value: &Value) -> Option<TokenSpec> {
         match value {
-            Value::String(content) => Some(Given::Text(content.clone())),
+            Value::String(content) => Some(TokenSpec::Text(content.clone())),
             Value::Object(object) if object.get("__type").and_then(Value::as_str) == Some("AddedToken") => {
-                Properties::from_json(object).map(Given::Token)
+                Properties::from_json(object).map(TokenSpec::Token)
             }
             _ => None,
         }
@@ -108,8 +108,8 @@ mod tests {
     #[test]
     fn an_object_is_a_token_only_where_it_says_so() {
         let object = json!({"content": "<x>", "lstrip": true});
-        assert_eq!(Given::from_json(&object), None);
+        assert_eq!(TokenSpec::from_json(&object), None);
         let marked = json!({"__type": "AddedToken", "content": "<x>", "lstrip": true});
-        assert!(matches!(Given::from_json(&marked), Some(Given::Token(token)) if token.lstrip));
+        assert!(matches!(TokenSpec::from_json(&marked), Some(TokenSpec::Token(token)) if token.lstrip));
     }
 }

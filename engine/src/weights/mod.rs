@@ -25,11 +25,11 @@ pub(crate) struct WeightFiles {
     index: Option<PathBuf>,
     /// Files with tensors in them.
     parts: Vec<PathBuf>,
-    format: Format,
+    format: CheckpointFormat,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
+enum CheckpointFormat {
     Safetensors,
     Pickle,
 }
@@ -37,7 +37,8 @@ enum Format {
 impl WeightFiles {
     /// Finds the weights in a directory.
     pub(crate) fn find(dir: &Path) -> Result<WeightFiles, LoadError> {
-        let candidates = [("model.safetensors", Format::Safetensors), ("pytorch_model.bin", Format::Pickle)];
+        let candidates =
+            [("model.safetensors", CheckpointFormat::Safetensors), ("pytorch_model.bin", CheckpointFormat::Pickle)];
         for (name, format) in candidates {
             let whole = dir.join(name);
             if whole.is_file() {
@@ -117,12 +118,12 @@ impl Weights {
         let mut weights = Weights { main: files.main().into(), files: Vec::new(), names: HashMap::new(), prefix: "" };
         for path in &files.parts {
             let (file, names) = match files.format {
-                Format::Safetensors => {
+                CheckpointFormat::Safetensors => {
                     let file = SafetensorsFile::open(path)?;
                     let names: Vec<String> = file.names().collect();
                     (TensorFile::Safetensors(file), names)
                 }
-                Format::Pickle => {
+                CheckpointFormat::Pickle => {
                     let file = PickleFile::open(path)?;
                     let names: Vec<String> = file.names().collect();
                     (TensorFile::Pickle(file), names)

@@ -105,11 +105,11 @@ pub(crate) fn max_abs_difference(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// Copies the files of a model, without those named, so that a test can take something away or change it.
-pub(crate) fn copy_without(model: &str, left_out: &[&str]) -> tempfile::TempDir {
+pub(crate) fn copy_without(model: &str, excluded: &[&str]) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(testdata(model)).unwrap() {
         let name = entry.unwrap().file_name();
-        if !left_out.iter().any(|left_out| name.to_str() == Some(left_out)) {
+        if !excluded.iter().any(|excluded| name.to_str() == Some(excluded)) {
             std::fs::copy(testdata(model).join(&name), copy.path().join(&name)).unwrap();
         }
     }

@@ -92,17 +92,17 @@ fn a_digest_follows_every_setting_of_sentence_transformers_and_knows_that_of_rel
 fn tokens_of_a_prompt_that_the_pooling_leaves_out_are_counted_as_in_python() {
     let copy = copy_without("beto", &[]);
     with_modules(copy.path(), MEAN);
-    let left_out = |prefix: &str| {
+    let excluded = |prefix: &str| {
         let model = ModelDir::open(copy.path()).unwrap();
-        TextEncoder::load(&model, Some(8), prefix).unwrap().tokens_left_out()
+        TextEncoder::load(&model, Some(8), prefix).unwrap().excluded_prefix_tokens()
     };
-    assert_eq!(left_out("hola mundo "), 0);
+    assert_eq!(excluded("hola mundo "), 0);
     let pooling = MEAN.replace('}', r#", "include_prompt": false}"#);
     fs::write(copy.path().join("1_Pooling/config.json"), pooling).unwrap();
     let alone = encoder(copy.path(), None).encode("hola mundo ").unwrap().ids.len();
-    assert_eq!(left_out(""), 0);
-    assert_eq!(left_out("hola mundo "), alone - 1, "the special token before it, and not the one after it");
-    assert_eq!(left_out(&"hola mundo ".repeat(9)), 7, "cut as any text");
+    assert_eq!(excluded(""), 0);
+    assert_eq!(excluded("hola mundo "), alone - 1, "the special token before it, and not the one after it");
+    assert_eq!(excluded(&"hola mundo ".repeat(9)), 7, "cut as any text");
 }
 
 #[test]
@@ -115,10 +115,10 @@ fn a_prompt_that_is_left_out_still_has_its_say_in_the_tokens_after_it() {
     let engine = Engine::load(&model, &options).unwrap();
     let of = |engine: &Engine, encoder: &TextEncoder| embed(engine, &[encoder.encode("árbol").unwrap().ids]).remove(0);
     let (first, with_prompt) = (of(&engine, &bare), of(&engine, &prompted));
-    let engine = engine.leaving_out(prompted.tokens_left_out());
-    let left_out = of(&engine, &prompted);
-    assert!(cosine(&left_out, &first) < 0.999 && cosine(&left_out, &with_prompt) < 0.999);
-    assert!(left_out.iter().all(|x| x.is_finite()));
+    let engine = engine.with_excluded_prefix(prompted.excluded_prefix_tokens());
+    let excluded = of(&engine, &prompted);
+    assert!(cosine(&excluded, &first) < 0.999 && cosine(&excluded, &with_prompt) < 0.999);
+    assert!(excluded.iter().all(|x| x.is_finite()));
 }
 
 #[test]
@@ -156,8 +156,8 @@ fn the_models_own_pooling_and_length_are_the_defaults() {
 
 #[test]
 fn what_is_missing_is_said() {
-    let missing = |model: &str, left_out: &[&str]| {
-        let copy = copy_without(model, left_out);
+    let missing = |model: &str, excluded: &[&str]| {
+        let copy = copy_without(model, excluded);
         (ModelDir::open(copy.path()).unwrap_err().to_string(), copy)
     };
     assert!(missing("beto", &["config.json"]).0.contains("no `config.json`"));

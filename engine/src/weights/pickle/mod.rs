@@ -3,9 +3,9 @@
 //!
 //! A tensor in such a file is a view of stored numbers: an offset, a shape, and strides. Transposed, cut out and repeated
 //! tensors are stored as they are in memory, and two may share their numbers. What is read is always in the order of the
-//! shape. The pickle is read as data ([`machine`]) and runs nothing.
+//! shape. The pickle is read as data ([`unpickler`]) and runs nothing.
 
-mod machine;
+mod unpickler;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 
-use self::machine::{Id, Node, Objects};
+use self::unpickler::{Id, Node, Objects};
 use super::sniff;
 use crate::LoadError;
 
@@ -253,7 +253,7 @@ fn open_zip(mut file: BufReader<File>) -> Result<Opened, String> {
         Some(_) => return Err("its `byteorder` is neither `little` nor `big`".into()),
     };
     let list = record("data.pkl")?.unwrap_or_default();
-    let (objects, list) = machine::read(&mut list.as_slice())?;
+    let (objects, list) = unpickler::read(&mut list.as_slice())?;
     let data = format!("{root}data/");
     let storages =
         records.iter().filter_map(|(name, place)| Some((name.strip_prefix(&data)?.to_owned(), *place))).collect();
@@ -263,15 +263,15 @@ fn open_zip(mut file: BufReader<File>) -> Result<Opened, String> {
 /// Opens a checkpoint of before PyTorch 1.6: pickles of a magic number, a version, the machine that wrote it, the list, and
 /// the keys of its storages; then for each key the count of its numbers, and these. They are little-endian whatever the machine.
 fn open_sequence(mut file: BufReader<File>) -> Result<Opened, String> {
-    let (objects, magic) = machine::read(&mut file)?;
+    let (objects, magic) = unpickler::read(&mut file)?;
     if *objects.get(magic) != Node::LargeInt(MAGIC.to_vec()) {
         return Err("it is a pickle, but not one of weights".into());
     }
     for _ in ["version", "machine"] {
-        machine::read(&mut file)?;
+        unpickler::read(&mut file)?;
     }
-    let (objects, root) = machine::read(&mut file)?;
-    let (keys, list) = machine::read(&mut file)?;
+    let (objects, root) = unpickler::read(&mut file)?;
+    let (keys, list) = unpickler::read(&mut file)?;
     let Node::List(list) = keys.get(list) else { return Err("it has no list of what is stored".into()) };
     let sizes = storage_sizes(&objects);
     let mut storages = HashMap::new();

@@ -1,8 +1,8 @@
 //! How each class builds its tokenizer around a vocabulary. A new class is a match arm here and a function beside it.
 
-mod around;
 mod byte_level;
-mod pieces;
+mod post_processor;
+mod sentencepiece;
 mod word_piece;
 
 use serde::de::DeserializeOwned;
@@ -11,14 +11,14 @@ use tokenizers::{DecoderWrapper, ModelWrapper, NormalizerWrapper, PreTokenizerWr
 
 use super::class::Class;
 use super::settings::Settings;
-use super::source::Source;
 use super::special::SpecialTokens;
+use super::vocabulary_files::VocabularyFiles;
 use crate::LoadError;
 
-pub(super) use around::post_processor;
+pub(super) use post_processor::post_processor;
 
 /// What a recipe has to work with.
-pub(super) struct Ingredients<'a> {
+pub(super) struct BuildInput<'a> {
     pub(super) class: Class,
     pub(super) settings: &'a Settings,
     pub(super) special: &'a SpecialTokens,
@@ -33,7 +33,7 @@ struct Steps {
 }
 
 /// Builds everything before the post-processor, without added tokens except those of a file that is kept as it is.
-pub(super) fn pipeline(given: &Ingredients<'_>, source: &mut Source) -> Result<Tokenizer, LoadError> {
+pub(super) fn pipeline(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Result<Tokenizer, LoadError> {
     if let Some(whole) = source.whole.take() {
         if given.class == Class::ConvBert {
             word_piece::check_flags(given)?;
@@ -45,13 +45,13 @@ pub(super) fn pipeline(given: &Ingredients<'_>, source: &mut Source) -> Result<T
         Class::Herbert => word_piece::herbert(given, source)?,
         Class::Roberta | Class::Deberta | Class::Gpt2 => byte_level::roberta(given, source)?,
         Class::Qwen2 => byte_level::qwen2(given, source)?,
-        Class::XlmRoberta | Class::Camembert | Class::T5 => pieces::xlm_roberta(given, source)?,
-        Class::DebertaV2 => pieces::deberta_v2(given, source)?,
-        Class::Albert => pieces::albert(given, source)?,
-        Class::BigBird => pieces::big_bird(given, source)?,
-        Class::Barthez => pieces::barthez(given, source)?,
-        Class::Llama => pieces::llama(given, source)?,
-        Class::Gemma => pieces::gemma(given, source)?,
+        Class::XlmRoberta | Class::Camembert | Class::T5 => sentencepiece::xlm_roberta(given, source)?,
+        Class::DebertaV2 => sentencepiece::deberta_v2(given, source)?,
+        Class::Albert => sentencepiece::albert(given, source)?,
+        Class::BigBird => sentencepiece::big_bird(given, source)?,
+        Class::Barthez => sentencepiece::barthez(given, source)?,
+        Class::Llama => sentencepiece::llama(given, source)?,
+        Class::Gemma => sentencepiece::gemma(given, source)?,
         Class::Backend | Class::FNet => {
             return Err(given.settings.invalid("the class of the tokenizer reads nothing but a `tokenizer.json`"));
         }
@@ -65,7 +65,7 @@ pub(super) fn pipeline(given: &Ingredients<'_>, source: &mut Source) -> Result<T
 }
 
 /// Reads one step as the library reads it from `tokenizer.json`.
-fn step<T: DeserializeOwned>(value: Value, given: &Ingredients<'_>) -> Result<Option<T>, LoadError> {
+fn step<T: DeserializeOwned>(value: Value, given: &BuildInput<'_>) -> Result<Option<T>, LoadError> {
     serde_json::from_value(value).map_err(|error| {
         given.settings.invalid(format!("a step of the {} cannot be built: {error}", given.class.name()))
     })

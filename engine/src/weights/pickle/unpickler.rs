@@ -95,19 +95,19 @@ impl Objects {
 
 /// Reads one pickle, up to its end and no further. Returns its objects and the one that it is about.
 pub(super) fn read(input: &mut impl BufRead) -> Result<(Objects, Id), String> {
-    let mut machine =
-        Machine { input, objects: Objects::default(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
+    let mut unpickler =
+        Unpickler { input, objects: Objects::default(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
     loop {
-        let operation = machine.byte()?;
+        let operation = unpickler.byte()?;
         if operation == b'.' {
-            let root = machine.pop()?;
-            return Ok((machine.objects, root));
+            let root = unpickler.pop()?;
+            return Ok((unpickler.objects, root));
         }
-        machine.run(operation)?;
+        unpickler.run(operation)?;
     }
 }
 
-struct Machine<'a, R> {
+struct Unpickler<'a, R> {
     input: &'a mut R,
     objects: Objects,
     stack: Vec<Id>,
@@ -116,7 +116,7 @@ struct Machine<'a, R> {
     memo: HashMap<u32, Id>,
 }
 
-impl<R: BufRead> Machine<'_, R> {
+impl<R: BufRead> Unpickler<'_, R> {
     fn run(&mut self, operation: u8) -> Result<(), String> {
         match operation {
             // PROTO
@@ -160,10 +160,10 @@ impl<R: BufRead> Machine<'_, R> {
             b'b' => self.pop().map(|_| ()),
             b'Q' => self.pop().and_then(|id| self.push(Node::Persistent(id))),
             // BINPUT, LONG_BINPUT, BINGET, LONG_BINGET
-            b'q' => self.byte().and_then(|place| self.put(place.into())),
-            b'r' => self.bytes().and_then(|place| self.put(u32::from_le_bytes(place))),
-            b'h' => self.byte().and_then(|place| self.recall(place.into())),
-            b'j' => self.bytes().and_then(|place| self.recall(u32::from_le_bytes(place))),
+            b'q' => self.byte().and_then(|place| self.put_memo(place.into())),
+            b'r' => self.bytes().and_then(|place| self.put_memo(u32::from_le_bytes(place))),
+            b'h' => self.byte().and_then(|place| self.get_memo(place.into())),
+            b'j' => self.bytes().and_then(|place| self.get_memo(u32::from_le_bytes(place))),
             other => Err(format!("its pickle has the operation {other:#04x}, which lists of weights do not have")),
         }
     }
@@ -265,13 +265,13 @@ impl<R: BufRead> Machine<'_, R> {
         }
     }
 
-    fn put(&mut self, place: u32) -> Result<(), String> {
+    fn put_memo(&mut self, place: u32) -> Result<(), String> {
         let last = *self.stack.last().ok_or_else(empty)?;
         self.memo.insert(place, last);
         Ok(())
     }
 
-    fn recall(&mut self, place: u32) -> Result<(), String> {
+    fn get_memo(&mut self, place: u32) -> Result<(), String> {
         let id = *self.memo.get(&place).ok_or("its pickle recalls what it never had")?;
         self.stack.push(id);
         Ok(())

@@ -3,16 +3,16 @@
 use serde_json::json;
 use tokenizers::models::bpe::BPE;
 
-use super::{Ingredients, Steps};
+use super::{BuildInput, Steps};
 use crate::LoadError;
-use crate::tokenizer::source::Source;
+use crate::tokenizer::vocabulary_files::VocabularyFiles;
 
 /// How Qwen2 cuts a text before its merges.
 const QWEN2_WORDS: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// `RobertaTokenizer`, `DebertaTokenizer` and `GPT2Tokenizer`.
-pub(super) fn roberta(given: &Ingredients<'_>, source: &mut Source) -> Result<Steps, LoadError> {
+pub(super) fn roberta(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Result<Steps, LoadError> {
     let add_prefix_space = given.settings.flag("add_prefix_space", false)?;
     Ok(Steps {
         model: model(given, source)?.into(),
@@ -23,7 +23,7 @@ pub(super) fn roberta(given: &Ingredients<'_>, source: &mut Source) -> Result<St
 }
 
 /// `Qwen2Tokenizer`.
-pub(super) fn qwen2(given: &Ingredients<'_>, source: &mut Source) -> Result<Steps, LoadError> {
+pub(super) fn qwen2(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Result<Steps, LoadError> {
     let add_prefix_space = given.settings.flag_or_null("add_prefix_space", false, false)?;
     Ok(Steps {
         model: model(given, source)?.into(),
@@ -36,7 +36,7 @@ pub(super) fn qwen2(given: &Ingredients<'_>, source: &mut Source) -> Result<Step
     })
 }
 
-fn model(given: &Ingredients<'_>, source: &mut Source) -> Result<BPE, LoadError> {
+fn model(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Result<BPE, LoadError> {
     BPE::builder()
         .vocab_and_merges(std::mem::take(&mut source.vocabulary).ids(), std::mem::take(&mut source.merges))
         .continuing_subword_prefix(String::new())

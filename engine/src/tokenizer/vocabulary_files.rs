@@ -15,7 +15,7 @@ use super::files::{Main, TokenizerFiles};
 use crate::LoadError;
 
 /// The parts of a tokenizer that are in its main files.
-pub(super) struct Source {
+pub(super) struct VocabularyFiles {
     /// The whole tokenizer, for the classes that keep it.
     pub(super) whole: Option<Tokenizer>,
     pub(super) vocabulary: Vocabulary,
@@ -53,14 +53,14 @@ impl Default for Vocabulary {
     }
 }
 
-impl Source {
+impl VocabularyFiles {
     /// Reads what a class needs of the main files.
-    pub(super) fn read(files: &TokenizerFiles, class: Class) -> Result<Source, LoadError> {
+    pub(super) fn read(files: &TokenizerFiles, class: Class) -> Result<VocabularyFiles, LoadError> {
         match (files.vocabulary(), class) {
-            (Main::Json { path }, _) => Source::from_json(path, class),
+            (Main::Json { path }, _) => VocabularyFiles::from_json(path, class),
             (Main::WordPiece { vocab }, Class::Bert | Class::ConvBert | Class::MpNet) => {
                 let ids = WordPiece::read_file(&vocab.to_string_lossy()).map_err(|error| unreadable(vocab, &error))?;
-                Ok(Source::from_text(ids, Merges::new()))
+                Ok(VocabularyFiles::from_text(ids, Merges::new()))
             }
             (
                 Main::ByteLevelBpe { vocab, merges },
@@ -68,7 +68,7 @@ impl Source {
             ) => {
                 let (ids, merges) = BPE::read_file(&vocab.to_string_lossy(), &merges.to_string_lossy())
                     .map_err(|error| unreadable(vocab, &error))?;
-                Ok(Source::from_text(ids, merges))
+                Ok(VocabularyFiles::from_text(ids, merges))
             }
             (Main::WordPiece { vocab } | Main::ByteLevelBpe { vocab, .. }, _) => Err(LoadError::Unsupported {
                 what: format!(
@@ -81,8 +81,8 @@ impl Source {
         }
     }
 
-    fn from_text(ids: Vocab, merges: Merges) -> Source {
-        Source {
+    fn from_text(ids: Vocab, merges: Merges) -> VocabularyFiles {
+        VocabularyFiles {
             whole: None,
             vocabulary: Vocabulary::Ids(ids),
             merges,
@@ -94,11 +94,11 @@ impl Source {
         }
     }
 
-    fn from_json(path: &Path, class: Class) -> Result<Source, LoadError> {
+    fn from_json(path: &Path, class: Class) -> Result<VocabularyFiles, LoadError> {
         let invalid = |problem: String| LoadError::Invalid { path: path.into(), problem };
         let bytes = std::fs::read(path).map_err(|source| LoadError::Read { path: path.into(), source })?;
         let not_one = |error: &dyn fmt::Display| invalid(format!("not a tokenizer: {error}"));
-        let (json, whole) = if class.keeps_the_file() {
+        let (json, whole) = if class.uses_file_pipeline() {
             // Its vocabulary is read by the library alone.
             let json: Json<Unread> = serde_json::from_slice(&bytes).map_err(|error| not_one(&error))?;
             if json.model.dropout.is_some_and(|dropout| dropout > 0.0) {
@@ -112,7 +112,7 @@ impl Source {
         };
         let merges = json.model.merges.unwrap_or_default().into_iter().map(Merge::pair).collect::<Option<Merges>>();
         let merges = merges.ok_or_else(|| invalid("not a tokenizer: a merge is not two pieces".into()))?;
-        Ok(Source {
+        Ok(VocabularyFiles {
             whole,
             vocabulary: json.model.vocab,
             merges,

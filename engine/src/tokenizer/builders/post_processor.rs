@@ -5,22 +5,22 @@ use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{PostProcessorWrapper, Tokenizer};
 
-use super::Ingredients;
+use super::BuildInput;
 use crate::LoadError;
 use crate::tokenizer::class::Class;
 
 /// Returns the post-processor of a tokenizer that has all of its tokens. `in_file` is the one of `tokenizer.json`.
 pub(in crate::tokenizer) fn post_processor(
-    given: &Ingredients<'_>,
+    given: &BuildInput<'_>,
     tokenizer: &Tokenizer,
     in_file: Option<PostProcessorWrapper>,
 ) -> Result<PostProcessorWrapper, LoadError> {
-    let around = |start: &str, end: &str| between(given, tokenizer, Some(start), Some(end));
+    let surround = |start: &str, end: &str| between(given, tokenizer, Some(start), Some(end));
     match given.class {
         Class::Bert | Class::ConvBert | Class::Deberta | Class::DebertaV2 | Class::BigBird => {
-            around("cls_token", "sep_token")
+            surround("cls_token", "sep_token")
         }
-        Class::XlmRoberta | Class::Camembert => around("bos_token", "eos_token"),
+        Class::XlmRoberta | Class::Camembert => surround("bos_token", "eos_token"),
         Class::Roberta | Class::MpNet => {
             let (cls, sep) = (token(given, tokenizer, "cls_token")?, token(given, tokenizer, "sep_token")?);
             let trim = given.settings.flag("trim_offsets", true)?;
@@ -40,7 +40,7 @@ pub(in crate::tokenizer) fn post_processor(
         }
         Class::Albert => match in_file {
             Some(in_file) => Ok(in_file),
-            None => around("cls_token", "sep_token"),
+            None => surround("cls_token", "sep_token"),
         },
         Class::Backend | Class::FNet | Class::Gpt2 | Class::Qwen2 | Class::Barthez | Class::Llama | Class::Gemma => {
             ends(given, tokenizer, in_file)
@@ -50,7 +50,7 @@ pub(in crate::tokenizer) fn post_processor(
 
 /// The post-processor of the file, unless settings say otherwise or there is none: then begin and end as asked for.
 fn ends(
-    given: &Ingredients<'_>,
+    given: &BuildInput<'_>,
     tokenizer: &Tokenizer,
     in_file: Option<PostProcessorWrapper>,
 ) -> Result<PostProcessorWrapper, LoadError> {
@@ -68,7 +68,7 @@ fn ends(
 
 /// A text between the tokens of two roles, or of one, or none.
 fn between(
-    given: &Ingredients<'_>,
+    given: &BuildInput<'_>,
     tokenizer: &Tokenizer,
     start: Option<&str>,
     end: Option<&str>,
@@ -81,7 +81,7 @@ fn between(
 }
 
 fn template(
-    given: &Ingredients<'_>,
+    given: &BuildInput<'_>,
     single: &str,
     tokens: Vec<(String, u32)>,
 ) -> Result<PostProcessorWrapper, LoadError> {
@@ -92,7 +92,7 @@ fn template(
 }
 
 /// Returns the token of a role with its id, or with the id of the unknown token.
-fn token(given: &Ingredients<'_>, tokenizer: &Tokenizer, role: &str) -> Result<(String, u32), LoadError> {
+fn token(given: &BuildInput<'_>, tokenizer: &Tokenizer, role: &str) -> Result<(String, u32), LoadError> {
     let content = given.special.needed(role, given.settings)?;
     let unknown = || tokenizer.token_to_id(given.special.role("unk_token")?);
     let id = tokenizer.token_to_id(content).or_else(unknown);

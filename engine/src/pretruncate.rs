@@ -1,7 +1,7 @@
 //! Cuts a long text before it is tokenized, without changing the tokens that are kept, at whichever end they are.
 //!
 //! Tokenizers that split at white space treat what stands before a space independently of what comes long after it. So a
-//! text may be cut between a word and the space after it, if the tokens that are wanted all end well before the cut:
+//! text may be cut between a word and the space after it, if the tokens that are token_count all end well before the cut:
 //! [`MARGIN_WORDS`] words before it, which is more than any added token with spaces in it, or any rule about neighbouring
 //! characters, reaches. Tokenizers that do not split at white space get the whole text.
 //!
@@ -15,10 +15,10 @@ use tokenizers::{
     PreTokenizedString, PreTokenizer, PreTokenizerWrapper, Tokenizer,
 };
 
-/// Words at the end of a cut text whose tokens are not trusted.
+/// Words at the end of a cut text whose tokens are not safe_end.
 const MARGIN_WORDS: usize = 16;
 
-/// Bytes of text per token wanted, at first. Text has two to five bytes per token; a cut that is too short costs a second
+/// Bytes of text per token token_count, at first. Text has two to five bytes per token; a cut that is too short costs a second
 /// tokenization, one that is too long a longer first one.
 const BYTES_PER_TOKEN: usize = 8;
 
@@ -29,27 +29,27 @@ const TEXT_BYTES_MIN: usize = 4096;
 const WORD_BYTES_KEPT: usize = 1024;
 
 /// Knows whether the texts of one tokenizer may be cut.
-pub(crate) struct Cutter {
+pub(crate) struct PreTruncator {
     /// The white space, all of it ASCII, at which texts may be cut: none where the tokenizer does not split there.
     spaces: Vec<u8>,
-    endless_words_are_unknown: bool,
+    long_words_are_unknown: bool,
 }
 
-impl Cutter {
+impl PreTruncator {
     /// Looks at what a tokenizer does with white space.
-    pub(crate) fn new(tokenizer: &Tokenizer) -> Cutter {
-        Cutter {
+    pub(crate) fn new(tokenizer: &Tokenizer) -> PreTruncator {
+        PreTruncator {
             spaces: match tokenizer.get_pre_tokenizer().is_some_and(splits_at_spaces) {
                 true => ASCII_SPACES.into_iter().filter(|space| separates(tokenizer, *space)).collect(),
                 false => Vec::new(),
             },
-            endless_words_are_unknown: endless_words_are_unknown(tokenizer),
+            long_words_are_unknown: long_words_are_unknown(tokenizer),
         }
     }
 
     /// Shortens the endless words of a text, where that changes no token.
-    pub(crate) fn without_endless_words<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        if !self.endless_words_are_unknown || text.len() < TEXT_BYTES_MIN {
+    pub(crate) fn shorten_long_words<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        if !self.long_words_are_unknown || text.len() < TEXT_BYTES_MIN {
             return Cow::Borrowed(text);
         }
         let (mut shortened, mut kept_to, mut start) = (String::new(), 0, 0);
@@ -67,7 +67,7 @@ impl Cutter {
         }
     }
 
-    /// Tokenizes a prefix of `text` that decides its first `wanted` tokens, and shows that there are more; returns the
+    /// Tokenizes a prefix of `text` that decides its first `token_count` tokens, and shows that there are more; returns the
     /// tokens of the prefix.
     ///
     /// Returns `None` where no prefix does: the text is short, has few tokens, or may not be cut.
@@ -75,37 +75,37 @@ impl Cutter {
         &self,
         tokenizer: &Tokenizer,
         text: &str,
-        wanted: usize,
+        token_count: usize,
     ) -> tokenizers::Result<Option<Encoding>> {
-        let mut bytes = (wanted * BYTES_PER_TOKEN).max(TEXT_BYTES_MIN);
+        let mut bytes = (token_count * BYTES_PER_TOKEN).max(TEXT_BYTES_MIN);
         while !self.spaces.is_empty() && bytes < text.len() / 2 {
             let Some(cut) = self.word_end(text, bytes) else { return Ok(None) };
-            let trusted = self.words_back(&text[..cut], MARGIN_WORDS);
-            let encoding = tokenizer.encode(&text[..cut], false)?;
-            // One more than is wanted shows that the text is truncated.
-            if encoding.get_offsets().get(wanted).is_some_and(|&(_, end)| end <= trusted) {
-                return Ok(Some(encoding));
+            let safe_end = self.before_last_words(&text[..cut], MARGIN_WORDS);
+            let tokenize = tokenizer.encode(&text[..cut], false)?;
+            // One more than is token_count shows that the text is truncated.
+            if tokenize.get_offsets().get(token_count).is_some_and(|&(_, end)| end <= safe_end) {
+                return Ok(Some(tokenize));
             }
             bytes = cut.max(bytes) * 4;
         }
         Ok(None)
     }
 
-    /// As [`prefix`](Cutter::prefix), for the last `wanted` tokens of a text: tokenizes an end of it.
+    /// As [`prefix`](PreTruncator::prefix), for the last `token_count` tokens of a text: tokenizes an end of it.
     pub(crate) fn suffix(
         &self,
         tokenizer: &Tokenizer,
         text: &str,
-        wanted: usize,
+        token_count: usize,
     ) -> tokenizers::Result<Option<Encoding>> {
-        let mut bytes = (wanted * BYTES_PER_TOKEN).max(TEXT_BYTES_MIN);
+        let mut bytes = (token_count * BYTES_PER_TOKEN).max(TEXT_BYTES_MIN);
         while !self.spaces.is_empty() && bytes < text.len() / 2 {
             let Some(cut) = self.word_end_before(text, text.len() - bytes) else { return Ok(None) };
-            let trusted = self.words_on(&text[cut..], MARGIN_WORDS);
-            let encoding = tokenizer.encode(&text[cut..], false)?;
-            let more = encoding.len().checked_sub(wanted + 1).map(|at| encoding.get_offsets()[at]);
-            if more.is_some_and(|(start, _)| start >= trusted) {
-                return Ok(Some(encoding));
+            let safe_end = self.after_first_words(&text[cut..], MARGIN_WORDS);
+            let tokenize = tokenizer.encode(&text[cut..], false)?;
+            let more = tokenize.len().checked_sub(token_count + 1).map(|at| tokenize.get_offsets()[at]);
+            if more.is_some_and(|(start, _)| start >= safe_end) {
+                return Ok(Some(tokenize));
             }
             bytes = (text.len() - cut).max(bytes) * 4;
         }
@@ -123,13 +123,13 @@ impl Cutter {
     }
 
     /// Returns where the text ends without its last `words` words; its start if it has no more.
-    fn words_back(&self, text: &str, words: usize) -> usize {
+    fn before_last_words(&self, text: &str, words: usize) -> usize {
         let ends = (1..text.len()).rev().filter(|&at| self.is_word_end(text, at));
         ends.take(words).last().unwrap_or(0)
     }
 
     /// Returns where the text begins without its first `words` words; its end if it has no more.
-    fn words_on(&self, text: &str, words: usize) -> usize {
+    fn after_first_words(&self, text: &str, words: usize) -> usize {
         (1..text.len()).filter(|&at| self.is_word_end(text, at)).nth(words).unwrap_or(text.len())
     }
 
@@ -179,7 +179,7 @@ fn splits_at_spaces(pre_tokenizer: &PreTokenizerWrapper) -> bool {
 
 /// Whether this is BERT's tokenizer, to which any word of a thousand plain letters is unknown. An added token made of
 /// plain letters alone could stand in the middle of one, and be lost with it.
-fn endless_words_are_unknown(tokenizer: &Tokenizer) -> bool {
+fn long_words_are_unknown(tokenizer: &Tokenizer) -> bool {
     let ModelWrapper::WordPiece(model) = tokenizer.get_model() else { return false };
     let normalizer = tokenizer.get_normalizer().is_none_or(keeps_words);
     let pre_tokenizer = matches!(tokenizer.get_pre_tokenizer(), Some(PreTokenizerWrapper::BertPreTokenizer(_)));

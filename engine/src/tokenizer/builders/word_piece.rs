@@ -4,12 +4,12 @@ use serde_json::json;
 use tokenizers::models::bpe::BPE;
 use tokenizers::models::wordpiece::WordPiece;
 
-use super::{Ingredients, Steps};
+use super::{BuildInput, Steps};
 use crate::LoadError;
-use crate::tokenizer::source::Source;
+use crate::tokenizer::vocabulary_files::VocabularyFiles;
 
 /// `BertTokenizer` and `MPNetTokenizer`.
-pub(super) fn bert(given: &Ingredients<'_>, source: &mut Source) -> Result<Steps, LoadError> {
+pub(super) fn bert(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Result<Steps, LoadError> {
     let settings = given.settings;
     let unknown = given.special.needed("unk_token", settings)?;
     let ids = std::mem::take(&mut source.vocabulary).ids();
@@ -32,14 +32,14 @@ pub(super) fn bert(given: &Ingredients<'_>, source: &mut Source) -> Result<Steps
 }
 
 /// Refuses flags of a wrong kind where the pipeline of a file is kept and they change nothing.
-pub(super) fn check_flags(given: &Ingredients<'_>) -> Result<(), LoadError> {
+pub(super) fn check_flags(given: &BuildInput<'_>) -> Result<(), LoadError> {
     given.settings.flag("tokenize_chinese_chars", true)?;
     given.settings.flag("do_lower_case", true)?;
     given.settings.strip_accents().map(|_| ())
 }
 
 /// `HerbertTokenizer`: BERT's words, cut by merges.
-pub(super) fn herbert(given: &Ingredients<'_>, source: &mut Source) -> Result<Steps, LoadError> {
+pub(super) fn herbert(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Result<Steps, LoadError> {
     let unknown = given.special.needed("unk_token", given.settings)?;
     let model = BPE::builder()
         .vocab_and_merges(std::mem::take(&mut source.vocabulary).ids(), std::mem::take(&mut source.merges))

@@ -1,19 +1,19 @@
-//! Tokenizers that came from sentencepiece: white space is a character of the pieces.
+//! Tokenizers that came from pieces: white space is a character of the pieces.
 
 use serde_json::{Value, json};
 use tokenizers::models::bpe::BPE;
 use tokenizers::models::unigram::Unigram;
 
-use super::{Ingredients, Steps};
+use super::{BuildInput, Steps};
 use crate::LoadError;
 use crate::tokenizer::class::Class;
-use crate::tokenizer::source::{Source, Vocabulary};
+use crate::tokenizer::vocabulary_files::{Vocabulary, VocabularyFiles};
 
-/// `XLMRobertaTokenizer`, `CamembertTokenizer` and `T5Tokenizer`: words, with sentencepiece's normaliser if the file has it.
-pub(super) fn xlm_roberta(given: &Ingredients<'_>, source: &mut Source) -> Result<Steps, LoadError> {
+/// `XLMRobertaTokenizer`, `CamembertTokenizer` and `T5Tokenizer`: words, with pieces's normaliser if the file has it.
+pub(super) fn xlm_roberta(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Result<Steps, LoadError> {
     let scores = scores(given, source)?;
     let unknown = if given.class == Class::Camembert {
-        place_of(&scores, given.special.role("unk_token"), None).unwrap_or(0)
+        position_of(&scores, given.special.role("unk_token"), None).unwrap_or(0)
     } else if given.class == Class::T5 {
         2
     } else {
@@ -29,12 +29,12 @@ pub(super) fn xlm_roberta(given: &Ingredients<'_>, source: &mut Source) -> Resul
 }
 
 /// `DebertaV2Tokenizer`.
-pub(super) fn deberta_v2(given: &Ingredients<'_>, source: &mut Source) -> Result<Steps, LoadError> {
+pub(super) fn deberta_v2(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Result<Steps, LoadError> {
     let settings = given.settings;
     let scores = scores(given, source)?;
-    let unknown = place_of(&scores, given.special.role("unk_token"), Some(0.0));
+    let unknown = position_of(&scores, given.special.role("unk_token"), Some(0.0));
     let unknown = unknown.map_or_else(|| settings.count("unk_id", 1), Ok)?;
-    let mut normalizers = one_line_of_text();
+    let mut normalizers = collapse_whitespace();
     if settings.flag_or_null("do_lower_case", false, false)? {
         normalizers.insert(0, json!({"type": "Lowercase"}));
     }
@@ -52,7 +52,7 @@ pub(super) fn deberta_v2(given: &Ingredients<'_>, source: &mut Source) -> Result
 }
 
 /// `AlbertTokenizer`.
-pub(super) fn albert(given: &Ingredients<'_>, source: &mut Source) -> Result<Steps, LoadError> {
+pub(super) fn albert(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Result<Steps, LoadError> {
     let settings = given.settings;
     let mut normalizers = vec![replace(json!({"String": "``"}), "\""), replace(json!({"String": "''"}), "\"")];
     if !settings.flag_or_null("keep_accents", false, false)? {
@@ -72,9 +72,9 @@ pub(super) fn albert(given: &Ingredients<'_>, source: &mut Source) -> Result<Ste
 }
 
 /// `BigBirdTokenizer`.
-pub(super) fn big_bird(given: &Ingredients<'_>, source: &mut Source) -> Result<Steps, LoadError> {
+pub(super) fn big_bird(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Result<Steps, LoadError> {
     let scores = scores(given, source)?;
-    let unknown = place_of(&scores, given.special.role("unk_token"), Some(0.0)).unwrap_or(100);
+    let unknown = position_of(&scores, given.special.role("unk_token"), Some(0.0)).unwrap_or(100);
     let prefix = prefix(given)?;
     Ok(Steps {
         model: unigram(given, scores, unknown)?.into(),
@@ -88,18 +88,18 @@ pub(super) fn big_bird(given: &Ingredients<'_>, source: &mut Source) -> Result<S
 }
 
 /// `BarthezTokenizer`.
-pub(super) fn barthez(given: &Ingredients<'_>, source: &mut Source) -> Result<Steps, LoadError> {
+pub(super) fn barthez(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Result<Steps, LoadError> {
     let prefix = prefix(given)?;
     Ok(Steps {
         model: unigram(given, scores(given, source)?, 3)?.into(),
-        normalizer: sequence_of_normalizers(one_line_of_text()),
+        normalizer: sequence_of_normalizers(collapse_whitespace()),
         pre_tokenizer: metaspace(prefix, true),
         decoder: metaspace(prefix, true),
     })
 }
 
 /// `LlamaTokenizer`: merges of pieces, with bytes for what is unknown.
-pub(super) fn llama(given: &Ingredients<'_>, source: &mut Source) -> Result<Steps, LoadError> {
+pub(super) fn llama(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Result<Steps, LoadError> {
     let spaced = given.settings.flag_or_null("add_prefix_space", true, true)?;
     let prefix = match (spaced, given.settings.flag_or_null("legacy", false, false)?) {
         (false, _) => "never",
@@ -119,7 +119,7 @@ pub(super) fn llama(given: &Ingredients<'_>, source: &mut Source) -> Result<Step
 }
 
 /// `GemmaTokenizer`.
-pub(super) fn gemma(given: &Ingredients<'_>, source: &mut Source) -> Result<Steps, LoadError> {
+pub(super) fn gemma(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Result<Steps, LoadError> {
     let unknown = given.special.needed("unk_token", given.settings)?.to_owned();
     Ok(Steps {
         model: merges(given, source, Some(unknown))?.into(),
@@ -132,7 +132,7 @@ pub(super) fn gemma(given: &Ingredients<'_>, source: &mut Source) -> Result<Step
 }
 
 /// Takes the pieces with their scores, which no other kind of vocabulary has.
-fn scores(given: &Ingredients<'_>, source: &mut Source) -> Result<Vec<(String, f64)>, LoadError> {
+fn scores(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Result<Vec<(String, f64)>, LoadError> {
     match std::mem::take(&mut source.vocabulary) {
         Vocabulary::Scores(scores) => Ok(scores),
         Vocabulary::Ids(_) => Err(given.settings.invalid(format!(
@@ -144,17 +144,17 @@ fn scores(given: &Ingredients<'_>, source: &mut Source) -> Result<Vec<(String, f
 }
 
 /// Finds a piece, or a piece with that score.
-fn place_of(scores: &[(String, f64)], piece: Option<&str>, score: Option<f64>) -> Option<usize> {
+fn position_of(scores: &[(String, f64)], piece: Option<&str>, score: Option<f64>) -> Option<usize> {
     let piece = piece?;
     scores.iter().position(|(known, its)| known == piece && score.is_none_or(|score| score == *its))
 }
 
-fn unigram(given: &Ingredients<'_>, scores: Vec<(String, f64)>, unknown: usize) -> Result<Unigram, LoadError> {
+fn unigram(given: &BuildInput<'_>, scores: Vec<(String, f64)>, unknown: usize) -> Result<Unigram, LoadError> {
     Unigram::from(scores, Some(unknown), false)
         .map_err(|error| given.settings.invalid(format!("not a vocabulary: {error}")))
 }
 
-fn merges(given: &Ingredients<'_>, source: &mut Source, unknown: Option<String>) -> Result<BPE, LoadError> {
+fn merges(given: &BuildInput<'_>, source: &mut VocabularyFiles, unknown: Option<String>) -> Result<BPE, LoadError> {
     let ids = std::mem::take(&mut source.vocabulary).ids();
     let builder = BPE::builder().vocab_and_merges(ids, std::mem::take(&mut source.merges));
     let builder = match unknown {
@@ -166,7 +166,7 @@ fn merges(given: &Ingredients<'_>, source: &mut Source, unknown: Option<String>)
 }
 
 /// Whether a word at the start of the text gets a space before it.
-fn prefix(given: &Ingredients<'_>) -> Result<&'static str, LoadError> {
+fn prefix(given: &BuildInput<'_>) -> Result<&'static str, LoadError> {
     Ok(if given.settings.flag_or_null("add_prefix_space", true, false)? { "always" } else { "never" })
 }
 
@@ -187,7 +187,7 @@ fn sequence_of_normalizers(normalizers: Vec<Value>) -> Value {
 }
 
 /// White space becomes single spaces, none at the end.
-fn one_line_of_text() -> Vec<Value> {
+fn collapse_whitespace() -> Vec<Value> {
     vec![
         replace(json!({"Regex": r"\s{2,}|[\n\r\t]"}), " "),
         json!({"type": "NFC"}),
