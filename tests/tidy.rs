@@ -15,10 +15,10 @@ const GENERATED: &[&str] = &["proto/src/generated.rs"];
 
 /// The only files that may hold `unsafe` code.
 const UNSAFE_FILES: &[&str] = &[
-    "kernels/src/attention/fast.rs",
-    "kernels/src/attention/halves.rs",
+    "kernels/src/attention/avx512.rs",
+    "kernels/src/attention/avx512_bf16.rs",
     "kernels/src/attention/mod.rs",
-    "kernels/src/attention/products.rs",
+    "kernels/src/attention/query_block.rs",
     "kernels/src/matmul.rs",
     "kernels/src/slab.rs",
     "kernels/src/tile/mod.rs",

@@ -4,7 +4,7 @@
 //! cargo run --release -p engine --example throughput -- MODEL_DIR TEXTS.txt [THREADS] [cls|mean|max|last] [f32|bf16|int8]
 //! ```
 //!
-//! Tokenizing counts, loading does not. Lines come out as `texts/s`, `tokens/s`, and how the time was spent.
+//! Includes tokenizing, excludes loading. Prints `texts/s`, `tokens/s`, and the share of tokenizing.
 #![allow(clippy::print_stdout, reason = "an example reports on stdout")]
 
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! What a forward pass asks of a device: the seam between the model files, which are written once, and the processors
-//! that run them. [`Cpu`] goes through [`crate::ops`]; the GPU's is in [`crate::cuda`].
+//! The operations of a forward pass that a device provides: model files are written once against [`Backend`]. [`Cpu`]
+//! runs them by [`crate::ops`], GPUs by [`crate::cuda`].
 
 use std::ops::Range;
 
@@ -9,34 +9,34 @@ use kernels::{Activation, Heads, WeightFormat};
 use crate::Batch;
 use crate::ops::{self, LastLayerKeysValues, LayerNorm, Linear};
 
-/// A device with the operations that the BERT family is made of. Matrices lie row by row; a row is a token, or a text.
+/// A device with the operations of the BERT family. Matrices are row-major; a row is a token, or a text.
 pub(crate) trait Backend {
-    /// What goes wrong on it.
+    /// Error of its operations.
     type Error: std::error::Error + Send + Sync + 'static;
-    /// A matrix of activations on the device.
+    /// A matrix of activations.
     type Matrix;
-    /// A table of vectors to look up.
+    /// An embedding table.
     type Table;
-    /// Linear layers that read the same input, side by side.
+    /// Linear layers with the same input, side by side.
     type Linear;
-    /// What makes keys and values, in a form for [`first_context`](Backend::first_context).
+    /// The weights of keys and values in the form that [`first_context`](Backend::first_context) takes.
     type KeysValues;
-    /// A layer normalisation with its learned scale and shift.
+    /// A layer norm with its scale and shift.
     type Norm;
 
-    /// Places `[entries, hidden]` on the device.
+    /// Uploads `[entries, hidden]`.
     fn table(&self, table: Tensor) -> Result<Self::Table, Self::Error>;
 
-    /// Places layers that read the same input as one. Weights are `[outputs, inputs]` each, as files have them.
+    /// Uploads linear layers with the same input as one. Weights are `[outputs, inputs]` each, as in model files.
     fn linear(&self, weights: &[Tensor], biases: &[Tensor]) -> Result<Self::Linear, Self::Error>;
 
-    /// Places what makes keys and values: weights `[hidden, hidden]` each, and the bias of the values, `[hidden]`.
+    /// Uploads the weights of keys and values, `[hidden, hidden]` each, and the bias of the values, `[hidden]`.
     fn keys_values(&self, keys: Tensor, values: Tensor, bias: Tensor) -> Result<Self::KeysValues, Self::Error>;
 
-    /// Places a normalisation; both are `[hidden]`.
+    /// Uploads a layer norm; both tensors are `[hidden]`.
     fn norm(&self, weight: Tensor, bias: Tensor, eps: f64) -> Result<Self::Norm, Self::Error>;
 
-    /// Returns the normalised sum of word and position vectors, by the id and position of each token.
+    /// Returns the layer norm of the sum of word and position embeddings, by the id and position of each token.
     fn embed(
         &self,
         words: &Self::Table,
@@ -45,7 +45,7 @@ pub(crate) trait Backend {
         tokens: &[(u32, u32)],
     ) -> Result<Self::Matrix, Self::Error>;
 
-    /// Returns some of the outputs of a linear layer; a range begins and ends where one of the joined layers does.
+    /// Returns some outputs of a linear layer; a range must begin and end at the bounds of joined layers.
     fn project(
         &self,
         linear: &Self::Linear,
@@ -59,8 +59,8 @@ pub(crate) trait Backend {
     /// Returns the rows of each text's first token.
     fn first_tokens(&self, x: &Self::Matrix, batch: &Batch) -> Result<Self::Matrix, Self::Error>;
 
-    /// Returns the context of every query. `queries` and the two halves of `keys_values` hold all heads side by side, a
-    /// row for each token.
+    /// Returns the context of every query. `queries` and the halves of `keys_values` hold all heads side by side, a
+    /// row per token.
     fn attention(
         &self,
         queries: &Self::Matrix,
@@ -69,7 +69,7 @@ pub(crate) trait Backend {
         heads: Heads,
     ) -> Result<Self::Matrix, Self::Error>;
 
-    /// Returns the context of every token: `qkv` makes its query, key and value, side by side.
+    /// Returns the context of every token; `qkv` projects to its query, key and value, side by side.
     fn context(
         &self,
         qkv: &Self::Linear,
@@ -84,8 +84,8 @@ pub(crate) trait Backend {
         self.attention(&queries, &keys_values, batch, heads)
     }
 
-    /// Returns the context of one query for each text, from the rows that keys and values are made of; by what, is told in
-    /// both forms.
+    /// Returns the context of one query per text, from the rows that keys and values would be projected from;
+    /// `keys_values` has the projection in both forms.
     fn first_context(
         &self,
         queries: &Self::Matrix,
@@ -95,7 +95,7 @@ pub(crate) trait Backend {
         heads: Heads,
     ) -> Result<Self::Matrix, Self::Error>;
 
-    /// Returns the normalisation of `linear(x) + residual`.
+    /// Returns `norm(linear(x) + residual)`.
     fn add_norm(
         &self,
         linear: &Self::Linear,
@@ -104,7 +104,7 @@ pub(crate) trait Backend {
         residual: &Self::Matrix,
     ) -> Result<Self::Matrix, Self::Error>;
 
-    /// Returns the normalisation of `down(activation(up(x))) + x`.
+    /// Returns `norm(down(activation(up(x))) + x)`.
     fn feed_forward(
         &self,
         x: &Self::Matrix,
@@ -115,9 +115,9 @@ pub(crate) trait Backend {
     ) -> Result<Self::Matrix, Self::Error>;
 }
 
-/// The calling thread's own core, with the linear layers in one number format.
+/// The calling thread, with linear layers in one number format.
 pub(crate) struct Cpu {
-    /// What the linear layers multiply in.
+    /// Number format of the linear layers.
     pub(crate) format: WeightFormat,
 }
 

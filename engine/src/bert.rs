@@ -1,8 +1,7 @@
-//! The forward pass of the BERT and RoBERTa families, on packed tokens: no padding, hence no mask.
+//! The forward pass of the BERT and RoBERTa families on packed tokens, without padding or mask.
 //!
-//! Linear layers and normalisations see one flat `[tokens, hidden]`; only attention knows where a text ends. RoBERTa,
-//! XLM-RoBERTa and CamemBERT differ from BERT in how positions count, DistilBERT in the names of its tensors and in
-//! having no token types.
+//! Linear layers and norms take one flat `[tokens, hidden]`; only attention uses text boundaries. RoBERTa, XLM-RoBERTa
+//! and CamemBERT differ from BERT in their positions, DistilBERT in tensor names and the lack of token types.
 
 use candle_core::Tensor;
 use kernels::{Activation, Heads};
@@ -11,36 +10,36 @@ use crate::backend::Backend;
 use crate::config::{Architecture, Config};
 use crate::{Batch, LoadError};
 
-/// The tensor by which the prefix of a file's names is found.
+/// The tensor that reveals the prefix of tensor names in a file.
 pub(crate) const ANCHOR: &str = "embeddings.word_embeddings.weight";
 
-/// Where weights come from: a tensor by its name and shape, in f32 on the host.
+/// Reads a tensor by name and shape, in f32 on the host.
 pub(crate) type Source<'a> = &'a dyn Fn(&str, &[usize]) -> Result<Tensor, LoadError>;
 
-/// A tensor that a model needs: its name and shape.
+/// Name and shape of a required tensor.
 pub(crate) type TensorShape = (String, Vec<usize>);
 
-/// A loaded model, on the device of its backend.
+/// A loaded model on the device of its backend.
 pub(crate) struct Bert<B: Backend> {
     words: B::Table,
-    /// Position vectors, with the vector of token type 0 added: every token here is of type 0.
+    /// Position embeddings plus the embedding of token type 0, which every token here has.
     positions: B::Table,
     norm: B::Norm,
     layers: Vec<Layer<B>>,
-    /// What makes keys and values in the last layer, where only first tokens ask for them.
+    /// The last layer's weights of keys and values, for when only first tokens are needed.
     last_keys_values: B::KeysValues,
     activation: Activation,
     heads: Heads,
-    /// The id that RoBERTa's positions skip; `None` where positions simply count from 0.
+    /// The padding id after which RoBERTa's positions start; `None` where positions count from 0.
     padding: Option<u32>,
 }
 
 /// Which token vectors the last layer computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TokenSelection {
-    /// Those of every token: `[tokens, hidden]`.
+    /// `[tokens, hidden]`
     EveryToken,
-    /// That of each text's first token: `[texts, hidden]`.
+    /// Only the first of each text: `[texts, hidden]`
     FirstToken,
 }
 
@@ -55,7 +54,7 @@ struct Layer<B: Backend> {
 }
 
 impl<B: Backend> Bert<B> {
-    /// Reads the weights of a native architecture and places them on the backend's device.
+    /// Reads the weights and uploads them to the backend's device.
     pub(crate) fn load(config: &Config, source: Source<'_>, backend: &B) -> Result<Self, LoadError> {
         let hidden = config.hidden_size;
         let reader = Reader { config, source, backend };
@@ -100,7 +99,7 @@ impl<B: Backend> Bert<B> {
         self.after_attention(backend, layer, &context, &x)
     }
 
-    /// As [`layer`](Bert::layer), for the first token of each text alone: nothing looks at the others any more. Exact.
+    /// As [`layer`](Bert::layer), for the first token of each text only. Exact, since no later layer reads the others.
     fn layer_of_first_tokens(
         &self,
         backend: &B,
@@ -130,9 +129,9 @@ impl<B: Backend> Bert<B> {
 
 /// Returns id and position of every token.
 ///
-/// BERT counts positions from 0 in each text. RoBERTa's are `transformers`' cumulative sum: a token whose id is the
-/// padding id sits at position `padding` and does not count, any other at `padding` plus the number of counted tokens
-/// up to and including it. With a tokenizer that uses the model's padding id for an ordinary word, that matters.
+/// BERT counts positions from 0 in each text. RoBERTa follows `transformers`' cumulative sum: a token with the padding
+/// id gets position `padding` and is not counted; any other gets `padding` plus the number of counted tokens up to
+/// itself. This matters for tokenizers that use the padding id for an ordinary word.
 fn tokens_with_positions(batch: &Batch, padding: Option<u32>) -> Vec<(u32, u32)> {
     let mut tokens = Vec::with_capacity(batch.tokens());
     for row in 0..batch.rows() {
@@ -152,7 +151,7 @@ fn tokens_with_positions(batch: &Batch, padding: Option<u32>) -> Vec<(u32, u32)>
     tokens
 }
 
-/// The names of one layer's tensors, without `.weight` and `.bias`.
+/// Names of a layer's tensors, without `.weight` and `.bias`.
 struct LayerNames {
     qkv: [&'static str; 3],
     attention_out: &'static str,
@@ -187,7 +186,6 @@ fn names(architecture: Architecture) -> (&'static str, &'static LayerNames) {
         | Architecture::Roberta
         | Architecture::XlmRoberta
         | Architecture::Camembert
-        // Not run by this forward pass.
         | Architecture::ModernBert
         | Architecture::NomicBert
         | Architecture::DebertaV2 => ("encoder.layer", &BERT_NAMES),
@@ -219,7 +217,6 @@ pub(crate) fn tensors(config: &Config) -> Vec<TensorShape> {
     tensors
 }
 
-/// DistilBERT has no table of token types.
 fn has_token_types(config: &Config) -> bool {
     config.architecture != Architecture::DistilBert
 }
@@ -229,7 +226,7 @@ pub(crate) fn linear(name: &str, inputs: usize, outputs: usize) -> [TensorShape;
     [(format!("{name}.weight"), vec![outputs, inputs]), (format!("{name}.bias"), vec![outputs])]
 }
 
-/// Returns the tensors of a normalisation.
+/// Returns the tensors of a layer norm.
 pub(crate) fn vectors(name: &str, width: usize) -> [TensorShape; 2] {
     ["weight", "bias"].map(|part| (format!("{name}.{part}"), vec![width]))
 }
@@ -263,7 +260,7 @@ impl<B: Backend> Reader<'_, B> {
         })
     }
 
-    /// Reads linear layers of the same shape, to be computed as one.
+    /// Reads linear layers of the same shape and joins them.
     fn linear(&self, names: &[String], inputs: usize, outputs: usize) -> Result<B::Linear, LoadError> {
         let read = |suffix: &str, shape: &[usize]| -> Result<Vec<Tensor>, LoadError> {
             names.iter().map(|name| (self.source)(&format!("{name}.{suffix}"), shape)).collect()
@@ -306,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn every_text_of_a_batch_starts_anew() {
+    fn positions_restart_in_every_text_of_a_batch() {
         let batch: Batch = [vec![0u32, 9, 2], vec![0, 2]].iter().collect();
         let places: Vec<u32> =
             tokens_with_positions(&batch, Some(1)).into_iter().map(|(_, position)| position).collect();

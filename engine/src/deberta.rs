@@ -1,4 +1,4 @@
-//! The forward pass of DeBERTa-v2 and v3, on packed tokens: attention by content and distance, and in the largest models a
+//! The forward pass of DeBERTa-v2 and v3 on packed tokens: disentangled attention, and in the largest models a
 //! convolution beside the first layer.
 
 use kernels::{Activation, Heads, RelativePositions, RowsView, attend_disentangled};
@@ -10,18 +10,18 @@ use crate::{Batch, LoadError};
 
 /// A loaded model.
 pub(crate) struct Deberta {
-    /// `[vocabulary, embedding]`; with the vector of token type 0 added where the model has types.
+    /// `[vocabulary, embedding]`, plus the embedding of token type 0 where the model has types.
     words: Vec<f32>,
     embedding_size: usize,
-    /// Added to the words where the model has absolute positions.
+    /// Absolute position embeddings, added to the words where the model has them.
     positions: Option<Vec<f32>>,
-    /// From the width of words to that of the layers.
+    /// From the embedding width to the hidden width.
     projection: Option<Dense>,
     norm: Norm,
     layers: Vec<Layer>,
     convolution: Option<ConvolutionLayer>,
     relative: Option<Relative>,
-    /// How many of content and distances are added up in a score.
+    /// Number of score terms (content-content, content-position, position-content); divides the scale.
     parts: usize,
     activation: Activation,
     heads: Heads,
@@ -29,7 +29,7 @@ pub(crate) struct Deberta {
 
 struct Layer {
     qkv: Dense,
-    /// The vectors of distances as keys and as queries.
+    /// Relative position embeddings projected as keys and as queries.
     distance_keys: Option<Vec<f32>>,
     distance_queries: Option<Vec<f32>>,
     attention_out: Dense,
@@ -80,7 +80,7 @@ impl Deberta {
         })
     }
 
-    /// Returns the token vectors of the last layer, packed as the batch is, which must have been checked.
+    /// Returns the token vectors of the last layer, packed as the batch is. The batch must have been checked.
     pub(crate) fn forward(&self, batch: &Batch) -> Vec<f32> {
         let embedded = self.embed(batch);
         let mut x = embedded.clone();
@@ -139,7 +139,7 @@ impl Deberta {
 }
 
 impl ConvolutionLayer {
-    /// Adds what the convolution makes of `read`, and normalises the sum.
+    /// Adds the convolution of `read` to `x` and normalises the sum.
     fn add_to(&self, x: &mut [f32], read: &[f32], batch: &Batch) {
         let hidden = x.len() / batch.ids.len();
         let mut wide = vec![0.0; read.len() * self.width];
@@ -147,7 +147,7 @@ impl ConvolutionLayer {
             let text = span[0] as usize..span[1] as usize;
             for token in text.clone() {
                 for tap in 0..self.width {
-                    // What would be before or after the text is zero.
+                    // Zero padding beyond the text.
                     let Some(from) = (token + tap).checked_sub(self.width / 2).filter(|from| text.contains(from))
                     else {
                         continue;
@@ -170,7 +170,7 @@ impl ConvolutionLayer {
     }
 }
 
-/// Reads the vectors of distances, `[2 * span, hidden]`.
+/// Reads the relative position embeddings, `[2 * span, hidden]`.
 fn distances(reader: &LayerReader<'_>, settings: &DebertaConfig) -> Result<Option<Vec<f32>>, LoadError> {
     let Some(relative) = settings.relative else { return Ok(None) };
     let mut vectors =
@@ -248,7 +248,7 @@ pub(crate) fn tensors(config: &Config, settings: &DebertaConfig) -> Vec<TensorSh
     tensors
 }
 
-/// Lays a convolution out as a linear layer over the rows that it spans; what other groups read has zeros for weights.
+/// Expresses a grouped convolution as a linear layer over the rows that it spans, with zero weights for other groups.
 fn convolution(reader: &LayerReader<'_>, settings: Convolution) -> Result<ConvolutionLayer, LoadError> {
     let (hidden, Convolution { width, groups, activation }) = (reader.config.hidden_size, settings);
     let inputs = hidden / groups;
@@ -270,15 +270,14 @@ fn convolution(reader: &LayerReader<'_>, settings: Convolution) -> Result<Convol
     })
 }
 
-/// Returns the row of each distance from `1 - tokens` to `tokens - 1` among the vectors of distances.
+/// Returns the table row of each relative position from `1 - tokens` to `tokens - 1`.
 fn distance_rows(relative: Relative, tokens: usize) -> Vec<usize> {
     let span = relative.span() as i64;
     let row = |distance: i64| (bucket(relative, distance) + span).clamp(0, 2 * span - 1) as usize;
     (1 - tokens as i64..tokens as i64).map(row).collect()
 }
 
-/// Returns the bucket of a distance: near ones have their own, farther ones share, on a logarithmic scale, in f32 as the
-/// reference computes it.
+/// Returns the bucket of a relative position: linear when near, logarithmic when far, in f32 like the reference.
 fn bucket(relative: Relative, distance: i64) -> i64 {
     let Some(buckets) = relative.buckets else { return distance };
     let middle = (buckets / 2) as i64;
@@ -296,7 +295,7 @@ mod tests {
 
     #[test]
     fn far_distances_share_buckets() {
-        // What `make_log_bucket_position` of transformers gives for 16 buckets and 64 positions.
+        // From transformers' `make_log_bucket_position` with 16 buckets and 64 positions.
         let relative = Relative { buckets: Some(16), farthest: 64 };
         let found: Vec<i64> =
             [0, 1, -7, 8, -8, 9, 12, 20, -20, 40, 63].map(|distance| bucket(relative, distance)).into();

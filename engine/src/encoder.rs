@@ -1,7 +1,5 @@
-//! Text to token ids, exactly as `transformers` does it.
-//!
-//! Truncation is decided here and nowhere else: the tokens of one end are kept, the first ones unless the model's files
-//! say otherwise, and the special ones around them.
+//! Text to token ids, as `transformers` does it. Owns truncation: the first tokens are kept (the last ones if the
+//! model's files say so), with the special tokens around them.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -20,22 +18,22 @@ pub struct Encoded {
     pub truncated: bool,
 }
 
-/// One token of a text, for people to look at.
+/// A token of a text with its position, for display.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
     /// The token id.
     pub id: u32,
-    /// The token as the vocabulary writes it.
+    /// The token as written in the vocabulary.
     pub text: String,
-    /// Whether it was added around the text and stands for no part of it.
+    /// Whether it was added around the text.
     pub special: bool,
-    /// Byte offset in the text where the token starts; 0 for special tokens, and for those of the prefix.
+    /// Byte offset of its start in the text; 0 for special tokens and those of the prefix.
     pub start: usize,
-    /// Byte offset where it ends.
+    /// Byte offset of its end.
     pub end: usize,
 }
 
-/// Turns texts into token ids. Cheap to clone, and used from many threads at once.
+/// Converts texts to token ids. Cheap to clone; usable from many threads at once.
 #[derive(Clone)]
 pub struct TextEncoder {
     inner: Arc<EncoderInner>,
@@ -48,19 +46,19 @@ struct EncoderInner {
     side: TruncationDirection,
     prefix: String,
     max_length: usize,
-    /// Tokens of the text itself, at most: `max_length` without the special ones.
+    /// Maximum tokens of the text itself: `max_length` without the special ones.
     content_max: usize,
-    /// Tokens at the start of every text that take no part in pooling.
+    /// Tokens at the start of every text that are excluded from pooling.
     excluded: usize,
-    /// Rows of the model's table of tokens: an id beyond has no vector.
+    /// Rows of the model's token embedding: larger ids have no vector.
     vocab_size: usize,
 }
 
 impl TextEncoder {
     /// Loads the tokenizer of a model.
     ///
-    /// Texts longer than `max_length` tokens are cut; it is clamped to what the model can take, and `None` means the
-    /// model's own default. `prefix` is put before every text.
+    /// `max_length` tokens are kept of each text; it is clamped to the model's limit, and `None` means the model's
+    /// default. `prefix` is prepended to every text.
     ///
     /// # Errors
     /// When the tokenizer files cannot be read, or do not fit the model.
@@ -92,8 +90,8 @@ impl TextEncoder {
             inner.excluded = alone.map_err(failed)?;
         }
         let encoder = TextEncoder { inner: Arc::new(inner) };
-        // What is added to every text has to have a vector; a tokenizer may know more tokens than the model, as long as no text
-        // has them.
+        // The tokens added to every text need an embedding. Beyond that a tokenizer may have more tokens than the
+        // model, as long as no text contains them.
         match encoder.encode_for_model("") {
             Err(EncodeError { message }) => Err(LoadError::Unsupported {
                 what: format!(
@@ -106,16 +104,14 @@ impl TextEncoder {
         }
     }
 
-    /// Returns how many tokens at the start of every text its pooling leaves out: those of the prefix and the special ones
-    /// before it, where the model's pooling does not include the prompt; else none. For
+    /// Returns how many tokens at the start of every text are excluded from pooling: those of the prefix and the
+    /// special ones before it where the model does not include the prompt in pooling, else 0. For
     /// [`Engine::with_excluded_prefix`](crate::Engine::with_excluded_prefix).
     pub fn excluded_prefix_tokens(&self) -> usize {
         self.inner.excluded
     }
 
-    /// Returns the token ids of `text`, cut to [`max_length`](TextEncoder::max_length).
-    ///
-    /// A long text is cut before it is tokenized, at a place that does not change the tokens that are kept.
+    /// Returns the token ids of `text`, truncated to [`max_length`](TextEncoder::max_length).
     ///
     /// # Errors
     /// When the tokenizer has no token for a part of the text and none for the unknown.
@@ -124,10 +120,10 @@ impl TextEncoder {
         Ok(Encoded { ids: encoding.get_ids().to_vec(), truncated })
     }
 
-    /// As [`encode`](TextEncoder::encode), for an [`Engine`](crate::Engine) of the same model to embed.
+    /// As [`encode`](TextEncoder::encode), for an [`Engine`](crate::Engine) of the same model.
     ///
     /// # Errors
-    /// Also when the text has a token that the model has no vector for: a tokenizer may know more of them than the model.
+    /// Also when the text has a token without an embedding: a tokenizer may have more tokens than the model.
     pub fn encode_for_model(&self, text: &str) -> Result<Encoded, EncodeError> {
         let encoded = self.encode(text)?;
         let EncoderInner { tokenizer, vocab_size, .. } = &*self.inner;
@@ -142,7 +138,7 @@ impl TextEncoder {
         }
     }
 
-    /// Returns the tokens of `text` with their place in it.
+    /// Returns the tokens of `text` with their positions in it.
     ///
     /// # Errors
     /// As [`encode`](TextEncoder::encode).
@@ -162,7 +158,7 @@ impl TextEncoder {
             .collect())
     }
 
-    /// Returns the text that `ids` stand for, without special tokens.
+    /// Returns the text of `ids`, without special tokens.
     ///
     /// # Errors
     /// When the tokenizer's decoder fails.
@@ -175,7 +171,7 @@ impl TextEncoder {
         let tokenizer = &self.inner.tokenizer;
         let special = |token: &str| tokenizer.get_added_vocabulary().is_special_token(token);
         let mut tokens = ids.iter().filter_map(|id| tokenizer.id_to_token(*id));
-        // The library's decoder of merges cannot take an empty list.
+        // The library's BPE decoder fails on an empty list.
         if !tokens.any(|token| !(skip_special && special(&token))) {
             return Ok(String::new());
         }
@@ -187,15 +183,15 @@ impl TextEncoder {
         self.inner.tokenizer.token_to_id(token)
     }
 
-    /// Returns the number of tokens, special ones included, that a text is cut to.
+    /// Returns the maximum number of tokens of a text, special ones included.
     pub fn max_length(&self) -> usize {
         self.inner.max_length
     }
 }
 
 impl EncoderInner {
-    /// Returns how many tokens the prefix has by itself, as sentence-transformers counts them: with special tokens, but
-    /// without one at the end, and cut as any text.
+    /// Returns the prefix's own token count as sentence-transformers has it: with special tokens except one at the
+    /// end, truncated like any text.
     fn prefix_tokens(&self) -> Result<usize, EncodeError> {
         let (encoding, _) = self.tokenize(&self.with_prefix(""), false)?;
         let Some(last) = encoding.get_ids().last() else { return Ok(0) };
@@ -204,7 +200,6 @@ impl EncoderInner {
         Ok(encoding.len() - usize::from(special))
     }
 
-    /// Returns what the tokenizer is with_prefix for a text: the prefix before it.
     fn with_prefix<'t>(&self, text: &'t str) -> Cow<'t, str> {
         match self.prefix.as_str() {
             "" => Cow::Borrowed(text),
@@ -212,10 +207,10 @@ impl EncoderInner {
         }
     }
 
-    /// Tokenizes, truncates, and puts the special tokens around; says whether the text was truncated.
+    /// Tokenizes, truncates and adds the special tokens; also returns whether the text was truncated.
     fn tokenize(&self, text: &str, with_offsets: bool) -> Result<(Encoding, bool), EncodeError> {
         let EncoderInner { tokenizer, pretruncator, content_max, side, .. } = self;
-        // Places are those in the text as it is; without them, it may be made shorter first.
+        // Offsets refer to the original text, so it may only be shortened without them.
         let text = if with_offsets { Cow::Borrowed(text) } else { pretruncator.shorten_long_words(text) };
         let text = text.as_ref();
         let early = match side {
@@ -232,7 +227,7 @@ impl EncoderInner {
         };
         let truncated = cut_early || content.len() > *content_max;
         content.truncate(*content_max, 0, *side);
-        // The overflow is kept by the tokenizer as encodings of their own, which nothing uses.
+        // The tokenizer keeps the cut-off rest as extra encodings, which are not needed.
         content.take_overflowing();
         Ok((tokenizer.post_process(content, None, true).map_err(failed)?, truncated))
     }

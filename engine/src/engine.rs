@@ -13,22 +13,22 @@ use crate::rotary::{self, Rotary};
 use crate::weights::{WeightFiles, Weights};
 use crate::{Batch, ComputeDtype, DeviceSpec, EmbedError, EngineOptions, LoadError, ModelDir, Pooling};
 
-/// Tokens per batch on a CPU. Kernels go through a batch block by block, so that more gain nothing; with fewer, cores that
-/// take turns at batches end closer together.
+/// Tokens per batch on a CPU: kernels run block by block, so larger batches gain nothing, and smaller ones let the
+/// cores finish closer together.
 const CPU_BATCH_TOKENS: usize = 512;
 
-/// A model with its weights in memory. Shared by many threads: each [`embed`](Engine::embed) runs on its caller's thread.
+/// A model with its weights in memory, shared by threads: each [`embed`](Engine::embed) runs on the calling thread.
 pub struct Engine {
     model: Model,
     device: DeviceSpec,
     pool: Pool,
     normalize: bool,
-    /// Whether the model itself scales its vectors to unit length, before they are cut.
+    /// Whether the model normalises its vectors before truncating their dimensions.
     normalizes: bool,
     dimensions: usize,
     hidden_size: usize,
     vocab_size: usize,
-    /// The most tokens that a row may have.
+    /// Maximum tokens of a row.
     row_tokens_max: usize,
 }
 
@@ -40,10 +40,10 @@ enum Model {
 }
 
 impl Engine {
-    /// Reads the weights and places them on the device.
+    /// Reads the weights and uploads them to the device.
     ///
     /// # Errors
-    /// When the weights cannot be read, do not fit the config, or the device cannot do what the options ask.
+    /// When the weights cannot be read or do not fit the config, or the device does not support the options.
     pub fn load(model: &ModelDir, options: &EngineOptions) -> Result<Engine, LoadError> {
         if options.device == DeviceSpec::Cpu {
             weight_format(options.dtype)?;
@@ -80,8 +80,8 @@ impl Engine {
         })
     }
 
-    /// Leaves the first `tokens` of every text out of pooling: what
-    /// [`TextEncoder::excluded_prefix_tokens`](crate::TextEncoder::excluded_prefix_tokens) says of the encoder that the ids come from.
+    /// Excludes the first `tokens` of every text from pooling, as returned by
+    /// [`TextEncoder::excluded_prefix_tokens`](crate::TextEncoder::excluded_prefix_tokens).
     #[must_use]
     pub fn with_excluded_prefix(mut self, tokens: usize) -> Engine {
         self.pool.excluded = tokens;
@@ -103,7 +103,7 @@ impl Engine {
         &self.device
     }
 
-    /// Returns a batch size, in tokens, that serves this device well.
+    /// Returns a good batch size for this device, in tokens.
     pub fn default_batch_tokens(&self) -> usize {
         match &self.model {
             Model::Native(..) | Model::Rotary(_) | Model::Deberta(_) => CPU_BATCH_TOKENS,
@@ -113,8 +113,8 @@ impl Engine {
 
     /// Returns the vectors of a batch: `rows * dimensions` numbers, row-major, in the order of the batch.
     ///
-    /// Runs on the calling thread alone, so that as many threads as there are cores can each run their own. Numbers that
-    /// are not finite are returned as they are: the caller decides what becomes of such a row.
+    /// Runs on the calling thread only, so that every core can run its own batch. Non-finite numbers are returned
+    /// unchanged; rejecting such rows is up to the caller.
     ///
     /// # Errors
     /// When the batch breaks its rules (an empty row, a row too long, an id outside the vocabulary) or the device fails.
@@ -129,7 +129,7 @@ impl Engine {
                 .pooled(batch)
                 .map_err(|source| EmbedError::Forward { tokens: batch.tokens(), source: Box::new(source) })?,
         };
-        // A norm that follows makes this one void, but for rounding.
+        // A later norm makes this one redundant, except for rounding.
         if self.normalizes && !self.normalize {
             pooling::normalize_or_zero(&mut pooled, self.hidden_size);
         }
@@ -140,8 +140,8 @@ impl Engine {
         Ok(vectors)
     }
 
-    /// Computes a batch of at most [`default_batch_tokens`](Engine::default_batch_tokens), and returns how long each step
-    /// kept the GPU busy; `None` on a CPU.
+    /// Computes a batch of at most [`default_batch_tokens`](Engine::default_batch_tokens) and returns the GPU time of
+    /// each step; `None` on a CPU.
     pub(crate) fn time_steps(&self, batch: &Batch) -> Result<Option<Timed>, EmbedError> {
         self.check(batch)?;
         match &self.model {
@@ -174,7 +174,7 @@ impl Engine {
         }
     }
 
-    /// Checks what the forward pass relies on: it indexes tables with these numbers.
+    /// Validates the batch: the forward pass indexes tables with these numbers.
     fn check(&self, batch: &Batch) -> Result<(), EmbedError> {
         let broken = |row: usize, problem: String| Err(EmbedError::Batch { row, problem });
         let ends = (batch.offsets.first().copied(), batch.offsets.last().map(|&end| end as usize));
@@ -208,7 +208,7 @@ impl fmt::Debug for Engine {
     }
 }
 
-/// Places a model of the BERT family where the options say.
+/// Loads a model of the BERT family onto the device in the options.
 fn native(config: &Config, source: Source<'_>, options: &EngineOptions) -> Result<Model, LoadError> {
     match options.device {
         DeviceSpec::Cuda(ordinal) => Ok(Model::Gpu(Box::new(cuda::load(config, source, options.dtype, ordinal)?))),
@@ -219,7 +219,7 @@ fn native(config: &Config, source: Source<'_>, options: &EngineOptions) -> Resul
     }
 }
 
-/// Returns the tensor by which the prefix of a file's names is found.
+/// Returns the tensor that reveals the prefix of tensor names in a file.
 pub(crate) fn anchor(architecture: Architecture) -> &'static str {
     match architecture {
         Architecture::ModernBert => rotary::MODERN_BERT_ANCHOR,
@@ -233,8 +233,8 @@ pub(crate) fn anchor(architecture: Architecture) -> &'static str {
     }
 }
 
-/// Checks that a model's files list every tensor that its config asks for, in a shape and a type that are read. Reads no
-/// tensor.
+/// Checks that the weight files list every required tensor with its shape and a supported type, without reading
+/// tensors.
 pub(crate) fn check_weights(files: &WeightFiles, config: &Config) -> Result<(), LoadError> {
     let weights = Weights::open(files, anchor(config.architecture), &prefixes(config.architecture))?;
     let tensors = match &config.family {
@@ -245,7 +245,7 @@ pub(crate) fn check_weights(files: &WeightFiles, config: &Config) -> Result<(), 
     tensors.iter().try_for_each(|(name, shape)| weights.check(name, shape))
 }
 
-/// Refuses what is done for BERT's family alone.
+/// Refuses options that only the BERT family supports.
 fn check_portable(config: &Config, options: &EngineOptions) -> Result<(), LoadError> {
     let architecture = config.architecture.model_type();
     if options.device != DeviceSpec::Cpu {
@@ -259,8 +259,7 @@ fn check_portable(config: &Config, options: &EngineOptions) -> Result<(), LoadEr
     Ok(())
 }
 
-/// What may stand before the names of an architecture's tensors: nothing, or the name that a model with a head on top has for
-/// its body.
+/// Returns the possible prefixes of tensor names: none, or the name of the body in a model with a head.
 pub(crate) fn prefixes(architecture: Architecture) -> [&'static str; 2] {
     let body = match architecture {
         Architecture::Bert => "bert.",
@@ -281,7 +280,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_checked_is_what_is_read() {
+    fn checked_tensors_are_exactly_those_read() {
         let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
         for name in ["beto", "bertin", "distilbert", "modernbert", "nomic_bert", "deberta_v2"] {
             let ModelDir { config, weights, .. } = ModelDir::open(&testdata.join(name)).unwrap();
@@ -307,7 +306,8 @@ mod tests {
             };
             let mut read = read.into_inner();
             read.sort();
-            // BERT's last layer is laid out in two ways, DeBERTa's distances go through the projections of content.
+            // BERT's last layer is read twice in two layouts; DeBERTa's relative positions share the content
+            // projections.
             read.dedup();
             expected.sort();
             assert_eq!(read, expected, "{name}");

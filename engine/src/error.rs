@@ -1,9 +1,9 @@
-//! What can go wrong, with the file or the tensor it went wrong on and what to do about it.
+//! The errors of the engine. Each names the file or tensor that it is about, and what to do.
 
 use std::io;
 use std::path::PathBuf;
 
-/// A model that cannot be loaded. But for what is said of the device, nothing here is worth a retry with the same files.
+/// A model that cannot be loaded. Retrying with the same files is useless, except for the device errors.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// A file of the model could not be read.
@@ -11,7 +11,7 @@ pub enum LoadError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The directory lacks something that every model needs.
@@ -22,7 +22,7 @@ pub enum LoadError {
         /// What is missing, and which files would provide it.
         missing: String,
     },
-    /// A file is there, but what it says cannot be right.
+    /// A file has invalid content.
     #[error("`{}`: {problem}", path.display())]
     Invalid {
         /// The file.
@@ -30,7 +30,7 @@ pub enum LoadError {
         /// What is wrong in it.
         problem: String,
     },
-    /// The architecture is none that this engine knows.
+    /// The architecture is unknown.
     #[error("unknown architecture `{found}` in `{}`: known are {}", path.display(), crate::config::known_architectures())]
     UnknownArchitecture {
         /// The `config.json` that names it.
@@ -38,10 +38,10 @@ pub enum LoadError {
         /// The `model_type`, or the class name where there is none.
         found: String,
     },
-    /// The model is sound, but asks for something that this engine does not do.
+    /// The model is valid but needs something that this engine does not support.
     #[error("unsupported: {what}")]
     Unsupported {
-        /// What is asked for, and what would work instead.
+        /// What is unsupported, and what is supported instead.
         what: String,
     },
     /// A weight is missing or has another shape than the config says.
@@ -54,7 +54,7 @@ pub enum LoadError {
         /// What is wrong with it.
         problem: String,
     },
-    /// The device cannot be used from here, or refuses a call.
+    /// The device cannot be used, or refuses a call.
     #[error("device `{device}`: {problem}")]
     DeviceUnusable {
         /// Which device.
@@ -62,18 +62,18 @@ pub enum LoadError {
         /// Why, in words for users.
         problem: String,
     },
-    /// The device has no room for the model, or none beside it.
+    /// The device has too little free memory for the model and a batch.
     #[error("device `{device}` has too little free memory for the model and a batch: see what else uses it")]
     DeviceFull {
         /// Which device.
         device: String,
     },
-    /// The device is lost to this process, as in [`EmbedError::DeviceLost`].
+    /// The device is unusable for the rest of this process, as in [`EmbedError::DeviceLost`].
     #[error("the device `{device}` is lost to this process: {reason}")]
     DeviceLost {
         /// Which device.
         device: String,
-        /// What the driver said.
+        /// The driver's message.
         reason: String,
     },
     /// The tensor library or the device failed.
@@ -81,7 +81,7 @@ pub enum LoadError {
     Device {
         /// The config of the model.
         path: PathBuf,
-        /// What the tensor library or the device said.
+        /// The error of the tensor library or the device.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
@@ -90,7 +90,7 @@ pub enum LoadError {
 #[derive(Debug, thiserror::Error)]
 #[error("the tokenizer failed: {message}")]
 pub struct EncodeError {
-    /// What the tokenizer said. Never contains the text.
+    /// The tokenizer's message. Never contains the text.
     pub message: String,
 }
 
@@ -111,13 +111,12 @@ pub enum EmbedError {
         /// Tokens in the batch.
         tokens: usize,
     },
-    /// The device is lost to this process: after some errors nothing that runs on it can be trusted, and only a new
-    /// process can use it again.
+    /// The device context is broken: every later call fails, and only a new process can use the device.
     #[error("the device `{device}` is lost to this process: {reason}")]
     DeviceLost {
         /// Which device.
         device: String,
-        /// What the driver said.
+        /// The driver's message.
         reason: String,
     },
     /// The forward pass failed.
@@ -125,7 +124,7 @@ pub enum EmbedError {
     Forward {
         /// Tokens in the batch.
         tokens: usize,
-        /// What the tensor library or the device said.
+        /// The error of the tensor library or the device.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
@@ -136,10 +135,10 @@ pub enum FillError {
     /// There is nothing to fill.
     #[error("the text has no mask: write `{mask}` where a token is to be guessed")]
     NoMask {
-        /// What this model's tokenizer calls it.
+        /// How this model's tokenizer writes it.
         mask: String,
     },
-    /// The text is too long, and a mask is in the part that the model does not see.
+    /// A mask is beyond the model's maximum length.
     #[error("a mask lies beyond the {tokens_max} tokens that the model takes: shorten the text before it")]
     MaskCutOff {
         /// The most tokens, special ones included.

@@ -1,5 +1,4 @@
-//! Linear layers and normalisations over plain rows, for the models that are not of BERT's family: read from the weights of a
-//! model, run on the calling thread.
+//! Linear layers and norms over plain rows on the calling thread, for the models outside of the BERT family.
 
 use candle_core::Tensor;
 use kernels::{Activation, PackedWeights, RowsView, WeightFormat};
@@ -8,7 +7,7 @@ use crate::LoadError;
 use crate::bert::Source;
 use crate::config::Config;
 
-/// `activation(x * weight + bias)`, for rows that follow each other.
+/// `activation(x * weight + bias)` over contiguous rows.
 pub(crate) struct Dense {
     weights: PackedWeights,
     inputs: usize,
@@ -16,7 +15,7 @@ pub(crate) struct Dense {
 }
 
 impl Dense {
-    /// Lays out matrices that read the same rows, to give their outputs side by side.
+    /// Packs matrices with the same input so that their outputs are side by side.
     pub(crate) fn new(matrices: &[Vec<f32>], inputs: usize, bias: Vec<f32>) -> Dense {
         let matrices: Vec<&[f32]> = matrices.iter().map(Vec::as_slice).collect();
         Dense { weights: PackedWeights::new(&matrices, inputs, WeightFormat::F32), inputs, bias }
@@ -30,7 +29,6 @@ impl Dense {
     }
 }
 
-/// A layer normalisation.
 pub(crate) struct Norm {
     weight: Vec<f32>,
     shift: Vec<f32>,
@@ -38,25 +36,23 @@ pub(crate) struct Norm {
 }
 
 impl Norm {
-    /// Overwrites every row with its normalisation.
     pub(crate) fn apply(&self, rows: &mut [f32]) {
         kernels::layer_norm(rows, &self.weight, &self.shift, self.eps);
     }
 }
 
-/// Adds the numbers of `other` to those of `rows`.
 pub(crate) fn add(rows: &mut [f32], other: &[f32]) {
     rows.iter_mut().zip(other).for_each(|(x, y)| *x += y);
 }
 
-/// Reads layers by their names.
+/// Reads layers by name.
 pub(crate) struct LayerReader<'a> {
     pub(crate) config: &'a Config,
     pub(crate) source: Source<'a>,
 }
 
 impl LayerReader<'_> {
-    /// Reads a tensor's numbers, row by row.
+    /// Reads a tensor's numbers, row-major.
     pub(crate) fn numbers(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
         let tensor = (self.source)(name, shape)?;
         tensor
@@ -65,7 +61,7 @@ impl LayerReader<'_> {
             .map_err(|source| LoadError::Device { path: self.config.path.clone(), source: Box::new(source) })
     }
 
-    /// Reads linear layers of the same shape that read the same rows.
+    /// Reads linear layers of the same shape and input and joins them.
     pub(crate) fn dense(
         &self,
         names: &[String],
@@ -85,7 +81,7 @@ impl LayerReader<'_> {
         Ok(Dense::new(&matrices, inputs, bias))
     }
 
-    /// Reads a normalisation of the hidden size.
+    /// Reads a layer norm of the hidden size.
     pub(crate) fn norm(&self, name: &str, bias: bool) -> Result<Norm, LoadError> {
         let width = self.config.hidden_size;
         let weight = self.numbers(&format!("{name}.weight"), &[width])?;

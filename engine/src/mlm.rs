@@ -1,6 +1,5 @@
-//! The masked-language-model heads of the BERT and RoBERTa families: which tokens fit where a text has a mask.
-//!
-//! A few rows go through the head, once per text, so it is plain arithmetic on the host.
+//! The masked-language-model heads of the BERT and RoBERTa families, which predict the token at a mask. They see few
+//! rows, once per text, so they run in plain f32 on the host.
 
 use std::borrow::Cow;
 
@@ -15,10 +14,10 @@ use crate::ops::Linear;
 use crate::weights::Weights;
 use crate::{Batch, FillError, LoadError, ModelDir, TextEncoder};
 
-/// A few rows are done at once, in full precision, wherever this runs.
+/// The head runs on the host in f32 on every device.
 const CPU: Cpu = Cpu { format: WeightFormat::F32 };
 
-/// What people write for a mask, whichever kind of model they have.
+/// The spellings of a mask that are accepted for every model.
 const MASKS: [&str; 2] = ["[MASK]", "<mask>"];
 
 /// A model with its masked-language-model head.
@@ -31,17 +30,16 @@ pub struct MaskFiller {
     row_tokens_max: usize,
 }
 
-/// A token that fits, as `transformers`' pipeline reports it.
+/// A predicted token, as reported by `transformers`' pipeline.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filled {
-    /// The probability of the token at this mask, over the whole vocabulary.
+    /// Its probability at this mask, over the whole vocabulary.
     pub score: f64,
     /// The token id.
     pub token: u32,
     /// The token alone, decoded.
     pub token_str: String,
-    /// The text with the token in place of the mask, decoded. Where a text has several masks, the others and the
-    /// special tokens stay in.
+    /// The decoded text with the token in place of the mask. Other masks and special tokens stay in.
     pub sequence: String,
 }
 
@@ -49,8 +47,8 @@ impl MaskFiller {
     /// Reads tokenizer, weights and head.
     ///
     /// # Errors
-    /// When a file cannot be read, the architecture has no head that is known here, the weights hold none, or the
-    /// tokenizer has no mask.
+    /// When a file cannot be read, the architecture has no supported head, the weights have none, or the tokenizer has
+    /// no mask.
     pub fn load(model: &ModelDir) -> Result<MaskFiller, LoadError> {
         let config = &model.config;
         let names = HeadNames::of(config.architecture).ok_or_else(|| LoadError::Unsupported {
@@ -77,11 +75,10 @@ impl MaskFiller {
         &self.mask.0
     }
 
-    /// Returns for each mask of the text the `top` tokens that fit best, best first. `[MASK]` and `<mask>` mean the
-    /// same, whichever the model calls it.
+    /// Returns the `top` most probable tokens of each mask, best first. `[MASK]` and `<mask>` are equivalent.
     ///
     /// # Errors
-    /// When the text has no mask, or a mask beyond the length that the model takes.
+    /// When the text has no mask, or a mask beyond the model's maximum length.
     pub fn fill(&self, text: &str, top: usize) -> Result<Vec<Vec<Filled>>, FillError> {
         let text = self.own_masks(text);
         let encoded = self.encoder.encode_for_model(&text)?;
@@ -112,7 +109,7 @@ impl MaskFiller {
             .collect()
     }
 
-    /// Writes every mask as this model does.
+    /// Rewrites every mask to this model's spelling.
     fn own_masks<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let foreign: Vec<&str> = MASKS.into_iter().filter(|mask| *mask != self.mask.0).collect();
         match foreign.iter().any(|mask| text.contains(mask)) {
@@ -121,7 +118,7 @@ impl MaskFiller {
         }
     }
 
-    /// Returns the logits of the whole vocabulary at each place, row-major.
+    /// Returns the logits of the whole vocabulary at each position, row-major.
     fn scores(&self, batch: &Batch, places: &[usize]) -> candle_core::Result<Vec<f32>> {
         let tokens = self.bert.forward(&CPU, batch, TokenSelection::EveryToken)?;
         let places: Vec<u32> = places.iter().map(|place| *place as u32).collect();
@@ -136,14 +133,14 @@ impl std::fmt::Debug for MaskFiller {
     }
 }
 
-/// Where files keep the head.
+/// Tensor names of the head.
 struct HeadNames {
     dense: &'static str,
     norm: &'static str,
     decoder: &'static str,
-    /// A second name of the decoder's bias, which stands for it where weights are tied.
+    /// Second name of the decoder's bias, used where weights are tied.
     tied_bias: Option<&'static str>,
-    /// RoBERTa's head has its own activation, whatever the config says.
+    /// RoBERTa's head has a fixed activation.
     activation: Option<Activation>,
 }
 
@@ -176,7 +173,7 @@ impl HeadNames {
     }
 }
 
-/// Dense layer, normalisation, decoder.
+/// Dense layer, norm, decoder.
 struct Head {
     dense: Linear,
     activation: Activation,
@@ -218,8 +215,7 @@ impl Head {
                 return Err(LoadError::Unsupported { what });
             }
         };
-        // The decoder's own bias comes first: where both are there and differ, transformers does not tie them. One that is
-        // nowhere is zero.
+        // The decoder's own bias wins, since transformers does not tie differing ones; without any it is zero.
         let own_bias = format!("{}.bias", names.decoder);
         let tied_bias = names.tied_bias.filter(|_| config.tied);
         let biases =
@@ -263,7 +259,7 @@ impl Head {
     }
 }
 
-/// Returns the `top` largest of the softmax with their indices, largest first; equal ones by index.
+/// Returns the `top` largest softmax values with their indices, largest first, ties by index.
 fn best(logits: &[f32], top: usize) -> Vec<(u32, f64)> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let exponential = |logit: f32| f64::from(logit - largest).exp();
@@ -278,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_best_come_first_and_all_add_up_to_one() {
+    fn best_tokens_come_first_and_probabilities_sum_to_one() {
         let logits = [0.0, 3.0, -1.0, 3.0];
         let all = best(&logits, 10);
         assert_eq!(all.iter().map(|(token, _)| *token).collect::<Vec<_>>(), [1, 3, 0, 2]);

@@ -1,4 +1,4 @@
-//! A local model directory, read and checked: architecture, pooling, weights and tokenizer files. Downloads nothing.
+//! A local model directory, read and validated: architecture, pooling, weights and tokenizer files. Never downloads.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::tokenizer::ModelTokenizer;
 use crate::weights::WeightFiles;
 use crate::{LoadError, Pooling};
 
-/// A model directory whose config, pooling, weights and tokenizer files have been found and checked.
+/// A model directory with validated config, pooling, weights and tokenizer files.
 #[derive(Debug, Clone)]
 pub struct ModelDir {
     /// The directory as given.
@@ -22,16 +22,16 @@ pub struct ModelDir {
     pub(crate) modules: SentenceModules,
     pub(crate) weights: WeightFiles,
     pub(crate) tokenizer: ModelTokenizer,
-    /// The longest input unless told otherwise, in tokens with the special ones.
+    /// Default maximum input in tokens, special ones included.
     pub(crate) max_length: usize,
 }
 
-/// Says in short what a model is.
+/// A summary of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelSummary {
     /// The `model_type` of `config.json`, such as `bert` or `xlm-roberta`.
     pub architecture: String,
-    /// Whether it runs in every number format and on GPUs; otherwise in f32 on the CPU.
+    /// Whether it runs in every number format and on GPUs; otherwise only in f32 on the CPU.
     pub native: bool,
     /// Components of a token vector.
     pub hidden_size: usize,
@@ -43,19 +43,19 @@ pub struct ModelSummary {
     pub intermediate: usize,
     /// Rows of the token embedding.
     pub vocab_size: usize,
-    /// The longest input, in tokens with the special ones, that the model is used with unless told otherwise.
+    /// Default maximum input in tokens, special ones included.
     pub max_length: usize,
     /// Tokens that the tokenizer puts around every text.
     pub special_tokens: usize,
     /// The model's own pooling, or `Cls` where it has none.
     pub pooling: Pooling,
-    /// Where `pooling` came from.
+    /// Where `pooling` comes from.
     pub pooling_source: PoolingSource,
     /// Texts that the model wants put before others.
     pub prompts: Prompts,
-    /// Components that the model keeps of each vector, where that is not all of them.
+    /// Dimensions that the model keeps of each vector, if not all.
     pub truncate_dim: Option<usize>,
-    /// The similarity that the model is meant for, if it says: `cosine`, `dot`, `euclidean` or `manhattan`.
+    /// The similarity that the model is trained for, if stated: `cosine`, `dot`, `euclidean` or `manhattan`.
     pub similarity: Option<String>,
     /// The weights file, relative to the directory; the index for sharded weights.
     pub weights: String,
@@ -65,19 +65,19 @@ pub struct ModelSummary {
     pub flops_per_token: u64,
 }
 
-/// Says who decided the pooling of a model.
+/// The origin of a model's pooling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolingSource {
     /// The pooling module that `modules.json` names.
     Model,
-    /// The model says nothing: the default for plain encoders.
+    /// The default of plain encoders.
     Default,
 }
 
-/// Says from which files a tokenizer is built.
+/// The files that a tokenizer is built from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenizerKind {
-    /// `tokenizer.json`, whatever is in it.
+    /// `tokenizer.json`, whatever its type.
     TokenizerJson,
     /// WordPiece from `vocab.txt`.
     WordPiece,
@@ -95,21 +95,21 @@ impl fmt::Display for TokenizerKind {
     }
 }
 
-/// What a model's files are recognised by.
+/// The digests that identify a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Digests {
-    /// That of all files that decide the vectors.
+    /// Over all files that determine the vectors.
     pub now: String,
-    /// That of the files which release 0.1 read, where it read fewer and made the same of them: jobs of that release pin
-    /// it. They say themselves what the other files would decide, so their vectors are the same.
+    /// Over the files that release 0.1 read, if it read fewer but gave the same vectors: jobs of that release are
+    /// pinned to it.
     pub of_0_1: Option<String>,
 }
 
 impl ModelDir {
-    /// Reads and checks the small files of a model directory, builds its tokenizer, and finds its weights.
+    /// Reads and validates the small files of a model directory, builds its tokenizer, and locates its weights.
     ///
     /// # Errors
-    /// When a needed file is missing or wrong, or the model asks for something this engine does not do.
+    /// When a required file is missing or invalid, or the model needs something unsupported.
     pub fn open(path: &Path) -> Result<ModelDir, LoadError> {
         let missing = |missing: &str| LoadError::Missing { dir: path.into(), missing: missing.into() };
         if !path.is_dir() {
@@ -129,14 +129,13 @@ impl ModelDir {
         let usable = config.positions_used();
         let max_length = own_length.map_or(usable, |length| length.clamp(1, usable));
         let model = ModelDir { path: path.into(), config, modules, weights, tokenizer, max_length };
-        // A tokenizer that no text can go through is refused here, before a job is planned.
+        // Refuses here, before a job is planned, a tokenizer that fails on every text.
         TextEncoder::load(&model, None, "")?;
         Ok(model)
     }
 
-    /// Returns the BLAKE3 digest, in hex, of the files that decide the vectors. Reads all weights.
-    ///
-    /// Each file goes in with its name relative to the directory, so the digest does not depend on where the model is.
+    /// Returns the BLAKE3 digest, in hex, of the files that determine the vectors. Reads all weights. File names are
+    /// relative to the directory, so the digest does not depend on its path.
     ///
     /// # Errors
     /// When a file cannot be read.
@@ -144,7 +143,7 @@ impl ModelDir {
         self.digests().map(|digests| digests.now)
     }
 
-    /// As [`digest`](ModelDir::digest), with that of earlier releases, from one pass over the files.
+    /// As [`digest`](ModelDir::digest), with the one of release 0.1, in one pass over the files.
     ///
     /// # Errors
     /// When a file cannot be read.
@@ -168,7 +167,7 @@ impl ModelDir {
         Ok(Digests { now: now_hex, of_0_1: (!before.is_empty() && before != now).then_some(before_hex) })
     }
 
-    /// Returns what the model is, in short.
+    /// Returns a summary of the model.
     pub fn summary(&self) -> ModelSummary {
         let config = &self.config;
         let weights = self.weights.main();
@@ -202,7 +201,7 @@ impl ModelDir {
     }
 }
 
-/// Feeds name, length and content of a file, so that no two different sets of files feed the same bytes.
+/// Hashes name, length and content of a file; the lengths make the concatenation unambiguous.
 fn hash_file(hashers: &mut [&mut blake3::Hasher], name: &str, path: &Path) -> std::io::Result<()> {
     let mut feed = |bytes: &[u8]| {
         for hasher in hashers.iter_mut() {

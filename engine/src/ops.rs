@@ -1,6 +1,5 @@
-//! The operations a forward pass is made of, as candle ops: tensors in, tensors out.
-//!
-//! Each runs some of [`kernels`] on the calling thread: what [`crate::backend::Cpu`] is made of.
+//! The operations of a forward pass as candle ops over [`kernels`], on the calling thread. Used by
+//! [`crate::backend::Cpu`].
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,8 +15,8 @@ pub(crate) struct Linear {
 }
 
 impl Linear {
-    /// Joins layers that read the same input into one that gives their outputs side by side. Weights are
-    /// `[outputs, inputs]`, as files have them; they are laid out once, here, for products in a number format.
+    /// Joins layers with the same input so that their outputs are side by side. Weights are `[outputs, inputs]` as in
+    /// model files, packed once here.
     pub(crate) fn fused(weights: &[Tensor], biases: &[Tensor], format: WeightFormat) -> Result<Linear> {
         let inputs = weights[0].dim(1)?;
         let weights = weights.iter().map(Tensor::contiguous).collect::<Result<Vec<Tensor>>>()?;
@@ -30,8 +29,7 @@ impl Linear {
         Ok(Linear { weights: Arc::new(weights), panels, bias })
     }
 
-    /// Returns the layer that computes only some of the outputs, by whole layers of those that were joined. Shares the
-    /// weights.
+    /// Returns the layer with only some outputs, which must be whole joined layers. Shares the weights.
     pub(crate) fn outputs(&self, start: usize, count: usize) -> Result<Linear> {
         let panels = self.weights.panels(start..start + count);
         Ok(Linear { weights: Arc::clone(&self.weights), panels, bias: self.bias.narrow(0, start, count)? })
@@ -43,7 +41,7 @@ impl Linear {
     }
 }
 
-/// Layer normalisation with its learned scale and shift.
+/// Layer norm with its scale and shift.
 pub(crate) struct LayerNorm {
     weight: Tensor,
     bias: Tensor,
@@ -56,32 +54,32 @@ impl LayerNorm {
         LayerNorm { weight, bias, eps: eps as f32 }
     }
 
-    /// Returns the normalisation of `linear(x) + residual`.
+    /// Returns `norm(linear(x) + residual)`.
     pub(crate) fn forward(&self, linear: &Linear, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
         x.apply_op2_no_bwd(residual, &AddNormOp { norm: self, linear })
     }
 }
 
-/// Returns the normalised sum of word and position vectors, `[tokens, hidden]`.
+/// Returns the layer norm of word plus position embeddings, `[tokens, hidden]`.
 pub(crate) fn embed(words: &Tensor, positions: &Tensor, norm: &LayerNorm, tokens: &[(u32, u32)]) -> Result<Tensor> {
     words.apply_op2_no_bwd(positions, &EmbedOp { norm, tokens })
 }
 
 /// Returns the context of every query, `[queries, hidden]`.
 ///
-/// `queries` and the two halves of `keys_values` hold all heads side by side. Text `i` has the rows
+/// `queries` and the halves of `keys_values` hold all heads side by side. Text `i` has the rows
 /// `offsets[i]..offsets[i + 1]` of each.
 pub(crate) fn attention(queries: &Tensor, keys_values: &Tensor, offsets: &[u32], heads: Heads) -> Result<Tensor> {
     queries.apply_op2_no_bwd(keys_values, &AttentionOp { offsets, heads })
 }
 
-/// Returns the context of every token, `[tokens, hidden]`: [`attention`] on what `qkv` makes of `x`.
+/// Returns the context of every token, `[tokens, hidden]`: [`attention`] over the projections `qkv(x)`.
 pub(crate) fn context(qkv: &Linear, x: &Tensor, offsets: &[u32], heads: Heads) -> Result<Tensor> {
     x.apply_op1_no_bwd(&ContextOp { qkv, offsets, heads })
 }
 
-/// Returns the context of one query for each text, `[texts, hidden]`, from the rows that keys and values would be made
-/// of: exactly what [`attention`] gives, for far less.
+/// Returns the context of one query per text, `[texts, hidden]`, equal to [`attention`] without projecting keys and
+/// values.
 pub(crate) fn first_context(
     queries: &Tensor,
     x: &Tensor,
@@ -92,14 +90,14 @@ pub(crate) fn first_context(
     queries.apply_op2_no_bwd(x, &FirstContextOp { weights, offsets, heads })
 }
 
-/// The weights that make keys and values, `[hidden, hidden]` each, and the bias of the values.
+/// The weights of keys and values, `[hidden, hidden]` each, and the bias of the values.
 pub(crate) struct LastLayerKeysValues {
     pub(crate) keys: Tensor,
     pub(crate) values: Tensor,
     pub(crate) bias: Tensor,
 }
 
-/// The f32 numbers of a CPU tensor that is a matrix whose rows are not broken up.
+/// The f32 numbers of a CPU matrix with contiguous rows.
 struct RowMatrix<'a> {
     data: &'a [f32],
     rows: usize,
@@ -118,7 +116,7 @@ impl<'a> RowMatrix<'a> {
         RowsView { data: self.data, rows: self.rows, stride: self.stride }
     }
 
-    /// All numbers, where the rows follow each other without a gap.
+    /// All numbers, if there is no gap between rows.
     fn adjacent(&self) -> Result<&'a [f32]> {
         if self.stride != self.columns {
             bail!("expected adjacent rows, got {} numbers every {}", self.columns, self.stride);
@@ -127,7 +125,7 @@ impl<'a> RowMatrix<'a> {
     }
 }
 
-/// Runs `f` on the numbers of parameter vectors.
+/// Calls `f` with the numbers of parameter vectors.
 fn with_vectors<const N: usize, R>(tensors: [&Tensor; N], f: impl FnOnce([&[f32]; N]) -> R) -> Result<R> {
     let guards = tensors.map(Tensor::storage_and_layout);
     let mut slices: [&[f32]; N] = [&[]; N];
@@ -137,7 +135,6 @@ fn with_vectors<const N: usize, R>(tensors: [&Tensor; N], f: impl FnOnce([&[f32]
     Ok(f(slices))
 }
 
-/// Returns the numbers of a contiguous tensor of parameters.
 fn numbers<'a>(storage: &'a Storage, layout: &Layout) -> Result<&'a [f32]> {
     let Storage::Cpu(storage) = storage else { bail!("parameters of a CPU op are on the CPU") };
     if !layout.is_contiguous() {
@@ -188,7 +185,7 @@ impl CustomOp2 for AddNormOp<'_> {
     }
 }
 
-/// Returns the normalisation of `down(activation(up(x))) + x`: the feed-forward half of a layer.
+/// Returns `norm(down(activation(up(x))) + x)`, the feed-forward half of a layer.
 pub(crate) fn feed_forward(
     x: &Tensor,
     up: &Linear,
@@ -199,7 +196,7 @@ pub(crate) fn feed_forward(
     x.apply_op1_no_bwd(&FeedForwardOp { up, activation, down, norm })
 }
 
-/// Goes through both linear layers block by block: the wide rows between them never leave the cache.
+/// Runs both linear layers block by block, so that the wide intermediate rows stay in the cache.
 struct FeedForwardOp<'a> {
     up: &'a Linear,
     activation: Activation,
@@ -290,7 +287,7 @@ impl CustomOp2 for AttentionOp<'_> {
     }
 }
 
-/// Attends from the queries of each text to its keys and values. The first text begins with their first row.
+/// Computes attention text by text. `queries`, `keys` and `values` begin with the first text.
 fn attend_all(
     mut out: &mut [f32],
     [queries, keys, values]: [RowsView<'_>; 3],
@@ -307,7 +304,7 @@ fn attend_all(
     }
 }
 
-/// Makes queries, keys and values of a few texts at a time, and attends while they are in the cache.
+/// Projects and attends a few texts at a time, so that queries, keys and values stay in the cache.
 struct ContextOp<'a> {
     qkv: &'a Linear,
     offsets: &'a [u32],
@@ -328,7 +325,7 @@ impl CustomOp1 for ContextOp<'_> {
             let (mut qkv, mut scratch, mut scores) = (Vec::new(), Scratch::default(), Vec::new());
             let mut rest: &[u32] = offsets;
             while let [first, _, ..] = *rest {
-                // Two blocks of rows, or one text that is longer.
+                // Two blocks of rows, or one longer text.
                 let fitting = rest.partition_point(|end| ((end - first) as usize) <= block_rows.saturating_mul(2));
                 let texts = &rest[..fitting.max(2)];
                 rest = &rest[texts.len() - 1..];

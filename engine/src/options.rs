@@ -1,4 +1,4 @@
-//! The choices a caller makes: device, number format, pooling. Parsed once at the edge, passed inward as proof.
+//! The caller's choices: device, number format, pooling.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,27 +8,27 @@ use spec::{ComputeDtype, Pooling};
 
 use crate::LoadError;
 
-/// Names the processor that runs the forward pass. Written `cpu` or `cuda:0`.
+/// The processor that runs the forward pass, written `cpu` or `cuda:0`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum DeviceSpec {
-    /// The calling thread's own core.
+    /// The calling thread.
     Cpu,
     /// One NVIDIA GPU, by its ordinal.
     Cuda(usize),
 }
 
-/// Says how an [`Engine`](crate::Engine) is to be loaded.
+/// The options of [`Engine::load`](crate::Engine::load).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineOptions {
     /// Where the forward pass runs.
     pub device: DeviceSpec,
-    /// What it computes in.
+    /// The number format of the computation.
     pub dtype: ComputeDtype,
-    /// How token vectors are pooled; `None` takes the model's own way, see [`ModelSummary`](crate::ModelSummary).
+    /// How token vectors are pooled; `None` is the model's own pooling, see [`ModelSummary`](crate::ModelSummary).
     pub pooling: Option<Pooling>,
     /// Whether each vector is divided by its L2 norm.
     pub normalize: bool,
-    /// Keeps only the first components of each vector (Matryoshka), before it is normalised.
+    /// Keeps only the first components of each vector (Matryoshka), before normalisation.
     pub dimensions: Option<usize>,
 }
 
@@ -44,7 +44,7 @@ impl Default for EngineOptions {
     }
 }
 
-/// A text that names no device.
+/// A text that is not the name of a device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown device `{0}`: expected `cpu`, `cuda` or `cuda:N`")]
 pub struct UnknownDevice(String);
@@ -74,16 +74,13 @@ impl fmt::Display for DeviceSpec {
     }
 }
 
-/// Returns whether this processor has instructions for the format. Without them bf16 and int8 give the same vectors, but no
-/// faster than f32; f16 is not done on a CPU.
+/// Returns whether this processor has instructions for the format. Without them bf16 and int8 are no faster than f32;
+/// f16 is not supported on a CPU.
 pub fn is_fast_on_cpu(dtype: ComputeDtype) -> bool {
     weight_format(dtype).is_ok_and(WeightFormat::is_fast)
 }
 
-/// Returns the format in which a CPU multiplies.
-///
-/// # Errors
-/// f16, which a CPU does not do.
+/// Returns the weight format of a compute type on a CPU. Fails for f16.
 pub(crate) fn weight_format(dtype: ComputeDtype) -> Result<WeightFormat, LoadError> {
     match dtype {
         ComputeDtype::F32 => Ok(WeightFormat::F32),
@@ -100,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_reads_what_it_writes() {
+    fn device_names_round_trip() {
         for device in [DeviceSpec::Cpu, DeviceSpec::Cuda(3)] {
             assert_eq!(device.to_string().parse(), Ok(device));
         }

@@ -1,13 +1,12 @@
-//! Batches without padding: which texts go together, and how their token ids lie in memory. Pure.
+//! Batches without padding: grouping of texts, and the layout of their token ids. Pure.
 
-/// The token ids of several texts, one after another, without padding.
-///
-/// Row `i` is `ids[offsets[i]..offsets[i + 1]]`; `offsets` starts with 0, never falls, and ends with `ids.len()`.
+/// The token ids of several texts, concatenated. Row `i` is `ids[offsets[i]..offsets[i + 1]]`; `offsets` starts with
+/// 0, is non-decreasing, and ends with `ids.len()`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// Token ids of all rows.
     pub ids: Vec<u32>,
-    /// Where each row starts, and at last where the final row ends.
+    /// Start of each row, and the end of the last.
     pub offsets: Vec<u32>,
 }
 
@@ -60,14 +59,13 @@ impl<R: AsRef<[u32]>> FromIterator<R> for Batch {
 
 /// Groups texts of the given token counts into batches of at most `token_budget` tokens.
 ///
-/// Longest first, so that a batch holds texts of similar length, and memory that is too small shows at once and not at
-/// the end. Every index appears exactly once; a text that alone exceeds the budget gets a batch of its own. Equal
-/// lengths keep their order, so the same input always gives the same batches.
+/// Longest first, so that a batch has similar lengths and a lack of memory shows early. Every index appears exactly
+/// once; a text over the budget gets its own batch. Ties keep their order, so the result is deterministic.
 pub fn pack(lengths: &[usize], token_budget: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     order.sort_by_key(|&index| std::cmp::Reverse(lengths[index]));
     let mut batches: Vec<Vec<usize>> = Vec::new();
-    // What still fits into the last batch; nothing does, not even an empty text, once it is over budget.
+    // `None` while the last batch is over budget, so that not even an empty text is added.
     let mut tokens_left: Option<usize> = None;
     for index in order {
         let length = lengths[index];
@@ -91,7 +89,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn rows_come_back_as_they_went_in() {
+    fn a_batch_returns_the_rows_pushed() {
         let rows: [&[u32]; 3] = [&[4, 7, 5], &[4, 5], &[4, 9, 9, 5]];
         let batch: Batch = rows.iter().collect();
         assert_eq!((batch.rows(), batch.tokens()), (3, 9));
@@ -100,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_over_budget_travels_alone() {
+    fn a_text_over_budget_gets_its_own_batch() {
         assert_eq!(pack(&[3, 100, 4], 10), vec![vec![1], vec![2, 0]]);
     }
 

@@ -1,12 +1,12 @@
-//! From token vectors to one vector per text: pooling, Matryoshka cut, L2 norm. Pure, on the host, in f32.
+//! From token vectors to one vector per text: pooling, Matryoshka truncation, L2 norm. Pure, on the host, in f32.
 
 use crate::Pooling;
 
-/// How the tokens of a text become one vector.
+/// How the tokens of a text are pooled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pool {
     pub(crate) pooling: Pooling,
-    /// So many tokens at the start of each text take no part.
+    /// Tokens at the start of each text that are excluded.
     pub(crate) excluded: usize,
 }
 
@@ -23,7 +23,7 @@ pub(crate) fn pool(tokens: &[f32], offsets: &[u32], width: usize, pool: Pool) ->
         let rows = &tokens[span[0] as usize * width..span[1] as usize * width];
         let (count, rows) = match rows.get(pool.excluded * width..) {
             Some(kept) if !kept.is_empty() => ((span[1] - span[0]) as usize - pool.excluded, kept),
-            // As sentence-transformers: nothing is masked but everything, so sums are empty, and the first token is the first.
+            // As sentence-transformers with an all-zero mask: empty sums, and the first token for CLS.
             Some(_) | None => match pool.pooling {
                 Pooling::Cls => (1, rows),
                 Pooling::Mean | Pooling::Last => {
@@ -52,7 +52,7 @@ pub(crate) fn pool(tokens: &[f32], offsets: &[u32], width: usize, pool: Pool) ->
                 let start = out.len();
                 out.extend_from_slice(&rows[..width]);
                 for row in rows.chunks_exact(width).skip(1) {
-                    // Written so that NaN wins, as it does in PyTorch: a broken row must not look whole.
+                    // Propagates NaN as PyTorch does, so that a broken row stays visible.
                     out[start..].iter_mut().zip(row).for_each(|(max, x)| {
                         *max = if *max > *x || max.is_nan() { *max } else { *x };
                     });
@@ -71,7 +71,7 @@ pub(crate) fn cut(vectors: Vec<f32>, width: usize, kept: usize) -> Vec<f32> {
     }
 }
 
-/// Divides each row by its L2 norm, as the Normalize module of sentence-transformers does: zeros stay zeros.
+/// Divides each row by its L2 norm, leaving zero rows as they are, like sentence-transformers' Normalize.
 pub(crate) fn normalize_or_zero(vectors: &mut [f32], width: usize) {
     for row in vectors.chunks_exact_mut(width) {
         let norm = row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt().max(1e-12);
@@ -79,10 +79,10 @@ pub(crate) fn normalize_or_zero(vectors: &mut [f32], width: usize) {
     }
 }
 
-/// Divides each row by its L2 norm. A row of zeros has no direction, and becomes NaN.
+/// Divides each row by its L2 norm. A zero row becomes NaN.
 pub(crate) fn normalize(vectors: &mut [f32], width: usize) {
     for row in vectors.chunks_exact_mut(width) {
-        // Squares are summed in f64: in f32 the sum of many loses digits, and that of large ones overflows.
+        // Squares are summed in f64: f32 loses digits over many and overflows on large ones.
         let norm = row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
         row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
     }
@@ -96,7 +96,7 @@ mod tests {
     const OFFSETS: [u32; 3] = [0, 3, 4];
 
     #[test]
-    fn each_pooling_sees_its_own_text_alone() {
+    fn pooling_uses_only_the_tokens_of_its_text() {
         let pooled = |pooling: Pooling| pool(&TOKENS, &OFFSETS, 2, pooling.into());
         assert_eq!(pooled(Pooling::Cls), [1.0, 8.0, -1.0, -2.0]);
         assert_eq!(pooled(Pooling::Last), [5.0, 5.0, -1.0, -2.0]);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_that_are_left_out_change_nothing_and_a_text_without_others_is_what_python_makes_of_it() {
+    fn excluded_tokens_change_nothing_and_empty_texts_match_python() {
         let pooled = |pooling, excluded| pool(&TOKENS, &OFFSETS, 2, Pool { pooling, excluded });
         assert_eq!(pooled(Pooling::Cls, 1), [3.0, 2.0, -1.0, -2.0]);
         assert_eq!(pooled(Pooling::Last, 1), [5.0, 5.0, 0.0, 0.0]);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nan_reaches_the_pooled_vector() {
+    fn nan_propagates_to_the_pooled_vector() {
         for nan_at in [0, 2, 4] {
             let mut tokens = TOKENS;
             tokens[nan_at] = f32::NAN;
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn norms_become_one_and_what_has_none_is_no_number() {
+    fn norms_become_one_and_zero_vectors_nan() {
         let mut vectors = [3.0, 4.0, 3e-30, 4e-30, 2.4e38, 3.2e38, 0.0, 0.0, f32::INFINITY, 1.0];
         normalize(&mut vectors, 2);
         assert_eq!(vectors[..6], [0.6, 0.8, 0.6, 0.8, 0.6, 0.8]);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_models_own_norm_leaves_zeros_as_they_are() {
+    fn the_models_own_norm_keeps_zero_vectors() {
         let mut vectors = [3.0, 4.0, 0.0, 0.0];
         normalize_or_zero(&mut vectors, 2);
         assert_eq!(vectors, [0.6, 0.8, 0.0, 0.0]);

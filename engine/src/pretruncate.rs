@@ -1,12 +1,11 @@
-//! Cuts a long text before it is tokenized, without changing the tokens that are kept, at whichever end they are.
+//! Shortens a long text before it is tokenized without changing the tokens that truncation keeps, at either end.
 //!
-//! Tokenizers that split at white space treat what stands before a space independently of what comes long after it. So a
-//! text may be cut between a word and the space after it, if the tokens that are token_count all end well before the cut:
-//! [`MARGIN_WORDS`] words before it, which is more than any added token with spaces in it, or any rule about neighbouring
-//! characters, reaches. Tokenizers that do not split at white space get the whole text.
+//! A tokenizer that splits at white space treats the text before a space independently of text far behind it. So a
+//! text may be cut after a word, provided the tokens to keep end [`MARGIN_WORDS`] words before the cut: more than any
+//! added token with spaces, or any rule about neighbouring characters, spans. Other tokenizers get the whole text.
 //!
-//! A text without any white space cannot be cut so. For BERT's tokenizer its usual form, one endless word, is shortened
-//! instead: a word of more than a hundred letters is unknown, and stays unknown without its middle.
+//! A text without white space cannot be cut this way. For BERT's tokenizer the common case, a single very long word,
+//! is shortened in the middle: a word of more than a hundred letters is unknown either way.
 
 use std::borrow::Cow;
 
@@ -15,28 +14,27 @@ use tokenizers::{
     PreTokenizedString, PreTokenizer, PreTokenizerWrapper, Tokenizer,
 };
 
-/// Words at the end of a cut text whose tokens are not safe_end.
+/// Words before a cut whose tokens may differ from those of the whole text.
 const MARGIN_WORDS: usize = 16;
 
-/// Bytes of text per token token_count, at first. Text has two to five bytes per token; a cut that is too short costs a second
-/// tokenization, one that is too long a longer first one.
+/// First estimate of bytes per token (texts have two to five): a cut too short costs a second tokenization, one too
+/// long a longer first one.
 const BYTES_PER_TOKEN: usize = 8;
 
-/// Texts shorter than this many bytes are not worth cutting.
+/// Minimum bytes of a text that is shortened.
 const TEXT_BYTES_MIN: usize = 4096;
 
-/// What is left of an endless word: half of it from either end, so that whatever touches the ends still does.
+/// Bytes kept of a very long word, half from either end, so that neighbouring characters still touch its ends.
 const WORD_BYTES_KEPT: usize = 1024;
 
-/// Knows whether the texts of one tokenizer may be cut.
+/// Decides where the texts of one tokenizer may be cut.
 pub(crate) struct PreTruncator {
-    /// The white space, all of it ASCII, at which texts may be cut: none where the tokenizer does not split there.
+    /// The ASCII white space at which texts may be cut; empty if the tokenizer does not split there.
     spaces: Vec<u8>,
     long_words_are_unknown: bool,
 }
 
 impl PreTruncator {
-    /// Looks at what a tokenizer does with white space.
     pub(crate) fn new(tokenizer: &Tokenizer) -> PreTruncator {
         PreTruncator {
             spaces: match tokenizer.get_pre_tokenizer().is_some_and(splits_at_spaces) {
@@ -47,7 +45,7 @@ impl PreTruncator {
         }
     }
 
-    /// Shortens the endless words of a text, where that changes no token.
+    /// Shortens the very long words of a text, where that changes no token.
     pub(crate) fn shorten_long_words<'t>(&self, text: &'t str) -> Cow<'t, str> {
         if !self.long_words_are_unknown || text.len() < TEXT_BYTES_MIN {
             return Cow::Borrowed(text);
@@ -67,10 +65,10 @@ impl PreTruncator {
         }
     }
 
-    /// Tokenizes a prefix of `text` that decides its first `token_count` tokens, and shows that there are more; returns the
-    /// tokens of the prefix.
+    /// Tokenizes a prefix of `text` that determines its first `token_count` tokens and has more than these; returns
+    /// its tokens.
     ///
-    /// Returns `None` where no prefix does: the text is short, has few tokens, or may not be cut.
+    /// Returns `None` if there is no such prefix: the text is short, has few tokens, or may not be cut.
     pub(crate) fn prefix(
         &self,
         tokenizer: &Tokenizer,
@@ -82,7 +80,7 @@ impl PreTruncator {
             let Some(cut) = self.word_end(text, bytes) else { return Ok(None) };
             let safe_end = self.before_last_words(&text[..cut], MARGIN_WORDS);
             let tokenize = tokenizer.encode(&text[..cut], false)?;
-            // One more than is token_count shows that the text is truncated.
+            // One extra token proves that the text is truncated.
             if tokenize.get_offsets().get(token_count).is_some_and(|&(_, end)| end <= safe_end) {
                 return Ok(Some(tokenize));
             }
@@ -91,7 +89,7 @@ impl PreTruncator {
         Ok(None)
     }
 
-    /// As [`prefix`](PreTruncator::prefix), for the last `token_count` tokens of a text: tokenizes an end of it.
+    /// As [`prefix`](PreTruncator::prefix), for the last `token_count` tokens.
     pub(crate) fn suffix(
         &self,
         tokenizer: &Tokenizer,
@@ -112,23 +110,23 @@ impl PreTruncator {
         Ok(None)
     }
 
-    /// Returns the first place at or after `from` where a word ends and white space follows.
+    /// Returns the first position at or after `from` where a word ends and white space follows.
     fn word_end(&self, text: &str, from: usize) -> Option<usize> {
         (from.max(1)..text.len()).find(|&at| self.is_word_end(text, at))
     }
 
-    /// Returns the last place at or before `from` where a word ends and white space follows.
+    /// Returns the last position at or before `from` where a word ends and white space follows.
     fn word_end_before(&self, text: &str, from: usize) -> Option<usize> {
         (1..=from).rev().find(|&at| self.is_word_end(text, at))
     }
 
-    /// Returns where the text ends without its last `words` words; its start if it has no more.
+    /// Returns where the text without its last `words` words ends; 0 if it has no more.
     fn before_last_words(&self, text: &str, words: usize) -> usize {
         let ends = (1..text.len()).rev().filter(|&at| self.is_word_end(text, at));
         ends.take(words).last().unwrap_or(0)
     }
 
-    /// Returns where the text begins without its first `words` words; its end if it has no more.
+    /// Returns where the text without its first `words` words begins; its length if it has no more.
     fn after_first_words(&self, text: &str, words: usize) -> usize {
         (1..text.len()).filter(|&at| self.is_word_end(text, at)).nth(words).unwrap_or(text.len())
     }
@@ -139,10 +137,10 @@ impl PreTruncator {
     }
 }
 
-/// White space of one byte, which no other character's bytes look like.
+/// Single-byte white space, which cannot be part of a multi-byte character.
 const ASCII_SPACES: [u8; 4] = *b" \t\n\r";
 
-/// Whether two words with this white space between them are two to the tokenizer. A normaliser could have taken it out.
+/// Returns whether the tokenizer keeps two words apart at this white space; a normaliser may remove it.
 fn separates(tokenizer: &Tokenizer, space: u8) -> bool {
     let words = |spaces: usize| -> tokenizers::Result<usize> {
         let text = format!("a{}b", char::from(space).to_string().repeat(spaces));
@@ -159,7 +157,7 @@ fn separates(tokenizer: &Tokenizer, space: u8) -> bool {
     [1, 2].into_iter().all(|spaces| words(spaces).is_ok_and(|words| words > 1))
 }
 
-/// Whether the tokens of a word depend on nothing across the white space around it.
+/// Returns whether the tokens of a word depend on nothing beyond the surrounding white space.
 fn splits_at_spaces(pre_tokenizer: &PreTokenizerWrapper) -> bool {
     match pre_tokenizer {
         PreTokenizerWrapper::BertPreTokenizer(_)
@@ -177,8 +175,8 @@ fn splits_at_spaces(pre_tokenizer: &PreTokenizerWrapper) -> bool {
     }
 }
 
-/// Whether this is BERT's tokenizer, to which any word of a thousand plain letters is unknown. An added token made of
-/// plain letters alone could stand in the middle of one, and be lost with it.
+/// Returns whether this is BERT's tokenizer, for which any word of a thousand plain letters is unknown. An added token
+/// of plain letters could occur inside such a word and be lost.
 fn long_words_are_unknown(tokenizer: &Tokenizer) -> bool {
     let ModelWrapper::WordPiece(model) = tokenizer.get_model() else { return false };
     let normalizer = tokenizer.get_normalizer().is_none_or(keeps_words);
@@ -191,7 +189,7 @@ fn long_words_are_unknown(tokenizer: &Tokenizer) -> bool {
         && !added.values().any(|token| plain_letters(&token.content))
 }
 
-/// Whether a normaliser leaves a word of plain letters a word of as many plain letters.
+/// Returns whether a normaliser maps a word of plain letters to one of the same length.
 fn keeps_words(normalizer: &NormalizerWrapper) -> bool {
     match normalizer {
         NormalizerWrapper::BertNormalizer(_) | NormalizerWrapper::Lowercase(_) => true,

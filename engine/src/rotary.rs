@@ -1,5 +1,5 @@
-//! The forward pass of ModernBERT and NomicBERT, on packed tokens: rotary positions, gated feed-forward layers, and in
-//! ModernBERT layers whose tokens attend only to those near them.
+//! The forward pass of ModernBERT and NomicBERT on packed tokens: rotary positions, gated feed-forward layers, and in
+//! ModernBERT sliding-window attention.
 
 use kernels::{Activation, Heads, Precision, RowsView, activate, attend, attend_sliding_window};
 
@@ -8,16 +8,16 @@ use crate::config::{Architecture, Config, RotaryAttention, RotaryConfig};
 use crate::layers::{Dense, LayerReader, Norm, add};
 use crate::{Batch, LoadError};
 
-/// The tensor by which the prefix of a ModernBERT file's names is found.
+/// The tensor that reveals the prefix of tensor names in a ModernBERT file.
 pub(crate) const MODERN_BERT_ANCHOR: &str = "embeddings.tok_embeddings.weight";
 
 /// A loaded model.
 pub(crate) struct Rotary {
-    /// `[vocabulary, hidden]`; with the vector of token type 0 added where the model has types.
+    /// `[vocabulary, hidden]`, plus the embedding of token type 0 where the model has types.
     words: Vec<f32>,
     norm: Norm,
     layers: Vec<Layer>,
-    /// After the last layer, where normalisation comes before what it is for.
+    /// After the last layer, in pre-norm models.
     final_norm: Option<Norm>,
     activation: Activation,
     heads: Heads,
@@ -25,17 +25,17 @@ pub(crate) struct Rotary {
 
 struct Layer {
     attention: RotaryAttention,
-    /// `None` in ModernBERT's first layer, whose input is normalised.
+    /// `None` in ModernBERT's first layer, whose input is already normalised.
     attention_norm: Option<Norm>,
     qkv: Dense,
     out: Dense,
     output_norm: Norm,
-    /// What the activation is for, then what it is multiplied with.
+    /// The gate, then what it multiplies.
     up: Dense,
     down: Dense,
 }
 
-/// The names of tensors, without `.weight` and `.bias`.
+/// Tensor names, without `.weight` and `.bias`.
 struct Names {
     words: &'static str,
     norm: &'static str,
@@ -99,7 +99,7 @@ impl Rotary {
         })
     }
 
-    /// Returns the token vectors of the last layer, packed as the batch is, which must have been checked.
+    /// Returns the token vectors of the last layer, packed as the batch is. The batch must have been checked.
     pub(crate) fn forward(&self, batch: &Batch) -> Vec<f32> {
         let hidden = self.heads.count * self.heads.size;
         let mut x = Vec::with_capacity(batch.ids.len() * hidden);
@@ -119,7 +119,7 @@ impl Rotary {
         x
     }
 
-    /// Each half normalises what it reads, and adds to the rows as they were.
+    /// Pre-norm: each half normalises its input and adds its output to the residual.
     fn norm_first(&self, layer: &Layer, x: &mut [f32], batch: &Batch) {
         let mut read = x.to_vec();
         if let Some(norm) = &layer.attention_norm {
@@ -131,7 +131,7 @@ impl Rotary {
         add(x, &self.feed_forward(layer, &read));
     }
 
-    /// Each half adds to what it reads, and normalises the sum.
+    /// Post-norm: each half adds its output to its input and normalises the sum.
     fn norm_last(&self, layer: &Layer, x: &mut [f32], batch: &Batch) {
         add(x, &layer.out.forward(&self.context(layer, x, batch), None));
         if let Some(norm) = &layer.attention_norm {
@@ -168,7 +168,7 @@ impl Rotary {
             let out = &mut out[start * hidden..end * hidden];
             match layer.attention.half_window {
                 Some(half_window) => {
-                    attend_sliding_window(out, [queries, keys, values], half_window, self.heads, &mut scratch)
+                    attend_sliding_window(out, [queries, keys, values], half_window, self.heads, &mut scratch);
                 }
                 None => attend(out, queries, keys, values, (self.heads, Precision::Single), &mut scratch),
             }
@@ -176,11 +176,11 @@ impl Rotary {
         out
     }
 
-    /// Turns each pair of numbers of queries and keys by an angle that grows with the position in the text.
+    /// Rotates pairs of components of queries and keys by angles proportional to the position.
     fn apply_rotary(&self, qkv: &mut [f32], batch: &Batch, theta: f64) {
         let (hidden, half) = (self.heads.count * self.heads.size, self.heads.size / 2);
         let longest = batch.offsets.windows(2).map(|span| span[1] - span[0]).max().unwrap_or(0);
-        // In f32 throughout, as the reference has it: far positions have angles whose last digits count.
+        // In f32 like the reference: at far positions the last digits of the angle matter.
         let frequency = |pair: usize| 1.0 / (theta as f32).powf((2 * pair) as f32 / self.heads.size as f32);
         let frequencies: Vec<f32> = (0..half).map(frequency).collect();
         let angles = (0..longest).flat_map(|position| frequencies.iter().map(move |f| position as f32 * f));
@@ -188,7 +188,7 @@ impl Rotary {
         for span in batch.offsets.windows(2) {
             for (position, token) in (span[0] as usize..span[1] as usize).enumerate() {
                 let rotations = &rotations[position * half..][..half];
-                // Queries and keys; values stay.
+                // Queries and keys only.
                 for head in qkv[token * 3 * hidden..][..2 * hidden].chunks_exact_mut(2 * half) {
                     let (first, second) = head.split_at_mut(half);
                     for ((a, b), (sin, cos)) in first.iter_mut().zip(second).zip(rotations) {
@@ -204,7 +204,6 @@ fn names(architecture: Architecture) -> &'static Names {
     match architecture {
         Architecture::ModernBert => &MODERN_BERT,
         Architecture::NomicBert
-        // Not run by this forward pass.
         | Architecture::Bert
         | Architecture::Roberta
         | Architecture::XlmRoberta
@@ -214,7 +213,7 @@ fn names(architecture: Architecture) -> &'static Names {
     }
 }
 
-/// Returns the name and shape of every tensor that [`Rotary::load`] reads.
+/// Returns name and shape of every tensor that [`Rotary::load`] reads.
 pub(crate) fn tensors(config: &Config, settings: &RotaryConfig) -> Vec<TensorShape> {
     let (hidden, inner) = (config.hidden_size, config.intermediate);
     let names = names(config.architecture);

@@ -8,39 +8,39 @@ use super::settings::shortened;
 
 use super::LoadError;
 
-/// What `config.json` says beyond sizes.
+/// The settings beyond sizes.
 #[derive(Debug, Clone)]
 pub(crate) struct DebertaConfig {
-    /// Width of the table of words, which may be projected to the hidden size.
+    /// Width of the word embeddings, which may be projected to the hidden size.
     pub(crate) embedding_size: usize,
-    /// Rows of the table of token types; 0 where there is none.
+    /// Number of token types; 0 without token type embeddings.
     pub(crate) token_types: usize,
-    /// Whether absolute positions are added to the words.
+    /// Whether absolute position embeddings are added to the words.
     pub(crate) absolute_positions: bool,
-    /// Attention by the distance of tokens; `None` where there is none.
+    /// Relative attention, if enabled.
     pub(crate) relative: Option<Relative>,
-    /// Whether content attends to positions, and positions to content. They scale the scores even without distances.
+    /// `c2p` and `p2c` of `pos_att_type`. They scale the scores even without relative attention.
     pub(crate) content_to_position: bool,
     pub(crate) position_to_content: bool,
-    /// Whether distances share the projections of content.
+    /// Whether relative positions share the projections of content (`share_att_key`).
     pub(crate) share_keys: bool,
-    /// Whether the vectors of distances are normalised.
+    /// Whether relative position embeddings are normalised.
     pub(crate) norm_distances: bool,
     /// The convolution beside the first layer.
     pub(crate) convolution: Option<Convolution>,
 }
 
-/// How distances are told apart.
+/// The mapping of relative positions to embeddings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Relative {
-    /// The number of buckets for far distances; `None` where each distance has its own.
+    /// Number of buckets for far positions; `None` where each has its own.
     pub(crate) buckets: Option<usize>,
-    /// The farthest distance.
+    /// The largest relative position.
     pub(crate) farthest: usize,
 }
 
 impl Relative {
-    /// Returns half the number of distances that have a vector.
+    /// Returns half the number of relative position embeddings.
     pub(crate) fn span(self) -> usize {
         self.buckets.unwrap_or(self.farthest)
     }
@@ -54,7 +54,7 @@ pub(crate) struct Convolution {
     pub(crate) activation: ConvolutionActivation,
 }
 
-/// The functions known after the convolution.
+/// The activations supported after the convolution.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum ConvolutionActivation {
     Tanh,
@@ -69,7 +69,7 @@ impl DebertaConfig {
         let head_size = fields.integer(&["attention_head_size"], hidden_size / heads)?;
         if head_size * heads != hidden_size {
             return Err(fields.unsupported(&format!(
-                "`attention_head_size` is {head_size}, but only `hidden_size` / `num_attention_heads` is done"
+                "`attention_head_size` is {head_size}, but only `hidden_size` / `num_attention_heads` is supported"
             )));
         }
         let kinds = attention_kinds(fields)?;
@@ -103,11 +103,12 @@ fn check_buckets(fields: &Fields<'_>, relative: Relative, max_positions: usize) 
     Ok(())
 }
 
-/// Reads `pos_att_type`: a list of names, or one text of them.
+/// Reads `pos_att_type`: a list of names, or one string of them.
 fn attention_kinds(fields: &Fields<'_>) -> Result<Vec<String>, LoadError> {
     let Some(value) = fields.get("pos_att_type") else { return Ok(Vec::new()) };
-    let wrong =
-        || fields.unsupported(&format!("`pos_att_type` is {}, but only `c2p` and `p2c` are done", shortened(value)));
+    let wrong = || {
+        fields.unsupported(&format!("`pos_att_type` is {}, but only `c2p` and `p2c` are supported", shortened(value)))
+    };
     let kinds: Vec<String> = match value {
         Value::String(text) => text.to_lowercase().split('|').map(|kind| kind.trim().to_owned()).collect(),
         Value::Array(names) => names
@@ -127,7 +128,7 @@ fn norm_of_distances(fields: &Fields<'_>) -> Result<bool, LoadError> {
         ["layer_norm"] => Ok(true),
         ["none"] => Ok(false),
         _ => Err(fields.unsupported(&format!(
-            "`norm_rel_ebd` is {}, but only `layer_norm` and `none` are done",
+            "`norm_rel_ebd` is {}, but only `layer_norm` and `none` are supported",
             shortened(value)
         ))),
     }

@@ -7,7 +7,6 @@ use serde_json::{Map, Value};
 
 use crate::LoadError;
 
-/// The fields of one `config.json`. `null` counts as absent.
 pub(super) struct Fields<'a> {
     pub(super) path: &'a Path,
     pub(super) map: Map<String, Value>,
@@ -22,12 +21,12 @@ impl Fields<'_> {
         LoadError::Unsupported { what: format!("`{}`: {what}", self.path.display()) }
     }
 
-    /// Returns a field that is there and not `null`.
+    /// Returns a field that is present and not `null`.
     pub(super) fn get(&self, name: &str) -> Option<&Value> {
         self.map.get(name).filter(|value| !value.is_null())
     }
 
-    /// Returns the first of `names` that is there, with its value. They mean the same: two that differ are an error.
+    /// Returns the first of the synonyms `names` that is present, with its value. Contradictions are an error.
     fn find<'n>(&self, names: &[&'n str]) -> Result<Option<(&'n str, &Value)>, LoadError> {
         let mut there = names.iter().filter_map(|name| self.get(name).map(|value| (*name, value)));
         let Some((name, value)) = there.next() else { return Ok(None) };
@@ -41,7 +40,7 @@ impl Fields<'_> {
 
     pub(super) fn integer(&self, names: &[&str], default: usize) -> Result<usize, LoadError> {
         let Some((name, value)) = self.find(names)? else { return Ok(default) };
-        // Counts written as 768.0 are found in files that went through other tools.
+        // Some tools write counts as 768.0.
         let whole =
             value.as_u64().or_else(|| value.as_f64().filter(|v| v.fract() == 0.0 && *v >= 0.0).map(|v| v as u64));
         match whole {
@@ -57,7 +56,7 @@ impl Fields<'_> {
         }
     }
 
-    /// Returns a whole number of at least 1; anything below, such as -1, stands for none.
+    /// Returns an integer of at least 1; anything below, such as -1, means none.
     pub(super) fn count_or_none(&self, name: &str) -> Result<Option<usize>, LoadError> {
         match self.get(name) {
             None => Ok(None),

@@ -1,7 +1,7 @@
-//! Reads `config.json` into one typed, checked [`Config`], whatever dialect of names the architecture uses.
+//! Reads `config.json` into one typed, validated [`Config`], whichever names the architecture uses for its fields.
 //!
-//! A field that is absent takes the value that `transformers` gives it; a field that is there and cannot be right, or that
-//! changes vectors in a way that is not done ([`settings`]), is an error that names it.
+//! An absent field has the default of `transformers`; one that is invalid, or that changes vectors in an unsupported
+//! way ([`settings`]), is an error that names it.
 
 mod deberta;
 mod fields;
@@ -18,7 +18,7 @@ use self::fields::Fields;
 pub(crate) use self::rotary::{RotaryAttention, RotaryConfig};
 use crate::LoadError;
 
-/// Every architecture that can be run: by [`crate::bert`], [`crate::rotary`] or [`crate::deberta`].
+/// Every supported architecture: by [`crate::bert`], [`crate::rotary`] or [`crate::deberta`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Architecture {
     Bert,
@@ -31,7 +31,7 @@ pub(crate) enum Architecture {
     DebertaV2,
 }
 
-/// `model_type` of the config, prefix of the class names in its `architectures`, and what they stand for.
+/// `model_type` of the config, and prefix of the class names in its `architectures`.
 const ARCHITECTURES: [(&str, &str, Architecture); 8] = [
     ("bert", "Bert", Architecture::Bert),
     ("roberta", "Roberta", Architecture::Roberta),
@@ -43,13 +43,12 @@ const ARCHITECTURES: [(&str, &str, Architecture); 8] = [
     ("deberta-v2", "DebertaV2", Architecture::DebertaV2),
 ];
 
-/// Returns the known `model_type`s, as prose.
+/// Returns the known `model_type`s for a message.
 pub(crate) fn known_architectures() -> String {
     ARCHITECTURES.map(|(model_type, ..)| format!("`{model_type}`")).join(", ")
 }
 
 impl Architecture {
-    /// Returns the `model_type` that stands for it.
     pub(crate) fn model_type(self) -> &'static str {
         ARCHITECTURES
             .iter()
@@ -70,13 +69,13 @@ impl Architecture {
         }
     }
 
-    /// Whether positions count from `pad_token_id + 1` and skip padding ids, as RoBERTa's do.
+    /// Whether positions start at `pad_token_id + 1` and skip padding ids, as in RoBERTa.
     pub(crate) fn positions_follow_padding(self) -> bool {
         matches!(self, Architecture::Roberta | Architecture::XlmRoberta | Architecture::Camembert)
     }
 }
 
-/// The names that configs have for each activation.
+/// The names of activations in configs.
 const ACTIVATIONS: [(&str, Activation); 10] = [
     ("gelu", Activation::GeluErf),
     ("gelu_python", Activation::GeluErf),
@@ -94,12 +93,12 @@ fn activation(name: &str) -> Option<Activation> {
     ACTIVATIONS.iter().find(|(known, _)| *known == name).map(|(_, activation)| *activation)
 }
 
-/// Returns the names of the activations, as prose.
+/// Returns the names of the activations for a message.
 fn activation_names() -> String {
     ACTIVATIONS.map(|(name, _)| name).join(", ")
 }
 
-/// What the forward pass and the tokenizer need to know of `config.json`.
+/// The settings of `config.json` that the forward pass and the tokenizer need.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
     pub(crate) path: PathBuf,
@@ -109,20 +108,19 @@ pub(crate) struct Config {
     pub(crate) layers: usize,
     pub(crate) heads: usize,
     pub(crate) intermediate: usize,
-    /// Rows of the position table.
     pub(crate) max_positions: usize,
     pub(crate) type_vocab_size: usize,
     pub(crate) pad_token_id: u32,
     pub(crate) layer_norm_eps: f64,
     pub(crate) activation: Activation,
-    /// Whether a head's decoder is the table of word vectors.
+    /// Whether a head's decoder is the word embedding table.
     pub(crate) tied: bool,
     pub(crate) family: Family,
-    /// The whole file: it may name the tokenizer's class.
+    /// The whole file, which may name the tokenizer class.
     pub(crate) raw: Map<String, Value>,
 }
 
-/// The forward pass that an architecture needs, with the settings that it alone has.
+/// The forward pass of an architecture, with its own settings.
 #[derive(Debug, Clone)]
 pub(crate) enum Family {
     Bert,
@@ -130,7 +128,7 @@ pub(crate) enum Family {
     Deberta(DebertaConfig),
 }
 
-/// The sizes that an architecture has where its file names none, and what its file calls them.
+/// Default sizes of an architecture, and the names of its fields.
 struct Sizes {
     vocab: usize,
     hidden: (&'static [&'static str], usize),
@@ -139,12 +137,11 @@ struct Sizes {
     intermediate: (&'static [&'static str], usize),
     positions: usize,
     padding: u32,
-    /// No name: a constant of the architecture.
+    /// Without names: a constant of the architecture.
     epsilon: (&'static [&'static str], f64),
     activation: (&'static str, Activation),
 }
 
-/// Those of BERT, which the others differ from.
 const BERT_SIZES: Sizes = Sizes {
     vocab: 30522,
     hidden: (&["hidden_size"], 768),
@@ -208,7 +205,7 @@ impl Sizes {
 }
 
 impl Config {
-    /// Reads and checks a `config.json`.
+    /// Reads and validates a `config.json`.
     pub(crate) fn read(path: &Path) -> Result<Config, LoadError> {
         let fields = Fields { path, map: read_json_object(path)? };
         let architecture = architecture(&fields)?;
@@ -257,7 +254,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Reads the settings that this architecture's forward pass alone has.
+    /// Reads the settings specific to this architecture's forward pass.
     fn family(&self, fields: &Fields<'_>) -> Result<Family, LoadError> {
         match self.architecture {
             Architecture::Bert
@@ -265,7 +262,7 @@ impl Config {
             | Architecture::XlmRoberta
             | Architecture::Camembert
             | Architecture::DistilBert => {
-                // Every token is of type 0.
+                // Validated only: every token here has type 0.
                 fields.count(&["type_vocab_size"], 2).map(|_| Family::Bert)
             }
             Architecture::ModernBert | Architecture::NomicBert => {
@@ -279,7 +276,7 @@ impl Config {
         }
     }
 
-    /// Returns the number of tokens that a text may have: RoBERTa's first `pad_token_id + 1` positions are never used.
+    /// Returns the maximum tokens of a text: RoBERTa never uses its first `pad_token_id + 1` positions.
     pub(crate) fn positions_used(&self) -> usize {
         match self.architecture.positions_follow_padding() {
             true => self.max_positions.saturating_sub(self.pad_token_id as usize + 1),
@@ -287,7 +284,7 @@ impl Config {
         }
     }
 
-    /// Returns the floating point operations of the linear layers, per token. Sizes may be those of a hostile file.
+    /// Returns the floating point operations of the linear layers per token, saturating on absurd sizes.
     pub(crate) fn flops_per_token(&self) -> u64 {
         let (hidden, intermediate) = (self.hidden_size as u64, self.intermediate as u64);
         let feed_forward_matrices: u64 = match self.architecture {
@@ -317,7 +314,7 @@ pub(crate) fn read_json_object(path: &Path) -> Result<Map<String, Value>, LoadEr
     }
 }
 
-/// Reads the id of padding. RoBERTa's positions count from it, so there it has to be one.
+/// Reads the padding id, which RoBERTa's positions require.
 fn padding(fields: &Fields<'_>, architecture: Architecture, default: u32) -> Result<u32, LoadError> {
     if architecture.positions_follow_padding() && fields.map.get("pad_token_id").is_some_and(Value::is_null) {
         return Err(fields.invalid("`pad_token_id` is null, but positions count from it".into()));
@@ -325,7 +322,7 @@ fn padding(fields: &Fields<'_>, architecture: Architecture, default: u32) -> Res
     fields.token_id("pad_token_id", default)
 }
 
-/// Finds the architecture by `model_type`, or by the class name in `architectures` where older files have no type.
+/// Determines the architecture by `model_type`, or by the class name in `architectures` of older files.
 fn architecture(fields: &Fields<'_>) -> Result<Architecture, LoadError> {
     let unknown = |found: &str| LoadError::UnknownArchitecture { path: fields.path.into(), found: found.into() };
     if let Some(model_type) = fields.map.get("model_type").and_then(Value::as_str) {
@@ -375,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_model_type_is_known_by_its_class() {
+    fn the_class_name_replaces_a_missing_model_type() {
         let json = r#"{"architectures": ["BertForMaskedLM"], "hidden_size": 64.0, "num_attention_heads": 4}"#;
         let config = read(json).unwrap();
         assert_eq!((config.architecture, config.hidden_size), (Architecture::Bert, 64));
@@ -387,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_architecture_is_refused_by_name_with_the_known_ones() {
+    fn an_unknown_architecture_error_lists_the_known_ones() {
         for json in [r#"{"model_type": "llama"}"#, r#"{"architectures": ["llama"]}"#] {
             let error = read(json).unwrap_err();
             assert!(error.starts_with("unknown architecture `llama`"), "{error}");
@@ -397,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn weird_values_are_errors_that_name_the_field() {
+    fn invalid_values_are_errors_that_name_the_field() {
         let cases = [
             (r#"{"model_type": "bert", "hidden_size": "768"}"#, "`hidden_size`: expected a whole number"),
             (r#"{"model_type": "bert", "hidden_size": -1}"#, "`hidden_size`: expected a whole number"),
@@ -405,7 +402,7 @@ mod tests {
             (r#"{"model_type": "bert", "hidden_size": 100, "num_attention_heads": 12}"#, "is not a multiple of"),
             (r#"{"model_type": "bert", "layer_norm_eps": "tiny"}"#, "`layer_norm_eps`"),
             (r#"{"model_type": "bert", "hidden_act": "mish"}"#, "`hidden_act` is \"mish\""),
-            (r#"{"model_type": "bert", "is_decoder": true}"#, "`is_decoder` is true, but only `false` is done"),
+            (r#"{"model_type": "bert", "is_decoder": true}"#, "`is_decoder` is true, but only `false` is supported"),
             (
                 r#"{"model_type": "bert", "position_embedding_type": "relative_key"}"#,
                 "\"relative_key\", but only `absolute`",
@@ -422,8 +419,9 @@ mod tests {
     }
 
     #[test]
-    fn the_epsilon_of_an_architecture_is_not_that_of_another() {
-        // DistilBERT has it in its code, ModernBERT under another name; transformers reads `layer_norm_eps` for neither.
+    fn each_architecture_reads_its_own_epsilon() {
+        // DistilBERT has it in its code, ModernBERT under another name; transformers ignores `layer_norm_eps` for
+        // both.
         let of = |model_type: &str| {
             read(&format!(r#"{{"model_type": "{model_type}", "layer_norm_eps": 0.5}}"#)).unwrap().layer_norm_eps
         };
@@ -431,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn the_activation_is_the_one_the_config_names() {
+    fn the_activation_is_read_from_the_config() {
         let of = |name: &str| {
             read(&format!(r#"{{"model_type": "distilbert", "activation": "{name}"}}"#)).unwrap().activation
         };

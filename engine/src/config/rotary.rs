@@ -7,31 +7,30 @@ use super::fields::Fields;
 use super::settings::shortened;
 use crate::LoadError;
 
-/// What `config.json` says beyond sizes.
+/// The settings beyond sizes.
 #[derive(Debug, Clone)]
 pub(crate) struct RotaryConfig {
-    /// Per layer.
     pub(crate) attention: Vec<RotaryAttention>,
-    /// Whether the layers that make queries, keys, values and what follows the context have a bias.
+    /// Whether the linear layers of attention have a bias.
     pub(crate) attention_bias: bool,
     /// Whether the feed-forward layers have a bias.
     pub(crate) mlp_bias: bool,
     /// Whether normalisations have a bias.
     pub(crate) norm_bias: bool,
-    /// Rows of the table of token types; 0 where there is none.
+    /// Number of token types; 0 without token type embeddings.
     pub(crate) token_types: usize,
 }
 
-/// What a layer's tokens attend to, and how positions turn.
+/// The attention window and rotation of a layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct RotaryAttention {
-    /// The farthest token on either side; `None` where a token attends to the whole text.
+    /// Tokens on either side that a token attends to; `None` for all.
     pub(crate) half_window: Option<usize>,
     /// The base of the rotation's frequencies.
     pub(crate) theta: f64,
 }
 
-/// The two kinds of layers of ModernBERT: name, key and default of its older `theta`.
+/// The two layer types of ModernBERT: name, legacy key and default of `theta`.
 const KINDS: [(&str, &str, f64); 2] =
     [("full_attention", "global_rope_theta", 160_000.0), ("sliding_attention", "local_rope_theta", 10_000.0)];
 
@@ -49,13 +48,12 @@ impl RotaryConfig {
         let stated = fields.integer(&["head_dim"], head_size)?;
         if stated != head_size {
             return Err(fields.unsupported(&format!(
-                "`head_dim` is {stated}, but only `hidden_size` / `num_attention_heads`, {head_size}, is done"
+                "`head_dim` is {stated}, but only `hidden_size` / `num_attention_heads`, {head_size}, is supported"
             )));
         }
         match architecture {
             Architecture::ModernBert => modern(fields, layers),
             Architecture::NomicBert
-            // Without rotary settings.
             | Architecture::Bert
             | Architecture::Roberta
             | Architecture::XlmRoberta
@@ -85,21 +83,21 @@ fn nomic(fields: &Fields<'_>, layers: usize) -> Result<RotaryConfig, LoadError> 
 
 fn modern(fields: &Fields<'_>, layers: usize) -> Result<RotaryConfig, LoadError> {
     let half_window = fields.integer(&["local_attention"], 128)? / 2;
-    // A name for half of `local_attention`, which wins over it.
+    // `sliding_window` is half of `local_attention` and overrides it.
     let half_window = fields.integer(&["sliding_window"], half_window)?;
     let parameters = fields.get("rope_parameters");
     if let Some(Value::Object(map)) = parameters {
         let known = |key: &String| KINDS.iter().any(|(kind, ..)| kind == key);
         if let Some((key, value)) = map.iter().find(|(key, value)| !known(key) && !value.is_null()) {
             return Err(fields.unsupported(&format!(
-                "`rope_parameters` has `{key}`: {}, but only `full_attention` and `sliding_attention` are done",
+                "`rope_parameters` has `{key}`: {}, but only `full_attention` and `sliding_attention` are supported",
                 shortened(value)
             )));
         }
     }
     let mut kinds = Vec::new();
     for (kind, older, default) in KINDS {
-        // The one place where `null` is not as good as absent: transformers fails, the authors' code takes the other theta.
+        // The only place where `null` differs from absent: transformers fails, the authors' code uses the other theta.
         if fields.map.get(older).is_some_and(Value::is_null) {
             return Err(
                 fields.unsupported(&format!("`{older}` is null: give the number, which is {default} by default"))
@@ -119,7 +117,7 @@ fn modern(fields: &Fields<'_>, layers: usize) -> Result<RotaryConfig, LoadError>
     })
 }
 
-/// Returns for each layer whether its tokens attend only to those near them.
+/// Returns for each layer whether it uses sliding-window attention.
 fn layer_types(fields: &Fields<'_>, layers: usize) -> Result<Vec<bool>, LoadError> {
     let every = fields.count(&["global_attn_every_n_layers"], 3)?;
     let Some(types) = fields.get("layer_types") else {
@@ -131,7 +129,7 @@ fn layer_types(fields: &Fields<'_>, layers: usize) -> Result<Vec<bool>, LoadErro
         Some("full_attention") => Ok(false),
         Some("sliding_attention") => Ok(true),
         _ => Err(fields.unsupported(&format!(
-            "`layer_types` has {name}, but only `full_attention` and `sliding_attention` are done"
+            "`layer_types` has {name}, but only `full_attention` and `sliding_attention` are supported"
         ))),
     };
     names.iter().map(sliding).collect()
@@ -147,7 +145,7 @@ fn number(fields: &Fields<'_>, name: &str, default: f64) -> Result<f64, LoadErro
     }
 }
 
-/// Reads the parameters of a rotation, which may say nothing but its base: all others are those of longer contexts.
+/// Reads the base of a rotation, refusing all other parameters, which scale to longer contexts.
 fn theta(fields: &Fields<'_>, name: &str, parameters: Option<&Value>, default: f64) -> Result<f64, LoadError> {
     let Some(parameters) = parameters else { return Ok(default) };
     let Value::Object(map) = parameters else {
@@ -162,7 +160,7 @@ fn theta(fields: &Fields<'_>, name: &str, parameters: Option<&Value>, default: f
         };
         if !done {
             let what =
-                format!("`{name}` has `{key}`: {}, but only a `rope_type` of `default` is done", shortened(value));
+                format!("`{name}` has `{key}`: {}, but only a `rope_type` of `default` is supported", shortened(value));
             return Err(fields.unsupported(&what));
         }
     }

@@ -1,8 +1,7 @@
-//! The settings of `config.json` that change vectors and are not done here in every way: what each may be.
+//! Settings of `config.json` that change vectors and are only partly supported: the allowed values of each.
 //!
-//! A key that is in no table and that [`Config`](super::Config) does not read changes no vector: `transformers` ignores it too, or
-//! uses it for training, generation or a head. What any release of it reads for one of the known architectures is in one of
-//! the two; a setting that comes new is one line here.
+//! A key neither here nor read by [`Config`](super::Config) changes no vector: `transformers` ignores it, or uses it
+//! for training, generation or a head. To support a new setting, add a line here.
 
 use serde_json::Value;
 
@@ -10,7 +9,7 @@ use super::Architecture;
 use super::fields::Fields;
 use crate::LoadError;
 
-/// A value that a setting may have. `null` and an absent key are always right: they stand for what the table allows.
+/// An allowed value. `null` and an absent key are always allowed.
 #[derive(Debug, Clone, Copy)]
 enum Allowed {
     Flag(bool),
@@ -35,10 +34,9 @@ impl Allowed {
 
 use Allowed::{Empty, Flag, Number, Text};
 
-/// A key, and what it may be.
+/// A key and its allowed values.
 type Setting = (&'static str, &'static [Allowed]);
 
-/// For every architecture.
 const COMMON: &[Setting] = &[
     ("is_decoder", &[Flag(false)]),
     ("is_encoder_decoder", &[Flag(false)]),
@@ -53,12 +51,12 @@ const COMMON: &[Setting] = &[
 const BERT: &[Setting] = &[("position_embedding_type", &[Text("absolute")])];
 
 const MODERN_BERT: &[Setting] = &[
-    // How the files of ModernBERT and NomicBERT describe what these models do anyway.
+    // Descriptions of what these models do in any case.
     ("position_embedding_type", &[Text("absolute"), Text("rotary"), Text("rope"), Text("sans_pos")]),
     ("rope_scaling", &[Empty]),
 ];
 
-/// The second half are keys of the model's authors, whose own code reads them.
+/// The second half are keys that only the authors' own code reads.
 const NOMIC_BERT: &[Setting] = &[
     ("position_embedding_type", &[Text("absolute"), Text("rotary"), Text("rope")]),
     ("rope_scaling", &[Empty]),
@@ -83,7 +81,7 @@ const NOMIC_BERT: &[Setting] = &[
 
 const DEBERTA_V2: &[Setting] = &[("position_embedding_type", &[Text("absolute")])];
 
-/// Refuses by name what would change the vectors in a way that no forward pass here follows.
+/// Refuses by name every setting that would change the vectors in an unsupported way.
 pub(super) fn check(fields: &Fields<'_>, architecture: Architecture) -> Result<(), LoadError> {
     let own = match architecture {
         Architecture::Bert
@@ -102,8 +100,8 @@ pub(super) fn check(fields: &Fields<'_>, architecture: Architecture) -> Result<(
         }
         let allowed: Vec<String> = allowed.iter().filter_map(|allowed| written(*allowed)).collect();
         let remedy = match allowed.as_slice() {
-            [] => "a model that has this setting is not done".to_owned(),
-            some => format!("only {} is done", some.join(" or ")),
+            [] => "models with this setting are not supported".to_owned(),
+            some => format!("only {} is supported", some.join(" or ")),
         };
         return Err(fields.unsupported(&format!("`{name}` is {}, but {remedy}", shortened(value))));
     }
@@ -119,7 +117,7 @@ fn written(allowed: Allowed) -> Option<String> {
     }
 }
 
-/// Returns a value as JSON, without the inside of what is long.
+/// Returns a value as JSON, with long lists and objects abbreviated.
 pub(super) fn shortened(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(80) {

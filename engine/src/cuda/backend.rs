@@ -1,6 +1,5 @@
-//! The forward pass's operations on a GPU: buffers, kernels and products, in one number format, with all sums in f32.
-//!
-//! One value serves one batch: where its texts begin, and how attention is cut into tiles, is on the device once.
+//! The operations of the forward pass on a GPU, in one number format with f32 sums. A [`Gpu`] serves one batch: its
+//! text offsets and attention tiles are uploaded once.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,29 +13,29 @@ use crate::Batch;
 use crate::backend::Backend;
 use crate::selftest::Probe;
 
-/// DeviceMatrix of a matrix are rounded up to whole steps, so that few different shapes occur: the plan of a product is looked
-/// up by its shape. What the rows beyond the last hold is never looked at.
+/// Row counts are rounded up to this, so that few shapes occur: matmul plans are cached by shape. Padding rows are
+/// never read.
 const ROW_STEP: usize = 128;
-/// The step where a whole [`ROW_STEP`] would be much.
+/// The step for small matrices.
 const ROW_STEP_SMALL: usize = 16;
 
-/// A GPU with one batch, or with none while weights are placed.
+/// A GPU with one batch, or without one while weights are uploaded.
 pub(crate) struct Gpu<D: Device> {
     device: Arc<D>,
     format: FloatFormat,
     index: Option<Index<D>>,
 }
 
-/// Where the texts of a batch begin, and the tiles of attention, in one buffer.
+/// Text offsets and attention tiles of a batch, in one buffer.
 struct Index<D: Device> {
     buffer: Buffer<D>,
     texts: usize,
-    /// Where the tiles begin, in numbers, and how many there are: for every token, and for one row per text.
+    /// Offset and number of tiles in the buffer: for every token, and for one row per text.
     every: (usize, usize),
     one: (usize, usize),
 }
 
-/// A matrix on the device, or some columns of one.
+/// A matrix on the device, or a range of its columns.
 pub(crate) struct DeviceMatrix<D: Device> {
     buffer: Arc<Buffer<D>>,
     rows: usize,
@@ -47,39 +46,37 @@ pub(crate) struct DeviceMatrix<D: Device> {
 
 /// Linear layers side by side.
 pub(crate) struct Linear<D: Device> {
-    /// `[outputs, inputs]`, in the format of the device.
+    /// `[outputs, inputs]`, in the device's format.
     weights: Buffer<D>,
-    /// What a product adds, in the format of the device: for each of the joined layers, its first output and the bias
-    /// from there on, in a buffer of its own, because cuBLASLt reads a bias by 16 bytes.
+    /// For each joined layer its first output and the bias from there on, in the device's format. Separate buffers,
+    /// since cuBLASLt reads a bias with 16-byte alignment.
     biases: Vec<(usize, Buffer<D>)>,
-    /// `[outputs]`, in f32: what the kernels after a product add.
+    /// `[outputs]`, in f32, for the kernels after a product.
     bias_f32: Buffer<D>,
     inputs: usize,
     outputs: usize,
 }
 
-/// A table of vectors.
 pub(crate) struct Table<D: Device> {
     buffer: Buffer<D>,
     width: usize,
 }
 
-/// A normalisation.
 pub(crate) struct Norm<D: Device> {
     weight: Buffer<D>,
     shift: Buffer<D>,
     eps: f32,
 }
 
-/// Returns how many rows a matrix of `rows` gets room for.
+/// Returns the allocated rows of a matrix of `rows`.
 fn padded(rows: usize) -> usize {
     rows.next_multiple_of(if rows > 8 * ROW_STEP { ROW_STEP } else { ROW_STEP_SMALL })
 }
 
-/// Returns an upper bound of the memory that a batch takes, per token.
+/// Returns an upper bound of a batch's memory per token.
 pub(crate) fn bytes_per_token(format: FloatFormat, hidden: usize, intermediate: usize) -> usize {
-    // At the widest: the layer's input, queries with keys and values, the context; then a sum and what the feed-forward
-    // half makes of it. Ids, places, offsets and tiles are at most 32 bytes.
+    // The peak: layer input, qkv, context; then a sum and the feed-forward intermediate. Ids, positions, offsets and
+    // tiles take at most 32 bytes.
     (9 * hidden + intermediate) * format.bytes() + 32
 }
 
@@ -94,7 +91,7 @@ impl<D: Device> DeviceMatrix<D> {
         RowsAt { address, stride: self.stride }
     }
 
-    /// The address of rows that follow each other without a gap.
+    /// The address of contiguous rows.
     fn adjacent(&self) -> u64 {
         assert_eq!(self.columns, 0..self.stride, "only attention reads some columns of a matrix");
         self.buffer.address()
@@ -102,12 +99,12 @@ impl<D: Device> DeviceMatrix<D> {
 }
 
 impl<D: Device> Gpu<D> {
-    /// Returns a backend to place weights with.
+    /// Returns a backend for uploading weights.
     pub(crate) fn for_weights(device: &Arc<D>, format: FloatFormat) -> Gpu<D> {
         Gpu { device: Arc::clone(device), format, index: None }
     }
 
-    /// Returns a backend to compute one batch with.
+    /// Returns a backend for computing one batch.
     pub(crate) fn for_batch(
         device: &Arc<D>,
         format: FloatFormat,
@@ -128,7 +125,7 @@ impl<D: Device> Gpu<D> {
         Ok(Gpu { device: Arc::clone(device), format, index: Some(index) })
     }
 
-    /// Returns one f32 vector per text: the only copy back of a batch.
+    /// Returns one f32 vector per text: the only download of a batch.
     pub(crate) fn pool(&self, x: &DeviceMatrix<D>, pooling: PoolCode, excluded: usize) -> Result<Vec<f32>, Fault> {
         let index = self.index();
         let (texts, width) = (index.texts, x.stride);
@@ -187,7 +184,7 @@ impl<D: Device> Backend for Gpu<D> {
     type Matrix = DeviceMatrix<D>;
     type Table = Table<D>;
     type Linear = Linear<D>;
-    /// Keys and values are made by the joined layer of queries, keys and values.
+    /// Keys and values come from the joined qkv layer.
     type KeysValues = ();
     type Norm = Norm<D>;
 

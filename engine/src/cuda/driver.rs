@@ -1,4 +1,4 @@
-//! A real NVIDIA GPU: its context and kernels once per process, and streams, each a stream with what it needs.
+//! A real NVIDIA GPU: one context with kernels per process and GPU, and streams with their workspaces.
 
 #![expect(unsafe_code, reason = "calls of a C library")]
 
@@ -12,7 +12,7 @@ use super::products::Products;
 use crate::GpuError;
 
 const OUT_OF_MEMORY: c_int = 2;
-/// `CUresult`s after which nothing of this context works any more: wrong addresses, broken memory, lost devices.
+/// `CUresult`s that break the context: invalid addresses, corrupted memory, lost devices.
 const STICKY: [c_int; 20] =
     [4, 46, 201, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 810, 911, 999];
 
@@ -23,17 +23,17 @@ const POOL_RELEASE_THRESHOLD: c_int = 4;
 const POOL_RESERVED: c_int = 5;
 const POOL_USED: c_int = 7;
 const STREAM_NON_BLOCKING: u32 = 1;
-/// With a time.
+/// With timing.
 const EVENT_DEFAULT: u32 = 0;
-/// Whoever waits for the GPU sleeps: its core tokenizes meanwhile.
+/// Waiting threads sleep, so that their core can tokenize.
 const SCHEDULE_BLOCKING: u32 = 4;
-/// What the kernels are compiled for, at least.
+/// Minimum compute capability that the kernels are compiled for.
 const COMPUTE_MAJOR_MIN: c_int = 8;
 const MAX_DYNAMIC_SHARED_BYTES: c_int = 8;
-/// Shared memory that a kernel gets without asking.
+/// Shared memory that a kernel may use without an attribute.
 const SHARED_BYTES_FREE: u32 = 48 * 1024;
 
-/// The kernels, compiled for several kinds of GPU by scripts/cuda.sh.
+/// The kernels, compiled for several architectures by scripts/cuda.sh.
 #[cfg(feature = "cuda")]
 static KERNELS: Option<&Aligned<[u8]>> = Some(&Aligned(*include_bytes!(env!(
     "ENCAJE_CUDA_KERNELS",
@@ -42,29 +42,29 @@ static KERNELS: Option<&Aligned<[u8]>> = Some(&Aligned(*include_bytes!(env!(
 #[cfg(not(feature = "cuda"))]
 static KERNELS: Option<&Aligned<[u8]>> = None;
 
-/// Bytes where the driver may read them as numbers of any size.
+/// Aligned so that the driver may read numbers of any size.
 #[repr(C, align(64))]
 struct Aligned<T: ?Sized>(T);
 
-/// Says what a GPU is.
+/// A GPU of this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GpuInfo {
     /// Its number, as in `cuda:0`.
     pub ordinal: usize,
-    /// What NVIDIA calls it.
+    /// NVIDIA's name of it.
     pub name: String,
     /// Its compute capability, such as (9, 0).
     pub compute: (i32, i32),
-    /// All of its memory.
+    /// Total memory.
     pub memory_bytes: usize,
-    /// Why it cannot be used, in words for users; `None` where nothing speaks against it.
+    /// Why it cannot be used, in words for users; `None` if it can.
     pub unusable: Option<String>,
 }
 
-/// Returns the GPUs of this machine that the environment shows.
+/// Returns the GPUs of this machine that the environment makes visible.
 ///
 /// # Errors
-/// Why there are none to be used, in words for users.
+/// Why GPUs cannot be used, in words for users.
 pub fn gpus() -> Result<Vec<GpuInfo>, GpuError> {
     if KERNELS.is_none() {
         return Err(GpuError("this binary has no CUDA: build one with `make cuda`".to_owned()));
@@ -72,14 +72,14 @@ pub fn gpus() -> Result<Vec<GpuInfo>, GpuError> {
     let failed = |fault: Fault| GpuError(fault.to_string());
     let driver = library::driver().map_err(GpuError)?;
     let mut count = 0;
-    // SAFETY: the driver was initialised; it writes one number.
+    // SAFETY: the driver is initialised; it writes one number.
     check(driver, "cuDeviceGetCount", unsafe { (driver.cuDeviceGetCount)(&raw mut count) }).map_err(failed)?;
     (0..count).map(|ordinal| info(driver, ordinal).map_err(failed)).collect()
 }
 
 fn info(driver: &Driver, ordinal: c_int) -> Result<GpuInfo, Fault> {
     let (mut device, mut memory_bytes, mut name) = (0, 0, [0u8; 128]);
-    // SAFETY: all of these write to places of the size that they are told.
+    // SAFETY: every call writes to a place of the size passed.
     unsafe {
         check(driver, "cuDeviceGet", (driver.cuDeviceGet)(&raw mut device, ordinal))?;
         check(driver, "cuDeviceGetName", (driver.cuDeviceGetName)(name.as_mut_ptr().cast(), 128, device))?;
@@ -114,7 +114,7 @@ fn check(driver: &Driver, call: &str, code: c_int) -> Result<(), Fault> {
 struct Context {
     driver: &'static Driver,
     context: Handle,
-    /// 0 where the GPU has no pools: then memory is allocated and freed one by one.
+    /// 0 if the GPU has no memory pools: memory is then allocated and freed directly.
     pool: Handle,
     module: Handle,
     functions: Mutex<HashMap<String, Handle>>,
@@ -134,7 +134,7 @@ impl Context {
         let (mut device, mut context, mut module, mut pool) = (0, 0, 0, 0);
         let kernels = KERNELS.expect("GPUs are listed where there are kernels");
         let pools = {
-            // SAFETY: the ordinal is that of a GPU, and each call writes one handle or number.
+            // SAFETY: the ordinal is valid, and each call writes one handle or number.
             unsafe {
                 check(
                     driver,
@@ -148,13 +148,13 @@ impl Context {
             }
             attribute(driver, device, MEMORY_POOLS_SUPPORTED)? != 0
         };
-        // SAFETY: the image is a fat binary that nvcc made; it outlives the module, whose kernels may be loaded late.
+        // SAFETY: the image is a fat binary from nvcc; it outlives the module, whose kernels may load lazily.
         let loaded = unsafe { (driver.cuModuleLoadData)(&raw mut module, kernels.0.as_ptr().cast()) };
         check(driver, "loading the kernels", loaded).map_err(|fault| too_old(driver, fault))?;
         if pools {
-            // What was freed stays with the process: the next batch takes it without asking the system.
+            // Freed memory stays in the process's pool, so that the next batch allocates without a system call.
             let mut threshold = u64::MAX;
-            // SAFETY: the pool is the device's own, the threshold one number of 64 bits.
+            // SAFETY: the pool is the device's own, and the threshold is a 64-bit number.
             unsafe {
                 check(driver, "cuDeviceGetDefaultMemPool", (driver.cuDeviceGetDefaultMemPool)(&raw mut pool, device))?;
                 let set = (driver.cuMemPoolSetAttribute)(pool, POOL_RELEASE_THRESHOLD, (&raw mut threshold).cast());
@@ -165,23 +165,23 @@ impl Context {
     }
 
     fn enter(&self) -> Result<(), Fault> {
-        // SAFETY: the context is retained for as long as the process lives.
+        // SAFETY: the context is retained until the process exits.
         check(self.driver, "cuCtxSetCurrent", unsafe { (self.driver.cuCtxSetCurrent)(self.context) })
     }
 
-    /// Returns a kernel, ready for as much shared memory as it is launched with.
+    /// Returns a kernel, configured for the shared memory it is launched with.
     fn function(&self, name: &str, shared_bytes: u32) -> Result<Handle, Fault> {
         let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(function) = functions.get(name) {
             return Ok(*function);
         }
         let (mut function, c_name) = (0, CString::new(name).expect("a kernel's name has no NUL"));
-        // SAFETY: the module is loaded, the name ends with NUL.
+        // SAFETY: the module is loaded, and the name ends with NUL.
         let found = unsafe { (self.driver.cuModuleGetFunction)(&raw mut function, self.module, c_name.as_ptr()) };
         check(self.driver, name, found)?;
         if shared_bytes > SHARED_BYTES_FREE {
             let bytes = c_int::try_from(shared_bytes).expect("shared memory is small");
-            // SAFETY: the function is of a module that stays loaded.
+            // SAFETY: the function belongs to a module that stays loaded.
             let set = unsafe { (self.driver.cuFuncSetAttribute)(function, MAX_DYNAMIC_SHARED_BYTES, bytes) };
             check(self.driver, name, set)?;
         }
@@ -190,7 +190,7 @@ impl Context {
     }
 }
 
-/// Kernels that a driver does not know are newer than it.
+/// Kernels that the driver does not know were built for a newer one.
 fn too_old(driver: &Driver, fault: Fault) -> Fault {
     let Fault::Failed { call, reason } = fault else { return fault };
     let of = driver.version().map_or_else(|| "unknown".to_owned(), |(major, minor)| format!("{major}.{minor}"));
@@ -210,28 +210,28 @@ fn context(ordinal: usize) -> Result<Arc<Context>, Fault> {
     Ok(context)
 }
 
-/// A moment on a stream.
+/// A CUDA event.
 struct Event {
     driver: &'static Driver,
     handle: Handle,
 }
 
 impl Event {
-    /// Returns the moment when all that was asked of the stream before is done. The context must be current.
+    /// Records an event after all earlier operations of the stream. The context must be current.
     fn on(driver: &'static Driver, stream: Handle) -> Result<Event, Fault> {
         let mut handle = 0;
         // SAFETY: it writes one handle.
         check(driver, "cuEventCreate", unsafe { (driver.cuEventCreate)(&raw mut handle, EVENT_DEFAULT) })?;
         let event = Event { driver, handle };
-        // SAFETY: the event and the stream are of the context that is current.
+        // SAFETY: event and stream belong to the current context.
         check(driver, "cuEventRecord", unsafe { (driver.cuEventRecord)(handle, stream) })?;
         Ok(event)
     }
 
-    /// Returns the milliseconds from another moment to this one; both must have passed.
+    /// Returns the milliseconds since an earlier event; both must have completed.
     fn since(&self, earlier: &Event) -> Result<f64, Fault> {
         let mut milliseconds = 0f32;
-        // SAFETY: both were recorded; it writes one number.
+        // SAFETY: both events are recorded; it writes one number.
         let read = unsafe { (self.driver.cuEventElapsedTime)(&raw mut milliseconds, earlier.handle, self.handle) };
         check(self.driver, "cuEventElapsedTime", read).map(|()| f64::from(milliseconds))
     }
@@ -239,32 +239,32 @@ impl Event {
 
 impl Drop for Event {
     fn drop(&mut self) {
-        // SAFETY: it was created once; the driver keeps what is still under way.
+        // SAFETY: it was created once; the driver defers destruction while it is in use.
         unsafe { (self.driver.cuEventDestroy_v2)(self.handle) };
     }
 }
 
-/// A step that is timed, between two moments.
+/// A timed step between two events.
 struct TimedSpan {
     name: String,
     begin: Event,
     end: Event,
 }
 
-/// A stream of a GPU with its own workspace for products.
+/// A CUDA stream with its own workspace for products.
 pub(crate) struct Stream {
     context: Arc<Context>,
     stream: Handle,
     products: Mutex<Products>,
-    /// The steps so far, where they are timed.
+    /// The steps so far, while timing.
     spans: Mutex<Option<Vec<TimedSpan>>>,
 }
 
 impl Stream {
-    /// Opens a stream on the GPU of this number.
+    /// Opens a stream on the GPU of this ordinal.
     ///
     /// # Errors
-    /// When there is no such GPU, it cannot be used, or it fails.
+    /// When there is no such GPU, or it cannot be used.
     pub(crate) fn open(ordinal: usize) -> Result<Stream, Fault> {
         let context = context(ordinal)?;
         let driver = context.driver;
@@ -284,8 +284,7 @@ impl Stream {
         self.context.driver
     }
 
-    /// Waits, and gives the system back what the process keeps for its next allocations: what the driver and cuBLASLt
-    /// allocate themselves does not come from there.
+    /// Waits, and returns pooled memory to the system: the driver and cuBLASLt do not allocate from the pool.
     fn trim(&self) -> Result<(), Fault> {
         self.wait()?;
         match self.context.pool {
@@ -295,7 +294,7 @@ impl Stream {
         }
     }
 
-    /// Runs a step, between two events where steps are timed. The context must be current.
+    /// Runs a step, between two events while timing. The context must be current.
     fn step(&self, name: impl FnOnce() -> String, run: impl FnOnce() -> Result<(), Fault>) -> Result<(), Fault> {
         let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(spans) = spans.as_mut() else { return run() };
@@ -313,9 +312,9 @@ impl Drop for Stream {
         }
         let workspace = self.products.get_mut().unwrap_or_else(PoisonError::into_inner).workspace();
         self.free(workspace, Products::WORKSPACE_BYTES);
-        // What fails here fails because the context is lost, and with it all that could leak.
+        // An error here means that the context is lost, and with it everything that could leak.
         let _lost = self.wait();
-        // SAFETY: nothing uses the stream any more.
+        // SAFETY: the stream has no more users.
         unsafe { (self.driver().cuStreamDestroy_v2)(self.stream) };
     }
 }
@@ -325,7 +324,7 @@ impl Device for Stream {
         self.context.enter()?;
         let allocate = || {
             let mut address = 0;
-            // SAFETY: they write one address.
+            // SAFETY: it writes one address.
             let code = unsafe {
                 match self.context.pool {
                     0 => (self.driver().cuMemAlloc_v2)(&raw mut address, bytes),
@@ -347,7 +346,7 @@ impl Device for Stream {
         if self.context.enter().is_err() {
             return;
         }
-        // SAFETY: the address came from `allocate` of this stream, or of one that was waited for.
+        // SAFETY: the address came from `allocate` of this stream, or of one that has been synchronised.
         unsafe {
             match self.context.pool {
                 0 => (self.driver().cuMemFree_v2)(address),
@@ -358,7 +357,7 @@ impl Device for Stream {
 
     fn upload(&self, address: u64, bytes: &[u8]) -> Result<(), Fault> {
         self.context.enter()?;
-        // SAFETY: the buffer is at least as long; memory that is not pinned is staged before the call returns.
+        // SAFETY: the buffer is at least as long; pageable memory is staged before the call returns.
         let code =
             unsafe { (self.driver().cuMemcpyHtoDAsync_v2)(address, bytes.as_ptr().cast(), bytes.len(), self.stream) };
         check(self.driver(), "copying to the GPU", code)
@@ -371,9 +370,9 @@ impl Device for Stream {
     }
 
     fn download(&self, address: u64, out: &mut [u8]) -> Result<(), Fault> {
-        // Waits here, where the thread sleeps: a copy to memory that is not pinned may hold up other streams while it waits.
+        // Synchronises first: a copy to pageable memory may block other streams while it waits.
         self.wait()?;
-        // SAFETY: the buffer is at least as long, and `out` stays borrowed until the stream has been waited for.
+        // SAFETY: the buffer is at least as long, and `out` stays borrowed until the stream has been synchronised.
         let code =
             unsafe { (self.driver().cuMemcpyDtoHAsync_v2)(out.as_mut_ptr().cast(), address, out.len(), self.stream) };
         let copied = check(self.driver(), "copying from the GPU", code);
@@ -396,12 +395,12 @@ impl Device for Stream {
                 Arg::Float(float) => u64::from(float.to_bits()),
             })
             .collect();
-        // A kernel reads as many bytes as it declares: the low ones, where numbers are little-endian as everywhere with GPUs.
+        // A kernel reads as many low bytes as it declares; GPU hosts are little-endian.
         let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
         let ([grid_x, grid_y], [block_x, block_y]) = (launch.grid, launch.block);
         let mut start = || {
-            // SAFETY: the tests compare number and sizes of the arguments with those that the kernel declares; the
-            // addresses are of buffers that are freed in the order of this stream.
+            // SAFETY: tests compare number and sizes of the arguments with the kernel's declaration; the addresses are
+            // of buffers that are freed in the order of this stream.
             let code = unsafe {
                 (self.driver().cuLaunchKernel)(
                     function,
@@ -426,8 +425,8 @@ impl Device for Stream {
         self.context.enter()?;
         let multiply = || self.products.lock().unwrap_or_else(PoisonError::into_inner).multiply(product, self.stream);
         let multiplied = self.step(|| product.name(), multiply).or_else(|_| {
-            // cuBLASLt says of a broken context that something went wrong, and the driver says what. It says the same where
-            // it has no memory for a kernel that it loads late, which it may have after trimming.
+            // cuBLASLt reports a broken context without details, and the driver reports why. It gives the same error
+            // if it lacks memory for a lazily loaded kernel, which trimming may provide.
             self.trim()?;
             self.step(|| product.name(), multiply)
         });
@@ -452,7 +451,7 @@ impl Device for Stream {
                 };
                 read(POOL_RESERVED, &mut reserved)?;
                 read(POOL_USED, &mut used)?;
-                // What the process keeps for its next allocations is free for them.
+                // Unused pool memory is available to the process.
                 free += usize::try_from(reserved.saturating_sub(used)).unwrap_or_default();
             }
         }

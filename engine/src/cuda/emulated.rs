@@ -1,5 +1,5 @@
-//! A GPU for tests: the kernels of this folder, compiled for the host by the C++ compiler, every thread a fiber
-//! (`kernels/emulate.hpp`). Memory has an end that faults, begins as NaN, and can be made scarce.
+//! A GPU for tests: the kernels of this folder compiled for the host by the C++ compiler, with a fiber per thread
+//! (`kernels/emulate.hpp`). Out-of-bounds accesses fault, memory begins as NaN, and its size can be limited.
 
 #![expect(unsafe_code, reason = "calls of a C library")]
 
@@ -46,27 +46,26 @@ struct Library {
     multiply: Multiply,
 }
 
-/// In which order the threads of a block run, and when copies that run by themselves arrive.
+/// The order in which the threads of a block run, and when asynchronous copies complete.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Schedule {
-    /// 0 ascending, 1 descending, else a shuffle by this number.
+    /// 0 ascending, 1 descending, else the seed of a shuffle.
     pub(crate) order: u32,
-    /// At once, or as late as they may.
+    /// Copies complete at once instead of as late as allowed.
     pub(crate) copies_at_once: bool,
 }
 
-/// The emulated GPU.
 pub(crate) struct Emulated {
     library: Library,
     schedule: Schedule,
     capacity: usize,
-    /// What it says is free, at most: a trial batch of what would really fit takes minutes on fibers.
+    /// Upper bound of the reported free memory: a trial batch of the real amount takes minutes on fibers.
     reported_free: usize,
     used: AtomicUsize,
-    /// Launches so far; at this one the context breaks.
+    /// Launches so far; the context breaks at this one.
     launches: AtomicUsize,
     breaks_at: usize,
-    /// When timing began, and the steps since.
+    /// Start of timing, and the steps since.
     timed: Mutex<Option<(Instant, Vec<Step>)>>,
 }
 
@@ -77,12 +76,12 @@ impl Emulated {
         Emulated { library: library(), schedule, capacity, reported_free, used, launches, breaks_at, timed }
     }
 
-    /// As [`new`](Emulated::new), where others take what it says is free.
+    /// As [`new`](Emulated::new), with the reported memory taken by other processes.
     pub(crate) fn shared_with_others(capacity: usize) -> Emulated {
         Emulated { reported_free: usize::MAX, ..Emulated::new(Schedule { order: 0, copies_at_once: false }, capacity) }
     }
 
-    /// As [`new`](Emulated::new), with a context that breaks at a launch and stays broken.
+    /// As [`new`](Emulated::new), with a context that breaks at the given launch.
     pub(crate) fn breaking(at: usize) -> Emulated {
         let schedule = Schedule { order: 0, copies_at_once: true };
         Emulated { breaks_at: at, ..Emulated::new(schedule, usize::MAX) }
@@ -103,7 +102,7 @@ impl Emulated {
     }
 }
 
-/// Compiles the kernels, once for each state of their sources, and loads them.
+/// Compiles the kernels if their sources changed, and loads them.
 fn library() -> Library {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
     *LIBRARY.get_or_init(|| {
@@ -156,7 +155,7 @@ impl Device for Emulated {
             return Err(Fault::OutOfMemory { bytes });
         }
         self.used.fetch_add(bytes, Ordering::Relaxed);
-        // SAFETY: any number of bytes may be asked for.
+        // SAFETY: any size is allowed.
         let address = unsafe { (self.library.allocate)(bytes) };
         assert!(!address.is_null(), "the host has memory");
         Ok(address as u64)
@@ -164,12 +163,12 @@ impl Device for Emulated {
 
     fn free(&self, address: u64, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
-        // SAFETY: it came from `allocate` with the same size; everything that was asked is done.
+        // SAFETY: it came from `allocate` with the same size, and there are no pending operations.
         unsafe { (self.library.free)(address as *mut c_void, bytes) };
     }
 
     fn upload(&self, address: u64, bytes: &[u8]) -> Result<(), Fault> {
-        // SAFETY: a buffer on this device is memory of the host, at least as long.
+        // SAFETY: device memory is host memory, at least as long.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), address as *mut u8, bytes.len()) };
         Ok(())
     }
@@ -235,7 +234,7 @@ impl Device for Emulated {
         };
         let (x, weights, bias) = (x as *const c_void, weights as *const c_void, bias.unwrap_or(0) as *const c_void);
         let since = Instant::now();
-        // SAFETY: all of them are buffers of this device, as long as the product says.
+        // SAFETY: all of them are buffers of this device with the sizes of the product.
         unsafe { (self.library.multiply)(code, x, weights, bias, out as *mut c_void, rows, inputs, outputs) };
         self.record(&product.name(), since);
         Ok(())

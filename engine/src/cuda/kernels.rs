@@ -1,30 +1,29 @@
-//! The kernels of `kernels/kernels.cu` by their arguments: how many blocks of how many threads, and how much shared memory.
-//! What stands here must agree with the `.cuh` files; the tests run both together.
+//! Launch parameters of the kernels in `kernels/kernels.cu`: grid, block, shared memory. Must match the `.cuh` files;
+//! tests run both together.
 
 use ::kernels::{Activation, Heads};
 
 use super::device::{Arg, Device, Fault, FloatFormat, Launch};
 
-/// Rows of a block of the normalisations: a warp each.
+/// Rows per block of the norm kernels, one warp each.
 const NORM_ROWS: u32 = 4;
-/// The widest row that the normalisations keep in registers.
+/// The widest row that the norm kernels keep in registers.
 const REGISTER_WIDTH_MAX: usize = 1024;
-/// Shared memory that every kernel may have without selection.
+/// Shared memory that every kernel may use without an attribute.
 const SHARED_BYTES_MAX: usize = 48 * 1024;
 /// The largest head of `attend`.
 const HEAD_SIZE_MAX: usize = 256;
-/// Heads that tensor cores serve.
+/// Head sizes with a tensor core kernel.
 const FLASH_SIZES: [usize; 7] = [16, 32, 48, 64, 80, 96, 128];
-/// Rows that a thread of an activation goes through.
+/// Rows per thread of the activation kernel.
 const ACTIVATE_ROWS: usize = 8;
-/// The most blocks of a grid in y.
+/// Maximum of `grid.y`.
 const GRID_Y_MAX: u32 = 65_535;
-/// Queries of a block on tensor cores, and keys of a step.
+/// Queries per block, and keys per step, on tensor cores.
 const FLASH_TILE: usize = 64;
-/// Queries of a block where a warp serves one.
+/// Queries per block with a warp each.
 const PLAIN_TILE: usize = 8;
 
-/// Where learned numbers of a normalisation are.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NormAt {
     pub(crate) weight: u64,
@@ -32,25 +31,25 @@ pub(crate) struct NormAt {
     pub(crate) eps: f32,
 }
 
-/// Rows on the device: where the first number is, and how far apart the rows are, in numbers.
+/// Rows on the device: address of the first number, and stride in numbers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RowsAt {
     pub(crate) address: u64,
     pub(crate) stride: usize,
 }
 
-/// Which pooling `pool` does, by its number there.
+/// Number of a pooling in the `pool` kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PoolCode {
     Mean = 1,
     Max = 2,
     Last = 3,
-    /// Each text has one row already.
+    /// Each text has exactly one row.
     Only = 4,
     First = 5,
 }
 
-/// Which queries one launch of attention serves.
+/// The queries of an attention launch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum QuerySelection {
     /// Every token of every text.
@@ -67,7 +66,7 @@ fn count(value: usize) -> u32 {
     u32::try_from(value).expect("grids of a GPU fit 32 bits")
 }
 
-/// Refuses what no kernel serves.
+/// Refuses shapes that no kernel supports.
 pub(crate) fn check_shapes(width: usize, heads: Heads) -> Result<(), String> {
     if heads.size > HEAD_SIZE_MAX {
         return Err(format!("attention heads of {} on a GPU: at most {HEAD_SIZE_MAX}", heads.size));
@@ -78,7 +77,7 @@ pub(crate) fn check_shapes(width: usize, heads: Heads) -> Result<(), String> {
     Ok(())
 }
 
-/// The block and shared memory of a normalisation of rows of `width`.
+/// Returns grid, block and shared memory of a norm over rows of `width`.
 fn norm_shape(rows: usize, width: usize) -> ([u32; 2], [u32; 2], u32) {
     let in_registers = width.is_multiple_of(8) && width <= REGISTER_WIDTH_MAX;
     let fitting = count(SHARED_BYTES_MAX / (4 * width)).clamp(1, NORM_ROWS);
@@ -175,7 +174,7 @@ pub(crate) fn first_tokens<D: Device>(
     device.launch(&Launch { kernel: &kernel, grid: [count(texts), 1], block: [256, 1], shared_bytes: 0, args: &args })
 }
 
-/// `out[i]` is what the rows `offsets[i] + excluded..offsets[i + 1]` pool to, in f32.
+/// `out[i]` is the pooling of the rows `offsets[i] + left_out..offsets[i + 1]`, in f32.
 pub(crate) fn pool<D: Device>(
     device: &D,
     format: FloatFormat,
@@ -189,7 +188,7 @@ pub(crate) fn pool<D: Device>(
     device.launch(&Launch { kernel: &kernel, grid: [count(texts), 1], block: [256, 1], shared_bytes: 0, args: &args })
 }
 
-/// Returns how many queries a block takes.
+/// Returns the queries per block.
 pub(crate) fn tile_queries(format: FloatFormat, heads: Heads, selection: QuerySelection) -> usize {
     match (selection, uses_tensor_cores(format, heads)) {
         (QuerySelection::OneRow, _) => 1,
@@ -203,7 +202,7 @@ pub(crate) fn uses_tensor_cores(format: FloatFormat, heads: Heads) -> bool {
     format != FloatFormat::F32 && FLASH_SIZES.contains(&heads.size)
 }
 
-/// Returns the tiles of texts that lie at `offsets`: pairs of a text and the first of its queries.
+/// Returns the tiles of texts at `offsets`: pairs of a text and its first query.
 pub(crate) fn tiles(offsets: &[u32], queries: usize, selection: QuerySelection) -> Vec<u32> {
     let mut tiles = Vec::new();
     for (text, span) in offsets.windows(2).enumerate() {
@@ -218,7 +217,7 @@ pub(crate) fn tiles(offsets: &[u32], queries: usize, selection: QuerySelection) 
     tiles
 }
 
-/// What one launch of attention reads and writes. Keys come first in `keys_values`, then values, `width` numbers each.
+/// Operands of an attention launch. Keys come first in `keys_values`, then values, `width` numbers each.
 #[derive(Clone, Copy)]
 pub(crate) struct Attention {
     pub(crate) format: FloatFormat,
@@ -226,16 +225,15 @@ pub(crate) struct Attention {
     pub(crate) selection: QuerySelection,
     pub(crate) queries: RowsAt,
     pub(crate) keys_values: RowsAt,
-    /// `[queries, width]` without gaps.
+    /// `[queries, width]`, contiguous.
     pub(crate) out: u64,
-    /// `[texts + 1]`.
     pub(crate) offsets: u64,
-    /// Pairs from [`tiles`], with the queries per tile of [`tile_queries`].
+    /// Pairs from [`tiles`], with [`tile_queries`] queries per tile.
     pub(crate) tiles: u64,
     pub(crate) tile_count: usize,
 }
 
-/// Attends from every query to the keys of its text.
+/// Computes the attention of every query to the keys of its text.
 pub(crate) fn attention<D: Device>(device: &D, attention: &Attention) -> Result<(), Fault> {
     let Attention { format, heads, selection, queries, keys_values, out, offsets, tiles, tile_count } = *attention;
     let width = heads.count * heads.size;
@@ -250,7 +248,7 @@ pub(crate) fn attention<D: Device>(device: &D, attention: &Attention) -> Result<
         number(queries.stride),
         number(keys_values.stride),
         number(width),
-        // Weights on tensor cores are powers of two.
+        // The tensor core kernel uses 2^x.
         Arg::Float(if flash { scale * std::f32::consts::LOG2_E } else { scale }),
         Arg::Address(offsets),
         Arg::Address(tiles),
@@ -279,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn shared_memory_of_a_normalisation_stays_within_what_every_gpu_gives() {
+    fn norm_kernels_stay_within_default_shared_memory() {
         for width in [1, 7, 8, 100, 384, 1024, 1032, 4096, 12_288] {
             let (grid, block, shared) = norm_shape(10, width);
             assert!(shared as usize <= SHARED_BYTES_MAX && grid[0] * block[1] >= 10, "{width}");

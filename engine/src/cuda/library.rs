@@ -1,12 +1,12 @@
-//! NVIDIA's shared libraries: the driver and cuBLASLt, opened when they are first needed, and the few of their functions
-//! that are used. Types and numbers are those of `cuda.h` and `cublasLt.h`; handles are addresses.
+//! NVIDIA's driver and cuBLASLt, loaded on first use, with the functions needed here. Types and numbers are those of
+//! `cuda.h` and `cublasLt.h`; handles are addresses.
 
 #![expect(unsafe_code, reason = "functions of a C library")]
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
 
-/// A pointer that only its library looks at, or null.
+/// An opaque pointer, or null.
 pub(super) type Handle = usize;
 
 #[cfg(unix)]
@@ -16,10 +16,10 @@ unsafe extern "C" {
     fn dlerror() -> *const c_char;
 }
 
-/// Resolve all symbols at once; do not offer them to others.
+/// Resolve all symbols at once, without exporting them.
 const RTLD_NOW: c_int = 2;
 
-/// Declares a table of functions, found by their names in one library.
+/// Declares a table of functions of one library.
 macro_rules! functions {
     ($(#[$doc:meta])* $table:ident { $($name:ident: fn($($arg:ty),*) -> $result:ty;)* }) => {
         $(#[$doc])*
@@ -29,10 +29,10 @@ macro_rules! functions {
         }
 
         impl $table {
-            /// Opens the first of `files` that is there.
+            /// Opens the first of `files` that exists.
             fn open(files: &[&CStr]) -> Result<$table, String> {
                 let library = Library::open(files)?;
-                // SAFETY: the functions of these names have these types, by the headers of CUDA 12 and 13.
+                // SAFETY: these are the types of these functions in the headers of CUDA 12 and 13.
                 unsafe { Ok($table { $($name: std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($arg),*) -> $result>(
                     library.find(concat!(stringify!($name), "\0"))?),)* }) }
             }
@@ -136,7 +136,7 @@ impl Library {
             if !handle.is_null() {
                 return Ok(Library { handle, file: file.to_string_lossy().into_owned() });
             }
-            // SAFETY: after a failure `dlerror` gives a string, which lasts until the next call.
+            // SAFETY: after a failure `dlerror` returns a string valid until the next call.
             let problem = unsafe { dlerror() };
             if !problem.is_null() {
                 // SAFETY: as above.
@@ -155,7 +155,7 @@ impl Library {
     fn find(&self, name: &str) -> Result<*mut c_void, String> {
         let c_name = CStr::from_bytes_with_nul(name.as_bytes()).expect("names of functions end with NUL");
         #[cfg(unix)]
-        // SAFETY: the library is open, the name ends with NUL.
+        // SAFETY: the library is open, and the name ends with NUL.
         let found = unsafe { dlsym(self.handle, c_name.as_ptr()) };
         #[cfg(not(unix))]
         let found = self.handle;
@@ -166,16 +166,13 @@ impl Library {
     }
 }
 
-/// Returns the driver.
-///
-/// # Errors
-/// Why it cannot be used, in words for users.
+/// Returns the driver, or why it cannot be used, in words for users.
 pub(super) fn driver() -> Result<&'static Driver, String> {
     static DRIVER: OnceLock<Result<Driver, String>> = OnceLock::new();
     let found = DRIVER.get_or_init(|| {
         let driver = Driver::open(&[c"libcuda.so.1", c"libcuda.so"])
             .map_err(|problem| format!("no NVIDIA driver found: {problem}"))?;
-        // SAFETY: the first call of the driver, with the flags that it asks for.
+        // SAFETY: the first call of the driver, with the required flags.
         match unsafe { (driver.cuInit)(0) } {
             0 => Ok(driver),
             code => Err(format!("the NVIDIA driver does not start: {}", driver.describe(code))),
@@ -184,10 +181,7 @@ pub(super) fn driver() -> Result<&'static Driver, String> {
     found.as_ref().map_err(String::clone)
 }
 
-/// Returns cuBLASLt, the newest that the driver can run.
-///
-/// # Errors
-/// Why it cannot be used, in words for users.
+/// Returns the newest cuBLASLt that the driver supports, or why it cannot be used, in words for users.
 pub(super) fn cublas_lt() -> Result<&'static CublasLt, String> {
     static CUBLAS_LT: OnceLock<Result<CublasLt, String>> = OnceLock::new();
     let found = CUBLAS_LT.get_or_init(|| {
@@ -205,7 +199,7 @@ pub(super) fn cublas_lt() -> Result<&'static CublasLt, String> {
 }
 
 impl Driver {
-    /// Returns the version of CUDA that the driver is made for, such as (13, 0).
+    /// Returns the CUDA version of the driver, such as (13, 0).
     pub(super) fn version(&self) -> Option<(c_int, c_int)> {
         let mut version = 0;
         // SAFETY: it writes one number.
@@ -213,11 +207,11 @@ impl Driver {
         (status == 0).then_some((version / 1000, version % 1000 / 10))
     }
 
-    /// Returns the name and the meaning of a `CUresult`.
+    /// Returns the name and description of a `CUresult`.
     pub(super) fn describe(&self, code: c_int) -> String {
         let text = |function: unsafe extern "C" fn(c_int, *mut *const c_char) -> c_int| {
             let mut text = std::ptr::null();
-            // SAFETY: the function writes a pointer to a string that lasts, or null.
+            // SAFETY: the function writes a pointer to a static string, or null.
             let status = unsafe { function(code, &raw mut text) };
             // SAFETY: as above.
             (status == 0 && !text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
@@ -231,9 +225,9 @@ impl Driver {
 }
 
 impl CublasLt {
-    /// Returns the meaning of a `cublasStatus_t`.
+    /// Returns the description of a `cublasStatus_t`.
     pub(super) fn describe(&self, status: c_int) -> String {
-        // SAFETY: the function returns a string that lasts, for any number.
+        // SAFETY: the function returns a static string for any number.
         let text = unsafe { (self.cublasLtGetStatusString)(status) };
         match text.is_null() {
             true => format!("cuBLAS status {status}"),

@@ -1,4 +1,4 @@
-//! How many tokens a GPU takes at once: found by measuring, made smaller where memory runs out, and remembered. Pure.
+//! The tokens per batch of a GPU: measured, and lowered when memory runs out. Pure.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,33 +6,30 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::device::Fault;
 use crate::Batch;
 
-/// Tokens of a batch where memory is no question: more gain nothing, the matrix products are large enough.
+/// Maximum tokens of a batch: the matrix products are large enough to saturate the GPU.
 const TOKENS_BEST: usize = 32 * 1024;
-/// The share of free memory that batches may take, in percent: the rest is for what libraries take as they run.
+/// Percentage of free memory for batches; the rest is for allocations of the libraries.
 const MEMORY_PERCENT: usize = 80;
 
-/// The most tokens of a batch, lowered for good where memory ran out.
+/// The maximum tokens of a batch, lowered permanently when memory runs out.
 #[derive(Debug)]
 pub(crate) struct BatchBudget {
     tokens: AtomicUsize,
 }
 
 impl BatchBudget {
-    /// Returns the budget for `free` bytes that `streams` batches share at a time, each with `bytes_per_token`.
+    /// Returns the budget for `free` bytes shared by `streams` batches at a time, with `bytes_per_token` each.
     pub(crate) fn measured(free: usize, bytes_per_token: usize, streams: usize) -> BatchBudget {
         let fitting = free / 100 * MEMORY_PERCENT / (bytes_per_token.max(1) * streams.max(1));
         BatchBudget { tokens: AtomicUsize::new(fitting.clamp(1, TOKENS_BEST)) }
     }
 
-    /// Returns the most tokens of a batch.
     pub(crate) fn tokens(&self) -> usize {
         self.tokens.load(Ordering::Relaxed)
     }
 
-    /// Computes a batch by `attempt`, in as few parts as memory allows, and returns the vectors in its order.
-    ///
-    /// # Errors
-    /// What `attempt` says, where it is something else than too little memory, or too little for one row alone.
+    /// Computes a batch by `attempt` in as few parts as memory allows, and returns the vectors in batch order. Fails
+    /// with other errors of `attempt`, or if one row alone does not fit.
     pub(crate) fn run_in_parts(
         &self,
         batch: &Batch,
@@ -68,7 +65,7 @@ impl BatchBudget {
     }
 }
 
-/// The second half first: what is pushed last is computed next.
+/// The second half first, since the last pushed is computed next.
 fn halves(rows: Range<usize>) -> [Range<usize>; 2] {
     let middle = rows.start + rows.len() / 2;
     [middle..rows.end, rows.start..middle]
@@ -88,7 +85,7 @@ mod tests {
         rows.collect()
     }
 
-    /// A GPU with room for `room` tokens, whose vector of a text is its id.
+    /// A GPU with memory for `room` tokens, whose vector of a text is its id.
     fn device(room: usize, sizes: &mut Vec<usize>) -> impl FnMut(&Batch) -> Result<Vec<f32>, Fault> {
         move |batch| {
             sizes.push(batch.tokens());
@@ -100,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_crash_of_the_notebook_is_an_ordinary_batch() {
+    fn the_notebooks_out_of_memory_batch_succeeds() {
         let (budget, mut sizes) = (BatchBudget::measured(2 << 30, 20_000, 2), Vec::new());
         let texts = batch(&[512; 3000]);
         let vectors = budget.run_in_parts(&texts, device(40_000, &mut sizes)).unwrap();
@@ -109,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_fit_is_not_tried_again() {
+    fn a_size_that_failed_is_not_retried() {
         let (budget, mut sizes) = (BatchBudget::measured(usize::MAX, 1, 1), Vec::new());
         budget.run_in_parts(&batch(&[100; 320]), device(9_000, &mut sizes)).unwrap();
         let failures = sizes.iter().filter(|&&tokens| tokens > 9_000).count();
@@ -120,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn one_row_that_does_not_fit_is_an_error_and_other_faults_are_not_retried() {
+    fn a_row_that_does_not_fit_and_other_faults_are_errors() {
         let budget = BatchBudget::measured(1 << 30, 1, 1);
         let failed = budget.run_in_parts(&batch(&[5, 500]), device(100, &mut Vec::new()));
         assert_eq!(failed, Err(Fault::OutOfMemory { bytes: 500 }));
@@ -134,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_row_comes_back_once_and_in_order(lengths in prop::collection::vec(1usize..50, 1..80), room in 50usize..500) {
+        fn split_batches_return_every_row_in_order(lengths in prop::collection::vec(1usize..50, 1..80), room in 50usize..500) {
             let budget = BatchBudget::measured(1 << 30, 1, 1);
             let vectors = budget.run_in_parts(&batch(&lengths), device(room, &mut Vec::new())).unwrap();
             prop_assert_eq!(vectors, (1..=lengths.len()).map(|id| id as f32).collect::<Vec<_>>());

@@ -1,7 +1,6 @@
-//! NVIDIA GPUs: the operations of a forward pass as kernels of our own and products of cuBLASLt, through the driver's
-//! libraries, which are opened when a GPU is asked for. The same binary runs where there are none.
-//!
-//! Everything above [`device::Device`] is ordinary code that tests run on an emulated GPU.
+//! NVIDIA GPUs: the forward pass with own kernels and cuBLASLt products. The driver's libraries are loaded when a GPU
+//! is requested, so the same binary runs without them. Everything above [`device::Device`] is tested on an emulated
+//! GPU.
 
 mod backend;
 mod device;
@@ -29,20 +28,19 @@ use crate::config::Config;
 use crate::selftest::{Effort, Finding, measure_products, operations};
 use crate::{ComputeDtype, GpuError, LoadError};
 
-/// Batches that a GPU has at a time: while one computes, the next is prepared and the last is copied back.
+/// Concurrent batches per GPU: while one computes, the next is prepared and the last is downloaded.
 pub const STREAMS: usize = 2;
 
-/// Rows of the product that a self-test measures: a full batch; fewer in a short one, which may run under a checking tool.
+/// Rows of the product that a self-test measures: a full batch; fewer in a short one, which may run under a sanitizer.
 const PRODUCT_ROWS: usize = 32 * 1024;
 const PRODUCT_ROWS_SHORT: usize = 1024;
 
-/// A model on a real GPU.
 pub(crate) type Model = model::GpuModel<Stream>;
 
-/// Loads a model onto the GPU of this number.
+/// Loads a model onto the GPU of this ordinal.
 ///
 /// # Errors
-/// When there is no such GPU, it cannot be used, or it has no room for the model.
+/// When there is no such GPU, it cannot be used, or the model does not fit.
 pub(crate) fn load(
     config: &Config,
     source: Source<'_>,
@@ -70,7 +68,7 @@ fn of_fault(ordinal: usize, fault: Fault) -> LoadError {
     }
 }
 
-/// Says of a fault at loading which GPU it is on, and what it means.
+/// Adds the GPU and the meaning of a fault to an error of loading.
 fn named(ordinal: usize, error: LoadError) -> LoadError {
     let LoadError::Device { path, source } = error else { return error };
     match source.downcast::<Fault>() {
@@ -82,7 +80,7 @@ fn named(ordinal: usize, error: LoadError) -> LoadError {
 /// Checks and measures a GPU in one number format.
 ///
 /// # Errors
-/// When it cannot be used, or fails outright.
+/// When it cannot be used, or fails completely.
 pub(crate) fn self_test(
     ordinal: usize,
     dtype: ComputeDtype,

@@ -1,4 +1,4 @@
-//! A model on one GPU: weights placed once, and a few batches at a time, each on a stream of its own.
+//! A model on one GPU: weights uploaded once, and concurrent batches, each on its own stream.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -22,7 +22,7 @@ pub(crate) struct GpuModel<D: Device> {
     budget: BatchBudget,
 }
 
-/// Queues of work on one GPU, guard to one batch at a time each: while one computes, the next is prepared.
+/// The streams of one GPU, each lent to one batch at a time.
 struct StreamPool<D: Device> {
     free: Mutex<Vec<Arc<D>>>,
     returned: Condvar,
@@ -43,7 +43,7 @@ impl<D: Device> StreamPool<D> {
     }
 }
 
-/// A stream that finds its way back, also out of a panic.
+/// Returns a stream to the pool on drop, even after a panic.
 struct StreamGuard<'a, D: Device> {
     streams: &'a StreamPool<D>,
     stream: Arc<D>,
@@ -66,10 +66,10 @@ impl<D: Device> Drop for GpuModel<D> {
 }
 
 impl<D: Device> GpuModel<D> {
-    /// Places the weights, and finds out by measuring and by a trial how many tokens the GPU takes at a time.
+    /// Uploads the weights, and determines the batch size by measurement and a trial.
     ///
     /// # Errors
-    /// When the model has shapes that no kernel serves, or the GPU fails or has no room for it.
+    /// When no kernel supports the model's shapes, the GPU fails, or the model does not fit.
     pub(crate) fn load(
         config: &Config,
         source: Source<'_>,
@@ -81,7 +81,7 @@ impl<D: Device> GpuModel<D> {
         let first = Arc::clone(streams.first().expect("a GPU has at least one stream"));
         let bert = Bert::load(config, source, &Gpu::for_weights(&first, format))?;
         let placed = |source| LoadError::Device { path: config.path.clone(), source: Box::new(source) };
-        // Waits for the weights too: from here on every stream may read them.
+        // Also waits for the weights, so that every stream may read them.
         let free = first.free_bytes().map_err(placed)?;
         let per_token = bytes_per_token(format, config.hidden_size, config.intermediate);
         let budget = BatchBudget::measured(free, per_token, streams.len());
@@ -96,18 +96,18 @@ impl<D: Device> GpuModel<D> {
         Ok(model)
     }
 
-    /// Returns the most tokens that a batch should have. It falls where memory ran out.
+    /// Returns the maximum tokens of a batch. It falls when memory runs out.
     pub(crate) fn batch_tokens(&self) -> usize {
         self.budget.tokens()
     }
 
-    /// Returns the pooled vectors of a batch, in parts where memory does not allow it at once.
+    /// Returns the pooled vectors of a batch, computed in parts if memory requires it.
     pub(crate) fn embed(&self, batch: &Batch, pool: impl Into<Pool>) -> Result<Vec<f32>, Fault> {
         let pool = pool.into();
         self.budget.run_in_parts(batch, |part| self.streams.with(|stream| self.forward(stream, part, pool)))
     }
 
-    /// Computes a batch that fits in one part, and returns how long each step of it took.
+    /// Computes a batch that fits in one part, and returns the time of each step.
     pub(crate) fn time(&self, batch: &Batch, pool: impl Into<Pool>) -> Result<Timed, Fault> {
         let pool = pool.into();
         self.streams.with(|stream| {
@@ -131,7 +131,7 @@ impl<D: Device> GpuModel<D> {
         gpu.pool(&rows, code, pool.excluded)
     }
 
-    /// Computes a full batch of the longest texts, so that memory that is too small shows before the first real one.
+    /// Computes a full batch of the longest texts, so that a lack of memory shows before the first real one.
     fn warm_up(&self, longest: usize) -> Result<(), Fault> {
         let texts = (self.budget.tokens() / longest).max(1);
         let batch: Batch = std::iter::repeat_n(vec![0; longest], texts).collect();

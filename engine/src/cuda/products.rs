@@ -1,4 +1,4 @@
-//! Matrix products by cuBLASLt: one plan per shape, looked up again for every batch of that shape.
+//! Matrix products by cuBLASLt, with a cached plan per shape.
 
 #![expect(unsafe_code, reason = "calls of a C library")]
 
@@ -20,25 +20,25 @@ const PREFERENCE_WORKSPACE: c_int = 1;
 const PREFERENCE_REDUCTIONS: c_int = 3;
 /// Of weights, `x`, and twice the output.
 const PREFERENCE_ALIGNMENTS: [c_int; 4] = [5, 6, 7, 8];
-/// Parts of a sum are added up in f32, if a sum is made in parts.
+/// Split sums are accumulated in f32.
 const REDUCTION_COMPUTE_TYPE: u32 = 2;
 const OP_N: c_int = 0;
 const OP_T: c_int = 1;
 const EPILOGUE_DEFAULT: c_int = 1;
 const EPILOGUE_BIAS: c_int = 4;
 const STATUS_ALLOC_FAILED: c_int = 3;
-/// The library has no memory, or had none for what it loads late.
+/// Out of memory, perhaps for a lazily loaded kernel.
 const STATUS_NO_MEMORY: [c_int; 2] = [1, STATUS_ALLOC_FAILED];
-/// An algorithm does not take these numbers after all: an invalid value, or not supported.
+/// The algorithm does not accept the operands: an invalid value, or not supported.
 const STATUS_REFUSED: [c_int; 2] = [7, 15];
-/// The most algorithms that are kept for a shape.
+/// Maximum algorithms kept per shape.
 const ALGORITHMS_MAX: usize = 8;
-/// The alignment that algorithms ask for at most, in bytes.
+/// The largest alignment that algorithms use, in bytes.
 const ALIGNMENT_MAX: u64 = 256;
-/// Shapes are few, because rows are rounded up; this many would be a sign that they are not.
+/// Bound of the cache. Rows are rounded up, so there are far fewer shapes.
 const PLANS_MAX: usize = 4096;
 
-/// What a plan depends on.
+/// The key of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Shape {
     format: FloatFormat,
@@ -50,7 +50,7 @@ struct Shape {
     alignments: [u32; 3],
 }
 
-/// The descriptions of a product, and the algorithms that cuBLASLt thinks best for it, the fastest first.
+/// The descriptors of a product, and cuBLASLt's proposed algorithms, fastest first.
 struct MatmulPlan {
     library: &'static CublasLt,
     operation: Handle,
@@ -62,7 +62,7 @@ struct MatmulPlan {
 
 impl Drop for MatmulPlan {
     fn drop(&mut self) {
-        // SAFETY: each was created by the library or is 0, which it ignores; nothing uses them any more.
+        // SAFETY: each was created by the library or is 0, which it ignores, and has no more users.
         unsafe {
             (self.library.cublasLtMatmulDescDestroy)(self.operation);
             for layout in [self.weights, self.x, self.out] {
@@ -72,7 +72,7 @@ impl Drop for MatmulPlan {
     }
 }
 
-/// A handle of cuBLASLt with its plans and its workspace.
+/// A cuBLASLt handle with its plans and workspace.
 pub(super) struct Products {
     library: &'static CublasLt,
     handle: Handle,
@@ -81,13 +81,10 @@ pub(super) struct Products {
 }
 
 impl Products {
-    /// What NVIDIA recommends for Hopper; older GPUs want less.
+    /// NVIDIA's recommendation for Hopper; older GPUs need less.
     pub(super) const WORKSPACE_BYTES: usize = 32 << 20;
 
-    /// Opens the library; the context must be current.
-    ///
-    /// # Errors
-    /// When it is not there, cannot be used, or has no memory.
+    /// Opens the library. The context must be current.
     pub(super) fn open() -> Result<Products, Fault> {
         let failed = |reason| Fault::Failed { call: "opening cuBLASLt".to_owned(), reason };
         let library = library::cublas_lt().map_err(failed)?;
@@ -100,12 +97,10 @@ impl Products {
         }
     }
 
-    /// Takes memory of [`WORKSPACE_BYTES`](Products::WORKSPACE_BYTES) to work in.
     pub(super) fn set_workspace(&mut self, address: u64) {
         self.workspace = address;
     }
 
-    /// Returns the memory to work in.
     pub(super) fn workspace(&self) -> u64 {
         self.workspace
     }
@@ -129,7 +124,7 @@ impl Products {
         multiplied
     }
 
-    /// Starts a product by the first of the plan's algorithms that takes it, and forgets those that do not.
+    /// Starts a product with the first algorithm that accepts it, and drops those that do not.
     fn multiply_by(&self, plan: &mut MatmulPlan, product: &Product, stream: Handle) -> Result<(), Fault> {
         if let Some(bias) = product.bias {
             self.set(plan.operation, DESC_BIAS_POINTER, &bias)?;
@@ -145,8 +140,8 @@ impl Products {
 
     fn start(&self, plan: &MatmulPlan, product: &Product, stream: Handle) -> c_int {
         let (one, zero) = (1f32, 0f32);
-        // SAFETY: the plan's descriptions are those of these buffers, which are freed in the order of this stream; the
-        // workspace is this stream's, so that one product at a time uses it.
+        // SAFETY: the plan's descriptors match these buffers, which are freed in the order of this stream; only this
+        // stream uses the workspace.
         unsafe {
             (self.library.cublasLtMatmul)(
                 self.handle,
@@ -169,8 +164,8 @@ impl Products {
         }
     }
 
-    /// Row-major `out = x * weights^T` is column-major `out^T = weights * x^T`, where what is row-major is a transpose:
-    /// A is `weights` transposed, B is `x` as it lies, and D is `out` as it lies, with one bias per row.
+    /// Row-major `out = x * weights^T` is column-major `out^T = weights * x^T`: A is `weights` transposed, B is `x`,
+    /// and D is `out` in place, with one bias per row.
     fn plan(&self, shape: Shape, bias: Option<u64>) -> Result<MatmulPlan, Fault> {
         let library = self.library;
         let kind = match shape.format {
@@ -187,7 +182,7 @@ impl Products {
         let epilogue = if shape.with_bias { EPILOGUE_BIAS } else { EPILOGUE_DEFAULT };
         self.set(plan.operation, DESC_EPILOGUE, &epilogue)?;
         if let Some(bias) = bias {
-            // Algorithms are chosen by its alignment too.
+            // The alignment of the bias also selects the algorithm.
             self.set(plan.operation, DESC_BIAS_POINTER, &bias)?;
         }
         let layouts = [
@@ -206,7 +201,7 @@ impl Products {
         Ok(plan)
     }
 
-    /// Asks for the algorithms that should be fastest, and returns one at least.
+    /// Requests the fastest algorithms, and returns at least one.
     fn best(&self, plan: &MatmulPlan, shape: Shape) -> Result<Vec<Algorithm>, Fault> {
         let library = self.library;
         let (mut preference, mut found, mut best) = (0, 0, [Heuristic::default(); ALGORITHMS_MAX]);
@@ -214,7 +209,7 @@ impl Products {
         let created = unsafe { (library.cublasLtMatmulPreferenceCreate)(&raw mut preference) };
         self.check("cublasLtMatmulPreferenceCreate", created)?;
         let set = self.prefer(preference, shape);
-        // SAFETY: the preference was just created and is destroyed once; as many results have room.
+        // SAFETY: the preference was just created and is destroyed once; the array has room for the results.
         let status = unsafe {
             let asked = (library.cublasLtMatmulAlgoGetHeuristic)(
                 self.handle,
@@ -243,7 +238,7 @@ impl Products {
         Ok(algorithms)
     }
 
-    /// Says what algorithms may count on.
+    /// Sets workspace and alignments for the choice of algorithms.
     fn prefer(&self, preference: Handle, shape: Shape) -> Result<(), Fault> {
         self.set_preference(preference, PREFERENCE_WORKSPACE, &Products::WORKSPACE_BYTES)?;
         self.set_preference(preference, PREFERENCE_REDUCTIONS, &REDUCTION_COMPUTE_TYPE)?;
@@ -255,8 +250,8 @@ impl Products {
     }
 
     fn set_preference<T>(&self, preference: Handle, which: c_int, value: &T) -> Result<(), Fault> {
-        // SAFETY: the preference is alive, and the value has the size that the attribute has: a `size_t` for the workspace,
-        // 4 bytes for the others.
+        // SAFETY: the preference is alive, and the value has the attribute's size: a `size_t` for the workspace, 4
+        // bytes for others.
         let status = unsafe {
             (self.library.cublasLtMatmulPreferenceSetAttribute)(
                 preference,
@@ -269,8 +264,7 @@ impl Products {
     }
 
     fn set<T>(&self, operation: Handle, which: c_int, value: &T) -> Result<(), Fault> {
-        // SAFETY: the operation is alive, and the value has the size that the attribute has: 4 bytes for enums, 8 for a
-        // pointer.
+        // SAFETY: the operation is alive, and the value has the attribute's size: 4 bytes for enums, 8 for a pointer.
         let status = unsafe {
             (self.library.cublasLtMatmulDescSetAttribute)(
                 operation,
@@ -294,7 +288,7 @@ impl Products {
 impl Drop for Products {
     fn drop(&mut self) {
         self.plans.clear();
-        // SAFETY: nothing uses the handle any more.
+        // SAFETY: the handle has no more users.
         unsafe { (self.library.cublasLtDestroy)(self.handle) };
     }
 }

@@ -1,5 +1,5 @@
-//! The GPU's code on the emulated GPU: every kernel against the reference, whole models against `transformers` and the CPU,
-//! memory that is scarce, a context that breaks.
+//! GPU code on the emulated GPU: kernels against the reference, models against `transformers` and the CPU, lack of
+//! memory, broken contexts.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::selftest::{Effort, Finding, activation, compare_rows, operations};
 use crate::weights::Weights;
 use crate::{Batch, ComputeDtype, Engine, EngineOptions, ModelDir, Pooling};
 
-/// Memory of an emulated GPU where it is no question.
+/// More memory than any test needs.
 const ROOMY: usize = 1 << 30;
 
 const FORWARD_LATE: Schedule = Schedule { order: 0, copies_at_once: false };
@@ -59,7 +59,7 @@ fn kernels_in_f32_agree_with_the_reference() {
 }
 
 #[test]
-fn gelu_in_16_bits_is_off_by_less_than_16_bits_can_tell() {
+fn gelu_error_in_16_bits_is_below_their_resolution() {
     let device = Arc::new(Emulated::new(FORWARD_LATE, ROOMY));
     let near = (-2400..2400).map(|at| at as f32 / 200.0);
     let numbers: Vec<f32> = near.chain([-60000.0, -200.0, -50.0, -20.0, 20.0, 50.0, 200.0, 60000.0]).collect();
@@ -162,7 +162,7 @@ fn a_row_does_not_depend_on_its_batch_on_a_gpu_either() {
 }
 
 #[test]
-fn everything_is_given_back_after_a_batch() {
+fn a_batch_frees_all_its_memory() {
     let (model, batch) = (testdata("mbert"), golden_ids("mbert"));
     let streams = streams(1, ROOMY);
     let gpu = load(&model, ComputeDtype::F16, streams.clone()).unwrap();
@@ -174,7 +174,7 @@ fn everything_is_given_back_after_a_batch() {
 }
 
 #[test]
-fn every_step_of_a_batch_is_timed_and_then_no_more() {
+fn every_step_is_timed_until_timing_stops() {
     let (model, batch) = (testdata("mbert"), golden_ids("mbert"));
     let stream = streams(1, ROOMY);
     let gpu = load(&model, ComputeDtype::F16, stream.clone()).unwrap();
@@ -182,7 +182,7 @@ fn every_step_of_a_batch_is_timed_and_then_no_more() {
     let timed = gpu.time(&batch, Pooling::Mean).unwrap();
     let kernels = timed.steps.iter().filter(|step| !step.name.starts_with("product ")).count();
     assert_eq!(kernels, stream[0].launched() - before, "{timed:?}");
-    // Queries with keys and values, the context's, and two of the feed-forward half.
+    // Products for qkv, the attention output, and two of the feed-forward half.
     assert_eq!(timed.steps.len() - kernels, 4 * model.config.layers, "{timed:?}");
     let busy: f64 = timed.steps.iter().map(|step| step.milliseconds).sum();
     assert!(busy > 0.0 && busy <= timed.whole_milliseconds, "{timed:?}");
@@ -196,7 +196,7 @@ fn every_step_of_a_batch_is_timed_and_then_no_more() {
 }
 
 #[test]
-fn scarce_memory_gives_the_same_vectors_in_more_parts() {
+fn with_little_memory_batches_are_split_with_equal_results() {
     let (model, batch) = (testdata("mbert"), golden_ids("mbert"));
     let roomy = streams(1, ROOMY);
     let plenty = load(&model, ComputeDtype::F16, roomy.clone()).unwrap();
@@ -206,7 +206,7 @@ fn scarce_memory_gives_the_same_vectors_in_more_parts() {
     let room = roomy[0].used() + (model.config.positions_used() + 50) * per_token;
     let many: Batch = (0..3).flat_map(|_| (0..batch.rows()).map(|row| batch.row(row))).collect();
     let measured = load(&model, ComputeDtype::F16, streams(1, room)).unwrap();
-    // What it measured is gone when the batch comes.
+    // The measured memory is gone when the batch arrives.
     let surprised = load(&model, ComputeDtype::F16, vec![Arc::new(Emulated::shared_with_others(room))]).unwrap();
     for scarce in [measured, surprised] {
         assert!(scarce.batch_tokens() < plenty.batch_tokens(), "{} tokens", scarce.batch_tokens());
@@ -216,7 +216,7 @@ fn scarce_memory_gives_the_same_vectors_in_more_parts() {
 }
 
 #[test]
-fn a_broken_context_is_not_taken_for_a_bad_batch() {
+fn a_broken_context_is_reported_as_a_lost_device() {
     let model = testdata("mbert");
     let counting = streams(1, ROOMY);
     load(&model, ComputeDtype::F16, counting.clone()).unwrap();
@@ -229,7 +229,7 @@ fn a_broken_context_is_not_taken_for_a_bad_batch() {
 }
 
 #[test]
-fn a_gpu_without_room_for_the_model_says_so() {
+fn a_model_too_large_for_the_gpu_is_an_error() {
     let failed = load(&testdata("mbert"), ComputeDtype::F16, streams(1, 1000)).map(drop).unwrap_err();
     let cause = std::error::Error::source(&failed).expect("it has a cause").to_string();
     assert!(cause.contains("out of GPU memory"), "{cause}");

@@ -1,5 +1,5 @@
-//! Every operation of a [`Backend`] against the reference, over sizes that are odd on purpose: around the tiles, one
-//! token, rows that are no multiple of anything.
+//! Compares every operation of a [`Backend`] with the reference, at awkward sizes: around tile bounds, a single token,
+//! rows that are no multiple of anything.
 
 use candle_core::Tensor;
 use kernels::{Activation, Heads};
@@ -9,30 +9,29 @@ use super::{Effort, Finding};
 use crate::backend::Backend;
 use crate::{Batch, ComputeDtype};
 
-/// A backend whose matrices can be written and read.
+/// A backend whose matrices can be written and read by a test.
 pub(crate) trait Probe: Backend {
-    /// Returns a backend for one batch.
     fn for_batch(&self, batch: &Batch, heads: Heads) -> Result<Self, Self::Error>
     where
         Self: Sized;
 
-    /// Places a matrix, and returns the numbers that it then has: they may have been rounded.
+    /// Uploads a matrix, and returns its numbers after rounding.
     fn place(&self, numbers: &[f32], rows: usize) -> Result<(Self::Matrix, Vec<f64>), Self::Error>;
 
-    /// Returns numbers as the weights of this backend have them.
+    /// Returns numbers rounded to the weights' format.
     fn rounded(&self, numbers: &[f32]) -> Vec<f32>;
 
     /// Waits, and returns a whole matrix.
     fn read(&self, rows: &Self::Matrix) -> Result<Vec<f32>, Self::Error>;
 
-    /// Whether nothing that runs on the device after this error can be trusted.
+    /// Whether the error makes the device unusable.
     fn is_lost(error: &Self::Error) -> bool;
 
-    /// Waits until a matrix is there.
+    /// Waits until a matrix is computed.
     fn wait(&self, rows: &Self::Matrix) -> Result<(), Self::Error>;
 }
 
-/// How far results may be from the reference, as a share of the largest number of the reference.
+/// The allowed error, relative to the largest number of the reference.
 pub(crate) fn bound(dtype: ComputeDtype) -> f64 {
     match dtype {
         ComputeDtype::F32 => 2e-5,
@@ -42,7 +41,6 @@ pub(crate) fn bound(dtype: ComputeDtype) -> f64 {
     }
 }
 
-/// Runs all checks of a backend that computes in `dtype`.
 pub(crate) struct Checks<'a, B: Probe> {
     pub(crate) backend: &'a B,
     pub(crate) dtype: ComputeDtype,
@@ -50,7 +48,7 @@ pub(crate) struct Checks<'a, B: Probe> {
     pub(crate) report: &'a mut dyn FnMut(Finding),
 }
 
-/// The worst of several comparisons.
+/// The largest error of several comparisons.
 #[derive(Default)]
 struct MaxError {
     error: f64,
@@ -86,7 +84,7 @@ fn batch_of(lengths: &[usize]) -> Batch {
     lengths.iter().map(|&length| vec![0; length]).collect()
 }
 
-/// One text, of which nothing but its being there matters.
+/// A batch for operations that do not depend on it.
 fn dummy_batch() -> Batch {
     batch_of(&[1])
 }
@@ -94,7 +92,7 @@ fn dummy_batch() -> Batch {
 const DUMMY_HEADS: Heads = Heads { count: 1, size: 32 };
 
 impl<B: Probe> Checks<'_, B> {
-    /// Runs them all and tells of each. Only a device that is lost ends them: what else fails is a finding.
+    /// Runs and reports all checks. Only a lost device ends them early; other errors are findings.
     pub(crate) fn run(&mut self) -> Result<(), B::Error> {
         self.attempt("embeddings and their normalisation", Self::embed)?;
         self.attempt("linear layers with bias", Self::project)?;
@@ -240,7 +238,7 @@ impl<B: Probe> Checks<'_, B> {
         Ok(())
     }
 
-    /// Texts of lengths at which a kernel may go wrong.
+    /// Texts of lengths around tile bounds.
     fn texts(&self) -> Batch {
         batch_of(match self.effort {
             Effort::Whole => &[1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 200, 257, 511, 512],
@@ -253,7 +251,7 @@ impl<B: Probe> Checks<'_, B> {
         let (tokens, texts, width) = (batch.tokens(), batch.rows(), heads.count * heads.size);
         let backend = self.backend.for_batch(&batch, heads)?;
         let mut rng = TestRng::new(5);
-        // Large scores, as trained models have: a softmax that overflowed would show.
+        // Scores as large as in trained models, to detect an overflow of the softmax.
         let (qkv, numbers) = backend.place(&rng.numbers(tokens * 3 * width, 1.7), tokens)?;
         let (queries, keys_values) = (B::columns(&qkv, 0..width)?, B::columns(&qkv, width..3 * width)?);
         let found = backend.read(&backend.attention(&queries, &keys_values, &batch, heads)?)?;
@@ -271,7 +269,7 @@ impl<B: Probe> Checks<'_, B> {
         Ok(())
     }
 
-    /// What whole layers call: of every token, and of the first alone.
+    /// Checks the context operations: of every token, and of the first only.
     fn contexts(&mut self, heads: Heads) -> Result<(), B::Error> {
         let batch = self.texts();
         let (tokens, width) = (batch.tokens(), heads.count * heads.size);
@@ -310,7 +308,7 @@ impl<B: Probe> Checks<'_, B> {
     }
 }
 
-/// The reference of a model that is checked as a whole: numbers by the name of a tensor.
+/// Returns deterministic weights for the name of a tensor.
 pub(crate) fn synthetic_weight(name: &str, shape: &[usize]) -> Tensor {
     let seed = name.bytes().fold(7u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
     let count = shape.iter().product();
@@ -324,7 +322,7 @@ pub(crate) fn synthetic_weight(name: &str, shape: &[usize]) -> Tensor {
     tensor(&numbers, shape)
 }
 
-/// Returns the least cosine between rows of `width` numbers, and the largest difference.
+/// Returns the smallest cosine between rows of `width` numbers, and the largest difference.
 pub(crate) fn compare_rows(found: &[f32], expected: &[f32], width: usize) -> (f64, f64) {
     let (found, expected) = (widened(found), widened(expected));
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();

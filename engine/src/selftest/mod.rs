@@ -1,7 +1,7 @@
-//! `encaje self-test`: proves on the machine at hand that a device computes what it should, and how fast.
+//! `encaje self-test`: verifies that a device computes correctly on this machine, and measures its speed.
 //!
-//! Every operation is compared with plain arithmetic in f64, a whole model with the CPU in f32; then the speed is measured.
-//! The checks are generic over [`crate::backend::Backend`], so the tests of this crate run the same ones on an emulated GPU.
+//! Every operation is compared with f64 arithmetic, a whole model with the CPU in f32. The checks are generic over
+//! [`crate::backend::Backend`], so the tests run the same ones on an emulated GPU.
 
 mod checks;
 mod model;
@@ -22,42 +22,42 @@ use crate::config::{Architecture, Config, Family};
 use crate::options::weight_format;
 use crate::{Batch, ComputeDtype, DeviceSpec, LoadError, ModelDir};
 
-/// How many sizes are gone through.
+/// The extent of a self-test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effort {
-    /// All of them, and measurements that last.
+    /// All sizes, and longer measurements.
     Whole,
-    /// A few: seconds on any machine.
+    /// A few sizes: seconds on any machine.
     Short,
 }
 
-/// What a self-test found.
+/// A result of a self-test.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Finding {
     /// A comparison with the reference.
     Check {
         /// What was checked, and in which number format.
         name: String,
-        /// Over what.
+        /// The inputs.
         detail: String,
-        /// The largest error, as a share of the largest number of the reference; for models one minus the least cosine.
+        /// The largest error, relative to the largest number of the reference; for models 1 - the smallest cosine.
         error: f64,
-        /// The largest error that passes.
+        /// The largest allowed error.
         bound: f64,
     },
     /// A measurement.
     Measure {
         /// What was measured.
         name: String,
-        /// How much.
+        /// The result.
         value: f64,
-        /// Of what.
+        /// Its unit.
         unit: &'static str,
     },
 }
 
 impl Finding {
-    /// Returns whether it is as it should be; a measurement always is.
+    /// Returns whether a check is within its bound; a measurement always passes.
     pub fn passed(&self) -> bool {
         match self {
             Finding::Check { error, bound, .. } => error <= bound,
@@ -66,11 +66,11 @@ impl Finding {
     }
 }
 
-/// Checks and measures a device, with a model of BERT's shape and made-up weights, and with `model` where one is given.
-/// Returns whether all passed.
+/// Checks and measures a device with a model of BERT's shape and synthetic weights, and with `model` if given. Returns
+/// whether all passed.
 ///
 /// # Errors
-/// When there is no such device, or it fails outright.
+/// When there is no such device, or it fails completely.
 pub fn self_test(
     device: &DeviceSpec,
     model: Option<&ModelDir>,
@@ -106,7 +106,7 @@ fn failed<E: std::error::Error + Send + Sync + 'static>(source: E) -> LoadError 
     LoadError::Device { path: "made-up weights".into(), source: Box::new(source) }
 }
 
-/// Checks every operation of a backend, and a small model as a whole.
+/// Checks every operation of a backend, and a small model.
 pub(crate) fn operations<B: Probe>(
     backend: &B,
     dtype: ComputeDtype,
@@ -138,7 +138,7 @@ pub(crate) fn operations<B: Probe>(
     Ok(())
 }
 
-/// What one minus the cosine to f32 on a CPU may be.
+/// The allowed 1 - cosine to f32 on a CPU.
 fn model_bound(dtype: ComputeDtype) -> f64 {
     match dtype {
         ComputeDtype::F32 => 1e-5,
@@ -147,7 +147,7 @@ fn model_bound(dtype: ComputeDtype) -> f64 {
     }
 }
 
-/// The shape of the made-up model.
+/// Returns the config of the synthetic model.
 fn shape(effort: Effort) -> Config {
     let (hidden_size, layers, heads, intermediate) = match effort {
         Effort::Whole => (768, 4, 12, 3072),
@@ -181,7 +181,7 @@ fn mixed_batch(effort: Effort) -> Batch {
     lengths.iter().map(|&length| (0..length).map(|_| rng.below(1000) as u32).collect::<Vec<_>>()).collect()
 }
 
-/// Measures the product that most of the time goes into, at the sizes of BERT-base.
+/// Measures the dominant product at the sizes of BERT-base.
 pub(crate) fn measure_products<B: Probe>(
     backend: &B,
     dtype: ComputeDtype,
@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cpu_passes_its_own_test() {
+    fn the_cpu_passes_the_self_test() {
         let mut findings = Vec::new();
         let passed = self_test(&DeviceSpec::Cpu, None, Effort::Short, &mut |finding| findings.push(finding.clone()));
         assert!(passed.expect("a CPU is always there"), "{findings:#?}");
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_is_less_exact_than_it_says_does_not_pass() {
+    fn a_device_less_precise_than_claimed_fails() {
         let mut failures = Vec::new();
         operations(&Cpu { format: WeightFormat::Int8 }, ComputeDtype::F32, Effort::Short, &mut |finding| {
             if !finding.passed() {

@@ -1,4 +1,4 @@
-//! A real model in the self-test: compared with the CPU in f32, measured at several lengths, and on a GPU step by step.
+//! Checks a real model against the CPU in f32, and measures it at several lengths, on a GPU also step by step.
 
 use std::time::{Duration, Instant};
 
@@ -9,15 +9,12 @@ use crate::{
     Batch, ComputeDtype, DeviceSpec, EmbedError, Engine, EngineOptions, GPU_STREAMS, LoadError, ModelDir, Pooling,
 };
 
-/// The lengths that are measured, in tokens: of equal texts, then of texts as a corpus may have them.
+/// The measured text lengths, in tokens: uniform, then mixed as in a corpus.
 const LENGTHS: [&[usize]; 5] = [&[32], &[50], &[128], &[512], &[8, 16, 24, 32, 48, 64, 128, 256, 512]];
 /// The lengths at which every step is timed.
 const TIMED_LENGTHS: [usize; 2] = [50, 512];
 
-/// Compares a model with the CPU in f32, and measures it.
-///
-/// # Errors
-/// When it cannot be loaded, or the device fails outright.
+/// Compares a model with the CPU in f32, and measures it. Fails if it cannot be loaded or the device fails completely.
 pub(super) fn check_and_measure(
     device: &DeviceSpec,
     model: &ModelDir,
@@ -70,11 +67,11 @@ pub(super) fn check_and_measure(
     Ok(())
 }
 
-/// Texts of ids drawn by a fixed seed.
+/// Texts of pseudo-random ids.
 struct SyntheticTexts {
     rng: TestRng,
     vocab: usize,
-    /// The most tokens of a text.
+    /// Maximum tokens of a text.
     longest: usize,
 }
 
@@ -84,7 +81,7 @@ impl SyntheticTexts {
         SyntheticTexts { rng: TestRng::new(13), vocab: model.config.vocab_size, longest }
     }
 
-    /// Returns texts of these lengths, as far as the model takes them.
+    /// Returns texts of these lengths, clamped to the model's maximum.
     fn batch(&mut self, lengths: &[usize]) -> Batch {
         let mut text = |length: usize| -> Vec<u32> {
             (0..length.min(self.longest)).map(|_| self.rng.below(self.vocab) as u32).collect()
@@ -92,7 +89,7 @@ impl SyntheticTexts {
         lengths.iter().map(|&length| text(length)).collect()
     }
 
-    /// Returns texts of these lengths in turn, as many as `tokens` have room for, and one at least.
+    /// Returns texts cycling through these lengths, up to `tokens` tokens but at least one text.
     fn filling(&mut self, tokens: usize, lengths: &[usize]) -> Batch {
         let (mut left, mut chosen) = (tokens, Vec::new());
         for &length in lengths.iter().cycle() {
@@ -110,8 +107,7 @@ impl SyntheticTexts {
     }
 }
 
-/// Tells what each kind of step took of a batch, in the order in which they first ran, and how much of the time the GPU
-/// was at any of them.
+/// Reports the time of each kind of step in execution order, and the GPU's utilisation.
 fn report_steps(timed: &Timed, of: &str, report: &mut dyn FnMut(Finding)) {
     let mut kinds: Vec<(&str, usize, f64)> = Vec::new();
     for step in &timed.steps {
@@ -132,7 +128,7 @@ fn report_steps(timed: &Timed, of: &str, report: &mut dyn FnMut(Finding)) {
     report(Finding::Measure { name: format!("the GPU is busy, {of}"), value, unit: "%" });
 }
 
-/// Embeds a batch over and over: on a GPU with as many at a time as a worker has there.
+/// Embeds a batch repeatedly, on a GPU with a worker's concurrency.
 fn tokens_per_second(engine: &Engine, batch: &Batch, lasting: Duration) -> Result<f64, EmbedError> {
     let threads = match engine.device() {
         DeviceSpec::Cuda(_) => GPU_STREAMS,

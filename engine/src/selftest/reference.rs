@@ -1,17 +1,16 @@
-//! What the kernels are held against: the same arithmetic in f64, one number after another.
+//! Reference implementations of the operations: scalar arithmetic in f64.
 
 use kernels::Activation;
 
-/// Foreseeable numbers, about normally distributed.
+/// A deterministic generator of roughly normal numbers.
 pub(crate) struct TestRng(u64);
 
 impl TestRng {
-    /// Starts a sequence.
     pub(crate) fn new(seed: u64) -> TestRng {
         TestRng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    /// Returns a number below `bound`.
+    /// Returns an integer below `bound`.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -40,7 +39,6 @@ pub(crate) fn linear(x: &[f64], weights: &[f32], bias: &[f32]) -> Vec<f64> {
         .collect()
 }
 
-/// Returns the layer normalisation of each row.
 pub(crate) fn norm(x: &[f64], weight: &[f32], shift: &[f32], eps: f64) -> Vec<f64> {
     let width = weight.len();
     let mut out = Vec::with_capacity(x.len());
@@ -54,7 +52,7 @@ pub(crate) fn norm(x: &[f64], weight: &[f32], shift: &[f32], eps: f64) -> Vec<f6
     out
 }
 
-/// Returns the context of queries over the keys and values of one text. All are rows of whole heads, `stride` apart.
+/// Returns the context of queries over one text; all are rows of whole heads, `stride` apart.
 pub(crate) fn attention(
     queries: &[f64],
     (keys, values, stride): (&[f64], &[f64], usize),
@@ -81,7 +79,7 @@ pub(crate) fn attention(
     out
 }
 
-/// Returns an activation, the error function by its series or its continued fraction.
+/// Returns an activation.
 pub(crate) fn activation(x: f64, activation: Activation) -> f64 {
     match activation {
         Activation::GeluErf => 0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2)),
@@ -116,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_error_function_is_right_on_both_of_its_ways() {
+    fn erf_is_accurate_in_both_branches() {
         for (x, expected) in
             [(0.5, 0.520_499_877_813_046_5), (2.9, 0.999_958_902_121_900_5), (3.1, 0.999_988_351_342_632_8)]
         {
@@ -125,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn foreseeable_numbers_are_spread_as_asked() {
+    fn generated_numbers_have_the_requested_deviation() {
         let numbers = TestRng::new(3).numbers(20_000, 2.0);
         let variance = numbers.iter().map(|x| x * x).sum::<f32>() / 20_000.0;
         assert!((variance - 4.0).abs() < 0.2, "{variance}");

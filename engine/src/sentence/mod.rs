@@ -1,7 +1,7 @@
-//! What sentence-transformers keeps beside a model: its modules and their settings, its prompts, its maximum length.
+//! The sentence-transformers files beside a model: modules and their settings, prompts, maximum length.
 //!
-//! All of it is read where `modules.json` is there, and none without it: so do sentence-transformers and transformers. What
-//! is read is applied, or refused when the model is opened.
+//! Read only if there is a `modules.json`, as in Python. Every setting is applied, or refused when the model is
+//! opened.
 
 mod modules;
 mod pooling;
@@ -16,35 +16,36 @@ pub use prompts::Prompts;
 use crate::config::read_json_object;
 use crate::{LoadError, Pooling};
 
-/// The sentence-transformers side of a model directory; for a plain encoder, nothing but the directory itself.
+/// The sentence-transformers settings of a model directory; for a plain encoder, only the directory.
 #[derive(Debug, Clone)]
 pub(crate) struct SentenceModules {
-    /// Where `config.json`, weights and tokenizer are: the directory, or `0_Transformer` in older models.
+    /// The directory of `config.json`, weights and tokenizer: the model's, or `0_Transformer` in older models.
     pub(crate) transformer_dir: PathBuf,
-    /// The model's own pooling, if it says.
+    /// The model's own pooling, if stated.
     pub(crate) pooling: Option<Pooling>,
-    /// Whether the tokens of the prompt take part in pooling. True unless the model says otherwise.
+    /// Whether the tokens of the prompt are pooled too; true by default.
     pub(crate) include_prompt: bool,
-    /// Whether the model itself scales its vectors to unit length.
+    /// Whether the model normalises its vectors.
     pub(crate) normalize: bool,
-    /// Longest input in tokens.
+    /// Maximum input in tokens.
     pub(crate) max_seq_length: Option<usize>,
-    /// Whether texts are lowercased before the tokenizer sees them.
+    /// Whether texts are lowercased before tokenization.
     pub(crate) do_lower_case: bool,
-    /// Texts to put before others.
+    /// Texts that the model wants prepended.
     pub(crate) prompts: Prompts,
-    /// Components that the model keeps of each vector.
+    /// Dimensions that the model keeps of each vector.
     pub(crate) truncate_dim: Option<usize>,
-    /// The similarity that the model is meant for.
+    /// The similarity that the model is trained for.
     pub(crate) similarity: Option<String>,
     /// The files read, for the digest.
     pub(crate) files: Vec<PathBuf>,
-    /// The files that release 0.1 read, where it made the same of them; else none.
+    /// The files that release 0.1 read, if it gave the same vectors; else empty.
     pub(crate) files_of_0_1: Vec<PathBuf>,
 }
 
 impl SentenceModules {
-    /// Reads `modules.json` and the settings of each module, and refuses what would give other vectors than Python's.
+    /// Reads `modules.json` and the settings of each module, and refuses whatever would give other vectors than
+    /// Python.
     pub(crate) fn read(dir: &Path) -> Result<SentenceModules, LoadError> {
         let mut read = SentenceModules {
             transformer_dir: dir.to_path_buf(),
@@ -90,7 +91,7 @@ impl SentenceModules {
     }
 }
 
-/// Refuses a part of a model of sentence-transformers: without its list of modules, its pooling would be passed over.
+/// Refuses parts of a sentence-transformers model without `modules.json`, whose pooling would be ignored.
 fn check_plain(dir: &Path) -> Result<(), LoadError> {
     if !dir.join("1_Pooling").join("config.json").is_file() {
         return Ok(());
@@ -100,7 +101,7 @@ fn check_plain(dir: &Path) -> Result<(), LoadError> {
     Err(LoadError::Missing { dir: dir.into(), missing: missing.into() })
 }
 
-/// Refuses weights that are to be added to others.
+/// Refuses adapter weights.
 fn check_adapter(dir: &Path) -> Result<(), LoadError> {
     let path = dir.join("adapter_config.json");
     if !path.is_file() {
@@ -114,7 +115,7 @@ fn check_adapter(dir: &Path) -> Result<(), LoadError> {
     Err(LoadError::Unsupported { what })
 }
 
-/// Refuses a processor of several kinds of input, which sentence-transformers would load in place of the tokenizer.
+/// Refuses multimodal processors, which sentence-transformers would load instead of the tokenizer.
 fn check_processor(dir: &Path) -> Result<(), LoadError> {
     for name in ["processor_config.json", "preprocessor_config.json", "tokenizer_config.json"] {
         let path = dir.join(name);
@@ -148,7 +149,7 @@ mod tests {
         SentenceModules::read(dir.path()).map_err(|error| error.to_string())
     }
 
-    /// A plain model with another file beside it.
+    /// Reads a plain model with one more file.
     fn with(file: &str, content: &str) -> Result<SentenceModules, String> {
         read(&[("modules.json", PLAIN_MODULES), ("1_Pooling/config.json", MEAN), (file, content)])
     }
@@ -163,14 +164,14 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_encoder_says_nothing() {
+    fn a_plain_encoder_has_no_settings() {
         let modules = read(&[("sentence_bert_config.json", r#"{"max_seq_length": 8, "new": 1}"#)]).unwrap();
         assert_eq!((modules.pooling, modules.max_seq_length, modules.include_prompt), (None, None, true));
         assert!(modules.files.is_empty());
     }
 
     #[test]
-    fn pooling_is_read_from_flags_and_from_the_newer_name() {
+    fn pooling_is_read_from_old_and_new_keys() {
         let flags = r#"{"pooling_mode_cls_token": false, "pooling_mode_mean_tokens": true}"#;
         assert_eq!(pooling_of(flags), Ok(Some(Pooling::Mean)));
         assert_eq!(pooling_of(r#"{"pooling_mode_cls_token": true}"#), Ok(Some(Pooling::Cls)));
@@ -182,8 +183,10 @@ mod tests {
     }
 
     #[test]
-    fn poolings_that_are_not_done_are_refused_by_name() {
-        assert!(pooling_of(r#"{"pooling_mode": "weightedmean"}"#).unwrap_err().contains("`weightedmean` is not done"));
+    fn unsupported_poolings_are_refused_by_name() {
+        assert!(
+            pooling_of(r#"{"pooling_mode": "weightedmean"}"#).unwrap_err().contains("`weightedmean` is not supported")
+        );
         let two = r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}"#;
         assert!(pooling_of(two).unwrap_err().contains("(cls, mean)"));
         assert!(pooling_of(r#"{"pooling_mode": []}"#).unwrap_err().contains("`pooling_mode` is `[]`"));
@@ -204,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn modules_go_by_the_names_of_every_release() {
+    fn modules_are_found_by_the_names_of_every_release() {
         let newest = PLAIN_MODULES
             .replace("models.Transformer", "base.modules.transformer.Transformer")
             .replace("models.Pooling", "sentence_transformer.modules.pooling.Pooling")
@@ -216,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn modules_that_are_not_done_are_refused_by_name() {
+    fn unsupported_modules_are_refused_by_name() {
         let replaced = |from: &str, to: &str| with_modules(&PLAIN_MODULES.replace(from, to)).unwrap_err();
         assert!(replaced("models.Normalize", "models.Dense").contains("`Dense` module"));
         assert!(replaced("models.Normalize", "models.StaticEmbedding").contains("`StaticEmbedding` module"));
@@ -226,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_modules_that_give_no_vector_per_text_are_refused() {
+    fn module_lists_without_a_vector_per_text_are_refused() {
         let first = PLAIN_MODULES.lines().nth(1).unwrap().trim_end_matches(',');
         assert!(with_modules(&format!("[{first}]")).unwrap_err().contains("it names no Pooling module"));
         assert!(with_modules("[]").unwrap_err().contains("it names no modules"));
@@ -265,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_length_is_what_python_cuts_to() {
+    fn the_maximum_length_is_the_one_python_uses() {
         let length = |config: &str| with("sentence_bert_config.json", config).map(|modules| modules.max_seq_length);
         assert_eq!(length(r#"{"max_seq_length": null}"#), Ok(None));
         let loaded = r#"{"max_seq_length": 256, "processor_kwargs": {"model_max_length": 32}}"#;
@@ -286,14 +289,14 @@ mod tests {
     }
 
     #[test]
-    fn what_sentence_transformers_6_writes_is_read() {
+    fn files_of_sentence_transformers_6_are_read() {
         let written = r#"{"transformer_task": "feature-extraction", "module_output_name": "token_embeddings",
             "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}}"#;
         assert_eq!(with("sentence_bert_config.json", written).unwrap().pooling, Some(Pooling::Mean));
     }
 
     #[test]
-    fn settings_of_the_transformer_that_are_not_applied_are_refused_with_key_and_value() {
+    fn unsupported_transformer_settings_are_refused_with_key_and_value() {
         for (config, named) in [
             (r#"{"config_args": {"num_hidden_layers": 2}}"#, "`config_args.num_hidden_layers` to `2`"),
             (r#"{"config_kwargs": {"hidden_act": "relu"}}"#, "`config_kwargs.hidden_act` to `relu`"),
@@ -319,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn prompts_are_read_and_a_default_without_a_text_is_none() {
+    fn prompts_are_read_and_an_empty_default_is_none() {
         let config = |json: &str| with("config_sentence_transformers.json", json);
         let read = config(
             r#"{"prompts": {"query": "q: ", "doc": null}, "default_prompt_name": "query",
@@ -335,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_the_model_that_cannot_be_are_refused() {
+    fn invalid_model_settings_are_refused() {
         for (config, named) in [
             (r#"{"prompts": {"a": "x"}, "default_prompt_name": "b"}"#, "`b` and not one of the prompts (a)"),
             (r#"{"prompts": null}"#, "`prompts` is `null`"),
@@ -356,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_processor_of_other_inputs_is_refused() {
+    fn a_multimodal_processor_is_refused() {
         let class = r#"{"processor_class": "CLIPProcessor"}"#;
         for file in ["processor_config.json", "preprocessor_config.json", "tokenizer_config.json"] {
             let error = with(file, class).unwrap_err();
@@ -366,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_model_keeps_its_transformer_in_a_folder() {
+    fn older_models_have_their_transformer_in_a_folder() {
         let modules = PLAIN_MODULES.replace(r#""path": "", "#, r#""path": "0_Transformer", "#);
         let read = with_modules(&modules).unwrap();
         assert!(read.transformer_dir.ends_with("0_Transformer"));

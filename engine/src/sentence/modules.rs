@@ -1,4 +1,4 @@
-//! `modules.json`: which modules a model is made of, in order, and where each keeps its files.
+//! `modules.json`: the modules of a model in order, and the directory of each.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,18 +8,17 @@ use serde_json::{Map, Value};
 use super::settings::{self, Rule, Table};
 use crate::LoadError;
 
-/// A module that is done here.
+/// A supported module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Transformer,
     Pooling,
     Normalize,
-    /// Does nothing outside of training.
+    /// No effect outside of training.
     Dropout,
 }
 
-/// The names under which sentence-transformers 6.2 finds the classes: as old releases wrote them, as new ones do, and the
-/// packages between.
+/// The class names that sentence-transformers 6.2 accepts: of old and new releases, and of the packages between.
 const CLASSES: &[(&str, Kind)] = &[
     ("sentence_transformers.models.Transformer", Kind::Transformer),
     ("sentence_transformers.models.Transformer.Transformer", Kind::Transformer),
@@ -42,7 +41,7 @@ const CLASSES: &[(&str, Kind)] = &[
     ("sentence_transformers.sentence_transformer.modules.dropout.Dropout", Kind::Dropout),
 ];
 
-/// The keys of an entry. `kwargs` names what callers of Python's `encode` may pass on: nothing of it applies here.
+/// The keys of an entry. `kwargs` names arguments that callers of Python's `encode` may pass: irrelevant here.
 const ENTRY: Table = &[
     ("idx", Rule::NoEffect),
     ("name", Rule::Read),
@@ -51,25 +50,23 @@ const ENTRY: Table = &[
     ("kwargs", Rule::NoEffect),
 ];
 
-/// The keys of a Normalize module's own file: which of a text's vectors it scales.
+/// The keys of a Normalize module's file.
 const NORMALIZE: Table = &[
     ("module_input_name", Rule::Only(&[r#""sentence_embedding""#])),
     ("module_output_name", Rule::Only(&[r#""sentence_embedding""#, "null"])),
 ];
 
-/// What `modules.json` says.
 pub(super) struct Modules {
-    /// Where the encoder lies.
+    /// The directory of the encoder.
     pub(super) transformer: PathBuf,
     /// The config of the pooling module.
     pub(super) pooling: PathBuf,
-    /// Whether a module scales the pooled vectors to unit length.
+    /// Whether a module normalises the pooled vectors.
     pub(super) normalize: bool,
-    /// The files read.
     pub(super) files: Vec<PathBuf>,
 }
 
-/// Reads the list of modules, and refuses those that are not done here, and any order but the one that is.
+/// Reads the list of modules, and refuses unsupported modules and orders.
 pub(super) fn read(dir: &Path, list: &Path) -> Result<Modules, LoadError> {
     let invalid = |problem: String| LoadError::Invalid { path: list.into(), problem };
     let bytes = std::fs::read(list).map_err(|source| LoadError::Read { path: list.into(), source })?;
@@ -113,7 +110,7 @@ fn kind(list: &Path, class: &str) -> Result<Kind, LoadError> {
     let list = list.display();
     let what = match class.strip_prefix("sentence_transformers.") {
         Some(known) => format!(
-            "`{list}` has a `{}` module (`{class}`), but only Transformer, Pooling, Normalize and Dropout are done: embed \
+            "`{list}` has a `{}` module (`{class}`), but only Transformer, Pooling, Normalize and Dropout are supported: embed \
              with sentence-transformers",
             known.rsplit('.').next().unwrap_or(known)
         ),
@@ -125,7 +122,7 @@ fn kind(list: &Path, class: &str) -> Result<Kind, LoadError> {
     Err(LoadError::Unsupported { what })
 }
 
-/// Refuses a path that leads out of the model, as sentence-transformers does.
+/// Refuses a path outside of the model, as sentence-transformers does.
 fn module_dir(dir: &Path, list: &Path, path: &str) -> Result<PathBuf, LoadError> {
     let windows = path.replace('\\', "/");
     let rooted = windows.starts_with('/') || windows.as_bytes().get(1) == Some(&b':');

@@ -8,7 +8,6 @@ use super::settings::{self, Rule, Table};
 use crate::config::read_json_object;
 use crate::{LoadError, Pooling};
 
-/// The keys of the file.
 const POOLING: Table = &[
     ("embedding_dimension", Rule::Read),
     ("word_embedding_dimension", Rule::Read),
@@ -22,7 +21,7 @@ const POOLING: Table = &[
     ("include_prompt", Rule::Read),
 ];
 
-/// `pooling_mode` of newer files, the flag of older ones, and what they mean here; `None` is not done here.
+/// `pooling_mode` of newer files, the flag of older ones, and the pooling; `None` is unsupported.
 const MODES: [(&str, &str, Option<Pooling>); 6] = [
     ("cls", "pooling_mode_cls_token", Some(Pooling::Cls)),
     ("max", "pooling_mode_max_tokens", Some(Pooling::Max)),
@@ -32,7 +31,7 @@ const MODES: [(&str, &str, Option<Pooling>); 6] = [
     ("lasttoken", "pooling_mode_lasttoken", Some(Pooling::Last)),
 ];
 
-/// Reads a pooling config: the mode, and whether the tokens of the prompt take part.
+/// Reads a pooling config: the mode, and whether the prompt is included.
 pub(super) fn read(path: &Path) -> Result<(Pooling, bool), LoadError> {
     if !path.is_file() {
         let problem = "it is not there, though `modules.json` names it: copy the model's files again".into();
@@ -48,7 +47,7 @@ pub(super) fn read(path: &Path) -> Result<(Pooling, bool), LoadError> {
     Ok((mode(path, &map)?, settings::flag(path, "include_prompt", map.get("include_prompt"), true)?))
 }
 
-/// Returns the one mode that is modes for. No mode at all means the mean, as in Python; the newer key wins.
+/// Returns the one configured mode: the mean by default, as in Python; the newer key wins.
 fn mode(path: &Path, map: &Map<String, Value>) -> Result<Pooling, LoadError> {
     let unsupported = |what: String| LoadError::Unsupported { what: format!("`{}`: {what}", path.display()) };
     let wrong = |value: &Value| settings::invalid(path, "pooling_mode", value, "the name of a pooling, or several");
@@ -71,11 +70,11 @@ fn mode(path: &Path, map: &Map<String, Value>) -> Result<Pooling, LoadError> {
     };
     match modes.as_slice() {
         [] => Ok(Pooling::Mean),
-        [mode] => MODES
-            .iter()
-            .find(|(name, ..)| name == mode)
-            .and_then(|(.., pooling)| *pooling)
-            .ok_or_else(|| unsupported(format!("pooling `{mode}` is not done; cls, mean, max and lasttoken are"))),
-        several => Err(unsupported(format!("joins several poolings ({}); only one is done", several.join(", ")))),
+        [mode] => {
+            MODES.iter().find(|(name, ..)| name == mode).and_then(|(.., pooling)| *pooling).ok_or_else(|| {
+                unsupported(format!("pooling `{mode}` is not supported; cls, mean, max and lasttoken are"))
+            })
+        }
+        several => Err(unsupported(format!("joins several poolings ({}); only one is supported", several.join(", ")))),
     }
 }

@@ -9,28 +9,26 @@ use super::settings::{self, Rule, Table};
 use crate::LoadError;
 use crate::config::read_json_object;
 
-/// The file.
 pub(super) const FILE: &str = "config_sentence_transformers.json";
 
-/// The keys of the file.
 const MODEL: Table = &[
     ("prompts", Rule::Read),
     ("default_prompt_name", Rule::Read),
     ("truncate_dim", Rule::Read),
     ("similarity_fn_name", Rule::Read),
     ("model_type", Rule::Only(&[r#""SentenceTransformer""#])),
-    // What the model was saved with, and what Python needs to load it.
+    // The versions it was saved with, and requirements of Python.
     ("__version__", Rule::NoEffect),
     ("requirements", Rule::NoEffect),
 ];
 
-/// The similarities of sentence-transformers; it passes over any other name.
+/// The similarities of sentence-transformers, which ignores other names.
 const SIMILARITIES: [&str; 4] = ["cosine", "dot", "euclidean", "manhattan"];
 
-/// Prompts that Python has for every model; a model gives them a text or leaves them empty.
+/// Prompts that Python defines for every model, empty by default.
 const ALWAYS_THERE: [&str; 2] = ["query", "document"];
 
-/// Texts that a model wants put before others, by name.
+/// Texts that a model wants prepended, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Prompts {
     /// The text of each prompt.
@@ -40,26 +38,24 @@ pub struct Prompts {
 }
 
 impl Prompts {
-    /// Returns name and text of the prompt that applies by default. One without a text is none.
+    /// Returns name and text of the default prompt, if it has a text.
     pub fn by_default(&self) -> Option<(&str, &str)> {
         let name = self.default.as_deref()?;
         self.by_name.get(name).map(|text| (name, text.as_str())).filter(|(_, text)| !text.is_empty())
     }
 }
 
-/// What the file says.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ModelSettings {
     pub(super) prompts: Prompts,
-    /// Components that are kept of each vector.
+    /// Dimensions kept of each vector.
     pub(super) truncate_dim: Option<usize>,
     pub(super) similarity: Option<String>,
 }
 
-/// Reads the file.
 pub(super) fn read(path: &Path) -> Result<ModelSettings, LoadError> {
     let mut map = read_json_object(path)?;
-    // Python reads no other key, but one with a value is there for a reason.
+    // Python ignores other keys, but one with a value probably matters.
     map.retain(|key, value| MODEL.iter().any(|(known, _)| known == key) || !is_empty(value));
     settings::check(path, "", MODEL, &map)?;
     let truncate_dim = map.get("truncate_dim").filter(|value| !value.is_null());

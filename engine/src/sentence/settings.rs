@@ -1,6 +1,5 @@
-//! Tables of settings: every key that a file may have, and what this engine does about it. A new setting is one line.
-//!
-//! A key in no table is refused: whatever it means, it would not be applied.
+//! Tables of settings: every key that a file may have, and how it is handled. A new setting is one line. Unknown keys
+//! are refused, since they would not be applied.
 
 use std::path::Path;
 
@@ -8,27 +7,26 @@ use serde_json::{Map, Value};
 
 use crate::LoadError;
 
-/// Characters of a value that an error shows.
+/// Characters of a value in an error message.
 const SHOWN_MAX: usize = 60;
 
-/// What is done about a key.
+/// How a key is handled.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Rule {
-    /// The owner of the table reads it, and refuses what it cannot do.
+    /// Read, and validated, by the owner of the table.
     Read,
-    /// No value of it changes a vector.
+    /// Changes no vector.
     NoEffect,
-    /// These values (as JSON) change nothing; any other would, and is refused.
+    /// Only these values (as JSON) are supported, because they change nothing.
     Only(&'static [&'static str]),
-    /// An object with a table of its own.
+    /// An object with its own table.
     Object(Table),
 }
 
 /// The keys of an object.
 pub(super) type Table = &'static [(&'static str, Rule)];
 
-/// Refuses the keys of `map`, which lies under `parent` in the file, that are not in the table, and values that are not
-/// applied here.
+/// Refuses unknown keys and unsupported values of `map`, which is below `parent` in the file.
 pub(super) fn check(path: &Path, parent: &str, table: Table, map: &Map<String, Value>) -> Result<(), LoadError> {
     for (key, value) in map {
         let name = if parent.is_empty() { key.clone() } else { format!("{parent}.{key}") };
@@ -37,8 +35,8 @@ pub(super) fn check(path: &Path, parent: &str, table: Table, map: &Map<String, V
             Some(Rule::Read | Rule::NoEffect) => {}
             Some(Rule::Only(values)) if values.contains(&value.to_string().as_str()) => {}
             Some(Rule::Only(values)) => {
-                let done = if values.is_empty() { "none".into() } else { values.join(" or ") };
-                return Err(refused(path, &name, value, &format!("which is not supported (supported: {done})")));
+                let supported = if values.is_empty() { "none".into() } else { values.join(" or ") };
+                return Err(refused(path, &name, value, &format!("which is not supported (supported: {supported})")));
             }
             Some(Rule::Object(table)) => match value {
                 Value::Object(inner) => check(path, &name, table, inner)?,
@@ -49,7 +47,7 @@ pub(super) fn check(path: &Path, parent: &str, table: Table, map: &Map<String, V
     Ok(())
 }
 
-/// A setting that cannot be applied.
+/// Returns the error for a setting that cannot be applied.
 pub(super) fn refused(path: &Path, key: &str, value: &Value, why: &str) -> LoadError {
     let what = format!(
         "`{}` sets `{key}` to `{}`, {why}: remove it if the model does not need it, or embed with sentence-transformers",
@@ -59,16 +57,16 @@ pub(super) fn refused(path: &Path, key: &str, value: &Value, why: &str) -> LoadE
     LoadError::Unsupported { what }
 }
 
-/// A setting whose value is of the wrong kind.
+/// Returns the error for a value of the wrong kind.
 pub(super) fn invalid(path: &Path, key: &str, value: &Value, expected: &str) -> LoadError {
     LoadError::Invalid { path: path.into(), problem: format!("`{key}` is `{}` and not {expected}", shown(value)) }
 }
 
-/// Reads a whole number above 0; an absent key gives `None`.
+/// Reads an integer above 0; an absent key gives `None`.
 pub(super) fn length(path: &Path, key: &str, value: Option<&Value>) -> Result<Option<usize>, LoadError> {
     let Some(value) = value else { return Ok(None) };
     let whole = value.as_number().is_some_and(|number| !number.to_string().contains(['.', '-']));
-    // Larger numbers than the machine's stand for "no limit", as the tokenizers' own do.
+    // Tokenizers write numbers beyond 64 bits for "no limit".
     let number = value.as_u64().map(|number| usize::try_from(number).unwrap_or(usize::MAX));
     let number = number.or_else(|| value.as_f64().filter(|large| whole && *large > 1e18).map(|_| usize::MAX));
     match number.filter(|number| *number > 0) {
@@ -77,7 +75,7 @@ pub(super) fn length(path: &Path, key: &str, value: Option<&Value>) -> Result<Op
     }
 }
 
-/// Reads true or false; an absent key gives `default`.
+/// Reads a bool; an absent key gives `default`.
 pub(super) fn flag(path: &Path, key: &str, value: Option<&Value>, default: bool) -> Result<bool, LoadError> {
     match value {
         None => Ok(default),
@@ -113,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn known_values_pass_and_others_are_named_with_their_file_and_key() {
+    fn unsupported_values_are_refused_with_file_and_key() {
         assert_eq!(checked(r#"{"read": 1, "free": [2], "task": "embed", "inner": {}}"#), Ok(()));
         assert_eq!(checked(r#"{"task": null}"#), Ok(()));
         let error = checked(r#"{"task": "rank"}"#).unwrap_err();
@@ -129,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_whole_numbers_and_huge_ones_mean_no_limit() {
+    fn lengths_are_integers_and_huge_ones_mean_no_limit() {
         let read = |json: &str| {
             length(Path::new("f"), "n", Some(&serde_json::from_str(json).unwrap())).map_err(|error| error.to_string())
         };

@@ -1,4 +1,4 @@
-//! The settings of the Transformer module: `sentence_bert_config.json`, or what older models call it.
+//! The settings of the Transformer module: `sentence_bert_config.json` or its older names.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::settings::{self, Rule, Table};
 use crate::LoadError;
 use crate::config::read_json_object;
 
-/// The file's names, in the order in which sentence-transformers looks for them.
+/// The file's names, in the order in which sentence-transformers tries them.
 const FILES: [&str; 7] = [
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
@@ -19,7 +19,6 @@ const FILES: [&str; 7] = [
     "sentence_xlnet_config.json",
 ];
 
-/// The keys of the file.
 const TRANSFORMER: Table = &[
     ("max_seq_length", Rule::Read),
     ("do_lower_case", Rule::Read),
@@ -33,19 +32,19 @@ const TRANSFORMER: Table = &[
     ("model_args", Rule::Object(MODEL)),
     ("config_kwargs", Rule::Object(CONFIG)),
     ("config_args", Rule::Object(CONFIG)),
-    // How attention is batched.
+    // Only affects batching.
     ("unpad_inputs", Rule::NoEffect),
     // Lengths of Python's `encode_query` and `encode_document`, not of `encode`.
     ("query_length", Rule::NoEffect),
     ("document_length", Rule::NoEffect),
     ("query_expansion", Rule::Only(&["null"])),
     ("tokenizer_name_or_path", Rule::Only(&["null"])),
-    // The caller decides these in Python too.
+    // Chosen by the caller in Python too.
     ("backend", Rule::NoEffect),
     ("cache_dir", Rule::NoEffect),
 ];
 
-/// Keys that Python overwrites with what its caller says: where files come from.
+/// Keys about the origin of files, which Python overwrites with its caller's arguments.
 macro_rules! hub_keys {
     ($($key:expr),* $(,)?) => {
         &[
@@ -60,7 +59,7 @@ macro_rules! hub_keys {
     };
 }
 
-/// What `AutoModel.from_pretrained` is given.
+/// Arguments of `AutoModel.from_pretrained`.
 const MODEL: Table = hub_keys![
     ("attn_implementation", Rule::Only(&["null", r#""eager""#, r#""sdpa""#])),
     ("add_pooling_layer", Rule::Only(&["true", "false"])),
@@ -69,17 +68,17 @@ const MODEL: Table = hub_keys![
     ("torch_dtype", Rule::Only(&["null", r#""auto""#, r#""float32""#])),
 ];
 
-/// What the tokenizer is loaded with, over its own files.
+/// Arguments of the tokenizer's loading, which override its files.
 const PROCESSOR: Table = hub_keys![("model_max_length", Rule::Read), ("use_fast", Rule::NoEffect)];
 
-/// What the encoder's config is loaded with, over its own file.
+/// Arguments of the config's loading, which override its file.
 const CONFIG: Table = hub_keys![("use_cache", Rule::NoEffect)];
 
-/// What the tokenizer is called with.
+/// Arguments of the tokenizer's calls.
 const PROCESSING: Table = &[
     ("text", Rule::Object(PROCESSING_TEXT)),
     ("common", Rule::Object(&[("return_tensors", Rule::Only(&[r#""pt""#]))])),
-    // Of kinds of input that no model here takes.
+    // Only for inputs that no supported model has.
     ("audio", Rule::NoEffect),
     ("image", Rule::NoEffect),
     ("video", Rule::NoEffect),
@@ -96,23 +95,22 @@ const PROCESSING_TEXT: Table = &[
     ("return_token_type_ids", Rule::Only(&["null", "true", "false"])),
 ];
 
-/// What a model's output for a text is: the last layer's vectors.
+/// The output used as token vectors: the last layer's.
 const MODALITY_TEXT: Table = &[
     ("method", Rule::Only(&[r#""forward""#])),
     ("method_output_name", Rule::Only(&[r#""last_hidden_state""#, r#"["last_hidden_state"]"#])),
     ("format", Rule::NoEffect),
 ];
 
-/// How the Transformer module uses its encoder.
+/// The settings that apply.
 #[derive(Debug, Default)]
 pub(super) struct Transformer {
-    /// Longest input in tokens, if it says.
+    /// Maximum input in tokens, if stated.
     pub(super) max_seq_length: Option<usize>,
-    /// Whether texts are lowercased before the tokenizer sees them.
+    /// Whether texts are lowercased before tokenization.
     pub(super) do_lower_case: bool,
-    /// The file read.
     pub(super) file: Option<PathBuf>,
-    /// Whether release 0.1, which read two keys of the first file, made the same of it.
+    /// Whether release 0.1, which read two keys of the first file, gave the same vectors.
     pub(super) as_0_1: bool,
 }
 
@@ -121,7 +119,7 @@ pub(super) fn first_file(dir: &Path) -> Option<PathBuf> {
     FILES.map(|name| dir.join(name)).into_iter().find(|path| path.is_file())
 }
 
-/// Reads the settings in the encoder's directory. A file without a key is passed over, as in Python.
+/// Reads the settings in the encoder's directory. An empty file is ignored, as in Python.
 pub(super) fn read(dir: &Path) -> Result<Transformer, LoadError> {
     for path in FILES.map(|name| dir.join(name)).into_iter().filter(|path| path.is_file()) {
         let map = read_json_object(&path)?;
@@ -146,11 +144,10 @@ pub(super) fn read(dir: &Path) -> Result<Transformer, LoadError> {
     Ok(Transformer { as_0_1: true, ..Transformer::default() })
 }
 
-/// Returns the length that Python cuts texts to: what the tokenizer is called with, else what it is loaded with, else the
-/// module's own.
+/// Returns the length that Python truncates to: the call argument, else the loading argument, else the module's own.
 fn max_seq_length(path: &Path, map: &Map<String, Value>) -> Result<Option<usize>, LoadError> {
     let called = map.get("processing_kwargs").and_then(|kwargs| kwargs.get("text"));
-    // The older name wins where both are there.
+    // The older name wins if both are present.
     let loaded = map.get("tokenizer_args").or_else(|| map.get("processor_kwargs"));
     let own = map.get("max_seq_length").filter(|value| !value.is_null());
     let places = [
@@ -166,13 +163,13 @@ fn max_seq_length(path: &Path, map: &Map<String, Value>) -> Result<Option<usize>
     Ok(None)
 }
 
-/// Refuses any output but the last layer's vectors of a text. Without modalities, that is what Python takes.
+/// Refuses outputs other than the last layer's vectors, Python's default.
 fn check_modalities(path: &Path, map: &Map<String, Value>) -> Result<(), LoadError> {
     let Some(value) = map.get("modality_config") else { return Ok(()) };
     let Some(modalities) = value.as_object() else {
         return Err(settings::invalid(path, "modality_config", value, "an object"));
     };
-    // A chat template would be put around every text.
+    // A chat template would be applied to every text.
     if let Some(message) = modalities.get("message") {
         return Err(settings::refused(path, "modality_config.message", message, "which is not supported"));
     }

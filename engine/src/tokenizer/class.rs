@@ -1,7 +1,5 @@
-//! Which class of transformers reads a model's tokenizer files: what `AutoTokenizer` decides.
-//!
-//! The class matters: most classes take the vocabulary alone out of `tokenizer.json` and build the rest from their own
-//! settings.
+//! Which tokenizer class of transformers `AutoTokenizer` picks for a model. Most classes take only the vocabulary from
+//! `tokenizer.json` and build the rest from their own settings.
 
 use serde_json::{Map, Value};
 
@@ -11,7 +9,7 @@ use crate::config::{Architecture, Config};
 /// A tokenizer class whose tokens can be reproduced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// `TokenizersBackend`, also known as `PreTrainedTokenizerFast`: the pipeline of `tokenizer.json` as it is.
+    /// `TokenizersBackend`, alias `PreTrainedTokenizerFast`: the pipeline of `tokenizer.json` unchanged.
     Backend,
     Bert,
     ConvBert,
@@ -33,7 +31,7 @@ pub(crate) enum Class {
     Gemma,
 }
 
-/// The names of the classes, without the suffix `Fast`, which changes nothing. The first name of a class is its own.
+/// Class names without the irrelevant suffix `Fast`. The first name of a class is canonical.
 const NAMES: [(&str, Class); 32] = [
     ("TokenizersBackend", Class::Backend),
     ("PreTrainedTokenizer", Class::Backend),
@@ -69,8 +67,8 @@ const NAMES: [(&str, Class); 32] = [
     ("GemmaTokenizer", Class::Gemma),
 ];
 
-/// Classes of transformers 5.24 with rules of their own, in code, that nothing here follows. A name that is neither here
-/// nor above is unknown to transformers too, which then takes [`Class::Backend`].
+/// Classes of transformers 5.24 with rules in code, which are unsupported. Names in neither list are unknown to
+/// transformers too, which then uses [`Class::Backend`].
 const UNSUPPORTED_CLASSES: [&str; 85] = [
     "BartphoTokenizer",
     "BertGenerationTokenizer",
@@ -150,7 +148,7 @@ const UNSUPPORTED_CLASSES: [&str; 85] = [
     "XGLMTokenizer",
     "XLMTokenizer",
     "XLNetTokenizer",
-    // What transformers has under names of tokenizers, but fails to load as such.
+    // Registered in transformers as tokenizers, but failing to load.
     "AutoTokenizer",
     "BasicTokenizer",
     "CharacterTokenizer",
@@ -160,21 +158,20 @@ const UNSUPPORTED_CLASSES: [&str; 85] = [
     "WordpieceTokenizer",
 ];
 
-/// Models (`model_name` of `config.json`) whose `tokenizer_class` transformers knows to be wrong.
+/// Models (`model_name` of `config.json`) whose `tokenizer_class` transformers treats as wrong.
 const WRONG_CLASS: [&str; 1] = ["camembertv2-base"];
 
 impl Class {
-    /// Returns the name that transformers gives the class.
     pub(crate) fn name(self) -> &'static str {
         NAMES.iter().find(|(_, class)| *class == self).expect("every class has a name").0
     }
 
-    /// Whether the pipeline is that of `tokenizer.json`, and not built from the class's own settings.
+    /// Whether the pipeline of `tokenizer.json` is used, instead of one built from the class's settings.
     pub(super) fn uses_file_pipeline(self) -> bool {
         matches!(self, Class::Backend | Class::ConvBert | Class::FNet)
     }
 
-    /// The class that transformers registers for an architecture.
+    /// Returns the class that transformers registers for an architecture.
     fn registered(architecture: Architecture) -> Class {
         match architecture {
             Architecture::Bert | Architecture::DistilBert | Architecture::NomicBert => Class::Bert,
@@ -186,7 +183,7 @@ impl Class {
         }
     }
 
-    /// Finds a class by name; `None` where transformers does not know the name either.
+    /// Finds a class by name; `None` where transformers does not know it either.
     fn named(declared: Declared<'_>) -> Result<Option<Class>, LoadError> {
         let name = without_fast(declared.name);
         if UNSUPPORTED_CLASSES.contains(&name) {
@@ -196,7 +193,7 @@ impl Class {
     }
 }
 
-/// A `tokenizer_class`, and the file that declares it.
+/// A `tokenizer_class` and the file that declares it.
 #[derive(Clone, Copy)]
 struct Declared<'a> {
     name: &'a str,
@@ -220,8 +217,8 @@ impl<'a> Declared<'a> {
     }
 }
 
-/// Chooses the class as `AutoTokenizer` of transformers 5.24 does. `byte_level` tells whether `tokenizer.json` mentions
-/// `"ByteLevel"`, and is asked only where that matters.
+/// Chooses the class like `AutoTokenizer` of transformers 5.24. `byte_level`, called only if needed, returns whether
+/// `tokenizer.json` mentions `"ByteLevel"`.
 pub(super) fn choose(
     model: &Config,
     settings: &Map<String, Value>,
@@ -232,7 +229,7 @@ pub(super) fn choose(
     let registered = Class::registered(model.architecture);
     let known_as_wrong = model.architecture == Architecture::ModernBert
         || model.raw.get("model_name").and_then(Value::as_str).is_some_and(|name| WRONG_CLASS.contains(&name));
-    // Code from the model's own repository is not run; its presence still leads past the comparison of classes.
+    // Code of the model's repository is not run, but its presence skips the comparison of classes.
     if !has_own_code(settings)
         && let Some(declared) = in_settings.or(in_model)
     {
@@ -281,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn the_architecture_decides_where_nothing_is_declared() {
+    fn the_architecture_decides_without_a_declared_class() {
         assert_eq!(chosen(json!({"model_type": "bert"}), json!({})), Ok(Class::Bert));
         assert_eq!(chosen(json!({"model_type": "roberta"}), json!({})), Ok(Class::Roberta));
         assert_eq!(chosen(json!({"model_type": "modernbert"}), json!({})), Ok(Class::Backend));
@@ -300,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn modernbert_and_models_with_a_wrong_class_ignore_what_is_declared() {
+    fn modernbert_and_known_wrong_declarations_ignore_the_class() {
         let modernbert = json!({"model_type": "modernbert"});
         assert_eq!(chosen(modernbert, json!({"tokenizer_class": "BertTokenizer"})), Ok(Class::Backend));
         let camembert = json!({"model_type": "roberta", "model_name": "camembertv2-base"});
@@ -308,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_with_rules_of_its_own_is_refused_by_name() {
+    fn a_class_with_rules_in_code_is_refused_by_name() {
         let error =
             chosen(json!({"model_type": "bert"}), json!({"tokenizer_class": "BertJapaneseTokenizer"})).unwrap_err();
         assert!(error.contains("`tokenizer_config.json`: `tokenizer_class` is `BertJapaneseTokenizer`"), "{error}");

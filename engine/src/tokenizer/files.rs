@@ -1,17 +1,15 @@
-//! Which files hold a model's tokenizer.
+//! Locates the tokenizer files of a model.
 
 use std::path::{Path, PathBuf};
 
 use crate::{LoadError, TokenizerKind};
 
-/// The name of the step, as JSON writes it.
+/// The name of the step as JSON.
 const BYTE_LEVEL: &[u8] = b"\"ByteLevel\"";
 
-/// The tokenizer files of a model directory.
 #[derive(Debug, Clone)]
 pub(crate) struct TokenizerFiles {
     main: Main,
-    /// `tokenizer_config.json`.
     pub(super) config: Option<PathBuf>,
     pub(super) special_tokens_map: Option<PathBuf>,
     pub(super) added_tokens: Option<PathBuf>,
@@ -26,7 +24,7 @@ pub(super) enum Main {
 }
 
 impl TokenizerFiles {
-    /// Finds the tokenizer in a directory: the newest format that is there.
+    /// Finds the tokenizer in a directory: the newest format present.
     pub(super) fn find(dir: &Path) -> Result<TokenizerFiles, LoadError> {
         let file = |name: &str| Some(dir.join(name)).filter(|path| path.is_file());
         let main = if let Some(path) = file("tokenizer.json") {
@@ -55,7 +53,6 @@ impl TokenizerFiles {
         })
     }
 
-    /// Returns the kind of the main file.
     pub(crate) fn kind(&self) -> TokenizerKind {
         match self.main {
             Main::Json { .. } => TokenizerKind::TokenizerJson,
@@ -64,15 +61,14 @@ impl TokenizerFiles {
         }
     }
 
-    /// Whether `tokenizer.json` names a byte-level step, be it in any place: what transformers asks of a file whose class
-    /// is `LlamaTokenizer`.
+    /// Returns whether `tokenizer.json` mentions a byte-level step anywhere: transformers' criterion for
+    /// `LlamaTokenizer`.
     pub(super) fn mentions_byte_level(&self) -> Result<bool, LoadError> {
         let Main::Json { path } = &self.main else { return Ok(false) };
         let bytes = std::fs::read(path).map_err(|source| LoadError::Read { path: path.clone(), source })?;
         Ok(bytes.windows(BYTE_LEVEL.len()).any(|window| window == BYTE_LEVEL))
     }
 
-    /// Returns the files with the vocabulary.
     pub(super) fn vocabulary(&self) -> &Main {
         &self.main
     }
@@ -85,8 +81,8 @@ impl TokenizerFiles {
         }
     }
 
-    /// Returns the files that decide the token ids, for the digest. The two files of older versions are among them where
-    /// they are read.
+    /// Returns the files that determine the token ids, for the digest, including the two older files where they are
+    /// read.
     pub(super) fn all(&self, reads_older_files: bool) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = self.config.iter().cloned().collect();
         match &self.main {

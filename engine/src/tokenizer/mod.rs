@@ -1,8 +1,7 @@
-//! A model's tokenizer, assembled from its files as `AutoTokenizer` of transformers 5.24 does it.
+//! A model's tokenizer, assembled from its files like `AutoTokenizer` of transformers 5.24.
 //!
-//! The files decide, never the architecture alone: there are RoBERTa models with a WordPiece vocabulary. What a setting
-//! means is decided by the class of the tokenizer, so the class comes first. [`ModelTokenizer::open`] has the steps in
-//! their order; whatever shows or embeds texts uses its result.
+//! The tokenizer class, not the architecture, decides what a setting means: there are RoBERTa models with a WordPiece
+//! vocabulary. [`ModelTokenizer::open`] has the steps in order.
 
 mod builders;
 mod class;
@@ -30,26 +29,26 @@ use special::SpecialTokens;
 use token::TokenSpec;
 use vocabulary_files::VocabularyFiles;
 
-/// The tokenizer of a model, ready to use, and what its files say beside.
+/// A model's tokenizer, with related settings.
 #[derive(Clone)]
 pub(crate) struct ModelTokenizer {
     files: TokenizerFiles,
     reads_older_files: bool,
     class: Class,
-    /// Without truncation and padding: presets of these are a trace of how the tokenizer was last used.
+    /// Without truncation and padding: the presets in files only reflect the tokenizer's last use.
     pub(crate) tokenizer: Arc<Tokenizer>,
     /// Which end of a long text is cut off.
     pub(crate) truncation_side: TruncationDirection,
-    /// `model_max_length`, in tokens with the special ones.
+    /// `model_max_length` in tokens, special ones included.
     pub(crate) model_max_length: Option<usize>,
 }
 
 impl ModelTokenizer {
-    /// Finds and assembles the tokenizer in a directory. `lowercase` is the wish of sentence-transformers'
-    /// `do_lower_case`: texts in lower case, but for the special tokens in them.
+    /// Finds and assembles the tokenizer in a directory. `lowercase` is sentence-transformers' `do_lower_case`:
+    /// lowercases texts except for special tokens.
     ///
     /// # Errors
-    /// When a file is missing or wrong, or a setting asks for something that is not done; names the file and the setting.
+    /// When a file is missing or invalid, or a setting unsupported; names file and setting.
     pub(crate) fn open(dir: &Path, model: &Config, lowercase: bool) -> Result<ModelTokenizer, LoadError> {
         let files = TokenizerFiles::find(dir)?;
         let config = files.config.as_deref().map(read_json_object).transpose()?.unwrap_or_default();
@@ -86,7 +85,6 @@ impl ModelTokenizer {
         })
     }
 
-    /// Returns from which files the tokenizer is.
     pub(crate) fn kind(&self) -> TokenizerKind {
         self.files.kind()
     }
@@ -96,7 +94,7 @@ impl ModelTokenizer {
         self.tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false))
     }
 
-    /// Returns the files that decide the token ids, for the digest.
+    /// Returns the files that determine the token ids, for the digest.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         self.files.all(self.reads_older_files)
     }
@@ -108,8 +106,8 @@ impl fmt::Debug for ModelTokenizer {
     }
 }
 
-/// Adds the tokens of the files that the tokenizer does not have yet: those with properties in the order of their ids,
-/// then the special ones.
+/// Adds the files' tokens that the tokenizer lacks: those with properties in the order of their ids, then the special
+/// ones.
 fn add_tokens(tokenizer: &mut Tokenizer, given: &BuildInput<'_>) -> Result<(), LoadError> {
     let BuildInput { settings, special, .. } = given;
     let in_file: HashSet<String> =
@@ -143,7 +141,7 @@ fn add_tokens(tokenizer: &mut Tokenizer, given: &BuildInput<'_>) -> Result<(), L
     Ok(())
 }
 
-/// `Qwen2Tokenizer` adds all of its special tokens once more, as plain ones.
+/// Adds all special tokens again as plain ones, as `Qwen2Tokenizer` does.
 fn add_again(tokenizer: &mut Tokenizer, given: &BuildInput<'_>) -> Result<(), LoadError> {
     if given.class != Class::Qwen2 {
         return Ok(());
@@ -154,7 +152,7 @@ fn add_again(tokenizer: &mut Tokenizer, given: &BuildInput<'_>) -> Result<(), Lo
     added.map(|_| ()).map_err(|error| given.settings.invalid(format!("a token cannot be added: {error}")))
 }
 
-/// A model is fed zeros as token types here; a tokenizer that wants others changes the vectors.
+/// Refuses tokenizers with token types other than 0, which is always fed to models here.
 fn refuse_token_types(tokenizer: &Tokenizer, given: &BuildInput<'_>) -> Result<(), LoadError> {
     if !matches!(given.class, Class::Backend | Class::FNet) || !given.settings.feeds_token_types() {
         return Ok(());
@@ -167,12 +165,12 @@ fn refuse_token_types(tokenizer: &Tokenizer, given: &BuildInput<'_>) -> Result<(
                    fed here"
                     .into(),
         }),
-        // A text that cannot be tokenized is a matter of its row.
+        // A text that cannot be tokenized only affects its row.
         Ok(false) | Err(_) => Ok(()),
     }
 }
 
-/// Puts the lower case before all other normalisation, as sentence-transformers does, unless it is there already.
+/// Prepends lowercasing to the normaliser, like sentence-transformers, unless present.
 fn lower(tokenizer: &mut Tokenizer, settings: &Settings) -> Result<(), LoadError> {
     let is_lowercase = |step: &NormalizerWrapper| matches!(step, NormalizerWrapper::Lowercase(_));
     let mut steps: Vec<NormalizerWrapper> = match tokenizer.get_normalizer() {

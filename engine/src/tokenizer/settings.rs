@@ -1,7 +1,6 @@
-//! What the small files beside a vocabulary say, merged in the order of transformers 5.24.
-//!
-//! `tokenizer_config.json` comes first. Where it has no `added_tokens_decoder`, files of older versions add to it:
-//! `special_tokens_map.json`, `added_tokens.json`, and the added tokens of `tokenizer.json`.
+//! The settings files beside a vocabulary, merged in the order of transformers 5.24: `tokenizer_config.json`, and
+//! where it has no `added_tokens_decoder`, the older `special_tokens_map.json`, `added_tokens.json` and the added
+//! tokens of `tokenizer.json`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -13,7 +12,7 @@ use super::token::{Properties, ROLES, TokenSpec};
 use crate::LoadError;
 use crate::config::read_json_object;
 
-/// Settings that hold a part of the tokenizer itself, which no file written by transformers has.
+/// Keys that would replace parts of the tokenizer, which transformers never writes.
 const NOT_SETTINGS: [&str; 8] = [
     "fast_tokenizer_files",
     "gguf_file",
@@ -25,20 +24,19 @@ const NOT_SETTINGS: [&str; 8] = [
     "vocab",
 ];
 
-/// The settings of a tokenizer.
 #[derive(Debug)]
 pub(super) struct Settings {
     path: PathBuf,
     values: Map<String, Value>,
-    /// Tokens with properties, by the id that the files promise.
+    /// Tokens with properties, by their promised ids.
     pub(super) added: BTreeMap<u32, Properties>,
-    /// Special tokens under names that only this model has, in the order of the file.
+    /// Special tokens under model-specific names, in file order.
     pub(super) specific: Vec<(String, TokenSpec)>,
 }
 
 impl Settings {
-    /// Merges the settings files. `config` is the content of `tokenizer_config.json`, `in_tokenizer_json` the added
-    /// tokens of `tokenizer.json`, or `None` where there is no such file.
+    /// Merges the settings files. `config` is `tokenizer_config.json`, `in_tokenizer_json` the added tokens of
+    /// `tokenizer.json` if it exists.
     pub(super) fn read(
         files: &TokenizerFiles,
         config: Map<String, Value>,
@@ -48,7 +46,7 @@ impl Settings {
         let mut settings = Settings { path, values: config, added: BTreeMap::new(), specific: Vec::new() };
         settings.refuse_what_is_no_setting()?;
         if in_tokenizer_json.is_some() {
-            // Its post-processor says it better.
+            // The post-processor is more precise.
             settings.values.shift_remove("add_bos_token");
             settings.values.shift_remove("add_eos_token");
         }
@@ -74,7 +72,7 @@ impl Settings {
         LoadError::Invalid { path: self.path.clone(), problem: problem.into() }
     }
 
-    /// Returns a flag that must be `true` or `false` where it is there.
+    /// Returns a bool setting.
     pub(super) fn flag(&self, name: &str, default: bool) -> Result<bool, LoadError> {
         match self.values.get(name) {
             None => Ok(default),
@@ -83,7 +81,7 @@ impl Settings {
         }
     }
 
-    /// Returns a flag for which `null` is a value: `when_null`.
+    /// Returns a bool setting for which `null` means `when_null`.
     pub(super) fn flag_or_null(&self, name: &str, default: bool, when_null: bool) -> Result<bool, LoadError> {
         match self.values.get(name) {
             Some(Value::Null) => Ok(when_null),
@@ -91,7 +89,7 @@ impl Settings {
         }
     }
 
-    /// Returns `strip_accents`: yes, no, or as the case is handled.
+    /// Returns `strip_accents`; `None` follows the lowercasing.
     pub(super) fn strip_accents(&self) -> Result<Option<bool>, LoadError> {
         match self.values.get("strip_accents") {
             None | Some(Value::Null) => Ok(None),
@@ -106,7 +104,7 @@ impl Settings {
         count.ok_or_else(|| self.invalid(format!("`{name}`: expected a whole number, found {value}")))
     }
 
-    /// Returns a side, `left` or `right`, and whether it is left.
+    /// Returns whether a `left` or `right` setting is `left`.
     pub(super) fn is_left(&self, name: &str) -> Result<Option<bool>, LoadError> {
         match self.values.get(name) {
             None => Ok(None),
@@ -116,8 +114,8 @@ impl Settings {
         }
     }
 
-    /// Returns `model_max_length`, in tokens with the special ones. Absent, and the huge number that means "none", give
-    /// `None`.
+    /// Returns `model_max_length` in tokens, special ones included; `None` if absent or the huge number that means
+    /// "none".
     pub(super) fn model_max_length(&self) -> Result<Option<usize>, LoadError> {
         let Some(value) = self.values.get("model_max_length").or_else(|| self.values.get("max_len")) else {
             return Ok(None);
@@ -131,7 +129,7 @@ impl Settings {
         }
     }
 
-    /// Whether the model is fed the token types that the tokenizer makes, unless the class says otherwise.
+    /// Whether the tokenizer's token types are fed to the model, unless the class overrides it.
     pub(super) fn feeds_token_types(&self) -> bool {
         match self.values.get("model_input_names").and_then(Value::as_array) {
             Some(names) => names.iter().any(|name| name == "token_type_ids"),
@@ -139,7 +137,7 @@ impl Settings {
         }
     }
 
-    /// Returns the token of a role: `None` where the files say nothing, `Some(None)` where they say `null`.
+    /// Returns the token of a role: `None` if absent, `Some(None)` if `null`.
     pub(super) fn role(&self, role: &str) -> Result<Option<Option<TokenSpec>>, LoadError> {
         let Some(value) = self.values.get(role) else { return Ok(None) };
         if value.is_null() {
@@ -150,7 +148,7 @@ impl Settings {
         Ok(Some(Some(properties.map_or(given, |token| TokenSpec::Token(token.clone())))))
     }
 
-    /// Returns a list of tokens, such as `extra_special_tokens`. Absent and `null` give `None`.
+    /// Returns a list of tokens, such as `extra_special_tokens`; `None` if absent or `null`.
     pub(super) fn list(&self, name: &str) -> Result<Option<Vec<TokenSpec>>, LoadError> {
         match self.values.get(name) {
             None | Some(Value::Null) => Ok(None),
@@ -162,7 +160,7 @@ impl Settings {
         }
     }
 
-    /// Whether a setting is there, be it `null`.
+    /// Whether a setting is present, even as `null`.
     pub(super) fn has(&self, name: &str) -> bool {
         self.values.contains_key(name)
     }
@@ -183,7 +181,7 @@ impl Settings {
         }
     }
 
-    /// `additional_special_tokens` is the older name of `extra_special_tokens`.
+    /// Renames `additional_special_tokens`, the older name of `extra_special_tokens`.
     fn rename_additional_tokens(&mut self) {
         let newer = self.values.get("extra_special_tokens");
         let empty = newer.is_none_or(|tokens| match tokens {
@@ -197,8 +195,8 @@ impl Settings {
         }
     }
 
-    /// Takes out the special tokens under other names than the usual ones, `image_token` and the like, and those of an
-    /// `extra_special_tokens` that is an object.
+    /// Takes out the special tokens under model-specific names (such as `image_token`) and those of an
+    /// `extra_special_tokens` object.
     fn take_specific_tokens(&mut self) -> Result<(), LoadError> {
         let is_text = |(name, value): &(&String, &Value)| is_specific(name) && value.is_string();
         let names: Vec<String> = self.values.iter().filter(is_text).map(|(name, _)| name.clone()).collect();
@@ -210,8 +208,8 @@ impl Settings {
         self.take_extra_object()
     }
 
-    /// Adds the specific tokens that are still among the settings, those with properties and those of
-    /// `special_tokens_map.json`: transformers puts them before the others.
+    /// Adds the remaining specific tokens, with properties or from `special_tokens_map.json`, which transformers puts
+    /// first.
     fn add_late_specific_tokens(&mut self) {
         let late = self.values.iter().filter(|(name, _)| is_specific(name));
         let mut all: Vec<(String, TokenSpec)> =
@@ -245,7 +243,7 @@ impl Settings {
         Ok(())
     }
 
-    /// Lets `special_tokens_map.json` replace what the config says. Returns the tokens that are special by these two.
+    /// Overrides the config by `special_tokens_map.json`. Returns the tokens that are special by these two.
     fn merge_special_tokens_map(&mut self, map: Map<String, Value>) -> Result<HashSet<String>, LoadError> {
         let marked = |mut object: Map<String, Value>| {
             object.insert("__type".into(), "AddedToken".into());
@@ -264,7 +262,7 @@ impl Settings {
                     value
                 }
                 Value::Array(tokens) if name == "extra_special_tokens" => {
-                    // Tokens in this list are special, and an object that says so again is none to transformers.
+                    // Tokens in this list are special; transformers ignores objects that say so again.
                     let tokens = tokens.into_iter().map(|token| match token {
                         Value::Object(object) if !object.contains_key("special") => marked(object),
                         other => other,
@@ -285,7 +283,7 @@ impl Settings {
             self.values.insert(name, value);
         }
         self.take_extra_object()?;
-        // A plain string is a token by its text; what has properties in the config is not compared.
+        // Compared by text for plain strings; config tokens with properties are not compared.
         let texts = ROLES.iter().filter_map(|role| self.values.get(*role)?.as_str());
         special.extend(texts.map(str::to_owned));
         let extra = self.list("extra_special_tokens")?.unwrap_or_default();
@@ -318,7 +316,7 @@ impl Settings {
     }
 }
 
-/// Whether a setting names a special token that only this model has.
+/// Whether a setting names a model-specific special token.
 fn is_specific(name: &str) -> bool {
     name.ends_with("_token") && !ROLES.contains(&name)
 }

@@ -1,11 +1,11 @@
-//! The special tokens of a tokenizer: what the files say, over what its class says where they are silent.
+//! The special tokens of a tokenizer: from the files, with defaults of the class.
 
 use super::class::Class;
 use super::settings::Settings;
 use super::token::{Properties, ROLES, TokenSpec};
 use crate::LoadError;
 
-/// The special tokens by role, in the order of [`ROLES`], and those without a usual role.
+/// The special tokens by role, in the order of [`ROLES`], and the others.
 pub(super) struct SpecialTokens {
     roles: [Option<TokenSpec>; ROLES.len()],
     specific: Vec<TokenSpec>,
@@ -13,7 +13,7 @@ pub(super) struct SpecialTokens {
 }
 
 impl SpecialTokens {
-    /// Gathers the special tokens. `preset_padding` is the padding token that `tokenizer.json` presets.
+    /// Collects the special tokens. `preset_padding` is the padding token of `tokenizer.json`.
     pub(super) fn of(
         class: Class,
         settings: &Settings,
@@ -30,29 +30,27 @@ impl SpecialTokens {
         Ok(SpecialTokens { roles, specific, extra: extra(class, settings)? })
     }
 
-    /// Returns the token of a role.
     pub(super) fn role(&self, role: &str) -> Option<&str> {
         let at = ROLES.iter().position(|known| *known == role)?;
         self.roles[at].as_ref().map(TokenSpec::content)
     }
 
-    /// Returns the token of a role that the class cannot do without.
+    /// Returns the token of a role that the class requires.
     pub(super) fn needed(&self, role: &str, settings: &Settings) -> Result<&str, LoadError> {
         self.role(role).ok_or_else(|| settings.invalid(format!("`{role}` is null, but the tokenizer needs one")))
     }
 
-    /// Returns the tokens that have a name, in the order of transformers.
+    /// Returns the named tokens in transformers' order.
     pub(super) fn named(&self) -> impl Iterator<Item = &TokenSpec> {
         self.roles.iter().flatten().chain(&self.specific)
     }
 
-    /// Returns the tokens without a name.
     pub(super) fn extra(&self) -> &[TokenSpec] {
         &self.extra
     }
 }
 
-/// What a class calls its tokens where no file says so: begin, end, unknown, separator, padding, class, mask.
+/// Returns the default tokens of a class: begin, end, unknown, separator, padding, class, mask.
 fn defaults(class: Class) -> [Option<&'static str>; ROLES.len()] {
     let all = |names: [&'static str; ROLES.len()]| names.map(|name| (name != "-").then_some(name));
     match class {
@@ -74,17 +72,17 @@ fn defaults(class: Class) -> [Option<&'static str>; ROLES.len()] {
     }
 }
 
-/// Whether a class has a padding token of its own, be it none; otherwise the preset of `tokenizer.json` counts.
+/// Whether a class determines the padding token, even as none; otherwise the preset of `tokenizer.json` counts.
 fn decides_padding(class: Class) -> bool {
     !matches!(class, Class::Backend | Class::Llama)
 }
 
-/// Gives a plain token the properties that its class gives it.
+/// Adds the class's properties to a plain token.
 fn with_properties(class: Class, role: &str, given: TokenSpec) -> TokenSpec {
     let TokenSpec::Text(content) = &given else { return given };
     let mask = role == "mask_token";
     if mask && matches!(class, Class::MpNet | Class::BigBird | Class::Barthez | Class::Camembert) {
-        // It takes the space before it along.
+        // The token absorbs the space before it.
         return TokenSpec::Token(Properties { lstrip: true, ..Properties::new(content, class == Class::Camembert) });
     }
     if matches!(class, Class::MpNet | Class::BigBird) {
@@ -93,7 +91,7 @@ fn with_properties(class: Class, role: &str, given: TokenSpec) -> TokenSpec {
     given
 }
 
-/// Tokens that CamemBERT's vocabulary has and no text.
+/// Tokens of CamemBERT's vocabulary that no text has.
 const CAMEMBERT_UNUSED: [&str; 3] = ["<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"];
 
 /// Returns the special tokens without a role.
@@ -111,7 +109,7 @@ fn extra(class: Class, settings: &Settings) -> Result<Vec<TokenSpec>, LoadError>
     Ok(additional.unwrap_or_default())
 }
 
-/// T5's tokens for spans that are left out, unless the files name some.
+/// Returns T5's sentinel tokens, unless the files name some.
 fn sentinels(additional: Option<Vec<TokenSpec>>, settings: &Settings) -> Result<Vec<TokenSpec>, LoadError> {
     let wanted = settings.count("extra_ids", 100)?;
     let mut tokens = additional.unwrap_or_default();

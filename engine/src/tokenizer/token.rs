@@ -1,26 +1,25 @@
-//! Tokens as the settings files write them: a plain string, or a string with properties.
+//! Tokens in settings files: a plain string, or a string with properties.
 
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
-/// The roles that a special token can have, in the order in which transformers goes through them.
+/// The roles of special tokens, in transformers' order.
 pub(super) const ROLES: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// A token with properties: the `AddedToken` of transformers.
+/// A token with properties: transformers' `AddedToken`.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Properties {
     pub(super) content: String,
     pub(super) single_word: bool,
     pub(super) lstrip: bool,
     pub(super) rstrip: bool,
-    /// `None` follows `special` at the time of use: special tokens are looked for in the text before it is normalised.
+    /// `None` means `!special`: special tokens are matched before normalisation.
     pub(super) normalized: Option<bool>,
     pub(super) special: bool,
 }
 
 impl Properties {
-    /// Returns a token without properties of its own.
     pub(super) fn new(content: &str, special: bool) -> Properties {
         Properties {
             content: content.to_owned(),
@@ -32,7 +31,7 @@ impl Properties {
         }
     }
 
-    /// Reads the arguments of an `AddedToken`. Returns `None` where they are none: no content, or a flag that is no flag.
+    /// Reads the arguments of an `AddedToken`; `None` if invalid: no content, or a flag that is not a bool.
     pub(super) fn from_json(object: &Map<String, Value>) -> Option<Properties> {
         let flag = |name: &str| match object.get(name) {
             None => Some(false),
@@ -52,7 +51,7 @@ impl Properties {
         })
     }
 
-    /// Returns the token for the `tokenizers` library.
+    /// Converts for the `tokenizers` library.
     pub(super) fn token(&self) -> AddedToken {
         AddedToken::from(self.content.clone(), self.special)
             .single_word(self.single_word)
@@ -62,7 +61,7 @@ impl Properties {
     }
 }
 
-/// A special token as a setting gives it.
+/// A special token as written in a setting.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum TokenSpec {
     Text(String),
@@ -70,7 +69,7 @@ pub(super) enum TokenSpec {
 }
 
 impl TokenSpec {
-    /// Returns the token as it is written in texts.
+    /// Returns the token's text.
     pub(super) fn content(&self) -> &str {
         match self {
             TokenSpec::Text(content) => content,
@@ -78,7 +77,7 @@ impl TokenSpec {
         }
     }
 
-    /// Reads a string, or an object that says `"__type": "AddedToken"`. Any other object is none to transformers.
+    /// Reads a string, or an object with `"__type": "AddedToken"`. transformers ignores other objects.
     pub(super) fn from_json(value: &Value) -> Option<TokenSpec> {
         match value {
             Value::String(content) => Some(TokenSpec::Text(content.clone())),
@@ -97,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_special_token_is_matched_before_normalisation_unless_it_says_otherwise() {
+    fn special_tokens_match_before_normalisation_by_default() {
         let token = |value: Value| Properties::from_json(value.as_object().unwrap()).unwrap().token();
         assert!(!token(json!({"content": "<x>", "special": true})).normalized);
         assert!(token(json!({"content": "<x>"})).normalized);
@@ -106,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_a_token_only_where_it_says_so() {
+    fn an_object_needs_its_type_to_be_a_token() {
         let object = json!({"content": "<x>", "lstrip": true});
         assert_eq!(TokenSpec::from_json(&object), None);
         let marked = json!({"__type": "AddedToken", "content": "<x>", "lstrip": true});

@@ -1,4 +1,4 @@
-//! What a class takes from the files with the vocabulary.
+//! The parts of a tokenizer that classes take from the vocabulary files.
 
 use std::fmt;
 use std::path::Path;
@@ -14,31 +14,30 @@ use super::class::Class;
 use super::files::{Main, TokenizerFiles};
 use crate::LoadError;
 
-/// The parts of a tokenizer that are in its main files.
+/// The content of the main files.
 pub(super) struct VocabularyFiles {
-    /// The whole tokenizer, for the classes that keep it.
+    /// The whole tokenizer, for classes that keep it.
     pub(super) whole: Option<Tokenizer>,
     pub(super) vocabulary: Vocabulary,
     pub(super) merges: Merges,
     pub(super) post_processor: Option<PostProcessorWrapper>,
-    /// The side that `tokenizer.json` presets for cutting long texts.
+    /// The preset truncation side of `tokenizer.json`.
     pub(super) truncation_side: Option<TruncationDirection>,
-    /// The padding token that `tokenizer.json` presets.
+    /// The preset padding token of `tokenizer.json`.
     pub(super) pad_token: Option<String>,
-    /// sentencepiece's normaliser, as `tokenizer.json` has it.
+    /// sentencepiece's normaliser in `tokenizer.json`.
     pub(super) charsmap: Option<Value>,
-    /// The `added_tokens` of `tokenizer.json`; `None` where there is no such file.
+    /// The `added_tokens` of `tokenizer.json`, if it exists.
     pub(super) added_tokens: Option<Vec<Map<String, Value>>>,
 }
 
-/// Pieces with their ids, or, in the order of ids, with their scores.
+/// Pieces with their ids, or in id order with their scores.
 pub(super) enum Vocabulary {
     Ids(Vocab),
     Scores(Vec<(String, f64)>),
 }
 
 impl Vocabulary {
-    /// Returns the ids of the pieces.
     pub(super) fn ids(self) -> Vocab {
         match self {
             Vocabulary::Ids(ids) => ids,
@@ -54,7 +53,7 @@ impl Default for Vocabulary {
 }
 
 impl VocabularyFiles {
-    /// Reads what a class needs of the main files.
+    /// Reads the parts of the main files that a class needs.
     pub(super) fn read(files: &TokenizerFiles, class: Class) -> Result<VocabularyFiles, LoadError> {
         match (files.vocabulary(), class) {
             (Main::Json { path }, _) => VocabularyFiles::from_json(path, class),
@@ -99,7 +98,7 @@ impl VocabularyFiles {
         let bytes = std::fs::read(path).map_err(|source| LoadError::Read { path: path.into(), source })?;
         let not_one = |error: &dyn fmt::Display| invalid(format!("not a tokenizer: {error}"));
         let (json, whole) = if class.uses_file_pipeline() {
-            // Its vocabulary is read by the library alone.
+            // Only the library reads its vocabulary.
             let json: Json<Unread> = serde_json::from_slice(&bytes).map_err(|error| not_one(&error))?;
             if json.model.dropout.is_some_and(|dropout| dropout > 0.0) {
                 return Err(invalid("`dropout` of the model makes its tokens random: remove it".into()));
@@ -129,7 +128,7 @@ fn unreadable(path: &Path, error: &dyn fmt::Display) -> LoadError {
     LoadError::Invalid { path: path.into(), problem: format!("not a vocabulary: {error}") }
 }
 
-/// Finds sentencepiece's normaliser: the whole normaliser, or one step of it.
+/// Finds sentencepiece's normaliser: the whole normaliser, or a step of it.
 fn charsmap(normalizer: &Value) -> Option<&Value> {
     let is_charsmap = |step: &&Value| {
         step["type"] == "Precompiled" && step.get("precompiled_charsmap").is_some_and(|charsmap| !charsmap.is_null())
@@ -140,7 +139,7 @@ fn charsmap(normalizer: &Value) -> Option<&Value> {
     }
 }
 
-/// `tokenizer.json`, with as much of its model as is asked for.
+/// `tokenizer.json`, with a part `M` of its model.
 #[derive(Deserialize)]
 struct Json<M> {
     #[serde(default)]
@@ -169,7 +168,7 @@ impl<M> Json<M> {
     }
 }
 
-/// A model whose vocabulary somebody else reads.
+/// A model whose vocabulary is not read here.
 #[derive(Deserialize)]
 struct Unread {
     #[serde(default)]
@@ -183,7 +182,7 @@ struct Pieces {
     merges: Option<Vec<Merge>>,
 }
 
-/// Two pieces that become one: older files write them as one string.
+/// Two pieces that are merged; older files write them as one string.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Merge {

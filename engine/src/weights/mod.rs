@@ -1,8 +1,7 @@
-//! The weights of a model: which files hold them, and their tensors as f32, whatever they were stored as.
+//! The weights of a model: their files, and their tensors as f32, whatever the stored type.
 //!
-//! Tensors are read one at a time, so memory holds the model once, and a shape that is not the expected one is an error
-//! that names the tensor, before anything is allocated for it. Whatever a file's own layout is, the numbers of a tensor that
-//! was read follow each other in the order of its shape.
+//! Tensors are read one at a time, so memory holds the model once; an unexpected shape is an error before anything is
+//! allocated. Tensors that were read are contiguous, whatever the file's layout.
 
 mod pickle;
 mod safetensors;
@@ -18,12 +17,11 @@ use self::safetensors::SafetensorsFile;
 use crate::LoadError;
 use crate::config::read_json_object;
 
-/// The files that hold the weights of a model. safetensors come first: where both are there, they hold the same.
+/// The weight files of a model. safetensors are preferred over equivalent pickles.
 #[derive(Debug, Clone)]
 pub(crate) struct WeightFiles {
-    /// The index file, for weights in several files.
+    /// The index file of sharded weights.
     index: Option<PathBuf>,
-    /// Files with tensors in them.
     parts: Vec<PathBuf>,
     format: CheckpointFormat,
 }
@@ -59,7 +57,7 @@ impl WeightFiles {
         Err(LoadError::Missing { dir: dir.into(), missing })
     }
 
-    /// Returns the file to name when speaking of the weights.
+    /// Returns the file to name in messages.
     pub(crate) fn main(&self) -> &Path {
         self.index.as_ref().unwrap_or(&self.parts[0])
     }
@@ -70,7 +68,7 @@ impl WeightFiles {
     }
 }
 
-/// Reads the names of the part files in a `*.index.json`, sorted, each once.
+/// Reads the shard names of a `*.index.json`, sorted and deduplicated.
 fn parts_of_index(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, LoadError> {
     let invalid = |problem: String| LoadError::Invalid { path: index.into(), problem };
     let map = read_json_object(index)?;
@@ -85,7 +83,7 @@ fn parts_of_index(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, LoadError> {
     }
     let mut parts = Vec::new();
     for name in names {
-        // A name that climbs out of the directory could make the digest cover files that have nothing to do with it.
+        // A path outside of the directory could make the digest cover unrelated files.
         let path = dir.join(name);
         if Path::new(name).components().count() != 1 || !path.is_file() {
             return Err(invalid(format!("names `{name}`, which is not in the directory")));
@@ -95,13 +93,13 @@ fn parts_of_index(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, LoadError> {
     Ok(parts)
 }
 
-/// The opened weights of a model: looks tensors up by the name that `transformers` gives them.
+/// The opened weights of a model, by `transformers`' tensor names.
 pub(crate) struct Weights {
     main: PathBuf,
     files: Vec<TensorFile>,
-    /// Full name of every tensor, and the file that has it.
+    /// The file of each tensor, by full name.
     names: HashMap<String, usize>,
-    /// What stands before each name in these files: nothing, `bert.`, `roberta.` …
+    /// The prefix of names in these files: empty, `bert.`, `roberta.` …
     prefix: &'static str,
 }
 
@@ -111,9 +109,8 @@ enum TensorFile {
 }
 
 impl Weights {
-    /// Opens the files and reads their lists of tensors.
-    ///
-    /// `anchor` is a tensor that every model of the architecture has, under one of `prefixes`.
+    /// Opens the files and reads their tensor lists. `anchor` is a tensor of every model of the architecture, under
+    /// one of `prefixes`.
     pub(crate) fn open(files: &WeightFiles, anchor: &str, prefixes: &[&'static str]) -> Result<Weights, LoadError> {
         let mut weights = Weights { main: files.main().into(), files: Vec::new(), names: HashMap::new(), prefix: "" };
         for path in &files.parts {
@@ -147,7 +144,7 @@ impl Weights {
         Ok(weights)
     }
 
-    /// Whether a tensor of this name is there, outside the part that the prefix names: heads stand beside the body.
+    /// Returns whether a tensor exists outside of the prefix, where heads are.
     pub(crate) fn contains_at_root(&self, name: &str) -> bool {
         self.locate_below("", name).is_some()
     }
@@ -157,12 +154,12 @@ impl Weights {
         self.read_located(name, self.locate(name), shape)
     }
 
-    /// As [`read`](Weights::read), for a tensor outside the part that the prefix names.
+    /// As [`read`](Weights::read), for a tensor outside of the prefix.
     pub(crate) fn read_at_root(&self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
         self.read_located(name, self.locate_below("", name), shape)
     }
 
-    /// Checks that a tensor is there in this shape, and in a type that is read. Reads nothing.
+    /// Checks that a tensor exists in this shape and a supported type, without reading it.
     pub(crate) fn check(&self, name: &str, shape: &[usize]) -> Result<(), LoadError> {
         self.check_located(name, self.locate(name), shape).map(|_| ())
     }
@@ -208,13 +205,12 @@ impl Weights {
         }
     }
 
-    /// Returns the full name and the file of a tensor.
     fn locate(&self, name: &str) -> Option<(String, &TensorFile)> {
         self.locate_below(self.prefix, name)
     }
 
-    /// As [`locate`](Weights::locate), with this prefix. Files from TensorFlow's days call the two tensors of a
-    /// normalisation `gamma` and `beta`.
+    /// As [`locate`](Weights::locate), with this prefix. Files converted from TensorFlow name a norm's tensors `gamma`
+    /// and `beta`.
     fn locate_below(&self, prefix: &str, name: &str) -> Option<(String, &TensorFile)> {
         let older = name
             .strip_suffix("LayerNorm.weight")
@@ -231,7 +227,7 @@ impl Weights {
     }
 }
 
-/// Whether any number of a tensor is finite. Ends at the first, so it costs nothing where one is.
+/// Returns whether any number is finite. Stops at the first one.
 fn has_a_finite_number(tensor: &Tensor) -> candle_core::Result<bool> {
     let (storage, layout) = tensor.storage_and_layout();
     let candle_core::Storage::Cpu(storage) = &*storage else { return Ok(true) };
@@ -239,7 +235,7 @@ fn has_a_finite_number(tensor: &Tensor) -> candle_core::Result<bool> {
     Ok(numbers.is_empty() || numbers.iter().any(|number| number.is_finite()))
 }
 
-/// Says what a file that should hold weights seems to be instead, from its first bytes.
+/// Guesses from its first bytes what a file is that should hold weights.
 fn sniff(head: &[u8]) -> &'static str {
     if head.is_empty() {
         "the file is empty"

@@ -11,19 +11,18 @@ use safetensors::tensor::TensorInfo;
 use super::sniff;
 use crate::LoadError;
 
-/// The longest header accepted, the limit of the format.
+/// Maximum header size, the limit of the format.
 const HEADER_BYTES_MAX: u64 = 100_000_000;
 
-/// An opened file: what is in it, and where.
 pub(super) struct SafetensorsFile {
     path: PathBuf,
     tensors: HashMap<String, TensorInfo>,
-    /// Where in the file the tensors start.
+    /// Offset of the tensor data.
     data_start: u64,
 }
 
 impl SafetensorsFile {
-    /// Reads the header and checks that it and the file's length agree.
+    /// Reads the header and checks it against the file's length.
     pub(super) fn open(path: &Path) -> Result<SafetensorsFile, LoadError> {
         let read_error = |source| LoadError::Read { path: path.into(), source };
         let invalid = |problem: String| LoadError::Invalid { path: path.into(), problem };
@@ -37,7 +36,7 @@ impl SafetensorsFile {
             return Err(invalid(format!("not a safetensors file: {}", sniff(&head))));
         }
         file.by_ref().take(header_bytes).read_to_end(&mut head).map_err(read_error)?;
-        // The reader wants the whole file in memory; for the header alone, its own check of the length is made here.
+        // The library's reader wants the whole file in memory, so the length is checked here.
         let json = std::str::from_utf8(&head[8..]).map_err(|_| invalid("its header is not UTF-8".into()))?;
         let metadata: safetensors::tensor::Metadata =
             serde_json::from_str(json).map_err(|error| invalid(format!("its header is damaged: {error}")))?;
@@ -56,20 +55,20 @@ impl SafetensorsFile {
         self.tensors.keys().cloned()
     }
 
-    /// Returns the shape of a tensor that is stored in a type that is read.
+    /// Returns the shape of a tensor if its type is supported.
     pub(super) fn shape(&self, name: &str) -> Result<Vec<usize>, String> {
         let info = &self.tensors[name];
         dtype(info).map(|_| info.shape.clone())
     }
 
-    /// Reads one tensor in the type it is stored in.
+    /// Reads one tensor in its stored type.
     pub(super) fn read(&self, name: &str) -> Result<Tensor, String> {
         let info = &self.tensors[name];
         let dtype = dtype(info)?;
         let (start, end) = info.data_offsets;
         let place = self.data_start + start as u64;
         let tensor = if dtype == DType::F32 && cfg!(target_endian = "little") {
-            // Most are, and all of them together are large: not copied once more.
+            // The common case, and a large one: read without another copy.
             let mut numbers = vec![0.0_f32; (end - start) / size_of::<f32>()];
             self.read_at(place, bytemuck::cast_slice_mut(&mut numbers))?;
             Tensor::from_vec(numbers, info.shape.as_slice(), &Device::Cpu)

@@ -1,4 +1,4 @@
-//! Where the models are, and what `transformers` made of the texts.
+//! Test models, and `transformers`' results for the texts.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use engine::{Batch, Engine, EngineOptions, ModelDir, Pooling, TextEncoder};
 use serde_json::Value;
 
-/// Every tiny model, by the name of its folder.
+/// Every tiny model, by folder name.
 pub(crate) const TINY_MODELS: [&str; 10] = [
     "beto",
     "bertin",
@@ -21,7 +21,7 @@ pub(crate) const TINY_MODELS: [&str; 10] = [
     "nomic_bert",
 ];
 
-/// Those whose forward pass is the crate's own.
+/// Those with an own forward pass.
 pub(crate) const NATIVE_MODELS: [&str; 7] =
     ["beto", "bertin", "mbert", "mex_large", "xlm_roberta", "camembert", "distilbert"];
 
@@ -29,10 +29,8 @@ pub(crate) fn testdata(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)
 }
 
-/// Finds the real MiniLM: `make setup` installs it as a Python package.
-///
-/// # Panics
-/// When it is not there: parity with a real model is not optional.
+/// Returns the real MiniLM, which `make setup` installs as a Python package. Panics without it: parity with a real
+/// model is mandatory.
 pub(crate) fn minilm() -> PathBuf {
     let named = std::env::var_os("ENCAJE_TEST_MINILM").map(PathBuf::from);
     let lib = Path::new(env!("CARGO_MANIFEST_DIR")).join("../build/venv/lib");
@@ -49,7 +47,7 @@ pub(crate) fn texts() -> Vec<String> {
     serde_json::from_slice(&std::fs::read(testdata("texts.json")).unwrap()).unwrap()
 }
 
-/// What `transformers` made of [`texts`].
+/// The results of `transformers` for [`texts`].
 pub(crate) struct Goldens {
     pub(crate) max_length: usize,
     pub(crate) ids: Vec<Vec<u32>>,
@@ -67,7 +65,7 @@ impl Goldens {
         }
     }
 
-    /// The vectors as they are, one per text, not normalised.
+    /// Returns one unnormalised vector per text.
     pub(crate) fn vectors(&self, pooling: Pooling) -> Vec<Vec<f32>> {
         let name = match pooling {
             Pooling::Cls => "cls",
@@ -78,7 +76,7 @@ impl Goldens {
     }
 }
 
-/// Loads an engine whose vectors are not normalised.
+/// Loads an engine without normalisation.
 pub(crate) fn raw_engine(dir: &Path, pooling: Pooling) -> Engine {
     let options = EngineOptions { pooling: Some(pooling), normalize: false, ..EngineOptions::default() };
     Engine::load(&ModelDir::open(dir).unwrap(), &options).unwrap()
@@ -88,7 +86,6 @@ pub(crate) fn encoder(dir: &Path, max_length: Option<usize>) -> TextEncoder {
     TextEncoder::load(&ModelDir::open(dir).unwrap(), max_length, "").unwrap()
 }
 
-/// Embeds rows as one batch.
 pub(crate) fn embed(engine: &Engine, rows: &[Vec<u32>]) -> Vec<Vec<f32>> {
     let batch: Batch = rows.iter().collect();
     engine.embed(&batch).unwrap().chunks_exact(engine.dimensions()).map(<[f32]>::to_vec).collect()
@@ -104,7 +101,7 @@ pub(crate) fn max_abs_difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// Copies the files of a model, without those named, so that a test can take something away or change it.
+/// Copies a model without the named files, for a test to modify.
 pub(crate) fn copy_without(model: &str, excluded: &[&str]) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(testdata(model)).unwrap() {
@@ -116,7 +113,7 @@ pub(crate) fn copy_without(model: &str, excluded: &[&str]) -> tempfile::TempDir 
     copy
 }
 
-/// Changes a JSON file of a model, which is made where it is missing.
+/// Edits a JSON file of a model, creating it if missing.
 pub(crate) fn change(dir: &Path, file: &str, change: impl FnOnce(&mut Value)) {
     let path = dir.join(file);
     let mut json =
@@ -125,7 +122,6 @@ pub(crate) fn change(dir: &Path, file: &str, change: impl FnOnce(&mut Value)) {
     std::fs::write(path, json.to_string()).unwrap();
 }
 
-/// Changes a JSON file in place.
 pub(crate) fn edit_json(path: &Path, edit: impl FnOnce(&mut Value)) {
     let mut value: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     edit(&mut value);

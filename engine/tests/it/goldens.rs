@@ -1,6 +1,5 @@
-//! Hard combinations of settings, each with the ids and vectors of the reference, or with the words of its refusal.
-//!
-//! `scripts/parity/goldens.py` writes them (`make parity-goldens`), and says what is in a folder.
+//! Combinations of settings, each with the reference's ids and vectors, or words of the expected refusal. Written by
+//! `scripts/parity/goldens.py` (`make parity-goldens`), which describes the folders.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,26 +11,25 @@ use crate::common::{cosine, embed, testdata};
 
 const COSINE_MIN: f64 = 0.99999;
 
-/// What `case.json` holds.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Golden {
-    /// The folder of the test data that `files` lie over.
+    /// The test data folder that `files` override.
     base: Option<String>,
-    /// Files of the base that this model does not have.
+    /// Files of the base that this model lacks.
     without: Vec<String>,
     options: Options,
-    /// Which program gave ids and vectors.
+    /// The program that produced ids and vectors.
     by: String,
-    /// Words of which the message of a refusal has one.
+    /// The refusal must contain one of these.
     refused: Option<Vec<String>>,
     texts: Vec<String>,
     ids: Option<Vec<Option<Vec<u32>>>>,
-    /// Those of the first texts.
+    /// Of the first texts.
     vectors: Option<Vec<Vec<f32>>>,
 }
 
-/// Options of the command, as the reference was told of them too.
+/// Command options that the reference used too.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct Options {
@@ -43,7 +41,7 @@ struct Options {
 }
 
 #[test]
-fn hard_combinations_of_settings_give_what_the_reference_gives() {
+fn combinations_of_settings_match_the_reference() {
     let mut folders: Vec<PathBuf> =
         fs::read_dir(testdata("parity")).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
@@ -52,7 +50,7 @@ fn hard_combinations_of_settings_give_what_the_reference_gives() {
     assert!(problems.is_empty(), "{} of {}:\n{}", problems.len(), folders.len(), problems.join("\n"));
 }
 
-/// Compares one golden; the error says what differs.
+/// Compares one golden; the error describes the difference.
 fn check(folder: &Path) -> Result<(), String> {
     let name = folder.file_name().unwrap().to_string_lossy().into_owned();
     let golden: Golden = serde_json::from_slice(&fs::read(folder.join("case.json")).unwrap()).unwrap();
@@ -94,7 +92,7 @@ fn compare(golden: &Golden, encoder: &TextEncoder, engine: &Engine) -> Result<()
     let mut rows = Vec::new();
     for (text, expected) in golden.texts.iter().zip(expected_ids) {
         let found = encoder.encode(text).map_err(|error| format!("{text:?}: {error}"))?.ids;
-        // No ids: the reference fails on this text.
+        // Without ids the reference fails on this text.
         if expected.as_ref().is_some_and(|expected| *expected != found) {
             return Err(format!("ids of {text:?} are {found:?}, {} gives {expected:?}", golden.by));
         }
@@ -110,7 +108,7 @@ fn compare(golden: &Golden, encoder: &TextEncoder, engine: &Engine) -> Result<()
     Ok(())
 }
 
-/// Copies a folder with what is below it, without the files named, relative to it.
+/// Copies a folder recursively, without the named relative paths.
 fn copy_tree(from: &Path, to: &Path, without: &[String]) {
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();

@@ -1,4 +1,4 @@
-//! What repositories look like: file sets, names, formats, and what is wrong with some.
+//! Layouts of model repositories: file sets, names, formats and defects.
 
 use std::fs;
 use std::path::Path;
@@ -12,12 +12,12 @@ use crate::common::{
 };
 
 fn load_error(dir: &Path) -> String {
-    // Whatever can be seen without reading all of the weights is seen when the model is opened.
+    // Defects that show without reading all weights are reported when the model is opened.
     ModelDir::open(dir).and_then(|model| Engine::load(&model, &EngineOptions::default())).unwrap_err().to_string()
 }
 
 #[test]
-fn a_summary_says_what_the_model_is() {
+fn a_summary_describes_the_model() {
     let beto = ModelDir::open(&testdata("beto")).unwrap().summary();
     assert_eq!((beto.architecture.as_str(), beto.native, beto.weights.as_str()), ("bert", true, "pytorch_model.bin"));
     assert_eq!((beto.pooling, beto.pooling_source, beto.max_length), (Pooling::Cls, PoolingSource::Default, 64));
@@ -30,8 +30,8 @@ fn a_summary_says_what_the_model_is() {
 }
 
 #[test]
-fn safetensors_come_before_a_bin_beside_them() {
-    // BERTIN's .bin holds other weights here: the parity test would fail. Without the safetensors, they are read.
+fn safetensors_are_preferred_to_a_bin() {
+    // BERTIN's .bin holds different weights, so that the parity test detects which file is read.
     let copy = copy_without("bertin", &["model.safetensors"]);
     assert_eq!(ModelDir::open(copy.path()).unwrap().summary().weights, "pytorch_model.bin");
     let rows = &Goldens::read("bertin").ids[..1];
@@ -40,7 +40,7 @@ fn safetensors_come_before_a_bin_beside_them() {
 }
 
 #[test]
-fn a_digest_follows_what_decides_the_vectors_and_nothing_else() {
+fn a_digest_covers_only_what_determines_the_vectors() {
     let copy = copy_without("bertin", &["pytorch_model.bin", "goldens.json", "goldens.safetensors", "vocab.json"]);
     let digest = || ModelDir::open(copy.path()).unwrap().digest().unwrap();
     let original = ModelDir::open(&testdata("bertin")).unwrap().digest().unwrap();
@@ -55,7 +55,7 @@ fn a_digest_follows_what_decides_the_vectors_and_nothing_else() {
     assert_eq!(digest(), edited, "without a list of modules it is not read");
 }
 
-/// Puts the files of sentence-transformers around a plain model.
+/// Adds sentence-transformers files to a plain model.
 fn with_modules(dir: &Path, pooling: &str) {
     let modules = json!([
         {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
@@ -68,7 +68,7 @@ fn with_modules(dir: &Path, pooling: &str) {
 const MEAN: &str = r#"{"word_embedding_dimension": 32, "pooling_mode_mean_tokens": true}"#;
 
 #[test]
-fn a_digest_follows_every_setting_of_sentence_transformers_and_knows_that_of_release_0_1() {
+fn digests_cover_sentence_transformers_settings_and_know_release_0_1() {
     let copy = copy_without("bertin", &["goldens.json", "goldens.safetensors"]);
     with_modules(copy.path(), MEAN);
     let digests = || ModelDir::open(copy.path()).unwrap().digests().unwrap();
@@ -89,7 +89,7 @@ fn a_digest_follows_every_setting_of_sentence_transformers_and_knows_that_of_rel
 }
 
 #[test]
-fn tokens_of_a_prompt_that_the_pooling_leaves_out_are_counted_as_in_python() {
+fn excluded_prompt_tokens_are_counted_as_in_python() {
     let copy = copy_without("beto", &[]);
     with_modules(copy.path(), MEAN);
     let excluded = |prefix: &str| {
@@ -106,7 +106,7 @@ fn tokens_of_a_prompt_that_the_pooling_leaves_out_are_counted_as_in_python() {
 }
 
 #[test]
-fn a_prompt_that_is_left_out_still_has_its_say_in_the_tokens_after_it() {
+fn an_excluded_prompt_still_affects_the_tokens_after_it() {
     let copy = copy_without("beto", &[]);
     with_modules(copy.path(), &MEAN.replace('}', r#", "include_prompt": false}"#));
     let model = ModelDir::open(copy.path()).unwrap();
@@ -122,7 +122,7 @@ fn a_prompt_that_is_left_out_still_has_its_say_in_the_tokens_after_it() {
 }
 
 #[test]
-fn without_a_norm_of_ours_a_models_own_norm_comes_before_the_cut() {
+fn the_models_own_norm_precedes_truncation_of_dimensions() {
     let copy = copy_without("beto", &[]);
     with_modules(copy.path(), MEAN);
     let raw = |dimensions| {
@@ -155,7 +155,7 @@ fn the_models_own_pooling_and_length_are_the_defaults() {
 }
 
 #[test]
-fn what_is_missing_is_said() {
+fn errors_name_the_missing_file() {
     let missing = |model: &str, excluded: &[&str]| {
         let copy = copy_without(model, excluded);
         (ModelDir::open(copy.path()).unwrap_err().to_string(), copy)
@@ -194,7 +194,7 @@ fn weights_that_do_not_fit_the_config_are_named() {
 }
 
 #[test]
-fn a_file_of_another_model_is_told_by_its_names() {
+fn weights_of_another_architecture_are_named_in_the_error() {
     let copy = copy_without("beto", &["pytorch_model.bin"]);
     let tensor = candle_core::Tensor::zeros((2, 2), candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
     let tensors = std::collections::HashMap::from([("conv.weight".to_string(), tensor)]);
@@ -204,7 +204,7 @@ fn a_file_of_another_model_is_told_by_its_names() {
 }
 
 #[test]
-fn damaged_weights_are_refused_and_say_what_they_seem_to_be() {
+fn damaged_weights_are_refused_with_a_likely_cause() {
     let cases: [(&str, &[u8], &str); 8] = [
         ("model.safetensors", b"", "empty"),
         (
@@ -228,7 +228,7 @@ fn damaged_weights_are_refused_and_say_what_they_seem_to_be() {
 }
 
 #[test]
-fn cut_weights_are_refused() {
+fn truncated_weights_are_refused() {
     let copy = copy_without("bertin", &[]);
     for name in ["model.safetensors", "pytorch_model.bin"] {
         let path = copy.path().join(name);
@@ -241,8 +241,8 @@ fn cut_weights_are_refused() {
 }
 
 #[test]
-fn a_pickle_that_would_run_code_runs_nothing() {
-    // The same checkpoint, whose list of tensors now asks for `os.system("touch …")` when it is unpickled.
+fn a_malicious_pickle_executes_nothing() {
+    // The same checkpoint, with a tensor list that calls `os.system("touch …")` when unpickled.
     let copy = copy_without("beto", &["pytorch_model.bin"]);
     let witness = copy.path().join("witness");
     let command = format!("touch {}", witness.display());
@@ -275,7 +275,7 @@ fn stored_zip(name: &str, content: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn devices_and_dtypes_that_this_build_lacks_are_refused() {
+fn unsupported_devices_and_dtypes_are_refused() {
     let model = ModelDir::open(&testdata("beto")).unwrap();
     let refused = |device, dtype| {
         Engine::load(&model, &EngineOptions { device, dtype, ..EngineOptions::default() }).unwrap_err().to_string()
@@ -293,8 +293,8 @@ fn devices_and_dtypes_that_this_build_lacks_are_refused() {
 }
 
 #[test]
-fn the_activation_and_the_epsilon_of_the_config_decide() {
-    // Each edit must move the vectors: a forward pass that ignores the config would not notice.
+fn activation_and_epsilon_follow_the_config() {
+    // Each edit must change the vectors, to detect a forward pass that ignores the config.
     let rows = &Goldens::read("bertin").ids[..3];
     let expected = embed(&raw_engine(&testdata("bertin"), Pooling::Mean), rows);
     for (field, value) in

@@ -1,6 +1,5 @@
-//! Whole-crate tests on tiny models in the layouts of real repositories, and on the real MiniLM.
-//!
-//! `scripts/make_tiny_models.py` makes the models and, with `transformers`, the goldens.
+//! Whole-crate tests on tiny models in the layouts of real repositories, made with goldens by
+//! `scripts/make_tiny_models.py`, and on the real MiniLM.
 
 #![allow(clippy::unwrap_used, reason = "in a test, an error is a failure")]
 

@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use crate::common::{copy_without, edit_json, testdata};
 
-/// The most that a score may differ.
 const SCORE_DIFFERENCE_MAX: f64 = 1e-4;
 
 fn filler(dir: &Path) -> MaskFiller {
@@ -19,7 +18,7 @@ fn goldens() -> Vec<Value> {
     serde_json::from_slice(&std::fs::read(testdata("fill_mask.json")).unwrap()).unwrap()
 }
 
-/// Compares with what the pipeline gave: a list per mask, or one list where there is one mask.
+/// Compares with the pipeline's answer: a list per mask, or one list for one mask.
 fn assert_equal(case: &str, found: &[Vec<Filled>], answer: &Value) {
     let lists: Vec<&Value> = match found.len() {
         1 => vec![answer],
@@ -39,7 +38,7 @@ fn assert_equal(case: &str, found: &[Vec<Filled>], answer: &Value) {
     }
 }
 
-/// Copies a model with what a case changes in its weights and its config.
+/// Copies a model with a case's changes to its weights and config.
 fn changed(case: &Value) -> tempfile::TempDir {
     let list = |key: &str| case[key].as_array().cloned().unwrap_or_default();
     let (without, scaled, untied) = (list("without"), list("scaled"), case["untied"].as_bool() == Some(true));
@@ -63,7 +62,7 @@ fn changed(case: &Value) -> tempfile::TempDir {
 }
 
 #[test]
-fn masks_are_filled_as_the_pipeline_fills_them() {
+fn masks_are_filled_as_by_the_pipeline() {
     for case in goldens() {
         let (model, copy) = (case["model"].as_str().unwrap(), changed(&case));
         let filler = filler(copy.path());
@@ -91,19 +90,19 @@ fn an_untied_head_without_a_decoder_is_refused_by_name() {
 }
 
 #[test]
-fn a_text_without_a_mask_says_what_to_write() {
+fn a_text_without_a_mask_is_an_error_naming_it() {
     let error = filler(&testdata("bertin")).fill("Hoy vamos a comer.", 5).unwrap_err();
     assert_eq!(error.to_string(), "the text has no mask: write `<mask>` where a token is to be guessed");
 }
 
 #[test]
-fn a_mask_that_the_model_does_not_see_is_refused() {
+fn a_mask_beyond_the_maximum_length_is_refused() {
     let error = filler(&testdata("beto")).fill(&format!("{} [MASK]", "palabra ".repeat(200)), 5).unwrap_err();
     assert!(error.to_string().contains("beyond the 64 tokens"), "{error}");
 }
 
 #[test]
-fn a_body_without_a_head_is_refused_by_name() {
+fn weights_without_a_head_are_refused_by_name() {
     let error = MaskFiller::load(&ModelDir::open(&testdata("xlm_roberta")).unwrap()).unwrap_err().to_string();
     assert!(error.contains("lm_head.dense.weight") && error.contains("xlm_roberta"), "{error}");
     let error = MaskFiller::load(&ModelDir::open(&testdata("modernbert")).unwrap()).unwrap_err().to_string();

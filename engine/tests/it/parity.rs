@@ -7,10 +7,10 @@ use crate::common::{
     texts,
 };
 
-/// The least cosine to `transformers` in f32 that any row may have.
+/// Minimum cosine to `transformers` in f32.
 const COSINE_MIN: f64 = 0.99999;
 
-/// The most that a component may move when a row travels in another batch.
+/// Maximum change of a component between batches.
 const BATCH_DIFFERENCE_MAX: f32 = 1e-5;
 
 fn assert_parity(name: &str, dir: &std::path::Path) {
@@ -21,7 +21,7 @@ fn assert_parity(name: &str, dir: &std::path::Path) {
         for (row, (found, expected)) in found.iter().zip(goldens.vectors(pooling)).enumerate() {
             let cosine = cosine(found, &expected);
             assert!(cosine >= COSINE_MIN, "{name}, {pooling}, text {row}: cosine {cosine}");
-            // Cosine forgives a wrong scale; the vectors themselves are equal as well.
+            // Cosine ignores the scale, so the vectors are compared too.
             let largest = expected.iter().fold(0f32, |largest, x| largest.max(x.abs()));
             let difference = max_abs_difference(found, &expected) / largest;
             assert!(difference < 1e-3, "{name}, {pooling}, text {row}: relative difference {difference}");
@@ -38,7 +38,7 @@ fn tiny_models_agree_with_transformers() {
 
 #[test]
 fn the_real_minilm_agrees_with_transformers() {
-    // Its Normalize module scales vectors, and the goldens are not scaled: without the list of modules it is a plain encoder.
+    // Its Normalize module would scale vectors unlike the goldens; without the list of modules it is a plain encoder.
     let plain = tempfile::tempdir().unwrap();
     for file in std::fs::read_dir(minilm()).unwrap().map(|entry| entry.unwrap().path()) {
         let name = file.file_name().unwrap();
@@ -50,7 +50,7 @@ fn the_real_minilm_agrees_with_transformers() {
 }
 
 #[test]
-fn fewer_bits_stay_near_and_do_not_depend_on_the_batch_either() {
+fn reduced_precision_stays_close_and_batch_independent() {
     let model = ModelDir::open(&minilm()).unwrap();
     let goldens = Goldens::read("minilm");
     for pooling in [Pooling::Cls, Pooling::Mean] {
@@ -96,7 +96,7 @@ fn a_row_does_not_depend_on_its_batch() {
 }
 
 #[test]
-fn two_threads_share_one_engine_and_get_what_one_gets() {
+fn threads_sharing_an_engine_get_identical_vectors() {
     for name in ["bertin", "modernbert"] {
         let rows = Goldens::read(name).ids;
         let engine = raw_engine(&testdata(name), Pooling::Mean);
@@ -125,8 +125,8 @@ fn the_cls_shortcut_of_the_last_layer_is_exact() {
 }
 
 #[test]
-fn max_and_last_pool_the_tokens_that_mean_pools() {
-    // One token: every pooling is that token.
+fn max_and_last_pooling_use_the_same_tokens_as_mean() {
+    // With one token every pooling is that token.
     let rows = vec![vec![4u32]];
     let dir = testdata("beto");
     let cls = embed(&raw_engine(&dir, Pooling::Cls), &rows);
@@ -134,7 +134,7 @@ fn max_and_last_pool_the_tokens_that_mean_pools() {
         let found = embed(&raw_engine(&dir, pooling), &rows);
         assert!(max_abs_difference(&found[0], &cls[0]) < 1e-5, "{pooling}");
     }
-    // Several: the maximum is nowhere below the mean, and somewhere above.
+    // With several, the maximum is nowhere below the mean, and somewhere above.
     let rows = vec![vec![4u32, 40, 50, 60, 5]];
     let mean = embed(&raw_engine(&dir, Pooling::Mean), &rows);
     let max = embed(&raw_engine(&dir, Pooling::Max), &rows);
@@ -143,7 +143,7 @@ fn max_and_last_pool_the_tokens_that_mean_pools() {
 }
 
 #[test]
-fn vectors_are_normalised_after_they_are_cut() {
+fn normalisation_follows_truncation_of_dimensions() {
     let model = ModelDir::open(&testdata("bertin")).unwrap();
     let rows = Goldens::read("bertin").ids;
     let raw = embed(&raw_engine(&testdata("bertin"), Pooling::Cls), &rows);
@@ -158,7 +158,7 @@ fn vectors_are_normalised_after_they_are_cut() {
 }
 
 #[test]
-fn a_batch_that_breaks_the_rules_is_an_error_that_names_the_row() {
+fn an_invalid_batch_is_an_error_that_names_the_row() {
     let engine = raw_engine(&testdata("bertin"), Pooling::Cls);
     let row_of = |batch: Batch| match engine.embed(&batch) {
         Err(EmbedError::Batch { row, problem }) => (row, problem),
@@ -176,7 +176,7 @@ fn a_batch_that_breaks_the_rules_is_an_error_that_names_the_row() {
 }
 
 #[test]
-fn numbers_that_are_not_finite_come_back_as_they_are() {
+fn non_finite_vectors_are_returned_unchanged() {
     let copy = crate::common::copy_without("bertin", &["model.safetensors"]);
     let mut tensors =
         candle_core::safetensors::load(testdata("bertin").join("model.safetensors"), &candle_core::Device::Cpu)
@@ -200,7 +200,7 @@ fn numbers_that_are_not_finite_come_back_as_they_are() {
 }
 
 #[test]
-fn a_text_goes_all_the_way() {
+fn a_text_is_embedded_end_to_end() {
     let model = ModelDir::open(&minilm()).unwrap();
     let engine = Engine::load(&model, &EngineOptions::default()).unwrap();
     assert_eq!((engine.pooling(), engine.dimensions()), (Pooling::Mean, 384));

@@ -1,6 +1,5 @@
-//! Settings of tokenizers are followed as `transformers` and `sentence-transformers` follow them, or refused by name.
-//!
-//! Combinations of settings with the ids that the references give are in the goldens; here is what needs no reference.
+//! Tokenizer settings are applied like `transformers` and `sentence-transformers` do, or refused by name. Combinations
+//! with reference ids are in the goldens.
 
 use std::path::Path;
 
@@ -20,7 +19,7 @@ fn refusal(model: &str, file: &str, key: &str, value: serde_json::Value) -> Stri
 }
 
 #[test]
-fn the_preset_side_of_tokenizer_json_is_followed_and_its_length_is_not() {
+fn tokenizer_json_presets_the_truncation_side_but_not_the_length() {
     let copy = copy_without("beto", &[]);
     change(copy.path(), "tokenizer.json", |json| {
         json["truncation"] = json!({"direction": "Left", "max_length": 8, "strategy": "LongestFirst", "stride": 0});
@@ -36,7 +35,7 @@ fn the_preset_side_of_tokenizer_json_is_followed_and_its_length_is_not() {
 }
 
 #[test]
-fn lower_case_of_sentence_transformers_keeps_special_tokens() {
+fn do_lower_case_keeps_special_tokens() {
     let copy = copy_without("beto", &[]);
     let modules = json!([{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
         {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]);
@@ -54,7 +53,7 @@ fn lower_case_of_sentence_transformers_keeps_special_tokens() {
 }
 
 #[test]
-fn a_class_whose_rules_are_not_in_the_files_is_refused_by_name() {
+fn a_class_with_rules_in_code_is_refused_by_name() {
     for class in ["BertJapaneseTokenizer", "BertweetTokenizer", "CLIPTokenizerFast", "PhobertTokenizer", "EsmTokenizer"]
     {
         let error = refusal("mbert", "tokenizer_config.json", "tokenizer_class", json!(class));
@@ -65,7 +64,7 @@ fn a_class_whose_rules_are_not_in_the_files_is_refused_by_name() {
 }
 
 #[test]
-fn a_setting_of_a_wrong_kind_is_refused_by_name() {
+fn a_setting_of_the_wrong_type_is_refused_by_name() {
     let config = "tokenizer_config.json";
     for (key, value) in [
         ("do_lower_case", json!("yes")),
@@ -115,7 +114,7 @@ fn token_types_and_random_merges_are_refused() {
 }
 
 #[test]
-fn the_older_files_count_only_without_an_added_tokens_decoder() {
+fn older_files_are_read_only_without_added_tokens_decoder() {
     let copy = copy_without("mbert", &[]);
     let digest = || ModelDir::open(copy.path()).unwrap().digest().unwrap();
     let (plain, before) = (ids(copy.path(), "uno <url> dos"), digest());
@@ -128,7 +127,7 @@ fn the_older_files_count_only_without_an_added_tokens_decoder() {
 }
 
 #[test]
-fn lengths_are_those_of_the_tokenizer_config() {
+fn the_maximum_length_follows_the_tokenizer_config() {
     for (key, value, expected) in
         [("model_max_length", json!(16.0), 16), ("max_len", json!(10), 10), ("model_max_length", json!(1e30), 64)]
     {
@@ -139,7 +138,7 @@ fn lengths_are_those_of_the_tokenizer_config() {
 }
 
 #[test]
-fn special_tokens_alone_are_decoded_to_nothing() {
+fn special_tokens_alone_decode_to_nothing() {
     let copy = copy_without("xlm_roberta", &[]);
     change(copy.path(), "tokenizer_config.json", |config| config["tokenizer_class"] = json!("HerbertTokenizer"));
     let encoder = encoder(copy.path(), None);

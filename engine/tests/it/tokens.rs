@@ -1,4 +1,4 @@
-//! Token ids are those of `transformers`, from whichever files the tokenizer is built.
+//! Token ids equal those of `transformers`, whichever files the tokenizer is built from.
 
 use engine::{ModelDir, TextEncoder, TokenizerKind};
 
@@ -39,7 +39,7 @@ fn older_files_give_the_same_ids() {
     }
 }
 
-/// The tokens of a text by the tokenizer alone, truncated after the whole text has been tokenized.
+/// Tokenizes the whole text before truncation.
 fn whole(tokenizer: &tokenizers::Tokenizer, text: &str) -> Vec<u32> {
     tokenizer.encode(text, true).unwrap().get_ids().to_vec()
 }
@@ -84,7 +84,7 @@ fn any_text() -> impl Strategy<Value = String> {
         "https://a.b/c?d=e",
     ]);
     let spaces = prop::sample::select(vec![" ", "  ", "\n", "\r\n", "\t", "\u{a0}", "\u{3000}", "", "", " "]);
-    // Few pieces, many times over: a long text, whose cut falls anywhere among them.
+    // Few distinct pieces, repeated to a long text whose cut falls anywhere among them.
     (prop::collection::vec((pieces, spaces), 1..40), 1usize..400).prop_map(|(pieces, times)| {
         pieces.iter().map(|(piece, space)| format!("{piece}{space}")).collect::<String>().repeat(times)
     })
@@ -94,7 +94,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn cutting_a_long_text_first_changes_no_token(text in any_text(), max_length in 4usize..64) {
+    fn pretruncation_changes_no_token(text in any_text(), max_length in 4usize..64) {
         for name in TINY_MODELS {
             let expected = whole(&plain_tokenizer(&testdata(name), max_length), &text);
             let untruncated = whole(&plain_tokenizer(&testdata(name), usize::MAX), &text);
@@ -108,7 +108,7 @@ proptest! {
     }
 
     #[test]
-    fn the_end_of_a_long_text_is_kept_where_the_files_say_left(text in any_text(), max_length in 4usize..64) {
+    fn left_truncation_keeps_the_end_of_a_long_text(text in any_text(), max_length in 4usize..64) {
         for name in TINY_MODELS {
             let copy = copy_without(name, &[]);
             change(copy.path(), "tokenizer_config.json", |config| config["truncation_side"] = json!("left"));
@@ -125,7 +125,7 @@ proptest! {
 }
 
 #[test]
-fn a_text_of_ten_megabytes_costs_milliseconds() {
+fn a_text_of_ten_megabytes_is_tokenized_in_milliseconds() {
     let text = texts()[0].repeat(10_000_000 / texts()[0].len());
     let spaced = format!("{} ", texts()[0]).repeat(10_000_000 / texts()[0].len());
     for name in TINY_MODELS {
@@ -135,14 +135,14 @@ fn a_text_of_ten_megabytes_costs_milliseconds() {
             let encoded = encoder.encode(text).unwrap();
             let taken = start.elapsed();
             assert!(encoded.truncated && encoded.ids.len() == encoder.max_length(), "{name}");
-            // Tokenizing all of it takes seconds; a cut takes one or two milliseconds, here with room for a busy machine.
+            // Tokenizing all of it takes seconds; a cut one or two milliseconds, plus slack for a busy machine.
             assert!(taken.as_millis() < 1500, "{name}: {taken:?}");
         }
     }
 }
 
 #[test]
-fn an_endless_word_is_one_unknown_token_and_costs_milliseconds() {
+fn a_very_long_word_is_one_unknown_token_in_milliseconds() {
     for name in ["beto", "mbert", "mex_large", "distilbert"] {
         let (encoder, plain) = (encoder(&testdata(name), Some(16)), plain_tokenizer(&testdata(name), 16));
         for (before, after) in
@@ -174,7 +174,7 @@ fn case_and_accents_follow_the_files() {
     let ids = |name: &str, text: &str| encoder(&testdata(name), None).encode(text).unwrap().ids;
     assert_eq!(ids("mbert", "MAÑANA está"), ids("mbert", "manana esta"), "uncased: accents go with the case");
     assert_ne!(ids("beto", "está"), ids("beto", "esta"), "cased: accents stay");
-    // `strip_accents: null` follows the case; so does its absence.
+    // `strip_accents: null` follows the case, and so does its absence.
     let copy = copy_without("mbert", &["tokenizer.json"]);
     for config in [r#"{"do_lower_case": true, "strip_accents": null}"#, "{}"] {
         std::fs::write(copy.path().join("tokenizer_config.json"), config).unwrap();
@@ -186,7 +186,7 @@ fn case_and_accents_follow_the_files() {
 }
 
 #[test]
-fn a_flag_in_the_config_wins_over_the_tokenizer_json() {
+fn a_config_flag_overrides_tokenizer_json() {
     let copy = copy_without("mbert", &[]);
     std::fs::write(copy.path().join("tokenizer_config.json"), r#"{"do_lower_case": false}"#).unwrap();
     let tokens = encoder(copy.path(), None).explain("HOLA").unwrap();
@@ -202,7 +202,7 @@ fn an_added_token_with_another_id_than_promised_is_refused() {
 }
 
 #[test]
-fn a_prefix_stands_before_every_text() {
+fn a_prefix_is_prepended_to_every_text() {
     let model = ModelDir::open(&testdata("mex_large")).unwrap();
     let with_prefix = TextEncoder::load(&model, None, "Mexico_City _GEO ").unwrap();
     let plain = TextEncoder::load(&model, None, "").unwrap();
@@ -227,7 +227,7 @@ fn tokens_are_explained_and_decoded() {
 }
 
 #[test]
-fn a_length_that_leaves_no_room_for_text_is_refused() {
+fn a_length_with_only_special_tokens_is_refused() {
     let model = ModelDir::open(&testdata("beto")).unwrap();
     let Err(error) = TextEncoder::load(&model, Some(2), "") else { panic!("two tokens are the special ones") };
     assert!(error.to_string().contains("of which 2 are special"), "{error}");
@@ -236,7 +236,7 @@ fn a_length_that_leaves_no_room_for_text_is_refused() {
 
 #[test]
 #[ignore = "needs BETO's tokenizer files and config.json, in the directory that ENCAJE_TEST_BETO names"]
-fn betos_ids_are_those_of_the_notebook() {
+fn betos_ids_match_the_notebook() {
     let dir = std::env::var_os("ENCAJE_TEST_BETO").expect("ENCAJE_TEST_BETO names a directory");
     let expected = include_str!("../../testdata/beto_ids.txt");
     let encoder = encoder(std::path::Path::new(&dir), Some(512));

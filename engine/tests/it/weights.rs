@@ -1,4 +1,4 @@
-//! How weights are stored, and what a config says of them: as `transformers` reads both, or refused by name.
+//! Weight storage and config settings: read like `transformers`, or refused by name.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::common::{copy_without, edit_json, embed, max_abs_difference, raw_engine, testdata};
 
-/// The files of a tokenizer around a config and weights of another model.
+/// Combines the tokenizer of one model with config and weights of another.
 fn with_tokenizer(config: &Path, weights: &Path, name: &str) -> tempfile::TempDir {
     let copy = copy_without("beto", &["config.json", "pytorch_model.bin", "goldens.json", "goldens.safetensors"]);
     fs::copy(config, copy.path().join("config.json")).unwrap();
@@ -40,7 +40,7 @@ fn refused(dir: &Path) -> String {
 }
 
 #[test]
-fn weights_mean_the_same_however_pytorch_stored_them() {
+fn every_pytorch_storage_layout_gives_equal_weights() {
     let goldens = read_json(&testdata("layouts").join("goldens.json"));
     let rows = rows_of(&goldens);
     for (name, expected) in goldens["vectors"].as_object().unwrap() {
@@ -54,7 +54,7 @@ fn weights_mean_the_same_however_pytorch_stored_them() {
 }
 
 #[test]
-fn a_type_that_is_not_read_is_refused_when_the_model_is_opened() {
+fn an_unsupported_tensor_type_is_refused_on_open() {
     let error = refused(layout("integers").path());
     assert!(error.contains("`embeddings.word_embeddings.weight`"), "{error}");
     assert!(error.contains("stored as `torch.LongStorage`, but only f64, f32, f16 and bf16 are read"), "{error}");
@@ -69,7 +69,7 @@ fn a_type_that_is_not_read_is_refused_when_the_model_is_opened() {
 }
 
 #[test]
-fn settings_of_the_config_decide_as_in_transformers() {
+fn config_settings_are_applied_as_in_transformers() {
     let mut cases = 0;
     for entry in fs::read_dir(testdata("settings")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
@@ -91,7 +91,7 @@ fn settings_of_the_config_decide_as_in_transformers() {
 }
 
 #[test]
-fn settings_that_are_not_done_are_refused_by_name_when_the_model_is_opened() {
+fn unsupported_settings_are_refused_by_name_on_open() {
     let cases = [
         ("modernbert", "hidden_activation", json!("mish")),
         ("modernbert", "rope_scaling", json!({"rope_type": "linear", "factor": 2.0})),
@@ -145,7 +145,7 @@ fn settings_that_are_not_done_are_refused_by_name_when_the_model_is_opened() {
 }
 
 #[test]
-fn weights_that_a_setting_asks_for_are_missed_when_the_model_is_opened() {
+fn weights_required_by_a_setting_are_checked_on_open() {
     for (model, key, value, tensor) in [
         ("modernbert", "attention_bias", json!(true), "layers.0.attn.Wqkv.bias"),
         ("modernbert", "norm_bias", json!(true), "embeddings.norm.bias"),
@@ -196,7 +196,7 @@ fn weights_without_a_finite_number_are_refused_by_name() {
 }
 
 #[test]
-fn a_vector_of_zeros_has_no_direction() {
+fn a_zero_vector_normalises_to_nan() {
     let copy = copy_without("bertin", &["pytorch_model.bin"]);
     let path = copy.path().join("model.safetensors");
     let mut tensors = safetensors::load(&path, &Device::Cpu).unwrap();
@@ -212,7 +212,7 @@ fn a_vector_of_zeros_has_no_direction() {
     assert!(embed(&normalised, &rows)[0].iter().all(|x| x.is_nan()), "for the caller to reject");
 }
 
-/// A copy of mBERT whose table ends before some of its tokens.
+/// Copies mBERT with an embedding table that lacks some of its tokens.
 fn cut_vocabulary(size: usize) -> tempfile::TempDir {
     let copy = copy_without("mbert", &[]);
     edit_json(&copy.path().join("config.json"), |config| config["vocab_size"] = json!(size));
@@ -226,7 +226,7 @@ fn cut_vocabulary(size: usize) -> tempfile::TempDir {
 }
 
 #[test]
-fn a_text_with_a_token_beyond_the_table_is_refused_alone() {
+fn only_the_text_with_an_out_of_vocabulary_id_is_refused() {
     let copy = cut_vocabulary(150);
     let model = ModelDir::open(copy.path()).unwrap();
     let encoder = TextEncoder::load(&model, None, "").unwrap();
@@ -240,7 +240,7 @@ fn a_text_with_a_token_beyond_the_table_is_refused_alone() {
 }
 
 #[test]
-fn a_token_beyond_the_table_around_every_text_refuses_the_model() {
+fn a_special_token_without_embedding_refuses_the_model() {
     let copy = cut_vocabulary(102);
     let Err(LoadError::Unsupported { what }) = ModelDir::open(copy.path()) else { panic!("[SEP] was cut") };
     assert!(what.contains("the token `[SEP]` has the id 102, but the model's table has 102 rows"), "{what}");

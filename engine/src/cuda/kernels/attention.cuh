@@ -1,9 +1,9 @@
-// Attention of the tokens of one text to each other, on packed rows: nothing is padded, nothing masked but the end.
-// A tile is a text and the first of the queries that one block takes; the list of tiles comes from the host.
+// Attention within texts over packed rows: no padding, no mask except at the end. A tile is a text and the first query
+// of a block; the host provides the list of tiles.
 #pragma once
 #include "platform.cuh"
 
-// How queries, keys and values lie: all heads side by side, rows `stride` numbers apart.
+// Queries, keys and values: all heads side by side, rows `stride` numbers apart.
 template <class T>
 struct Heads {
     const T* queries;
@@ -78,8 +78,8 @@ DEVICE void attend(Heads<T> heads, const unsigned* offsets, const unsigned* tile
 constexpr int TILE = 64;
 constexpr int FLASH_THREADS = 128;
 
-// One tile of rows in shared memory. Eight numbers more per row than needed: then the eight rows that a matrix load
-// touches at once lie in different banks, whatever the multiple of sixteen that SIZE is.
+// A tile of rows in shared memory, padded by eight numbers per row, so that the eight rows of a matrix load are in
+// different banks for every multiple of sixteen.
 template <class T, int SIZE>
 struct TileRows {
     static constexpr int STRIDE = SIZE + 8;
@@ -88,8 +88,8 @@ struct TileRows {
 
     DEVICE const T* at(int row, int column) const { return first + row * STRIDE + column; }
 
-    // Starts the copy of `count` rows; those after them become zeros, so that no garbage meets a weight of zero. A thread
-    // keeps its column: then addresses cost an addition each.
+    // Starts copying `count` rows and zeroes the others, since 0 times garbage may be NaN. A thread keeps its column,
+    // so that addresses cost an addition each.
     DEVICE void fetch(const T* from, unsigned stride, unsigned count) const {
         constexpr unsigned CHUNKS = SIZE / 8, ROWS = FLASH_THREADS / CHUNKS;
         unsigned row = threadIdx.x / CHUNKS, column = threadIdx.x % CHUNKS * 8;
@@ -106,7 +106,7 @@ struct TileRows {
     }
 };
 
-// What a warp knows of its sixteen queries. A lane holds parts of the rows `lane / 4` and `lane / 4 + 8`.
+// A warp's state for its sixteen queries. A lane holds parts of the rows `lane / 4` and `lane / 4 + 8`.
 template <class T, int SIZE>
 struct Queries {
     unsigned queries[SIZE / 16][4];
@@ -121,7 +121,7 @@ struct Queries {
         for (int half = 0; half < 2; half++) highest[half] = MINUS_INFINITY, total[half] = 0;
     }
 
-    // One step over `count` keys and their values. Most steps are FULL: nothing is asked of them.
+    // One step over `count` keys and their values. FULL steps, the most common, need no bounds check.
     template <bool FULL>
     DEVICE void attend(TileRows<T, SIZE> keys, TileRows<T, SIZE> values, unsigned count, float scale, int lane) {
         float scores[TILE / 8][4];
@@ -148,7 +148,7 @@ struct Queries {
         }
     }
 
-    // Turns scores into weights against the highest so far, and fades what was summed against a lower one.
+    // Online softmax: exponentiates against the maximum so far, rescaling the sums when it rises.
     template <bool FULL>
     DEVICE void weigh(float (&scores)[TILE / 8][4], unsigned count, float scale, int lane) {
         float higher[2] = {highest[0], highest[1]};
@@ -162,7 +162,7 @@ struct Queries {
         }
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            // The four lanes of a row agree on its highest score. Every step has a key, so it is a number.
+            // Reduces the maximum over the four lanes of a row. Every step has a key, so it is finite or NaN.
             higher[half] = fmaxf(higher[half], shuffle_xor(higher[half], 1));
             higher[half] = fmaxf(higher[half], shuffle_xor(higher[half], 2));
             float fade = exp2_fast((highest[half] - higher[half]) * scale);
@@ -182,7 +182,7 @@ struct Queries {
         }
     }
 
-    // Adds the weighted values. The fragments that scores come in are those that weights go out in.
+    // Accumulates the weighted values. The score fragments have the layout of the weight fragments.
     template <bool FULL>
     DEVICE void add(const float (&weights)[TILE / 8][4], TileRows<T, SIZE> values, unsigned count, int lane) {
 #pragma unroll
@@ -203,7 +203,7 @@ struct Queries {
         }
     }
 
-    // Writes the rows that there are; `out` is the first of the warp's. Heads begin at even columns: pairs are aligned.
+    // Writes the existing rows; `out` is the first of the warp's. Heads begin at even columns, so pairs are aligned.
     DEVICE void write(T* out, size_t stride, unsigned count, int lane) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
@@ -221,8 +221,9 @@ struct Queries {
     }
 };
 
-// As FlashAttention: scores never leave the registers, keys and values of the next step arrive while this one computes.
-// Shared memory: five tiles (queries, and two each of keys and values). `scale` includes log2(e): weights are powers of two.
+// As FlashAttention: scores stay in registers, and the next keys and values are copied during computation. Shared
+// memory holds five tiles (queries, two of keys, two of values). `scale` includes log2(e), since weights are computed
+// by exp2.
 template <class T, int SIZE>
 DEVICE void flash(Heads<T> heads, const unsigned* offsets, const unsigned* tiles) {
     SHARED_MEMORY(memory);
@@ -263,7 +264,7 @@ DEVICE void flash(Heads<T> heads, const unsigned* offsets, const unsigned* tiles
             if (count == TILE) warp.template attend<true>(keys, values, count, heads.scale, lane);
             else warp.template attend<false>(keys, values, count, heads.scale, lane);
         }
-        // The next step's copies go where this one read.
+        // The next step's copies overwrite this tile.
         sync_block();
     }
     if (has_queries) {

@@ -1,4 +1,4 @@
-// The entry points, by the names that kernels.rs launches. Arguments are pointers, 32-bit numbers and floats.
+// The entry points, by the names in kernels.rs. Arguments are pointers, 32-bit numbers and floats.
 #include "attention.cuh"
 #include "rows.cuh"
 

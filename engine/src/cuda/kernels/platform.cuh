@@ -1,5 +1,5 @@
-// What the kernels need of a machine: number types, warps, tensor cores, copies that run by themselves.
-// nvcc compiles this for a GPU; any C++17 compiler compiles emulate.hpp instead, so that the same kernels run in tests.
+// Machine abstraction: number types, warps, tensor cores, asynchronous copies. nvcc compiles this for a GPU; any C++17
+// compiler compiles emulate.hpp instead, to run the same kernels in tests.
 #pragma once
 
 #ifdef __CUDACC__
@@ -10,10 +10,10 @@
 using f16 = __half;
 using bf16 = __nv_bfloat16;
 
-// A kernel whose blocks have THREADS threads at most.
+// A kernel with at most THREADS threads per block.
 #define KERNEL_OF(THREADS, name) extern "C" __global__ void __launch_bounds__(THREADS) name
 #define DEVICE __device__ __forceinline__
-// Names the dynamic shared memory of the block.
+// Declares the dynamic shared memory of the block.
 #define SHARED_MEMORY(name) extern __shared__ __align__(16) unsigned char name[]
 
 DEVICE float widen(float x) { return x; }
@@ -23,13 +23,13 @@ DEVICE void narrow(float x, float& out) { out = x; }
 DEVICE void narrow(float x, f16& out) { out = __float2half_rn(x); }
 DEVICE void narrow(float x, bf16& out) { out = __float2bfloat16_rn(x); }
 
-// 2^x with a relative error of 2^-22 at most; what would be subnormal is 0 (PTX ISA, ex2.approx.ftz.f32).
+// 2^x with a relative error up to 2^-22; subnormal results are 0 (PTX ISA, ex2.approx.ftz.f32).
 DEVICE float exp2_fast(float x) {
     float power;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
     return power;
 }
-// 1/x, off by one in the last place at most; 0 for infinity (PTX ISA, rcp.approx.ftz.f32).
+// 1/x within one unit in the last place; 0 for infinity (PTX ISA, rcp.approx.ftz.f32).
 DEVICE float reciprocal_fast(float x) {
     float reciprocal;
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(x));
@@ -38,20 +38,20 @@ DEVICE float reciprocal_fast(float x) {
 
 DEVICE float shuffle_xor(float x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 DEVICE float shuffle_from(float x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
-// What loads and stores of 16 bytes need; a GPU looks itself.
+// Checks the alignment of a 16-byte access; a GPU faults by itself.
 DEVICE void expect_aligned(const void*) {}
 DEVICE void sync_warp() { __syncwarp(); }
 DEVICE void sync_block() { __syncthreads(); }
 
 DEVICE unsigned shared_address(const void* pointer) { return static_cast<unsigned>(__cvta_generic_to_shared(pointer)); }
 
-// Copies 16 bytes into shared memory, or writes zeros there where `wanted` is false. Arrives after `copies_wait`.
+// Copies 16 bytes to shared memory asynchronously, or zeros if `wanted` is false. Complete after `copies_wait`.
 DEVICE void copy_16(void* to, const void* from, bool wanted) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(wanted ? 16 : 0));
 }
 // Ends a group of copies.
 DEVICE void copies_commit() { asm volatile("cp.async.commit_group;"); }
-// Waits until at most `PENDING` of this thread's groups are under way.
+// Waits until at most `PENDING` of this thread's groups are incomplete.
 template <int PENDING>
 DEVICE void copies_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(PENDING)); }
 
@@ -82,7 +82,7 @@ DEVICE void multiply_add(float (&sum)[4], const unsigned (&a)[4], unsigned b0, u
 #include "emulate.hpp"
 #endif
 
-// ---------------------------------------------------------------- the same for both
+// ---------------------------------------------------------------- common to both
 
 constexpr float MINUS_INFINITY = -__builtin_huge_valf();
 

@@ -1,5 +1,4 @@
-// Kernels that look at one row at a time: layer normalisation fused with what is added before it, activation, pooling.
-// All sums are in f32, whatever the numbers in memory are.
+// Kernels over single rows: layer norm fused with preceding additions, activation, pooling. All sums are f32.
 #pragma once
 #include "platform.cuh"
 
@@ -11,12 +10,12 @@ struct NormWeights {
     float eps;
 };
 
-// Rows of up to 256 * CHUNKS numbers, by eights: everything stays in registers. `add(column, values)` fills eight numbers.
+// Rows of up to 256 * CHUNKS numbers in registers, by eights. `add(column, values)` fills eight numbers.
 template <int CHUNKS, class T, class Add>
 DEVICE void normalize_in_registers(Add add, T* out, NormWeights norm, unsigned width) {
     unsigned lane = threadIdx.x;
     float values[CHUNKS][8];
-    // All loads are under way before the first is waited for: a lane beyond the end reads the first column.
+    // Issues all loads before using the first; lanes beyond the end read the first column.
 #pragma unroll
     for (int chunk = 0; chunk < CHUNKS; chunk++) {
         unsigned column = (chunk * 32 + lane) * 8;
@@ -136,11 +135,11 @@ DEVICE void add_norm(const T* x, const float* bias, const T* residual, T* out, N
 
 enum Activation : unsigned { GELU_ERF = 0, GELU_TANH = 1, RELU = 2, SILU = 3 };
 
-// x times the share of a normal distribution below it, by erf.
+// x * Φ(x) by erf.
 DEVICE float gelu(float x, float) { return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f)); }
 
-// The same for results of 16 bits, with a logistic function of a polynomial in x for the share: at most 2.6e-5 from erf's,
-// where half a step of f16 is as much from 0.05 on. Twice as fast to compute, which counts where the numbers are small.
+// For 16-bit results, Φ as the logistic function of a polynomial: error up to 2.6e-5, half a step of f16 from 0.05 on,
+// and twice as fast where the numbers are small.
 template <class T>
 DEVICE float gelu(float x, T) {
     float square = fminf(x * x, 50.0f);
@@ -158,7 +157,7 @@ DEVICE float activated(float x) {
     }
 }
 
-// A thread keeps its columns, and so their bias, and goes through every `gridDim.y`th row.
+// A thread keeps its columns and their bias, and processes every `gridDim.y`th row.
 template <int COUNT, unsigned ACTIVATION, class T>
 DEVICE void activate_columns(T* x, const float* bias, unsigned rows, unsigned width) {
     unsigned column = (blockIdx.x * blockDim.x + threadIdx.x) * COUNT;
@@ -190,7 +189,7 @@ DEVICE void activate(T* x, const float* bias, unsigned rows, unsigned width, uns
     }
 }
 
-// ---------------------------------------------------------------- from tokens to texts
+// ---------------------------------------------------------------- pooling
 
 // Copies the first row of each text.
 template <class T>
@@ -201,8 +200,8 @@ DEVICE void first_tokens(const T* x, const unsigned* offsets, T* out, unsigned w
 
 enum Pooling : unsigned { MEAN = 1, MAX = 2, LAST = 3, ONLY = 4, FIRST = 5 };
 
-// Pools the rows of each text, but for its first `left_out`, into one of f32, in the order of the tokens. ONLY: each text
-// has one row already. Where no row is left, the result is that of sentence-transformers: zeros, no maximum, or the first row.
+// Pools the rows of each text except for its first `left_out`, in token order, to f32. ONLY: each text has one row.
+// Without rows the result is that of sentence-transformers: zeros, no maximum, or the first row.
 template <class T>
 DEVICE void pool(const T* x, const unsigned* offsets, float* out, unsigned width, unsigned pooling, unsigned left_out) {
     unsigned text = blockIdx.x;
@@ -220,7 +219,7 @@ DEVICE void pool(const T* x, const unsigned* offsets, float* out, unsigned width
         float pooled = widen(x[size_t(start) * width + column]);
         for (unsigned row = start + 1; row < end; row++) {
             float value = widen(x[size_t(row) * width + column]);
-            // Written so that a NaN wins: a broken row must not look whole.
+            // Propagates NaN, so that a broken row stays visible.
             if (pooling == MAX) pooled = (pooled > value || pooled != pooled) ? pooled : value;
             else pooled += value;
         }

@@ -1,4 +1,4 @@
-//! Byte-level BPE: every text is a string of bytes, and none of them is unknown.
+//! Byte-level BPE tokenizers, which have no unknown tokens.
 
 use serde_json::json;
 use tokenizers::models::bpe::BPE;
@@ -7,7 +7,7 @@ use super::{BuildInput, Steps};
 use crate::LoadError;
 use crate::tokenizer::vocabulary_files::VocabularyFiles;
 
-/// How Qwen2 cuts a text before its merges.
+/// Qwen2's pre-tokenization regex.
 const QWEN2_WORDS: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 

@@ -1,4 +1,4 @@
-//! How each class builds its tokenizer around a vocabulary. A new class is a match arm here and a function beside it.
+//! Builds the tokenizer of each class around a vocabulary. A new class is a match arm here and a function beside it.
 
 mod byte_level;
 mod post_processor;
@@ -17,14 +17,14 @@ use crate::LoadError;
 
 pub(super) use post_processor::post_processor;
 
-/// What a recipe has to work with.
+/// The inputs of a builder.
 pub(super) struct BuildInput<'a> {
     pub(super) class: Class,
     pub(super) settings: &'a Settings,
     pub(super) special: &'a SpecialTokens,
 }
 
-/// The steps of a tokenizer, in the words of `tokenizer.json`; `null` is none.
+/// The steps of a tokenizer as in `tokenizer.json`; `null` is none.
 struct Steps {
     model: ModelWrapper,
     normalizer: Value,
@@ -32,7 +32,7 @@ struct Steps {
     decoder: Value,
 }
 
-/// Builds everything before the post-processor, without added tokens except those of a file that is kept as it is.
+/// Builds everything but the post-processor, without added tokens except for a kept pipeline.
 pub(super) fn pipeline(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Result<Tokenizer, LoadError> {
     if let Some(whole) = source.whole.take() {
         if given.class == Class::ConvBert {
@@ -64,7 +64,7 @@ pub(super) fn pipeline(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> 
     Ok(tokenizer)
 }
 
-/// Reads one step as the library reads it from `tokenizer.json`.
+/// Deserialises a step as the library does from `tokenizer.json`.
 fn step<T: DeserializeOwned>(value: Value, given: &BuildInput<'_>) -> Result<Option<T>, LoadError> {
     serde_json::from_value(value).map_err(|error| {
         given.settings.invalid(format!("a step of the {} cannot be built: {error}", given.class.name()))

@@ -1,4 +1,4 @@
-//! Which special tokens go around a text: the post-processor of each class.
+//! The post-processor of each class, which adds special tokens around a text.
 
 use tokenizers::processors::bert::BertProcessing;
 use tokenizers::processors::roberta::RobertaProcessing;
@@ -9,7 +9,7 @@ use super::BuildInput;
 use crate::LoadError;
 use crate::tokenizer::class::Class;
 
-/// Returns the post-processor of a tokenizer that has all of its tokens. `in_file` is the one of `tokenizer.json`.
+/// Returns the post-processor of a tokenizer with all tokens. `in_file` is the one of `tokenizer.json`.
 pub(in crate::tokenizer) fn post_processor(
     given: &BuildInput<'_>,
     tokenizer: &Tokenizer,
@@ -30,11 +30,11 @@ pub(in crate::tokenizer) fn post_processor(
         Class::Herbert => {
             let (cls, _) = token(given, tokenizer, "cls_token")?;
             let (sep, _) = token(given, tokenizer, "sep_token")?;
-            // The class writes these two ids down.
+            // The class hard-codes these two ids.
             Ok(BertProcessing::new((sep, 2), (cls, 0)).into())
         }
         Class::T5 => {
-            // The class writes the name of its end down, and takes the id of the token that has the role.
+            // The class hard-codes the name of its end token, with the id of the token in that role.
             let (_, id) = token(given, tokenizer, "eos_token")?;
             template(given, "$A </s>", vec![("</s>".to_owned(), id)])
         }
@@ -48,7 +48,8 @@ pub(in crate::tokenizer) fn post_processor(
     }
 }
 
-/// The post-processor of the file, unless settings say otherwise or there is none: then begin and end as asked for.
+/// Uses the file's post-processor, unless settings override it or there is none: then `add_bos_token` and
+/// `add_eos_token`.
 fn ends(
     given: &BuildInput<'_>,
     tokenizer: &Tokenizer,
@@ -66,7 +67,7 @@ fn ends(
     between(given, tokenizer, end("add_bos_token", "bos_token")?, end("add_eos_token", "eos_token")?)
 }
 
-/// A text between the tokens of two roles, or of one, or none.
+/// Surrounds a text with the tokens of up to two roles.
 fn between(
     given: &BuildInput<'_>,
     tokenizer: &Tokenizer,
@@ -91,7 +92,7 @@ fn template(
     Ok(builder.special_tokens(tokens).build().map_err(|error| invalid(error.to_string()))?.into())
 }
 
-/// Returns the token of a role with its id, or with the id of the unknown token.
+/// Returns the token of a role with its id, or the id of the unknown token.
 fn token(given: &BuildInput<'_>, tokenizer: &Tokenizer, role: &str) -> Result<(String, u32), LoadError> {
     let content = given.special.needed(role, given.settings)?;
     let unknown = || tokenizer.token_to_id(given.special.role("unk_token")?);

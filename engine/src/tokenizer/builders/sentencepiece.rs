@@ -1,4 +1,4 @@
-//! Tokenizers that came from pieces: white space is a character of the pieces.
+//! Tokenizers converted from sentencepiece, whose pieces include white space.
 
 use serde_json::{Value, json};
 use tokenizers::models::bpe::BPE;
@@ -9,7 +9,7 @@ use crate::LoadError;
 use crate::tokenizer::class::Class;
 use crate::tokenizer::vocabulary_files::{Vocabulary, VocabularyFiles};
 
-/// `XLMRobertaTokenizer`, `CamembertTokenizer` and `T5Tokenizer`: words, with pieces's normaliser if the file has it.
+/// `XLMRobertaTokenizer`, `CamembertTokenizer` and `T5Tokenizer`, with sentencepiece's normaliser if the file has it.
 pub(super) fn xlm_roberta(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Result<Steps, LoadError> {
     let scores = scores(given, source)?;
     let unknown = if given.class == Class::Camembert {
@@ -98,7 +98,7 @@ pub(super) fn barthez(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> R
     })
 }
 
-/// `LlamaTokenizer`: merges of pieces, with bytes for what is unknown.
+/// `LlamaTokenizer`: BPE over pieces with byte fallback.
 pub(super) fn llama(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Result<Steps, LoadError> {
     let spaced = given.settings.flag_or_null("add_prefix_space", true, true)?;
     let prefix = match (spaced, given.settings.flag_or_null("legacy", false, false)?) {
@@ -131,7 +131,7 @@ pub(super) fn gemma(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Res
     })
 }
 
-/// Takes the pieces with their scores, which no other kind of vocabulary has.
+/// Takes the pieces with their scores, which only Unigram vocabularies have.
 fn scores(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Result<Vec<(String, f64)>, LoadError> {
     match std::mem::take(&mut source.vocabulary) {
         Vocabulary::Scores(scores) => Ok(scores),
@@ -165,7 +165,7 @@ fn merges(given: &BuildInput<'_>, source: &mut VocabularyFiles, unknown: Option<
     model.map_err(|error| given.settings.invalid(format!("not a vocabulary: {error}")))
 }
 
-/// Whether a word at the start of the text gets a space before it.
+/// Whether the first word of a text gets a leading space.
 fn prefix(given: &BuildInput<'_>) -> Result<&'static str, LoadError> {
     Ok(if given.settings.flag_or_null("add_prefix_space", true, false)? { "always" } else { "never" })
 }
@@ -186,7 +186,7 @@ fn sequence_of_normalizers(normalizers: Vec<Value>) -> Value {
     json!({"type": "Sequence", "normalizers": normalizers})
 }
 
-/// White space becomes single spaces, none at the end.
+/// Collapses white space, and strips it at the end.
 fn collapse_whitespace() -> Vec<Value> {
     vec![
         replace(json!({"Regex": r"\s{2,}|[\n\r\t]"}), " "),

@@ -1,4 +1,4 @@
-//! BERT's tokenizer and its relatives: words, cut into pieces from the left.
+//! WordPiece and its relatives: words, split into pieces from the left.
 
 use serde_json::json;
 use tokenizers::models::bpe::BPE;
@@ -31,14 +31,14 @@ pub(super) fn bert(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Resu
     })
 }
 
-/// Refuses flags of a wrong kind where the pipeline of a file is kept and they change nothing.
+/// Validates the flags' types where a kept pipeline ignores their values.
 pub(super) fn check_flags(given: &BuildInput<'_>) -> Result<(), LoadError> {
     given.settings.flag("tokenize_chinese_chars", true)?;
     given.settings.flag("do_lower_case", true)?;
     given.settings.strip_accents().map(|_| ())
 }
 
-/// `HerbertTokenizer`: BERT's words, cut by merges.
+/// `HerbertTokenizer`: BPE over BERT's words.
 pub(super) fn herbert(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Result<Steps, LoadError> {
     let unknown = given.special.needed("unk_token", given.settings)?;
     let model = BPE::builder()

@@ -1,9 +1,9 @@
-//! Reads tensors out of a `pytorch_model.bin`: a pickle that lists them, and their numbers beside it, in a zip archive or,
-//! before PyTorch 1.6, one after another.
+//! Reads tensors of a `pytorch_model.bin`: a pickle that lists them, with their numbers in the same zip archive or,
+//! before PyTorch 1.6, in sequence.
 //!
-//! A tensor in such a file is a view of stored numbers: an offset, a shape, and strides. Transposed, cut out and repeated
-//! tensors are stored as they are in memory, and two may share their numbers. What is read is always in the order of the
-//! shape. The pickle is read as data ([`unpickler`]) and runs nothing.
+//! A stored tensor is a view of numbers: offset, shape, strides. Tensors may be transposed, sliced, repeated and share
+//! numbers; they are read in the order of their shape. The pickle is parsed as data ([`unpickler`]) and executes
+//! nothing.
 
 mod unpickler;
 
@@ -19,40 +19,39 @@ use self::unpickler::{Id, Node, Objects};
 use super::sniff;
 use crate::LoadError;
 
-/// What a checkpoint from before PyTorch 1.6 begins with, as a number.
+/// The magic number of checkpoints before PyTorch 1.6.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
-/// How deeply the functions that make a tensor may be nested: a parameter of a tensor, of a type.
+/// Maximum nesting of the functions that construct a tensor.
 const CALLS_MAX: usize = 8;
 
-/// An opened checkpoint.
 pub(super) struct PickleFile {
     path: PathBuf,
-    /// Every tensor, or why it is none that can be read.
+    /// Every tensor, or why it cannot be read.
     tensors: HashMap<String, Result<View, String>>,
     storages: HashMap<String, Place>,
     big_endian: bool,
 }
 
-/// A tensor: which stored numbers are its elements.
+/// A tensor as a view of stored numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct View {
     storage: String,
     dtype: Number,
-    /// In elements, as the strides are.
+    /// In elements, like the strides.
     offset: u64,
     shape: Vec<u64>,
     strides: Vec<u64>,
 }
 
-/// Where stored numbers lie in the file, in bytes.
+/// The byte range of stored numbers in the file.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     start: u64,
     length: u64,
 }
 
-/// How a number is stored.
+/// The type of a stored number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Number {
     F64,
@@ -82,7 +81,6 @@ impl Number {
 }
 
 impl PickleFile {
-    /// Reads the list of tensors.
     pub(super) fn open(path: &Path) -> Result<PickleFile, LoadError> {
         let invalid = |problem: String| LoadError::Invalid {
             path: path.into(),
@@ -110,13 +108,12 @@ impl PickleFile {
         self.tensors.keys().cloned()
     }
 
-    /// Returns the shape of a tensor.
     pub(super) fn shape(&self, name: &str) -> Result<Vec<usize>, String> {
         let view = self.tensors[name].as_ref().map_err(String::clone)?;
         Ok(view.shape.iter().map(|size| usize::try_from(*size).unwrap_or(usize::MAX)).collect())
     }
 
-    /// Reads one tensor as f32, its elements in the order of its shape.
+    /// Reads one tensor as f32, in the order of its shape.
     pub(super) fn read(&self, name: &str) -> Result<Tensor, String> {
         let shape = self.shape(name)?;
         let numbers = self.numbers(self.tensors[name].as_ref().map_err(String::clone)?)?;
@@ -136,7 +133,7 @@ impl PickleFile {
         if view.is_in_order() { Ok(stored) } else { view.gather(&stored) }
     }
 
-    /// Reads `count` numbers that follow each other in the file, as f32.
+    /// Reads `count` consecutive numbers of the file as f32.
     fn stored(&self, start: u64, count: usize, dtype: Number) -> Result<Vec<f32>, String> {
         let read_into = |bytes: &mut [u8]| {
             let read = File::open(&self.path).and_then(|mut file| {
@@ -146,7 +143,7 @@ impl PickleFile {
             read.map_err(|error| error.to_string())
         };
         if dtype == Number::F32 && !self.big_endian && cfg!(target_endian = "little") {
-            // Most are, and all of them together are large: not copied once more.
+            // The common case, and a large one: read without another copy.
             let mut numbers = vec![0.0_f32; count];
             read_into(bytemuck::cast_slice_mut(&mut numbers))?;
             return Ok(numbers);
@@ -166,8 +163,8 @@ impl PickleFile {
 }
 
 impl View {
-    /// Returns how many stored numbers lie between the first and the last element, both included; `Some(None)` where there
-    /// are none, `None` where the count overflows.
+    /// Returns the count of stored numbers from the first to the last element, `Some(None)` for an empty tensor,
+    /// `None` on overflow.
     fn span(&self) -> Option<Option<u64>> {
         if self.shape.contains(&0) {
             return Some(None);
@@ -180,7 +177,7 @@ impl View {
         last.checked_add(1).map(Some)
     }
 
-    /// Whether the elements follow each other as the shape has them.
+    /// Returns whether the elements are contiguous in the order of the shape.
     fn is_in_order(&self) -> bool {
         let mut expected = 1_u64;
         self.shape.iter().zip(&self.strides).rev().all(|(size, stride)| {
@@ -195,7 +192,7 @@ impl View {
         let count = self.shape.iter().try_fold(1_u64, |count, size| count.checked_mul(*size));
         let count = count.and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX);
         let (mut index, mut at) = (vec![0; self.shape.len()], 0_u64);
-        // A few stored numbers may be repeated for any shape.
+        // Not preallocated: a shape may repeat a few stored numbers without bound.
         let mut numbers = Vec::new();
         numbers.try_reserve_exact(count).map_err(|error| error.to_string())?;
         for _ in 0..count {
@@ -222,7 +219,7 @@ struct Opened {
     big_endian: bool,
 }
 
-/// Opens a zip archive: `NAME/data.pkl` has the list, `NAME/data/KEY` the numbers, `NAME/byteorder` their order.
+/// Opens a zip archive: the list in `NAME/data.pkl`, numbers in `NAME/data/KEY`, their byte order in `NAME/byteorder`.
 fn open_zip(mut file: BufReader<File>) -> Result<Opened, String> {
     let damaged = |error: zip::result::ZipError| error.to_string();
     let mut archive = zip::ZipArchive::new(&mut file).map_err(damaged)?;
@@ -260,8 +257,8 @@ fn open_zip(mut file: BufReader<File>) -> Result<Opened, String> {
     Ok(Opened { objects, root: list, storages, big_endian })
 }
 
-/// Opens a checkpoint of before PyTorch 1.6: pickles of a magic number, a version, the machine that wrote it, the list, and
-/// the keys of its storages; then for each key the count of its numbers, and these. They are little-endian whatever the machine.
+/// Opens a checkpoint from before PyTorch 1.6: pickles of magic number, version, system info, list, and storage keys;
+/// then for each key the count and its numbers, always little-endian.
 fn open_sequence(mut file: BufReader<File>) -> Result<Opened, String> {
     let (objects, magic) = unpickler::read(&mut file)?;
     if *objects.get(magic) != Node::LargeInt(MAGIC.to_vec()) {
@@ -293,7 +290,7 @@ fn open_sequence(mut file: BufReader<File>) -> Result<Opened, String> {
     }
 }
 
-/// Returns the bytes that a number of each storage takes, of whatever type it is.
+/// Returns the bytes per number of each storage.
 fn storage_sizes(objects: &Objects) -> HashMap<String, u64> {
     let mut sizes = HashMap::new();
     for id in objects.ids() {
@@ -312,7 +309,7 @@ fn storage_sizes(objects: &Objects) -> HashMap<String, u64> {
     sizes
 }
 
-/// Returns the tensors of a list. Some checkpoints wrap it: `{"state_dict": …}`.
+/// Returns the tensors of a list, which some checkpoints wrap: `{"state_dict": …}`.
 fn tensors(objects: &Objects, root: Id) -> HashMap<String, Result<View, String>> {
     let found = tensors_of(objects, root);
     match objects.value(root, "state_dict") {
@@ -324,12 +321,12 @@ fn tensors(objects: &Objects, root: Id) -> HashMap<String, Result<View, String>>
 fn tensors_of(objects: &Objects, dict: Id) -> HashMap<String, Result<View, String>> {
     let Node::Dict(entries) = objects.get(dict) else { return HashMap::new() };
     let named = entries.iter().filter_map(|(name, value)| Some((objects.text(*name)?, *value)));
-    // Numbers and texts stand beside the tensors of some checkpoints; only what a function makes can be a tensor.
+    // Some checkpoints also hold numbers and strings; only the result of a call can be a tensor.
     let made = named.filter(|(_, value)| matches!(objects.get(*value), Node::Call(..)));
     made.map(|(name, value)| (name.to_owned(), view(objects, value, CALLS_MAX))).collect()
 }
 
-/// Finds out which numbers the elements of a tensor are, from the functions that would make it in Python.
+/// Determines the view of a tensor from the calls that would construct it in Python.
 fn view(objects: &Objects, id: Id, calls_left: usize) -> Result<View, String> {
     let unknown = |name: &str| format!("made by `{name}`, which is not known to make a plain tensor");
     let Some((name, arguments)) = objects.call(id) else { return Err("it is no tensor".into()) };
@@ -360,7 +357,7 @@ fn plain_view(objects: &Objects, name: &str, arguments: &[Id]) -> Result<View, S
     else {
         return Err(format!("made by `{name}`, which is not known to make a plain tensor"));
     };
-    // Gradients, hooks, and then marks such as "with the opposite sign".
+    // Gradients, hooks, and then flags such as "negated".
     if let Some(Node::Dict(marks)) = rest.get(2).map(|marks| objects.get(*marks))
         && !marks.is_empty()
     {
@@ -373,7 +370,7 @@ fn plain_view(objects: &Objects, name: &str, arguments: &[Id]) -> Result<View, S
         _ => return Err(damaged()),
     };
     let dtype = Number::of_storage(objects.global(class).ok_or_else(damaged)?)?;
-    // Before PyTorch 0.4, a storage could be a part of another.
+    // Before PyTorch 0.4 a storage could be a slice of another.
     let part = view_of.map(|part| objects.tuple(part)).unwrap_or_default();
     let part = part.get(1).map_or(Some(0), |offset| objects.size(*offset)).ok_or_else(damaged)?;
     let view = View {
@@ -407,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_a_view_is_known_from_its_strides() {
+    fn contiguity_of_a_view_follows_from_its_strides() {
         assert!(viewed(0, &[3, 2], &[2, 1]).is_in_order() && viewed(0, &[1, 5], &[99, 1]).is_in_order());
         assert!(!viewed(0, &[3, 2], &[1, 3]).is_in_order() && !viewed(0, &[2], &[0]).is_in_order());
         assert_eq!(viewed(7, &[3, 2], &[1, 3]).span(), Some(Some(6)));

@@ -1,22 +1,20 @@
-//! Reads a pickle as data: builds what it describes and calls nothing.
+//! Parses a pickle as data, without calling anything.
 //!
-//! Python's pickles are programs for a stack machine. The operations are those that PyTorch's own reader allows for
-//! weights (`weights_only=True`); any other is an error that names it. A call of a function becomes [`Node::Call`], which
-//! nothing here carries out.
+//! Pickles are programs for a stack machine. Supported are the operations that PyTorch's `weights_only=True` allows;
+//! others are errors. A function call becomes [`Node::Call`], which is never executed.
 
 use std::collections::HashMap;
 use std::io::{BufRead, Read};
 
-/// An object of the pickle, by its place in [`Objects`]: objects refer to each other, also in circles.
+/// Index of an object in [`Objects`]; references may be cyclic.
 pub(super) type Id = usize;
 
-/// What a pickle describes.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Node {
     None,
     Bool(bool),
     Int(i64),
-    /// An integer that does not fit into 64 bits, in little-endian bytes.
+    /// Beyond 64 bits, in little-endian bytes.
     LargeInt(Vec<u8>),
     Float,
     Text(String),
@@ -27,11 +25,10 @@ pub(super) enum Node {
     Global(String),
     /// A function and its arguments.
     Call(Id, Id),
-    /// Something that is stored outside of the pickle, such as the numbers of a tensor.
+    /// Stored outside of the pickle, such as a tensor's numbers.
     Persistent(Id),
 }
 
-/// The objects of a pickle.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
     nodes: Vec<Node>,
@@ -42,7 +39,7 @@ impl Objects {
         &self.nodes[id]
     }
 
-    /// Returns the elements of a tuple; none for anything else.
+    /// Returns the elements of a tuple, or none.
     pub(super) fn tuple(&self, id: Id) -> &[Id] {
         let Node::Tuple(elements) = self.get(id) else { return &[] };
         elements
@@ -64,25 +61,25 @@ impl Objects {
         Some(text)
     }
 
-    /// Returns an integer that is not negative.
+    /// Returns a non-negative integer.
     pub(super) fn size(&self, id: Id) -> Option<u64> {
         let Node::Int(value) = self.get(id) else { return None };
         u64::try_from(*value).ok()
     }
 
-    /// Returns a tuple of integers that are not negative.
+    /// Returns a tuple of non-negative integers.
     pub(super) fn sizes(&self, id: Id) -> Option<Vec<u64>> {
         let Node::Tuple(elements) = self.get(id) else { return None };
         elements.iter().map(|element| self.size(*element)).collect()
     }
 
-    /// Returns the value of a key of a dictionary; of equal keys, the last.
+    /// Returns the last value of a key of a dictionary.
     pub(super) fn value(&self, dict: Id, key: &str) -> Option<Id> {
         let Node::Dict(entries) = self.get(dict) else { return None };
         entries.iter().rev().find(|(name, _)| self.text(*name) == Some(key)).map(|(_, value)| *value)
     }
 
-    /// Returns every object, in the order of the pickle.
+    /// Returns every object in pickle order.
     pub(super) fn ids(&self) -> std::ops::Range<Id> {
         0..self.nodes.len()
     }
@@ -93,7 +90,7 @@ impl Objects {
     }
 }
 
-/// Reads one pickle, up to its end and no further. Returns its objects and the one that it is about.
+/// Reads one pickle up to its end. Returns its objects and the root.
 pub(super) fn read(input: &mut impl BufRead) -> Result<(Objects, Id), String> {
     let mut unpickler =
         Unpickler { input, objects: Objects::default(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
@@ -111,7 +108,7 @@ struct Unpickler<'a, R> {
     input: &'a mut R,
     objects: Objects,
     stack: Vec<Id>,
-    /// Heights of the stack at which a list of arguments begins.
+    /// Stack heights at MARK operations.
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
 }
@@ -156,7 +153,7 @@ impl<R: BufRead> Unpickler<'_, R> {
             // GLOBAL, REDUCE, NEWOBJ, BUILD, BINPERSID
             b'c' => self.global(),
             b'R' | 0x81 => self.call(),
-            // The state that an object is given changes no tensor.
+            // An object's state changes no tensor.
             b'b' => self.pop().map(|_| ()),
             b'Q' => self.pop().and_then(|id| self.push(Node::Persistent(id))),
             // BINPUT, LONG_BINPUT, BINGET, LONG_BINGET
@@ -179,7 +176,7 @@ impl<R: BufRead> Unpickler<'_, R> {
     }
 
     fn many(&mut self, length: u64) -> Result<Vec<u8>, String> {
-        // Not allocated at once: a length that is not true would be an allocation of gigabytes.
+        // Read in steps: a false length must not allocate gigabytes.
         let mut bytes = Vec::new();
         let read = self.input.by_ref().take(length).read_to_end(&mut bytes);
         match read {
@@ -220,7 +217,7 @@ impl<R: BufRead> Unpickler<'_, R> {
         String::from_utf8(line).map_err(|_| "its pickle has a name that is not UTF-8".into())
     }
 
-    /// A dictionary that is made by a call becomes one; any other call is kept as it is.
+    /// Converts a call that constructs a dictionary; other calls are kept.
     fn call(&mut self) -> Result<(), String> {
         let (arguments, function) = (self.pop()?, self.pop()?);
         let dictionary =
@@ -232,7 +229,7 @@ impl<R: BufRead> Unpickler<'_, R> {
         self.push(node)
     }
 
-    /// Returns what a dictionary is made of where a list of pairs is given, as Python 2 does.
+    /// Returns the items of a dictionary constructed from a list of pairs, as in Python 2.
     fn pairs(&self, arguments: Id) -> Vec<(Id, Id)> {
         let list = self.objects.tuple(arguments).iter().find_map(|argument| match self.objects.get(*argument) {
             Node::List(pairs) => Some(pairs),
@@ -307,7 +304,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dictionary_keeps_what_is_added_after_it_was_named() {
+    fn a_dictionary_filled_after_memoization_keeps_its_entries() {
         // {"a": d, "b": d} where d is filled after it was put into the memo.
         let pickle = b"\x80\x02}q\x00(X\x01\0\0\0a}q\x01X\x01\0\0\0kK\x07sX\x01\0\0\0bh\x01u.";
         let (objects, root) = read(&mut &pickle[..]).unwrap();
