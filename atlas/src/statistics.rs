@@ -9,7 +9,7 @@ const RESAMPLES: usize = 1_000;
 const RESAMPLES_OF_MANY: usize = 200;
 const MANY_ROWS: usize = 200_000;
 /// The share of resamples that an interval covers.
-const COVERED: f64 = 0.95;
+const CONFIDENCE: f64 = 0.95;
 
 /// A mean with its bootstrap interval.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
@@ -57,7 +57,7 @@ fn estimate(value: f64, mut sampled: Vec<f64>) -> Estimate {
         let place = share * (sampled.len().saturating_sub(1)) as f64;
         sampled.get(place.round() as usize).copied().unwrap_or(value)
     };
-    Estimate { value, low: at((1.0 - COVERED) / 2.0), high: at((1.0 + COVERED) / 2.0) }
+    Estimate { value, low: at((1.0 - CONFIDENCE) / 2.0), high: at((1.0 + CONFIDENCE) / 2.0) }
 }
 
 /// Returns the silhouette of every row under the cosine distance: from -1, nearer to another label, to 1, near its own

@@ -31,7 +31,7 @@ struct Page {
     session: Option<String>,
     next_id: u64,
     /// What the page complained about, and what it asked the network for.
-    complaints: Vec<String>,
+    errors: Vec<String>,
     loaded: bool,
     _dir: tempfile::TempDir,
 }
@@ -60,8 +60,8 @@ impl Page {
             .spawn()
             .unwrap();
         let (to, from) = (browser.stdin.take().unwrap(), BufReader::new(browser.stdout.take().unwrap()));
-        let (session, complaints) = (None, Vec::new());
-        let mut page = Page { browser, to, from, session, next_id: 0, complaints, loaded: false, _dir: dir };
+        let (session, errors) = (None, Vec::new());
+        let mut page = Page { browser, to, from, session, next_id: 0, errors, loaded: false, _dir: dir };
         let target = page.call("Target.createTarget", json!({ "url": "about:blank" }))["targetId"].clone();
         let attached = page.call("Target.attachToTarget", json!({ "targetId": target, "flatten": true }));
         page.session = attached["sessionId"].as_str().map(str::to_owned);
@@ -72,9 +72,9 @@ impl Page {
         page.call("Page.navigate", json!({ "url": format!("file://{}{fragment}", file.display()) }));
         while !page.loaded {
             let message = page.receive();
-            page.note(&message);
+            page.record_event(&message);
         }
-        page.settle();
+        page.wait_for_frames();
         Some(page)
     }
 
@@ -91,7 +91,7 @@ impl Page {
                 assert!(answer["error"].is_null(), "{method}: {answer}");
                 return answer["result"].clone();
             }
-            self.note(&answer);
+            self.record_event(&answer);
         }
     }
 
@@ -102,23 +102,23 @@ impl Page {
         serde_json::from_slice(&bytes).unwrap()
     }
 
-    /// Takes note of an event.
-    fn note(&mut self, event: &Value) {
+    /// Takes record_event of an event.
+    fn record_event(&mut self, event: &Value) {
         let params = &event["params"];
         match event["method"].as_str().unwrap_or_default() {
             "Page.loadEventFired" => self.loaded = true,
-            "Runtime.exceptionThrown" => self.complaints.push(params["exceptionDetails"].to_string()),
+            "Runtime.exceptionThrown" => self.errors.push(params["exceptionDetails"].to_string()),
             "Runtime.consoleAPICalled" if params["type"] == "error" || params["type"] == "warning" => {
-                self.complaints.push(params["args"].to_string());
+                self.errors.push(params["args"].to_string());
             }
             "Log.entryAdded" if params["entry"]["level"] == "error" => {
-                self.complaints.push(params["entry"].to_string());
+                self.errors.push(params["entry"].to_string());
             }
-            "Page.javascriptDialogOpening" => self.complaints.push(format!("a dialog: {params}")),
+            "Page.javascriptDialogOpening" => self.errors.push(format!("a dialog: {params}")),
             "Network.requestWillBeSent" => {
                 let url = params["request"]["url"].as_str().unwrap_or_default();
                 if !url.starts_with("file:") && !url.starts_with("data:") {
-                    self.complaints.push(format!("asked the network for {url}"));
+                    self.errors.push(format!("asked the network for {url}"));
                 }
             }
             _ => {}
@@ -134,7 +134,7 @@ impl Page {
     }
 
     /// Waits until everything that was asked for is drawn.
-    fn settle(&mut self) {
+    fn wait_for_frames(&mut self) {
         self.eval("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => requestAnimationFrame(() => done(1)))))");
     }
 
@@ -151,29 +151,29 @@ impl Page {
             });
             self.call("Input.dispatchMouseEvent", params);
         }
-        self.settle();
+        self.wait_for_frames();
     }
 
     /// Returns the middle of an element.
     fn middle(&mut self, element: &str) -> (f64, f64) {
-        let place = self.eval(&format!(
+        let screen_position = self.eval(&format!(
             "(() => {{ const b = ({element}).getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; }})()"
         ));
-        (place[0].as_f64().unwrap(), place[1].as_f64().unwrap())
+        (screen_position[0].as_f64().unwrap(), screen_position[1].as_f64().unwrap())
     }
 
     /// Returns where a row of a panel is on the screen.
-    fn place(&mut self, panel: usize, row: usize) -> (f64, f64) {
-        let place = self.eval(&format!(
+    fn screen_position(&mut self, panel: usize, row: usize) -> (f64, f64) {
+        let screen_position = self.eval(&format!(
             "(() => {{ const p = panels[{panel}], b = p.overlay.getBoundingClientRect(); \
              const [x, y] = toScreen(p, p.xy[2 * {row}], p.xy[2 * {row} + 1]); \
              return [b.x + x / devicePixelRatio, b.y + y / devicePixelRatio]; }})()"
         ));
-        (place[0].as_f64().unwrap(), place[1].as_f64().unwrap())
+        (screen_position[0].as_f64().unwrap(), screen_position[1].as_f64().unwrap())
     }
 
     /// Counts the pixels of a canvas that are not empty.
-    fn ink(&mut self, canvas: &str) -> u64 {
+    fn painted_pixels(&mut self, canvas: &str) -> u64 {
         self.eval(&format!(
             "(() => {{ const c = {canvas}; const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; \
              let n = 0; for (let i = 3; i < d.length; i += 4) if (d[i] > 40) n++; return n; }})()"
@@ -198,30 +198,30 @@ fn opened(fragment: &str) -> Option<Page> {
 fn exercise(page: &mut Page) {
     assert_eq!(page.text("#status"), "3,000 points");
     for panel in 0..2 {
-        assert!(page.ink(&format!("panels[{panel}].canvas")) > 2_000, "panel {panel} has points");
+        assert!(page.painted_pixels(&format!("panels[{panel}].canvas")) > 2_000, "panel {panel} has points");
     }
     hovers(page);
     filters(page);
     searches(page);
     zooms(page);
     let theme = page.eval("document.documentElement.dataset.theme");
-    let place = page.middle("byId('theme')");
-    page.mouse(place, Some(0));
+    let screen_position = page.middle("byId('theme')");
+    page.mouse(screen_position, Some(0));
     assert_ne!(page.eval("document.documentElement.dataset.theme"), theme);
     assert_eq!(page.eval("document.scripts.length"), 2, "no script came out of the data");
-    assert!(page.complaints.is_empty(), "{:?}", page.complaints);
+    assert!(page.errors.is_empty(), "{:?}", page.errors);
 }
 
 fn hovers(page: &mut Page) {
     page.eval("showNames = false, redraw(), 0");
-    let place = page.place(0, 1234);
-    page.mouse(place, None);
+    let screen_position = page.screen_position(0, 1234);
+    page.mouse(screen_position, None);
     assert_eq!(page.eval("byId('card').hidden"), false);
     let row = page.eval("hovered").as_u64().unwrap();
     let card = page.text("#card");
     assert!(card.contains(&format!("Oración número {row}: <script>alert({row})</script> & «más»")), "{card}");
     assert!(card.contains(&format!("id{row}")), "{card}");
-    assert!(page.ink("panels[1].overlay") > 20, "the same row is marked in the other panel");
+    assert!(page.painted_pixels("panels[1].overlay") > 20, "the same row is marked in the other panel");
     page.mouse((5.0, 5.0), None);
     assert_eq!(page.eval("byId('card').hidden"), true);
     page.eval("showNames = true, redraw(), 0");
@@ -243,11 +243,11 @@ fn filters(page: &mut Page) {
 fn searches(page: &mut Page) {
     page.eval("byId('search').focus()");
     page.call("Input.insertText", json!({ "text": "NÚMERO 29" }));
-    page.settle();
+    page.wait_for_frames();
     let wanted = (0..3_000).filter(|row| row.to_string().starts_with("29")).count();
     assert_eq!(page.text("#status"), format!("{wanted} of 3,000 points match"));
-    let place = page.place(0, 2950);
-    page.mouse(place, None);
+    let screen_position = page.screen_position(0, 2950);
+    page.mouse(screen_position, None);
     assert_eq!(page.text("#card mark"), "número 29");
     let reset = page.middle("byId('reset')");
     page.mouse(reset, Some(0));
@@ -258,7 +258,7 @@ fn zooms(page: &mut Page) {
     let (x, y) = page.middle("panels[0].overlay");
     let before = page.eval("panels[0].view.scale").as_f64().unwrap();
     page.call("Input.dispatchMouseEvent", json!({ "type": "mouseWheel", "x": x, "y": y, "deltaX": 0, "deltaY": -400 }));
-    page.settle();
+    page.wait_for_frames();
     assert!(page.eval("panels[0].view.scale").as_f64().unwrap() > before * 1.3);
     let middle = page.eval("panels[0].view.x").as_f64().unwrap();
     let press =
@@ -271,7 +271,7 @@ fn zooms(page: &mut Page) {
         "dragging to the right moves the view to the left"
     );
     page.eval("panels[0].overlay.dispatchEvent(new MouseEvent('dblclick')), 0");
-    page.settle();
+    page.wait_for_frames();
     assert!((page.eval("panels[0].view.scale").as_f64().unwrap() / before - 1.0).abs() < 1e-6);
 }
 
@@ -297,7 +297,7 @@ fn a_page_of_numbers_has_a_bar_with_round_numbers() {
     let theme = page.middle("byId('theme')");
     page.mouse(theme, Some(0));
     assert_ne!(page.eval(colours), light, "a dark page has colours that it shows");
-    assert!(page.complaints.is_empty(), "{:?}", page.complaints);
+    assert!(page.errors.is_empty(), "{:?}", page.errors);
 }
 
 #[test]
@@ -307,10 +307,10 @@ fn dim_points_on_a_heap_stay_dim() {
         heap.panels[0].points = vec![[1.0, 1.0]; 400];
         let Some(mut page) = Page::open(&render(&heap, PlotFormat::Html).unwrap().bytes, fragment) else { return };
         page.eval("showNames = false, query = 'no such text', applyStates()");
-        page.settle();
+        page.wait_for_frames();
         let blue = "(() => { const c = panels[0].canvas, d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; \
                     let n = 0; for (let i = 0; i < d.length; i += 4) if (d[i + 3] > 40 && d[i + 2] > d[i] + 40) n++; return n; })()";
-        assert!(page.ink("panels[0].canvas") > 10);
+        assert!(page.painted_pixels("panels[0].canvas") > 10);
         assert_eq!(page.eval(blue), 0, "{fragment}: the colour of the label");
     }
 }

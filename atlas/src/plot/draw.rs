@@ -25,7 +25,7 @@ pub(crate) struct Canvas {
 
 /// How a line of text is set.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Lettering<'s> {
+pub(crate) struct TextStyle<'s> {
     /// In pixels.
     pub(crate) size: f32,
     /// Regular or bold.
@@ -49,20 +49,20 @@ pub(crate) enum Anchor {
     End,
 }
 
-impl Lettering<'static> {
+impl TextStyle<'static> {
     /// Regular letters in dark grey, from the left.
     pub(crate) fn plain(size: f32) -> Self {
-        Lettering { size, weight: Weight::Regular, colour: "#333333", anchor: Anchor::Start, halo: None }
+        TextStyle { size, weight: Weight::Regular, colour: "#333333", anchor: Anchor::Start, halo: None }
     }
 
     /// Small print.
     pub(crate) fn faint(size: f32) -> Self {
-        Lettering { colour: "#6b6b6b", ..Lettering::plain(size) }
+        TextStyle { colour: "#6b6b6b", ..TextStyle::plain(size) }
     }
 
     /// Bold letters.
     pub(crate) fn bold(size: f32) -> Self {
-        Lettering { weight: Weight::Bold, colour: "#1a1a1a", ..Lettering::plain(size) }
+        TextStyle { weight: Weight::Bold, colour: "#1a1a1a", ..TextStyle::plain(size) }
     }
 }
 
@@ -73,15 +73,15 @@ impl Canvas {
         let stops: String = (0..=STOPS)
             .map(|stop| {
                 let share = f64::from(stop) / f64::from(STOPS);
-                format!(r#"<stop offset="{share}" stop-color="{}"/>"#, palette::spelled(palette::seen(share, part)))
+                format!(r#"<stop offset="{share}" stop-color="{}"/>"#, palette::hex(palette::visible_ramp(share, part)))
             })
             .collect();
         self.element(&format!(r#"<linearGradient id="ramp" x1="0" y1="1" x2="0" y2="0">{stops}</linearGradient>"#));
     }
 
     /// Writes one line with its baseline at `y`; emojis are drawn, a little larger than the letters.
-    pub(crate) fn line(&mut self, (x, y): (f32, f32), text: &str, style: Lettering<'_>) {
-        let text = shown(text);
+    pub(crate) fn line(&mut self, (x, y): (f32, f32), text: &str, style: TextStyle<'_>) {
+        let text = sanitize(text);
         let pieces = emoji::pieces(&text);
         let mut x = match style.anchor {
             Anchor::Start => x,
@@ -115,7 +115,7 @@ impl Canvas {
         }
     }
 
-    fn letters(&mut self, (x, y): (f32, f32), text: &str, style: Lettering<'_>) {
+    fn letters(&mut self, (x, y): (f32, f32), text: &str, style: TextStyle<'_>) {
         if text.trim().is_empty() {
             return;
         }
@@ -157,8 +157,8 @@ fn emoji_side(size: f32) -> f32 {
 }
 
 /// Returns how wide a line is.
-pub(crate) fn width(text: &str, style: Lettering<'_>) -> f32 {
-    emoji::pieces(&shown(text))
+pub(crate) fn width(text: &str, style: TextStyle<'_>) -> f32 {
+    emoji::pieces(&sanitize(text))
         .iter()
         .map(|piece| match piece {
             Piece::Text(text) => font::width(text, style.size, style.weight),
@@ -168,7 +168,7 @@ pub(crate) fn width(text: &str, style: Lettering<'_>) -> f32 {
 }
 
 /// Shortens a line until it fits, with an ellipsis where it was cut. Line breaks become blanks.
-pub(crate) fn fit(text: &str, style: Lettering<'_>, most: f32) -> String {
+pub(crate) fn fit(text: &str, style: TextStyle<'_>, most: f32) -> String {
     let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if width(&text, style) <= most {
         return text;
@@ -180,7 +180,7 @@ pub(crate) fn fit(text: &str, style: Lettering<'_>, most: f32) -> String {
 }
 
 /// Breaks a text into lines that fit.
-pub(crate) fn wrap(text: &str, style: Lettering<'_>, most: f32) -> Vec<String> {
+pub(crate) fn wrap(text: &str, style: TextStyle<'_>, most: f32) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
@@ -194,9 +194,9 @@ pub(crate) fn wrap(text: &str, style: Lettering<'_>, most: f32) -> Vec<String> {
     lines
 }
 
-/// Returns a text as it may be shown: characters that XML forbids, and those that turn the direction of what follows,
+/// Returns a text as it may be sanitize: characters that XML forbids, and those that turn the direction of what follows,
 /// become U+FFFD, white space becomes blanks.
-pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+pub(crate) fn sanitize(text: &str) -> Cow<'_, str> {
     let replaced = |c: char| match c {
         '\n' | '\r' | '\t' => ' ',
         '\u{0}'..='\u{1F}' | '\u{7F}'..='\u{9F}' | '\u{FFFE}' | '\u{FFFF}' => '\u{FFFD}',
@@ -209,10 +209,10 @@ pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Escapes a text that is [`shown`] for XML and HTML, in elements and in quoted attributes.
+/// Escapes a text that is [`sanitize`] for XML and HTML, in elements and in quoted attributes.
 pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in shown(text).chars() {
+    for c in sanitize(text).chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_line_that_is_too_long_ends_in_an_ellipsis() {
-        let style = Lettering::plain(10.0);
+        let style = TextStyle::plain(10.0);
         let cut = fit("a label that is much too long for the legend", style, 100.0);
         assert!(cut.ends_with('…') && width(&cut, style) <= 100.0 && cut.starts_with("a label"), "{cut}");
         assert_eq!(fit("short\n one", style, 100.0), "short one");
@@ -302,15 +302,15 @@ mod tests {
 
     #[test]
     fn what_is_measured_is_what_is_shown() {
-        let style = Lettering::plain(10.0);
-        for (text, shown) in [("a\u{1b}b\u{202E}c", "a\u{FFFD}b\u{FFFD}c"), ("a\nb", "a b")] {
-            assert_eq!(width(text, style), width(shown, style), "{text:?}");
+        let style = TextStyle::plain(10.0);
+        for (text, sanitized) in [("a\u{1b}b\u{202E}c", "a\u{FFFD}b\u{FFFD}c"), ("a\nb", "a b")] {
+            assert_eq!(width(text, style), width(sanitized, style), "{text:?}");
         }
     }
 
     #[test]
     fn words_are_wrapped() {
-        let style = Lettering::plain(10.0);
+        let style = TextStyle::plain(10.0);
         let lines = wrap("one two three four five six seven", style, 80.0);
         assert!(lines.len() > 1 && lines.iter().all(|line| width(line, style) <= 80.0), "{lines:?}");
         assert_eq!(lines.join(" "), "one two three four five six seven");

@@ -47,7 +47,7 @@ pub(crate) fn pieces(text: &str) -> Vec<Piece<'_>> {
             '\u{200D}' | '\u{FE0F}' | '\u{E0020}'..='\u{E007F}' => Some((None, end)),
             _ => longest(&text[at..])
                 .map(|(drawing, length)| (Some(Piece::Emoji(drawing)), at + length))
-                .or_else(|| undrawn(first).map(|spelled| (Some(Piece::Text(spelled)), end))),
+                .or_else(|| code_point_name(first).map(|spelled| (Some(Piece::Text(spelled)), end))),
         };
         let Some((piece, after)) = found else {
             at = end;
@@ -116,7 +116,7 @@ fn longest(text: &str) -> Option<(Drawing, usize)> {
 }
 
 /// Spells an emoji that has no drawing. Other characters may well be in a font.
-fn undrawn(c: char) -> Option<Cow<'static, str>> {
+fn code_point_name(c: char) -> Option<Cow<'static, str>> {
     matches!(c, '\u{1F000}'..='\u{1FAFF}').then(|| Cow::Owned(format!("U+{:X}", u32::from(c))))
 }
 

@@ -11,10 +11,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::draw::{escape, outline, shown};
+use super::draw::{escape, outline, sanitize};
 use super::emoji::{self, Piece};
-use super::range::Range;
-use super::{Figure, Labels, Table, names, palette, view};
+use super::range::ColourRange;
+use super::{Figure, Labels, Table, label_placement, palette, view};
 use crate::thousands;
 
 const PAGE: &str = include_str!("page/page.html");
@@ -33,7 +33,7 @@ pub(crate) fn page(figure: &Figure) -> String {
         "style-hash" => policy_hash(STYLE),
         "script-hash" => policy_hash(SCRIPT),
         "table" => figure.table.as_ref().map(table).unwrap_or_default(),
-        "data" => harmless(&data(figure).to_string()),
+        "data" => escape_json_for_html(&data(figure).to_string()),
         other => unreachable!("the template asks for `{other}`"),
     })
 }
@@ -69,11 +69,11 @@ fn policy_hash(text: &str) -> String {
 }
 
 /// Rewrites JSON so that it can neither end nor begin an element or a comment, nor end a line of JavaScript.
-fn harmless(json: &str) -> String {
+fn escape_json_for_html(json: &str) -> String {
     let mut out = String::with_capacity(json.len() + json.len() / 64);
     for c in json.chars() {
         match c {
-            // In JSON these stand in strings alone, and mean the same when spelled so.
+            // In JSON these stand in strings alone, and mean the same when hex so.
             '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
                 write!(out, "\\u{:04x}", u32::from(c)).expect("a string takes all");
             }
@@ -91,7 +91,7 @@ fn data(figure: &Figure) -> Value {
         .iter()
         .map(|panel| {
             let spots = match &figure.labels {
-                Labels::Categories { names, codes, .. } => Some(names::spots(names.len(), codes, &panel.points)),
+                Labels::Categories { names, codes, .. } => Some(label_placement::densest_spots(names.len(), codes, &panel.points)),
                 Labels::None | Labels::Continuous { .. } => None,
             };
             let xy = packed(panel.points.iter().flatten().flat_map(|x| x.to_le_bytes()));
@@ -99,7 +99,7 @@ fn data(figure: &Figure) -> Value {
             let [[left, right], [low, high]] = view.bounds;
             let start = json!({ "left": left, "right": right, "low": low, "high": high });
             let (title, note) = (&panel.title, &panel.note);
-            json!({ "title": title, "note": note, "xy": xy, "spots": spots, "start": start, "crowds": view.crowds })
+            json!({ "title": title, "note": note, "xy": xy, "spots": spots, "start": start, "crowds": view.occupied_cells })
         })
         .collect();
     let hover: Vec<Value> =
@@ -110,12 +110,13 @@ fn data(figure: &Figure) -> Value {
         outline(&mut path, shape, (0.0, 0.0), 10.0);
         path
     });
-    let ramp =
-        |part| (0..=STOPS).map(|stop| palette::seen(f64::from(stop) / f64::from(STOPS), part)).collect::<Vec<_>>();
+    let ramp = |part| {
+        (0..=STOPS).map(|stop| palette::visible_ramp(f64::from(stop) / f64::from(STOPS), part)).collect::<Vec<_>>()
+    };
     json!({
         "rows": rows, "panels": panels, "labels": labels, "drawings": drawings, "hover": hover, "outlines": outlines,
         "palette": palette::PALETTE, "missing": palette::MISSING, "faint": palette::FAINT,
-        "ramp": [ramp(palette::SEEN.0), ramp(palette::SEEN.1)],
+        "ramp": [ramp(palette::VISIBLE_RAMP.0), ramp(palette::VISIBLE_RAMP.1)],
     })
 }
 
@@ -143,7 +144,7 @@ fn labels(labels: &Labels) -> (Value, BTreeMap<&'static str, &'static str>) {
                             json!({ "emoji": drawing.key })
                         }
                     };
-                    emoji::pieces(&shown(name)).into_iter().map(piece).collect()
+                    emoji::pieces(&sanitize(name)).into_iter().map(piece).collect()
                 })
                 .collect();
             let codes = packed(codes.iter().flat_map(|code| (*code as u16).to_le_bytes()));
@@ -153,7 +154,7 @@ fn labels(labels: &Labels) -> (Value, BTreeMap<&'static str, &'static str>) {
             })
         }
         Labels::Continuous { column, values, others } => {
-            let range = Range::of(values);
+            let range = ColourRange::of(values);
             let others: Vec<String> =
                 others.iter().map(|(name, count)| format!("{name} {}", thousands(*count as u64))).collect();
             let values = packed(values.iter().flat_map(|value| (*value as f32).to_le_bytes()));
@@ -193,7 +194,7 @@ mod tests {
     #[test]
     fn nothing_in_json_can_end_the_block() {
         let texts = ["</script><script>alert(1)</script>", "<!--", "a\u{2028}b\u{2029}", "]]>", "&lt;"];
-        let written = harmless(&json!(texts).to_string());
+        let written = escape_json_for_html(&json!(texts).to_string());
         assert!(!written.contains(['<', '>', '&', '\u{2028}', '\u{2029}']), "{written}");
         assert_eq!(serde_json::from_str::<Vec<String>>(&written).unwrap(), texts);
     }

@@ -6,8 +6,8 @@ mod emoji;
 mod font;
 mod heatmap;
 mod html;
+mod label_placement;
 mod labels;
-mod names;
 mod palette;
 mod png;
 mod range;
@@ -117,12 +117,12 @@ pub struct Picture {
     /// The file.
     pub bytes: Vec<u8>,
     /// Characters that no font here has, and that stand as U+FFFD in the picture.
-    pub lacking: String,
+    pub missing_chars: String,
 }
 
 impl From<String> for Picture {
     fn from(document: String) -> Picture {
-        Picture { bytes: document.into_bytes(), lacking: String::new() }
+        Picture { bytes: document.into_bytes(), missing_chars: String::new() }
     }
 }
 

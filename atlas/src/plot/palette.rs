@@ -28,7 +28,7 @@ pub(crate) const MISSING: (&str, &str) = ("#B0B0B0", "#6A6A6A");
 pub(crate) const FAINT: (&str, &str) = ("#D4D4D4", "#3A3F47");
 
 /// Which part of viridis numbers are painted with: on a light page, on a dark one.
-pub(crate) const SEEN: ([f64; 2], [f64; 2]) = ([0.0, 0.88], [0.2, 1.0]);
+pub(crate) const VISIBLE_RAMP: ([f64; 2], [f64; 2]) = ([0.0, 0.88], [0.2, 1.0]);
 
 /// Viridis at nine places from 0 to 1.
 const RAMP: [[u8; 3]; 9] = [
@@ -83,16 +83,16 @@ pub(crate) fn style_of(code: usize) -> (usize, Shape) {
 
 /// Returns the colour of a number between 0 and 1, as `#rrggbb`.
 pub(crate) fn ramp(value: f64) -> String {
-    spelled(viridis(value))
+    hex(viridis(value))
 }
 
 /// Spells a colour as `#rrggbb`.
-pub(crate) fn spelled([r, g, b]: [u8; 3]) -> String {
+pub(crate) fn hex([r, g, b]: [u8; 3]) -> String {
     format!("#{r:02x}{g:02x}{b:02x}")
 }
 
 /// Returns the colour of a number between 0 and 1 in the part of viridis that a page shows.
-pub(crate) fn seen(value: f64, [low, high]: [f64; 2]) -> [u8; 3] {
+pub(crate) fn visible_ramp(value: f64, [low, high]: [f64; 2]) -> [u8; 3] {
     viridis(low + (high - low) * value.clamp(0.0, 1.0))
 }
 
@@ -189,8 +189,8 @@ mod tests {
         }
         for step in 0..=10 {
             let number = f64::from(step) / 10.0;
-            assert!(contrast(seen(number, SEEN.0), light) > 1.5, "{number}");
-            assert!(contrast(seen(number, SEEN.1), dark) > 1.5, "{number}");
+            assert!(contrast(visible_ramp(number, VISIBLE_RAMP.0), light) > 1.5, "{number}");
+            assert!(contrast(visible_ramp(number, VISIBLE_RAMP.1), dark) > 1.5, "{number}");
         }
     }
 

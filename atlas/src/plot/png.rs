@@ -34,10 +34,10 @@ pub(crate) fn paint(svg: &str) -> Result<Picture, PlotError> {
     }
     fonts.set_sans_serif_family(font::FAMILY);
     let mut fonts = Arc::new(fonts);
-    let lacking: String = foreign.into_iter().filter(|c| fallback(*c, &carried, &mut fonts).is_none()).collect();
-    let svg = match lacking.is_empty() {
+    let missing_chars: String = foreign.into_iter().filter(|c| fallback(*c, &carried, &mut fonts).is_none()).collect();
+    let svg = match missing_chars.is_empty() {
         true => Cow::Borrowed(svg),
-        false => Cow::Owned(svg.replace(|c| lacking.contains(c), "\u{FFFD}")),
+        false => Cow::Owned(svg.replace(|c| missing_chars.contains(c), "\u{FFFD}")),
     };
     let font_resolver = FontResolver { select_fallback: Box::new(fallback), ..FontResolver::default() };
     let font_family = font::FAMILY.to_owned();
@@ -51,7 +51,7 @@ pub(crate) fn paint(svg: &str) -> Result<Picture, PlotError> {
     let mut pixels = Pixmap::new(width as u32, height as u32).ok_or_else(too_large)?;
     resvg::render(&tree, Transform::from_scale(SCALE, SCALE), &mut pixels.as_mut());
     let bytes = pixels.encode_png().map_err(|error| PlotError::Draw(error.to_string()))?;
-    Ok(Picture { bytes, lacking })
+    Ok(Picture { bytes, missing_chars })
 }
 
 /// Finds a face for a character that those `tried` lack: of the same weight, if there is one.

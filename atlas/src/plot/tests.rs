@@ -154,7 +154,7 @@ fn what_no_font_has_is_told() {
     // A private-use character: a font that has it would draw a logo.
     let labelled = figure(200, &["\u{10FFFD} nadie", "\u{202E}abc", "e\u{301}"], 1);
     let picture = render(&labelled, PlotFormat::Png).unwrap();
-    assert_eq!(picture.lacking, "\u{10FFFD}");
+    assert_eq!(picture.missing_chars, "\u{10FFFD}");
     let replaced = svg::draw(&labelled).replace('\u{10FFFD}', "\u{FFFD}");
     assert!(picture.bytes == png::paint(&replaced).unwrap().bytes, "U+FFFD stands for it");
 }

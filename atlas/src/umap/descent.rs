@@ -1,7 +1,7 @@
 //! Approximate nearest neighbours for many points: a forest, then NN-descent (Dong, Charikar, Li 2011), after
 //! `pynndescent`. Candidates of a point are compared with each other through one matrix product.
 
-use super::lists::{Lists, NOBODY};
+use super::lists::{EMPTY, Lists};
 use super::points::Points;
 use super::{Options, forest, parallel};
 use crate::rng::{Rng, mix};
@@ -50,7 +50,7 @@ pub(super) fn search(points: &Points<'_>, k: usize, options: &Options, progress:
 fn fill(points: &Points<'_>, lists: &mut Lists, seed: u64) {
     let mut rng = Rng::new(seed, FILL_STREAM);
     for point in 0..points.len() {
-        while lists.row(point).last().is_some_and(|entry| entry.id == NOBODY) {
+        while lists.row(point).last().is_some_and(|entry| entry.id == EMPTY) {
             let other = rng.below(points.len());
             if other != point {
                 lists.offer(point, other as u32, points.key(point, other));
@@ -126,7 +126,7 @@ impl Join {
         self.limits.clear();
         for &id in &self.ids {
             self.rows.extend_from_slice(points.row(id as usize));
-            self.halves.push(points.half(id as usize));
+            self.halves.push(points.half_norm(id as usize));
             self.limits.push(worst[id as usize]);
         }
         let all = self.ids.len();
@@ -169,7 +169,7 @@ impl Candidates {
     /// Draws by the least priorities, which are the same from both ends of a pair.
     fn draw(lists: &Lists, n: usize, fresh: bool, seed: u64, threads: usize) -> Self {
         // Priority and id, ascending; a free place holds nobody.
-        let mut drawn = vec![(u32::MAX, NOBODY); n * CANDIDATES_MAX];
+        let mut drawn = vec![(u32::MAX, EMPTY); n * CANDIDATES_MAX];
         parallel::rows(&mut drawn, CANDIDATES_MAX, threads, |first, rows| {
             let own = first..first + rows.len() / CANDIDATES_MAX;
             for point in 0..n {
@@ -183,7 +183,7 @@ impl Candidates {
             }
         });
         let counts = drawn.chunks_exact(CANDIDATES_MAX);
-        let counts = counts.map(|row| row.iter().take_while(|drawn| drawn.1 != NOBODY).count() as u8).collect();
+        let counts = counts.map(|row| row.iter().take_while(|drawn| drawn.1 != EMPTY).count() as u8).collect();
         let ids = drawn.iter().map(|drawn| drawn.1).collect();
         Self { ids, counts }
     }

@@ -88,20 +88,27 @@ impl Search {
             let products = &mut self.products[..strip.len() * block.len()];
             self.packed.dot_products(products, points.rows(strip.clone()));
             for (row, products) in strip.zip(products.chunks_exact(block.len())) {
-                meet(points, &mut self.lists, &mut self.worst, row, block.clone(), products);
+                compare_block(points, &mut self.lists, &mut self.worst, row, block.clone(), products);
             }
         }
     }
 }
 
 /// Offers a point and those of a block to each other. Of pairs inside of the block, each is taken once.
-fn meet(points: &Points<'_>, lists: &mut Lists, worst: &mut [f32], row: usize, block: Range<usize>, products: &[f32]) {
-    let own = points.half(row);
+fn compare_block(
+    points: &Points<'_>,
+    lists: &mut Lists,
+    worst: &mut [f32],
+    row: usize,
+    block: Range<usize>,
+    products: &[f32],
+) {
+    let own = points.half_norm(row);
     for (chunk, products) in products.chunks(LANES).enumerate() {
         let first = block.start + chunk * LANES;
         let others = first..first + products.len();
         let mut keys = [0.0f32; LANES];
-        let any = near(own, worst[row], &points.halves()[others.clone()], &worst[others], products, &mut keys);
+        let any = any_near(own, worst[row], &points.half_norms()[others.clone()], &worst[others], products, &mut keys);
         if any {
             for (lane, &key) in keys[..products.len()].iter().enumerate() {
                 if first + lane > row || row < block.start {
@@ -112,9 +119,9 @@ fn meet(points: &Points<'_>, lists: &mut Lists, worst: &mut [f32], row: usize, b
     }
 }
 
-/// Computes keys, and says whether any is near enough for a list of either point.
+/// Computes keys, and says whether any is any_near enough for a list of either point.
 #[inline(always)]
-fn near(own: f32, limit: f32, halves: &[f32], worst: &[f32], products: &[f32], keys: &mut [f32; LANES]) -> bool {
+fn any_near(own: f32, limit: f32, halves: &[f32], worst: &[f32], products: &[f32], keys: &mut [f32; LANES]) -> bool {
     let mut any = false;
     for (((key, half), worst), product) in keys.iter_mut().zip(halves).zip(worst).zip(products) {
         *key = (own + half - product).max(0.0);

@@ -6,7 +6,7 @@ pub(super) const LANES: usize = 32;
 /// Points that push away for each one that pulls.
 const NEGATIVE_SAMPLES: usize = 5;
 /// The one that pulls comes first, then those that push.
-pub(super) const OTHERS: usize = 1 + NEGATIVE_SAMPLES;
+pub(super) const INTERACTIONS: usize = 1 + NEGATIVE_SAMPLES;
 
 const GRADIENT_MAX: f32 = 4.0;
 /// Of an edge.
@@ -15,7 +15,7 @@ const ENDS: usize = 2;
 /// One place for every lane.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[repr(align(64))]
-pub(super) struct Places {
+pub(super) struct Positions {
     pub(super) x: [f32; LANES],
     pub(super) y: [f32; LANES],
 }
@@ -53,7 +53,7 @@ impl Curve {
 /// An edge comes up at both its ends, and each end moves for both: that is the second pull. Every force is that of the
 /// place where the last one has left the point: added up first, the forces of a crowd would throw it apart.
 #[inline(always)]
-pub(super) fn step(own: &mut Places, others: &[Places; OTHERS], rates: &[f32; LANES], curve: &Curve) {
+pub(super) fn step(own: &mut Positions, others: &[Positions; INTERACTIONS], rates: &[f32; LANES], curve: &Curve) {
     let pulls = &others[0];
     for _ in 0..ENDS {
         shift(
@@ -76,7 +76,7 @@ pub(super) fn step(own: &mut Places, others: &[Places; OTHERS], rates: &[f32; LA
 }
 
 #[inline(always)]
-fn shift(own: &mut Places, others: &Places, rates: &[f32; LANES], slope: impl Fn(f32) -> f32) {
+fn shift(own: &mut Positions, others: &Positions, rates: &[f32; LANES], slope: impl Fn(f32) -> f32) {
     for (lane, rate) in rates.iter().enumerate() {
         let (dx, dy) = (own.x[lane] - others.x[lane], own.y[lane] - others.y[lane]);
         let slope = slope(dx * dx + dy * dy);
@@ -110,12 +110,12 @@ fn log2(value: f32) -> f32 {
 #[inline(always)]
 fn exp2(value: f32) -> f32 {
     /// 1.5 * 2^23: what is added to it is rounded to whole numbers.
-    const ROUNDER: f32 = 12_582_912.0;
+    const ROUNDING_MAGIC: f32 = 12_582_912.0;
     let value = value.clamp(-126.0, 126.0);
-    let rounded = value + ROUNDER;
-    let t = value - (rounded - ROUNDER);
+    let rounded = value + ROUNDING_MAGIC;
+    let t = value - (rounded - ROUNDING_MAGIC);
     let mantissa = 0.999_924_5 + t * (0.693_121 + t * (0.242_640_1 + t * 0.055_922_04));
-    let exponent = rounded.to_bits().wrapping_sub(ROUNDER.to_bits());
+    let exponent = rounded.to_bits().wrapping_sub(ROUNDING_MAGIC.to_bits());
     f32::from_bits(mantissa.to_bits().wrapping_add(exponent << 23))
 }
 
@@ -150,9 +150,9 @@ mod tests {
     #[test]
     fn a_lane_without_rate_stays_and_the_others_move_as_their_neighbors_say() {
         let curve = Curve::new((1.5, 0.9));
-        let mut own = Places { x: [1.0; LANES], y: [2.0; LANES] };
+        let mut own = Positions { x: [1.0; LANES], y: [2.0; LANES] };
         // All that push are in the place of the point itself, and do nothing, but for one.
-        let mut others = [own; OTHERS];
+        let mut others = [own; INTERACTIONS];
         others[0].x = [3.0; LANES];
         others[1].y[2] = 2.5;
         let mut rates = [0.5; LANES];

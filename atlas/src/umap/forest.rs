@@ -10,7 +10,7 @@ const LEAF_POINTS: usize = 96;
 /// Points whose leaves are compared at a time: bounds what waits to be written back.
 const BLOCK_POINTS: usize = 65_536;
 /// Times that a tree is halved before its parts grow side by side.
-const HALVINGS: u32 = 4;
+const SERIAL_SPLITS: u32 = 4;
 /// Stream of randomness of the first tree.
 const STREAM: u64 = 1_000;
 
@@ -45,7 +45,7 @@ fn compare(points: &Points<'_>, lists: &Lists, leaf: &[u32], products: &mut Vec<
     kernels::dot_products(products, &gathered, &gathered, points.dim());
     for a in 0..size {
         for b in a + 1..size {
-            let (half_a, half_b) = (points.half(leaf[a] as usize), points.half(leaf[b] as usize));
+            let (half_a, half_b) = (points.half_norm(leaf[a] as usize), points.half_norm(leaf[b] as usize));
             let key = (half_a + half_b - products[a * size + b]).max(0.0);
             offer(&mut rows[a * k..(a + 1) * k], leaf[b], key);
             offer(&mut rows[b * k..(b + 1) * k], leaf[a], key);
@@ -60,7 +60,7 @@ fn leaves(points: &Points<'_>, seed: u64, tree: usize, threads: usize) -> Vec<Ve
     let all: Vec<u32> = (0..points.len() as u32).collect();
     let mut parts = vec![all];
     // As many parts on every machine, so that the tree does not depend on the threads.
-    for _ in 0..HALVINGS {
+    for _ in 0..SERIAL_SPLITS {
         parts = parts.into_iter().flat_map(|part| split(points, part, &mut rng)).collect();
     }
     let parts: Vec<(Vec<u32>, u64)> = parts.into_iter().map(|part| (part, rng.next_u64())).collect();
@@ -93,7 +93,7 @@ fn split(points: &Points<'_>, members: Vec<u32>, rng: &mut Rng) -> [Vec<u32>; 2]
     }
     let (a, b) = (members[rng.below(members.len())] as usize, members[rng.below(members.len())] as usize);
     let normal: Vec<f32> = points.row(a).iter().zip(points.row(b)).map(|(a, b)| a - b).collect();
-    let offset = points.half(a) - points.half(b);
+    let offset = points.half_norm(a) - points.half_norm(b);
     let mut sides = [Vec::new(), Vec::new()];
     for &member in &members {
         let side = usize::from(dot(&normal, points.row(member as usize)) < offset);

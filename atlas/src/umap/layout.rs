@@ -2,14 +2,14 @@
 //!
 //! `umap-learn` walks over all edges in one order, and moves both ends of an edge. Here every point walks over its own
 //! edges and moves itself alone, twice as far (the edge comes up at its other end too), seeing where the others were a
-//! moment ago. That way the points of a group can be moved by any number of threads, with one result. The others are
+//! moment ago. That way the points of a group can be next_positions by any number of threads, with one result. The others are
 //! brought up to date after each group, so that they lag by a part of an epoch.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::curve;
-use super::force::{Curve, LANES, OTHERS, Places, step};
+use super::force::{Curve, INTERACTIONS, LANES, Positions, step};
 use super::fuzzy::Graph;
 use super::parallel::{self, Member};
 use super::schedule::Schedule;
@@ -23,7 +23,7 @@ const EPOCHS_LARGE: usize = 200;
 /// Groups of points that an epoch moves one after the other.
 const GROUPS: usize = 4;
 /// Points that a thread takes at a time.
-const TAKEN_POINTS: usize = 2 * LANES;
+const CHUNK_POINTS: usize = 2 * LANES;
 /// Fewer points than this for each thread are not worth its start.
 const SHARED_POINTS_MIN: usize = 1_024;
 /// Slots whose others are looked up together: few enough for a first-level cache.
@@ -37,7 +37,7 @@ pub(super) fn default_epochs(points: usize) -> usize {
 }
 
 /// How to descend.
-pub(super) struct Plan {
+pub(super) struct LayoutOptions {
     pub(super) epochs: usize,
     pub(super) min_dist: f32,
     pub(super) seed: u64,
@@ -48,23 +48,23 @@ pub(super) struct Plan {
 pub(super) fn optimize(
     positions: Vec<[f32; 2]>,
     graph: &Graph,
-    plan: &Plan,
+    options: &LayoutOptions,
     progress: &mut dyn FnMut(f64),
 ) -> Vec<[f32; 2]> {
     let schedule = Schedule::new(graph, GROUPS);
     let places: Vec<AtomicU64> =
         schedule.order.iter().map(|&point| AtomicU64::new(pack(positions[point as usize]))).collect();
-    let moved = places.iter().map(|place| AtomicU64::new(place.load(Ordering::Relaxed))).collect();
+    let next_positions = places.iter().map(|place| AtomicU64::new(place.load(Ordering::Relaxed))).collect();
     let descent = Descent {
         schedule: &schedule,
-        curve: Curve::new(curve::fit(SPREAD, plan.min_dist)),
-        plan,
+        curve: Curve::new(curve::fit(SPREAD, options.min_dist)),
+        options,
         places,
-        moved,
-        taken: [const { AtomicUsize::new(0) }; GROUPS],
+        next_positions,
+        claimed: [const { AtomicUsize::new(0) }; GROUPS],
     };
-    let threads = plan.threads.min(positions.len() / SHARED_POINTS_MIN);
-    parallel::crew(threads, |member| descent.run(member, &mut |_| {}), |member| descent.run(member, progress));
+    let threads = options.threads.min(positions.len() / SHARED_POINTS_MIN);
+    parallel::team(threads, |member| descent.run(member, &mut |_| {}), |member| descent.run(member, progress));
     let mut positions = positions;
     for (&point, place) in schedule.order.iter().zip(&descent.places) {
         positions[point as usize] = unpack(place.load(Ordering::Relaxed));
@@ -88,13 +88,13 @@ fn unpack(place: u64) -> [f32; 2] {
 struct Descent<'a> {
     schedule: &'a Schedule,
     curve: Curve,
-    plan: &'a Plan,
+    options: &'a LayoutOptions,
     /// Where the points are, in the order of the schedule.
     places: Vec<AtomicU64>,
     /// Where those of the group at hand go.
-    moved: Vec<AtomicU64>,
-    /// How many points of each group have been taken by a thread.
-    taken: [AtomicUsize; GROUPS],
+    next_positions: Vec<AtomicU64>,
+    /// How many points of each group have been claimed by a thread.
+    claimed: [AtomicUsize; GROUPS],
 }
 
 impl Descent<'_> {
@@ -102,32 +102,32 @@ impl Descent<'_> {
         let arch = pulp::Arch::new();
         let mut scratch = Scratch {
             queue: vec![0; self.schedule.longest * LANES],
-            ids: vec![[[0; LANES]; OTHERS]; BLOCK_SLOTS],
-            others: vec![Places::default(); BLOCK_SLOTS * OTHERS],
+            ids: vec![[[0; LANES]; INTERACTIONS]; BLOCK_SLOTS],
+            others: vec![Positions::default(); BLOCK_SLOTS * INTERACTIONS],
         };
-        for number in 0..self.plan.epochs {
+        for number in 0..self.options.epochs {
             let epoch = Epoch {
                 number: number as u32,
-                seed: mix(self.plan.seed ^ mix(number as u64 + 1)),
-                rate: LEARNING_RATE * (1.0 - number as f32 / self.plan.epochs as f32),
+                seed: mix(self.options.seed ^ mix(number as u64 + 1)),
+                rate: LEARNING_RATE * (1.0 - number as f32 / self.options.epochs as f32),
             };
-            for (group, taken) in self.schedule.groups.iter().zip(&self.taken) {
+            for (group, claimed) in self.schedule.groups.iter().zip(&self.claimed) {
                 loop {
-                    let first = group.start + taken.fetch_add(TAKEN_POINTS, Ordering::Relaxed);
+                    let first = group.start + claimed.fetch_add(CHUNK_POINTS, Ordering::Relaxed);
                     if first >= group.end {
                         break;
                     }
-                    let points = first..(first + TAKEN_POINTS).min(group.end);
+                    let points = first..(first + CHUNK_POINTS).min(group.end);
                     arch.dispatch(Move { descent: self, epoch: &epoch, points, scratch: &mut scratch });
                 }
                 member.wait();
                 for place in member.share(group) {
-                    self.places[place].store(self.moved[place].load(Ordering::Relaxed), Ordering::Relaxed);
+                    self.places[place].store(self.next_positions[place].load(Ordering::Relaxed), Ordering::Relaxed);
                 }
-                taken.store(0, Ordering::Relaxed);
+                claimed.store(0, Ordering::Relaxed);
                 member.wait();
             }
-            progress((number + 1) as f64 / self.plan.epochs as f64);
+            progress((number + 1) as f64 / self.options.epochs as f64);
         }
     }
 
@@ -149,9 +149,9 @@ struct Scratch {
     /// Edges that are due: the first of every lane, then the second, and so on.
     queue: Vec<u32>,
     /// Who pulls and pushes in each slot of a block,
-    ids: Vec<[[u32; LANES]; OTHERS]>,
+    ids: Vec<[[u32; LANES]; INTERACTIONS]>,
     /// and where they are.
-    others: Vec<Places>,
+    others: Vec<Positions>,
 }
 
 /// Finds where some points go in this epoch. Compiled once per instruction set; the arithmetic, and so the picture, is
@@ -180,7 +180,7 @@ impl pulp::NullaryFnOnce for Move<'_> {
 fn move_lanes(descent: &Descent<'_>, epoch: &Epoch, points: Range<usize>, scratch: &mut Scratch) {
     let counts = fill(descent.schedule, epoch.number, &points, &mut scratch.queue);
     let mut base = [0u32; LANES];
-    let mut own = Places::default();
+    let mut own = Positions::default();
     for (lane, point) in points.clone().enumerate() {
         base[lane] = mix32(point as u32 ^ epoch.seed as u32).wrapping_add((epoch.seed >> 32) as u32);
         [own.x[lane], own.y[lane]] = unpack(descent.place(point as u32));
@@ -189,16 +189,16 @@ fn move_lanes(descent: &Descent<'_>, epoch: &Epoch, points: Range<usize>, scratc
     let queue = &scratch.queue.as_chunks::<LANES>().0[..slots];
     for (block, due) in queue.chunks(BLOCK_SLOTS).enumerate() {
         let first = block * BLOCK_SLOTS;
-        choose(due, first, &base, descent.places.len() as u32, &mut scratch.ids);
+        select_interactions(due, first, &base, descent.places.len() as u32, &mut scratch.ids);
         // Looked up all at once: no lookup waits for what another one found.
-        let places = descent.places.as_slice();
-        let ids = &scratch.ids.as_flattened()[..due.len() * OTHERS];
+        let positions = descent.places.as_slice();
+        let ids = &scratch.ids.as_flattened()[..due.len() * INTERACTIONS];
         for (others, ids) in scratch.others.iter_mut().zip(ids) {
             for (lane, &id) in ids.iter().enumerate() {
-                [others.x[lane], others.y[lane]] = unpack(places[id as usize].load(Ordering::Relaxed));
+                [others.x[lane], others.y[lane]] = unpack(positions[id as usize].load(Ordering::Relaxed));
             }
         }
-        for (slot, others) in scratch.others.as_chunks::<OTHERS>().0[..due.len()].iter().enumerate() {
+        for (slot, others) in scratch.others.as_chunks::<INTERACTIONS>().0[..due.len()].iter().enumerate() {
             let mut rates = [0.0f32; LANES];
             for lane in 0..LANES {
                 rates[lane] = if ((first + slot) as u32) < counts[lane] { epoch.rate } else { 0.0 };
@@ -207,17 +207,23 @@ fn move_lanes(descent: &Descent<'_>, epoch: &Epoch, points: Range<usize>, scratc
         }
     }
     for (lane, point) in points.enumerate() {
-        descent.moved[point].store(pack([own.x[lane], own.y[lane]]), Ordering::Relaxed);
+        descent.next_positions[point].store(pack([own.x[lane], own.y[lane]]), Ordering::Relaxed);
     }
 }
 
 /// Lists, for every slot and lane, who pulls and, by chance, who pushes.
 #[inline(always)]
-fn choose(due: &[[u32; LANES]], first: usize, base: &[u32; LANES], n: u32, ids: &mut [[[u32; LANES]; OTHERS]]) {
+fn select_interactions(
+    due: &[[u32; LANES]],
+    first: usize,
+    base: &[u32; LANES],
+    n: u32,
+    ids: &mut [[[u32; LANES]; INTERACTIONS]],
+) {
     for (slot, (due, ids)) in due.iter().zip(ids).enumerate() {
         ids[0] = *due;
         for (sample, ids) in ids.iter_mut().enumerate().skip(1) {
-            let number = (((first + slot) * OTHERS + sample) as u32).wrapping_mul(STRIDE);
+            let number = (((first + slot) * INTERACTIONS + sample) as u32).wrapping_mul(STRIDE);
             for lane in 0..LANES {
                 ids[lane] = below(mix32(base[lane].wrapping_add(number)), n);
             }

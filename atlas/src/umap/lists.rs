@@ -4,7 +4,7 @@ use super::points::Points;
 use super::{Neighbors, parallel};
 
 /// A place that is still free.
-pub(super) const NOBODY: u32 = u32::MAX;
+pub(super) const EMPTY: u32 = u32::MAX;
 
 /// One neighbour. Lists are in the order of key, then id, so that what they end with does not depend on the order in
 /// which neighbours were found.
@@ -33,7 +33,7 @@ pub(super) struct Lists {
 
 impl Lists {
     pub(super) fn new(n: usize, k: usize) -> Self {
-        Self { entries: vec![Entry { key: f32::INFINITY, id: NOBODY, fresh: true }; n * k], k }
+        Self { entries: vec![Entry { key: f32::INFINITY, id: EMPTY, fresh: true }; n * k], k }
     }
 
     pub(super) fn row(&self, point: usize) -> &[Entry] {

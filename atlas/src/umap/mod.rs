@@ -11,6 +11,7 @@ mod exact;
 mod force;
 mod forest;
 mod fuzzy;
+mod initial_layout;
 mod layout;
 mod lists;
 mod parallel;
@@ -18,7 +19,6 @@ mod points;
 pub mod quality;
 mod schedule;
 mod spectral;
-mod start;
 #[cfg(test)]
 mod tests;
 mod tridiagonal;
@@ -158,8 +158,9 @@ pub fn fit(
     progress(Stage::Graph, 0.0);
     let graph = fuzzy::simplicial_set(&neighbors, options.threads).pruned(epochs);
     drop(neighbors);
-    let start = start::positions(&points, &graph, options, &mut |done| progress(Stage::Graph, done));
+    let start = initial_layout::positions(&points, &graph, options, &mut |done| progress(Stage::Graph, done));
     progress(Stage::Graph, 1.0);
-    let plan = layout::Plan { epochs, min_dist: options.min_dist, seed: options.seed, threads: options.threads };
+    let plan =
+        layout::LayoutOptions { epochs, min_dist: options.min_dist, seed: options.seed, threads: options.threads };
     Ok(layout::optimize(start, &graph, &plan, &mut |done| progress(Stage::Layout, done)))
 }

@@ -1,6 +1,6 @@
-//! The vectors, made ready: under either metric, near means a small half squared distance between rows.
+//! The vectors, made ready: under either metric, near means a small half_norm squared distance between rows.
 //!
-//! Cosine: rows are scaled to unit length, and half the squared distance is one minus the cosine. A zero vector has no
+//! Cosine: rows are scaled to unit length, and half_norm the squared distance is one minus the cosine. A zero vector has no
 //! direction; as in `umap-learn` it is at distance 0 from other zero vectors and 1 from the rest, which an extra
 //! dimension does that only zero vectors use. Euclidean: the distance is the root of twice the key.
 
@@ -24,7 +24,7 @@ pub(super) struct Points<'a> {
     dim: usize,
     metric: Metric,
     /// Half the squared length of each row.
-    halves: Vec<f32>,
+    half_norms: Vec<f32>,
     /// What rows were multiplied by, so that no square over- or underflows.
     scale: f32,
 }
@@ -38,17 +38,17 @@ const MAGNITUDES: Range<f32> = 1e-12..1e12;
 /// Dot product in fixed lanes, so that it vectorises and always sums in the same order.
 #[inline(always)]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    fold(a, b, |x, y| x * y)
+    reduce(a, b, |x, y| x * y)
 }
 
 /// Half the squared distance, exactly 0 for equal rows.
 #[inline(always)]
 pub(super) fn half_squared_distance(a: &[f32], b: &[f32]) -> f32 {
-    fold(a, b, |x, y| (x - y) * (x - y)) / 2.0
+    reduce(a, b, |x, y| (x - y) * (x - y)) / 2.0
 }
 
 #[inline(always)]
-fn fold(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+fn reduce(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     let mut sums = [0.0f32; LANES];
     let (a_lanes, a_rest) = a.as_chunks::<LANES>();
     let (b_lanes, b_rest) = b.as_chunks::<LANES>();
@@ -86,20 +86,20 @@ impl<'a> Points<'a> {
                 (values, dim, 1.0)
             }
             Metric::Euclidean => {
-                let (values, scale) = moderate(vectors);
+                let (values, scale) = rescale(vectors);
                 (values, dim, scale)
             }
         };
-        let halves = parallel::shares(n, threads, |share| {
+        let half_norms = parallel::shares(n, threads, |share| {
             share.map(|row| &values[row * dim..(row + 1) * dim]).map(|row| dot(row, row) / 2.0).collect::<Vec<_>>()
         });
-        let halves = halves.concat();
-        Ok(Self { values, dim, metric, halves, scale })
+        let half_norms = half_norms.concat();
+        Ok(Self { values, dim, metric, half_norms, scale })
     }
 
     /// Returns the number of points.
     pub(super) fn len(&self) -> usize {
-        self.halves.len()
+        self.half_norms.len()
     }
 
     /// Returns the number of dimensions.
@@ -116,14 +116,14 @@ impl<'a> Points<'a> {
         &self.values[range.start * self.dim..range.end * self.dim]
     }
 
-    /// Returns half the squared length of a row.
-    pub(super) fn half(&self, index: usize) -> f32 {
-        self.halves[index]
+    /// Returns half_norm the squared length of a row.
+    pub(super) fn half_norm(&self, index: usize) -> f32 {
+        self.half_norms[index]
     }
 
-    /// Returns half the squared length of every row.
-    pub(super) fn halves(&self) -> &[f32] {
-        &self.halves
+    /// Returns half_norm the squared length of every row.
+    pub(super) fn half_norms(&self) -> &[f32] {
+        &self.half_norms
     }
 
     /// Returns the key of two points, by differences: exact where rows are equal or nearly so.
@@ -176,7 +176,7 @@ fn unit_rows(vectors: &[f32], dim: usize, threads: usize) -> (Cow<'_, [f32]>, us
 }
 
 /// The vectors, multiplied by a number where their squares would leave the range of floats; and that number.
-fn moderate(vectors: &[f32]) -> (Cow<'_, [f32]>, f32) {
+fn rescale(vectors: &[f32]) -> (Cow<'_, [f32]>, f32) {
     let largest = vectors.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
     if largest == 0.0 || MAGNITUDES.contains(&largest) {
         return (Cow::Borrowed(vectors), 1.0);

@@ -56,7 +56,7 @@ fn penalty(points: &Points<'_>, block: &[usize], near: &Neighbors, k: usize) -> 
         kernels::dot_products(products, &own, points.rows(others.clone()), dim);
         for (row, products) in products.chunks_exact(others.len()).enumerate() {
             for (other, product) in others.clone().zip(products) {
-                keys[row * n + other] = points.half(block[row]) + points.half(other) - product;
+                keys[row * n + other] = points.half_norm(block[row]) + points.half_norm(other) - product;
             }
         }
     }

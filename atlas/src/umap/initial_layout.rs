@@ -35,7 +35,7 @@ pub(super) fn positions(
         let [x, y] = spectral::eigenvectors(graph, &mut rng, options.threads, progress);
         pairs(&x, &y)
     } else if (2..=COMPONENTS_MAX).contains(&count) && count * POINTS_PER_COMPONENT_MIN <= n {
-        each_component(points, graph, &component, count, options, &mut rng)
+        component_layouts(points, graph, &component, count, options, &mut rng)
     } else {
         principal_components(points, &mut rng, options.threads)
     };
@@ -86,7 +86,7 @@ fn components(graph: &Graph) -> (Vec<u32>, usize) {
 }
 
 /// Every component around its place, as large as half the way to the nearest other place.
-fn each_component(
+fn component_layouts(
     points: &Points<'_>,
     graph: &Graph,
     component: &[u32],
@@ -102,7 +102,7 @@ fn each_component(
     rescale(&mut start);
     let places: Vec<[f32; 2]> = members.iter().map(|members| middle(&start, members)).collect();
     for (index, members) in members.iter().enumerate() {
-        let room = room(&places, index);
+        let half_gap = half_gap(&places, index);
         let shape = if members.len() < SPECTRAL_POINTS_MIN {
             members.iter().map(|_| [2.0 * rng.uniform() - 1.0, 2.0 * rng.uniform() - 1.0]).collect()
         } else {
@@ -111,7 +111,7 @@ fn each_component(
         };
         let largest = shape.iter().flatten().fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
         for (&member, offset) in members.iter().zip(shape) {
-            start[member as usize] = [0, 1].map(|axis| places[index][axis] + room * offset[axis] / largest);
+            start[member as usize] = [0, 1].map(|axis| places[index][axis] + half_gap * offset[axis] / largest);
         }
     }
     start
@@ -125,7 +125,7 @@ fn middle(positions: &[[f32; 2]], members: &[u32]) -> [f32; 2] {
 }
 
 /// Half the distance from one place to the nearest other that is not in the same spot.
-fn room(places: &[[f32; 2]], index: usize) -> f32 {
+fn half_gap(places: &[[f32; 2]], index: usize) -> f32 {
     let own = places[index];
     let distances = places.iter().map(|place| ((place[0] - own[0]).powi(2) + (place[1] - own[1]).powi(2)).sqrt());
     let nearest = distances.filter(|&distance| distance > 0.0).fold(f32::INFINITY, f32::min);
@@ -156,16 +156,16 @@ fn principal_components(points: &Points<'_>, rng: &mut Rng, threads: usize) -> V
     }
     let mut axes = [0, 1].map(|_| (0..dim).map(|_| rng.normal()).collect::<Vec<f32>>());
     for _ in 0..PCA_STEPS {
-        make_orthonormal(&mut axes);
-        axes = image(points, &sample, &mean, &axes, threads);
+        orthonormalize(&mut axes);
+        axes = covariance_times(points, &sample, &mean, &axes, threads);
     }
-    make_orthonormal(&mut axes);
+    orthonormalize(&mut axes);
     let arch = pulp::Arch::new();
     let scores = parallel::shares(n, threads, |share| {
         arch.dispatch(
             #[inline(always)]
             || {
-                // A loop, here and in `image`: what an adapter calls would be compiled apart, without wide instructions.
+                // A loop, here and in `covariance_times`: what an adapter calls would be compiled apart, without wide instructions.
                 let mut scores = Vec::with_capacity(share.len());
                 for row in share {
                     let row = points.row(row);
@@ -179,7 +179,13 @@ fn principal_components(points: &Points<'_>, rng: &mut Rng, threads: usize) -> V
 }
 
 /// Returns the covariance of a sample of rows times each of two vectors.
-fn image(points: &Points<'_>, sample: &[usize], mean: &[f32], axes: &[Vec<f32>; 2], threads: usize) -> [Vec<f32>; 2] {
+fn covariance_times(
+    points: &Points<'_>,
+    sample: &[usize],
+    mean: &[f32],
+    axes: &[Vec<f32>; 2],
+    threads: usize,
+) -> [Vec<f32>; 2] {
     let arch = pulp::Arch::new();
     let offsets = [0, 1].map(|axis| dot(mean, &axes[axis]));
     let pieces: Vec<&[usize]> = sample.chunks(PCA_PIECE_ROWS).collect();
@@ -215,15 +221,15 @@ fn image(points: &Points<'_>, sample: &[usize], mean: &[f32], axes: &[Vec<f32>; 
 }
 
 /// Scales both to unit length, the second at right angles to the first. Vectors without any spread leave zeros.
-fn make_orthonormal(axes: &mut [Vec<f32>; 2]) {
+fn orthonormalize(axes: &mut [Vec<f32>; 2]) {
     let [first, second] = axes;
-    make_unit(first);
+    normalize(first);
     let along = dot(first, second);
     second.iter_mut().zip(&*first).for_each(|(value, unit)| *value -= along * unit);
-    make_unit(second);
+    normalize(second);
 }
 
-fn make_unit(axis: &mut [f32]) {
+fn normalize(axis: &mut [f32]) {
     let length = dot(axis, axis).sqrt();
     if length > 0.0 {
         axis.iter_mut().for_each(|value| *value /= length);
