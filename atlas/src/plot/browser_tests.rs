@@ -1,7 +1,6 @@
-//! The page in a real browser: it draws, hovers, filters, searches, zooms, runs nothing of the data and logs no error.
-//!
-//! `scripts/setup.sh chromium` installs the browser, `ENCAJE_TEST_CHROMIUM` names another. Where there is none, the
-//! tests say so loudly and pass, but not in CI.
+//! The HTML page in a real browser: it draws, hovers, filters, searches, zooms, executes nothing of the data and logs
+//! no error. `scripts/setup.sh chromium` installs the browser, `ENCAJE_TEST_CHROMIUM` names another. Without one the
+//! tests print a warning and pass, but not in CI.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 use super::tests::{EMOJIS, figure, scored};
 use super::{PlotFormat, render};
 
-/// Finds a browser that runs without a screen.
+/// Finds a headless browser.
 fn browser() -> Option<PathBuf> {
     let named = std::env::var_os("ENCAJE_TEST_CHROMIUM").map(PathBuf::from);
     let names = ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"];
@@ -23,21 +22,21 @@ fn browser() -> Option<PathBuf> {
     })
 }
 
-/// A page in a browser, spoken to over the browser's remote protocol: JSON, ended by a zero byte, on two pipes.
+/// A page in a browser, controlled by the DevTools protocol: JSON messages, NUL-terminated, over two pipes.
 struct Page {
     browser: Child,
     to: ChildStdin,
     from: BufReader<ChildStdout>,
     session: Option<String>,
     next_id: u64,
-    /// What the page complained about, and what it asked the network for.
+    /// Console errors, and requests to the network.
     errors: Vec<String>,
     loaded: bool,
     _dir: tempfile::TempDir,
 }
 
 impl Page {
-    /// Opens a page; `None`, with a loud word, where there is no browser.
+    /// Opens a page; `None`, with a warning, without a browser.
     fn open(html: &[u8], fragment: &str) -> Option<Page> {
         let Some(program) = browser() else {
             assert!(std::env::var_os("CI").is_none(), "CI must have a browser: sh scripts/setup.sh chromium");
@@ -102,7 +101,7 @@ impl Page {
         serde_json::from_slice(&bytes).unwrap()
     }
 
-    /// Takes record_event of an event.
+    /// Records an event that is an error.
     fn record_event(&mut self, event: &Value) {
         let params = &event["params"];
         match event["method"].as_str().unwrap_or_default() {
@@ -125,7 +124,7 @@ impl Page {
         }
     }
 
-    /// Evaluates an expression in the page; waits for a promise.
+    /// Evaluates an expression in the page, awaiting promises.
     fn eval(&mut self, expression: &str) -> Value {
         let params = json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
         let answer = self.call("Runtime.evaluate", params);
@@ -133,7 +132,7 @@ impl Page {
         answer["result"]["value"].clone()
     }
 
-    /// Waits until everything that was asked for is drawn.
+    /// Waits until pending frames are drawn.
     fn wait_for_frames(&mut self) {
         self.eval("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => requestAnimationFrame(() => done(1)))))");
     }
@@ -142,7 +141,7 @@ impl Page {
         self.eval(&format!("document.querySelector({}).textContent", json!(selector))).as_str().unwrap().to_owned()
     }
 
-    /// Moves the pointer, or presses it with these modifiers.
+    /// Moves the pointer, and clicks if `press` gives modifiers.
     fn mouse(&mut self, (x, y): (f64, f64), press: Option<u32>) {
         self.call("Input.dispatchMouseEvent", json!({ "type": "mouseMoved", "x": x, "y": y }));
         for kind in ["mousePressed", "mouseReleased"].into_iter().filter(|_| press.is_some()) {
@@ -154,7 +153,7 @@ impl Page {
         self.wait_for_frames();
     }
 
-    /// Returns the middle of an element.
+    /// Returns the centre of an element.
     fn middle(&mut self, element: &str) -> (f64, f64) {
         let screen_position = self.eval(&format!(
             "(() => {{ const b = ({element}).getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; }})()"
@@ -162,7 +161,7 @@ impl Page {
         (screen_position[0].as_f64().unwrap(), screen_position[1].as_f64().unwrap())
     }
 
-    /// Returns where a row of a panel is on the screen.
+    /// Returns the screen position of a row's point in a panel.
     fn screen_position(&mut self, panel: usize, row: usize) -> (f64, f64) {
         let screen_position = self.eval(&format!(
             "(() => {{ const p = panels[{panel}], b = p.overlay.getBoundingClientRect(); \
@@ -172,7 +171,7 @@ impl Page {
         (screen_position[0].as_f64().unwrap(), screen_position[1].as_f64().unwrap())
     }
 
-    /// Counts the pixels of a canvas that are not empty.
+    /// Counts the non-empty pixels of a canvas.
     fn painted_pixels(&mut self, canvas: &str) -> u64 {
         self.eval(&format!(
             "(() => {{ const c = {canvas}; const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; \
@@ -194,7 +193,7 @@ fn opened(fragment: &str) -> Option<Page> {
     Page::open(&render(&figure(3_000, &EMOJIS, 2), PlotFormat::Html).unwrap().bytes, fragment)
 }
 
-/// Goes through everything that a reader does.
+/// Exercises every interaction.
 fn exercise(page: &mut Page) {
     assert_eq!(page.text("#status"), "3,000 points");
     for panel in 0..2 {
@@ -282,7 +281,7 @@ fn a_page_works_in_a_browser() {
 }
 
 #[test]
-fn a_page_of_numbers_has_a_bar_with_round_numbers() {
+fn a_numeric_column_gets_a_colour_bar_with_round_ticks() {
     let Some(mut page) = Page::open(&render(&scored(), PlotFormat::Html).unwrap().bytes, "") else { return };
     assert_eq!(
         page.eval("[...document.querySelectorAll('#bar-row li')].map((tick) => tick.textContent).join()"),
@@ -301,7 +300,7 @@ fn a_page_of_numbers_has_a_bar_with_round_numbers() {
 }
 
 #[test]
-fn dim_points_on_a_heap_stay_dim() {
+fn overlapping_dimmed_points_stay_dim() {
     for fragment in ["", "#plain"] {
         let mut heap = figure(400, &["a"], 1);
         heap.panels[0].points = vec![[1.0, 1.0]; 400];

@@ -1,7 +1,7 @@
-//! A figure as one page that needs nothing else: template, style, scripts and data in one file.
+//! A figure as one self-contained page: template, style, scripts and data in one file.
 //!
-//! Two things keep what is in the data from being run: it stands in a JSON block, where no `<` is left as it is and
-//! which scripts read as text; and the page's policy allows the one script whose digest it names, and no connections.
+//! Two measures prevent data from being executed: it is in a JSON block with every `<` escaped, which scripts parse as
+//! text; and the content security policy allows only the script with the given digest, and no connections.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -20,10 +20,10 @@ use crate::thousands;
 const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = concat!(include_str!("page/scene.js"), include_str!("page/page.js"));
-/// Colours of a colour bar that the page is told; it mixes those between.
+/// Colours of the ramp that the page gets; it interpolates between them.
 const STOPS: u32 = 16;
 
-/// Writes the page of a figure that has been checked.
+/// Writes the page of a validated figure.
 pub(crate) fn page(figure: &Figure) -> String {
     fill(PAGE, |name| match name {
         "title" => escape(&figure.title),
@@ -38,7 +38,7 @@ pub(crate) fn page(figure: &Figure) -> String {
     })
 }
 
-/// Wraps an SVG document that this program wrote into a page.
+/// Wraps an SVG document of this crate in a page.
 pub(crate) fn page_of_svg(title: &str, svg: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -48,7 +48,7 @@ pub(crate) fn page_of_svg(title: &str, svg: &str) -> String {
     )
 }
 
-/// Replaces every `{{name}}` of a template, once: what is put in is not looked at again.
+/// Replaces every `{{name}}` of a template. Values are not expanded again.
 fn fill(template: &str, value: impl Fn(&str) -> String) -> String {
     let mut page = String::new();
     for (index, part) in template.split("{{").enumerate() {
@@ -63,17 +63,17 @@ fn fill(template: &str, value: impl Fn(&str) -> String) -> String {
     page
 }
 
-/// Returns the source expression that lets a page run this text and no other.
+/// Returns the CSP source expression for exactly this script.
 fn policy_hash(text: &str) -> String {
     format!("sha256-{}", BASE64.encode(Sha256::digest(text.as_bytes())))
 }
 
-/// Rewrites JSON so that it can neither end nor begin an element or a comment, nor end a line of JavaScript.
+/// Escapes JSON so that it cannot end or begin an element or comment, nor end a line of JavaScript.
 fn escape_json_for_html(json: &str) -> String {
     let mut out = String::with_capacity(json.len() + json.len() / 64);
     for c in json.chars() {
         match c {
-            // In JSON these stand in strings alone, and mean the same when hex so.
+            // These only occur in strings, where the escape is equivalent.
             '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
                 write!(out, "\\u{:04x}", u32::from(c)).expect("a string takes all");
             }
@@ -106,7 +106,7 @@ fn data(figure: &Figure) -> Value {
         figure.hover.iter().map(|column| json!({ "name": column.name, "values": column.values })).collect();
     let outlines = palette::SHAPE_ORDER.map(|shape| {
         let mut path = String::new();
-        // Coordinates are written with two digits after the point, so outlines are ten times as large as needed.
+        // Coordinates have two decimals, so outlines are scaled by ten.
         outline(&mut path, shape, (0.0, 0.0), 10.0);
         path
     });
@@ -187,12 +187,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_template_is_filled_once() {
+    fn values_of_a_template_are_not_expanded_again() {
         assert_eq!(fill("a {{x}} b {{y}}", |name| format!("{{{{{name}}}}}")), "a {{x}} b {{y}}");
     }
 
     #[test]
-    fn nothing_in_json_can_end_the_block() {
+    fn json_cannot_end_its_script_block() {
         let texts = ["</script><script>alert(1)</script>", "<!--", "a\u{2028}b\u{2029}", "]]>", "&lt;"];
         let written = escape_json_for_html(&json!(texts).to_string());
         assert!(!written.contains(['<', '>', '&', '\u{2028}', '\u{2029}']), "{written}");
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_turns_the_direction_does_not() {
+    fn bidi_control_characters_in_names_are_replaced() {
         let mut figure = super::super::tests::figure(2, &["\u{202E}etnamruf\u{7}"], 1);
         figure.hover.clear();
         let labels = data(&figure)["labels"].clone();
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_hostile_values_has_no_element_of_theirs() {
+    fn html_in_values_creates_no_elements() {
         let evil = "</title></script><script>alert(1)</script>{{script}}";
         let figure = Figure {
             title: evil.into(),

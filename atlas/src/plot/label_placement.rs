@@ -1,30 +1,29 @@
-//! Where the names of labels stand on a panel: on the densest spot of their points, and never on top of each other.
+//! Places label names on a panel: at the densest spot of their points, without overlaps.
 
 use super::draw::{Anchor, Rect, TextStyle, fit, width};
 use super::font::Weight;
 
-/// More names than this are a mess; the legend has them.
+/// Maximum names on a panel; the legend has all.
 const NAMES_MAX: usize = 40;
-/// A label has a spot where at least this share of the points neighbourhood_sum are its own. Labels that are mixed everywhere have
-/// none: a name would say what is not so.
+/// Minimum share of a label's points around its densest spot. Labels that are mixed everywhere get no name, which
+/// would mislead.
 const LEAD: f32 = 0.3;
-/// Cells of the grid that finds the densest spot, along each side.
+/// Grid cells per side for finding the densest spot.
 const CELLS: usize = 24;
-/// The longest that a name may be.
+/// Maximum width of a name.
 const WIDTH_MAX: f32 = 150.0;
 
-/// A name and where it stands.
+/// A placed name.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Name {
     /// Middle of the baseline.
     pub(crate) at: (f32, f32),
-    /// The name, shortened.
+    /// The name, possibly truncated.
     pub(crate) text: String,
     size: f32,
 }
 
 impl Name {
-    /// Returns how it is set.
     pub(crate) fn style(&self) -> TextStyle<'static> {
         text_style(self.size)
     }
@@ -34,7 +33,7 @@ fn text_style(size: f32) -> TextStyle<'static> {
     TextStyle { size, weight: Weight::Bold, colour: "#1a1a1a", anchor: Anchor::Middle, halo: Some("#ffffff") }
 }
 
-/// Finds a place for each name, the first ones first; a name that has no room near its points is left out.
+/// Places names in order of priority; a name without space near its points is omitted.
 pub(crate) fn place(names: &[String], codes: &[u32], places: &[(f32, f32)], frame: Rect) -> Vec<Name> {
     if names.len() > NAMES_MAX || names.len() < 2 {
         return Vec::new();
@@ -43,7 +42,7 @@ pub(crate) fn place(names: &[String], codes: &[u32], places: &[(f32, f32)], fram
     let mut placed = Vec::new();
     for (name, spot) in names.iter().zip(leading_spots(names.len(), codes, places, frame)) {
         let Some(spot) = spot else { continue };
-        // An emoji alone is a picture, and may be larger than a word.
+        // A single emoji may be larger than a word.
         let size = if name.chars().count() <= 2 { 19.0 } else { 13.0 };
         let text = fit(name, text_style(size), WIDTH_MAX);
         let wide = width(&text, text_style(size)) + 6.0;
@@ -64,7 +63,7 @@ pub(crate) fn place(names: &[String], codes: &[u32], places: &[(f32, f32)], fram
     placed
 }
 
-/// Returns for each label the middle of its densest spot, in the coordinates of the points.
+/// Returns the centre of each label's densest spot, in data coordinates.
 pub(crate) fn densest_spots(labels: usize, codes: &[u32], points: &[[f32; 2]]) -> Vec<Option<[f32; 2]>> {
     let mut bounds = [[f32::INFINITY, f32::NEG_INFINITY]; 2];
     for point in points {
@@ -78,7 +77,7 @@ pub(crate) fn densest_spots(labels: usize, codes: &[u32], points: &[[f32; 2]]) -
     leading_spots(labels, codes, &places, frame).into_iter().map(|spot| spot.map(|(x, y)| [x, y])).collect()
 }
 
-/// Finds the densest spot of each label, if the label leads there.
+/// Finds the densest spot of each label, if the label dominates there.
 fn leading_spots(labels: usize, codes: &[u32], places: &[(f32, f32)], frame: Rect) -> Vec<Option<(f32, f32)>> {
     let mut of_label: Vec<Vec<(f32, f32)>> = vec![Vec::new(); labels];
     let mut all = vec![0u32; CELLS * CELLS];
@@ -94,7 +93,7 @@ fn cell_of(point: &(f32, f32), frame: Rect) -> usize {
     cell(point.1, frame.top, frame.height) * CELLS + cell(point.0, frame.left, frame.width)
 }
 
-/// Adds up a cell and those neighbourhood_sum it.
+/// Sums a cell and its neighbours.
 fn neighbourhood_sum(counts: &[u32], index: usize) -> u32 {
     let (row, column) = (index / CELLS, index % CELLS);
     let columns = column.saturating_sub(1)..=(column + 1).min(CELLS - 1);
@@ -102,11 +101,11 @@ fn neighbourhood_sum(counts: &[u32], index: usize) -> u32 {
     rows.map(|row| columns.clone().map(|column| counts[row * CELLS + column]).sum::<u32>()).sum()
 }
 
-/// Returns the middle of the points in and neighbourhood_sum the fullest cell. `all` counts the points of every label.
+/// Returns the mean of the points in and around the fullest cell. `all` counts the points of every label.
 fn densest(points: &[(f32, f32)], frame: Rect, all: &[u32]) -> Option<(f32, f32)> {
     let mut counts = vec![0u32; CELLS * CELLS];
     points.iter().for_each(|point| counts[cell_of(point, frame)] += 1);
-    // With its neighbours, so that a cluster that lies across four cells wins over a clot in one.
+    // Includes neighbours, so that a cluster across four cells beats a clump in one.
     let weight = |index: usize| neighbourhood_sum(&counts, index) + counts[index];
     let best = (0..CELLS * CELLS).max_by_key(|index| (weight(*index), std::cmp::Reverse(*index)))?;
     let near: Vec<&(f32, f32)> = points
@@ -124,7 +123,7 @@ fn densest(points: &[(f32, f32)], frame: Rect, all: &[u32]) -> Option<(f32, f32)
     })
 }
 
-/// Where to try: in place first, then neighbourhood_sum it, ever farther.
+/// The offsets to try: none, then increasing distances.
 fn offsets() -> [(f32, f32); 25] {
     let mut all = [(0.0, 0.0); 25];
     for ring in 0..3 {
@@ -155,7 +154,7 @@ mod tests {
     const FRAME: Rect = Rect { left: 0.0, top: 0.0, width: 400.0, height: 400.0 };
 
     #[test]
-    fn a_name_stands_on_its_points() {
+    fn a_name_is_placed_on_its_points() {
         let mut places: Vec<(f32, f32)> = (0..50).map(|i| (100.0 + (i % 7) as f32, 100.0 + (i / 7) as f32)).collect();
         places.extend((0..50).map(|i| (300.0 + (i % 7) as f32, 300.0 + (i / 7) as f32)));
         places.push((390.0, 10.0));
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_are_mixed_everywhere_have_no_place() {
+    fn labels_mixed_everywhere_get_no_name() {
         let places: Vec<(f32, f32)> =
             (0..4_000).map(|row| ((row * 37 % 401) as f32, (row * 101 % 397) as f32)).collect();
         let codes: Vec<u32> = (0..4_000).map(|row| row / 2 % 20).collect();
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn names_do_not_cover_each_other() {
+    fn names_do_not_overlap() {
         let places: Vec<(f32, f32)> = (0..30).map(|row| (100.0 + (row % 6) as f32 * 40.0, 200.0)).collect();
         let codes: Vec<u32> = (0..30).map(|row| row % 6).collect();
         let names: Vec<String> = (0..6).map(|name| format!("label {name}")).collect();

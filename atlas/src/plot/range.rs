@@ -1,6 +1,6 @@
-//! From where to where numbers are coloured, and what the bar beside them says.
+//! The value range of a colour bar, and its ticks.
 
-/// Which numbers have colours of their own; those beyond have the colour of the nearest end.
+/// The coloured range; numbers outside have the colour of the nearest end.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ColourRange {
     /// The number with the first colour.
@@ -12,8 +12,8 @@ pub(crate) struct ColourRange {
 }
 
 impl ColourRange {
-    /// Returns the least and the largest number that is there; 0 and 1 where there is none. An end that is farther from the
-    /// middle 96 % of the numbers than these are wide is cut to them, lest a few far ones leave all others one colour.
+    /// Returns the minimum and maximum; 0 and 1 without numbers. An end farther from the central 96 % than their width
+    /// is clipped to them, so that outliers do not reduce all other numbers to one colour.
     pub(crate) fn of(values: &[f64]) -> ColourRange {
         let mut there: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
         there.sort_unstable_by(f64::total_cmp);
@@ -27,16 +27,15 @@ impl ColourRange {
         ColourRange { low: if beyond[0] { low } else { least }, high: if beyond[1] { high } else { largest }, beyond }
     }
 
-    /// Returns where a number lies, from 0, the low end, to 1.
+    /// Returns the position of a number from 0 (low) to 1 (high).
     pub(crate) fn share(self, value: f64) -> f64 {
         let width = self.high - self.low;
         if width > 0.0 { ((value - self.low) / width).clamp(0.0, 1.0) } else { 0.0 }
     }
 
-    /// Returns what stands beside the bar: as a share of its height, and format_number. An end beyond which there are numbers is
-    /// marked.
+    /// Returns the ticks: position on the bar, and text. A clipped end is marked.
     pub(crate) fn ticks(self) -> Vec<(f64, String)> {
-        /// Nothing else is written so near to a marked end.
+        /// Minimum distance to the tick of a clipped end.
         const APART: f64 = 0.07;
         let mut ticks = ticks(self.low, self.high);
         let text = |number| format_number(number, (self.high - self.low) / 100.0);
@@ -52,7 +51,7 @@ impl ColourRange {
     }
 }
 
-/// Returns round numbers between two, evenly apart: as a share of the way, and format_number.
+/// Returns evenly spaced round numbers in a range: position, and text.
 fn ticks(low: f64, high: f64) -> Vec<(f64, String)> {
     const PARTS: f64 = 5.0;
     let rough = (high - low) / PARTS;
@@ -65,7 +64,7 @@ fn ticks(low: f64, high: f64) -> Vec<(f64, String)> {
     let power = 10f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].map(|times| times * power).into_iter().find(|step| *step >= rough);
     let step = step.unwrap_or(rough);
-    // A hair of slack: 0.3 / 0.1 is a little less than 3.
+    // Slack for rounding: 0.3 / 0.1 is slightly less than 3.
     let (first, last) = ((low / step - 1e-9).ceil(), (high / step + 1e-9).floor());
     let count = (last - first) as usize;
     let tick = |index: usize| {
@@ -75,7 +74,7 @@ fn ticks(low: f64, high: f64) -> Vec<(f64, String)> {
     (0..=count).map(tick).collect()
 }
 
-/// Spells a number with as many digits as numbers so far apart need.
+/// Formats a number with the digits needed for this spacing.
 fn format_number(number: f64, apart: f64) -> String {
     let digits = -apart.log10().floor();
     match number.abs() {
@@ -90,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_few_far_numbers_do_not_take_all_colours() {
+    fn outliers_do_not_stretch_the_colour_range() {
         let mut values: Vec<f64> = (0..1_000).map(f64::from).collect();
         assert_eq!(ColourRange::of(&values), ColourRange { low: 0.0, high: 999.0, beyond: [false; 2] });
         values[3] = 50_000.0;
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn few_numbers_and_none_have_a_range() {
+    fn few_or_no_numbers_have_a_range() {
         assert_eq!(ColourRange::of(&[f64::NAN]), ColourRange { low: 0.0, high: 1.0, beyond: [false; 2] });
         assert_eq!(ColourRange::of(&[7.0; 90]).share(7.0), 0.0);
         assert_eq!(ColourRange::of(&[1.0, 2.0, 1e9]), ColourRange { low: 1.0, high: 1e9, beyond: [false; 2] });

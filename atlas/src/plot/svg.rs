@@ -1,4 +1,4 @@
-//! A figure on paper: title, panels, legend, table; an SVG document of a fixed width.
+//! Lays out a figure as an SVG document of fixed width: title, panels, legend, table.
 
 use super::draw::{Anchor, Canvas, Rect, TextStyle, fit, outline, width, wrap};
 use super::label_placement;
@@ -8,25 +8,23 @@ use super::view::{self, View};
 use super::{Figure, Labels, Panel, Table};
 use crate::thousands;
 
-/// The width of the document.
 const WIDTH: f32 = 1200.0;
-/// Around everything.
 const MARGIN: f32 = 32.0;
-/// Between panels, and between panels and legend.
+/// Space between panels, and between panels and legend.
 const GAP: f32 = 24.0;
-/// The height of the panels' part: one panel fills it, several share it.
+/// Total height of the panels.
 const PANELS_HEIGHT: f32 = 780.0;
-/// The height of a line of the legend.
+/// Height of a legend entry.
 const ENTRY: f32 = 22.0;
-/// The widest that a column of the legend may be.
+/// Maximum width of a legend column.
 const LEGEND_COLUMN_MAX: f32 = 270.0;
-/// Between its columns.
+/// Space between legend columns.
 const LEGEND_GAP: f32 = 16.0;
-/// Points are drawn in this many layers, each with all labels, so that no label hides the others.
+/// Layers of points. Each has points of all labels, so that no label hides the others.
 const LAYERS: usize = 12;
 const FRAME: &str = "#d0d0d0";
 
-/// Draws a figure that has been checked.
+/// Draws a validated figure.
 pub(crate) fn draw(figure: &Figure) -> String {
     let mut canvas = Canvas::default();
     let mut y = heading(&mut canvas, &figure.title, &figure.subtitle, WIDTH);
@@ -50,7 +48,7 @@ pub(crate) fn draw(figure: &Figure) -> String {
     canvas.finish(WIDTH, y)
 }
 
-/// Writes title and subtitle; returns where the next thing may start.
+/// Writes title and subtitle; returns the next free y.
 pub(crate) fn heading(canvas: &mut Canvas, title: &str, subtitle: &str, page: f32) -> f32 {
     let room = page - 2.0 * MARGIN;
     let mut y = MARGIN + 20.0;
@@ -64,7 +62,7 @@ pub(crate) fn heading(canvas: &mut Canvas, title: &str, subtitle: &str, page: f3
     y + 20.0
 }
 
-/// How panels are laid out.
+/// The grid of panels.
 struct Grid {
     columns: usize,
     rows: usize,
@@ -77,7 +75,7 @@ impl Grid {
     }
 }
 
-/// What each row looks like: an index into `styles`.
+/// The style of each row, an index into `styles`.
 struct PointStyles {
     styles: Vec<(String, Shape)>,
     rows: Option<Vec<u16>>,
@@ -149,15 +147,14 @@ fn draw_panel(canvas: &mut Canvas, figure: &Figure, panel: &Panel, labels: &Poin
     }
 }
 
-/// Returns how large points are: many are small. Where they crowd in few places they may be larger, for those between
-/// the occupied_cells to be seen.
+/// Returns the radius of points: smaller the more there are, except where they are concentrated in few cells, so that
+/// the points between clusters stay visible.
 fn radius(area: f32, points: usize, occupied_cells: usize) -> f32 {
     let covering = |share: f32, count: usize| (area * share / (std::f32::consts::PI * count.max(1) as f32)).sqrt();
     covering(0.05, points).max(covering(0.03, occupied_cells).min(3.0)).clamp(1.0, 5.0)
 }
 
-/// Places points in a frame: both axes have the same scale, and what is up stays up. Points outside of the view come to
-/// stand at the edge.
+/// Maps points to a frame with equal scales on both axes. Points outside of the view are moved to the edge.
 fn places(points: &[[f32; 2]], view: &View, frame: Rect) -> Vec<(f32, f32)> {
     const PADDING: f32 = 14.0;
     let bounds = view.bounds;
@@ -175,7 +172,7 @@ fn places(points: &[[f32; 2]], view: &View, frame: Rect) -> Vec<(f32, f32)> {
     points.iter().map(place).collect()
 }
 
-/// Draws points in layers; a layer has one path per style.
+/// Draws points in layers, with one path per layer and style.
 fn draw_points(canvas: &mut Canvas, places: &[(f32, f32)], labels: &PointStyles, radius: f32, opacity: f32) {
     let layers = LAYERS.min(places.len().div_ceil(200).max(1));
     let mut paths = vec![String::new(); layers * labels.styles.len()];
@@ -190,12 +187,12 @@ fn draw_points(canvas: &mut Canvas, places: &[(f32, f32)], labels: &PointStyles,
     }
 }
 
-/// Returns a number that looks random and is always the same for a row, so that rows in order do not share a layer.
+/// Returns a deterministic pseudo-random number of a row, so that adjacent rows are in different layers.
 fn pseudo_random(row: usize) -> usize {
     ((row as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as usize
 }
 
-/// What colours mean, on the right of the panels.
+/// The legend to the right of the panels.
 struct Legend {
     width: f32,
     column_width: f32,
@@ -237,7 +234,7 @@ impl Legend {
                     let mut path = String::new();
                     outline(&mut path, shape, (x + 7.0, y), 5.5);
                     canvas.element(&format!(r#"<path fill="{}" d="{path}"/>"#, PALETTE[colour].0));
-                    // In a column of their own, no count runs into a name in a script that was measured wrong.
+                    // In a column of its own, so that a misestimated name width cannot make it overlap.
                     let count = thousands(self.counts[code] as u64);
                     let style = TextStyle { anchor: Anchor::End, ..TextStyle::faint(11.0) };
                     let right = self.column_width - LEGEND_GAP;
@@ -255,7 +252,7 @@ impl Legend {
     }
 }
 
-/// Draws the bar from the least number, below, to the largest, and under it what has no place along it.
+/// Draws the colour bar, lowest value at the bottom, and the counts of other values below.
 fn colour_bar(canvas: &mut Canvas, values: &[f64], others: &[(String, usize)], bar: Rect) {
     canvas.define_ramp(palette::VISIBLE_RAMP.0);
     let Rect { left, top, width, height } = bar;
@@ -275,7 +272,7 @@ fn colour_bar(canvas: &mut Canvas, values: &[f64], others: &[(String, usize)], b
     }
 }
 
-/// Writes a table; returns where the page may end.
+/// Writes a table; returns the next free y.
 fn draw_table(canvas: &mut Canvas, table: &Table, top: f32) -> f32 {
     let (head, text) = (TextStyle::bold(12.0), TextStyle::plain(12.0));
     let cell_width = |row: &[String], column: usize, style| row.get(column).map_or(0.0, |cell| width(cell, style));
@@ -291,7 +288,7 @@ fn draw_table(canvas: &mut Canvas, table: &Table, top: f32) -> f32 {
     let write = |canvas: &mut Canvas, cells: &[String], y: f32, style: TextStyle<'static>| {
         let mut x = MARGIN;
         for (column, (cell, width)) in cells.iter().zip(&widths).enumerate() {
-            // The first column names things; numbers stand to the right.
+            // The first column has names; numbers are right-aligned.
             let (x_at, anchor) = if column == 0 { (x, Anchor::Start) } else { (x + width, Anchor::End) };
             canvas.line((x_at, y), &fit(cell, style, *width + 0.5), TextStyle { anchor, ..style });
             x += width + between;
@@ -312,7 +309,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn points_in_a_few_crowds_are_larger() {
+    fn clustered_points_are_drawn_larger() {
         let area = 900.0 * 780.0;
         assert!(radius(area, 10_000, 8_000) < 1.1);
         assert!(radius(area, 10_000, 500) > 2.5);
@@ -321,13 +318,13 @@ mod tests {
     }
 
     #[test]
-    fn panels_fill_a_square() {
+    fn panels_are_arranged_in_a_square_grid() {
         let grid = |panels| (Grid::of(panels).columns, Grid::of(panels).rows);
         assert_eq!([grid(1), grid(2), grid(3), grid(4), grid(5)], [(1, 1), (2, 1), (2, 2), (2, 2), (3, 2)]);
     }
 
     #[test]
-    fn both_axes_have_one_scale() {
+    fn both_axes_have_the_same_scale() {
         let frame = Rect { left: 0.0, top: 0.0, width: 228.0, height: 128.0 };
         let points = [[0.0, 0.0], [1.0, 1.0], [0.0, 1.0]];
         let places = places(&points, &view::view(&points), frame);
@@ -335,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_points_stand_in_the_middle() {
+    fn identical_points_are_centred() {
         let frame = Rect { left: 10.0, top: 0.0, width: 100.0, height: 80.0 };
         let points = [[3.0, 4.0], [3.0, 4.0]];
         assert_eq!(places(&points, &view::view(&points), frame), [(60.0, 40.0), (60.0, 40.0)]);

@@ -1,9 +1,8 @@
-//! Gradient descent over the edges of the graph, with negative samples; `layouts.optimize_layout_euclidean`.
+//! Gradient descent over the edges of the graph with negative samples; `layouts.optimize_layout_euclidean`.
 //!
-//! `umap-learn` walks over all edges in one order, and moves both ends of an edge. Here every point walks over its own
-//! edges and moves itself alone, twice as far (the edge comes up at its other end too), seeing where the others were a
-//! moment ago. That way the points of a group can be next_positions by any number of threads, with one result. The others are
-//! brought up to date after each group, so that they lag by a part of an epoch.
+//! `umap-learn` walks over all edges in order and moves both ends. Here every point walks over its own edges and moves
+//! only itself, twice as far, against slightly outdated positions of the others. So any number of threads moves the
+//! points of a group with the same result. Positions are published after each group, a fraction of an epoch.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -20,23 +19,22 @@ const SPREAD: f32 = 1.0;
 const SMALL_POINTS_MAX: usize = 10_000;
 const EPOCHS_SMALL: usize = 500;
 const EPOCHS_LARGE: usize = 200;
-/// Groups of points that an epoch moves one after the other.
+/// Groups of points per epoch, moved one after the other.
 const GROUPS: usize = 4;
-/// Points that a thread takes at a time.
+/// Points that a thread claims at a time.
 const CHUNK_POINTS: usize = 2 * LANES;
-/// Fewer points than this for each thread are not worth its start.
+/// Minimum points per thread.
 const SHARED_POINTS_MIN: usize = 1_024;
-/// Slots whose others are looked up together: few enough for a first-level cache.
+/// Slots whose others are loaded together: few enough for the L1 cache.
 const BLOCK_SLOTS: usize = 4;
-/// What each sample's number is away from the last one's: odd, and all bits mixed.
+/// Increment of the counter that is mixed into each sample: odd, with well-distributed bits.
 const STRIDE: u32 = 0x9E37_79B9;
 
-/// Returns the number of epochs that `umap-learn` would take.
+/// Returns `umap-learn`'s default number of epochs.
 pub(super) fn default_epochs(points: usize) -> usize {
     if points <= SMALL_POINTS_MAX { EPOCHS_SMALL } else { EPOCHS_LARGE }
 }
 
-/// How to descend.
 pub(super) struct LayoutOptions {
     pub(super) epochs: usize,
     pub(super) min_dist: f32,
@@ -44,7 +42,7 @@ pub(super) struct LayoutOptions {
     pub(super) threads: usize,
 }
 
-/// Moves `positions` along the edges of the graph and returns where they end.
+/// Optimizes `positions` along the edges of the graph.
 pub(super) fn optimize(
     positions: Vec<[f32; 2]>,
     graph: &Graph,
@@ -72,7 +70,7 @@ pub(super) fn optimize(
     positions
 }
 
-/// A position as one number, so that no one ever sees half of a move.
+/// Packs a position into one word, so that reads and writes are atomic.
 #[inline(always)]
 fn pack([x, y]: [f32; 2]) -> u64 {
     u64::from(x.to_bits()) | u64::from(y.to_bits()) << 32
@@ -83,17 +81,17 @@ fn unpack(place: u64) -> [f32; 2] {
     [f32::from_bits(place as u32), f32::from_bits((place >> 32) as u32)]
 }
 
-/// What all threads see. Positions change between two barriers, and are read outside of these: relaxed access is
-/// enough, and there is one result.
+/// State shared by all threads. Positions change only between two barriers and are read outside of them, so relaxed
+/// access suffices and the result is deterministic.
 struct Descent<'a> {
     schedule: &'a Schedule,
     curve: Curve,
     options: &'a LayoutOptions,
-    /// Where the points are, in the order of the schedule.
+    /// Positions, in schedule order.
     places: Vec<AtomicU64>,
-    /// Where those of the group at hand go.
+    /// New positions of the current group.
     next_positions: Vec<AtomicU64>,
-    /// How many points of each group have been claimed by a thread.
+    /// Points of each group claimed by threads.
     claimed: [AtomicUsize; GROUPS],
 }
 
@@ -137,25 +135,25 @@ impl Descent<'_> {
     }
 }
 
-/// What is the same for all moves of an epoch.
+/// Constants of an epoch.
 struct Epoch {
     number: u32,
     seed: u64,
     rate: f32,
 }
 
-/// What a thread keeps from move to move.
+/// Buffers of a thread.
 struct Scratch {
-    /// Edges that are due: the first of every lane, then the second, and so on.
+    /// Due edges: the first of every lane, then the second, and so on.
     queue: Vec<u32>,
-    /// Who pulls and pushes in each slot of a block,
+    /// The interacting points of each slot in a block.
     ids: Vec<[[u32; LANES]; INTERACTIONS]>,
-    /// and where they are.
+    /// Their positions.
     others: Vec<Positions>,
 }
 
-/// Finds where some points go in this epoch. Compiled once per instruction set; the arithmetic, and so the picture, is
-/// the same in all of them.
+/// Computes new positions of some points in this epoch. Compiled per instruction set with identical arithmetic, so the
+/// result does not depend on it.
 struct Move<'a> {
     descent: &'a Descent<'a>,
     epoch: &'a Epoch,
@@ -175,7 +173,7 @@ impl pulp::NullaryFnOnce for Move<'_> {
     }
 }
 
-/// Moves as many points as there are lanes, side by side: each along its first edge that is due, then along its second.
+/// Moves one point per lane: each along its first due edge, then along its second, and so on.
 #[inline(always)]
 fn move_lanes(descent: &Descent<'_>, epoch: &Epoch, points: Range<usize>, scratch: &mut Scratch) {
     let counts = fill(descent.schedule, epoch.number, &points, &mut scratch.queue);
@@ -190,7 +188,7 @@ fn move_lanes(descent: &Descent<'_>, epoch: &Epoch, points: Range<usize>, scratc
     for (block, due) in queue.chunks(BLOCK_SLOTS).enumerate() {
         let first = block * BLOCK_SLOTS;
         select_interactions(due, first, &base, descent.places.len() as u32, &mut scratch.ids);
-        // Looked up all at once: no lookup waits for what another one found.
+        // Loaded together, so that no load waits for another's result.
         let positions = descent.places.as_slice();
         let ids = &scratch.ids.as_flattened()[..due.len() * INTERACTIONS];
         for (others, ids) in scratch.others.iter_mut().zip(ids) {
@@ -211,7 +209,7 @@ fn move_lanes(descent: &Descent<'_>, epoch: &Epoch, points: Range<usize>, scratc
     }
 }
 
-/// Lists, for every slot and lane, who pulls and, by chance, who pushes.
+/// Selects the attracting and random repelling points of every slot and lane.
 #[inline(always)]
 fn select_interactions(
     due: &[[u32; LANES]],
@@ -231,15 +229,15 @@ fn select_interactions(
     }
 }
 
-/// Queues the edges that are due, a lane per point, and returns how many each lane has. Lanes with fewer than others
-/// have the point itself in their place.
+/// Queues the due edges, a lane per point, and returns their number per lane. Shorter lanes are padded, and get rate
+/// 0.
 #[inline(always)]
 fn fill(schedule: &Schedule, epoch: u32, points: &Range<usize>, queue: &mut [u32]) -> [u32; LANES] {
     let mut counts = [0u32; LANES];
     for (lane, point) in points.clone().enumerate() {
         let mut place = lane;
         for edge in schedule.edges(point) {
-            // Written in any case, and kept if due: no branch to be guessed wrong.
+            // Written always and kept only if due, to avoid a mispredicted branch.
             queue[place] = edge.other;
             place += LANES * usize::from(edge.is_due(epoch));
         }

@@ -1,4 +1,5 @@
-//! Plain fork and join over contiguous shares. Which share a thread has must never show in a result.
+//! Fork and join over contiguous shares, and a team of threads with a barrier. Results must not depend on the
+//! division.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,8 +21,8 @@ pub(super) fn shares<T: Send>(count: usize, threads: usize, work: impl Fn(Range<
     })
 }
 
-/// Runs `work` on contiguous pieces of `rows`, `width` items a row, one piece per thread, with the number of the first
-/// row of the piece.
+/// Runs `work` on contiguous pieces of `rows` of `width` items, one per thread, with the index of each piece's first
+/// row.
 pub(super) fn rows<T: Send>(rows: &mut [T], width: usize, threads: usize, work: impl Fn(usize, &mut [T]) + Sync) {
     let count = rows.len() / width.max(1);
     let share = count.div_ceil(threads.clamp(1, count.max(1))).max(1);
@@ -37,10 +38,10 @@ pub(super) fn rows<T: Send>(rows: &mut [T], width: usize, threads: usize, work: 
     });
 }
 
-/// Times that a waiting thread spins before it lets others have the processor.
+/// Spins of a waiting thread before it yields.
 const SPIN_MAX: usize = 4_000;
 
-/// One of a team of threads that go through the same steps together.
+/// A thread of a team that executes the same steps together.
 pub(super) struct Member<'a> {
     index: usize,
     team: &'a Team,
@@ -49,16 +50,13 @@ pub(super) struct Member<'a> {
 struct Team {
     threads: usize,
     arrived: AtomicUsize,
-    /// How often all have arrived.
+    /// Completed barriers.
     generation: AtomicUsize,
-    /// Somebody panicked, and will never arrive.
+    /// A thread panicked and will never arrive.
     panicked: AtomicBool,
 }
 
-/// Runs `other` on all threads but the calling one, which runs `lead`.
-///
-/// # Panics
-/// When one of them does.
+/// Runs `other` on all threads but the calling one, which runs `lead`. Panics when one of them does.
 pub(super) fn team(threads: usize, other: impl Fn(&Member<'_>) + Sync, lead: impl FnOnce(&Member<'_>)) {
     let threads = threads.max(1);
     let team = Team {
@@ -77,8 +75,8 @@ pub(super) fn team(threads: usize, other: impl Fn(&Member<'_>) + Sync, lead: imp
 }
 
 impl Member<'_> {
-    /// Waits until all have come here. What they did before is seen by all after. Steps are shorter than it takes to
-    /// put a thread to sleep and wake it up, so this spins again and again.
+    /// Waits at a barrier, which synchronises memory. Spins, since steps are shorter than putting a thread to sleep
+    /// and waking it.
     pub(super) fn wait(&self) {
         let team = self.team;
         let generation_before = team.generation.load(Ordering::Acquire);
@@ -115,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crew_sees_what_its_members_did_before_they_waited() {
+    fn a_barrier_synchronises_the_team() {
         let done: [AtomicUsize; 4] = [const { AtomicUsize::new(0) }; 4];
         let steps = |member: &Member<'_>| {
             for round in 1..=200 {
@@ -129,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_the_whole() {
+    fn shares_cover_the_range() {
         let shares = std::sync::Mutex::new(Vec::new());
         let collect = |member: &Member<'_>| shares.lock().unwrap().extend(member.share(&(5..12)));
         team(3, collect, collect);
@@ -139,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_ends_the_whole_crew() {
+    fn a_panic_ends_the_whole_team() {
         let result = std::panic::catch_unwind(|| team(2, |_| panic!("planted"), |member| member.wait()));
         assert!(result.is_err());
     }
