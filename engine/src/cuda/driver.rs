@@ -365,7 +365,7 @@ impl Device for Stream {
 
     fn wait(&self) -> Result<(), Fault> {
         self.context.enter()?;
-        // SAFETY: the stream is this stream's own.
+        // SAFETY: this object owns the stream.
         check(self.driver(), "cuStreamSynchronize", unsafe { (self.driver().cuStreamSynchronize)(self.stream) })
     }
 
