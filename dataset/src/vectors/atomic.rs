@@ -27,7 +27,7 @@ impl AtomicFile {
     /// Claims the hidden name beside `target`.
     ///
     /// # Errors
-    /// `target` is there and may not be replaced, is a folder, or is written by another process; the hidden file cannot be
+    /// `target` exists and may not be replaced, is a folder, or is written by another process; the hidden file cannot be
     /// made.
     pub fn create(target: &Path, overwrite: bool) -> Result<AtomicFile, VectorsError> {
         if target.exists() && !overwrite {
@@ -152,7 +152,7 @@ impl Drop for AtomicFile {
     }
 }
 
-/// Writes a file so that after a crash it is there with all its bytes, or as it was before.
+/// Writes a file so that after a crash it has all its bytes, or is as it was before.
 ///
 /// # Errors
 /// As [`AtomicFile`].

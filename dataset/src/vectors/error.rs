@@ -65,7 +65,7 @@ pub enum VectorsError {
         /// The folder.
         dir: PathBuf,
     },
-    /// The output is there already.
+    /// The output exists already.
     #[error("`{}` exists already; remove it or choose another name", path.display())]
     Exists {
         /// The output.

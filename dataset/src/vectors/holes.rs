@@ -29,7 +29,7 @@ impl<'a> RowNumbers<'a> {
         self.next - before
     }
 
-    /// Returns the number of the next row that is there.
+    /// Returns the number of the next present row.
     pub(super) fn peek(&self) -> u64 {
         let mut ahead = self.clone();
         ahead.skip_hole();

@@ -1,4 +1,4 @@
-//! How vectors were made: [`FileInfo`], and how it lies in the Parquet footer as `encaje.*` key-values.
+//! How vectors were made: [`FileInfo`], and its place in the Parquet footer as `encaje.*` key-values.
 //!
 //! `encaje.format` is the version of everything else: columns, keys, manifest. A reader refuses a newer one.
 
@@ -35,7 +35,7 @@ pub struct FileInfo {
     pub revision: Option<String>,
     /// BLAKE3 over the files that decide the vectors, in hex.
     pub model_digest: String,
-    /// `cls`, `mean`, `max` or `last`: what was done, not what was asked for.
+    /// The pooling that was applied: `cls`, `mean`, `max` or `last`.
     pub pooling: String,
     /// Whether vectors have unit L2 norm.
     pub normalized: bool,
@@ -100,7 +100,7 @@ pub(super) fn check_dimensions(path: &Path, dimensions: u32) -> Result<(), Vecto
 
 impl FileInfo {
     /// Returns how a job's vectors are made; the ids of the job stay empty. Where no model was loaded (`resolved` is `None`:
-    /// a corpus without records has no output files), 0 and `auto` stand for what only the model knows.
+    /// a corpus without records has no output files), 0 and `auto` replace what only the model knows.
     pub fn of(model: &ModelSpec, embed: &EmbedSpec, resolved: Option<Resolved>) -> FileInfo {
         let EmbedSpec {
             pooling,

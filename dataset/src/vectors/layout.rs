@@ -15,7 +15,7 @@ pub fn is_part_name(name: &str) -> bool {
     name.starts_with("part-") && name.ends_with(".parquet")
 }
 
-/// Returns the prefix under which everything of a job lies in storage: `jobs/{job}`.
+/// Returns the prefix of all objects of a job in storage: `jobs/{job}`.
 pub fn job_prefix(job: &str) -> String {
     format!("jobs/{job}")
 }

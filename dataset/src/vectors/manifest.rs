@@ -143,7 +143,7 @@ impl Manifest {
         }
     }
 
-    /// Returns the manifest as it lies on disk: the same bytes for the same manifest.
+    /// Returns the bytes of the file: the same for the same manifest.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.write_to(&mut bytes).expect("memory takes everything");

@@ -41,7 +41,7 @@ pub struct MergeOptions {
     /// Cut the output into files of so many rows (the last may have fewer, and those before a hole) in a folder with a
     /// manifest.
     pub partition_rows: Option<u64>,
-    /// Replace an output that is there already.
+    /// Replace an existing output.
     pub overwrite: bool,
 }
 
@@ -63,7 +63,7 @@ pub struct MergeSummary {
 }
 
 /// Merges the parts of the finished job in `dir` into the file `out`, or with `partition_rows` into parts and a manifest
-/// in the folder `out`. `progress` is told how many rows are merged so far.
+/// in the folder `out`. `progress` receives the number of merged rows.
 ///
 /// Refuses a folder without a manifest, and any part that is not what the manifest lists; then no output appears. (With
 /// `overwrite`, the parts of an earlier partitioned output are removed before the work begins.)
@@ -111,7 +111,7 @@ fn for_each_checked(
     })
 }
 
-/// Makes sure that a partitioned output does not mix with what is there.
+/// Refuses a partitioned output that would mix with existing files.
 fn claim_folder(dir: &Path, out: &Path, overwrite: bool) -> Result<(), VectorsError> {
     fs::create_dir_all(out).map_err(VectorsError::io("create", out))?;
     if same_place(dir, out) {
@@ -217,7 +217,7 @@ impl<'a> Merger<'a> {
     }
 
     fn add(&mut self, reader: &VectorReader, progress: &mut dyn FnMut(u64)) -> Result<(), DatasetError> {
-        // The rows of a listed file follow on each other: a manifest tells of no gaps in them.
+        // The rows of a listed file are contiguous: a manifest has no gaps within files.
         if self.rows.skip_hole() > 0 && self.options.partition_rows.is_some() {
             self.close_output()?;
         }
@@ -267,7 +267,7 @@ impl<'a> Merger<'a> {
         for found in status.row.values() {
             let expected = self.rows.next();
             if u64::try_from(*found) != Ok(expected) {
-                return Err(VectorsError::damaged(path, format!("it holds row {found} where row {expected} belongs")));
+                return Err(VectorsError::damaged(path, format!("it holds row {found}, expected row {expected}")));
             }
         }
         let mut totals = RowCounts::default();
@@ -469,7 +469,7 @@ mod tests {
         fs::remove_file(dir.join(MANIFEST_NAME)).unwrap();
         let error = merge(&dir, &out, &MergeOptions::default(), &mut |_| ()).unwrap_err().to_string();
         assert!(error.contains("not finished"), "{error}");
-        assert_eq!(fs::read_dir(job.path()).unwrap().count(), 1, "only the job is there");
+        assert_eq!(fs::read_dir(job.path()).unwrap().count(), 1, "only the job exists");
     }
 
     #[test]

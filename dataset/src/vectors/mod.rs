@@ -43,7 +43,7 @@ pub use write::{FileSummary, VectorWriter};
 /// What became of one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowStatus {
-    /// Tokens fed to the model, special ones included. Written as 0 for a rejected row, whatever stands here.
+    /// Tokens fed to the model, special ones included. Ignored and written as 0 for a rejected row.
     pub n_tokens: i32,
     /// The text had more tokens than the maximum length. Written as false for a rejected row.
     pub truncated: bool,
@@ -58,7 +58,7 @@ pub struct VectorChunk {
     pub first_row: u64,
     /// The kept columns; one row per status, possibly no column.
     pub kept: RecordBatch,
-    /// Rows times dimensions, row-major. What stands at a rejected row is ignored.
+    /// Rows times dimensions, row-major; those of rejected rows are ignored.
     pub vectors: Vec<f32>,
     /// One per row.
     pub status: Vec<RowStatus>,

@@ -324,7 +324,7 @@ impl VectorSet {
         let path = reader.path();
         if reader.info != self.info {
             let manifest = self.target.join(MANIFEST_NAME);
-            let detail = format!("its footer tells of another job or model than `{}`", manifest.display());
+            let detail = format!("its footer names another job or model than `{}`", manifest.display());
             return Err(VectorsError::damaged(path, detail));
         }
         if reader.kept != self.kept {

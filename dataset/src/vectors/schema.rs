@@ -72,7 +72,7 @@ fn check_columns(kept: &Schema, ours: &OurColumns) -> Result<(), VectorsError> {
     }
     for (index, field) in kept.fields().iter().enumerate() {
         if kept.fields()[..index].iter().any(|earlier| earlier.name() == field.name()) {
-            let detail = format!("input column `{}` stands twice; rename one or leave it out of --keep", field.name());
+            let detail = format!("input column `{}` occurs twice; rename one or leave it out of --keep", field.name());
             return Err(VectorsError::bad_rows(detail));
         }
         if let Err(why) = check_type(field) {
@@ -94,7 +94,7 @@ fn check_type(field: &FieldRef) -> Result<(), String> {
     ArrowSchemaConverter::new().convert(&alone).map(|_| ()).map_err(|error| error.to_string())
 }
 
-/// Returns the kept columns of an output schema, after checking that ours stand where they must with the right types.
+/// Returns the kept columns of an output schema, after checking the places and types of ours.
 pub(super) fn kept_schema(path: &Path, schema: &Schema, info: &FileInfo) -> Result<Schema, VectorsError> {
     let fields = schema.fields();
     let ours = OurColumns::of(info);
@@ -154,7 +154,7 @@ mod tests {
             assert!(error.contains(&format!("`{name}`")), "{error}");
         }
         let error = output_schema(&kept(&["a", "a"]), &info(4)).unwrap_err().to_string();
-        assert!(error.contains("twice"), "{error}");
+        assert!(error.contains("occurs twice"), "{error}");
     }
 
     #[test]

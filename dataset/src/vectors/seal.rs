@@ -1,4 +1,4 @@
-//! Digests of files: hashing while writing, and the seal that lets one file vouch for itself.
+//! Digests of files: hashing while writing, and the seal, a digest of the file within itself.
 //!
 //! The footer holds the file's own BLAKE3 under `encaje.file_blake3`, taken with sixty-four `0` in the place of the
 //! value. So a single merged file can be checked to the last byte without a manifest beside it.
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::error::VectorsError;
 use super::info::SEAL_KEY;
 
-/// What stands in the place of the seal while the file is hashed.
+/// Placeholder of the seal while the file is hashed.
 pub(super) const SEAL_PLACEHOLDER: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 /// Hex digits of a BLAKE3.
 const SEAL_LENGTH: usize = 64;
@@ -178,7 +178,7 @@ pub(super) fn check_seal(path: &Path) -> Result<(), VectorsError> {
     Err(VectorsError::damaged(path, "its bytes differ from the BLAKE3 in its footer"))
 }
 
-/// Reads the Thrift part of the footer, whose length stands at the end of the file.
+/// Reads the Thrift part of the footer, whose length is at the end of the file.
 fn read_footer(path: &Path, file: &mut File, size: u64) -> Result<Vec<u8>, VectorsError> {
     let short = || VectorsError::damaged(path, "it does not end like a Parquet file: cut short, or not Parquet at all");
     let trailer_at = size.checked_sub(TRAILER_BYTES).ok_or_else(short)?;

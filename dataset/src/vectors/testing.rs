@@ -1,4 +1,4 @@
-//! Made-up jobs for the tests beside: chunks, finished folders, damage.
+//! Generated jobs for tests: chunks, finished folders, damage.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -93,7 +93,7 @@ pub(super) fn write_job(dir: &Path, info: &FileInfo, parts: &[usize]) {
             let count = (*rows - start).min(1000);
             writer.write(chunk(info, first_row + start as u64, count)).unwrap();
         }
-        // A file without rows does not know where it stands.
+        // A file without rows has no first row of its own.
         files.push(ManifestFile { first_row, ..writer.finish().unwrap().to_manifest_file(name) });
         first_row += *rows as u64;
     }
@@ -149,7 +149,7 @@ fn recorded() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/format-1")
 }
 
-/// `UPDATE=1` records the job anew: only before a format version is released.
+/// `UPDATE=1` records the job again: only before a format version is released.
 #[test]
 fn the_recorded_job_of_format_1_still_reads() {
     if std::env::var_os("UPDATE").is_some() {

@@ -65,7 +65,7 @@ pub struct VectorWriter {
 }
 
 impl VectorWriter {
-    /// Creates the file (emptying one that is there) for rows with these kept columns. A kept column with the name of
+    /// Creates the file (truncating an existing one) for rows with these kept columns. A kept column with the name of
     /// an output column is an error.
     pub fn create(path: &Path, kept_schema: &Schema, info: &FileInfo) -> Result<VectorWriter, DatasetError> {
         let schema = output_schema(kept_schema, info)?;

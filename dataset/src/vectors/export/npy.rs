@@ -11,7 +11,7 @@ const ALIGNMENT: usize = 64;
 pub(super) fn begin(sink: &mut impl Write, shape: &Shape<'_>) -> io::Result<()> {
     let (kind, rows, width) = (shape.element().npy, shape.rows, shape.width());
     let mut header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({rows}, {width}), }}");
-    // The two bytes of the header's length stand between magic and header, the newline at its end.
+    // The header's length (2 bytes) precedes it, a newline ends it.
     let used = MAGIC.len() + 2 + header.len() + 1;
     header.extend(std::iter::repeat_n(' ', used.next_multiple_of(ALIGNMENT) - used));
     header.push('\n');

@@ -17,7 +17,7 @@ const DOS_DATE: u16 = 0x21;
 const VERSION_NEEDED: u16 = 45;
 /// "See the zip64 field".
 const IN_ZIP64: u32 = u32::MAX;
-/// Where the CRC stands in a local header.
+/// Offset of the CRC in a local header.
 const CRC_OFFSET: u64 = 14;
 /// Length of the zip64 field with two sizes in a local header, its own header included.
 const LOCAL_ZIP64_BYTES: usize = 20;

@@ -8,7 +8,7 @@ use super::super::testing::{Job, all_rows, chunk, flip, job, punch, write_job};
 use super::super::{MergeOptions, merge};
 use super::*;
 
-/// The array that the made-up job of 27 rows must give.
+/// The expected array of the generated job of 27 rows.
 fn expected(info: &FileInfo, rows: usize) -> Vec<u8> {
     let made = chunk(info, 0, rows);
     let dimensions = info.dimensions as usize;
@@ -236,5 +236,5 @@ fn a_damaged_part_is_named_and_no_file_appears() {
     let out = job.path().join("out.npy");
     let error = export(&job.dir(), ExportFormat::Npy, &out, false).unwrap_err().to_string();
     assert!(error.contains("part-00001.parquet"), "{error}");
-    assert_eq!(fs::read_dir(job.path()).unwrap().count(), 1, "only the job is there");
+    assert_eq!(fs::read_dir(job.path()).unwrap().count(), 1, "only the job exists");
 }

@@ -58,7 +58,7 @@ fn vectors_of(info: &FileInfo, chunk: RecordChunk) -> VectorChunk {
     VectorChunk { first_row: chunk.first_row, kept: chunk.kept, vectors, status }
 }
 
-/// Embeds a corpus with made-up vectors, in shards of 70 rows, as the real pipeline does.
+/// Embeds a corpus with generated vectors, in shards of 70 rows, as the real pipeline does.
 async fn embed(corpus: &VerifyCorpus, dir: &Path) -> Result<(), DatasetError> {
     fs::create_dir(dir).unwrap();
     let info = info(4);

@@ -1,5 +1,5 @@
 //! Checks every promise of the output, on a folder or on one file, alone or beside its corpus: streaming, in bounded
-//! memory. Finding damage is not an error: it stands in the report, with the file and the row.
+//! memory. Damage is not an error: the report lists it, with the file and the row.
 
 mod corpus;
 mod report;
@@ -216,7 +216,7 @@ impl Verifier<'_> {
             }
         };
         if reader.info() != info {
-            let detail = "its footer tells of another job, model or setting than the manifest";
+            let detail = "its footer names another job, model or setting than the manifest";
             self.report.problem(Check::Footer, Some(path), None, detail);
         }
         let first = first.get_or_insert_with(|| reader.clone());

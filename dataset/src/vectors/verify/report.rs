@@ -20,7 +20,7 @@ pub const HOLES_MAX: usize = 100;
 pub enum Check {
     /// The manifest parses, its row ranges follow on each other from 0, and its sums are right.
     Manifest,
-    /// Every listed file is there with the listed size.
+    /// Every listed file exists with the listed size.
     FileSize,
     /// Every file has the BLAKE3 that the manifest lists, or that its own footer holds.
     FileChecksum,
@@ -53,7 +53,7 @@ pub enum Check {
 }
 
 impl Check {
-    /// Returns the name as it stands in reports.
+    /// Returns the name used in reports.
     pub const fn name(self) -> &'static str {
         match self {
             Check::Manifest => "manifest",

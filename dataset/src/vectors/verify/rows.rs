@@ -89,7 +89,7 @@ impl<'a> RowChecker<'a> {
         let expected = self.rows.next();
         let row = u64::try_from(found).unwrap_or_default();
         if found < 0 || row != expected {
-            let detail = format!("row {found} stands where row {expected} belongs");
+            let detail = format!("found row {found}, expected row {expected}");
             report.problem(Check::RowNumbers, Some(file), Some(expected), detail);
             self.go_on(row.saturating_add(1));
         }
