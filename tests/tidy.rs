@@ -49,6 +49,9 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("encaje", &["openssl", "openssl-sys", "native-tls", "aws-lc-*"]),
 ];
 
+/// Libraries whose settings are arguments: only their tests read the environment.
+const WITHOUT_ENVIRONMENT: &[&str] = &["spec/src", "kernels/src", "atlas/src", "dataset/src", "engine/src"];
+
 // ---------------------------------------------------------------- files and functions
 
 #[test]
@@ -107,6 +110,23 @@ fn unsafe_code_stays_where_it_is_listed() {
         let has = code_lines(&read(&file)).any(|(_, line)| marks.iter().any(|mark| line.contains(mark.as_str())));
         if has && !UNSAFE_FILES.contains(&name.as_str()) {
             found.push(format!("{name} holds unsafe code and is not in UNSAFE_FILES of tests/tidy.rs"));
+        }
+    }
+    assert_none(&found);
+}
+
+#[test]
+fn libraries_read_no_environment() {
+    let mark = format!("env::{}", "var");
+    let mut found = Vec::new();
+    for file in rust_files() {
+        let name = shown(&file);
+        let is_of_tests = ["test", "emulated"].iter().any(|word| name.contains(word));
+        if is_of_tests || !WITHOUT_ENVIRONMENT.iter().any(|folder| name.starts_with(folder)) {
+            continue;
+        }
+        if code_lines(&read(&file)).any(|(_, line)| line.contains(&mark)) {
+            found.push(format!("{name} reads the environment: take the setting as an argument"));
         }
     }
     assert_none(&found);

@@ -39,6 +39,9 @@ use ui::Ui;
 
 fn main() -> ExitCode {
     memory::limit_malloc_arenas();
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    dataset::set_environment(variables);
     let result = config::parse(std::env::args_os().collect()).and_then(run);
     match result {
         Ok(exit) => exit.into(),
@@ -53,10 +56,10 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<Exit> {
-    // What runs for days says what happens to it; what runs for a user speaks through its own words.
+    // Daemons log their events by default; commands print messages of their own.
     let serves = matches!(cli.command, Command::Coordinator(_) | Command::Worker(_));
     if serves {
-        // Before anything is written: databases, storage, uploads, spools hold the texts of those who submit.
+        // Before anything is written: databases, storage, uploads and spools hold texts of users.
         permissions::set_private_umask();
     }
     ui::start_logging(cli.global.verbose.max(u8::from(serves && !cli.global.quiet)));

@@ -15,7 +15,7 @@ pub use error::{DatasetError, ErrorKind};
 pub use spec::{
     Compression, ExportFormat, Format, Keep, OutputDtype, Quote, ReadOptions, RejectReason, RowCounts, Source,
 };
-pub use storage::{NewObject, ObjectInfo, STORAGE_ID_KEY, Storage, StorageId, probe_folder};
+pub use storage::{NewObject, ObjectInfo, STORAGE_ID_KEY, Storage, StorageId, probe_folder, set_environment};
 pub use vectors::{
     ExportSummary, FileInfo, FileSummary, Manifest, ManifestFile, ManifestHole, ManifestSeal, ManifestSource,
     ManifestWriter, MergeOptions, MergeSummary, RowStatus, VectorChunk, VectorReader, VectorSet, VectorWriter,

@@ -3,6 +3,8 @@
 
 use std::sync::OnceLock;
 
+use super::environment::variables;
+
 /// A failure of a store, in words that may be logged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -107,7 +109,7 @@ fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 fn redacted(text: &str) -> String {
     static SECRETS: OnceLock<Vec<String>> = OnceLock::new();
     let secrets = SECRETS.get_or_init(|| {
-        std::env::vars().filter(|(name, value)| is_secret(name, value)).map(|(_, value)| value).collect()
+        variables().iter().filter(|(name, value)| is_secret(name, value)).map(|(_, value)| value.clone()).collect()
     });
     secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
 }

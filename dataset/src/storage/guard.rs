@@ -10,7 +10,7 @@ use object_store::ClientOptions;
 use object_store::client::{HttpClient, HttpConnector};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use super::location::is_on;
+use super::environment::is_on;
 use crate::error::DatasetError;
 
 /// Limits of one request for a part of a web source.

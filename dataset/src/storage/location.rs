@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use super::environment::is_on;
 use crate::error::DatasetError;
 
 /// A location as the user wrote it, by scheme.
@@ -101,11 +102,6 @@ pub(crate) fn locate(text: &str) -> Result<Location, DatasetError> {
 /// Whether plain `http://` sources are read: a switch of the operator, not of whoever names a source.
 fn allows_plain_http() -> bool {
     is_on("ENCAJE_ALLOW_HTTP")
-}
-
-/// Reads a switch of the environment.
-pub(crate) fn is_on(variable: &str) -> bool {
-    std::env::var(variable).is_ok_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes"))
 }
 
 fn bucket_place(cloud: Cloud, text: &str) -> Result<Location, DatasetError> {

@@ -1,6 +1,7 @@
 //! Where bytes rest: a folder or a bucket, addressed by keys. Owns every rule about keys. Objects are written once and
 //! never changed; a write is invisible until complete, then durable.
 
+mod environment;
 mod failure;
 mod guard;
 mod identity;
@@ -23,6 +24,7 @@ use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 
 use crate::error::DatasetError;
 
+pub use environment::set_environment;
 pub(crate) use failure::{Meaning, StoreFailure, explain};
 pub(crate) use guard::check_host;
 pub use identity::{STORAGE_ID_KEY, StorageId};

@@ -15,8 +15,9 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::http::HttpBuilder;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
+use super::environment::{is_on, settings, variable, variables};
 use super::guard::{GuardedConnector, check_host};
-use super::location::{BucketPlace, Cloud, is_on};
+use super::location::{BucketPlace, Cloud};
 use crate::error::DatasetError;
 
 /// A request is repeated so often and so long at most: half the time after which a silent worker loses its lease.
@@ -39,7 +40,11 @@ pub(crate) fn bucket_store(place: &BucketPlace) -> Result<Arc<dyn ObjectStore>, 
     }
     install_tls();
     let built: object_store::Result<Arc<dyn ObjectStore>> = match place.cloud {
-        Cloud::S3 => s3(AmazonS3Builder::from_env(), &place.bucket, is_on("AWS_ALLOW_HTTP")),
+        Cloud::S3 => {
+            let builder = settings(variables(), "AWS_")
+                .fold(AmazonS3Builder::new(), |builder, (key, value)| builder.with_config(key, value));
+            s3(builder, &place.bucket, is_on("AWS_ALLOW_HTTP"))
+        }
         Cloud::Gcs => gcs(&place.bucket),
         Cloud::Azure => azure(&place.bucket),
     };
@@ -116,7 +121,12 @@ fn s3(mut builder: AmazonS3Builder, bucket: &str, allow_http: bool) -> object_st
 }
 
 fn gcs(bucket: &str) -> object_store::Result<Arc<dyn ObjectStore>> {
-    let store = GoogleCloudStorageBuilder::from_env()
+    let mut builder = settings(variables(), "GOOGLE_")
+        .fold(GoogleCloudStorageBuilder::new(), |builder, (key, value)| builder.with_config(key, value));
+    if let Some(path) = variable("SERVICE_ACCOUNT") {
+        builder = builder.with_service_account_path(path);
+    }
+    let store = builder
         .with_bucket_name(bucket)
         .with_retry(retry())
         .with_client_options(options(is_on("GOOGLE_ALLOW_HTTP")))
@@ -125,7 +135,12 @@ fn gcs(bucket: &str) -> object_store::Result<Arc<dyn ObjectStore>> {
 }
 
 fn azure(container: &str) -> object_store::Result<Arc<dyn ObjectStore>> {
-    let store = MicrosoftAzureBuilder::from_env()
+    let mut builder = settings(variables(), "AZURE_")
+        .fold(MicrosoftAzureBuilder::new(), |builder, (key, value)| builder.with_config(key, value));
+    if let Some(endpoint) = variable("IDENTITY_ENDPOINT") {
+        builder = builder.with_msi_endpoint(endpoint);
+    }
+    let store = builder
         .with_container_name(container)
         .with_retry(retry())
         .with_client_options(options(is_on("AZURE_ALLOW_HTTP")))

@@ -1,0 +1,55 @@
+//! What the operator says of storage by environment variables: credentials, endpoints and switches. The program hands them
+//! over once; this crate reads no environment.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::sync::OnceLock;
+
+type Variables = BTreeMap<String, String>;
+
+static VARIABLES: OnceLock<Variables> = OnceLock::new();
+
+/// Takes the variables that configure storage for the whole process. Call it before any storage is opened; a second call
+/// changes nothing. Without it there are no credentials, and every switch is off.
+pub fn set_environment(variables: impl IntoIterator<Item = (String, String)>) {
+    VARIABLES.get_or_init(|| variables.into_iter().collect());
+}
+
+pub(super) fn variables() -> &'static Variables {
+    static NONE: Variables = BTreeMap::new();
+    VARIABLES.get().unwrap_or(&NONE)
+}
+
+/// Returns a variable that is set.
+pub(super) fn variable(name: &str) -> Option<&'static str> {
+    variables().get(name).map(String::as_str)
+}
+
+/// Reads a switch.
+pub(super) fn is_on(name: &str) -> bool {
+    variable(name).is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes"))
+}
+
+/// Lists the settings of a store among variables: those with its prefix whose name in lower case is a key of its.
+pub(super) fn settings<'v, K: FromStr>(
+    variables: &'v Variables,
+    prefix: &'v str,
+) -> impl Iterator<Item = (K, &'v str)> {
+    let of_store = variables.iter().filter(move |(name, _)| name.starts_with(prefix));
+    of_store.filter_map(|(name, value)| Some((name.to_ascii_lowercase().parse().ok()?, value.as_str())))
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::aws::AmazonS3ConfigKey;
+
+    use super::*;
+
+    #[test]
+    fn settings_are_the_variables_that_a_store_knows() {
+        let pairs = [("AWS_REGION", "eu"), ("AWS_PAGER", "less"), ("GOOGLE_BUCKET", "b"), ("aws_region", "us")];
+        let variables = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let found: Vec<(AmazonS3ConfigKey, &str)> = settings(&variables, "AWS_").collect();
+        assert_eq!(found, [(AmazonS3ConfigKey::Region, "eu")]);
+    }
+}
