@@ -5,7 +5,7 @@ mod rng;
 pub mod statistics;
 pub mod umap;
 
-/// Formats an integer with commas between thousands.
+/// Spells a whole number with a comma between thousands.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);

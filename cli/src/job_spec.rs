@@ -1,4 +1,4 @@
-//! What `run` or `submit` was asked to do, as a job: the meaning of the arguments, and how it differs from an earlier job.
+//! The job spec of `run` and `submit`: from the arguments to a `JobSpec`, and how two specs differ.
 
 use dataset::{Keep, PlannedSource, Quote, ReadOptions, Source};
 use engine::{Digests, ModelSummary};
@@ -11,15 +11,15 @@ use crate::model::LocalModel;
 use crate::prompt::{self, Applied};
 
 /// How long a shard should take, in seconds: what a killed run loses, against the cost of a shard.
-const SHARD_SECONDS: u64 = 12;
-/// What a core is taken to do, in floating point operations per second: about half of what one of Zen 4 does in f32, so that
+pub(crate) const SHARD_SECONDS: u64 = 12;
+/// The assumed speed of a core, in floating point operations per second: about half of what one of Zen 4 does in f32, so that
 /// slower ones have shards of their size too.
 const FLOPS_PER_CORE: u64 = 60_000_000_000;
-/// What a GPU is taken to do: about a third of what an H100 does, so that smaller ones have shards of their size too. Never
+/// The assumed speed of a GPU: about a third of what an H100 does, so that smaller ones have shards of their size too. Never
 /// measured here.
 const FLOPS_PER_GPU: u64 = 150_000_000_000_000;
 /// Most bytes of input in a shard for GPUs: some seconds of work.
-const GPU_INPUT_BYTES_MAX: u64 = 32 << 20;
+pub(crate) const GPU_INPUT_BYTES_MAX: u64 = 32 << 20;
 /// Bytes of input per token: European languages have 3.5 to 4.5, and few tokens are shorter than this.
 const BYTES_PER_TOKEN: u64 = 4;
 /// Tokens of a short text. Where shards are cut by rows alone, longer texts make longer shards.
@@ -27,7 +27,7 @@ const TOKENS_PER_ROW: u64 = 16;
 /// Most bytes of vectors in a shard.
 const OUTPUT_BYTES_MAX: u64 = 256 << 20;
 /// Least and most bytes of input in a shard; with the most, a run fills its buffers within some 10 MB.
-const INPUT_BYTES: std::ops::RangeInclusive<u64> = (64 << 10)..=(4 << 20);
+pub(crate) const INPUT_BYTES: std::ops::RangeInclusive<u64> = (64 << 10)..=(4 << 20);
 /// Fewest rows in a shard, however slow the model.
 const ROWS_MIN: u64 = 16;
 
@@ -41,7 +41,7 @@ pub(crate) fn read_options(args: &JobArgs) -> ReadOptions {
     })
 }
 
-/// What a job will be computed on.
+/// The hardware that a job is cut for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Capacity {
     /// So many cores.
@@ -162,7 +162,7 @@ fn shard_limits(model: &ModelSummary, dimensions: Option<u32>, cut: &CutArgs, ca
     ShardLimits { rows_max: cut.shard_rows.unwrap_or(rows), bytes_max: bytes }
 }
 
-/// Says which parameters differ between the job of an output directory and the one asked for now, each in a few words.
+/// Lists the parameters in which the job of an output directory differs from the requested one.
 pub(crate) fn differences(was: &JobSpec, now: &JobSpec) -> Vec<String> {
     // Taken apart in whole, so that whatever is added is compared.
     let JobSpec { sources, read, model, embed, limits, on_bad_row, max_rejects, allow_partial } = was;
@@ -240,7 +240,7 @@ impl Differences {
         self.compare("--pooling", name(*pooling), name(now.pooling));
         self.compare("--no-normalize", !normalize, !now.normalize);
         self.compare_option("--max-length", *max_length, now.max_length);
-        // Spelled as it would be given: no prompt is the prompt "".
+        // As it would be typed: no prompt is the prompt "".
         let prompt = |spec: &EmbedSpec| spec.prompt.clone().unwrap_or_default();
         let prefix = |spec: &EmbedSpec| if spec.prompt.is_some() { String::new() } else { spec.prefix.clone() };
         self.compare("--prompt", prompt(was), prompt(now));

@@ -9,6 +9,8 @@ mod coords;
 mod corpus_texts;
 mod descriptors;
 mod devices;
+#[cfg(test)]
+mod documentation;
 mod exit;
 mod fetch;
 mod job_spec;

@@ -1,13 +1,13 @@
-//! Plots of points: one [`Figure`] in, an HTML, PNG or SVG file out. Pure: no clock, no network, and no files except
-//! system fonts, for scripts that the bundled font lacks.
+//! Pictures of points: one [`Figure`] in, the bytes of an HTML, PNG or SVG file out. Pure: no clock, no network, and
+//! no files but the system's fonts, for scripts that the carried font lacks.
 
 mod draw;
 mod emoji;
 mod font;
 mod heatmap;
 mod html;
-mod label_placement;
 mod labels;
+mod names;
 mod palette;
 mod png;
 mod range;
@@ -16,27 +16,27 @@ mod view;
 
 pub use heatmap::Heatmap;
 
-/// The content of a plot.
+/// What one picture shows.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Figure {
     /// The headline.
     pub title: String,
-    /// One line below it, such as row counts and parameters.
+    /// One line below it: how many rows, how many left out, the parameters.
     pub subtitle: String,
-    /// Scatter plots, all with the same rows in the same order.
+    /// One scatter plot each. All have the same rows in the same order.
     pub panels: Vec<Panel>,
-    /// The meaning of the colours.
+    /// What the colours mean.
     pub labels: Labels,
-    /// Values shown for a point; the first column is the text, which is also searched.
+    /// What a point says about itself; the first column is the text, which the search looks through too.
     pub hover: Vec<HoverColumn>,
-    /// A table below the panels.
+    /// Numbers below the panels.
     pub table: Option<Table>,
 }
 
 /// One scatter plot.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Panel {
-    /// The model's name, or empty.
+    /// The name of the model, or nothing.
     pub title: String,
     /// A line below the title.
     pub note: String,
@@ -44,33 +44,33 @@ pub struct Panel {
     pub points: Vec<[f32; 2]>,
 }
 
-/// The value of each row that is shown as colour.
+/// One value per row, shown as colour.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Labels {
     /// One colour for all.
     #[default]
     None,
-    /// A colour and shape per category.
+    /// A colour and a shape per name.
     Categories {
-        /// Source column.
+        /// The column that they come from.
         column: String,
-        /// The categories in legend order.
+        /// The names, in the order of the legend.
         names: Vec<String>,
-        /// Index of each row's category.
+        /// For each row the index of its name.
         codes: Vec<u32>,
     },
     /// A colour bar.
     Continuous {
-        /// Source column.
+        /// The column that they come from.
         column: String,
-        /// One per row; NaN without a finite number.
+        /// One per row; NaN for those that have no place along the bar.
         values: Vec<f64>,
-        /// The other values, with their numbers of rows.
+        /// What those have instead, and how many rows do.
         others: Vec<(String, usize)>,
     },
 }
 
-/// A column shown when the pointer is over a point.
+/// A column that a point shows when the pointer is over it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HoverColumn {
     /// Its name.
@@ -79,19 +79,19 @@ pub struct HoverColumn {
     pub values: Vec<String>,
 }
 
-/// A table of formatted numbers.
+/// Numbers in rows and columns, already spelled.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Table {
-    /// Column headers.
+    /// The heads of the columns.
     pub columns: Vec<String>,
     /// The rows, each as long as `columns`.
     pub rows: Vec<Vec<String>>,
 }
 
-/// The file format of a plot.
+/// The kind of file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlotFormat {
-    /// One self-contained page.
+    /// One page that needs nothing else.
     Html,
     /// Pixels.
     Png,
@@ -100,7 +100,7 @@ pub enum PlotFormat {
 }
 
 impl PlotFormat {
-    /// Returns the format for a file's extension, if known.
+    /// Reads the extension of a file name; `None` for any other.
     pub fn of(path: &std::path::Path) -> Option<Self> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "html" | "htm" => Some(Self::Html),
@@ -111,25 +111,25 @@ impl PlotFormat {
     }
 }
 
-/// A rendered plot.
+/// A picture that has been drawn.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Picture {
-    /// The file's content.
+    /// The file.
     pub bytes: Vec<u8>,
-    /// Characters without a font here, shown as U+FFFD.
-    pub missing_chars: String,
+    /// Characters that no font here has, and that stand as U+FFFD in the picture.
+    pub lacking: String,
 }
 
 impl From<String> for Picture {
     fn from(document: String) -> Picture {
-        Picture { bytes: document.into_bytes(), missing_chars: String::new() }
+        Picture { bytes: document.into_bytes(), lacking: String::new() }
     }
 }
 
-/// Why a plot cannot be rendered.
+/// Why there is no picture.
 #[derive(Debug, thiserror::Error)]
 pub enum PlotError {
-    /// Parts of the figure are inconsistent.
+    /// Parts of the figure do not fit each other.
     #[error("the figure does not fit together: {0}")]
     Shape(String),
     /// The picture could not be drawn.
@@ -137,10 +137,10 @@ pub enum PlotError {
     Draw(String),
 }
 
-/// Renders a figure.
+/// Draws a figure.
 ///
 /// # Errors
-/// When its parts have different numbers of rows, or the picture is too large.
+/// When its parts have different numbers of rows, or the picture is larger than can be drawn.
 pub fn render(figure: &Figure, format: PlotFormat) -> Result<Picture, PlotError> {
     check(figure)?;
     match format {
@@ -150,10 +150,10 @@ pub fn render(figure: &Figure, format: PlotFormat) -> Result<Picture, PlotError>
     }
 }
 
-/// Renders a heat map.
+/// Draws a matrix.
 ///
 /// # Errors
-/// When the matrix is not square, or has too many names.
+/// When it is not square, or has more names than can be read.
 pub fn render_heatmap(map: &Heatmap, format: PlotFormat) -> Result<Picture, PlotError> {
     let svg = heatmap::draw(map)?;
     match format {

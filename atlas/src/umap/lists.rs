@@ -1,18 +1,20 @@
-//! The nearest neighbours found so far, a sorted list per point.
+//! The nearest points found so far, a sorted list per point.
 
 use super::points::Points;
 use super::{Neighbors, parallel};
 
-/// Id of an empty slot.
-pub(super) const EMPTY: u32 = u32::MAX;
+/// A place that is still free.
+pub(super) const NOBODY: u32 = u32::MAX;
 
-/// A neighbour. Lists are ordered by key, then id, so that the result does not depend on the order of discovery.
+/// One neighbour. Lists are in the order of key, then id, so that what they end with does not depend on the order in
+/// which neighbours were found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Entry {
     /// Half the squared distance.
     pub(super) key: f32,
+    /// The neighbour.
     pub(super) id: u32,
-    /// Not yet used as a candidate by NN-descent.
+    /// Found since descent last looked.
     pub(super) fresh: bool,
 }
 
@@ -22,7 +24,7 @@ impl Entry {
     }
 }
 
-/// `k` entries per point, without the point itself.
+/// `k` entries per point, the point itself not among them.
 #[derive(Debug, Clone)]
 pub(super) struct Lists {
     pub(super) entries: Vec<Entry>,
@@ -31,14 +33,14 @@ pub(super) struct Lists {
 
 impl Lists {
     pub(super) fn new(n: usize, k: usize) -> Self {
-        Self { entries: vec![Entry { key: f32::INFINITY, id: EMPTY, fresh: true }; n * k], k }
+        Self { entries: vec![Entry { key: f32::INFINITY, id: NOBODY, fresh: true }; n * k], k }
     }
 
     pub(super) fn row(&self, point: usize) -> &[Entry] {
         &self.entries[point * self.k..(point + 1) * self.k]
     }
 
-    /// Returns the key above which candidates of `point` are rejected.
+    /// Returns the key that another neighbour of `point` must not exceed.
     pub(super) fn worst(&self, point: usize) -> f32 {
         self.entries[(point + 1) * self.k - 1].key
     }
@@ -47,7 +49,7 @@ impl Lists {
         offer(&mut self.entries[point * self.k..(point + 1) * self.k], id, key)
     }
 
-    /// Recomputes the keys by differences, sorts, and puts each point before its neighbours.
+    /// Computes the keys once more by differences, sorts by them, and puts each point before its neighbours.
     pub(super) fn into_neighbors(self, points: &Points<'_>, threads: usize) -> Neighbors {
         let k = self.k + 1;
         let arch = pulp::Arch::new();
@@ -59,8 +61,7 @@ impl Lists {
                 arch.dispatch(
                     #[inline(always)]
                     || {
-                        // A loop, because a closure in an iterator adapter would be compiled without the wide
-                        // instructions.
+                        // A loop: what an adapter calls would be compiled apart, without the wide instructions.
                         for entry in self.row(point) {
                             row.push((points.key(point, entry.id as usize), entry.id));
                         }
@@ -79,7 +80,7 @@ impl Lists {
     }
 }
 
-/// Inserts a neighbour if it is near enough; returns whether it was.
+/// Puts a neighbour into a list if it belongs there; says whether it did.
 pub(super) fn offer(row: &mut [Entry], id: u32, key: f32) -> bool {
     let Some(last) = row.last() else { return false };
     if !(key < last.key || (key == last.key && id < last.id)) || row.iter().any(|entry| entry.id == id) {

@@ -9,12 +9,12 @@ use super::values::{parse_delimiter, parse_encoding, parse_keep, parse_quote};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Corpus")]
 pub(crate) struct CorpusArgs {
-    /// Files, globs, URLs, or `-` for stdin, embedded in the order given. The extension tells the format: .csv .tsv
-    /// .jsonl .ndjson .json .parquet .arrow .txt, the text formats also as .gz or .zst. Stdin and pipes want --format;
-    /// `run` keeps them in the output's state folder, `submit` uploads them.
+    /// Files, globs, URLs (`s3://`, `gs://`, `az://`, `https://`), or `-` for stdin, embedded in the order given. The
+    /// extension tells the format: .csv .tsv .jsonl .ndjson .json .parquet .arrow .txt, the text formats also as .gz or
+    /// .zst. Stdin and pipes need --format; `run` keeps them in the output's state folder, `submit` uploads them.
     #[arg(required = true, value_name = "CORPUS")]
     pub(crate) corpus: Vec<String>,
-    /// Takes every source as this format, whatever its extension.
+    /// Reads every source as this format, whatever its extension.
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(crate) format: Option<Format>,
     /// Names the column that holds the text.
@@ -30,7 +30,7 @@ pub(crate) struct CorpusArgs {
     pub(crate) dialect: DialectArgs,
 }
 
-/// How the text of a corpus is spelled.
+/// The dialect and encoding of a corpus.
 #[derive(Debug, Args)]
 pub(crate) struct DialectArgs {
     /// Separates the fields of csv and tsv by this one character, such as `;` or `tab`.

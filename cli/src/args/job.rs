@@ -1,4 +1,4 @@
-//! What a job is: the same for one machine and for a cluster.
+//! The arguments of a job, the same for one machine and for a cluster.
 
 use clap::Args;
 use spec::{ComputeDtype, MaxRejects, OnBadRow, OutputDtype, Pooling};
@@ -6,7 +6,7 @@ use spec::{ComputeDtype, MaxRejects, OnBadRow, OutputDtype, Pooling};
 use super::values::{Auto, OWN_POOLING, auto_or, parse_max_rejects};
 use super::{CorpusArgs, ModelArgs};
 
-/// What is to be embedded, with what and how: the same for one machine and for a cluster.
+/// A job: corpus, model and options, the same for one machine and for a cluster.
 #[derive(Debug, Args)]
 pub(crate) struct JobArgs {
     #[command(flatten)]
@@ -51,7 +51,7 @@ pub(crate) struct EmbedArgs {
     pub(crate) dtype: Auto<ComputeDtype>,
 }
 
-/// What is written for a row, and what a bad one does.
+/// The output of a row, and how bad rows are handled.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct RowArgs {
@@ -74,7 +74,7 @@ pub(crate) struct CutArgs {
     /// Feeds at most this many tokens to the model at a time. The default suits the device; lower it if memory is short.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) batch_tokens: Option<u32>,
-    /// Cuts the corpus into shards of at most this many rows. The default is about ten seconds of work per shard; what
+    /// Cuts the corpus into shards of at most this many rows. The default is about 12 s of work per shard; what
     /// a killed process loses is at most the shards it was working on.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) shard_rows: Option<u64>,

@@ -1,4 +1,4 @@
-//! `encaje submit`: hands a corpus to a cluster. Everything that can be wrong is looked at here first.
+//! `encaje submit`: submits a job to a cluster, after checking corpus and model here.
 
 use std::path::Path;
 
@@ -15,10 +15,11 @@ use crate::stream::Corpora;
 use crate::ui::{self, Ui};
 use crate::{model, notices};
 
-/// Hands a corpus to a cluster and prints the job's id.
+/// Submits a corpus to a cluster and prints the job's id.
 ///
-/// The same command again is the same job, so that repeating it is harmless. The corpus must be readable under the
-/// same name for coordinators and workers, and so must a model that is a directory.
+/// The same command again is the same job, so that repeating it is harmless. Files of this machine are uploaded, unless the
+/// coordinator is on it too and may read them; URLs are read by coordinators and workers. A model that is a directory must be
+/// at the same path on every worker.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  encaje submit tweets.csv --model owner/name --coordinator http://127.0.0.1:7600")]
 pub(crate) struct SubmitArgs {
@@ -45,7 +46,7 @@ pub(crate) struct SubmitArgs {
     pub(crate) json: bool,
 }
 
-/// Shards are cut for a worker with so many cores: the same for whoever submits, so that the job is the same.
+/// Shards are cut for a worker with so many cores, independent of this machine, so that the job id is too.
 const WORKER_CORES: u64 = 4;
 
 /// Submits a job.
@@ -123,7 +124,7 @@ fn is_file(uri: &str) -> bool {
     !uri.contains("://")
 }
 
-/// Looks at corpus and model, and says what the job is.
+/// Checks corpus and model, and returns the job.
 async fn preflight(ui: &Ui, args: &SubmitArgs, corpora: &Corpora) -> anyhow::Result<(JobSpec, Vec<PlannedSource>)> {
     let format = args.job.corpus.format;
     let sources = dataset::expand(&corpora.patterns, format).await?;
@@ -148,7 +149,7 @@ async fn preflight(ui: &Ui, args: &SubmitArgs, corpora: &Corpora) -> anyhow::Res
     Ok((JobSpec { allow_partial: args.allow_partial, ..spec }, planned))
 }
 
-/// Says what may surprise: a job that was there before, a cluster without workers.
+/// Reports a job that was submitted before, or a cluster without workers.
 fn report_status(ui: &Ui, status: &JobStatus) {
     let job = status.id;
     match status.state {
@@ -163,10 +164,10 @@ fn report_status(ui: &Ui, status: &JobStatus) {
         JobState::Failed => {
             let reason = status.reason.as_deref().unwrap_or("no reason was given");
             ui.warn(format!("this job was submitted before and failed: {reason}"));
-            ui.note(format!("to try again what failed: encaje retry {job}; to start anew: --again"));
+            ui.note(format!("to try again what failed: encaje retry {job}; to submit it as a new job: --again"));
         }
         JobState::Cancelling | JobState::Cancelled => {
-            ui.warn("this job was submitted before and was cancelled; to start anew: --again");
+            ui.warn("this job was submitted before and was cancelled; to submit it as a new job: --again");
         }
     }
 }
