@@ -301,7 +301,7 @@ class Proof:
         if job not in self.cluster.flipped:
             return
         code, _, said = self.cluster.try_once("download", job, "--out", str(out))
-        # What is there already would not be fetched again, and so not found damaged.
+        # What already exists would not be fetched again, and so not found damaged.
         shutil.rmtree(out, ignore_errors=True)
         if code == 0:
             return

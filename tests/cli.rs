@@ -313,7 +313,7 @@ fn merge_says_what_to_do_about_its_paths() {
     for (dir, out, said) in [
         ("nothere", "x.parquet", ["`nothere`: it does not exist", "give the directory of a finished run"]),
         ("m.parquet", "x.parquet", ["`m.parquet`: it is a file", "give the directory of a finished run"]),
-        ("out", "m.parquet", ["is there already", "--force to replace it"]),
+        ("out", "m.parquet", ["already exists", "--force to replace it"]),
         ("out", "nodir/x.parquet", ["there is no folder `nodir`", "make the folder first"]),
         ("out", "out", ["`out` is a folder", "give a file as --out"]),
     ] {

@@ -44,7 +44,7 @@ fn similarity_prints_and_draws_the_matrix() {
     assert!(std::fs::read(bench.path("s.png")).unwrap().starts_with(b"\x89PNG"));
     let again = bench.encaje(words.clone().chain(["--out", "s.png"]));
     again.expect_code(2);
-    again.expect_said(&["is there already", "--force"]);
+    again.expect_said(&["already exists", "--force"]);
     bench.encaje(words.clone().chain(["--out", "s.html"])).expect_code(0);
     let page = std::fs::read_to_string(bench.path("s.html")).unwrap();
     assert!(page.contains("&lt;script&gt;") && !page.contains("<script"), "texts are shown, not run");

@@ -105,8 +105,8 @@ fn what_cannot_be_drawn_is_refused_before_any_work() {
     for (more, said) in [
         (&["--out", "p.pdf"][..], &["`p.pdf`", ".html, .png or .svg"][..]),
         (&["--out", "p"], &["`p`"]),
-        (&["--out", "there.svg"], &["there already", "--force"]),
-        (&["--coords", "there.parquet"], &["there already", "--coords"]),
+        (&["--out", "there.svg"], &["already exists", "--force"]),
+        (&["--coords", "there.parquet"], &["already exists", "--coords"]),
         (&["--coords", "c.csv"], &[".parquet"]),
         (&["--out", "absent/p.svg"], &["no folder `absent`"]),
         (&["--out", "p.svg", "--label", "nope"], &["`nope`", "text, label, score"]),

@@ -1,4 +1,4 @@
-//! The values of a kept column as people read them. No column stops a picture: what has no usual spelling gets another.
+//! The values of a kept column as text. Every type has a text form, so that no column prevents a plot.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use arrow_schema::{DataType, Field, FieldRef};
 /// Instants are shown in UTC: their zone's rules would take a database of all zones.
 const UTC: &str = "+00:00";
 
-/// Returns the values, spelled; `None` where there is none.
+/// Returns the values as text; `None` for a null.
 pub(crate) fn to_strings(column: &ArrayRef) -> Vec<Option<String>> {
     let shown = in_utc(column.data_type());
     let column = if shown == *column.data_type() {

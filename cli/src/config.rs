@@ -20,7 +20,7 @@ use crate::exit::Advice;
 
 /// The file that is read from the current directory where it is there.
 const FILE_NAME: &str = "encaje.toml";
-/// Options that make no sense in the file: it cannot name itself, and logging is asked for by hand.
+/// Options that make no sense in the file: it cannot name itself, and logging is enabled by hand.
 const NOT_IN_FILE: [&str; 4] = ["config", "verbose", "help", "version"];
 
 /// Parses the command line with its lower layers. Help, version and usage errors end the process as clap does.
@@ -228,7 +228,7 @@ fn check_key(path: &Path, key: &str, is_known: bool, options: &BTreeSet<String>)
         .into())
 }
 
-/// Spells a TOML value as it would be typed: one word, or those of a list.
+/// Formats a TOML value as it would be typed: one word, or those of a list.
 fn value_words(path: &Path, key: &str, value: &toml::Value) -> anyhow::Result<Vec<String>> {
     let word = |value: &toml::Value| match value {
         toml::Value::String(text) => Some(text.clone()),

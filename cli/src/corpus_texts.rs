@@ -7,7 +7,7 @@ use spec::Format;
 use crate::stream::Corpora;
 use crate::ui::Ui;
 
-/// Reads the first `rows` records; `None` stands for one whose text is missing or cannot be read.
+/// Reads the first `rows` records; `None` for a record whose text is missing or invalid.
 pub(crate) fn first(
     ui: &Ui,
     from: &str,

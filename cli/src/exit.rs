@@ -1,4 +1,4 @@
-//! How the program ends: exit codes, and errors that carry a code and advice.
+//! Exit codes, and errors that carry a code and hints.
 
 use std::fmt;
 use std::io;
@@ -11,11 +11,11 @@ pub(crate) enum Exit {
     Done = 0,
     /// Failed.
     Failed = 1,
-    /// The command cannot mean anything, or does not fit what is there already.
+    /// The command is invalid, or conflicts with existing files.
     Usage = 2,
     /// Finished, but rows are missing that the job was allowed to go without, or were rejected and `--strict` was given.
     Incomplete = 3,
-    /// A device is lost to this process, everything was given back: a new process may use it again.
+    /// This process lost a device and released its leases: a new process may be able to use the device.
     DeviceLost = 4,
     /// Interrupted; the state is kept.
     Interrupted = 130,
@@ -27,7 +27,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// A message with the exit code that it deserves and advice on what to do. Used as an error, or as context of one.
+/// A message with an exit code and hints on what to do. Used as an error, or as context of one.
 #[derive(Debug)]
 pub(crate) struct Advice {
     what: String,

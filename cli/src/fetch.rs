@@ -17,7 +17,7 @@ use crate::exit::Advice;
 use crate::outdir::OutDir;
 use crate::ui::{Amount, Progress};
 
-/// Read and written at once.
+/// Bytes read and written at a time.
 const CHUNK_BYTES: u64 = 4 << 20;
 /// Files fetched at the same time.
 const FETCHES_MAX: usize = 4;
@@ -50,14 +50,14 @@ impl ExpectedFile {
     }
 }
 
-/// What is fetched into a directory, so that a repeat knows its own files from others'.
+/// The job that is fetched into a directory, so that a repeat recognises its files.
 #[derive(Serialize, Deserialize)]
 struct Record {
     format: u32,
     job: JobId,
 }
 
-/// Takes a directory for the files of a job. Refuses one with files that no earlier fetch of this job accounts for.
+/// Claims a directory for the files of a job. Refuses one with files that no earlier fetch of this job accounts for.
 pub(crate) fn claim(out: &OutDir, job: JobId) -> anyhow::Result<()> {
     let root = out.root().display();
     let refuse = |what: String| Advice::usage(what).hint("give another --out; nothing was changed");
@@ -84,7 +84,7 @@ pub(crate) fn claim(out: &OutDir, job: JobId) -> anyhow::Result<()> {
     }
 }
 
-/// Takes another manifest than this one away: the directory is an unfinished output until this one is written.
+/// Removes a manifest other than this one: the directory is unfinished until this one is written.
 pub(crate) fn remove_outdated_manifest(out: &OutDir, manifest: &Manifest) -> anyhow::Result<()> {
     let path = out.root().join(layout::MANIFEST_NAME);
     if out.manifest().ok().flatten().is_some_and(|there| there != *manifest) {
@@ -138,7 +138,7 @@ async fn fetch(storage: &Storage, file: &ExpectedFile, path: &Path) -> anyhow::R
     Ok(true)
 }
 
-/// Reads an object to its end and says what is wrong with it, if anything is.
+/// Reads an object to its end and returns what is wrong with it, if anything is.
 async fn read_and_hash(
     storage: &Storage,
     file: &ExpectedFile,
@@ -161,8 +161,8 @@ async fn read_and_hash(
     Ok((found.as_str() != file.blake3).then(|| format!("its BLAKE3 is {found}, expected {}", file.blake3)))
 }
 
-/// Says what is wrong with an object in storage, if anything is. One that is not there is wrong, too; a store that does
-/// not answer is an error.
+/// Returns what is wrong with an object in storage, if anything is; a missing one is wrong. A store that does not answer
+/// is an error.
 pub(crate) async fn problem_in_storage(storage: &Storage, file: &ExpectedFile) -> anyhow::Result<Option<String>> {
     match read_and_hash(storage, file, |_| Ok(())).await {
         Err(error) => match error.downcast_ref::<DatasetError>().map(DatasetError::kind) {
@@ -189,7 +189,7 @@ pub(crate) fn remove_stray_parts(root: &Path, expected: &[ExpectedFile]) -> anyh
     for entry in fs::read_dir(root).with_context(cannot)? {
         let path: PathBuf = entry.with_context(cannot)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // What a killed process left, under the names of today and of release 0.1.
+        // Leftovers of killed processes, under the names of this release and of 0.1.
         let is_unfinished = (name.starts_with(".part-") && name.ends_with(".encaje-tmp"))
             || (name.starts_with("part-") && name.ends_with(".unfinished"));
         let is_stray = layout::is_part_name(&name) && !expected.iter().any(|file| file.name == name);

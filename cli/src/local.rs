@@ -1,5 +1,5 @@
-//! One machine's cluster, in one process: coordinator, worker and client joined by in-process channels, over SQLite and
-//! the local disk. The production path with other arguments; nothing here is a second implementation of anything.
+//! A cluster in one process: coordinator, worker and client connected by in-process channels, over SQLite and the local disk.
+//! It is the production path with other arguments, not a second implementation.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,19 +26,19 @@ use crate::ui::{Amount, Ui};
 
 /// How often the job's status is read once the run has lasted for a while.
 const STATUS_EVERY: Duration = Duration::from_millis(200);
-/// How often it is read where the end may come at any moment, and somebody waits for it.
+/// How often it is read at the beginning, and when the end is near.
 const STATUS_EVERY_AT_BOTH_ENDS: Duration = Duration::from_millis(20);
-/// Nobody minds to wait for a tenth of the time that a run has lasted.
+/// The status is read after each tenth of the time that a run has lasted.
 const STATUS_PARTS: u32 = 10;
-/// How many times in a row it may be missing.
+/// How many times in a row it may fail.
 const STATUS_FAILURES_MAX: u32 = 10;
 /// How often it is written down for `encaje status`.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
 /// Heartbeats are for progress here: no network lies between.
 const HEARTBEAT_MS: i64 = 500;
-/// When an idle worker asks again: the first shards of a job are there soon.
+/// When an idle worker requests shards again: the first shards of a job are planned soon.
 const IDLE: Duration = Duration::from_millis(50);
-/// How often the disk is looked at while nothing moves.
+/// How often the disk is probed while no row is committed.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// How long the worker may take to give its shards back: they are as good as given back when the process ends.
 const DRAIN_MS_MAX: u64 = 2_000;
@@ -65,7 +65,7 @@ pub(crate) struct LocalJob<'a> {
 pub(crate) enum Ended {
     /// The job is in a state that it does not leave by itself.
     Settled {
-        /// Where it stands.
+        /// Its last status.
         status: Box<JobStatus>,
         /// What was done before this run.
         before: Amount,
@@ -81,7 +81,7 @@ pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyho
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let store = Store::open_with(&database, Arc::clone(&clock), policy).await?;
     let storage = coordinator::claim_storage(&store, storage).await.map_err(|error| unfit_state(local.out, error))?;
-    // The lock on the directory is ours, so whoever held leases is gone: nobody needs to wait for them to expire.
+    // This process holds the lock on the directory, so all earlier sessions are dead: their leases need not expire first.
     store.close_all_sessions().await?;
 
     let stop = Stop { coordinator: CancellationToken::new(), worker: CancellationToken::new() };
@@ -115,12 +115,12 @@ pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyho
     if let Err(error) = &ended
         && matches!(error.downcast_ref(), Some(WorkerError::Disk { .. } | WorkerError::StorageSwapped { .. }))
     {
-        // Nothing can be written any more, so there is nothing to wait for. What was committed is durable.
+        // Nothing can be written any more, so there is nothing to wait for. Committed shards are durable.
         tasks.abort();
         return ended.map_err(|error| removed(local.out, error));
     }
     let worker_ended = tasks.end_worker(&stop).await;
-    // What was given back or committed last is known now.
+    // The last leases are released or committed by now.
     if let Ok(status) = client.get(local.job).await {
         write_snapshot(local.out, &status);
     }
@@ -204,7 +204,7 @@ async fn watch(
         }
         let status = match client.get(local.job).await {
             Ok(status) => status,
-            // A machine that is busy or asleep answers late; only one that never answers ends the run.
+            // A busy or suspended machine answers late; only repeated failures end the run.
             Err(error) if failures < STATUS_FAILURES_MAX => {
                 disk.check(None).await?;
                 failures += 1;
@@ -220,7 +220,7 @@ async fn watch(
             0 => STATUS_EVERY_AT_BOTH_ENDS,
             _ => (begun.elapsed() / STATUS_PARTS).clamp(STATUS_EVERY_AT_BOTH_ENDS, STATUS_EVERY),
         };
-        // Nobody is there to mend what the coordinator paused the job for, but whoever runs this.
+        // A paused job does not resume by itself: only the user can remove the reason.
         let settled = status.state.is_terminal() || status.pause_reason.is_some();
         if settled || written.is_none_or(|at| at.elapsed() >= SNAPSHOT_EVERY) {
             write_snapshot(local.out, &status);
@@ -234,7 +234,7 @@ async fn watch(
     }
 }
 
-/// Writes down how the job stands, for `encaje status`.
+/// Writes the status of the job for `encaje status`.
 fn write_snapshot(out: &OutDir, status: &JobStatus) {
     let snapshot = Snapshot {
         state: status.state,
@@ -248,7 +248,7 @@ fn write_snapshot(out: &OutDir, status: &JobStatus) {
     }
 }
 
-/// How the two tasks are told to end.
+/// How the two tasks are stopped.
 struct Stop {
     coordinator: CancellationToken,
     worker: CancellationToken,
@@ -261,7 +261,7 @@ struct Tasks {
 }
 
 impl Tasks {
-    /// Waits until a task ends that nobody told to, and returns why.
+    /// Waits until a task ends without having been stopped, and returns why.
     async fn ended_early(&mut self) -> anyhow::Error {
         tokio::select! {
             ended = &mut self.worker => reason(ended, "the worker"),
@@ -288,8 +288,8 @@ impl Tasks {
     }
 }
 
-/// Looks at the disk while no row is committed: a database on a disk that cannot be written, and a storage that is not
-/// there, are waited for, by everybody and without a word.
+/// Probes the disk while no row is committed: coordinator and worker wait silently for an unwritable disk or a missing
+/// storage.
 struct DiskWatch {
     folder: PathBuf,
     storage: Storage,
@@ -314,7 +314,7 @@ impl DiskWatch {
             Err(error) if error.kind() == ErrorKind::StorageSwapped => {
                 return Err(WorkerError::StorageSwapped { reason: error.to_string() }.into());
             }
-            // Of anything else the trial write tells more.
+            // The trial write explains any other failure better.
             Ok(()) | Err(_) => {}
         }
         let folder = self.folder.clone();
@@ -336,7 +336,7 @@ where
     }
 }
 
-/// Waits for a task that was told to end. One that does not is left behind: the process ends soon.
+/// Waits for a stopped task, for a bounded time: the process exits soon in any case.
 async fn bounded<T, E>(task: &mut JoinHandle<Result<T, E>>, who: &'static str) -> anyhow::Result<()>
 where
     E: std::error::Error + Send + Sync + 'static,

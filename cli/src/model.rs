@@ -1,4 +1,4 @@
-//! The model that a command names: found or fetched, opened, and described in words.
+//! The model of a command: found or downloaded, opened, described.
 
 use std::collections::BTreeMap;
 
@@ -80,7 +80,7 @@ pub(crate) fn describe(summary: &ModelSummary) -> String {
     )
 }
 
-/// Says where the pooling came from.
+/// Describes where the pooling came from.
 pub(crate) fn pooling_origin(source: PoolingSource) -> &'static str {
     match source {
         PoolingSource::Model => "the model's own",
@@ -88,7 +88,7 @@ pub(crate) fn pooling_origin(source: PoolingSource) -> &'static str {
     }
 }
 
-/// Says what is about to be done with a model.
+/// Reports how a model will be used.
 pub(crate) fn report(ui: &Ui, args: &JobArgs, summary: &ModelSummary, embed: &EmbedSpec) {
     ui.note(format!("model: {}", describe(summary)));
     if let Some(note) = prompt::note(summary, embed) {
@@ -175,7 +175,7 @@ impl ModelReport {
     }
 }
 
-/// Says how a download goes: one display per file.
+/// Displays a download: one display per file.
 struct Download<'a> {
     ui: &'a Ui,
     file: String,

@@ -1,4 +1,4 @@
-//! Warnings about a corpus, printed on stderr: before the work, and by the planner during it.
+//! Warnings about a corpus: those found before the work, and those that the planner finds during it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,10 +7,10 @@ use dataset::Notice;
 
 use crate::ui::Ui;
 
-/// A corpus of many files may have one thing to say about each.
+/// Most warnings that are printed: a corpus of many files may have one for each.
 const NOTICES_MAX: usize = 10;
 
-/// Says what was found before the work.
+/// Prints the warnings found before the work.
 pub(crate) fn warn_all(ui: &Ui, notices: &[Notice]) {
     notices.iter().take(NOTICES_MAX).for_each(|notice| ui.warn(notice.to_string()));
     if notices.len() > NOTICES_MAX {
@@ -18,7 +18,7 @@ pub(crate) fn warn_all(ui: &Ui, notices: &[Notice]) {
     }
 }
 
-/// What a planner finds.
+/// Warnings that a planner in this process finds, until they are printed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PlannerNotices(Arc<Mutex<Queue>>);
 
@@ -29,13 +29,13 @@ struct Queue {
 }
 
 impl PlannerNotices {
-    /// Returns corpora that tell what they find.
+    /// Returns corpora that report their warnings here.
     pub(crate) fn corpora(&self) -> Stored {
         let notices = self.clone();
         Stored::telling(move |notice| notices.add(notice))
     }
 
-    /// Returns what was found since the last call.
+    /// Returns the warnings since the last call.
     pub(crate) fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).waiting)
     }

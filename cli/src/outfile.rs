@@ -18,7 +18,7 @@ pub(crate) fn check(path: &Path, option: &str, force: bool) -> anyhow::Result<()
     let is_there = path.try_exists().with_context(|| format!("cannot look for `{shown}`"))?;
     if is_there && !force {
         let hint = format!("give another {option}, or --force to replace it");
-        return Err(Advice::usage(format!("`{shown}` is there already")).hint(hint).into());
+        return Err(Advice::usage(format!("`{shown}` already exists")).hint(hint).into());
     }
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
@@ -29,7 +29,7 @@ pub(crate) fn check(path: &Path, option: &str, force: bool) -> anyhow::Result<()
     }
 }
 
-/// What is said of a picture whose name does not tell its format.
+/// The hint for a picture whose extension does not tell its format.
 pub(crate) const PICTURE_HINT: &str = "the extension of --out tells what to draw";
 
 /// As [`check`], for the picture that a command may draw. Returns its format.
@@ -46,9 +46,9 @@ pub(crate) fn write_picture(ui: &Ui, path: &Path, picture: &Picture) -> anyhow::
     /// How many characters are named.
     const NAMED: usize = 12;
     write_atomically(path, &picture.bytes)?;
-    let lacking = picture.missing_chars.chars().count() as u64;
+    let lacking = picture.lacking.chars().count() as u64;
     if lacking > 0 {
-        let first: String = picture.missing_chars.chars().take(NAMED).collect();
+        let first: String = picture.lacking.chars().take(NAMED).collect();
         let more = if lacking > NAMED as u64 { "…" } else { "" };
         let lacking = ui::counted(lacking, "character");
         ui.warn(format!(
@@ -73,7 +73,7 @@ mod tests {
         check(&path, "--out", false).unwrap();
         write_atomically(&path, b"one").unwrap();
         let error = check(&path, "--out", false).unwrap_err();
-        assert!(error.to_string().contains("is there already"), "{error}");
+        assert!(error.to_string().contains("already exists"), "{error}");
         check(&path, "--out", true).unwrap();
         write_atomically(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");

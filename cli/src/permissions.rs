@@ -1,5 +1,5 @@
-//! Who may read what this program writes. Corpora and vectors are other people's texts: only the user
-//! who runs a command can read what it keeps for itself. Output that the user asked for gets the permissions that the umask gives.
+//! Permissions of files. State that a command keeps for itself may hold texts of corpora: only its user can read it. Output has
+//! the mode that the umask gives.
 
 use std::fs;
 use std::io;
@@ -23,7 +23,7 @@ pub(crate) fn create_private_dir_all(folder: &Path) -> io::Result<()> {
     builder.create(folder)
 }
 
-/// Takes everybody else's rights in a folder, which an earlier release may have given. That of another user stays as it is.
+/// Removes the access of others to a folder, which an earlier release may have granted. Another user's folder keeps its mode.
 pub(crate) fn make_private(folder: &Path) {
     #[cfg(unix)]
     if let Err(error) = fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o700)) {

@@ -50,7 +50,7 @@ impl Points {
         self.rows.len()
     }
 
-    /// Drops points: `kept` says of each whether it stays. What was counted is not counted anew.
+    /// Drops the points that are not `kept`. Counts stay as they are.
     pub(crate) fn retain(&mut self, kept: &[bool]) -> anyhow::Result<()> {
         if kept.iter().all(|&kept| kept) {
             return Ok(());
@@ -67,7 +67,7 @@ impl Points {
         Ok(())
     }
 
-    /// Returns the values of a kept column, spelled; `None` where there is none.
+    /// Returns the values of a kept column as text; `None` for a null.
     pub(crate) fn column(&self, name: &str) -> anyhow::Result<Vec<Option<String>>> {
         let Some(column) = self.kept.column_by_name(name) else {
             return Err(Advice::usage(format!("there is no kept column `{name}`")).into());
@@ -75,7 +75,7 @@ impl Points {
         Ok(to_strings(column))
     }
 
-    /// What a point says about itself: the text first, then the other kept columns and the row number.
+    /// Returns the columns that a point shows on hover: the text, the other kept columns, the row number.
     pub(crate) fn hover(&self) -> anyhow::Result<Vec<HoverColumn>> {
         let schema = self.kept.schema();
         let mut columns = Vec::new();
@@ -120,7 +120,7 @@ pub(crate) fn load(ui: &Ui, target: &Path) -> anyhow::Result<Points> {
 }
 
 /// Loads the output directory of a finished run, or a merged file. Rows without a vector are left out and counted.
-/// `progress` is told how many rows were read, and of how many.
+/// `progress` gets the rows read and the total.
 fn read(target: &Path, progress: &mut dyn FnMut(u64, u64)) -> anyhow::Result<Points> {
     let set = VectorSet::open(target)?;
     let dim = usize::try_from(set.info().dimensions).context("the vectors have too many dimensions")?;

@@ -18,7 +18,7 @@ use crate::{cluster, exit::Advice};
 
 /// Pauses before new starts.
 const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(60) };
-/// A worker that ran for so long was well: the count of failures begins anew.
+/// A worker that ran for so long resets the count of failures.
 const LASTED: Duration = Duration::from_secs(600);
 /// Starts in a row that did not last before this gives up.
 const FAILURES_MAX: u32 = 10;
@@ -93,7 +93,7 @@ fn start() -> anyhow::Result<Child> {
     command.spawn().context("cannot start the worker")
 }
 
-/// Waits for the worker; on `stop` tells it to end, and waits all the same.
+/// Waits for the worker to exit; `stop` closes its standard input.
 async fn wait(mut child: Child, stop: &CancellationToken) -> anyhow::Result<ExitStatus> {
     let stdin = child.stdin.take();
     let mut ended = tokio::task::spawn_blocking(move || child.wait());

@@ -1,5 +1,5 @@
-//! Certificates, keys and tokens from where the arguments say they are. What is secret comes in as a [`Secret`] and is
-//! shown to nobody.
+//! Certificates, keys and tokens from where the arguments say they are. Secrets are held as [`Secret`], which
+//! is never printed.
 
 use std::fs;
 use std::io::Read;
@@ -19,10 +19,10 @@ use crate::exit::Advice;
 const TOKEN_VARIABLE: &str = "ENCAJE_TOKEN";
 /// How often a client looks whether its files have changed.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
-/// What stands for standard input.
+/// The name of standard input.
 const STDIN: &str = "-";
 
-/// Reads what a client shows and believes.
+/// Reads the credentials of a client and its trusted authority.
 fn client_security(args: &IdentityArgs) -> anyhow::Result<ClientSecurity> {
     let identity_pem = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => Some((read(certificate)?, Secret::new(&read(key)?))),
@@ -33,7 +33,7 @@ fn client_security(args: &IdentityArgs) -> anyhow::Result<ClientSecurity> {
     Ok(ClientSecurity { ca_pem, identity_pem, token: token(args)?, insecure: args.insecure })
 }
 
-/// Connects to coordinators, and takes the certificates and the token anew whenever their files change, for as long as the
+/// Connects to coordinators, and reloads the certificates and the token whenever their files change, for as long as the
 /// runtime lives. Call it within one.
 pub(crate) fn connect(urls: &[String], args: &IdentityArgs) -> anyhow::Result<Connection> {
     let token_file = args.token_file.iter().filter(|path| path.as_os_str() != STDIN);
@@ -63,7 +63,7 @@ async fn reload_on_change(connection: Connection, args: IdentityArgs, token: Opt
     }
 }
 
-/// Reads what a client shows and believes once more; what came by standard input comes once.
+/// Reads the credentials of a client again; a token from standard input is kept.
 fn reload(args: &IdentityArgs, token: &Option<Secret>) -> anyhow::Result<ClientSecurity> {
     match &args.token_file {
         Some(path) if path.as_os_str() == STDIN => {
@@ -91,13 +91,13 @@ fn token(args: &IdentityArgs) -> anyhow::Result<Option<Secret>> {
     Ok(token)
 }
 
-/// What a coordinator shows, and whom it lets in.
+/// TLS and access control of a coordinator.
 pub(crate) struct ServerSecurity {
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) access: Access,
 }
 
-/// Reads what a coordinator shows and whom it lets in.
+/// Reads TLS and access control of a coordinator.
 pub(crate) fn server_security(args: &ServerArgs, clock: Arc<dyn Clock>) -> anyhow::Result<ServerSecurity> {
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => {

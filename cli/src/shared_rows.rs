@@ -22,7 +22,7 @@ pub(crate) struct SharedRows {
     pub(crate) left_out: u64,
 }
 
-/// What one output says of its rows.
+/// The rows of one output.
 struct Listed {
     /// Rows of the corpus, also those that are missing.
     all: u64,
@@ -67,7 +67,7 @@ impl SharedRows {
     }
 }
 
-/// What is said of every set that cannot be compared.
+/// The hint for sets that cannot be compared.
 pub(crate) const SAME_CORPUS: &str = "embed the same corpus with each model, then compare";
 
 fn list(target: &Path) -> anyhow::Result<Listed> {

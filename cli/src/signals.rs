@@ -21,7 +21,7 @@ pub(crate) async fn interrupted() -> anyhow::Result<()> {
     tokio::signal::ctrl_c().await.context("cannot listen for ctrl-C")
 }
 
-/// Ends the process at the next interrupt, here or in what follows: whatever is cut off, the next start goes on.
+/// Exits at the next interrupt: the next run resumes whatever is cut off.
 pub(crate) fn exit_on_interrupt(ui: Ui, last_words: &'static str) {
     tokio::spawn(async move {
         if interrupted().await.is_ok() {

@@ -14,7 +14,7 @@ use crate::outdir::STATE_DIR;
 use crate::permissions;
 use crate::ui::{self, Ui};
 
-/// What stands for stdin among corpora.
+/// The name of stdin among corpora.
 const STDIN: &str = "-";
 /// Folders whose files are streams of the process, even where they lead to a file on disk.
 const STREAM_FOLDERS: [&str; 2] = ["/dev/fd/", "/proc/"];
@@ -28,7 +28,7 @@ const UNFINISHED: &str = "unfinished-";
 /// Corpora of which each can be read any number of times.
 #[derive(Debug)]
 pub(crate) struct Corpora {
-    /// What was typed, with the path of a file in the place of each stream.
+    /// The patterns as typed, with the path of a file in the place of each stream.
     pub(crate) patterns: Vec<String>,
     streams: Vec<SavedStream>,
     keep_files: bool,
@@ -67,7 +67,7 @@ impl Corpora {
         if streams.iter().flatten().filter(|stream| matches!(stream, Stream::Stdin)).count() > 1 {
             return Err(Advice::usage("the corpus names stdin twice, but it can be read only once").into());
         }
-        // What is wrong with one is said before any is read.
+        // All are checked before any is read.
         let extensions = streams
             .iter()
             .zip(patterns)
@@ -122,7 +122,7 @@ impl Drop for Corpora {
             return;
         }
         for saved in self.streams.iter().filter(|saved| saved.is_new) {
-            // Best effort: what is left is a copy that nothing refers to. Folders go only where they are empty.
+            // Best effort: what is left is a copy that nothing refers to. Folders are removed only if empty.
             drop(fs::remove_file(&saved.path));
             let Some(folder) = saved.path.parent() else { continue };
             drop(fs::remove_dir(folder));
@@ -145,7 +145,7 @@ pub(crate) fn remove_unused<'a>(folder: &Path, sources: impl Iterator<Item = &'a
     }
 }
 
-/// Tells whether a corpus is a stream. What is not there is none: it is named when it is expanded.
+/// Returns the stream that a pattern names. A missing file is none: `expand` reports it.
 fn stream_of(pattern: &str) -> Option<Stream> {
     if pattern == STDIN || pattern == "/dev/stdin" {
         return Some(Stream::Stdin);

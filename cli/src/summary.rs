@@ -1,4 +1,4 @@
-//! What a finished run made, for people and for scripts.
+//! The summary of a finished run, for people and for scripts.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::exit::Exit;
 use crate::ui::{self, Ui};
 
-/// What a finished run made.
+/// The summary of a finished run.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct RunSummary {
     /// The directory or file.
@@ -69,7 +69,7 @@ impl RunSummary {
         Self { missing, ..self }
     }
 
-    /// The exit code that the output deserves by itself.
+    /// The exit code of a command that made this output.
     pub(crate) fn exit(&self) -> Exit {
         if self.missing > 0 { Exit::Incomplete } else { Exit::Done }
     }
@@ -85,7 +85,7 @@ impl RunSummary {
         if as_json { ui.json(self) } else { ui.data(self.line()) }
     }
 
-    /// Says what needs attention: missing, rejected and truncated rows.
+    /// Reports missing, rejected and truncated rows.
     fn explain(&self, ui: &Ui) {
         note_missing(ui, self.missing);
         if self.rejected() > 0 {
@@ -120,7 +120,7 @@ impl RunSummary {
         if self.missing > 0 {
             line.push_str(&format!(", {} MISSING", ui::thousands(self.missing)));
         }
-        // What was fetched was computed elsewhere, at a speed that is not known here.
+        // A downloaded result was computed elsewhere, at an unknown speed.
         if !self.already_complete && self.rows_per_second > 0.0 {
             line.push_str(&format!(
                 ", {:.1} s, {} rows/s, {} tokens/s",
@@ -143,7 +143,7 @@ pub(crate) fn note_missing(ui: &Ui, missing: u64) {
     }
 }
 
-/// Keeps a millisecond: what lies below is noise in a report.
+/// Rounds to three decimals.
 fn round(number: f64) -> f64 {
     (number * 1e3).round() / 1e3
 }

@@ -1,4 +1,4 @@
-//! UMAP as commands run it: its options, a display of how far it is, its errors in the user's words.
+//! UMAP as commands run it: options, progress, error messages.
 
 use std::path::Path;
 

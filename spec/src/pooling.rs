@@ -1,11 +1,11 @@
-//! Pooling of token vectors.
+//! How the token vectors of a text become its one vector.
 
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, VariantArray, VariantNames};
 
 use crate::names::{UnknownName, named, unknown};
 
-/// How the token vectors of a text are combined.
+/// How the token vectors of a text become its one vector.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Display, EnumString, VariantArray, VariantNames,
 )]

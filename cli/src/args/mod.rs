@@ -1,4 +1,4 @@
-//! Groups of arguments that several commands share. What one command alone has stands in its file.
+//! Groups of arguments that several commands share. The arguments of a single command are in its file.
 
 mod cluster;
 mod corpus;

@@ -24,7 +24,7 @@ pub(crate) struct UmapArgs {
     pub(crate) seed: u64,
 }
 
-/// What a label column is, as typed.
+/// The type of a label column, as typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LabelTypeArg {
     /// Numbers with many different values are a number, all else is a category.

@@ -44,7 +44,7 @@ pub(crate) struct ServerArgs {
     /// Lets in people whose token's digest is in this file; see `encaje token new`. It is read again when it changes.
     #[arg(long, value_name = "FILE")]
     pub(crate) tokens: Option<PathBuf>,
-    /// Lets others than this machine connect although they need not prove who they are, or can be overheard.
+    /// Accepts connections from other machines even without authentication or encryption.
     #[arg(long)]
     pub(crate) insecure: bool,
 }

@@ -88,7 +88,7 @@ pub(crate) fn parse_max_rejects(text: &str) -> Result<MaxRejects, String> {
 /// Devices as typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum DeviceArg {
-    /// What the machine has: its GPUs, else its CPU.
+    /// The machine's GPUs, else its CPU.
     Auto,
     /// Every GPU.
     AllGpus,

@@ -13,12 +13,12 @@ use crate::exit::Advice;
 use crate::security;
 use crate::ui::{Amount, Progress, Ui};
 
-/// How often a job that is followed is looked at.
+/// How often the status of a followed job is read.
 const POLL_EVERY: Duration = Duration::from_millis(500);
-/// How long following goes on without an answer: coordinators may be started again meanwhile.
+/// How long a job is followed while no coordinator answers: they may be restarting.
 const UNREACHABLE_MAX: Duration = Duration::from_secs(15 * 60);
 
-/// Starts the threads of a command that talks to others.
+/// Builds the runtime of a command that talks to a cluster.
 pub(crate) fn runtime() -> anyhow::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")
 }
@@ -36,9 +36,9 @@ pub(crate) fn connect(args: &ClusterArgs) -> anyhow::Result<Connection> {
 
 /// A client's view of a cluster.
 pub(crate) struct Cluster {
-    /// What it can be asked.
+    /// The client of its jobs.
     pub(crate) jobs: JobsClient,
-    /// The way there, for what is relayed.
+    /// The connection, for relayed storage.
     pub(crate) connection: Connection,
     urls: String,
 }
@@ -50,7 +50,7 @@ impl Cluster {
         Ok(Self { jobs: JobsClient::new(connection.clone()), connection, urls: args.coordinator.join(", ") })
     }
 
-    /// Says what a failed call means to the user.
+    /// Explains a failed call to the user.
     pub(crate) fn explain(&self, error: RpcError) -> anyhow::Error {
         match error.kind {
             RpcErrorKind::Unavailable | RpcErrorKind::DeadlineExceeded => {
@@ -71,7 +71,7 @@ impl Cluster {
         }
     }
 
-    /// Returns how a job stands.
+    /// Returns the status of a job.
     pub(crate) async fn job(&self, job: JobId) -> anyhow::Result<JobStatus> {
         self.jobs.get(job).await.map_err(|error| self.explain(error))
     }
@@ -95,7 +95,7 @@ impl Cluster {
                 }
                 Err(error) if error.is_retryable() => {
                     if unreachable_since.is_none() {
-                        ui.note("no coordinator answers; still asking");
+                        ui.note("no coordinator answers; still trying");
                     }
                     if unreachable_since.get_or_insert_with(Instant::now).elapsed() > UNREACHABLE_MAX {
                         return Err(self.explain(error));

@@ -7,7 +7,7 @@ use proto::job::JobStatus;
 
 use crate::exit::Advice;
 
-/// Reads the manifest of a job and checks that it is this job's and says what the books say.
+/// Reads the manifest of a job and checks it against the job's status.
 pub(crate) async fn manifest_of(status: &JobStatus, storage: &Storage) -> anyhow::Result<Manifest> {
     let key = status.manifest_key.as_deref().context("the job has succeeded, but names no manifest")?;
     let manifest = read_manifest(storage, key).await?;

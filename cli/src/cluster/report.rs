@@ -44,7 +44,7 @@ pub(crate) struct JobReport {
     pub(crate) workers_outdated: u64,
     /// Why the coordinator itself paused the job.
     pub(crate) pause_reason: Option<String>,
-    /// For how long no worker has been alive though there is work; 0 while that is no reason to worry.
+    /// For how long no worker has been alive though there is work; 0 below a grace period.
     pub(crate) starved_ms: u64,
     /// Second attempts that were begun beside slow ones.
     pub(crate) copies: u64,
@@ -82,7 +82,7 @@ impl JobReport {
         }
     }
 
-    /// Says how many rows are done.
+    /// Formats how many rows are done.
     pub(crate) fn rows_text(&self) -> String {
         match self.rows {
             Some(rows) => format!("{} of {}", ui::thousands(self.rows_done), ui::counted(rows, "row")),
@@ -90,7 +90,7 @@ impl JobReport {
         }
     }
 
-    /// Says where the job stands in a word or two.
+    /// Formats the state of the job.
     pub(crate) fn state_text(&self) -> String {
         let name = match self.state {
             JobState::Planning => "planning",

@@ -17,7 +17,7 @@ pub(crate) fn show_progress(progress: &mut Progress, status: &JobStatus) {
     progress.update(done, status.rows_planned, total);
 }
 
-/// Says why a job that has ended has no result, if it has none.
+/// Returns why a job that has ended has no result, if it has none.
 pub(crate) fn no_result_error(status: &JobStatus) -> Option<anyhow::Error> {
     let job = status.id;
     match status.state {
@@ -31,14 +31,14 @@ pub(crate) fn no_result_error(status: &JobStatus) -> Option<anyhow::Error> {
     }
 }
 
-/// Says what a finished job is missing, and returns the exit code that it deserves.
+/// Warns of the missing rows of a finished job, and returns the exit code.
 pub(crate) fn exit_code(ui: &Ui, status: &JobStatus) -> Exit {
     let missing = missing(status);
     missing.iter().for_each(|missing| ui.warn(missing));
     if missing.is_some() { Exit::Incomplete } else { Exit::Done }
 }
 
-/// Says what a finished job is missing, and how to get it, if it is missing anything.
+/// Describes the missing rows of a finished job and how to retry them, if there are any.
 pub(crate) fn missing(status: &JobStatus) -> Option<String> {
     let (rows, shards) = (ui::counted(status.rows_missing(), "row"), ui::counted(status.shards.dead, "shard"));
     let verb = if status.rows_missing() == 1 { "is" } else { "are" };
@@ -48,7 +48,7 @@ pub(crate) fn missing(status: &JobStatus) -> Option<String> {
     })
 }
 
-/// What keeps a job from going on, in words, if anything does.
+/// Describes what blocks a job, if anything does.
 pub(crate) fn obstacle(status: &JobStatus) -> Option<String> {
     if status.state.is_terminal() {
         return None;
@@ -64,7 +64,7 @@ pub(crate) fn obstacle(status: &JobStatus) -> Option<String> {
     }
 }
 
-/// Says what the workers of the cluster do not know, where none of them knows all that a job asks for.
+/// Describes the features of a job that no worker of the cluster supports.
 pub(crate) fn outdated(status: &JobStatus) -> Option<String> {
     let others = status.workers.saturating_sub(status.workers_quarantined);
     if status.workers_outdated == 0 || status.workers_outdated < others {

@@ -17,7 +17,7 @@ use rcgen::{
 use crate::exit::{Advice, Exit};
 use crate::ui::Ui;
 
-/// Makes certificates for a cluster: an authority, one for coordinators, one for each worker.
+/// Creates certificates for a cluster: an authority, one for coordinators, one for each worker.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  encaje certs --out certs/ --host coordinator.example.org --host 10.0.0.5")]
 pub(crate) struct CertsArgs {
@@ -55,7 +55,7 @@ pub(crate) fn run(ui: &Ui, args: &CertsArgs) -> anyhow::Result<Exit> {
     for file in names.flat_map(|name| [format!("{name}.pem"), format!("{name}-key.pem")]) {
         let path = args.out.join(file);
         if path.is_symlink() || path.exists() {
-            let what = format!("`{}` is there already", path.display());
+            let what = format!("`{}` already exists", path.display());
             return Err(Advice::usage(what).hint("give a new directory as --out").into());
         }
     }
@@ -102,7 +102,7 @@ fn params(valid: Duration, name: &str) -> anyhow::Result<CertificateParams> {
     let mut params = CertificateParams::new(Vec::<String>::new()).context("cannot describe a certificate")?;
     params.distinguished_name.push(DnType::CommonName, name);
     let now = SystemTime::now();
-    // Clocks differ: what is made here must be valid there at once.
+    // Clocks differ: certificates must be valid on other machines at once.
     params.not_before = (now - DAY).into();
     params.not_after = (now + valid).into();
     Ok(params)

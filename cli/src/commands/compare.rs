@@ -33,7 +33,7 @@ pub(crate) struct CompareArgs {
     /// The picture to write, a panel per model and the table; the extension tells the format.
     #[arg(long, value_name = "PLOT.html|.png|.svg", env = "ENCAJE_COMPARE_OUT")]
     pub(crate) out: Option<PathBuf>,
-    /// Replaces the file if it is there already.
+    /// Replaces an existing file.
     #[arg(long)]
     pub(crate) force: bool,
     #[command(flatten)]
@@ -48,7 +48,7 @@ const NEIGHBORS: usize = 15;
 /// More labels than this are no labels but names of rows.
 const LABELS_MAX: usize = 2_000;
 
-/// All that is known of the models.
+/// The report.
 #[derive(Debug, Serialize)]
 struct Comparison<'a> {
     out: Option<&'a Path>,
@@ -89,7 +89,7 @@ struct Model {
     tokens_per_second: Option<f64>,
 }
 
-/// What stays of a set of vectors once they are let go.
+/// What is kept of a set of vectors after it is freed.
 struct MeasuredSet {
     model: Model,
     places: Vec<[f32; 2]>,
@@ -97,7 +97,7 @@ struct MeasuredSet {
     silhouettes: Vec<f32>,
 }
 
-/// What the first set says of the rows, and all others must say too.
+/// The rows of the first set, which those of all others must equal.
 struct ReferenceRows {
     target: PathBuf,
     shared: SharedRows,
@@ -175,7 +175,7 @@ fn rows_of(args: &CompareArgs, target: &Path, points: &Points, shared: SharedRow
                 .hint("use --label-type category")
         })?,
     };
-    // The figure has as many names as can be told apart; the numbers are about all of them.
+    // The figure names as many labels as it has distinct markers; the metrics use all of them.
     let (codes, distinct) = match labels {
         Labels::Categories { .. } => {
             let mut seen: HashMap<&Option<String>, u32> = HashMap::new();
@@ -217,7 +217,7 @@ fn same_rows(first: &ReferenceRows, target: &Path, points: &Points) -> anyhow::R
     Ok(())
 }
 
-/// What is known of a set before it is measured.
+/// Describes a set before it is measured.
 fn describe_set(target: &Path, points: &Points) -> Model {
     let count = points.len().max(1) as f64;
     let speed = OutDir::new(target.to_owned()).speed();
@@ -262,7 +262,7 @@ fn measure(
     Ok(MeasuredSet { model, places, hits, silhouettes })
 }
 
-/// Gives every mean its interval. Two sets of one model are told apart by their places.
+/// Computes the interval of every mean. Sets of the same model are distinguished by their paths.
 fn estimates(measured: Vec<MeasuredSet>, rows: &ReferenceRows, seed: u64) -> (Vec<Model>, Vec<Vec<[f32; 2]>>) {
     let mut models = Vec::new();
     let (mut places, mut hits, mut widths) = (Vec::new(), Vec::new(), Vec::new());
@@ -332,7 +332,7 @@ fn table(models: &[Model]) -> Table {
     Table { columns: heads.map(str::to_owned).to_vec(), rows: models.iter().map(row).collect() }
 }
 
-/// Spells a table for a terminal: the first column to the left, the others to the right.
+/// Formats a table for a terminal: the first column to the left, the others to the right.
 fn aligned_lines(table: &Table) -> Vec<String> {
     let rows: Vec<&Vec<String>> = std::iter::once(&table.columns).chain(&table.rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);

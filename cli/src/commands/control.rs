@@ -28,21 +28,21 @@ pub(crate) struct CancelArgs {
     control: ControlArgs,
 }
 
-/// Stops handing out the shards of a job; what is being worked on is still finished.
+/// Stops leasing the shards of a job; those that are leased are still finished.
 #[derive(Debug, Args)]
 pub(crate) struct PauseArgs {
     #[command(flatten)]
     control: ControlArgs,
 }
 
-/// Hands out the shards of a paused job again.
+/// Leases the shards of a paused job again.
 #[derive(Debug, Args)]
 pub(crate) struct ResumeArgs {
     #[command(flatten)]
     control: ControlArgs,
 }
 
-/// Gives what failed of a job another chance.
+/// Retries the failed shards of a job.
 #[derive(Debug, Args)]
 pub(crate) struct RetryArgs {
     #[command(flatten)]
@@ -82,7 +82,7 @@ enum Action {
     Retry,
 }
 
-/// Does it. Doing it twice is doing it once.
+/// Does it. Idempotent.
 fn control(ui: &Ui, args: &ControlArgs, action: Action) -> anyhow::Result<Exit> {
     cluster::runtime()?.block_on(async {
         let cluster = Cluster::open(&args.cluster)?;

@@ -1,4 +1,4 @@
-//! `encaje coordinator`: keeps the books of a cluster until it is told to stop.
+//! `encaje coordinator`: runs a coordinator until it is stopped.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ use crate::security::{self, ServerSecurity};
 use crate::ui::Ui;
 use crate::{cluster, descriptors, signals};
 
-/// Keeps the books of a cluster: takes jobs, hands shards to workers, decides which output counts.
+/// Coordinates a cluster: accepts jobs, leases shards to workers, decides which output counts.
 ///
-/// Any number of coordinators may share one PostgreSQL; a SQLite database belongs to one. What it knows is in the
+/// Any number of coordinators may share one PostgreSQL; a SQLite database belongs to one. All state is in the
 /// database and the storage: it can be killed and started again at any moment.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  encaje coordinator --database cluster/state.db --storage cluster/storage")]
@@ -29,10 +29,10 @@ pub(crate) struct CoordinatorArgs {
     /// Listens on this address; port 0 lets the system choose one, and the start-up line says which.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7600")]
     pub(crate) listen: SocketAddr,
-    /// Keeps the books here: a file for SQLite, which one coordinator uses alone, or `postgres://...` for any number.
+    /// Keeps its state here: a file for SQLite, which one coordinator uses alone, or `postgres://...` for any number.
     #[arg(long, value_name = "URL")]
     pub(crate) database: String,
-    /// Keeps outputs here: a directory or a bucket (`s3://`, `gs://`, `az://`). Who cannot reach it is served by the
+    /// Keeps outputs here: a directory or a bucket (`s3://`, `gs://`, `az://`). Those that cannot reach it are served by the
     /// coordinator.
     #[arg(long, value_name = "URL")]
     pub(crate) storage: String,
@@ -48,7 +48,7 @@ pub(crate) struct CoordinatorArgs {
     /// Prints one JSON object on stdout once it listens, and one when it stops.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Takes a worker for dead after so long without a heartbeat.
+    /// Considers a worker dead after so long without a heartbeat.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "60s", hide = true)]
     pub(crate) lease_ttl: Duration,
     /// Looks for dead workers and the like so often; the default is a twelfth of the lease's time.
@@ -56,16 +56,16 @@ pub(crate) struct CoordinatorArgs {
     pub(crate) sweep_every: Option<Duration>,
 }
 
-/// Heartbeats within the time of a lease: a worker has that many chances.
+/// Heartbeats within the time of a lease.
 const BEATS_PER_TTL: u32 = 4;
 /// Sweeps within the time of a lease.
 const SWEEPS_PER_TTL: u32 = 12;
 
-/// What a script is told.
+/// An event for scripts.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Event<'a> {
-    /// It can be reached.
+    /// It accepts connections.
     Listening {
         url: &'a str,
         address: String,
@@ -82,7 +82,7 @@ pub(crate) fn run(ui: &Ui, args: &CoordinatorArgs) -> anyhow::Result<Exit> {
     cluster::runtime()?.block_on(serve(ui, args))
 }
 
-/// A coordinator that others can reach without proving who they are gives the machine's files to anybody.
+/// Refuses to serve other machines without authentication: anyone could read this machine's files.
 fn refuse_exposure(args: &CoordinatorArgs) -> anyhow::Result<()> {
     let (listen, security) = (args.listen, &args.security);
     if listen.ip().is_loopback() || security.insecure {
@@ -92,7 +92,7 @@ fn refuse_exposure(args: &CoordinatorArgs) -> anyhow::Result<()> {
         (true, true) => return Ok(()),
         (false, false) => format!("--listen {listen} can be reached from other machines, by anybody"),
         (true, false) => {
-            format!("--listen {listen} can be reached from other machines, and nobody need prove who they are")
+            format!("--listen {listen} can be reached from other machines, and callers need not authenticate")
         }
         (false, true) => {
             format!("--listen {listen} can be reached from other machines, and tokens would travel in the clear")
@@ -120,7 +120,7 @@ async fn serve(ui: &Ui, args: &CoordinatorArgs) -> anyhow::Result<Exit> {
     let url = format!("{}://{address}", if security.tls.is_some() { "https" } else { "http" });
     ui.note(format!("coordinator listening on {url}, storage {}", storage.url()));
     if args.security.insecure && !args.listen.ip().is_loopback() {
-        ui.warn("--insecure: whoever can reach this address may read and write everything here, or listen in");
+        ui.warn("--insecure: anyone who can reach this address may read and write everything here, or eavesdrop");
     }
     let metrics = match args.metrics {
         Some(address) => Some(transport::listen(address).await.context("cannot serve --metrics")?),

@@ -109,7 +109,7 @@ async fn download(ui: &Ui, args: &DownloadArgs) -> anyhow::Result<Exit> {
     report(ui, args, &summary.missing(manifest.missing()))
 }
 
-/// Refuses what cannot be written before anything is asked.
+/// Refuses an output that cannot be written, before any call.
 fn target(args: &DownloadArgs) -> anyhow::Result<Target> {
     let target = Target::of(&args.out);
     match &target {
@@ -124,7 +124,7 @@ fn target(args: &DownloadArgs) -> anyhow::Result<Target> {
     }
 }
 
-/// Says why there is nothing to fetch.
+/// Returns why there is nothing to fetch.
 fn unfinished(status: &JobStatus) -> anyhow::Error {
     if let Some(error) = cluster::no_result_error(status) {
         return error;
@@ -142,7 +142,7 @@ fn finished_file(target: &Target, job: JobId) -> anyhow::Result<Option<RunSummar
         return Ok(None);
     }
     let refuse = || {
-        let what = format!("`{}` is there already and is not the output of job {job}", file.display());
+        let what = format!("`{}` already exists and is not the output of job {job}", file.display());
         Advice::usage(what).hint("give another --out, or remove the file; nothing was changed")
     };
     let reader = VectorReader::open(file).with_context(refuse)?;

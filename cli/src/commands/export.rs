@@ -22,7 +22,7 @@ pub(crate) struct ExportArgs {
     /// The file to write.
     #[arg(long, value_name = "FILE", env = "ENCAJE_EXPORT_OUT")]
     pub(crate) out: PathBuf,
-    /// Replaces the file if it is there already.
+    /// Replaces an existing file.
     #[arg(long)]
     pub(crate) force: bool,
     /// Prints the summary on stdout as one JSON object.

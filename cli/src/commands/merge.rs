@@ -28,7 +28,7 @@ pub(crate) struct MergeArgs {
     /// does not become `binary`.
     #[arg(long, value_enum)]
     pub(crate) output_dtype: Option<OutputDtype>,
-    /// Replaces the file if it is there already.
+    /// Replaces an existing file.
     #[arg(long)]
     pub(crate) force: bool,
     /// Prints the summary on stdout as one JSON object.

@@ -1,5 +1,5 @@
-//! What can be typed: the table of all commands. A command is one file with its arguments, whose doc comments are the manual,
-//! and its code; it is entered here.
+//! The table of all commands. A command is one file with its arguments, whose doc comments are the manual, and its code; it is
+//! entered here.
 //!
 //! Every option can also be set by `ENCAJE_<OPTION>` in the environment and by `encaje.toml`; see `config`.
 
@@ -36,7 +36,7 @@ use crate::ui::Ui;
 /// Turns large text corpora into Parquet files of embedding vectors, and accounts for every input row.
 ///
 /// `encaje run` does everything in one process: no server, no database to set up. It can be interrupted at any moment
-/// and started again; it goes on where it was. Results go to stdout, talk goes to stderr.
+/// and started again; it goes on where it was. Results go to stdout, messages to stderr.
 ///
 /// Exit codes: 0 done; 1 failed; 2 usage; 3 finished, but rows are missing, or were rejected and --strict was given; 4 a GPU
 /// is lost to the process, start it again; 130 interrupted (the state is kept: run again to resume).
@@ -62,7 +62,7 @@ pub(crate) struct GlobalArgs {
     /// Reads defaults for options from this file instead of `encaje.toml` in the current directory.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Says nothing on stderr but warnings and errors.
+    /// Prints only warnings and errors on stderr.
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
     /// Logs what happens inside to stderr: -v for events, -vv for details. `ENCAJE_LOG` takes a filter such as

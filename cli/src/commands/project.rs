@@ -36,7 +36,7 @@ pub(crate) struct ProjectArgs {
     /// Writes x and y with `row` and the kept columns to this Parquet file.
     #[arg(long, value_name = "FILE.parquet", env = "ENCAJE_PROJECT_COORDS")]
     pub(crate) coords: Option<PathBuf>,
-    /// Replaces files that are there already.
+    /// Replaces existing files.
     #[arg(long)]
     pub(crate) force: bool,
     #[command(flatten)]

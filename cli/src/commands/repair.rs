@@ -1,5 +1,5 @@
-//! `encaje repair`: finds the output files of a job that are damaged or missing, and has their shards made again. What is
-//! whole stays as it is.
+//! `encaje repair`: finds the output files of a job that are damaged or missing, and requeues their shards. Intact
+//! files are kept.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use crate::fetch::{self, ExpectedFile};
 use crate::outdir::{self, OutDir};
 use crate::ui::{self, Amount, Ui};
 
-/// Finds output files that are damaged or missing, and has them made again.
+/// Finds output files that are damaged or missing, and requeues their shards.
 #[derive(Debug, Args)]
 pub(crate) struct RepairArgs {
     /// A job of a cluster by its id, or the directory of an `encaje run`.
@@ -30,7 +30,7 @@ pub(crate) struct RepairArgs {
     pub(crate) target: String,
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
-    /// Says what is damaged and changes nothing; exits with 1 if anything is.
+    /// Reports damage and changes nothing; exits with 1 if there is any.
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Prints the report on stdout as one JSON object.
@@ -41,7 +41,7 @@ pub(crate) struct RepairArgs {
 /// Winners read from the database at once.
 const PAGE: u32 = 1_000;
 
-/// What was found and done.
+/// The report.
 #[derive(Serialize)]
 struct Report {
     target: String,
@@ -125,7 +125,7 @@ struct Placed {
     expected: ExpectedFile,
 }
 
-/// Undoes the last step of a run for what is whole, and hands what is not back to the job: the next run does the rest.
+/// Moves intact parts back to where shards are stored, and requeues damaged ones: the next run does the rest.
 async fn repair_output(ui: &Ui, args: &RepairArgs, out: &OutDir) -> anyhow::Result<Report> {
     let root = out.root().display().to_string();
     let Some(record) = out.record()? else { return Err(no_run(out)) };
@@ -165,7 +165,7 @@ async fn repair_output(ui: &Ui, args: &RepairArgs, out: &OutDir) -> anyhow::Resu
         }
         let shards: Vec<u64> = damaged.iter().map(|damage| damage.shard).collect();
         store.repair(record.job, &shards).await?;
-        ui.note("run the same `encaje run` again: it makes them anew and keeps the rest");
+        ui.note("run the same `encaje run` again: it produces them again and keeps the rest");
     }
     store.close().await?;
     Ok(Report { target: root, files: placed.len(), damaged, requeued: requeue })

@@ -1,8 +1,7 @@
-//! `encaje run`: from a corpus to vector files in one process. Run again, it goes on where it was.
+//! `encaje run`: from a corpus to vector files in one process. Run again, it resumes.
 //!
-//! The order of steps is the promise that every one of them can be the last: look at the corpus and model; lock the
-//! output; write down the job; run it; move its parts into place; write the manifest; clean up. A later run finds out
-//! which steps are done and does the rest.
+//! The process may be killed after any step: check corpus and model; lock the output; write the job record; run the job;
+//! move its parts into place; write the manifest; clean up. The next run does the steps that are left.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -71,7 +70,7 @@ pub(crate) struct MachineArgs {
     pub(crate) threads: Option<u32>,
 }
 
-/// What was asked for, looked at and found possible.
+/// The request, after preflight.
 struct Request<'a> {
     args: &'a RunArgs,
     target: Target,
@@ -122,16 +121,16 @@ pub(crate) fn run(ui: &Ui, args: &RunArgs) -> anyhow::Result<Exit> {
     report(ui, &request, &summary)
 }
 
-/// The parts of a job, in place.
+/// The published parts of a job.
 struct ProducedParts {
     totals: RowCounts,
     /// What was done before this run.
     before: Amount,
-    /// Whether that was everything.
+    /// Whether every part existed already.
     already_complete: bool,
 }
 
-/// Makes the parts and the manifest, or finds them made. `None` means that the user interrupted.
+/// Produces the parts and the manifest, unless they exist. `None` means that the user interrupted.
 fn produce_parts(
     ui: &Ui,
     request: &Request<'_>,
@@ -156,7 +155,7 @@ fn produce_parts(
     Ok(embedded.map(|(totals, before)| ProducedParts { totals, before, already_complete: false }))
 }
 
-/// Looks at everything that can be wrong before any work is done.
+/// Checks everything that can fail before any work is done.
 fn preflight<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) -> anyhow::Result<Request<'a>> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let target = Target::of(&args.output.out);
@@ -204,7 +203,7 @@ fn begun_with(target: &Target, out: &OutDir, record: Option<&JobRecord>) -> Opti
     }
 }
 
-/// Returns the counts of the output file, if it is there and is what was asked for. Refuses any other file.
+/// Returns the counts of the output file, if it exists and is of this job. Refuses any other file.
 fn finished_file(request: &Request<'_>) -> anyhow::Result<Option<RowCounts>> {
     let Target::File(file) = &request.target else { return Ok(None) };
     if !file.try_exists().with_context(|| format!("cannot look for `{}`", file.display()))? {
@@ -214,18 +213,18 @@ fn finished_file(request: &Request<'_>) -> anyhow::Result<Option<RowCounts>> {
         Advice::usage(what).hint("give another --out, or remove the file to make it again").hint(NOTHING_CHANGED)
     };
     let reader = VectorReader::open(file)
-        .with_context(|| refuse(format!("`{}` is there already and is no output of encaje", file.display())))?;
+        .with_context(|| refuse(format!("`{}` already exists and is not an output of encaje", file.display())))?;
     if reader.info().spec_digest != request.spec.digest() {
-        let what = format!("`{}` is there already, made with other parameters or from another corpus", file.display());
+        let what = format!("`{}` already exists, made with other parameters or from another corpus", file.display());
         return Err(refuse(what).into());
     }
     Ok(Some(reader.totals().totals.clone()))
 }
 
-/// What is said of every way to start over.
+/// The last hint of every refusal.
 const NOTHING_CHANGED: &str = "nothing was changed";
 
-/// Refuses a directory with vector files that no run accounts for.
+/// Refuses a directory with output files that belong to no job of it.
 fn refuse_foreign_files(request: &Request<'_>) -> anyhow::Result<()> {
     if request.out.record()?.is_some() {
         return Ok(());
@@ -240,7 +239,7 @@ fn refuse_foreign_files(request: &Request<'_>) -> anyhow::Result<()> {
     Err(Advice::usage(what).hint("give another --out, or remove what is there").hint(NOTHING_CHANGED).into())
 }
 
-/// Makes sure that the directory's job is the one asked for; writes it down where there is none.
+/// Loads the record of the directory's job and checks that it is the requested one; creates it where there is none.
 fn load_or_create_record(ui: &Ui, request: &Request<'_>) -> anyhow::Result<JobRecord> {
     if let Some(record) = request.out.record()? {
         let Some(refusal) = refusal(request, &record) else { return Ok(record) };
@@ -257,7 +256,7 @@ fn load_or_create_record(ui: &Ui, request: &Request<'_>) -> anyhow::Result<JobRe
     Ok(record)
 }
 
-/// Says why the directory's job is not the one asked for, if it is another.
+/// Returns why the directory's job is not the requested one, if it differs.
 fn refusal(request: &Request<'_>, record: &JobRecord) -> Option<Advice> {
     let root = request.out.root().display();
     let start_over = format!("to start over, remove what was made: rm -r {root}");
@@ -317,7 +316,7 @@ fn info_of(request: &Request<'_>) -> FileInfo {
     FileInfo::of(&spec.model, &spec.embed, Some(resolved))
 }
 
-/// Says why the job has no result, and what can be done.
+/// Returns why the job has no result, with hints.
 fn failure(request: &Request<'_>, status: &JobStatus) -> anyhow::Error {
     let reason = status.reason.as_deref().or(status.pause_reason.as_deref()).unwrap_or("no reason was given");
     let advice = Advice::failed(format!("the job failed: {reason}"));

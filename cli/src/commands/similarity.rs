@@ -30,7 +30,7 @@ pub(crate) struct SimilarityArgs {
     /// Takes so many rows of the file, from its top.
     #[arg(long, value_name = "N", default_value_t = 20, requires = "from", value_parser = clap::value_parser!(u32).range(1..=400))]
     pub(crate) rows: u32,
-    /// Takes the file as this format, whatever its extension.
+    /// Reads the file as this format, whatever its extension.
     #[arg(long, value_enum, value_name = "FORMAT", requires = "from")]
     pub(crate) format: Option<Format>,
     /// Names the column of the file that holds the text.
@@ -53,7 +53,7 @@ pub(crate) struct SimilarityArgs {
     /// Draws a heat map into this file; the extension says what it is.
     #[arg(long, value_name = "PLOT.html|.png|.svg", env = "ENCAJE_SIMILARITY_OUT")]
     pub(crate) out: Option<PathBuf>,
-    /// Replaces the file if it is there already.
+    /// Replaces an existing file.
     #[arg(long)]
     pub(crate) force: bool,
     /// Prints texts and matrix on stdout as one JSON object.
@@ -165,7 +165,7 @@ fn cosines(vectors: &[f32], width: usize) -> Vec<f32> {
     rows.iter().flat_map(|a| rows.iter().map(|b| dot(a, b).clamp(-1.0, 1.0) as f32)).collect()
 }
 
-/// Spells the matrix: names on the left, numbered columns.
+/// Formats the matrix: names on the left, numbered columns.
 fn table(texts: &[String], values: &[f32]) -> Vec<String> {
     let name = |text: &String| {
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -1,4 +1,4 @@
-//! `encaje status`: how a job of a cluster stands, or the one in an output directory.
+//! `encaje status`: the status of a job of a cluster, or of an output directory.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::exit::{Advice, Exit};
 use crate::outdir::{OutState, OutStatus};
 use crate::ui::{self, Ui};
 
-/// Shows how a job stands: one of a cluster by its id, or the one in an output directory.
+/// Shows the status of a job: one of a cluster by its id, or the one in an output directory.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
     /// A job of a cluster by its id, or the output of `encaje run`: a directory, or the `.parquet` file. Without one: all
@@ -41,7 +41,7 @@ pub(crate) fn run(ui: &Ui, args: &StatusArgs) -> anyhow::Result<Exit> {
     }
 }
 
-/// A job's id looks like no path; where there is a path of that name all the same, it is meant.
+/// A job's id does not look like a path; an existing path of that name takes precedence.
 fn job_named(target: &str) -> Option<JobId> {
     target.parse().ok().filter(|_| !Path::new(target).exists())
 }

@@ -15,7 +15,7 @@ use crate::args::parse_role;
 use crate::exit::{Advice, Exit};
 use crate::ui::Ui;
 
-/// Makes, lists or revokes the tokens with which people prove who they are.
+/// Creates, lists or revokes the tokens by which people authenticate.
 #[derive(Debug, Args)]
 pub(crate) struct TokenArgs {
     #[command(subcommand)]
@@ -25,11 +25,11 @@ pub(crate) struct TokenArgs {
 /// What to do with tokens.
 #[derive(Debug, Subcommand)]
 enum TokenCommand {
-    /// Makes a token, prints it once, and adds its digest to a token file.
+    /// Creates a token, prints it once, and adds its digest to a token file.
     New(TokenNewArgs),
     /// Lists the tokens of a token file.
     List(TokenFileArgs),
-    /// Takes a name's tokens out of a token file; coordinators notice within a second or so.
+    /// Removes a name's tokens from a token file; coordinators notice within about a second.
     Revoke(TokenRevokeArgs),
 }
 

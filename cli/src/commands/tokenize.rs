@@ -42,7 +42,7 @@ struct Tokenized<'a> {
     tokens: Vec<TokenReport>,
     /// 1 for each token: there is no padding that the model must not see.
     attention_mask: Vec<u8>,
-    /// What the tokens stand for, without the special ones.
+    /// The decoded text, without special tokens.
     decoded: String,
     n_tokens: usize,
     truncated: bool,

@@ -24,7 +24,7 @@ pub(crate) struct VerifyArgs {
     /// the directory of a `run`, how it was read need not be said again.
     #[arg(long, value_name = "CORPUS", num_args = 1.., env = "ENCAJE_VERIFY_CORPUS")]
     pub(crate) corpus: Vec<String>,
-    /// Takes every source of the corpus as this format, whatever its extension.
+    /// Reads every source of the corpus as this format, whatever its extension.
     #[arg(long, value_enum, value_name = "FORMAT", requires = "corpus")]
     pub(crate) format: Option<Format>,
     /// Names the corpus column that holds the text. The default is the one that `run` was given, else `text`.
@@ -78,7 +78,7 @@ fn corpus(
         return Ok(None);
     }
     let sources = match runtime.block_on(dataset::expand(patterns, args.format)) {
-        // The names may not tell the format, where `run` was told.
+        // The format may be known only from the `run`'s options.
         Err(error) if args.format.is_none() => {
             let told = of_run.ok_or(error)?;
             runtime.block_on(dataset::expand(patterns, Some(told)))?
@@ -98,7 +98,7 @@ fn format_of(run: &JobSpec) -> Option<Format> {
     formats.all(|format| format == first).then_some(first)
 }
 
-/// Spells a check as the JSON report does, with spaces.
+/// Formats the name of a check as the JSON report does, with spaces.
 fn name_of(check: &impl serde::Serialize) -> anyhow::Result<String> {
     let name = serde_json::to_value(check)?;
     Ok(name.as_str().unwrap_or_default().replace('_', " "))

@@ -1,4 +1,4 @@
-//! `encaje worker`: works for a cluster until it is told to stop.
+//! `encaje worker`: runs a worker until it is stopped.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::{cluster, devices, restart, signals};
 
 /// Works for a cluster: leases shards, embeds them, writes the results to its storage.
 ///
-/// Workers come and go as they like. One that is told to stop (SIGTERM or ctrl-C) gives its shards back at once; the
+/// Workers may join and leave at any time. One that is told to stop (SIGTERM or ctrl-C) gives its shards back at once; the
 /// shards of one that dies go to others when its time is over.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  encaje worker --coordinator http://127.0.0.1:7600")]
@@ -61,13 +61,13 @@ pub(crate) struct WorkerArgs {
     pub(crate) json: bool,
 }
 
-/// What a script is told.
+/// An event for scripts.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Event<'a> {
-    /// It asks for work.
+    /// It requests leases.
     Started { name: &'a str },
-    /// It has given everything back and ended.
+    /// It has released its leases and ended.
     Stopped { shards: u64, rows: u64, rejected: u64, tokens: u64 },
 }
 

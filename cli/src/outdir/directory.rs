@@ -12,7 +12,7 @@ use crate::exit::Advice;
 
 /// Name of the folder with the state of a run.
 pub(crate) const STATE_DIR: &str = ".encaje";
-/// What is appended to `FILE.parquet` to name the directory where it is made.
+/// The suffix of `FILE.parquet` that names its work directory.
 const WORK_SUFFIX: &str = ".encaje";
 
 /// What `--out` names.
@@ -43,7 +43,7 @@ impl Target {
         }
     }
 
-    /// What the user called it.
+    /// The path as given.
     pub(crate) fn path(&self) -> &Path {
         match self {
             Target::Dir(path) | Target::File(path) => path,
@@ -104,7 +104,7 @@ impl OutDir {
         if is_there { Ok(Some(Manifest::load_checked(&self.root)?)) } else { Ok(None) }
     }
 
-    /// Returns a part file or manifest that no run of ours accounts for, if there is one.
+    /// Returns a part file or manifest that belongs to no job of this directory, if there is one.
     pub(crate) fn foreign_file(&self) -> anyhow::Result<Option<PathBuf>> {
         let entries = match fs::read_dir(&self.root) {
             Ok(entries) => entries,
@@ -122,7 +122,7 @@ impl OutDir {
         Ok(foreign.into_iter().min())
     }
 
-    /// Takes away what a finished run does not need any more.
+    /// Removes what a finished run does not need any more.
     pub(crate) fn clean_up(&self) -> anyhow::Result<()> {
         for leftover in [self.state_dir().join("jobs"), self.spool()] {
             remove_dir(&leftover)?;
@@ -135,8 +135,8 @@ impl OutDir {
         Ok(self.foreign_file()?.is_some() || has_shard(&self.state_dir().join("jobs")))
     }
 
-    /// Forgets a job that made nothing, so that another can take its place. The record goes last: what is interrupted
-    /// here is begun again by the next run.
+    /// Removes a job that produced nothing, so that another can replace it. The record is removed last: the next run repeats
+    /// an interrupted reset.
     pub(crate) fn reset(&self) -> anyhow::Result<()> {
         self.clean_up()?;
         for name in ["state.db", "state.db-wal", "state.db-shm", "state.db.lock", "status.json", "run.json", "job.json"]
@@ -151,7 +151,7 @@ impl OutDir {
         Ok(())
     }
 
-    /// Takes away the directory with all that is in it.
+    /// Removes the directory.
     pub(crate) fn remove(&self) -> anyhow::Result<()> {
         remove_dir(&self.root)
     }

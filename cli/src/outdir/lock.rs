@@ -15,14 +15,14 @@ pub(super) const LOCK_WITHIN: Duration = Duration::from_secs(2);
 /// How often it is tried meanwhile.
 const LOCK_EVERY: Duration = Duration::from_millis(20);
 
-/// The right to work in a directory, for as long as it lives.
+/// A lock on a directory, released on drop.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
 }
 
 impl OutDir {
-    /// Takes the directory for this process, making it where it is missing. Waits a moment for another process that is
+    /// Locks the directory for this process, creating it where it is missing. Waits a moment for another process that is
     /// about to end.
     pub(crate) fn lock(&self) -> anyhow::Result<Lock> {
         let state = self.state_dir();

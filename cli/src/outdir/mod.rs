@@ -1,6 +1,6 @@
 //! An output directory: where things lie in it, who may work in it, and how finished parts get their names.
 //!
-//! `OUT/.encaje/` holds what a run needs to go on: `job.json` (what is being made), `state.db` (how far it got), the
+//! `OUT/.encaje/` holds what a run needs to resume: `job.json` (the job), `state.db` (its progress), the
 //! shards that are done, `status.json` (for showing only), `run.json` (how fast the run was that finished it), and `lock`.
 //! `OUT/part-NNNNN.parquet` and `OUT/manifest.json` appear when the job is done, the manifest last. Every step can be
 //! interrupted and done again.

@@ -20,7 +20,7 @@ pub(crate) struct EmptyPart<'a> {
 }
 
 impl OutDir {
-    /// Moves the finished shards to their places and writes the manifest last. Done twice, it is done once.
+    /// Moves the finished shards to their places and writes the manifest last. Idempotent.
     ///
     /// `empty` describes the single, empty part of a job without rows.
     pub(crate) async fn publish(&self, storage: &Storage, key: &str, empty: EmptyPart<'_>) -> anyhow::Result<Manifest> {
@@ -116,7 +116,7 @@ fn check_size(path: &Path, bytes: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes renames in a directory outlive a power cut.
+/// Makes renames in a directory durable.
 fn sync_dir(path: &Path) -> anyhow::Result<()> {
     File::open(path).and_then(|dir| dir.sync_all()).with_context(|| format!("cannot sync `{}`", path.display()))
 }

@@ -1,4 +1,4 @@
-//! What a run writes down in its output directory about itself: the job, how far it got, how fast it was.
+//! The records of a run in its output directory: its job, its status, its speed.
 
 use std::fs;
 use std::io;
@@ -18,7 +18,7 @@ use crate::summary::RunSummary;
 /// Version of `job.json`.
 const RECORD_FORMAT: u32 = 1;
 
-/// What is being made in a directory: written before the job is submitted, never changed.
+/// The job of a directory: written before the job is submitted, never changed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct JobRecord {
     /// Version of this file's format.
@@ -38,10 +38,10 @@ impl JobRecord {
     }
 }
 
-/// What a running process writes down about its job, every second or so.
+/// The status that a running process writes about every second.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Snapshot {
-    /// Where the job stood.
+    /// The state of the job.
     pub(crate) state: JobState,
     /// Why it failed.
     pub(crate) reason: Option<String>,
@@ -63,7 +63,7 @@ pub(crate) struct Speed {
 }
 
 impl OutDir {
-    /// Returns what is being made here, if anything is.
+    /// Returns the record of the job of this directory, if it has one.
     pub(crate) fn record(&self) -> anyhow::Result<Option<JobRecord>> {
         let path = self.record_path();
         let bytes = match fs::read(&path) {
@@ -84,13 +84,13 @@ impl OutDir {
         Ok(Some(record))
     }
 
-    /// Writes down what is being made, at once or not at all.
+    /// Writes the record of the job, atomically.
     pub(crate) fn write_record(&self, record: &JobRecord) -> anyhow::Result<()> {
         write_atomically(&self.record_path(), &serde_json::to_vec_pretty(record)?)?;
         Ok(())
     }
 
-    /// Returns what the process that works here, or the last one that did, wrote down about the job.
+    /// Returns the last status that a process working here wrote.
     pub(crate) fn snapshot(&self) -> anyhow::Result<Option<Snapshot>> {
         let path = self.snapshot_path();
         match fs::read(&path) {
@@ -101,7 +101,7 @@ impl OutDir {
         }
     }
 
-    /// Writes down how the job stands, for other processes to show. Nothing depends on it, so it is not synced.
+    /// Writes the status of the job for other processes to show. Nothing depends on it, so it is not synced.
     pub(crate) fn write_snapshot(&self, snapshot: &Snapshot) -> anyhow::Result<()> {
         let file = AtomicFile::create(&self.snapshot_path(), true)?;
         let cannot = || format!("cannot write `{}`", self.snapshot_path().display());
@@ -109,14 +109,13 @@ impl OutDir {
         Ok(file.persist_unsynced()?)
     }
 
-    /// Writes down how fast the run was that made the output. It is kept apart from the manifest, which says the same
-    /// whoever made it and however long that took.
+    /// Writes the speed of the run that made the output. It is not part of the manifest, which is deterministic.
     pub(crate) fn write_speed(&self, summary: &RunSummary) -> anyhow::Result<()> {
         write_atomically(&self.speed_path(), &serde_json::to_vec_pretty(summary)?)?;
         Ok(())
     }
 
-    /// Returns how fast the run was that made the output, if a run of this machine did and wrote it down.
+    /// Returns the speed of the run that made the output, if it is known.
     pub(crate) fn speed(&self) -> Option<Speed> {
         let speed: Speed = serde_json::from_slice(&fs::read(self.speed_path()).ok()?).ok()?;
         (speed.rows_per_second > 0.0).then_some(speed)

@@ -1,4 +1,4 @@
-//! How an output stands, from what lies on disk: for `status` and `list`.
+//! The status of an output, from its files: for `status` and `list`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -36,12 +36,12 @@ impl fmt::Display for OutState {
     }
 }
 
-/// How an output stands.
+/// The status of an output.
 #[derive(Debug, Serialize)]
 pub(crate) struct OutStatus {
     /// The directory or file.
     pub(crate) out: String,
-    /// What it is doing.
+    /// Its state.
     pub(crate) state: OutState,
     /// Why it failed.
     pub(crate) reason: Option<String>,
@@ -66,7 +66,7 @@ pub(crate) struct OutStatus {
 }
 
 impl OutStatus {
-    /// Looks at an output. `None` means that there is nothing of ours.
+    /// Reads the status of an output; `None` where there is none.
     pub(crate) fn of(path: &Path) -> anyhow::Result<Option<Self>> {
         let target = Target::of(path);
         let out = target.work_dir();
@@ -131,7 +131,7 @@ impl OutStatus {
         }))
     }
 
-    /// Says how many rows are done.
+    /// Formats how many rows are done.
     pub(crate) fn rows_text(&self) -> String {
         match (self.state, self.rows) {
             (OutState::Done, _) if self.missing == 0 => ui::counted(self.rows_done, "row"),
@@ -141,7 +141,7 @@ impl OutStatus {
     }
 }
 
-/// What a process that is gone was working on waits for the next one.
+/// Shards that a dead process was working on are pending.
 fn shards_of(snapshot: &Snapshot, state: OutState) -> ShardCounts {
     let shards = snapshot.shards;
     match state {
@@ -157,7 +157,7 @@ pub(crate) fn outputs_below(parent: &Path) -> anyhow::Result<Vec<OutStatus>> {
     let mut paths: Vec<PathBuf> = Vec::new();
     for entry in std::fs::read_dir(parent)? {
         let path = entry?.path();
-        // The work directory of `x.parquet` stands for that file.
+        // The work directory of `x.parquet` is listed as that file.
         let is_work_of_file = path.extension().is_some_and(|extension| extension == "encaje")
             && path.with_extension("").extension().is_some_and(|extension| extension == "parquet");
         paths.push(if is_work_of_file { path.with_extension("") } else { path });
@@ -166,7 +166,7 @@ pub(crate) fn outputs_below(parent: &Path) -> anyhow::Result<Vec<OutStatus>> {
     paths.dedup();
     let mut found = Vec::new();
     for path in paths {
-        // What is damaged or unreadable is no reason to hide the rest.
+        // Damaged or unreadable outputs do not hide the rest.
         if let Ok(Some(status)) = OutStatus::of(&path) {
             found.push(status);
         }

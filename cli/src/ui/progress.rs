@@ -72,7 +72,7 @@ impl Progress {
         }
     }
 
-    /// Says something on stderr that must not be missed, beside the display.
+    /// Prints a warning on stderr without tearing the display.
     pub(crate) fn warn(&self, text: &str) {
         let text = format!("warning: {text}");
         match &self.shown {
@@ -120,7 +120,7 @@ fn draw(bar: &ProgressBar, what: &str, done: Amount, planned: u64, total: Option
     bar.tick();
 }
 
-/// Says where things stand in one line.
+/// Formats the progress in one line.
 fn describe(done: Amount, planned: u64, total: Option<u64>, rate: &Rate) -> String {
     let rows = match total {
         Some(total) => {
@@ -132,14 +132,14 @@ fn describe(done: Amount, planned: u64, total: Option<u64>, rate: &Rate) -> Stri
     [Some(rows), pace(rate), left(done, total, rate)].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// Says how fast it goes, once that is known.
+/// Formats the rate, once it is known.
 fn pace(rate: &Rate) -> Option<String> {
     let (rows, tokens) = rate.per_second()?;
     let tokens = if tokens > 0.0 { format!(", {} tokens/s", speed(tokens)) } else { String::new() };
     Some(format!("{} rows/s{tokens}", speed(rows)))
 }
 
-/// Says how long it will take, once that is known.
+/// Formats the remaining time, once it is known.
 fn left(done: Amount, total: Option<u64>, rate: &Rate) -> Option<String> {
     let (rows, _) = rate.per_second()?;
     let total = total.filter(|total| *total > done.rows)?;

@@ -1,10 +1,10 @@
-//! Data on stdout, talk on stderr. The only file in the workspace that prints.
+//! Data on stdout, messages on stderr. The only file in the workspace that prints.
 
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
-/// The two streams, and how talkative to be.
+/// Stdout and stderr, with the user's verbosity.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ui {
     pub(super) quiet: bool,
@@ -12,19 +12,19 @@ pub(crate) struct Ui {
 }
 
 impl Ui {
-    /// Looks at the terminal once. Logs would tear a bar apart, so `-v` asks for lines.
+    /// Detects a terminal. Logs would tear a bar apart, so `-v` prints lines.
     pub(crate) fn new(quiet: bool, verbose: u8) -> Self {
         Self { quiet, draws: verbose == 0 && io::stderr().is_terminal() }
     }
 
-    /// Says something on stderr, unless `--quiet`.
+    /// Prints a message on stderr, unless `--quiet`.
     pub(crate) fn note(&self, text: impl AsRef<str>) {
         if !self.quiet {
             write_line(text.as_ref());
         }
     }
 
-    /// Says something on stderr that must not be missed.
+    /// Prints a warning on stderr, even with `--quiet`.
     pub(crate) fn warn(&self, text: impl AsRef<str>) {
         write_line(&format!("warning: {}", text.as_ref()));
     }
@@ -47,7 +47,7 @@ impl Ui {
     }
 }
 
-/// Writes a line to stderr. Nobody listening there is no reason to stop.
+/// Writes a line to stderr; a closed stderr is ignored.
 pub(super) fn write_line(text: &str) {
     writeln!(io::stderr().lock(), "{text}").ok();
 }

@@ -4,17 +4,17 @@ use std::time::Duration;
 
 pub(crate) use atlas::thousands;
 
-/// Spells a number of things with its noun: `1 row`, `2 rows`.
+/// Formats a count with its noun: `1 row`, `2 rows`.
 pub(crate) fn counted(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", thousands(number), if number == 1 { "" } else { "s" })
 }
 
-/// Spells a rate: whole above ten, one digit after the point below.
+/// Formats a rate: whole above ten, one digit after the point below.
 pub(crate) fn speed(per_second: f64) -> String {
     if per_second >= 10.0 { thousands(per_second.round() as u64) } else { format!("{per_second:.1}") }
 }
 
-/// Spells a duration in its two largest units.
+/// Formats a duration in its two largest units.
 pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
@@ -25,7 +25,7 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
-/// Spells a size in bytes.
+/// Formats a size in bytes.
 pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let (mut value, mut unit) = (bytes as f64, 0);

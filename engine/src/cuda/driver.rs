@@ -365,7 +365,7 @@ impl Device for Stream {
 
     fn wait(&self) -> Result<(), Fault> {
         self.context.enter()?;
-        // SAFETY: this object owns the stream.
+        // SAFETY: the stream is this stream's own.
         check(self.driver(), "cuStreamSynchronize", unsafe { (self.driver().cuStreamSynchronize)(self.stream) })
     }
 
