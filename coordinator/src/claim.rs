@@ -105,7 +105,7 @@ pub async fn claim_storage(store: &Store, storage: Storage) -> Result<Storage, C
             return Err(refused);
         }
     }
-    let id = storage.give_id(&StorageId::new(common::rng::uuid_v7().to_string())).await?;
+    let id = storage.ensure_id(&StorageId::new(common::rng::uuid_v7().to_string())).await?;
     let storage = storage.with_id(id.clone());
     // Read once more before it is noted for good: bits also flip on the way.
     storage.confirm().await?;

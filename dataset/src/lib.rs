@@ -7,9 +7,10 @@ pub mod storage;
 pub mod vectors;
 
 pub use corpus::{
-    CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, CorpusPlace, Cursor, CutLimits, Cutter, Detour, Fingerprint, Notice,
+    CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, CorpusPlace, Cursor, CutLimits, Cutter, FallbackSource, Fingerprint, Notice,
     PlannedSource, RECORD_BYTES_MAX, RecordChunk, RecordReader, Records, Slice, SliceRange, SourceObject, corpus_place,
-    encoding_name, expand, inspect, inspect_with_notices, kept_schema_of, read, read_by, records, slice_blake3,
+    encoding_name, expand, inspect, inspect_with_notices, kept_schema_of, read, read_with_fallback, records,
+    slice_blake3,
 };
 pub use error::{DatasetError, ErrorKind};
 pub use spec::{

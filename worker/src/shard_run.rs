@@ -7,7 +7,7 @@ use dataset::{DatasetError, ErrorKind, FileSummary, Storage, VectorWriter, probe
 use engine::LoadError;
 use proto::Wire;
 use proto::job::RowCounts;
-use proto::relay::{is_upload, source_detour};
+use proto::relay::{fallback_source, is_upload};
 use proto::work::{Grant, Output};
 use tokio::time::Instant;
 
@@ -105,15 +105,15 @@ async fn make_output(
 ) -> Result<Output, ShardError> {
     in_place(workshop, storage).await?;
     let model = workshop.engines.get(&grant.model, &grant.embed).await?;
-    let detour = source_detour(&workshop.relay, grant.shard.job, grant.slice.source_index);
-    let reader = dataset::read_by(&grant.source, &grant.slice, &grant.read, storage, &detour).await?;
+    let fallback = fallback_source(&workshop.relay, grant.shard.job, grant.slice.source_index);
+    let reader = dataset::read_with_fallback(&grant.source, &grant.slice, &grant.read, storage, &fallback).await?;
     let spooled = workshop.spool.file(grant);
     let kept = dataset::kept_schema_of(&grant.source)?;
     let writer = VectorWriter::create(spooled.path(), &kept, &model.file_info(grant))?;
     let stages = Stages { grant, model, pools: &workshop.pools, meter: Arc::clone(meter) };
     // On the heap: the stages hold whole chunks by value.
     let (input_blake3, summary) = Box::pin(stages.run(reader, writer)).await?;
-    let again = dataset::slice_blake3(&grant.source, &grant.slice, &grant.read, storage, &detour);
+    let again = dataset::slice_blake3(&grant.source, &grant.slice, &grant.read, storage, &fallback);
     check_input(grant, &input_blake3, again).await?;
     meter.time_async(Stage::Store, Box::pin(store(storage, grant, spooled.path(), &summary))).await?;
     Ok(Output {

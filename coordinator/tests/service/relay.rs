@@ -4,7 +4,7 @@ use bytes::Bytes;
 use coordinator::Roots;
 use dataset::{ErrorKind, RejectReason};
 use proto::job::JobState;
-use proto::relay::{connect_storage, relayed, source_detour, source_key, upload_key, upload_source};
+use proto::relay::{connect_storage, fallback_source, relayed, source_key, upload_key, upload_source};
 
 use crate::harness::{Cluster, spec};
 
@@ -58,8 +58,9 @@ async fn a_worker_elsewhere_reads_the_sources_of_a_job_and_writes_its_outputs() 
         if let Some(content) = foreign {
             std::fs::write(&source.source.uri, content).unwrap();
         }
-        let detour = source_detour(&relay, job, grants[0].slice.source_index);
-        let mut reader = dataset::read_by(&source, &grants[0].slice, &spec.read, &relay, &detour).await.unwrap();
+        let fallback = fallback_source(&relay, job, grants[0].slice.source_index);
+        let mut reader =
+            dataset::read_with_fallback(&source, &grants[0].slice, &spec.read, &relay, &fallback).await.unwrap();
         let chunk = reader.next_chunk().await.unwrap().unwrap();
         assert_eq!(chunk.texts[0], Ok("text 0".to_owned()));
         assert_eq!(chunk.texts[3], Err(RejectReason::EmptyText));
@@ -86,8 +87,10 @@ async fn a_source_that_changed_is_not_relayed() {
     let worker = cluster.worker().await;
     let grant = worker.lease_some(&cluster, 1).await.remove(0);
     std::fs::write(&source.uri, "text,label\nother,x\n").unwrap();
-    let detour = source_detour(&relayed(cluster.wire()), job, 0);
-    let read = dataset::read_by(&grant.source, &grant.slice, &spec(vec![]).read, &cluster.storage(), &detour).await;
+    let fallback = fallback_source(&relayed(cluster.wire()), job, 0);
+    let read =
+        dataset::read_with_fallback(&grant.source, &grant.slice, &spec(vec![]).read, &cluster.storage(), &fallback)
+            .await;
     let error = read.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SourceChanged);
     assert!(error.to_string().contains(&source.uri), "{error}");

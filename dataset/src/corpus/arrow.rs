@@ -50,13 +50,13 @@ impl Index for ArrowIndex {
 /// Opens the rows of a slice.
 fn open(index: &ArrowIndex, object: BlockingObject, selection: &Selection) -> Result<ArrowBatches, DatasetError> {
     let positions = selection.positions(&index.schema);
-    let wanted = index.schema.project(&positions).map_err(|error| object.corrupt(error.to_string()))?;
+    let selected = index.schema.project(&positions).map_err(|error| object.corrupt(error.to_string()))?;
     // Each message tells its own version; footers of some writers tell another.
     let decoder = FileDecoder::new(Arc::clone(&index.schema), MetadataVersion::V1).with_projection(positions);
     Ok(ArrowBatches {
         object,
         decoder,
-        wanted: Arc::new(wanted),
+        selected: Arc::new(selected),
         messages: Arc::clone(&index.messages),
         next_message: 0,
         first_row: 0,
@@ -69,7 +69,7 @@ struct ArrowBatches {
     object: BlockingObject,
     decoder: FileDecoder,
     /// The columns that are read.
-    wanted: SchemaRef,
+    selected: SchemaRef,
     messages: Arc<[Message]>,
     next_message: usize,
     /// Row of the next batch, counted in the object.
@@ -87,7 +87,7 @@ impl Batches for ArrowBatches {
             self.next_message += 1;
             match message.kind {
                 // Every dictionary before the slice is read: a later one may extend or replace it.
-                Kind::Dictionary { id } if self.is_wanted(id) => self.read_dictionary(&message)?,
+                Kind::Dictionary { id } if self.is_selected(id) => self.read_dictionary(&message)?,
                 Kind::Dictionary { .. } => {}
                 Kind::Batch { rows } => {
                     let start =
@@ -106,9 +106,9 @@ impl Batches for ArrowBatches {
 
 impl ArrowBatches {
     /// Tells whether a column that is read has this dictionary.
-    fn is_wanted(&self, dictionary: i64) -> bool {
+    fn is_selected(&self, dictionary: i64) -> bool {
         #[expect(deprecated, reason = "the decoder itself knows dictionaries by the id in the schema")]
-        let fields = self.wanted.fields_with_dict_id(dictionary);
+        let fields = self.selected.fields_with_dict_id(dictionary);
         !fields.is_empty()
     }
 

@@ -89,21 +89,21 @@ impl ColumnBuilder {
 
 /// The rows of a chunk under construction: one text and one value per kept column for each record.
 #[derive(Debug)]
-pub(crate) struct Rows {
+pub(crate) struct ChunkBuilder {
     schema: SchemaRef,
     columns: Vec<ColumnBuilder>,
     texts: Vec<Text>,
     bytes: usize,
 }
 
-impl Rows {
+impl ChunkBuilder {
     /// Makes an empty chunk.
-    pub(crate) fn new(schema: SchemaRef) -> Rows {
+    pub(crate) fn new(schema: SchemaRef) -> ChunkBuilder {
         let columns = schema.fields().iter().map(|field| ColumnBuilder::new(field.data_type())).collect();
-        Rows { schema, columns, texts: Vec::new(), bytes: 0 }
+        ChunkBuilder { schema, columns, texts: Vec::new(), bytes: 0 }
     }
 
-    /// Returns the kept columns; each must get exactly one value before [`Rows::push_text`].
+    /// Returns the kept columns; each must get exactly one value before [`ChunkBuilder::push_text`].
     pub(crate) fn columns(&mut self) -> &mut [ColumnBuilder] {
         &mut self.columns
     }

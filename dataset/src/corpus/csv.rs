@@ -15,9 +15,9 @@ use memchr::{memchr, memchr_iter, memchr3};
 use spec::{Keep, ReadOptions, RejectReason};
 
 use crate::corpus::PlannedSource;
-use crate::corpus::columns::{Rows, text_of};
+use crate::corpus::columns::{ChunkBuilder, text_of};
 use crate::corpus::dialect::Dialect;
-use crate::corpus::formats::{Looking, Parse, Split, Splitter, Tail, TextFormat, Wanted};
+use crate::corpus::formats::{ColumnProbe, Parse, SelectedColumns, Split, Splitter, Tail, TextFormat};
 use crate::corpus::jsonl::UnknownKey;
 use crate::corpus::notice::Notice;
 use crate::corpus::sample::Front;
@@ -36,27 +36,27 @@ impl TextFormat for Csv {
         Box::new(CsvSplit::new(dialect))
     }
 
-    fn columns<'a>(&'a self, looking: Looking<'a>) -> BoxFuture<'a, Result<Columns, DatasetError>> {
+    fn columns<'a>(&'a self, probe: ColumnProbe<'a>) -> BoxFuture<'a, Result<Columns, DatasetError>> {
         async move {
-            let front = Front::read(self, &looking).await?;
-            let Looking { object, source, options, .. } = looking;
+            let front = Front::read(self, &probe).await?;
+            let ColumnProbe { object, source, options, .. } = probe;
             let found = front.header(object, Dialect::of(source.format, options))?;
             let names = unique_names(found.clone());
             let renamed = names.iter().zip(&found).filter(|(name, found)| name != found);
             let renamed: Vec<String> = renamed.map(|(name, _)| name.clone()).collect();
             if !renamed.is_empty() && options.keep == Keep::All {
-                looking.notices.push(Notice::ColumnsRenamed { uri: source.uri.clone(), names: renamed });
+                probe.notices.push(Notice::ColumnsRenamed { uri: source.uri.clone(), names: renamed });
             }
             // A header that was cut at the wrong character says more than its rows.
             if names.contains(&options.text_column) {
-                front.judge(self, &names, looking)?;
+                front.check_encoding(self, &names, probe)?;
             }
             Ok(Columns::Typed(names.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect()))
         }
         .boxed()
     }
 
-    fn cells<'a>(&self, record: &'a [u8], wanted: &Wanted<'_>) -> Vec<Cow<'a, [u8]>> {
+    fn cells<'a>(&self, record: &'a [u8], wanted: &SelectedColumns<'_>) -> Vec<Cow<'a, [u8]>> {
         let mut fields = Fields::default();
         fields.split(record, wanted.dialect);
         let positions = (0..wanted.header.len()).filter(|&index| wanted.names.contains(&wanted.header[index]));
@@ -144,7 +144,7 @@ impl Split for CsvSplit {
                 State::QuoteInQuoted if self.is_quote(byte) => Some(State::Quoted),
                 State::QuoteInQuoted => {
                     let next = self.unquoted(byte);
-                    self.judge(next == Some(State::Unquoted));
+                    self.record_odd_quotes(next == Some(State::Unquoted));
                     next
                 }
                 State::AfterCr => {
@@ -177,7 +177,7 @@ impl Split for CsvSplit {
 
     fn odd_quotes_at_end(&mut self) -> Option<OddQuotes> {
         if self.state == State::QuoteInQuoted {
-            self.judge(false);
+            self.record_odd_quotes(false);
         }
         self.odd
     }
@@ -209,7 +209,7 @@ impl CsvSplit {
     }
 
     /// Looks back at a quoted field: the oddest of a record is kept.
-    fn judge(&mut self, goes_on: bool) {
+    fn record_odd_quotes(&mut self, goes_on: bool) {
         let line_ends = self.line_ends.0.max(self.line_ends.1);
         let is_odd = goes_on || line_ends >= LINES_MANY;
         if is_odd && self.odd.is_none_or(|odd| odd.line_ends < line_ends) {
@@ -318,7 +318,7 @@ impl Parser {
 }
 
 impl Parse for Parser {
-    fn parse(&mut self, record: &[u8], rows: &mut Rows) -> Result<(), UnknownKey> {
+    fn parse(&mut self, record: &[u8], rows: &mut ChunkBuilder) -> Result<(), UnknownKey> {
         self.fields.split(record, self.dialect);
         let mut fits = true;
         for (column, index) in rows.columns().iter_mut().zip(&self.kept) {

@@ -74,7 +74,7 @@ fn parse(record: &[u8], keep: &[&str]) -> (Result<String, RejectReason>, Vec<Opt
     let schema = Arc::new(Schema::new(fields));
     let header = ["id", "text", "label"].map(str::to_owned);
     let mut parser = Parser::new(Dialect::of_format(Format::Csv), &header, "text", &schema).unwrap();
-    let mut rows = Rows::new(schema);
+    let mut rows = ChunkBuilder::new(schema);
     parser.parse(record, &mut rows).unwrap();
     let chunk = rows.finish(0);
     let kept =

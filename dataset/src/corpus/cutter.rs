@@ -104,7 +104,7 @@ impl Cutter {
                 self.open = Some(opened.map_err(|error| error.after_row(self.cursor.next_row.checked_sub(1)))?);
             }
             let next = self.next_of_source().await;
-            self.note_odd_quotes();
+            self.report_odd_quotes();
             match next {
                 Ok(Some(slice)) => {
                     self.cursor.next_row += slice.rows;
@@ -133,7 +133,7 @@ impl Cutter {
         std::mem::take(&mut self.notices)
     }
 
-    fn note_odd_quotes(&mut self) {
+    fn report_odd_quotes(&mut self) {
         let Some(source) = self.sources.get(self.cursor.source_index as usize) else { return };
         let Some(Open::Text { cut, first_row }) = &mut self.open else { return };
         for (records, odd) in cut.take_odd_quotes() {

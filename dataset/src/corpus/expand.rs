@@ -10,7 +10,7 @@ use spec::{Compression, Format, Source};
 
 use crate::corpus::formats;
 use crate::error::DatasetError;
-use crate::storage::{BucketPlace, Location, bucket_store, check_host, locate};
+use crate::storage::{BucketPlace, Location, bucket_store, check_host, parse_location};
 
 /// Objects looked at for one pattern over a bucket: a pattern without a folder in front could list a whole lake.
 const OBJECTS_MAX: usize = 1_000_000;
@@ -28,7 +28,7 @@ const MATCHING: MatchOptions =
 pub async fn expand(patterns: &[String], format: Option<Format>) -> Result<Vec<Source>, DatasetError> {
     let mut sources = Vec::new();
     for pattern in patterns {
-        match locate(pattern)? {
+        match parse_location(pattern)? {
             Location::Local(path) => {
                 for file in files_of(pattern, &path)? {
                     sources.push(source_of(&file, format)?);
@@ -189,7 +189,7 @@ pub enum CorpusPlace {
 /// # Errors
 /// An unsupported scheme, or a URL that carries more than a place.
 pub fn corpus_place(uri: &str) -> Result<CorpusPlace, DatasetError> {
-    Ok(match locate(uri)? {
+    Ok(match parse_location(uri)? {
         Location::Local(path) => CorpusPlace::Path(path),
         Location::Bucket(place) => CorpusPlace::Bucket { bucket: place.bucket_url(), key: place.key },
         Location::Web(url) => {

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use spec::{Format, ReadOptions, Source};
 
 use crate::corpus::columnar::{Batches, BlockingObject, Part, Selection};
-use crate::corpus::columns::Rows;
+use crate::corpus::columns::ChunkBuilder;
 use crate::corpus::csv::OddQuotes;
 use crate::corpus::dialect::Dialect;
 use crate::corpus::jsonl::{Inference, UnknownKey};
@@ -77,11 +77,11 @@ pub(crate) trait TextFormat: Sync {
     ///
     /// # Errors
     /// `BadInput` where the front is not of this format or in another encoding; the object cannot be read.
-    fn columns<'a>(&'a self, looking: Looking<'a>) -> BoxFuture<'a, Result<Columns, DatasetError>>;
+    fn columns<'a>(&'a self, probe: ColumnProbe<'a>) -> BoxFuture<'a, Result<Columns, DatasetError>>;
 
     /// Returns the cells of a record that hold these columns, for judging their encoding; the whole record where cells
     /// cannot be told apart.
-    fn cells<'a>(&self, record: &'a [u8], wanted: &Wanted<'_>) -> Vec<Cow<'a, [u8]>>;
+    fn cells<'a>(&self, record: &'a [u8], wanted: &SelectedColumns<'_>) -> Vec<Cow<'a, [u8]>>;
 
     /// Returns what turns records into rows.
     ///
@@ -96,7 +96,7 @@ pub(crate) trait TextFormat: Sync {
 }
 
 /// What is known while the columns of a source are found out.
-pub(crate) struct Looking<'a> {
+pub(crate) struct ColumnProbe<'a> {
     pub(crate) object: &'a Object,
     pub(crate) source: &'a Source,
     pub(crate) options: &'a ReadOptions,
@@ -106,7 +106,7 @@ pub(crate) struct Looking<'a> {
 }
 
 /// Columns whose cells are looked at.
-pub(crate) struct Wanted<'a> {
+pub(crate) struct SelectedColumns<'a> {
     pub(crate) names: &'a [String],
     /// Columns of the source, where its header names them.
     pub(crate) header: &'a [String],
@@ -159,7 +159,7 @@ pub(crate) trait Parse: Send {
     ///
     /// # Errors
     /// `UnknownKey`; nothing is appended then.
-    fn parse(&mut self, record: &[u8], rows: &mut Rows) -> Result<(), UnknownKey>;
+    fn parse(&mut self, record: &[u8], rows: &mut ChunkBuilder) -> Result<(), UnknownKey>;
 }
 
 /// A format whose objects have rows in parts. All of it may block, and runs on a thread that may.

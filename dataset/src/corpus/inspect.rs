@@ -8,7 +8,7 @@ use spec::{ReadOptions, Source};
 use crate::corpus::PlannedSource;
 use crate::corpus::columnar::{self, is_text};
 use crate::corpus::dialect;
-use crate::corpus::formats::{self, Layout, Looking};
+use crate::corpus::formats::{self, ColumnProbe, Layout};
 use crate::corpus::jsonl::Inference;
 use crate::corpus::notice::Notice;
 use crate::corpus::object::Object;
@@ -40,7 +40,7 @@ pub async fn inspect_with_notices(
     for source in sources {
         let object = Object::open(&source.uri).await?;
         let (inference, notices) = (&mut inference, &mut notices);
-        columns.push(columns_of(Looking { object: &object, source, options, inference, notices }).await?);
+        columns.push(columns_of(ColumnProbe { object: &object, source, options, inference, notices }).await?);
         object.check().await?;
         fingerprints.push(object.fingerprint().clone());
     }
@@ -48,7 +48,7 @@ pub async fn inspect_with_notices(
     let kept_schema = encode_schema(&kept);
     let planned = sources.iter().zip(columns).zip(fingerprints).map(|((source, columns), fingerprint)| {
         let header = match formats::is_delimited(source.format) {
-            true => names_read(columns.names(), &kept, options),
+            true => header_of_selection(columns.names(), &kept, options),
             false => Vec::new(),
         };
         PlannedSource { source: source.clone(), fingerprint, header, kept_schema: kept_schema.clone() }
@@ -58,19 +58,19 @@ pub async fn inspect_with_notices(
 
 /// Empties the names of columns that are not read: a header of thousands of columns, of which few are kept, stays short.
 /// Their places count, since every record has a field for each.
-fn names_read(names: Vec<String>, kept: &Schema, options: &ReadOptions) -> Vec<String> {
+fn header_of_selection(names: Vec<String>, kept: &Schema, options: &ReadOptions) -> Vec<String> {
     let read: HashSet<&str> = kept.fields().iter().map(|field| field.name().as_str()).collect();
     let is_read = |name: &str| name == options.text_column || read.contains(name);
     names.into_iter().map(|name| if is_read(&name) { name } else { String::new() }).collect()
 }
 
-async fn columns_of(looking: Looking<'_>) -> Result<SourceColumns, DatasetError> {
-    let Source { uri, format, .. } = looking.source;
+async fn columns_of(probe: ColumnProbe<'_>) -> Result<SourceColumns, DatasetError> {
+    let Source { uri, format, .. } = probe.source;
     let columns = match formats::layout(*format).0 {
-        Layout::Text(text) => text.columns(looking).await?,
+        Layout::Text(text) => text.columns(probe).await?,
         Layout::Columnar(columnar) => {
-            let schema = columnar::fields(looking.object, columnar).await?;
-            check_text_type(looking.object, schema.field_with_name(&looking.options.text_column).ok())?;
+            let schema = columnar::fields(probe.object, columnar).await?;
+            check_text_type(probe.object, schema.field_with_name(&probe.options.text_column).ok())?;
             Columns::Typed(schema.fields().iter().map(|field| field.as_ref().clone()).collect())
         }
     };

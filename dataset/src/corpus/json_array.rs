@@ -13,9 +13,9 @@ use memchr::memchr2;
 use spec::{Keep, ReadOptions};
 
 use crate::corpus::PlannedSource;
-use crate::corpus::columns::Rows;
+use crate::corpus::columns::ChunkBuilder;
 use crate::corpus::dialect::Dialect;
-use crate::corpus::formats::{Looking, Parse, Split, Splitter, Tail, TextFormat, Wanted};
+use crate::corpus::formats::{ColumnProbe, Parse, SelectedColumns, Split, Splitter, Tail, TextFormat};
 use crate::corpus::jsonl::{self, Sample, UnknownKey};
 use crate::corpus::sample::Front;
 use crate::corpus::schema::Columns;
@@ -33,25 +33,25 @@ impl TextFormat for JsonArray {
         Box::new(Elements::default())
     }
 
-    fn columns<'a>(&'a self, looking: Looking<'a>) -> BoxFuture<'a, Result<Columns, DatasetError>> {
+    fn columns<'a>(&'a self, probe: ColumnProbe<'a>) -> BoxFuture<'a, Result<Columns, DatasetError>> {
         async move {
-            let front = Front::read(self, &looking).await?;
-            check_front(&front).map_err(|problem| DatasetError::bad_input(looking.object.name(), problem))?;
+            let front = Front::read(self, &probe).await?;
+            check_front(&front).map_err(|problem| DatasetError::bad_input(probe.object.name(), problem))?;
             let mut sample = Sample::default();
             front.records().for_each(|record| sample.add(element(record)));
             if sample.objects == 0 && sample.records > 0 {
                 return Err(DatasetError::bad_input(
-                    looking.object.name(),
+                    probe.object.name(),
                     "its first elements are no objects: columns need names",
                 ));
             }
             sample.is_complete = front.is_whole;
-            jsonl::learn(self, looking, &front, &sample)
+            jsonl::add_sample(self, probe, &front, &sample)
         }
         .boxed()
     }
 
-    fn cells<'a>(&self, record: &'a [u8], wanted: &Wanted<'_>) -> Vec<Cow<'a, [u8]>> {
+    fn cells<'a>(&self, record: &'a [u8], wanted: &SelectedColumns<'_>) -> Vec<Cow<'a, [u8]>> {
         jsonl::cells(element(record), wanted)
     }
 
@@ -183,7 +183,7 @@ impl Elements {
 struct Parser(jsonl::Parser);
 
 impl Parse for Parser {
-    fn parse(&mut self, record: &[u8], rows: &mut Rows) -> Result<(), UnknownKey> {
+    fn parse(&mut self, record: &[u8], rows: &mut ChunkBuilder) -> Result<(), UnknownKey> {
         self.0.parse(element(record), rows)
     }
 }

@@ -13,9 +13,9 @@ use memchr::memchr;
 use spec::{Keep, ReadOptions, RejectReason};
 
 use crate::corpus::PlannedSource;
-use crate::corpus::columns::{ColumnBuilder, Rows, Text, text_of};
+use crate::corpus::columns::{ChunkBuilder, ColumnBuilder, Text, text_of};
 use crate::corpus::dialect::Dialect;
-use crate::corpus::formats::{Looking, Parse, Split, Splitter, Tail, TextFormat, Wanted};
+use crate::corpus::formats::{ColumnProbe, Parse, SelectedColumns, Split, Splitter, Tail, TextFormat};
 use crate::corpus::json::{self, Value};
 use crate::corpus::object::Object;
 use crate::corpus::sample::Front;
@@ -27,8 +27,8 @@ const EXACT_INTEGER_MAX: u64 = 1 << 53;
 
 /// An uncompressed source is also sampled at so many places further on: keys and types that come late are found before the
 /// work, not after hours of it.
-const PLACES: u64 = 15;
-const PLACE_BYTES: u64 = 128 << 10;
+const SAMPLE_POSITIONS: u64 = 15;
+const SAMPLE_BYTES: u64 = 128 << 10;
 
 /// The format.
 pub(crate) struct Jsonl;
@@ -42,16 +42,16 @@ impl TextFormat for Jsonl {
         Box::new(Lines::default())
     }
 
-    fn columns<'a>(&'a self, looking: Looking<'a>) -> BoxFuture<'a, Result<Columns, DatasetError>> {
+    fn columns<'a>(&'a self, probe: ColumnProbe<'a>) -> BoxFuture<'a, Result<Columns, DatasetError>> {
         async move {
-            let front = Front::read(self, &looking).await?;
-            let sample = sample(&front, looking.object).await?;
-            learn(self, looking, &front, &sample)
+            let front = Front::read(self, &probe).await?;
+            let sample = sample(&front, probe.object).await?;
+            add_sample(self, probe, &front, &sample)
         }
         .boxed()
     }
 
-    fn cells<'a>(&self, record: &'a [u8], wanted: &Wanted<'_>) -> Vec<Cow<'a, [u8]>> {
+    fn cells<'a>(&self, record: &'a [u8], wanted: &SelectedColumns<'_>) -> Vec<Cow<'a, [u8]>> {
         cells(record, wanted)
     }
 
@@ -61,20 +61,20 @@ impl TextFormat for Jsonl {
 }
 
 /// Returns the values of the wanted keys, as they are spelled.
-pub(crate) fn cells<'a>(record: &'a [u8], wanted: &Wanted<'_>) -> Vec<Cow<'a, [u8]>> {
+pub(crate) fn cells<'a>(record: &'a [u8], wanted: &SelectedColumns<'_>) -> Vec<Cow<'a, [u8]>> {
     let members = json::members(record).unwrap_or_default();
     members.into_iter().filter(|(key, _)| wanted.names.contains(key)).map(|(_, value)| Cow::Borrowed(value)).collect()
 }
 
 /// Takes what a sample of a source shows for its columns.
-pub(crate) fn learn(
+pub(crate) fn add_sample(
     format: &dyn TextFormat,
-    looking: Looking<'_>,
+    probe: ColumnProbe<'_>,
     front: &Front,
     sample: &Sample,
 ) -> Result<Columns, DatasetError> {
-    looking.inference.merge(&sample.inference);
-    front.judge(format, &[], looking)?;
+    probe.inference.merge(&sample.inference);
+    front.check_encoding(format, &[], probe)?;
     Ok(match sample.objects {
         0 => Columns::Unknown,
         _ => Columns::Sampled { keys: sample.inference.keys(), is_complete: sample.is_complete },
@@ -96,9 +96,9 @@ async fn sample(front: &Front, object: &Object) -> Result<Sample, DatasetError> 
     sample.is_complete = front.is_whole;
     if let Some(start) = front.end_in_object() {
         let rest = object.size().saturating_sub(start);
-        for place in (0..PLACES).take_while(|_| rest > 0) {
-            let start = start + (rest / PLACES) * place;
-            let end = object.size().min(start + PLACE_BYTES);
+        for place in (0..SAMPLE_POSITIONS).take_while(|_| rest > 0) {
+            let start = start + (rest / SAMPLE_POSITIONS) * place;
+            let end = object.size().min(start + SAMPLE_BYTES);
             sample.take_lines_within(&object.read(start..end).await?);
         }
     }
@@ -179,7 +179,7 @@ fn is_blank(bytes: &[u8]) -> bool {
 
 /// What a key's values have been so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seen {
+enum InferredType {
     /// Only nulls.
     Nothing,
     Integers,
@@ -190,13 +190,15 @@ enum Seen {
     Anything,
 }
 
-impl Seen {
-    fn join(self, new: Seen) -> Seen {
+impl InferredType {
+    fn join(self, new: InferredType) -> InferredType {
         match (self, new) {
-            (Seen::Nothing, seen) | (seen, Seen::Nothing) => seen,
+            (InferredType::Nothing, seen) | (seen, InferredType::Nothing) => seen,
             (old, new) if old == new => old,
-            (Seen::Integers, Seen::Numbers) | (Seen::Numbers, Seen::Integers) => Seen::Numbers,
-            _ => Seen::Anything,
+            (InferredType::Integers, InferredType::Numbers) | (InferredType::Numbers, InferredType::Integers) => {
+                InferredType::Numbers
+            }
+            _ => InferredType::Anything,
         }
     }
 }
@@ -205,7 +207,7 @@ impl Seen {
 #[derive(Debug, Default)]
 pub(crate) struct Inference {
     /// In the order of first appearance.
-    columns: Vec<(String, Seen)>,
+    columns: Vec<(String, InferredType)>,
     positions: HashMap<String, usize>,
     /// An integer was seen that is not exact as a float, by column.
     large: Vec<bool>,
@@ -221,9 +223,9 @@ impl Inference {
             let position = self.position(key);
             let new = match json::kind(value) {
                 Value::Null => continue,
-                Value::Boolean(_) => Seen::Booleans,
+                Value::Boolean(_) => InferredType::Booleans,
                 Value::Number(number) => number_seen(number, &mut self.large[position]),
-                Value::String(_) | Value::Nested(_) => Seen::Anything,
+                Value::String(_) | Value::Nested(_) => InferredType::Anything,
             };
             let old = self.columns[position].1;
             self.columns[position].1 = old.join(new);
@@ -235,11 +237,11 @@ impl Inference {
     pub(crate) fn type_of(&self, name: &str) -> Option<DataType> {
         let position = *self.positions.get(name)?;
         match self.columns[position].1 {
-            Seen::Nothing => None,
-            Seen::Integers => Some(DataType::Int64),
-            Seen::Numbers if !self.large[position] => Some(DataType::Float64),
-            Seen::Booleans => Some(DataType::Boolean),
-            Seen::Numbers | Seen::Anything => Some(DataType::Utf8),
+            InferredType::Nothing => None,
+            InferredType::Integers => Some(DataType::Int64),
+            InferredType::Numbers if !self.large[position] => Some(DataType::Float64),
+            InferredType::Booleans => Some(DataType::Boolean),
+            InferredType::Numbers | InferredType::Anything => Some(DataType::Utf8),
         }
     }
 
@@ -260,21 +262,21 @@ impl Inference {
 
     fn position(&mut self, key: String) -> usize {
         *self.positions.entry(key).or_insert_with_key(|key| {
-            self.columns.push((key.clone(), Seen::Nothing));
+            self.columns.push((key.clone(), InferredType::Nothing));
             self.large.push(false);
             self.columns.len() - 1
         })
     }
 }
 
-fn number_seen(number: &str, large: &mut bool) -> Seen {
+fn number_seen(number: &str, large: &mut bool) -> InferredType {
     match number.parse::<i64>() {
         Ok(value) => {
             *large |= value.unsigned_abs() > EXACT_INTEGER_MAX;
-            Seen::Integers
+            InferredType::Integers
         }
-        Err(_) if float_of(number).is_some() => Seen::Numbers,
-        Err(_) => Seen::Anything,
+        Err(_) if float_of(number).is_some() => InferredType::Numbers,
+        Err(_) => InferredType::Anything,
     }
 }
 
@@ -318,7 +320,7 @@ impl Parser {
 }
 
 impl Parse for Parser {
-    fn parse(&mut self, record: &[u8], rows: &mut Rows) -> Result<(), UnknownKey> {
+    fn parse(&mut self, record: &[u8], rows: &mut ChunkBuilder) -> Result<(), UnknownKey> {
         let Some(members) = json::members(record) else {
             rows.push_rejected(RejectReason::MalformedRecord);
             return Ok(());

@@ -9,10 +9,10 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn rows_of(types: &[(&str, DataType)]) -> (Schema, Rows) {
+fn rows_of(types: &[(&str, DataType)]) -> (Schema, ChunkBuilder) {
     let fields: Vec<Field> = types.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), true)).collect();
     let schema = Schema::new(fields);
-    (schema.clone(), Rows::new(Arc::new(schema)))
+    (schema.clone(), ChunkBuilder::new(Arc::new(schema)))
 }
 
 fn text_in(record: &[u8]) -> Text {

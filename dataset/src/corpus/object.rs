@@ -14,22 +14,22 @@ use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt
 
 use crate::corpus::{Fingerprint, PlannedSource};
 use crate::error::{DatasetError, ErrorKind};
-use crate::storage::{Location, Storage, StoreFailure, bucket_store, locate, web_store};
+use crate::storage::{Location, Storage, StoreFailure, bucket_store, parse_location, web_store};
 
 /// Connections break in the middle of a body: a part is asked for so often before that is an error.
 const READ_ATTEMPTS_MAX: u32 = 3;
 const READ_PAUSE: Duration = Duration::from_millis(200);
 
 /// How long a source with another way to it may take to open, and how long its bucket is left alone after a failure.
-const REACH_WITHIN: Duration = Duration::from_secs(15);
-const OUT_OF_REACH_FOR: Duration = Duration::from_secs(300);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
+const UNREACHABLE_CACHE_TTL: Duration = Duration::from_secs(300);
 
 /// What stands for an entity tag where a store has none.
 const MODIFIED: &str = "modified ";
 
 /// Another way to a source, for where it cannot be reached: an object of a storage with the same bytes.
 #[derive(Debug, Clone)]
-pub struct Detour {
+pub struct FallbackSource {
     /// The storage.
     pub storage: Storage,
     /// The source's key in it.
@@ -61,47 +61,50 @@ impl Object {
         Self::open_as_planned(store, path, source).await
     }
 
-    /// Opens a planned source, by the detour where it is not within reach: on another machine, behind credentials that we
-    /// do not have. A local path may well name another file on this machine; then the detour decides, too.
+    /// Opens a planned source, by the fallback where it is not within reach: on another machine, behind credentials that we
+    /// do not have. A local path may well name another file on this machine; then the fallback decides, too.
     ///
     /// # Errors
     /// As [`Object::open_planned`].
-    pub(crate) async fn open_by(source: &PlannedSource, detour: &Detour) -> Result<Object, DatasetError> {
-        let error = match Self::open_within_reach(source).await {
+    pub(crate) async fn open_with_fallback(
+        source: &PlannedSource,
+        fallback: &FallbackSource,
+    ) -> Result<Object, DatasetError> {
+        let error = match Self::open_with_timeout(source).await {
             Ok(object) => return Ok(object),
             Err(error) => error,
         };
-        let (store, path) = detour.storage.raw(&detour.key)?;
+        let (store, path) = fallback.storage.raw(&fallback.key)?;
         match Self::open_as_planned(store, path, source).await {
             // There is no such way (an older coordinator): what was found here is all that is known.
-            Err(no_way) if no_way.kind() == ErrorKind::Unsupported => Err(error),
+            Err(no_fallback) if no_fallback.kind() == ErrorKind::Unsupported => Err(error),
             opened => opened,
         }
     }
 
     /// Opens a planned source where that takes a reasonable time. A bucket that was out of reach is not asked again soon:
     /// without credentials every try would last until the store's client has asked for them everywhere.
-    async fn open_within_reach(source: &PlannedSource) -> Result<Object, DatasetError> {
+    async fn open_with_timeout(source: &PlannedSource) -> Result<Object, DatasetError> {
         let uri = source.source.uri.as_str();
-        let bucket = match locate(uri)? {
+        let bucket = match parse_location(uri)? {
             Location::Bucket(place) => Some(place.bucket_url()),
             Location::Local(_) | Location::Web(_) => None,
         };
-        let unreached = |problem: &str| {
+        let timed_out = |problem: &str| {
             let source = StoreFailure::new(problem.to_owned());
             DatasetError::Io { object: uri.to_owned(), source: source.into() }
         };
-        if bucket.as_deref().is_some_and(is_out_of_reach) {
-            return Err(unreached("this bucket was out of reach a moment ago"));
+        if bucket.as_deref().is_some_and(is_unreachable) {
+            return Err(timed_out("this bucket was out of reach a moment ago"));
         }
-        let opened = match tokio::time::timeout(REACH_WITHIN, Self::open_planned(source)).await {
+        let opened = match tokio::time::timeout(OPEN_TIMEOUT, Self::open_planned(source)).await {
             Ok(opened) => opened,
-            Err(_) => Err(unreached("no answer in time")),
+            Err(_) => Err(timed_out("no answer in time")),
         };
         if let (Err(error), Some(bucket)) = (&opened, bucket)
             && matches!(error.kind(), ErrorKind::Io | ErrorKind::Auth)
         {
-            note_out_of_reach(bucket);
+            mark_unreachable(bucket);
         }
         opened
     }
@@ -152,7 +155,7 @@ impl Object {
     /// Whether the entity tag follows the content, so that no read gives other bytes than were planned. The tag of a local
     /// file names its size, time and inode: whoever changes it in place can put them back.
     pub(crate) fn is_tagged_by_content(&self) -> bool {
-        let is_local = matches!(locate(&self.name), Ok(Location::Local(_)));
+        let is_local = matches!(parse_location(&self.name), Ok(Location::Local(_)));
         !is_local && self.fingerprint.etag.as_deref().is_some_and(is_strong)
     }
 
@@ -235,17 +238,17 @@ impl Object {
 }
 
 /// Buckets that could not be reached, by URL, and since when.
-fn out_of_reach() -> MutexGuard<'static, HashMap<String, Instant>> {
+fn unreachable_buckets() -> MutexGuard<'static, HashMap<String, Instant>> {
     static BUCKETS: OnceLock<Mutex<HashMap<String, Instant>>> = OnceLock::new();
     BUCKETS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn is_out_of_reach(bucket: &str) -> bool {
-    out_of_reach().get(bucket).is_some_and(|since| since.elapsed() < OUT_OF_REACH_FOR)
+fn is_unreachable(bucket: &str) -> bool {
+    unreachable_buckets().get(bucket).is_some_and(|since| since.elapsed() < UNREACHABLE_CACHE_TTL)
 }
 
-fn note_out_of_reach(bucket: String) {
-    out_of_reach().insert(bucket, Instant::now());
+fn mark_unreachable(bucket: String) {
+    unreachable_buckets().insert(bucket, Instant::now());
 }
 
 /// Returns what tells this version of an object from another: its entity tag, or when it was last changed.
@@ -261,7 +264,7 @@ fn is_strong(etag: &str) -> bool {
 
 /// Returns the store and path behind an absolute path or URL.
 fn store_of(uri: &str) -> Result<(Arc<dyn ObjectStore>, StorePath), DatasetError> {
-    match locate(uri)? {
+    match parse_location(uri)? {
         Location::Local(file) => {
             let absolute = std::path::absolute(&file).map_err(|error| DatasetError::from_io(uri, error))?;
             let path = StorePath::from_absolute_path(Path::new(&absolute)).map_err(|error| {

@@ -59,7 +59,7 @@ impl Index for ArrowReaderMetadata {
 /// Returns the schema, as Arrow sees it. A column that cannot be read says why.
 fn schema(object: &BlockingObject) -> Result<SchemaRef, DatasetError> {
     let metadata = metadata(object)?;
-    let schema = with_own_names(metadata.schema());
+    let schema = with_unique_names(metadata.schema());
     let mut fields: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
     for group in metadata.metadata().row_groups() {
         for (leaf, column) in group.columns().iter().enumerate() {
@@ -81,18 +81,18 @@ fn unreadable(column: &ColumnChunkMetaData) -> Option<&'static str> {
 }
 
 /// Gives columns that share a name, or have none, names of their own.
-fn with_own_names(schema: &SchemaRef) -> SchemaRef {
+fn with_unique_names(schema: &SchemaRef) -> SchemaRef {
     let names = unique_names(schema.fields().iter().map(|field| field.name().clone()).collect());
     let fields = schema.fields().iter().zip(names).map(|(field, name)| field.as_ref().clone().with_name(name));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 /// Adds up a row group over the columns whose root has a wanted name.
-fn part_of(group: &RowGroupMetaData, is_wanted: impl Fn(&str) -> bool) -> Part {
+fn part_of(group: &RowGroupMetaData, is_selected: impl Fn(&str) -> bool) -> Part {
     let wanted = group
         .columns()
         .iter()
-        .filter(|column| column.column_path().parts().first().is_some_and(|root| is_wanted(root)));
+        .filter(|column| column.column_path().parts().first().is_some_and(|root| is_selected(root)));
     let bytes = wanted
         .map(|column| {
             // A dictionary makes the stored size small; the size of the values, where the writer noted it, does not.
@@ -109,14 +109,14 @@ fn open(
     object: BlockingObject,
     selection: &Selection,
 ) -> Result<ParquetBatches, DatasetError> {
-    let own = with_own_names(metadata.schema());
+    let own = with_unique_names(metadata.schema());
     let positions = selection.positions(&own);
     let read = Arc::new(own.project(&positions).map_err(|error| object.corrupt(error.to_string()))?);
-    let is_wanted = |name: &str| name == selection.text_column || selection.kept.index_of(name).is_ok();
+    let is_selected = |name: &str| name == selection.text_column || selection.kept.index_of(name).is_ok();
     let (mut groups, mut selectors) = (Vec::new(), Vec::new());
     let (mut first_row, mut row_bytes) = (0, 1);
     for (index, group) in metadata.metadata().row_groups().iter().enumerate() {
-        let part = part_of(group, is_wanted);
+        let part = part_of(group, is_selected);
         let start = selection.rows.start.clamp(first_row, first_row + part.rows) - first_row;
         let end = selection.rows.end.clamp(first_row, first_row + part.rows) - first_row;
         first_row += part.rows;

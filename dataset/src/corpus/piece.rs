@@ -58,12 +58,12 @@ impl Recut {
 }
 
 impl Piece {
-    /// Appends bytes. The first `certain` bytes of the piece are known to belong to it, whatever follows: these may leave
+    /// Appends bytes. The first `committed` bytes of the piece are known to belong to it, whatever follows: these may leave
     /// the buffer.
-    pub(crate) async fn append(&mut self, bytes: &[u8], certain: u64) -> Result<(), DatasetError> {
+    pub(crate) async fn append(&mut self, bytes: &[u8], committed: u64) -> Result<(), DatasetError> {
         self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() > BUFFER_BYTES_MAX && certain > self.sent {
-            let ready = usize::try_from(certain - self.sent).unwrap_or(usize::MAX).min(self.buffer.len());
+        if self.buffer.len() > BUFFER_BYTES_MAX && committed > self.sent {
+            let ready = usize::try_from(committed - self.sent).unwrap_or(usize::MAX).min(self.buffer.len());
             self.send(ready).await?;
         }
         Ok(())

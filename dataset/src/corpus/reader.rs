@@ -8,12 +8,12 @@ use arrow_array::RecordBatch;
 use spec::{ReadOptions, RejectReason};
 
 use crate::corpus::columnar::{self, ColumnarReader, Selection};
-use crate::corpus::columns::Rows;
+use crate::corpus::columns::ChunkBuilder;
 use crate::corpus::dialect::Dialect;
 use crate::corpus::feed::{Record, RecordFeed};
 use crate::corpus::formats::{self, Layout, Parse};
 use crate::corpus::jsonl::UnknownKey;
-use crate::corpus::object::{Detour, Object};
+use crate::corpus::object::{FallbackSource, Object};
 use crate::corpus::schema::kept_schema_of;
 use crate::corpus::stream::TextStream;
 use crate::corpus::{CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, PlannedSource, Slice, SliceRange};
@@ -75,38 +75,38 @@ pub async fn read(
 ///
 /// # Errors
 /// As [`read`].
-pub async fn read_by(
+pub async fn read_with_fallback(
     source: &PlannedSource,
     slice: &Slice,
     options: &ReadOptions,
     recut: &Storage,
-    detour: &Detour,
+    fallback: &FallbackSource,
 ) -> Result<RecordReader, DatasetError> {
     match &slice.recut_key {
         Some(_) => read(source, slice, options, recut).await,
-        None => read_object(Object::open_by(source, detour).await?, source, slice, options).await,
+        None => read_object(Object::open_with_fallback(source, fallback).await?, source, slice, options).await,
     }
 }
 
 /// Returns the BLAKE3, in hex, of a slice as it is now: what [`Slice::blake3`] was when it was planned.
 ///
 /// # Errors
-/// As [`read_by`].
+/// As [`read_with_fallback`].
 pub async fn slice_blake3(
     source: &PlannedSource,
     slice: &Slice,
     options: &ReadOptions,
     recut: &Storage,
-    detour: &Detour,
+    fallback: &FallbackSource,
 ) -> Result<String, DatasetError> {
     let SliceRange::Bytes { start, end } = slice.range else {
-        let mut reader = read_by(source, slice, options, recut, detour).await?;
+        let mut reader = read_with_fallback(source, slice, options, recut, fallback).await?;
         while reader.next_chunk().await?.is_some() {}
         return Ok(reader.input_blake3());
     };
     let object = match &slice.recut_key {
         Some(key) => Object::open_piece(recut, key).await?,
-        None => Object::open_by(source, detour).await?,
+        None => Object::open_with_fallback(source, fallback).await?,
     };
     let mut stream = TextStream::plain(object, start..end);
     let mut hasher = blake3::Hasher::new();
@@ -133,7 +133,7 @@ async fn read_object(
             let parser = text.parser(source, options, &kept)?;
             let splitter = text.splitter(Dialect::of(source.source.format, options));
             let feed = RecordFeed::new(TextStream::plain(object, start..end), splitter);
-            FormatReader::Text(Box::new(TextReader { feed, parser, rows: Rows::new(kept) }))
+            FormatReader::Text(Box::new(TextReader { feed, parser, rows: ChunkBuilder::new(kept) }))
         }
         (Layout::Columnar(_), range @ SliceRange::Bytes { .. })
         | (Layout::Text(_), range @ SliceRange::Rows { .. }) => {
@@ -192,7 +192,7 @@ impl RecordReader {
 struct TextReader {
     feed: RecordFeed,
     parser: Box<dyn Parse>,
-    rows: Rows,
+    rows: ChunkBuilder,
 }
 
 impl TextReader {

@@ -6,7 +6,7 @@ use spec::{Keep, ReadOptions};
 use crate::corpus::RECORD_BYTES_MAX;
 use crate::corpus::csv::Fields;
 use crate::corpus::dialect::{self, Dialect};
-use crate::corpus::formats::{Looking, Splitter, Tail, TextFormat, Wanted};
+use crate::corpus::formats::{ColumnProbe, SelectedColumns, Splitter, Tail, TextFormat};
 use crate::corpus::notice::{Notice, not_utf8};
 use crate::corpus::object::Object;
 use crate::corpus::stream::TextStream;
@@ -32,7 +32,7 @@ pub(crate) struct Front {
     /// It is not the object's bytes as they are.
     is_rewritten: bool,
     /// It was decoded because the options say so, though it would be good UTF-8.
-    is_utf8_anyway: bool,
+    is_utf8_despite_option: bool,
     /// Offset in the object of the first byte, where it is not rewritten.
     start: u64,
 }
@@ -42,12 +42,12 @@ impl Front {
     ///
     /// # Errors
     /// `BadInput` where its bytes are those of no text; the object cannot be read.
-    pub(crate) async fn read(format: &dyn TextFormat, looking: &Looking<'_>) -> Result<Front, DatasetError> {
-        let Looking { object, source, options, .. } = looking;
+    pub(crate) async fn read(format: &dyn TextFormat, probe: &ColumnProbe<'_>) -> Result<Front, DatasetError> {
+        let ColumnProbe { object, source, options, .. } = probe;
         let encoding = dialect::encoding_of(options);
         let mut stream = TextStream::open((*object).clone(), source.compression, encoding, 0).await?;
         let (is_rewritten, is_decoded, start) = (stream.is_rewritten(), stream.is_decoded(), stream.offset());
-        let is_utf8_anyway = encoding.is_some() && is_decoded && stream.is_good_utf8();
+        let is_utf8_despite_option = encoding.is_some() && is_decoded && stream.is_good_utf8();
         // Without a single record a sample shows no columns: the first one is read however far it goes.
         let mut first = format.is_sampled().then(|| format.splitter(Dialect::of(source.format, options)));
         let (mut text, mut is_whole, mut bytes_max) = (Vec::new(), false, FRONT_BYTES_MAX);
@@ -80,7 +80,7 @@ impl Front {
             let problem = format!("it is UTF-16 text without a byte order mark: add --encoding {name}");
             return Err(DatasetError::bad_input(object.name(), problem));
         }
-        let mut front = Front { text, ends: Vec::new(), is_whole, is_rewritten, is_utf8_anyway, start };
+        let mut front = Front { text, ends: Vec::new(), is_whole, is_rewritten, is_utf8_despite_option, start };
         front.split(format.splitter(Dialect::of(source.format, options)));
         Ok(front)
     }
@@ -143,15 +143,15 @@ impl Front {
     ///
     /// # Errors
     /// `BadInput` where most of them are not: nothing is gained by rejecting every row of a file.
-    pub(crate) fn judge(
+    pub(crate) fn check_encoding(
         &self,
         format: &dyn TextFormat,
         header: &[String],
-        looking: Looking<'_>,
+        probe: ColumnProbe<'_>,
     ) -> Result<(), DatasetError> {
-        let Looking { object, source, options, notices, .. } = looking;
+        let ColumnProbe { object, source, options, notices, .. } = probe;
         let uri = object.name().to_owned();
-        if self.is_utf8_anyway {
+        if self.is_utf8_despite_option {
             let encoding = options.encoding.clone().unwrap_or_default();
             notices.push(Notice::IsUtf8 { uri, encoding });
             return Ok(());
@@ -159,7 +159,7 @@ impl Front {
         let names = needed(options);
         let wanted = names.as_deref().map(|names| {
             let dialect = Dialect::of(source.format, options);
-            Wanted { names, header, dialect }
+            SelectedColumns { names, header, dialect }
         });
         let is_utf8 = |record: &[u8]| match &wanted {
             None => std::str::from_utf8(record).is_ok(),

@@ -137,14 +137,14 @@ impl TextCut {
                 return Ok(None);
             }
             if let Some(length) = self.splitter.find_end(&self.block[self.at..]) {
-                self.look_at(length).await?;
+                self.advance(length).await?;
                 let odd = self.splitter.odd_quotes();
                 if let Some(cut) = self.end_record(odd).await? {
                     return Ok(Some(cut));
                 }
                 continue;
             }
-            self.look_at(self.block.len() - self.at).await?;
+            self.advance(self.block.len() - self.at).await?;
             if self.is_full() {
                 return self.cut().await.map(Some);
             }
@@ -210,7 +210,7 @@ impl TextCut {
 
     async fn next_block(&mut self) -> Result<(), DatasetError> {
         let block = self.stream.next_block().await?;
-        self.digest.settle(self.end);
+        self.digest.hash_before(self.end);
         self.digest.push(block.clone().unwrap_or_default());
         self.is_at_end = block.is_none();
         self.block = block.unwrap_or_default();
@@ -219,7 +219,7 @@ impl TextCut {
     }
 
     /// Moves on over bytes of the block, and into the piece.
-    async fn look_at(&mut self, length: usize) -> Result<(), DatasetError> {
+    async fn advance(&mut self, length: usize) -> Result<(), DatasetError> {
         let bytes = self.block.slice(self.at..self.at + length);
         self.at += length;
         self.position += length as u64;
@@ -228,8 +228,8 @@ impl TextCut {
         };
         let piece = self.piece.get_or_insert_with(|| recut.begin(*source_index, self.start, &[]));
         // The first record of a slice belongs to it however long it gets.
-        let certain = if self.rows == 0 { u64::MAX } else { self.end - self.start };
-        piece.append(&bytes, certain).await
+        let committed = if self.rows == 0 { u64::MAX } else { self.end - self.start };
+        piece.append(&bytes, committed).await
     }
 
     /// Cuts after the last whole record; what lies between it and the position begins the next slice.
@@ -257,22 +257,22 @@ struct SliceDigest {
     /// Offset in the text of the first byte that is not hashed.
     at: u64,
     /// The bytes from there on.
-    waiting: VecDeque<Bytes>,
+    pending: VecDeque<Bytes>,
 }
 
 impl SliceDigest {
     fn from(start: u64) -> Self {
-        Self { hasher: Hasher::new(), at: start, waiting: VecDeque::new() }
+        Self { hasher: Hasher::new(), at: start, pending: VecDeque::new() }
     }
 
     fn push(&mut self, block: Bytes) {
         if !block.is_empty() {
-            self.waiting.push_back(block);
+            self.pending.push_back(block);
         }
     }
 
     /// Hashes the bytes before offset `end`.
-    fn settle(&mut self, end: u64) {
+    fn hash_before(&mut self, end: u64) {
         while let Some(bytes) = self.take_before(end) {
             self.hasher.update(&bytes);
         }
@@ -285,16 +285,16 @@ impl SliceDigest {
 
     /// Returns the digest of the bytes before offset `end`, in hex, and begins the next slice there.
     fn finish(&mut self, end: u64) -> String {
-        self.settle(end);
+        self.hash_before(end);
         std::mem::take(&mut self.hasher).finalize().to_hex().to_string()
     }
 
     fn take_before(&mut self, end: u64) -> Option<Bytes> {
-        let front = self.waiting.front_mut().filter(|_| self.at < end)?;
+        let front = self.pending.front_mut().filter(|_| self.at < end)?;
         let length = usize::try_from(end - self.at).unwrap_or(usize::MAX).min(front.len());
         let bytes = front.split_to(length);
         if front.is_empty() {
-            self.waiting.pop_front();
+            self.pending.pop_front();
         }
         self.at += length as u64;
         Some(bytes)

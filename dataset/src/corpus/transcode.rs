@@ -7,7 +7,7 @@ use encoding_rs::{Decoder, DecoderResult, Encoding};
 const UNDECODABLE: u8 = 0xff;
 
 /// Fits any character, so that each call makes progress.
-const ROOM_MIN: usize = 64;
+const OUTPUT_SPACE_MIN: usize = 64;
 
 /// Decodes one text.
 pub(crate) struct Transcoder {
@@ -28,7 +28,7 @@ impl Transcoder {
 
     /// Decodes all of `input`; `is_last` says that no more follows. A character may begin in one piece and end in the next.
     pub(crate) fn decode(&mut self, input: &[u8], is_last: bool) -> Vec<u8> {
-        let mut output = vec![0; input.len() + input.len() / 8 + ROOM_MIN];
+        let mut output = vec![0; input.len() + input.len() / 8 + OUTPUT_SPACE_MIN];
         let (mut rest, mut filled) = (input, 0);
         loop {
             let (result, read, written) =
@@ -46,8 +46,8 @@ impl Transcoder {
                     filled += 1;
                 }
             }
-            if output.len() - filled < ROOM_MIN {
-                output.resize(output.len() * 2 + ROOM_MIN, 0);
+            if output.len() - filled < OUTPUT_SPACE_MIN {
+                output.resize(output.len() * 2 + OUTPUT_SPACE_MIN, 0);
             }
         }
         self.is_finished = is_last;

@@ -9,9 +9,9 @@ use memchr::memchr2;
 use spec::{ReadOptions, RejectReason};
 
 use crate::corpus::PlannedSource;
-use crate::corpus::columns::{Rows, text_of};
+use crate::corpus::columns::{ChunkBuilder, text_of};
 use crate::corpus::dialect::Dialect;
-use crate::corpus::formats::{Looking, Parse, Split, Splitter, Tail, TextFormat, Wanted};
+use crate::corpus::formats::{ColumnProbe, Parse, SelectedColumns, Split, Splitter, Tail, TextFormat};
 use crate::corpus::jsonl::UnknownKey;
 use crate::corpus::sample::Front;
 use crate::corpus::schema::Columns;
@@ -25,16 +25,16 @@ impl TextFormat for Txt {
         Box::new(Lines::default())
     }
 
-    fn columns<'a>(&'a self, looking: Looking<'a>) -> BoxFuture<'a, Result<Columns, DatasetError>> {
+    fn columns<'a>(&'a self, probe: ColumnProbe<'a>) -> BoxFuture<'a, Result<Columns, DatasetError>> {
         async move {
-            let text = Field::new(&looking.options.text_column, DataType::Utf8, true);
-            Front::read(self, &looking).await?.judge(self, &[], looking)?;
+            let text = Field::new(&probe.options.text_column, DataType::Utf8, true);
+            Front::read(self, &probe).await?.check_encoding(self, &[], probe)?;
             Ok(Columns::Typed(vec![text]))
         }
         .boxed()
     }
 
-    fn cells<'a>(&self, record: &'a [u8], _: &Wanted<'_>) -> Vec<Cow<'a, [u8]>> {
+    fn cells<'a>(&self, record: &'a [u8], _: &SelectedColumns<'_>) -> Vec<Cow<'a, [u8]>> {
         vec![Cow::Borrowed(record)]
     }
 
@@ -90,7 +90,7 @@ struct Parser {
 }
 
 impl Parse for Parser {
-    fn parse(&mut self, line: &[u8], rows: &mut Rows) -> Result<(), UnknownKey> {
+    fn parse(&mut self, line: &[u8], rows: &mut ChunkBuilder) -> Result<(), UnknownKey> {
         let bytes = line.strip_suffix(b"\n").unwrap_or(line);
         let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
         let mut fits = true;

@@ -26,7 +26,7 @@ pub(super) fn variable(name: &str) -> Option<&'static str> {
 }
 
 /// Reads a switch.
-pub(super) fn is_on(name: &str) -> bool {
+pub(super) fn env_flag(name: &str) -> bool {
     variable(name).is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes"))
 }
 

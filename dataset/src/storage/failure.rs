@@ -60,15 +60,15 @@ pub(crate) fn explain(error: &object_store::Error) -> (Meaning, StoreFailure) {
         _ if is_one_of(&THROTTLED) || matches!(status, Some("429" | "503")) => Meaning::Throttled,
         _ => Meaning::Other,
     };
-    let mut said = brief(&text, code);
+    let mut said = code_and_message(&text, code);
     if status.is_some_and(|status| status.starts_with('3')) {
         said.push_str(" (redirects are not followed: name the place that it leads to)");
     }
-    (meaning, StoreFailure(redacted(&said)))
+    (meaning, StoreFailure(without_secrets(&said)))
 }
 
 /// Keeps of an answer its code and message.
-fn brief(text: &str, code: Option<&str>) -> String {
+fn code_and_message(text: &str, code: Option<&str>) -> String {
     let end = text.find("<?xml").or_else(|| text.find("<Error")).or_else(|| text.find('{')).unwrap_or(text.len());
     let mut brief: String = without_queries(text[..end].trim_end_matches([' ', ':', '\n', '"']));
     if let Some(code) = code {
@@ -106,7 +106,7 @@ fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Replaces what the environment holds as credentials.
-fn redacted(text: &str) -> String {
+fn without_secrets(text: &str) -> String {
     static SECRETS: OnceLock<Vec<String>> = OnceLock::new();
     let secrets = SECRETS.get_or_init(|| {
         variables().iter().filter(|(name, value)| is_secret(name, value)).map(|(_, value)| value.clone()).collect()

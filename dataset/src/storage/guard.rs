@@ -10,7 +10,7 @@ use object_store::ClientOptions;
 use object_store::client::{HttpClient, HttpConnector};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use super::environment::is_on;
+use super::environment::env_flag;
 use crate::error::DatasetError;
 
 /// Limits of one request for a part of a web source.
@@ -105,7 +105,7 @@ fn refused(host: &str) -> DatasetError {
 }
 
 fn allows_private() -> bool {
-    is_on("ENCAJE_ALLOW_PRIVATE_HOSTS")
+    env_flag("ENCAJE_ALLOW_PRIVATE_HOSTS")
 }
 
 /// Looks names up, and gives back public addresses only: what a name means is known when the connection is made.

@@ -85,7 +85,7 @@ impl Storage {
     ///
     /// # Errors
     /// The store fails.
-    pub async fn give_id(&self, id: &StorageId) -> Result<StorageId, DatasetError> {
+    pub async fn ensure_id(&self, id: &StorageId) -> Result<StorageId, DatasetError> {
         match self.put_new(STORAGE_ID_KEY, Bytes::from(id.as_str().to_owned())).await {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             written => drop(written?),
@@ -159,8 +159,8 @@ mod tests {
         let storage = storage(dir.path());
         assert_eq!(storage.read_id().await.unwrap(), None);
         let (first, second) = (StorageId::new("first"), StorageId::new("second"));
-        assert_eq!(storage.give_id(&first).await.unwrap(), first);
-        assert_eq!(storage.give_id(&second).await.unwrap(), first);
+        assert_eq!(storage.ensure_id(&first).await.unwrap(), first);
+        assert_eq!(storage.ensure_id(&second).await.unwrap(), first);
         assert_eq!(storage.read_id().await.unwrap(), Some(first));
     }
 
@@ -170,7 +170,7 @@ mod tests {
         let (folder, away) = (dir.path().join("storage"), dir.path().join("away"));
         let storage = storage(&folder);
         storage.confirm().await.unwrap();
-        let id = storage.give_id(&StorageId::new("first")).await.unwrap();
+        let id = storage.ensure_id(&StorageId::new("first")).await.unwrap();
         let storage = storage.with_id(id);
         storage.confirm().await.unwrap();
 

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::environment::is_on;
+use super::environment::env_flag;
 use crate::error::DatasetError;
 
 /// A location as the user wrote it, by scheme.
@@ -70,9 +70,9 @@ pub(crate) fn scheme_of(text: &str) -> Option<&str> {
 /// # Errors
 /// `UnsupportedScheme`, or `BadInput` for a URL that carries more than a place, or none. Neither repeats a password or a
 /// query of the URL.
-pub(crate) fn locate(text: &str) -> Result<Location, DatasetError> {
+pub(crate) fn parse_location(text: &str) -> Result<Location, DatasetError> {
     if text.contains('\0') {
-        let shown = shown(text).escape_debug().to_string();
+        let shown = redacted_url(text).escape_debug().to_string();
         return Err(DatasetError::bad_input(shown, "a path cannot contain a NUL byte"));
     }
     if text.is_empty() {
@@ -82,7 +82,10 @@ pub(crate) fn locate(text: &str) -> Result<Location, DatasetError> {
     match scheme.to_ascii_lowercase().as_str() {
         "file" => {
             url::Url::parse(text).ok().and_then(|url| url.to_file_path().ok()).map(Location::Local).ok_or_else(|| {
-                DatasetError::bad_input(shown(text), "not a file URL of this machine: write file:///absolute/path")
+                DatasetError::bad_input(
+                    redacted_url(text),
+                    "not a file URL of this machine: write file:///absolute/path",
+                )
             })
         }
         "s3" => bucket_place(Cloud::S3, text),
@@ -91,21 +94,21 @@ pub(crate) fn locate(text: &str) -> Result<Location, DatasetError> {
         "https" => web(text),
         "http" if allows_plain_http() => web(text),
         "http" => Err(DatasetError::bad_input(
-            shown(text),
+            redacted_url(text),
             "plain http is not read, since nobody could tell who answers: write https:// \
              (or set ENCAJE_ALLOW_HTTP=true for a server of your own)",
         )),
-        other => Err(DatasetError::UnsupportedScheme { url: shown(text), scheme: other.to_owned() }),
+        other => Err(DatasetError::UnsupportedScheme { url: redacted_url(text), scheme: other.to_owned() }),
     }
 }
 
 /// Whether plain `http://` sources are read: a switch of the operator, not of whoever names a source.
 fn allows_plain_http() -> bool {
-    is_on("ENCAJE_ALLOW_HTTP")
+    env_flag("ENCAJE_ALLOW_HTTP")
 }
 
 fn bucket_place(cloud: Cloud, text: &str) -> Result<Location, DatasetError> {
-    let refused = |problem: &str| Err(DatasetError::bad_input(shown(text), problem));
+    let refused = |problem: &str| Err(DatasetError::bad_input(redacted_url(text), problem));
     let rest = text.split_once("://").map_or("", |(_, rest)| rest);
     let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
     if bucket.contains('@') {
@@ -129,7 +132,7 @@ fn bucket_place(cloud: Cloud, text: &str) -> Result<Location, DatasetError> {
 }
 
 fn web(text: &str) -> Result<Location, DatasetError> {
-    let refused = |problem: &str| Err(DatasetError::bad_input(shown(text), problem));
+    let refused = |problem: &str| Err(DatasetError::bad_input(redacted_url(text), problem));
     let Ok(url) = url::Url::parse(text) else { return refused("this is not a URL") };
     if !url.username().is_empty() || url.password().is_some() || authority_of(text).contains('@') {
         return refused(
@@ -157,7 +160,7 @@ fn authority_of(text: &str) -> &str {
 }
 
 /// Returns a URL as it may be shown and logged: without a user, a password or a query. Paths stay as they are.
-pub(crate) fn shown(text: &str) -> String {
+pub(crate) fn redacted_url(text: &str) -> String {
     let Some(scheme) = scheme_of(text) else { return text.to_owned() };
     let rest = text.split_once("://").map_or("", |(_, rest)| rest);
     // In a pattern over a bucket a question mark stands for any character; nothing secret can follow one there.
@@ -188,7 +191,7 @@ mod tests {
             "http://user:s3cr3t@host/a.csv",
             "postgres://user:s3cr3t@host/db?password=s3cr3t",
         ] {
-            let message = locate(text).unwrap_err().to_string();
+            let message = parse_location(text).unwrap_err().to_string();
             assert!(!message.contains("s3cr3t"), "{message}");
         }
     }
@@ -198,9 +201,9 @@ mod tests {
         let place = |cloud, bucket: &str, key: &str| {
             Location::Bucket(BucketPlace { cloud, bucket: bucket.to_owned(), key: key.to_owned() })
         };
-        assert_eq!(locate("s3://b-1/a/b c%20?.csv").unwrap(), place(Cloud::S3, "b-1", "a/b c%20?.csv"));
-        assert_eq!(locate("GS://bucket").unwrap(), place(Cloud::Gcs, "bucket", ""));
-        assert_eq!(locate("az://container/p/").unwrap(), place(Cloud::Azure, "container", "p"));
+        assert_eq!(parse_location("s3://b-1/a/b c%20?.csv").unwrap(), place(Cloud::S3, "b-1", "a/b c%20?.csv"));
+        assert_eq!(parse_location("GS://bucket").unwrap(), place(Cloud::Gcs, "bucket", ""));
+        assert_eq!(parse_location("az://container/p/").unwrap(), place(Cloud::Azure, "container", "p"));
         for text in [
             "s3:///key",
             "s3://host:9000/bucket/key",
@@ -213,15 +216,15 @@ mod tests {
             "s3://bucket/a\\b",
             "s3://bucket/a\nb",
         ] {
-            assert!(locate(text).is_err(), "{text}");
+            assert!(parse_location(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn a_web_url_names_one_file_over_tls() {
-        assert!(matches!(locate("https://host/d/a.csv").unwrap(), Location::Web(_)));
+        assert!(matches!(parse_location("https://host/d/a.csv").unwrap(), Location::Web(_)));
         for text in ["http://host/a.csv", "https://host", "https://host/d/", "https://host/*.csv", "https://"] {
-            assert!(locate(text).is_err(), "{text}");
+            assert!(parse_location(text).is_err(), "{text}");
         }
     }
 }

@@ -28,7 +28,7 @@ pub use environment::set_environment;
 pub(crate) use failure::{Meaning, StoreFailure, explain};
 pub(crate) use guard::check_host;
 pub use identity::{STORAGE_ID_KEY, StorageId};
-pub(crate) use location::{BucketPlace, Cloud, Location, locate};
+pub(crate) use location::{BucketPlace, Cloud, Location, parse_location};
 pub use probe::probe_folder;
 pub(crate) use remote::{bucket_store, web_store};
 pub use write::NewObject;
@@ -78,7 +78,7 @@ impl Storage {
     /// # Errors
     /// `UnsupportedScheme`, the folder cannot be created, or the environment does not make sense.
     pub fn open(url: &str) -> Result<Storage, DatasetError> {
-        match locate(url)? {
+        match parse_location(url)? {
             Location::Local(path) => Self::open_folder(url, &path),
             Location::Bucket(place) => {
                 let store = bucket_store(&place)?;

@@ -15,7 +15,7 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::http::HttpBuilder;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
-use super::environment::{is_on, settings, variable, variables};
+use super::environment::{env_flag, settings, variable, variables};
 use super::guard::{GuardedConnector, check_host};
 use super::location::{BucketPlace, Cloud};
 use crate::error::DatasetError;
@@ -43,7 +43,7 @@ pub(crate) fn bucket_store(place: &BucketPlace) -> Result<Arc<dyn ObjectStore>, 
         Cloud::S3 => {
             let builder = settings(variables(), "AWS_")
                 .fold(AmazonS3Builder::new(), |builder, (key, value)| builder.with_config(key, value));
-            s3(builder, &place.bucket, is_on("AWS_ALLOW_HTTP"))
+            s3(builder, &place.bucket, env_flag("AWS_ALLOW_HTTP"))
         }
         Cloud::Gcs => gcs(&place.bucket),
         Cloud::Azure => azure(&place.bucket),
@@ -129,7 +129,7 @@ fn gcs(bucket: &str) -> object_store::Result<Arc<dyn ObjectStore>> {
     let store = builder
         .with_bucket_name(bucket)
         .with_retry(retry())
-        .with_client_options(options(is_on("GOOGLE_ALLOW_HTTP")))
+        .with_client_options(options(env_flag("GOOGLE_ALLOW_HTTP")))
         .build()?;
     Ok(Arc::new(store))
 }
@@ -143,7 +143,7 @@ fn azure(container: &str) -> object_store::Result<Arc<dyn ObjectStore>> {
     let store = builder
         .with_container_name(container)
         .with_retry(retry())
-        .with_client_options(options(is_on("AZURE_ALLOW_HTTP")))
+        .with_client_options(options(env_flag("AZURE_ALLOW_HTTP")))
         .build()?;
     Ok(Arc::new(store))
 }

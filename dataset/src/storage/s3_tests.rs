@@ -303,8 +303,8 @@ async fn a_source_is_read_through_broken_connections() {
 #[tokio::test]
 async fn a_bucket_that_is_another_is_not_confirmed() {
     let lake = Lake::new();
-    let id = lake.storage().give_id(&StorageId::new("first")).await.unwrap();
-    assert_eq!(lake.storage().give_id(&StorageId::new("second")).await.unwrap(), id, "the first decides");
+    let id = lake.storage().ensure_id(&StorageId::new("first")).await.unwrap();
+    assert_eq!(lake.storage().ensure_id(&StorageId::new("second")).await.unwrap(), id, "the first decides");
     let storage = lake.storage().with_id(id);
     storage.confirm().await.unwrap();
     let file = lake.server.file("a/prefix/storage-id");

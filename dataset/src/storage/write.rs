@@ -33,7 +33,7 @@ pub struct NewObject {
     part: BytesMut,
     part_bytes: usize,
     size: u64,
-    /// On the heap: its two kilobytes would be moved with every future that holds the writer.
+    /// On the heap: its two kilobytes would be moved with every future that has_content the writer.
     hasher: Box<Hasher>,
 }
 
@@ -71,11 +71,11 @@ impl Storage {
         let put = self.store.put_opts(&path, PutPayload::from_bytes(bytes), PutMode::Create.into()).await;
         match put {
             Ok(put) => Ok(ObjectInfo { size, etag: put.e_tag }),
-            Err(error) => Box::pin(self.settle(key, error, size, digest)).await,
+            Err(error) => Box::pin(self.resolve_failed_write(key, error, size, digest)).await,
         }
     }
 
-    /// Streams a local file into an object that must not exist yet. Visible only when complete, then durable; holds
+    /// Streams a local file into an object that must not exist yet. Visible only when complete, then durable; has_content
     /// two parts of 8 MiB in memory at most (larger ones only beyond 70 GiB). The file stays where it is. As with
     /// [`Storage::put_new`], an object of a bucket with the very same bytes counts as written.
     ///
@@ -130,7 +130,7 @@ impl Storage {
     }
 
     /// Decides what a failed write came to: the object itself may be ours.
-    async fn settle(
+    async fn resolve_failed_write(
         &self,
         key: &str,
         error: object_store::Error,
@@ -151,7 +151,7 @@ impl Storage {
             return Err(self.failed(key, error));
         }
         match self.head(key).await {
-            Ok(found) if self.holds(key, &found, size, digest).await => Ok(found),
+            Ok(found) if self.has_content(key, &found, size, digest).await => Ok(found),
             Ok(_) if is_denied(&error) => Err(self.failed(key, error)),
             Ok(_) => Err(DatasetError::AlreadyExists { object: self.name(key) }),
             // A conflict over nothing (two writers met), or an upload that is gone: neither is there to stay.
@@ -163,7 +163,7 @@ impl Storage {
     }
 
     /// Whether an object has exactly these bytes.
-    async fn holds(&self, key: &str, found: &ObjectInfo, size: u64, digest: blake3::Hash) -> bool {
+    async fn has_content(&self, key: &str, found: &ObjectInfo, size: u64, digest: blake3::Hash) -> bool {
         found.size == size && self.digest(key).await.is_ok_and(|found| found == digest)
     }
 
@@ -235,7 +235,7 @@ impl NewObject {
             // Best effort: parts of an upload that is not completed are nobody's, and a bucket has a rule for them.
             drop(aborted);
             return match storage.publish {
-                Publish::AtCompletion => Box::pin(storage.settle(&key, error, self.size, digest)).await,
+                Publish::AtCompletion => Box::pin(storage.resolve_failed_write(&key, error, self.size, digest)).await,
                 Publish::ByRename => Err(storage.failed(&key, error)),
             };
         }
@@ -244,7 +244,7 @@ impl NewObject {
             if let Err(error) = renamed {
                 // Best effort: the staged object has a name that no reader asks for.
                 drop(storage.store.delete(&upload.place).await);
-                return Box::pin(storage.settle(&key, error, self.size, digest)).await;
+                return Box::pin(storage.resolve_failed_write(&key, error, self.size, digest)).await;
             }
         }
         storage.head(&key).await

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataset::{Detour, ErrorKind, Storage};
+use dataset::{ErrorKind, FallbackSource, Storage};
 
 use crate::ids::JobId;
 use crate::wire::Wire;
@@ -39,9 +39,9 @@ pub fn relayed(wire: impl Into<Wire>) -> Storage {
     Storage::from_create_only_store(Arc::new(RelayStore::new(wire)), "the coordinator's storage")
 }
 
-/// Returns the way to a planned source by the coordinator, for [`dataset::read_by`].
-pub fn source_detour(relay: &Storage, job: JobId, source_index: u32) -> Detour {
-    Detour { storage: relay.clone(), key: source_key(job, source_index) }
+/// Returns the way to a planned source by the coordinator, for [`dataset::read_with_fallback`].
+pub fn fallback_source(relay: &Storage, job: JobId, source_index: u32) -> FallbackSource {
+    FallbackSource { storage: relay.clone(), key: source_key(job, source_index) }
 }
 
 /// Returns the name of a planned source in the Storage service.

@@ -2,7 +2,7 @@
 
 use std::fs::{File, FileTimes};
 
-use dataset::Detour;
+use dataset::FallbackSource;
 use engine::{Batch, Engine, EngineOptions, ModelDir, TextEncoder};
 use proto::job::OnBadRow;
 use proto::work::FailureClass;
@@ -138,8 +138,8 @@ async fn bytes_that_were_read_wrong_once_are_told_from_a_corpus_that_changed() {
     let rig = Rig::new(&texts(20));
     let grant = rig.grants(10).await.pop().unwrap();
     let recut = rig.storage();
-    let detour = Detour { storage: rig.storage(), key: "none".to_owned() };
-    let again = || dataset::slice_blake3(&grant.source, &grant.slice, &grant.read, &recut, &detour);
+    let fallback = FallbackSource { storage: rig.storage(), key: "none".to_owned() };
+    let again = || dataset::slice_blake3(&grant.source, &grant.slice, &grant.read, &recut, &fallback);
     let planned = grant.slice.blake3.clone().unwrap();
     check_input(&grant, &planned, again()).await.unwrap();
     let misread = check_input(&grant, "a flipped bit", again()).await.unwrap_err();
