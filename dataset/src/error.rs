@@ -1,4 +1,4 @@
-//! What can go wrong with files, and what the caller may do about it.
+//! The errors of reading and writing files, and what callers may do about them.
 
 use std::error::Error as StdError;
 use std::io;
@@ -7,44 +7,44 @@ use std::path::Path;
 use crate::storage::{Meaning, explain};
 use crate::vectors::VectorsError;
 
-/// A failure to read or write data at rest. The message names the object, the row where one is known, and the remedy.
+/// A failure to read or write data. The message names the object, the row if known, and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
-    /// Nothing is there.
+    /// The object does not exist.
     #[error("`{object}` does not exist")]
     NotFound {
         /// Path, URL or key.
         object: String,
     },
-    /// A create-only write found something there.
+    /// A create-only write found an existing object.
     #[error("`{object}` already exists and is never overwritten")]
     AlreadyExists {
         /// Path, URL or key.
         object: String,
     },
-    /// A source is not what it was when the job was planned.
+    /// A source differs from the plan.
     #[error("corpus source `{uri}` changed since it was planned ({change}): restore it, or start a new job")]
     SourceChanged {
         /// The source.
         uri: String,
-        /// What differs.
+        /// The difference.
         change: String,
     },
-    /// A source that was planned is not there.
+    /// A planned source is missing.
     #[error("corpus source `{uri}` changed since it was planned (it is gone): restore it, or start a new job")]
     SourceGone {
         /// The source.
         uri: String,
     },
-    /// The object is readable but not what the options say, or the options can never work.
+    /// The object is readable but contradicts the options, or the options are invalid.
     #[error("`{object}`: {problem}")]
     BadInput {
         /// Path, URL, key or pattern.
         object: String,
-        /// What is wrong, and what to do about it.
+        /// What is wrong, and the remedy.
         problem: String,
     },
-    /// The header or schema has no column for the text.
+    /// The text column is missing.
     #[error(
         "`{uri}` has no column `{column}`; its columns are: {}; name the right one with --text-column{hint}",
         list(found)
@@ -52,23 +52,23 @@ pub enum DatasetError {
     TextColumnMissing {
         /// The source.
         uri: String,
-        /// The column asked for.
+        /// The requested column.
         column: String,
-        /// The columns that are there.
+        /// The existing columns.
         found: Vec<String>,
-        /// A guess at the reason, with its punctuation; may be empty.
+        /// A likely reason, with its punctuation; may be empty.
         hint: String,
     },
-    /// A column that was asked for by name is in no source, or the id column is missing from one.
+    /// A column that an option names is in no source, or the id column is missing from one.
     #[error("`{uri}` has no column `{column}`, which {option} names; its columns are: {}", list(found))]
     ColumnMissing {
         /// The source.
         uri: String,
-        /// The column asked for.
+        /// The requested column.
         column: String,
-        /// The option that asked for it, such as `--keep`.
+        /// The option, such as `--keep`.
         option: &'static str,
-        /// The columns that are there.
+        /// The existing columns.
         found: Vec<String>,
     },
     /// Two columns of one source have the same name.
@@ -79,7 +79,7 @@ pub enum DatasetError {
         /// The name.
         column: String,
     },
-    /// A kept column has the name of one of the output's own columns.
+    /// A kept column has the name of an output column.
     #[error(
         "`{uri}` has a column `{column}`, which is also the name of an output column: \
          leave it out with --keep (a list of the columns to pass through, or `none`), or rename it"
@@ -90,7 +90,7 @@ pub enum DatasetError {
         /// The name.
         column: String,
     },
-    /// A kept column has types in two sources that no type holds both of.
+    /// A kept column has types in two sources without a common type.
     #[error(
         "column `{column}` is {first_type} in `{first_uri}` but {second_type} in `{second_uri}`: \
          convert one of them, or leave the column out with --keep"
@@ -98,7 +98,7 @@ pub enum DatasetError {
     ColumnTypeConflict {
         /// The column.
         column: String,
-        /// The source that fixed the type.
+        /// The source that determined the type.
         first_uri: String,
         /// Its type there.
         first_type: String,
@@ -107,17 +107,17 @@ pub enum DatasetError {
         /// Its type there.
         second_type: String,
     },
-    /// The bytes are damaged: truncated, failed checksum, not the format that they claim to be.
+    /// The bytes are damaged: truncated, failed checksum, or another format.
     #[error("`{object}` is damaged{}: {problem}", at_row(*row))]
     Corrupt {
         /// Path, URL or key.
         object: String,
-        /// The last good row, counted over the whole corpus (or file) from 0, where one is known.
+        /// The last good row over the whole corpus (or file), from 0, if known.
         row: Option<u64>,
-        /// What was found.
+        /// The problem.
         problem: String,
     },
-    /// A quote is opened and never closed, and everything behind it would be one field.
+    /// A quote is never closed, so that the rest of the text would be one field.
     #[error(
         "`{uri}`: the record{} opens a quote and never closes it, so that all {bytes} bytes up to the end would be one \
          record: add --quote none if quotes are ordinary characters in this file, else close or double the quote",
@@ -126,12 +126,12 @@ pub enum DatasetError {
     UnclosedQuote {
         /// The source.
         uri: String,
-        /// The row before it, over the whole corpus, where there is one.
+        /// The last row before it over the whole corpus, if any.
         row: Option<u64>,
-        /// Bytes from the begin of the record to the end of the text.
+        /// Bytes from the start of the record to the end of the text.
         bytes: u64,
     },
-    /// The URL scheme is not one that this build reads or writes.
+    /// The URL scheme is not supported.
     #[error(
         "`{url}`: the scheme `{scheme}` is not supported; supported are: a local path, file://, s3://, gs://, az://, https://"
     )]
@@ -150,7 +150,7 @@ pub enum DatasetError {
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// The store asks for fewer requests, or is out of service for a moment; may pass.
+    /// The store is throttling or temporarily out of service.
     #[error("the store of `{object}` is busy or out of service: try again later")]
     Throttled {
         /// URL or key.
@@ -159,7 +159,7 @@ pub enum DatasetError {
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// The store does not accept our credentials, or they do not suffice.
+    /// The store refuses our credentials, or they are insufficient.
     #[error(
         "not allowed to read or write `{object}`: look at the credentials in the environment (missing, expired, or \
          without this right)"
@@ -171,17 +171,17 @@ pub enum DatasetError {
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// What is found under the URL of a storage is not the storage that work began in; may pass.
+    /// The storage at a URL is not the one that work began in; may be temporary.
     #[error(
         "`{url}` is not the storage that this work began in: {problem}; nothing is written there: mount it, or put it back"
     )]
     StorageSwapped {
         /// Path or URL of the storage.
         url: String,
-        /// How it was noticed.
+        /// How it was detected.
         problem: String,
     },
-    /// The store has no such operation.
+    /// The store does not support the operation.
     #[error("the store of `{object}` cannot do this")]
     Unsupported {
         /// URL or key.
@@ -193,7 +193,7 @@ pub enum DatasetError {
     /// Vector files, manifests, merge, verify, export.
     #[error(transparent)]
     Vectors(#[from] VectorsError),
-    /// Any other failure of the disk or the store; may pass.
+    /// Any other failure of the disk or the store; may be temporary.
     #[error("cannot read or write `{object}`")]
     Io {
         /// Path, URL or key.
@@ -207,32 +207,32 @@ pub enum DatasetError {
 /// What a caller may do about a [`DatasetError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// Nothing is there.
+    /// The object does not exist.
     NotFound,
-    /// Somebody wrote it before: compare, do not retry.
+    /// Another writer was first: compare, do not retry.
     AlreadyExists,
-    /// The corpus is not what was planned: the job cannot go on.
+    /// The corpus differs from the plan: the job cannot continue.
     SourceChanged,
-    /// The input or the options can never work: tell the user.
+    /// Input or options are invalid: report it to the user.
     BadInput,
-    /// Bytes are damaged: trying again finds the same.
+    /// Bytes are damaged: do not retry.
     Corrupt,
-    /// The disk is full: may pass once somebody frees space.
+    /// The disk is full: retry after space is freed.
     NoSpace,
-    /// The store is busy: may pass, if asked less.
+    /// The store is throttling: retry with fewer requests.
     Throttled,
-    /// Credentials are missing, expired or do not suffice: may pass once somebody renews them.
+    /// Credentials are missing, expired or insufficient: retry after they are renewed.
     Auth,
-    /// Another storage is in the place of ours, or none: may pass once somebody puts it back.
+    /// The storage is missing or another one: retry after it is restored.
     StorageSwapped,
-    /// This store can never do it.
+    /// The store does not support the operation.
     Unsupported,
-    /// May pass: try again.
+    /// May be temporary: retry.
     Io,
 }
 
 impl DatasetError {
-    /// Returns what the caller may do about it.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             DatasetError::NotFound { .. } => ErrorKind::NotFound,
@@ -257,7 +257,7 @@ impl DatasetError {
         }
     }
 
-    /// Returns the vector file that could not be read or written, where the system refused that.
+    /// Returns the vector file of a failed system call, if any.
     pub fn vector_file(&self) -> Option<&Path> {
         let DatasetError::Vectors(VectorsError::Io { path, .. } | VectorsError::Encode { path, .. }) = self else {
             return None;
@@ -265,7 +265,7 @@ impl DatasetError {
         Some(path)
     }
 
-    /// Makes the error for a failed system call on `object`; tells apart what callers treat differently.
+    /// Classifies the error of a system call on `object`.
     pub fn from_io(object: impl Into<String>, source: io::Error) -> DatasetError {
         let object = object.into();
         match source.kind() {
@@ -278,7 +278,7 @@ impl DatasetError {
         }
     }
 
-    /// Makes the error for a failed call to the object store on `object`.
+    /// Classifies the error of the object store on `object`.
     pub(crate) fn from_store(object: impl Into<String>, source: object_store::Error) -> DatasetError {
         let object = object.into();
         match source {
@@ -306,7 +306,7 @@ impl DatasetError {
         }
     }
 
-    /// Adds the last good row to an error about a record that does not know it yet.
+    /// Adds the last good row to an error that lacks it.
     pub(crate) fn after_row(self, last: Option<u64>) -> DatasetError {
         match self {
             DatasetError::Corrupt { object, row: None, problem } => {
@@ -319,18 +319,17 @@ impl DatasetError {
         }
     }
 
-    /// Makes a [`DatasetError::BadInput`].
     pub(crate) fn bad_input(object: impl Into<String>, problem: impl Into<String>) -> DatasetError {
         DatasetError::BadInput { object: object.into(), problem: problem.into() }
     }
 
-    /// Makes a [`DatasetError::Corrupt`]; `row` is the last good one, where known.
+    /// Returns a [`DatasetError::Corrupt`]; `row` is the last good one, if known.
     pub(crate) fn corrupt(object: impl Into<String>, row: Option<u64>, problem: impl Into<String>) -> DatasetError {
         DatasetError::Corrupt { object: object.into(), row, problem: problem.into() }
     }
 }
 
-/// Returns the system's own error behind another: what a disk says needs no explanation by a store's client.
+/// Returns the system error that caused another: more readable than the message of a store's client.
 fn io_cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -347,7 +346,7 @@ fn copy_of(error: &io::Error) -> io::Error {
 }
 
 pub(crate) fn list(names: &[String]) -> String {
-    /// A header of thousands of columns would hide the message.
+    /// Avoids hiding the message behind thousands of columns.
     const NAMES_MAX: usize = 30;
     if names.is_empty() {
         return "none".to_owned();
@@ -366,7 +365,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_recognised_through_the_store_error() {
+    fn a_full_disk_is_detected_behind_a_store_error() {
         let store = object_store::Error::Generic {
             store: "LocalFileSystem",
             source: Box::new(io::Error::from(io::ErrorKind::StorageFull)),
@@ -375,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_the_disk_is_told_in_the_words_of_the_system() {
+    fn disk_errors_use_the_system_message() {
         let store = object_store::Error::Generic {
             store: "LocalFileSystem",
             source: Box::new(io::Error::from(io::ErrorKind::PermissionDenied)),

@@ -23,7 +23,7 @@ fn browser() -> Option<PathBuf> {
     })
 }
 
-/// A page in a browser, spoken to over the browser's remote protocol: JSON, ended by a zero byte, on two pipes.
+/// A page in a browser, controlled by the `DevTools` protocol: JSON messages, NUL-terminated, over two pipes.
 struct Page {
     browser: Child,
     to: ChildStdin,

@@ -1,4 +1,4 @@
-//! Arrow IPC, both layouts: parts are record batches. Where they lie is told by `arrow_index`.
+//! Arrow IPC, file and stream layout: parts are record batches, located by `arrow_index`.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use crate::corpus::columnar::{Batches, BlockingObject, Part, Selection};
 use crate::corpus::formats::{ColumnarFormat, Index};
 use crate::error::DatasetError;
 
-/// A compressed buffer may claim so many bytes, and so many times its own size: memory is taken before it is unpacked.
+/// Limits of the claimed size of a compressed buffer, in bytes and relative to its own size, since memory is allocated
+/// first.
 const UNPACKED_BYTES_MAX: u64 = 4 << 30;
 const UNPACKED_TIMES_MAX: u64 = 256;
 
-/// The format.
 pub(crate) struct Arrow;
 
 impl ColumnarFormat for Arrow {
@@ -33,7 +33,7 @@ impl ColumnarFormat for Arrow {
 }
 
 impl Index for ArrowIndex {
-    /// Record batches. Their bytes are those of all columns, as stored.
+    /// The record batches, with the stored bytes of all columns.
     fn parts(&self, _: &str) -> Vec<Part> {
         let part_of = |message: &Message| match message.kind {
             Kind::Batch { rows } => Some(Part { rows, bytes: message.body_bytes }),
@@ -51,7 +51,7 @@ impl Index for ArrowIndex {
 fn open(index: &ArrowIndex, object: BlockingObject, selection: &Selection) -> Result<ArrowBatches, DatasetError> {
     let positions = selection.positions(&index.schema);
     let selected = index.schema.project(&positions).map_err(|error| object.corrupt(error.to_string()))?;
-    // Each message tells its own version; footers of some writers tell another.
+    // Each message has its own version; the footers of some writers have another.
     let decoder = FileDecoder::new(Arc::clone(&index.schema), MetadataVersion::V1).with_projection(positions);
     Ok(ArrowBatches {
         object,
@@ -68,13 +68,13 @@ fn open(index: &ArrowIndex, object: BlockingObject, selection: &Selection) -> Re
 struct ArrowBatches {
     object: BlockingObject,
     decoder: FileDecoder,
-    /// The columns that are read.
+    /// The columns to read.
     selected: SchemaRef,
     messages: Arc<[Message]>,
     next_message: usize,
-    /// Row of the next batch, counted in the object.
+    /// Row of the next batch within the object.
     first_row: u64,
-    /// Rows of the slice.
+    /// Rows of the slice, within the object.
     rows: Range<u64>,
 }
 
@@ -86,7 +86,7 @@ impl Batches for ArrowBatches {
             };
             self.next_message += 1;
             match message.kind {
-                // Every dictionary before the slice is read: a later one may extend or replace it.
+                // Reads every dictionary before the slice, since later ones may extend or replace it.
                 Kind::Dictionary { id } if self.is_selected(id) => self.read_dictionary(&message)?,
                 Kind::Dictionary { .. } => {}
                 Kind::Batch { rows } => {
@@ -105,7 +105,7 @@ impl Batches for ArrowBatches {
 }
 
 impl ArrowBatches {
-    /// Tells whether a column that is read has this dictionary.
+    /// Returns whether a selected column has this dictionary.
     fn is_selected(&self, dictionary: i64) -> bool {
         #[expect(deprecated, reason = "the decoder itself knows dictionaries by the id in the schema")]
         let fields = self.selected.fields_with_dict_id(dictionary);
@@ -139,11 +139,11 @@ impl ArrowBatches {
             return Err(self.object.corrupt("a message is too large"));
         };
         self.check_sizes(&bytes, metadata_bytes.unsigned_abs() as usize)?;
-        // The offset is for readers that seek; this one has the bytes in hand.
+        // The offset is for seeking readers; here the bytes are in memory.
         Ok((Block::new(0, metadata_bytes, body_bytes), Buffer::from(bytes)))
     }
 
-    /// Checks where the buffers of a message lie, and what those that are compressed claim to hold.
+    /// Checks that the buffers of a message are inside of it, and their claimed uncompressed sizes.
     fn check_sizes(&self, bytes: &Bytes, metadata_bytes: usize) -> Result<(), DatasetError> {
         let prefix = if bytes.starts_with(&[0xff; 4]) { 8 } else { 4 };
         let bad = |problem: &str| self.object.corrupt(format!("a message does not decode: {problem}"));

@@ -1,5 +1,5 @@
-//! Where the messages of an Arrow IPC object lie: by the footer of a file, by a walk over the messages of a stream. Both
-//! read the metadata of messages, not their bodies.
+//! Locates the messages of an Arrow IPC object, by the footer of a file or by walking over a stream. Reads only
+//! metadata of messages, not their bodies.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,28 +14,27 @@ use crate::corpus::schema::unique_names;
 use crate::error::DatasetError;
 
 const MAGIC: &[u8] = b"ARROW1";
-/// Feather's first version was another format.
+/// Magic of Feather version 1, a different format.
 const FEATHER_1_MAGIC: &[u8] = b"FEA1";
 const CONTINUATION: [u8; 4] = [0xff; 4];
 
-/// Metadata of one message, or a footer, beyond this is an attack.
+/// Maximum metadata of a message or footer.
 const METADATA_BYTES_MAX: u64 = 64 << 20;
 
-/// How much is read at once in the hope that it holds a whole message's metadata.
+/// First read of a message's metadata, usually all of it.
 const METADATA_BYTES_USUAL: u64 = 4 << 10;
 
-/// What is where.
 pub(crate) struct ArrowIndex {
-    /// Its columns have names of their own.
+    /// With unique column names.
     pub(crate) schema: SchemaRef,
-    /// Dictionaries and batches, in the order in which they must be read.
+    /// Dictionaries and batches, in reading order.
     pub(crate) messages: Arc<[Message]>,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Message {
     pub(crate) kind: Kind,
-    /// Prefix and metadata.
+    /// Range of prefix and metadata.
     pub(crate) metadata: Range<u64>,
     pub(crate) body_bytes: u64,
 }
@@ -46,7 +45,6 @@ pub(crate) enum Kind {
     Batch { rows: u64 },
 }
 
-/// Reads the schema.
 pub(crate) fn schema(object: &BlockingObject) -> Result<SchemaRef, DatasetError> {
     match layout(object)? {
         Layout::File { footer } => Ok(read_footer(object, footer)?.schema),
@@ -54,7 +52,6 @@ pub(crate) fn schema(object: &BlockingObject) -> Result<SchemaRef, DatasetError>
     }
 }
 
-/// Lists the messages.
 pub(crate) fn index(object: &BlockingObject) -> Result<ArrowIndex, DatasetError> {
     match layout(object)? {
         Layout::File { footer } => by_footer(object, footer),
@@ -105,7 +102,7 @@ fn read_footer(object: &BlockingObject, range: Range<u64>) -> Result<Footer, Dat
     Ok(Footer { schema, dictionaries, batches })
 }
 
-/// A file's dictionaries all come before its batches, wherever they lie.
+/// Reads the blocks of a footer: a file's dictionaries all precede its batches, wherever they are stored.
 fn by_footer(object: &BlockingObject, range: Range<u64>) -> Result<ArrowIndex, DatasetError> {
     let end = range.start;
     let footer = read_footer(object, range)?;
@@ -144,7 +141,7 @@ fn by_walk(object: &BlockingObject) -> Result<ArrowIndex, DatasetError> {
     Ok(ArrowIndex { schema, messages: messages.into() })
 }
 
-/// Streams that were joined end to end would lose all but the first.
+/// Refuses concatenated streams, of which readers would only return the first.
 fn check_end(object: &BlockingObject, at: u64) -> Result<(), DatasetError> {
     let size = object.size();
     let mark = object.read(at.min(size)..size.min(at.saturating_add(8)))?;
@@ -157,7 +154,7 @@ fn check_end(object: &BlockingObject, at: u64) -> Result<(), DatasetError> {
     Ok(())
 }
 
-/// Reads the first message; returns the schema, and where the next message begins.
+/// Reads the first message; returns the schema and the position of the next message.
 fn read_schema(object: &BlockingObject) -> Result<(SchemaRef, u64), DatasetError> {
     let not_arrow =
         || object.unsupported("it does not begin with an arrow schema: is it in another format (see --format)?");
@@ -182,7 +179,7 @@ fn schema_of(object: &BlockingObject, schema: IpcSchema<'_>) -> Result<SchemaRef
     Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
 }
 
-/// Returns what a message is, and how many bytes follow on its metadata.
+/// Returns the kind of a message, and the size of its body in bytes.
 fn kind_of(object: &BlockingObject, metadata: &[u8]) -> Result<(Kind, u64), DatasetError> {
     let message = root_as_message(metadata)
         .map_err(|error| object.corrupt(format!("the metadata of a message does not decode: {error}")))?;
@@ -210,14 +207,14 @@ fn kind_of(object: &BlockingObject, metadata: &[u8]) -> Result<(Kind, u64), Data
     Ok((kind, body_bytes))
 }
 
-/// Reads the metadata of the message at the front of `range`, or `None` at the end of the stream.
+/// Reads the metadata of the message at the start of `range`, or `None` at the end of the stream.
 fn read_metadata(object: &BlockingObject, range: Range<u64>) -> Result<Option<(Range<u64>, Bytes)>, DatasetError> {
     let Range { start, end } = range;
     if start >= end {
         return Ok(None);
     }
     let front = object.read(start..end.min(start + METADATA_BYTES_USUAL))?;
-    // Before version 0.15 the length came first, without a continuation marker.
+    // Before version 0.15 there was no continuation marker before the length.
     let prefix = if front.starts_with(&CONTINUATION) { 8 } else { 4 };
     let Some(Ok(length)) = front.get(prefix - 4..prefix).map(<[u8; 4]>::try_from) else {
         return Err(object.corrupt("it is cut off between record batches: copy it again"));

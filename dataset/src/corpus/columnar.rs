@@ -1,5 +1,5 @@
-//! What parquet and arrow have in common: cutting by the row counts of their parts, and turning record batches into
-//! chunks. Decoding runs on blocking threads: it is plain code that may take long or, on hostile bytes, panic.
+//! Shared by parquet and arrow: cutting by the row counts of parts, and conversion of record batches to chunks.
+//! Decoding runs on blocking threads, since it may take long or, on hostile bytes, panic.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use crate::corpus::{CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, CutLimits, RecordChunk};
 use crate::error::{DatasetError, ErrorKind};
 use crate::guarded::guarded;
 
-/// Rows that take more memory are converted in several pieces.
+/// Maximum memory of rows that are converted together.
 const PIECE_BYTES_MAX: usize = 64 << 20;
 
-/// An object read by blocking code, on a thread that may wait.
+/// An object for blocking reads, on a thread that may block.
 #[derive(Debug, Clone)]
 pub(crate) struct BlockingObject {
     object: Object,
@@ -37,23 +37,22 @@ impl BlockingObject {
         self.runtime.block_on(self.object.read(range))
     }
 
-    /// Returns the size in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.object.size()
     }
 
-    /// Makes the error for what is sound, but cannot be read here.
+    /// Returns the error for valid but unsupported content.
     pub(crate) fn unsupported(&self, problem: impl Into<String>) -> DatasetError {
         DatasetError::bad_input(self.object.name(), problem)
     }
 
-    /// Makes the error for damaged bytes.
+    /// Returns the error for damaged bytes.
     pub(crate) fn corrupt(&self, problem: impl Into<String>) -> DatasetError {
         DatasetError::corrupt(self.object.name(), None, problem)
     }
 }
 
-/// Runs `work` on a blocking thread. A panic of a decoder is an error of the file, not the end of the process.
+/// Runs `work` on a blocking thread. A decoder's panic becomes an error of the file.
 pub(crate) async fn blocking<T: Send + 'static>(
     object: &Object,
     work: impl FnOnce(BlockingObject) -> Result<T, DatasetError> + Send + 'static,
@@ -73,18 +72,18 @@ pub(crate) async fn blocking<T: Send + 'static>(
 /// A part of a columnar object: a row group or a record batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Part {
-    /// Records in it.
+    /// Number of records.
     pub(crate) rows: u64,
-    /// About how many bytes they take.
+    /// Approximate size.
     pub(crate) bytes: u64,
 }
 
-/// Reads the fields of a columnar object, from its footer or header; those that cannot be read say why.
+/// Reads the fields of a columnar object; unreadable ones are marked with the reason.
 pub(crate) async fn fields(object: &Object, format: &'static dyn ColumnarFormat) -> Result<SchemaRef, DatasetError> {
     blocking(object, move |object| format.schema(&object)).await
 }
 
-/// Reads where the parts of a columnar object lie.
+/// Reads the index of a columnar object.
 pub(crate) async fn index(
     object: &Object,
     format: &'static dyn ColumnarFormat,
@@ -92,8 +91,8 @@ pub(crate) async fn index(
     blocking(object, move |object| format.index(&object)).await
 }
 
-/// Returns the BLAKE3, in hex, of the rows of a selection: the [`ColumnarReader::blake3`] of whoever reads the same. `None`
-/// where they do not decode, which is for whoever reads them to say.
+/// Returns the BLAKE3, in hex, of the rows of a selection, as [`ColumnarReader::blake3`]. `None` if they do not
+/// decode, which is reported when they are read.
 pub(crate) async fn rows_blake3(
     object: &Object,
     index: Arc<dyn Index>,
@@ -121,12 +120,12 @@ pub(crate) async fn rows_blake3(
     }
 }
 
-/// The parts of an object with the row that each begins at. PURE.
+/// The parts of an object with their first rows. Pure.
 #[derive(Debug)]
 pub(crate) struct Parts(Vec<(u64, Part)>);
 
 impl Parts {
-    /// Lays out parts in object order.
+    /// Creates it from parts in object order.
     pub(crate) fn new(parts: impl IntoIterator<Item = Part>) -> Parts {
         let mut next_row = 0;
         let placed = parts.into_iter().filter(|part| part.rows > 0).map(|part| {
@@ -138,7 +137,7 @@ impl Parts {
     }
 
     /// Returns the end of the slice that begins at row `start`, or `None` at the end of the object. Whole parts are
-    /// joined while they fit the limits; a part that does not fit is split by rows.
+    /// joined within the limits; a larger part is split by rows.
     pub(crate) fn slice_end(&self, start: u64, limits: CutLimits) -> Option<u64> {
         let index = self.0.partition_point(|(first_row, part)| first_row + part.rows <= start);
         let (first_row, part) = *self.0.get(index)?;
@@ -160,7 +159,7 @@ impl Parts {
     }
 }
 
-/// Tells whether a column of this type can hold the text.
+/// Returns whether a column of this type can be the text.
 pub(crate) fn is_text(data_type: &DataType) -> bool {
     match data_type {
         DataType::Utf8
@@ -176,25 +175,24 @@ pub(crate) fn is_text(data_type: &DataType) -> bool {
     }
 }
 
-/// Yields the record batches of a slice.
+/// An iterator over the record batches of a slice.
 pub(crate) trait Batches: Send {
-    /// Returns the next batch, holding at least the columns asked for, or `None` after the last.
+    /// Returns the next batch, with at least the selected columns, or `None` after the last.
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, DatasetError>;
 }
 
-/// Which rows and columns of a columnar object to read.
+/// The rows and columns of a columnar object to read.
 #[derive(Debug, Clone)]
 pub(crate) struct Selection {
-    /// Records, counted in the object from 0.
+    /// Rows within the object.
     pub(crate) rows: Range<u64>,
-    /// Name of the text column.
     pub(crate) text_column: String,
-    /// The kept columns, whether this object has them or not.
+    /// The kept columns, even if this object lacks some.
     pub(crate) kept: SchemaRef,
 }
 
 impl Selection {
-    /// Returns the positions of the wanted columns that `schema` has, ascending.
+    /// Returns the positions of the selected columns in `schema`, ascending.
     pub(crate) fn positions(&self, schema: &SchemaRef) -> Vec<usize> {
         let wanted = |field: &Field| *field.name() == self.text_column || self.kept.index_of(field.name()).is_ok();
         schema.fields().iter().enumerate().filter(|(_, field)| wanted(field)).map(|(index, _)| index).collect()
@@ -204,7 +202,7 @@ impl Selection {
 /// Reads chunks of a columnar slice.
 pub(crate) struct ColumnarReader {
     object: Object,
-    /// Absent only while a blocking thread has it, and after a panic there.
+    /// `None` while a blocking thread uses it, and after a panic there.
     decoding: Option<Decoding>,
 }
 
@@ -212,13 +210,12 @@ struct Decoding {
     name: String,
     batches: Box<dyn Batches>,
     selection: Selection,
-    /// The batch in hand and how many of its rows are given out.
+    /// The current batch and how many of its rows have been returned.
     batch: Option<(RecordBatch, usize)>,
     hasher: Hasher,
 }
 
 impl ColumnarReader {
-    /// Opens the rows of a slice.
     pub(crate) async fn open(
         object: Object,
         index: Arc<dyn Index>,
@@ -233,7 +230,6 @@ impl ColumnarReader {
         Ok(ColumnarReader { object, decoding })
     }
 
-    /// Returns the object that is read.
     pub(crate) fn object(&self) -> &Object {
         &self.object
     }
@@ -273,7 +269,7 @@ impl Decoding {
                 },
             }
         };
-        // Rows of a batch that is large in memory come few at a time: values that are expanded then stay far below 2 GiB.
+        // Few rows at a time of a batch that is large in memory, so that expanded values stay far below 2 GiB.
         let row_bytes = (batch.get_array_memory_size() / batch.num_rows()).max(1);
         let rows = (batch.num_rows() - done).min(CHUNK_ROWS_MAX).min((PIECE_BYTES_MAX / row_bytes).max(1));
         let Some(column) = batch.column_by_name(&self.selection.text_column) else {
@@ -287,7 +283,7 @@ impl Decoding {
         Ok(Some(RecordChunk { first_row, texts, kept }))
     }
 
-    /// Returns the texts at the front of a column, up to the size of a chunk.
+    /// Returns the leading texts of a column, up to the size of a chunk.
     fn texts(&self, column: &ArrayRef) -> Result<Vec<Text>, DatasetError> {
         let column = &self.plain(column)?;
         let (mut texts, mut bytes) = (Vec::with_capacity(column.len()), 0);
@@ -311,7 +307,7 @@ impl Decoding {
         Ok(texts)
     }
 
-    /// Returns the values of a dictionary or of runs, row by row.
+    /// Decodes a dictionary or run-end encoded column.
     fn plain(&self, column: &ArrayRef) -> Result<ArrayRef, DatasetError> {
         let value = match column.data_type() {
             DataType::Dictionary(_, value) => value.as_ref(),
@@ -322,7 +318,7 @@ impl Decoding {
         self.plain(&values)
     }
 
-    /// Returns the kept columns, exactly of the kept schema. A row with a value that its column's type cannot hold is
+    /// Returns the kept columns in the kept schema. Rows with a value that does not fit its column's type are
     /// rejected.
     fn kept(&self, batch: &RecordBatch, texts: &mut [Text]) -> Result<RecordBatch, DatasetError> {
         let schema = &self.selection.kept;
@@ -345,8 +341,7 @@ impl Decoding {
         RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(|error| self.corrupt(&error))
     }
 
-    /// Takes texts and kept values into the hash: the values, not the bytes of the file, of which a reader of single
-    /// columns and rows sees no contiguous part.
+    /// Hashes texts and kept values, since the bytes of selected rows and columns are not contiguous in the file.
     fn hash(&mut self, texts: &[Text], kept: &RecordBatch) -> Result<(), DatasetError> {
         for text in texts {
             match text {

@@ -6,7 +6,7 @@ use super::*;
 
 proptest! {
     #[test]
-    fn slices_cover_all_rows_once_and_keep_the_limits(
+    fn slices_partition_the_rows_within_the_limits(
         sizes in proptest::collection::vec((0_u64..20, 0_u64..300), 0..12),
         rows_max in 1_u64..25,
         bytes_max in 1_u64..400,

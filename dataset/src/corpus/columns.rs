@@ -12,7 +12,7 @@ use crate::corpus::{RECORD_BYTES_MAX, RecordChunk};
 /// The text of a record, or why there is none.
 pub(crate) type Text = Result<String, RejectReason>;
 
-/// Judges the bytes of a text cell: size, UTF-8, emptiness, in this order.
+/// Validates the bytes of a text cell: size, UTF-8, emptiness, in this order.
 pub(crate) fn text_of(bytes: &[u8]) -> Text {
     if bytes.len() as u64 > RECORD_BYTES_MAX {
         return Err(RejectReason::TextTooLarge);
@@ -27,20 +27,19 @@ pub(crate) fn text_of(bytes: &[u8]) -> Text {
 /// One kept column of a text format under construction.
 #[derive(Debug)]
 pub(crate) enum ColumnBuilder {
-    /// Text, or for JSON any other value as JSON.
+    /// Strings, or for JSON any other value as JSON.
     Utf8(StringBuilder),
-    /// Whole numbers.
+    /// Integers.
     Int64(Int64Builder),
-    /// Numbers.
+    /// Floats.
     Float64(Float64Builder),
-    /// Truth values.
+    /// Booleans.
     Boolean(BooleanBuilder),
-    /// A type that no text format can hold: the column of another source of the corpus, null here.
+    /// A type that text formats lack: a column of another source, null here.
     Nulls(DataType, usize),
 }
 
 impl ColumnBuilder {
-    /// Makes a builder for a column of this type.
     pub(crate) fn new(data_type: &DataType) -> ColumnBuilder {
         match data_type {
             DataType::Utf8 => ColumnBuilder::Utf8(StringBuilder::new()),
@@ -51,7 +50,6 @@ impl ColumnBuilder {
         }
     }
 
-    /// Appends a null.
     pub(crate) fn append_null(&mut self) {
         match self {
             ColumnBuilder::Utf8(builder) => builder.append_null(),
@@ -62,7 +60,7 @@ impl ColumnBuilder {
         }
     }
 
-    /// Appends the bytes of a CSV field or line. Returns false, having appended a null, where they do not fit the type.
+    /// Appends the bytes of a CSV field or line; if they do not fit the type, appends a null and returns false.
     pub(crate) fn append_bytes(&mut self, bytes: &[u8]) -> bool {
         match (self, std::str::from_utf8(bytes)) {
             (ColumnBuilder::Utf8(builder), Ok(text)) => {
@@ -87,7 +85,7 @@ impl ColumnBuilder {
     }
 }
 
-/// The rows of a chunk under construction: one text and one value per kept column for each record.
+/// Builds a chunk: one text and one value per kept column for each record.
 #[derive(Debug)]
 pub(crate) struct ChunkBuilder {
     schema: SchemaRef,
@@ -97,7 +95,6 @@ pub(crate) struct ChunkBuilder {
 }
 
 impl ChunkBuilder {
-    /// Makes an empty chunk.
     pub(crate) fn new(schema: SchemaRef) -> ChunkBuilder {
         let columns = schema.fields().iter().map(|field| ColumnBuilder::new(field.data_type())).collect();
         ChunkBuilder { schema, columns, texts: Vec::new(), bytes: 0 }
@@ -113,13 +110,13 @@ impl ChunkBuilder {
         self.schema.fields().iter().map(|field| field.name().as_str()).zip(&mut self.columns)
     }
 
-    /// Ends a record whose kept columns have been appended; `record_bytes` counts towards the size of the chunk.
+    /// Ends a record after its kept columns; `record_bytes` counts towards the size of the chunk.
     pub(crate) fn push_text(&mut self, text: Text, record_bytes: usize) {
         self.texts.push(text);
         self.bytes += record_bytes;
     }
 
-    /// Appends a record of which nothing is kept.
+    /// Appends a record without any kept values.
     pub(crate) fn push_rejected(&mut self, reason: RejectReason) {
         for column in &mut self.columns {
             column.append_null();
@@ -127,17 +124,15 @@ impl ChunkBuilder {
         self.texts.push(Err(reason));
     }
 
-    /// Returns the number of records.
     pub(crate) fn len(&self) -> usize {
         self.texts.len()
     }
 
-    /// Returns the bytes of all records so far.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Ends the chunk and begins the next.
+    /// Returns the chunk and starts the next.
     pub(crate) fn finish(&mut self, first_row: u64) -> RecordChunk {
         let texts = std::mem::take(&mut self.texts);
         self.bytes = 0;

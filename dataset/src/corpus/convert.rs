@@ -1,5 +1,4 @@
-//! PURE: the values of a column in another type, without loss. A value that the other type cannot hold becomes null, and
-//! the caller is told.
+//! Lossless conversion of columns to another type. Values that do not fit become null and are reported. Pure.
 
 use std::sync::Arc;
 
@@ -19,17 +18,14 @@ use arrow_select::nullif::nullif;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// A column in its new type.
 pub(crate) struct Converted {
     pub(crate) column: ArrayRef,
-    /// The rows that have a value which the type cannot hold; it is null now.
+    /// Rows with a value that did not fit and is now null.
     pub(crate) lost: Vec<usize>,
 }
 
-/// Converts a column between types that [`types`](crate::corpus::types) pairs.
-///
-/// # Errors
-/// The types are no such pair, or the array contradicts its own type.
+/// Converts a column between types that [`types`](crate::corpus::types) pairs. Fails for other pairs, and for arrays
+/// that contradict their type.
 pub(crate) fn convert(column: &ArrayRef, to: &DataType) -> Result<Converted, ArrowError> {
     if column.data_type() == to && !has_decimals(to) {
         return Ok(Converted { column: Arc::clone(column), lost: Vec::new() });
@@ -48,15 +44,14 @@ pub(crate) fn convert(column: &ArrayRef, to: &DataType) -> Result<Converted, Arr
     Ok(Converted { column: nullif(&whole.array, &mask)?, lost })
 }
 
-/// Values in another type.
 struct Values {
     array: ArrayRef,
-    /// Some became null.
+    /// Whether some became null.
     lost: bool,
 }
 
 impl Values {
-    /// Compares null counts: those of leaves, whose nulls are their own.
+    /// Compares the null counts of leaf arrays.
     fn of(before: &dyn Array, after: ArrayRef) -> Values {
         Values { lost: after.logical_null_count() > before.logical_null_count(), array: after }
     }
@@ -90,7 +85,7 @@ fn values(from: &ArrayRef, to: &DataType) -> Result<Values, ArrowError> {
     }
 }
 
-/// Casts what cannot be lost by arrow's cast, or is null after it.
+/// Casts by arrow's cast, which turns values that do not fit into null.
 fn cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
     cast_with_options(array, to, &CastOptions { safe: true, ..CastOptions::default() })
 }
@@ -106,7 +101,7 @@ fn has_decimals(data_type: &DataType) -> bool {
     }
 }
 
-/// Nulls decimals of more digits than their type has. Arrow does not check that, and Parquet would store other values.
+/// Nulls decimals with more digits than their type, which Arrow does not check and Parquet would store wrongly.
 fn within_digits(decimals: &ArrayRef) -> ArrayRef {
     fn checked<T: DecimalType>(decimals: &ArrayRef, digits: u8) -> ArrayRef {
         let kept = decimals.as_primitive::<T>().null_if_overflow_precision(digits);
@@ -120,7 +115,7 @@ fn within_digits(decimals: &ArrayRef) -> ArrayRef {
     }
 }
 
-/// Integers as floats; one that comes back as another is lost.
+/// Converts integers to floats, losing those that do not round-trip.
 fn floats(from: &ArrayRef, to: &DataType) -> Result<Values, ArrowError> {
     let floats = cast(from, to)?;
     let widest = if from.data_type().is_signed_integer() { DataType::Int64 } else { DataType::UInt64 };
@@ -136,7 +131,7 @@ fn differing<T: ArrowPrimitiveType>(before: &PrimitiveArray<T>, after: &Primitiv
     before.iter().zip(after).map(|(before, after)| Some(before.is_some() && before != after)).collect()
 }
 
-/// How many of a temporal type's units a second has; `None` for other types.
+/// Returns the units per second of a temporal type.
 fn tick_of(data_type: &DataType) -> Option<i64> {
     let (DataType::Timestamp(unit, _) | DataType::Duration(unit) | DataType::Time32(unit) | DataType::Time64(unit)) =
         data_type
@@ -151,7 +146,7 @@ fn tick_of(data_type: &DataType) -> Option<i64> {
     })
 }
 
-/// Counts in finer units; of instants, the zone that they are shown in may be another.
+/// Converts temporal values to finer units; instants may also change their display zone.
 fn ticks(from: &ArrayRef, to: &DataType) -> Result<Values, ArrowError> {
     let (Some(before), Some(after)) = (tick_of(from.data_type()), tick_of(to)) else {
         return Err(ArrowError::CastError("not a time".to_owned()));
@@ -172,7 +167,7 @@ fn structs(from: &StructArray, fields: &Fields) -> Result<Values, ArrowError> {
     let mut lost = false;
     let mut columns = Vec::with_capacity(fields.len());
     for (place, field) in fields.iter().enumerate() {
-        // By place first: names may stand twice.
+        // By position first, since names may be repeated.
         let same_place = from.fields().get(place).filter(|found| found.name() == field.name()).map(|_| place);
         let found = same_place.or_else(|| from.fields().find(field.name()).map(|(index, _)| index));
         columns.push(match found {
@@ -207,7 +202,7 @@ fn maps(from: &MapArray, entries: &FieldRef, sorted: bool) -> Result<Values, Arr
     Ok(Values { array: Arc::new(array), lost })
 }
 
-/// The elements that the lists have, and where each list ends among them: a slice of lists has the elements of the whole.
+/// Returns offsets and elements restricted to the lists: a sliced array still has all elements.
 fn trimmed<O: OffsetSizeTrait>(offsets: &OffsetBuffer<O>, elements: &ArrayRef) -> (OffsetBuffer<O>, ArrayRef) {
     let (first, last) = (offsets[0], offsets[offsets.len() - 1]);
     let shifted: Vec<O> = offsets.iter().map(|offset| *offset - first).collect();
@@ -220,7 +215,7 @@ fn is_list(data_type: &DataType) -> bool {
     matches!(data_type, List(_) | LargeList(_) | ListView(_) | LargeListView(_) | FixedSizeList(..))
 }
 
-/// Brings lists into their layout with the elements as they are, then converts the elements.
+/// Converts the list layout, then the elements.
 fn lists(from: &ArrayRef, to: &DataType, item: &FieldRef) -> Result<Values, ArrowError> {
     let (DataType::List(before)
     | DataType::LargeList(before)

@@ -1,5 +1,3 @@
-//! Tests of converting values.
-
 use arrow_array::types::Int32Type;
 use arrow_array::{
     Date64Array, Decimal128Array, Float64Array, Int32Array, ListArray, StringArray, TimestampSecondArray, UInt64Array,
@@ -22,7 +20,7 @@ fn shown(column: &ArrayRef) -> Vec<Option<String>> {
 }
 
 #[test]
-fn an_instant_that_finer_units_cannot_count_is_lost_by_row() {
+fn instants_that_overflow_finer_units_are_lost() {
     let seconds = TimestampSecondArray::from(vec![Some(1), None, Some(i64::MAX / 10), Some(-1)]);
     let converted = converted(seconds, &DataType::Timestamp(TimeUnit::Millisecond, None));
     assert_eq!(converted.lost, [2]);
@@ -32,7 +30,7 @@ fn an_instant_that_finer_units_cannot_count_is_lost_by_row() {
 }
 
 #[test]
-fn integers_that_a_float_changes_are_lost_by_row() {
+fn integers_inexact_as_float_are_lost() {
     let numbers = UInt64Array::from(vec![1 << 53, (1 << 53) + 1, u64::MAX, 0]);
     let converted = converted(numbers, &DataType::Float64);
     assert_eq!(converted.lost, [1, 2]);
@@ -42,7 +40,7 @@ fn integers_that_a_float_changes_are_lost_by_row() {
 }
 
 #[test]
-fn a_lost_value_within_a_list_takes_its_row_alone() {
+fn a_lost_value_in_a_list_only_affects_its_row() {
     let item = Arc::new(Field::new("item", DataType::Int64, true));
     let list = ListArray::from_iter_primitive::<Int64Type, _, _>([
         Some(vec![Some(1)]),
@@ -56,12 +54,12 @@ fn a_lost_value_within_a_list_takes_its_row_alone() {
     let converted = convert(&whole, &floats).unwrap();
     assert_eq!(converted.lost, [1]);
     assert!(converted.column.is_null(1) && converted.column.is_null(2) && converted.column.is_valid(3));
-    // A slice has the elements of the whole behind it: they do not count.
+    // The elements of other slices do not count.
     assert!(convert(&whole.slice(2, 2), &floats).unwrap().lost.is_empty());
 }
 
 #[test]
-fn a_day_is_the_one_that_its_milliseconds_lie_in() {
+fn dates_in_milliseconds_round_down_to_the_day() {
     let days = Date64Array::from(vec![Some(0), Some(DAY_MS + 1), Some(-1), None]);
     let converted = converted(days, &DataType::Date32);
     assert!(converted.lost.is_empty());
@@ -70,12 +68,12 @@ fn a_day_is_the_one_that_its_milliseconds_lie_in() {
 }
 
 #[test]
-fn a_decimal_of_more_digits_than_its_type_is_lost() {
+fn decimals_with_too_many_digits_are_lost() {
     let hundreds = Decimal128Array::from(vec![Some(99_999), Some(100_000), None]);
     for (scale, to) in [(-2, DataType::Decimal128(7, 0)), (2, DataType::Decimal128(5, 2))] {
         let column = hundreds.clone().with_precision_and_scale(38, scale).unwrap();
         let narrow = column.into_data().into_builder().data_type(DataType::Decimal128(5, scale));
-        // Arrow's own builders check it; files need not.
+        // Arrow's own builders check the digits; files may violate them.
         let column = arrow_array::make_array(narrow.build().unwrap());
         let converted = convert(&column, &to).unwrap();
         assert_eq!(converted.lost, [1], "{to}");

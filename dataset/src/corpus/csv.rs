@@ -1,9 +1,9 @@
-//! CSV and TSV: where records end, and how a record becomes fields. The two rules walk the same states.
+//! CSV and TSV: splitting a text into records, and records into fields, by the same state machine.
 //!
-//! RFC 4180 as Python's `csv` module and csv-core read it: a quote counts only at the start of a field; two quotes in a
-//! quoted field are one; bytes after the closing quote belong to the field; LF, CRLF and a lone CR end a record outside
-//! quotes; blank lines are not records. Delimiter and quote are those of the [`Dialect`]; without a quote, every byte but
-//! delimiters and line ends belongs to its field.
+//! RFC 4180 as in Python's `csv` module and csv-core: a quote is special only at the start of a field; two quotes in a
+//! quoted field are one; bytes after the closing quote belong to the field; LF, CRLF and CR end a record outside
+//! quotes; blank lines are not records. Delimiter and quote come from the [`Dialect`]; without a quote, only
+//! delimiters and line ends are special.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ use crate::corpus::sample::Front;
 use crate::corpus::schema::{Columns, unique_names};
 use crate::error::DatasetError;
 
-/// Both formats: the dialect tells them apart.
+/// Both formats; the dialect distinguishes them.
 pub(crate) struct Csv;
 
 impl TextFormat for Csv {
@@ -47,7 +47,7 @@ impl TextFormat for Csv {
             if !renamed.is_empty() && options.keep == Keep::All {
                 probe.notices.push(Notice::ColumnsRenamed { uri: source.uri.clone(), names: renamed });
             }
-            // A header that was cut at the wrong character says more than its rows.
+            // A header with other delimiters gets an error with advice, before its rows are checked.
             if names.contains(&options.text_column) {
                 front.check_encoding(self, &names, probe)?;
             }
@@ -82,13 +82,13 @@ impl TextFormat for Csv {
     }
 }
 
-/// A quoted field with this many line ends is warned of: its quotes may be characters of a file without quoting.
+/// Line ends in a quoted field that cause a warning: its quotes may be text of a file without quoting.
 pub(crate) const LINES_MANY: u64 = 10;
 
-/// Between two bytes of a CSV text.
+/// The state between two bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Nothing of the record is there yet; line ends here are blank lines.
+    /// Before a record; line ends here are blank lines.
     RecordStart,
     /// After a delimiter.
     FieldStart,
@@ -96,16 +96,16 @@ enum State {
     Quoted,
     /// After a quote in a quoted field: its end, or the first half of a doubled quote.
     QuoteInQuoted,
-    /// After a CR that ends the record; an LF belongs to it.
+    /// After a CR that ended the record; a following LF belongs to it.
     AfterCr,
 }
 
-/// A quoted field that RFC 4180 has no name for, or that is long for one.
+/// A suspicious quoted field: one that violates RFC 4180, or is very long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OddQuotes {
     /// Line ends between its quotes.
     pub(crate) line_ends: u64,
-    /// Other characters follow its closing quote.
+    /// Whether other characters follow its closing quote.
     pub(crate) goes_on: bool,
 }
 
@@ -116,7 +116,7 @@ pub(crate) struct CsvSplit {
     state: State,
     /// LFs and CRs in the quoted field.
     line_ends: (u64, u64),
-    /// What was odd about the quotes of this record, and of the one before.
+    /// Suspicious quotes of this record.
     odd: Option<OddQuotes>,
     odd_before: Option<OddQuotes>,
 }
@@ -184,7 +184,6 @@ impl Split for CsvSplit {
 }
 
 impl CsvSplit {
-    /// Makes a splitter at the start of a record.
     pub(crate) fn new(dialect: Dialect) -> CsvSplit {
         CsvSplit { dialect, state: State::RecordStart, line_ends: (0, 0), odd: None, odd_before: None }
     }
@@ -199,7 +198,7 @@ impl CsvSplit {
         self.dialect.quote == Some(byte)
     }
 
-    /// Returns the length of what is inside the quotes, counting its line ends; `None` where no quote follows.
+    /// Returns the length of the text up to the next quote, counting line ends; `None` without a quote.
     fn quoted(&mut self, rest: &[u8]) -> Option<usize> {
         let length = self.dialect.quote.and_then(|quote| memchr(quote, rest));
         let inside = &rest[..length.unwrap_or(rest.len())];
@@ -208,7 +207,7 @@ impl CsvSplit {
         length
     }
 
-    /// Looks back at a quoted field: the oddest of a record is kept.
+    /// Records suspicious quotes of the field that ended, keeping the worst of a record.
     fn record_odd_quotes(&mut self, goes_on: bool) {
         let line_ends = self.line_ends.0.max(self.line_ends.1);
         let is_odd = goes_on || line_ends >= LINES_MANY;
@@ -217,7 +216,7 @@ impl CsvSplit {
         }
     }
 
-    /// Returns the state after a byte outside quotes, or `None` where it ends the record.
+    /// Returns the state after a byte outside quotes, or `None` at the end of the record.
     fn unquoted(&self, byte: u8) -> Option<State> {
         match byte {
             b'\n' => None,
@@ -228,17 +227,17 @@ impl CsvSplit {
     }
 }
 
-/// The fields of one record, unquoted.
+/// The unquoted fields of one record.
 #[derive(Debug, Default)]
 pub(crate) struct Fields {
     bytes: Vec<u8>,
     ends: Vec<usize>,
-    /// The last field opened a quote and never closed it.
+    /// Whether the last field has an opening quote only.
     open_quote: bool,
 }
 
 impl Fields {
-    /// Splits a record as [`CsvSplit`] delimits it: with its line end, and with the blank lines before it.
+    /// Splits a record as delimited by [`CsvSplit`]: with its line end and preceding blank lines.
     pub(crate) fn split(&mut self, record: &[u8], dialect: Dialect) {
         let Dialect { delimiter, quote } = dialect;
         self.bytes.clear();
@@ -260,7 +259,7 @@ impl Fields {
         }
     }
 
-    /// Takes the inside of a quoted field and returns what follows the closing quote.
+    /// Appends the content of a quoted field, and returns the rest after the closing quote.
     fn quoted<'a>(&mut self, mut rest: &'a [u8], quote: u8) -> &'a [u8] {
         while let Some(length) = memchr(quote, rest) {
             self.bytes.extend_from_slice(&rest[..length]);
@@ -276,12 +275,10 @@ impl Fields {
         &[]
     }
 
-    /// Returns the number of fields.
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Returns a field, where there is one of that index.
     pub(crate) fn get(&self, index: usize) -> Option<&[u8]> {
         let end = *self.ends.get(index)?;
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
@@ -289,21 +286,21 @@ impl Fields {
     }
 }
 
-/// Turns records into rows.
+/// Converts records to rows.
 #[derive(Debug)]
 pub(crate) struct Parser {
     dialect: Dialect,
     width: usize,
     text: usize,
-    /// Index in the header of each kept column; `None` where this source has no such column.
+    /// Position of each kept column in the header, if present.
     kept: Vec<Option<usize>>,
     fields: Fields,
 }
 
 impl Parser {
-    /// Makes a parser for records under `header`, or `None` where the header lacks the text column.
+    /// Creates a parser, or returns `None` if the header lacks the text column.
     pub(crate) fn new(dialect: Dialect, header: &[String], text_column: &str, kept: &Schema) -> Option<Parser> {
-        // Of columns that share a name the first one counts: it is put last into the map.
+        // The first of several columns with the same name wins, since it is inserted last.
         let positions: HashMap<&str, usize> =
             header.iter().enumerate().rev().map(|(index, name)| (name.as_str(), index)).collect();
         let position = |name: &str| positions.get(name).copied();

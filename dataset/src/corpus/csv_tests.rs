@@ -7,7 +7,6 @@ use spec::Format;
 
 use super::*;
 
-/// Splits and parses with this module.
 fn ours(text: &[u8], dialect: Dialect) -> Vec<Vec<Vec<u8>>> {
     let mut splitter = CsvSplit::new(dialect);
     let (mut records, mut at) = (Vec::new(), 0);
@@ -58,7 +57,7 @@ fn theirs(mut text: &[u8], dialect: Dialect) -> Vec<Vec<Vec<u8>>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
-    fn records_and_fields_are_those_of_csv_core(
+    fn records_and_fields_match_csv_core(
         text in proptest::collection::vec(proptest::sample::select(b"aab,\t;'\"\"\r\n".to_vec()), 0..40),
         delimiter in proptest::sample::select(b",\t;|".to_vec()),
         quote in proptest::sample::select(vec![Some(b'"'), Some(b'\''), None]),
@@ -83,7 +82,7 @@ fn parse(record: &[u8], keep: &[&str]) -> (Result<String, RejectReason>, Vec<Opt
 }
 
 #[test]
-fn a_malformed_record_keeps_the_fields_that_it_has() {
+fn a_malformed_record_keeps_its_existing_fields() {
     let some = |text: &str| Some(text.to_owned());
     let malformed = Err(RejectReason::MalformedRecord);
     assert_eq!(parse(b"7\n", &["id", "label"]), (malformed.clone(), vec![some("7"), None]));
@@ -92,25 +91,25 @@ fn a_malformed_record_keeps_the_fields_that_it_has() {
 }
 
 #[test]
-fn bytes_that_are_not_utf_8_cost_their_own_row_only_what_they_must() {
+fn invalid_utf8_rejects_only_where_it_is_needed() {
     let some = |text: &str| Some(text.to_owned());
     // In the text: the row is rejected, its other columns stay.
     let found = parse(b"7,a\xf1o,x\n", &["id", "text", "label"]);
     assert_eq!(found, (Err(RejectReason::InvalidUtf8), vec![some("7"), None, some("x")]));
-    // In a kept column: said, not dropped in silence.
+    // In a kept column: rejected rather than silently dropped.
     let found = parse(b"7,hola,\xf1\n", &["id", "label"]);
     assert_eq!(found, (Err(RejectReason::ColumnType), vec![some("7"), None]));
-    // In a column that nobody keeps: no matter.
+    // In a column that is not kept: ignored.
     assert_eq!(parse(b"7,hola,\xf1\n", &["id"]), (Ok("hola".to_owned()), vec![some("7")]));
 }
 
 #[test]
-fn a_column_that_only_other_sources_have_is_null() {
+fn a_column_of_other_sources_is_null() {
     assert_eq!(parse(b"7,hola,x", &["other"]), (Ok("hola".to_owned()), vec![None]));
 }
 
 #[test]
-fn empty_and_white_texts_are_rejected() {
+fn empty_and_blank_texts_are_rejected() {
     for record in [&b"7,,x"[..], b"7,\"\",x", b"7, \t ,x", b"7,\"\r\n\",x", "7,\u{a0}\u{2003},x".as_bytes()] {
         assert_eq!(parse(record, &[]).0, Err(RejectReason::EmptyText));
     }

@@ -1,4 +1,4 @@
-//! Cuts a corpus into slices: the loop over sources, resumable from a cursor.
+//! Cuts a corpus into slices: the loop over its sources, resumable from a cursor.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,17 +19,17 @@ use crate::corpus::{Cursor, PlannedSource, Slice, SliceRange};
 use crate::error::DatasetError;
 use crate::storage::Storage;
 
-/// How large slices are cut. A slice ends at whichever limit is met first.
+/// Limits of a slice, which ends at the first one reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CutLimits {
-    /// Most records in a slice.
+    /// Maximum records of a slice.
     pub rows_max: u64,
-    /// Most bytes of (uncompressed) input in a slice, unless one record alone is larger. For parquet and arrow an
-    /// estimate: the size of the text column, or of the record batch, by its mean per row.
+    /// Maximum bytes of (uncompressed) input of a slice, except for a single larger record. Estimated for parquet and
+    /// arrow by the mean row size of the text column or record batch.
     pub bytes_max: u64,
 }
 
-/// Streams over a corpus once and yields slices in input order. The same sources, limits and cursor give the same slices.
+/// Streams over a corpus once and yields slices in input order. Deterministic in sources, limits and cursor.
 pub struct Cutter {
     sources: Vec<PlannedSource>,
     options: ReadOptions,
@@ -41,11 +41,10 @@ pub struct Cutter {
     digests_rows: bool,
 }
 
-/// The source being cut.
 enum Open {
     Text {
         cut: Box<TextCut>,
-        /// Row number of the first record that it counts.
+        /// Row number of its first record.
         first_row: u64,
     },
     Columnar {
@@ -63,10 +62,10 @@ impl fmt::Debug for Cutter {
 }
 
 impl Cutter {
-    /// Prepares to cut from `cursor` on. Text that is compressed or not UTF-8 is re-cut into `recut` below `recut_prefix`.
+    /// Starts at `cursor`. Compressed or non-UTF-8 text is re-cut into `recut` below `recut_prefix`.
     ///
     /// # Errors
-    /// `BadInput` where the cursor lies behind the corpus, a limit is 0, or the options cannot be meant.
+    /// `BadInput` for a cursor beyond the corpus, a limit of 0, or contradictory options.
     pub async fn new(
         sources: Vec<PlannedSource>,
         options: ReadOptions,
@@ -87,7 +86,7 @@ impl Cutter {
         Ok(Cutter { sources, options, limits, recut, cursor, open: None, notices: Vec::new(), digests_rows: true })
     }
 
-    /// Leaves out the digests of rows, for which they are decoded: for whoever reads the slices at once.
+    /// Omits the digests of rows, which need decoding, for callers that read the slices at once.
     pub(crate) fn without_digests_of_rows(self) -> Cutter {
         Cutter { digests_rows: false, ..self }
     }
@@ -95,8 +94,8 @@ impl Cutter {
     /// Returns the next slice, or `None` at the end of the corpus.
     ///
     /// # Errors
-    /// `SourceChanged`, or `Corrupt` naming the source and the last good row, or `BadInput`, or a store fails. The cursor
-    /// stays where the last slice ended, and calling again tries again from there.
+    /// `SourceChanged`, or `Corrupt` naming the source and the last good row, or `BadInput`, or a store fails. The
+    /// cursor stays at the end of the last slice, where another call retries.
     pub async fn next(&mut self) -> Result<Option<Slice>, DatasetError> {
         while let Some(source) = self.sources.get(self.cursor.source_index as usize) {
             if self.open.is_none() {
@@ -112,7 +111,7 @@ impl Cutter {
                 }
                 Ok(None) => self.open = None,
                 Err(error) => {
-                    // What was read since the last slice is read again if the caller tries again.
+                    // A retry reads the data after the last slice again.
                     self.open = None;
                     return Err(error);
                 }
@@ -166,7 +165,7 @@ impl Cutter {
         }
     }
 
-    /// Cuts the open source; moves the cursor's position, not its row.
+    /// Cuts the open source; advances the cursor's position, not its row.
     async fn next_of_source(&mut self) -> Result<Option<Slice>, DatasetError> {
         let Cursor { source_index, next_row: first_row, position } = self.cursor;
         let slice = |range, rows, recut_key, blake3| Slice { source_index, recut_key, range, first_row, rows, blake3 };

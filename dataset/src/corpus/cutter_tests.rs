@@ -1,4 +1,4 @@
-//! Tests that cutting and reading ask for bounded amounts, by counting what is asked of the store.
+//! Tests that cutting and reading have bounded reads, by counting the requested bytes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,7 +17,7 @@ use crate::corpus::feed::{Record, RecordFeed};
 use crate::corpus::formats::Splitter;
 use crate::corpus::stream::BLOCK_BYTES;
 
-/// Notes the largest and the total number of bytes asked for.
+/// Records the largest and the total number of bytes requested.
 #[derive(Debug, Default)]
 struct Counting {
     inner: InMemory,
@@ -89,7 +89,7 @@ async fn counted(text: Vec<u8>) -> (Arc<Counting>, Object) {
 }
 
 #[tokio::test]
-async fn cutting_asks_for_one_block_at_a_time_and_for_each_byte_once() {
+async fn cutting_requests_each_byte_once_in_blocks() {
     let mut text = b"id,text\n".to_vec();
     while text.len() < 5 << 20 {
         text.extend_from_slice(format!("{},\"una frase, con \"\"comillas\"\"\ny otra\"\n", text.len()).as_bytes());
@@ -112,7 +112,7 @@ async fn cutting_asks_for_one_block_at_a_time_and_for_each_byte_once() {
 }
 
 #[tokio::test]
-async fn a_record_over_the_limit_is_passed_without_being_held() {
+async fn an_oversized_record_is_skipped_in_bounded_memory() {
     let limit = usize::try_from(RECORD_BYTES_MAX).unwrap();
     let mut text = b"antes\n".to_vec();
     text.resize(text.len() + limit + 100, b'x');
@@ -129,7 +129,7 @@ async fn a_record_over_the_limit_is_passed_without_being_held() {
 }
 
 #[tokio::test]
-async fn blank_lines_without_end_are_not_a_record() {
+async fn endless_blank_lines_are_not_a_record() {
     let mut text = vec![b'\n'; usize::try_from(RECORD_BYTES_MAX).unwrap() + 100];
     text.extend_from_slice(b"a,b\n");
     let size = text.len() as u64;
@@ -141,7 +141,7 @@ async fn blank_lines_without_end_are_not_a_record() {
 }
 
 #[tokio::test]
-async fn limits_of_nothing_and_cursors_beyond_the_corpus_are_refused() {
+async fn zero_limits_and_cursors_beyond_the_corpus_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let storage = Storage::open(dir.path().to_str().unwrap()).unwrap();
     let options = ReadOptions::default();

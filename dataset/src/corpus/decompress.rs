@@ -1,4 +1,4 @@
-//! Undoes the compression around a text format, piece by piece and within bounds. Pure: bytes in, bytes out.
+//! Decompresses text formats in bounded steps. Pure: bytes in, bytes out.
 
 use flate2::{Decompress, FlushDecompress, Status};
 use spec::Compression;
@@ -6,16 +6,16 @@ use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, InBuffer, Operation,
 
 use crate::error::DatasetError;
 
-/// Output beyond which the ratio of output to input is checked.
+/// Output after which the compression ratio is checked.
 const RATIO_FREE_BYTES: u64 = 1 << 20;
 
-/// Most bytes of output per byte of input: more is an attack or a file that belongs decompressed.
+/// Maximum compression ratio, to refuse decompression bombs.
 const RATIO_MAX: u64 = 200;
 
-/// Largest zstd window, as a power of 2: 128 MiB, what `zstd --long` without a number makes.
+/// Maximum zstd window as a power of 2: 128 MiB, the default of `zstd --long`.
 const WINDOW_LOG_MAX: u32 = 27;
 
-/// Undoes one compression, member after member.
+/// Decompresses one format, member by member.
 pub(crate) struct Decompressor {
     codec: Codec,
     bytes_in: u64,
@@ -38,14 +38,13 @@ enum Gzip {
 /// Why compressed data cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Unreadable {
-    /// It is cut off, or its bytes are not what was written.
+    /// Truncated or corrupted.
     Damaged(String),
-    /// It may be sound, but is not what its name says, or beyond our limits.
+    /// Another format, or beyond our limits.
     Refused(String),
 }
 
 impl Unreadable {
-    /// Makes the error for an object.
     pub(crate) fn of(&self, object: &str) -> DatasetError {
         match self {
             Unreadable::Damaged(problem) => DatasetError::corrupt(object, None, problem.as_str()),
@@ -54,17 +53,17 @@ impl Unreadable {
     }
 }
 
-/// What a call to [`Decompressor::decompress`] did.
+/// The result of a [`Decompressor::decompress`] call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Step {
-    /// Bytes of input used up.
+    /// Bytes of input consumed.
     pub(crate) consumed: usize,
     /// Bytes of output written.
     pub(crate) written: usize,
 }
 
 impl Decompressor {
-    /// Makes a decompressor, or `None` for bytes that need none.
+    /// Creates a decompressor, or `None` for uncompressed data.
     pub(crate) fn new(compression: Compression) -> Result<Option<Decompressor>, String> {
         let codec = match compression {
             Compression::None => return Ok(None),
@@ -78,11 +77,8 @@ impl Decompressor {
         Ok(Some(Decompressor { codec, bytes_in: 0, bytes_out: 0 }))
     }
 
-    /// Decompresses some of `input` into `output`. Progress is made on each call as long as there is input or pending
-    /// output and `output` is not empty; a step of (0, 0) means that more input is needed.
-    ///
-    /// # Errors
-    /// Says what is wrong with the data.
+    /// Decompresses some of `input` into `output`. Makes progress while there is input or pending output and `output`
+    /// is not empty; (0, 0) means that more input is needed.
     pub(crate) fn decompress(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, Unreadable> {
         let step = match &mut self.codec {
             Codec::Gzip(gzip) => gzip.step(input, output)?,
@@ -106,7 +102,7 @@ impl Decompressor {
         Ok(step)
     }
 
-    /// Says what is missing where the input has ended.
+    /// Returns an error if the data is incomplete at the end of input.
     pub(crate) fn finish(&self) -> Result<(), Unreadable> {
         let cut_off =
             |what: &str| Unreadable::Damaged(format!("the {what} data is cut off: copy or download it again"));
@@ -126,7 +122,7 @@ impl Gzip {
     fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, Unreadable> {
         let mut consumed = 0;
         if let Gzip::Between = self {
-            // Zeros after a member are padding of tapes and block devices, as gzip(1) and Python take them.
+            // Zero padding after a member, as on tapes, is ignored by gzip(1) and Python.
             consumed = input.iter().take_while(|&&byte| byte == 0).count();
         }
         if let (Gzip::Start | Gzip::Between, Some(&first)) = (&*self, input.get(consumed)) {
@@ -218,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn members_and_frames_are_joined_whatever_the_piece_size() {
+    fn members_and_frames_are_concatenated_for_any_block_size() {
         let text: Vec<u8> = (0..5000_u32).flat_map(|i| i.to_le_bytes()).collect();
         let gz = [gzip(&text[..7000]), gzip(b""), gzip(&text[7000..]), vec![0; 9]].concat();
         let zst = [zstd_bytes(&text[..7000]), zstd_bytes(b""), zstd_bytes(&text[7000..])].concat();
@@ -229,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn every_truncation_is_noticed() {
+    fn every_truncation_is_detected() {
         let text = b"hola, mundo; adios, mundo".repeat(10);
         for (compression, bytes) in [(Compression::Gzip, gzip(&text)), (Compression::Zstd, zstd_bytes(&text))] {
             for end in 0..bytes.len() {
@@ -239,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_bit_is_noticed() {
+    fn a_flipped_bit_is_detected() {
         let text: Vec<u8> = (0..3000_u32).flat_map(|i| (i * i).to_le_bytes()).collect();
         for (compression, bytes) in [(Compression::Gzip, gzip(&text)), (Compression::Zstd, zstd_bytes(&text))] {
             let mut damaged = bytes.clone();
@@ -251,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_is_refused_with_advice() {
+    fn a_decompression_bomb_is_refused_with_advice() {
         let text = vec![b' '; 64 << 20];
         for (compression, bytes) in [(Compression::Gzip, gzip(&text)), (Compression::Zstd, zstd_bytes(&text))] {
             let error = all(compression, &bytes, 1 << 16, 1 << 16).unwrap_err();
@@ -270,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn other_bytes_are_named_as_such() {
+    fn data_of_another_format_is_named_in_the_error() {
         assert!(all(Compression::Gzip, b"id,text\n", 4096, 64).unwrap_err().contains("not gzip data"));
         let trailing = [gzip(b"x"), b"tail".to_vec()].concat();
         assert!(all(Compression::Gzip, &trailing, 4096, 64).unwrap_err().contains("other bytes follow"));

@@ -1,4 +1,4 @@
-//! How a text source is spelled: its delimiter, its quotes, its character encoding.
+//! The dialect of a text source: delimiter, quote, character encoding.
 
 use encoding_rs::{Encoding, REPLACEMENT, UTF_8};
 use spec::{Format, Quote, ReadOptions, Source};
@@ -10,17 +10,17 @@ use crate::error::DatasetError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Dialect {
     pub(crate) delimiter: u8,
-    /// `None` where nothing is quoted.
+    /// `None` without quoting.
     pub(crate) quote: Option<u8>,
 }
 
 impl Dialect {
-    /// The format's own dialect: RFC 4180, with tabs for tsv.
+    /// Returns the format's default: RFC 4180, with tabs for tsv.
     pub(crate) fn of_format(format: Format) -> Dialect {
         Dialect { delimiter: if format == Format::Tsv { b'\t' } else { b',' }, quote: Some(b'"') }
     }
 
-    /// The dialect of a source under these options, which [`check`] has passed.
+    /// Returns the dialect under these options, which [`check`] has validated.
     pub(crate) fn of(format: Format, options: &ReadOptions) -> Dialect {
         let own = Dialect::of_format(format);
         let byte = |character: char| u8::try_from(character).unwrap_or(own.delimiter);
@@ -35,8 +35,8 @@ impl Dialect {
     }
 }
 
-/// Returns the name of a character encoding by any of its WHATWG labels (`latin1` is `windows-1252`); `None` for labels
-/// that are not known, or cannot be decoded safely.
+/// Returns the name of a character encoding by any of its WHATWG labels (`latin1` is `windows-1252`); `None` for
+/// labels that are unknown or cannot be decoded safely.
 pub fn encoding_name(label: &str) -> Option<&'static str> {
     find(label).map(Encoding::name)
 }
@@ -45,12 +45,12 @@ fn find(label: &str) -> Option<&'static Encoding> {
     Encoding::for_label(label.as_bytes()).filter(|encoding| *encoding != REPLACEMENT)
 }
 
-/// Returns the encoding that the options name, if they name one; `UTF_8` where they name one that [`check`] refuses.
+/// Returns the encoding in the options, if any; `UTF_8` for one that [`check`] refuses.
 pub(crate) fn encoding_of(options: &ReadOptions) -> Option<&'static Encoding> {
     options.encoding.as_deref().map(|label| find(label).unwrap_or(UTF_8))
 }
 
-/// Checks that the spelling that the options describe can be read, and that there is a source that it applies to.
+/// Checks that the dialect options are valid and apply to some source.
 ///
 /// # Errors
 /// `BadInput` naming the option.
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_of_the_whatwg_standard_are_known() {
+    fn whatwg_encoding_labels_are_known() {
         for (label, name) in [
             ("windows-1252", "windows-1252"),
             ("cp1252", "windows-1252"),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn an_option_without_a_source_that_it_applies_to_is_refused() {
+    fn an_option_that_applies_to_no_source_is_refused() {
         let delimiter = ReadOptions { delimiter: Some(';'), ..ReadOptions::default() };
         let quote = ReadOptions { quote: Some(Quote::None), ..ReadOptions::default() };
         let encoding = ReadOptions { encoding: Some("windows-1252".to_owned()), ..ReadOptions::default() };
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_that_cannot_be_told_apart_are_refused() {
+    fn conflicting_delimiter_and_quote_are_refused() {
         let options = |delimiter, quote| ReadOptions { delimiter, quote, ..ReadOptions::default() };
         for refused in [
             options(Some('\n'), None),

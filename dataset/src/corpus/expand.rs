@@ -1,4 +1,4 @@
-//! From what the user typed to a list of sources: paths, globs and URLs, in order.
+//! Expands paths, globs and URLs to a list of sources.
 
 use std::path::{Path, PathBuf};
 
@@ -12,18 +12,18 @@ use crate::corpus::formats;
 use crate::error::DatasetError;
 use crate::storage::{BucketPlace, Location, bucket_store, check_host, parse_location};
 
-/// Objects looked at for one pattern over a bucket: a pattern without a folder in front could list a whole lake.
+/// Maximum objects listed for a pattern over a bucket.
 const OBJECTS_MAX: usize = 1_000_000;
 
-/// In a bucket as on disk, `*` and `?` stay within one folder; `**` does not.
+/// As on disk, `*` and `?` do not match `/`; `**` does.
 const MATCHING: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
 
-/// Expands paths, globs and URLs to sources with absolute paths or URLs, in the order given; the files of one glob are
-/// sorted by name. `format` overrides what the extension says; the compression always follows the extension.
+/// Expands paths, globs and URLs to sources with absolute paths or URLs, in order; the files of a glob are sorted by
+/// name. `format` overrides the extension; the compression always follows it.
 ///
 /// # Errors
-/// A pattern that matches nothing, a folder, an unknown extension, an unsupported scheme, a path that is not UTF-8, or a
+/// A pattern without match, a folder, an unknown extension, an unsupported scheme, a path that is not UTF-8, or a
 /// bucket that cannot be listed.
 pub async fn expand(patterns: &[String], format: Option<Format>) -> Result<Vec<Source>, DatasetError> {
     let mut sources = Vec::new();
@@ -50,7 +50,7 @@ fn remote_source(uri: String, format: Option<Format>) -> Result<Source, DatasetE
     Ok(Source { uri, format, compression })
 }
 
-/// Returns the keys that a pattern over a bucket names. Without a wildcard that is the key itself, unseen.
+/// Returns the keys that match a pattern over a bucket. Without a wildcard it is a key, which is not checked.
 async fn keys_of(pattern: &str, place: &BucketPlace) -> Result<Vec<String>, DatasetError> {
     if place.key.is_empty() || pattern.ends_with('/') {
         let example = format!("names a folder: name its files, for example '{}/*.csv'", pattern.trim_end_matches('/'));
@@ -83,7 +83,7 @@ async fn keys_of(pattern: &str, place: &BucketPlace) -> Result<Vec<String>, Data
     Ok(keys)
 }
 
-/// Returns the files that a pattern names. A file whose name happens to look like a glob is taken as itself.
+/// Returns the files that match a pattern. An existing file with wildcard characters in its name matches itself.
 fn files_of(pattern: &str, path: &Path) -> Result<Vec<PathBuf>, DatasetError> {
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_dir() => Err(DatasetError::bad_input(
@@ -123,7 +123,7 @@ fn glob_files(pattern: &str, path: &Path) -> Result<Vec<PathBuf>, DatasetError> 
 
 fn source_of(file: &Path, format: Option<Format>) -> Result<Source, DatasetError> {
     let shown = file.display().to_string();
-    // The folder is resolved, the file is not: a link's own name tells the format, its target's may not.
+    // Resolves the folder but not the file, since a link's name has the extension of the format.
     let absolute = std::path::absolute(file).map_err(|error| DatasetError::from_io(shown.as_str(), error))?;
     let (Some(folder), Some(name)) = (absolute.parent(), absolute.file_name()) else {
         return Err(DatasetError::bad_input(shown, "is not a file"));
@@ -139,7 +139,7 @@ fn names() -> Vec<String> {
     Format::ALL.iter().map(Format::to_string).collect()
 }
 
-/// Tells format and compression by extension, the format by `given` where there is one.
+/// Returns format (unless `given`) and compression by the extension.
 fn format_of(uri: &str, given: Option<Format>) -> Result<(Format, Compression), DatasetError> {
     let name = uri.rsplit('/').next().unwrap_or(uri).to_ascii_lowercase();
     let (stem, compression) = if let Some(stem) = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".gzip")) {
@@ -165,29 +165,29 @@ fn format_of(uri: &str, given: Option<Format>) -> Result<(Format, Compression), 
     Ok((format, compression))
 }
 
-/// Where a source lies, for those who decide whether it may be read.
+/// The location of a source, for access checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CorpusPlace {
-    /// A path of this machine, as it is written.
+    /// A path of this machine, as written.
     Path(PathBuf),
     /// A key of a bucket: the bucket's URL (`s3://bucket`), and the key.
     Bucket {
         /// Scheme and name, such as `s3://bucket`.
         bucket: String,
-        /// Without a slash in front.
+        /// Without a leading slash.
         key: String,
     },
     /// A file of a web server.
     Web {
-        /// The host, with the port where it is not the usual one; in lower case.
+        /// The host in lower case, with a non-default port.
         host: String,
     },
 }
 
-/// Tells where a source lies; no look is taken at it.
+/// Parses the location of a source, without accessing it.
 ///
 /// # Errors
-/// An unsupported scheme, or a URL that carries more than a place.
+/// An unsupported scheme, or a URL with more than a location.
 pub fn corpus_place(uri: &str) -> Result<CorpusPlace, DatasetError> {
     Ok(match parse_location(uri)? {
         Location::Local(path) => CorpusPlace::Path(path),

@@ -1,4 +1,4 @@
-//! Record after record out of a text stream, with memory for one record of at most `RECORD_BYTES_MAX`.
+//! Reads a text stream record by record, holding one record of at most `RECORD_BYTES_MAX`.
 
 use blake3::Hasher;
 use bytes::Bytes;
@@ -11,24 +11,24 @@ use crate::error::DatasetError;
 /// One record of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Record<'a> {
-    /// Its bytes, with its line end and the blank lines before it.
+    /// Its bytes, with its line end and preceding blank lines.
     Whole(&'a [u8]),
-    /// It has more than `RECORD_BYTES_MAX` bytes, which were not kept.
+    /// Larger than `RECORD_BYTES_MAX`; its bytes were discarded.
     TooLarge,
 }
 
-/// Reads records; stands at the start of a record.
+/// Reads records, beginning at the start of one.
 pub(crate) struct RecordFeed {
     stream: TextStream,
     splitter: Splitter,
     block: Bytes,
-    /// Where the next record, or the rest of the current one, begins in `block`.
+    /// Start of the next record, or of the rest of the current one, in `block`.
     at: usize,
-    /// The front of a record that began in an earlier block.
+    /// The part of a record from earlier blocks.
     front: Vec<u8>,
-    /// Bytes of the current record in earlier blocks, kept or not.
+    /// Size of that part, even if it was discarded.
     front_bytes: u64,
-    /// The record returned last was in `front`.
+    /// Whether the last record returned was in `front`.
     front_returned: bool,
     hasher: Hasher,
 }
@@ -69,7 +69,7 @@ impl RecordFeed {
             }
             self.at = self.block.len();
             match self.splitter.finish() {
-                // Blank lines between records, however many, belong to none.
+                // Blank lines at the end belong to no record.
                 Tail::Nothing => {}
                 Tail::Record | Tail::Open => self.keep(start),
             }
@@ -85,7 +85,6 @@ impl RecordFeed {
         }
     }
 
-    /// Returns the object that is read.
     pub(crate) fn stream(&self) -> &TextStream {
         &self.stream
     }
@@ -95,13 +94,12 @@ impl RecordFeed {
         self.hasher.finalize().to_hex().to_string()
     }
 
-    /// Returns how many bytes are held.
     #[cfg(test)]
     pub(crate) fn memory(&self) -> usize {
         self.front.capacity() + self.block.len()
     }
 
-    /// Adds the block's bytes from `start` up to `at` to the front, unless the record is too large already.
+    /// Appends the block's bytes from `start` to `at` to the front, unless the record is too large.
     fn keep(&mut self, start: usize) {
         let piece = &self.block[start..self.at];
         self.front_bytes += piece.len() as u64;

@@ -1,4 +1,4 @@
-//! The corpus formats: what each of them does, in one table. A format is one file behind one of two traits.
+//! The table of corpus formats. A format is one file that implements one of two traits.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use crate::corpus::schema::Columns;
 use crate::corpus::{PlannedSource, arrow, csv, json_array, jsonl, parquet, txt};
 use crate::error::DatasetError;
 
-/// How the records of a format lie in its objects.
+/// The layout of a format's records.
 #[derive(Clone, Copy)]
 pub(crate) enum Layout {
-    /// One after the other in a text, which may be compressed and encoded: cut by bytes.
+    /// A sequence in a text that may be compressed and encoded: cut by bytes.
     Text(&'static dyn TextFormat),
-    /// Column by column in parts that a footer or header describes: cut by rows.
+    /// Columns in parts described by a footer or header: cut by rows.
     Columnar(&'static dyn ColumnarFormat),
 }
 
-/// Returns what a format does, and the extensions that name it, the usual one first.
+/// Returns a format's implementation, and its extensions, the usual one first.
 pub(crate) fn layout(format: Format) -> (Layout, &'static [&'static str]) {
     match format {
         Format::Csv => (Layout::Text(&csv::Csv), &["csv"]),
@@ -40,7 +40,7 @@ pub(crate) fn layout(format: Format) -> (Layout, &'static [&'static str]) {
     }
 }
 
-/// Returns the text format, or `None` where it is columnar.
+/// Returns the text format, or `None` for a columnar one.
 pub(crate) fn text_format(format: Format) -> Option<&'static dyn TextFormat> {
     match layout(format).0 {
         Layout::Text(text) => Some(text),
@@ -48,42 +48,42 @@ pub(crate) fn text_format(format: Format) -> Option<&'static dyn TextFormat> {
     }
 }
 
-/// Tells whether the first record of a source names its columns, which delimiters separate.
+/// Returns whether the first record names the columns, separated by delimiters.
 pub(crate) fn is_delimited(format: Format) -> bool {
     text_format(format).is_some_and(TextFormat::is_delimited)
 }
 
-/// Returns the format that an extension (in lower case) names.
+/// Returns the format of a lower-case extension.
 pub(crate) fn by_extension(extension: &str) -> Option<Format> {
     Format::ALL.iter().copied().find(|format| layout(*format).1.contains(&extension))
 }
 
-/// A format whose records follow each other in a text.
+/// A format with a sequence of records in a text.
 pub(crate) trait TextFormat: Sync {
-    /// Whether the first record names the columns, and delimiters separate them.
+    /// Returns whether the first record names the columns, separated by delimiters.
     fn is_delimited(&self) -> bool {
         false
     }
 
-    /// Whether records name their own columns, which a sample shows.
+    /// Returns whether records name their columns, so that these are found by sampling.
     fn is_sampled(&self) -> bool {
         false
     }
 
-    /// Returns what finds the ends of records, at the start of one.
+    /// Returns the splitter, positioned at the start of a record.
     fn splitter(&self, dialect: Dialect) -> Splitter;
 
-    /// Finds out the columns of a source from its front.
+    /// Determines the columns of a source from its front.
     ///
     /// # Errors
-    /// `BadInput` where the front is not of this format or in another encoding; the object cannot be read.
+    /// `BadInput` for a front in another format or encoding; the object cannot be read.
     fn columns<'a>(&'a self, probe: ColumnProbe<'a>) -> BoxFuture<'a, Result<Columns, DatasetError>>;
 
-    /// Returns the cells of a record that hold these columns, for judging their encoding; the whole record where cells
-    /// cannot be told apart.
+    /// Returns the cells of a record in the selected columns, for checking their encoding; the whole record if cells
+    /// are not separable.
     fn cells<'a>(&self, record: &'a [u8], wanted: &SelectedColumns<'_>) -> Vec<Cow<'a, [u8]>>;
 
-    /// Returns what turns records into rows.
+    /// Returns the parser of records.
     ///
     /// # Errors
     /// The source lacks the text column.
@@ -95,91 +95,89 @@ pub(crate) trait TextFormat: Sync {
     ) -> Result<Box<dyn Parse>, DatasetError>;
 }
 
-/// What is known while the columns of a source are found out.
+/// The context for determining the columns of a source.
 pub(crate) struct ColumnProbe<'a> {
     pub(crate) object: &'a Object,
     pub(crate) source: &'a Source,
     pub(crate) options: &'a ReadOptions,
-    /// The types of sampled columns, over all sources.
+    /// Inferred types of sampled columns, over all sources.
     pub(crate) inference: &'a mut Inference,
     pub(crate) notices: &'a mut Vec<Notice>,
 }
 
-/// Columns whose cells are looked at.
+/// The columns whose cells are checked.
 pub(crate) struct SelectedColumns<'a> {
     pub(crate) names: &'a [String],
-    /// Columns of the source, where its header names them.
+    /// Columns in the header, if there is one.
     pub(crate) header: &'a [String],
     pub(crate) dialect: Dialect,
 }
 
-/// Finds the ends of records, see [`Split`].
 pub(crate) type Splitter = Box<dyn Split>;
 
-/// Finds record ends in consecutive blocks of a text. Holds no bytes: a record of any size costs nothing.
+/// Finds record ends in consecutive blocks of a text, in constant memory.
 pub(crate) trait Split: Send + Sync {
-    /// Returns where in `block` the current record ends, its line end included, and is then at the start of the next;
-    /// or `None` where all of `block` belongs to a record (or to nothing) that goes on in the next block. The end can be
-    /// 0: a record that ended with the CR at the end of the block before.
+    /// Returns the end of the current record in `block`, line end included, or `None` if the block ends first. The end
+    /// is 0 for a record that ended with the CR at the end of the previous block. The next call must begin there.
     fn find_end(&mut self, block: &[u8]) -> Option<usize>;
 
-    /// Tells what is left where the text ends.
+    /// Returns what remains at the end of the text.
     fn finish(&self) -> Tail;
 
-    /// Says why a source cannot end here, if it cannot.
+    /// Returns why the text cannot end here, if it cannot.
     fn end_problem(&self) -> Option<&'static str> {
         None
     }
 
-    /// Returns what was odd about the quotes of the record that [`Split::find_end`] ended last.
+    /// Returns suspicious quotes of the last record that [`Split::find_end`] ended.
     fn odd_quotes(&self) -> Option<OddQuotes> {
         None
     }
 
-    /// As [`Split::odd_quotes`], of the record that the end of the text ends.
+    /// As [`Split::odd_quotes`], for the record ended by the end of the text.
     fn odd_quotes_at_end(&mut self) -> Option<OddQuotes> {
         None
     }
 }
 
-/// What is left when a text ends.
+/// What remains at the end of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tail {
-    /// No record is begun.
+    /// No record has begun.
     Nothing,
-    /// The last record lacks its line end, which is fine.
+    /// A last record without a line end.
     Record,
-    /// The last record opened a quote or a bracket that is never closed: it may have swallowed other records.
+    /// A last record with an unclosed quote or bracket, which may have swallowed other records.
     Open,
 }
 
-/// Turns records into rows.
+/// Converts records to rows.
 pub(crate) trait Parse: Send {
-    /// Appends one record, as the [`Split`] of the format delimits it.
+    /// Appends one record as delimited by the format's [`Split`].
     ///
     /// # Errors
-    /// `UnknownKey`; nothing is appended then.
+    /// `UnknownKey`, without appending.
     fn parse(&mut self, record: &[u8], rows: &mut ChunkBuilder) -> Result<(), UnknownKey>;
 }
 
-/// A format whose objects have rows in parts. All of it may block, and runs on a thread that may.
+/// A format with rows in parts. All methods may block.
 pub(crate) trait ColumnarFormat: Sync {
-    /// Reads the fields, from the footer or header; those that cannot be read say why.
+    /// Reads the fields; unreadable ones are marked with the reason.
     ///
     /// # Errors
     /// The object is not of this format, damaged, or cannot be read.
     fn schema(&self, object: &BlockingObject) -> Result<SchemaRef, DatasetError>;
 
-    /// Reads where its parts lie.
+    /// Locates its parts.
     ///
     /// # Errors
     /// As [`ColumnarFormat::schema`].
     fn index(&self, object: &BlockingObject) -> Result<Arc<dyn Index>, DatasetError>;
 }
 
-/// Where the parts of a columnar object lie.
+/// The parts of a columnar object.
 pub(crate) trait Index: Send + Sync {
-    /// Lists the parts.
+    /// Returns the parts.
     fn parts(&self, text_column: &str) -> Vec<Part>;
 
     /// Opens rows and columns of the object. May block.

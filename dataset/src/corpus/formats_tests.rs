@@ -1,4 +1,4 @@
-//! Tests of the splitters: what is a record must not depend on how its bytes arrive.
+//! Tests that splitting does not depend on block boundaries.
 
 use proptest::prelude::*;
 
@@ -6,7 +6,7 @@ use super::*;
 
 const TEXT_FORMATS: [Format; 5] = [Format::Csv, Format::Tsv, Format::Jsonl, Format::Json, Format::Txt];
 
-/// Returns where records end, fed in pieces of the given sizes in turn, and what is left.
+/// Returns record ends and tail of a text, in blocks of the given sizes.
 fn ends(format: Format, text: &[u8], sizes: &[usize]) -> (Vec<usize>, Tail) {
     let mut splitter = text_format(format).unwrap().splitter(Dialect::of_format(format));
     let (mut ends, mut offset) = (Vec::new(), 0);
@@ -26,7 +26,7 @@ fn ends(format: Format, text: &[u8], sizes: &[usize]) -> (Vec<usize>, Tail) {
 
 proptest! {
     #[test]
-    fn record_ends_do_not_depend_on_blocks(
+    fn record_ends_do_not_depend_on_block_boundaries(
         text in proptest::collection::vec(proptest::sample::select(b"ab \t,\"\r\n{}[]\\".to_vec()), 0..60),
         sizes in proptest::collection::vec(1_usize..9, 1..5),
     ) {
@@ -36,7 +36,7 @@ proptest! {
     }
 
     #[test]
-    fn splitting_resumed_at_any_record_end_goes_on_as_before(
+    fn splitting_can_resume_at_any_record_end(
         text in proptest::collection::vec(proptest::sample::select(b"ab \t,\"\r\n{}[]\\".to_vec()), 0..60),
     ) {
         for format in TEXT_FORMATS {
@@ -52,7 +52,7 @@ proptest! {
 }
 
 #[test]
-fn lines_end_as_in_python_text_mode() {
+fn line_ends_match_python_text_mode() {
     let (found, tail) = ends(Format::Txt, b"a\nb\r\n\rc\r\r\nd", &[usize::MAX]);
     assert_eq!(found, [2, 5, 6, 8, 10]);
     assert_eq!(tail, Tail::Record);
@@ -61,13 +61,13 @@ fn lines_end_as_in_python_text_mode() {
 }
 
 #[test]
-fn white_space_lines_are_no_json_records() {
+fn blank_lines_are_not_json_records() {
     let text = b"\n \t\r\n{}\n\n  {} \r\n \n";
     assert_eq!(ends(Format::Jsonl, text, &[2]), (vec![8, 16], Tail::Nothing));
 }
 
 #[test]
-fn an_open_quote_is_told_from_a_swallowed_file() {
+fn an_unclosed_quote_is_detected_at_the_end() {
     assert_eq!(ends(Format::Csv, b"1,\"abc", &[1]).1, Tail::Record);
     assert_eq!(ends(Format::Csv, b"1,\"abc\n2,x\n", &[1]).1, Tail::Open);
     assert_eq!(ends(Format::Csv, b"1,\"abc\n\"\"2,x", &[3]).1, Tail::Open);

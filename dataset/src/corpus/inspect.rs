@@ -1,4 +1,4 @@
-//! Looks at the headers of all sources before any work: what is wrong with a corpus shall be said in the first second.
+//! Preflight check of all sources by their headers, so that problems are reported at once.
 
 use std::collections::HashSet;
 
@@ -15,17 +15,17 @@ use crate::corpus::object::Object;
 use crate::corpus::schema::{Columns, SourceColumns, encode_schema, unify};
 use crate::error::DatasetError;
 
-/// Reads headers and footers (of JSON: a sample) only, and decides the kept columns over all sources.
+/// Reads only headers and footers (a sample of JSON), and determines the kept columns over all sources.
 ///
 /// # Errors
-/// A source is missing, empty without a header, damaged, in another format or another encoding; the text column, id column
-/// or a kept column is not there; a kept column collides with an output column, or has two types; an option applies to
-/// none of the sources. Each names the source or the option.
+/// A source is missing, empty without a header, damaged, or in another format or encoding; the text column, id column
+/// or a kept column is missing; a kept column collides with an output column, or has two types; an option applies to
+/// no source. Each names the source or the option.
 pub async fn inspect(sources: &[Source], options: &ReadOptions) -> Result<Vec<PlannedSource>, DatasetError> {
     inspect_with_notices(sources, options).await.map(|(planned, _)| planned)
 }
 
-/// As [`inspect`](fn@inspect), and returns the warnings too.
+/// As [`inspect`](fn@inspect), and also returns the warnings.
 ///
 /// # Errors
 /// As [`inspect`](fn@inspect).
@@ -56,8 +56,8 @@ pub async fn inspect_with_notices(
     Ok((planned.collect(), notices))
 }
 
-/// Empties the names of columns that are not read: a header of thousands of columns, of which few are kept, stays short.
-/// Their places count, since every record has a field for each.
+/// Blanks the names of columns that are not read, to keep headers of thousands of columns short. Their positions
+/// count, since every record has a field for each.
 fn header_of_selection(names: Vec<String>, kept: &Schema, options: &ReadOptions) -> Vec<String> {
     let read: HashSet<&str> = kept.fields().iter().map(|field| field.name().as_str()).collect();
     let is_read = |name: &str| name == options.text_column || read.contains(name);

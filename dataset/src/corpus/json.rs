@@ -1,7 +1,7 @@
-//! The members of a JSON object as they are spelled: a view into the record, so that nothing is lost by rewriting.
+//! Parses the members of a JSON object as slices of the record, keeping their original spelling.
 //!
-//! `NaN`, `Infinity` and `-Infinity` are numbers here, though JSON has none of them: Python writes them, and pandas,
-//! pyarrow and DuckDB read them. As DuckDB does, we take them in any case, and `Inf` for short.
+//! `NaN`, `Infinity` and `-Infinity` are accepted as numbers, as written by Python and read by pandas, pyarrow and
+//! DuckDB; like DuckDB in any case, and `Inf` for short.
 
 use std::borrow::Cow;
 
@@ -14,22 +14,21 @@ pub(crate) enum Value<'a> {
     Null,
     /// `true` or `false`.
     Boolean(bool),
-    /// A number as it is spelled; see [`non_finite`] for those that JSON has not.
+    /// A number as written; see [`non_finite`] for extensions.
     Number(&'a str),
-    /// A string with its quotes and escapes; may be no valid UTF-8.
+    /// A string with quotes and escapes; may be invalid UTF-8.
     String(&'a [u8]),
-    /// An array or object; may be no valid UTF-8 inside its strings.
+    /// An array or object; its strings may be invalid UTF-8.
     Nested(&'a [u8]),
 }
 
-/// Returns keys and values of the object that `record` spells, in its order, or `None` where it is no JSON object or a
-/// key is no valid string. The values are views to pass to [`kind`]. Of a repeated key the last value counts, as in
-/// Python: callers that fill slots in order get that by themselves.
+/// Returns keys and values of a JSON object in order, or `None` for anything else or an invalid key. Values are for
+/// [`kind`]. The last value of a repeated key wins, as in Python, if callers fill slots in order.
 pub(crate) fn members(record: &[u8]) -> Option<Vec<(String, &[u8])>> {
     if !is_json(record) {
         return None;
     }
-    // From here on the record is known to be JSON, so that bytes can be skipped without judging them.
+    // The record is valid JSON from here on, so bytes can be skipped unchecked.
     let mut walk = Walk { json: record, at: 0 };
     walk.skip_space();
     if walk.peek() != Some(b'{') {
@@ -56,13 +55,13 @@ pub(crate) fn members(record: &[u8]) -> Option<Vec<(String, &[u8])>> {
     }
 }
 
-/// Tells whether the bytes are one JSON value, whatever the strings in it hold.
+/// Returns whether the bytes are one JSON value, regardless of UTF-8 in its strings.
 pub(crate) fn is_json(bytes: &[u8]) -> bool {
     let parses = |bytes: &[u8]| serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
     parses(bytes) || with_zeros(bytes).is_some_and(|bytes| parses(&bytes))
 }
 
-/// Returns the number that a spelling of NaN or an infinity stands for.
+/// Returns the NaN or infinity with this spelling.
 pub(crate) fn non_finite(spelling: &str) -> Option<f64> {
     let (sign, word) = spelling.strip_prefix('-').map_or((1.0, spelling), |word| (-1.0, word));
     let is = |name: &str| word.eq_ignore_ascii_case(name);
@@ -73,7 +72,7 @@ pub(crate) fn non_finite(spelling: &str) -> Option<f64> {
     }
 }
 
-/// Returns the bytes with zeros in the place of NaN and infinities, or `None` where there are none outside of strings.
+/// Returns the bytes with zeros instead of NaN and infinities, or `None` if there are none outside of strings.
 fn with_zeros(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut copy = None;
     let mut walk = Walk { json: bytes, at: 0 };
@@ -95,7 +94,7 @@ fn with_zeros(bytes: &[u8]) -> Option<Vec<u8>> {
     copy
 }
 
-/// Tells what a value from [`members`] is.
+/// Returns the kind of a value from [`members`].
 pub(crate) fn kind(value: &[u8]) -> Value<'_> {
     match value.first() {
         Some(b'"') => Value::String(value),
@@ -107,7 +106,7 @@ pub(crate) fn kind(value: &[u8]) -> Value<'_> {
     }
 }
 
-/// Returns the string that `spelling` (with quotes) stands for, or `None` for invalid UTF-8 or a lone surrogate.
+/// Decodes a string with quotes; `None` for invalid UTF-8 or a lone surrogate.
 pub(crate) fn string(spelling: &[u8]) -> Option<Cow<'_, str>> {
     let inside = spelling.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     if !inside.contains(&b'\\') {
@@ -116,7 +115,7 @@ pub(crate) fn string(spelling: &[u8]) -> Option<Cow<'_, str>> {
     serde_json::from_slice::<String>(spelling).ok().map(Cow::Owned)
 }
 
-/// A position in bytes that are known to be JSON.
+/// A position in valid JSON.
 struct Walk<'a> {
     json: &'a [u8],
     at: usize,
@@ -133,7 +132,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Steps over the value that begins here and returns its spelling.
+    /// Skips the value at this position and returns its spelling.
     fn value(&mut self) -> &'a [u8] {
         let start = self.at;
         match self.peek() {

@@ -1,8 +1,7 @@
-//! One JSON array of objects, as `DataFrame.to_json(orient="records")` writes it: streamed, element by element.
+//! One JSON array of objects, as written by `DataFrame.to_json(orient="records")`, streamed element by element.
 //!
-//! A record begins behind the element before it, so that it holds the bracket or comma in front of its element, and ends
-//! with its element: white space and the closing bracket behind the last one belong to no record. Elements are parsed as
-//! JSON lines are.
+//! A record consists of the bracket or comma before an element and the element; white space and the closing bracket
+//! after the last one belong to no record. Elements are parsed like JSON lines.
 
 use std::borrow::Cow;
 
@@ -21,7 +20,6 @@ use crate::corpus::sample::Front;
 use crate::corpus::schema::Columns;
 use crate::error::DatasetError;
 
-/// The format.
 pub(crate) struct JsonArray;
 
 impl TextFormat for JsonArray {
@@ -60,7 +58,7 @@ impl TextFormat for JsonArray {
     }
 }
 
-/// Says what a text is where it does not begin as an array of objects.
+/// Returns why a text is not an array of objects, judging by its beginning.
 fn check_front(front: &Front) -> Result<(), &'static str> {
     const WANTED: &str = "it is no array of objects, as `DataFrame.to_json(orient=\"records\")` writes it";
     match front.text().trim_ascii_start() {
@@ -78,7 +76,7 @@ fn check_front(front: &Front) -> Result<(), &'static str> {
     }
 }
 
-/// Returns the element of a record; nothing where it does not stand behind one bracket or comma.
+/// Returns the element of a record; empty unless it follows one bracket or comma.
 fn element(record: &[u8]) -> &[u8] {
     match record.trim_ascii_start() {
         [b'[' | b',', element @ ..] => element,
@@ -86,29 +84,28 @@ fn element(record: &[u8]) -> &[u8] {
     }
 }
 
-/// Finds the ends of elements.
 #[derive(Debug, Clone, Default)]
 struct Elements(State);
 
-/// Between two bytes of the text.
+/// The state between two bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum State {
-    /// Behind an element, or at the front of the text.
+    /// After an element, or at the start of the text.
     #[default]
     Behind,
-    /// Behind the bracket or comma in front of an element.
+    /// After the bracket or comma before an element.
     Before,
-    /// In an element that is an object or array, so many levels deep.
+    /// In an object or array at this depth.
     Nested(u64),
-    /// In a string of such an element, or (0) in an element that is a string.
+    /// In a string at this depth; 0 for an element that is a string.
     String(u64),
-    /// Behind a backslash in a string.
+    /// After a backslash in a string.
     Escape(u64),
     /// In an element of another kind.
     Scalar,
-    /// Behind the closing bracket.
+    /// After the closing bracket.
     Closed,
-    /// In whatever follows there.
+    /// In text after the closing bracket.
     Beyond,
 }
 
@@ -172,14 +169,13 @@ impl Split for Elements {
 }
 
 impl Elements {
-    /// Is behind the element that ends at `at`.
+    /// Enters the state after the element that ends at `at`.
     fn end(&mut self, at: usize) -> usize {
         self.0 = State::Behind;
         at
     }
 }
 
-/// Parses the element of each record.
 struct Parser(jsonl::Parser);
 
 impl Parse for Parser {

@@ -1,8 +1,6 @@
-//! Tests of finding the elements of an array.
-
 use super::*;
 
-/// Returns the records of a text, and why it cannot end as it does.
+/// Returns the records of a text, and why it cannot end there.
 fn records(text: &str) -> (Vec<&str>, Option<&'static str>) {
     let mut elements = Elements::default();
     let (mut found, mut at) = (Vec::new(), 0);
@@ -14,7 +12,7 @@ fn records(text: &str) -> (Vec<&str>, Option<&'static str>) {
 }
 
 #[test]
-fn a_record_is_an_element_with_what_stands_before_it() {
+fn a_record_is_an_element_with_its_separator() {
     let text = r#"[{"a":"]},\""} , {"b":[{}]},"x",1.5,null , [2]
     ]
     "#;
@@ -25,7 +23,7 @@ fn a_record_is_an_element_with_what_stands_before_it() {
 }
 
 #[test]
-fn an_array_that_does_not_end_is_named() {
+fn an_unterminated_array_is_an_error() {
     for text in ["", "[", "[{}", "[{},", "[{},{\"a\":\"b", "[{\"a\":{}", "[1"] {
         assert!(records(text).1.unwrap().contains("does not end"), "{text}");
     }
@@ -35,7 +33,7 @@ fn an_array_that_does_not_end_is_named() {
 }
 
 #[test]
-fn an_element_stands_behind_one_bracket_or_comma() {
+fn an_element_follows_exactly_one_separator() {
     for (record, expected) in [("[{}", "{}"), (" ,\n {}", "\n {}"), (",,{}", ",{}"), ("{}", ""), ("]{}", "")] {
         assert_eq!(element(record.as_bytes()), expected.as_bytes(), "{record}");
     }

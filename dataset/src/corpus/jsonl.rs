@@ -1,7 +1,7 @@
-//! JSON lines: where records end, how a record becomes a row, and how the types of the kept columns are inferred.
+//! JSON lines: record ends, conversion to rows, and type inference of the kept columns.
 //!
-//! A record is a line with anything but white space on it. `serde_json` judges whether it is JSON; [`crate::corpus::json`]
-//! then finds the values of its keys, so that numbers and nested values keep their spelling.
+//! A record is a line that is not blank. `serde_json` validates it; [`crate::corpus::json`] finds the values of its
+//! keys, so that numbers and nested values keep their spelling.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -22,15 +22,14 @@ use crate::corpus::sample::Front;
 use crate::corpus::schema::{Columns, is_overflow};
 use crate::error::DatasetError;
 
-/// Whole numbers up to here are exact as floats.
+/// Largest integer up to which all integers are exact in f64.
 const EXACT_INTEGER_MAX: u64 = 1 << 53;
 
-/// An uncompressed source is also sampled at so many places further on: keys and types that come late are found before the
-/// work, not after hours of it.
+/// Samples of an uncompressed source beyond its front, to find late keys and types before the work instead of hours
+/// into it.
 const SAMPLE_POSITIONS: u64 = 15;
 const SAMPLE_BYTES: u64 = 128 << 10;
 
-/// The format.
 pub(crate) struct Jsonl;
 
 impl TextFormat for Jsonl {
@@ -60,13 +59,13 @@ impl TextFormat for Jsonl {
     }
 }
 
-/// Returns the values of the wanted keys, as they are spelled.
+/// Returns the values of the selected keys as written.
 pub(crate) fn cells<'a>(record: &'a [u8], wanted: &SelectedColumns<'_>) -> Vec<Cow<'a, [u8]>> {
     let members = json::members(record).unwrap_or_default();
     members.into_iter().filter(|(key, _)| wanted.names.contains(key)).map(|(_, value)| Cow::Borrowed(value)).collect()
 }
 
-/// Takes what a sample of a source shows for its columns.
+/// Determines columns from a sample.
 pub(crate) fn add_sample(
     format: &dyn TextFormat,
     probe: ColumnProbe<'_>,
@@ -81,7 +80,7 @@ pub(crate) fn add_sample(
     })
 }
 
-/// Samples the lines of a source, at its front and at places further on.
+/// Samples the lines of a source, at its front and at positions further on.
 async fn sample(front: &Front, object: &Object) -> Result<Sample, DatasetError> {
     let mut sample = Sample::default();
     front.records().for_each(|record| sample.add(record));
@@ -105,28 +104,28 @@ async fn sample(front: &Front, object: &Object) -> Result<Sample, DatasetError> 
     Ok(sample)
 }
 
-/// Tells whether the first line of a text is a JSON object, and more lines follow.
+/// Returns whether the first line is a JSON object, followed by more lines.
 pub(crate) fn is_lines(text: &[u8]) -> bool {
     let mut lines = text.trim_ascii_start().splitn(2, |&byte| byte == b'\n');
     lines.next().is_some_and(|line| json::members(line).is_some()) && lines.next().is_some_and(|rest| !is_blank(rest))
 }
 
-/// What a sample of JSON records shows.
+/// A sample of JSON records.
 #[derive(Default)]
 pub(crate) struct Sample {
     pub(crate) inference: Inference,
-    /// Records that are JSON objects.
+    /// Number of records that are JSON objects.
     pub(crate) objects: u64,
-    /// The sample is the whole source.
+    /// Whether the sample is the whole source.
     pub(crate) is_complete: bool,
-    /// All records.
+    /// Number of records.
     pub(crate) records: u64,
-    /// The first line opens an array, of objects or over several lines: its elements are no lines, even where some parse.
+    /// Whether the first line opens an array, whose elements are not lines even if some parse.
     begins_an_array: bool,
 }
 
 impl Sample {
-    /// Takes in the lines that lie wholly within bytes that begin and end anywhere.
+    /// Adds the lines that are entirely within an arbitrary range of bytes.
     fn take_lines_within(&mut self, bytes: &[u8]) {
         let mut lines = bytes.split(|&byte| byte == b'\n');
         lines.next();
@@ -134,7 +133,6 @@ impl Sample {
         lines.for_each(|line| self.add(line));
     }
 
-    /// Takes in a record.
     pub(crate) fn add(&mut self, record: &[u8]) {
         if self.records == 0
             && let [b'[', element @ ..] = record.trim_ascii_start()
@@ -149,7 +147,7 @@ impl Sample {
 /// Finds record ends.
 #[derive(Debug, Clone, Default)]
 struct Lines {
-    /// The line has something other than white space.
+    /// Whether the line has a non-blank character.
     begun: bool,
 }
 
@@ -177,7 +175,7 @@ fn is_blank(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
 }
 
-/// What a key's values have been so far.
+/// The type of a key's values so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum InferredType {
     /// Only nulls.
@@ -206,15 +204,15 @@ impl InferredType {
 /// Infers columns from a sample of records.
 #[derive(Debug, Default)]
 pub(crate) struct Inference {
-    /// In the order of first appearance.
+    /// In order of first appearance.
     columns: Vec<(String, InferredType)>,
     positions: HashMap<String, usize>,
-    /// An integer was seen that is not exact as a float, by column.
+    /// Whether a column has an integer that is not exact as a float.
     large: Vec<bool>,
 }
 
 impl Inference {
-    /// Takes in one record. Returns false for a malformed one, which teaches nothing.
+    /// Adds one record. Returns false, ignoring it, if it is malformed.
     pub(crate) fn add(&mut self, record: &[u8]) -> bool {
         let Some(members) = json::members(record) else {
             return false;
@@ -233,7 +231,7 @@ impl Inference {
         true
     }
 
-    /// Returns the type of a column: `None` where it was only null, or never seen.
+    /// Returns the type of a column: `None` if it was always null or absent.
     pub(crate) fn type_of(&self, name: &str) -> Option<DataType> {
         let position = *self.positions.get(name)?;
         match self.columns[position].1 {
@@ -250,7 +248,7 @@ impl Inference {
         self.columns.iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// Takes in what another sample has shown.
+    /// Adds the result of another sample.
     pub(crate) fn merge(&mut self, other: &Inference) {
         for (index, (key, seen)) in other.columns.iter().enumerate() {
             let position = self.position(key.clone());
@@ -280,7 +278,7 @@ fn number_seen(number: &str, large: &mut bool) -> InferredType {
     }
 }
 
-/// Returns the float of a number's spelling, unless that would change an integer or lose all of a number.
+/// Parses a number as f64, unless that changes an integer or overflows or underflows.
 fn float_of(number: &str) -> Option<f64> {
     if let Some(value) = json::non_finite(number) {
         return Some(value);
@@ -291,24 +289,24 @@ fn float_of(number: &str) -> Option<f64> {
     (value.is_finite() && is_exact).then_some(value)
 }
 
-/// Turns records into rows.
+/// Converts records to rows.
 #[derive(Debug)]
 pub(crate) struct Parser {
     text_column: String,
-    /// Position of each kept column but the overflow column.
+    /// Position of each kept column except the overflow column.
     kept: HashMap<String, usize>,
-    /// Position of the column that takes in what no other column can hold.
+    /// Position of the column for members without a column of their own.
     overflow: Option<usize>,
-    /// Whether a key outside the schema is an error: true where all columns are kept, and there is no overflow column.
+    /// Whether unknown keys are errors: if all columns are kept without an overflow column.
     is_complete: bool,
 }
 
-/// A record has a key that no column of the output is for.
+/// A record has a key without an output column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UnknownKey(pub(crate) String);
 
 impl Parser {
-    /// Makes a parser. With `is_complete`, a key that is neither kept nor the text is an [`UnknownKey`], unless the
+    /// Creates a parser. With `is_complete`, a key that is neither kept nor the text is an [`UnknownKey`], unless the
     /// schema has an overflow column.
     pub(crate) fn new(text_column: &str, schema: &Schema, is_complete: bool) -> Parser {
         let overflow = schema.fields().iter().position(|field| is_overflow(field));
@@ -347,7 +345,7 @@ impl Parse for Parser {
             }
             match values[index] {
                 Some(value) if self.overflow.is_some() => extra.put(name.to_owned(), value),
-                // There is no column for a value that says no more than that there is none.
+                // NaN as a text means the same as null.
                 Some(value) if is_nan(value) => {}
                 Some(_) | None => fits = false,
             }
@@ -362,7 +360,7 @@ impl Parse for Parser {
     }
 }
 
-/// Members of a record that no column can hold.
+/// Members of a record without a column.
 #[derive(Debug, Default)]
 struct Members<'a> {
     members: Vec<(String, &'a [u8])>,
@@ -370,7 +368,7 @@ struct Members<'a> {
 }
 
 impl<'a> Members<'a> {
-    /// Adds a member, in the place of one with the same key: the last value counts.
+    /// Adds a member, replacing one with the same key.
     fn put(&mut self, key: String, value: &'a [u8]) {
         match self.positions.get(&key) {
             Some(&position) => self.members[position].1 = value,
@@ -381,8 +379,8 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// Appends the members as the text of a JSON object, values as they are spelled; null where there are none. Returns
-    /// false, having appended a null, where that is no UTF-8.
+    /// Appends the members as a JSON object with the original spelling of values, null without members; if that is not
+    /// UTF-8, appends a null and returns false.
     fn append_to(&self, column: &mut ColumnBuilder) -> bool {
         if self.members.is_empty() {
             column.append_null();
@@ -410,7 +408,7 @@ fn text_of_value(value: &[u8]) -> Text {
     match json::kind(value) {
         Value::String(spelling) => {
             std::str::from_utf8(spelling).map_err(|_| RejectReason::InvalidUtf8)?;
-            // Valid JSON in valid UTF-8 that is no string all the same: a lone surrogate, which no UTF-8 can spell.
+            // A string that fails here has a lone surrogate, which UTF-8 cannot represent.
             let text = json::string(spelling).ok_or(RejectReason::MalformedRecord)?;
             text_of(text.as_bytes())
         }
@@ -419,7 +417,7 @@ fn text_of_value(value: &[u8]) -> Text {
     }
 }
 
-/// Appends a value. Returns false, having appended a null, where it does not fit the column's type.
+/// Appends a value; if it does not fit the column's type, appends a null and returns false.
 fn append(column: &mut ColumnBuilder, value: Option<&[u8]>) -> bool {
     let value = match value.map(json::kind) {
         None | Some(Value::Null) => {
@@ -452,7 +450,7 @@ fn append(column: &mut ColumnBuilder, value: Option<&[u8]>) -> bool {
     is_appended
 }
 
-/// Returns a value as text: of a string its characters, of anything else its JSON; `None` where no UTF-8 can spell it.
+/// Returns a value as text: a string decoded, anything else as JSON; `None` if not representable in UTF-8.
 fn spelled(value: Value<'_>) -> Option<Cow<'_, str>> {
     match value {
         Value::Null => None,

@@ -1,5 +1,3 @@
-//! Tests of the JSON lines rules.
-
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -22,7 +20,7 @@ fn text_in(record: &[u8]) -> Text {
 }
 
 #[test]
-fn texts_are_judged_by_kind() {
+fn texts_are_rejected_by_kind() {
     use RejectReason::{EmptyText, InvalidUtf8, MalformedRecord, NotAString, NullText};
     let cases: [(&[u8], Text); 26] = [
         (br#"{"text":"hola"}"#, Ok("hola".to_owned())),
@@ -92,7 +90,7 @@ fn kept_values_keep_their_spelling_or_reject_the_row() {
 }
 
 #[test]
-fn an_unknown_key_is_an_error_only_where_all_columns_are_kept() {
+fn an_unknown_key_is_an_error_if_all_columns_are_kept() {
     let (schema, mut rows) = rows_of(&[("text", DataType::Utf8)]);
     let record = br#"{"text":"x","late":1}"#;
     let mut all = Parser::new("text", &schema, true);
@@ -113,7 +111,7 @@ fn inferred(values: &[&str]) -> Option<DataType> {
 }
 
 #[test]
-fn types_are_the_narrowest_that_lose_nothing() {
+fn inferred_types_are_the_narrowest_lossless_ones() {
     assert_eq!(inferred(&["null"]), None);
     assert_eq!(inferred(&["null", "5", "-9"]), Some(DataType::Int64));
     assert_eq!(inferred(&["5", "0.5", "null"]), Some(DataType::Float64));
@@ -150,7 +148,7 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
 
 proptest! {
     #[test]
-    fn members_are_those_of_serde_json(
+    fn members_match_serde_json(
         object in proptest::collection::btree_map("[a-c\\\\\"{},:]{0,4}", json(), 0..5),
         is_pretty in any::<bool>(),
     ) {
@@ -161,7 +159,7 @@ proptest! {
             .into_iter()
             .map(|(key, value)| (key, serde_json::from_slice(value).unwrap()))
             .collect();
-        // Against the text parsed whole: serde_json alone may round a float in its last place.
+        // Compared with the text parsed as a whole: serde_json alone may round a float in its last place.
         let whole: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
         prop_assert_eq!(parsed, whole);
     }

@@ -1,6 +1,5 @@
-//! What a corpus is: sources in an order, records in each, shards cut on record boundaries.
-//!
-//! The split rule and the read rule of a format live in one file, so that they cannot disagree.
+//! The corpus: sources in an order, records in each, slices cut on record boundaries. Cutting and reading of a format
+//! are in one file, so that they stay consistent.
 
 mod expand;
 mod inspect;
@@ -51,50 +50,51 @@ pub use reader::{RecordChunk, RecordReader, read, read_with_fallback, slice_blak
 pub use records::{Records, records};
 pub use schema::kept_schema_of;
 
-/// Records of more bytes are rejected as `text_too_large`; text formats never hold them in memory.
+/// Larger records are rejected as `text_too_large`; text formats never hold them in memory.
 pub const RECORD_BYTES_MAX: u64 = 32 << 20;
 
-/// Most records in a [`RecordChunk`].
+/// Maximum records of a [`RecordChunk`].
 pub const CHUNK_ROWS_MAX: usize = 4096;
 
-/// A [`RecordChunk`] ends with the record that makes its texts exceed this many bytes.
+/// A [`RecordChunk`] ends with the record whose texts exceed this total size.
 pub const CHUNK_BYTES_MAX: usize = 1 << 20;
 
-/// What a source looked like when it was planned; a later read that finds another fails.
+/// The version of a source when it was planned; reading another version fails.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// Size in bytes.
     pub size: u64,
-    /// The store's entity tag; on local disk it names mtime and inode.
+    /// The store's entity tag; on local disk derived from mtime and inode.
     pub etag: Option<String>,
 }
 
-/// A source with what planning found out about it.
+/// A source with the results of planning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedSource {
     /// The source.
     pub source: Source,
-    /// Its identity at planning time.
+    /// Its version at planning time.
     pub fingerprint: Fingerprint,
-    /// Column names of the header in file order, made unique (`csv`, `tsv`; empty for other formats). Those of columns that
-    /// are not read are empty.
+    /// Unique column names of the header in file order (`csv`, `tsv`; empty for other formats). Those of unread
+    /// columns are empty.
     pub header: Vec<String>,
-    /// Schema of the kept columns over the whole corpus, as a base64 Arrow IPC schema message: the same for every source.
+    /// Schema of the kept columns over the whole corpus, as a base64 Arrow IPC schema message, the same for every
+    /// source.
     pub kept_schema: String,
 }
 
-/// Where the records of a slice lie in its object.
+/// The records of a slice within its object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SliceRange {
-    /// Bytes `start..end` of an uncompressed text object; both lie on record boundaries.
+    /// Bytes `start..end` of an uncompressed text object, on record boundaries.
     Bytes {
         /// First byte.
         start: u64,
         /// One past the last byte.
         end: u64,
     },
-    /// Records `start..end` of a columnar object, counted in that object from 0.
+    /// Records `start..end` of a columnar object, counted from 0.
     Rows {
         /// First record.
         start: u64,
@@ -103,31 +103,31 @@ pub enum SliceRange {
     },
 }
 
-/// A contiguous run of records of one source: what a shard has to read.
+/// A contiguous run of records of one source: the input of a shard.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Slice {
     /// Index of the source in the corpus.
     pub source_index: u32,
-    /// Key in job storage of a re-cut piece (uncompressed), or `None` when the source itself is read.
+    /// Key in job storage of a re-cut piece (uncompressed), or `None` for the source itself.
     pub recut_key: Option<String>,
-    /// Where the records lie.
+    /// The records within the object.
     pub range: SliceRange,
     /// Row number of the first record, over the whole corpus.
     pub first_row: u64,
     /// Number of records.
     pub rows: u64,
-    /// BLAKE3, in hex, of `range` as planning read it, of the bytes of a text and of the rows of Parquet and Arrow: whoever
-    /// reads something else reads another corpus. `None` for rows of an object whose entity tag follows its content.
+    /// BLAKE3, in hex, of `range` at planning time, of the bytes of a text and of the rows of Parquet and Arrow, to
+    /// detect changes. `None` for rows of an object whose entity tag depends on its content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blake3: Option<String>,
 }
 
-/// How far planning got: cutting resumes here after a crash and yields the same slices.
+/// The progress of cutting, from which it resumes with the same slices.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// Source being cut.
+    /// Current source.
     pub source_index: u32,
-    /// Byte (of the uncompressed text) or row in that source where the next slice begins.
+    /// Byte (of the uncompressed text) or row in that source at which the next slice begins.
     pub position: u64,
     /// Row number of the next record, over the whole corpus.
     pub next_row: u64,

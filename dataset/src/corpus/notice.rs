@@ -1,11 +1,11 @@
-//! Warnings about a source that can be read, but may have to be read with other options.
+//! Warnings about sources that can be read, but perhaps with the wrong options.
 
 use std::fmt;
 
-/// Something about a source that whoever runs the job should hear of. Displayed in one sentence that names the option.
+/// A warning about a source. Displayed as one sentence that names the option.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// A quoted field that may have swallowed rows, or whose quotes may be characters of the text.
+    /// A quoted field that may have swallowed rows, or whose quotes may be text.
     OddQuotes {
         /// The source.
         uri: String,
@@ -13,28 +13,28 @@ pub enum Notice {
         row: u64,
         /// Line ends between the quotes.
         line_ends: u64,
-        /// Other characters follow the closing quote.
+        /// Whether other characters follow the closing quote.
         goes_on: bool,
     },
     /// Rows whose bytes are not UTF-8.
     NotUtf8 {
         /// The source.
         uri: String,
-        /// How many of the first rows.
+        /// Number of such rows at the start of the source.
         invalid: u64,
-        /// How many were looked at.
+        /// Number of rows checked.
         rows: u64,
-        /// They are good Windows-1252.
+        /// Whether they are valid Windows-1252.
         is_windows_1252: bool,
     },
-    /// The options say an encoding, but the text is good UTF-8.
+    /// The options name an encoding, but the text is valid UTF-8.
     IsUtf8 {
         /// The source.
         uri: String,
-        /// The encoding that the options name.
+        /// The encoding in the options.
         encoding: String,
     },
-    /// Columns that have no name, or that of another column, got one.
+    /// Columns without a unique name were renamed.
     ColumnsRenamed {
         /// The source.
         uri: String,
@@ -76,7 +76,7 @@ impl fmt::Display for Notice {
     }
 }
 
-/// Says how many rows are not UTF-8, and which option would mend that.
+/// Describes rows that are not UTF-8, and names the option that fixes it.
 pub(crate) fn not_utf8(invalid: u64, rows: u64, is_windows_1252: bool) -> String {
     let remedy = if is_windows_1252 {
         "they are good Windows-1252: add --encoding windows-1252"

@@ -1,5 +1,5 @@
-//! One object under read, held to its fingerprint: every read is conditional on it, so that no slice ever mixes two
-//! versions of a source.
+//! One object with its fingerprint: every read is conditional on it, so that a slice never mixes two versions of a
+//! source.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -16,18 +16,18 @@ use crate::corpus::{Fingerprint, PlannedSource};
 use crate::error::{DatasetError, ErrorKind};
 use crate::storage::{Location, Storage, StoreFailure, bucket_store, parse_location, web_store};
 
-/// Connections break in the middle of a body: a part is asked for so often before that is an error.
+/// Attempts at reading a range, since connections may break in the middle of a body.
 const READ_ATTEMPTS_MAX: u32 = 3;
 const READ_PAUSE: Duration = Duration::from_millis(200);
 
-/// How long a source with another way to it may take to open, and how long its bucket is left alone after a failure.
+/// Timeout for opening a source with a fallback, and how long its bucket is then skipped.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
 const UNREACHABLE_CACHE_TTL: Duration = Duration::from_secs(300);
 
-/// What stands for an entity tag where a store has none.
+/// Prefix of the modification time used where a store has no entity tags.
 const MODIFIED: &str = "modified ";
 
-/// Another way to a source, for where it cannot be reached: an object of a storage with the same bytes.
+/// An object with the same bytes in another storage, for a source that is not reachable.
 #[derive(Debug, Clone)]
 pub struct FallbackSource {
     /// The storage.
@@ -36,7 +36,7 @@ pub struct FallbackSource {
     pub key: String,
 }
 
-/// An object and what it must look like.
+/// An object and its expected version.
 #[derive(Debug, Clone)]
 pub(crate) struct Object {
     store: Arc<dyn ObjectStore>,
@@ -46,7 +46,7 @@ pub(crate) struct Object {
 }
 
 impl Object {
-    /// Opens a source that has no plan yet and takes its fingerprint.
+    /// Opens a source before planning, and takes its fingerprint.
     pub(crate) async fn open(uri: &str) -> Result<Object, DatasetError> {
         let (store, path) = store_of(uri)?;
         Self::open_in(store, path, uri.to_owned()).await
@@ -55,14 +55,14 @@ impl Object {
     /// Opens a planned source.
     ///
     /// # Errors
-    /// `SourceChanged` where it is not what was planned.
+    /// `SourceChanged` if it differs from the plan.
     pub(crate) async fn open_planned(source: &PlannedSource) -> Result<Object, DatasetError> {
         let (store, path) = store_of(&source.source.uri)?;
         Self::open_as_planned(store, path, source).await
     }
 
-    /// Opens a planned source, by the fallback where it is not within reach: on another machine, behind credentials that we
-    /// do not have. A local path may well name another file on this machine; then the fallback decides, too.
+    /// Opens a planned source, or its fallback if it is not reachable (no credentials, another machine) or a local
+    /// path names another file here.
     ///
     /// # Errors
     /// As [`Object::open_planned`].
@@ -76,14 +76,14 @@ impl Object {
         };
         let (store, path) = fallback.storage.raw(&fallback.key)?;
         match Self::open_as_planned(store, path, source).await {
-            // There is no such way (an older coordinator): what was found here is all that is known.
+            // An older coordinator offers no fallback, so the first error counts.
             Err(no_fallback) if no_fallback.kind() == ErrorKind::Unsupported => Err(error),
             opened => opened,
         }
     }
 
-    /// Opens a planned source where that takes a reasonable time. A bucket that was out of reach is not asked again soon:
-    /// without credentials every try would last until the store's client has asked for them everywhere.
+    /// Opens a planned source with a timeout. Unreachable buckets are skipped for a while: without credentials, every
+    /// attempt would last until the store's client has tried all providers.
     async fn open_with_timeout(source: &PlannedSource) -> Result<Object, DatasetError> {
         let uri = source.source.uri.as_str();
         let bucket = match parse_location(uri)? {
@@ -137,23 +137,20 @@ impl Object {
         Ok(Object { store, path, name, fingerprint })
     }
 
-    /// Returns the path, URL or key for messages.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns what the object must look like.
     pub(crate) fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
     }
 
-    /// Returns the size in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.fingerprint.size
     }
 
-    /// Whether the entity tag follows the content, so that no read gives other bytes than were planned. The tag of a local
-    /// file names its size, time and inode: whoever changes it in place can put them back.
+    /// Whether the entity tag depends on the content, so that reads cannot return other bytes than planned. The tag of
+    /// a local file depends on size, time and inode, which can be restored after a change in place.
     pub(crate) fn is_tagged_by_content(&self) -> bool {
         let is_local = matches!(parse_location(&self.name), Ok(Location::Local(_)));
         !is_local && self.fingerprint.etag.as_deref().is_some_and(is_strong)
@@ -162,7 +159,7 @@ impl Object {
     /// Reads exactly the bytes of `range`.
     ///
     /// # Errors
-    /// `SourceChanged` where the object is another by now, `Corrupt` where it ends before the range does.
+    /// `SourceChanged` if the object changed, `Corrupt` if it ends before the range.
     pub(crate) async fn read(&self, range: Range<u64>) -> Result<Bytes, DatasetError> {
         if range.end > self.size() || range.start > range.end {
             let problem =
@@ -175,7 +172,7 @@ impl Object {
         let mut attempt = 1;
         loop {
             match self.read_once(range.clone()).await {
-                // What can be told by trying again was tried by the store's client, but for a body that broke off.
+                // The store's client has retried everything but a body that broke off.
                 Err(error) if error.kind() == ErrorKind::Io && attempt < READ_ATTEMPTS_MAX => {
                     tokio::time::sleep(READ_PAUSE * attempt).await;
                     attempt += 1;
@@ -193,7 +190,7 @@ impl Object {
             ..GetOptions::default()
         };
         let found = self.store.get_opts(&self.path, options).await.map_err(|error| self.failed(error))?;
-        // Not every store minds the condition.
+        // Some stores ignore the condition.
         self.compare(&found.meta)?;
         let bytes = found.bytes().await.map_err(|error| self.failed(error))?;
         if bytes.len() as u64 != length {
@@ -203,7 +200,7 @@ impl Object {
         Ok(bytes)
     }
 
-    /// Compares the object with its fingerprint: to be called after the last read, too.
+    /// Compares the object with its fingerprint; also called after the last read.
     ///
     /// # Errors
     /// `SourceChanged`, or the store fails.
@@ -237,7 +234,7 @@ impl Object {
     }
 }
 
-/// Buckets that could not be reached, by URL, and since when.
+/// Unreachable buckets by URL, with the time of the failure.
 fn unreachable_buckets() -> MutexGuard<'static, HashMap<String, Instant>> {
     static BUCKETS: OnceLock<Mutex<HashMap<String, Instant>>> = OnceLock::new();
     BUCKETS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
@@ -251,18 +248,18 @@ fn mark_unreachable(bucket: String) {
     unreachable_buckets().insert(bucket, Instant::now());
 }
 
-/// Returns what tells this version of an object from another: its entity tag, or when it was last changed.
+/// Returns the version of an object: its entity tag, or its modification time.
 fn tag_of(meta: &ObjectMeta) -> Option<String> {
     let modified = meta.last_modified.timestamp();
     meta.e_tag.clone().or_else(|| (modified > 0).then(|| format!("{MODIFIED}{modified}")))
 }
 
-/// Whether a store can be asked to compare a tag: by the rules of HTTP a weak one never matches.
+/// Whether a store can compare a tag: a weak one never matches in HTTP.
 fn is_strong(etag: &str) -> bool {
     !etag.starts_with("W/") && !etag.starts_with(MODIFIED)
 }
 
-/// Returns the store and path behind an absolute path or URL.
+/// Returns store and path of an absolute path or URL.
 fn store_of(uri: &str) -> Result<(Arc<dyn ObjectStore>, StorePath), DatasetError> {
     match parse_location(uri)? {
         Location::Local(file) => {
@@ -281,7 +278,7 @@ fn store_of(uri: &str) -> Result<(Arc<dyn ObjectStore>, StorePath), DatasetError
     }
 }
 
-/// A planned source, open for whoever passes its bytes on.
+/// A planned source, for passing on its bytes.
 #[derive(Debug, Clone)]
 pub struct SourceObject(Object);
 
@@ -289,12 +286,12 @@ impl SourceObject {
     /// Opens a planned source.
     ///
     /// # Errors
-    /// `SourceChanged` where it is not what was planned, or it cannot be read.
+    /// `SourceChanged` if it differs from the plan, or it cannot be read.
     pub async fn open(source: &PlannedSource) -> Result<SourceObject, DatasetError> {
         Object::open_planned(source).await.map(SourceObject)
     }
 
-    /// Returns what it looked like when it was planned, and looks like now.
+    /// Returns its planned and current fingerprint.
     pub fn fingerprint(&self) -> &Fingerprint {
         self.0.fingerprint()
     }

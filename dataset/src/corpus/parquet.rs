@@ -1,4 +1,4 @@
-//! Parquet: parts are row groups, and a slice is read page by page, the wanted rows and columns only.
+//! Parquet: parts are row groups; a slice is read page by page, only the selected rows and columns.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -22,16 +22,15 @@ use crate::corpus::schema::{UNREADABLE, unique_names};
 use crate::corpus::{CHUNK_BYTES_MAX, CHUNK_ROWS_MAX};
 use crate::error::DatasetError;
 
-/// A footer beyond this is an attack: a hundred thousand row groups of a hundred columns stay far below.
+/// Maximum footer: a hundred thousand row groups of a hundred columns are far smaller.
 const FOOTER_BYTES_MAX: u64 = 256 << 20;
 
 /// First read of a page; most pages are skipped after their header.
 const READ_BYTES_MIN: u64 = 64 << 10;
 
-/// Later reads of a page grow up to here.
+/// Maximum of later reads of a page, which grow.
 const READ_BYTES_MAX: u64 = 1 << 20;
 
-/// The format.
 pub(crate) struct Parquet;
 
 impl ColumnarFormat for Parquet {
@@ -45,7 +44,7 @@ impl ColumnarFormat for Parquet {
 }
 
 impl Index for ArrowReaderMetadata {
-    /// Row groups. Their bytes are those of the text column, uncompressed.
+    /// The row groups, with the uncompressed bytes of the text column.
     fn parts(&self, text_column: &str) -> Vec<Part> {
         let is_text = |name: &str| name == text_column;
         self.metadata().row_groups().iter().map(|group| part_of(group, is_text)).collect()
@@ -56,7 +55,7 @@ impl Index for ArrowReaderMetadata {
     }
 }
 
-/// Returns the schema, as Arrow sees it. A column that cannot be read says why.
+/// Returns the Arrow schema. Unreadable columns are marked with the reason.
 fn schema(object: &BlockingObject) -> Result<SchemaRef, DatasetError> {
     let metadata = metadata(object)?;
     let schema = with_unique_names(metadata.schema());
@@ -80,14 +79,14 @@ fn unreadable(column: &ColumnChunkMetaData) -> Option<&'static str> {
         .then_some("is compressed with LZO, which is not supported: write it again with another codec, or leave it out with --keep")
 }
 
-/// Gives columns that share a name, or have none, names of their own.
+/// Renames columns with a repeated or empty name.
 fn with_unique_names(schema: &SchemaRef) -> SchemaRef {
     let names = unique_names(schema.fields().iter().map(|field| field.name().clone()).collect());
     let fields = schema.fields().iter().zip(names).map(|(field, name)| field.as_ref().clone().with_name(name));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-/// Adds up a row group over the columns whose root has a wanted name.
+/// Sums a row group over the columns whose root is selected.
 fn part_of(group: &RowGroupMetaData, is_selected: impl Fn(&str) -> bool) -> Part {
     let wanted = group
         .columns()
@@ -95,7 +94,7 @@ fn part_of(group: &RowGroupMetaData, is_selected: impl Fn(&str) -> bool) -> Part
         .filter(|column| column.column_path().parts().first().is_some_and(|root| is_selected(root)));
     let bytes = wanted
         .map(|column| {
-            // A dictionary makes the stored size small; the size of the values, where the writer noted it, does not.
+            // With a dictionary the stored size is small, so the size of the values is used if known.
             let values = column.unencoded_byte_array_data_bytes().unwrap_or(0);
             u64::try_from(values.max(column.uncompressed_size())).unwrap_or(0)
         })
@@ -103,7 +102,6 @@ fn part_of(group: &RowGroupMetaData, is_selected: impl Fn(&str) -> bool) -> Part
     Part { rows: u64::try_from(group.num_rows()).unwrap_or(0), bytes }
 }
 
-/// Opens the rows of a slice.
 fn open(
     metadata: ArrowReaderMetadata,
     object: BlockingObject,
@@ -130,7 +128,7 @@ fn open(
         selectors.push(RowSelector::skip(length(part.rows - end)));
         row_bytes = row_bytes.max(part.bytes / part.rows);
     }
-    // Wide rows come in small batches, so that a batch is about as large as a chunk.
+    // Few rows per batch if they are wide, so that a batch is about as large as a chunk.
     let batch_rows = (CHUNK_BYTES_MAX as u64 / row_bytes).clamp(1, CHUNK_ROWS_MAX as u64);
     let mask = ProjectionMask::roots(metadata.parquet_schema(), positions);
     let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(Chunks(object.clone()), metadata)
@@ -143,11 +141,10 @@ fn open(
     Ok(ParquetBatches { object, reader, schema: read })
 }
 
-/// The record batches of a slice.
 struct ParquetBatches {
     object: BlockingObject,
     reader: ParquetRecordBatchReader,
-    /// What is read, with names of their own.
+    /// The columns to read, with unique names.
     schema: SchemaRef,
 }
 
@@ -161,7 +158,7 @@ impl Batches for ParquetBatches {
     }
 }
 
-/// Reads the footer, after a look at the length that it claims.
+/// Reads the footer, after checking its length.
 fn metadata(object: &BlockingObject) -> Result<ArrowReaderMetadata, DatasetError> {
     let size = object.size();
     if size < 12 {
@@ -193,8 +190,8 @@ fn metadata(object: &BlockingObject) -> Result<ArrowReaderMetadata, DatasetError
     }
 }
 
-/// Returns the schema with dictionaries that the decoder can fill: of strings, with keys for as many as there may be in all
-/// row groups together. Others are read as their values; `None` where there is nothing to change.
+/// Returns the schema with dictionaries that the decoder supports: of strings, with keys for all row groups together.
+/// Others are decoded. `None` without changes.
 fn without_narrow_dictionaries(schema: &Schema) -> Option<Schema> {
     let fields: Vec<Arc<Field>> = schema.fields().iter().map(|field| without_dictionaries(field, true)).collect();
     (fields.iter().ne(schema.fields())).then(|| Schema::new(fields).with_metadata(schema.metadata().clone()))
@@ -219,7 +216,7 @@ fn without_dictionaries(field: &Arc<Field>, is_root: bool) -> Arc<Field> {
     Arc::new(field.as_ref().clone().with_data_type(kind))
 }
 
-/// Finds our own error inside the decoder's; anything else is damage.
+/// Extracts our own error from the decoder's; anything else is damage.
 fn failed(object: &BlockingObject, error: ParquetError) -> DatasetError {
     match error {
         ParquetError::External(source) => match source.downcast::<DatasetError>() {
@@ -230,7 +227,7 @@ fn failed(object: &BlockingObject, error: ParquetError) -> DatasetError {
             },
         },
         ParquetError::NYI(what) => object.unsupported(format!("it has something that is not supported: {what}")),
-        // What the decoder says of types that it has not, such as integers of 128 bits.
+        // The decoder's error for unsupported types, such as 128-bit integers.
         ParquetError::ArrowError(what) if what.contains("not supported") => object
             .unsupported(format!("it has a type that is not supported ({what}): write it again without that column")),
         error => object.corrupt(error.to_string()),
@@ -241,7 +238,7 @@ fn own_error(error: io::Error) -> Result<DatasetError, io::Error> {
     error.downcast::<DatasetError>()
 }
 
-/// The object as the parquet crate reads it.
+/// The object for the parquet crate.
 struct Chunks(BlockingObject);
 
 impl Length for Chunks {
@@ -263,7 +260,7 @@ impl ChunkReader for Chunks {
     }
 }
 
-/// Reads on from an offset in steps that grow.
+/// Reads forward from an offset in growing steps.
 struct ChunkRead {
     object: BlockingObject,
     at: u64,

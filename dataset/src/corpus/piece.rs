@@ -8,24 +8,24 @@ use crate::corpus::stream::TextStream;
 use crate::error::{DatasetError, ErrorKind};
 use crate::storage::{NewObject, Storage};
 
-/// A piece larger than this is streamed to storage while it grows.
+/// Size above which a growing piece is streamed to storage.
 const BUFFER_BYTES_MAX: usize = 8 << 20;
 
-/// Where pieces go.
+/// The destination of pieces.
 #[derive(Debug, Clone)]
 pub(crate) struct Recut {
     pub(crate) storage: Storage,
     pub(crate) prefix: String,
 }
 
-/// The bytes of the slice being cut, and possibly the begin of the next.
+/// The bytes of the slice being cut, and perhaps the beginning of the next.
 pub(crate) struct Piece {
     recut: Recut,
     key: String,
     buffer: BytesMut,
     upload: Upload,
     hasher: Hasher,
-    /// Bytes of this piece that have left the buffer.
+    /// Bytes of this piece already removed from the buffer.
     sent: u64,
 }
 
@@ -44,7 +44,7 @@ impl Recut {
         format!("{prefix}{separator}{source_index:05}-{start:016}")
     }
 
-    /// Begins the piece at byte `start`, of which `front` is known already.
+    /// Begins the piece at byte `start` with the bytes `front`.
     pub(crate) fn begin(&self, source_index: u32, start: u64, front: &[u8]) -> Piece {
         Piece {
             recut: self.clone(),
@@ -58,8 +58,7 @@ impl Recut {
 }
 
 impl Piece {
-    /// Appends bytes. The first `committed` bytes of the piece are known to belong to it, whatever follows: these may leave
-    /// the buffer.
+    /// Appends bytes. The first `committed` bytes certainly belong to the piece, so they may leave the buffer.
     pub(crate) async fn append(&mut self, bytes: &[u8], committed: u64) -> Result<(), DatasetError> {
         self.buffer.extend_from_slice(bytes);
         if self.buffer.len() > BUFFER_BYTES_MAX && committed > self.sent {
@@ -69,10 +68,10 @@ impl Piece {
         Ok(())
     }
 
-    /// Ends the piece after `length` bytes; returns its key and the bytes beyond, which begin the next piece.
+    /// Ends the piece after `length` bytes; returns its key and the remaining bytes, which begin the next piece.
     ///
     /// # Errors
-    /// `Corrupt` where storage holds a piece of that key with other bytes.
+    /// `Corrupt` if storage has other bytes under that key.
     pub(crate) async fn finish(mut self, length: u64) -> Result<(String, Bytes), DatasetError> {
         let ready = usize::try_from(length - self.sent).expect("what was not sent is in the buffer");
         let storage = self.recut.storage.clone();
@@ -118,7 +117,7 @@ impl Piece {
         }
     }
 
-    /// Compares what was cut with the piece in storage, of which it must be the equal.
+    /// Compares the piece with the one in storage.
     async fn compare(&self, length: u64) -> Result<(), DatasetError> {
         let object = Object::open_piece(&self.recut.storage, &self.key).await?;
         let name = object.name().to_owned();

@@ -1,5 +1,5 @@
-//! Reads the records of a slice in chunks of bounded size, held to what was planned: the source's fingerprint before and
-//! after, and the number of records.
+//! Reads the records of a slice in bounded chunks, verified against the plan: fingerprint before and after, and number
+//! of records.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,18 +20,18 @@ use crate::corpus::{CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, PlannedSource, Slice, Slice
 use crate::error::DatasetError;
 use crate::storage::Storage;
 
-/// Some consecutive records of a slice.
+/// Consecutive records of a slice.
 #[derive(Debug, Clone)]
 pub struct RecordChunk {
     /// Row number of the first record, over the whole corpus.
     pub first_row: u64,
-    /// The texts, or why there is none.
+    /// The texts, or why they were rejected.
     pub texts: Vec<Result<String, RejectReason>>,
-    /// The kept columns, exactly of the kept schema, one row per record.
+    /// The kept columns in the kept schema, one row per record.
     pub kept: RecordBatch,
 }
 
-/// Reads one slice; made by [`read`].
+/// Reads one slice; created by [`read`].
 pub struct RecordReader {
     format: FormatReader,
     first_row: u64,
@@ -54,10 +54,10 @@ impl fmt::Debug for RecordReader {
     }
 }
 
-/// Opens the records of a slice. `recut` is the job's storage, which holds the pieces of sources that were re-cut.
+/// Opens the records of a slice. `recut` is the job's storage, with the pieces of re-cut sources.
 ///
 /// # Errors
-/// `SourceChanged` where the source is not what was planned, `NotFound` where a piece is gone, or it cannot be read.
+/// `SourceChanged` if the source differs from the plan, `NotFound` if a piece is missing, or it cannot be read.
 pub async fn read(
     source: &PlannedSource,
     slice: &Slice,
@@ -71,7 +71,7 @@ pub async fn read(
     read_object(object, source, slice, options).await
 }
 
-/// As [`read`], with another way to the source, which is taken where it cannot be opened from here as it was planned.
+/// As [`read`], with a fallback for a source that cannot be opened as planned.
 ///
 /// # Errors
 /// As [`read`].
@@ -88,7 +88,7 @@ pub async fn read_with_fallback(
     }
 }
 
-/// Returns the BLAKE3, in hex, of a slice as it is now: what [`Slice::blake3`] was when it was planned.
+/// Returns the BLAKE3, in hex, of a slice's current content, to compare with [`Slice::blake3`].
 ///
 /// # Errors
 /// As [`read_with_fallback`].
@@ -145,12 +145,11 @@ async fn read_object(
 }
 
 impl RecordReader {
-    /// Returns the next chunk, or `None` after the last. The slice is read in full only once `None` has come back: the
-    /// last look at the source comes before it.
+    /// Returns the next chunk, or `None` after the last, when the source has been verified again.
     ///
     /// # Errors
-    /// `SourceChanged`; `Corrupt` naming the source and the last good row, also where the slice does not hold as many
-    /// records as were planned; `BadInput` for a JSON key that no sample showed; or the store fails.
+    /// `SourceChanged`; `Corrupt` naming the source and the last good row, also if the number of records differs from
+    /// the plan; `BadInput` for a JSON key that was not in the sample; or the store fails.
     pub async fn next_chunk(&mut self) -> Result<Option<RecordChunk>, DatasetError> {
         let first_row = self.first_row + self.rows_read;
         let next = match &mut self.format {
@@ -188,7 +187,6 @@ impl RecordReader {
     }
 }
 
-/// Reads chunks of a text slice.
 struct TextReader {
     feed: RecordFeed,
     parser: Box<dyn Parse>,

@@ -1,4 +1,4 @@
-//! The records of a corpus as one stream, for whoever reads all of it, or its beginning, in one place.
+//! The records of a corpus as one stream, for readers of the whole corpus or its beginning.
 
 use spec::{ReadOptions, Source};
 use tempfile::TempDir;
@@ -7,7 +7,7 @@ use super::{Cursor, CutLimits, Cutter, PlannedSource, RecordChunk, RecordReader,
 use crate::DatasetError;
 use crate::storage::Storage;
 
-/// Re-cut pieces of compressed sources are as large as this at most, and deleted after use.
+/// Limits of re-cut pieces, which are deleted after use.
 const LIMITS: CutLimits = CutLimits { rows_max: 100_000, bytes_max: 8 << 20 };
 
 /// The records of a corpus, streamed in order.
@@ -17,13 +17,13 @@ pub struct Records {
     cutter: Cutter,
     recut: Storage,
     reader: Option<(Slice, RecordReader)>,
-    /// Holds the pieces of `recut`; gone when this is dropped.
+    /// Holds the pieces of `recut`; deleted on drop.
     _folder: TempDir,
 }
 
 /// Opens a corpus for reading from its first record to its last.
 ///
-/// # Errors
+/// A source cannot be read with `options`, or there is no folder for temporary files.
 /// A source cannot be read as `options` say, or there is no folder for temporary files.
 pub async fn records(sources: &[Source], options: &ReadOptions) -> Result<Records, DatasetError> {
     let planned = inspect(sources, options).await?;
@@ -38,7 +38,7 @@ pub async fn records(sources: &[Source], options: &ReadOptions) -> Result<Record
 }
 
 impl Records {
-    /// Returns the sources, as they were when the corpus was opened.
+    /// Returns the sources as they were when the corpus was opened.
     pub fn planned(&self) -> &[PlannedSource] {
         &self.planned
     }
@@ -68,7 +68,7 @@ impl Records {
         if let Some((slice, _)) = self.reader.take()
             && let Some(key) = slice.recut_key
         {
-            // Only saves space; the folder goes as a whole in the end.
+            // Only saves space; the folder is deleted on drop.
             drop(self.recut.delete(&key).await);
         }
     }
@@ -83,7 +83,7 @@ mod tests {
     use crate::expand;
 
     #[tokio::test]
-    async fn a_corpus_is_read_in_order_and_its_pieces_are_gone_in_the_end() {
+    async fn records_are_in_order_and_pieces_are_deleted() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).unwrap();
         write("a.csv", b"text\nuno\n\"dos,\ntres\"\n");

@@ -1,4 +1,4 @@
-//! The front of a text source: its header, a sample of its records, and whether these are UTF-8 at all.
+//! The front of a text source: header, sample of records, and check of its encoding.
 
 use encoding_rs::{UTF_16BE, UTF_16LE};
 use spec::{Keep, ReadOptions};
@@ -12,28 +12,27 @@ use crate::corpus::object::Object;
 use crate::corpus::stream::TextStream;
 use crate::error::{DatasetError, ErrorKind};
 
-/// Bytes of text that are looked at: a header beyond them is no header. The first record of a sampled format may be longer.
+/// Maximum size of the front and of a header. The first record of a sampled format may be longer.
 pub(crate) const FRONT_BYTES_MAX: usize = 1 << 20;
 
-/// Bytes that Windows-1252 has no character for.
+/// Bytes undefined in Windows-1252.
 const NOT_WINDOWS_1252: [u8; 5] = [0x81, 0x8d, 0x8f, 0x90, 0x9d];
 
-/// Units of two bytes that are looked at to tell UTF-16 without a byte order mark.
+/// Number of 16-bit units used to detect UTF-16 without a byte order mark.
 const UNITS: std::ops::RangeInclusive<usize> = 8..=2048;
 
-/// The front of a text.
 pub(crate) struct Front {
-    /// As UTF-8, behind the byte order mark.
+    /// As UTF-8, without the byte order mark.
     text: Vec<u8>,
-    /// Where its whole records end.
+    /// Ends of the whole records.
     ends: Vec<usize>,
-    /// It is all of the text.
+    /// Whether it is the whole text.
     pub(crate) is_whole: bool,
-    /// It is not the object's bytes as they are.
+    /// Whether it was decompressed or decoded.
     is_rewritten: bool,
-    /// It was decoded because the options say so, though it would be good UTF-8.
+    /// Whether it was decoded because of the options, though it is valid UTF-8.
     is_utf8_despite_option: bool,
-    /// Offset in the object of the first byte, where it is not rewritten.
+    /// Offset of the first byte in the object, if not rewritten.
     start: u64,
 }
 
@@ -41,14 +40,14 @@ impl Front {
     /// Reads the front of a text source.
     ///
     /// # Errors
-    /// `BadInput` where its bytes are those of no text; the object cannot be read.
+    /// `BadInput` if the bytes are not text; the object cannot be read.
     pub(crate) async fn read(format: &dyn TextFormat, probe: &ColumnProbe<'_>) -> Result<Front, DatasetError> {
         let ColumnProbe { object, source, options, .. } = probe;
         let encoding = dialect::encoding_of(options);
         let mut stream = TextStream::open((*object).clone(), source.compression, encoding, 0).await?;
         let (is_rewritten, is_decoded, start) = (stream.is_rewritten(), stream.is_decoded(), stream.offset());
         let is_utf8_despite_option = encoding.is_some() && is_decoded && stream.is_good_utf8();
-        // Without a single record a sample shows no columns: the first one is read however far it goes.
+        // A sample needs at least one record, so the first one is read in full.
         let mut first = format.is_sampled().then(|| format.splitter(Dialect::of(source.format, options)));
         let (mut text, mut is_whole, mut bytes_max) = (Vec::new(), false, FRONT_BYTES_MAX);
         while !is_whole && (text.len() < bytes_max || (first.is_some() && text.len() as u64 <= RECORD_BYTES_MAX)) {
@@ -62,7 +61,7 @@ impl Front {
                     text.extend_from_slice(&block);
                 }
                 Ok(None) => is_whole = true,
-                // What lies before the damage is read, and planning names the row where it begins.
+                // The data before the damage is used; planning reports the damaged row.
                 Err(error) if !text.is_empty() && error.kind() == ErrorKind::Corrupt => break,
                 Err(error) => return Err(error),
             }
@@ -96,26 +95,25 @@ impl Front {
         }
     }
 
-    /// Returns all of it.
     pub(crate) fn text(&self) -> &[u8] {
         &self.text
     }
 
-    /// Returns where in the object it ends, unless it is not the object's bytes as they are.
+    /// Returns its end in the object, unless it is rewritten.
     pub(crate) fn end_in_object(&self) -> Option<u64> {
         (!self.is_rewritten).then(|| self.start + self.text.len() as u64)
     }
 
-    /// Returns the whole records, the header among them, each with its line end and the blank lines before it.
+    /// Returns the whole records, including the header, with line ends and preceding blank lines.
     pub(crate) fn records(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(&0).chain(&self.ends);
         starts.zip(&self.ends).map(|(&start, &end)| &self.text[start..end])
     }
 
-    /// Returns the fields of the header of csv and tsv.
+    /// Returns the header fields of csv and tsv.
     ///
     /// # Errors
-    /// `BadInput` for a header that is missing, beyond the front, or no UTF-8.
+    /// `BadInput` for a header that is missing, too long, or not UTF-8.
     pub(crate) fn header(&self, object: &Object, dialect: Dialect) -> Result<Vec<String>, DatasetError> {
         let bad = |problem: &str| DatasetError::bad_input(object.name(), problem);
         let record = match self.records().next() {
@@ -139,10 +137,10 @@ impl Front {
         })
     }
 
-    /// Judges whether the records are in the encoding that they are read in; of a few that are not, there is a notice.
+    /// Checks that the records are in the expected encoding; a few exceptions cause a warning.
     ///
     /// # Errors
-    /// `BadInput` where most of them are not: nothing is gained by rejecting every row of a file.
+    /// `BadInput` if most records are not, since all rows of the file would be rejected.
     pub(crate) fn check_encoding(
         &self,
         format: &dyn TextFormat,
@@ -178,7 +176,7 @@ impl Front {
                 fits &= is_windows_1252(record);
             }
         }
-        // A file in another encoding has hardly a row beyond ASCII that is UTF-8 by chance.
+        // In another encoding, hardly any non-ASCII row is valid UTF-8 by chance.
         let is_windows_1252 = fits && invalid > valid;
         if invalid * 2 > rows {
             return Err(DatasetError::bad_input(uri, not_utf8(invalid, rows, is_windows_1252)));
@@ -190,7 +188,7 @@ impl Front {
     }
 }
 
-/// Returns the columns whose cells must be UTF-8: the text and what is kept; `None` where that is all of a record.
+/// Returns the columns that must be UTF-8: the text and kept ones; `None` for all.
 fn needed(options: &ReadOptions) -> Option<Vec<String>> {
     let columns: &[String] = match &options.keep {
         Keep::All => return None,
@@ -205,7 +203,7 @@ fn is_windows_1252(bytes: &[u8]) -> bool {
     !bytes.iter().any(|byte| NOT_WINDOWS_1252.contains(byte))
 }
 
-/// Tells UTF-16 by its zeros: text of Latin letters has one in nearly every unit, and always in the same half.
+/// Detects UTF-16 by its zeros: Latin text has one in nearly every unit, always in the same half.
 fn utf16_without_mark(text: &[u8]) -> Option<&'static str> {
     let units = (text.len() / 2).min(*UNITS.end());
     if units < *UNITS.start() {

@@ -1,4 +1,4 @@
-//! The schema of the kept columns: one for the whole corpus, decided before any work, carried by every planned source.
+//! The schema of the kept columns: determined before any work, the same in every planned source.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
@@ -18,12 +18,11 @@ use crate::corpus::types::{common_field, is_string, stored_field};
 use crate::error::DatasetError;
 use crate::vectors::schema::OUTPUT_COLUMNS;
 
-/// Field metadata of a column that is there and cannot be read: why not.
+/// Field metadata with the reason why a column cannot be read.
 pub(crate) const UNREADABLE: &str = "encaje.unreadable";
 
-/// Gives every column a name of its own: of several with the same name the first keeps it, and the next ones are called
-/// `name_2`, `name_3`, …; a column without a name is called `column_N`, N being its position from 1. Names that the file
-/// has itself are never given to other columns. PURE.
+/// Makes column names unique: repeated ones become `name_2`, `name_3`, …; empty ones `column_N`, N being the position
+/// from 1. Names that occur in the file are never given to other columns. Pure.
 pub(crate) fn unique_names(names: Vec<String>) -> Vec<String> {
     let mut taken: HashSet<String> = names.iter().filter(|name| !name.is_empty()).cloned().collect();
     let mut seen: HashSet<String> = HashSet::new();
@@ -47,13 +46,12 @@ pub(crate) fn unique_names(names: Vec<String>) -> Vec<String> {
     unique
 }
 
-/// Name of the column that takes in what no other column of a JSON source can hold, where no column has that name.
+/// Default name of the column for members of JSON records without a column of their own.
 const OVERFLOW_COLUMN: &str = "extra";
 
-/// Field metadata that tells the overflow column from a column of that name.
+/// Field metadata that marks the overflow column.
 const OVERFLOW_MARK: &str = "encaje.overflow";
 
-/// Whether a field of a kept schema is the overflow column.
 pub(crate) fn is_overflow(field: &Field) -> bool {
     field.metadata().contains_key(OVERFLOW_MARK)
 }
@@ -61,7 +59,7 @@ pub(crate) fn is_overflow(field: &Field) -> bool {
 /// Returns the schema of the kept columns, which is the same for every source of a corpus.
 ///
 /// # Errors
-/// `Corrupt` where `kept_schema` is not what [`inspect`](fn@crate::corpus::inspect) wrote.
+/// `Corrupt` if `kept_schema` was not written by [`inspect`](fn@crate::corpus::inspect).
 pub fn kept_schema_of(source: &PlannedSource) -> Result<Schema, DatasetError> {
     let broken = |problem: String| DatasetError::corrupt(source.source.uri.as_str(), None, problem);
     let bytes = STANDARD
@@ -91,32 +89,31 @@ pub(crate) struct SourceColumns {
     pub(crate) uri: String,
     pub(crate) format: Format,
     pub(crate) columns: Columns,
-    /// Where each name is: there may be a hundred thousand, and each is looked for.
+    /// Position of each name: a map, for up to a hundred thousand columns.
     places: OnceLock<HashMap<String, usize>>,
 }
 
-/// What a source says about its columns.
+/// The columns that a source declares.
 #[derive(Debug, Clone)]
 pub(crate) enum Columns {
     /// Names and types.
     Typed(Vec<Field>),
-    /// Keys of JSON objects, as far as a sample shows; their types are inferred over all sources.
+    /// Keys of sampled JSON objects; their types are inferred over all sources.
     Sampled {
         keys: Vec<String>,
-        /// The sample is the whole source.
+        /// Whether the sample is the whole source.
         is_complete: bool,
     },
-    /// JSON lines without a single record: no keys are known, and none are missed.
+    /// JSON lines without records: any column may exist.
     Unknown,
 }
 
 impl SourceColumns {
-    /// Makes the columns of a source.
     pub(crate) fn new(uri: &str, format: Format, columns: Columns) -> Self {
         Self { uri: uri.to_owned(), format, columns, places: OnceLock::new() }
     }
 
-    /// Returns the place of the first column of this name.
+    /// Returns the position of the first column of this name.
     fn place(&self, name: &str) -> Option<usize> {
         let places = || {
             let mut places = HashMap::new();
@@ -128,7 +125,6 @@ impl SourceColumns {
         self.places.get_or_init(places).get(name).copied()
     }
 
-    /// Returns the names in order.
     pub(crate) fn names(&self) -> Vec<String> {
         match &self.columns {
             Columns::Typed(fields) => fields.iter().map(|field| field.name().clone()).collect(),
@@ -141,7 +137,7 @@ impl SourceColumns {
         self.place(name).is_some()
     }
 
-    /// Checks that a column which is there can be read.
+    /// Returns an error if a column exists but cannot be read.
     fn check_readable(&self, name: &str) -> Result<(), DatasetError> {
         match self.field(name).and_then(|field| field.metadata().get(UNREADABLE)) {
             Some(why) => Err(DatasetError::bad_input(self.uri.as_str(), format!("its column `{name}` {why}"))),
@@ -161,7 +157,7 @@ impl SourceColumns {
     }
 }
 
-/// Decides the kept columns over all sources, or says why the corpus cannot be read with these options. PURE.
+/// Determines the kept columns over all sources, or why the corpus cannot be read with these options. Pure.
 pub(crate) fn unify(
     sources: &[SourceColumns],
     inference: &Inference,
@@ -190,8 +186,8 @@ pub(crate) fn unify(
     Ok(Schema::new(fields?))
 }
 
-/// Returns the name of the overflow column, where the output shall have one: `--keep` names it, or all columns are kept
-/// and a JSON source is larger than its sample, so that later records may have keys and types that the sample has not.
+/// Returns the name of the overflow column, if there is one: `--keep` names it, or all columns are kept and a JSON
+/// source is larger than its sample, so that later records may have other keys and types.
 fn overflow_name(sources: &[SourceColumns], options: &ReadOptions) -> Option<String> {
     let is_free = |name: &str| name != options.text_column && !sources.iter().any(|source| source.has(name));
     let name = if is_free(OVERFLOW_COLUMN) {
@@ -211,7 +207,7 @@ fn overflow_name(sources: &[SourceColumns], options: &ReadOptions) -> Option<Str
     is_wanted.then_some(name)
 }
 
-/// Checks what each source must have: its own names once, the text column, the id column.
+/// Checks a source: unique names, text column, id column.
 fn check_source(source: &SourceColumns, options: &ReadOptions) -> Result<(), DatasetError> {
     let mut seen = HashMap::new();
     let names = source.names();
@@ -238,7 +234,7 @@ fn check_source(source: &SourceColumns, options: &ReadOptions) -> Result<(), Dat
     }
 }
 
-/// Guesses why a text column is missing.
+/// Guesses why the text column is missing.
 fn hint(format: Format, names: &[String], options: &ReadOptions) -> String {
     let wanted = options.text_column.trim().to_lowercase();
     let is_wanted = |name: &str| name.trim().trim_matches('"').to_lowercase() == wanted;
@@ -304,7 +300,7 @@ fn check_kept(column: &str, is_twice: bool, sources: &[SourceColumns]) -> Result
     }
     let is_known = sources.iter().any(|source| source.has(column));
     match sources.iter().find(|source| source.must_have(column)) {
-        // In some source it is enough: rows of the others get null.
+        // One source with the column suffices; rows of the others get null.
         Some(source) if !is_known => Err(DatasetError::ColumnMissing {
             uri: source.uri.clone(),
             column: column.to_owned(),
@@ -315,7 +311,7 @@ fn check_kept(column: &str, is_twice: bool, sources: &[SourceColumns]) -> Result
     }
 }
 
-/// Decides the type of one column: one that holds the values of all sources without loss.
+/// Returns the type of a column that holds the values of all sources without loss.
 fn unify_column(name: &str, sources: &[SourceColumns], inference: &Inference) -> Result<Field, DatasetError> {
     let mut decided: Option<(&SourceColumns, Field)> = None;
     for source in sources {
@@ -343,7 +339,7 @@ fn unify_column(name: &str, sources: &[SourceColumns], inference: &Inference) ->
     }
 }
 
-/// JSON yields: any value is text where another source has text.
+/// JSON values adapt: they are stored as text if another source has text.
 fn with_json(field: &Field, inferred: &DataType) -> Option<Field> {
     if is_string(field.data_type()) {
         return Some(field.clone().with_data_type(DataType::Utf8));

@@ -1,4 +1,4 @@
-//! Tests of how columns unite over sources.
+//! Tests of the schema over several sources.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ fn the_kept_columns_follow_the_options() {
 }
 
 #[test]
-fn each_complaint_names_the_file_and_the_remedy() {
+fn errors_name_the_file_and_the_remedy() {
     let cases: [(Vec<SourceColumns>, ReadOptions, &[&str]); 9] = [
         (
             vec![csv("a", &["text"]), csv("b", &["texto", "id"])],
@@ -84,7 +84,7 @@ fn each_complaint_names_the_file_and_the_remedy() {
 }
 
 #[test]
-fn every_output_column_collides_only_when_kept() {
+fn output_column_names_collide_only_with_kept_columns() {
     for name in OUTPUT_COLUMNS {
         let sources = [csv("a", &["text", name])];
         assert!(unify(&sources, &Inference::default(), &options(Keep::All, None)).is_err());
@@ -93,7 +93,7 @@ fn every_output_column_collides_only_when_kept() {
 }
 
 #[test]
-fn types_that_differ_name_both_files() {
+fn a_type_conflict_names_both_files() {
     let sources = [
         csv("a", &["text"]),
         parquet("b", &[("text", DataType::Utf8), ("n", DataType::Int64)]),
@@ -106,7 +106,7 @@ fn types_that_differ_name_both_files() {
 }
 
 #[test]
-fn json_yields_to_typed_sources_where_it_can() {
+fn json_values_adapt_to_typed_sources() {
     let mut inference = Inference::default();
     let typed = parquet("a", &[("text", DataType::Utf8), ("f", DataType::Float64), ("s", DataType::Utf8)]);
     let sampled = json("b", r#"{"text":"x","f":1,"s":[1],"only":true}"#, &mut inference);
@@ -122,13 +122,13 @@ fn json_yields_to_typed_sources_where_it_can() {
 }
 
 #[test]
-fn a_source_without_records_misses_no_column() {
+fn an_empty_json_source_lacks_no_column() {
     let empty = SourceColumns::new("b", Format::Jsonl, Columns::Unknown);
     assert_eq!(names(&[csv("a", &["text", "id"]), empty], &options(Keep::All, Some("id"))), ["text", "id"]);
 }
 
 #[test]
-fn the_schema_survives_its_encoding() {
+fn the_encoded_schema_round_trips() {
     let nested = DataType::List(Arc::new(Field::new_list_field(DataType::LargeUtf8, true)));
     let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
     let schema = Schema::new(vec![Field::new("tags", nested, true), Field::new("label", dictionary, true)]);
@@ -145,7 +145,7 @@ fn the_schema_survives_its_encoding() {
 }
 
 #[test]
-fn columns_without_a_name_of_their_own_get_one() {
+fn duplicate_and_empty_column_names_become_unique() {
     let named = |names: &[&str]| unique_names(names.iter().map(|name| (*name).to_owned()).collect());
     assert_eq!(named(&["text", "label", "label"]), ["text", "label", "label_2"]);
     assert_eq!(named(&["text", "label", "", ""]), ["text", "label", "column_3", "column_4"]);
@@ -157,7 +157,7 @@ fn columns_without_a_name_of_their_own_get_one() {
 }
 
 #[test]
-fn many_columns_of_one_name_are_named_in_reasonable_time() {
+fn renaming_many_duplicate_columns_is_fast() {
     let names = unique_names(vec!["x".to_owned(); 50_000]);
     assert_eq!((names[1].as_str(), names[49_999].as_str()), ("x_2", "x_50000"));
 }
@@ -168,7 +168,7 @@ fn incomplete(uri: &str, keys: &[&str]) -> SourceColumns {
 }
 
 #[test]
-fn a_json_source_beyond_its_sample_gets_a_column_for_what_may_come() {
+fn a_json_source_larger_than_its_sample_gets_an_overflow_column() {
     let overflow = |sources: &[SourceColumns], keep: Keep| {
         let schema = unify(sources, &Inference::default(), &options(keep, None)).unwrap();
         let fields = schema.fields().iter();
@@ -186,7 +186,7 @@ fn a_json_source_beyond_its_sample_gets_a_column_for_what_may_come() {
     let own = [incomplete("a", &["text", "extra"])];
     assert_eq!(overflow(&own, Keep::All), pairs(&[("text", false), ("extra", false), ("extra_2", true)]));
     assert_eq!(overflow(&own, columns(&["extra"])), pairs(&[("extra", false)]));
-    // Other formats have no surprises.
+    // Formats with a header or schema have no overflow column.
     let error = unify(&[csv("a", &["text"])], &Inference::default(), &options(columns(&["extra"]), None)).unwrap_err();
     assert!(error.to_string().contains("`extra`"), "{error}");
 }
@@ -205,7 +205,7 @@ fn the_overflow_column_is_marked_in_the_planned_schema() {
 }
 
 #[test]
-fn a_header_cut_at_the_wrong_character_names_the_option() {
+fn a_wrong_delimiter_error_names_the_option() {
     let message = |names: &[&str], format, delimiter| {
         let names: Vec<Field> = names.iter().map(|name| Field::new(*name, DataType::Utf8, true)).collect();
         let source = SourceColumns::new("a", format, Columns::Typed(names));

@@ -1,5 +1,4 @@
-//! The text of a source as UTF-8, in blocks of bounded size, from any offset: what is compressed is decompressed, what is
-//! in another character encoding is decoded.
+//! The text of a source as UTF-8, decompressed and decoded, in bounded blocks from any offset.
 
 use std::ops::Range;
 
@@ -13,31 +12,30 @@ use crate::corpus::text::{FRONT_BYTES, sniff};
 use crate::corpus::transcode::Transcoder;
 use crate::error::DatasetError;
 
-/// Most bytes that are asked of the store at once, and most bytes in a block.
+/// Maximum bytes of a request to the store, and of a block.
 pub(crate) const BLOCK_BYTES: usize = 1 << 20;
 
-/// Reads an object front to back.
 pub(crate) struct TextStream {
     object: Object,
-    /// Bytes of the object not yet asked for.
+    /// Bytes of the object not requested yet.
     rest: Range<u64>,
     decompressor: Option<Decompressor>,
-    /// Compressed bytes not yet used.
+    /// Compressed bytes not consumed yet.
     input: Bytes,
-    /// Uncompressed bytes that were read ahead.
+    /// Uncompressed bytes read ahead.
     ahead: Bytes,
     transcoder: Option<Transcoder>,
-    /// Decoded bytes not yet handed out.
+    /// Decoded bytes not returned yet.
     decoded: Bytes,
     /// Offset in the text of the next block.
     offset: u64,
     is_at_front: bool,
-    /// Damage that was found behind bytes which are handed out first, so that the caller can count their rows.
+    /// Damage found after bytes that are returned first, so that the caller can count their rows.
     damage: Option<Unreadable>,
 }
 
 impl TextStream {
-    /// Opens the bytes `range` of an object that is UTF-8 and not compressed.
+    /// Opens the bytes `range` of an uncompressed UTF-8 object.
     pub(crate) fn plain(object: Object, range: Range<u64>) -> TextStream {
         TextStream {
             object,
@@ -53,12 +51,12 @@ impl TextStream {
         }
     }
 
-    /// Opens the text of a source from byte `start` of its text as UTF-8, or behind its byte order mark for 0. Without a
-    /// mark that says otherwise, the text is in `encoding`, UTF-8 by default. What is compressed or in another encoding is
-    /// read from the front and the bytes before `start` are dropped: neither can be entered in its middle.
+    /// Opens the text of a source at byte `start` of its UTF-8 form (0 is after the byte order mark). Without a mark
+    /// the text is in `encoding`, by default UTF-8. Compressed or encoded text is read from the front up to `start`,
+    /// since it cannot be entered in the middle.
     ///
     /// # Errors
-    /// `BadInput` where the first bytes are those of no text; `Corrupt` where the text ends before `start`.
+    /// `BadInput` if the first bytes are not text; `Corrupt` if the text ends before `start`.
     pub(crate) async fn open(
         object: Object,
         compression: Compression,
@@ -111,7 +109,6 @@ impl TextStream {
         DatasetError::corrupt(self.object.name(), None, format!("it ends before byte {start} of its text"))
     }
 
-    /// Returns the object that is read.
     pub(crate) fn object(&self) -> &Object {
         &self.object
     }
@@ -121,12 +118,12 @@ impl TextStream {
         self.offset
     }
 
-    /// Whether the first byte of the text, behind its byte order mark, comes next.
+    /// Whether the next block is the first one.
     pub(crate) fn is_at_front(&self) -> bool {
         self.is_at_front
     }
 
-    /// Whether the text is not the object's bytes as they are, so that offsets in one are none in the other.
+    /// Whether the text was decompressed or decoded, so that its offsets are not those of the object.
     pub(crate) fn is_rewritten(&self) -> bool {
         self.decompressor.is_some() || self.transcoder.is_some()
     }
@@ -136,17 +133,17 @@ impl TextStream {
         self.transcoder.is_some()
     }
 
-    /// Whether what was read ahead, before it is decoded, is UTF-8 that is more than ASCII.
+    /// Whether the undecoded bytes read ahead are valid UTF-8 beyond ASCII.
     pub(crate) fn is_good_utf8(&self) -> bool {
         let text = std::str::from_utf8(&self.ahead);
-        // A character may be cut off at the end.
+        // A character may be truncated at the end.
         !self.ahead.is_ascii() && text.map_or_else(|error| error.error_len().is_none(), |_| true)
     }
 
-    /// Returns the next block, which is not empty, or `None` at the end.
+    /// Returns the next nonempty block, or `None` at the end.
     ///
     /// # Errors
-    /// `SourceChanged`, `Corrupt` where the compressed data is damaged or cut off, or the store fails.
+    /// `SourceChanged`, `Corrupt` if the compressed data is damaged or truncated, or the store fails.
     pub(crate) async fn next_block(&mut self) -> Result<Option<Bytes>, DatasetError> {
         self.block_of(BLOCK_BYTES).await
     }
@@ -161,7 +158,7 @@ impl TextStream {
         Ok(if block.is_empty() { None } else { Some(block) })
     }
 
-    /// Returns decoded bytes; none mean the end.
+    /// Returns decoded bytes; empty at the end.
     async fn decoded_block(&mut self, bytes_max: usize) -> Result<Bytes, DatasetError> {
         while self.decoded.is_empty() {
             let raw = self.raw_block(BLOCK_BYTES).await?;
@@ -174,7 +171,7 @@ impl TextStream {
         Ok(self.decoded.split_to(bytes_max.min(self.decoded.len())))
     }
 
-    /// Returns uncompressed bytes as they are in the source; none mean the end.
+    /// Returns uncompressed bytes before decoding; empty at the end.
     async fn raw_block(&mut self, bytes_max: usize) -> Result<Bytes, DatasetError> {
         if !self.ahead.is_empty() {
             return Ok(self.ahead.split_to(bytes_max.min(self.ahead.len())));

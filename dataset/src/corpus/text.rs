@@ -1,26 +1,23 @@
-//! Tells what a text really is by its first bytes.
+//! Detects the encoding of a text, and other file types, by the first bytes.
 
 use encoding_rs::{Encoding, UTF_8};
 
-/// Bytes that [`sniff`] looks at.
+/// Bytes that [`sniff`] needs.
 pub(crate) const FRONT_BYTES: u64 = 8;
 
-/// What the first bytes of a text say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sniffed {
-    /// The encoding to decode from; `None` is UTF-8, which needs no decoding.
+    /// The encoding to decode from; `None` for UTF-8.
     pub(crate) encoding: Option<&'static Encoding>,
     /// Length of the byte order mark.
     pub(crate) mark: usize,
 }
 
-/// Tells the encoding of a text from its first bytes: a byte order mark says it, else it is the one `given`, else UTF-8.
-///
-/// # Errors
-/// Says what the file really is where its first bytes are those of something else.
+/// Determines the encoding: that of a byte order mark, else `given`, else UTF-8. Fails with the actual file type if
+/// the first bytes are those of another.
 pub(crate) fn sniff(front: &[u8], given: Option<&'static Encoding>) -> Result<Sniffed, &'static str> {
     const UTF_32: &str = "it is UTF-32 text: convert it first, for example `iconv -f UTF-32 -t UTF-8`";
-    // The mark of UTF-32 begins with that of UTF-16.
+    // Must precede UTF-16, whose mark is a prefix of it.
     const SIGNATURES: [(&[u8], &str); 7] = [
         (&[0xff, 0xfe, 0, 0], UTF_32),
         (&[0, 0, 0xfe, 0xff], UTF_32),

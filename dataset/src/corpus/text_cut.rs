@@ -1,5 +1,5 @@
-//! Cuts one text source into slices while streaming over it once. Which records a slice gets depends on where the records
-//! end, not on how the bytes arrive; so cutting resumed at any slice's start goes on as before.
+//! Cuts one text source into slices in one pass. Slices depend only on record ends, not on block boundaries, so
+//! cutting can be resumed at the start of any slice.
 
 use std::collections::VecDeque;
 
@@ -13,36 +13,34 @@ use crate::corpus::piece::{Piece, Recut};
 use crate::corpus::stream::TextStream;
 use crate::error::DatasetError;
 
-/// A slice of a text source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cut {
     /// First byte in the uncompressed text.
     pub(crate) start: u64,
     /// One past the last byte.
     pub(crate) end: u64,
-    /// Records.
+    /// Number of records.
     pub(crate) rows: u64,
-    /// Key of the piece that holds these bytes, where they are not those of the source.
+    /// Key of the piece with these bytes, if re-cut.
     pub(crate) recut_key: Option<String>,
     /// BLAKE3 of these bytes, in hex.
     pub(crate) blake3: String,
 }
 
-/// A text source being cut.
 pub(crate) struct TextCut {
     stream: TextStream,
     splitter: Splitter,
     limits: CutLimits,
     block: Bytes,
-    /// Bytes of the block that have been looked at.
+    /// Bytes of the block already scanned.
     at: usize,
-    /// Offset in the text up to which bytes have been looked at.
+    /// Offset in the text up to which it is scanned.
     position: u64,
-    /// Where the slice begins.
+    /// Start of the slice.
     start: u64,
-    /// Where its last whole record ends.
+    /// End of its last whole record.
     end: u64,
-    /// Its whole records, and those of the slices before it.
+    /// Whole records of the slice, and of the slices before it.
     rows: u64,
     rows_cut: u64,
     is_at_end: bool,
@@ -52,7 +50,7 @@ pub(crate) struct TextCut {
     digest: SliceDigest,
 }
 
-/// The first records with odd quotes, one of each kind, with the number of records before it.
+/// The first records with suspicious quotes, one of each kind, with the number of records before it.
 #[derive(Debug, Default)]
 struct OddRecords {
     on_one_line: Option<(u64, OddQuotes)>,
@@ -75,9 +73,8 @@ impl OddRecords {
 }
 
 impl TextCut {
-    /// Begins where the stream is: where a slice began before, or at the front of the text, and then behind the header, if
-    /// there is one.
-    /// `recut` says where pieces go and which source this is, where the text is not the source's bytes as they are.
+    /// Begins at the stream's position: the start of a slice, or the front of the text, where a header is skipped.
+    /// `recut` has the destination and the index of the source, if it must be re-cut.
     pub(crate) async fn open(
         stream: TextStream,
         has_header: bool,
@@ -124,10 +121,10 @@ impl TextCut {
         Ok(())
     }
 
-    /// Returns the next slice, or `None` at the end of the source, which is then compared with its fingerprint.
+    /// Returns the next slice, or `None` at the end of the source, after verifying its fingerprint.
     ///
     /// # Errors
-    /// As [`TextStream::next_block`]; `UnclosedQuote`; storage fails to take a piece.
+    /// As [`TextStream::next_block`]; `UnclosedQuote`; a piece cannot be stored.
     pub(crate) async fn next(&mut self) -> Result<Option<Cut>, DatasetError> {
         loop {
             if self.rows == self.limits.rows_max || (self.is_at_end && self.rows > 0) {
@@ -157,13 +154,12 @@ impl TextCut {
         }
     }
 
-    /// Returns the first records with odd quotes that were not returned before: how many records of the source were
-    /// counted before each, and what was odd.
+    /// Returns new records with suspicious quotes, with the number of records before each.
     pub(crate) fn take_odd_quotes(&mut self) -> impl Iterator<Item = (u64, OddQuotes)> {
         self.odd_quotes.take()
     }
 
-    /// Returns where the next slice begins.
+    /// Returns the start of the next slice.
     pub(crate) fn start(&self) -> u64 {
         self.start
     }
@@ -173,12 +169,12 @@ impl TextCut {
         self.rows
     }
 
-    /// Tells whether the bytes looked at go beyond the limit, and there is a whole record to cut after.
+    /// Whether the scanned bytes exceed the limit, and there is a whole record to cut after.
     fn is_full(&self) -> bool {
         self.rows > 0 && self.position - self.start > self.limits.bytes_max
     }
 
-    /// Ends a record at the position: it joins the slice, or begins the next one where it does not fit.
+    /// Ends a record at the position: it joins the slice, or begins the next one.
     async fn end_record(&mut self, odd: Option<OddQuotes>) -> Result<Option<Cut>, DatasetError> {
         let cut = if self.is_full() { Some(self.cut().await?) } else { None };
         if let Some(odd) = odd {
@@ -218,7 +214,7 @@ impl TextCut {
         Ok(())
     }
 
-    /// Moves on over bytes of the block, and into the piece.
+    /// Advances over bytes of the block, appending them to the piece.
     async fn advance(&mut self, length: usize) -> Result<(), DatasetError> {
         let bytes = self.block.slice(self.at..self.at + length);
         self.at += length;
@@ -227,12 +223,12 @@ impl TextCut {
             return Ok(());
         };
         let piece = self.piece.get_or_insert_with(|| recut.begin(*source_index, self.start, &[]));
-        // The first record of a slice belongs to it however long it gets.
+        // The first record of a slice belongs to it regardless of its size.
         let committed = if self.rows == 0 { u64::MAX } else { self.end - self.start };
         piece.append(&bytes, committed).await
     }
 
-    /// Cuts after the last whole record; what lies between it and the position begins the next slice.
+    /// Cuts after the last whole record; the bytes after it begin the next slice.
     async fn cut(&mut self) -> Result<Cut, DatasetError> {
         let mut recut_key = None;
         if let Some((recut, source_index)) = &self.recut {
@@ -250,8 +246,7 @@ impl TextCut {
     }
 }
 
-/// The digest of the slice that is being cut. Blocks are hashed up to the end of the last whole record, since what
-/// follows may belong to the next slice.
+/// The digest of the slice being cut, up to its last whole record, since later bytes may belong to the next slice.
 struct SliceDigest {
     hasher: Hasher,
     /// Offset in the text of the first byte that is not hashed.
@@ -278,7 +273,7 @@ impl SliceDigest {
         }
     }
 
-    /// Leaves out the bytes before offset `start`.
+    /// Discards the bytes before offset `start`.
     fn skip_to(&mut self, start: u64) {
         while self.take_before(start).is_some() {}
     }

@@ -1,9 +1,7 @@
-//! Tests of telling files apart.
-
 use super::*;
 
 #[test]
-fn other_files_are_recognised_by_their_first_bytes() {
+fn other_file_types_are_detected_by_signature() {
     for (front, word) in [
         (&b"\xff\xfe\0\0i\0\0\0"[..], "UTF-32"),
         (b"\0\0\xfe\xff", "UTF-32"),
@@ -18,7 +16,7 @@ fn other_files_are_recognised_by_their_first_bytes() {
 }
 
 #[test]
-fn a_byte_order_mark_says_the_encoding_whatever_the_options_say() {
+fn a_byte_order_mark_overrides_the_encoding_option() {
     use encoding_rs::{UTF_16BE, UTF_16LE, WINDOWS_1252};
     for given in [None, Some(WINDOWS_1252), Some(UTF_8)] {
         assert_eq!(sniff(b"\xef\xbb\xbfid", given), Ok(Sniffed { encoding: None, mark: 3 }));

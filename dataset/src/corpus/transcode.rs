@@ -1,32 +1,30 @@
-//! Turns text of any character encoding into UTF-8, piece by piece. Pure: bytes in, bytes out.
+//! Decodes text of any character encoding to UTF-8 in steps. Pure: bytes in, bytes out.
 
 use encoding_rs::{Decoder, DecoderResult, Encoding};
 
-/// Stands in the output for bytes that mean nothing in their encoding. It is no UTF-8, so that the row which holds it is
-/// rejected as `invalid_utf8`: nothing is repaired by replacement characters.
+/// Output for undecodable bytes. Invalid in UTF-8, so that the row is rejected as `invalid_utf8` instead of getting
+/// replacement characters.
 const UNDECODABLE: u8 = 0xff;
 
-/// Fits any character, so that each call makes progress.
+/// Output space for any character, so that each call makes progress.
 const OUTPUT_SPACE_MIN: usize = 64;
 
-/// Decodes one text.
 pub(crate) struct Transcoder {
     decoder: Decoder,
     is_finished: bool,
 }
 
 impl Transcoder {
-    /// Begins behind the byte order mark.
+    /// Begins after the byte order mark.
     pub(crate) fn new(encoding: &'static Encoding) -> Transcoder {
         Transcoder { decoder: encoding.new_decoder_without_bom_handling(), is_finished: false }
     }
 
-    /// Whether the last bytes were taken.
     pub(crate) fn is_finished(&self) -> bool {
         self.is_finished
     }
 
-    /// Decodes all of `input`; `is_last` says that no more follows. A character may begin in one piece and end in the next.
+    /// Decodes all of `input`; `is_last` marks the end of the text. Characters may span calls.
     pub(crate) fn decode(&mut self, input: &[u8], is_last: bool) -> Vec<u8> {
         let mut output = vec![0; input.len() + input.len() / 8 + OUTPUT_SPACE_MIN];
         let (mut rest, mut filled) = (input, 0);
@@ -77,13 +75,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_comes_out_whatever_the_piece_size(text in any::<String>(), piece in 1_usize..9) {
+        fn decoding_round_trips_for_any_block_size(text in any::<String>(), piece in 1_usize..9) {
             prop_assert_eq!(decode(UTF_16LE, &utf16(&text, u16::to_le_bytes), piece), text.as_bytes());
             prop_assert_eq!(decode(UTF_16BE, &utf16(&text, u16::to_be_bytes), piece), text.as_bytes());
         }
 
         #[test]
-        fn any_bytes_decode_the_same_in_any_pieces(bytes in any::<Vec<u8>>(), piece in 1_usize..9) {
+        fn decoding_does_not_depend_on_the_block_size(bytes in any::<Vec<u8>>(), piece in 1_usize..9) {
             for encoding in [UTF_16LE, EUC_JP, WINDOWS_1252] {
                 prop_assert_eq!(decode(encoding, &bytes, piece), decode(encoding, &bytes, bytes.len().max(1)));
             }
@@ -91,11 +89,11 @@ mod tests {
     }
 
     #[test]
-    fn bytes_without_a_meaning_stay_invalid() {
+    fn undecodable_bytes_stay_invalid_utf8() {
         // Half of a surrogate pair, and half of a unit.
         let bytes = [b'a', 0, 0x3d, 0xd8, b'b', 0, b'c'];
         assert_eq!(decode(UTF_16LE, &bytes, 100), b"a\xffb\xff");
-        // Nothing in Windows-1252 is without a meaning, as in browsers.
+        // Every byte is defined in Windows-1252, as in browsers.
         assert_eq!(decode(WINDOWS_1252, b"a\xf1o \x80\x81", 1), "año €\u{81}".as_bytes());
     }
 }

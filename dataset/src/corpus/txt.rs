@@ -1,4 +1,4 @@
-//! Plain lines: every line is a record, blank ones too. LF, CRLF and a lone CR end a line, as in Python's text mode.
+//! Plain lines: every line is a record, even if blank. LF, CRLF and CR end a line, as in Python's text mode.
 
 use std::borrow::Cow;
 
@@ -17,7 +17,6 @@ use crate::corpus::sample::Front;
 use crate::corpus::schema::Columns;
 use crate::error::DatasetError;
 
-/// The format.
 pub(crate) struct Txt;
 
 impl TextFormat for Txt {
@@ -43,12 +42,11 @@ impl TextFormat for Txt {
     }
 }
 
-/// Finds line ends.
 #[derive(Debug, Clone, Default)]
 struct Lines {
-    /// The line has bytes in earlier blocks.
+    /// Whether the line has bytes in earlier blocks.
     begun: bool,
-    /// The block before ended in the CR of this line; an LF may follow.
+    /// Whether the last block ended with the CR of this line, which an LF may follow.
     after_cr: bool,
 }
 
@@ -84,7 +82,7 @@ impl Split for Lines {
     }
 }
 
-/// Makes a row of each line. The only column is the text.
+/// Converts lines to rows with the text only.
 struct Parser {
     text_column: String,
 }

@@ -1,8 +1,8 @@
-//! PURE: which type a kept column gets in the output, and which type the columns of several sources share.
+//! The output type of each kept column, and the common type over several sources. Pure.
 //!
-//! The output is Parquet for any reader. So a type whose meaning only the Arrow schema in the footer would tell (seconds,
-//! dates in milliseconds), or that makes another reader fail, is converted without loss, or refused. FORMAT.md has the
-//! table; `convert` has the conversions.
+//! The output is Parquet for any reader. Types whose meaning only the Arrow schema in the footer preserves (seconds,
+//! dates in milliseconds), or that make other readers fail, are converted without loss, or refused. FORMAT.md has the
+//! table; `convert` the conversions.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,22 +10,22 @@ use std::sync::Arc;
 use arrow_schema::extension::{EXTENSION_TYPE_METADATA_KEY, EXTENSION_TYPE_NAME_KEY};
 use arrow_schema::{DataType, Field, FieldRef, Fields, TimeUnit};
 
-/// Field metadata that numbers the columns of one parquet file and would be wrong in another.
+/// Field metadata with column numbers of a particular parquet file.
 const PARQUET_FIELD_ID: &str = "PARQUET:field_id";
 
-/// Most digits of a decimal that Polars and DuckDB read.
+/// Maximum digits of decimals in Polars and DuckDB.
 const DIGITS_MAX: u8 = 38;
 
-/// The zone of instants without another.
+/// The default zone of instants.
 const UTC: &str = "UTC";
 
 /// Why a type cannot be kept, as the end of a sentence that begins with the column.
 pub(crate) type Refusal = String;
 
-/// Returns the column as the output has it: nullable, since a rejected row or another source may have no value.
+/// Returns the output field: nullable, since a rejected row or another source may lack a value.
 pub(crate) fn stored_field(field: &Field) -> Result<Field, Refusal> {
     let kept = match field.data_type() {
-        // The keys that pyarrow reads, whatever they were here: files with other dictionaries may come after.
+        // With the key type that pyarrow reads; other files may have other dictionaries.
         DataType::Dictionary(_, value) => match stored_type(value)? {
             kind @ (DataType::Utf8 | DataType::LargeUtf8) => string_dictionary(kind),
             kind => kind,
@@ -35,7 +35,7 @@ pub(crate) fn stored_field(field: &Field) -> Result<Field, Refusal> {
     Ok(with_metadata_of(Field::new(field.name(), kept, true), field))
 }
 
-/// Returns the type in the output.
+/// Returns the output type.
 fn stored_type(found: &DataType) -> Result<DataType, Refusal> {
     Ok(match found {
         DataType::Null
@@ -93,7 +93,7 @@ fn inner(field: &FieldRef) -> Result<FieldRef, Refusal> {
     Ok(Arc::new(with_metadata_of(kept, field)))
 }
 
-/// A zone that is an offset names no rule of its own, and Polars fails on it; its instants are those of UTC.
+/// Converts a zone that is a fixed offset to UTC, since Polars fails on it.
 fn stored_zone(zone: &str) -> Option<&str> {
     let is_offset = zone.starts_with(['+', '-']);
     match zone {
@@ -105,7 +105,7 @@ fn stored_zone(zone: &str) -> Option<&str> {
 }
 
 fn stored_decimal(found: &DataType, digits: u8, scale: i8) -> Result<DataType, Refusal> {
-    // Parquet has no negative scale, and none that exceeds the digits.
+    // Parquet requires 0 <= scale <= digits.
     let more = u16::from(digits) + u16::from(scale.min(0).unsigned_abs());
     let wanted = more.max(u16::from(scale.max(0).unsigned_abs()));
     match u8::try_from(wanted) {
@@ -122,8 +122,7 @@ fn string_dictionary(value: DataType) -> DataType {
     DataType::Dictionary(Box::new(DataType::Int32), Box::new(value))
 }
 
-/// Takes over the metadata that is still true of the column. An extension type is the one of its storage type: where that
-/// is another now, it is gone.
+/// Copies the metadata that still applies. An extension type is dropped if its storage type changed.
 fn with_metadata_of(kept: Field, found: &Field) -> Field {
     let mut metadata = found.metadata().clone();
     metadata.remove(PARQUET_FIELD_ID);
@@ -135,7 +134,7 @@ fn with_metadata_of(kept: Field, found: &Field) -> Field {
     kept.with_metadata(metadata)
 }
 
-/// Tells whether a column of this type holds strings.
+/// Returns whether a column of this type holds strings.
 pub(crate) fn is_string(data_type: &DataType) -> bool {
     match data_type {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
@@ -145,8 +144,8 @@ pub(crate) fn is_string(data_type: &DataType) -> bool {
     }
 }
 
-/// Returns one column for two of the output's, into which the values of both go without loss; `None` where their types
-/// mean different things. The name is the first's.
+/// Returns a field that holds the values of both without loss; `None` if the types have different meanings. The name
+/// is the first's.
 pub(crate) fn common_field(one: &Field, other: &Field) -> Option<Field> {
     let kind = common_type(one.data_type(), other.data_type())?;
     let metadata = match (one.data_type(), other.data_type()) {
@@ -164,7 +163,7 @@ pub(crate) fn common_field(one: &Field, other: &Field) -> Option<Field> {
     Some(with_metadata_of(common, &storage.clone().with_metadata(metadata)))
 }
 
-/// Returns the type that holds the values of both types of the output.
+/// Returns a type that holds the values of both.
 fn common_type(one: &DataType, other: &DataType) -> Option<DataType> {
     use DataType::{
         Binary, Date32, Duration, FixedSizeBinary, FixedSizeList, LargeBinary, LargeList, LargeUtf8, List, Map, Null,
@@ -194,7 +193,7 @@ fn common_type(one: &DataType, other: &DataType) -> Option<DataType> {
     }
 }
 
-/// The fields of both structs, by name; one that is missing in a struct is null there.
+/// Returns the fields of both structs by name; those missing in one are null there.
 fn common_fields(one: &Fields, other: &Fields) -> Option<Fields> {
     let names_once = |fields: &Fields| {
         let count = fields.iter().map(|field| field.name()).collect::<HashSet<_>>().len();
@@ -215,7 +214,7 @@ fn common_fields(one: &Fields, other: &Fields) -> Option<Fields> {
     Some(fields.into())
 }
 
-/// Keys and values are known by their place: writers name them differently.
+/// Combines entries by position, since writers name keys and values differently.
 fn common_entries(one: &FieldRef, other: &FieldRef) -> Option<FieldRef> {
     let (DataType::Struct(mine), DataType::Struct(theirs)) = (one.data_type(), other.data_type()) else { return None };
     let entries = mine.iter().zip(theirs).map(|(mine, theirs)| common_field(mine, theirs));
@@ -240,7 +239,7 @@ fn common_number(one: &DataType, other: &DataType) -> Option<DataType> {
         (Number::Float { bits: one }, Number::Float { bits: other }) => Some(float(one.max(other))),
         (Number::Int { bits: int, .. }, Number::Float { bits: float_bits })
         | (Number::Float { bits: float_bits }, Number::Int { bits: int, .. }) => {
-            // The least whose fraction holds every such integer; of 64 bits, single values may not fit, and are checked.
+            // The smallest float whose fraction holds all such integers; of 64-bit integers each value is checked.
             let exact = match int {
                 8 => 16,
                 16 => 32,
@@ -258,7 +257,6 @@ fn common_number(one: &DataType, other: &DataType) -> Option<DataType> {
     }
 }
 
-/// A type of numbers.
 #[derive(Debug, Clone, Copy)]
 enum Number {
     Int { bits: u8, signed: bool },
@@ -289,7 +287,7 @@ impl Number {
         })
     }
 
-    /// Returns the digits of a decimal that holds all of these numbers, and its scale.
+    /// Returns digits and scale of a decimal that holds all of these numbers.
     fn as_decimal(self) -> Option<(u8, u8)> {
         match self {
             Number::Decimal { digits, scale } => Some((digits, scale)),

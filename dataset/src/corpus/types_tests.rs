@@ -1,5 +1,3 @@
-//! Tests of the table of types.
-
 use super::*;
 
 fn stored(kind: DataType) -> Result<DataType, Refusal> {
@@ -19,7 +17,7 @@ fn zoned(unit: TimeUnit, zone: &str) -> DataType {
 }
 
 #[test]
-fn types_that_parquet_cannot_name_become_ones_that_it_can() {
+fn types_unknown_to_parquet_are_converted() {
     let runs = |value| {
         let ends = Arc::new(Field::new("run_ends", DataType::Int32, false));
         DataType::RunEndEncoded(ends, Arc::new(Field::new("values", value, true)))
@@ -49,7 +47,7 @@ fn types_that_parquet_cannot_name_become_ones_that_it_can() {
 }
 
 #[test]
-fn types_without_a_place_are_refused_wherever_they_are() {
+fn unsupported_types_are_refused_at_any_depth() {
     let union = DataType::Union(arrow_schema::UnionFields::empty(), arrow_schema::UnionMode::Dense);
     let refused = [
         DataType::Interval(arrow_schema::IntervalUnit::MonthDayNano),
@@ -67,7 +65,7 @@ fn types_without_a_place_are_refused_wherever_they_are() {
 }
 
 #[test]
-fn an_extension_type_goes_with_its_storage_type() {
+fn an_extension_type_is_dropped_with_its_storage_type() {
     let extension = |kind| {
         let metadata = [(EXTENSION_TYPE_NAME_KEY, "a.b"), (PARQUET_FIELD_ID, "7"), ("own", "x")];
         Field::new("c", kind, true).with_metadata(metadata)
@@ -92,7 +90,7 @@ fn common(one: DataType, other: DataType) -> Option<DataType> {
 }
 
 #[test]
-fn types_that_mean_the_same_are_one() {
+fn compatible_types_have_a_common_type() {
     use DataType::{
         Boolean, Float16, Float32, Float64, Int8, Int16, Int32, Int64, LargeUtf8, Null, UInt8, UInt16, UInt32, UInt64,
         Utf8,

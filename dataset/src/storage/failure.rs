@@ -1,28 +1,27 @@
-//! What a store said, made fit to be shown: its kind, and a message without bodies, queries or secrets. A store's own
-//! answer may quote the request that it refused, tokens included; so only its code and its message are kept.
+//! Store errors made safe for logs: a kind and a message without bodies, queries or secrets. A store's answer may
+//! quote the refused request including tokens, so only its code and message are kept.
 
 use std::sync::OnceLock;
 
 use super::environment::variables;
 
-/// A failure of a store, in words that may be logged.
+/// An error of a store, safe for logs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct StoreFailure(String);
 
 impl StoreFailure {
-    /// Makes a failure of our own words.
     pub(crate) fn new(problem: String) -> StoreFailure {
         StoreFailure(problem)
     }
 }
 
-/// What the answer of a store means where its error type does not say it.
+/// The meaning of a store's answer, where its error type lacks it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Meaning {
-    /// Too many requests: later, and less.
+    /// Too many requests.
     Throttled,
-    /// Credentials are missing, wrong or expired, or do not suffice.
+    /// Credentials are missing, wrong, expired or insufficient.
     Auth,
     /// Anything else.
     Other,
@@ -31,10 +30,10 @@ pub(crate) enum Meaning {
 const MESSAGE_BYTES_MAX: usize = 600;
 const STATUS_MARK: &str = "status code: ";
 
-/// Codes with which stores say "slower".
+/// Error codes for throttling.
 const THROTTLED: [&str; 6] =
     ["SlowDown", "ServerBusy", "TooManyRequests", "RequestLimitExceeded", "Throttling", "rateLimitExceeded"];
-/// Codes with which stores refuse credentials, some of them with status 400.
+/// Error codes for refused credentials, some with status 400.
 const AUTH: [&str; 10] = [
     "ExpiredToken",
     "TokenRefreshRequired",
@@ -48,7 +47,7 @@ const AUTH: [&str; 10] = [
     "NotSignedUp",
 ];
 
-/// Says what an error means, and what of it may be shown.
+/// Returns the meaning of an error, and a message safe for logs.
 pub(crate) fn explain(error: &object_store::Error) -> (Meaning, StoreFailure) {
     let text = common::error_chain(error);
     let status = text.find(STATUS_MARK).and_then(|at| text.get(at + STATUS_MARK.len()..)?.get(..3));
@@ -67,7 +66,7 @@ pub(crate) fn explain(error: &object_store::Error) -> (Meaning, StoreFailure) {
     (meaning, StoreFailure(without_secrets(&said)))
 }
 
-/// Keeps of an answer its code and message.
+/// Extracts code and message from an answer.
 fn code_and_message(text: &str, code: Option<&str>) -> String {
     let end = text.find("<?xml").or_else(|| text.find("<Error")).or_else(|| text.find('{')).unwrap_or(text.len());
     let mut brief: String = without_queries(text[..end].trim_end_matches([' ', ':', '\n', '"']));
@@ -88,7 +87,7 @@ fn code_and_message(text: &str, code: Option<&str>) -> String {
     brief
 }
 
-/// Cuts the query off every URL of a text.
+/// Removes the query from every URL in a text.
 fn without_queries(text: &str) -> String {
     let words = text.split(' ').map(|word| match word.split_once('?') {
         Some((url, _)) if url.contains("://") => url,
@@ -105,7 +104,7 @@ fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     Some(&text[start..end])
 }
 
-/// Replaces what the environment holds as credentials.
+/// Redacts credentials found in the environment.
 fn without_secrets(text: &str) -> String {
     static SECRETS: OnceLock<Vec<String>> = OnceLock::new();
     let secrets = SECRETS.get_or_init(|| {
@@ -115,7 +114,7 @@ fn without_secrets(text: &str) -> String {
 }
 
 fn is_secret(name: &str, value: &str) -> bool {
-    /// Shorter values would blot out innocent words.
+    /// Shorter values would redact ordinary words.
     const SECRET_BYTES_MIN: usize = 8;
     let is_cloud = ["AWS_", "AZURE_", "GOOGLE_", "ENCAJE_"].iter().any(|prefix| name.starts_with(prefix));
     let is_secret = ["KEY", "SECRET", "TOKEN", "SAS", "PASSWORD", "CREDENTIAL"].iter().any(|word| name.contains(word));
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_known_by_status_and_code_and_quoted_without_the_request_in_it() {
+    fn store_errors_are_classified_and_omit_the_request() {
         let body = "<?xml version=\"1.0\"?><Error><Code>SignatureDoesNotMatch</Code><Message>no match</Message>\
                     <CanonicalRequest>x-amz-security-token:CANARY</CanonicalRequest></Error>";
         let url = "https://b.s3.amazonaws.com/k?sig=CANARY";
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn busy_stores_are_told_from_broken_ones() {
+    fn throttling_is_distinguished_from_failures() {
         let said = |status: &str| explain(&generic(&format!("non-2xx status code: {status}: "))).0;
         assert_eq!(said("503 Service Unavailable"), Meaning::Throttled);
         assert_eq!(said("429 Too Many Requests"), Meaning::Throttled);
@@ -154,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_secrets_are_known() {
+    fn secret_variables_are_detected_by_name() {
         for name in
             ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN"]
         {

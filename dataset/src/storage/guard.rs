@@ -1,6 +1,6 @@
-//! Which machines a web source may be on. A name in a corpus must not make this process talk to the network that it is
-//! in: addresses that are not public are refused where the connection is made, whatever the name says by then, and no
-//! redirect is followed. `ENCAJE_ALLOW_PRIVATE_HOSTS=true` is the operator's way to read from servers of their own.
+//! SSRF protection for web sources: connections to non-public addresses are refused when they are made, whatever the
+//! name resolved to before, and redirects are not followed. `ENCAJE_ALLOW_PRIVATE_HOSTS=true` lets operators read from
+//! their own servers.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
@@ -13,11 +13,11 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use super::environment::env_flag;
 use crate::error::DatasetError;
 
-/// Limits of one request for a part of a web source.
+/// Timeouts of a request for part of a web source.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Returns whether an address is one of the public internet.
+/// Returns whether an address is on the public internet.
 pub(crate) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -35,7 +35,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || address.is_multicast()
         || a == 0
         || a >= 240
-        // Carriers' shared space, where some clouds keep their metadata servers; protocol assignments; benchmarks; 6to4.
+        // Carrier-grade NAT, where some clouds have metadata servers; protocol assignments; benchmarks; 6to4.
         || (a == 100 && (64..128).contains(&b))
         || (a == 192 && b == 0 && c == 0)
         || (a == 198 && (18..20).contains(&b))
@@ -44,12 +44,12 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    // An IPv4 address in disguise (mapped, compatible, NAT64, 6to4) counts as what it is.
+    // An embedded IPv4 address (mapped, compatible, NAT64, 6to4) is checked as such.
     if let Some(inner) = embedded_v4(address) {
         return is_public_v4(inner);
     }
     let segments = address.segments();
-    // Everything that is routed today is in 2000::/3; documentation and the other special blocks in it are not.
+    // All routed addresses are in 2000::/3, except documentation and other special blocks.
     let is_global = (segments[0] & 0xe000) == 0x2000;
     let is_special = (segments[0] == 0x2001 && (segments[1] < 0x0200 || segments[1] == 0x0db8))
         || (segments[0] == 0x3fff && segments[1] < 0x1000);
@@ -70,10 +70,7 @@ fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
-/// Returns why a web URL must not be asked, by its text alone.
-///
-/// # Errors
-/// The host is an address that is not public, or a name of this machine or its network.
+/// Checks the host of a web URL by its text. Fails for a non-public address, or a name of this machine or its network.
 pub(crate) fn check_host(url: &url::Url) -> Result<(), DatasetError> {
     if allows_private() {
         return Ok(());
@@ -89,7 +86,7 @@ pub(crate) fn check_host(url: &url::Url) -> Result<(), DatasetError> {
 
 fn is_public_name(name: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
-    // A name without a dot is one of the local network.
+    // A name without a dot is on the local network.
     let is_local = !name.contains('.')
         || [".localhost", ".local", ".internal", ".localdomain", ".home.arpa", ".lan", ".intranet", ".corp"]
             .iter()
@@ -108,7 +105,7 @@ fn allows_private() -> bool {
     env_flag("ENCAJE_ALLOW_PRIVATE_HOSTS")
 }
 
-/// Looks names up, and gives back public addresses only: what a name means is known when the connection is made.
+/// A resolver that only returns public addresses, at the time of the connection.
 #[derive(Debug)]
 struct PublicResolver;
 
@@ -126,7 +123,7 @@ impl Resolve for PublicResolver {
     }
 }
 
-/// Makes the clients of web sources: one for the process.
+/// Creates the HTTP client of web sources, one per process.
 #[derive(Debug)]
 pub(crate) struct GuardedConnector;
 
@@ -147,7 +144,7 @@ fn client() -> reqwest::Result<reqwest::Client> {
         .referer(false)
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT);
-    // A proxy resolves names itself, where nothing is checked: it is only used where everything is allowed.
+    // A proxy resolves names without the check, so it is only used if everything is allowed.
     let builder = if allows_private() { builder } else { builder.no_proxy().dns_resolver(Arc::new(PublicResolver)) };
     builder.build()
 }
@@ -157,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_public_addresses_are_public() {
+    fn private_and_special_addresses_are_not_public() {
         let inside = [
             "0.0.0.0",
             "10.1.2.3",
@@ -198,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_is_judged_by_where_it_leads() {
+    async fn a_name_that_resolves_to_a_private_address_is_refused() {
         let error = PublicResolver.resolve("localhost".parse().unwrap()).await.err().unwrap();
         assert!(error.to_string().contains("not on the public internet"), "{error}");
     }

@@ -1,5 +1,5 @@
-//! Which storage this is. A folder that was unmounted, or an empty one in its place, looks like the storage that a job was
-//! begun in; the content of one small object tells them apart.
+//! The identity of a storage: the content of a small object, which distinguishes it from an empty mount point or
+//! another storage at the same URL.
 
 use std::fmt;
 use std::io;
@@ -10,26 +10,26 @@ use futures::TryStreamExt;
 use super::Storage;
 use crate::error::{DatasetError, ErrorKind};
 
-/// The key of the object that tells one storage from another.
+/// The key of the object with the id.
 pub const STORAGE_ID_KEY: &str = "storage-id";
 
-/// Most bytes of an id.
+/// Maximum bytes of an id.
 const ID_BYTES_MAX: usize = 200;
 
-/// Reads of an id of which two in a row must agree.
+/// Maximum reads of an id until two in a row are equal.
 const READS_MAX: usize = 5;
 
-/// What tells one storage from another: the content of the object under [`STORAGE_ID_KEY`], which no two storages share.
+/// The unique id of a storage: the content of the object [`STORAGE_ID_KEY`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageId(String);
 
 impl StorageId {
-    /// Takes an id as it is stored.
+    /// Wraps a stored id.
     pub fn new(id: impl Into<String>) -> StorageId {
         StorageId(id.into())
     }
 
-    /// Returns the id as it is stored.
+    /// Returns the stored form.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -42,11 +42,11 @@ impl fmt::Display for StorageId {
 }
 
 impl Storage {
-    /// Reads the id; `None` where the storage has none. What a disk or network got wrong once would be the id of another
-    /// storage, so two reads must agree.
+    /// Reads the id; `None` if the storage has none. Two reads must be equal, since a read error would look like
+    /// another storage.
     ///
     /// # Errors
-    /// The store fails, no two reads agree, or what is under the key is no text.
+    /// The store fails, no two reads are equal, or the object is not text.
     pub async fn read_id(&self) -> Result<Option<StorageId>, DatasetError> {
         let mut before = self.read_once().await?;
         for _ in 1..READS_MAX {
@@ -80,8 +80,7 @@ impl Storage {
         Ok(StorageId::new(text))
     }
 
-    /// Gives the storage an id unless it has one, and returns the one that it has then: two who do this at once get the
-    /// same.
+    /// Gives the storage this id unless it has one, and returns its id. Concurrent callers get the same one.
     ///
     /// # Errors
     /// The store fails.
@@ -93,19 +92,18 @@ impl Storage {
         self.read_id().await?.ok_or_else(|| self.swapped("what was written to it a moment ago is not there"))
     }
 
-    /// Returns the same storage, expected to have this id from now on: see [`Storage::confirm`].
+    /// Returns the same storage with an expected id: see [`Storage::confirm`].
     #[must_use]
     pub fn with_id(self, id: StorageId) -> Storage {
         Storage { id: Some(id), ..self }
     }
 
-    /// Returns the id that this storage is expected to have, if any.
+    /// Returns the expected id, if any.
     pub fn id(&self) -> Option<&StorageId> {
         self.id.as_ref()
     }
 
-    /// Checks that what is found under the URL is still the storage that it is expected to be, with one small read. Where
-    /// no id is expected, nothing is checked.
+    /// Checks with one small read that the storage still has the expected id, if any.
     ///
     /// # Errors
     /// `StorageSwapped`, or the store fails.
@@ -121,7 +119,7 @@ impl Storage {
         }
     }
 
-    /// Whether there is any object below a prefix.
+    /// Returns whether there is any object below a prefix.
     ///
     /// # Errors
     /// A bad prefix, or the store fails.
@@ -131,7 +129,7 @@ impl Storage {
         Ok(first.is_some())
     }
 
-    /// Refuses to write to a folder that is gone: the store would make another one of the same name.
+    /// Refuses to write to a missing folder, which the store would create again.
     pub(super) async fn check_folder(&self) -> Result<(), DatasetError> {
         let Some(root) = &self.local_root else { return Ok(()) };
         match tokio::fs::metadata(root).await {
@@ -154,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_who_gives_a_storage_an_id_decides() {
+    async fn the_first_storage_id_wins() {
         let dir = tempfile::tempdir().unwrap();
         let storage = storage(dir.path());
         assert_eq!(storage.read_id().await.unwrap(), None);
@@ -165,7 +163,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_folder_that_was_replaced_or_is_gone_is_not_confirmed_until_it_is_back() {
+    async fn a_replaced_or_missing_folder_is_not_confirmed_until_restored() {
         let dir = tempfile::tempdir().unwrap();
         let (folder, away) = (dir.path().join("storage"), dir.path().join("away"));
         let storage = storage(&folder);
@@ -193,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_prefix_has_something_once_an_object_is_below_it() {
+    async fn a_prefix_is_nonempty_with_an_object_below_it() {
         let dir = tempfile::tempdir().unwrap();
         let storage = storage(dir.path());
         assert!(!storage.has_any("jobs").await.unwrap());

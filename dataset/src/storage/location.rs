@@ -1,23 +1,23 @@
-//! From text to a place: the one match on URL scheme. What is written in a URL names a place and nothing else: no
-//! credentials, no endpoints, no options.
+//! Parses URLs and paths to locations: the only match on URL schemes. URLs must not contain credentials, endpoints or
+//! options.
 
 use std::path::PathBuf;
 
 use super::environment::env_flag;
 use crate::error::DatasetError;
 
-/// A location as the user wrote it, by scheme.
+/// A location by scheme.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Location {
-    /// A path on this machine, not yet made absolute.
+    /// A path on this machine, perhaps relative.
     Local(PathBuf),
-    /// Something in a bucket: an object, a prefix (of a storage) or a pattern (of a corpus).
+    /// An object, a prefix (of a storage) or a pattern (of a corpus) in a bucket.
     Bucket(BucketPlace),
     /// One object of a web server, read only.
     Web(url::Url),
 }
 
-/// Whose bucket.
+/// The provider of a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Cloud {
     S3,
@@ -25,17 +25,17 @@ pub(crate) enum Cloud {
     Azure,
 }
 
-/// A bucket and what is named in it.
+/// A bucket and a key, prefix or pattern in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BucketPlace {
     pub(crate) cloud: Cloud,
     pub(crate) bucket: String,
-    /// Without a slash at either end; empty for the whole bucket. As it is written: percent signs are characters.
+    /// Without slashes at the ends; empty for the whole bucket. Not percent-decoded.
     pub(crate) key: String,
 }
 
 impl Cloud {
-    /// Returns the scheme that URLs are written with.
+    /// Returns the URL scheme.
     pub(crate) fn scheme(self) -> &'static str {
         match self {
             Cloud::S3 => "s3",
@@ -46,12 +46,10 @@ impl Cloud {
 }
 
 impl BucketPlace {
-    /// Returns the URL of the bucket.
     pub(crate) fn bucket_url(&self) -> String {
         format!("{}://{}", self.cloud.scheme(), self.bucket)
     }
 
-    /// Returns the URL of a key of the bucket.
     pub(crate) fn url_of(&self, key: &str) -> String {
         format!("{}/{key}", self.bucket_url())
     }
@@ -65,11 +63,11 @@ pub(crate) fn scheme_of(text: &str) -> Option<&str> {
     is_scheme.then_some(scheme)
 }
 
-/// Tells what kind of place `text` names.
+/// Parses a location.
 ///
 /// # Errors
-/// `UnsupportedScheme`, or `BadInput` for a URL that carries more than a place, or none. Neither repeats a password or a
-/// query of the URL.
+/// `UnsupportedScheme`, or `BadInput` for a URL with more than a location, or none. The message omits passwords and
+/// queries.
 pub(crate) fn parse_location(text: &str) -> Result<Location, DatasetError> {
     if text.contains('\0') {
         let shown = redacted_url(text).escape_debug().to_string();
@@ -102,7 +100,7 @@ pub(crate) fn parse_location(text: &str) -> Result<Location, DatasetError> {
     }
 }
 
-/// Whether plain `http://` sources are read: a switch of the operator, not of whoever names a source.
+/// Whether plain `http://` is allowed, by the operator's environment only.
 fn allows_plain_http() -> bool {
     env_flag("ENCAJE_ALLOW_HTTP")
 }
@@ -159,11 +157,11 @@ fn authority_of(text: &str) -> &str {
     rest.split(['/', '?', '#', '\\']).next().unwrap_or("")
 }
 
-/// Returns a URL as it may be shown and logged: without a user, a password or a query. Paths stay as they are.
+/// Returns a URL safe for logs: without user, password or query.
 pub(crate) fn redacted_url(text: &str) -> String {
     let Some(scheme) = scheme_of(text) else { return text.to_owned() };
     let rest = text.split_once("://").map_or("", |(_, rest)| rest);
-    // In a pattern over a bucket a question mark stands for any character; nothing secret can follow one there.
+    // In a pattern over a bucket, a question mark is a wildcard and cannot precede a secret.
     let is_bucket = matches!(scheme.to_ascii_lowercase().as_str(), "s3" | "gs" | "az");
     let rest = if is_bucket { rest } else { rest.split(['?', '#']).next().unwrap_or("") };
     let (authority, path) = match rest.find(['/', '\\']) {
@@ -181,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_url_says_besides_a_place_is_refused_and_not_repeated() {
+    fn urls_with_secrets_are_refused_without_repeating_them() {
         for text in [
             "s3://AKIAKEY:s3cr3t@bucket/x",
             "https://user:s3cr3t@host/a.csv",

@@ -1,5 +1,5 @@
-//! Where bytes rest: a folder or a bucket, addressed by keys. Owns every rule about keys. Objects are written once and
-//! never changed; a write is invisible until complete, then durable.
+//! Objects in a folder or bucket, addressed by keys. Owns the rules about keys. Objects are written once and never
+//! changed; a write is invisible until complete, then durable.
 
 mod environment;
 mod failure;
@@ -33,35 +33,35 @@ pub use probe::probe_folder;
 pub(crate) use remote::{bucket_store, web_store};
 pub use write::NewObject;
 
-/// Most bytes of a key; a file name on most disks ends at 255 bytes per segment.
+/// Maximum bytes of a key; most disks also limit a segment to 255 bytes.
 const KEY_BYTES_MAX: usize = 1024;
 
-/// What a store says about an object.
+/// Metadata of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ObjectInfo {
     /// Size in bytes.
     pub size: u64,
-    /// The store's entity tag; on local disk it names inode, mtime and size.
+    /// The store's entity tag; on local disk derived from inode, mtime and size.
     pub etag: Option<String>,
 }
 
-/// A place for objects: cheap to clone, safe to share.
+/// A store of objects: cheap to clone, safe to share.
 #[derive(Clone)]
 pub struct Storage {
     store: Arc<dyn ObjectStore>,
     url: String,
     local_root: Option<PathBuf>,
     publish: Publish,
-    /// Which storage this is expected to be.
+    /// The expected id of the storage.
     id: Option<StorageId>,
 }
 
-/// How an object that was written in parts becomes visible, never over another.
+/// How an object written in parts is published without overwriting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Publish {
-    /// The parts are put together under another key, and that is renamed.
+    /// The parts are assembled under another key, which is renamed.
     ByRename,
-    /// The store refuses to complete an upload where an object is.
+    /// The store refuses to complete an upload over an existing object.
     AtCompletion,
 }
 
@@ -72,11 +72,11 @@ impl fmt::Debug for Storage {
 }
 
 impl Storage {
-    /// Opens the storage at a path or URL: a folder (`file://`), which is made where it is missing, or a bucket (`s3://`,
-    /// `gs://`, `az://`) with a prefix, with credentials and endpoint from the environment. A bucket is not asked yet.
+    /// Opens the storage at a path or URL: a folder (`file://`), created if missing, or a bucket (`s3://`, `gs://`,
+    /// `az://`) with a prefix, with credentials and endpoint from the environment. Does not access a bucket yet.
     ///
     /// # Errors
-    /// `UnsupportedScheme`, the folder cannot be created, or the environment does not make sense.
+    /// `UnsupportedScheme`, the folder cannot be created, or the environment has invalid settings.
     pub fn open(url: &str) -> Result<Storage, DatasetError> {
         match parse_location(url)? {
             Location::Local(path) => Self::open_folder(url, &path),
@@ -116,13 +116,14 @@ impl Storage {
         Ok(Storage { store, url: text, local_root: Some(root), publish, id: None })
     }
 
-    /// Makes a storage of any store; `url` names it in messages. Objects written in parts are staged under another key
-    /// and renamed without overwriting, which the store must support.
+    /// Wraps any store; `url` names it in messages. Objects in parts are staged under another key and renamed without
+    /// overwriting, which the store must support.
     pub fn from_store(store: Arc<dyn ObjectStore>, url: &str) -> Storage {
         Storage { store, url: url.to_owned(), local_root: None, publish: Publish::ByRename, id: None }
     }
 
-    /// As [`Storage::from_store`], for a store that never completes an upload over an existing object: nothing is staged.
+    /// As [`Storage::from_store`], for a store that refuses to complete an upload over an existing object, so that
+    /// staging is unnecessary.
     pub fn from_create_only_store(store: Arc<dyn ObjectStore>, url: &str) -> Storage {
         Storage { publish: Publish::AtCompletion, ..Self::from_store(store, url) }
     }
@@ -142,7 +143,7 @@ impl Storage {
         Ok(ObjectInfo { size: meta.size, etag: meta.e_tag })
     }
 
-    /// Reads a whole object into memory: for small ones.
+    /// Reads a whole (small) object into memory.
     ///
     /// # Errors
     /// `NotFound`, a bad key, or the store fails.
@@ -152,7 +153,7 @@ impl Storage {
         found.bytes().await.map_err(|error| self.failed(key, error))
     }
 
-    /// Reads bytes `range` of an object; fewer come back where the object ends before `range.end`.
+    /// Reads bytes `range` of an object, fewer if it ends before `range.end`.
     ///
     /// # Errors
     /// `NotFound`, a bad key, a range that starts past the end, or the store fails.
@@ -166,7 +167,7 @@ impl Storage {
         found.bytes().await.map_err(|error| self.failed(key, error))
     }
 
-    /// Deletes an object; one that is not there is deleted already.
+    /// Deletes an object. Succeeds if there is none.
     ///
     /// # Errors
     /// A bad key, or the store fails.
@@ -178,7 +179,7 @@ impl Storage {
         }
     }
 
-    /// Lists the objects below `prefix` (a folder; empty for all), sorted by key. Writes under way are not listed.
+    /// Lists the objects below `prefix` (a folder; empty for all), sorted by key, without incomplete writes.
     ///
     /// # Errors
     /// A bad prefix, or the store fails.
@@ -195,23 +196,23 @@ impl Storage {
         Ok(objects)
     }
 
-    /// Returns the file behind a key where the storage is a local folder: for hard links and renames on one disk.
+    /// Returns the file of a key if the storage is a local folder, for hard links and renames.
     pub fn local_path(&self, key: &str) -> Option<PathBuf> {
         self.path(key).ok()?;
         self.local_root.as_ref().map(|root| root.join(key))
     }
 
-    /// Returns the folder where the storage is a local one.
+    /// Returns the folder if the storage is a local one.
     pub fn local_root(&self) -> Option<&Path> {
         self.local_root.as_deref()
     }
 
-    /// Returns a name for messages: the full path or URL of a key.
+    /// Returns the full path or URL of a key for messages.
     pub(crate) fn name(&self, key: &str) -> String {
         format!("{}/{}", self.url.trim_end_matches('/'), key)
     }
 
-    /// Returns the store and path behind a key, for conditional reads.
+    /// Returns store and path of a key, for conditional reads.
     pub(crate) fn raw(&self, key: &str) -> Result<(Arc<dyn ObjectStore>, StorePath), DatasetError> {
         Ok((Arc::clone(&self.store), self.path(key)?))
     }
@@ -222,7 +223,7 @@ impl Storage {
             .map_err(|problem| DatasetError::bad_input(key.escape_debug().to_string(), problem))
     }
 
-    /// Makes the error for a failed call to a store on a key of this storage.
+    /// Classifies a store's error on a key of this storage.
     pub fn failure(&self, key: &str, error: object_store::Error) -> DatasetError {
         self.failed(key, error)
     }
@@ -232,7 +233,7 @@ impl Storage {
     }
 }
 
-/// Says what is wrong with a key, if anything: keys stay inside their storage and mean the same on every store.
+/// Returns why a key is invalid, if it is: keys stay inside their storage and mean the same in every store.
 fn check_key(key: &str) -> Result<(), &'static str> {
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
         return Err("a key has 1 to 1024 bytes");

@@ -1,17 +1,17 @@
-//! Whether a disk can be written at all: asked where work stands still or fails.
+//! Tests whether a disk is writable, for diagnosing stalled or failed work.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes of a trial write: more than a database needs to go on.
+/// Bytes of a trial write: more than a database needs to make progress.
 const PROBE_BYTES: usize = 64 * 1024;
 
-/// Writes a small file to a folder, makes it durable and removes it.
+/// Writes a small file to a folder, syncs and removes it.
 ///
 /// # Errors
-/// The disk is full or read-only, the folder is gone, or the system refuses for another reason.
+/// The disk is full or read-only, the folder is missing, or another system error.
 pub fn probe_folder(folder: &Path) -> io::Result<()> {
     static PROBES: AtomicU64 = AtomicU64::new(0);
     let number = PROBES.fetch_add(1, Ordering::Relaxed);
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_that_is_gone_is_noticed_and_a_sound_one_stays_empty() {
+    fn a_probe_detects_a_missing_folder_and_leaves_no_file() {
         let dir = tempfile::tempdir().unwrap();
         probe_folder(dir.path()).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);

@@ -1,5 +1,5 @@
-//! Stores behind URLs: buckets of S3, Google Cloud and Azure, and web servers. Credentials and endpoints come from the
-//! environment of this process alone; a URL only names a bucket and a key.
+//! Remote stores: buckets of S3, Google Cloud and Azure, and web servers. Credentials and endpoints come only from the
+//! environment; a URL only names bucket and key.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -20,18 +20,18 @@ use super::guard::{GuardedConnector, check_host};
 use super::location::{BucketPlace, Cloud};
 use crate::error::DatasetError;
 
-/// A request is repeated so often and so long at most: half the time after which a silent worker loses its lease.
+/// Limits of retries: half the time after which a silent worker loses its lease.
 const RETRIES_MAX: usize = 5;
 const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// One request with its body: 8 MiB pass in this time at 2 Mbit/s.
+/// Timeout of a request with its body: enough for 8 MiB at 2 Mbit/s.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// Opens a bucket. One client per bucket serves the whole process.
+/// Opens a bucket, with one client per bucket and process.
 ///
 /// # Errors
-/// The environment does not make sense: a setting is malformed, or a required one is missing.
+/// The environment has an invalid setting, or lacks a required one.
 pub(crate) fn bucket_store(place: &BucketPlace) -> Result<Arc<dyn ObjectStore>, DatasetError> {
     let url = place.bucket_url();
     let mut stores = stores();
@@ -53,7 +53,7 @@ pub(crate) fn bucket_store(place: &BucketPlace) -> Result<Arc<dyn ObjectStore>, 
     Ok(store)
 }
 
-/// The buckets opened so far, by URL.
+/// The opened buckets by URL.
 type Stores = HashMap<String, Arc<dyn ObjectStore>>;
 
 fn stores() -> MutexGuard<'static, Stores> {
@@ -61,7 +61,7 @@ fn stores() -> MutexGuard<'static, Stores> {
     STORES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Opens a bucket with settings that are not the environment's, under a URL of its own.
+/// Registers a bucket with other settings than the environment's, under its own URL.
 #[cfg(test)]
 pub(super) fn register_s3(builder: AmazonS3Builder, bucket: &str, url: &str) {
     install_tls();
@@ -86,11 +86,11 @@ pub(crate) fn web_store(url: &url::Url) -> Result<Arc<dyn ObjectStore>, DatasetE
     Ok(Arc::new(store))
 }
 
-/// Makes ring the cryptography of TLS connections, unless the process has chosen already.
+/// Installs ring as the crypto provider of TLS, unless the process has one.
 fn install_tls() {
     static ONCE: OnceLock<()> = OnceLock::new();
     ONCE.get_or_init(|| {
-        // An error means that another part of the program was first: then there is a provider.
+        // An error means that there already is a provider.
         drop(rustls::crypto::ring::default_provider().install_default());
     });
 }
@@ -107,8 +107,8 @@ fn s3(mut builder: AmazonS3Builder, bucket: &str, allow_http: bool) -> object_st
     let has_endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint).is_some()
         || builder.get_config_value(&AmazonS3ConfigKey::S3Endpoint).is_some();
     if builder.get_config_value(&AmazonS3ConfigKey::Checksum).is_none() && !has_endpoint {
-        // Amazon keeps it with the object. Other stores may not know the header; the signature carries the same hash to
-        // them with every request.
+        // Amazon stores the checksum with the object. Other stores may ignore the header; the signature covers the
+        // same hash.
         builder = builder.with_checksum_algorithm(Checksum::SHA256);
     }
     let store = builder
@@ -156,8 +156,8 @@ fn options(allow_http: bool) -> ClientOptions {
         .with_read_timeout(REQUEST_TIMEOUT)
 }
 
-/// Makes the end of a multipart upload create-only. Objects here are written once, and S3 can refuse the second writer at
-/// that moment (`If-None-Match: *` on `CompleteMultipartUpload`), but the store's interface has no word for it.
+/// Makes the completion of a multipart upload create-only (`If-None-Match: *`), so that S3 refuses the second writer,
+/// which the store's interface does not support.
 #[derive(Debug)]
 struct CreateOnly;
 
@@ -176,7 +176,7 @@ impl HttpService for CreateOnlyService {
         let completes = request.method().as_str() == "POST"
             && request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("uploadId=")));
         if completes {
-            // Headers beyond host and x-amz-* need no signature.
+            // Only host and x-amz-* headers need a signature.
             let any = "*".parse().expect("an asterisk is a header value");
             request.headers_mut().insert("if-none-match", any);
         }

@@ -1,5 +1,5 @@
-//! Storage and corpora on a real S3 protocol server over HTTP, with every fault that a network and a store have. Each
-//! ends in success or in the right kind of error.
+//! Storage and corpora on a real S3 protocol server over HTTP, with network and store faults. Each ends in success or
+//! in the right kind of error.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,11 +13,10 @@ use crate::corpus::{Cursor, CutLimits, Cutter, PlannedSource, expand, inspect, r
 use crate::error::ErrorKind;
 use testkit::s3::{ACCESS_KEY, BUCKET, Fault, S3Server, SECRET_KEY};
 
-/// Status, code.
 const SLOW_DOWN: Fault = Fault::Answer(503, "SlowDown");
 const ALWAYS: usize = 1_000;
 
-/// A bucket of a server of its own, known by a URL of its own: stores are kept for the process.
+/// A bucket on its own server with a unique URL, since stores are cached per process.
 struct Lake {
     server: S3Server,
     url: String,
@@ -45,7 +44,7 @@ impl Lake {
         Storage::open(&format!("{}/a/prefix", self.url)).unwrap()
     }
 
-    /// Puts an object there behind the program's back.
+    /// Puts an object directly on the server.
     fn put(&self, key: &str, bytes: &[u8]) {
         let file = self.server.file(key);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -64,7 +63,7 @@ async fn write_large(storage: &Storage, key: &str, content: &[u8]) -> Result<Obj
 }
 
 #[tokio::test]
-async fn objects_small_and_large_are_written_once_and_read_back() {
+async fn small_and_large_objects_are_written_once() {
     let lake = Lake::new();
     let storage = lake.storage();
     storage.put_new("x/small", Bytes::from_static(b"small")).await.unwrap();
@@ -88,7 +87,7 @@ async fn objects_small_and_large_are_written_once_and_read_back() {
 }
 
 #[tokio::test]
-async fn of_two_large_writers_the_first_to_finish_wins_and_nothing_shows_before() {
+async fn of_two_multipart_writers_the_first_to_finish_wins() {
     let lake = Lake::new();
     let storage = lake.storage();
     let (first, second) = (bytes(PART_BYTES + 9), vec![7; PART_BYTES + 9]);
@@ -101,7 +100,7 @@ async fn of_two_large_writers_the_first_to_finish_wins_and_nothing_shows_before(
 }
 
 #[tokio::test]
-async fn what_passes_is_tried_again() {
+async fn temporary_failures_are_retried() {
     let lake = Lake::new();
     let storage = lake.storage();
     let content = bytes(PART_BYTES + 9);
@@ -118,7 +117,7 @@ async fn what_passes_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_write_whose_answer_is_lost_is_found_to_be_ours() {
+async fn a_write_with_a_lost_answer_succeeds() {
     let lake = Lake::new();
     let storage = lake.storage();
     let lost =
@@ -135,7 +134,7 @@ async fn a_write_whose_answer_is_lost_is_found_to_be_ours() {
         write_large(&storage, &large, &content).await.unwrap_or_else(|error| panic!("{fault:?}: {error:?}"));
         assert!(storage.get(&large).await.unwrap() == content);
     }
-    // The same answers over an object of somebody else.
+    // The same answers over another writer's object.
     lake.put("a/prefix/taken", b"theirs");
     lake.server.fail("PUT", "taken", Fault::Answer(500, "InternalError"), 1);
     let error = storage.put_new("taken", Bytes::from_static(b"mine!!")).await.unwrap_err();
@@ -143,7 +142,7 @@ async fn a_write_whose_answer_is_lost_is_found_to_be_ours() {
 }
 
 #[tokio::test]
-async fn what_does_not_pass_is_the_right_error() {
+async fn permanent_failures_are_classified() {
     let lake = Lake::new();
     let storage = lake.storage();
     storage.put_new("there", Bytes::from_static(b"content")).await.unwrap();
@@ -173,10 +172,10 @@ async fn what_does_not_pass_is_the_right_error() {
 }
 
 #[tokio::test]
-async fn a_conflict_that_left_nothing_may_pass() {
+async fn a_conflict_without_an_object_is_temporary() {
     let lake = Lake::new();
     let storage = lake.storage();
-    // Two conditional writers that met: neither is there.
+    // Two conflicting conditional writers: neither object exists.
     for (status, code) in [(409, "ConditionalRequestConflict"), (412, "PreconditionFailed")] {
         lake.server.fail("PUT", "met", Fault::Answer(status, code), 1);
         let error = storage.put_new("met", Bytes::from_static(b"x")).await.unwrap_err();
@@ -186,7 +185,7 @@ async fn a_conflict_that_left_nothing_may_pass() {
 }
 
 #[tokio::test]
-async fn wrong_credentials_are_said_to_be_that_and_stay_unsaid() {
+async fn wrong_credentials_are_reported_without_revealing_them() {
     let lake = Lake::with_secret("canary-wrong-0123456789");
     let storage = lake.storage();
     for error in [
@@ -204,7 +203,6 @@ fn options() -> ReadOptions {
     ReadOptions::default()
 }
 
-/// Texts of a corpus, in order.
 async fn texts(planned: &[PlannedSource]) -> Result<Vec<String>, DatasetError> {
     let dir = tempfile::tempdir().unwrap();
     let recut = Storage::open(dir.path().to_str().unwrap()).unwrap();
@@ -255,7 +253,7 @@ async fn a_pattern_over_a_bucket_is_a_corpus_in_order() {
 }
 
 #[tokio::test]
-async fn a_source_that_changed_is_named_whatever_its_size() {
+async fn a_changed_source_is_named_for_any_size() {
     let lake = Lake::new();
     lake.put("a.csv", b"text\none\ntwo\n");
     let uri = format!("{}/a.csv", lake.url);
@@ -301,7 +299,7 @@ async fn a_source_is_read_through_broken_connections() {
 }
 
 #[tokio::test]
-async fn a_bucket_that_is_another_is_not_confirmed() {
+async fn a_different_bucket_is_not_confirmed() {
     let lake = Lake::new();
     let id = lake.storage().ensure_id(&StorageId::new("first")).await.unwrap();
     assert_eq!(lake.storage().ensure_id(&StorageId::new("second")).await.unwrap(), id, "the first decides");

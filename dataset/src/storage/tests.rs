@@ -1,5 +1,3 @@
-//! Tests of `Storage` on a local folder.
-
 use super::write::PART_BYTES;
 use super::*;
 use crate::error::ErrorKind;
@@ -11,7 +9,7 @@ fn open() -> (tempfile::TempDir, Storage) {
 }
 
 #[test]
-fn unknown_schemes_are_named_with_what_is_supported() {
+fn unknown_schemes_are_refused_with_the_supported_ones() {
     for (url, scheme) in [("ftp://host/x", "ftp"), ("HDFS://host/a.csv", "HDFS")] {
         let error = Storage::open(url).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::BadInput);
@@ -24,7 +22,7 @@ fn unknown_schemes_are_named_with_what_is_supported() {
 }
 
 #[test]
-fn file_urls_open_the_folder_that_they_name() {
+fn file_urls_open_their_folder() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("with space");
     let url = url::Url::from_file_path(&folder).unwrap();
@@ -42,7 +40,7 @@ async fn keys_that_leave_the_folder_are_refused() {
         assert_eq!(storage.get(key).await.unwrap_err().kind(), ErrorKind::BadInput);
         assert_eq!(storage.local_path(key), None);
     }
-    // Percent signs are characters, not escapes: this names a file inside the folder.
+    // Percent signs are not escapes: this names a file inside the folder.
     storage.put_new("%2e%2e/x", Bytes::from_static(b"in")).await.unwrap();
     assert_eq!(std::fs::read(storage.local_path("%2e%2e/x").unwrap()).unwrap(), b"in");
 }
@@ -75,7 +73,7 @@ async fn a_file_is_streamed_and_never_overwrites() {
 }
 
 #[tokio::test]
-async fn a_write_is_invisible_until_it_is_finished_and_the_first_to_finish_wins() {
+async fn a_write_is_invisible_until_finished_and_the_first_wins() {
     let (_dir, storage) = open();
     let mut slow = storage.create_new("x/piece").await.unwrap();
     slow.write(b"slow").await.unwrap();
@@ -89,7 +87,7 @@ async fn a_write_is_invisible_until_it_is_finished_and_the_first_to_finish_wins(
 }
 
 #[tokio::test]
-async fn an_empty_object_and_a_repeated_delete_are_fine() {
+async fn empty_objects_and_repeated_deletes_succeed() {
     let (_dir, storage) = open();
     storage.create_new("empty").await.unwrap().finish().await.unwrap();
     assert_eq!(storage.head("empty").await.unwrap().size, 0);

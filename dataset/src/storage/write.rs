@@ -1,6 +1,5 @@
-//! Writing an object once. Small ones go in one conditional request; larger ones in parts, invisible until the end, which
-//! is conditional too. Where an answer is lost, or a store says that somebody was first, the object itself tells whose
-//! it is: the same bytes are ours.
+//! Create-only writes. Small objects take one conditional request; larger ones are uploaded in parts, invisible until
+//! a conditional completion. After a lost answer or a conflict, the object's content decides: the same bytes are ours.
 
 use std::fmt;
 use std::path::Path;
@@ -18,10 +17,10 @@ use tokio::io::AsyncReadExt;
 use super::{ObjectInfo, Publish, Storage};
 use crate::error::{DatasetError, ErrorKind};
 
-/// Size of one part of a streamed write: above the 5 MiB that S3 demands. An object that fits goes in one request.
+/// Part size of a streamed write: above S3's minimum of 5 MiB. A smaller object takes one request.
 pub(super) const PART_BYTES: usize = 8 << 20;
 
-/// Parts of a file of known size: stores take 10,000 at most.
+/// Maximum parts of a file of known size: stores accept 10,000.
 const PARTS_MAX: u64 = 9_000;
 
 /// An object being written; see [`Storage::create_new`].
@@ -33,15 +32,15 @@ pub struct NewObject {
     part: BytesMut,
     part_bytes: usize,
     size: u64,
-    /// On the heap: its two kilobytes would be moved with every future that has_content the writer.
+    /// Boxed, since its two kilobytes would be moved with every future that holds the writer.
     hasher: Box<Hasher>,
 }
 
 /// The parts sent so far.
 struct Upload {
-    /// Where they are put together.
+    /// Where they are assembled.
     place: StorePath,
-    /// Never locked: the mutex only makes the writer, and with it a whole cutter, shareable between threads.
+    /// Never locked: the mutex only makes the writer `Sync`.
     parts: Mutex<Box<dyn MultipartUpload>>,
 }
 
@@ -58,12 +57,12 @@ impl fmt::Debug for NewObject {
 }
 
 impl Storage {
-    /// Writes a small object that must not exist yet. Visible only when complete, then durable. In a bucket, an object
-    /// with the very same bytes counts as written: it may be our own, of a request whose answer was lost.
+    /// Writes a small object that must not exist yet. Visible only when complete, then durable. In a bucket, an
+    /// existing object with the same bytes counts as written, since it may be from a request whose answer was lost.
     ///
     /// # Errors
-    /// `AlreadyExists`, a bad key, `NoSpace`, `Throttled`, `Auth`, `StorageSwapped` where a folder is gone, or the store
-    /// fails.
+    /// `AlreadyExists`, a bad key, `NoSpace`, `Throttled`, `Auth`, `StorageSwapped` if a folder is missing, or the
+    /// store fails.
     pub async fn put_new(&self, key: &str, bytes: Bytes) -> Result<ObjectInfo, DatasetError> {
         let path = self.path(key)?;
         let (size, digest) = (bytes.len() as u64, blake3::hash(&bytes));
@@ -75,9 +74,9 @@ impl Storage {
         }
     }
 
-    /// Streams a local file into an object that must not exist yet. Visible only when complete, then durable; has_content
-    /// two parts of 8 MiB in memory at most (larger ones only beyond 70 GiB). The file stays where it is. As with
-    /// [`Storage::put_new`], an object of a bucket with the very same bytes counts as written.
+    /// Streams a local file into an object that must not exist yet. Visible only when complete, then durable; holds at
+    /// most two parts of 8 MiB in memory (larger ones beyond 70 GiB). As with [`Storage::put_new`], an object of a
+    /// bucket with the same bytes counts as written.
     ///
     /// # Errors
     /// `AlreadyExists`, a bad key, `NoSpace`, `Throttled`, `Auth`, the file cannot be read, or the store fails.
@@ -104,14 +103,14 @@ impl Storage {
         }
     }
 
-    /// Begins an object that must not exist yet and whose size is not known. Nothing is visible before
-    /// [`NewObject::finish`]; dropping the writer leaves nothing behind that a reader sees.
+    /// Begins an object that must not exist yet and whose size is unknown. Nothing is visible before
+    /// [`NewObject::finish`], nor after dropping the writer.
     ///
     /// # Errors
     /// `AlreadyExists`, a bad key, or the store fails.
     pub async fn create_new(&self, key: &str) -> Result<NewObject, DatasetError> {
         let path = self.path(key)?;
-        // A cheap refusal before any byte is sent; the conditional end is what makes it certain.
+        // Refuses cheaply before any upload; only the conditional completion is reliable.
         match self.store.head(&path).await {
             Ok(_) => return Err(DatasetError::AlreadyExists { object: self.name(key) }),
             Err(object_store::Error::NotFound { .. }) => {}
@@ -129,7 +128,7 @@ impl Storage {
         })
     }
 
-    /// Decides what a failed write came to: the object itself may be ours.
+    /// Determines the result of a failed write, which may have succeeded.
     async fn resolve_failed_write(
         &self,
         key: &str,
@@ -138,7 +137,7 @@ impl Storage {
         digest: blake3::Hash,
     ) -> Result<ObjectInfo, DatasetError> {
         let may_be_ours = match &error {
-            // A folder answers at once and once: what it says is what happened.
+            // A folder's answers are reliable.
             _ if self.local_root.is_some() => false,
             object_store::Error::InvalidPath { .. }
             | object_store::Error::NotSupported { .. }
@@ -154,7 +153,7 @@ impl Storage {
             Ok(found) if self.has_content(key, &found, size, digest).await => Ok(found),
             Ok(_) if is_denied(&error) => Err(self.failed(key, error)),
             Ok(_) => Err(DatasetError::AlreadyExists { object: self.name(key) }),
-            // A conflict over nothing (two writers met), or an upload that is gone: neither is there to stay.
+            // A conflict without an object (two writers met), or an upload that is gone: temporary.
             Err(missing) if missing.kind() == ErrorKind::NotFound && (exists || is_missing(&error)) => {
                 Err(DatasetError::Io { object: self.name(key), source: Box::new(super::failure::explain(&error).1) })
             }
@@ -162,7 +161,6 @@ impl Storage {
         }
     }
 
-    /// Whether an object has exactly these bytes.
     async fn has_content(&self, key: &str, found: &ObjectInfo, size: u64, digest: blake3::Hash) -> bool {
         found.size == size && self.digest(key).await.is_ok_and(|found| found == digest)
     }
@@ -191,7 +189,7 @@ fn is_missing(error: &object_store::Error) -> bool {
 }
 
 impl NewObject {
-    /// Appends bytes; sends them on in parts of 8 MiB.
+    /// Appends bytes, uploading them in parts of 8 MiB.
     ///
     /// # Errors
     /// `NoSpace`, `Throttled`, `Auth`, or the store fails.
@@ -207,18 +205,18 @@ impl NewObject {
         Ok(())
     }
 
-    /// Gives the object up; what was sent of it is removed as far as the store can.
+    /// Aborts the write, removing its parts as far as the store can.
     pub async fn abort(mut self) {
         if let Some(mut upload) = self.upload.take() {
-            // Best effort: nobody sees it, and a bucket has a rule for what is left.
+            // Best effort: it is invisible, and lifecycle rules of a bucket remove the rest.
             drop(upload.parts().abort().await);
         }
     }
 
-    /// Makes the object visible under its key, durably.
+    /// Publishes the object under its key, durably.
     ///
     /// # Errors
-    /// `AlreadyExists` where somebody else was faster, `NoSpace`, `Throttled`, `Auth`, or the store fails.
+    /// `AlreadyExists` if another writer was faster, `NoSpace`, `Throttled`, `Auth`, or the store fails.
     pub async fn finish(mut self) -> Result<ObjectInfo, DatasetError> {
         if self.upload.is_none() {
             let bytes = self.part.split().freeze();
@@ -232,7 +230,7 @@ impl NewObject {
         let (storage, key) = (self.storage.clone(), self.key.clone());
         if let Err(error) = upload.parts().complete().await {
             let aborted = upload.parts().abort().await;
-            // Best effort: parts of an upload that is not completed are nobody's, and a bucket has a rule for them.
+            // Best effort: lifecycle rules of a bucket remove incomplete uploads.
             drop(aborted);
             return match storage.publish {
                 Publish::AtCompletion => Box::pin(storage.resolve_failed_write(&key, error, self.size, digest)).await,
@@ -242,7 +240,7 @@ impl NewObject {
         if let Publish::ByRename = storage.publish {
             let renamed = storage.store.rename_if_not_exists(&upload.place, &self.path).await;
             if let Err(error) = renamed {
-                // Best effort: the staged object has a name that no reader asks for.
+                // Best effort: readers never request a staged object's name.
                 drop(storage.store.delete(&upload.place).await);
                 return Box::pin(storage.resolve_failed_write(&key, error, self.size, digest)).await;
             }
@@ -266,7 +264,7 @@ impl NewObject {
         upload.parts().put_part(part.into()).await.map_err(|error| failed(&self.storage, &self.key, error))
     }
 
-    /// Names where the parts are put together.
+    /// Returns the staging path of the parts.
     fn place(&self) -> Result<StorePath, DatasetError> {
         static STAGED: AtomicU64 = AtomicU64::new(0);
         match self.storage.publish {

@@ -105,7 +105,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(80))]
 
     #[test]
-    fn slices_are_the_file_once(
+    fn slices_cover_the_file_once(
         parts in proptest::collection::vec(
             proptest::collection::vec(proptest::option::of("[a-z\u{f1} \u{1f600}]{0,10}"), 1..8), 1..5),
         layout in layout(),
@@ -156,7 +156,7 @@ fn nested_and_dictionary_columns_pass_through_with_their_types() {
 }
 
 #[tokio::test]
-async fn a_slice_of_rows_that_is_read_again_has_the_planned_digest_until_its_file_changes() {
+async fn a_row_slice_keeps_its_digest_until_the_file_changes() {
     let texts: Vec<Option<String>> = (0..10).map(|row| Some(format!("frase {row}"))).collect();
     let batch = batch(&texts, 0, &DataType::Utf8);
     for layout in [Layout::Parquet { group_rows: 10, page_rows: 10 }, Layout::ArrowStream] {
@@ -173,7 +173,7 @@ async fn a_slice_of_rows_that_is_read_again_has_the_planned_digest_until_its_fil
 }
 
 #[test]
-fn binary_texts_that_are_not_utf_8_cost_their_own_row() {
+fn invalid_utf8_in_binary_texts_only_rejects_its_row() {
     let text: ArrayRef = Arc::new(BinaryArray::from(vec![&b"uno"[..], b"a\xf1o", b"tres"]));
     let batch = RecordBatch::try_from_iter([("text", text)]).unwrap();
     for layout in layouts() {
@@ -186,7 +186,7 @@ fn binary_texts_that_are_not_utf_8_cost_their_own_row() {
 }
 
 #[test]
-fn sources_unite_and_absent_columns_are_null() {
+fn columns_absent_from_a_source_are_null() {
     let text: ArrayRef = Arc::new(StringArray::from(vec!["uno"]));
     let tags = batch(&[Some("dos".to_owned())], 7, &DataType::Utf8);
     let plain = RecordBatch::try_from_iter([("text", text)]).unwrap();
@@ -206,7 +206,7 @@ fn sources_unite_and_absent_columns_are_null() {
 }
 
 #[test]
-fn a_text_column_of_another_type_is_named_with_its_type() {
+fn a_text_column_of_the_wrong_type_is_named() {
     let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1]));
     let batch = RecordBatch::try_from_iter([("text", numbers)]).unwrap();
     for layout in layouts() {
@@ -230,7 +230,7 @@ fn missing_columns_and_collisions_are_named() {
 }
 
 #[test]
-fn every_truncation_and_many_flips_fail_cleanly_or_read_the_same() {
+fn truncations_and_bit_flips_fail_or_change_nothing() {
     let texts: Vec<Option<String>> = (0..20).map(|row| Some(format!("frase {row}"))).collect();
     let batch = batch(&texts, 0, &DataType::Utf8);
     for layout in layouts() {

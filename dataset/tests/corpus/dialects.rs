@@ -41,7 +41,7 @@ fn utf16(text: &str, to_bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
 }
 
 #[test]
-fn fields_are_separated_and_quoted_as_the_options_say() {
+fn delimiter_and_quote_options_are_applied() {
     let semicolons = ReadOptions { delimiter: Some(';'), ..ReadOptions::default() };
     let corpus = Corpus::of("a.csv", b"id;text\n1;\"uno; \"\"dos\"\"\"\n2;tres, cuatro\n");
     assert_eq!(with(corpus, semicolons).texts(), [ok("uno; \"dos\""), ok("tres, cuatro")]);
@@ -65,7 +65,7 @@ fn without_quotes_every_line_is_a_row() {
 }
 
 #[test]
-fn rows_that_quotes_swallow_are_named_with_the_option() {
+fn rows_swallowed_by_quotes_cause_a_warning() {
     let text = b"text\nuno dos\n\"hola que tal\ntres\ncuatro\n\"adios\nseis\n";
     let (_, found) = notices(&Corpus::of("stray.csv", text));
     assert_eq!(found.len(), 1);
@@ -94,7 +94,7 @@ fn rows_that_quotes_swallow_are_named_with_the_option() {
 }
 
 #[test]
-fn columns_without_a_name_of_their_own_work_whether_they_are_kept_or_not() {
+fn duplicate_and_empty_column_names_are_supported() {
     let commas = b"text,label,,\nhola mundo,a,,\nadios mundo,b,,\n";
     let corpus = || Corpus::of("trailing-commas.csv", commas);
     assert_eq!(corpus().keep(&["text"]).texts(), [ok("hola mundo"), ok("adios mundo")]);
@@ -147,7 +147,7 @@ fn a_csv_from_a_spanish_spreadsheet_is_read_with_two_options() {
 }
 
 #[test]
-fn utf_16_is_read_by_its_mark_or_by_its_name() {
+fn utf_16_is_read_by_its_mark_or_option() {
     let semicolons = |options| ReadOptions { delimiter: Some(';'), ..options };
     for (to_bytes, label) in [(u16::to_le_bytes as fn(u16) -> [u8; 2], "utf-16le"), (u16::to_be_bytes, "utf-16be")] {
         let marked = utf16(&format!("\u{feff}{SPANISH}"), to_bytes);
@@ -174,7 +174,7 @@ fn utf_16_is_read_by_its_mark_or_by_its_name() {
 }
 
 #[test]
-fn what_an_encoding_has_no_character_for_costs_its_own_row() {
+fn undecodable_bytes_only_reject_their_row() {
     // Half of a surrogate pair in the second of three lines.
     let mut bytes = utf16("\u{feff}uno\n", u16::to_le_bytes);
     bytes.extend_from_slice(&[0x3d, 0xd8, b'x', 0, b'\n', 0]);
@@ -188,7 +188,7 @@ fn what_an_encoding_has_no_character_for_costs_its_own_row() {
 }
 
 #[test]
-fn a_mark_of_utf_8_wins_over_the_options_and_good_utf_8_is_noticed() {
+fn a_utf8_mark_overrides_options_and_valid_utf8_causes_a_warning() {
     let marked = Corpus::of("a.txt", "\u{feff}año\n".as_bytes());
     assert_eq!(with(marked, encoded_as("windows-1252")).texts(), [ok("año")]);
     let bare = with(Corpus::of("a.txt", "año\n".as_bytes()), encoded_as("windows-1252"));
@@ -199,7 +199,7 @@ fn a_mark_of_utf_8_wins_over_the_options_and_good_utf_8_is_noticed() {
 }
 
 #[test]
-fn a_file_of_which_most_rows_are_not_utf_8_stops_the_job() {
+fn a_file_with_mostly_invalid_utf8_is_refused() {
     for (name, front, row, back) in [
         ("a.csv", "id,text\n", &b"1,a\xf1o\n"[..], "2,hola\n"),
         ("a.txt", "", b"a\xf1o\n", "hola\n"),
@@ -231,7 +231,7 @@ fn a_file_of_which_most_rows_are_not_utf_8_stops_the_job() {
 }
 
 #[test]
-fn large_files_in_another_encoding_are_cut_as_their_text_is() {
+fn large_files_in_another_encoding_are_cut_by_text() {
     // Many blocks, with characters and line ends across their borders.
     let mut text = "id;text\n".to_owned();
     while text.len() < 3 << 20 {
@@ -262,7 +262,7 @@ fn large_files_in_another_encoding_are_cut_as_their_text_is() {
 }
 
 #[test]
-fn options_that_apply_to_nothing_are_refused() {
+fn options_that_apply_to_no_source_are_refused() {
     with(Corpus::of("a.jsonl", b"{\"text\":\"x\"}\n"), unquoted()).error(&["--quote"]);
     with(Corpus::of("a.txt", b"x\n"), ReadOptions { delimiter: Some(';'), ..ReadOptions::default() })
         .error(&["--delimiter"]);

@@ -13,7 +13,7 @@ fn names(sources: &[Source]) -> Vec<&str> {
 }
 
 #[test]
-fn paths_globs_and_urls_come_in_the_order_given() {
+fn paths_globs_and_urls_expand_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path();
     for name in ["b.csv", "a.csv", "c d.jsonl.gz", "e.TSV.zst", "odd[1].txt", "a\u{f1}o%20.parquet"] {
@@ -35,7 +35,7 @@ fn paths_globs_and_urls_come_in_the_order_given() {
 }
 
 #[test]
-fn a_given_format_wins_over_the_extension_and_leaves_the_compression() {
+fn a_given_format_overrides_the_extension_only() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("data.log.gz"), b"").unwrap();
     let patterns = [path_text(&dir.path().join("data.log.gz")).to_owned()];
@@ -44,7 +44,7 @@ fn a_given_format_wins_over_the_extension_and_leaves_the_compression() {
 }
 
 #[test]
-fn what_cannot_be_a_source_is_named_with_the_remedy() {
+fn invalid_sources_are_refused_with_a_remedy() {
     let dir = tempfile::tempdir().unwrap();
     let root = path_text(dir.path());
     for name in ["a.xml", "b.parquet.gz", "c"] {
@@ -70,7 +70,7 @@ fn what_cannot_be_a_source_is_named_with_the_remedy() {
 
 #[test]
 #[cfg(unix)]
-fn a_link_is_known_by_its_own_name() {
+fn the_format_of_a_link_follows_its_own_name() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("blob0123"), b"text\nhola\n").unwrap();
     std::os::unix::fs::symlink(dir.path().join("blob0123"), dir.path().join("data.csv")).unwrap();

@@ -5,7 +5,7 @@ use dataset::RejectReason;
 use crate::harness::Corpus;
 
 #[test]
-fn a_nasty_csv_reads_as_in_python() {
+fn an_unusual_csv_reads_as_in_python() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/csv");
     let bytes = std::fs::read(format!("{folder}/nasty.csv")).unwrap();
     let golden = std::fs::read(format!("{folder}/nasty.json")).unwrap();

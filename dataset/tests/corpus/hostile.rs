@@ -29,7 +29,7 @@ fn files_without_records() {
 }
 
 #[test]
-fn an_empty_source_among_others_changes_no_row() {
+fn an_empty_source_does_not_affect_others() {
     let mut corpus = Corpus::of("a.csv", b"text\nuno\n");
     corpus.add("b.csv", b"text\n");
     corpus.add("c.csv", b"text\ndos");
@@ -37,7 +37,7 @@ fn an_empty_source_among_others_changes_no_row() {
 }
 
 #[test]
-fn a_byte_beyond_utf_8_costs_its_own_row() {
+fn invalid_utf8_only_rejects_its_own_row() {
     let texts = Corpus::of("latin.csv", b"id,text\n1,uno\n2,a\xf1o\n3,tres\n").texts();
     assert_eq!(texts, [ok("uno"), Err(RejectReason::InvalidUtf8), ok("tres")]);
     let texts = Corpus::of("latin.txt", b"uno\na\xf1o\ntres\n").texts();
@@ -47,7 +47,7 @@ fn a_byte_beyond_utf_8_costs_its_own_row() {
 }
 
 #[test]
-fn files_that_are_not_what_their_name_says() {
+fn files_with_a_wrong_extension_are_refused_with_advice() {
     for (name, bytes, word) in [
         ("a.csv", &b"\x1f\x8b\x08\0\0\0\0\0"[..], ".gz"),
         ("a.jsonl", b"\x28\xb5\x2f\xfd\0\0", ".zst"),
@@ -66,7 +66,7 @@ fn files_that_are_not_what_their_name_says() {
 }
 
 #[test]
-fn headers_that_do_not_fit_the_options() {
+fn headers_that_contradict_the_options_are_refused() {
     Corpus::of("a.csv", b"id,texto\n1,x\n").error(&["a.csv", "`id`, `texto`", "--text-column"]);
     Corpus::of("a.csv", b"id;text\n1;x\n").error(&["a.csv", "semicolons", "--delimiter ';'"]);
     for name in ["row", "embedding", "n_tokens", "truncated", "error"] {
@@ -83,7 +83,7 @@ fn headers_that_do_not_fit_the_options() {
 }
 
 #[test]
-fn records_with_too_few_or_too_many_fields_are_rejected_alone() {
+fn records_with_a_wrong_number_of_fields_are_rejected_alone() {
     let rows = Corpus::of("a.csv", b"id,text\n1,uno\n2\n3,tres,extra\n4,cuatro\n").read().rows;
     let texts: Vec<&Text> = rows.iter().map(|row| &row.text).collect();
     let malformed = Err(RejectReason::MalformedRecord);
@@ -93,7 +93,7 @@ fn records_with_too_few_or_too_many_fields_are_rejected_alone() {
 }
 
 #[test]
-fn a_quote_that_never_closes_fails_naming_the_row_it_swallows_from() {
+fn an_unclosed_quote_fails_naming_the_row() {
     let error = Corpus::of("a.csv", b"id,text\n1,uno\n2,\"dos\n3,tres\n4,cuatro\n").error(&[
         "a.csv",
         "after row 0",
@@ -108,7 +108,7 @@ fn a_quote_that_never_closes_fails_naming_the_row_it_swallows_from() {
 }
 
 #[test]
-fn a_text_of_ten_megabytes_is_a_text() {
+fn a_text_of_ten_megabytes_is_accepted() {
     let large = "palabra ".repeat(10 << 17);
     let text = format!("id,text\n1,uno\n2,{large}\n3,tres\n");
     let texts = Corpus::of("a.csv", text.as_bytes()).keep(&["id"]).limits(10, 1 << 20).texts();
@@ -122,7 +122,7 @@ fn control_characters_and_nul_bytes_are_text() {
 }
 
 #[test]
-fn a_source_that_changes_is_named() {
+fn a_changed_source_is_named() {
     for change in ["longer", "touched", "gone"] {
         let corpus = Corpus::of("a.csv", b"id,text\n1,uno\n2,dos\n");
         let outcome = corpus.read();
@@ -148,7 +148,7 @@ fn a_source_that_changes_is_named() {
 }
 
 #[test]
-fn a_source_that_changes_while_it_is_read_is_named_at_the_end() {
+fn a_source_changed_during_reading_is_named_at_the_end() {
     let corpus = Corpus::of("a.txt", b"uno\ndos\n");
     let outcome = corpus.read();
     block_on(async {
@@ -163,7 +163,7 @@ fn a_source_that_changes_while_it_is_read_is_named_at_the_end() {
 }
 
 #[test]
-fn a_slice_that_does_not_hold_its_rows_is_damage() {
+fn a_slice_with_other_rows_than_planned_is_corrupt() {
     let corpus = Corpus::of("a.txt", b"uno\ndos\n");
     let outcome = corpus.read();
     for rows in [1, 3] {
@@ -177,7 +177,7 @@ fn a_slice_that_does_not_hold_its_rows_is_damage() {
 }
 
 #[test]
-fn nothing_kept_is_a_schema_without_columns() {
+fn keeping_no_column_gives_an_empty_schema() {
     let mut corpus = Corpus::of("a.csv", b"id,text\n1,uno\n");
     corpus.options.keep = Keep::None;
     let rows = corpus.read().rows;
@@ -185,7 +185,7 @@ fn nothing_kept_is_a_schema_without_columns() {
 }
 
 #[test]
-fn many_rows_come_in_chunks() {
+fn many_rows_are_returned_in_chunks() {
     let text: String = (0..10_000).map(|row| format!("linea {row}\n")).collect();
     let texts = Corpus::of("a.txt", text.as_bytes()).limits(100_000, 1 << 30).texts();
     assert_eq!(texts.len(), 10_000);

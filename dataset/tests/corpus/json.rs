@@ -71,7 +71,7 @@ fn odd_row(odd: &str, keep: Option<&[&str]>) -> (Vec<String>, Row) {
 }
 
 #[test]
-fn what_no_sample_showed_goes_into_one_column_and_nothing_is_lost() {
+fn unsampled_members_go_to_the_overflow_column() {
     let some = |text: &str| Some(text.to_owned());
     // A new key, with its spelling, and an integer column that holds something else.
     let (names, row) = odd_row("{\"id\":\"x7\",\"text\":\"tarde\",\"nuevo\":[1, 2.50]}\n", None);
@@ -90,7 +90,7 @@ fn what_no_sample_showed_goes_into_one_column_and_nothing_is_lost() {
 }
 
 #[test]
-fn with_named_columns_other_keys_are_ignored_and_odd_values_reject_their_row() {
+fn with_named_columns_other_keys_are_ignored() {
     let (names, row) = odd_row("{\"id\":\"x7\",\"text\":\"tarde\",\"nuevo\":1}\n", Some(&["id"]));
     assert_eq!((names, row.text, row.kept), (vec!["id".to_owned()], Err(RejectReason::ColumnType), vec![None]));
     let (_, row) = odd_row("{\"id\":7,\"text\":\"tarde\",\"nuevo\":1}\n", Some(&["id"]));
@@ -101,7 +101,7 @@ fn with_named_columns_other_keys_are_ignored_and_odd_values_reject_their_row() {
 }
 
 #[test]
-fn a_file_that_the_sample_holds_whole_has_no_column_for_surprises() {
+fn a_fully_sampled_file_has_no_overflow_column() {
     let mut text = String::new();
     for id in 0..5000 {
         text.push_str(&format!("{{\"id\":{id},\"text\":\"frase {id}\"}}\n"));
@@ -114,7 +114,7 @@ fn a_file_that_the_sample_holds_whole_has_no_column_for_surprises() {
 }
 
 #[test]
-fn not_a_number_and_infinity_are_numbers() {
+fn nan_and_infinity_are_numbers() {
     let text = "{\"text\": \"hola mundo\", \"score\": 0.5}\n{\"text\": \"adios mundo\", \"score\": NaN}\n\
                 {\"text\": \"otra\", \"score\": Infinity}\n{\"text\": \"mas\", \"score\": -Infinity}\n";
     let outcome = Corpus::of("nan.jsonl", text.as_bytes()).read();
@@ -125,7 +125,7 @@ fn not_a_number_and_infinity_are_numbers() {
 }
 
 #[test]
-fn keys_far_down_a_large_file_are_in_the_sample() {
+fn the_sample_covers_positions_far_into_a_large_file() {
     let mut text = Vec::new();
     while text.len() < 3 << 20 {
         text.extend_from_slice(b"{\"text\":\"una frase como otra cualquiera\",\"n\":1}\n");
@@ -141,7 +141,7 @@ fn keys_far_down_a_large_file_are_in_the_sample() {
 }
 
 #[test]
-fn an_array_is_told_from_lines() {
+fn json_arrays_and_lines_are_distinguished() {
     for text in ["[\n{\"text\":\"x\"},\n{\"text\":\"y\"}\n]\n", "[{\"text\":\"x\"}]"] {
         Corpus::of("a.jsonl", text.as_bytes()).error(&["a.jsonl", "--format json"]);
     }
@@ -172,7 +172,7 @@ fn the_elements_of_an_array_are_rows() {
 }
 
 #[test]
-fn a_first_record_beyond_the_sample_tells_the_columns_all_the_same() {
+fn a_first_record_larger_than_the_sample_is_read_in_full() {
     let large = "palabra ".repeat(150_000);
     for (name, text) in [
         ("a.json", format!("[{{\"text\":\"{large}\",\"n\":1}},{{\"text\":\"b\",\"late\":2}}]")),
@@ -188,14 +188,14 @@ fn a_first_record_beyond_the_sample_tells_the_columns_all_the_same() {
 }
 
 #[test]
-fn an_array_of_other_things_is_refused() {
+fn an_array_of_non_objects_is_refused() {
     for text in ["[\"a\",\"b\"]", "[[1],[2]]", "[null]"] {
         Corpus::of("a.json", text.as_bytes()).error(&["a.json", "no objects"]);
     }
 }
 
 #[test]
-fn an_array_that_is_cut_off_or_goes_on_is_refused() {
+fn truncated_arrays_and_trailing_text_are_refused() {
     for text in ["[{\"text\":\"x\"},{\"text\":\"y\"}", "[{\"text\":\"x\"},", "[{\"text\":\"x\"},{\"text\":\"y]"] {
         Corpus::of("a.json", text.as_bytes()).error(&["a.json", "does not end"]);
     }

@@ -14,7 +14,7 @@ fn csv(rows: usize) -> Vec<u8> {
 }
 
 #[test]
-fn pieces_hold_the_uncompressed_bytes_and_are_all_that_reading_needs() {
+fn slices_of_compressed_sources_are_read_from_pieces() {
     let text = csv(100);
     let corpus = Corpus::of("a.csv.gz", &compress(Compression::Gzip, &text)).limits(7, 1 << 20);
     let outcome = corpus.read();
@@ -38,7 +38,7 @@ fn pieces_hold_the_uncompressed_bytes_and_are_all_that_reading_needs() {
 }
 
 #[test]
-fn a_piece_with_other_bytes_is_never_taken_for_ours() {
+fn a_piece_with_other_bytes_is_refused() {
     let corpus = Corpus::of("a.csv.zst", &compress(Compression::Zstd, &csv(10)));
     block_on(async {
         let planned = corpus.plan().await.unwrap();

@@ -298,7 +298,7 @@ fn compare_objects(name: &str, outcome: &Outcome, expected: &[Value]) {
 }
 
 #[test]
-fn files_of_every_dialect_read_as_other_programs_read_them() {
+fn files_of_every_dialect_match_other_programs() {
     let mut cases = Vec::new();
     csv_cases(&mut cases);
     txt_cases(&mut cases);
