@@ -23,7 +23,7 @@ pub trait Clock: Send + Sync + 'static {
 
     /// Returns the instant that a database must take for its own. `None`, in production, leaves PostgreSQL its own
     /// clock, the only one that all coordinators share.
-    fn imposed_ms(&self) -> Option<i64> {
+    fn now_override_ms(&self) -> Option<i64> {
         None
     }
 }
@@ -98,7 +98,7 @@ impl Clock for TestClock {
         self.lock().now_ms
     }
 
-    fn imposed_ms(&self) -> Option<i64> {
+    fn now_override_ms(&self) -> Option<i64> {
         Some(self.now_ms())
     }
 

@@ -12,7 +12,7 @@ pub struct Policy {
     /// How often a worker sends a heartbeat: at least three chances within the TTL.
     pub heartbeat_ms: i64,
     /// Heartbeats are gathered for so long before they are written down together; far below the TTL.
-    pub beat_gather_ms: u64,
+    pub heartbeat_gather_ms: u64,
     /// Leases that a session may hold per device: one running, one prefetched.
     pub leases_per_device: u32,
     /// Counted failures after which a shard is dead.
@@ -25,7 +25,7 @@ pub struct Policy {
     pub backoff_max_ms: i64,
     /// Longest pause after the store or network asked to slow down.
     pub throttle_ms: i64,
-    /// A session without row progress for so long is stuck, however well it beats.
+    /// A session without row progress for so long is stuck, although its heartbeats arrive.
     pub stall_floor_ms: i64,
     /// Or for so many times the mean duration of the job's shards, where that is longer.
     pub stall_factor: i64,
@@ -65,7 +65,7 @@ impl Default for Policy {
         Self {
             ttl_ms: 60_000,
             heartbeat_ms: 15_000,
-            beat_gather_ms: 250,
+            heartbeat_gather_ms: 250,
             leases_per_device: 2,
             failures_max: 5,
             workers_lost_max: 3,

@@ -20,7 +20,9 @@ use crate::retry::{Budget, RetryPolicy};
 use crate::revision::REVISION;
 use crate::transport::MESSAGE_BYTES_MAX;
 use crate::wire::Wire;
-use crate::work::{Beat, CommitOutcome, FailureClass, Leased, Output, Progress, Session, SourceTask, WorkerInfo};
+use crate::work::{
+    CommitOutcome, FailureClass, HeartbeatReply, Leased, Output, Progress, Session, SourceTask, WorkerInfo,
+};
 
 /// For calls that read or write a few rows.
 const DEADLINE_SHORT: Duration = Duration::from_secs(10);
@@ -460,7 +462,7 @@ impl WorkClient {
     ///
     /// # Errors
     /// Those of every call; a lost session is not an error but `session_lost`.
-    pub async fn heartbeat(&self, session: SessionId, progress: &[Progress]) -> Result<Beat, RpcError> {
+    pub async fn heartbeat(&self, session: SessionId, progress: &[Progress]) -> Result<HeartbeatReply, RpcError> {
         let request = wire::HeartbeatRequest {
             session_id: session.to_string(),
             progress: progress.iter().map(Into::into).collect(),

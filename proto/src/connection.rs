@@ -42,10 +42,10 @@ pub struct ClientSecurity {
 /// A connection to one or several coordinators. Clones share everything.
 #[derive(Clone)]
 pub struct Connection {
-    shared: Arc<Shared>,
+    state: Arc<ConnectionState>,
 }
 
-struct Shared {
+struct ConnectionState {
     members: Vec<Member>,
     choice: Mutex<Choice>,
     authorization: Mutex<Option<HeaderValue>>,
@@ -73,7 +73,7 @@ struct Choice {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("coordinators", &self.shared.members.len()).finish_non_exhaustive()
+        f.debug_struct("Connection").field("coordinators", &self.state.members.len()).finish_non_exhaustive()
     }
 }
 
@@ -106,10 +106,10 @@ impl Connection {
     /// As of [`Connection::open`]; then nothing has changed.
     pub fn renew(&self, security: &ClientSecurity) -> Result<(), TransportError> {
         let authorization = bearer(security)?;
-        let known = self.shared.members.iter().filter(|member| !member.url.is_empty());
+        let known = self.state.members.iter().filter(|member| !member.url.is_empty());
         let renewed: Vec<_> =
             known.map(|member| Ok((member, secured(&member.url, security)?))).collect::<Result<_, TransportError>>()?;
-        *self.shared.authorization.lock().unwrap_or_else(PoisonError::into_inner) = authorization;
+        *self.state.authorization.lock().unwrap_or_else(PoisonError::into_inner) = authorization;
         for (member, endpoint) in renewed {
             member.renew(Some(endpoint));
         }
@@ -125,7 +125,7 @@ impl Connection {
     fn among(members: Vec<Member>, authorization: Option<HeaderValue>) -> Self {
         let choice = Mutex::new(Choice::among(members.len(), Instant::now()));
         let authorization = Mutex::new(authorization);
-        Self { shared: Arc::new(Shared { members, choice, authorization }) }
+        Self { state: Arc::new(ConnectionState { members, choice, authorization }) }
     }
 }
 
@@ -184,7 +184,7 @@ impl Choice {
     }
 }
 
-impl Shared {
+impl ConnectionState {
     /// Returns the coordinator to ask, and draws another one where this one had its time.
     fn chosen(&self, now: Instant) -> (usize, Wire) {
         let mut choice = self.choice();
@@ -236,7 +236,7 @@ impl Member {
 
 /// A call under way. Dropped before it is answered (the caller ran out of time), it counts against the coordinator.
 struct Unanswered {
-    shared: Arc<Shared>,
+    state: Arc<ConnectionState>,
     index: usize,
     answered: bool,
 }
@@ -251,7 +251,7 @@ impl Unanswered {
 impl Drop for Unanswered {
     fn drop(&mut self) {
         if !self.answered {
-            self.shared.leave(self.index);
+            self.state.leave(self.index);
         }
     }
 }
@@ -270,12 +270,12 @@ impl Service<Request<Body>> for Connection {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let (index, mut wire) = self.shared.chosen(Instant::now());
-        let authorization = self.shared.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (index, mut wire) = self.state.chosen(Instant::now());
+        let authorization = self.state.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(authorization) = authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization);
         }
-        let call = Unanswered { shared: Arc::clone(&self.shared), index, answered: false };
+        let call = Unanswered { state: Arc::clone(&self.state), index, answered: false };
         Box::pin(async move {
             let response = wire.ready().await?.call(request).await?;
             let away = response.headers().get("grpc-status").is_some_and(|code| code.as_bytes() == UNAVAILABLE);
@@ -292,7 +292,7 @@ mod tests {
     use super::*;
 
     fn chosen(connection: &Connection) -> usize {
-        connection.shared.chosen(Instant::now()).0
+        connection.state.chosen(Instant::now()).0
     }
 
     fn urls(count: usize) -> Vec<String> {
@@ -303,8 +303,8 @@ mod tests {
     async fn the_next_coordinator_is_taken_once_however_many_calls_failed() {
         let connection = Connection::open(&urls(3), &ClientSecurity::default()).unwrap();
         let first = chosen(&connection);
-        connection.shared.leave(first);
-        connection.shared.leave(first);
+        connection.state.leave(first);
+        connection.state.leave(first);
         assert_eq!(chosen(&connection), (first + 1) % 3);
     }
 
@@ -312,8 +312,8 @@ mod tests {
     async fn a_coordinator_is_kept_for_a_while_and_not_for_ever() {
         let connection = Connection::open(&urls(50), &ClientSecurity::default()).unwrap();
         let (start, first) = (Instant::now(), chosen(&connection));
-        assert_eq!(connection.shared.chosen(start + KEPT_FOR - Duration::from_secs(60)).0, first);
-        let later = |turn: u32| connection.shared.chosen(start + KEPT_FOR * 3 * turn).0;
+        assert_eq!(connection.state.chosen(start + KEPT_FOR - Duration::from_secs(60)).0, first);
+        let later = |turn: u32| connection.state.chosen(start + KEPT_FOR * 3 * turn).0;
         let seen: std::collections::BTreeSet<usize> = (1..=10).map(later).collect();
         assert!(seen.len() > 1, "{seen:?}");
     }

@@ -209,7 +209,7 @@ pub enum Directive {
 
 /// The answer to a heartbeat: one directive per reported lease, in the same order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Beat {
+pub struct HeartbeatReply {
     /// Directives, parallel to the reported progress.
     pub directives: Vec<Directive>,
     /// The session is unknown or dead: open a new one, drop all leases.

@@ -22,9 +22,9 @@ use crate::corpus::{Missing, Numbers, SHARD_ROWS, SimJob, is_text};
 use crate::disk::SimDisk;
 use crate::fault::{Faults, happens};
 use crate::gate::SimGate;
+use crate::host::SimHost;
 use crate::hostile::{Order, Strike};
 use crate::life::Life;
-use crate::machine::SimMachine;
 use crate::network::Network;
 use crate::outage::{Outage, Outages};
 use crate::planted::PlantedDisk;
@@ -366,9 +366,9 @@ async fn work(world: Arc<World>, network: Arc<Network>, number: usize, life: Arc
     let mut config = WorkerConfig::new(node.to_string(), "unused");
     // Where a row kills, and nothing else, it is in company if it can be.
     config.lease_count = if world.gentle { 2 } else { 1 + u32::try_from(rng::below(2)).unwrap() };
-    let machine = SimMachine { world: Arc::clone(&world), life: Arc::clone(&life), node };
+    let host = SimHost { world: Arc::clone(&world), life: Arc::clone(&life), node };
     let wire = network.connect(node, &life);
-    let ended = worker::serve(config, wire, Arc::new(machine), shutdown).await;
+    let ended = worker::serve(config, wire, Arc::new(host), shutdown).await;
     world
         .note(format_args!("{node} ended: {}", ended.as_ref().map_or_else(ToString::to_string, |_| "well".to_owned())));
     life.kill();

@@ -52,7 +52,7 @@ pub struct WorkerConfig {
 }
 
 impl WorkerConfig {
-    /// Returns the settings for this machine: one forward thread per core, models from the usual cache.
+    /// Returns the settings for this host: one forward thread per core, models from the usual cache.
     pub fn new(name: impl Into<String>, spool_dir: impl Into<PathBuf>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {

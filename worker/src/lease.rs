@@ -10,10 +10,10 @@ use proto::work::{CommitOutcome, FailureClass, Grant, Granted, LightGrant, Outpu
 use proto::{Epoch, RpcError, RpcErrorKind, ShardId};
 
 use crate::error::ShardError;
-use crate::lease_keeper::Held;
-use crate::machine::Failed;
+use crate::heartbeat::HeldLease;
+use crate::host::Failed;
 use crate::meter::Meter;
-use crate::session::{Retries, Shared};
+use crate::session::{Retries, SessionContext};
 
 /// How a lease ended.
 pub(crate) struct Ended {
@@ -24,11 +24,11 @@ pub(crate) struct Ended {
 
 /// A granted shard.
 pub(crate) struct Lease {
-    shared: Arc<Shared>,
+    context: Arc<SessionContext>,
     granted: Granted,
     shard: ShardId,
     epoch: Epoch,
-    held: Held,
+    held: HeldLease,
     meter: Arc<Meter>,
 }
 
@@ -40,25 +40,25 @@ enum Stop {
 }
 
 impl Lease {
-    pub(crate) fn new(shared: Arc<Shared>, granted: Granted) -> Self {
+    pub(crate) fn new(context: Arc<SessionContext>, granted: Granted) -> Self {
         let meter = Arc::new(Meter::default());
         let (shard, epoch) = granted.lease();
-        let held = shared.leases.hold(shard, epoch, &meter);
-        Self { shared, granted, shard, epoch, held, meter }
+        let held = context.leases.hold(shard, epoch, &meter);
+        Self { context, granted, shard, epoch, held, meter }
     }
 
     /// Sees the lease to its end.
     pub(crate) async fn run(self) -> Ended {
         tracing::debug!(shard.id = %self.shard, epoch = %self.epoch, "shard begun");
-        let make = self.make();
-        let made = tokio::select! {
+        let produce = self.produce_output();
+        let produced = tokio::select! {
             biased;
             () = self.held.revoked.cancelled() => Err(Stop::Revoked),
-            () = self.shared.lost.cancelled() => Err(Stop::SessionLost),
-            () = self.shared.drain.cancelled() => Err(Stop::Drain),
-            made = make => Ok(made),
+            () = self.context.lost.cancelled() => Err(Stop::SessionLost),
+            () = self.context.drain.cancelled() => Err(Stop::Drain),
+            produced = produce => Ok(produced),
         };
-        let committed = match made {
+        let committed = match produced {
             Ok(Ok(output)) => self.commit(output).await,
             Ok(Err(failed)) => self.fail(&failed).await,
             Err(stop) => self.stop(stop).await,
@@ -67,7 +67,7 @@ impl Lease {
     }
 
     /// Makes the shard's output. Whatever goes wrong with it, a panic included, is this attempt's failure and nobody else's.
-    async fn make(&self) -> Result<Output, Failed> {
+    async fn produce_output(&self) -> Result<Output, Failed> {
         let grant = match &self.granted {
             Granted::Whole(grant) => Cow::Borrowed(&**grant),
             Granted::Light(light) => Cow::Owned(self.completed(light).await?),
@@ -76,16 +76,16 @@ impl Lease {
                 return Err(Failed { class: FailureClass::Transient, message });
             }
         };
-        let made = self.shared.machine.make(&self.shared.storage, &grant, &self.meter);
-        let made = AssertUnwindSafe(made).catch_unwind().await;
-        made.unwrap_or_else(|_| Err(ShardError::Panicked { stage: "read" }.into()))
+        let produced = self.context.host.embed_shard(&self.context.storage, &grant, &self.meter);
+        let produced = AssertUnwindSafe(produced).catch_unwind().await;
+        produced.unwrap_or_else(|_| Err(ShardError::Panicked { stage: "read" }.into()))
     }
 
     /// Fetches what the grant leaves out.
     async fn completed(&self, light: &LightGrant) -> Result<Grant, Failed> {
-        let Shared { client, session, tasks, .. } = &*self.shared;
+        let SessionContext { client, session, tasks, .. } = &*self.context;
         let (job, source) = (light.shard.job, light.slice.source_index);
-        let task = match self.insist(|| tasks.get(client, *session, job, source)).await {
+        let task = match self.retry_until_answered(|| tasks.get(client, *session, job, source)).await {
             Some(Ok(task)) => task,
             Some(Err(error)) => return Err(ShardError::TaskUnknown(error).into()),
             None => {
@@ -102,8 +102,8 @@ impl Lease {
             Stop::Revoked => tracing::info!(shard.id = %shard, "shard revoked"),
             Stop::SessionLost => tracing::info!(shard.id = %shard, "shard dropped with its session"),
             Stop::Drain => {
-                let Shared { client, session, .. } = &*self.shared;
-                let released = self.insist(|| client.release(*session, self.shard, self.epoch)).await;
+                let SessionContext { client, session, .. } = &*self.context;
+                let released = self.retry_until_answered(|| client.release(*session, self.shard, self.epoch)).await;
                 tracing::info!(shard.id = %shard, released = released.is_some(), "shard given back");
             }
         }
@@ -111,9 +111,9 @@ impl Lease {
     }
 
     async fn commit(&self, output: Output) -> Option<RowCounts> {
-        let Shared { client, session, .. } = &*self.shared;
+        let SessionContext { client, session, .. } = &*self.context;
         let (shard, epoch) = (self.shard, self.epoch);
-        let outcome = match self.insist(|| client.commit(*session, shard, epoch, &output)).await? {
+        let outcome = match self.retry_until_answered(|| client.commit(*session, shard, epoch, &output)).await? {
             Ok(outcome) => outcome,
             Err(error) => return self.fail(&ShardError::CommitRefused(error).into()).await,
         };
@@ -137,10 +137,10 @@ impl Lease {
     async fn fail(&self, failed: &Failed) -> Option<RowCounts> {
         let Failed { class, message } = failed;
         tracing::warn!(shard.id = %self.shard, ?class, error = message, "shard failed");
-        let Shared { client, session, .. } = &*self.shared;
+        let SessionContext { client, session, .. } = &*self.context;
         let (shard, epoch) = (self.shard, self.epoch);
-        let told = self.insist(|| client.fail(*session, shard, epoch, *class, message)).await;
-        if let Some(Err(error)) = told {
+        let reported = self.retry_until_answered(|| client.fail(*session, shard, epoch, *class, message)).await;
+        if let Some(Err(error)) = reported {
             tracing::warn!(shard.id = %shard, error = error.message, "the failure could not be reported");
         }
         None
@@ -149,12 +149,12 @@ impl Lease {
     /// Makes a call until it is answered: the session keeps the lease alive, so nobody else would end it. `None` where the
     /// session is gone, or the coordinator has been away for too long. A revocation ends nothing here: a lease is also revoked
     /// when its commit took effect and the answer was lost, and the repeated call says which it is.
-    async fn insist<T, F>(&self, call: impl Fn() -> F) -> Option<Result<T, RpcError>>
+    async fn retry_until_answered<T, F>(&self, call: impl Fn() -> F) -> Option<Result<T, RpcError>>
     where
         F: Future<Output = Result<T, RpcError>>,
     {
         let answered = async {
-            let mut retries = Retries::new(self.shared.offline_max);
+            let mut retries = Retries::new(self.context.offline_max);
             loop {
                 match call().await {
                     Err(error) if error.kind == RpcErrorKind::NotFound => {
@@ -168,7 +168,7 @@ impl Lease {
         };
         tokio::select! {
             biased;
-            () = self.shared.lost.cancelled() => None,
+            () = self.context.lost.cancelled() => None,
             answer = answered => answer,
         }
     }

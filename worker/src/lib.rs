@@ -7,10 +7,10 @@ pub mod model_store;
 
 mod session;
 
-mod machine;
+mod host;
 
+mod heartbeat;
 mod lease;
-mod lease_keeper;
 mod source_tasks;
 
 mod shard_run;
@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::{Preload, StageSeconds, WorkerConfig, WorkerSummary};
 pub use error::WorkerError;
-pub use machine::{Failed, Handed, Machine, check_input};
+pub use host::{Failed, WorkerHost, check_input};
 pub use meter::{Meter, Stage};
 pub use model_store::{HubOptions, ModelError, ResolvedModel};
 
@@ -58,9 +58,9 @@ pub async fn run(
     let wire = wire.into();
     let relay = proto::relay::relayed(wire.clone());
     let own_storage = config.own_storage;
-    let workshop = Arc::new(shard_run::Workshop { engines, pools, spool, wire: wire.clone(), relay, own_storage });
-    let machine = Arc::clone(&workshop);
-    let (loss, stop) = (workshop.pools.loss.clone(), shutdown.child_token());
+    let runner = Arc::new(shard_run::ShardRunner { engines, pools, spool, wire: wire.clone(), relay, own_storage });
+    let host = Arc::clone(&runner);
+    let (loss, stop) = (runner.pools.loss.clone(), shutdown.child_token());
     let stop_at_loss = tokio::spawn({
         let (lost, stop) = (loss.token.clone(), stop.clone());
         async move {
@@ -68,15 +68,15 @@ pub async fn run(
             stop.cancel();
         }
     });
-    let served = serve(config, wire, machine, stop).await;
+    let served = serve(config, wire, host, stop).await;
     stop_at_loss.abort();
     if let Some(error) = loss.take_error() {
         // Threads that wait for the device may wait for ever.
         return Err(error);
     }
     // A shard that did not stop in time still holds the threads; they end with it.
-    if let Ok(workshop) = Arc::try_unwrap(workshop).map_err(drop) {
-        tokio::task::spawn_blocking(move || workshop.pools.stop()).await.ok();
+    if let Ok(runner) = Arc::try_unwrap(runner).map_err(drop) {
+        tokio::task::spawn_blocking(move || runner.pools.stop()).await.ok();
     }
     served
 }
@@ -88,11 +88,11 @@ pub async fn run(
 pub async fn serve(
     config: WorkerConfig,
     wire: impl Into<Wire>,
-    machine: Arc<dyn Machine>,
+    host: Arc<dyn WorkerHost>,
     shutdown: CancellationToken,
 ) -> Result<WorkerSummary, WorkerError> {
     let client = WorkClient::new(wire);
-    let mut worker = session::Worker { config, client, machine, shutdown, tally: session::Tally::default() };
+    let mut worker = session::Worker { config, client, host, shutdown, tally: session::Tally::default() };
     worker.serve().await?;
     let tally = worker.tally;
     let busy = tally.meter.busy();

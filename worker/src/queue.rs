@@ -1,7 +1,7 @@
-//! The batch queue: one lane per shard, and whoever is free takes from the first begun shard that has a batch ready. So the
+//! The batch queue: one list of batches per shard; a free thread takes from the shard begun first that has one ready. So the
 //! running shard is finished first, and the prefetched one fills every gap: at chunk ends, at shard ends, while a file is stored.
 //!
-//! A lane is bounded by its shard: it holds the batches of at most [`CHUNKS_IN_FLIGHT_MAX`](crate::stages) chunks.
+//! A queue is bounded by its shard: it holds the batches of at most [`CHUNKS_IN_FLIGHT_MAX`](crate::stages) chunks.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -15,32 +15,32 @@ pub(crate) struct Queue<T> {
 
 #[derive(Debug)]
 struct State<T> {
-    /// Lanes in the order in which they were opened.
-    lanes: VecDeque<(u64, VecDeque<T>)>,
-    lanes_opened: u64,
+    /// Queues in the order in which they were opened.
+    shards: VecDeque<(u64, VecDeque<T>)>,
+    shards_opened: u64,
     closed: bool,
 }
 
-/// One shard's lane; dropping it discards what waits in it.
+/// One shard's queue; dropping it discards what waits in it.
 #[derive(Debug)]
-pub(crate) struct Lane<T> {
+pub(crate) struct ShardQueue<T> {
     queue: Arc<Queue<T>>,
     id: u64,
 }
 
 impl<T> Queue<T> {
     pub(crate) fn new() -> Arc<Self> {
-        let state = State { lanes: VecDeque::new(), lanes_opened: 0, closed: false };
+        let state = State { shards: VecDeque::new(), shards_opened: 0, closed: false };
         Arc::new(Self { state: Mutex::new(state), ready: Condvar::new() })
     }
 
-    /// Opens a lane behind all others.
-    pub(crate) fn open(self: &Arc<Self>) -> Lane<T> {
+    /// Opens the queue of a shard, behind all others.
+    pub(crate) fn open(self: &Arc<Self>) -> ShardQueue<T> {
         let mut state = self.lock();
-        let id = state.lanes_opened;
-        state.lanes_opened += 1;
-        state.lanes.push_back((id, VecDeque::new()));
-        Lane { queue: Arc::clone(self), id }
+        let id = state.shards_opened;
+        state.shards_opened += 1;
+        state.shards.push_back((id, VecDeque::new()));
+        ShardQueue { queue: Arc::clone(self), id }
     }
 
     /// Waits for something to do; `None` once the queue is closed.
@@ -50,38 +50,38 @@ impl<T> Queue<T> {
             if state.closed {
                 return None;
             }
-            if let Some(task) = state.lanes.iter_mut().find_map(|(_, lane)| lane.pop_front()) {
+            if let Some(task) = state.shards.iter_mut().find_map(|(_, queue)| queue.pop_front()) {
                 return Some(task);
             }
             state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// Sends everybody home who waits in [`Queue::next`].
+    /// Ends every wait in [`Queue::next`].
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.ready.notify_all();
     }
 
-    /// A panic cannot leave the lanes half changed, so a poisoned lock is as good as any.
+    /// A panic cannot leave the list half changed, so a poisoned lock is as good as any.
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<T> Lane<T> {
-    /// Puts tasks at the lane's end, in this order.
+impl<T> ShardQueue<T> {
+    /// Puts tasks at the queue's end, in this order.
     pub(crate) fn push(&self, tasks: impl IntoIterator<Item = T>) {
         let mut state = self.queue.lock();
-        let lane = state.lanes.iter_mut().find(|(id, _)| *id == self.id);
-        lane.expect("a lane stays in its queue until it is dropped").1.extend(tasks);
+        let queue = state.shards.iter_mut().find(|(id, _)| *id == self.id);
+        queue.expect("a shard is listed until its queue is dropped").1.extend(tasks);
         self.queue.ready.notify_all();
     }
 }
 
-impl<T> Drop for Lane<T> {
+impl<T> Drop for ShardQueue<T> {
     fn drop(&mut self) {
-        self.queue.lock().lanes.retain(|(id, _)| *id != self.id);
+        self.queue.lock().shards.retain(|(id, _)| *id != self.id);
     }
 }
 
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_lane_takes_its_work_along() {
+    fn a_dropped_shard_queue_discards_its_batches() {
         let queue = Queue::new();
         let (first, second) = (queue.open(), queue.open());
         first.push([1]);

@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::WorkerConfig;
 use crate::error::WorkerError;
+use crate::heartbeat::{Heartbeat, Leases};
+use crate::host::WorkerHost;
 use crate::lease::{Ended, Lease};
-use crate::lease_keeper::{Keeper, Leases};
-use crate::machine::Machine;
 use crate::meter::Meter;
 use crate::source_tasks::SourceTasks;
 
@@ -26,11 +26,11 @@ const BACKOFF: Backoff = Backoff { first: Duration::from_millis(200), max: Durat
 const LEASE_PAUSE_MS_MAX: u64 = 30_000;
 
 /// What all shards of one session share.
-pub(crate) struct Shared {
+pub(crate) struct SessionContext {
     pub(crate) client: WorkClient,
     pub(crate) session: SessionId,
     pub(crate) storage: Storage,
-    pub(crate) machine: Arc<dyn Machine>,
+    pub(crate) host: Arc<dyn WorkerHost>,
     pub(crate) leases: Leases,
     /// What shards of one source have in common, where it does not travel with each grant.
     pub(crate) tasks: SourceTasks,
@@ -61,7 +61,7 @@ enum End {
 pub(crate) struct Worker {
     pub(crate) config: WorkerConfig,
     pub(crate) client: WorkClient,
-    pub(crate) machine: Arc<dyn Machine>,
+    pub(crate) host: Arc<dyn WorkerHost>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) tally: Tally,
 }
@@ -107,36 +107,36 @@ impl Worker {
     }
 
     async fn work(&mut self, session: &Session) -> Result<End, WorkerError> {
-        let shared = Arc::new(Shared {
+        let context = Arc::new(SessionContext {
             client: self.client.clone(),
             session: session.id,
-            storage: self.machine.storage(&session.storage_url).await.map_err(WorkerError::Storage)?,
-            machine: Arc::clone(&self.machine),
+            storage: self.host.storage(&session.storage_url).await.map_err(WorkerError::Storage)?,
+            host: Arc::clone(&self.host),
             leases: Leases::default(),
             tasks: SourceTasks::default(),
             offline_max: self.offline_max(),
             lost: CancellationToken::new(),
             drain: CancellationToken::new(),
         });
-        let (client, leases, lost) = (self.client.clone(), shared.leases.clone(), shared.lost.clone());
-        let keeper = Keeper::start(&*self.machine, client, session, self.offline_max(), leases, lost)?;
+        let (client, leases, lost) = (self.client.clone(), context.leases.clone(), context.lost.clone());
+        let heartbeat = Heartbeat::start(&*self.host, client, session, self.offline_max(), leases, lost)?;
         let mut running = JoinSet::new();
-        let end = self.lease_until_end(&shared, &mut running).await;
+        let end = self.lease_until_end(&context, &mut running).await;
         // Each lease sees for itself why it must stop: gives its shard back, or just drops it.
-        shared.drain.cancel();
+        context.drain.cancel();
         let deadline = Instant::now() + Duration::from_millis(self.config.drain_ms_max);
         self.finish(running, deadline).await;
         // Not before: a commit may still be under way, and needs the session alive.
-        keeper.stop().await;
-        if !shared.lost.is_cancelled() {
-            close(&shared, deadline).await;
+        heartbeat.stop().await;
+        if !context.lost.is_cancelled() {
+            close(&context, deadline).await;
         }
         end
     }
 
     async fn lease_until_end(
         &mut self,
-        shared: &Arc<Shared>,
+        context: &Arc<SessionContext>,
         running: &mut JoinSet<Ended>,
     ) -> Result<End, WorkerError> {
         let mut request = RequestId::generate();
@@ -148,8 +148,8 @@ impl Worker {
                 let leased = tokio::select! {
                     biased;
                     () = self.shutdown.cancelled() => return Ok(End::Drained),
-                    () = shared.lost.cancelled() => return Ok(End::Lost),
-                    leased = shared.client.lease(shared.session, request, free) => leased,
+                    () = context.lost.cancelled() => return Ok(End::Lost),
+                    leased = context.client.lease(context.session, request, free) => leased,
                 };
                 match leased {
                     Ok(leased) => {
@@ -160,7 +160,7 @@ impl Worker {
                             pause = Some(Duration::from_millis(leased.retry_after_ms.clamp(1, LEASE_PAUSE_MS_MAX)));
                         }
                         for grant in leased.grants {
-                            running.spawn(Lease::new(Arc::clone(shared), grant).run());
+                            running.spawn(Lease::new(Arc::clone(context), grant).run());
                         }
                     }
                     Err(error) if error.kind == RpcErrorKind::NotFound => return Ok(End::Lost),
@@ -175,14 +175,19 @@ impl Worker {
                     }
                 }
             }
-            if let Some(end) = self.wait(shared, running, pause).await {
+            if let Some(end) = self.wait(context, running, pause).await {
                 return Ok(end);
             }
         }
     }
 
     /// Waits until there is reason to ask for more: a shard ended, or the pause is over.
-    async fn wait(&mut self, shared: &Shared, running: &mut JoinSet<Ended>, pause: Option<Duration>) -> Option<End> {
+    async fn wait(
+        &mut self,
+        context: &SessionContext,
+        running: &mut JoinSet<Ended>,
+        pause: Option<Duration>,
+    ) -> Option<End> {
         let paused = async {
             match pause {
                 Some(pause) => tokio::time::sleep(pause).await,
@@ -196,7 +201,7 @@ impl Worker {
         tokio::select! {
             biased;
             () = self.shutdown.cancelled() => Some(End::Drained),
-            () = shared.lost.cancelled() => Some(End::Lost),
+            () = context.lost.cancelled() => Some(End::Lost),
             Some(ended) = running.join_next() => {
                 self.count(ended);
                 None
@@ -241,9 +246,9 @@ fn ends_worker(kind: RpcErrorKind) -> bool {
     }
 }
 
-async fn close(shared: &Shared, deadline: Instant) {
-    match tokio::time::timeout_at(deadline, shared.client.close_session(shared.session)).await {
-        Ok(Ok(())) => tracing::debug!(session.id = %shared.session, "session closed"),
+async fn close(context: &SessionContext, deadline: Instant) {
+    match tokio::time::timeout_at(deadline, context.client.close_session(context.session)).await {
+        Ok(Ok(())) => tracing::debug!(session.id = %context.session, "session closed"),
         Ok(Err(error)) => tracing::warn!(error = error.message, "the session could not be closed, it will expire"),
         Err(_) => tracing::warn!("no answer in time, the session will expire"),
     }

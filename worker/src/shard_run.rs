@@ -24,7 +24,7 @@ const AWAY_MAX: Duration = Duration::from_secs(10);
 const AWAY_LOOK: Duration = Duration::from_secs(2);
 
 /// What every shard of a worker needs.
-pub(crate) struct Workshop {
+pub(crate) struct ShardRunner {
     pub(crate) engines: EngineCache,
     pub(crate) pools: Pools,
     pub(crate) spool: Spool,
@@ -37,19 +37,19 @@ pub(crate) struct Workshop {
 }
 
 /// Embeds one shard and stores the result. Dropping the future stops the work and removes the spool file.
-pub(crate) async fn make(
-    workshop: &Workshop,
+pub(crate) async fn run_shard(
+    runner: &ShardRunner,
     storage: &Storage,
     grant: &Grant,
     meter: &Arc<Meter>,
 ) -> Result<Output, ShardError> {
-    let error = match make_output(workshop, storage, grant, meter).await {
+    let error = match embed(runner, storage, grant, meter).await {
         Ok(output) => return Ok(output),
         Err(error) => explained(storage, error).await,
     };
-    match loss_behind(workshop, storage, &error) {
+    match loss_behind(runner, storage, &error) {
         Some(loss) => {
-            workshop.pools.loss.report(loss);
+            runner.pools.loss.report(loss);
             // The shard does not fail: it is given back.
             std::future::pending().await
         }
@@ -74,17 +74,17 @@ async fn explained(storage: &Storage, error: ShardError) -> ShardError {
 }
 
 /// Returns what this worker has lost, if that is why the shard failed: its device, or a disk that it alone writes to.
-fn loss_behind(workshop: &Workshop, storage: &Storage, error: &ShardError) -> Option<WorkerError> {
+fn loss_behind(runner: &ShardRunner, storage: &Storage, error: &ShardError) -> Option<WorkerError> {
     if let ShardError::Load(LoadError::DeviceLost { device, reason }) = error {
         return Some(WorkerError::DeviceLost { device: device.clone(), reason: reason.clone() });
     }
     let ShardError::Dataset(error) = error else { return None };
     if error.kind() == ErrorKind::StorageSwapped {
         // Nobody is there to put it back but whoever runs this.
-        return workshop.own_storage.then(|| WorkerError::StorageSwapped { reason: error.to_string() });
+        return runner.own_storage.then(|| WorkerError::StorageSwapped { reason: error.to_string() });
     }
-    let spool = workshop.spool.path();
-    let own_storage = storage.local_root().filter(|_| workshop.own_storage);
+    let spool = runner.spool.path();
+    let own_storage = storage.local_root().filter(|_| runner.own_storage);
     for folder in std::iter::once(spool).chain(own_storage) {
         if let Err(refused) = probe_folder(folder) {
             return Some(WorkerError::Disk { path: folder.to_owned(), reason: refused.to_string() });
@@ -97,20 +97,20 @@ fn loss_behind(workshop: &Workshop, storage: &Storage, error: &ShardError) -> Op
         .then(|| WorkerError::Disk { path: folder.to_owned(), reason: "no space left".to_owned() })
 }
 
-async fn make_output(
-    workshop: &Workshop,
+async fn embed(
+    runner: &ShardRunner,
     storage: &Storage,
     grant: &Grant,
     meter: &Arc<Meter>,
 ) -> Result<Output, ShardError> {
-    in_place(workshop, storage).await?;
-    let model = workshop.engines.get(&grant.model, &grant.embed).await?;
-    let fallback = fallback_source(&workshop.relay, grant.shard.job, grant.slice.source_index);
+    in_place(runner, storage).await?;
+    let model = runner.engines.get(&grant.model, &grant.embed).await?;
+    let fallback = fallback_source(&runner.relay, grant.shard.job, grant.slice.source_index);
     let reader = dataset::read_with_fallback(&grant.source, &grant.slice, &grant.read, storage, &fallback).await?;
-    let spooled = workshop.spool.file(grant);
+    let spooled = runner.spool.file(grant);
     let kept = dataset::kept_schema_of(&grant.source)?;
     let writer = VectorWriter::create(spooled.path(), &kept, &model.file_info(grant))?;
-    let stages = Stages { grant, model, pools: &workshop.pools, meter: Arc::clone(meter) };
+    let stages = Stages { grant, model, pools: &runner.pools, meter: Arc::clone(meter) };
     // On the heap: the stages hold whole chunks by value.
     let (input_blake3, summary) = Box::pin(stages.run(reader, writer)).await?;
     let again = dataset::slice_blake3(&grant.source, &grant.slice, &grant.read, storage, &fallback);
@@ -132,11 +132,11 @@ async fn make_output(
 
 /// Waits a while for a storage that is not in its place. It may be mounted again; and shards that fail at once would be
 /// leased and fail again as fast as calls can be made.
-async fn in_place(workshop: &Workshop, storage: &Storage) -> Result<(), DatasetError> {
+async fn in_place(runner: &ShardRunner, storage: &Storage) -> Result<(), DatasetError> {
     let since = Instant::now();
     loop {
         match storage.confirm().await {
-            Err(error) if error.kind() == ErrorKind::StorageSwapped && !workshop.own_storage => {
+            Err(error) if error.kind() == ErrorKind::StorageSwapped && !runner.own_storage => {
                 if since.elapsed() >= AWAY_MAX {
                     return Err(error);
                 }

@@ -16,7 +16,7 @@ use crate::failpoint;
 use crate::meter::{Meter, Stage};
 use crate::plan::{self, ChunkPlan, Layout, Row};
 use crate::pools::{ForwardResult, ForwardTask, Pools, TOKENIZE_TEXTS_MAX, TokenizeTask};
-use crate::queue::Lane;
+use crate::queue::ShardQueue;
 
 /// Chunks read ahead of the tokenizer.
 const CHUNKS_READ_MAX: usize = 1;
@@ -68,10 +68,10 @@ impl Stages<'_> {
     ) -> Result<(String, FileSummary), ShardError> {
         let (read, chunks) = mpsc::channel(CHUNKS_READ_MAX);
         let (planned, in_flight) = mpsc::channel(CHUNKS_IN_FLIGHT_MAX - 1);
-        let lane = self.pools.forward.open();
+        let queue = self.pools.forward.open();
         let (input, (), summary) = tokio::try_join!(
             self.read(reader, read),
-            self.encode(chunks, &lane, planned),
+            self.encode(chunks, &queue, planned),
             self.write(in_flight, writer)
         )?;
         Ok((input, summary))
@@ -108,7 +108,7 @@ impl Stages<'_> {
     async fn encode(
         &self,
         mut chunks: mpsc::Receiver<RecordChunk>,
-        lane: &Lane<ForwardTask>,
+        queue: &ShardQueue<ForwardTask>,
         planned: mpsc::Sender<ChunkInFlight>,
     ) -> Result<(), ShardError> {
         while let Some(RecordChunk { first_row, texts, kept }) = chunks.recv().await {
@@ -116,9 +116,9 @@ impl Stages<'_> {
             let plan = self.meter.time(Stage::Plan, || plan::plan(&rows, self.model.batch_tokens));
             drop(rows);
             self.refuse_rejects(first_row, plan.layout.first_reject())?;
-            // Room among the chunks in flight comes first, the batches after it: the lane stays bounded.
+            // Room among the chunks in flight comes first, the batches after it: the queue stays bounded.
             let room = planned.reserve().await.map_err(|_| ShardError::Stopping)?;
-            room.send(self.submit(first_row, kept, plan, lane));
+            room.send(self.submit(first_row, kept, plan, queue));
         }
         Ok(())
     }
@@ -144,13 +144,19 @@ impl Stages<'_> {
         Ok(rows)
     }
 
-    fn submit(&self, first_row: u64, kept: RecordBatch, plan: ChunkPlan, lane: &Lane<ForwardTask>) -> ChunkInFlight {
+    fn submit(
+        &self,
+        first_row: u64,
+        kept: RecordBatch,
+        plan: ChunkPlan,
+        queue: &ShardQueue<ForwardTask>,
+    ) -> ChunkInFlight {
         let ChunkPlan { batches, layout } = plan;
         self.meter.add_rows(layout.rejects(), 0);
         self.meter.add_repeats(layout.repeats());
         let count = batches.len();
         let (reply, results) = mpsc::channel(count.max(1));
-        lane.push(batches.into_iter().map(|planned| ForwardTask {
+        queue.push(batches.into_iter().map(|planned| ForwardTask {
             model: Arc::clone(&self.model),
             planned,
             meter: Arc::clone(&self.meter),

@@ -85,7 +85,7 @@ pub(crate) async fn hot_path(url: &str) {
         let grant = store.lease(session, RequestId::generate(), 1).await.unwrap().remove(0).into_whole().unwrap();
         leases.push(asked.elapsed());
         let progress = Progress { shard: grant.shard, epoch: grant.epoch, rows_done: round, tokens_done: round };
-        assert!(!store.beat(session, &[progress]).await.unwrap().session_lost);
+        assert!(!store.heartbeat(session, &[progress]).await.unwrap().session_lost);
         store.expire_sessions().await.unwrap();
         store.trip_breakers().await.unwrap();
         store.quarantine_sessions().await.unwrap();

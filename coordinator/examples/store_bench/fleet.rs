@@ -82,7 +82,7 @@ impl Held {
 struct Seen {
     leases: Vec<Duration>,
     commits: Vec<Duration>,
-    beats: Vec<Duration>,
+    heartbeats: Vec<Duration>,
 }
 
 /// Lets so many workers work for a while, and prints how long they waited.
@@ -129,7 +129,7 @@ impl Period<'_> {
     fn end(self, fleet: &Fleet) -> String {
         let mut seen = std::mem::take(&mut *fleet.seen.lock().unwrap());
         let took = self.since.elapsed().as_secs_f64();
-        let waited = [("lease", &mut seen.leases), ("commit", &mut seen.commits), ("heartbeat", &mut seen.beats)]
+        let waited = [("lease", &mut seen.leases), ("commit", &mut seen.commits), ("heartbeat", &mut seen.heartbeats)]
             .map(|(call, waits)| format!("{call} {} ({:.0}/s)", percentiles(waits), waits.len() as f64 / took));
         let cores = (self.at.cpu_seconds() - self.cpu) / took;
         format!("{took:.0} s: {}; coordinator {cores:.2} cores", waited.join(", "))
@@ -161,7 +161,7 @@ async fn serve(fleet: &Arc<Fleet>, client: &WorkClient, mut takes: Duration) -> 
     let every = Duration::from_millis(session.heartbeat_ms);
     let over = fleet.over.child_token();
     let beating =
-        tokio::spawn(beat(Arc::clone(fleet), over.clone(), client.clone(), session.id, Arc::clone(&held), every));
+        tokio::spawn(heartbeat(Arc::clone(fleet), over.clone(), client.clone(), session.id, Arc::clone(&held), every));
     while !over.is_cancelled() {
         let wants = 2 - held.lock().unwrap().grants.len() as u32;
         let (asked, request) = (Instant::now(), RequestId::generate());
@@ -207,7 +207,7 @@ async fn commit(fleet: &Fleet, client: &WorkClient, session: SessionId, grant: &
 }
 
 /// Says every so often that the worker lives, and how far its shards are. What gets no answer waits for the next time.
-async fn beat(
+async fn heartbeat(
     fleet: Arc<Fleet>,
     over: CancellationToken,
     client: WorkClient,
@@ -224,7 +224,7 @@ async fn beat(
         let told: Vec<Progress> = held.lock().unwrap().grants.iter().map(progress).collect();
         let asked = Instant::now();
         let answer = client.heartbeat(session, &told).await;
-        fleet.seen.lock().unwrap().beats.push(asked.elapsed());
+        fleet.seen.lock().unwrap().heartbeats.push(asked.elapsed());
         let Ok(answer) = answer else {
             fleet.failed.fetch_add(1, Ordering::Relaxed);
             continue;

@@ -108,7 +108,7 @@ async fn beats(store: &Store, each: Duration) {
                 .map(|(shard, epoch)| Progress { shard: *shard, epoch: *epoch, rows_done, tokens_done: rows_done })
                 .collect();
             let (store, session) = (store.clone(), *session);
-            tokio::spawn(async move { store.beat(session, &progress).await.unwrap() })
+            tokio::spawn(async move { store.heartbeat(session, &progress).await.unwrap() })
         });
         for beat in round.collect::<Vec<_>>() {
             assert!(!beat.await.unwrap().session_lost);

@@ -69,7 +69,7 @@ impl Metrics {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let pages = Router::new().route("/metrics", get(metrics)).route("/healthz", get(health));
-        let pages = pages.with_state(Source { metrics: self.clone(), store, numbers: Arc::default() });
+        let pages = pages.with_state(Pages { metrics: self.clone(), store, numbers: Arc::default() });
         let mut accepted = pin!(connections::capped(incoming, CONNECTIONS_MAX, HEADER_TIMEOUT));
         loop {
             let io = tokio::select! {
@@ -107,7 +107,7 @@ type LastNumbers = (Instant, Option<Arc<Numbers>>);
 
 /// Where the pages take their numbers from.
 #[derive(Clone)]
-struct Source {
+struct Pages {
     metrics: Metrics,
     store: Store,
     /// What the database said last, and when.
@@ -121,7 +121,7 @@ struct Numbers {
     unended: Vec<JobBrief>,
 }
 
-impl Source {
+impl Pages {
     /// Returns what the database knows, at most [`NUMBERS_FRESH`] old, or `None` where it does not answer. Pages that are
     /// requested at the same time share one answer.
     async fn numbers(&self) -> Option<Arc<Numbers>> {
@@ -153,7 +153,7 @@ async fn answered<T>(question: impl Future<Output = Result<T, StoreError>>) -> O
 }
 
 /// `GET /metrics`.
-async fn metrics(State(source): State<Source>) -> ([(axum::http::HeaderName, &'static str); 1], String) {
+async fn metrics(State(source): State<Pages>) -> ([(axum::http::HeaderName, &'static str); 1], String) {
     let numbers = match answered(source.store.ping()).await {
         Some(()) => source.numbers().await,
         None => None,
@@ -162,7 +162,7 @@ async fn metrics(State(source): State<Source>) -> ([(axum::http::HeaderName, &'s
 }
 
 /// `GET /healthz`: whether this coordinator can do anything for anybody.
-async fn health(State(source): State<Source>) -> (StatusCode, &'static str) {
+async fn health(State(source): State<Pages>) -> (StatusCode, &'static str) {
     match answered(source.store.ping()).await {
         Some(_) => (StatusCode::OK, "ok\n"),
         None => (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n"),

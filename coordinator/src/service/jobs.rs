@@ -13,7 +13,7 @@ use tonic::{Code, Request, Response, Status};
 use tracing::{info, warn};
 
 use super::storage::said;
-use super::{Answer, Lane, Service, caller_of, missing, refused, sees, status_of};
+use super::{Answer, Priority, Service, caller_of, missing, refused, sees, status_of};
 use crate::access::{Identity, Role};
 use crate::context::Context;
 use crate::roots::RootError;
@@ -48,7 +48,7 @@ impl Jobs for Service {
         let context = self.context.clone();
         check_sources(&context, &spec)?;
         let status =
-            self.detached(Lane::Other, async move { submit(&context, caller.as_ref(), job, &spec).await }).await?;
+            self.detached(Priority::Other, async move { submit(&context, caller.as_ref(), job, &spec).await }).await?;
         Ok(Response::new((&status).into()))
     }
 
@@ -70,7 +70,7 @@ impl Jobs for Service {
         let context = self.context.clone();
         let wanted = Listed { before, owner: owner_seen(caller), limit, specs: !request.without_specs };
         let page =
-            self.detached(Lane::Other, async move { page_of(&context, wanted).await.map_err(status_of) }).await?;
+            self.detached(Priority::Other, async move { page_of(&context, wanted).await.map_err(status_of) }).await?;
         Ok(Response::new(page))
     }
 
@@ -96,7 +96,7 @@ impl Jobs for Service {
         let job: JobId = id("job_id", &job_id).map_err(refused)?;
         let context = self.context.clone();
         let status = self
-            .detached(Lane::Other, async move {
+            .detached(Priority::Other, async move {
                 show(&context, caller.as_ref(), job).await?;
                 repair(&context, job, &shard_indexes).await
             })
@@ -114,7 +114,7 @@ impl Jobs for Service {
         };
         let context = self.context.clone();
         let winners = self
-            .detached(Lane::Other, async move {
+            .detached(Priority::Other, async move {
                 show(&context, caller.as_ref(), job).await?;
                 context.store.winners(job, request.after_index, limit).await.map_err(status_of)
             })
@@ -131,7 +131,7 @@ impl Service {
         let job: JobId = id("job_id", &request.into_inner().job_id).map_err(refused)?;
         let context = self.context.clone();
         let status = self
-            .detached(Lane::Other, async move {
+            .detached(Priority::Other, async move {
                 let seen = show(&context, caller.as_ref(), job).await?;
                 if let Action::Get = action {
                     return Ok(seen);

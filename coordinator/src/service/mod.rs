@@ -41,14 +41,14 @@ type Answer<T> = Result<Response<T>, Status>;
 #[derive(Clone)]
 struct Service {
     context: Arc<Context>,
-    lanes: Arc<Lanes>,
+    limits: Arc<CallLimits>,
     pacer: Arc<Pacer>,
     source_tasks: Arc<SourceTasks>,
 }
 
-/// How many calls run at once. Commits and heartbeats have a lane of their own: a flood of anything else must not keep
+/// How many calls run at once. Commits and heartbeats have a priority of their own: a flood of anything else must not keep
 /// finished work from being recorded.
-struct Lanes {
+struct CallLimits {
     vital: Arc<Semaphore>,
     other: Arc<Semaphore>,
     /// Objects that are being relayed.
@@ -56,7 +56,7 @@ struct Lanes {
 }
 
 #[derive(Clone, Copy)]
-enum Lane {
+enum Priority {
     Vital,
     Other,
 }
@@ -68,22 +68,22 @@ impl Service {
         let other = Arc::new(Semaphore::new(config.calls_other_max));
         let relay = Arc::new(Semaphore::new(config.relays_max));
         let pacer = Arc::new(Pacer::new(config.idle));
-        let lanes = Arc::new(Lanes { vital, other, relay });
-        Self { context, lanes, pacer, source_tasks: Arc::default() }
+        let limits = Arc::new(CallLimits { vital, other, relay });
+        Self { context, limits, pacer, source_tasks: Arc::default() }
     }
 
     /// Runs the work of a call to its end, also when the client goes away in the middle: tonic drops the future of a
     /// handler then, and a transaction must not be dropped half-way.
-    async fn detached<T, F>(&self, lane: Lane, work: F) -> Result<T, Status>
+    async fn detached<T, F>(&self, priority: Priority, work: F) -> Result<T, Status>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Status>> + Send + 'static,
     {
-        let lane = match lane {
-            Lane::Vital => &self.lanes.vital,
-            Lane::Other => &self.lanes.other,
+        let priority = match priority {
+            Priority::Vital => &self.limits.vital,
+            Priority::Other => &self.limits.other,
         };
-        let permit = Arc::clone(lane).acquire_owned().await.map_err(|_| Status::unavailable("shutting down"))?;
+        let permit = Arc::clone(priority).acquire_owned().await.map_err(|_| Status::unavailable("shutting down"))?;
         let task = self.context.calls.spawn(async move {
             let result = work.await;
             drop(permit);

@@ -21,7 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{debug, warn};
 
-use super::{Answer, Lane, Service, caller_of, refused, sees, status_of};
+use super::{Answer, Priority, Service, caller_of, refused, sees, status_of};
 use crate::access::{Identity, Role};
 use crate::context::Context;
 use crate::roots::RootError;
@@ -49,9 +49,9 @@ enum Named {
     Source { job: JobId, index: usize },
 }
 
-/// What somebody wants of an object.
+/// What a caller asks to do with an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wish {
+enum Access {
     Read,
     Write,
 }
@@ -67,27 +67,27 @@ impl StorageService for Service {
     async fn head(&self, request: Request<wire::HeadRequest>) -> Answer<wire::ObjectInfo> {
         let caller = caller_of(&request);
         let key = request.into_inner().key;
-        let name = may(caller.as_ref(), &key, Wish::Read)?;
+        let name = may(caller.as_ref(), &key, Access::Read)?;
         let service = self.clone();
         let work = async move {
             of_own_job(&service.context, caller.as_ref(), &name).await?;
             Ok(open(&service.context, &key).await?.info)
         };
-        let info = self.detached(Lane::Other, work).await?;
+        let info = self.detached(Priority::Other, work).await?;
         Ok(Response::new(info))
     }
 
     async fn read(&self, request: Request<wire::ReadRequest>) -> Answer<Chunks> {
         let caller = caller_of(&request);
         let request = request.into_inner();
-        let name = may(caller.as_ref(), &request.key, Wish::Read)?;
+        let name = may(caller.as_ref(), &request.key, Access::Read)?;
         let permit = self.relay_permit()?;
         let (service, key) = (self.clone(), request.key.clone());
         let work = async move {
             of_own_job(&service.context, caller.as_ref(), &name).await?;
             open(&service.context, &key).await
         };
-        let object = self.detached(Lane::Other, work).await?;
+        let object = self.detached(Priority::Other, work).await?;
         if request.if_match.is_some() && request.if_match != object.info.etag {
             return Err(Status::failed_precondition(format!("`{}` is another by now", request.key)));
         }
@@ -125,7 +125,8 @@ impl StorageService for Service {
         let caller = caller_of(&request);
         let request = request.into_inner();
         let context = self.context.clone();
-        let page = self.detached(Lane::Other, async move { list(&context, caller.as_ref(), &request).await }).await?;
+        let page =
+            self.detached(Priority::Other, async move { list(&context, caller.as_ref(), &request).await }).await?;
         Ok(Response::new(page))
     }
 }
@@ -133,7 +134,7 @@ impl StorageService for Service {
 impl Service {
     /// Takes one of the places for streams; a client without one comes again.
     fn relay_permit(&self) -> Result<tokio::sync::OwnedSemaphorePermit, Status> {
-        Arc::clone(&self.lanes.relay)
+        Arc::clone(&self.limits.relay)
             .try_acquire_owned()
             .map_err(|_| Status::resource_exhausted("too many objects are being relayed, ask again later"))
     }
@@ -250,7 +251,7 @@ async fn store(
 ) -> Result<wire::ObjectInfo, Status> {
     let mut first = next(&mut chunks).await?.ok_or_else(|| Status::invalid_argument("nothing was sent"))?;
     let key = std::mem::take(&mut first.key);
-    let name = may(caller, &key, Wish::Write)?;
+    let name = may(caller, &key, Access::Write)?;
     may_write(context, &key, &name).await?;
     let storage = &context.storage;
     storage.confirm().await.map_err(|error| said(&error))?;
@@ -314,22 +315,22 @@ async fn next(chunks: &mut Streaming<wire::WriteChunk>) -> Result<Option<wire::W
     }
 }
 
-/// Says what a key names, where the caller may do with it as they wish. Workers need sources and write outputs, clients
+/// Returns what a key names, if the caller may access it so. Workers need sources and write outputs, clients
 /// write uploads and read results.
-fn may(caller: Option<&Identity>, key: &str, wish: Wish) -> Result<Named, Status> {
+fn may(caller: Option<&Identity>, key: &str, access: Access) -> Result<Named, Status> {
     let name = named(key).ok_or_else(|| unnamed(key))?;
     let Some(caller) = caller else { return Ok(name) };
-    let is_allowed = match (&name, wish) {
-        (Named::StorageId | Named::OfJob { .. }, Wish::Read) => true,
-        (Named::Source { .. }, Wish::Read) | (Named::OfJob { .. }, Wish::Write) => caller.role == Role::Worker,
-        (Named::Upload { .. }, Wish::Read) => caller.role != Role::Reader,
-        (Named::Upload { .. }, Wish::Write) => matches!(caller.role, Role::Submitter | Role::Admin),
-        (Named::StorageId | Named::Source { .. }, Wish::Write) => false,
+    let is_allowed = match (&name, access) {
+        (Named::StorageId | Named::OfJob { .. }, Access::Read) => true,
+        (Named::Source { .. }, Access::Read) | (Named::OfJob { .. }, Access::Write) => caller.role == Role::Worker,
+        (Named::Upload { .. }, Access::Read) => caller.role != Role::Reader,
+        (Named::Upload { .. }, Access::Write) => matches!(caller.role, Role::Submitter | Role::Admin),
+        (Named::StorageId | Named::Source { .. }, Access::Write) => false,
     };
     if is_allowed {
         return Ok(name);
     }
-    warn!(identity = caller.name, role = %caller.role, ?wish, "an object was refused");
+    warn!(identity = caller.name, role = %caller.role, ?access, "an object was refused");
     Err(Status::permission_denied(format!("`{}` may not do this with `{key}`", caller.name)))
 }
 
@@ -476,8 +477,8 @@ mod tests {
         ];
         for (role, read, write) in cases {
             let caller = Identity { name: "x".to_owned(), role };
-            let allowed = |wish| keys.each_ref().map(|key| may(Some(&caller), key, wish).is_ok());
-            assert_eq!((allowed(Wish::Read), allowed(Wish::Write)), (read, write), "{role}");
+            let allowed = |access| keys.each_ref().map(|key| may(Some(&caller), key, access).is_ok());
+            assert_eq!((allowed(Access::Read), allowed(Access::Write)), (read, write), "{role}");
         }
     }
 

@@ -13,7 +13,7 @@ use proto::{Epoch, JobId, RequestId, SessionId, ShardId};
 use tonic::{Request, Response, Status};
 use tracing::{debug, info, warn};
 
-use super::{Answer, Lane, Service, caller_of, missing, refused, session_of, status_of};
+use super::{Answer, Priority, Service, caller_of, missing, refused, session_of, status_of};
 use crate::access::{self, Identity};
 use crate::context::{Context, clean};
 use crate::judge::{Moment, verdict};
@@ -33,7 +33,7 @@ impl Work for Service {
         let worker = tidy(request.into_inner().into());
         let context = self.context.clone();
         let session = self
-            .detached(Lane::Vital, async move {
+            .detached(Priority::Vital, async move {
                 let session = open(&context, &worker, caller.as_ref()).await.map_err(status_of)?;
                 info!(session.id = %session, worker = worker.name, version = worker.version, "session opened");
                 Ok(session)
@@ -53,11 +53,11 @@ impl Work for Service {
         let caller = caller_of(&request);
         let request = request.into_inner();
         let session = session_of(caller.as_ref(), &request.session_id)?;
-        let wish: RequestId = id("request_id", &request.request_id).map_err(refused)?;
+        let request_id: RequestId = id("request_id", &request.request_id).map_err(refused)?;
         let (context, tasks) = (self.context.clone(), Arc::clone(&self.source_tasks));
         let grants = self
-            .detached(Lane::Other, async move {
-                let granted = context.store.lease_known(session, wish, request.max, request.revision).await;
+            .detached(Priority::Other, async move {
+                let granted = context.store.lease_known(session, request_id, request.max, request.revision).await;
                 let granted = granted.map_err(status_of)?;
                 for (shard, epoch) in granted.iter().map(Granted::lease) {
                     debug!(shard.id = %shard, %epoch, session.id = %session, "shard leased");
@@ -80,7 +80,7 @@ impl Work for Service {
         let (context, tasks) = (self.context.clone(), Arc::clone(&self.source_tasks));
         let key = (job, request.source_index);
         let piece = async move { tasks.piece(&context, key, request.start).await };
-        Ok(Response::new(self.detached(Lane::Other, piece).await?))
+        Ok(Response::new(self.detached(Priority::Other, piece).await?))
     }
 
     async fn heartbeat(&self, request: Request<wire::HeartbeatRequest>) -> Answer<wire::HeartbeatResponse> {
@@ -90,10 +90,12 @@ impl Work for Service {
         let progress: Vec<Progress> =
             request.progress.into_iter().map(TryInto::try_into).collect::<Result<_, _>>().map_err(refused)?;
         let context = self.context.clone();
-        let beat = self
-            .detached(Lane::Vital, async move { context.store.beat(session, &progress).await.map_err(status_of) })
+        let reply =
+            self.detached(Priority::Vital, async move {
+                context.store.heartbeat(session, &progress).await.map_err(status_of)
+            })
             .await?;
-        Ok(Response::new((&beat).into()))
+        Ok(Response::new((&reply).into()))
     }
 
     async fn commit(&self, request: Request<wire::CommitRequest>) -> Answer<wire::CommitResponse> {
@@ -103,8 +105,9 @@ impl Work for Service {
         let (shard, epoch) = lease_of(request.lease)?;
         let output: Output = request.output.ok_or_else(|| missing("output"))?.try_into().map_err(refused)?;
         let context = self.context.clone();
-        let outcome =
-            self.detached(Lane::Vital, async move { commit(&context, session, shard, epoch, &output).await }).await?;
+        let outcome = self
+            .detached(Priority::Vital, async move { commit(&context, session, shard, epoch, &output).await })
+            .await?;
         Ok(Response::new(wire::CommitResponse { outcome: wire::CommitOutcome::from(outcome).into() }))
     }
 
@@ -116,7 +119,7 @@ impl Work for Service {
         let class = failure_class(request.class);
         let message = clean(&request.message, MESSAGE_BYTES_MAX);
         let context = self.context.clone();
-        self.detached(Lane::Vital, async move {
+        self.detached(Priority::Vital, async move {
             let stood = context.store.fail(session, shard, epoch, class, &message).await.map_err(status_of)?;
             warn!(shard.id = %shard, %epoch, ?class, message, stood, "attempt failed");
             // It may have been the last attempt that the job had.
@@ -134,7 +137,7 @@ impl Work for Service {
         let (shard, epoch) = lease_of(request.lease)?;
         let context = self.context.clone();
         self.detached(
-            Lane::Vital,
+            Priority::Vital,
             async move { context.store.release(session, shard, epoch).await.map_err(status_of) },
         )
         .await?;
@@ -145,7 +148,7 @@ impl Work for Service {
     async fn close_session(&self, request: Request<wire::CloseSessionRequest>) -> Answer<wire::CloseSessionResponse> {
         let session = session_of(caller_of(&request).as_ref(), &request.into_inner().session_id)?;
         let context = self.context.clone();
-        self.detached(Lane::Vital, async move { context.store.close_session(session).await.map_err(status_of) })
+        self.detached(Priority::Vital, async move { context.store.close_session(session).await.map_err(status_of) })
             .await?;
         info!(session.id = %session, "session closed");
         Ok(Response::new(wire::CloseSessionResponse {}))

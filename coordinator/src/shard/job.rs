@@ -156,16 +156,16 @@ impl Job {
     /// Whether the manifest can be written: every shard is committed, or, where holes are allowed, some are and the
     /// others are dead.
     pub fn is_complete(&self, shards: &ShardCounts) -> bool {
-        shards.pending + shards.running + shards.cancelled == 0 && (shards.dead == 0 || self.bears_holes(shards))
+        shards.pending + shards.running + shards.cancelled == 0 && (shards.dead == 0 || self.allows_holes(shards))
     }
 
     /// Whether nothing is left to do, and dead shards keep the manifest from being written.
     pub fn is_exhausted(&self, shards: &ShardCounts) -> bool {
-        shards.pending + shards.running == 0 && shards.dead > 0 && !self.bears_holes(shards)
+        shards.pending + shards.running == 0 && shards.dead > 0 && !self.allows_holes(shards)
     }
 
     /// Whether dead shards do not keep the manifest from being written.
-    fn bears_holes(&self, shards: &ShardCounts) -> bool {
+    fn allows_holes(&self, shards: &ShardCounts) -> bool {
         self.allow_partial && shards.committed > 0
     }
 }

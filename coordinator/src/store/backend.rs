@@ -45,9 +45,9 @@ pub(crate) struct NewJob {
     pub(crate) revision: u32,
 }
 
-/// A wish for shards.
+/// A request for leases.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wish {
+pub(crate) struct LeaseRequest {
     pub(crate) session: SessionId,
     pub(crate) request: RequestId,
     pub(crate) max: u32,
@@ -184,17 +184,17 @@ pub(crate) trait Backend: Reads + Leadership {
     fn open_session(&self, session: NewSession) -> Answer<'_, ()>;
     /// Live session: extends it, records progress; live attempts of its own that it does not report although they were
     /// granted a TTL ago or earlier: released. Returns which of the reported leases stand. `None`: the session is lost.
-    fn beat(&self, session: SessionId, progress: Vec<Progress>) -> Answer<'_, Option<Vec<bool>>>;
+    fn heartbeat(&self, session: SessionId, progress: Vec<Progress>) -> Answer<'_, Option<Vec<bool>>>;
     /// Live session (`None`: every one): dead, its live attempts released, their shards pending.
     fn close_sessions(&self, session: Option<SessionId>) -> Answer<'_, ()>;
     /// Live, unexpired session, pending shards of active jobs that are not paused and of no later revision: leases up to `max` within the
     /// session's limit. A suspect goes alone, to a session that holds nothing; while one waits, sessions that hold
     /// something get nothing. A repeated request gets what it was granted. `None`: the session is lost.
-    fn lease(&self, wish: Wish) -> Answer<'_, Option<Vec<Granted>>>;
+    fn lease(&self, lease_request: LeaseRequest) -> Answer<'_, Option<Vec<Granted>>>;
     /// Live, unexpired session that holds nothing and whose request is new; running job without pending shards, nearly
     /// done: a second attempt at the shard that has been running longest, if that is long, it has one attempt, another
     /// session holds it, and the job has not had too many copies.
-    fn copy_slow(&self, wish: Wish) -> Answer<'_, Vec<Granted>>;
+    fn copy_slow(&self, lease_request: LeaseRequest) -> Answer<'_, Vec<Granted>>;
     /// Live attempt of this session and name, active job, right number of rows, the input
     /// that an earlier output was made of: attempt and shard committed, other attempts at it have lost the race.
     fn commit(&self, commit: Commit) -> Answer<'_, bool>;

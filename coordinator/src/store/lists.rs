@@ -68,12 +68,12 @@ impl Store {
     }
 
     async fn briefs(&self, page: Page) -> Result<Vec<JobBrief>> {
-        Ok(self.backend.briefs(page).await?.into_iter().map(|brief| self.worried(brief)).collect())
+        Ok(self.backend.briefs(page).await?.into_iter().map(|brief| self.hide_brief_starvation(brief)).collect())
     }
 
     /// A job without workers is not starved at once: they may be about to come back.
-    fn worried(&self, brief: JobBrief) -> JobBrief {
-        let worry_ms = self.policy.starved_ms.unsigned_abs();
-        JobBrief { starved_ms: if brief.starved_ms < worry_ms { 0 } else { brief.starved_ms }, ..brief }
+    fn hide_brief_starvation(&self, brief: JobBrief) -> JobBrief {
+        let shown_after_ms = self.policy.starved_ms.unsigned_abs();
+        JobBrief { starved_ms: if brief.starved_ms < shown_after_ms { 0 } else { brief.starved_ms }, ..brief }
     }
 }

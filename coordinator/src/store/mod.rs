@@ -28,7 +28,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use dataset::{Cursor, PlannedSource, Slice};
 use proto::job::{JobSpec, JobState};
 use proto::revision::{self, REVISION};
-use proto::work::{Beat, CommitOutcome, Directive, FailureClass, Granted, Output, Progress, SourceTask, WorkerInfo};
+use proto::work::{
+    CommitOutcome, Directive, FailureClass, Granted, HeartbeatReply, Output, Progress, SourceTask, WorkerInfo,
+};
 use proto::{Epoch, JobId, RequestId, SessionId, ShardId};
 use uuid::Uuid;
 
@@ -41,7 +43,7 @@ pub use winners::{Holes, Winners};
 use crate::clock::Clock;
 use crate::policy::{Policy, Verdict};
 use crate::shard::{LeaseRef, Refusal, attempt_of_key};
-use backend::{Backend, Commit, Failure, JobChange, NewJob, NewSession, ShardPage, Task, Tripped, Wish};
+use backend::{Backend, Commit, Failure, JobChange, LeaseRequest, NewJob, NewSession, ShardPage, Task, Tripped};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -301,12 +303,12 @@ impl Store {
     }
 
     /// Takes a heartbeat: extends the session, records progress, and says of every reported lease whether it stands.
-    pub async fn beat(&self, session: SessionId, progress: &[Progress]) -> Result<Beat> {
-        let Some(standing) = self.backend.beat(session, progress.to_vec()).await? else {
-            return Ok(Beat { directives: vec![Directive::Revoke; progress.len()], session_lost: true });
+    pub async fn heartbeat(&self, session: SessionId, progress: &[Progress]) -> Result<HeartbeatReply> {
+        let Some(standing) = self.backend.heartbeat(session, progress.to_vec()).await? else {
+            return Ok(HeartbeatReply { directives: vec![Directive::Revoke; progress.len()], session_lost: true });
         };
         let directive = |stands| if stands { Directive::Continue } else { Directive::Revoke };
-        Ok(Beat { directives: standing.into_iter().map(directive).collect(), session_lost: false })
+        Ok(HeartbeatReply { directives: standing.into_iter().map(directive).collect(), session_lost: false })
     }
 
     /// Ends a session in peace: its leases go back at once, and nothing is counted. Repeating it is fine.
@@ -334,10 +336,10 @@ impl Store {
         max: u32,
         revision: u32,
     ) -> Result<Vec<Granted>> {
-        let wish = Wish { session, request, max, revision: revision.min(self.revision) };
-        let granted = self.backend.lease(wish).await?.ok_or(StoreError::SessionLost { session })?;
+        let lease_request = LeaseRequest { session, request, max, revision: revision.min(self.revision) };
+        let granted = self.backend.lease(lease_request).await?.ok_or(StoreError::SessionLost { session })?;
         if granted.is_empty() && max > 0 && self.looks_for_slow_shards() {
-            let copies = self.backend.copy_slow(wish).await?;
+            let copies = self.backend.copy_slow(lease_request).await?;
             if copies.is_empty() {
                 self.slow_looked_ms.store(self.clock.now_ms(), Ordering::Relaxed);
             }

@@ -307,8 +307,8 @@ proptest! {
         let back = Progress::try_from(bytes_and_back(wire::Progress::from(&progress))).unwrap();
         prop_assert_eq!(back, progress);
 
-        let beat = Beat { directives, session_lost };
-        prop_assert_eq!(Beat::from(bytes_and_back(wire::HeartbeatResponse::from(&beat))), beat);
+        let beat = HeartbeatReply { directives, session_lost };
+        prop_assert_eq!(HeartbeatReply::from(bytes_and_back(wire::HeartbeatResponse::from(&beat))), beat);
     }
 }
 

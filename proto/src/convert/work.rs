@@ -8,8 +8,8 @@ use crate::generated as wire;
 use crate::ids::{Epoch, ShardId};
 use crate::job::OnBadRow;
 use crate::work::{
-    Beat, CommitOutcome, Directive, FailureClass, Grant, Granted, Leased, LightGrant, Output, Progress, RowWindow,
-    Session, SourceTask, WorkerInfo,
+    CommitOutcome, Directive, FailureClass, Grant, Granted, HeartbeatReply, Leased, LightGrant, Output, Progress,
+    RowWindow, Session, SourceTask, WorkerInfo,
 };
 
 twin_enum!(known_outcome, CommitOutcome, wire::CommitOutcome, "outcome", [Committed, Stale, LostRace, Cancelled]);
@@ -316,8 +316,8 @@ impl TryFrom<wire::Progress> for Progress {
     }
 }
 
-impl From<&Beat> for wire::HeartbeatResponse {
-    fn from(beat: &Beat) -> Self {
+impl From<&HeartbeatReply> for wire::HeartbeatResponse {
+    fn from(beat: &HeartbeatReply) -> Self {
         Self {
             directives: beat.directives.iter().map(|&each| wire::Directive::from(each).into()).collect(),
             session_lost: beat.session_lost,
@@ -325,7 +325,7 @@ impl From<&Beat> for wire::HeartbeatResponse {
     }
 }
 
-impl From<wire::HeartbeatResponse> for Beat {
+impl From<wire::HeartbeatResponse> for HeartbeatReply {
     fn from(beat: wire::HeartbeatResponse) -> Self {
         Self { directives: beat.directives.into_iter().map(directive).collect(), session_lost: beat.session_lost }
     }

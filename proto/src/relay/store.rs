@@ -136,8 +136,8 @@ impl RelayStore {
             stored.ok_or_else(|| generic("the coordinator did not say what it stored"))
         });
         let (turn, _) = watch::channel(Turn::Part(0));
-        let shared = Arc::new(Shared { key: location.to_string(), chunks, turn, hasher: Mutex::default() });
-        Upload { shared, parts: 0, sent: Some(sent) }
+        let stream = Arc::new(PartStream { key: location.to_string(), chunks, turn, hasher: Mutex::default() });
+        Upload { stream, parts: 0, sent: Some(sent) }
     }
 }
 
@@ -220,14 +220,14 @@ enum Turn {
     Broken,
 }
 
-struct Shared {
+struct PartStream {
     key: String,
     chunks: mpsc::Sender<wire::WriteChunk>,
     turn: watch::Sender<Turn>,
     hasher: Mutex<Hasher>,
 }
 
-impl Shared {
+impl PartStream {
     fn hasher(&self) -> MutexGuard<'_, Hasher> {
         self.hasher.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -253,14 +253,14 @@ impl Shared {
 
 /// An object on its way. Dropped before it is completed, it comes to nothing.
 struct Upload {
-    shared: Arc<Shared>,
+    stream: Arc<PartStream>,
     parts: usize,
     sent: Option<JoinHandle<Result<wire::ObjectInfo>>>,
 }
 
 impl fmt::Debug for Upload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upload").field("key", &self.shared.key).field("parts", &self.parts).finish_non_exhaustive()
+        f.debug_struct("Upload").field("key", &self.stream.key).field("parts", &self.parts).finish_non_exhaustive()
     }
 }
 
@@ -282,27 +282,27 @@ impl Drop for Upload {
 #[async_trait]
 impl MultipartUpload for Upload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        let (shared, part) = (Arc::clone(&self.shared), self.parts);
+        let (stream, part) = (Arc::clone(&self.stream), self.parts);
         self.parts += 1;
         Box::pin(async move {
-            let mut turn = shared.turn.subscribe();
+            let mut turn = stream.turn.subscribe();
             let mine = turn.wait_for(|turn| matches!(turn, Turn::Broken) || *turn == Turn::Part(part)).await;
             let is_broken = mine.map_or(true, |turn| *turn == Turn::Broken);
             if is_broken {
                 return Err(generic("the upload broke off"));
             }
-            let sent = shared.send(part, data).await;
-            shared.turn.send_replace(if sent.is_ok() { Turn::Part(part + 1) } else { Turn::Broken });
+            let sent = stream.send(part, data).await;
+            stream.turn.send_replace(if sent.is_ok() { Turn::Part(part + 1) } else { Turn::Broken });
             sent
         })
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        let key = if self.parts == 0 { self.shared.key.clone() } else { String::new() };
-        let blake3 = self.shared.hasher().finalize().to_hex().to_string();
+        let key = if self.parts == 0 { self.stream.key.clone() } else { String::new() };
+        let blake3 = self.stream.hasher().finalize().to_hex().to_string();
         let last = wire::WriteChunk { key, data: Vec::new(), blake3: Some(blake3) };
         // Where it cannot be sent, the coordinator has said why.
-        drop(self.shared.chunks.send(last).await);
+        drop(self.stream.chunks.send(last).await);
         let object = self.outcome().await?;
         Ok(PutResult { e_tag: object.etag, version: None, extensions: Default::default() })
     }

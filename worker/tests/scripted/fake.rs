@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 pub(crate) enum Event {
     SessionOpened,
     Leased(u64, u32),
-    Beat(u64, u32),
+    HeartbeatReply(u64, u32),
     Committed(u64, u32),
     Failed(u64, FailureClass, String),
     Released(u64, u32),
@@ -223,7 +223,7 @@ impl Work for Fake {
         for progress in request.progress {
             let Progress { shard, epoch, .. } = progress.try_into().unwrap();
             let key = (shard.index, epoch.0);
-            self.note(&mut state, Event::Beat(key.0, key.1));
+            self.note(&mut state, Event::HeartbeatReply(key.0, key.1));
             if self.script == Script::LoseFirstSession && state.sessions == 1 {
                 state.session = None;
                 for (_, grant) in std::mem::take(&mut state.leased) {
@@ -237,7 +237,7 @@ impl Work for Fake {
             }
             directives.push(if state.leased.contains_key(&key) { Directive::Continue } else { Directive::Revoke });
         }
-        let beat = proto::work::Beat { directives, session_lost: false };
+        let beat = proto::work::HeartbeatReply { directives, session_lost: false };
         Ok(Response::new((&beat).into()))
     }
 

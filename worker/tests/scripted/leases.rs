@@ -4,9 +4,10 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use dataset::{DatasetError, Storage};
+use futures::future::BoxFuture;
 use proto::work::{FailureClass, Grant, Output};
 use tokio_util::sync::CancellationToken;
-use worker::{Failed, Handed, Machine, Meter, Preload, WorkerError};
+use worker::{Failed, Meter, Preload, WorkerError, WorkerHost};
 
 use crate::fake::{Event, Fake, Script};
 use crate::rig::{Rig, committed, texts};
@@ -102,25 +103,25 @@ async fn what_a_source_has_in_common_is_fetched_once() {
 /// A machine that crashes at shard 0, and finds something wrong with every other.
 struct Crashing(Storage);
 
-impl Machine for Crashing {
-    fn storage<'a>(&'a self, _url: &'a str) -> Handed<'a, Result<Storage, DatasetError>> {
+impl WorkerHost for Crashing {
+    fn storage<'a>(&'a self, _url: &'a str) -> BoxFuture<'a, Result<Storage, DatasetError>> {
         Box::pin(std::future::ready(Ok(self.0.clone())))
     }
 
-    fn make<'a>(
+    fn embed_shard<'a>(
         &'a self,
         _storage: &'a Storage,
         grant: &'a Grant,
         _meter: &'a Arc<Meter>,
-    ) -> Handed<'a, Result<Output, Failed>> {
+    ) -> BoxFuture<'a, Result<Output, Failed>> {
         Box::pin(async move {
             assert_ne!(grant.shard.index, 0, "a bug");
             Err(Failed { class: FailureClass::Resource, message: "no room".to_owned() })
         })
     }
 
-    fn beat(&self, heart: Handed<'static, ()>) -> io::Result<Handed<'static, ()>> {
-        let task = tokio::spawn(heart);
+    fn spawn_heartbeat(&self, heartbeat: BoxFuture<'static, ()>) -> io::Result<BoxFuture<'static, ()>> {
+        let task = tokio::spawn(heartbeat);
         Ok(Box::pin(async move { drop(task.await) }))
     }
 }
@@ -130,8 +131,8 @@ async fn a_panic_over_a_shard_is_reported_as_its_failure() {
     let rig = Rig::new(&texts(300));
     let (fake, channel) = Fake::start(Script::Obliging, rig.storage().url(), rig.grants(100).await);
     let shutdown = CancellationToken::new();
-    let machine = Arc::new(Crashing(rig.storage()));
-    let worker = tokio::spawn(worker::serve(rig.config(), channel, machine, shutdown.clone()));
+    let host = Arc::new(Crashing(rig.storage()));
+    let worker = tokio::spawn(worker::serve(rig.config(), channel, host, shutdown.clone()));
     let failures = |events: &[Event]| events.iter().filter(|event| matches!(event, Event::Failed(..))).count();
     fake.until(|events| failures(events) == 3).await;
     shutdown.cancel();
@@ -185,7 +186,7 @@ async fn a_model_that_cannot_be_preloaded_ends_the_worker_before_its_first_lease
 async fn a_stopping_worker_gives_its_shards_back_and_says_goodbye() {
     let rig = Rig::new(&texts(3 * LONG));
     let grants = rig.grants(LONG as u64).await;
-    let leased = |events: &[Event]| events.iter().any(|event| matches!(event, Event::Beat(1, _)));
+    let leased = |events: &[Event]| events.iter().any(|event| matches!(event, Event::HeartbeatReply(1, _)));
     let (fake, summary) = rig.run_until(Script::Obliging, grants, leased).await;
     assert_eq!(summary.unwrap().shards, 0);
     let events = fake.events();

@@ -73,7 +73,7 @@ impl Straggling {
         }
         bed.advance_ms(40_000);
         for session in [slow, idle] {
-            bed.store.beat(session, &[]).await.unwrap();
+            bed.store.heartbeat(session, &[]).await.unwrap();
         }
         bed.advance_ms(19_999);
         assert!(bed.lease(idle, 1).await.is_empty(), "a minute is not over");
@@ -96,7 +96,7 @@ pub(super) async fn a_slow_shard_is_copied_once_and_the_first_commit_wins(bed: B
     assert_eq!(bed.commit(idle, &copies[0]).await, CommitOutcome::Committed);
     assert_eq!(bed.commit(slow, &straggler).await, CommitOutcome::LostRace);
     let progress = Progress { shard: straggler.shard, epoch: straggler.epoch, rows_done: 5, tokens_done: 5 };
-    assert_eq!(bed.store.beat(slow, &[progress]).await.unwrap().directives, [Directive::Revoke]);
+    assert_eq!(bed.store.heartbeat(slow, &[progress]).await.unwrap().directives, [Directive::Revoke]);
     let status = bed.status(job).await;
     assert_eq!((status.shards.committed, status.counts.rows), (10, 10 * ROWS));
     bed.assert_invariants().await;
@@ -247,7 +247,7 @@ pub(super) async fn a_worker_that_fails_what_others_complete_gets_no_more(bed: B
         assert_eq!(bed.store.quarantine_sessions().await.unwrap(), if done == 4 { vec![bad] } else { vec![] });
     }
     assert!(bed.lease(bad, 1).await.is_empty());
-    assert!(!bed.store.beat(bad, &[]).await.unwrap().session_lost, "it lives, and may finish what it has");
+    assert!(!bed.store.heartbeat(bad, &[]).await.unwrap().session_lost, "it lives, and may finish what it has");
     assert_eq!(bed.lease(good, 1).await.len(), 1);
     assert_eq!(bed.jobs().await[0].workers_quarantined, 1);
 }

@@ -15,7 +15,7 @@ async fn kill(bed: &Bed, session: SessionId, index: u64) {
         assert_eq!(grant.shard.index, index);
         bed.store.fail(session, grant.shard, grant.epoch, FailureClass::Transient, "disk on fire").await.unwrap();
         bed.advance_ms(20_000);
-        bed.store.beat(session, &[]).await.unwrap();
+        bed.store.heartbeat(session, &[]).await.unwrap();
     }
 }
 
@@ -128,7 +128,7 @@ pub(super) async fn a_dead_half_is_a_hole_among_the_rows_where_it_belongs(bed: B
             bed.commit(session, &grant).await;
         }
         bed.advance_ms(20_000);
-        bed.store.beat(session, &[]).await.unwrap();
+        bed.store.heartbeat(session, &[]).await.unwrap();
     }
     let status = bed.status(job).await;
     assert_eq!((status.shards.split, status.shards.dead, status.shards.pending), (1, 1, 0));

@@ -183,7 +183,7 @@ pub(super) async fn a_job_of_dead_shards_fails_and_names_the_first(bed: Bed) {
         assert_eq!(grant.shard.index, 0);
         bed.store.fail(session, grant.shard, grant.epoch, FailureClass::Transient, "disk on fire").await.unwrap();
         bed.advance_ms(20_000);
-        bed.store.beat(session, &[]).await.unwrap();
+        bed.store.heartbeat(session, &[]).await.unwrap();
     }
     let grant = bed.lease_one(session).await;
     assert_eq!(bed.commit(session, &grant).await, CommitOutcome::Committed);

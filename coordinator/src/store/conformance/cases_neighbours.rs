@@ -83,7 +83,7 @@ pub(super) async fn a_job_of_a_later_revision_is_neither_copied_nor_ended_by_oth
                 tokens_done: 1,
             };
             let held = if session == slow { vec![held] } else { Vec::new() };
-            bed.store.beat(session, &held).await.unwrap();
+            bed.store.heartbeat(session, &held).await.unwrap();
         }
     }
     assert!(old.lease(idle, RequestId::generate(), 1).await.unwrap().is_empty());
@@ -127,7 +127,7 @@ pub(super) async fn a_worker_gets_no_job_that_it_does_not_know(bed: Bed) {
     assert_eq!(bed.status(plain).await.workers_outdated, 0);
     for _ in 0..60 {
         bed.advance_ms(10_000);
-        bed.store.beat(older, &[]).await.unwrap();
+        bed.store.heartbeat(older, &[]).await.unwrap();
     }
     assert_eq!(bed.status(job).await.starved_ms, 600_000, "there is a worker, and it is none for this job");
 

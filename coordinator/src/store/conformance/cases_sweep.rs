@@ -18,7 +18,7 @@ pub(super) async fn a_dead_session_gives_its_shards_back(bed: Bed) {
     let kept = bed.lease_one(alive).await;
     for _ in 0..2 {
         bed.advance_ms(30_000);
-        bed.store.beat(alive, &[progress(&kept, 0)]).await.unwrap();
+        bed.store.heartbeat(alive, &[progress(&kept, 0)]).await.unwrap();
         let swept = bed.store.expire_sessions().await.unwrap();
         if bed.clock_ms() < super::fixture::EPOCH_MS + 60_000 {
             assert_eq!(swept, Swept::default());
@@ -39,7 +39,7 @@ pub(super) async fn a_heartbeat_keeps_the_session_and_tells_the_progress(bed: Be
     for round in 1..=4 {
         bed.advance_ms(30_000);
         let reports = [progress(&grants[0], round), progress(&grants[1], 2)];
-        let beat = bed.store.beat(session, &reports).await.unwrap();
+        let reply = bed.store.heartbeat(session, &reports).await.unwrap();
         assert_eq!((beat.directives, beat.session_lost), (vec![Directive::Continue; 2], false));
         assert_eq!(bed.store.expire_sessions().await.unwrap(), Swept::default());
     }
@@ -54,7 +54,7 @@ pub(super) async fn a_late_heartbeat_saves_a_session_that_nobody_has_buried(bed:
     let session = bed.session().await;
     let grant = bed.lease_one(session).await;
     bed.advance_ms(3_600_000);
-    assert!(!bed.store.beat(session, &[progress(&grant, 1)]).await.unwrap().session_lost);
+    assert!(!bed.store.heartbeat(session, &[progress(&grant, 1)]).await.unwrap().session_lost);
     assert_eq!(bed.commit(session, &grant).await, CommitOutcome::Committed);
 }
 
@@ -65,7 +65,7 @@ pub(super) async fn a_heartbeat_learns_of_a_revoked_lease(bed: Bed) {
     let session = bed.session().await;
     let grants = bed.lease(session, 2).await;
     bed.store.cancel(first).await.unwrap();
-    let beat = bed.store.beat(session, &[progress(&grants[0], 1), progress(&grants[1], 1)]).await.unwrap();
+    let reply = bed.store.heartbeat(session, &[progress(&grants[0], 1), progress(&grants[1], 1)]).await.unwrap();
     assert_eq!(beat.directives, [Directive::Revoke, Directive::Continue]);
 }
 
@@ -77,11 +77,11 @@ pub(super) async fn a_lease_that_its_worker_does_not_know_of_goes_back(bed: Bed)
     // The answer is lost, and the worker never asks for it again.
     let stray = bed.lease_one(session).await;
     bed.advance_ms(59_999);
-    assert!(!bed.store.beat(session, &[progress(&known, 1)]).await.unwrap().session_lost);
+    assert!(!bed.store.heartbeat(session, &[progress(&known, 1)]).await.unwrap().session_lost);
     assert_eq!(bed.status(job).await.shards.running, 2, "it may be on its way for a while");
     bed.advance_ms(1);
     let young = bed.lease_one(session).await;
-    let beat = bed.store.beat(session, &[progress(&known, 2)]).await.unwrap();
+    let reply = bed.store.heartbeat(session, &[progress(&known, 2)]).await.unwrap();
     assert_eq!(beat.directives, [Directive::Continue]);
     let status = bed.status(job).await;
     assert_eq!((status.shards.pending, status.shards.running, status.shards.dead), (2, 2, 0));
@@ -101,14 +101,14 @@ pub(super) async fn a_stuck_session_loses_its_leases_though_it_beats(bed: Bed) {
     let grants = bed.lease(busy, 2).await;
     for round in 1..=20 {
         bed.advance_ms(30_000);
-        bed.store.beat(stuck, &[progress(&grant, 0)]).await.unwrap();
+        bed.store.heartbeat(stuck, &[progress(&grant, 0)]).await.unwrap();
         // The second lease of the busy one is prefetched: it waits its turn, and that is no fault of its own.
-        bed.store.beat(busy, &[progress(&grants[0], round), progress(&grants[1], 0)]).await.unwrap();
+        bed.store.heartbeat(busy, &[progress(&grants[0], round), progress(&grants[1], 0)]).await.unwrap();
         let swept = bed.store.expire_sessions().await.unwrap();
         assert_eq!(swept, Swept { sessions: 0, leases: u64::from(round == 20) });
     }
     assert_eq!(bed.status(job).await.shards.running, 2);
-    let beat = bed.store.beat(stuck, &[progress(&grant, 1)]).await.unwrap();
+    let reply = bed.store.heartbeat(stuck, &[progress(&grant, 1)]).await.unwrap();
     assert_eq!((beat.directives, beat.session_lost), (vec![Directive::Revoke], false));
     bed.assert_invariants().await;
 }
@@ -149,7 +149,7 @@ pub(super) async fn a_closed_session_gives_its_shards_back_uncounted(bed: Bed) {
         bed.store.close_session(session).await.unwrap();
         bed.store.close_session(session).await.unwrap();
         assert_eq!(bed.commit(session, &grant).await, CommitOutcome::Stale);
-        assert!(bed.store.beat(session, &[]).await.unwrap().session_lost);
+        assert!(bed.store.heartbeat(session, &[]).await.unwrap().session_lost);
     }
     for _ in 0..2 {
         let session = bed.session().await;
@@ -197,7 +197,7 @@ pub(super) async fn a_lease_that_slipped_past_the_end_of_its_job_is_taken_back(b
         };
         assert!(bed.store.backend.change_job(job, change).await.unwrap());
         assert_eq!(bed.commit(session, &grant).await, CommitOutcome::Cancelled, "{}", job_state_name(state));
-        let beat = bed.store.beat(session, &[progress(&grant, 1)]).await.unwrap();
+        let reply = bed.store.heartbeat(session, &[progress(&grant, 1)]).await.unwrap();
         assert_eq!(beat.directives, [Directive::Revoke]);
         bed.store.settle_cancelled().await.unwrap();
         let status = bed.status(job).await;

@@ -107,7 +107,7 @@ pub(super) async fn an_expired_session_leases_nothing(bed: Bed) {
     let session = bed.session().await;
     bed.advance_ms(60_000);
     assert!(bed.lease(session, 1).await.is_empty());
-    bed.store.beat(session, &[]).await.unwrap();
+    bed.store.heartbeat(session, &[]).await.unwrap();
     assert_eq!(bed.lease(session, 1).await.len(), 1);
 }
 
@@ -118,7 +118,7 @@ pub(super) async fn a_lost_session_is_told_to_open_a_new_one(bed: Bed) {
     for lost in [session, SessionId::generate()] {
         let error = bed.store.lease(lost, RequestId::generate(), 1).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::SessionLost);
-        assert!(bed.store.beat(lost, &[]).await.unwrap().session_lost);
+        assert!(bed.store.heartbeat(lost, &[]).await.unwrap().session_lost);
     }
 }
 
@@ -246,7 +246,7 @@ pub(super) async fn throttling_is_not_counted(bed: Bed) {
         bed.store.fail(session, grant.shard, grant.epoch, FailureClass::Throttled, "503").await.unwrap();
         assert!(bed.lease(session, 1).await.is_empty());
         bed.advance_ms(30_000);
-        bed.store.beat(session, &[]).await.unwrap();
+        bed.store.heartbeat(session, &[]).await.unwrap();
     }
     assert_eq!(bed.status(job).await.shards.pending, 1);
 }

@@ -20,7 +20,7 @@ pub(super) enum Event {
     Commit { grant: u8, foreign: bool, what: Written },
     Fail { grant: u8, class: FailureClass },
     Release { grant: u8, foreign: bool },
-    Beat { session: u8, grants: [u8; 2], rows: u8 },
+    HeartbeatReply { session: u8, grants: [u8; 2], rows: u8 },
     Close { session: Option<u8> },
     Advance(u32),
     Sweep,
@@ -85,7 +85,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (any::<u8>(), class).prop_map(|(grant, class)| Event::Fail { grant, class }),
         5 => (any::<u8>(), prop::bool::weighted(0.1)).prop_map(|(grant, foreign)| Event::Release { grant, foreign }),
         5 => (any::<u8>(), any::<[u8; 2]>(), 0..9_u8)
-            .prop_map(|(session, grants, rows)| Event::Beat { session, grants, rows }),
+            .prop_map(|(session, grants, rows)| Event::HeartbeatReply { session, grants, rows }),
         1 => prop::option::weighted(0.8, any::<u8>()).prop_map(|session| Event::Close { session }),
         6 => advance.prop_map(Event::Advance),
         6 => Just(Event::Sweep),

@@ -185,7 +185,7 @@ pub(super) fn whole(granted: Vec<Granted>) -> Vec<Grant> {
 
 /// A test asks for one thing at a time: there is nothing to gather, and nobody to be spared.
 fn unhurried(policy: Policy) -> Policy {
-    Policy { beat_gather_ms: 0, copy_look_ms: 0, ..policy }
+    Policy { heartbeat_gather_ms: 0, copy_look_ms: 0, ..policy }
 }
 
 pub(super) fn worker() -> WorkerInfo {

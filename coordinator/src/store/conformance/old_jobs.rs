@@ -164,7 +164,7 @@ async fn every_job_goes_on(bed: Bed) {
     // The worker that was at work goes on, and does not know of any change.
     let shard = ShardId { job: job(RUNNING), index: 1 };
     let session = SessionId(Uuid::from_u128(SESSION));
-    assert!(!bed.store.beat(session, &[]).await.unwrap().session_lost);
+    assert!(!bed.store.heartbeat(session, &[]).await.unwrap().session_lost);
     let key = output_key(shard, Epoch(1), Uuid::from_u128(ATTEMPT));
     assert_eq!(attempt_of_key(shard, Epoch(1), &key), Some(Uuid::from_u128(ATTEMPT)));
     let granted = whole(bed.store.lease(session, RequestId(Uuid::from_u128(ATTEMPT)), 0).await.unwrap());

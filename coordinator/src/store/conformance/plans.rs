@@ -77,19 +77,19 @@ async fn no_hot_statement_walks_over_what_is_done() {
     Store::open_with(&url, clock, Policy::default()).await.unwrap().close().await.unwrap();
     let options = PgConnectOptions::from_str(&url).unwrap().options(EVERYWHERE);
     let mut hot = options.clone().options(HOT).connect().await.unwrap();
-    let mut desk = options.options([("plan_cache_mode", "force_generic_plan")]).connect().await.unwrap();
+    let mut background = options.options([("plan_cache_mode", "force_generic_plan")]).connect().await.unwrap();
     for filling in FILLING {
-        desk.execute(filling).await.unwrap();
+        background.execute(filling).await.unwrap();
     }
     let mut walks = Vec::new();
-    for (connection, statements) in [(&mut hot, &HOT_STATEMENTS[..]), (&mut desk, &DESK_STATEMENTS[..])] {
+    for (connection, statements) in [(&mut hot, &HOT_STATEMENTS[..]), (&mut background, &DESK_STATEMENTS[..])] {
         for (name, statement) in statements {
             let plan = prepare(connection, name, statement).await;
             walks.extend(full_scans(&plan).into_iter().map(|line| format!("{name}: {line}")));
         }
     }
     assert!(walks.is_empty(), "{walks:#?}");
-    let plan = prepare(&mut desk, "walk", "SELECT * FROM shard WHERE row_count > $1").await;
+    let plan = prepare(&mut background, "walk", "SELECT * FROM shard WHERE row_count > $1").await;
     assert_eq!(full_scans(&plan).len(), 1, "a walk is seen: {plan:#?}");
 }
 

@@ -221,7 +221,7 @@ impl<'e> Planned<'e> {
                 planned.grant = names.grant(*grant);
                 planned.session = planned.grant.map(|grant| names.holder(grant, false));
             }
-            Event::Beat { session, grants, .. } => {
+            Event::HeartbeatReply { session, grants, .. } => {
                 planned.session = names.session(*session);
                 planned.reports = grants.iter().filter_map(|pick| names.grant(*pick)).collect();
                 planned.reports.dedup();
@@ -288,7 +288,7 @@ impl<'e> Planned<'e> {
             | Event::Commit { .. }
             | Event::Fail { .. }
             | Event::Release { .. }
-            | Event::Beat { .. }
+            | Event::HeartbeatReply { .. }
             | Event::Close { .. } => self.work_on_store(&store, subject).await,
         }
     }
@@ -335,7 +335,7 @@ impl<'e> Planned<'e> {
                 let grant = grant.unwrap();
                 store.release(session, grant.shard, grant.epoch).await.unwrap().to_string()
             }
-            Event::Beat { rows, .. } => {
+            Event::HeartbeatReply { rows, .. } => {
                 let rows_done = u64::from(*rows);
                 let reports: Vec<Progress> = self
                     .reports
@@ -343,7 +343,7 @@ impl<'e> Planned<'e> {
                     .map(|grant| &subject.grants[*grant].1)
                     .map(|one| Progress { shard: one.shard, epoch: one.epoch, rows_done, tokens_done: rows_done * 7 })
                     .collect();
-                let beat = store.beat(session, &reports).await.unwrap();
+                let reply = store.heartbeat(session, &reports).await.unwrap();
                 let standing: Vec<bool> = beat.directives.iter().map(|one| *one == Directive::Continue).collect();
                 format!("{:?}", (!beat.session_lost).then_some(standing))
             }

@@ -45,7 +45,7 @@ async fn the_hot_path_reads_few_rows_however_many_shards_are_done() {
         let grants = bed.lease(session, 3).await;
         let (shard, epoch) = (grants[0].shard, grants[0].epoch);
         let progress = Progress { shard, epoch, rows_done: round as u64, tokens_done: 1 };
-        bed.store.beat(session, &[progress]).await.unwrap();
+        bed.store.heartbeat(session, &[progress]).await.unwrap();
         assert_eq!(bed.commit(session, &grants[0]).await, CommitOutcome::Committed);
         assert!(bed.store.release(session, grants[1].shard, grants[1].epoch).await.unwrap());
         bed.status(job).await;

@@ -82,7 +82,7 @@ async fn connections_that_went_dumb_are_left_for_new_ones() {
     assert_eq!(bed.commit(session, &grants[0]).await, CommitOutcome::Committed);
     way.strike_dumb();
     assert_eq!(bed.commit(session, &grants[1]).await, CommitOutcome::Committed);
-    assert!(!bed.store.beat(session, &[]).await.unwrap().session_lost);
+    assert!(!bed.store.heartbeat(session, &[]).await.unwrap().session_lost);
     let last = bed.lease(session, 1).await;
     assert_eq!(bed.commit(session, &last[0]).await, CommitOutcome::Committed);
     // What nobody's lease hangs on is not asked twice by itself.
@@ -107,9 +107,9 @@ async fn a_heartbeat_that_waited_gives_nothing_back_that_was_granted_meanwhile()
         .execute(&mut *blocking)
         .await
         .unwrap();
-    let beat = |session| {
+    let reply = |session| {
         let store = bed.store.clone();
-        tokio::spawn(async move { store.beat(session, &[]).await })
+        tokio::spawn(async move { store.heartbeat(session, &[]).await })
     };
     // The first cannot go on, and the second stands behind it.
     let first = beat(other);

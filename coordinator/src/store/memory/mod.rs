@@ -32,8 +32,8 @@ use self::model::{Model, ModelGrant, ModelSession};
 use self::planted::Bug;
 use self::views::{brief, grant, page_of, planning, read, source_task, sources, tally, unsigned, winners};
 use super::backend::{
-    Answer, Backend, Commit, Exhausted, Failure, JobChange, Leadership, NewJob, NewSession, Page, ShardPage, Tripped,
-    Wish,
+    Answer, Backend, Commit, Exhausted, Failure, JobChange, Leadership, LeaseRequest, NewJob, NewSession, Page,
+    ShardPage, Tripped,
 };
 use super::error::StoreError;
 use super::reads::{Reads, WinnerList};
@@ -356,24 +356,24 @@ impl Backend for Connection {
         self.run("open_session", move |model| model.open_session(session))
     }
 
-    fn beat(&self, session: SessionId, progress: Vec<Progress>) -> Answer<'_, Option<Vec<bool>>> {
-        self.run("beat", move |model| model.beat(session, &progress))
+    fn heartbeat(&self, session: SessionId, progress: Vec<Progress>) -> Answer<'_, Option<Vec<bool>>> {
+        self.run("beat", move |model| model.heartbeat(session, &progress))
     }
 
     fn close_sessions(&self, session: Option<SessionId>) -> Answer<'_, ()> {
         self.run("close_sessions", move |model| model.close_sessions(session))
     }
 
-    fn lease(&self, wish: Wish) -> Answer<'_, Option<Vec<Granted>>> {
+    fn lease(&self, lease_request: LeaseRequest) -> Answer<'_, Option<Vec<Granted>>> {
         self.try_run("lease", move |model| {
-            let Some(granted) = model.lease(wish) else { return Ok(None) };
+            let Some(granted) = model.lease(lease_request) else { return Ok(None) };
             granted.into_iter().map(|lease| grant(model, lease)).collect::<Result<_, _>>().map(Some)
         })
     }
 
-    fn copy_slow(&self, wish: Wish) -> Answer<'_, Vec<Granted>> {
+    fn copy_slow(&self, lease_request: LeaseRequest) -> Answer<'_, Vec<Granted>> {
         self.try_run("copy_slow", move |model| {
-            let granted = model.copy_slow(wish);
+            let granted = model.copy_slow(lease_request);
             granted.into_iter().map(|lease| grant(model, lease)).collect()
         })
     }

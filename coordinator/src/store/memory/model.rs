@@ -14,8 +14,8 @@ use super::planted::{self, Bug};
 use crate::policy::{Policy, Verdict};
 use crate::shard::{AttemptState, Job, JobEvent, LeaseRef, Refusal, Shard, ShardEvent, ShardState, output_key};
 use crate::store::backend::{
-    Commit, Failure, JobChange, NewJob, NewSession, REASON_CLOSED, REASON_RELEASED, REASON_REVOKED, REASON_STRAY,
-    ShardPage, Wish,
+    Commit, Failure, JobChange, LeaseRequest, NewJob, NewSession, REASON_CLOSED, REASON_RELEASED, REASON_REVOKED,
+    REASON_STRAY, ShardPage,
 };
 
 type Millis = i64;
@@ -130,15 +130,15 @@ impl Model {
     }
 
     /// Returns the grants, or `None` if the session is lost.
-    pub(in crate::store) fn lease(&mut self, wish: Wish) -> Option<Vec<ModelGrant>> {
-        let Wish { session, request, max, revision } = wish;
+    pub(in crate::store) fn lease(&mut self, lease_request: LeaseRequest) -> Option<Vec<ModelGrant>> {
+        let LeaseRequest { session, request, max, revision } = lease_request;
         let me = self.sessions.get(&session).filter(|me| me.live)?;
         if me.last_request != Some(request) && me.expires > self.now && !me.quarantined {
             let held = self.live(|attempt| attempt.session == session);
             let free = (me.leases_max as usize).saturating_sub(held.len());
             let suspects = held.iter().any(|(job, (index, _))| self.jobs[job].shards[at(*index)].1.is_suspect());
             if !suspects || planted::is(Bug::SuspectsInCompany) {
-                self.take(wish, free.min(max as usize), held.is_empty());
+                self.take(lease_request, free.min(max as usize), held.is_empty());
             }
         }
         let granted = self.live(|attempt| attempt.session == session && attempt.request == request);
@@ -147,8 +147,8 @@ impl Model {
     }
 
     /// A suspect goes to a session that holds nothing, and goes alone; while one waits, nobody gets a second shard.
-    fn take(&mut self, wish: Wish, room: usize, idle: bool) {
-        let Wish { session, request, revision, .. } = wish;
+    fn take(&mut self, lease_request: LeaseRequest, room: usize, idle: bool) {
+        let LeaseRequest { session, request, revision, .. } = lease_request;
         let (now, policy, name) = (self.now, &self.policy, self.name);
         let leasable = |shard: &Shard| shard.step(&ShardEvent::Lease, now, policy).is_ok();
         let waits = |job: &ModelJob| {
@@ -210,7 +210,7 @@ impl Model {
     }
 
     /// Returns which of the reported leases stand, or `None` if the session is lost.
-    pub(in crate::store) fn beat(&mut self, session: SessionId, reports: &[Progress]) -> Option<Vec<bool>> {
+    pub(in crate::store) fn heartbeat(&mut self, session: SessionId, reports: &[Progress]) -> Option<Vec<bool>> {
         let now = self.now;
         let me = self.sessions.get_mut(&session).filter(|me| me.live)?;
         me.expires = now + self.policy.ttl_ms;

@@ -13,7 +13,7 @@ use super::model::{Model, ModelGrant};
 use super::planted::{self, Bug};
 use crate::shard::Millis;
 use crate::shard::{AttemptState, JobEvent, ShardEvent, ShardState};
-use crate::store::backend::{Exhausted, REASON_REPAIRED, Tripped, Wish};
+use crate::store::backend::{Exhausted, LeaseRequest, REASON_REPAIRED, Tripped};
 
 /// The classes that the breaker and quarantine look at.
 const WORKERS_FAULT: [&str; 2] = ["transient", "resource"];
@@ -21,8 +21,8 @@ const WORKER_LOST: &str = "worker_lost";
 
 impl Model {
     /// Returns the grant of a copy, if there is a shard to copy and the session is idle.
-    pub(in crate::store) fn copy_slow(&mut self, wish: Wish) -> Option<ModelGrant> {
-        let Wish { session, request, revision, .. } = wish;
+    pub(in crate::store) fn copy_slow(&mut self, lease_request: LeaseRequest) -> Option<ModelGrant> {
+        let LeaseRequest { session, request, revision, .. } = lease_request;
         let me = self.sessions.get(&session).filter(|me| me.live && !me.quarantined && me.expires > self.now)?;
         if me.last_request == Some(request) || !self.live(|attempt| attempt.session == session).is_empty() {
             return None;

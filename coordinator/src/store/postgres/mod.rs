@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::backend::{
-    Answer, Backend, Commit, Failure, JobChange, Leadership, NewJob, NewSession, REASON_CLOSED, REASON_RELEASED,
-    REASON_REPAIRED, REASON_REVOKED, REASON_SESSION_LOST, REASON_STALLED, ShardPage, Wish,
+    Answer, Backend, Commit, Failure, JobChange, Leadership, LeaseRequest, NewJob, NewSession, REASON_CLOSED,
+    REASON_RELEASED, REASON_REPAIRED, REASON_REVOKED, REASON_SESSION_LOST, REASON_STALLED, ShardPage,
 };
 use super::error::StoreError;
 use super::migrations;
@@ -40,17 +40,17 @@ use batch::{Batcher, Shape};
 use pool::Pool;
 #[cfg(test)]
 pub(in crate::store) use settings::{EVERYWHERE, HOT};
-use work::{Beats, Closes, Commits, Leases, Opens, Report, insert_shards};
+use work::{Closes, Commits, Heartbeats, Leases, Opens, Report, insert_shards};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
 /// Connections for what frees work: commits, failures, heartbeats. They come first: while nothing can be committed,
 /// everything else only makes it worse.
-const WORK_CONNECTIONS_MAX: u32 = 8;
+const WORK_POOL_MAX: u32 = 8;
 /// Connections for leases.
-const LEASE_CONNECTIONS_MAX: u32 = 6;
+const LEASE_POOL_MAX: u32 = 6;
 /// Connections for submission, planning, status and upkeep.
-const DESK_CONNECTIONS_MAX: u32 = 6;
+const BACKGROUND_POOL_MAX: u32 = 6;
 
 /// Statements off the hot path are given up only after so many times what the hot path waits: longer than the server
 /// works at them.
@@ -68,18 +68,18 @@ const COMMITS: Shape = Shape {
     patience: Duration::MAX,
 };
 const LEASES: Shape = COMMITS;
-/// Heartbeats: nobody waits for the answer, see `Policy::beat_gather_ms`.
-const BEATS: Shape = Shape { workers: 1, batch_max: 512, enough: 512, hurry: false, ..COMMITS };
+/// Heartbeats: nobody waits for the answer, see `Policy::heartbeat_gather_ms`.
+const HEARTBEATS: Shape = Shape { workers: 1, batch_max: 512, enough: 512, hurry: false, ..COMMITS };
 /// Workers that come and go: whole fleets do so together.
-const COMINGS: Shape = Shape { workers: 1, ..COMMITS };
+const SESSIONS: Shape = Shape { workers: 1, ..COMMITS };
 
 pub(super) struct Postgres {
     work: Pool,
     lease_pool: Pool,
-    desk: Pool,
+    background: Pool,
     commits: Batcher<Commits>,
     leases: Batcher<Leases>,
-    beats: Batcher<Beats>,
+    heartbeats: Batcher<Heartbeats>,
     opens: Batcher<Opens>,
     closes: Batcher<Closes>,
     stop: CancellationToken,
@@ -94,24 +94,24 @@ impl Postgres {
             .application_name("encaje")
             .options(settings::EVERYWHERE);
         let silence = Duration::from_millis(policy.silence_ms);
-        let (hot, desk) = (options.clone().options(settings::HOT), options.options(settings::DESK));
+        let (hot, background) = (options.clone().options(settings::HOT), options.options(settings::BACKGROUND));
         let pool = |options: &PgConnectOptions, most| Pool::new(options.clone(), most, silence * PATIENCE_FACTOR);
-        let (work, lease_pool) = (pool(&hot, WORK_CONNECTIONS_MAX), pool(&hot, LEASE_CONNECTIONS_MAX));
-        let desk = pool(&desk, DESK_CONNECTIONS_MAX);
-        migrations::migrate_postgres(desk.raw()).await?;
+        let (work, lease_pool) = (pool(&hot, WORK_POOL_MAX), pool(&hot, LEASE_POOL_MAX));
+        let background = pool(&background, BACKGROUND_POOL_MAX);
+        migrations::migrate_postgres(background.raw()).await?;
         let stop = CancellationToken::new();
-        let (ttl_ms, gather) = (policy.ttl_ms, Duration::from_millis(policy.beat_gather_ms));
+        let (ttl_ms, gather) = (policy.ttl_ms, Duration::from_millis(policy.heartbeat_gather_ms));
         let patient = |shape| Shape { patience: silence, ..shape };
-        let beats = Shape { gather, ..patient(BEATS) };
+        let heartbeats = Shape { gather, ..patient(HEARTBEATS) };
         Ok(Self {
             commits: Batcher::start(Commits { clock: clock.clone() }, &work, patient(COMMITS), &stop),
             leases: Batcher::start(Leases { clock: clock.clone() }, &lease_pool, patient(LEASES), &stop),
-            beats: Batcher::start(Beats { clock: clock.clone(), ttl_ms }, &work, beats, &stop),
-            opens: Batcher::start(Opens { clock: clock.clone(), ttl_ms }, &lease_pool, patient(COMINGS), &stop),
-            closes: Batcher::start(Closes { clock: clock.clone() }, &work, patient(COMINGS), &stop),
+            heartbeats: Batcher::start(Heartbeats { clock: clock.clone(), ttl_ms }, &work, heartbeats, &stop),
+            opens: Batcher::start(Opens { clock: clock.clone(), ttl_ms }, &lease_pool, patient(SESSIONS), &stop),
+            closes: Batcher::start(Closes { clock: clock.clone() }, &work, patient(SESSIONS), &stop),
             work,
             lease_pool,
-            desk,
+            background,
             stop,
             clock,
             policy,
@@ -119,8 +119,8 @@ impl Postgres {
     }
 
     /// The time that the database must take for its own: none in production.
-    fn imposed_ms(&self) -> Option<i64> {
-        self.clock.imposed_ms()
+    fn now_override_ms(&self) -> Option<i64> {
+        self.clock.now_override_ms()
     }
 }
 
@@ -130,12 +130,13 @@ type Count = sqlx::query::QueryScalar<'static, sqlx::Postgres, i64, sqlx::postgr
 impl Postgres {
     /// As [`Closes`] does it for those that say so.
     async fn close_all_sessions(&self) -> Result<()> {
-        let (imposed_ms, all) = (self.imposed_ms(), None::<Vec<Uuid>>);
-        let closed = move || query(sweep::PG_CLOSE_SESSIONS).bind(all.clone()).bind(imposed_ms).bind(REASON_CLOSED);
-        changed(&self.desk, closed).await?;
+        let (now_override_ms, all) = (self.now_override_ms(), None::<Vec<Uuid>>);
+        let closed =
+            move || query(sweep::PG_CLOSE_SESSIONS).bind(all.clone()).bind(now_override_ms).bind(REASON_CLOSED);
+        changed(&self.background, closed).await?;
         let all = None::<Vec<Uuid>>;
-        let released = move || query_scalar(sweep::PG_RELEASE_CLOSED).bind(all.clone()).bind(imposed_ms);
-        counted(&self.desk, move || released().bind(REASON_CLOSED)).await?;
+        let released = move || query_scalar(sweep::PG_RELEASE_CLOSED).bind(all.clone()).bind(now_override_ms);
+        counted(&self.background, move || released().bind(REASON_CLOSED)).await?;
         Ok(())
     }
 }
@@ -145,29 +146,29 @@ impl SqlReader for Postgres {
     const PAGES: Pages = jobs::PG_PAGES;
 
     fn fetch(&self, read: Read) -> Answer<'_, Vec<PgRow>> {
-        Box::pin(self.desk.rows(read.query()))
+        Box::pin(self.background.rows(read.query()))
     }
 
     fn read_now_ms(&self) -> Answer<'_, i64> {
-        Box::pin(self.desk.number(query_scalar(jobs::PG_NOW).bind(self.imposed_ms())))
+        Box::pin(self.background.number(query_scalar(jobs::PG_NOW).bind(self.now_override_ms())))
     }
 }
 
 impl Leadership for Postgres {
     fn lead(&self, role: &'static str, holder: Uuid, revision: u32, for_ms: i64) -> Answer<'_, bool> {
-        let imposed_ms = self.imposed_ms();
+        let now_override_ms = self.now_override_ms();
         Box::pin(async move {
             let lead = move || {
-                let lead = query(sweep::PG_LEAD).bind(role).bind(holder).bind(imposed_ms).bind(for_ms);
+                let lead = query(sweep::PG_LEAD).bind(role).bind(holder).bind(now_override_ms).bind(for_ms);
                 lead.bind(i64::from(revision))
             };
-            Ok(changed(&self.desk, lead).await? > 0)
+            Ok(changed(&self.background, lead).await? > 0)
         })
     }
 
     fn resign(&self, role: &'static str, holder: Uuid) -> Answer<'_, ()> {
         Box::pin(async move {
-            changed(&self.desk, move || query(sweep::PG_RESIGN).bind(role).bind(Some(holder))).await?;
+            changed(&self.background, move || query(sweep::PG_RESIGN).bind(role).bind(Some(holder))).await?;
             Ok(())
         })
     }
@@ -175,12 +176,13 @@ impl Leadership for Postgres {
 
 impl Backend for Postgres {
     fn submit(&self, job: NewJob) -> Answer<'_, Option<String>> {
-        let (id, imposed_ms) = (job.job.0, self.imposed_ms());
+        let (id, now_override_ms) = (job.job.0, self.now_override_ms());
         Box::pin(async move {
-            let inserted = changed(&self.desk, move || {
+            let inserted = changed(&self.background, move || {
                 let NewJob { digest, spec, task, owner, allow_partial, model_name, source_total, revision, .. } =
                     job.clone();
-                let insert = query(jobs::PG_SUBMIT_JOB).bind(id).bind(digest).bind(spec).bind(task).bind(imposed_ms);
+                let insert =
+                    query(jobs::PG_SUBMIT_JOB).bind(id).bind(digest).bind(spec).bind(task).bind(now_override_ms);
                 let insert = insert.bind(owner).bind(allow_partial).bind(model_name).bind(signed(source_total));
                 insert.bind(i64::from(revision))
             })
@@ -188,18 +190,18 @@ impl Backend for Postgres {
             if inserted > 0 {
                 return Ok(None);
             }
-            let stored = self.desk.rows(query(jobs::JOB_DIGEST).bind(id)).await?;
+            let stored = self.background.rows(query(jobs::JOB_DIGEST).bind(id)).await?;
             stored.first().ok_or(sqlx::Error::RowNotFound)?.text("spec_digest").map(Some)
         })
     }
 
     fn storage_id(&self, id: Option<String>) -> Answer<'_, Option<String>> {
-        Box::pin(storage::id(&self.desk, id))
+        Box::pin(storage::id(&self.background, id))
     }
 
     fn change_job(&self, job: JobId, change: JobChange) -> Answer<'_, bool> {
         Box::pin(async move {
-            let rows = changed(&self.desk, move || match change.clone() {
+            let rows = changed(&self.background, move || match change.clone() {
                 JobChange::Cancel => query(jobs::CANCEL_JOB).bind(job.0),
                 JobChange::Pause(paused) => query(jobs::PAUSE_JOB).bind(job.0).bind(paused),
                 JobChange::Trip(reason) => query(jobs::TRIP_JOB).bind(job.0).bind(reason),
@@ -216,27 +218,28 @@ impl Backend for Postgres {
     }
 
     fn retry(&self, job: JobId) -> Answer<'_, bool> {
-        let imposed_ms = self.imposed_ms();
+        let now_override_ms = self.now_override_ms();
         Box::pin(async move {
             let revived =
-                counted(&self.desk, move || query_scalar(jobs::PG_RETRY_JOB).bind(job.0).bind(imposed_ms)).await?;
+                counted(&self.background, move || query_scalar(jobs::PG_RETRY_JOB).bind(job.0).bind(now_override_ms))
+                    .await?;
             Ok(revived > 0)
         })
     }
 
     fn repair(&self, job: JobId, shards: Vec<u64>) -> Answer<'_, u64> {
-        let imposed_ms = self.imposed_ms();
+        let now_override_ms = self.now_override_ms();
         let indexes: Vec<i64> = shards.into_iter().map(signed).collect();
-        Box::pin(counted(&self.desk, move || {
+        Box::pin(counted(&self.background, move || {
             let statement = query_scalar(jobs::PG_REPAIR_SHARDS).bind(job.0).bind(indexes.clone());
-            statement.bind(imposed_ms).bind(REASON_REPAIRED)
+            statement.bind(now_override_ms).bind(REASON_REPAIRED)
         }))
     }
 
     fn set_sources(&self, job: JobId, sources: Vec<(String, String)>) -> Answer<'_, bool> {
         Box::pin(async move {
             let (uris, planned): (Vec<String>, Vec<String>) = sources.into_iter().unzip();
-            let claimed = counted(&self.desk, move || {
+            let claimed = counted(&self.background, move || {
                 let statement = query_scalar(jobs::PG_SET_SOURCES).bind(job.0).bind(signed(uris.len() as u64));
                 statement.bind(uris.clone()).bind(planned.clone())
             })
@@ -247,7 +250,7 @@ impl Backend for Postgres {
 
     fn insert_shards(&self, page: ShardPage) -> Answer<'_, bool> {
         Box::pin(async move {
-            let advanced = counted(&self.desk, move || insert_shards(&page)).await?;
+            let advanced = counted(&self.background, move || insert_shards(&page)).await?;
             Ok(advanced > 0)
         })
     }
@@ -256,8 +259,8 @@ impl Backend for Postgres {
         Box::pin(self.opens.ask(session))
     }
 
-    fn beat(&self, session: SessionId, progress: Vec<Progress>) -> Answer<'_, Option<Vec<bool>>> {
-        Box::pin(self.beats.ask(Report { session, progress, came_ms: self.clock.now_ms() }))
+    fn heartbeat(&self, session: SessionId, progress: Vec<Progress>) -> Answer<'_, Option<Vec<bool>>> {
+        Box::pin(self.heartbeats.ask(Report { session, progress, came_ms: self.clock.now_ms() }))
     }
 
     fn close_sessions(&self, session: Option<SessionId>) -> Answer<'_, ()> {
@@ -267,23 +270,23 @@ impl Backend for Postgres {
         }
     }
 
-    fn lease(&self, wish: Wish) -> Answer<'_, Option<Vec<Granted>>> {
-        Box::pin(self.leases.ask(wish))
+    fn lease(&self, lease_request: LeaseRequest) -> Answer<'_, Option<Vec<Granted>>> {
+        Box::pin(self.leases.ask(lease_request))
     }
 
-    fn copy_slow(&self, wish: Wish) -> Answer<'_, Vec<Granted>> {
-        let (imposed_ms, policy) = (self.imposed_ms(), self.policy.clone());
+    fn copy_slow(&self, lease_request: LeaseRequest) -> Answer<'_, Vec<Granted>> {
+        let (now_override_ms, policy) = (self.now_override_ms(), self.policy.clone());
         Box::pin(async move {
             let granted: Vec<PgRow> = apart(&self.lease_pool, move |pool| {
                 let statement = query(sql_work::PG_COPY_SHARD)
-                    .bind(imposed_ms)
-                    .bind(wish.session.0)
-                    .bind(wish.request.0)
+                    .bind(now_override_ms)
+                    .bind(lease_request.session.0)
+                    .bind(lease_request.request.0)
                     .bind(policy.copy_floor_ms)
                     .bind(policy.copy_factor)
                     .bind(i64::from(policy.copy_done_percent))
                     .bind(i64::from(policy.copies_percent))
-                    .bind(i64::from(wish.revision));
+                    .bind(i64::from(lease_request.revision));
                 async move { pool.rows(statement).await }
             })
             .await?;
@@ -305,7 +308,7 @@ impl Backend for Postgres {
     }
 
     fn fail(&self, failure: Failure) -> Answer<'_, bool> {
-        let (imposed_ms, policy) = (self.imposed_ms(), self.policy.clone());
+        let (now_override_ms, policy) = (self.now_override_ms(), self.policy.clone());
         Box::pin(async move {
             let stood = counted(&self.work, move || {
                 let Failure { lease, class, message, unit } = failure.clone();
@@ -315,15 +318,16 @@ impl Backend for Postgres {
                     Verdict::JobFatal | Verdict::JobPaused => (false, 0),
                     Verdict::Free => {
                         let release = of_lease(query_scalar(sql_work::PG_RELEASE_ATTEMPT), lease);
-                        return release.bind(imposed_ms).bind(message);
+                        return release.bind(now_override_ms).bind(message);
                     }
                     Verdict::WorkerLost => {
-                        let lose = of_lease(query_scalar(sweep::PG_LOSE_WORKER), lease).bind(imposed_ms).bind(message);
+                        let lose =
+                            of_lease(query_scalar(sweep::PG_LOSE_WORKER), lease).bind(now_override_ms).bind(message);
                         return lose.bind(i64::from(policy.workers_lost_max));
                     }
                 };
                 of_lease(query_scalar(sql_work::PG_FAIL_ATTEMPT), lease)
-                    .bind(imposed_ms)
+                    .bind(now_override_ms)
                     .bind(message)
                     .bind(counts)
                     .bind(policy.backoffs_ms(unit))
@@ -337,10 +341,10 @@ impl Backend for Postgres {
     }
 
     fn release(&self, lease: LeaseRef) -> Answer<'_, bool> {
-        let imposed_ms = self.imposed_ms();
+        let now_override_ms = self.now_override_ms();
         Box::pin(async move {
             let stood = counted(&self.work, move || {
-                of_lease(query_scalar(sql_work::PG_RELEASE_ATTEMPT), lease).bind(imposed_ms).bind(REASON_RELEASED)
+                of_lease(query_scalar(sql_work::PG_RELEASE_ATTEMPT), lease).bind(now_override_ms).bind(REASON_RELEASED)
             })
             .await?;
             Ok(stood > 0)
@@ -349,7 +353,7 @@ impl Backend for Postgres {
 
     fn quarantine(&self, shards: u32) -> Answer<'_, Vec<SessionId>> {
         Box::pin(async move {
-            let found = apart(&self.desk, move |pool| async move {
+            let found = apart(&self.background, move |pool| async move {
                 pool.rows(query(sweep::QUARANTINE).bind(i64::from(shards))).await
             })
             .await?;
@@ -358,30 +362,31 @@ impl Backend for Postgres {
     }
 
     fn rebase(&self) -> Answer<'_, ()> {
-        let (imposed_ms, ttl_ms) = (self.imposed_ms(), self.policy.ttl_ms);
+        let (now_override_ms, ttl_ms) = (self.now_override_ms(), self.policy.ttl_ms);
         Box::pin(async move {
-            changed(&self.desk, move || query(sweep::PG_REBASE_SESSIONS).bind(imposed_ms).bind(ttl_ms)).await?;
+            changed(&self.background, move || query(sweep::PG_REBASE_SESSIONS).bind(now_override_ms).bind(ttl_ms))
+                .await?;
             Ok(())
         })
     }
 
     fn expire(&self) -> Answer<'_, u64> {
-        let (imposed_ms, policy) = (self.imposed_ms(), self.policy.clone());
+        let (now_override_ms, policy) = (self.now_override_ms(), self.policy.clone());
         Box::pin(async move {
-            changed(&self.desk, move || {
+            changed(&self.background, move || {
                 let (floor, percent) = (i64::from(policy.expire_floor), i64::from(policy.expire_percent));
-                query(sweep::PG_EXPIRE_SESSIONS).bind(imposed_ms).bind(floor).bind(percent)
+                query(sweep::PG_EXPIRE_SESSIONS).bind(now_override_ms).bind(floor).bind(percent)
             })
             .await
         })
     }
 
     fn reap(&self) -> Answer<'_, u64> {
-        let (imposed_ms, policy) = (self.imposed_ms(), self.policy.clone());
+        let (now_override_ms, policy) = (self.now_override_ms(), self.policy.clone());
         Box::pin(async move {
-            counted(&self.desk, move || {
+            counted(&self.background, move || {
                 query_scalar(sweep::PG_REAP_LEASES)
-                    .bind(imposed_ms)
+                    .bind(now_override_ms)
                     .bind(policy.stall_floor_ms)
                     .bind(policy.stall_factor)
                     .bind(i64::from(policy.workers_lost_max))
@@ -395,39 +400,39 @@ impl Backend for Postgres {
     }
 
     fn revoke(&self, job: Option<JobId>) -> Answer<'_, u64> {
-        let (imposed_ms, job) = (self.imposed_ms(), job.map(|job| job.0));
+        let (now_override_ms, job) = (self.now_override_ms(), job.map(|job| job.0));
         Box::pin(async move {
-            counted(&self.desk, move || {
-                query_scalar(sweep::PG_REVOKE_LEASES).bind(job).bind(imposed_ms).bind(REASON_REVOKED)
+            counted(&self.background, move || {
+                query_scalar(sweep::PG_REVOKE_LEASES).bind(job).bind(now_override_ms).bind(REASON_REVOKED)
             })
             .await
         })
     }
 
     fn cancel_pending(&self, limit: u32) -> Answer<'_, u64> {
-        Box::pin(counted(&self.desk, move || query_scalar(sweep::PG_CANCEL_PENDING).bind(i64::from(limit))))
+        Box::pin(counted(&self.background, move || query_scalar(sweep::PG_CANCEL_PENDING).bind(i64::from(limit))))
     }
 
     fn settle(&self) -> Answer<'_, u64> {
-        Box::pin(changed(&self.desk, || query(jobs::SETTLE_JOBS)))
+        Box::pin(changed(&self.background, || query(jobs::SETTLE_JOBS)))
     }
 
     fn mark_garbage(&self, limit: u32) -> Answer<'_, u64> {
-        let (imposed_ms, grace_ms) = (self.imposed_ms(), self.policy.garbage_grace_ms);
-        Box::pin(changed(&self.desk, move || {
-            query(sweep::PG_MARK_GARBAGE).bind(imposed_ms).bind(i64::from(limit)).bind(grace_ms)
+        let (now_override_ms, grace_ms) = (self.now_override_ms(), self.policy.garbage_grace_ms);
+        Box::pin(changed(&self.background, move || {
+            query(sweep::PG_MARK_GARBAGE).bind(now_override_ms).bind(i64::from(limit)).bind(grace_ms)
         }))
     }
 
     fn garbage_deleted(&self, garbage: Vec<Garbage>) -> Answer<'_, ()> {
-        let imposed_ms = self.imposed_ms();
+        let now_override_ms = self.now_override_ms();
         Box::pin(async move {
-            changed(&self.desk, move || {
+            changed(&self.background, move || {
                 query(sweep::PG_GARBAGE_DELETED)
                     .bind(garbage.iter().map(|one| one.job.0).collect::<Vec<Uuid>>())
                     .bind(garbage.iter().map(|one| signed(one.index)).collect::<Vec<i64>>())
                     .bind(garbage.iter().map(|one| i64::from(one.epoch)).collect::<Vec<i64>>())
-                    .bind(imposed_ms)
+                    .bind(now_override_ms)
             })
             .await?;
             Ok(())
@@ -438,7 +443,7 @@ impl Backend for Postgres {
         Box::pin(async move {
             self.stop.cancel();
             self.lease_pool.close().await;
-            self.desk.close().await;
+            self.background.close().await;
             self.work.close().await;
             Ok(())
         })
@@ -446,7 +451,9 @@ impl Backend for Postgres {
 
     #[cfg(test)]
     fn lines(&self, listing: &'static super::conformance::dump::Listing) -> Answer<'_, Vec<String>> {
-        Box::pin(async move { self.desk.rows(query(listing.sql)).await?.iter().map(|row| listing.line(row)).collect() })
+        Box::pin(async move {
+            self.background.rows(query(listing.sql)).await?.iter().map(|row| listing.line(row)).collect()
+        })
     }
 }
 

@@ -31,4 +31,4 @@ pub(in crate::store) const HOT: [(&str, &str); 4] = [
 
 /// Settings where submission, planning, status and upkeep go: seldom, over many rows, with parameters that may be absent. A
 /// plan is made for every statement, which costs a millisecond or two.
-pub(in crate::store) const DESK: [(&str, &str); 1] = [("plan_cache_mode", "force_custom_plan")];
+pub(in crate::store) const BACKGROUND: [(&str, &str); 1] = [("plan_cache_mode", "force_custom_plan")];

@@ -8,9 +8,9 @@ use crate::store::rows::Fields;
 use crate::store::sql::jobs;
 
 /// Stores an id where one is given and none is stored; returns what is stored then.
-pub(super) async fn id(desk: &Pool, id: Option<String>) -> Result<Option<String>, StoreError> {
+pub(super) async fn id(background: &Pool, id: Option<String>) -> Result<Option<String>, StoreError> {
     if let Some(id) = id {
-        desk.changed(query(jobs::ADOPT_STORAGE).bind(id)).await?;
+        background.changed(query(jobs::ADOPT_STORAGE).bind(id)).await?;
     }
-    desk.rows(query(jobs::STORAGE_ID)).await?.first().map(|row| row.text("storage_id")).transpose()
+    background.rows(query(jobs::STORAGE_ID)).await?.first().map(|row| row.text("storage_id")).transpose()
 }

@@ -14,7 +14,9 @@ use uuid::Uuid;
 use super::Count;
 use super::batch::Batched;
 use crate::clock::Clock;
-use crate::store::backend::{Commit, NewSession, REASON_CLOSED, REASON_LOST_RACE, REASON_STRAY, ShardPage, Wish};
+use crate::store::backend::{
+    Commit, LeaseRequest, NewSession, REASON_CLOSED, REASON_LOST_RACE, REASON_STRAY, ShardPage,
+};
 use crate::store::error::StoreError;
 use crate::store::rows::{self, Fields, signed};
 use crate::store::sql::{jobs, sweep, work};
@@ -36,7 +38,7 @@ impl Batched for Commits {
             let int = |value: fn(&Commit) -> u64| commits.iter().map(|one| signed(value(one))).collect::<Vec<i64>>();
             let id = |value: fn(&Commit) -> Uuid| commits.iter().map(value).collect::<Vec<Uuid>>();
             let won = query(work::PG_COMMIT_SHARDS)
-                .bind(self.clock.imposed_ms())
+                .bind(self.clock.now_override_ms())
                 .bind(id(|one| one.lease.session.0))
                 .bind(id(|one| one.lease.job.0))
                 .bind(int(|one| one.lease.index))
@@ -75,14 +77,14 @@ pub(super) struct Leases {
 }
 
 impl Batched for Leases {
-    type Request = Wish;
+    type Request = LeaseRequest;
     /// `None`: the session is lost.
     type Answer = Option<Vec<Granted>>;
 
     fn run<'c>(
         &'c self,
         connection: &'c mut PgConnection,
-        wishes: &'c [Wish],
+        wishes: &'c [LeaseRequest],
     ) -> BoxFuture<'c, Result<Vec<Option<Vec<Granted>>>>> {
         Box::pin(async move {
             let mut answers: Vec<Option<Vec<Granted>>> = vec![None; wishes.len()];
@@ -95,8 +97,8 @@ impl Batched for Leases {
                 let (now, later): (Vec<usize>, Vec<usize>) = waiting
                     .into_iter()
                     .partition(|at| wishes[*at].revision == revision && sessions.insert(wishes[*at].session));
-                let round: Vec<Wish> = now.iter().map(|at| wishes[*at]).collect();
-                let granted = lease(connection, &round, self.clock.imposed_ms()).await?;
+                let round: Vec<LeaseRequest> = now.iter().map(|at| wishes[*at]).collect();
+                let granted = lease(connection, &round, self.clock.now_override_ms()).await?;
                 for (at, grants) in now.into_iter().zip(granted) {
                     answers[at] = grants;
                 }
@@ -110,23 +112,27 @@ impl Batched for Leases {
 /// One round of wishes, at most one of each session, and all of one revision.
 async fn lease(
     connection: &mut PgConnection,
-    wishes: &[Wish],
-    imposed_ms: Option<i64>,
+    wishes: &[LeaseRequest],
+    now_override_ms: Option<i64>,
 ) -> Result<Vec<Option<Vec<Granted>>>> {
     let granted = query(work::PG_LEASE_SHARDS)
-        .bind(imposed_ms)
-        .bind(wishes.iter().map(|wish| wish.session.0).collect::<Vec<Uuid>>())
-        .bind(wishes.iter().map(|wish| wish.request.0).collect::<Vec<Uuid>>())
-        .bind(wishes.iter().map(|wish| i64::from(wish.max)).collect::<Vec<i64>>())
-        .bind(wishes.first().map_or(0, |wish| i64::from(wish.revision)))
+        .bind(now_override_ms)
+        .bind(wishes.iter().map(|lease_request| lease_request.session.0).collect::<Vec<Uuid>>())
+        .bind(wishes.iter().map(|lease_request| lease_request.request.0).collect::<Vec<Uuid>>())
+        .bind(wishes.iter().map(|lease_request| i64::from(lease_request.max)).collect::<Vec<i64>>())
+        .bind(wishes.first().map_or(0, |lease_request| i64::from(lease_request.revision)))
         .fetch_all(&mut *connection)
         .await?;
     let mut grants: BTreeMap<SessionId, Vec<Granted>> = BTreeMap::new();
     for row in &granted {
         grants.entry(SessionId(row.id("session_id")?)).or_default().push(rows::grant(row)?);
     }
-    let empty: Vec<Uuid> =
-        wishes.iter().map(|wish| wish.session).filter(|id| !grants.contains_key(id)).map(|id| id.0).collect();
+    let empty: Vec<Uuid> = wishes
+        .iter()
+        .map(|lease_request| lease_request.session)
+        .filter(|id| !grants.contains_key(id))
+        .map(|id| id.0)
+        .collect();
     let mut live: BTreeMap<SessionId, Option<Uuid>> = BTreeMap::new();
     if !empty.is_empty() {
         // Nothing new: because there is nothing, because the session is lost, or because it has been answered.
@@ -135,13 +141,13 @@ async fn lease(
         }
     }
     let mut answers = Vec::with_capacity(wishes.len());
-    for wish in wishes {
-        answers.push(match (grants.remove(&wish.session), live.get(&wish.session)) {
+    for lease_request in wishes {
+        answers.push(match (grants.remove(&lease_request.session), live.get(&lease_request.session)) {
             (Some(grants), _) => Some(grants),
             (None, None) => None,
-            (None, Some(last)) if *last == Some(wish.request.0) => {
-                let statement = query(work::GRANTED).bind(wish.session.0).bind(wish.request.0);
-                let statement = statement.bind(i64::from(wish.revision));
+            (None, Some(last)) if *last == Some(lease_request.request.0) => {
+                let statement = query(work::GRANTED).bind(lease_request.session.0).bind(lease_request.request.0);
+                let statement = statement.bind(i64::from(lease_request.revision));
                 let again: Vec<PgRow> = statement.fetch_all(&mut *connection).await?;
                 Some(again.iter().map(rows::grant).collect::<Result<_>>()?)
             }
@@ -161,12 +167,12 @@ pub(super) struct Report {
 }
 
 /// Heartbeats.
-pub(super) struct Beats {
+pub(super) struct Heartbeats {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ttl_ms: i64,
 }
 
-impl Batched for Beats {
+impl Batched for Heartbeats {
     type Request = Report;
     /// Which leases stand; `None`: the session is lost.
     type Answer = Option<Vec<bool>>;
@@ -174,16 +180,16 @@ impl Batched for Beats {
     fn run<'c>(
         &'c self,
         connection: &'c mut PgConnection,
-        beats: &'c [Report],
+        heartbeats: &'c [Report],
     ) -> BoxFuture<'c, Result<Vec<Option<Vec<bool>>>>> {
         Box::pin(async move {
-            let reports = || beats.iter().flat_map(|beat| beat.progress.iter().map(|one| (beat.session, one)));
-            let waited_ms = beats.iter().map(|beat| self.clock.now_ms() - beat.came_ms).max();
+            let reports = || heartbeats.iter().flat_map(|beat| beat.progress.iter().map(|one| (beat.session, one)));
+            let waited_ms = heartbeats.iter().map(|beat| self.clock.now_ms() - beat.came_ms).max();
             let int = |value: fn(&Progress) -> u64| reports().map(|(_, one)| signed(value(one))).collect::<Vec<i64>>();
             let alive = query(work::PG_BEAT)
-                .bind(self.clock.imposed_ms())
+                .bind(self.clock.now_override_ms())
                 .bind(self.ttl_ms)
-                .bind(beats.iter().map(|beat| beat.session.0).collect::<Vec<Uuid>>())
+                .bind(heartbeats.iter().map(|beat| beat.session.0).collect::<Vec<Uuid>>())
                 .bind(reports().map(|(session, _)| session.0).collect::<Vec<Uuid>>())
                 .bind(reports().map(|(_, one)| one.shard.job.0).collect::<Vec<Uuid>>())
                 .bind(int(|one| one.shard.index))
@@ -203,8 +209,8 @@ impl Batched for Beats {
                 }
             }
             let mut rest = standing.as_slice();
-            let mut answers = Vec::with_capacity(beats.len());
-            for Report { session, progress, .. } in beats {
+            let mut answers = Vec::with_capacity(heartbeats.len());
+            for Report { session, progress, .. } in heartbeats {
                 let (mine, others) = rest.split_at(progress.len());
                 answers.push(sessions.contains(session).then(|| mine.to_vec()));
                 rest = others;
@@ -239,7 +245,7 @@ impl Batched for Opens {
                 .bind(text(|one| &one.devices))
                 .bind(text(|one| &one.version))
                 .bind(sessions.iter().map(|one| i64::from(one.leases_max)).collect::<Vec<i64>>())
-                .bind(self.clock.imposed_ms())
+                .bind(self.clock.now_override_ms())
                 .bind(self.ttl_ms)
                 .bind(sessions.iter().map(|one| i64::from(one.revision)).collect::<Vec<i64>>())
                 .execute(connection)
@@ -265,12 +271,12 @@ impl Batched for Closes {
     ) -> BoxFuture<'c, Result<Vec<()>>> {
         Box::pin(async move {
             let ids: Vec<Uuid> = sessions.iter().map(|session| session.0).collect();
-            let imposed_ms = self.clock.imposed_ms();
+            let now_override_ms = self.clock.now_override_ms();
             // Two statements: the second sees every lease that was granted before the first closed the session. What a
             // crash between them leaves behind is reaped by the sweep, after a while.
-            let close = query(sweep::PG_CLOSE_SESSIONS).bind(ids.clone()).bind(imposed_ms).bind(REASON_CLOSED);
+            let close = query(sweep::PG_CLOSE_SESSIONS).bind(ids.clone()).bind(now_override_ms).bind(REASON_CLOSED);
             close.execute(&mut *connection).await?;
-            let release = query_scalar(sweep::PG_RELEASE_CLOSED).bind(ids).bind(imposed_ms).bind(REASON_CLOSED);
+            let release = query_scalar(sweep::PG_RELEASE_CLOSED).bind(ids).bind(now_override_ms).bind(REASON_CLOSED);
             let _released: i64 = release.fetch_one(&mut *connection).await?;
             Ok(vec![(); sessions.len()])
         })

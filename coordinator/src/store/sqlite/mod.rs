@@ -24,8 +24,8 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, query, query_scalar};
 
 use super::backend::{
-    Answer, Backend, Commit, Failure, JobChange, Leadership, NewJob, NewSession, REASON_CLOSED, REASON_RELEASED,
-    REASON_REVOKED, ShardPage, Wish,
+    Answer, Backend, Commit, Failure, JobChange, Leadership, LeaseRequest, NewJob, NewSession, REASON_CLOSED,
+    REASON_RELEASED, REASON_REVOKED, ShardPage,
 };
 use super::error::StoreError;
 use super::migrations;
@@ -201,11 +201,11 @@ impl Backend for Sqlite {
         }))
     }
 
-    fn beat(&self, session: SessionId, progress: Vec<Progress>) -> Answer<'_, Option<Vec<bool>>> {
+    fn heartbeat(&self, session: SessionId, progress: Vec<Progress>) -> Answer<'_, Option<Vec<bool>>> {
         let (now_ms, ttl_ms) = (self.now_ms(), self.policy.ttl_ms);
         Box::pin(
             self.writer
-                .run(move |db| Box::pin(async move { steps::beat(db, session, &progress, now_ms, ttl_ms).await })),
+                .run(move |db| Box::pin(async move { steps::heartbeat(db, session, &progress, now_ms, ttl_ms).await })),
         )
     }
 
@@ -225,14 +225,16 @@ impl Backend for Sqlite {
         }))
     }
 
-    fn lease(&self, wish: Wish) -> Answer<'_, Option<Vec<Granted>>> {
+    fn lease(&self, lease_request: LeaseRequest) -> Answer<'_, Option<Vec<Granted>>> {
         let now_ms = self.now_ms();
-        Box::pin(self.writer.run(move |db| Box::pin(take::lease(db, wish, now_ms))))
+        Box::pin(self.writer.run(move |db| Box::pin(take::lease(db, lease_request, now_ms))))
     }
 
-    fn copy_slow(&self, wish: Wish) -> Answer<'_, Vec<Granted>> {
+    fn copy_slow(&self, lease_request: LeaseRequest) -> Answer<'_, Vec<Granted>> {
         let (now_ms, policy) = (self.now_ms(), self.policy.clone());
-        Box::pin(self.writer.run(move |db| Box::pin(async move { take::copy(db, wish, &policy, now_ms).await })))
+        Box::pin(
+            self.writer.run(move |db| Box::pin(async move { take::copy(db, lease_request, &policy, now_ms).await })),
+        )
     }
 
     fn commit(&self, commit: Commit) -> Answer<'_, bool> {

@@ -108,7 +108,7 @@ pub(super) async fn repair(db: &mut Connection, job: JobId, shards: &[u64], now_
     Ok(repaired)
 }
 
-pub(super) async fn beat(
+pub(super) async fn heartbeat(
     db: &mut Connection,
     session: SessionId,
     progress: &[Progress],

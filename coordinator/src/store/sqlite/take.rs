@@ -8,7 +8,7 @@ use sqlx::{query, query_scalar};
 use super::counts::{Counts, count, one};
 use crate::policy::Policy;
 use crate::shard::LeaseRef;
-use crate::store::backend::Wish;
+use crate::store::backend::LeaseRequest;
 use crate::store::error::StoreError;
 use crate::store::rows::{self, Fields, signed};
 use crate::store::sql::work;
@@ -16,8 +16,12 @@ use crate::store::sql::work;
 type Result<T> = std::result::Result<T, StoreError>;
 type Connection = SqliteConnection;
 
-pub(super) async fn lease(db: &mut Connection, wish: Wish, now_ms: i64) -> Result<Option<Vec<Granted>>> {
-    let Wish { session, request, max, .. } = wish;
+pub(super) async fn lease(
+    db: &mut Connection,
+    lease_request: LeaseRequest,
+    now_ms: i64,
+) -> Result<Option<Vec<Granted>>> {
+    let LeaseRequest { session, request, max, .. } = lease_request;
     let standing = query(work::SESSION_STANDING).bind(session.0).fetch_optional(&mut *db).await?;
     let Some(standing) = standing.filter(|row| row.text("state").is_ok_and(|state| state == "live")) else {
         return Ok(None);
@@ -28,22 +32,30 @@ pub(super) async fn lease(db: &mut Connection, wish: Wish, now_ms: i64) -> Resul
         let room = i64::from(max).min(standing.int("leases_max")? - held);
         let suspects: i64 = query_scalar(work::COUNT_SUSPECTS).bind(session.0).fetch_one(&mut *db).await?;
         if room > 0 && suspects == 0 {
-            take_shards(db, wish, (room, held == 0), now_ms).await?;
+            take_shards(db, lease_request, (room, held == 0), now_ms).await?;
         }
     }
-    granted(db, wish).await.map(Some)
+    granted(db, lease_request).await.map(Some)
 }
 
 /// Returns what a request was granted and still stands.
-async fn granted(db: &mut Connection, wish: Wish) -> Result<Vec<Granted>> {
-    let statement = query(work::GRANTED).bind(wish.session.0).bind(wish.request.0).bind(i64::from(wish.revision));
+async fn granted(db: &mut Connection, lease_request: LeaseRequest) -> Result<Vec<Granted>> {
+    let statement = query(work::GRANTED)
+        .bind(lease_request.session.0)
+        .bind(lease_request.request.0)
+        .bind(i64::from(lease_request.revision));
     statement.fetch_all(&mut *db).await?.iter().map(rows::grant).collect()
 }
 
 /// Takes what a session that has room may have: a suspect alone where it is idle, and nothing where it is not; up to
 /// `room` others while no suspect waits.
-async fn take_shards(db: &mut Connection, wish: Wish, (room, idle): (i64, bool), now_ms: i64) -> Result<()> {
-    let Wish { session, request, revision, .. } = wish;
+async fn take_shards(
+    db: &mut Connection,
+    lease_request: LeaseRequest,
+    (room, idle): (i64, bool),
+    now_ms: i64,
+) -> Result<()> {
+    let LeaseRequest { session, request, revision, .. } = lease_request;
     let revision = i64::from(revision);
     let picked = match query(work::PICK_SUSPECT).bind(now_ms).bind(revision).fetch_optional(&mut *db).await? {
         Some(suspect) if idle => vec![suspect],
@@ -58,21 +70,26 @@ async fn take_shards(db: &mut Connection, wish: Wish, (room, idle): (i64, bool),
         count(db, before.job, Counts { pending: -1, running: 1, ..Counts::default() }).await?;
     }
     if !picked.is_empty() {
-        note_request(db, wish, now_ms).await?;
+        note_request(db, lease_request, now_ms).await?;
     }
     Ok(())
 }
 
 /// Remembers of a session which request was granted something, and that it asks for jobs up to a revision.
-async fn note_request(db: &mut Connection, wish: Wish, now_ms: i64) -> Result<()> {
-    let note = query(work::NOTE_REQUEST).bind(wish.session.0).bind(wish.request.0).bind(now_ms);
-    note.bind(i64::from(wish.revision)).execute(&mut *db).await?;
+async fn note_request(db: &mut Connection, lease_request: LeaseRequest, now_ms: i64) -> Result<()> {
+    let note = query(work::NOTE_REQUEST).bind(lease_request.session.0).bind(lease_request.request.0).bind(now_ms);
+    note.bind(i64::from(lease_request.revision)).execute(&mut *db).await?;
     Ok(())
 }
 
 /// Begins a second attempt at the slowest shard, for a session that holds nothing.
-pub(super) async fn copy(db: &mut Connection, wish: Wish, policy: &Policy, now_ms: i64) -> Result<Vec<Granted>> {
-    let Wish { session, request, .. } = wish;
+pub(super) async fn copy(
+    db: &mut Connection,
+    lease_request: LeaseRequest,
+    policy: &Policy,
+    now_ms: i64,
+) -> Result<Vec<Granted>> {
+    let LeaseRequest { session, request, .. } = lease_request;
     let standing = query(work::SESSION_STANDING).bind(session.0).fetch_optional(&mut *db).await?;
     let Some(standing) = standing.filter(|row| row.text("state").is_ok_and(|state| state == "live")) else {
         return Ok(Vec::new());
@@ -89,7 +106,7 @@ pub(super) async fn copy(db: &mut Connection, wish: Wish, policy: &Policy, now_m
         .bind(policy.copy_factor)
         .bind(i64::from(policy.copy_done_percent))
         .bind(i64::from(policy.copies_percent))
-        .bind(i64::from(wish.revision))
+        .bind(i64::from(lease_request.revision))
         .fetch_optional(&mut *db)
         .await?;
     let Some(slow) = slow else { return Ok(Vec::new()) };
@@ -98,8 +115,8 @@ pub(super) async fn copy(db: &mut Connection, wish: Wish, policy: &Policy, now_m
     one(query(work::COPY_SHARD).bind(before.job.0).bind(index).bind(epoch).execute(&mut *db).await?)?;
     one(query(work::COUNT_COPY).bind(before.job.0).execute(&mut *db).await?)?;
     insert_attempt(db, before, session, request, now_ms, true).await?;
-    note_request(db, wish, now_ms).await?;
-    granted(db, wish).await
+    note_request(db, lease_request, now_ms).await?;
+    granted(db, lease_request).await
 }
 
 /// Inserts the attempt that follows the shard's latest one.

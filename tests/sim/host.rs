@@ -8,9 +8,10 @@ use std::time::Duration;
 use common::rng;
 use coordinator::store::memory::planted::{self, Bug};
 use dataset::{DatasetError, ErrorKind, SliceRange, Storage};
+use futures::future::BoxFuture;
 use proto::job::RowCounts;
 use proto::work::{FailureClass, Grant, Output};
-use worker::{Failed, Handed, Machine, Meter, check_input};
+use worker::{Failed, Meter, WorkerHost, check_input};
 
 use crate::corpus::digest_of;
 use crate::disk::SimDisk;
@@ -20,37 +21,37 @@ use crate::life::Life;
 use crate::world::{Node, World, some_time};
 
 /// What a worker process runs on.
-pub(crate) struct SimMachine {
+pub(crate) struct SimHost {
     pub(crate) world: Arc<World>,
     pub(crate) life: Arc<Life>,
     pub(crate) node: Node,
 }
 
-impl Machine for SimMachine {
-    fn storage<'a>(&'a self, url: &'a str) -> Handed<'a, Result<Storage, DatasetError>> {
+impl WorkerHost for SimHost {
+    fn storage<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Storage, DatasetError>> {
         let (world, life) = (Arc::clone(&self.world), Arc::clone(&self.life));
         let storage = Storage::from_store(Arc::new(SimDisk { world, life, node: self.node }), url);
         Box::pin(std::future::ready(Ok(storage)))
     }
 
-    fn make<'a>(
+    fn embed_shard<'a>(
         &'a self,
         storage: &'a Storage,
         grant: &'a Grant,
         meter: &'a Arc<Meter>,
-    ) -> Handed<'a, Result<Output, Failed>> {
+    ) -> BoxFuture<'a, Result<Output, Failed>> {
         Box::pin(self.embed(storage, grant, meter))
     }
 
-    fn beat(&self, heart: Handed<'static, ()>) -> io::Result<Handed<'static, ()>> {
-        let task = tokio::spawn(heart);
+    fn spawn_heartbeat(&self, heartbeat: BoxFuture<'static, ()>) -> io::Result<BoxFuture<'static, ()>> {
+        let task = tokio::spawn(heartbeat);
         Ok(Box::pin(async move {
             task.await.ok();
         }))
     }
 }
 
-impl SimMachine {
+impl SimHost {
     async fn embed(&self, storage: &Storage, grant: &Grant, meter: &Meter) -> Result<Output, Failed> {
         let Grant { shard, epoch, .. } = grant;
         self.world.note(format_args!("{}: begins {shard} epoch {epoch}", self.node));
@@ -113,7 +114,7 @@ impl SimMachine {
     }
 }
 
-impl SimMachine {
+impl SimHost {
     /// Stores a file, or, with a planted bug, does not.
     async fn store(&self, storage: &Storage, grant: &Grant, made: &Made) -> Result<(), Failed> {
         if planted::is(Bug::CommitBeforePut) {

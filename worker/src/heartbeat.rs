@@ -1,16 +1,17 @@
-//! Keeps the session alive: a thread with its own small runtime (see [`crate::machine`]) tells the coordinator how far each lease got, and passes
+//! Keeps the session alive: a thread with its own small runtime (see [`crate::host`]) tells the coordinator how far each lease got, and passes
 //! on what the coordinator says. It decides nothing: what a revoked lease means is its holder's business.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use proto::work::{Beat, Directive, Progress, Session};
+use futures::future::BoxFuture;
+use proto::work::{Directive, HeartbeatReply, Progress, Session};
 use proto::{Epoch, RpcErrorKind, SessionId, ShardId, WorkClient};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::WorkerError;
-use crate::machine::{Handed, Machine};
+use crate::host::WorkerHost;
 use crate::meter::Meter;
 
 /// The leases of a session, as the heartbeat sees them.
@@ -25,7 +26,7 @@ struct Entry {
 }
 
 /// A lease that is held; dropping it takes it off the heartbeat.
-pub(crate) struct Held {
+pub(crate) struct HeldLease {
     leases: Leases,
     shard: ShardId,
     epoch: Epoch,
@@ -33,10 +34,10 @@ pub(crate) struct Held {
 }
 
 impl Leases {
-    pub(crate) fn hold(&self, shard: ShardId, epoch: Epoch, meter: &Arc<Meter>) -> Held {
+    pub(crate) fn hold(&self, shard: ShardId, epoch: Epoch, meter: &Arc<Meter>) -> HeldLease {
         let revoked = CancellationToken::new();
         self.lock().push(Entry { shard, epoch, meter: Arc::clone(meter), revoked: revoked.clone() });
-        Held { leases: self.clone(), shard, epoch, revoked }
+        HeldLease { leases: self.clone(), shard, epoch, revoked }
     }
 
     fn progress(&self) -> Vec<Progress> {
@@ -50,7 +51,7 @@ impl Leases {
     }
 
     /// Does what the coordinator says about each lease that was reported; some may have ended since.
-    fn obey(&self, reported: &[Progress], directives: &[Directive]) {
+    fn apply(&self, reported: &[Progress], directives: &[Directive]) {
         let entries = self.lock();
         for (report, directive) in reported.iter().zip(directives) {
             match directive {
@@ -69,19 +70,19 @@ impl Leases {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldLease {
     fn drop(&mut self) {
         self.leases.lock().retain(|entry| (entry.shard, entry.epoch) != (self.shard, self.epoch));
     }
 }
 
 /// The heartbeat thread of one session.
-pub(crate) struct Keeper {
+pub(crate) struct Heartbeat {
     stop: CancellationToken,
-    ended: Handed<'static, ()>,
+    ended: BoxFuture<'static, ()>,
 }
 
-struct Heart {
+struct HeartbeatLoop {
     client: WorkClient,
     session: SessionId,
     interval: Duration,
@@ -91,10 +92,10 @@ struct Heart {
     stop: CancellationToken,
 }
 
-impl Keeper {
+impl Heartbeat {
     /// Starts the heartbeat. `lost` is cancelled once the session is dead, or no beat got through for `offline_max`.
     pub(crate) fn start(
-        machine: &dyn Machine,
+        host: &dyn WorkerHost,
         client: WorkClient,
         session: &Session,
         offline_max: Duration,
@@ -105,8 +106,9 @@ impl Keeper {
         let interval = Duration::from_millis(session.heartbeat_ms.max(1));
         // What a heartbeat does not report and is old goes back. So it is not repeated until it is old itself.
         let client = client.within(interval * 2);
-        let heart = Heart { client, session: session.id, interval, offline_max, leases, lost, stop: stop.clone() };
-        let ended = machine.beat(Box::pin(heart.run()));
+        let heartbeat =
+            HeartbeatLoop { client, session: session.id, interval, offline_max, leases, lost, stop: stop.clone() };
+        let ended = host.spawn_heartbeat(Box::pin(heartbeat.run()));
         let ended = ended.map_err(|source| WorkerError::Thread { what: "heartbeat", source })?;
         Ok(Self { stop, ended })
     }
@@ -118,26 +120,28 @@ impl Keeper {
     }
 }
 
-impl Heart {
+impl HeartbeatLoop {
     async fn run(self) {
         let stop = self.stop.clone();
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
-            () = self.beat_on() => {}
+            () = self.send_until_lost() => {}
         }
     }
 
-    async fn beat_on(&self) {
+    async fn send_until_lost(&self) {
         let mut heard = Instant::now();
         loop {
             tokio::time::sleep(self.interval).await;
             let progress = self.leases.progress();
             match self.client.heartbeat(self.session, &progress).await {
-                Ok(Beat { session_lost: true, .. }) => return self.lose("the coordinator does not know it any more"),
+                Ok(HeartbeatReply { session_lost: true, .. }) => {
+                    return self.lose("the coordinator does not know it any more");
+                }
                 Ok(beat) => {
                     heard = Instant::now();
-                    self.leases.obey(&progress, &beat.directives);
+                    self.leases.apply(&progress, &beat.directives);
                 }
                 Err(error) if error.kind == RpcErrorKind::NotFound => return self.lose(&error.message),
                 Err(error) => {

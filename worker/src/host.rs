@@ -1,19 +1,16 @@
 //! What a worker needs of the machine that it runs on: storage, a thread for its heartbeat, and the work itself.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use dataset::{DatasetError, Storage};
+use futures::future::BoxFuture;
 use proto::relay::connect_storage;
 use proto::work::{FailureClass, Grant, Output};
 
 use crate::error::ShardError;
 use crate::meter::Meter;
-use crate::shard_run::{self, Workshop};
-
-/// A future that is handed over.
-pub type Handed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+use crate::shard_run::{self, ShardRunner};
 
 /// Why a shard was not made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,46 +41,46 @@ pub async fn check_input(
 }
 
 /// What a worker needs of the machine that it runs on.
-pub trait Machine: Send + Sync + 'static {
+pub trait WorkerHost: Send + Sync + 'static {
     /// Opens the storage that the coordinator names, by whatever way leads there.
     ///
     /// # Errors
     /// It cannot be used from here.
-    fn storage<'a>(&'a self, url: &'a str) -> Handed<'a, Result<Storage, DatasetError>>;
+    fn storage<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Storage, DatasetError>>;
 
     /// Embeds one shard and stores the result, telling `meter` how far it got. Dropping the future stops the work.
-    fn make<'a>(
+    fn embed_shard<'a>(
         &'a self,
         storage: &'a Storage,
         grant: &'a Grant,
         meter: &'a Arc<Meter>,
-    ) -> Handed<'a, Result<Output, Failed>>;
+    ) -> BoxFuture<'a, Result<Output, Failed>>;
 
     /// Runs a heartbeat where no computing can hold it up. Returns what ends with it.
     ///
     /// # Errors
     /// There is no thread for it.
-    fn beat(&self, heart: Handed<'static, ()>) -> io::Result<Handed<'static, ()>>;
+    fn spawn_heartbeat(&self, heartbeat: BoxFuture<'static, ()>) -> io::Result<BoxFuture<'static, ()>>;
 }
 
-impl Machine for Workshop {
-    fn storage<'a>(&'a self, url: &'a str) -> Handed<'a, Result<Storage, DatasetError>> {
+impl WorkerHost for ShardRunner {
+    fn storage<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Storage, DatasetError>> {
         Box::pin(async move { Ok(connect_storage(self.wire.clone(), url).await) })
     }
 
-    fn make<'a>(
+    fn embed_shard<'a>(
         &'a self,
         storage: &'a Storage,
         grant: &'a Grant,
         meter: &'a Arc<Meter>,
-    ) -> Handed<'a, Result<Output, Failed>> {
-        Box::pin(async move { Ok(Box::pin(shard_run::make(self, storage, grant, meter)).await?) })
+    ) -> BoxFuture<'a, Result<Output, Failed>> {
+        Box::pin(async move { Ok(Box::pin(shard_run::run_shard(self, storage, grant, meter)).await?) })
     }
 
     /// A thread with its own small runtime.
-    fn beat(&self, heart: Handed<'static, ()>) -> io::Result<Handed<'static, ()>> {
+    fn spawn_heartbeat(&self, heartbeat: BoxFuture<'static, ()>) -> io::Result<BoxFuture<'static, ()>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let beat = move || runtime.block_on(heart);
+        let beat = move || runtime.block_on(heartbeat);
         let thread = std::thread::Builder::new().name("encaje-heartbeat".to_owned()).spawn(beat)?;
         Ok(Box::pin(async move {
             // The thread only beats, and is at most one call away: a panic there has ended the session anyway.
