@@ -94,7 +94,7 @@ async fn settle(context: &Context, job: JobId, failures: &mut HashMap<JobId, u32
 async fn finalize(context: &Context, job: JobId) -> Result<(), FinalizeError> {
     let Some(status) = context.store.known_job(job).await? else { return Ok(()) };
     if let Some(reason) = verdict(&status.spec, &status.counts, Moment::AtTheEnd) {
-        warn!(job.id = %job, reason, "job failed of its rejected rows");
+        warn!(job.id = %job, reason, "job exceeds its reject limit");
         context.store.fail_job(job, &reason).await?;
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! PURE: whether a job bears its rejected rows.
+//! PURE: whether a job exceeds its reject limit.
 
 use proto::job::{JobSpec, MaxRejects, OnBadRow, RowCounts};
 
@@ -11,7 +11,7 @@ pub(crate) enum Moment {
     AtTheEnd,
 }
 
-/// Returns why the job must fail of its rejected rows, or `None` where it bears them.
+/// Returns why the job must fail for its rejected rows, or `None` within the limit.
 pub(crate) fn verdict(spec: &JobSpec, counts: &RowCounts, moment: Moment) -> Option<String> {
     let rejected = counts.rejected();
     if rejected == 0 {

@@ -17,7 +17,7 @@ pub struct Policy {
     pub leases_per_device: u32,
     /// Counted failures after which a shard is dead.
     pub failures_max: u32,
-    /// Lost workers after which a shard is split, and after which a single row is convicted.
+    /// Lost workers after which a shard is split, and after which a single row is taken for poison.
     pub workers_lost_max: u32,
     /// Longest pause after the first failure; it doubles with each further one.
     pub backoff_first_ms: i64,
@@ -130,7 +130,7 @@ impl Policy {
         if is_half && rows > 1 { 1 } else { self.workers_lost_max }
     }
 
-    /// Returns the most failures in one way among the last attempts that the breaker bears.
+    /// Returns the most failures in one way among the last attempts that do not trip the breaker.
     pub const fn breaker_failures_max(&self) -> u32 {
         self.breaker_attempts * self.breaker_percent / 100
     }

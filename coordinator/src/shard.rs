@@ -16,7 +16,7 @@
 //!
 //! A running shard has one live attempt, or two where a copy was begun beside a slow one: the first commit wins, and
 //! while one of them lives, the end of the other only counts. A shard that loses several workers is split into halves,
-//! these into halves as soon as they lose one, down to a single row; a row that alone loses several is convicted: it is
+//! these into halves as soon as they lose one, down to a single row; a row that alone loses several is poison: it is
 //! not embedded any more, but rejected.
 
 mod job;
@@ -86,7 +86,7 @@ pub struct Shard {
     /// It is a half of a shard that was split.
     pub is_half: bool,
     /// Its only row has cost several workers: it is rejected, not embedded.
-    pub convicted: bool,
+    pub is_poison: bool,
 }
 
 /// What happens to a shard.
@@ -154,7 +154,7 @@ impl Shard {
             input: None,
             rows,
             is_half: false,
-            convicted: false,
+            is_poison: false,
         }
     }
 
@@ -225,8 +225,8 @@ impl Shard {
 
     /// Whether it may be what workers die of: then it is leased alone, so that no other shard is lost with it and the
     /// next loss is its own.
-    pub const fn is_suspect(&self) -> bool {
-        self.workers_lost > 0 || self.is_half || self.convicted
+    pub const fn must_be_isolated(&self) -> bool {
+        self.workers_lost > 0 || self.is_half || self.is_poison
     }
 
     /// Whether an output was made of another input than an earlier one (I7).
@@ -263,16 +263,16 @@ impl Shard {
         self.rest(others, state);
     }
 
-    /// Counts a lost worker. The last one within the budget splits the shard, convicts its only row, or, where even
+    /// Counts a lost worker. The last one within the budget splits the shard, takes its only row for poison, or, where even
     /// that row is not embedded any more, kills it.
     fn lose(&mut self, others: Vec<Epoch>, now: Millis, policy: &Policy) {
         self.workers_lost += 1;
         let spent = others.is_empty() && self.workers_lost >= policy.workers_lost_max(self.is_half, self.rows);
-        let state = match (spent, self.rows, self.convicted) {
+        let state = match (spent, self.rows, self.is_poison) {
             (false, ..) => ShardState::Pending { not_before: now },
             (true, 2.., _) => ShardState::Split,
             (true, 1, false) => {
-                (self.convicted, self.workers_lost) = (true, 0);
+                (self.is_poison, self.workers_lost) = (true, 0);
                 ShardState::Pending { not_before: now }
             }
             (true, ..) => ShardState::Dead,

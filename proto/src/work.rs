@@ -58,7 +58,7 @@ pub struct Grant {
     /// The rows of the slice that are wanted; `None`: all of them. The whole slice is read all the same.
     pub window: Option<RowWindow>,
     /// The rows wanted have cost several workers: they are not embedded, but rejected as `worker_crash`.
-    pub convicted: bool,
+    pub is_poison: bool,
 }
 
 impl Grant {
@@ -99,14 +99,14 @@ pub struct LightGrant {
     /// As in [`Grant`].
     pub window: Option<RowWindow>,
     /// As in [`Grant`].
-    pub convicted: bool,
+    pub is_poison: bool,
 }
 
 impl LightGrant {
     /// Returns the whole grant.
     pub fn with(&self, task: &SourceTask) -> Grant {
         let SourceTask { read, source, model, embed, on_bad_row } = task.clone();
-        let Self { shard, epoch, spec_digest, slice, output_key, window, convicted } = self.clone();
+        let Self { shard, epoch, spec_digest, slice, output_key, window, is_poison } = self.clone();
         Grant {
             shard,
             epoch,
@@ -119,7 +119,7 @@ impl LightGrant {
             on_bad_row,
             output_key,
             window,
-            convicted,
+            is_poison,
         }
     }
 }

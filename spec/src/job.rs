@@ -42,7 +42,7 @@ pub struct EmbedSpec {
     pub similarity: Option<String>,
 }
 
-/// How many rejected records a job bears before it fails.
+/// How many rejected records a job may have before it fails.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MaxRejects {
@@ -78,7 +78,7 @@ pub struct JobSpec {
     pub limits: ShardLimits,
     /// What a bad row does.
     pub on_bad_row: OnBadRow,
-    /// How many bad rows are borne.
+    /// How many bad rows are allowed.
     pub max_rejects: MaxRejects,
     /// Dead shards become holes of the result instead of failing the job, if at least one shard is committed. Left out
     /// where it is not asked for, so that such jobs keep their digests.

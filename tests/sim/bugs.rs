@@ -22,7 +22,7 @@ const KNOWN: [(Bug, u64); 18] = [
     (Bug::ManifestExistsIsFailure, 73),
     (Bug::ManifestErrorIgnored, 72),
     (Bug::CommitIgnoresEpoch, 64),
-    (Bug::SuspectsInCompany, 56),
+    (Bug::PoisonNotIsolated, 56),
     (Bug::RetryResetsEpoch, 52),
     (Bug::RetryKeepsGeneration, 49),
     (Bug::ReleaseKeepsShardRunning, 40),

@@ -173,7 +173,7 @@ async fn succeeded(world: &World, disk: &BTreeMap<String, Bytes>, wanted: &SimJo
     dead.retain(|shard| shard.state == "dead" && !shard.rows.is_empty());
     let mut dead: Vec<_> = dead.into_iter().map(|shard| shard.rows).collect();
     dead.sort_by_key(|rows| rows.start);
-    if holes != dead || !holes.is_empty() && (missing != Missing::Borne || manifest.files.is_empty()) {
+    if holes != dead || !holes.is_empty() && (missing != Missing::Allowed || manifest.files.is_empty()) {
         problems.push(format!("I1: {missing:?} are missing: {holes:?}; dead are {dead:?}"));
     }
     let there = rows - manifest.missing();
@@ -182,14 +182,14 @@ async fn succeeded(world: &World, disk: &BTreeMap<String, Bytes>, wanted: &SimJo
         problems.push(format!("I1: {rows} rows, {listed} listed, {counted} counted, {planned} planned"));
     }
     for file in &manifest.files {
-        let convicted = file.rejects.contains_key(&RejectReason::WorkerCrash);
-        let rows = Rows { first: file.first_row, count: file.rows, convicted, misread: false };
+        let is_poison = file.rejects.contains_key(&RejectReason::WorkerCrash);
+        let rows = Rows { first: file.first_row, count: file.rows, is_poison, misread: false };
         let made = file_of(job, &digest, rows);
         let guilty = (file.first_row..file.first_row + file.rows).any(|row| world.is_poison(job, row));
-        if guilty && !convicted {
+        if guilty && !is_poison {
             problems.push(format!("`{}` holds a row that nobody survives", file.name));
         }
-        if convicted && !guilty && world.gentle {
+        if is_poison && !guilty && world.gentle {
             problems.push(format!("`{}` rejects an innocent row", file.name));
         }
         match disk.get(&file.name) {

@@ -21,7 +21,7 @@ pub(crate) enum Missing {
     /// They fail the job.
     Refused,
     /// They may be missing for good.
-    Borne,
+    Allowed,
     /// They may be missing at first, and are asked for once the rest is there.
     Fetched,
 }

@@ -389,7 +389,7 @@ impl Orders {
             // Small jobs among them: of those, all shards may be lost.
             let missing = match shards % 3 {
                 0 => Missing::Refused,
-                1 => Missing::Borne,
+                1 => Missing::Allowed,
                 _ => Missing::Fetched,
             };
             SimJob { id: JobId(Uuid::from_u64_pair(0x0190_0000_0000_7000, number)), rows, missing }

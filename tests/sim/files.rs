@@ -25,7 +25,7 @@ pub(crate) struct Rows {
     pub(crate) first: u64,
     pub(crate) count: u64,
     /// They are rejected for killing workers.
-    pub(crate) convicted: bool,
+    pub(crate) is_poison: bool,
     /// They were read with another text than their own.
     pub(crate) misread: bool,
 }
@@ -70,7 +70,7 @@ pub(crate) fn info_of(job: JobId, spec_digest: &str) -> FileInfo {
 }
 
 fn write(job: JobId, spec_digest: &str, rows: Rows) -> Made {
-    let Rows { first, count, convicted, misread } = rows;
+    let Rows { first, count, is_poison, misread } = rows;
     let info = info_of(job, spec_digest);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file.parquet");
@@ -81,7 +81,7 @@ fn write(job: JobId, spec_digest: &str, rows: Rows) -> Made {
         let angle = row as f32 + if misread { 0.5 } else { 0.0 };
         vectors.extend([angle.cos(), angle.sin()]);
         let bad = (row % REJECTED == 3).then_some(RejectReason::EmptyText);
-        let error = if convicted { Some(RejectReason::WorkerCrash) } else { bad };
+        let error = if is_poison { Some(RejectReason::WorkerCrash) } else { bad };
         status.push(RowStatus { n_tokens: if error.is_some() { 0 } else { 5 }, truncated: false, error });
     }
     let options = RecordBatchOptions::new().with_row_count(Some(status.len()));

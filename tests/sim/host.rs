@@ -75,7 +75,7 @@ impl SimHost {
             let most_ms = if slow { 60_000 } else { 3_000 };
             tokio::time::sleep(Duration::from_millis(200 + rng::below(most_ms + 1))).await;
             self.life.gate().await;
-            if self.world.is_poison(shard.job, row) && !grant.convicted {
+            if self.world.is_poison(shard.job, row) && !grant.is_poison {
                 self.world.note(format_args!("{}: row {row} kills it", self.node));
                 self.life.kill();
                 self.world.dies(self.node);
@@ -95,7 +95,7 @@ impl SimHost {
         check_input(grant, &input_blake3, async { Ok(again) })
             .await
             .inspect_err(|failed| self.look_at(grant, failed))?;
-        let rows = Rows { first: wanted.first_row, count: wanted.rows, convicted: grant.convicted, misread };
+        let rows = Rows { first: wanted.first_row, count: wanted.rows, is_poison: grant.is_poison, misread };
         let made = file_of(shard.job, &grant.spec_digest, rows);
         self.store(storage, grant, &made).await?;
         let Made { summary, .. } = made;

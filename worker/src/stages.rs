@@ -228,7 +228,7 @@ impl Stages<'_> {
 }
 
 /// Returns the rows of a chunk that the grant wants, as it wants them: the half of a shard that was split is read as a
-/// whole, and a convicted row is rejected before anything looks at its text.
+/// whole, and a poison row is rejected before its text is used.
 fn wanted_of(chunk: RecordChunk, grant: &Grant) -> Option<RecordChunk> {
     let RowWindow { first_row, rows } = grant.wanted();
     let (begin, end) = (chunk.first_row, chunk.first_row + chunk.texts.len() as u64);
@@ -240,7 +240,7 @@ fn wanted_of(chunk: RecordChunk, grant: &Grant) -> Option<RecordChunk> {
     let mut texts = chunk.texts;
     texts.truncate(offset + length);
     texts.drain(..offset);
-    if grant.convicted {
+    if grant.is_poison {
         texts.iter_mut().filter(|text| text.is_ok()).for_each(|text| *text = Err(RejectReason::WorkerCrash));
     }
     failpoint::die_of(&texts);

@@ -250,7 +250,7 @@ async fn check_object(context: &Context, shard: ShardId, epoch: Epoch, output: &
 async fn judge(context: &Context, shard: ShardId) -> Result<(), Status> {
     let Some(status) = context.store.known_job(shard.job).await.map_err(status_of)? else { return Ok(()) };
     if let Some(reason) = verdict(&status.spec, &status.counts, Moment::Underway) {
-        warn!(job.id = %shard.job, reason, "job failed of its rejected rows");
+        warn!(job.id = %shard.job, reason, "job exceeds its reject limit");
         context.store.fail_job(shard.job, &reason).await.map_err(status_of)?;
     }
     Ok(())

@@ -43,7 +43,7 @@ pub enum JobEvent<'a> {
     },
     /// It cannot succeed.
     Fail(&'a str),
-    /// Nothing is left but dead shards, and they are more than the job bears.
+    /// Nothing is left but dead shards, and the job does not allow them as holes.
     Exhaust(&'a ShardCounts, &'a str),
     /// Somebody asks for its end.
     Cancel,

@@ -86,9 +86,9 @@ pub(crate) enum JobChange {
     Fail(String),
     /// Planning or running, not paused: pause, for a reason of the coordinator's own.
     Trip(String),
-    /// Running, nothing left but dead shards, which it does not bear → failed.
+    /// Running, nothing left but dead shards, and no holes allowed → failed.
     Exhaust(String),
-    /// Running, all shards committed (some, where it bears the dead ones) → finalizing; finalizing stays.
+    /// Running, all shards committed (some, where the others may be holes) → finalizing; finalizing stays.
     BeginFinalize,
     /// Finalizing, generation as given → succeeded; succeeded with this digest stays.
     Finish { generation: u64, key: String, digest: String },
@@ -134,7 +134,7 @@ pub(crate) struct Failure {
     pub(crate) unit: f64,
 }
 
-/// A job of which only dead shards are left, and which does not bear them.
+/// A job of which only dead shards are left, and which allows no holes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Exhausted {
     pub(crate) job: JobId,
@@ -188,7 +188,7 @@ pub(crate) trait Backend: Reads + Leadership {
     /// Live session (`None`: every one): dead, its live attempts released, their shards pending.
     fn close_sessions(&self, session: Option<SessionId>) -> Answer<'_, ()>;
     /// Live, unexpired session, pending shards of active jobs that are not paused and of no later revision: leases up to `max` within the
-    /// session's limit. A suspect goes alone, to a session that holds nothing; while one waits, sessions that hold
+    /// session's limit. A shard that must be isolated goes alone, to a session that holds nothing; while one waits, sessions that hold
     /// something get nothing. A repeated request gets what it was granted. `None`: the session is lost.
     fn lease(&self, lease_request: LeaseRequest) -> Answer<'_, Option<Vec<Granted>>>;
     /// Live, unexpired session that holds nothing and whose request is new; running job without pending shards, nearly

@@ -266,7 +266,7 @@ pub(super) fn grant(row: &impl Fields) -> Result<Granted> {
         slice,
         output_key: output_key(shard, epoch, row.id("attempt_id")?),
         window,
-        convicted: row.flag("convicted")?,
+        is_poison: row.flag("convicted")?,
     };
     match row.opt_text("planned")? {
         Some(_) => Ok(light.with(&source_task(row)?).into()),

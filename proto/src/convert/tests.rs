@@ -204,7 +204,7 @@ fn grant() -> impl Strategy<Value = Grant> {
             slice,
             model,
             embed,
-            (on_bad_row, output_key, spec_digest, window, convicted),
+            (on_bad_row, output_key, spec_digest, window, is_poison),
         )| Grant {
             shard,
             epoch: Epoch(epoch),
@@ -217,7 +217,7 @@ fn grant() -> impl Strategy<Value = Grant> {
             on_bad_row,
             output_key,
             window,
-            convicted,
+            is_poison,
         },
     )
 }
@@ -240,8 +240,8 @@ proptest! {
     #[test]
     fn grants_come_back_as_they_were(grants in prop::collection::vec(grant(), 0..3), retry_after_ms in any::<u64>()) {
         let light = |grant: &Grant| {
-            let Grant { shard, epoch, spec_digest, slice, output_key, window, convicted, .. } = grant.clone();
-            Granted::Light(LightGrant { shard, epoch, spec_digest, slice, output_key, window, convicted })
+            let Grant { shard, epoch, spec_digest, slice, output_key, window, is_poison, .. } = grant.clone();
+            Granted::Light(LightGrant { shard, epoch, spec_digest, slice, output_key, window, is_poison })
         };
         let light: Vec<Granted> = grants.iter().map(light).collect();
         let leased = Leased { grants: grants.into_iter().map(Granted::from).chain(light).collect(), retry_after_ms };
@@ -251,8 +251,8 @@ proptest! {
 
     #[test]
     fn a_light_grant_and_its_source_task_are_the_whole_grant(grant in grant()) {
-        let Grant { shard, epoch, spec_digest, slice, output_key, window, convicted, .. } = grant.clone();
-        let light = LightGrant { shard, epoch, spec_digest, slice, output_key, window, convicted };
+        let Grant { shard, epoch, spec_digest, slice, output_key, window, is_poison, .. } = grant.clone();
+        let light = LightGrant { shard, epoch, spec_digest, slice, output_key, window, is_poison };
         let Grant { read, source, model, embed, on_bad_row, .. } = grant.clone();
         let task = SourceTask { read, source, model, embed, on_bad_row };
         let back = SourceTask::try_from(bytes_and_back(wire::SourceTask::from(&task))).unwrap();

@@ -208,7 +208,7 @@ impl From<&LightGrant> for wire::Grant {
             output_key: grant.output_key.clone(),
             spec_digest: grant.spec_digest.clone(),
             window: grant.window.map(|RowWindow { first_row, rows }| wire::RowWindow { first_row, rows }),
-            convicted: grant.convicted,
+            convicted: grant.is_poison,
             source_task_omitted: true,
             ..Self::default()
         }
@@ -228,7 +228,7 @@ impl From<&Grant> for wire::Grant {
             output_key: grant.output_key.clone(),
             spec_digest: grant.spec_digest.clone(),
             window: grant.window.map(|RowWindow { first_row, rows }| wire::RowWindow { first_row, rows }),
-            convicted: grant.convicted,
+            convicted: grant.is_poison,
             source_task_omitted: false,
         }
     }
@@ -256,7 +256,7 @@ fn light_grant(grant: wire::Grant) -> Result<LightGrant, ConvertError> {
         slice: required("grant.slice", grant.slice)?.try_into()?,
         output_key: grant.output_key,
         window: grant.window.map(|wire::RowWindow { first_row, rows }| RowWindow { first_row, rows }),
-        convicted: grant.convicted,
+        is_poison: grant.convicted,
     })
 }
 

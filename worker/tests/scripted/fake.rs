@@ -308,8 +308,8 @@ impl Work for Fake {
 
 /// A grant without what its source has in common with others.
 fn lightened(grant: Grant) -> Granted {
-    let Grant { shard, epoch, spec_digest, slice, output_key, window, convicted, .. } = grant;
-    Granted::Light(LightGrant { shard, epoch, spec_digest, slice, output_key, window, convicted })
+    let Grant { shard, epoch, spec_digest, slice, output_key, window, is_poison, .. } = grant;
+    Granted::Light(LightGrant { shard, epoch, spec_digest, slice, output_key, window, is_poison })
 }
 
 /// The same shard under its next epoch.

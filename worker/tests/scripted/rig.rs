@@ -132,7 +132,7 @@ impl Rig {
                 output_key: output_key(index, Epoch(1)),
                 spec_digest: "spec".to_owned(),
                 window: None,
-                convicted: false,
+                is_poison: false,
             });
         }
         grants

@@ -18,8 +18,8 @@ pub(super) async fn losing_three_workers_splits_the_shard_down_to_the_guilty_row
         let wanted = grant.wanted();
         let holds = (wanted.first_row..wanted.first_row + wanted.rows).contains(&GUILTY);
         assert_eq!(grant.slice, slices(0, 1)[0], "the slice is read as it was cut");
-        assert!(!grant.convicted || (wanted.first_row, wanted.rows) == (GUILTY, 1));
-        if holds && !grant.convicted {
+        assert!(!grant.is_poison || (wanted.first_row, wanted.rows) == (GUILTY, 1));
+        if holds && !grant.is_poison {
             lost += 1;
             bed.starve().await;
         } else {
@@ -46,7 +46,7 @@ pub(super) async fn a_row_that_cannot_even_be_read_kills_its_shard(bed: Bed) {
     for lost in 1..=6 {
         let session = bed.session().await;
         let grant = bed.lease_one(session).await;
-        assert_eq!(grant.convicted, lost > 3);
+        assert_eq!(grant.is_poison, lost > 3);
         bed.starve().await;
     }
     assert_eq!(bed.status(job).await.shards.dead, 1);
@@ -111,14 +111,14 @@ pub(super) async fn what_workers_may_have_died_of_is_leased_alone(bed: Bed) {
         let (shard, epoch) = (grant.shard, grant.epoch);
         assert!(bed.store.fail(victim, shard, epoch, FailureClass::WorkerLost, "it died").await.unwrap());
     }
-    assert!(bed.lease(busy, 1).await.is_empty(), "it holds another shard, and gets no suspect to lose it with");
+    assert!(bed.lease(busy, 1).await.is_empty(), "it holds another shard, and gets no isolated shard to lose it with");
     let (first, second) = (bed.session().await, bed.session().await);
     let alone = bed.lease(first, 2).await;
     assert_eq!(alone.iter().map(|one| one.shard).collect::<Vec<_>>(), [lost[0].shard]);
-    assert!(bed.lease(first, 1).await.is_empty(), "nothing beside a suspect");
+    assert!(bed.lease(first, 1).await.is_empty(), "nothing beside an isolated shard");
     assert_eq!(bed.commit(busy, &held).await, CommitOutcome::Committed);
     assert_eq!(bed.lease_one(busy).await.shard, lost[1].shard, "it is idle now");
-    assert_eq!(bed.lease(second, 2).await.len(), 2, "no suspect waits any more");
+    assert_eq!(bed.lease(second, 2).await.len(), 2, "no isolated shard waits any more");
     assert_eq!(bed.commit(first, &alone[0]).await, CommitOutcome::Committed);
     bed.assert_invariants().await;
 }
@@ -203,7 +203,7 @@ pub(super) async fn lost_workers_pause_a_job_only_where_both_halves_of_a_shard_l
         bed.commit(steady, &grant).await;
     }
     assert!(bed.store.trip_breakers().await.unwrap().is_empty(), "30 lost workers are not the job's fault");
-    // Rows that kill: every attempt at a suspect shard loses its worker, both halves of it too.
+    // Rows that kill: every attempt at an isolated shard loses its worker, both halves of it too.
     let mut deaths = 0;
     let tripped = loop {
         let victim = bed.session().await;

@@ -344,8 +344,8 @@ impl<'e> Planned<'e> {
                     .map(|one| Progress { shard: one.shard, epoch: one.epoch, rows_done, tokens_done: rows_done * 7 })
                     .collect();
                 let reply = store.heartbeat(session, &reports).await.unwrap();
-                let standing: Vec<bool> = beat.directives.iter().map(|one| *one == Directive::Continue).collect();
-                format!("{:?}", (!beat.session_lost).then_some(standing))
+                let standing: Vec<bool> = reply.directives.iter().map(|one| *one == Directive::Continue).collect();
+                format!("{:?}", (!reply.session_lost).then_some(standing))
             }
             _ => {
                 store.close_session(session).await.unwrap();

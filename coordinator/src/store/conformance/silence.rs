@@ -107,16 +107,16 @@ async fn a_heartbeat_that_waited_gives_nothing_back_that_was_granted_meanwhile()
         .execute(&mut *blocking)
         .await
         .unwrap();
-    let reply = |session| {
+    let heartbeat = |session| {
         let store = bed.store.clone();
         tokio::spawn(async move { store.heartbeat(session, &[]).await })
     };
     // The first cannot go on, and the second stands behind it.
-    let first = beat(other);
+    let first = heartbeat(other);
     let mut watcher = PgConnection::connect(&url).await.unwrap();
     let waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
     while watcher.execute(waiting).await.unwrap().rows_affected() == 0 {}
-    let second = beat(session);
+    let second = heartbeat(session);
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     let grant = bed.lease_one(session).await;
     bed.advance_ms(bed.store.policy().ttl_ms.unsigned_abs());

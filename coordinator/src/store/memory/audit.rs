@@ -138,7 +138,7 @@ impl Auditor {
         if tripped.is_some_and(|reason| reason.contains(failure_name(FailureClass::WorkerLost)))
             && job.halves.is_empty()
         {
-            self.violated(step, format!("job {id} is paused for workers that were lost, and no row is suspect"));
+            self.violated(step, format!("job {id} is paused for workers that were lost, and no row is isolated"));
         }
         let failed = if step == "fail_job" { job.job.reason.as_deref() } else { None };
         if let Some(reason) = failed.filter(|reason| reason.contains("another manifest")) {
@@ -217,7 +217,7 @@ impl Auditor {
             seen.spent = (failures, losses);
         }
         let (failures, losses) = (failures - seen.spent.0, losses - seen.spent.1);
-        let rounds = if shard.convicted { 2 } else { 1 };
+        let rounds = if shard.is_poison { 2 } else { 1 };
         let losses_max = policy.workers_lost_max(shard.is_half, shard.rows) * rounds + copies;
         if failures > policy.failures_max + copies || losses > losses_max {
             let name = format!("shard {index} of job {id}");

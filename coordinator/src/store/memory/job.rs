@@ -194,7 +194,7 @@ impl ModelJob {
     pub(super) fn both_halves_lost(&self, index: u64) -> bool {
         let Some((_, whole)) = self.halves.get(&index) else { return false };
         let others = self.halves.iter().filter(|(other, (_, part_of))| **other != index && part_of == whole);
-        others.map(|(other, _)| &self.shards[at(*other)].1).any(|other| other.workers_lost > 0 || other.convicted)
+        others.map(|(other, _)| &self.shards[at(*other)].1).any(|other| other.workers_lost > 0 || other.is_poison)
     }
 
     /// Returns the slice of a shard that there is.

@@ -88,7 +88,7 @@ fn shard_line(id: JobId, job: &ModelJob, index: usize) -> String {
         ShardState::Split => ("split", None, None),
     };
     let (source, first_row, rows) = (slice.source_index, slice.first_row, slice.rows);
-    let Shard { epoch, failures, workers_lost, last_error, convicted, .. } = shard;
+    let Shard { epoch, failures, workers_lost, last_error, is_poison, .. } = shard;
     let live = if let ShardState::Running { live } = &shard.state { live.len() } else { 0 };
     let (not_before, error) = (or_dash(not_before), or_dash(last_error.as_ref()));
     let winner = or_dash(won.map(|(winner, _)| winner));
@@ -98,7 +98,7 @@ fn shard_line(id: JobId, job: &ModelJob, index: usize) -> String {
         "shard job_id={id} shard_index={index} source_index={source} first_row={first_row} row_count={rows} state={state} \
          epoch={epoch} failures={failures} workers_lost={workers_lost} not_before_ms={not_before} last_error={error} \
          winner_epoch={winner} out_key={key} out_blake3={blake3} in_blake3={input} live={live} \
-         slice_first_row={read_first} slice_row_count={read_rows} part_of={part_of} convicted={convicted}"
+         slice_first_row={read_first} slice_row_count={read_rows} part_of={part_of} convicted={is_poison}"
     )
 }
 

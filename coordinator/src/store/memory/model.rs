@@ -136,8 +136,8 @@ impl Model {
         if me.last_request != Some(request) && me.expires > self.now && !me.quarantined {
             let held = self.live(|attempt| attempt.session == session);
             let free = (me.leases_max as usize).saturating_sub(held.len());
-            let suspects = held.iter().any(|(job, (index, _))| self.jobs[job].shards[at(*index)].1.is_suspect());
-            if !suspects || planted::is(Bug::SuspectsInCompany) {
+            let isolated = held.iter().any(|(job, (index, _))| self.jobs[job].shards[at(*index)].1.must_be_isolated());
+            if !isolated || planted::is(Bug::PoisonNotIsolated) {
                 self.take(lease_request, free.min(max as usize), held.is_empty());
             }
         }
@@ -146,17 +146,17 @@ impl Model {
         Some(known.map(|(job, (index, epoch))| (ShardId { job, index }, epoch)).collect())
     }
 
-    /// A suspect goes to a session that holds nothing, and goes alone; while one waits, nobody gets a second shard.
+    /// A shard that must be isolated goes to a session that holds nothing; while one waits, no session gets a second shard.
     fn take(&mut self, lease_request: LeaseRequest, room: usize, idle: bool) {
         let LeaseRequest { session, request, revision, .. } = lease_request;
         let (now, policy, name) = (self.now, &self.policy, self.name);
         let leasable = |shard: &Shard| shard.step(&ShardEvent::Lease, now, policy).is_ok();
         let waits = |job: &ModelJob| {
             let open = job.job.is_active() && !job.job.paused && job.submission.revision <= revision;
-            open && job.shards.iter().any(|(_, shard)| shard.is_suspect() && leasable(shard))
+            open && job.shards.iter().any(|(_, shard)| shard.must_be_isolated() && leasable(shard))
         };
-        let suspect = self.jobs.values().any(waits) && !planted::is(Bug::SuspectsInCompany);
-        let room = if suspect { room.min(usize::from(idle)) } else { room };
+        let isolated = self.jobs.values().any(waits) && !planted::is(Bug::PoisonNotIsolated);
+        let room = if isolated { room.min(usize::from(idle)) } else { room };
         let mut order: Vec<(Millis, JobId)> = self.jobs.iter().map(|(id, job)| (job.submitted, *id)).collect();
         order.sort();
         let mut taken = 0;
@@ -170,7 +170,7 @@ impl Model {
                 if planted::is(Bug::LeaseIgnoresLiveAttempt) && matches!(shard.state, ShardState::Running { .. }) {
                     shard.state = ShardState::Pending { not_before: now };
                 }
-                if suspect && !shard.is_suspect() {
+                if isolated && !shard.must_be_isolated() {
                     continue;
                 }
                 let Some(next) = (taken < room).then(|| shard.step(&ShardEvent::Lease, now, policy).ok()).flatten()

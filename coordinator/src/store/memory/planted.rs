@@ -18,7 +18,7 @@ pub enum Bug {
     LeaseIgnoresLiveAttempt,
     LeaseIgnoresPause,
     LeaseKeepsEpoch,
-    SuspectsInCompany,
+    PoisonNotIsolated,
     ReleaseKeepsShardRunning,
     RevokeKeepsShardRunning,
     ExpireIgnoresState,

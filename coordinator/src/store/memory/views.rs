@@ -60,7 +60,7 @@ pub(super) fn grant(model: &Model, (shard, epoch): ModelGrant) -> Result<Granted
         slice,
         output_key: output_key(shard, epoch, job.attempts[&(shard.index, epoch)].id),
         window,
-        convicted: job.shards[at(shard.index)].1.convicted,
+        is_poison: job.shards[at(shard.index)].1.is_poison,
     };
     let travels = job.submission.task.len() + planned.len() <= SOURCE_TASK_BYTES_MAX;
     if travels { Ok(light.with(&source_task(job, planned)?).into()) } else { Ok(Granted::Light(light)) }

@@ -437,7 +437,7 @@ pub(in crate::store) const HOLES: &str = "-- holes
 SELECT source_index, first_row, row_count, last_error FROM shard
 WHERE job_id = $1 AND state = 'dead' AND first_row > $2 AND row_count > 0 ORDER BY first_row LIMIT $3";
 
-/// $1 revision: jobs of which only dead shards are left that they do not bear, with the first of these.
+/// $1 revision: jobs of which only dead shards are left, without allowing holes, with the first of these.
 pub(in crate::store) const EXHAUSTED_JOBS: &str = "-- exhausted_jobs
 SELECT j.job_id, c.dead, s.shard_index, s.last_error
 FROM job j

@@ -87,7 +87,7 @@ struct Spent {
     workers_lost: i64,
     rows: RowWindow,
     is_half: bool,
-    convicted: bool,
+    is_poison: bool,
 }
 
 /// Where a running shard goes, unless another attempt at it is live.
@@ -96,13 +96,13 @@ struct Next {
     not_before_ms: i64,
     failures: i64,
     workers_lost: i64,
-    convicted: bool,
+    is_poison: bool,
 }
 
 impl Spent {
     fn unchanged(&self, not_before_ms: i64) -> Next {
-        let (failures, workers_lost, convicted) = (self.failures, self.workers_lost, self.convicted);
-        Next { state: "pending", not_before_ms, failures, workers_lost, convicted }
+        let (failures, workers_lost, is_poison) = (self.failures, self.workers_lost, self.is_poison);
+        Next { state: "pending", not_before_ms, failures, workers_lost, is_poison }
     }
 
     fn with_worker_lost(&self, policy: &Policy, now_ms: i64) -> Next {
@@ -112,9 +112,9 @@ impl Spent {
         if self.live > 1 || workers_lost < i64::from(policy.workers_lost_max(self.is_half, rows)) {
             return next;
         }
-        match (rows, self.convicted) {
+        match (rows, self.is_poison) {
             (2.., _) => Next { state: "split", ..next },
-            (1, false) => Next { workers_lost: 0, convicted: true, ..next },
+            (1, false) => Next { workers_lost: 0, is_poison: true, ..next },
             _ => Next { state: "dead", ..next },
         }
     }
@@ -128,7 +128,7 @@ async fn spent(db: &mut Connection, lease: LeaseRef) -> Result<Spent> {
         workers_lost: row.int("workers_lost")?,
         rows: RowWindow { first_row: row.count("first_row")?, rows: row.count("row_count")? },
         is_half: row.opt_int("part_of")?.is_some(),
-        convicted: row.flag("convicted")?,
+        is_poison: row.flag("convicted")?,
     })
 }
 
@@ -174,7 +174,7 @@ async fn leave(
         .bind(next.failures)
         .bind(next.workers_lost)
         .bind(error)
-        .bind(next.convicted)
+        .bind(next.is_poison)
         .execute(&mut *db)
         .await?)?;
     let is = |other| i64::from(state == other);

@@ -30,8 +30,8 @@ pub(super) async fn lease(
     if !repeated && standing.int("expires_ms")? > now_ms && !standing.flag("quarantined")? {
         let held: i64 = query_scalar(work::COUNT_LIVE_LEASES).bind(session.0).fetch_one(&mut *db).await?;
         let room = i64::from(max).min(standing.int("leases_max")? - held);
-        let suspects: i64 = query_scalar(work::COUNT_SUSPECTS).bind(session.0).fetch_one(&mut *db).await?;
-        if room > 0 && suspects == 0 {
+        let isolated: i64 = query_scalar(work::COUNT_SUSPECTS).bind(session.0).fetch_one(&mut *db).await?;
+        if room > 0 && isolated == 0 {
             take_shards(db, lease_request, (room, held == 0), now_ms).await?;
         }
     }
@@ -47,8 +47,8 @@ async fn granted(db: &mut Connection, lease_request: LeaseRequest) -> Result<Vec
     statement.fetch_all(&mut *db).await?.iter().map(rows::grant).collect()
 }
 
-/// Takes what a session that has room may have: a suspect alone where it is idle, and nothing where it is not; up to
-/// `room` others while no suspect waits.
+/// Takes what a session that has room may have: a shard that must be isolated where it is idle, and nothing where it is not; up to
+/// `room` others while no such shard waits.
 async fn take_shards(
     db: &mut Connection,
     lease_request: LeaseRequest,
@@ -58,7 +58,7 @@ async fn take_shards(
     let LeaseRequest { session, request, revision, .. } = lease_request;
     let revision = i64::from(revision);
     let picked = match query(work::PICK_SUSPECT).bind(now_ms).bind(revision).fetch_optional(&mut *db).await? {
-        Some(suspect) if idle => vec![suspect],
+        Some(isolated) if idle => vec![isolated],
         Some(_) => Vec::new(),
         None => query(work::PICK_SHARDS).bind(now_ms).bind(room).bind(revision).fetch_all(&mut *db).await?,
     };
