@@ -100,7 +100,7 @@ pub async fn claim_storage(store: &Store, storage: Storage) -> Result<Storage, C
         let known = known(store).await?;
         let found = storage.read_id().await?;
         let Some(refused) = decide(&known, found.as_ref(), &storage).await? else { break };
-        // Somebody may have claimed a storage, and begun a job in it, since the database was asked.
+        // Another coordinator may have claimed a storage, and begun a job in it, since the query.
         if matches!(known, Known::Id(_)) || store.storage_id().await?.is_none() {
             return Err(refused);
         }

@@ -68,7 +68,7 @@ struct TestTime {
 }
 
 impl TestClock {
-    /// Makes a clock that stands at `now_ms`.
+    /// Makes a clock that starts at `now_ms`.
     pub fn at(now_ms: i64) -> Self {
         let clock = Self::default();
         clock.lock().now_ms = now_ms;
@@ -83,7 +83,7 @@ impl TestClock {
         let later = time.sleepers.split_off(&after_now);
         let due = std::mem::replace(&mut time.sleepers, later);
         for (_, wake) in due {
-            // The sleeper may be gone: then nobody waits.
+            // The sleeper may have been dropped.
             wake.send(()).ok();
         }
     }

@@ -31,13 +31,13 @@ pub struct Config {
     pub plan_attempts_max: u32,
     /// Pause after a failed attempt at planning; it grows with each further one.
     pub plan_pause: Duration,
-    /// How often to look for jobs to plan and to finalize where nobody gave notice (another coordinator took them in).
+    /// How often to look for jobs to plan and to finalize where no notice came (another coordinator accepted them).
     pub poll: Duration,
     /// Least time between two looks for jobs to finalize: a thousand commits a second are one look.
     pub finalize_gap: Duration,
     /// How often to expire sessions, settle cancelled jobs and collect garbage. Far below the TTL.
     pub sweep: Duration,
-    /// When an idle worker is asked to come again.
+    /// After how long an idle worker asks again.
     pub idle: Duration,
     /// Calls served at the same time for commits, heartbeats and the like.
     pub calls_vital_max: usize,

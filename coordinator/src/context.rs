@@ -30,7 +30,7 @@ pub(crate) struct Context {
 /// several. It saves work and carries no safety: whatever the upkeep does is a compare-and-set.
 pub(crate) struct Lead {
     process: Uuid,
-    /// Until when it is this process's, by its own clock, counted from before it was asked for.
+    /// Until when it is this process's, by its own clock, counted from before the request.
     until_ms: AtomicI64,
 }
 

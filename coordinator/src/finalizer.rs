@@ -182,7 +182,7 @@ async fn describe(
     let (mut winners, mut holes) = (context.store.winners_by_row(job), dead_shards());
     let mut next = winners.next().await?;
     let info = match &next {
-        // What the model's own settings came to stands in the files that the workers wrote, the same in each.
+        // The resolved settings of the model are in every file that the workers wrote.
         Some(winner) => vectors::read_info(&context.storage, &winner.output.key, &winner.output.blake3).await?,
         None => FileInfo {
             job_id: job.to_string(),
@@ -203,7 +203,7 @@ async fn describe(
         write_pieces(object, &mut manifest).await?;
         next = winners.next().await?;
     }
-    // They are read again rather than held: they stand after all files, and there may be as many.
+    // They are read again rather than held: they come after all files, and there may be as many.
     let mut holes = dead_shards();
     while let Some(hole) = holes.next_before(u64::MAX).await? {
         manifest.add_hole(&hole);

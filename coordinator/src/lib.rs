@@ -48,7 +48,7 @@ pub use tls::{Tls, TlsError, TlsFiles};
 
 use crate::context::{Context, Lead, Notices};
 
-/// A coordinator ended although nobody asked it to.
+/// A coordinator ended without being told to.
 #[derive(Debug, thiserror::Error)]
 pub enum CoordinatorError {
     /// The gRPC server failed.

@@ -136,7 +136,7 @@ async fn plan_job(context: Arc<Context>, planning: Planning) {
         };
         let error = swapped(&context, error).await;
         match error.kind() {
-            // Nobody's fault, and mended from outside: waited for as long as it takes.
+            // An operator has to mount it again: waited for as long as it takes.
             ErrorKind::StorageSwapped => {
                 warn!(job.id = %job, error = error_chain(&error), "planning waits for the storage");
                 context.pause(context.config.plan_pause).await;

@@ -23,7 +23,7 @@ pub struct Policy {
     pub backoff_first_ms: i64,
     /// Longest pause after any failure.
     pub backoff_max_ms: i64,
-    /// Longest pause after the store or network asked to slow down.
+    /// Longest pause after the store or network replied to slow down.
     pub throttle_ms: i64,
     /// A session without row progress for so long is stuck, although its heartbeats arrive.
     pub stall_floor_ms: i64,
@@ -51,7 +51,7 @@ pub struct Policy {
     pub quarantine_shards: u32,
     /// Without a live worker for so long, a job is shown as starved.
     pub starved_ms: i64,
-    /// A database that does not answer the hot path for so long has lost the request, and is asked again over another
+    /// A database that does not answer the hot path for so long has lost the request, which is repeated over another
     /// connection: well before anybody's lease is over.
     pub silence_ms: u64,
     /// How long a coordinator leads the upkeep without saying so again.

@@ -1,4 +1,4 @@
-//! Which corpora a coordinator reads for those who submit jobs. A path or URL in a job is a wish of somebody else: it is
+//! Which corpora a coordinator reads for those who submit jobs. A path or URL in a job comes from another user: it is
 //! only followed where the operator said so. What was uploaded to the coordinator's own storage may always be read.
 
 use std::io::ErrorKind;
@@ -104,7 +104,7 @@ impl Roots {
                 };
                 match real_path(path) {
                     Ok(real) => real.is_some_and(|real| is_inside(&real)),
-                    // Nobody is told what there is where nothing may be read.
+                    // Where nothing may be read, the answer does not say what is there.
                     Err(error) => {
                         let is_missing = error.kind() == ErrorKind::NotFound
                             && folder_of_missing(path).is_some_and(|folder| is_inside(&folder));
@@ -172,14 +172,14 @@ fn real_path(path: &Path) -> std::io::Result<Option<PathBuf>> {
     let is_plain = path.is_absolute()
         && path.components().all(|component| match component {
             Component::RootDir | Component::Prefix(_) => true,
-            // Nobody who decodes it once more shall find another path in it.
+            // Decoding it once more must not yield another path.
             Component::Normal(part) => part.to_str().is_some_and(|part| !part.to_ascii_lowercase().contains("%2e")),
             Component::CurDir | Component::ParentDir => false,
         });
     is_plain.then(|| std::fs::canonicalize(path)).transpose()
 }
 
-/// Returns the deepest folder above a path without a file, with links followed; `None` where a link stands below it, since
+/// Returns the deepest folder above a path without a file, with links followed; `None` where there is a link below it, since
 /// what a link leads to is not for everybody to know.
 fn folder_of_missing(path: &Path) -> Option<PathBuf> {
     let mut below = path;

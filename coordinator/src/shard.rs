@@ -33,12 +33,12 @@ use crate::policy::{Policy, Verdict};
 /// Milliseconds since the Unix epoch.
 pub type Millis = i64;
 
-/// The transition does not exist: whoever asked for it acts on a state that has passed.
+/// The transition does not exist: its caller acts on an outdated state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no such transition")]
 pub struct Illegal;
 
-/// Where a shard stands, with what belongs to that state alone.
+/// The state of a shard, with what belongs to that state alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShardState {
     /// Waiting for a worker.
@@ -69,7 +69,7 @@ pub enum ShardState {
 /// A shard as the state machine sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shard {
-    /// Where it stands.
+    /// Its state.
     pub state: ShardState,
     /// The epoch of the latest lease; 0 before the first. Only ever grows, whatever else is reset.
     pub epoch: Epoch,
@@ -288,10 +288,10 @@ pub const fn halves(whole: RowWindow) -> [RowWindow; 2] {
     [RowWindow { first_row, rows: first }, RowWindow { first_row: first_row + first, rows: rows - first }]
 }
 
-/// Where an attempt stands.
+/// The state of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttemptState {
-    /// Its lease stands. Every transition out of this state is guarded by it: this row is where events are serialised.
+    /// Its lease is valid. Every transition out of this state is guarded by it: this row is where events are serialised.
     Live,
     /// It won.
     Committed,

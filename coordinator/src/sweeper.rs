@@ -1,4 +1,4 @@
-//! The sweeper: what must happen although nobody asks for it. Each task is one call of the store; the
+//! The sweeper: what must happen without a request. Each task is one call of the store; the
 //! coordinator that leads the upkeep does it, and several at once would only do it in vain.
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! TLS by certificates that may be replaced while the coordinator runs: those that live for hours or days are written anew
-//! by others (cert-manager, certbot). Whoever connects after that sees the new ones; connections that stand, stay.
+//! TLS by certificates that may be replaced while the coordinator runs: those that live for hours or days are rewritten
+//! by others (cert-manager, certbot). New connections use the new ones; open connections stay.
 
 use std::fmt;
 use std::fs;
@@ -79,7 +79,7 @@ pub struct TlsFiles {
     pub client_ca: Option<PathBuf>,
 }
 
-/// What is shown to clients and asked of them, as the files have it by now.
+/// The current configuration of the files.
 pub struct Tls {
     files: TlsFiles,
     current: Mutex<Current>,

@@ -339,7 +339,7 @@ impl JobsClient {
     pub async fn results(&self, job: JobId, after: Option<u64>) -> Result<ResultsPage, RpcError> {
         let request = wire::ResultsRequest { job_id: job.to_string(), after_index: after, limit: 0 };
         let page = call!(self.results, "Results", DEADLINE_LONG, request).await?;
-        // A page that does not go on would be asked for without end.
+        // A page that does not advance would be requested forever.
         let more = page.more && page.shards.iter().any(|shard| after.is_none_or(|after| shard.index > after));
         let shards = page.shards.into_iter().map(TryInto::try_into).collect::<Result<_, _>>();
         let shards = shards.map_err(|error| RpcError::bad_answer("Results", error))?;

@@ -23,7 +23,7 @@ use common::{Secret, error_chain, rng};
 
 /// A coordinator is kept for so long at least, and for twice as long at most; then another one is drawn.
 const KEPT_FOR: Duration = Duration::from_secs(600);
-/// The status code UNAVAILABLE, as it stands in headers.
+/// The status code UNAVAILABLE, as in headers.
 const UNAVAILABLE: &[u8] = b"14";
 
 /// How a client proves who it is, and whom it believes.
@@ -59,7 +59,7 @@ struct Member {
 
 /// How to get to a coordinator.
 struct Way {
-    /// How the channel is made anew, and the runtime that its task belongs to; `None` where it cannot be.
+    /// How the channel is rebuilt, and the runtime that its task belongs to; `None` where it cannot be.
     origin: Option<(Endpoint, Handle)>,
     wire: Wire,
 }

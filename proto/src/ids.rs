@@ -1,4 +1,4 @@
-//! Identifiers, each its own type, so that none can stand where another is meant.
+//! Identifiers, each its own type, so that none can be passed where another is meant.
 
 use std::fmt;
 use std::str::FromStr;

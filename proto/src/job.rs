@@ -1,4 +1,4 @@
-//! What a job is and how it stands: the vocabulary of `submit`, `status` and `list`, as plain values.
+//! What a job is and its status: the vocabulary of `submit`, `status` and `list`, as plain values.
 
 use std::ops::Deref;
 
@@ -9,7 +9,7 @@ pub use spec::{
 
 use crate::ids::JobId;
 
-/// Where a job stands.
+/// The state of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
@@ -23,7 +23,7 @@ pub enum JobState {
     Succeeded,
     /// Ended without a result; the reason says why.
     Failed,
-    /// Cancel was asked for; live attempts are being revoked.
+    /// Cancellation was requested; live attempts are being revoked.
     Cancelling,
     /// Cancelled.
     Cancelled,
@@ -66,7 +66,7 @@ pub struct JobBrief {
     pub model: String,
     /// How many sources it has.
     pub sources: u64,
-    /// Where it stands.
+    /// Its state.
     pub state: JobState,
     /// No new leases are granted while set.
     pub paused: bool,
@@ -88,7 +88,7 @@ pub struct JobBrief {
     pub manifest_key: Option<String>,
     /// Milliseconds since the job was submitted.
     pub age_ms: u64,
-    /// Why the coordinator itself paused it; `None` where somebody asked for the pause.
+    /// Why the coordinator itself paused it; `None` where a user paused it.
     pub pause_reason: Option<String>,
     /// For how many milliseconds no worker has been alive though there is work; 0 while that is no reason to worry.
     pub starved_ms: u64,
@@ -117,7 +117,7 @@ impl JobBrief {
 pub struct JobStatus {
     /// What it does.
     pub spec: JobSpec,
-    /// How it stands.
+    /// Its status.
     pub brief: JobBrief,
 }
 

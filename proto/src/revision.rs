@@ -1,6 +1,6 @@
 //! What a program must know to work on a job: the gate between programs of neighbouring releases.
 //!
-//! A message is read without the fields that its reader does not know, and nobody notices: a worker that has never heard of
+//! A message is read without the fields that its reader does not know, without an error: a worker that has never heard of
 //! `ReadOptions::delimiter` would read the wrong texts. So a job has a revision, a worker says which it knows, and no job
 //! goes to one that knows less. `submit` sends the digest of the spec beside it, which a coordinator that lost a field on
 //! the way does not find again.

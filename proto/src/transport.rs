@@ -1,5 +1,5 @@
 //! Connections: how a client reaches a coordinator, and what a coordinator serves. In-process and TCP differ in which
-//! stream of connections is served and in nothing else; nobody asks which one it is.
+//! stream of connections is served, and in nothing else.
 
 use std::io;
 use std::net::SocketAddr;
@@ -41,7 +41,7 @@ pub enum TransportError {
     /// The token cannot be sent.
     #[error("the token has characters that no token has")]
     Token,
-    /// Nobody answered.
+    /// No answer.
     #[error("cannot reach a coordinator at `{url}`: is it running?")]
     Connect {
         /// As given.
@@ -68,7 +68,7 @@ pub type InProcessIncoming = ReceiverStream<io::Result<DuplexStream>>;
 /// later on. For certificates and several coordinators see [`crate::Connection`].
 ///
 /// # Errors
-/// The address is malformed, or nobody answers within 10 s.
+/// The address is malformed, or there is no answer within 10 s.
 pub async fn connect(url: &str) -> Result<Channel, TransportError> {
     let endpoint = endpoint(url)?;
     if endpoint.uri().scheme_str() == Some("https") {

@@ -250,7 +250,7 @@ pub enum CommitOutcome {
 pub enum FailureClass {
     /// May pass: counted, tried again after a growing pause.
     Transient,
-    /// The store or network asked to slow down: tried again later, not counted.
+    /// The store or network replied to slow down: tried again later, not counted.
     Throttled,
     /// Memory or disk ran out: counted, tried again.
     Resource,

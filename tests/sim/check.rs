@@ -88,7 +88,7 @@ pub(crate) async fn damaged(world: &World, status: &JobBrief) -> Vec<u64> {
     damaged
 }
 
-/// Returns the shard whose key stands in a text.
+/// Returns the shard whose key is in a text.
 pub(crate) fn shard_of(text: &str) -> Option<u64> {
     let (_, rest) = text.split_once("/shards/")?;
     rest.split('/').next()?.parse().ok()
@@ -187,7 +187,7 @@ async fn succeeded(world: &World, disk: &BTreeMap<String, Bytes>, wanted: &SimJo
         let made = file_of(job, &digest, rows);
         let guilty = (file.first_row..file.first_row + file.rows).any(|row| world.is_poison(job, row));
         if guilty && !is_poison {
-            problems.push(format!("`{}` holds a row that nobody survives", file.name));
+            problems.push(format!("`{}` holds a row that kills workers", file.name));
         }
         if is_poison && !guilty && world.gentle {
             problems.push(format!("`{}` rejects an innocent row", file.name));

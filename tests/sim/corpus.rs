@@ -22,7 +22,7 @@ pub(crate) enum Missing {
     Refused,
     /// They may be missing for good.
     Allowed,
-    /// They may be missing at first, and are asked for once the rest is there.
+    /// They may be missing at first, and are retried once the rest is there.
     Fetched,
 }
 

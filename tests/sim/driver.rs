@@ -50,7 +50,7 @@ pub(crate) fn policy(short_breaker: bool) -> Policy {
     Policy {
         garbage_grace_ms: 600_000,
         stall_floor_ms: 240_000,
-        // A worker that stood still makes the mean long, and the job must end within `CALM` all the same.
+        // A worker that was stopped makes the mean long, and the job must end within `CALM` all the same.
         stall_factor: 3,
         failures_max: 2,
         workers_lost_max: 2,
@@ -129,7 +129,7 @@ async fn simulate(seed: u64) -> Outcome {
         let (told, stuck) = (orders.told(&user).await, check::unfinished(&world, &orders.jobs));
         problems.push(format!("I9: not all jobs have ended after {CALM:?} without faults: {told}{stuck}"));
     }
-    // What was under way when the faults ended may still arrive, and a repair among it begins a job anew.
+    // What was under way when the faults ended may still arrive, and a repair among it restarts a job.
     cluster.look_until(&mut happenings, &orders, &user, IN_FLIGHT, async || false).await;
     let cleared = async || orders.all_ended(&world, &user).await && check::is_cleared(&world, &orders.jobs);
     cluster.look_until(&mut happenings, &orders, &user, CALM, cleared).await;
@@ -301,7 +301,7 @@ impl Cluster {
         }
     }
 
-    /// Lets every process go on that stands still.
+    /// Resumes every process that is stopped.
     fn mend(&mut self) {
         self.processes.values().for_each(|process| process.life.go_on());
     }

@@ -1,4 +1,4 @@
-//! What stands between a coordinator and its database: waiting, errors before and after the effect, and death at each
+//! What is between a coordinator and its database: waiting, errors before and after the effect, and death at each
 //! step. The steps are the crash points: `insert_shards` (planning), `lease`, `commit`, `begin_finalize` and `finish`,
 //! `mark_garbage` and `garbage_deleted`, `expire` and `reap` (in the middle of a sweep), and every other.
 

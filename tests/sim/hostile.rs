@@ -13,7 +13,7 @@ const OFTEN: f64 = 0.2;
 pub(crate) enum Strike {
     /// The process dies.
     Kill,
-    /// The process stands still for a while.
+    /// The process is stopped for a while.
     Stop,
     /// A user asks for something.
     Order(Order),

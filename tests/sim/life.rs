@@ -1,4 +1,4 @@
-//! Whether a simulated process runs, stands still or is gone. Every effect of a process passes its [`Life::gate`]: a
+//! Whether a simulated process runs, is stopped or is gone. Every effect of a process passes its [`Life::gate`]: a
 //! process that is stopped waits there, one that is gone never comes back. So `kill -9` and SIGSTOP need no help from the
 //! code that they happen to.
 

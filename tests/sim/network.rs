@@ -112,7 +112,7 @@ impl Line {
         world.through(here, there).await;
         let listening = self.network.listening.lock().unwrap().get(&coordinator).cloned();
         let Some((routes, life)) = listening.filter(|(_, life)| !life.is_gone()) else {
-            return Err(reset("nobody listens"));
+            return Err(reset("nothing listens"));
         };
         world.note(format_args!("{here} → {there}: {method}"));
         if happens(faults.double) {

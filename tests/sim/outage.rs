@@ -68,7 +68,7 @@ pub(crate) enum Outage {
     },
     /// A corpus has other rows for so long.
     Change(Duration),
-    /// An empty storage stands in the place of the one that there is for so long.
+    /// An empty storage replaces the real one for so long.
     Swap(Duration),
 }
 

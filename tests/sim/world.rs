@@ -64,7 +64,7 @@ pub(crate) struct World {
     refusal: Mutex<Option<Refusal>>,
     /// The job whose corpus has other rows than were planned, until then.
     changed: Mutex<Option<(JobId, Instant)>>,
-    /// An empty storage that stands in the place of the one that there is, until then.
+    /// An empty storage that replaces the real one, until then.
     swapped: Mutex<Option<(Arc<InMemory>, Instant)>>,
     /// Outputs in which a byte was flipped.
     flipped: Mutex<BTreeSet<String>>,
@@ -225,7 +225,7 @@ impl World {
         self.changed.lock().unwrap().is_some_and(|(of, until)| of == job && Instant::now() < until)
     }
 
-    /// An empty storage stands in the place of the one that there is for so long, as where a disk is not mounted. What is
+    /// An empty storage replaces the real one for so long, as where a disk is not mounted. What is
     /// written to it is lost.
     pub(crate) fn swap(&self, duration: Duration) {
         self.note("the storage is swapped for an empty one");

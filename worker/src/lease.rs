@@ -66,7 +66,7 @@ impl Lease {
         Ended { committed, meter: self.meter }
     }
 
-    /// Makes the shard's output. Whatever goes wrong with it, a panic included, is this attempt's failure and nobody else's.
+    /// Makes the shard's output. Whatever goes wrong with it, a panic included, is this attempt's failure alone.
     async fn produce_output(&self) -> Result<Output, Failed> {
         let grant = match &self.granted {
             Granted::Whole(grant) => Cow::Borrowed(&**grant),
@@ -146,7 +146,7 @@ impl Lease {
         None
     }
 
-    /// Makes a call until it is answered: the session keeps the lease alive, so nobody else would end it. `None` where the
+    /// Makes a call until it is answered: the session keeps the lease alive, so nothing else would end it. `None` where the
     /// session is gone, or the coordinator has been away for too long. A revocation ends nothing here: a lease is also revoked
     /// when its commit took effect and the answer was lost, and the repeated call says which it is.
     async fn retry_until_answered<T, F>(&self, call: impl Fn() -> F) -> Option<Result<T, RpcError>>

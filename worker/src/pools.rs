@@ -144,7 +144,7 @@ fn tokenize_all(tasks: &Mutex<mpsc::Receiver<TokenizeTask>>) {
         let rows = meter.time(Stage::Tokenize, || {
             catch_unwind(AssertUnwindSafe(|| texts.into_iter().map(|text| tokenize(&model, text)).collect()))
         });
-        // Nobody listens where the shard was dropped meanwhile.
+        // The receiver is gone where the shard was dropped meanwhile.
         reply.send(rows.map_err(|_| ShardError::Panicked { stage: "tokenize" })).ok();
     }
 }
@@ -178,7 +178,7 @@ fn forward_all(queue: &Queue<ForwardTask>, device: usize, loss: &Loss) {
             Ok(Err(error)) => Err(ShardError::from(error)),
             Err(_) => Err(ShardError::Panicked { stage: "forward" }),
         };
-        // Nobody listens where the shard was dropped meanwhile.
+        // The receiver is gone where the shard was dropped meanwhile.
         reply.try_send(result).ok();
     }
 }

@@ -80,7 +80,7 @@ fn loss_behind(runner: &ShardRunner, storage: &Storage, error: &ShardError) -> O
     }
     let ShardError::Dataset(error) = error else { return None };
     if error.kind() == ErrorKind::StorageSwapped {
-        // Nobody is there to put it back but whoever runs this.
+        // Only the user of this process can put it back.
         return runner.own_storage.then(|| WorkerError::StorageSwapped { reason: error.to_string() });
     }
     let spool = runner.spool.path();

@@ -48,7 +48,7 @@ impl Spool {
     }
 }
 
-/// The folder appears under its name with its lock already held, so that nobody can take it for abandoned.
+/// The folder appears under its name with its lock already held, so that no other process takes it for abandoned.
 fn make_locked(folder: &Path) -> io::Result<File> {
     let hidden = folder.with_extension("new");
     std::fs::create_dir(&hidden)?;

@@ -66,7 +66,7 @@ fn allow(access: &Access, request: &Request<Body>) -> Result<Option<Identity>, S
     let Access::Checked { tokens } = access else { return Ok(None) };
     let path = request.uri().path();
     let Some(rule) = rule(path) else {
-        return Err(Status::permission_denied("nobody may make this call: the coordinator does not know it"));
+        return Err(Status::permission_denied("this call is not allowed: the coordinator does not know it"));
     };
     if rule == Rule::Anybody {
         return Ok(None);

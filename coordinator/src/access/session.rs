@@ -1,5 +1,5 @@
 //! Binds a session to the identity that opened it: part of the session's id is a digest of the rest and of the identity,
-//! so that any coordinator can tell whose it is without asking the database, and nobody can use another's.
+//! so that any coordinator can tell whose it is without the database, and no identity can use another's.
 
 use common::rng;
 use proto::SessionId;

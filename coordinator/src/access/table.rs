@@ -54,7 +54,7 @@ pub(crate) fn known_call(path: &str) -> Option<&'static str> {
     TABLE.iter().map(|(call, _)| *call).find(|call| *call == path)
 }
 
-/// Returns who may make a call, by its path. `None`: nobody.
+/// Returns which roles may make a call, by its path; `None` where none may.
 pub(crate) fn rule(path: &str) -> Option<Rule> {
     TABLE.iter().find(|(call, _)| *call == path).map(|(_, rule)| *rule)
 }

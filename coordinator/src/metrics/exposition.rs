@@ -5,7 +5,7 @@ use std::fmt::Write;
 /// What a number is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// It only grows, until the process starts anew.
+    /// It only grows, until the process restarts.
     Counter,
     /// It goes up and down.
     Gauge,

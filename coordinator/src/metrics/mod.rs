@@ -102,7 +102,7 @@ impl Metrics {
     }
 }
 
-/// When the database was asked, and what it said: nothing where it did not answer.
+/// When the database was queried, and its answer, if there was one.
 type LastNumbers = (Instant, Option<Arc<Numbers>>);
 
 /// Where the pages take their numbers from.

@@ -33,7 +33,7 @@ struct Encoded {
 
 type Key = (JobId, u32);
 
-/// The encoded source tasks that were asked for last. A task never changes, so that nothing here is ever stale; a fleet that
+/// The encoded source tasks that were requested last. A task never changes, so that nothing here is ever stale; a fleet that
 /// begins with a job reads it from the database once.
 #[derive(Default)]
 pub(super) struct SourceTasks(Mutex<VecDeque<(Key, Arc<Encoded>)>>);

@@ -218,7 +218,7 @@ async fn act(context: &Context, action: Action, job: JobId) -> Result<(), StoreE
     Ok(())
 }
 
-/// Returns how a job stands. To those who may not see it, it is not there.
+/// Returns the status of a job. For those who may not see it, it does not exist.
 async fn show(context: &Context, caller: Option<&Identity>, job: JobId) -> Result<JobStatus, Status> {
     let status = context.store.job(job).await.map_err(status_of)?.filter(|status| sees(caller, status.owner.as_ref()));
     status.ok_or_else(|| status_of(StoreError::JobUnknown { job }))
@@ -242,7 +242,7 @@ fn check_sources(context: &Context, spec: &JobSpec) -> Result<(), Status> {
         context.config.roots.check(&source.uri, context.storage.url()).map_err(|error| {
             warn!(error = error_chain(&error), "a source was refused");
             match error {
-                // It is asked for again, and submitting again uploads it again.
+                // The next check finds it, and submitting again uploads it again.
                 RootError::UploadMissing { .. } => Status::unavailable(error_chain(&error)),
                 RootError::SourceMissing { .. } => Status::failed_precondition(error.to_string()),
                 RootError::NotAllowed { .. } | RootError::Bad(_) | RootError::BadRoot { .. } => {

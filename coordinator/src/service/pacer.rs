@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Least time between two idle workers: at most 500 idle lease calls a second.
 const GAP_MS: i64 = 2;
-/// The end of the queue: nobody waits longer.
+/// The longest wait.
 const WAIT_MS_MAX: i64 = 30_000;
 
 pub(super) struct Pacer {

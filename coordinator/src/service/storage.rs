@@ -1,6 +1,6 @@
 //! The service that relays objects, for workers and clients that cannot reach the storage or a job's sources. What can be
 //! named is closed: a job's own prefix, uploads under the name of their content, planned sources of jobs by their index.
-//! Nobody names a path or a URL.
+//! Callers never name a path or a URL.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -175,7 +175,7 @@ async fn find(context: &Context, key: &str) -> Result<Readable, Status> {
     let storage = &context.storage;
     let name = named(key).ok_or_else(|| unnamed(key))?;
     if name == Named::StorageId {
-        // Nobody is told the id of another storage: it would be taken for ours.
+        // The id of another storage is not given away: it would be taken for ours.
         storage.confirm().await.map_err(|error| {
             let is_swapped = error.kind() == ErrorKind::StorageSwapped;
             if is_swapped { Status::not_found(error_chain(&error)) } else { said(&error) }
@@ -347,7 +347,7 @@ async fn of_own_job(context: &Context, caller: Option<&Identity>, name: &Named) 
     }
 }
 
-/// A worker writes outputs of jobs that still run, a client writes uploads; nobody writes anything else.
+/// A worker writes outputs of jobs that still run, a client writes uploads; all else is refused.
 async fn may_write(context: &Context, key: &str, name: &Named) -> Result<(), Status> {
     match name {
         Named::Upload { .. } => Ok(()),
@@ -395,7 +395,7 @@ fn info_of(storage: &Storage, key: &str, found: dataset::ObjectInfo) -> wire::Ob
     wire::ObjectInfo { key: key.to_owned(), size_bytes: found.size, etag: found.etag, uri }
 }
 
-/// Tells what a key names; `None` for what nobody may name.
+/// Returns what a key names; `None` where it names nothing allowed.
 fn named(key: &str) -> Option<Named> {
     if key == STORAGE_ID_KEY {
         return Some(Named::StorageId);

@@ -120,8 +120,8 @@ impl Work for Service {
         let message = clean(&request.message, MESSAGE_BYTES_MAX);
         let context = self.context.clone();
         self.detached(Priority::Vital, async move {
-            let stood = context.store.fail(session, shard, epoch, class, &message).await.map_err(status_of)?;
-            warn!(shard.id = %shard, %epoch, ?class, message, stood, "attempt failed");
+            let was_live = context.store.fail(session, shard, epoch, class, &message).await.map_err(status_of)?;
+            warn!(shard.id = %shard, %epoch, ?class, message, was_live, "attempt failed");
             // It may have been the last attempt that the job had.
             context.notices.sweep.notify_one();
             Ok(())

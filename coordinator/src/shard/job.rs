@@ -7,7 +7,7 @@ use super::Illegal;
 /// A job as the state machine sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// Where it stands.
+    /// Its state.
     pub state: JobState,
     /// No new leases while set.
     pub paused: bool,

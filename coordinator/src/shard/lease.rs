@@ -37,7 +37,7 @@ pub fn attempt_of_key(shard: ShardId, epoch: Epoch, key: &str) -> Option<Uuid> {
 /// What is known of a commit that did not go through.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// Where the job stands; `None` if there is no such shard.
+    /// The state of the job; `None` if there is no such shard.
     pub job: Option<JobState>,
     /// Rows of the shard.
     pub rows: u64,
@@ -85,7 +85,7 @@ impl Refusal {
         self.input.as_ref().is_some_and(|input| *input != output.input_blake3)
     }
 
-    /// Says whether nothing stands against the commit any more: its job had ended when it came and has been taken up
+    /// Returns whether nothing prevents the commit any more: its job had ended when it came and has been taken up
     /// again since, so that it is worth another try.
     pub fn lease_stands(&self, output: &Output) -> bool {
         matches!(self.job, Some(JobState::Planning | JobState::Running))

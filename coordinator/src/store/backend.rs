@@ -55,7 +55,7 @@ pub(crate) struct LeaseRequest {
     pub(crate) revision: u32,
 }
 
-/// Which jobs are asked for, newest first.
+/// Which jobs to list, newest first.
 #[derive(Debug, Clone)]
 pub(crate) enum Page {
     /// This one.
@@ -94,7 +94,7 @@ pub(crate) enum JobChange {
     Finish { generation: u64, key: String, digest: String },
 }
 
-/// Shards to append if planning stands at `expected`.
+/// Shards to append if the planning cursor is `expected`.
 #[derive(Debug, Clone)]
 pub(crate) struct ShardPage {
     pub(crate) job: JobId,
@@ -153,7 +153,7 @@ pub(crate) struct Tripped {
 
 /// Which coordinator of several has a role.
 pub(crate) trait Leadership: Send + Sync {
-    /// Takes or keeps a role for so long, if nobody else of this or a later revision has it. Returns whether it is the
+    /// Takes or keeps a role for so long, if no other holder of this or a later revision has it. Returns whether it is the
     /// holder's.
     fn lead(&self, role: &'static str, holder: Uuid, revision: u32, for_ms: i64) -> Answer<'_, bool>;
     /// Gives up a role, if it is the holder's.
@@ -183,7 +183,7 @@ pub(crate) trait Backend: Reads + Leadership {
     /// Registers a worker process.
     fn open_session(&self, session: NewSession) -> Answer<'_, ()>;
     /// Live session: extends it, records progress; live attempts of its own that it does not report although they were
-    /// granted a TTL ago or earlier: released. Returns which of the reported leases stand. `None`: the session is lost.
+    /// granted a TTL ago or earlier: released. Returns which of the reported leases are live. `None`: the session is lost.
     fn heartbeat(&self, session: SessionId, progress: Vec<Progress>) -> Answer<'_, Option<Vec<bool>>>;
     /// Live session (`None`: every one): dead, its live attempts released, their shards pending.
     fn close_sessions(&self, session: Option<SessionId>) -> Answer<'_, ()>;

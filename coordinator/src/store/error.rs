@@ -46,7 +46,7 @@ pub enum StoreError {
         job: JobId,
         /// The verb.
         action: &'static str,
-        /// Where the job stands.
+        /// The state of the job.
         state: JobState,
     },
     /// The session is unknown or dead: its worker opens a new one and drops all leases.
@@ -55,7 +55,7 @@ pub enum StoreError {
         /// The session.
         session: SessionId,
     },
-    /// The output is not what the lease asked for; the lease stands.
+    /// The output is not what the lease specifies; the lease stays valid.
     #[error("output of shard `{shard}`, epoch {epoch}, refused: {problem}")]
     OutputRefused {
         /// The shard.

@@ -1,4 +1,4 @@
-//! How jobs stand: one, or page by page without their specs, and the sums over all of them.
+//! The status of jobs: one, or page by page without their specs, and the sums over all of them.
 
 use proto::JobId;
 use proto::job::{JobBrief, JobSpec, JobStatus};
@@ -8,7 +8,7 @@ use super::types::Tally;
 use super::{Result, Store};
 
 impl Store {
-    /// Returns how a job stands, to be shown: a spec of a later release comes without what this program does not know. Costs
+    /// Returns the status of a job, to be shown: a spec of a later release comes without what this program does not know. Costs
     /// the same for ten shards and for a million.
     pub async fn job(&self, job: JobId) -> Result<Option<JobStatus>> {
         let Some(brief) = self.brief(job).await? else { return Ok(None) };
@@ -21,7 +21,7 @@ impl Store {
         Ok(self.backend.spec(job, self.revision).await?.map(|spec| JobStatus { spec, brief }))
     }
 
-    /// Returns how a job stands, without its spec, which may be large.
+    /// Returns the status of a job without its spec, which may be large.
     pub async fn brief(&self, job: JobId) -> Result<Option<JobBrief>> {
         Ok(self.briefs(Page::One(job)).await?.pop())
     }
@@ -36,13 +36,13 @@ impl Store {
         self.backend.active(owner.map(str::to_owned)).await
     }
 
-    /// Returns how the newest jobs stand, newest first, at most `limit`: those submitted before the job `before`, of one
+    /// Returns the status of the newest jobs, newest first, at most `limit`: those submitted before the job `before`, of one
     /// owner or of all. None where `before` is unknown.
     pub async fn newest_jobs(&self, before: Option<JobId>, owner: Option<&str>, limit: u32) -> Result<Vec<JobBrief>> {
         self.briefs(Page::Newest { before, owner: owner.map(str::to_owned), limit }).await
     }
 
-    /// Returns how jobs stand that have not ended, newest first, at most `limit`.
+    /// Returns the status of jobs that have not ended, newest first, at most `limit`.
     pub async fn unended_jobs(&self, limit: u32) -> Result<Vec<JobBrief>> {
         self.briefs(Page::Active { limit }).await
     }

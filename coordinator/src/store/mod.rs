@@ -54,7 +54,7 @@ const MESSAGE_CHARS_MAX: usize = 2_000;
 const CANCEL_PAGE_SHARDS: u32 = 10_000;
 /// What a leader does alone: planning, sweeping, finalizing.
 const ROLE_UPKEEP: &str = "upkeep";
-/// How often a commit is tried whose lease stands and that is refused all the same.
+/// How often a commit is tried that is refused although its lease is live.
 const COMMIT_TRIES_MAX: usize = 3;
 
 /// The job store. Clones share the connections.
@@ -109,7 +109,7 @@ impl Store {
     }
 
     async fn over(backend: Arc<dyn Backend>, clock: Arc<dyn Clock>, policy: Arc<Policy>) -> Result<Store> {
-        // Nobody could hear heartbeats while no coordinator ran.
+        // No heartbeat could arrive while no coordinator ran.
         backend.rebase().await?;
         let last_sweep_ms = Arc::new(Mutex::new(clock.now_ms()));
         let slow_looked_ms = Arc::new(AtomicI64::new(i64::MIN / 2));
@@ -250,7 +250,7 @@ impl Store {
         Ok(planning && self.backend.sources(job).await? == sources)
     }
 
-    /// Appends shards if planning stands at `expected`, and moves it to `next`; `done` ends planning. Returns whether it
+    /// Appends shards if the planning cursor is `expected`, and moves it to `next`; `done` ends planning. Returns whether it
     /// did: `false` means that another planner was faster or the job has ended, and nothing was stored.
     pub async fn insert_shards(
         &self,
@@ -302,12 +302,12 @@ impl Store {
         self.backend.open_session(NewSession { session, name, devices, version, revision, leases_max }).await
     }
 
-    /// Takes a heartbeat: extends the session, records progress, and says of every reported lease whether it stands.
+    /// Takes a heartbeat: extends the session, records progress, and says of every reported lease whether it is live.
     pub async fn heartbeat(&self, session: SessionId, progress: &[Progress]) -> Result<HeartbeatReply> {
         let Some(standing) = self.backend.heartbeat(session, progress.to_vec()).await? else {
             return Ok(HeartbeatReply { directives: vec![Directive::Revoke; progress.len()], session_lost: true });
         };
-        let directive = |stands| if stands { Directive::Continue } else { Directive::Revoke };
+        let directive = |is_live| if is_live { Directive::Continue } else { Directive::Revoke };
         Ok(HeartbeatReply { directives: standing.into_iter().map(directive).collect(), session_lost: false })
     }
 
@@ -353,7 +353,7 @@ impl Store {
         self.clock.now_ms() - self.slow_looked_ms.load(Ordering::Relaxed) >= self.policy.copy_look_ms
     }
 
-    /// Makes an output the shard's winner, if the lease still stands. The same commit again is `Committed` again.
+    /// Makes an output the shard's winner, if the lease is still live. The same commit again is `Committed` again.
     pub async fn commit(
         &self,
         session: SessionId,
@@ -379,7 +379,7 @@ impl Store {
         refusal.outcome(epoch, output).map_err(|problem| StoreError::OutputRefused { shard, epoch, problem })
     }
 
-    /// I7: two attempts at a shard read different inputs. Which of them read what was planned nobody can tell any more.
+    /// I7: two attempts at a shard read different inputs. It is unknown which of them read what was planned.
     async fn refuse_input(&self, shard: ShardId, epoch: Epoch, output: &Output) -> Result<CommitOutcome> {
         let (index, found) = (shard.index, &output.input_blake3);
         let reason = format!(
@@ -390,7 +390,7 @@ impl Store {
         Ok(CommitOutcome::Cancelled)
     }
 
-    /// Reports that an attempt failed. Returns whether the lease still stood; `false` changes nothing.
+    /// Reports that an attempt failed. Returns whether the lease was live; `false` changes nothing.
     pub async fn fail(
         &self,
         session: SessionId,
@@ -403,21 +403,21 @@ impl Store {
         let reason = format!("shard {}: {message}", shard.index);
         let failure = Failure { lease, class, message, unit: (self.jitter)() };
         detached(async move {
-            let stood = store.backend.fail(failure).await?;
+            let was_live = store.backend.fail(failure).await?;
             // A crash between the two heals itself: the shard is pending, and its next attempt fails the same way.
             let verdict = Policy::verdict(class);
-            if stood && verdict == Verdict::JobFatal {
+            if was_live && verdict == Verdict::JobFatal {
                 store.fail_job(shard.job, &reason).await?;
             }
-            if stood && verdict == Verdict::JobPaused {
+            if was_live && verdict == Verdict::JobPaused {
                 store.backend.change_job(shard.job, JobChange::Trip(reason)).await?;
             }
-            Ok(stood)
+            Ok(was_live)
         })
         .await
     }
 
-    /// Gives a lease back; the shard is pending at once and nothing is counted. Returns whether the lease still stood.
+    /// Gives a lease back; the shard is pending at once and nothing is counted. Returns whether the lease was live.
     pub async fn release(&self, session: SessionId, shard: ShardId, epoch: Epoch) -> Result<bool> {
         self.backend.release(lease_ref(session, shard, epoch)).await
     }

@@ -102,7 +102,7 @@ pub(super) fn job_state(row: &impl Fields) -> Result<JobState> {
     job_state_of(&name).ok_or_else(|| corrupt("state", format!("`{name}` is no job state")))
 }
 
-/// Reads how a job stands, except for its age and its rejects, which come from elsewhere.
+/// Reads the status of a job, except for its age and its rejects, which come from elsewhere.
 pub(super) fn brief(row: &impl Fields, now_ms: i64, rejects: &Rejects) -> Result<JobBrief> {
     let id = JobId(row.id("job_id")?);
     Ok(JobBrief {

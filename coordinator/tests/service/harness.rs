@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 /// What a test waits for must happen within so much real time.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A coordinator and what it stands on.
+/// A coordinator and its dependencies.
 pub(crate) struct Cluster {
     dir: TempDir,
     pub(crate) clock: TestClock,
@@ -279,7 +279,7 @@ impl FakeWorker {
         }
     }
 
-    /// An output of a hundred bytes that nobody made.
+    /// An output of a hundred bytes that was not embedded.
     pub(crate) fn made_up(grant: &Grant) -> Output {
         let counts = RowCounts { rows: grant.wanted().rows, ..RowCounts::default() };
         let (key, digest) = (grant.output_key.clone(), "d".repeat(64));

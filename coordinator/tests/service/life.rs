@@ -75,7 +75,7 @@ async fn a_manifest_that_a_crash_left_behind_is_found_again_and_another_one_is_n
     let grant = worker.lease(1).await.remove(0);
     let output = worker.embed(&grant).await;
     cluster.stop().await;
-    // The last commit, and nobody there to finalize.
+    // The last commit, without a coordinator to finalize.
     let store = cluster.store().await;
     store.commit(worker.session.id, grant.shard, grant.epoch, &output).await.unwrap();
     store.close().await.unwrap();

@@ -1,4 +1,4 @@
-//! Planning is interrupted, and nobody can tell from its shards.
+//! Planning is interrupted, and its shards do not show it.
 
 use proto::job::{JobSpec, JobState, ShardLimits};
 use proto::{JobId, RpcErrorKind};

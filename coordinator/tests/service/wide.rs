@@ -83,7 +83,7 @@ async fn an_older_worker_gets_whole_grants_that_fit_and_none_that_do_not() {
 
     let other = cluster.worker().await;
     let fourth = older_lease(&cluster, &other, 1).await;
-    assert_eq!(fourth.iter().map(job_of).collect::<Vec<_>>(), [small], "nothing stands still");
+    assert_eq!(fourth.iter().map(job_of).collect::<Vec<_>>(), [small], "other work goes on");
     let waiting = cluster.jobs().get(too_wide).await.unwrap().shards;
     assert_eq!((waiting.pending, waiting.running), (1, 0), "it waits for a worker that can take it");
 }

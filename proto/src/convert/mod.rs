@@ -1,4 +1,4 @@
-//! Generated messages to domain values and back: both directions of a type stand side by side.
+//! Generated messages to domain values and back: both directions of a type side by side.
 //!
 //! From the wire everything is checked once, here; what passes is a domain value and needs no second look. To the wire
 //! nothing can fail.

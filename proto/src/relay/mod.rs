@@ -1,5 +1,5 @@
 //! The coordinator's storage from elsewhere: opened directly where that is possible, by the coordinator where it is not.
-//! Either way it is a [`dataset::Storage`], and nobody asks which.
+//! Either way it is a [`dataset::Storage`]; callers do not distinguish them.
 
 mod store;
 mod upload;
@@ -20,7 +20,7 @@ pub use upload::{UploadError, Uploaded, upload_source};
 /// Most bytes of data in one message of the Storage service.
 pub const CHUNK_BYTES_MAX: usize = 1 << 20;
 
-/// A storage that cannot be opened in this time is taken for out of reach: credentials may be asked for in vain.
+/// A storage that cannot be opened in this time counts as out of reach: a search for credentials may not end.
 const DIRECT_WITHIN: Duration = Duration::from_secs(20);
 
 /// Opens the storage that a coordinator works in: directly where `url` leads to it from here, by the coordinator

@@ -1,5 +1,5 @@
 //! From a file on this machine to a source that every worker can read: an object named by its content, so that an upload
-//! that broke off is begun anew and one that is done is not done again.
+//! that broke off starts over, and a finished one is not repeated.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::wire::Wire;
 
 /// The file is read in pieces of so many bytes.
 const PIECE_BYTES: usize = 1 << 20;
-/// An upload that breaks off, or that the coordinator cannot take for the moment, is begun anew so often: for some ten seconds.
+/// An upload that breaks off, or that the coordinator cannot take for the moment, starts over so often: for some ten seconds.
 const ATTEMPTS_MAX: u32 = 10;
 /// Longer names are cut at the front: the extension tells the format.
 const NAME_BYTES_MAX: usize = 100;

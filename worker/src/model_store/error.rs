@@ -24,7 +24,7 @@ pub enum ModelError {
     NoSuchRevision {
         /// The Hub id.
         name: String,
-        /// The revision asked for.
+        /// The requested revision.
         revision: String,
     },
     /// The Hub refuses access.
@@ -46,7 +46,7 @@ pub enum ModelError {
     NotCached {
         /// The Hub id.
         name: String,
-        /// The revision asked for.
+        /// The requested revision.
         revision: String,
         /// The cache folder.
         cache: PathBuf,

@@ -1,4 +1,4 @@
-//! What is asked of the Hub over HTTP. hf-hub's own client knows no timeouts, waits five seconds for a lock, and appends a
+//! Requests to the Hub over HTTP. hf-hub's own client knows no timeouts, waits five seconds for a lock, and appends a
 //! whole file to a half one where a server ignores `Range`; its knowledge of the Hub's names and routes is used, its transfer is not.
 
 use std::time::Duration;

@@ -84,7 +84,7 @@ impl Straggling {
 
 pub(super) async fn a_slow_shard_is_copied_once_and_the_first_commit_wins(bed: Bed) {
     let Straggling { job, slow, straggler, idle } = Straggling::on(&bed).await;
-    assert!(bed.lease(slow, 1).await.is_empty(), "nobody copies its own");
+    assert!(bed.lease(slow, 1).await.is_empty(), "a session gets no copy of its own shard");
     let request = RequestId::generate();
     let copies = whole(bed.store.lease(idle, request, 2).await.unwrap());
     assert_eq!(copies.iter().map(|one| (one.shard, one.epoch)).collect::<Vec<_>>(), [(straggler.shard, Epoch(2))]);
@@ -274,7 +274,7 @@ pub(super) async fn one_coordinator_leads_until_it_resigns_or_is_silent(bed: Bed
     assert!(bed.store.lead_upkeep(one).await.unwrap());
     assert!(!bed.store.lead_upkeep(other).await.unwrap());
     bed.store.resign_upkeep(other).await.unwrap();
-    assert!(!bed.store.lead_upkeep(other).await.unwrap(), "nobody resigns for another");
+    assert!(!bed.store.lead_upkeep(other).await.unwrap(), "only the holder can resign");
     bed.store.resign_upkeep(one).await.unwrap();
     assert!(bed.store.lead_upkeep(other).await.unwrap());
     bed.advance_ms(6_000);

@@ -131,7 +131,7 @@ pub(super) async fn after_a_gap_every_session_gets_a_fresh_ttl(bed: Bed) {
     let session = bed.session().await;
     let grant = bed.lease_one(session).await;
     bed.advance_ms(120_000);
-    assert_eq!(bed.store.expire_sessions().await.unwrap(), Swept::default(), "nobody could hear it");
+    assert_eq!(bed.store.expire_sessions().await.unwrap(), Swept::default(), "no heartbeat could arrive");
     bed.advance_ms(30_000);
     assert_eq!(bed.store.expire_sessions().await.unwrap(), Swept::default());
     bed.advance_ms(29_999);

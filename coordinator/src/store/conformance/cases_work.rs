@@ -204,7 +204,7 @@ pub(super) async fn an_output_that_is_not_the_granted_one_is_refused(bed: Bed) {
     elsewhere.key = grants[1].output_key.clone();
     assert_eq!(bed.try_commit(session, &grants[0], &elsewhere).await.unwrap_err().kind(), StoreErrorKind::Invalid);
     assert_eq!(bed.status(job).await.shards.committed, 0);
-    assert_eq!(bed.commit(session, &grants[0]).await, CommitOutcome::Committed, "the lease stands all the while");
+    assert_eq!(bed.commit(session, &grants[0]).await, CommitOutcome::Committed, "the lease stays live");
 }
 
 pub(super) async fn a_commit_to_a_cancelled_job_is_cancelled(bed: Bed) {

@@ -117,7 +117,7 @@ impl Bed {
         whole(self.store.lease(session, RequestId::generate(), max).await.unwrap())
     }
 
-    /// How all jobs stand, in the order of submission.
+    /// The status of all jobs, in the order of submission.
     pub(super) async fn jobs(&self) -> Vec<JobBrief> {
         let mut jobs = self.store.newest_jobs(None, None, u32::MAX).await.unwrap();
         jobs.reverse();
@@ -183,7 +183,7 @@ pub(super) fn whole(granted: Vec<Granted>) -> Vec<Grant> {
     granted.into_iter().map(|one| one.into_whole().expect("a small grant travels as a whole")).collect()
 }
 
-/// A test asks for one thing at a time: there is nothing to gather, and nobody to be spared.
+/// A test asks for one thing at a time: there is nothing to gather.
 fn unhurried(policy: Policy) -> Policy {
     Policy { heartbeat_gather_ms: 0, copy_look_ms: 0, ..policy }
 }
@@ -210,7 +210,7 @@ pub(super) fn source(name: &str) -> PlannedSource {
     }
 }
 
-/// Where planning stands after so many shards.
+/// The planning cursor after so many shards.
 pub(super) fn cursor(shards: u64) -> Cursor {
     Cursor { source_index: 0, position: shards * 100, next_row: shards * ROWS }
 }

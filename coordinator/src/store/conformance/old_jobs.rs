@@ -169,7 +169,7 @@ async fn every_job_goes_on(bed: Bed) {
     assert_eq!(attempt_of_key(shard, Epoch(1), &key), Some(Uuid::from_u128(ATTEMPT)));
     let granted = whole(bed.store.lease(session, RequestId(Uuid::from_u128(ATTEMPT)), 0).await.unwrap());
     let granted: Vec<_> = granted.into_iter().filter(|grant| grant.shard == shard).collect();
-    let made = granted.first().map_or_else(|| panic!("its lease stands"), output);
+    let made = granted.first().map_or_else(|| panic!("its lease is live"), output);
     assert_eq!(bed.store.commit(session, shard, Epoch(1), &made).await.unwrap(), CommitOutcome::Committed);
 
     // What was planned in part is planned to its end.

@@ -1,5 +1,5 @@
 //! How PostgreSQL goes about the statements that run all the time, with many done shards and no statistics: by an index and
-//! a condition on it, or by an index that holds few rows. It is asked, not measured, so that this takes no time.
+//! a condition on it, or by an index that holds few rows. The plan is read, not measured, which takes no time.
 
 use std::str::FromStr;
 

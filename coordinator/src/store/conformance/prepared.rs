@@ -1,5 +1,5 @@
 //! What the plans that PostgreSQL makes for the hot statements while its tables are empty read later, beside ten thousand
-//! workers: connections keep these plans, and nobody looks at the tables for a minute or more.
+//! workers: connections keep these plans, and the tables are not analysed for a minute or more.
 
 use std::str::FromStr;
 
@@ -75,7 +75,7 @@ async fn plans_from_empty_tables_are_good_for_ten_thousand_workers() {
     let mut walks = Vec::new();
     for (round, when) in ["as planned for empty tables", "after a look at the tables"].into_iter().enumerate() {
         for (place, (name, _)) in HOT_STATEMENTS.into_iter().enumerate() {
-            // Nobody has done anything yet with the leases of these sessions.
+            // The leases of these sessions are untouched.
             let first = ((round * HOT_STATEMENTS.len() + place) as u128 + 1) * BATCH;
             let read = pages_read(&mut hot, name, &arguments(name, first)).await;
             if read > PAGES_MAX {

@@ -95,7 +95,7 @@ async fn a_minute_without_the_database_costs_no_shard() {
     }
     assert_eq!(bed.store.expire_sessions().await.unwrap_err().kind(), StoreErrorKind::Unavailable);
     server.start_again().await;
-    // The leases have been over for a while by the clock, and nobody could renew them: they get another chance.
+    // The leases have been over for a while by the clock, and could not be renewed: their sessions get a fresh TTL.
     while let Err(error) = bed.store.job(job).await {
         assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     }

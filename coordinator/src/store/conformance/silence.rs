@@ -85,7 +85,7 @@ async fn connections_that_went_dumb_are_left_for_new_ones() {
     assert!(!bed.store.heartbeat(session, &[]).await.unwrap().session_lost);
     let last = bed.lease(session, 1).await;
     assert_eq!(bed.commit(session, &last[0]).await, CommitOutcome::Committed);
-    // What nobody's lease hangs on is not asked twice by itself.
+    // Statements that no lease depends on are not repeated.
     while let Err(error) = bed.store.job(job).await {
         assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
     }
@@ -111,7 +111,7 @@ async fn a_heartbeat_that_waited_gives_nothing_back_that_was_granted_meanwhile()
         let store = bed.store.clone();
         tokio::spawn(async move { store.heartbeat(session, &[]).await })
     };
-    // The first cannot go on, and the second stands behind it.
+    // The first cannot go on, and the second waits behind it.
     let first = heartbeat(other);
     let mut watcher = PgConnection::connect(&url).await.unwrap();
     let waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'";

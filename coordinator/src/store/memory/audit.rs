@@ -16,7 +16,7 @@ use crate::shard::{AttemptState, ShardState, failure_name, output_key};
 /// Violations that are kept; the first is the one that counts.
 const VIOLATIONS_MAX: usize = 20;
 
-/// A shard as it stands.
+/// The state of a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardView {
     /// Its state, as stored.
@@ -31,7 +31,7 @@ pub struct ShardView {
     pub attempts: Vec<AttemptView>,
 }
 
-/// A session as it stands.
+/// The state of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionView {
     /// Its id.
@@ -42,7 +42,7 @@ pub struct SessionView {
     pub live: bool,
 }
 
-/// An attempt as it stands.
+/// The state of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptView {
     /// Its epoch.
@@ -76,7 +76,7 @@ struct Seen {
     attempts: usize,
     paused: bool,
     winner: Option<(Epoch, String, String)>,
-    /// Failures and lost workers when somebody last asked for another round.
+    /// Failures and lost workers at the last retry or repair.
     spent: (u32, u32),
 }
 

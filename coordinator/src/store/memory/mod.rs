@@ -42,7 +42,7 @@ use crate::clock::Clock;
 use crate::policy::Policy;
 use crate::shard::{LeaseRef, Refusal, output_key};
 
-/// What stands between a coordinator and its database: it may wait, fail, or never come back.
+/// What is between a coordinator and its database: it may wait, fail, or never come back.
 pub trait Gate: Send + Sync + 'static {
     /// Is passed before a transition or a query of this name has any effect.
     fn enter<'a>(&'a self, step: &'static str) -> BoxFuture<'a, Result<(), StoreError>>;
@@ -50,7 +50,7 @@ pub trait Gate: Send + Sync + 'static {
     fn leave<'a>(&'a self, step: &'static str) -> BoxFuture<'a, Result<(), StoreError>>;
 }
 
-/// A gate that stands open.
+/// A gate that lets everything through.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Open;
 

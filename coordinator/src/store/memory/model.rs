@@ -209,7 +209,7 @@ impl Model {
         found.into_iter().map(|(_, job, key)| (job, key)).collect()
     }
 
-    /// Returns which of the reported leases stand, or `None` if the session is lost.
+    /// Returns which of the reported leases are live, or `None` if the session is lost.
     pub(in crate::store) fn heartbeat(&mut self, session: SessionId, reports: &[Progress]) -> Option<Vec<bool>> {
         let now = self.now;
         let me = self.sessions.get_mut(&session).filter(|me| me.live)?;

@@ -44,7 +44,7 @@ pub(super) struct Shape {
     pub(super) gather: Duration,
     /// until there are so many.
     pub(super) enough: usize,
-    /// Not to wait where no other statement of the kind is under way: whoever asks alone has nobody to wait for.
+    /// Not to wait where no other statement of the kind is under way: a single request has nothing to wait for.
     pub(super) hurry: bool,
     /// Batches are answered in milliseconds: where one is not for so long, its connection is lost.
     pub(super) patience: Duration,
@@ -105,7 +105,7 @@ async fn serve<B: Batched>(kind: Arc<B>, queue: Arc<Queue<B>>, pool: Pool, shape
         match answers {
             Ok(answers) => {
                 for (one, answer) in group.into_iter().zip(answers) {
-                    // The caller may be gone; what it asked for stands all the same.
+                    // The caller may be gone; its request took effect all the same.
                     one.reply.send(Ok(answer)).ok();
                 }
             }
@@ -114,7 +114,7 @@ async fn serve<B: Batched>(kind: Arc<B>, queue: Arc<Queue<B>>, pool: Pool, shape
     }
 }
 
-/// Returns the requests of the next batch; none where nobody will ask any more.
+/// Returns the requests of the next batch; none once all senders are gone.
 async fn gather<B: Batched>(queue: &Queue<B>, shape: Shape) -> Vec<Asked<B::Request, B::Answer>> {
     let mut group = Vec::new();
     let mut asked = queue.asked.lock().await;

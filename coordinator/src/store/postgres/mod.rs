@@ -68,7 +68,7 @@ const COMMITS: Shape = Shape {
     patience: Duration::MAX,
 };
 const LEASES: Shape = COMMITS;
-/// Heartbeats: nobody waits for the answer, see `Policy::heartbeat_gather_ms`.
+/// Heartbeats: their answers are not urgent, see `Policy::heartbeat_gather_ms`.
 const HEARTBEATS: Shape = Shape { workers: 1, batch_max: 512, enough: 512, hurry: false, ..COMMITS };
 /// Workers that come and go: whole fleets do so together.
 const SESSIONS: Shape = Shape { workers: 1, ..COMMITS };
@@ -310,7 +310,7 @@ impl Backend for Postgres {
     fn fail(&self, failure: Failure) -> Answer<'_, bool> {
         let (now_override_ms, policy) = (self.now_override_ms(), self.policy.clone());
         Box::pin(async move {
-            let stood = counted(&self.work, move || {
+            let was_live = counted(&self.work, move || {
                 let Failure { lease, class, message, unit } = failure.clone();
                 let (counts, pause_ms) = match Policy::verdict(class) {
                     Verdict::Counted => (true, 0),
@@ -336,18 +336,18 @@ impl Backend for Postgres {
                     .bind(failure_name(class))
             })
             .await?;
-            Ok(stood > 0)
+            Ok(was_live > 0)
         })
     }
 
     fn release(&self, lease: LeaseRef) -> Answer<'_, bool> {
         let now_override_ms = self.now_override_ms();
         Box::pin(async move {
-            let stood = counted(&self.work, move || {
+            let was_live = counted(&self.work, move || {
                 of_lease(query_scalar(sql_work::PG_RELEASE_ATTEMPT), lease).bind(now_override_ms).bind(REASON_RELEASED)
             })
             .await?;
-            Ok(stood > 0)
+            Ok(was_live > 0)
         })
     }
 

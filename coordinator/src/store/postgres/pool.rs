@@ -15,7 +15,7 @@ use crate::store::error::StoreError;
 
 /// How long a request waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection that has been idle for so long is asked whether it still is one,
+/// A connection that has been idle for so long is pinged before use,
 const IDLE_TRUSTED: Duration = Duration::from_secs(1);
 /// and has so long to answer.
 const PING_PATIENCE: Duration = Duration::from_secs(2);
@@ -108,7 +108,7 @@ impl Held {
     }
 
     fn hang_up(&mut self) {
-        // Given back, it would be asked whether it lives, and waited for.
+        // Given back, it would be pinged, and the ping waited for.
         if let Some(connection) = self.0.take() {
             drop(connection.detach());
         }

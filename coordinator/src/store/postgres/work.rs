@@ -84,20 +84,20 @@ impl Batched for Leases {
     fn run<'c>(
         &'c self,
         connection: &'c mut PgConnection,
-        wishes: &'c [LeaseRequest],
+        lease_requests: &'c [LeaseRequest],
     ) -> BoxFuture<'c, Result<Vec<Option<Vec<Granted>>>>> {
         Box::pin(async move {
-            let mut answers: Vec<Option<Vec<Granted>>> = vec![None; wishes.len()];
-            let mut waiting: Vec<usize> = (0..wishes.len()).collect();
+            let mut answers: Vec<Option<Vec<Granted>>> = vec![None; lease_requests.len()];
+            let mut waiting: Vec<usize> = (0..lease_requests.len()).collect();
             // A session that asks twice at once has its second answer after its first; those of one revision are answered
             // together.
             while let Some(first) = waiting.first() {
-                let revision = wishes[*first].revision;
+                let revision = lease_requests[*first].revision;
                 let mut sessions = BTreeSet::new();
-                let (now, later): (Vec<usize>, Vec<usize>) = waiting
-                    .into_iter()
-                    .partition(|at| wishes[*at].revision == revision && sessions.insert(wishes[*at].session));
-                let round: Vec<LeaseRequest> = now.iter().map(|at| wishes[*at]).collect();
+                let (now, later): (Vec<usize>, Vec<usize>) = waiting.into_iter().partition(|at| {
+                    lease_requests[*at].revision == revision && sessions.insert(lease_requests[*at].session)
+                });
+                let round: Vec<LeaseRequest> = now.iter().map(|at| lease_requests[*at]).collect();
                 let granted = lease(connection, &round, self.clock.now_override_ms()).await?;
                 for (at, grants) in now.into_iter().zip(granted) {
                     answers[at] = grants;
@@ -109,25 +109,25 @@ impl Batched for Leases {
     }
 }
 
-/// One round of wishes, at most one of each session, and all of one revision.
+/// One round of lease_requests, at most one of each session, and all of one revision.
 async fn lease(
     connection: &mut PgConnection,
-    wishes: &[LeaseRequest],
+    lease_requests: &[LeaseRequest],
     now_override_ms: Option<i64>,
 ) -> Result<Vec<Option<Vec<Granted>>>> {
     let granted = query(work::PG_LEASE_SHARDS)
         .bind(now_override_ms)
-        .bind(wishes.iter().map(|lease_request| lease_request.session.0).collect::<Vec<Uuid>>())
-        .bind(wishes.iter().map(|lease_request| lease_request.request.0).collect::<Vec<Uuid>>())
-        .bind(wishes.iter().map(|lease_request| i64::from(lease_request.max)).collect::<Vec<i64>>())
-        .bind(wishes.first().map_or(0, |lease_request| i64::from(lease_request.revision)))
+        .bind(lease_requests.iter().map(|lease_request| lease_request.session.0).collect::<Vec<Uuid>>())
+        .bind(lease_requests.iter().map(|lease_request| lease_request.request.0).collect::<Vec<Uuid>>())
+        .bind(lease_requests.iter().map(|lease_request| i64::from(lease_request.max)).collect::<Vec<i64>>())
+        .bind(lease_requests.first().map_or(0, |lease_request| i64::from(lease_request.revision)))
         .fetch_all(&mut *connection)
         .await?;
     let mut grants: BTreeMap<SessionId, Vec<Granted>> = BTreeMap::new();
     for row in &granted {
         grants.entry(SessionId(row.id("session_id")?)).or_default().push(rows::grant(row)?);
     }
-    let empty: Vec<Uuid> = wishes
+    let empty: Vec<Uuid> = lease_requests
         .iter()
         .map(|lease_request| lease_request.session)
         .filter(|id| !grants.contains_key(id))
@@ -140,8 +140,8 @@ async fn lease(
             live.insert(SessionId(row.id("session_id")?), row.opt_id("last_request")?);
         }
     }
-    let mut answers = Vec::with_capacity(wishes.len());
-    for lease_request in wishes {
+    let mut answers = Vec::with_capacity(lease_requests.len());
+    for lease_request in lease_requests {
         answers.push(match (grants.remove(&lease_request.session), live.get(&lease_request.session)) {
             (Some(grants), _) => Some(grants),
             (None, None) => None,
@@ -174,7 +174,7 @@ pub(super) struct Heartbeats {
 
 impl Batched for Heartbeats {
     type Request = Report;
-    /// Which leases stand; `None`: the session is lost.
+    /// Which leases are live; `None`: the session is lost.
     type Answer = Option<Vec<bool>>;
 
     fn run<'c>(

@@ -46,7 +46,7 @@ macro_rules! page {
     };
 }
 
-/// How jobs stand, newest first, without their specs. The page comes first, so that nothing is read of other jobs.
+/// The status of jobs, newest first, without their specs. The page comes first, so that nothing is read of other jobs.
 macro_rules! briefs {
     ($page:ident, $database:ident) => {
         concat!(
@@ -100,7 +100,7 @@ GROUP BY r.job_id, r.reason HAVING sum(r.row_count) > 0"
     };
 }
 
-/// The statements that read a page of jobs: how they stand, and their rejected rows.
+/// The statements that read a page of jobs: their status, and their rejected rows.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store) struct PageStatements {
     pub(in crate::store) briefs: &'static str,

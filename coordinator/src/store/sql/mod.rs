@@ -1,4 +1,4 @@
-//! Every statement, with its name in the first line. Portable where it can be; the dialect pairs stand side by side.
+//! Every statement, with its name in the first line. Portable where it can be; the dialect pairs side by side.
 //!
 //! `$n` are parameters in both dialects. A transition names the state and the epoch that it expects, and its caller
 //! counts the rows. On PostgreSQL every transition is ONE statement (a dropped connection or handler then leaves no

@@ -1,7 +1,7 @@
 //! Statements of the hot path: sessions, leases, heartbeats, commits, failures.
 
 /// What all shards of a source have in common comes along only while it is small: see `SOURCE_TASK_BYTES_MAX`, whose
-/// number stands here. Both databases know the size of a text without reading it.
+/// number is here. Both databases know the size of a text without reading it.
 macro_rules! grant_columns {
     () => {
         "j.spec_digest,
@@ -36,7 +36,7 @@ SELECT state, leases_max, expires_ms, last_request, quarantined FROM session WHE
 pub(in crate::store) const COUNT_LIVE_LEASES: &str = "-- count_live_leases
 SELECT count(*) FROM attempt WHERE session_id = $1 AND state = 'live'";
 
-/// $1 session, $2 request, $3 revision: what the request was granted and still stands.
+/// $1 session, $2 request, $3 revision: the live leases that the request was granted.
 pub(in crate::store) const GRANTED: &str = concat!(
     "-- granted
 SELECT s.job_id, s.shard_index, a.epoch, a.attempt_id, ",
@@ -252,7 +252,7 @@ JOIN source o ON o.job_id = s.job_id AND o.source_index = s.source_index"
 /// $1 session, $2 now, $3 TTL.
 pub(in crate::store) const EXTEND_SESSION: &str = "-- extend_session
 UPDATE session SET expires_ms = $2 + $3 WHERE session_id = $1 AND state = 'live'";
-/// $1 session, $2 job, $3 index, $4 epoch: progress so far, if the lease stands.
+/// $1 session, $2 job, $3 index, $4 epoch: progress so far, if the lease is live.
 pub(in crate::store) const LEASE_PROGRESS: &str = "-- lease_progress
 SELECT a.rows_done FROM attempt a JOIN job j ON j.job_id = a.job_id
 WHERE a.job_id = $2 AND a.shard_index = $3 AND a.epoch = $4 AND a.session_id = $1 AND a.state = 'live'
@@ -272,8 +272,8 @@ UPDATE session SET progress_ms = $2 WHERE session_id = $1";
 /// $1 imposed time, $2 TTL, $3 sessions; per reported lease: $4 session, $5 job, $6 index, $7 epoch, $8 rows, $9 tokens;
 /// $10 reason of leases that go back because their session does not report them; $11 for how long the reports have waited.
 ///
-/// A row for every session that lives and every report (its position, from 1) whose lease stands. Progress is a hint:
-/// an attempt that somebody is just ending keeps what it has, so that heartbeats wait for nobody.
+/// A row for every session that lives and every report (its position, from 1) whose lease is live. Progress is a hint:
+/// an attempt that somebody is just ending keeps what it has, so that heartbeats wait for no lock.
 pub(in crate::store) const PG_BEAT: &str = concat!(
     "-- beat
 WITH clock AS MATERIALIZED (SELECT encaje_now_ms($1) AS now_ms),
@@ -322,7 +322,7 @@ held AS MATERIALIZED (
 SELECT session_id, NULL::bigint AS ordinal FROM alive UNION ALL SELECT session_id, ordinal FROM standing"
 );
 
-/// $1 session, $2 job, $3 index, $4 epoch, $5 attempt: whether the lease stands, and since when.
+/// $1 session, $2 job, $3 index, $4 epoch, $5 attempt: whether the lease is live, and since when.
 pub(in crate::store) const LIVE_LEASE: &str = "-- live_lease
 SELECT a.granted_ms FROM attempt a JOIN job j ON j.job_id = a.job_id
 WHERE a.job_id = $2 AND a.shard_index = $3 AND a.epoch = $4 AND a.session_id = $1 AND a.attempt_id = $5

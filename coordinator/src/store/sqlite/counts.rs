@@ -35,7 +35,7 @@ pub(super) async fn count(db: &mut SqliteConnection, job: JobId, change: Counts)
     Ok(())
 }
 
-/// Checks that a statement changed one row: the transaction has just read it, and nobody else writes.
+/// Checks that a statement changed one row: the transaction has just read it, and there is no other writer.
 pub(super) fn one(result: sqlx::sqlite::SqliteQueryResult) -> Result<()> {
     match result.rows_affected() {
         1 => Ok(()),

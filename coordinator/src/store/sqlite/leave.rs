@@ -44,7 +44,7 @@ pub(super) async fn fail(db: &mut Connection, failure: &Failure, policy: &Policy
     Ok(true)
 }
 
-/// Takes a lease back for whichever reason, without counting anything. Returns whether it still stood.
+/// Takes a lease back for whichever reason, without counting anything. Returns whether it was live.
 pub(super) async fn give_back(
     db: &mut Connection,
     lease: LeaseRef,

@@ -38,7 +38,7 @@ pub(super) async fn lease(
     granted(db, lease_request).await.map(Some)
 }
 
-/// Returns what a request was granted and still stands.
+/// Returns the live leases that a request was granted.
 async fn granted(db: &mut Connection, lease_request: LeaseRequest) -> Result<Vec<Granted>> {
     let statement = query(work::GRANTED)
         .bind(lease_request.session.0)

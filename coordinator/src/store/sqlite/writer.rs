@@ -115,7 +115,7 @@ where
             (Ok(()), None) => Err(StoreError::Closed),
             (Err(problem), _) => Err(StoreError::NotWritten { problem }),
         };
-        // The caller may be gone; the transition stands all the same.
+        // The caller may be gone; the transition took effect all the same.
         self.reply.send(answer).ok();
     }
 }

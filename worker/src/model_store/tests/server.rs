@@ -42,7 +42,7 @@ pub(super) struct FakeHub {
     state: Arc<Mutex<State>>,
 }
 
-/// Returns the URL of a port that nobody listens on.
+/// Returns the URL of a port without a listener.
 pub(super) fn dead_url() -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     format!("http://127.0.0.1:{}", listener.local_addr().unwrap().port())
