@@ -4,18 +4,13 @@
 //! Arguments are owned, because a transition runs in a task of its own that outlives a caller who has gone away.
 
 use dataset::{Cursor, Slice};
-use futures::future::BoxFuture;
 use proto::work::{FailureClass, Granted, Output, Progress};
 use proto::{JobId, RequestId, SessionId};
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::error::StoreError;
 use super::reads::Reads;
-use super::types::Garbage;
+use super::types::{Answer, Garbage};
 use crate::shard::{LeaseRef, Refusal};
-
-pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// Why leases end without their worker's doing, as recorded with the attempt.
 pub(crate) const REASON_SESSION_LOST: &str = "its worker stopped sending heartbeats";
@@ -53,26 +48,6 @@ pub(crate) struct LeaseRequest {
     pub(crate) max: u32,
     /// Of no job that needs a later one.
     pub(crate) revision: u32,
-}
-
-/// Which jobs to list, newest first.
-#[derive(Debug, Clone)]
-pub(crate) enum Page {
-    /// This one.
-    One(JobId),
-    /// The newest, or those submitted before another one (none where that is unknown); of all owners or of one.
-    Newest { before: Option<JobId>, owner: Option<String>, limit: u32 },
-    /// Those that have not ended.
-    Active { limit: u32 },
-}
-
-/// The part of a spec that every grant carries; the list of sources, which may be long, is not in it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Task {
-    pub(crate) read: dataset::ReadOptions,
-    pub(crate) model: proto::job::ModelSpec,
-    pub(crate) embed: proto::job::EmbedSpec,
-    pub(crate) on_bad_row: proto::job::OnBadRow,
 }
 
 /// A change of a job's row alone, guarded by its state.
@@ -132,23 +107,6 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// A random number in `0.0..1.0`, for the pause.
     pub(crate) unit: f64,
-}
-
-/// A job of which only dead shards are left, and which allows no holes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Exhausted {
-    pub(crate) job: JobId,
-    pub(crate) dead: u64,
-    pub(crate) first_index: u64,
-    pub(crate) first_error: Option<String>,
-}
-
-/// A job in which too much goes wrong in the same way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Tripped {
-    pub(crate) job: JobId,
-    pub(crate) class: String,
-    pub(crate) attempts: u64,
 }
 
 /// Which coordinator of several has a role.

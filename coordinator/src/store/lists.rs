@@ -3,8 +3,7 @@
 use proto::JobId;
 use proto::job::{JobBrief, JobSpec, JobStatus};
 
-use super::backend::Page;
-use super::types::Tally;
+use super::types::{Page, Tally};
 use super::{Result, Store};
 
 impl Store {

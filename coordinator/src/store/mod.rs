@@ -43,7 +43,8 @@ pub use winners::{Holes, Winners};
 use crate::clock::Clock;
 use crate::policy::{Policy, Verdict};
 use crate::shard::{LeaseRef, Refusal, attempt_of_key};
-use backend::{Backend, Commit, Failure, JobChange, LeaseRequest, NewJob, NewSession, ShardPage, Task, Tripped};
+use backend::{Backend, Commit, Failure, JobChange, LeaseRequest, NewJob, NewSession, ShardPage};
+use types::{Task, Tripped};
 
 type Result<T> = std::result::Result<T, StoreError>;
 

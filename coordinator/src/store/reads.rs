@@ -8,11 +8,10 @@ use sqlx::query::Query;
 use sqlx::{Database, Encode, Type, query};
 use uuid::Uuid;
 
-use super::backend::{Answer, Exhausted, Page, Tripped};
 use super::rows::{self, Fields};
 use super::sql::jobs::{self, Pages};
 use super::sql::sweep;
-use super::types::{Garbage, Planning, Tally, Winner};
+use super::types::{Answer, Exhausted, Garbage, Page, Planning, Tally, Tripped, Winner};
 
 /// Which committed shards are listed, and in which order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,9 +13,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{ColumnIndex, Decode, Row, Type};
 use uuid::Uuid;
 
-use super::backend::{Exhausted, Task, Tripped};
 use super::error::StoreError;
-use super::types::{Garbage, Planning, Tally, Winner};
+use super::types::{Exhausted, Garbage, Planning, Tally, Task, Tripped, Winner};
 use crate::shard::{LeaseRef, Refusal, is_active, job_state_of, output_key};
 
 type Result<T> = std::result::Result<T, StoreError>;

@@ -1,9 +1,13 @@
 //! What goes into the store and comes out of it, beside the vocabulary of `proto`.
 
 use dataset::{Cursor, PlannedSource, Slice};
+use futures::future::BoxFuture;
 use proto::JobId;
 use proto::job::{JobSpec, JobState};
 use proto::work::Output;
+use serde::{Deserialize, Serialize};
+
+use super::error::StoreError;
 
 /// What became of a submitted job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,4 +79,44 @@ pub struct Garbage {
     pub epoch: u32,
     /// Key in storage; there may be no object under it.
     pub key: String,
+}
+
+/// What a database answers, once it does.
+pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// Which jobs to list, newest first.
+#[derive(Debug, Clone)]
+pub(crate) enum Page {
+    /// This one.
+    One(JobId),
+    /// The newest, or those submitted before another one (none where that is unknown); of all owners or of one.
+    Newest { before: Option<JobId>, owner: Option<String>, limit: u32 },
+    /// Those that have not ended.
+    Active { limit: u32 },
+}
+
+/// The part of a spec that every grant carries; the list of sources, which may be long, is not in it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Task {
+    pub(crate) read: dataset::ReadOptions,
+    pub(crate) model: proto::job::ModelSpec,
+    pub(crate) embed: proto::job::EmbedSpec,
+    pub(crate) on_bad_row: proto::job::OnBadRow,
+}
+
+/// A job of which only dead shards are left, and which allows no holes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Exhausted {
+    pub(crate) job: JobId,
+    pub(crate) dead: u64,
+    pub(crate) first_index: u64,
+    pub(crate) first_error: Option<String>,
+}
+
+/// A job in which too much goes wrong in the same way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tripped {
+    pub(crate) job: JobId,
+    pub(crate) class: String,
+    pub(crate) attempts: u64,
 }

@@ -8,9 +8,9 @@ use proto::{Epoch, JobId, RequestId, SessionId};
 
 use super::fixture::{Bed, cursor, output, slices, source, spec, whole};
 use crate::store::StoreErrorKind;
-use crate::store::backend::Task;
 use crate::store::rows::to_json;
 use crate::store::sql::work::SOURCE_TASK_BYTES_MAX;
+use crate::store::types::Task;
 
 pub(super) async fn grants_carry_everything_that_a_worker_needs(bed: Bed) {
     let job = bed.job(3).await;

@@ -31,13 +31,10 @@ use self::job::ModelJob;
 use self::model::{Model, ModelGrant, ModelSession};
 use self::planted::Bug;
 use self::views::{brief, grant, page_of, planning, read, source_task, sources, tally, unsigned, winners};
-use super::backend::{
-    Answer, Backend, Commit, Exhausted, Failure, JobChange, Leadership, LeaseRequest, NewJob, NewSession, Page,
-    ShardPage, Tripped,
-};
+use super::backend::{Backend, Commit, Failure, JobChange, Leadership, LeaseRequest, NewJob, NewSession, ShardPage};
 use super::error::StoreError;
 use super::reads::{Reads, WinnerList};
-use super::types::{Garbage, Planning, Tally, Winner};
+use super::types::{Answer, Exhausted, Garbage, Page, Planning, Tally, Tripped, Winner};
 use crate::clock::Clock;
 use crate::policy::Policy;
 use crate::shard::{LeaseRef, Refusal, output_key};

@@ -13,7 +13,8 @@ use super::model::{Model, ModelGrant};
 use super::planted::{self, Bug};
 use crate::shard::Millis;
 use crate::shard::{AttemptState, JobEvent, ShardEvent, ShardState};
-use crate::store::backend::{Exhausted, LeaseRequest, REASON_REPAIRED, Tripped};
+use crate::store::backend::{LeaseRequest, REASON_REPAIRED};
+use crate::store::types::{Exhausted, Tripped};
 
 /// The classes that the breaker and quarantine look at.
 const WORKERS_FAULT: [&str; 2] = ["transient", "resource"];

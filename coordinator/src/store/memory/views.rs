@@ -10,11 +10,10 @@ use super::job::{ModelJob, at};
 use super::model::{Model, ModelGrant, ModelSession};
 use super::planted::{self, Bug};
 use crate::shard::{AttemptState, ShardState, output_key};
-use crate::store::backend::{Page, Task};
 use crate::store::error::StoreError;
 use crate::store::reads::WinnerList;
 use crate::store::sql::work::SOURCE_TASK_BYTES_MAX;
-use crate::store::types::{Planning, Tally, Winner};
+use crate::store::types::{Page, Planning, Tally, Task, Winner};
 
 pub(super) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)

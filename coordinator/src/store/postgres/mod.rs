@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::backend::{
-    Answer, Backend, Commit, Failure, JobChange, Leadership, LeaseRequest, NewJob, NewSession, REASON_CLOSED,
-    REASON_RELEASED, REASON_REPAIRED, REASON_REVOKED, REASON_SESSION_LOST, REASON_STALLED, ShardPage,
+    Backend, Commit, Failure, JobChange, Leadership, LeaseRequest, NewJob, NewSession, REASON_CLOSED, REASON_RELEASED,
+    REASON_REPAIRED, REASON_REVOKED, REASON_SESSION_LOST, REASON_STALLED, ShardPage,
 };
 use super::error::StoreError;
 use super::migrations;
@@ -31,7 +31,7 @@ use super::reads::{Read, SqlReader};
 use super::rows::{self, Fields, signed};
 use super::sql::jobs::Pages;
 use super::sql::{jobs, sweep, work as sql_work};
-use super::types::Garbage;
+use super::types::{Answer, Garbage};
 use crate::clock::Clock;
 use crate::policy::{Policy, Verdict};
 use crate::shard::{LeaseRef, Refusal, failure_name};

@@ -24,8 +24,8 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, query, query_scalar};
 
 use super::backend::{
-    Answer, Backend, Commit, Failure, JobChange, Leadership, LeaseRequest, NewJob, NewSession, REASON_CLOSED,
-    REASON_RELEASED, REASON_REVOKED, ShardPage,
+    Backend, Commit, Failure, JobChange, Leadership, LeaseRequest, NewJob, NewSession, REASON_CLOSED, REASON_RELEASED,
+    REASON_REVOKED, ShardPage,
 };
 use super::error::StoreError;
 use super::migrations;
@@ -33,7 +33,7 @@ use super::reads::{Read, SqlReader};
 use super::rows::{self, Fields, signed};
 use super::sql::jobs::Pages;
 use super::sql::{jobs, sweep, work};
-use super::types::Garbage;
+use super::types::{Answer, Garbage};
 use crate::clock::Clock;
 use uuid::Uuid;
 
