@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataset::{Compression, Cursor, Fingerprint, Format, PlannedSource, RejectReason, Slice, SliceRange, Source};
-use proto::job::{EmbedSpec, JobBrief, JobSpec, JobStatus, RowCounts, ShardLimits};
+use proto::job::{EmbedSpec, JobBrief, JobSpec, JobStatus, ModelSpec, RowCounts, ShardLimits};
 use proto::revision::REVISION;
 use proto::work::{CommitOutcome, Grant, Granted, Output, WorkerInfo};
 use proto::{JobId, RequestId, SessionId};
@@ -195,6 +195,8 @@ pub(super) fn worker() -> WorkerInfo {
 pub(super) fn spec(prefix: &str) -> JobSpec {
     JobSpec {
         sources: vec![source("a").source],
+        // Recorded databases have it.
+        model: ModelSpec { digest: "ab".into(), ..job_spec().model },
         embed: EmbedSpec { prefix: prefix.into(), ..job_spec().embed },
         limits: ShardLimits { rows_max: ROWS, bytes_max: 1_000 },
         ..job_spec()
