@@ -109,7 +109,7 @@ impl Batched for Leases {
     }
 }
 
-/// One round of lease_requests, at most one of each session, and all of one revision.
+/// One round of lease requests, at most one of each session, and all of one revision.
 async fn lease(
     connection: &mut PgConnection,
     lease_requests: &[LeaseRequest],
