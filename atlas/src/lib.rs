@@ -5,7 +5,7 @@ mod rng;
 pub mod statistics;
 pub mod umap;
 
-/// Spells a whole number with a comma between thousands.
+/// Formats an integer with commas between thousands.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);

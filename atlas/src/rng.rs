@@ -1,4 +1,4 @@
-//! Seeded randomness that the same seed repeats on every machine and any number of threads.
+//! Seeded pseudo-random numbers, identical on every machine and for any number of threads.
 
 /// `SplitMix64` (Steele, Lea, Flood 2014): one 64-bit state, full period, good enough for sampling.
 #[derive(Debug, Clone)]
@@ -6,7 +6,7 @@ pub(super) struct Rng(u64);
 
 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// Scrambles a number so that each bit depends on every bit.
+/// Mixes a number so that each output bit depends on every input bit.
 #[inline(always)]
 pub(super) fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -29,12 +29,12 @@ pub(super) fn below(random: u32, bound: u32) -> u32 {
 }
 
 impl Rng {
-    /// Makes a generator that goes on from a state; the states of one purpose are its caller's to keep apart.
+    /// Continues from a state; callers must use distinct states for distinct purposes.
     pub(super) fn from_state(state: u64) -> Self {
         Self(state)
     }
 
-    /// Makes a generator for one purpose of one run: different streams of a seed are independent.
+    /// Creates an independent generator for a stream of a seed.
     pub(super) fn new(seed: u64, stream: u64) -> Self {
         Self(mix(mix(seed.wrapping_add(STEP)) ^ stream.wrapping_mul(STEP)))
     }
@@ -45,13 +45,13 @@ impl Rng {
         mix(self.0)
     }
 
-    /// Returns a number in `0..bound`, which is at most 2^32 (Lemire's multiply-shift; the bias is below 2^-32).
+    /// Returns a number in `0..bound`, for a bound up to 2^32 (Lemire's multiply-shift; the bias is below 2^-32).
     #[inline(always)]
     pub(super) fn below(&mut self, bound: usize) -> usize {
         (((self.next_u64() >> 32) * bound as u64) >> 32) as usize
     }
 
-    /// As [`Rng::below`], for any bound: one wider multiplication, which a hot loop would notice.
+    /// As [`Rng::below`], for any bound, with a wider multiplication.
     pub(super) fn below_wide(&mut self, bound: usize) -> usize {
         ((u128::from(self.next_u64()) * bound as u128) >> 64) as usize
     }

@@ -1,15 +1,15 @@
-//! Numbers by which models are compared: silhouettes, and how far a mean may be off. Pure.
+//! Statistics for comparing models: silhouettes and bootstrap intervals. Pure.
 
 use std::ops::Range;
 
 use crate::rng::Rng;
 
-/// Resamples of a bootstrap, and fewer where there are many rows: their means hardly vary.
+/// Resamples of a bootstrap, fewer for many rows, whose means hardly vary.
 const RESAMPLES: usize = 1_000;
 const RESAMPLES_OF_MANY: usize = 200;
 const MANY_ROWS: usize = 200_000;
-/// The share of resamples that an interval covers.
-const COVERED: f64 = 0.95;
+/// Confidence level of the intervals.
+const CONFIDENCE: f64 = 0.95;
 
 /// A mean with its bootstrap interval.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
@@ -22,9 +22,8 @@ pub struct Estimate {
     pub high: f64,
 }
 
-/// Estimates the mean of each column of scores, and of its difference to the column `base`. All columns have the same
-/// rows, and every resample takes the same rows of all of them: what makes some rows hard for every model cancels out
-/// of the differences.
+/// Estimates the mean of each column of scores, and of its difference to the column `base`. Every resample takes the
+/// same rows of all columns, so that the difficulty of rows cancels out of the differences.
 pub fn paired_bootstrap(columns: &[Vec<f32>], base: usize, seed: u64) -> Vec<(Estimate, Estimate)> {
     let rows = columns.first().map_or(0, Vec::len);
     let resamples = if rows > MANY_ROWS { RESAMPLES_OF_MANY } else { RESAMPLES };
@@ -57,12 +56,12 @@ fn estimate(value: f64, mut sampled: Vec<f64>) -> Estimate {
         let place = share * (sampled.len().saturating_sub(1)) as f64;
         sampled.get(place.round() as usize).copied().unwrap_or(value)
     };
-    Estimate { value, low: at((1.0 - COVERED) / 2.0), high: at((1.0 + COVERED) / 2.0) }
+    Estimate { value, low: at((1.0 - CONFIDENCE) / 2.0), high: at((1.0 + CONFIDENCE) / 2.0) }
 }
 
-/// Returns the silhouette of every row under the cosine distance: from -1, nearer to another label, to 1, near its own
-/// alone. Exact, and linear in the number of rows: the mean distance to a label is that to the sum of its unit vectors.
-/// A label with one row has 0, as in scikit-learn, and so has everything where there is one label only.
+/// Returns the silhouette of every row under the cosine distance, from -1 to 1. Exact and linear in the rows: the mean
+/// distance to a label is computed from the sum of its unit vectors. As in scikit-learn, a label with one row has 0;
+/// so has everything with a single label.
 pub fn silhouettes(vectors: &[f32], dim: usize, labels: &[u32], threads: usize) -> Vec<f32> {
     let count = labels.iter().max().map_or(0, |most| *most as usize + 1);
     let mut sums = vec![0.0f64; count * dim];
@@ -102,7 +101,7 @@ fn score_rows(
         let similarity = |label: usize| -> f64 {
             sums[label * dim..(label + 1) * dim].iter().zip(&unit).map(|(sum, x)| sum * x).sum()
         };
-        // Its own distance is 0, and does not count as one to the others.
+        // A row's own distance is 0, and is excluded from the mean.
         let itself: f64 = unit.iter().map(|x| x * x).sum();
         let within = 1.0 - (similarity(own) - itself) / (sizes[own] - 1) as f64;
         let others = (0..sizes.len()).filter(|label| *label != own && sizes[*label] > 0);
@@ -114,7 +113,7 @@ fn score_rows(
     }
 }
 
-/// A vector scaled to length 1; one of zeros stays.
+/// Scales a vector to unit length; zero vectors are unchanged.
 fn unit(vector: &[f32]) -> impl Iterator<Item = f64> {
     let norm = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
     let scale = if norm > 0.0 { 1.0 / norm } else { 0.0 };
@@ -126,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interval_is_as_wide_as_the_normal_one() {
+    fn a_bootstrap_interval_matches_the_normal_one() {
         let hits: Vec<f32> = (0..4_000).map(|row| f32::from(u8::from(row % 4 != 0))).collect();
         let (estimate, itself) = paired_bootstrap(std::slice::from_ref(&hits), 0, 42)[0];
         assert_eq!(estimate.value, 0.75);
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_hard_for_both_cancels_out_of_the_difference() {
+    fn shared_difficulty_cancels_out_of_the_difference() {
         let one: Vec<f32> = (0..1_000).map(|row| f32::from(u8::from(row % 2 == 0))).collect();
         let other: Vec<f32> = (0..1_000).map(|row| f32::from(u8::from(row % 2 == 0 && row % 100 != 0))).collect();
         let found = paired_bootstrap(&[one, other], 0, 1);
@@ -150,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn silhouettes_are_those_of_scikit_learn() {
+    fn silhouettes_match_scikit_learn() {
         // sklearn.metrics.silhouette_samples(x, y, metric="cosine")
         let vectors = [1.0, 0.1, 0.9, 0.3, 0.2, 1.0, 0.0, 2.0, 1.0, 1.0, -1.0, 0.5];
         let expected = [0.959_823_3, 0.943_027_7, 0.845_296_2, 0.717_510_65, -0.280_415_3, 0.0];
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn one_label_has_no_silhouette() {
+    fn a_single_label_has_silhouette_zero() {
         assert_eq!(silhouettes(&[1.0, 0.0, 0.0, 1.0], 2, &[0, 0], 1), [0.0, 0.0]);
     }
 }

@@ -46,9 +46,9 @@ pub(crate) fn write_picture(ui: &Ui, path: &Path, picture: &Picture) -> anyhow::
     /// How many characters are named.
     const NAMED: usize = 12;
     write_atomically(path, &picture.bytes)?;
-    let lacking = picture.lacking.chars().count() as u64;
+    let lacking = picture.missing_chars.chars().count() as u64;
     if lacking > 0 {
-        let first: String = picture.lacking.chars().take(NAMED).collect();
+        let first: String = picture.missing_chars.chars().take(NAMED).collect();
         let more = if lacking > NAMED as u64 { "…" } else { "" };
         let lacking = ui::counted(lacking, "character");
         ui.warn(format!(

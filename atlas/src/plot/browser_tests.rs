@@ -1,7 +1,6 @@
-//! The page in a real browser: it draws, hovers, filters, searches, zooms, runs nothing of the data and logs no error.
-//!
-//! `scripts/setup.sh chromium` installs the browser, `ENCAJE_TEST_CHROMIUM` names another. Where there is none, the
-//! tests say so loudly and pass, but not in CI.
+//! The HTML page in a real browser: it draws, hovers, filters, searches, zooms, executes nothing of the data and logs
+//! no error. `scripts/setup.sh chromium` installs the browser, `ENCAJE_TEST_CHROMIUM` names another. Without one the
+//! tests print a warning and pass, but not in CI.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 use super::tests::{EMOJIS, figure, scored};
 use super::{PlotFormat, render};
 
-/// Finds a browser that runs without a screen.
+/// Finds a headless browser.
 fn browser() -> Option<PathBuf> {
     let named = std::env::var_os("ENCAJE_TEST_CHROMIUM").map(PathBuf::from);
     let names = ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"];
@@ -30,14 +29,14 @@ struct Page {
     from: BufReader<ChildStdout>,
     session: Option<String>,
     next_id: u64,
-    /// What the page complained about, and what it asked the network for.
-    complaints: Vec<String>,
+    /// Console errors, and requests to the network.
+    errors: Vec<String>,
     loaded: bool,
     _dir: tempfile::TempDir,
 }
 
 impl Page {
-    /// Opens a page; `None`, with a loud word, where there is no browser.
+    /// Opens a page; `None`, with a warning, without a browser.
     fn open(html: &[u8], fragment: &str) -> Option<Page> {
         let Some(program) = browser() else {
             assert!(std::env::var_os("CI").is_none(), "CI must have a browser: sh scripts/setup.sh chromium");
@@ -60,8 +59,8 @@ impl Page {
             .spawn()
             .unwrap();
         let (to, from) = (browser.stdin.take().unwrap(), BufReader::new(browser.stdout.take().unwrap()));
-        let (session, complaints) = (None, Vec::new());
-        let mut page = Page { browser, to, from, session, next_id: 0, complaints, loaded: false, _dir: dir };
+        let (session, errors) = (None, Vec::new());
+        let mut page = Page { browser, to, from, session, next_id: 0, errors, loaded: false, _dir: dir };
         let target = page.call("Target.createTarget", json!({ "url": "about:blank" }))["targetId"].clone();
         let attached = page.call("Target.attachToTarget", json!({ "targetId": target, "flatten": true }));
         page.session = attached["sessionId"].as_str().map(str::to_owned);
@@ -72,9 +71,9 @@ impl Page {
         page.call("Page.navigate", json!({ "url": format!("file://{}{fragment}", file.display()) }));
         while !page.loaded {
             let message = page.receive();
-            page.note(&message);
+            page.record_event(&message);
         }
-        page.settle();
+        page.wait_for_frames();
         Some(page)
     }
 
@@ -91,7 +90,7 @@ impl Page {
                 assert!(answer["error"].is_null(), "{method}: {answer}");
                 return answer["result"].clone();
             }
-            self.note(&answer);
+            self.record_event(&answer);
         }
     }
 
@@ -102,30 +101,30 @@ impl Page {
         serde_json::from_slice(&bytes).unwrap()
     }
 
-    /// Takes note of an event.
-    fn note(&mut self, event: &Value) {
+    /// Records an event that is an error.
+    fn record_event(&mut self, event: &Value) {
         let params = &event["params"];
         match event["method"].as_str().unwrap_or_default() {
             "Page.loadEventFired" => self.loaded = true,
-            "Runtime.exceptionThrown" => self.complaints.push(params["exceptionDetails"].to_string()),
+            "Runtime.exceptionThrown" => self.errors.push(params["exceptionDetails"].to_string()),
             "Runtime.consoleAPICalled" if params["type"] == "error" || params["type"] == "warning" => {
-                self.complaints.push(params["args"].to_string());
+                self.errors.push(params["args"].to_string());
             }
             "Log.entryAdded" if params["entry"]["level"] == "error" => {
-                self.complaints.push(params["entry"].to_string());
+                self.errors.push(params["entry"].to_string());
             }
-            "Page.javascriptDialogOpening" => self.complaints.push(format!("a dialog: {params}")),
+            "Page.javascriptDialogOpening" => self.errors.push(format!("a dialog: {params}")),
             "Network.requestWillBeSent" => {
                 let url = params["request"]["url"].as_str().unwrap_or_default();
                 if !url.starts_with("file:") && !url.starts_with("data:") {
-                    self.complaints.push(format!("asked the network for {url}"));
+                    self.errors.push(format!("asked the network for {url}"));
                 }
             }
             _ => {}
         }
     }
 
-    /// Evaluates an expression in the page; waits for a promise.
+    /// Evaluates an expression in the page, awaiting promises.
     fn eval(&mut self, expression: &str) -> Value {
         let params = json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
         let answer = self.call("Runtime.evaluate", params);
@@ -133,8 +132,8 @@ impl Page {
         answer["result"]["value"].clone()
     }
 
-    /// Waits until everything that was asked for is drawn.
-    fn settle(&mut self) {
+    /// Waits until pending frames are drawn.
+    fn wait_for_frames(&mut self) {
         self.eval("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => requestAnimationFrame(() => done(1)))))");
     }
 
@@ -142,7 +141,7 @@ impl Page {
         self.eval(&format!("document.querySelector({}).textContent", json!(selector))).as_str().unwrap().to_owned()
     }
 
-    /// Moves the pointer, or presses it with these modifiers.
+    /// Moves the pointer, and clicks if `press` gives modifiers.
     fn mouse(&mut self, (x, y): (f64, f64), press: Option<u32>) {
         self.call("Input.dispatchMouseEvent", json!({ "type": "mouseMoved", "x": x, "y": y }));
         for kind in ["mousePressed", "mouseReleased"].into_iter().filter(|_| press.is_some()) {
@@ -151,29 +150,29 @@ impl Page {
             });
             self.call("Input.dispatchMouseEvent", params);
         }
-        self.settle();
+        self.wait_for_frames();
     }
 
-    /// Returns the middle of an element.
+    /// Returns the centre of an element.
     fn middle(&mut self, element: &str) -> (f64, f64) {
-        let place = self.eval(&format!(
+        let screen_position = self.eval(&format!(
             "(() => {{ const b = ({element}).getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; }})()"
         ));
-        (place[0].as_f64().unwrap(), place[1].as_f64().unwrap())
+        (screen_position[0].as_f64().unwrap(), screen_position[1].as_f64().unwrap())
     }
 
-    /// Returns where a row of a panel is on the screen.
-    fn place(&mut self, panel: usize, row: usize) -> (f64, f64) {
-        let place = self.eval(&format!(
+    /// Returns the screen position of a row's point in a panel.
+    fn screen_position(&mut self, panel: usize, row: usize) -> (f64, f64) {
+        let screen_position = self.eval(&format!(
             "(() => {{ const p = panels[{panel}], b = p.overlay.getBoundingClientRect(); \
              const [x, y] = toScreen(p, p.xy[2 * {row}], p.xy[2 * {row} + 1]); \
              return [b.x + x / devicePixelRatio, b.y + y / devicePixelRatio]; }})()"
         ));
-        (place[0].as_f64().unwrap(), place[1].as_f64().unwrap())
+        (screen_position[0].as_f64().unwrap(), screen_position[1].as_f64().unwrap())
     }
 
-    /// Counts the pixels of a canvas that are not empty.
-    fn ink(&mut self, canvas: &str) -> u64 {
+    /// Counts the non-empty pixels of a canvas.
+    fn painted_pixels(&mut self, canvas: &str) -> u64 {
         self.eval(&format!(
             "(() => {{ const c = {canvas}; const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; \
              let n = 0; for (let i = 3; i < d.length; i += 4) if (d[i] > 40) n++; return n; }})()"
@@ -194,34 +193,34 @@ fn opened(fragment: &str) -> Option<Page> {
     Page::open(&render(&figure(3_000, &EMOJIS, 2), PlotFormat::Html).unwrap().bytes, fragment)
 }
 
-/// Goes through everything that a reader does.
+/// Exercises every interaction.
 fn exercise(page: &mut Page) {
     assert_eq!(page.text("#status"), "3,000 points");
     for panel in 0..2 {
-        assert!(page.ink(&format!("panels[{panel}].canvas")) > 2_000, "panel {panel} has points");
+        assert!(page.painted_pixels(&format!("panels[{panel}].canvas")) > 2_000, "panel {panel} has points");
     }
     hovers(page);
     filters(page);
     searches(page);
     zooms(page);
     let theme = page.eval("document.documentElement.dataset.theme");
-    let place = page.middle("byId('theme')");
-    page.mouse(place, Some(0));
+    let screen_position = page.middle("byId('theme')");
+    page.mouse(screen_position, Some(0));
     assert_ne!(page.eval("document.documentElement.dataset.theme"), theme);
     assert_eq!(page.eval("document.scripts.length"), 2, "no script came out of the data");
-    assert!(page.complaints.is_empty(), "{:?}", page.complaints);
+    assert!(page.errors.is_empty(), "{:?}", page.errors);
 }
 
 fn hovers(page: &mut Page) {
     page.eval("showNames = false, redraw(), 0");
-    let place = page.place(0, 1234);
-    page.mouse(place, None);
+    let screen_position = page.screen_position(0, 1234);
+    page.mouse(screen_position, None);
     assert_eq!(page.eval("byId('card').hidden"), false);
     let row = page.eval("hovered").as_u64().unwrap();
     let card = page.text("#card");
     assert!(card.contains(&format!("Oración número {row}: <script>alert({row})</script> & «más»")), "{card}");
     assert!(card.contains(&format!("id{row}")), "{card}");
-    assert!(page.ink("panels[1].overlay") > 20, "the same row is marked in the other panel");
+    assert!(page.painted_pixels("panels[1].overlay") > 20, "the same row is marked in the other panel");
     page.mouse((5.0, 5.0), None);
     assert_eq!(page.eval("byId('card').hidden"), true);
     page.eval("showNames = true, redraw(), 0");
@@ -243,11 +242,11 @@ fn filters(page: &mut Page) {
 fn searches(page: &mut Page) {
     page.eval("byId('search').focus()");
     page.call("Input.insertText", json!({ "text": "NÚMERO 29" }));
-    page.settle();
+    page.wait_for_frames();
     let wanted = (0..3_000).filter(|row| row.to_string().starts_with("29")).count();
     assert_eq!(page.text("#status"), format!("{wanted} of 3,000 points match"));
-    let place = page.place(0, 2950);
-    page.mouse(place, None);
+    let screen_position = page.screen_position(0, 2950);
+    page.mouse(screen_position, None);
     assert_eq!(page.text("#card mark"), "número 29");
     let reset = page.middle("byId('reset')");
     page.mouse(reset, Some(0));
@@ -258,7 +257,7 @@ fn zooms(page: &mut Page) {
     let (x, y) = page.middle("panels[0].overlay");
     let before = page.eval("panels[0].view.scale").as_f64().unwrap();
     page.call("Input.dispatchMouseEvent", json!({ "type": "mouseWheel", "x": x, "y": y, "deltaX": 0, "deltaY": -400 }));
-    page.settle();
+    page.wait_for_frames();
     assert!(page.eval("panels[0].view.scale").as_f64().unwrap() > before * 1.3);
     let middle = page.eval("panels[0].view.x").as_f64().unwrap();
     let press =
@@ -271,7 +270,7 @@ fn zooms(page: &mut Page) {
         "dragging to the right moves the view to the left"
     );
     page.eval("panels[0].overlay.dispatchEvent(new MouseEvent('dblclick')), 0");
-    page.settle();
+    page.wait_for_frames();
     assert!((page.eval("panels[0].view.scale").as_f64().unwrap() / before - 1.0).abs() < 1e-6);
 }
 
@@ -282,7 +281,7 @@ fn a_page_works_in_a_browser() {
 }
 
 #[test]
-fn a_page_of_numbers_has_a_bar_with_round_numbers() {
+fn a_numeric_column_gets_a_colour_bar_with_round_ticks() {
     let Some(mut page) = Page::open(&render(&scored(), PlotFormat::Html).unwrap().bytes, "") else { return };
     assert_eq!(
         page.eval("[...document.querySelectorAll('#bar-row li')].map((tick) => tick.textContent).join()"),
@@ -297,20 +296,20 @@ fn a_page_of_numbers_has_a_bar_with_round_numbers() {
     let theme = page.middle("byId('theme')");
     page.mouse(theme, Some(0));
     assert_ne!(page.eval(colours), light, "a dark page has colours that it shows");
-    assert!(page.complaints.is_empty(), "{:?}", page.complaints);
+    assert!(page.errors.is_empty(), "{:?}", page.errors);
 }
 
 #[test]
-fn dim_points_on_a_heap_stay_dim() {
+fn overlapping_dimmed_points_stay_dim() {
     for fragment in ["", "#plain"] {
         let mut heap = figure(400, &["a"], 1);
         heap.panels[0].points = vec![[1.0, 1.0]; 400];
         let Some(mut page) = Page::open(&render(&heap, PlotFormat::Html).unwrap().bytes, fragment) else { return };
         page.eval("showNames = false, query = 'no such text', applyStates()");
-        page.settle();
+        page.wait_for_frames();
         let blue = "(() => { const c = panels[0].canvas, d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; \
                     let n = 0; for (let i = 0; i < d.length; i += 4) if (d[i + 3] > 40 && d[i + 2] > d[i] + 40) n++; return n; })()";
-        assert!(page.ink("panels[0].canvas") > 10);
+        assert!(page.painted_pixels("panels[0].canvas") > 10);
         assert_eq!(page.eval(blue), 0, "{fragment}: the colour of the label");
     }
 }

@@ -1,4 +1,4 @@
-//! SVG text by hand: escaped elements, lines of letters and emojis, outlines of points.
+//! Writes SVG: escaped elements, lines of letters and emojis, point markers.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -7,7 +7,7 @@ use super::emoji::{self, Piece};
 use super::font::{self, Weight};
 use super::palette::{self, Shape};
 
-/// A place on the page.
+/// A rectangle on the page.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rect {
     pub(crate) left: f32,
@@ -16,25 +16,24 @@ pub(crate) struct Rect {
     pub(crate) height: f32,
 }
 
-/// A document in the making.
+/// An SVG document under construction.
 #[derive(Debug, Default)]
 pub(crate) struct Canvas {
-    /// Elements so far.
     pub(crate) body: String,
 }
 
-/// How a line of text is set.
+/// The style of a line of text.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Lettering<'s> {
+pub(crate) struct TextStyle<'s> {
     /// In pixels.
     pub(crate) size: f32,
     /// Regular or bold.
     pub(crate) weight: Weight,
     /// `#rrggbb`.
     pub(crate) colour: &'s str,
-    /// Where `x` is.
+    /// What `x` refers to.
     pub(crate) anchor: Anchor,
-    /// A rim of this colour, so that the line reads on top of points.
+    /// The colour of an outline, for text on top of points.
     pub(crate) halo: Option<&'s str>,
 }
 
@@ -49,39 +48,39 @@ pub(crate) enum Anchor {
     End,
 }
 
-impl Lettering<'static> {
-    /// Regular letters in dark grey, from the left.
+impl TextStyle<'static> {
+    /// Regular dark grey text, starting at `x`.
     pub(crate) fn plain(size: f32) -> Self {
-        Lettering { size, weight: Weight::Regular, colour: "#333333", anchor: Anchor::Start, halo: None }
+        TextStyle { size, weight: Weight::Regular, colour: "#333333", anchor: Anchor::Start, halo: None }
     }
 
     /// Small print.
     pub(crate) fn faint(size: f32) -> Self {
-        Lettering { colour: "#6b6b6b", ..Lettering::plain(size) }
+        TextStyle { colour: "#6b6b6b", ..TextStyle::plain(size) }
     }
 
-    /// Bold letters.
+    /// Bold text.
     pub(crate) fn bold(size: f32) -> Self {
-        Lettering { weight: Weight::Bold, colour: "#1a1a1a", ..Lettering::plain(size) }
+        TextStyle { weight: Weight::Bold, colour: "#1a1a1a", ..TextStyle::plain(size) }
     }
 }
 
 impl Canvas {
-    /// Defines the gradient `ramp`: this part of the colours of numbers, from the least, below, to the largest.
+    /// Defines the gradient `ramp` from this part of the colour ramp, lowest value at the bottom.
     pub(crate) fn define_ramp(&mut self, part: [f64; 2]) {
         const STOPS: u32 = 16;
         let stops: String = (0..=STOPS)
             .map(|stop| {
                 let share = f64::from(stop) / f64::from(STOPS);
-                format!(r#"<stop offset="{share}" stop-color="{}"/>"#, palette::spelled(palette::seen(share, part)))
+                format!(r#"<stop offset="{share}" stop-color="{}"/>"#, palette::hex(palette::visible_ramp(share, part)))
             })
             .collect();
         self.element(&format!(r#"<linearGradient id="ramp" x1="0" y1="1" x2="0" y2="0">{stops}</linearGradient>"#));
     }
 
-    /// Writes one line with its baseline at `y`; emojis are drawn, a little larger than the letters.
-    pub(crate) fn line(&mut self, (x, y): (f32, f32), text: &str, style: Lettering<'_>) {
-        let text = shown(text);
+    /// Writes one line with its baseline at `y`; emojis are drawn slightly larger than letters.
+    pub(crate) fn line(&mut self, (x, y): (f32, f32), text: &str, style: TextStyle<'_>) {
+        let text = sanitize(text);
         let pieces = emoji::pieces(&text);
         let mut x = match style.anchor {
             Anchor::Start => x,
@@ -115,7 +114,7 @@ impl Canvas {
         }
     }
 
-    fn letters(&mut self, (x, y): (f32, f32), text: &str, style: Lettering<'_>) {
+    fn letters(&mut self, (x, y): (f32, f32), text: &str, style: TextStyle<'_>) {
         if text.trim().is_empty() {
             return;
         }
@@ -133,7 +132,7 @@ impl Canvas {
         ));
     }
 
-    /// Adds an element as it is.
+    /// Adds an element unescaped.
     pub(crate) fn element(&mut self, element: &str) {
         self.body.push_str(element);
         self.body.push('\n');
@@ -156,9 +155,9 @@ fn emoji_side(size: f32) -> f32 {
     size * 1.2
 }
 
-/// Returns how wide a line is.
-pub(crate) fn width(text: &str, style: Lettering<'_>) -> f32 {
-    emoji::pieces(&shown(text))
+/// Returns the width of a line.
+pub(crate) fn width(text: &str, style: TextStyle<'_>) -> f32 {
+    emoji::pieces(&sanitize(text))
         .iter()
         .map(|piece| match piece {
             Piece::Text(text) => font::width(text, style.size, style.weight),
@@ -167,20 +166,20 @@ pub(crate) fn width(text: &str, style: Lettering<'_>) -> f32 {
         .sum()
 }
 
-/// Shortens a line until it fits, with an ellipsis where it was cut. Line breaks become blanks.
-pub(crate) fn fit(text: &str, style: Lettering<'_>, most: f32) -> String {
+/// Truncates a line to a width, with an ellipsis. Line breaks become spaces.
+pub(crate) fn fit(text: &str, style: TextStyle<'_>, most: f32) -> String {
     let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if width(&text, style) <= most {
         return text;
     }
     let ends: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
-    // Measuring is linear, so the place to cut is searched for by halving.
+    // Measuring is linear, so the cut is found by binary search.
     let fits = ends.partition_point(|end| width(&format!("{}…", &text[..*end]), style) <= most);
     format!("{}…", text[..ends[fits.saturating_sub(1)]].trim_end())
 }
 
-/// Breaks a text into lines that fit.
-pub(crate) fn wrap(text: &str, style: Lettering<'_>, most: f32) -> Vec<String> {
+/// Breaks a text into lines of a maximum width.
+pub(crate) fn wrap(text: &str, style: TextStyle<'_>, most: f32) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
@@ -194,9 +193,8 @@ pub(crate) fn wrap(text: &str, style: Lettering<'_>, most: f32) -> Vec<String> {
     lines
 }
 
-/// Returns a text as it may be shown: characters that XML forbids, and those that turn the direction of what follows,
-/// become U+FFFD, white space becomes blanks.
-pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+/// Replaces characters that are forbidden in XML or change the text direction by U+FFFD, and white space by spaces.
+pub(crate) fn sanitize(text: &str) -> Cow<'_, str> {
     let replaced = |c: char| match c {
         '\n' | '\r' | '\t' => ' ',
         '\u{0}'..='\u{1F}' | '\u{7F}'..='\u{9F}' | '\u{FFFE}' | '\u{FFFF}' => '\u{FFFD}',
@@ -209,10 +207,10 @@ pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Escapes a text that is [`shown`] for XML and HTML, in elements and in quoted attributes.
+/// [Sanitizes](sanitize) and escapes a text for XML and HTML, in elements and quoted attributes.
 pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in shown(text).chars() {
+    for c in sanitize(text).chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
@@ -225,7 +223,7 @@ pub(crate) fn escape(text: &str) -> String {
     out
 }
 
-/// Appends the outline of a point to the `d` of a path.
+/// Appends the outline of a marker to the `d` of a path.
 pub(crate) fn outline(d: &mut String, shape: Shape, (x, y): (f32, f32), r: f32) {
     let polygon = |d: &mut String, corners: &[(f32, f32)]| {
         for (index, (dx, dy)) in corners.iter().enumerate() {
@@ -285,7 +283,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_hostile_is_shown() {
+    fn control_characters_are_replaced() {
         assert_eq!(
             escape("<script>alert('1')</script>&\"\u{0}\u{202E}"),
             "&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&amp;&quot;\u{FFFD}\u{FFFD}"
@@ -293,24 +291,24 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_ends_in_an_ellipsis() {
-        let style = Lettering::plain(10.0);
+    fn a_long_line_is_truncated_with_an_ellipsis() {
+        let style = TextStyle::plain(10.0);
         let cut = fit("a label that is much too long for the legend", style, 100.0);
         assert!(cut.ends_with('…') && width(&cut, style) <= 100.0 && cut.starts_with("a label"), "{cut}");
         assert_eq!(fit("short\n one", style, 100.0), "short one");
     }
 
     #[test]
-    fn what_is_measured_is_what_is_shown() {
-        let style = Lettering::plain(10.0);
-        for (text, shown) in [("a\u{1b}b\u{202E}c", "a\u{FFFD}b\u{FFFD}c"), ("a\nb", "a b")] {
-            assert_eq!(width(text, style), width(shown, style), "{text:?}");
+    fn text_is_measured_as_sanitized() {
+        let style = TextStyle::plain(10.0);
+        for (text, sanitized) in [("a\u{1b}b\u{202E}c", "a\u{FFFD}b\u{FFFD}c"), ("a\nb", "a b")] {
+            assert_eq!(width(text, style), width(sanitized, style), "{text:?}");
         }
     }
 
     #[test]
-    fn words_are_wrapped() {
-        let style = Lettering::plain(10.0);
+    fn text_wraps_at_words() {
+        let style = TextStyle::plain(10.0);
         let lines = wrap("one two three four five six seven", style, 80.0);
         assert!(lines.len() > 1 && lines.iter().all(|line| width(line, style) <= 80.0), "{lines:?}");
         assert_eq!(lines.join(" "), "one two three four five six seven");

@@ -1,7 +1,5 @@
-//! Emojis as drawings, so that a label shows on a machine that has no emoji font. The drawings are Twemoji's.
-//!
-//! The table is one compressed file of 1 MB; `scripts/make_plot_assets.py` made it and describes its lines. It is
-//! unpacked when the first emoji is met.
+//! Emojis as Twemoji drawings, so that labels show on machines without an emoji font. `scripts/make_plot_assets.py`
+//! creates and describes the compressed table of 1 MB, which is unpacked for the first emoji.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -9,23 +7,23 @@ use std::sync::OnceLock;
 
 /// The table, compressed.
 const PACKED: &[u8] = include_bytes!("assets/twemoji.zst");
-/// Bytes of the table, unpacked, at most.
+/// Maximum unpacked size of the table.
 const UNPACKED_MAX: usize = 16 << 20;
-/// The most code points in one emoji, U+FE0F not counted: a family with skin tones has ten.
+/// Maximum code points of an emoji without U+FE0F: a family with skin tones has ten.
 const CODES_MAX: usize = 10;
-/// The side of the square that a drawing fills, in its own units.
+/// Side of a drawing in its own units.
 pub(crate) const SIDE: f32 = 36.0;
 
 /// A part of a label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Piece<'t> {
-    /// Characters that a font draws. An emoji that has no drawing is spelled: `U+1FAFF`.
+    /// Characters that a font draws. An emoji without a drawing becomes `U+1FAFF`.
     Text(Cow<'t, str>),
     /// An emoji.
     Emoji(Drawing),
 }
 
-/// An emoji's name and picture.
+/// An emoji's name and drawing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Drawing {
     /// Its code points in hex without U+FE0F, joined by `-`.
@@ -34,8 +32,8 @@ pub(crate) struct Drawing {
     pub(crate) body: &'static str,
 }
 
-/// Takes a text apart into characters and emojis. An emoji is the longest sequence that has a drawing, so a sequence
-/// that nobody drew falls into parts that are, as fonts do it.
+/// Splits a text into characters and emojis. An emoji is the longest sequence with a drawing, so other sequences split
+/// into their parts, as in fonts.
 pub(crate) fn pieces(text: &str) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
     let mut plain_from = 0;
@@ -47,7 +45,7 @@ pub(crate) fn pieces(text: &str) -> Vec<Piece<'_>> {
             '\u{200D}' | '\u{FE0F}' | '\u{E0020}'..='\u{E007F}' => Some((None, end)),
             _ => longest(&text[at..])
                 .map(|(drawing, length)| (Some(Piece::Emoji(drawing)), at + length))
-                .or_else(|| undrawn(first).map(|spelled| (Some(Piece::Text(spelled)), end))),
+                .or_else(|| code_point_name(first).map(|spelled| (Some(Piece::Text(spelled)), end))),
         };
         let Some((piece, after)) = found else {
             at = end;
@@ -65,12 +63,12 @@ pub(crate) fn pieces(text: &str) -> Vec<Piece<'_>> {
     pieces
 }
 
-/// Whether an emoji, or a part that joins emojis, may start here. Keeps plain text from unpacking the table.
+/// Whether an emoji may start here. Avoids unpacking the table for plain text.
 fn may_start(c: char) -> bool {
     matches!(c, '0'..='9' | '#' | '*' | '©' | '®' | '\u{200D}' | '\u{203C}'..='\u{3299}' | '\u{FE0F}' | '\u{1F000}'..)
 }
 
-/// Whether a character is drawn as an emoji although no U+FE0F asks for it.
+/// Whether a character is an emoji even without U+FE0F.
 fn is_emoji_alone(c: char) -> bool {
     matches!(c, '\u{231A}' | '\u{231B}' | '\u{23E9}'..='\u{23F3}' | '\u{25FD}' | '\u{25FE}' | '\u{2600}'..)
 }
@@ -115,8 +113,8 @@ fn longest(text: &str) -> Option<(Drawing, usize)> {
     best
 }
 
-/// Spells an emoji that has no drawing. Other characters may well be in a font.
-fn undrawn(c: char) -> Option<Cow<'static, str>> {
+/// Returns the name of an emoji without a drawing. Other characters may be in a font.
+fn code_point_name(c: char) -> Option<Cow<'static, str>> {
     matches!(c, '\u{1F000}'..='\u{1FAFF}').then(|| Cow::Owned(format!("U+{:X}", u32::from(c))))
 }
 
@@ -163,17 +161,17 @@ mod tests {
     }
 
     #[test]
-    fn a_sequence_that_nobody_drew_falls_into_parts() {
+    fn a_sequence_without_a_drawing_splits_into_parts() {
         assert_eq!(spelled("🐶\u{200D}🍲"), ["1f436", "1f372"]);
     }
 
     #[test]
-    fn what_has_no_drawing_is_spelled() {
+    fn an_emoji_without_a_drawing_shows_its_code_point() {
         assert_eq!(spelled("a\u{1FAFF}"), ["'a'", "'U+1FAFF'"]);
     }
 
     #[test]
-    fn text_that_emojis_borrowed_stays_text() {
+    fn text_symbols_without_a_variation_selector_stay_text() {
         assert_eq!(spelled("© 2024 #1 ↔ ™"), ["'© 2024 #1 ↔ ™'"]);
         assert_eq!(spelled("❤\u{FE0E}"), ["'❤\u{FE0E}'"]);
         assert_eq!(spelled("©\u{FE0F}"), ["a9"]);

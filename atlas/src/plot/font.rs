@@ -1,4 +1,4 @@
-//! The widths of the two faces that pictures are lettered in, read from the font files that the program carries.
+//! The text widths of the two bundled font faces.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn widths_are_those_of_the_face() {
+    fn widths_match_the_font() {
         // DejaVu Sans: `i` 569, `m` 1995 of 2048 units.
         assert!((width("i", 2048.0, Weight::Regular) - 569.0).abs() < 0.5);
         assert!((width("mi", 2048.0, Weight::Regular) - 2564.0).abs() < 0.5);
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_languages_of_the_first_users_are_there() {
+    fn european_languages_are_covered() {
         assert!("¿Qué? ¡Señor! àèìòù äöüß çœ Ελληνικά Русский українська Đặng € … “x” → ≥".chars().all(covers));
         assert!(!"日本語".chars().any(covers));
     }

@@ -1,6 +1,6 @@
-//! A square matrix of numbers between -1 and 1 as a picture: a cell per pair, names on both sides.
+//! Heat maps of square matrices with values from -1 to 1: a cell per pair, names on both sides.
 
-use super::draw::{Anchor, Canvas, Lettering, fit, width};
+use super::draw::{Anchor, Canvas, TextStyle, fit, width};
 use super::svg::heading;
 use super::{PlotError, palette};
 
@@ -17,7 +17,7 @@ pub struct Heatmap {
     pub values: Vec<f32>,
 }
 
-/// More names than this cannot be read at any size that is worth printing.
+/// Maximum names: more are unreadable at any printable size.
 pub(crate) const NAMES_MAX: usize = 400;
 const MARGIN: f32 = 32.0;
 const NAME_WIDTH_MAX: f32 = 320.0;
@@ -35,18 +35,18 @@ pub(crate) fn draw(map: &Heatmap) -> Result<String, PlotError> {
         return Err(PlotError::Shape(format!("{} numbers for {n} names", map.values.len())));
     }
     let cell = (760.0 / n.max(1) as f32).clamp(14.0, 96.0);
-    let style = Lettering::plain((cell * 0.45).clamp(9.0, 13.0));
+    let style = TextStyle::plain((cell * 0.45).clamp(9.0, 13.0));
     let names: Vec<String> = map.names.iter().map(|name| fit(name, style, NAME_WIDTH_MAX)).collect();
     let widest = names.iter().map(|name| width(name, style)).fold(0.0, f32::max);
     let (side, bar) = (cell * n as f32, 90.0);
-    // Names of columns stand on end, above the matrix.
+    // Column names are rotated, above the matrix.
     let page = (MARGIN + widest + 10.0 + side + bar + MARGIN).max(520.0);
     let mut canvas = Canvas::default();
     let top = heading(&mut canvas, &map.title, &map.subtitle, page) + widest * 0.71 + 12.0;
     let left = MARGIN + widest + 10.0;
     for (index, name) in names.iter().enumerate() {
         let middle = cell * (index as f32 + 0.5);
-        let end = Lettering { anchor: Anchor::End, ..style };
+        let end = TextStyle { anchor: Anchor::End, ..style };
         canvas.line((left - 8.0, top + middle + style.size * 0.36), name, end);
         let mut turned = Canvas::default();
         turned.line((0.0, 0.0), name, style);
@@ -63,10 +63,10 @@ pub(crate) fn draw(map: &Heatmap) -> Result<String, PlotError> {
         canvas
             .element(&format!(r#"<rect x="{x:.1}" y="{y:.1}" width="{cell:.2}" height="{cell:.2}" fill="{colour}"/>"#));
         if cell >= 30.0 {
-            // White letters stand out on the darker colours only, less than half of them.
+            // White text is only readable on the darker 45 % of the ramp.
             let ink = if share < 0.45 { "#ffffff" } else { "#1a1a1a" };
             let size = (cell * 0.3).clamp(9.0, 15.0);
-            let style = Lettering { anchor: Anchor::Middle, colour: ink, ..Lettering::plain(size) };
+            let style = TextStyle { anchor: Anchor::Middle, colour: ink, ..TextStyle::plain(size) };
             canvas.line((x + cell / 2.0, y + cell / 2.0 + size * 0.36), &format!("{value:.2}"), style);
         }
     }
@@ -80,7 +80,7 @@ fn bar_beside(canvas: &mut Canvas, left: f32, top: f32, height: f32, low: f32) {
     for step in 0..=4 {
         let share = step as f32 / 4.0;
         let y = top + height * (1.0 - share) + 4.0;
-        canvas.line((left + 20.0, y), &format!("{:.2}", low + (1.0 - low) * share), Lettering::plain(11.0));
+        canvas.line((left + 20.0, y), &format!("{:.2}", low + (1.0 - low) * share), TextStyle::plain(11.0));
     }
 }
 
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_pair_has_a_cell() {
+    fn a_heatmap_has_a_cell_for_every_pair() {
         let names = vec!["uno".to_owned(), "<b>dos</b>".to_owned(), "🍲".to_owned()];
         let map = Heatmap { title: "t".into(), subtitle: String::new(), names, values: vec![0.5; 9] };
         let svg = draw(&map).unwrap();

@@ -1,7 +1,7 @@
-//! A figure as one page that needs nothing else: template, style, scripts and data in one file.
+//! A figure as one self-contained page: template, style, scripts and data in one file.
 //!
-//! Two things keep what is in the data from being run: it stands in a JSON block, where no `<` is left as it is and
-//! which scripts read as text; and the page's policy allows the one script whose digest it names, and no connections.
+//! Two measures prevent data from being executed: it is in a JSON block with every `<` escaped, which scripts parse as
+//! text; and the content security policy allows only the script with the given digest, and no connections.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,19 +11,19 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::draw::{escape, outline, shown};
+use super::draw::{escape, outline, sanitize};
 use super::emoji::{self, Piece};
-use super::range::Range;
-use super::{Figure, Labels, Table, names, palette, view};
+use super::range::ColourRange;
+use super::{Figure, Labels, Table, label_placement, palette, view};
 use crate::thousands;
 
 const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = concat!(include_str!("page/scene.js"), include_str!("page/page.js"));
-/// Colours of a colour bar that the page is told; it mixes those between.
+/// Colours of the ramp that the page gets; it interpolates between them.
 const STOPS: u32 = 16;
 
-/// Writes the page of a figure that has been checked.
+/// Writes the page of a validated figure.
 pub(crate) fn page(figure: &Figure) -> String {
     fill(PAGE, |name| match name {
         "title" => escape(&figure.title),
@@ -33,12 +33,12 @@ pub(crate) fn page(figure: &Figure) -> String {
         "style-hash" => policy_hash(STYLE),
         "script-hash" => policy_hash(SCRIPT),
         "table" => figure.table.as_ref().map(table).unwrap_or_default(),
-        "data" => harmless(&data(figure).to_string()),
+        "data" => escape_json_for_html(&data(figure).to_string()),
         other => unreachable!("the template asks for `{other}`"),
     })
 }
 
-/// Wraps an SVG document that this program wrote into a page.
+/// Wraps an SVG document of this crate in a page.
 pub(crate) fn page_of_svg(title: &str, svg: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -48,7 +48,7 @@ pub(crate) fn page_of_svg(title: &str, svg: &str) -> String {
     )
 }
 
-/// Replaces every `{{name}}` of a template, once: what is put in is not looked at again.
+/// Replaces every `{{name}}` of a template. Values are not expanded again.
 fn fill(template: &str, value: impl Fn(&str) -> String) -> String {
     let mut page = String::new();
     for (index, part) in template.split("{{").enumerate() {
@@ -63,17 +63,17 @@ fn fill(template: &str, value: impl Fn(&str) -> String) -> String {
     page
 }
 
-/// Returns the source expression that lets a page run this text and no other.
+/// Returns the CSP source expression for exactly this script.
 fn policy_hash(text: &str) -> String {
     format!("sha256-{}", BASE64.encode(Sha256::digest(text.as_bytes())))
 }
 
-/// Rewrites JSON so that it can neither end nor begin an element or a comment, nor end a line of JavaScript.
-fn harmless(json: &str) -> String {
+/// Escapes JSON so that it cannot end or begin an element or comment, nor end a line of JavaScript.
+fn escape_json_for_html(json: &str) -> String {
     let mut out = String::with_capacity(json.len() + json.len() / 64);
     for c in json.chars() {
         match c {
-            // In JSON these stand in strings alone, and mean the same when spelled so.
+            // These only occur in strings, where the escape is equivalent.
             '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
                 write!(out, "\\u{:04x}", u32::from(c)).expect("a string takes all");
             }
@@ -91,7 +91,7 @@ fn data(figure: &Figure) -> Value {
         .iter()
         .map(|panel| {
             let spots = match &figure.labels {
-                Labels::Categories { names, codes, .. } => Some(names::spots(names.len(), codes, &panel.points)),
+                Labels::Categories { names, codes, .. } => Some(label_placement::densest_spots(names.len(), codes, &panel.points)),
                 Labels::None | Labels::Continuous { .. } => None,
             };
             let xy = packed(panel.points.iter().flatten().flat_map(|x| x.to_le_bytes()));
@@ -99,23 +99,24 @@ fn data(figure: &Figure) -> Value {
             let [[left, right], [low, high]] = view.bounds;
             let start = json!({ "left": left, "right": right, "low": low, "high": high });
             let (title, note) = (&panel.title, &panel.note);
-            json!({ "title": title, "note": note, "xy": xy, "spots": spots, "start": start, "crowds": view.crowds })
+            json!({ "title": title, "note": note, "xy": xy, "spots": spots, "start": start, "crowds": view.occupied_cells })
         })
         .collect();
     let hover: Vec<Value> =
         figure.hover.iter().map(|column| json!({ "name": column.name, "values": column.values })).collect();
     let outlines = palette::SHAPE_ORDER.map(|shape| {
         let mut path = String::new();
-        // Coordinates are written with two digits after the point, so outlines are ten times as large as needed.
+        // Coordinates have two decimals, so outlines are scaled by ten.
         outline(&mut path, shape, (0.0, 0.0), 10.0);
         path
     });
-    let ramp =
-        |part| (0..=STOPS).map(|stop| palette::seen(f64::from(stop) / f64::from(STOPS), part)).collect::<Vec<_>>();
+    let ramp = |part| {
+        (0..=STOPS).map(|stop| palette::visible_ramp(f64::from(stop) / f64::from(STOPS), part)).collect::<Vec<_>>()
+    };
     json!({
         "rows": rows, "panels": panels, "labels": labels, "drawings": drawings, "hover": hover, "outlines": outlines,
         "palette": palette::PALETTE, "missing": palette::MISSING, "faint": palette::FAINT,
-        "ramp": [ramp(palette::SEEN.0), ramp(palette::SEEN.1)],
+        "ramp": [ramp(palette::VISIBLE_RAMP.0), ramp(palette::VISIBLE_RAMP.1)],
     })
 }
 
@@ -143,7 +144,7 @@ fn labels(labels: &Labels) -> (Value, BTreeMap<&'static str, &'static str>) {
                             json!({ "emoji": drawing.key })
                         }
                     };
-                    emoji::pieces(&shown(name)).into_iter().map(piece).collect()
+                    emoji::pieces(&sanitize(name)).into_iter().map(piece).collect()
                 })
                 .collect();
             let codes = packed(codes.iter().flat_map(|code| (*code as u16).to_le_bytes()));
@@ -153,7 +154,7 @@ fn labels(labels: &Labels) -> (Value, BTreeMap<&'static str, &'static str>) {
             })
         }
         Labels::Continuous { column, values, others } => {
-            let range = Range::of(values);
+            let range = ColourRange::of(values);
             let others: Vec<String> =
                 others.iter().map(|(name, count)| format!("{name} {}", thousands(*count as u64))).collect();
             let values = packed(values.iter().flat_map(|value| (*value as f32).to_le_bytes()));
@@ -186,20 +187,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_template_is_filled_once() {
+    fn values_of_a_template_are_not_expanded_again() {
         assert_eq!(fill("a {{x}} b {{y}}", |name| format!("{{{{{name}}}}}")), "a {{x}} b {{y}}");
     }
 
     #[test]
-    fn nothing_in_json_can_end_the_block() {
+    fn json_cannot_end_its_script_block() {
         let texts = ["</script><script>alert(1)</script>", "<!--", "a\u{2028}b\u{2029}", "]]>", "&lt;"];
-        let written = harmless(&json!(texts).to_string());
+        let written = escape_json_for_html(&json!(texts).to_string());
         assert!(!written.contains(['<', '>', '&', '\u{2028}', '\u{2029}']), "{written}");
         assert_eq!(serde_json::from_str::<Vec<String>>(&written).unwrap(), texts);
     }
 
     #[test]
-    fn a_name_that_turns_the_direction_does_not() {
+    fn bidi_control_characters_in_names_are_replaced() {
         let mut figure = super::super::tests::figure(2, &["\u{202E}etnamruf\u{7}"], 1);
         figure.hover.clear();
         let labels = data(&figure)["labels"].clone();
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_hostile_values_has_no_element_of_theirs() {
+    fn html_in_values_creates_no_elements() {
         let evil = "</title></script><script>alert(1)</script>{{script}}";
         let figure = Figure {
             title: evil.into(),

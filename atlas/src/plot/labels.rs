@@ -1,19 +1,19 @@
-//! A column of values as what colours mean: names with a colour each, or numbers along a bar.
+//! Interprets a column of values for colouring: categories with a colour each, or numbers on a colour bar.
 
 use std::collections::HashMap;
 
 use super::Labels;
 
-/// More names than colours times shapes cannot be told apart; the rarest share the last one.
+/// Maximum categories, the combinations of colours and shapes; the rarest share the last one.
 const NAMES_MAX: usize = super::palette::COLOURS * super::palette::SHAPES;
-/// A column of numbers with more distinct values than this is continuous.
+/// Columns with more distinct numbers than this are continuous.
 const DISTINCT_NUMBERS_MAX: usize = 20;
-/// What a row without a value is called.
+/// Name for a row without a value.
 pub(crate) const NO_VALUE: &str = "(none)";
 
 impl Labels {
-    /// Reads a column: numbers with many distinct values become a colour bar, everything else names, the most frequent
-    /// first. `None` and an empty value are `(none)`.
+    /// Reads a column: many distinct numbers become a colour bar, everything else categories by descending frequency.
+    /// `None` and empty values are `(none)`.
     pub fn of_column(column: &str, values: &[Option<String>]) -> Labels {
         match numbers(values) {
             Some(numbers) => numbers.into_labels(column),
@@ -21,7 +21,7 @@ impl Labels {
         }
     }
 
-    /// Reads a column as names, whatever they look like.
+    /// Reads a column as categories, even if numeric.
     pub fn categories_of(column: &str, values: &[Option<String>]) -> Labels {
         categories(column, values)
     }
@@ -29,7 +29,7 @@ impl Labels {
     /// Reads a column as numbers, however few.
     ///
     /// # Errors
-    /// The first row that holds something else.
+    /// The first row with something else.
     pub fn numbers_of(column: &str, values: &[Option<String>]) -> Result<Labels, usize> {
         let mut numbers = Numbers::default();
         for (row, value) in values.iter().enumerate() {
@@ -47,20 +47,20 @@ impl Labels {
     }
 }
 
-/// A column of numbers, as far as it is read.
+/// A column of numbers while it is read.
 #[derive(Debug, Default)]
 struct Numbers {
-    /// NaN for a row that has no place along the bar.
+    /// NaN for rows without a finite number.
     values: Vec<f64>,
-    /// The rows without such a place, by what they have instead.
+    /// Counts of rows without a finite number, by kind.
     others: [usize; OTHERS.len()],
 }
 
-/// What has no place along a bar: no value, and what is not finite.
+/// The kinds of values without a position on a colour bar.
 const OTHERS: [&str; 4] = [NO_VALUE, "NaN", "∞", "−∞"];
 
 impl Numbers {
-    /// Takes the next row and returns its number, NaN where it has no place; `None` for what is no number.
+    /// Adds a row and returns its number, NaN if not finite; `None` for anything but a number.
     fn push(&mut self, value: Option<&str>) -> Option<f64> {
         let text = value.unwrap_or_default().trim();
         let number: f64 = if text.is_empty() { f64::NAN } else { text.parse().ok()? };
@@ -86,7 +86,7 @@ impl Numbers {
     }
 }
 
-/// Returns the values as numbers, if that is what they are, and many.
+/// Returns the values as numbers, if all are and there are many.
 fn numbers(values: &[Option<String>]) -> Option<Numbers> {
     let mut distinct: Vec<f64> = Vec::new();
     let mut numbers = Numbers::default();
@@ -99,7 +99,7 @@ fn numbers(values: &[Option<String>]) -> Option<Numbers> {
     (distinct.len() > DISTINCT_NUMBERS_MAX).then_some(numbers)
 }
 
-/// Counts the names and orders them.
+/// Counts and orders the categories.
 fn categories(column: &str, values: &[Option<String>]) -> Labels {
     let name_of = |value: &'_ Option<String>| match value.as_deref() {
         None | Some("") => NO_VALUE.to_owned(),
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn names_come_most_frequent_first() {
+    fn categories_are_ordered_by_frequency() {
         let mut values = column(&["b", "a", "b", "c", ""]);
         values.push(None);
         let Labels::Categories { names, codes, .. } = Labels::of_column("label", &values) else { panic!("names") };
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn many_numbers_are_a_bar_and_few_are_names() {
+    fn many_distinct_numbers_are_continuous_and_few_categories() {
         let many: Vec<String> = (0..50).map(|x| format!("{}", f64::from(x) / 7.0)).collect();
         let mut many: Vec<Option<String>> = many.into_iter().map(Some).collect();
         many.push(None);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_are_not_finite_are_counted_beside_the_bar() {
+    fn non_finite_numbers_are_counted_apart_from_the_bar() {
         let mut values: Vec<Option<String>> = (0..30).map(|x| Some(format!("{x}.5"))).collect();
         values.extend(["NaN", "inf", "-inf", "nan", ""].map(|text| Some(text.to_owned())));
         values.push(None);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rarest_of_too_many_names_share_one() {
+    fn the_rarest_categories_share_one_entry() {
         let values: Vec<Option<String>> = (0..100).map(|x| Some(format!("name {x:03}"))).collect();
         let Labels::Categories { names, codes, .. } = Labels::of_column("label", &values) else { panic!("names") };
         assert_eq!(names.len(), NAMES_MAX);

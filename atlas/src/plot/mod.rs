@@ -1,13 +1,13 @@
-//! Pictures of points: one [`Figure`] in, the bytes of an HTML, PNG or SVG file out. Pure: no clock, no network, and
-//! no files but the system's fonts, for scripts that the carried font lacks.
+//! Plots of points: one [`Figure`] in, an HTML, PNG or SVG file out. Pure: no clock, no network, and no files except
+//! system fonts, for scripts that the bundled font lacks.
 
 mod draw;
 mod emoji;
 mod font;
 mod heatmap;
 mod html;
+mod label_placement;
 mod labels;
-mod names;
 mod palette;
 mod png;
 mod range;
@@ -16,27 +16,27 @@ mod view;
 
 pub use heatmap::Heatmap;
 
-/// What one picture shows.
+/// The content of a plot.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Figure {
     /// The headline.
     pub title: String,
-    /// One line below it: how many rows, how many left out, the parameters.
+    /// One line below it, such as row counts and parameters.
     pub subtitle: String,
-    /// One scatter plot each. All have the same rows in the same order.
+    /// Scatter plots, all with the same rows in the same order.
     pub panels: Vec<Panel>,
-    /// What the colours mean.
+    /// The meaning of the colours.
     pub labels: Labels,
-    /// What a point says about itself; the first column is the text, which the search looks through too.
+    /// Values shown for a point; the first column is the text, which is also searched.
     pub hover: Vec<HoverColumn>,
-    /// Numbers below the panels.
+    /// A table below the panels.
     pub table: Option<Table>,
 }
 
 /// One scatter plot.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Panel {
-    /// The name of the model, or nothing.
+    /// The model's name, or empty.
     pub title: String,
     /// A line below the title.
     pub note: String,
@@ -44,33 +44,33 @@ pub struct Panel {
     pub points: Vec<[f32; 2]>,
 }
 
-/// One value per row, shown as colour.
+/// The value of each row that is shown as colour.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Labels {
     /// One colour for all.
     #[default]
     None,
-    /// A colour and a shape per name.
+    /// A colour and shape per category.
     Categories {
-        /// The column that they come from.
+        /// Source column.
         column: String,
-        /// The names, in the order of the legend.
+        /// The categories in legend order.
         names: Vec<String>,
-        /// For each row the index of its name.
+        /// Index of each row's category.
         codes: Vec<u32>,
     },
     /// A colour bar.
     Continuous {
-        /// The column that they come from.
+        /// Source column.
         column: String,
-        /// One per row; NaN for those that have no place along the bar.
+        /// One per row; NaN without a finite number.
         values: Vec<f64>,
-        /// What those have instead, and how many rows do.
+        /// The other values, with their numbers of rows.
         others: Vec<(String, usize)>,
     },
 }
 
-/// A column that a point shows when the pointer is over it.
+/// A column shown when the pointer is over a point.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HoverColumn {
     /// Its name.
@@ -79,19 +79,19 @@ pub struct HoverColumn {
     pub values: Vec<String>,
 }
 
-/// Numbers in rows and columns, already spelled.
+/// A table of formatted numbers.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Table {
-    /// The heads of the columns.
+    /// Column headers.
     pub columns: Vec<String>,
     /// The rows, each as long as `columns`.
     pub rows: Vec<Vec<String>>,
 }
 
-/// The kind of file.
+/// The file format of a plot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlotFormat {
-    /// One page that needs nothing else.
+    /// One self-contained page.
     Html,
     /// Pixels.
     Png,
@@ -100,7 +100,7 @@ pub enum PlotFormat {
 }
 
 impl PlotFormat {
-    /// Reads the extension of a file name; `None` for any other.
+    /// Returns the format for a file's extension, if known.
     pub fn of(path: &std::path::Path) -> Option<Self> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "html" | "htm" => Some(Self::Html),
@@ -111,25 +111,25 @@ impl PlotFormat {
     }
 }
 
-/// A picture that has been drawn.
+/// A rendered plot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Picture {
-    /// The file.
+    /// The file's content.
     pub bytes: Vec<u8>,
-    /// Characters that no font here has, and that stand as U+FFFD in the picture.
-    pub lacking: String,
+    /// Characters without a font here, shown as U+FFFD.
+    pub missing_chars: String,
 }
 
 impl From<String> for Picture {
     fn from(document: String) -> Picture {
-        Picture { bytes: document.into_bytes(), lacking: String::new() }
+        Picture { bytes: document.into_bytes(), missing_chars: String::new() }
     }
 }
 
-/// Why there is no picture.
+/// Why a plot cannot be rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum PlotError {
-    /// Parts of the figure do not fit each other.
+    /// Parts of the figure are inconsistent.
     #[error("the figure does not fit together: {0}")]
     Shape(String),
     /// The picture could not be drawn.
@@ -137,10 +137,10 @@ pub enum PlotError {
     Draw(String),
 }
 
-/// Draws a figure.
+/// Renders a figure.
 ///
 /// # Errors
-/// When its parts have different numbers of rows, or the picture is larger than can be drawn.
+/// When its parts have different numbers of rows, or the picture is too large.
 pub fn render(figure: &Figure, format: PlotFormat) -> Result<Picture, PlotError> {
     check(figure)?;
     match format {
@@ -150,10 +150,10 @@ pub fn render(figure: &Figure, format: PlotFormat) -> Result<Picture, PlotError>
     }
 }
 
-/// Draws a matrix.
+/// Renders a heat map.
 ///
 /// # Errors
-/// When it is not square, or has more names than can be read.
+/// When the matrix is not square, or has too many names.
 pub fn render_heatmap(map: &Heatmap, format: PlotFormat) -> Result<Picture, PlotError> {
     let svg = heatmap::draw(map)?;
     match format {

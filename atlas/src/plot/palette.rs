@@ -1,15 +1,13 @@
-//! Colours and shapes: eight colours that the colour-blind tell apart, times eight shapes; and a ramp for numbers.
+//! Colours and shapes: eight colour-blind safe colours times eight shapes, and a ramp for numbers.
 //!
-//! Six colours are Okabe and Ito's; brown and grey stand for their yellow and black, which a white page and black letters
-//! swallow. A dark page gets colours of the same names that stand out there. The ramp is viridis, less its end that the
-//! page swallows.
+//! Six colours are Okabe and Ito's; brown and grey replace their yellow and black, which are invisible on a white page
+//! or among black letters. Dark pages have their own shades. The ramp is viridis without the end that is invisible on
+//! the page.
 
-/// How many colours there are.
 pub(crate) const COLOURS: usize = 8;
-/// How many shapes there are.
 pub(crate) const SHAPES: usize = 8;
 
-/// For each colour: on a light page, on a dark one.
+/// Each colour on a light page and on a dark one.
 pub(crate) const PALETTE: [(&str, &str); COLOURS] = [
     ("#0072B2", "#177BDE"),
     ("#E69F00", "#FFDA3C"),
@@ -21,16 +19,16 @@ pub(crate) const PALETTE: [(&str, &str); COLOURS] = [
     ("#5A5A5A", "#757575"),
 ];
 
-/// What a point without a number is painted with, on a light page and on a dark one.
+/// Colour of points without a number, on a light page and on a dark one.
 pub(crate) const MISSING: (&str, &str) = ("#B0B0B0", "#6A6A6A");
 
-/// What points that a search did not find fade to, on a light page and on a dark one: no label's grey.
+/// Colour of points that do not match a search, on a light page and on a dark one; distinct from the labels' grey.
 pub(crate) const FAINT: (&str, &str) = ("#D4D4D4", "#3A3F47");
 
-/// Which part of viridis numbers are painted with: on a light page, on a dark one.
-pub(crate) const SEEN: ([f64; 2], [f64; 2]) = ([0.0, 0.88], [0.2, 1.0]);
+/// The part of viridis used on a light page and on a dark one.
+pub(crate) const VISIBLE_RAMP: ([f64; 2], [f64; 2]) = ([0.0, 0.88], [0.2, 1.0]);
 
-/// Viridis at nine places from 0 to 1.
+/// Viridis at nine equidistant values from 0 to 1.
 const RAMP: [[u8; 3]; 9] = [
     [68, 1, 84],
     [71, 44, 122],
@@ -43,7 +41,7 @@ const RAMP: [[u8; 3]; 9] = [
     [253, 231, 37],
 ];
 
-/// The outline of a point.
+/// The marker of a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// A disc.
@@ -64,7 +62,7 @@ pub(crate) enum Shape {
     Star,
 }
 
-/// All shapes, in the order in which they are given out.
+/// All shapes in order of assignment.
 pub(crate) const SHAPE_ORDER: [Shape; SHAPES] = [
     Shape::Circle,
     Shape::Triangle,
@@ -76,23 +74,23 @@ pub(crate) const SHAPE_ORDER: [Shape; SHAPES] = [
     Shape::Star,
 ];
 
-/// Returns colour and shape of the label with this code: eight colours as discs, then eight as triangles, and so on.
+/// Returns colour and shape of a category: eight colours as circles, then eight as triangles, and so on.
 pub(crate) fn style_of(code: usize) -> (usize, Shape) {
     (code % COLOURS, SHAPE_ORDER[code / COLOURS % SHAPES])
 }
 
 /// Returns the colour of a number between 0 and 1, as `#rrggbb`.
 pub(crate) fn ramp(value: f64) -> String {
-    spelled(viridis(value))
+    hex(viridis(value))
 }
 
-/// Spells a colour as `#rrggbb`.
-pub(crate) fn spelled([r, g, b]: [u8; 3]) -> String {
+/// Formats a colour as `#rrggbb`.
+pub(crate) fn hex([r, g, b]: [u8; 3]) -> String {
     format!("#{r:02x}{g:02x}{b:02x}")
 }
 
-/// Returns the colour of a number between 0 and 1 in the part of viridis that a page shows.
-pub(crate) fn seen(value: f64, [low, high]: [f64; 2]) -> [u8; 3] {
+/// Returns the colour of a number between 0 and 1 within a part of viridis.
+pub(crate) fn visible_ramp(value: f64, [low, high]: [f64; 2]) -> [u8; 3] {
     viridis(low + (high - low) * value.clamp(0.0, 1.0))
 }
 
@@ -113,16 +111,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_labels_look_the_same() {
+    fn label_styles_are_distinct() {
         let styles: HashSet<String> = (0..COLOURS * SHAPES).map(|code| format!("{:?}", style_of(code))).collect();
         assert_eq!(styles.len(), COLOURS * SHAPES);
     }
 
-    /// What two colours must differ by to be told apart where both are small.
+    /// Minimum distance of two distinguishable colours of small points.
     const APART_MIN: f64 = 0.06;
 
-    /// What is left of a colour, in linear light, for those who lack a kind of cone (Machado and others, 2009), and for
-    /// those who have all three.
+    /// Linear light as perceived with each kind of colour blindness (Machado and others, 2009), and without.
     const SIGHTS: [[[f64; 3]; 3]; 4] = [
         [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]],
         [[0.152_286, 1.052_583, -0.204_868], [0.114_503, 0.786_281, 0.099_216], [-0.003_882, -0.048_116, 1.051_998]],
@@ -145,7 +142,7 @@ mod tests {
         matrix.map(|row| row.iter().zip(from).map(|(weight, x)| weight * x).sum())
     }
 
-    /// In Oklab, where equal steps look about equally large.
+    /// In Oklab, which is perceptually uniform.
     fn seen_as(colour: &str, sight: &[[f64; 3]; 3]) -> [f64; 3] {
         const CONES: [[f64; 3]; 3] =
             [[0.412_221, 0.536_333, 0.051_446], [0.211_903, 0.680_700, 0.107_397], [0.088_302, 0.281_719, 0.629_979]];
@@ -159,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_colour_blind_tell_all_colours_apart() {
+    fn colours_are_distinguishable_with_colour_blindness() {
         for (page, colours) in [("light", PALETTE.map(|pair| pair.0)), ("dark", PALETTE.map(|pair| pair.1))] {
             for sight in &SIGHTS {
                 for (index, one) in colours.iter().enumerate() {
@@ -182,20 +179,20 @@ mod tests {
     }
 
     #[test]
-    fn no_page_swallows_a_colour() {
+    fn colours_contrast_with_the_page() {
         let (light, dark) = (read("#fcfcfc"), read("#191c21"));
         for (on_light, on_dark) in PALETTE {
             assert!(contrast(read(on_light), light) > 2.0 && contrast(read(on_dark), dark) > 3.0);
         }
         for step in 0..=10 {
             let number = f64::from(step) / 10.0;
-            assert!(contrast(seen(number, SEEN.0), light) > 1.5, "{number}");
-            assert!(contrast(seen(number, SEEN.1), dark) > 1.5, "{number}");
+            assert!(contrast(visible_ramp(number, VISIBLE_RAMP.0), light) > 1.5, "{number}");
+            assert!(contrast(visible_ramp(number, VISIBLE_RAMP.1), dark) > 1.5, "{number}");
         }
     }
 
     #[test]
-    fn the_ramp_runs_from_end_to_end() {
+    fn the_ramp_covers_viridis() {
         assert_eq!((ramp(0.0).as_str(), ramp(1.0).as_str()), ("#440154", "#fde725"));
         assert_eq!(ramp(-3.0), ramp(0.0));
         assert_eq!(ramp(0.5), "#21908d");

@@ -1,4 +1,4 @@
-//! An SVG document as pixels.
+//! Rasterizes an SVG document.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -13,15 +13,15 @@ use super::{Picture, PlotError, font};
 
 /// Pixels per unit of the document: print quality.
 const SCALE: f32 = 2.0;
-/// The most pixels along a side.
+/// Maximum pixels along a side.
 const SIDE_MAX: f32 = 20_000.0;
-/// Where systems keep fonts. They are read only for scripts that the carried font lacks.
+/// System font directories, read only for scripts that the bundled font lacks.
 const FONT_DIRS: [&str; 5] =
     ["/usr/share/fonts", "/usr/local/share/fonts", "/System/Library/Fonts", "/Library/Fonts", "C:\\Windows\\Fonts"];
-/// Bytes of system fonts that are read, at most.
+/// Maximum bytes of system fonts that are read.
 const FONT_BYTES_MAX: u64 = 512 << 20;
 
-/// Paints a document that this program wrote. What no font has is painted as U+FFFD, and told.
+/// Rasterizes a document of this crate. Characters without a font become U+FFFD and are reported.
 pub(crate) fn paint(svg: &str) -> Result<Picture, PlotError> {
     let mut fonts = Database::new();
     fonts.load_font_data(font::REGULAR.to_vec());
@@ -34,10 +34,10 @@ pub(crate) fn paint(svg: &str) -> Result<Picture, PlotError> {
     }
     fonts.set_sans_serif_family(font::FAMILY);
     let mut fonts = Arc::new(fonts);
-    let lacking: String = foreign.into_iter().filter(|c| fallback(*c, &carried, &mut fonts).is_none()).collect();
-    let svg = match lacking.is_empty() {
+    let missing_chars: String = foreign.into_iter().filter(|c| fallback(*c, &carried, &mut fonts).is_none()).collect();
+    let svg = match missing_chars.is_empty() {
         true => Cow::Borrowed(svg),
-        false => Cow::Owned(svg.replace(|c| lacking.contains(c), "\u{FFFD}")),
+        false => Cow::Owned(svg.replace(|c| missing_chars.contains(c), "\u{FFFD}")),
     };
     let font_resolver = FontResolver { select_fallback: Box::new(fallback), ..FontResolver::default() };
     let font_family = font::FAMILY.to_owned();
@@ -51,10 +51,10 @@ pub(crate) fn paint(svg: &str) -> Result<Picture, PlotError> {
     let mut pixels = Pixmap::new(width as u32, height as u32).ok_or_else(too_large)?;
     resvg::render(&tree, Transform::from_scale(SCALE, SCALE), &mut pixels.as_mut());
     let bytes = pixels.encode_png().map_err(|error| PlotError::Draw(error.to_string()))?;
-    Ok(Picture { bytes, lacking })
+    Ok(Picture { bytes, missing_chars })
 }
 
-/// Finds a face for a character that those `tried` lack: of the same weight, if there is one.
+/// Finds a face with a character that those `tried` lack, preferring the same weight.
 fn fallback(c: char, tried: &[ID], fonts: &mut Arc<Database>) -> Option<ID> {
     let any = FontResolver::default_fallback_selector();
     let weight = fonts.face(*tried.first()?)?.weight;
@@ -69,7 +69,7 @@ fn fallback(c: char, tried: &[ID], fonts: &mut Arc<Database>) -> Option<ID> {
     second_best
 }
 
-/// Loads the font files below a folder; what cannot be read is no reason to have no picture.
+/// Loads the font files below a folder, ignoring unreadable ones.
 fn load_fonts(fonts: &mut Database, dir: &Path, left: &mut u64, depth: usize) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();

@@ -1,10 +1,10 @@
-//! Figures that look like those of users, drawn in every format. `ENCAJE_PLOTS=DIR` keeps the files, to be looked at.
+//! Realistic figures in every format. `ENCAJE_PLOTS=DIR` keeps the files for inspection.
 
 use resvg::tiny_skia::Pixmap;
 
 use super::*;
 
-/// Numbers that look random and are always the same.
+/// Deterministic pseudo-random numbers.
 struct Noise(u64);
 
 impl Noise {
@@ -13,7 +13,7 @@ impl Noise {
         (self.0 >> 40) as f32 / (1u64 << 24) as f32
     }
 
-    /// Bell-shaped around 0.
+    /// Returns a roughly normal number around 0.
     fn bell(&mut self) -> f32 {
         (0..6).map(|_| self.next()).sum::<f32>() - 3.0
     }
@@ -85,7 +85,7 @@ fn keep(name: &str, bytes: &[u8]) {
     }
 }
 
-/// Draws as PNG and gives the pixels.
+/// Renders as PNG and decodes the pixels.
 fn pixels(name: &str, figure: &Figure) -> Pixmap {
     let png = render(figure, PlotFormat::Png).unwrap().bytes;
     keep(&format!("{name}.png"), &png);
@@ -98,13 +98,13 @@ fn count(pixels: &Pixmap, colour: [u8; 3]) -> usize {
     pixels.pixels().iter().filter(|p| [p.red(), p.green(), p.blue()] == colour).count()
 }
 
-/// Counts pixels in which blue leads red as far as it does where the first colour of the palette shines through.
+/// Counts pixels in which blue exceeds red as in the palette's first colour at partial opacity.
 fn count_blue(pixels: &Pixmap) -> usize {
     pixels.pixels().iter().filter(|p| p.blue().saturating_sub(p.red()) > 120).count()
 }
 
 #[test]
-fn emoji_labels_are_painted() {
+fn emoji_labels_are_rendered() {
     let pixels = pixels("emojis", &figure(3_000, &EMOJIS, 1));
     // The red of the flag of Mexico, and the yellow of faces: no point has these colours.
     assert!(count(&pixels, [0xCE, 0x11, 0x26]) > 20, "a flag");
@@ -112,7 +112,7 @@ fn emoji_labels_are_painted() {
 }
 
 #[test]
-fn letters_are_painted_without_any_font_on_the_machine() {
+fn text_is_rendered_without_system_fonts() {
     let empty = figure(1, &["ñandú"], 1);
     let bare = Figure { title: String::new(), ..empty.clone() };
     let ink = |figure: &Figure| count(&pixels("letters", figure), [0x1a, 0x1a, 0x1a]);
@@ -120,7 +120,7 @@ fn letters_are_painted_without_any_font_on_the_machine() {
 }
 
 #[test]
-fn words_panels_and_a_table() {
+fn several_panels_and_a_table_are_rendered() {
     let mut compared =
         figure(2_000, &["perros", "comida", "fútbol", "política y otras cosas muy largas de nombrar"], 4);
     compared.table = Some(Table {
@@ -134,7 +134,7 @@ fn words_panels_and_a_table() {
     assert!(count_blue(&found) > 1_000);
 }
 
-/// Numbers from 0.1 to 199.9, and every fiftieth missing.
+/// Numbers from 0.1 to 199.9, with every fiftieth missing.
 pub(super) fn scored() -> Figure {
     let values: Vec<Option<String>> =
         (0..2_000).map(|row| (row % 50 > 0).then(|| format!("{}", f64::from(row) / 10.0))).collect();
@@ -144,23 +144,23 @@ pub(super) fn scored() -> Figure {
 }
 
 #[test]
-fn numbers_get_a_bar() {
+fn a_numeric_label_gets_a_colour_bar() {
     let found = pixels("numbers", &scored());
     assert!(count(&found, [0xB0, 0xB0, 0xB0]) > 50, "points without a number are grey");
 }
 
 #[test]
-fn what_no_font_has_is_told() {
+fn characters_without_a_font_are_reported() {
     // A private-use character: a font that has it would draw a logo.
     let labelled = figure(200, &["\u{10FFFD} nadie", "\u{202E}abc", "e\u{301}"], 1);
     let picture = render(&labelled, PlotFormat::Png).unwrap();
-    assert_eq!(picture.lacking, "\u{10FFFD}");
+    assert_eq!(picture.missing_chars, "\u{10FFFD}");
     let replaced = svg::draw(&labelled).replace('\u{10FFFD}', "\u{FFFD}");
     assert!(picture.bytes == png::paint(&replaced).unwrap().bytes, "U+FFFD stands for it");
 }
 
 #[test]
-fn sixty_four_labels_and_a_figure_without_any() {
+fn figures_with_64_and_with_no_labels_are_rendered() {
     let names: Vec<String> = (0..64).map(|name| format!("etiqueta {name}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     pixels("many", &figure(6_000, &names, 1));
@@ -169,7 +169,7 @@ fn sixty_four_labels_and_a_figure_without_any() {
 }
 
 #[test]
-fn one_point_and_none_are_figures_too() {
+fn figures_with_one_and_with_no_points_are_rendered() {
     for rows in [0, 1] {
         let figure = figure(rows, &["a"], 1);
         for format in [PlotFormat::Html, PlotFormat::Svg, PlotFormat::Png] {
@@ -179,7 +179,7 @@ fn one_point_and_none_are_figures_too() {
 }
 
 #[test]
-fn parts_that_do_not_fit_are_refused() {
+fn inconsistent_parts_are_refused() {
     let mut figure = figure(5, &["a", "b"], 2);
     figure.panels[1].points.pop();
     assert!(render(&figure, PlotFormat::Svg).unwrap_err().to_string().contains("model-1"));
@@ -188,7 +188,7 @@ fn parts_that_do_not_fit_are_refused() {
 }
 
 #[test]
-fn counts_do_not_run_into_names() {
+fn legend_counts_do_not_overlap_names() {
     let svg = String::from_utf8(
         render(&figure(3_000, &["\u{7}\u{7}\u{7}\u{7}\u{7}\u{7}", "b"], 1), PlotFormat::Svg).unwrap().bytes,
     );
@@ -203,7 +203,7 @@ fn counts_do_not_run_into_names() {
 }
 
 #[test]
-fn svg_shows_hostile_text_and_stays_well_formed() {
+fn svg_with_hostile_text_is_well_formed() {
     let evil = "</text><script>alert(1)</script>\u{0}\u{1b}]]>&\"'";
     let mut figure = figure(10, &["a"], 1);
     figure.title = evil.into();
@@ -214,7 +214,7 @@ fn svg_shows_hostile_text_and_stays_well_formed() {
 }
 
 #[test]
-fn a_heat_map_is_painted() {
+fn a_heatmap_is_rendered() {
     let names =
         ["Por fin el calor está bajando", "Hoy vamos a comer unos tacos 🌮", "Me la pasé cocinando", "Tengo examen"];
     let mut noise = Noise(3);

@@ -3,7 +3,7 @@
 const SAMPLES: usize = 300;
 const STEPS_MAX: usize = 200;
 
-/// Fits a and b by Levenberg and Marquardt's least squares; `umap_.find_ab_params`.
+/// Fits a and b by Levenberg-Marquardt; `umap_.find_ab_params`.
 pub(super) fn fit(spread: f32, min_dist: f32) -> (f32, f32) {
     let (spread, min_dist) = (f64::from(spread), f64::from(min_dist));
     let samples: Vec<(f64, f64)> = (1..SAMPLES)
@@ -45,7 +45,7 @@ mod tests {
     use super::fit;
 
     #[test]
-    fn the_defaults_give_the_values_of_umap_learn() {
+    fn default_curve_parameters_match_umap_learn() {
         let (a, b) = fit(1.0, 0.1);
         assert!((a - 1.576_943_5).abs() < 1e-3 && (b - 0.895_060_9).abs() < 1e-3, "{a} {b}");
     }

@@ -1,27 +1,27 @@
-//! Approximate nearest neighbours for many points: a forest, then NN-descent (Dong, Charikar, Li 2011), after
-//! `pynndescent`. Candidates of a point are compared with each other through one matrix product.
+//! Approximate nearest neighbours for many points: random projection trees, then NN-descent (Dong, Charikar, Li 2011),
+//! after `pynndescent`. The candidates of a point are compared by one matrix product.
 
-use super::lists::{Lists, NOBODY};
+use super::lists::{EMPTY, Lists};
 use super::points::Points;
 use super::{Options, forest, parallel};
 use crate::rng::{Rng, mix};
 
 const TREES_MIN: usize = 4;
 const TREES_MAX: usize = 10;
-/// Candidates per point and round, fresh and old counted apart.
+/// Candidates per point and round, separately for fresh and old ones.
 const CANDIDATES_MAX: usize = 40;
 const ROUNDS_MAX: usize = 12;
 /// Descent ends when fewer than this share of all entries changed in a round.
 const CHANGES_MIN: f64 = 0.002;
-/// Points whose candidates are compared before lists are brought up to date: bounds what waits to be applied.
+/// Points whose updates are collected before they are applied: bounds the memory.
 const BLOCK_POINTS: usize = 32_768;
-/// Others that lists are filled with where the trees left places free come from this stream.
+/// Stream of the random entries that complete short lists.
 const FILL_STREAM: u64 = 4;
 
-/// A pair of points near enough for a list of one of them: point, other, key.
+/// A candidate for one of two lists: point, other, key.
 type Update = (u32, u32, f32);
 
-/// Finds about the `k` nearest others of every point.
+/// Finds approximately the `k` nearest others of every point.
 pub(super) fn search(points: &Points<'_>, k: usize, options: &Options, progress: &mut dyn FnMut(f64)) -> Lists {
     let n = points.len();
     let mut lists = Lists::new(n, k);
@@ -46,11 +46,11 @@ pub(super) fn search(points: &Points<'_>, k: usize, options: &Options, progress:
     lists
 }
 
-/// Lists that the trees left short get random entries.
+/// Completes short lists with random entries.
 fn fill(points: &Points<'_>, lists: &mut Lists, seed: u64) {
     let mut rng = Rng::new(seed, FILL_STREAM);
     for point in 0..points.len() {
-        while lists.row(point).last().is_some_and(|entry| entry.id == NOBODY) {
+        while lists.row(point).last().is_some_and(|entry| entry.id == EMPTY) {
             let other = rng.below(points.len());
             if other != point {
                 lists.offer(point, other as u32, points.key(point, other));
@@ -59,7 +59,7 @@ fn fill(points: &Points<'_>, lists: &mut Lists, seed: u64) {
     }
 }
 
-/// One round: neighbours of a neighbour are likely neighbours. Returns how many entries changed.
+/// Runs one round, since neighbours of neighbours are likely neighbours. Returns the number of changed entries.
 fn descend(points: &Points<'_>, lists: &mut Lists, seed: u64, threads: usize, progress: &mut dyn FnMut(f64)) -> usize {
     let n = points.len();
     let (fresh, old) = candidates(lists, n, seed, threads);
@@ -80,7 +80,7 @@ fn descend(points: &Points<'_>, lists: &mut Lists, seed: u64, threads: usize, pr
     changes
 }
 
-/// Every thread has the lists of a share of the points, and takes what concerns them from all updates.
+/// Applies all updates; every thread owns the lists of a share of the points.
 fn apply(lists: &mut Lists, updates: &[Vec<Update>], threads: usize) -> usize {
     let k = lists.k;
     let changes = std::sync::atomic::AtomicUsize::new(0);
@@ -100,7 +100,7 @@ fn apply(lists: &mut Lists, updates: &[Vec<Update>], threads: usize) -> usize {
     changes.into_inner()
 }
 
-/// The comparison of one point's candidates with each other, and what came of it.
+/// The local join: comparison of one point's candidates with each other.
 #[derive(Default)]
 struct Join {
     updates: Vec<Update>,
@@ -126,7 +126,7 @@ impl Join {
         self.limits.clear();
         for &id in &self.ids {
             self.rows.extend_from_slice(points.row(id as usize));
-            self.halves.push(points.half(id as usize));
+            self.halves.push(points.half_norm(id as usize));
             self.limits.push(worst[id as usize]);
         }
         let all = self.ids.len();
@@ -154,9 +154,9 @@ impl Join {
     }
 }
 
-/// Up to [`CANDIDATES_MAX`] points per point, drawn among its neighbours and those that it is a neighbour of.
+/// Up to [`CANDIDATES_MAX`] candidates per point, sampled among its neighbours and reverse neighbours.
 struct Candidates {
-    /// [`CANDIDATES_MAX`] places per point, and how many of them are taken.
+    /// [`CANDIDATES_MAX`] slots per point.
     ids: Vec<u32>,
     counts: Vec<u8>,
 }
@@ -166,10 +166,10 @@ impl Candidates {
         &self.ids[point * CANDIDATES_MAX..][..usize::from(self.counts[point])]
     }
 
-    /// Draws by the least priorities, which are the same from both ends of a pair.
+    /// Samples by smallest priority, which is symmetric in a pair.
     fn draw(lists: &Lists, n: usize, fresh: bool, seed: u64, threads: usize) -> Self {
-        // Priority and id, ascending; a free place holds nobody.
-        let mut drawn = vec![(u32::MAX, NOBODY); n * CANDIDATES_MAX];
+        // Priority and id, ascending; empty slots have the largest.
+        let mut drawn = vec![(u32::MAX, EMPTY); n * CANDIDATES_MAX];
         parallel::rows(&mut drawn, CANDIDATES_MAX, threads, |first, rows| {
             let own = first..first + rows.len() / CANDIDATES_MAX;
             for point in 0..n {
@@ -183,7 +183,7 @@ impl Candidates {
             }
         });
         let counts = drawn.chunks_exact(CANDIDATES_MAX);
-        let counts = counts.map(|row| row.iter().take_while(|drawn| drawn.1 != NOBODY).count() as u8).collect();
+        let counts = counts.map(|row| row.iter().take_while(|drawn| drawn.1 != EMPTY).count() as u8).collect();
         let ids = drawn.iter().map(|drawn| drawn.1).collect();
         Self { ids, counts }
     }
@@ -205,7 +205,7 @@ fn insert(row: &mut [(u32, u32)], new: (u32, u32)) {
     row[place] = new;
 }
 
-/// Draws this round's candidates, fresh and old ones, and marks the fresh ones that were drawn as old.
+/// Samples this round's fresh and old candidates, and marks the sampled fresh ones as old.
 fn candidates(lists: &mut Lists, n: usize, seed: u64, threads: usize) -> (Candidates, Candidates) {
     let fresh = Candidates::draw(lists, n, true, seed, threads);
     let old = Candidates::draw(lists, n, false, seed, threads);

@@ -1,4 +1,4 @@
-//! Exact nearest neighbours: all distances, a pair of blocks at a time, through a matrix product.
+//! Exact nearest neighbours: all distances, by matrix products of pairs of blocks.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,20 +8,20 @@ use kernels::PackedRows;
 use super::lists::Lists;
 use super::points::Points;
 
-/// Points that are packed together, and compared with themselves and all before them.
+/// Points packed together, and compared with themselves and all before them.
 const BLOCK: usize = 240;
-/// Points that are compared with a block at a time.
+/// Points compared with a block at a time.
 const STRIP: usize = 64;
 const LANES: usize = 16;
 
-/// Finds the `k` nearest others of every point. Each distance is computed once and offered to both its points.
+/// Finds the `k` nearest others of every point. Each distance is computed once for both of its points.
 pub(super) fn search(points: &Points<'_>, k: usize, threads: usize, progress: &mut dyn FnMut(f64)) -> Lists {
     let n = points.len();
     if k == 0 {
         progress(1.0);
         return Lists::new(n, 0);
     }
-    // The largest pieces of work come first, so that all threads end at about the same time.
+    // The largest blocks of work come first, so that all threads finish at about the same time.
     let blocks: Vec<Range<usize>> = (0..n).step_by(BLOCK).map(|start| start..(start + BLOCK).min(n)).rev().collect();
     let mut found: Vec<Search> = (0..threads.clamp(1, blocks.len())).map(|_| Search::new(points, k)).collect();
     let next = AtomicUsize::new(0);
@@ -33,7 +33,7 @@ pub(super) fn search(points: &Points<'_>, k: usize, threads: usize, progress: &m
         }
         first.visit_all(points, blocks, next, progress);
     });
-    // Which thread saw which pair is chance; the union of what they found is not.
+    // The division among threads is arbitrary, but the union of their results is not.
     let mut found = found.into_iter().map(|search| search.lists);
     let mut lists = found.next().expect("there is at least one thread");
     for other in found {
@@ -45,10 +45,10 @@ pub(super) fn search(points: &Points<'_>, k: usize, threads: usize, progress: &m
     lists
 }
 
-/// What one thread has found.
+/// The results of one thread.
 struct Search {
     lists: Lists,
-    /// The last key of every list, side by side.
+    /// The last key of every list.
     worst: Vec<f32>,
     packed: PackedRows,
     products: Vec<f32>,
@@ -64,7 +64,7 @@ impl Search {
         }
     }
 
-    /// Visits blocks that no other thread has taken, until there are none.
+    /// Processes blocks until all are taken.
     fn visit_all(
         &mut self,
         points: &Points<'_>,
@@ -88,20 +88,27 @@ impl Search {
             let products = &mut self.products[..strip.len() * block.len()];
             self.packed.dot_products(products, points.rows(strip.clone()));
             for (row, products) in strip.zip(products.chunks_exact(block.len())) {
-                meet(points, &mut self.lists, &mut self.worst, row, block.clone(), products);
+                compare_block(points, &mut self.lists, &mut self.worst, row, block.clone(), products);
             }
         }
     }
 }
 
-/// Offers a point and those of a block to each other. Of pairs inside of the block, each is taken once.
-fn meet(points: &Points<'_>, lists: &mut Lists, worst: &mut [f32], row: usize, block: Range<usize>, products: &[f32]) {
-    let own = points.half(row);
+/// Updates the lists of a point and a block by their distances. Pairs inside of the block are taken once.
+fn compare_block(
+    points: &Points<'_>,
+    lists: &mut Lists,
+    worst: &mut [f32],
+    row: usize,
+    block: Range<usize>,
+    products: &[f32],
+) {
+    let own = points.half_norm(row);
     for (chunk, products) in products.chunks(LANES).enumerate() {
         let first = block.start + chunk * LANES;
         let others = first..first + products.len();
         let mut keys = [0.0f32; LANES];
-        let any = near(own, worst[row], &points.halves()[others.clone()], &worst[others], products, &mut keys);
+        let any = any_near(own, worst[row], &points.half_norms()[others.clone()], &worst[others], products, &mut keys);
         if any {
             for (lane, &key) in keys[..products.len()].iter().enumerate() {
                 if first + lane > row || row < block.start {
@@ -112,9 +119,9 @@ fn meet(points: &Points<'_>, lists: &mut Lists, worst: &mut [f32], row: usize, b
     }
 }
 
-/// Computes keys, and says whether any is near enough for a list of either point.
+/// Computes keys, and returns whether any is small enough for a list of either point.
 #[inline(always)]
-fn near(own: f32, limit: f32, halves: &[f32], worst: &[f32], products: &[f32], keys: &mut [f32; LANES]) -> bool {
+fn any_near(own: f32, limit: f32, halves: &[f32], worst: &[f32], products: &[f32], keys: &mut [f32; LANES]) -> bool {
     let mut any = false;
     for (((key, half), worst), product) in keys.iter_mut().zip(halves).zip(worst).zip(products) {
         *key = (own + half - product).max(0.0);

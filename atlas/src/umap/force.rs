@@ -1,26 +1,25 @@
-//! What pulls points together and pushes them apart, for as many points at a time as a vector register has lanes.
+//! Attractive and repulsive forces, for as many points at a time as there are vector lanes.
 
-/// Points that are moved side by side: two of the widest registers, so that there is something to do while a force waits
-/// for the one before it.
+/// Points that are moved together: two of the widest registers, to hide the latency of dependent forces.
 pub(super) const LANES: usize = 32;
-/// Points that push away for each one that pulls.
+/// Repelling samples per attracting edge.
 const NEGATIVE_SAMPLES: usize = 5;
-/// The one that pulls comes first, then those that push.
-pub(super) const OTHERS: usize = 1 + NEGATIVE_SAMPLES;
+/// The attracting point first, then the repelling ones.
+pub(super) const INTERACTIONS: usize = 1 + NEGATIVE_SAMPLES;
 
 const GRADIENT_MAX: f32 = 4.0;
-/// Of an edge.
+/// Each edge is visited at both of its ends.
 const ENDS: usize = 2;
 
-/// One place for every lane.
+/// One position per lane.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[repr(align(64))]
-pub(super) struct Places {
+pub(super) struct Positions {
     pub(super) x: [f32; LANES],
     pub(super) y: [f32; LANES],
 }
 
-/// The curve `1 / (1 + a·d^(2b))` of similarity over distance.
+/// The similarity curve `1 / (1 + a·d^(2b))` over distance.
 pub(super) struct Curve {
     a: f32,
     b: f32,
@@ -31,7 +30,7 @@ impl Curve {
         Self { a, b }
     }
 
-    /// Returns by how much of their distance points are pulled together, at a squared distance.
+    /// Returns the attraction as a factor of the difference, at a squared distance.
     #[inline(always)]
     fn pull(&self, squared: f32) -> f32 {
         let squared = squared.max(f32::MIN_POSITIVE);
@@ -39,7 +38,7 @@ impl Curve {
         -2.0 * self.a * self.b * power / (squared * (self.a * power + 1.0))
     }
 
-    /// Returns by how much of their distance points are pushed apart.
+    /// Returns the repulsion as a factor of the difference.
     #[inline(always)]
     fn push(&self, squared: f32) -> f32 {
         let power = power(squared.max(f32::MIN_POSITIVE), self.b);
@@ -47,13 +46,13 @@ impl Curve {
     }
 }
 
-/// Moves every lane by its own rate: towards the first of its others, twice, then away from each of the rest. One in the
-/// same place does nothing.
+/// Moves every lane by its own rate: twice towards the first of its others, then away from each of the rest.
+/// Coincident points exert no force.
 ///
-/// An edge comes up at both its ends, and each end moves for both: that is the second pull. Every force is that of the
-/// place where the last one has left the point: added up first, the forces of a crowd would throw it apart.
+/// The second attraction replaces the edge's visit at its other end. Forces are applied one after the other: summed up
+/// first, those of a dense cluster would tear it apart.
 #[inline(always)]
-pub(super) fn step(own: &mut Places, others: &[Places; OTHERS], rates: &[f32; LANES], curve: &Curve) {
+pub(super) fn step(own: &mut Positions, others: &[Positions; INTERACTIONS], rates: &[f32; LANES], curve: &Curve) {
     let pulls = &others[0];
     for _ in 0..ENDS {
         shift(
@@ -76,7 +75,7 @@ pub(super) fn step(own: &mut Places, others: &[Places; OTHERS], rates: &[f32; LA
 }
 
 #[inline(always)]
-fn shift(own: &mut Places, others: &Places, rates: &[f32; LANES], slope: impl Fn(f32) -> f32) {
+fn shift(own: &mut Positions, others: &Positions, rates: &[f32; LANES], slope: impl Fn(f32) -> f32) {
     for (lane, rate) in rates.iter().enumerate() {
         let (dx, dy) = (own.x[lane] - others.x[lane], own.y[lane] - others.y[lane]);
         let slope = slope(dx * dx + dy * dy);
@@ -96,8 +95,7 @@ fn power(base: f32, exponent: f32) -> f32 {
     exp2(exponent * log2(base))
 }
 
-/// Splits off the exponent, and takes a polynomial (fitted at Chebyshev's nodes) of the mantissa, which is between the
-/// roots of 1/2 and 2.
+/// Extracts the exponent, and evaluates a polynomial (Chebyshev nodes) of the mantissa in `[√½, √2]`.
 #[inline(always)]
 fn log2(value: f32) -> f32 {
     const ROOT_OF_HALF: u32 = 0x3F35_04F3;
@@ -106,16 +104,16 @@ fn log2(value: f32) -> f32 {
     exponent as f32 + t * (1.442_262_4 + t * (-0.724_190_1 + t * (0.511_527_8 - t * 0.329_088)))
 }
 
-/// Rounds to a whole exponent, and takes a polynomial of the rest, which is between -1/2 and 1/2.
+/// Rounds to an integer exponent, and evaluates a polynomial of the rest in `[-½, ½]`.
 #[inline(always)]
 fn exp2(value: f32) -> f32 {
-    /// 1.5 * 2^23: what is added to it is rounded to whole numbers.
-    const ROUNDER: f32 = 12_582_912.0;
+    /// 1.5 * 2^23: adding it rounds to an integer.
+    const ROUNDING_MAGIC: f32 = 12_582_912.0;
     let value = value.clamp(-126.0, 126.0);
-    let rounded = value + ROUNDER;
-    let t = value - (rounded - ROUNDER);
+    let rounded = value + ROUNDING_MAGIC;
+    let t = value - (rounded - ROUNDING_MAGIC);
     let mantissa = 0.999_924_5 + t * (0.693_121 + t * (0.242_640_1 + t * 0.055_922_04));
-    let exponent = rounded.to_bits().wrapping_sub(ROUNDER.to_bits());
+    let exponent = rounded.to_bits().wrapping_sub(ROUNDING_MAGIC.to_bits());
     f32::from_bits(mantissa.to_bits().wrapping_add(exponent << 23))
 }
 
@@ -124,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn powers_are_good_to_three_digits() {
+    fn powers_are_accurate_to_three_digits() {
         for exponent in [0.5f32, 0.79, 0.895, 1.1, 1.6] {
             for step in -200..200 {
                 let base = 2f32.powf(step as f32 / 10.0);
@@ -135,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn slopes_are_those_of_umap_learn() {
+    fn gradients_match_umap_learn() {
         let (a, b) = (1.576_943_5f64, 0.895_060_9f64);
         let curve = Curve::new((a as f32, b as f32));
         for squared in [1e-6, 1e-3, 0.04, 1.0, 3.7, 250.0f64] {
@@ -148,11 +146,11 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_without_rate_stays_and_the_others_move_as_their_neighbors_say() {
+    fn lanes_move_by_their_own_rate_and_neighbours() {
         let curve = Curve::new((1.5, 0.9));
-        let mut own = Places { x: [1.0; LANES], y: [2.0; LANES] };
-        // All that push are in the place of the point itself, and do nothing, but for one.
-        let mut others = [own; OTHERS];
+        let mut own = Positions { x: [1.0; LANES], y: [2.0; LANES] };
+        // All repelling points but one coincide with the point and exert no force.
+        let mut others = [own; INTERACTIONS];
         others[0].x = [3.0; LANES];
         others[1].y[2] = 2.5;
         let mut rates = [0.5; LANES];

@@ -5,13 +5,13 @@ use super::parallel;
 use super::points::{Points, dot};
 use crate::rng::Rng;
 
-/// Points of a leaf at most. Leaves are compared through a matrix product, which makes large ones cheap.
+/// Maximum points of a leaf. Large leaves are cheap, since they are compared by a matrix product.
 const LEAF_POINTS: usize = 96;
-/// Points whose leaves are compared at a time: bounds what waits to be written back.
+/// Points whose leaves are compared before results are applied: bounds the memory.
 const BLOCK_POINTS: usize = 65_536;
-/// Times that a tree is halved before its parts grow side by side.
-const HALVINGS: u32 = 4;
-/// Stream of randomness of the first tree.
+/// Serial levels of a tree, after which its parts grow in parallel.
+const SERIAL_SPLITS: u32 = 4;
+/// Random stream of the first tree.
 const STREAM: u64 = 1_000;
 
 /// Compares the points in the leaves of one tree.
@@ -31,8 +31,8 @@ pub(super) fn grow_tree(points: &Points<'_>, lists: &mut Lists, seed: u64, tree:
     }
 }
 
-/// Returns the lists of a leaf's points after each was offered to the others. A point is in one leaf of a tree, so
-/// that no other leaf changes these lists.
+/// Returns the updated lists of a leaf's points. A point is in one leaf of a tree, so no other leaf changes these
+/// lists.
 fn compare(points: &Points<'_>, lists: &Lists, leaf: &[u32], products: &mut Vec<f32>) -> Vec<Entry> {
     let (size, k) = (leaf.len(), lists.k);
     let mut gathered = Vec::with_capacity(size * points.dim());
@@ -45,7 +45,7 @@ fn compare(points: &Points<'_>, lists: &Lists, leaf: &[u32], products: &mut Vec<
     kernels::dot_products(products, &gathered, &gathered, points.dim());
     for a in 0..size {
         for b in a + 1..size {
-            let (half_a, half_b) = (points.half(leaf[a] as usize), points.half(leaf[b] as usize));
+            let (half_a, half_b) = (points.half_norm(leaf[a] as usize), points.half_norm(leaf[b] as usize));
             let key = (half_a + half_b - products[a * size + b]).max(0.0);
             offer(&mut rows[a * k..(a + 1) * k], leaf[b], key);
             offer(&mut rows[b * k..(b + 1) * k], leaf[a], key);
@@ -54,13 +54,13 @@ fn compare(points: &Points<'_>, lists: &Lists, leaf: &[u32], products: &mut Vec<
     rows
 }
 
-/// Splits all points by random planes until the leaves are small.
+/// Splits all points by random hyperplanes until the leaves are small.
 fn leaves(points: &Points<'_>, seed: u64, tree: usize, threads: usize) -> Vec<Vec<u32>> {
     let mut rng = Rng::new(seed, STREAM + tree as u64);
     let all: Vec<u32> = (0..points.len() as u32).collect();
     let mut parts = vec![all];
-    // As many parts on every machine, so that the tree does not depend on the threads.
-    for _ in 0..HALVINGS {
+    // The number of parts is fixed, so that the tree does not depend on the threads.
+    for _ in 0..SERIAL_SPLITS {
         parts = parts.into_iter().flat_map(|part| split(points, part, &mut rng)).collect();
     }
     let parts: Vec<(Vec<u32>, u64)> = parts.into_iter().map(|part| (part, rng.next_u64())).collect();
@@ -85,15 +85,15 @@ fn grow(points: &Points<'_>, members: Vec<u32>, rng: &mut Rng, leaves: &mut Vec<
     }
 }
 
-/// Cuts by the plane midway between two random members. A cut that leaves nearly all on one side (many equal points,
-/// say) becomes a toss of coins, so that trees stay shallow.
+/// Splits by the hyperplane midway between two random members. If nearly all are on one side (many equal points),
+/// splits at random, so that trees stay shallow.
 fn split(points: &Points<'_>, members: Vec<u32>, rng: &mut Rng) -> [Vec<u32>; 2] {
     if members.len() < 2 {
         return [members, Vec::new()];
     }
     let (a, b) = (members[rng.below(members.len())] as usize, members[rng.below(members.len())] as usize);
     let normal: Vec<f32> = points.row(a).iter().zip(points.row(b)).map(|(a, b)| a - b).collect();
-    let offset = points.half(a) - points.half(b);
+    let offset = points.half_norm(a) - points.half_norm(b);
     let mut sides = [Vec::new(), Vec::new()];
     for &member in &members {
         let side = usize::from(dot(&normal, points.row(member as usize)) < offset);

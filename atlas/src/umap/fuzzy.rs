@@ -1,11 +1,11 @@
-//! The fuzzy simplicial set: distances to neighbours become memberships, the two directions become one graph.
+//! The fuzzy simplicial set: neighbour distances become memberships, and both directions one graph.
 
 use super::{Neighbors, parallel};
 
-/// An undirected weighted graph in compressed rows: both directions of every edge are stored.
+/// An undirected weighted graph in CSR form; both directions of every edge are stored.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Graph {
-    /// Row `i` holds the places `offsets[i]..offsets[i + 1]`.
+    /// Row `i` is `offsets[i]..offsets[i + 1]`.
     pub(super) offsets: Vec<usize>,
     /// The other end of each edge, ascending within a row.
     pub(super) columns: Vec<u32>,
@@ -14,7 +14,6 @@ pub(super) struct Graph {
 }
 
 impl Graph {
-    /// Returns the number of points.
     pub(super) fn len(&self) -> usize {
         self.offsets.len() - 1
     }
@@ -30,7 +29,7 @@ impl Graph {
         self.weights.iter().copied().fold(0.0, f32::max)
     }
 
-    /// Leaves out edges so weak that they would be visited less than once in so many epochs, as `umap-learn` does.
+    /// Drops edges that would be visited less than once in `epochs`, as `umap-learn` does.
     pub(super) fn pruned(self, epochs: usize) -> Self {
         let least = self.strongest() / epochs.max(EPOCHS_MIN) as f32;
         let mut graph = Self { offsets: vec![0], columns: Vec::new(), weights: Vec::new() };
@@ -45,7 +44,7 @@ impl Graph {
     }
 }
 
-/// A short layout does not thin out the graph that it starts from.
+/// Minimum epochs assumed for pruning the graph of the initial layout.
 const EPOCHS_MIN: usize = 200;
 const BISECTION_STEPS: usize = 64;
 const TOLERANCE: f64 = 1e-5;
@@ -68,7 +67,7 @@ fn mean(values: &[f32]) -> f64 {
     values.iter().map(|&value| f64::from(value)).sum::<f64>() / values.len().max(1) as f64
 }
 
-/// How much each neighbour belongs to the point's own set; the point itself, which is first, does not.
+/// Returns the membership of each neighbour in the point's fuzzy set, except for the point itself (first).
 fn memberships(distances: &[f32], mean_all: f64) -> Vec<f32> {
     let (rho, sigma) = smooth(distances, mean_all);
     let weight = |distance: f32| {

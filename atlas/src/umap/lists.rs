@@ -1,20 +1,18 @@
-//! The nearest points found so far, a sorted list per point.
+//! The nearest neighbours found so far, a sorted list per point.
 
 use super::points::Points;
 use super::{Neighbors, parallel};
 
-/// A place that is still free.
-pub(super) const NOBODY: u32 = u32::MAX;
+/// Id of an empty slot.
+pub(super) const EMPTY: u32 = u32::MAX;
 
-/// One neighbour. Lists are in the order of key, then id, so that what they end with does not depend on the order in
-/// which neighbours were found.
+/// A neighbour. Lists are ordered by key, then id, so that the result does not depend on the order of discovery.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Entry {
     /// Half the squared distance.
     pub(super) key: f32,
-    /// The neighbour.
     pub(super) id: u32,
-    /// Found since descent last looked.
+    /// Not yet used as a candidate by NN-descent.
     pub(super) fresh: bool,
 }
 
@@ -24,7 +22,7 @@ impl Entry {
     }
 }
 
-/// `k` entries per point, the point itself not among them.
+/// `k` entries per point, without the point itself.
 #[derive(Debug, Clone)]
 pub(super) struct Lists {
     pub(super) entries: Vec<Entry>,
@@ -33,14 +31,14 @@ pub(super) struct Lists {
 
 impl Lists {
     pub(super) fn new(n: usize, k: usize) -> Self {
-        Self { entries: vec![Entry { key: f32::INFINITY, id: NOBODY, fresh: true }; n * k], k }
+        Self { entries: vec![Entry { key: f32::INFINITY, id: EMPTY, fresh: true }; n * k], k }
     }
 
     pub(super) fn row(&self, point: usize) -> &[Entry] {
         &self.entries[point * self.k..(point + 1) * self.k]
     }
 
-    /// Returns the key that another neighbour of `point` must not exceed.
+    /// Returns the key above which candidates of `point` are rejected.
     pub(super) fn worst(&self, point: usize) -> f32 {
         self.entries[(point + 1) * self.k - 1].key
     }
@@ -49,7 +47,7 @@ impl Lists {
         offer(&mut self.entries[point * self.k..(point + 1) * self.k], id, key)
     }
 
-    /// Computes the keys once more by differences, sorts by them, and puts each point before its neighbours.
+    /// Recomputes the keys by differences, sorts, and puts each point before its neighbours.
     pub(super) fn into_neighbors(self, points: &Points<'_>, threads: usize) -> Neighbors {
         let k = self.k + 1;
         let arch = pulp::Arch::new();
@@ -61,7 +59,8 @@ impl Lists {
                 arch.dispatch(
                     #[inline(always)]
                     || {
-                        // A loop: what an adapter calls would be compiled apart, without the wide instructions.
+                        // A loop, because a closure in an iterator adapter would be compiled without the wide
+                        // instructions.
                         for entry in self.row(point) {
                             row.push((points.key(point, entry.id as usize), entry.id));
                         }
@@ -80,7 +79,7 @@ impl Lists {
     }
 }
 
-/// Puts a neighbour into a list if it belongs there; says whether it did.
+/// Inserts a neighbour if it is near enough; returns whether it was.
 pub(super) fn offer(row: &mut [Entry], id: u32, key: f32) -> bool {
     let Some(last) = row.last() else { return false };
     if !(key < last.key || (key == last.key && id < last.id)) || row.iter().any(|entry| entry.id == id) {

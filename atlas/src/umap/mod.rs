@@ -1,9 +1,9 @@
-//! UMAP (`McInnes`, Healy, Melville 2018): points of many dimensions to points of two. PURE: numbers in, numbers out.
+//! UMAP (`McInnes`, Healy, Melville 2018): projects vectors to two dimensions. Pure.
 //!
-//! Follows the reference implementation `umap-learn` step by step: nearest neighbours (`exact`, `forest` and
-//! `descent`), the fuzzy simplicial set (`fuzzy`), a spectral start (`start`), gradient descent with negative
-//! samples (`layout`). The same vectors, options and seed give the same picture on any number of threads: every
-//! parallel step either writes to places of its own or keeps the best of a set under a total order.
+//! Follows the reference implementation `umap-learn`: nearest neighbours (`exact`, `forest` and `descent`), fuzzy
+//! simplicial set (`fuzzy`), spectral initialisation (`initial_layout`), gradient descent with negative samples
+//! (`layout`). The same vectors, options and seed give the same result on any number of threads: parallel steps write
+//! to disjoint places or keep the best of a set under a total order.
 
 mod curve;
 mod descent;
@@ -11,6 +11,7 @@ mod exact;
 mod force;
 mod forest;
 mod fuzzy;
+mod initial_layout;
 mod layout;
 mod lists;
 mod parallel;
@@ -18,7 +19,6 @@ mod points;
 pub mod quality;
 mod schedule;
 mod spectral;
-mod start;
 #[cfg(test)]
 mod tests;
 mod tridiagonal;
@@ -27,20 +27,20 @@ pub use layout::default_epochs;
 pub use points::Metric;
 use points::Points;
 
-/// How to project. `neighbors`, `min_dist` and the default of `epochs` mean what they mean in `umap-learn`.
+/// Options of the projection. `neighbors`, `min_dist` and the default of `epochs` are as in `umap-learn`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Neighbours per point, the point itself included; at least 2. More show the large, fewer the small structure.
+    /// Neighbours per point, the point itself included; at least 2. More emphasise global structure, fewer local.
     pub neighbors: usize,
-    /// How close points may lie to each other in the plane, from 0 to 3 (the scale of the plane is 1).
+    /// Minimum distance of points in the plane, from 0 to 3 (the scale of the plane is 1).
     pub min_dist: f32,
-    /// How distance is measured between the vectors.
+    /// The metric of the vectors.
     pub metric: Metric,
-    /// Rounds of gradient descent; 500 up to 10,000 points and 200 above where it is not given.
+    /// Epochs of gradient descent; by default 500 up to 10,000 points and 200 above.
     pub epochs: Option<usize>,
-    /// Seed of everything random.
+    /// Random seed.
     pub seed: u64,
-    /// Threads to use, at least 1. The result does not depend on it.
+    /// Number of threads, at least 1. Does not affect the result.
     pub threads: usize,
 }
 
@@ -54,43 +54,43 @@ impl Default for Options {
 /// Why vectors cannot be projected.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum UmapError {
-    /// Nothing to draw.
+    /// There are no vectors.
     #[error("there are no vectors to project")]
     Empty,
-    /// A vector with a NaN or an infinity.
+    /// A vector has a NaN or an infinity.
     #[error("vector {0} (counted from 0) holds a number that is not finite")]
     NotFinite(usize),
-    /// Numbers that are not whole rows.
+    /// The numbers are not whole vectors.
     #[error("{values} numbers are not whole vectors of {dim} dimensions")]
     Ragged {
-        /// How many numbers there are.
+        /// Count of numbers.
         values: usize,
-        /// How many a vector has.
+        /// Dimensions of a vector.
         dim: usize,
     },
-    /// More points than 32-bit numbers can name.
+    /// More points than 32-bit ids.
     #[error("{0} vectors are more than can be projected at once ({max})", max = u32::MAX)]
     TooMany(usize),
-    /// Too few neighbours asked for.
+    /// Too few neighbours.
     #[error("neighbors must be at least 2, but is {0}")]
     TooFewNeighbors(usize),
-    /// `min_dist` outside of the curve's range.
+    /// `min_dist` is out of range.
     #[error("min_dist must be from 0 to 3, but is {0}")]
     BadMinDist(f32),
 }
 
-/// What is being done, for a progress bar.
+/// The current stage, for a progress bar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Finding nearest neighbours.
     Neighbors,
-    /// Building the graph and the start of the layout.
+    /// Building the graph and the initial layout.
     Graph,
-    /// Moving points.
+    /// Optimizing the layout.
     Layout,
 }
 
-/// The nearest neighbours of `n` points, `k` each, the point itself first. Both arrays are row-major, `n * k`.
+/// The nearest neighbours of `n` points, `k` each, the point itself first; both arrays are row-major, `n * k`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Neighbors {
     /// Neighbours per point, the point itself included.
@@ -101,15 +101,15 @@ pub struct Neighbors {
     pub distances: Vec<f32>,
 }
 
-/// Up to so many points all distances are computed; above, the neighbours are found by trees and descent.
+/// Maximum points for the exact search.
 const EXACT_POINTS_MAX: usize = 20_000;
 
 /// Finds the `k` nearest neighbours of every vector, itself included and first: exactly for few vectors, approximately
-/// (by a forest of random projection trees and NN-descent) for many. Fewer vectors than `k` are all neighbours.
-/// Uses the metric, seed and threads of `options`; `progress` is told the share done, from 0 to 1.
+/// (random projection trees and NN-descent) for many. With fewer than `k` vectors all are neighbours. Uses the metric,
+/// seed and threads of `options`; `progress` gets the completed share, from 0 to 1.
 ///
 /// # Errors
-/// No vectors, a number that is not finite, or numbers that are not whole vectors.
+/// No vectors, a non-finite number, or numbers that are not whole vectors.
 pub fn neighbors(
     vectors: &[f32],
     dim: usize,
@@ -133,11 +133,11 @@ fn search(points: &Points<'_>, k: usize, options: &Options, progress: &mut dyn F
 
 /// Projects vectors (row-major, `dim` numbers each) to the plane.
 ///
-/// Fewer vectors than neighbours: all are neighbours. One vector lies at the origin. Equal vectors lie close together.
-/// `progress` is told the stage and the share of it that is done, from 0 to 1.
+/// With fewer vectors than neighbours all are neighbours. A single vector is at the origin, and equal vectors are
+/// close together. `progress` gets the stage and its completed share, from 0 to 1.
 ///
 /// # Errors
-/// No vectors, a number that is not finite, numbers that are not whole vectors, or an option out of its range.
+/// No vectors, a non-finite number, numbers that are not whole vectors, or an option out of range.
 pub fn fit(
     vectors: &[f32],
     dim: usize,
@@ -159,8 +159,9 @@ pub fn fit(
     progress(Stage::Graph, 0.0);
     let graph = fuzzy::simplicial_set(&neighbors, options.threads).pruned(epochs);
     drop(neighbors);
-    let start = start::positions(&points, &graph, options, &mut |done| progress(Stage::Graph, done));
+    let start = initial_layout::positions(&points, &graph, options, &mut |done| progress(Stage::Graph, done));
     progress(Stage::Graph, 1.0);
-    let plan = layout::Plan { epochs, min_dist: options.min_dist, seed: options.seed, threads: options.threads };
+    let plan =
+        layout::LayoutOptions { epochs, min_dist: options.min_dist, seed: options.seed, threads: options.threads };
     Ok(layout::optimize(start, &graph, &plan, &mut |done| progress(Stage::Layout, done)))
 }

@@ -1,4 +1,5 @@
-//! Plain fork and join over contiguous shares. Which share a thread has must never show in a result.
+//! Fork and join over contiguous shares, and a team of threads with a barrier. Results must not depend on the
+//! division.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,8 +21,8 @@ pub(super) fn shares<T: Send>(count: usize, threads: usize, work: impl Fn(Range<
     })
 }
 
-/// Runs `work` on contiguous pieces of `rows`, `width` items a row, one piece per thread, with the number of the first
-/// row of the piece.
+/// Runs `work` on contiguous pieces of `rows` of `width` items, one per thread, with the index of each piece's first
+/// row.
 pub(super) fn rows<T: Send>(rows: &mut [T], width: usize, threads: usize, work: impl Fn(usize, &mut [T]) + Sync) {
     let count = rows.len() / width.max(1);
     let share = count.div_ceil(threads.clamp(1, count.max(1))).max(1);
@@ -37,63 +38,64 @@ pub(super) fn rows<T: Send>(rows: &mut [T], width: usize, threads: usize, work: 
     });
 }
 
-/// Times that a waiting thread looks before it lets others have the processor.
-const LOOKS: usize = 4_000;
+/// Spins of a waiting thread before it yields.
+const SPIN_MAX: usize = 4_000;
 
-/// One of a crew of threads that go through the same steps together.
+/// A thread of a team that executes the same steps together.
 pub(super) struct Member<'a> {
     index: usize,
-    crew: &'a Crew,
+    team: &'a Team,
 }
 
-struct Crew {
+struct Team {
     threads: usize,
     arrived: AtomicUsize,
-    /// How often all have arrived.
-    rounds: AtomicUsize,
-    /// Somebody panicked, and will never arrive.
-    lost: AtomicBool,
+    /// Completed barriers.
+    generation: AtomicUsize,
+    /// A thread panicked and will never arrive.
+    panicked: AtomicBool,
 }
 
-/// Runs `other` on all threads but the calling one, which runs `lead`.
-///
-/// # Panics
-/// When one of them does.
-pub(super) fn crew(threads: usize, other: impl Fn(&Member<'_>) + Sync, lead: impl FnOnce(&Member<'_>)) {
+/// Runs `other` on all threads but the calling one, which runs `lead`. Panics when one of them does.
+pub(super) fn team(threads: usize, other: impl Fn(&Member<'_>) + Sync, lead: impl FnOnce(&Member<'_>)) {
     let threads = threads.max(1);
-    let crew =
-        Crew { threads, arrived: AtomicUsize::new(0), rounds: AtomicUsize::new(0), lost: AtomicBool::new(false) };
+    let team = Team {
+        threads,
+        arrived: AtomicUsize::new(0),
+        generation: AtomicUsize::new(0),
+        panicked: AtomicBool::new(false),
+    };
     std::thread::scope(|scope| {
-        let (crew, other) = (&crew, &other);
+        let (team, other) = (&team, &other);
         for index in 1..threads {
-            scope.spawn(move || other(&Member { index, crew }));
+            scope.spawn(move || other(&Member { index, team }));
         }
-        lead(&Member { index: 0, crew });
+        lead(&Member { index: 0, team });
     });
 }
 
 impl Member<'_> {
-    /// Waits until all have come here. What they did before is seen by all after. Steps are shorter than it takes to
-    /// put a thread to sleep and wake it up, so this looks again and again.
+    /// Waits at a barrier, which synchronises memory. Spins, since steps are shorter than putting a thread to sleep
+    /// and waking it.
     pub(super) fn wait(&self) {
-        let crew = self.crew;
-        let round = crew.rounds.load(Ordering::Acquire);
-        if crew.arrived.fetch_add(1, Ordering::AcqRel) + 1 == crew.threads {
-            crew.arrived.store(0, Ordering::Relaxed);
-            crew.rounds.store(round.wrapping_add(1), Ordering::Release);
+        let team = self.team;
+        let generation_before = team.generation.load(Ordering::Acquire);
+        if team.arrived.fetch_add(1, Ordering::AcqRel) + 1 == team.threads {
+            team.arrived.store(0, Ordering::Relaxed);
+            team.generation.store(generation_before.wrapping_add(1), Ordering::Release);
             return;
         }
-        let mut looks = 0;
-        while crew.rounds.load(Ordering::Acquire) == round {
-            assert!(!crew.lost.load(Ordering::Relaxed), "another thread of the crew panicked");
-            looks += 1;
-            if looks < LOOKS { std::hint::spin_loop() } else { std::thread::yield_now() }
+        let mut spins = 0;
+        while team.generation.load(Ordering::Acquire) == generation_before {
+            assert!(!team.panicked.load(Ordering::Relaxed), "another thread of the team panicked");
+            spins += 1;
+            if spins < SPIN_MAX { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
     }
 
     /// Returns this thread's share of a range.
     pub(super) fn share(&self, range: &Range<usize>) -> Range<usize> {
-        let cut = |index: usize| range.start + range.len() * index / self.crew.threads;
+        let cut = |index: usize| range.start + range.len() * index / self.team.threads;
         cut(self.index)..cut(self.index + 1)
     }
 }
@@ -101,7 +103,7 @@ impl Member<'_> {
 impl Drop for Member<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.crew.lost.store(true, Ordering::Relaxed);
+            self.team.panicked.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -111,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crew_sees_what_its_members_did_before_they_waited() {
+    fn a_barrier_synchronises_the_team() {
         let done: [AtomicUsize; 4] = [const { AtomicUsize::new(0) }; 4];
         let steps = |member: &Member<'_>| {
             for round in 1..=200 {
@@ -121,22 +123,22 @@ mod tests {
                 member.wait();
             }
         };
-        crew(4, steps, steps);
+        team(4, steps, steps);
     }
 
     #[test]
-    fn shares_are_the_whole() {
+    fn shares_cover_the_range() {
         let shares = std::sync::Mutex::new(Vec::new());
-        let note = |member: &Member<'_>| shares.lock().unwrap().extend(member.share(&(5..12)));
-        crew(3, note, note);
+        let collect = |member: &Member<'_>| shares.lock().unwrap().extend(member.share(&(5..12)));
+        team(3, collect, collect);
         let mut all = shares.into_inner().unwrap();
         all.sort_unstable();
         assert_eq!(all, (5..12).collect::<Vec<_>>());
     }
 
     #[test]
-    fn a_panic_ends_the_whole_crew() {
-        let result = std::panic::catch_unwind(|| crew(2, |_| panic!("planted"), |member| member.wait()));
+    fn a_panic_ends_the_whole_team() {
+        let result = std::panic::catch_unwind(|| team(2, |_| panic!("planted"), |member| member.wait()));
         assert!(result.is_err());
     }
 }

@@ -1,15 +1,15 @@
-//! The vectors, made ready: under either metric, near means a small half squared distance between rows.
+//! The vectors, normalised so that under either metric the key is half the squared distance.
 //!
-//! Cosine: rows are scaled to unit length, and half the squared distance is one minus the cosine. A zero vector has no
-//! direction; as in `umap-learn` it is at distance 0 from other zero vectors and 1 from the rest, which an extra
-//! dimension does that only zero vectors use. Euclidean: the distance is the root of twice the key.
+//! Cosine: rows have unit length, and half the squared distance is 1 - cosine. A zero vector, as in `umap-learn`, is
+//! at distance 0 from other zero vectors and 1 from the rest, by an extra dimension that only zero vectors use.
+//! Euclidean: the distance is the root of twice the key.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use super::{UmapError, parallel};
 
-/// How distance is measured in the original space.
+/// The metric of the vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metric {
     /// One minus the cosine of the angle.
@@ -18,37 +18,36 @@ pub enum Metric {
     Euclidean,
 }
 
-/// `n` rows of `dim` numbers, row-major.
 pub(super) struct Points<'a> {
     values: Cow<'a, [f32]>,
     dim: usize,
     metric: Metric,
     /// Half the squared length of each row.
-    halves: Vec<f32>,
-    /// What rows were multiplied by, so that no square over- or underflows.
+    half_norms: Vec<f32>,
+    /// Factor applied to the rows, so that no square over- or underflows.
     scale: f32,
 }
 
 const LANES: usize = 16;
-/// Rows whose squared length is this close to 1 are taken as they are.
+/// Tolerance of the squared length for rows to be used without copying.
 const UNIT_TOLERANCE: f64 = 1e-5;
-/// Coordinates beyond these are scaled first.
+/// Coordinates outside of this range are rescaled.
 const MAGNITUDES: Range<f32> = 1e-12..1e12;
 
-/// Dot product in fixed lanes, so that it vectorises and always sums in the same order.
+/// Dot product in a fixed number of lanes: vectorises, with a deterministic order of summation.
 #[inline(always)]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    fold(a, b, |x, y| x * y)
+    reduce(a, b, |x, y| x * y)
 }
 
 /// Half the squared distance, exactly 0 for equal rows.
 #[inline(always)]
 pub(super) fn half_squared_distance(a: &[f32], b: &[f32]) -> f32 {
-    fold(a, b, |x, y| (x - y) * (x - y)) / 2.0
+    reduce(a, b, |x, y| (x - y) * (x - y)) / 2.0
 }
 
 #[inline(always)]
-fn fold(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+fn reduce(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     let mut sums = [0.0f32; LANES];
     let (a_lanes, a_rest) = a.as_chunks::<LANES>();
     let (b_lanes, b_rest) = b.as_chunks::<LANES>();
@@ -62,7 +61,7 @@ fn fold(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
 }
 
 impl<'a> Points<'a> {
-    /// Makes vectors ready. They are copied only where they must be scaled.
+    /// Normalises vectors, copying them only if needed.
     pub(super) fn new(vectors: &'a [f32], dim: usize, metric: Metric, threads: usize) -> Result<Self, UmapError> {
         if dim == 0 || !vectors.len().is_multiple_of(dim) {
             return Err(UmapError::Ragged { values: vectors.len(), dim });
@@ -86,23 +85,21 @@ impl<'a> Points<'a> {
                 (values, dim, 1.0)
             }
             Metric::Euclidean => {
-                let (values, scale) = moderate(vectors);
+                let (values, scale) = rescale(vectors);
                 (values, dim, scale)
             }
         };
-        let halves = parallel::shares(n, threads, |share| {
+        let half_norms = parallel::shares(n, threads, |share| {
             share.map(|row| &values[row * dim..(row + 1) * dim]).map(|row| dot(row, row) / 2.0).collect::<Vec<_>>()
         });
-        let halves = halves.concat();
-        Ok(Self { values, dim, metric, halves, scale })
+        let half_norms = half_norms.concat();
+        Ok(Self { values, dim, metric, half_norms, scale })
     }
 
-    /// Returns the number of points.
     pub(super) fn len(&self) -> usize {
-        self.halves.len()
+        self.half_norms.len()
     }
 
-    /// Returns the number of dimensions.
     pub(super) fn dim(&self) -> usize {
         self.dim
     }
@@ -117,22 +114,22 @@ impl<'a> Points<'a> {
     }
 
     /// Returns half the squared length of a row.
-    pub(super) fn half(&self, index: usize) -> f32 {
-        self.halves[index]
+    pub(super) fn half_norm(&self, index: usize) -> f32 {
+        self.half_norms[index]
     }
 
     /// Returns half the squared length of every row.
-    pub(super) fn halves(&self) -> &[f32] {
-        &self.halves
+    pub(super) fn half_norms(&self) -> &[f32] {
+        &self.half_norms
     }
 
-    /// Returns the key of two points, by differences: exact where rows are equal or nearly so.
+    /// Returns the key of two points by differences: exact for equal rows.
     #[inline(always)]
     pub(super) fn key(&self, a: usize, b: usize) -> f32 {
         half_squared_distance(self.row(a), self.row(b))
     }
 
-    /// Returns the distance under the metric that a key stands for.
+    /// Returns the distance of a key under the metric.
     pub(super) fn distance(&self, key: f32) -> f32 {
         match self.metric {
             Metric::Cosine => key,
@@ -145,7 +142,7 @@ fn squared_length(row: &[f32]) -> f64 {
     row.iter().map(|&value| f64::from(value) * f64::from(value)).sum()
 }
 
-/// Rows of unit length, borrowed if they are so already.
+/// Returns the rows scaled to unit length, borrowed if they are already.
 fn unit_rows(vectors: &[f32], dim: usize, threads: usize) -> (Cow<'_, [f32]>, usize) {
     let n = vectors.len() / dim;
     let found = parallel::shares(n, threads, |share| {
@@ -175,13 +172,13 @@ fn unit_rows(vectors: &[f32], dim: usize, threads: usize) -> (Cow<'_, [f32]>, us
     (Cow::Owned(values), wide)
 }
 
-/// The vectors, multiplied by a number where their squares would leave the range of floats; and that number.
-fn moderate(vectors: &[f32]) -> (Cow<'_, [f32]>, f32) {
+/// Returns the vectors rescaled if their squares would leave the range of f32, and the factor.
+fn rescale(vectors: &[f32]) -> (Cow<'_, [f32]>, f32) {
     let largest = vectors.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
     if largest == 0.0 || MAGNITUDES.contains(&largest) {
         return (Cow::Borrowed(vectors), 1.0);
     }
-    // In two steps: the inverse of the smallest floats is not a float.
+    // Computed in f64, since the inverse of the smallest f32 is not an f32.
     let scale = (1.0 / f64::from(largest)).min(f64::from(f32::MAX)) as f32;
     (Cow::Owned(vectors.iter().map(|value| value * scale).collect()), scale)
 }

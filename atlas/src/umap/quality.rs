@@ -1,18 +1,18 @@
-//! How well a plot keeps what the vectors say.
+//! Quality measures of a projection.
 
 use std::ops::Range;
 
 use super::points::Points;
 use super::{Neighbors, Options, UmapError, neighbors, parallel};
 
-/// Trustworthiness looks at no more points than this, spread evenly; each is compared with all others.
+/// Maximum points for trustworthiness, sampled evenly; each is compared with all others.
 const SAMPLE_MAX: usize = 10_000;
 const BLOCK: usize = 256;
 
-/// Returns the trustworthiness (Venna and Kaski 2001) of a plane for the `k` nearest neighbours: 1 where every neighbour
-/// in the plane is one among the vectors, about 0.5 for chance; `sklearn.manifold.trustworthiness`. Exact up to 10,000
-/// points, above it is estimated from 10,000 of them. `k` is lowered to what the number of points allows, and fewer
-/// than 3 points are fully trustworthy.
+/// Returns the trustworthiness (Venna and Kaski 2001) of a plane for the `k` nearest neighbours: 1 if all neighbours
+/// in the plane are neighbours among the vectors, about 0.5 at random; `sklearn.manifold.trustworthiness`. Exact up to
+/// 10,000 points, estimated from 10,000 above. `k` is clamped to what the number of points allows, and fewer than 3
+/// points have 1.
 ///
 /// # Errors
 /// As [`neighbors`].
@@ -44,7 +44,7 @@ pub fn trustworthiness(
     Ok(1.0 - penalty * 2.0 / (k * (2.0 * n - 3.0 * k - 1.0)))
 }
 
-/// By how much the ranks, among the vectors, of neighbours in the plane exceed `k`, over a block of points.
+/// Sums the excess of ranks over `k`, among the vectors, of neighbours in the plane, over a block of points.
 fn penalty(points: &Points<'_>, block: &[usize], near: &Neighbors, k: usize) -> u64 {
     let (n, dim) = (points.len(), points.dim());
     let own: Vec<f32> = block.iter().flat_map(|&point| points.row(point).iter().copied()).collect();
@@ -56,7 +56,7 @@ fn penalty(points: &Points<'_>, block: &[usize], near: &Neighbors, k: usize) -> 
         kernels::dot_products(products, &own, points.rows(others.clone()), dim);
         for (row, products) in products.chunks_exact(others.len()).enumerate() {
             for (other, product) in others.clone().zip(products) {
-                keys[row * n + other] = points.half(block[row]) + points.half(other) - product;
+                keys[row * n + other] = points.half_norm(block[row]) + points.half_norm(other) - product;
             }
         }
     }
@@ -65,7 +65,7 @@ fn penalty(points: &Points<'_>, block: &[usize], near: &Neighbors, k: usize) -> 
         for &neighbor in &near.ids[point * near.k + 1..][..k] {
             let own = keys[neighbor as usize];
             let nearer = keys.iter().filter(|&&key| key < own).count();
-            // The point itself is nearer than all others, or equal to some and then not counted by `<`.
+            // The point itself is nearest, or ties and is then not counted by `<`.
             let nearer = nearer - usize::from(keys[point] < own);
             penalty += (nearer + 1).saturating_sub(k) as u64;
         }
@@ -80,16 +80,16 @@ pub fn in_plane(plane: &[[f32; 2]], k: usize, options: &Options) -> Result<Neigh
 }
 
 /// Returns the share of points whose label is the most frequent among their `k` nearest neighbours, the point itself
-/// left out. No points: 0.
+/// excluded; 0 without points.
 #[cfg(test)]
 pub fn label_accuracy(neighbors: &Neighbors, labels: &[u32], k: usize) -> f64 {
     let hits = label_hits(neighbors, labels, k).into_iter().map(f64::from).sum::<f64>();
     hits / labels.len().max(1) as f64
 }
 
-/// Returns for every point 1 if its label is the most frequent among its `k` nearest neighbours, 0 if another one is. Of
-/// labels that are equally frequent each counts its share, which is what guessing among them would give: a rule that
-/// preferred one, the nearest or the first, would flatter or wrong a model whose neighbours are at odds.
+/// Returns 1 for every point whose label is the most frequent among its `k` nearest neighbours, else 0. Ties count in
+/// equal shares, the expectation of guessing: preferring one, such as the nearest, would bias the comparison of
+/// models.
 pub fn label_hits(neighbors: &Neighbors, labels: &[u32], k: usize) -> Vec<f32> {
     let hit = |point: usize| {
         let row = &neighbors.ids[point * neighbors.k..(point + 1) * neighbors.k];

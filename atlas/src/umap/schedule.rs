@@ -1,45 +1,45 @@
-//! Which edges are due when, and in which order points are moved.
+//! When each edge is due, and the order in which points are moved.
 
 use std::ops::Range;
 
 use super::force::LANES;
 use super::fuzzy::Graph;
 
-/// One edge of the point that is moved.
+/// An edge of a point.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Edge {
-    /// The place of the other end.
+    /// Schedule position of the other end.
     pub(super) other: u32,
-    /// How often it is due: the share of epochs, in units of 2^-32.
+    /// Share of epochs in which it is due, in units of 2^-32.
     share: u32,
 }
 
-/// So that a share of nearly 1 is due in every epoch but the first, as one of exactly 1 would be.
+/// Makes a share of nearly 1 due in every epoch but the first, like exactly 1.
 const SLACK: u32 = 1 << 16;
 
 impl Edge {
-    /// An edge of full strength is due in every epoch but the first, a weaker one in proportion: whenever its shares,
-    /// added up, pass a whole number.
+    /// An edge of full strength is due in every epoch but the first, a weaker one in proportion: whenever the
+    /// accumulated shares pass an integer.
     #[inline(always)]
     pub(super) fn is_due(self, epoch: u32) -> bool {
         epoch > 0 && self.share.wrapping_mul(epoch).wrapping_add(SLACK) < self.share
     }
 }
 
-/// The edges, in the order in which points are moved. Points that have about as much to do are moved side by side.
+/// The edges by schedule position. Points with similar numbers of edges are moved together.
 pub(super) struct Schedule {
-    /// The point at each place.
+    /// The point at each position.
     pub(super) order: Vec<u32>,
-    /// The places of each group, in a row.
+    /// The positions of each group.
     pub(super) groups: Vec<Range<usize>>,
-    /// The most edges that a point has, and one.
+    /// Maximum edges of a point, plus one.
     pub(super) longest: usize,
     offsets: Vec<usize>,
     edges: Vec<Edge>,
 }
 
 impl Schedule {
-    /// Sorts the points by what they have to do, and deals them out to so many groups, a vector at a time.
+    /// Sorts the points by work and distributes them to groups, a vector at a time.
     pub(super) fn new(graph: &Graph, groups: usize) -> Self {
         let n = graph.len();
         let strongest = f64::from(graph.strongest());
@@ -59,7 +59,7 @@ impl Schedule {
         for &point in &order {
             edges.extend(graph.row(point as usize).map(|(other, weight)| Edge {
                 other: place[other],
-                // A cast of what is too large gives the largest number.
+                // The cast saturates.
                 share: (f64::from(weight) / strongest * 2f64.powi(32)) as u32,
             }));
             offsets.push(edges.len());
@@ -68,7 +68,7 @@ impl Schedule {
         Self { order, groups: ranges, longest, offsets, edges }
     }
 
-    /// Returns the edges of the point at a place.
+    /// Returns the edges of the point at a position.
     #[inline(always)]
     pub(super) fn edges(&self, place: usize) -> &[Edge] {
         &self.edges[self.offsets[place]..self.offsets[place + 1]]
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn edges_come_up_in_proportion_to_their_weight() {
+    fn edges_are_due_in_proportion_to_their_weight() {
         for (share, times) in [(1.0, 499), (0.5, 249), (0.002, 0), (0.1, 49)] {
             let edge = Edge { other: 0, share: (share * 2f64.powi(32)) as u32 };
             assert_eq!((0..500).filter(|&epoch| edge.is_due(epoch)).count(), times, "{share}");
@@ -88,8 +88,8 @@ mod tests {
     }
 
     #[test]
-    fn every_point_has_one_place_and_keeps_its_edges() {
-        // A star of 40 points: the middle has most to do.
+    fn the_schedule_is_a_permutation_and_keeps_edges() {
+        // A star of 40 points: the centre has the most edges.
         let n = 41;
         let mut graph = Graph { offsets: vec![0], columns: Vec::new(), weights: Vec::new() };
         for point in 0..n {

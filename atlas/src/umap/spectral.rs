@@ -6,11 +6,11 @@ use super::points::dot;
 use super::tridiagonal;
 use crate::rng::Rng;
 
-/// Steps of the iteration. More bring the vectors closer to the true ones; for a start they need not be exact.
+/// Maximum Lanczos steps. An initial layout needs no exact vectors.
 const STEPS_MAX: usize = 100;
-/// The image is this small when the space is exhausted.
+/// Norm below which the Krylov space is exhausted.
 const NOTHING: f32 = 1e-6;
-/// Below so many points the vectors are handled by one thread.
+/// Minimum points for several threads.
 const SHARED_POINTS_MIN: usize = 20_000;
 
 /// Returns both vectors, of unit length. The graph must be connected and have at least 3 points.
@@ -24,7 +24,7 @@ pub(super) fn eigenvectors(
     let threads = if n < SHARED_POINTS_MIN { 1 } else { threads };
     let degree: Vec<f32> = (0..n).map(|point| graph.row(point).map(|edge| edge.1).sum::<f32>()).collect();
     let scale: Vec<f32> = degree.iter().map(|degree| 1.0 / degree.max(f32::MIN_POSITIVE).sqrt()).collect();
-    // The first eigenvector is known (the square roots of the degrees): it is projected out, not searched for.
+    // The first eigenvector is known (the square roots of the degrees) and projected out.
     let mut trivial: Vec<f32> = degree.iter().map(|degree| degree.sqrt()).collect();
     normalize(&mut trivial);
     let mut basis = vec![trivial];
@@ -62,14 +62,14 @@ pub(super) fn eigenvectors(
     })
 }
 
-/// Pieces of long sums: short enough for 32-bit floats, and the same on any number of threads.
+/// Length of partial sums: short enough for f32, and independent of the number of threads.
 const PIECE: usize = 4096;
 
 fn long_dot(a: &[f32], b: &[f32]) -> f64 {
     a.chunks(PIECE).zip(b.chunks(PIECE)).map(|(a, b)| f64::from(dot(a, b))).sum()
 }
 
-/// Takes away what lies along the vectors of an orthonormal basis: twice, since once leaves rounding behind.
+/// Orthogonalises against an orthonormal basis, twice because of rounding.
 fn orthogonalize(vector: &mut [f32], basis: &[Vec<f32>], threads: usize) {
     for _ in 0..2 {
         let along = parallel::shares(basis.len(), threads, |share| {
@@ -87,7 +87,7 @@ fn orthogonalize(vector: &mut [f32], basis: &[Vec<f32>], threads: usize) {
     }
 }
 
-/// Scales to unit length and returns the length that it had.
+/// Normalises to unit length and returns the previous length.
 fn normalize(vector: &mut [f32]) -> f32 {
     let length = long_dot(vector, vector).sqrt() as f32;
     if length > 0.0 {

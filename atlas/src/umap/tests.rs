@@ -1,15 +1,15 @@
-//! What a projection must hold to, whatever the vectors.
+//! Properties of projections of arbitrary vectors.
 
 use super::fuzzy;
 use super::{Metric, Neighbors, Options, UmapError, descent, exact, fit, neighbors, points::Points, quality};
 use crate::rng::Rng;
 
-/// Options for tests: short, on two threads.
+/// Options for tests: few epochs, two threads.
 fn options() -> Options {
     Options { neighbors: 10, epochs: Some(60), threads: 2, metric: Metric::Euclidean, ..Options::default() }
 }
 
-/// Blobs of points around far-away centres, and which blob each point is of.
+/// Separated clusters of points, and the cluster of each point.
 fn blobs(count: usize, each: usize, dim: usize) -> (Vec<f32>, Vec<u32>) {
     let mut rng = Rng::new(7, 7);
     let centres: Vec<f32> = (0..count * dim).map(|_| 4.0 * rng.normal()).collect();
@@ -34,7 +34,7 @@ fn assert_finite(places: &[[f32; 2]], count: usize) {
 }
 
 #[test]
-fn separate_blobs_stay_separate() {
+fn separate_clusters_stay_separate() {
     let (vectors, labels) = blobs(5, 60, 16);
     for metric in [Metric::Euclidean, Metric::Cosine] {
         let options = Options { metric, ..options() };
@@ -48,7 +48,7 @@ fn separate_blobs_stay_separate() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_picture_on_any_number_of_threads() {
+fn the_layout_is_identical_for_any_number_of_threads() {
     let (vectors, _) = blobs(3, 400, 8);
     let short = Options { epochs: Some(8), ..options() };
     let one = project(&vectors, 8, &Options { threads: 1, ..short.clone() });
@@ -59,7 +59,7 @@ fn the_same_seed_gives_the_same_picture_on_any_number_of_threads() {
 }
 
 #[test]
-fn exact_neighbors_are_those_of_all_distances() {
+fn exact_neighbors_match_brute_force() {
     let (vectors, _) = blobs(4, 150, 5);
     let found = find(&vectors, 5, 8, &options());
     for point in [0, 17, 599] {
@@ -76,7 +76,7 @@ fn exact_neighbors_are_those_of_all_distances() {
 }
 
 #[test]
-fn descent_finds_nearly_all_neighbors_whatever_the_threads() {
+fn nn_descent_finds_nearly_all_neighbors_for_any_threads() {
     let (vectors, _) = blobs(10, 150, 12);
     let points = Points::new(&vectors, 12, Metric::Euclidean, 2).unwrap();
     let truth = exact::search(&points, 9, 2, &mut |_| {});
@@ -92,7 +92,7 @@ fn descent_finds_nearly_all_neighbors_whatever_the_threads() {
 }
 
 #[test]
-fn turning_the_space_keeps_the_neighbors() {
+fn rotation_keeps_the_neighbors() {
     let (vectors, _) = blobs(3, 80, 4);
     let (sine, cosine) = 0.7f32.sin_cos();
     let turned: Vec<f32> = vectors
@@ -135,7 +135,7 @@ fn few_points_are_all_neighbors() {
 }
 
 #[test]
-fn equal_and_zero_vectors_are_no_trouble() {
+fn equal_and_zero_vectors_are_supported() {
     for metric in [Metric::Euclidean, Metric::Cosine] {
         let options = Options { metric, ..options() };
         for value in [0.0, 0.5] {
@@ -154,7 +154,7 @@ fn equal_and_zero_vectors_are_no_trouble() {
 }
 
 #[test]
-fn far_apart_pieces_are_laid_out_side_by_side() {
+fn distant_components_are_laid_out_apart() {
     let (mut vectors, mut labels) = blobs(2, 60, 4);
     vectors.iter_mut().enumerate().for_each(|(index, value)| *value += if index / 4 % 2 == 0 { 1e4 } else { 0.0 });
     vectors.extend((0..6 * 4).map(|index| -5e4 + index as f32));
@@ -166,8 +166,8 @@ fn far_apart_pieces_are_laid_out_side_by_side() {
 }
 
 #[test]
-fn a_graph_in_many_pieces_starts_from_principal_components() {
-    // Pairs far from all others, with one other as neighbour.
+fn many_components_are_initialised_by_principal_components() {
+    // Isolated pairs.
     let pairs: Vec<f32> = (0..80).map(|point| (point / 2 * 100 + point % 2) as f32).collect();
     let places = project(&pairs, 1, &Options { neighbors: 2, ..options() });
     assert_finite(&places, 80);
@@ -189,7 +189,7 @@ fn huge_and_tiny_numbers_are_scaled() {
 }
 
 #[test]
-fn what_cannot_be_projected_is_refused() {
+fn invalid_input_is_refused() {
     let refused = |vectors: &[f32], dim, options: &Options| fit(vectors, dim, options, &mut |_, _| {}).unwrap_err();
     assert_eq!(refused(&[], 3, &options()), UmapError::Empty);
     assert_eq!(refused(&[1.0, 2.0, 3.0], 2, &options()), UmapError::Ragged { values: 3, dim: 2 });
@@ -201,7 +201,7 @@ fn what_cannot_be_projected_is_refused() {
 }
 
 #[test]
-fn trustworthiness_is_one_for_the_same_plane_and_low_for_chance() {
+fn trustworthiness_is_one_for_identity_and_low_for_random() {
     let mut rng = Rng::new(3, 3);
     let plane: Vec<[f32; 2]> = (0..200).map(|_| [rng.normal(), rng.normal()]).collect();
     let other: Vec<[f32; 2]> = (0..200).map(|_| [rng.normal(), rng.normal()]).collect();
@@ -211,7 +211,7 @@ fn trustworthiness_is_one_for_the_same_plane_and_low_for_chance() {
 }
 
 #[test]
-fn labels_are_voted_on() {
+fn label_hits_split_ties() {
     let found = Neighbors { k: 4, ids: vec![0, 1, 2, 3, 1, 0, 2, 3, 2, 3, 0, 1, 3, 2, 0, 1], distances: vec![0.0; 16] };
     // Point 0 sees 0 1 1; point 1 sees 0 1 1 (from 0, 2, 3); points 2 and 3 see 1 0 0.
     assert_eq!(quality::label_hits(&found, &[0, 0, 1, 1], 3), [0.0; 4]);
@@ -221,7 +221,7 @@ fn labels_are_voted_on() {
 }
 
 #[test]
-fn progress_only_grows_and_ends_at_one() {
+fn progress_increases_to_one() {
     let (vectors, _) = blobs(2, 60, 4);
     let mut seen: Vec<(super::Stage, f64)> = Vec::new();
     fit(&vectors, 4, &options(), &mut |stage, done| seen.push((stage, done))).unwrap();

@@ -1,10 +1,9 @@
-//! The two largest eigenvalues' vectors of a symmetric tridiagonal matrix: what Lanczos iteration leaves to be solved.
+//! Eigenvectors for the two largest eigenvalues of a symmetric tridiagonal matrix, as produced by Lanczos iteration.
 
 const BISECTIONS: usize = 100;
 const INVERSE_STEPS: usize = 4;
 
-/// The eigenvectors of a symmetric tridiagonal matrix for its two largest eigenvalues: bisection on the Sturm count,
-/// then inverse iteration.
+/// Returns the eigenvectors for the two largest eigenvalues: bisection on the Sturm count, then inverse iteration.
 pub(super) fn top_two(diagonal: &[f64], off_diagonal: &[f64]) -> [Vec<f64>; 2] {
     let m = diagonal.len();
     let first = inverse_iteration(diagonal, off_diagonal, eigenvalue(diagonal, off_diagonal, 0), &[]);
@@ -15,7 +14,7 @@ pub(super) fn top_two(diagonal: &[f64], off_diagonal: &[f64]) -> [Vec<f64>; 2] {
     [first, second]
 }
 
-/// The `rank`-th largest eigenvalue (0 the largest).
+/// Returns the `rank`-th largest eigenvalue (0 the largest).
 fn eigenvalue(diagonal: &[f64], off_diagonal: &[f64], rank: usize) -> f64 {
     let bound =
         diagonal.iter().map(|d| d.abs()).fold(0.0, f64::max) + 2.0 * off_diagonal.iter().copied().fold(0.0, f64::max);
@@ -41,7 +40,7 @@ fn count_above(diagonal: &[f64], off_diagonal: &[f64], shift: f64) -> usize {
     above
 }
 
-/// Solves `(T - λ) v = v` a few times from a fixed start, keeping clear of `other`.
+/// Solves `(T - λ) v = v` repeatedly from a fixed start, orthogonal to `other`.
 fn inverse_iteration(diagonal: &[f64], off_diagonal: &[f64], value: f64, other: &[f64]) -> Vec<f64> {
     let m = diagonal.len();
     let mut vector: Vec<f64> = (0..m).map(|index| 1.0 + 0.1 * (index as f64).sin()).collect();
@@ -58,7 +57,7 @@ fn inverse_iteration(diagonal: &[f64], off_diagonal: &[f64], value: f64, other: 
     vector
 }
 
-/// Gaussian elimination with partial pivoting of `(T - shift) x = right`.
+/// Solves `(T - shift) x = right` by Gaussian elimination with partial pivoting.
 fn solve_tridiagonal(diagonal: &[f64], off_diagonal: &[f64], shift: f64, right: &[f64]) -> Vec<f64> {
     let m = diagonal.len();
     // Each row holds the pivot column and the two after it.
@@ -89,7 +88,7 @@ mod tests {
     use super::top_two;
 
     #[test]
-    fn the_path_graph_has_its_known_eigenvectors() {
+    fn eigenvectors_of_a_path_graph_match_the_closed_form() {
         // 0 on the diagonal, 1 beside it: eigenvalue 2·cos(π·j/(m+1)), vector sin(π·j·i/(m+1)).
         let m = 9;
         let found = top_two(&vec![0.0; m], &vec![1.0; m - 1]);
@@ -102,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_number_is_its_own_vector() {
+    fn a_1x1_matrix_has_a_unit_eigenvector() {
         let [first, second] = top_two(&[0.5], &[]);
         assert_eq!((first[0].abs(), second[0]), (1.0, 0.0));
     }

@@ -1,40 +1,39 @@
-//! Where the names of labels stand on a panel: on the thickest spot of their points, and never on top of each other.
+//! Places label names on a panel: at the densest spot of their points, without overlaps.
 
-use super::draw::{Anchor, Lettering, Rect, fit, width};
+use super::draw::{Anchor, Rect, TextStyle, fit, width};
 use super::font::Weight;
 
-/// More names than this are a mess; the legend has them.
+/// Maximum names on a panel; the legend has all.
 const NAMES_MAX: usize = 40;
-/// A label has a spot where at least this share of the points around are its own. Labels that are mixed everywhere have
-/// none: a name would say what is not so.
+/// Minimum share of a label's points around its densest spot. Labels that are mixed everywhere get no name, which
+/// would mislead.
 const LEAD: f32 = 0.3;
-/// Cells of the grid that finds the thickest spot, along each side.
+/// Grid cells per side for finding the densest spot.
 const CELLS: usize = 24;
-/// The longest that a name may be.
+/// Maximum width of a name.
 const WIDTH_MAX: f32 = 150.0;
 
-/// A name and where it stands.
+/// A placed name.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Name {
     /// Middle of the baseline.
     pub(crate) at: (f32, f32),
-    /// The name, shortened.
+    /// The name, possibly truncated.
     pub(crate) text: String,
     size: f32,
 }
 
 impl Name {
-    /// Returns how it is set.
-    pub(crate) fn style(&self) -> Lettering<'static> {
-        lettering(self.size)
+    pub(crate) fn style(&self) -> TextStyle<'static> {
+        text_style(self.size)
     }
 }
 
-fn lettering(size: f32) -> Lettering<'static> {
-    Lettering { size, weight: Weight::Bold, colour: "#1a1a1a", anchor: Anchor::Middle, halo: Some("#ffffff") }
+fn text_style(size: f32) -> TextStyle<'static> {
+    TextStyle { size, weight: Weight::Bold, colour: "#1a1a1a", anchor: Anchor::Middle, halo: Some("#ffffff") }
 }
 
-/// Finds a place for each name, the first ones first; a name that has no room near its points is left out.
+/// Places names in order of priority; a name without space near its points is omitted.
 pub(crate) fn place(names: &[String], codes: &[u32], places: &[(f32, f32)], frame: Rect) -> Vec<Name> {
     if names.len() > NAMES_MAX || names.len() < 2 {
         return Vec::new();
@@ -43,10 +42,10 @@ pub(crate) fn place(names: &[String], codes: &[u32], places: &[(f32, f32)], fram
     let mut placed = Vec::new();
     for (name, spot) in names.iter().zip(leading_spots(names.len(), codes, places, frame)) {
         let Some(spot) = spot else { continue };
-        // An emoji alone is a picture, and may be larger than a word.
+        // A single emoji may be larger than a word.
         let size = if name.chars().count() <= 2 { 19.0 } else { 13.0 };
-        let text = fit(name, lettering(size), WIDTH_MAX);
-        let wide = width(&text, lettering(size)) + 6.0;
+        let text = fit(name, text_style(size), WIDTH_MAX);
+        let wide = width(&text, text_style(size)) + 6.0;
         let tall = size * 1.3;
         let boxes = offsets().map(|(dx, dy)| Rect {
             left: spot.0 - wide / 2.0 + dx * wide * 0.6,
@@ -55,7 +54,7 @@ pub(crate) fn place(names: &[String], codes: &[u32], places: &[(f32, f32)], fram
             height: tall,
         });
         let free =
-            boxes.into_iter().find(|place| inside(place, &frame) && !taken.iter().any(|other| meet(place, other)));
+            boxes.into_iter().find(|place| inside(place, &frame) && !taken.iter().any(|other| overlap(place, other)));
         if let Some(place) = free {
             placed.push(Name { at: (place.left + wide / 2.0, place.top + tall * 0.5 + size * 0.36), text, size });
             taken.push(place);
@@ -64,8 +63,8 @@ pub(crate) fn place(names: &[String], codes: &[u32], places: &[(f32, f32)], fram
     placed
 }
 
-/// Returns for each label the middle of its thickest spot, in the coordinates of the points.
-pub(crate) fn spots(labels: usize, codes: &[u32], points: &[[f32; 2]]) -> Vec<Option<[f32; 2]>> {
+/// Returns the centre of each label's densest spot, in data coordinates.
+pub(crate) fn densest_spots(labels: usize, codes: &[u32], points: &[[f32; 2]]) -> Vec<Option<[f32; 2]>> {
     let mut bounds = [[f32::INFINITY, f32::NEG_INFINITY]; 2];
     for point in points {
         for (bound, x) in bounds.iter_mut().zip(point) {
@@ -78,7 +77,7 @@ pub(crate) fn spots(labels: usize, codes: &[u32], points: &[[f32; 2]]) -> Vec<Op
     leading_spots(labels, codes, &places, frame).into_iter().map(|spot| spot.map(|(x, y)| [x, y])).collect()
 }
 
-/// Finds the thickest spot of each label, if the label leads there.
+/// Finds the densest spot of each label, if the label dominates there.
 fn leading_spots(labels: usize, codes: &[u32], places: &[(f32, f32)], frame: Rect) -> Vec<Option<(f32, f32)>> {
     let mut of_label: Vec<Vec<(f32, f32)>> = vec![Vec::new(); labels];
     let mut all = vec![0u32; CELLS * CELLS];
@@ -86,7 +85,7 @@ fn leading_spots(labels: usize, codes: &[u32], places: &[(f32, f32)], frame: Rec
         of_label[*code as usize].push(*place);
         all[cell_of(place, frame)] += 1;
     }
-    of_label.iter().map(|points| thickest(points, frame, &all)).collect()
+    of_label.iter().map(|points| densest(points, frame, &all)).collect()
 }
 
 fn cell_of(point: &(f32, f32), frame: Rect) -> usize {
@@ -94,20 +93,20 @@ fn cell_of(point: &(f32, f32), frame: Rect) -> usize {
     cell(point.1, frame.top, frame.height) * CELLS + cell(point.0, frame.left, frame.width)
 }
 
-/// Adds up a cell and those around it.
-fn around(counts: &[u32], index: usize) -> u32 {
+/// Sums a cell and its neighbours.
+fn neighbourhood_sum(counts: &[u32], index: usize) -> u32 {
     let (row, column) = (index / CELLS, index % CELLS);
     let columns = column.saturating_sub(1)..=(column + 1).min(CELLS - 1);
     let rows = row.saturating_sub(1)..=(row + 1).min(CELLS - 1);
     rows.map(|row| columns.clone().map(|column| counts[row * CELLS + column]).sum::<u32>()).sum()
 }
 
-/// Returns the middle of the points in and around the fullest cell. `all` counts the points of every label.
-fn thickest(points: &[(f32, f32)], frame: Rect, all: &[u32]) -> Option<(f32, f32)> {
+/// Returns the mean of the points in and around the fullest cell. `all` counts the points of every label.
+fn densest(points: &[(f32, f32)], frame: Rect, all: &[u32]) -> Option<(f32, f32)> {
     let mut counts = vec![0u32; CELLS * CELLS];
     points.iter().for_each(|point| counts[cell_of(point, frame)] += 1);
-    // With its neighbours, so that a cluster that lies across four cells wins over a clot in one.
-    let weight = |index: usize| around(&counts, index) + counts[index];
+    // Includes neighbours, so that a cluster across four cells beats a clump in one.
+    let weight = |index: usize| neighbourhood_sum(&counts, index) + counts[index];
     let best = (0..CELLS * CELLS).max_by_key(|index| (weight(*index), std::cmp::Reverse(*index)))?;
     let near: Vec<&(f32, f32)> = points
         .iter()
@@ -117,14 +116,14 @@ fn thickest(points: &[(f32, f32)], frame: Rect, all: &[u32]) -> Option<(f32, f32
         })
         .collect();
     let count = near.len() as f32;
-    let leads = count >= LEAD * around(all, best) as f32;
+    let leads = count >= LEAD * neighbourhood_sum(all, best) as f32;
     (!near.is_empty() && leads).then(|| {
         let (x, y) = near.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0, y + point.1));
         (x / count, y / count)
     })
 }
 
-/// Where to try: in place first, then around it, ever farther.
+/// The offsets to try: none, then increasing distances.
 fn offsets() -> [(f32, f32); 25] {
     let mut all = [(0.0, 0.0); 25];
     for ring in 0..3 {
@@ -144,7 +143,7 @@ fn inside(inner: &Rect, outer: &Rect) -> bool {
         && inner.top + inner.height <= outer.top + outer.height
 }
 
-fn meet(a: &Rect, b: &Rect) -> bool {
+fn overlap(a: &Rect, b: &Rect) -> bool {
     a.left < b.left + b.width && b.left < a.left + a.width && a.top < b.top + b.height && b.top < a.top + a.height
 }
 
@@ -155,7 +154,7 @@ mod tests {
     const FRAME: Rect = Rect { left: 0.0, top: 0.0, width: 400.0, height: 400.0 };
 
     #[test]
-    fn a_name_stands_on_its_points() {
+    fn a_name_is_placed_on_its_points() {
         let mut places: Vec<(f32, f32)> = (0..50).map(|i| (100.0 + (i % 7) as f32, 100.0 + (i / 7) as f32)).collect();
         places.extend((0..50).map(|i| (300.0 + (i % 7) as f32, 300.0 + (i / 7) as f32)));
         places.push((390.0, 10.0));
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_are_mixed_everywhere_have_no_place() {
+    fn labels_mixed_everywhere_get_no_name() {
         let places: Vec<(f32, f32)> =
             (0..4_000).map(|row| ((row * 37 % 401) as f32, (row * 101 % 397) as f32)).collect();
         let codes: Vec<u32> = (0..4_000).map(|row| row / 2 % 20).collect();
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn names_do_not_cover_each_other() {
+    fn names_do_not_overlap() {
         let places: Vec<(f32, f32)> = (0..30).map(|row| (100.0 + (row % 6) as f32 * 40.0, 200.0)).collect();
         let codes: Vec<u32> = (0..30).map(|row| row % 6).collect();
         let names: Vec<String> = (0..6).map(|name| format!("label {name}")).collect();

@@ -1,27 +1,27 @@
-//! Where gradient descent starts: low eigenvectors of the graph, each connected component for itself, placed by the
-//! principal components of the vectors; those alone where the graph is in too many pieces.
+//! The initial layout: a spectral embedding of each connected component, placed by the principal components of the
+//! vectors; only the latter if there are too many components.
 
 use super::fuzzy::Graph;
 use super::points::{Points, dot};
 use super::{Options, parallel, spectral};
 use crate::rng::Rng;
 
-/// The plane that points start in, each side.
+/// Side of the initial square.
 const EXTENT: f32 = 10.0;
-/// So that points in the same place come apart.
+/// Separates coincident points.
 const NOISE: f32 = 1e-4;
 const STREAM: u64 = 2;
-/// Components smaller than this are scattered around their place.
+/// Smaller components are scattered around their centre.
 const SPECTRAL_POINTS_MIN: usize = 8;
-/// With more components, or fewer points than this for each, the principal components are the start.
+/// With more components, or fewer points in each, the principal components are used alone.
 const COMPONENTS_MAX: usize = 1_000;
 const POINTS_PER_COMPONENT_MIN: usize = 8;
 const PCA_ROWS_MAX: usize = 4_000;
-/// Rows that are summed up together.
+/// Rows summed together.
 const PCA_PIECE_ROWS: usize = 256;
 const PCA_STEPS: usize = 30;
 
-/// Returns the start of every point, in `0..=10` on both axes.
+/// Returns the initial position of every point, in `0..=10` on both axes.
 pub(super) fn positions(
     points: &Points<'_>,
     graph: &Graph,
@@ -35,7 +35,7 @@ pub(super) fn positions(
         let [x, y] = spectral::eigenvectors(graph, &mut rng, options.threads, progress);
         pairs(&x, &y)
     } else if (2..=COMPONENTS_MAX).contains(&count) && count * POINTS_PER_COMPONENT_MIN <= n {
-        each_component(points, graph, &component, count, options, &mut rng)
+        component_layouts(points, graph, &component, count, options, &mut rng)
     } else {
         principal_components(points, &mut rng, options.threads)
     };
@@ -48,7 +48,7 @@ fn pairs(x: &[f32], y: &[f32]) -> Vec<[f32; 2]> {
     x.iter().zip(y).map(|(&x, &y)| [x, y]).collect()
 }
 
-/// Maps each axis to `0..=EXTENT`; an axis on which all are equal goes to the middle.
+/// Maps each axis to `0..=EXTENT`; a constant axis goes to the middle.
 fn rescale(positions: &mut [[f32; 2]]) {
     for axis in 0..2 {
         let low = positions.iter().map(|place| place[axis]).fold(f32::INFINITY, f32::min);
@@ -60,7 +60,7 @@ fn rescale(positions: &mut [[f32; 2]]) {
     }
 }
 
-/// Returns the component of every point, numbered by their first points, and how many there are.
+/// Returns the component of every point, numbered by first point, and their number.
 fn components(graph: &Graph) -> (Vec<u32>, usize) {
     const UNSEEN: u32 = u32::MAX;
     let mut component = vec![UNSEEN; graph.len()];
@@ -85,8 +85,8 @@ fn components(graph: &Graph) -> (Vec<u32>, usize) {
     (component, count as usize)
 }
 
-/// Every component around its place, as large as half the way to the nearest other place.
-fn each_component(
+/// Lays out every component around its centre, half as large as the distance to the nearest other centre.
+fn component_layouts(
     points: &Points<'_>,
     graph: &Graph,
     component: &[u32],
@@ -102,7 +102,7 @@ fn each_component(
     rescale(&mut start);
     let places: Vec<[f32; 2]> = members.iter().map(|members| middle(&start, members)).collect();
     for (index, members) in members.iter().enumerate() {
-        let room = room(&places, index);
+        let half_gap = half_gap(&places, index);
         let shape = if members.len() < SPECTRAL_POINTS_MIN {
             members.iter().map(|_| [2.0 * rng.uniform() - 1.0, 2.0 * rng.uniform() - 1.0]).collect()
         } else {
@@ -111,7 +111,7 @@ fn each_component(
         };
         let largest = shape.iter().flatten().fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
         for (&member, offset) in members.iter().zip(shape) {
-            start[member as usize] = [0, 1].map(|axis| places[index][axis] + room * offset[axis] / largest);
+            start[member as usize] = [0, 1].map(|axis| places[index][axis] + half_gap * offset[axis] / largest);
         }
     }
     start
@@ -124,15 +124,15 @@ fn middle(positions: &[[f32; 2]], members: &[u32]) -> [f32; 2] {
     })
 }
 
-/// Half the distance from one place to the nearest other that is not in the same spot.
-fn room(places: &[[f32; 2]], index: usize) -> f32 {
+/// Returns half the distance to the nearest other distinct centre.
+fn half_gap(places: &[[f32; 2]], index: usize) -> f32 {
     let own = places[index];
     let distances = places.iter().map(|place| ((place[0] - own[0]).powi(2) + (place[1] - own[1]).powi(2)).sqrt());
     let nearest = distances.filter(|&distance| distance > 0.0).fold(f32::INFINITY, f32::min);
     if nearest.is_finite() { nearest / 2.0 } else { EXTENT / 2.0 }
 }
 
-/// The graph among the members, ascending, of one component: no edge leaves it.
+/// Returns the graph among the ascending members of one component.
 fn subgraph(graph: &Graph, members: &[u32]) -> Graph {
     let mut part = Graph { offsets: vec![0], columns: Vec::new(), weights: Vec::new() };
     for &member in members {
@@ -146,7 +146,7 @@ fn subgraph(graph: &Graph, members: &[u32]) -> Graph {
     part
 }
 
-/// Scores on the first two principal components, found by orthogonal iteration on a sample of rows.
+/// Returns the scores on the first two principal components, by orthogonal iteration on a sample of rows.
 fn principal_components(points: &Points<'_>, rng: &mut Rng, threads: usize) -> Vec<[f32; 2]> {
     let (n, dim) = (points.len(), points.dim());
     let sample: Vec<usize> = (0..n).step_by(n.div_ceil(PCA_ROWS_MAX)).collect();
@@ -156,16 +156,17 @@ fn principal_components(points: &Points<'_>, rng: &mut Rng, threads: usize) -> V
     }
     let mut axes = [0, 1].map(|_| (0..dim).map(|_| rng.normal()).collect::<Vec<f32>>());
     for _ in 0..PCA_STEPS {
-        make_orthonormal(&mut axes);
-        axes = image(points, &sample, &mean, &axes, threads);
+        orthonormalize(&mut axes);
+        axes = covariance_times(points, &sample, &mean, &axes, threads);
     }
-    make_orthonormal(&mut axes);
+    orthonormalize(&mut axes);
     let arch = pulp::Arch::new();
     let scores = parallel::shares(n, threads, |share| {
         arch.dispatch(
             #[inline(always)]
             || {
-                // A loop, here and in `image`: what an adapter calls would be compiled apart, without wide instructions.
+                // A loop, here and in `covariance_times`: a closure in an iterator adapter would be compiled without
+                // wide instructions.
                 let mut scores = Vec::with_capacity(share.len());
                 for row in share {
                     let row = points.row(row);
@@ -179,11 +180,17 @@ fn principal_components(points: &Points<'_>, rng: &mut Rng, threads: usize) -> V
 }
 
 /// Returns the covariance of a sample of rows times each of two vectors.
-fn image(points: &Points<'_>, sample: &[usize], mean: &[f32], axes: &[Vec<f32>; 2], threads: usize) -> [Vec<f32>; 2] {
+fn covariance_times(
+    points: &Points<'_>,
+    sample: &[usize],
+    mean: &[f32],
+    axes: &[Vec<f32>; 2],
+    threads: usize,
+) -> [Vec<f32>; 2] {
     let arch = pulp::Arch::new();
     let offsets = [0, 1].map(|axis| dot(mean, &axes[axis]));
     let pieces: Vec<&[usize]> = sample.chunks(PCA_PIECE_ROWS).collect();
-    // As many sums on any number of threads, so that they round alike.
+    // A fixed number of partial sums, so that rounding does not depend on the threads.
     let sums = parallel::shares(pieces.len(), threads, |share| {
         let sum_of = |piece: &[usize]| {
             let mut sums = [0, 1].map(|_| vec![0.0f32; points.dim()]);
@@ -214,16 +221,16 @@ fn image(points: &Points<'_>, sample: &[usize], mean: &[f32], axes: &[Vec<f32>; 
     total
 }
 
-/// Scales both to unit length, the second at right angles to the first. Vectors without any spread leave zeros.
-fn make_orthonormal(axes: &mut [Vec<f32>; 2]) {
+/// Orthonormalises both vectors; those without any extent stay zero.
+fn orthonormalize(axes: &mut [Vec<f32>; 2]) {
     let [first, second] = axes;
-    make_unit(first);
+    normalize(first);
     let along = dot(first, second);
     second.iter_mut().zip(&*first).for_each(|(value, unit)| *value -= along * unit);
-    make_unit(second);
+    normalize(second);
 }
 
-fn make_unit(axis: &mut [f32]) {
+fn normalize(axis: &mut [f32]) {
     let length = dot(axis, axis).sqrt();
     if length > 0.0 {
         axis.iter_mut().for_each(|value| *value /= length);
