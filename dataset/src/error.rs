@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::path::Path;
 
-use crate::storage::{Meaning, explain};
+use crate::store_failure::{Meaning, explain};
 use crate::vectors::VectorsError;
 
 /// A failure to read or write data. The message names the object, the row if known, and the remedy.

@@ -1,9 +1,11 @@
 //! Files at rest: corpora in, vector files out. Knows formats and storage; knows nothing of jobs, leases or models.
 
 pub mod corpus;
+mod environment;
 pub mod error;
 mod guarded;
 pub mod storage;
+mod store_failure;
 pub mod vectors;
 
 pub use corpus::{
@@ -12,11 +14,12 @@ pub use corpus::{
     encoding_name, expand, inspect, inspect_with_notices, kept_schema_of, read, read_with_fallback, records,
     slice_blake3,
 };
+pub use environment::set_environment;
 pub use error::{DatasetError, ErrorKind};
 pub use spec::{
     Compression, ExportFormat, Format, Keep, OutputDtype, Quote, ReadOptions, RejectReason, RowCounts, Source,
 };
-pub use storage::{NewObject, ObjectInfo, STORAGE_ID_KEY, Storage, StorageId, probe_folder, set_environment};
+pub use storage::{NewObject, ObjectInfo, STORAGE_ID_KEY, Storage, StorageId, probe_folder};
 pub use vectors::{
     ExportSummary, FileInfo, FileSummary, Manifest, ManifestFile, ManifestHole, ManifestSeal, ManifestSource,
     ManifestWriter, MergeOptions, MergeSummary, RowStatus, VectorChunk, VectorReader, VectorSet, VectorWriter,

@@ -81,7 +81,7 @@ pub(crate) fn run(ui: &Ui, args: &CertsArgs) -> anyhow::Result<Exit> {
         hosts.join(", "),
         workers.join(".pem, ")
     ))?;
-    ui.note("keep ca-key.pem away from the cluster: whoever has it can make workers");
+    ui.note("keep ca-key.pem away from the cluster: anyone who has it can add workers");
     Ok(Exit::Done)
 }
 

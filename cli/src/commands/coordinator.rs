@@ -40,7 +40,7 @@ pub(crate) struct CoordinatorArgs {
     /// or a web server (`https://host`). May be given several times. Without it only uploaded files are read.
     #[arg(long, value_name = "DIR|URL", value_delimiter = ',')]
     pub(crate) corpus_root: Vec<String>,
-    /// Serves Prometheus metrics at `http://ADDR/metrics`, and `/healthz` for probes, to whoever can reach this address.
+    /// Serves Prometheus metrics at `http://ADDR/metrics`, and `/healthz` for probes, to anyone who can reach this address.
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics: Option<SocketAddr>,
     #[command(flatten)]

@@ -66,8 +66,8 @@ async fn show_job(ui: &Ui, args: &StatusArgs, job: JobId) -> anyhow::Result<Exit
         }
     };
     print_job(ui, &JobReport::of(&status), args.json)?;
-    for worry in [cluster::obstacle(&status), cluster::missing(&status)].into_iter().flatten() {
-        ui.warn(worry);
+    for problem in [cluster::obstacle(&status), cluster::missing(&status)].into_iter().flatten() {
+        ui.warn(problem);
     }
     Ok(Exit::Done)
 }

@@ -14,7 +14,8 @@ use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt
 
 use crate::corpus::{Fingerprint, PlannedSource};
 use crate::error::{DatasetError, ErrorKind};
-use crate::storage::{Location, Storage, StoreFailure, bucket_store, parse_location, web_store};
+use crate::storage::{Location, Storage, bucket_store, parse_location, web_store};
+use crate::store_failure::StoreFailure;
 
 /// Attempts at reading a range, since connections may break in the middle of a body.
 const READ_ATTEMPTS_MAX: u32 = 3;

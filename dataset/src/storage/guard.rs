@@ -10,7 +10,7 @@ use object_store::ClientOptions;
 use object_store::client::{HttpClient, HttpConnector};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use super::environment::env_flag;
+use crate::environment::env_flag;
 use crate::error::DatasetError;
 
 /// Timeouts of a request for part of a web source.

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::environment::env_flag;
+use crate::environment::env_flag;
 use crate::error::DatasetError;
 
 /// A location by scheme.

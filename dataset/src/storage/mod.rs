@@ -1,8 +1,6 @@
 //! Objects in a folder or bucket, addressed by keys. Owns the rules about keys. Objects are written once and never
 //! changed; a write is invisible until complete, then durable.
 
-mod environment;
-mod failure;
 mod guard;
 mod identity;
 mod location;
@@ -24,8 +22,6 @@ use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 
 use crate::error::DatasetError;
 
-pub use environment::set_environment;
-pub(crate) use failure::{Meaning, StoreFailure, explain};
 pub(crate) use guard::check_host;
 pub use identity::{STORAGE_ID_KEY, StorageId};
 pub(crate) use location::{BucketPlace, Cloud, Location, parse_location};

@@ -15,9 +15,9 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::http::HttpBuilder;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
-use super::environment::{env_flag, settings, variable, variables};
 use super::guard::{GuardedConnector, check_host};
 use super::location::{BucketPlace, Cloud};
+use crate::environment::{env_flag, settings, variable, variables};
 use crate::error::DatasetError;
 
 /// Limits of retries: half the time after which a silent worker loses its lease.

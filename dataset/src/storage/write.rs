@@ -155,7 +155,10 @@ impl Storage {
             Ok(_) => Err(DatasetError::AlreadyExists { object: self.name(key) }),
             // A conflict without an object (two writers met), or an upload that is gone: temporary.
             Err(missing) if missing.kind() == ErrorKind::NotFound && (exists || is_missing(&error)) => {
-                Err(DatasetError::Io { object: self.name(key), source: Box::new(super::failure::explain(&error).1) })
+                Err(DatasetError::Io {
+                    object: self.name(key),
+                    source: Box::new(crate::store_failure::explain(&error).1),
+                })
             }
             Err(_) => Err(self.failed(key, error)),
         }

@@ -15,23 +15,23 @@ pub fn set_environment(variables: impl IntoIterator<Item = (String, String)>) {
     VARIABLES.get_or_init(|| variables.into_iter().collect());
 }
 
-pub(super) fn variables() -> &'static Variables {
+pub(crate) fn variables() -> &'static Variables {
     static NONE: Variables = BTreeMap::new();
     VARIABLES.get().unwrap_or(&NONE)
 }
 
 /// Returns a variable that is set.
-pub(super) fn variable(name: &str) -> Option<&'static str> {
+pub(crate) fn variable(name: &str) -> Option<&'static str> {
     variables().get(name).map(String::as_str)
 }
 
 /// Reads a switch.
-pub(super) fn env_flag(name: &str) -> bool {
+pub(crate) fn env_flag(name: &str) -> bool {
     variable(name).is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes"))
 }
 
 /// Lists the settings of a store among variables: those with its prefix whose name in lower case is a key of its.
-pub(super) fn settings<'v, K: FromStr>(
+pub(crate) fn settings<'v, K: FromStr>(
     variables: &'v Variables,
     prefix: &'v str,
 ) -> impl Iterator<Item = (K, &'v str)> {

@@ -3,7 +3,7 @@
 
 use std::sync::OnceLock;
 
-use super::environment::variables;
+use crate::environment::variables;
 
 /// An error of a store, safe for logs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
