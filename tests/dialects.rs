@@ -48,7 +48,10 @@ fn a_csv_from_a_spanish_spreadsheet_takes_the_two_options_that_are_named() {
     let expected = ["el año pasado", "mañana; o pasado", "¿qué niño?", "hola"];
     assert_eq!(texts(&found), expected.map(Some));
     assert!(found.iter().all(|row| row.embedding.is_some()));
-    // The directory knows how it was read, a merged file does not.
+    let manifest = std::fs::read(bench.path("out/manifest.json")).unwrap();
+    let info = &serde_json::from_slice::<serde_json::Value>(&manifest).unwrap()["info"];
+    assert_eq!((&info["delimiter"], &info["encoding"]), (&";".into(), &"windows-1252".into()));
+    // Of a merged file, `verify` has to be told how its corpus is read.
     bench.encaje(["verify", "out", "--corpus", "a.csv"]).expect_code(0);
     bench.run_ok("a.csv", "one.parquet", &options);
     let said = bench.encaje(["verify", "one.parquet", "--corpus", "a.csv"]);

@@ -187,7 +187,7 @@ async fn describe(
         None => FileInfo {
             job_id: job.to_string(),
             spec_digest: spec.digest(),
-            ..FileInfo::of(&spec.model, &spec.embed, None)
+            ..FileInfo::of(&spec.model, &spec.embed, &spec.read, None)
         },
     };
     let mut manifest = ManifestWriter::new(&info);

@@ -138,7 +138,7 @@ impl Loaded {
         FileInfo {
             job_id: grant.shard.job.to_string(),
             spec_digest: grant.spec_digest.clone(),
-            ..FileInfo::of(&self.model, &self.embed, Some(resolved))
+            ..FileInfo::of(&self.model, &self.embed, &grant.read, Some(resolved))
         }
     }
 }

@@ -313,7 +313,7 @@ fn info_of(request: &Request<'_>) -> FileInfo {
         max_length: spec.embed.max_length.unwrap_or(own_length),
         dimensions: spec.embed.dimensions.unwrap_or(u32::try_from(summary.hidden_size).unwrap_or(u32::MAX)),
     };
-    FileInfo::of(&spec.model, &spec.embed, Some(resolved))
+    FileInfo::of(&spec.model, &spec.embed, &spec.read, Some(resolved))
 }
 
 /// Returns why the job has no result, with hints.

@@ -82,6 +82,22 @@ impl TextFormat for Csv {
     }
 }
 
+/// Most bytes of a line that [`separator_line`] takes.
+pub(crate) const SEPARATOR_LINE_BYTES: usize = 7;
+
+/// Returns the delimiter that the first line names as Excel writes it (`sep=;`), and the length of that line.
+pub(crate) fn separator_line(text: &[u8]) -> Option<(u8, usize)> {
+    let (name, rest) = text.split_at_checked(4)?;
+    let (delimiter, end) = rest.split_first()?;
+    let length = match end {
+        [b'\r', b'\n', ..] => 7,
+        [b'\r' | b'\n', ..] => 6,
+        _ => return None,
+    };
+    let is_delimiter = delimiter.is_ascii() && !matches!(delimiter, b'\r' | b'\n');
+    (name.eq_ignore_ascii_case(b"sep=") && is_delimiter).then_some((*delimiter, length))
+}
+
 /// Line ends in a quoted field that cause a warning: its quotes may be text of a file without quoting.
 pub(crate) const LINES_MANY: u64 = 10;
 

@@ -4,7 +4,7 @@ use encoding_rs::{UTF_16BE, UTF_16LE};
 use spec::{Keep, ReadOptions};
 
 use crate::corpus::RECORD_BYTES_MAX;
-use crate::corpus::csv::Fields;
+use crate::corpus::csv::{Fields, separator_line};
 use crate::corpus::dialect::{self, Dialect};
 use crate::corpus::formats::{ColumnProbe, SelectedColumns, Splitter, Tail, TextFormat};
 use crate::corpus::notice::{Notice, not_utf8};
@@ -78,6 +78,14 @@ impl Front {
         if let Some(name) = utf16_without_mark(&text).filter(|_| !is_decoded) {
             let problem = format!("it is UTF-16 text without a byte order mark: add --encoding {name}");
             return Err(DatasetError::bad_input(object.name(), problem));
+        }
+        let mut start = start;
+        if format.is_delimited()
+            && let Some((named, length)) = separator_line(&text)
+        {
+            check_separator(object, named, Dialect::of(source.format, options))?;
+            text.drain(..length);
+            start += length as u64;
         }
         let mut front = Front { text, ends: Vec::new(), is_whole, is_rewritten, is_utf8_despite_option, start };
         front.split(format.splitter(Dialect::of(source.format, options)));
@@ -186,6 +194,19 @@ impl Front {
         }
         Ok(())
     }
+}
+
+/// Refuses a delimiter that the first line names where the fields are separated by another.
+fn check_separator(object: &Object, named: u8, dialect: Dialect) -> Result<(), DatasetError> {
+    if named == dialect.delimiter {
+        return Ok(());
+    }
+    let (line, option) = match named {
+        b'\t' => ("\\t".to_owned(), "tab".to_owned()),
+        named => (char::from(named).to_string(), format!("'{}'", char::from(named))),
+    };
+    let problem = format!("its first line is Excel's `sep={line}`: add --delimiter {option}");
+    Err(DatasetError::bad_input(object.name(), problem))
 }
 
 /// Returns the columns that must be UTF-8: the text and kept ones; `None` for all.

@@ -7,7 +7,7 @@ use blake3::Hasher;
 use bytes::Bytes;
 
 use crate::corpus::CutLimits;
-use crate::corpus::csv::OddQuotes;
+use crate::corpus::csv::{OddQuotes, SEPARATOR_LINE_BYTES, separator_line};
 use crate::corpus::formats::{Splitter, Tail};
 use crate::corpus::piece::{Piece, Recut};
 use crate::corpus::stream::TextStream;
@@ -108,12 +108,23 @@ impl TextCut {
 
     async fn skip_header(&mut self) -> Result<(), DatasetError> {
         self.next_block().await?;
-        while !self.is_at_end {
-            if let Some(length) = self.splitter.find_end(&self.block[self.at..]) {
-                self.at += length;
-                break;
+        // Excel's line that names the delimiter comes before the header.
+        let (mut first, mut records) = (Vec::with_capacity(SEPARATOR_LINE_BYTES), 1);
+        while !self.is_at_end && records > 0 {
+            let rest = &self.block[self.at..];
+            let found = self.splitter.find_end(rest);
+            let record = &rest[..found.unwrap_or(rest.len())];
+            first.extend(record.iter().take(SEPARATOR_LINE_BYTES.saturating_sub(first.len())));
+            match found {
+                Some(length) => {
+                    self.at += length;
+                    records -= 1;
+                    if separator_line(&first).is_some() {
+                        (first, records) = (vec![0; SEPARATOR_LINE_BYTES], 1);
+                    }
+                }
+                None => self.next_block().await?,
             }
-            self.next_block().await?;
         }
         self.position = self.stream.offset() - (self.block.len() - self.at) as u64;
         (self.start, self.end) = (self.position, self.position);

@@ -7,9 +7,10 @@ use std::str::FromStr;
 
 use parquet::file::metadata::KeyValue;
 use serde::{Deserialize, Serialize};
-use spec::{EmbedSpec, ModelSpec, OutputDtype, Pooling, RowCounts};
+use spec::{EmbedSpec, ModelSpec, OutputDtype, Pooling, Quote, ReadOptions, RowCounts};
 
 use super::error::VectorsError;
+use crate::corpus::encoding_name;
 
 /// The version of the output format that this program writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
@@ -53,6 +54,15 @@ pub struct FileInfo {
     /// The similarity that the model is meant for: `cosine`, `dot`, `euclidean` or `manhattan`; `None` where it names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub similarity: Option<String>,
+    /// What separated the fields of csv and tsv, where the job said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delimiter: Option<String>,
+    /// What quoted them, or `none`, where the job said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quote: Option<String>,
+    /// The WHATWG name of the encoding of text sources without a byte order mark, where the job said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<String>,
     /// Components per vector.
     pub dimensions: u32,
     /// The job.
@@ -101,7 +111,7 @@ pub(super) fn check_dimensions(path: &Path, dimensions: u32) -> Result<(), Vecto
 impl FileInfo {
     /// Returns how a job's vectors are made; the ids of the job stay empty. Where no model was loaded (`resolved` is `None`:
     /// a corpus without records has no output files), 0 and `auto` replace what only the model knows.
-    pub fn of(model: &ModelSpec, embed: &EmbedSpec, resolved: Option<Resolved>) -> FileInfo {
+    pub fn of(model: &ModelSpec, embed: &EmbedSpec, read: &ReadOptions, resolved: Option<Resolved>) -> FileInfo {
         let EmbedSpec {
             pooling,
             normalize,
@@ -127,6 +137,12 @@ impl FileInfo {
             prefix: prefix.clone(),
             prompt: prompt.clone(),
             similarity: similarity.clone(),
+            delimiter: read.delimiter.map(String::from),
+            quote: read.quote.map(|quote| match quote {
+                Quote::None => "none".to_owned(),
+                Quote::Char(character) => character.into(),
+            }),
+            encoding: read.encoding.as_deref().map(|label| encoding_name(label).unwrap_or(label).to_owned()),
             dimensions: resolved.map_or_else(|| dimensions.unwrap_or(0), |resolved| resolved.dimensions),
             job_id: String::new(),
             spec_digest: String::new(),
@@ -153,6 +169,9 @@ impl FileInfo {
             ("encaje.revision", &self.revision),
             ("encaje.prompt", &self.prompt),
             ("encaje.similarity", &self.similarity),
+            ("encaje.delimiter", &self.delimiter),
+            ("encaje.quote", &self.quote),
+            ("encaje.encoding", &self.encoding),
         ];
         pairs.extend(optional.into_iter().filter_map(|(key, value)| value.clone().map(|value| (key, value))));
         pairs.into_iter().map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect()
@@ -178,6 +197,9 @@ impl FileInfo {
             prefix: footer.text("encaje.prefix")?,
             prompt: footer.get("encaje.prompt").map(str::to_owned),
             similarity: footer.get("encaje.similarity").map(str::to_owned),
+            delimiter: footer.get("encaje.delimiter").map(str::to_owned),
+            quote: footer.get("encaje.quote").map(str::to_owned),
+            encoding: footer.get("encaje.encoding").map(str::to_owned),
             dimensions: footer.parse("encaje.dimensions")?,
             job_id: footer.text("encaje.job_id")?,
             spec_digest: footer.text("encaje.spec_digest")?,
@@ -226,6 +248,8 @@ impl<'a> Footer<'a> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use spec::ComputeDtype;
+
     use super::*;
 
     pub(in crate::vectors) fn info(dimensions: u32) -> FileInfo {
@@ -241,6 +265,9 @@ pub(super) mod tests {
             prefix: "query: ".into(),
             prompt: None,
             similarity: None,
+            delimiter: None,
+            quote: None,
+            encoding: None,
             dimensions,
             job_id: "job-1".into(),
             spec_digest: "e".repeat(64),
@@ -259,6 +286,35 @@ pub(super) mod tests {
             let read = FileInfo::from_key_values(Path::new("f"), &written.to_key_values()).unwrap();
             assert_eq!(read, written);
         }
+    }
+
+    #[test]
+    fn the_dialect_is_in_the_footer_where_the_job_gave_one() {
+        let model = ModelSpec { name: "owner/name".into(), revision: None, digest: "d".repeat(64) };
+        let embed = EmbedSpec {
+            pooling: None,
+            normalize: true,
+            max_length: None,
+            prefix: String::new(),
+            dtype: ComputeDtype::F32,
+            output_dtype: OutputDtype::F32,
+            dimensions: None,
+            batch_tokens: None,
+            prompt: None,
+            similarity: None,
+        };
+        let keys = |read: &ReadOptions| {
+            let info = FileInfo { dimensions: 8, ..FileInfo::of(&model, &embed, read, None) };
+            let pairs = info.to_key_values();
+            assert_eq!(FileInfo::from_key_values(Path::new("f"), &pairs).unwrap(), info);
+            let dialect = ["encaje.delimiter", "encaje.quote", "encaje.encoding"];
+            let found = pairs.into_iter().filter(|pair| dialect.contains(&pair.key.as_str()));
+            found.filter_map(|pair| pair.value).collect::<Vec<String>>()
+        };
+        assert!(keys(&ReadOptions::default()).is_empty());
+        let encoding = Some("latin1".to_owned());
+        let read = ReadOptions { delimiter: Some(';'), quote: Some(Quote::None), encoding, ..ReadOptions::default() };
+        assert_eq!(keys(&read), [";", "none", "windows-1252"]);
     }
 
     #[test]

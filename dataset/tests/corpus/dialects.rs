@@ -51,6 +51,31 @@ fn delimiter_and_quote_options_are_applied() {
 }
 
 #[test]
+fn the_line_in_which_excel_names_the_delimiter_is_not_a_record() {
+    let semicolon = || ReadOptions { delimiter: Some(';'), ..ReadOptions::default() };
+    let text = "sep=;\r\nid;text\r\n1;uno\r\n2;dos\r\n";
+    let expected = [ok("uno"), ok("dos")];
+    for bytes in [
+        text.as_bytes().to_vec(),
+        text.replace("\r\n", "\n").into_bytes(),
+        utf16(&format!("\u{feff}{text}"), u16::to_le_bytes),
+    ] {
+        for rows_max in [1000, 1] {
+            let corpus = with(Corpus::of("a.csv", &bytes), semicolon()).limits(rows_max, 1 << 20);
+            assert_eq!(corpus.texts(), expected);
+        }
+    }
+    assert_eq!(Corpus::of("a.csv", b"SEP=,\nid,text\n1,uno\n2,dos\n").texts(), expected);
+    let later = with(Corpus::of("a.csv", b"sep=;\nid;text\nsep=;\n"), semicolon());
+    assert_eq!(later.texts(), [Err(RejectReason::EmptyText)], "a later line is a record");
+
+    for (text, option) in [("sep=;\nid;text\n1;uno\n", "--delimiter ';'"), ("sep=\t\nid\ttext\n", "--delimiter tab")] {
+        let refused = block_on(Corpus::of("a.csv", text.as_bytes()).plan()).unwrap_err().to_string();
+        assert!(refused.contains("Excel's `sep=") && refused.contains(option), "{refused}");
+    }
+}
+
+#[test]
 fn without_quotes_every_line_is_a_row() {
     let text = b"text\nuno dos\n\"hola que tal\ntres\ncuatro\n\"adios\nseis\n";
     assert_eq!(Corpus::of("stray.csv", text).texts().len(), 3);
