@@ -33,6 +33,16 @@ fn a_corpus_with_a_very_long_header_ends_no_worker_and_stops_no_other_job() {
 }
 
 #[test]
+fn more_columns_than_a_worker_has_memory_for_are_refused_with_the_option() {
+    let bench = Bench::new();
+    bench.write("wide.csv", wide(50_000, 5));
+    let refused = bench.encaje(run_words("wide.csv", "out", &[]));
+    refused.expect_code(2);
+    refused.expect_said(&["50001 columns to pass through, at most 50000", "--keep none"]);
+    bench.run_ok("wide.csv", "out", &["--keep", "none"]);
+}
+
+#[test]
 fn forty_thousand_columns_are_embedded_or_as_few_as_are_named() {
     let bench = Bench::new();
     bench.write("wide.csv", wide(40_000, 5));

@@ -21,6 +21,9 @@ pub const COLUMNS_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most bytes that describe the columns of all planned sources of a job.
 pub const ALL_COLUMNS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Most columns that pass through. Each has a compressor and buffers in a worker: about 25 KB, 1.2 GB for all of them.
+pub const KEPT_COLUMNS_MAX: usize = 50_000;
+
 /// A job whose description is too large. The text says what to change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TooLarge {
@@ -48,6 +51,17 @@ pub enum TooLarge {
         /// What it takes.
         bytes: usize,
         /// What it may take.
+        most: usize,
+    },
+    /// Columns that pass through.
+    #[error(
+        "the corpus has {columns} columns to pass through, at most {most} are possible, for the memory that each takes: name \
+         those that you need with --keep COLUMN,... or give --keep none"
+    )]
+    KeptColumns {
+        /// How many there are.
+        columns: usize,
+        /// How many there may be.
         most: usize,
     },
     /// The list of columns to keep.
@@ -139,7 +153,12 @@ pub fn check_planned(sources: &[PlannedSource]) -> Result<(), TooLarge> {
     if all > ALL_COLUMNS_BYTES_MAX {
         return Err(TooLarge::AllColumns { sources: sources.len(), bytes: all, most: ALL_COLUMNS_BYTES_MAX });
     }
-    Ok(())
+    // The schema is that of the whole corpus; one that does not decode is not for here to say.
+    let kept = sources.first().and_then(|planned| dataset::kept_schema_of(planned).ok());
+    match kept.map_or(0, |schema| schema.fields().len()) {
+        columns if columns > KEPT_COLUMNS_MAX => Err(TooLarge::KeptColumns { columns, most: KEPT_COLUMNS_MAX }),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
