@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::cell::Cell;
+use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
@@ -28,6 +29,13 @@ pub(crate) fn guarded<T>(decode: impl FnOnce() -> T) -> Result<T, String> {
     outcome.map_err(|panic| said(panic.as_ref()))
 }
 
+/// Returns the error of a panic that is want of memory, which zstd's binding does not tell in another way.
+pub(crate) fn memory_error(said: &str) -> Option<io::Error> {
+    let what =
+        "zstd got no memory: allow the process more (`ulimit -v`, the limit of its container), or use fewer --threads";
+    said.starts_with("zstd returned null pointer").then(|| io::Error::new(io::ErrorKind::OutOfMemory, what))
+}
+
 fn said(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("no reason given").lines().next().unwrap_or_default().to_owned()
@@ -36,6 +44,14 @@ fn said(panic: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn want_of_memory_is_told_from_damage() {
+        let said = guarded(|| panic!("zstd returned null pointer when creating new context"));
+        let said = said.map_or_else(|said: String| said, |()| String::new());
+        assert!(memory_error(&said).is_some_and(|error| error.to_string().contains("ulimit -v")));
+        assert!(memory_error("index out of bounds").is_none());
+    }
 
     #[test]
     fn a_panic_becomes_an_error_with_its_first_line() {

@@ -19,7 +19,7 @@ use crate::corpus::formats::{ColumnarFormat, Index};
 use crate::corpus::object::Object;
 use crate::corpus::{CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, CutLimits, RecordChunk};
 use crate::error::{DatasetError, ErrorKind};
-use crate::guarded::guarded;
+use crate::guarded::{guarded, memory_error};
 
 /// Maximum memory of rows that are converted together.
 const PIECE_BYTES_MAX: usize = 64 << 20;
@@ -59,6 +59,9 @@ pub(crate) async fn blocking<T: Send + 'static>(
 ) -> Result<T, DatasetError> {
     let blocking = BlockingObject { object: object.clone(), runtime: Handle::current() };
     let failed = |said: String| {
+        if let Some(source) = memory_error(&said) {
+            return Err(DatasetError::Io { object: object.name().to_owned(), source: source.into() });
+        }
         let problem = format!("its decoder failed, so it is damaged or has something that is not supported ({said})");
         Err(DatasetError::bad_input(object.name(), problem))
     };

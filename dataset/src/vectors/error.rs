@@ -7,6 +7,7 @@ use arrow_schema::ArrowError;
 use parquet::errors::ParquetError;
 
 use crate::error::ErrorKind;
+use crate::guarded::memory_error;
 
 /// A failure to read or write vector files. The message names the file and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +129,9 @@ impl VectorsError {
     }
 
     pub(super) fn panicked(path: &Path, said: &str) -> VectorsError {
+        if let Some(source) = memory_error(said) {
+            return VectorsError::Io { action: "read", path: path.to_owned(), source };
+        }
         Self::unusable(path, format!("its decoder failed, so it is damaged or was not written by encaje ({said})"))
     }
 

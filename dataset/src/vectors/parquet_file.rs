@@ -23,6 +23,7 @@ use super::error::VectorsError;
 use super::info::{FileInfo, SEAL_KEY};
 use super::schema::{EMBEDDING, EMBEDDING_SCALE, ROW};
 use super::seal::{HashingFile, SEAL_PLACEHOLDER, Written};
+use crate::guarded::{guarded, memory_error};
 
 /// A row group ends when its encoded columns reach so many bytes: what a writer holds in memory.
 pub(super) const ROW_GROUP_BYTES_MAX: usize = 16 << 20;
@@ -81,7 +82,13 @@ impl ParquetFile {
 
     fn encode(&mut self, piece: &RecordBatch) -> Result<(), ParquetError> {
         if self.columns.is_empty() {
-            self.columns = self.factory.create_column_writers(self.writer.flushed_row_groups().len())?;
+            let index = self.writer.flushed_row_groups().len();
+            // Each column has its own compressor.
+            let made = guarded(|| self.factory.create_column_writers(index));
+            self.columns = made.map_err(|said| match memory_error(&said) {
+                Some(error) => ParquetError::External(error.into()),
+                None => ParquetError::General(said),
+            })??;
         }
         let mut writers = self.columns.iter_mut();
         for (field, array) in self.schema.fields().iter().zip(piece.columns()) {
