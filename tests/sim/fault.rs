@@ -80,7 +80,7 @@ impl Faults {
             delete_before: rate(0.3),
             disk_after: rate(0.3),
             disk_conflict: rate(0.05),
-            shard_fails: all_beyond_half(rate(0.55)),
+            shard_fails: all_beyond_half(rate(0.75)),
             shard_slow: rate(0.2),
             shard_hangs: rate(0.05),
             poison: happens(0.1),
