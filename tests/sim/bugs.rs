@@ -12,21 +12,21 @@ const SEEDS: u64 = 200;
 const KNOWN: [(Bug, u64); 17] = [
     (Bug::PlanPageNotGuarded, 229),
     (Bug::CommitIgnoresJobState, 177),
+    (Bug::SettleTooEarly, 164),
     (Bug::BeatIgnoresStrays, 121),
     (Bug::BreakerCountsLostWorkers, 119),
     (Bug::GarbageFailureIgnored, 101),
-    (Bug::SettleTooEarly, 92),
     (Bug::SucceedBeforeManifest, 82),
     (Bug::InputUnchecked, 77),
     (Bug::ManifestExistsIsFailure, 73),
     (Bug::ManifestErrorIgnored, 72),
     (Bug::CommitIgnoresEpoch, 64),
+    (Bug::GarbageWithoutGrace, 64),
     (Bug::PoisonNotIsolated, 56),
     (Bug::RetryResetsEpoch, 52),
     (Bug::RetryKeepsGeneration, 49),
     (Bug::ReleaseKeepsShardRunning, 40),
     (Bug::StorageUnconfirmed, 35),
-    (Bug::GarbageWithoutGrace, 33),
 ];
 
 #[test]
