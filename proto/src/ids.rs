@@ -8,7 +8,7 @@ use dataset::PlannedSource;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::job::JobSpec;
+use spec::JobSpec;
 
 macro_rules! uuid_id {
     ($name:ident, $doc:literal) => {

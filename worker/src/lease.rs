@@ -9,11 +9,11 @@ use proto::job::RowCounts;
 use proto::work::{CommitOutcome, FailureClass, Grant, Granted, LightGrant, Output};
 use proto::{Epoch, RpcError, RpcErrorKind, ShardId};
 
+use crate::context::{Retries, SessionContext};
 use crate::error::ShardError;
 use crate::heartbeat::HeldLease;
 use crate::host::Failed;
 use crate::meter::Meter;
-use crate::session::{Retries, SessionContext};
 
 /// How a lease ended.
 pub(crate) struct Ended {

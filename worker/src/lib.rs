@@ -5,6 +5,7 @@ pub mod error;
 mod failpoint;
 pub mod model_store;
 
+mod context;
 mod session;
 
 mod host;

@@ -4,16 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::Backoff;
-use dataset::Storage;
 use proto::revision::REVISION;
 use proto::work::{Session, WorkerInfo};
-use proto::{RequestId, RpcError, RpcErrorKind, SessionId, WorkClient};
+use proto::{RequestId, RpcErrorKind, WorkClient};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::WorkerConfig;
+use crate::context::{Retries, SessionContext};
 use crate::error::WorkerError;
 use crate::heartbeat::{Heartbeat, Leases};
 use crate::host::WorkerHost;
@@ -21,25 +20,8 @@ use crate::lease::{Ended, Lease};
 use crate::meter::Meter;
 use crate::source_tasks::SourceTasks;
 
-const BACKOFF: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(10) };
 /// The longest wait between two lease requests that brought nothing, whatever the coordinator says.
 const LEASE_PAUSE_MS_MAX: u64 = 30_000;
-
-/// What all shards of one session share.
-pub(crate) struct SessionContext {
-    pub(crate) client: WorkClient,
-    pub(crate) session: SessionId,
-    pub(crate) storage: Storage,
-    pub(crate) host: Arc<dyn WorkerHost>,
-    pub(crate) leases: Leases,
-    /// What shards of one source have in common, where it does not travel with each grant.
-    pub(crate) tasks: SourceTasks,
-    pub(crate) offline_max: Duration,
-    /// The session is dead: drop everything.
-    pub(crate) lost: CancellationToken,
-    /// The worker is stopping: give everything back.
-    pub(crate) drain: CancellationToken,
-}
 
 /// What a worker has done so far.
 #[derive(Debug, Default)]
@@ -251,50 +233,5 @@ async fn close(context: &SessionContext, deadline: Instant) {
         Ok(Ok(())) => tracing::debug!(session.id = %context.session, "session closed"),
         Ok(Err(error)) => tracing::warn!(error = error.message, "the session could not be closed, it will expire"),
         Err(_) => tracing::warn!("no answer in time, the session will expire"),
-    }
-}
-
-/// Attempts at reaching a coordinator: pauses between them, for so long and no longer.
-pub(crate) struct Retries {
-    since: Instant,
-    total_max: Duration,
-    attempts: u32,
-}
-
-impl Retries {
-    pub(crate) fn new(total_max: Duration) -> Self {
-        Self { since: Instant::now(), total_max, attempts: 0 }
-    }
-
-    fn reset(&mut self) {
-        *self = Self::new(self.total_max);
-    }
-
-    /// Returns how long to wait after this failure, or that it has been long enough.
-    pub(crate) fn next(&mut self, error: RpcError) -> Result<Duration, WorkerError> {
-        if self.attempts > 0 && self.since.elapsed() >= self.total_max {
-            return Err(WorkerError::Offline { minutes: self.total_max.as_secs() / 60, source: error });
-        }
-        Ok(self.pause())
-    }
-
-    /// Returns how long to wait after this failure, however long it has been already.
-    fn pause(&mut self) -> Duration {
-        if self.attempts == 0 {
-            self.since = Instant::now();
-        }
-        self.attempts += 1;
-        BACKOFF.pause(self.attempts - 1)
-    }
-
-    async fn wait_or(&mut self, error: RpcError, stop: &CancellationToken) -> Result<(), WorkerError> {
-        tracing::debug!(error = error.message, "no coordinator");
-        let pause = self.next(error)?;
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(pause) => {}
-        }
-        Ok(())
     }
 }
