@@ -1,3 +1,5 @@
+//! Tests of value conversion.
+
 use arrow_array::types::Int32Type;
 use arrow_array::{
     Date64Array, Decimal128Array, Float64Array, Int32Array, ListArray, StringArray, TimestampSecondArray, UInt64Array,

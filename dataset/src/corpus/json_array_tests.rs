@@ -1,3 +1,5 @@
+//! Tests of splitting JSON arrays.
+
 use super::*;
 
 /// Returns the records of a text, and why it cannot end there.

@@ -1,3 +1,5 @@
+//! Tests of JSON lines.
+
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;

@@ -1,3 +1,5 @@
+//! Tests of encoding and file type detection.
+
 use super::*;
 
 #[test]

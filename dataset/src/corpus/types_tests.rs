@@ -1,3 +1,5 @@
+//! Tests of the type table.
+
 use super::*;
 
 fn stored(kind: DataType) -> Result<DataType, Refusal> {

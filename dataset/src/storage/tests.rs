@@ -1,3 +1,5 @@
+//! Tests of `Storage` on a local folder.
+
 use super::write::PART_BYTES;
 use super::*;
 use crate::error::ErrorKind;
