@@ -8,7 +8,7 @@
 use super::Heads;
 use super::attention::softmax;
 use super::matmul::{Matrix, MatrixMut, matmul};
-use super::packed::RowsView;
+use super::rows_view::RowsView;
 
 /// Texts per block, so that the weights are read once for all of them. Short blocks are padded with zeros: the gemm
 /// crate sums in another order for one row than for several, and a text's result must not depend on its neighbours.

@@ -14,6 +14,7 @@ mod norm;
 mod packed;
 mod quantize;
 mod rows;
+mod rows_view;
 mod slab;
 mod tile;
 
@@ -22,8 +23,9 @@ pub use attention::{Heads, Precision, RelativePositions, attend, attend_disentan
 pub use first_token::{KeysValues, attend_first_token};
 pub use matmul::dot_products;
 pub use norm::{add_layer_norm, embed_layer_norm, layer_norm};
-pub use packed::{PackedWeights, RowsView, Scratch, WeightFormat};
+pub use packed::{PackedWeights, Scratch, WeightFormat};
 pub use rows::PackedRows;
+pub use rows_view::RowsView;
 
 /// Lanes of a partial sum: one AVX-512 register, or two of AVX2.
 const LANES: usize = 16;

@@ -9,6 +9,7 @@ use std::ops::Range;
 use super::attention::Precision;
 use super::matmul::{Matrix, MatrixMut, matmul};
 use super::quantize::{RowScale, from_bf16, quantize_columns, quantize_rows, round_to_bf16, to_bf16};
+use super::rows_view::RowsView;
 use super::slab::Slab;
 use super::tile::{Bf16, COLUMNS, F32, Int8, Int8Pairwise, Kernel, LeftRows, NumberFormat, OutRows};
 
@@ -69,17 +70,6 @@ struct Quantized {
     sums: Vec<f32>,
 }
 
-/// Rows of numbers, `stride` apart.
-#[derive(Clone, Copy)]
-pub struct RowsView<'a> {
-    /// The numbers, from the first row on.
-    pub data: &'a [f32],
-    /// Number of rows.
-    pub rows: usize,
-    /// Numbers from the start of one row to the start of the next.
-    pub stride: usize,
-}
-
 /// Buffers for rows converted to the weights' number format, reused from block to block.
 #[derive(Default)]
 pub struct Scratch {
@@ -89,23 +79,6 @@ pub struct Scratch {
     scales: Vec<RowScale>,
     /// Integer products of a block with one panel, before they are dequantized.
     sums: Vec<i32>,
-}
-
-impl<'a> RowsView<'a> {
-    /// Returns at most `rows` rows, from `first` on.
-    pub fn block(&self, first: usize, rows: usize) -> RowsView<'a> {
-        RowsView { data: &self.data[first * self.stride..], rows: rows.min(self.rows - first), stride: self.stride }
-    }
-
-    /// Returns the rows without their first `first` columns.
-    pub fn without_columns(self, first: usize) -> RowsView<'a> {
-        RowsView { data: &self.data[first..], ..self }
-    }
-
-    /// Returns the first `width` numbers of a row.
-    pub(super) fn row(&self, row: usize, width: usize) -> &'a [f32] {
-        &self.data[row * self.stride..][..width]
-    }
 }
 
 impl PackedWeights {

@@ -1,8 +1,10 @@
 //! Conversion of f32 to bfloat16 and to eight-bit integers.
 
-use super::packed::RowsView;
-use super::tile::PAIR_MAX;
+use super::rows_view::RowsView;
 use super::{LANES, ROUNDING_MAGIC, vectorized};
+
+/// The bound of the sum of two signed bytes: times 255 it fits 16 bits.
+pub(super) const PAIR_MAX: i16 = 128;
 
 /// The quantization of a row: a byte `q` means `scale * (q - zero)`.
 #[derive(Debug, Clone, Copy)]

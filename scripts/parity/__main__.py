@@ -16,7 +16,8 @@ from collections import Counter
 from pathlib import Path
 
 from . import combos, configs, families, judge, reference, sentence, tokenizers, vocabularies, weights  # noqa: F401: they fill the registry
-from .registry import BASES, SETTINGS, Folder, link_or_copy
+from .folders import build, make_bases
+from .registry import BASES, SETTINGS
 
 STATE = {}
 
@@ -37,25 +38,6 @@ def arguments():
     if not given.encaje.is_file():
         parser.error(f"{given.encaje} is not there: build it with `cargo build --package encaje`")
     return given
-
-
-def make_bases(work, names):
-    """Makes the bases once. Those that the references cannot make are an error of this program."""
-    folder = work / "bases"
-    shutil.rmtree(folder, ignore_errors=True)
-    for name in names:
-        (folder / name).mkdir(parents=True)
-        with reference.quiet(), reference.torch.inference_mode(False):
-            BASES[name].make(Folder(folder / name))
-    return folder
-
-
-def build(case, bases, target):
-    """Puts the base's files into `target` and applies the settings."""
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(bases / case.base.name, target, copy_function=link_or_copy)
-    for setting in case.settings:
-        setting.change(Folder(target))
 
 
 def run_case(name):

@@ -11,7 +11,7 @@ use super::device::{Buffer, Device, Fault, FloatFormat, Product};
 use super::kernels::{self, Attention, NormAt, PoolCode, QuerySelection, RowsAt};
 use crate::Batch;
 use crate::backend::Backend;
-use crate::selftest::Probe;
+use crate::selftest::probe::Probe;
 
 /// Row counts are rounded up to this, so that few shapes occur: matmul plans are cached by shape. Padding rows are
 /// never read.

@@ -25,15 +25,10 @@ use self::driver::Stream;
 pub use self::driver::{GpuInfo, gpus};
 use crate::bert::Source;
 use crate::config::Config;
-use crate::selftest::{Effort, Finding, measure_products, operations};
 use crate::{ComputeDtype, GpuError, LoadError};
 
 /// Concurrent batches per GPU: while one computes, the next is prepared and the last is downloaded.
 pub const STREAMS: usize = 2;
-
-/// Rows of the product that a self-test measures: a full batch; fewer in a short one, which may run under a sanitizer.
-const PRODUCT_ROWS: usize = 32 * 1024;
-const PRODUCT_ROWS_SHORT: usize = 1024;
 
 pub(crate) type Model = model::GpuModel<Stream>;
 
@@ -49,7 +44,15 @@ pub(crate) fn load(
 ) -> Result<Model, LoadError> {
     let format = FloatFormat::of(dtype)?;
     let streams = std::iter::repeat_with(|| stream(ordinal)).take(STREAMS).collect::<Result<Vec<_>, _>>()?;
-    Model::load(config, source, format, streams).map_err(|error| named(ordinal, error))
+    Model::load(config, source, format, streams).map_err(|error| name_device(ordinal, error))
+}
+
+/// Opens a GPU as a backend for weights in this number format.
+///
+/// # Errors
+/// When there is no such GPU, or it cannot be used.
+pub(crate) fn open(ordinal: usize, dtype: ComputeDtype) -> Result<backend::Gpu<Stream>, LoadError> {
+    Ok(backend::Gpu::for_weights(&stream(ordinal)?, FloatFormat::of(dtype)?))
 }
 
 fn stream(ordinal: usize) -> Result<Arc<Stream>, LoadError> {
@@ -69,30 +72,10 @@ fn of_fault(ordinal: usize, fault: Fault) -> LoadError {
 }
 
 /// Adds the GPU and the meaning of a fault to an error of loading.
-fn named(ordinal: usize, error: LoadError) -> LoadError {
+pub(crate) fn name_device(ordinal: usize, error: LoadError) -> LoadError {
     let LoadError::Device { path, source } = error else { return error };
     match source.downcast::<Fault>() {
         Ok(fault) => of_fault(ordinal, *fault),
         Err(source) => LoadError::Device { path, source },
     }
-}
-
-/// Checks and measures a GPU in one number format.
-///
-/// # Errors
-/// When it cannot be used, or fails completely.
-pub(crate) fn self_test(
-    ordinal: usize,
-    dtype: ComputeDtype,
-    effort: Effort,
-    report: &mut dyn FnMut(Finding),
-) -> Result<(), LoadError> {
-    let gpu = backend::Gpu::for_weights(&stream(ordinal)?, FloatFormat::of(dtype)?);
-    let rows = match effort {
-        Effort::Whole => PRODUCT_ROWS,
-        Effort::Short => PRODUCT_ROWS_SHORT,
-    };
-    operations(&gpu, dtype, effort, report)
-        .and_then(|()| measure_products(&gpu, dtype, rows, effort, report))
-        .map_err(|error| named(ordinal, error))
 }

@@ -5,6 +5,7 @@
 
 mod checks;
 mod model;
+pub(crate) mod probe;
 mod reference;
 
 use std::time::{Duration, Instant};
@@ -12,7 +13,9 @@ use std::time::{Duration, Instant};
 use candle_core::Tensor;
 use kernels::{Activation, Heads, WeightFormat};
 
-pub(crate) use self::checks::{Checks, Probe, compare_rows, synthetic_weight};
+use self::checks::Checks;
+pub(crate) use self::checks::{compare_rows, synthetic_weight};
+use self::probe::Probe;
 use self::reference::TestRng;
 #[cfg(test)]
 pub(crate) use self::reference::activation;
@@ -20,7 +23,7 @@ use crate::backend::Cpu;
 use crate::bert::{Bert, TokenSelection};
 use crate::config::{Architecture, Config, Family};
 use crate::options::weight_format;
-use crate::{Batch, ComputeDtype, DeviceSpec, LoadError, ModelDir};
+use crate::{Batch, ComputeDtype, DeviceSpec, LoadError, ModelDir, cuda};
 
 /// The extent of a self-test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,13 +96,26 @@ pub fn self_test(
                 operations(&cpu, dtype, effort, &mut report)?;
                 measure_products(&cpu, dtype, 512, effort, &mut report)?;
             }
-            DeviceSpec::Cuda(ordinal) => crate::cuda::self_test(*ordinal, dtype, effort, &mut report)?,
+            DeviceSpec::Cuda(ordinal) => {
+                let gpu = cuda::open(*ordinal, dtype)?;
+                operations(&gpu, dtype, effort, &mut report)
+                    .and_then(|()| measure_products(&gpu, dtype, product_rows(effort), effort, &mut report))
+                    .map_err(|error| cuda::name_device(*ordinal, error))?;
+            }
         }
         if let Some(model) = model {
             model::check_and_measure(device, model, dtype, effort, &mut report)?;
         }
     }
     Ok(passed)
+}
+
+/// Rows of the product that is measured on a GPU: a full batch; fewer in a short test, which may run under a sanitizer.
+const fn product_rows(effort: Effort) -> usize {
+    match effort {
+        Effort::Whole => 32 * 1024,
+        Effort::Short => 1024,
+    }
 }
 
 fn failed<E: std::error::Error + Send + Sync + 'static>(source: E) -> LoadError {

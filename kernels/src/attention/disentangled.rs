@@ -3,7 +3,7 @@
 
 use super::{Heads, columns_of, softmax};
 use crate::matmul::{Matrix, MatrixMut, matmul};
-use crate::packed::RowsView;
+use crate::rows_view::RowsView;
 
 /// Projections of the relative position embeddings, `2 * span` rows with all heads side by side.
 #[derive(Clone, Copy)]

@@ -12,7 +12,7 @@ mod sliding_window;
 
 use super::activation::exp;
 use super::matmul::{Matrix, MatrixMut, matmul};
-use super::packed::RowsView;
+use super::rows_view::RowsView;
 use super::{sum, vectorized};
 
 pub use self::disentangled::{RelativePositions, attend_disentangled};

@@ -1,7 +1,7 @@
 //! Sliding-window attention, as in ModernBERT's local layers.
 
 use super::{Heads, Precision, attend};
-use crate::packed::RowsView;
+use crate::rows_view::RowsView;
 
 /// As [`attend`], from each token of a text to those at most `half_window` tokens before or after it.
 pub fn attend_sliding_window(

@@ -197,11 +197,8 @@ pub(super) struct Bf16;
 pub(super) struct Int8;
 
 /// As [`Int8`], for processors that sum pairs of products in 16 bits: exact where the first two and the last two
-/// signed bytes of a step sum to at most [`PAIR_MAX`] in magnitude.
+/// signed bytes of a step sum to at most [`PAIR_MAX`](super::quantize::PAIR_MAX) in magnitude.
 pub(super) struct Int8Pairwise;
-
-/// The bound of the sum of two signed bytes: times 255 it fits 16 bits.
-pub(super) const PAIR_MAX: i16 = 128;
 
 /// The x86-64 kernels whose instructions are detected; none on other processors.
 macro_rules! kernels {
@@ -269,6 +266,7 @@ impl NumberFormat for Int8Pairwise {
 
 #[cfg(test)]
 mod tests {
+    use super::super::quantize::PAIR_MAX;
     use super::*;
 
     /// Compares every kernel with the reference, for every number of rows in a tile and several numbers of steps.
