@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use arrow_array::{ArrayRef, Float32Array, Int64Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema};
-use dataset::vectors::schema::ROW;
+use dataset::vectors::column_names::ROW;
 use dataset::vectors::write_atomically;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};

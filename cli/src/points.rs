@@ -9,7 +9,7 @@ use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::concat::concat_batches;
 use arrow_select::filter::{filter, filter_record_batch};
 use atlas::plot::HoverColumn;
-use dataset::vectors::schema::{N_TOKENS, ROW, TRUNCATED};
+use dataset::vectors::column_names::{N_TOKENS, ROW, TRUNCATED};
 use dataset::vectors::{BATCH_ROWS, Projection, Vectors};
 use dataset::{FileInfo, VectorSet};
 
@@ -91,7 +91,7 @@ impl Points {
             columns[..=index].rotate_right(1);
         }
         let rows = self.rows.iter().map(i64::to_string).collect();
-        columns.push(HoverColumn { name: dataset::vectors::schema::ROW.to_owned(), values: rows });
+        columns.push(HoverColumn { name: dataset::vectors::column_names::ROW.to_owned(), values: rows });
         Ok(columns)
     }
 }

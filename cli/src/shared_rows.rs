@@ -6,7 +6,7 @@ use arrow_array::Array;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use dataset::VectorSet;
-use dataset::vectors::schema::{ERROR, ROW};
+use dataset::vectors::column_names::{ERROR, ROW};
 use dataset::vectors::{BATCH_ROWS, Projection};
 
 use crate::exit::Advice;

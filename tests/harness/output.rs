@@ -6,7 +6,7 @@ use std::path::Path;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{Array, RecordBatch};
-use dataset::vectors::schema::OUTPUT_COLUMNS;
+use dataset::vectors::column_names::OUTPUT_COLUMNS;
 use dataset::vectors::{Projection, Vectors};
 use dataset::{FileInfo, VectorSet};
 

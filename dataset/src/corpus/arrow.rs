@@ -11,8 +11,7 @@ use arrow_schema::SchemaRef;
 use bytes::Bytes;
 
 use crate::corpus::arrow_index::{self, ArrowIndex, Kind, Message};
-use crate::corpus::columnar::{Batches, BlockingObject, Part, Selection};
-use crate::corpus::formats::{ColumnarFormat, Index};
+use crate::corpus::columnar::{Batches, BlockingObject, ColumnarFormat, Index, Part, Selection};
 use crate::error::DatasetError;
 
 /// Limits of the claimed size of a compressed buffer, in bytes and relative to its own size, since memory is allocated

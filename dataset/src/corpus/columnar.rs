@@ -15,7 +15,6 @@ use tokio::runtime::Handle;
 
 use crate::corpus::columns::{Text, text_of};
 use crate::corpus::convert::convert;
-use crate::corpus::formats::{ColumnarFormat, Index};
 use crate::corpus::object::Object;
 use crate::corpus::{CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, CutLimits, RecordChunk};
 use crate::error::{DatasetError, ErrorKind};
@@ -23,6 +22,33 @@ use crate::guarded::{guarded, memory_error};
 
 /// Maximum memory of rows that are converted together.
 const PIECE_BYTES_MAX: usize = 64 << 20;
+
+/// A format with rows in parts. All methods may block.
+pub(crate) trait ColumnarFormat: Sync {
+    /// Reads the fields; unreadable ones are marked with the reason.
+    ///
+    /// # Errors
+    /// The object is not of this format, damaged, or cannot be read.
+    fn schema(&self, object: &BlockingObject) -> Result<SchemaRef, DatasetError>;
+
+    /// Locates its parts.
+    ///
+    /// # Errors
+    /// As [`ColumnarFormat::schema`].
+    fn index(&self, object: &BlockingObject) -> Result<Arc<dyn Index>, DatasetError>;
+}
+
+/// The parts of a columnar object.
+pub(crate) trait Index: Send + Sync {
+    /// Returns the parts.
+    fn parts(&self, text_column: &str) -> Vec<Part>;
+
+    /// Opens rows and columns of the object. May block.
+    ///
+    /// # Errors
+    /// The object is damaged, or cannot be read.
+    fn open(&self, object: BlockingObject, selection: &Selection) -> Result<Box<dyn Batches>, DatasetError>;
+}
 
 /// An object for blocking reads, on a thread that may block.
 #[derive(Debug, Clone)]

@@ -17,11 +17,13 @@ use spec::{Keep, ReadOptions, RejectReason};
 use crate::corpus::PlannedSource;
 use crate::corpus::columns::{ChunkBuilder, text_of};
 use crate::corpus::dialect::Dialect;
-use crate::corpus::formats::{ColumnProbe, Parse, SelectedColumns, Split, Splitter, Tail, TextFormat};
-use crate::corpus::jsonl::UnknownKey;
 use crate::corpus::notice::Notice;
-use crate::corpus::sample::Front;
+use crate::corpus::object::Object;
+use crate::corpus::sample::{Front, is_windows_1252};
 use crate::corpus::schema::{Columns, unique_names};
+use crate::corpus::text_format::{
+    ColumnProbe, OddQuotes, Parse, SelectedColumns, Split, Splitter, Tail, TextFormat, UnknownKey,
+};
 use crate::error::DatasetError;
 
 /// Both formats; the dialect distinguishes them.
@@ -32,6 +34,10 @@ impl TextFormat for Csv {
         true
     }
 
+    fn is_sampled(&self) -> bool {
+        false
+    }
+
     fn splitter(&self, dialect: Dialect) -> Splitter {
         Box::new(CsvSplit::new(dialect))
     }
@@ -40,7 +46,7 @@ impl TextFormat for Csv {
         async move {
             let front = Front::read(self, &probe).await?;
             let ColumnProbe { object, source, options, .. } = probe;
-            let found = front.header(object, Dialect::of(source.format, options))?;
+            let found = header_of(&front, object, Dialect::of(source.format, options))?;
             let names = unique_names(found.clone());
             let renamed = names.iter().zip(&found).filter(|(name, found)| name != found);
             let renamed: Vec<String> = renamed.map(|(name, _)| name.clone()).collect();
@@ -82,24 +88,35 @@ impl TextFormat for Csv {
     }
 }
 
-/// Most bytes of a line that [`separator_line`] takes.
-pub(crate) const SEPARATOR_LINE_BYTES: usize = 7;
-
-/// Returns the delimiter that the first line names as Excel writes it (`sep=;`), and the length of that line.
-pub(crate) fn separator_line(text: &[u8]) -> Option<(u8, usize)> {
-    let (name, rest) = text.split_at_checked(4)?;
-    let (delimiter, end) = rest.split_first()?;
-    let length = match end {
-        [b'\r', b'\n', ..] => 7,
-        [b'\r' | b'\n', ..] => 6,
-        _ => return None,
-    };
-    let is_delimiter = delimiter.is_ascii() && !matches!(delimiter, b'\r' | b'\n');
-    (name.eq_ignore_ascii_case(b"sep=") && is_delimiter).then_some((*delimiter, length))
-}
-
 /// Line ends in a quoted field that cause a warning: its quotes may be text of a file without quoting.
 pub(crate) const LINES_MANY: u64 = 10;
+
+/// Returns the header fields of csv and tsv.
+///
+/// # Errors
+/// `BadInput` for a header that is missing, too long, or not UTF-8.
+fn header_of(front: &Front, object: &Object, dialect: Dialect) -> Result<Vec<String>, DatasetError> {
+    let bad = |problem: &str| DatasetError::bad_input(object.name(), problem);
+    let record = match front.records().next() {
+        Some(record) => record,
+        None if front.is_whole => return Err(bad("it is empty: the first line must name the columns")),
+        None => {
+            return Err(bad("its first record is larger than 1 MiB: is it CSV with a header, and no quote open? \
+                            If quotes are ordinary characters in it, add --quote none"));
+        }
+    };
+    let mut fields = Fields::default();
+    fields.split(record, dialect);
+    let names = (0..fields.len()).filter_map(|index| fields.get(index));
+    let names: Result<Vec<String>, _> = names.map(|name| String::from_utf8(name.to_vec())).collect();
+    names.map_err(|_| {
+        if is_windows_1252(record) {
+            bad("its header is not UTF-8 but good Windows-1252: add --encoding windows-1252")
+        } else {
+            bad("its header is not UTF-8: say how it is encoded with --encoding")
+        }
+    })
+}
 
 /// The state between two bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,15 +131,6 @@ enum State {
     QuoteInQuoted,
     /// After a CR that ended the record; a following LF belongs to it.
     AfterCr,
-}
-
-/// A suspicious quoted field: one that violates RFC 4180, or is very long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct OddQuotes {
-    /// Line ends between its quotes.
-    pub(crate) line_ends: u64,
-    /// Whether other characters follow its closing quote.
-    pub(crate) goes_on: bool,
 }
 
 /// Finds record ends.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use arrow_schema::SchemaRef;
 use spec::ReadOptions;
 
-use crate::corpus::columnar::{self, Parts, Selection};
+use crate::corpus::columnar::{self, Index, Parts, Selection};
 use crate::corpus::dialect::{self, Dialect};
-use crate::corpus::formats::{self, Index, Layout};
+use crate::corpus::formats::{self, Layout};
 use crate::corpus::notice::Notice;
 use crate::corpus::object::Object;
 use crate::corpus::piece::Recut;
@@ -81,7 +81,7 @@ impl Cutter {
             let problem = format!("source {} of {} does not exist", cursor.source_index, sources.len());
             return Err(DatasetError::bad_input("planning cursor", problem));
         }
-        dialect::check(&[], &options)?;
+        dialect::check(&options)?;
         let recut = Recut { storage: recut, prefix: recut_prefix };
         Ok(Cutter { sources, options, limits, recut, cursor, open: None, notices: Vec::new(), digests_rows: true })
     }

@@ -14,8 +14,8 @@ use spec::{Compression, Format};
 use super::*;
 use crate::corpus::RECORD_BYTES_MAX;
 use crate::corpus::feed::{Record, RecordFeed};
-use crate::corpus::formats::Splitter;
 use crate::corpus::stream::BLOCK_BYTES;
+use crate::corpus::text_format::Splitter;
 
 /// Records the largest and the total number of bytes requested.
 #[derive(Debug, Default)]

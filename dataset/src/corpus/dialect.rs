@@ -1,9 +1,8 @@
 //! The dialect of a text source: delimiter, quote, character encoding.
 
 use encoding_rs::{Encoding, REPLACEMENT, UTF_8};
-use spec::{Format, Quote, ReadOptions, Source};
+use spec::{Format, Quote, ReadOptions};
 
-use crate::corpus::formats;
 use crate::error::DatasetError;
 
 /// Delimiter and quote of a csv or tsv source.
@@ -50,11 +49,11 @@ pub(crate) fn encoding_of(options: &ReadOptions) -> Option<&'static Encoding> {
     options.encoding.as_deref().map(|label| find(label).unwrap_or(UTF_8))
 }
 
-/// Checks that the dialect options are valid and apply to some source.
+/// Checks that the dialect options are valid.
 ///
 /// # Errors
 /// `BadInput` naming the option.
-pub(crate) fn check(sources: &[Source], options: &ReadOptions) -> Result<(), DatasetError> {
+pub(crate) fn check(options: &ReadOptions) -> Result<(), DatasetError> {
     let bad = |option: &str, problem: &str| Err(DatasetError::bad_input(option, problem));
     let quote = match options.quote {
         None => Some('"'),
@@ -71,39 +70,28 @@ pub(crate) fn check(sources: &[Source], options: &ReadOptions) -> Result<(), Dat
     if options.encoding.as_deref().is_some_and(|label| find(label).is_none()) {
         return bad("--encoding", "is no character encoding that the WHATWG standard has a label for");
     }
-    if sources.is_empty() {
-        return Ok(());
-    }
-    let delimited = sources.iter().filter(|source| formats::is_delimited(source.format));
-    for source in delimited.clone() {
-        let dialect = Dialect::of(source.format, options);
-        if dialect.quote == Some(dialect.delimiter) {
-            return bad("--quote", "must not be the delimiter too");
-        }
-    }
-    if delimited.count() == 0 {
-        let problem = "applies to csv and tsv alone, and the corpus has no such source: leave it out";
-        if options.delimiter.is_some() {
-            return bad("--delimiter", problem);
-        }
-        if options.quote.is_some() {
-            return bad("--quote", problem);
-        }
-    }
-    if options.encoding.is_some() && sources.iter().all(|source| formats::text_format(source.format).is_none()) {
-        return bad("--encoding", "applies to text formats alone, and the corpus has no such source: leave it out");
-    }
     Ok(())
+}
+
+/// Most bytes of a line that [`separator_line`] takes.
+pub(crate) const SEPARATOR_LINE_BYTES: usize = 7;
+
+/// Returns the delimiter that the first line names as Excel writes it (`sep=;`), and the length of that line.
+pub(crate) fn separator_line(text: &[u8]) -> Option<(u8, usize)> {
+    let (name, rest) = text.split_at_checked(4)?;
+    let (delimiter, end) = rest.split_first()?;
+    let length = match end {
+        [b'\r', b'\n', ..] => 7,
+        [b'\r' | b'\n', ..] => 6,
+        _ => return None,
+    };
+    let is_delimiter = delimiter.is_ascii() && !matches!(delimiter, b'\r' | b'\n');
+    (name.eq_ignore_ascii_case(b"sep=") && is_delimiter).then_some((*delimiter, length))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use spec::Compression;
-
-    fn source(format: Format) -> Source {
-        Source { uri: "/a".to_owned(), format, compression: Compression::None }
-    }
 
     #[test]
     fn whatwg_encoding_labels_are_known() {
@@ -122,37 +110,5 @@ mod tests {
         for label in ["", "utf-32", "iso-2022-kr", "latin-99"] {
             assert_eq!(encoding_name(label), None, "{label}");
         }
-    }
-
-    #[test]
-    fn an_option_that_applies_to_no_source_is_refused() {
-        let delimiter = ReadOptions { delimiter: Some(';'), ..ReadOptions::default() };
-        let quote = ReadOptions { quote: Some(Quote::None), ..ReadOptions::default() };
-        let encoding = ReadOptions { encoding: Some("windows-1252".to_owned()), ..ReadOptions::default() };
-        for (options, option, bad, good) in [
-            (&delimiter, "--delimiter", Format::Jsonl, Format::Csv),
-            (&quote, "--quote", Format::Txt, Format::Tsv),
-            (&encoding, "--encoding", Format::Parquet, Format::Txt),
-        ] {
-            let error = check(&[source(bad)], options).unwrap_err().to_string();
-            assert!(error.contains(option), "{error}");
-            check(&[source(bad), source(good)], options).unwrap();
-        }
-    }
-
-    #[test]
-    fn conflicting_delimiter_and_quote_are_refused() {
-        let options = |delimiter, quote| ReadOptions { delimiter, quote, ..ReadOptions::default() };
-        for refused in [
-            options(Some('\n'), None),
-            options(Some('§'), None),
-            options(Some('"'), None),
-            options(None, Some(Quote::Char('é'))),
-            options(None, Some(Quote::Char(','))),
-        ] {
-            assert!(check(&[source(Format::Csv)], &refused).is_err(), "{refused:?}");
-        }
-        check(&[source(Format::Csv)], &options(Some('"'), Some(Quote::None))).unwrap();
-        check(&[source(Format::Tsv)], &options(None, Some(Quote::Char(',')))).unwrap();
     }
 }

@@ -4,8 +4,8 @@ use blake3::Hasher;
 use bytes::Bytes;
 
 use crate::corpus::RECORD_BYTES_MAX;
-use crate::corpus::formats::{Splitter, Tail};
 use crate::corpus::stream::TextStream;
+use crate::corpus::text_format::{Splitter, Tail};
 use crate::error::DatasetError;
 
 /// One record of a text.

@@ -1,21 +1,11 @@
 //! The table of corpus formats. A format is one file that implements one of two traits.
 
-use std::borrow::Cow;
-use std::sync::Arc;
-
-use arrow_schema::{Schema, SchemaRef};
-use futures::future::BoxFuture;
 use spec::{Format, ReadOptions, Source};
 
-use crate::corpus::columnar::{Batches, BlockingObject, Part, Selection};
-use crate::corpus::columns::ChunkBuilder;
-use crate::corpus::csv::OddQuotes;
-use crate::corpus::dialect::Dialect;
-use crate::corpus::jsonl::{Inference, UnknownKey};
-use crate::corpus::notice::Notice;
-use crate::corpus::object::Object;
-use crate::corpus::schema::Columns;
-use crate::corpus::{PlannedSource, arrow, csv, json_array, jsonl, parquet, txt};
+use crate::corpus::columnar::ColumnarFormat;
+use crate::corpus::dialect::{self, Dialect};
+use crate::corpus::text_format::TextFormat;
+use crate::corpus::{arrow, csv, json_array, jsonl, parquet, txt};
 use crate::error::DatasetError;
 
 /// The layout of a format's records.
@@ -58,133 +48,33 @@ pub(crate) fn by_extension(extension: &str) -> Option<Format> {
     Format::ALL.iter().copied().find(|format| layout(*format).1.contains(&extension))
 }
 
-/// A format with a sequence of records in a text.
-pub(crate) trait TextFormat: Sync {
-    /// Returns whether the first record names the columns, separated by delimiters.
-    fn is_delimited(&self) -> bool {
-        false
+/// Checks that the dialect options are valid and that each applies to some source.
+///
+/// # Errors
+/// `BadInput` naming the option.
+pub(crate) fn check_dialect(sources: &[Source], options: &ReadOptions) -> Result<(), DatasetError> {
+    dialect::check(options)?;
+    let bad = |option: &str, problem: &str| Err(DatasetError::bad_input(option, problem));
+    let delimited = sources.iter().filter(|source| is_delimited(source.format));
+    for source in delimited.clone() {
+        let dialect = Dialect::of(source.format, options);
+        if dialect.quote == Some(dialect.delimiter) {
+            return bad("--quote", "must not be the delimiter too");
+        }
     }
-
-    /// Returns whether records name their columns, so that these are found by sampling.
-    fn is_sampled(&self) -> bool {
-        false
+    if delimited.count() == 0 {
+        let problem = "applies to csv and tsv alone, and the corpus has no such source: leave it out";
+        if options.delimiter.is_some() {
+            return bad("--delimiter", problem);
+        }
+        if options.quote.is_some() {
+            return bad("--quote", problem);
+        }
     }
-
-    /// Returns the splitter, positioned at the start of a record.
-    fn splitter(&self, dialect: Dialect) -> Splitter;
-
-    /// Determines the columns of a source from its front.
-    ///
-    /// # Errors
-    /// `BadInput` for a front in another format or encoding; the object cannot be read.
-    fn columns<'a>(&'a self, probe: ColumnProbe<'a>) -> BoxFuture<'a, Result<Columns, DatasetError>>;
-
-    /// Returns the cells of a record in the selected columns, for checking their encoding; the whole record if cells
-    /// are not separable.
-    fn cells<'a>(&self, record: &'a [u8], wanted: &SelectedColumns<'_>) -> Vec<Cow<'a, [u8]>>;
-
-    /// Returns the parser of records.
-    ///
-    /// # Errors
-    /// The source lacks the text column.
-    fn parser(
-        &self,
-        source: &PlannedSource,
-        options: &ReadOptions,
-        kept: &Schema,
-    ) -> Result<Box<dyn Parse>, DatasetError>;
-}
-
-/// The context for determining the columns of a source.
-pub(crate) struct ColumnProbe<'a> {
-    pub(crate) object: &'a Object,
-    pub(crate) source: &'a Source,
-    pub(crate) options: &'a ReadOptions,
-    /// Inferred types of sampled columns, over all sources.
-    pub(crate) inference: &'a mut Inference,
-    pub(crate) notices: &'a mut Vec<Notice>,
-}
-
-/// The columns whose cells are checked.
-pub(crate) struct SelectedColumns<'a> {
-    pub(crate) names: &'a [String],
-    /// Columns in the header, if there is one.
-    pub(crate) header: &'a [String],
-    pub(crate) dialect: Dialect,
-}
-
-pub(crate) type Splitter = Box<dyn Split>;
-
-/// Finds record ends in consecutive blocks of a text, in constant memory.
-pub(crate) trait Split: Send + Sync {
-    /// Returns the end of the current record in `block`, line end included, or `None` if the block ends first. The end
-    /// is 0 for a record that ended with the CR at the end of the previous block. The next call must begin there.
-    fn find_end(&mut self, block: &[u8]) -> Option<usize>;
-
-    /// Returns what remains at the end of the text.
-    fn finish(&self) -> Tail;
-
-    /// Returns why the text cannot end here, if it cannot.
-    fn end_problem(&self) -> Option<&'static str> {
-        None
+    if options.encoding.is_some() && sources.iter().all(|source| text_format(source.format).is_none()) {
+        return bad("--encoding", "applies to text formats alone, and the corpus has no such source: leave it out");
     }
-
-    /// Returns suspicious quotes of the last record that [`Split::find_end`] ended.
-    fn odd_quotes(&self) -> Option<OddQuotes> {
-        None
-    }
-
-    /// As [`Split::odd_quotes`], for the record ended by the end of the text.
-    fn odd_quotes_at_end(&mut self) -> Option<OddQuotes> {
-        None
-    }
-}
-
-/// What remains at the end of a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tail {
-    /// No record has begun.
-    Nothing,
-    /// A last record without a line end.
-    Record,
-    /// A last record with an unclosed quote or bracket, which may have swallowed other records.
-    Open,
-}
-
-/// Converts records to rows.
-pub(crate) trait Parse: Send {
-    /// Appends one record as delimited by the format's [`Split`].
-    ///
-    /// # Errors
-    /// `UnknownKey`, without appending.
-    fn parse(&mut self, record: &[u8], rows: &mut ChunkBuilder) -> Result<(), UnknownKey>;
-}
-
-/// A format with rows in parts. All methods may block.
-pub(crate) trait ColumnarFormat: Sync {
-    /// Reads the fields; unreadable ones are marked with the reason.
-    ///
-    /// # Errors
-    /// The object is not of this format, damaged, or cannot be read.
-    fn schema(&self, object: &BlockingObject) -> Result<SchemaRef, DatasetError>;
-
-    /// Locates its parts.
-    ///
-    /// # Errors
-    /// As [`ColumnarFormat::schema`].
-    fn index(&self, object: &BlockingObject) -> Result<Arc<dyn Index>, DatasetError>;
-}
-
-/// The parts of a columnar object.
-pub(crate) trait Index: Send + Sync {
-    /// Returns the parts.
-    fn parts(&self, text_column: &str) -> Vec<Part>;
-
-    /// Opens rows and columns of the object. May block.
-    ///
-    /// # Errors
-    /// The object is damaged, or cannot be read.
-    fn open(&self, object: BlockingObject, selection: &Selection) -> Result<Box<dyn Batches>, DatasetError>;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,10 +1,14 @@
 //! Tests that splitting does not depend on block boundaries.
 
 use proptest::prelude::*;
+use spec::Quote;
 
 use super::*;
+use crate::corpus::text_format::Tail;
 
-const TEXT_FORMATS: [Format; 5] = [Format::Csv, Format::Tsv, Format::Jsonl, Format::Json, Format::Txt];
+fn text_formats() -> Vec<Format> {
+    Format::ALL.iter().copied().filter(|format| text_format(*format).is_some()).collect()
+}
 
 /// Returns record ends and tail of a text, in blocks of the given sizes.
 fn ends(format: Format, text: &[u8], sizes: &[usize]) -> (Vec<usize>, Tail) {
@@ -30,7 +34,7 @@ proptest! {
         text in proptest::collection::vec(proptest::sample::select(b"ab \t,\"\r\n{}[]\\".to_vec()), 0..60),
         sizes in proptest::collection::vec(1_usize..9, 1..5),
     ) {
-        for format in TEXT_FORMATS {
+        for format in text_formats() {
             prop_assert_eq!(ends(format, &text, &sizes), ends(format, &text, &[usize::MAX]), "{:?}", format);
         }
     }
@@ -39,7 +43,7 @@ proptest! {
     fn splitting_can_resume_at_any_record_end(
         text in proptest::collection::vec(proptest::sample::select(b"ab \t,\"\r\n{}[]\\".to_vec()), 0..60),
     ) {
-        for format in TEXT_FORMATS {
+        for format in text_formats() {
             let (all, tail) = ends(format, &text, &[usize::MAX]);
             for (done, &start) in all.iter().enumerate() {
                 let (rest, rest_tail) = ends(format, &text[start..], &[usize::MAX]);
@@ -72,4 +76,40 @@ fn an_unclosed_quote_is_detected_at_the_end() {
     assert_eq!(ends(Format::Csv, b"1,\"abc\n2,x\n", &[1]).1, Tail::Open);
     assert_eq!(ends(Format::Csv, b"1,\"abc\n\"\"2,x", &[3]).1, Tail::Open);
     assert_eq!(ends(Format::Csv, b"1,\"a\nb\"", &[1]).1, Tail::Record);
+}
+
+fn source(format: Format) -> Source {
+    Source { uri: "/a".to_owned(), format, compression: spec::Compression::None }
+}
+
+#[test]
+fn an_option_that_applies_to_no_source_is_refused() {
+    let delimiter = ReadOptions { delimiter: Some(';'), ..ReadOptions::default() };
+    let quote = ReadOptions { quote: Some(Quote::None), ..ReadOptions::default() };
+    let encoding = ReadOptions { encoding: Some("windows-1252".to_owned()), ..ReadOptions::default() };
+    for (options, option, bad, good) in [
+        (&delimiter, "--delimiter", Format::Jsonl, Format::Csv),
+        (&quote, "--quote", Format::Txt, Format::Tsv),
+        (&encoding, "--encoding", Format::Parquet, Format::Txt),
+    ] {
+        let error = check_dialect(&[source(bad)], options).unwrap_err().to_string();
+        assert!(error.contains(option), "{error}");
+        check_dialect(&[source(bad), source(good)], options).unwrap();
+    }
+}
+
+#[test]
+fn conflicting_delimiter_and_quote_are_refused() {
+    let options = |delimiter, quote| ReadOptions { delimiter, quote, ..ReadOptions::default() };
+    for refused in [
+        options(Some('\n'), None),
+        options(Some('§'), None),
+        options(Some('"'), None),
+        options(None, Some(Quote::Char('é'))),
+        options(None, Some(Quote::Char(','))),
+    ] {
+        assert!(check_dialect(&[source(Format::Csv)], &refused).is_err(), "{refused:?}");
+    }
+    check_dialect(&[source(Format::Csv)], &options(Some('"'), Some(Quote::None))).unwrap();
+    check_dialect(&[source(Format::Tsv)], &options(None, Some(Quote::Char(',')))).unwrap();
 }

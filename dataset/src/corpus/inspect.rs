@@ -7,12 +7,13 @@ use spec::{ReadOptions, Source};
 
 use crate::corpus::PlannedSource;
 use crate::corpus::columnar::{self, is_text};
-use crate::corpus::dialect;
-use crate::corpus::formats::{self, ColumnProbe, Layout};
-use crate::corpus::jsonl::Inference;
+use crate::corpus::dialect::Dialect;
+use crate::corpus::formats::{self, Layout};
+use crate::corpus::inference::Inference;
 use crate::corpus::notice::Notice;
 use crate::corpus::object::Object;
 use crate::corpus::schema::{Columns, SourceColumns, encode_schema, unify};
+use crate::corpus::text_format::ColumnProbe;
 use crate::error::DatasetError;
 
 /// Reads only headers and footers (a sample of JSON), and determines the kept columns over all sources.
@@ -33,7 +34,7 @@ pub async fn inspect_with_notices(
     sources: &[Source],
     options: &ReadOptions,
 ) -> Result<(Vec<PlannedSource>, Vec<Notice>), DatasetError> {
-    dialect::check(sources, options)?;
+    formats::check_dialect(sources, options)?;
     let mut columns = Vec::with_capacity(sources.len());
     let mut fingerprints = Vec::with_capacity(sources.len());
     let (mut inference, mut notices) = (Inference::default(), Vec::new());
@@ -66,6 +67,7 @@ fn header_of_selection(names: Vec<String>, kept: &Schema, options: &ReadOptions)
 
 async fn columns_of(probe: ColumnProbe<'_>) -> Result<SourceColumns, DatasetError> {
     let Source { uri, format, .. } = probe.source;
+    let dialect = formats::is_delimited(*format).then(|| Dialect::of(*format, probe.options));
     let columns = match formats::layout(*format).0 {
         Layout::Text(text) => text.columns(probe).await?,
         Layout::Columnar(columnar) => {
@@ -74,7 +76,7 @@ async fn columns_of(probe: ColumnProbe<'_>) -> Result<SourceColumns, DatasetErro
             Columns::Typed(schema.fields().iter().map(|field| field.as_ref().clone()).collect())
         }
     };
-    Ok(SourceColumns::new(uri, *format, columns))
+    Ok(SourceColumns::new(uri, dialect, columns))
 }
 
 fn check_text_type(object: &Object, text: Option<&Field>) -> Result<(), DatasetError> {

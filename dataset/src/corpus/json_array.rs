@@ -14,15 +14,19 @@ use spec::{Keep, ReadOptions};
 use crate::corpus::PlannedSource;
 use crate::corpus::columns::ChunkBuilder;
 use crate::corpus::dialect::Dialect;
-use crate::corpus::formats::{ColumnProbe, Parse, SelectedColumns, Split, Splitter, Tail, TextFormat};
-use crate::corpus::jsonl::{self, Sample, UnknownKey};
+use crate::corpus::jsonl::{self, Sample};
 use crate::corpus::sample::Front;
 use crate::corpus::schema::Columns;
+use crate::corpus::text_format::{ColumnProbe, Parse, SelectedColumns, Split, Splitter, Tail, TextFormat, UnknownKey};
 use crate::error::DatasetError;
 
 pub(crate) struct JsonArray;
 
 impl TextFormat for JsonArray {
+    fn is_delimited(&self) -> bool {
+        false
+    }
+
     fn is_sampled(&self) -> bool {
         true
     }

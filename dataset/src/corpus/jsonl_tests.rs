@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type};
-use arrow_schema::Field;
+use arrow_schema::{DataType, Field};
 use proptest::prelude::*;
 
 use super::*;

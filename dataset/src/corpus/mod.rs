@@ -20,10 +20,12 @@ mod sample;
 mod csv;
 mod dialect;
 mod formats;
+mod inference;
 mod json;
 mod json_array;
 mod jsonl;
 mod text;
+mod text_format;
 mod txt;
 
 mod arrow;

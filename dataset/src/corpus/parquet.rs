@@ -16,8 +16,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy, RowGroupMetaData};
 use parquet::file::reader::{ChunkReader, Length};
 
-use crate::corpus::columnar::{Batches, BlockingObject, Part, Selection};
-use crate::corpus::formats::{ColumnarFormat, Index};
+use crate::corpus::columnar::{Batches, BlockingObject, ColumnarFormat, Index, Part, Selection};
 use crate::corpus::schema::{UNREADABLE, unique_names};
 use crate::corpus::{CHUNK_BYTES_MAX, CHUNK_ROWS_MAX};
 use crate::error::DatasetError;

@@ -4,12 +4,11 @@ use encoding_rs::{UTF_16BE, UTF_16LE};
 use spec::{Keep, ReadOptions};
 
 use crate::corpus::RECORD_BYTES_MAX;
-use crate::corpus::csv::{Fields, separator_line};
-use crate::corpus::dialect::{self, Dialect};
-use crate::corpus::formats::{ColumnProbe, SelectedColumns, Splitter, Tail, TextFormat};
+use crate::corpus::dialect::{self, Dialect, separator_line};
 use crate::corpus::notice::{Notice, not_utf8};
 use crate::corpus::object::Object;
 use crate::corpus::stream::TextStream;
+use crate::corpus::text_format::{ColumnProbe, SelectedColumns, Splitter, Tail, TextFormat};
 use crate::error::{DatasetError, ErrorKind};
 
 /// Maximum size of the front and of a header. The first record of a sampled format may be longer.
@@ -118,33 +117,6 @@ impl Front {
         starts.zip(&self.ends).map(|(&start, &end)| &self.text[start..end])
     }
 
-    /// Returns the header fields of csv and tsv.
-    ///
-    /// # Errors
-    /// `BadInput` for a header that is missing, too long, or not UTF-8.
-    pub(crate) fn header(&self, object: &Object, dialect: Dialect) -> Result<Vec<String>, DatasetError> {
-        let bad = |problem: &str| DatasetError::bad_input(object.name(), problem);
-        let record = match self.records().next() {
-            Some(record) => record,
-            None if self.is_whole => return Err(bad("it is empty: the first line must name the columns")),
-            None => {
-                return Err(bad("its first record is larger than 1 MiB: is it CSV with a header, and no quote open? \
-                                If quotes are ordinary characters in it, add --quote none"));
-            }
-        };
-        let mut fields = Fields::default();
-        fields.split(record, dialect);
-        let names = (0..fields.len()).filter_map(|index| fields.get(index));
-        let names: Result<Vec<String>, _> = names.map(|name| String::from_utf8(name.to_vec())).collect();
-        names.map_err(|_| {
-            if is_windows_1252(record) {
-                bad("its header is not UTF-8 but good Windows-1252: add --encoding windows-1252")
-            } else {
-                bad("its header is not UTF-8: say how it is encoded with --encoding")
-            }
-        })
-    }
-
     /// Checks that the records are in the expected encoding; a few exceptions cause a warning.
     ///
     /// # Errors
@@ -220,7 +192,7 @@ fn needed(options: &ReadOptions) -> Option<Vec<String>> {
     Some(read.cloned().collect())
 }
 
-fn is_windows_1252(bytes: &[u8]) -> bool {
+pub(crate) fn is_windows_1252(bytes: &[u8]) -> bool {
     !bytes.iter().any(|byte| NOT_WINDOWS_1252.contains(byte))
 }
 

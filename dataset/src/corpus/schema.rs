@@ -8,15 +8,14 @@ use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
 use arrow_schema::{DataType, Field, Schema};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use spec::{Format, Keep, ReadOptions};
+use spec::{Keep, ReadOptions};
 
 use crate::corpus::PlannedSource;
 use crate::corpus::dialect::Dialect;
-use crate::corpus::formats::{self, TextFormat};
-use crate::corpus::jsonl::Inference;
+use crate::corpus::inference::Inference;
 use crate::corpus::types::{common_field, is_string, stored_field};
 use crate::error::DatasetError;
-use crate::vectors::schema::OUTPUT_COLUMNS;
+use crate::vectors::column_names::OUTPUT_COLUMNS;
 
 /// Field metadata with the reason why a column cannot be read.
 pub(crate) const UNREADABLE: &str = "encaje.unreadable";
@@ -87,8 +86,9 @@ pub(crate) fn encode_schema(schema: &Schema) -> String {
 #[derive(Debug, Clone)]
 pub(crate) struct SourceColumns {
     pub(crate) uri: String,
-    pub(crate) format: Format,
     pub(crate) columns: Columns,
+    /// The dialect of its header, if it has one.
+    dialect: Option<Dialect>,
     /// Position of each name: a map, for up to a hundred thousand columns.
     places: OnceLock<HashMap<String, usize>>,
 }
@@ -109,8 +109,8 @@ pub(crate) enum Columns {
 }
 
 impl SourceColumns {
-    pub(crate) fn new(uri: &str, format: Format, columns: Columns) -> Self {
-        Self { uri: uri.to_owned(), format, columns, places: OnceLock::new() }
+    pub(crate) fn new(uri: &str, dialect: Option<Dialect>, columns: Columns) -> Self {
+        Self { uri: uri.to_owned(), columns, dialect, places: OnceLock::new() }
     }
 
     /// Returns the position of the first column of this name.
@@ -196,8 +196,7 @@ fn overflow_name(sources: &[SourceColumns], options: &ReadOptions) -> Option<Str
         let mut names = (2_u64..).map(|number| format!("{OVERFLOW_COLUMN}_{number}"));
         names.find(|name| is_free(name)).expect("more numbers than columns")
     };
-    let is_sampled = |format| formats::text_format(format).is_some_and(TextFormat::is_sampled);
-    let has_json = sources.iter().any(|source| is_sampled(source.format));
+    let has_json = sources.iter().any(|source| !matches!(source.columns, Columns::Typed(_)));
     let may_overflow = |source: &SourceColumns| matches!(source.columns, Columns::Sampled { is_complete: false, .. });
     let is_wanted = match &options.keep {
         Keep::All => sources.iter().any(may_overflow),
@@ -219,7 +218,7 @@ fn check_source(source: &SourceColumns, options: &ReadOptions) -> Result<(), Dat
         return Err(DatasetError::TextColumnMissing {
             uri: source.uri.clone(),
             column: options.text_column.clone(),
-            hint: hint(source.format, &names, options),
+            hint: hint(source.dialect, &names, options),
             found: names,
         });
     }
@@ -235,16 +234,14 @@ fn check_source(source: &SourceColumns, options: &ReadOptions) -> Result<(), Dat
 }
 
 /// Guesses why the text column is missing.
-fn hint(format: Format, names: &[String], options: &ReadOptions) -> String {
+fn hint(dialect: Option<Dialect>, names: &[String], options: &ReadOptions) -> String {
     let wanted = options.text_column.trim().to_lowercase();
     let is_wanted = |name: &str| name.trim().trim_matches('"').to_lowercase() == wanted;
     if let Some(name) = names.iter().find(|name| is_wanted(name)) {
         return format!(" (is it `{}`?)", name.escape_debug());
     }
-    if !formats::is_delimited(format) {
-        return String::new();
-    }
-    let own = char::from(Dialect::of(format, options).delimiter);
+    let Some(dialect) = dialect else { return String::new() };
+    let own = char::from(dialect.delimiter);
     let line = names.join(&own.to_string());
     let others = [(';', "semicolons"), ('\t', "tabs"), ('|', "vertical bars"), (',', "commas"), (':', "colons")];
     let mut others = others.into_iter().filter(|(delimiter, _)| *delimiter != own && line.contains(*delimiter));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use spec::{Compression, Source};
+use spec::{Compression, Format, Source};
 
 use super::*;
 use crate::corpus::Fingerprint;
@@ -10,19 +10,19 @@ use crate::error::ErrorKind;
 
 fn csv(uri: &str, names: &[&str]) -> SourceColumns {
     let fields = names.iter().map(|name| Field::new(*name, DataType::Utf8, true)).collect();
-    SourceColumns::new(uri, Format::Csv, Columns::Typed(fields))
+    SourceColumns::new(uri, Some(Dialect::of_format(Format::Csv)), Columns::Typed(fields))
 }
 
 fn parquet(uri: &str, fields: &[(&str, DataType)]) -> SourceColumns {
     let fields = fields.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), false)).collect();
-    SourceColumns::new(uri, Format::Parquet, Columns::Typed(fields))
+    SourceColumns::new(uri, None, Columns::Typed(fields))
 }
 
 fn json(uri: &str, record: &str, inference: &mut Inference) -> SourceColumns {
     let mut own = Inference::default();
     assert!(own.add(record.as_bytes()));
     inference.merge(&own);
-    SourceColumns::new(uri, Format::Jsonl, Columns::Sampled { keys: own.keys(), is_complete: true })
+    SourceColumns::new(uri, None, Columns::Sampled { keys: own.keys(), is_complete: true })
 }
 
 fn options(keep: Keep, id: Option<&str>) -> ReadOptions {
@@ -123,7 +123,7 @@ fn json_values_adapt_to_typed_sources() {
 
 #[test]
 fn an_empty_json_source_lacks_no_column() {
-    let empty = SourceColumns::new("b", Format::Jsonl, Columns::Unknown);
+    let empty = SourceColumns::new("b", None, Columns::Unknown);
     assert_eq!(names(&[csv("a", &["text", "id"]), empty], &options(Keep::All, Some("id"))), ["text", "id"]);
 }
 
@@ -164,7 +164,7 @@ fn renaming_many_duplicate_columns_is_fast() {
 
 fn incomplete(uri: &str, keys: &[&str]) -> SourceColumns {
     let keys = keys.iter().map(|key| (*key).to_owned()).collect();
-    SourceColumns::new(uri, Format::Jsonl, Columns::Sampled { keys, is_complete: false })
+    SourceColumns::new(uri, None, Columns::Sampled { keys, is_complete: false })
 }
 
 #[test]
@@ -208,8 +208,8 @@ fn the_overflow_column_is_marked_in_the_planned_schema() {
 fn a_wrong_delimiter_error_names_the_option() {
     let message = |names: &[&str], format, delimiter| {
         let names: Vec<Field> = names.iter().map(|name| Field::new(*name, DataType::Utf8, true)).collect();
-        let source = SourceColumns::new("a", format, Columns::Typed(names));
         let options = ReadOptions { delimiter, ..ReadOptions::default() };
+        let source = SourceColumns::new("a", Some(Dialect::of(format, &options)), Columns::Typed(names));
         unify(&[source], &Inference::default(), &options).unwrap_err().to_string()
     };
     let ends = |message: String, end: &str| assert!(message.ends_with(end), "{message} does not end with {end}");

@@ -7,10 +7,10 @@ use blake3::Hasher;
 use bytes::Bytes;
 
 use crate::corpus::CutLimits;
-use crate::corpus::csv::{OddQuotes, SEPARATOR_LINE_BYTES, separator_line};
-use crate::corpus::formats::{Splitter, Tail};
+use crate::corpus::dialect::{SEPARATOR_LINE_BYTES, separator_line};
 use crate::corpus::piece::{Piece, Recut};
 use crate::corpus::stream::TextStream;
+use crate::corpus::text_format::{OddQuotes, Splitter, Tail};
 use crate::error::DatasetError;
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,15 +11,22 @@ use spec::{ReadOptions, RejectReason};
 use crate::corpus::PlannedSource;
 use crate::corpus::columns::{ChunkBuilder, text_of};
 use crate::corpus::dialect::Dialect;
-use crate::corpus::formats::{ColumnProbe, Parse, SelectedColumns, Split, Splitter, Tail, TextFormat};
-use crate::corpus::jsonl::UnknownKey;
 use crate::corpus::sample::Front;
 use crate::corpus::schema::Columns;
+use crate::corpus::text_format::{ColumnProbe, Parse, SelectedColumns, Split, Splitter, Tail, TextFormat, UnknownKey};
 use crate::error::DatasetError;
 
 pub(crate) struct Txt;
 
 impl TextFormat for Txt {
+    fn is_delimited(&self) -> bool {
+        false
+    }
+
+    fn is_sampled(&self) -> bool {
+        false
+    }
+
     fn splitter(&self, _: Dialect) -> Splitter {
         Box::new(Lines::default())
     }

@@ -8,11 +8,11 @@ use arrow_array::{Array, ArrayRef, BooleanArray, Int32Array, Int64Array, RecordB
 use arrow_schema::SchemaRef;
 use spec::RowCounts;
 
+use super::column_names::{EMBEDDING, EMBEDDING_SCALE, ERROR, N_TOKENS, ROW, TRUNCATED};
 use super::element::{Vectors, encode};
 use super::error::VectorsError;
 use super::info::FileInfo;
 use super::read::Projection;
-use super::schema::{EMBEDDING, EMBEDDING_SCALE, ERROR, N_TOKENS, ROW, TRUNCATED};
 
 /// The columns of ours but the vectors. The reader has checked their types when it opened the file.
 pub(super) struct StatusColumns<'a> {

@@ -16,8 +16,8 @@ use half::slice::HalfFloatSliceExt;
 use parquet::basic::Encoding;
 use spec::OutputDtype;
 
+use super::column_names::{EMBEDDING, EMBEDDING_SCALE};
 use super::info::FileInfo;
-use super::schema::{EMBEDDING, EMBEDDING_SCALE};
 
 /// The largest magnitude of an `int8` element; -128 is not used, so that a vector and its negative have the same magnitudes.
 const INT8_MAX: f32 = 127.0;

@@ -1,6 +1,6 @@
 //! PURE: which rows come next where some are missing.
 
-use super::manifest::ManifestHole;
+use super::manifest_entries::ManifestHole;
 
 /// The numbers of the rows that are there, in order.
 #[derive(Debug, Clone)]

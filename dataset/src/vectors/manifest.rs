@@ -1,80 +1,18 @@
 //! The list of winning output files of a job, as deterministic JSON: sorted, no times, versioned.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use spec::{RejectReason, RowCounts};
+use spec::RowCounts;
 
 use super::error::VectorsError;
 use super::info::{FORMAT, FileInfo, check_dimensions, check_format};
 use super::layout::MANIFEST_NAME;
+use super::manifest_entries::{Chain, ManifestFile, ManifestHole, ManifestSource, missing_in};
 use super::manifest_seal::{Outline, SealedReader, write_sealed};
-use super::manifest_writer::Chain;
 use crate::DatasetError;
-
-/// One input object as it was when the job read it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ManifestSource {
-    /// Absolute path or URL.
-    pub uri: String,
-    /// Size in bytes.
-    pub size: u64,
-    /// The store's entity tag; on local disk it names mtime and inode.
-    pub etag: Option<String>,
-    /// Records.
-    pub rows: u64,
-}
-
-/// One output file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ManifestFile {
-    /// Name relative to the manifest's folder, or key in storage.
-    pub name: String,
-    /// Row number of the first row, over the whole corpus.
-    pub first_row: u64,
-    /// Rows with or without a vector.
-    pub rows: u64,
-    /// Size in bytes.
-    pub bytes: u64,
-    /// BLAKE3 of the file, in hex.
-    pub blake3: String,
-    /// Rows without a vector, by reason.
-    pub rejects: BTreeMap<RejectReason, u64>,
-    /// Rows whose text was cut to the maximum length.
-    pub truncated: u64,
-    /// Tokens fed to the model.
-    pub tokens: u64,
-}
-
-impl ManifestFile {
-    /// Returns the counts of the file.
-    pub fn totals(&self) -> RowCounts {
-        RowCounts { rows: self.rows, rejects: self.rejects.clone(), truncated: self.truncated, tokens: self.tokens }
-    }
-}
-
-/// Rows that are in no file, because all attempts at their shard failed and the job was allowed to end without them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ManifestHole {
-    /// Which of the sources they are in.
-    pub source: u32,
-    /// Row number of the first of them, over the whole corpus.
-    pub first_row: u64,
-    /// How many they are.
-    pub rows: u64,
-    /// What went wrong last.
-    pub reason: String,
-}
-
-impl ManifestHole {
-    /// Returns the number of the row after them.
-    pub fn end(&self) -> u64 {
-        self.first_row.saturating_add(self.rows)
-    }
-}
 
 /// What a finished job made: exactly the winning files, in input order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -278,13 +216,12 @@ impl Manifest {
     }
 }
 
-/// Returns the number of rows in holes, of which a damaged manifest may have any number.
-pub(super) fn missing_in(holes: &[ManifestHole]) -> u64 {
-    holes.iter().fold(0, |rows: u64, hole| rows.saturating_add(hole.rows))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use spec::RejectReason;
+
     use super::super::info::tests::info;
     use super::*;
 

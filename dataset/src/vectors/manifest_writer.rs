@@ -7,65 +7,9 @@ use spec::RowCounts;
 
 use super::error::VectorsError;
 use super::info::{FORMAT, FileInfo};
-use super::layout::is_safe_name;
-use super::manifest::{ManifestFile, ManifestHole, ManifestSource};
+use super::manifest_entries::{Chain, ManifestFile, ManifestHole, ManifestSource};
 use super::manifest_seal::seal;
 use crate::DatasetError;
-
-/// What one file of a manifest adds to the whole: follows the rows from file to file and sums them up.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Chain {
-    next_row: u64,
-    totals: RowCounts,
-    /// Rows of holes.
-    missing: u64,
-}
-
-impl Chain {
-    /// Takes the next file and returns what is wrong with it.
-    pub(super) fn add(&mut self, file: &ManifestFile) -> Vec<String> {
-        let (name, totals, mut problems) = (&file.name, file.totals(), Vec::new());
-        if !is_safe_name(name) {
-            problems.push(format!("file name `{name}` leaves the folder"));
-        }
-        if file.first_row != self.next_row {
-            problems.push(format!("file `{name}` begins at row {}, expected {}", file.first_row, self.next_row));
-        }
-        if totals.rejected() > file.rows || file.truncated > file.rows {
-            problems.push(format!("file `{name}` counts more rejects or truncations than rows"));
-        }
-        self.next_row = file.first_row.saturating_add(file.rows);
-        self.totals.add(&totals);
-        problems
-    }
-
-    /// Passes over the rows of a hole and returns what is wrong with it.
-    pub(super) fn skip(&mut self, hole: &ManifestHole) -> Vec<String> {
-        let ManifestHole { first_row, rows, .. } = *hole;
-        let mut problems = Vec::new();
-        if first_row != self.next_row || rows == 0 {
-            problems.push(format!("a hole of {rows} rows begins at row {first_row}, expected {}", self.next_row));
-        }
-        self.next_row = first_row.saturating_add(rows);
-        self.missing = self.missing.saturating_add(rows);
-        problems
-    }
-
-    /// Returns what is wrong with the sources of these files.
-    pub(super) fn check_sources(&self, sources: &[ManifestSource]) -> Vec<String> {
-        let records = sources.iter().fold(0u64, |sum, source| sum.saturating_add(source.rows));
-        let (rows, missing) = (self.totals.rows, self.missing);
-        match records == rows.saturating_add(missing) {
-            true => Vec::new(),
-            false => vec![format!("the sources have {records} records, the files {rows} rows, the holes {missing}")],
-        }
-    }
-
-    /// Returns the sums over the files so far.
-    pub(super) fn totals(&self) -> &RowCounts {
-        &self.totals
-    }
-}
 
 /// What a manifest came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,7 +111,7 @@ impl ManifestWriter {
     /// The sources do not have the rows of the files and holes, or other holes were listed than passed over.
     pub fn finish(mut self, sources: &[ManifestSource]) -> Result<(Vec<u8>, ManifestSeal), DatasetError> {
         refuse(self.chain.check_sources(sources))?;
-        let missing = self.chain.missing;
+        let missing = self.chain.missing();
         if self.listed != missing {
             refuse(vec![format!("holes of {} rows are listed, {missing} are missing", self.listed)])?;
         }

@@ -2,6 +2,7 @@
 
 mod atomic;
 mod batch;
+pub mod column_names;
 mod columns;
 mod element;
 mod error;
@@ -10,13 +11,14 @@ mod holes;
 mod info;
 pub mod layout;
 mod manifest;
+mod manifest_entries;
 mod manifest_seal;
 mod manifest_writer;
 mod merge;
 mod parquet_file;
 mod read;
 mod remote;
-pub mod schema;
+mod schema;
 mod seal;
 #[cfg(test)]
 mod testing;
@@ -30,7 +32,8 @@ pub use element::Vectors;
 pub use error::VectorsError;
 pub use export::{ExportSummary, export};
 pub use info::{FORMAT, FORMAT_KEY, FileInfo, FileTotals, Resolved};
-pub use manifest::{Manifest, ManifestFile, ManifestHole, ManifestSource};
+pub use manifest::Manifest;
+pub use manifest_entries::{ManifestFile, ManifestHole, ManifestSource};
 pub use manifest_writer::{ManifestSeal, ManifestWriter};
 pub use merge::{MergeOptions, MergeSummary, merge};
 pub use read::{BATCH_ROWS, Batches, Projection, VectorReader, VectorSet};

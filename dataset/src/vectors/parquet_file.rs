@@ -18,10 +18,10 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 
+use super::column_names::{EMBEDDING, EMBEDDING_SCALE, ROW};
 use super::element::Element;
 use super::error::VectorsError;
 use super::info::{FileInfo, SEAL_KEY};
-use super::schema::{EMBEDDING, EMBEDDING_SCALE, ROW};
 use super::seal::{HashingFile, SEAL_PLACEHOLDER, Written};
 use crate::guarded::{guarded, memory_error};
 

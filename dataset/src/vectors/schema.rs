@@ -9,24 +9,10 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use parquet::arrow::ArrowSchemaConverter;
 
+use super::column_names::{EMBEDDING, EMBEDDING_SCALE, ERROR, N_TOKENS, ROW, TRUNCATED};
 use super::element::{Element, embedding_type};
 use super::error::VectorsError;
 use super::info::FileInfo;
-
-/// Column of the 0-based position in the corpus.
-pub const ROW: &str = "row";
-/// Column of the vectors.
-pub const EMBEDDING: &str = "embedding";
-/// Column of the factor that the elements of a vector are multiplied with, where its output type has one.
-pub const EMBEDDING_SCALE: &str = "embedding_scale";
-/// Column of the number of tokens fed to the model.
-pub const N_TOKENS: &str = "n_tokens";
-/// Column that tells whether the text was cut to the maximum length.
-pub const TRUNCATED: &str = "truncated";
-/// Column of the reason code of a rejected row.
-pub const ERROR: &str = "error";
-/// The names of ours, over all output types: a new output keeps no input column that has one of them.
-pub const OUTPUT_COLUMNS: [&str; 6] = [ROW, EMBEDDING, EMBEDDING_SCALE, N_TOKENS, TRUNCATED, ERROR];
 
 /// The columns of ours in a file, around the kept ones.
 struct OurColumns {
@@ -126,6 +112,7 @@ mod tests {
     use arrow_schema::{UnionFields, UnionMode};
     use spec::OutputDtype;
 
+    use super::super::column_names::OUTPUT_COLUMNS;
     use super::super::info::tests::info;
     use super::*;
 

@@ -15,12 +15,12 @@ use serde::Serialize;
 use spec::{ExportFormat, OutputDtype};
 
 use super::atomic::AtomicFile;
+use super::column_names::{EMBEDDING, EMBEDDING_SCALE};
 use super::element::{Element, Vectors, missing_bytes};
 use super::error::VectorsError;
 use super::holes::RowNumbers;
 use super::info::FileInfo;
 use super::read::{BATCH_ROWS, Projection, VectorSet};
-use super::schema::{EMBEDDING, EMBEDDING_SCALE};
 use crate::DatasetError;
 
 const BUFFER_BYTES: usize = 1 << 20;

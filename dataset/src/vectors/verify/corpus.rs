@@ -9,7 +9,7 @@ use arrow_schema::DataType;
 use spec::{ReadOptions, RejectReason, Source};
 
 use super::super::columns::StatusColumns;
-use super::super::manifest::ManifestHole;
+use super::super::manifest_entries::ManifestHole;
 use super::super::read::VectorReader;
 use super::report::{Check, VerifyReport};
 use crate::DatasetError;

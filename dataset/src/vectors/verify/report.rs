@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use spec::RowCounts;
 
-use super::super::manifest::ManifestHole;
+use super::super::manifest_entries::ManifestHole;
 
 /// Problems that a report holds in full; more are only counted.
 pub const PROBLEMS_MAX: usize = 100;

@@ -10,7 +10,7 @@ use super::super::columns::StatusColumns;
 use super::super::element::Vectors;
 use super::super::holes::RowNumbers;
 use super::super::info::FileInfo;
-use super::super::manifest::ManifestHole;
+use super::super::manifest_entries::ManifestHole;
 use super::report::{Check, VerifyReport};
 
 /// Checks rows in order, over all files of a set.
