@@ -35,7 +35,7 @@ ROWS = {"short": 6000, "long": 400, "mixed": 2400}
 
 
 def make_corpus(path, kind, rows):
-    """Writes distinct texts: seeded runs of the sample's sentences, as many in each as the kind of corpus says."""
+    """Writes distinct texts: seeded concatenations of the sample's sentences, as many as the kind of corpus needs."""
     with SAMPLE.open(encoding="utf8", newline="") as file:
         sentences = [row["text"] for row in csv.DictReader(file)]
     chance = random.Random(7)
@@ -65,7 +65,7 @@ def run(command):
 
 
 def sgemm_peak():
-    """Returns the GFLOP/s of numpy's product of two large f32 matrices on all cores: what the machine gives."""
+    """Returns the GFLOP/s of numpy's product of two large f32 matrices on all cores: the machine's peak."""
     side = 3072
     left, right = (np.random.default_rng(seed).random((side, side), dtype=np.float32) for seed in (1, 2))
     seconds = []
@@ -162,7 +162,7 @@ def main():
 
 
 def scaling(args, corpus, cores):
-    """How much faster all cores are than one."""
+    """Returns the speedup of all cores over one."""
     if args.csv or cores == 1:
         return
     make_corpus(corpus, "short", ROWS["short"])

@@ -33,11 +33,11 @@ BATCHES = [128, 512, 1024]
 
 
 class Failed(Exception):
-    """A command or a peer failed; the text is what it said."""
+    """A command or a peer failed; the text is its message."""
 
 
 class Busy(threading.Thread):
-    """Samples how busy the card is."""
+    """Samples the utilisation of the card."""
 
     def __init__(self, device):
         super().__init__(daemon=True)
@@ -48,30 +48,30 @@ class Busy(threading.Thread):
 
     def run(self):
         for line in self.process.stdout:
-            # A card that is cut into several does not say.
+            # A partitioned card (MIG) does not report it.
             self.samples.append(float(line) if line.strip().isdigit() else 0.0)
 
     def percent(self):
         self.process.terminate()
         self.join()
-        # The start and the loading are no work of the card.
+        # Excludes the start and the loading.
         working = [sample for sample in self.samples if sample > 0]
         return sum(working) / len(working) if working else 0.0
 
 
 class Peer:
-    """A process of gpu_peer.py, for as long as it is needed."""
+    """A process of gpu_peer.py."""
 
     def __init__(self, python, model, device="cuda"):
         script = pathlib.Path(__file__).with_name("gpu_peer.py")
         command = [python, script, "--model", model, "--device", device]
-        # What it logs goes where nobody waits for it to be read.
+        # Logs go to a file, since nothing reads a pipe.
         self.process = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.DEVNULL, text=True)
         self.ready = self.problem = None
 
     def wait(self):
-        """Returns what it says of itself, once it is loaded."""
+        """Returns its description, once it is loaded."""
         if self.problem is not None:
             raise Failed(self.problem)
         if self.ready is None:
@@ -112,9 +112,9 @@ def sample_words(sample):
 
 
 def make_corpus(path, lengths, rows, sample=SAMPLE):
-    """Writes distinct texts that are longer than their number of tokens: `--max-length` cuts them to it, or their words do."""
+    """Writes distinct texts with more tokens than needed: they are truncated by `--max-length` or by their number of words."""
     words, chance = sample_words(sample), random.Random(7)
-    # A word has a token or more: with so many, only a single length is exact, by truncation.
+    # A word has one or more tokens, so only a single length is exact, by truncation.
     exact = len(lengths) == 1
     words, starts, texts = words + words[:max(lengths)], range(len(words)), []
     for row in range(rows):
@@ -124,10 +124,10 @@ def make_corpus(path, lengths, rows, sample=SAMPLE):
 
 
 def run_command(encaje, corpus, out, model, device, dtype, max_length=None):
-    """Returns the words of a run."""
+    """Returns the arguments of a run."""
     command = [encaje, "run", corpus, "--model", model, "--out", out, "--device", device, "--dtype", dtype,
                "--keep", "none", "--json", "--quiet"]
-    # Where the model's files do not say how to pool, sentence-transformers takes the mean.
+    # sentence-transformers defaults to mean pooling where the model's files do not state it.
     if not (pathlib.Path(model) / "modules.json").exists():
         command += ["--pooling", "mean"]
     if max_length:
@@ -136,7 +136,7 @@ def run_command(encaje, corpus, out, model, device, dtype, max_length=None):
 
 
 def embed(command):
-    """Runs the words of `run_command`, and returns the summary and the seconds that it took."""
+    """Runs the arguments of `run_command`, and returns the summary and the elapsed seconds."""
     shutil.rmtree(command[command.index("--out") + 1], ignore_errors=True)
     started = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True)
@@ -152,18 +152,18 @@ def first_vectors(folder, count):
 
 
 def rate_without_start(tokens, seconds, idle):
-    """Returns tokens per second without start and loading; with them, where the run was hardly longer than that."""
+    """Returns tokens per second without start and loading, unless the run was hardly longer than these."""
     return tokens / (seconds - idle if seconds > 1.2 * idle else seconds)
 
 
 def least_cosine(theirs, ours):
-    """Returns the least cosine of rows; NaN where a vector is not finite."""
+    """Returns the smallest cosine of rows; NaN where a vector is not finite."""
     norms = np.linalg.norm(theirs, axis=1) * np.linalg.norm(ours, axis=1)
     return float(((theirs * ours).sum(1) / norms).min())
 
 
 def operations_per_token(model):
-    """Returns a function from the tokens of a text to the floating-point operations that each of them takes."""
+    """Returns a function from the tokens of a text to the floating-point operations per token."""
     config = json.loads((pathlib.Path(model) / "config.json").read_text())
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     return lambda tokens: config["num_hidden_layers"] * (8 * hidden**2 + 4 * hidden * inner + 4 * hidden * tokens)
@@ -175,7 +175,7 @@ def peak_of(events):
 
 
 def self_test(args):
-    """Returns the fastest product in TFLOP/s; ends where a check fails."""
+    """Returns the fastest product in TFLOP/s; exits if a check fails."""
     command = [args.encaje, "self-test", "--json", "--device", args.device, "--model", args.model]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     events = [json.loads(line) for line in done.stdout.splitlines()]

@@ -70,7 +70,7 @@ def load(target, column):
 
 
 def quality(vectors, runs, labels):
-    """The means over several runs: their places in the plane, runs x rows x 2."""
+    """Averages over several runs with positions in the plane, runs x rows x 2."""
     return np.mean([quality_of(vectors, places, labels) for places in runs], axis=0)
 
 

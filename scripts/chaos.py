@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Kills, stops and restarts the processes of a real cluster at random while it works, breaks what is between them, damages
-what they made, and proves the results.
+"""Kills, stops and restarts the processes of a real cluster at random while it works, breaks their connections, damages
+their files, and verifies the results.
 
 python3 scripts/chaos.py --encaje BIN --model DIR --corpus FILE... [--s3-server BIN] [--events 100] [--seed 1]
     [--shard-rows 50] [--only EVENTS] [--verbose]
@@ -38,14 +38,14 @@ from chaos_parts import Client, Daemon, first_line
 from chaos_postgres import REFUSALS, ROLE, Postgres
 
 LEASE_SECONDS = 2.0
-# How long a coordinator may take to answer in a crowd.
+# How long a coordinator may take to answer under many silent connections.
 PATIENCE_SECONDS = 30.0
 WORKERS, COORDINATORS = 6, 2
-# Descriptors of a coordinator, and silent connections to each of its ports: more than it has.
+# File descriptors of a coordinator, and silent connections to each of its ports: more than these.
 DESCRIPTORS, SILENT = 512, 600
-# The folder of the corpus that is read where it is; the wide one is uploaded.
+# The folder of the corpus that is read in place; the wide one is uploaded.
 NARROW = "narrow"
-# Every so many jobs, one is over the wide corpus.
+# One of so many jobs is over the wide corpus.
 WIDE_EVERY = 3
 EVENTS = {
     "kill worker": 30, "terminate worker": 6, "stop worker": 10, "kill coordinator": 20, "stop coordinator": 6,
@@ -96,7 +96,7 @@ class Cluster(Client):
         self.events = {event: weight for event, weight in self.events.items() if re.search(args.only, event)}
 
     def status(self, job):
-        """How a job stands. One that the breaker has paused goes on: what it stumbled over was our doing."""
+        """Returns the state of a job, resuming it if the breaker paused it because of our faults."""
         status = json.loads(self.ask("status", job, "--json"))
         if status.get("paused"):
             if "worker_lost" in (status.get("pause_reason") or "") and not status["shards"]["split"]:
@@ -109,7 +109,7 @@ class Cluster(Client):
             daemon.ensure()
 
     def disturb(self, chance, job, corpus):
-        """Does one thing to one part, or to several; returns what."""
+        """Disturbs one part or several; returns a description."""
         event = chance.choices(list(self.events), weights=list(self.events.values()))[0]
         verb, what = event.split(" ", 1)
         seconds = LEASE_SECONDS * chance.uniform(0.5, 2)
@@ -140,7 +140,7 @@ class Cluster(Client):
             case "flip", _:
                 self.flip(chance, job)
             case "change", _:
-                # A plan would be made of what is changed.
+                # A plan would be based on the changed content.
                 if self.status(job)["state"] == "running":
                     self.changed.add(job)
                     corpus.change(chance, seconds)
@@ -162,13 +162,13 @@ class Cluster(Client):
         self.kills += len(daemons)
 
     def lead_to(self, port):
-        """Leads all coordinators to another database server."""
+        """Switches all coordinators to another database server."""
         for link in self.database_links:
             link.target = port
             link.cut()
 
     def crowd(self, ports, seconds):
-        """Silent connections, more than a coordinator has descriptors, to each of its ports; others are answered all the same."""
+        """Opens more silent connections than a coordinator has descriptors to each port; other clients must still be served."""
         crowd = Crowd(list(ports), SILENT)
         time.sleep(seconds)
         port, deadline = ports[0], time.monotonic() + PATIENCE_SECONDS
@@ -179,7 +179,7 @@ class Cluster(Client):
         crowd.leave()
 
     def flip(self, chance, job):
-        """Flips a bit of an output of a job that is under way: a winner, a loser, or one that is still to be committed."""
+        """Flips a bit of an output of a running job: a winner, a loser, or one that is not committed yet."""
         outputs = sorted(self.files.glob(f"jobs/{job}/shards/**/*.parquet"))
         if outputs:
             output = chance.choice(outputs)
@@ -187,7 +187,7 @@ class Cluster(Client):
             self.flipped.setdefault(job, []).append(str(output.parent.relative_to(self.files)))
 
     def mend(self, job, status):
-        """Goes on with a job that failed of what was done to its files. It must say so, and fails of nothing else."""
+        """Resumes a job that failed because of damage to its files. It must name it, and must not fail otherwise."""
         reason = status.get("reason") or ""
         if job in self.changed and "changed since" in reason:
             remedy = "retry"
@@ -199,7 +199,7 @@ class Cluster(Client):
         self.mended[remedy] = self.mended.get(remedy, 0) + 1
 
     def damage(self, chance, job):
-        """Damages one output file of a finished job in storage; returns its key and how."""
+        """Damages one output file of a finished job in storage; returns its key and the kind of damage."""
         manifests = sorted(self.files.glob(f"jobs/{job}/manifest-*.json"), key=lambda path: int(path.stem.split("-")[1]))
         key = chance.choice(json.loads(manifests[-1].read_text())["files"])["name"]
         how = chance.choice(["flip", "cut", "remove"])
@@ -210,7 +210,7 @@ class Cluster(Client):
         return key, how
 
     def expect_patience(self):
-        """Whatever the database said was said for a while: no coordinator may have taken it for the end of a matter."""
+        """Checks that no coordinator treated a temporary database error as permanent."""
         for daemon in self.coordinators:
             lines = daemon.log.read_text().splitlines()
             failed = [line for line in lines if "ERROR" in line and "the store failed" in line]
@@ -228,7 +228,7 @@ class Cluster(Client):
 
 
 def spoil(file, chance, cut=False):
-    """Flips one bit of a file, or cuts its end off."""
+    """Flips one bit of a file, or truncates it."""
     size = file.stat().st_size
     with file.open("r+b") as opened:
         if cut:
@@ -242,12 +242,12 @@ def spoil(file, chance, cut=False):
 
 
 def swap(folder, seconds):
-    """Puts an empty folder in the place of one for a while, as where a disk is not mounted."""
+    """Replaces a folder by an empty one for a while, as if a disk were unmounted."""
     away, empty = folder.with_name(f"{folder.name}-away"), folder.with_name(f"{folder.name}-empty")
     folder.rename(away)
     folder.mkdir()
     time.sleep(seconds)
-    # Whatever was written meanwhile is lost with it.
+    # Files written meanwhile are lost with it.
     folder.rename(empty)
     away.rename(folder)
     shutil.rmtree(empty, ignore_errors=True)
@@ -259,14 +259,14 @@ def expect_refusal(what, code, said, name):
 
 
 class Proof:
-    """What is checked of every job, and how often it was."""
+    """The checks of every job, with their counts."""
 
     def __init__(self, args, cluster, folder):
         self.args, self.cluster, self.folder = args, cluster, folder
         self.rows, self.jobs, self.healed, self.named = 0, 0, 0, 0
 
     def of(self, job, corpus, chance):
-        """Downloads a job's result and checks it in every way; of every second one, damaged before and after."""
+        """Downloads and verifies a job's result; damages every second one before and after."""
         out, spoils = self.folder / job, self.jobs % 2 == 0
         self.settle(job)
         self.heal(job, out)
@@ -297,11 +297,11 @@ class Proof:
         shutil.rmtree(out)
 
     def heal(self, job, out):
-        """Of what was flipped while the job was under way, a download names what is part of the result."""
+        """A download must report bits flipped during the job if they are part of the result."""
         if job not in self.cluster.flipped:
             return
         code, _, said = self.cluster.try_once("download", job, "--out", str(out))
-        # What already exists would not be fetched again, and so not found damaged.
+        # Existing files would not be fetched again, and their damage not be detected.
         shutil.rmtree(out, ignore_errors=True)
         if code == 0:
             return
@@ -331,7 +331,7 @@ class Proof:
 
 
 def rage(args, cluster, chance, corpora):
-    """Disturbs the cluster while it does one job after the other; returns the jobs with their corpora, and what was done."""
+    """Disturbs the cluster while it runs one job after the other; returns the jobs with their corpora, and the disturbances."""
     jobs, counts = [], {}
 
     def submit():

@@ -1,4 +1,4 @@
-"""What the cluster works on while it is disturbed: a corpus like any other and one with a wide header, each changed at times."""
+"""The corpora of the disturbed cluster: an ordinary one and one with a wide header, each changed at times."""
 
 import os
 import pathlib
@@ -8,14 +8,14 @@ import time
 
 from chaos_parts import vectors_of
 
-# So wide that the description of a source does not travel with each grant.
+# So wide that grants do not include the description of a source.
 WIDE_COLUMNS, WIDE_ROWS = 1_500, 24
-# Of so many letters of a corpus, one is changed.
+# One of so many letters of a corpus is changed.
 CHANGED_EVERY = 100
 
 
 class Corpus:
-    """Copies of some files, and what an undisturbed run makes of them."""
+    """Copies of some files, and the result of an undisturbed run."""
 
     def __init__(self, args, folder, files):
         self.encaje, self.folder = args.encaje, folder
@@ -26,16 +26,16 @@ class Corpus:
         self.expected = self.vectors_of(folder / "alone")
 
     def vectors_of(self, target):
-        """The digest of the vectors of an output, in row order."""
+        """Returns the digest of the vectors of an output, in row order."""
         return vectors_of(self.encaje, target, self.folder / "vectors.npy")
 
     def change(self, chance, seconds):
-        """Changes letters all over a file for a while; neither its size nor its time tells."""
+        """Changes letters throughout a file for a while, keeping size and time."""
         file = pathlib.Path(chance.choice(self.files))
         content = file.read_bytes()
         start = chance.randrange(CHANGED_EVERY)
         changed = bytearray(content)
-        # Behind the header, which has the names of columns.
+        # After the header, which has the column names.
         for at in range(content.index(b"\n") + start, len(content), CHANGED_EVERY):
             if content[at:at + 1].islower():
                 changed[at] ^= 1
@@ -60,6 +60,6 @@ def wide_corpus(file, texts):
 
 
 def texts_of(file):
-    """The letters of the lines of a file: texts enough for a corpus."""
+    """Returns the letters of the lines of a file."""
     lines = file.read_text().splitlines()[1:]
     return ["".join(letter for letter in line if letter.isalpha() or letter == " ") for line in lines]

@@ -1,5 +1,4 @@
-"""What can go wrong around processes: TCP links that are cut, held or swallow everything, crowds of silent connections, a disk
-that is full, and a folder that is not mounted."""
+"""Faults around processes: cut, delayed or black-holed TCP links, silent connections, a full disk, an unmounted folder."""
 
 import os
 import pathlib
@@ -8,7 +7,7 @@ import subprocess
 import threading
 import time
 
-# How long the far end of a link that swallows everything keeps its connections: keepalive ends them then.
+# How long a black-holed link keeps its far connections: keepalive closes them then.
 FAR_END_SECONDS = 10.0
 
 
@@ -19,7 +18,7 @@ def free_port():
 
 
 class Crowd:
-    """Connections that say nothing."""
+    """Connections that send nothing."""
 
     def __init__(self, ports, each):
         self.idle = []
@@ -27,7 +26,7 @@ class Crowd:
             try:
                 self.idle.append(socket.create_connection(("127.0.0.1", port), timeout=1))
             except OSError:
-                # Nobody listens just now, or no place is left in the queue.
+                # Nothing listens at the moment, or the backlog is full.
                 pass
 
     def leave(self):
@@ -36,8 +35,8 @@ class Crowd:
 
 
 class Link:
-    """A way to a port of this machine. What was connected over it can be cut or struck dumb, as by a router that has
-    forgotten it; everything can be held back for a while, as by a cable that is unplugged."""
+    """A proxy of a port of this machine. Its connections can be cut or black-holed, as by a router that lost their state; all
+    traffic can be delayed, as by an unplugged cable."""
 
     def __init__(self, target):
         self.target, self.made, self.dumb_below = target, 0, 0
@@ -54,7 +53,7 @@ class Link:
             try:
                 far = socket.create_connection(("127.0.0.1", self.target), timeout=5)
                 far.settimeout(None)
-                # Before a cut can know of them and close them.
+                # Before a cut can see and close them.
                 for end in (near, far):
                     end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:
@@ -74,7 +73,7 @@ class Link:
                     sink.sendall(data)
         except OSError:
             pass
-        # The end of a connection is swallowed, too.
+        # The end of a connection is dropped, too.
         if number >= self.dumb_below:
             hang_up(source, sink)
 
@@ -106,7 +105,7 @@ def hang_up(*ends):
 
 
 class SmallDisk:
-    """A folder that holds a megabyte, where this process may mount one; a folder like any other elsewhere."""
+    """A folder limited to a megabyte if this process may mount one; an ordinary one otherwise."""
 
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)

@@ -1,4 +1,4 @@
-"""The parts of a real cluster: processes that are started again, a client that asks until it is answered, what it gets."""
+"""The parts of a real cluster: restarted processes, and a client that retries until it gets an answer."""
 
 import hashlib
 import os
@@ -9,7 +9,7 @@ import time
 
 
 class Daemon:
-    """A process of the cluster that is started again whenever it has ended."""
+    """A process of the cluster that is restarted whenever it has exited."""
 
     def __init__(self, name, command, folder, environment=None):
         self.name, self.command, self.log = name, [str(word) for word in command], folder / f"{name}.log"
@@ -35,11 +35,10 @@ class Daemon:
 
 
 class Client:
-    """Whoever talks to a cluster: has `encaje`, the program, `urls`, the coordinators, and `ensure`, which starts what has
-    ended."""
+    """A client of a cluster: has `encaje`, the program, `urls`, the coordinators, and `ensure`, which restarts ended processes."""
 
     def ask(self, *arguments, seconds=60):
-        """Runs a command of the cluster until it succeeds: coordinators come and go."""
+        """Runs a command of the cluster until it succeeds, since coordinators are killed."""
         deadline, said = time.monotonic() + seconds, ""
         while time.monotonic() < deadline:
             code, out, said = self.try_once(*arguments, seconds=seconds)
@@ -68,7 +67,7 @@ def first_line(file, seconds=30):
 
 
 def vectors_of(encaje, target, file):
-    """The digest of the vectors of an output, in row order. They are written to a file on the way."""
+    """Returns the digest of the vectors of an output, in row order, writing them to a file on the way."""
     file.unlink(missing_ok=True)
     command = [encaje, "export", str(target), "--format", "npy", "--out", str(file)]
     subprocess.run(command, check=True, capture_output=True)

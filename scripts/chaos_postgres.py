@@ -1,4 +1,4 @@
-"""A PostgreSQL of one's own, and what befalls it: restarts, a failover to a standby, roles and rights that are taken away."""
+"""A private PostgreSQL server and its faults: restarts, a failover to a standby, revoked roles and permissions."""
 
 import os
 import pathlib
@@ -10,11 +10,11 @@ import time
 
 from chaos_links import free_port
 
-# What coordinators log in as, and the name of its database. It has no rights beyond those.
+# The role of coordinators, and the name of its database. It has no other permissions.
 ROLE = "app"
-# How long a standby may take to catch up, and a statement of ours to be carried out.
+# How long a standby may take to catch up, and a statement to be executed.
 PATIENCE_SECONDS = 60.0
-# What takes something from the role, and what gives it back.
+# Statements that revoke something from the role, and that restore it.
 REFUSALS = {
     "readonly": ("ALTER SYSTEM SET default_transaction_read_only = on", "ALTER SYSTEM RESET default_transaction_read_only"),
     "revoke": (f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {ROLE}", f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {ROLE}"),
@@ -24,7 +24,7 @@ REFUSALS = {
 
 
 class Postgres:
-    """A server with its data in a folder, run as the user `postgres` where we are root."""
+    """A server with its data in a folder, run as the user `postgres` if we are root."""
 
     def __init__(self, folder):
         found = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), key=lambda path: int(path.parts[-3]))
@@ -55,7 +55,7 @@ class Postgres:
                 sys.exit(f"{' '.join(command)}: {said.read()}")
 
     def say(self, statement, database="postgres"):
-        """Carries out a statement as the owner of the server. Returns what it answers."""
+        """Executes a statement as the owner of the server, and returns its result."""
         command = ["psql", "-XAtq", "-h", "127.0.0.1", "-p", str(self.port), "-U", "encaje", "-d", database, "-c", statement]
         environment = {**os.environ, "PGOPTIONS": "-c default_transaction_read_only=off"}
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -73,7 +73,7 @@ class Postgres:
         self.call("pg_ctl", "-D", self.data, "-w", "-m", mode, "stop")
 
     def refuse(self, how, seconds):
-        """Takes something from the role for a while. Who is connected has to connect again, or is told at once."""
+        """Revokes something from the role for a while. Connected clients must reconnect or get an error."""
         take, give_back = REFUSALS[how]
         for statement in (take, give_back):
             self.say(statement, ROLE)
@@ -84,8 +84,8 @@ class Postgres:
                 time.sleep(seconds)
 
     def fail_over(self, switch, seconds):
-        """Kills the server once a standby has all that was acknowledged; `switch` leads everybody there, where nothing can be
-        written until it is promoted."""
+        """Kills the server once a standby has all acknowledged writes; `switch` redirects clients there, which is read-only until
+        it is promoted."""
         old, old_port = self.data, self.port
         standby, port = self.folder / f"data-{self.generation + 1}", free_port()
         self.call("pg_basebackup", "-D", standby, "-R", "-X", "stream", "-c", "fast", "-h", "127.0.0.1", "-p", old_port,
@@ -102,7 +102,7 @@ class Postgres:
         switch(port)
         time.sleep(seconds)
         self.call("pg_ctl", "-D", self.data, "-w", "promote")
-        # It is alone now, and would wait for a standby of its own. (Nobody has to write for this to be carried out.)
+        # The new primary must not wait for a standby of its own. (This needs no write to take effect.)
         self.say("ALTER SYSTEM RESET synchronous_standby_names")
         self.say("SELECT pg_reload_conf()")
         shutil.rmtree(old)

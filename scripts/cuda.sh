@@ -48,7 +48,7 @@ compile_kernels() {
 
 build_binary() {
     [ -f "$KERNELS" ] || die "$KERNELS is missing: run scripts/cuda.sh kernels"
-    # A target folder of its own: the CPU build stays as it is.
+    # Its own target folder, so that the CPU build stays unchanged.
     ENCAJE_CUDA_KERNELS="$PWD/$KERNELS" CARGO_TARGET_DIR=build/cuda/target \
         "$CARGO" build --release --locked --package encaje --features cuda
     cp build/cuda/target/release/encaje build/cuda/encaje.new

@@ -22,10 +22,10 @@ CORPUS = SCRIPTS.parent / "samples/frases.csv"
 BYTES_MAX = 60 << 20
 FILES = ["gpu_kit/run.sh", "gpu_kit/steps.py", "bench_gpu.py", "gpu_peer.py"]
 REFERENCE = ["reference.npy", "reference.json"]
-# Programs have jumps to turn into addresses; of two bytes of a number in f16 one is worth compressing.
+# Filters for compression: jump addresses of programs, and the more regular byte of f16 numbers.
 PROGRAM = [{"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 64 << 20}]
 WEIGHTS = [{"id": lzma.FILTER_LZMA2, "preset": 6, "lc": 3, "lp": 1, "pb": 1, "mode": lzma.MODE_FAST, "nice_len": 16, "dict_size": 1 << 20}]
-# What tokenizers and sentence-transformers read of a model.
+# Files of a model that tokenizers and sentence-transformers read.
 MODEL_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json",
                "merges.txt", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json",
                "1_Pooling/config.json"]
@@ -51,7 +51,7 @@ def in_halves(path):
         parts.append(part)
         at += len(part)
     text = json.dumps(header, separators=(",", ":")).encode()
-    # Tensors begin at a multiple of eight.
+    # Tensors are aligned to eight bytes.
     text += b" " * (-len(text) % 8)
     return b"".join([len(text).to_bytes(8, "little"), text, *parts])
 
@@ -66,7 +66,7 @@ def copy_model(source, target):
 
 
 def digests(model):
-    """Returns what reference vectors depend on."""
+    """Returns the inputs of the reference vectors."""
     return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in
             {"corpus": CORPUS, "weights": model / "model.safetensors", "tokenizer": model / "tokenizer.json"}.items() if path.exists()}
 

@@ -53,7 +53,7 @@ def synchronize():
 
 
 def encoder(dtype, attention):
-    """Returns the model as its own files describe it; mean pooling where they do not say."""
+    """Returns the model as its own files describe it, by default with mean pooling."""
     if (dtype, attention) not in encoders:
         kwargs = {"dtype": dtype, "attn_implementation": attention}
         encoders[dtype, attention] = SentenceTransformer(args.model, device=args.device, model_kwargs=kwargs)
@@ -117,7 +117,7 @@ def hold_all_but(left):
     torch.cuda.empty_cache()
     if left:
         while (free := torch.cuda.mem_get_info(args.device)[0]) > left + (1 << 20):
-            # In parts, since one allocation of nearly all may be refused.
+            # In parts, since a single allocation of nearly everything may fail.
             held.append(torch.empty(min(free - left, 8 << 30), dtype=torch.uint8, device=args.device))
     return {"free": torch.cuda.mem_get_info(args.device)[0]}
 

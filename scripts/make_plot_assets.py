@@ -39,7 +39,7 @@ def emojis(folder):
             dx, dy = (36 - width * scale) / 2 - x * scale, (36 - height * scale) / 2 - y * scale
             body = f'<g transform="translate({dx:g} {dy:g}) scale({scale:g})">{body}</g>'
         key = "-".join(code for code in file.stem.split("-") if code != "fe0f")
-        # Names inside a drawing must not meet those of another drawing on the same page.
+        # Names inside a drawing must not collide with those of another one on the same page.
         for name in set(re.findall(r'id="([^"]*)"', body)):
             own = f"e{key}{name}"
             body = body.replace(f'id="{name}"', f'id="{own}"').replace(f"#{name}", f"#{own}")

@@ -66,7 +66,7 @@ def main():
                 centre = 1.0 if parameter.dim() == 1 and key.endswith("weight") else 0.0
                 parameter.copy_(centre + 0.5 * torch.randn_like(parameter))
         model.save_pretrained(path)
-        # Keys that no configuration class has, such as DistilBERT's epsilon, are in files all the same.
+        # Also writes keys that no configuration class has, such as DistilBERT's epsilon.
         config = json.loads((path / "config.json").read_text())
         (path / "config.json").write_text(json.dumps({**settings, **config}, indent=2) + "\n")
         model = AutoModel.from_pretrained(path, dtype=torch.float32).eval()

@@ -123,7 +123,7 @@ def byte_level_tokenizer(size):
 
 
 def unigram_tokenizer(size, specials, cls, sep, unk, pre_tokenizer):
-    """A tokenizer as sentencepiece models become: Unigram over words marked with a low line."""
+    """A tokenizer as converted from sentencepiece: Unigram over words marked with a low line."""
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(" {2,}", " ")])
     tokenizer.pre_tokenizer = pre_tokenizer
@@ -142,7 +142,7 @@ def unigram_tokenizer(size, specials, cls, sep, unk, pre_tokenizer):
 
 
 def random_model(cls, config, seed):
-    """A model whose every parameter matters."""
+    """Returns a model in which every parameter affects the output."""
     torch.manual_seed(seed)
     model = cls.from_config(config).eval().float()
     with torch.no_grad():
@@ -166,7 +166,7 @@ def write_json(path, value, indent=2):
 
 
 def tensors_of(model):
-    """The state dict as old files have it: each tensor on its own, ties written out."""
+    """Returns the state dict as in old files: separate tensors, ties written out."""
     return {name: tensor.clone().contiguous() for name, tensor in model.state_dict().items()}
 
 
@@ -235,7 +235,7 @@ def make_bertin():
         position_embedding_type="absolute", type_vocab_size=1, use_cache=True, vocab_size=len(vocab), **SIZES,
     )
     save_file(tensors_of(random_model(AutoModelForMaskedLM, config, 2)), path / "model.safetensors", {"format": "pt"})
-    # Other weights on purpose: whoever reads this file in place of the safetensors fails the goldens.
+    # Different weights, so that reading this file instead of the safetensors fails the goldens.
     torch.save(tensors_of(random_model(AutoModelForMaskedLM, config, 3)), path / "pytorch_model.bin")
     tokenizer.save(str(path / "tokenizer.json"), pretty=False)
     write_json(path / "vocab.json", vocab, None)

@@ -27,7 +27,7 @@ ROWS = [[4, 7, 9, 5], [4, 5], [4, 11, 12, 13, 14, 15, 16, 17, 18, 5], [4, 39, 38
 
 
 def views(tensors):
-    """Stores each tensor in another way, in turn."""
+    """Stores each tensor in a different way, in turn."""
     shared = torch.cat([tensor.flatten() for tensor in tensors.values()])
     found, at = {}, 0
     for index, (name, tensor) in enumerate(tensors.items()):
@@ -58,7 +58,7 @@ def numbers(tensors):
 
 
 def big_endian(path, target):
-    """Writes a checkpoint again with its numbers in the other order; all of them are f32."""
+    """Rewrites a checkpoint in the other byte order; all numbers are f32."""
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as out:
         for info in source.infolist():
             content = source.read(info)
@@ -70,7 +70,7 @@ def big_endian(path, target):
 
 
 def vectors(path):
-    """What transformers makes of a folder, in f32: the vectors of first tokens."""
+    """Returns transformers' f32 vectors of the first tokens for a folder."""
     model = AutoModel.from_pretrained(path, dtype=torch.float32, add_pooling_layer=False).eval()
     with torch.no_grad():
         return [model(input_ids=torch.tensor([row])).last_hidden_state[0, 0].tolist() for row in ROWS]

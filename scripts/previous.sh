@@ -14,6 +14,6 @@ else
     git worktree prune
     git worktree add --quiet --detach "$tree" "$commit"
 fi
-# A target folder of its own, in its worktree, so that neither build disturbs the other.
+# Its own target folder in its worktree, so that the builds do not interfere.
 (cd "$tree" && CARGO_TARGET_DIR="$PWD/target" "$CARGO" build --locked --package encaje >&2)
 echo "$tree/target/debug/encaje"

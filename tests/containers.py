@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The same rows in every container, codec and layout that other programs write, and what cannot be read by name.
+"""The same rows in every container, codec and layout of other programs, and unsupported ones that must be refused by name.
 
 python tests/containers.py make DIR    writes DIR/sound/*, DIR/empty/* and DIR/refused/*
 python tests/containers.py check DIR   compares the outputs DIR/out/NAME.parquet with the rows
@@ -42,12 +42,12 @@ def with_categories(batch, values):
 
 
 def growing(table):
-    """Each batch knows more values than the one before, in the same order."""
+    """Each batch has more dictionary values than the previous one, in the same order."""
     return [with_categories(batch, list("xyzw")[: 2 + place]) for place, batch in enumerate(batches(table))]
 
 
 def replaced(table):
-    """Each batch has its values in an order of its own."""
+    """Each batch has its dictionary values in a different order."""
     return [with_categories(batch, list("wxyz")[place:] + list("wxyz")[:place]) for place, batch in enumerate(batches(table))]
 
 
@@ -64,7 +64,7 @@ def parquet(path, table, **options):
 
 
 def without_end(path, table):
-    """A stream whose writer did not say that it ended."""
+    """A stream without an end marker."""
     ipc(path, batches(table))
     path.write_bytes(path.read_bytes()[:-8])
 
@@ -117,7 +117,7 @@ EMPTY = {
 
 
 class Keys(pe.KmsClient):
-    """Key management that is none."""
+    """A key management without encryption."""
 
     def __init__(self, config):
         super().__init__()
@@ -136,7 +136,7 @@ def encrypted(path, table, columns, plaintext_footer):
         writer.write_table(table)
 
 
-# What stderr must say, and how the file is written.
+# The expected message, and how the file is written.
 REFUSED = {
     "encrypted.parquet": ("encrypted", lambda path, t: encrypted(path, t, ["text"], False)),
     "encrypted-text.parquet": ("`text` is encrypted", lambda path, t: encrypted(path, t, ["text"], True)),

@@ -157,7 +157,7 @@ TEXTS = pa.array(["uno", "dos", "tres"])
 
 
 def can_be_parquet(case):
-    """Not every type is one that pyarrow writes to Parquet."""
+    """Skips types that pyarrow cannot write to Parquet."""
     try:
         pq.write_table(pa.table({case.name: case.array}), pa.BufferOutputStream())
     except (pa.ArrowException, OSError):
@@ -186,7 +186,7 @@ def make(folder):
 
 
 def plain(value, nan_is_null=False):
-    """A value as any of the readers gives it, spelled in one way."""
+    """Normalises a value as returned by any of the readers."""
     if value is None or value is pd.NaT or value is pd.NA:
         return None
     if isinstance(value, np.generic) and not isinstance(value, np.datetime64 | np.timedelta64):
@@ -232,14 +232,14 @@ def expected(case, reader):
 
 
 def check_arrow(case, column):
-    """The type is the one that is promised, and every value equal, to the last digit."""
+    """Checks that the type is the documented one, and every value equal, to the last digit."""
     found, wanted = column.combine_chunks(), case.stored
     if found.type.id != wanted.type.id:
         return f"type {found.type}, expected {wanted.type}"
     if isinstance(wanted.type, pa.BaseExtensionType):
         found, wanted = found.storage, wanted.storage
     found = found.cast(wanted.type)
-    # Not a number equals itself here.
+    # NaN equals itself here.
     same = [plain(value) for value in found.to_pylist()] == [plain(value) for value in wanted.to_pylist()]
     exact = found.equals(wanted) or case.name == "nan" or pa.types.is_dictionary(wanted.type)
     return None if same and exact else f"{found.to_pylist()}, expected {wanted.to_pylist()}"

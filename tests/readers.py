@@ -40,7 +40,7 @@ NORM_TOLERANCE = 1e-3
 
 
 class OutputType(NamedTuple):
-    """How vectors of an output type are found in files: in Arrow, DuckDB, NumPy, safetensors and PyTorch."""
+    """How vectors of an output type are represented in Arrow, DuckDB, NumPy, safetensors and PyTorch."""
 
     arrow: pa.DataType
     duckdb: str
@@ -68,7 +68,7 @@ def installed(name):
 
 
 def files_of(target):
-    """The files in row order, and the manifest of a folder."""
+    """Returns the files in row order, and the manifest of a folder."""
     if not target.is_dir():
         return [target], None
     manifest = json.loads((target / "manifest.json").read_text(encoding="utf-8"))
@@ -84,7 +84,7 @@ def check_footer(path):
 
 
 def check_arrow(path):
-    """Schema, nulls and norms as pyarrow reads them. Returns the table."""
+    """Checks schema, nulls and norms with pyarrow. Returns the table."""
     metadata = check_footer(path)
     dimensions = int(metadata[b"encaje.dimensions"])
     output_dtype = metadata[b"encaje.output_dtype"].decode()
@@ -128,13 +128,13 @@ def check_arrow(path):
 
 
 def vectors_of(table, dimensions):
-    """The vectors of the rows that have one, as an array."""
+    """Returns the vectors of the embedded rows as an array."""
     column = table["embedding"].combine_chunks().drop_null()
     return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dimensions)
 
 
 def check_quantized(target, table, floats):
-    """Quantized vectors beside the floats of the same job, by NumPy's own arithmetic."""
+    """Compares quantized vectors with the floats of the same job, by NumPy."""
     column = floats["embedding"].combine_chunks().drop_null()
     floats = column.flatten().to_numpy().reshape(len(column), -1)
     found = vectors_of(table, table.schema.field("embedding").type.list_size)
@@ -259,7 +259,7 @@ def check_vectors(target):
 
 
 def read_safetensors(path):
-    """The array, by the format's description and, where installed, by the library."""
+    """Checks the array by the format's description and, if installed, the library."""
     data = path.read_bytes()
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])

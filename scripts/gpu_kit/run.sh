@@ -1,5 +1,5 @@
 #!/bin/sh
-# Proves and measures encaje on a machine with an NVIDIA GPU, in one call of eight minutes at most, without a network.
+# Verifies and measures encaje on a machine with an NVIDIA GPU, in one call of at most eight minutes, without a network.
 #
 #   sh run.sh [OUT]       results go to the folder OUT, `out` beside this file by default: eight files, the table last
 #

@@ -28,24 +28,24 @@ sys.path.insert(0, str(KIT))
 import bench_gpu
 
 LOG_BYTES_MAX = 8 << 20
-# What encaje says where there is no GPU to use.
+# encaje's message without a usable GPU.
 NO_DEVICE = ["this binary has no CUDA", "no NVIDIA driver found", "the NVIDIA driver does not start", "there are 0 GPUs"]
-# Kernels of our own: what cuBLASLt does is not ours to check.
+# Our own kernels: cuBLASLt's are not checked.
 OWN_KERNELS = ["flash_", "attend_", "embed_norm_", "add_norm_", "activate_", "first_tokens_", "pool_"]
-# The least cosine to f32 that passes.
+# The smallest cosine to f32 that passes.
 COSINE_MIN = {"f16": 0.999, "bf16": 0.999, "f32": 0.99999}
-# Tokens of a corpus whose speed is measured, by number format.
+# Tokens of a measured corpus, by number format.
 TOKENS = {"f16": 6_000_000, "bf16": 6_000_000, "f32": 2_000_000}
 PEER_TOKENS = 2_000_000
 NOTEBOOK_TEXTS, NOTEBOOK_TOKENS = 3000, 512
 
 
 class Skip(Exception):
-    """A step cannot be done here; the text says what is missing."""
+    """A step cannot run here; the text names what is missing."""
 
 
 class NoDevice(Exception):
-    """There is no GPU, by encaje's own words."""
+    """There is no GPU according to encaje."""
 
 
 def libraries():
@@ -56,7 +56,7 @@ def libraries():
 
 
 def tool(name):
-    """Returns where a tool of NVIDIA's is; `Skip` where it is not."""
+    """Returns the path of an NVIDIA tool, or raises `Skip`."""
     places = [shutil.which(name), *sorted(glob.glob(f"/usr/local/cuda*/bin/{name}")), *sorted(glob.glob(f"/opt/nvidia/nsight-compute/*/{name}")),
               *(f"{place}/nvidia/cu13/bin/{name}" for place in sys.path)]
     for place in places:
@@ -66,7 +66,7 @@ def tool(name):
 
 
 class Kit:
-    """The machine, the folders, the time that is left, and the table."""
+    """The machine, the folders, the remaining time, and the table."""
 
     def __init__(self, args):
         self.args, self.device, self.out = args, args.device, args.out.resolve()
@@ -79,7 +79,7 @@ class Kit:
         self.model, self.base = KIT / "model", self.work / "bert-base"
         # The numbers of nvidia-smi.
         self.env = os.environ | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "HF_HUB_OFFLINE": "1"}
-        # Where drivers are put for containers.
+        # Where containers have the drivers.
         driver = glob.glob("/usr/local/nvidia/lib64")
         self.env["LD_LIBRARY_PATH"] = ":".join([*libraries(), *filter(None, [os.environ.get("LD_LIBRARY_PATH")]), *driver])
         self.encaje = KIT / "encaje"
@@ -94,7 +94,7 @@ class Kit:
     # ---------------------------------------------------------------- steps
 
     def step(self, name, file, limit, run):
-        """Runs one step, notes what became of it, and writes the table as it is now."""
+        """Runs one step, records its result, and writes the current table."""
         began = time.monotonic()
         self.step_ends = min(began + limit, self.ends)
         with open(self.out / file, "a", encoding="utf8") as self.log:
@@ -132,7 +132,7 @@ class Kit:
         return max(self.step_ends - time.monotonic(), 0.0)
 
     def call(self, *command, limit=None, codes=(0,)):
-        """Runs a command within the step's time, with its children, and returns what it printed."""
+        """Runs a command and its children within the step's time, and returns its output."""
         words = [str(word) for word in command]
         self.say("$ " + " ".join(words))
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -158,10 +158,10 @@ class Kit:
             if words in said:
                 raise NoDevice(words)
 
-    # ---------------------------------------------------------------- what steps share
+    # ---------------------------------------------------------------- shared by steps
 
     def embed(self, corpus, out, model, dtype, max_length=None, more=()):
-        """Runs `encaje run`, and returns its summary and the seconds that it took."""
+        """Runs `encaje run`, and returns its summary and the elapsed seconds."""
         shutil.rmtree(self.work / out, ignore_errors=True)
         command = bench_gpu.run_command(self.encaje, corpus, self.work / out, model, self.device, dtype, max_length)
         began = time.perf_counter()
@@ -169,13 +169,13 @@ class Kit:
         return json.loads(stdout), time.perf_counter() - began
 
     def bert_base(self):
-        """Returns a model of BERT-base's shape with weights from a seed and the kit's tokenizer, made when first asked for."""
+        """Returns a model of BERT-base's shape with seeded weights and the kit's tokenizer, created on first use."""
         if not (self.base / "model.safetensors").exists():
             make_bert_base(self.model, self.base, self.args.scale)
         return self.base
 
     def corpus(self, name, lengths, tokens):
-        """Returns a corpus of about so many tokens, and its rows."""
+        """Returns a corpus of about `tokens` tokens, and its rows."""
         rows = max(int(tokens * self.args.scale * len(lengths) / sum(lengths)), 32)
         path = self.work / f"{name}-{max(lengths)}-{rows}.parquet"
         if not path.exists():
@@ -183,7 +183,7 @@ class Kit:
         return path, rows
 
     def ask(self, **request):
-        """Asks sentence-transformers; `Skip` where it is not there."""
+        """Queries sentence-transformers; raises `Skip` without it."""
         if self.peer is None:
             raise Skip("sentence-transformers was not started")
         signal.setitimer(signal.ITIMER_REAL, max(self.left(), 0.1))
@@ -194,7 +194,7 @@ class Kit:
                 raise Skip(str(error)) from error
             answer = self.peer.ask(**request)
         except TimeoutError:
-            # What it was asked for last would be taken for the next answer.
+            # An outstanding answer would be taken for the next one.
             self.peer.close()
             self.peer = None
             raise
@@ -234,7 +234,7 @@ def make_bert_base(source, target, scale):
         shapes |= norm(at + "output.LayerNorm", hidden)
     chance, header, parts, at = np.random.default_rng(7), {}, [], 0
     for name, shape in shapes.items():
-        # As transformers initialises: normal weights, biases of 0, normalisations that do nothing.
+        # Initialised like transformers: normal weights, zero biases, identity norms.
         numbers = chance.standard_normal(shape, np.float32) * np.float32(0.02) if len(shape) == 2 else np.full(shape, name.endswith("LayerNorm.weight"))
         parts.append(numbers.astype("<f2").tobytes())
         header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [at, at + len(parts[-1])]}
@@ -304,7 +304,7 @@ def vectors(dtype):
             raise bench_gpu.Failed(f"{found.shape} vectors for {reference.shape}")
         cosine = bench_gpu.least_cosine(reference, found)
         kit.say(f"{dtype}: least cosine {cosine:.8f}, largest difference {np.abs(reference - found).max():.2e}")
-        # Written so that a NaN fails.
+        # Fails for NaN.
         if not cosine >= COSINE_MIN[dtype]:
             raise bench_gpu.Failed(f"least cosine {cosine:.7f}, less than {COSINE_MIN[dtype]}")
         return f"{len(reference)} rows, least cosine {cosine:.7f}"
@@ -312,7 +312,7 @@ def vectors(dtype):
 
 
 def notebook(kit):
-    """What ran out of memory with transformers: 3,000 texts of 512 tokens at once."""
+    """The case that ran out of memory with transformers: 3,000 texts of 512 tokens at once."""
     model = kit.bert_base()
     few, _ = kit.corpus("few", [NOTEBOOK_TOKENS], 1)
     kit.embed(few, "few", model, kit.formats[0], NOTEBOOK_TOKENS)
@@ -334,7 +334,7 @@ def speed(name, lengths):
     def run(kit):
         model, longest, figures, rates = kit.bert_base(), max(lengths), [], {}
         few, _ = kit.corpus("few", [longest], 1)
-        # The first run finds out whether there is a GPU, and brings files into memory.
+        # The first run detects the GPU, and fills the file cache.
         kit.embed(few, "few", model, kit.formats[0], longest)
         for dtype in kit.formats:
             corpus, rows = kit.corpus(name, lengths, TOKENS[dtype])
@@ -399,7 +399,7 @@ def scarce_memory(left_mib):
             summary, seconds = kit.embed(corpus, "memory", kit.bert_base(), kit.formats[0], 50)
             return f"{free >> 20} MiB free: {summary['tokens']} tokens in {seconds:.1f} s"
         except bench_gpu.Failed as error:
-            # One sentence is what is asked for; a panic or a signal is not one.
+            # One sentence is expected, not a panic or a signal.
             if "ended with 1:" not in str(error) and "ended with 4:" not in str(error):
                 raise
             return f"{free >> 20} MiB free: {error}"
@@ -414,7 +414,7 @@ def sanitizer(which):
         try:
             sanitizer = tool("compute-sanitizer")
         except Skip:
-            # Without a GPU that is what there is to say.
+            # Without a GPU, the steps end here.
             kit.call(*words)
             raise
         only = [part for name in OWN_KERNELS for part in ("--kernel-name", f"kns={name}")]
@@ -437,7 +437,7 @@ def profile(kernels, count):
             kit.call(*command)
             raise
         shutil.rmtree(kit.work / "profile", ignore_errors=True)
-        # A model is tried out with a full batch of its longest texts when it is loaded: the first launches are those.
+        # Loading a model runs a full batch of its longest texts, whose launches come first.
         sections = [part for name in ("SpeedOfLight", "MemoryWorkloadAnalysis", "ComputeWorkloadAnalysis", "Occupancy", "LaunchStats",
                                       "SchedulerStats", "WarpStateStats") for part in ("--section", name)]
         stdout, stderr = kit.call(ncu, "--clock-control", "none", "--kernel-name", f"regex:{kernels}", "--launch-count", count,

@@ -59,7 +59,7 @@ def run_case(name):
 
 
 def run_all(given, cases):
-    """Judges all combinations in `--jobs` processes; prints a line now and then."""
+    """Judges all combinations in `--jobs` processes, printing progress."""
     results, started = {}, time.monotonic()
     with multiprocessing.get_context("fork").Pool(given.jobs) as pool:
         for name, judgement in pool.imap_unordered(run_case, [case.name for case in cases], chunksize=4):
@@ -72,7 +72,7 @@ def run_all(given, cases):
 
 
 def table(cases, results):
-    """The counts, by module and verdict; what is refused although the reference does it; the failures by setting."""
+    """Prints counts by module and verdict; refusals of what the reference supports; failures by setting."""
     verdicts = [*judge.GOOD, *judge.FAILED, "BROKEN"]
     modules = {}
     for case in cases:
@@ -94,7 +94,7 @@ def table(cases, results):
 
 
 def refusals(cases, results):
-    """Refusing too much, or too little, is a fault as well, if an open one."""
+    """Refusing too much, or too little, is also a fault, but a visible one."""
     listed(cases, results, judge.REFUSED, "refused by name, though the reference does it")
     listed(cases, results, judge.ACCEPTED, "computed, though the reference refuses it")
 
@@ -117,7 +117,7 @@ def by_setting(cases, results):
     bad = Counter()
     for case in cases:
         if results[case.name].verdict in (*judge.FAILED, "BROKEN"):
-            # The smallest combination that fails says most.
+            # The smallest failing combination is the most informative.
             bad[case.name if len(case.settings) <= 1 else "(pairs and more)"] += 1
     if bad:
         print("\nfailures, the single settings first:")
@@ -138,7 +138,7 @@ def report(given, cases, results):
 
 
 def one(given, names):
-    """Judges single combinations and keeps their folders, for people to look at."""
+    """Judges single combinations and keeps their folders for inspection."""
     bad = 0
     for name in names:
         case = combos.named_case(name, given.seed)

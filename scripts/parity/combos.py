@@ -1,5 +1,5 @@
-"""Which combinations are tried: each base, each setting on each base that it fits, then pairs and triples, the pairs that
-were not yet tried first. The same seed gives the same list."""
+"""The combinations that are tested: each base, each setting on each applicable base, then pairs and triples, untested pairs
+first. Deterministic in the seed."""
 
 import itertools
 import random
@@ -11,7 +11,7 @@ from .registry import BASES, SETTINGS, Base
 
 @dataclass(frozen=True)
 class Case:
-    """A base and its settings, in the order in which they are applied."""
+    """A base and its settings, in order of application."""
 
     base: Base
     settings: tuple
@@ -27,12 +27,12 @@ class Case:
 
     @property
     def named(self):
-        """Words of which a refusal must have one."""
-        # A model that this program made may be of a kind that is refused, whatever its settings.
+        """Returns words of which a refusal must contain one."""
+        # A generated model may be of a refused kind, whatever its settings.
         names = {"config.json", "tokenizer.json"} if self.base.kinds & {"made", "made-tokenizer"} else set()
         for setting in self.settings:
             names |= {setting.file, *setting.keys}
-            # Sizes of the config that do not fit are found, and named, where the weights are.
+            # Sizes that do not match the config are detected, and named, in the weights.
             if setting.file == "config.json":
                 names |= {"model.safetensors", "pytorch_model.bin"}
         return names
@@ -51,7 +51,7 @@ class Case:
 
     @property
     def with_vectors(self):
-        """Ids decide vectors where nothing but the tokenizer changed; a quarter of these is run all the same."""
+        """Ids determine vectors if only the tokenizer changed; a quarter of these is run anyway."""
         changed = any(setting.vectors for setting in self.settings) or not self.settings
         return changed or self.rng.random() < 0.25
 
@@ -90,7 +90,7 @@ def choose(count, seed, modules=None):
         size = min(rng.choice([1, 2, 2, 3, 3, 4]), len(fitting[base.name]))
         chosen = sorted(rng.sample(fitting[base.name], size), key=lambda setting: order[setting.name])
         pairs = {(a.name, b.name) for a, b in itertools.combinations(chosen, 2)}
-        # A pair may come again, on another base or with a third setting, but those not yet tried come first.
+        # A pair may be repeated on another base or with a third setting, after those not yet tried.
         if compatible(chosen) and (not pairs or pairs - tried or rng.random() < 0.2):
             tried |= pairs
             add(base, chosen)
@@ -98,6 +98,6 @@ def choose(count, seed, modules=None):
 
 
 def named_case(name, seed):
-    """The combination of a name as the table prints it."""
+    """Returns the combination with a name from the table."""
     base, *settings = name.split("+")
     return Case(BASES[base], tuple(SETTINGS[setting] for setting in settings), seed)

@@ -40,7 +40,7 @@ MORE = {
 }
 
 
-# Only a class of transformers that generates or classifies reads them; it checks their types all the same, which Encaje does not.
+# Only read for generation or classification, but type-checked by transformers, unlike by Encaje.
 OF_OTHER_TASKS = ("bos_token_id", "eos_token_id", "classifier_pooling")
 
 # Values for a field whose default is None, by a word of its annotation.
@@ -48,7 +48,7 @@ WITHOUT_DEFAULT = [("list", ["full_attention"]), ("dict", {"a": 1}), ("int", 3),
 
 
 def others(value, annotation):
-    """Other values of the type of a default."""
+    """Returns other values of a default's type."""
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int):
@@ -67,7 +67,7 @@ def fill():
         config = AutoConfig.for_model(family)
         fields = {field.name: str(field.type) for field in dataclasses.fields(config)}
         found = {name: others(getattr(config, name, None), annotation) for name, annotation in fields.items()}
-        # Which class reads the file is another question, and labels are objects with a form of their own.
+        # The model class is tested elsewhere, and labels are objects with their own format.
         for name in ("transformers_version", "architectures", "id2label", "label2id", "dtype", "problem_type", *OF_OTHER_TASKS):
             found.pop(name, None)
         for name, values in {**found, **MORE.get(family, {})}.items():

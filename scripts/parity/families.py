@@ -1,4 +1,4 @@
-"""Architectures and the keys of their config.json. A family that Encaje does not compute is refused by its name."""
+"""Architectures and the keys of their config.json. Unsupported families are refused by name."""
 
 import json
 

@@ -14,7 +14,7 @@ from .registry import BASES, TESTDATA, Folder
 
 OUT = TESTDATA / "parity"
 
-# Combinations by name, with the number of texts whose vectors are kept. Add the hard ones of your part here.
+# Combinations by name, with the number of texts whose vectors are kept. Add hard ones here.
 GOLDENS = {
     "mex_large-vocab+model-max-length-12": 2,
     "bertin-vocab+mask-lstrip": 2,
@@ -59,7 +59,7 @@ GOLDENS = {
     "deberta_v2+class-DebertaV2Tokenizer": 1,
     "deberta_v2+class-DebertaV2Tokenizer+split-by-punct": 1,
     "deberta_v2+class-DebertaV2Tokenizer+do-lower-case-true": 1,
-    # Several parts at once.
+    # Several areas at once.
     "bertin+cls-token-mask+act-gelu": 0,
     "st-mbert+pooling-max+lower-true+opt-no-normalize": 2,
     "st-bertin+add-prefix-space-true+pooling-lasttoken+opt-dimensions": 2,
@@ -110,7 +110,7 @@ def write(given):
 
 def write_one(case, found, model, vectors):
     out = Folder(OUT / case.name)
-    # The folder of the test data that is nearest: most bases are one, with a file taken away or added.
+    # The nearest folder of the test data: most bases are one with a file removed or added.
     likely = [case.base.name, case.base.name.split("-")[0], case.base.name.removeprefix("st-")]
     nearest = next((TESTDATA / name for name in likely if (TESTDATA / name).is_dir()), None)
     names = {str(file.relative_to(model)) for file in model.rglob("*") if file.is_file()}

@@ -1,4 +1,4 @@
-"""Runs Encaje on one combination, asks the references, and says whether they agree."""
+"""Runs Encaje on one combination, queries the references, and compares them."""
 
 import json
 import os
@@ -34,7 +34,7 @@ MEANING = {
 
 @dataclass
 class Outcome:
-    """What one process of Encaje did."""
+    """The result of one process of Encaje."""
 
     code: int
     stdout: str
@@ -64,7 +64,7 @@ class Judgement:
 
 
 def command(encaje, *arguments, work):
-    # Options may also come from the environment and from a file in the current folder: from neither here.
+    # Options could also come from the environment or a file in the current folder.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ENCAJE_")}
     return subprocess.Popen(
         [encaje, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=work,
@@ -83,7 +83,7 @@ def finish(process):
 
 
 def options_of(options):
-    """The command's options, by what they are called there. Those of `run` alone are not for `tokenize`."""
+    """Returns the command's options by name. Those of `run` only are not for `tokenize`."""
     def spelled(name, value):
         flag = "--" + name.replace("_", "-")
         return [flag] if value is True else [f"{flag}={value}"]
@@ -107,7 +107,7 @@ def judge(encaje, folder, work, case, texts=None, with_vectors=None):
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     both, run_only = options_of(options)
-    # A NUL cannot be typed; such texts are compared by their vectors alone.
+    # A NUL cannot be passed as an argument; such texts are compared by their vectors only.
     typed = [text for text in texts if "\0" not in text]
     tokenize = command(encaje, "tokenize", "--json", "--model", str(folder), *both, "--", *typed, work=work)
     run = None
@@ -152,7 +152,7 @@ def compare(answer, texts, typed, tokenized, ran, out, case):
 
 
 def refusal(answer, outcome, out, case):
-    # What was refused before the corpus was planned has left nothing behind.
+    # A refusal before planning leaves no files.
     if out.exists() and any(out.iterdir()) and not case.may_be_late:
         return Judgement(LATE, outcome.sentence)
     sentence = outcome.sentence
@@ -166,7 +166,7 @@ def tail(stderr):
 
 
 def objects(text):
-    """The JSON objects that stand one after the other."""
+    """Parses concatenated JSON objects."""
     decoder, at, found = json.JSONDecoder(), 0, []
     while match := re.compile(r"\s*(?=\{)").match(text, at):
         value, at = decoder.raw_decode(text, match.end())
@@ -186,7 +186,7 @@ def compare_ids(answer, texts, typed, tokenized):
             return f"`n_tokens` of {text[:60]!r}: {found['n_tokens']} for {len(ids)} tokens"
     if tokenized.code == 0 and len(printed) == len(typed):
         return ""
-    # One text that cannot be tokenized ends the command; rows of `run` are rejected one by one.
+    # A text that cannot be tokenized ends the command, while `run` rejects single rows.
     failed = typed[len(printed)] if len(printed) < len(typed) else None
     if tokenized.code != 0 and failed is not None and right[failed] is None:
         return ""
@@ -194,7 +194,7 @@ def compare_ids(answer, texts, typed, tokenized):
 
 
 def shown(found, expected):
-    """Two lists of ids from a little before the place where they part."""
+    """Formats two lists of ids around their first difference."""
     at = next((i for i, (a, b) in enumerate(zip(found, expected)) if a != b), min(len(found), len(expected)))
     start = max(0, at - 2)
     return (
@@ -203,7 +203,7 @@ def shown(found, expected):
 
 
 def compare_vectors(answer, texts, out):
-    """Returns what is wrong, and the least cosine."""
+    """Returns the differences, and the smallest cosine."""
     columns = pq.read_table(sorted(out.glob("part-*.parquet"))).to_pydict()
     if len(columns["text"]) != len(texts):
         return f"{len(columns['text'])} rows for {len(texts)} texts", 0.0
@@ -223,12 +223,12 @@ def compare_vectors(answer, texts, out):
 
 
 def compare_row(text, ids, vector, found):
-    """Returns what is wrong with a row, and its cosine."""
+    """Returns the problem of a row, and its cosine."""
     reason = found["error"]
     if reason == "empty_text" and (not text.strip() or not ids):
         return "", 1.0
     if vector is None or not np.isfinite(vector).all():
-        # The reference fails on this text: a vector of ours has nothing to be compared with.
+        # The reference fails on this text, so there is nothing to compare with.
         return "", 1.0
     if reason is not None:
         return f"rejected as {reason}, the reference has a vector", 0.0
@@ -249,8 +249,8 @@ def compare_row(text, ids, vector, found):
 
 
 def one_digest_two_models(cases, results):
-    """Combinations whose outputs have one digest and one set of options although the reference gives other vectors: then a
-    job would go on with another model. Returns pairs of names."""
+    """Finds combinations with equal digest and options but different reference vectors, where a job would resume with another
+    model. Returns pairs of names."""
     seen, wrong = {}, []
     for case in cases:
         result = results[case.name]

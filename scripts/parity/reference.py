@@ -1,4 +1,4 @@
-"""What transformers and sentence-transformers give for a model folder: the ids and the vector of each text."""
+"""The results of transformers and sentence-transformers for a model folder: ids and vector of each text."""
 
 import contextlib
 import io
@@ -59,7 +59,7 @@ def quiet():
 
 
 def answer(folder, texts, options, with_vectors):
-    """Asks sentence-transformers where the folder has `modules.json`, else transformers with the CLS vector."""
+    """Uses sentence-transformers if the folder has `modules.json`, else transformers with the CLS vector."""
     path = Path(folder)
     ask = sentence if (path / "modules.json").exists() else plain
     try:
@@ -75,8 +75,8 @@ def answer(folder, texts, options, with_vectors):
 
 
 def without_positions(given):
-    """Takes out the texts that have more tokens than the model has positions: the forward pass fails on them, even where
-    nobody asked for vectors."""
+    """Removes texts with more tokens than the model has positions, on which the forward pass fails, even if no vectors are
+    requested."""
     for row, ids in enumerate(given.ids):
         if ids is not None and given.positions and len(ids) > given.positions:
             given.ids[row] = given.truncated[row] = None
@@ -98,7 +98,7 @@ def each(texts, function):
 
 
 def positions(config):
-    """The number of tokens that the model has positions for, or None."""
+    """Returns the number of positions of the model, or None."""
     length = getattr(config, "max_position_embeddings", None)
     if length and config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "roberta-prelayernorm"):
         return length - config.pad_token_id - 1
@@ -118,7 +118,7 @@ def plain(path, texts, options, with_vectors):
     if with_vectors:
         model = load(path)
         def one(row):
-            # What a batch of this one text would be: without padding, and with what the tokenizer says of types.
+            # As in a batch of this one text: without padding, with the tokenizer's token types.
             inputs = {name: torch.tensor([row[name]]) for name in row if name in tokenizer.model_input_names}
             states = model(**inputs, return_dict=True).last_hidden_state[0]
             return shaped(pooled(states, options.get("pooling", "cls")), options)
@@ -130,7 +130,7 @@ def load(path):
     model, report = AutoModel.from_pretrained(path, output_loading_info=True, trust_remote_code=False, dtype=torch.float32)
     missing = [name for name in report["missing_keys"] if "pooler" not in name and "position_ids" not in name]
     if missing:
-        # transformers only warns, and draws these at random: no vectors to compare with.
+        # transformers only warns, and initialises these randomly: there are no vectors to compare with.
         raise ValueError(f"weights are missing, drawn at random: {sorted(missing)[:3]}")
     return model.eval()
 
@@ -157,7 +157,7 @@ def sentence(path, texts, options, with_vectors):
     if missing:
         raise ValueError(f"weights are missing, drawn at random: {sorted(missing)[:3]}")
     if options.get("max_length"):
-        # The command's length wins over the model's own, up to what the model has positions for.
+        # The command's length overrides the model's own, up to the number of positions.
         model.max_seq_length = min(options["max_length"], positions(transformer.config) or options["max_length"])
     if options.get("pooling"):
         model[1].pooling_mode = {"last": "lasttoken"}.get(options["pooling"], options["pooling"])
@@ -166,7 +166,7 @@ def sentence(path, texts, options, with_vectors):
     limit = model.max_seq_length or 10**9
     given.truncated = each(texts, lambda text: len(model.tokenizer(prompt + text, truncation=False)["input_ids"]) > limit)
     if getattr(transformer, "processing_kwargs", None):
-        # These may have a length of their own.
+        # These may have their own length.
         given.truncated = [None] * len(texts)
     if with_vectors:
         def one(text):
@@ -179,7 +179,7 @@ def sentence(path, texts, options, with_vectors):
 
 
 def unpadded(features):
-    """The ids of one text that attention sees."""
+    """Returns the ids of one text inside the attention mask."""
     ids, mask = features["input_ids"][0].tolist(), features["attention_mask"][0].tolist()
     return [token for token, seen in zip(ids, mask) if seen]
 
@@ -188,7 +188,7 @@ def prompt_of(model, options):
     if "prefix" in options:
         return options["prefix"]
     name = options.get("prompt", model.default_prompt_name)
-    # An empty prompt of the command is none; a name that the model lacks is refused.
+    # An empty prompt of the command means none; an unknown name is refused.
     return model.prompts[name] if name else ""
 
 

@@ -57,13 +57,13 @@ class Setting:
 
 
 class Folder:
-    """A model folder that is being changed. Files may be hard links: they are replaced, never written into."""
+    """A model folder under modification. Files may be hard links: they are replaced, never modified in place."""
 
     def __init__(self, path):
         self.path = Path(path)
 
     def json(self, name):
-        """The content of a JSON file, or None where it is not there."""
+        """Returns the content of a JSON file, or None without it."""
         path = self.path / name
         return json.loads(path.read_text(encoding="utf-8-sig")) if path.exists() else None
 
@@ -83,7 +83,7 @@ class Folder:
             (self.path / name).unlink(missing_ok=True)
 
     def update(self, name, **values):
-        """Puts keys into a JSON file, which is made where it is missing."""
+        """Sets keys of a JSON file, creating it if missing."""
         self.write(name, {**(self.json(name) or {}), **values})
 
     def root(self):
@@ -166,7 +166,7 @@ def put(name, file, kinds="", /, *, also=None, vectors=False, group="", **values
 
 
 def drop(name, file, kinds="", /, *keys, vectors=False):
-    """Registers a setting that takes keys out of a JSON file; without keys, that removes the file."""
+    """Registers a setting that removes keys of a JSON file, or without keys the file."""
     import inspect
 
     def change(folder):
@@ -185,7 +185,7 @@ def drop(name, file, kinds="", /, *keys, vectors=False):
 
 
 def option(name, kinds="", /, **options):
-    """Registers an option of the command, such as `max_length=9`, that the reference is told of as well."""
+    """Registers an option of the command, such as `max_length=9`, that the reference gets as well."""
     import inspect
 
     module = inspect.currentframe().f_back.f_globals["__name__"].rsplit(".", 1)[-1]

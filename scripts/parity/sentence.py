@@ -37,7 +37,7 @@ base("st-modernbert", "sentence modernbert st-bpe", around("modernbert"))
 
 
 def older(folder):
-    """The layout of models saved before 2021: the transformer in a folder of its own."""
+    """The layout of models saved before 2021, with the transformer in its own folder."""
     inner = type(folder)(folder.path / "0_Transformer")
     inner.copy(TESTDATA / "mbert")
     folder.write(MODULES, modules(("0_Transformer", "Transformer"), MEAN))
@@ -145,7 +145,7 @@ put("task-text-generation", LENGTH, "sentence", transformer_task="text-generatio
 
 
 def beside(name, file, content, *keys, kinds="sentence"):
-    """A file more."""
+    """Adds a file."""
     setting(name, file, lambda folder: folder.write(folder.root() + file, content), kinds, keys=keys, group=file, vectors=True, module="sentence")
 
 

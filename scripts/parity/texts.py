@@ -1,4 +1,4 @@
-"""Texts that tokenizers and forward passes are known to disagree on."""
+"""Texts on which tokenizers and forward passes are known to differ."""
 
 import unicodedata
 
@@ -47,14 +47,14 @@ ODD = [
     "\u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35 हिन्दी தமிழ் 한국어 조선",
 ]
 
-# Nothing, or nothing after normalisation: Encaje rejects such a row with a reason where only special tokens are left.
+# Empty, or empty after normalisation: Encaje rejects rows with only special tokens.
 EMPTY = ["", " ", "\n\t", "\u200b", "\x01"]
 
 WORDS = "el la de que y en un perro gato casa niño año mañana canción tacos salsa verde ¡hola! ¿qué? 25.50 #tag 😀 Ñandú".split()
 
 
 def around(length):
-    """Texts of about `length` words, one word more each time, whose tokens end shortly before and after a limit."""
+    """Returns texts of about `length` words, increasing by one, whose tokens end shortly before and after a limit."""
     return [" ".join(["de"] * count) for count in range(max(1, length - 4), length + 3)]
 
 
@@ -65,7 +65,7 @@ def draw(rng, count):
     for _ in range(3):
         words = [rng.choice(WORDS + SPECIAL[:2] + ODD[:4]) for _ in range(rng.randrange(3, 30))]
         chosen.append(rng.choice(["", " ", "\n"]).join([""] + words) if rng.random() < 0.2 else " ".join(words))
-    # Long enough that Encaje cuts it before it is tokenized, at a place that depends on what stands there.
+    # Long enough for Encaje to shorten it before tokenization, at a position that depends on the text.
     stretch = rng.choice(["", " ", ", "]).join(rng.choice(WORDS + SPECIAL + ODD) for _ in range(rng.randrange(2, 12)))
     chosen.append(stretch * (9000 // len(stretch) + 1))
     return list(dict.fromkeys(chosen))

@@ -77,7 +77,7 @@ put("auto-map", CONFIG, "json|vocab", auto_map={"AutoTokenizer": [None, "tokeniz
 
 
 def token(content, **flags):
-    """An added token as files write it."""
+    """Returns an added token as written in files."""
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True, **flags}
     return {"content": content, **flags}
 
@@ -92,7 +92,7 @@ def vocabulary_size(folder):
 
 
 def decoder(folder, *tokens, at=None):
-    """Puts tokens into `added_tokens_decoder`, beside those of tokenizer.json, from the first free id on."""
+    """Adds tokens to `added_tokens_decoder`, besides those of tokenizer.json, from the first free id on."""
     config = folder.json(CONFIG) or {}
     have = {str(entry["id"]): {k: v for k, v in entry.items() if k != "id"} for entry in (folder.json(TOKENIZER) or {}).get("added_tokens", [])}
     have |= config.get("added_tokens_decoder", {})

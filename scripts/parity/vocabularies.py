@@ -19,7 +19,7 @@ BERT = dict(unk_token="[UNK]", sep_token="[SEP]", pad_token="[PAD]", cls_token="
 
 
 def random_bert(folder, vocabulary, **config):
-    """Weights and config of a BERT with two layers of 32 and room for a few tokens more than the vocabulary has."""
+    """Returns weights and config of a BERT with two layers of 32, and some more embeddings than the vocabulary has tokens."""
     import torch
     from transformers import BertConfig, BertModel
 

@@ -1,4 +1,4 @@
-"""How weights are stored: formats, number types, layouts in memory, names, prefixes, parts."""
+"""Storage of weights: formats, number types, memory layouts, names, prefixes, shards."""
 
 from .registry import put, setting
 
@@ -6,7 +6,7 @@ TRANSPOSED_NAMES = "dense query key value lin attention intermediate output Wqkv
 
 
 def stored(name, change, kinds="plain|sentence", keys=(), group="weights", numbers=False):
-    """A setting that writes all tensors again: `change(folder, tensors)`."""
+    """Registers a setting that rewrites all tensors by `change(folder, tensors)`."""
     setting(
         name, "model.safetensors", lambda folder: change(folder, folder.tensors()), kinds,
         keys=("pytorch_model.bin", *keys), group=group, vectors=True, numbers=numbers, module="weights",
@@ -18,7 +18,7 @@ def bin_file(folder, tensors, **more):
 
 
 def transposed(tensors):
-    """As files that came from TensorFlow are: matrices with the strides of their transpose."""
+    """As in files converted from TensorFlow: matrices with the strides of their transpose."""
     return {
         name: tensor.t().contiguous().t() if tensor.dim() == 2 and "embeddings" not in name else tensor
         for name, tensor in tensors.items()
@@ -33,7 +33,7 @@ def legacy(folder, tensors):
 
 
 def shared_storage(folder, tensors):
-    """Every tensor a window of one storage, with offsets."""
+    """Stores every tensor as a slice of one storage, with offsets."""
     import torch
 
     flat = torch.cat([tensor.flatten().float() for tensor in tensors.values()])
@@ -146,7 +146,7 @@ def _parameter(tensor):
 
 
 def _sliced(tensor):
-    """A window with a step: every second number of a larger storage."""
+    """A strided slice: every second number of a larger storage."""
     import torch
 
     wide = torch.zeros(*tensor.shape[:-1], tensor.shape[-1] * 2, dtype=tensor.dtype) if tensor.dim() else tensor
@@ -157,7 +157,7 @@ def _sliced(tensor):
 
 
 def _expanded(name, tensor):
-    """A normalisation whose weights are one number, expanded with stride 0."""
+    """A norm whose weights are one number, expanded with stride 0."""
     return tensor[:1].clone().expand(tensor.shape[0]) if tensor.dim() == 1 and "LayerNorm.bias" in name else tensor
 
 

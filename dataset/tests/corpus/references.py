@@ -100,7 +100,7 @@ def check_array(path, objects):
 
 
 def check_json(path, objects):
-    """Compares the numbers of a well formed file, NaN and infinities among them."""
+    """Compares the numbers of a well-formed file, including NaN and infinities."""
     numbers = [str(float("nan") if value["n"] is None else float(value["n"])) for value in objects]
     table = pyarrow.json.read_json(path)
     found = [str(float("nan") if n is None else float(n)) for n in table["n"].to_pylist()]

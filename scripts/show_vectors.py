@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Shows what is in a folder of vectors, with DuckDB alone: its columns, its counts, and the nearest texts to one row.
 
-python scripts/look.py DIR [TEXT_COLUMN]
+python scripts/show_vectors.py DIR [TEXT_COLUMN]
 """
 
 import sys
