@@ -133,7 +133,7 @@ pub enum EmbedError {
 #[derive(Debug, thiserror::Error)]
 pub enum FillError {
     /// There is nothing to fill.
-    #[error("the text has no mask: write `{mask}` where a token is to be guessed")]
+    #[error("the text has no mask: write `{mask}` for the token to predict")]
     NoMask {
         /// How this model's tokenizer writes it.
         mask: String,

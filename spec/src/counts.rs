@@ -9,24 +9,24 @@ use crate::RejectReason;
 /// Counts over the rows of a file, of a shard, or of a whole job.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowCounts {
-    /// Rows with or without a vector.
+    /// Rows, with or without a vector.
     pub rows: u64,
-    /// Rows without, by reason.
+    /// Rejected rows by reason.
     pub rejects: BTreeMap<RejectReason, u64>,
-    /// Rows whose text was cut to the maximum length.
+    /// Rows whose text was truncated to the maximum length.
     pub truncated: u64,
     /// Tokens fed to the model, special ones included.
     pub tokens: u64,
 }
 
-// Counts may come from any file or peer, so nothing here overflows.
+// Counts may come from an untrusted file or peer, so arithmetic saturates.
 impl RowCounts {
-    /// Returns the number of rows that got a reason instead of a vector.
+    /// Returns the number of rejected rows.
     pub fn rejected(&self) -> u64 {
         self.rejects.values().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
-    /// Returns the number of rows that have a vector.
+    /// Returns the number of rows with a vector.
     pub fn embedded(&self) -> u64 {
         self.rows.saturating_sub(self.rejected())
     }

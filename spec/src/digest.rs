@@ -1,14 +1,12 @@
-//! The digest that says whether two jobs are the same job.
+//! The digest that identifies a job's specification.
 
 use serde_json::Value;
 
 use crate::JobSpec;
 
 impl JobSpec {
-    /// Returns the BLAKE3 of its canonical JSON, in lower-case hex.
-    ///
-    /// Canonical: no white space, members sorted by name, absent members left out. Leaving `null` out keeps the digests
-    /// of jobs that are already stored when a later version adds an optional field.
+    /// Returns the BLAKE3 of its canonical JSON, in lower-case hex: no white space, members sorted, null members
+    /// omitted. The omission keeps digests of stored jobs valid when a later version adds an optional field.
     pub fn digest(&self) -> String {
         let value = serde_json::to_value(self).expect("a spec holds no map with other than text keys");
         blake3::hash(canonical(value).to_string().as_bytes()).to_hex().to_string()

@@ -1,4 +1,4 @@
-//! Number formats: of the forward pass, and of the vectors that are written.
+//! Number formats of the forward pass and of the output.
 
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, VariantArray, VariantNames};
@@ -17,7 +17,7 @@ pub enum ComputeDtype {
     F32,
     /// 16-bit floats.
     F16,
-    /// 16-bit brain floats.
+    /// bfloat16.
     Bf16,
     /// 8-bit integers with 32-bit accumulation.
     Int8,
@@ -37,9 +37,9 @@ pub enum OutputDtype {
     F32,
     /// 16-bit floats.
     F16,
-    /// 8-bit integers and one 32-bit scale a vector: a quarter of the size.
+    /// 8-bit integers with one 32-bit scale per vector: a quarter of the size.
     Int8,
-    /// The sign of each dimension as one bit, eight to a byte: a thirty-second of the size.
+    /// The sign of each dimension as one bit, eight per byte: a thirty-second of the size.
     #[cfg_attr(feature = "clap", value(alias = "ubinary"))]
     Binary,
 }
@@ -47,7 +47,7 @@ pub enum OutputDtype {
 named!(OutputDtype, "output dtype");
 
 impl OutputDtype {
-    /// Tells whether its elements are floats, which have NaN for a number that is not there.
+    /// Returns whether elements are floats, which have NaN for missing numbers.
     pub const fn is_float(self) -> bool {
         match self {
             OutputDtype::F32 | OutputDtype::F16 => true,

@@ -1,4 +1,4 @@
-//! File formats: of a corpus, of what is wrapped around it, and of exported arrays.
+//! Formats of corpus files, their compression, and exported arrays.
 
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, VariantArray, VariantNames};
@@ -15,7 +15,7 @@ use crate::names::{UnknownName, named, unknown};
 pub enum Format {
     /// Comma-separated values with a header (RFC 4180).
     Csv,
-    /// Tab-separated values with a header, quoted as CSV is.
+    /// Tab-separated values with a header, quoted like CSV.
     Tsv,
     /// One JSON object per line.
     #[cfg_attr(feature = "clap", value(alias = "ndjson"))]
@@ -26,24 +26,24 @@ pub enum Format {
     Parquet,
     /// Arrow IPC, file or stream layout (Feather v2).
     Arrow,
-    /// One text per line; every line is a record.
+    /// One text per line.
     Txt,
 }
 
 named!(Format, "format");
 
-/// The compression around a text format.
+/// The compression of a text format.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Display, EnumString, VariantArray, VariantNames,
 )]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase", parse_err_ty = UnknownName, parse_err_fn = unknown::<Compression>)]
 pub enum Compression {
-    /// Bytes as they are.
+    /// Uncompressed.
     None,
-    /// Gzip, also several members in a row.
+    /// Gzip, possibly with several members.
     Gzip,
-    /// Zstandard, also several frames in a row.
+    /// Zstandard, possibly with several frames.
     Zstd,
 }
 
@@ -59,7 +59,7 @@ named!(Compression, "compression");
 pub enum ExportFormat {
     /// A `NumPy` array.
     Npy,
-    /// A safetensors file with one tensor, `embeddings`, and how it was made as metadata.
+    /// A safetensors file with one tensor, `embeddings`, and its provenance as metadata.
     Safetensors,
     /// A `PyTorch` file that `torch.load(weights_only=True)` opens.
     Pt,

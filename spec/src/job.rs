@@ -1,4 +1,4 @@
-//! What a job is to do: everything that decides its result.
+//! The specification of a job: everything that determines its result.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,59 +11,59 @@ pub struct ModelSpec {
     pub name: String,
     /// The resolved commit for a Hub model; `None` for a directory.
     pub revision: Option<String>,
-    /// BLAKE3 over the files that decide the vectors (config, tokenizer, weights, pooling), in hex.
+    /// BLAKE3 over the files that determine the vectors (config, tokenizer, weights, pooling), in hex.
     pub digest: String,
 }
 
-/// How texts become vectors. `None` means the model's own setting.
+/// How texts are embedded. `None` means the model's own setting.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EmbedSpec {
-    /// Pooling.
+    /// Pooling of the token vectors.
     pub pooling: Option<Pooling>,
     /// L2 normalisation (on unless `--no-normalize`).
     pub normalize: bool,
-    /// Most tokens fed to the model for one text, special ones included.
+    /// Maximum tokens per text, special ones included.
     pub max_length: Option<u32>,
-    /// Text put before every record.
+    /// Text prepended to every record.
     pub prefix: String,
     /// Number format of the forward pass.
     pub dtype: ComputeDtype,
     /// Number format of the output.
     pub output_dtype: OutputDtype,
-    /// Keep only the first so many dimensions, normalised again (Matryoshka).
+    /// Number of leading dimensions to keep, normalised again (Matryoshka).
     pub dimensions: Option<u32>,
-    /// Tokens per batch; found by the worker where absent.
+    /// Tokens per batch; chosen by the worker if absent.
     pub batch_tokens: Option<u32>,
-    /// Name of the model's own prompt that `prefix` is. Left out where it is none, so that such jobs keep their digests.
+    /// Name of the model's prompt that `prefix` is. Omitted if absent, so that digests of such jobs stay the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
-    /// The similarity that the model is meant for, as the footer says it. Left out where the model names none.
+    /// The model's similarity, for the footer. Omitted if the model states none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub similarity: Option<String>,
 }
 
-/// How many rejected records a job may have before it fails.
+/// The reject limit, above which a job fails.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MaxRejects {
-    /// Any number.
+    /// No limit.
     Unlimited,
-    /// So many rows.
+    /// A number of rows.
     Rows(u64),
-    /// So many per cent of the rows; judged when all rows are in.
+    /// A percentage of the rows, checked at the end.
     Percent(f64),
 }
 
-/// How large shards are cut. A shard ends at whichever limit is met first.
+/// Limits of a shard, which ends at the first one reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ShardLimits {
-    /// Most records in a shard.
+    /// Maximum records.
     pub rows_max: u64,
-    /// Most bytes of (uncompressed) input in a shard, unless one record alone is larger.
+    /// Maximum bytes of (uncompressed) input, except for a single larger record.
     pub bytes_max: u64,
 }
 
-/// Everything that decides what a job produces. Two equal specs over equal inputs give equal rows.
+/// Everything that determines the output of a job: equal specs over equal inputs give equal rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobSpec {
     /// The corpus: sources in order.
@@ -72,16 +72,16 @@ pub struct JobSpec {
     pub read: ReadOptions,
     /// The model.
     pub model: ModelSpec,
-    /// How it is used.
+    /// How texts are embedded.
     pub embed: EmbedSpec,
-    /// How the corpus is cut.
+    /// How the corpus is split into shards.
     pub limits: ShardLimits,
-    /// What a bad row does.
+    /// What a rejected record does to the job.
     pub on_bad_row: OnBadRow,
-    /// How many bad rows are allowed.
+    /// The reject limit.
     pub max_rejects: MaxRejects,
-    /// Dead shards become holes of the result instead of failing the job, if at least one shard is committed. Left out
-    /// where it is not asked for, so that such jobs keep their digests.
+    /// Turns dead shards into holes of the result instead of failing the job, if at least one shard is committed.
+    /// Omitted if false, so that digests of such jobs stay the same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_partial: bool,
 }

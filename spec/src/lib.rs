@@ -1,4 +1,4 @@
-//! The values of a job's specification, spelled once: for command lines, files, the wire and the database alike. A leaf.
+//! The values of a job's specification, defined once for command lines, files, the wire and the database.
 
 mod counts;
 mod digest;

@@ -1,12 +1,12 @@
-//! The error of reading a value's name.
+//! Parsing of enum names, with an error that lists the known ones.
 
 use strum::VariantNames;
 
-/// A name that no value of the kind has.
+/// An unknown name of an enum's value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {kind} `{given}`: expected {}", list(expected))]
 pub struct UnknownName {
-    /// What was being read, such as `pooling`.
+    /// The kind of value, such as `pooling`.
     pub kind: &'static str,
     /// The name that was given.
     pub given: String,
@@ -14,7 +14,7 @@ pub struct UnknownName {
     pub expected: &'static [&'static str],
 }
 
-/// Returns names as prose: `a`, `b` or `c`.
+/// Formats names as `a`, `b` or `c`.
 fn list(names: &[&str]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     match quoted.split_last() {
@@ -24,17 +24,16 @@ fn list(names: &[&str]) -> String {
     }
 }
 
-/// An enum whose values have names.
 pub(crate) trait Named: VariantNames {
-    /// What a value is called in an error.
+    /// The kind of value in errors.
     const KIND: &'static str;
 }
 
-/// Gives an enum whose variants are listed `ALL` of them, and says what a value is called in an error.
+/// Defines `ALL` variants of an enum, and its kind in errors.
 macro_rules! named {
     ($values:ident, $kind:literal) => {
         impl $values {
-            /// All of them, in the order of declaration.
+            /// All variants in declaration order.
             pub const ALL: &'static [$values] = <$values as strum::VariantArray>::VARIANTS;
         }
 
@@ -45,7 +44,7 @@ macro_rules! named {
 }
 pub(crate) use named;
 
-/// Makes the error of a name that no value of `T` has.
+/// Returns the error for an unknown name of `T`.
 pub(crate) fn unknown<T: Named>(given: &str) -> UnknownName {
     UnknownName { kind: T::KIND, given: given.to_owned(), expected: T::VARIANTS }
 }
@@ -61,7 +60,7 @@ mod tests {
         Compression, ComputeDtype, ExportFormat, Format, OnBadRow, OutputDtype, Pooling, RejectReason, UnknownName,
     };
 
-    /// Checks that a value has one name, wherever it is written.
+    /// Checks that a value has the same name in every representation.
     fn check<T>(all: &[T])
     where
         T: Copy + Debug + Display + PartialEq + FromStr<Err = UnknownName> + Serialize,
@@ -74,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_has_one_name() {
+    fn a_value_has_one_name_in_every_representation() {
         check(Pooling::ALL);
         check(ComputeDtype::ALL);
         check(OutputDtype::ALL);
@@ -86,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_answered_with_the_known_ones() {
+    fn an_unknown_name_error_lists_the_known_ones() {
         let error = "median".parse::<Pooling>().unwrap_err().to_string();
         assert_eq!(error, "unknown pooling `median`: expected `cls`, `mean`, `max` or `last`");
         let error = "f64".parse::<OutputDtype>().unwrap_err().to_string();

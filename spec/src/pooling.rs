@@ -1,11 +1,11 @@
-//! How the token vectors of a text become its one vector.
+//! Pooling of token vectors.
 
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, VariantArray, VariantNames};
 
 use crate::names::{UnknownName, named, unknown};
 
-/// How the token vectors of a text become its one vector.
+/// How the token vectors of a text are combined.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Display, EnumString, VariantArray, VariantNames,
 )]

@@ -1,4 +1,4 @@
-//! Records that get a reason instead of a vector: the closed list behind the `error` column, and what they do to a job.
+//! Rejected records: the reason codes of the `error` column, and their effect on a job.
 
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, IntoStaticStr, VariantArray, VariantNames};
@@ -42,14 +42,14 @@ pub enum RejectReason {
     ColumnType,
     /// The tokenizer failed on the text.
     TokenizerError,
-    /// The model produced a NaN or an infinity, or nothing but zeros where vectors are to be normalised.
+    /// The model produced a NaN or an infinity, or a zero vector that cannot be normalised.
     NonFinite,
     /// The record alone made several workers crash.
     WorkerCrash,
 }
 
 impl RejectReason {
-    /// Returns the code as it stands in the output.
+    /// Returns the code in the output.
     pub fn code(self) -> &'static str {
         self.into()
     }
@@ -57,7 +57,7 @@ impl RejectReason {
 
 named!(RejectReason, "reject reason");
 
-/// What a record that cannot be embedded does to the job.
+/// The effect of a rejected record on the job.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Display, EnumString, VariantArray, VariantNames,
 )]

@@ -9,46 +9,46 @@ use crate::{Compression, Format};
 pub struct Source {
     /// Absolute path or URL.
     pub uri: String,
-    /// How the bytes spell records.
+    /// The format of its records.
     pub format: Format,
-    /// What is wrapped around them.
+    /// The compression of the object.
     pub compression: Compression,
 }
 
-/// Which input columns pass through to the output.
+/// The input columns passed through to the output.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Keep {
     /// Every column, the text column included.
     All,
-    /// None.
+    /// No column.
     None,
-    /// These, in this order.
+    /// These columns, in this order.
     Columns(Vec<String>),
 }
 
 /// How records are read from every source of a corpus.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ReadOptions {
-    /// Name of the column that holds the text. A `.txt` source has one column of this name.
+    /// Name of the text column, also that of the single column of a `.txt` source.
     pub text_column: String,
-    /// A column that must exist and is always kept, where given.
+    /// A required column that is always kept.
     pub id_column: Option<String>,
     /// Pass-through columns.
     pub keep: Keep,
-    /// What separates the fields of csv and tsv, where it is not the format's own.
+    /// Field delimiter of csv and tsv, unless the format's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delimiter: Option<char>,
-    /// What quotes the fields of csv and tsv, where it is not `"`.
+    /// Quote of csv and tsv fields, unless `"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quote: Option<Quote>,
-    /// Name of the character encoding of text sources without a byte order mark, where it is not UTF-8; any WHATWG label.
+    /// WHATWG label of the encoding of text sources without a byte order mark, unless UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<String>,
 }
 
 impl Default for ReadOptions {
-    /// The texts of a column `text`, with every other column, spelled as the formats have it.
+    /// Returns options that read the column `text`, keep all columns, and use the formats' defaults.
     fn default() -> Self {
         ReadOptions {
             text_column: "text".to_owned(),
@@ -61,11 +61,11 @@ impl Default for ReadOptions {
     }
 }
 
-/// What quotes a field of csv and tsv.
+/// The quote of csv and tsv fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Quote {
-    /// Nothing: every character but the delimiter and line ends belongs to its field.
+    /// No quoting: all characters except delimiters and line ends are part of a field.
     None,
     /// This ASCII character, doubled inside a field.
     Char(char),

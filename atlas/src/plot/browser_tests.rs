@@ -289,7 +289,7 @@ fn a_numeric_column_gets_a_colour_bar_with_round_ticks() {
     );
     let middle = |page: &mut Page, element: &str| page.middle(&format!("document.querySelector('{element}')")).1;
     let (bar, hundred) = (middle(&mut page, "#bar"), middle(&mut page, "#bar-row li:nth-child(2)"));
-    assert!((bar - hundred).abs() < 2.0, "100 stands at {hundred}, the middle of the bar at {bar}");
+    assert!((bar - hundred).abs() < 2.0, "100 is at {hundred}, the middle of the bar at {bar}");
     assert_eq!(page.text("#legend p"), "(none) 40");
     let colours = "byId('bar').style.background + document.querySelector('.missing').style.background";
     let light = page.eval(colours);

@@ -156,7 +156,7 @@ fn characters_without_a_font_are_reported() {
     let picture = render(&labelled, PlotFormat::Png).unwrap();
     assert_eq!(picture.missing_chars, "\u{10FFFD}");
     let replaced = svg::draw(&labelled).replace('\u{10FFFD}', "\u{FFFD}");
-    assert!(picture.bytes == png::paint(&replaced).unwrap().bytes, "U+FFFD stands for it");
+    assert!(picture.bytes == png::paint(&replaced).unwrap().bytes, "it is replaced by U+FFFD");
 }
 
 #[test]

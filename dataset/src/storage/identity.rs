@@ -89,7 +89,7 @@ impl Storage {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             written => drop(written?),
         }
-        self.read_id().await?.ok_or_else(|| self.swapped("what was written to it a moment ago is not there"))
+        self.read_id().await?.ok_or_else(|| self.swapped("the object just written to it is missing"))
     }
 
     /// Returns the same storage with an expected id: see [`Storage::confirm`].

@@ -11,7 +11,7 @@ use crate::{ComputeDtype, LoadError};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Fault {
     /// Out of memory; a smaller batch may succeed.
-    #[error("out of GPU memory: {bytes} bytes more are not there")]
+    #[error("out of GPU memory: cannot allocate {bytes} bytes")]
     OutOfMemory { bytes: usize },
     /// The context is broken: every later call in this process fails.
     #[error("the GPU is lost to this process: {reason}")]

@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn a_pooling_module_without_its_config_is_refused() {
         let error = read(&[("modules.json", PLAIN_MODULES)]).unwrap_err();
-        assert!(error.contains("1_Pooling/config.json`: it is not there"), "{error}");
+        assert!(error.contains("1_Pooling/config.json`: it is missing"), "{error}");
         let error = with("1_Pooling/config.json", r#"{"pooling_mode": "mean"}"#).unwrap_err();
         assert!(error.contains("`word_embedding_dimension` is there"), "{error}");
         let error = read(&[("1_Pooling/config.json", MEAN)]).unwrap_err();

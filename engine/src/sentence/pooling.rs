@@ -34,7 +34,7 @@ const MODES: [(&str, &str, Option<Pooling>); 6] = [
 /// Reads a pooling config: the mode, and whether the prompt is included.
 pub(super) fn read(path: &Path) -> Result<(Pooling, bool), LoadError> {
     if !path.is_file() {
-        let problem = "it is not there, though `modules.json` names it: copy the model's files again".into();
+        let problem = "it is missing, though `modules.json` names it: copy the model's files again".into();
         return Err(LoadError::Invalid { path: path.into(), problem });
     }
     let map = read_json_object(path)?;

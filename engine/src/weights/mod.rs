@@ -171,7 +171,7 @@ impl Weights {
         shape: &[usize],
     ) -> Result<(String, &'a TensorFile), LoadError> {
         let Some((full_name, file)) = located else {
-            return Err(self.problem(name, "missing, but `config.json` asks for it".into()));
+            return Err(self.problem(name, "missing, but required by `config.json`".into()));
         };
         let found = match file {
             TensorFile::Safetensors(file) => file.shape(&full_name),
@@ -179,7 +179,7 @@ impl Weights {
         };
         let found = found.map_err(|problem| self.problem(name, problem))?;
         if found != shape {
-            return Err(self.problem(name, format!("`config.json` asks for shape {shape:?}, the file has {found:?}")));
+            return Err(self.problem(name, format!("`config.json` requires shape {shape:?}, the file has {found:?}")));
         }
         Ok((full_name, file))
     }

@@ -43,7 +43,7 @@ impl SafetensorsFile {
         let data_bytes = metadata.data_len() as u64;
         if 8 + header_bytes + data_bytes != file_bytes {
             return Err(invalid(format!(
-                "its header tells of {data_bytes} bytes of tensors, but {} are there: the file is cut or damaged",
+                "its header describes {data_bytes} bytes of tensors, but the file has {}: it is truncated or damaged",
                 file_bytes - 8 - header_bytes
             )));
         }

@@ -215,7 +215,7 @@ fn damaged_weights_are_refused_with_a_likely_cause() {
         ("model.safetensors", b"<!DOCTYPE html><html></html>", "HTML page"),
         ("model.safetensors", b"\x10\0\0\0\0\0\0\0not json at all!", "header is damaged"),
         ("model.safetensors", b"\xff\xff\xff\xff\xff\xff\xff\x7f", "not a safetensors file"),
-        ("pytorch_model.bin", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.", "its pickle is cut"),
+        ("pytorch_model.bin", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.", "its pickle is truncated"),
         ("pytorch_model.bin", b"PK\x03\x04 and then nothing", "not a PyTorch checkpoint"),
         ("pytorch_model.bin", b"version https://git-lfs.github.com/spec/v1", "Git LFS pointer"),
     ];

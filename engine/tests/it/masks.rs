@@ -92,7 +92,7 @@ fn an_untied_head_without_a_decoder_is_refused_by_name() {
 #[test]
 fn a_text_without_a_mask_is_an_error_naming_it() {
     let error = filler(&testdata("bertin")).fill("Hoy vamos a comer.", 5).unwrap_err();
-    assert_eq!(error.to_string(), "the text has no mask: write `<mask>` where a token is to be guessed");
+    assert_eq!(error.to_string(), "the text has no mask: write `<mask>` for the token to predict");
 }
 
 #[test]

@@ -121,7 +121,7 @@ impl PickleFile {
     }
 
     fn numbers(&self, view: &View) -> Result<Vec<f32>, String> {
-        let outside = || "it reaches beyond the numbers that are stored for it: the file is cut or damaged".to_owned();
+        let outside = || "it extends beyond its stored numbers: the file is truncated or damaged".to_owned();
         let Some(span) = view.span().ok_or_else(outside)? else { return Ok(Vec::new()) };
         let place = self.storages.get(&view.storage).ok_or_else(outside)?;
         let size = view.dtype.bytes() as u64;
@@ -275,8 +275,8 @@ fn open_sequence(mut file: BufReader<File>) -> Result<Opened, String> {
     for key in list {
         let key = keys.text(*key).ok_or("a name in its list of what is stored is no text")?;
         let mut count = [0; 8];
-        file.read_exact(&mut count).map_err(|_| "the file is cut".to_owned())?;
-        let size = *sizes.get(key).ok_or("it stores numbers that no tensor has")?;
+        file.read_exact(&mut count).map_err(|_| "the file is truncated".to_owned())?;
+        let size = *sizes.get(key).ok_or("it stores numbers of no tensor")?;
         let length = u64::from_le_bytes(count).checked_mul(size).ok_or("the file is damaged")?;
         let start = file.stream_position().map_err(|error| error.to_string())?;
         let end = start.checked_add(length).ok_or("the file is damaged")?;
@@ -286,7 +286,7 @@ fn open_sequence(mut file: BufReader<File>) -> Result<Opened, String> {
     let end = file.stream_position().and_then(|end| Ok((end, file.get_ref().metadata()?.len())));
     match end {
         Ok((end, length)) if end <= length => Ok(Opened { objects, root, storages, big_endian: false }),
-        _ => Err("the file is cut".into()),
+        _ => Err("the file is truncated".into()),
     }
 }
 
@@ -329,7 +329,7 @@ fn tensors_of(objects: &Objects, dict: Id) -> HashMap<String, Result<View, Strin
 /// Determines the view of a tensor from the calls that would construct it in Python.
 fn view(objects: &Objects, id: Id, calls_left: usize) -> Result<View, String> {
     let unknown = |name: &str| format!("made by `{name}`, which is not known to make a plain tensor");
-    let Some((name, arguments)) = objects.call(id) else { return Err("it is no tensor".into()) };
+    let Some((name, arguments)) = objects.call(id) else { return Err("it is not a tensor".into()) };
     if calls_left == 0 {
         return Err(unknown(name));
     }

@@ -161,7 +161,7 @@ impl<R: BufRead> Unpickler<'_, R> {
             b'r' => self.bytes().and_then(|place| self.put_memo(u32::from_le_bytes(place))),
             b'h' => self.byte().and_then(|place| self.get_memo(place.into())),
             b'j' => self.bytes().and_then(|place| self.get_memo(u32::from_le_bytes(place))),
-            other => Err(format!("its pickle has the operation {other:#04x}, which lists of weights do not have")),
+            other => Err(format!("its pickle has the operation {other:#04x}, which is not allowed in weights")),
         }
     }
 
@@ -171,7 +171,7 @@ impl<R: BufRead> Unpickler<'_, R> {
 
     fn bytes<const N: usize>(&mut self) -> Result<[u8; N], String> {
         let mut bytes = [0; N];
-        self.input.read_exact(&mut bytes).map_err(|_| "its pickle is cut".to_owned())?;
+        self.input.read_exact(&mut bytes).map_err(|_| "its pickle is truncated".to_owned())?;
         Ok(bytes)
     }
 
@@ -181,7 +181,7 @@ impl<R: BufRead> Unpickler<'_, R> {
         let read = self.input.by_ref().take(length).read_to_end(&mut bytes);
         match read {
             Ok(read) if read as u64 == length => Ok(bytes),
-            _ => Err("its pickle is cut".into()),
+            _ => Err("its pickle is truncated".into()),
         }
     }
 
@@ -246,7 +246,7 @@ impl<R: BufRead> Unpickler<'_, R> {
         let last = *self.stack.last().ok_or_else(empty)?;
         match &mut self.objects.nodes[last] {
             Node::List(list) => list.extend(elements),
-            _ => return Err("its pickle appends to what is not a list".into()),
+            _ => return Err("its pickle appends to a value that is not a list".into()),
         }
         Ok(())
     }
@@ -258,7 +258,7 @@ impl<R: BufRead> Unpickler<'_, R> {
                 entries.extend(elements.chunks_exact(2).map(|pair| (pair[0], pair[1])));
                 Ok(())
             }
-            _ => Err("its pickle puts entries into what is not a dictionary".into()),
+            _ => Err("its pickle sets entries of a value that is not a dictionary".into()),
         }
     }
 
@@ -269,7 +269,7 @@ impl<R: BufRead> Unpickler<'_, R> {
     }
 
     fn get_memo(&mut self, place: u32) -> Result<(), String> {
-        let id = *self.memo.get(&place).ok_or("its pickle recalls what it never had")?;
+        let id = *self.memo.get(&place).ok_or("its pickle reads an undefined memo entry")?;
         self.stack.push(id);
         Ok(())
     }
@@ -296,7 +296,7 @@ impl<R: BufRead> Unpickler<'_, R> {
 }
 
 fn empty() -> String {
-    "its pickle takes from an empty stack".into()
+    "its pickle pops from an empty stack".into()
 }
 
 #[cfg(test)]
