@@ -1,4 +1,4 @@
-//! Compares every operation of a [`Backend`] with the reference, at awkward sizes: around tile bounds, a single token,
+//! Compares every operation of a [`Backend`](crate::backend::Backend) with the reference, at awkward sizes: around tile bounds, a single token,
 //! rows that are no multiple of anything.
 
 use candle_core::Tensor;
