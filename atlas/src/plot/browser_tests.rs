@@ -117,7 +117,7 @@ impl Page {
             "Network.requestWillBeSent" => {
                 let url = params["request"]["url"].as_str().unwrap_or_default();
                 if !url.starts_with("file:") && !url.starts_with("data:") {
-                    self.errors.push(format!("asked the network for {url}"));
+                    self.errors.push(format!("requested {url}"));
                 }
             }
             _ => {}
@@ -243,8 +243,8 @@ fn searches(page: &mut Page) {
     page.eval("byId('search').focus()");
     page.call("Input.insertText", json!({ "text": "NÚMERO 29" }));
     page.wait_for_frames();
-    let wanted = (0..3_000).filter(|row| row.to_string().starts_with("29")).count();
-    assert_eq!(page.text("#status"), format!("{wanted} of 3,000 points match"));
+    let expected = (0..3_000).filter(|row| row.to_string().starts_with("29")).count();
+    assert_eq!(page.text("#status"), format!("{expected} of 3,000 points match"));
     let screen_position = page.screen_position(0, 2950);
     page.mouse(screen_position, None);
     assert_eq!(page.text("#card mark"), "número 29");

@@ -48,10 +48,10 @@ pub(crate) fn draw(map: &Heatmap) -> Result<String, PlotError> {
         let middle = cell * (index as f32 + 0.5);
         let end = TextStyle { anchor: Anchor::End, ..style };
         canvas.line((left - 8.0, top + middle + style.size * 0.36), name, end);
-        let mut turned = Canvas::default();
-        turned.line((0.0, 0.0), name, style);
+        let mut rotated = Canvas::default();
+        rotated.line((0.0, 0.0), name, style);
         let (x, y) = (left + middle, top - 8.0);
-        canvas.element(&format!(r#"<g transform="translate({x:.1} {y:.1}) rotate(-45)">{}</g>"#, turned.body));
+        canvas.element(&format!(r#"<g transform="translate({x:.1} {y:.1}) rotate(-45)">{}</g>"#, rotated.body));
     }
     let lowest = map.values.iter().copied().filter(|x| x.is_finite()).fold(1.0f32, f32::min);
     let low = if lowest < 0.0 { -1.0 } else { 0.0 };

@@ -95,13 +95,13 @@ fn nn_descent_finds_nearly_all_neighbors_for_any_threads() {
 fn rotation_keeps_the_neighbors() {
     let (vectors, _) = blobs(3, 80, 4);
     let (sine, cosine) = 0.7f32.sin_cos();
-    let turned: Vec<f32> = vectors
+    let rotated: Vec<f32> = vectors
         .chunks_exact(4)
         .flat_map(|row| [cosine * row[0] - sine * row[2], row[3], sine * row[0] + cosine * row[2], -row[1]])
         .collect();
     for metric in [Metric::Euclidean, Metric::Cosine] {
         let options = Options { metric, ..options() };
-        let (a, b) = (find(&vectors, 4, 6, &options), find(&turned, 4, 6, &options));
+        let (a, b) = (find(&vectors, 4, 6, &options), find(&rotated, 4, 6, &options));
         let same = a.ids.iter().zip(&b.ids).filter(|(a, b)| a == b).count();
         // Only near ties may change their order.
         assert!(same as f64 > 0.99 * a.ids.len() as f64, "{metric:?}: {same} of {}", a.ids.len());

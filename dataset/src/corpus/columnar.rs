@@ -223,8 +223,8 @@ pub(crate) struct Selection {
 impl Selection {
     /// Returns the positions of the selected columns in `schema`, ascending.
     pub(crate) fn positions(&self, schema: &SchemaRef) -> Vec<usize> {
-        let wanted = |field: &Field| *field.name() == self.text_column || self.kept.index_of(field.name()).is_ok();
-        schema.fields().iter().enumerate().filter(|(_, field)| wanted(field)).map(|(index, _)| index).collect()
+        let selected = |field: &Field| *field.name() == self.text_column || self.kept.index_of(field.name()).is_ok();
+        schema.fields().iter().enumerate().filter(|(_, field)| selected(field)).map(|(index, _)| index).collect()
     }
 }
 

@@ -94,8 +94,8 @@ fn fields_of_a_struct_are_found_by_name_and_missing_ones_are_null() {
         Arc::new(Field::new("b", DataType::Int32, true)),
         Arc::new(Int32Array::from(vec![7, 8])) as ArrayRef,
     )]);
-    let wanted: Fields = vec![Field::new("a", DataType::Utf8, true), Field::new("b", DataType::Int64, true)].into();
-    let converted = converted(column, &DataType::Struct(wanted));
+    let target: Fields = vec![Field::new("a", DataType::Utf8, true), Field::new("b", DataType::Int64, true)].into();
+    let converted = converted(column, &DataType::Struct(target));
     let found = converted.column.as_struct();
     assert_eq!(found.column(0).null_count(), 2);
     assert_eq!(shown(found.column(1)), [Some("7".to_owned()), Some("8".to_owned())]);

@@ -62,10 +62,10 @@ impl TextFormat for Csv {
         .boxed()
     }
 
-    fn cells<'a>(&self, record: &'a [u8], wanted: &SelectedColumns<'_>) -> Vec<Cow<'a, [u8]>> {
+    fn cells<'a>(&self, record: &'a [u8], selected: &SelectedColumns<'_>) -> Vec<Cow<'a, [u8]>> {
         let mut fields = Fields::default();
-        fields.split(record, wanted.dialect);
-        let positions = (0..wanted.header.len()).filter(|&index| wanted.names.contains(&wanted.header[index]));
+        fields.split(record, selected.dialect);
+        let positions = (0..selected.header.len()).filter(|&index| selected.names.contains(&selected.header[index]));
         positions.filter_map(|index| fields.get(index)).map(|field| Cow::Owned(field.to_vec())).collect()
     }
 

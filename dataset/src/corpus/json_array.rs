@@ -53,8 +53,8 @@ impl TextFormat for JsonArray {
         .boxed()
     }
 
-    fn cells<'a>(&self, record: &'a [u8], wanted: &SelectedColumns<'_>) -> Vec<Cow<'a, [u8]>> {
-        jsonl::cells(element(record), wanted)
+    fn cells<'a>(&self, record: &'a [u8], selected: &SelectedColumns<'_>) -> Vec<Cow<'a, [u8]>> {
+        jsonl::cells(element(record), selected)
     }
 
     fn parser(&self, _: &PlannedSource, options: &ReadOptions, kept: &Schema) -> Result<Box<dyn Parse>, DatasetError> {
@@ -66,13 +66,13 @@ impl TextFormat for JsonArray {
 fn check_front(front: &Front) -> Result<(), &'static str> {
     const WANTED: &str = "it is no array of objects, as `DataFrame.to_json(orient=\"records\")` writes it";
     match front.text().trim_ascii_start() {
-        [] => Err("it is empty: a JSON array of objects is wanted"),
+        [] => Err("it is empty: a JSON array of objects is expected"),
         [b'[', ..] => Ok(()),
         [b'{', ..] if jsonl::is_lines(front.text()) => {
             Err("it has one JSON object per line: add --format jsonl, or name it .jsonl")
         }
         [b'{', ..] => {
-            Err("it begins with a JSON object, and an array of objects is wanted: add --format jsonl if it has one \
+            Err("it begins with a JSON object, and an array of objects is expected: add --format jsonl if it has one \
                            object per line, make an array of several objects with `jq -s .`, or take the array out of one, for \
                            example with `jq .data`")
         }

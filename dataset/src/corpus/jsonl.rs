@@ -52,8 +52,8 @@ impl TextFormat for Jsonl {
         .boxed()
     }
 
-    fn cells<'a>(&self, record: &'a [u8], wanted: &SelectedColumns<'_>) -> Vec<Cow<'a, [u8]>> {
-        cells(record, wanted)
+    fn cells<'a>(&self, record: &'a [u8], selected: &SelectedColumns<'_>) -> Vec<Cow<'a, [u8]>> {
+        cells(record, selected)
     }
 
     fn parser(&self, _: &PlannedSource, options: &ReadOptions, kept: &Schema) -> Result<Box<dyn Parse>, DatasetError> {
@@ -62,9 +62,9 @@ impl TextFormat for Jsonl {
 }
 
 /// Returns the values of the selected keys as written.
-pub(crate) fn cells<'a>(record: &'a [u8], wanted: &SelectedColumns<'_>) -> Vec<Cow<'a, [u8]>> {
+pub(crate) fn cells<'a>(record: &'a [u8], selected: &SelectedColumns<'_>) -> Vec<Cow<'a, [u8]>> {
     let members = json::members(record).unwrap_or_default();
-    members.into_iter().filter(|(key, _)| wanted.names.contains(key)).map(|(_, value)| Cow::Borrowed(value)).collect()
+    members.into_iter().filter(|(key, _)| selected.names.contains(key)).map(|(_, value)| Cow::Borrowed(value)).collect()
 }
 
 /// Determines columns from a sample.
@@ -91,7 +91,7 @@ async fn sample(front: &Front, object: &Object) -> Result<Sample, DatasetError> 
         return Err(DatasetError::bad_input(object.name(), problem));
     }
     if sample.objects == 0 && sample.records > 0 {
-        let problem = "its first lines are no JSON objects: JSON lines are wanted, one object per line";
+        let problem = "its first lines are no JSON objects: JSON lines are expected, one object per line";
         return Err(DatasetError::bad_input(object.name(), problem));
     }
     sample.is_complete = front.is_whole;

@@ -87,11 +87,11 @@ fn with_unique_names(schema: &SchemaRef) -> SchemaRef {
 
 /// Sums a row group over the columns whose root is selected.
 fn part_of(group: &RowGroupMetaData, is_selected: impl Fn(&str) -> bool) -> Part {
-    let wanted = group
+    let selected = group
         .columns()
         .iter()
         .filter(|column| column.column_path().parts().first().is_some_and(|root| is_selected(root)));
-    let bytes = wanted
+    let bytes = selected
         .map(|column| {
             // With a dictionary the stored size is small, so the size of the values is used if known.
             let values = column.unencoded_byte_array_data_bytes().unwrap_or(0);

@@ -135,13 +135,13 @@ impl Front {
             return Ok(());
         }
         let names = needed(options);
-        let wanted = names.as_deref().map(|names| {
+        let selected = names.as_deref().map(|names| {
             let dialect = Dialect::of(source.format, options);
             SelectedColumns { names, header, dialect }
         });
-        let is_utf8 = |record: &[u8]| match &wanted {
+        let is_utf8 = |record: &[u8]| match &selected {
             None => std::str::from_utf8(record).is_ok(),
-            Some(wanted) => format.cells(record, wanted).iter().all(|cell| std::str::from_utf8(cell).is_ok()),
+            Some(selected) => format.cells(record, selected).iter().all(|cell| std::str::from_utf8(cell).is_ok()),
         };
         let (mut rows, mut invalid, mut valid, mut fits) = (0, 0, 0, true);
         for record in self.records().skip(usize::from(format.is_delimited())) {

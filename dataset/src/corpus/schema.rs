@@ -198,12 +198,12 @@ fn overflow_name(sources: &[SourceColumns], options: &ReadOptions) -> Option<Str
     };
     let has_json = sources.iter().any(|source| !matches!(source.columns, Columns::Typed(_)));
     let may_overflow = |source: &SourceColumns| matches!(source.columns, Columns::Sampled { is_complete: false, .. });
-    let is_wanted = match &options.keep {
+    let is_similar = match &options.keep {
         Keep::All => sources.iter().any(may_overflow),
         Keep::None => false,
         Keep::Columns(columns) => has_json && columns.contains(&name),
     };
-    is_wanted.then_some(name)
+    is_similar.then_some(name)
 }
 
 /// Checks a source: unique names, text column, id column.
@@ -235,9 +235,9 @@ fn check_source(source: &SourceColumns, options: &ReadOptions) -> Result<(), Dat
 
 /// Guesses why the text column is missing.
 fn hint(dialect: Option<Dialect>, names: &[String], options: &ReadOptions) -> String {
-    let wanted = options.text_column.trim().to_lowercase();
-    let is_wanted = |name: &str| name.trim().trim_matches('"').to_lowercase() == wanted;
-    if let Some(name) = names.iter().find(|name| is_wanted(name)) {
+    let target = options.text_column.trim().to_lowercase();
+    let is_similar = |name: &str| name.trim().trim_matches('"').to_lowercase() == target;
+    if let Some(name) = names.iter().find(|name| is_similar(name)) {
         return format!(" (is it `{}`?)", name.escape_debug());
     }
     let Some(dialect) = dialect else { return String::new() };
@@ -247,7 +247,7 @@ fn hint(dialect: Option<Dialect>, names: &[String], options: &ReadOptions) -> St
     let mut others = others.into_iter().filter(|(delimiter, _)| *delimiter != own && line.contains(*delimiter));
     let other = match names {
         [_] => others.next(),
-        _ => others.find(|(delimiter, _)| line.split(*delimiter).any(is_wanted)),
+        _ => others.find(|(delimiter, _)| line.split(*delimiter).any(is_similar)),
     };
     let Some((delimiter, what)) = other else { return String::new() };
     let remedy = match delimiter {

@@ -97,8 +97,8 @@ impl TextStream {
         self.ahead = self.ahead.slice(mark..);
         self.offset = if self.transcoder.is_some() { 0 } else { mark as u64 };
         while self.offset < start {
-            let wanted = usize::try_from(start - self.offset).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
-            if self.block_of(wanted).await?.is_none() {
+            let bytes = usize::try_from(start - self.offset).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
+            if self.block_of(bytes).await?.is_none() {
                 return Err(self.ends_before(start));
             }
         }

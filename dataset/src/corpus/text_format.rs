@@ -34,7 +34,7 @@ pub(crate) trait TextFormat: Sync {
 
     /// Returns the cells of a record in the selected columns, for checking their encoding; the whole record if cells
     /// are not separable.
-    fn cells<'a>(&self, record: &'a [u8], wanted: &SelectedColumns<'_>) -> Vec<Cow<'a, [u8]>>;
+    fn cells<'a>(&self, record: &'a [u8], selected: &SelectedColumns<'_>) -> Vec<Cow<'a, [u8]>>;
 
     /// Returns the parser of records.
     ///

@@ -107,13 +107,13 @@ fn stored_zone(zone: &str) -> Option<&str> {
 fn stored_decimal(found: &DataType, digits: u8, scale: i8) -> Result<DataType, Refusal> {
     // Parquet requires 0 <= scale <= digits.
     let more = u16::from(digits) + u16::from(scale.min(0).unsigned_abs());
-    let wanted = more.max(u16::from(scale.max(0).unsigned_abs()));
-    match u8::try_from(wanted) {
-        Ok(wanted) if wanted == digits && scale >= 0 && digits <= DIGITS_MAX => Ok(match found {
+    let needed = more.max(u16::from(scale.max(0).unsigned_abs()));
+    match u8::try_from(needed) {
+        Ok(needed) if needed == digits && scale >= 0 && digits <= DIGITS_MAX => Ok(match found {
             DataType::Decimal256(..) => DataType::Decimal128(digits, scale),
             other => other.clone(),
         }),
-        Ok(wanted) if wanted <= DIGITS_MAX => Ok(DataType::Decimal128(wanted, scale.max(0))),
+        Ok(needed) if needed <= DIGITS_MAX => Ok(DataType::Decimal128(needed, scale.max(0))),
         Ok(_) | Err(_) => Err(format!("Polars and DuckDB read no decimals of more than {DIGITS_MAX} digits")),
     }
 }

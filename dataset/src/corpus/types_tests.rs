@@ -42,9 +42,9 @@ fn types_unknown_to_parquet_are_converted() {
         (list(runs(DataType::Time32(TimeUnit::Second))), list(DataType::Time32(TimeUnit::Millisecond))),
         (list(dictionary(DataType::Int8, DataType::Utf8)), list(DataType::Utf8)),
     ];
-    for (found, wanted) in cases {
-        assert_eq!(stored(found.clone()), Ok(wanted.clone()), "{found}");
-        assert_eq!(stored(wanted.clone()), Ok(wanted), "what is stored is stored as it is");
+    for (found, target) in cases {
+        assert_eq!(stored(found.clone()), Ok(target.clone()), "{found}");
+        assert_eq!(stored(target.clone()), Ok(target), "what is stored is stored as it is");
     }
 }
 
@@ -132,8 +132,8 @@ fn compatible_types_have_a_common_type() {
         (list(Int8), DataType::FixedSizeList(Arc::new(Field::new("item", Int64, true)), 3), list(Int64)),
         (struct_of(&["a", "b"]), struct_of(&["b", "c"]), struct_of(&["a", "b", "c"])),
     ];
-    for (one, other, wanted) in cases {
-        assert_eq!(common(one.clone(), other.clone()), Some(wanted), "{one} and {other}");
+    for (one, other, target) in cases {
+        assert_eq!(common(one.clone(), other.clone()), Some(target), "{one} and {other}");
     }
     let refused = [
         (Int64, UInt64),

@@ -120,14 +120,14 @@ impl<D: Device> GpuModel<D> {
 
     fn forward(&self, stream: &Arc<D>, batch: &Batch, pool: Pool) -> Result<Vec<f32>, Fault> {
         let gpu = Gpu::for_batch(stream, self.format, batch, self.heads)?;
-        let (wanted, code) = match pool.pooling {
+        let (selection, code) = match pool.pooling {
             Pooling::Cls if pool.excluded == 0 => (TokenSelection::FirstToken, PoolCode::Only),
             Pooling::Cls => (TokenSelection::EveryToken, PoolCode::First),
             Pooling::Mean => (TokenSelection::EveryToken, PoolCode::Mean),
             Pooling::Max => (TokenSelection::EveryToken, PoolCode::Max),
             Pooling::Last => (TokenSelection::EveryToken, PoolCode::Last),
         };
-        let rows = self.bert.forward(&gpu, batch, wanted)?;
+        let rows = self.bert.forward(&gpu, batch, selection)?;
         gpu.pool(&rows, code, pool.excluded)
     }
 

@@ -211,7 +211,7 @@ impl Products {
         let set = self.prefer(preference, shape);
         // SAFETY: the preference was just created and is destroyed once; the array has room for the results.
         let status = unsafe {
-            let asked = (library.cublasLtMatmulAlgoGetHeuristic)(
+            let status = (library.cublasLtMatmulAlgoGetHeuristic)(
                 self.handle,
                 plan.operation,
                 plan.weights,
@@ -224,7 +224,7 @@ impl Products {
                 &raw mut found,
             );
             (library.cublasLtMatmulPreferenceDestroy)(preference);
-            asked
+            status
         };
         set?;
         self.check("cublasLtMatmulAlgoGetHeuristic", status)?;

@@ -112,16 +112,16 @@ fn add_tokens(tokenizer: &mut Tokenizer, given: &BuildInput<'_>) -> Result<(), L
     let BuildInput { settings, special, .. } = given;
     let in_file: HashSet<String> =
         tokenizer.get_added_tokens_decoder().into_values().map(|token| token.content).collect();
-    let mut wanted: Vec<TokenSpec> = settings.added.values().cloned().map(TokenSpec::Token).collect();
+    let mut required: Vec<TokenSpec> = settings.added.values().cloned().map(TokenSpec::Token).collect();
     let known: HashSet<String> =
-        in_file.iter().cloned().chain(wanted.iter().map(|token| token.content().to_owned())).collect();
+        in_file.iter().cloned().chain(required.iter().map(|token| token.content().to_owned())).collect();
     for token in special.named().chain(special.extra()) {
-        if !known.contains(token.content()) && !wanted.contains(token) {
-            wanted.push(token.clone());
+        if !known.contains(token.content()) && !required.contains(token) {
+            required.push(token.clone());
         }
     }
     let named: HashSet<&str> = special.named().map(TokenSpec::content).collect();
-    let tokens = wanted.into_iter().map(|token| match token {
+    let tokens = required.into_iter().map(|token| match token {
         TokenSpec::Text(content) => tokenizers::AddedToken::from(content, true),
         TokenSpec::Token(mut token) => {
             token.special |= named.contains(token.content.as_str());

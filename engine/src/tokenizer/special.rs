@@ -111,13 +111,13 @@ fn extra(class: Class, settings: &Settings) -> Result<Vec<TokenSpec>, LoadError>
 
 /// Returns T5's sentinel tokens, unless the files name some.
 fn sentinels(additional: Option<Vec<TokenSpec>>, settings: &Settings) -> Result<Vec<TokenSpec>, LoadError> {
-    let wanted = settings.count("extra_ids", 100)?;
+    let count = settings.count("extra_ids", 100)?;
     let mut tokens = additional.unwrap_or_default();
     let named = tokens.iter().filter(|token| token.content().contains("<extra_id_")).count();
     if named == 0 {
-        tokens.extend((0..wanted).map(|id| TokenSpec::Text(format!("<extra_id_{id}>"))));
-    } else if wanted > 0 && wanted != named {
-        return Err(settings.invalid(format!("`extra_ids` is {wanted}, but {named} of these tokens are named")));
+        tokens.extend((0..count).map(|id| TokenSpec::Text(format!("<extra_id_{id}>"))));
+    } else if count > 0 && count != named {
+        return Err(settings.invalid(format!("`extra_ids` is {count}, but {named} of these tokens are named")));
     }
     Ok(tokens)
 }

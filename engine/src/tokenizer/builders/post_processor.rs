@@ -56,13 +56,13 @@ fn ends(
     in_file: Option<PostProcessorWrapper>,
 ) -> Result<PostProcessorWrapper, LoadError> {
     let settings = given.settings;
-    let asked = settings.has("add_bos_token") || settings.has("add_eos_token");
-    if let (Some(in_file), false) = (in_file, asked) {
+    let configured = settings.has("add_bos_token") || settings.has("add_eos_token");
+    if let (Some(in_file), false) = (in_file, configured) {
         return Ok(in_file);
     }
     let end = |flag: &str, role: &'static str| -> Result<Option<&'static str>, LoadError> {
-        let wanted = settings.flag_or_null(flag, false, false)? && given.special.role(role).is_some();
-        Ok(wanted.then_some(role))
+        let enabled = settings.flag_or_null(flag, false, false)? && given.special.role(role).is_some();
+        Ok(enabled.then_some(role))
     };
     between(given, tokenizer, end("add_bos_token", "bos_token")?, end("add_eos_token", "eos_token")?)
 }
