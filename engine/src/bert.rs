@@ -218,7 +218,16 @@ pub(crate) fn tensors(config: &Config) -> Vec<TensorShape> {
 }
 
 fn has_token_types(config: &Config) -> bool {
-    config.architecture != Architecture::DistilBert
+    match config.architecture {
+        Architecture::DistilBert => false,
+        Architecture::Bert
+        | Architecture::Roberta
+        | Architecture::XlmRoberta
+        | Architecture::Camembert
+        | Architecture::ModernBert
+        | Architecture::NomicBert
+        | Architecture::DebertaV2 => true,
+    }
 }
 
 /// Returns the tensors of a linear layer.

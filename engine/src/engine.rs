@@ -33,7 +33,7 @@ pub struct Engine {
 }
 
 enum Model {
-    Native(Bert<Cpu>, Cpu),
+    Bert(Bert<Cpu>, Cpu),
     Gpu(Box<cuda::Model>),
     Rotary(Rotary),
     Deberta(Box<Deberta>),
@@ -57,13 +57,13 @@ impl Engine {
                 return Err(LoadError::Unsupported { what });
             }
         };
-        if !config.architecture.native() {
-            check_portable(config, options)?;
+        if !config.family.runs_everywhere() {
+            check_cpu_and_f32(config, options)?;
         }
         let weights = Weights::open(&model.weights, anchor(config.architecture), &prefixes(config.architecture))?;
         let source = |name: &str, shape: &[usize]| weights.read(name, shape);
         let loaded = match &config.family {
-            Family::Bert => native(config, &source, options)?,
+            Family::Bert => load_bert(config, &source, options)?,
             Family::Rotary(settings) => Model::Rotary(Rotary::load(config, settings, &source)?),
             Family::Deberta(settings) => Model::Deberta(Box::new(Deberta::load(config, settings, &source)?)),
         };
@@ -106,7 +106,7 @@ impl Engine {
     /// Returns a good batch size for this device, in tokens.
     pub fn default_batch_tokens(&self) -> usize {
         match &self.model {
-            Model::Native(..) | Model::Rotary(_) | Model::Deberta(_) => CPU_BATCH_TOKENS,
+            Model::Bert(..) | Model::Rotary(_) | Model::Deberta(_) => CPU_BATCH_TOKENS,
             Model::Gpu(model) => model.batch_tokens(),
         }
     }
@@ -125,7 +125,7 @@ impl Engine {
         }
         let mut pooled = match &self.model {
             Model::Gpu(model) => model.embed(batch, self.pool).map_err(|fault| self.gpu_error(batch, fault))?,
-            Model::Native(..) | Model::Rotary(_) | Model::Deberta(_) => self
+            Model::Bert(..) | Model::Rotary(_) | Model::Deberta(_) => self
                 .pooled(batch)
                 .map_err(|source| EmbedError::Forward { tokens: batch.tokens(), source: Box::new(source) })?,
         };
@@ -146,18 +146,16 @@ impl Engine {
         self.check(batch)?;
         match &self.model {
             Model::Gpu(model) => model.time(batch, self.pool).map(Some).map_err(|fault| self.gpu_error(batch, fault)),
-            Model::Native(..) | Model::Rotary(_) | Model::Deberta(_) => Ok(None),
+            Model::Bert(..) | Model::Rotary(_) | Model::Deberta(_) => Ok(None),
         }
     }
 
     fn pooled(&self, batch: &Batch) -> candle_core::Result<Vec<f32>> {
         let tokens = match &self.model {
-            Model::Native(bert, cpu) if self.pool == Pooling::Cls.into() => {
+            Model::Bert(bert, cpu) if self.pool == Pooling::Cls.into() => {
                 return bert.forward(cpu, batch, TokenSelection::FirstToken)?.flatten_all()?.to_vec1();
             }
-            Model::Native(bert, cpu) => {
-                bert.forward(cpu, batch, TokenSelection::EveryToken)?.flatten_all()?.to_vec1()?
-            }
+            Model::Bert(bert, cpu) => bert.forward(cpu, batch, TokenSelection::EveryToken)?.flatten_all()?.to_vec1()?,
             Model::Rotary(model) => model.forward(batch),
             Model::Deberta(model) => model.forward(batch),
             Model::Gpu(_) => unreachable!("a GPU pools its tokens itself"),
@@ -209,12 +207,12 @@ impl fmt::Debug for Engine {
 }
 
 /// Loads a model of the BERT family onto the device in the options.
-fn native(config: &Config, source: Source<'_>, options: &EngineOptions) -> Result<Model, LoadError> {
+fn load_bert(config: &Config, source: Source<'_>, options: &EngineOptions) -> Result<Model, LoadError> {
     match options.device {
         DeviceSpec::Cuda(ordinal) => Ok(Model::Gpu(Box::new(cuda::load(config, source, options.dtype, ordinal)?))),
         DeviceSpec::Cpu => {
             let cpu = Cpu { format: weight_format(options.dtype)? };
-            Ok(Model::Native(Bert::load(config, source, &cpu)?, cpu))
+            Ok(Model::Bert(Bert::load(config, source, &cpu)?, cpu))
         }
     }
 }
@@ -246,7 +244,7 @@ pub(crate) fn check_weights(files: &WeightFiles, config: &Config) -> Result<(), 
 }
 
 /// Refuses options that only the BERT family supports.
-fn check_portable(config: &Config, options: &EngineOptions) -> Result<(), LoadError> {
+fn check_cpu_and_f32(config: &Config, options: &EngineOptions) -> Result<(), LoadError> {
     let architecture = config.architecture.model_type();
     if options.device != DeviceSpec::Cpu {
         let what = format!("the architecture `{architecture}` on device `{}`; it runs on `cpu`", options.device);
@@ -274,16 +272,13 @@ pub(crate) fn prefixes(architecture: Architecture) -> [&'static str; 2] {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-    use std::path::Path;
-
     use super::*;
+    use crate::model_dir::tiny_models;
+    use std::cell::RefCell;
 
     #[test]
     fn checked_tensors_are_exactly_those_read() {
-        let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
-        for name in ["beto", "bertin", "distilbert", "modernbert", "nomic_bert", "deberta_v2"] {
-            let ModelDir { config, weights, .. } = ModelDir::open(&testdata.join(name)).unwrap();
+        for ModelDir { config, weights, path, .. } in tiny_models() {
             let file = Weights::open(&weights, anchor(config.architecture), &prefixes(config.architecture)).unwrap();
             let read = RefCell::new(Vec::new());
             let source = |name: &str, shape: &[usize]| {
@@ -292,7 +287,7 @@ mod tests {
             };
             let mut expected = match &config.family {
                 Family::Bert => {
-                    native(&config, &source, &EngineOptions::default()).map(drop).unwrap();
+                    load_bert(&config, &source, &EngineOptions::default()).map(drop).unwrap();
                     bert::tensors(&config)
                 }
                 Family::Rotary(settings) => {
@@ -310,7 +305,7 @@ mod tests {
             // projections.
             read.dedup();
             expected.sort();
-            assert_eq!(read, expected, "{name}");
+            assert_eq!(read, expected, "{}", path.display());
         }
     }
 }

@@ -173,7 +173,7 @@ impl ModelDir {
         let weights = self.weights.main();
         ModelSummary {
             architecture: config.architecture.model_type().into(),
-            native: config.architecture.native(),
+            native: config.family.runs_everywhere(),
             hidden_size: config.hidden_size,
             layers: config.layers,
             heads: config.heads,
@@ -219,4 +219,14 @@ fn hash_file(hashers: &mut [&mut blake3::Hasher], name: &str, path: &Path) -> st
             read => feed(&buffer[..read]),
         }
     }
+}
+
+/// Opens every tiny model of the test data: the folders with a config and goldens of vectors.
+#[cfg(test)]
+pub(crate) fn tiny_models() -> Vec<ModelDir> {
+    let folders = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata")).unwrap();
+    let folders = folders.map(|entry| entry.unwrap().path());
+    let is_model =
+        |folder: &PathBuf| folder.join("config.json").is_file() && folder.join("goldens.safetensors").is_file();
+    folders.filter(is_model).map(|folder| ModelDir::open(&folder).unwrap()).collect()
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use kernels::Activation;
 use serde_json::{Map, Value};
+use strum::VariantArray;
 
 pub(crate) use self::deberta::{Convolution, ConvolutionActivation, DebertaConfig, Relative};
 use self::fields::Fields;
@@ -19,7 +20,7 @@ pub(crate) use self::rotary::{RotaryAttention, RotaryConfig};
 use crate::LoadError;
 
 /// Every supported architecture: by [`crate::bert`], [`crate::rotary`] or [`crate::deberta`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, VariantArray)]
 pub(crate) enum Architecture {
     Bert,
     Roberta,
@@ -31,47 +32,42 @@ pub(crate) enum Architecture {
     DebertaV2,
 }
 
-/// `model_type` of the config, and prefix of the class names in its `architectures`.
-const ARCHITECTURES: [(&str, &str, Architecture); 8] = [
-    ("bert", "Bert", Architecture::Bert),
-    ("roberta", "Roberta", Architecture::Roberta),
-    ("xlm-roberta", "XLMRoberta", Architecture::XlmRoberta),
-    ("camembert", "Camembert", Architecture::Camembert),
-    ("distilbert", "DistilBert", Architecture::DistilBert),
-    ("modernbert", "ModernBert", Architecture::ModernBert),
-    ("nomic_bert", "NomicBert", Architecture::NomicBert),
-    ("deberta-v2", "DebertaV2", Architecture::DebertaV2),
-];
-
 /// Returns the known `model_type`s for a message.
 pub(crate) fn known_architectures() -> String {
-    ARCHITECTURES.map(|(model_type, ..)| format!("`{model_type}`")).join(", ")
+    let names: Vec<String> =
+        Architecture::VARIANTS.iter().map(|architecture| format!("`{}`", architecture.model_type())).collect();
+    names.join(", ")
 }
 
 impl Architecture {
-    pub(crate) fn model_type(self) -> &'static str {
-        ARCHITECTURES
-            .iter()
-            .find(|(.., architecture)| *architecture == self)
-            .expect("the table has every architecture")
-            .0
+    /// Returns the `model_type` of the config, and the prefix of the class names in its `architectures`.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Architecture::Bert => ("bert", "Bert"),
+            Architecture::Roberta => ("roberta", "Roberta"),
+            Architecture::XlmRoberta => ("xlm-roberta", "XLMRoberta"),
+            Architecture::Camembert => ("camembert", "Camembert"),
+            Architecture::DistilBert => ("distilbert", "DistilBert"),
+            Architecture::ModernBert => ("modernbert", "ModernBert"),
+            Architecture::NomicBert => ("nomic_bert", "NomicBert"),
+            Architecture::DebertaV2 => ("deberta-v2", "DebertaV2"),
+        }
     }
 
-    /// Whether [`crate::bert`] runs it, in every number format and on GPUs.
-    pub(crate) fn native(self) -> bool {
-        match self {
-            Architecture::Bert
-            | Architecture::Roberta
-            | Architecture::XlmRoberta
-            | Architecture::Camembert
-            | Architecture::DistilBert => true,
-            Architecture::ModernBert | Architecture::NomicBert | Architecture::DebertaV2 => false,
-        }
+    pub(crate) fn model_type(self) -> &'static str {
+        self.names().0
     }
 
     /// Whether positions start at `pad_token_id + 1` and skip padding ids, as in RoBERTa.
     pub(crate) fn positions_follow_padding(self) -> bool {
-        matches!(self, Architecture::Roberta | Architecture::XlmRoberta | Architecture::Camembert)
+        match self {
+            Architecture::Roberta | Architecture::XlmRoberta | Architecture::Camembert => true,
+            Architecture::Bert
+            | Architecture::DistilBert
+            | Architecture::ModernBert
+            | Architecture::NomicBert
+            | Architecture::DebertaV2 => false,
+        }
     }
 }
 
@@ -128,6 +124,16 @@ pub(crate) enum Family {
     Deberta(DebertaConfig),
 }
 
+impl Family {
+    /// Returns whether it runs on GPUs and in number formats other than `f32`.
+    pub(crate) fn runs_everywhere(&self) -> bool {
+        match self {
+            Family::Bert => true,
+            Family::Rotary(_) | Family::Deberta(_) => false,
+        }
+    }
+}
+
 /// Default sizes of an architecture, and the names of its fields.
 struct Sizes {
     vocab: usize,
@@ -135,7 +141,8 @@ struct Sizes {
     layers: (&'static [&'static str], usize),
     heads: (&'static [&'static str], usize),
     intermediate: (&'static [&'static str], usize),
-    positions: usize,
+    /// The first name given wins.
+    positions: (&'static [&'static str], usize),
     padding: u32,
     /// Without names: a constant of the architecture.
     epsilon: (&'static [&'static str], f64),
@@ -148,7 +155,7 @@ const BERT_SIZES: Sizes = Sizes {
     layers: (&["num_hidden_layers"], 12),
     heads: (&["num_attention_heads"], 12),
     intermediate: (&["intermediate_size"], 3072),
-    positions: 512,
+    positions: (&["max_position_embeddings"], 512),
     padding: 0,
     epsilon: (&["layer_norm_eps"], 1e-12),
     activation: ("hidden_act", Activation::GeluErf),
@@ -174,7 +181,7 @@ impl Sizes {
                 vocab: 50368,
                 layers: (&["num_hidden_layers"], 22),
                 intermediate: (&["intermediate_size"], 1152),
-                positions: 8192,
+                positions: (&["max_position_embeddings"], 8192),
                 epsilon: (&["norm_eps"], 1e-5),
                 activation: ("hidden_activation", Activation::GeluErf),
                 ..BERT_SIZES
@@ -186,7 +193,7 @@ impl Sizes {
                 layers: (&["num_hidden_layers", "n_layer"], 12),
                 heads: (&["num_attention_heads", "n_head"], 12),
                 intermediate: (&["intermediate_size", "n_inner"], 3072),
-                positions: 2048,
+                positions: (&["max_position_embeddings", "n_positions"], 2048),
                 epsilon: (&["layer_norm_eps", "layer_norm_epsilon"], 1e-12),
                 activation: ("hidden_act", Activation::Silu),
                 ..BERT_SIZES
@@ -211,9 +218,9 @@ impl Config {
         let architecture = architecture(&fields)?;
         settings::check(&fields, architecture)?;
         let sizes = Sizes::of(architecture);
-        let in_gpt_words = architecture == Architecture::NomicBert && fields.get("max_position_embeddings").is_none();
-        let positions_name = if in_gpt_words { "n_positions" } else { "max_position_embeddings" };
-        let positions = fields.count(&[positions_name], sizes.positions)?;
+        let is_named = |name: &&&str| fields.get(name).is_some();
+        let positions_name = sizes.positions.0.iter().find(is_named).unwrap_or(&sizes.positions.0[0]);
+        let positions = fields.count(&[positions_name], sizes.positions.1)?;
         let mut config = Config {
             path: path.to_path_buf(),
             architecture,
@@ -326,8 +333,8 @@ fn padding(fields: &Fields<'_>, architecture: Architecture, default: u32) -> Res
 fn architecture(fields: &Fields<'_>) -> Result<Architecture, LoadError> {
     let unknown = |found: &str| LoadError::UnknownArchitecture { path: fields.path.into(), found: found.into() };
     if let Some(model_type) = fields.map.get("model_type").and_then(Value::as_str) {
-        let known = ARCHITECTURES.iter().find(|(name, ..)| *name == model_type);
-        return known.map(|(.., architecture)| *architecture).ok_or_else(|| unknown(model_type));
+        let known = Architecture::VARIANTS.iter().find(|architecture| architecture.model_type() == model_type);
+        return known.copied().ok_or_else(|| unknown(model_type));
     }
     let class = fields.map.get("architectures").and_then(|classes| classes.get(0)).and_then(Value::as_str);
     let Some(class) = class else {
@@ -335,21 +342,32 @@ fn architecture(fields: &Fields<'_>) -> Result<Architecture, LoadError> {
             fields.invalid("names no architecture: add `model_type`, one of ".to_string() + &known_architectures())
         );
     };
-    let known = ARCHITECTURES.iter().find(|(_, prefix, _)| {
+    let known = Architecture::VARIANTS.iter().find(|architecture| {
+        let prefix = architecture.names().1;
         class.strip_prefix(prefix).is_some_and(|rest| rest.starts_with("Model") || rest.starts_with("For"))
     });
-    known.map(|(.., architecture)| *architecture).ok_or_else(|| unknown(class))
+    known.copied().ok_or_else(|| unknown(class))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model_dir::tiny_models;
 
     fn read(json: &str) -> Result<Config, String> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.json");
         std::fs::write(&path, json).unwrap();
         Config::read(&path).map_err(|error| error.to_string().replace(&dir.path().display().to_string(), "."))
+    }
+
+    #[test]
+    fn every_architecture_has_a_tiny_model() {
+        let found: Vec<Architecture> = tiny_models().iter().map(|model| model.config.architecture).collect();
+        for architecture in Architecture::VARIANTS {
+            let model_type = architecture.model_type();
+            assert!(found.contains(architecture), "add a tiny model of `{model_type}`: scripts/make_tiny_models.py");
+        }
     }
 
     #[test]

@@ -217,6 +217,20 @@ impl<'a> Declared<'a> {
     }
 }
 
+/// Whether `transformers` ignores the tokenizer classes that models of this architecture declare.
+fn has_wrong_classes(architecture: Architecture) -> bool {
+    match architecture {
+        Architecture::ModernBert => true,
+        Architecture::Bert
+        | Architecture::Roberta
+        | Architecture::XlmRoberta
+        | Architecture::Camembert
+        | Architecture::DistilBert
+        | Architecture::NomicBert
+        | Architecture::DebertaV2 => false,
+    }
+}
+
 /// Chooses the class like `AutoTokenizer` of transformers 5.24. `byte_level`, called only if needed, returns whether
 /// `tokenizer.json` mentions `"ByteLevel"`.
 pub(super) fn choose(
@@ -227,7 +241,7 @@ pub(super) fn choose(
     let in_settings = Declared::find(settings, "tokenizer_config.json");
     let in_model = Declared::find(&model.raw, "config.json");
     let registered = Class::registered(model.architecture);
-    let known_as_wrong = model.architecture == Architecture::ModernBert
+    let known_as_wrong = has_wrong_classes(model.architecture)
         || model.raw.get("model_name").and_then(Value::as_str).is_some_and(|name| WRONG_CLASS.contains(&name));
     // Code of the model's repository is not run, but its presence skips the comparison of classes.
     if !has_own_code(settings)

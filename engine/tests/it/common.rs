@@ -7,23 +7,17 @@ use candle_core::{Device, Tensor};
 use engine::{Batch, Engine, EngineOptions, ModelDir, Pooling, TextEncoder};
 use serde_json::Value;
 
-/// Every tiny model, by folder name.
-pub(crate) const TINY_MODELS: [&str; 10] = [
-    "beto",
-    "bertin",
-    "mbert",
-    "mex_large",
-    "xlm_roberta",
-    "camembert",
-    "distilbert",
-    "modernbert",
-    "deberta_v2",
-    "nomic_bert",
-];
-
-/// Those with an own forward pass.
-pub(crate) const NATIVE_MODELS: [&str; 7] =
-    ["beto", "bertin", "mbert", "mex_large", "xlm_roberta", "camembert", "distilbert"];
+/// Returns every tiny model, by folder name: those of the test data with a config and goldens of vectors.
+pub(crate) fn tiny_models() -> Vec<String> {
+    let is_model =
+        |name: &String| ["config.json", "goldens.safetensors"].iter().all(|file| testdata(name).join(file).is_file());
+    let folders = std::fs::read_dir(testdata("")).unwrap();
+    let mut names: Vec<String> = folders.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(is_model);
+    names.sort();
+    assert!(!names.is_empty());
+    names
+}
 
 pub(crate) fn testdata(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)
