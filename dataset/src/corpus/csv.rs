@@ -195,6 +195,10 @@ impl Split for CsvSplit {
         }
     }
 
+    fn end_problem(&self) -> Option<&'static str> {
+        None
+    }
+
     fn odd_quotes(&self) -> Option<OddQuotes> {
         self.odd_before
     }

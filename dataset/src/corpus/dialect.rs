@@ -16,7 +16,12 @@ pub(crate) struct Dialect {
 impl Dialect {
     /// Returns the format's default: RFC 4180, with tabs for tsv.
     pub(crate) fn of_format(format: Format) -> Dialect {
-        Dialect { delimiter: if format == Format::Tsv { b'\t' } else { b',' }, quote: Some(b'"') }
+        let delimiter = match format {
+            Format::Tsv => b'\t',
+            // Formats without delimiters never ask for one.
+            Format::Csv | Format::Jsonl | Format::Json | Format::Txt | Format::Parquet | Format::Arrow => b',',
+        };
+        Dialect { delimiter, quote: Some(b'"') }
     }
 
     /// Returns the dialect under these options, which [`check`] has validated.

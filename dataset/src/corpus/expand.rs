@@ -157,10 +157,13 @@ fn format_of(uri: &str, given: Option<Format>) -> Result<(Format, Compression), 
         ));
     };
     if formats::text_format(format).is_none() && compression != Compression::None {
-        return Err(DatasetError::bad_input(
-            uri,
-            "parquet and arrow files are compressed inside: decompress this one, then name it without the suffix",
-        ));
+        let columnar = Format::ALL.iter().filter(|format| formats::text_format(**format).is_none());
+        let names: Vec<String> = columnar.map(Format::to_string).collect();
+        let problem = format!(
+            "{} files are compressed inside: decompress this one, then name it without the suffix",
+            names.join(" and ")
+        );
+        return Err(DatasetError::bad_input(uri, problem));
     }
     Ok((format, compression))
 }

@@ -4,10 +4,20 @@ use proptest::prelude::*;
 use spec::Quote;
 
 use super::*;
+use crate::corpus::text::SIGNATURES;
 use crate::corpus::text_format::Tail;
 
 fn text_formats() -> Vec<Format> {
     Format::ALL.iter().copied().filter(|format| text_format(*format).is_some()).collect()
+}
+
+#[test]
+fn every_columnar_format_is_detected_where_text_is_expected() {
+    for format in Format::ALL.iter().filter(|format| text_format(**format).is_none()) {
+        let advice = format!("--format {format}, or name it .{}", layout(*format).1[0]);
+        let is_known = SIGNATURES.iter().any(|(_, problem)| problem.ends_with(&advice));
+        assert!(is_known, "add the first bytes of `{format}` to SIGNATURES in text.rs, with `{advice}`");
+    }
 }
 
 /// Returns record ends and tail of a text, in blocks of the given sizes.

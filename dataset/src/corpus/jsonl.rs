@@ -171,6 +171,10 @@ impl Split for Lines {
     fn finish(&self) -> Tail {
         if self.begun { Tail::Record } else { Tail::Nothing }
     }
+
+    fn end_problem(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 fn is_blank(bytes: &[u8]) -> bool {

@@ -77,10 +77,8 @@ pub(crate) trait Split: Send + Sync {
     /// Returns what remains at the end of the text.
     fn finish(&self) -> Tail;
 
-    /// Returns why the text cannot end here, if it cannot.
-    fn end_problem(&self) -> Option<&'static str> {
-        None
-    }
+    /// Returns why the text cannot end here, such as within a bracket; `None` where it may end after any record.
+    fn end_problem(&self) -> Option<&'static str>;
 
     /// Returns suspicious quotes of the last record that [`Split::find_end`] ended.
     fn odd_quotes(&self) -> Option<OddQuotes> {

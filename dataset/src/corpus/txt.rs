@@ -87,6 +87,10 @@ impl Split for Lines {
     fn finish(&self) -> Tail {
         if self.begun || self.after_cr { Tail::Record } else { Tail::Nothing }
     }
+
+    fn end_problem(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// Converts lines to rows with the text only.

@@ -44,43 +44,44 @@ pub(super) struct Element {
 impl Element {
     /// Returns what is fixed about an output type.
     pub(super) const fn of(dtype: OutputDtype) -> Element {
-        let float = Element {
-            dimensions: 1,
-            bytes: 4,
-            is_scaled: false,
-            encoding: Some(Encoding::BYTE_STREAM_SPLIT),
-            npy: "<f4",
-            safetensors: "F32",
-            torch_storage: "FloatStorage",
-        };
+        // Every field of every type, so that a new type cannot inherit the names of another.
         match dtype {
-            OutputDtype::F32 => float,
+            OutputDtype::F32 => Element {
+                dimensions: 1,
+                bytes: 4,
+                is_scaled: false,
+                encoding: Some(Encoding::BYTE_STREAM_SPLIT),
+                npy: "<f4",
+                safetensors: "F32",
+                torch_storage: "FloatStorage",
+            },
             OutputDtype::F16 => Element {
+                dimensions: 1,
                 bytes: 2,
+                is_scaled: false,
                 // DuckDB (2.0) does not read BYTE_STREAM_SPLIT of 16-bit floats.
                 encoding: Some(Encoding::PLAIN),
                 npy: "<f2",
                 safetensors: "F16",
                 torch_storage: "HalfStorage",
-                ..float
             },
             OutputDtype::Int8 => Element {
+                dimensions: 1,
                 bytes: 1,
                 is_scaled: true,
                 encoding: None,
                 npy: "|i1",
                 safetensors: "I8",
                 torch_storage: "CharStorage",
-                ..float
             },
             OutputDtype::Binary => Element {
                 dimensions: 8,
                 bytes: 1,
+                is_scaled: false,
                 encoding: None,
                 npy: "|u1",
                 safetensors: "U8",
                 torch_storage: "ByteStorage",
-                ..float
             },
         }
     }
@@ -180,12 +181,11 @@ fn pack_signs(values: &[f32]) -> u8 {
 
 /// Says why vectors of one type cannot be turned into another without making up what they do not hold, if so.
 pub(super) fn refuse_conversion(from: OutputDtype, to: OutputDtype) -> Option<&'static str> {
-    match from {
-        OutputDtype::F32 | OutputDtype::F16 => None,
-        OutputDtype::Int8 if to == OutputDtype::Binary => Some("int8 vectors have lost the signs of small components"),
-        OutputDtype::Int8 => None,
-        OutputDtype::Binary if to == OutputDtype::Binary => None,
-        OutputDtype::Binary => Some("binary vectors have signs alone"),
+    use OutputDtype::{Binary, F16, F32, Int8};
+    match (from, to) {
+        (F32 | F16, F32 | F16 | Int8 | Binary) | (Int8, F32 | F16 | Int8) | (Binary, Binary) => None,
+        (Int8, Binary) => Some("int8 vectors have lost the signs of small components"),
+        (Binary, F32 | F16 | Int8) => Some("binary vectors have signs alone"),
     }
 }
 
