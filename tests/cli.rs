@@ -4,37 +4,18 @@ use crate::harness::corpora::{self, sentences};
 use crate::harness::{Bench, model, run_words};
 
 #[test]
-fn help_names_every_command_and_nothing_that_does_not_exist() {
+fn every_command_that_help_names_has_help() {
     let bench = Bench::new();
     let ran = bench.encaje(["--help"]);
     ran.expect_code(0);
-    for command in [
-        "run",
-        "coordinator",
-        "worker",
-        "submit",
-        "status",
-        "list",
-        "cancel",
-        "pause",
-        "resume",
-        "retry",
-        "download",
-        "repair",
-        "certs",
-        "token",
-        "verify",
-        "merge",
-        "export",
-        "project",
-        "compare",
-        "similarity",
-        "fill-mask",
-        "tokenize",
-        "model",
-        "completions",
-    ] {
-        assert!(ran.stdout.contains(&format!("\n  {command}")), "{command} in\n{}", ran.stdout);
+    let (_, commands) = ran.stdout.split_once("Commands:\n").unwrap();
+    let (commands, _) = commands.split_once("\n\n").unwrap();
+    // A command's explanation may go on in further lines, which are indented more.
+    let is_name = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
+    let commands: Vec<&str> =
+        commands.lines().filter(is_name).filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(["run", "coordinator", "self-test"].iter().all(|name| commands.contains(name)), "{commands:?}");
+    for command in commands.into_iter().filter(|command| *command != "help") {
         let help = bench.encaje([command, "--help"]);
         help.expect_code(0);
         assert!(help.stdout.contains("Usage: encaje"), "{}", help.stdout);

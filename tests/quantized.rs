@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use dataset::{ExportFormat, OutputDtype};
+
 use crate::harness::output::{Row, rows};
 use crate::harness::{Bench, run_words};
 
@@ -26,7 +28,8 @@ fn embedded() -> Bench {
     corpus.push_str(&",".repeat(columns - 1));
     corpus.push('\n');
     bench.write("a.csv", corpus);
-    for dtype in ["f32", "int8", "binary"] {
+    for dtype in OutputDtype::ALL.iter().map(OutputDtype::to_string) {
+        let dtype = dtype.as_str();
         let model = minilm();
         let model = model.to_str().unwrap();
         let words = ["run", "a.csv", "--model", model, "--output-dtype", dtype, "--out", dtype];
@@ -70,11 +73,19 @@ fn embedding_bytes(bench: &Bench, dtype: &str) -> (i64, i64) {
 }
 
 #[test]
-fn quantized_vectors_work_in_every_command_and_keep_their_neighbours() {
+fn vectors_of_every_output_type_work_in_every_command_and_keep_their_neighbours() {
     let bench = embedded();
     let expected = neighbours(&rows(&bench.path("f32")));
     let full = embedding_bytes(&bench, "f32");
-    for (dtype, recall_min, share_max) in [("int8", 0.97, 0.26), ("binary", 0.4, 0.05)] {
+    for output_dtype in OutputDtype::ALL {
+        let (recall_min, share_max) = match output_dtype {
+            OutputDtype::F32 => continue,
+            OutputDtype::F16 => (0.999, 0.51),
+            OutputDtype::Int8 => (0.97, 0.26),
+            OutputDtype::Binary => (0.4, 0.05),
+        };
+        let dtype = output_dtype.to_string();
+        let dtype = dtype.as_str();
         let found = rows(&bench.path(dtype));
         assert!(found.last().unwrap().embedding.is_none() && found.len() == expected.len() + 1);
         let found = neighbours(&found);
@@ -96,11 +107,12 @@ fn quantized_vectors_work_in_every_command_and_keep_their_neighbours() {
         let again = format!("{dtype}-again.parquet");
         bench.encaje(["merge", "f32", "--out", &again, "--output-dtype", dtype]).expect_code(0);
         assert_eq!(rows(&bench.path(dtype)), rows(&bench.path(&again)));
-        for format in ["npy", "safetensors", "pt"] {
+        let missing = if output_dtype.is_float() { "NaN" } else { "0" };
+        for format in ExportFormat::ALL.iter().map(ExportFormat::to_string) {
             let out = format!("{dtype}.{format}");
-            let ran = bench.encaje(["export", dtype, "--format", format, "--out", &out]);
+            let ran = bench.encaje(["export", dtype, "--format", &format, "--out", &out]);
             ran.expect_code(0);
-            ran.expect_said(&["1 row without a vector: all elements are 0 there"]);
+            ran.expect_said(&[&format!("1 row without a vector: all elements are {missing} there")]);
         }
         let (map, maps) = (format!("{dtype}.svg"), format!("f32-{dtype}.svg"));
         bench.encaje(["project", &merged, "--label", "label", "--epochs", "20", "--out", &map]).expect_code(0);

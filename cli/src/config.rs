@@ -345,4 +345,47 @@ mod tests {
             assert!(arg.get_env().is_some() || arg.get_id() == "verbose", "{}", arg.get_id());
         }
     }
+
+    /// Variables that commands share although each explains its option in its own words, and what it always means.
+    const SHARED: [(&str, &str); 16] = [
+        ("ENCAJE_DEVICE", "where a model computes"),
+        ("ENCAJE_FORCE", "replace what is at the output's place"),
+        ("ENCAJE_FORMAT", "the format of the input file; `export` has its own variable"),
+        ("ENCAJE_INSECURE", "accept that others on the network read or send"),
+        ("ENCAJE_JSON", "JSON on stdout"),
+        ("ENCAJE_KEEP", "the columns that pass through"),
+        ("ENCAJE_MODEL", "the model"),
+        ("ENCAJE_OFFLINE", "never ask the Hub"),
+        ("ENCAJE_OUTPUT_DTYPE", "the number format of the vectors written"),
+        ("ENCAJE_PREFIX", "what precedes every text"),
+        ("ENCAJE_PROMPT", "the prompt that precedes every text"),
+        ("ENCAJE_QUICK", "a self-test of a few sizes"),
+        ("ENCAJE_TEXT_COLUMN", "the column of the text"),
+        ("ENCAJE_TLS_CERT", "the certificate of this machine"),
+        ("ENCAJE_TOKENS", "the token file of the coordinators"),
+        ("ENCAJE_WAIT", "wait for the end of the job"),
+    ];
+
+    /// The explanations of every environment variable, each with the commands whose option has it.
+    fn explanations(command: &Command, path: &str, found: &mut BTreeMap<String, BTreeMap<String, Vec<String>>>) {
+        for arg in command.get_arguments() {
+            let Some(variable) = arg.get_env() else { continue };
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            let variable = variable.to_string_lossy().into_owned();
+            found.entry(variable).or_default().entry(help).or_default().push(path.to_owned());
+        }
+        for below in command.get_subcommands() {
+            explanations(below, &join(path, below.get_name()), found);
+        }
+    }
+
+    #[test]
+    fn commands_share_a_variable_only_for_the_same_option() {
+        let mut found = BTreeMap::new();
+        explanations(&with_environment(Cli::command(), ""), "", &mut found);
+        let shared = found.iter().filter(|(_, explanations)| explanations.len() > 1);
+        let shared: Vec<_> =
+            shared.filter(|(variable, _)| !SHARED.iter().any(|(known, _)| known == variable)).collect();
+        assert!(shared.is_empty(), "give one its own `env`, or add it to SHARED with the reason: {shared:#?}");
+    }
 }

@@ -5,7 +5,8 @@
 //! goes to one that knows less. `submit` sends the digest of the spec beside it, which a coordinator that lost a field on
 //! the way does not find again.
 //!
-//! Whatever is added to a spec gets its line in [`needs`], with the next revision where it decides about rows or footers.
+//! Whatever is added to a spec gets its line in [`needs`], with the revision of the next release where it decides about rows or
+//! footers.
 
 use dataset::{Compression, Format, ReadOptions, Source};
 
@@ -14,6 +15,8 @@ use crate::job::{
 };
 
 /// What this program knows. A program that does not say what it knows is of revision 0.
+///
+/// The first addition to a spec after a release raises it by one; further additions before the next release share that number.
 pub const REVISION: u32 = 2;
 
 /// Something in a job that programs of earlier revisions pass over.
@@ -140,8 +143,22 @@ mod tests {
     #[test]
     fn this_program_knows_all_that_it_can_ask_for() {
         let mut spec = all();
-        spec.read = ReadOptions { encoding: Some("latin1".into()), ..spec.read };
+        spec.read = ReadOptions { delimiter: Some(';'), encoding: Some("latin1".into()), ..spec.read };
         spec.embed.prompt = Some("query".into());
-        assert!(needed(&spec) <= REVISION);
+        spec.embed.similarity = Some("dot".into());
+        let mut specs = vec![spec];
+        let source = |format, compression| Source { uri: "/a".into(), format, compression };
+        let with_source = |source| JobSpec { sources: vec![source], ..csv() };
+        let with_embed = |embed| JobSpec { embed, ..csv() };
+        specs.extend(Format::ALL.iter().map(|format| with_source(source(*format, Compression::None))));
+        specs.extend(Compression::ALL.iter().map(|compression| with_source(source(Format::Csv, *compression))));
+        specs.extend(OnBadRow::ALL.iter().map(|on_bad_row| JobSpec { on_bad_row: *on_bad_row, ..csv() }));
+        let embed = || csv().embed;
+        specs.extend(Pooling::ALL.iter().map(|pooling| with_embed(EmbedSpec { pooling: Some(*pooling), ..embed() })));
+        specs.extend(ComputeDtype::ALL.iter().map(|dtype| with_embed(EmbedSpec { dtype: *dtype, ..embed() })));
+        let stored = OutputDtype::ALL.iter();
+        specs.extend(stored.map(|output_dtype| with_embed(EmbedSpec { output_dtype: *output_dtype, ..embed() })));
+        let most = specs.iter().map(needed).max();
+        assert_eq!(most, Some(REVISION), "REVISION is the highest `since` of all that a job can ask for");
     }
 }

@@ -47,13 +47,13 @@ pub(crate) struct TokenNewArgs {
     #[command(flatten)]
     pub(crate) file: TokenFileArgs,
     /// Whose token it is.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", env = "ENCAJE_TOKEN_NAME")]
     pub(crate) name: String,
     /// What it is for: `read`, `submit` (which reads too), `worker` or `admin`.
     #[arg(long, value_name = "SCOPE", value_parser = parse_role)]
     pub(crate) scope: Role,
     /// How long it is valid.
-    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    #[arg(long, env = "ENCAJE_TOKEN_DAYS", value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650))]
     pub(crate) days: u32,
 }
 
