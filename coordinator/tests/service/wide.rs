@@ -63,7 +63,7 @@ async fn a_corpus_with_a_very_long_header_stops_nobody() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_older_worker_gets_whole_grants_that_fit_and_none_that_do_not() {
     let cluster = Cluster::start().await;
-    let too_wide = cluster.submit(&spec(vec![wide(&cluster, "wide.csv", 80_000, 5)])).await;
+    let too_wide = cluster.submit(&spec(vec![wide(&cluster, "wide.csv", 45_000, 20)])).await;
     let two = vec![wide(&cluster, "middling.csv", 40_000, 5), wide(&cluster, "another.csv", 40_000, 5)];
     let middling = cluster.submit(&spec(two)).await;
     let small = cluster.submit(&spec(vec![cluster.corpus("a.csv", 5, &[])])).await;
