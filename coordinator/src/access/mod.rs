@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 pub(crate) use layer::AccessLayer;
 pub(crate) use session::{bind, is_bound};
+#[cfg(test)]
+pub(crate) use table::call_is_for;
 pub(crate) use table::known_call;
 pub use tokens::{TokenFile, TokenFileError, TokenLine, token_digest};
 

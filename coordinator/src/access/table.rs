@@ -59,6 +59,12 @@ pub(crate) fn rule(path: &str) -> Option<Rule> {
     TABLE.iter().find(|(call, _)| *call == path).map(|(_, rule)| *rule)
 }
 
+/// Returns whether a role may make a call, by its path.
+#[cfg(test)]
+pub(crate) fn call_is_for(path: &str, role: Role) -> bool {
+    rule(path).is_some_and(|rule| rule.allows(role))
+}
+
 impl Rule {
     /// Whether somebody of this role may.
     pub(crate) fn allows(self, role: Role) -> bool {

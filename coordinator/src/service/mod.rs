@@ -194,3 +194,7 @@ pub(crate) async fn say_serving(health: &HealthReporter, serving: bool) {
         health.set_service_status(service, status).await;
     }
 }
+
+#[cfg(test)]
+#[path = "ownership_tests.rs"]
+mod ownership_tests;

@@ -8,6 +8,7 @@ use proto::{Epoch, JobId, SessionId};
 use super::job::{Attempt, ModelJob};
 use super::model::{Model, ModelSession};
 use crate::shard::{Job, Shard, ShardState, job_state_name};
+use crate::store::backend::NewJob;
 use crate::store::conformance::dump::without_attempt;
 
 impl Model {
@@ -48,12 +49,15 @@ fn job_line(id: JobId, job: &ModelJob) -> String {
     let Cursor { source_index, position, next_row } = &job.cursor;
     let (key, digest) = manifest.clone().unzip();
     let (key, digest) = (or_dash(key), or_dash(digest));
+    let NewJob { digest: spec_digest, owner, model_name, source_total, revision, .. } = &job.submission;
+    let owner = or_dash(owner.as_ref());
     format!(
         "job job_id={id} state={state} paused={paused} planned={planned} reason={reason} submitted_ms={submitted} \
          source_count={sources} shard_count={shards} rows_planned={rows} cursor_source={source_index} \
          cursor_position={position} cursor_row={next_row} manifest_key={key} manifest_digest={digest} generation={generation} \
          pause_reason={pause_reason} copies={copies} judged_from={judged_from} \
-         allow_partial={allow_partial}"
+         allow_partial={allow_partial} owner={owner} revision={revision} \
+         spec_digest={spec_digest} model_name={model_name} source_total={source_total}"
     )
 }
 
