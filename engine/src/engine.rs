@@ -3,13 +3,13 @@
 use std::fmt;
 
 use crate::backend::Cpu;
-use crate::bert::{self, Bert, Source, TokenSelection};
 use crate::config::{Architecture, Config, Family};
 use crate::cuda::{self, Fault, Timed};
-use crate::deberta::{self, Deberta};
+use crate::forward::bert::{self, Bert, Source, TokenSelection};
+use crate::forward::deberta::{self, Deberta};
+use crate::forward::rotary::{self, Rotary};
 use crate::options::weight_format;
 use crate::pooling::{self, Pool};
-use crate::rotary::{self, Rotary};
 use crate::weights::{WeightFiles, Weights};
 use crate::{Batch, ComputeDtype, DeviceSpec, EmbedError, EngineOptions, LoadError, ModelDir, Pooling};
 

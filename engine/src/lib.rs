@@ -4,6 +4,7 @@ mod error;
 mod options;
 
 mod config;
+mod families;
 mod model_dir;
 mod sentence;
 
@@ -13,15 +14,12 @@ mod pretruncate;
 mod tokenizer;
 
 mod backend;
-mod bert;
 mod cuda;
-mod deberta;
 mod engine;
-mod layers;
+mod forward;
 mod mlm;
 mod ops;
 mod pooling;
-mod rotary;
 mod selftest;
 mod weights;
 

@@ -7,9 +7,9 @@ use candle_core::Tensor;
 use kernels::{Activation, WeightFormat};
 
 use crate::backend::Cpu;
-use crate::bert::{self, Bert, TokenSelection};
 use crate::config::{Architecture, Config};
 use crate::engine::prefixes;
+use crate::forward::bert::{self, Bert, TokenSelection};
 use crate::ops::Linear;
 use crate::weights::Weights;
 use crate::{Batch, FillError, LoadError, ModelDir, TextEncoder};

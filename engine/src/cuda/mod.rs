@@ -23,8 +23,8 @@ pub(crate) use self::device::Step;
 pub(crate) use self::device::{Fault, FloatFormat, Timed};
 use self::driver::Stream;
 pub use self::driver::{GpuInfo, gpus};
-use crate::bert::Source;
 use crate::config::Config;
+use crate::forward::bert::Source;
 use crate::{ComputeDtype, GpuError, LoadError};
 
 /// Concurrent batches per GPU: while one computes, the next is prepared and the last is downloaded.

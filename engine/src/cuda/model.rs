@@ -8,8 +8,8 @@ use super::backend::{Gpu, bytes_per_token};
 use super::device::{Device, Fault, FloatFormat, Timed};
 use super::kernels::{PoolCode, check_shapes};
 use super::memory::BatchBudget;
-use crate::bert::{Bert, Source, TokenSelection};
 use crate::config::Config;
+use crate::forward::bert::{Bert, Source, TokenSelection};
 use crate::pooling::Pool;
 use crate::{Batch, LoadError, Pooling};
 

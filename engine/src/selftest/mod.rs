@@ -20,8 +20,8 @@ use self::reference::TestRng;
 #[cfg(test)]
 pub(crate) use self::reference::activation;
 use crate::backend::Cpu;
-use crate::bert::{Bert, TokenSelection};
 use crate::config::{Architecture, Config, Family};
+use crate::forward::bert::{Bert, TokenSelection};
 use crate::options::weight_format;
 use crate::{Batch, ComputeDtype, DeviceSpec, LoadError, ModelDir, cuda};
 

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::Architecture;
 use super::fields::Fields;
 use super::settings::shortened;
 use crate::LoadError;
+use crate::config::Architecture;
 
 /// The settings beyond sizes.
 #[derive(Debug, Clone)]
@@ -35,7 +35,7 @@ const KINDS: [(&str, &str, f64); 2] =
     [("full_attention", "global_rope_theta", 160_000.0), ("sliding_attention", "local_rope_theta", 10_000.0)];
 
 impl RotaryConfig {
-    pub(super) fn read(
+    pub(crate) fn read(
         fields: &Fields<'_>,
         architecture: Architecture,
         (layers, head_size): (usize, usize),

@@ -4,8 +4,8 @@ use candle_core::Tensor;
 use kernels::{Activation, PackedWeights, RowsView, WeightFormat};
 
 use crate::LoadError;
-use crate::bert::Source;
 use crate::config::Config;
+use crate::forward::bert::Source;
 
 /// `activation(x * weight + bias)` over contiguous rows.
 pub(crate) struct Dense {

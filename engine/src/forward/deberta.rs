@@ -3,9 +3,9 @@
 
 use kernels::{Activation, Heads, RelativePositions, RowsView, attend_disentangled};
 
-use crate::bert::{ANCHOR, Source, TensorShape, linear, vectors};
+use super::layers::{Dense, LayerReader, Norm, add};
 use crate::config::{Config, Convolution, ConvolutionActivation, DebertaConfig, Relative};
-use crate::layers::{Dense, LayerReader, Norm, add};
+use crate::forward::bert::{ANCHOR, Source, TensorShape, linear, vectors};
 use crate::{Batch, LoadError};
 
 /// A loaded model.

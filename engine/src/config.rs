@@ -1,12 +1,7 @@
 //! Reads `config.json` into one typed, validated [`Config`], whichever names the architecture uses for its fields.
 //!
 //! An absent field has the default of `transformers`; one that is invalid, or that changes vectors in an unsupported
-//! way ([`settings`]), is an error that names it.
-
-mod deberta;
-mod fields;
-mod rotary;
-mod settings;
+//! way ([`crate::families::settings`]), is an error that names it.
 
 use std::path::{Path, PathBuf};
 
@@ -14,12 +9,12 @@ use kernels::Activation;
 use serde_json::{Map, Value};
 use strum::VariantArray;
 
-pub(crate) use self::deberta::{Convolution, ConvolutionActivation, DebertaConfig, Relative};
-use self::fields::Fields;
-pub(crate) use self::rotary::{RotaryAttention, RotaryConfig};
 use crate::LoadError;
+pub(crate) use crate::families::deberta_v2::{Convolution, ConvolutionActivation, DebertaConfig, Relative};
+use crate::families::fields::Fields;
+pub(crate) use crate::families::rotary::{RotaryAttention, RotaryConfig};
 
-/// Every supported architecture: by [`crate::bert`], [`crate::rotary`] or [`crate::deberta`].
+/// Every supported architecture: by [`crate::forward`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, VariantArray)]
 pub(crate) enum Architecture {
     Bert,
@@ -85,12 +80,12 @@ const ACTIVATIONS: [(&str, Activation); 10] = [
     ("swish", Activation::Silu),
 ];
 
-fn activation(name: &str) -> Option<Activation> {
+pub(crate) fn activation(name: &str) -> Option<Activation> {
     ACTIVATIONS.iter().find(|(known, _)| *known == name).map(|(_, activation)| *activation)
 }
 
 /// Returns the names of the activations for a message.
-fn activation_names() -> String {
+pub(crate) fn activation_names() -> String {
     ACTIVATIONS.map(|(name, _)| name).join(", ")
 }
 
@@ -216,7 +211,7 @@ impl Config {
     pub(crate) fn read(path: &Path) -> Result<Config, LoadError> {
         let fields = Fields { path, map: read_json_object(path)? };
         let architecture = architecture(&fields)?;
-        settings::check(&fields, architecture)?;
+        crate::families::settings::check(&fields, architecture)?;
         let sizes = Sizes::of(architecture);
         let is_named = |name: &&&str| fields.get(name).is_some();
         let positions_name = sizes.positions.0.iter().find(is_named).unwrap_or(&sizes.positions.0[0]);

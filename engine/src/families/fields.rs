@@ -7,22 +7,22 @@ use serde_json::{Map, Value};
 
 use crate::LoadError;
 
-pub(super) struct Fields<'a> {
-    pub(super) path: &'a Path,
-    pub(super) map: Map<String, Value>,
+pub(crate) struct Fields<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) map: Map<String, Value>,
 }
 
 impl Fields<'_> {
-    pub(super) fn invalid(&self, problem: String) -> LoadError {
+    pub(crate) fn invalid(&self, problem: String) -> LoadError {
         LoadError::Invalid { path: self.path.into(), problem }
     }
 
-    pub(super) fn unsupported(&self, what: &str) -> LoadError {
+    pub(crate) fn unsupported(&self, what: &str) -> LoadError {
         LoadError::Unsupported { what: format!("`{}`: {what}", self.path.display()) }
     }
 
     /// Returns a field that is present and not `null`.
-    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
         self.map.get(name).filter(|value| !value.is_null())
     }
 
@@ -38,7 +38,7 @@ impl Fields<'_> {
         }
     }
 
-    pub(super) fn integer(&self, names: &[&str], default: usize) -> Result<usize, LoadError> {
+    pub(crate) fn integer(&self, names: &[&str], default: usize) -> Result<usize, LoadError> {
         let Some((name, value)) = self.find(names)? else { return Ok(default) };
         // Some tools write counts as 768.0.
         let whole =
@@ -49,7 +49,7 @@ impl Fields<'_> {
         }
     }
 
-    pub(super) fn count(&self, names: &[&str], default: usize) -> Result<usize, LoadError> {
+    pub(crate) fn count(&self, names: &[&str], default: usize) -> Result<usize, LoadError> {
         match self.integer(names, default)? {
             0 => Err(self.invalid(format!("`{}`: expected at least 1, found 0", names[0]))),
             count => Ok(count),
@@ -57,7 +57,7 @@ impl Fields<'_> {
     }
 
     /// Returns an integer of at least 1; anything below, such as -1, means none.
-    pub(super) fn count_or_none(&self, name: &str) -> Result<Option<usize>, LoadError> {
+    pub(crate) fn count_or_none(&self, name: &str) -> Result<Option<usize>, LoadError> {
         match self.get(name) {
             None => Ok(None),
             Some(value) if value.as_i64().is_some_and(|value| value < 1) => Ok(None),
@@ -65,11 +65,11 @@ impl Fields<'_> {
         }
     }
 
-    pub(super) fn token_id(&self, name: &str, default: u32) -> Result<u32, LoadError> {
+    pub(crate) fn token_id(&self, name: &str, default: u32) -> Result<u32, LoadError> {
         Ok(u32::try_from(self.integer(&[name], default as usize)?).expect("integers are at most u32::MAX"))
     }
 
-    pub(super) fn epsilon(&self, names: &[&str], default: f64) -> Result<f64, LoadError> {
+    pub(crate) fn epsilon(&self, names: &[&str], default: f64) -> Result<f64, LoadError> {
         let Some((name, value)) = self.find(names)? else { return Ok(default) };
         match value.as_f64() {
             Some(epsilon) if (0.0..1.0).contains(&epsilon) => Ok(epsilon),
@@ -77,7 +77,7 @@ impl Fields<'_> {
         }
     }
 
-    pub(super) fn flag(&self, name: &str, default: bool) -> Result<bool, LoadError> {
+    pub(crate) fn flag(&self, name: &str, default: bool) -> Result<bool, LoadError> {
         match self.get(name) {
             None => Ok(default),
             Some(Value::Bool(flag)) => Ok(*flag),
@@ -85,11 +85,10 @@ impl Fields<'_> {
         }
     }
 
-    pub(super) fn activation(&self, name: &str, default: Activation) -> Result<Activation, LoadError> {
+    pub(crate) fn activation(&self, name: &str, default: Activation) -> Result<Activation, LoadError> {
         let Some(value) = self.get(name) else { return Ok(default) };
-        value
-            .as_str()
-            .and_then(super::activation)
-            .ok_or_else(|| self.unsupported(&format!("`{name}` is {value}; known are {}", super::activation_names())))
+        value.as_str().and_then(crate::config::activation).ok_or_else(|| {
+            self.unsupported(&format!("`{name}` is {value}; known are {}", crate::config::activation_names()))
+        })
     }
 }

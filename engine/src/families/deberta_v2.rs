@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::fields::Fields;
 use super::settings::shortened;
 
-use super::LoadError;
+use crate::LoadError;
 
 /// The settings beyond sizes.
 #[derive(Debug, Clone)]
@@ -62,7 +62,7 @@ pub(crate) enum ConvolutionActivation {
 }
 
 impl DebertaConfig {
-    pub(super) fn read(
+    pub(crate) fn read(
         fields: &Fields<'_>,
         (hidden_size, heads, max_positions): (usize, usize, usize),
     ) -> Result<DebertaConfig, LoadError> {

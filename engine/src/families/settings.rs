@@ -1,13 +1,13 @@
 //! Settings of `config.json` that change vectors and are only partly supported: the allowed values of each.
 //!
-//! A key neither here nor read by [`Config`](super::Config) changes no vector: `transformers` ignores it, or uses it
+//! A key neither here nor read by [`Config`](crate::config::Config) changes no vector: `transformers` ignores it, or uses it
 //! for training, generation or a head. To support a new setting, add a line here.
 
 use serde_json::Value;
 
-use super::Architecture;
 use super::fields::Fields;
 use crate::LoadError;
+use crate::config::Architecture;
 
 /// An allowed value. `null` and an absent key are always allowed.
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +82,7 @@ const NOMIC_BERT: &[Setting] = &[
 const DEBERTA_V2: &[Setting] = &[("position_embedding_type", &[Text("absolute")])];
 
 /// Refuses by name every setting that would change the vectors in an unsupported way.
-pub(super) fn check(fields: &Fields<'_>, architecture: Architecture) -> Result<(), LoadError> {
+pub(crate) fn check(fields: &Fields<'_>, architecture: Architecture) -> Result<(), LoadError> {
     let own = match architecture {
         Architecture::Bert
         | Architecture::Roberta
@@ -118,7 +118,7 @@ fn written(allowed: Allowed) -> Option<String> {
 }
 
 /// Returns a value as JSON, with long lists and objects abbreviated.
-pub(super) fn shortened(value: &Value) -> String {
+pub(crate) fn shortened(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(80) {
         None => text,

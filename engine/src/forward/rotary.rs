@@ -3,9 +3,9 @@
 
 use kernels::{Activation, Heads, Precision, RowsView, activate, attend, attend_sliding_window};
 
-use crate::bert::{Source, TensorShape};
+use super::layers::{Dense, LayerReader, Norm, add};
 use crate::config::{Architecture, Config, RotaryAttention, RotaryConfig};
-use crate::layers::{Dense, LayerReader, Norm, add};
+use crate::forward::bert::{Source, TensorShape};
 use crate::{Batch, LoadError};
 
 /// The tensor that reveals the prefix of tensor names in a ModernBERT file.
@@ -63,7 +63,7 @@ const MODERN_BERT: Names = Names {
 };
 
 const NOMIC_BERT: Names = Names {
-    words: crate::bert::ANCHOR,
+    words: crate::forward::bert::ANCHOR,
     norm: "emb_ln",
     layers: "encoder.layers",
     attention_norm: "norm1",

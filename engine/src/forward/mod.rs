@@ -1,0 +1,6 @@
+//! The forward passes, each shared by the families that compute the same.
+
+pub(crate) mod bert;
+pub(crate) mod deberta;
+mod layers;
+pub(crate) mod rotary;
