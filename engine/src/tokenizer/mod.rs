@@ -4,7 +4,8 @@
 //! vocabulary. [`ModelTokenizer::open`] has the steps in order.
 
 mod builders;
-mod class;
+mod choice;
+pub(crate) mod class;
 mod files;
 mod settings;
 mod special;
@@ -53,7 +54,7 @@ impl ModelTokenizer {
         let files = TokenizerFiles::find(dir)?;
         let config = files.config.as_deref().map(read_json_object).transpose()?.unwrap_or_default();
         let reads_older_files = !config.contains_key("added_tokens_decoder");
-        let class = class::choose(model, &config, || files.mentions_byte_level())?;
+        let class = choice::choose(model, &config, || files.mentions_byte_level())?;
         let mut source = VocabularyFiles::read(&files, class)?;
         let settings = Settings::read(&files, config, source.added_tokens.as_deref())?;
         let special = SpecialTokens::of(class, &settings, source.pad_token.as_deref())?;
