@@ -3,8 +3,9 @@
 use std::fmt;
 
 use crate::backend::Cpu;
-use crate::config::{Architecture, Config, Family};
+use crate::config::Config;
 use crate::cuda::{self, Fault, Timed};
+use crate::families::{BertConfig, Forward};
 use crate::forward::bert::{self, Bert, Source, TokenSelection};
 use crate::forward::deberta::{self, Deberta};
 use crate::forward::rotary::{self, Rotary};
@@ -57,15 +58,15 @@ impl Engine {
                 return Err(LoadError::Unsupported { what });
             }
         };
-        if !config.family.runs_everywhere() {
+        if !config.forward.runs_everywhere() {
             check_cpu_and_f32(config, options)?;
         }
-        let weights = Weights::open(&model.weights, anchor(config.architecture), &prefixes(config.architecture))?;
+        let weights = Weights::of_family(&model.weights, config.family)?;
         let source = |name: &str, shape: &[usize]| weights.read(name, shape);
-        let loaded = match &config.family {
-            Family::Bert => load_bert(config, &source, options)?,
-            Family::Rotary(settings) => Model::Rotary(Rotary::load(config, settings, &source)?),
-            Family::Deberta(settings) => Model::Deberta(Box::new(Deberta::load(config, settings, &source)?)),
+        let loaded = match &config.forward {
+            Forward::Bert(settings) => load_bert(config, *settings, &source, options)?,
+            Forward::Rotary(settings) => Model::Rotary(Rotary::load(config, settings, &source)?),
+            Forward::Deberta(settings) => Model::Deberta(Box::new(Deberta::load(config, settings, &source)?)),
         };
         Ok(Engine {
             model: loaded,
@@ -207,45 +208,38 @@ impl fmt::Debug for Engine {
 }
 
 /// Loads a model of the BERT family onto the device in the options.
-fn load_bert(config: &Config, source: Source<'_>, options: &EngineOptions) -> Result<Model, LoadError> {
+fn load_bert(
+    config: &Config,
+    settings: BertConfig,
+    source: Source<'_>,
+    options: &EngineOptions,
+) -> Result<Model, LoadError> {
     match options.device {
-        DeviceSpec::Cuda(ordinal) => Ok(Model::Gpu(Box::new(cuda::load(config, source, options.dtype, ordinal)?))),
+        DeviceSpec::Cuda(ordinal) => {
+            Ok(Model::Gpu(Box::new(cuda::load((config, settings), source, options.dtype, ordinal)?)))
+        }
         DeviceSpec::Cpu => {
             let cpu = Cpu { format: weight_format(options.dtype)? };
-            Ok(Model::Bert(Bert::load(config, source, &cpu)?, cpu))
+            Ok(Model::Bert(Bert::load(config, settings, source, &cpu)?, cpu))
         }
-    }
-}
-
-/// Returns the tensor that reveals the prefix of tensor names in a file.
-pub(crate) fn anchor(architecture: Architecture) -> &'static str {
-    match architecture {
-        Architecture::ModernBert => rotary::MODERN_BERT_ANCHOR,
-        Architecture::Bert
-        | Architecture::Roberta
-        | Architecture::XlmRoberta
-        | Architecture::Camembert
-        | Architecture::DistilBert
-        | Architecture::NomicBert
-        | Architecture::DebertaV2 => bert::ANCHOR,
     }
 }
 
 /// Checks that the weight files list every required tensor with its shape and a supported type, without reading
 /// tensors.
 pub(crate) fn check_weights(files: &WeightFiles, config: &Config) -> Result<(), LoadError> {
-    let weights = Weights::open(files, anchor(config.architecture), &prefixes(config.architecture))?;
-    let tensors = match &config.family {
-        Family::Bert => bert::tensors(config),
-        Family::Rotary(settings) => rotary::tensors(config, settings),
-        Family::Deberta(settings) => deberta::tensors(config, settings),
+    let weights = Weights::of_family(files, config.family)?;
+    let tensors = match &config.forward {
+        Forward::Bert(settings) => bert::tensors(config, *settings),
+        Forward::Rotary(settings) => rotary::tensors(config, settings),
+        Forward::Deberta(settings) => deberta::tensors(config, settings),
     };
     tensors.iter().try_for_each(|(name, shape)| weights.check(name, shape))
 }
 
 /// Refuses options that only the BERT family supports.
 fn check_cpu_and_f32(config: &Config, options: &EngineOptions) -> Result<(), LoadError> {
-    let architecture = config.architecture.model_type();
+    let architecture = config.family.model_type;
     if options.device != DeviceSpec::Cpu {
         let what = format!("the architecture `{architecture}` on device `{}`; it runs on `cpu`", options.device);
         return Err(LoadError::Unsupported { what });
@@ -257,19 +251,6 @@ fn check_cpu_and_f32(config: &Config, options: &EngineOptions) -> Result<(), Loa
     Ok(())
 }
 
-/// Returns the possible prefixes of tensor names: none, or the name of the body in a model with a head.
-pub(crate) fn prefixes(architecture: Architecture) -> [&'static str; 2] {
-    let body = match architecture {
-        Architecture::Bert => "bert.",
-        Architecture::Roberta | Architecture::XlmRoberta | Architecture::Camembert => "roberta.",
-        Architecture::DistilBert => "distilbert.",
-        Architecture::ModernBert => "model.",
-        Architecture::NomicBert => "nomic_bert.",
-        Architecture::DebertaV2 => "deberta.",
-    };
-    ["", body]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -279,22 +260,22 @@ mod tests {
     #[test]
     fn checked_tensors_are_exactly_those_read() {
         for ModelDir { config, weights, path, .. } in tiny_models() {
-            let file = Weights::open(&weights, anchor(config.architecture), &prefixes(config.architecture)).unwrap();
+            let file = Weights::of_family(&weights, config.family).unwrap();
             let read = RefCell::new(Vec::new());
             let source = |name: &str, shape: &[usize]| {
                 read.borrow_mut().push((name.to_owned(), shape.to_vec()));
                 file.read(name, shape)
             };
-            let mut expected = match &config.family {
-                Family::Bert => {
-                    load_bert(&config, &source, &EngineOptions::default()).map(drop).unwrap();
-                    bert::tensors(&config)
+            let mut expected = match &config.forward {
+                Forward::Bert(settings) => {
+                    load_bert(&config, *settings, &source, &EngineOptions::default()).map(drop).unwrap();
+                    bert::tensors(&config, *settings)
                 }
-                Family::Rotary(settings) => {
+                Forward::Rotary(settings) => {
                     Rotary::load(&config, settings, &source).map(drop).unwrap();
                     rotary::tensors(&config, settings)
                 }
-                Family::Deberta(settings) => {
+                Forward::Deberta(settings) => {
                     Deberta::load(&config, settings, &source).map(drop).unwrap();
                     deberta::tensors(&config, settings)
                 }

@@ -31,7 +31,7 @@ pub enum LoadError {
         problem: String,
     },
     /// The architecture is unknown.
-    #[error("unknown architecture `{found}` in `{}`: known are {}", path.display(), crate::config::known_architectures())]
+    #[error("unknown architecture `{found}` in `{}`: known are {}", path.display(), crate::families::known_model_types())]
     UnknownArchitecture {
         /// The `config.json` that names it.
         path: PathBuf,

@@ -7,9 +7,9 @@ use candle_core::Tensor;
 use kernels::{Activation, WeightFormat};
 
 use crate::backend::Cpu;
-use crate::config::{Architecture, Config};
-use crate::engine::prefixes;
-use crate::forward::bert::{self, Bert, TokenSelection};
+use crate::config::Config;
+use crate::families::{Forward, HeadNames};
+use crate::forward::bert::{Bert, TokenSelection};
 use crate::ops::Linear;
 use crate::weights::Weights;
 use crate::{Batch, FillError, LoadError, ModelDir, TextEncoder};
@@ -51,18 +51,19 @@ impl MaskFiller {
     /// no mask.
     pub fn load(model: &ModelDir) -> Result<MaskFiller, LoadError> {
         let config = &model.config;
-        let names = HeadNames::of(config.architecture).ok_or_else(|| LoadError::Unsupported {
-            what: format!("filling masks with `{}` models", config.architecture.model_type()),
-        })?;
-        let weights = Weights::open(&model.weights, bert::ANCHOR, &prefixes(config.architecture))?;
+        let (Some(names), Forward::Bert(settings)) = (&config.family.fill_mask, &config.forward) else {
+            let what = format!("filling masks with `{}` models", config.family.model_type);
+            return Err(LoadError::Unsupported { what });
+        };
+        let weights = Weights::of_family(&model.weights, config.family)?;
         let encoder = TextEncoder::load(model, None, "")?;
         let named = MASKS.iter().find_map(|mask| Some((*mask, encoder.token_id(mask)?)));
         let (mask, id) = named.ok_or_else(|| LoadError::Unsupported {
             what: format!("`{}`: its tokenizer has neither `[MASK]` nor `<mask>`", model.path.display()),
         })?;
         Ok(MaskFiller {
-            bert: Bert::load(config, &|name, shape| weights.read(name, shape), &CPU)?,
-            head: Head::load(config, &weights, &names)?,
+            bert: Bert::load(config, *settings, &|name, shape| weights.read(name, shape), &CPU)?,
+            head: Head::load(config, &weights, names)?,
             encoder,
             mask: (mask.to_owned(), id),
             vocab_size: config.vocab_size,
@@ -133,46 +134,6 @@ impl std::fmt::Debug for MaskFiller {
     }
 }
 
-/// Tensor names of the head.
-struct HeadNames {
-    dense: &'static str,
-    norm: &'static str,
-    decoder: &'static str,
-    /// Second name of the decoder's bias, used where weights are tied.
-    tied_bias: Option<&'static str>,
-    /// RoBERTa's head has a fixed activation.
-    activation: Option<Activation>,
-}
-
-impl HeadNames {
-    fn of(architecture: Architecture) -> Option<HeadNames> {
-        match architecture {
-            Architecture::Bert => Some(HeadNames {
-                dense: "cls.predictions.transform.dense",
-                norm: "cls.predictions.transform.LayerNorm",
-                decoder: "cls.predictions.decoder",
-                tied_bias: Some("cls.predictions.bias"),
-                activation: None,
-            }),
-            Architecture::Roberta | Architecture::XlmRoberta | Architecture::Camembert => Some(HeadNames {
-                dense: "lm_head.dense",
-                norm: "lm_head.layer_norm",
-                decoder: "lm_head.decoder",
-                tied_bias: Some("lm_head.bias"),
-                activation: Some(Activation::GeluErf),
-            }),
-            Architecture::DistilBert => Some(HeadNames {
-                dense: "vocab_transform",
-                norm: "vocab_layer_norm",
-                decoder: "vocab_projector",
-                tied_bias: None,
-                activation: None,
-            }),
-            Architecture::ModernBert | Architecture::NomicBert | Architecture::DebertaV2 => None,
-        }
-    }
-}
-
 /// Dense layer, norm, decoder.
 struct Head {
     dense: Linear,
@@ -206,7 +167,7 @@ impl Head {
         let decoder_weight = format!("{}.weight", names.decoder);
         let decoder = match weights.contains_at_root(&decoder_weight) {
             true => weights.read_at_root(&decoder_weight, &[config.vocab_size, hidden])?,
-            false if config.tied => weights.read(bert::ANCHOR, &[config.vocab_size, hidden])?,
+            false if config.tied => weights.read(config.family.words, &[config.vocab_size, hidden])?,
             false => {
                 let what = format!(
                     "`{}`: `tie_word_embeddings` is false, but the weights have no `{decoder_weight}`",

@@ -172,8 +172,8 @@ impl ModelDir {
         let config = &self.config;
         let weights = self.weights.main();
         ModelSummary {
-            architecture: config.architecture.model_type().into(),
-            native: config.family.runs_everywhere(),
+            architecture: config.family.model_type.into(),
+            native: config.forward.runs_everywhere(),
             hidden_size: config.hidden_size,
             layers: config.layers,
             heads: config.heads,

@@ -24,6 +24,7 @@ pub(crate) use self::device::{Fault, FloatFormat, Timed};
 use self::driver::Stream;
 pub use self::driver::{GpuInfo, gpus};
 use crate::config::Config;
+use crate::families::BertConfig;
 use crate::forward::bert::Source;
 use crate::{ComputeDtype, GpuError, LoadError};
 
@@ -37,7 +38,7 @@ pub(crate) type Model = model::GpuModel<Stream>;
 /// # Errors
 /// When there is no such GPU, it cannot be used, or the model does not fit.
 pub(crate) fn load(
-    config: &Config,
+    config: (&Config, BertConfig),
     source: Source<'_>,
     dtype: ComputeDtype,
     ordinal: usize,

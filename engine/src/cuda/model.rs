@@ -9,6 +9,7 @@ use super::device::{Device, Fault, FloatFormat, Timed};
 use super::kernels::{PoolCode, check_shapes};
 use super::memory::BatchBudget;
 use crate::config::Config;
+use crate::families::BertConfig;
 use crate::forward::bert::{Bert, Source, TokenSelection};
 use crate::pooling::Pool;
 use crate::{Batch, LoadError, Pooling};
@@ -71,7 +72,7 @@ impl<D: Device> GpuModel<D> {
     /// # Errors
     /// When no kernel supports the model's shapes, the GPU fails, or the model does not fit.
     pub(crate) fn load(
-        config: &Config,
+        (config, settings): (&Config, BertConfig),
         source: Source<'_>,
         format: FloatFormat,
         streams: Vec<Arc<D>>,
@@ -79,7 +80,7 @@ impl<D: Device> GpuModel<D> {
         let heads = Heads { count: config.heads, size: config.hidden_size / config.heads };
         check_shapes(config.hidden_size, heads).map_err(|what| LoadError::Unsupported { what })?;
         let first = Arc::clone(streams.first().expect("a GPU has at least one stream"));
-        let bert = Bert::load(config, source, &Gpu::for_weights(&first, format))?;
+        let bert = Bert::load(config, settings, source, &Gpu::for_weights(&first, format))?;
         let placed = |source| LoadError::Device { path: config.path.clone(), source: Box::new(source) };
         // Also waits for the weights, so that every stream may read them.
         let free = first.free_bytes().map_err(placed)?;

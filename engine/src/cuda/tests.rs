@@ -12,8 +12,7 @@ use super::device::{Buffer, Fault, FloatFormat};
 use super::emulated::{Emulated, Schedule};
 use super::kernels;
 use super::model::GpuModel;
-use crate::engine::prefixes;
-use crate::forward::bert;
+use crate::families::Forward;
 use crate::model_dir::tiny_models;
 use crate::pooling::Pool;
 use crate::selftest::{Effort, Finding, activation, compare_rows, operations};
@@ -90,9 +89,10 @@ fn load(
     dtype: ComputeDtype,
     streams: Vec<Arc<Emulated>>,
 ) -> Result<GpuModel<Emulated>, crate::LoadError> {
-    let weights = Weights::open(&model.weights, bert::ANCHOR, &prefixes(model.config.architecture))?;
+    let weights = Weights::of_family(&model.weights, model.config.family)?;
+    let Forward::Bert(settings) = model.config.forward else { panic!("only the BERT family runs on GPUs") };
     let source = |name: &str, shape: &[usize]| weights.read(name, shape);
-    GpuModel::load(&model.config, &source, FloatFormat::of(dtype)?, streams)
+    GpuModel::load((&model.config, settings), &source, FloatFormat::of(dtype)?, streams)
 }
 
 fn streams(count: usize, room: usize) -> Vec<Arc<Emulated>> {
@@ -124,7 +124,7 @@ fn agrees(name: &str, dtype: ComputeDtype, poolings: &[Pooling], cosine_min: f64
 
 #[test]
 fn models_of_every_family_give_the_vectors_of_the_cpu() {
-    for model in tiny_models().into_iter().filter(|model| model.config.family.runs_everywhere()) {
+    for model in tiny_models().into_iter().filter(|model| model.config.forward.runs_everywhere()) {
         let name = model.path.file_name().and_then(|name| name.to_str()).unwrap();
         agrees(name, ComputeDtype::F16, &[Pooling::Cls], 0.999_9);
     }

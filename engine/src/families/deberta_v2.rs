@@ -1,12 +1,33 @@
-//! The settings of DeBERTa-v2.
+//! DeBERTa-v2 and v3.
 
 use kernels::Activation;
 use serde_json::Value;
 
+use super::bert;
+use super::description::{Dimensions, Family, Forward, Sizes};
 use super::fields::Fields;
 use super::settings::shortened;
-
 use crate::LoadError;
+use crate::tokenizer::Class;
+
+pub(super) const FAMILY: Family = Family {
+    model_type: "deberta-v2",
+    class_prefix: "DebertaV2",
+    body_prefix: "deberta.",
+    sizes: Sizes {
+        vocab: 128_100,
+        hidden: (&["hidden_size"], 1536),
+        layers: (&["num_hidden_layers"], 24),
+        heads: (&["num_attention_heads"], 24),
+        intermediate: (&["intermediate_size"], 6144),
+        epsilon: (&["layer_norm_eps"], 1e-7),
+        ..bert::SIZES
+    },
+    tokenizer: Class::DebertaV2,
+    fill_mask: None,
+    forward,
+    ..bert::FAMILY
+};
 
 /// The settings beyond sizes.
 #[derive(Debug, Clone)]
@@ -61,35 +82,31 @@ pub(crate) enum ConvolutionActivation {
     Other(Activation),
 }
 
-impl DebertaConfig {
-    pub(crate) fn read(
-        fields: &Fields<'_>,
-        (hidden_size, heads, max_positions): (usize, usize, usize),
-    ) -> Result<DebertaConfig, LoadError> {
-        let head_size = fields.integer(&["attention_head_size"], hidden_size / heads)?;
-        if head_size * heads != hidden_size {
-            return Err(fields.unsupported(&format!(
-                "`attention_head_size` is {head_size}, but only `hidden_size` / `num_attention_heads` is supported"
-            )));
-        }
-        let kinds = attention_kinds(fields)?;
-        let relative = Relative {
-            buckets: fields.count_or_none("position_buckets")?,
-            farthest: fields.count_or_none("max_relative_positions")?.unwrap_or(max_positions),
-        };
-        check_buckets(fields, relative, max_positions)?;
-        Ok(DebertaConfig {
-            embedding_size: fields.count(&["embedding_size"], hidden_size)?,
-            token_types: fields.integer(&["type_vocab_size"], 0)?,
-            absolute_positions: fields.flag("position_biased_input", true)?,
-            relative: fields.flag("relative_attention", false)?.then_some(relative),
-            content_to_position: kinds.contains(&"c2p".to_owned()),
-            position_to_content: kinds.contains(&"p2c".to_owned()),
-            share_keys: fields.flag("share_att_key", false)?,
-            norm_distances: norm_of_distances(fields)?,
-            convolution: convolution(fields, hidden_size)?,
-        })
+fn forward(fields: &Fields<'_>, dimensions: Dimensions) -> Result<Forward, LoadError> {
+    let Dimensions { hidden_size, heads, max_positions, .. } = dimensions;
+    let head_size = fields.integer(&["attention_head_size"], hidden_size / heads)?;
+    if head_size * heads != hidden_size {
+        return Err(fields.unsupported(&format!(
+            "`attention_head_size` is {head_size}, but only `hidden_size` / `num_attention_heads` is supported"
+        )));
     }
+    let kinds = attention_kinds(fields)?;
+    let relative = Relative {
+        buckets: fields.count_or_none("position_buckets")?,
+        farthest: fields.count_or_none("max_relative_positions")?.unwrap_or(max_positions),
+    };
+    check_buckets(fields, relative, max_positions)?;
+    Ok(Forward::Deberta(DebertaConfig {
+        embedding_size: fields.count(&["embedding_size"], hidden_size)?,
+        token_types: fields.integer(&["type_vocab_size"], 0)?,
+        absolute_positions: fields.flag("position_biased_input", true)?,
+        relative: fields.flag("relative_attention", false)?.then_some(relative),
+        content_to_position: kinds.contains(&"c2p".to_owned()),
+        position_to_content: kinds.contains(&"p2c".to_owned()),
+        share_keys: fields.flag("share_att_key", false)?,
+        norm_distances: norm_of_distances(fields)?,
+        convolution: convolution(fields, hidden_size)?,
+    }))
 }
 
 /// Refuses buckets for which the reference divides by zero.

@@ -7,6 +7,29 @@ use serde_json::{Map, Value};
 
 use crate::LoadError;
 
+/// The names of activations in configs.
+const ACTIVATIONS: [(&str, Activation); 10] = [
+    ("gelu", Activation::GeluErf),
+    ("gelu_python", Activation::GeluErf),
+    ("gelu_new", Activation::GeluTanh),
+    ("gelu_fast", Activation::GeluTanh),
+    ("gelu_accurate", Activation::GeluTanh),
+    ("gelu_pytorch_tanh", Activation::GeluTanh),
+    ("gelu_python_tanh", Activation::GeluTanh),
+    ("relu", Activation::Relu),
+    ("silu", Activation::Silu),
+    ("swish", Activation::Silu),
+];
+
+fn activation(name: &str) -> Option<Activation> {
+    ACTIVATIONS.iter().find(|(known, _)| *known == name).map(|(_, activation)| *activation)
+}
+
+/// Returns the names of the activations for a message.
+fn activation_names() -> String {
+    ACTIVATIONS.map(|(name, _)| name).join(", ")
+}
+
 pub(crate) struct Fields<'a> {
     pub(crate) path: &'a Path,
     pub(crate) map: Map<String, Value>,
@@ -87,8 +110,9 @@ impl Fields<'_> {
 
     pub(crate) fn activation(&self, name: &str, default: Activation) -> Result<Activation, LoadError> {
         let Some(value) = self.get(name) else { return Ok(default) };
-        value.as_str().and_then(crate::config::activation).ok_or_else(|| {
-            self.unsupported(&format!("`{name}` is {value}; known are {}", crate::config::activation_names()))
-        })
+        value
+            .as_str()
+            .and_then(activation)
+            .ok_or_else(|| self.unsupported(&format!("`{name}` is {value}; known are {}", activation_names())))
     }
 }

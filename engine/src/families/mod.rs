@@ -1,6 +1,65 @@
-//! The families of models.
+//! The families of models: each is described in its own file, and listed in one table.
 
-pub(crate) mod deberta_v2;
-pub(crate) mod fields;
-pub(crate) mod rotary;
-pub(crate) mod settings;
+mod bert;
+mod camembert;
+mod deberta_v2;
+mod description;
+mod distilbert;
+mod fields;
+mod modern_bert;
+mod nomic_bert;
+mod roberta;
+mod rotary;
+mod settings;
+mod xlm_roberta;
+
+pub(crate) use self::bert::{DEFAULTS as BERT_DEFAULTS, FAMILY as BERT};
+pub(crate) use self::deberta_v2::{Convolution, ConvolutionActivation, DebertaConfig, Relative};
+pub(crate) use self::description::{BertConfig, Dimensions, Family, Forward, HeadNames, Positions};
+pub(crate) use self::fields::Fields;
+pub(crate) use self::rotary::{RotaryAttention, RotaryConfig};
+pub(crate) use self::settings::check as check_settings;
+
+/// Every supported family.
+const FAMILIES: [&Family; 8] = [
+    &bert::FAMILY,
+    &roberta::FAMILY,
+    &xlm_roberta::FAMILY,
+    &camembert::FAMILY,
+    &distilbert::FAMILY,
+    &modern_bert::FAMILY,
+    &nomic_bert::FAMILY,
+    &deberta_v2::FAMILY,
+];
+
+/// Returns the known `model_type`s for a message.
+pub(crate) fn known_model_types() -> String {
+    FAMILIES.map(|family| format!("`{}`", family.model_type)).join(", ")
+}
+
+/// Finds a family by `model_type`.
+pub(crate) fn of_model_type(model_type: &str) -> Option<&'static Family> {
+    FAMILIES.into_iter().find(|family| family.model_type == model_type)
+}
+
+/// Finds a family by the name of a model's class, such as `BertForMaskedLM`.
+pub(crate) fn of_class_name(class: &str) -> Option<&'static Family> {
+    FAMILIES.into_iter().find(|family| {
+        let rest = class.strip_prefix(family.class_prefix);
+        rest.is_some_and(|rest| rest.starts_with("Model") || rest.starts_with("For"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model_dir::tiny_models;
+
+    #[test]
+    fn every_family_has_a_tiny_model() {
+        let found: Vec<&str> = tiny_models().iter().map(|model| model.config.family.model_type).collect();
+        for Family { model_type, .. } in FAMILIES {
+            assert!(found.contains(model_type), "add a tiny model of `{model_type}`: scripts/make_tiny_models.py");
+        }
+    }
+}

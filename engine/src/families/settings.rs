@@ -1,17 +1,16 @@
 //! Settings of `config.json` that change vectors and are only partly supported: the allowed values of each.
 //!
 //! A key neither here nor read by [`Config`](crate::config::Config) changes no vector: `transformers` ignores it, or uses it
-//! for training, generation or a head. To support a new setting, add a line here.
+//! for training, generation or a head. Those of every family are here, a family's own in its file.
 
 use serde_json::Value;
 
 use super::fields::Fields;
 use crate::LoadError;
-use crate::config::Architecture;
 
 /// An allowed value. `null` and an absent key are always allowed.
 #[derive(Debug, Clone, Copy)]
-enum Allowed {
+pub(crate) enum Allowed {
     Flag(bool),
     Number(f64),
     Text(&'static str),
@@ -35,7 +34,7 @@ impl Allowed {
 use Allowed::{Empty, Flag, Number, Text};
 
 /// A key and its allowed values.
-type Setting = (&'static str, &'static [Allowed]);
+pub(crate) type Setting = (&'static str, &'static [Allowed]);
 
 const COMMON: &[Setting] = &[
     ("is_decoder", &[Flag(false)]),
@@ -47,52 +46,8 @@ const COMMON: &[Setting] = &[
     ("partial_rotary_factor", &[Number(1.0)]),
 ];
 
-/// For BERT, RoBERTa, XLM-RoBERTa, CamemBERT and DistilBERT.
-const BERT: &[Setting] = &[("position_embedding_type", &[Text("absolute")])];
-
-const MODERN_BERT: &[Setting] = &[
-    // Descriptions of what these models do in any case.
-    ("position_embedding_type", &[Text("absolute"), Text("rotary"), Text("rope"), Text("sans_pos")]),
-    ("rope_scaling", &[Empty]),
-];
-
-/// The second half are keys that only the authors' own code reads.
-const NOMIC_BERT: &[Setting] = &[
-    ("position_embedding_type", &[Text("absolute"), Text("rotary"), Text("rope")]),
-    ("rope_scaling", &[Empty]),
-    ("activation_function", &[Text("swiglu")]),
-    ("prenorm", &[Flag(false)]),
-    ("causal", &[Flag(false)]),
-    ("use_rms_norm", &[Flag(false)]),
-    ("parallel_block", &[Flag(false)]),
-    ("qkv_proj_bias", &[Flag(false)]),
-    ("mlp_fc1_bias", &[Flag(false)]),
-    ("mlp_fc2_bias", &[Flag(false)]),
-    ("rotary_emb_fraction", &[Number(1.0)]),
-    ("rotary_emb_interleaved", &[Flag(false)]),
-    ("rotary_emb_scale_base", &[]),
-    ("rotary_scaling_factor", &[]),
-    ("scale_attn_weights", &[Flag(true)]),
-    ("scale_attn_by_inverse_layer_idx", &[Flag(false)]),
-    ("num_experts", &[Number(0.0)]),
-    ("moe_every_n_layers", &[Number(0.0)]),
-    ("add_moe_blocks", &[Flag(false)]),
-];
-
-const DEBERTA_V2: &[Setting] = &[("position_embedding_type", &[Text("absolute")])];
-
 /// Refuses by name every setting that would change the vectors in an unsupported way.
-pub(crate) fn check(fields: &Fields<'_>, architecture: Architecture) -> Result<(), LoadError> {
-    let own = match architecture {
-        Architecture::Bert
-        | Architecture::Roberta
-        | Architecture::XlmRoberta
-        | Architecture::Camembert
-        | Architecture::DistilBert => BERT,
-        Architecture::ModernBert => MODERN_BERT,
-        Architecture::NomicBert => NOMIC_BERT,
-        Architecture::DebertaV2 => DEBERTA_V2,
-    };
+pub(crate) fn check(fields: &Fields<'_>, own: &[Setting]) -> Result<(), LoadError> {
     for (name, allowed) in COMMON.iter().chain(own) {
         let Some(value) = fields.get(name) else { continue };
         if allowed.iter().any(|allowed| allowed.is(value)) {

@@ -1,17 +1,14 @@
 //! The forward pass of the BERT and RoBERTa families on packed tokens, without padding or mask.
 //!
-//! Linear layers and norms take one flat `[tokens, hidden]`; only attention uses text boundaries. RoBERTa, XLM-RoBERTa
-//! and CamemBERT differ from BERT in their positions, DistilBERT in tensor names and the lack of token types.
+//! Linear layers and norms take one flat `[tokens, hidden]`; only attention uses text boundaries.
 
 use candle_core::Tensor;
 use kernels::{Activation, Heads};
 
 use crate::backend::Backend;
-use crate::config::{Architecture, Config};
+use crate::config::Config;
+use crate::families::BertConfig;
 use crate::{Batch, LoadError};
-
-/// The tensor that reveals the prefix of tensor names in a file.
-pub(crate) const ANCHOR: &str = "embeddings.word_embeddings.weight";
 
 /// Reads a tensor by name and shape, in f32 on the host.
 pub(crate) type Source<'a> = &'a dyn Fn(&str, &[usize]) -> Result<Tensor, LoadError>;
@@ -55,19 +52,23 @@ struct Layer<B: Backend> {
 
 impl<B: Backend> Bert<B> {
     /// Reads the weights and uploads them to the backend's device.
-    pub(crate) fn load(config: &Config, source: Source<'_>, backend: &B) -> Result<Self, LoadError> {
+    pub(crate) fn load(
+        config: &Config,
+        settings: BertConfig,
+        source: Source<'_>,
+        backend: &B,
+    ) -> Result<Self, LoadError> {
         let hidden = config.hidden_size;
-        let reader = Reader { config, source, backend };
+        let reader = Reader { config, settings, source, backend };
         let positions = source("embeddings.position_embeddings.weight", &[config.max_positions, hidden])?;
-        let token_types = "embeddings.token_type_embeddings.weight";
-        let positions = match has_token_types(config) {
-            false => positions,
-            true => {
-                let types = source(token_types, &[config.type_vocab_size, hidden])?;
+        let positions = match settings.token_types {
+            0 => positions,
+            count => {
+                let types = source("embeddings.token_type_embeddings.weight", &[count, hidden])?;
                 reader.placed(types.get(0).and_then(|first| positions.broadcast_add(&first)))?
             }
         };
-        let words = source(ANCHOR, &[config.vocab_size, hidden])?;
+        let words = source(config.family.words, &[config.vocab_size, hidden])?;
         Ok(Bert {
             words: reader.placed(backend.table(words))?,
             positions: reader.placed(backend.table(positions))?,
@@ -76,7 +77,7 @@ impl<B: Backend> Bert<B> {
             last_keys_values: reader.keys_values(config.layers - 1)?,
             activation: config.activation,
             heads: Heads { count: config.heads, size: hidden / config.heads },
-            padding: config.architecture.positions_follow_padding().then_some(config.pad_token_id),
+            padding: config.padding_before_positions(),
         })
     }
 
@@ -151,61 +152,20 @@ fn tokens_with_positions(batch: &Batch, padding: Option<u32>) -> Vec<(u32, u32)>
     tokens
 }
 
-/// Names of a layer's tensors, without `.weight` and `.bias`.
-struct LayerNames {
-    qkv: [&'static str; 3],
-    attention_out: &'static str,
-    attention_norm: &'static str,
-    up: &'static str,
-    down: &'static str,
-    output_norm: &'static str,
-}
-
-const BERT_NAMES: LayerNames = LayerNames {
-    qkv: ["attention.self.query", "attention.self.key", "attention.self.value"],
-    attention_out: "attention.output.dense",
-    attention_norm: "attention.output.LayerNorm",
-    up: "intermediate.dense",
-    down: "output.dense",
-    output_norm: "output.LayerNorm",
-};
-
-const DISTILBERT_NAMES: LayerNames = LayerNames {
-    qkv: ["attention.q_lin", "attention.k_lin", "attention.v_lin"],
-    attention_out: "attention.out_lin",
-    attention_norm: "sa_layer_norm",
-    up: "ffn.lin1",
-    down: "ffn.lin2",
-    output_norm: "output_layer_norm",
-};
-
-fn names(architecture: Architecture) -> (&'static str, &'static LayerNames) {
-    match architecture {
-        Architecture::DistilBert => ("transformer.layer", &DISTILBERT_NAMES),
-        Architecture::Bert
-        | Architecture::Roberta
-        | Architecture::XlmRoberta
-        | Architecture::Camembert
-        | Architecture::ModernBert
-        | Architecture::NomicBert
-        | Architecture::DebertaV2 => ("encoder.layer", &BERT_NAMES),
-    }
-}
-
 /// Returns the name and shape of every tensor that [`Bert::load`] reads.
-pub(crate) fn tensors(config: &Config) -> Vec<TensorShape> {
+pub(crate) fn tensors(config: &Config, settings: BertConfig) -> Vec<TensorShape> {
     let (hidden, inner) = (config.hidden_size, config.intermediate);
-    let (stem, names) = names(config.architecture);
+    let names = settings.names;
     let mut tensors = vec![
-        (ANCHOR.to_owned(), vec![config.vocab_size, hidden]),
+        (config.family.words.to_owned(), vec![config.vocab_size, hidden]),
         ("embeddings.position_embeddings.weight".to_owned(), vec![config.max_positions, hidden]),
     ];
-    if has_token_types(config) {
-        tensors.push(("embeddings.token_type_embeddings.weight".into(), vec![config.type_vocab_size, hidden]));
+    if settings.token_types > 0 {
+        tensors.push(("embeddings.token_type_embeddings.weight".into(), vec![settings.token_types, hidden]));
     }
     tensors.extend(vectors("embeddings.LayerNorm", hidden));
     for layer in 0..config.layers {
-        let full = |name: &str| format!("{stem}.{layer}.{name}");
+        let full = |name: &str| format!("{}.{layer}.{name}", names.layers);
         for name in names.qkv.iter().chain([&names.attention_out]) {
             tensors.extend(linear(&full(name), hidden, hidden));
         }
@@ -215,19 +175,6 @@ pub(crate) fn tensors(config: &Config) -> Vec<TensorShape> {
         tensors.extend(vectors(&full(names.output_norm), hidden));
     }
     tensors
-}
-
-fn has_token_types(config: &Config) -> bool {
-    match config.architecture {
-        Architecture::DistilBert => false,
-        Architecture::Bert
-        | Architecture::Roberta
-        | Architecture::XlmRoberta
-        | Architecture::Camembert
-        | Architecture::ModernBert
-        | Architecture::NomicBert
-        | Architecture::DebertaV2 => true,
-    }
 }
 
 /// Returns the tensors of a linear layer.
@@ -242,23 +189,24 @@ pub(crate) fn vectors(name: &str, width: usize) -> [TensorShape; 2] {
 
 struct Reader<'a, B> {
     config: &'a Config,
+    settings: BertConfig,
     source: Source<'a>,
     backend: &'a B,
 }
 
 impl<B: Backend> Reader<'_, B> {
     fn keys_values(&self, layer: usize) -> Result<B::KeysValues, LoadError> {
-        let ((stem, names), hidden) = (names(self.config.architecture), self.config.hidden_size);
-        let [_, keys, values] = names.qkv.map(|name| format!("{stem}.{layer}.{name}"));
+        let (names, hidden) = (self.settings.names, self.config.hidden_size);
+        let [_, keys, values] = names.qkv.map(|name| format!("{}.{layer}.{name}", names.layers));
         let weight = |name: &str| (self.source)(&format!("{name}.weight"), &[hidden, hidden]);
         let bias = (self.source)(&format!("{values}.bias"), &[hidden])?;
         self.placed(self.backend.keys_values(weight(&keys)?, weight(&values)?, bias))
     }
 
     fn layer(&self, index: usize) -> Result<Layer<B>, LoadError> {
-        let (stem, names) = names(self.config.architecture);
+        let names = self.settings.names;
         let (hidden, intermediate) = (self.config.hidden_size, self.config.intermediate);
-        let full = |name: &str| format!("{stem}.{index}.{name}");
+        let full = |name: &str| format!("{}.{index}.{name}", names.layers);
         Ok(Layer {
             qkv: self.linear(&names.qkv.map(full), hidden, hidden)?,
             attention_out: self.linear(&[full(names.attention_out)], hidden, hidden)?,

@@ -4,8 +4,9 @@
 use kernels::{Activation, Heads, RelativePositions, RowsView, attend_disentangled};
 
 use super::layers::{Dense, LayerReader, Norm, add};
-use crate::config::{Config, Convolution, ConvolutionActivation, DebertaConfig, Relative};
-use crate::forward::bert::{ANCHOR, Source, TensorShape, linear, vectors};
+use crate::config::Config;
+use crate::families::{Convolution, ConvolutionActivation, DebertaConfig, Relative};
+use crate::forward::bert::{Source, TensorShape, linear, vectors};
 use crate::{Batch, LoadError};
 
 /// A loaded model.
@@ -51,7 +52,7 @@ impl Deberta {
     pub(crate) fn load(config: &Config, settings: &DebertaConfig, source: Source<'_>) -> Result<Deberta, LoadError> {
         let (hidden, width) = (config.hidden_size, settings.embedding_size);
         let reader = LayerReader { config, source };
-        let mut words = reader.numbers(ANCHOR, &[config.vocab_size, width])?;
+        let mut words = reader.numbers(config.family.words, &[config.vocab_size, width])?;
         if settings.token_types > 0 {
             let types = reader.numbers("embeddings.token_type_embeddings.weight", &[settings.token_types, width])?;
             words.chunks_exact_mut(width).for_each(|word| add(word, &types[..width]));
@@ -211,7 +212,7 @@ fn layer(
 /// Returns the name and shape of every tensor that [`Deberta::load`] reads.
 pub(crate) fn tensors(config: &Config, settings: &DebertaConfig) -> Vec<TensorShape> {
     let (hidden, inner, width) = (config.hidden_size, config.intermediate, settings.embedding_size);
-    let mut tensors = vec![(ANCHOR.to_owned(), vec![config.vocab_size, width])];
+    let mut tensors = vec![(config.family.words.to_owned(), vec![config.vocab_size, width])];
     let mut table = |present: bool, name: &str, shape: &[usize]| {
         if present {
             tensors.push((name.to_owned(), shape.to_vec()));

@@ -4,12 +4,10 @@
 use kernels::{Activation, Heads, Precision, RowsView, activate, attend, attend_sliding_window};
 
 use super::layers::{Dense, LayerReader, Norm, add};
-use crate::config::{Architecture, Config, RotaryAttention, RotaryConfig};
+use crate::config::Config;
+use crate::families::{RotaryAttention, RotaryConfig};
 use crate::forward::bert::{Source, TensorShape};
 use crate::{Batch, LoadError};
-
-/// The tensor that reveals the prefix of tensor names in a ModernBERT file.
-pub(crate) const MODERN_BERT_ANCHOR: &str = "embeddings.tok_embeddings.weight";
 
 /// A loaded model.
 pub(crate) struct Rotary {
@@ -35,59 +33,19 @@ struct Layer {
     down: Dense,
 }
 
-/// Tensor names, without `.weight` and `.bias`.
-struct Names {
-    words: &'static str,
-    norm: &'static str,
-    layers: &'static str,
-    attention_norm: &'static str,
-    qkv: &'static str,
-    out: &'static str,
-    output_norm: &'static str,
-    up: &'static [&'static str],
-    down: &'static str,
-    final_norm: Option<&'static str>,
-}
-
-const MODERN_BERT: Names = Names {
-    words: MODERN_BERT_ANCHOR,
-    norm: "embeddings.norm",
-    layers: "layers",
-    attention_norm: "attn_norm",
-    qkv: "attn.Wqkv",
-    out: "attn.Wo",
-    output_norm: "mlp_norm",
-    up: &["mlp.Wi"],
-    down: "mlp.Wo",
-    final_norm: Some("final_norm"),
-};
-
-const NOMIC_BERT: Names = Names {
-    words: crate::forward::bert::ANCHOR,
-    norm: "emb_ln",
-    layers: "encoder.layers",
-    attention_norm: "norm1",
-    qkv: "attn.Wqkv",
-    out: "attn.out_proj",
-    output_norm: "norm2",
-    up: &["mlp.fc12", "mlp.fc11"],
-    down: "mlp.fc2",
-    final_norm: None,
-};
-
 impl Rotary {
     pub(crate) fn load(config: &Config, settings: &RotaryConfig, source: Source<'_>) -> Result<Rotary, LoadError> {
         let hidden = config.hidden_size;
         let reader = LayerReader { config, source };
-        let names = names(config.architecture);
-        let mut words = reader.numbers(names.words, &[config.vocab_size, hidden])?;
+        let names = settings.names;
+        let mut words = reader.numbers(config.family.words, &[config.vocab_size, hidden])?;
         if settings.token_types > 0 {
             let types = reader.numbers("embeddings.token_type_embeddings.weight", &[settings.token_types, hidden])?;
             words.chunks_exact_mut(hidden).for_each(|word| add(word, &types[..hidden]));
         }
         let layer = |(index, attention): (usize, &RotaryAttention)| {
             let first = names.final_norm.is_some() && index == 0;
-            layer(&reader, settings, names, (index, first), *attention)
+            layer(&reader, settings, (index, first), *attention)
         };
         Ok(Rotary {
             words,
@@ -200,24 +158,11 @@ impl Rotary {
     }
 }
 
-fn names(architecture: Architecture) -> &'static Names {
-    match architecture {
-        Architecture::ModernBert => &MODERN_BERT,
-        Architecture::NomicBert
-        | Architecture::Bert
-        | Architecture::Roberta
-        | Architecture::XlmRoberta
-        | Architecture::Camembert
-        | Architecture::DistilBert
-        | Architecture::DebertaV2 => &NOMIC_BERT,
-    }
-}
-
 /// Returns name and shape of every tensor that [`Rotary::load`] reads.
 pub(crate) fn tensors(config: &Config, settings: &RotaryConfig) -> Vec<TensorShape> {
     let (hidden, inner) = (config.hidden_size, config.intermediate);
-    let names = names(config.architecture);
-    let mut tensors = vec![(names.words.to_owned(), vec![config.vocab_size, hidden])];
+    let names = settings.names;
+    let mut tensors = vec![(config.family.words.to_owned(), vec![config.vocab_size, hidden])];
     if settings.token_types > 0 {
         tensors.push(("embeddings.token_type_embeddings.weight".into(), vec![settings.token_types, hidden]));
     }
@@ -249,11 +194,10 @@ pub(crate) fn tensors(config: &Config, settings: &RotaryConfig) -> Vec<TensorSha
 fn layer(
     reader: &LayerReader<'_>,
     settings: &RotaryConfig,
-    names: &Names,
     (index, first): (usize, bool),
     attention: RotaryAttention,
 ) -> Result<Layer, LoadError> {
-    let (hidden, inner) = (reader.config.hidden_size, reader.config.intermediate);
+    let (hidden, inner, names) = (reader.config.hidden_size, reader.config.intermediate, settings.names);
     let full = |name: &str| format!("{}.{index}.{name}", names.layers);
     let up: Vec<String> = names.up.iter().map(|name| full(name)).collect();
     let attention_norm = match first {

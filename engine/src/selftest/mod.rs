@@ -20,7 +20,8 @@ use self::reference::TestRng;
 #[cfg(test)]
 pub(crate) use self::reference::activation;
 use crate::backend::Cpu;
-use crate::config::{Architecture, Config, Family};
+use crate::config::Config;
+use crate::families::{BERT, BERT_DEFAULTS, Forward};
 use crate::forward::bert::{Bert, TokenSelection};
 use crate::options::weight_format;
 use crate::{Batch, ComputeDtype, DeviceSpec, LoadError, ModelDir, cuda};
@@ -135,8 +136,8 @@ pub(crate) fn operations<B: Probe>(
     let batch = mixed_batch(effort);
     let expected_on = Cpu { format: WeightFormat::F32 };
     let source = |name: &str, shape: &[usize]| Ok(synthetic_weight(name, shape));
-    let reference = Bert::load(&config, &source, &expected_on)?;
-    let model = Bert::load(&config, &source, backend)?;
+    let reference = Bert::load(&config, BERT_DEFAULTS, &source, &expected_on)?;
+    let model = Bert::load(&config, BERT_DEFAULTS, &source, backend)?;
     for (selection, name) in [(TokenSelection::FirstToken, "first tokens"), (TokenSelection::EveryToken, "every token")]
     {
         let expected = reference.forward(&expected_on, &batch, selection).map_err(failed)?;
@@ -171,19 +172,18 @@ fn shape(effort: Effort) -> Config {
     };
     Config {
         path: "made-up weights".into(),
-        architecture: Architecture::Bert,
+        family: &BERT,
         vocab_size: 1000,
         hidden_size,
         layers,
         heads,
         intermediate,
         max_positions: 512,
-        type_vocab_size: 2,
         pad_token_id: 0,
         layer_norm_eps: 1e-12,
         activation: Activation::GeluErf,
         tied: true,
-        family: Family::Bert,
+        forward: Forward::Bert(BERT_DEFAULTS),
         raw: serde_json::Map::new(),
     }
 }

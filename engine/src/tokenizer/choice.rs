@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::class::{Class, NAMES, UNSUPPORTED_CLASSES};
 use crate::LoadError;
-use crate::config::{Architecture, Config};
+use crate::config::Config;
 
 /// Models (`model_name` of `config.json`) whose `tokenizer_class` transformers treats as wrong.
 const WRONG_CLASS: [&str; 1] = ["camembertv2-base"];
@@ -42,8 +42,8 @@ pub(super) fn choose(
 ) -> Result<Class, LoadError> {
     let in_settings = Declared::find(settings, "tokenizer_config.json");
     let in_model = Declared::find(&model.raw, "config.json");
-    let registered = registered(model.architecture);
-    let known_as_wrong = model.architecture == Architecture::ModernBert
+    let registered = model.family.tokenizer;
+    let known_as_wrong = model.family.ignores_tokenizer_class
         || model.raw.get("model_name").and_then(Value::as_str).is_some_and(|name| WRONG_CLASS.contains(&name));
     // Code of the model's repository is not run, but its presence skips the comparison of classes.
     if !has_own_code(settings)
@@ -74,18 +74,6 @@ fn class_named(declared: Declared<'_>) -> Result<Option<Class>, LoadError> {
         return Err(declared.refused());
     }
     Ok(NAMES.iter().find(|(known, _)| *known == name).map(|(_, class)| *class))
-}
-
-/// Returns the class that transformers registers for an architecture.
-fn registered(architecture: Architecture) -> Class {
-    match architecture {
-        Architecture::Bert | Architecture::DistilBert | Architecture::NomicBert => Class::Bert,
-        Architecture::Roberta => Class::Roberta,
-        Architecture::XlmRoberta => Class::XlmRoberta,
-        Architecture::Camembert => Class::Camembert,
-        Architecture::ModernBert => Class::Backend,
-        Architecture::DebertaV2 => Class::DebertaV2,
-    }
 }
 
 fn has_own_code(settings: &Map<String, Value>) -> bool {

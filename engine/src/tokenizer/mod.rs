@@ -5,7 +5,7 @@
 
 mod builders;
 mod choice;
-pub(crate) mod class;
+mod class;
 mod files;
 mod settings;
 mod special;
@@ -23,7 +23,7 @@ use tokenizers::{PostProcessor, Tokenizer, TruncationDirection};
 use crate::config::{Config, read_json_object};
 use crate::{LoadError, TokenizerKind};
 use builders::BuildInput;
-use class::Class;
+pub(crate) use class::Class;
 use files::TokenizerFiles;
 use settings::Settings;
 use special::SpecialTokens;

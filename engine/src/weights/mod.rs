@@ -16,6 +16,7 @@ use self::pickle::PickleFile;
 use self::safetensors::SafetensorsFile;
 use crate::LoadError;
 use crate::config::read_json_object;
+use crate::families::Family;
 
 /// The weight files of a model. safetensors are preferred over equivalent pickles.
 #[derive(Debug, Clone)]
@@ -109,9 +110,13 @@ enum TensorFile {
 }
 
 impl Weights {
-    /// Opens the files and reads their tensor lists. `anchor` is a tensor of every model of the architecture, under
-    /// one of `prefixes`.
-    pub(crate) fn open(files: &WeightFiles, anchor: &str, prefixes: &[&'static str]) -> Result<Weights, LoadError> {
+    /// Opens the files of a model and reads their tensor lists.
+    pub(crate) fn of_family(files: &WeightFiles, family: &Family) -> Result<Weights, LoadError> {
+        Weights::open(files, family.words, &family.prefixes())
+    }
+
+    /// As [`of_family`](Weights::of_family). `anchor` is a tensor of every such model, under one of `prefixes`.
+    fn open(files: &WeightFiles, anchor: &str, prefixes: &[&'static str]) -> Result<Weights, LoadError> {
         let mut weights = Weights { main: files.main().into(), files: Vec::new(), names: HashMap::new(), prefix: "" };
         for path in &files.parts {
             let (file, names) = match files.format {

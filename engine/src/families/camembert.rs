@@ -1,0 +1,8 @@
+//! CamemBERT.
+
+use super::description::Family;
+use super::roberta;
+use crate::tokenizer::Class;
+
+pub(super) const FAMILY: Family =
+    Family { model_type: "camembert", class_prefix: "Camembert", tokenizer: Class::Camembert, ..roberta::FAMILY };

@@ -1,0 +1,130 @@
+//! What a family of models is: the data that its file gives, and all that the rest of the engine knows of it.
+
+use kernels::Activation;
+
+use super::deberta_v2::DebertaConfig;
+use super::fields::Fields;
+use super::rotary::RotaryConfig;
+use super::settings::Setting;
+use crate::LoadError;
+use crate::tokenizer::Class;
+
+/// A family of models: one `model_type` of `config.json`.
+#[derive(Debug)]
+pub(crate) struct Family {
+    pub(crate) model_type: &'static str,
+    /// Prefix of the class names in `architectures`, which identify the family where `model_type` is missing.
+    pub(super) class_prefix: &'static str,
+    /// Prefix of the body's tensors in a model with a head.
+    pub(super) body_prefix: &'static str,
+    /// The word embeddings, which also reveal the prefix of the tensor names in a file.
+    pub(crate) words: &'static str,
+    pub(crate) sizes: Sizes,
+    /// Settings that change vectors and are only partly supported, beside those of every family.
+    pub(crate) settings: &'static [Setting],
+    pub(crate) positions: Positions,
+    /// The class that transformers registers.
+    pub(crate) tokenizer: Class,
+    /// Whether transformers ignores the tokenizer class that a model declares.
+    pub(crate) ignores_tokenizer_class: bool,
+    pub(crate) fill_mask: Option<HeadNames>,
+    /// Matrices of a feed-forward layer, for the cost per token: a gate is a third one.
+    pub(crate) feed_forward_matrices: u64,
+    /// Reads the settings of its forward pass.
+    pub(crate) forward: fn(&Fields<'_>, Dimensions) -> Result<Forward, LoadError>,
+}
+
+impl Family {
+    /// Returns the possible prefixes of tensor names: none, or the name of the body in a model with a head.
+    pub(crate) fn prefixes(&self) -> [&'static str; 2] {
+        ["", self.body_prefix]
+    }
+}
+
+/// Default sizes, and the names of their fields.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
+    pub(crate) vocab: usize,
+    pub(crate) hidden: (&'static [&'static str], usize),
+    pub(crate) layers: (&'static [&'static str], usize),
+    pub(crate) heads: (&'static [&'static str], usize),
+    pub(crate) intermediate: (&'static [&'static str], usize),
+    /// The first name that is present counts.
+    pub(crate) positions: (&'static [&'static str], usize),
+    pub(crate) padding: u32,
+    /// Without names: a constant of the architecture.
+    pub(crate) epsilon: (&'static [&'static str], f64),
+    pub(crate) activation: (&'static str, Activation),
+}
+
+/// Where positions start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Positions {
+    /// At 0 in each text.
+    Zero,
+    /// At `pad_token_id + 1`; tokens with that id are skipped.
+    AfterPadding,
+}
+
+/// The sizes that the settings of a forward pass depend on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Dimensions {
+    pub(crate) hidden_size: usize,
+    pub(crate) layers: usize,
+    pub(crate) heads: usize,
+    pub(crate) max_positions: usize,
+}
+
+/// A forward pass, with its settings.
+#[derive(Debug, Clone)]
+pub(crate) enum Forward {
+    /// [`crate::forward::bert`]
+    Bert(BertConfig),
+    /// [`crate::forward::rotary`]
+    Rotary(RotaryConfig),
+    /// [`crate::forward::deberta`]
+    Deberta(DebertaConfig),
+}
+
+impl Forward {
+    /// Returns whether it runs on GPUs and in number formats other than `f32`.
+    pub(crate) fn runs_everywhere(&self) -> bool {
+        match self {
+            Forward::Bert(_) => true,
+            Forward::Rotary(_) | Forward::Deberta(_) => false,
+        }
+    }
+}
+
+/// The settings of the forward pass of BERT.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BertConfig {
+    pub(crate) names: &'static BertNames,
+    /// Number of token types; 0 without token type embeddings.
+    pub(crate) token_types: usize,
+}
+
+/// Names of a layer's tensors, without `.weight` and `.bias`.
+#[derive(Debug)]
+pub(crate) struct BertNames {
+    /// What comes before the number of a layer.
+    pub(crate) layers: &'static str,
+    pub(crate) qkv: [&'static str; 3],
+    pub(crate) attention_out: &'static str,
+    pub(crate) attention_norm: &'static str,
+    pub(crate) up: &'static str,
+    pub(crate) down: &'static str,
+    pub(crate) output_norm: &'static str,
+}
+
+/// Tensor names of a masked-language-model head.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeadNames {
+    pub(crate) dense: &'static str,
+    pub(crate) norm: &'static str,
+    pub(crate) decoder: &'static str,
+    /// Second name of the decoder's bias, used where weights are tied.
+    pub(crate) tied_bias: Option<&'static str>,
+    /// A fixed activation, whatever the config says.
+    pub(crate) activation: Option<Activation>,
+}
