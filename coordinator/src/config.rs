@@ -40,7 +40,7 @@ pub struct Config {
     /// After how long an idle worker asks again.
     pub idle: Duration,
     /// Calls served at the same time for commits, heartbeats and the like.
-    pub calls_vital_max: usize,
+    pub calls_critical_max: usize,
     /// Calls served at the same time for everything else, so that it cannot hold up a commit.
     pub calls_other_max: usize,
     /// Who may do what.
@@ -80,7 +80,7 @@ impl Default for Config {
             finalize_gap: Duration::from_millis(50),
             sweep: Duration::from_secs(5),
             idle: Duration::from_millis(500),
-            calls_vital_max: 1_024,
+            calls_critical_max: 1_024,
             calls_other_max: 256,
             access: Access::Open,
             tls: None,

@@ -1803,7 +1803,7 @@ pub enum Directive {
     /// Treated as REVOKE by a worker that does not know better.
     Unspecified = 0,
     Continue = 1,
-    Revoke = 2,
+    Stop = 2,
 }
 impl Directive {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1814,7 +1814,7 @@ impl Directive {
         match self {
             Self::Unspecified => "DIRECTIVE_UNSPECIFIED",
             Self::Continue => "DIRECTIVE_CONTINUE",
-            Self::Revoke => "DIRECTIVE_REVOKE",
+            Self::Stop => "DIRECTIVE_STOP",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1822,7 +1822,7 @@ impl Directive {
         match value {
             "DIRECTIVE_UNSPECIFIED" => Some(Self::Unspecified),
             "DIRECTIVE_CONTINUE" => Some(Self::Continue),
-            "DIRECTIVE_REVOKE" => Some(Self::Revoke),
+            "DIRECTIVE_STOP" => Some(Self::Stop),
             _ => None,
         }
     }

@@ -204,7 +204,7 @@ pub enum Directive {
     /// Go on.
     Continue,
     /// Stop: the shard is not this worker's any more.
-    Revoke,
+    Stop,
 }
 
 /// The answer to a heartbeat: one directive per reported lease, in the same order.

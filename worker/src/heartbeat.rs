@@ -56,7 +56,7 @@ impl Leases {
         for (report, directive) in reported.iter().zip(directives) {
             match directive {
                 Directive::Continue => {}
-                Directive::Revoke => entries
+                Directive::Stop => entries
                     .iter()
                     .filter(|entry| entry.shard == report.shard && entry.epoch == report.epoch)
                     .for_each(|entry| entry.revoked.cancel()),

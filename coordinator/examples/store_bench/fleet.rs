@@ -232,7 +232,7 @@ async fn heartbeat(
         let revoked = told
             .iter()
             .zip(&answer.directives)
-            .filter(|(told, directive)| **directive == Directive::Revoke && held.lock().unwrap().computes(told.shard));
+            .filter(|(told, directive)| **directive == Directive::Stop && held.lock().unwrap().computes(told.shard));
         fleet.lose(revoked.count() as u64);
         if answer.session_lost {
             fleet.lose(1);

@@ -13,7 +13,7 @@ use tonic::{Code, Request, Response, Status};
 use tracing::{info, warn};
 
 use super::storage::said;
-use super::{Answer, Priority, Service, caller_of, missing, refused, sees, status_of};
+use super::{Priority, RpcResult, Service, caller_of, missing, refused, sees, status_of};
 use crate::access::{Identity, Role};
 use crate::context::Context;
 use crate::roots::RootError;
@@ -37,7 +37,7 @@ enum Action {
 
 #[tonic::async_trait]
 impl Jobs for Service {
-    async fn submit(&self, request: Request<wire::SubmitRequest>) -> Answer<wire::JobStatus> {
+    async fn submit(&self, request: Request<wire::SubmitRequest>) -> RpcResult<wire::JobStatus> {
         let caller = caller_of(&request);
         let request = request.into_inner();
         let job: JobId = id("job_id", &request.job_id).map_err(refused)?;
@@ -52,11 +52,11 @@ impl Jobs for Service {
         Ok(Response::new((&status).into()))
     }
 
-    async fn get(&self, request: Request<wire::JobRequest>) -> Answer<wire::JobStatus> {
+    async fn get(&self, request: Request<wire::JobRequest>) -> RpcResult<wire::JobStatus> {
         self.act(Action::Get, request).await
     }
 
-    async fn list(&self, request: Request<wire::ListRequest>) -> Answer<wire::ListResponse> {
+    async fn list(&self, request: Request<wire::ListRequest>) -> RpcResult<wire::ListResponse> {
         let caller = caller_of(&request);
         let request = request.into_inner();
         let before = match request.before_job_id.as_str() {
@@ -74,23 +74,23 @@ impl Jobs for Service {
         Ok(Response::new(page))
     }
 
-    async fn cancel(&self, request: Request<wire::JobRequest>) -> Answer<wire::JobStatus> {
+    async fn cancel(&self, request: Request<wire::JobRequest>) -> RpcResult<wire::JobStatus> {
         self.act(Action::Cancel, request).await
     }
 
-    async fn pause(&self, request: Request<wire::JobRequest>) -> Answer<wire::JobStatus> {
+    async fn pause(&self, request: Request<wire::JobRequest>) -> RpcResult<wire::JobStatus> {
         self.act(Action::Pause, request).await
     }
 
-    async fn resume(&self, request: Request<wire::JobRequest>) -> Answer<wire::JobStatus> {
+    async fn resume(&self, request: Request<wire::JobRequest>) -> RpcResult<wire::JobStatus> {
         self.act(Action::Resume, request).await
     }
 
-    async fn retry(&self, request: Request<wire::JobRequest>) -> Answer<wire::JobStatus> {
+    async fn retry(&self, request: Request<wire::JobRequest>) -> RpcResult<wire::JobStatus> {
         self.act(Action::Retry, request).await
     }
 
-    async fn repair(&self, request: Request<wire::RepairRequest>) -> Answer<wire::JobStatus> {
+    async fn repair(&self, request: Request<wire::RepairRequest>) -> RpcResult<wire::JobStatus> {
         let caller = caller_of(&request);
         let wire::RepairRequest { job_id, shard_indexes } = request.into_inner();
         let job: JobId = id("job_id", &job_id).map_err(refused)?;
@@ -104,7 +104,7 @@ impl Jobs for Service {
         Ok(Response::new((&status).into()))
     }
 
-    async fn results(&self, request: Request<wire::ResultsRequest>) -> Answer<wire::ResultsResponse> {
+    async fn results(&self, request: Request<wire::ResultsRequest>) -> RpcResult<wire::ResultsResponse> {
         let caller = caller_of(&request);
         let request = request.into_inner();
         let job: JobId = id("job_id", &request.job_id).map_err(refused)?;
@@ -126,7 +126,7 @@ impl Jobs for Service {
 }
 
 impl Service {
-    async fn act(&self, action: Action, request: Request<wire::JobRequest>) -> Answer<wire::JobStatus> {
+    async fn act(&self, action: Action, request: Request<wire::JobRequest>) -> RpcResult<wire::JobStatus> {
         let caller = caller_of(&request);
         let job: JobId = id("job_id", &request.into_inner().job_id).map_err(refused)?;
         let context = self.context.clone();

@@ -35,7 +35,7 @@ use crate::store::{StoreError, StoreErrorKind};
 /// Most bytes of a message of the Storage service: a chunk, and room for the rest.
 const RELAYED_BYTES_MAX: usize = CHUNK_BYTES_MAX + 64 * 1024;
 
-type Answer<T> = Result<Response<T>, Status>;
+type RpcResult<T> = Result<Response<T>, Status>;
 
 /// All services; clones share everything.
 #[derive(Clone)]
@@ -49,7 +49,7 @@ struct Service {
 /// How many calls run at once. Commits and heartbeats have a priority of their own: a flood of anything else must not keep
 /// finished work from being recorded.
 struct CallLimits {
-    vital: Arc<Semaphore>,
+    critical: Arc<Semaphore>,
     other: Arc<Semaphore>,
     /// Objects that are being relayed.
     relay: Arc<Semaphore>,
@@ -57,18 +57,18 @@ struct CallLimits {
 
 #[derive(Clone, Copy)]
 enum Priority {
-    Vital,
+    Critical,
     Other,
 }
 
 impl Service {
     fn new(context: Arc<Context>) -> Self {
         let config = &context.config;
-        let vital = Arc::new(Semaphore::new(config.calls_vital_max));
+        let critical = Arc::new(Semaphore::new(config.calls_critical_max));
         let other = Arc::new(Semaphore::new(config.calls_other_max));
         let relay = Arc::new(Semaphore::new(config.relays_max));
         let pacer = Arc::new(Pacer::new(config.idle));
-        let limits = Arc::new(CallLimits { vital, other, relay });
+        let limits = Arc::new(CallLimits { critical, other, relay });
         Self { context, limits, pacer, source_tasks: Arc::default() }
     }
 
@@ -80,7 +80,7 @@ impl Service {
         F: Future<Output = Result<T, Status>> + Send + 'static,
     {
         let priority = match priority {
-            Priority::Vital => &self.limits.vital,
+            Priority::Critical => &self.limits.critical,
             Priority::Other => &self.limits.other,
         };
         let permit = Arc::clone(priority).acquire_owned().await.map_err(|_| Status::unavailable("shutting down"))?;

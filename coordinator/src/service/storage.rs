@@ -21,7 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{debug, warn};
 
-use super::{Answer, Priority, Service, caller_of, refused, sees, status_of};
+use super::{Priority, RpcResult, Service, caller_of, refused, sees, status_of};
 use crate::access::{Identity, Role};
 use crate::context::Context;
 use crate::roots::RootError;
@@ -64,7 +64,7 @@ impl StorageService for Service {
     type ReadStream = Chunks;
     type WriteStream = Replies;
 
-    async fn head(&self, request: Request<wire::HeadRequest>) -> Answer<wire::ObjectInfo> {
+    async fn head(&self, request: Request<wire::HeadRequest>) -> RpcResult<wire::ObjectInfo> {
         let caller = caller_of(&request);
         let key = request.into_inner().key;
         let name = may(caller.as_ref(), &key, Access::Read)?;
@@ -77,7 +77,7 @@ impl StorageService for Service {
         Ok(Response::new(info))
     }
 
-    async fn read(&self, request: Request<wire::ReadRequest>) -> Answer<Chunks> {
+    async fn read(&self, request: Request<wire::ReadRequest>) -> RpcResult<Chunks> {
         let caller = caller_of(&request);
         let request = request.into_inner();
         let name = may(caller.as_ref(), &request.key, Access::Read)?;
@@ -104,7 +104,7 @@ impl StorageService for Service {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
-    async fn write(&self, request: Request<Streaming<wire::WriteChunk>>) -> Answer<Replies> {
+    async fn write(&self, request: Request<Streaming<wire::WriteChunk>>) -> RpcResult<Replies> {
         let caller = caller_of(&request);
         let permit = self.relay_permit()?;
         let context = self.context.clone();
@@ -121,7 +121,7 @@ impl StorageService for Service {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
-    async fn list_objects(&self, request: Request<wire::ListObjectsRequest>) -> Answer<wire::ListObjectsResponse> {
+    async fn list_objects(&self, request: Request<wire::ListObjectsRequest>) -> RpcResult<wire::ListObjectsResponse> {
         let caller = caller_of(&request);
         let request = request.into_inner();
         let context = self.context.clone();

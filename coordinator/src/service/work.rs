@@ -13,7 +13,7 @@ use proto::{Epoch, JobId, RequestId, SessionId, ShardId};
 use tonic::{Request, Response, Status};
 use tracing::{debug, info, warn};
 
-use super::{Answer, Priority, Service, caller_of, missing, refused, session_of, status_of};
+use super::{Priority, RpcResult, Service, caller_of, missing, refused, session_of, status_of};
 use crate::access::{self, Identity};
 use crate::context::{Context, clean};
 use crate::judge::{Moment, verdict};
@@ -28,12 +28,12 @@ const DEVICES_MAX: usize = 64;
 
 #[tonic::async_trait]
 impl Work for Service {
-    async fn open_session(&self, request: Request<wire::OpenSessionRequest>) -> Answer<wire::OpenSessionResponse> {
+    async fn open_session(&self, request: Request<wire::OpenSessionRequest>) -> RpcResult<wire::OpenSessionResponse> {
         let caller = caller_of(&request);
         let worker = tidy(request.into_inner().into());
         let context = self.context.clone();
         let session = self
-            .detached(Priority::Vital, async move {
+            .detached(Priority::Critical, async move {
                 let session = open(&context, &worker, caller.as_ref()).await.map_err(status_of)?;
                 info!(session.id = %session, worker = worker.name, version = worker.version, "session opened");
                 Ok(session)
@@ -49,7 +49,7 @@ impl Work for Service {
         Ok(Response::new((&session).into()))
     }
 
-    async fn lease(&self, request: Request<wire::LeaseRequest>) -> Answer<wire::LeaseResponse> {
+    async fn lease(&self, request: Request<wire::LeaseRequest>) -> RpcResult<wire::LeaseResponse> {
         let caller = caller_of(&request);
         let request = request.into_inner();
         let session = session_of(caller.as_ref(), &request.session_id)?;
@@ -72,7 +72,7 @@ impl Work for Service {
         Ok(Response::new(wire::LeaseResponse { grants, retry_after_ms }))
     }
 
-    async fn get_source_task(&self, request: Request<wire::SourceTaskRequest>) -> Answer<wire::SourceTaskPiece> {
+    async fn get_source_task(&self, request: Request<wire::SourceTaskRequest>) -> RpcResult<wire::SourceTaskPiece> {
         let caller = caller_of(&request);
         let request = request.into_inner();
         session_of(caller.as_ref(), &request.session_id)?;
@@ -83,22 +83,22 @@ impl Work for Service {
         Ok(Response::new(self.detached(Priority::Other, piece).await?))
     }
 
-    async fn heartbeat(&self, request: Request<wire::HeartbeatRequest>) -> Answer<wire::HeartbeatResponse> {
+    async fn heartbeat(&self, request: Request<wire::HeartbeatRequest>) -> RpcResult<wire::HeartbeatResponse> {
         let caller = caller_of(&request);
         let request = request.into_inner();
         let session = session_of(caller.as_ref(), &request.session_id)?;
         let progress: Vec<Progress> =
             request.progress.into_iter().map(TryInto::try_into).collect::<Result<_, _>>().map_err(refused)?;
         let context = self.context.clone();
-        let reply =
-            self.detached(Priority::Vital, async move {
+        let reply = self
+            .detached(Priority::Critical, async move {
                 context.store.heartbeat(session, &progress).await.map_err(status_of)
             })
             .await?;
         Ok(Response::new((&reply).into()))
     }
 
-    async fn commit(&self, request: Request<wire::CommitRequest>) -> Answer<wire::CommitResponse> {
+    async fn commit(&self, request: Request<wire::CommitRequest>) -> RpcResult<wire::CommitResponse> {
         let caller = caller_of(&request);
         let request = request.into_inner();
         let session = session_of(caller.as_ref(), &request.session_id)?;
@@ -106,12 +106,12 @@ impl Work for Service {
         let output: Output = request.output.ok_or_else(|| missing("output"))?.try_into().map_err(refused)?;
         let context = self.context.clone();
         let outcome = self
-            .detached(Priority::Vital, async move { commit(&context, session, shard, epoch, &output).await })
+            .detached(Priority::Critical, async move { commit(&context, session, shard, epoch, &output).await })
             .await?;
         Ok(Response::new(wire::CommitResponse { outcome: wire::CommitOutcome::from(outcome).into() }))
     }
 
-    async fn fail(&self, request: Request<wire::FailRequest>) -> Answer<wire::FailResponse> {
+    async fn fail(&self, request: Request<wire::FailRequest>) -> RpcResult<wire::FailResponse> {
         let caller = caller_of(&request);
         let request = request.into_inner();
         let session = session_of(caller.as_ref(), &request.session_id)?;
@@ -119,7 +119,7 @@ impl Work for Service {
         let class = failure_class(request.class);
         let message = clean(&request.message, MESSAGE_BYTES_MAX);
         let context = self.context.clone();
-        self.detached(Priority::Vital, async move {
+        self.detached(Priority::Critical, async move {
             let was_live = context.store.fail(session, shard, epoch, class, &message).await.map_err(status_of)?;
             warn!(shard.id = %shard, %epoch, ?class, message, was_live, "attempt failed");
             // It may have been the last attempt that the job had.
@@ -130,25 +130,27 @@ impl Work for Service {
         Ok(Response::new(wire::FailResponse {}))
     }
 
-    async fn release(&self, request: Request<wire::ReleaseRequest>) -> Answer<wire::ReleaseResponse> {
+    async fn release(&self, request: Request<wire::ReleaseRequest>) -> RpcResult<wire::ReleaseResponse> {
         let caller = caller_of(&request);
         let request = request.into_inner();
         let session = session_of(caller.as_ref(), &request.session_id)?;
         let (shard, epoch) = lease_of(request.lease)?;
         let context = self.context.clone();
-        self.detached(
-            Priority::Vital,
-            async move { context.store.release(session, shard, epoch).await.map_err(status_of) },
-        )
+        self.detached(Priority::Critical, async move {
+            context.store.release(session, shard, epoch).await.map_err(status_of)
+        })
         .await?;
         debug!(shard.id = %shard, %epoch, "lease released");
         Ok(Response::new(wire::ReleaseResponse {}))
     }
 
-    async fn close_session(&self, request: Request<wire::CloseSessionRequest>) -> Answer<wire::CloseSessionResponse> {
+    async fn close_session(
+        &self,
+        request: Request<wire::CloseSessionRequest>,
+    ) -> RpcResult<wire::CloseSessionResponse> {
         let session = session_of(caller_of(&request).as_ref(), &request.into_inner().session_id)?;
         let context = self.context.clone();
-        self.detached(Priority::Vital, async move { context.store.close_session(session).await.map_err(status_of) })
+        self.detached(Priority::Critical, async move { context.store.close_session(session).await.map_err(status_of) })
             .await?;
         info!(session.id = %session, "session closed");
         Ok(Response::new(wire::CloseSessionResponse {}))

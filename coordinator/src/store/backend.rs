@@ -9,7 +9,7 @@ use proto::{JobId, RequestId, SessionId};
 use uuid::Uuid;
 
 use super::reads::Reads;
-use super::types::{Answer, Garbage};
+use super::types::{Garbage, StoreFuture};
 use crate::shard::{LeaseRef, Refusal};
 
 /// Why leases end without their worker's doing, as recorded with the attempt.
@@ -113,80 +113,80 @@ pub(crate) struct Failure {
 pub(crate) trait Leadership: Send + Sync {
     /// Takes or keeps a role for so long, if no other holder of this or a later revision has it. Returns whether it is the
     /// holder's.
-    fn lead(&self, role: &'static str, holder: Uuid, revision: u32, for_ms: i64) -> Answer<'_, bool>;
+    fn lead(&self, role: &'static str, holder: Uuid, revision: u32, for_ms: i64) -> StoreFuture<'_, bool>;
     /// Gives up a role, if it is the holder's.
-    fn resign(&self, role: &'static str, holder: Uuid) -> Answer<'_, ()>;
+    fn resign(&self, role: &'static str, holder: Uuid) -> StoreFuture<'_, ()>;
 }
 
 /// A database beneath the store.
 pub(crate) trait Backend: Reads + Leadership {
     /// Stores a job unless its id is taken; then returns the digest that is stored.
-    fn submit(&self, job: NewJob) -> Answer<'_, Option<String>>;
+    fn submit(&self, job: NewJob) -> StoreFuture<'_, Option<String>>;
     /// Stores the id of the storage that the jobs' files are in, unless one is stored; `None` only asks. Returns what is
     /// stored then.
-    fn storage_id(&self, id: Option<String>) -> Answer<'_, Option<String>>;
+    fn storage_id(&self, id: Option<String>) -> StoreFuture<'_, Option<String>>;
     /// Changes a job's row.
-    fn change_job(&self, job: JobId, change: JobChange) -> Answer<'_, bool>;
+    fn change_job(&self, job: JobId, change: JobChange) -> StoreFuture<'_, bool>;
     /// Active or failed job, or one that succeeded without its dead shards: dead → pending with a fresh budget, job →
     /// running or planning, with the next generation where a manifest may list the dead.
-    fn retry(&self, job: JobId) -> Answer<'_, bool>;
+    fn retry(&self, job: JobId) -> StoreFuture<'_, bool>;
     /// Any job that is not cancelled: those of the shards that are committed → pending, their winners revoked; if there
     /// are any, finalizing, succeeded, failed → running or planning with the next generation. Returns how many.
-    fn repair(&self, job: JobId, shards: Vec<u64>) -> Answer<'_, u64>;
+    fn repair(&self, job: JobId, shards: Vec<u64>) -> StoreFuture<'_, u64>;
     /// Planning, no sources yet: stores URIs and planned sources.
-    fn set_sources(&self, job: JobId, sources: Vec<(String, String)>) -> Answer<'_, bool>;
+    fn set_sources(&self, job: JobId, sources: Vec<(String, String)>) -> StoreFuture<'_, bool>;
     /// Planning, sources known, cursor as expected: appends shards and moves the cursor.
-    fn insert_shards(&self, page: ShardPage) -> Answer<'_, bool>;
+    fn insert_shards(&self, page: ShardPage) -> StoreFuture<'_, bool>;
 
     /// Registers a worker process.
-    fn open_session(&self, session: NewSession) -> Answer<'_, ()>;
+    fn open_session(&self, session: NewSession) -> StoreFuture<'_, ()>;
     /// Live session: extends it, records progress; live attempts of its own that it does not report although they were
     /// granted a TTL ago or earlier: released. Returns which of the reported leases are live. `None`: the session is lost.
-    fn heartbeat(&self, session: SessionId, progress: Vec<Progress>) -> Answer<'_, Option<Vec<bool>>>;
+    fn heartbeat(&self, session: SessionId, progress: Vec<Progress>) -> StoreFuture<'_, Option<Vec<bool>>>;
     /// Live session (`None`: every one): dead, its live attempts released, their shards pending.
-    fn close_sessions(&self, session: Option<SessionId>) -> Answer<'_, ()>;
+    fn close_sessions(&self, session: Option<SessionId>) -> StoreFuture<'_, ()>;
     /// Live, unexpired session, pending shards of active jobs that are not paused and of no later revision: leases up to `max` within the
     /// session's limit. A shard that must be isolated goes alone, to a session that holds nothing; while one waits, sessions that hold
     /// something get nothing. A repeated request gets what it was granted. `None`: the session is lost.
-    fn lease(&self, lease_request: LeaseRequest) -> Answer<'_, Option<Vec<Granted>>>;
+    fn lease(&self, lease_request: LeaseRequest) -> StoreFuture<'_, Option<Vec<Granted>>>;
     /// Live, unexpired session that holds nothing and whose request is new; running job without pending shards, nearly
     /// done: a second attempt at the shard that has been running longest, if that is long, it has one attempt, another
     /// session holds it, and the job has not had too many copies.
-    fn copy_slow(&self, lease_request: LeaseRequest) -> Answer<'_, Vec<Granted>>;
+    fn copy_slow(&self, lease_request: LeaseRequest) -> StoreFuture<'_, Vec<Granted>>;
     /// Live attempt of this session and name, active job, right number of rows, the input
     /// that an earlier output was made of: attempt and shard committed, other attempts at it have lost the race.
-    fn commit(&self, commit: Commit) -> Answer<'_, bool>;
+    fn commit(&self, commit: Commit) -> StoreFuture<'_, bool>;
     /// Returns what is known of a commit that did not go through.
-    fn refusal(&self, lease: LeaseRef) -> Answer<'_, Refusal>;
+    fn refusal(&self, lease: LeaseRef) -> StoreFuture<'_, Refusal>;
     /// Live attempt of this session: failed; shard as its specification says.
-    fn fail(&self, failure: Failure) -> Answer<'_, bool>;
+    fn fail(&self, failure: Failure) -> StoreFuture<'_, bool>;
     /// Live attempt of this session: released; shard pending, nothing counted.
-    fn release(&self, lease: LeaseRef) -> Answer<'_, bool>;
+    fn release(&self, lease: LeaseRef) -> StoreFuture<'_, bool>;
 
     /// Live sessions that failed so many shards which others have completed: no more leases. Returns them.
-    fn quarantine(&self, shards: u32) -> Answer<'_, Vec<SessionId>>;
+    fn quarantine(&self, shards: u32) -> StoreFuture<'_, Vec<SessionId>>;
 
     /// Gives every live session a fresh TTL.
-    fn rebase(&self) -> Answer<'_, ()>;
+    fn rebase(&self) -> StoreFuture<'_, ()>;
     /// Live sessions past their deadline, not too many at once: dead.
-    fn expire(&self) -> Answer<'_, u64>;
+    fn expire(&self) -> StoreFuture<'_, u64>;
     /// Live attempts of dead or stuck sessions: expired; shard as its specification says.
-    fn reap(&self) -> Answer<'_, u64>;
+    fn reap(&self) -> StoreFuture<'_, u64>;
     /// Live attempts of failed and cancelled jobs (or of one): revoked; shard pending or cancelled.
-    fn revoke(&self, job: Option<JobId>) -> Answer<'_, u64>;
+    fn revoke(&self, job: Option<JobId>) -> StoreFuture<'_, u64>;
     /// Pending shards of cancelling jobs: cancelled, at most `limit`.
-    fn cancel_pending(&self, limit: u32) -> Answer<'_, u64>;
+    fn cancel_pending(&self, limit: u32) -> StoreFuture<'_, u64>;
     /// Cancelling, no shard pending or running: cancelled.
-    fn settle(&self) -> Answer<'_, u64>;
+    fn settle(&self) -> StoreFuture<'_, u64>;
     /// Losing attempts that ended long enough ago, at most `limit`: garbage.
-    fn mark_garbage(&self, limit: u32) -> Answer<'_, u64>;
+    fn mark_garbage(&self, limit: u32) -> StoreFuture<'_, u64>;
     /// Garbage: its object is deleted.
-    fn garbage_deleted(&self, garbage: Vec<Garbage>) -> Answer<'_, ()>;
+    fn garbage_deleted(&self, garbage: Vec<Garbage>) -> StoreFuture<'_, ()>;
 
     /// Waits for what is under way and lets go of the database.
-    fn close(&self) -> Answer<'_, ()>;
+    fn close(&self) -> StoreFuture<'_, ()>;
 
     /// Returns the rows of a listing, one line each.
     #[cfg(test)]
-    fn lines(&self, listing: &'static super::conformance::dump::Listing) -> Answer<'_, Vec<String>>;
+    fn lines(&self, listing: &'static super::conformance::dump::Listing) -> StoreFuture<'_, Vec<String>>;
 }

@@ -306,9 +306,9 @@ impl Store {
     /// Takes a heartbeat: extends the session, records progress, and says of every reported lease whether it is live.
     pub async fn heartbeat(&self, session: SessionId, progress: &[Progress]) -> Result<HeartbeatReply> {
         let Some(standing) = self.backend.heartbeat(session, progress.to_vec()).await? else {
-            return Ok(HeartbeatReply { directives: vec![Directive::Revoke; progress.len()], session_lost: true });
+            return Ok(HeartbeatReply { directives: vec![Directive::Stop; progress.len()], session_lost: true });
         };
-        let directive = |is_live| if is_live { Directive::Continue } else { Directive::Revoke };
+        let directive = |is_live| if is_live { Directive::Continue } else { Directive::Stop };
         Ok(HeartbeatReply { directives: standing.into_iter().map(directive).collect(), session_lost: false })
     }
 

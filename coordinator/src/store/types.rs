@@ -82,7 +82,7 @@ pub struct Garbage {
 }
 
 /// What a database answers, once it does.
-pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+pub(crate) type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// Which jobs to list, newest first.
 #[derive(Debug, Clone)]

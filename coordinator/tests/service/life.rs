@@ -184,7 +184,7 @@ async fn cancelling_revokes_what_runs_and_ends_the_job() {
     cluster.jobs().cancel(job).await.unwrap();
     let progress = Progress { shard: grant.shard, epoch: grant.epoch, rows_done: 1, tokens_done: 1 };
     let reply = cluster.work().heartbeat(worker.session.id, &[progress]).await.unwrap();
-    assert_eq!((reply.directives, reply.session_lost), (vec![Directive::Revoke], false));
+    assert_eq!((reply.directives, reply.session_lost), (vec![Directive::Stop], false));
     assert_eq!(worker.commit(&grant, &output).await, CommitOutcome::Cancelled);
     assert!(worker.lease(2).await.is_empty());
 

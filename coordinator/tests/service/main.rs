@@ -3,13 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod adjacent_releases;
 mod commits;
 mod failures;
 mod harness;
 mod holes;
 mod hostile;
 mod life;
-mod neighbours;
 mod planning;
 mod relay;
 mod swapped;

@@ -291,7 +291,7 @@ proptest! {
     fn sessions_and_heartbeats_come_back_as_they_were(
         id in uuid(), numbers in (any::<u64>(), 1..u64::MAX), texts in prop::collection::vec(".{0,8}", 3),
         shard in shard(), epoch in any::<u32>(), done in any::<(u64, u64)>(),
-        directives in prop::collection::vec(select(&[Directive::Continue, Directive::Revoke][..]), 0..3),
+        directives in prop::collection::vec(select(&[Directive::Continue, Directive::Stop][..]), 0..3),
         session_lost in any::<bool>(),
     ) {
         let [name, device, version] = texts.try_into().unwrap();
@@ -327,7 +327,7 @@ fn outcomes_and_classes_come_back_and_unknown_ones_have_a_meaning() {
     }
     assert!(commit_outcome(0).is_err() && commit_outcome(99).is_err());
     assert_eq!((failure_class(0), failure_class(99)), (Transient, Transient));
-    assert_eq!((directive(0), directive(99)), (Directive::Revoke, Directive::Revoke));
+    assert_eq!((directive(0), directive(99)), (Directive::Stop, Directive::Stop));
 }
 
 /// A field of a spec, and how to spoil it.

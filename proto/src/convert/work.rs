@@ -13,7 +13,7 @@ use crate::work::{
 };
 
 twin_enum!(known_outcome, CommitOutcome, wire::CommitOutcome, "outcome", [Committed, Stale, LostRace, Cancelled]);
-twin_enum!(known_directive, Directive, wire::Directive, "directive", [Continue, Revoke]);
+twin_enum!(known_directive, Directive, wire::Directive, "directive", [Continue, Stop]);
 twin_enum!(
     known_class,
     FailureClass,
@@ -30,9 +30,9 @@ pub fn commit_outcome(value: i32) -> Result<CommitOutcome, ConvertError> {
     known_outcome(value)
 }
 
-/// Reads a directive; one from a newer coordinator means `Revoke`, which costs work but never correctness.
+/// Reads a directive; one from a newer coordinator means `Stop`, which costs work but never correctness.
 pub fn directive(value: i32) -> Directive {
-    known_directive(value).unwrap_or(Directive::Revoke)
+    known_directive(value).unwrap_or(Directive::Stop)
 }
 
 /// Reads a failure class; one from a newer worker means `Transient`, which is counted and tried again.

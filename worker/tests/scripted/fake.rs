@@ -235,7 +235,7 @@ impl Work for Fake {
             if let Some(grant) = revoked.then(|| state.leased.remove(&key)).flatten() {
                 state.pending.push_back(again(grant));
             }
-            directives.push(if state.leased.contains_key(&key) { Directive::Continue } else { Directive::Revoke });
+            directives.push(if state.leased.contains_key(&key) { Directive::Continue } else { Directive::Stop });
         }
         let beat = proto::work::HeartbeatReply { directives, session_lost: false };
         Ok(Response::new((&beat).into()))

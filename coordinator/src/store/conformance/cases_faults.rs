@@ -96,7 +96,7 @@ pub(super) async fn a_slow_shard_is_copied_once_and_the_first_commit_wins(bed: B
     assert_eq!(bed.commit(idle, &copies[0]).await, CommitOutcome::Committed);
     assert_eq!(bed.commit(slow, &straggler).await, CommitOutcome::LostRace);
     let progress = Progress { shard: straggler.shard, epoch: straggler.epoch, rows_done: 5, tokens_done: 5 };
-    assert_eq!(bed.store.heartbeat(slow, &[progress]).await.unwrap().directives, [Directive::Revoke]);
+    assert_eq!(bed.store.heartbeat(slow, &[progress]).await.unwrap().directives, [Directive::Stop]);
     let status = bed.status(job).await;
     assert_eq!((status.shards.committed, status.counts.rows), (10, 10 * ROWS));
     bed.assert_invariants().await;

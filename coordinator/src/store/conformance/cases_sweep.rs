@@ -66,7 +66,7 @@ pub(super) async fn a_heartbeat_learns_of_a_revoked_lease(bed: Bed) {
     let grants = bed.lease(session, 2).await;
     bed.store.cancel(first).await.unwrap();
     let reply = bed.store.heartbeat(session, &[progress(&grants[0], 1), progress(&grants[1], 1)]).await.unwrap();
-    assert_eq!(reply.directives, [Directive::Revoke, Directive::Continue]);
+    assert_eq!(reply.directives, [Directive::Stop, Directive::Continue]);
 }
 
 pub(super) async fn a_lease_that_its_worker_does_not_know_of_goes_back(bed: Bed) {
@@ -109,7 +109,7 @@ pub(super) async fn a_stuck_session_loses_its_leases_though_it_beats(bed: Bed) {
     }
     assert_eq!(bed.status(job).await.shards.running, 2);
     let reply = bed.store.heartbeat(stuck, &[progress(&grant, 1)]).await.unwrap();
-    assert_eq!((reply.directives, reply.session_lost), (vec![Directive::Revoke], false));
+    assert_eq!((reply.directives, reply.session_lost), (vec![Directive::Stop], false));
     bed.assert_invariants().await;
 }
 
@@ -198,7 +198,7 @@ pub(super) async fn a_lease_that_slipped_past_the_end_of_its_job_is_taken_back(b
         assert!(bed.store.backend.change_job(job, change).await.unwrap());
         assert_eq!(bed.commit(session, &grant).await, CommitOutcome::Cancelled, "{}", job_state_name(state));
         let reply = bed.store.heartbeat(session, &[progress(&grant, 1)]).await.unwrap();
-        assert_eq!(reply.directives, [Directive::Revoke]);
+        assert_eq!(reply.directives, [Directive::Stop]);
         bed.store.settle_cancelled().await.unwrap();
         let status = bed.status(job).await;
         assert_eq!(status.shards.running, 0);

@@ -1,17 +1,17 @@
 //! The suite that both databases and the one in memory pass: every promise of the protocol by name, and random events in
 //! lock-step with the model. PostgreSQL is real and started by the test; where it is not installed, the test fails and says what to do.
 
+mod adjacent_releases;
+mod cases_adjacent_releases;
 mod cases_faults;
 mod cases_holes;
 mod cases_jobs;
-mod cases_neighbours;
 mod cases_sweep;
 mod cases_work;
 mod crash;
 pub(crate) mod dump;
 mod events;
 mod fixture;
-mod neighbours;
 mod old_jobs;
 mod plans;
 mod prepared;
@@ -118,7 +118,7 @@ promises! {
         a_retry_fills_the_holes_of_a_finished_job_for_the_next_manifest,
         a_retry_that_fails_again_and_a_repair_leave_the_holes,
         a_dead_half_is_a_hole_among_the_rows_where_it_belongs;
-    cases_neighbours:
+    cases_adjacent_releases:
         a_job_of_a_later_revision_is_left_to_others,
         a_job_of_a_later_revision_is_neither_copied_nor_ended_by_others,
         the_lead_goes_to_the_latest_revision_at_once,

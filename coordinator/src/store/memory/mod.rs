@@ -34,7 +34,7 @@ use self::views::{brief, grant, page_of, planning, read, source_task, sources, t
 use super::backend::{Backend, Commit, Failure, JobChange, Leadership, LeaseRequest, NewJob, NewSession, ShardPage};
 use super::error::StoreError;
 use super::reads::{Reads, WinnerList};
-use super::types::{Answer, Exhausted, Garbage, Page, Planning, Tally, Tripped, Winner};
+use super::types::{Exhausted, Garbage, Page, Planning, StoreFuture, Tally, Tripped, Winner};
 use crate::clock::Clock;
 use crate::policy::Policy;
 use crate::shard::{LeaseRef, Refusal, output_key};
@@ -170,7 +170,7 @@ impl Connection {
         &'a self,
         step: &'static str,
         action: impl FnOnce(&mut Model) -> T + Send + 'a,
-    ) -> Answer<'a, T> {
+    ) -> StoreFuture<'a, T> {
         Box::pin(async move {
             self.gate.enter(step).await?;
             let answer = self.memory.act(step, action);
@@ -183,54 +183,54 @@ impl Connection {
         &'a self,
         step: &'static str,
         action: impl FnOnce(&mut Model) -> Result<T, StoreError> + Send + 'a,
-    ) -> Answer<'a, T> {
+    ) -> StoreFuture<'a, T> {
         let answer = self.run(step, action);
         Box::pin(async move { answer.await? })
     }
 }
 
 impl Leadership for Connection {
-    fn lead(&self, role: &'static str, holder: Uuid, revision: u32, for_ms: i64) -> Answer<'_, bool> {
+    fn lead(&self, role: &'static str, holder: Uuid, revision: u32, for_ms: i64) -> StoreFuture<'_, bool> {
         self.run("lead", move |model| model.lead(role, holder, revision, for_ms))
     }
 
-    fn resign(&self, role: &'static str, holder: Uuid) -> Answer<'_, ()> {
+    fn resign(&self, role: &'static str, holder: Uuid) -> StoreFuture<'_, ()> {
         self.run("resign", move |model| model.resign(role, holder))
     }
 }
 
 impl Reads for Connection {
-    fn briefs(&self, page: Page) -> Answer<'_, Vec<JobBrief>> {
+    fn briefs(&self, page: Page) -> StoreFuture<'_, Vec<JobBrief>> {
         self.try_run("briefs", move |model| page_of(model, &page).into_iter().map(|id| brief(model, id)).collect())
     }
 
-    fn spec(&self, job: JobId, revision: u32) -> Answer<'_, Option<JobSpec>> {
+    fn spec(&self, job: JobId, revision: u32) -> StoreFuture<'_, Option<JobSpec>> {
         self.try_run("spec", move |model| {
             let known = model.jobs.get(&job).filter(|job| job.submission.revision <= revision);
             known.map(|job| read("spec", &job.submission.spec)).transpose()
         })
     }
 
-    fn tally(&self) -> Answer<'_, Tally> {
+    fn tally(&self) -> StoreFuture<'_, Tally> {
         self.run("tally", |model| tally(model))
     }
 
-    fn ping(&self) -> Answer<'_, ()> {
+    fn ping(&self) -> StoreFuture<'_, ()> {
         self.run("ping", |_| ())
     }
 
-    fn active(&self, owner: Option<String>) -> Answer<'_, u64> {
+    fn active(&self, owner: Option<String>) -> StoreFuture<'_, u64> {
         self.run("active", move |model| {
             let mine = |job: &&ModelJob| owner.is_none() || job.submission.owner == owner;
             model.jobs.values().filter(mine).filter(|job| !job.job.state.is_terminal()).count() as u64
         })
     }
 
-    fn job_state(&self, job: JobId) -> Answer<'_, Option<JobState>> {
+    fn job_state(&self, job: JobId) -> StoreFuture<'_, Option<JobState>> {
         self.run("job_state", move |model| model.jobs.get(&job).map(|job| job.job.state))
     }
 
-    fn waiting(&self, revision: u32) -> Answer<'_, Vec<JobId>> {
+    fn waiting(&self, revision: u32) -> StoreFuture<'_, Vec<JobId>> {
         self.run("waiting", move |model| {
             let planning = |id: &JobId| {
                 model.jobs[id].job.state == JobState::Planning && model.jobs[id].submission.revision <= revision
@@ -239,14 +239,14 @@ impl Reads for Connection {
         })
     }
 
-    fn planning(&self, job: JobId) -> Answer<'_, Option<Planning>> {
+    fn planning(&self, job: JobId) -> StoreFuture<'_, Option<Planning>> {
         self.try_run("planning", move |model| {
             let found = model.jobs.get(&job).filter(|job| job.job.state == JobState::Planning);
             found.map(|found| planning(job, found)).transpose()
         })
     }
 
-    fn source_task(&self, job: JobId, source_index: u32, revision: u32) -> Answer<'_, Option<SourceTask>> {
+    fn source_task(&self, job: JobId, source_index: u32, revision: u32) -> StoreFuture<'_, Option<SourceTask>> {
         self.try_run("source_task", move |model| {
             let Some(found) = model.jobs.get(&job) else { return Ok(None) };
             let Some((_, planned)) = found.sources.iter().flatten().nth(source_index as usize) else { return Ok(None) };
@@ -257,11 +257,11 @@ impl Reads for Connection {
         })
     }
 
-    fn sources(&self, job: JobId) -> Answer<'_, Vec<PlannedSource>> {
+    fn sources(&self, job: JobId) -> StoreFuture<'_, Vec<PlannedSource>> {
         self.try_run("sources", move |model| model.jobs.get(&job).map_or_else(|| Ok(Vec::new()), sources))
     }
 
-    fn winners(&self, list: WinnerList, job: JobId, after: i64, limit: u32) -> Answer<'_, Vec<Winner>> {
+    fn winners(&self, list: WinnerList, job: JobId, after: i64, limit: u32) -> StoreFuture<'_, Vec<Winner>> {
         let step = match list {
             WinnerList::All => "winners",
             WinnerList::Whole => "winners_whole",
@@ -270,7 +270,7 @@ impl Reads for Connection {
         self.run(step, move |model| model.jobs.get(&job).map_or_else(Vec::new, |job| winners(job, list, after, limit)))
     }
 
-    fn holes(&self, job: JobId, after_row: i64, limit: u32) -> Answer<'_, Vec<ManifestHole>> {
+    fn holes(&self, job: JobId, after_row: i64, limit: u32) -> StoreFuture<'_, Vec<ManifestHole>> {
         self.run("holes", move |model| {
             let first = unsigned(after_row.saturating_add(1));
             let mut holes = model.jobs.get(&job).map_or_else(Vec::new, ModelJob::holes);
@@ -283,19 +283,19 @@ impl Reads for Connection {
         })
     }
 
-    fn finalizable(&self, revision: u32) -> Answer<'_, Vec<JobId>> {
+    fn finalizable(&self, revision: u32) -> StoreFuture<'_, Vec<JobId>> {
         self.run("finalizable", move |model| model.finalizable(revision))
     }
 
-    fn exhausted(&self, revision: u32) -> Answer<'_, Vec<Exhausted>> {
+    fn exhausted(&self, revision: u32) -> StoreFuture<'_, Vec<Exhausted>> {
         self.run("exhausted", move |model| model.exhausted(revision))
     }
 
-    fn tripped(&self, attempts: u32, most: u32) -> Answer<'_, Vec<Tripped>> {
+    fn tripped(&self, attempts: u32, most: u32) -> StoreFuture<'_, Vec<Tripped>> {
         self.run("tripped", move |model| model.tripped(attempts, most))
     }
 
-    fn list_garbage(&self, limit: u32) -> Answer<'_, Vec<Garbage>> {
+    fn list_garbage(&self, limit: u32) -> StoreFuture<'_, Vec<Garbage>> {
         self.run("list_garbage", move |model| {
             let garbage = |((shard, epoch), id): (ModelGrant, Uuid)| Garbage {
                 job: shard.job,
@@ -309,18 +309,18 @@ impl Reads for Connection {
 }
 
 impl Backend for Connection {
-    fn submit(&self, job: NewJob) -> Answer<'_, Option<String>> {
+    fn submit(&self, job: NewJob) -> StoreFuture<'_, Option<String>> {
         self.run("submit", move |model| model.submit(job))
     }
 
-    fn storage_id(&self, id: Option<String>) -> Answer<'_, Option<String>> {
+    fn storage_id(&self, id: Option<String>) -> StoreFuture<'_, Option<String>> {
         self.run("storage_id", move |model| {
             model.storage = model.storage.take().or(id);
             model.storage.clone()
         })
     }
 
-    fn change_job(&self, job: JobId, change: JobChange) -> Answer<'_, bool> {
+    fn change_job(&self, job: JobId, change: JobChange) -> StoreFuture<'_, bool> {
         let step = match &change {
             JobChange::Cancel => "cancel",
             JobChange::Pause(_) => "pause",
@@ -333,97 +333,97 @@ impl Backend for Connection {
         self.run(step, move |model| model.change_job(job, &change))
     }
 
-    fn retry(&self, job: JobId) -> Answer<'_, bool> {
+    fn retry(&self, job: JobId) -> StoreFuture<'_, bool> {
         self.run("retry", move |model| model.retry(job))
     }
 
-    fn repair(&self, job: JobId, shards: Vec<u64>) -> Answer<'_, u64> {
+    fn repair(&self, job: JobId, shards: Vec<u64>) -> StoreFuture<'_, u64> {
         self.run("repair", move |model| model.repair(job, &shards))
     }
 
-    fn set_sources(&self, job: JobId, sources: Vec<(String, String)>) -> Answer<'_, bool> {
+    fn set_sources(&self, job: JobId, sources: Vec<(String, String)>) -> StoreFuture<'_, bool> {
         self.run("set_sources", move |model| model.set_sources(job, sources))
     }
 
-    fn insert_shards(&self, page: ShardPage) -> Answer<'_, bool> {
+    fn insert_shards(&self, page: ShardPage) -> StoreFuture<'_, bool> {
         self.run("insert_shards", move |model| model.insert_shards(page))
     }
 
-    fn open_session(&self, session: NewSession) -> Answer<'_, ()> {
+    fn open_session(&self, session: NewSession) -> StoreFuture<'_, ()> {
         self.run("open_session", move |model| model.open_session(session))
     }
 
-    fn heartbeat(&self, session: SessionId, progress: Vec<Progress>) -> Answer<'_, Option<Vec<bool>>> {
+    fn heartbeat(&self, session: SessionId, progress: Vec<Progress>) -> StoreFuture<'_, Option<Vec<bool>>> {
         self.run("beat", move |model| model.heartbeat(session, &progress))
     }
 
-    fn close_sessions(&self, session: Option<SessionId>) -> Answer<'_, ()> {
+    fn close_sessions(&self, session: Option<SessionId>) -> StoreFuture<'_, ()> {
         self.run("close_sessions", move |model| model.close_sessions(session))
     }
 
-    fn lease(&self, lease_request: LeaseRequest) -> Answer<'_, Option<Vec<Granted>>> {
+    fn lease(&self, lease_request: LeaseRequest) -> StoreFuture<'_, Option<Vec<Granted>>> {
         self.try_run("lease", move |model| {
             let Some(granted) = model.lease(lease_request) else { return Ok(None) };
             granted.into_iter().map(|lease| grant(model, lease)).collect::<Result<_, _>>().map(Some)
         })
     }
 
-    fn copy_slow(&self, lease_request: LeaseRequest) -> Answer<'_, Vec<Granted>> {
+    fn copy_slow(&self, lease_request: LeaseRequest) -> StoreFuture<'_, Vec<Granted>> {
         self.try_run("copy_slow", move |model| {
             let granted = model.copy_slow(lease_request);
             granted.into_iter().map(|lease| grant(model, lease)).collect()
         })
     }
 
-    fn commit(&self, commit: Commit) -> Answer<'_, bool> {
+    fn commit(&self, commit: Commit) -> StoreFuture<'_, bool> {
         self.run("commit", move |model| model.commit(&commit))
     }
 
-    fn refusal(&self, lease: LeaseRef) -> Answer<'_, Refusal> {
+    fn refusal(&self, lease: LeaseRef) -> StoreFuture<'_, Refusal> {
         self.run("refusal", move |model| model.refusal(lease))
     }
 
-    fn fail(&self, failure: Failure) -> Answer<'_, bool> {
+    fn fail(&self, failure: Failure) -> StoreFuture<'_, bool> {
         self.run("fail", move |model| model.fail(&failure))
     }
 
-    fn release(&self, lease: LeaseRef) -> Answer<'_, bool> {
+    fn release(&self, lease: LeaseRef) -> StoreFuture<'_, bool> {
         self.run("release", move |model| model.release(lease))
     }
 
-    fn quarantine(&self, shards: u32) -> Answer<'_, Vec<SessionId>> {
+    fn quarantine(&self, shards: u32) -> StoreFuture<'_, Vec<SessionId>> {
         self.run("quarantine", move |model| model.quarantine(shards))
     }
 
-    fn rebase(&self) -> Answer<'_, ()> {
+    fn rebase(&self) -> StoreFuture<'_, ()> {
         self.run("rebase", |model| model.rebase())
     }
 
-    fn expire(&self) -> Answer<'_, u64> {
+    fn expire(&self) -> StoreFuture<'_, u64> {
         self.run("expire", |model| model.expire())
     }
 
-    fn reap(&self) -> Answer<'_, u64> {
+    fn reap(&self) -> StoreFuture<'_, u64> {
         self.run("reap", |model| model.reap())
     }
 
-    fn revoke(&self, job: Option<JobId>) -> Answer<'_, u64> {
+    fn revoke(&self, job: Option<JobId>) -> StoreFuture<'_, u64> {
         self.run("revoke", move |model| model.revoke(job))
     }
 
-    fn cancel_pending(&self, limit: u32) -> Answer<'_, u64> {
+    fn cancel_pending(&self, limit: u32) -> StoreFuture<'_, u64> {
         self.run("cancel_pending", move |model| model.cancel_pending(limit))
     }
 
-    fn settle(&self) -> Answer<'_, u64> {
+    fn settle(&self) -> StoreFuture<'_, u64> {
         self.run("settle", |model| model.settle())
     }
 
-    fn mark_garbage(&self, limit: u32) -> Answer<'_, u64> {
+    fn mark_garbage(&self, limit: u32) -> StoreFuture<'_, u64> {
         self.run("mark_garbage", move |model| model.mark_garbage(limit))
     }
 
-    fn garbage_deleted(&self, garbage: Vec<Garbage>) -> Answer<'_, ()> {
+    fn garbage_deleted(&self, garbage: Vec<Garbage>) -> StoreFuture<'_, ()> {
         self.run("garbage_deleted", move |model| {
             for Garbage { job, index, epoch, .. } in garbage {
                 model.garbage_deleted((ShardId { job, index }, proto::Epoch(epoch)));
@@ -431,12 +431,12 @@ impl Backend for Connection {
         })
     }
 
-    fn close(&self) -> Answer<'_, ()> {
+    fn close(&self) -> StoreFuture<'_, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
 
     #[cfg(test)]
-    fn lines(&self, listing: &'static super::conformance::dump::Listing) -> Answer<'_, Vec<String>> {
+    fn lines(&self, listing: &'static super::conformance::dump::Listing) -> StoreFuture<'_, Vec<String>> {
         let prefix = format!("{} ", listing.name);
         let lines = self.memory.lock().model.state();
         Box::pin(std::future::ready(Ok(lines.into_iter().filter(|line| line.starts_with(&prefix)).collect())))

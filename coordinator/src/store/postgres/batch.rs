@@ -11,8 +11,8 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::apart::{DEADLOCK_TRIES_MAX, was_rolled_back};
 use super::pool::{Held, Pool};
+use super::transition::{DEADLOCK_TRIES_MAX, was_rolled_back};
 use crate::store::error::{StoreError, StoreErrorKind};
 
 type Result<T> = std::result::Result<T, StoreError>;

@@ -3,11 +3,11 @@
 //! Every transition is ONE autocommit statement, run in a task of its own: a handler that is dropped can neither leave a
 //! transaction open nor hand a connection in the middle of a conversation back to the pool. Time is the database's.
 
-mod apart;
 mod batch;
 mod pool;
 mod settings;
 mod storage;
+mod transition;
 mod work;
 
 use std::str::FromStr;
@@ -31,15 +31,15 @@ use super::reads::{Read, SqlReader};
 use super::rows::{self, Fields, signed};
 use super::sql::jobs::Pages;
 use super::sql::{jobs, sweep, work as sql_work};
-use super::types::{Answer, Garbage};
+use super::types::{Garbage, StoreFuture};
 use crate::clock::Clock;
 use crate::policy::{Policy, Verdict};
 use crate::shard::{LeaseRef, Refusal, failure_name};
-use apart::{apart, changed, counted};
 use batch::{Batcher, Shape};
 use pool::Pool;
 #[cfg(test)]
 pub(in crate::store) use settings::{EVERYWHERE, HOT};
+use transition::{changed, counted, transition};
 use work::{Closes, Commits, Heartbeats, Leases, Opens, Report, insert_shards};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -145,17 +145,17 @@ impl SqlReader for Postgres {
     type Row = PgRow;
     const PAGES: Pages = jobs::PG_PAGES;
 
-    fn fetch(&self, read: Read) -> Answer<'_, Vec<PgRow>> {
+    fn fetch(&self, read: Read) -> StoreFuture<'_, Vec<PgRow>> {
         Box::pin(self.background.rows(read.query()))
     }
 
-    fn read_now_ms(&self) -> Answer<'_, i64> {
+    fn read_now_ms(&self) -> StoreFuture<'_, i64> {
         Box::pin(self.background.number(query_scalar(jobs::PG_NOW).bind(self.now_override_ms())))
     }
 }
 
 impl Leadership for Postgres {
-    fn lead(&self, role: &'static str, holder: Uuid, revision: u32, for_ms: i64) -> Answer<'_, bool> {
+    fn lead(&self, role: &'static str, holder: Uuid, revision: u32, for_ms: i64) -> StoreFuture<'_, bool> {
         let now_override_ms = self.now_override_ms();
         Box::pin(async move {
             let lead = move || {
@@ -166,7 +166,7 @@ impl Leadership for Postgres {
         })
     }
 
-    fn resign(&self, role: &'static str, holder: Uuid) -> Answer<'_, ()> {
+    fn resign(&self, role: &'static str, holder: Uuid) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             changed(&self.background, move || query(sweep::PG_RESIGN).bind(role).bind(Some(holder))).await?;
             Ok(())
@@ -175,7 +175,7 @@ impl Leadership for Postgres {
 }
 
 impl Backend for Postgres {
-    fn submit(&self, job: NewJob) -> Answer<'_, Option<String>> {
+    fn submit(&self, job: NewJob) -> StoreFuture<'_, Option<String>> {
         let (id, now_override_ms) = (job.job.0, self.now_override_ms());
         Box::pin(async move {
             let inserted = changed(&self.background, move || {
@@ -195,11 +195,11 @@ impl Backend for Postgres {
         })
     }
 
-    fn storage_id(&self, id: Option<String>) -> Answer<'_, Option<String>> {
+    fn storage_id(&self, id: Option<String>) -> StoreFuture<'_, Option<String>> {
         Box::pin(storage::id(&self.background, id))
     }
 
-    fn change_job(&self, job: JobId, change: JobChange) -> Answer<'_, bool> {
+    fn change_job(&self, job: JobId, change: JobChange) -> StoreFuture<'_, bool> {
         Box::pin(async move {
             let rows = changed(&self.background, move || match change.clone() {
                 JobChange::Cancel => query(jobs::CANCEL_JOB).bind(job.0),
@@ -217,7 +217,7 @@ impl Backend for Postgres {
         })
     }
 
-    fn retry(&self, job: JobId) -> Answer<'_, bool> {
+    fn retry(&self, job: JobId) -> StoreFuture<'_, bool> {
         let now_override_ms = self.now_override_ms();
         Box::pin(async move {
             let revived =
@@ -227,7 +227,7 @@ impl Backend for Postgres {
         })
     }
 
-    fn repair(&self, job: JobId, shards: Vec<u64>) -> Answer<'_, u64> {
+    fn repair(&self, job: JobId, shards: Vec<u64>) -> StoreFuture<'_, u64> {
         let now_override_ms = self.now_override_ms();
         let indexes: Vec<i64> = shards.into_iter().map(signed).collect();
         Box::pin(counted(&self.background, move || {
@@ -236,7 +236,7 @@ impl Backend for Postgres {
         }))
     }
 
-    fn set_sources(&self, job: JobId, sources: Vec<(String, String)>) -> Answer<'_, bool> {
+    fn set_sources(&self, job: JobId, sources: Vec<(String, String)>) -> StoreFuture<'_, bool> {
         Box::pin(async move {
             let (uris, planned): (Vec<String>, Vec<String>) = sources.into_iter().unzip();
             let claimed = counted(&self.background, move || {
@@ -248,36 +248,36 @@ impl Backend for Postgres {
         })
     }
 
-    fn insert_shards(&self, page: ShardPage) -> Answer<'_, bool> {
+    fn insert_shards(&self, page: ShardPage) -> StoreFuture<'_, bool> {
         Box::pin(async move {
             let advanced = counted(&self.background, move || insert_shards(&page)).await?;
             Ok(advanced > 0)
         })
     }
 
-    fn open_session(&self, session: NewSession) -> Answer<'_, ()> {
+    fn open_session(&self, session: NewSession) -> StoreFuture<'_, ()> {
         Box::pin(self.opens.ask(session))
     }
 
-    fn heartbeat(&self, session: SessionId, progress: Vec<Progress>) -> Answer<'_, Option<Vec<bool>>> {
+    fn heartbeat(&self, session: SessionId, progress: Vec<Progress>) -> StoreFuture<'_, Option<Vec<bool>>> {
         Box::pin(self.heartbeats.ask(Report { session, progress, came_ms: self.clock.now_ms() }))
     }
 
-    fn close_sessions(&self, session: Option<SessionId>) -> Answer<'_, ()> {
+    fn close_sessions(&self, session: Option<SessionId>) -> StoreFuture<'_, ()> {
         match session {
             Some(session) => Box::pin(self.closes.ask(session)),
             None => Box::pin(self.close_all_sessions()),
         }
     }
 
-    fn lease(&self, lease_request: LeaseRequest) -> Answer<'_, Option<Vec<Granted>>> {
+    fn lease(&self, lease_request: LeaseRequest) -> StoreFuture<'_, Option<Vec<Granted>>> {
         Box::pin(self.leases.ask(lease_request))
     }
 
-    fn copy_slow(&self, lease_request: LeaseRequest) -> Answer<'_, Vec<Granted>> {
+    fn copy_slow(&self, lease_request: LeaseRequest) -> StoreFuture<'_, Vec<Granted>> {
         let (now_override_ms, policy) = (self.now_override_ms(), self.policy.clone());
         Box::pin(async move {
-            let granted: Vec<PgRow> = apart(&self.lease_pool, move |pool| {
+            let granted: Vec<PgRow> = transition(&self.lease_pool, move |pool| {
                 let statement = query(sql_work::PG_COPY_SHARD)
                     .bind(now_override_ms)
                     .bind(lease_request.session.0)
@@ -294,11 +294,11 @@ impl Backend for Postgres {
         })
     }
 
-    fn commit(&self, commit: Commit) -> Answer<'_, bool> {
+    fn commit(&self, commit: Commit) -> StoreFuture<'_, bool> {
         Box::pin(self.commits.ask(commit))
     }
 
-    fn refusal(&self, lease: LeaseRef) -> Answer<'_, Refusal> {
+    fn refusal(&self, lease: LeaseRef) -> StoreFuture<'_, Refusal> {
         Box::pin(async move {
             let statement = query(sql_work::COMMIT_REFUSAL).bind(lease.session.0).bind(lease.job.0);
             let statement = statement.bind(signed(lease.index)).bind(i64::from(lease.epoch.0));
@@ -307,7 +307,7 @@ impl Backend for Postgres {
         })
     }
 
-    fn fail(&self, failure: Failure) -> Answer<'_, bool> {
+    fn fail(&self, failure: Failure) -> StoreFuture<'_, bool> {
         let (now_override_ms, policy) = (self.now_override_ms(), self.policy.clone());
         Box::pin(async move {
             let was_live = counted(&self.work, move || {
@@ -340,7 +340,7 @@ impl Backend for Postgres {
         })
     }
 
-    fn release(&self, lease: LeaseRef) -> Answer<'_, bool> {
+    fn release(&self, lease: LeaseRef) -> StoreFuture<'_, bool> {
         let now_override_ms = self.now_override_ms();
         Box::pin(async move {
             let was_live = counted(&self.work, move || {
@@ -351,9 +351,9 @@ impl Backend for Postgres {
         })
     }
 
-    fn quarantine(&self, shards: u32) -> Answer<'_, Vec<SessionId>> {
+    fn quarantine(&self, shards: u32) -> StoreFuture<'_, Vec<SessionId>> {
         Box::pin(async move {
-            let found = apart(&self.background, move |pool| async move {
+            let found = transition(&self.background, move |pool| async move {
                 pool.rows(query(sweep::QUARANTINE).bind(i64::from(shards))).await
             })
             .await?;
@@ -361,7 +361,7 @@ impl Backend for Postgres {
         })
     }
 
-    fn rebase(&self) -> Answer<'_, ()> {
+    fn rebase(&self) -> StoreFuture<'_, ()> {
         let (now_override_ms, ttl_ms) = (self.now_override_ms(), self.policy.ttl_ms);
         Box::pin(async move {
             changed(&self.background, move || query(sweep::PG_REBASE_SESSIONS).bind(now_override_ms).bind(ttl_ms))
@@ -370,7 +370,7 @@ impl Backend for Postgres {
         })
     }
 
-    fn expire(&self) -> Answer<'_, u64> {
+    fn expire(&self) -> StoreFuture<'_, u64> {
         let (now_override_ms, policy) = (self.now_override_ms(), self.policy.clone());
         Box::pin(async move {
             changed(&self.background, move || {
@@ -381,7 +381,7 @@ impl Backend for Postgres {
         })
     }
 
-    fn reap(&self) -> Answer<'_, u64> {
+    fn reap(&self) -> StoreFuture<'_, u64> {
         let (now_override_ms, policy) = (self.now_override_ms(), self.policy.clone());
         Box::pin(async move {
             counted(&self.background, move || {
@@ -399,7 +399,7 @@ impl Backend for Postgres {
         })
     }
 
-    fn revoke(&self, job: Option<JobId>) -> Answer<'_, u64> {
+    fn revoke(&self, job: Option<JobId>) -> StoreFuture<'_, u64> {
         let (now_override_ms, job) = (self.now_override_ms(), job.map(|job| job.0));
         Box::pin(async move {
             counted(&self.background, move || {
@@ -409,22 +409,22 @@ impl Backend for Postgres {
         })
     }
 
-    fn cancel_pending(&self, limit: u32) -> Answer<'_, u64> {
+    fn cancel_pending(&self, limit: u32) -> StoreFuture<'_, u64> {
         Box::pin(counted(&self.background, move || query_scalar(sweep::PG_CANCEL_PENDING).bind(i64::from(limit))))
     }
 
-    fn settle(&self) -> Answer<'_, u64> {
+    fn settle(&self) -> StoreFuture<'_, u64> {
         Box::pin(changed(&self.background, || query(jobs::SETTLE_JOBS)))
     }
 
-    fn mark_garbage(&self, limit: u32) -> Answer<'_, u64> {
+    fn mark_garbage(&self, limit: u32) -> StoreFuture<'_, u64> {
         let (now_override_ms, grace_ms) = (self.now_override_ms(), self.policy.garbage_grace_ms);
         Box::pin(changed(&self.background, move || {
             query(sweep::PG_MARK_GARBAGE).bind(now_override_ms).bind(i64::from(limit)).bind(grace_ms)
         }))
     }
 
-    fn garbage_deleted(&self, garbage: Vec<Garbage>) -> Answer<'_, ()> {
+    fn garbage_deleted(&self, garbage: Vec<Garbage>) -> StoreFuture<'_, ()> {
         let now_override_ms = self.now_override_ms();
         Box::pin(async move {
             changed(&self.background, move || {
@@ -439,7 +439,7 @@ impl Backend for Postgres {
         })
     }
 
-    fn close(&self) -> Answer<'_, ()> {
+    fn close(&self) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             self.stop.cancel();
             self.lease_pool.close().await;
@@ -450,7 +450,7 @@ impl Backend for Postgres {
     }
 
     #[cfg(test)]
-    fn lines(&self, listing: &'static super::conformance::dump::Listing) -> Answer<'_, Vec<String>> {
+    fn lines(&self, listing: &'static super::conformance::dump::Listing) -> StoreFuture<'_, Vec<String>> {
         Box::pin(async move {
             self.background.rows(query(listing.sql)).await?.iter().map(|row| listing.line(row)).collect()
         })

@@ -315,7 +315,7 @@ SELECT s.job_id, s.winner_epoch AS epoch, s.row_count, s.out_rejects, s.out_trun
 FROM shard s JOIN job j ON j.job_id = s.job_id
 WHERE s.job_id = $1 AND s.shard_index = $2 AND s.state = 'committed' AND j.state NOT IN ('cancelling', 'cancelled')";
 /// $1 job, $2 index, $3 epoch of the winner, $4 now, $5 reason.
-pub(in crate::store) const REVOKE_WINNER: &str = "-- revoke_winner
+pub(in crate::store) const UNCOMMIT_WINNER: &str = "-- uncommit_winner
 UPDATE attempt SET state = 'revoked', ended_ms = $4, end_reason = $5
 WHERE job_id = $1 AND shard_index = $2 AND epoch = $3 AND state = 'committed'";
 /// $1 job, $2 index, $3 epoch of the winner, $4 now, $5 reason.

@@ -3,8 +3,8 @@
 //! WAL with `synchronous=FULL`: an answered commit survives a power cut. Time is the coordinator's own clock, and the
 //! deadlines that an earlier process left behind are rebased when the store opens.
 
+mod attempt_ends;
 mod counts;
-mod leave;
 mod lock;
 mod steps;
 mod storage;
@@ -33,7 +33,7 @@ use super::reads::{Read, SqlReader};
 use super::rows::{self, Fields, signed};
 use super::sql::jobs::Pages;
 use super::sql::{jobs, sweep, work};
-use super::types::{Answer, Garbage};
+use super::types::{Garbage, StoreFuture};
 use crate::clock::Clock;
 use uuid::Uuid;
 
@@ -94,17 +94,17 @@ impl SqlReader for Sqlite {
     type Row = SqliteRow;
     const PAGES: Pages = jobs::PAGES;
 
-    fn fetch(&self, read: Read) -> Answer<'_, Vec<SqliteRow>> {
+    fn fetch(&self, read: Read) -> StoreFuture<'_, Vec<SqliteRow>> {
         Box::pin(async move { Ok(read.query().fetch_all(&self.readers).await?) })
     }
 
-    fn read_now_ms(&self) -> Answer<'_, i64> {
+    fn read_now_ms(&self) -> StoreFuture<'_, i64> {
         Box::pin(std::future::ready(Ok(self.now_ms())))
     }
 }
 
 impl Leadership for Sqlite {
-    fn lead(&self, role: &'static str, holder: Uuid, revision: u32, for_ms: i64) -> Answer<'_, bool> {
+    fn lead(&self, role: &'static str, holder: Uuid, revision: u32, for_ms: i64) -> StoreFuture<'_, bool> {
         let now_ms = self.now_ms();
         Box::pin(self.writer.run(move |db| {
             Box::pin(async move {
@@ -114,7 +114,7 @@ impl Leadership for Sqlite {
         }))
     }
 
-    fn resign(&self, role: &'static str, holder: Uuid) -> Answer<'_, ()> {
+    fn resign(&self, role: &'static str, holder: Uuid) -> StoreFuture<'_, ()> {
         Box::pin(self.writer.run(move |db| {
             Box::pin(async move {
                 query(sweep::RESIGN).bind(role).bind(Some(holder)).execute(db).await?;
@@ -125,7 +125,7 @@ impl Leadership for Sqlite {
 }
 
 impl Backend for Sqlite {
-    fn submit(&self, job: NewJob) -> Answer<'_, Option<String>> {
+    fn submit(&self, job: NewJob) -> StoreFuture<'_, Option<String>> {
         let now_ms = self.now_ms();
         Box::pin(self.writer.run(move |db| {
             Box::pin(async move {
@@ -140,11 +140,11 @@ impl Backend for Sqlite {
         }))
     }
 
-    fn storage_id(&self, id: Option<String>) -> Answer<'_, Option<String>> {
+    fn storage_id(&self, id: Option<String>) -> StoreFuture<'_, Option<String>> {
         Box::pin(self.writer.run(move |db| Box::pin(storage::id(db, id))))
     }
 
-    fn change_job(&self, job: JobId, change: JobChange) -> Answer<'_, bool> {
+    fn change_job(&self, job: JobId, change: JobChange) -> StoreFuture<'_, bool> {
         Box::pin(self.writer.run(move |db| {
             Box::pin(async move {
                 let statement = match change {
@@ -163,25 +163,25 @@ impl Backend for Sqlite {
         }))
     }
 
-    fn retry(&self, job: JobId) -> Answer<'_, bool> {
+    fn retry(&self, job: JobId) -> StoreFuture<'_, bool> {
         let now_ms = self.now_ms();
         Box::pin(self.writer.run(move |db| Box::pin(steps::retry(db, job, now_ms))))
     }
 
-    fn repair(&self, job: JobId, shards: Vec<u64>) -> Answer<'_, u64> {
+    fn repair(&self, job: JobId, shards: Vec<u64>) -> StoreFuture<'_, u64> {
         let now_ms = self.now_ms();
         Box::pin(self.writer.run(move |db| Box::pin(async move { steps::repair(db, job, &shards, now_ms).await })))
     }
 
-    fn set_sources(&self, job: JobId, sources: Vec<(String, String)>) -> Answer<'_, bool> {
+    fn set_sources(&self, job: JobId, sources: Vec<(String, String)>) -> StoreFuture<'_, bool> {
         Box::pin(self.writer.run(move |db| Box::pin(async move { steps::set_sources(db, job, &sources).await })))
     }
 
-    fn insert_shards(&self, page: ShardPage) -> Answer<'_, bool> {
+    fn insert_shards(&self, page: ShardPage) -> StoreFuture<'_, bool> {
         Box::pin(self.writer.run(move |db| Box::pin(async move { steps::insert_shards(db, &page).await })))
     }
 
-    fn open_session(&self, session: NewSession) -> Answer<'_, ()> {
+    fn open_session(&self, session: NewSession) -> StoreFuture<'_, ()> {
         let (now_ms, ttl_ms) = (self.now_ms(), self.policy.ttl_ms);
         Box::pin(self.writer.run(move |db| {
             Box::pin(async move {
@@ -201,7 +201,7 @@ impl Backend for Sqlite {
         }))
     }
 
-    fn heartbeat(&self, session: SessionId, progress: Vec<Progress>) -> Answer<'_, Option<Vec<bool>>> {
+    fn heartbeat(&self, session: SessionId, progress: Vec<Progress>) -> StoreFuture<'_, Option<Vec<bool>>> {
         let (now_ms, ttl_ms) = (self.now_ms(), self.policy.ttl_ms);
         Box::pin(
             self.writer
@@ -209,7 +209,7 @@ impl Backend for Sqlite {
         )
     }
 
-    fn close_sessions(&self, session: Option<SessionId>) -> Answer<'_, ()> {
+    fn close_sessions(&self, session: Option<SessionId>) -> StoreFuture<'_, ()> {
         let now_ms = self.now_ms();
         Box::pin(self.writer.run(move |db| {
             Box::pin(async move {
@@ -218,31 +218,32 @@ impl Backend for Sqlite {
                 let held: Vec<SqliteRow> = query(sweep::CLOSED_LEASES).bind(session).fetch_all(&mut *db).await?;
                 for row in &held {
                     let lease = rows::lease_ref(row)?;
-                    leave::give_back(db, lease, AttemptState::Released, "pending", REASON_CLOSED, now_ms).await?;
+                    attempt_ends::give_back(db, lease, AttemptState::Released, "pending", REASON_CLOSED, now_ms)
+                        .await?;
                 }
                 Ok(())
             })
         }))
     }
 
-    fn lease(&self, lease_request: LeaseRequest) -> Answer<'_, Option<Vec<Granted>>> {
+    fn lease(&self, lease_request: LeaseRequest) -> StoreFuture<'_, Option<Vec<Granted>>> {
         let now_ms = self.now_ms();
         Box::pin(self.writer.run(move |db| Box::pin(take::lease(db, lease_request, now_ms))))
     }
 
-    fn copy_slow(&self, lease_request: LeaseRequest) -> Answer<'_, Vec<Granted>> {
+    fn copy_slow(&self, lease_request: LeaseRequest) -> StoreFuture<'_, Vec<Granted>> {
         let (now_ms, policy) = (self.now_ms(), self.policy.clone());
         Box::pin(
             self.writer.run(move |db| Box::pin(async move { take::copy(db, lease_request, &policy, now_ms).await })),
         )
     }
 
-    fn commit(&self, commit: Commit) -> Answer<'_, bool> {
+    fn commit(&self, commit: Commit) -> StoreFuture<'_, bool> {
         let now_ms = self.now_ms();
         Box::pin(self.writer.run(move |db| Box::pin(async move { steps::commit(db, &commit, now_ms).await })))
     }
 
-    fn refusal(&self, lease: LeaseRef) -> Answer<'_, Refusal> {
+    fn refusal(&self, lease: LeaseRef) -> StoreFuture<'_, Refusal> {
         Box::pin(async move {
             let row = query(work::COMMIT_REFUSAL)
                 .bind(lease.session.0)
@@ -255,19 +256,21 @@ impl Backend for Sqlite {
         })
     }
 
-    fn fail(&self, failure: Failure) -> Answer<'_, bool> {
+    fn fail(&self, failure: Failure) -> StoreFuture<'_, bool> {
         let (now_ms, policy) = (self.now_ms(), self.policy.clone());
-        Box::pin(self.writer.run(move |db| Box::pin(async move { leave::fail(db, &failure, &policy, now_ms).await })))
+        Box::pin(
+            self.writer.run(move |db| Box::pin(async move { attempt_ends::fail(db, &failure, &policy, now_ms).await })),
+        )
     }
 
-    fn release(&self, lease: LeaseRef) -> Answer<'_, bool> {
+    fn release(&self, lease: LeaseRef) -> StoreFuture<'_, bool> {
         let now_ms = self.now_ms();
         Box::pin(self.writer.run(move |db| {
-            Box::pin(leave::give_back(db, lease, AttemptState::Released, "pending", REASON_RELEASED, now_ms))
+            Box::pin(attempt_ends::give_back(db, lease, AttemptState::Released, "pending", REASON_RELEASED, now_ms))
         }))
     }
 
-    fn quarantine(&self, shards: u32) -> Answer<'_, Vec<SessionId>> {
+    fn quarantine(&self, shards: u32) -> StoreFuture<'_, Vec<SessionId>> {
         Box::pin(self.writer.run(move |db| {
             Box::pin(async move {
                 let sessions: Vec<Uuid> = query_scalar(sweep::QUARANTINE).bind(i64::from(shards)).fetch_all(db).await?;
@@ -276,7 +279,7 @@ impl Backend for Sqlite {
         }))
     }
 
-    fn rebase(&self) -> Answer<'_, ()> {
+    fn rebase(&self) -> StoreFuture<'_, ()> {
         let (now_ms, policy) = (self.now_ms(), self.policy.clone());
         Box::pin(self.writer.run(move |db| {
             Box::pin(async move {
@@ -288,7 +291,7 @@ impl Backend for Sqlite {
         }))
     }
 
-    fn expire(&self) -> Answer<'_, u64> {
+    fn expire(&self) -> StoreFuture<'_, u64> {
         let (now_ms, policy) = (self.now_ms(), self.policy.clone());
         Box::pin(self.writer.run(move |db| {
             Box::pin(async move {
@@ -303,12 +306,12 @@ impl Backend for Sqlite {
         }))
     }
 
-    fn reap(&self) -> Answer<'_, u64> {
+    fn reap(&self) -> StoreFuture<'_, u64> {
         let (now_ms, policy) = (self.now_ms(), self.policy.clone());
-        Box::pin(self.writer.run(move |db| Box::pin(async move { leave::reap(db, &policy, now_ms).await })))
+        Box::pin(self.writer.run(move |db| Box::pin(async move { attempt_ends::reap(db, &policy, now_ms).await })))
     }
 
-    fn revoke(&self, job: Option<JobId>) -> Answer<'_, u64> {
+    fn revoke(&self, job: Option<JobId>) -> StoreFuture<'_, u64> {
         let now_ms = self.now_ms();
         Box::pin(self.writer.run(move |db| {
             Box::pin(async move {
@@ -318,18 +321,18 @@ impl Backend for Sqlite {
                     let lease = rows::lease_ref(row)?;
                     // A failed job may be retried: its shards stay pending.
                     let next = if row.text("job_state")? == "failed" { "pending" } else { "cancelled" };
-                    leave::give_back(db, lease, AttemptState::Revoked, next, REASON_REVOKED, now_ms).await?;
+                    attempt_ends::give_back(db, lease, AttemptState::Revoked, next, REASON_REVOKED, now_ms).await?;
                 }
                 Ok(held.len() as u64)
             })
         }))
     }
 
-    fn cancel_pending(&self, limit: u32) -> Answer<'_, u64> {
+    fn cancel_pending(&self, limit: u32) -> StoreFuture<'_, u64> {
         Box::pin(self.writer.run(move |db| Box::pin(steps::cancel_pending(db, limit))))
     }
 
-    fn settle(&self) -> Answer<'_, u64> {
+    fn settle(&self) -> StoreFuture<'_, u64> {
         Box::pin(
             self.writer.run(move |db| {
                 Box::pin(async move { Ok(query(jobs::SETTLE_JOBS).execute(db).await?.rows_affected()) })
@@ -337,7 +340,7 @@ impl Backend for Sqlite {
         )
     }
 
-    fn mark_garbage(&self, limit: u32) -> Answer<'_, u64> {
+    fn mark_garbage(&self, limit: u32) -> StoreFuture<'_, u64> {
         let latest_ms = self.now_ms() - self.policy.garbage_grace_ms;
         Box::pin(self.writer.run(move |db| {
             Box::pin(async move {
@@ -347,7 +350,7 @@ impl Backend for Sqlite {
         }))
     }
 
-    fn garbage_deleted(&self, garbage: Vec<Garbage>) -> Answer<'_, ()> {
+    fn garbage_deleted(&self, garbage: Vec<Garbage>) -> StoreFuture<'_, ()> {
         let now_ms = self.now_ms();
         Box::pin(self.writer.run(move |db| {
             Box::pin(async move {
@@ -360,7 +363,7 @@ impl Backend for Sqlite {
         }))
     }
 
-    fn close(&self) -> Answer<'_, ()> {
+    fn close(&self) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             self.readers.close().await;
             self.writer.close().await
@@ -368,7 +371,7 @@ impl Backend for Sqlite {
     }
 
     #[cfg(test)]
-    fn lines(&self, listing: &'static super::conformance::dump::Listing) -> Answer<'_, Vec<String>> {
+    fn lines(&self, listing: &'static super::conformance::dump::Listing) -> StoreFuture<'_, Vec<String>> {
         Box::pin(async move {
             query(listing.sql).fetch_all(&self.readers).await?.iter().map(|row| listing.line(row)).collect()
         })

@@ -8,8 +8,8 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{query, query_scalar};
 use uuid::Uuid;
 
+use super::attempt_ends;
 use super::counts::{Counts, count, one};
-use super::leave;
 use crate::shard::AttemptState;
 use crate::store::backend::{Commit, REASON_LOST_RACE, REASON_REPAIRED, REASON_STRAY, ShardPage};
 use crate::store::error::StoreError;
@@ -85,7 +85,7 @@ pub(super) async fn repair(db: &mut Connection, job: JobId, shards: &[u64], now_
             continue;
         };
         let epoch = row.int("epoch")?;
-        for statement in [jobs::REVOKE_WINNER, jobs::REPAIR_SHARD] {
+        for statement in [jobs::UNCOMMIT_WINNER, jobs::REPAIR_SHARD] {
             let statement = query(statement).bind(job.0).bind(index).bind(epoch).bind(now_ms).bind(REASON_REPAIRED);
             one(statement.execute(&mut *db).await?)?;
         }
@@ -149,7 +149,7 @@ pub(super) async fn heartbeat(
         let lease = rows::lease_ref(&row)?;
         let named = |report: &Progress| (report.shard.job, report.shard.index, report.epoch);
         if !progress.iter().any(|report| named(report) == (lease.job, lease.index, lease.epoch)) {
-            leave::give_back(db, lease, AttemptState::Released, "pending", REASON_STRAY, now_ms).await?;
+            attempt_ends::give_back(db, lease, AttemptState::Released, "pending", REASON_STRAY, now_ms).await?;
         }
     }
     Ok(Some(standing))
@@ -183,7 +183,7 @@ pub(super) async fn commit(db: &mut Connection, commit: &Commit, now_ms: i64) ->
     if committed.rows_affected() == 0 {
         return Ok(false);
     }
-    leave::end(db, *lease, AttemptState::Committed, now_ms, None, None).await?;
+    attempt_ends::end(db, *lease, AttemptState::Committed, now_ms, None, None).await?;
     query(work::LOSE_RACE)
         .bind(lease.job.0)
         .bind(signed(lease.index))

@@ -10,8 +10,8 @@ use crate::store::error::StoreError;
 /// How often a transition is tried that the server rolled back for the sake of another one.
 pub(super) const DEADLOCK_TRIES_MAX: u32 = 5;
 
-/// Runs a transition apart from its caller. One that lost a deadlock is tried again: nothing of it has happened.
-pub(super) async fn apart<T, F, A>(pool: &Pool, transition: F) -> Result<T>
+/// Runs a transition detached from its caller. One that lost a deadlock is tried again: nothing of it has happened.
+pub(super) async fn transition<T, F, A>(pool: &Pool, transition: F) -> Result<T>
 where
     T: Send + 'static,
     F: Fn(Pool) -> A + Send + Sync + 'static,
@@ -38,7 +38,7 @@ pub(super) fn was_rolled_back(error: &sqlx::Error) -> bool {
 /// Runs a statement and returns how many rows it changed.
 pub(super) async fn changed(pool: &Pool, statement: impl Fn() -> Statement + Send + Sync + 'static) -> Result<u64> {
     let statement = Arc::new(statement);
-    apart(pool, move |pool| {
+    transition(pool, move |pool| {
         let statement = statement.clone();
         async move { pool.changed(statement()).await }
     })
@@ -48,7 +48,7 @@ pub(super) async fn changed(pool: &Pool, statement: impl Fn() -> Statement + Sen
 /// Runs a statement that ends in `SELECT count(*)` and returns that number.
 pub(super) async fn counted(pool: &Pool, statement: impl Fn() -> Count + Send + Sync + 'static) -> Result<u64> {
     let statement = Arc::new(statement);
-    apart(pool, move |pool| {
+    transition(pool, move |pool| {
         let statement = statement.clone();
         async move { Ok(u64::try_from(pool.number(statement()).await?).unwrap_or(0)) }
     })
