@@ -8,7 +8,7 @@ use sqlx::Connection;
 use crate::harness::corpora::{self, sentences};
 use crate::harness::daemon::{Daemon, coordinator, fetch_and_verify, status, submit, until_committed, worker};
 use crate::harness::output::{assert_same, rows};
-use crate::harness::{Bench, files_below, wait_for};
+use crate::harness::{TestEnv, files_below, wait_for};
 use testkit::postgres::Server;
 
 /// Enough rows that the job is still under way when something is done to it.
@@ -19,38 +19,38 @@ const SHARDS: &[&str] = &["--shard-rows", "50"];
 const SOON: &[&str] = &["--lease-ttl", "2s"];
 const LEASE: Duration = Duration::from_secs(2);
 
-fn bench(rows: u64) -> Bench {
-    let bench = Bench::new();
-    bench.write("a.csv", corpora::csv(&sentences(rows)));
-    bench
+fn env(rows: u64) -> TestEnv {
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&sentences(rows)));
+    env
 }
 
 #[test]
 fn a_corpus_goes_through_a_cluster_and_comes_back() {
-    let bench = bench(300);
-    let (mut coordinator, url) = coordinator(&bench, "c", "state.db", &[]);
-    let job = submit(&bench, &url, "a.csv", SHARDS);
-    assert_eq!(submit(&bench, &url, "a.csv", SHARDS), job, "the same command is the same job");
-    let again = submit(&bench, &url, "a.csv", &["--again", "--shard-rows", "50"]);
+    let env = env(300);
+    let (mut coordinator, url) = coordinator(&env, "c", "state.db", &[]);
+    let job = submit(&env, &url, "a.csv", SHARDS);
+    assert_eq!(submit(&env, &url, "a.csv", SHARDS), job, "the same command is the same job");
+    let again = submit(&env, &url, "a.csv", &["--again", "--shard-rows", "50"]);
     assert_ne!(again, job);
-    bench.encaje(["cancel", &again, "--coordinator", &url]).expect_code(0);
-    let refused = bench.encaje(["download", &job, "--coordinator", &url, "--out", "out"]);
+    env.encaje(["cancel", &again, "--coordinator", &url]).expect_code(0);
+    let refused = env.encaje(["download", &job, "--coordinator", &url, "--out", "out"]);
     refused.expect_code(1);
     refused.expect_said(&["not done", "--wait"]);
 
-    let mut worker = worker(&bench, "w", &url, &[]);
-    fetch_and_verify(&bench, &url, &job, "a.csv", "out");
-    bench.run_ok("a.csv", "alone", SHARDS);
-    assert_same(&rows(&bench.path("out")), &rows(&bench.path("alone")));
+    let mut worker = worker(&env, "w", &url, &[]);
+    fetch_and_verify(&env, &url, &job, "a.csv", "out");
+    env.run_ok("a.csv", "alone", SHARDS);
+    assert_same(&rows(&env.path("out")), &rows(&env.path("alone")));
 
     let words = ["download", &job, "--coordinator", &url, "--out", "one.parquet", "--json"];
-    assert_eq!(bench.encaje(words).json()["was_done"], false);
-    assert_eq!(bench.encaje(words).json()["was_done"], true);
-    assert_same(&rows(&bench.path("one.parquet")), &rows(&bench.path("alone")));
+    assert_eq!(env.encaje(words).json()["was_done"], false);
+    assert_eq!(env.encaje(words).json()["was_done"], true);
+    assert_same(&rows(&env.path("one.parquet")), &rows(&env.path("alone")));
 
-    let found = status(&bench, &url, &job);
+    let found = status(&env, &url, &job);
     assert_eq!((&found["state"], &found["rows"], &found["workers"]), (&"succeeded".into(), &300.into(), &1.into()));
-    let listed = bench.encaje(["list", "--coordinator", &url, "--json"]).json();
+    let listed = env.encaje(["list", "--coordinator", &url, "--json"]).json();
     let states: Vec<&str> = listed.as_array().unwrap().iter().map(|job| job["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["cancelled", "succeeded"], "newest first");
 
@@ -59,36 +59,36 @@ fn a_corpus_goes_through_a_cluster_and_comes_back() {
     assert_eq!(worker.event()["rows"], 300);
     coordinator.signal("INT");
     assert_eq!(coordinator.ended(), Some(0));
-    let alone = bench.encaje(["status", &job, "--coordinator", &url]);
+    let alone = env.encaje(["status", &job, "--coordinator", &url]);
     alone.expect_code(1);
     alone.expect_said(&["no coordinator answers", &url]);
 }
 
 #[test]
 fn a_worker_that_is_killed_costs_nothing_but_time() {
-    let bench = bench(ROWS);
-    let (_coordinator, url) = coordinator(&bench, "c", "state.db", SOON);
-    let job = submit(&bench, &url, "a.csv", SHARDS);
-    let mut first = worker(&bench, "w1", &url, &[]);
-    until_committed(&bench, &url, &job, 5);
+    let env = env(ROWS);
+    let (_coordinator, url) = coordinator(&env, "c", "state.db", SOON);
+    let job = submit(&env, &url, "a.csv", SHARDS);
+    let mut first = worker(&env, "w1", &url, &[]);
+    until_committed(&env, &url, &job, 5);
     first.kill();
-    let _second = worker(&bench, "w2", &url, &[]);
-    fetch_and_verify(&bench, &url, &job, "a.csv", "out");
+    let _second = worker(&env, "w2", &url, &[]);
+    fetch_and_verify(&env, &url, &job, "a.csv", "out");
 }
 
 #[test]
 fn a_worker_that_wakes_after_its_leases_are_gone_changes_nothing() {
-    let bench = bench(ROWS);
-    let (_coordinator, url) = coordinator(&bench, "c", "state.db", SOON);
-    let job = submit(&bench, &url, "a.csv", SHARDS);
-    let sleeper = worker(&bench, "w1", &url, &["-v"]);
-    until_committed(&bench, &url, &job, 5);
+    let env = env(ROWS);
+    let (_coordinator, url) = coordinator(&env, "c", "state.db", SOON);
+    let job = submit(&env, &url, "a.csv", SHARDS);
+    let sleeper = worker(&env, "w1", &url, &["-v"]);
+    until_committed(&env, &url, &job, 5);
     sleeper.signal("STOP");
     // Its session is given up, and somebody else does the shards that it holds.
-    wait_for("the end of its session", || (status(&bench, &url, &job)["workers"] == 0).then_some(()));
-    let mut other = worker(&bench, "w2", &url, &[]);
-    let before = status(&bench, &url, &job)["shards"]["committed"].as_u64().unwrap();
-    until_committed(&bench, &url, &job, before + 5);
+    wait_for("the end of its session", || (status(&env, &url, &job)["workers"] == 0).then_some(()));
+    let mut other = worker(&env, "w2", &url, &[]);
+    let before = status(&env, &url, &job)["shards"]["committed"].as_u64().unwrap();
+    until_committed(&env, &url, &job, before + 5);
     sleeper.signal("CONT");
     wait_for("its word that it is late", || {
         ["is gone", "not wanted", "session lost", "opening another"]
@@ -96,98 +96,98 @@ fn a_worker_that_wakes_after_its_leases_are_gone_changes_nothing() {
             .any(|word| sleeper.log().contains(word))
             .then_some(())
     });
-    fetch_and_verify(&bench, &url, &job, "a.csv", "out");
+    fetch_and_verify(&env, &url, &job, "a.csv", "out");
     other.signal("TERM");
     assert_eq!(other.ended(), Some(0));
-    bench.run_ok("a.csv", "alone", SHARDS);
-    assert_same(&rows(&bench.path("out")), &rows(&bench.path("alone")));
+    env.run_ok("a.csv", "alone", SHARDS);
+    assert_same(&rows(&env.path("out")), &rows(&env.path("alone")));
 }
 
 #[test]
 fn a_coordinator_that_is_killed_is_started_again_and_goes_on() {
-    let bench = bench(ROWS);
-    let (mut first, url) = coordinator(&bench, "c", "state.db", &[]);
-    let job = submit(&bench, &url, "a.csv", SHARDS);
-    let _worker = worker(&bench, "w", &url, &[]);
-    until_committed(&bench, &url, &job, 5);
+    let env = env(ROWS);
+    let (mut first, url) = coordinator(&env, "c", "state.db", &[]);
+    let job = submit(&env, &url, "a.csv", SHARDS);
+    let _worker = worker(&env, "w", &url, &[]);
+    until_committed(&env, &url, &job, 5);
     first.kill();
     let address = url.strip_prefix("http://").unwrap();
     let words = ["coordinator", "--listen", address, "--database", "state.db", "--storage", "storage", "--json"];
-    let mut second = Daemon::start(&bench, "c2", &words);
+    let mut second = Daemon::start(&env, "c2", &words);
     assert_eq!(second.event()["event"], "listening");
-    fetch_and_verify(&bench, &url, &job, "a.csv", "out");
+    fetch_and_verify(&env, &url, &job, "a.csv", "out");
 }
 
 #[test]
 fn a_worker_that_is_told_to_stop_gives_its_shards_back_at_once() {
-    let bench = bench(ROWS);
-    let (_coordinator, url) = coordinator(&bench, "c", "state.db", &[]);
-    let job = submit(&bench, &url, "a.csv", SHARDS);
-    let mut first = worker(&bench, "w1", &url, &[]);
-    until_committed(&bench, &url, &job, 5);
+    let env = env(ROWS);
+    let (_coordinator, url) = coordinator(&env, "c", "state.db", &[]);
+    let job = submit(&env, &url, "a.csv", SHARDS);
+    let mut first = worker(&env, "w1", &url, &[]);
+    until_committed(&env, &url, &job, 5);
     first.signal("TERM");
     assert_eq!(first.ended(), Some(0));
-    let found = status(&bench, &url, &job);
+    let found = status(&env, &url, &job);
     assert_eq!((&found["shards"]["running"], &found["workers"]), (&0.into(), &0.into()), "{found}");
 
-    let partial = bench.encaje(["download", &job, "--coordinator", &url, "--out", "out", "--partial", "--json"]);
+    let partial = env.encaje(["download", &job, "--coordinator", &url, "--out", "out", "--partial", "--json"]);
     partial.expect_code(0);
     assert!(partial.json()["rows"].as_u64().unwrap() >= 250, "{}", partial.stdout);
-    assert!(!bench.path("out/manifest.json").exists());
-    bench.write("out/part-00000.parquet", "damaged on the way");
+    assert!(!env.path("out/manifest.json").exists());
+    env.write("out/part-00000.parquet", "damaged on the way");
 
-    bench.encaje(["pause", &job, "--coordinator", &url]).expect_code(0);
-    assert_eq!(status(&bench, &url, &job)["paused"], true);
-    bench.encaje(["resume", &job, "--coordinator", &url]).expect_code(0);
-    let _second = worker(&bench, "w2", &url, &[]);
-    fetch_and_verify(&bench, &url, &job, "a.csv", "out");
+    env.encaje(["pause", &job, "--coordinator", &url]).expect_code(0);
+    assert_eq!(status(&env, &url, &job)["paused"], true);
+    env.encaje(["resume", &job, "--coordinator", &url]).expect_code(0);
+    let _second = worker(&env, "w2", &url, &[]);
+    fetch_and_verify(&env, &url, &job, "a.csv", "out");
 }
 
 #[test]
 fn the_other_coordinator_takes_over() {
-    let bench = bench(ROWS);
+    let env = env(ROWS);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (_server, database) = runtime.block_on(async {
         let server = Server::start().await;
         let database = server.database("encaje").await;
         (server, database)
     });
-    let (first, first_url) = coordinator(&bench, "c1", &database, &[]);
-    let (second, second_url) = coordinator(&bench, "c2", &database, &[]);
+    let (first, first_url) = coordinator(&env, "c1", &database, &[]);
+    let (second, second_url) = coordinator(&env, "c2", &database, &[]);
     let urls = format!("{first_url},{second_url}");
-    let job = submit(&bench, &urls, "a.csv", SHARDS);
-    let _workers = [worker(&bench, "w1", &urls, &[]), worker(&bench, "w2", &urls, &[])];
-    until_committed(&bench, &urls, &job, 5);
+    let job = submit(&env, &urls, "a.csv", SHARDS);
+    let _workers = [worker(&env, "w1", &urls, &[]), worker(&env, "w2", &urls, &[])];
+    until_committed(&env, &urls, &job, 5);
     // Whichever the workers talk to: one of the two goes in the middle, then comes back, then the other goes for good.
     let mut first = first;
     first.kill();
-    until_committed(&bench, &urls, &job, 15);
+    until_committed(&env, &urls, &job, 15);
     let address = first_url.strip_prefix("http://").unwrap();
     let words = ["coordinator", "--listen", address, "--database", &database, "--storage", "storage", "--json"];
-    let mut third = Daemon::start(&bench, "c3", &words);
+    let mut third = Daemon::start(&env, "c3", &words);
     assert_eq!(third.event()["event"], "listening");
     let mut second = second;
     second.kill();
-    fetch_and_verify(&bench, &urls, &job, "a.csv", "out");
+    fetch_and_verify(&env, &urls, &job, "a.csv", "out");
 }
 
 #[test]
 fn a_database_that_is_away_for_longer_than_a_lease_lives_costs_no_work() {
-    let bench = bench(ROWS);
+    let env = env(ROWS);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut server = runtime.block_on(Server::start());
     let database = runtime.block_on(server.database("encaje"));
     // After the outage, everybody has come back before the leases of the time after it run out.
     let lease = 2 * LEASE;
-    let (_coordinator, url) = coordinator(&bench, "c", &database, &["--lease-ttl", &format!("{}s", lease.as_secs())]);
-    let job = submit(&bench, &url, "a.csv", SHARDS);
-    let workers = ["w1", "w2"].map(|name| worker(&bench, name, &url, &["-v"]));
-    until_committed(&bench, &url, &job, 5);
+    let (_coordinator, url) = coordinator(&env, "c", &database, &["--lease-ttl", &format!("{}s", lease.as_secs())]);
+    let job = submit(&env, &url, "a.csv", SHARDS);
+    let workers = ["w1", "w2"].map(|name| worker(&env, name, &url, &["-v"]));
+    until_committed(&env, &url, &job, 5);
     server.stop();
     // Nobody can renew a lease meanwhile, and all of them run out.
     std::thread::sleep(2 * lease);
     runtime.block_on(server.start_again());
-    fetch_and_verify(&bench, &url, &job, "a.csv", "out");
+    fetch_and_verify(&env, &url, &job, "a.csv", "out");
     for worker in workers {
         let (log, words) = (worker.log(), ["revoked", "not wanted", "is gone", "session lost"]);
         assert!(!words.iter().any(|word| log.contains(word)), "work was done in vain: {log}");
@@ -207,36 +207,36 @@ fn a_database_that_is_away_for_longer_than_a_lease_lives_costs_no_work() {
 
 #[test]
 fn a_sqlite_database_has_one_coordinator() {
-    let bench = bench(1);
-    let (first, _) = coordinator(&bench, "c1", "state.db", &[]);
+    let env = env(1);
+    let (first, _) = coordinator(&env, "c1", "state.db", &[]);
     let words = ["coordinator", "--listen", "127.0.0.1:0", "--database", "state.db", "--storage", "storage"];
-    let second = bench.encaje(words);
+    let second = env.encaje(words);
     second.expect_code(1);
     second.expect_said(&["in use by process", &first.id().to_string(), "PostgreSQL"]);
 }
 
 #[test]
 fn what_anybody_could_reach_does_not_start() {
-    let bench = bench(1);
+    let env = env(1);
     for address in ["0.0.0.0:0", "[::]:0"] {
         let words = ["coordinator", "--listen", address, "--database", "state.db", "--storage", "storage"];
-        let ran = bench.encaje(words);
+        let ran = env.encaje(words);
         ran.expect_code(2);
         ran.expect_said(&["can be reached from other machines", "--insecure"]);
-        assert!(!bench.path("state.db").exists(), "nothing was begun");
+        assert!(!env.path("state.db").exists(), "nothing was begun");
     }
     let words = ["coordinator", "--listen", "0.0.0.0:0", "--database", "state.db", "--storage", "storage", "--json"];
     let words: Vec<&str> = words.into_iter().chain(["--insecure"]).collect();
-    let mut open = Daemon::start(&bench, "open", &words);
+    let mut open = Daemon::start(&env, "open", &words);
     assert_eq!(open.event()["event"], "listening");
     wait_for("the warning", || open.log().contains("warning: --insecure").then_some(()));
 }
 
 #[test]
 fn a_model_that_the_worker_does_not_have_is_named() {
-    let bench = bench(10);
-    let (_coordinator, url) = coordinator(&bench, "c", "state.db", &[]);
-    let here = bench.path("model");
+    let env = env(10);
+    let (_coordinator, url) = coordinator(&env, "c", "state.db", &[]);
+    let here = env.path("model");
     std::fs::create_dir(&here).unwrap();
     for entry in std::fs::read_dir(crate::harness::model()).unwrap() {
         let from = entry.unwrap().path();
@@ -245,92 +245,92 @@ fn a_model_that_the_worker_does_not_have_is_named() {
         }
     }
     let words = ["submit", "a.csv", "--model", "model", "--coordinator", &url];
-    let ran = bench.encaje(words);
+    let ran = env.encaje(words);
     ran.expect_code(0);
     ran.expect_said(&["every worker needs it there"]);
-    std::fs::rename(&here, bench.path("moved")).unwrap();
-    let worker = worker(&bench, "w", &url, &[]);
+    std::fs::rename(&here, env.path("moved")).unwrap();
+    let worker = worker(&env, "w", &url, &[]);
     wait_for("the worker's word", || worker.log().contains("this worker does not have").then_some(()));
 }
 
 /// The committed output files of a job in the coordinator's storage.
-fn stored(bench: &Bench) -> Vec<std::path::PathBuf> {
-    files_below(&bench.path("storage"), &|path| path.extension().is_some_and(|end| end == "parquet"))
+fn stored(env: &TestEnv) -> Vec<std::path::PathBuf> {
+    files_below(&env.path("storage"), &|path| path.extension().is_some_and(|end| end == "parquet"))
 }
 
 #[test]
 fn damaged_and_missing_files_are_made_again() {
-    let bench = bench(400);
-    let (_coordinator, url) = coordinator(&bench, "c", "state.db", &[]);
-    let job = submit(&bench, &url, "a.csv", SHARDS);
-    let _worker = worker(&bench, "w", &url, &[]);
-    fetch_and_verify(&bench, &url, &job, "a.csv", "before");
-    let whole = bench.encaje(["repair", &job, "--coordinator", &url, "--json"]).json();
+    let env = env(400);
+    let (_coordinator, url) = coordinator(&env, "c", "state.db", &[]);
+    let job = submit(&env, &url, "a.csv", SHARDS);
+    let _worker = worker(&env, "w", &url, &[]);
+    fetch_and_verify(&env, &url, &job, "a.csv", "before");
+    let whole = env.encaje(["repair", &job, "--coordinator", &url, "--json"]).json();
     assert_eq!((&whole["files"], &whole["requeued"]), (&8.into(), &false.into()));
 
-    let files = stored(&bench);
+    let files = stored(&env);
     let mut bytes = std::fs::read(&files[2]).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(&files[2], bytes).unwrap();
     std::fs::remove_file(&files[5]).unwrap();
-    let refused = bench.encaje(["download", &job, "--coordinator", &url, "--out", "out"]);
+    let refused = env.encaje(["download", &job, "--coordinator", &url, "--out", "out"]);
     refused.expect_code(1);
     refused.expect_said(&["shards/0000000", "encaje repair"]);
-    bench.encaje(["repair", &job, "--coordinator", &url, "--dry-run"]).expect_code(1);
-    let report = bench.encaje(["repair", &job, "--coordinator", &url, "--json"]);
+    env.encaje(["repair", &job, "--coordinator", &url, "--dry-run"]).expect_code(1);
+    let report = env.encaje(["repair", &job, "--coordinator", &url, "--json"]);
     report.expect_code(0);
     let shards: Vec<u64> =
         report.json()["damaged"].as_array().unwrap().iter().map(|found| found["shard"].as_u64().unwrap()).collect();
     assert_eq!(shards, [2, 5]);
-    fetch_and_verify(&bench, &url, &job, "a.csv", "out");
-    assert_same(&rows(&bench.path("out")), &rows(&bench.path("before")));
+    fetch_and_verify(&env, &url, &job, "a.csv", "out");
+    assert_same(&rows(&env.path("out")), &rows(&env.path("before")));
 }
 
 #[test]
 fn the_damaged_parts_of_a_run_are_made_again() {
-    let bench = bench(400);
-    bench.run_ok("a.csv", "out", SHARDS);
-    let before = rows(&bench.path("out"));
-    bench.encaje(["repair", "out"]).expect_code(0);
-    bench.write("out/part-00001.parquet", "damaged");
-    std::fs::remove_file(bench.path("out/part-00006.parquet")).unwrap();
-    bench.encaje(["verify", "out"]).expect_code(1);
-    let repaired = bench.encaje(["repair", "out", "--json"]);
+    let env = env(400);
+    env.run_ok("a.csv", "out", SHARDS);
+    let before = rows(&env.path("out"));
+    env.encaje(["repair", "out"]).expect_code(0);
+    env.write("out/part-00001.parquet", "damaged");
+    std::fs::remove_file(env.path("out/part-00006.parquet")).unwrap();
+    env.encaje(["verify", "out"]).expect_code(1);
+    let repaired = env.encaje(["repair", "out", "--json"]);
     repaired.expect_code(0);
     repaired.expect_said(&["run the same"]);
     assert_eq!(repaired.json()["damaged"].as_array().unwrap().len(), 2);
-    bench.run_ok("a.csv", "out", SHARDS);
-    bench.encaje(["verify", "out", "--corpus", "a.csv"]).expect_code(0);
-    assert_same(&rows(&bench.path("out")), &before);
-    bench.encaje(["repair", "a.csv"]).expect_code(2);
+    env.run_ok("a.csv", "out", SHARDS);
+    env.encaje(["verify", "out", "--corpus", "a.csv"]).expect_code(0);
+    assert_same(&rows(&env.path("out")), &before);
+    env.encaje(["repair", "a.csv"]).expect_code(2);
 }
 
 #[test]
 fn a_lost_manifest_of_a_finished_run_is_restored_by_repair() {
-    let bench = bench(60);
-    bench.run_ok("a.csv", "out", SHARDS);
-    let before = rows(&bench.path("out"));
+    let env = env(60);
+    env.run_ok("a.csv", "out", SHARDS);
+    let before = rows(&env.path("out"));
     let run = crate::harness::run_words("a.csv", "out", SHARDS);
     for damage in [None, Some("{}")] {
-        std::fs::remove_file(bench.path("out/manifest.json")).unwrap();
+        std::fs::remove_file(env.path("out/manifest.json")).unwrap();
         if let Some(content) = damage {
-            bench.write("out/manifest.json", content);
+            env.write("out/manifest.json", content);
         } else {
             for words in [&["verify", "out"][..], &["merge", "out", "--out", "m.parquet"]] {
-                let refused = bench.encaje(words);
+                let refused = env.encaje(words);
                 refused.expect_code(1);
                 refused.expect_said(&["encaje repair out"]);
             }
-            let refused = bench.encaje(&run);
+            let refused = env.encaje(&run);
             refused.expect_code(1);
             refused.expect_said(&["its `manifest.json` is gone", "encaje repair out"]);
         }
-        let repaired = bench.encaje(["repair", "out"]);
+        let repaired = env.encaje(["repair", "out"]);
         repaired.expect_code(0);
         repaired.expect_said(&["run the same"]);
-        bench.run_ok("a.csv", "out", SHARDS);
-        bench.encaje(["verify", "out", "--corpus", "a.csv"]).expect_code(0);
-        assert_same(&rows(&bench.path("out")), &before);
+        env.run_ok("a.csv", "out", SHARDS);
+        env.encaje(["verify", "out", "--corpus", "a.csv"]).expect_code(0);
+        assert_same(&rows(&env.path("out")), &before);
     }
 }

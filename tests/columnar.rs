@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::{Bench, run_words};
+use crate::harness::{TestEnv, run_words};
 
 /// Runs a script beside this file with the Python that `make setup` installs.
 fn python(script: &str, words: &[&str], folder: &Path) -> String {
@@ -30,65 +30,65 @@ fn name(path: &Path) -> String {
 
 #[test]
 fn every_type_means_the_same_to_other_programs() {
-    let bench = Bench::new();
-    python("kept_types.py", &["make", "."], &bench.path(""));
+    let env = TestEnv::new();
+    python("kept_types.py", &["make", "."], &env.path(""));
     for container in ["parquet", "arrow", "arrows"] {
         let corpus = format!("accepted.{container}");
-        bench.run_ok(&corpus, container, &[]);
-        bench.encaje(["verify", container, "--corpus", &corpus]).expect_code(0);
+        env.run_ok(&corpus, container, &[]);
+        env.encaje(["verify", container, "--corpus", &corpus]).expect_code(0);
         let merged = format!("{container}.merged.parquet");
-        bench.encaje(["merge", container, "--out", &merged]).expect_code(0);
-        bench.encaje(["verify", &merged, "--corpus", &corpus]).expect_code(0);
-        python("kept_types.py", &["check", ".", container, container], &bench.path(""));
-        python("kept_types.py", &["check", ".", container, &merged], &bench.path(""));
+        env.encaje(["merge", container, "--out", &merged]).expect_code(0);
+        env.encaje(["verify", &merged, "--corpus", &corpus]).expect_code(0);
+        python("kept_types.py", &["check", ".", container, container], &env.path(""));
+        python("kept_types.py", &["check", ".", container, &merged], &env.path(""));
     }
 }
 
 #[test]
 fn every_kept_type_can_be_drawn() {
-    let bench = Bench::new();
-    python("kept_types.py", &["make", "."], &bench.path(""));
-    bench.run_ok("accepted.arrow", "out", &[]);
-    let names = python("kept_types.py", &["names", "."], &bench.path(""));
+    let env = TestEnv::new();
+    python("kept_types.py", &["make", "."], &env.path(""));
+    env.run_ok("accepted.arrow", "out", &[]);
+    let names = python("kept_types.py", &["names", "."], &env.path(""));
     for label in names.lines() {
-        bench.encaje(["project", "out", "--label", label, "--out", "a.svg", "--force"]).expect_code(0);
+        env.encaje(["project", "out", "--label", label, "--out", "a.svg", "--force"]).expect_code(0);
     }
-    bench.encaje(["compare", "out", "out", "--label", "utc", "--out", "b.svg"]).expect_code(0);
+    env.encaje(["compare", "out", "out", "--label", "utc", "--out", "b.svg"]).expect_code(0);
 }
 
 #[test]
 fn a_type_that_cannot_be_kept_is_refused_before_any_work() {
-    let bench = Bench::new();
-    python("kept_types.py", &["make", "."], &bench.path(""));
+    let env = TestEnv::new();
+    python("kept_types.py", &["make", "."], &env.path(""));
     let refused: Vec<PathBuf> =
-        files(&bench.path("")).into_iter().filter(|path| name(path).starts_with("refused-")).collect();
+        files(&env.path("")).into_iter().filter(|path| name(path).starts_with("refused-")).collect();
     assert!(refused.len() > 12, "{refused:?}");
     for path in refused {
         let file = name(&path);
         let column = path.file_stem().unwrap().to_str().unwrap()["refused-".len()..].replace('-', " ");
-        let ran = bench.encaje(run_words(&file, "out", &[]));
+        let ran = env.encaje(run_words(&file, "out", &[]));
         ran.expect_code(1);
         ran.expect_said(&[&format!("`{column}`"), "--keep", &file]);
-        assert!(!bench.path("out").exists(), "{file}: something was begun");
+        assert!(!env.path("out").exists(), "{file}: something was begun");
         let out = format!("{file}.out");
-        bench.run_ok(&file, &out, &["--keep", "text"]);
-        bench.encaje(["verify", &out, "--corpus", &file, "--keep", "text"]).expect_code(0);
+        env.run_ok(&file, &out, &["--keep", "text"]);
+        env.encaje(["verify", &out, "--corpus", &file, "--keep", "text"]).expect_code(0);
     }
 }
 
 #[test]
 fn every_container_holds_the_same_rows() {
-    let bench = Bench::new();
-    python("containers.py", &["make", "."], &bench.path(""));
-    for path in files(&bench.path("sound")) {
+    let env = TestEnv::new();
+    python("containers.py", &["make", "."], &env.path(""));
+    for path in files(&env.path("sound")) {
         let file = path.display().to_string();
         let out = format!("out/{}.parquet", name(&path));
-        bench.run_ok(&file, &out, &["--shard-rows", "7"]);
-        bench.encaje(["verify", &out, "--corpus", &file]).expect_code(0);
+        env.run_ok(&file, &out, &["--shard-rows", "7"]);
+        env.encaje(["verify", &out, "--corpus", &file]).expect_code(0);
     }
-    python("containers.py", &["check", "."], &bench.path(""));
-    for path in files(&bench.path("empty")) {
-        let ran = bench.encaje(run_words(&path.display().to_string(), &format!("no/{}", name(&path)), &["--json"]));
+    python("containers.py", &["check", "."], &env.path(""));
+    for path in files(&env.path("empty")) {
+        let ran = env.encaje(run_words(&path.display().to_string(), &format!("no/{}", name(&path)), &["--json"]));
         ran.expect_code(0);
         assert_eq!(ran.json()["rows"], 0, "{}", path.display());
     }
@@ -96,14 +96,14 @@ fn every_container_holds_the_same_rows() {
 
 #[test]
 fn a_container_that_cannot_be_read_is_named_and_not_called_damaged() {
-    let bench = Bench::new();
-    python("containers.py", &["make", "."], &bench.path(""));
-    for path in files(&bench.path("refused")).into_iter().filter(|path| path.extension().unwrap() != "said") {
+    let env = TestEnv::new();
+    python("containers.py", &["make", "."], &env.path(""));
+    for path in files(&env.path("refused")).into_iter().filter(|path| path.extension().unwrap() != "said") {
         let said = std::fs::read_to_string(format!("{}.said", path.display())).unwrap();
-        let ran = bench.encaje(run_words(&path.display().to_string(), "out", &[]));
+        let ran = env.encaje(run_words(&path.display().to_string(), "out", &[]));
         ran.expect_code(1);
         ran.expect_said(&[&said, &name(&path)]);
         assert!(!ran.stderr.contains("damaged"), "{}", ran.stderr);
     }
-    bench.run_ok("refused/encrypted-label.parquet", "kept", &["--keep", "id"]);
+    env.run_ok("refused/encrypted-label.parquet", "kept", &["--keep", "id"]);
 }

@@ -5,7 +5,7 @@ use std::process::Child;
 
 use crate::harness::corpora::{self, sentences};
 use crate::harness::output::{Row, assert_same, rows};
-use crate::harness::{Bench, Ran, files_below, run_words, wait_for};
+use crate::harness::{Ran, TestEnv, files_below, run_words, wait_for};
 
 const ROWS: u64 = 3_000;
 /// 150 shards: enough moments to be killed at.
@@ -50,24 +50,24 @@ fn kill_at(child: &mut Child, moment: Moment, out: &Path) -> bool {
     alive
 }
 
-fn undisturbed(bench: &Bench, corpus: &str) -> Vec<Row> {
-    bench.run_ok(corpus, "undisturbed", SHARDS);
-    rows(&bench.path("undisturbed"))
+fn undisturbed(env: &TestEnv, corpus: &str) -> Vec<Row> {
+    env.run_ok(corpus, "undisturbed", SHARDS);
+    rows(&env.path("undisturbed"))
 }
 
 /// Runs once more, which must finish, and checks everything.
-fn finish_and_check(bench: &Bench, corpus: &str, out: &str, expected: &[Row]) -> Ran {
-    let ran = bench.run_ok(corpus, out, SHARDS);
-    bench.encaje(["verify", out, "--corpus", corpus]).expect_code(0);
-    assert_same(&rows(&bench.path(out)), expected);
+fn finish_and_check(env: &TestEnv, corpus: &str, out: &str, expected: &[Row]) -> Ran {
+    let ran = env.run_ok(corpus, out, SHARDS);
+    env.encaje(["verify", out, "--corpus", corpus]).expect_code(0);
+    assert_same(&rows(&env.path(out)), expected);
     ran
 }
 
 #[test]
 fn killed_again_and_again_one_job_still_ends_with_the_same_rows() {
-    let bench = Bench::new();
-    bench.write("a.csv", corpora::csv(&sentences(ROWS)));
-    let expected = undisturbed(&bench, "a.csv");
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&sentences(ROWS)));
+    let expected = undisturbed(&env, "a.csv");
     let moments = [
         Moment::Exists(".encaje"),
         Moment::Exists(".encaje/lock"),
@@ -86,47 +86,47 @@ fn killed_again_and_again_one_job_still_ends_with_the_same_rows() {
     ];
     let mut killed = 0;
     for moment in moments {
-        let mut child = bench.start(run_words("a.csv", "out", SHARDS));
-        killed += u32::from(kill_at(&mut child, moment, &bench.path("out")));
+        let mut child = env.start(run_words("a.csv", "out", SHARDS));
+        killed += u32::from(kill_at(&mut child, moment, &env.path("out")));
     }
     assert!(killed >= 10, "only {killed} kills came before the end");
-    finish_and_check(&bench, "a.csv", "out", &expected);
+    finish_and_check(&env, "a.csv", "out", &expected);
 }
 
 #[test]
 fn a_compressed_corpus_is_cut_again_the_same_way() {
-    let bench = Bench::new();
-    bench.write("a.csv.gz", corpora::gzip(corpora::csv(&sentences(ROWS)).as_bytes()));
-    let expected = undisturbed(&bench, "a.csv.gz");
+    let env = TestEnv::new();
+    env.write("a.csv.gz", corpora::gzip(corpora::csv(&sentences(ROWS)).as_bytes()));
+    let expected = undisturbed(&env, "a.csv.gz");
     for moment in [Moment::Shards(1), Moment::Shards(30), Moment::Shards(110)] {
-        let mut child = bench.start(run_words("a.csv.gz", "out", SHARDS));
-        kill_at(&mut child, moment, &bench.path("out"));
+        let mut child = env.start(run_words("a.csv.gz", "out", SHARDS));
+        kill_at(&mut child, moment, &env.path("out"));
     }
-    finish_and_check(&bench, "a.csv.gz", "out", &expected);
+    finish_and_check(&env, "a.csv.gz", "out", &expected);
 }
 
 #[test]
 fn one_file_survives_kills_while_it_is_made_and_merged() {
-    let bench = Bench::new();
-    bench.write("a.csv", corpora::csv(&sentences(ROWS)));
-    let expected = undisturbed(&bench, "a.csv");
-    let work = bench.path("one.parquet.encaje");
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&sentences(ROWS)));
+    let expected = undisturbed(&env, "a.csv");
+    let work = env.path("one.parquet.encaje");
     for moment in [Moment::Shards(20), Moment::Parts(1), Moment::Exists("manifest.json")] {
-        let mut child = bench.start(run_words("a.csv", "one.parquet", SHARDS));
+        let mut child = env.start(run_words("a.csv", "one.parquet", SHARDS));
         kill_at(&mut child, moment, &work);
     }
-    finish_and_check(&bench, "a.csv", "one.parquet", &expected);
+    finish_and_check(&env, "a.csv", "one.parquet", &expected);
     assert!(!work.exists());
 }
 
 #[cfg(unix)]
 #[test]
 fn an_interrupt_keeps_the_work_and_says_how_to_go_on() {
-    let bench = Bench::new();
-    bench.write("a.csv", corpora::csv(&sentences(ROWS)));
-    let expected = undisturbed(&bench, "a.csv");
-    let out = bench.path("out");
-    let child = bench.start(run_words("a.csv", "out", SHARDS));
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&sentences(ROWS)));
+    let expected = undisturbed(&env, "a.csv");
+    let out = env.path("out");
+    let child = env.start(run_words("a.csv", "out", SHARDS));
     wait_for("ten shards", || Moment::Shards(10).has_come(&out).then_some(()));
     let pid = child.id().to_string();
     assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
@@ -135,22 +135,22 @@ fn an_interrupt_keeps_the_work_and_says_how_to_go_on() {
     ran.expect_said(&["interrupted", "run again to resume"]);
     assert_eq!(ran.stdout, "", "no summary of an unfinished job");
 
-    let status = bench.encaje(["status", "out", "--json"]).json();
+    let status = env.encaje(["status", "out", "--json"]).json();
     assert_eq!(status["state"], "interrupted");
     // Of the ten shards that were stored, the two that were worked on may not have been committed any more.
     let done = status["rows_done"].as_u64().unwrap();
     assert!((160..ROWS).contains(&done), "{done}");
-    let ran = finish_and_check(&bench, "a.csv", "out", &expected);
+    let ran = finish_and_check(&env, "a.csv", "out", &expected);
     assert_eq!(ran.json()["was_done"], false);
 }
 
 #[cfg(unix)]
 #[test]
 fn two_runs_do_not_share_a_directory() {
-    let bench = Bench::new();
-    bench.write("a.csv", corpora::csv(&sentences(ROWS)));
-    let out = bench.path("out");
-    let first = bench.start(run_words("a.csv", "out", SHARDS));
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&sentences(ROWS)));
+    let out = env.path("out");
+    let first = env.start(run_words("a.csv", "out", SHARDS));
     wait_for("the first shard", || Moment::Shards(1).has_come(&out).then_some(()));
     // The second waits a moment for the lock: the first must not end meanwhile.
     let signal = |name: &str| {
@@ -158,12 +158,12 @@ fn two_runs_do_not_share_a_directory() {
         assert!(std::process::Command::new("kill").args(words).status().unwrap().success());
     };
     signal("-STOP");
-    let second = bench.encaje(run_words("a.csv", "out", SHARDS));
-    let status = bench.encaje(["status", "out", "--json"]).json();
+    let second = env.encaje(run_words("a.csv", "out", SHARDS));
+    let status = env.encaje(["status", "out", "--json"]).json();
     signal("-CONT");
     second.expect_code(1);
     second.expect_said(&["another encaje is working in", &first.id().to_string()]);
     assert_eq!(status["state"], "running");
     Ran::of(first.wait_with_output().unwrap()).expect_code(0);
-    bench.encaje(["verify", "out", "--corpus", "a.csv"]).expect_code(0);
+    env.encaje(["verify", "out", "--corpus", "a.csv"]).expect_code(0);
 }

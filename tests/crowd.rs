@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::harness::Bench;
+use crate::harness::TestEnv;
 use crate::harness::daemon::Daemon;
 
 /// More than the descriptors that the coordinator may have in this test.
@@ -17,14 +17,14 @@ const IDLE: usize = 1_100;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Starts a coordinator with metrics that may have 1,024 descriptors. Returns it, its URL and the address of its metrics.
-fn limited_coordinator(bench: &Bench) -> (Daemon, String, SocketAddr) {
+fn limited_coordinator(env: &TestEnv) -> (Daemon, String, SocketAddr) {
     let words = ["coordinator", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--json"];
-    let program = bench.command(words.iter().chain(&["--database", "state.db", "--storage", "storage"]));
+    let program = env.command(words.iter().chain(&["--database", "state.db", "--storage", "storage"]));
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -n 1024 && exec \"$0\" \"$@\""]).arg(program.get_program()).args(program.get_args());
     command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command.current_dir(bench.path("")).stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
-    let mut daemon = Daemon::spawn(bench, "coordinator", command);
+    command.current_dir(env.path("")).stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
+    let mut daemon = Daemon::spawn(env, "coordinator", command);
     let event = daemon.event();
     let url = event["url"].as_str().unwrap().to_owned();
     let metrics = event["metrics"].as_str().unwrap().trim_start_matches("http://").trim_end_matches("/metrics");
@@ -60,15 +60,15 @@ fn processor_ticks(pid: u32) -> u64 {
 #[test]
 fn idle_connections_neither_block_a_coordinator_nor_make_it_spin() {
     raise_own_limit();
-    let bench = Bench::new();
-    let (daemon, url, metrics) = limited_coordinator(&bench);
+    let env = TestEnv::new();
+    let (daemon, url, metrics) = limited_coordinator(&env);
     let grpc: SocketAddr = url.trim_start_matches("http://").parse().unwrap();
     let idle = [crowd(metrics), crowd(grpc)];
 
     let started = Instant::now();
     assert!(get(metrics, "/healthz").starts_with("HTTP/1.1 200"), "log:\n{}", daemon.log());
     assert!(get(metrics, "/metrics").contains("encaje_store_up 1"));
-    bench.encaje(["list", "--coordinator", &url]).expect_code(0);
+    env.encaje(["list", "--coordinator", &url]).expect_code(0);
     assert!(started.elapsed() < PATIENCE, "answered after {:?}", started.elapsed());
 
     let (before, second) = (processor_ticks(daemon.id()), Duration::from_secs(1));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::corpora::{self, sentences};
 use crate::harness::daemon::{Daemon, coordinator, status, submit, worker};
-use crate::harness::{Bench, run_words, wait_for};
+use crate::harness::{TestEnv, run_words, wait_for};
 
 /// A small disk in memory, unmounted when dropped.
 struct SmallDisk(PathBuf);
@@ -64,28 +64,28 @@ impl Drop for SmallDisk {
 
 #[test]
 fn a_full_disk_ends_a_run_soon_and_room_lets_it_go_on() {
-    let bench = Bench::new();
-    bench.write("a.csv", corpora::csv(&sentences(20_000)));
-    let Some(disk) = SmallDisk::mount(&bench.path("disk"), "2m") else { return };
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&sentences(20_000)));
+    let Some(disk) = SmallDisk::mount(&env.path("disk"), "2m") else { return };
     let words = run_words("a.csv", "disk/out", &["--shard-rows", "2000"]);
     let started = Instant::now();
-    let full = bench.encaje(&words);
+    let full = env.encaje(&words);
     full.expect_code(1);
     full.expect_said(&["cannot write to", "disk/out", "start again"]);
     assert!(started.elapsed() < Duration::from_secs(60), "it took {:?}", started.elapsed());
     assert!(full.stderr.lines().count() < 20, "{}", full.stderr);
     disk.grow("200m");
-    bench.encaje(&words).expect_code(0);
-    bench.encaje(["verify", "disk/out", "--corpus", "a.csv"]).expect_code(0);
+    env.encaje(&words).expect_code(0);
+    env.encaje(["verify", "disk/out", "--corpus", "a.csv"]).expect_code(0);
 }
 
 #[test]
 fn a_disk_that_is_gone_ends_a_run_soon() {
-    let bench = Bench::new();
-    bench.write("a.csv", corpora::csv(&sentences(40_000)));
-    let Some(disk) = SmallDisk::mount(&bench.path("disk"), "200m") else { return };
-    let mut run = Daemon::spawn(&bench, "run", bench.command(run_words("a.csv", "disk/out", &["--shard-rows", "500"])));
-    wait_for("the first shards", || bench.path("disk/out/.encaje/jobs").exists().then_some(()));
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&sentences(40_000)));
+    let Some(disk) = SmallDisk::mount(&env.path("disk"), "200m") else { return };
+    let mut run = Daemon::spawn(&env, "run", env.command(run_words("a.csv", "disk/out", &["--shard-rows", "500"])));
+    wait_for("the first shards", || env.path("disk/out/.encaje/jobs").exists().then_some(()));
     drop(disk);
     assert_eq!(run.ended(), Some(1), "{}", run.log());
     assert!(run.log().contains("`disk/out` was removed or replaced while the run worked in it"), "{}", run.log());
@@ -93,54 +93,54 @@ fn a_disk_that_is_gone_ends_a_run_soon() {
 
 #[test]
 fn a_disk_that_turns_read_only_ends_a_run_and_one_that_can_be_written_lets_it_go_on() {
-    let bench = Bench::new();
-    bench.write("a.csv", corpora::csv(&sentences(40_000)));
-    let Some(disk) = SmallDisk::mount(&bench.path("disk"), "200m") else { return };
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&sentences(40_000)));
+    let Some(disk) = SmallDisk::mount(&env.path("disk"), "200m") else { return };
     let words = run_words("a.csv", "disk/out", &["--shard-rows", "500"]);
-    let mut run = Daemon::spawn(&bench, "run", bench.command(&words));
-    wait_for("the first shards", || bench.path("disk/out/.encaje/jobs").exists().then_some(()));
+    let mut run = Daemon::spawn(&env, "run", env.command(&words));
+    wait_for("the first shards", || env.path("disk/out/.encaje/jobs").exists().then_some(()));
     let read_only = disk.read_only();
     assert_eq!(run.ended(), Some(1), "{}", run.log());
     assert!(run.log().contains("cannot write to") && run.log().contains("start again"), "{}", run.log());
     drop(read_only);
-    bench.encaje(&words).expect_code(0);
-    bench.encaje(["verify", "disk/out", "--corpus", "a.csv"]).expect_code(0);
+    env.encaje(&words).expect_code(0);
+    env.encaje(["verify", "disk/out", "--corpus", "a.csv"]).expect_code(0);
 }
 
 #[test]
 fn a_worker_whose_spool_turns_read_only_leaves_the_shards_to_others() {
-    let bench = Bench::new();
-    bench.write("a.csv", corpora::csv(&sentences(4_000)));
-    let Some(disk) = SmallDisk::mount(&bench.path("disk"), "20m") else { return };
-    let (_coordinator, url) = coordinator(&bench, "c", "state.db", &[]);
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&sentences(4_000)));
+    let Some(disk) = SmallDisk::mount(&env.path("disk"), "20m") else { return };
+    let (_coordinator, url) = coordinator(&env, "c", "state.db", &[]);
     let words = ["worker", "--coordinator", &url, "--name", "stuck", "--spool", "disk", "--threads", "1", "--json"];
-    let mut stuck = Daemon::start(&bench, "stuck", &words);
+    let mut stuck = Daemon::start(&env, "stuck", &words);
     assert_eq!(stuck.event()["event"], "started");
     let _read_only = disk.read_only();
-    let job = submit(&bench, &url, "a.csv", &["--shard-rows", "500"]);
+    let job = submit(&env, &url, "a.csv", &["--shard-rows", "500"]);
     assert_eq!(stuck.ended(), Some(1), "{}", stuck.log());
     assert!(stuck.log().contains("cannot write to"), "{}", stuck.log());
-    let found = status(&bench, &url, &job);
+    let found = status(&env, &url, &job);
     assert_eq!((&found["state"], &found["shards"]["dead"]), (&"running".into(), &0.into()), "{found}");
-    let _sound = worker(&bench, "sound", &url, &[]);
-    wait_for("the end of the job", || (status(&bench, &url, &job)["state"] == "succeeded").then_some(()));
+    let _sound = worker(&env, "sound", &url, &[]);
+    wait_for("the end of the job", || (status(&env, &url, &job)["state"] == "succeeded").then_some(()));
 }
 
 #[test]
 fn a_worker_with_a_full_spool_leaves_the_shards_to_others() {
-    let bench = Bench::new();
-    bench.write("a.csv", corpora::csv(&sentences(4_000)));
-    let Some(_disk) = SmallDisk::mount(&bench.path("disk"), "64k") else { return };
-    let (_coordinator, url) = coordinator(&bench, "c", "state.db", &[]);
-    let job = submit(&bench, &url, "a.csv", &["--shard-rows", "2000"]);
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&sentences(4_000)));
+    let Some(_disk) = SmallDisk::mount(&env.path("disk"), "64k") else { return };
+    let (_coordinator, url) = coordinator(&env, "c", "state.db", &[]);
+    let job = submit(&env, &url, "a.csv", &["--shard-rows", "2000"]);
     let words = ["worker", "--coordinator", &url, "--name", "full", "--spool", "disk", "--threads", "1", "--json"];
-    let mut full = Daemon::start(&bench, "full", &words);
+    let mut full = Daemon::start(&env, "full", &words);
     assert_eq!(full.ended(), Some(1), "{}", full.log());
     assert!(full.log().contains("cannot write to"), "{}", full.log());
-    let found = status(&bench, &url, &job);
+    let found = status(&env, &url, &job);
     assert_eq!((&found["state"], &found["shards"]["dead"]), (&"running".into(), &0.into()), "{found}");
-    let _sound = worker(&bench, "sound", &url, &[]);
-    wait_for("the end of the job", || (status(&bench, &url, &job)["state"] == "succeeded").then_some(()));
+    let _sound = worker(&env, "sound", &url, &[]);
+    wait_for("the end of the job", || (status(&env, &url, &job)["state"] == "succeeded").then_some(()));
 }
 
 /// Writes other bytes into a file, and puts its time back.
@@ -166,18 +166,18 @@ fn change_a_text_in_place(path: &Path) {
 
 /// Submits a corpus below a root, meddles with it once it is planned, and returns why the job failed.
 fn reason_of_failure_after(name: &str, write: impl Fn(&Path, &[String]), meddle: impl Fn(&Path)) -> String {
-    let bench = Bench::new();
-    let corpus = bench.path("corpora").join(name);
-    std::fs::create_dir(bench.path("corpora")).unwrap();
+    let env = TestEnv::new();
+    let corpus = env.path("corpora").join(name);
+    std::fs::create_dir(env.path("corpora")).unwrap();
     write(&corpus, &sentences(300));
-    let root = bench.path("corpora").display().to_string();
-    let (_coordinator, url) = coordinator(&bench, "c", "state.db", &["--corpus-root", &root]);
-    let job = submit(&bench, &url, corpus.to_str().unwrap(), &["--shard-rows", "50"]);
-    wait_for("the plan", || (status(&bench, &url, &job)["state"] == "running").then_some(()));
+    let root = env.path("corpora").display().to_string();
+    let (_coordinator, url) = coordinator(&env, "c", "state.db", &["--corpus-root", &root]);
+    let job = submit(&env, &url, corpus.to_str().unwrap(), &["--shard-rows", "50"]);
+    wait_for("the plan", || (status(&env, &url, &job)["state"] == "running").then_some(()));
     meddle(&corpus);
-    let _worker = worker(&bench, "w", &url, &[]);
+    let _worker = worker(&env, "w", &url, &[]);
     let failed = wait_for("the end of the job", || {
-        let found = status(&bench, &url, &job);
+        let found = status(&env, &url, &job);
         (found["state"] == "failed").then_some(found)
     });
     failed["reason"].as_str().unwrap().to_owned()

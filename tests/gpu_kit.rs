@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Bench, Ran, files_below};
+use crate::harness::{Ran, TestEnv, files_below};
 
 /// What may come back from the machine.
 const FILES_MAX: usize = 8;
@@ -23,15 +23,15 @@ fn python() -> PathBuf {
 
 /// Assembles a kit of the tests' own program, which has no kernels, and of the real MiniLM; runs it, and returns what it
 /// printed.
-fn run_kit(bench: &Bench, args: &str) -> Ran {
+fn run_kit(env: &TestEnv, args: &str) -> Ran {
     let model = root().join("build/models/all-MiniLM-L6-v2");
     assert!(model.join("config.json").is_file(), "`{}` is missing: run `make setup`", model.display());
     let mut assemble = Command::new(python());
     assemble.arg(root().join("scripts/gpu_kit.py")).arg("--plain").arg("--encaje").arg(env!("CARGO_BIN_EXE_encaje"));
-    assemble.arg("--model").arg(model).arg("--out").arg(bench.path("kit"));
+    assemble.arg("--model").arg(model).arg("--out").arg(env.path("kit"));
     Ran::of(assemble.output().unwrap()).expect_code(0);
     let mut run = Command::new("sh");
-    run.arg(bench.path("kit/run.sh")).arg(bench.path("results")).env("PYTHON", python()).env("KIT_ARGS", args);
+    run.arg(env.path("kit/run.sh")).arg(env.path("results")).env("PYTHON", python()).env("KIT_ARGS", args);
     Ran::of(run.output().unwrap())
 }
 
@@ -50,9 +50,9 @@ fn table(ran: &Ran) -> Vec<(String, String, String)> {
 
 #[test]
 fn the_gpu_kit_says_at_every_step_that_there_is_no_gpu() {
-    let bench = Bench::new();
+    let env = TestEnv::new();
     let began = Instant::now();
-    let ran = run_kit(&bench, "--scale 0.01");
+    let ran = run_kit(&env, "--scale 0.01");
     assert!(began.elapsed() < Duration::from_secs(100), "it takes seconds: {:?}\n{}", began.elapsed(), ran.stdout);
     ran.expect_code(0);
     let rows = table(&ran);
@@ -62,14 +62,14 @@ fn the_gpu_kit_says_at_every_step_that_there_is_no_gpu() {
         let expected = if step == "peak" { "skipped" } else { "no device" };
         assert_eq!(result, expected, "`{step}`: {figures}\n{}", ran.stdout);
     }
-    let files = files_below(&bench.path("results"), &|_| true);
-    assert!(files.len() <= FILES_MAX && files.contains(&bench.path("results/table.txt")), "{files:?}");
+    let files = files_below(&env.path("results"), &|_| true);
+    assert!(files.len() <= FILES_MAX && files.contains(&env.path("results/table.txt")), "{files:?}");
 }
 
 #[test]
 fn the_steps_of_the_gpu_kit_measure_and_compare_on_a_cpu() {
-    let bench = Bench::new();
-    let ran = run_kit(&bench, "--device cpu --scale 0.001");
+    let env = TestEnv::new();
+    let ran = run_kit(&env, "--device cpu --scale 0.001");
     let rows = table(&ran);
     let of = |name: &str| {
         let row = rows.iter().find(|row| row.0 == name);
@@ -93,5 +93,5 @@ fn the_steps_of_the_gpu_kit_measure_and_compare_on_a_cpu() {
     }
     let failed: Vec<_> = rows.iter().filter(|row| row.1 == "failed").collect();
     assert!(failed.is_empty() && ran.code == Some(0), "{failed:?}\n{}", ran.stdout);
-    assert!(files_below(&bench.path("results"), &|_| true).len() <= FILES_MAX);
+    assert!(files_below(&env.path("results"), &|_| true).len() <= FILES_MAX);
 }

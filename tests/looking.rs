@@ -2,14 +2,14 @@
 
 use serde_json::Value;
 
-use crate::harness::{Bench, model, testdata};
+use crate::harness::{TestEnv, model, testdata};
 
 #[test]
 fn fill_mask_answers_as_the_pipeline_does() {
-    let bench = Bench::new();
+    let env = TestEnv::new();
     let bertin = testdata("bertin");
     let words = ["fill-mask", "--model", bertin.to_str().unwrap(), "--top", "3", "--json"];
-    let ran = bench.encaje(words.iter().copied().chain(["unos [MASK] de canasta", "El <mask> toda la [MASK]."]));
+    let ran = env.encaje(words.iter().copied().chain(["unos [MASK] de canasta", "El <mask> toda la [MASK]."]));
     ran.expect_code(0);
     let answers: Vec<Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(answers.len(), 2);
@@ -19,98 +19,98 @@ fn fill_mask_answers_as_the_pipeline_does() {
     assert_eq!(keys, ["score", "token", "token_str", "sequence"]);
     assert!(one[0]["score"].as_f64() > one[1]["score"].as_f64());
     assert_eq!(answers[1].as_array().unwrap().len(), 2, "a list per mask");
-    let shown = bench.encaje(["fill-mask", "--model", bertin.to_str().unwrap(), "unos <mask> de canasta"]);
+    let shown = env.encaje(["fill-mask", "--model", bertin.to_str().unwrap(), "unos <mask> de canasta"]);
     assert_eq!(shown.stdout.lines().count(), 6, "{}", shown.stdout);
-    let refused = bench.encaje(["fill-mask", "--model", bertin.to_str().unwrap(), "sin nada"]);
+    let refused = env.encaje(["fill-mask", "--model", bertin.to_str().unwrap(), "sin nada"]);
     refused.expect_code(2);
     refused.expect_said(&["the text has no mask", "<mask>"]);
     let headless = testdata("xlm_roberta");
-    let refused = bench.encaje(["fill-mask", "--model", headless.to_str().unwrap(), "una <mask>"]);
+    let refused = env.encaje(["fill-mask", "--model", headless.to_str().unwrap(), "una <mask>"]);
     refused.expect_code(1);
     refused.expect_said(&["lm_head.dense.weight"]);
 }
 
 #[test]
 fn similarity_prints_and_draws_the_matrix() {
-    let bench = Bench::new();
+    let env = TestEnv::new();
     let model = model();
     let model = ["--model", model.to_str().unwrap()];
     let texts = ["similarity", "hola", "la playa", "<script>alert(1)</script>"];
     let words = texts.iter().chain(&model).copied();
-    let found = bench.encaje(words.clone().chain(["--json", "--out", "s.png"])).json();
+    let found = env.encaje(words.clone().chain(["--json", "--out", "s.png"])).json();
     let rows = found["cosine"].as_array().unwrap();
     assert_eq!((rows.len(), rows[1].as_array().unwrap().len()), (3, 3));
     assert!((rows[1][1].as_f64().unwrap() - 1.0).abs() < 1e-6 && rows[0][1] == rows[1][0]);
-    assert!(std::fs::read(bench.path("s.png")).unwrap().starts_with(b"\x89PNG"));
-    let again = bench.encaje(words.clone().chain(["--out", "s.png"]));
+    assert!(std::fs::read(env.path("s.png")).unwrap().starts_with(b"\x89PNG"));
+    let again = env.encaje(words.clone().chain(["--out", "s.png"]));
     again.expect_code(2);
     again.expect_said(&["already exists", "--force"]);
-    bench.encaje(words.clone().chain(["--out", "s.html"])).expect_code(0);
-    let page = std::fs::read_to_string(bench.path("s.html")).unwrap();
+    env.encaje(words.clone().chain(["--out", "s.html"])).expect_code(0);
+    let page = std::fs::read_to_string(env.path("s.html")).unwrap();
     assert!(page.contains("&lt;script&gt;") && !page.contains("<script"), "texts are shown, not run");
-    let table = bench.encaje(words.clone());
+    let table = env.encaje(words.clone());
     assert_eq!(table.stdout.lines().count(), 4);
     assert!(
         table.stdout.lines().all(|line| line.chars().count() == table.stdout.lines().next().unwrap().chars().count())
     );
-    bench.write("a.csv", "label,text\nx,hola\ny,\nz,la playa\nw,más\n");
+    env.write("a.csv", "label,text\nx,hola\ny,\nz,la playa\nw,más\n");
     let from =
-        bench.encaje(["similarity", "--from", "a.csv", "--rows", "3", "--json"].iter().chain(&model).copied()).json();
+        env.encaje(["similarity", "--from", "a.csv", "--rows", "3", "--json"].iter().chain(&model).copied()).json();
     assert_eq!(from["texts"], serde_json::json!(["hola", "la playa"]));
-    bench.encaje(words.chain(["--out", "s.gif"])).expect_code(2);
+    env.encaje(words.chain(["--out", "s.gif"])).expect_code(2);
 }
 
 #[test]
 fn merge_cuts_into_parts_of_equal_size_and_halves_numbers() {
-    let bench = Bench::new();
+    let env = TestEnv::new();
     let texts: String = (0..50).map(|row| format!("{row},frase número {row}\n")).collect();
-    bench.write("a.csv", format!("id,text\n{texts}"));
+    env.write("a.csv", format!("id,text\n{texts}"));
     let model = model();
-    bench.encaje(["run", "a.csv", "--model", model.to_str().unwrap(), "--out", "o", "-q"]).expect_code(0);
+    env.encaje(["run", "a.csv", "--model", model.to_str().unwrap(), "--out", "o", "-q"]).expect_code(0);
     let merged =
-        bench.encaje(["merge", "o", "--out", "cut", "--partition-rows", "20", "--output-dtype", "f16", "--json"]);
+        env.encaje(["merge", "o", "--out", "cut", "--partition-rows", "20", "--output-dtype", "f16", "--json"]);
     merged.expect_code(0);
     let sizes: Vec<u64> =
         merged.json()["files"].as_array().unwrap().iter().map(|file| file["rows"].as_u64().unwrap()).collect();
     assert_eq!(sizes, [20, 20, 10]);
-    bench.encaje(["verify", "cut"]).expect_code(0);
-    let again = bench.encaje(["merge", "o", "--out", "cut", "--partition-rows", "20"]);
+    env.encaje(["verify", "cut"]).expect_code(0);
+    let again = env.encaje(["merge", "o", "--out", "cut", "--partition-rows", "20"]);
     again.expect_code(1);
-    bench.write("file.parquet", "x");
-    let refused = bench.encaje(["merge", "o", "--out", "file.parquet", "--partition-rows", "20"]);
+    env.write("file.parquet", "x");
+    let refused = env.encaje(["merge", "o", "--out", "file.parquet", "--partition-rows", "20"]);
     refused.expect_code(2);
-    let part = bench.path("o/part-00000.parquet");
+    let part = env.path("o/part-00000.parquet");
     let mut bytes = std::fs::read(&part).unwrap();
     bytes[200] ^= 1;
     std::fs::write(&part, bytes).unwrap();
-    let refused = bench.encaje(["merge", "o", "--out", "all.parquet"]);
+    let refused = env.encaje(["merge", "o", "--out", "all.parquet"]);
     refused.expect_code(1);
     refused.expect_said(&["part-00000.parquet"]);
-    assert!(!bench.path("all.parquet").exists());
-    std::fs::remove_file(bench.path("o/manifest.json")).unwrap();
-    let refused = bench.encaje(["merge", "o", "--out", "all.parquet"]);
+    assert!(!env.path("all.parquet").exists());
+    std::fs::remove_file(env.path("o/manifest.json")).unwrap();
+    let refused = env.encaje(["merge", "o", "--out", "all.parquet"]);
     refused.expect_code(1);
     refused.expect_said(&["manifest"]);
 }
 
 #[test]
 fn compare_draws_a_panel_per_model_and_refuses_other_rows() {
-    let bench = Bench::new();
+    let env = TestEnv::new();
     let texts: String = (0..60).map(|row| format!("{row},frase número {row},{}\n", ["🐶", "🍲"][row % 2])).collect();
-    bench.write("a.csv", format!("id,text,label\n{texts}"));
-    bench.write("b.csv", format!("id,text,label\n{}", texts.replace("número 7,", "<b>siete</b>,")));
+    env.write("a.csv", format!("id,text,label\n{texts}"));
+    env.write("b.csv", format!("id,text,label\n{}", texts.replace("número 7,", "<b>siete</b>,")));
     let run = |corpus: &str, name: &str, out: &str| {
         let model = testdata(name);
-        bench.encaje(["run", corpus, "--model", model.to_str().unwrap(), "--out", out, "-q"]).expect_code(0);
+        env.encaje(["run", corpus, "--model", model.to_str().unwrap(), "--out", out, "-q"]).expect_code(0);
     };
     run("a.csv", "beto", "one");
     run("a.csv", "bertin", "two");
     run("b.csv", "beto", "other");
     // A row without a text has no vector in any set; in `less`, another one lacks its own too.
-    bench.write("c.csv", format!("id,text,label\n{}", texts.replace("frase número 9,", ",")));
+    env.write("c.csv", format!("id,text,label\n{}", texts.replace("frase número 9,", ",")));
     run("c.csv", "beto", "less");
     let words = ["compare", "one", "two", "--label", "label", "--epochs", "20"];
-    let found = bench.encaje(words.iter().copied().chain(["--out", "c.html", "--json"])).json();
+    let found = env.encaje(words.iter().copied().chain(["--out", "c.html", "--json"])).json();
     assert_eq!((&found["rows"], &found["labels"]), (&60.into(), &2.into()));
     let models = found["models"].as_array().unwrap();
     assert_eq!([&models[0]["model"], &models[1]["model"]], ["beto", "bertin"]);
@@ -124,16 +124,16 @@ fn compare_draws_a_panel_per_model_and_refuses_other_rows() {
     }
     let best = models.iter().filter(|model| model["label_accuracy_difference"]["value"] == 0.0).count();
     assert!(best >= 1, "{models:?}");
-    let page = std::fs::read_to_string(bench.path("c.html")).unwrap();
+    let page = std::fs::read_to_string(env.path("c.html")).unwrap();
     assert!(page.contains("2 models by label") && page.contains("<th>kNN accuracy"));
-    let drawn = bench.encaje(words.iter().copied().chain(["--out", "c.png"]));
+    let drawn = env.encaje(words.iter().copied().chain(["--out", "c.png"]));
     drawn.expect_code(0);
     assert_eq!(drawn.stdout.lines().count(), 3, "{}", drawn.stdout);
-    assert!(std::fs::read(bench.path("c.png")).unwrap().starts_with(b"\x89PNG"));
-    let refused = bench.encaje(["compare", "one", "other", "--label", "label"]);
+    assert!(std::fs::read(env.path("c.png")).unwrap().starts_with(b"\x89PNG"));
+    let refused = env.encaje(["compare", "one", "other", "--label", "label"]);
     refused.expect_code(2);
     refused.expect_said(&["`one` and `other` cannot be compared", "column `text` differs in row 7"]);
-    let refused = bench.encaje(["compare", "one", "two", "--label", "mood"]);
+    let refused = env.encaje(["compare", "one", "two", "--label", "mood"]);
     refused.expect_code(2);
     refused.expect_said(&["no kept column `mood`", "label"]);
 }

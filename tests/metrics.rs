@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use crate::harness::daemon::{Daemon, fetch_and_verify, submit, worker};
-use crate::harness::{Bench, corpora, wait_for};
+use crate::harness::{TestEnv, corpora, wait_for};
 use testkit::postgres::Server;
 
 /// Asks for a page and returns status and text.
@@ -38,8 +38,8 @@ fn samples(address: &str) -> BTreeMap<String, f64> {
 
 #[test]
 fn jobs_rows_and_calls_are_told_and_so_is_a_database_that_is_gone() {
-    let bench = Bench::new();
-    bench.write("a.csv", corpora::csv(&corpora::sentences(300)));
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&corpora::sentences(300)));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (server, database) = runtime.block_on(async {
         let server = Server::start().await;
@@ -48,14 +48,14 @@ fn jobs_rows_and_calls_are_told_and_so_is_a_database_that_is_gone() {
     });
     let words = ["coordinator", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--json"];
     let places = ["--database", &database, "--storage", "storage"];
-    let mut coordinator = Daemon::start(&bench, "c", &[&words[..], &places[..]].concat());
+    let mut coordinator = Daemon::start(&env, "c", &[&words[..], &places[..]].concat());
     let event = coordinator.event();
     let (url, metrics) = (event["url"].as_str().unwrap(), event["metrics"].as_str().unwrap());
     let address = metrics.strip_prefix("http://").unwrap().strip_suffix("/metrics").unwrap();
     assert_eq!(get(address, "/healthz"), (200, "ok\n".to_owned()));
     assert_eq!(get(address, "/nothing").0, 404);
 
-    let job = submit(&bench, url, "a.csv", &["--shard-rows", "50"]);
+    let job = submit(&env, url, "a.csv", &["--shard-rows", "50"]);
     wait_for("the plan", || {
         (samples(address).get(&format!("encaje_job_shards{{job=\"{job}\",state=\"pending\"}}")) == Some(&6.0))
             .then_some(())
@@ -64,8 +64,8 @@ fn jobs_rows_and_calls_are_told_and_so_is_a_database_that_is_gone() {
     assert_eq!(before[&format!("encaje_job_rows_planned{{job=\"{job}\"}}")], 300.0);
     assert_eq!(before["encaje_workers{state=\"serving\"}"], 0.0);
 
-    let _worker = worker(&bench, "w", url, &[]);
-    fetch_and_verify(&bench, url, &job, "a.csv", "out");
+    let _worker = worker(&env, "w", url, &[]);
+    fetch_and_verify(&env, url, &job, "a.csv", "out");
     // What the database said is repeated for a second.
     let after = wait_for("numbers of after the job", || {
         let found = samples(address);

@@ -7,7 +7,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Int64Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use crate::harness::Bench;
+use crate::harness::TestEnv;
 use crate::harness::corpora::sentences;
 
 /// Texts with a label, a number and, in row 3, nothing to embed.
@@ -37,46 +37,46 @@ fn places(path: &Path) -> Vec<(i64, f32, f32)> {
 
 #[test]
 fn vectors_become_a_picture_and_places() {
-    let bench = Bench::new();
-    bench.write("a.csv", corpus(120));
-    bench.run_ok("a.csv", "vectors", &["--shard-rows", "50"]);
+    let env = TestEnv::new();
+    env.write("a.csv", corpus(120));
+    env.run_ok("a.csv", "vectors", &["--shard-rows", "50"]);
     let words = ["project", "vectors", "--label", "label", "--epochs", "30", "--out"];
     for out in ["a.html", "a.svg", "a.png"] {
-        let ran = bench.encaje([&words[..], &[out, "--json"]].concat());
+        let ran = env.encaje([&words[..], &[out, "--json"]].concat());
         ran.expect_code(0);
         let json = ran.json();
         assert_eq!((&json["points"], &json["rejected"], &json["labels"]), (&119.into(), &1.into(), &3.into()));
         assert_eq!(json["label_type"], "category");
     }
-    let html = std::fs::read_to_string(bench.path("a.html")).unwrap();
+    let html = std::fs::read_to_string(env.path("a.html")).unwrap();
     assert!(html.contains("🌮") && !html.contains("<b>&"), "the label is in the page, and as text");
-    assert!(std::fs::read(bench.path("a.png")).unwrap().starts_with(b"\x89PNG"));
+    assert!(std::fs::read(env.path("a.png")).unwrap().starts_with(b"\x89PNG"));
 
-    let ran = bench.encaje([&words[..6], &["--coords", "a.parquet"]].concat());
+    let ran = env.encaje([&words[..6], &["--coords", "a.parquet"]].concat());
     ran.expect_code(0);
     ran.expect_said(&["1 row without a vector"]);
-    let first = places(&bench.path("a.parquet"));
+    let first = places(&env.path("a.parquet"));
     assert_eq!(
         first.iter().map(|place| place.0).collect::<Vec<_>>(),
         (0..120).filter(|&row| row != 3).collect::<Vec<_>>()
     );
     assert!(first.iter().all(|place| place.1.is_finite() && place.2.is_finite()));
-    let batch = &read(&bench.path("a.parquet"))[0];
+    let batch = &read(&env.path("a.parquet"))[0];
     let names: Vec<_> = batch.schema().fields().iter().map(|field| field.name().clone()).collect();
     assert_eq!(names, ["row", "text", "label", "score", "x", "y"]);
     assert_eq!(batch.column_by_name("label").unwrap().as_string::<i32>().value(0), "🌮");
 
-    bench.encaje([&words[..6], &["--coords", "again.parquet"]].concat()).expect_code(0);
-    assert_eq!(first, places(&bench.path("again.parquet")), "the same seed");
-    bench.encaje([&words[..6], &["--coords", "other.parquet", "--seed", "7"]].concat()).expect_code(0);
-    assert_ne!(first, places(&bench.path("other.parquet")), "another seed");
+    env.encaje([&words[..6], &["--coords", "again.parquet"]].concat()).expect_code(0);
+    assert_eq!(first, places(&env.path("again.parquet")), "the same seed");
+    env.encaje([&words[..6], &["--coords", "other.parquet", "--seed", "7"]].concat()).expect_code(0);
+    assert_ne!(first, places(&env.path("other.parquet")), "another seed");
 }
 
 #[test]
 fn a_column_of_numbers_becomes_a_colour_bar() {
-    let bench = Bench::new();
-    bench.write("a.csv", corpus(60));
-    bench.run_ok("a.csv", "v.parquet", &[]);
+    let env = TestEnv::new();
+    env.write("a.csv", corpus(60));
+    env.run_ok("a.csv", "v.parquet", &[]);
     for (more, kind) in [
         (&["--label", "score"][..], "number"),
         (&["--label", "score", "--label-type", "category"], "category"),
@@ -84,24 +84,24 @@ fn a_column_of_numbers_becomes_a_colour_bar() {
         (&[], "none"),
     ] {
         let words = [&["project", "v.parquet", "--epochs", "5", "--out", "p.svg", "--force", "--json"], more].concat();
-        let ran = bench.encaje(words);
+        let ran = env.encaje(words);
         ran.expect_code(0);
         assert_eq!(ran.json()["label_type"], kind, "{more:?}");
     }
     let words = ["project", "v.parquet", "--out", "q.svg", "--label", "label", "--label-type", "number"];
-    let ran = bench.encaje(words);
+    let ran = env.encaje(words);
     ran.expect_code(2);
     ran.expect_said(&["`label`", "`🌮`", "row 0", "--label-type category"]);
-    assert!(!bench.path("q.svg").exists());
+    assert!(!env.path("q.svg").exists());
 }
 
 #[test]
 fn what_cannot_be_drawn_is_refused_before_any_work() {
-    let bench = Bench::new();
-    bench.write("a.csv", corpus(9));
-    bench.run_ok("a.csv", "v", &[]);
-    bench.write("there.svg", "mine");
-    bench.write("there.parquet", "mine");
+    let env = TestEnv::new();
+    env.write("a.csv", corpus(9));
+    env.run_ok("a.csv", "v", &[]);
+    env.write("there.svg", "mine");
+    env.write("there.parquet", "mine");
     for (more, said) in [
         (&["--out", "p.pdf"][..], &["`p.pdf`", ".html, .png or .svg"][..]),
         (&["--out", "p"], &["`p`"]),
@@ -115,38 +115,38 @@ fn what_cannot_be_drawn_is_refused_before_any_work() {
         (&["--out", "p.svg", "--metric", "manhattan"], &["cosine", "euclidean"]),
         (&[], &["--out"]),
     ] {
-        let ran = bench.encaje([&["project", "v"], more].concat());
+        let ran = env.encaje([&["project", "v"], more].concat());
         ran.expect_code(2);
         ran.expect_said(said);
         assert_eq!(ran.stdout, "");
     }
-    assert_eq!(std::fs::read(bench.path("there.svg")).unwrap(), b"mine");
-    assert!(!bench.path("p.svg").exists());
-    let ran = bench.encaje(["project", "nothing", "--out", "p.svg"]);
+    assert_eq!(std::fs::read(env.path("there.svg")).unwrap(), b"mine");
+    assert!(!env.path("p.svg").exists());
+    let ran = env.encaje(["project", "nothing", "--out", "p.svg"]);
     ran.expect_code(1);
     ran.expect_said(&["nothing"]);
 }
 
 #[test]
 fn few_equal_and_no_vectors_are_told_apart() {
-    let bench = Bench::new();
+    let env = TestEnv::new();
     for (name, texts) in [
         ("one", vec!["hola"]),
         ("two", vec!["hola", "adiós"]),
         ("some", vec!["uno", "dos", "tres", "cuatro", "cinco"]),
         ("equal", vec!["hola"; 40]),
     ] {
-        bench.write(&format!("{name}.csv"), format!("text\n{}\n", texts.join("\n")));
-        bench.run_ok(&format!("{name}.csv"), name, &[]);
+        env.write(&format!("{name}.csv"), format!("text\n{}\n", texts.join("\n")));
+        env.run_ok(&format!("{name}.csv"), name, &[]);
         let coords = format!("{name}.xy.parquet");
-        bench.encaje(["project", name, "--out", &format!("{name}.svg"), "--coords", &coords]).expect_code(0);
-        let found = places(&bench.path(&coords));
+        env.encaje(["project", name, "--out", &format!("{name}.svg"), "--coords", &coords]).expect_code(0);
+        let found = places(&env.path(&coords));
         assert_eq!(found.len(), texts.len());
         assert!(found.iter().all(|place| place.1.is_finite() && place.2.is_finite()), "{name}: {found:?}");
     }
-    bench.write("none.csv", "text,id\n,1\n,2\n");
-    bench.run_ok("none.csv", "none", &[]);
-    let ran = bench.encaje(["project", "none", "--out", "none.svg"]);
+    env.write("none.csv", "text,id\n,1\n,2\n");
+    env.run_ok("none.csv", "none", &[]);
+    let ran = env.encaje(["project", "none", "--out", "none.svg"]);
     ran.expect_code(1);
     ran.expect_said(&["no vectors", "2 rows"]);
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use dataset::{ExportFormat, OutputDtype};
 
 use crate::harness::output::{Row, rows};
-use crate::harness::{Bench, run_words};
+use crate::harness::{TestEnv, run_words};
 
 /// Finds the real MiniLM, which `make setup` installs as a Python package.
 fn minilm() -> PathBuf {
@@ -20,22 +20,22 @@ fn minilm() -> PathBuf {
 }
 
 /// The sample corpus and a row that is rejected, embedded by the real model in each output type.
-fn embedded() -> Bench {
-    let bench = Bench::new();
+fn embedded() -> TestEnv {
+    let env = TestEnv::new();
     let samples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../samples/frases.csv");
     let mut corpus = std::fs::read_to_string(samples).unwrap();
     let columns = corpus.lines().next().unwrap().split(',').count();
     corpus.push_str(&",".repeat(columns - 1));
     corpus.push('\n');
-    bench.write("a.csv", corpus);
+    env.write("a.csv", corpus);
     for dtype in OutputDtype::ALL.iter().map(OutputDtype::to_string) {
         let dtype = dtype.as_str();
         let model = minilm();
         let model = model.to_str().unwrap();
         let words = ["run", "a.csv", "--model", model, "--output-dtype", dtype, "--out", dtype];
-        bench.encaje(words).expect_code(0);
+        env.encaje(words).expect_code(0);
     }
-    bench
+    env
 }
 
 /// The ten rows of the largest dot product with each row.
@@ -54,9 +54,9 @@ fn neighbours(rows: &[Row]) -> Vec<BTreeSet<i64>> {
     vectors.iter().map(|(row, vector)| near(vector, *row)).collect()
 }
 
-fn embedding_bytes(bench: &Bench, dtype: &str) -> (i64, i64) {
+fn embedding_bytes(env: &TestEnv, dtype: &str) -> (i64, i64) {
     let mut bytes = (0, 0);
-    for file in std::fs::read_dir(bench.path(dtype)).unwrap().flatten().map(|entry| entry.path()) {
+    for file in std::fs::read_dir(env.path(dtype)).unwrap().flatten().map(|entry| entry.path()) {
         if file.extension().is_none_or(|extension| extension != "parquet") {
             continue;
         }
@@ -74,9 +74,9 @@ fn embedding_bytes(bench: &Bench, dtype: &str) -> (i64, i64) {
 
 #[test]
 fn vectors_of_every_output_type_work_in_every_command_and_keep_their_neighbours() {
-    let bench = embedded();
-    let expected = neighbours(&rows(&bench.path("f32")));
-    let full = embedding_bytes(&bench, "f32");
+    let env = embedded();
+    let expected = neighbours(&rows(&env.path("f32")));
+    let full = embedding_bytes(&env, "f32");
     for output_dtype in OutputDtype::ALL {
         let (recall_min, share_max) = match output_dtype {
             OutputDtype::F32 => continue,
@@ -86,12 +86,12 @@ fn vectors_of_every_output_type_work_in_every_command_and_keep_their_neighbours(
         };
         let dtype = output_dtype.to_string();
         let dtype = dtype.as_str();
-        let found = rows(&bench.path(dtype));
+        let found = rows(&env.path(dtype));
         assert!(found.last().unwrap().embedding.is_none() && found.len() == expected.len() + 1);
         let found = neighbours(&found);
         let kept: usize = expected.iter().zip(&found).map(|(one, other)| one.intersection(other).count()).sum();
         let recall = kept as f64 / (10 * expected.len()) as f64;
-        let bytes = embedding_bytes(&bench, dtype);
+        let bytes = embedding_bytes(&env, dtype);
         let share = bytes.0 as f64 / full.0 as f64;
         println!(
             "{dtype}: recall@10 {recall:.3}, {share:.3} of the bytes, {:.3} compressed",
@@ -99,43 +99,43 @@ fn vectors_of_every_output_type_work_in_every_command_and_keep_their_neighbours(
         );
         assert!(recall >= recall_min && share <= share_max, "{dtype}: recall@10 {recall}, {share} of the bytes");
 
-        bench.encaje(["verify", dtype, "--corpus", "a.csv"]).expect_code(0);
+        env.encaje(["verify", dtype, "--corpus", "a.csv"]).expect_code(0);
         let merged = format!("{dtype}.parquet");
-        bench.encaje(["merge", dtype, "--out", &merged]).expect_code(0);
-        bench.encaje(["verify", &merged]).expect_code(0);
-        assert_eq!(rows(&bench.path(dtype)), rows(&bench.path(&merged)));
+        env.encaje(["merge", dtype, "--out", &merged]).expect_code(0);
+        env.encaje(["verify", &merged]).expect_code(0);
+        assert_eq!(rows(&env.path(dtype)), rows(&env.path(&merged)));
         let again = format!("{dtype}-again.parquet");
-        bench.encaje(["merge", "f32", "--out", &again, "--output-dtype", dtype]).expect_code(0);
-        assert_eq!(rows(&bench.path(dtype)), rows(&bench.path(&again)));
+        env.encaje(["merge", "f32", "--out", &again, "--output-dtype", dtype]).expect_code(0);
+        assert_eq!(rows(&env.path(dtype)), rows(&env.path(&again)));
         let missing = if output_dtype.is_float() { "NaN" } else { "0" };
         for format in ExportFormat::ALL.iter().map(ExportFormat::to_string) {
             let out = format!("{dtype}.{format}");
-            let ran = bench.encaje(["export", dtype, "--format", &format, "--out", &out]);
+            let ran = env.encaje(["export", dtype, "--format", &format, "--out", &out]);
             ran.expect_code(0);
             ran.expect_said(&[&format!("1 row without a vector: all elements are {missing} there")]);
         }
         let (map, maps) = (format!("{dtype}.svg"), format!("f32-{dtype}.svg"));
-        bench.encaje(["project", &merged, "--label", "label", "--epochs", "20", "--out", &map]).expect_code(0);
-        bench.encaje(["compare", "f32", dtype, "--label", "label", "--out", &maps]).expect_code(0);
+        env.encaje(["project", &merged, "--label", "label", "--epochs", "20", "--out", &map]).expect_code(0);
+        env.encaje(["compare", "f32", dtype, "--label", "label", "--out", &maps]).expect_code(0);
     }
 }
 
 #[test]
 fn a_conversion_that_would_make_numbers_up_is_refused() {
-    let bench = Bench::new();
-    bench.write("a.csv", "text,label\nhola,a\nadiós,b\n");
-    bench.run_ok("a.csv", "bits", &["--output-dtype", "ubinary"]);
-    let ran = bench.encaje(["merge", "bits", "--out", "a.parquet", "--output-dtype", "f32"]);
+    let env = TestEnv::new();
+    env.write("a.csv", "text,label\nhola,a\nadiós,b\n");
+    env.run_ok("a.csv", "bits", &["--output-dtype", "ubinary"]);
+    let ran = env.encaje(["merge", "bits", "--out", "a.parquet", "--output-dtype", "f32"]);
     ran.expect_code(1);
     ran.expect_said(&["binary vectors have signs alone, so they cannot become f32"]);
-    assert!(!bench.path("a.parquet").exists());
+    assert!(!env.path("a.parquet").exists());
 }
 
 #[test]
 fn an_input_column_with_the_name_of_the_scale_is_refused_before_any_work() {
-    let bench = Bench::new();
-    bench.write("a.csv", "text,embedding_scale\nhola,1\n");
-    let ran = bench.encaje(run_words("a.csv", "out", &["--output-dtype", "int8"]));
+    let env = TestEnv::new();
+    env.write("a.csv", "text,embedding_scale\nhola,1\n");
+    let ran = env.encaje(run_words("a.csv", "out", &["--output-dtype", "int8"]));
     ran.expect_code(1);
     ran.expect_said(&["embedding_scale", "--keep"]);
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use dataset::{ExportFormat, OutputDtype};
 
-use crate::harness::Bench;
+use crate::harness::TestEnv;
 use crate::harness::corpora::{self, sentences};
 
 #[test]
@@ -13,19 +13,19 @@ fn other_programs_read_the_output() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let python = root.join("build/venv/bin/python");
     assert!(python.is_file(), "`{}` is missing: run `make setup`", python.display());
-    let bench = Bench::new();
+    let env = TestEnv::new();
     let mut csv = corpora::csv(&sentences(200));
     csv.push_str("200,,🌮\n");
-    bench.write("a.csv", csv);
-    bench.run_ok("a.csv", "one.parquet", &["--shard-rows", "64"]);
-    let mut targets = vec![bench.path("one.parquet")];
+    env.write("a.csv", csv);
+    env.run_ok("a.csv", "one.parquet", &["--shard-rows", "64"]);
+    let mut targets = vec![env.path("one.parquet")];
     for dtype in OutputDtype::ALL.iter().map(ToString::to_string) {
-        bench.run_ok("a.csv", &dtype, &["--shard-rows", "64", "--output-dtype", &dtype]);
-        targets.push(bench.path(&dtype));
+        env.run_ok("a.csv", &dtype, &["--shard-rows", "64", "--output-dtype", &dtype]);
+        targets.push(env.path(&dtype));
         for format in ExportFormat::ALL {
             let (format, out) = (format.to_string(), format!("{dtype}.{format}"));
-            bench.encaje(["export", &dtype, "--format", &format, "--out", &out]).expect_code(0);
-            targets.push(bench.path(&out));
+            env.encaje(["export", &dtype, "--format", &format, "--out", &out]).expect_code(0);
+            targets.push(env.path(&out));
         }
     }
     let output = Command::new(python).arg(root.join("tests/readers.py")).args(targets).output().unwrap();

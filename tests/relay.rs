@@ -9,30 +9,30 @@ use dataset::Storage;
 use object_store::local::LocalFileSystem;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::Bench;
+use crate::harness::TestEnv;
 use crate::harness::corpora::{self, sentences};
 use crate::harness::daemon::{fetch_and_verify, submit, worker};
 use crate::harness::output::{assert_same, rows};
 
 #[test]
 fn a_job_runs_on_a_machine_that_sees_neither_storage_nor_corpus() {
-    let bench = Bench::new();
-    bench.write("a.csv", corpora::csv(&sentences(300)));
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&sentences(300)));
     // The coordinator's folder, and what is under its name on the other machine: a folder of somebody else. (Uploads are
     // seen under that name too, since the coordinator of this test looks for them there.)
     for folder in ["real/uploads", "named"] {
-        std::fs::create_dir_all(bench.path(folder)).unwrap();
+        std::fs::create_dir_all(env.path(folder)).unwrap();
     }
-    bench.write("named/storage-id", "of somebody else");
-    std::os::unix::fs::symlink(bench.path("real/uploads"), bench.path("named/uploads")).unwrap();
+    env.write("named/storage-id", "of somebody else");
+    std::os::unix::fs::symlink(env.path("real/uploads"), env.path("named/uploads")).unwrap();
 
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let shutdown = CancellationToken::new();
     let (url, served) = runtime.block_on(async {
-        let store = LocalFileSystem::new_with_prefix(bench.path("real")).unwrap();
-        let storage = Storage::from_store(Arc::new(store), bench.path("named").to_str().unwrap());
+        let store = LocalFileSystem::new_with_prefix(env.path("real")).unwrap();
+        let storage = Storage::from_store(Arc::new(store), env.path("named").to_str().unwrap());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let database = bench.path("state.db");
+        let database = env.path("state.db");
         let books = Store::open_with(database.to_str().unwrap(), Arc::clone(&clock), Policy::default()).await.unwrap();
         let incoming = proto::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let url = format!("http://{}", incoming.local_addr().unwrap());
@@ -40,19 +40,19 @@ fn a_job_runs_on_a_machine_that_sees_neither_storage_nor_corpus() {
         (url, tokio::spawn(coordinator::run(config, books, storage, incoming, shutdown.clone())))
     });
 
-    let mut worker = worker(&bench, "w", &url, &[]);
-    let job = submit(&bench, &url, "a.csv", &["--shard-rows", "50"]);
-    fetch_and_verify(&bench, &url, &job, "a.csv", "out");
-    bench.run_ok("a.csv", "alone", &["--shard-rows", "50"]);
-    assert_same(&rows(&bench.path("out")), &rows(&bench.path("alone")));
+    let mut worker = worker(&env, "w", &url, &[]);
+    let job = submit(&env, &url, "a.csv", &["--shard-rows", "50"]);
+    fetch_and_verify(&env, &url, &job, "a.csv", "out");
+    env.run_ok("a.csv", "alone", &["--shard-rows", "50"]);
+    assert_same(&rows(&env.path("out")), &rows(&env.path("alone")));
     worker.signal("TERM");
     assert_eq!(worker.ended(), Some(0));
 
     let elsewhere: Vec<_> =
-        std::fs::read_dir(bench.path("named")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        std::fs::read_dir(env.path("named")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(elsewhere.len(), 2, "nothing was written under the name: {elsewhere:?}");
-    assert!(bench.path(&format!("real/jobs/{job}/shards")).is_dir());
-    assert_eq!(std::fs::read_dir(bench.path("real/uploads")).unwrap().count(), 1);
+    assert!(env.path(&format!("real/jobs/{job}/shards")).is_dir());
+    assert_eq!(std::fs::read_dir(env.path("real/uploads")).unwrap().count(), 1);
     shutdown.cancel();
     runtime.block_on(served).unwrap().unwrap();
 }

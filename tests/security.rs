@@ -16,7 +16,7 @@ use rcgen::{
 
 use crate::harness::corpora::{self, sentences};
 use crate::harness::daemon::{Daemon, coordinator, submit, worker};
-use crate::harness::{Bench, Ran, model, wait_for};
+use crate::harness::{Ran, TestEnv, model, wait_for};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -33,12 +33,12 @@ const SECURE: &[&str] = &[
 ];
 
 /// Makes certificates as the manual says, and a token per scope. Returns the tokens.
-fn secured(bench: &Bench) -> Tokens {
-    bench.encaje(["certs", "--out", "certs", "--worker", "w1", "--worker", "w2"]).expect_code(0);
+fn secured(env: &TestEnv) -> Tokens {
+    env.encaje(["certs", "--out", "certs", "--worker", "w1", "--worker", "w2"]).expect_code(0);
     let token = |scope: &str| {
-        let ran = bench.encaje(["token", "new", "--tokens", "tokens", "--name", scope, "--scope", scope]);
+        let ran = env.encaje(["token", "new", "--tokens", "tokens", "--name", scope, "--scope", scope]);
         ran.expect_code(0);
-        bench.write(&format!("{scope}.token"), &ran.stdout);
+        env.write(&format!("{scope}.token"), &ran.stdout);
         ran.stdout.trim().to_owned()
     };
     Tokens { submit: token("submit"), read: token("read"), admin: token("admin") }
@@ -51,9 +51,9 @@ struct Tokens {
 }
 
 /// Asks for the list of jobs.
-fn list(bench: &Bench, url: &str, more: &[&str]) -> Ran {
+fn list(env: &TestEnv, url: &str, more: &[&str]) -> Ran {
     let words = ["list", "--coordinator", url, "--json"];
-    bench.encaje(words.iter().chain(more))
+    env.encaje(words.iter().chain(more))
 }
 
 fn token_words<'a>(ca: &'a str, token: &'a str) -> [&'a str; 4] {
@@ -62,41 +62,40 @@ fn token_words<'a>(ca: &'a str, token: &'a str) -> [&'a str; 4] {
 
 #[test]
 fn a_secured_cluster_does_its_work_and_keeps_its_secrets() {
-    let bench = Bench::new();
-    bench.write("a.csv", corpora::csv(&sentences(200)));
-    let tokens = secured(&bench);
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&sentences(200)));
+    let tokens = secured(&env);
     for name in ["certs/ca-key.pem", "certs/server-key.pem", "certs/w1-key.pem", "tokens"] {
-        let mode = std::fs::metadata(bench.path(name)).unwrap().permissions().mode();
+        let mode = std::fs::metadata(env.path(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
-    bench.encaje(["certs", "--out", "certs"]).expect_code(2);
+    env.encaje(["certs", "--out", "certs"]).expect_code(2);
 
     let more: Vec<&str> = SECURE.iter().copied().chain(["-vv"]).collect();
-    let (coordinator, url) = coordinator(&bench, "c", "state.db", &more);
+    let (coordinator, url) = coordinator(&env, "c", "state.db", &more);
     assert!(url.starts_with("https://"), "{url}");
     let certificate = ["--tls-ca", "certs/ca.pem", "--tls-cert", "certs/w1.pem", "--tls-key", "certs/w1-key.pem"];
     let words = ["worker", "--coordinator", &url, "--spool", "spool", "--threads", "1", "--json", "-vv"];
     let words: Vec<&str> = words.into_iter().chain(certificate).collect();
-    let worker = Daemon::start(&bench, "w", &words);
+    let worker = Daemon::start(&env, "w", &words);
 
     let model = model().display().to_string();
     let ca = ["--tls-ca", "certs/ca.pem", "-vv"];
     let words = ["submit", "a.csv", "--model", &model, "--coordinator", &url, "--shard-rows", "40"];
-    let submitted =
-        Ran::of(bench.command(words.iter().chain(&ca)).env("ENCAJE_TOKEN", &tokens.submit).output().unwrap());
+    let submitted = Ran::of(env.command(words.iter().chain(&ca)).env("ENCAJE_TOKEN", &tokens.submit).output().unwrap());
     submitted.expect_code(0);
     let job = submitted.stdout.trim().to_owned();
     let words = ["download", &job, "--coordinator", &url, "--out", "out", "--wait"];
-    let fetched = bench.encaje(words.iter().chain(&token_words("certs/ca.pem", "read.token")).chain(&["-vv"]));
+    let fetched = env.encaje(words.iter().chain(&token_words("certs/ca.pem", "read.token")).chain(&["-vv"]));
     fetched.expect_code(0);
-    bench.encaje(["verify", "out", "--corpus", "a.csv"]).expect_code(0);
+    env.encaje(["verify", "out", "--corpus", "a.csv"]).expect_code(0);
 
-    let key = std::fs::read_to_string(bench.path("certs/w1-key.pem")).unwrap();
+    let key = std::fs::read_to_string(env.path("certs/w1-key.pem")).unwrap();
     let key = key.lines().nth(1).unwrap().to_owned();
     let secrets = [tokens.submit, tokens.read, tokens.admin, key];
     let said = [coordinator.log(), worker.log(), submitted.stderr, fetched.stderr];
-    let kept = crate::harness::files_below(bench.path("").as_path(), &|path| {
-        let is_secret = path.starts_with(bench.path("certs")) || path.extension().is_some_and(|end| end == "token");
+    let kept = crate::harness::files_below(env.path("").as_path(), &|path| {
+        let is_secret = path.starts_with(env.path("certs")) || path.extension().is_some_and(|end| end == "token");
         !is_secret
     });
     assert!(kept.iter().any(|path| path.ends_with("state.db")), "the database is looked at");
@@ -115,98 +114,97 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
 
 #[test]
 fn certificates_are_replaced_while_a_cluster_works() {
-    let bench = Bench::new();
-    bench.write("a.csv", corpora::csv(&sentences(60)));
-    secured(&bench);
-    let (mut coordinator, url) = coordinator(&bench, "c", "state.db", SECURE);
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&sentences(60)));
+    secured(&env);
+    let (mut coordinator, url) = coordinator(&env, "c", "state.db", SECURE);
     let certificate = ["--tls-ca", "certs/ca.pem", "--tls-cert", "certs/w1.pem", "--tls-key", "certs/w1-key.pem"];
-    let _worker = worker(&bench, "w", &url, &certificate);
+    let _worker = worker(&env, "w", &url, &certificate);
     let user = token_words("certs/ca.pem", "submit.token");
     let embed = |out: &str| {
         let again: Vec<&str> = ["--shard-rows", "20", "--again"].into_iter().chain(user).collect();
-        let job = submit(&bench, &url, "a.csv", &again);
+        let job = submit(&env, &url, "a.csv", &again);
         let words = ["download", &job, "--coordinator", &url, "--out", out, "--wait"];
-        bench.encaje(words.iter().chain(&user)).expect_code(0);
-        bench.encaje(["verify", out, "--corpus", "a.csv"]).expect_code(0);
+        env.encaje(words.iter().chain(&user)).expect_code(0);
+        env.encaje(["verify", out, "--corpus", "a.csv"]).expect_code(0);
     };
     embed("before");
 
-    bench.encaje(["certs", "--out", "fresh", "--worker", "w1"]).expect_code(0);
-    std::fs::copy(bench.path("certs/ca.pem"), bench.path("old-ca.pem")).unwrap();
-    let replace =
-        |name: &str| std::fs::rename(bench.path(&format!("fresh/{name}")), bench.path(&format!("certs/{name}")));
+    env.encaje(["certs", "--out", "fresh", "--worker", "w1"]).expect_code(0);
+    std::fs::copy(env.path("certs/ca.pem"), env.path("old-ca.pem")).unwrap();
+    let replace = |name: &str| std::fs::rename(env.path(&format!("fresh/{name}")), env.path(&format!("certs/{name}")));
     // A certificate whose key has not come yet.
     replace("server.pem").unwrap();
     wait_for("the coordinator to notice", || {
-        list(&bench, &url, &user).expect_code(0);
+        list(&env, &url, &user).expect_code(0);
         coordinator.log().contains("those before them still are").then_some(())
     });
     for name in ["server-key.pem", "w1.pem", "w1-key.pem", "ca.pem"] {
         replace(name).unwrap();
     }
-    wait_for("the new certificates", || (list(&bench, &url, &user).code == Some(0)).then_some(()));
-    list(&bench, &url, &token_words("old-ca.pem", "submit.token")).expect_code(1);
+    wait_for("the new certificates", || (list(&env, &url, &user).code == Some(0)).then_some(()));
+    list(&env, &url, &token_words("old-ca.pem", "submit.token")).expect_code(1);
     embed("after");
 
     coordinator.kill();
     let address = url.strip_prefix("https://").unwrap();
     let words = ["coordinator", "--listen", address, "--database", "state.db", "--storage", "storage", "--json"];
     let words: Vec<&str> = words.iter().chain(SECURE).copied().collect();
-    let mut second = Daemon::start(&bench, "c2", &words);
+    let mut second = Daemon::start(&env, "c2", &words);
     assert_eq!(second.event()["event"], "listening");
     embed("restarted");
 }
 
 #[test]
 fn each_role_may_do_its_own_and_no_more() {
-    let bench = Bench::new();
-    bench.write("a.csv", corpora::csv(&sentences(5)));
-    secured(&bench);
-    let (_coordinator, url) = coordinator(&bench, "c", "state.db", SECURE);
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&sentences(5)));
+    secured(&env);
+    let (_coordinator, url) = coordinator(&env, "c", "state.db", SECURE);
     let ca = "certs/ca.pem";
     for role in ["submit", "read", "admin"] {
-        list(&bench, &url, &token_words(ca, &format!("{role}.token"))).expect_code(0);
+        list(&env, &url, &token_words(ca, &format!("{role}.token"))).expect_code(0);
     }
     let model = model().display().to_string();
     let submit = ["submit", "a.csv", "--model", &model, "--coordinator", &url];
     for (token, code) in [("read.token", 1), ("submit.token", 0), ("admin.token", 0)] {
-        let ran = bench.encaje(submit.iter().chain(&token_words(ca, token)));
+        let ran = env.encaje(submit.iter().chain(&token_words(ca, token)));
         ran.expect_code(code);
         assert_eq!(code == 0, !ran.stderr.contains("may not do this"), "{token}: {}", ran.stderr);
     }
 
     let certificate = ["--tls-ca", ca, "--tls-cert", "certs/w1.pem", "--tls-key", "certs/w1-key.pem"];
-    let refused = list(&bench, &url, &certificate);
+    let refused = list(&env, &url, &certificate);
     refused.expect_code(1);
     refused.expect_said(&["`w1` has the role `worker`"]);
-    let nobody = list(&bench, &url, &["--tls-ca", ca]);
+    let nobody = list(&env, &url, &["--tls-ca", ca]);
     nobody.expect_code(1);
     nobody.expect_said(&["--token-file", "--tls-cert"]);
-    bench.write("wrong.token", "encaje_0123");
-    let wrong = list(&bench, &url, &token_words(ca, "wrong.token"));
+    env.write("wrong.token", "encaje_0123");
+    let wrong = list(&env, &url, &token_words(ca, "wrong.token"));
     wrong.expect_code(1);
     wrong.expect_said(&["not valid"]);
     let worker = ["worker", "--coordinator", &url, "--spool", "spool"];
-    let worker = bench.encaje(worker.iter().chain(&token_words(ca, "submit.token")));
+    let worker = env.encaje(worker.iter().chain(&token_words(ca, "submit.token")));
     worker.expect_code(1);
     worker.expect_said(&["refuses this worker", "`submit` has the role `submit`"]);
 
-    bench.encaje(["token", "revoke", "read", "--tokens", "tokens"]).expect_code(0);
-    wait_for("the revocation", || (list(&bench, &url, &token_words(ca, "read.token")).code == Some(1)).then_some(()));
-    list(&bench, &url, &token_words(ca, "submit.token")).expect_code(0);
+    env.encaje(["token", "revoke", "read", "--tokens", "tokens"]).expect_code(0);
+    wait_for("the revocation", || (list(&env, &url, &token_words(ca, "read.token")).code == Some(1)).then_some(()));
+    list(&env, &url, &token_words(ca, "submit.token")).expect_code(0);
 }
 
 #[test]
 fn people_see_and_steer_their_own_jobs() {
-    let bench = Bench::new();
-    bench.write("a.csv", corpora::csv(&sentences(5)));
-    secured(&bench);
-    let ran = bench.encaje(["token", "new", "--tokens", "tokens", "--name", "luis", "--scope", "submit"]);
-    bench.write("luis.token", &ran.stdout);
-    let (_coordinator, url) = coordinator(&bench, "c", "state.db", SECURE);
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&sentences(5)));
+    secured(&env);
+    let ran = env.encaje(["token", "new", "--tokens", "tokens", "--name", "luis", "--scope", "submit"]);
+    env.write("luis.token", &ran.stdout);
+    let (_coordinator, url) = coordinator(&env, "c", "state.db", SECURE);
     let ask = |token: &str, words: &[&str]| {
         let identity = ["--tls-ca", "certs/ca.pem", "--token-file", token, "--coordinator", &url];
-        bench.encaje(words.iter().chain(&identity))
+        env.encaje(words.iter().chain(&identity))
     };
     let jobs_of = |token: &str| ask(token, &["list", "--json"]).json().as_array().unwrap().len();
     let model = model().display().to_string();
@@ -231,10 +229,10 @@ fn people_see_and_steer_their_own_jobs() {
 
 #[test]
 fn a_session_belongs_to_the_certificate_that_opened_it() {
-    let bench = Bench::new();
-    secured(&bench);
-    let (_coordinator, url) = coordinator(&bench, "c", "state.db", SECURE);
-    let read = |name: &str| std::fs::read_to_string(bench.path(&format!("certs/{name}.pem"))).unwrap();
+    let env = TestEnv::new();
+    secured(&env);
+    let (_coordinator, url) = coordinator(&env, "c", "state.db", SECURE);
+    let read = |name: &str| std::fs::read_to_string(env.path(&format!("certs/{name}.pem"))).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let client = |name: &str| {
@@ -306,24 +304,24 @@ fn uri(text: &str) -> SanType {
 
 #[test]
 fn bad_certificates_do_not_get_in() {
-    let bench = Bench::new();
-    let certs = bench.path("certs");
+    let env = TestEnv::new();
+    let certs = env.path("certs");
     let authority = Authority::new(&certs);
     authority.issue(&certs, "server", host(), 1);
     authority.issue(&certs, "admin", uri("encaje://admin/ana"), 1);
     authority.issue(&certs, "expired", uri("encaje://admin/ana"), 20);
     authority.issue(&certs, "king", uri("encaje://king/ana"), 1);
     authority.issue(&certs, "spiffe", uri("spiffe://domain/w"), 1);
-    Authority::new(&bench.path("other")).issue(&certs, "foreign", uri("encaje://admin/ana"), 1);
+    Authority::new(&env.path("other")).issue(&certs, "foreign", uri("encaje://admin/ana"), 1);
     let key = KeyPair::generate().unwrap();
     let own = params(uri("encaje://admin/ana"), 1).self_signed(&key).unwrap();
     write(&certs, "own", &own.pem(), &key);
 
     let tls = &SECURE[..6];
-    let (_coordinator, url) = coordinator(&bench, "c", "state.db", tls);
+    let (_coordinator, url) = coordinator(&env, "c", "state.db", tls);
     let ask = |name: &str| {
         let (certificate, key) = (format!("certs/{name}.pem"), format!("certs/{name}-key.pem"));
-        list(&bench, &url, &["--tls-ca", "certs/ca.pem", "--tls-cert", &certificate, "--tls-key", &key])
+        list(&env, &url, &["--tls-ca", "certs/ca.pem", "--tls-cert", &certificate, "--tls-key", &key])
     };
     ask("admin").expect_code(0);
     for (name, said) in [
@@ -338,39 +336,39 @@ fn bad_certificates_do_not_get_in() {
         ran.expect_said(&[said]);
     }
     let plain = url.replace("https://", "http://");
-    list(&bench, &plain, &[]).expect_code(1);
-    list(&bench, &url, &[]).expect_code(2);
+    list(&env, &plain, &[]).expect_code(1);
+    list(&env, &url, &[]).expect_code(2);
 }
 
 #[test]
 fn a_client_does_not_believe_a_bad_coordinator() {
-    let bench = Bench::new();
-    let certs = bench.path("certs");
+    let env = TestEnv::new();
+    let certs = env.path("certs");
     let authority = Authority::new(&certs);
-    Authority::new(&bench.path("other"));
+    Authority::new(&env.path("other"));
     authority.issue(&certs, "server", host(), 20);
-    let (_expired, url) = coordinator(&bench, "expired", "a.db", &SECURE[..6]);
-    let ran = list(&bench, &url, &["--tls-ca", "certs/ca.pem"]);
+    let (_expired, url) = coordinator(&env, "expired", "a.db", &SECURE[..6]);
+    let ran = list(&env, &url, &["--tls-ca", "certs/ca.pem"]);
     ran.expect_code(1);
     ran.expect_said(&["no coordinator answers", "certificate"]);
     authority.issue(&certs, "server", SanType::DnsName(Ia5String::try_from("elsewhere.example").unwrap()), 1);
-    let (_misnamed, url) = coordinator(&bench, "misnamed", "b.db", &SECURE[..6]);
-    list(&bench, &url, &["--tls-ca", "certs/ca.pem"]).expect_code(1);
+    let (_misnamed, url) = coordinator(&env, "misnamed", "b.db", &SECURE[..6]);
+    list(&env, &url, &["--tls-ca", "certs/ca.pem"]).expect_code(1);
     authority.issue(&certs, "server", host(), 1);
-    let (_good, url) = coordinator(&bench, "good", "c.db", &SECURE[..6]);
-    list(&bench, &url, &["--tls-ca", "other/ca.pem"]).expect_said(&["certificate"]);
-    list(&bench, &url, &["--tls-ca", "certs/ca.pem"]).expect_said(&["give a token"]);
+    let (_good, url) = coordinator(&env, "good", "c.db", &SECURE[..6]);
+    list(&env, &url, &["--tls-ca", "other/ca.pem"]).expect_said(&["certificate"]);
+    list(&env, &url, &["--tls-ca", "certs/ca.pem"]).expect_said(&["give a token"]);
 }
 
 #[test]
 fn only_what_proves_itself_and_its_callers_is_reachable_by_others() {
-    let bench = Bench::new();
-    secured(&bench);
+    let env = TestEnv::new();
+    secured(&env);
     let start = ["coordinator", "--listen", "0.0.0.0:0", "--database", "state.db", "--storage", "storage", "--json"];
     let refused: [&[&str]; 3] = [&["--tokens", "tokens"], &SECURE[..4], &[]];
     for more in refused {
-        bench.encaje(start.iter().chain(more)).expect_code(2);
+        env.encaje(start.iter().chain(more)).expect_code(2);
     }
     let words: Vec<&str> = start.iter().chain(SECURE).copied().collect();
-    assert_eq!(Daemon::start(&bench, "open", &words).event()["event"], "listening");
+    assert_eq!(Daemon::start(&env, "open", &words).event()["event"], "listening");
 }

@@ -9,7 +9,7 @@ use sqlx::{Connection, SqliteConnection};
 use crate::harness::corpora::{self, sentences};
 use crate::harness::daemon::{coordinator, fetch_and_verify, status, submit, until_committed, worker};
 use crate::harness::output::{assert_same, rows};
-use crate::harness::{Bench, Ran, files_below, run_words, wait_for};
+use crate::harness::{Ran, TestEnv, files_below, run_words, wait_for};
 
 const ROWS: u64 = 3_000;
 const SHARDS: &[&str] = &["--shard-rows", "20"];
@@ -37,16 +37,16 @@ fn put_back(folder: &Path, away: &Path) {
 
 #[test]
 fn a_job_waits_for_its_storage_and_loses_nothing() {
-    let bench = Bench::new();
-    bench.write("a.csv", corpora::csv(&sentences(ROWS)));
-    bench.run_ok("a.csv", "undisturbed", SHARDS);
-    let (mut first, url) = coordinator(&bench, "c", "books/state.db", &[]);
-    let worker = worker(&bench, "w", &url, &[]);
-    let job = submit(&bench, &url, "a.csv", SHARDS);
-    until_committed(&bench, &url, &job, 5);
-    let committed = || status(&bench, &url, &job)["shards"]["committed"].as_u64().unwrap();
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&sentences(ROWS)));
+    env.run_ok("a.csv", "undisturbed", SHARDS);
+    let (mut first, url) = coordinator(&env, "c", "books/state.db", &[]);
+    let worker = worker(&env, "w", &url, &[]);
+    let job = submit(&env, &url, "a.csv", SHARDS);
+    until_committed(&env, &url, &job, 5);
+    let committed = || status(&env, &url, &job)["shards"]["committed"].as_u64().unwrap();
 
-    let away = swap(&bench.path("storage"));
+    let away = swap(&env.path("storage"));
     wait_for("the worker to notice", || {
         worker.log().contains("is not the storage that this work began in").then_some(())
     });
@@ -56,9 +56,9 @@ fn a_job_waits_for_its_storage_and_loses_nothing() {
     std::thread::sleep(Duration::from_secs(2));
     assert!(before < ROWS / 20, "the storage was taken away too late");
     assert_eq!(committed(), before, "nothing is committed meanwhile");
-    bench.write("b.csv", corpora::csv(&sentences(10)));
+    env.write("b.csv", corpora::csv(&sentences(10)));
     let model = crate::harness::model().display().to_string();
-    let refused = bench.encaje(["submit", "b.csv", "--model", &model, "--coordinator", &url]);
+    let refused = env.encaje(["submit", "b.csv", "--model", &model, "--coordinator", &url]);
     refused.expect_code(1);
     refused.expect_said(&["is not the storage that this work began in", "mount it"]);
 
@@ -67,48 +67,48 @@ fn a_job_waits_for_its_storage_and_loses_nothing() {
     assert_eq!(first.ended(), Some(0));
     let words = ["coordinator", "--listen", "127.0.0.1:0", "--database", "books/state.db", "--storage", "storage"];
     for problem in ["`storage-id` is missing", "there is no such folder"] {
-        let refused = bench.encaje(words);
+        let refused = env.encaje(words);
         refused.expect_code(1);
         refused.expect_said(&["is not the storage that the files of this database are in", problem, "mount it"]);
-        std::fs::remove_dir_all(bench.path("storage")).ok();
+        std::fs::remove_dir_all(env.path("storage")).ok();
     }
-    assert!(!bench.path("storage").exists());
+    assert!(!env.path("storage").exists());
 
-    std::fs::rename(&away, bench.path("storage")).unwrap();
+    std::fs::rename(&away, env.path("storage")).unwrap();
     let port = url.rsplit(':').next().unwrap();
     let listen = format!("127.0.0.1:{port}");
     let words = ["coordinator", "--listen", &listen, "--database", "books/state.db", "--storage", "storage", "--json"];
-    let mut second = crate::harness::daemon::Daemon::start(&bench, "d", &words);
+    let mut second = crate::harness::daemon::Daemon::start(&env, "d", &words);
     assert_eq!(second.event()["event"], "listening");
-    fetch_and_verify(&bench, &url, &job, "a.csv", "out");
-    assert_same(&rows(&bench.path("out")), &rows(&bench.path("undisturbed")));
+    fetch_and_verify(&env, &url, &job, "a.csv", "out");
+    assert_same(&rows(&env.path("out")), &rows(&env.path("undisturbed")));
 }
 
 #[test]
 fn a_storage_that_is_back_soon_costs_no_attempt() {
-    let bench = Bench::new();
-    bench.write("a.csv", corpora::csv(&sentences(ROWS)));
-    let (_coordinator, url) = coordinator(&bench, "c", "books/state.db", &[]);
-    let worker = worker(&bench, "w", &url, &[]);
-    let job = submit(&bench, &url, "a.csv", SHARDS);
-    until_committed(&bench, &url, &job, 5);
-    let storage = bench.path("storage");
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&sentences(ROWS)));
+    let (_coordinator, url) = coordinator(&env, "c", "books/state.db", &[]);
+    let worker = worker(&env, "w", &url, &[]);
+    let job = submit(&env, &url, "a.csv", SHARDS);
+    until_committed(&env, &url, &job, 5);
+    let storage = env.path("storage");
     let away = swap(&storage);
     wait_for("the worker to wait", || worker.log().contains("waiting for the storage").then_some(()));
     put_back(&storage, &away);
-    fetch_and_verify(&bench, &url, &job, "a.csv", "out");
-    let found = status(&bench, &url, &job);
+    fetch_and_verify(&env, &url, &job, "a.csv", "out");
+    let found = status(&env, &url, &job);
     assert_eq!(found["shards"]["dead"], 0, "{found}");
 }
 
 #[test]
 fn a_run_whose_directory_was_replaced_fails_once_and_goes_on_in_the_right_one() {
-    let bench = Bench::new();
-    bench.write("a.csv", corpora::csv(&sentences(ROWS)));
-    bench.run_ok("a.csv", "undisturbed", SHARDS);
-    let out = bench.path("out");
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&sentences(ROWS)));
+    env.run_ok("a.csv", "undisturbed", SHARDS);
+    let out = env.path("out");
     for has_spool in [false, true] {
-        let child = bench.start(run_words("a.csv", "out", SHARDS));
+        let child = env.start(run_words("a.csv", "out", SHARDS));
         let done = shards(&out);
         wait_for("ten more shards", || (shards(&out) >= done + 10).then_some(()));
         let away = swap(&out);
@@ -124,9 +124,9 @@ fn a_run_whose_directory_was_replaced_fails_once_and_goes_on_in_the_right_one() 
         assert!(found.is_empty(), "no success, not even in part: {found:?}");
         put_back(&out, &away);
     }
-    bench.run_ok("a.csv", "out", SHARDS);
-    bench.encaje(["verify", "out", "--corpus", "a.csv"]).expect_code(0);
-    assert_same(&rows(&out), &rows(&bench.path("undisturbed")));
+    env.run_ok("a.csv", "out", SHARDS);
+    env.encaje(["verify", "out", "--corpus", "a.csv"]).expect_code(0);
+    assert_same(&rows(&out), &rows(&env.path("undisturbed")));
 }
 
 /// Makes a run's state that of an earlier release, which noted no storage.
@@ -142,11 +142,11 @@ fn forget_storage(out: &Path) {
 
 #[test]
 fn a_run_that_an_earlier_release_began_goes_on() {
-    let bench = Bench::new();
-    bench.write("a.csv", corpora::csv(&sentences(ROWS)));
-    let out = bench.path("out");
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&sentences(ROWS)));
+    let out = env.path("out");
     for has_id in [true, false] {
-        let mut child = bench.start(run_words("a.csv", "out", SHARDS));
+        let mut child = env.start(run_words("a.csv", "out", SHARDS));
         let done = shards(&out);
         wait_for("ten more shards", || (shards(&out) >= done + 10).then_some(()));
         child.kill().unwrap();
@@ -156,6 +156,6 @@ fn a_run_that_an_earlier_release_began_goes_on() {
             std::fs::remove_file(out.join(".encaje/storage-id")).unwrap();
         }
     }
-    bench.run_ok("a.csv", "out", SHARDS);
-    bench.encaje(["verify", "out", "--corpus", "a.csv"]).expect_code(0);
+    env.run_ok("a.csv", "out", SHARDS);
+    env.encaje(["verify", "out", "--corpus", "a.csv"]).expect_code(0);
 }

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use crate::harness::daemon::{coordinator, fetch_and_verify, status, submit, worker};
-use crate::harness::{Bench, corpora, model, run_words, wait_for};
+use crate::harness::{TestEnv, corpora, model, run_words, wait_for};
 
 /// A CSV file of some rows with the column `text` and so many others, whose names have so many digits.
 fn wide(columns: usize, digits: usize) -> String {
@@ -20,62 +20,62 @@ fn wide(columns: usize, digits: usize) -> String {
 
 #[test]
 fn a_corpus_with_a_very_long_header_ends_no_worker_and_stops_no_other_job() {
-    let bench = Bench::new();
-    bench.write("wide.csv", wide(13_000, 70));
-    bench.write("a.csv", corpora::csv(&corpora::sentences(100)));
-    let (_coordinator, url) = coordinator(&bench, "c", "state.db", &[]);
-    let first = submit(&bench, &url, "wide.csv", &[]);
-    let second = submit(&bench, &url, "a.csv", &["--shard-rows", "50"]);
-    let mut worker = worker(&bench, "w", &url, &[]);
-    fetch_and_verify(&bench, &url, &second, "a.csv", "out");
-    fetch_and_verify(&bench, &url, &first, "wide.csv", "wide");
+    let env = TestEnv::new();
+    env.write("wide.csv", wide(13_000, 70));
+    env.write("a.csv", corpora::csv(&corpora::sentences(100)));
+    let (_coordinator, url) = coordinator(&env, "c", "state.db", &[]);
+    let first = submit(&env, &url, "wide.csv", &[]);
+    let second = submit(&env, &url, "a.csv", &["--shard-rows", "50"]);
+    let mut worker = worker(&env, "w", &url, &[]);
+    fetch_and_verify(&env, &url, &second, "a.csv", "out");
+    fetch_and_verify(&env, &url, &first, "wide.csv", "wide");
     assert!(!worker.is_dead(), "{}", worker.log());
 }
 
 #[test]
 fn more_columns_than_a_worker_has_memory_for_are_refused_with_the_option() {
-    let bench = Bench::new();
-    bench.write("wide.csv", wide(50_000, 5));
-    let refused = bench.encaje(run_words("wide.csv", "out", &[]));
+    let env = TestEnv::new();
+    env.write("wide.csv", wide(50_000, 5));
+    let refused = env.encaje(run_words("wide.csv", "out", &[]));
     refused.expect_code(2);
     refused.expect_said(&["50001 columns to pass through, at most 50000", "--keep none"]);
-    bench.run_ok("wide.csv", "out", &["--keep", "none"]);
+    env.run_ok("wide.csv", "out", &["--keep", "none"]);
 }
 
 #[test]
 fn forty_thousand_columns_are_embedded_or_as_few_as_are_named() {
-    let bench = Bench::new();
-    bench.write("wide.csv", wide(40_000, 5));
-    bench.run_ok("wide.csv", "all", &[]);
-    bench.run_ok("wide.csv", "few", &["--keep", "c00007,c39999"]);
-    bench.encaje(["verify", "few", "--corpus", "wide.csv"]).expect_code(0);
+    let env = TestEnv::new();
+    env.write("wide.csv", wide(40_000, 5));
+    env.run_ok("wide.csv", "all", &[]);
+    env.run_ok("wide.csv", "few", &["--keep", "c00007,c39999"]);
+    env.encaje(["verify", "few", "--corpus", "wide.csv"]).expect_code(0);
 }
 
 #[test]
 fn a_prefix_that_no_model_reads_is_refused_before_any_work() {
-    let bench = Bench::new();
-    bench.write("a.csv", corpora::csv(&corpora::sentences(3)));
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&corpora::sentences(3)));
     let prefix = "x".repeat(100_000);
-    let ran = bench.encaje(run_words("a.csv", "out", &["--prefix", &prefix]));
+    let ran = env.encaje(run_words("a.csv", "out", &["--prefix", &prefix]));
     ran.expect_code(2);
     ran.expect_said(&["shorten --prefix"]);
-    assert!(!bench.path("out").exists(), "nothing was begun");
-    let (_coordinator, url) = coordinator(&bench, "c", "state.db", &[]);
+    assert!(!env.path("out").exists(), "nothing was begun");
+    let (_coordinator, url) = coordinator(&env, "c", "state.db", &[]);
     let model = model().display().to_string();
-    let ran = bench.encaje(["submit", "a.csv", "--model", &model, "--coordinator", &url, "--prefix", &prefix]);
+    let ran = env.encaje(["submit", "a.csv", "--model", &model, "--coordinator", &url, "--prefix", &prefix]);
     ran.expect_code(2);
     ran.expect_said(&["shorten --prefix"]);
 }
 
 #[test]
 fn a_list_shows_the_newest_jobs_and_says_that_there_are_older_ones() {
-    let bench = Bench::new();
-    bench.write("a.csv", corpora::csv(&corpora::sentences(3)));
-    let (_coordinator, url) = coordinator(&bench, "c", "state.db", &[]);
-    let jobs: Vec<String> = (0..3).map(|_| submit(&bench, &url, "a.csv", &["--again"])).collect();
-    wait_for("the plans", || jobs.iter().all(|job| status(&bench, &url, job)["state"] == "running").then_some(()));
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&corpora::sentences(3)));
+    let (_coordinator, url) = coordinator(&env, "c", "state.db", &[]);
+    let jobs: Vec<String> = (0..3).map(|_| submit(&env, &url, "a.csv", &["--again"])).collect();
+    wait_for("the plans", || jobs.iter().all(|job| status(&env, &url, job)["state"] == "running").then_some(()));
     let listed = |more: &[&str]| {
-        let ran = bench.encaje([&["list", "--coordinator", &url], more].concat());
+        let ran = env.encaje([&["list", "--coordinator", &url], more].concat());
         ran.expect_code(0);
         let ids: Vec<String> =
             ran.stdout.lines().filter_map(|line| line.split(' ').next().map(str::to_owned)).collect();

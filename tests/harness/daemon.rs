@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
-use super::{Bench, model, wait_for};
+use super::{TestEnv, model, wait_for};
 
 /// A process that runs until it is told to stop. It is killed with this value.
 pub(crate) struct Daemon {
@@ -17,13 +17,13 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     /// Starts the program; what it says on stderr is kept in `NAME.log`.
-    pub(crate) fn start(bench: &Bench, name: &str, words: &[&str]) -> Self {
-        Self::spawn(bench, name, bench.command(words))
+    pub(crate) fn start(env: &TestEnv, name: &str, words: &[&str]) -> Self {
+        Self::spawn(env, name, env.command(words))
     }
 
     /// As [`Daemon::start`], of a command that the caller made.
-    pub(crate) fn spawn(bench: &Bench, name: &str, mut command: Command) -> Self {
-        let log = bench.path(&format!("{name}.log"));
+    pub(crate) fn spawn(env: &TestEnv, name: &str, mut command: Command) -> Self {
+        let log = env.path(&format!("{name}.log"));
         command.stderr(Stdio::from(std::fs::File::create(&log).unwrap()));
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
@@ -78,53 +78,53 @@ impl Drop for Daemon {
 }
 
 /// Starts a coordinator on a free port. Returns it and its URL.
-pub(crate) fn coordinator(bench: &Bench, name: &str, database: &str, more: &[&str]) -> (Daemon, String) {
+pub(crate) fn coordinator(env: &TestEnv, name: &str, database: &str, more: &[&str]) -> (Daemon, String) {
     let mut words = vec!["coordinator", "--listen", "127.0.0.1:0", "--database", database, "--storage", "storage"];
     words.push("--json");
     words.extend(more);
-    let mut daemon = Daemon::start(bench, name, &words);
+    let mut daemon = Daemon::start(env, name, &words);
     let event = daemon.event();
     assert_eq!(event["event"], "listening");
     (daemon, event["url"].as_str().unwrap().to_owned())
 }
 
 /// Starts a worker with one forward thread.
-pub(crate) fn worker(bench: &Bench, name: &str, urls: &str, more: &[&str]) -> Daemon {
+pub(crate) fn worker(env: &TestEnv, name: &str, urls: &str, more: &[&str]) -> Daemon {
     let mut words =
         vec!["worker", "--coordinator", urls, "--name", name, "--spool", "spool", "--threads", "1", "--json"];
     words.extend(more);
-    let mut daemon = Daemon::start(bench, name, &words);
+    let mut daemon = Daemon::start(env, name, &words);
     assert_eq!(daemon.event()["event"], "started");
     daemon
 }
 
 /// Submits a corpus with the tiny model and returns the job's id.
-pub(crate) fn submit(bench: &Bench, urls: &str, corpus: &str, more: &[&str]) -> String {
+pub(crate) fn submit(env: &TestEnv, urls: &str, corpus: &str, more: &[&str]) -> String {
     let model = model().display().to_string();
     let mut words = vec!["submit", corpus, "--model", &model, "--coordinator", urls];
     words.extend(more);
-    let ran = bench.encaje(&words);
+    let ran = env.encaje(&words);
     ran.expect_code(0);
     ran.stdout.trim().to_owned()
 }
 
 /// How a job stands, as `status --json` says.
-pub(crate) fn status(bench: &Bench, urls: &str, job: &str) -> Value {
-    let ran = bench.encaje(["status", job, "--coordinator", urls, "--json"]);
+pub(crate) fn status(env: &TestEnv, urls: &str, job: &str) -> Value {
+    let ran = env.encaje(["status", job, "--coordinator", urls, "--json"]);
     ran.expect_code(0);
     ran.json()
 }
 
 /// Waits until so many shards are committed.
-pub(crate) fn until_committed(bench: &Bench, urls: &str, job: &str, shards: u64) {
+pub(crate) fn until_committed(env: &TestEnv, urls: &str, job: &str, shards: u64) {
     wait_for("commits", || {
-        let committed = status(bench, urls, job)["shards"]["committed"].as_u64().unwrap();
+        let committed = status(env, urls, job)["shards"]["committed"].as_u64().unwrap();
         (committed >= shards).then_some(())
     });
 }
 
 /// Waits for the job, fetches its results into `OUT`, and has every promise about them checked.
-pub(crate) fn fetch_and_verify(bench: &Bench, urls: &str, job: &str, corpus: &str, out: &str) {
-    bench.encaje(["download", job, "--coordinator", urls, "--out", out, "--wait"]).expect_code(0);
-    bench.encaje(["verify", out, "--corpus", corpus]).expect_code(0);
+pub(crate) fn fetch_and_verify(env: &TestEnv, urls: &str, job: &str, corpus: &str, out: &str) {
+    env.encaje(["download", job, "--coordinator", urls, "--out", out, "--wait"]).expect_code(0);
+    env.encaje(["verify", out, "--corpus", corpus]).expect_code(0);
 }

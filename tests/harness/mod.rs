@@ -15,7 +15,7 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A folder for one test, and the program in it.
-pub(crate) struct Bench {
+pub(crate) struct TestEnv {
     dir: TempDir,
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct Ran {
     pub(crate) stderr: String,
 }
 
-impl Bench {
+impl TestEnv {
     pub(crate) fn new() -> Self {
         Self { dir: tempfile::Builder::new().prefix("encaje-test-").tempdir().unwrap() }
     }
