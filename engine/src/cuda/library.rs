@@ -6,18 +6,10 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
 
+use libloading::Library;
+
 /// An opaque pointer, or null.
 pub(super) type Handle = usize;
-
-#[cfg(unix)]
-unsafe extern "C" {
-    fn dlopen(file: *const c_char, flags: c_int) -> *mut c_void;
-    fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;
-    fn dlerror() -> *const c_char;
-}
-
-/// Resolve all symbols at once, without exporting them.
-const RTLD_NOW: c_int = 2;
 
 /// Declares a table of functions of one library.
 macro_rules! functions {
@@ -29,12 +21,18 @@ macro_rules! functions {
         }
 
         impl $table {
-            /// Opens the first of `files` that exists.
-            fn open(files: &[&CStr]) -> Result<$table, String> {
-                let library = Library::open(files)?;
-                // SAFETY: these are the types of these functions in the headers of CUDA 12 and 13.
-                unsafe { Ok($table { $($name: std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($arg),*) -> $result>(
-                    library.find(concat!(stringify!($name), "\0"))?),)* }) }
+            /// Opens the first of `files` that exists, and never closes it.
+            fn open(files: &[&str]) -> Result<$table, String> {
+                let (library, file) = first_of(files)?;
+                let too_old = |name: &str| format!("`{file}` has no {name}: it is too old");
+                let table = $table { $(
+                    // SAFETY: this is the type of the function in the headers of CUDA 12 and 13.
+                    $name: unsafe { library.get::<unsafe extern "C" fn($($arg),*) -> $result>(stringify!($name)) }
+                        .map(|symbol| *symbol)
+                        .map_err(|_| too_old(stringify!($name)))?,
+                )* };
+                std::mem::forget(library);
+                Ok(table)
             }
         }
     };
@@ -120,57 +118,24 @@ pub(super) struct Heuristic {
     reserved: [c_int; 4],
 }
 
-/// A shared library, never closed.
-struct Library {
-    handle: *mut c_void,
-    file: String,
-}
-
-impl Library {
-    #[cfg(unix)]
-    fn open(files: &[&CStr]) -> Result<Library, String> {
-        let mut problems = Vec::new();
-        for file in files {
-            // SAFETY: the name ends with NUL; the initialisers of these libraries may run in any thread.
-            let handle = unsafe { dlopen(file.as_ptr(), RTLD_NOW) };
-            if !handle.is_null() {
-                return Ok(Library { handle, file: file.to_string_lossy().into_owned() });
-            }
-            // SAFETY: after a failure `dlerror` returns a string valid until the next call.
-            let problem = unsafe { dlerror() };
-            if !problem.is_null() {
-                // SAFETY: as above.
-                problems.push(unsafe { CStr::from_ptr(problem) }.to_string_lossy().into_owned());
-            }
-        }
-        Err(problems.into_iter().next().unwrap_or_else(|| "it cannot be opened".to_owned()))
-    }
-
-    #[cfg(not(unix))]
-    fn open(_: &[&CStr]) -> Result<Library, String> {
-        Err("GPUs are used on Linux alone".to_owned())
-    }
-
-    /// Finds a function; its name ends with NUL.
-    fn find(&self, name: &str) -> Result<*mut c_void, String> {
-        let c_name = CStr::from_bytes_with_nul(name.as_bytes()).expect("names of functions end with NUL");
-        #[cfg(unix)]
-        // SAFETY: the library is open, and the name ends with NUL.
-        let found = unsafe { dlsym(self.handle, c_name.as_ptr()) };
-        #[cfg(not(unix))]
-        let found = self.handle;
-        match found.is_null() {
-            true => Err(format!("`{}` has no {}: it is too old", self.file, name.trim_end_matches('\0'))),
-            false => Ok(found),
+/// Opens the first library that exists; of none, returns the first problem.
+fn first_of<'a>(files: &[&'a str]) -> Result<(Library, &'a str), String> {
+    let mut problems = Vec::new();
+    for file in files {
+        // SAFETY: the initialisers of these libraries may run in any thread.
+        match unsafe { Library::new(*file) } {
+            Ok(library) => return Ok((library, file)),
+            Err(problem) => problems.push(problem.to_string()),
         }
     }
+    Err(problems.into_iter().next().unwrap_or_else(|| "it cannot be opened".to_owned()))
 }
 
 /// Returns the driver, or why it cannot be used, in words for users.
 pub(super) fn driver() -> Result<&'static Driver, String> {
     static DRIVER: OnceLock<Result<Driver, String>> = OnceLock::new();
     let found = DRIVER.get_or_init(|| {
-        let driver = Driver::open(&[c"libcuda.so.1", c"libcuda.so"])
+        let driver = Driver::open(&["libcuda.so.1", "libcuda.so"])
             .map_err(|problem| format!("no NVIDIA driver found: {problem}"))?;
         // SAFETY: the first call of the driver, with the required flags.
         match unsafe { (driver.cuInit)(0) } {
@@ -186,8 +151,8 @@ pub(super) fn cublas_lt() -> Result<&'static CublasLt, String> {
     static CUBLAS_LT: OnceLock<Result<CublasLt, String>> = OnceLock::new();
     let found = CUBLAS_LT.get_or_init(|| {
         let files = match driver()?.version() {
-            Some((..13, _)) => [c"libcublasLt.so.12", c"libcublasLt.so"].as_slice(),
-            _ => &[c"libcublasLt.so.13", c"libcublasLt.so.12", c"libcublasLt.so"],
+            Some((..13, _)) => ["libcublasLt.so.12", "libcublasLt.so"].as_slice(),
+            _ => &["libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"],
         };
         CublasLt::open(files).map_err(|problem| {
             format!(
