@@ -242,7 +242,7 @@ fn model_show_describes_a_directory_and_pull_prints_it() {
     assert_eq!(shown["digest"].as_str().unwrap().len(), 64);
     let said = env.encaje(["model", "show", path]);
     said.expect_code(0);
-    assert!(said.stdout.contains("architecture") && said.stdout.contains("pooling"), "{}", said.stdout);
+    assert!(said.stdout.contains("family          bert") && said.stdout.contains("pooling"), "{}", said.stdout);
     let pulled = env.encaje(["model", "pull", path]);
     pulled.expect_code(0);
     assert_eq!(pulled.stdout.trim_end(), path);

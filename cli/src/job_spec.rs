@@ -292,6 +292,7 @@ mod tests {
         ModelSummary {
             architecture: "bert".to_owned(),
             native: true,
+            gpus: true,
             hidden_size,
             layers: 6,
             heads: 12,

@@ -106,8 +106,10 @@ pub(crate) fn report(ui: &Ui, args: &JobArgs, summary: &ModelSummary, embed: &Em
             ui.note(format!("pooling: {asked}, as --pooling says"));
         }
     }
-    if !summary.native {
-        ui.note(format!("note: {} runs on the CPU in f32 only", summary.architecture));
+    match (summary.native, summary.gpus) {
+        (true, true) => {}
+        (true, false) => ui.note(format!("note: {} runs on the CPU only", summary.architecture)),
+        (false, _) => ui.note(format!("note: {} runs on the CPU in f32 only", summary.architecture)),
     }
     if let Some(asked) = args.embed.max_length.filter(|asked| *asked as usize > summary.max_length) {
         let limit = summary.max_length;
@@ -124,6 +126,7 @@ pub(crate) struct ModelReport {
     pub(crate) digest: String,
     pub(crate) architecture: String,
     pub(crate) native: bool,
+    pub(crate) gpus: bool,
     pub(crate) dimensions: usize,
     pub(crate) layers: usize,
     pub(crate) heads: usize,
@@ -153,6 +156,7 @@ impl ModelReport {
             digest: model.dir.digest()?,
             architecture: summary.architecture.clone(),
             native: summary.native,
+            gpus: summary.gpus,
             dimensions: summary.hidden_size,
             layers: summary.layers,
             heads: summary.heads,

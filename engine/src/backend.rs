@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use kernels::{Activation, Heads, WeightFormat};
 
 use crate::Batch;
-use crate::ops::{self, LastLayerKeysValues, LayerNorm, Linear};
+use crate::ops::{self, DistanceBias, LastLayerKeysValues, LayerNorm, Linear};
 
 /// A device with the operations of the BERT family. Matrices are row-major; a row is a token, or a text.
 pub(crate) trait Backend {
@@ -23,6 +23,8 @@ pub(crate) trait Backend {
     type KeysValues;
     /// A layer norm with its scale and shift.
     type Norm;
+    /// A bias of attention by the distance between tokens.
+    type ScoreBias;
 
     /// Uploads `[entries, hidden]`.
     fn table(&self, table: Tensor) -> Result<Self::Table, Self::Error>;
@@ -35,6 +37,9 @@ pub(crate) trait Backend {
 
     /// Uploads a layer norm; both tensors are `[hidden]`.
     fn norm(&self, weight: Tensor, bias: Tensor, eps: f64) -> Result<Self::Norm, Self::Error>;
+
+    /// Uploads the bias for each head and distance from a query to a key, from `1 - tokens` to `tokens - 1`.
+    fn score_bias(&self, numbers: Vec<f32>, tokens: usize) -> Result<Self::ScoreBias, Self::Error>;
 
     /// Returns the layer norm of the sum of word and position embeddings, by the id and position of each token.
     fn embed(
@@ -75,14 +80,8 @@ pub(crate) trait Backend {
         qkv: &Self::Linear,
         x: &Self::Matrix,
         batch: &Batch,
-        heads: Heads,
-    ) -> Result<Self::Matrix, Self::Error> {
-        let hidden = heads.count * heads.size;
-        let qkv = self.project(qkv, 0..3 * hidden, x)?;
-        let (queries, keys_values) = (Self::columns(&qkv, 0..hidden)?, Self::columns(&qkv, hidden..3 * hidden)?);
-        drop(qkv);
-        self.attention(&queries, &keys_values, batch, heads)
-    }
+        scoring: (Heads, Option<&Self::ScoreBias>),
+    ) -> Result<Self::Matrix, Self::Error>;
 
     /// Returns the context of one query per text, from the rows that keys and values would be projected from;
     /// `keys_values` has the projection in both forms.
@@ -92,7 +91,7 @@ pub(crate) trait Backend {
         x: &Self::Matrix,
         keys_values: (&Self::Linear, &Self::KeysValues),
         batch: &Batch,
-        heads: Heads,
+        scoring: (Heads, Option<&Self::ScoreBias>),
     ) -> Result<Self::Matrix, Self::Error>;
 
     /// Returns `norm(linear(x) + residual)`.
@@ -128,6 +127,7 @@ impl Backend for Cpu {
     type Linear = Linear;
     type KeysValues = LastLayerKeysValues;
     type Norm = LayerNorm;
+    type ScoreBias = DistanceBias;
 
     fn table(&self, table: Tensor) -> candle_core::Result<Tensor> {
         Ok(table)
@@ -143,6 +143,10 @@ impl Backend for Cpu {
 
     fn norm(&self, weight: Tensor, bias: Tensor, eps: f64) -> candle_core::Result<LayerNorm> {
         Ok(LayerNorm::new(weight, bias, eps))
+    }
+
+    fn score_bias(&self, numbers: Vec<f32>, tokens: usize) -> candle_core::Result<DistanceBias> {
+        Ok(DistanceBias { numbers, tokens })
     }
 
     fn embed(
@@ -177,8 +181,14 @@ impl Backend for Cpu {
         ops::attention(queries, keys_values, &batch.offsets, heads)
     }
 
-    fn context(&self, qkv: &Linear, x: &Tensor, batch: &Batch, heads: Heads) -> candle_core::Result<Tensor> {
-        ops::context(qkv, x, &batch.offsets, heads)
+    fn context(
+        &self,
+        qkv: &Linear,
+        x: &Tensor,
+        batch: &Batch,
+        (heads, bias): (Heads, Option<&DistanceBias>),
+    ) -> candle_core::Result<Tensor> {
+        ops::context(qkv, x, &batch.offsets, DistanceBias::scoring(bias, heads))
     }
 
     fn first_context(
@@ -187,9 +197,9 @@ impl Backend for Cpu {
         x: &Tensor,
         (_, keys_values): (&Linear, &LastLayerKeysValues),
         batch: &Batch,
-        heads: Heads,
+        (heads, bias): (Heads, Option<&DistanceBias>),
     ) -> candle_core::Result<Tensor> {
-        ops::first_context(queries, x, keys_values, &batch.offsets, heads)
+        ops::first_context(queries, x, keys_values, &batch.offsets, DistanceBias::scoring(bias, heads))
     }
 
     fn add_norm(

@@ -77,7 +77,8 @@ impl Config {
         if config.positions_used() == 0 {
             let problem = format!(
                 "`max_position_embeddings` {} leaves no position after `pad_token_id` {}",
-                config.max_positions, config.pad_token_id
+                config.max_positions,
+                config.padding_before_positions().unwrap_or_default(),
             );
             return Err(fields.invalid(problem));
         }
@@ -89,6 +90,7 @@ impl Config {
         match self.family.positions {
             Positions::Zero => None,
             Positions::AfterPadding => Some(self.pad_token_id),
+            Positions::After(padding) => Some(padding),
         }
     }
 
@@ -128,7 +130,7 @@ fn padding(fields: &Fields<'_>, family: &Family, default: u32) -> Result<u32, Lo
         Positions::AfterPadding if is_null() => {
             Err(fields.invalid("`pad_token_id` is null, but positions count from it".into()))
         }
-        Positions::AfterPadding | Positions::Zero => fields.token_id("pad_token_id", default),
+        Positions::AfterPadding | Positions::Zero | Positions::After(_) => fields.token_id("pad_token_id", default),
     }
 }
 

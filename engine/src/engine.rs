@@ -58,9 +58,7 @@ impl Engine {
                 return Err(LoadError::Unsupported { what });
             }
         };
-        if !config.forward.runs_everywhere() {
-            check_cpu_and_f32(config, options)?;
-        }
+        check_forward(config, options)?;
         let weights = Weights::of_family(&model.weights, config.family)?;
         let source = |name: &str, shape: &[usize]| weights.read(name, shape);
         let loaded = match &config.forward {
@@ -237,14 +235,14 @@ pub(crate) fn check_weights(files: &WeightFiles, config: &Config) -> Result<(), 
     tensors.iter().try_for_each(|(name, shape)| weights.check(name, shape))
 }
 
-/// Refuses options that only the BERT family supports.
-fn check_cpu_and_f32(config: &Config, options: &EngineOptions) -> Result<(), LoadError> {
+/// Refuses a device or number format that the forward pass does not support.
+fn check_forward(config: &Config, options: &EngineOptions) -> Result<(), LoadError> {
     let architecture = config.family.model_type;
-    if options.device != DeviceSpec::Cpu {
+    if options.device != DeviceSpec::Cpu && !config.forward.runs_on_gpus() {
         let what = format!("the architecture `{architecture}` on device `{}`; it runs on `cpu`", options.device);
         return Err(LoadError::Unsupported { what });
     }
-    if options.dtype != ComputeDtype::F32 {
+    if options.dtype != ComputeDtype::F32 && !config.forward.runs_in_every_format() {
         let what = format!("dtype `{}` of the architecture `{architecture}`; supported: `f32`", options.dtype);
         return Err(LoadError::Unsupported { what });
     }

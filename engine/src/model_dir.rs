@@ -31,8 +31,10 @@ pub struct ModelDir {
 pub struct ModelSummary {
     /// The `model_type` of `config.json`, such as `bert` or `xlm-roberta`.
     pub architecture: String,
-    /// Whether it runs in every number format and on GPUs; otherwise only in f32 on the CPU.
+    /// Whether it runs in every number format; otherwise only in f32.
     pub native: bool,
+    /// Whether it runs on GPUs; otherwise only on the CPU.
+    pub gpus: bool,
     /// Components of a token vector.
     pub hidden_size: usize,
     /// Number of transformer layers.
@@ -173,7 +175,8 @@ impl ModelDir {
         let weights = self.weights.main();
         ModelSummary {
             architecture: config.family.model_type.into(),
-            native: config.forward.runs_everywhere(),
+            native: config.forward.runs_in_every_format(),
+            gpus: config.forward.runs_on_gpus(),
             hidden_size: config.hidden_size,
             layers: config.layers,
             heads: config.heads,

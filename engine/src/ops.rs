@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Storage, Tensor, bail};
-use kernels::{Activation, Heads, PackedWeights, Precision, RowsView, Scratch, WeightFormat};
+use kernels::{Activation, Heads, PackedWeights, Precision, RowsView, ScoreBias, Scoring, Scratch, WeightFormat};
 
 /// A linear layer: `x * weight + bias`.
 pub(crate) struct Linear {
@@ -74,8 +74,8 @@ pub(crate) fn attention(queries: &Tensor, keys_values: &Tensor, offsets: &[u32],
 }
 
 /// Returns the context of every token, `[tokens, hidden]`: [`attention`] over the projections `qkv(x)`.
-pub(crate) fn context(qkv: &Linear, x: &Tensor, offsets: &[u32], heads: Heads) -> Result<Tensor> {
-    x.apply_op1_no_bwd(&ContextOp { qkv, offsets, heads })
+pub(crate) fn context(qkv: &Linear, x: &Tensor, offsets: &[u32], scoring: Scoring<'_>) -> Result<Tensor> {
+    x.apply_op1_no_bwd(&ContextOp { qkv, offsets, scoring })
 }
 
 /// Returns the context of one query per text, `[texts, hidden]`, equal to [`attention`] without projecting keys and
@@ -85,9 +85,27 @@ pub(crate) fn first_context(
     x: &Tensor,
     weights: &LastLayerKeysValues,
     offsets: &[u32],
-    heads: Heads,
+    scoring: Scoring<'_>,
 ) -> Result<Tensor> {
-    queries.apply_op2_no_bwd(x, &FirstContextOp { weights, offsets, heads })
+    queries.apply_op2_no_bwd(x, &FirstContextOp { weights, offsets, scoring })
+}
+
+/// A bias for each head and distance from a query to a key, from `1 - tokens` to `tokens - 1`.
+pub(crate) struct DistanceBias {
+    pub(crate) numbers: Vec<f32>,
+    pub(crate) tokens: usize,
+}
+
+impl DistanceBias {
+    pub(crate) fn scoring(bias: Option<&DistanceBias>, heads: Heads) -> Scoring<'_> {
+        let bias = bias.map(|DistanceBias { numbers, tokens }| ScoreBias {
+            numbers,
+            first: tokens - 1,
+            head_stride: 2 * tokens - 1,
+            query_stride: -1,
+        });
+        Scoring { heads, bias }
+    }
 }
 
 /// The weights of keys and values, `[hidden, hidden]` each, and the bias of the values.
@@ -280,7 +298,7 @@ impl CustomOp2 for AttentionOp<'_> {
             &mut out,
             [queries.view(), keys, keys.without_columns(width)],
             self.offsets,
-            (self.heads, Precision::Single),
+            (self.heads.into(), Precision::Single),
             &mut Vec::new(),
         );
         Ok((CpuStorage::F32(out), (queries.rows, width).into()))
@@ -292,15 +310,15 @@ fn attend_all(
     mut out: &mut [f32],
     [queries, keys, values]: [RowsView<'_>; 3],
     offsets: &[u32],
-    (heads, precision): (Heads, Precision),
+    (scoring, precision): (Scoring<'_>, Precision),
     scratch: &mut Vec<f32>,
 ) {
     for span in offsets.windows(2) {
         let (start, tokens) = ((span[0] - offsets[0]) as usize, (span[1] - span[0]) as usize);
         let context;
-        (context, out) = out.split_at_mut(tokens * heads.count * heads.size);
+        (context, out) = out.split_at_mut(tokens * scoring.heads.count * scoring.heads.size);
         let [queries, keys, values] = [queries, keys, values].map(|rows| rows.block(start, tokens));
-        kernels::attend(context, queries, keys, values, (heads, precision), scratch);
+        kernels::attend(context, queries, keys, values, (scoring, precision), scratch);
     }
 }
 
@@ -308,7 +326,7 @@ fn attend_all(
 struct ContextOp<'a> {
     qkv: &'a Linear,
     offsets: &'a [u32],
-    heads: Heads,
+    scoring: Scoring<'a>,
 }
 
 impl CustomOp1 for ContextOp<'_> {
@@ -317,8 +335,8 @@ impl CustomOp1 for ContextOp<'_> {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (x, ContextOp { qkv: Linear { weights, panels, bias }, offsets, heads }) = (RowMatrix::of(x, lx)?, self);
-        let width = heads.count * heads.size;
+        let (x, ContextOp { qkv: Linear { weights, panels, bias }, offsets, scoring }) = (RowMatrix::of(x, lx)?, self);
+        let width = scoring.heads.count * scoring.heads.size;
         let mut out = Vec::with_capacity(x.rows * width);
         let (block_rows, precision) = (weights.block_rows(), weights.precision());
         with_vectors([bias], |[bias]| {
@@ -338,7 +356,7 @@ impl CustomOp1 for ContextOp<'_> {
                 out.resize((start + tokens) * width, 0.0);
                 let out = &mut out[start * width..];
                 let views = [view, view.without_columns(width), view.without_columns(2 * width)];
-                attend_all(out, views, texts, (*heads, precision), &mut scores);
+                attend_all(out, views, texts, (*scoring, precision), &mut scores);
             }
         })?;
         Ok((CpuStorage::F32(out), (x.rows, width).into()))
@@ -348,7 +366,7 @@ impl CustomOp1 for ContextOp<'_> {
 struct FirstContextOp<'a> {
     weights: &'a LastLayerKeysValues,
     offsets: &'a [u32],
-    heads: Heads,
+    scoring: Scoring<'a>,
 }
 
 impl CustomOp2 for FirstContextOp<'_> {
@@ -361,7 +379,7 @@ impl CustomOp2 for FirstContextOp<'_> {
             (RowMatrix::of(q, lq)?, RowMatrix::of(x, lx)?, self.weights);
         let out = with_vectors([keys, values, bias], |[keys, values, bias]| {
             let weights = kernels::KeysValues { keys, values, bias };
-            kernels::attend_first_token(queries.view(), x.view(), self.offsets, weights, self.heads)
+            kernels::attend_first_token(queries.view(), x.view(), self.offsets, weights, self.scoring)
         })?;
         Ok((CpuStorage::F32(out), (queries.rows, queries.columns).into()))
     }

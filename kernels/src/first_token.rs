@@ -5,7 +5,7 @@
 //! softmax. A value is `V x + v`, and weights sum to one: the context is `V (Σ w x) + v`. Two products per text
 //! replace two per token.
 
-use super::Heads;
+use super::Scoring;
 use super::attention::softmax;
 use super::matmul::{Matrix, MatrixMut, matmul};
 use super::rows_view::RowsView;
@@ -35,7 +35,7 @@ pub fn attend_first_token(
     x: RowsView<'_>,
     offsets: &[u32],
     weights: KeysValues<'_>,
-    heads: Heads,
+    Scoring { heads, bias }: Scoring<'_>,
 ) -> Vec<f32> {
     let (size, width) = (heads.size, heads.count * heads.size);
     let inputs = weights.keys.len() / width;
@@ -62,6 +62,11 @@ pub fn attend_first_token(
             scores.resize(heads.count * tokens, 0.0);
             let query = Matrix::new(projected, heads.count, inputs, inputs);
             matmul(MatrixMut::new(&mut scores, heads.count, tokens, tokens), query, tokens_x.transposed(), 1.0);
+            if let Some(bias) = bias {
+                for (head, scores) in scores.chunks_exact_mut(tokens).enumerate() {
+                    scores.iter_mut().zip(bias.row(head, 0, tokens)).for_each(|(score, bias)| *score += bias);
+                }
+            }
             softmax(&mut scores, tokens);
             let weights = Matrix::new(&scores, heads.count, tokens, tokens);
             matmul(MatrixMut::new(projected, heads.count, inputs, inputs), weights, tokens_x, 1.0);
@@ -87,14 +92,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Precision, attend};
+    use crate::{Heads, Precision, ScoreBias, attend};
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
 
         #[test]
         fn it_equals_attention_with_projected_keys_and_values(
-            lengths in prop::collection::vec(1u32..30, 1..40), count in 1usize..4, size in 1usize..20, seed: u32,
+            lengths in prop::collection::vec(1u32..30, 1..40), count in 1usize..4, size in 1usize..20, seed: u32, biased: bool,
         ) {
             let mut state = seed;
             let mut numbers = |length: usize| -> Vec<f32> {
@@ -112,7 +117,10 @@ mod tests {
             let (key_bias, bias) = (numbers(width), numbers(width));
             let rows = |data, rows| RowsView { data, rows, stride: width };
             let weights = KeysValues { keys: &keys, values: &values, bias: &bias };
-            let found = attend_first_token(rows(&queries, lengths.len()), rows(&x, tokens), &offsets, weights, heads);
+            let score_bias = numbers(count * 30);
+            let score_bias = ScoreBias { numbers: &score_bias, first: 0, head_stride: 30, query_stride: 0 };
+            let scoring = Scoring { heads, bias: biased.then_some(score_bias) };
+            let found = attend_first_token(rows(&queries, lengths.len()), rows(&x, tokens), &offsets, weights, scoring);
 
             let project = |weights: &[f32], bias: &[f32]| -> Vec<f32> {
                 let mut out = vec![0.0; tokens * width];
@@ -126,7 +134,7 @@ mod tests {
                 let (start, tokens) = (span[0] as usize * width, (span[1] - span[0]) as usize);
                 attend(
                     &mut expected, rows(&queries[text * width..], 1), rows(&keys[start..], tokens),
-                    rows(&values[start..], tokens), (heads, Precision::Single), &mut Vec::new(),
+                    rows(&values[start..], tokens), (scoring, Precision::Single), &mut Vec::new(),
                 );
                 for (found, expected) in found[text * width..].iter().zip(&expected) {
                     prop_assert!((found - expected).abs() <= 5e-5 * (1.0 + expected.abs()), "{found} for {expected}");
@@ -145,14 +153,14 @@ mod tests {
         let (keys, values, bias) = (numbers(width * width, 11), numbers(width * width, 13), numbers(width, 17));
         let weights = KeysValues { keys: &keys, values: &values, bias: &bias };
         let rows = |data, rows| RowsView { data, rows, stride: width };
-        let all = attend_first_token(rows(&queries, 37), rows(&x, 37 * 5), &offsets, weights, heads);
+        let all = attend_first_token(rows(&queries, 37), rows(&x, 37 * 5), &offsets, weights, heads.into());
         for text in 0..37 {
             let alone = attend_first_token(
                 rows(&queries[text * width..], 1),
                 rows(&x[text * 5 * width..], 5),
                 &[0, 5],
                 weights,
-                heads,
+                heads.into(),
             );
             assert_eq!(alone, all[text * width..][..width], "text {text}");
         }

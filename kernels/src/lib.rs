@@ -19,7 +19,9 @@ mod slab;
 mod tile;
 
 pub use activation::{Activation, activate};
-pub use attention::{Heads, Precision, RelativePositions, attend, attend_disentangled, attend_sliding_window};
+pub use attention::{
+    Heads, Precision, RelativePositions, ScoreBias, Scoring, attend, attend_disentangled, attend_sliding_window,
+};
 pub use first_token::{KeysValues, attend_first_token};
 pub use matmul::dot_products;
 pub use norm::{add_layer_norm, embed_layer_norm, layer_norm};

@@ -70,7 +70,7 @@ fn load(devices: &[DeviceSpec], hub: &HubOptions, model: ModelSpec, embed: Embed
     let resolved = model_store::resolve(&model.name, model.revision.as_deref(), hub, &mut |_| {})?;
     let dir = ModelDir::open(&resolved.dir)?;
     let max_length = embed.max_length.map(|length| length as usize);
-    let native = dir.summary().native;
+    let gpus = dir.summary().gpus;
     if failpoint::loses_device("load") {
         let device = devices.first().map(DeviceSpec::to_string).unwrap_or_default();
         return Err(LoadError::DeviceLost { device, reason: "by order of a test".into() }.into());
@@ -80,7 +80,7 @@ fn load(devices: &[DeviceSpec], hub: &HubOptions, model: ModelSpec, embed: Embed
         let checking = scope.spawn(|| check_digest(&model, &dir, &resolved.dir));
         let encoder = scope.spawn(|| TextEncoder::load(&dir, max_length, &embed.prefix));
         let engines: Result<Vec<Engine>, _> =
-            devices.iter().map(|device| Engine::load(&dir, &options(&embed, device, native))).collect();
+            devices.iter().map(|device| Engine::load(&dir, &options(&embed, device, gpus))).collect();
         (checking.join(), encoder.join(), engines)
     });
     let panicked = |_| ShardError::Panicked { stage: "load" };
@@ -111,8 +111,8 @@ fn check_digest(model: &ModelSpec, dir: &ModelDir, path: &Path) -> Result<(), Sh
 
 /// Workers of all kinds serve one job: where a device does not compute in the job's number format it takes the next that is
 /// at least as exact, and a model that no GPU runs is computed on the CPU.
-fn options(embed: &EmbedSpec, device: &DeviceSpec, native: bool) -> EngineOptions {
-    let device = if native { device.clone() } else { DeviceSpec::Cpu };
+fn options(embed: &EmbedSpec, device: &DeviceSpec, gpus: bool) -> EngineOptions {
+    let device = if gpus { device.clone() } else { DeviceSpec::Cpu };
     let dtype = match (&device, embed.dtype) {
         (DeviceSpec::Cpu, ComputeDtype::F16) => ComputeDtype::F32,
         (DeviceSpec::Cuda(_), ComputeDtype::Int8) => ComputeDtype::F16,

@@ -79,7 +79,11 @@ fn show(ui: &Ui, args: &ModelShowArgs) -> anyhow::Result<Exit> {
         ui.json(&report)?;
         return Ok(Exit::Done);
     }
-    let speed = if report.native { "every device and number format" } else { "CPU, f32 only" };
+    let forward = match (report.native, report.gpus) {
+        (true, true) => "every device and number format",
+        (true, false) => "CPU only, every number format",
+        (false, _) => "CPU, f32 only",
+    };
     let dimensions = match report.truncate_dim {
         Some(kept) => format!("{kept}, the first of {} (the model's own truncate_dim)", report.dimensions),
         None => report.dimensions.to_string(),
@@ -89,8 +93,8 @@ fn show(ui: &Ui, args: &ModelShowArgs) -> anyhow::Result<Exit> {
         ("directory", report.directory),
         ("revision", report.revision.unwrap_or_else(|| "none: a local directory".to_owned())),
         ("digest", report.digest),
-        ("architecture", report.architecture),
-        ("forward pass", speed.to_owned()),
+        ("family", report.architecture),
+        ("forward pass", forward.to_owned()),
         ("dimensions", dimensions),
         ("layers", report.layers.to_string()),
         ("heads", report.heads.to_string()),

@@ -176,7 +176,7 @@ fn preflight<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) 
     let pinned = before.as_ref().filter(|record| record.spec.model.name == args.job.model.model);
     let pinned = pinned.and_then(|record| record.spec.model.revision.clone());
     let model = model::open(ui, &args.job.model.model, &args.job.model.hub, pinned.as_deref())?;
-    let devices = devices::resolve(&args.machine.device, model.summary.native)?;
+    let devices = devices::resolve(&args.machine.device, model.summary.gpus)?;
     let capacity = match devices.contains(&DeviceSpec::Cpu) {
         true => Capacity::Cores(cores as u64),
         false => Capacity::Gpus(devices.len() as u64),

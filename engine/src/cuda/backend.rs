@@ -1,6 +1,7 @@
 //! The operations of the forward pass on a GPU, in one number format with f32 sums. A [`Gpu`] serves one batch: its
 //! text offsets and attention tiles are uploaded once.
 
+use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -187,6 +188,8 @@ impl<D: Device> Backend for Gpu<D> {
     /// Keys and values come from the joined qkv layer.
     type KeysValues = ();
     type Norm = Norm<D>;
+    /// No kernel adds one: models with a bias run on CPUs alone.
+    type ScoreBias = Infallible;
 
     fn table(&self, table: Tensor) -> Result<Table<D>, Fault> {
         let width = table.dims().last().copied().unwrap_or(1);
@@ -216,6 +219,11 @@ impl<D: Device> Backend for Gpu<D> {
     fn norm(&self, weight: Tensor, bias: Tensor, eps: f64) -> Result<Norm<D>, Fault> {
         let (weight, shift) = (self.place(FloatFormat::F32, &weight)?, self.place(FloatFormat::F32, &bias)?);
         Ok(Norm { weight, shift, eps: eps as f32 })
+    }
+
+    fn score_bias(&self, _: Vec<f32>, _: usize) -> Result<Infallible, Fault> {
+        let call = "placing a bias of attention".to_owned();
+        Err(Fault::Failed { call, reason: "no kernel adds one to its scores".to_owned() })
     }
 
     fn embed(
@@ -296,13 +304,27 @@ impl<D: Device> Backend for Gpu<D> {
         Ok(())
     }
 
+    fn context(
+        &self,
+        qkv: &Linear<D>,
+        x: &DeviceMatrix<D>,
+        batch: &Batch,
+        (heads, _): (Heads, Option<&Infallible>),
+    ) -> Result<DeviceMatrix<D>, Fault> {
+        let hidden = heads.count * heads.size;
+        let qkv = self.project(qkv, 0..3 * hidden, x)?;
+        let (queries, keys_values) = (Self::columns(&qkv, 0..hidden)?, Self::columns(&qkv, hidden..3 * hidden)?);
+        drop(qkv);
+        self.attention(&queries, &keys_values, batch, heads)
+    }
+
     fn first_context(
         &self,
         queries: &DeviceMatrix<D>,
         x: &DeviceMatrix<D>,
         (qkv, ()): (&Linear<D>, &()),
         batch: &Batch,
-        heads: Heads,
+        (heads, _): (Heads, Option<&Infallible>),
     ) -> Result<DeviceMatrix<D>, Fault> {
         let hidden = heads.count * heads.size;
         let keys_values = self.project(qkv, hidden..3 * hidden, x)?;

@@ -64,6 +64,8 @@ pub(crate) enum Positions {
     Zero,
     /// At `pad_token_id + 1`; tokens with that id are skipped.
     AfterPadding,
+    /// As [`AfterPadding`](Positions::AfterPadding), whatever `pad_token_id` is.
+    After(u32),
 }
 
 /// The sizes that the settings of a forward pass depend on.
@@ -87,8 +89,16 @@ pub(crate) enum Forward {
 }
 
 impl Forward {
-    /// Returns whether it runs on GPUs and in number formats other than `f32`.
-    pub(crate) fn runs_everywhere(&self) -> bool {
+    /// Returns whether it runs on GPUs.
+    pub(crate) fn runs_on_gpus(&self) -> bool {
+        match self {
+            Forward::Bert(settings) => settings.distances.is_none(),
+            Forward::Rotary(_) | Forward::Deberta(_) => false,
+        }
+    }
+
+    /// Returns whether it runs in number formats other than `f32`.
+    pub(crate) fn runs_in_every_format(&self) -> bool {
         match self {
             Forward::Bert(_) => true,
             Forward::Rotary(_) | Forward::Deberta(_) => false,
@@ -102,6 +112,21 @@ pub(crate) struct BertConfig {
     pub(crate) names: &'static BertNames,
     /// Number of token types; 0 without token type embeddings.
     pub(crate) token_types: usize,
+    /// A bias of attention by the distance between tokens.
+    pub(crate) distances: Option<DistanceBuckets>,
+}
+
+/// The buckets of T5: near distances have their own, farther ones share them by their logarithm. Half of them are for
+/// tokens before, half for tokens after.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DistanceBuckets {
+    /// The tensor of a bias per bucket and head, shared by all layers.
+    pub(crate) table: &'static str,
+    /// The buckets in that tensor, of which only `count` are used.
+    pub(crate) rows: usize,
+    pub(crate) count: usize,
+    /// The distance from which on all share one bucket.
+    pub(crate) farthest: usize,
 }
 
 /// Names of a layer's tensors, without `.weight` and `.bias`.

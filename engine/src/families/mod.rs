@@ -15,7 +15,7 @@ mod xlm_roberta;
 
 pub(crate) use self::bert::{DEFAULTS as BERT_DEFAULTS, FAMILY as BERT};
 pub(crate) use self::deberta_v2::{Convolution, ConvolutionActivation, DebertaConfig, Relative};
-pub(crate) use self::description::{BertConfig, Dimensions, Family, Forward, HeadNames, Positions};
+pub(crate) use self::description::{BertConfig, Dimensions, DistanceBuckets, Family, Forward, HeadNames, Positions};
 pub(crate) use self::fields::Fields;
 pub(crate) use self::rotary::{RotaryAttention, RotaryConfig};
 pub(crate) use self::settings::check as check_settings;

@@ -5,9 +5,10 @@
 use candle_core::Tensor;
 use kernels::{Activation, Heads};
 
+use super::distances::bias_by_distance;
 use crate::backend::Backend;
 use crate::config::Config;
-use crate::families::BertConfig;
+use crate::families::{BertConfig, DistanceBuckets};
 use crate::{Batch, LoadError};
 
 /// Reads a tensor by name and shape, in f32 on the host.
@@ -27,6 +28,8 @@ pub(crate) struct Bert<B: Backend> {
     last_keys_values: B::KeysValues,
     activation: Activation,
     heads: Heads,
+    /// The bias of every layer's attention.
+    bias: Option<B::ScoreBias>,
     /// The padding id after which RoBERTa's positions start; `None` where positions count from 0.
     padding: Option<u32>,
 }
@@ -77,6 +80,7 @@ impl<B: Backend> Bert<B> {
             last_keys_values: reader.keys_values(config.layers - 1)?,
             activation: config.activation,
             heads: Heads { count: config.heads, size: hidden / config.heads },
+            bias: settings.distances.map(|distances| reader.bias(distances)).transpose()?,
             padding: config.padding_before_positions(),
         })
     }
@@ -96,7 +100,7 @@ impl<B: Backend> Bert<B> {
     }
 
     fn layer(&self, backend: &B, layer: &Layer<B>, x: B::Matrix, batch: &Batch) -> Result<B::Matrix, B::Error> {
-        let context = backend.context(&layer.qkv, &x, batch, self.heads)?;
+        let context = backend.context(&layer.qkv, &x, batch, (self.heads, self.bias.as_ref()))?;
         self.after_attention(backend, layer, &context, &x)
     }
 
@@ -112,7 +116,7 @@ impl<B: Backend> Bert<B> {
         let first = backend.first_tokens(x, batch)?;
         let queries = backend.project(&layer.qkv, 0..hidden, &first)?;
         let keys_values = (&layer.qkv, &self.last_keys_values);
-        let context = backend.first_context(&queries, x, keys_values, batch, self.heads)?;
+        let context = backend.first_context(&queries, x, keys_values, batch, (self.heads, self.bias.as_ref()))?;
         self.after_attention(backend, layer, &context, &first)
     }
 
@@ -163,6 +167,9 @@ pub(crate) fn tensors(config: &Config, settings: BertConfig) -> Vec<TensorShape>
     if settings.token_types > 0 {
         tensors.push(("embeddings.token_type_embeddings.weight".into(), vec![settings.token_types, hidden]));
     }
+    if let Some(distances) = settings.distances {
+        tensors.push((distances.table.into(), vec![distances.rows, config.heads]));
+    }
     tensors.extend(vectors("embeddings.LayerNorm", hidden));
     for layer in 0..config.layers {
         let full = |name: &str| format!("{}.{layer}.{name}", names.layers);
@@ -201,6 +208,13 @@ impl<B: Backend> Reader<'_, B> {
         let weight = |name: &str| (self.source)(&format!("{name}.weight"), &[hidden, hidden]);
         let bias = (self.source)(&format!("{values}.bias"), &[hidden])?;
         self.placed(self.backend.keys_values(weight(&keys)?, weight(&values)?, bias))
+    }
+
+    fn bias(&self, distances: DistanceBuckets) -> Result<B::ScoreBias, LoadError> {
+        let (heads, tokens) = (self.config.heads, self.config.positions_used());
+        let table = (self.source)(distances.table, &[distances.rows, heads])?;
+        let table = self.placed(table.flatten_all().and_then(|table| table.to_vec1()))?;
+        self.placed(self.backend.score_bias(bias_by_distance(&table, distances, heads, tokens), tokens))
     }
 
     fn layer(&self, index: usize) -> Result<Layer<B>, LoadError> {

@@ -2,5 +2,6 @@
 
 pub(crate) mod bert;
 pub(crate) mod deberta;
+mod distances;
 mod layers;
 pub(crate) mod rotary;

@@ -128,7 +128,7 @@ impl Rotary {
                 Some(half_window) => {
                     attend_sliding_window(out, [queries, keys, values], half_window, self.heads, &mut scratch);
                 }
-                None => attend(out, queries, keys, values, (self.heads, Precision::Single), &mut scratch),
+                None => attend(out, queries, keys, values, (self.heads.into(), Precision::Single), &mut scratch),
             }
         }
         out

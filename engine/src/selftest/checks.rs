@@ -262,10 +262,11 @@ impl<B: Probe> Checks<'_, B> {
         let ([_, keys, values], [_, _, bias]) = (matrices, vectors);
         let keys_values = backend.keys_values(keys, values, bias)?;
         let (x, numbers) = backend.place(&rng.numbers(tokens * width, 1.0), tokens)?;
-        let all = backend.read(&backend.context(&qkv, &x, &batch, heads)?)?;
+        let all = backend.read(&backend.context(&qkv, &x, &batch, (heads, None))?)?;
         let queries = backend.project(&qkv, 0..width, &backend.first_tokens(&x, &batch)?)?;
         let queries_f64 = widened(&backend.read(&queries)?);
-        let firsts = backend.read(&backend.first_context(&queries, &x, (&qkv, &keys_values), &batch, heads)?)?;
+        let firsts =
+            backend.read(&backend.first_context(&queries, &x, (&qkv, &keys_values), &batch, (heads, None))?)?;
         let (mut worst, mut worst_first) = (MaxError::default(), MaxError::default());
         for (text, span) in batch.offsets.windows(2).enumerate() {
             let (start, length) = (span[0] as usize, (span[1] - span[0]) as usize);

@@ -70,6 +70,28 @@ fn reduced_precision_stays_close_and_batch_independent() {
     }
 }
 
+#[test]
+fn tiny_models_in_reduced_precision_stay_close() {
+    for name in tiny_models() {
+        let model = ModelDir::open(&testdata(&name)).unwrap();
+        if !model.summary().native {
+            continue;
+        }
+        let goldens = Goldens::read(&name);
+        for pooling in [Pooling::Cls, Pooling::Mean] {
+            for (dtype, cosine_min) in [(ComputeDtype::Bf16, 0.999), (ComputeDtype::Int8, 0.99)] {
+                let options =
+                    EngineOptions { pooling: Some(pooling), dtype, normalize: false, ..EngineOptions::default() };
+                let found = embed(&Engine::load(&model, &options).unwrap(), &goldens.ids);
+                let cosines =
+                    found.iter().zip(goldens.vectors(pooling)).map(|(found, expected)| cosine(found, &expected));
+                let worst = cosines.fold(1.0, f64::min);
+                assert!(worst >= cosine_min, "{name}, {dtype}, {pooling}: cosine {worst}");
+            }
+        }
+    }
+}
+
 fn assert_batch_does_not_matter(dir: &std::path::Path, rows: &[Vec<u32>]) {
     for pooling in [Pooling::Cls, Pooling::Mean] {
         let engine = raw_engine(dir, pooling);

@@ -14,7 +14,7 @@ use std::arch::x86_64::{
 };
 
 use super::query_block::query_block_functions;
-use super::{Heads, RowsView};
+use super::{RowsView, Scoring};
 
 /// f32 lanes of a vector.
 pub(super) const LANES: usize = 16;
@@ -37,7 +37,7 @@ pub(super) unsafe fn attend(
     out: &mut [f32],
     queries: RowsView<'_>,
     (keys, values): (RowsView<'_>, RowsView<'_>),
-    heads: Heads,
+    Scoring { heads, bias }: Scoring<'_>,
     scratch: &mut Vec<f32>,
 ) {
     let (tokens, width) = (keys.rows, heads.count * heads.size);
@@ -55,10 +55,14 @@ pub(super) unsafe fn attend(
             let rows =
                 std::array::from_fn(|row| queries.data[query(row) * queries.stride + at..][..heads.size].as_ptr());
             // SAFETY: `keys_t` has a row of `padded` per component of a query, and `scores` has six rows.
-            let sums = unsafe {
-                score(rows, (keys_t.as_ptr(), padded), heads.size, scores);
-                softmax_block(scores, padded, tokens, scale)
-            };
+            unsafe { score(rows, (keys_t.as_ptr(), padded), heads.size, scores) };
+            if let Some(bias) = bias {
+                for (row, scores) in scores.chunks_exact_mut(padded).enumerate() {
+                    bias.add_to(scores, (head, query(row), tokens), 1.0 / scale);
+                }
+            }
+            // SAFETY: `scores` has six rows of `padded`.
+            let sums = unsafe { softmax_block(scores, padded, tokens, scale) };
             let out = &mut out[first * width + at..];
             let count = ROWS.min(queries.rows - first);
             // SAFETY: values have `tokens` rows, and `out` has `count`, `width` apart, of `size` numbers each.

@@ -14,7 +14,7 @@ use std::mem::transmute;
 
 use super::avx512::{LANES, ROWS, VECTORS, exp2, first_lanes, transpose_16x16};
 use super::query_block::query_block_functions;
-use super::{Heads, RowsView};
+use super::{RowsView, Scoring};
 
 /// Returns whether the processor has the instructions.
 pub(super) fn detected() -> bool {
@@ -68,7 +68,7 @@ pub(super) unsafe fn attend(
     out: &mut [f32],
     queries: RowsView<'_>,
     (keys, values): (RowsView<'_>, RowsView<'_>),
-    heads: Heads,
+    Scoring { heads, bias }: Scoring<'_>,
     scratch: &mut Vec<f32>,
 ) {
     let (tokens, width) = (keys.rows, heads.count * heads.size);
@@ -95,11 +95,16 @@ pub(super) unsafe fn attend(
             for (row, pairs) in buffers.queries.chunks_exact_mut(shape.pairs).enumerate() {
                 round_to_pairs(&queries.data[query(row) * queries.stride + at..][..shape.size], pairs);
             }
-            // SAFETY: the buffers have the sizes of the shape, and `out` has `count` rows, `width` apart, of `size`
-            // numbers each.
+            let rows = std::array::from_fn(|row| buffers.queries[row * shape.pairs..].as_ptr());
+            // SAFETY: the buffers have the sizes of the shape.
+            unsafe { score(rows, (buffers.keys.as_ptr(), shape.padded), shape.size.div_ceil(2), buffers.scores) };
+            if let Some(bias) = bias {
+                for (row, scores) in buffers.scores.chunks_exact_mut(shape.padded).enumerate() {
+                    bias.add_to(scores, (head, query(row), tokens), 1.0 / scale);
+                }
+            }
+            // SAFETY: as before, and `out` has `count` rows, `width` apart, of `size` numbers each.
             unsafe {
-                let rows = std::array::from_fn(|row| buffers.queries[row * shape.pairs..].as_ptr());
-                score(rows, (buffers.keys.as_ptr(), shape.padded), shape.size.div_ceil(2), buffers.scores);
                 let sums = softmax_block(buffers.scores, shape.padded, tokens, scale);
                 weighted_sum(
                     (buffers.scores, shape.padded, sums),

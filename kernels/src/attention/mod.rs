@@ -4,6 +4,7 @@
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512_bf16;
+mod bias;
 mod disentangled;
 mod portable;
 #[cfg(target_arch = "x86_64")]
@@ -15,6 +16,7 @@ use super::matmul::{Matrix, MatrixMut, matmul};
 use super::rows_view::RowsView;
 use super::{sum, vectorized};
 
+pub use self::bias::ScoreBias;
 pub use self::disentangled::{RelativePositions, attend_disentangled};
 pub use self::sliding_window::attend_sliding_window;
 
@@ -36,6 +38,21 @@ pub enum Precision {
     Half,
 }
 
+/// What the scores of a text are computed with, beside queries and keys.
+#[derive(Clone, Copy)]
+pub struct Scoring<'a> {
+    /// The heads, by whose size scores are scaled.
+    pub heads: Heads,
+    /// Added to the scaled scores.
+    pub bias: Option<ScoreBias<'a>>,
+}
+
+impl From<Heads> for Scoring<'_> {
+    fn from(heads: Heads) -> Self {
+        Scoring { heads, bias: None }
+    }
+}
+
 /// Computes the attention of the queries of one text to its keys and values (a row per token; a row per query).
 ///
 /// Overwrites `out` with the context, `heads.count * heads.size` numbers per query. `scratch` is reused between calls.
@@ -51,9 +68,10 @@ pub fn attend(
     queries: RowsView<'_>,
     keys: RowsView<'_>,
     values: RowsView<'_>,
-    (heads, precision): (Heads, Precision),
+    (scoring, precision): (Scoring<'_>, Precision),
     scratch: &mut Vec<f32>,
 ) {
+    let heads = scoring.heads;
     let width = heads.count * heads.size;
     for rows in [queries, keys, values] {
         assert!(
@@ -67,16 +85,16 @@ pub fn attend(
         // SAFETY: the instructions were detected, and all rows were checked to lie inside their slices.
         return unsafe {
             match precision == Precision::Half && avx512_bf16::detected() {
-                true => avx512_bf16::attend(out, queries, (keys, values), heads, scratch),
-                false => avx512::attend(out, queries, (keys, values), heads, scratch),
+                true => avx512_bf16::attend(out, queries, (keys, values), scoring, scratch),
+                false => avx512::attend(out, queries, (keys, values), scoring, scratch),
             }
         };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = precision;
     match portable::supports(heads) {
-        true => portable::attend(out, queries, keys, values, heads, scratch),
-        false => attend_generic(out, queries, keys, values, heads, scratch),
+        true => portable::attend(out, queries, keys, values, scoring, scratch),
+        false => attend_generic(out, queries, keys, values, scoring, scratch),
     }
 }
 
@@ -86,7 +104,7 @@ fn attend_generic(
     queries: RowsView<'_>,
     keys: RowsView<'_>,
     values: RowsView<'_>,
-    heads: Heads,
+    Scoring { heads, bias }: Scoring<'_>,
     scores: &mut Vec<f32>,
 ) {
     let (width, tokens) = (heads.count * heads.size, keys.rows);
@@ -101,6 +119,11 @@ fn attend_generic(
             columns_of(keys).transposed(),
             scale,
         );
+        if let Some(bias) = bias {
+            for (query, scores) in scores.chunks_exact_mut(tokens).enumerate() {
+                scores.iter_mut().zip(bias.row(head, query, tokens)).for_each(|(score, bias)| *score += bias);
+            }
+        }
         softmax(scores, tokens);
         matmul(
             MatrixMut::new(&mut out[at..], queries.rows, heads.size, width),
@@ -163,7 +186,7 @@ mod tests {
         let query = RowsView { rows: 1, ..rows(&queries[..]) };
         for precision in [Precision::Single, Precision::Half] {
             let (keys, values) = (rows(&keys[..]), rows(&values[..]));
-            attend(&mut out, query, keys, values, (heads, precision), &mut Vec::new());
+            attend(&mut out, query, keys, values, (heads.into(), precision), &mut Vec::new());
             for (found, expected) in out.iter().zip([5.0, 6.0, 5.0, 6.0]) {
                 assert!((found - expected).abs() < 1e-5, "{out:?}");
             }
@@ -181,7 +204,7 @@ mod tests {
         #[test]
         fn every_kernel_agrees_with_the_generic_one(
             query_count in 1usize..20, tokens in 1usize..150, count in 1usize..4, size in head_sizes(), gap in 0usize..9,
-            offset in 0usize..17, seed: u32,
+            offset in 0usize..17, seed: u32, biased: bool,
         ) {
             let mut state = seed;
             let mut numbers = |length: usize| -> Vec<f32> {
@@ -196,19 +219,25 @@ mod tests {
             let (q, k, v) = (numbers(length(query_count)), numbers(length(tokens)), numbers(length(tokens)));
             let view = |data, rows| RowsView { data, rows, stride };
             let (q, k, v) = (view(&q[offset..], query_count), view(&k[offset..], tokens), view(&v[offset..], tokens));
+            // Toeplitz for several queries of a text, as where positions are relative.
+            let numbers_of_bias = numbers(count * (tokens + query_count - 1));
+            let bias = ScoreBias {
+                numbers: &numbers_of_bias, first: query_count - 1, head_stride: tokens + query_count - 1, query_stride: -1,
+            };
+            let scoring = Scoring { heads, bias: biased.then_some(bias) };
             let (mut found, mut expected) = (vec![9.0; query_count * count * size], vec![9.0; query_count * count * size]);
-            attend_generic(&mut expected, q, k, v, heads, &mut Vec::new());
-            attend(&mut found, q, k, v, (heads, Precision::Single), &mut vec![f32::NAN; 7]);
+            attend_generic(&mut expected, q, k, v, scoring, &mut Vec::new());
+            attend(&mut found, q, k, v, (scoring, Precision::Single), &mut vec![f32::NAN; 7]);
             for (found, expected) in found.iter().zip(&expected) {
                 prop_assert!((found - expected).abs() <= 2e-5, "{found} for {expected}");
             }
             // bfloat16 has eight bits: a weight of 1 is off by up to 2^-9, and a product has two numbers of up to 2.
-            attend(&mut found, q, k, v, (heads, Precision::Half), &mut vec![f32::NAN; 7]);
+            attend(&mut found, q, k, v, (scoring, Precision::Half), &mut vec![f32::NAN; 7]);
             for (found, expected) in found.iter().zip(&expected) {
                 prop_assert!((found - expected).abs() <= 5e-2, "{found} for {expected}, in avx512_bf16");
             }
             if portable::supports(heads) {
-                portable::attend(&mut found, q, k, v, heads, &mut vec![f32::NAN; 7]);
+                portable::attend(&mut found, q, k, v, scoring, &mut vec![f32::NAN; 7]);
                 for (found, expected) in found.iter().zip(&expected) {
                     prop_assert!((found - expected).abs() <= 2e-5, "{found} for {expected}, in portable");
                 }
@@ -225,7 +254,7 @@ mod tests {
         let rows = |data, rows| RowsView { data, rows, stride: 2 };
         for precision in [Precision::Single, Precision::Half] {
             let keys = rows(&keys, 2);
-            attend(&mut out, rows(&queries, 3), keys, keys, (heads, precision), &mut Vec::new());
+            attend(&mut out, rows(&queries, 3), keys, keys, (heads.into(), precision), &mut Vec::new());
             let finite: Vec<bool> = out.iter().map(|x| x.is_finite()).collect();
             assert_eq!(finite, [true, true, false, false, true, true], "{out:?}");
         }

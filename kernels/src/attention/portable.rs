@@ -8,7 +8,7 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use super::super::{ROUNDING_MAGIC, reduce_sum};
-use super::{Heads, RowsView};
+use super::{Heads, RowsView, ScoreBias, Scoring};
 
 /// Queries of a block.
 const ROWS: usize = 6;
@@ -33,7 +33,7 @@ pub(super) fn attend(
     queries: RowsView<'_>,
     keys: RowsView<'_>,
     values: RowsView<'_>,
-    heads: Heads,
+    Scoring { heads, bias }: Scoring<'_>,
     scratch: &mut Vec<f32>,
 ) {
     let (padded, tokens) = (keys.rows.next_multiple_of(COLUMNS), keys.rows);
@@ -47,12 +47,14 @@ pub(super) fn attend(
     let (keys_t, rest) = rest.split_at_mut(heads.size * padded / COLUMNS);
     let packed_values = &mut rest[..heads.size * tokens / COLUMNS];
     let width = heads.count * heads.size;
-    for at in (0..width).step_by(heads.size) {
+    for head in 0..heads.count {
+        let at = head * heads.size;
+        let bias = bias.map(|bias| (bias, head));
         transpose_keys(keys.without_columns(at), heads.size, keys_t);
         pack_values(values.without_columns(at), packed_values);
         let (out, queries) = (&mut out[at..], queries.without_columns(at));
         let (keys_t, packed_values, scores, query_block) = (&*keys_t, &*packed_values, &mut *scores, &mut *query_block);
-        Arch::new().dispatch(Head { out, width, queries, tokens, keys_t, packed_values, scores, query_block });
+        Arch::new().dispatch(Head { out, width, queries, tokens, bias, keys_t, packed_values, scores, query_block });
     }
 }
 
@@ -146,6 +148,8 @@ struct Head<'a> {
     queries: RowsView<'a>,
     /// Number of keys and values.
     tokens: usize,
+    /// The bias of the scores, and the number of the head.
+    bias: Option<(ScoreBias<'a>, usize)>,
     /// The keys, as [`transpose_keys`] writes them.
     keys_t: &'a [Columns],
     /// The values, as [`pack_values`] copies them.
@@ -174,7 +178,7 @@ impl Head<'_> {
     /// Computes the context of all queries, with `VECTORS` vectors per sixteen columns.
     #[inline(always)]
     fn attend<S: Simd, const VECTORS: usize>(self, simd: S) {
-        let Head { out, width, queries, tokens, keys_t, packed_values, scores, query_block } = self;
+        let Head { out, width, queries, tokens, bias, keys_t, packed_values, scores, query_block } = self;
         let size = query_block.len() * COLUMNS;
         let scale = std::f32::consts::LOG2_E / (size as f32).sqrt();
         for first in (0..queries.rows).step_by(ROWS) {
@@ -187,6 +191,12 @@ impl Head<'_> {
             }
             for (scores, keys_t) in scores.iter_mut().zip(keys_t.chunks_exact(size)) {
                 store(simd, &product::<S, VECTORS>(simd, query_block, keys_t), scores);
+            }
+            if let Some((bias, head)) = bias {
+                for row in 0..ROWS {
+                    let bias = bias.row(head, (first + row).min(queries.rows - 1), tokens);
+                    add_bias(scores, row, bias, (size as f32).sqrt());
+                }
             }
             let sums = softmax_block(scores, tokens, scale);
             for (column, values) in packed_values.chunks_exact(tokens).enumerate() {
@@ -230,6 +240,19 @@ fn product<S: Simd, const VECTORS: usize>(simd: S, left: &[Block], right: &[Colu
 fn store<S: Simd, const VECTORS: usize>(_: S, vectors: &[[S::f32s; VECTORS]; ROWS], block: &mut Block) {
     for (vectors, row) in vectors.iter().zip(block) {
         S::as_mut_simd_f32s(row).0.copy_from_slice(vectors);
+    }
+}
+
+/// Adds a bias to one row of scores, which are still to be divided by `unscale`. Padding columns repeat the last key.
+#[inline(always)]
+fn add_bias(scores: &mut [Block], row: usize, bias: &[f32], unscale: f32) {
+    for (block, bias) in scores.iter_mut().zip(bias.chunks(COLUMNS)) {
+        let scores = &mut block[row];
+        for (score, bias) in scores.iter_mut().zip(bias) {
+            *score += bias * unscale;
+        }
+        let last = scores[bias.len() - 1];
+        scores[bias.len()..].fill(last);
     }
 }
 

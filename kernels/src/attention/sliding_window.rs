@@ -13,13 +13,13 @@ pub fn attend_sliding_window(
 ) {
     let precision = Precision::Single;
     if queries.rows <= half_window + 1 {
-        return attend(out, queries, keys, values, (heads, precision), scratch);
+        return attend(out, queries, keys, values, (heads.into(), precision), scratch);
     }
     for (token, out) in out.chunks_exact_mut(heads.count * heads.size).enumerate() {
         let first = token.saturating_sub(half_window);
         let window = token + half_window + 1 - first;
         let (keys, values) = (keys.block(first, window), values.block(first, window));
-        attend(out, queries.block(token, 1), keys, values, (heads, precision), scratch);
+        attend(out, queries.block(token, 1), keys, values, (heads.into(), precision), scratch);
     }
 }
 
