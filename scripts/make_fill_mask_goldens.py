@@ -42,6 +42,7 @@ CASES = [
     {"model": "mex_large"},
     {"model": "camembert"},
     {"model": "distilbert"},
+    {"model": "mpnet"},
     {"model": "mbert", "without": ["cls.predictions.decoder.weight", "cls.predictions.decoder.bias"]},
     {"model": "mbert", "without": ["cls.predictions.bias", "cls.predictions.decoder.bias"]},
     {"model": "bertin", "without": ["lm_head.decoder.weight", "lm_head.decoder.bias"]},

@@ -435,9 +435,48 @@ def make_nomic_bert():
     goldens(path, 64)
 
 
+def make_mpnet():
+    """microsoft/mpnet-base with the tokenizer of sentence-transformers/all-mpnet-base-v2: texts beyond the farthest bucket."""
+    path = fresh("mpnet")
+    normalizer = normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=True)
+    own = ["<s>", "<pad>", "</s>", "<unk>"]
+    pieces = word_piece(normalizer, ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], 250)
+    vocab = own + pieces + ["<mask>"]
+    config = config_of(
+        "mpnet", path, architectures=["MPNetForMaskedLM"], attention_probs_dropout_prob=0.1, bos_token_id=0,
+        eos_token_id=2, hidden_act="gelu", hidden_dropout_prob=0.1, initializer_range=0.02, layer_norm_eps=1e-5,
+        max_position_embeddings=202, pad_token_id=1, relative_attention_num_buckets=32, vocab_size=len(vocab), **SIZES,
+    )
+    model = random_model(AutoModelForMaskedLM, config, 12)
+    with torch.no_grad():
+        # Scores that depend as much on distances as on words.
+        model.mpnet.encoder.relative_attention_bias.weight.mul_(4)
+    tensors = tensors_of(model)
+    # Files saved before 2023 carry the positions 0..n as a tensor.
+    tensors["mpnet.embeddings.position_ids"] = torch.arange(202).unsqueeze(0)
+    save_file(tensors, path / "model.safetensors", {"format": "pt"})
+    (path / "vocab.txt").write_text("\n".join(vocab) + "\n", encoding="utf-8")
+    tokenizer = bert_tokenizer(vocab, normalizer, "<s>", "</s>", "[UNK]", ["<s>", "<pad>", "</s>", "[UNK]"])
+    tokenizer.add_special_tokens([AddedToken("<mask>", special=True, normalized=False, lstrip=True)])
+    tokenizer.save(str(path / "tokenizer.json"), pretty=False)
+    names = dict(
+        bos_token="<s>", cls_token="<s>", eos_token="</s>", mask_token="<mask>", pad_token="<pad>", sep_token="</s>",
+        unk_token="[UNK]",
+    )
+    mask = dict(content="<mask>", single_word=False, lstrip=True, rstrip=False, normalized=False)
+    write_json(path / "special_tokens_map.json", {**names, "mask_token": mask}, None)
+    write_json(
+        path / "tokenizer_config.json",
+        {**names, "do_lower_case": True, "model_max_length": 512, "strip_accents": None, "tokenize_chinese_chars": True,
+         "tokenizer_class": "MPNetTokenizer"},
+        None,
+    )
+    goldens(path, 200)
+
+
 MAKERS = [
     make_beto, make_bertin, make_mbert, make_mex_large, make_xlm_roberta, make_camembert, make_distilbert,
-    make_modernbert, make_deberta_v2, make_nomic_bert,
+    make_modernbert, make_deberta_v2, make_nomic_bert, make_mpnet,
 ]
 
 

@@ -183,6 +183,11 @@ impl TextEncoder {
         self.inner.tokenizer.token_to_id(token)
     }
 
+    /// Returns whether a token is one of those beside the vocabulary's words, as special tokens are.
+    pub(crate) fn is_added_token(&self, token: &str) -> bool {
+        self.inner.tokenizer.get_added_tokens_decoder().values().any(|added| added.content == token)
+    }
+
     /// Returns the maximum number of tokens of a text, special ones included.
     pub fn max_length(&self) -> usize {
         self.inner.max_length

@@ -57,7 +57,9 @@ impl MaskFiller {
         };
         let weights = Weights::of_family(&model.weights, config.family)?;
         let encoder = TextEncoder::load(model, None, "")?;
-        let named = MASKS.iter().find_map(|mask| Some((*mask, encoder.token_id(mask)?)));
+        let of_tokenizer = MASKS.iter().filter_map(|mask| Some((*mask, encoder.token_id(mask)?)));
+        // MPNet's vocabulary has BERT's mask as an ordinary word.
+        let named = of_tokenizer.min_by_key(|(mask, _)| !encoder.is_added_token(mask));
         let (mask, id) = named.ok_or_else(|| LoadError::Unsupported {
             what: format!("`{}`: its tokenizer has neither `[MASK]` nor `<mask>`", model.path.display()),
         })?;

@@ -7,6 +7,7 @@ mod description;
 mod distilbert;
 mod fields;
 mod modern_bert;
+mod mpnet;
 mod nomic_bert;
 mod roberta;
 mod rotary;
@@ -21,7 +22,7 @@ pub(crate) use self::rotary::{RotaryAttention, RotaryConfig};
 pub(crate) use self::settings::check as check_settings;
 
 /// Every supported family.
-const FAMILIES: [&Family; 8] = [
+const FAMILIES: [&Family; 9] = [
     &bert::FAMILY,
     &roberta::FAMILY,
     &xlm_roberta::FAMILY,
@@ -30,6 +31,7 @@ const FAMILIES: [&Family; 8] = [
     &modern_bert::FAMILY,
     &nomic_bert::FAMILY,
     &deberta_v2::FAMILY,
+    &mpnet::FAMILY,
 ];
 
 /// Returns the known `model_type`s for a message.
