@@ -1,6 +1,7 @@
 //! Clusters of real processes: what a user does with one, and what becomes of a job when parts of it die.
 #![cfg(unix)]
 
+use std::path::Path;
 use std::time::Duration;
 
 use sqlx::Connection;
@@ -304,6 +305,50 @@ fn the_damaged_parts_of_a_run_are_made_again() {
     env.encaje(["verify", "out", "--corpus", "a.csv"]).expect_code(0);
     assert_same(&rows(&env.path("out")), &before);
     env.encaje(["repair", "a.csv"]).expect_code(2);
+}
+
+/// The names and sizes of the files of a folder.
+fn listing(folder: &Path) -> Vec<(String, u64)> {
+    let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let mut files: Vec<_> = entries
+        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.metadata().unwrap().len()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn repair_changes_nothing_where_the_corpus_is_gone_or_changed() {
+    let env = env(60);
+    env.run_ok("a.csv", "out", SHARDS);
+    std::fs::remove_file(env.path("out/part-00001.parquet")).unwrap();
+    let before = listing(&env.path("out"));
+    let corpus = std::fs::read(env.path("a.csv")).unwrap();
+    for changed in [Some([&corpus[..], b"one more\n"].concat()), None] {
+        match changed {
+            Some(bytes) => drop(env.write("a.csv", bytes)),
+            None => std::fs::remove_file(env.path("a.csv")).unwrap(),
+        }
+        let refused = env.encaje(["repair", "out"]);
+        refused.expect_code(1);
+        refused.expect_said(&["a.csv", "repair needs it to make 1 file again", "nothing was changed"]);
+        assert_eq!(listing(&env.path("out")), before);
+    }
+}
+
+#[test]
+fn the_manifest_of_another_run_is_replaced_by_repair() {
+    let env = env(60);
+    env.run_ok("a.csv", "out", SHARDS);
+    env.run_ok("a.csv", "other", SHARDS);
+    let own = std::fs::read(env.path("out/manifest.json")).unwrap();
+    std::fs::copy(env.path("other/manifest.json"), env.path("out/manifest.json")).unwrap();
+    let found = env.encaje(["repair", "out", "--dry-run"]);
+    found.expect_code(1);
+    assert!(found.stdout.contains("`manifest.json`: it is of another job"), "{}", found.stdout);
+    env.encaje(["repair", "out"]).expect_code(0);
+    env.run_ok("a.csv", "out", SHARDS);
+    assert_eq!(std::fs::read(env.path("out/manifest.json")).unwrap(), own);
 }
 
 #[test]

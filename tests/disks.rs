@@ -208,3 +208,17 @@ fn a_corpus_that_is_gone_below_a_root_fails_the_job_and_is_named() {
     let reason = reason_of_failure_after("a.csv", write_csv, |corpus| std::fs::remove_file(corpus).unwrap());
     assert!(reason.contains("a.csv") && reason.contains("it is gone"), "{reason}");
 }
+
+#[test]
+fn the_file_size_limit_of_the_process_ends_a_command_with_a_sentence() {
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&sentences(200)));
+    env.run_ok("a.csv", "out", &[]);
+    let program = env!("CARGO_BIN_EXE_encaje");
+    let command = format!("ulimit -f 1; exec {program} export out --format npy --out a.npy");
+    let ended = Command::new("sh").args(["-c", &command]).current_dir(env.path(".")).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("a.npy") && said.contains("too large"), "{said}");
+    assert!(!env.path("a.npy").exists());
+}

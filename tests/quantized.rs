@@ -127,7 +127,7 @@ fn a_conversion_that_would_make_numbers_up_is_refused() {
     env.run_ok("a.csv", "bits", &["--output-dtype", "ubinary"]);
     let ran = env.encaje(["merge", "bits", "--out", "a.parquet", "--output-dtype", "f32"]);
     ran.expect_code(1);
-    ran.expect_said(&["binary vectors have signs alone, so they cannot become f32"]);
+    ran.expect_said(&["its vectors are binary", "`--output-dtype f32`"]);
     assert!(!env.path("a.parquet").exists());
 }
 

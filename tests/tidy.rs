@@ -25,6 +25,8 @@ const UNSAFE_FILES: &[&str] = &[
     "kernels/src/tile/x86.rs",
     // A setting of the C library's allocator.
     "cli/src/memory.rs",
+    // The disposition of a signal.
+    "cli/src/signals.rs",
     // Calls of NVIDIA's libraries, and of the kernels compiled for the host.
     "engine/src/cuda/driver.rs",
     "engine/src/cuda/emulated.rs",

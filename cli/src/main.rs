@@ -41,6 +41,7 @@ use ui::Ui;
 
 fn main() -> ExitCode {
     memory::limit_malloc_arenas();
+    signals::ignore_file_size_signal();
     let variables =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     dataset::set_environment(variables);

@@ -1,10 +1,21 @@
-//! SIGINT and SIGTERM: the first asks a process to stop well, the second one stops it.
+//! SIGINT and SIGTERM: the first asks a process to stop well, the second one stops it. SIGXFSZ is ignored.
+
+#![cfg_attr(unix, expect(unsafe_code, reason = "the disposition of a signal"))]
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Exit;
 use crate::ui::Ui;
+
+/// Makes a file that exceeds the limit of the process (`ulimit -f`) an error of the write instead of the end of the process.
+pub(crate) fn ignore_file_size_signal() {
+    #[cfg(unix)]
+    // SAFETY: ignoring a signal runs no code of ours, and no other thread has been started yet.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
 
 /// Waits for the first SIGINT or SIGTERM.
 pub(crate) async fn interrupted() -> anyhow::Result<()> {

@@ -24,8 +24,7 @@ pub(crate) struct MergeArgs {
     /// Writes files of so many rows each (the last may have fewer) and a manifest, instead of one file.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) partition_rows: Option<u64>,
-    /// Stores vectors in this number format; the default is that of the parts. Those of `binary` parts stay so, and `int8`
-    /// does not become `binary`.
+    /// Stores vectors in this number format; the default is that of the parts. `int8` and `binary` parts stay so.
     #[arg(long, value_enum)]
     pub(crate) output_dtype: Option<OutputDtype>,
     /// Replaces an existing file.

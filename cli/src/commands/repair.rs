@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
+use common::error_chain;
 use coordinator::{Clock, Store, SystemClock};
 use dataset::Storage;
 use dataset::vectors::layout;
@@ -14,12 +15,14 @@ use proto::JobId;
 use proto::job::JobState;
 use proto::relay::connect_storage;
 use serde::Serialize;
+use spec::Source;
 
 use crate::args::ClusterArgs;
 use crate::cluster::{self, Cluster};
 use crate::exit::{Advice, Exit};
 use crate::fetch::{self, ExpectedFile};
-use crate::outdir::{self, OutDir};
+use crate::job_spec;
+use crate::outdir::{self, JobRecord, OutDir};
 use crate::ui::{self, Amount, Ui};
 
 /// Finds output files that are damaged or missing, and requeues their shards.
@@ -155,6 +158,7 @@ async fn repair_output(ui: &Ui, args: &RepairArgs, out: &OutDir) -> anyhow::Resu
     }
     let requeue = !args.dry_run && !damaged.is_empty();
     if requeue {
+        check_corpus(out, &record, damaged.len()).await?;
         // First of all: from here on the directory is an unfinished output, whatever happens.
         remove(&out.root().join(layout::MANIFEST_NAME))?;
         for file in &whole {
@@ -171,6 +175,24 @@ async fn repair_output(ui: &Ui, args: &RepairArgs, out: &OutDir) -> anyhow::Resu
     Ok(Report { target: root, files: placed.len(), damaged, requeued: requeue })
 }
 
+/// Refuses to begin what the next run could not end: it reads the corpus again for the damaged files.
+async fn check_corpus(out: &OutDir, record: &JobRecord, damaged: usize) -> anyhow::Result<()> {
+    let refused = |why: String| {
+        let files = ui::counted(damaged as u64, "file");
+        Advice::failed(format!("{why}, and repair needs it to make {files} again"))
+            .hint("restore the corpus as it was, its time of modification too, and repair again")
+            .hint(format!("nothing was changed: intact files are still in `{}`", out.root().display()))
+    };
+    let sources: Vec<Source> = record.sources.iter().map(|planned| planned.source.clone()).collect();
+    match dataset::inspect(&sources, &record.spec.read).await {
+        Err(error) => Err(refused(error_chain(&error)).into()),
+        Ok(now) => match job_spec::changed_source(&record.sources, &now) {
+            Some(uri) => Err(refused(format!("corpus source `{uri}` has changed since the job was begun")).into()),
+            None => Ok(()),
+        },
+    }
+}
+
 /// Says what is wrong with the manifest of a run, if it is finished and another run would not write it.
 async fn manifest_problem(
     out: &OutDir,
@@ -181,6 +203,7 @@ async fn manifest_problem(
     let status = store.job(job).await?.filter(|status| status.state == JobState::Succeeded);
     let Some(status) = status else { return Ok(None) };
     match out.manifest() {
+        Ok(Some(manifest)) if manifest.job_id != job.to_string() => Ok(Some("it is of another job".to_owned())),
         Ok(Some(_)) => Ok(None),
         Ok(None) if cluster::manifest_of(&status, storage).await.is_ok() => Ok(None),
         Ok(None) => Ok(Some("it is missing".to_owned())),

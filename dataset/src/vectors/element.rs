@@ -179,13 +179,13 @@ fn pack_signs(values: &[f32]) -> u8 {
     values.iter().enumerate().fold(0, |byte, (place, value)| byte | (u8::from(*value > 0.0) << (7 - place)))
 }
 
-/// Says why vectors of one type cannot be turned into another without making up what they do not hold, if so.
-pub(super) fn refuse_conversion(from: OutputDtype, to: OutputDtype) -> Option<&'static str> {
+/// Tells whether vectors of one type can be converted to another. Those of a quantized type cannot: the output would not show
+/// that its numbers were rounded before.
+pub(super) const fn converts(from: OutputDtype, to: OutputDtype) -> bool {
     use OutputDtype::{Binary, F16, F32, Int8};
     match (from, to) {
-        (F32 | F16, F32 | F16 | Int8 | Binary) | (Int8, F32 | F16 | Int8) | (Binary, Binary) => None,
-        (Int8, Binary) => Some("int8 vectors have lost the signs of small components"),
-        (Binary, F32 | F16 | Int8) => Some("binary vectors have signs alone"),
+        (F32 | F16, F32 | F16 | Int8 | Binary) | (Int8, Int8) | (Binary, Binary) => true,
+        (Int8, F32 | F16 | Binary) | (Binary, F32 | F16 | Int8) => false,
     }
 }
 

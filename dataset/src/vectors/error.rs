@@ -44,7 +44,7 @@ pub enum VectorsError {
         source: ParquetError,
     },
     /// A file is not what the manifest or its own footer says; the bytes must be made again.
-    #[error("`{}` is damaged: {detail}; restore it from a copy, or embed the corpus again into an empty folder", path.display())]
+    #[error("`{}` is damaged: {detail}; `encaje repair` makes the output of a run or job again, or restore it from a copy", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -16,7 +16,7 @@ use spec::{OutputDtype, RowCounts};
 
 use super::atomic::{AtomicFile, write_atomically};
 use super::columns::{StatusColumns, recode};
-use super::element::refuse_conversion;
+use super::element::converts;
 use super::error::VectorsError;
 use super::holes::RowNumbers;
 use super::info::{FileInfo, FileTotals, HOLES_KEY, MANIFEST_DIGEST_KEY, SOURCES_KEY};
@@ -168,8 +168,12 @@ impl<'a> Merger<'a> {
     ) -> Result<Merger<'a>, VectorsError> {
         let mut info = set.info().clone();
         info.output_dtype = options.output_dtype.unwrap_or(info.output_dtype);
-        if let Some(why) = refuse_conversion(set.info().output_dtype, info.output_dtype) {
-            let detail = format!("{why}, so they cannot become {}; run again with --output-dtype", info.output_dtype);
+        let (from, to) = (set.info().output_dtype, info.output_dtype);
+        if !converts(from, to) {
+            let detail = format!(
+                "its vectors are {from}, which is rounded, and do not become {to}: leave --output-dtype out, or embed the corpus \
+                 again with `--output-dtype {to}` into another directory"
+            );
             return Err(VectorsError::unusable(dir, detail));
         }
         Ok(Merger {
@@ -439,7 +443,8 @@ mod tests {
         };
         let pairs = OutputDtype::ALL.iter().flat_map(|from| OutputDtype::ALL.iter().map(move |into| (*from, *into)));
         let found: Vec<_> = pairs.filter(|(from, into)| refused(*from, *into).is_some()).collect();
-        assert_eq!(found, [(Int8, Binary), (Binary, F32), (Binary, F16), (Binary, Int8)]);
+        let expected = [(Int8, F32), (Int8, F16), (Int8, Binary), (Binary, F32), (Binary, F16), (Binary, Int8)];
+        assert_eq!(found, expected);
     }
 
     #[test]

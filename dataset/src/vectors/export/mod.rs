@@ -108,8 +108,7 @@ fn check_scales(target: &Path, shape: &Shape<'_>, format: ExportFormat) -> Resul
         return Ok(());
     }
     let detail = format!(
-        "its vectors have a scale each, which {format} has no place for: export safetensors, or floats after \
-         `encaje merge --output-dtype f32`"
+        "its vectors have a scale each, which {format} has no place for, and are not of unit length: export safetensors"
     );
     Err(VectorsError::unusable(target, detail))
 }
