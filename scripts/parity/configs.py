@@ -11,6 +11,7 @@ CONFIG = "config.json"
 FAMILIES = {
     "bert": "bert", "roberta": "roberta", "xlm-roberta": "xlm-roberta", "camembert": "camembert", "distilbert": "distilbert",
     "modernbert": "modernbert", "nomic_bert": "nomic_bert", "deberta-v2": "deberta-v2",
+    "mpnet": "mpnet",
 }
 
 # Read by the modeling code through getattr, so that no class has them.
@@ -36,6 +37,7 @@ MORE = {
         "activation_function": ["swiglu", "gelu"],
     },
     "distilbert": {"hidden_size": [32], "num_hidden_layers": [1, 2], "num_attention_heads": [2], "layer_norm_eps": [0.3], "hidden_act": ["relu"]},
+    "mpnet": {"relative_attention_num_buckets": [16, 40], "type_vocab_size": [1], "position_embedding_type": ["relative_key"]},
     "bert": {"embedding_size": [16], "dim": [16], "n_layers": [1], "activation": ["relu"], "rope_theta": [5.0], "norm_eps": [0.3]},
 }
 

@@ -34,6 +34,7 @@ base("st-bertin", "sentence roberta st-bpe", around("bertin", NORMALIZE, pooling
 base("st-xlm_roberta", "sentence xlm-roberta st-unigram", around("xlm_roberta"))
 base("st-distilbert", "sentence distilbert st-wordpiece", around("distilbert"))
 base("st-modernbert", "sentence modernbert st-bpe", around("modernbert"))
+base("st-mpnet", "sentence mpnet st-wordpiece", around("mpnet", NORMALIZE))
 
 
 def older(folder):

@@ -83,7 +83,7 @@ def renamed(change_name, file="model.safetensors"):
 
 
 def strip_prefix(name):
-    for prefix in ("bert.", "roberta.", "distilbert.", "model.", "deberta."):
+    for prefix in ("bert.", "roberta.", "distilbert.", "model.", "deberta.", "mpnet."):
         name = name.removeprefix(prefix)
     return name
 
@@ -129,6 +129,7 @@ stored("bin-parts", parts(2, "bin"))
 stored("no-prefix", renamed(strip_prefix))
 stored("prefix-bert", renamed(with_prefix("bert.")), "bert")
 stored("prefix-roberta", renamed(with_prefix("roberta.")), "roberta|xlm-roberta|camembert")
+stored("prefix-mpnet", renamed(with_prefix("mpnet.")), "mpnet")
 stored("prefix-foreign", renamed(with_prefix("encoder_model.")))
 stored("gamma-beta", renamed(lambda name: name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")))
 stored("extra-head", extra_head)
