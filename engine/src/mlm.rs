@@ -65,7 +65,7 @@ impl MaskFiller {
         })?;
         Ok(MaskFiller {
             bert: Bert::load(config, *settings, &|name, shape| weights.read(name, shape), &CPU)?,
-            head: Head::load(config, &weights, names)?,
+            head: Head::load(config, settings.embedding_size(config.hidden_size), &weights, names)?,
             encoder,
             mask: (mask.to_owned(), id),
             vocab_size: config.vocab_size,
@@ -142,14 +142,14 @@ struct Head {
     activation: Activation,
     norm: (Vec<f32>, Vec<f32>),
     eps: f64,
-    /// `[vocabulary, hidden]`.
+    /// `[vocabulary, width]`.
     decoder: Tensor,
     bias: Option<Vec<f32>>,
 }
 
 impl Head {
-    fn load(config: &Config, weights: &Weights, names: &HeadNames) -> Result<Head, LoadError> {
-        let hidden = config.hidden_size;
+    /// `width` is that of the word embeddings, which are the decoder of a tied head.
+    fn load(config: &Config, width: usize, weights: &Weights, names: &HeadNames) -> Result<Head, LoadError> {
         let dense = |suffix: &str| format!("{}.{suffix}", names.dense);
         let placed =
             |source: candle_core::Error| LoadError::Device { path: config.path.clone(), source: Box::new(source) };
@@ -164,12 +164,12 @@ impl Head {
             );
             return Err(LoadError::Unsupported { what });
         }
-        let weight = weights.read_at_root(&dense("weight"), &[hidden, hidden])?;
-        let bias = weights.read_at_root(&dense("bias"), &[hidden])?;
+        let weight = weights.read_at_root(&dense("weight"), &[width, config.hidden_size])?;
+        let bias = weights.read_at_root(&dense("bias"), &[width])?;
         let decoder_weight = format!("{}.weight", names.decoder);
         let decoder = match weights.contains_at_root(&decoder_weight) {
-            true => weights.read_at_root(&decoder_weight, &[config.vocab_size, hidden])?,
-            false if config.tied => weights.read(config.family.words, &[config.vocab_size, hidden])?,
+            true => weights.read_at_root(&decoder_weight, &[config.vocab_size, width])?,
+            false if config.tied => weights.read(config.family.words, &[config.vocab_size, width])?,
             false => {
                 let what = format!(
                     "`{}`: `tie_word_embeddings` is false, but the weights have no `{decoder_weight}`",
@@ -186,10 +186,7 @@ impl Head {
         Ok(Head {
             dense: Linear::fused(&[weight], &[bias], WeightFormat::F32).map_err(placed)?,
             activation: names.activation.unwrap_or(config.activation),
-            norm: (
-                vector(&format!("{}.weight", names.norm), hidden)?,
-                vector(&format!("{}.bias", names.norm), hidden)?,
-            ),
+            norm: (vector(&format!("{}.weight", names.norm), width)?, vector(&format!("{}.bias", names.norm), width)?),
             eps: config.layer_norm_eps,
             decoder,
             bias: biases.map(|name| vector(name, config.vocab_size)).transpose()?,
@@ -198,10 +195,11 @@ impl Head {
 
     /// Returns logits for `[rows, hidden]`, row-major.
     fn forward(&self, rows: &Tensor) -> candle_core::Result<Vec<f32>> {
-        let (count, hidden) = rows.dims2()?;
+        let count = rows.dim(0)?;
+        let width = self.norm.0.len();
         let mut x: Vec<f32> = self.dense.forward(rows, Some(self.activation))?.flatten_all()?.to_vec1()?;
-        x.chunks_exact_mut(hidden).for_each(|row| self.normalize(row));
-        let x = Tensor::from_vec(x, (count, hidden), rows.device())?;
+        x.chunks_exact_mut(width).for_each(|row| self.normalize(row));
+        let x = Tensor::from_vec(x, (count, width), rows.device())?;
         let mut logits: Vec<f32> = x.matmul(&self.decoder.t()?)?.flatten_all()?.to_vec1()?;
         if let Some(bias) = &self.bias {
             for row in logits.chunks_exact_mut(bias.len()) {

@@ -78,13 +78,14 @@ impl<D: Device> GpuModel<D> {
         streams: Vec<Arc<D>>,
     ) -> Result<GpuModel<D>, LoadError> {
         let heads = Heads { count: config.heads, size: config.hidden_size / config.heads };
-        check_shapes(config.hidden_size, heads).map_err(|what| LoadError::Unsupported { what })?;
+        let width = config.hidden_size.max(settings.embedding_size(config.hidden_size));
+        check_shapes(width, heads).map_err(|what| LoadError::Unsupported { what })?;
         let first = Arc::clone(streams.first().expect("a GPU has at least one stream"));
         let bert = Bert::load(config, settings, source, &Gpu::for_weights(&first, format))?;
         let placed = |source| LoadError::Device { path: config.path.clone(), source: Box::new(source) };
         // Also waits for the weights, so that every stream may read them.
         let free = first.free_bytes().map_err(placed)?;
-        let per_token = bytes_per_token(format, config.hidden_size, config.intermediate);
+        let per_token = bytes_per_token(format, width, config.intermediate);
         let budget = BatchBudget::measured(free, per_token, streams.len());
         let model = GpuModel {
             bert,

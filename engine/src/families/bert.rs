@@ -43,7 +43,7 @@ pub(super) const SIZES: Sizes = Sizes {
 
 pub(super) const SETTINGS: &[Setting] = &[("position_embedding_type", &[Allowed::Text("absolute")])];
 
-pub(crate) const DEFAULTS: BertConfig = BertConfig { names: &NAMES, token_types: 2, distances: None };
+pub(crate) const DEFAULTS: BertConfig = BertConfig { names: &NAMES, token_types: 2, distances: None, projection: None };
 
 const NAMES: BertNames = BertNames {
     layers: "encoder.layer",

@@ -114,6 +114,24 @@ pub(crate) struct BertConfig {
     pub(crate) token_types: usize,
     /// A bias of attention by the distance between tokens.
     pub(crate) distances: Option<DistanceBuckets>,
+    /// Embeddings of another width than the layers.
+    pub(crate) projection: Option<Projection>,
+}
+
+impl BertConfig {
+    /// Returns the width of the embeddings of a model with layers of `hidden`.
+    pub(crate) fn embedding_size(&self, hidden: usize) -> usize {
+        self.projection.map_or(hidden, |projection| projection.width)
+    }
+}
+
+/// A linear layer from the embeddings to the layers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Projection {
+    /// Name of its tensors, without `.weight` and `.bias`.
+    pub(crate) name: &'static str,
+    /// The width of the embeddings.
+    pub(crate) width: usize,
 }
 
 /// The buckets of T5: near distances have their own, farther ones share them by their logarithm. Half of them are for

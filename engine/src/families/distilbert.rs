@@ -43,5 +43,5 @@ const NAMES: BertNames = BertNames {
 
 fn forward(fields: &Fields<'_>, _: Dimensions) -> Result<Forward, LoadError> {
     fields.count(&["type_vocab_size"], 2)?;
-    Ok(Forward::Bert(BertConfig { names: &NAMES, token_types: 0, distances: None }))
+    Ok(Forward::Bert(BertConfig { names: &NAMES, token_types: 0, ..bert::DEFAULTS }))
 }

@@ -16,13 +16,15 @@ mod xlm_roberta;
 
 pub(crate) use self::bert::{DEFAULTS as BERT_DEFAULTS, FAMILY as BERT};
 pub(crate) use self::deberta_v2::{Convolution, ConvolutionActivation, DebertaConfig, Relative};
-pub(crate) use self::description::{BertConfig, Dimensions, DistanceBuckets, Family, Forward, HeadNames, Positions};
+pub(crate) use self::description::{
+    BertConfig, Dimensions, DistanceBuckets, Family, Forward, HeadNames, Positions, Projection,
+};
 pub(crate) use self::fields::Fields;
 pub(crate) use self::rotary::{RotaryAttention, RotaryConfig};
 pub(crate) use self::settings::check as check_settings;
 
 /// Every supported family.
-const FAMILIES: [&Family; 9] = [
+const FAMILIES: &[&Family] = &[
     &bert::FAMILY,
     &roberta::FAMILY,
     &xlm_roberta::FAMILY,
@@ -36,17 +38,18 @@ const FAMILIES: [&Family; 9] = [
 
 /// Returns the known `model_type`s for a message.
 pub(crate) fn known_model_types() -> String {
-    FAMILIES.map(|family| format!("`{}`", family.model_type)).join(", ")
+    let names: Vec<String> = FAMILIES.iter().map(|family| format!("`{}`", family.model_type)).collect();
+    names.join(", ")
 }
 
 /// Finds a family by `model_type`.
 pub(crate) fn of_model_type(model_type: &str) -> Option<&'static Family> {
-    FAMILIES.into_iter().find(|family| family.model_type == model_type)
+    FAMILIES.iter().copied().find(|family| family.model_type == model_type)
 }
 
 /// Finds a family by the name of a model's class, such as `BertForMaskedLM`.
 pub(crate) fn of_class_name(class: &str) -> Option<&'static Family> {
-    FAMILIES.into_iter().find(|family| {
+    FAMILIES.iter().copied().find(|family| {
         let rest = class.strip_prefix(family.class_prefix);
         rest.is_some_and(|rest| rest.starts_with("Model") || rest.starts_with("For"))
     })

@@ -44,5 +44,5 @@ fn forward(fields: &Fields<'_>, _: Dimensions) -> Result<Forward, LoadError> {
     }
     let table = "encoder.relative_attention_bias.weight";
     let distances = DistanceBuckets { table, rows, count: BUCKETS, farthest: 128 };
-    Ok(Forward::Bert(BertConfig { names: &NAMES, token_types: 0, distances: Some(distances) }))
+    Ok(Forward::Bert(BertConfig { names: &NAMES, token_types: 0, distances: Some(distances), ..bert::DEFAULTS }))
 }

@@ -8,7 +8,7 @@ use kernels::{Activation, Heads};
 use super::distances::bias_by_distance;
 use crate::backend::Backend;
 use crate::config::Config;
-use crate::families::{BertConfig, DistanceBuckets};
+use crate::families::{BertConfig, DistanceBuckets, Projection};
 use crate::{Batch, LoadError};
 
 /// Reads a tensor by name and shape, in f32 on the host.
@@ -23,6 +23,8 @@ pub(crate) struct Bert<B: Backend> {
     /// Position embeddings plus the embedding of token type 0, which every token here has.
     positions: B::Table,
     norm: B::Norm,
+    /// From the width of the embeddings to that of the layers, where it is another.
+    projection: Option<B::Linear>,
     layers: Vec<Layer<B>>,
     /// The last layer's weights of keys and values, for when only first tokens are needed.
     last_keys_values: B::KeysValues,
@@ -62,20 +64,25 @@ impl<B: Backend> Bert<B> {
         backend: &B,
     ) -> Result<Self, LoadError> {
         let hidden = config.hidden_size;
+        let width = settings.embedding_size(hidden);
         let reader = Reader { config, settings, source, backend };
-        let positions = source("embeddings.position_embeddings.weight", &[config.max_positions, hidden])?;
+        let positions = source("embeddings.position_embeddings.weight", &[config.max_positions, width])?;
         let positions = match settings.token_types {
             0 => positions,
             count => {
-                let types = source("embeddings.token_type_embeddings.weight", &[count, hidden])?;
+                let types = source("embeddings.token_type_embeddings.weight", &[count, width])?;
                 reader.placed(types.get(0).and_then(|first| positions.broadcast_add(&first)))?
             }
         };
-        let words = source(config.family.words, &[config.vocab_size, hidden])?;
+        let words = source(config.family.words, &[config.vocab_size, width])?;
         Ok(Bert {
             words: reader.placed(backend.table(words))?,
             positions: reader.placed(backend.table(positions))?,
-            norm: reader.norm("embeddings.LayerNorm")?,
+            norm: reader.norm("embeddings.LayerNorm", width)?,
+            projection: settings
+                .projection
+                .map(|Projection { name, width }| reader.linear(&[name.to_owned()], width, hidden))
+                .transpose()?,
             layers: (0..config.layers).map(|layer| reader.layer(layer)).collect::<Result<_, _>>()?,
             last_keys_values: reader.keys_values(config.layers - 1)?,
             activation: config.activation,
@@ -89,6 +96,9 @@ impl<B: Backend> Bert<B> {
     pub(crate) fn forward(&self, backend: &B, batch: &Batch, selection: TokenSelection) -> Result<B::Matrix, B::Error> {
         let places = tokens_with_positions(batch, self.padding);
         let mut x = backend.embed(&self.words, &self.positions, &self.norm, &places)?;
+        if let Some(projection) = &self.projection {
+            x = backend.project(projection, 0..self.heads.count * self.heads.size, &x)?;
+        }
         let (last, others) = self.layers.split_last().expect("a config has at least one layer");
         for layer in others {
             x = self.layer(backend, layer, x, batch)?;
@@ -158,19 +168,22 @@ fn tokens_with_positions(batch: &Batch, padding: Option<u32>) -> Vec<(u32, u32)>
 
 /// Returns the name and shape of every tensor that [`Bert::load`] reads.
 pub(crate) fn tensors(config: &Config, settings: BertConfig) -> Vec<TensorShape> {
-    let (hidden, inner) = (config.hidden_size, config.intermediate);
-    let names = settings.names;
+    let (hidden, inner, names) = (config.hidden_size, config.intermediate, settings.names);
+    let width = settings.embedding_size(hidden);
     let mut tensors = vec![
-        (config.family.words.to_owned(), vec![config.vocab_size, hidden]),
-        ("embeddings.position_embeddings.weight".to_owned(), vec![config.max_positions, hidden]),
+        (config.family.words.to_owned(), vec![config.vocab_size, width]),
+        ("embeddings.position_embeddings.weight".to_owned(), vec![config.max_positions, width]),
     ];
     if settings.token_types > 0 {
-        tensors.push(("embeddings.token_type_embeddings.weight".into(), vec![settings.token_types, hidden]));
+        tensors.push(("embeddings.token_type_embeddings.weight".into(), vec![settings.token_types, width]));
     }
     if let Some(distances) = settings.distances {
         tensors.push((distances.table.into(), vec![distances.rows, config.heads]));
     }
-    tensors.extend(vectors("embeddings.LayerNorm", hidden));
+    if let Some(Projection { name, width }) = settings.projection {
+        tensors.extend(linear(name, width, hidden));
+    }
+    tensors.extend(vectors("embeddings.LayerNorm", width));
     for layer in 0..config.layers {
         let full = |name: &str| format!("{}.{layer}.{name}", names.layers);
         for name in names.qkv.iter().chain([&names.attention_out]) {
@@ -224,10 +237,10 @@ impl<B: Backend> Reader<'_, B> {
         Ok(Layer {
             qkv: self.linear(&names.qkv.map(full), hidden, hidden)?,
             attention_out: self.linear(&[full(names.attention_out)], hidden, hidden)?,
-            attention_norm: self.norm(&full(names.attention_norm))?,
+            attention_norm: self.norm(&full(names.attention_norm), hidden)?,
             up: self.linear(&[full(names.up)], hidden, intermediate)?,
             down: self.linear(&[full(names.down)], intermediate, hidden)?,
-            output_norm: self.norm(&full(names.output_norm))?,
+            output_norm: self.norm(&full(names.output_norm), hidden)?,
         })
     }
 
@@ -239,8 +252,8 @@ impl<B: Backend> Reader<'_, B> {
         self.placed(self.backend.linear(&read("weight", &[outputs, inputs])?, &read("bias", &[outputs])?))
     }
 
-    fn norm(&self, name: &str) -> Result<B::Norm, LoadError> {
-        let read = |suffix: &str| (self.source)(&format!("{name}.{suffix}"), &[self.config.hidden_size]);
+    fn norm(&self, name: &str, width: usize) -> Result<B::Norm, LoadError> {
+        let read = |suffix: &str| (self.source)(&format!("{name}.{suffix}"), &[width]);
         self.placed(self.backend.norm(read("weight")?, read("bias")?, self.config.layer_norm_eps))
     }
 
