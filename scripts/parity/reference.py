@@ -100,8 +100,11 @@ def each(texts, function):
 def positions(config):
     """Returns the number of positions of the model, or None."""
     length = getattr(config, "max_position_embeddings", None)
-    if length and config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "roberta-prelayernorm"):
+    if length and config.model_type in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm"):
         return length - config.pad_token_id - 1
+    if length and config.model_type == "mpnet":
+        # Its padding index is a constant of the modeling code.
+        return length - 2
     return length
 
 
