@@ -43,6 +43,8 @@ CASES = [
     {"model": "camembert"},
     {"model": "distilbert"},
     {"model": "mpnet"},
+    {"model": "electra"},
+    {"model": "electra", "without": ["generator_lm_head.weight"]},
     {"model": "mbert", "without": ["cls.predictions.decoder.weight", "cls.predictions.decoder.bias"]},
     {"model": "mbert", "without": ["cls.predictions.bias", "cls.predictions.decoder.bias"]},
     {"model": "bertin", "without": ["lm_head.decoder.weight", "lm_head.decoder.bias"]},

@@ -474,9 +474,30 @@ def make_mpnet():
     goldens(path, 200)
 
 
+def make_electra():
+    """google/electra-small-generator: embeddings narrower than the layers."""
+    path = fresh("electra")
+    normalizer = normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=True)
+    specials = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocab = word_piece(normalizer, specials, 250)
+    config = config_of(
+        "electra", path, architectures=["ElectraForMaskedLM"], attention_probs_dropout_prob=0.1, embedding_size=16,
+        hidden_act="gelu", hidden_dropout_prob=0.1, initializer_range=0.02, layer_norm_eps=1e-12,
+        max_position_embeddings=64, pad_token_id=0, position_embedding_type="absolute", summary_activation="gelu",
+        summary_last_dropout=0.1, summary_type="first", summary_use_proj=True, type_vocab_size=2,
+        vocab_size=len(vocab), **SIZES,
+    )
+    save_file(tensors_of(random_model(AutoModelForMaskedLM, config, 13)), path / "model.safetensors", {"format": "pt"})
+    (path / "vocab.txt").write_text("\n".join(vocab) + "\n", encoding="utf-8")
+    added = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    bert_tokenizer(vocab, normalizer, "[CLS]", "[SEP]", "[UNK]", added).save(str(path / "tokenizer.json"), pretty=False)
+    write_json(path / "tokenizer_config.json", {"do_lower_case": True, "model_max_length": 512}, None)
+    goldens(path, 64)
+
+
 MAKERS = [
     make_beto, make_bertin, make_mbert, make_mex_large, make_xlm_roberta, make_camembert, make_distilbert,
-    make_modernbert, make_deberta_v2, make_nomic_bert, make_mpnet,
+    make_modernbert, make_deberta_v2, make_nomic_bert, make_mpnet, make_electra,
 ]
 
 

@@ -11,7 +11,7 @@ CONFIG = "config.json"
 FAMILIES = {
     "bert": "bert", "roberta": "roberta", "xlm-roberta": "xlm-roberta", "camembert": "camembert", "distilbert": "distilbert",
     "modernbert": "modernbert", "nomic_bert": "nomic_bert", "deberta-v2": "deberta-v2",
-    "mpnet": "mpnet",
+    "mpnet": "mpnet", "electra": "electra",
 }
 
 # Read by the modeling code through getattr, so that no class has them.

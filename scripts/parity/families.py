@@ -10,6 +10,7 @@ base("modernbert", "bpe json modernbert plain roberta-names", "modernbert")
 base("deberta_v2", "unigram json deberta-v2 plain bert-names", "deberta_v2")
 base("nomic_bert", "wordpiece json nomic_bert plain bert-names", "nomic_bert")
 base("mpnet", "wordpiece json mpnet plain roberta-names", "mpnet")
+base("electra", "wordpiece json electra plain bert-names", "electra")
 
 SIZES = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
 
@@ -36,7 +37,7 @@ def made(name, model_type, tokenizer_of, **config):
     base(name, f"made {model_type} {name}-family", make)
 
 
-made("electra", "electra", "distilbert", embedding_size=32, max_position_embeddings=64, pad_token_id=0, **SIZES)
+made("electra-5", "electra", "distilbert", embedding_size=32, max_position_embeddings=64, pad_token_id=0, **SIZES)
 made("electra-projected", "electra", "distilbert", embedding_size=16, max_position_embeddings=64, pad_token_id=0, **SIZES)
 made("mpnet-5", "mpnet", "distilbert", max_position_embeddings=66, pad_token_id=1, **SIZES)
 made("albert", "albert", "distilbert", embedding_size=16, max_position_embeddings=64, pad_token_id=0, **SIZES)
@@ -70,7 +71,7 @@ made("deberta-v2-conv", "deberta-v2", "deberta_v2", max_position_embeddings=64, 
 # ---------------------------------------------------------------- keys of config.json
 
 # Model types whose config.json has the keys of BERT.
-BERT_KEYS = "bert|roberta|xlm-roberta|camembert|mpnet"
+BERT_KEYS = "bert|roberta|xlm-roberta|camembert|mpnet|electra"
 for activation in ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python", "quick_gelu", "relu", "relu2", "silu", "swish", "tanh", "mish", "gelu_10", "sigmoid", "leaky_relu", "linear", "gelu_accurate", "laplace"):
     put(f"act-{activation}", CONFIG, BERT_KEYS, hidden_act=activation, group="act", vectors=True)
     put(f"act-{activation}-distil", CONFIG, "distilbert", activation=activation, group="act", vectors=True)

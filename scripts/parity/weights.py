@@ -83,7 +83,7 @@ def renamed(change_name, file="model.safetensors"):
 
 
 def strip_prefix(name):
-    for prefix in ("bert.", "roberta.", "distilbert.", "model.", "deberta.", "mpnet."):
+    for prefix in ("bert.", "roberta.", "distilbert.", "model.", "deberta.", "mpnet.", "electra."):
         name = name.removeprefix(prefix)
     return name
 

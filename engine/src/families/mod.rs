@@ -5,6 +5,7 @@ mod camembert;
 mod deberta_v2;
 mod description;
 mod distilbert;
+mod electra;
 mod fields;
 mod modern_bert;
 mod mpnet;
@@ -34,6 +35,7 @@ const FAMILIES: &[&Family] = &[
     &nomic_bert::FAMILY,
     &deberta_v2::FAMILY,
     &mpnet::FAMILY,
+    &electra::FAMILY,
 ];
 
 /// Returns the known `model_type`s for a message.
