@@ -10,24 +10,25 @@ use sqlx::postgres::PgConnection;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, query_as, query_scalar};
 
+use crate::spec::Sample;
 use crate::{percentiles, spec};
 
 /// Rounds of lease, heartbeat and release.
 const ROUNDS: u64 = 50;
 
-/// Commits all shards of a job but the last one. Returns the key of the first one's output.
-pub(crate) async fn commit_all_but_the_last(url: &str, job: JobId, shards: u64) -> String {
+/// Commits all shards of a job but the last one, the first with this file. Returns the key of the first one's output.
+pub(crate) async fn commit_all_but_the_last(url: &str, job: JobId, shards: u64, first_file: &Sample) -> String {
     let first = format!("SELECT out_key FROM shard WHERE shard_index = 0 AND job_id = {}", id(url, job));
     if url.starts_with("postgres:") {
         let mut connection = PgConnection::connect(url).await.unwrap();
-        for statement in statements(url, job, shards) {
+        for statement in statements(url, job, shards, first_file) {
             connection.execute(AssertSqlSafe(statement)).await.unwrap();
         }
         connection.execute("VACUUM ANALYZE").await.unwrap();
         query_scalar(AssertSqlSafe(first)).fetch_one(&mut connection).await.unwrap()
     } else {
         let mut connection = SqliteConnection::connect(url).await.unwrap();
-        for statement in statements(url, job, shards) {
+        for statement in statements(url, job, shards, first_file) {
             connection.execute(AssertSqlSafe(statement)).await.unwrap();
         }
         query_scalar(AssertSqlSafe(first)).fetch_one(&mut connection).await.unwrap()
@@ -39,7 +40,7 @@ fn id(url: &str, job: JobId) -> String {
     if url.starts_with("postgres:") { format!("'{job}'") } else { format!("x'{}'", job.0.simple()) }
 }
 
-fn statements(url: &str, job: JobId, shards: u64) -> [String; 4] {
+fn statements(url: &str, job: JobId, shards: u64, first_file: &Sample) -> [String; 5] {
     let postgres = url.starts_with("postgres:");
     let id = id(url, job);
     let (index, most, chance) = if postgres {
@@ -55,6 +56,11 @@ fn statements(url: &str, job: JobId, shards: u64) -> [String; 4] {
             out_bytes = 4096, out_blake3 = '{digest}', in_blake3 = '{digest}', out_rejects = '{{}}', out_truncated = 0,
             out_tokens = 100
             WHERE job_id = {id} AND shard_index < {last} AND state = 'pending'"
+        ),
+        format!(
+            "UPDATE shard SET out_bytes = {}, out_blake3 = '{}' WHERE job_id = {id} AND shard_index = 0",
+            first_file.bytes.len(),
+            first_file.blake3
         ),
         format!(
             "INSERT INTO attempt (job_id, shard_index, epoch, attempt_id, session_id, request_id, state, granted_ms,

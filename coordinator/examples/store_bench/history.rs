@@ -32,8 +32,11 @@ pub(crate) async fn measure(url: &str, folder: &Path, jobs: u64) {
     if jobs == 0 {
         return;
     }
+    let storage = folder.join("history");
+    // The first start notes which storage belongs to the database, while that has no jobs.
+    Coordinator::start(url, storage.to_str().unwrap()).stop();
     let newest = fill(url, jobs).await;
-    let coordinator = Coordinator::start(url, folder.join("history").to_str().unwrap());
+    let coordinator = Coordinator::start(url, storage.to_str().unwrap());
     let client = JobsClient::new(proto::connect(&coordinator.url).await.unwrap());
     let mut health: Vec<Duration> = (0..PROBES).map(|_| get(&coordinator.metrics, "/healthz")).collect();
     let mut metrics: Vec<Duration> = (0..LISTS).map(|_| get(&coordinator.metrics, "/metrics")).collect();

@@ -51,7 +51,8 @@ impl Options {
                 "--fleet" => options.fleets = list(value()),
                 "--fleet-seconds" => options.fleet_seconds = value().parse().unwrap(),
                 "--history" => options.history = value().parse().unwrap(),
-                database => options.databases.push(database.to_owned()),
+                "sqlite" | "postgres" => options.databases.push(argument),
+                _ => panic!("unknown argument `{argument}`"),
             }
         }
         if options.databases.is_empty() {

@@ -40,14 +40,14 @@ pub(crate) async fn measure(url: &str, folder: &Path, shards: u64, fleets: &[usi
     );
     assert_eq!((planned.shards.pending, planned.rows_planned), (shards, shards));
     for workers in fleets {
-        fleet::measure(&coordinator, storage.clone(), &sample, *workers, fleet_seconds).await;
+        fleet::measure(&coordinator, storage.clone(), &sample.bytes, *workers, fleet_seconds).await;
     }
     coordinator.stop();
 
-    let first_key = fill::commit_all_but_the_last(url, job, shards).await;
+    let first_key = fill::commit_all_but_the_last(url, job, shards, &sample).await;
     let first = storage.join(first_key);
     std::fs::create_dir_all(first.parent().unwrap()).unwrap();
-    std::fs::write(first, &sample).unwrap();
+    std::fs::write(first, &sample.bytes).unwrap();
     fill::hot_path(url).await;
     finalized(url, storage_url, job, shards).await;
 }

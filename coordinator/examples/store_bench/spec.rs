@@ -24,13 +24,19 @@ pub(crate) fn output(grant: &Grant, bytes: u64) -> Output {
         key: grant.output_key.clone(),
         bytes,
         blake3: "d".repeat(64),
-        input_blake3: "e".repeat(64),
+        input_blake3: grant.slice.blake3.clone().unwrap_or_else(|| "e".repeat(64)),
         counts: RowCounts { rows: grant.slice.rows, rejects: [].into(), truncated: 0, tokens: 100 },
     }
 }
 
-/// A vector file of a job, without rows: the finalizer reads how its vectors were made.
-pub(crate) fn sample(job: JobId, spec: &JobSpec, source: &PlannedSource, folder: &Path) -> Vec<u8> {
+/// A vector file of a job, without rows: the finalizer checks it and reads how its vectors were made.
+pub(crate) struct Sample {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) blake3: String,
+}
+
+/// Writes the sample of a job.
+pub(crate) fn sample(job: JobId, spec: &JobSpec, source: &PlannedSource, folder: &Path) -> Sample {
     let info = FileInfo {
         model: spec.model.name.clone(),
         revision: None,
@@ -51,6 +57,6 @@ pub(crate) fn sample(job: JobId, spec: &JobSpec, source: &PlannedSource, folder:
         spec_digest: spec.digest(),
     };
     let file = folder.join("sample.parquet");
-    VectorWriter::create(&file, &kept_schema_of(source).unwrap(), &info).unwrap().finish().unwrap();
-    std::fs::read(file).unwrap()
+    let summary = VectorWriter::create(&file, &kept_schema_of(source).unwrap(), &info).unwrap().finish().unwrap();
+    Sample { bytes: std::fs::read(file).unwrap(), blake3: summary.blake3 }
 }
