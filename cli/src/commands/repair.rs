@@ -1,5 +1,5 @@
-//! `encaje repair`: finds the output files of a job that are damaged or missing, and requeues their shards. Intact
-//! files are kept.
+//! `encaje repair`: finds the output files of a job that are damaged or missing, and has them made again. Intact files are
+//! kept.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,10 @@ use crate::job_spec;
 use crate::outdir::{self, JobRecord, OutDir};
 use crate::ui::{self, Amount, Ui};
 
-/// Finds output files that are damaged or missing, and requeues their shards.
+/// Checks the output files of a job, and has those that are damaged or missing made again.
+///
+/// A cluster's job runs again by itself. The directory of a finished run becomes that of an unfinished one: intact files are kept
+/// aside, `manifest.json` is removed, and the same `encaje run` makes the others again and puts all in place.
 #[derive(Debug, Args)]
 pub(crate) struct RepairArgs {
     /// A job of a cluster by its id, or the directory of an `encaje run`.
