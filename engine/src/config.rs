@@ -179,6 +179,14 @@ mod tests {
     }
 
     #[test]
+    fn the_positions_of_mpnet_follow_a_constant_and_its_buckets_are_all_there() {
+        let json = r#"{"model_type": "mpnet", "max_position_embeddings": 514, "pad_token_id": 9}"#;
+        assert_eq!(read(json).unwrap().positions_used(), 512);
+        let json = r#"{"model_type": "mpnet", "relative_attention_num_buckets": 16}"#;
+        assert!(read(json).unwrap_err().contains("`relative_attention_num_buckets` is 16, but transformers reads 32"));
+    }
+
+    #[test]
     fn the_class_name_replaces_a_missing_model_type() {
         let json = r#"{"architectures": ["BertForMaskedLM"], "hidden_size": 64.0, "num_attention_heads": 4}"#;
         let config = read(json).unwrap();

@@ -290,6 +290,11 @@ fn unsupported_devices_and_dtypes_are_refused() {
     let options = EngineOptions { dtype: ComputeDtype::Int8, ..EngineOptions::default() };
     let error = Engine::load(&padded, &options).unwrap_err().to_string();
     assert!(error.contains("dtype `int8` of the architecture `modernbert`; supported: `f32`"), "{error}");
+    let biased = ModelDir::open(&testdata("mpnet")).unwrap();
+    assert_eq!((biased.summary().native, biased.summary().gpus), (true, false));
+    let options = EngineOptions { device: DeviceSpec::Cuda(0), ..EngineOptions::default() };
+    let error = Engine::load(&biased, &options).unwrap_err().to_string();
+    assert!(error.contains("the architecture `mpnet` on device `cuda:0`; it runs on `cpu`"), "{error}");
 }
 
 #[test]
