@@ -1,5 +1,5 @@
 //! What the tests of several crates need; only ever a dev-dependency.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod jobs;
 #[cfg(all(unix, feature = "postgres"))]
