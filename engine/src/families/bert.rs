@@ -6,7 +6,7 @@ use super::description::{BertConfig, BertNames, Dimensions, Family, Forward, Hea
 use super::fields::Fields;
 use super::settings::{Allowed, Setting};
 use crate::LoadError;
-use crate::tokenizer::Class;
+use crate::tokenizer::class::Class;
 
 pub(crate) const FAMILY: Family = Family {
     model_type: "bert",

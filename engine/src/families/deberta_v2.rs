@@ -6,9 +6,10 @@ use serde_json::Value;
 use super::bert;
 use super::description::{Dimensions, Family, Forward, Sizes};
 use super::fields::Fields;
+use super::forward_config::{Convolution, ConvolutionActivation, DebertaConfig, Relative};
 use super::settings::shortened;
 use crate::LoadError;
-use crate::tokenizer::Class;
+use crate::tokenizer::class::Class;
 
 pub(super) const FAMILY: Family = Family {
     model_type: "deberta-v2",
@@ -28,59 +29,6 @@ pub(super) const FAMILY: Family = Family {
     forward,
     ..bert::FAMILY
 };
-
-/// The settings beyond sizes.
-#[derive(Debug, Clone)]
-pub(crate) struct DebertaConfig {
-    /// Width of the word embeddings, which may be projected to the hidden size.
-    pub(crate) embedding_size: usize,
-    /// Number of token types; 0 without token type embeddings.
-    pub(crate) token_types: usize,
-    /// Whether absolute position embeddings are added to the words.
-    pub(crate) absolute_positions: bool,
-    /// Relative attention, if enabled.
-    pub(crate) relative: Option<Relative>,
-    /// `c2p` and `p2c` of `pos_att_type`. They scale the scores even without relative attention.
-    pub(crate) content_to_position: bool,
-    pub(crate) position_to_content: bool,
-    /// Whether relative positions share the projections of content (`share_att_key`).
-    pub(crate) share_keys: bool,
-    /// Whether relative position embeddings are normalised.
-    pub(crate) norm_distances: bool,
-    /// The convolution beside the first layer.
-    pub(crate) convolution: Option<Convolution>,
-}
-
-/// The mapping of relative positions to embeddings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Relative {
-    /// Number of buckets for far positions; `None` where each has its own.
-    pub(crate) buckets: Option<usize>,
-    /// The largest relative position.
-    pub(crate) farthest: usize,
-}
-
-impl Relative {
-    /// Returns half the number of relative position embeddings.
-    pub(crate) fn span(self) -> usize {
-        self.buckets.unwrap_or(self.farthest)
-    }
-}
-
-/// A convolution over the tokens of a text.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Convolution {
-    pub(crate) width: usize,
-    pub(crate) groups: usize,
-    pub(crate) activation: ConvolutionActivation,
-}
-
-/// The activations supported after the convolution.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum ConvolutionActivation {
-    Tanh,
-    Other(Activation),
-}
 
 fn forward(fields: &Fields<'_>, dimensions: Dimensions) -> Result<Forward, LoadError> {
     let Dimensions { hidden_size, heads, max_positions, .. } = dimensions;

@@ -2,12 +2,11 @@
 
 use kernels::Activation;
 
-use super::deberta_v2::DebertaConfig;
 use super::fields::Fields;
-use super::rotary::RotaryConfig;
+use super::forward_config::{DebertaConfig, RotaryConfig};
 use super::settings::Setting;
 use crate::LoadError;
-use crate::tokenizer::Class;
+use crate::tokenizer::class::Class;
 
 /// A family of models: one `model_type` of `config.json`.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ mod description;
 mod distilbert;
 mod electra;
 mod fields;
+mod forward_config;
 mod modern_bert;
 mod mpnet;
 mod nomic_bert;
@@ -16,12 +17,13 @@ mod settings;
 mod xlm_roberta;
 
 pub(crate) use self::bert::{DEFAULTS as BERT_DEFAULTS, FAMILY as BERT};
-pub(crate) use self::deberta_v2::{Convolution, ConvolutionActivation, DebertaConfig, Relative};
 pub(crate) use self::description::{
     BertConfig, Dimensions, DistanceBuckets, Family, Forward, HeadNames, Positions, Projection,
 };
 pub(crate) use self::fields::Fields;
-pub(crate) use self::rotary::{RotaryAttention, RotaryConfig};
+pub(crate) use self::forward_config::{
+    Convolution, ConvolutionActivation, DebertaConfig, Relative, RotaryAttention, RotaryConfig,
+};
 pub(crate) use self::settings::check as check_settings;
 
 /// Every supported family.

@@ -6,11 +6,12 @@ use serde_json::Value;
 use super::bert;
 use super::description::{Dimensions, Family, Forward, Sizes};
 use super::fields::Fields;
-use super::rotary::{RotaryAttention, RotaryConfig, RotaryNames, check_heads, number, theta};
+use super::forward_config::{RotaryAttention, RotaryConfig, RotaryNames};
+use super::rotary::{check_heads, number, theta};
 use super::settings::Allowed::{Empty, Text};
 use super::settings::{Setting, shortened};
 use crate::LoadError;
-use crate::tokenizer::Class;
+use crate::tokenizer::class::Class;
 
 pub(super) const FAMILY: Family = Family {
     model_type: "modernbert",

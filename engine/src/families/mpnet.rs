@@ -5,7 +5,7 @@ use super::description::{BertConfig, BertNames, Dimensions, DistanceBuckets, Fam
 use super::fields::Fields;
 use super::roberta;
 use crate::LoadError;
-use crate::tokenizer::Class;
+use crate::tokenizer::class::Class;
 
 pub(super) const FAMILY: Family = Family {
     model_type: "mpnet",

@@ -4,7 +4,7 @@ use kernels::Activation;
 
 use super::bert;
 use super::description::{Family, HeadNames, Positions, Sizes};
-use crate::tokenizer::Class;
+use crate::tokenizer::class::Class;
 
 pub(super) const FAMILY: Family = Family {
     model_type: "roberta",

@@ -7,47 +7,6 @@ use super::fields::Fields;
 use super::settings::shortened;
 use crate::LoadError;
 
-/// The settings beyond sizes.
-#[derive(Debug, Clone)]
-pub(crate) struct RotaryConfig {
-    pub(crate) names: &'static RotaryNames,
-    pub(crate) attention: Vec<RotaryAttention>,
-    /// Whether the linear layers of attention have a bias.
-    pub(crate) attention_bias: bool,
-    /// Whether the feed-forward layers have a bias.
-    pub(crate) mlp_bias: bool,
-    /// Whether normalisations have a bias.
-    pub(crate) norm_bias: bool,
-    /// Number of token types; 0 without token type embeddings.
-    pub(crate) token_types: usize,
-}
-
-/// The attention window and rotation of a layer.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct RotaryAttention {
-    /// Tokens on either side that a token attends to; `None` for all.
-    pub(crate) half_window: Option<usize>,
-    /// The base of the rotation's frequencies.
-    pub(crate) theta: f64,
-}
-
-/// Tensor names, without `.weight` and `.bias`.
-#[derive(Debug)]
-pub(crate) struct RotaryNames {
-    pub(crate) norm: &'static str,
-    /// What comes before the number of a layer.
-    pub(crate) layers: &'static str,
-    pub(crate) attention_norm: &'static str,
-    pub(crate) qkv: &'static str,
-    pub(crate) out: &'static str,
-    pub(crate) output_norm: &'static str,
-    /// The gate and what it multiplies, in one tensor or two.
-    pub(crate) up: &'static [&'static str],
-    pub(crate) down: &'static str,
-    /// After the last layer, in pre-norm models.
-    pub(crate) final_norm: Option<&'static str>,
-}
-
 /// Refuses heads that cannot be rotated, or of another size than stated.
 pub(super) fn check_heads(fields: &Fields<'_>, dimensions: Dimensions) -> Result<(), LoadError> {
     let head_size = dimensions.hidden_size / dimensions.heads;

@@ -5,7 +5,7 @@
 
 mod builders;
 mod choice;
-mod class;
+pub(crate) mod class;
 mod files;
 mod settings;
 mod special;

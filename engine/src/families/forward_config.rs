@@ -1,0 +1,97 @@
+//! What the forward passes beside BERT's take from `config.json`, beyond sizes.
+
+use kernels::Activation;
+
+/// DeBERTa's settings beyond sizes.
+#[derive(Debug, Clone)]
+pub(crate) struct DebertaConfig {
+    /// Width of the word embeddings, which may be projected to the hidden size.
+    pub(crate) embedding_size: usize,
+    /// Number of token types; 0 without token type embeddings.
+    pub(crate) token_types: usize,
+    /// Whether absolute position embeddings are added to the words.
+    pub(crate) absolute_positions: bool,
+    /// Relative attention, if enabled.
+    pub(crate) relative: Option<Relative>,
+    /// `c2p` and `p2c` of `pos_att_type`. They scale the scores even without relative attention.
+    pub(crate) content_to_position: bool,
+    pub(crate) position_to_content: bool,
+    /// Whether relative positions share the projections of content (`share_att_key`).
+    pub(crate) share_keys: bool,
+    /// Whether relative position embeddings are normalised.
+    pub(crate) norm_distances: bool,
+    /// The convolution beside the first layer.
+    pub(crate) convolution: Option<Convolution>,
+}
+
+/// The mapping of relative positions to embeddings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Relative {
+    /// Number of buckets for far positions; `None` where each has its own.
+    pub(crate) buckets: Option<usize>,
+    /// The largest relative position.
+    pub(crate) farthest: usize,
+}
+
+impl Relative {
+    /// Returns half the number of relative position embeddings.
+    pub(crate) fn span(self) -> usize {
+        self.buckets.unwrap_or(self.farthest)
+    }
+}
+
+/// A convolution over the tokens of a text.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Convolution {
+    pub(crate) width: usize,
+    pub(crate) groups: usize,
+    pub(crate) activation: ConvolutionActivation,
+}
+
+/// The activations supported after the convolution.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum ConvolutionActivation {
+    Tanh,
+    Other(Activation),
+}
+
+/// The settings of rotary models beyond sizes.
+#[derive(Debug, Clone)]
+pub(crate) struct RotaryConfig {
+    pub(crate) names: &'static RotaryNames,
+    pub(crate) attention: Vec<RotaryAttention>,
+    /// Whether the linear layers of attention have a bias.
+    pub(crate) attention_bias: bool,
+    /// Whether the feed-forward layers have a bias.
+    pub(crate) mlp_bias: bool,
+    /// Whether normalisations have a bias.
+    pub(crate) norm_bias: bool,
+    /// Number of token types; 0 without token type embeddings.
+    pub(crate) token_types: usize,
+}
+
+/// The attention window and rotation of a layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct RotaryAttention {
+    /// Tokens on either side that a token attends to; `None` for all.
+    pub(crate) half_window: Option<usize>,
+    /// The base of the rotation's frequencies.
+    pub(crate) theta: f64,
+}
+
+/// Tensor names, without `.weight` and `.bias`.
+#[derive(Debug)]
+pub(crate) struct RotaryNames {
+    pub(crate) norm: &'static str,
+    /// What comes before the number of a layer.
+    pub(crate) layers: &'static str,
+    pub(crate) attention_norm: &'static str,
+    pub(crate) qkv: &'static str,
+    pub(crate) out: &'static str,
+    pub(crate) output_norm: &'static str,
+    /// The gate and what it multiplies, in one tensor or two.
+    pub(crate) up: &'static [&'static str],
+    pub(crate) down: &'static str,
+    /// After the last layer, in pre-norm models.
+    pub(crate) final_norm: Option<&'static str>,
+}
