@@ -111,7 +111,8 @@ def positions(config):
 def plain(path, texts, options, with_vectors):
     tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-    limits = [tokenizer.model_max_length, positions(config), options.get("max_length")]
+    # An explicit `max_length` overrides the one of the tokenizer, as in its own call.
+    limits = [options.get("max_length") or tokenizer.model_max_length, positions(config)]
     limit = min(length for length in limits if length)
     long = {"truncation": True, "max_length": int(limit)} if limit < 1e9 else {}
     prefix = options.get("prefix", "")
