@@ -25,7 +25,7 @@ mod lease;
 use proto::Epoch;
 use proto::work::{FailureClass, Output, RowWindow};
 
-pub use job::{Job, JobEvent, is_active, job_state_name, job_state_of};
+pub use job::{Job, JobEvent, is_active};
 pub use lease::{LeaseRef, Refusal, attempt_of_key, failure_name, output_key};
 
 use crate::policy::{Policy, Verdict};

@@ -6,12 +6,16 @@ use serde::{Deserialize, Serialize};
 pub use spec::{
     ComputeDtype, EmbedSpec, JobSpec, MaxRejects, ModelSpec, OnBadRow, OutputDtype, Pooling, RowCounts, ShardLimits,
 };
+use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
 use crate::ids::JobId;
 
-/// The state of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// The state of a job. Its name is the same in JSON, in the database, in metrics and in messages.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Display, EnumString, IntoStaticStr, VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum JobState {
     /// Shards are still being cut; those that exist are already worked on.
     Planning,
@@ -30,6 +34,9 @@ pub enum JobState {
 }
 
 impl JobState {
+    /// All of them, in the order of declaration.
+    pub const ALL: &'static [JobState] = <JobState as VariantArray>::VARIANTS;
+
     /// Whether the job will never change again by itself.
     pub const fn is_terminal(self) -> bool {
         match self {
@@ -188,5 +195,16 @@ mod tests {
         prompted.embed.prompt = Some("query".into());
         assert_ne!(prompted.digest(), spec().digest());
         assert_eq!(spec().digest(), spec().clone().digest());
+    }
+
+    #[test]
+    fn a_state_has_one_name() {
+        for state in JobState::ALL {
+            let name = state.to_string();
+            assert_eq!(serde_json::to_value(state).unwrap(), serde_json::Value::String(name.clone()));
+            assert_eq!(name.parse(), Ok(*state));
+        }
+        assert_eq!(JobState::ALL.len(), 7);
+        assert_eq!(JobState::Finalizing.to_string(), "finalizing");
     }
 }

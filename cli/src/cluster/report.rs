@@ -92,20 +92,12 @@ impl JobReport {
 
     /// Formats the state of the job.
     pub(crate) fn state_text(&self) -> String {
-        let name = match self.state {
-            JobState::Planning => "planning",
-            JobState::Running => "running",
-            JobState::Finalizing => "finalizing",
-            JobState::Succeeded => "succeeded",
-            JobState::Failed => "failed",
-            JobState::Cancelling => "cancelling",
-            JobState::Cancelled => "cancelled",
-        };
+        let name = self.state;
         if self.rows_missing > 0 {
             return format!("{name}, {} missing", ui::counted(self.rows_missing, "row"));
         }
         if self.state.is_terminal() {
-            return name.to_owned();
+            return name.to_string();
         }
         let paused = if self.paused { ", paused" } else { "" };
         let starved = if self.starved_ms > 0 { ", STARVED" } else { "" };

@@ -6,16 +6,6 @@ use proto::job::{JobBrief, JobState, ShardCounts};
 use super::Numbers;
 use super::exposition::{Exposition, Kind};
 
-const STATES: [(JobState, &str); 7] = [
-    (JobState::Planning, "planning"),
-    (JobState::Running, "running"),
-    (JobState::Finalizing, "finalizing"),
-    (JobState::Succeeded, "succeeded"),
-    (JobState::Failed, "failed"),
-    (JobState::Cancelling, "cancelling"),
-    (JobState::Cancelled, "cancelled"),
-];
-
 /// A number of each job that has not ended.
 type OfJob = (&'static str, Kind, &'static str, fn(&JobBrief) -> f64);
 
@@ -35,9 +25,9 @@ const OF_JOB: [OfJob; 7] = [
 pub(super) fn write(page: &mut Exposition, numbers: &Numbers) {
     let Numbers { tally, unended } = numbers;
     page.metric("encaje_jobs", Kind::Gauge, "Jobs by state.");
-    for (state, name) in STATES {
-        let jobs = tally.jobs.iter().filter(|(of, _)| *of == state).map(|(_, jobs)| *jobs).sum();
-        page.sample(&[("state", name)], count(jobs));
+    for state in JobState::ALL {
+        let jobs = tally.jobs.iter().filter(|(of, _)| of == state).map(|(_, jobs)| *jobs).sum();
+        page.sample(&[("state", state.into())], count(jobs));
     }
     page.metric("encaje_rows_total", Kind::Counter, "Rows in committed shards of all jobs.");
     page.sample(&[("result", "embedded")], count(tally.rows.saturating_sub(tally.rejected)));

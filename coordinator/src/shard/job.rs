@@ -174,24 +174,3 @@ impl Job {
 pub const fn is_active(state: JobState) -> bool {
     matches!(state, JobState::Planning | JobState::Running)
 }
-
-/// Returns the word for a job's state, as stored and shown.
-pub const fn job_state_name(state: JobState) -> &'static str {
-    match state {
-        JobState::Planning => "planning",
-        JobState::Running => "running",
-        JobState::Finalizing => "finalizing",
-        JobState::Succeeded => "succeeded",
-        JobState::Failed => "failed",
-        JobState::Cancelling => "cancelling",
-        JobState::Cancelled => "cancelled",
-    }
-}
-
-/// Returns the job state that a stored word means.
-pub fn job_state_of(name: &str) -> Option<JobState> {
-    use JobState::{Cancelled, Cancelling, Failed, Finalizing, Planning, Running, Succeeded};
-    [Planning, Running, Finalizing, Succeeded, Failed, Cancelling, Cancelled]
-        .into_iter()
-        .find(|state| job_state_name(*state) == name)
-}

@@ -3,8 +3,6 @@
 use proto::job::JobState;
 use proto::{Epoch, JobId, SessionId, ShardId};
 
-use crate::shard::job_state_name;
-
 /// A request to the store that was not carried out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -40,7 +38,7 @@ pub enum StoreError {
         job: JobId,
     },
     /// The job's state does not allow the action.
-    #[error("cannot {action} job `{job}`: it is {}", job_state_name(*state))]
+    #[error("cannot {action} job `{job}`: it is {state}")]
     WrongState {
         /// The job.
         job: JobId,

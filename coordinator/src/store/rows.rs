@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::error::StoreError;
 use super::types::{Exhausted, Garbage, Planning, Tally, Task, Tripped, Winner};
-use crate::shard::{LeaseRef, Refusal, is_active, job_state_of, output_key};
+use crate::shard::{LeaseRef, Refusal, is_active, output_key};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -98,7 +98,7 @@ pub(super) fn signed(value: u64) -> i64 {
 
 pub(super) fn job_state(row: &impl Fields) -> Result<JobState> {
     let name = row.text("state")?;
-    job_state_of(&name).ok_or_else(|| corrupt("state", format!("`{name}` is no job state")))
+    name.parse().map_err(|_| corrupt("state", format!("`{name}` is no job state")))
 }
 
 /// Reads the status of a job, except for its age and its rejects, which come from elsewhere.

@@ -4,7 +4,6 @@ use proto::job::JobState;
 use proto::work::{CommitOutcome, Directive, FailureClass, Grant, Progress};
 
 use super::fixture::{Bed, output};
-use crate::shard::job_state_name;
 use crate::store::Swept;
 
 fn progress(grant: &Grant, rows_done: u64) -> Progress {
@@ -196,7 +195,7 @@ pub(super) async fn a_lease_that_slipped_past_the_end_of_its_job_is_taken_back(b
             _ => crate::store::backend::JobChange::Cancel,
         };
         assert!(bed.store.backend.change_job(job, change).await.unwrap());
-        assert_eq!(bed.commit(session, &grant).await, CommitOutcome::Cancelled, "{}", job_state_name(state));
+        assert_eq!(bed.commit(session, &grant).await, CommitOutcome::Cancelled, "{state}");
         let reply = bed.store.heartbeat(session, &[progress(&grant, 1)]).await.unwrap();
         assert_eq!(reply.directives, [Directive::Stop]);
         bed.store.settle_cancelled().await.unwrap();

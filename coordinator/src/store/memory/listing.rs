@@ -7,7 +7,7 @@ use proto::{Epoch, JobId, SessionId};
 
 use super::job::{Attempt, ModelJob};
 use super::model::{Model, ModelSession};
-use crate::shard::{Job, Shard, ShardState, job_state_name};
+use crate::shard::{Job, Shard, ShardState};
 use crate::store::backend::NewJob;
 use crate::store::conformance::dump::without_attempt;
 
@@ -43,8 +43,7 @@ fn job_line(id: JobId, job: &ModelJob) -> String {
     let Job { state, paused, pause_reason, planned, reason, manifest, generation, allow_partial } = &job.job;
     let (rows, copies, judged_from) = (job.rows(), job.copies, job.judged_from);
     let pause_reason = or_dash(pause_reason.as_ref());
-    let (state, submitted, sources) =
-        (job_state_name(*state), job.submitted, or_dash(job.sources.as_ref().map(Vec::len)));
+    let (submitted, sources) = (job.submitted, or_dash(job.sources.as_ref().map(Vec::len)));
     let (reason, shards) = (or_dash(reason.as_ref()), job.shards.len());
     let Cursor { source_index, position, next_row } = &job.cursor;
     let (key, digest) = manifest.clone().unzip();
