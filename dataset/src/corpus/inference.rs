@@ -24,13 +24,16 @@ enum InferredType {
 
 impl InferredType {
     fn join(self, new: InferredType) -> InferredType {
+        use InferredType::{Anything, Booleans, Integers, Nothing, Numbers};
         match (self, new) {
-            (InferredType::Nothing, seen) | (seen, InferredType::Nothing) => seen,
-            (old, new) if old == new => old,
-            (InferredType::Integers, InferredType::Numbers) | (InferredType::Numbers, InferredType::Integers) => {
-                InferredType::Numbers
-            }
-            _ => InferredType::Anything,
+            (Nothing, other) | (other, Nothing) => other,
+            (Integers, Integers) => Integers,
+            (Integers | Numbers, Numbers) | (Numbers, Integers) => Numbers,
+            (Booleans, Booleans) => Booleans,
+            (Anything, Integers | Numbers | Booleans | Anything)
+            | (Integers | Numbers | Booleans, Anything)
+            | (Booleans, Integers | Numbers)
+            | (Integers | Numbers, Booleans) => Anything,
         }
     }
 }

@@ -131,7 +131,15 @@ impl ModelJob {
         let class = match event {
             ShardEvent::Fail { class, .. } if how == AttemptState::Failed => Some(failure_name(*class)),
             ShardEvent::Expire { .. } => Some(failure_name(FailureClass::WorkerLost)),
-            _ => None,
+            ShardEvent::Fail { .. }
+            | ShardEvent::Lease
+            | ShardEvent::Copy
+            | ShardEvent::Commit { .. }
+            | ShardEvent::Release { .. }
+            | ShardEvent::Revoke { .. }
+            | ShardEvent::Cancel
+            | ShardEvent::Retry
+            | ShardEvent::Repair { .. } => None,
         };
         attempt.wrong = class.map(|class| (class, self.ended));
         self.ended += u64::from(class.is_some() || how == AttemptState::Committed);

@@ -244,22 +244,21 @@ impl<R: BufRead> Unpickler<'_, R> {
 
     fn append(&mut self, elements: Vec<Id>) -> Result<(), String> {
         let last = *self.stack.last().ok_or_else(empty)?;
-        match &mut self.objects.nodes[last] {
-            Node::List(list) => list.extend(elements),
-            _ => return Err("its pickle appends to a value that is not a list".into()),
-        }
+        let Node::List(list) = &mut self.objects.nodes[last] else {
+            return Err("its pickle appends to a value that is not a list".into());
+        };
+        list.extend(elements);
         Ok(())
     }
 
     fn set(&mut self, elements: &[Id]) -> Result<(), String> {
         let last = *self.stack.last().ok_or_else(empty)?;
-        match &mut self.objects.nodes[last] {
-            Node::Dict(entries) if elements.len().is_multiple_of(2) => {
-                entries.extend(elements.chunks_exact(2).map(|pair| (pair[0], pair[1])));
-                Ok(())
-            }
-            _ => Err("its pickle sets entries of a value that is not a dictionary".into()),
-        }
+        let pairs = elements.chunks_exact(2);
+        let (Node::Dict(entries), []) = (&mut self.objects.nodes[last], pairs.remainder()) else {
+            return Err("its pickle sets entries of a value that is not a dictionary".into());
+        };
+        entries.extend(pairs.map(|pair| (pair[0], pair[1])));
+        Ok(())
     }
 
     fn put_memo(&mut self, place: u32) -> Result<(), String> {
