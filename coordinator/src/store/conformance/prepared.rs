@@ -95,7 +95,7 @@ fn arguments(name: &str, first: u128) -> String {
     let (sessions, jobs, shards) = (ids(|n| first + n), ids(|_| 0), numbers(shard));
     let (ones, words) = (numbers(|_| 1), format!("ARRAY[{}]", vec!["'{}'"; BATCH as usize].join(", ")));
     match name {
-        "lease" => format!("NULL, {sessions}, {}, {}, 0", ids(|_| Uuid::new_v4().as_u128()), numbers(|_| 2)),
+        "lease" => format!("NULL, {sessions}, {}, {}, 0", ids(|_| Uuid::now_v7().as_u128()), numbers(|_| 2)),
         "lease again" => format!("{session}, {job}, 0"),
         "session standings" => sessions,
         "copy" => format!("NULL, {session}, {job}, 60000, 3, 90, 5, 0"),
