@@ -8,7 +8,7 @@ use dataset::vectors::{BATCH_ROWS, Projection};
 use dataset::{Cursor, CutLimits, Cutter, ReadOptions, Storage, VectorReader};
 use engine::ModelDir;
 use prost::Message;
-use proto::job::{ComputeDtype, EmbedSpec, ModelSpec, OnBadRow, OutputDtype};
+use proto::job::{EmbedSpec, ModelSpec, OnBadRow};
 use proto::work::{Grant, Output, SourceTask};
 use proto::{Epoch, JobId, ShardId};
 use tempfile::TempDir;
@@ -19,21 +19,6 @@ use crate::fake::{Event, Fake, Script};
 
 pub(crate) fn model_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/testdata/beto")
-}
-
-pub(crate) fn embed_spec() -> EmbedSpec {
-    EmbedSpec {
-        pooling: None,
-        normalize: true,
-        max_length: None,
-        prefix: String::new(),
-        dtype: ComputeDtype::F32,
-        output_dtype: OutputDtype::F32,
-        dimensions: None,
-        batch_tokens: None,
-        prompt: None,
-        similarity: None,
-    }
 }
 
 /// Texts that differ in their tokens; the model's vocabulary spells every octal number.
@@ -70,7 +55,7 @@ impl Rig {
         let model = model_dir();
         let digest = ModelDir::open(&model).unwrap().digest().unwrap();
         let job = "01900000-0000-7000-8000-000000000000".parse().unwrap();
-        Self { folder, embed: embed_spec(), on_bad_row: OnBadRow::Reject, digest, model, threads: 2, job }
+        Self { folder, embed: testkit::job_spec().embed, on_bad_row: OnBadRow::Reject, digest, model, threads: 2, job }
     }
 
     /// Copies the model BERTIN into the folder, with one number of a tensor that is not one, and takes it.
