@@ -83,7 +83,7 @@ pub(crate) fn check(args: &JobArgs, model: &ModelSummary, capacity: Capacity) ->
 
 /// Refuses what makes the description of a job too large, before the model is looked for.
 pub(crate) fn check_parts(args: &JobArgs, sources: &[PlannedSource]) -> Result<(), Advice> {
-    let prefix = args.embed.prefix.as_deref().unwrap_or_default();
+    let prefix = args.embed.prompt.prefix.as_deref().unwrap_or_default();
     let checked = limits::check_prefix(prefix).and_then(|()| limits::check_planned(sources));
     checked.map_err(|error| Advice::usage(error.to_string()))
 }
@@ -103,7 +103,7 @@ pub(crate) fn spec(
     capacity: Capacity,
 ) -> Result<JobSpec, Advice> {
     let asked = &args.embed;
-    let prompt = prompt::resolve(&model.summary.prompts, asked.prompt.as_deref(), asked.prefix.as_deref())?;
+    let prompt = prompt::resolve(&model.summary.prompts, &asked.prompt)?;
     let embed = embed_spec(args, &model.summary, prompt, capacity);
     Ok(JobSpec {
         sources,

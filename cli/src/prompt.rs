@@ -3,6 +3,7 @@
 use engine::{ModelSummary, Prompts};
 use proto::job::EmbedSpec;
 
+use crate::args::PromptArgs;
 use crate::exit::Advice;
 
 /// A text that is put before every other; may be empty.
@@ -15,10 +16,10 @@ pub(crate) struct Applied {
 
 /// Returns what applies, as `encode` of sentence-transformers decides: a prefix before a prompt by name before the model's
 /// default. The prompt `""` is none.
-pub(crate) fn resolve(prompts: &Prompts, asked: Option<&str>, prefix: Option<&str>) -> Result<Applied, Advice> {
+pub(crate) fn resolve(prompts: &Prompts, given: &PromptArgs) -> Result<Applied, Advice> {
     let of_model =
         |name: &str, text: &str| Applied { name: (!text.is_empty()).then(|| name.to_owned()), text: text.to_owned() };
-    match (prefix, asked) {
+    match (given.prefix.as_deref(), given.prompt.as_deref()) {
         (Some(_), Some(name)) if !name.is_empty() && !prompts.by_name.contains_key(name) => Err(unknown(prompts, name)),
         (Some(prefix), _) => Ok(Applied { name: None, text: prefix.to_owned() }),
         (None, Some("")) => Ok(Applied::default()),
@@ -77,8 +78,12 @@ mod tests {
         }
     }
 
+    fn given(prompt: Option<&str>, prefix: Option<&str>) -> PromptArgs {
+        PromptArgs { prompt: prompt.map(str::to_owned), prefix: prefix.map(str::to_owned) }
+    }
+
     fn applied(asked: Option<&str>, prefix: Option<&str>) -> (Option<String>, String) {
-        let applied = resolve(&prompts(Some("doc")), asked, prefix).unwrap();
+        let applied = resolve(&prompts(Some("doc")), &given(asked, prefix)).unwrap();
         (applied.name, applied.text)
     }
 
@@ -90,15 +95,18 @@ mod tests {
         assert_eq!(applied(Some(""), None), (None, String::new()));
         assert_eq!(applied(None, Some("")), (None, String::new()));
         assert_eq!(applied(Some("bare"), None), (None, String::new()));
-        assert_eq!(resolve(&prompts(None), None, None).unwrap(), Applied::default());
+        assert_eq!(resolve(&prompts(None), &given(None, None)).unwrap(), Applied::default());
     }
 
     #[test]
     fn an_unknown_prompt_is_refused_with_the_names_of_the_known() {
-        let error = format!("{:?}", resolve(&prompts(None), Some("passage"), None).unwrap_err());
+        let error = format!("{:?}", resolve(&prompts(None), &given(Some("passage"), None)).unwrap_err());
         assert!(error.contains("--prompt passage") && error.contains("`bare`, `doc`, `query`"), "{error}");
-        let error = format!("{:?}", resolve(&Prompts::default(), Some("query"), None).unwrap_err());
+        let error = format!("{:?}", resolve(&Prompts::default(), &given(Some("query"), None)).unwrap_err());
         assert!(error.contains("none at all"), "{error}");
-        assert!(resolve(&prompts(None), Some("passage"), Some("x: ")).is_err(), "a prefix does not hide a mistake");
+        assert!(
+            resolve(&prompts(None), &given(Some("passage"), Some("x: "))).is_err(),
+            "a prefix does not hide a mistake"
+        );
     }
 }

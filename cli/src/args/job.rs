@@ -4,7 +4,7 @@ use clap::Args;
 use spec::{ComputeDtype, MaxRejects, OnBadRow, OutputDtype, Pooling};
 
 use super::values::{Auto, OWN_POOLING, auto_or, parse_max_rejects};
-use super::{CorpusArgs, ModelArgs};
+use super::{CorpusArgs, ModelArgs, PromptArgs};
 
 /// A job: corpus, model and options, the same for one machine and for a cluster.
 #[derive(Debug, Args)]
@@ -34,13 +34,8 @@ pub(crate) struct EmbedArgs {
     /// Cuts texts to this many tokens, special ones included. The default is what the model can take.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_length: Option<u32>,
-    /// Puts this prompt of the model before every text, by its name (`encaje model show` lists them). The default is the
-    /// model's own default prompt, if it has one; `""` is none.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) prompt: Option<String>,
-    /// Puts this before every text instead of a prompt of the model, as models like E5 ask for (`"passage: "`).
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) prefix: Option<String>,
+    #[command(flatten)]
+    pub(crate) prompt: PromptArgs,
     /// Keeps only the first N dimensions of each vector, for models trained that way (Matryoshka). The default is what the
     /// model says (`truncate_dim`), or all.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

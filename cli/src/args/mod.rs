@@ -11,7 +11,7 @@ mod values;
 pub(crate) use cluster::ClusterArgs;
 pub(crate) use corpus::{CorpusArgs, DialectArgs};
 pub(crate) use job::{CutArgs, JobArgs};
-pub(crate) use model::{HubArgs, ModelArgs};
+pub(crate) use model::{HubArgs, ModelArgs, PromptArgs};
 pub(crate) use plot::{LabelTypeArg, MetricArg, UmapArgs};
 pub(crate) use security::{IdentityArgs, ServerArgs};
 pub(crate) use values::{Auto, DeviceArg, OWN_POOLING, auto_or, parse_device, parse_duration, parse_keep, parse_role};

@@ -13,6 +13,18 @@ pub(crate) struct ModelArgs {
     pub(crate) hub: HubArgs,
 }
 
+/// Which text is put before every other.
+#[derive(Debug, Args)]
+pub(crate) struct PromptArgs {
+    /// Puts this prompt of the model before every text, by its name (`encaje model show` lists them). The default is the
+    /// model's own default prompt, if it has one; `""` is none.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) prompt: Option<String>,
+    /// Puts this before every text instead of a prompt of the model, as models like E5 ask for (`"passage: "`).
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prefix: Option<String>,
+}
+
 /// How a Hub model is fetched.
 #[derive(Debug, Args)]
 pub(crate) struct HubArgs {

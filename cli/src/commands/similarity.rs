@@ -10,7 +10,7 @@ use engine::{Batch, Engine, EngineOptions, TextEncoder, pack};
 use serde::Serialize;
 use spec::{Format, Pooling};
 
-use crate::args::{Auto, DialectArgs, ModelArgs, OWN_POOLING, auto_or};
+use crate::args::{Auto, DialectArgs, ModelArgs, OWN_POOLING, PromptArgs, auto_or};
 use crate::exit::{Advice, Exit};
 use crate::ui::{self, Ui};
 use crate::{corpus_texts, model, outfile, prompt};
@@ -43,13 +43,8 @@ pub(crate) struct SimilarityArgs {
     /// Decides how token vectors become one vector. `auto` is the model's own pooling, or `cls` where it names none.
     #[arg(long, default_value = "auto", value_parser = auto_or::<Pooling>(OWN_POOLING))]
     pub(crate) pooling: Auto<Pooling>,
-    /// Puts this prompt of the model before every text, by its name. The default is the model's own default prompt, if it
-    /// has one; `""` is none.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) prompt: Option<String>,
-    /// Puts this before every text instead of a prompt of the model.
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) prefix: Option<String>,
+    #[command(flatten)]
+    pub(crate) prompt: PromptArgs,
     /// Draws a heat map into this file; the extension says what it is.
     #[arg(long, value_name = "PLOT.html|.png|.svg", env = "ENCAJE_SIMILARITY_OUT")]
     pub(crate) out: Option<PathBuf>,
@@ -80,7 +75,7 @@ pub(crate) fn run(ui: &Ui, args: &SimilarityArgs) -> anyhow::Result<Exit> {
     let format = outfile::check_picture(args.out.as_deref(), args.force, outfile::PICTURE_HINT)?;
     let texts = texts(ui, args)?;
     let model = model::open(ui, &args.model.model, &args.model.hub, None)?;
-    let applied = prompt::resolve(&model.summary.prompts, args.prompt.as_deref(), args.prefix.as_deref())?;
+    let applied = prompt::resolve(&model.summary.prompts, &args.prompt)?;
     if let Some(name) = &applied.name {
         ui.note(format!("prompt: `{name}` puts {:?} before every text", applied.text));
     }

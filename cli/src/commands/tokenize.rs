@@ -7,7 +7,7 @@ use clap::Args;
 use engine::TextEncoder;
 use serde::Serialize;
 
-use crate::args::ModelArgs;
+use crate::args::{ModelArgs, PromptArgs};
 use crate::exit::Exit;
 use crate::ui::Ui;
 use crate::{model, prompt};
@@ -23,13 +23,8 @@ pub(crate) struct TokenizeArgs {
     /// Cuts texts to this many tokens, special ones included. The default is what the model can take.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_length: Option<u32>,
-    /// Puts this prompt of the model before every text, by its name. The default is the model's own default prompt, if it
-    /// has one; `""` is none.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) prompt: Option<String>,
-    /// Puts this before every text instead of a prompt of the model.
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) prefix: Option<String>,
+    #[command(flatten)]
+    pub(crate) prompt: PromptArgs,
     /// Prints one JSON object per text on stdout.
     #[arg(long)]
     pub(crate) json: bool,
@@ -62,7 +57,7 @@ struct TokenReport {
 pub(crate) fn run(ui: &Ui, args: &TokenizeArgs) -> anyhow::Result<Exit> {
     let model = model::open(ui, &args.model.model, &args.model.hub, None)?;
     let max_length = args.max_length.map(|tokens| tokens as usize);
-    let applied = prompt::resolve(&model.summary.prompts, args.prompt.as_deref(), args.prefix.as_deref())?;
+    let applied = prompt::resolve(&model.summary.prompts, &args.prompt)?;
     if let Some(name) = &applied.name {
         ui.note(format!("prompt: `{name}` puts {:?} before every text", applied.text));
     }
