@@ -1,4 +1,4 @@
-//! Who gets in, and what nobody gets to see: certificates good and bad, tokens, roles, and secrets that stay secret.
+//! Authentication and authorization: certificates good and bad, tokens, roles, and secrets that stay secret.
 #![cfg(unix)]
 
 use std::os::unix::fs::PermissionsExt;
@@ -177,9 +177,9 @@ fn each_role_may_do_its_own_and_no_more() {
     let refused = list(&env, &url, &certificate);
     refused.expect_code(1);
     refused.expect_said(&["`w1` has the role `worker`"]);
-    let nobody = list(&env, &url, &["--tls-ca", ca]);
-    nobody.expect_code(1);
-    nobody.expect_said(&["--token-file", "--tls-cert"]);
+    let anonymous = list(&env, &url, &["--tls-ca", ca]);
+    anonymous.expect_code(1);
+    anonymous.expect_said(&["--token-file", "--tls-cert"]);
     env.write("wrong.token", "encaje_0123");
     let wrong = list(&env, &url, &token_words(ca, "wrong.token"));
     wrong.expect_code(1);

@@ -104,7 +104,7 @@ impl Roots {
                 };
                 match real_path(path) {
                     Ok(real) => real.is_some_and(|real| is_inside(&real)),
-                    // Where nothing may be read, the answer does not say what is there.
+                    // Outside of the roots, the error must not reveal which files exist.
                     Err(error) => {
                         let is_missing = error.kind() == ErrorKind::NotFound
                             && folder_of_missing(path).is_some_and(|folder| is_inside(&folder));

@@ -38,7 +38,7 @@ pub(crate) struct DownloadArgs {
     /// Waits until the job is done.
     #[arg(long)]
     pub(crate) wait: bool,
-    /// Fetches what is there of an unfinished job. The files are whole, but not all, and there is no manifest; the same
+    /// Fetches the finished files of an unfinished job. Each is whole, but some are missing, and there is no manifest; the same
     /// command later fetches the rest.
     #[arg(long, conflicts_with = "wait")]
     pub(crate) partial: bool,

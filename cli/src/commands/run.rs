@@ -236,7 +236,7 @@ fn refuse_foreign_files(request: &Request<'_>) -> anyhow::Result<()> {
     }
     let what =
         format!("`{}` holds the output of something else: `{}`", request.out.root().display(), foreign.display());
-    Err(Advice::usage(what).hint("give another --out, or remove what is there").hint(NOTHING_CHANGED).into())
+    Err(Advice::usage(what).hint("give another --out, or remove its files").hint(NOTHING_CHANGED).into())
 }
 
 /// Loads the record of the directory's job and checks that it is the requested one; creates it where there is none.

@@ -107,7 +107,7 @@ impl AtomicFile {
     }
 }
 
-/// Locks the hidden file of a place; whoever holds it is waited for a moment.
+/// Locks the temporary file of a target, waiting briefly while another process holds the lock.
 fn lock(path: &Path, target: &Path) -> Result<File, VectorsError> {
     let since = Instant::now();
     loop {
