@@ -16,22 +16,27 @@ use crate::{DatasetError, ErrorKind, Storage};
 
 /// What is fetched first: the footer of nearly every shard is smaller.
 const TAIL_BYTES: u64 = 64 * 1024;
+/// Reads of a file before it counts as damaged.
+const READS_MAX: u32 = 4;
 /// A longer footer is taken for damage.
 const FOOTER_BYTES_MAX: u64 = 64 << 20;
 /// A manifest is fetched in pieces of this size, of which two wait at most.
 const PIECE_BYTES: u64 = 4 << 20;
 const PIECES_WAITING: usize = 2;
 
-/// Reads how the vectors under a storage key were made, and checks that the file has this BLAKE3: what is wrong in its footer
-/// would be said of a whole output. One that differs is read once more, since bits also flip on the way.
+/// Reads how the vectors under a storage key were made, and checks that the file has this BLAKE3: damage in its footer would be
+/// copied to the whole output. Bits also flip on the way, so the file counts as damaged once several reads find it so.
 ///
 /// # Errors
 /// `NotFound`, damage, a newer format, or the store fails.
 pub async fn read_info(storage: &Storage, key: &str, blake3: &str) -> Result<FileInfo, DatasetError> {
-    match read_info_once(storage, key, blake3).await {
-        Err(error) if error.kind() == ErrorKind::Corrupt => read_info_once(storage, key, blake3).await,
-        read => read,
+    for _ in 1..READS_MAX {
+        match read_info_once(storage, key, blake3).await {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {}
+            read => return read,
+        }
     }
+    read_info_once(storage, key, blake3).await
 }
 
 async fn read_info_once(storage: &Storage, key: &str, blake3: &str) -> Result<FileInfo, DatasetError> {
@@ -117,10 +122,24 @@ impl Read for Pieces {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU32;
+    use std::sync::atomic::Ordering::SeqCst;
+
+    use arrow_schema::Schema;
+    use futures::StreamExt;
+    use futures::stream::BoxStream;
+    use object_store::memory::InMemory;
+    use object_store::path::Path as StorePath;
+    use object_store::{
+        CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+        ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    };
+
     use super::super::info::tests::info;
     use super::super::write::VectorWriter;
     use super::*;
-    use arrow_schema::Schema;
 
     #[tokio::test]
     async fn the_footer_of_a_stored_file_says_how_its_vectors_were_made() {
@@ -142,6 +161,83 @@ mod tests {
         assert!(error.kind() == ErrorKind::Corrupt && error.to_string().contains("a/flipped.parquet"), "{error}");
         storage.put_new("a/cut.parquet", Bytes::from_static(b"PAR1 nothing else")).await.unwrap();
         assert!(read_info(&storage, "a/cut.parquet", &blake3).await.is_err());
+    }
+
+    /// A store that flips a bit of the next reads.
+    #[derive(Debug)]
+    struct Misreading {
+        inner: InMemory,
+        left: AtomicU32,
+    }
+
+    impl fmt::Display for Misreading {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Misreading")
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl ObjectStore for Misreading {
+        async fn put_opts(&self, path: &StorePath, data: PutPayload, o: PutOptions) -> object_store::Result<PutResult> {
+            self.inner.put_opts(path, data, o).await
+        }
+
+        async fn put_multipart_opts(
+            &self,
+            path: &StorePath,
+            options: PutMultipartOptions,
+        ) -> object_store::Result<Box<dyn MultipartUpload>> {
+            self.inner.put_multipart_opts(path, options).await
+        }
+
+        async fn get_opts(&self, path: &StorePath, options: GetOptions) -> object_store::Result<GetResult> {
+            let is_flipped = !options.head && self.left.try_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
+            let found = self.inner.get_opts(path, options).await?;
+            if !is_flipped {
+                return Ok(found);
+            }
+            let GetResult { meta, range, attributes, extensions, .. } = found;
+            let mut bytes = self.inner.get_range(path, range.clone()).await?.to_vec();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            let payload = GetResultPayload::Stream(futures::stream::iter([Ok(bytes.into())]).boxed());
+            Ok(GetResult { payload, meta, range, attributes, extensions })
+        }
+
+        fn delete_stream(
+            &self,
+            paths: BoxStream<'static, object_store::Result<StorePath>>,
+        ) -> BoxStream<'static, object_store::Result<StorePath>> {
+            self.inner.delete_stream(paths)
+        }
+
+        fn list(&self, prefix: Option<&StorePath>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+            self.inner.list(prefix)
+        }
+
+        async fn list_with_delimiter(&self, prefix: Option<&StorePath>) -> object_store::Result<ListResult> {
+            self.inner.list_with_delimiter(prefix).await
+        }
+
+        async fn copy_opts(&self, from: &StorePath, to: &StorePath, options: CopyOptions) -> object_store::Result<()> {
+            self.inner.copy_opts(from, to, options).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_is_damaged_only_if_every_read_finds_it_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file.parquet");
+        let summary = VectorWriter::create(&file, &Schema::empty(), &info(8)).unwrap().finish().unwrap();
+        let store = Arc::new(Misreading { inner: InMemory::new(), left: AtomicU32::new(0) });
+        let storage = Storage::from_store(Arc::clone(&store) as Arc<dyn ObjectStore>, "memory");
+        storage.put_new("a.parquet", std::fs::read(&file).unwrap().into()).await.unwrap();
+        for (misreads, is_read) in [(READS_MAX - 1, true), (READS_MAX, false)] {
+            store.left.store(misreads, SeqCst);
+            let read = read_info(&storage, "a.parquet", &summary.blake3).await;
+            assert_eq!(read.is_ok(), is_read, "{misreads} misreads: {read:?}");
+            assert_eq!(store.left.load(SeqCst), 0);
+        }
     }
 
     #[tokio::test]
