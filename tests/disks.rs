@@ -115,7 +115,11 @@ fn a_worker_whose_spool_turns_read_only_leaves_the_shards_to_others() {
     let (_coordinator, url) = coordinator(&env, "c", "state.db", &[]);
     let words = ["worker", "--coordinator", &url, "--name", "stuck", "--spool", "disk", "--threads", "1", "--json"];
     let mut stuck = Daemon::start(&env, "stuck", &words);
-    assert_eq!(stuck.event()["event"], "started");
+    wait_for("its spool", || {
+        let mut entries = std::fs::read_dir(env.path("disk")).unwrap().map(|entry| entry.unwrap().path());
+        // One that is being made has another name.
+        entries.find(|spool| spool.extension().is_none())
+    });
     let _read_only = disk.read_only();
     let job = submit(&env, &url, "a.csv", &["--shard-rows", "500"]);
     assert_eq!(stuck.ended(), Some(1), "{}", stuck.log());
