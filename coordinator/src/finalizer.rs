@@ -6,15 +6,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use blake3::Hash;
 use common::error_chain;
 use dataset::vectors::{self, layout};
 use dataset::{
     DatasetError, ErrorKind, FileInfo, ManifestFile, ManifestSeal, ManifestSource, ManifestWriter, NewObject,
-    PlannedSource, Storage,
+    PlannedSource,
 };
 use proto::JobId;
-use proto::job::{JobSpec, JobState};
+use proto::job::{JobSpec, JobState, JobStatus};
 use tracing::{error, info, warn};
 
 use crate::context::{Context, clean};
@@ -63,18 +62,20 @@ pub(crate) async fn run(context: Arc<Context>) {
 
 /// Finalizes one job; counts failures that may pass, and fails the job of those that will not.
 async fn settle(context: &Context, job: JobId, failures: &mut HashMap<JobId, u32>) {
-    let error = match finalize(context, job).await {
-        Ok(()) => {
-            failures.remove(&job);
+    let begun = match begin(context, job).await {
+        Ok(Some(begun)) => begun,
+        Ok(None) => return,
+        Err(error) => {
+            warn!(job.id = %job, error = error_chain(&error), "job not finalized");
             return;
         }
-        Err(error) => error,
     };
+    let Err(error) = finish(context, job, &begun).await else { return };
     let message = error_chain(&error);
     let passes = match &error {
         // A store out of reach is no fault of the job: it is tried again for as long as it takes.
         FinalizeError::Store(_) => true,
-        // Nor is a storage that is not mounted.
+        // Nor is a storage that is not mounted a fault of the job.
         FinalizeError::Dataset(error) if error.kind() == ErrorKind::StorageSwapped => true,
         FinalizeError::Dataset(error)
             if matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace | ErrorKind::Throttled | ErrorKind::Auth) =>
@@ -86,39 +87,42 @@ async fn settle(context: &Context, job: JobId, failures: &mut HashMap<JobId, u32
         FinalizeError::Dataset(_) | FinalizeError::OtherManifest { .. } => false,
     };
     warn!(job.id = %job, error = message, passes, "job not finalized");
-    if !passes && let Err(error) = context.store.fail_job(job, &clean(&message, REASON_BYTES_MAX)).await {
+    if passes {
+        return;
+    }
+    // A repair that began meanwhile took winners away, and began another generation: what went wrong is of the past then.
+    let reason = clean(&message, REASON_BYTES_MAX);
+    if let Err(error) = context.store.fail_finalize(job, begun.generation, &reason).await {
         error!(job.id = %job, error = error_chain(&error), "cannot fail the job");
     }
 }
 
-async fn finalize(context: &Context, job: JobId) -> Result<(), FinalizeError> {
-    let Some(status) = context.store.known_job(job).await? else { return Ok(()) };
+/// Brings a job to finalizing. Returns it as it is then; `None` where it must not be finalized (any more).
+async fn begin(context: &Context, job: JobId) -> Result<Option<JobStatus>, StoreError> {
+    let Some(status) = context.store.known_job(job).await? else { return Ok(None) };
     if let Some(reason) = verdict(&status.spec, &status.counts, Moment::AtTheEnd) {
         warn!(job.id = %job, reason, "job exceeds its reject limit");
         context.store.fail_job(job, &reason).await?;
-        return Ok(());
+        return Ok(None);
     }
-    context.storage.confirm().await?;
     if !context.store.begin_finalize(job).await? {
-        return Ok(());
+        return Ok(None);
     }
-    // Only now: a repair in between has begun another generation, and taken the job out of finalizing.
-    let Some(status) = context.store.job(job).await? else { return Ok(()) };
-    let generation = status.generation;
-    let key = layout::manifest_key(&job.to_string(), u32::try_from(generation).unwrap_or(u32::MAX));
-    let seal = match put_manifest(context, job, &status.spec, &key).await {
-        Err(error) => {
-            // What is missing may be missing with all of its storage.
-            context.storage.confirm().await?;
-            // A repair that began meanwhile took winners away: what went wrong is no fault of the job's.
-            let now = context.store.job(job).await?;
-            let ours = now.is_some_and(|now| now.state == JobState::Finalizing && now.generation == generation);
-            return if ours { Err(error) } else { Ok(()) };
-        }
-        Ok(seal) => seal,
-    };
+    // Read again: a repair in between has begun another generation, and taken the job out of finalizing.
+    let begun = context.store.job(job).await?;
+    Ok(begun.filter(|begun| begun.state == JobState::Finalizing))
+}
+
+/// Writes the manifest of a finalizing job, after which it has succeeded.
+async fn finish(context: &Context, job: JobId, begun: &JobStatus) -> Result<(), FinalizeError> {
     context.storage.confirm().await?;
-    if context.store.finish_job(job, generation, &key, &seal.blake3).await? {
+    let generation = begun.generation;
+    let key = layout::manifest_key(&job.to_string(), u32::try_from(generation).unwrap_or(u32::MAX));
+    let written = put_manifest(context, job, &begun.spec, &key).await;
+    // What is missing may be missing with all of its storage.
+    context.storage.confirm().await?;
+    let seal = written?;
+    if context.store.finish_job(job, generation, &key, &seal.blake3.to_hex()).await? {
         info!(job.id = %job, rows = seal.totals.rows, files = seal.files, missing = seal.missing, "job succeeded");
     }
     Ok(())
@@ -147,7 +151,7 @@ async fn put_manifest(context: &Context, job: JobId, spec: &JobSpec, key: &str) 
             Ok(_) => return Ok(seal),
         }
     }
-    match has_digest(storage, key, &seal.blake3).await {
+    match storage.has_digest(key, seal.blake3).await {
         Ok(true) => Ok(seal),
         Ok(false) => Err(FinalizeError::OtherManifest { key: key.to_owned() }),
         // Some stores say so of a write that ran into another one: it is tried again.
@@ -156,12 +160,6 @@ async fn put_manifest(context: &Context, job: JobId, spec: &JobSpec, key: &str) 
         }
         Err(error) => Err(error.into()),
     }
-}
-
-/// Whether an object has this BLAKE3. One that has another is read once more, since bits also flip on the way.
-async fn has_digest(storage: &Storage, key: &str, blake3: &str) -> Result<bool, DatasetError> {
-    let is_same = |found: Hash| found.to_hex().as_str() == blake3;
-    Ok(is_same(storage.digest(key).await?) || is_same(storage.digest(key).await?))
 }
 
 /// Makes the manifest of a job from its winners and dead shards, page by page, and writes it to `object` if there is one.

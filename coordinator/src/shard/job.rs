@@ -41,6 +41,13 @@ pub enum JobEvent<'a> {
         /// Its digest.
         digest: &'a str,
     },
+    /// Its manifest cannot be written.
+    FailFinalize {
+        /// Which one.
+        generation: u64,
+        /// Why.
+        reason: &'a str,
+    },
     /// It cannot succeed.
     Fail(&'a str),
     /// Nothing is left but dead shards, and the job does not allow them as holes.
@@ -103,6 +110,10 @@ impl Job {
                 next.state = Failed;
                 next.reason = Some((*reason).to_owned());
             }
+            (JobEvent::FailFinalize { generation, reason }, Finalizing) if *generation == self.generation => {
+                next.state = Failed;
+                next.reason = Some((*reason).to_owned());
+            }
             (JobEvent::Fail(reason), Planning | Running | Finalizing) => {
                 next.state = Failed;
                 next.reason = Some((*reason).to_owned());
@@ -125,6 +136,7 @@ impl Job {
                 JobEvent::Planned
                 | JobEvent::Finalize(_)
                 | JobEvent::Finish { .. }
+                | JobEvent::FailFinalize { .. }
                 | JobEvent::Fail(_)
                 | JobEvent::Exhaust(..)
                 | JobEvent::Cancel

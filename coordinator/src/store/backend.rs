@@ -65,6 +65,8 @@ pub(crate) enum JobChange {
     Exhaust(String),
     /// Running, all shards committed (some, where the others may be holes) → finalizing; finalizing stays.
     BeginFinalize,
+    /// Finalizing, generation as given → failed.
+    FailFinalize { generation: u64, reason: String },
     /// Finalizing, generation as given → succeeded; succeeded with this digest stays.
     Finish { generation: u64, key: String, digest: String },
 }

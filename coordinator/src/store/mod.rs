@@ -63,9 +63,9 @@ const COMMIT_TRIES_MAX: usize = 3;
 pub struct Store {
     backend: Arc<dyn Backend>,
     clock: Arc<dyn Clock>,
-    policy: Arc<Policy>,
     /// When a sweep last went through, by the clock of this process.
     last_sweep_ms: Arc<Mutex<i64>>,
+    policy: Arc<Policy>,
     /// When slow shards were last looked for in vain, by the same clock.
     slow_looked_ms: Arc<AtomicI64>,
     jitter: fn() -> f64,
@@ -514,6 +514,12 @@ impl Store {
     pub async fn finish_job(&self, job: JobId, generation: u64, key: &str, digest: &str) -> Result<bool> {
         let (key, digest) = (key.to_owned(), digest.to_owned());
         self.backend.change_job(job, JobChange::Finish { generation, key, digest }).await
+    }
+
+    /// Fails a finalizing job, if this is the generation whose manifest it waits for: a job that was repaired meanwhile
+    /// lives on. Returns whether it did.
+    pub async fn fail_finalize(&self, job: JobId, generation: u64, reason: &str) -> Result<bool> {
+        self.backend.change_job(job, JobChange::FailFinalize { generation, reason: shortened(reason) }).await
     }
 
     /// Brings jobs in state cancelling to cancelled, once no lease of theirs is live, and takes back leases that slipped

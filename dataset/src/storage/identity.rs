@@ -7,7 +7,7 @@ use std::io;
 use bytes::Bytes;
 use futures::TryStreamExt;
 
-use super::Storage;
+use super::{READS_MAX, Storage};
 use crate::error::{DatasetError, ErrorKind};
 
 /// The key of the object with the id.
@@ -15,9 +15,6 @@ pub const STORAGE_ID_KEY: &str = "storage-id";
 
 /// Maximum bytes of an id.
 const ID_BYTES_MAX: usize = 200;
-
-/// Maximum reads of an id until two in a row are equal.
-const READS_MAX: usize = 5;
 
 /// The unique id of a storage: the content of the object [`STORAGE_ID_KEY`].
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -32,6 +32,9 @@ pub use write::NewObject;
 /// Maximum bytes of a key; most disks also limit a segment to 255 bytes.
 const KEY_BYTES_MAX: usize = 1024;
 
+/// Reads of an object that does not read as it should, before that is believed: bits also flip on the way.
+pub(crate) const READS_MAX: u32 = 5;
+
 /// Metadata of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ObjectInfo {

@@ -14,7 +14,7 @@ use object_store::path::Path as StorePath;
 use object_store::{MultipartUpload, ObjectStoreExt, PutMode, PutPayload};
 use tokio::io::AsyncReadExt;
 
-use super::{ObjectInfo, Publish, Storage};
+use super::{ObjectInfo, Publish, READS_MAX, Storage};
 use crate::error::{DatasetError, ErrorKind};
 
 /// Part size of a streamed write: above S3's minimum of 5 MiB. A smaller object takes one request.
@@ -165,14 +165,23 @@ impl Storage {
     }
 
     async fn has_content(&self, key: &str, found: &ObjectInfo, size: u64, digest: blake3::Hash) -> bool {
-        found.size == size && self.digest(key).await.is_ok_and(|found| found == digest)
+        found.size == size && self.has_digest(key, digest).await.unwrap_or(false)
     }
 
-    /// Reads an object to its end and returns the BLAKE3 of its bytes.
+    /// Reads an object to its end and returns whether its bytes have this BLAKE3.
     ///
     /// # Errors
     /// `NotFound`, a bad key, or the store fails.
-    pub async fn digest(&self, key: &str) -> Result<blake3::Hash, DatasetError> {
+    pub async fn has_digest(&self, key: &str, digest: blake3::Hash) -> Result<bool, DatasetError> {
+        for _ in 0..READS_MAX {
+            if self.digest(key).await? == digest {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn digest(&self, key: &str) -> Result<blake3::Hash, DatasetError> {
         let path = self.path(key)?;
         let object = self.store.get(&path).await.map_err(|error| self.failed(key, error))?;
         let (mut stream, mut hasher) = (object.into_stream(), Hasher::new());

@@ -14,8 +14,8 @@ use crate::DatasetError;
 /// What a manifest came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestSeal {
-    /// BLAKE3 of its bytes, in hex.
-    pub blake3: String,
+    /// BLAKE3 of its bytes.
+    pub blake3: blake3::Hash,
     /// Size in bytes.
     pub bytes: u64,
     /// Files that it lists.
@@ -128,7 +128,7 @@ impl ManifestWriter {
         let seal = seal(&self.hasher.finalize());
         self.text(&seal);
         rest.extend(self.take());
-        let blake3 = self.hasher.finalize().to_hex().to_string();
+        let blake3 = self.hasher.finalize();
         Ok((rest, ManifestSeal { blake3, bytes: self.taken, files: self.files, totals, missing }))
     }
 
@@ -198,7 +198,7 @@ mod tests {
             let (rest, seal) = writer.finish(&whole.sources).unwrap();
             bytes.extend(rest);
             assert_eq!(String::from_utf8(bytes).unwrap(), String::from_utf8(whole.to_bytes()).unwrap());
-            assert_eq!((seal.blake3, seal.bytes), (whole.digest(), whole.to_bytes().len() as u64));
+            assert_eq!((seal.blake3.to_string(), seal.bytes), (whole.digest(), whole.to_bytes().len() as u64));
             assert_eq!((seal.files, seal.totals), (count, whole.totals));
         }
     }
@@ -216,7 +216,7 @@ mod tests {
             holes.iter().for_each(|hole| writer.add_hole(hole));
             let (bytes, seal) = writer.finish(&whole.sources).unwrap();
             assert_eq!(String::from_utf8(bytes).unwrap(), String::from_utf8(whole.to_bytes()).unwrap());
-            assert_eq!((seal.blake3, seal.missing), (whole.digest(), whole.missing()));
+            assert_eq!((seal.blake3.to_string(), seal.missing), (whole.digest(), whole.missing()));
         }
         let mut writer = ManifestWriter::new(&info(4));
         writer.skip(&hole(0)).unwrap();

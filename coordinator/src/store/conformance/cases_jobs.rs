@@ -269,6 +269,7 @@ pub(super) async fn a_repaired_shard_is_done_again_under_a_later_epoch_and_manif
     bed.commit(session, &grant).await;
     assert!(bed.store.begin_finalize(job).await.unwrap());
     assert!(!bed.store.finish_job(job, 1, "m", "d").await.unwrap(), "a manifest of the past");
+    assert!(!bed.store.fail_finalize(job, 1, "no manifest").await.unwrap(), "a failure of the past");
     assert!(bed.store.finish_job(job, 2, "m2", "d2").await.unwrap());
     bed.advance_ms(900_000);
     let garbage = bed.store.mark_garbage(10).await.unwrap();

@@ -276,6 +276,11 @@ impl<'e> Planned<'e> {
                 let generation = store.job(job_id(*job)).await.unwrap().map_or(1, |job| job.generation);
                 store.finish_job(job_id(*job), generation, "manifest", digest).await.unwrap().to_string()
             }
+            Event::FailFinalize { job, stale } => {
+                let generation = store.job(job_id(*job)).await.unwrap().map_or(1, |job| job.generation);
+                let generation = generation - u64::from(*stale);
+                store.fail_finalize(job_id(*job), generation, "no manifest").await.unwrap().to_string()
+            }
             Event::Settle => store.settle_cancelled().await.unwrap().to_string(),
             Event::MarkGarbage => store.mark_garbage(1_000).await.unwrap().len().to_string(),
             Event::GarbageDeleted => {

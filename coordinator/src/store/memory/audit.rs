@@ -140,7 +140,7 @@ impl Auditor {
         {
             self.violated(step, format!("job {id} is paused for workers that were lost, and no row is isolated"));
         }
-        let failed = if step == "fail_job" { job.job.reason.as_deref() } else { None };
+        let failed = if step == "fail_finalize" { job.job.reason.as_deref() } else { None };
         if let Some(reason) = failed.filter(|reason| reason.contains("another manifest")) {
             self.violated(step, format!("I5: job {id} failed of its own manifest: {reason}"));
         }

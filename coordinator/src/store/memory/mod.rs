@@ -96,6 +96,12 @@ impl Memory {
         self.lock().model.jobs.get(&job).map_or_else(Vec::new, |found| audit::view(job, found))
     }
 
+    /// Returns the key of the manifest of a job that has succeeded.
+    pub fn manifest(&self, job: JobId) -> Option<String> {
+        let manifest = self.lock().model.jobs.get(&job)?.job.manifest.clone();
+        manifest.map(|(key, _)| key)
+    }
+
     /// Returns the live attempts of a job, by index of their shards.
     pub fn leases(&self, job: JobId) -> Vec<(u64, AttemptView)> {
         self.lock().model.jobs.get(&job).map_or_else(Vec::new, |found| audit::leases(job, found))
@@ -328,6 +334,7 @@ impl Backend for Connection {
             JobChange::Fail(_) => "fail_job",
             JobChange::Exhaust(_) => "exhaust",
             JobChange::BeginFinalize => "begin_finalize",
+            JobChange::FailFinalize { .. } => "fail_finalize",
             JobChange::Finish { .. } => "finish",
         };
         self.run(step, move |model| model.change_job(job, &change))

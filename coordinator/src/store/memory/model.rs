@@ -379,6 +379,9 @@ impl Model {
             JobChange::Fail(reason) => JobEvent::Fail(reason),
             JobChange::Exhaust(reason) => JobEvent::Exhaust(&counts, reason),
             JobChange::BeginFinalize => JobEvent::Finalize(&finalizable),
+            JobChange::FailFinalize { generation, reason } => {
+                JobEvent::FailFinalize { generation: *generation, reason }
+            }
             JobChange::Finish { generation, key, digest } => JobEvent::Finish { generation: *generation, key, digest },
         };
         job.change(&event)

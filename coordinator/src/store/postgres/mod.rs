@@ -208,6 +208,9 @@ impl Backend for Postgres {
                 JobChange::Fail(reason) => query(jobs::FAIL_JOB).bind(job.0).bind(reason),
                 JobChange::Exhaust(reason) => query(jobs::EXHAUST_JOB).bind(job.0).bind(reason),
                 JobChange::BeginFinalize => query(jobs::BEGIN_FINALIZE).bind(job.0),
+                JobChange::FailFinalize { generation, reason } => {
+                    query(jobs::FAIL_FINALIZE).bind(job.0).bind(reason).bind(signed(generation))
+                }
                 JobChange::Finish { generation, key, digest } => {
                     query(jobs::FINISH_JOB).bind(job.0).bind(key).bind(digest).bind(signed(generation))
                 }

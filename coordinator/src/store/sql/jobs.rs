@@ -407,6 +407,10 @@ WHERE job_id = $1 AND (state = 'finalizing' OR (state = 'running'
     "))"
 );
 
+/// $1 job, $2 reason, $3 generation of the manifest that cannot be written.
+pub(in crate::store) const FAIL_FINALIZE: &str = "-- fail_finalize
+UPDATE job SET state = 'failed', reason = $2 WHERE job_id = $1 AND state = 'finalizing' AND generation = $3";
+
 /// $1 job, $2 key of the manifest, $3 its digest, $4 its generation.
 pub(in crate::store) const FINISH_JOB: &str = "-- finish_job
 UPDATE job SET state = 'succeeded', manifest_key = coalesce(manifest_key, $2), manifest_digest = $3
