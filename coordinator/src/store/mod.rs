@@ -22,8 +22,8 @@ mod winners;
 #[cfg(test)]
 mod conformance;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use dataset::{Cursor, PlannedSource, Slice};
 use proto::job::{JobSpec, JobState};
@@ -56,6 +56,8 @@ const CANCEL_PAGE_SHARDS: u32 = 10_000;
 /// What a leader does alone: planning, sweeping, finalizing.
 const ROLE_UPKEEP: &str = "upkeep";
 /// How often a commit is tried that is refused although its lease is live.
+/// Its lead lapses as soon as it is taken: that is when the last sweep went through.
+const ROLE_SWEEP: &str = "sweep";
 const COMMIT_TRIES_MAX: usize = 3;
 
 /// The job store. Clones share the connections.
@@ -63,8 +65,6 @@ const COMMIT_TRIES_MAX: usize = 3;
 pub struct Store {
     backend: Arc<dyn Backend>,
     clock: Arc<dyn Clock>,
-    /// When a sweep last went through, by the clock of this process.
-    last_sweep_ms: Arc<Mutex<i64>>,
     policy: Arc<Policy>,
     /// When slow shards were last looked for in vain, by the same clock.
     slow_looked_ms: Arc<AtomicI64>,
@@ -112,17 +112,9 @@ impl Store {
     async fn over(backend: Arc<dyn Backend>, clock: Arc<dyn Clock>, policy: Arc<Policy>) -> Result<Store> {
         // No heartbeat could arrive while no coordinator ran.
         backend.rebase().await?;
-        let last_sweep_ms = Arc::new(Mutex::new(clock.now_ms()));
+        backend.lead(ROLE_SWEEP, Uuid::nil(), REVISION, 0).await?;
         let slow_looked_ms = Arc::new(AtomicI64::new(i64::MIN / 2));
-        Ok(Store {
-            backend,
-            clock,
-            policy,
-            last_sweep_ms,
-            slow_looked_ms,
-            jitter: common::rng::unit_f64,
-            revision: REVISION,
-        })
+        Ok(Store { backend, clock, policy, slow_looked_ms, jitter: common::rng::unit_f64, revision: REVISION })
     }
 
     /// Waits for the transitions that are under way and lets go of the database; every later call fails. Dropping the
@@ -424,10 +416,9 @@ impl Store {
     }
 
     /// Declares sessions dead that missed their heartbeats, and takes back the leases of dead and of stuck sessions.
-    /// Call it every few seconds: after a longer gap it only gives every session a fresh TTL.
+    /// Some process must call it every few seconds: after a longer gap it only gives every session a fresh TTL.
     pub async fn expire_sessions(&self) -> Result<Swept> {
-        let now_ms = self.clock.now_ms();
-        let gap_ms = now_ms - *self.last_sweep_ms.lock().unwrap_or_else(PoisonError::into_inner);
+        let gap_ms = self.backend.lapsed_ms(ROLE_SWEEP).await?;
         let swept = if self.policy.sweep_gap_is_outage(gap_ms) {
             self.backend.rebase().await?;
             Swept::default()
@@ -435,7 +426,7 @@ impl Store {
             Swept { sessions: self.backend.expire().await?, leases: self.backend.reap().await? }
         };
         // Only now: sweeps that fail while the database is away must look like the gap that they are.
-        *self.last_sweep_ms.lock().unwrap_or_else(PoisonError::into_inner) = now_ms;
+        self.backend.lead(ROLE_SWEEP, Uuid::nil(), self.revision, 0).await?;
         Ok(swept)
     }
 

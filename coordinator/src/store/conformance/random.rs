@@ -131,6 +131,8 @@ async fn run(events: &[Event], url: &str, seen: &Mutex<BTreeSet<String>>) {
     let postgres = Bed::open(url, policy()).await;
     let mut connection = PgConnection::connect(url).await.unwrap();
     connection.execute("TRUNCATE job, source, shard, attempt, session, job_count, job_reject, leader").await.unwrap();
+    // What opening has noted is gone with the rest.
+    postgres.store.expire_sessions().await.unwrap();
     let mut subjects = [
         Subject { name: "SQLite", bed: sqlite, grants: Vec::new() },
         Subject { name: "PostgreSQL", bed: postgres, grants: Vec::new() },

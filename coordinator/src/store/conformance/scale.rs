@@ -128,3 +128,19 @@ async fn a_session_that_is_being_closed_is_no_lost_worker() {
     assert_eq!(bed.store.expire_sessions().await.unwrap(), Swept { sessions: 0, leases: 1 });
     bed.assert_invariants().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn coordinators_that_sweep_by_turns_leave_no_gap_between_them() {
+    let server = Server::start().await;
+    let url = server.database("turns").await;
+    let (first, second) = (Bed::on_postgres(&url).await, Bed::on_postgres(&url).await);
+    first.session().await;
+    let mut expired = 0;
+    for turn in 0..4 {
+        first.advance_ms(20_000);
+        second.advance_ms(20_000);
+        let sweeper = if turn % 2 == 0 { &first } else { &second };
+        expired += sweeper.store.expire_sessions().await.unwrap().sessions;
+    }
+    assert_eq!(expired, 1);
+}

@@ -200,6 +200,10 @@ impl Leadership for Connection {
         self.run("lead", move |model| model.lead(role, holder, revision, for_ms))
     }
 
+    fn lapsed_ms(&self, role: &'static str) -> StoreFuture<'_, i64> {
+        self.run("lapsed", move |model| model.lapsed_ms(role))
+    }
+
     fn resign(&self, role: &'static str, holder: Uuid) -> StoreFuture<'_, ()> {
         self.run("resign", move |model| model.resign(role, holder))
     }

@@ -125,6 +125,10 @@ impl Model {
         free
     }
 
+    pub(in crate::store) fn lapsed_ms(&self, role: &'static str) -> i64 {
+        self.leaders.get(role).map_or(0, |(_, until, _)| self.now - until)
+    }
+
     pub(in crate::store) fn resign(&mut self, role: &'static str, holder: Uuid) {
         if self.leaders.get(role).is_some_and(|(found, ..)| *found == holder) {
             self.leaders.remove(role);

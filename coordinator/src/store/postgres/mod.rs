@@ -166,6 +166,10 @@ impl Leadership for Postgres {
         })
     }
 
+    fn lapsed_ms(&self, role: &'static str) -> StoreFuture<'_, i64> {
+        Box::pin(self.background.number(query_scalar(sweep::PG_LAPSED).bind(role).bind(self.now_override_ms())))
+    }
+
     fn resign(&self, role: &'static str, holder: Uuid) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             changed(&self.background, move || query(sweep::PG_RESIGN).bind(role).bind(Some(holder))).await?;

@@ -339,6 +339,12 @@ ON CONFLICT (role) DO UPDATE SET holder = excluded.holder, until_ms = excluded.u
     term = l.term + CASE WHEN l.holder = excluded.holder THEN 0 ELSE 1 END
 WHERE l.holder = excluded.holder OR l.until_ms <= (SELECT now_ms FROM clock) OR l.revision < excluded.revision
 RETURNING term";
+/// $1 role, $2 now.
+pub(in crate::store) const LAPSED: &str = "-- lapsed
+SELECT coalesce((SELECT $2 - until_ms FROM leader WHERE role = $1), 0)";
+/// As above, $2 imposed time.
+pub(in crate::store) const PG_LAPSED: &str = "-- lapsed
+SELECT coalesce((SELECT encaje_now_ms($2) - until_ms FROM leader WHERE role = $1), 0)";
 /// $1 role, $2 holder or NULL for whoever holds it.
 pub(in crate::store) const RESIGN: &str = "-- resign
 UPDATE leader SET until_ms = 0 WHERE role = $1 AND ($2 IS NULL OR holder = $2)";

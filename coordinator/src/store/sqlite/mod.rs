@@ -114,6 +114,13 @@ impl Leadership for Sqlite {
         }))
     }
 
+    fn lapsed_ms(&self, role: &'static str) -> StoreFuture<'_, i64> {
+        let now_ms = self.now_ms();
+        Box::pin(self.writer.run(move |db| {
+            Box::pin(async move { Ok(query_scalar(sweep::LAPSED).bind(role).bind(now_ms).fetch_one(db).await?) })
+        }))
+    }
+
     fn resign(&self, role: &'static str, holder: Uuid) -> StoreFuture<'_, ()> {
         Box::pin(self.writer.run(move |db| {
             Box::pin(async move {
