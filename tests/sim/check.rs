@@ -56,10 +56,12 @@ pub(crate) fn unfinished(world: &World, jobs: &[SimJob]) -> String {
     told
 }
 
-/// What must hold at any time: the file of a committed shard is there (I5). It may be damaged, but nothing removes it.
-pub(crate) async fn winners(world: &World, jobs: &[SimJob]) {
+/// What must hold at any time: the file of a committed shard is there, and the manifest of a job that has succeeded (I5).
+/// They may be damaged, but nothing removes them.
+pub(crate) async fn files(world: &World, jobs: &[SimJob]) {
     for SimJob { id: job, .. } in jobs {
-        for key in world.memory.shards(*job).into_iter().filter_map(|shard| shard.winner) {
+        let winners = world.memory.shards(*job).into_iter().filter_map(|shard| shard.winner);
+        for key in winners.chain(world.memory.manifest(*job)) {
             if world.disk.head(&Path::from(key.as_str())).await.is_err() {
                 world.violated(format!("I5: `{key}` was committed and is not there"));
             }

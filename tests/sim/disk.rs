@@ -15,6 +15,7 @@ use object_store::{
 };
 
 use crate::fault::happens;
+use crate::hostile::put_fails;
 use crate::life::Life;
 use crate::world::{Node, World, some_time};
 
@@ -91,7 +92,7 @@ impl SimDisk {
 #[async_trait]
 impl ObjectStore for SimDisk {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        self.before("put", location).await?;
+        self.pass("put", location, "before", put_fails(&self.world.faults(), location)).await?;
         if happens(self.world.faults().disk_conflict) {
             self.world.note(format_args!("{}: conflict at {location}", self.node));
             return Err(Error::AlreadyExists { path: location.to_string(), source: "conflict".into() });

@@ -115,6 +115,7 @@ async fn simulate(seed: u64) -> Outcome {
                     cluster.event(&orders, &user);
                 }
                 check::look(&world, &orders.jobs);
+                check::files(&world, &orders.jobs).await;
             }
         }
     }
@@ -427,7 +428,7 @@ impl Orders {
     /// what has failed, repairs what is damaged, and may ask for what is missing.
     async fn all_ended(&self, world: &World, user: &JobsClient) -> bool {
         let mut ended = true;
-        check::winners(world, &self.jobs).await;
+        check::files(world, &self.jobs).await;
         for job in &self.jobs {
             match user.get(job.id).await.map(|status| status.brief) {
                 Ok(JobBrief { state: JobState::Cancelled, .. }) => continue,

@@ -51,6 +51,7 @@ impl Gate for SimGate {
                 self.world.note(format_args!("{}: database refuses {step}: {refusal}", self.node));
                 return Err(refusal.error());
             }
+            some_time(0, lingers_ms(&self.world.faults(), step, false)).await;
             self.pass(step, "before", self.world.faults().store_before).await
         })
     }
@@ -59,7 +60,7 @@ impl Gate for SimGate {
         Box::pin(async move {
             self.world.note(format_args!("{}: {step}", self.node));
             self.world.moment(self.node, step, true);
-            some_time(0, lingers_ms(&self.world.faults(), step)).await;
+            some_time(0, lingers_ms(&self.world.faults(), step, true)).await;
             self.pass(step, "after", self.world.faults().store_after).await
         })
     }

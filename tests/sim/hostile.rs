@@ -2,6 +2,7 @@
 //! sweep, while a commit or a manifest is under way.
 
 use common::rng;
+use object_store::path::Path;
 
 use crate::fault::{Faults, happens};
 
@@ -42,9 +43,28 @@ impl Order {
     }
 }
 
-/// How long the database takes, at most, over the first of two statements that belong together, in milliseconds.
-pub(crate) fn lingers_ms(faults: &Faults, step: &str) -> u64 {
-    if faults.hostile > 0.0 && matches!(step, "cancel" | "cancel_pending" | "fail_job" | "exhaust") { 100 } else { 0 }
+/// How long the database takes, at most, over the first of two statements that belong together, or before one for which
+/// another process may be faster, in milliseconds.
+pub(crate) fn lingers_ms(faults: &Faults, step: &str, after: bool) -> u64 {
+    match (step, after) {
+        _ if faults.hostile == 0.0 => 0,
+        ("insert_shards", false) => 20_000,
+        ("commit", false) => 5_000,
+        ("cancel", true) => 30_000,
+        ("cancel_pending", true) => 1_000,
+        ("fail_job" | "exhaust", true) => 100,
+        _ => 0,
+    }
+}
+
+/// Returns how probable it is that an object is not stored. That of a manifest hurts most.
+pub(crate) fn put_fails(faults: &Faults, location: &Path) -> f64 {
+    if is_manifest(location) { faults.disk_before.max(faults.hostile * 3.0) } else { faults.disk_before }
+}
+
+/// Whether this is the key of a manifest.
+pub(crate) fn is_manifest(location: &Path) -> bool {
+    location.filename().is_some_and(|name| name.starts_with("manifest"))
 }
 
 /// Returns what happens before or after a step of the database, or a `put` of the disk, if anything does.

@@ -15,6 +15,7 @@ use object_store::{
 use tokio::time::Instant;
 
 use crate::disk::SimDisk;
+use crate::hostile::is_manifest;
 use crate::world::some_time;
 
 /// A coordinator's disk, with the planted bug of this thread if that is one of the coordinator's use of its storage.
@@ -29,10 +30,6 @@ impl fmt::Display for PlantedDisk {
 
 fn written() -> PutResult {
     PutResult { e_tag: None, version: None, extensions: Default::default() }
-}
-
-fn is_manifest(location: &Path) -> bool {
-    location.filename().is_some_and(|name| name.starts_with("manifest"))
 }
 
 impl PlantedDisk {
