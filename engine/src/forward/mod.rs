@@ -5,3 +5,4 @@ pub(crate) mod deberta;
 mod distances;
 mod layers;
 pub(crate) mod rotary;
+mod rotation;

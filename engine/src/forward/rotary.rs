@@ -4,6 +4,7 @@
 use kernels::{Activation, Heads, Precision, RowsView, activate, attend, attend_sliding_window};
 
 use super::layers::{Dense, LayerReader, Norm, add};
+use super::rotation::Rotation;
 use crate::config::Config;
 use crate::families::{RotaryAttention, RotaryConfig};
 use crate::forward::bert::{Source, TensorShape};
@@ -115,12 +116,14 @@ impl Rotary {
     fn context(&self, layer: &Layer, x: &[f32], batch: &Batch) -> Vec<f32> {
         let hidden = self.heads.count * self.heads.size;
         let mut qkv = layer.qkv.forward(x, None);
-        self.apply_rotary(&mut qkv, batch, layer.attention.theta);
+        let longest = batch.offsets.windows(2).map(|span| span[1] - span[0]).max().unwrap_or(0);
+        let angles = Rotation::new(layer.attention.theta, self.heads.size).angles(longest as usize);
         let mut out = vec![0.0; batch.ids.len() * hidden];
         let mut scratch = Vec::new();
         for span in batch.offsets.windows(2) {
             let (start, end) = (span[0] as usize, span[1] as usize);
-            let text = &qkv[start * 3 * hidden..end * 3 * hidden];
+            let text = &mut qkv[start * 3 * hidden..end * 3 * hidden];
+            angles.rotate(text, 3 * hidden, 2 * hidden);
             let queries = RowsView { data: text, rows: end - start, stride: 3 * hidden };
             let (keys, values) = (queries.without_columns(hidden), queries.without_columns(2 * hidden));
             let out = &mut out[start * hidden..end * hidden];
@@ -132,29 +135,6 @@ impl Rotary {
             }
         }
         out
-    }
-
-    /// Rotates pairs of components of queries and keys by angles proportional to the position.
-    fn apply_rotary(&self, qkv: &mut [f32], batch: &Batch, theta: f64) {
-        let (hidden, half) = (self.heads.count * self.heads.size, self.heads.size / 2);
-        let longest = batch.offsets.windows(2).map(|span| span[1] - span[0]).max().unwrap_or(0);
-        // In f32 like the reference: at far positions the last digits of the angle matter.
-        let frequency = |pair: usize| 1.0 / (theta as f32).powf((2 * pair) as f32 / self.heads.size as f32);
-        let frequencies: Vec<f32> = (0..half).map(frequency).collect();
-        let angles = (0..longest).flat_map(|position| frequencies.iter().map(move |f| position as f32 * f));
-        let rotations: Vec<(f32, f32)> = angles.map(f32::sin_cos).collect();
-        for span in batch.offsets.windows(2) {
-            for (position, token) in (span[0] as usize..span[1] as usize).enumerate() {
-                let rotations = &rotations[position * half..][..half];
-                // Queries and keys only.
-                for head in qkv[token * 3 * hidden..][..2 * hidden].chunks_exact_mut(2 * half) {
-                    let (first, second) = head.split_at_mut(half);
-                    for ((a, b), (sin, cos)) in first.iter_mut().zip(second).zip(rotations) {
-                        (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
-                    }
-                }
-            }
-        }
     }
 }
 

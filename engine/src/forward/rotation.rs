@@ -1,0 +1,66 @@
+//! Rotary positions: the two halves of a head are pairs of components, rotated by angles proportional to the position.
+
+/// The angle by which each pair of a head is rotated per position.
+pub(crate) struct Rotation {
+    frequencies: Vec<f32>,
+}
+
+impl Rotation {
+    /// Returns the rotation with a base of `theta` for heads of an even size.
+    pub(crate) fn new(theta: f64, head_size: usize) -> Rotation {
+        // In f32 like the reference: at far positions the last digits of the angle matter.
+        let frequency = |pair: usize| 1.0 / (theta as f32).powf((2 * pair) as f32 / head_size as f32);
+        Rotation { frequencies: (0..head_size / 2).map(frequency).collect() }
+    }
+
+    /// Returns the sines and cosines of the positions from 0 to `positions - 1`.
+    pub(crate) fn angles(&self, positions: usize) -> Angles {
+        let angles = (0..positions).flat_map(|position| self.frequencies.iter().map(move |f| position as f32 * f));
+        let (sines, cosines) = angles.map(f32::sin_cos).unzip();
+        Angles { pairs: self.frequencies.len(), sines, cosines }
+    }
+}
+
+/// Sines and cosines by position and pair.
+pub(crate) struct Angles {
+    pairs: usize,
+    sines: Vec<f32>,
+    cosines: Vec<f32>,
+}
+
+impl Angles {
+    /// Rotates the heads in the first `columns` of each row of one text, such as all queries and keys. Rows have
+    /// `stride` numbers; the first has position 0.
+    pub(crate) fn rotate(&self, rows: &mut [f32], stride: usize, columns: usize) {
+        let angles = self.sines.chunks_exact(self.pairs).zip(self.cosines.chunks_exact(self.pairs));
+        for (row, (sines, cosines)) in rows.chunks_exact_mut(stride).zip(angles) {
+            for head in row[..columns].chunks_exact_mut(2 * self.pairs) {
+                let (first, second) = head.split_at_mut(self.pairs);
+                for (((a, b), sin), cos) in first.iter_mut().zip(second).zip(sines).zip(cosines) {
+                    (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_head_of_the_columns_is_rotated_by_its_position() {
+        // Two heads of four, and two numbers that stay; frequencies 1 and 1/10.
+        let row = [1.0, 0.0, 0.0, 1.0, 0.0, 2.0, 3.0, 0.0, 7.0, 8.0];
+        let mut rows = [row, row, row].concat();
+        Rotation::new(100.0, 4).angles(3).rotate(&mut rows, 10, 8);
+        assert_eq!(rows[..10], row, "position 0 is not rotated");
+        for position in [1, 2] {
+            let ((sin, cos), (far_sin, far_cos)) = ((position as f32).sin_cos(), (position as f32 / 10.0).sin_cos());
+            let expected = [cos, -far_sin, sin, far_cos, -3.0 * sin, 2.0 * far_cos, 3.0 * cos, 2.0 * far_sin, 7.0, 8.0];
+            for (found, expected) in rows[position * 10..].iter().zip(expected) {
+                assert!((found - expected).abs() < 1e-6, "position {position}: {found} instead of {expected}");
+            }
+        }
+    }
+}
