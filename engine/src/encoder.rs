@@ -2,6 +2,7 @@
 //! model's files say so), with the special tokens around them.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 use tokenizers::{Encoding, Tokenizer, TruncationDirection};
@@ -11,6 +12,7 @@ use crate::{EncodeError, LoadError, ModelDir};
 
 /// The token ids of one text, special tokens included.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Encoded {
     /// Token ids, at most [`TextEncoder::max_length`].
     pub ids: Vec<u32>,
@@ -20,6 +22,7 @@ pub struct Encoded {
 
 /// A token of a text with its position, for display.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Token {
     /// The token id.
     pub id: u32,
@@ -191,6 +194,12 @@ impl TextEncoder {
     /// Returns the maximum number of tokens of a text, special ones included.
     pub fn max_length(&self) -> usize {
         self.inner.max_length
+    }
+}
+
+impl fmt::Debug for TextEncoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TextEncoder").field("max_length", &self.inner.max_length).finish_non_exhaustive()
     }
 }
 

@@ -1,4 +1,5 @@
-//! The errors of the engine. Each names the file or tensor that it is about, and what to do.
+//! The errors of the engine. Each names the file or tensor that it is about, and what to do. They are exhaustive, so that
+//! the compiler tells whoever decides what to do about one of every new one.
 
 use std::io;
 use std::path::PathBuf;
@@ -127,6 +128,22 @@ pub enum EmbedError {
         /// The error of the tensor library or the device.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// Texts that could not be embedded.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbedTextsError {
+    /// The tokenizer refused a text.
+    #[error("the text at index {index} cannot be tokenized")]
+    Encode {
+        /// Its index, from 0.
+        index: usize,
+        /// Why.
+        source: EncodeError,
+    },
+    /// The forward pass failed.
+    #[error(transparent)]
+    Embed(#[from] EmbedError),
 }
 
 /// A text whose masks could not be filled.

@@ -8,6 +8,7 @@ mod families;
 mod model_dir;
 mod sentence;
 
+mod embedder;
 mod encoder;
 mod packing;
 mod pretruncate;
@@ -20,17 +21,17 @@ mod forward;
 mod mlm;
 mod ops;
 mod pooling;
-mod selftest;
+pub mod selftest;
 mod weights;
 
 pub use cuda::{GpuInfo, STREAMS as GPU_STREAMS, gpus};
+pub use embedder::{Embedder, TextVectors};
 pub use encoder::{Encoded, TextEncoder, Token};
 pub use engine::Engine;
-pub use error::{EmbedError, EncodeError, FillError, GpuError, LoadError};
+pub use error::{EmbedError, EmbedTextsError, EncodeError, FillError, GpuError, LoadError};
 pub use mlm::{Filled, MaskFiller};
 pub use model_dir::{Digests, ModelDir, ModelSummary, PoolingSource, TokenizerKind};
 pub use options::{DeviceSpec, EngineOptions, UnknownDevice, is_fast_on_cpu};
 pub use packing::{Batch, pack};
-pub use selftest::{Effort, Finding, self_test};
 pub use sentence::Prompts;
 pub use spec::{ComputeDtype, Pooling};

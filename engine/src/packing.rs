@@ -1,13 +1,12 @@
 //! Batches without padding: grouping of texts, and the layout of their token ids. Pure.
 
-/// The token ids of several texts, concatenated. Row `i` is `ids[offsets[i]..offsets[i + 1]]`; `offsets` starts with
-/// 0, is non-decreasing, and ends with `ids.len()`.
+/// The token ids of several texts, concatenated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// Token ids of all rows.
-    pub ids: Vec<u32>,
-    /// Start of each row, and the end of the last.
-    pub offsets: Vec<u32>,
+    pub(crate) ids: Vec<u32>,
+    /// Start of each row, and the end of the last: 0, then non-decreasing up to the number of ids.
+    pub(crate) offsets: Vec<u32>,
 }
 
 impl Batch {
@@ -27,7 +26,7 @@ impl Batch {
 
     /// Returns the number of rows.
     pub fn rows(&self) -> usize {
-        self.offsets.len().saturating_sub(1)
+        self.offsets.len() - 1
     }
 
     /// Returns the number of tokens in all rows.

@@ -1,7 +1,8 @@
 //! `encaje self-test`: proves in a minute that a device computes what it should, and says how fast.
 
 use clap::Args;
-use engine::{DeviceSpec, Effort, Finding, ModelDir};
+use engine::selftest::{Effort, Finding};
+use engine::{DeviceSpec, ModelDir};
 use serde::Serialize;
 
 use crate::args::{DeviceArg, HubArgs, parse_device};
@@ -67,7 +68,7 @@ pub(crate) fn run(ui: &Ui, args: &SelfTestArgs) -> anyhow::Result<Exit> {
 fn test(ui: &Ui, json: bool, device: &DeviceSpec, model: Option<&ModelDir>, effort: Effort) -> anyhow::Result<bool> {
     let mut shown = Ok(());
     let name_of_device = device.to_string();
-    let passed = engine::self_test(device, model, effort, &mut |finding| {
+    let passed = engine::selftest::self_test(device, model, effort, &mut |finding| {
         let line = match json {
             true => ui.json(&event(&name_of_device, finding)),
             false => ui.data(sentence(finding)),

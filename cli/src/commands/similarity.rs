@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use atlas::plot::{self, Heatmap};
 use clap::Args;
 use dataset::{Keep, ReadOptions};
-use engine::{Batch, Engine, EngineOptions, TextEncoder, pack};
+use engine::{EmbedTextsError, Embedder, EngineOptions};
 use serde::Serialize;
 use spec::{Format, Pooling};
 
@@ -79,11 +78,11 @@ pub(crate) fn run(ui: &Ui, args: &SimilarityArgs) -> anyhow::Result<Exit> {
     if let Some(name) = &applied.name {
         ui.note(format!("prompt: `{name}` puts {:?} before every text", applied.text));
     }
-    let encoder = TextEncoder::load(&model.dir, None, &applied.text)?;
     let options =
         EngineOptions { pooling: args.pooling.0, dimensions: model.summary.truncate_dim, ..EngineOptions::default() };
-    let engine = Engine::load(&model.dir, &options)?.with_excluded_prefix(encoder.excluded_prefix_tokens());
-    let vectors = embed(ui, &engine, &encoder, &texts)?;
+    let embedder = Embedder::load(&model.dir, &options, None, &applied.text)?;
+    let vectors = embed(ui, &embedder, &texts)?;
+    let engine = embedder.engine();
     let values = cosines(&vectors, engine.dimensions());
     if let (Some(out), Some(format)) = (&args.out, format) {
         let name = model::short_name(&model.name);
@@ -131,26 +130,17 @@ fn texts(ui: &Ui, args: &SimilarityArgs) -> anyhow::Result<Vec<String>> {
 }
 
 /// Returns the unit vectors of the texts, in their order.
-fn embed(ui: &Ui, engine: &Engine, encoder: &TextEncoder, texts: &[String]) -> anyhow::Result<Vec<f32>> {
-    let mut rows = Vec::with_capacity(texts.len());
-    for (index, text) in texts.iter().enumerate() {
-        let encoded =
-            encoder.encode_for_model(text).with_context(|| format!("text {} cannot be tokenized", index + 1))?;
-        if encoded.truncated {
-            ui.note(format!("text {} was cut to {} tokens", index + 1, encoder.max_length()));
+fn embed(ui: &Ui, embedder: &Embedder, texts: &[String]) -> anyhow::Result<Vec<f32>> {
+    let found = embedder.embed_texts(texts).map_err(|error| match error {
+        EmbedTextsError::Encode { index, source } => {
+            anyhow::Error::new(source).context(format!("text {} cannot be tokenized", index + 1))
         }
-        rows.push(encoded.ids);
+        EmbedTextsError::Embed(error) => error.into(),
+    })?;
+    for index in found.truncated {
+        ui.note(format!("text {} was cut to {} tokens", index + 1, embedder.encoder().max_length()));
     }
-    let lengths: Vec<usize> = rows.iter().map(Vec::len).collect();
-    let width = engine.dimensions();
-    let mut vectors = vec![0.0; rows.len() * width];
-    for group in pack(&lengths, engine.default_batch_tokens()) {
-        let batch: Batch = group.iter().map(|row| &rows[*row]).collect();
-        for (row, vector) in group.iter().zip(engine.embed(&batch)?.chunks_exact(width)) {
-            vectors[row * width..(row + 1) * width].copy_from_slice(vector);
-        }
-    }
-    Ok(vectors)
+    Ok(found.vectors)
 }
 
 /// Returns the inner product of every pair of unit vectors, row-major.

@@ -1,10 +1,8 @@
 //! The vectors are those of `transformers`, whatever the batch and the thread.
 
-use engine::{Batch, ComputeDtype, EmbedError, Engine, EngineOptions, ModelDir, Pooling};
+use engine::{Batch, ComputeDtype, EmbedError, Embedder, Engine, EngineOptions, ModelDir, Pooling};
 
-use crate::common::{
-    Goldens, cosine, embed, encoder, max_abs_difference, minilm, raw_engine, testdata, texts, tiny_models,
-};
+use crate::common::{Goldens, cosine, embed, max_abs_difference, minilm, raw_engine, testdata, texts, tiny_models};
 
 /// Minimum cosine to `transformers` in f32.
 const COSINE_MIN: f64 = 0.99999;
@@ -194,8 +192,6 @@ fn an_invalid_batch_is_an_error_that_names_the_row() {
     assert!(row == 1 && problem.contains("no tokens"), "{problem}");
     let (row, problem) = row_of([vec![5u32; 65]].iter().collect());
     assert!(row == 0 && problem.contains("65 tokens, the model takes 64"), "{problem}");
-    let (_, problem) = row_of(Batch { ids: vec![0, 2], offsets: vec![0, 1] });
-    assert!(problem.contains("offsets"), "{problem}");
     assert_eq!(engine.embed(&Batch::new()).unwrap(), Vec::<f32>::new());
 }
 
@@ -226,12 +222,18 @@ fn non_finite_vectors_are_returned_unchanged() {
 #[test]
 fn a_text_is_embedded_end_to_end() {
     let model = ModelDir::open(&minilm()).unwrap();
-    let engine = Engine::load(&model, &EngineOptions::default()).unwrap();
+    let embedder = Embedder::load(&model, &EngineOptions::default(), None, "").unwrap();
+    let engine = embedder.engine();
     assert_eq!((engine.pooling(), engine.dimensions()), (Pooling::Mean, 384));
-    let encoder = encoder(&minilm(), None);
-    assert_eq!(encoder.max_length(), 256, "sentence_bert_config.json, not the 128 preset in tokenizer.json");
-    let rows: Vec<Vec<u32>> = texts().iter().map(|text| encoder.encode(text).unwrap().ids).collect();
-    for (found, expected) in embed(&engine, &rows).iter().zip(Goldens::read("minilm").vectors(Pooling::Mean)) {
+    let max_length = embedder.encoder().max_length();
+    assert_eq!(max_length, 256, "sentence_bert_config.json, not the 128 preset in tokenizer.json");
+    let mut texts = texts();
+    let found = embedder.embed_texts(&texts).unwrap();
+    assert_eq!(found.truncated, [33, 34], "the long ones");
+    for (found, expected) in found.vectors.chunks_exact(384).zip(Goldens::read("minilm").vectors(Pooling::Mean)) {
         assert!(cosine(found, &expected) >= COSINE_MIN);
     }
+    texts[2] = "palabra ".repeat(300);
+    let cut = embedder.embed_texts(&texts).unwrap();
+    assert_eq!((cut.truncated, cut.vectors.len()), (vec![2, 33, 34], found.vectors.len()));
 }
