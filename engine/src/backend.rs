@@ -1,13 +1,13 @@
 //! The operations of a forward pass that a device provides: model files are written once against [`Backend`]. [`Cpu`]
 //! runs them by [`crate::ops`], GPUs by [`crate::cuda`].
 
+use std::convert::Infallible;
 use std::ops::Range;
 
-use candle_core::Tensor;
 use kernels::{Activation, Heads, WeightFormat};
 
 use crate::Batch;
-use crate::ops::{self, DistanceBias, LastLayerKeysValues, LayerNorm, Linear};
+use crate::ops::{self, DistanceBias, LastLayerKeysValues, LayerNorm, Linear, Matrix};
 
 /// A device with the operations of the BERT family. Matrices are row-major; a row is a token, or a text.
 pub(crate) trait Backend {
@@ -26,17 +26,17 @@ pub(crate) trait Backend {
     /// A bias of attention by the distance between tokens.
     type ScoreBias;
 
-    /// Uploads `[entries, hidden]`.
-    fn table(&self, table: Tensor) -> Result<Self::Table, Self::Error>;
+    /// Uploads `[entries, width]`.
+    fn table(&self, numbers: Vec<f32>, width: usize) -> Result<Self::Table, Self::Error>;
 
     /// Uploads linear layers with the same input as one. Weights are `[outputs, inputs]` each, as in model files.
-    fn linear(&self, weights: &[Tensor], biases: &[Tensor]) -> Result<Self::Linear, Self::Error>;
+    fn linear(&self, weights: &[Vec<f32>], biases: &[Vec<f32>]) -> Result<Self::Linear, Self::Error>;
 
     /// Uploads the weights of keys and values, `[hidden, hidden]` each, and the bias of the values, `[hidden]`.
-    fn keys_values(&self, keys: Tensor, values: Tensor, bias: Tensor) -> Result<Self::KeysValues, Self::Error>;
+    fn keys_values(&self, keys: Vec<f32>, values: Vec<f32>, bias: Vec<f32>) -> Result<Self::KeysValues, Self::Error>;
 
-    /// Uploads a layer norm; both tensors are `[hidden]`.
-    fn norm(&self, weight: Tensor, bias: Tensor, eps: f64) -> Result<Self::Norm, Self::Error>;
+    /// Uploads a layer norm; scale and shift are `[hidden]`.
+    fn norm(&self, weight: Vec<f32>, shift: Vec<f32>, eps: f64) -> Result<Self::Norm, Self::Error>;
 
     /// Uploads the bias for each head and distance from a query to a key, from `1 - tokens` to `tokens - 1`.
     fn score_bias(&self, numbers: Vec<f32>, tokens: usize) -> Result<Self::ScoreBias, Self::Error>;
@@ -121,105 +121,99 @@ pub(crate) struct Cpu {
 }
 
 impl Backend for Cpu {
-    type Error = candle_core::Error;
-    type Matrix = Tensor;
-    type Table = Tensor;
+    type Error = Infallible;
+    type Matrix = Matrix;
+    type Table = Vec<f32>;
     type Linear = Linear;
     type KeysValues = LastLayerKeysValues;
     type Norm = LayerNorm;
     type ScoreBias = DistanceBias;
 
-    fn table(&self, table: Tensor) -> candle_core::Result<Tensor> {
-        Ok(table)
+    fn table(&self, numbers: Vec<f32>, _: usize) -> Result<Vec<f32>, Infallible> {
+        Ok(numbers)
     }
 
-    fn linear(&self, weights: &[Tensor], biases: &[Tensor]) -> candle_core::Result<Linear> {
-        Linear::fused(weights, biases, self.format)
+    fn linear(&self, weights: &[Vec<f32>], biases: &[Vec<f32>]) -> Result<Linear, Infallible> {
+        Ok(Linear::fused(weights, biases, self.format))
     }
 
-    fn keys_values(&self, keys: Tensor, values: Tensor, bias: Tensor) -> candle_core::Result<LastLayerKeysValues> {
+    fn keys_values(&self, keys: Vec<f32>, values: Vec<f32>, bias: Vec<f32>) -> Result<LastLayerKeysValues, Infallible> {
         Ok(LastLayerKeysValues { keys, values, bias })
     }
 
-    fn norm(&self, weight: Tensor, bias: Tensor, eps: f64) -> candle_core::Result<LayerNorm> {
-        Ok(LayerNorm::new(weight, bias, eps))
+    fn norm(&self, weight: Vec<f32>, shift: Vec<f32>, eps: f64) -> Result<LayerNorm, Infallible> {
+        Ok(LayerNorm { weight, shift, eps: eps as f32 })
     }
 
-    fn score_bias(&self, numbers: Vec<f32>, tokens: usize) -> candle_core::Result<DistanceBias> {
+    fn score_bias(&self, numbers: Vec<f32>, tokens: usize) -> Result<DistanceBias, Infallible> {
         Ok(DistanceBias { numbers, tokens })
     }
 
     fn embed(
         &self,
-        words: &Tensor,
-        positions: &Tensor,
+        words: &Vec<f32>,
+        positions: &Vec<f32>,
         norm: &LayerNorm,
         tokens: &[(u32, u32)],
-    ) -> candle_core::Result<Tensor> {
-        ops::embed(words, positions, norm, tokens)
+    ) -> Result<Matrix, Infallible> {
+        Ok(ops::embed(words, positions, norm, tokens))
     }
 
-    fn project(&self, linear: &Linear, outputs: Range<usize>, x: &Tensor) -> candle_core::Result<Tensor> {
-        linear.outputs(outputs.start, outputs.len())?.forward(x, None)
+    fn project(&self, linear: &Linear, outputs: Range<usize>, x: &Matrix) -> Result<Matrix, Infallible> {
+        Ok(linear.forward(x, outputs, None))
     }
 
-    fn columns(rows: &Tensor, columns: Range<usize>) -> candle_core::Result<Tensor> {
-        rows.narrow(1, columns.start, columns.len())
+    fn columns(rows: &Matrix, columns: Range<usize>) -> Result<Matrix, Infallible> {
+        Ok(rows.columns(columns))
     }
 
-    fn first_tokens(&self, x: &Tensor, batch: &Batch) -> candle_core::Result<Tensor> {
-        x.index_select(&Tensor::new(&batch.offsets[..batch.rows()], x.device())?, 0)
+    fn first_tokens(&self, x: &Matrix, batch: &Batch) -> Result<Matrix, Infallible> {
+        Ok(x.select(batch.offsets[..batch.rows()].iter().map(|first| *first as usize)))
     }
 
     fn attention(
         &self,
-        queries: &Tensor,
-        keys_values: &Tensor,
+        queries: &Matrix,
+        keys_values: &Matrix,
         batch: &Batch,
         heads: Heads,
-    ) -> candle_core::Result<Tensor> {
-        ops::attention(queries, keys_values, &batch.offsets, heads)
+    ) -> Result<Matrix, Infallible> {
+        Ok(ops::attention(queries, keys_values, &batch.offsets, heads))
     }
 
     fn context(
         &self,
         qkv: &Linear,
-        x: &Tensor,
+        x: &Matrix,
         batch: &Batch,
         (heads, bias): (Heads, Option<&DistanceBias>),
-    ) -> candle_core::Result<Tensor> {
-        ops::context(qkv, x, &batch.offsets, DistanceBias::scoring(bias, heads))
+    ) -> Result<Matrix, Infallible> {
+        Ok(ops::context(qkv, x, &batch.offsets, DistanceBias::scoring(bias, heads)))
     }
 
     fn first_context(
         &self,
-        queries: &Tensor,
-        x: &Tensor,
+        queries: &Matrix,
+        x: &Matrix,
         (_, keys_values): (&Linear, &LastLayerKeysValues),
         batch: &Batch,
         (heads, bias): (Heads, Option<&DistanceBias>),
-    ) -> candle_core::Result<Tensor> {
-        ops::first_context(queries, x, keys_values, &batch.offsets, DistanceBias::scoring(bias, heads))
+    ) -> Result<Matrix, Infallible> {
+        Ok(ops::first_context(queries, x, keys_values, &batch.offsets, DistanceBias::scoring(bias, heads)))
     }
 
-    fn add_norm(
-        &self,
-        linear: &Linear,
-        norm: &LayerNorm,
-        x: &Tensor,
-        residual: &Tensor,
-    ) -> candle_core::Result<Tensor> {
-        norm.forward(linear, x, residual)
+    fn add_norm(&self, linear: &Linear, norm: &LayerNorm, x: &Matrix, residual: &Matrix) -> Result<Matrix, Infallible> {
+        Ok(norm.forward(linear, x, residual))
     }
 
     fn feed_forward(
         &self,
-        x: &Tensor,
+        x: &Matrix,
         up: &Linear,
         activation: Activation,
         down: &Linear,
         norm: &LayerNorm,
-    ) -> candle_core::Result<Tensor> {
-        ops::feed_forward(x, up, activation, down, norm)
+    ) -> Result<Matrix, Infallible> {
+        Ok(ops::feed_forward(x, up, activation, down, norm))
     }
 }

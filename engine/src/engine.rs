@@ -34,7 +34,7 @@ pub struct Engine {
 }
 
 enum Model {
-    Bert(Bert<Cpu>, Cpu),
+    Bert(Box<Bert<Cpu>>, Cpu),
     Gpu(Box<cuda::Model>),
     Rotary(Rotary),
     Deberta(Box<Deberta>),
@@ -124,9 +124,7 @@ impl Engine {
         }
         let mut pooled = match &self.model {
             Model::Gpu(model) => model.embed(batch, self.pool).map_err(|fault| self.gpu_error(batch, fault))?,
-            Model::Bert(..) | Model::Rotary(_) | Model::Deberta(_) => self
-                .pooled(batch)
-                .map_err(|source| EmbedError::Forward { tokens: batch.tokens(), source: Box::new(source) })?,
+            Model::Bert(..) | Model::Rotary(_) | Model::Deberta(_) => self.pooled(batch),
         };
         // A later norm makes this one redundant, except for rounding.
         if self.normalizes && !self.normalize {
@@ -149,17 +147,17 @@ impl Engine {
         }
     }
 
-    fn pooled(&self, batch: &Batch) -> candle_core::Result<Vec<f32>> {
+    fn pooled(&self, batch: &Batch) -> Vec<f32> {
         let tokens = match &self.model {
             Model::Bert(bert, cpu) if self.pool == Pooling::Cls.into() => {
-                return bert.forward(cpu, batch, TokenSelection::FirstToken)?.flatten_all()?.to_vec1();
+                return bert.rows(cpu, batch, TokenSelection::FirstToken);
             }
-            Model::Bert(bert, cpu) => bert.forward(cpu, batch, TokenSelection::EveryToken)?.flatten_all()?.to_vec1()?,
+            Model::Bert(bert, cpu) => bert.rows(cpu, batch, TokenSelection::EveryToken),
             Model::Rotary(model) => model.forward(batch),
             Model::Deberta(model) => model.forward(batch),
             Model::Gpu(_) => unreachable!("a GPU pools its tokens itself"),
         };
-        Ok(pooling::pool(&tokens, &batch.offsets, self.hidden_size, self.pool))
+        pooling::pool(&tokens, &batch.offsets, self.hidden_size, self.pool)
     }
 
     fn gpu_error(&self, batch: &Batch, fault: Fault) -> EmbedError {
@@ -214,7 +212,7 @@ fn load_bert(
         }
         DeviceSpec::Cpu => {
             let cpu = Cpu { format: weight_format(options.dtype)? };
-            Ok(Model::Bert(Bert::load(config, settings, source, &cpu)?, cpu))
+            Ok(Model::Bert(Box::new(Bert::load(config, settings, source, &cpu)?), cpu))
         }
     }
 }

@@ -77,12 +77,12 @@ pub enum LoadError {
         /// The driver's message.
         reason: String,
     },
-    /// The tensor library or the device failed.
+    /// The device failed.
     #[error("cannot place the weights of the model of `{}` on the device", path.display())]
     Device {
         /// The config of the model.
         path: PathBuf,
-        /// The error of the tensor library or the device.
+        /// The error of the device.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
@@ -125,7 +125,7 @@ pub enum EmbedError {
     Forward {
         /// Tokens in the batch.
         tokens: usize,
-        /// The error of the tensor library or the device.
+        /// The error of the device.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
@@ -164,9 +164,6 @@ pub enum FillError {
     /// The tokenizer refused the text.
     #[error(transparent)]
     Encode(#[from] EncodeError),
-    /// The forward pass failed.
-    #[error("the forward pass failed")]
-    Forward(#[source] candle_core::Error),
 }
 
 /// Why no GPU of this machine can be used, in words for users.

@@ -3,14 +3,13 @@
 
 use std::borrow::Cow;
 
-use candle_core::Tensor;
 use kernels::{Activation, WeightFormat};
 
 use crate::backend::Cpu;
 use crate::config::Config;
 use crate::families::{Forward, HeadNames};
 use crate::forward::bert::{Bert, TokenSelection};
-use crate::ops::Linear;
+use crate::ops::{Linear, Matrix};
 use crate::weights::Weights;
 use crate::{Batch, FillError, LoadError, ModelDir, TextEncoder};
 
@@ -94,7 +93,7 @@ impl MaskFiller {
             return Err(FillError::MaskCutOff { tokens_max: self.encoder.max_length().min(self.row_tokens_max) });
         }
         let batch: Batch = [&encoded.ids].into_iter().collect();
-        let scores = self.scores(&batch, &places).map_err(FillError::Forward)?;
+        let scores = self.scores(&batch, &places);
         scores
             .chunks_exact(self.vocab_size)
             .zip(&places)
@@ -122,11 +121,9 @@ impl MaskFiller {
     }
 
     /// Returns the logits of the whole vocabulary at each position, row-major.
-    fn scores(&self, batch: &Batch, places: &[usize]) -> candle_core::Result<Vec<f32>> {
-        let tokens = self.bert.forward(&CPU, batch, TokenSelection::EveryToken)?;
-        let places: Vec<u32> = places.iter().map(|place| *place as u32).collect();
-        let rows = tokens.index_select(&Tensor::new(places, tokens.device())?, 0)?;
-        self.head.forward(&rows)
+    fn scores(&self, batch: &Batch, places: &[usize]) -> Vec<f32> {
+        let Ok(tokens) = self.bert.forward(&CPU, batch, TokenSelection::EveryToken);
+        self.head.forward(&tokens.select(places.iter().copied()))
     }
 }
 
@@ -143,7 +140,7 @@ struct Head {
     norm: (Vec<f32>, Vec<f32>),
     eps: f64,
     /// `[vocabulary, width]`.
-    decoder: Tensor,
+    decoder: Vec<f32>,
     bias: Option<Vec<f32>>,
 }
 
@@ -151,10 +148,7 @@ impl Head {
     /// `width` is that of the word embeddings, which are the decoder of a tied head.
     fn load(config: &Config, width: usize, weights: &Weights, names: &HeadNames) -> Result<Head, LoadError> {
         let dense = |suffix: &str| format!("{}.{suffix}", names.dense);
-        let placed =
-            |source: candle_core::Error| LoadError::Device { path: config.path.clone(), source: Box::new(source) };
-        let vector =
-            |name: &str, length: usize| weights.read_at_root(name, &[length])?.to_vec1::<f32>().map_err(placed);
+        let vector = |name: &str, length: usize| weights.read_at_root(name, &[length]);
         if !weights.contains_at_root(&dense("weight")) {
             let what = format!(
                 "filling masks with `{}`: its weights hold no masked-language-model head (`{}` is missing), only the \
@@ -165,7 +159,7 @@ impl Head {
             return Err(LoadError::Unsupported { what });
         }
         let weight = weights.read_at_root(&dense("weight"), &[width, config.hidden_size])?;
-        let bias = weights.read_at_root(&dense("bias"), &[width])?;
+        let bias = vector(&dense("bias"), width)?;
         let decoder_weight = format!("{}.weight", names.decoder);
         let decoder = match weights.contains_at_root(&decoder_weight) {
             true => weights.read_at_root(&decoder_weight, &[config.vocab_size, width])?,
@@ -184,7 +178,7 @@ impl Head {
         let biases =
             [Some(own_bias.as_str()), tied_bias].into_iter().flatten().find(|name| weights.contains_at_root(name));
         Ok(Head {
-            dense: Linear::fused(&[weight], &[bias], WeightFormat::F32).map_err(placed)?,
+            dense: Linear::fused(&[weight], &[bias], WeightFormat::F32),
             activation: names.activation.unwrap_or(config.activation),
             norm: (vector(&format!("{}.weight", names.norm), width)?, vector(&format!("{}.bias", names.norm), width)?),
             eps: config.layer_norm_eps,
@@ -194,19 +188,19 @@ impl Head {
     }
 
     /// Returns logits for `[rows, hidden]`, row-major.
-    fn forward(&self, rows: &Tensor) -> candle_core::Result<Vec<f32>> {
-        let count = rows.dim(0)?;
+    fn forward(&self, rows: &Matrix) -> Vec<f32> {
         let width = self.norm.0.len();
-        let mut x: Vec<f32> = self.dense.forward(rows, Some(self.activation))?.flatten_all()?.to_vec1()?;
-        x.chunks_exact_mut(width).for_each(|row| self.normalize(row));
-        let x = Tensor::from_vec(x, (count, width), rows.device())?;
-        let mut logits: Vec<f32> = x.matmul(&self.decoder.t()?)?.flatten_all()?.to_vec1()?;
-        if let Some(bias) = &self.bias {
-            for row in logits.chunks_exact_mut(bias.len()) {
-                row.iter_mut().zip(bias).for_each(|(logit, bias)| *logit += bias);
+        let mut x = self.dense.forward(rows, 0..width, Some(self.activation));
+        let mut logits = Vec::with_capacity(x.rows() * self.decoder.len() / width);
+        for row in x.numbers.chunks_exact_mut(width) {
+            self.normalize(row);
+            let first = logits.len();
+            logits.extend(self.decoder.chunks_exact(width).map(|token| dot(token, row)));
+            if let Some(bias) = &self.bias {
+                logits[first..].iter_mut().zip(bias).for_each(|(logit, bias)| *logit += bias);
             }
         }
-        Ok(logits)
+        logits
     }
 
     fn normalize(&self, row: &mut [f32]) {
@@ -218,6 +212,11 @@ impl Head {
             *x = ((f64::from(*x) - mean) * scale) as f32 * weight + bias;
         }
     }
+}
+
+/// Returns an inner product, summed in f64.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() as f32
 }
 
 /// Returns the `top` largest softmax values with their indices, largest first, ties by index.

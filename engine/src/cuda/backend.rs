@@ -6,7 +6,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use ::kernels::{Activation, Heads};
-use candle_core::Tensor;
 
 use super::device::{Buffer, Device, Fault, FloatFormat, Product};
 use super::kernels::{self, Attention, NormAt, PoolCode, QuerySelection, RowsAt};
@@ -140,11 +139,8 @@ impl<D: Device> Gpu<D> {
         self.index.as_ref().expect("a forward pass has a batch")
     }
 
-    fn place(&self, format: FloatFormat, tensor: &Tensor) -> Result<Buffer<D>, Fault> {
-        let numbers = tensor.flatten_all().and_then(|tensor| tensor.to_vec1::<f32>());
-        let numbers = numbers
-            .map_err(|error| Fault::Failed { call: "reading a weight".to_owned(), reason: error.to_string() })?;
-        Buffer::of(&self.device, &format.encode(&numbers))
+    fn place(&self, format: FloatFormat, numbers: &[f32]) -> Result<Buffer<D>, Fault> {
+        Buffer::of(&self.device, &format.encode(numbers))
     }
 
     fn multiply(
@@ -191,33 +187,29 @@ impl<D: Device> Backend for Gpu<D> {
     /// No kernel adds one: models with a bias run on CPUs alone.
     type ScoreBias = Infallible;
 
-    fn table(&self, table: Tensor) -> Result<Table<D>, Fault> {
-        let width = table.dims().last().copied().unwrap_or(1);
-        Ok(Table { buffer: self.place(self.format, &table)?, width })
+    fn table(&self, numbers: Vec<f32>, width: usize) -> Result<Table<D>, Fault> {
+        Ok(Table { buffer: self.place(self.format, &numbers)?, width })
     }
 
-    fn linear(&self, weights: &[Tensor], biases: &[Tensor]) -> Result<Linear<D>, Fault> {
-        let failed =
-            |error: candle_core::Error| Fault::Failed { call: "joining weights".to_owned(), reason: error.to_string() };
-        let (weight, bias) = (Tensor::cat(weights, 0).map_err(failed)?, Tensor::cat(biases, 0).map_err(failed)?);
-        let (outputs, inputs) = weight.dims2().map_err(failed)?;
+    fn linear(&self, weights: &[Vec<f32>], biases: &[Vec<f32>]) -> Result<Linear<D>, Fault> {
+        let inputs = weights[0].len() / biases[0].len();
+        let (weight, bias) = (weights.concat(), biases.concat());
         let (mut placed, mut first) = (Vec::new(), 0);
         for layer in biases {
-            let from = bias.narrow(0, first, outputs - first).map_err(failed)?;
-            placed.push((first, self.place(self.format, &from)?));
-            first += layer.dims1().map_err(failed)?;
+            placed.push((first, self.place(self.format, &bias[first..])?));
+            first += layer.len();
         }
         Ok(Linear {
             weights: self.place(self.format, &weight)?,
             biases: placed,
             bias_f32: self.place(FloatFormat::F32, &bias)?,
             inputs,
-            outputs,
+            outputs: first,
         })
     }
 
-    fn norm(&self, weight: Tensor, bias: Tensor, eps: f64) -> Result<Norm<D>, Fault> {
-        let (weight, shift) = (self.place(FloatFormat::F32, &weight)?, self.place(FloatFormat::F32, &bias)?);
+    fn norm(&self, weight: Vec<f32>, shift: Vec<f32>, eps: f64) -> Result<Norm<D>, Fault> {
+        let (weight, shift) = (self.place(FloatFormat::F32, &weight)?, self.place(FloatFormat::F32, &shift)?);
         Ok(Norm { weight, shift, eps: eps as f32 })
     }
 
@@ -300,7 +292,7 @@ impl<D: Device> Backend for Gpu<D> {
         Ok(out)
     }
 
-    fn keys_values(&self, _: Tensor, _: Tensor, _: Tensor) -> Result<(), Fault> {
+    fn keys_values(&self, _: Vec<f32>, _: Vec<f32>, _: Vec<f32>) -> Result<(), Fault> {
         Ok(())
     }
 

@@ -2,17 +2,17 @@
 //!
 //! Linear layers and norms take one flat `[tokens, hidden]`; only attention uses text boundaries.
 
-use candle_core::Tensor;
 use kernels::{Activation, Heads};
 
 use super::distances::bias_by_distance;
-use crate::backend::Backend;
+use super::layers::add;
+use crate::backend::{Backend, Cpu};
 use crate::config::Config;
 use crate::families::{BertConfig, DistanceBuckets, Projection};
 use crate::{Batch, LoadError};
 
-/// Reads a tensor by name and shape, in f32 on the host.
-pub(crate) type Source<'a> = &'a dyn Fn(&str, &[usize]) -> Result<Tensor, LoadError>;
+/// Reads the numbers of a tensor by name and shape, in the order of its shape.
+pub(crate) type Source<'a> = &'a dyn Fn(&str, &[usize]) -> Result<Vec<f32>, LoadError>;
 
 /// Name and shape of a required tensor.
 pub(crate) type TensorShape = (String, Vec<usize>);
@@ -66,18 +66,15 @@ impl<B: Backend> Bert<B> {
         let hidden = config.hidden_size;
         let width = settings.embedding_size(hidden);
         let reader = Reader { config, settings, source, backend };
-        let positions = source("embeddings.position_embeddings.weight", &[config.max_positions, width])?;
-        let positions = match settings.token_types {
-            0 => positions,
-            count => {
-                let types = source("embeddings.token_type_embeddings.weight", &[count, width])?;
-                reader.placed(types.get(0).and_then(|first| positions.broadcast_add(&first)))?
-            }
-        };
+        let mut positions = source("embeddings.position_embeddings.weight", &[config.max_positions, width])?;
+        if settings.token_types > 0 {
+            let types = source("embeddings.token_type_embeddings.weight", &[settings.token_types, width])?;
+            positions.chunks_exact_mut(width).for_each(|position| add(position, &types[..width]));
+        }
         let words = source(config.family.words, &[config.vocab_size, width])?;
         Ok(Bert {
-            words: reader.placed(backend.table(words))?,
-            positions: reader.placed(backend.table(positions))?,
+            words: reader.placed(backend.table(words, width))?,
+            positions: reader.placed(backend.table(positions, width))?,
             norm: reader.norm("embeddings.LayerNorm", width)?,
             projection: settings
                 .projection
@@ -139,6 +136,14 @@ impl<B: Backend> Bert<B> {
     ) -> Result<B::Matrix, B::Error> {
         let x = backend.add_norm(&layer.attention_out, &layer.attention_norm, context, x)?;
         backend.feed_forward(&x, &layer.up, self.activation, &layer.down, &layer.output_norm)
+    }
+}
+
+impl Bert<Cpu> {
+    /// Returns what [`forward`](Bert::forward) does, row-major.
+    pub(crate) fn rows(&self, cpu: &Cpu, batch: &Batch, selection: TokenSelection) -> Vec<f32> {
+        let Ok(rows) = self.forward(cpu, batch, selection);
+        rows.numbers
     }
 }
 
@@ -226,7 +231,6 @@ impl<B: Backend> Reader<'_, B> {
     fn bias(&self, distances: DistanceBuckets) -> Result<B::ScoreBias, LoadError> {
         let (heads, tokens) = (self.config.heads, self.config.positions_used());
         let table = (self.source)(distances.table, &[distances.rows, heads])?;
-        let table = self.placed(table.flatten_all().and_then(|table| table.to_vec1()))?;
         self.placed(self.backend.score_bias(bias_by_distance(&table, distances, heads, tokens), tokens))
     }
 
@@ -246,7 +250,7 @@ impl<B: Backend> Reader<'_, B> {
 
     /// Reads linear layers of the same shape and joins them.
     fn linear(&self, names: &[String], inputs: usize, outputs: usize) -> Result<B::Linear, LoadError> {
-        let read = |suffix: &str, shape: &[usize]| -> Result<Vec<Tensor>, LoadError> {
+        let read = |suffix: &str, shape: &[usize]| -> Result<Vec<Vec<f32>>, LoadError> {
             names.iter().map(|name| (self.source)(&format!("{name}.{suffix}"), shape)).collect()
         };
         self.placed(self.backend.linear(&read("weight", &[outputs, inputs])?, &read("bias", &[outputs])?))

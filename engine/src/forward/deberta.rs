@@ -52,14 +52,14 @@ impl Deberta {
     pub(crate) fn load(config: &Config, settings: &DebertaConfig, source: Source<'_>) -> Result<Deberta, LoadError> {
         let (hidden, width) = (config.hidden_size, settings.embedding_size);
         let reader = LayerReader { config, source };
-        let mut words = reader.numbers(config.family.words, &[config.vocab_size, width])?;
+        let mut words = source(config.family.words, &[config.vocab_size, width])?;
         if settings.token_types > 0 {
-            let types = reader.numbers("embeddings.token_type_embeddings.weight", &[settings.token_types, width])?;
+            let types = source("embeddings.token_type_embeddings.weight", &[settings.token_types, width])?;
             words.chunks_exact_mut(width).for_each(|word| add(word, &types[..width]));
         }
         let positions = settings
             .absolute_positions
-            .then(|| reader.numbers("embeddings.position_embeddings.weight", &[config.max_positions, width]))
+            .then(|| source("embeddings.position_embeddings.weight", &[config.max_positions, width]))
             .transpose()?;
         let projection = (width != hidden)
             .then(|| reader.dense(&["embeddings.embed_proj".into()], (width, hidden), false))
@@ -175,7 +175,7 @@ impl ConvolutionLayer {
 fn distances(reader: &LayerReader<'_>, settings: &DebertaConfig) -> Result<Option<Vec<f32>>, LoadError> {
     let Some(relative) = settings.relative else { return Ok(None) };
     let mut vectors =
-        reader.numbers("encoder.rel_embeddings.weight", &[2 * relative.span(), reader.config.hidden_size])?;
+        (reader.source)("encoder.rel_embeddings.weight", &[2 * relative.span(), reader.config.hidden_size])?;
     if settings.norm_distances {
         reader.norm("encoder.LayerNorm", true)?.apply(&mut vectors);
     }
@@ -253,7 +253,7 @@ pub(crate) fn tensors(config: &Config, settings: &DebertaConfig) -> Vec<TensorSh
 fn convolution(reader: &LayerReader<'_>, settings: Convolution) -> Result<ConvolutionLayer, LoadError> {
     let (hidden, Convolution { width, groups, activation }) = (reader.config.hidden_size, settings);
     let inputs = hidden / groups;
-    let stored = reader.numbers("encoder.conv.conv.weight", &[hidden, inputs, width])?;
+    let stored = (reader.source)("encoder.conv.conv.weight", &[hidden, inputs, width])?;
     let mut weights = vec![0.0; hidden * width * hidden];
     for (output, stored) in stored.chunks_exact(inputs * width).enumerate() {
         let first = output / inputs * inputs;
@@ -262,7 +262,7 @@ fn convolution(reader: &LayerReader<'_>, settings: Convolution) -> Result<Convol
             weights[(output * width + tap) * hidden + first + input] = *weight;
         }
     }
-    let bias = reader.numbers("encoder.conv.conv.bias", &[hidden])?;
+    let bias = (reader.source)("encoder.conv.conv.bias", &[hidden])?;
     Ok(ConvolutionLayer {
         dense: Dense::new(&[weights], width * hidden, bias),
         width,

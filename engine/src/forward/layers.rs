@@ -1,6 +1,5 @@
 //! Linear layers and norms over plain rows on the calling thread, for the models outside of the BERT family.
 
-use candle_core::Tensor;
 use kernels::{Activation, PackedWeights, RowsView, WeightFormat};
 
 use crate::LoadError;
@@ -52,15 +51,6 @@ pub(crate) struct LayerReader<'a> {
 }
 
 impl LayerReader<'_> {
-    /// Reads a tensor's numbers, row-major.
-    pub(crate) fn numbers(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
-        let tensor = (self.source)(name, shape)?;
-        tensor
-            .flatten_all()
-            .and_then(|tensor: Tensor| tensor.to_vec1())
-            .map_err(|source| LoadError::Device { path: self.config.path.clone(), source: Box::new(source) })
-    }
-
     /// Reads linear layers of the same shape and input and joins them.
     pub(crate) fn dense(
         &self,
@@ -68,12 +58,12 @@ impl LayerReader<'_> {
         (inputs, outputs): (usize, usize),
         bias: bool,
     ) -> Result<Dense, LoadError> {
-        let weight = |name: &String| self.numbers(&format!("{name}.weight"), &[outputs, inputs]);
+        let weight = |name: &String| (self.source)(&format!("{name}.weight"), &[outputs, inputs]);
         let matrices = names.iter().map(weight).collect::<Result<Vec<_>, _>>()?;
         let bias = match bias {
             true => names
                 .iter()
-                .map(|name| self.numbers(&format!("{name}.bias"), &[outputs]))
+                .map(|name| (self.source)(&format!("{name}.bias"), &[outputs]))
                 .collect::<Result<Vec<_>, _>>()?
                 .concat(),
             false => vec![0.0; names.len() * outputs],
@@ -84,8 +74,8 @@ impl LayerReader<'_> {
     /// Reads a layer norm of the hidden size.
     pub(crate) fn norm(&self, name: &str, bias: bool) -> Result<Norm, LoadError> {
         let width = self.config.hidden_size;
-        let weight = self.numbers(&format!("{name}.weight"), &[width])?;
-        let shift = if bias { self.numbers(&format!("{name}.bias"), &[width])? } else { vec![0.0; width] };
+        let weight = (self.source)(&format!("{name}.weight"), &[width])?;
+        let shift = if bias { (self.source)(&format!("{name}.bias"), &[width])? } else { vec![0.0; width] };
         Ok(Norm { weight, shift, eps: self.config.layer_norm_eps as f32 })
     }
 }

@@ -39,9 +39,9 @@ impl Rotary {
         let hidden = config.hidden_size;
         let reader = LayerReader { config, source };
         let names = settings.names;
-        let mut words = reader.numbers(config.family.words, &[config.vocab_size, hidden])?;
+        let mut words = source(config.family.words, &[config.vocab_size, hidden])?;
         if settings.token_types > 0 {
-            let types = reader.numbers("embeddings.token_type_embeddings.weight", &[settings.token_types, hidden])?;
+            let types = source("embeddings.token_type_embeddings.weight", &[settings.token_types, hidden])?;
             words.chunks_exact_mut(hidden).for_each(|word| add(word, &types[..hidden]));
         }
         let layer = |(index, attention): (usize, &RotaryAttention)| {

@@ -1,7 +1,8 @@
 //! Compares every operation of a [`Backend`](crate::backend::Backend) with the reference, at awkward sizes: around tile bounds, a single token,
 //! rows that are no multiple of anything.
 
-use candle_core::Tensor;
+use std::slice::from_ref;
+
 use kernels::{Activation, Heads};
 
 use super::probe::Probe;
@@ -48,10 +49,6 @@ impl MaxError {
             (self.error, self.at) = (error, at());
         }
     }
-}
-
-fn tensor(numbers: &[f32], shape: &[usize]) -> Tensor {
-    Tensor::from_slice(numbers, shape, &candle_core::Device::Cpu).expect("numbers fill their shape")
 }
 
 fn widened(numbers: &[f32]) -> Vec<f64> {
@@ -122,9 +119,9 @@ impl<B: Probe> Checks<'_, B> {
                 (0..tokens).map(|_| (rng.below(entries) as u32, rng.below(places) as u32)).collect();
             let backend = self.backend.for_batch(&batch_of(&[tokens]), DUMMY_HEADS)?;
             let rows = backend.embed(
-                &backend.table(tensor(&words, &[entries, width]))?,
-                &backend.table(tensor(&positions, &[places, width]))?,
-                &backend.norm(tensor(&weight, &[width]), tensor(&shift, &[width]), 1e-12)?,
+                &backend.table(words.clone(), width)?,
+                &backend.table(positions.clone(), width)?,
+                &backend.norm(weight.clone(), shift.clone(), 1e-12)?,
                 &ids,
             )?;
             let sums: Vec<f64> = ids
@@ -149,10 +146,7 @@ impl<B: Probe> Checks<'_, B> {
                 .collect();
             let biases: Vec<Vec<f32>> = (0..3).map(|_| self.backend.rounded(&rng.numbers(outputs, 0.5))).collect();
             let backend = self.backend.for_batch(&dummy_batch(), DUMMY_HEADS)?;
-            let tensors = |parts: &[Vec<f32>], shape: &[usize]| -> Vec<Tensor> {
-                parts.iter().map(|numbers| tensor(numbers, shape)).collect()
-            };
-            let linear = backend.linear(&tensors(&weights, &[outputs, inputs]), &tensors(&biases, &[outputs]))?;
+            let linear = backend.linear(&weights, &biases)?;
             let (x, numbers) = backend.place(&rng.numbers(rows * inputs, 1.0), rows)?;
             for parts in [0..3, 0..1, 1..3] {
                 let found = backend.project(&linear, parts.start * outputs..parts.end * outputs, &x)?;
@@ -174,8 +168,8 @@ impl<B: Probe> Checks<'_, B> {
             let bias = self.backend.rounded(&rng.numbers(width, 0.5));
             let (weight, shift) = (rng.numbers(width, 1.0), rng.numbers(width, 0.3));
             let backend = self.backend.for_batch(&dummy_batch(), DUMMY_HEADS)?;
-            let linear = backend.linear(&[tensor(&weights, &[width, inputs])], &[tensor(&bias, &[width])])?;
-            let norm = backend.norm(tensor(&weight, &[width]), tensor(&shift, &[width]), 1e-5)?;
+            let linear = backend.linear(from_ref(&weights), from_ref(&bias))?;
+            let norm = backend.norm(weight.clone(), shift.clone(), 1e-5)?;
             let (x, numbers) = backend.place(&rng.numbers(rows * inputs, 1.0), rows)?;
             let (residual, residuals) = backend.place(&rng.numbers(rows * width, 1.0), rows)?;
             let found = backend.add_norm(&linear, &norm, &x, &residual)?;
@@ -200,10 +194,10 @@ impl<B: Probe> Checks<'_, B> {
             let (x, numbers) = backend.place(&rng.numbers(rows * width, 1.0), rows)?;
             let found = backend.feed_forward(
                 &x,
-                &backend.linear(&[tensor(&up, &[inner, width])], &[tensor(up_bias, &[inner])])?,
+                &backend.linear(from_ref(&up), &[up_bias.to_vec()])?,
                 activation,
-                &backend.linear(&[tensor(&down, &[width, inner])], &[tensor(down_bias, &[width])])?,
-                &backend.norm(tensor(&weight, &[width]), tensor(&shift, &[width]), 1e-12)?,
+                &backend.linear(from_ref(&down), &[down_bias.to_vec()])?,
+                &backend.norm(weight.clone(), shift.clone(), 1e-12)?,
             )?;
             let between = reference::linear(&numbers, &up, up_bias);
             let between: Vec<f64> = between.iter().map(|x| reference::activation(*x, activation)).collect();
@@ -256,11 +250,9 @@ impl<B: Probe> Checks<'_, B> {
         let weights = [(); 3].map(|()| synthetic_weight(width * width, (width as f32).powf(-0.5)));
         let biases = [(); 3].map(|()| synthetic_weight(width, 0.3));
         let backend = self.backend.for_batch(&batch, heads)?;
-        let matrices = weights.each_ref().map(|weight| tensor(weight, &[width, width]));
-        let vectors = biases.each_ref().map(|bias| tensor(bias, &[width]));
-        let qkv = backend.linear(&matrices, &vectors)?;
-        let ([_, keys, values], [_, _, bias]) = (matrices, vectors);
-        let keys_values = backend.keys_values(keys, values, bias)?;
+        let qkv = backend.linear(&weights, &biases)?;
+        let ([_, keys, values], [_, _, bias]) = (&weights, &biases);
+        let keys_values = backend.keys_values(keys.clone(), values.clone(), bias.clone())?;
         let (x, numbers) = backend.place(&rng.numbers(tokens * width, 1.0), tokens)?;
         let all = backend.read(&backend.context(&qkv, &x, &batch, (heads, None))?)?;
         let queries = backend.project(&qkv, 0..width, &backend.first_tokens(&x, &batch)?)?;
@@ -288,17 +280,16 @@ impl<B: Probe> Checks<'_, B> {
 }
 
 /// Returns deterministic weights for the name of a tensor.
-pub(crate) fn synthetic_weight(name: &str, shape: &[usize]) -> Tensor {
+pub(crate) fn synthetic_weight(name: &str, shape: &[usize]) -> Vec<f32> {
     let seed = name.bytes().fold(7u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
     let count = shape.iter().product();
     let mut rng = TestRng::new(seed);
-    let numbers = match (name.ends_with("LayerNorm.weight"), shape) {
+    match (name.ends_with("LayerNorm.weight"), shape) {
         (true, _) => rng.numbers(count, 0.2).iter().map(|x| 1.0 + x).collect(),
         (false, [_, inputs]) if !name.contains("embeddings") => rng.numbers(count, (*inputs as f32).powf(-0.5)),
         (false, [_, _]) => rng.numbers(count, 1.0),
         (false, _) => rng.numbers(count, 0.1),
-    };
-    tensor(&numbers, shape)
+    }
 }
 
 /// Returns the smallest cosine between rows of `width` numbers, and the largest difference.

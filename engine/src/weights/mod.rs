@@ -1,7 +1,7 @@
 //! The weights of a model: their files, and their tensors as f32, whatever the stored type.
 //!
 //! Tensors are read one at a time, so memory holds the model once; an unexpected shape is an error before anything is
-//! allocated. Tensors that were read are contiguous, whatever the file's layout.
+//! allocated. Numbers that were read are in the order of the shape, whatever the file's layout.
 
 mod pickle;
 mod safetensors;
@@ -9,7 +9,6 @@ mod safetensors;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Tensor};
 use serde_json::Value;
 
 use self::pickle::PickleFile;
@@ -155,12 +154,12 @@ impl Weights {
     }
 
     /// Reads a tensor as f32 and checks its shape.
-    pub(crate) fn read(&self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
+    pub(crate) fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
         self.read_located(name, self.locate(name), shape)
     }
 
     /// As [`read`](Weights::read), for a tensor outside of the prefix.
-    pub(crate) fn read_at_root(&self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
+    pub(crate) fn read_at_root(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
         self.read_located(name, self.locate_below("", name), shape)
     }
 
@@ -194,20 +193,17 @@ impl Weights {
         name: &str,
         located: Option<(String, &TensorFile)>,
         shape: &[usize],
-    ) -> Result<Tensor, LoadError> {
+    ) -> Result<Vec<f32>, LoadError> {
         let (full_name, file) = self.check_located(name, located, shape)?;
-        let tensor = match file {
+        let numbers = match file {
             TensorFile::Safetensors(file) => file.read(&full_name),
             TensorFile::Pickle(file) => file.read(&full_name),
         };
-        let tensor = tensor.map_err(|problem| self.problem(name, problem))?;
-        let tensor = tensor.to_dtype(DType::F32).and_then(|tensor| tensor.contiguous());
-        let tensor = tensor.map_err(|error| self.problem(name, error.to_string()))?;
-        match has_a_finite_number(&tensor) {
-            Ok(true) => Ok(tensor),
-            Ok(false) => Err(self.problem(name, "all of its numbers are NaN or infinite: the file is broken".into())),
-            Err(error) => Err(self.problem(name, error.to_string())),
+        let numbers = numbers.map_err(|problem| self.problem(name, problem))?;
+        if numbers.is_empty() || numbers.iter().any(|number| number.is_finite()) {
+            return Ok(numbers);
         }
+        Err(self.problem(name, "all of its numbers are NaN or infinite: the file is broken".into()))
     }
 
     fn locate(&self, name: &str) -> Option<(String, &TensorFile)> {
@@ -230,14 +226,6 @@ impl Weights {
     fn problem(&self, name: &str, problem: String) -> LoadError {
         LoadError::Weight { path: self.main.clone(), tensor: name.into(), problem }
     }
-}
-
-/// Returns whether any number is finite. Stops at the first one.
-fn has_a_finite_number(tensor: &Tensor) -> candle_core::Result<bool> {
-    let (storage, layout) = tensor.storage_and_layout();
-    let candle_core::Storage::Cpu(storage) = &*storage else { return Ok(true) };
-    let numbers = &storage.as_slice::<f32>()?[layout.start_offset()..][..layout.shape().elem_count()];
-    Ok(numbers.is_empty() || numbers.iter().any(|number| number.is_finite()))
 }
 
 /// Guesses from its first bytes what a file is that should hold weights.

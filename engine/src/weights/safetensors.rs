@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor};
+use half::{bf16, f16};
+use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 
 use super::sniff;
@@ -58,26 +59,32 @@ impl SafetensorsFile {
     /// Returns the shape of a tensor if its type is supported.
     pub(super) fn shape(&self, name: &str) -> Result<Vec<usize>, String> {
         let info = &self.tensors[name];
-        dtype(info).map(|_| info.shape.clone())
+        match info.dtype {
+            Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok(info.shape.clone()),
+            other => Err(unsupported(other)),
+        }
     }
 
-    /// Reads one tensor in its stored type.
-    pub(super) fn read(&self, name: &str) -> Result<Tensor, String> {
+    /// Reads one tensor as f32.
+    pub(super) fn read(&self, name: &str) -> Result<Vec<f32>, String> {
         let info = &self.tensors[name];
-        let dtype = dtype(info)?;
         let (start, end) = info.data_offsets;
         let place = self.data_start + start as u64;
-        let tensor = if dtype == DType::F32 && cfg!(target_endian = "little") {
+        if info.dtype == Dtype::F32 && cfg!(target_endian = "little") {
             // The common case, and a large one: read without another copy.
             let mut numbers = vec![0.0_f32; (end - start) / size_of::<f32>()];
             self.read_at(place, bytemuck::cast_slice_mut(&mut numbers))?;
-            Tensor::from_vec(numbers, info.shape.as_slice(), &Device::Cpu)
-        } else {
-            let mut bytes = vec![0; end - start];
-            self.read_at(place, &mut bytes)?;
-            Tensor::from_raw_buffer(&bytes, dtype, &info.shape, &Device::Cpu)
-        };
-        tensor.map_err(|error| error.to_string())
+            return Ok(numbers);
+        }
+        let mut bytes = vec![0; end - start];
+        self.read_at(place, &mut bytes)?;
+        match info.dtype {
+            Dtype::F64 => Ok(numbers(&bytes, |bytes| f64::from_le_bytes(bytes) as f32)),
+            Dtype::F32 => Ok(numbers(&bytes, f32::from_le_bytes)),
+            Dtype::F16 => Ok(numbers(&bytes, |bytes| f16::from_le_bytes(bytes).to_f32())),
+            Dtype::BF16 => Ok(numbers(&bytes, |bytes| bf16::from_le_bytes(bytes).to_f32())),
+            other => Err(unsupported(other)),
+        }
     }
 
     fn read_at(&self, place: u64, bytes: &mut [u8]) -> Result<(), String> {
@@ -89,12 +96,10 @@ impl SafetensorsFile {
     }
 }
 
-fn dtype(info: &TensorInfo) -> Result<DType, String> {
-    match info.dtype {
-        safetensors::Dtype::F32 => Ok(DType::F32),
-        safetensors::Dtype::F16 => Ok(DType::F16),
-        safetensors::Dtype::BF16 => Ok(DType::BF16),
-        safetensors::Dtype::F64 => Ok(DType::F64),
-        other => Err(format!("stored as {other:?}, but only f64, f32, f16 and bf16 are read")),
-    }
+fn numbers<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|bytes| read(*bytes)).collect()
+}
+
+fn unsupported(dtype: Dtype) -> String {
+    format!("stored as {dtype:?}, but only f64, f32, f16 and bf16 are read")
 }

@@ -12,7 +12,6 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 
 use self::unpickler::{Id, Node, Objects};
@@ -114,10 +113,8 @@ impl PickleFile {
     }
 
     /// Reads one tensor as f32, in the order of its shape.
-    pub(super) fn read(&self, name: &str) -> Result<Tensor, String> {
-        let shape = self.shape(name)?;
-        let numbers = self.numbers(self.tensors[name].as_ref().map_err(String::clone)?)?;
-        Tensor::from_vec(numbers, shape, &Device::Cpu).map_err(|error| error.to_string())
+    pub(super) fn read(&self, name: &str) -> Result<Vec<f32>, String> {
+        self.numbers(self.tensors[name].as_ref().map_err(String::clone)?)
     }
 
     fn numbers(&self, view: &View) -> Result<Vec<f32>, String> {
