@@ -26,6 +26,33 @@ pub fn activate(rows: &mut [f32], bias: &[f32], activation: Option<Activation>) 
     }
 }
 
+/// A row holds a gate, then what it multiplies. Adds the bias to every row and overwrites the gate by
+/// `activation(gate) * other`.
+pub fn gate(rows: &mut [f32], bias: &[f32], activation: Activation) {
+    match activation {
+        Activation::GeluErf => add_bias_then_gate(rows, bias, gelu_erf),
+        Activation::GeluTanh => add_bias_then_gate(rows, bias, gelu_tanh),
+        Activation::Relu => add_bias_then_gate(rows, bias, |x| if x < 0.0 { 0.0 } else { x }),
+        Activation::Silu => add_bias_then_gate(rows, bias, |x| x * sigmoid(x)),
+    }
+}
+
+#[inline(always)]
+fn add_bias_then_gate(rows: &mut [f32], bias: &[f32], f: impl Fn(f32) -> f32) {
+    let (gate_bias, other_bias) = bias.split_at(bias.len() / 2);
+    vectorized(
+        #[inline(always)]
+        || {
+            for row in rows.chunks_exact_mut(bias.len()) {
+                let (gates, others) = row.split_at_mut(gate_bias.len());
+                for (((x, b), y), c) in gates.iter_mut().zip(gate_bias).zip(others).zip(other_bias) {
+                    *x = f(*x + b) * (*y + c);
+                }
+            }
+        },
+    );
+}
+
 #[inline(always)]
 fn add_bias_then(rows: &mut [f32], bias: &[f32], f: impl Fn(f32) -> f32) {
     vectorized(
@@ -138,6 +165,19 @@ mod tests {
         activate(&mut tanh, &[1.0, 0.0, 0.0, 0.0], Some(Activation::GeluTanh));
         assert!((erf[0] - tanh[0]).abs() > 5e-5, "the bias is added first: gelu(2)");
         assert!((erf[0] - 1.954_499_7).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_gate_multiplies_the_other_half_of_its_row() {
+        let mut rows = [1.0, -1.0, 2.0, 3.0, 0.5, 0.0, 4.0, 5.0];
+        gate(&mut rows, &[1.0, 0.0, 0.0, 1.0], Activation::Relu);
+        assert_eq!((&rows[..2], &rows[4..6]), (&[4.0, 0.0][..], &[6.0, 0.0][..]));
+        for activation in [Activation::GeluErf, Activation::GeluTanh, Activation::Silu] {
+            let (mut gated, mut alone) = ([0.7, 3.0], [0.7]);
+            gate(&mut gated, &[0.1, -1.0], activation);
+            activate(&mut alone, &[0.1], Some(activation));
+            assert_eq!(gated[0], alone[0] * 2.0, "{activation:?}");
+        }
     }
 
     #[test]

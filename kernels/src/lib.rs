@@ -18,13 +18,14 @@ mod rows_view;
 mod slab;
 mod tile;
 
-pub use activation::{Activation, activate};
+pub use activation::{Activation, activate, gate};
 pub use attention::{
-    Heads, Precision, RelativePositions, ScoreBias, Scoring, attend, attend_disentangled, attend_sliding_window,
+    Heads, Precision, Reach, RelativePositions, ScoreBias, Scoring, Window, attend, attend_disentangled,
+    attend_sliding_window, attend_within,
 };
 pub use first_token::{KeysValues, attend_first_token};
 pub use matmul::dot_products;
-pub use norm::{add_layer_norm, embed_layer_norm, layer_norm};
+pub use norm::{add_layer_norm, embed_layer_norm, layer_norm, rms_norm};
 pub use packed::{PackedWeights, Scratch, WeightFormat};
 pub use rows::PackedRows;
 pub use rows_view::RowsView;

@@ -30,6 +30,36 @@ pub fn layer_norm(x: &mut [f32], weight: &[f32], shift: &[f32], eps: f32) {
     );
 }
 
+/// Divides each row of `x` by its root mean square and multiplies it by `weight`.
+pub fn rms_norm(x: &mut [f32], weight: &[f32], eps: f32) {
+    vectorized(
+        #[inline(always)]
+        || {
+            for row in x.chunks_exact_mut(weight.len()) {
+                let scale = 1.0 / (sum_of_squares(row) / weight.len() as f32 + eps).sqrt();
+                for (x, w) in row.iter_mut().zip(weight) {
+                    *x = *x * scale * w;
+                }
+            }
+        },
+    );
+}
+
+#[inline(always)]
+fn sum_of_squares(row: &[f32]) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] += chunk[lane] * chunk[lane];
+        }
+    }
+    for (lane, x) in rest.iter().enumerate() {
+        lanes[lane] += x * x;
+    }
+    reduce_sum(lanes)
+}
+
 /// Returns the layer norm of the sum of word and position embedding of every token. Panics for ids or positions
 /// outside the tables.
 pub fn embed_layer_norm(
@@ -114,6 +144,21 @@ mod tests {
         };
         assert!((norm(1e-12) - 1.0).abs() < 1e-3);
         assert!(norm(1e-5) < 0.05);
+    }
+
+    #[test]
+    fn a_row_is_divided_by_its_root_mean_square() {
+        let mut x: Vec<f32> = (0..2 * 37).map(|i| (i * 5 % 11) as f32 - 4.0).collect();
+        let weight: Vec<f32> = (0..37).map(|i| i as f32 * 0.25).collect();
+        let input = x.clone();
+        rms_norm(&mut x, &weight, 0.5);
+        for (found, input) in x.chunks_exact(37).zip(input.chunks_exact(37)) {
+            let mean = input.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / 37.0;
+            for ((found, x), weight) in found.iter().zip(input).zip(&weight) {
+                let exact = f64::from(*x) / (mean + 0.5).sqrt() * f64::from(*weight);
+                assert!((f64::from(*found) - exact).abs() < 1e-5, "{found} for {exact}");
+            }
+        }
     }
 
     #[test]

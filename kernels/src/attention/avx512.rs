@@ -14,7 +14,7 @@ use std::arch::x86_64::{
 };
 
 use super::query_block::query_block_functions;
-use super::{RowsView, Scoring};
+use super::{RowsView, Scoring, Window};
 
 /// f32 lanes of a vector.
 pub(super) const LANES: usize = 16;
@@ -37,7 +37,7 @@ pub(super) unsafe fn attend(
     out: &mut [f32],
     queries: RowsView<'_>,
     (keys, values): (RowsView<'_>, RowsView<'_>),
-    Scoring { heads, bias }: Scoring<'_>,
+    (Scoring { heads, bias }, window): (Scoring<'_>, Option<Window>),
     scratch: &mut Vec<f32>,
 ) {
     let (tokens, width) = (keys.rows, heads.count * heads.size);
@@ -59,6 +59,11 @@ pub(super) unsafe fn attend(
             if let Some(bias) = bias {
                 for (row, scores) in scores.chunks_exact_mut(padded).enumerate() {
                     bias.add_to(scores, (head, query(row), tokens), 1.0 / scale);
+                }
+            }
+            if let Some(window) = window {
+                for (row, scores) in scores.chunks_exact_mut(padded).enumerate() {
+                    window.hide_others(scores, query(row));
                 }
             }
             // SAFETY: `scores` has six rows of `padded`.

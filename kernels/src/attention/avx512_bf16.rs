@@ -14,7 +14,7 @@ use std::mem::transmute;
 
 use super::avx512::{LANES, ROWS, VECTORS, exp2, first_lanes, transpose_16x16};
 use super::query_block::query_block_functions;
-use super::{RowsView, Scoring};
+use super::{RowsView, Scoring, Window};
 
 /// Returns whether the processor has the instructions.
 pub(super) fn detected() -> bool {
@@ -68,7 +68,7 @@ pub(super) unsafe fn attend(
     out: &mut [f32],
     queries: RowsView<'_>,
     (keys, values): (RowsView<'_>, RowsView<'_>),
-    Scoring { heads, bias }: Scoring<'_>,
+    (Scoring { heads, bias }, window): (Scoring<'_>, Option<Window>),
     scratch: &mut Vec<f32>,
 ) {
     let (tokens, width) = (keys.rows, heads.count * heads.size);
@@ -101,6 +101,11 @@ pub(super) unsafe fn attend(
             if let Some(bias) = bias {
                 for (row, scores) in buffers.scores.chunks_exact_mut(shape.padded).enumerate() {
                     bias.add_to(scores, (head, query(row), tokens), 1.0 / scale);
+                }
+            }
+            if let Some(window) = window {
+                for (row, scores) in buffers.scores.chunks_exact_mut(shape.padded).enumerate() {
+                    window.hide_others(scores, query(row));
                 }
             }
             // SAFETY: as before, and `out` has `count` rows, `width` apart, of `size` numbers each.

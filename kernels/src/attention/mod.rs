@@ -9,7 +9,7 @@ mod disentangled;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod query_block;
-mod sliding_window;
+mod window;
 
 use super::activation::exp;
 use super::matmul::{Matrix, MatrixMut, matmul};
@@ -18,7 +18,7 @@ use super::{sum, vectorized};
 
 pub use self::bias::ScoreBias;
 pub use self::disentangled::{RelativePositions, attend_disentangled};
-pub use self::sliding_window::attend_sliding_window;
+pub use self::window::{Reach, Window, attend_sliding_window, attend_within};
 
 /// The layout of queries, keys and values: all heads side by side.
 #[derive(Debug, Clone, Copy)]
@@ -59,16 +59,28 @@ impl From<Heads> for Scoring<'_> {
 ///
 /// # Panics
 /// When a slice is too short for its rows, or a text has no token.
-#[expect(
-    unsafe_code,
-    reason = "calls a function compiled for instructions that were detected, on rows that were checked"
-)]
 pub fn attend(
     out: &mut [f32],
     queries: RowsView<'_>,
     keys: RowsView<'_>,
     values: RowsView<'_>,
     (scoring, precision): (Scoring<'_>, Precision),
+    scratch: &mut Vec<f32>,
+) {
+    attend_visible(out, queries, (keys, values), (scoring, None), precision, scratch);
+}
+
+/// As [`attend`], to the keys inside the window.
+#[expect(
+    unsafe_code,
+    reason = "calls a function compiled for instructions that were detected, on rows that were checked"
+)]
+fn attend_visible(
+    out: &mut [f32],
+    queries: RowsView<'_>,
+    (keys, values): (RowsView<'_>, RowsView<'_>),
+    (scoring, window): (Scoring<'_>, Option<Window>),
+    precision: Precision,
     scratch: &mut Vec<f32>,
 ) {
     let heads = scoring.heads;
@@ -85,16 +97,16 @@ pub fn attend(
         // SAFETY: the instructions were detected, and all rows were checked to lie inside their slices.
         return unsafe {
             match precision == Precision::Half && avx512_bf16::detected() {
-                true => avx512_bf16::attend(out, queries, (keys, values), scoring, scratch),
-                false => avx512::attend(out, queries, (keys, values), scoring, scratch),
+                true => avx512_bf16::attend(out, queries, (keys, values), (scoring, window), scratch),
+                false => avx512::attend(out, queries, (keys, values), (scoring, window), scratch),
             }
         };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = precision;
     match portable::supports(heads) {
-        true => portable::attend(out, queries, keys, values, scoring, scratch),
-        false => attend_generic(out, queries, keys, values, scoring, scratch),
+        true => portable::attend(out, queries, (keys, values), (scoring, window), scratch),
+        false => attend_generic(out, queries, (keys, values), (scoring, window), scratch),
     }
 }
 
@@ -102,9 +114,8 @@ pub fn attend(
 fn attend_generic(
     out: &mut [f32],
     queries: RowsView<'_>,
-    keys: RowsView<'_>,
-    values: RowsView<'_>,
-    Scoring { heads, bias }: Scoring<'_>,
+    (keys, values): (RowsView<'_>, RowsView<'_>),
+    (Scoring { heads, bias }, window): (Scoring<'_>, Option<Window>),
     scores: &mut Vec<f32>,
 ) {
     let (width, tokens) = (heads.count * heads.size, keys.rows);
@@ -122,6 +133,11 @@ fn attend_generic(
         if let Some(bias) = bias {
             for (query, scores) in scores.chunks_exact_mut(tokens).enumerate() {
                 scores.iter_mut().zip(bias.row(head, query, tokens)).for_each(|(score, bias)| *score += bias);
+            }
+        }
+        if let Some(window) = window {
+            for (query, scores) in scores.chunks_exact_mut(tokens).enumerate() {
+                window.hide_others(scores, query);
             }
         }
         softmax(scores, tokens);
@@ -226,7 +242,7 @@ mod tests {
             };
             let scoring = Scoring { heads, bias: biased.then_some(bias) };
             let (mut found, mut expected) = (vec![9.0; query_count * count * size], vec![9.0; query_count * count * size]);
-            attend_generic(&mut expected, q, k, v, scoring, &mut Vec::new());
+            attend_generic(&mut expected, q, (k, v), (scoring, None), &mut Vec::new());
             attend(&mut found, q, k, v, (scoring, Precision::Single), &mut vec![f32::NAN; 7]);
             for (found, expected) in found.iter().zip(&expected) {
                 prop_assert!((found - expected).abs() <= 2e-5, "{found} for {expected}");
@@ -237,7 +253,7 @@ mod tests {
                 prop_assert!((found - expected).abs() <= 5e-2, "{found} for {expected}, in avx512_bf16");
             }
             if portable::supports(heads) {
-                portable::attend(&mut found, q, k, v, scoring, &mut vec![f32::NAN; 7]);
+                portable::attend(&mut found, q, (k, v), (scoring, None), &mut vec![f32::NAN; 7]);
                 for (found, expected) in found.iter().zip(&expected) {
                     prop_assert!((found - expected).abs() <= 2e-5, "{found} for {expected}, in portable");
                 }

@@ -5,10 +5,12 @@
 //! blocks of 6 x 16, so that one base register addresses all six rows; with vectors of eight numbers, six rows of two
 //! accumulators just leave room for the operands. The softmax is divided by its sum only after the weighted sum.
 
+use std::ops::Range;
+
 use pulp::{Arch, Simd, WithSimd};
 
 use super::super::{ROUNDING_MAGIC, reduce_sum};
-use super::{Heads, RowsView, ScoreBias, Scoring};
+use super::{Heads, RowsView, ScoreBias, Scoring, Window};
 
 /// Queries of a block.
 const ROWS: usize = 6;
@@ -31,9 +33,8 @@ pub(super) fn supports(heads: Heads) -> bool {
 pub(super) fn attend(
     out: &mut [f32],
     queries: RowsView<'_>,
-    keys: RowsView<'_>,
-    values: RowsView<'_>,
-    Scoring { heads, bias }: Scoring<'_>,
+    (keys, values): (RowsView<'_>, RowsView<'_>),
+    (Scoring { heads, bias }, window): (Scoring<'_>, Option<Window>),
     scratch: &mut Vec<f32>,
 ) {
     let (padded, tokens) = (keys.rows.next_multiple_of(COLUMNS), keys.rows);
@@ -54,7 +55,8 @@ pub(super) fn attend(
         pack_values(values.without_columns(at), packed_values);
         let (out, queries) = (&mut out[at..], queries.without_columns(at));
         let (keys_t, packed_values, scores, query_block) = (&*keys_t, &*packed_values, &mut *scores, &mut *query_block);
-        Arch::new().dispatch(Head { out, width, queries, tokens, bias, keys_t, packed_values, scores, query_block });
+        let head = Head { out, width, queries, tokens, bias, window, keys_t, packed_values, scores, query_block };
+        Arch::new().dispatch(head);
     }
 }
 
@@ -150,6 +152,8 @@ struct Head<'a> {
     tokens: usize,
     /// The bias of the scores, and the number of the head.
     bias: Option<(ScoreBias<'a>, usize)>,
+    /// The keys that a query attends to, if not all.
+    window: Option<Window>,
     /// The keys, as [`transpose_keys`] writes them.
     keys_t: &'a [Columns],
     /// The values, as [`pack_values`] copies them.
@@ -178,7 +182,7 @@ impl Head<'_> {
     /// Computes the context of all queries, with `VECTORS` vectors per sixteen columns.
     #[inline(always)]
     fn attend<S: Simd, const VECTORS: usize>(self, simd: S) {
-        let Head { out, width, queries, tokens, bias, keys_t, packed_values, scores, query_block } = self;
+        let Head { out, width, queries, tokens, bias, window, keys_t, packed_values, scores, query_block } = self;
         let size = query_block.len() * COLUMNS;
         let scale = std::f32::consts::LOG2_E / (size as f32).sqrt();
         for first in (0..queries.rows).step_by(ROWS) {
@@ -196,6 +200,11 @@ impl Head<'_> {
                 for row in 0..ROWS {
                     let bias = bias.row(head, (first + row).min(queries.rows - 1), tokens);
                     add_bias(scores, row, bias, (size as f32).sqrt());
+                }
+            }
+            if let Some(window) = window {
+                for row in 0..ROWS {
+                    hide_others(scores, row, window.visible((first + row).min(queries.rows - 1)));
                 }
             }
             let sums = softmax_block(scores, tokens, scale);
@@ -253,6 +262,17 @@ fn add_bias(scores: &mut [Block], row: usize, bias: &[f32], unscale: f32) {
         }
         let last = scores[bias.len() - 1];
         scores[bias.len()..].fill(last);
+    }
+}
+
+/// Hides all keys but the visible ones from one row.
+#[inline(always)]
+fn hide_others(scores: &mut [Block], row: usize, visible: Range<usize>) {
+    for (at, block) in scores.iter_mut().enumerate() {
+        for (column, score) in block[row].iter_mut().enumerate() {
+            let key = at * COLUMNS + column;
+            *score = if key >= visible.start && key < visible.end { *score } else { f32::NEG_INFINITY };
+        }
     }
 }
 
