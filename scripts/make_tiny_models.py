@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 OUT = Path(__file__).resolve().parent.parent / "engine" / "testdata"
@@ -176,23 +176,24 @@ def config_of(model_type, path, **values):
     return AutoConfig.from_pretrained(path)
 
 
-def goldens(directory, max_length, out=None):
-    """Token ids, and the first and the mean token vector, of every text; one text at a time, so nothing is padded."""
+def goldens(directory, max_length, out=None, last=False):
+    """Token ids, and the first and the mean token vector, of every text, or the last one too; one text at a time, so
+    nothing is padded."""
     tokenizer = AutoTokenizer.from_pretrained(directory)
     model = AutoModel.from_pretrained(directory, attn_implementation="eager", dtype=torch.float32).eval()
-    ids, cls, mean = [], [], []
+    ids, vectors = [], {name: [] for name in ("cls", "mean", "last")[: 3 if last else 2]}
     with torch.no_grad():
         for text in TEXTS:
             encoded = tokenizer(text, truncation=True, max_length=max_length, return_tensors="pt")
             encoded.pop("token_type_ids", None)
             hidden = model(**encoded).last_hidden_state[0]
             ids.append(encoded["input_ids"][0].tolist())
-            cls.append(hidden[0])
-            mean.append(hidden.mean(0))
+            for name, rows in vectors.items():
+                rows.append({"cls": hidden[0], "mean": hidden.mean(0), "last": hidden[-1]}[name])
     lines = ",\n    ".join(json.dumps(row) for row in ids)
     out = out or directory
     (out / "goldens.json").write_text(f'{{"max_length": {max_length}, "ids": [\n    {lines}\n]}}\n')
-    save_file({"cls": torch.stack(cls), "mean": torch.stack(mean)}, out / "goldens.safetensors")
+    save_file({name: torch.stack(rows) for name, rows in vectors.items()}, out / "goldens.safetensors")
 
 
 def make_beto():
@@ -495,9 +496,82 @@ def make_electra():
     goldens(path, 64)
 
 
+LLAMA_3_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def split_byte_level_tokenizer(size, words, specials, normalizer=None, **model_options):
+    """Byte-level BPE that splits words by a regex, as in LLaMA 3 and Qwen; special tokens come after the vocabulary."""
+    tokenizer = Tokenizer(models.BPE())
+    split = pre_tokenizers.Split(Regex(words), behavior="isolated", invert=False)
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=[], show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    vocab, merges = model["vocab"], [tuple(merge) for merge in model["merges"]]
+    built = Tokenizer(models.BPE(vocab=vocab, merges=merges, **model_options))
+    if normalizer:
+        built.normalizer = normalizer
+    built.pre_tokenizer = tokenizer.pre_tokenizer
+    built.decoder = decoders.ByteLevel()
+    built.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in specials])
+    return built, vocab, merges
+
+
+def surround(tokenizer, start, end):
+    """Puts tokens around a text by a template, after a step that only concerns offsets."""
+    tokens = [token for token in (start, end) if token]
+    template = processors.TemplateProcessing(
+        single=" ".join(filter(None, [start, "$A", end])), pair=" ".join(filter(None, [start, "$A", end, start, "$B", end])),
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in tokens],
+    )
+    byte_level = processors.ByteLevel(add_prefix_space=False, trim_offsets=False, use_regex=False)
+    tokenizer.post_processor = processors.Sequence([byte_level, template])
+
+
+def added_tokens_decoder(tokenizer, specials):
+    properties = dict(lstrip=False, normalized=False, rstrip=False, single_word=False, special=True)
+    return {str(tokenizer.token_to_id(token)): {"content": token, **properties} for token in specials}
+
+
+def make_eurobert():
+    """EuroBERT/EuroBERT-610m: LLaMA 3's tokenizer, fewer heads of keys than of queries, bfloat16, a head that is not tied."""
+    path = fresh("eurobert")
+    begin, end, mask, pad = specials = ["<|begin_of_text|>", "<|end_of_text|>", "<|mask|>", "<|pad|>"]
+    tokenizer, vocab, _ = split_byte_level_tokenizer(360, LLAMA_3_WORDS, specials, ignore_merges=True)
+    surround(tokenizer, begin, end)
+    code = {name: f"modeling_eurobert.EuroBert{suffix}" for name, suffix in [("AutoModel", "Model"), ("AutoModelForMaskedLM", "ForMaskedLM")]}
+    config = config_of(
+        "eurobert", path, architectures=["EuroBertForMaskedLM"], attention_bias=False, attention_dropout=0.0,
+        auto_map={"AutoConfig": "configuration_eurobert.EuroBertConfig", **code}, bos_token=begin,
+        bos_token_id=len(vocab), eos_token=end, eos_token_id=len(vocab) + 1, head_dim=8, hidden_act="silu",
+        hidden_dropout=0.0, hidden_size=32, initializer_range=0.02, intermediate_size=64, mask_token=mask,
+        mask_token_id=len(vocab) + 2, max_position_embeddings=128, mlp_bias=False, num_attention_heads=4,
+        num_hidden_layers=2, num_key_value_heads=2, pad_token=pad, pad_token_id=len(vocab) + 3, pretraining_tp=1,
+        rms_norm_eps=1e-5, rope_scaling=None, rope_theta=250000, tie_word_embeddings=False, torch_dtype="bfloat16",
+        use_cache=False, vocab_size=len(vocab) + len(specials),
+    )
+    model = random_model(AutoModelForMaskedLM, config, 20)
+    save_file({n: t.bfloat16() for n, t in tensors_of(model).items()}, path / "model.safetensors", {"format": "pt"})
+    tokenizer.save(str(path / "tokenizer.json"), pretty=False)
+    names = dict(bos_token=begin, eos_token=end, mask_token=mask, pad_token=pad)
+    write_json(path / "special_tokens_map.json", names)
+    write_json(
+        path / "tokenizer_config.json",
+        {"added_tokens_decoder": added_tokens_decoder(tokenizer, specials), **names,
+         "clean_up_tokenization_spaces": True, "model_input_names": ["input_ids", "attention_mask"],
+         "model_max_length": 8192, "tokenizer_class": "PreTrainedTokenizerFast"},
+    )
+    goldens(path, 128, last=True)
+
+
 MAKERS = [
     make_beto, make_bertin, make_mbert, make_mex_large, make_xlm_roberta, make_camembert, make_distilbert,
-    make_modernbert, make_deberta_v2, make_nomic_bert, make_mpnet, make_electra,
+    make_modernbert, make_deberta_v2, make_nomic_bert, make_mpnet, make_electra, make_eurobert,
 ]
 
 

@@ -49,7 +49,7 @@ impl Config {
             max_positions: fields.count(&[positions_name], sizes.positions.1)?,
         };
         let Dimensions { hidden_size, heads, .. } = dimensions;
-        if !hidden_size.is_multiple_of(heads) {
+        if family.heads_divide_hidden && !hidden_size.is_multiple_of(heads) {
             let problem = format!("`hidden_size` {hidden_size} is not a multiple of `num_attention_heads` {heads}");
             return Err(fields.invalid(problem));
         }
@@ -105,7 +105,8 @@ impl Config {
     /// Returns the floating point operations of the linear layers per token, saturating on absurd sizes.
     pub(crate) fn flops_per_token(&self) -> u64 {
         let (hidden, intermediate) = (self.hidden_size as u64, self.intermediate as u64);
-        let attention = hidden.saturating_mul(hidden).saturating_mul(4);
+        let [queries, keys] = self.forward.attention_widths(self.hidden_size, self.heads).map(|width| width as u64);
+        let attention = hidden.saturating_mul(queries.saturating_add(keys)).saturating_mul(2);
         let feed_forward = hidden.saturating_mul(intermediate).saturating_mul(self.family.feed_forward_matrices);
         attention.saturating_add(feed_forward).saturating_mul(2 * self.layers as u64)
     }

@@ -8,6 +8,7 @@ use crate::cuda::{self, Fault, Timed};
 use crate::families::{BertConfig, Forward};
 use crate::forward::bert::{self, Bert, Source, TokenSelection};
 use crate::forward::deberta::{self, Deberta};
+use crate::forward::decoder::{self, Decoder, KeptTokens};
 use crate::forward::rotary::{self, Rotary};
 use crate::options::weight_format;
 use crate::pooling::{self, Pool};
@@ -38,6 +39,7 @@ enum Model {
     Gpu(Box<cuda::Model>),
     Rotary(Rotary),
     Deberta(Box<Deberta>),
+    Decoder(Decoder),
 }
 
 impl Engine {
@@ -65,6 +67,9 @@ impl Engine {
             Forward::Bert(settings) => load_bert(config, *settings, &source, options)?,
             Forward::Rotary(settings) => Model::Rotary(Rotary::load(config, settings, &source)?),
             Forward::Deberta(settings) => Model::Deberta(Box::new(Deberta::load(config, settings, &source)?)),
+            Forward::Decoder(settings) => {
+                Model::Decoder(Decoder::load(config, settings, &source, weight_format(options.dtype)?)?)
+            }
         };
         Ok(Engine {
             model: loaded,
@@ -105,7 +110,7 @@ impl Engine {
     /// Returns a good batch size for this device, in tokens.
     pub fn default_batch_tokens(&self) -> usize {
         match &self.model {
-            Model::Bert(..) | Model::Rotary(_) | Model::Deberta(_) => CPU_BATCH_TOKENS,
+            Model::Bert(..) | Model::Rotary(_) | Model::Deberta(_) | Model::Decoder(_) => CPU_BATCH_TOKENS,
             Model::Gpu(model) => model.batch_tokens(),
         }
     }
@@ -124,7 +129,7 @@ impl Engine {
         }
         let mut pooled = match &self.model {
             Model::Gpu(model) => model.embed(batch, self.pool).map_err(|fault| self.gpu_error(batch, fault))?,
-            Model::Bert(..) | Model::Rotary(_) | Model::Deberta(_) => self.pooled(batch),
+            Model::Bert(..) | Model::Rotary(_) | Model::Deberta(_) | Model::Decoder(_) => self.pooled(batch),
         };
         // A later norm makes this one redundant, except for rounding.
         if self.normalizes && !self.normalize {
@@ -143,7 +148,7 @@ impl Engine {
         self.check(batch)?;
         match &self.model {
             Model::Gpu(model) => model.time(batch, self.pool).map(Some).map_err(|fault| self.gpu_error(batch, fault)),
-            Model::Bert(..) | Model::Rotary(_) | Model::Deberta(_) => Ok(None),
+            Model::Bert(..) | Model::Rotary(_) | Model::Deberta(_) | Model::Decoder(_) => Ok(None),
         }
     }
 
@@ -155,6 +160,13 @@ impl Engine {
             Model::Bert(bert, cpu) => bert.rows(cpu, batch, TokenSelection::EveryToken),
             Model::Rotary(model) => model.forward(batch),
             Model::Deberta(model) => model.forward(batch),
+            Model::Decoder(model) if self.pool == Pooling::Cls.into() => {
+                return model.forward(batch, KeptTokens::First);
+            }
+            Model::Decoder(model) if self.pool == Pooling::Last.into() => {
+                return model.forward(batch, KeptTokens::Last);
+            }
+            Model::Decoder(model) => model.forward(batch, KeptTokens::Every),
             Model::Gpu(_) => unreachable!("a GPU pools its tokens itself"),
         };
         pooling::pool(&tokens, &batch.offsets, self.hidden_size, self.pool)
@@ -225,6 +237,7 @@ pub(crate) fn check_weights(files: &WeightFiles, config: &Config) -> Result<(), 
         Forward::Bert(settings) => bert::tensors(config, *settings),
         Forward::Rotary(settings) => rotary::tensors(config, settings),
         Forward::Deberta(settings) => deberta::tensors(config, settings),
+        Forward::Decoder(settings) => decoder::tensors(config, settings),
     };
     tensors.iter().try_for_each(|(name, shape)| weights.check(name, shape))
 }
@@ -247,6 +260,7 @@ fn check_forward(config: &Config, options: &EngineOptions) -> Result<(), LoadErr
 mod tests {
     use super::*;
     use crate::model_dir::tiny_models;
+    use kernels::WeightFormat;
     use std::cell::RefCell;
 
     #[test]
@@ -270,6 +284,10 @@ mod tests {
                 Forward::Deberta(settings) => {
                     Deberta::load(&config, settings, &source).map(drop).unwrap();
                     deberta::tensors(&config, settings)
+                }
+                Forward::Decoder(settings) => {
+                    Decoder::load(&config, settings, &source, WeightFormat::F32).map(drop).unwrap();
+                    decoder::tensors(&config, settings)
                 }
             };
             let mut read = read.into_inner();

@@ -11,7 +11,7 @@ CONFIG = "config.json"
 FAMILIES = {
     "bert": "bert", "roberta": "roberta", "xlm-roberta": "xlm-roberta", "camembert": "camembert", "distilbert": "distilbert",
     "modernbert": "modernbert", "nomic_bert": "nomic_bert", "deberta-v2": "deberta-v2",
-    "mpnet": "mpnet", "electra": "electra",
+    "mpnet": "mpnet", "electra": "electra", "eurobert": "eurobert",
 }
 
 # Read by the modeling code through getattr, so that no class has them.
@@ -35,6 +35,11 @@ MORE = {
         "rope_parameters": [{"rope_theta": 50.0}, {"rope_type": "default"}, {"rope_type": "linear", "factor": 4.0, "rope_theta": 9.0}],
         "n_embd": [32, 16], "n_layer": [2, 1], "n_head": [4, 2], "n_inner": [64], "layer_norm_epsilon": [0.2], "n_positions": [12],
         "activation_function": ["swiglu", "gelu"],
+    },
+    "eurobert": {
+        "rope_theta": [100.0], "partial_rotary_factor": [0.5], "rope_scaling": [{"rope_type": "linear", "factor": 2.0}, {}],
+        "rope_parameters": [{"rope_theta": 50.0}, {"rope_type": "default"}, {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 9.0}],
+        "num_key_value_heads": [1, 3], "head_dim": [7, 16],
     },
     "distilbert": {"hidden_size": [32], "num_hidden_layers": [1, 2], "num_attention_heads": [2], "layer_norm_eps": [0.3], "hidden_act": ["relu"]},
     "mpnet": {"relative_attention_num_buckets": [16, 40], "type_vocab_size": [1], "position_embedding_type": ["relative_key"]},

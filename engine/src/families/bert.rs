@@ -14,6 +14,7 @@ pub(crate) const FAMILY: Family = Family {
     body_prefix: "bert.",
     words: "embeddings.word_embeddings.weight",
     sizes: SIZES,
+    heads_divide_hidden: true,
     settings: SETTINGS,
     positions: Positions::Zero,
     tokenizer: Class::Bert,

@@ -3,7 +3,7 @@
 use kernels::Activation;
 
 use super::fields::Fields;
-use super::forward_config::{DebertaConfig, RotaryConfig};
+use super::forward_config::{DebertaConfig, DecoderConfig, RotaryConfig};
 use super::settings::Setting;
 use crate::LoadError;
 use crate::tokenizer::class::Class;
@@ -19,6 +19,8 @@ pub(crate) struct Family {
     /// The word embeddings, which also reveal the prefix of the tensor names in a file.
     pub(crate) words: &'static str,
     pub(crate) sizes: Sizes,
+    /// Whether `hidden_size` has to be a multiple of the number of heads.
+    pub(crate) heads_divide_hidden: bool,
     /// Settings that change vectors and are only partly supported, beside those of every family.
     pub(crate) settings: &'static [Setting],
     pub(crate) positions: Positions,
@@ -85,6 +87,8 @@ pub(crate) enum Forward {
     Rotary(RotaryConfig),
     /// [`crate::forward::deberta`]
     Deberta(DebertaConfig),
+    /// [`crate::forward::decoder`]
+    Decoder(DecoderConfig),
 }
 
 impl Forward {
@@ -92,15 +96,23 @@ impl Forward {
     pub(crate) fn runs_on_gpus(&self) -> bool {
         match self {
             Forward::Bert(settings) => settings.distances.is_none(),
-            Forward::Rotary(_) | Forward::Deberta(_) => false,
+            Forward::Rotary(_) | Forward::Deberta(_) | Forward::Decoder(_) => false,
         }
     }
 
     /// Returns whether it runs in number formats other than `f32`.
     pub(crate) fn runs_in_every_format(&self) -> bool {
         match self {
-            Forward::Bert(_) => true,
+            Forward::Bert(_) | Forward::Decoder(_) => true,
             Forward::Rotary(_) | Forward::Deberta(_) => false,
+        }
+    }
+
+    /// Returns the width of the queries, and that of keys and values, of a model with layers of `hidden`.
+    pub(crate) fn attention_widths(&self, hidden: usize, heads: usize) -> [usize; 2] {
+        match self {
+            Forward::Bert(_) | Forward::Rotary(_) | Forward::Deberta(_) => [hidden, hidden],
+            Forward::Decoder(settings) => [heads, settings.key_value_heads].map(|heads| heads * settings.head_size),
         }
     }
 }

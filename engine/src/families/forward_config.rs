@@ -1,6 +1,6 @@
 //! What the forward passes beside BERT's take from `config.json`, beyond sizes.
 
-use kernels::Activation;
+use kernels::{Activation, Reach};
 
 /// DeBERTa's settings beyond sizes.
 #[derive(Debug, Clone)]
@@ -94,4 +94,44 @@ pub(crate) struct RotaryNames {
     pub(crate) down: &'static str,
     /// After the last layer, in pre-norm models.
     pub(crate) final_norm: Option<&'static str>,
+}
+
+/// The settings of models in the shape of LLaMA beyond sizes.
+#[derive(Debug, Clone)]
+pub(crate) struct DecoderConfig {
+    /// Heads of keys and of values, each shared by as many heads of queries.
+    pub(crate) key_value_heads: usize,
+    pub(crate) head_size: usize,
+    /// Of each layer.
+    pub(crate) attention: Vec<DecoderAttention>,
+    /// Whether the linear layers of attention have a bias.
+    pub(crate) attention_bias: bool,
+    /// Whether the feed-forward layers have a bias.
+    pub(crate) mlp_bias: bool,
+    pub(crate) hidden_norms: &'static HiddenNorms,
+    /// Whether queries and keys are normalised by head.
+    pub(crate) head_norms: bool,
+    /// Added to the weights of every norm.
+    pub(crate) norm_offset: f32,
+    /// Multiplies the normalised queries, beside the scale by the size of a head.
+    pub(crate) query_scale: f32,
+    /// Multiplies the word embeddings.
+    pub(crate) embedding_scale: f32,
+}
+
+/// Which tokens a layer's attention reaches, and its rotation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct DecoderAttention {
+    pub(crate) reach: Reach,
+    /// The base of the rotation's frequencies.
+    pub(crate) theta: f64,
+}
+
+/// Names of the norms of a layer, without `.weight`.
+#[derive(Debug)]
+pub(crate) struct HiddenNorms {
+    pub(crate) attention: &'static str,
+    pub(crate) feed_forward: &'static str,
+    /// Of the outputs of both halves, before they are added.
+    pub(crate) outputs: Option<[&'static str; 2]>,
 }

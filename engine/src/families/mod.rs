@@ -6,8 +6,10 @@ mod deberta_v2;
 mod description;
 mod distilbert;
 mod electra;
+mod eurobert;
 mod fields;
 mod forward_config;
+mod llama;
 mod modern_bert;
 mod mpnet;
 mod nomic_bert;
@@ -22,7 +24,8 @@ pub(crate) use self::description::{
 };
 pub(crate) use self::fields::Fields;
 pub(crate) use self::forward_config::{
-    Convolution, ConvolutionActivation, DebertaConfig, Relative, RotaryAttention, RotaryConfig,
+    Convolution, ConvolutionActivation, DebertaConfig, DecoderConfig, HiddenNorms, Relative, RotaryAttention,
+    RotaryConfig,
 };
 pub(crate) use self::settings::check as check_settings;
 
@@ -38,6 +41,7 @@ const FAMILIES: &[&Family] = &[
     &deberta_v2::FAMILY,
     &mpnet::FAMILY,
     &electra::FAMILY,
+    &eurobert::FAMILY,
 ];
 
 /// Returns the known `model_type`s for a message.

@@ -1,7 +1,7 @@
 //! The forward pass of DeBERTa-v2 and v3 on packed tokens: disentangled attention, and in the largest models a
 //! convolution beside the first layer.
 
-use kernels::{Activation, Heads, RelativePositions, RowsView, attend_disentangled};
+use kernels::{Activation, Heads, RelativePositions, RowsView, WeightFormat, attend_disentangled};
 
 use super::layers::{Dense, LayerReader, Norm, add};
 use crate::config::Config;
@@ -51,7 +51,7 @@ struct ConvolutionLayer {
 impl Deberta {
     pub(crate) fn load(config: &Config, settings: &DebertaConfig, source: Source<'_>) -> Result<Deberta, LoadError> {
         let (hidden, width) = (config.hidden_size, settings.embedding_size);
-        let reader = LayerReader { config, source };
+        let reader = LayerReader { config, source, format: WeightFormat::F32 };
         let mut words = source(config.family.words, &[config.vocab_size, width])?;
         if settings.token_types > 0 {
             let types = source("embeddings.token_type_embeddings.weight", &[settings.token_types, width])?;
@@ -264,7 +264,7 @@ fn convolution(reader: &LayerReader<'_>, settings: Convolution) -> Result<Convol
     }
     let bias = (reader.source)("encoder.conv.conv.bias", &[hidden])?;
     Ok(ConvolutionLayer {
-        dense: Dense::new(&[weights], width * hidden, bias),
+        dense: Dense::new(&[weights], width * hidden, bias, reader.format),
         width,
         activation,
         norm: reader.norm("encoder.conv.LayerNorm", true)?,

@@ -1,6 +1,6 @@
 //! Linear layers and norms over plain rows on the calling thread, for the models outside of the BERT family.
 
-use kernels::{Activation, PackedWeights, RowsView, WeightFormat};
+use kernels::{Activation, PackedWeights, Precision, RowsView, Scratch, WeightFormat};
 
 use crate::LoadError;
 use crate::config::Config;
@@ -15,9 +15,14 @@ pub(crate) struct Dense {
 
 impl Dense {
     /// Packs matrices with the same input so that their outputs are side by side.
-    pub(crate) fn new(matrices: &[Vec<f32>], inputs: usize, bias: Vec<f32>) -> Dense {
+    pub(crate) fn new(matrices: &[Vec<f32>], inputs: usize, bias: Vec<f32>, format: WeightFormat) -> Dense {
         let matrices: Vec<&[f32]> = matrices.iter().map(Vec::as_slice).collect();
-        Dense { weights: PackedWeights::new(&matrices, inputs, WeightFormat::F32), inputs, bias }
+        Dense { weights: PackedWeights::new(&matrices, inputs, format), inputs, bias }
+    }
+
+    /// Returns the precision that products of the outputs need.
+    pub(crate) fn precision(&self) -> Precision {
+        self.weights.precision()
     }
 
     /// Returns the outputs for every row of `x`.
@@ -25,6 +30,37 @@ impl Dense {
         let rows = RowsView { data: x, rows: x.len() / self.inputs, stride: self.inputs };
         let panels = self.weights.panels(0..self.bias.len());
         self.weights.multiply(rows, panels, |rows, _| kernels::activate(rows, &self.bias, activation))
+    }
+}
+
+/// The feed-forward half of a layer with a gate: `down(activation(gate(x)) * up(x))`.
+pub(crate) struct GatedFeedForward {
+    /// The gate, then what it multiplies.
+    pub(crate) up: Dense,
+    pub(crate) down: Dense,
+    pub(crate) activation: Activation,
+}
+
+impl GatedFeedForward {
+    /// Returns the outputs for every row of `x`, block by block, so that the wide intermediate rows stay in the cache.
+    pub(crate) fn forward(&self, x: &[f32]) -> Vec<f32> {
+        let GatedFeedForward { up, down, activation } = self;
+        let x = RowsView { data: x, rows: x.len() / up.inputs, stride: up.inputs };
+        let (wide, width) = (up.bias.len(), down.bias.len());
+        let block_rows = up.weights.block_rows().min(x.rows);
+        let mut inner = vec![0.0; block_rows * wide];
+        let mut out = vec![0.0; x.rows * width];
+        let mut scratch = Scratch::default();
+        for (block, out) in out.chunks_mut(block_rows * width).enumerate() {
+            let x = x.block(block * block_rows, block_rows);
+            let inner = &mut inner[..x.rows * wide];
+            up.weights.multiply_block(x, up.weights.panels(0..wide), inner, &mut scratch);
+            kernels::gate(inner, &up.bias, *activation);
+            let inner = RowsView { data: inner, rows: x.rows, stride: wide };
+            down.weights.multiply_block(inner, down.weights.panels(0..width), out, &mut scratch);
+            kernels::activate(out, &down.bias, None);
+        }
+        out
     }
 }
 
@@ -40,6 +76,18 @@ impl Norm {
     }
 }
 
+/// A norm by the root mean square.
+pub(crate) struct RmsNorm {
+    weight: Vec<f32>,
+    eps: f32,
+}
+
+impl RmsNorm {
+    pub(crate) fn apply(&self, rows: &mut [f32]) {
+        kernels::rms_norm(rows, &self.weight, self.eps);
+    }
+}
+
 pub(crate) fn add(rows: &mut [f32], other: &[f32]) {
     rows.iter_mut().zip(other).for_each(|(x, y)| *x += y);
 }
@@ -48,6 +96,8 @@ pub(crate) fn add(rows: &mut [f32], other: &[f32]) {
 pub(crate) struct LayerReader<'a> {
     pub(crate) config: &'a Config,
     pub(crate) source: Source<'a>,
+    /// Of the linear layers.
+    pub(crate) format: WeightFormat,
 }
 
 impl LayerReader<'_> {
@@ -68,7 +118,13 @@ impl LayerReader<'_> {
                 .concat(),
             false => vec![0.0; names.len() * outputs],
         };
-        Ok(Dense::new(&matrices, inputs, bias))
+        Ok(Dense::new(&matrices, inputs, bias, self.format))
+    }
+
+    /// Reads a norm by the root mean square. `map` is applied to its weights.
+    pub(crate) fn rms_norm(&self, name: &str, width: usize, map: impl Fn(f32) -> f32) -> Result<RmsNorm, LoadError> {
+        let weight = (self.source)(&format!("{name}.weight"), &[width])?;
+        Ok(RmsNorm { weight: weight.into_iter().map(map).collect(), eps: self.config.layer_norm_eps as f32 })
     }
 
     /// Reads a layer norm of the hidden size.

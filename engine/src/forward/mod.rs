@@ -2,6 +2,7 @@
 
 pub(crate) mod bert;
 pub(crate) mod deberta;
+pub(crate) mod decoder;
 mod distances;
 mod layers;
 pub(crate) mod rotary;

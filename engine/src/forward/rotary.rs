@@ -1,7 +1,7 @@
 //! The forward pass of ModernBERT and NomicBERT on packed tokens: rotary positions, gated feed-forward layers, and in
 //! ModernBERT sliding-window attention.
 
-use kernels::{Activation, Heads, Precision, RowsView, activate, attend, attend_sliding_window};
+use kernels::{Activation, Heads, Precision, RowsView, WeightFormat, activate, attend, attend_sliding_window};
 
 use super::layers::{Dense, LayerReader, Norm, add};
 use super::rotation::Rotation;
@@ -37,7 +37,7 @@ struct Layer {
 impl Rotary {
     pub(crate) fn load(config: &Config, settings: &RotaryConfig, source: Source<'_>) -> Result<Rotary, LoadError> {
         let hidden = config.hidden_size;
-        let reader = LayerReader { config, source };
+        let reader = LayerReader { config, source, format: WeightFormat::F32 };
         let names = settings.names;
         let mut words = source(config.family.words, &[config.vocab_size, hidden])?;
         if settings.token_types > 0 {

@@ -32,8 +32,13 @@ impl Angles {
     /// Rotates the heads in the first `columns` of each row of one text, such as all queries and keys. Rows have
     /// `stride` numbers; the first has position 0.
     pub(crate) fn rotate(&self, rows: &mut [f32], stride: usize, columns: usize) {
+        self.rotate_from(0, rows, (stride, columns));
+    }
+
+    /// As [`rotate`](Angles::rotate); the first row has position `first`.
+    pub(crate) fn rotate_from(&self, first: usize, rows: &mut [f32], (stride, columns): (usize, usize)) {
         let angles = self.sines.chunks_exact(self.pairs).zip(self.cosines.chunks_exact(self.pairs));
-        for (row, (sines, cosines)) in rows.chunks_exact_mut(stride).zip(angles) {
+        for (row, (sines, cosines)) in rows.chunks_exact_mut(stride).zip(angles.skip(first)) {
             for head in row[..columns].chunks_exact_mut(2 * self.pairs) {
                 let (first, second) = head.split_at_mut(self.pairs);
                 for (((a, b), sin), cos) in first.iter_mut().zip(second).zip(sines).zip(cosines) {
@@ -55,6 +60,9 @@ mod tests {
         let mut rows = [row, row, row].concat();
         Rotation::new(100.0, 4).angles(3).rotate(&mut rows, 10, 8);
         assert_eq!(rows[..10], row, "position 0 is not rotated");
+        let mut last = row;
+        Rotation::new(100.0, 4).angles(3).rotate_from(2, &mut last, (10, 8));
+        assert_eq!(rows[20..], last, "rows may begin at any position");
         for position in [1, 2] {
             let ((sin, cos), (far_sin, far_cos)) = ((position as f32).sin_cos(), (position as f32 / 10.0).sin_cos());
             let expected = [cos, -far_sin, sin, far_cos, -3.0 * sin, 2.0 * far_cos, 3.0 * cos, 2.0 * far_sin, 7.0, 8.0];

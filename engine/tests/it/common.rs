@@ -59,12 +59,19 @@ impl Goldens {
         }
     }
 
+    /// Returns the poolings with vectors: causal models have those of their last tokens too.
+    pub(crate) fn poolings(&self) -> Vec<Pooling> {
+        let last = self.vectors.contains_key("last").then_some(Pooling::Last);
+        [Pooling::Cls, Pooling::Mean].into_iter().chain(last).collect()
+    }
+
     /// Returns one unnormalised vector per text.
     pub(crate) fn vectors(&self, pooling: Pooling) -> Vec<Vec<f32>> {
         let name = match pooling {
             Pooling::Cls => "cls",
             Pooling::Mean => "mean",
-            other => panic!("no goldens for {other}"),
+            Pooling::Last => "last",
+            Pooling::Max => panic!("no goldens for max"),
         };
         self.vectors[name].to_vec2().unwrap()
     }

@@ -12,7 +12,7 @@ const BATCH_DIFFERENCE_MAX: f32 = 1e-5;
 
 fn assert_parity(name: &str, dir: &std::path::Path) {
     let goldens = Goldens::read(name);
-    for pooling in [Pooling::Cls, Pooling::Mean] {
+    for pooling in goldens.poolings() {
         let engine = raw_engine(dir, pooling);
         let found = embed(&engine, &goldens.ids);
         for (row, (found, expected)) in found.iter().zip(goldens.vectors(pooling)).enumerate() {
@@ -76,7 +76,7 @@ fn tiny_models_in_reduced_precision_stay_close() {
             continue;
         }
         let goldens = Goldens::read(&name);
-        for pooling in [Pooling::Cls, Pooling::Mean] {
+        for pooling in goldens.poolings() {
             for (dtype, cosine_min) in [(ComputeDtype::Bf16, 0.999), (ComputeDtype::Int8, 0.99)] {
                 let options =
                     EngineOptions { pooling: Some(pooling), dtype, normalize: false, ..EngineOptions::default() };
@@ -91,7 +91,7 @@ fn tiny_models_in_reduced_precision_stay_close() {
 }
 
 fn assert_batch_does_not_matter(dir: &std::path::Path, rows: &[Vec<u32>]) {
-    for pooling in [Pooling::Cls, Pooling::Mean] {
+    for pooling in [Pooling::Cls, Pooling::Mean, Pooling::Last] {
         let engine = raw_engine(dir, pooling);
         let together = embed(&engine, rows);
         let by_length: Vec<usize> = engine::pack(&rows.iter().map(Vec::len).collect::<Vec<_>>(), 100).concat();

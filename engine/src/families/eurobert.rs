@@ -1,0 +1,51 @@
+//! EuroBERT: LLaMA's layers with attention to all tokens.
+
+use kernels::{Activation, Reach};
+
+use super::bert;
+use super::description::{Dimensions, Family, Forward, Sizes};
+use super::fields::Fields;
+use super::forward_config::{DecoderAttention, DecoderConfig};
+use super::llama;
+use crate::LoadError;
+use crate::tokenizer::class::Class;
+
+pub(super) const FAMILY: Family = Family {
+    model_type: "eurobert",
+    class_prefix: "EuroBert",
+    body_prefix: "model.",
+    words: "embed_tokens.weight",
+    sizes: Sizes {
+        vocab: 128_256,
+        positions: (&["max_position_embeddings"], 8192),
+        padding: 128_001,
+        epsilon: (&["rms_norm_eps"], 1e-5),
+        activation: ("hidden_act", Activation::Silu),
+        ..bert::SIZES
+    },
+    // transformers ignores `position_embedding_type`.
+    settings: &[],
+    tokenizer: Class::Backend,
+    fill_mask: None,
+    feed_forward_matrices: 3,
+    forward,
+    ..bert::FAMILY
+};
+
+fn forward(fields: &Fields<'_>, dimensions: Dimensions) -> Result<Forward, LoadError> {
+    let defaults = (dimensions.heads, dimensions.hidden_size / dimensions.heads);
+    let (key_value_heads, head_size) = llama::heads(fields, dimensions, defaults)?;
+    let attention = DecoderAttention { reach: Reach::ALL, theta: llama::only_theta(fields)? };
+    Ok(Forward::Decoder(DecoderConfig {
+        key_value_heads,
+        head_size,
+        attention: vec![attention; dimensions.layers],
+        attention_bias: fields.flag("attention_bias", false)?,
+        mlp_bias: fields.flag("mlp_bias", false)?,
+        hidden_norms: &llama::NORMS,
+        head_norms: false,
+        norm_offset: 0.0,
+        query_scale: 1.0,
+        embedding_scale: 1.0,
+    }))
+}

@@ -1,0 +1,44 @@
+//! What the families in the shape of LLaMA share.
+
+use serde_json::Value;
+
+use super::description::Dimensions;
+use super::fields::Fields;
+use super::forward_config::HiddenNorms;
+use super::rotary::{number, theta};
+use crate::LoadError;
+
+/// LLaMA normalises before each half of a layer.
+pub(super) const NORMS: HiddenNorms =
+    HiddenNorms { attention: "input_layernorm", feed_forward: "post_attention_layernorm", outputs: None };
+
+/// Returns the number of heads of keys and values, and the size of a head.
+pub(super) fn heads(
+    fields: &Fields<'_>,
+    dimensions: Dimensions,
+    (key_value_heads, head_size): (usize, usize),
+) -> Result<(usize, usize), LoadError> {
+    let key_value_heads = fields.count(&["num_key_value_heads"], key_value_heads)?;
+    if !dimensions.heads.is_multiple_of(key_value_heads) {
+        return Err(fields.invalid(format!(
+            "`num_attention_heads` {} is not a multiple of `num_key_value_heads` {key_value_heads}",
+            dimensions.heads
+        )));
+    }
+    let head_size = fields.count(&["head_dim"], head_size)?;
+    if !head_size.is_multiple_of(2) {
+        return Err(fields.invalid(format!("heads of {head_size} numbers, but rotary positions turn pairs of them")));
+    }
+    Ok((key_value_heads, head_size))
+}
+
+/// Returns the base of the rotation that all layers share.
+pub(super) fn only_theta(fields: &Fields<'_>) -> Result<f64, LoadError> {
+    let default = number(fields, "rope_theta", 10_000.0)?;
+    let given = |value: &&Value| !value.as_object().is_some_and(serde_json::Map::is_empty);
+    match fields.get("rope_scaling").filter(given) {
+        // As in transformers, the older name wins.
+        Some(scaling) => theta(fields, "rope_scaling", Some(scaling), default),
+        None => theta(fields, "rope_parameters", fields.get("rope_parameters"), default),
+    }
+}

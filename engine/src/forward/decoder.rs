@@ -1,0 +1,328 @@
+//! The forward pass of models in the shape of LLaMA on packed tokens: norms before each half, rotary positions, heads of
+//! queries that share keys and values, gated feed-forward layers; causal, in sliding windows, or to all tokens.
+
+use std::ops::Range;
+
+use kernels::{Heads, RowsView, WeightFormat, Window, attend_within};
+
+use super::layers::{Dense, GatedFeedForward, LayerReader, RmsNorm, add};
+use super::rotation::{Angles, Rotation};
+use crate::config::Config;
+use crate::families::{DecoderConfig, HiddenNorms};
+use crate::forward::bert::{Source, TensorShape};
+use crate::{Batch, LoadError};
+
+/// A loaded model.
+pub(crate) struct Decoder {
+    /// `[vocabulary, hidden]`
+    words: Vec<f32>,
+    /// Multiplies the embeddings.
+    scale: f32,
+    hidden: usize,
+    layers: Vec<Layer>,
+    norm: RmsNorm,
+    /// Of keys and values.
+    heads: Heads,
+    /// Heads of queries for each of them.
+    group: usize,
+    /// Every rotation that a layer uses.
+    rotations: Vec<Rotation>,
+}
+
+/// Which token vectors the last layer computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeptTokens {
+    Every,
+    /// Of each text.
+    First,
+    /// Of each text.
+    Last,
+}
+
+/// A text of a batch.
+struct Text {
+    /// Its rows.
+    tokens: Range<usize>,
+    /// The place of the first kept token in it.
+    first: usize,
+    /// The rows of the kept tokens among all kept ones.
+    kept: Range<usize>,
+}
+
+/// The heads of queries are in another order than in the file: for each of the group its heads of all keys, side by side.
+/// So the queries of a token are rows like those of its keys.
+struct Layer {
+    window: kernels::Reach,
+    /// Index of its rotation.
+    rotation: usize,
+    attention_norm: RmsNorm,
+    queries: Dense,
+    keys: Dense,
+    values: Dense,
+    /// Of queries and keys, by head.
+    head_norms: Option<[RmsNorm; 2]>,
+    out: Dense,
+    feed_forward_norm: RmsNorm,
+    feed_forward: GatedFeedForward,
+    /// Of the outputs of both halves.
+    output_norms: Option<[RmsNorm; 2]>,
+}
+
+impl Decoder {
+    pub(crate) fn load(
+        config: &Config,
+        settings: &DecoderConfig,
+        source: Source<'_>,
+        format: WeightFormat,
+    ) -> Result<Decoder, LoadError> {
+        let reader = Reader { layers: LayerReader { config, source, format }, settings };
+        let mut thetas: Vec<f64> = Vec::new();
+        for attention in &settings.attention {
+            if !thetas.contains(&attention.theta) {
+                thetas.push(attention.theta);
+            }
+        }
+        let layer = |index: usize| {
+            let theta = settings.attention[index].theta;
+            let rotation = thetas.iter().position(|known| *known == theta);
+            reader.layer(index, rotation.expect("every theta was collected"))
+        };
+        Ok(Decoder {
+            words: (reader.layers.source)(config.family.words, &[config.vocab_size, config.hidden_size])?,
+            scale: settings.embedding_scale,
+            hidden: config.hidden_size,
+            layers: (0..config.layers).map(layer).collect::<Result<_, _>>()?,
+            norm: reader.norm("norm")?,
+            heads: Heads { count: settings.key_value_heads, size: settings.head_size },
+            group: config.heads / settings.key_value_heads,
+            rotations: thetas.iter().map(|theta| Rotation::new(*theta, settings.head_size)).collect(),
+        })
+    }
+
+    /// Returns the kept token vectors of the last layer, packed as the batch is. The batch must have been checked.
+    pub(crate) fn forward(&self, batch: &Batch, kept: KeptTokens) -> Vec<f32> {
+        let mut x = Vec::with_capacity(batch.ids.len() * self.hidden);
+        for id in &batch.ids {
+            x.extend(self.words[*id as usize * self.hidden..][..self.hidden].iter().map(|x| x * self.scale));
+        }
+        let longest = batch.offsets.windows(2).map(|span| span[1] - span[0]).max().unwrap_or(0);
+        let angles: Vec<Angles> = self.rotations.iter().map(|rotation| rotation.angles(longest as usize)).collect();
+        let (last, others) = self.layers.split_last().expect("a config has at least one layer");
+        let every = texts(batch, KeptTokens::Every);
+        for layer in others {
+            x = self.layer(layer, x, &every, &angles[layer.rotation]);
+        }
+        x = self.layer(last, x, &texts(batch, kept), &angles[last.rotation]);
+        self.norm.apply(&mut x);
+        x
+    }
+
+    /// Returns the outputs of a layer for the kept tokens.
+    fn layer(&self, layer: &Layer, mut x: Vec<f32>, texts: &[Text], angles: &Angles) -> Vec<f32> {
+        let mut read = x.clone();
+        layer.attention_norm.apply(&mut read);
+        let keys_values = (layer.keys.forward(&read, None), layer.values.forward(&read, None));
+        if texts.iter().any(|text| text.kept.len() < text.tokens.len()) {
+            (x, read) = (self.kept_rows(&x, texts), self.kept_rows(&read, texts));
+        }
+        let queries = layer.queries.forward(&read, None);
+        let context = self.context(layer, queries, keys_values, texts, angles);
+        let norms = layer.output_norms.as_ref();
+        add_output(&mut x, layer.out.forward(&context, None), norms.map(|norms| &norms[0]));
+        read.copy_from_slice(&x);
+        layer.feed_forward_norm.apply(&mut read);
+        add_output(&mut x, layer.feed_forward.forward(&read), norms.map(|norms| &norms[1]));
+        x
+    }
+
+    fn kept_rows(&self, rows: &[f32], texts: &[Text]) -> Vec<f32> {
+        let kept = |text: &Text| {
+            let first = text.tokens.start + text.first;
+            &rows[first * self.hidden..(first + text.kept.len()) * self.hidden]
+        };
+        texts.iter().flat_map(kept).copied().collect()
+    }
+
+    /// Normalises and rotates queries and keys, and returns the context of every query.
+    fn context(
+        &self,
+        layer: &Layer,
+        mut queries: Vec<f32>,
+        (mut keys, values): (Vec<f32>, Vec<f32>),
+        texts: &[Text],
+        angles: &Angles,
+    ) -> Vec<f32> {
+        if let Some([of_queries, of_keys]) = &layer.head_norms {
+            of_queries.apply(&mut queries);
+            of_keys.apply(&mut keys);
+        }
+        let key_width = self.heads.count * self.heads.size;
+        let query_width = self.group * key_width;
+        let mut out = vec![0.0; queries.len()];
+        let mut scratch = Vec::new();
+        for Text { tokens, first, kept } in texts {
+            let (tokens, first) = (tokens.clone(), *first);
+            let queries = &mut queries[kept.start * query_width..kept.end * query_width];
+            angles.rotate_from(first, queries, (query_width, query_width));
+            angles.rotate(&mut keys[tokens.start * key_width..tokens.end * key_width], key_width, key_width);
+            let queries = RowsView { data: queries, rows: kept.len() * self.group, stride: key_width };
+            let [keys, values] = [&keys, &values].map(|all| RowsView {
+                data: &all[tokens.start * key_width..],
+                rows: tokens.len(),
+                stride: key_width,
+            });
+            attend_within(
+                &mut out[kept.start * query_width..kept.end * query_width],
+                [queries, keys, values],
+                Window { reach: layer.window, first, group: self.group },
+                (self.heads, layer.keys.precision()),
+                &mut scratch,
+            );
+        }
+        out
+    }
+}
+
+fn texts(batch: &Batch, kept: KeptTokens) -> Vec<Text> {
+    let text = |(index, span): (usize, &[u32])| {
+        let tokens = span[0] as usize..span[1] as usize;
+        let (first, kept) = match kept {
+            KeptTokens::Every => (0, tokens.clone()),
+            KeptTokens::First => (0, index..index + 1),
+            KeptTokens::Last => (tokens.len() - 1, index..index + 1),
+        };
+        Text { tokens, first, kept }
+    };
+    batch.offsets.windows(2).enumerate().map(text).collect()
+}
+
+fn add_output(x: &mut [f32], mut output: Vec<f32>, norm: Option<&RmsNorm>) {
+    if let Some(norm) = norm {
+        norm.apply(&mut output);
+    }
+    add(x, &output);
+}
+
+struct Reader<'a> {
+    layers: LayerReader<'a>,
+    settings: &'a DecoderConfig,
+}
+
+impl Reader<'_> {
+    fn norm(&self, name: &str) -> Result<RmsNorm, LoadError> {
+        self.layers.rms_norm(name, self.layers.config.hidden_size, |weight| weight + self.settings.norm_offset)
+    }
+
+    fn layer(&self, index: usize, rotation: usize) -> Result<Layer, LoadError> {
+        let (config, settings) = (self.layers.config, self.settings);
+        let (hidden, inner) = (config.hidden_size, config.intermediate);
+        let key_width = settings.key_value_heads * settings.head_size;
+        let full = |name: &str| format!("layers.{index}.{name}");
+        let norms = settings.hidden_norms;
+        let head_norm = |name: &str, scale: f32| {
+            let name = full(&format!("self_attn.{name}"));
+            self.layers.rms_norm(&name, settings.head_size, |weight| (weight + settings.norm_offset) * scale)
+        };
+        let key_value = |name: &str| {
+            self.layers.dense(&[full(&format!("self_attn.{name}"))], (hidden, key_width), settings.attention_bias)
+        };
+        Ok(Layer {
+            window: settings.attention[index].reach,
+            rotation,
+            attention_norm: self.norm(&full(norms.attention))?,
+            queries: self.queries(&full("self_attn.q_proj"))?,
+            keys: key_value("k_proj")?,
+            values: key_value("v_proj")?,
+            head_norms: match settings.head_norms {
+                true => Some([head_norm("q_norm", settings.query_scale)?, head_norm("k_norm", 1.0)?]),
+                false => None,
+            },
+            out: self.out(&full("self_attn.o_proj"))?,
+            feed_forward_norm: self.norm(&full(norms.feed_forward))?,
+            feed_forward: GatedFeedForward {
+                up: self.layers.dense(
+                    &[full("mlp.gate_proj"), full("mlp.up_proj")],
+                    (hidden, inner),
+                    settings.mlp_bias,
+                )?,
+                down: self.layers.dense(&[full("mlp.down_proj")], (inner, hidden), settings.mlp_bias)?,
+                activation: config.activation,
+            },
+            output_norms: match norms.outputs {
+                Some([attention, feed_forward]) => {
+                    Some([self.norm(&full(attention))?, self.norm(&full(feed_forward))?])
+                }
+                None => None,
+            },
+        })
+    }
+
+    /// Returns the heads of the file in the order of [`Layer`].
+    fn heads_in_order(&self) -> impl Iterator<Item = usize> {
+        let keys = self.settings.key_value_heads;
+        let group = self.layers.config.heads / keys;
+        (0..group).flat_map(move |member| (0..keys).map(move |key| key * group + member))
+    }
+
+    /// Moves the heads of a matrix that has rows of `columns` numbers, such as the projection to queries.
+    fn reordered(&self, numbers: &[f32], columns: usize) -> Vec<f32> {
+        let head = self.settings.head_size * columns;
+        self.heads_in_order().flat_map(|from| &numbers[from * head..][..head]).copied().collect()
+    }
+
+    fn queries(&self, name: &str) -> Result<Dense, LoadError> {
+        let LayerReader { config, format, .. } = self.layers;
+        let (hidden, width) = (config.hidden_size, config.heads * self.settings.head_size);
+        let weight = (self.layers.source)(&format!("{name}.weight"), &[width, hidden])?;
+        let bias = match self.settings.attention_bias {
+            true => self.reordered(&(self.layers.source)(&format!("{name}.bias"), &[width])?, 1),
+            false => vec![0.0; width],
+        };
+        Ok(Dense::new(&[self.reordered(&weight, hidden)], hidden, bias, format))
+    }
+
+    fn out(&self, name: &str) -> Result<Dense, LoadError> {
+        let LayerReader { config, format, .. } = self.layers;
+        let (hidden, width) = (config.hidden_size, config.heads * self.settings.head_size);
+        let weight = (self.layers.source)(&format!("{name}.weight"), &[hidden, width])?;
+        let bias = match self.settings.attention_bias {
+            true => (self.layers.source)(&format!("{name}.bias"), &[hidden])?,
+            false => vec![0.0; hidden],
+        };
+        let weight = weight.chunks_exact(width).flat_map(|row| self.reordered(row, 1)).collect();
+        Ok(Dense::new(&[weight], width, bias, format))
+    }
+}
+
+/// Returns name and shape of every tensor that [`Decoder::load`] reads.
+pub(crate) fn tensors(config: &Config, settings: &DecoderConfig) -> Vec<TensorShape> {
+    let (hidden, inner) = (config.hidden_size, config.intermediate);
+    let query_width = config.heads * settings.head_size;
+    let key_width = settings.key_value_heads * settings.head_size;
+    let mut tensors =
+        vec![(config.family.words.to_owned(), vec![config.vocab_size, hidden]), ("norm.weight".into(), vec![hidden])];
+    let HiddenNorms { attention, feed_forward, outputs } = *settings.hidden_norms;
+    let hidden_norms = [attention, feed_forward].into_iter().chain(outputs.into_iter().flatten());
+    let mut layer: Vec<(&str, Vec<usize>, bool)> = hidden_norms.map(|name| (name, vec![hidden], false)).collect();
+    if settings.head_norms {
+        layer.extend(["self_attn.q_norm", "self_attn.k_norm"].map(|name| (name, vec![settings.head_size], false)));
+    }
+    layer.extend([
+        ("self_attn.q_proj", vec![query_width, hidden], settings.attention_bias),
+        ("self_attn.k_proj", vec![key_width, hidden], settings.attention_bias),
+        ("self_attn.v_proj", vec![key_width, hidden], settings.attention_bias),
+        ("self_attn.o_proj", vec![hidden, query_width], settings.attention_bias),
+        ("mlp.gate_proj", vec![inner, hidden], settings.mlp_bias),
+        ("mlp.up_proj", vec![inner, hidden], settings.mlp_bias),
+        ("mlp.down_proj", vec![hidden, inner], settings.mlp_bias),
+    ]);
+    for index in 0..config.layers {
+        for (name, shape, bias) in &layer {
+            tensors.push((format!("layers.{index}.{name}.weight"), shape.clone()));
+            if *bias {
+                tensors.push((format!("layers.{index}.{name}.bias"), vec![shape[0]]));
+            }
+        }
+    }
+    tensors
+}
