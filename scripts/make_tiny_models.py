@@ -569,9 +569,45 @@ def make_eurobert():
     goldens(path, 128, last=True)
 
 
+QWEN_WORDS = LLAMA_3_WORDS.replace("{1,3}", "")
+
+
+def make_qwen3():
+    """Qwen/Qwen3-Embedding-0.6B: the body without a prefix, in bfloat16; heads wider than the layers; a token at the end that
+    only the post-processor adds."""
+    path = fresh("qwen3")
+    end = "<|endoftext|>"
+    specials = [end, "<|im_start|>", "<|im_end|>", "<|object_ref_start|>"]
+    tokenizer, vocab, merges = split_byte_level_tokenizer(340, QWEN_WORDS, specials, normalizers.NFC())
+    surround(tokenizer, None, end)
+    config = config_of(
+        "qwen3", path, architectures=["Qwen3ForCausalLM"], attention_bias=False, attention_dropout=0.0,
+        bos_token_id=len(vocab), eos_token_id=len(vocab), head_dim=16, hidden_act="silu", hidden_size=32,
+        initializer_range=0.02, intermediate_size=96, max_position_embeddings=256, max_window_layers=2,
+        num_attention_heads=4, num_hidden_layers=2, num_key_value_heads=2, rms_norm_eps=1e-6, rope_scaling=None,
+        rope_theta=1000000, sliding_window=None, tie_word_embeddings=True, torch_dtype="bfloat16",
+        use_cache=True, use_sliding_window=False, vocab_size=len(vocab) + len(specials),
+    )
+    model = random_model(AutoModel, config, 21)
+    save_file({n: t.bfloat16() for n, t in tensors_of(model).items()}, path / "model.safetensors", {"format": "pt"})
+    tokenizer.save(str(path / "tokenizer.json"), pretty=False)
+    write_json(path / "vocab.json", vocab, None)
+    (path / "merges.txt").write_text("".join(f"{a} {b}\n" for a, b in merges), encoding="utf-8")
+    write_json(path / "generation_config.json", {"bos_token_id": len(vocab), "eos_token_id": len(vocab), "max_new_tokens": 2048})
+    write_json(
+        path / "tokenizer_config.json",
+        {"add_bos_token": False, "add_prefix_space": False, "added_tokens_decoder": added_tokens_decoder(tokenizer, specials),
+         "additional_special_tokens": specials[1:], "bos_token": None, "clean_up_tokenization_spaces": False,
+         "eos_token": "<|im_end|>", "errors": "replace", "model_max_length": 131072, "pad_token": end,
+         "split_special_tokens": False, "tokenizer_class": "Qwen2Tokenizer", "unk_token": None},
+    )
+    goldens(path, 256, last=True)
+
+
 MAKERS = [
     make_beto, make_bertin, make_mbert, make_mex_large, make_xlm_roberta, make_camembert, make_distilbert,
     make_modernbert, make_deberta_v2, make_nomic_bert, make_mpnet, make_electra, make_eurobert,
+    make_qwen3,
 ]
 
 

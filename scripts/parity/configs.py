@@ -12,6 +12,7 @@ FAMILIES = {
     "bert": "bert", "roberta": "roberta", "xlm-roberta": "xlm-roberta", "camembert": "camembert", "distilbert": "distilbert",
     "modernbert": "modernbert", "nomic_bert": "nomic_bert", "deberta-v2": "deberta-v2",
     "mpnet": "mpnet", "electra": "electra", "eurobert": "eurobert",
+    "qwen3": "qwen3",
 }
 
 # Read by the modeling code through getattr, so that no class has them.
@@ -41,6 +42,7 @@ MORE = {
         "rope_parameters": [{"rope_theta": 50.0}, {"rope_type": "default"}, {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 9.0}],
         "num_key_value_heads": [1, 3], "head_dim": [7, 16],
     },
+    "qwen3": {"rope_theta": [100.0], "use_sliding_window": [True], "max_window_layers": [0, 1], "head_dim": [8, 7], "num_key_value_heads": [1, 4, 3]},
     "distilbert": {"hidden_size": [32], "num_hidden_layers": [1, 2], "num_attention_heads": [2], "layer_norm_eps": [0.3], "hidden_act": ["relu"]},
     "mpnet": {"relative_attention_num_buckets": [16, 40], "type_vocab_size": [1], "position_embedding_type": ["relative_key"]},
     "bert": {"embedding_size": [16], "dim": [16], "n_layers": [1], "activation": ["relu"], "rope_theta": [5.0], "norm_eps": [0.3]},

@@ -12,6 +12,7 @@ base("nomic_bert", "wordpiece json nomic_bert plain bert-names", "nomic_bert")
 base("mpnet", "wordpiece json mpnet plain roberta-names", "mpnet")
 base("electra", "wordpiece json electra plain bert-names", "electra")
 base("eurobert", "bpe json eurobert plain", "eurobert")
+base("qwen3", "bpe json qwen3 plain", "qwen3")
 
 SIZES = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
 
@@ -50,7 +51,7 @@ made("convbert", "convbert", "distilbert", embedding_size=32, max_position_embed
 made("big_bird", "big_bird", "xlm_roberta", max_position_embeddings=64, attention_type="original_full", **SIZES)
 made("roformer", "roformer", "distilbert", embedding_size=32, max_position_embeddings=64, **SIZES)
 made("gpt2", "gpt2", "bertin", n_embd=32, n_layer=2, n_head=4, n_positions=64)
-made("qwen3", "qwen3", "bertin", max_position_embeddings=64, num_key_value_heads=2, head_dim=8, **SIZES)
+made("qwen3-5", "qwen3", "bertin", max_position_embeddings=64, num_key_value_heads=2, head_dim=8, **SIZES)
 made("gemma3_text", "gemma3_text", "xlm_roberta", max_position_embeddings=64, num_key_value_heads=2, head_dim=8, **SIZES)
 made("mistral", "mistral", "bertin", max_position_embeddings=64, num_key_value_heads=2, head_dim=8, **SIZES)
 made("eurobert-5", "eurobert", "bertin", max_position_embeddings=64, num_key_value_heads=4, pad_token_id=1, **SIZES)
@@ -145,7 +146,7 @@ put("nomic-theta", CONFIG, "nomic_bert", rope_theta=500.0, vectors=True)
 put("nomic-qkv-bias", CONFIG, "nomic_bert", qkv_proj_bias=True, vectors=True)
 put("nomic-prenorm", CONFIG, "nomic_bert", prenorm=True, vectors=True)
 
-LLAMA_KEYS = "eurobert"
+LLAMA_KEYS = "eurobert|qwen3"
 for activation in ("gelu", "gelu_pytorch_tanh", "relu", "silu", "relu2"):
     put(f"act-{activation}-llama", CONFIG, LLAMA_KEYS, hidden_act=activation, group="act", vectors=True)
 put("llama-attention-bias", CONFIG, LLAMA_KEYS, attention_bias=True, vectors=True)
@@ -165,3 +166,10 @@ put("llama-tied", CONFIG, LLAMA_KEYS, tie_word_embeddings=True, vectors=True)
 put("llama-positions-40", CONFIG, LLAMA_KEYS, max_position_embeddings=40, vectors=True)
 drop("llama-no-sizes", CONFIG, LLAMA_KEYS, "hidden_act", "rms_norm_eps", "head_dim", "num_key_value_heads", vectors=True)
 drop("llama-no-theta", CONFIG, LLAMA_KEYS, "rope_theta", vectors=True)
+put("qwen3-causal", CONFIG, "qwen3", is_causal=False, vectors=True)
+put("qwen3-window", CONFIG, "qwen3", use_sliding_window=True, sliding_window=7, max_window_layers=1, vectors=True)
+put("qwen3-window-1", CONFIG, "qwen3", use_sliding_window=True, sliding_window=1, max_window_layers=0, vectors=True)
+put("qwen3-window-default", CONFIG, "qwen3", use_sliding_window=True, max_window_layers=0, vectors=True)
+put("qwen3-window-unused", CONFIG, "qwen3", sliding_window=7, max_window_layers=0, vectors=True)
+put("qwen3-layer-types", CONFIG, "qwen3", use_sliding_window=True, sliding_window=5, layer_types=["full_attention", "sliding_attention"], vectors=True)
+put("qwen3-layer-types-no-window", CONFIG, "qwen3", layer_types=["full_attention", "sliding_attention"], vectors=True)

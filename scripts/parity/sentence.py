@@ -35,6 +35,7 @@ base("st-xlm_roberta", "sentence xlm-roberta st-unigram", around("xlm_roberta"))
 base("st-distilbert", "sentence distilbert st-wordpiece", around("distilbert"))
 base("st-modernbert", "sentence modernbert st-bpe", around("modernbert"))
 base("st-mpnet", "sentence mpnet st-wordpiece", around("mpnet", NORMALIZE))
+base("st-qwen3", "sentence qwen3 st-bpe", around("qwen3", NORMALIZE, pooling_mode_lasttoken=True))
 
 
 def older(folder):

@@ -37,15 +37,9 @@ fn forward(fields: &Fields<'_>, dimensions: Dimensions) -> Result<Forward, LoadE
     let (key_value_heads, head_size) = llama::heads(fields, dimensions, defaults)?;
     let attention = DecoderAttention { reach: Reach::ALL, theta: llama::only_theta(fields)? };
     Ok(Forward::Decoder(DecoderConfig {
-        key_value_heads,
-        head_size,
         attention: vec![attention; dimensions.layers],
         attention_bias: fields.flag("attention_bias", false)?,
         mlp_bias: fields.flag("mlp_bias", false)?,
-        hidden_norms: &llama::NORMS,
-        head_norms: false,
-        norm_offset: 0.0,
-        query_scale: 1.0,
-        embedding_scale: 1.0,
+        ..llama::config(key_value_heads, head_size)
     }))
 }

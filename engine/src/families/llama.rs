@@ -4,13 +4,29 @@ use serde_json::Value;
 
 use super::description::Dimensions;
 use super::fields::Fields;
-use super::forward_config::HiddenNorms;
+use super::forward_config::{DecoderConfig, HiddenNorms};
 use super::rotary::{number, theta};
 use crate::LoadError;
 
 /// LLaMA normalises before each half of a layer.
-pub(super) const NORMS: HiddenNorms =
+const NORMS: HiddenNorms =
     HiddenNorms { attention: "input_layernorm", feed_forward: "post_attention_layernorm", outputs: None };
+
+/// Returns the settings of a model without biases and norms of heads, its layers aside.
+pub(super) fn config(key_value_heads: usize, head_size: usize) -> DecoderConfig {
+    DecoderConfig {
+        key_value_heads,
+        head_size,
+        attention: Vec::new(),
+        attention_bias: false,
+        mlp_bias: false,
+        hidden_norms: &NORMS,
+        head_norms: false,
+        norm_offset: 0.0,
+        query_scale: 1.0,
+        embedding_scale: 1.0,
+    }
+}
 
 /// Returns the number of heads of keys and values, and the size of a head.
 pub(super) fn heads(

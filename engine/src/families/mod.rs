@@ -9,10 +9,12 @@ mod electra;
 mod eurobert;
 mod fields;
 mod forward_config;
+mod layer_types;
 mod llama;
 mod modern_bert;
 mod mpnet;
 mod nomic_bert;
+mod qwen3;
 mod roberta;
 mod rotary;
 mod settings;
@@ -42,6 +44,7 @@ const FAMILIES: &[&Family] = &[
     &mpnet::FAMILY,
     &electra::FAMILY,
     &eurobert::FAMILY,
+    &qwen3::FAMILY,
 ];
 
 /// Returns the known `model_type`s for a message.

@@ -7,6 +7,7 @@ use super::bert;
 use super::description::{Dimensions, Family, Forward, Sizes};
 use super::fields::Fields;
 use super::forward_config::{RotaryAttention, RotaryConfig, RotaryNames};
+use super::layer_types::sliding_layers;
 use super::rotary::{check_heads, number, theta};
 use super::settings::Allowed::{Empty, Text};
 use super::settings::{Setting, shortened};
@@ -86,33 +87,14 @@ fn forward(fields: &Fields<'_>, dimensions: Dimensions) -> Result<Forward, LoadE
         let half_window = (kind == "sliding_attention").then_some(half_window);
         kinds.push((kind, RotaryAttention { half_window, theta }));
     }
+    let every = fields.count(&["global_attn_every_n_layers"], 3)?;
+    let sliding = sliding_layers(fields, dimensions.layers, |layer| !layer.is_multiple_of(every))?;
     Ok(Forward::Rotary(RotaryConfig {
         names: &NAMES,
-        attention: layer_types(fields, dimensions.layers)?
-            .iter()
-            .map(|sliding| kinds[usize::from(*sliding)].1)
-            .collect(),
+        attention: sliding.iter().map(|sliding| kinds[usize::from(*sliding)].1).collect(),
         attention_bias: fields.flag("attention_bias", false)?,
         mlp_bias: fields.flag("mlp_bias", false)?,
         norm_bias: fields.flag("norm_bias", false)?,
         token_types: 0,
     }))
-}
-
-/// Returns for each layer whether it uses sliding-window attention.
-fn layer_types(fields: &Fields<'_>, layers: usize) -> Result<Vec<bool>, LoadError> {
-    let every = fields.count(&["global_attn_every_n_layers"], 3)?;
-    let Some(types) = fields.get("layer_types") else {
-        return Ok((0..layers).map(|layer| !layer.is_multiple_of(every)).collect());
-    };
-    let wrong = || fields.invalid(format!("`layer_types`: expected {layers} names, found {}", shortened(types)));
-    let names = types.as_array().filter(|names| names.len() == layers).ok_or_else(wrong)?;
-    let sliding = |name: &Value| match name.as_str() {
-        Some("full_attention") => Ok(false),
-        Some("sliding_attention") => Ok(true),
-        _ => Err(fields.unsupported(&format!(
-            "`layer_types` has {name}, but only `full_attention` and `sliding_attention` are supported"
-        ))),
-    };
-    names.iter().map(sliding).collect()
 }
