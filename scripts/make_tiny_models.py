@@ -16,9 +16,10 @@ import json
 import shutil
 import unicodedata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
@@ -604,10 +605,124 @@ def make_qwen3():
     goldens(path, 256, last=True)
 
 
+def save_gte(path, config, seed, reference, dtype=torch.float32, **own):
+    """Writes a model under Alibaba's tensor names. `reference` is the config of transformers, `own` that of the repository."""
+    own_config = config_of("gte", reference, **config)
+    random_model(AutoModel, own_config, seed).to(dtype).save_pretrained(reference)
+    tensors = {f"new.{name}": tensor for name, tensor in load_file(reference / "model.safetensors").items()}
+    # A head that no embedding needs.
+    tensors["classifier.weight"], tensors["classifier.bias"] = torch.randn(1, 32).to(dtype), torch.randn(1).to(dtype)
+    save_file(tensors, path / "model.safetensors", {"format": "pt"})
+    write_json(path / "config.json", own)
+
+
+def goldens_by(reference, path):
+    """Goldens by the same model as transformers has it."""
+    for file in path.iterdir():
+        if "token" in file.name or file.name == "vocab.txt":
+            shutil.copy(file, reference)
+    goldens(reference, 64, path)
+
+
+GTE_OWN = dict(
+    attention_probs_dropout_prob=0.0, classifier_dropout=0.0, hidden_act="gelu", hidden_dropout_prob=0.1,
+    id2label={"0": "LABEL_0"}, initializer_range=0.02, label2id={"LABEL_0": 0}, layer_norm_eps=1e-12,
+    layer_norm_type="layer_norm", logn_attention_clip1=False, logn_attention_scale=False, model_type="new",
+    pack_qkv=True, position_embedding_type="rope", transformers_version="4.39.1", unpad_inputs=False,
+    use_memory_efficient_attention=False,
+)
+
+
+def gte_code(classes):
+    code = {name: f"Alibaba-NLP/new-impl--modeling.{cls}" for name, cls in classes.items()}
+    return {"AutoConfig": "Alibaba-NLP/new-impl--configuration.NewConfig", **code}
+
+
+def ntk(theta, factor, head_size):
+    """NTK scaling as a linear one of another base, which is how transformers can compute it."""
+    return dict(rope_type="linear", rope_theta=theta * factor, factor=factor ** (2 / head_size))
+
+
+def gte_multilingual_tokenizer(path):
+    tokenizer = roberta_unigram(250)
+    # The tokenizer's class takes over no other normaliser than sentencepiece's own.
+    tokenizer.normalizer = None
+    tokenizer.save(str(path / "tokenizer.json"), pretty=False)
+    mask = dict(content="<mask>", lstrip=True, normalized=False, rstrip=False, single_word=False)
+    write_json(path / "special_tokens_map.json", {**ROBERTA_NAMES, "mask_token": mask})
+    write_json(
+        path / "tokenizer_config.json",
+        {"clean_up_tokenization_spaces": True, **ROBERTA_NAMES, "model_max_length": 32768,
+         "tokenizer_class": "XLMRobertaTokenizerFast"},
+    )
+    return tokenizer
+
+
+def make_gte():
+    """alibaba-nlp-community/gte-multilingual-base: the architecture of transformers, the tensors of Alibaba."""
+    path = fresh("gte")
+    tokenizer = gte_multilingual_tokenizer(path)
+    config = dict(
+        architectures=["GteModel"], hidden_act="gelu", layer_norm_eps=1e-12, max_position_embeddings=64, pad_token_id=1,
+        rope_parameters=ntk(20000.0, 8.0, 8), type_vocab_size=1, vocab_size=tokenizer.get_vocab_size(), **SIZES,
+    )
+    with TemporaryDirectory() as reference:
+        save_gte(path, config, 30, Path(reference), model_type="gte", **config)
+    goldens(path, 64)
+
+
+def make_gte_multilingual():
+    """Alibaba-NLP/gte-multilingual-base: 16-bit floats, NTK scaling, a head; goldens by the architecture of transformers."""
+    path = fresh("gte_multilingual")
+    tokenizer = gte_multilingual_tokenizer(path)
+    shared = dict(
+        max_position_embeddings=64, pad_token_id=1, type_vocab_size=1, vocab_size=tokenizer.get_vocab_size(), **SIZES,
+    )
+    own = dict(
+        architectures=["NewModel", "NewForTokenClassification"],
+        auto_map=gte_code({"AutoModel": "NewModel", "AutoModelForTokenClassification": "NewForTokenClassification"}),
+        rope_scaling={"factor": 8.0, "type": "ntk"}, rope_theta=20000, torch_dtype="float16",
+    )
+    with TemporaryDirectory() as folder:
+        reference = Path(folder)
+        save_gte(
+            path, {**shared, "rope_parameters": ntk(20000.0, 8.0, 8)}, 31, reference, torch.float16,
+            **GTE_OWN, **own, **shared,
+        )
+        goldens_by(reference, path)
+
+
+def make_gte_large_en():
+    """Alibaba-NLP/gte-large-en-v1.5: BERT's tokenizer, more embeddings than tokens, two token types."""
+    path = fresh("gte_large_en")
+    tokenizer = small_bert_tokenizer()
+    shared = dict(
+        max_position_embeddings=64, pad_token_id=0, type_vocab_size=2, vocab_size=tokenizer.get_vocab_size() + 6, **SIZES,
+    )
+    own = dict(
+        architectures=["NewModel"], auto_map=gte_code({"AutoModel": "NewModel", "AutoModelForMaskedLM": "NewForMaskedLM"}),
+        rope_scaling={"factor": 2.0, "type": "ntk"}, rope_theta=160000, torch_dtype="float32",
+    )
+    with TemporaryDirectory() as folder:
+        reference = Path(folder)
+        save_gte(path, {**shared, "rope_parameters": ntk(160000.0, 2.0, 8)}, 32, reference, **GTE_OWN, **own, **shared)
+        tokenizer.save(str(path / "tokenizer.json"), pretty=False)
+        vocab = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
+        (path / "vocab.txt").write_text("\n".join(vocab) + "\n", encoding="utf-8")
+        write_json(path / "special_tokens_map.json", BERT_NAMES)
+        write_json(
+            path / "tokenizer_config.json",
+            {"clean_up_tokenization_spaces": True, **BERT_NAMES, "do_lower_case": True, "model_max_length": 8000,
+             "strip_accents": None, "tokenize_chinese_chars": True, "tokenizer_class": "BertTokenizer"},
+        )
+        goldens_by(reference, path)
+
+
 MAKERS = [
     make_beto, make_bertin, make_mbert, make_mex_large, make_xlm_roberta, make_camembert, make_distilbert,
     make_modernbert, make_deberta_v2, make_nomic_bert, make_mpnet, make_electra, make_eurobert,
     make_qwen3,
+    make_gte, make_gte_multilingual, make_gte_large_en,
 ]
 
 

@@ -65,7 +65,9 @@ impl Engine {
         let source = |name: &str, shape: &[usize]| weights.read(name, shape);
         let loaded = match &config.forward {
             Forward::Bert(settings) => load_bert(config, *settings, &source, options)?,
-            Forward::Rotary(settings) => Model::Rotary(Rotary::load(config, settings, &source)?),
+            Forward::Rotary(settings) => {
+                Model::Rotary(Rotary::load(config, settings, &source, weight_format(options.dtype)?)?)
+            }
             Forward::Deberta(settings) => Model::Deberta(Box::new(Deberta::load(config, settings, &source)?)),
             Forward::Decoder(settings) => {
                 Model::Decoder(Decoder::load(config, settings, &source, weight_format(options.dtype)?)?)
@@ -158,7 +160,10 @@ impl Engine {
                 return bert.rows(cpu, batch, TokenSelection::FirstToken);
             }
             Model::Bert(bert, cpu) => bert.rows(cpu, batch, TokenSelection::EveryToken),
-            Model::Rotary(model) => model.forward(batch),
+            Model::Rotary(model) if self.pool == Pooling::Cls.into() => {
+                return model.forward(batch, TokenSelection::FirstToken);
+            }
+            Model::Rotary(model) => model.forward(batch, TokenSelection::EveryToken),
             Model::Deberta(model) => model.forward(batch),
             Model::Decoder(model) if self.pool == Pooling::Cls.into() => {
                 return model.forward(batch, KeptTokens::First);
@@ -278,7 +283,7 @@ mod tests {
                     bert::tensors(&config, *settings)
                 }
                 Forward::Rotary(settings) => {
-                    Rotary::load(&config, settings, &source).map(drop).unwrap();
+                    Rotary::load(&config, settings, &source, WeightFormat::F32).map(drop).unwrap();
                     rotary::tensors(&config, settings)
                 }
                 Forward::Deberta(settings) => {

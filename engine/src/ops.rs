@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use kernels::{Activation, Heads, PackedWeights, Precision, RowsView, ScoreBias, Scoring, Scratch, WeightFormat};
 
+use crate::packing::text_blocks;
+
 /// Rows of activations, one after the other.
 pub(crate) struct Matrix {
     pub(crate) numbers: Vec<f32>,
@@ -107,13 +109,9 @@ pub(crate) fn context(qkv: &Linear, x: &Matrix, offsets: &[u32], scoring: Scorin
     let mut out = Vec::with_capacity(x.rows() * width);
     let (block_rows, precision, panels) = (weights.block_rows(), weights.precision(), weights.panels(0..bias.len()));
     let (mut projected, mut scratch, mut scores) = (Vec::new(), Scratch::default(), Vec::new());
-    let mut rest: &[u32] = offsets;
-    while let [first, _, ..] = *rest {
-        // Two blocks of rows, or one longer text.
-        let fitting = rest.partition_point(|end| ((end - first) as usize) <= block_rows.saturating_mul(2));
-        let texts = &rest[..fitting.max(2)];
-        rest = &rest[texts.len() - 1..];
-        let (start, tokens) = (first as usize, (texts[texts.len() - 1] - first) as usize);
+    // Two blocks of rows, or one longer text.
+    for texts in text_blocks(offsets, block_rows.saturating_mul(2)) {
+        let (start, tokens) = (texts[0] as usize, (texts[texts.len() - 1] - texts[0]) as usize);
         let x = x.view().block(start, tokens);
         weights.multiply_into(x, panels.clone(), &mut projected, &mut scratch, |rows, _| {
             kernels::activate(rows, bias, None);

@@ -82,6 +82,19 @@ pub fn pack(lengths: &[usize], token_budget: usize) -> Vec<Vec<usize>> {
     batches
 }
 
+/// Splits the offsets of a batch into those of consecutive texts that have at most `tokens` together, or of one longer
+/// text. Each part begins with the end of the one before.
+pub(crate) fn text_blocks(offsets: &[u32], tokens: usize) -> impl Iterator<Item = &[u32]> {
+    let mut rest = offsets;
+    std::iter::from_fn(move || {
+        let [first, _, ..] = *rest else { return None };
+        let fitting = rest.partition_point(|end| (end - first) as usize <= tokens);
+        let texts = &rest[..fitting.max(2)];
+        rest = &rest[texts.len() - 1..];
+        Some(texts)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,5 +130,12 @@ mod tests {
             seen.sort_unstable();
             prop_assert_eq!(seen, (0..lengths.len()).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn blocks_of_texts_hold_a_few_texts_or_one_longer_one() {
+        let blocks: Vec<&[u32]> = text_blocks(&[0, 3, 5, 6, 20, 21, 22], 5).collect();
+        assert_eq!(blocks, [&[0, 3, 5][..], &[5, 6], &[6, 20], &[20, 21, 22]]);
+        assert_eq!(text_blocks(&[0], 5).count(), 0);
     }
 }

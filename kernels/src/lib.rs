@@ -20,8 +20,7 @@ mod tile;
 
 pub use activation::{Activation, activate, gate};
 pub use attention::{
-    Heads, Precision, Reach, RelativePositions, ScoreBias, Scoring, Window, attend, attend_disentangled,
-    attend_sliding_window, attend_within,
+    Heads, Precision, Reach, RelativePositions, ScoreBias, Scoring, Window, attend, attend_disentangled, attend_within,
 };
 pub use first_token::{KeysValues, attend_first_token};
 pub use matmul::dot_products;

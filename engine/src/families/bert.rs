@@ -12,6 +12,7 @@ pub(crate) const FAMILY: Family = Family {
     model_type: "bert",
     class_prefix: "Bert",
     body_prefix: "bert.",
+    older_prefix: None,
     words: "embeddings.word_embeddings.weight",
     sizes: SIZES,
     heads_divide_hidden: true,

@@ -16,6 +16,8 @@ pub(crate) struct Family {
     pub(super) class_prefix: &'static str,
     /// Prefix of the body's tensors in a model with a head.
     pub(super) body_prefix: &'static str,
+    /// As [`body_prefix`](Family::body_prefix), of files from before transformers had the family.
+    pub(super) older_prefix: Option<&'static str>,
     /// The word embeddings, which also reveal the prefix of the tensor names in a file.
     pub(crate) words: &'static str,
     pub(crate) sizes: Sizes,
@@ -37,8 +39,8 @@ pub(crate) struct Family {
 
 impl Family {
     /// Returns the possible prefixes of tensor names: none, or the name of the body in a model with a head.
-    pub(crate) fn prefixes(&self) -> [&'static str; 2] {
-        ["", self.body_prefix]
+    pub(crate) fn prefixes(&self) -> Vec<&'static str> {
+        ["", self.body_prefix].into_iter().chain(self.older_prefix).collect()
     }
 }
 
@@ -103,8 +105,8 @@ impl Forward {
     /// Returns whether it runs in number formats other than `f32`.
     pub(crate) fn runs_in_every_format(&self) -> bool {
         match self {
-            Forward::Bert(_) | Forward::Decoder(_) => true,
-            Forward::Rotary(_) | Forward::Deberta(_) => false,
+            Forward::Bert(_) | Forward::Rotary(_) | Forward::Decoder(_) => true,
+            Forward::Deberta(_) => false,
         }
     }
 

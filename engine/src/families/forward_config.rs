@@ -62,21 +62,30 @@ pub(crate) struct RotaryConfig {
     pub(crate) attention: Vec<RotaryAttention>,
     /// Whether the linear layers of attention have a bias.
     pub(crate) attention_bias: bool,
-    /// Whether the feed-forward layers have a bias.
-    pub(crate) mlp_bias: bool,
+    /// Whether the first feed-forward layer has a bias.
+    pub(crate) up_bias: bool,
+    /// Whether the second feed-forward layer has a bias.
+    pub(crate) down_bias: bool,
     /// Whether normalisations have a bias.
     pub(crate) norm_bias: bool,
     /// Number of token types; 0 without token type embeddings.
     pub(crate) token_types: usize,
 }
 
-/// The attention window and rotation of a layer.
+/// The tokens that a layer's attention reaches, and its rotation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct RotaryAttention {
-    /// Tokens on either side that a token attends to; `None` for all.
-    pub(crate) half_window: Option<usize>,
-    /// The base of the rotation's frequencies.
+    pub(crate) reach: Reach,
+    pub(crate) rope: Rope,
+}
+
+/// A rotation by position.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Rope {
+    /// The base of the frequencies.
     pub(crate) theta: f64,
+    /// Divides the frequencies; 1 for none.
+    pub(crate) slowdown: f64,
 }
 
 /// Tensor names, without `.weight` and `.bias`.
@@ -89,8 +98,7 @@ pub(crate) struct RotaryNames {
     pub(crate) qkv: &'static str,
     pub(crate) out: &'static str,
     pub(crate) output_norm: &'static str,
-    /// The gate and what it multiplies, in one tensor or two.
-    pub(crate) up: &'static [&'static str],
+    pub(crate) up: GateNames,
     pub(crate) down: &'static str,
     /// After the last layer, in pre-norm models.
     pub(crate) final_norm: Option<&'static str>,
@@ -134,4 +142,15 @@ pub(crate) struct HiddenNorms {
     pub(crate) feed_forward: &'static str,
     /// Of the outputs of both halves, before they are added.
     pub(crate) outputs: Option<[&'static str; 2]>,
+}
+
+/// Names of a gate and what it multiplies.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum GateNames {
+    /// One tensor with the gate before what it multiplies.
+    GateFirst(&'static str),
+    /// One tensor with the gate after what it multiplies.
+    GateLast(&'static str),
+    /// A tensor of each.
+    Apart([&'static str; 2]),
 }

@@ -9,6 +9,8 @@ mod electra;
 mod eurobert;
 mod fields;
 mod forward_config;
+mod gte;
+mod gte_new;
 mod layer_types;
 mod llama;
 mod modern_bert;
@@ -26,8 +28,8 @@ pub(crate) use self::description::{
 };
 pub(crate) use self::fields::Fields;
 pub(crate) use self::forward_config::{
-    Convolution, ConvolutionActivation, DebertaConfig, DecoderConfig, HiddenNorms, Relative, RotaryAttention,
-    RotaryConfig,
+    Convolution, ConvolutionActivation, DebertaConfig, DecoderConfig, GateNames, HiddenNorms, Relative, Rope,
+    RotaryAttention, RotaryConfig,
 };
 pub(crate) use self::settings::check as check_settings;
 
@@ -45,6 +47,8 @@ const FAMILIES: &[&Family] = &[
     &electra::FAMILY,
     &eurobert::FAMILY,
     &qwen3::FAMILY,
+    &gte::FAMILY,
+    &gte_new::FAMILY,
 ];
 
 /// Returns the known `model_type`s for a message.

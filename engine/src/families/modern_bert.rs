@@ -1,12 +1,12 @@
 //! ModernBERT.
 
-use kernels::Activation;
+use kernels::{Activation, Reach};
 use serde_json::Value;
 
 use super::bert;
 use super::description::{Dimensions, Family, Forward, Sizes};
 use super::fields::Fields;
-use super::forward_config::{RotaryAttention, RotaryConfig, RotaryNames};
+use super::forward_config::{GateNames, Rope, RotaryAttention, RotaryConfig, RotaryNames};
 use super::layer_types::sliding_layers;
 use super::rotary::{check_heads, number, theta};
 use super::settings::Allowed::{Empty, Text};
@@ -50,7 +50,7 @@ const NAMES: RotaryNames = RotaryNames {
     qkv: "attn.Wqkv",
     out: "attn.Wo",
     output_norm: "mlp_norm",
-    up: &["mlp.Wi"],
+    up: GateNames::GateFirst("mlp.Wi"),
     down: "mlp.Wo",
     final_norm: Some("final_norm"),
 };
@@ -84,8 +84,11 @@ fn forward(fields: &Fields<'_>, dimensions: Dimensions) -> Result<Forward, LoadE
         }
         let own = parameters.and_then(|parameters| parameters.get(kind)).filter(|own| !own.is_null());
         let theta = theta(fields, &format!("rope_parameters.{kind}"), own, number(fields, older, default)?)?;
-        let half_window = (kind == "sliding_attention").then_some(half_window);
-        kinds.push((kind, RotaryAttention { half_window, theta }));
+        let reach = match kind {
+            "sliding_attention" => Reach { before: half_window, after: half_window },
+            _ => Reach::ALL,
+        };
+        kinds.push((kind, RotaryAttention { reach, rope: Rope { theta, slowdown: 1.0 } }));
     }
     let every = fields.count(&["global_attn_every_n_layers"], 3)?;
     let sliding = sliding_layers(fields, dimensions.layers, |layer| !layer.is_multiple_of(every))?;
@@ -93,7 +96,8 @@ fn forward(fields: &Fields<'_>, dimensions: Dimensions) -> Result<Forward, LoadE
         names: &NAMES,
         attention: sliding.iter().map(|sliding| kinds[usize::from(*sliding)].1).collect(),
         attention_bias: fields.flag("attention_bias", false)?,
-        mlp_bias: fields.flag("mlp_bias", false)?,
+        up_bias: fields.flag("mlp_bias", false)?,
+        down_bias: fields.flag("mlp_bias", false)?,
         norm_bias: fields.flag("norm_bias", false)?,
         token_types: 0,
     }))

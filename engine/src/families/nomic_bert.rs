@@ -1,11 +1,11 @@
 //! NomicBERT.
 
-use kernels::Activation;
+use kernels::{Activation, Reach};
 
 use super::bert;
 use super::description::{Dimensions, Family, Forward, Sizes};
 use super::fields::Fields;
-use super::forward_config::{RotaryAttention, RotaryConfig, RotaryNames};
+use super::forward_config::{GateNames, Rope, RotaryAttention, RotaryConfig, RotaryNames};
 use super::rotary::{check_heads, number, theta};
 use super::settings::Allowed::{Empty, Flag, Number, Text};
 use super::settings::Setting;
@@ -34,8 +34,12 @@ pub(super) const FAMILY: Family = Family {
     ..bert::FAMILY
 };
 
-/// The second half are keys that only the authors' own code reads.
+/// The experts of nomic-embed-text-v2-moe come first, since its other settings follow from them. Those after `rope_scaling`
+/// are keys that only the authors' own code reads.
 const SETTINGS: &[Setting] = &[
+    ("num_experts", &[Number(0.0)]),
+    ("moe_every_n_layers", &[Number(0.0)]),
+    ("add_moe_blocks", &[Flag(false)]),
     ("position_embedding_type", &[Text("absolute"), Text("rotary"), Text("rope")]),
     ("rope_scaling", &[Empty]),
     ("activation_function", &[Text("swiglu")]),
@@ -52,9 +56,6 @@ const SETTINGS: &[Setting] = &[
     ("rotary_scaling_factor", &[]),
     ("scale_attn_weights", &[Flag(true)]),
     ("scale_attn_by_inverse_layer_idx", &[Flag(false)]),
-    ("num_experts", &[Number(0.0)]),
-    ("moe_every_n_layers", &[Number(0.0)]),
-    ("add_moe_blocks", &[Flag(false)]),
 ];
 
 const NAMES: RotaryNames = RotaryNames {
@@ -64,7 +65,7 @@ const NAMES: RotaryNames = RotaryNames {
     qkv: "attn.Wqkv",
     out: "attn.out_proj",
     output_norm: "norm2",
-    up: &["mlp.fc12", "mlp.fc11"],
+    up: GateNames::Apart(["mlp.fc12", "mlp.fc11"]),
     down: "mlp.fc2",
     final_norm: None,
 };
@@ -80,9 +81,10 @@ fn forward(fields: &Fields<'_>, dimensions: Dimensions) -> Result<Forward, LoadE
     }
     Ok(Forward::Rotary(RotaryConfig {
         names: &NAMES,
-        attention: vec![RotaryAttention { half_window: None, theta }; dimensions.layers],
+        attention: vec![RotaryAttention { reach: Reach::ALL, rope: Rope { theta, slowdown: 1.0 } }; dimensions.layers],
         attention_bias: false,
-        mlp_bias: false,
+        up_bias: false,
+        down_bias: false,
         norm_bias: true,
         token_types: fields.count(&["type_vocab_size"], 2)?,
     }))

@@ -1,9 +1,10 @@
 //! What the families with rotary positions share.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::description::Dimensions;
 use super::fields::Fields;
+use super::forward_config::Rope;
 use super::settings::shortened;
 use crate::LoadError;
 
@@ -63,4 +64,35 @@ pub(super) fn theta(
             .filter(|theta| *theta > 0.0)
             .ok_or_else(|| fields.invalid(format!("`{name}.rope_theta`: expected a number above 0, found {theta}"))),
     }
+}
+
+/// As [`theta`], but frequencies may be divided by the factor of a `rope_type` of `linear`.
+pub(super) fn rope(
+    fields: &Fields<'_>,
+    name: &str,
+    parameters: Option<&Value>,
+    default: f64,
+) -> Result<Rope, LoadError> {
+    let linear = |map: &&Map<String, Value>| {
+        let kind = ["rope_type", "type"].iter().find_map(|key| map.get(*key).filter(|kind| !kind.is_null()));
+        kind.is_some_and(|kind| kind == "linear")
+    };
+    let Some(map) = parameters.and_then(Value::as_object).filter(linear) else {
+        return Ok(Rope { theta: theta(fields, name, parameters, default)?, slowdown: 1.0 });
+    };
+    let mut others = map.clone();
+    others.retain(|key, _| !["rope_type", "type", "factor"].contains(&key.as_str()));
+    Ok(Rope {
+        theta: theta(fields, name, Some(&Value::Object(others)), default)?,
+        slowdown: factor(fields, name, map)?,
+    })
+}
+
+/// Reads the factor by which a rotation is scaled.
+pub(super) fn factor(fields: &Fields<'_>, name: &str, parameters: &Map<String, Value>) -> Result<f64, LoadError> {
+    let factor = parameters.get("factor").unwrap_or(&Value::Null);
+    factor
+        .as_f64()
+        .filter(|factor| *factor >= 1.0)
+        .ok_or_else(|| fields.invalid(format!("`{name}.factor`: expected a number of at least 1, found {factor}")))
 }

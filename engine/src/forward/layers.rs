@@ -5,6 +5,7 @@ use kernels::{Activation, PackedWeights, Precision, RowsView, Scratch, WeightFor
 use crate::LoadError;
 use crate::config::Config;
 use crate::forward::bert::Source;
+use crate::packing::text_blocks;
 
 /// `activation(x * weight + bias)` over contiguous rows.
 pub(crate) struct Dense {
@@ -30,6 +31,22 @@ impl Dense {
         let rows = RowsView { data: x, rows: x.len() / self.inputs, stride: self.inputs };
         let panels = self.weights.panels(0..self.bias.len());
         self.weights.multiply(rows, panels, |rows, _| kernels::activate(rows, &self.bias, activation))
+    }
+
+    /// Calls `read` with the outputs for a few texts at a time, which are in the cache, and the texts' offsets.
+    pub(crate) fn by_texts(&self, x: &[f32], offsets: &[u32], mut read: impl FnMut(&[u32], &mut [f32])) {
+        let Dense { weights, inputs, bias } = self;
+        let x = RowsView { data: x, rows: x.len() / inputs, stride: *inputs };
+        let (mut out, mut scratch) = (Vec::new(), Scratch::default());
+        // Two blocks of rows, or one longer text.
+        for texts in text_blocks(offsets, weights.block_rows().saturating_mul(2)) {
+            let (start, tokens) = (texts[0] as usize, (texts[texts.len() - 1] - texts[0]) as usize);
+            let panels = weights.panels(0..bias.len());
+            weights.multiply_into(x.block(start, tokens), panels, &mut out, &mut scratch, |rows, _| {
+                kernels::activate(rows, bias, None);
+            });
+            read(texts, &mut out[..tokens * bias.len()]);
+        }
     }
 }
 
@@ -110,15 +127,30 @@ impl LayerReader<'_> {
     ) -> Result<Dense, LoadError> {
         let weight = |name: &String| (self.source)(&format!("{name}.weight"), &[outputs, inputs]);
         let matrices = names.iter().map(weight).collect::<Result<Vec<_>, _>>()?;
-        let bias = match bias {
-            true => names
-                .iter()
-                .map(|name| (self.source)(&format!("{name}.bias"), &[outputs]))
-                .collect::<Result<Vec<_>, _>>()?
-                .concat(),
-            false => vec![0.0; names.len() * outputs],
-        };
-        Ok(Dense::new(&matrices, inputs, bias, self.format))
+        let biases = names.iter().map(|name| self.bias(name, outputs, bias)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Dense::new(&matrices, inputs, biases.concat(), self.format))
+    }
+
+    /// Reads a linear layer, with the second half of its outputs before the first.
+    pub(crate) fn dense_with_halves_swapped(
+        &self,
+        name: &str,
+        (inputs, outputs): (usize, usize),
+        bias: bool,
+    ) -> Result<Dense, LoadError> {
+        let mut weight = (self.source)(&format!("{name}.weight"), &[outputs, inputs])?;
+        let mut bias = self.bias(name, outputs, bias)?;
+        weight.rotate_left(inputs * outputs / 2);
+        bias.rotate_left(outputs / 2);
+        Ok(Dense::new(&[weight], inputs, bias, self.format))
+    }
+
+    /// Reads the bias of a linear layer, which is zero where there is none.
+    fn bias(&self, name: &str, outputs: usize, present: bool) -> Result<Vec<f32>, LoadError> {
+        match present {
+            true => (self.source)(&format!("{name}.bias"), &[outputs]),
+            false => Ok(vec![0.0; outputs]),
+        }
     }
 
     /// Reads a norm by the root mean square. `map` is applied to its weights.

@@ -1,13 +1,13 @@
-//! The forward pass of ModernBERT and NomicBERT on packed tokens: rotary positions, gated feed-forward layers, and in
+//! The forward pass of ModernBERT, NomicBERT and GTE on packed tokens: rotary positions, gated feed-forward layers, and in
 //! ModernBERT sliding-window attention.
 
-use kernels::{Activation, Heads, Precision, RowsView, WeightFormat, activate, attend, attend_sliding_window};
+use kernels::{Heads, Reach, RowsView, WeightFormat, Window, attend_within};
 
-use super::layers::{Dense, LayerReader, Norm, add};
-use super::rotation::Rotation;
+use super::bert::{Source, TensorShape, TokenSelection};
+use super::layers::{Dense, GatedFeedForward, LayerReader, Norm, add};
+use super::rotation::{Angles, Rotation};
 use crate::config::Config;
-use crate::families::{RotaryAttention, RotaryConfig};
-use crate::forward::bert::{Source, TensorShape};
+use crate::families::{GateNames, Rope, RotaryAttention, RotaryConfig};
 use crate::{Batch, LoadError};
 
 /// A loaded model.
@@ -18,125 +18,167 @@ pub(crate) struct Rotary {
     layers: Vec<Layer>,
     /// After the last layer, in pre-norm models.
     final_norm: Option<Norm>,
-    activation: Activation,
     heads: Heads,
+    /// Every rotation that a layer uses.
+    rotations: Vec<Rotation>,
 }
 
 struct Layer {
-    attention: RotaryAttention,
-    /// `None` in ModernBERT's first layer, whose input is already normalised.
-    attention_norm: Option<Norm>,
+    reach: Reach,
+    /// Index of its rotation.
+    rotation: usize,
     qkv: Dense,
     out: Dense,
-    output_norm: Norm,
-    /// The gate, then what it multiplies.
-    up: Dense,
-    down: Dense,
+    feed_forward: GatedFeedForward,
+    norms: Norms,
+}
+
+enum Norms {
+    /// Each half normalises its input and adds its output to the residual. ModernBERT's first layer has no norm before
+    /// attention, since its input is normalised.
+    Before { attention: Option<Norm>, feed_forward: Norm },
+    /// Each half adds its output to its input and normalises the sum.
+    After { attention: Norm, feed_forward: Norm },
 }
 
 impl Rotary {
-    pub(crate) fn load(config: &Config, settings: &RotaryConfig, source: Source<'_>) -> Result<Rotary, LoadError> {
+    pub(crate) fn load(
+        config: &Config,
+        settings: &RotaryConfig,
+        source: Source<'_>,
+        format: WeightFormat,
+    ) -> Result<Rotary, LoadError> {
         let hidden = config.hidden_size;
-        let reader = LayerReader { config, source, format: WeightFormat::F32 };
+        let heads = Heads { count: config.heads, size: hidden / config.heads };
+        let reader = LayerReader { config, source, format };
         let names = settings.names;
         let mut words = source(config.family.words, &[config.vocab_size, hidden])?;
         if settings.token_types > 0 {
-            let types = source("embeddings.token_type_embeddings.weight", &[settings.token_types, hidden])?;
+            let types = source(TOKEN_TYPES, &[settings.token_types, hidden])?;
             words.chunks_exact_mut(hidden).for_each(|word| add(word, &types[..hidden]));
         }
-        let layer = |(index, attention): (usize, &RotaryAttention)| {
-            let first = names.final_norm.is_some() && index == 0;
-            layer(&reader, settings, (index, first), *attention)
-        };
+        let mut ropes: Vec<Rope> = Vec::new();
+        let mut layers = Vec::new();
+        for (index, RotaryAttention { reach, rope }) in settings.attention.iter().enumerate() {
+            let rotation = ropes.iter().position(|known| known == rope).unwrap_or_else(|| {
+                ropes.push(*rope);
+                ropes.len() - 1
+            });
+            layers.push(layer(&reader, settings, index, (*reach, rotation))?);
+        }
         Ok(Rotary {
             words,
             norm: reader.norm(names.norm, settings.norm_bias)?,
-            layers: settings.attention.iter().enumerate().map(layer).collect::<Result<_, _>>()?,
+            layers,
             final_norm: names.final_norm.map(|name| reader.norm(name, settings.norm_bias)).transpose()?,
-            activation: config.activation,
-            heads: Heads { count: config.heads, size: hidden / config.heads },
+            heads,
+            rotations: ropes.iter().map(|rope| Rotation::new(rope.theta, heads.size).slowed(rope.slowdown)).collect(),
         })
     }
 
-    /// Returns the token vectors of the last layer, packed as the batch is. The batch must have been checked.
-    pub(crate) fn forward(&self, batch: &Batch) -> Vec<f32> {
+    /// Returns the selected token vectors of the last layer, packed as the batch is. The batch must have been checked.
+    pub(crate) fn forward(&self, batch: &Batch, selection: TokenSelection) -> Vec<f32> {
         let hidden = self.heads.count * self.heads.size;
         let mut x = Vec::with_capacity(batch.ids.len() * hidden);
         for id in &batch.ids {
             x.extend_from_slice(&self.words[*id as usize * hidden..][..hidden]);
         }
         self.norm.apply(&mut x);
-        for layer in &self.layers {
-            match self.final_norm {
-                Some(_) => self.norm_first(layer, &mut x, batch),
-                None => self.norm_last(layer, &mut x, batch),
-            }
+        let longest = batch.offsets.windows(2).map(|span| span[1] - span[0]).max().unwrap_or(0);
+        let angles: Vec<Angles> = self.rotations.iter().map(|rotation| rotation.angles(longest as usize)).collect();
+        let (last, others) = self.layers.split_last().expect("a config has at least one layer");
+        for layer in others {
+            x = self.layer(layer, x, batch, (&angles[layer.rotation], TokenSelection::EveryToken));
         }
+        x = self.layer(last, x, batch, (&angles[last.rotation], selection));
         if let Some(norm) = &self.final_norm {
             norm.apply(&mut x);
         }
         x
     }
 
-    /// Pre-norm: each half normalises its input and adds its output to the residual.
-    fn norm_first(&self, layer: &Layer, x: &mut [f32], batch: &Batch) {
-        let mut read = x.to_vec();
-        if let Some(norm) = &layer.attention_norm {
-            norm.apply(&mut read);
-        }
-        add(x, &layer.out.forward(&self.context(layer, &read, batch), None));
-        read.copy_from_slice(x);
-        layer.output_norm.apply(&mut read);
-        add(x, &self.feed_forward(layer, &read));
-    }
-
-    /// Post-norm: each half adds its output to its input and normalises the sum.
-    fn norm_last(&self, layer: &Layer, x: &mut [f32], batch: &Batch) {
-        add(x, &layer.out.forward(&self.context(layer, x, batch), None));
-        if let Some(norm) = &layer.attention_norm {
-            norm.apply(x);
-        }
-        add(x, &self.feed_forward(layer, x));
-        layer.output_norm.apply(x);
-    }
-
-    fn feed_forward(&self, layer: &Layer, x: &[f32]) -> Vec<f32> {
-        let tokens = x.len() / (self.heads.count * self.heads.size);
-        let up = layer.up.forward(x, None);
-        let width = up.len() / tokens / 2;
-        let mut gated = Vec::with_capacity(tokens * width);
-        up.chunks_exact(2 * width).for_each(|row| gated.extend_from_slice(&row[..width]));
-        activate(&mut gated, &vec![0.0; width], Some(self.activation));
-        for (row, up) in gated.chunks_exact_mut(width).zip(up.chunks_exact(2 * width)) {
-            row.iter_mut().zip(&up[width..]).for_each(|(x, gate)| *x *= gate);
-        }
-        layer.down.forward(&gated, None)
-    }
-
-    fn context(&self, layer: &Layer, x: &[f32], batch: &Batch) -> Vec<f32> {
-        let hidden = self.heads.count * self.heads.size;
-        let mut qkv = layer.qkv.forward(x, None);
-        let longest = batch.offsets.windows(2).map(|span| span[1] - span[0]).max().unwrap_or(0);
-        let angles = Rotation::new(layer.attention.theta, self.heads.size).angles(longest as usize);
-        let mut out = vec![0.0; batch.ids.len() * hidden];
-        let mut scratch = Vec::new();
-        for span in batch.offsets.windows(2) {
-            let (start, end) = (span[0] as usize, span[1] as usize);
-            let text = &mut qkv[start * 3 * hidden..end * 3 * hidden];
-            angles.rotate(text, 3 * hidden, 2 * hidden);
-            let queries = RowsView { data: text, rows: end - start, stride: 3 * hidden };
-            let (keys, values) = (queries.without_columns(hidden), queries.without_columns(2 * hidden));
-            let out = &mut out[start * hidden..end * hidden];
-            match layer.attention.half_window {
-                Some(half_window) => {
-                    attend_sliding_window(out, [queries, keys, values], half_window, self.heads, &mut scratch);
-                }
-                None => attend(out, queries, keys, values, (self.heads.into(), Precision::Single), &mut scratch),
+    /// Returns a layer's outputs for the selected tokens. Exact in the last layer, since no later one reads the others.
+    fn layer(
+        &self,
+        layer: &Layer,
+        mut x: Vec<f32>,
+        batch: &Batch,
+        (angles, selection): (&Angles, TokenSelection),
+    ) -> Vec<f32> {
+        let context = match &layer.norms {
+            Norms::Before { attention: Some(norm), .. } => {
+                self.context(layer, &normalized(&x, norm), batch, (angles, selection))
+            }
+            Norms::Before { attention: None, .. } | Norms::After { .. } => {
+                self.context(layer, &x, batch, (angles, selection))
+            }
+        };
+        match selection {
+            TokenSelection::EveryToken => {}
+            TokenSelection::FirstToken => {
+                let width = self.heads.count * self.heads.size;
+                let firsts = &batch.offsets[..batch.rows()];
+                x = firsts.iter().flat_map(|first| &x[*first as usize * width..][..width]).copied().collect();
             }
         }
+        add(&mut x, &layer.out.forward(&context, None));
+        match &layer.norms {
+            Norms::Before { feed_forward, .. } => {
+                let output = layer.feed_forward.forward(&normalized(&x, feed_forward));
+                add(&mut x, &output);
+            }
+            Norms::After { attention, feed_forward } => {
+                attention.apply(&mut x);
+                let output = layer.feed_forward.forward(&x);
+                add(&mut x, &output);
+                feed_forward.apply(&mut x);
+            }
+        }
+        x
+    }
+
+    fn context(
+        &self,
+        layer: &Layer,
+        x: &[f32],
+        batch: &Batch,
+        (angles, selection): (&Angles, TokenSelection),
+    ) -> Vec<f32> {
+        let hidden = self.heads.count * self.heads.size;
+        let (mut out, mut scratch) = (Vec::new(), Vec::new());
+        layer.qkv.by_texts(x, &batch.offsets, |texts, qkv| {
+            for span in texts.windows(2) {
+                let (start, end) = ((span[0] - texts[0]) as usize, (span[1] - texts[0]) as usize);
+                let rows = &mut qkv[start * 3 * hidden..end * 3 * hidden];
+                angles.rotate(rows, 3 * hidden, 2 * hidden);
+                let queries = RowsView { data: rows, rows: end - start, stride: 3 * hidden };
+                let (keys, values) = (queries.without_columns(hidden), queries.without_columns(2 * hidden));
+                let selected = match selection {
+                    TokenSelection::EveryToken => end - start,
+                    TokenSelection::FirstToken => 1,
+                };
+                let done = out.len();
+                out.resize(done + selected * hidden, 0.0);
+                attend_within(
+                    &mut out[done..],
+                    [queries.block(0, selected), keys, values],
+                    Window { reach: layer.reach, first: 0, group: 1 },
+                    (self.heads, layer.qkv.precision()),
+                    &mut scratch,
+                );
+            }
+        });
         out
     }
 }
+
+fn normalized(x: &[f32], norm: &Norm) -> Vec<f32> {
+    let mut x = x.to_vec();
+    norm.apply(&mut x);
+    x
+}
+
+const TOKEN_TYPES: &str = "embeddings.token_type_embeddings.weight";
 
 /// Returns name and shape of every tensor that [`Rotary::load`] reads.
 pub(crate) fn tensors(config: &Config, settings: &RotaryConfig) -> Vec<TensorShape> {
@@ -144,7 +186,7 @@ pub(crate) fn tensors(config: &Config, settings: &RotaryConfig) -> Vec<TensorSha
     let names = settings.names;
     let mut tensors = vec![(config.family.words.to_owned(), vec![config.vocab_size, hidden])];
     if settings.token_types > 0 {
-        tensors.push(("embeddings.token_type_embeddings.weight".into(), vec![settings.token_types, hidden]));
+        tensors.push((TOKEN_TYPES.into(), vec![settings.token_types, hidden]));
     }
     let mut add = |name: &str, shape: &[usize], bias: bool| {
         tensors.push((format!("{name}.weight"), shape.to_vec()));
@@ -163,10 +205,15 @@ pub(crate) fn tensors(config: &Config, settings: &RotaryConfig) -> Vec<TensorSha
         add(&full(names.qkv), &[3 * hidden, hidden], settings.attention_bias);
         add(&full(names.out), &[hidden, hidden], settings.attention_bias);
         add(&full(names.output_norm), &[hidden], settings.norm_bias);
-        for name in names.up {
-            add(&full(name), &[2 * inner / names.up.len(), hidden], settings.mlp_bias);
+        match names.up {
+            GateNames::GateFirst(name) | GateNames::GateLast(name) => {
+                add(&full(name), &[2 * inner, hidden], settings.up_bias);
+            }
+            GateNames::Apart(names) => {
+                names.iter().for_each(|name| add(&full(name), &[inner, hidden], settings.up_bias));
+            }
         }
-        add(&full(names.down), &[hidden, inner], settings.mlp_bias);
+        add(&full(names.down), &[hidden, inner], settings.down_bias);
     }
     tensors
 }
@@ -174,23 +221,33 @@ pub(crate) fn tensors(config: &Config, settings: &RotaryConfig) -> Vec<TensorSha
 fn layer(
     reader: &LayerReader<'_>,
     settings: &RotaryConfig,
-    (index, first): (usize, bool),
-    attention: RotaryAttention,
+    index: usize,
+    (reach, rotation): (Reach, usize),
 ) -> Result<Layer, LoadError> {
     let (hidden, inner, names) = (reader.config.hidden_size, reader.config.intermediate, settings.names);
     let full = |name: &str| format!("{}.{index}.{name}", names.layers);
-    let up: Vec<String> = names.up.iter().map(|name| full(name)).collect();
-    let attention_norm = match first {
-        true => None,
-        false => Some(reader.norm(&full(names.attention_norm), settings.norm_bias)?),
-    };
+    let norm = |name: &str| reader.norm(&full(name), settings.norm_bias);
+    let feed_forward = norm(names.output_norm)?;
     Ok(Layer {
-        attention,
-        attention_norm,
+        reach,
+        rotation,
         qkv: reader.dense(&[full(names.qkv)], (hidden, 3 * hidden), settings.attention_bias)?,
         out: reader.dense(&[full(names.out)], (hidden, hidden), settings.attention_bias)?,
-        output_norm: reader.norm(&full(names.output_norm), settings.norm_bias)?,
-        up: reader.dense(&up, (hidden, 2 * inner / up.len()), settings.mlp_bias)?,
-        down: reader.dense(&[full(names.down)], (inner, hidden), settings.mlp_bias)?,
+        feed_forward: GatedFeedForward {
+            up: match names.up {
+                GateNames::GateFirst(name) => reader.dense(&[full(name)], (hidden, 2 * inner), settings.up_bias)?,
+                GateNames::GateLast(name) => {
+                    reader.dense_with_halves_swapped(&full(name), (hidden, 2 * inner), settings.up_bias)?
+                }
+                GateNames::Apart(names) => reader.dense(&names.map(full), (hidden, inner), settings.up_bias)?,
+            },
+            down: reader.dense(&[full(names.down)], (inner, hidden), settings.down_bias)?,
+            activation: reader.config.activation,
+        },
+        norms: match names.final_norm {
+            Some(_) if index == 0 => Norms::Before { attention: None, feed_forward },
+            Some(_) => Norms::Before { attention: Some(norm(names.attention_norm)?), feed_forward },
+            None => Norms::After { attention: norm(names.attention_norm)?, feed_forward },
+        },
     })
 }

@@ -13,6 +13,12 @@ impl Rotation {
         Rotation { frequencies: (0..head_size / 2).map(frequency).collect() }
     }
 
+    /// Returns the rotation by angles that are smaller by a factor.
+    pub(crate) fn slowed(mut self, factor: f64) -> Rotation {
+        self.frequencies.iter_mut().for_each(|frequency| *frequency /= factor as f32);
+        self
+    }
+
     /// Returns the sines and cosines of the positions from 0 to `positions - 1`.
     pub(crate) fn angles(&self, positions: usize) -> Angles {
         let angles = (0..positions).flat_map(|position| self.frequencies.iter().map(move |f| position as f32 * f));

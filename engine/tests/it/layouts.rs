@@ -23,7 +23,9 @@ fn a_summary_describes_the_model() {
     assert_eq!((beto.pooling, beto.pooling_source, beto.max_length), (Pooling::Cls, PoolingSource::Default, 64));
     let camembert = ModelDir::open(&testdata("camembert")).unwrap().summary();
     assert_eq!((camembert.weights.as_str(), camembert.max_length), ("model.safetensors.index.json", 64));
-    assert!(!ModelDir::open(&testdata("modernbert")).unwrap().summary().native);
+    let modernbert = ModelDir::open(&testdata("modernbert")).unwrap().summary();
+    assert_eq!((modernbert.native, modernbert.gpus), (true, false));
+    assert!(!ModelDir::open(&testdata("deberta_v2")).unwrap().summary().native);
     let minilm = ModelDir::open(&minilm()).unwrap().summary();
     assert_eq!((minilm.pooling, minilm.pooling_source, minilm.max_length), (Pooling::Mean, PoolingSource::Model, 256));
     assert_eq!((minilm.hidden_size, minilm.layers, minilm.heads, minilm.intermediate), (384, 6, 12, 1536));
@@ -286,15 +288,20 @@ fn unsupported_devices_and_dtypes_are_refused() {
     assert!(refused(DeviceSpec::Cuda(0), ComputeDtype::F32).contains("device `cuda:0`"));
     let options = EngineOptions { dimensions: Some(33), ..EngineOptions::default() };
     assert!(Engine::load(&model, &options).unwrap_err().to_string().contains("33 dimensions of vectors that have 32"));
-    let padded = ModelDir::open(&testdata("modernbert")).unwrap();
+    let deberta = ModelDir::open(&testdata("deberta_v2")).unwrap();
     let options = EngineOptions { dtype: ComputeDtype::Int8, ..EngineOptions::default() };
-    let error = Engine::load(&padded, &options).unwrap_err().to_string();
-    assert!(error.contains("dtype `int8` of the architecture `modernbert`; supported: `f32`"), "{error}");
-    let biased = ModelDir::open(&testdata("mpnet")).unwrap();
-    assert_eq!((biased.summary().native, biased.summary().gpus), (true, false));
-    let options = EngineOptions { device: DeviceSpec::Cuda(0), ..EngineOptions::default() };
-    let error = Engine::load(&biased, &options).unwrap_err().to_string();
-    assert!(error.contains("the architecture `mpnet` on device `cuda:0`; it runs on `cpu`"), "{error}");
+    let error = Engine::load(&deberta, &options).unwrap_err().to_string();
+    assert!(error.contains("dtype `int8` of the architecture `deberta-v2`; supported: `f32`"), "{error}");
+    for (name, architecture) in
+        [("mpnet", "mpnet"), ("modernbert", "modernbert"), ("nomic_bert", "nomic_bert"), ("gte_multilingual", "new")]
+    {
+        let model = ModelDir::open(&testdata(name)).unwrap();
+        assert_eq!((model.summary().native, model.summary().gpus), (true, false), "{name}");
+        let options = EngineOptions { device: DeviceSpec::Cuda(0), ..EngineOptions::default() };
+        let error = Engine::load(&model, &options).unwrap_err().to_string();
+        let expected = format!("the architecture `{architecture}` on device `cuda:0`; it runs on `cpu`");
+        assert!(error.contains(&expected), "{error}");
+    }
 }
 
 #[test]

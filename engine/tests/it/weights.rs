@@ -115,6 +115,18 @@ fn unsupported_settings_are_refused_by_name_on_open() {
         ("nomic_bert", "qkv_proj_bias", json!(true)),
         ("nomic_bert", "num_experts", json!(8)),
         ("nomic_bert", "n_layer", json!(3)),
+        ("gte", "rope_scaling", json!({"type": "ntk", "factor": 8.0})),
+        ("gte", "rope_parameters", json!({"rope_type": "linear", "rope_theta": 1000.0})),
+        ("gte", "rope_parameters", json!({"rope_type": "dynamic", "factor": 2.0})),
+        ("gte", "position_embedding_type", json!("relative_key")),
+        ("gte_multilingual", "rope_scaling", json!({"type": "linear", "factor": 2.0})),
+        ("gte_multilingual", "rope_scaling", json!({"type": "ntk", "factor": 2.0, "mixed_b": 0.625})),
+        ("gte_multilingual", "rope_scaling", json!({"type": "ntk"})),
+        ("gte_multilingual", "rope_scaling", json!("ntk")),
+        ("gte_multilingual", "position_embedding_type", json!("absolute")),
+        ("gte_multilingual", "layer_norm_type", json!("rms_norm")),
+        ("gte_multilingual", "logn_attention_scale", json!(true)),
+        ("gte_multilingual", "pack_qkv", json!(false)),
         ("deberta_v2", "pos_att_type", json!(["p2p"])),
         ("deberta_v2", "norm_rel_ebd", json!("batch_norm")),
         ("deberta_v2", "conv_kernel_size", json!(4)),
@@ -142,6 +154,20 @@ fn unsupported_settings_are_refused_by_name_on_open() {
             "{model}, {key}: {value}: {error}"
         );
     }
+}
+
+#[test]
+fn a_mixture_of_experts_is_refused_by_its_number_of_experts() {
+    // The settings of nomic-embed-text-v2-moe that nomic-embed-text-v1.5 has otherwise.
+    let copy = copy_without("nomic_bert", &[]);
+    edit_json(&copy.path().join("config.json"), |config| {
+        let moe = json!({"activation_function": "gelu", "add_moe_blocks": null, "ffn_div": 1.0, "mlp_fc1_bias": true,
+            "mlp_fc2_bias": true, "moe_every_n_layers": 2, "moe_impl": "megablocks", "moe_top_k": 2, "num_experts": 8,
+            "num_shared_experts": 0, "qkv_proj_bias": true, "rotary_emb_base": 10000, "type_vocab_size": 1});
+        config.as_object_mut().unwrap().extend(moe.as_object().unwrap().clone());
+    });
+    let error = refused(copy.path());
+    assert!(error.contains("`num_experts` is 8, but only `0` is supported"), "{error}");
 }
 
 #[test]

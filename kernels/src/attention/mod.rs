@@ -18,7 +18,7 @@ use super::{sum, vectorized};
 
 pub use self::bias::ScoreBias;
 pub use self::disentangled::{RelativePositions, attend_disentangled};
-pub use self::window::{Reach, Window, attend_sliding_window, attend_within};
+pub use self::window::{Reach, Window, attend_within};
 
 /// The layout of queries, keys and values: all heads side by side.
 #[derive(Debug, Clone, Copy)]

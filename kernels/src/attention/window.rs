@@ -77,18 +77,6 @@ pub fn attend_within(
     }
 }
 
-/// As [`attend`], from each token of a text to those at most `half_window` tokens before or after it.
-pub fn attend_sliding_window(
-    out: &mut [f32],
-    rows: [RowsView<'_>; 3],
-    half_window: usize,
-    heads: Heads,
-    scratch: &mut Vec<f32>,
-) {
-    let reach = Reach { before: half_window, after: half_window };
-    attend_within(out, rows, Window { reach, first: 0, group: 1 }, (heads, Precision::Single), scratch);
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{attend_generic, portable};
