@@ -4,15 +4,20 @@
 //! text may be cut after a word, provided the tokens to keep end [`MARGIN_WORDS`] words before the cut: more than any
 //! added token with spaces, or any rule about neighbouring characters, spans. Other tokenizers get the whole text.
 //!
+//! A tokenizer with merges alone may be cut so too where no piece of its vocabulary has a space after another character.
+//!
 //! A text without white space cannot be cut this way. For BERT's tokenizer the common case, a single very long word,
 //! is shortened in the middle: a word of more than a hundred letters is unknown either way.
 
 use std::borrow::Cow;
 
+use tokenizers::pre_tokenizers::split::SplitPattern;
 use tokenizers::{
     Encoding, ModelWrapper, NormalizedString, Normalizer, NormalizerWrapper, OffsetReferential, OffsetType,
-    PreTokenizedString, PreTokenizer, PreTokenizerWrapper, Tokenizer,
+    PreTokenizedString, PreTokenizer, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer,
 };
+
+use crate::tokenizer::QWEN2_WORDS;
 
 /// Words before a cut whose tokens may differ from those of the whole text.
 const MARGIN_WORDS: usize = 16;
@@ -27,6 +32,16 @@ const TEXT_BYTES_MIN: usize = 4096;
 /// Bytes kept of a very long word, half from either end, so that neighbouring characters still touch its ends.
 const WORD_BYTES_KEPT: usize = 1024;
 
+/// The patterns of words of LLaMA 3 and Qwen. A word takes at most one character from the white space before it, and only
+/// line breaks from behind it.
+const WORDS: [&str; 2] = [
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    QWEN2_WORDS,
+];
+
+/// What sentencepiece writes for a space.
+const LOW_LINE: char = '▁';
+
 /// Decides where the texts of one tokenizer may be cut.
 pub(crate) struct PreTruncator {
     /// The ASCII white space at which texts may be cut; empty if the tokenizer does not split there.
@@ -39,6 +54,7 @@ impl PreTruncator {
         PreTruncator {
             spaces: match tokenizer.get_pre_tokenizer().is_some_and(splits_at_spaces) {
                 true => ASCII_SPACES.into_iter().filter(|space| separates(tokenizer, *space)).collect(),
+                false if merges_end_at_spaces(tokenizer) => vec![b' '],
                 false => Vec::new(),
             },
             long_words_are_unknown: long_words_are_unknown(tokenizer),
@@ -166,13 +182,30 @@ fn splits_at_spaces(pre_tokenizer: &PreTokenizerWrapper) -> bool {
         PreTokenizerWrapper::ByteLevel(byte_level) => byte_level.use_regex,
         PreTokenizerWrapper::Metaspace(metaspace) => metaspace.split,
         PreTokenizerWrapper::Sequence(steps) => steps.as_ref().iter().any(splits_at_spaces),
+        PreTokenizerWrapper::Split(split) => {
+            let known = |pattern: &SplitPattern| matches!(pattern, SplitPattern::Regex(words) if WORDS.contains(&words.as_str()));
+            known(&split.pattern) && split.behavior == SplitDelimiterBehavior::Isolated && !split.invert
+        }
         PreTokenizerWrapper::Delimiter(_)
-        | PreTokenizerWrapper::Split(_)
         | PreTokenizerWrapper::Punctuation(_)
         | PreTokenizerWrapper::Digits(_)
         | PreTokenizerWrapper::UnicodeScripts(_)
         | PreTokenizerWrapper::FixedLength(_) => false,
     }
+}
+
+/// Returns whether spaces become low lines, after which alone a piece of the vocabulary can begin: no merge then joins
+/// two words.
+fn merges_end_at_spaces(tokenizer: &Tokenizer) -> bool {
+    let ModelWrapper::BPE(model) = tokenizer.get_model() else { return false };
+    let mut spaces = NormalizedString::from("a b");
+    let normalized = tokenizer.get_normalizer().is_some_and(|normalizer| normalizer.normalize(&mut spaces).is_ok());
+    let vocabulary = model.get_vocab();
+    let joins_words = |piece: &String| piece.trim_start_matches(LOW_LINE).contains(LOW_LINE);
+    normalized
+        && spaces.get() == format!("a{LOW_LINE}b")
+        && vocabulary.contains_key(&LOW_LINE.to_string())
+        && !vocabulary.keys().any(joins_words)
 }
 
 /// Returns whether this is BERT's tokenizer, for which any word of a thousand plain letters is unknown. An added token

@@ -23,6 +23,7 @@ use tokenizers::{PostProcessor, Tokenizer, TruncationDirection};
 use crate::config::{Config, read_json_object};
 use crate::{LoadError, TokenizerKind};
 use builders::BuildInput;
+pub(crate) use builders::QWEN2_WORDS;
 pub(crate) use class::Class;
 use files::TokenizerFiles;
 use settings::Settings;

@@ -8,7 +8,7 @@ use crate::LoadError;
 use crate::tokenizer::vocabulary_files::VocabularyFiles;
 
 /// Qwen2's pre-tokenization regex.
-const QWEN2_WORDS: &str =
+pub(crate) const QWEN2_WORDS: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// `RobertaTokenizer`, `DebertaTokenizer` and `GPT2Tokenizer`.

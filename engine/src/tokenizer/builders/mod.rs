@@ -15,6 +15,7 @@ use super::special::SpecialTokens;
 use super::vocabulary_files::VocabularyFiles;
 use crate::LoadError;
 
+pub(crate) use byte_level::QWEN2_WORDS;
 pub(super) use post_processor::post_processor;
 
 /// The inputs of a builder.
