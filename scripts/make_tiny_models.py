@@ -718,10 +718,69 @@ def make_gte_large_en():
         goldens_by(reference, path)
 
 
+def gemma_tokenizer(size, specials):
+    """Merges of pieces whose spaces are low lines, and bytes for what is unknown."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", behavior="merged_with_next")
+    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=[], show_progress=False, limit_alphabet=80)
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    pieces = specials + [f"<0x{byte:02X}>" for byte in range(256)] + sorted(model["vocab"], key=model["vocab"].get)
+    vocab = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+    merges = [tuple(merge) for merge in model["merges"]]
+    built = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    built.normalizer = tokenizer.normalizer
+    built.pre_tokenizer = pre_tokenizers.Split(" ", behavior="merged_with_previous")
+    built.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    built.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in specials])
+    built.post_processor = processors.TemplateProcessing(
+        single="<bos> $A <eos>", pair="<bos> $A <eos> <bos> $B <eos>",
+        special_tokens=[(token, vocab[token]) for token in ("<bos>", "<eos>")],
+    )
+    return built
+
+
+def make_gemma3_text():
+    """google/embeddinggemma-300m: the body without a prefix, one head of keys, attention both ways, windows in most layers."""
+    path = fresh("gemma3_text")
+    specials = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    tokenizer = gemma_tokenizer(250, specials)
+    config = config_of(
+        "gemma3_text", path, _sliding_window_pattern=6, architectures=["Gemma3TextModel"], attention_bias=False,
+        attention_dropout=0.0, attn_logit_softcapping=None, bos_token_id=2, dtype="float32", eos_token_id=1,
+        final_logit_softcapping=None, head_dim=16, hidden_activation="gelu_pytorch_tanh", hidden_size=48,
+        initializer_range=0.02, intermediate_size=72,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"], max_position_embeddings=256,
+        num_attention_heads=3, num_hidden_layers=3, num_key_value_heads=1, pad_token_id=0, query_pre_attn_scalar=16,
+        rms_norm_eps=1e-6, rope_local_base_freq=10000.0, rope_scaling=None, rope_theta=1000000.0, sliding_window=16,
+        use_bidirectional_attention=True, use_cache=True, vocab_size=tokenizer.get_vocab_size(),
+    )
+    model = random_model(AutoModel, config, 22)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                # Its norms multiply by one more than their weights.
+                parameter.sub_(1.0)
+    save_file(tensors_of(model), path / "model.safetensors", {"format": "pt"})
+    tokenizer.save(str(path / "tokenizer.json"), pretty=False)
+    names = dict(bos_token="<bos>", eos_token="<eos>", mask_token="<mask>", pad_token="<pad>", unk_token="<unk>")
+    properties = dict(lstrip=False, normalized=False, rstrip=False, single_word=False)
+    write_json(path / "special_tokens_map.json", {role: {"content": token, **properties} for role, token in names.items()})
+    write_json(
+        path / "tokenizer_config.json",
+        {"add_bos_token": True, "add_eos_token": True, "added_tokens_decoder": added_tokens_decoder(tokenizer, specials),
+         **names, "clean_up_tokenization_spaces": False, "extra_special_tokens": {}, "model_max_length": 2048,
+         "padding_side": "right", "sp_model_kwargs": None, "spaces_between_special_tokens": False,
+         "tokenizer_class": "GemmaTokenizer", "use_default_system_prompt": False},
+    )
+    goldens(path, 256, last=True)
+
+
 MAKERS = [
     make_beto, make_bertin, make_mbert, make_mex_large, make_xlm_roberta, make_camembert, make_distilbert,
     make_modernbert, make_deberta_v2, make_nomic_bert, make_mpnet, make_electra, make_eurobert,
-    make_qwen3,
+    make_qwen3, make_gemma3_text,
     make_gte, make_gte_multilingual, make_gte_large_en,
 ]
 

@@ -12,7 +12,7 @@ FAMILIES = {
     "bert": "bert", "roberta": "roberta", "xlm-roberta": "xlm-roberta", "camembert": "camembert", "distilbert": "distilbert",
     "modernbert": "modernbert", "nomic_bert": "nomic_bert", "deberta-v2": "deberta-v2",
     "mpnet": "mpnet", "electra": "electra", "eurobert": "eurobert",
-    "qwen3": "qwen3",
+    "qwen3": "qwen3", "gemma3_text": "gemma3_text",
 }
 
 # Read by the modeling code through getattr, so that no class has them.
@@ -41,6 +41,12 @@ MORE = {
         "rope_theta": [100.0], "partial_rotary_factor": [0.5], "rope_scaling": [{"rope_type": "linear", "factor": 2.0}, {}],
         "rope_parameters": [{"rope_theta": 50.0}, {"rope_type": "default"}, {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 9.0}],
         "num_key_value_heads": [1, 3], "head_dim": [7, 16],
+    },
+    "gemma3_text": {
+        "rope_theta": [100.0], "rope_local_base_freq": [100.0], "sliding_window_pattern": [2], "_sliding_window_pattern": [2],
+        "rope_scaling": [{"rope_type": "linear", "factor": 2.0}, {}, {"rope_theta": 70.0}],
+        "rope_parameters": [{"full_attention": {"rope_theta": 50.0}}, {"rope_theta": 50.0, "rope_type": "default"}, {"sliding_attention": None}],
+        "num_key_value_heads": [1, 3], "head_dim": [7, 32],
     },
     "qwen3": {"rope_theta": [100.0], "use_sliding_window": [True], "max_window_layers": [0, 1], "head_dim": [8, 7], "num_key_value_heads": [1, 4, 3]},
     "distilbert": {"hidden_size": [32], "num_hidden_layers": [1, 2], "num_attention_heads": [2], "layer_norm_eps": [0.3], "hidden_act": ["relu"]},

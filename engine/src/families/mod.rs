@@ -9,6 +9,7 @@ mod electra;
 mod eurobert;
 mod fields;
 mod forward_config;
+mod gemma3;
 mod gte;
 mod gte_new;
 mod layer_types;
@@ -47,6 +48,7 @@ const FAMILIES: &[&Family] = &[
     &electra::FAMILY,
     &eurobert::FAMILY,
     &qwen3::FAMILY,
+    &gemma3::FAMILY,
     &gte::FAMILY,
     &gte_new::FAMILY,
 ];
