@@ -93,7 +93,8 @@ impl ModelCache {
         let known = |name: &str| self.has(commit, name) || self.absence_path(commit, name).is_file();
         let pooled =
             !self.has(commit, "modules.json") || present.iter().any(|file| file.ends_with("_Pooling/config.json"));
-        pooled && files::select(&present).is_ok() && files::NOTED_IF_ABSENT.iter().all(|name| known(name))
+        let whole = files::select(&present).is_ok() && !files::lack_module_weights(&present);
+        pooled && whole && files::NOTED_IF_ABSENT.iter().all(|name| known(name))
     }
 
     /// Whether it is unknown if the model has a pooling setting: a snapshot that another program fetched may lack it.

@@ -1,6 +1,11 @@
 //! PURE: which files of a repository a model needs. Weights once (safetensors before pickles), every file that decides the
 //! vectors, nothing else: no ONNX, no TensorFlow, no training state.
 
+use std::collections::BTreeSet;
+
+/// Weights in one file, the preferred ones first.
+const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+
 /// Files that are taken where the repository has them.
 pub(super) const OPTIONAL: [&str; 9] = [
     "adapter_config.json",
@@ -33,23 +38,54 @@ pub(super) const NOTED_IF_ABSENT: [&str; 12] = [
 /// Returns the needed ones among `files` (paths in the repository), weights last, or what is missing.
 pub(super) fn select(files: &[String]) -> Result<Vec<String>, &'static str> {
     let has = |name: &str| files.iter().any(|file| file == name);
-    if !has("config.json") {
+    // A list of modules may begin with one that has no config.
+    if !has("config.json") && !has("modules.json") {
         return Err("config.json");
     }
-    if !(has("tokenizer.json") || has("vocab.txt") || has("vocab.json") && has("merges.txt")) {
+    let modules = module_files(files);
+    let in_folder = modules.iter().any(|file| file.ends_with("/tokenizer.json"));
+    if !(in_folder || has("tokenizer.json") || has("vocab.txt") || has("vocab.json") && has("merges.txt")) {
         return Err("tokenizer that can be read (tokenizer.json, vocab.txt, or vocab.json with merges.txt)");
     }
-    let mut selected = vec!["config.json".to_owned()];
+    let mut selected: Vec<String> = has("config.json").then(|| "config.json".to_owned()).into_iter().collect();
     selected.extend(OPTIONAL.iter().filter(|name| has(name)).map(|name| (*name).to_owned()));
     selected.extend(files.iter().filter(|file| is_pooling_file(file)).cloned());
-    selected.extend(weights(files)?);
+    selected.extend(modules);
+    match weights(files) {
+        Err(_) if in_folder => {}
+        found => selected.extend(found?),
+    }
     Ok(selected)
+}
+
+/// Returns the tokenizers and weights of modules in folders of their own, as StaticEmbedding and Dense may have them.
+fn module_files(files: &[String]) -> Vec<String> {
+    let folders: BTreeSet<&str> =
+        files.iter().filter_map(|file| file.split_once('/')).map(|(folder, _)| folder).collect();
+    let mut found = Vec::new();
+    for folder in folders.into_iter().filter(|folder| is_module_folder(folder) && !folder.ends_with("_Transformer")) {
+        let has = |name: &str| Some(format!("{folder}/{name}")).filter(|file| files.contains(file));
+        found.extend(has("tokenizer.json"));
+        found.extend(WEIGHTS.iter().find_map(|name| has(name)));
+    }
+    found
+}
+
+/// Tells whether the weights of a module with a config are not among `files`, as in a snapshot that an older release fetched.
+pub(super) fn lack_module_weights(files: &[String]) -> bool {
+    let weighted = |folder: &str| folder.ends_with("_Dense") || folder.ends_with("_LayerNorm");
+    let folders = files.iter().filter_map(|file| file.strip_suffix("/config.json")).filter(|folder| weighted(folder));
+    folders.into_iter().any(|folder| !WEIGHTS.iter().any(|name| files.contains(&format!("{folder}/{name}"))))
+}
+
+fn is_module_folder(folder: &str) -> bool {
+    folder.starts_with(|c: char| c.is_ascii_digit()) && folder[1..].starts_with('_')
 }
 
 /// The settings of sentence-transformers: maximum length, prompts, and the configuration of each numbered module.
 fn is_pooling_file(file: &str) -> bool {
     if let Some((folder, "config.json")) = file.split_once('/') {
-        return folder.starts_with(|c: char| c.is_ascii_digit()) && folder[1..].starts_with('_');
+        return is_module_folder(folder);
     }
     !file.contains('/')
         && (file == "config_sentence_transformers.json"
@@ -117,6 +153,8 @@ mod tests {
         let files = [
             "1_Pooling/config.json",
             "2_Dense/config.json",
+            "2_Dense/model.safetensors",
+            "2_Dense/pytorch_model.bin",
             "config.json",
             "config_sentence_transformers.json",
             "modules.json",
@@ -129,8 +167,20 @@ mod tests {
         for file in ["1_Pooling/config.json", "2_Dense/config.json", "modules.json", "sentence_bert_config.json"] {
             assert!(found.iter().any(|other| other == file), "{file}");
         }
-        assert!(!found.iter().any(|file| file == "sub/config.json"));
+        assert!(found.iter().any(|file| file == "2_Dense/model.safetensors"));
+        assert!(!found.iter().any(|file| file == "sub/config.json" || file == "2_Dense/pytorch_model.bin"));
+        assert!(!lack_module_weights(&found));
+        assert!(lack_module_weights(&["2_Dense/config.json".to_owned()]));
         assert_eq!(found.last().unwrap(), "pytorch_model.bin");
+    }
+
+    #[test]
+    fn a_static_embedding_has_no_config() {
+        let in_folder = ["0_StaticEmbedding/tokenizer.json", "0_StaticEmbedding/model.safetensors", "modules.json"];
+        let found = selected(&in_folder).unwrap();
+        assert_eq!(found, ["modules.json", in_folder[0], in_folder[1]]);
+        let in_root = ["README.md", "model.safetensors", "modules.json", "tokenizer.json"];
+        assert_eq!(selected(&in_root).unwrap(), ["tokenizer.json", "modules.json", "model.safetensors"]);
     }
 
     #[test]
