@@ -716,6 +716,73 @@ def make_gte_large_en():
              "strip_accents": None, "tokenize_chinese_chars": True, "tokenizer_class": "BertTokenizer"},
         )
         goldens_by(reference, path)
+def sentence_goldens(path):
+    """Token ids, and the vector by sentence-transformers, of every text; one text at a time."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(path), device="cpu")
+    ids, vectors = [], []
+    for text in TEXTS:
+        features = model.preprocess([text])
+        ids.append(features["input_ids"].flatten().tolist())
+        vectors.append([round(float(x), 7) for x in model.encode([text], normalize_embeddings=False)[0]])
+    lines = ",\n    ".join(json.dumps({"ids": row, "vector": vector}) for row, vector in zip(ids, vectors))
+    (path / "goldens-sentence.json").write_text(f"[\n    {lines}\n]\n")
+
+
+def write_modules(path, *modules):
+    """A modules.json as older releases write it: pairs of a path and a class."""
+    listed = [
+        {"idx": i, "name": str(i), "path": folder, "type": f"sentence_transformers.models.{kind}"}
+        for i, (folder, kind) in enumerate(modules)
+    ]
+    write_json(path / "modules.json", listed)
+
+
+def make_distiluse():
+    """sentence-transformers/distiluse-base-multilingual-cased-v2: DistilBERT, the mean, and a Dense that narrows it."""
+    path = fresh("distiluse")
+    tokenizer = small_bert_tokenizer()
+    config = config_of(
+        "distilbert", path, architectures=["DistilBertModel"], activation="gelu", attention_dropout=0.1, dim=32,
+        dropout=0.1, hidden_dim=64, initializer_range=0.02, max_position_embeddings=64, n_heads=4, n_layers=2,
+        output_hidden_states=True, output_past=True, pad_token_id=0, qa_dropout=0.1, seq_classif_dropout=0.2,
+        sinusoidal_pos_embds=False, tie_weights_=True, vocab_size=tokenizer.get_vocab_size(),
+    )
+    save_file(tensors_of(random_model(AutoModel, config, 13)), path / "model.safetensors", {"format": "pt"})
+    plain_files(path, tokenizer, **BERT_NAMES)
+    write_modules(path, ("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense"))
+    write_json(path / "sentence_bert_config.json", {"max_seq_length": 48, "do_lower_case": False})
+    versions = {"sentence_transformers": "2.0.0", "transformers": "4.7.0", "pytorch": "1.9.0+cu102"}
+    write_json(path / "config_sentence_transformers.json", {"__version__": versions})
+    for folder in ("1_Pooling", "2_Dense"):
+        (path / folder).mkdir()
+    flags = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens")
+    chosen = {f"pooling_mode_{flag}": flag == "mean_tokens" for flag in flags}
+    write_json(path / "1_Pooling/config.json", {"word_embedding_dimension": 32, **chosen})
+    tanh = "torch.nn.modules.activation.Tanh"
+    dense = {"in_features": 32, "out_features": 24, "bias": True, "activation_function": tanh}
+    write_json(path / "2_Dense/config.json", dense)
+    torch.manual_seed(14)
+    weights = {"linear.weight": 0.25 * torch.randn(24, 32), "linear.bias": 0.1 * torch.randn(24)}
+    save_file(weights, path / "2_Dense/model.safetensors", {"format": "pt"})
+    sentence_goldens(path)
+
+
+def make_static_embedding():
+    """sentence-transformers/static-retrieval-mrl-en-v1: a table of token vectors in its own folder, no config.json."""
+    path = fresh("static_embedding")
+    (path / "0_StaticEmbedding").mkdir()
+    tokenizer = small_bert_tokenizer()
+    tokenizer.save(str(path / "0_StaticEmbedding/tokenizer.json"), pretty=False)
+    torch.manual_seed(15)
+    table = torch.randn(tokenizer.get_vocab_size(), 16)
+    save_file({"embedding.weight": table}, path / "0_StaticEmbedding/model.safetensors", {"format": "pt"})
+    write_modules(path, ("0_StaticEmbedding", "StaticEmbedding"))
+    versions = {"sentence_transformers": "3.3.0.dev0", "transformers": "4.46.2", "pytorch": "2.5.1+cu118"}
+    settings = {"__version__": versions, "prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"}
+    write_json(path / "config_sentence_transformers.json", settings)
+    sentence_goldens(path)
 
 
 def gemma_tokenizer(size, specials):
@@ -782,6 +849,7 @@ MAKERS = [
     make_modernbert, make_deberta_v2, make_nomic_bert, make_mpnet, make_electra, make_eurobert,
     make_qwen3, make_gemma3_text,
     make_gte, make_gte_multilingual, make_gte_large_en,
+    make_distiluse, make_static_embedding,
 ]
 
 

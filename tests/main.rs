@@ -18,6 +18,7 @@ mod holes;
 mod hostile;
 mod looking;
 mod metrics;
+mod modules;
 mod private;
 mod project;
 mod quantized;

@@ -53,9 +53,10 @@ pub(crate) enum Capacity {
 }
 
 /// Refuses what this model or machine cannot do, before anything is begun.
-pub(crate) fn check(args: &JobArgs, model: &ModelSummary, capacity: Capacity) -> Result<(), Advice> {
-    if let Some(dimensions) = args.embed.dimensions.filter(|asked| *asked as usize > model.hidden_size) {
-        let own = model.hidden_size;
+pub(crate) fn check(args: &JobArgs, model: &LocalModel, capacity: Capacity) -> Result<(), Advice> {
+    let own = model.dimensions(args.embed.pooling.0)?;
+    let model = &model.summary;
+    if let Some(dimensions) = args.embed.dimensions.filter(|asked| *asked > own) {
         return Err(Advice::usage(format!("--dimensions {dimensions} is more than the {own} that the model has")));
     }
     if let Some(length) = args.embed.max_length.filter(|asked| *asked as usize <= model.special_tokens) {
@@ -104,12 +105,13 @@ pub(crate) fn spec(
 ) -> Result<JobSpec, Advice> {
     let asked = &args.embed;
     let prompt = prompt::resolve(&model.summary.prompts, &asked.prompt)?;
-    let embed = embed_spec(args, &model.summary, prompt, capacity);
+    let all = model.dimensions(asked.pooling.0)?;
+    let embed = embed_spec(args, (&model.summary, all), prompt, capacity);
     Ok(JobSpec {
         sources,
         read: read_options(args),
         model: ModelSpec { name: model.name.clone(), revision: model.found.revision.clone(), digest },
-        limits: shard_limits(&model.summary, embed.dimensions, &args.cut, capacity),
+        limits: shard_limits(&model.summary, embed.dimensions.unwrap_or(all), &args.cut, capacity),
         embed,
         on_bad_row: args.rows.on_bad_row,
         max_rejects: args.rows.max_rejects.unwrap_or(MaxRejects::Unlimited),
@@ -127,9 +129,10 @@ pub(crate) fn compatible_with_0_1(mut spec: JobSpec, begun_with: Option<&str>, d
     spec
 }
 
-fn embed_spec(args: &JobArgs, model: &ModelSummary, prompt: Applied, capacity: Capacity) -> EmbedSpec {
+/// `all` is the number of components that a vector has before any are left out.
+fn embed_spec(args: &JobArgs, (model, all): (&ModelSummary, u32), prompt: Applied, capacity: Capacity) -> EmbedSpec {
     let (embed, rows, cut) = (&args.embed, &args.rows, &args.cut);
-    let own_dimensions = model.truncate_dim.map(|kept| u32::try_from(kept).unwrap_or(u32::MAX));
+    let own_dimensions = model.truncate_dim.and_then(|kept| u32::try_from(kept).ok()).filter(|kept| *kept < all);
     EmbedSpec {
         pooling: embed.pooling.0,
         normalize: !embed.no_normalize,
@@ -149,15 +152,14 @@ fn embed_spec(args: &JobArgs, model: &ModelSummary, prompt: Applied, capacity: C
 }
 
 /// Cuts shards to about [`SHARD_SECONDS`] of work for this model, as far as the bounds on their size allow.
-fn shard_limits(model: &ModelSummary, dimensions: Option<u32>, cut: &CutArgs, capacity: Capacity) -> ShardLimits {
+fn shard_limits(model: &ModelSummary, dimensions: u32, cut: &CutArgs, capacity: Capacity) -> ShardLimits {
     let (flops, bytes_max) = match capacity {
         Capacity::Cores(cores) | Capacity::Workers(cores) => (FLOPS_PER_CORE * cores.max(1), *INPUT_BYTES.end()),
         Capacity::Gpus(_) => (FLOPS_PER_GPU, GPU_INPUT_BYTES_MAX),
     };
     let tokens = SHARD_SECONDS * flops / model.flops_per_token.max(1);
     let bytes = (tokens * BYTES_PER_TOKEN).clamp(*INPUT_BYTES.start(), bytes_max);
-    let dimensions = dimensions.map_or(model.hidden_size as u64, u64::from);
-    let rows_by_size = OUTPUT_BYTES_MAX / (dimensions.max(1) * size_of::<f32>() as u64);
+    let rows_by_size = OUTPUT_BYTES_MAX / (u64::from(dimensions.max(1)) * size_of::<f32>() as u64);
     let rows = (tokens / TOKENS_PER_ROW).clamp(ROWS_MIN, rows_by_size.max(ROWS_MIN));
     ShardLimits { rows_max: cut.shard_rows.unwrap_or(rows), bytes_max: bytes }
 }
@@ -294,14 +296,16 @@ mod tests {
             native: true,
             gpus: true,
             hidden_size,
+            dimensions: hidden_size,
             layers: 6,
             heads: 12,
             intermediate: 4 * hidden_size,
             vocab_size: 30_000,
             max_length: 512,
             special_tokens: 2,
-            pooling: engine::Pooling::Cls,
+            pooling: engine::Pooling::Cls.into(),
             pooling_source: PoolingSource::Default,
+            modules: Vec::new(),
             prompts: engine::Prompts::default(),
             truncate_dim: None,
             similarity: None,
@@ -313,7 +317,7 @@ mod tests {
 
     fn limits(flops_per_token: u64, hidden_size: usize, shard_rows: Option<u64>) -> ShardLimits {
         let cut = CutArgs { batch_tokens: None, shard_rows };
-        shard_limits(&summary(flops_per_token, hidden_size), None, &cut, Capacity::Cores(2))
+        shard_limits(&summary(flops_per_token, hidden_size), hidden_size as u32, &cut, Capacity::Cores(2))
     }
 
     #[test]

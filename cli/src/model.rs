@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
-use engine::{ModelDir, ModelSummary, PoolingSource};
+use engine::{LoadError, ModelDir, ModelSummary, NO_MAX_LENGTH, Pooling, PoolingSource};
 use proto::job::EmbedSpec;
 use serde::Serialize;
 use worker::model_store::{self, DownloadProgress, ResolvedModel};
@@ -24,6 +24,17 @@ pub(crate) struct LocalModel {
     pub(crate) dir: ModelDir,
     /// What it is.
     pub(crate) summary: ModelSummary,
+}
+
+impl LocalModel {
+    /// Returns the components of a vector with this `--pooling`. Refuses one that the model's modules do not allow.
+    pub(crate) fn dimensions(&self, pooling: Option<Pooling>) -> Result<u32, Advice> {
+        let refused = |error: LoadError| {
+            let option = pooling.map_or_else(|| "--pooling auto".to_owned(), |pooling| format!("--pooling {pooling}"));
+            Advice::usage(format!("{option}: {error}")).hint("leave --pooling out")
+        };
+        self.dir.dimensions(pooling).map(|all| u32::try_from(all).unwrap_or(u32::MAX)).map_err(refused)
+    }
 }
 
 /// Returns where the Hub is, with `--offline` taken into account.
@@ -70,14 +81,22 @@ pub(crate) fn short_name(model: &str) -> String {
 /// Describes a model in one line.
 pub(crate) fn describe(summary: &ModelSummary) -> String {
     format!(
-        "{}, {} dimensions, {} layers, {} pooling ({}), up to {} tokens",
+        "{}, {} dimensions, {} layers, {} pooling ({}), {}",
         summary.architecture,
-        summary.hidden_size,
+        summary.dimensions,
         summary.layers,
         summary.pooling,
         pooling_origin(summary.pooling_source),
-        ui::thousands(summary.max_length as u64),
+        length_limit(summary.max_length),
     )
+}
+
+/// Describes how long a text may be.
+pub(crate) fn length_limit(tokens: usize) -> String {
+    match tokens {
+        NO_MAX_LENGTH => "texts of any length".to_owned(),
+        tokens => format!("up to {} tokens", ui::thousands(tokens as u64)),
+    }
 }
 
 /// Describes where the pooling came from.
@@ -94,12 +113,12 @@ pub(crate) fn report(ui: &Ui, args: &JobArgs, summary: &ModelSummary, embed: &Em
     if let Some(note) = prompt::note(summary, embed) {
         ui.note(note);
     }
-    if let (None, Some(kept)) = (args.embed.dimensions, summary.truncate_dim) {
-        let all = summary.hidden_size;
+    if let (None, Some(kept)) = (args.embed.dimensions, embed.dimensions) {
+        let all = summary.dimensions;
         ui.note(format!("dimensions: the first {kept} of {all}, as the model says (--dimensions overrides it)"));
     }
     let asked = args.embed.pooling.0;
-    if let Some(asked) = asked.filter(|asked| *asked != summary.pooling) {
+    if let Some(asked) = asked.filter(|asked| summary.pooling != *asked) {
         if summary.pooling_source == PoolingSource::Model {
             ui.warn(format!("--pooling {asked} is not the model's own pooling, which is {}", summary.pooling));
         } else {
@@ -132,9 +151,12 @@ pub(crate) struct ModelReport {
     pub(crate) heads: usize,
     pub(crate) intermediate: usize,
     pub(crate) vocabulary: usize,
-    pub(crate) max_length: usize,
+    /// In tokens; `null` where there is no limit.
+    pub(crate) max_length: Option<usize>,
     pub(crate) pooling: String,
     pub(crate) pooling_source: &'static str,
+    /// Those of sentence-transformers in order; none for a plain encoder.
+    pub(crate) modules: Vec<String>,
     pub(crate) prompts: BTreeMap<String, String>,
     /// The prompt that applies by default.
     pub(crate) default_prompt: Option<String>,
@@ -157,17 +179,18 @@ impl ModelReport {
             architecture: summary.architecture.clone(),
             native: summary.native,
             gpus: summary.gpus,
-            dimensions: summary.hidden_size,
+            dimensions: summary.dimensions,
             layers: summary.layers,
             heads: summary.heads,
             intermediate: summary.intermediate,
             vocabulary: summary.vocab_size,
-            max_length: summary.max_length,
+            max_length: Some(summary.max_length).filter(|length| *length != NO_MAX_LENGTH),
             pooling: summary.pooling.to_string(),
             pooling_source: match summary.pooling_source {
                 PoolingSource::Model => "model",
                 PoolingSource::Default => "default",
             },
+            modules: summary.modules.clone(),
             prompts: summary.prompts.by_name.clone(),
             default_prompt: summary.prompts.by_default().map(|(name, _)| name.to_owned()),
             truncate_dim: summary.truncate_dim,

@@ -68,7 +68,7 @@ impl TextEncoder {
     pub fn load(model: &ModelDir, max_length: Option<usize>, prefix: &str) -> Result<TextEncoder, LoadError> {
         let tokenizer = Arc::clone(&model.tokenizer.tokenizer);
         let added = model.tokenizer.special_tokens();
-        let max_length = max_length.unwrap_or(model.max_length).min(model.config.positions_used());
+        let max_length = max_length.unwrap_or(model.max_length).min(model.body.positions_used());
         if max_length <= added {
             let what = format!(
                 "a maximum length of {max_length} tokens, of which {added} are special ones: give at least {}",
@@ -85,7 +85,7 @@ impl TextEncoder {
             max_length,
             content_max: max_length - added,
             excluded: 0,
-            vocab_size: model.config.vocab_size,
+            vocab_size: model.body.vocab_size(),
         };
         if !prefix.is_empty() && !model.modules.include_prompt {
             let alone = inner.prefix_tokens();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::after_pooling::AfterPooling;
 use crate::backend::Cpu;
 use crate::config::Config;
 use crate::cuda::{self, Fault, Timed};
@@ -10,23 +11,31 @@ use crate::forward::bert::{self, Bert, Source, TokenSelection};
 use crate::forward::deberta::{self, Deberta};
 use crate::forward::decoder::{self, Decoder, KeptTokens};
 use crate::forward::rotary::{self, Rotary};
+use crate::model_dir::Body;
 use crate::options::weight_format;
 use crate::pooling::{self, Pool};
+use crate::static_embedding::StaticTable;
 use crate::weights::{WeightFiles, Weights};
-use crate::{Batch, ComputeDtype, DeviceSpec, EmbedError, EngineOptions, LoadError, ModelDir, Pooling};
+use crate::{
+    Batch, ComputeDtype, DeviceSpec, EmbedError, EngineOptions, LoadError, ModelDir, ModelPooling, ModelSummary,
+    Pooling,
+};
 
 /// Tokens per batch on a CPU: kernels run block by block, so larger batches gain nothing, and smaller ones let the
 /// cores finish closer together.
 const CPU_BATCH_TOKENS: usize = 512;
+
+/// Tokens per batch of static embeddings, which cost so little that the handling of a batch counts.
+const STATIC_BATCH_TOKENS: usize = 16_384;
 
 /// A model with its weights in memory, shared by threads: each [`embed`](Engine::embed) runs on the calling thread.
 pub struct Engine {
     model: Model,
     device: DeviceSpec,
     pool: Pool,
+    /// The model's own modules after pooling, before the dimensions are truncated.
+    after: AfterPooling,
     normalize: bool,
-    /// Whether the model normalises its vectors before truncating their dimensions.
-    normalizes: bool,
     dimensions: usize,
     hidden_size: usize,
     vocab_size: usize,
@@ -40,6 +49,7 @@ enum Model {
     Rotary(Rotary),
     Deberta(Box<Deberta>),
     Decoder(Decoder),
+    Static(StaticTable),
 }
 
 impl Engine {
@@ -51,38 +61,32 @@ impl Engine {
         if options.device == DeviceSpec::Cpu {
             weight_format(options.dtype)?;
         }
-        let config = &model.config;
+        let all = model.dimensions(options.pooling)?;
         let dimensions = match options.dimensions {
-            None => config.hidden_size,
-            Some(dimensions) if (1..=config.hidden_size).contains(&dimensions) => dimensions,
+            None => all,
+            Some(dimensions) if (1..=all).contains(&dimensions) => dimensions,
             Some(dimensions) => {
-                let what = format!("{dimensions} dimensions of vectors that have {}", config.hidden_size);
+                let what = format!("{dimensions} dimensions of vectors that have {all}");
                 return Err(LoadError::Unsupported { what });
             }
         };
-        check_forward(config, options)?;
-        let weights = Weights::of_family(&model.weights, config.family)?;
-        let source = |name: &str, shape: &[usize]| weights.read(name, shape);
-        let loaded = match &config.forward {
-            Forward::Bert(settings) => load_bert(config, *settings, &source, options)?,
-            Forward::Rotary(settings) => {
-                Model::Rotary(Rotary::load(config, settings, &source, weight_format(options.dtype)?)?)
-            }
-            Forward::Deberta(settings) => Model::Deberta(Box::new(Deberta::load(config, settings, &source)?)),
-            Forward::Decoder(settings) => {
-                Model::Decoder(Decoder::load(config, settings, &source, weight_format(options.dtype)?)?)
-            }
+        check_forward(model, options)?;
+        let loaded = match &model.body {
+            Body::Transformer(config) => load_transformer(model, config, options)?,
+            Body::StaticEmbedding(table) => Model::Static(table.load(&model.weights)?),
         };
+        let (pooling, hidden_size) = (model.pooling(options.pooling)?, model.body.hidden_size());
+        let after = AfterPooling::load(&model.modules.steps, hidden_size * pooling.modes().len())?;
         Ok(Engine {
             model: loaded,
             device: options.device.clone(),
-            pool: options.pooling.unwrap_or(model.pooling()).into(),
+            pool: pooling.into(),
+            after: if options.normalize { after.without_last_norm() } else { after },
             normalize: options.normalize,
-            normalizes: model.modules.normalize,
             dimensions,
-            hidden_size: config.hidden_size,
-            vocab_size: config.vocab_size,
-            row_tokens_max: config.positions_used(),
+            hidden_size,
+            vocab_size: model.body.vocab_size(),
+            row_tokens_max: model.body.positions_used(),
         })
     }
 
@@ -100,8 +104,8 @@ impl Engine {
     }
 
     /// Returns how token vectors are pooled.
-    pub fn pooling(&self) -> Pooling {
-        self.pool.pooling
+    pub fn pooling(&self) -> &ModelPooling {
+        &self.pool.pooling
     }
 
     /// Returns where the forward pass runs.
@@ -113,6 +117,7 @@ impl Engine {
     pub fn default_batch_tokens(&self) -> usize {
         match &self.model {
             Model::Bert(..) | Model::Rotary(_) | Model::Deberta(_) | Model::Decoder(_) => CPU_BATCH_TOKENS,
+            Model::Static(_) => STATIC_BATCH_TOKENS,
             Model::Gpu(model) => model.batch_tokens(),
         }
     }
@@ -129,15 +134,12 @@ impl Engine {
         if batch.rows() == 0 {
             return Ok(Vec::new());
         }
-        let mut pooled = match &self.model {
-            Model::Gpu(model) => model.embed(batch, self.pool).map_err(|fault| self.gpu_error(batch, fault))?,
+        let pooled = match &self.model {
+            Model::Gpu(model) => model.embed(batch, &self.pool).map_err(|fault| self.gpu_error(batch, fault))?,
+            Model::Static(table) => table.means(batch),
             Model::Bert(..) | Model::Rotary(_) | Model::Deberta(_) | Model::Decoder(_) => self.pooled(batch),
         };
-        // A later norm makes this one redundant, except for rounding.
-        if self.normalizes && !self.normalize {
-            pooling::normalize_or_zero(&mut pooled, self.hidden_size);
-        }
-        let mut vectors = pooling::cut(pooled, self.hidden_size, self.dimensions);
+        let mut vectors = pooling::cut(self.after.apply(pooled), self.after.width(), self.dimensions);
         if self.normalize {
             pooling::normalize(&mut vectors, self.dimensions);
         }
@@ -149,8 +151,8 @@ impl Engine {
     pub(crate) fn time_steps(&self, batch: &Batch) -> Result<Option<Timed>, EmbedError> {
         self.check(batch)?;
         match &self.model {
-            Model::Gpu(model) => model.time(batch, self.pool).map(Some).map_err(|fault| self.gpu_error(batch, fault)),
-            Model::Bert(..) | Model::Rotary(_) | Model::Deberta(_) | Model::Decoder(_) => Ok(None),
+            Model::Gpu(model) => model.time(batch, &self.pool).map(Some).map_err(|fault| self.gpu_error(batch, fault)),
+            Model::Bert(..) | Model::Rotary(_) | Model::Deberta(_) | Model::Decoder(_) | Model::Static(_) => Ok(None),
         }
     }
 
@@ -172,9 +174,9 @@ impl Engine {
                 return model.forward(batch, KeptTokens::Last);
             }
             Model::Decoder(model) => model.forward(batch, KeptTokens::Every),
-            Model::Gpu(_) => unreachable!("a GPU pools its tokens itself"),
+            Model::Gpu(_) | Model::Static(_) => unreachable!("a GPU and a table give one vector per text"),
         };
-        pooling::pool(&tokens, &batch.offsets, self.hidden_size, self.pool)
+        pooling::pool(&tokens, &batch.offsets, self.hidden_size, &self.pool)
     }
 
     fn gpu_error(&self, batch: &Batch, fault: Fault) -> EmbedError {
@@ -190,7 +192,8 @@ impl Engine {
     fn check(&self, batch: &Batch) -> Result<(), EmbedError> {
         let broken = |row: usize, problem: String| Err(EmbedError::Batch { row, problem });
         for (row, span) in batch.offsets.windows(2).enumerate() {
-            if span[0] >= span[1] {
+            // A text without tokens has a vector only where none of them is necessary to compute it.
+            if span[0] > span[1] || span[0] == span[1] && !matches!(self.model, Model::Static(_)) {
                 return broken(row, "it has no tokens".into());
             }
             let tokens = (span[1] - span[0]) as usize;
@@ -213,6 +216,22 @@ impl fmt::Debug for Engine {
             .field("normalize", &self.normalize)
             .field("dimensions", &self.dimensions)
             .finish_non_exhaustive()
+    }
+}
+
+/// Loads a transformer onto the device in the options.
+fn load_transformer(model: &ModelDir, config: &Config, options: &EngineOptions) -> Result<Model, LoadError> {
+    let weights = Weights::of_family(&model.weights, config.family)?;
+    let source = |name: &str, shape: &[usize]| weights.read(name, shape);
+    match &config.forward {
+        Forward::Bert(settings) => load_bert(config, *settings, &source, options),
+        Forward::Rotary(settings) => {
+            Ok(Model::Rotary(Rotary::load(config, settings, &source, weight_format(options.dtype)?)?))
+        }
+        Forward::Deberta(settings) => Ok(Model::Deberta(Box::new(Deberta::load(config, settings, &source)?))),
+        Forward::Decoder(settings) => {
+            Ok(Model::Decoder(Decoder::load(config, settings, &source, weight_format(options.dtype)?)?))
+        }
     }
 }
 
@@ -248,13 +267,13 @@ pub(crate) fn check_weights(files: &WeightFiles, config: &Config) -> Result<(), 
 }
 
 /// Refuses a device or number format that the forward pass does not support.
-fn check_forward(config: &Config, options: &EngineOptions) -> Result<(), LoadError> {
-    let architecture = config.family.model_type;
-    if options.device != DeviceSpec::Cpu && !config.forward.runs_on_gpus() {
+fn check_forward(model: &ModelDir, options: &EngineOptions) -> Result<(), LoadError> {
+    let ModelSummary { architecture, native, gpus, .. } = model.summary();
+    if options.device != DeviceSpec::Cpu && !gpus {
         let what = format!("the architecture `{architecture}` on device `{}`; it runs on `cpu`", options.device);
         return Err(LoadError::Unsupported { what });
     }
-    if options.dtype != ComputeDtype::F32 && !config.forward.runs_in_every_format() {
+    if options.dtype != ComputeDtype::F32 && !native {
         let what = format!("dtype `{}` of the architecture `{architecture}`; supported: `f32`", options.dtype);
         return Err(LoadError::Unsupported { what });
     }
@@ -270,7 +289,8 @@ mod tests {
 
     #[test]
     fn checked_tensors_are_exactly_those_read() {
-        for ModelDir { config, weights, path, .. } in tiny_models() {
+        for ModelDir { body, weights, path, .. } in tiny_models() {
+            let Body::Transformer(config) = body else { continue };
             let file = Weights::of_family(&weights, config.family).unwrap();
             let read = RefCell::new(Vec::new());
             let source = |name: &str, shape: &[usize]| {

@@ -14,6 +14,7 @@ mod packing;
 mod pretruncate;
 mod tokenizer;
 
+mod after_pooling;
 mod backend;
 mod cuda;
 mod engine;
@@ -22,6 +23,7 @@ mod mlm;
 mod ops;
 mod pooling;
 pub mod selftest;
+mod static_embedding;
 mod weights;
 
 pub use cuda::{GpuInfo, STREAMS as GPU_STREAMS, gpus};
@@ -30,8 +32,9 @@ pub use encoder::{Encoded, TextEncoder, Token};
 pub use engine::Engine;
 pub use error::{EmbedError, EmbedTextsError, EncodeError, FillError, GpuError, LoadError};
 pub use mlm::{Filled, MaskFiller};
-pub use model_dir::{Digests, ModelDir, ModelSummary, PoolingSource, TokenizerKind};
+pub use model_dir::{Digests, ModelDir, ModelSummary, NO_MAX_LENGTH, PoolingSource, TokenizerKind};
 pub use options::{DeviceSpec, EngineOptions, UnknownDevice, is_fast_on_cpu};
 pub use packing::{Batch, pack};
+pub use pooling::ModelPooling;
 pub use sentence::Prompts;
 pub use spec::{ComputeDtype, Pooling};

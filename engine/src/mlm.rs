@@ -49,7 +49,9 @@ impl MaskFiller {
     /// When a file cannot be read, the architecture has no supported head, the weights have none, or the tokenizer has
     /// no mask.
     pub fn load(model: &ModelDir) -> Result<MaskFiller, LoadError> {
-        let config = &model.config;
+        let Some(config) = model.config() else {
+            return Err(LoadError::Unsupported { what: "filling masks with a StaticEmbedding module".into() });
+        };
         let (Some(names), Forward::Bert(settings)) = (&config.family.fill_mask, &config.forward) else {
             let what = format!("filling masks with `{}` models", config.family.model_type);
             return Err(LoadError::Unsupported { what });

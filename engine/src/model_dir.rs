@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use crate::config::Config;
 use crate::encoder::TextEncoder;
 use crate::engine::check_weights;
+use crate::pooling::ModelPooling;
 use crate::sentence::{Prompts, SentenceModules};
+use crate::static_embedding::StaticEmbedding;
 use crate::tokenizer::ModelTokenizer;
 use crate::weights::WeightFiles;
 use crate::{LoadError, Pooling};
@@ -18,7 +20,7 @@ use crate::{LoadError, Pooling};
 pub struct ModelDir {
     /// The directory as given.
     pub(crate) path: PathBuf,
-    pub(crate) config: Config,
+    pub(crate) body: Body,
     pub(crate) modules: SentenceModules,
     pub(crate) weights: WeightFiles,
     pub(crate) tokenizer: ModelTokenizer,
@@ -26,10 +28,20 @@ pub struct ModelDir {
     pub(crate) max_length: usize,
 }
 
+/// What makes vectors of token ids.
+#[derive(Debug, Clone)]
+pub(crate) enum Body {
+    Transformer(Box<Config>),
+    StaticEmbedding(StaticEmbedding),
+}
+
+/// The maximum input, in tokens, of a model without a limit: output files count them in 31 bits.
+pub const NO_MAX_LENGTH: usize = i32::MAX as usize;
+
 /// A summary of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelSummary {
-    /// The `model_type` of `config.json`, such as `bert` or `xlm-roberta`.
+    /// The `model_type` of `config.json`, such as `bert` or `xlm-roberta`, or `static-embedding`.
     pub architecture: String,
     /// Whether it runs in every number format; otherwise only in f32.
     pub native: bool,
@@ -37,6 +49,8 @@ pub struct ModelSummary {
     pub gpus: bool,
     /// Components of a token vector.
     pub hidden_size: usize,
+    /// Components of a text's vector with the model's own pooling, after all of its modules.
+    pub dimensions: usize,
     /// Number of transformer layers.
     pub layers: usize,
     /// Attention heads per layer.
@@ -45,14 +59,16 @@ pub struct ModelSummary {
     pub intermediate: usize,
     /// Rows of the token embedding.
     pub vocab_size: usize,
-    /// Default maximum input in tokens, special ones included.
+    /// Default maximum input in tokens, special ones included; [`NO_MAX_LENGTH`] where there is none.
     pub max_length: usize,
     /// Tokens that the tokenizer puts around every text.
     pub special_tokens: usize,
     /// The model's own pooling, or `Cls` where it has none.
-    pub pooling: Pooling,
+    pub pooling: ModelPooling,
     /// Where `pooling` comes from.
     pub pooling_source: PoolingSource,
+    /// Its sentence-transformers modules in order; none for a plain encoder.
+    pub modules: Vec<String>,
     /// Texts that the model wants put before others.
     pub prompts: Prompts,
     /// Dimensions that the model keeps of each vector, if not all.
@@ -118,19 +134,30 @@ impl ModelDir {
             return Err(missing("no such directory"));
         }
         let modules = SentenceModules::read(path)?;
-        let root = &modules.transformer_dir;
-        let config_path = root.join("config.json");
-        if !config_path.is_file() {
-            return Err(missing("it has no `config.json`"));
-        }
-        let config = Config::read(&config_path)?;
-        let weights = WeightFiles::find(root)?;
-        check_weights(&weights, &config)?;
-        let tokenizer = ModelTokenizer::open(root, &config, modules.do_lower_case)?;
+        let root = &modules.first_dir;
+        let (body, weights, tokenizer) = match modules.is_static {
+            true => {
+                let weights = WeightFiles::find(root)?;
+                let table = StaticEmbedding::open(&weights)?;
+                (Body::StaticEmbedding(table), weights, ModelTokenizer::of_static_embedding(root)?)
+            }
+            false => {
+                let config_path = root.join("config.json");
+                if !config_path.is_file() {
+                    return Err(missing("it has no `config.json`"));
+                }
+                let config = Config::read(&config_path)?;
+                let weights = WeightFiles::find(root)?;
+                check_weights(&weights, &config)?;
+                let tokenizer = ModelTokenizer::open(root, &config, modules.do_lower_case)?;
+                (Body::Transformer(Box::new(config)), weights, tokenizer)
+            }
+        };
         let own_length = modules.max_seq_length.or(tokenizer.model_max_length);
-        let usable = config.positions_used();
+        let usable = body.positions_used();
         let max_length = own_length.map_or(usable, |length| length.clamp(1, usable));
-        let model = ModelDir { path: path.into(), config, modules, weights, tokenizer, max_length };
+        let model = ModelDir { path: path.into(), body, modules, weights, tokenizer, max_length };
+        model.dimensions(None)?;
         // Refuses here, before a job is planned, a tokenizer that fails on every text.
         TextEncoder::load(&model, None, "")?;
         Ok(model)
@@ -150,7 +177,8 @@ impl ModelDir {
     /// # Errors
     /// When a file cannot be read.
     pub fn digests(&self) -> Result<Digests, LoadError> {
-        let others = || [self.config.path.clone()].into_iter().chain(self.weights.all()).chain(self.tokenizer.files());
+        let config = || self.config().map(|config| config.path.clone());
+        let others = || config().into_iter().chain(self.weights.all()).chain(self.tokenizer.files());
         let now: BTreeSet<PathBuf> = others().chain(self.modules.files.iter().cloned()).collect();
         let before: BTreeSet<PathBuf> = match self.modules.files_of_0_1.as_slice() {
             [] => BTreeSet::new(),
@@ -171,36 +199,93 @@ impl ModelDir {
 
     /// Returns a summary of the model.
     pub fn summary(&self) -> ModelSummary {
-        let config = &self.config;
-        let weights = self.weights.main();
+        let (config, weights) = (self.config(), self.weights.main());
+        let dimensions = self.dimensions(None).expect("the modules were checked when the model was opened");
+        let count = |of: fn(&Config) -> usize| config.map_or(0, of);
         ModelSummary {
-            architecture: config.family.model_type.into(),
-            native: config.forward.runs_in_every_format(),
-            gpus: config.forward.runs_on_gpus(),
-            hidden_size: config.hidden_size,
-            layers: config.layers,
-            heads: config.heads,
-            intermediate: config.intermediate,
-            vocab_size: config.vocab_size,
+            architecture: config.map_or("static-embedding", |config| config.family.model_type).into(),
+            native: config.is_some_and(|config| config.forward.runs_in_every_format()),
+            gpus: config.is_some_and(|config| config.forward.runs_on_gpus()),
+            hidden_size: self.body.hidden_size(),
+            dimensions,
+            layers: count(|config| config.layers),
+            heads: count(|config| config.heads),
+            intermediate: count(|config| config.intermediate),
+            vocab_size: self.body.vocab_size(),
             max_length: self.max_length,
             special_tokens: self.tokenizer.special_tokens(),
-            pooling: self.pooling(),
-            pooling_source: match self.modules.pooling {
-                Some(_) => PoolingSource::Model,
-                None => PoolingSource::Default,
+            pooling: self.pooling(None).expect("the model's own pooling is supported"),
+            pooling_source: match self.modules.pooling.is_some() || config.is_none() {
+                true => PoolingSource::Model,
+                false => PoolingSource::Default,
             },
+            modules: self.modules.describe(),
             prompts: self.modules.prompts.clone(),
-            truncate_dim: self.modules.truncate_dim.filter(|kept| *kept < config.hidden_size),
+            truncate_dim: self.modules.truncate_dim.filter(|kept| *kept < dimensions),
             similarity: self.modules.similarity.clone(),
             weights: weights.strip_prefix(&self.path).unwrap_or(weights).to_string_lossy().into_owned(),
             tokenizer: self.tokenizer.kind(),
-            flops_per_token: config.flops_per_token(),
+            flops_per_token: match &self.body {
+                Body::Transformer(config) => config.flops_per_token(),
+                Body::StaticEmbedding(table) => table.dimensions as u64,
+            },
         }
     }
 
-    /// Returns the model's own pooling, or CLS.
-    pub(crate) fn pooling(&self) -> Pooling {
-        self.modules.pooling.unwrap_or(Pooling::Cls)
+    /// Returns the components of a text's vector with this pooling, or with the model's own.
+    ///
+    /// # Errors
+    /// When the model does not support the pooling, or a later module takes vectors of another width.
+    pub fn dimensions(&self, pooling: Option<Pooling>) -> Result<usize, LoadError> {
+        let pooled = self.body.hidden_size() * self.pooling(pooling)?.modes().len();
+        self.modules.dimensions(pooled)
+    }
+
+    /// Returns the pooling with this choice of the caller, or the model's own, or CLS.
+    pub(crate) fn pooling(&self, chosen: Option<Pooling>) -> Result<ModelPooling, LoadError> {
+        match (&self.body, chosen) {
+            (Body::Transformer(_), Some(chosen)) => Ok(chosen.into()),
+            (Body::Transformer(_), None) => Ok(self.modules.pooling.clone().unwrap_or(Pooling::Cls.into())),
+            (Body::StaticEmbedding(_), None | Some(Pooling::Mean)) => Ok(Pooling::Mean.into()),
+            (Body::StaticEmbedding(_), Some(chosen @ (Pooling::Cls | Pooling::Max | Pooling::Last))) => {
+                let what = format!("pooling `{chosen}` of a StaticEmbedding module, which is a mean by definition");
+                Err(LoadError::Unsupported { what })
+            }
+        }
+    }
+
+    /// Returns the config of the transformer, if the model has one.
+    pub(crate) fn config(&self) -> Option<&Config> {
+        match &self.body {
+            Body::Transformer(config) => Some(config),
+            Body::StaticEmbedding(_) => None,
+        }
+    }
+}
+
+impl Body {
+    /// Returns the number of tokens that have a vector.
+    pub(crate) fn vocab_size(&self) -> usize {
+        match self {
+            Body::Transformer(config) => config.vocab_size,
+            Body::StaticEmbedding(table) => table.vocab_size,
+        }
+    }
+
+    /// Returns the components of a token vector.
+    pub(crate) fn hidden_size(&self) -> usize {
+        match self {
+            Body::Transformer(config) => config.hidden_size,
+            Body::StaticEmbedding(table) => table.dimensions,
+        }
+    }
+
+    /// Returns the maximum tokens of a text.
+    pub(crate) fn positions_used(&self) -> usize {
+        match self {
+            Body::Transformer(config) => config.positions_used(),
+            Body::StaticEmbedding(_) => NO_MAX_LENGTH,
+        }
     }
 }
 

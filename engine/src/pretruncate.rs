@@ -91,7 +91,7 @@ impl PreTruncator {
         text: &str,
         token_count: usize,
     ) -> tokenizers::Result<Option<Encoding>> {
-        let mut bytes = (token_count * BYTES_PER_TOKEN).max(TEXT_BYTES_MIN);
+        let mut bytes = token_count.saturating_mul(BYTES_PER_TOKEN).max(TEXT_BYTES_MIN);
         while !self.spaces.is_empty() && bytes < text.len() / 2 {
             let Some(cut) = self.word_end(text, bytes) else { return Ok(None) };
             let safe_end = self.before_last_words(&text[..cut], MARGIN_WORDS);
@@ -112,7 +112,7 @@ impl PreTruncator {
         text: &str,
         token_count: usize,
     ) -> tokenizers::Result<Option<Encoding>> {
-        let mut bytes = (token_count * BYTES_PER_TOKEN).max(TEXT_BYTES_MIN);
+        let mut bytes = token_count.saturating_mul(BYTES_PER_TOKEN).max(TEXT_BYTES_MIN);
         while !self.spaces.is_empty() && bytes < text.len() / 2 {
             let Some(cut) = self.word_end_before(text, text.len() - bytes) else { return Ok(None) };
             let safe_end = self.after_first_words(&text[cut..], MARGIN_WORDS);

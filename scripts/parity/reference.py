@@ -157,16 +157,17 @@ def shaped(vector, options):
 def sentence(path, texts, options, with_vectors):
     model = SentenceTransformer(str(path), device="cpu", trust_remote_code=False, model_kwargs={"dtype": torch.float32})
     transformer = model[0]
+    limit_of_positions = positions(getattr(transformer, "config", None))
     missing = drawn_at_random(path, transformer)
     if missing:
         raise ValueError(f"weights are missing, drawn at random: {sorted(missing)[:3]}")
     if options.get("max_length"):
         # The command's length overrides the model's own, up to the number of positions.
-        model.max_seq_length = min(options["max_length"], positions(transformer.config) or options["max_length"])
+        model.max_seq_length = min(options["max_length"], limit_of_positions or options["max_length"])
     if options.get("pooling"):
         model[1].pooling_mode = {"last": "lasttoken"}.get(options["pooling"], options["pooling"])
     prompt = prompt_of(model, options)
-    given = Answer(ids=each(texts, lambda text: unpadded(model.preprocess([prompt + text]))), positions=positions(transformer.config))
+    given = Answer(ids=each(texts, lambda text: unpadded(model.preprocess([prompt + text]))), positions=limit_of_positions)
     limit = model.max_seq_length or 10**9
     given.truncated = each(texts, lambda text: len(model.tokenizer(prompt + text, truncation=False)["input_ids"]) > limit)
     if getattr(transformer, "processing_kwargs", None):
@@ -183,7 +184,9 @@ def sentence(path, texts, options, with_vectors):
 
 
 def unpadded(features):
-    """Returns the ids of one text inside the attention mask."""
+    """Returns the ids of one text inside the attention mask, which StaticEmbedding does not have."""
+    if "attention_mask" not in features:
+        return features["input_ids"].tolist()
     ids, mask = features["input_ids"][0].tolist(), features["attention_mask"][0].tolist()
     return [token for token, seen in zip(ids, mask) if seen]
 

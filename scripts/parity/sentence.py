@@ -50,6 +50,30 @@ def older(folder):
 
 base("st-older", "sentence bert st-wordpiece older", older)
 
+base("distiluse", "sentence distilbert st-wordpiece dense", "distiluse")
+base("static", "static", "static_embedding")
+
+
+def step(folder, name, config, weights="model.safetensors", **tensors):
+    """Writes a module with weights: the tensors by name, with a low line for each dot."""
+    from safetensors.torch import save_file
+    import torch
+
+    folder.write(f"{name}/config.json", config)
+    folder.remove(f"{name}/model.safetensors", f"{name}/pytorch_model.bin")
+    tensors = {key.replace("_", ".", 1): tensor.contiguous() for key, tensor in tensors.items()}
+    if weights.endswith(".safetensors"):
+        save_file(tensors, folder.path / name / weights, {"format": "pt"})
+    else:
+        torch.save(tensors, folder.path / name / weights)
+
+
+def linear(inputs, outputs, seed=21):
+    import torch
+
+    return 0.3 * torch.randn(outputs, inputs, generator=torch.Generator().manual_seed(seed))
+
+
 # ---------------------------------------------------------------- modules.json
 
 
@@ -75,6 +99,137 @@ listed("static", ("", "StaticEmbedding"))
 listed("empty")
 drop("no-modules", MODULES, "sentence !older", vectors=True)
 
+# ---------------------------------------------------------------- Dense, LayerNorm, StaticEmbedding
+
+DENSE = "2_Dense/config.json"
+for name in ("activation.Tanh", "linear.Identity", "activation.ReLU", "activation.GELU", "activation.SiLU", "activation.Sigmoid", "activation.Mish", "activation.PReLU", "activation.GLU"):
+    put(f"dense-{name.split('.')[-1].lower()}", DENSE, "dense", activation_function=f"torch.nn.modules.{name}", vectors=True)
+put("dense-short-class", DENSE, "dense", activation_function="torch.nn.ReLU", vectors=True)
+put("dense-own-class", DENSE, "dense", activation_function="own.Tanh", vectors=True)
+put("dense-null-class", DENSE, "dense", activation_function=None, vectors=True)
+put("dense-function", DENSE, "dense", activation_function="torch.tanh", vectors=True)
+drop("dense-no-class", DENSE, "dense", "activation_function", vectors=True)
+put("dense-bias-false", DENSE, "dense", bias=False, vectors=True)
+drop("dense-no-bias-key", DENSE, "dense", "bias", vectors=True)
+put("dense-in-31", DENSE, "dense", in_features=31, vectors=True)
+drop("dense-no-outputs", DENSE, "dense", "out_features", vectors=True)
+put("dense-residual", DENSE, "dense", use_residual=True, vectors=True)
+put("dense-no-residual", DENSE, "dense", use_residual=False, vectors=True)
+put("dense-of-tokens", DENSE, "dense", module_input_name="token_embeddings", vectors=True)
+put("dense-input-named", DENSE, "dense", module_input_name="sentence_embedding", module_output_name=None, vectors=True)
+put("dense-output-other", DENSE, "dense", module_output_name="other", vectors=True)
+put("dense-unknown-key", DENSE, "dense", some_key_of_tomorrow=1, vectors=True)
+drop("dense-no-config", DENSE, "dense", vectors=True)
+drop("dense-no-weights", "2_Dense/model.safetensors", "dense", vectors=True)
+
+
+def stepped(name, *kinds, make, keys=()):
+    """Writes modules with weights, after a Transformer and a Pooling that give vectors of `hidden` components."""
+    def change(folder):
+        config = folder.json("config.json")
+        make(folder, config.get("hidden_size") or config.get("dim"))
+        folder.write(MODULES, modules(TRANSFORMER, MEAN, *kinds, prefix="sentence_transformers.sentence_transformer.modules."))
+
+    setting(
+        f"modules-{name}", MODULES, change, "sentence !older", keys=("in_features", *keys), group="modules", vectors=True,
+        module="sentence",
+    )
+
+
+IDENTITY = "torch.nn.modules.linear.Identity"
+
+
+def gemma(folder, hidden):
+    for name, inputs, outputs in (("2_Dense", hidden, 48), ("3_Dense", 48, hidden)):
+        config = {"in_features": inputs, "out_features": outputs, "bias": False, "activation_function": IDENTITY}
+        step(folder, name, config, linear_weight=linear(inputs, outputs))
+
+
+def labse(folder, hidden):
+    config = {"in_features": hidden, "out_features": hidden, "bias": True, "activation_function": "torch.nn.modules.activation.Tanh"}
+    step(folder, "2_Dense", config, "pytorch_model.bin", linear_weight=linear(hidden, hidden), linear_bias=linear(1, hidden)[:, 0])
+
+
+def normed(folder, hidden):
+    step(folder, "2_LayerNorm", {"dimension": hidden}, norm_weight=1 + linear(1, hidden)[:, 0], norm_bias=linear(1, hidden, 22)[:, 0])
+
+
+def joined(folder, hidden):
+    folder.write(POOLING, {"embedding_dimension": hidden, "pooling_mode": ["mean", "cls", "weightedmean"]})
+    step(folder, "2_Dense", {"in_features": 3 * hidden, "out_features": 20}, linear_weight=linear(3 * hidden, 20).half(), linear_bias=linear(1, 20)[:, 0].half())
+
+
+stepped("gemma", ("2_Dense", "Dense"), ("3_Dense", "Dense"), ("4_Normalize", "Normalize"), make=gemma)
+stepped("labse", ("2_Dense", "Dense"), ("3_Normalize", "Normalize"), make=labse)
+stepped("norm-before-dense", ("3_Normalize", "Normalize"), ("2_Dense", "Dense"), make=labse)
+stepped("norm-between", ("4_Normalize", "Normalize"), ("2_Dense", "Dense"), ("4_Normalize", "Normalize"), ("3_Dense", "Dense"), make=gemma)
+stepped("layer-norm-whole", ("2_LayerNorm", "LayerNorm"), ("3_Normalize", "Normalize"), make=normed)
+stepped("joined-dense", ("2_Dense", "Dense"), make=joined)
+stepped("dense-too-wide", ("3_Dense", "Dense"), make=gemma)
+
+STATIC = "0_StaticEmbedding/"
+
+
+def static(name, change, *keys):
+    setting(f"static-{name}", STATIC + "model.safetensors", change, "static", keys=keys, group="static", vectors=True)
+
+
+def tabled(name, function):
+    """Writes other tensors, made of the table."""
+    def change(folder):
+        from safetensors.torch import load_file, save_file
+
+        table = load_file(folder.path / STATIC / "model.safetensors")["embedding.weight"]
+        folder.remove(STATIC + "model.safetensors")
+        save_file(function(table), folder.path / STATIC / "model.safetensors", {"format": "pt"})
+
+    static(name, change, "embedding", "embeddings", "mapping", "weights")
+
+
+def model2vec(table, **more):
+    import torch
+
+    rows = torch.arange(table.shape[0] - 1, -1, -1)
+    given = {"mapping": rows, "weights": torch.linspace(0.5, 2, table.shape[0], dtype=torch.float64)}
+    return {"embeddings": table, **{name: given[name] for name in more}}
+
+
+tabled("half", lambda table: {"embedding.weight": table.half()})
+tabled("model2vec", lambda table: model2vec(table))
+tabled("model2vec-mapping", lambda table: model2vec(table, mapping=True))
+tabled("model2vec-weights", lambda table: model2vec(table, weights=True))
+tabled("model2vec-both", lambda table: model2vec(table, mapping=True, weights=True))
+tabled("int8", lambda table: {"embedding.weight": (table * 30).char()})
+tabled("other-name", lambda table: {"table": table})
+
+
+def static_steps(name, *kinds, make=lambda folder: None):
+    def change(folder):
+        make(folder)
+        folder.write(MODULES, modules((STATIC[:-1], "StaticEmbedding"), *kinds))
+
+    setting(f"static-{name}", MODULES, change, "static", keys=("Pooling", "in_features"), group="modules", vectors=True, module="sentence")
+
+
+static_steps("normalize", ("1_Normalize", "Normalize"))
+static_steps("pooling", ("1_Pooling", "Pooling"))
+static_steps("dense", ("2_Dense", "Dense"), ("1_Normalize", "Normalize"), make=lambda folder: labse(folder, 16))
+
+
+def in_root(folder):
+    """The layout of newer releases, and of potion-base-8M: the first module in the root."""
+    for name in ("tokenizer.json", "model.safetensors"):
+        (folder.path / STATIC / name).rename(folder.path / name)
+    folder.write("config.json", {"model_type": "model2vec", "architectures": ["StaticModel"], "normalize": True})
+    folder.write(MODULES, modules((".", "StaticEmbedding"), ("1_Normalize", "Normalize")))
+
+
+setting("static-root", MODULES, in_root, "static", group="modules", vectors=True)
+put("static-truncation", STATIC + "tokenizer.json", "static", truncation={"direction": "Right", "max_length": 5, "strategy": "LongestFirst", "stride": 0}, vectors=True)
+put("static-truncation-left", STATIC + "tokenizer.json", "static", truncation={"direction": "Left", "max_length": 5, "strategy": "LongestFirst", "stride": 2}, group="0_StaticEmbedding/tokenizer.json:truncation", vectors=True)
+put("static-padding", STATIC + "tokenizer.json", "static", padding={"strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"}, vectors=True)
+drop("static-no-tokenizer", STATIC + "tokenizer.json", "static", vectors=True)
+
 # ---------------------------------------------------------------- pooling
 
 for mode in ("cls", "mean", "max", "lasttoken", "weightedmean", "mean_sqrt_len_tokens"):
@@ -83,8 +238,10 @@ for mode in ("cls", "mean", "max", "lasttoken", "weightedmean", "mean_sqrt_len_t
         lambda folder, mode=mode: folder.write(POOLING, {"embedding_dimension": folder.json(POOLING)["word_embedding_dimension"], "pooling_mode": mode}),
         "sentence", keys=("pooling_mode", mode), group="pooling", vectors=True,
     )
+for several in (["weightedmean", "cls"], ["mean", "mean"], ["max", "median"]):
+    put(f"pooling-list-{'-'.join(several)}", POOLING, "sentence", pooling_mode=several, group="pooling", vectors=True)
 FLAGS = {"cls": "cls_token", "mean": "mean_tokens", "max": "max_tokens", "last": "lasttoken", "weighted": "weightedmean_tokens", "sqrt": "mean_sqrt_len_tokens"}
-for chosen in [("cls",), ("mean",), ("max",), ("last",), ("weighted",), ("sqrt",), ("cls", "mean"), ("mean", "max"), ()]:
+for chosen in [("cls",), ("mean",), ("max",), ("last",), ("weighted",), ("sqrt",), ("cls", "mean"), ("mean", "max"), ("sqrt", "weighted", "last", "cls"), ()]:
     setting(
         "pooling-flags-" + ("-".join(chosen) or "none"), POOLING,
         lambda folder, chosen=chosen: folder.write(POOLING, {
@@ -198,24 +355,24 @@ relisted("unknown-key", lambda modules: [{**module, "tomorrow": 1} for module in
 
 PROMPT = {"query": "consulta: ", "doc": "Texto: ", "empty": ""}
 for default in (None, "doc", "query", "empty", "absent"):
-    put(f"prompts-{str(default).lower()}", PROMPTS, "sentence", prompts=PROMPT, default_prompt_name=default, group="prompts", vectors=True)
-put("prompt-special", PROMPTS, "sentence", prompts={"doc": "[MASK] <s> "}, default_prompt_name="doc", group="prompts", vectors=True)
-put("truncate-dim", PROMPTS, "sentence", truncate_dim=11, vectors=True)
-put("truncate-dim-large", PROMPTS, "sentence", truncate_dim=999, vectors=True)
-put("truncate-dim-null", PROMPTS, "sentence", truncate_dim=None, vectors=True)
-put("similarity-dot", PROMPTS, "sentence", similarity_fn_name="dot", vectors=True)
-put("model-type-sparse", PROMPTS, "sentence", model_type="SparseEncoder", vectors=True)
-put("model-type-sentence", PROMPTS, "sentence", model_type="SentenceTransformer", vectors=True)
-put("prompts-unknown-key", PROMPTS, "sentence", some_key_of_tomorrow=1, vectors=True)
-drop("no-prompts-file", PROMPTS, "sentence", vectors=True)
+    put(f"prompts-{str(default).lower()}", PROMPTS, "sentence|static", prompts=PROMPT, default_prompt_name=default, group="prompts", vectors=True)
+put("prompt-special", PROMPTS, "sentence|static", prompts={"doc": "[MASK] <s> "}, default_prompt_name="doc", group="prompts", vectors=True)
+put("truncate-dim", PROMPTS, "sentence|static", truncate_dim=11, vectors=True)
+put("truncate-dim-large", PROMPTS, "sentence|static", truncate_dim=999, vectors=True)
+put("truncate-dim-null", PROMPTS, "sentence|static", truncate_dim=None, vectors=True)
+put("similarity-dot", PROMPTS, "sentence|static", similarity_fn_name="dot", vectors=True)
+put("model-type-sparse", PROMPTS, "sentence|static", model_type="SparseEncoder", vectors=True)
+put("model-type-sentence", PROMPTS, "sentence|static", model_type="SentenceTransformer", vectors=True)
+put("prompts-unknown-key", PROMPTS, "sentence|static", some_key_of_tomorrow=1, vectors=True)
+drop("no-prompts-file", PROMPTS, "sentence|static", vectors=True)
 
 for name in ("query", "doc", "empty", "absent", ""):
-    option(f"opt-prompt-{name or 'none'}", "sentence", prompt=name)
+    option(f"opt-prompt-{name or 'none'}", "sentence|static", prompt=name)
 option("opt-max-length-9", "sentence|plain", max_length=9)
 option("opt-max-length-600", "sentence|plain", max_length=600)
-option("opt-prefix", "sentence|plain", prefix="passage: ")
-option("opt-prefix-special", "sentence|plain", prefix="[MASK]")
+option("opt-prefix", "sentence|plain|static", prefix="passage: ")
+option("opt-prefix-special", "sentence|plain|static", prefix="[MASK]")
 option("opt-pooling-max", "sentence|plain", pooling="max")
 option("opt-pooling-last", "sentence|plain", pooling="last")
-option("opt-dimensions", "sentence|plain", dimensions=10)
-option("opt-no-normalize", "sentence|plain", no_normalize=True)
+option("opt-dimensions", "sentence|plain|static", dimensions=10)
+option("opt-no-normalize", "sentence|plain|static", no_normalize=True)

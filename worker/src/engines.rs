@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dataset::FileInfo;
 use dataset::vectors::Resolved;
 use engine::{DeviceSpec, Engine, EngineOptions, LoadError, ModelDir, TextEncoder};
-use proto::job::{ComputeDtype, EmbedSpec, ModelSpec, Pooling};
+use proto::job::{ComputeDtype, EmbedSpec, ModelSpec};
 use proto::work::Grant;
 use tokio::sync::Mutex;
 
@@ -26,7 +26,8 @@ pub(crate) struct Loaded {
     pub(crate) batch_tokens: usize,
     model: ModelSpec,
     embed: EmbedSpec,
-    pooling: Pooling,
+    /// As a file's footer says it.
+    pooling: String,
 }
 
 /// The models that are in memory.
@@ -89,9 +90,9 @@ fn load(devices: &[DeviceSpec], hub: &HubOptions, model: ModelSpec, embed: Embed
     let engines: Vec<Engine> =
         engines?.into_iter().map(|engine| engine.with_excluded_prefix(encoder.excluded_prefix_tokens())).collect();
     let first = engines.first().expect("a worker has at least one device");
-    let (dimensions, pooling) = (first.dimensions(), first.pooling());
+    let (dimensions, pooling) = (first.dimensions(), first.pooling().to_string());
     let batch_tokens = embed.batch_tokens.map_or_else(|| first.default_batch_tokens(), |tokens| tokens as usize);
-    tracing::info!(model = model.name, digest = model.digest, dimensions, %pooling, batch_tokens, "model loaded");
+    tracing::info!(model = model.name, digest = model.digest, dimensions, pooling, batch_tokens, "model loaded");
     Ok(Loaded { encoder, engines, dimensions, batch_tokens, model, embed, pooling })
 }
 
@@ -131,7 +132,7 @@ impl Loaded {
     /// Returns what the output of a shard says about how it was made.
     pub(crate) fn file_info(&self, grant: &Grant) -> FileInfo {
         let resolved = Resolved {
-            pooling: self.pooling,
+            pooling: self.pooling.clone(),
             max_length: u32::try_from(self.encoder.max_length()).expect("models take far fewer than 2^32 tokens"),
             dimensions: u32::try_from(self.dimensions).expect("vectors have far fewer than 2^32 components"),
         };

@@ -80,13 +80,17 @@ fn show(ui: &Ui, args: &ModelShowArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let forward = match (report.native, report.gpus) {
-        (true, true) => "every device and number format",
-        (true, false) => "CPU only, every number format",
-        (false, _) => "CPU, f32 only",
+        (true, true) => "native, on every device, in every number format",
+        (true, false) => "native, on the CPU only, in every number format",
+        (false, _) => "native, on the CPU only, in f32 only",
     };
     let dimensions = match report.truncate_dim {
         Some(kept) => format!("{kept}, the first of {} (the model's own truncate_dim)", report.dimensions),
         None => report.dimensions.to_string(),
+    };
+    let modules = match report.modules.as_slice() {
+        [] => "none: a plain encoder".to_owned(),
+        modules => modules.join(", "),
     };
     let lines = [
         ("model", report.model),
@@ -100,8 +104,9 @@ fn show(ui: &Ui, args: &ModelShowArgs) -> anyhow::Result<Exit> {
         ("heads", report.heads.to_string()),
         ("intermediate", report.intermediate.to_string()),
         ("vocabulary", ui::thousands(report.vocabulary as u64)),
-        ("max length", format!("{} tokens", report.max_length)),
+        ("max length", report.max_length.map_or("none".to_owned(), |tokens| format!("{tokens} tokens"))),
         ("pooling", format!("{} ({})", report.pooling, model::pooling_origin(model.summary.pooling_source))),
+        ("modules", modules),
         ("prompts", prompt::list(&model.summary.prompts)),
         ("default prompt", report.default_prompt.unwrap_or_else(|| "none".to_owned())),
         ("similarity", report.similarity.unwrap_or_else(|| "not said".to_owned())),

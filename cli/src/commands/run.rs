@@ -181,7 +181,7 @@ fn preflight<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) 
         true => Capacity::Cores(cores as u64),
         false => Capacity::Gpus(devices.len() as u64),
     };
-    job_spec::check(&args.job, &model.summary, capacity)?;
+    job_spec::check(&args.job, &model, capacity)?;
     let digests = model.dir.digests()?;
     let spec = job_spec::spec(&args.job, sources, &model, digests.now.clone(), capacity)?;
     let mut spec = job_spec::compatible_with_0_1(spec, begun_with(&target, &out, before.as_ref()).as_deref(), &digests);
@@ -298,22 +298,22 @@ async fn embed(ui: &Ui, request: &Request<'_>, record: &JobRecord) -> anyhow::Re
         Some(source) => dataset::kept_schema_of(source)?,
         None => arrow_schema::Schema::empty(),
     };
-    let empty = EmptyPart { schema: &schema, info: info_of(request) };
+    let empty = EmptyPart { schema: &schema, info: info_of(request)? };
     let manifest = request.out.publish(&storage, key, empty).await?;
     request.out.clean_up()?;
     Ok(Some((manifest.totals, before)))
 }
 
 /// How the vectors of this job are made, as a footer says it. Job and spec are filled in by the caller.
-fn info_of(request: &Request<'_>) -> FileInfo {
-    let (spec, summary) = (&request.spec, &request.model.summary);
-    let own_length = u32::try_from(summary.max_length).unwrap_or(u32::MAX);
+fn info_of(request: &Request<'_>) -> Result<FileInfo, Advice> {
+    let (spec, model) = (&request.spec, &request.model);
+    let own_length = u32::try_from(model.summary.max_length).unwrap_or(u32::MAX);
     let resolved = Resolved {
-        pooling: spec.embed.pooling.unwrap_or(summary.pooling),
+        pooling: spec.embed.pooling.map_or_else(|| model.summary.pooling.to_string(), |pooling| pooling.to_string()),
         max_length: spec.embed.max_length.unwrap_or(own_length),
-        dimensions: spec.embed.dimensions.unwrap_or(u32::try_from(summary.hidden_size).unwrap_or(u32::MAX)),
+        dimensions: spec.embed.dimensions.map_or_else(|| model.dimensions(spec.embed.pooling), Ok)?,
     };
-    FileInfo::of(&spec.model, &spec.embed, &spec.read, Some(resolved))
+    Ok(FileInfo::of(&spec.model, &spec.embed, &spec.read, Some(resolved)))
 }
 
 /// Returns why the job has no result, with hints.

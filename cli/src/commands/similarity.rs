@@ -78,8 +78,9 @@ pub(crate) fn run(ui: &Ui, args: &SimilarityArgs) -> anyhow::Result<Exit> {
     if let Some(name) = &applied.name {
         ui.note(format!("prompt: `{name}` puts {:?} before every text", applied.text));
     }
-    let options =
-        EngineOptions { pooling: args.pooling.0, dimensions: model.summary.truncate_dim, ..EngineOptions::default() };
+    let all = model.dimensions(args.pooling.0)? as usize;
+    let dimensions = model.summary.truncate_dim.filter(|kept| *kept < all);
+    let options = EngineOptions { pooling: args.pooling.0, dimensions, ..EngineOptions::default() };
     let embedder = Embedder::load(&model.dir, &options, None, &applied.text)?;
     let vectors = embed(ui, &embedder, &texts)?;
     let engine = embedder.engine();

@@ -138,7 +138,7 @@ async fn preflight(ui: &Ui, args: &SubmitArgs, corpora: &Corpora) -> anyhow::Res
     }
     job_spec::check_parts(&args.job, &planned)?;
     let model = tokio::task::block_in_place(|| model::open(ui, &args.job.model.model, &args.job.model.hub, None))?;
-    job_spec::check(&args.job, &model.summary, Capacity::Workers(WORKER_CORES))?;
+    job_spec::check(&args.job, &model, Capacity::Workers(WORKER_CORES))?;
     let digest = tokio::task::block_in_place(|| model.dir.digest())?;
     let spec = job_spec::spec(&args.job, sources, &model, digest, Capacity::Workers(WORKER_CORES))?;
     model::report(ui, &args.job, &model.summary, &spec.embed);

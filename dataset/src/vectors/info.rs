@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use parquet::file::metadata::KeyValue;
 use serde::{Deserialize, Serialize};
-use spec::{EmbedSpec, ModelSpec, OutputDtype, Pooling, Quote, ReadOptions, RowCounts};
+use spec::{EmbedSpec, ModelSpec, OutputDtype, Quote, ReadOptions, RowCounts};
 
 use super::error::VectorsError;
 use crate::corpus::encoding_name;
@@ -36,7 +36,8 @@ pub struct FileInfo {
     pub revision: Option<String>,
     /// BLAKE3 over the files that decide the vectors, in hex.
     pub model_digest: String,
-    /// The pooling that was applied: `cls`, `mean`, `max` or `last`.
+    /// The pooling that was applied: `cls`, `mean`, `max` or `last`; with a model's own pooling also
+    /// `mean_sqrt_len_tokens`, `weightedmean`, or several joined by `+`.
     pub pooling: String,
     /// Whether vectors have unit L2 norm.
     pub normalized: bool,
@@ -72,10 +73,10 @@ pub struct FileInfo {
 }
 
 /// What only the loaded model knows about how vectors are made: what the job's settings and its own come to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
-    /// The pooling that is done.
-    pub pooling: Pooling,
+    /// The pooling that is done, as [`FileInfo::pooling`] says it.
+    pub pooling: String,
     /// Most tokens fed to the model for one text, special ones included.
     pub max_length: u32,
     /// Components per vector.
@@ -124,14 +125,14 @@ impl FileInfo {
             prompt,
             similarity,
         } = embed;
-        let pooling = resolved.map_or(*pooling, |resolved| Some(resolved.pooling));
+        let asked = || pooling.map_or_else(|| "auto".to_owned(), |pooling| pooling.to_string());
         FileInfo {
             model: model.name.clone(),
             revision: model.revision.clone(),
             model_digest: model.digest.clone(),
-            pooling: pooling.map_or_else(|| "auto".to_owned(), |pooling| pooling.to_string()),
+            pooling: resolved.as_ref().map_or_else(asked, |resolved| resolved.pooling.clone()),
             normalized: *normalize,
-            max_length: resolved.map_or_else(|| max_length.unwrap_or(0), |resolved| resolved.max_length),
+            max_length: resolved.as_ref().map_or_else(|| max_length.unwrap_or(0), |resolved| resolved.max_length),
             dtype: dtype.to_string(),
             output_dtype: *output_dtype,
             prefix: prefix.clone(),
@@ -143,7 +144,7 @@ impl FileInfo {
                 Quote::Char(character) => character.into(),
             }),
             encoding: read.encoding.as_deref().map(|label| encoding_name(label).unwrap_or(label).to_owned()),
-            dimensions: resolved.map_or_else(|| dimensions.unwrap_or(0), |resolved| resolved.dimensions),
+            dimensions: resolved.as_ref().map_or_else(|| dimensions.unwrap_or(0), |resolved| resolved.dimensions),
             job_id: String::new(),
             spec_digest: String::new(),
         }

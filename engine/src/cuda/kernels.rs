@@ -47,6 +47,8 @@ pub(crate) enum PoolCode {
     /// Each text has exactly one row.
     Only = 4,
     First = 5,
+    MeanSqrtLen = 6,
+    WeightedMean = 7,
 }
 
 /// The queries of an attention launch.

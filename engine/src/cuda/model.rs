@@ -11,7 +11,7 @@ use super::memory::BatchBudget;
 use crate::config::Config;
 use crate::families::BertConfig;
 use crate::forward::bert::{Bert, Source, TokenSelection};
-use crate::pooling::Pool;
+use crate::pooling::{Pool, PoolingMode};
 use crate::{Batch, LoadError, Pooling};
 
 /// A model of the BERT family on one GPU.
@@ -104,14 +104,12 @@ impl<D: Device> GpuModel<D> {
     }
 
     /// Returns the pooled vectors of a batch, computed in parts if memory requires it.
-    pub(crate) fn embed(&self, batch: &Batch, pool: impl Into<Pool>) -> Result<Vec<f32>, Fault> {
-        let pool = pool.into();
+    pub(crate) fn embed(&self, batch: &Batch, pool: &Pool) -> Result<Vec<f32>, Fault> {
         self.budget.run_in_parts(batch, |part| self.streams.with(|stream| self.forward(stream, part, pool)))
     }
 
     /// Computes a batch that fits in one part, and returns the time of each step.
-    pub(crate) fn time(&self, batch: &Batch, pool: impl Into<Pool>) -> Result<Timed, Fault> {
-        let pool = pool.into();
+    pub(crate) fn time(&self, batch: &Batch, pool: &Pool) -> Result<Timed, Fault> {
         self.streams.with(|stream| {
             stream.start_timing()?;
             let computed = self.forward(stream, batch, pool);
@@ -120,23 +118,48 @@ impl<D: Device> GpuModel<D> {
         })
     }
 
-    fn forward(&self, stream: &Arc<D>, batch: &Batch, pool: Pool) -> Result<Vec<f32>, Fault> {
+    fn forward(&self, stream: &Arc<D>, batch: &Batch, pool: &Pool) -> Result<Vec<f32>, Fault> {
         let gpu = Gpu::for_batch(stream, self.format, batch, self.heads)?;
-        let (selection, code) = match pool.pooling {
-            Pooling::Cls if pool.excluded == 0 => (TokenSelection::FirstToken, PoolCode::Only),
-            Pooling::Cls => (TokenSelection::EveryToken, PoolCode::First),
-            Pooling::Mean => (TokenSelection::EveryToken, PoolCode::Mean),
-            Pooling::Max => (TokenSelection::EveryToken, PoolCode::Max),
-            Pooling::Last => (TokenSelection::EveryToken, PoolCode::Last),
-        };
-        let rows = self.bert.forward(&gpu, batch, selection)?;
-        gpu.pool(&rows, code, pool.excluded)
+        if *pool == Pooling::Cls.into() {
+            let rows = self.bert.forward(&gpu, batch, TokenSelection::FirstToken)?;
+            return gpu.pool(&rows, PoolCode::Only, 0);
+        }
+        let rows = self.bert.forward(&gpu, batch, TokenSelection::EveryToken)?;
+        let pooled: Vec<Vec<f32>> = pool
+            .pooling
+            .modes()
+            .iter()
+            .map(|mode| gpu.pool(&rows, pool_code(*mode), pool.excluded))
+            .collect::<Result<_, _>>()?;
+        Ok(side_by_side(pooled, batch.rows()))
     }
 
     /// Computes a full batch of the longest texts, so that a lack of memory shows before the first real one.
     fn warm_up(&self, longest: usize) -> Result<(), Fault> {
         let texts = (self.budget.tokens() / longest).max(1);
         let batch: Batch = std::iter::repeat_n(vec![0; longest], texts).collect();
-        self.embed(&batch, Pooling::Mean).map(drop)
+        self.embed(&batch, &Pooling::Mean.into()).map(drop)
     }
+}
+
+fn pool_code(mode: PoolingMode) -> PoolCode {
+    match mode {
+        PoolingMode::Common(Pooling::Cls) => PoolCode::First,
+        PoolingMode::Common(Pooling::Mean) => PoolCode::Mean,
+        PoolingMode::Common(Pooling::Max) => PoolCode::Max,
+        PoolingMode::Common(Pooling::Last) => PoolCode::Last,
+        PoolingMode::MeanSqrtLen => PoolCode::MeanSqrtLen,
+        PoolingMode::WeightedMean => PoolCode::WeightedMean,
+    }
+}
+
+/// Concatenates matrices of `rows` rows row by row.
+fn side_by_side(mut parts: Vec<Vec<f32>>, rows: usize) -> Vec<f32> {
+    if parts.len() == 1 {
+        return parts.remove(0);
+    }
+    (0..rows)
+        .flat_map(|row| parts.iter().flat_map(move |part| &part[row * (part.len() / rows)..][..part.len() / rows]))
+        .copied()
+        .collect()
 }

@@ -12,9 +12,10 @@ use super::device::{Buffer, Fault, FloatFormat};
 use super::emulated::{Emulated, Schedule};
 use super::kernels;
 use super::model::GpuModel;
+use crate::config::Config;
 use crate::families::Forward;
 use crate::model_dir::tiny_models;
-use crate::pooling::Pool;
+use crate::pooling::{ModelPooling, Pool, PoolingMode};
 use crate::selftest::{Effort, Finding, activation, compare_rows, operations};
 use crate::weights::Weights;
 use crate::{Batch, ComputeDtype, Engine, EngineOptions, ModelDir, Pooling};
@@ -89,10 +90,10 @@ fn load(
     dtype: ComputeDtype,
     streams: Vec<Arc<Emulated>>,
 ) -> Result<GpuModel<Emulated>, crate::LoadError> {
-    let weights = Weights::of_family(&model.weights, model.config.family)?;
-    let Forward::Bert(settings) = model.config.forward else { panic!("only the BERT family runs on GPUs") };
+    let weights = Weights::of_family(&model.weights, config(model).family)?;
+    let Forward::Bert(settings) = config(model).forward else { panic!("only the BERT family runs on GPUs") };
     let source = |name: &str, shape: &[usize]| weights.read(name, shape);
-    GpuModel::load((&model.config, settings), &source, FloatFormat::of(dtype)?, streams)
+    GpuModel::load((config(model), settings), &source, FloatFormat::of(dtype)?, streams)
 }
 
 fn streams(count: usize, room: usize) -> Vec<Arc<Emulated>> {
@@ -107,6 +108,10 @@ fn golden_ids(name: &str) -> Batch {
     ids.iter().collect()
 }
 
+fn config(model: &ModelDir) -> &Config {
+    model.config().expect("only transformers run on GPUs")
+}
+
 fn on_cpu(model: &ModelDir, batch: &Batch, pooling: Pooling) -> Vec<f32> {
     let options = EngineOptions { pooling: Some(pooling), normalize: false, ..EngineOptions::default() };
     Engine::load(model, &options).unwrap().embed(batch).unwrap()
@@ -116,15 +121,15 @@ fn agrees(name: &str, dtype: ComputeDtype, poolings: &[Pooling], cosine_min: f64
     let (model, batch) = (testdata(name), golden_ids(name));
     let gpu = load(&model, dtype, streams(1, ROOMY)).unwrap();
     for &pooling in poolings {
-        let (found, expected) = (gpu.embed(&batch, pooling).unwrap(), on_cpu(&model, &batch, pooling));
-        let (cosine, difference) = compare_rows(&found, &expected, model.config.hidden_size);
+        let (found, expected) = (gpu.embed(&batch, &pooling.into()).unwrap(), on_cpu(&model, &batch, pooling));
+        let (cosine, difference) = compare_rows(&found, &expected, config(&model).hidden_size);
         assert!(cosine >= cosine_min, "{name}, {dtype}, {pooling}: cosine {cosine}, difference {difference}");
     }
 }
 
 #[test]
 fn models_of_every_family_give_the_vectors_of_the_cpu() {
-    for model in tiny_models().into_iter().filter(|model| model.config.forward.runs_on_gpus()) {
+    for model in tiny_models().into_iter().filter(|model| config(model).forward.runs_on_gpus()) {
         let name = model.path.file_name().and_then(|name| name.to_str()).unwrap();
         agrees(name, ComputeDtype::F16, &[Pooling::Cls], 0.999_9);
     }
@@ -139,13 +144,30 @@ fn every_pooling_and_number_format_gives_the_vectors_of_the_cpu() {
 }
 
 #[test]
+fn joined_poolings_give_the_vectors_of_the_cpu() {
+    let (mut model, batch) = (testdata("bertin"), golden_ids("bertin"));
+    let modes = vec![PoolingMode::WeightedMean, PoolingMode::Common(Pooling::Cls), PoolingMode::MeanSqrtLen];
+    let pooling = ModelPooling::joined(modes);
+    let gpu = load(&model, ComputeDtype::F32, streams(1, ROOMY)).unwrap();
+    model.modules.pooling = Some(pooling.clone());
+    for excluded in [0, 4] {
+        let found = gpu.embed(&batch, &Pool { pooling: pooling.clone(), excluded }).unwrap();
+        let cpu = Engine::load(&model, &EngineOptions { normalize: false, ..EngineOptions::default() }).unwrap();
+        let expected = cpu.with_excluded_prefix(excluded).embed(&batch).unwrap();
+        let (cosine, difference) = compare_rows(&found, &expected, 96);
+        assert!(cosine >= 0.999_999, "{excluded} excluded: cosine {cosine}, difference {difference}");
+    }
+}
+
+#[test]
 fn a_prompt_is_left_out_of_pooling_as_on_the_cpu() {
     let (model, batch) = (testdata("bertin"), golden_ids("bertin"));
     let gpu = load(&model, ComputeDtype::F32, streams(1, ROOMY)).unwrap();
     for pooling in [Pooling::Cls, Pooling::Mean, Pooling::Max, Pooling::Last] {
         let options = EngineOptions { pooling: Some(pooling), normalize: false, ..EngineOptions::default() };
         let cpu = Engine::load(&model, &options).unwrap().with_excluded_prefix(4);
-        let (found, expected) = (gpu.embed(&batch, Pool { pooling, excluded: 4 }).unwrap(), cpu.embed(&batch).unwrap());
+        let (found, expected) =
+            (gpu.embed(&batch, &Pool { pooling: pooling.into(), excluded: 4 }).unwrap(), cpu.embed(&batch).unwrap());
         let close = |a: &f32, b: &f32| a == b || (a - b).abs() < 1e-4;
         assert!(found.iter().zip(&expected).all(|(found, expected)| close(found, expected)), "{pooling}");
     }
@@ -156,10 +178,10 @@ fn a_prompt_is_left_out_of_pooling_as_on_the_cpu() {
 fn a_row_does_not_depend_on_its_batch_on_a_gpu_either() {
     let (model, batch) = (testdata("bertin"), golden_ids("bertin"));
     let gpu = load(&model, ComputeDtype::F16, streams(2, ROOMY)).unwrap();
-    let together = gpu.embed(&batch, Pooling::Mean).unwrap();
-    for (row, together) in together.chunks_exact(model.config.hidden_size).enumerate() {
+    let together = gpu.embed(&batch, &Pooling::Mean.into()).unwrap();
+    for (row, together) in together.chunks_exact(config(&model).hidden_size).enumerate() {
         let alone: Batch = [batch.row(row)].into_iter().collect();
-        assert_eq!(gpu.embed(&alone, Pooling::Mean).unwrap(), together, "row {row}");
+        assert_eq!(gpu.embed(&alone, &Pooling::Mean.into()).unwrap(), together, "row {row}");
     }
 }
 
@@ -169,7 +191,7 @@ fn a_batch_frees_all_its_memory() {
     let streams = streams(1, ROOMY);
     let gpu = load(&model, ComputeDtype::F16, streams.clone()).unwrap();
     let after_load = streams[0].used();
-    gpu.embed(&batch, Pooling::Cls).unwrap();
+    gpu.embed(&batch, &Pooling::Cls.into()).unwrap();
     assert_eq!(streams[0].used(), after_load, "weights stay, nothing else does");
     drop(gpu);
     assert_eq!(streams[0].used(), 0);
@@ -181,19 +203,19 @@ fn every_step_is_timed_until_timing_stops() {
     let stream = streams(1, ROOMY);
     let gpu = load(&model, ComputeDtype::F16, stream.clone()).unwrap();
     let before = stream[0].launched();
-    let timed = gpu.time(&batch, Pooling::Mean).unwrap();
+    let timed = gpu.time(&batch, &Pooling::Mean.into()).unwrap();
     let kernels = timed.steps.iter().filter(|step| !step.name.starts_with("product ")).count();
     assert_eq!(kernels, stream[0].launched() - before, "{timed:?}");
     // Products for qkv, the attention output, and two of the feed-forward half.
-    assert_eq!(timed.steps.len() - kernels, 4 * model.config.layers, "{timed:?}");
+    assert_eq!(timed.steps.len() - kernels, 4 * config(&model).layers, "{timed:?}");
     let busy: f64 = timed.steps.iter().map(|step| step.milliseconds).sum();
     assert!(busy > 0.0 && busy <= timed.whole_milliseconds, "{timed:?}");
     assert_eq!(
         (timed.steps[0].name.as_str(), timed.steps.last().unwrap().name.as_str()),
         ("embed_norm_f16", "pool_f16")
     );
-    gpu.embed(&batch, Pooling::Mean).unwrap();
-    let again = gpu.time(&batch, Pooling::Mean).unwrap();
+    gpu.embed(&batch, &Pooling::Mean.into()).unwrap();
+    let again = gpu.time(&batch, &Pooling::Mean.into()).unwrap();
     assert_eq!(again.steps.len(), timed.steps.len(), "what ran between is not in it");
 }
 
@@ -202,17 +224,17 @@ fn with_little_memory_batches_are_split_with_equal_results() {
     let (model, batch) = (testdata("mbert"), golden_ids("mbert"));
     let roomy = streams(1, ROOMY);
     let plenty = load(&model, ComputeDtype::F16, roomy.clone()).unwrap();
-    let expected = plenty.embed(&batch, Pooling::Mean).unwrap();
+    let expected = plenty.embed(&batch, &Pooling::Mean.into()).unwrap();
     let per_token =
-        super::backend::bytes_per_token(FloatFormat::F16, model.config.hidden_size, model.config.intermediate);
-    let room = roomy[0].used() + (model.config.positions_used() + 50) * per_token;
+        super::backend::bytes_per_token(FloatFormat::F16, config(&model).hidden_size, config(&model).intermediate);
+    let room = roomy[0].used() + (config(&model).positions_used() + 50) * per_token;
     let many: Batch = (0..3).flat_map(|_| (0..batch.rows()).map(|row| batch.row(row))).collect();
     let measured = load(&model, ComputeDtype::F16, streams(1, room)).unwrap();
     // The measured memory is gone when the batch arrives.
     let surprised = load(&model, ComputeDtype::F16, vec![Arc::new(Emulated::shared_with_others(room))]).unwrap();
     for scarce in [measured, surprised] {
         assert!(scarce.batch_tokens() < plenty.batch_tokens(), "{} tokens", scarce.batch_tokens());
-        let found = scarce.embed(&many, Pooling::Mean).unwrap();
+        let found = scarce.embed(&many, &Pooling::Mean.into()).unwrap();
         assert!(found.chunks_exact(expected.len()).all(|part| part == expected), "three times the same");
     }
 }
@@ -225,7 +247,7 @@ fn a_broken_context_is_reported_as_a_lost_device() {
     let stream = Arc::new(Emulated::breaking(counting[0].launched() + 3));
     let gpu = load(&model, ComputeDtype::F16, vec![stream]).unwrap();
     for _ in 0..2 {
-        let lost = gpu.embed(&golden_ids("mbert"), Pooling::Mean);
+        let lost = gpu.embed(&golden_ids("mbert"), &Pooling::Mean.into());
         assert!(matches!(lost, Err(Fault::Lost { .. })), "{lost:?}");
     }
 }

@@ -77,8 +77,8 @@ struct SyntheticTexts {
 
 impl SyntheticTexts {
     fn of(model: &ModelDir) -> SyntheticTexts {
-        let longest = model.config.positions_used().min(512);
-        SyntheticTexts { rng: TestRng::new(13), vocab: model.config.vocab_size, longest }
+        let longest = model.body.positions_used().min(512);
+        SyntheticTexts { rng: TestRng::new(13), vocab: model.body.vocab_size(), longest }
     }
 
     /// Returns texts of these lengths, clamped to the model's maximum.

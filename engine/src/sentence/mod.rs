@@ -7,26 +7,33 @@ mod modules;
 mod pooling;
 mod prompts;
 mod settings;
+mod steps;
 mod transformer;
 
 use std::path::{Path, PathBuf};
 
 pub use prompts::Prompts;
+pub(crate) use steps::{Dense, DenseActivation, LayerNorm, Step};
 
+use modules::First;
+
+use crate::LoadError;
 use crate::config::read_json_object;
-use crate::{LoadError, Pooling};
+use crate::pooling::ModelPooling;
 
 /// The sentence-transformers settings of a model directory; for a plain encoder, only the directory.
 #[derive(Debug, Clone)]
 pub(crate) struct SentenceModules {
-    /// The directory of `config.json`, weights and tokenizer: the model's, or `0_Transformer` in older models.
-    pub(crate) transformer_dir: PathBuf,
+    /// The directory of weights and tokenizer: the model's, or that of its first module, such as `0_Transformer`.
+    pub(crate) first_dir: PathBuf,
+    /// Whether that is a StaticEmbedding module and not a transformer.
+    pub(crate) is_static: bool,
     /// The model's own pooling, if stated.
-    pub(crate) pooling: Option<Pooling>,
+    pub(crate) pooling: Option<ModelPooling>,
     /// Whether the tokens of the prompt are pooled too; true by default.
     pub(crate) include_prompt: bool,
-    /// Whether the model normalises its vectors.
-    pub(crate) normalize: bool,
+    /// The modules after pooling.
+    pub(crate) steps: Vec<Step>,
     /// Maximum input in tokens.
     pub(crate) max_seq_length: Option<usize>,
     /// Whether texts are lowercased before tokenization.
@@ -48,10 +55,11 @@ impl SentenceModules {
     /// Python.
     pub(crate) fn read(dir: &Path) -> Result<SentenceModules, LoadError> {
         let mut read = SentenceModules {
-            transformer_dir: dir.to_path_buf(),
+            first_dir: dir.to_path_buf(),
+            is_static: false,
             pooling: None,
             include_prompt: true,
-            normalize: false,
+            steps: Vec::new(),
             max_seq_length: None,
             do_lower_case: false,
             prompts: Prompts::default(),
@@ -73,21 +81,47 @@ impl SentenceModules {
             read.files.push(model_file);
         }
         let modules = modules::read(dir, &list)?;
-        let (pooling, include_prompt) = pooling::read(&modules.pooling)?;
-        let transformer = transformer::read(&modules.transformer)?;
-        check_adapter(&modules.transformer)?;
-        check_processor(&modules.transformer)?;
-        if transformer.as_0_1 {
-            read.files_of_0_1 = vec![list, modules.pooling.clone()];
-            read.files_of_0_1.extend(transformer::first_file(&modules.transformer));
-        }
-        read.files.push(modules.pooling);
         read.files.extend(modules.files);
-        read.files.extend(transformer.file);
-        read.transformer_dir = modules.transformer;
-        (read.pooling, read.include_prompt, read.normalize) = (Some(pooling), include_prompt, modules.normalize);
-        (read.max_seq_length, read.do_lower_case) = (transformer.max_seq_length, transformer.do_lower_case);
+        read.steps = modules.steps;
+        match modules.first {
+            First::Static(dir) => (read.first_dir, read.is_static) = (dir, true),
+            First::Pooled { transformer, pooling } => read.add_transformer(&list, transformer, pooling)?,
+        }
         Ok(read)
+    }
+
+    /// Adds the settings of Transformer and Pooling to those of the list and of the modules after pooling.
+    fn add_transformer(&mut self, list: &Path, dir: PathBuf, pooling_file: PathBuf) -> Result<(), LoadError> {
+        let (pooling, include_prompt) = pooling::read(&pooling_file)?;
+        let transformer = transformer::read(&dir)?;
+        check_adapter(&dir)?;
+        check_processor(&dir)?;
+        let of_0_1 = pooling.common().is_some() && self.steps.iter().all(|step| matches!(step, Step::Normalize));
+        if transformer.as_0_1 && of_0_1 {
+            self.files_of_0_1 = vec![list.into(), pooling_file.clone()];
+            self.files_of_0_1.extend(transformer::first_file(&dir));
+        }
+        self.files.push(pooling_file);
+        self.files.extend(transformer.file);
+        self.first_dir = dir;
+        (self.pooling, self.include_prompt) = (Some(pooling), include_prompt);
+        (self.max_seq_length, self.do_lower_case) = (transformer.max_seq_length, transformer.do_lower_case);
+        Ok(())
+    }
+
+    /// Returns the components of a vector after all modules, given those of a pooled one.
+    pub(crate) fn dimensions(&self, pooled: usize) -> Result<usize, LoadError> {
+        self.steps.iter().try_fold(pooled, |width, step| step.output_width(width))
+    }
+
+    /// Describes each module; none for a plain encoder.
+    pub(crate) fn describe(&self) -> Vec<String> {
+        let first = match (&self.pooling, self.is_static) {
+            (_, true) => vec!["StaticEmbedding".to_owned()],
+            (Some(pooling), false) => vec!["Transformer".to_owned(), format!("Pooling ({pooling})")],
+            (None, false) => return Vec::new(),
+        };
+        first.into_iter().chain(self.steps.iter().map(Step::to_string)).collect()
     }
 }
 
@@ -132,6 +166,7 @@ fn check_processor(dir: &Path) -> Result<(), LoadError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Pooling;
 
     const PLAIN_MODULES: &str = r#"[
         {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
@@ -158,37 +193,47 @@ mod tests {
         read(&[("modules.json", modules), ("1_Pooling/config.json", MEAN)])
     }
 
-    fn pooling_of(config: &str) -> Result<Option<Pooling>, String> {
+    fn pooling_of(config: &str) -> Result<String, String> {
         let config = config.replacen('{', r#"{"embedding_dimension": 8, "#, 1).replace(", }", "}");
-        with("1_Pooling/config.json", &config).map(|modules| modules.pooling)
+        with("1_Pooling/config.json", &config).map(|modules| modules.pooling.unwrap().to_string())
     }
 
     #[test]
     fn a_plain_encoder_has_no_settings() {
         let modules = read(&[("sentence_bert_config.json", r#"{"max_seq_length": 8, "new": 1}"#)]).unwrap();
         assert_eq!((modules.pooling, modules.max_seq_length, modules.include_prompt), (None, None, true));
+        assert_eq!((modules.steps.len(), modules.is_static), (0, false));
         assert!(modules.files.is_empty());
     }
 
     #[test]
     fn pooling_is_read_from_old_and_new_keys() {
         let flags = r#"{"pooling_mode_cls_token": false, "pooling_mode_mean_tokens": true}"#;
-        assert_eq!(pooling_of(flags), Ok(Some(Pooling::Mean)));
-        assert_eq!(pooling_of(r#"{"pooling_mode_cls_token": true}"#), Ok(Some(Pooling::Cls)));
-        assert_eq!(pooling_of(r#"{"pooling_mode_max_tokens": true}"#), Ok(Some(Pooling::Max)));
-        assert_eq!(pooling_of(r#"{"pooling_mode": "lasttoken"}"#), Ok(Some(Pooling::Last)));
-        assert_eq!(pooling_of(r#"{"pooling_mode": ["cls"]}"#), Ok(Some(Pooling::Cls)));
-        assert_eq!(pooling_of(r#"{"pooling_mode": "cls", "pooling_mode_mean_tokens": true}"#), Ok(Some(Pooling::Cls)));
-        assert_eq!(pooling_of("{}"), Ok(Some(Pooling::Mean)));
+        assert_eq!(pooling_of(flags), Ok("mean".to_owned()));
+        assert_eq!(pooling_of(r#"{"pooling_mode_cls_token": true}"#), Ok("cls".to_owned()));
+        assert_eq!(pooling_of(r#"{"pooling_mode_max_tokens": true}"#), Ok("max".to_owned()));
+        assert_eq!(pooling_of(r#"{"pooling_mode": "lasttoken"}"#), Ok("last".to_owned()));
+        assert_eq!(pooling_of(r#"{"pooling_mode": ["cls"]}"#), Ok("cls".to_owned()));
+        assert_eq!(pooling_of(r#"{"pooling_mode": "cls", "pooling_mode_mean_tokens": true}"#), Ok("cls".to_owned()));
+        assert_eq!(pooling_of("{}"), Ok("mean".to_owned()));
+    }
+
+    #[test]
+    fn several_poolings_are_joined_in_pythons_order() {
+        assert_eq!(pooling_of(r#"{"pooling_mode": "weightedmean"}"#), Ok("weightedmean".to_owned()));
+        let flags = r#"{"pooling_mode_mean_sqrt_len_tokens": true, "pooling_mode_max_tokens": true,
+            "pooling_mode_cls_token": true}"#;
+        assert_eq!(pooling_of(flags), Ok("cls+max+mean_sqrt_len_tokens".to_owned()));
+        let listed = r#"{"pooling_mode": ["mean", "cls"], "pooling_mode_max_tokens": true}"#;
+        assert_eq!(pooling_of(listed), Ok("mean+cls".to_owned()));
     }
 
     #[test]
     fn unsupported_poolings_are_refused_by_name() {
-        assert!(
-            pooling_of(r#"{"pooling_mode": "weightedmean"}"#).unwrap_err().contains("`weightedmean` is not supported")
-        );
-        let two = r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}"#;
-        assert!(pooling_of(two).unwrap_err().contains("(cls, mean)"));
+        for unknown in [r#"{"pooling_mode": "median"}"#, r#"{"pooling_mode": ["mean", "median"]}"#] {
+            let error = pooling_of(unknown).unwrap_err();
+            assert!(error.contains("sets `pooling_mode` to") && error.contains("cls, max, mean, mean_sqrt"), "{error}");
+        }
         assert!(pooling_of(r#"{"pooling_mode": []}"#).unwrap_err().contains("`pooling_mode` is `[]`"));
         assert!(pooling_of(r#"{"include_prompt": null}"#).unwrap_err().contains("`include_prompt` is `null`"));
         assert!(
@@ -213,16 +258,17 @@ mod tests {
             .replace("models.Pooling", "sentence_transformer.modules.pooling.Pooling")
             .replace("models.Normalize", "base.modules.normalize.Normalize");
         let read = with_modules(&newest).unwrap();
-        assert_eq!((read.pooling, read.normalize), (Some(Pooling::Mean), true));
+        assert_eq!(read.describe(), ["Transformer", "Pooling (mean)", "Normalize"]);
         let dropout = with_modules(&PLAIN_MODULES.replace("models.Normalize", "models.Dropout")).unwrap();
-        assert_eq!((dropout.pooling, dropout.normalize), (Some(Pooling::Mean), false));
+        assert_eq!(dropout.describe(), ["Transformer", "Pooling (mean)"]);
     }
 
     #[test]
     fn unsupported_modules_are_refused_by_name() {
         let replaced = |from: &str, to: &str| with_modules(&PLAIN_MODULES.replace(from, to)).unwrap_err();
-        assert!(replaced("models.Normalize", "models.Dense").contains("`Dense` module"));
-        assert!(replaced("models.Normalize", "models.StaticEmbedding").contains("`StaticEmbedding` module"));
+        assert!(replaced("models.Normalize", "models.LSTM").contains("`LSTM` module"));
+        assert!(replaced("models.Normalize", "models.StaticEmbedding").contains("before any Dense"));
+        assert!(replaced("models.Normalize", "models.Pooling").contains("before any Dense"));
         let error = replaced("sentence_transformers.models.Transformer", "custom_st.Transformer");
         assert!(error.contains("`custom_st.Transformer`, which is code of the model's own"), "{error}");
         assert!(replaced("sentence_transformers.models.Pooling", "custom.Pooling").contains("code of the model's own"));
@@ -244,6 +290,33 @@ mod tests {
         assert!(error.contains("leads out of the model's directory"), "{error}");
         let error = with_modules(&PLAIN_MODULES.replace(r#""path": "", "#, "")).unwrap_err();
         assert!(error.contains("module 0 has no `path`"), "{error}");
+    }
+
+    #[test]
+    fn a_dense_module_without_its_files_is_refused() {
+        let dense = |files: &[(&str, &str)]| {
+            let modules = PLAIN_MODULES.replace("models.Normalize", "models.Dense").replace("2_Normalize", "2_Dense");
+            let list = ("modules.json", modules.as_str());
+            read(&[&[list, ("1_Pooling/config.json", MEAN)], files].concat()).unwrap_err()
+        };
+        let config = "2_Dense/config.json";
+        assert!(dense(&[]).contains("2_Dense/config.json`: it is missing"));
+        assert!(dense(&[(config, r#"{"in_features": 8}"#)]).contains("`out_features` is missing"));
+        let whole = r#"{"in_features": 8, "out_features": 4, "#;
+        let with = |more: &str| dense(&[(config, &format!("{whole}{more}}}"))]);
+        assert!(with(r#""bias": true"#).contains("neither `model.safetensors` nor `pytorch_model.bin`"));
+        for (setting, named) in [
+            (r#""activation_function": "torch.nn.modules.activation.Mish""#, "`torch.nn.modules.activation.Mish`"),
+            (r#""activation_function": "custom.Tanh""#, "`activation_function` to `custom.Tanh`"),
+            (r#""activation_function": null"#, "`activation_function` is `null`"),
+            (r#""use_residual": true"#, "`use_residual` to `true`"),
+            (r#""module_input_name": "token_embeddings""#, "`module_input_name` to `token_embeddings`"),
+            (r#""module_output_name": "other""#, "`module_output_name` to `other`"),
+            (r#""new": 1"#, "`new` to `1`"),
+        ] {
+            let error = with(setting);
+            assert!(error.contains(named) && error.contains(config), "{setting}: {error}");
+        }
     }
 
     #[test]
@@ -292,7 +365,7 @@ mod tests {
     fn files_of_sentence_transformers_6_are_read() {
         let written = r#"{"transformer_task": "feature-extraction", "module_output_name": "token_embeddings",
             "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}}"#;
-        assert_eq!(with("sentence_bert_config.json", written).unwrap().pooling, Some(Pooling::Mean));
+        assert_eq!(with("sentence_bert_config.json", written).unwrap().pooling.unwrap(), Pooling::Mean);
     }
 
     #[test]
@@ -372,6 +445,6 @@ mod tests {
     fn older_models_have_their_transformer_in_a_folder() {
         let modules = PLAIN_MODULES.replace(r#""path": "", "#, r#""path": "0_Transformer", "#);
         let read = with_modules(&modules).unwrap();
-        assert!(read.transformer_dir.ends_with("0_Transformer"));
+        assert!(read.first_dir.ends_with("0_Transformer"));
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::settings::{self, Rule, Table};
+use super::steps::Step;
 use crate::LoadError;
 
 /// A supported module.
@@ -13,6 +14,9 @@ use crate::LoadError;
 pub(super) enum Kind {
     Transformer,
     Pooling,
+    StaticEmbedding,
+    Dense,
+    LayerNorm,
     Normalize,
     /// No effect outside of training.
     Dropout,
@@ -29,6 +33,19 @@ const CLASSES: &[(&str, Kind)] = &[
     ("sentence_transformers.models.Pooling.Pooling", Kind::Pooling),
     ("sentence_transformers.sentence_transformer.modules.Pooling", Kind::Pooling),
     ("sentence_transformers.sentence_transformer.modules.pooling.Pooling", Kind::Pooling),
+    ("sentence_transformers.models.StaticEmbedding", Kind::StaticEmbedding),
+    ("sentence_transformers.models.StaticEmbedding.StaticEmbedding", Kind::StaticEmbedding),
+    ("sentence_transformers.sentence_transformer.modules.StaticEmbedding", Kind::StaticEmbedding),
+    ("sentence_transformers.sentence_transformer.modules.static_embedding.StaticEmbedding", Kind::StaticEmbedding),
+    ("sentence_transformers.models.Dense", Kind::Dense),
+    ("sentence_transformers.models.Dense.Dense", Kind::Dense),
+    ("sentence_transformers.base.modules.Dense", Kind::Dense),
+    ("sentence_transformers.base.modules.dense.Dense", Kind::Dense),
+    ("sentence_transformers.sentence_transformer.modules.Dense", Kind::Dense),
+    ("sentence_transformers.models.LayerNorm", Kind::LayerNorm),
+    ("sentence_transformers.models.LayerNorm.LayerNorm", Kind::LayerNorm),
+    ("sentence_transformers.sentence_transformer.modules.LayerNorm", Kind::LayerNorm),
+    ("sentence_transformers.sentence_transformer.modules.layer_norm.LayerNorm", Kind::LayerNorm),
     ("sentence_transformers.models.Normalize", Kind::Normalize),
     ("sentence_transformers.models.Normalize.Normalize", Kind::Normalize),
     ("sentence_transformers.base.modules.Normalize", Kind::Normalize),
@@ -50,20 +67,22 @@ const ENTRY: Table = &[
     ("kwargs", Rule::NoEffect),
 ];
 
-/// The keys of a Normalize module's file.
-const NORMALIZE: Table = &[
-    ("module_input_name", Rule::Only(&[r#""sentence_embedding""#])),
-    ("module_output_name", Rule::Only(&[r#""sentence_embedding""#, "null"])),
-];
-
 pub(super) struct Modules {
-    /// The directory of the encoder.
-    pub(super) transformer: PathBuf,
-    /// The config of the pooling module.
-    pub(super) pooling: PathBuf,
-    /// Whether a module normalises the pooled vectors.
-    pub(super) normalize: bool,
+    pub(super) first: First,
+    /// The modules after the one that makes a vector per text.
+    pub(super) steps: Vec<Step>,
     pub(super) files: Vec<PathBuf>,
+}
+
+/// A listed module and its directory.
+type Found = (Kind, PathBuf);
+
+/// What makes a vector per text.
+pub(super) enum First {
+    /// The directory of the encoder, and the config of the pooling module.
+    Pooled { transformer: PathBuf, pooling: PathBuf },
+    /// The directory of the StaticEmbedding module.
+    Static(PathBuf),
 }
 
 /// Reads the list of modules, and refuses unsupported modules and orders.
@@ -85,20 +104,22 @@ pub(super) fn read(dir: &Path, list: &Path) -> Result<Modules, LoadError> {
         }
         found.push((kind(list, text("type")?)?, module_dir(dir, list, text("path")?)?));
     }
-    let kinds: Vec<Kind> = found.iter().map(|(kind, _)| *kind).collect();
-    check_order(list, &kinds)?;
-    let mut modules = Modules {
-        transformer: found[0].1.clone(),
-        pooling: found[1].1.join("config.json"),
-        normalize: kinds.contains(&Kind::Normalize),
-        files: vec![list.into()],
-    };
-    for (_, dir) in found.iter().filter(|(kind, _)| *kind == Kind::Normalize) {
-        let path = dir.join("config.json");
-        if path.is_file() {
-            settings::check(&path, "", NORMALIZE, &crate::config::read_json_object(&path)?)?;
-            modules.files.push(path);
-        }
+    let (first, rest) = first(list, &found)?;
+    let mut modules = Modules { first, steps: Vec::new(), files: vec![list.into()] };
+    for (kind, dir) in rest {
+        let (step, files) = match kind {
+            Kind::Dropout => continue,
+            Kind::Normalize => Step::normalize(dir)?,
+            Kind::Dense => Step::dense(dir)?,
+            Kind::LayerNorm => Step::layer_norm(dir)?,
+            Kind::Transformer | Kind::Pooling | Kind::StaticEmbedding => {
+                let problem = "its modules are not one Transformer and one Pooling, or one StaticEmbedding, before \
+                               any Dense, LayerNorm, Normalize and Dropout";
+                return Err(invalid(problem.into()));
+            }
+        };
+        modules.steps.push(step);
+        modules.files.extend(files);
     }
     Ok(modules)
 }
@@ -110,8 +131,8 @@ fn kind(list: &Path, class: &str) -> Result<Kind, LoadError> {
     let list = list.display();
     let what = match class.strip_prefix("sentence_transformers.") {
         Some(known) => format!(
-            "`{list}` has a `{}` module (`{class}`), but only Transformer, Pooling, Normalize and Dropout are supported: embed \
-             with sentence-transformers",
+            "`{list}` has a `{}` module (`{class}`), but only Transformer, Pooling, StaticEmbedding, Dense, LayerNorm, Normalize \
+             and Dropout are supported: embed with sentence-transformers",
             known.rsplit('.').next().unwrap_or(known)
         ),
         None => format!(
@@ -133,18 +154,19 @@ fn module_dir(dir: &Path, list: &Path, path: &str) -> Result<PathBuf, LoadError>
     Ok(if path.is_empty() { dir.into() } else { dir.join(path) })
 }
 
-fn check_order(list: &Path, kinds: &[Kind]) -> Result<(), LoadError> {
+/// Takes apart what makes a vector per text and the modules after it.
+fn first<'a>(list: &Path, found: &'a [Found]) -> Result<(First, &'a [Found]), LoadError> {
     let invalid = |problem: &str| Err(LoadError::Invalid { path: list.into(), problem: problem.into() });
-    match kinds {
+    match found {
         [] => invalid("it names no modules"),
-        [Kind::Transformer, Kind::Pooling, rest @ ..]
-            if rest.iter().all(|kind| matches!(kind, Kind::Normalize | Kind::Dropout)) =>
-        {
-            Ok(())
+        [(Kind::Transformer, transformer), (Kind::Pooling, pooling), rest @ ..] => {
+            let first = First::Pooled { transformer: transformer.clone(), pooling: pooling.join("config.json") };
+            Ok((first, rest))
         }
-        kinds if !kinds.contains(&Kind::Pooling) => {
+        [(Kind::StaticEmbedding, dir), rest @ ..] => Ok((First::Static(dir.clone()), rest)),
+        [(Kind::Transformer, _), rest @ ..] if !rest.iter().any(|(kind, _)| *kind == Kind::Pooling) => {
             invalid("it names no Pooling module, so there is one vector per token and none per text")
         }
-        _ => invalid("its modules are not one Transformer, then one Pooling, then any Normalize or Dropout"),
+        _ => invalid("its first modules are neither one Transformer and one Pooling, nor one StaticEmbedding"),
     }
 }

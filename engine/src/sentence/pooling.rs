@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::settings::{self, Rule, Table};
 use crate::config::read_json_object;
+use crate::pooling::{ModelPooling, PoolingMode};
 use crate::{LoadError, Pooling};
 
 const POOLING: Table = &[
@@ -21,21 +22,20 @@ const POOLING: Table = &[
     ("include_prompt", Rule::Read),
 ];
 
-/// `pooling_mode` of newer files, the flag of older ones, and the pooling; `None` is unsupported.
-const MODES: [(&str, &str, Option<Pooling>); 6] = [
-    ("cls", "pooling_mode_cls_token", Some(Pooling::Cls)),
-    ("max", "pooling_mode_max_tokens", Some(Pooling::Max)),
-    ("mean", "pooling_mode_mean_tokens", Some(Pooling::Mean)),
-    ("mean_sqrt_len_tokens", "pooling_mode_mean_sqrt_len_tokens", None),
-    ("weightedmean", "pooling_mode_weightedmean_tokens", None),
-    ("lasttoken", "pooling_mode_lasttoken", Some(Pooling::Last)),
+/// `pooling_mode` of newer files, the flag of older ones, and the pooling; in the order in which older files join several.
+const MODES: [(&str, &str, PoolingMode); 6] = [
+    ("cls", "pooling_mode_cls_token", PoolingMode::Common(Pooling::Cls)),
+    ("max", "pooling_mode_max_tokens", PoolingMode::Common(Pooling::Max)),
+    ("mean", "pooling_mode_mean_tokens", PoolingMode::Common(Pooling::Mean)),
+    ("mean_sqrt_len_tokens", "pooling_mode_mean_sqrt_len_tokens", PoolingMode::MeanSqrtLen),
+    ("weightedmean", "pooling_mode_weightedmean_tokens", PoolingMode::WeightedMean),
+    ("lasttoken", "pooling_mode_lasttoken", PoolingMode::Common(Pooling::Last)),
 ];
 
-/// Reads a pooling config: the mode, and whether the prompt is included.
-pub(super) fn read(path: &Path) -> Result<(Pooling, bool), LoadError> {
+/// Reads a pooling config: the pooling, and whether the prompt is included.
+pub(super) fn read(path: &Path) -> Result<(ModelPooling, bool), LoadError> {
     if !path.is_file() {
-        let problem = "it is missing, though `modules.json` names it: copy the model's files again".into();
-        return Err(LoadError::Invalid { path: path.into(), problem });
+        return Err(settings::missing_file(path.into()));
     }
     let map = read_json_object(path)?;
     settings::check(path, "", POOLING, &map)?;
@@ -44,37 +44,34 @@ pub(super) fn read(path: &Path) -> Result<(Pooling, bool), LoadError> {
         let problem = "neither `embedding_dimension` nor `word_embedding_dimension` is there".into();
         return Err(LoadError::Invalid { path: path.into(), problem });
     }
-    Ok((mode(path, &map)?, settings::flag(path, "include_prompt", map.get("include_prompt"), true)?))
+    Ok((
+        ModelPooling::joined(modes(path, &map)?),
+        settings::flag(path, "include_prompt", map.get("include_prompt"), true)?,
+    ))
 }
 
-/// Returns the one configured mode: the mean by default, as in Python; the newer key wins.
-fn mode(path: &Path, map: &Map<String, Value>) -> Result<Pooling, LoadError> {
-    let unsupported = |what: String| LoadError::Unsupported { what: format!("`{}`: {what}", path.display()) };
-    let wrong = |value: &Value| settings::invalid(path, "pooling_mode", value, "the name of a pooling, or several");
-    let modes: Vec<String> = match map.get("pooling_mode") {
-        Some(Value::String(mode)) => vec![mode.clone()],
-        Some(value @ Value::Array(modes)) if !modes.is_empty() => {
-            let names = modes.iter().map(|mode| mode.as_str().map(str::to_owned));
-            names.collect::<Option<_>>().ok_or_else(|| wrong(value))?
-        }
-        Some(other) => return Err(wrong(other)),
-        None => {
-            let mut set = Vec::new();
-            for (mode, key, _) in MODES {
-                if settings::flag(path, key, map.get(key), false)? {
-                    set.push(mode.to_owned());
-                }
+/// Returns the configured ways of pooling: the mean by default, as in Python; the newer key wins.
+fn modes(path: &Path, map: &Map<String, Value>) -> Result<Vec<PoolingMode>, LoadError> {
+    let Some(value) = map.get("pooling_mode") else {
+        let mut set = Vec::new();
+        for (_, key, mode) in MODES {
+            if settings::flag(path, key, map.get(key), false)? {
+                set.push(mode);
             }
-            set
         }
+        return Ok(if set.is_empty() { vec![PoolingMode::Common(Pooling::Mean)] } else { set });
     };
-    match modes.as_slice() {
-        [] => Ok(Pooling::Mean),
-        [mode] => {
-            MODES.iter().find(|(name, ..)| name == mode).and_then(|(.., pooling)| *pooling).ok_or_else(|| {
-                unsupported(format!("pooling `{mode}` is not supported; cls, mean, max and lasttoken are"))
-            })
+    let wrong = || settings::invalid(path, "pooling_mode", value, "the name of a pooling, or several");
+    let names: Vec<&str> = match value {
+        Value::String(name) => vec![name],
+        Value::Array(names) if !names.is_empty() => {
+            names.iter().map(Value::as_str).collect::<Option<_>>().ok_or_else(wrong)?
         }
-        several => Err(unsupported(format!("joins several poolings ({}); only one is supported", several.join(", ")))),
-    }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => return Err(wrong()),
+    };
+    let mode = |name: &str| MODES.iter().find(|(known, ..)| *known == name).map(|(.., mode)| *mode);
+    names.into_iter().map(mode).collect::<Option<_>>().ok_or_else(|| {
+        let known = MODES.map(|(name, ..)| name).join(", ");
+        settings::refused(path, "pooling_mode", value, &format!("which is not supported (supported: {known})"))
+    })
 }

@@ -1,7 +1,7 @@
 //! Tables of settings: every key that a file may have, and how it is handled. A new setting is one line. Unknown keys
 //! are refused, since they would not be applied.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
@@ -60,6 +60,12 @@ pub(super) fn refused(path: &Path, key: &str, value: &Value, why: &str) -> LoadE
 /// Returns the error for a value of the wrong kind.
 pub(super) fn invalid(path: &Path, key: &str, value: &Value, expected: &str) -> LoadError {
     LoadError::Invalid { path: path.into(), problem: format!("`{key}` is `{}` and not {expected}", shown(value)) }
+}
+
+/// Returns the error for the settings of a module that are not there.
+pub(super) fn missing_file(path: PathBuf) -> LoadError {
+    let problem = "it is missing, though `modules.json` names it: copy the model's files again".into();
+    LoadError::Invalid { path, problem }
 }
 
 /// Reads an integer above 0; an absent key gives `None`.

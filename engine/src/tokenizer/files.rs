@@ -53,6 +53,15 @@ impl TokenizerFiles {
         })
     }
 
+    /// Finds the one file of a StaticEmbedding module.
+    pub(super) fn of_static_embedding(dir: &Path) -> Result<TokenizerFiles, LoadError> {
+        let path = dir.join("tokenizer.json");
+        if !path.is_file() {
+            return Err(LoadError::Missing { dir: dir.into(), missing: "it has no `tokenizer.json`".into() });
+        }
+        Ok(TokenizerFiles { main: Main::Json { path }, config: None, special_tokens_map: None, added_tokens: None })
+    }
+
     pub(crate) fn kind(&self) -> TokenizerKind {
         match self.main {
             Main::Json { .. } => TokenizerKind::TokenizerJson,

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokenizers::normalizers::{Lowercase, NormalizerWrapper, Sequence};
-use tokenizers::{PostProcessor, Tokenizer, TruncationDirection};
+use tokenizers::{PostProcessor, PostProcessorWrapper, Tokenizer, TruncationDirection};
 
 use crate::config::{Config, read_json_object};
 use crate::{LoadError, TokenizerKind};
@@ -84,6 +84,31 @@ impl ModelTokenizer {
             files,
             reads_older_files,
             class,
+        })
+    }
+
+    /// Reads the tokenizer of a StaticEmbedding module: `tokenizer.json` as it is, without tokens around a text, with
+    /// the truncation that the file presets.
+    ///
+    /// # Errors
+    /// When the file is missing or invalid.
+    pub(crate) fn of_static_embedding(dir: &Path) -> Result<ModelTokenizer, LoadError> {
+        let files = TokenizerFiles::of_static_embedding(dir)?;
+        let invalid = |error: tokenizers::Error| LoadError::Invalid {
+            path: files.main().into(),
+            problem: format!("not a tokenizer: {error}"),
+        };
+        let mut tokenizer = Tokenizer::from_file(files.main()).map_err(invalid)?;
+        let preset = tokenizer.get_truncation().map(|preset| (preset.max_length, preset.direction));
+        tokenizer.with_truncation(None).expect("no truncation has no parameters to be wrong");
+        tokenizer.with_padding(None).with_post_processor(None::<PostProcessorWrapper>);
+        Ok(ModelTokenizer {
+            truncation_side: preset.map_or(TruncationDirection::Right, |(_, side)| side),
+            model_max_length: preset.map(|(length, _)| length),
+            tokenizer: Arc::new(tokenizer),
+            files,
+            reads_older_files: false,
+            class: Class::Backend,
         })
     }
 

@@ -114,6 +114,11 @@ impl Weights {
         Weights::open(files, family.words, &family.prefixes())
     }
 
+    /// Opens the files of a module of sentence-transformers, which has a tensor `anchor`.
+    pub(crate) fn of_module(files: &WeightFiles, anchor: &str) -> Result<Weights, LoadError> {
+        Weights::open(files, anchor, &[""])
+    }
+
     /// As [`of_family`](Weights::of_family). `anchor` is a tensor of every such model, under one of `prefixes`.
     fn open(files: &WeightFiles, anchor: &str, prefixes: &[&'static str]) -> Result<Weights, LoadError> {
         let mut weights = Weights { main: files.main().into(), files: Vec::new(), names: HashMap::new(), prefix: "" };
@@ -140,8 +145,11 @@ impl Weights {
                 some.sort_unstable();
                 some.truncate(3);
                 let tried = prefixes.iter().map(|prefix| format!("`{prefix}`")).collect::<Vec<_>>().join(", ");
-                let problem =
-                    format!("missing under every known prefix ({tried}); the file starts with {}", some.join(", "));
+                let missing = match prefixes {
+                    [""] => "missing".to_owned(),
+                    _ => format!("missing under every known prefix ({tried})"),
+                };
+                let problem = format!("{missing}; the file starts with {}", some.join(", "));
                 return Err(weights.problem(anchor, problem));
             }
         }
@@ -166,6 +174,26 @@ impl Weights {
     /// Checks that a tensor exists in this shape and a supported type, without reading it.
     pub(crate) fn check(&self, name: &str, shape: &[usize]) -> Result<(), LoadError> {
         self.check_located(name, self.locate(name), shape).map(|_| ())
+    }
+
+    /// Returns the shape of a tensor of a supported type.
+    pub(crate) fn shape(&self, name: &str) -> Result<Vec<usize>, LoadError> {
+        let Some((full_name, file)) = self.locate(name) else { return Err(self.problem(name, "missing".into())) };
+        let found = match file {
+            TensorFile::Safetensors(file) => file.shape(&full_name),
+            TensorFile::Pickle(file) => file.shape(&full_name),
+        };
+        found.map_err(|problem| self.problem(name, problem))
+    }
+
+    /// Reads a list of integers.
+    pub(crate) fn integers(&self, name: &str) -> Result<Vec<i64>, LoadError> {
+        let found = match self.locate(name) {
+            Some((full_name, TensorFile::Safetensors(file))) => file.integers(&full_name),
+            Some((_, TensorFile::Pickle(_))) => Err("integers are only read from safetensors".into()),
+            None => Err("missing".into()),
+        };
+        found.map_err(|problem| self.problem(name, problem))
     }
 
     fn check_located<'a>(
@@ -223,7 +251,7 @@ impl Weights {
         })
     }
 
-    fn problem(&self, name: &str, problem: String) -> LoadError {
+    pub(crate) fn problem(&self, name: &str, problem: String) -> LoadError {
         LoadError::Weight { path: self.main.clone(), tensor: name.into(), problem }
     }
 }

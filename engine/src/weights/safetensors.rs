@@ -87,6 +87,22 @@ impl SafetensorsFile {
         }
     }
 
+    /// Reads a list of integers.
+    pub(super) fn integers(&self, name: &str) -> Result<Vec<i64>, String> {
+        let info = &self.tensors[name];
+        let (start, end) = info.data_offsets;
+        let mut bytes = vec![0; end - start];
+        if info.shape.len() != 1 {
+            return Err(format!("its shape is {:?}, and it should be a list", info.shape));
+        }
+        self.read_at(self.data_start + start as u64, &mut bytes)?;
+        match info.dtype {
+            Dtype::I64 => Ok(numbers(&bytes, i64::from_le_bytes)),
+            Dtype::I32 => Ok(numbers(&bytes, |bytes| i32::from_le_bytes(bytes).into())),
+            other => Err(format!("stored as {other:?}, but only i64 and i32 are read")),
+        }
+    }
+
     fn read_at(&self, place: u64, bytes: &mut [u8]) -> Result<(), String> {
         let read = File::open(&self.path).and_then(|mut file| {
             file.seek(SeekFrom::Start(place))?;
@@ -96,7 +112,7 @@ impl SafetensorsFile {
     }
 }
 
-fn numbers<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+fn numbers<T, const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
     bytes.as_chunks().0.iter().map(|bytes| read(*bytes)).collect()
 }
 

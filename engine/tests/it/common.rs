@@ -128,3 +128,17 @@ pub(crate) fn edit_json(path: &Path, edit: impl FnOnce(&mut Value)) {
     edit(&mut value);
     std::fs::write(path, value.to_string()).unwrap();
 }
+
+/// Copies a folder recursively, without the named relative paths.
+pub(crate) fn copy_tree(from: &Path, to: &Path, without: &[String]) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if path.is_dir() {
+            std::fs::create_dir_all(to.join(&name)).unwrap();
+            copy_tree(&path, &to.join(&name), without);
+        } else if !without.contains(&name) && !name.starts_with("goldens") {
+            std::fs::copy(&path, to.join(&name)).unwrap();
+        }
+    }
+}

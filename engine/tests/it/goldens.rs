@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use engine::{Engine, EngineOptions, ModelDir, Pooling, TextEncoder};
 use serde::Deserialize;
 
-use crate::common::{cosine, embed, testdata};
+use crate::common::{copy_tree, cosine, embed, testdata};
 
 const COSINE_MIN: f64 = 0.99999;
 
@@ -106,18 +106,4 @@ fn compare(golden: &Golden, encoder: &TextEncoder, engine: &Engine) -> Result<()
         }
     }
     Ok(())
-}
-
-/// Copies a folder recursively, without the named relative paths.
-fn copy_tree(from: &Path, to: &Path, without: &[String]) {
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        if path.is_dir() {
-            fs::create_dir_all(to.join(&name)).unwrap();
-            copy_tree(&path, &to.join(&name), without);
-        } else if !without.contains(&name) && !name.starts_with("goldens") {
-            fs::copy(&path, to.join(&name)).unwrap();
-        }
-    }
 }

@@ -20,14 +20,18 @@ fn load_error(dir: &Path) -> String {
 fn a_summary_describes_the_model() {
     let beto = ModelDir::open(&testdata("beto")).unwrap().summary();
     assert_eq!((beto.architecture.as_str(), beto.native, beto.weights.as_str()), ("bert", true, "pytorch_model.bin"));
-    assert_eq!((beto.pooling, beto.pooling_source, beto.max_length), (Pooling::Cls, PoolingSource::Default, 64));
+    assert_eq!((beto.pooling_source, beto.max_length, beto.dimensions), (PoolingSource::Default, 64, 32));
+    assert_eq!(beto.pooling, Pooling::Cls);
+    assert!(beto.modules.is_empty(), "a plain encoder");
     let camembert = ModelDir::open(&testdata("camembert")).unwrap().summary();
     assert_eq!((camembert.weights.as_str(), camembert.max_length), ("model.safetensors.index.json", 64));
     let modernbert = ModelDir::open(&testdata("modernbert")).unwrap().summary();
     assert_eq!((modernbert.native, modernbert.gpus), (true, false));
     assert!(!ModelDir::open(&testdata("deberta_v2")).unwrap().summary().native);
     let minilm = ModelDir::open(&minilm()).unwrap().summary();
-    assert_eq!((minilm.pooling, minilm.pooling_source, minilm.max_length), (Pooling::Mean, PoolingSource::Model, 256));
+    assert_eq!((minilm.pooling_source, minilm.max_length), (PoolingSource::Model, 256));
+    assert_eq!(minilm.modules, ["Transformer", "Pooling (mean)", "Normalize"]);
+    assert_eq!(minilm.pooling, Pooling::Mean);
     assert_eq!((minilm.hidden_size, minilm.layers, minilm.heads, minilm.intermediate), (384, 6, 12, 1536));
 }
 
@@ -148,10 +152,11 @@ fn the_models_own_pooling_and_length_are_the_defaults() {
     with_modules(copy.path(), MEAN);
     fs::write(copy.path().join("sentence_bert_config.json"), r#"{"max_seq_length": 20}"#).unwrap();
     let model = ModelDir::open(copy.path()).unwrap();
-    assert_eq!((model.summary().pooling, model.summary().max_length), (Pooling::Mean, 20));
-    assert_eq!(Engine::load(&model, &EngineOptions::default()).unwrap().pooling(), Pooling::Mean);
+    assert_eq!(model.summary().pooling, Pooling::Mean);
+    assert_eq!(model.summary().max_length, 20);
+    assert_eq!(*Engine::load(&model, &EngineOptions::default()).unwrap().pooling(), Pooling::Mean);
     let options = EngineOptions { pooling: Some(Pooling::Cls), ..EngineOptions::default() };
-    assert_eq!(Engine::load(&model, &options).unwrap().pooling(), Pooling::Cls, "an option wins");
+    assert_eq!(*Engine::load(&model, &options).unwrap().pooling(), Pooling::Cls, "an option wins");
     assert_eq!(TextEncoder::load(&model, None, "").unwrap().max_length(), 20);
     assert_eq!(TextEncoder::load(&model, Some(1000), "").unwrap().max_length(), 64, "clamped to the positions");
 }

@@ -8,6 +8,7 @@ mod common;
 mod goldens;
 mod layouts;
 mod masks;
+mod modules;
 mod parity;
 mod settings;
 mod tokens;

@@ -198,7 +198,7 @@ DEVICE void first_tokens(const T* x, const unsigned* offsets, T* out, unsigned w
     for (unsigned column = threadIdx.x; column < width; column += blockDim.x) out[size_t(blockIdx.x) * width + column] = from[column];
 }
 
-enum Pooling : unsigned { MEAN = 1, MAX = 2, LAST = 3, ONLY = 4, FIRST = 5 };
+enum Pooling : unsigned { MEAN = 1, MAX = 2, LAST = 3, ONLY = 4, FIRST = 5, MEAN_SQRT_LEN = 6, WEIGHTED_MEAN = 7 };
 
 // Pools the rows of each text except for its first `left_out`, in token order, to f32. ONLY: each text has one row.
 // Without rows the result is that of sentence-transformers: zeros, no maximum, or the first row.
@@ -216,14 +216,19 @@ DEVICE void pool(const T* x, const unsigned* offsets, float* out, unsigned width
     if (pooling == LAST) start = end - 1;
     if (pooling == FIRST) end = start + 1;
     for (unsigned column = threadIdx.x; column < width; column += blockDim.x) {
-        float pooled = widen(x[size_t(start) * width + column]);
+        // Tokens after the first `left_out` keep the weights of their positions in the whole text.
+        float weight = pooling == WEIGHTED_MEAN ? float(left_out + 1) : 1.0f, weights = weight;
+        float pooled = widen(x[size_t(start) * width + column]) * weight;
         for (unsigned row = start + 1; row < end; row++) {
             float value = widen(x[size_t(row) * width + column]);
             // Propagates NaN, so that a broken row stays visible.
             if (pooling == MAX) pooled = (pooled > value || pooled != pooled) ? pooled : value;
+            else if (pooling == WEIGHTED_MEAN) weights += weight += 1, pooled += value * weight;
             else pooled += value;
         }
         if (pooling == MEAN) pooled /= float(end - start);
+        if (pooling == MEAN_SQRT_LEN) pooled /= sqrtf(float(end - start));
+        if (pooling == WEIGHTED_MEAN) pooled /= weights;
         out[size_t(text) * width + column] = pooled;
     }
 }

@@ -1,0 +1,139 @@
+//! The modules after pooling, on the host in f32: Dense, LayerNorm, Normalize. They see one row per text.
+
+use kernels::{Activation, PackedWeights, RowsView, WeightFormat};
+
+use crate::LoadError;
+use crate::pooling::normalize_or_zero;
+use crate::sentence::{Dense, DenseActivation, LayerNorm, Step};
+use crate::weights::Weights;
+
+/// The epsilon of PyTorch's LayerNorm, which no setting changes.
+const LAYER_NORM_EPS: f32 = 1e-5;
+
+/// The modules of a model in their order, with their weights.
+pub(crate) struct AfterPooling {
+    modules: Vec<Module>,
+    /// Components of a vector after the last one.
+    width: usize,
+}
+
+enum Module {
+    Normalize { width: usize },
+    Dense { weights: PackedWeights, bias: Vec<f32>, inputs: usize, activation: DenseActivation },
+    LayerNorm { weight: Vec<f32>, shift: Vec<f32> },
+}
+
+impl AfterPooling {
+    /// Reads the weights of modules that take vectors of `width` components.
+    pub(crate) fn load(steps: &[Step], mut width: usize) -> Result<AfterPooling, LoadError> {
+        let mut modules = Vec::new();
+        for step in steps {
+            let outputs = step.output_width(width)?;
+            modules.push(match step {
+                Step::Normalize => Module::Normalize { width },
+                Step::Dense(dense) => load_dense(dense)?,
+                Step::LayerNorm(norm) => load_norm(norm)?,
+            });
+            width = outputs;
+        }
+        Ok(AfterPooling { modules, width })
+    }
+
+    /// Leaves out norms at the end, which are redundant, except for rounding, before another norm.
+    pub(crate) fn without_last_norm(mut self) -> AfterPooling {
+        while let Some(Module::Normalize { .. }) = self.modules.last() {
+            self.modules.pop();
+        }
+        self
+    }
+
+    /// Returns the components of a vector after the last module.
+    pub(crate) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Returns the vectors after all modules.
+    pub(crate) fn apply(&self, vectors: Vec<f32>) -> Vec<f32> {
+        self.modules.iter().fold(vectors, |vectors, module| module.apply(vectors))
+    }
+}
+
+impl Module {
+    fn apply(&self, mut vectors: Vec<f32>) -> Vec<f32> {
+        match self {
+            Module::Normalize { width } => normalize_or_zero(&mut vectors, *width),
+            Module::LayerNorm { weight, shift } => kernels::layer_norm(&mut vectors, weight, shift, LAYER_NORM_EPS),
+            Module::Dense { weights, bias, inputs, activation } => {
+                let x = RowsView { data: &vectors, rows: vectors.len() / inputs, stride: *inputs };
+                let panels = weights.panels(0..bias.len());
+                return weights.multiply(x, panels, |rows, _| activate(rows, bias, *activation));
+            }
+        }
+        vectors
+    }
+}
+
+fn activate(rows: &mut [f32], bias: &[f32], activation: DenseActivation) {
+    let map = |rows: &mut [f32], f: fn(f32) -> f32| {
+        kernels::activate(rows, bias, None);
+        rows.iter_mut().for_each(|x| *x = f(*x));
+    };
+    match activation {
+        DenseActivation::Identity => kernels::activate(rows, bias, None),
+        DenseActivation::Relu => kernels::activate(rows, bias, Some(Activation::Relu)),
+        DenseActivation::Gelu => kernels::activate(rows, bias, Some(Activation::GeluErf)),
+        DenseActivation::Silu => kernels::activate(rows, bias, Some(Activation::Silu)),
+        DenseActivation::Tanh => map(rows, f32::tanh),
+        DenseActivation::Sigmoid => map(rows, |x| 1.0 / (1.0 + (-x).exp())),
+    }
+}
+
+fn load_dense(dense: &Dense) -> Result<Module, LoadError> {
+    let weights = Weights::of_module(&dense.weights, Dense::WEIGHT)?;
+    let matrix = weights.read(Dense::WEIGHT, &[dense.outputs, dense.inputs])?;
+    let bias = match dense.has_bias {
+        true => weights.read(Dense::BIAS, &[dense.outputs])?,
+        false => vec![0.0; dense.outputs],
+    };
+    let weights = PackedWeights::new(&[&matrix], dense.inputs, WeightFormat::F32);
+    Ok(Module::Dense { weights, bias, inputs: dense.inputs, activation: dense.activation })
+}
+
+fn load_norm(norm: &LayerNorm) -> Result<Module, LoadError> {
+    let weights = Weights::of_module(&norm.weights, LayerNorm::WEIGHT)?;
+    let vector = |name: &str| weights.read(name, &[norm.width]);
+    Ok(Module::LayerNorm { weight: vector(LayerNorm::WEIGHT)?, shift: vector(LayerNorm::BIAS)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dense_layers_apply_bias_and_activation() {
+        let dense = |activation| {
+            let weights = PackedWeights::new(&[&[1.0, 0.0, -2.0, 0.5, 0.0, 1.0]], 2, WeightFormat::F32);
+            let module = Module::Dense { weights, bias: vec![0.5, 0.0, -1.0], inputs: 2, activation };
+            module.apply(vec![1.0, 2.0, 0.0, -4.0])
+        };
+        let linear = [1.5, -1.0, 1.0, 0.5, -2.0, -5.0];
+        let near = |found: Vec<f32>, f: fn(f32) -> f32| {
+            assert_eq!(found.len(), linear.len());
+            assert!(found.iter().zip(linear).all(|(found, x)| (found - f(x)).abs() < 1e-6), "{found:?}");
+        };
+        near(dense(DenseActivation::Identity), |x| x);
+        near(dense(DenseActivation::Tanh), f32::tanh);
+        near(dense(DenseActivation::Relu), |x| x.max(0.0));
+        near(dense(DenseActivation::Silu), |x| x / (1.0 + (-x).exp()));
+        near(dense(DenseActivation::Sigmoid), |x| 1.0 / (1.0 + (-x).exp()));
+        assert!((dense(DenseActivation::Gelu)[0] - 1.399_789_2).abs() < 1e-6);
+    }
+
+    #[test]
+    fn only_norms_at_the_end_are_left_out() {
+        let norm = || Module::Normalize { width: 2 };
+        let module = || Module::LayerNorm { weight: vec![1.0; 2], shift: vec![0.0; 2] };
+        let after = AfterPooling { modules: vec![norm(), module(), norm(), norm()], width: 2 };
+        assert_eq!(after.without_last_norm().modules.len(), 2);
+    }
+}
