@@ -46,6 +46,13 @@ CASES = {
         layer_norm_eps=0.5, position_embedding_type="absolute", sinusoidal_pos_embds=True,
     )),
     "camembert_odd": ("camembert", dict(SIZES, pad_token_id=3, type_vocab_size=1, layer_norm_eps=1e-2, hidden_act="swish")),
+    "gte_plain": ("gte", dict(
+        SIZES, type_vocab_size=0, pad_token_id=0, hidden_act="relu", layer_norm_eps=1e-2,
+        rope_parameters={"rope_type": "default", "rope_theta": 70.0},
+    )),
+    "gte_linear": ("gte", dict(
+        SIZES, type_vocab_size=3, pad_token_id=0, rope_theta=300.0, rope_scaling={"type": "linear", "factor": 2.5},
+    )),
 }
 
 

@@ -11,7 +11,7 @@ CONFIG = "config.json"
 FAMILIES = {
     "bert": "bert", "roberta": "roberta", "xlm-roberta": "xlm-roberta", "camembert": "camembert", "distilbert": "distilbert",
     "modernbert": "modernbert", "nomic_bert": "nomic_bert", "deberta-v2": "deberta-v2",
-    "mpnet": "mpnet", "electra": "electra", "eurobert": "eurobert",
+    "mpnet": "mpnet", "electra": "electra", "gte": "gte", "eurobert": "eurobert",
     "qwen3": "qwen3", "gemma3_text": "gemma3_text",
 }
 
@@ -36,6 +36,11 @@ MORE = {
         "rope_parameters": [{"rope_theta": 50.0}, {"rope_type": "default"}, {"rope_type": "linear", "factor": 4.0, "rope_theta": 9.0}],
         "n_embd": [32, 16], "n_layer": [2, 1], "n_head": [4, 2], "n_inner": [64], "layer_norm_epsilon": [0.2], "n_positions": [12],
         "activation_function": ["swiglu", "gelu"],
+    },
+    "gte": {
+        "rope_theta": [100.0], "partial_rotary_factor": [0.5], "rope_scaling": [{"type": "linear", "factor": 2.0}, {}, {"type": "ntk", "factor": 2.0}],
+        "rope_parameters": [{"rope_theta": 50.0}, {"rope_type": "linear", "factor": 0.5}, {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 9.0}],
+        "head_dim": [8, 16],
     },
     "eurobert": {
         "rope_theta": [100.0], "partial_rotary_factor": [0.5], "rope_scaling": [{"rope_type": "linear", "factor": 2.0}, {}],

@@ -40,30 +40,7 @@ pub(super) fn theta(
     parameters: Option<&Value>,
     default: f64,
 ) -> Result<f64, LoadError> {
-    let Some(parameters) = parameters else { return Ok(default) };
-    let Value::Object(map) = parameters else {
-        return Err(fields.invalid(format!("`{name}`: expected an object, found {}", shortened(parameters))));
-    };
-    for (key, value) in map.iter().filter(|(_, value)| !value.is_null()) {
-        let done = match key.as_str() {
-            "rope_type" | "type" => value == "default",
-            "rope_theta" => true,
-            "partial_rotary_factor" => value.as_f64() == Some(1.0),
-            _ => false,
-        };
-        if !done {
-            let what =
-                format!("`{name}` has `{key}`: {}, but only a `rope_type` of `default` is supported", shortened(value));
-            return Err(fields.unsupported(&what));
-        }
-    }
-    match map.get("rope_theta").filter(|theta| !theta.is_null()) {
-        None => Ok(default),
-        Some(theta) => theta
-            .as_f64()
-            .filter(|theta| *theta > 0.0)
-            .ok_or_else(|| fields.invalid(format!("`{name}.rope_theta`: expected a number above 0, found {theta}"))),
-    }
+    read(fields, name, parameters, (default, &["default"])).map(|rope| rope.theta)
 }
 
 /// As [`theta`], but frequencies may be divided by the factor of a `rope_type` of `linear`.
@@ -73,19 +50,47 @@ pub(super) fn rope(
     parameters: Option<&Value>,
     default: f64,
 ) -> Result<Rope, LoadError> {
-    let linear = |map: &&Map<String, Value>| {
-        let kind = ["rope_type", "type"].iter().find_map(|key| map.get(*key).filter(|kind| !kind.is_null()));
-        kind.is_some_and(|kind| kind == "linear")
+    read(fields, name, parameters, (default, &["default", LINEAR]))
+}
+
+const LINEAR: &str = "linear";
+
+fn read(
+    fields: &Fields<'_>,
+    name: &str,
+    parameters: Option<&Value>,
+    (default, kinds): (f64, &[&str]),
+) -> Result<Rope, LoadError> {
+    let Some(parameters) = parameters else { return Ok(Rope { theta: default, slowdown: 1.0 }) };
+    let Value::Object(map) = parameters else {
+        return Err(fields.invalid(format!("`{name}`: expected an object, found {}", shortened(parameters))));
     };
-    let Some(map) = parameters.and_then(Value::as_object).filter(linear) else {
-        return Ok(Rope { theta: theta(fields, name, parameters, default)?, slowdown: 1.0 });
+    let given = |key: &str| map.get(key).filter(|value| !value.is_null());
+    let is_linear = kinds.contains(&LINEAR) && given("rope_type").or(given("type")).is_some_and(|kind| kind == LINEAR);
+    for (key, value) in map.iter().filter(|(_, value)| !value.is_null()) {
+        let done = match key.as_str() {
+            "rope_type" | "type" => value.as_str().is_some_and(|kind| kinds.contains(&kind)),
+            "rope_theta" => true,
+            "partial_rotary_factor" => value.as_f64() == Some(1.0),
+            "factor" => is_linear,
+            _ => false,
+        };
+        if !done {
+            return Err(fields.unsupported(&format!(
+                "`{name}` has `{key}`: {}, but only a `rope_type` of `{}` is supported",
+                shortened(value),
+                kinds.join("` or `")
+            )));
+        }
+    }
+    let theta = match given("rope_theta") {
+        None => default,
+        Some(theta) => theta
+            .as_f64()
+            .filter(|theta| *theta > 0.0)
+            .ok_or_else(|| fields.invalid(format!("`{name}.rope_theta`: expected a number above 0, found {theta}")))?,
     };
-    let mut others = map.clone();
-    others.retain(|key, _| !["rope_type", "type", "factor"].contains(&key.as_str()));
-    Ok(Rope {
-        theta: theta(fields, name, Some(&Value::Object(others)), default)?,
-        slowdown: factor(fields, name, map)?,
-    })
+    Ok(Rope { theta, slowdown: if is_linear { factor(fields, name, map)? } else { 1.0 } })
 }
 
 /// Reads the factor by which a rotation is scaled.

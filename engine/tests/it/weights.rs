@@ -87,7 +87,7 @@ fn config_settings_are_applied_as_in_transformers() {
         }
         cases += 1;
     }
-    assert_eq!(cases, 9);
+    assert_eq!(cases, 11);
 }
 
 #[test]
