@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak sanitize chaos upgrade parity parity-goldens check fmt clippy doc deny advisories tidy bench bench-control bench-umap bench-gpu cuda gpu-kit clean
+.PHONY: help setup demo test soak sanitize chaos upgrade parity parity-goldens check fmt clippy doc deny advisories tidy bench bench-families bench-control bench-umap bench-gpu cuda gpu-kit clean
 
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -99,6 +99,13 @@ bench: ## time encaje against sentence-transformers and ONNX Runtime (installs t
 	@sh scripts/setup.sh python model peers
 	$(CARGO) build --release --locked --package encaje
 	build/venv/bin/python scripts/bench.py --encaje "$(ENCAJE)" --model "$(MODEL)" --peer-python build/peers/bin/python $(BENCH)
+
+bench-families: ## time every family of models against sentence-transformers, in f32 on short texts (SHAPES="qwen3-0.6b static")
+	@sh scripts/setup.sh python model peers
+	$(CARGO) build --release --locked --package encaje
+	$(CARGO) build --release --locked --package engine --example throughput
+	build/venv/bin/python scripts/bench_families.py --encaje "$(ENCAJE)" --tokenizer "$(MODEL)" \
+		--throughput "$(TARGET_DIR)/release/examples/throughput" --peer-python build/peers/bin/python $(SHAPES)
 
 bench-control: ## leases and commits per second, a million shards, 10,000 workers: on SQLite and PostgreSQL
 	$(CARGO) run --release --locked --workspace --example store_bench -- $(BENCH_CONTROL)

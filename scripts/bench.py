@@ -174,4 +174,5 @@ def scaling(args, corpus, cores):
     print(f"\n{cores} threads are {ratio:.2f} times as fast as one (f32, short texts, whole command).")
 
 
-main()
+if __name__ == "__main__":
+    main()
