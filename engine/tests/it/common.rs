@@ -1,9 +1,9 @@
 //! Test models, and `transformers`' results for the texts.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
+use crate::checkpoint::{self, Tensor};
 use engine::{Batch, Engine, EngineOptions, ModelDir, Pooling, TextEncoder};
 use serde_json::Value;
 
@@ -45,7 +45,7 @@ pub(crate) fn texts() -> Vec<String> {
 pub(crate) struct Goldens {
     pub(crate) max_length: usize,
     pub(crate) ids: Vec<Vec<u32>>,
-    vectors: HashMap<String, Tensor>,
+    vectors: BTreeMap<String, Tensor>,
 }
 
 impl Goldens {
@@ -55,7 +55,7 @@ impl Goldens {
         Goldens {
             max_length: json["max_length"].as_u64().unwrap() as usize,
             ids: serde_json::from_value(json["ids"].clone()).unwrap(),
-            vectors: candle_core::safetensors::load(dir.join("goldens.safetensors"), &Device::Cpu).unwrap(),
+            vectors: checkpoint::load(&dir.join("goldens.safetensors")),
         }
     }
 
@@ -73,7 +73,8 @@ impl Goldens {
             Pooling::Last => "last",
             Pooling::Max => panic!("no goldens for max"),
         };
-        self.vectors[name].to_vec2().unwrap()
+        let vectors = &self.vectors[name];
+        vectors.numbers().chunks_exact(vectors.shape[1]).map(<[f32]>::to_vec).collect()
     }
 }
 

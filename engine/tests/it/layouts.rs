@@ -6,6 +6,7 @@ use std::path::Path;
 use engine::{ComputeDtype, DeviceSpec, Engine, EngineOptions, ModelDir, Pooling, PoolingSource, TextEncoder};
 use serde_json::json;
 
+use crate::checkpoint::{self, Tensor};
 use crate::common::{
     Goldens, copy_without, cosine, edit_json, embed, encoder, max_abs_difference, minilm, raw_engine, testdata,
     tiny_models,
@@ -203,9 +204,8 @@ fn weights_that_do_not_fit_the_config_are_named() {
 #[test]
 fn weights_of_another_architecture_are_named_in_the_error() {
     let copy = copy_without("beto", &["pytorch_model.bin"]);
-    let tensor = candle_core::Tensor::zeros((2, 2), candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
-    let tensors = std::collections::HashMap::from([("conv.weight".to_string(), tensor)]);
-    candle_core::safetensors::save(&tensors, copy.path().join("model.safetensors")).unwrap();
+    let tensors = [("conv.weight".to_string(), Tensor::f32(&[2, 2], &[0.0; 4]))].into();
+    checkpoint::save(&tensors, &copy.path().join("model.safetensors"));
     let error = load_error(copy.path());
     assert!(error.contains("missing under every known prefix") && error.contains("conv.weight"), "{error}");
 }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, an error is a failure")]
 
+mod checkpoint;
 mod common;
 
 mod goldens;

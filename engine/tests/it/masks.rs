@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use candle_core::{Device, safetensors};
 use engine::{Filled, MaskFiller, ModelDir};
 use serde_json::Value;
 
+use crate::checkpoint;
 use crate::common::{copy_without, edit_json, testdata};
 
 const SCORE_DIFFERENCE_MAX: f64 = 1e-4;
@@ -47,14 +47,14 @@ fn changed(case: &Value) -> tempfile::TempDir {
         return copy_without(model, &[]);
     }
     let copy = copy_without(model, &["pytorch_model.bin"]);
-    let path = copy.path().join("model.safetensors");
-    let mut tensors = safetensors::load(&path, &Device::Cpu).unwrap();
-    for change in scaled {
-        let scaled = tensors[change[0].as_str().unwrap()].affine(change[2].as_f64().unwrap(), 0.0).unwrap();
-        tensors.insert(change[1].as_str().unwrap().into(), scaled);
-    }
-    tensors.retain(|name, _| !without.iter().any(|without| without == name));
-    safetensors::save(&tensors, &path).unwrap();
+    checkpoint::edit(&copy.path().join("model.safetensors"), |tensors| {
+        for change in scaled {
+            let factor = change[2].as_f64().unwrap() as f32;
+            let scaled = tensors[change[0].as_str().unwrap()].map(|number| number * factor);
+            tensors.insert(change[1].as_str().unwrap().into(), scaled);
+        }
+        tensors.retain(|name, _| !without.iter().any(|without| without == name));
+    });
     if untied {
         edit_json(&copy.path().join("config.json"), |config| config["tie_word_embeddings"] = false.into());
     }
@@ -81,10 +81,9 @@ fn masks_are_filled_as_by_the_pipeline() {
 fn an_untied_head_without_a_decoder_is_refused_by_name() {
     let copy = copy_without("mbert", &[]);
     edit_json(&copy.path().join("config.json"), |config| config["tie_word_embeddings"] = false.into());
-    let path = copy.path().join("model.safetensors");
-    let mut tensors = safetensors::load(&path, &Device::Cpu).unwrap();
-    tensors.remove("cls.predictions.decoder.weight");
-    safetensors::save(&tensors, &path).unwrap();
+    checkpoint::edit(&copy.path().join("model.safetensors"), |tensors| {
+        tensors.remove("cls.predictions.decoder.weight");
+    });
     let error = MaskFiller::load(&ModelDir::open(copy.path()).unwrap()).unwrap_err().to_string();
     assert!(error.contains("`tie_word_embeddings` is false") && error.contains("decoder.weight"), "{error}");
 }

@@ -1,15 +1,14 @@
 //! Modules of sentence-transformers: Dense, LayerNorm, joined poolings, StaticEmbedding.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
 use engine::{
     Batch, ComputeDtype, DeviceSpec, Engine, EngineOptions, MaskFiller, ModelDir, NO_MAX_LENGTH, Pooling, TextEncoder,
 };
 use serde_json::json;
 
+use crate::checkpoint::{self, Tensor};
 use crate::common::{copy_tree, copy_without, cosine, edit_json, embed, encoder, max_abs_difference, testdata, texts};
 
 #[derive(serde::Deserialize)]
@@ -191,25 +190,24 @@ fn the_tensors_of_model2vec_are_read_too() {
     let model = copy("static_embedding");
     let path = model.path().join("0_StaticEmbedding/model.safetensors");
     let save = |tensors: &[(&str, Tensor)]| {
-        let tensors: HashMap<&str, Tensor> = tensors.iter().cloned().collect();
-        candle_core::safetensors::save(&tensors, &path).unwrap();
+        let named = tensors.iter().map(|(name, tensor)| ((*name).to_owned(), tensor.clone()));
+        checkpoint::save(&named.collect(), &path);
     };
-    let table = candle_core::safetensors::load(&path, &Device::Cpu).unwrap().remove("embedding.weight").unwrap();
+    let table = checkpoint::load(&path).remove("embedding.weight").unwrap();
     let rows: Vec<Vec<u32>> = goldens("static_embedding").into_iter().take(4).map(|golden| golden.ids).collect();
     let vectors = || embed(&load(model.path(), &raw()), &rows);
     let expected = vectors();
     save(&[("embeddings", table.clone())]);
     assert_eq!(vectors(), expected);
     // Rows stored backwards, each at half its length.
-    let count = table.dim(0).unwrap();
-    let backwards: Vec<u32> = (0..count as u32).rev().collect();
-    let stored = table.index_select(&Tensor::new(backwards, &Device::Cpu).unwrap(), 0).unwrap();
-    let stored = (stored * 0.5).unwrap();
-    let mapping = Tensor::new((0..count as i64).rev().collect::<Vec<_>>(), &Device::Cpu).unwrap();
-    let factors = Tensor::new(vec![2.0_f64; count], &Device::Cpu).unwrap();
+    let (count, width) = (table.shape[0], table.shape[1]);
+    let numbers: Vec<f32> = table.numbers().chunks_exact(width).rev().flatten().map(|number| number * 0.5).collect();
+    let stored = Tensor::f32(&table.shape, &numbers);
+    let mapping = Tensor::i64(&(0..count as i64).rev().collect::<Vec<_>>());
+    let factors = Tensor::f64(&vec![2.0; count]);
     save(&[("embeddings", stored.clone()), ("mapping", mapping), ("weights", factors)]);
     assert_eq!(vectors(), expected);
-    let beyond = Tensor::new(vec![count as i64; 3], &Device::Cpu).unwrap();
+    let beyond = Tensor::i64(&[count as i64; 3]);
     save(&[("embeddings", stored), ("mapping", beyond)]);
     let error = Engine::load(&ModelDir::open(model.path()).unwrap(), &raw()).unwrap_err().to_string();
     assert!(error.contains("weight `mapping`") && error.contains("token 0 has row"), "{error}");

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor, safetensors};
 use engine::{Batch, Engine, EngineOptions, LoadError, ModelDir, Pooling, TextEncoder};
 use serde_json::{Value, json};
 
+use crate::checkpoint::{self, Tensor};
 use crate::common::{copy_without, edit_json, embed, max_abs_difference, raw_engine, testdata};
 
 /// Combines the tokenizer of one model with config and weights of another.
@@ -59,11 +59,10 @@ fn an_unsupported_tensor_type_is_refused_on_open() {
     assert!(error.contains("`embeddings.word_embeddings.weight`"), "{error}");
     assert!(error.contains("stored as `torch.LongStorage`, but only f64, f32, f16 and bf16 are read"), "{error}");
     let copy = setting("modernbert_defaults");
-    let path = copy.path().join("model.safetensors");
-    let mut tensors = safetensors::load(&path, &Device::Cpu).unwrap();
-    let norm = tensors["final_norm.weight"].to_dtype(DType::I64).unwrap();
-    tensors.insert("final_norm.weight".into(), norm);
-    safetensors::save(&tensors, &path).unwrap();
+    checkpoint::edit(&copy.path().join("model.safetensors"), |tensors| {
+        let integers = vec![1; tensors["final_norm.weight"].shape[0]];
+        tensors.insert("final_norm.weight".into(), Tensor::i64(&integers));
+    });
     let error = refused(copy.path());
     assert!(error.contains("`final_norm.weight`") && error.contains("stored as I64"), "{error}");
 }
@@ -210,12 +209,10 @@ fn keys_that_change_no_vector_are_ignored() {
 #[test]
 fn weights_without_a_finite_number_are_refused_by_name() {
     let copy = copy_without("bertin", &["pytorch_model.bin"]);
-    let path = copy.path().join("model.safetensors");
-    let mut tensors = safetensors::load(&path, &Device::Cpu).unwrap();
-    let name = "roberta.encoder.layer.1.output.dense.weight";
-    let broken = Tensor::full(f32::NAN, tensors[name].shape(), &Device::Cpu).unwrap();
-    tensors.insert(name.into(), broken);
-    safetensors::save(&tensors, &path).unwrap();
+    checkpoint::edit(&copy.path().join("model.safetensors"), |tensors| {
+        let name = "roberta.encoder.layer.1.output.dense.weight";
+        tensors.insert(name.into(), tensors[name].map(|_| f32::NAN));
+    });
     let model = ModelDir::open(copy.path()).unwrap();
     let error = Engine::load(&model, &EngineOptions::default()).unwrap_err().to_string();
     assert!(error.contains("`encoder.layer.1.output.dense.weight`") && error.contains("NaN or infinite"), "{error}");
@@ -224,14 +221,13 @@ fn weights_without_a_finite_number_are_refused_by_name() {
 #[test]
 fn a_zero_vector_normalises_to_nan() {
     let copy = copy_without("bertin", &["pytorch_model.bin"]);
-    let path = copy.path().join("model.safetensors");
-    let mut tensors = safetensors::load(&path, &Device::Cpu).unwrap();
-    for part in ["weight", "bias"] {
-        let name = format!("roberta.encoder.layer.1.output.LayerNorm.{part}");
-        let zeros = tensors[&name].zeros_like().unwrap();
-        tensors.insert(name, zeros);
-    }
-    safetensors::save(&tensors, &path).unwrap();
+    checkpoint::edit(&copy.path().join("model.safetensors"), |tensors| {
+        for part in ["weight", "bias"] {
+            let name = format!("roberta.encoder.layer.1.output.LayerNorm.{part}");
+            let zeros = tensors[&name].map(|_| 0.0);
+            tensors.insert(name, zeros);
+        }
+    });
     let rows = vec![vec![0_u32, 9, 2]];
     assert!(embed(&raw_engine(copy.path(), Pooling::Mean), &rows)[0].iter().all(|x| *x == 0.0));
     let normalised = Engine::load(&ModelDir::open(copy.path()).unwrap(), &EngineOptions::default()).unwrap();
@@ -242,12 +238,12 @@ fn a_zero_vector_normalises_to_nan() {
 fn cut_vocabulary(size: usize) -> tempfile::TempDir {
     let copy = copy_without("mbert", &[]);
     edit_json(&copy.path().join("config.json"), |config| config["vocab_size"] = json!(size));
-    let path = copy.path().join("model.safetensors");
-    let mut tensors = safetensors::load(&path, &Device::Cpu).unwrap();
-    let name = "bert.embeddings.word_embeddings.weight";
-    let cut = tensors[name].narrow(0, 0, size).unwrap().contiguous().unwrap();
-    tensors.insert(name.into(), cut);
-    safetensors::save(&tensors, &path).unwrap();
+    checkpoint::edit(&copy.path().join("model.safetensors"), |tensors| {
+        let name = "bert.embeddings.word_embeddings.weight";
+        let width = tensors[name].shape[1];
+        let cut = Tensor::f32(&[size, width], &tensors[name].numbers()[..size * width]);
+        tensors.insert(name.into(), cut);
+    });
     copy
 }
 
