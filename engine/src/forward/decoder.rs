@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use kernels::{Heads, RowsView, WeightFormat, Window, attend_within};
+use kernels::{Heads, Reach, RowsView, WeightFormat, Window, attend_within};
 
 use super::layers::{Dense, GatedFeedForward, LayerReader, RmsNorm, add};
 use super::rotation::{Angles, Rotation};
@@ -52,7 +52,7 @@ struct Text {
 /// The heads of queries are in another order than in the file: for each of the group its heads of all keys, side by side.
 /// So the queries of a token are rows like those of its keys.
 struct Layer {
-    window: kernels::Reach,
+    reach: Reach,
     /// Index of its rotation.
     rotation: usize,
     attention_norm: RmsNorm,
@@ -174,7 +174,7 @@ impl Decoder {
             attend_within(
                 &mut out[kept.start * query_width..kept.end * query_width],
                 [queries, keys, values],
-                Window { reach: layer.window, first, group: self.group },
+                Window { reach: layer.reach, first, group: self.group },
                 (self.heads, layer.keys.precision()),
                 &mut scratch,
             );
@@ -227,7 +227,7 @@ impl Reader<'_> {
             self.layers.dense(&[full(&format!("self_attn.{name}"))], (hidden, key_width), settings.attention_bias)
         };
         Ok(Layer {
-            window: settings.attention[index].reach,
+            reach: settings.attention[index].reach,
             rotation,
             attention_norm: self.norm(&full(norms.attention))?,
             queries: self.queries(&full("self_attn.q_proj"))?,
