@@ -72,9 +72,12 @@ impl StaticEmbedding {
 fn open(files: &WeightFiles) -> Result<(Weights, &'static str), LoadError> {
     match Weights::of_module(files, OWN) {
         Ok(weights) => Ok((weights, OWN)),
-        Err(missing @ LoadError::Weight { .. }) => match Weights::of_module(files, VECTORS) {
+        Err(LoadError::Weight { path, tensor, problem }) => match Weights::of_module(files, VECTORS) {
             Ok(weights) => Ok((weights, VECTORS)),
-            Err(_) => Err(missing),
+            Err(_) => {
+                let problem = format!("{problem}; a StaticEmbedding module needs it, or `{VECTORS}` of model2vec");
+                Err(LoadError::Weight { path, tensor, problem })
+            }
         },
         Err(error) => Err(error),
     }

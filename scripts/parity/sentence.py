@@ -51,7 +51,7 @@ def older(folder):
 base("st-older", "sentence bert st-wordpiece older", older)
 
 base("distiluse", "sentence distilbert st-wordpiece dense", "distiluse")
-base("static", "static", "static_embedding")
+base("static_embedding", "static", "static_embedding")
 
 
 def step(folder, name, config, weights="model.safetensors", **tensors):
@@ -111,7 +111,7 @@ put("dense-function", DENSE, "dense", activation_function="torch.tanh", vectors=
 drop("dense-no-class", DENSE, "dense", "activation_function", vectors=True)
 put("dense-bias-false", DENSE, "dense", bias=False, vectors=True)
 drop("dense-no-bias-key", DENSE, "dense", "bias", vectors=True)
-put("dense-in-31", DENSE, "dense", in_features=31, vectors=True)
+setting("dense-in-31", DENSE, lambda folder: folder.update(DENSE, in_features=31), "dense", keys=("linear.weight",), group="dense", vectors=True)
 drop("dense-no-outputs", DENSE, "dense", "out_features", vectors=True)
 put("dense-residual", DENSE, "dense", use_residual=True, vectors=True)
 put("dense-no-residual", DENSE, "dense", use_residual=False, vectors=True)
@@ -120,7 +120,7 @@ put("dense-input-named", DENSE, "dense", module_input_name="sentence_embedding",
 put("dense-output-other", DENSE, "dense", module_output_name="other", vectors=True)
 put("dense-unknown-key", DENSE, "dense", some_key_of_tomorrow=1, vectors=True)
 drop("dense-no-config", DENSE, "dense", vectors=True)
-drop("dense-no-weights", "2_Dense/model.safetensors", "dense", vectors=True)
+setting("dense-no-weights", "2_Dense/model.safetensors", lambda folder: folder.remove("2_Dense/model.safetensors"), "dense", keys=("model.safetensors",), group="dense", vectors=True)
 
 
 def stepped(name, *kinds, make, keys=()):
@@ -228,7 +228,7 @@ setting("static-root", MODULES, in_root, "static", group="modules", vectors=True
 put("static-truncation", STATIC + "tokenizer.json", "static", truncation={"direction": "Right", "max_length": 5, "strategy": "LongestFirst", "stride": 0}, vectors=True)
 put("static-truncation-left", STATIC + "tokenizer.json", "static", truncation={"direction": "Left", "max_length": 5, "strategy": "LongestFirst", "stride": 2}, group="0_StaticEmbedding/tokenizer.json:truncation", vectors=True)
 put("static-padding", STATIC + "tokenizer.json", "static", padding={"strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"}, vectors=True)
-drop("static-no-tokenizer", STATIC + "tokenizer.json", "static", vectors=True)
+setting("static-no-tokenizer", STATIC + "tokenizer.json", lambda folder: folder.remove(STATIC + "tokenizer.json"), "static", keys=("tokenizer.json",), group="static", vectors=True)
 
 # ---------------------------------------------------------------- pooling
 

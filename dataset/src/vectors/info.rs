@@ -41,7 +41,7 @@ pub struct FileInfo {
     pub pooling: String,
     /// Whether vectors have unit L2 norm.
     pub normalized: bool,
-    /// Most tokens fed to the model for one text, special ones included.
+    /// Most tokens fed to the model for one text, special ones included; 2147483647 where there is no limit.
     pub max_length: u32,
     /// Number format of the forward pass: `f32`, `f16`, `bf16`, `int8`.
     pub dtype: String,
@@ -77,7 +77,7 @@ pub struct FileInfo {
 pub struct Resolved {
     /// The pooling that is done, as [`FileInfo::pooling`] says it.
     pub pooling: String,
-    /// Most tokens fed to the model for one text, special ones included.
+    /// Most tokens fed to the model for one text, special ones included; 2147483647 where there is no limit.
     pub max_length: u32,
     /// Components per vector.
     pub dimensions: u32,
