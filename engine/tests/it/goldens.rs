@@ -84,6 +84,7 @@ fn load(model: &Path, options: &Options) -> Result<(TextEncoder, Engine), String
     let model = ModelDir::open(model).map_err(|error| error.to_string())?;
     let encoder = TextEncoder::load(&model, options.max_length, &options.prefix).map_err(|error| error.to_string())?;
     let engine = Engine::load(&model, &engine_options).map_err(|error| error.to_string())?;
+    let engine = engine.with_excluded_prefix(encoder.excluded_prefix_tokens());
     Ok((encoder, engine))
 }
 
