@@ -30,7 +30,7 @@ impl Tensor {
     /// Returns the numbers of a tensor of f32.
     pub(crate) fn numbers(&self) -> Vec<f32> {
         assert_eq!(self.dtype, Dtype::F32);
-        bytemuck::pod_collect_to_vec(&self.bytes)
+        self.bytes.as_chunks().0.iter().map(|bytes| f32::from_ne_bytes(*bytes)).collect()
     }
 
     /// Returns the tensor with other numbers.
