@@ -18,10 +18,10 @@ fn models_with_dense_or_static_embeddings_run_as_in_the_engine() {
         let encoder = TextEncoder::load(&model, None, "").unwrap();
         let engine = Engine::load(&model, &EngineOptions::default()).unwrap();
         for (row, text) in rows(&env.path(name)).iter().zip(&texts) {
-            let ids = encoder.encode(text).unwrap().ids;
-            let expected = engine.embed(&[&ids].into_iter().collect()).unwrap();
+            let encoded = encoder.encode(text).unwrap();
+            let expected = engine.embed(&[&encoded.ids].into_iter().collect()).unwrap();
             assert_close(row.embedding.as_ref().unwrap(), &expected);
-            assert_eq!((row.n_tokens as usize, row.truncated), (ids.len(), false));
+            assert_eq!((row.n_tokens as usize, row.truncated), (encoded.ids.len(), encoded.truncated));
         }
         let set = dataset::VectorSet::open(&env.path(name)).unwrap();
         let info = set.info();
