@@ -106,7 +106,8 @@ def extra_head(folder, tensors):
 
 def poisoned(value):
     def change(folder, tensors):
-        name = next(name for name in sorted(tensors) if name.endswith("word_embeddings.weight") or "tok_embeddings" in name)
+        tables = ("word_embeddings.weight", "tok_embeddings.weight", "embed_tokens.weight")
+        name = next(name for name in sorted(tensors) if name.endswith(tables))
         tensors[name][:] = float(value)
         folder.save(tensors)
 
