@@ -1,7 +1,7 @@
 //! `encaje self-test`: verifies that a device computes correctly on this machine, and measures its speed.
 //!
 //! Every operation is compared with f64 arithmetic, a whole model with the CPU in f32. The checks are generic over
-//! [`crate::backend::Backend`], so the tests run the same ones on an emulated GPU.
+//! the device, so the tests run the same ones on an emulated GPU.
 
 mod checks;
 mod model;
