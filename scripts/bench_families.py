@@ -40,7 +40,7 @@ def contest(args, shape, cores):
     """Returns texts per second of both sides over the rounds, and the least cosine."""
     model, corpus, texts = (FOLDER / name for name in (shape, f"{shape}.csv", f"{shape}.txt"))
     make_corpus(corpus, "short", SHAPES[shape])
-    lines = read_texts(corpus)
+    lines = one_line_each(corpus)
     texts.write_text("\n".join(lines) + "\n", encoding="utf8")
     output([args.peer_python, "scripts/family_peer.py", "--make", shape, "--tokenizer", args.tokenizer, "--out", str(model)])
     ours, peers = [], []
@@ -59,9 +59,13 @@ def contest(args, shape, cores):
     return ours, peers, cosine
 
 
-def read_texts(corpus):
+def one_line_each(corpus):
+    """Rewrites a corpus so that no text has more than one line, and returns its texts."""
     with corpus.open(encoding="utf8", newline="") as file:
-        return [row["text"] for row in csv.DictReader(file)]
+        lines = [" ".join(row["text"].split()) for row in csv.DictReader(file)]
+    with corpus.open("w", encoding="utf8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([["text"], *([line] for line in lines)])
+    return lines
 
 
 def spread(values):
