@@ -53,10 +53,9 @@ pub(super) fn choose(
             return Ok(Class::Backend);
         }
         if without_fast(declared.name) != registered.name() {
-            return match (registered, known_as_wrong) {
-                (Class::Backend, _) => Ok(Class::Backend),
-                (registered, true) => Ok(registered),
-                (_, false) => Ok(class_named(declared)?.unwrap_or(Class::Backend)),
+            return match known_as_wrong {
+                true => Ok(registered),
+                false => Ok(class_named(declared)?.unwrap_or(Class::Backend)),
             };
         }
     }
