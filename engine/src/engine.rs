@@ -193,7 +193,7 @@ impl Engine {
         let broken = |row: usize, problem: String| Err(EmbedError::Batch { row, problem });
         for (row, span) in batch.offsets.windows(2).enumerate() {
             // A text without tokens has a vector only where none of them is necessary to compute it.
-            if span[0] > span[1] || span[0] == span[1] && !matches!(self.model, Model::Static(_)) {
+            if span[0] == span[1] && !matches!(self.model, Model::Static(_)) {
                 return broken(row, "it has no tokens".into());
             }
             let tokens = (span[1] - span[0]) as usize;

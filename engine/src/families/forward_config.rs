@@ -88,6 +88,13 @@ pub(crate) struct Rope {
     pub(crate) slowdown: f64,
 }
 
+impl Rope {
+    /// Returns the rotation that no context length scales.
+    pub(crate) fn unscaled(theta: f64) -> Rope {
+        Rope { theta, slowdown: 1.0 }
+    }
+}
+
 /// Tensor names, without `.weight` and `.bias`.
 #[derive(Debug)]
 pub(crate) struct RotaryNames {
@@ -111,7 +118,7 @@ pub(crate) struct DecoderConfig {
     pub(crate) key_value_heads: usize,
     pub(crate) head_size: usize,
     /// Of each layer.
-    pub(crate) attention: Vec<DecoderAttention>,
+    pub(crate) attention: Vec<RotaryAttention>,
     /// Whether the linear layers of attention have a bias.
     pub(crate) attention_bias: bool,
     /// Whether the feed-forward layers have a bias.
@@ -125,14 +132,6 @@ pub(crate) struct DecoderConfig {
     pub(crate) query_scale: f32,
     /// Multiplies the word embeddings.
     pub(crate) embedding_scale: f32,
-}
-
-/// Which tokens a layer's attention reaches, and its rotation.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct DecoderAttention {
-    pub(crate) reach: Reach,
-    /// The base of the rotation's frequencies.
-    pub(crate) theta: f64,
 }
 
 /// Names of the norms of a layer, without `.weight`.

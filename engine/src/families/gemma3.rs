@@ -6,12 +6,11 @@ use serde_json::Value;
 use super::description::{Dimensions, Family, Forward, Sizes};
 use super::eurobert;
 use super::fields::Fields;
-use super::forward_config::{DecoderAttention, DecoderConfig, HiddenNorms};
-use super::layer_types::sliding_layers;
+use super::forward_config::{DecoderConfig, HiddenNorms, Rope, RotaryAttention};
+use super::layer_types::{FULL_ATTENTION, SLIDING_ATTENTION, sliding_layers};
 use super::llama;
-use super::rotary::{number, theta};
+use super::rotary::{check_kinds, number, theta, theta_of_kind};
 use super::settings::Allowed::Flag;
-use super::settings::shortened;
 use crate::LoadError;
 use crate::tokenizer::class::Class;
 
@@ -53,8 +52,8 @@ fn forward(fields: &Fields<'_>, dimensions: Dimensions) -> Result<Forward, LoadE
         false => all,
     };
     let attention = |sliding: &bool| match sliding {
-        true => DecoderAttention { reach: near, theta: local },
-        false => DecoderAttention { reach: all, theta: full },
+        true => RotaryAttention { reach: near, rope: Rope::unscaled(local) },
+        false => RotaryAttention { reach: all, rope: Rope::unscaled(full) },
     };
     let scalar = number(fields, "query_pre_attn_scalar", 256.0)?;
     Ok(Forward::Decoder(DecoderConfig {
@@ -87,24 +86,9 @@ fn window(fields: &Fields<'_>) -> Result<Reach, LoadError> {
 
 /// Returns the bases of the rotations of layers without and with a window.
 fn thetas(fields: &Fields<'_>) -> Result<[f64; 2], LoadError> {
-    const KINDS: [(&str, &str, f64); 2] =
-        [("full_attention", "rope_theta", 1_000_000.0), ("sliding_attention", "rope_local_base_freq", 10_000.0)];
-    let parameters = fields.get("rope_parameters");
-    if let Some(Value::Object(map)) = parameters {
-        let known = |key: &String| KINDS.iter().any(|(kind, ..)| kind == key);
-        if let Some((key, value)) = map.iter().find(|(key, value)| !known(key) && !value.is_null()) {
-            return Err(fields.unsupported(&format!(
-                "`rope_parameters` has `{key}`: {}, but only `full_attention` and `sliding_attention` are supported",
-                shortened(value)
-            )));
-        }
-    }
-    let mut thetas = [0.0; 2];
-    for (found, (kind, older, default)) in thetas.iter_mut().zip(KINDS) {
-        let own = parameters.and_then(|parameters| parameters.get(kind)).filter(|own| !own.is_null());
-        *found = theta(fields, &format!("rope_parameters.{kind}"), own, number(fields, older, default)?)?;
-    }
+    check_kinds(fields)?;
+    let full = theta_of_kind(fields, FULL_ATTENTION, "rope_theta", 1_000_000.0)?;
+    let local = theta_of_kind(fields, SLIDING_ATTENTION, "rope_local_base_freq", 10_000.0)?;
     // It changes the rotation of layers without a window alone.
-    thetas[0] = theta(fields, "rope_scaling", fields.get("rope_scaling"), thetas[0])?;
-    Ok(thetas)
+    Ok([theta(fields, "rope_scaling", fields.get("rope_scaling"), full)?, local])
 }

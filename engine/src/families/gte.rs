@@ -1,13 +1,12 @@
 //! GTE as transformers has it.
 
 use kernels::Reach;
-use serde_json::{Map, Value};
 
 use super::bert;
 use super::description::{Dimensions, Family, Forward, Sizes};
 use super::fields::Fields;
 use super::forward_config::{GateNames, Rope, RotaryAttention, RotaryConfig, RotaryNames};
-use super::rotary::{check_heads, number, rope};
+use super::rotary::{check_heads, number, rope, rope_parameters};
 use super::settings::Allowed::Text;
 use super::settings::Setting;
 use crate::LoadError;
@@ -45,12 +44,8 @@ const NAMES: RotaryNames = RotaryNames {
 fn forward(fields: &Fields<'_>, dimensions: Dimensions) -> Result<Forward, LoadError> {
     check_heads(fields, dimensions)?;
     let default = number(fields, "rope_theta", 160_000.0)?;
-    let is_given = |value: &&Value| !value.as_object().is_some_and(Map::is_empty);
-    // As in transformers, the older name wins.
-    let rope = match fields.get("rope_scaling").filter(is_given) {
-        Some(scaling) => rope(fields, "rope_scaling", Some(scaling), default)?,
-        None => rope(fields, "rope_parameters", fields.get("rope_parameters"), default)?,
-    };
+    let (name, parameters) = rope_parameters(fields);
+    let rope = rope(fields, name, parameters, default)?;
     with_rope(fields, dimensions, rope)
 }
 

@@ -36,7 +36,7 @@ fn forward(fields: &Fields<'_>, dimensions: Dimensions) -> Result<Forward, LoadE
     check_heads(fields, dimensions)?;
     let theta = number(fields, "rope_theta", 10_000.0)?;
     let rope = match fields.get("rope_scaling") {
-        None => Rope { theta, slowdown: 1.0 },
+        None => Rope::unscaled(theta),
         Some(scaling) => scaled(fields, scaling, (theta, dimensions.hidden_size / dimensions.heads))?,
     };
     gte::with_rope(fields, dimensions, rope)

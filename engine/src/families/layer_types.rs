@@ -6,6 +6,9 @@ use super::fields::Fields;
 use super::settings::shortened;
 use crate::LoadError;
 
+pub(super) const FULL_ATTENTION: &str = "full_attention";
+pub(super) const SLIDING_ATTENTION: &str = "sliding_attention";
+
 /// Returns for each layer whether it uses sliding-window attention: by `layer_types`, or as `default` has it.
 pub(super) fn sliding_layers(
     fields: &Fields<'_>,
@@ -16,10 +19,10 @@ pub(super) fn sliding_layers(
     let wrong = || fields.invalid(format!("`layer_types`: expected {layers} names, found {}", shortened(types)));
     let names = types.as_array().filter(|names| names.len() == layers).ok_or_else(wrong)?;
     let sliding = |name: &Value| match name.as_str() {
-        Some("full_attention") => Ok(false),
-        Some("sliding_attention") => Ok(true),
+        Some(FULL_ATTENTION) => Ok(false),
+        Some(SLIDING_ATTENTION) => Ok(true),
         _ => Err(fields.unsupported(&format!(
-            "`layer_types` has {name}, but only `full_attention` and `sliding_attention` are supported"
+            "`layer_types` has {name}, but only `{FULL_ATTENTION}` and `{SLIDING_ATTENTION}` are supported"
         ))),
     };
     names.iter().map(sliding).collect()

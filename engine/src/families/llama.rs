@@ -1,11 +1,9 @@
 //! What the families in the shape of LLaMA share.
 
-use serde_json::Value;
-
 use super::description::Dimensions;
 use super::fields::Fields;
 use super::forward_config::{DecoderConfig, HiddenNorms};
-use super::rotary::{number, theta};
+use super::rotary::{check_pairs, number, rope_parameters, theta};
 use crate::LoadError;
 
 /// LLaMA normalises before each half of a layer.
@@ -42,19 +40,12 @@ pub(super) fn heads(
         )));
     }
     let head_size = fields.count(&["head_dim"], head_size)?;
-    if !head_size.is_multiple_of(2) {
-        return Err(fields.invalid(format!("heads of {head_size} numbers, but rotary positions turn pairs of them")));
-    }
+    check_pairs(fields, head_size)?;
     Ok((key_value_heads, head_size))
 }
 
 /// Returns the base of the rotation that all layers share.
 pub(super) fn only_theta(fields: &Fields<'_>) -> Result<f64, LoadError> {
-    let default = number(fields, "rope_theta", 10_000.0)?;
-    let given = |value: &&Value| !value.as_object().is_some_and(serde_json::Map::is_empty);
-    match fields.get("rope_scaling").filter(given) {
-        // As in transformers, the older name wins.
-        Some(scaling) => theta(fields, "rope_scaling", Some(scaling), default),
-        None => theta(fields, "rope_parameters", fields.get("rope_parameters"), default),
-    }
+    let (name, parameters) = rope_parameters(fields);
+    theta(fields, name, parameters, number(fields, "rope_theta", 10_000.0)?)
 }

@@ -30,7 +30,7 @@ pub(crate) use self::description::{
 pub(crate) use self::fields::Fields;
 pub(crate) use self::forward_config::{
     Convolution, ConvolutionActivation, DebertaConfig, DecoderConfig, GateNames, HiddenNorms, Relative, Rope,
-    RotaryAttention, RotaryConfig,
+    RotaryConfig,
 };
 pub(crate) use self::settings::check as check_settings;
 

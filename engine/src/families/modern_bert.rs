@@ -7,10 +7,10 @@ use super::bert;
 use super::description::{Dimensions, Family, Forward, Sizes};
 use super::fields::Fields;
 use super::forward_config::{GateNames, Rope, RotaryAttention, RotaryConfig, RotaryNames};
-use super::layer_types::sliding_layers;
-use super::rotary::{check_heads, number, theta};
+use super::layer_types::{FULL_ATTENTION, SLIDING_ATTENTION, sliding_layers};
+use super::rotary::{check_heads, check_kinds, theta_of_kind};
 use super::settings::Allowed::{Empty, Text};
-use super::settings::{Setting, shortened};
+use super::settings::Setting;
 use crate::LoadError;
 use crate::tokenizer::class::Class;
 
@@ -55,50 +55,38 @@ const NAMES: RotaryNames = RotaryNames {
     final_norm: Some("final_norm"),
 };
 
-/// The two layer types: name, legacy key and default of `theta`.
-const KINDS: [(&str, &str, f64); 2] =
-    [("full_attention", "global_rope_theta", 160_000.0), ("sliding_attention", "local_rope_theta", 10_000.0)];
-
 fn forward(fields: &Fields<'_>, dimensions: Dimensions) -> Result<Forward, LoadError> {
     check_heads(fields, dimensions)?;
     let half_window = fields.integer(&["local_attention"], 128)? / 2;
     // `sliding_window` is half of `local_attention` and overrides it.
     let half_window = fields.integer(&["sliding_window"], half_window)?;
-    let parameters = fields.get("rope_parameters");
-    if let Some(Value::Object(map)) = parameters {
-        let known = |key: &String| KINDS.iter().any(|(kind, ..)| kind == key);
-        if let Some((key, value)) = map.iter().find(|(key, value)| !known(key) && !value.is_null()) {
-            return Err(fields.unsupported(&format!(
-                "`rope_parameters` has `{key}`: {}, but only `full_attention` and `sliding_attention` are supported",
-                shortened(value)
-            )));
-        }
-    }
-    let mut kinds = Vec::new();
-    for (kind, older, default) in KINDS {
-        // The only place where `null` differs from absent: transformers fails, the authors' code uses the other theta.
-        if fields.map.get(older).is_some_and(Value::is_null) {
-            return Err(
-                fields.unsupported(&format!("`{older}` is null: give the number, which is {default} by default"))
-            );
-        }
-        let own = parameters.and_then(|parameters| parameters.get(kind)).filter(|own| !own.is_null());
-        let theta = theta(fields, &format!("rope_parameters.{kind}"), own, number(fields, older, default)?)?;
-        let reach = match kind {
-            "sliding_attention" => Reach { before: half_window, after: half_window },
-            _ => Reach::ALL,
-        };
-        kinds.push((kind, RotaryAttention { reach, rope: Rope { theta, slowdown: 1.0 } }));
-    }
+    check_kinds(fields)?;
+    let full = attention(fields, FULL_ATTENTION, ("global_rope_theta", 160_000.0), Reach::ALL)?;
+    let near = Reach { before: half_window, after: half_window };
+    let local = attention(fields, SLIDING_ATTENTION, ("local_rope_theta", 10_000.0), near)?;
     let every = fields.count(&["global_attn_every_n_layers"], 3)?;
     let sliding = sliding_layers(fields, dimensions.layers, |layer| !layer.is_multiple_of(every))?;
     Ok(Forward::Rotary(RotaryConfig {
         names: &NAMES,
-        attention: sliding.iter().map(|sliding| kinds[usize::from(*sliding)].1).collect(),
+        attention: sliding.iter().map(|sliding| if *sliding { local } else { full }).collect(),
         attention_bias: fields.flag("attention_bias", false)?,
         up_bias: fields.flag("mlp_bias", false)?,
         down_bias: fields.flag("mlp_bias", false)?,
         norm_bias: fields.flag("norm_bias", false)?,
         token_types: 0,
     }))
+}
+
+/// Returns how layers of a kind attend.
+fn attention(
+    fields: &Fields<'_>,
+    kind: &str,
+    (older, default): (&str, f64),
+    reach: Reach,
+) -> Result<RotaryAttention, LoadError> {
+    // The only place where `null` differs from absent: transformers fails, the authors' code uses the other theta.
+    if fields.map.get(older).is_some_and(Value::is_null) {
+        return Err(fields.unsupported(&format!("`{older}` is null: give the number, which is {default} by default")));
+    }
+    Ok(RotaryAttention { reach, rope: Rope::unscaled(theta_of_kind(fields, kind, older, default)?) })
 }

@@ -81,7 +81,7 @@ fn forward(fields: &Fields<'_>, dimensions: Dimensions) -> Result<Forward, LoadE
     }
     Ok(Forward::Rotary(RotaryConfig {
         names: &NAMES,
-        attention: vec![RotaryAttention { reach: Reach::ALL, rope: Rope { theta, slowdown: 1.0 } }; dimensions.layers],
+        attention: vec![RotaryAttention { reach: Reach::ALL, rope: Rope::unscaled(theta) }; dimensions.layers],
         attention_bias: false,
         up_bias: false,
         down_bias: false,

@@ -5,7 +5,7 @@ use kernels::Reach;
 use super::description::{Dimensions, Family, Forward, Sizes};
 use super::eurobert;
 use super::fields::Fields;
-use super::forward_config::{DecoderAttention, DecoderConfig};
+use super::forward_config::{DecoderConfig, Rope, RotaryAttention};
 use super::layer_types::sliding_layers;
 use super::llama;
 use super::settings::Allowed::Flag;
@@ -36,7 +36,7 @@ pub(super) const FAMILY: Family = Family {
 
 fn forward(fields: &Fields<'_>, dimensions: Dimensions) -> Result<Forward, LoadError> {
     let (key_value_heads, head_size) = llama::heads(fields, dimensions, (32, 128))?;
-    let theta = llama::only_theta(fields)?;
+    let rope = Rope::unscaled(llama::only_theta(fields)?);
     let window = match fields.flag("use_sliding_window", false)? {
         true => Some(fields.count(&["sliding_window"], 4096)?),
         false => None,
@@ -52,7 +52,7 @@ fn forward(fields: &Fields<'_>, dimensions: Dimensions) -> Result<Forward, LoadE
                 return Err(fields.invalid(what.into()));
             }
         };
-        Ok(DecoderAttention { reach: Reach { before, after: 0 }, theta })
+        Ok(RotaryAttention { reach: Reach { before, after: 0 }, rope })
     };
     Ok(Forward::Decoder(DecoderConfig {
         attention: sliding.iter().map(attention).collect::<Result<_, _>>()?,

@@ -5,15 +5,14 @@ use serde_json::{Map, Value};
 use super::description::Dimensions;
 use super::fields::Fields;
 use super::forward_config::Rope;
+use super::layer_types::{FULL_ATTENTION, SLIDING_ATTENTION};
 use super::settings::shortened;
 use crate::LoadError;
 
 /// Refuses heads that cannot be rotated, or of another size than stated.
 pub(super) fn check_heads(fields: &Fields<'_>, dimensions: Dimensions) -> Result<(), LoadError> {
     let head_size = dimensions.hidden_size / dimensions.heads;
-    if !head_size.is_multiple_of(2) {
-        return Err(fields.invalid(format!("heads of {head_size} numbers, but rotary positions turn pairs of them")));
-    }
+    check_pairs(fields, head_size)?;
     let stated = fields.integer(&["head_dim"], head_size)?;
     if stated != head_size {
         return Err(fields.unsupported(&format!(
@@ -21,6 +20,14 @@ pub(super) fn check_heads(fields: &Fields<'_>, dimensions: Dimensions) -> Result
         )));
     }
     Ok(())
+}
+
+/// Refuses heads that are not made of pairs of numbers.
+pub(super) fn check_pairs(fields: &Fields<'_>, head_size: usize) -> Result<(), LoadError> {
+    match head_size.is_multiple_of(2) {
+        true => Ok(()),
+        false => Err(fields.invalid(format!("heads of {head_size} numbers, but rotary positions turn pairs of them"))),
+    }
 }
 
 pub(super) fn number(fields: &Fields<'_>, name: &str, default: f64) -> Result<f64, LoadError> {
@@ -53,6 +60,35 @@ pub(super) fn rope(
     read(fields, name, parameters, (default, &["default", LINEAR]))
 }
 
+/// Returns the name and value of the field that has the parameters of the only rotation. As in transformers, the older
+/// name wins.
+pub(super) fn rope_parameters<'f>(fields: &'f Fields<'_>) -> (&'static str, Option<&'f Value>) {
+    let is_given = |value: &&Value| !value.as_object().is_some_and(Map::is_empty);
+    match fields.get("rope_scaling").filter(is_given) {
+        Some(scaling) => ("rope_scaling", Some(scaling)),
+        None => ("rope_parameters", fields.get("rope_parameters")),
+    }
+}
+
+/// Refuses parameters of rotations for other layers than those with full and with sliding attention.
+pub(super) fn check_kinds(fields: &Fields<'_>) -> Result<(), LoadError> {
+    let Some(Value::Object(map)) = fields.get("rope_parameters") else { return Ok(()) };
+    let is_known = |key: &String| [FULL_ATTENTION, SLIDING_ATTENTION].contains(&key.as_str());
+    match map.iter().find(|(key, value)| !is_known(key) && !value.is_null()) {
+        None => Ok(()),
+        Some((key, value)) => Err(fields.unsupported(&format!(
+            "`rope_parameters` has `{key}`: {}, but only `{FULL_ATTENTION}` and `{SLIDING_ATTENTION}` are supported",
+            shortened(value)
+        ))),
+    }
+}
+
+/// Reads the base of the rotation of one kind of layer: by the kind in `rope_parameters`, or by an older key.
+pub(super) fn theta_of_kind(fields: &Fields<'_>, kind: &str, older: &str, default: f64) -> Result<f64, LoadError> {
+    let own = fields.get("rope_parameters").and_then(|parameters| parameters.get(kind)).filter(|own| !own.is_null());
+    theta(fields, &format!("rope_parameters.{kind}"), own, number(fields, older, default)?)
+}
+
 const LINEAR: &str = "linear";
 
 fn read(
@@ -61,7 +97,7 @@ fn read(
     parameters: Option<&Value>,
     (default, kinds): (f64, &[&str]),
 ) -> Result<Rope, LoadError> {
-    let Some(parameters) = parameters else { return Ok(Rope { theta: default, slowdown: 1.0 }) };
+    let Some(parameters) = parameters else { return Ok(Rope::unscaled(default)) };
     let Value::Object(map) = parameters else {
         return Err(fields.invalid(format!("`{name}`: expected an object, found {}", shortened(parameters))));
     };

@@ -6,7 +6,7 @@ use std::ops::Range;
 use kernels::{Heads, Reach, RowsView, WeightFormat, Window, attend_within};
 
 use super::layers::{Dense, GatedFeedForward, LayerReader, RmsNorm, add};
-use super::rotation::{Angles, Rotation};
+use super::rotation::{Angles, Rotations};
 use crate::config::Config;
 use crate::families::{DecoderConfig, HiddenNorms};
 use crate::forward::bert::{Source, TensorShape};
@@ -25,8 +25,7 @@ pub(crate) struct Decoder {
     heads: Heads,
     /// Heads of queries for each of them.
     group: usize,
-    /// Every rotation that a layer uses.
-    rotations: Vec<Rotation>,
+    rotations: Rotations,
 }
 
 /// Which token vectors the last layer computes.
@@ -53,8 +52,6 @@ struct Text {
 /// So the queries of a token are rows like those of its keys.
 struct Layer {
     reach: Reach,
-    /// Index of its rotation.
-    rotation: usize,
     attention_norm: RmsNorm,
     queries: Dense,
     keys: Dense,
@@ -76,26 +73,15 @@ impl Decoder {
         format: WeightFormat,
     ) -> Result<Decoder, LoadError> {
         let reader = Reader { layers: LayerReader { config, source, format }, settings };
-        let mut thetas: Vec<f64> = Vec::new();
-        for attention in &settings.attention {
-            if !thetas.contains(&attention.theta) {
-                thetas.push(attention.theta);
-            }
-        }
-        let layer = |index: usize| {
-            let theta = settings.attention[index].theta;
-            let rotation = thetas.iter().position(|known| *known == theta);
-            reader.layer(index, rotation.expect("every theta was collected"))
-        };
         Ok(Decoder {
             words: (reader.layers.source)(config.family.words, &[config.vocab_size, config.hidden_size])?,
             scale: settings.embedding_scale,
             hidden: config.hidden_size,
-            layers: (0..config.layers).map(layer).collect::<Result<_, _>>()?,
+            layers: (0..config.layers).map(|index| reader.layer(index)).collect::<Result<_, _>>()?,
             norm: reader.norm("norm")?,
             heads: Heads { count: settings.key_value_heads, size: settings.head_size },
             group: config.heads / settings.key_value_heads,
-            rotations: thetas.iter().map(|theta| Rotation::new(*theta, settings.head_size)).collect(),
+            rotations: Rotations::new(settings.attention.iter().map(|attention| attention.rope), settings.head_size),
         })
     }
 
@@ -105,14 +91,12 @@ impl Decoder {
         for id in &batch.ids {
             x.extend(self.words[*id as usize * self.hidden..][..self.hidden].iter().map(|x| x * self.scale));
         }
-        let longest = batch.offsets.windows(2).map(|span| span[1] - span[0]).max().unwrap_or(0);
-        let angles: Vec<Angles> = self.rotations.iter().map(|rotation| rotation.angles(longest as usize)).collect();
-        let (last, others) = self.layers.split_last().expect("a config has at least one layer");
-        let every = texts(batch, KeptTokens::Every);
-        for layer in others {
-            x = self.layer(layer, x, &every, &angles[layer.rotation]);
+        let angles = self.rotations.angles(batch);
+        let (every, kept) = (texts(batch, KeptTokens::Every), texts(batch, kept));
+        let last = self.layers.len() - 1;
+        for (index, layer) in self.layers.iter().enumerate() {
+            x = self.layer(layer, x, if index == last { &kept } else { &every }, angles.of(index));
         }
-        x = self.layer(last, x, &texts(batch, kept), &angles[last.rotation]);
         self.norm.apply(&mut x);
         x
     }
@@ -213,7 +197,7 @@ impl Reader<'_> {
         self.layers.rms_norm(name, self.layers.config.hidden_size, |weight| weight + self.settings.norm_offset)
     }
 
-    fn layer(&self, index: usize, rotation: usize) -> Result<Layer, LoadError> {
+    fn layer(&self, index: usize) -> Result<Layer, LoadError> {
         let (config, settings) = (self.layers.config, self.settings);
         let (hidden, inner) = (config.hidden_size, config.intermediate);
         let key_width = settings.key_value_heads * settings.head_size;
@@ -228,7 +212,6 @@ impl Reader<'_> {
         };
         Ok(Layer {
             reach: settings.attention[index].reach,
-            rotation,
             attention_norm: self.norm(&full(norms.attention))?,
             queries: self.queries(&full("self_attn.q_proj"))?,
             keys: key_value("k_proj")?,

@@ -5,9 +5,9 @@ use kernels::{Heads, Reach, RowsView, WeightFormat, Window, attend_within};
 
 use super::bert::{Source, TensorShape, TokenSelection};
 use super::layers::{Dense, GatedFeedForward, LayerReader, Norm, add};
-use super::rotation::{Angles, Rotation};
+use super::rotation::{Angles, Rotations};
 use crate::config::Config;
-use crate::families::{GateNames, Rope, RotaryAttention, RotaryConfig};
+use crate::families::{GateNames, RotaryConfig};
 use crate::{Batch, LoadError};
 
 /// A loaded model.
@@ -19,14 +19,11 @@ pub(crate) struct Rotary {
     /// After the last layer, in pre-norm models.
     final_norm: Option<Norm>,
     heads: Heads,
-    /// Every rotation that a layer uses.
-    rotations: Vec<Rotation>,
+    rotations: Rotations,
 }
 
 struct Layer {
     reach: Reach,
-    /// Index of its rotation.
-    rotation: usize,
     qkv: Dense,
     out: Dense,
     feed_forward: GatedFeedForward,
@@ -57,22 +54,16 @@ impl Rotary {
             let types = source(TOKEN_TYPES, &[settings.token_types, hidden])?;
             words.chunks_exact_mut(hidden).for_each(|word| add(word, &types[..hidden]));
         }
-        let mut ropes: Vec<Rope> = Vec::new();
-        let mut layers = Vec::new();
-        for (index, RotaryAttention { reach, rope }) in settings.attention.iter().enumerate() {
-            let rotation = ropes.iter().position(|known| known == rope).unwrap_or_else(|| {
-                ropes.push(*rope);
-                ropes.len() - 1
-            });
-            layers.push(layer(&reader, settings, index, (*reach, rotation))?);
-        }
+        let layers = settings.attention.iter().enumerate();
         Ok(Rotary {
             words,
             norm: reader.norm(names.norm, settings.norm_bias)?,
-            layers,
+            layers: layers
+                .map(|(index, attention)| layer(&reader, settings, index, attention.reach))
+                .collect::<Result<_, _>>()?,
             final_norm: names.final_norm.map(|name| reader.norm(name, settings.norm_bias)).transpose()?,
             heads,
-            rotations: ropes.iter().map(|rope| Rotation::new(rope.theta, heads.size).slowed(rope.slowdown)).collect(),
+            rotations: Rotations::new(settings.attention.iter().map(|attention| attention.rope), heads.size),
         })
     }
 
@@ -84,13 +75,12 @@ impl Rotary {
             x.extend_from_slice(&self.words[*id as usize * hidden..][..hidden]);
         }
         self.norm.apply(&mut x);
-        let longest = batch.offsets.windows(2).map(|span| span[1] - span[0]).max().unwrap_or(0);
-        let angles: Vec<Angles> = self.rotations.iter().map(|rotation| rotation.angles(longest as usize)).collect();
-        let (last, others) = self.layers.split_last().expect("a config has at least one layer");
-        for layer in others {
-            x = self.layer(layer, x, batch, (&angles[layer.rotation], TokenSelection::EveryToken));
+        let angles = self.rotations.angles(batch);
+        let last = self.layers.len() - 1;
+        for (index, layer) in self.layers.iter().enumerate() {
+            let selection = if index == last { selection } else { TokenSelection::EveryToken };
+            x = self.layer(layer, x, batch, (angles.of(index), selection));
         }
-        x = self.layer(last, x, batch, (&angles[last.rotation], selection));
         if let Some(norm) = &self.final_norm {
             norm.apply(&mut x);
         }
@@ -218,19 +208,13 @@ pub(crate) fn tensors(config: &Config, settings: &RotaryConfig) -> Vec<TensorSha
     tensors
 }
 
-fn layer(
-    reader: &LayerReader<'_>,
-    settings: &RotaryConfig,
-    index: usize,
-    (reach, rotation): (Reach, usize),
-) -> Result<Layer, LoadError> {
+fn layer(reader: &LayerReader<'_>, settings: &RotaryConfig, index: usize, reach: Reach) -> Result<Layer, LoadError> {
     let (hidden, inner, names) = (reader.config.hidden_size, reader.config.intermediate, settings.names);
     let full = |name: &str| format!("{}.{index}.{name}", names.layers);
     let norm = |name: &str| reader.norm(&full(name), settings.norm_bias);
     let feed_forward = norm(names.output_norm)?;
     Ok(Layer {
         reach,
-        rotation,
         qkv: reader.dense(&[full(names.qkv)], (hidden, 3 * hidden), settings.attention_bias)?,
         out: reader.dense(&[full(names.out)], (hidden, hidden), settings.attention_bias)?,
         feed_forward: GatedFeedForward {

@@ -1,26 +1,65 @@
 //! Rotary positions: the two halves of a head are pairs of components, rotated by angles proportional to the position.
 
+use crate::Batch;
+use crate::families::Rope;
+
+/// The rotations of a model's layers.
+pub(crate) struct Rotations {
+    /// Each one once.
+    different: Vec<Rotation>,
+    /// Index of that of each layer.
+    of_layers: Vec<usize>,
+}
+
+impl Rotations {
+    /// Takes that of each layer, for heads of an even size.
+    pub(crate) fn new(ropes: impl IntoIterator<Item = Rope>, head_size: usize) -> Rotations {
+        let mut different: Vec<Rope> = Vec::new();
+        let index = |rope: Rope| {
+            different.iter().position(|known| *known == rope).unwrap_or_else(|| {
+                different.push(rope);
+                different.len() - 1
+            })
+        };
+        let of_layers = ropes.into_iter().map(index).collect();
+        Rotations { different: different.iter().map(|rope| Rotation::new(*rope, head_size)).collect(), of_layers }
+    }
+
+    /// Returns the angles of each layer, for all positions of a batch.
+    pub(crate) fn angles(&self, batch: &Batch) -> LayerAngles<'_> {
+        let longest = batch.offsets.windows(2).map(|span| span[1] - span[0]).max().unwrap_or(0);
+        let different = self.different.iter().map(|rotation| rotation.angles(longest as usize)).collect();
+        LayerAngles { different, of_layers: &self.of_layers }
+    }
+}
+
+/// The angles of each layer.
+pub(crate) struct LayerAngles<'r> {
+    different: Vec<Angles>,
+    of_layers: &'r [usize],
+}
+
+impl LayerAngles<'_> {
+    /// Returns those of a layer.
+    pub(crate) fn of(&self, layer: usize) -> &Angles {
+        &self.different[self.of_layers[layer]]
+    }
+}
+
 /// The angle by which each pair of a head is rotated per position.
-pub(crate) struct Rotation {
+struct Rotation {
     frequencies: Vec<f32>,
 }
 
 impl Rotation {
-    /// Returns the rotation with a base of `theta` for heads of an even size.
-    pub(crate) fn new(theta: f64, head_size: usize) -> Rotation {
+    fn new(rope: Rope, head_size: usize) -> Rotation {
         // In f32 like the reference: at far positions the last digits of the angle matter.
-        let frequency = |pair: usize| 1.0 / (theta as f32).powf((2 * pair) as f32 / head_size as f32);
-        Rotation { frequencies: (0..head_size / 2).map(frequency).collect() }
-    }
-
-    /// Returns the rotation by angles that are smaller by a factor.
-    pub(crate) fn slowed(mut self, factor: f64) -> Rotation {
-        self.frequencies.iter_mut().for_each(|frequency| *frequency /= factor as f32);
-        self
+        let frequency = |pair: usize| 1.0 / (rope.theta as f32).powf((2 * pair) as f32 / head_size as f32);
+        Rotation { frequencies: (0..head_size / 2).map(|pair| frequency(pair) / rope.slowdown as f32).collect() }
     }
 
     /// Returns the sines and cosines of the positions from 0 to `positions - 1`.
-    pub(crate) fn angles(&self, positions: usize) -> Angles {
+    fn angles(&self, positions: usize) -> Angles {
         let angles = (0..positions).flat_map(|position| self.frequencies.iter().map(move |f| position as f32 * f));
         let (sines, cosines) = angles.map(f32::sin_cos).unzip();
         Angles { pairs: self.frequencies.len(), sines, cosines }
@@ -64,10 +103,10 @@ mod tests {
         // Two heads of four, and two numbers that stay; frequencies 1 and 1/10.
         let row = [1.0, 0.0, 0.0, 1.0, 0.0, 2.0, 3.0, 0.0, 7.0, 8.0];
         let mut rows = [row, row, row].concat();
-        Rotation::new(100.0, 4).angles(3).rotate(&mut rows, 10, 8);
+        Rotation::new(Rope::unscaled(100.0), 4).angles(3).rotate(&mut rows, 10, 8);
         assert_eq!(rows[..10], row, "position 0 is not rotated");
         let mut last = row;
-        Rotation::new(100.0, 4).angles(3).rotate_from(2, &mut last, (10, 8));
+        Rotation::new(Rope::unscaled(100.0), 4).angles(3).rotate_from(2, &mut last, (10, 8));
         assert_eq!(rows[20..], last, "rows may begin at any position");
         for position in [1, 2] {
             let ((sin, cos), (far_sin, far_cos)) = ((position as f32).sin_cos(), (position as f32 / 10.0).sin_cos());
