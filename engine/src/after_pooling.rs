@@ -1,8 +1,9 @@
 //! The modules after pooling, on the host in f32: Dense, LayerNorm, Normalize. They see one row per text.
 
-use kernels::{Activation, PackedWeights, RowsView, WeightFormat};
+use kernels::{Activation, WeightFormat};
 
 use crate::LoadError;
+use crate::ops::{self, Linear};
 use crate::pooling::normalize_or_zero;
 use crate::sentence::{Dense, DenseActivation, LayerNorm, Step};
 use crate::weights::Weights;
@@ -19,8 +20,8 @@ pub(crate) struct AfterPooling {
 
 enum Module {
     Normalize { width: usize },
-    Dense { weights: PackedWeights, bias: Vec<f32>, inputs: usize, activation: DenseActivation },
-    LayerNorm { weight: Vec<f32>, shift: Vec<f32> },
+    Dense { linear: Linear, activation: DenseActivation },
+    LayerNorm(ops::LayerNorm),
 }
 
 impl AfterPooling {
@@ -62,29 +63,22 @@ impl Module {
     fn apply(&self, mut vectors: Vec<f32>) -> Vec<f32> {
         match self {
             Module::Normalize { width } => normalize_or_zero(&mut vectors, *width),
-            Module::LayerNorm { weight, shift } => kernels::layer_norm(&mut vectors, weight, shift, LAYER_NORM_EPS),
-            Module::Dense { weights, bias, inputs, activation } => {
-                let x = RowsView { data: &vectors, rows: vectors.len() / inputs, stride: *inputs };
-                let panels = weights.panels(0..bias.len());
-                return weights.multiply(x, panels, |rows, _| activate(rows, bias, *activation));
-            }
+            Module::LayerNorm(norm) => norm.apply(&mut vectors),
+            Module::Dense { linear, activation } => return activated(linear, &vectors, *activation),
         }
         vectors
     }
 }
 
-fn activate(rows: &mut [f32], bias: &[f32], activation: DenseActivation) {
-    let map = |rows: &mut [f32], f: fn(f32) -> f32| {
-        kernels::activate(rows, bias, None);
-        rows.iter_mut().for_each(|x| *x = f(*x));
-    };
+fn activated(linear: &Linear, x: &[f32], activation: DenseActivation) -> Vec<f32> {
+    let map = |f: fn(f32) -> f32| linear.forward(x, None).into_iter().map(f).collect();
     match activation {
-        DenseActivation::Identity => kernels::activate(rows, bias, None),
-        DenseActivation::Relu => kernels::activate(rows, bias, Some(Activation::Relu)),
-        DenseActivation::Gelu => kernels::activate(rows, bias, Some(Activation::GeluErf)),
-        DenseActivation::Silu => kernels::activate(rows, bias, Some(Activation::Silu)),
-        DenseActivation::Tanh => map(rows, f32::tanh),
-        DenseActivation::Sigmoid => map(rows, |x| 1.0 / (1.0 + (-x).exp())),
+        DenseActivation::Identity => linear.forward(x, None),
+        DenseActivation::Relu => linear.forward(x, Some(Activation::Relu)),
+        DenseActivation::Gelu => linear.forward(x, Some(Activation::GeluErf)),
+        DenseActivation::Silu => linear.forward(x, Some(Activation::Silu)),
+        DenseActivation::Tanh => map(f32::tanh),
+        DenseActivation::Sigmoid => map(|x| 1.0 / (1.0 + (-x).exp())),
     }
 }
 
@@ -95,14 +89,15 @@ fn load_dense(dense: &Dense) -> Result<Module, LoadError> {
         true => weights.read(Dense::BIAS, &[dense.outputs])?,
         false => vec![0.0; dense.outputs],
     };
-    let weights = PackedWeights::new(&[&matrix], dense.inputs, WeightFormat::F32);
-    Ok(Module::Dense { weights, bias, inputs: dense.inputs, activation: dense.activation })
+    let linear = Linear::fused(&[matrix], &[bias], WeightFormat::F32);
+    Ok(Module::Dense { linear, activation: dense.activation })
 }
 
 fn load_norm(norm: &LayerNorm) -> Result<Module, LoadError> {
     let weights = Weights::of_module(&norm.weights, LayerNorm::WEIGHT)?;
     let vector = |name: &str| weights.read(name, &[norm.width]);
-    Ok(Module::LayerNorm { weight: vector(LayerNorm::WEIGHT)?, shift: vector(LayerNorm::BIAS)? })
+    let (weight, shift) = (vector(LayerNorm::WEIGHT)?, vector(LayerNorm::BIAS)?);
+    Ok(Module::LayerNorm(ops::LayerNorm { weight, shift, eps: LAYER_NORM_EPS }))
 }
 
 #[cfg(test)]
@@ -112,8 +107,9 @@ mod tests {
     #[test]
     fn dense_layers_apply_bias_and_activation() {
         let dense = |activation| {
-            let weights = PackedWeights::new(&[&[1.0, 0.0, -2.0, 0.5, 0.0, 1.0]], 2, WeightFormat::F32);
-            let module = Module::Dense { weights, bias: vec![0.5, 0.0, -1.0], inputs: 2, activation };
+            let weights = vec![1.0, 0.0, -2.0, 0.5, 0.0, 1.0];
+            let linear = Linear::fused(&[weights], &[vec![0.5, 0.0, -1.0]], WeightFormat::F32);
+            let module = Module::Dense { linear, activation };
             module.apply(vec![1.0, 2.0, 0.0, -4.0])
         };
         let linear = [1.5, -1.0, 1.0, 0.5, -2.0, -5.0];
@@ -132,7 +128,8 @@ mod tests {
     #[test]
     fn only_norms_at_the_end_are_left_out() {
         let norm = || Module::Normalize { width: 2 };
-        let module = || Module::LayerNorm { weight: vec![1.0; 2], shift: vec![0.0; 2] };
+        let unchanged = || ops::LayerNorm { weight: vec![1.0; 2], shift: vec![0.0; 2], eps: 0.0 };
+        let module = || Module::LayerNorm(unchanged());
         let after = AfterPooling { modules: vec![norm(), module(), norm(), norm()], width: 2 };
         assert_eq!(after.without_last_norm().modules.len(), 2);
     }

@@ -160,7 +160,7 @@ impl Backend for Cpu {
     }
 
     fn project(&self, linear: &Linear, outputs: Range<usize>, x: &Matrix) -> Result<Matrix, Infallible> {
-        Ok(linear.forward(x, outputs, None))
+        Ok(Matrix { width: outputs.len(), numbers: linear.outputs(&x.numbers, outputs, None) })
     }
 
     fn columns(rows: &Matrix, columns: Range<usize>) -> Result<Matrix, Infallible> {

@@ -192,9 +192,9 @@ impl Head {
     /// Returns logits for `[rows, hidden]`, row-major.
     fn forward(&self, rows: &Matrix) -> Vec<f32> {
         let width = self.norm.0.len();
-        let mut x = self.dense.forward(rows, 0..width, Some(self.activation));
-        let mut logits = Vec::with_capacity(x.rows() * self.decoder.len() / width);
-        for row in x.numbers.chunks_exact_mut(width) {
+        let mut x = self.dense.forward(&rows.numbers, Some(self.activation));
+        let mut logits = Vec::with_capacity(rows.rows() * self.decoder.len() / width);
+        for row in x.chunks_exact_mut(width) {
             self.normalize(row);
             let first = logits.len();
             logits.extend(self.decoder.chunks_exact(width).map(|token| dot(token, row)));

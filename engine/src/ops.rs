@@ -1,4 +1,4 @@
-//! The operations of a forward pass over [`kernels`], on the calling thread. Used by [`crate::backend::Cpu`].
+//! The operations of a forward pass over [`kernels`], on the calling thread.
 
 use std::ops::Range;
 
@@ -38,6 +38,7 @@ impl Matrix {
 /// A linear layer: `x * weight + bias`.
 pub(crate) struct Linear {
     weights: PackedWeights,
+    inputs: usize,
     bias: Vec<f32>,
 }
 
@@ -47,29 +48,63 @@ impl Linear {
     pub(crate) fn fused(weights: &[Vec<f32>], biases: &[Vec<f32>], format: WeightFormat) -> Linear {
         let inputs = weights[0].len() / biases[0].len();
         let numbers: Vec<&[f32]> = weights.iter().map(Vec::as_slice).collect();
-        Linear { weights: PackedWeights::new(&numbers, inputs, format), bias: biases.concat() }
+        Linear { weights: PackedWeights::new(&numbers, inputs, format), inputs, bias: biases.concat() }
     }
 
-    /// Returns `activation(x * weight + bias)` for `[tokens, inputs]`, of some outputs: those of whole joined layers.
-    pub(crate) fn forward(&self, x: &Matrix, outputs: Range<usize>, activation: Option<Activation>) -> Matrix {
+    /// Returns the precision that products of the outputs need.
+    pub(crate) fn precision(&self) -> Precision {
+        self.weights.precision()
+    }
+
+    /// Returns `activation(x * weight + bias)` for every row of `x`.
+    pub(crate) fn forward(&self, x: &[f32], activation: Option<Activation>) -> Vec<f32> {
+        self.outputs(x, 0..self.bias.len(), activation)
+    }
+
+    /// As [`forward`](Linear::forward), for some outputs: those of whole joined layers.
+    pub(crate) fn outputs(&self, x: &[f32], outputs: Range<usize>, activation: Option<Activation>) -> Vec<f32> {
         let (bias, panels) = (&self.bias[outputs.clone()], self.weights.panels(outputs));
-        let numbers = self.weights.multiply(x.view(), panels, |rows, _| kernels::activate(rows, bias, activation));
-        Matrix { numbers, width: bias.len() }
+        self.weights.multiply(self.rows_of(x), panels, |rows, _| kernels::activate(rows, bias, activation))
+    }
+
+    /// Calls `read` with the outputs for a few texts at a time, which are in the cache, and the texts' offsets.
+    pub(crate) fn by_texts(&self, x: &[f32], offsets: &[u32], mut read: impl FnMut(&[u32], &mut [f32])) {
+        let Linear { weights, bias, .. } = self;
+        let x = self.rows_of(x);
+        let (mut out, mut scratch) = (Vec::new(), Scratch::default());
+        // Two blocks of rows, or one longer text.
+        for texts in text_blocks(offsets, weights.block_rows().saturating_mul(2)) {
+            let (start, tokens) = (texts[0] as usize, (texts[texts.len() - 1] - texts[0]) as usize);
+            let panels = weights.panels(0..bias.len());
+            weights.multiply_into(x.block(start, tokens), panels, &mut out, &mut scratch, |rows, _| {
+                kernels::activate(rows, bias, None);
+            });
+            read(texts, &mut out[..tokens * bias.len()]);
+        }
+    }
+
+    fn rows_of<'a>(&self, x: &'a [f32]) -> RowsView<'a> {
+        RowsView { data: x, rows: x.len() / self.inputs, stride: self.inputs }
     }
 }
 
 /// Layer norm with its scale and shift.
 pub(crate) struct LayerNorm {
-    /// `[hidden]`, as `shift` is.
+    /// As wide as a row, as `shift` is.
     pub(crate) weight: Vec<f32>,
     pub(crate) shift: Vec<f32>,
     pub(crate) eps: f32,
 }
 
 impl LayerNorm {
+    /// Normalises every row.
+    pub(crate) fn apply(&self, rows: &mut [f32]) {
+        kernels::layer_norm(rows, &self.weight, &self.shift, self.eps);
+    }
+
     /// Returns `norm(linear(x) + residual)`.
     pub(crate) fn forward(&self, linear: &Linear, x: &Matrix, residual: &Matrix) -> Matrix {
-        let Linear { weights, bias } = linear;
+        let Linear { weights, bias, .. } = linear;
         let numbers = weights.multiply(x.view(), weights.panels(0..bias.len()), |rows, first| {
             self.add_and_apply(rows, bias, &residual.numbers[first * residual.width..]);
         });
@@ -104,24 +139,17 @@ pub(crate) fn attention(queries: &Matrix, keys_values: &Matrix, offsets: &[u32],
 /// Returns the context of every token, `[tokens, hidden]`: [`attention`] over the projections `qkv(x)`. Projects and
 /// attends a few texts at a time, so that queries, keys and values stay in the cache.
 pub(crate) fn context(qkv: &Linear, x: &Matrix, offsets: &[u32], scoring: Scoring<'_>) -> Matrix {
-    let Linear { weights, bias } = qkv;
     let width = scoring.heads.count * scoring.heads.size;
     let mut out = Vec::with_capacity(x.rows() * width);
-    let (block_rows, precision, panels) = (weights.block_rows(), weights.precision(), weights.panels(0..bias.len()));
-    let (mut projected, mut scratch, mut scores) = (Vec::new(), Scratch::default(), Vec::new());
-    // Two blocks of rows, or one longer text.
-    for texts in text_blocks(offsets, block_rows.saturating_mul(2)) {
-        let (start, tokens) = (texts[0] as usize, (texts[texts.len() - 1] - texts[0]) as usize);
-        let x = x.view().block(start, tokens);
-        weights.multiply_into(x, panels.clone(), &mut projected, &mut scratch, |rows, _| {
-            kernels::activate(rows, bias, None);
-        });
-        let view = RowsView { data: &projected[..tokens * bias.len()], rows: tokens, stride: bias.len() };
-        out.resize((start + tokens) * width, 0.0);
-        let out = &mut out[start * width..];
+    let mut scores = Vec::new();
+    qkv.by_texts(&x.numbers, offsets, |texts, projected| {
+        let stride = qkv.bias.len();
+        let view = RowsView { data: projected, rows: projected.len() / stride, stride };
+        let done = out.len();
+        out.resize(done + view.rows * width, 0.0);
         let views = [view, view.without_columns(width), view.without_columns(2 * width)];
-        attend_all(out, views, texts, (scoring, precision), &mut scores);
-    }
+        attend_all(&mut out[done..], views, texts, (scoring, qkv.precision()), &mut scores);
+    });
     Matrix { numbers: out, width }
 }
 
@@ -202,4 +230,35 @@ pub(crate) fn feed_forward(x: &Matrix, up: &Linear, activation: Activation, down
         norm.add_and_apply(out, &down.bias, &x.numbers[first * width..]);
     }
     Matrix { numbers: out, width }
+}
+
+/// The feed-forward half of a layer with a gate: `down(activation(gate(x)) * up(x))`.
+pub(crate) struct GatedFeedForward {
+    /// The gate, then what it multiplies.
+    pub(crate) up: Linear,
+    pub(crate) down: Linear,
+    pub(crate) activation: Activation,
+}
+
+impl GatedFeedForward {
+    /// Returns the outputs for every row of `x`, block by block, so that the wide intermediate rows stay in the cache.
+    pub(crate) fn forward(&self, x: &[f32]) -> Vec<f32> {
+        let GatedFeedForward { up, down, activation } = self;
+        let x = up.rows_of(x);
+        let (wide, width) = (up.bias.len(), down.bias.len());
+        let block_rows = up.weights.block_rows().min(x.rows);
+        let mut inner = vec![0.0; block_rows * wide];
+        let mut out = vec![0.0; x.rows * width];
+        let mut scratch = Scratch::default();
+        for (block, out) in out.chunks_mut(block_rows * width).enumerate() {
+            let x = x.block(block * block_rows, block_rows);
+            let inner = &mut inner[..x.rows * wide];
+            up.weights.multiply_block(x, up.weights.panels(0..wide), inner, &mut scratch);
+            kernels::gate(inner, &up.bias, *activation);
+            let inner = RowsView { data: inner, rows: x.rows, stride: wide };
+            down.weights.multiply_block(inner, down.weights.panels(0..width), out, &mut scratch);
+            kernels::activate(out, &down.bias, None);
+        }
+        out
+    }
 }

@@ -3,10 +3,11 @@
 
 use kernels::{Activation, Heads, RelativePositions, RowsView, WeightFormat, attend_disentangled};
 
-use super::layers::{Dense, LayerReader, Norm, add};
+use super::layers::{LayerReader, add};
 use crate::config::Config;
 use crate::families::{Convolution, ConvolutionActivation, DebertaConfig, Relative};
 use crate::forward::bert::{Source, TensorShape, linear, vectors};
+use crate::ops::{LayerNorm, Linear};
 use crate::{Batch, LoadError};
 
 /// A loaded model.
@@ -17,8 +18,8 @@ pub(crate) struct Deberta {
     /// Absolute position embeddings, added to the words where the model has them.
     positions: Option<Vec<f32>>,
     /// From the embedding width to the hidden width.
-    projection: Option<Dense>,
-    norm: Norm,
+    projection: Option<Linear>,
+    norm: LayerNorm,
     layers: Vec<Layer>,
     convolution: Option<ConvolutionLayer>,
     relative: Option<Relative>,
@@ -29,23 +30,23 @@ pub(crate) struct Deberta {
 }
 
 struct Layer {
-    qkv: Dense,
+    qkv: Linear,
     /// Relative position embeddings projected as keys and as queries.
     distance_keys: Option<Vec<f32>>,
     distance_queries: Option<Vec<f32>>,
-    attention_out: Dense,
-    attention_norm: Norm,
-    up: Dense,
-    down: Dense,
-    output_norm: Norm,
+    attention_out: Linear,
+    attention_norm: LayerNorm,
+    up: Linear,
+    down: Linear,
+    output_norm: LayerNorm,
 }
 
 struct ConvolutionLayer {
     /// Reads the rows of all tokens that it spans, side by side.
-    dense: Dense,
+    dense: Linear,
     width: usize,
     activation: ConvolutionActivation,
-    norm: Norm,
+    norm: LayerNorm,
 }
 
 impl Deberta {
@@ -264,7 +265,7 @@ fn convolution(reader: &LayerReader<'_>, settings: Convolution) -> Result<Convol
     }
     let bias = (reader.source)("encoder.conv.conv.bias", &[hidden])?;
     Ok(ConvolutionLayer {
-        dense: Dense::new(&[weights], width * hidden, bias, reader.format),
+        dense: Linear::fused(&[weights], &[bias], reader.format),
         width,
         activation,
         norm: reader.norm("encoder.conv.LayerNorm", true)?,

@@ -5,11 +5,12 @@ use std::ops::Range;
 
 use kernels::{Heads, Reach, RowsView, WeightFormat, Window, attend_within};
 
-use super::layers::{Dense, GatedFeedForward, LayerReader, RmsNorm, add};
+use super::layers::{LayerReader, RmsNorm, add};
 use super::rotation::{Angles, Rotations};
 use crate::config::Config;
 use crate::families::{DecoderConfig, HiddenNorms};
 use crate::forward::bert::{Source, TensorShape};
+use crate::ops::{GatedFeedForward, Linear};
 use crate::{Batch, LoadError};
 
 /// A loaded model.
@@ -53,12 +54,12 @@ struct Text {
 struct Layer {
     reach: Reach,
     attention_norm: RmsNorm,
-    queries: Dense,
-    keys: Dense,
-    values: Dense,
+    queries: Linear,
+    keys: Linear,
+    values: Linear,
     /// Of queries and keys, by head.
     head_norms: Option<[RmsNorm; 2]>,
-    out: Dense,
+    out: Linear,
     feed_forward_norm: RmsNorm,
     feed_forward: GatedFeedForward,
     /// Of the outputs of both halves.
@@ -253,7 +254,7 @@ impl Reader<'_> {
         self.heads_in_order().flat_map(|from| &numbers[from * head..][..head]).copied().collect()
     }
 
-    fn queries(&self, name: &str) -> Result<Dense, LoadError> {
+    fn queries(&self, name: &str) -> Result<Linear, LoadError> {
         let LayerReader { config, format, .. } = self.layers;
         let (hidden, width) = (config.hidden_size, config.heads * self.settings.head_size);
         let weight = (self.layers.source)(&format!("{name}.weight"), &[width, hidden])?;
@@ -261,10 +262,10 @@ impl Reader<'_> {
             true => self.reordered(&(self.layers.source)(&format!("{name}.bias"), &[width])?, 1),
             false => vec![0.0; width],
         };
-        Ok(Dense::new(&[self.reordered(&weight, hidden)], hidden, bias, format))
+        Ok(Linear::fused(&[self.reordered(&weight, hidden)], &[bias], format))
     }
 
-    fn out(&self, name: &str) -> Result<Dense, LoadError> {
+    fn out(&self, name: &str) -> Result<Linear, LoadError> {
         let LayerReader { config, format, .. } = self.layers;
         let (hidden, width) = (config.hidden_size, config.heads * self.settings.head_size);
         let weight = (self.layers.source)(&format!("{name}.weight"), &[hidden, width])?;
@@ -273,7 +274,7 @@ impl Reader<'_> {
             false => vec![0.0; hidden],
         };
         let weight = weight.chunks_exact(width).flat_map(|row| self.reordered(row, 1)).collect();
-        Ok(Dense::new(&[weight], width, bias, format))
+        Ok(Linear::fused(&[weight], &[bias], format))
     }
 }
 

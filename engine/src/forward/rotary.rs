@@ -4,28 +4,29 @@
 use kernels::{Heads, Reach, RowsView, WeightFormat, Window, attend_within};
 
 use super::bert::{Source, TensorShape, TokenSelection};
-use super::layers::{Dense, GatedFeedForward, LayerReader, Norm, add};
+use super::layers::{LayerReader, add};
 use super::rotation::{Angles, Rotations};
 use crate::config::Config;
 use crate::families::{GateNames, RotaryConfig};
+use crate::ops::{GatedFeedForward, LayerNorm, Linear};
 use crate::{Batch, LoadError};
 
 /// A loaded model.
 pub(crate) struct Rotary {
     /// `[vocabulary, hidden]`, plus the embedding of token type 0 where the model has types.
     words: Vec<f32>,
-    norm: Norm,
+    norm: LayerNorm,
     layers: Vec<Layer>,
     /// After the last layer, in pre-norm models.
-    final_norm: Option<Norm>,
+    final_norm: Option<LayerNorm>,
     heads: Heads,
     rotations: Rotations,
 }
 
 struct Layer {
     reach: Reach,
-    qkv: Dense,
-    out: Dense,
+    qkv: Linear,
+    out: Linear,
     feed_forward: GatedFeedForward,
     norms: Norms,
 }
@@ -33,9 +34,9 @@ struct Layer {
 enum Norms {
     /// Each half normalises its input and adds its output to the residual. ModernBERT's first layer has no norm before
     /// attention, since its input is normalised.
-    Before { attention: Option<Norm>, feed_forward: Norm },
+    Before { attention: Option<LayerNorm>, feed_forward: LayerNorm },
     /// Each half adds its output to its input and normalises the sum.
-    After { attention: Norm, feed_forward: Norm },
+    After { attention: LayerNorm, feed_forward: LayerNorm },
 }
 
 impl Rotary {
@@ -162,7 +163,7 @@ impl Rotary {
     }
 }
 
-fn normalized(x: &[f32], norm: &Norm) -> Vec<f32> {
+fn normalized(x: &[f32], norm: &LayerNorm) -> Vec<f32> {
     let mut x = x.to_vec();
     norm.apply(&mut x);
     x
