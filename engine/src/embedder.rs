@@ -109,7 +109,7 @@ fn on_threads<T: Send, E: Send>(
             let failed = result.is_err();
             done.push((number, result));
             if failed {
-                // Numbers are taken in order: nobody has to look at higher ones.
+                // Numbers are taken in order, so that no higher one is needed.
                 next.store(count, Ordering::Relaxed);
             }
         }

@@ -1,5 +1,5 @@
-//! The errors of the engine. Each names the file or tensor that it is about, and what to do. They are exhaustive, so that
-//! the compiler tells whoever decides what to do about one of every new one.
+//! The errors of the engine. Each names the file or tensor that it is about, and what to do. The enums are exhaustive: a
+//! new error does not compile until every match on them handles it.
 
 use std::io;
 use std::path::PathBuf;

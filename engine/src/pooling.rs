@@ -36,9 +36,10 @@ impl ModelPooling {
 
     /// Returns the pooling if it is a single one that a caller may choose too.
     pub(crate) fn common(&self) -> Option<Pooling> {
-        match self.modes[..] {
-            [PoolingMode::Common(pooling)] => Some(pooling),
-            _ => None,
+        let [mode] = self.modes[..] else { return None };
+        match mode {
+            PoolingMode::Common(pooling) => Some(pooling),
+            PoolingMode::MeanSqrtLen | PoolingMode::WeightedMean => None,
         }
     }
 }

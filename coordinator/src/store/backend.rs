@@ -116,7 +116,7 @@ pub(crate) trait Leadership: Send + Sync {
     /// Takes or keeps a role for so long, if no other holder of this or a later revision has it. Returns whether it is the
     /// holder's.
     fn lead(&self, role: &'static str, holder: Uuid, revision: u32, for_ms: i64) -> StoreFuture<'_, bool>;
-    /// Returns how many milliseconds ago a role lapsed; negative while somebody has it, 0 where nobody ever had.
+    /// Returns the milliseconds since a role lapsed: negative while it is held, 0 where it never was.
     fn lapsed_ms(&self, role: &'static str) -> StoreFuture<'_, i64>;
     /// Gives up a role, if it is the holder's.
     fn resign(&self, role: &'static str, holder: Uuid) -> StoreFuture<'_, ()>;
