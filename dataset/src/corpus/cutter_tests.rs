@@ -2,13 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path as StorePath;
-use object_store::{
-    CopyOptions, GetOptions, GetRange, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult,
-};
+use object_store::{GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt};
 use spec::{Compression, Format};
 
 use super::*;
@@ -16,36 +12,17 @@ use crate::corpus::RECORD_BYTES_MAX;
 use crate::corpus::feed::{Record, RecordFeed};
 use crate::corpus::stream::BLOCK_BYTES;
 use crate::corpus::text_format::Splitter;
+use crate::storage::watched::{Reads, Watched};
 
 /// Records the largest and the total number of bytes requested.
 #[derive(Debug, Default)]
 struct Counting {
-    inner: InMemory,
     largest: AtomicU64,
     total: AtomicU64,
 }
 
-impl fmt::Display for Counting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Counting")
-    }
-}
-
-#[async_trait::async_trait]
-impl ObjectStore for Counting {
-    async fn put_opts(&self, path: &StorePath, data: PutPayload, o: PutOptions) -> object_store::Result<PutResult> {
-        self.inner.put_opts(path, data, o).await
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        path: &StorePath,
-        options: PutMultipartOptions,
-    ) -> object_store::Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(path, options).await
-    }
-
-    async fn get_opts(&self, path: &StorePath, options: GetOptions) -> object_store::Result<GetResult> {
+impl Reads for Counting {
+    async fn get(&self, inner: &InMemory, path: &StorePath, options: GetOptions) -> object_store::Result<GetResult> {
         let length = match (&options.range, options.head) {
             (_, true) => 0,
             (Some(GetRange::Bounded(range)), _) => range.end - range.start,
@@ -53,26 +30,7 @@ impl ObjectStore for Counting {
         };
         self.largest.fetch_max(length, Ordering::Relaxed);
         self.total.fetch_add(length, Ordering::Relaxed);
-        self.inner.get_opts(path, options).await
-    }
-
-    fn delete_stream(
-        &self,
-        paths: BoxStream<'static, object_store::Result<StorePath>>,
-    ) -> BoxStream<'static, object_store::Result<StorePath>> {
-        self.inner.delete_stream(paths)
-    }
-
-    fn list(&self, prefix: Option<&StorePath>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.inner.list(prefix)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&StorePath>) -> object_store::Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &StorePath, to: &StorePath, options: CopyOptions) -> object_store::Result<()> {
-        self.inner.copy_opts(from, to, options).await
+        inner.get_opts(path, options).await
     }
 }
 
@@ -80,8 +38,8 @@ fn splitter_of(format: Format) -> Splitter {
     formats::text_format(format).unwrap().splitter(Dialect::of_format(format))
 }
 
-async fn counted(text: Vec<u8>) -> (Arc<Counting>, Object) {
-    let store = Arc::new(Counting::default());
+async fn counted(text: Vec<u8>) -> (Arc<Watched<Counting>>, Object) {
+    let store = Arc::new(Watched::<Counting>::default());
     let path = StorePath::from("corpus");
     store.put(&path, text.into()).await.unwrap();
     let object = Object::open_in(Arc::clone(&store) as Arc<dyn ObjectStore>, path, "corpus".to_owned()).await.unwrap();
@@ -107,8 +65,8 @@ async fn cutting_requests_each_byte_once_in_blocks() {
     }
     assert_eq!(end, size);
     assert!(slices > 50);
-    assert!(store.largest.load(Ordering::Relaxed) <= BLOCK_BYTES as u64);
-    assert_eq!(store.total.load(Ordering::Relaxed), size);
+    assert!(store.reads.largest.load(Ordering::Relaxed) <= BLOCK_BYTES as u64);
+    assert_eq!(store.reads.total.load(Ordering::Relaxed), size);
 }
 
 #[tokio::test]
@@ -125,7 +83,7 @@ async fn an_oversized_record_is_skipped_in_bounded_memory() {
     assert_eq!(feed.next().await.unwrap(), Some(Record::Whole(b"despues\n")));
     assert_eq!(feed.next().await.unwrap(), None);
     assert!(feed.memory() <= 2 * limit, "{}", feed.memory());
-    assert!(store.largest.load(Ordering::Relaxed) <= BLOCK_BYTES as u64);
+    assert!(store.reads.largest.load(Ordering::Relaxed) <= BLOCK_BYTES as u64);
 }
 
 #[tokio::test]

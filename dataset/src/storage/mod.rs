@@ -255,3 +255,5 @@ fn check_key(key: &str) -> Result<(), &'static str> {
 mod s3_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) mod watched;

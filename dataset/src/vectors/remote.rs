@@ -121,24 +121,20 @@ impl Read for Pieces {
 
 #[cfg(test)]
 mod tests {
-    use std::fmt;
     use std::sync::Arc;
     use std::sync::atomic::AtomicU32;
     use std::sync::atomic::Ordering::SeqCst;
 
     use arrow_schema::Schema;
     use futures::StreamExt;
-    use futures::stream::BoxStream;
     use object_store::memory::InMemory;
     use object_store::path::Path as StorePath;
-    use object_store::{
-        CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-        ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult,
-    };
+    use object_store::{GetOptions, GetResult, GetResultPayload, ObjectStore, ObjectStoreExt};
 
     use super::super::info::tests::info;
     use super::super::write::VectorWriter;
     use super::*;
+    use crate::storage::watched::{Reads, Watched};
 
     #[tokio::test]
     async fn the_footer_of_a_stored_file_says_how_its_vectors_were_made() {
@@ -161,64 +157,30 @@ mod tests {
         assert!(read_info(&storage, "a/cut.parquet", &blake3).await.is_err());
     }
 
-    /// A store that flips a bit of the next reads.
-    #[derive(Debug)]
+    /// Flips a bit of the next reads.
+    #[derive(Debug, Default)]
     struct Misreading {
-        inner: InMemory,
         left: AtomicU32,
     }
 
-    impl fmt::Display for Misreading {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("Misreading")
-        }
-    }
-
-    #[async_trait::async_trait]
-    impl ObjectStore for Misreading {
-        async fn put_opts(&self, path: &StorePath, data: PutPayload, o: PutOptions) -> object_store::Result<PutResult> {
-            self.inner.put_opts(path, data, o).await
-        }
-
-        async fn put_multipart_opts(
+    impl Reads for Misreading {
+        async fn get(
             &self,
+            inner: &InMemory,
             path: &StorePath,
-            options: PutMultipartOptions,
-        ) -> object_store::Result<Box<dyn MultipartUpload>> {
-            self.inner.put_multipart_opts(path, options).await
-        }
-
-        async fn get_opts(&self, path: &StorePath, options: GetOptions) -> object_store::Result<GetResult> {
+            options: GetOptions,
+        ) -> object_store::Result<GetResult> {
             let is_flipped = !options.head && self.left.try_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
-            let found = self.inner.get_opts(path, options).await?;
+            let found = inner.get_opts(path, options).await?;
             if !is_flipped {
                 return Ok(found);
             }
             let GetResult { meta, range, attributes, extensions, .. } = found;
-            let mut bytes = self.inner.get_range(path, range.clone()).await?.to_vec();
+            let mut bytes = inner.get_range(path, range.clone()).await?.to_vec();
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;
             let payload = GetResultPayload::Stream(futures::stream::iter([Ok(bytes.into())]).boxed());
             Ok(GetResult { payload, meta, range, attributes, extensions })
-        }
-
-        fn delete_stream(
-            &self,
-            paths: BoxStream<'static, object_store::Result<StorePath>>,
-        ) -> BoxStream<'static, object_store::Result<StorePath>> {
-            self.inner.delete_stream(paths)
-        }
-
-        fn list(&self, prefix: Option<&StorePath>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-            self.inner.list(prefix)
-        }
-
-        async fn list_with_delimiter(&self, prefix: Option<&StorePath>) -> object_store::Result<ListResult> {
-            self.inner.list_with_delimiter(prefix).await
-        }
-
-        async fn copy_opts(&self, from: &StorePath, to: &StorePath, options: CopyOptions) -> object_store::Result<()> {
-            self.inner.copy_opts(from, to, options).await
         }
     }
 
@@ -227,14 +189,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file.parquet");
         let summary = VectorWriter::create(&file, &Schema::empty(), &info(8)).unwrap().finish().unwrap();
-        let store = Arc::new(Misreading { inner: InMemory::new(), left: AtomicU32::new(0) });
+        let store = Arc::new(Watched::<Misreading>::default());
         let storage = Storage::from_store(Arc::clone(&store) as Arc<dyn ObjectStore>, "memory");
         storage.put_new("a.parquet", std::fs::read(&file).unwrap().into()).await.unwrap();
         for (misreads, is_read) in [(READS_MAX - 1, true), (READS_MAX, false)] {
-            store.left.store(misreads, SeqCst);
+            store.reads.left.store(misreads, SeqCst);
             let read = read_info(&storage, "a.parquet", &summary.blake3).await;
             assert_eq!(read.is_ok(), is_read, "{misreads} misreads: {read:?}");
-            assert_eq!(store.left.load(SeqCst), 0);
+            assert_eq!(store.reads.left.load(SeqCst), 0);
         }
     }
 
