@@ -108,6 +108,22 @@ enum TensorFile {
     Pickle(PickleFile),
 }
 
+impl TensorFile {
+    fn shape(&self, name: &str) -> Result<Vec<usize>, String> {
+        match self {
+            TensorFile::Safetensors(file) => file.shape(name),
+            TensorFile::Pickle(file) => file.shape(name),
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<f32>, String> {
+        match self {
+            TensorFile::Safetensors(file) => file.read(name),
+            TensorFile::Pickle(file) => file.read(name),
+        }
+    }
+}
+
 impl Weights {
     /// Opens the files of a model and reads their tensor lists.
     pub(crate) fn of_family(files: &WeightFiles, family: &Family) -> Result<Weights, LoadError> {
@@ -179,11 +195,7 @@ impl Weights {
     /// Returns the shape of a tensor of a supported type.
     pub(crate) fn shape(&self, name: &str) -> Result<Vec<usize>, LoadError> {
         let Some((full_name, file)) = self.locate(name) else { return Err(self.problem(name, "missing".into())) };
-        let found = match file {
-            TensorFile::Safetensors(file) => file.shape(&full_name),
-            TensorFile::Pickle(file) => file.shape(&full_name),
-        };
-        found.map_err(|problem| self.problem(name, problem))
+        file.shape(&full_name).map_err(|problem| self.problem(name, problem))
     }
 
     /// Reads a list of integers.
@@ -205,11 +217,7 @@ impl Weights {
         let Some((full_name, file)) = located else {
             return Err(self.problem(name, "missing, but required by `config.json`".into()));
         };
-        let found = match file {
-            TensorFile::Safetensors(file) => file.shape(&full_name),
-            TensorFile::Pickle(file) => file.shape(&full_name),
-        };
-        let found = found.map_err(|problem| self.problem(name, problem))?;
+        let found = file.shape(&full_name).map_err(|problem| self.problem(name, problem))?;
         if found != shape {
             return Err(self.problem(name, format!("`config.json` requires shape {shape:?}, the file has {found:?}")));
         }
@@ -223,11 +231,7 @@ impl Weights {
         shape: &[usize],
     ) -> Result<Vec<f32>, LoadError> {
         let (full_name, file) = self.check_located(name, located, shape)?;
-        let numbers = match file {
-            TensorFile::Safetensors(file) => file.read(&full_name),
-            TensorFile::Pickle(file) => file.read(&full_name),
-        };
-        let numbers = numbers.map_err(|problem| self.problem(name, problem))?;
+        let numbers = file.read(&full_name).map_err(|problem| self.problem(name, problem))?;
         if numbers.is_empty() || numbers.iter().any(|number| number.is_finite()) {
             return Ok(numbers);
         }
