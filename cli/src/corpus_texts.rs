@@ -44,7 +44,7 @@ mod tests {
         std::fs::write(&path, "id,text\n1,uno\n2,\n3,\"tres,\ncuatro\"\n4,cinco\n").unwrap();
         let texts = |column: &str, rows| {
             let options = ReadOptions { text_column: column.to_owned(), ..ReadOptions::default() };
-            first(&Ui::new(true, 0), path.to_str().unwrap(), None, &options, rows)
+            first(&Ui::silent(), path.to_str().unwrap(), None, &options, rows)
         };
         assert_eq!(texts("text", 3).unwrap(), [Some("uno".to_owned()), None, Some("tres,\ncuatro".to_owned())]);
         assert_eq!(texts("text", 100).unwrap().len(), 4);

@@ -2,7 +2,14 @@
 
 use std::fmt;
 use std::io;
-use std::process::ExitCode;
+
+use dataset::DatasetError;
+use dataset::vectors::VectorsError;
+use engine::LoadError;
+use proto::RpcError;
+use proto::transport::TransportError;
+use serde::Serialize;
+use worker::ModelError;
 
 /// Exit codes: a contract with scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,12 +26,6 @@ pub(crate) enum Exit {
     DeviceLost = 4,
     /// Interrupted; the state is kept.
     Interrupted = 130,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        ExitCode::from(exit as u8)
-    }
 }
 
 /// A message with an exit code and hints on what to do. Used as an error, or as context of one.
@@ -78,6 +79,42 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Exit {
         return Exit::DeviceLost;
     }
     error.downcast_ref::<Advice>().map_or(Exit::Failed, |advice| advice.exit)
+}
+
+/// What an error is about, for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ErrorKind {
+    /// The command is invalid, or conflicts with existing files.
+    Usage,
+    /// A model cannot be had, or cannot be used.
+    Model,
+    /// A corpus, or storage, cannot be read or written.
+    Corpus,
+    /// Vector files are damaged, or are none.
+    Vectors,
+    /// A coordinator refused a call, or none answered.
+    Cluster,
+    /// Anything else.
+    Other,
+}
+
+/// Returns what an error is about: by the first of its causes that says it, then by its exit code.
+pub(crate) fn kind_of(error: &anyhow::Error) -> ErrorKind {
+    let by_type = |cause: &(dyn std::error::Error + 'static)| {
+        let is_model = cause.is::<ModelError>() || cause.is::<LoadError>();
+        let is_cluster = cause.is::<RpcError>() || cause.is::<TransportError>();
+        match cause.downcast_ref::<DatasetError>() {
+            Some(DatasetError::Vectors(_)) => Some(ErrorKind::Vectors),
+            Some(_) => Some(ErrorKind::Corpus),
+            None if cause.is::<VectorsError>() => Some(ErrorKind::Vectors),
+            None if is_model => Some(ErrorKind::Model),
+            None if is_cluster => Some(ErrorKind::Cluster),
+            None => None,
+        }
+    };
+    let by_code = || if code_of(error) == Exit::Usage { ErrorKind::Usage } else { ErrorKind::Other };
+    error.chain().find_map(by_type).unwrap_or_else(by_code)
 }
 
 /// Returns the advice that an error carries.

@@ -221,7 +221,7 @@ mod tests {
         let storage = Storage::open(dir.path().join("storage").to_str().unwrap()).unwrap();
         storage.put_new("k.parquet", bytes_of(b"vectors").into()).await.unwrap();
         let files = [expected(b"vectors")];
-        let mut progress = Ui::new(true, 0).progress("fetching", Amount::default());
+        let mut progress = Ui::silent().progress("fetching", Amount::default());
         for (there, kept) in [(None, 0), (Some("vectors"), 3), (Some("vektors"), 0), (Some("vec"), 0)] {
             if let Some(there) = there {
                 fs::write(dir.path().join("part-00000.parquet"), there).unwrap();
@@ -243,7 +243,7 @@ mod tests {
         let out = dir.path().join("out");
         fs::create_dir(&out).unwrap();
         for file in [expected(b"vectors"), expected(b"vek"), expected(b"longer than that")] {
-            let mut progress = Ui::new(true, 0).progress("fetching", Amount::default());
+            let mut progress = Ui::silent().progress("fetching", Amount::default());
             let error = fetch_all(&storage, &out, &[file], &mut progress).await.unwrap_err().to_string();
             assert!(error.contains("`k.parquet` in storage is damaged"), "{error}");
             assert_eq!(fs::read_dir(&out).unwrap().count(), 0);

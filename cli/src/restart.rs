@@ -3,7 +3,7 @@
 //! The worker's standard input is a pipe from here: it stops when that closes, so it outlives neither a stop nor the death of
 //! this process.
 
-use std::io::Read;
+use std::ffi::OsString;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -54,18 +54,18 @@ fn pause(failures: u32) -> Option<Duration> {
 }
 
 /// Starts this program again with the same arguments, until it ends for good. Returns how it ended.
-pub(crate) fn run(ui: &Ui) -> anyhow::Result<Exit> {
+pub(crate) fn run(ui: &Ui, invocation: &[OsString]) -> anyhow::Result<Exit> {
     cluster::runtime()?.block_on(async {
         let stop = signals::stop_on_interrupt(*ui, "stopping the worker");
-        supervise(ui, &stop).await
+        supervise(ui, invocation, &stop).await
     })
 }
 
-async fn supervise(ui: &Ui, stop: &CancellationToken) -> anyhow::Result<Exit> {
+async fn supervise(ui: &Ui, invocation: &[OsString], stop: &CancellationToken) -> anyhow::Result<Exit> {
     let mut failures = 0;
     loop {
         let started = Instant::now();
-        let status = wait(start()?, stop).await?;
+        let status = wait(start(invocation)?, stop).await?;
         if let Next::Exit(exit) = next(status.code()) {
             return Ok(exit);
         }
@@ -85,11 +85,11 @@ async fn supervise(ui: &Ui, stop: &CancellationToken) -> anyhow::Result<Exit> {
     }
 }
 
-fn start() -> anyhow::Result<Child> {
-    let program = std::env::current_exe().context("cannot find this program to start it again")?;
+fn start(invocation: &[OsString]) -> anyhow::Result<Child> {
+    let (program, words) = invocation.split_first().context("cannot find this program to start it again")?;
     let mut command = Command::new(program);
     // Wherever `--restart` was set, this option keeps the worker from heeding it.
-    command.args(std::env::args_os().skip(1)).arg("--stop-with-stdin").stdin(Stdio::piped());
+    command.args(words).arg("--stop-with-stdin").stdin(Stdio::piped());
     command.spawn().context("cannot start the worker")
 }
 
@@ -105,17 +105,6 @@ async fn wait(mut child: Child, stop: &CancellationToken) -> anyhow::Result<Exit
         }
     };
     status.context("the wait crashed")?.context("cannot wait for the worker")
-}
-
-/// Cancels `stop` once standard input has ended.
-pub(crate) fn stop_with_stdin(stop: CancellationToken) {
-    let watch = move || {
-        let mut ignored = [0; 64];
-        while matches!(std::io::stdin().read(&mut ignored), Ok(1..)) {}
-        stop.cancel();
-    };
-    // Without the thread the worker outlives its parent, and is stopped as any other.
-    std::thread::Builder::new().name("encaje-stdin".to_owned()).spawn(watch).ok();
 }
 
 #[cfg(test)]

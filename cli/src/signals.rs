@@ -2,6 +2,8 @@
 
 #![cfg_attr(unix, expect(unsafe_code, reason = "the disposition of a signal"))]
 
+use std::io::Read;
+
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +17,17 @@ pub(crate) fn ignore_file_size_signal() {
     unsafe {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
+}
+
+/// Sends this process SIGTERM once standard input has ended.
+pub(crate) fn stop_with_stdin() {
+    let watch = || {
+        let mut ignored = [0; 64];
+        while matches!(std::io::stdin().read(&mut ignored), Ok(1..)) {}
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).ok();
+    };
+    // Without the thread this outlives its parent, and is stopped as any other process.
+    std::thread::Builder::new().name("encaje-stdin".to_owned()).spawn(watch).ok();
 }
 
 /// Waits for the first SIGINT or SIGTERM.

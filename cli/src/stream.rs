@@ -240,7 +240,7 @@ mod tests {
     use super::*;
 
     fn quiet() -> Ui {
-        Ui::new(true, 0)
+        Ui::silent()
     }
 
     fn words(patterns: &[&str]) -> Vec<String> {

@@ -31,7 +31,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::exit::Exit;
-use crate::ui::Ui;
+use crate::ui::{MessageFormat, Ui};
 
 /// Turns large text corpora into Parquet files of embedding vectors, and accounts for every input row.
 ///
@@ -69,6 +69,12 @@ pub(crate) struct GlobalArgs {
     /// `worker=debug` and wins over this.
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+    /// Prints messages, progress and errors on stderr for people, or as one JSON object per line for programs.
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t)]
+    pub(crate) message_format: MessageFormat,
+    /// Stops as by SIGTERM once standard input has ended: whoever started this is gone.
+    #[arg(long, global = true, hide = true)]
+    pub(crate) stop_with_stdin: bool,
 }
 
 /// Makes an enum of commands and runs them from lines `Name(arguments) => function`.

@@ -136,7 +136,7 @@ fn embed(ui: &Ui, embedder: &Embedder, texts: &[String]) -> anyhow::Result<Vec<f
         EmbedTextsError::Encode { index, source } => {
             anyhow::Error::new(source).context(format!("text {} cannot be tokenized", index + 1))
         }
-        EmbedTextsError::Embed(error) => error.into(),
+        error @ (EmbedTextsError::Embed(_) | EmbedTextsError::Stopped) => error.into(),
     })?;
     for index in found.truncated {
         ui.note(format!("text {} was cut to {} tokens", index + 1, embedder.encoder().max_length()));

@@ -11,7 +11,7 @@ use super::self_test::{self, SelfTestArgs};
 use crate::args::{ClusterArgs, DeviceArg, parse_device, parse_duration};
 use crate::exit::{Advice, Exit};
 use crate::ui::{self, Ui};
-use crate::{cluster, devices, restart, signals};
+use crate::{cluster, devices, signals};
 
 /// Works for a cluster: leases shards, embeds them, writes the results to its storage.
 ///
@@ -29,9 +29,6 @@ pub(crate) struct WorkerArgs {
     /// Starts the worker again when its device is lost (exit code 4) or it dies.
     #[arg(long)]
     pub(crate) restart: bool,
-    /// Stops when standard input ends: how --restart stops what it started.
-    #[arg(long, hide = true)]
-    pub(crate) stop_with_stdin: bool,
     /// The older spelling of `encaje self-test`.
     #[arg(long, hide = true)]
     pub(crate) self_test: bool,
@@ -73,9 +70,6 @@ enum Event<'a> {
 
 /// Runs a worker.
 pub(crate) fn run(ui: &Ui, args: &WorkerArgs) -> anyhow::Result<Exit> {
-    if args.restart && !args.stop_with_stdin {
-        return restart::run(ui);
-    }
     if args.self_test {
         let (device, model) = (args.device.clone(), args.model.clone());
         let (quick, offline, json) = (args.quick, args.offline, args.json);
@@ -94,9 +88,6 @@ async fn work(ui: &Ui, args: &WorkerArgs, config: WorkerConfig) -> anyhow::Resul
         ui.json(&Event::Started { name: &name })?;
     }
     let stop = signals::stop_on_interrupt(*ui, "stopping; unfinished shards are given back");
-    if args.stop_with_stdin {
-        restart::stop_with_stdin(stop.clone());
-    }
     let summary = worker::run(config, connection, stop).await?;
     let (shards, rows) = (ui::counted(summary.shards, "shard"), ui::counted(summary.rows, "row"));
     ui.note(format!("worker {name} ended: {shards}, {rows}"));

@@ -8,6 +8,6 @@ mod transfer;
 
 pub(crate) use logging::start_logging;
 pub(crate) use progress::{Amount, Progress};
-pub(crate) use streams::{Ui, report};
+pub(crate) use streams::{MessageFormat, Ui};
 pub(crate) use text::{counted, duration, size, speed, thousands};
 pub(crate) use transfer::Transfer;

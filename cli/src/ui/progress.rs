@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::streams::{Ui, write_line};
+use super::streams::{Message, MessageFormat, Ui, write_line};
 use super::text::{duration, speed, thousands};
 
 /// How often a line of progress is printed where no bar can be drawn.
@@ -24,8 +24,9 @@ pub(crate) struct Amount {
     pub(crate) tokens: u64,
 }
 
-/// A bar on a terminal, a line every few seconds elsewhere, nothing under `--quiet`.
+/// A bar on a terminal, a line every few seconds elsewhere, nothing under `--quiet`; or messages for programs.
 pub(crate) struct Progress {
+    ui: Ui,
     what: &'static str,
     shown: Shown,
     rate: Rate,
@@ -35,6 +36,7 @@ enum Shown {
     Nothing,
     Lines { next: Instant },
     Bar { bar: ProgressBar, next: Instant },
+    Json { next: Instant },
 }
 
 impl Progress {
@@ -42,13 +44,15 @@ impl Progress {
         let now = Instant::now();
         let shown = if ui.quiet {
             Shown::Nothing
+        } else if ui.format == MessageFormat::Json {
+            Shown::Json { next: now }
         } else if ui.draws {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             Shown::Bar { bar, next: now }
         } else {
             Shown::Lines { next: now + LINE_EVERY }
         };
-        Self { what, shown, rate: Rate::new(now, done) }
+        Self { ui, what, shown, rate: Rate::new(now, done) }
     }
 
     /// Takes a new reading. `total` is `None` while it is not known; `planned` rows are known of.
@@ -69,15 +73,21 @@ impl Progress {
                     draw(bar, self.what, done, planned, total, &self.rate);
                 }
             }
+            Shown::Json { next } => {
+                if now >= *next || total == Some(done.rows) {
+                    *next = now + BAR_EVERY;
+                    let Amount { rows, tokens } = done;
+                    Message::Progress { what: self.what, rows, tokens, planned, total }.write();
+                }
+            }
         }
     }
 
     /// Prints a warning on stderr without tearing the display.
     pub(crate) fn warn(&self, text: &str) {
-        let text = format!("warning: {text}");
         match &self.shown {
-            Shown::Bar { bar, .. } => bar.suspend(|| write_line(&text)),
-            Shown::Nothing | Shown::Lines { .. } => write_line(&text),
+            Shown::Bar { bar, .. } => bar.suspend(|| self.ui.warn(text)),
+            Shown::Nothing | Shown::Lines { .. } | Shown::Json { .. } => self.ui.warn(text),
         }
     }
 

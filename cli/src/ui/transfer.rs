@@ -4,13 +4,15 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::streams::{Ui, write_line};
+use super::streams::{Message, MessageFormat, Ui, write_line};
 use super::text::size;
 
 /// How often a line is printed where no bar can be drawn.
 const LINE_EVERY: Duration = Duration::from_secs(5);
+/// How often a program gets a message.
+const MESSAGE_EVERY: Duration = Duration::from_millis(100);
 
-/// A download: a bar on a terminal; elsewhere a line at its start, every few seconds and at its end.
+/// A download: a bar on a terminal; elsewhere a line at its start, every few seconds and at its end; or messages for programs.
 pub(crate) struct Transfer {
     name: String,
     total: u64,
@@ -21,6 +23,7 @@ enum Shown {
     Nothing,
     Lines { next: Instant },
     Bar(ProgressBar),
+    Json { next: Instant },
 }
 
 impl Transfer {
@@ -28,6 +31,8 @@ impl Transfer {
         let now = Instant::now();
         let shown = if ui.quiet {
             Shown::Nothing
+        } else if ui.format == MessageFormat::Json {
+            Shown::Json { next: now }
         } else if ui.draws {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
             if let Ok(style) =
@@ -56,6 +61,12 @@ impl Transfer {
                 }
             }
             Shown::Bar(bar) => bar.set_position(done),
+            Shown::Json { next } => {
+                if now >= *next || done >= self.total {
+                    *next = now + MESSAGE_EVERY;
+                    Message::Download { file: &self.name, bytes: done, total: self.total }.write();
+                }
+            }
         }
     }
 }
