@@ -40,22 +40,21 @@ impl AfterPooling {
         Ok(AfterPooling { modules, width })
     }
 
-    /// Leaves out norms at the end, which are redundant, except for rounding, before another norm.
-    pub(crate) fn without_last_norm(mut self) -> AfterPooling {
-        while let Some(Module::Normalize { .. }) = self.modules.last() {
-            self.modules.pop();
-        }
-        self
-    }
-
     /// Returns the components of a vector after the last module.
     pub(crate) fn width(&self) -> usize {
         self.width
     }
 
-    /// Returns the vectors after all modules.
-    pub(crate) fn apply(&self, vectors: Vec<f32>) -> Vec<f32> {
-        self.modules.iter().fold(vectors, |vectors, module| module.apply(vectors))
+    /// Returns the vectors after all modules, but for norms at the end where another one follows.
+    pub(crate) fn apply(&self, vectors: Vec<f32>, norm_follows: bool) -> Vec<f32> {
+        self.applied(norm_follows).iter().fold(vectors, |vectors, module| module.apply(vectors))
+    }
+
+    /// Norms before another norm are redundant, except for rounding.
+    fn applied(&self, norm_follows: bool) -> &[Module] {
+        let is_norm = |module: &&Module| matches!(module, Module::Normalize { .. });
+        let redundant = if norm_follows { self.modules.iter().rev().take_while(is_norm).count() } else { 0 };
+        &self.modules[..self.modules.len() - redundant]
     }
 }
 
@@ -131,6 +130,6 @@ mod tests {
         let unchanged = || ops::LayerNorm { weight: vec![1.0; 2], shift: vec![0.0; 2], eps: 0.0 };
         let module = || Module::LayerNorm(unchanged());
         let after = AfterPooling { modules: vec![norm(), module(), norm(), norm()], width: 2 };
-        assert_eq!(after.without_last_norm().modules.len(), 2);
+        assert_eq!([true, false].map(|norm_follows| after.applied(norm_follows).len()), [2, 4]);
     }
 }

@@ -1,13 +1,13 @@
 //! Texts in, vectors out, on all cores.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use crate::cuda::STREAMS;
 use crate::{Batch, pack};
 use crate::{
-    DeviceSpec, EmbedError, EmbedTextsError, Encoded, Engine, EngineOptions, LoadError, ModelDir, TextEncoder,
+    DeviceSpec, EmbedTextsError, EncodeError, Encoded, Engine, EngineOptions, LoadError, ModelDir, TextEncoder,
 };
 
 /// A tokenizer and an engine of the same model.
@@ -18,13 +18,38 @@ pub struct Embedder {
 }
 
 /// The vectors of several texts.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub struct TextVectors {
-    /// `texts * dimensions` numbers, row-major, in the order of the texts.
+    /// `texts * dimensions` numbers, row-major, in the order of the texts. Those of a refused text are NaN.
     pub vectors: Vec<f32>,
     /// Indices of the texts that had more tokens than the model takes, ascending.
     pub truncated: Vec<usize>,
+    /// The texts that the tokenizer refused, by ascending index.
+    pub refused: Vec<(usize, EncodeError)>,
+}
+
+/// Follows a call of [`Embedder::embed_texts_watched`] from another thread, and stops it.
+#[derive(Debug, Default)]
+pub struct Watch {
+    stopped: AtomicBool,
+    texts: AtomicUsize,
+}
+
+impl Watch {
+    /// Lets the call end with [`EmbedTextsError::Stopped`] after the batches under way.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns how many texts have a vector.
+    pub fn texts(&self) -> usize {
+        self.texts.load(Ordering::Relaxed)
+    }
+
+    fn check(&self) -> Result<(), EmbedTextsError> {
+        if self.stopped.load(Ordering::Relaxed) { Err(EmbedTextsError::Stopped) } else { Ok(()) }
+    }
 }
 
 impl Embedder {
@@ -39,8 +64,13 @@ impl Embedder {
         prefix: &str,
     ) -> Result<Embedder, LoadError> {
         let encoder = TextEncoder::load(model, max_length, prefix)?;
-        let engine = Engine::load(model, options)?.with_excluded_prefix(encoder.excluded_prefix_tokens());
-        Ok(Embedder { encoder, engine })
+        Ok(Embedder::new(encoder, Engine::load(model, options)?))
+    }
+
+    /// Joins the tokenizer and the engine of a model.
+    pub fn new(encoder: TextEncoder, engine: Engine) -> Embedder {
+        let engine = engine.with_excluded_prefix(encoder.excluded_prefix_tokens());
+        Embedder { encoder, engine }
     }
 
     /// Returns the tokenizer.
@@ -58,17 +88,41 @@ impl Embedder {
     /// # Errors
     /// The first text that the tokenizer refuses, or the device fails.
     pub fn embed_texts<T: AsRef<str> + Sync>(&self, texts: &[T]) -> Result<TextVectors, EmbedTextsError> {
+        let mut found = self.embed_texts_watched(texts, &Watch::default())?;
+        match found.refused.is_empty() {
+            true => Ok(found),
+            false => {
+                let (index, source) = found.refused.swap_remove(0);
+                Err(EmbedTextsError::Encode { index, source })
+            }
+        }
+    }
+
+    /// As [`embed_texts`](Embedder::embed_texts), with a `watch` on it; texts that the tokenizer refuses are listed.
+    ///
+    /// # Errors
+    /// It is stopped, or the device fails.
+    pub fn embed_texts_watched<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+        watch: &Watch,
+    ) -> Result<TextVectors, EmbedTextsError> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let encode = |index: usize| {
-            let encoded = self.encoder.encode_for_model(texts[index].as_ref());
-            encoded.map_err(|source| EmbedTextsError::Encode { index, source })
+            watch.check()?;
+            Ok::<_, EmbedTextsError>(self.encoder.encode_for_model(texts[index].as_ref()))
         };
-        let rows: Vec<Encoded> = on_threads(cores, texts.len(), encode)?;
-        let lengths: Vec<usize> = rows.iter().map(|row| row.ids.len()).collect();
+        let rows: Vec<Result<Encoded, EncodeError>> = on_threads(cores, texts.len(), encode)?;
+        let valid: Vec<(usize, &Encoded)> =
+            rows.iter().enumerate().filter_map(|(index, row)| Some((index, row.as_ref().ok()?))).collect();
+        let lengths: Vec<usize> = valid.iter().map(|(_, row)| row.ids.len()).collect();
         let groups = pack(&lengths, self.engine.default_batch_tokens());
-        let embed = |group: usize| -> Result<Vec<f32>, EmbedError> {
-            let batch: Batch = groups[group].iter().map(|row| &rows[*row].ids).collect();
-            self.engine.embed(&batch)
+        let embed = |group: usize| -> Result<Vec<f32>, EmbedTextsError> {
+            watch.check()?;
+            let batch: Batch = groups[group].iter().map(|place| &valid[*place].1.ids).collect();
+            let vectors = self.engine.embed(&batch)?;
+            watch.texts.fetch_add(groups[group].len(), Ordering::Relaxed);
+            Ok(vectors)
         };
         let threads = match self.engine.device() {
             DeviceSpec::Cpu => cores,
@@ -76,14 +130,15 @@ impl Embedder {
         };
         let embedded = on_threads(threads, groups.len(), embed)?;
         let width = self.engine.dimensions();
-        let mut vectors = vec![0.0; rows.len() * width];
+        let mut vectors = vec![f32::NAN; rows.len() * width];
         for (group, found) in groups.iter().zip(&embedded) {
-            for (row, vector) in group.iter().zip(found.chunks_exact(width)) {
-                vectors[row * width..][..width].copy_from_slice(vector);
+            for (place, vector) in group.iter().zip(found.chunks_exact(width)) {
+                vectors[valid[*place].0 * width..][..width].copy_from_slice(vector);
             }
         }
-        let truncated = rows.iter().enumerate().filter(|(_, row)| row.truncated).map(|(index, _)| index).collect();
-        Ok(TextVectors { vectors, truncated })
+        let truncated = valid.iter().filter(|(_, row)| row.truncated).map(|(index, _)| *index).collect();
+        let refused = rows.into_iter().enumerate().filter_map(|(index, row)| Some((index, row.err()?))).collect();
+        Ok(TextVectors { vectors, truncated, refused })
     }
 }
 
@@ -126,6 +181,31 @@ fn on_threads<T: Send, E: Send>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model_dir::tiny_models;
+
+    #[test]
+    fn a_watch_counts_texts_and_stops() {
+        let model = tiny_models().remove(0);
+        let embedder = Embedder::load(&model, &EngineOptions::default(), None, "").unwrap();
+        let watch = Watch::default();
+        embedder.embed_texts_watched(&["uno", "dos", "tres"], &watch).unwrap();
+        assert_eq!(watch.texts(), 3);
+        watch.stop();
+        let stopped = embedder.embed_texts_watched(&["uno"], &watch).unwrap_err();
+        assert!(matches!(stopped, EmbedTextsError::Stopped), "{stopped}");
+    }
+
+    #[test]
+    fn engines_share_weights_and_differ_in_their_output() {
+        let model = tiny_models().remove(0);
+        let embed = |embedder: &Embedder| embedder.embed_texts(&["Hoy vamos a comer."]).unwrap().vectors;
+        let whole = Embedder::load(&model, &EngineOptions::default(), None, "").unwrap();
+        let output = whole.engine().with_output(false, Some(5)).unwrap();
+        let found = embed(&Embedder::new(whole.encoder().clone(), output));
+        let options = EngineOptions { normalize: false, dimensions: Some(5), ..EngineOptions::default() };
+        assert_eq!(found, embed(&Embedder::load(&model, &options, None, "").unwrap()));
+        assert!(whole.engine().with_output(true, Some(0)).is_err());
+    }
 
     #[test]
     fn results_come_in_order_and_the_first_error_wins() {

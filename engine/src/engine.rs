@@ -1,6 +1,7 @@
 //! A loaded model: token ids in, vectors out.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::after_pooling::AfterPooling;
 use crate::backend::Cpu;
@@ -28,13 +29,15 @@ const CPU_BATCH_TOKENS: usize = 512;
 /// Tokens per batch of static embeddings, which cost so little that the handling of a batch counts.
 const STATIC_BATCH_TOKENS: usize = 16_384;
 
-/// A model with its weights in memory, shared by threads: each [`embed`](Engine::embed) runs on the calling thread.
+/// A model with its weights in memory, shared by threads: each [`embed`](Engine::embed) runs on the calling thread. Clones
+/// share the weights.
+#[derive(Clone)]
 pub struct Engine {
-    model: Model,
+    model: Arc<Model>,
     device: DeviceSpec,
     pool: Pool,
     /// The model's own modules after pooling, before the dimensions are truncated.
-    after: AfterPooling,
+    after: Arc<AfterPooling>,
     normalize: bool,
     dimensions: usize,
     hidden_size: usize,
@@ -61,15 +64,7 @@ impl Engine {
         if options.device == DeviceSpec::Cpu {
             weight_format(options.dtype)?;
         }
-        let all = model.dimensions(options.pooling)?;
-        let dimensions = match options.dimensions {
-            None => all,
-            Some(dimensions) if (1..=all).contains(&dimensions) => dimensions,
-            Some(dimensions) => {
-                let what = format!("{dimensions} dimensions of vectors that have {all}");
-                return Err(LoadError::Unsupported { what });
-            }
-        };
+        let dimensions = truncated(options.dimensions, model.dimensions(options.pooling)?)?;
         check_forward(model, options)?;
         let loaded = match &model.body {
             Body::Transformer(config) => load_transformer(model, config, options)?,
@@ -78,16 +73,25 @@ impl Engine {
         let (pooling, hidden_size) = (model.pooling(options.pooling)?, model.body.hidden_size());
         let after = AfterPooling::load(&model.modules.steps, hidden_size * pooling.modes().len())?;
         Ok(Engine {
-            model: loaded,
+            model: Arc::new(loaded),
             device: options.device.clone(),
             pool: pooling.into(),
-            after: if options.normalize { after.without_last_norm() } else { after },
+            after: Arc::new(after),
             normalize: options.normalize,
             dimensions,
             hidden_size,
             vocab_size: model.body.vocab_size(),
             row_tokens_max: model.body.positions_used(),
         })
+    }
+
+    /// Returns an engine on the same weights whose vectors are normalised or not, and truncated to other `dimensions` or not.
+    ///
+    /// # Errors
+    /// When there are more `dimensions` than components.
+    pub fn with_output(&self, normalize: bool, dimensions: Option<usize>) -> Result<Engine, LoadError> {
+        let dimensions = truncated(dimensions, self.after.width())?;
+        Ok(Engine { normalize, dimensions, ..self.clone() })
     }
 
     /// Excludes the first `tokens` of every text from pooling, as returned by
@@ -115,7 +119,7 @@ impl Engine {
 
     /// Returns a good batch size for this device, in tokens.
     pub fn default_batch_tokens(&self) -> usize {
-        match &self.model {
+        match &*self.model {
             Model::Bert(..) | Model::Rotary(_) | Model::Deberta(_) | Model::Decoder(_) => CPU_BATCH_TOKENS,
             Model::Static(_) => STATIC_BATCH_TOKENS,
             Model::Gpu(model) => model.batch_tokens(),
@@ -134,12 +138,12 @@ impl Engine {
         if batch.rows() == 0 {
             return Ok(Vec::new());
         }
-        let pooled = match &self.model {
+        let pooled = match &*self.model {
             Model::Gpu(model) => model.embed(batch, &self.pool).map_err(|fault| self.gpu_error(batch, fault))?,
             Model::Static(table) => table.means(batch),
             Model::Bert(..) | Model::Rotary(_) | Model::Deberta(_) | Model::Decoder(_) => self.pooled(batch),
         };
-        let mut vectors = pooling::cut(self.after.apply(pooled), self.after.width(), self.dimensions);
+        let mut vectors = pooling::cut(self.after.apply(pooled, self.normalize), self.after.width(), self.dimensions);
         if self.normalize {
             pooling::normalize(&mut vectors, self.dimensions);
         }
@@ -150,14 +154,14 @@ impl Engine {
     /// each step; `None` on a CPU.
     pub(crate) fn time_steps(&self, batch: &Batch) -> Result<Option<Timed>, EmbedError> {
         self.check(batch)?;
-        match &self.model {
+        match &*self.model {
             Model::Gpu(model) => model.time(batch, &self.pool).map(Some).map_err(|fault| self.gpu_error(batch, fault)),
             Model::Bert(..) | Model::Rotary(_) | Model::Deberta(_) | Model::Decoder(_) | Model::Static(_) => Ok(None),
         }
     }
 
     fn pooled(&self, batch: &Batch) -> Vec<f32> {
-        let tokens = match &self.model {
+        let tokens = match &*self.model {
             Model::Bert(bert, cpu) if self.pool == Pooling::Cls.into() => {
                 return bert.rows(cpu, batch, TokenSelection::FirstToken);
             }
@@ -193,7 +197,7 @@ impl Engine {
         let broken = |row: usize, problem: String| Err(EmbedError::Batch { row, problem });
         for (row, span) in batch.offsets.windows(2).enumerate() {
             // A text without tokens has a vector only where none of them is necessary to compute it.
-            if span[0] == span[1] && !matches!(self.model, Model::Static(_)) {
+            if span[0] == span[1] && !matches!(*self.model, Model::Static(_)) {
                 return broken(row, "it has no tokens".into());
             }
             let tokens = (span[1] - span[0]) as usize;
@@ -216,6 +220,17 @@ impl fmt::Debug for Engine {
             .field("normalize", &self.normalize)
             .field("dimensions", &self.dimensions)
             .finish_non_exhaustive()
+    }
+}
+
+/// Returns how many of `all` components are kept.
+fn truncated(dimensions: Option<usize>, all: usize) -> Result<usize, LoadError> {
+    match dimensions {
+        None => Ok(all),
+        Some(dimensions) if (1..=all).contains(&dimensions) => Ok(dimensions),
+        Some(dimensions) => {
+            Err(LoadError::Unsupported { what: format!("{dimensions} dimensions of vectors that have {all}") })
+        }
     }
 }
 

@@ -144,6 +144,9 @@ pub enum EmbedTextsError {
     /// The forward pass failed.
     #[error(transparent)]
     Embed(#[from] EmbedError),
+    /// [`Watch::stop`](crate::Watch::stop) was called.
+    #[error("stopped")]
+    Stopped,
 }
 
 /// A text whose masks could not be filled.

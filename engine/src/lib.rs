@@ -27,7 +27,7 @@ mod static_embedding;
 mod weights;
 
 pub use cuda::{GpuInfo, STREAMS as GPU_STREAMS, gpus};
-pub use embedder::{Embedder, TextVectors};
+pub use embedder::{Embedder, TextVectors, Watch};
 pub use encoder::{Encoded, TextEncoder, Token};
 pub use engine::Engine;
 pub use error::{EmbedError, EmbedTextsError, EncodeError, FillError, GpuError, LoadError};
