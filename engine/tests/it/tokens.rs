@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use serde_json::json;
 
-use crate::common::{Goldens, change, copy_without, encoder, minilm, testdata, texts, tiny_models};
+use crate::common::{Goldens, change, copy_without, edit_json, encoder, minilm, testdata, texts, tiny_models};
 
 fn assert_ids(name: &str, dir: &std::path::Path) {
     let goldens = Goldens::read(name);
@@ -199,6 +199,23 @@ fn an_added_token_with_another_id_than_promised_is_refused() {
     std::fs::write(copy.path().join("added_tokens.json"), r#"{"<extra>": 5000}"#).unwrap();
     let error = ModelDir::open(copy.path()).unwrap_err();
     assert!(error.to_string().contains("token `<extra>` should have id 5000"), "{error}");
+}
+
+#[test]
+fn an_unknown_token_outside_of_the_vocabulary_is_refused() {
+    for (model, class) in
+        [("electra", "BertTokenizer"), ("gemma3_text", "GemmaTokenizer"), ("gemma3_text", "HerbertTokenizer")]
+    {
+        let copy = copy_without(model, &["special_tokens_map.json"]);
+        edit_json(&copy.path().join("tokenizer_config.json"), |config| {
+            config["tokenizer_class"] = class.into();
+            config["unk_token"] = "<nothing>".into();
+            config["cls_token"] = "[CLS]".into();
+            config["sep_token"] = "[SEP]".into();
+        });
+        let error = ModelDir::open(copy.path()).unwrap_err().to_string();
+        assert!(error.contains("`unk_token`: `<nothing>` is not in the vocabulary"), "{class}: {error}");
+    }
 }
 
 #[test]

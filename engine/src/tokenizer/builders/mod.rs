@@ -7,6 +7,7 @@ mod word_piece;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokenizers::models::bpe::Vocab;
 use tokenizers::{DecoderWrapper, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, Tokenizer};
 
 use super::class::Class;
@@ -63,6 +64,15 @@ pub(super) fn pipeline(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> 
     tokenizer.with_pre_tokenizer(step::<PreTokenizerWrapper>(steps.pre_tokenizer, given)?);
     tokenizer.with_decoder(step::<DecoderWrapper>(steps.decoder, given)?);
     Ok(tokenizer)
+}
+
+/// Returns the unknown token, which the vocabulary must have: else only a text with an unknown character would fail.
+fn unknown_token(given: &BuildInput<'_>, vocabulary: &Vocab) -> Result<String, LoadError> {
+    let unknown = given.special.needed("unk_token", given.settings)?;
+    match vocabulary.contains_key(unknown) {
+        true => Ok(unknown.to_owned()),
+        false => Err(given.settings.invalid(format!("`unk_token`: `{unknown}` is not in the vocabulary"))),
+    }
 }
 
 /// Deserialises a step as the library does from `tokenizer.json`.

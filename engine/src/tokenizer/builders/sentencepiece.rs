@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tokenizers::models::bpe::BPE;
 use tokenizers::models::unigram::Unigram;
 
-use super::{BuildInput, Steps};
+use super::{BuildInput, Steps, unknown_token};
 use crate::LoadError;
 use crate::tokenizer::class::Class;
 use crate::tokenizer::vocabulary_files::{Vocabulary, VocabularyFiles};
@@ -111,7 +111,7 @@ pub(super) fn llama(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Res
         decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
     }
     Ok(Steps {
-        model: merges(given, source, None)?.into(),
+        model: merges(given, source, false)?.into(),
         normalizer: json!(null),
         pre_tokenizer: metaspace(prefix, false),
         decoder: json!({"type": "Sequence", "decoders": decoders}),
@@ -120,9 +120,8 @@ pub(super) fn llama(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Res
 
 /// `GemmaTokenizer`.
 pub(super) fn gemma(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Result<Steps, LoadError> {
-    let unknown = given.special.needed("unk_token", given.settings)?.to_owned();
     Ok(Steps {
-        model: merges(given, source, Some(unknown))?.into(),
+        model: merges(given, source, true)?.into(),
         normalizer: replace(json!({"String": " "}), "▁"),
         pre_tokenizer: json!(
             {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false}
@@ -154,13 +153,13 @@ fn unigram(given: &BuildInput<'_>, scores: Vec<(String, f64)>, unknown: usize) -
         .map_err(|error| given.settings.invalid(format!("not a vocabulary: {error}")))
 }
 
-fn merges(given: &BuildInput<'_>, source: &mut VocabularyFiles, unknown: Option<String>) -> Result<BPE, LoadError> {
+fn merges(given: &BuildInput<'_>, source: &mut VocabularyFiles, has_unknown: bool) -> Result<BPE, LoadError> {
     let ids = std::mem::take(&mut source.vocabulary).ids();
-    let builder = BPE::builder().vocab_and_merges(ids, std::mem::take(&mut source.merges));
-    let builder = match unknown {
-        Some(unknown) => builder.unk_token(unknown),
-        None => builder,
-    };
+    let mut builder = BPE::builder();
+    if has_unknown {
+        builder = builder.unk_token(unknown_token(given, &ids)?);
+    }
+    let builder = builder.vocab_and_merges(ids, std::mem::take(&mut source.merges));
     let model = builder.fuse_unk(true).byte_fallback(true).build();
     model.map_err(|error| given.settings.invalid(format!("not a vocabulary: {error}")))
 }

@@ -4,19 +4,16 @@ use serde_json::json;
 use tokenizers::models::bpe::BPE;
 use tokenizers::models::wordpiece::WordPiece;
 
-use super::{BuildInput, Steps};
+use super::{BuildInput, Steps, unknown_token};
 use crate::LoadError;
 use crate::tokenizer::vocabulary_files::VocabularyFiles;
 
 /// `BertTokenizer` and `MPNetTokenizer`.
 pub(super) fn bert(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Result<Steps, LoadError> {
     let settings = given.settings;
-    let unknown = given.special.needed("unk_token", settings)?;
     let ids = std::mem::take(&mut source.vocabulary).ids();
-    if !ids.contains_key(unknown) {
-        return Err(settings.invalid(format!("`unk_token`: `{unknown}` is not in the vocabulary")));
-    }
-    let model = WordPiece::builder().vocab(ids).unk_token(unknown.to_owned()).build();
+    let unknown = unknown_token(given, &ids)?;
+    let model = WordPiece::builder().vocab(ids).unk_token(unknown).build();
     Ok(Steps {
         model: model.map_err(|error| settings.invalid(error.to_string()))?.into(),
         normalizer: json!({
@@ -40,10 +37,11 @@ pub(super) fn check_flags(given: &BuildInput<'_>) -> Result<(), LoadError> {
 
 /// `HerbertTokenizer`: BPE over BERT's words.
 pub(super) fn herbert(given: &BuildInput<'_>, source: &mut VocabularyFiles) -> Result<Steps, LoadError> {
-    let unknown = given.special.needed("unk_token", given.settings)?;
+    let ids = std::mem::take(&mut source.vocabulary).ids();
+    let unknown = unknown_token(given, &ids)?;
     let model = BPE::builder()
-        .vocab_and_merges(std::mem::take(&mut source.vocabulary).ids(), std::mem::take(&mut source.merges))
-        .unk_token(unknown.to_owned())
+        .vocab_and_merges(ids, std::mem::take(&mut source.merges))
+        .unk_token(unknown)
         .end_of_word_suffix("</w>".into())
         .build();
     Ok(Steps {
