@@ -45,6 +45,8 @@ CASES = [
     {"model": "mpnet"},
     {"model": "electra"},
     {"model": "electra", "without": ["generator_lm_head.weight"]},
+    {"model": "albert"},
+    {"model": "albert", "without": ["predictions.decoder.weight", "predictions.decoder.bias"]},
     {"model": "mbert", "without": ["cls.predictions.decoder.weight", "cls.predictions.decoder.bias"]},
     {"model": "mbert", "without": ["cls.predictions.bias", "cls.predictions.decoder.bias"]},
     {"model": "bertin", "without": ["lm_head.decoder.weight", "lm_head.decoder.bias"]},

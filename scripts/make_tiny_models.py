@@ -123,10 +123,10 @@ def byte_level_tokenizer(size):
     return tokenizer, vocab, merges
 
 
-def unigram_tokenizer(size, specials, cls, sep, unk, pre_tokenizer):
+def unigram_tokenizer(size, specials, cls, sep, unk, pre_tokenizer, normalizer=None):
     """A tokenizer as converted from sentencepiece: Unigram over words marked with a low line."""
     tokenizer = Tokenizer(models.Unigram())
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(" {2,}", " ")])
+    tokenizer.normalizer = normalizer or normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(" {2,}", " ")])
     tokenizer.pre_tokenizer = pre_tokenizer
     tokenizer.decoder = decoders.Metaspace()
     trainer = trainers.UnigramTrainer(
@@ -497,6 +497,38 @@ def make_electra():
     goldens(path, 64)
 
 
+def make_albert():
+    """albert/albert-base-v2: embeddings narrower than the layers, one layer that runs three times."""
+    path = fresh("albert")
+    specials = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
+    pre = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    quotes = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
+    plain = normalizers.Sequence([*quotes, normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()])
+    tokenizer = unigram_tokenizer(250, specials, "[CLS]", "[SEP]", "<unk>", pre, plain)
+    config = config_of(
+        "albert", path, architectures=["AlbertForMaskedLM"], attention_probs_dropout_prob=0, bos_token_id=2,
+        classifier_dropout_prob=0.1, down_scale_factor=1, embedding_size=16, eos_token_id=3, gap_size=0,
+        hidden_act="gelu_new", hidden_dropout_prob=0, initializer_range=0.02, inner_group_num=1, layer_norm_eps=1e-12,
+        max_position_embeddings=64, net_structure_type=0, num_hidden_groups=1, num_memory_blocks=0, pad_token_id=0,
+        type_vocab_size=2, vocab_size=tokenizer.get_vocab_size(), **{**SIZES, "num_hidden_layers": 3},
+    )
+    save_file(tensors_of(random_model(AutoModelForMaskedLM, config, 23)), path / "model.safetensors", {"format": "pt"})
+    tokenizer.save(str(path / "tokenizer.json"), pretty=False)
+    names = dict(
+        bos_token="[CLS]", cls_token="[CLS]", eos_token="[SEP]", mask_token="[MASK]", pad_token="<pad>",
+        sep_token="[SEP]", unk_token="<unk>",
+    )
+    mask = dict(content="[MASK]", single_word=False, lstrip=True, rstrip=False, normalized=False)
+    write_json(path / "special_tokens_map.json", {**names, "mask_token": mask}, None)
+    write_json(
+        path / "tokenizer_config.json",
+        {**names, "do_lower_case": True, "keep_accents": False, "model_max_length": 512, "remove_space": True,
+         "mask_token": {**mask, "__type": "AddedToken"}, "tokenizer_class": "AlbertTokenizer"},
+        None,
+    )
+    goldens(path, 64)
+
+
 LLAMA_3_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -846,7 +878,7 @@ def make_gemma3_text():
 
 MAKERS = [
     make_beto, make_bertin, make_mbert, make_mex_large, make_xlm_roberta, make_camembert, make_distilbert,
-    make_modernbert, make_deberta_v2, make_nomic_bert, make_mpnet, make_electra, make_eurobert,
+    make_modernbert, make_deberta_v2, make_nomic_bert, make_mpnet, make_electra, make_albert, make_eurobert,
     make_qwen3, make_gemma3_text,
     make_gte, make_gte_multilingual, make_gte_large_en,
     make_distiluse, make_static_embedding,

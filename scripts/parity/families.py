@@ -11,6 +11,7 @@ base("deberta_v2", "unigram json deberta-v2 plain bert-names", "deberta_v2")
 base("nomic_bert", "wordpiece json nomic_bert plain bert-names", "nomic_bert")
 base("mpnet", "wordpiece json mpnet plain roberta-names", "mpnet")
 base("electra", "wordpiece json electra plain bert-names", "electra")
+base("albert", "unigram json albert plain bert-names", "albert")
 base("gte", "unigram json gte plain roberta-names", "gte")
 base("eurobert", "bpe json eurobert plain", "eurobert")
 base("qwen3", "bpe json qwen3 plain", "qwen3")
@@ -44,7 +45,9 @@ def made(name, model_type, tokenizer_of, **config):
 made("electra-5", "electra", "distilbert", embedding_size=32, max_position_embeddings=64, pad_token_id=0, **SIZES)
 made("electra-projected", "electra", "distilbert", embedding_size=16, max_position_embeddings=64, pad_token_id=0, **SIZES)
 made("mpnet-5", "mpnet", "distilbert", max_position_embeddings=66, pad_token_id=1, **SIZES)
-made("albert", "albert", "distilbert", embedding_size=16, max_position_embeddings=64, pad_token_id=0, **SIZES)
+made("albert-5", "albert", "albert", embedding_size=16, max_position_embeddings=64, pad_token_id=0, **SIZES)
+made("albert-groups", "albert", "distilbert", embedding_size=16, max_position_embeddings=64, pad_token_id=0, num_hidden_groups=2, inner_group_num=2, **{**SIZES, "num_hidden_layers": 5})
+made("albert-wide", "albert", "albert", embedding_size=32, max_position_embeddings=64, pad_token_id=0, **SIZES)
 made("t5", "t5", "xlm_roberta", d_model=32, d_ff=64, d_kv=8, num_layers=2, num_heads=4, pad_token_id=1)
 made("roberta-prelayernorm", "roberta-prelayernorm", "bertin", max_position_embeddings=66, pad_token_id=1, **SIZES)
 made("xlm-roberta-xl", "xlm-roberta-xl", "xlm_roberta", max_position_embeddings=66, pad_token_id=1, **SIZES)
@@ -76,7 +79,7 @@ made("deberta-v2-conv", "deberta-v2", "deberta_v2", max_position_embeddings=64, 
 # ---------------------------------------------------------------- keys of config.json
 
 # Model types whose config.json has the keys of BERT.
-BERT_KEYS = "bert|roberta|xlm-roberta|camembert|mpnet|electra"
+BERT_KEYS = "bert|roberta|xlm-roberta|camembert|mpnet|electra|albert"
 for activation in ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python", "quick_gelu", "relu", "relu2", "silu", "swish", "tanh", "mish", "gelu_10", "sigmoid", "leaky_relu", "linear", "gelu_accurate", "laplace"):
     put(f"act-{activation}", CONFIG, BERT_KEYS, hidden_act=activation, group="act", vectors=True)
     put(f"act-{activation}-distil", CONFIG, "distilbert", activation=activation, group="act", vectors=True)
@@ -114,7 +117,7 @@ put("problem-type", CONFIG, BERT_KEYS, problem_type="regression", id2label={"0":
 drop("no-model-type", CONFIG, BERT_KEYS, "model_type", vectors=True)
 drop("no-architectures", CONFIG, BERT_KEYS, "architectures", vectors=True)
 drop("no-sizes", CONFIG, BERT_KEYS, "hidden_act", "layer_norm_eps", "type_vocab_size", vectors=True)
-for other in ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra"):
+for other in ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert"):
     put(f"type-{other}", CONFIG, BERT_KEYS, model_type=other, vectors=True)
 put("encoder-decoder", CONFIG, BERT_KEYS, is_encoder_decoder=True, vectors=True)
 put("sinusoidal", CONFIG, "distilbert", sinusoidal_pos_embds=True, vectors=True)

@@ -45,7 +45,8 @@ pub(super) const SIZES: Sizes = Sizes {
 
 pub(super) const SETTINGS: &[Setting] = &[("position_embedding_type", &[Allowed::Text("absolute")])];
 
-pub(crate) const DEFAULTS: BertConfig = BertConfig { names: &NAMES, token_types: 2, distances: None, projection: None };
+pub(crate) const DEFAULTS: BertConfig =
+    BertConfig { names: &NAMES, token_types: 2, distances: None, projection: None, shared: None };
 
 const NAMES: BertNames = BertNames {
     layers: "encoder.layer",

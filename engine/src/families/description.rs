@@ -110,6 +110,14 @@ impl Forward {
         }
     }
 
+    /// Returns how many layers run in a model that says to have `layers`.
+    pub(crate) fn layers_run(&self, layers: usize) -> usize {
+        match self {
+            Forward::Bert(settings) => layers.saturating_mul(settings.shared.map_or(1, |shared| shared.members)),
+            Forward::Rotary(_) | Forward::Deberta(_) | Forward::Decoder(_) => layers,
+        }
+    }
+
     /// Returns the width of the queries, and that of keys and values, of a model with layers of `hidden`.
     pub(crate) fn attention_widths(&self, hidden: usize, heads: usize) -> [usize; 2] {
         match self {
@@ -129,13 +137,49 @@ pub(crate) struct BertConfig {
     pub(crate) distances: Option<DistanceBuckets>,
     /// Embeddings of another width than the layers.
     pub(crate) projection: Option<Projection>,
+    /// Layers that share weights.
+    pub(crate) shared: Option<SharedLayers>,
 }
 
 impl BertConfig {
+    /// Returns how many layers have weights of their own in a model that says to have `layers`.
+    pub(crate) fn stored_layers(&self, layers: usize) -> usize {
+        self.shared.map_or(layers, |shared| shared.groups * shared.members)
+    }
+
+    /// Returns which stored layers run, in their order.
+    pub(crate) fn passes(&self, layers: usize) -> Vec<usize> {
+        let Some(SharedLayers { groups, members, .. }) = self.shared else { return (0..layers).collect() };
+        // In floating point numbers like the reference.
+        let passes_of_group = layers as f64 / groups as f64;
+        let group = |pass: usize| (pass as f64 / passes_of_group) as usize;
+        (0..layers).flat_map(|pass| group(pass) * members..(group(pass) + 1) * members).collect()
+    }
+
+    /// Returns what comes before the tensor names of a stored layer.
+    pub(crate) fn layer_name(&self, stored: usize) -> String {
+        match self.shared {
+            None => format!("{}.{stored}", self.names.layers),
+            Some(SharedLayers { members, name, .. }) => {
+                format!("{}.{}.{name}.{}", self.names.layers, stored / members, stored % members)
+            }
+        }
+    }
+
     /// Returns the width of the embeddings of a model with layers of `hidden`.
     pub(crate) fn embedding_size(&self, hidden: usize) -> usize {
         self.projection.map_or(hidden, |projection| projection.width)
     }
+}
+
+/// Groups of layers, each of which runs several times.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SharedLayers {
+    pub(crate) groups: usize,
+    /// Layers of a group.
+    pub(crate) members: usize,
+    /// What comes before the number of a layer in its group.
+    pub(crate) name: &'static str,
 }
 
 /// A linear layer from the embeddings to the layers.
@@ -163,7 +207,7 @@ pub(crate) struct DistanceBuckets {
 /// Names of a layer's tensors, without `.weight` and `.bias`.
 #[derive(Debug)]
 pub(crate) struct BertNames {
-    /// What comes before the number of a layer.
+    /// What comes before the number of a layer, or of a group of them.
     pub(crate) layers: &'static str,
     pub(crate) qkv: [&'static str; 3],
     pub(crate) attention_out: &'static str,

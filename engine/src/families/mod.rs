@@ -1,5 +1,6 @@
 //! The families of models: each is described in its own file, and listed in one table.
 
+mod albert;
 mod bert;
 mod camembert;
 mod deberta_v2;
@@ -46,6 +47,7 @@ const FAMILIES: &[&Family] = &[
     &deberta_v2::FAMILY,
     &mpnet::FAMILY,
     &electra::FAMILY,
+    &albert::FAMILY,
     &eurobert::FAMILY,
     &qwen3::FAMILY,
     &gemma3::FAMILY,

@@ -26,6 +26,8 @@ pub(crate) struct Bert<B: Backend> {
     /// From the width of the embeddings to that of the layers, where it is another.
     projection: Option<B::Linear>,
     layers: Vec<Layer<B>>,
+    /// Which of `layers` run, in their order.
+    passes: Vec<usize>,
     /// The last layer's weights of keys and values, for when only first tokens are needed.
     last_keys_values: B::KeysValues,
     activation: Activation,
@@ -72,6 +74,7 @@ impl<B: Backend> Bert<B> {
             positions.chunks_exact_mut(width).for_each(|position| add(position, &types[..width]));
         }
         let words = source(config.family.words, &[config.vocab_size, width])?;
+        let (stored, passes) = (settings.stored_layers(config.layers), settings.passes(config.layers));
         Ok(Bert {
             words: reader.placed(backend.table(words, width))?,
             positions: reader.placed(backend.table(positions, width))?,
@@ -80,8 +83,9 @@ impl<B: Backend> Bert<B> {
                 .projection
                 .map(|Projection { name, width }| reader.linear(&[name.to_owned()], width, hidden))
                 .transpose()?,
-            layers: (0..config.layers).map(|layer| reader.layer(layer)).collect::<Result<_, _>>()?,
-            last_keys_values: reader.keys_values(config.layers - 1)?,
+            layers: (0..stored).map(|layer| reader.layer(layer)).collect::<Result<_, _>>()?,
+            last_keys_values: reader.keys_values(passes[passes.len() - 1])?,
+            passes,
             activation: config.activation,
             heads: Heads { count: config.heads, size: hidden / config.heads },
             bias: settings.distances.map(|distances| reader.bias(distances)).transpose()?,
@@ -96,10 +100,11 @@ impl<B: Backend> Bert<B> {
         if let Some(projection) = &self.projection {
             x = backend.project(projection, 0..self.heads.count * self.heads.size, &x)?;
         }
-        let (last, others) = self.layers.split_last().expect("a config has at least one layer");
+        let (last, others) = self.passes.split_last().expect("a config has at least one layer");
         for layer in others {
-            x = self.layer(backend, layer, x, batch)?;
+            x = self.layer(backend, &self.layers[*layer], x, batch)?;
         }
+        let last = &self.layers[*last];
         match selection {
             TokenSelection::EveryToken => self.layer(backend, last, x, batch),
             TokenSelection::FirstToken => self.layer_of_first_tokens(backend, last, &x, batch),
@@ -189,8 +194,8 @@ pub(crate) fn tensors(config: &Config, settings: BertConfig) -> Vec<TensorShape>
         tensors.extend(linear(name, width, hidden));
     }
     tensors.extend(vectors("embeddings.LayerNorm", width));
-    for layer in 0..config.layers {
-        let full = |name: &str| format!("{}.{layer}.{name}", names.layers);
+    for layer in 0..settings.stored_layers(config.layers) {
+        let full = |name: &str| format!("{}.{name}", settings.layer_name(layer));
         for name in names.qkv.iter().chain([&names.attention_out]) {
             tensors.extend(linear(&full(name), hidden, hidden));
         }
@@ -222,7 +227,7 @@ struct Reader<'a, B> {
 impl<B: Backend> Reader<'_, B> {
     fn keys_values(&self, layer: usize) -> Result<B::KeysValues, LoadError> {
         let (names, hidden) = (self.settings.names, self.config.hidden_size);
-        let [_, keys, values] = names.qkv.map(|name| format!("{}.{layer}.{name}", names.layers));
+        let [_, keys, values] = names.qkv.map(|name| format!("{}.{name}", self.settings.layer_name(layer)));
         let weight = |name: &str| (self.source)(&format!("{name}.weight"), &[hidden, hidden]);
         let bias = (self.source)(&format!("{values}.bias"), &[hidden])?;
         self.placed(self.backend.keys_values(weight(&keys)?, weight(&values)?, bias))
@@ -237,7 +242,7 @@ impl<B: Backend> Reader<'_, B> {
     fn layer(&self, index: usize) -> Result<Layer<B>, LoadError> {
         let names = self.settings.names;
         let (hidden, intermediate) = (self.config.hidden_size, self.config.intermediate);
-        let full = |name: &str| format!("{}.{index}.{name}", names.layers);
+        let full = |name: &str| format!("{}.{name}", self.settings.layer_name(index));
         Ok(Layer {
             qkv: self.linear(&names.qkv.map(full), hidden, hidden)?,
             attention_out: self.linear(&[full(names.attention_out)], hidden, hidden)?,
