@@ -1,14 +1,13 @@
 //! The operations of the forward pass on a GPU, in one number format with f32 sums. A [`Gpu`] serves one batch: its
 //! text offsets and attention tiles are uploaded once.
 
-use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Arc;
 
 use ::kernels::{Activation, Heads};
 
 use super::device::{Buffer, Device, Fault, FloatFormat, Product};
-use super::kernels::{self, Attention, NormAt, PoolCode, QuerySelection, RowsAt};
+use super::kernels::{self, Attention, NormAt, PoolCode, QuerySelection, RowsAt, ScoringAt};
 use crate::Batch;
 use crate::backend::Backend;
 use crate::selftest::probe::Probe;
@@ -62,6 +61,12 @@ pub(crate) struct Table<D: Device> {
     width: usize,
 }
 
+/// A bias of attention in f32, by head and distance from query to key.
+pub(crate) struct ScoreBias<D: Device> {
+    numbers: Buffer<D>,
+    tokens: usize,
+}
+
 pub(crate) struct Norm<D: Device> {
     weight: Buffer<D>,
     shift: Buffer<D>,
@@ -86,8 +91,9 @@ impl<D: Device> DeviceMatrix<D> {
         Ok(DeviceMatrix { buffer, rows, columns: 0..columns, stride: columns, format })
     }
 
-    fn at(&self) -> RowsAt {
-        let address = self.buffer.address() + (self.columns.start * self.format.bytes()) as u64;
+    /// The rows from a column on.
+    fn columns_at(&self, first: usize) -> RowsAt {
+        let address = self.buffer.address() + ((self.columns.start + first) * self.format.bytes()) as u64;
         RowsAt { address, stride: self.stride }
     }
 
@@ -113,7 +119,7 @@ impl<D: Device> Gpu<D> {
     ) -> Result<Gpu<D>, Fault> {
         let tiles =
             |selection| kernels::tiles(&batch.offsets, kernels::tile_queries(format, heads, selection), selection);
-        let (every, one) = (tiles(QuerySelection::EveryToken), tiles(QuerySelection::OneRow));
+        let (every, one) = (tiles(QuerySelection::EveryToken), tiles(QuerySelection::FirstToken));
         let first = batch.offsets.len();
         let numbers = [batch.offsets.as_slice(), &every, &one].concat();
         let index = Index {
@@ -168,6 +174,59 @@ impl<D: Device> Gpu<D> {
         })?;
         Ok(out)
     }
+
+    /// Returns the context of every token, or of the first of each text where there is one query per text.
+    fn attend(
+        &self,
+        queries: &DeviceMatrix<D>,
+        keys_values: &DeviceMatrix<D>,
+        (heads, bias): (Heads, Option<&ScoreBias<D>>),
+    ) -> Result<DeviceMatrix<D>, Fault> {
+        let width = heads.count * heads.size;
+        let [keys, values] = [0, width].map(|first| keys_values.columns_at(first));
+        let selection = match queries.rows == keys_values.rows {
+            true => QuerySelection::EveryToken,
+            false => QuerySelection::FirstToken,
+        };
+        let scoring = bias.map_or(ScoringAt::Everything, |ScoreBias { numbers, tokens }| ScoringAt::Biased {
+            numbers: numbers.address(),
+            tokens: *tokens,
+        });
+        self.attend_by(queries, [keys, values], (heads, heads.count), (selection, scoring))
+    }
+
+    fn attend_by(
+        &self,
+        queries: &DeviceMatrix<D>,
+        [keys, values]: [RowsAt; 2],
+        (heads, key_heads): (Heads, usize),
+        (selection, scoring): (QuerySelection, ScoringAt),
+    ) -> Result<DeviceMatrix<D>, Fault> {
+        let index = self.index();
+        let tiles = match selection {
+            QuerySelection::EveryToken => index.every,
+            QuerySelection::FirstToken => index.one,
+        };
+        let out = DeviceMatrix::new(&self.device, self.format, queries.rows, heads.count * heads.size)?;
+        kernels::attention(
+            &*self.device,
+            &Attention {
+                format: self.format,
+                heads,
+                key_heads,
+                selection,
+                scoring,
+                queries: queries.columns_at(0),
+                keys,
+                values,
+                out: out.buffer.address(),
+                offsets: index.buffer.address(),
+                tiles: index.buffer.address() + 4 * tiles.0 as u64,
+                tile_count: tiles.1,
+            },
+        )?;
+        Ok(out)
+    }
 }
 
 impl<D: Device> Norm<D> {
@@ -184,8 +243,7 @@ impl<D: Device> Backend for Gpu<D> {
     /// Keys and values come from the joined qkv layer.
     type KeysValues = ();
     type Norm = Norm<D>;
-    /// No kernel adds one: models with a bias run on CPUs alone.
-    type ScoreBias = Infallible;
+    type ScoreBias = ScoreBias<D>;
 
     fn table(&self, numbers: Vec<f32>, width: usize) -> Result<Table<D>, Fault> {
         Ok(Table { buffer: self.place(self.format, &numbers)?, width })
@@ -213,9 +271,8 @@ impl<D: Device> Backend for Gpu<D> {
         Ok(Norm { weight, shift, eps: eps as f32 })
     }
 
-    fn score_bias(&self, _: Vec<f32>, _: usize) -> Result<Infallible, Fault> {
-        let call = "placing a bias of attention".to_owned();
-        Err(Fault::Failed { call, reason: "no kernel adds one to its scores".to_owned() })
+    fn score_bias(&self, numbers: Vec<f32>, tokens: usize) -> Result<ScoreBias<D>, Fault> {
+        Ok(ScoreBias { numbers: self.place(FloatFormat::F32, &numbers)?, tokens })
     }
 
     fn embed(
@@ -270,26 +327,7 @@ impl<D: Device> Backend for Gpu<D> {
         _: &Batch,
         heads: Heads,
     ) -> Result<DeviceMatrix<D>, Fault> {
-        let index = self.index();
-        let every = queries.rows == keys_values.rows;
-        let (selection, tiles) =
-            if every { (QuerySelection::EveryToken, index.every) } else { (QuerySelection::OneRow, index.one) };
-        let out = DeviceMatrix::new(&self.device, self.format, queries.rows, heads.count * heads.size)?;
-        kernels::attention(
-            &*self.device,
-            &Attention {
-                format: self.format,
-                heads,
-                selection,
-                queries: queries.at(),
-                keys_values: keys_values.at(),
-                out: out.buffer.address(),
-                offsets: index.buffer.address(),
-                tiles: index.buffer.address() + 4 * tiles.0 as u64,
-                tile_count: tiles.1,
-            },
-        )?;
-        Ok(out)
+        self.attend(queries, keys_values, (heads, None))
     }
 
     fn keys_values(&self, _: Vec<f32>, _: Vec<f32>, _: Vec<f32>) -> Result<(), Fault> {
@@ -300,14 +338,14 @@ impl<D: Device> Backend for Gpu<D> {
         &self,
         qkv: &Linear<D>,
         x: &DeviceMatrix<D>,
-        batch: &Batch,
-        (heads, _): (Heads, Option<&Infallible>),
+        _: &Batch,
+        scoring: (Heads, Option<&ScoreBias<D>>),
     ) -> Result<DeviceMatrix<D>, Fault> {
-        let hidden = heads.count * heads.size;
+        let hidden = scoring.0.count * scoring.0.size;
         let qkv = self.project(qkv, 0..3 * hidden, x)?;
         let (queries, keys_values) = (Self::columns(&qkv, 0..hidden)?, Self::columns(&qkv, hidden..3 * hidden)?);
         drop(qkv);
-        self.attention(&queries, &keys_values, batch, heads)
+        self.attend(&queries, &keys_values, scoring)
     }
 
     fn first_context(
@@ -315,12 +353,12 @@ impl<D: Device> Backend for Gpu<D> {
         queries: &DeviceMatrix<D>,
         x: &DeviceMatrix<D>,
         (qkv, ()): (&Linear<D>, &()),
-        batch: &Batch,
-        (heads, _): (Heads, Option<&Infallible>),
+        _: &Batch,
+        scoring: (Heads, Option<&ScoreBias<D>>),
     ) -> Result<DeviceMatrix<D>, Fault> {
-        let hidden = heads.count * heads.size;
+        let hidden = scoring.0.count * scoring.0.size;
         let keys_values = self.project(qkv, hidden..3 * hidden, x)?;
-        self.attention(queries, &keys_values, batch, heads)
+        self.attend(queries, &keys_values, scoring)
     }
 
     fn add_norm(

@@ -56,8 +56,18 @@ pub(crate) enum PoolCode {
 pub(crate) enum QuerySelection {
     /// Every token of every text.
     EveryToken,
-    /// One row per text.
-    OneRow,
+    /// The first token of each text: one row per text.
+    FirstToken,
+}
+
+/// The keys that an attention launch attends to, and what is added to their scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ScoringAt {
+    /// All keys of the text. As many heads of keys as of queries.
+    Everything,
+    /// All keys of the text, with a bias in f32 by head and distance from query to key, from `1 - tokens` to
+    /// `tokens - 1`. As many heads of keys as of queries.
+    Biased { numbers: u64, tokens: usize },
 }
 
 fn number(value: usize) -> Arg {
@@ -193,7 +203,7 @@ pub(crate) fn pool<D: Device>(
 /// Returns the queries per block.
 pub(crate) fn tile_queries(format: FloatFormat, heads: Heads, selection: QuerySelection) -> usize {
     match (selection, uses_tensor_cores(format, heads)) {
-        (QuerySelection::OneRow, _) => 1,
+        (QuerySelection::FirstToken, _) => 1,
         (QuerySelection::EveryToken, true) => FLASH_TILE,
         (QuerySelection::EveryToken, false) => PLAIN_TILE,
     }
@@ -210,7 +220,7 @@ pub(crate) fn tiles(offsets: &[u32], queries: usize, selection: QuerySelection) 
     for (text, span) in offsets.windows(2).enumerate() {
         let length = match selection {
             QuerySelection::EveryToken => span[1] - span[0],
-            QuerySelection::OneRow => 1,
+            QuerySelection::FirstToken => 1,
         };
         for first in (0..length).step_by(queries) {
             tiles.extend([count(text), first]);
@@ -219,15 +229,19 @@ pub(crate) fn tiles(offsets: &[u32], queries: usize, selection: QuerySelection) 
     tiles
 }
 
-/// Operands of an attention launch. Keys come first in `keys_values`, then values, `width` numbers each.
+/// Operands of an attention launch. Rows of keys and values have the same stride.
 #[derive(Clone, Copy)]
 pub(crate) struct Attention {
     pub(crate) format: FloatFormat,
+    /// Of queries, which share the heads of keys in turn: head `i` has the keys of head `i % key_heads`.
     pub(crate) heads: Heads,
+    pub(crate) key_heads: usize,
     pub(crate) selection: QuerySelection,
+    pub(crate) scoring: ScoringAt,
     pub(crate) queries: RowsAt,
-    pub(crate) keys_values: RowsAt,
-    /// `[queries, width]`, contiguous.
+    pub(crate) keys: RowsAt,
+    pub(crate) values: RowsAt,
+    /// `[queries, heads.count * heads.size]`, contiguous.
     pub(crate) out: u64,
     pub(crate) offsets: u64,
     /// Pairs from [`tiles`], with [`tile_queries`] queries per tile.
@@ -237,35 +251,60 @@ pub(crate) struct Attention {
 
 /// Computes the attention of every query to the keys of its text.
 pub(crate) fn attention<D: Device>(device: &D, attention: &Attention) -> Result<(), Fault> {
-    let Attention { format, heads, selection, queries, keys_values, out, offsets, tiles, tile_count } = *attention;
-    let width = heads.count * heads.size;
-    let scale = 1.0 / (heads.size as f32).sqrt();
-    let values = keys_values.address + (width * format.bytes()) as u64;
+    let Attention { format, heads, selection, scoring, .. } = *attention;
     let flash = selection == QuerySelection::EveryToken && uses_tensor_cores(format, heads);
-    let mut args = vec![
-        Arg::Address(queries.address),
-        Arg::Address(keys_values.address),
-        Arg::Address(values),
-        Arg::Address(out),
-        number(queries.stride),
-        number(keys_values.stride),
-        number(width),
-        // The tensor core kernel uses 2^x.
-        Arg::Float(if flash { scale * std::f32::consts::LOG2_E } else { scale }),
-        Arg::Address(offsets),
-        Arg::Address(tiles),
-    ];
-    let grid = [count(tile_count), count(heads.count)];
+    let mut args = attention_args(attention, flash);
+    let grid = [count(attention.tile_count), count(heads.count)];
     if flash {
-        let kernel = format!("flash_{}_{}", format.suffix(), heads.size);
-        let shared_bytes = count(5 * FLASH_TILE * (heads.size + 8) * format.bytes());
+        let (name, bias_bytes) = match scoring {
+            ScoringAt::Everything => ("flash", 0),
+            ScoringAt::Biased { .. } => ("flash_biased", 2 * 2 * FLASH_TILE * 4),
+        };
+        let kernel = format!("{name}_{}_{}", format.suffix(), heads.size);
+        let shared_bytes = count(5 * FLASH_TILE * (heads.size + 8) * format.bytes() + bias_bytes);
         return device.launch(&Launch { kernel: &kernel, grid, block: [128, 1], shared_bytes, args: &args });
     }
-    args.extend([number(heads.size), number(usize::from(selection == QuerySelection::OneRow))]);
+    let code = match selection {
+        QuerySelection::EveryToken => 0,
+        QuerySelection::FirstToken => 1,
+    };
+    args.extend([number(heads.size), Arg::Number(code)]);
     let kernel = format!("attend_{}", format.suffix());
     let warps = count(tile_queries(format, heads, selection).min(PLAIN_TILE));
     let shared_bytes = warps * count(heads.size) * 4;
     device.launch(&Launch { kernel: &kernel, grid, block: [32, warps], shared_bytes, args: &args })
+}
+
+/// Returns the arguments that all kernels of attention have.
+fn attention_args(attention: &Attention, flash: bool) -> Vec<Arg> {
+    let Attention { heads, key_heads, scoring, queries, keys, values, .. } = *attention;
+    assert_eq!(keys.stride, values.stride, "keys and values are columns of the same rows");
+    let root = (heads.size as f32).sqrt();
+    let (bias, bias_tokens) = match scoring {
+        ScoringAt::Everything => (0, 0),
+        ScoringAt::Biased { numbers, tokens } => (numbers, tokens),
+    };
+    assert_eq!(key_heads, heads.count, "heads share no keys here");
+    vec![
+        Arg::Address(queries.address),
+        Arg::Address(keys.address),
+        Arg::Address(values.address),
+        Arg::Address(attention.out),
+        number(queries.stride),
+        number(keys.stride),
+        number(heads.count * heads.size),
+        number(key_heads),
+        // The tensor core kernels use 2^x.
+        Arg::Float(if flash { std::f32::consts::LOG2_E / root } else { 1.0 / root }),
+        // Unlimited, before and after.
+        Arg::Number(u32::MAX),
+        Arg::Number(u32::MAX),
+        Arg::Address(bias),
+        number(bias_tokens),
+        Arg::Float(root),
+        Arg::Address(attention.offsets),
+        Arg::Address(attention.tiles),
+    ]
 }
 
 #[cfg(test)]
@@ -275,7 +314,7 @@ mod tests {
     #[test]
     fn tiles_cover_every_query_once() {
         assert_eq!(tiles(&[0, 3, 133, 197], 64, QuerySelection::EveryToken), [0, 0, 1, 0, 1, 64, 1, 128, 2, 0]);
-        assert_eq!(tiles(&[0, 3, 133], 1, QuerySelection::OneRow), [0, 0, 1, 0]);
+        assert_eq!(tiles(&[0, 3, 133], 1, QuerySelection::FirstToken), [0, 0, 1, 0]);
     }
 
     #[test]

@@ -127,12 +127,44 @@ fn agrees(name: &str, dtype: ComputeDtype, poolings: &[Pooling], cosine_min: f64
     }
 }
 
-#[test]
-fn models_of_every_family_give_the_vectors_of_the_cpu() {
+/// Texts around the bounds of tiles, windows and tables, up to the model's longest.
+fn texts_of_all_lengths(model: &ModelDir) -> Batch {
+    let (longest, vocab) = (model.body.positions_used(), model.body.vocab_size());
+    let lengths = [1, 7, 17, 33, 65, 130].map(|length: usize| length.min(longest));
+    let text =
+        |length: usize| (0..length).map(|token| ((token * 131 + length * 17) % vocab) as u32).collect::<Vec<_>>();
+    lengths.into_iter().map(text).collect()
+}
+
+fn every_family_agrees(dtype: ComputeDtype, poolings: &[Pooling], cosine_min: f64) {
     for model in tiny_models().into_iter().filter(|model| config(model).forward.runs_on_gpus()) {
-        let name = model.path.file_name().and_then(|name| name.to_str()).unwrap();
-        agrees(name, ComputeDtype::F16, &[Pooling::Cls], 0.999_9);
+        let (width, path) = (config(&model).hidden_size, model.path.display());
+        let gpu = load(&model, dtype, streams(1, ROOMY)).unwrap();
+        let batch = texts_of_all_lengths(&model);
+        for &pooling in poolings {
+            let (found, expected) = (gpu.embed(&batch, &pooling.into()).unwrap(), on_cpu(&model, &batch, pooling));
+            let (cosine, difference) = compare_rows(&found, &expected, width);
+            assert!(cosine >= cosine_min, "{path}, {dtype}, {pooling}: cosine {cosine}, difference {difference}");
+            let alone: Batch = [batch.row(2)].into_iter().collect();
+            let alone = gpu.embed(&alone, &pooling.into()).unwrap();
+            assert_eq!(alone, found[2 * width..3 * width], "{path}, {dtype}, {pooling}: a text alone");
+        }
     }
+}
+
+#[test]
+fn every_family_gives_the_vectors_of_the_cpu_in_f32() {
+    every_family_agrees(ComputeDtype::F32, &[Pooling::Cls, Pooling::Last], 0.999_99);
+}
+
+#[test]
+fn every_family_gives_the_vectors_of_the_cpu_in_f16() {
+    every_family_agrees(ComputeDtype::F16, &[Pooling::Cls, Pooling::Last], 0.999);
+}
+
+#[test]
+fn every_family_gives_the_vectors_of_the_cpu_in_bf16() {
+    every_family_agrees(ComputeDtype::Bf16, &[Pooling::Mean], 0.999);
 }
 
 #[test]

@@ -97,7 +97,7 @@ impl Forward {
     /// Returns whether it runs on GPUs.
     pub(crate) fn runs_on_gpus(&self) -> bool {
         match self {
-            Forward::Bert(settings) => settings.distances.is_none(),
+            Forward::Bert(_) => true,
             Forward::Rotary(_) | Forward::Deberta(_) | Forward::Decoder(_) => false,
         }
     }

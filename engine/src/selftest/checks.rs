@@ -85,7 +85,11 @@ impl<B: Probe> Checks<'_, B> {
         }
         for (count, size) in [(3, 8), (2, 12), (2, 32), (1, 64), (1, 96), (1, 128)] {
             let name = format!("contexts with {count} heads of {size}");
-            self.attempt(&name, |checks| checks.contexts(Heads { count, size }))?;
+            self.attempt(&name, |checks| checks.contexts(Heads { count, size }, false))?;
+        }
+        for (count, size) in [(2, 12), (2, 32), (3, 64)] {
+            let name = format!("contexts by distance with {count} heads of {size}");
+            self.attempt(&name, |checks| checks.contexts(Heads { count, size }, true))?;
         }
         Ok(())
     }
@@ -233,7 +237,8 @@ impl<B: Probe> Checks<'_, B> {
             let rows = &numbers[start * 3 * width..end * 3 * width];
             let asking: Vec<f64> = rows.chunks_exact(3 * width).flat_map(|row| &row[..width]).copied().collect();
             let keys_values = (&rows[width..], &rows[2 * width..], 3 * width);
-            let expected = reference::attention(&asking, keys_values, end - start, (heads.count, heads.size));
+            let shared = (heads, heads.count);
+            let expected = reference::attention(&asking, keys_values, end - start, shared, |_, _, _| Some(0.0));
             let at = || format!("a text of {} tokens", end - start);
             worst.compare(&found[start * width..end * width], &expected, at);
         }
@@ -241,8 +246,8 @@ impl<B: Probe> Checks<'_, B> {
         Ok(())
     }
 
-    /// Checks the context operations: of every token, and of the first only.
-    fn contexts(&mut self, heads: Heads) -> Result<(), B::Error> {
+    /// Checks the context operations: of every token, and of the first only; with a bias by distance or without.
+    fn contexts(&mut self, heads: Heads, by_distance: bool) -> Result<(), B::Error> {
         let batch = self.texts();
         let (tokens, width) = (batch.tokens(), heads.count * heads.size);
         let mut rng = TestRng::new(6);
@@ -254,11 +259,19 @@ impl<B: Probe> Checks<'_, B> {
         let ([_, keys, values], [_, _, bias]) = (&weights, &biases);
         let keys_values = backend.keys_values(keys.clone(), values.clone(), bias.clone())?;
         let (x, numbers) = backend.place(&rng.numbers(tokens * width, 1.0), tokens)?;
-        let all = backend.read(&backend.context(&qkv, &x, &batch, (heads, None))?)?;
+        // A table for just the longest text, as of a model that takes no longer ones.
+        let longest = batch.offsets.windows(2).map(|span| (span[1] - span[0]) as usize).max().unwrap_or(1);
+        let table = rng.numbers(heads.count * (2 * longest - 1), 2.0);
+        let score_bias = by_distance.then(|| backend.score_bias(table.clone(), longest)).transpose()?;
+        let scoring = (heads, score_bias.as_ref());
+        let bias = |head: usize, query: usize, key: usize| match by_distance {
+            true => Some(f64::from(table[head * (2 * longest - 1) + longest - 1 + key - query])),
+            false => Some(0.0),
+        };
+        let all = backend.read(&backend.context(&qkv, &x, &batch, scoring)?)?;
         let queries = backend.project(&qkv, 0..width, &backend.first_tokens(&x, &batch)?)?;
         let queries_f64 = widened(&backend.read(&queries)?);
-        let firsts =
-            backend.read(&backend.first_context(&queries, &x, (&qkv, &keys_values), &batch, (heads, None))?)?;
+        let firsts = backend.read(&backend.first_context(&queries, &x, (&qkv, &keys_values), &batch, scoring)?)?;
         let (mut worst, mut worst_first) = (MaxError::default(), MaxError::default());
         for (text, span) in batch.offsets.windows(2).enumerate() {
             let (start, length) = (span[0] as usize, (span[1] - span[0]) as usize);
@@ -266,13 +279,14 @@ impl<B: Probe> Checks<'_, B> {
             let [asking, keys, values] =
                 [0, 1, 2].map(|kind: usize| reference::linear(&numbers[rows.clone()], &weights[kind], &biases[kind]));
             let attention = |queries: &[f64]| {
-                reference::attention(queries, (&keys, &values, width), length, (heads.count, heads.size))
+                reference::attention(queries, (&keys, &values, width), length, (heads, heads.count), bias)
             };
             let (row, at) = (text * width..(text + 1) * width, || format!("a text of {length} tokens"));
             worst.compare(&all[rows.clone()], &attention(&asking), at);
             worst_first.compare(&firsts[row.clone()], &attention(&queries_f64[row]), at);
         }
-        let shape = format!("{} heads of {}", heads.count, heads.size);
+        let shape =
+            format!("{} heads of {}{}", heads.count, heads.size, if by_distance { ", by distance" } else { "" });
         self.report(format!("context of every token with {shape}"), worst);
         self.report(format!("context of the first tokens with {shape}"), worst_first);
         Ok(())

@@ -272,8 +272,8 @@ mod tests {
         let checks = findings.iter().filter(|finding| matches!(finding, Finding::Check { .. })).count();
         assert_eq!(
             checks,
-            3 * 26,
-            "three formats: seven operations, five shapes of attention, six of both contexts, a model twice"
+            3 * 32,
+            "three formats: seven operations, five shapes of attention, nine of both contexts, a model twice"
         );
     }
 

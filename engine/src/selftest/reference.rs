@@ -1,6 +1,6 @@
 //! Reference implementations of the operations: scalar arithmetic in f64.
 
-use kernels::Activation;
+use kernels::{Activation, Heads};
 
 /// A deterministic generator of roughly normal numbers.
 pub(crate) struct TestRng(u64);
@@ -52,27 +52,35 @@ pub(crate) fn norm(x: &[f64], weight: &[f32], shift: &[f32], eps: f64) -> Vec<f6
     out
 }
 
-/// Returns the context of queries over one text; all are rows of whole heads, `stride` apart.
+/// Returns the context of queries over one text; all are rows of whole heads, those of keys and values `stride` apart.
+/// The heads of queries share the `key_heads` in turn. `bias` is what is added to the score of a head, query and key, or
+/// `None` where the query does not attend to the key.
 pub(crate) fn attention(
     queries: &[f64],
     (keys, values, stride): (&[f64], &[f64], usize),
     tokens: usize,
-    (count, size): (usize, usize),
+    (heads, key_heads): (Heads, usize),
+    bias: impl Fn(usize, usize, usize) -> Option<f64>,
 ) -> Vec<f64> {
+    let Heads { count, size } = heads;
     let width = count * size;
     let mut out = vec![0.0; queries.len()];
-    for (query, out) in queries.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+    for (index, (query, out)) in queries.chunks_exact(width).zip(out.chunks_exact_mut(width)).enumerate() {
         for head in 0..count {
-            let at = head * size..(head + 1) * size;
-            let row = |rows: &[f64], token: usize| rows[token * stride..][at.clone()].to_vec();
-            let dot = |key: &[f64]| query[at.clone()].iter().zip(key).map(|(q, k)| q * k).sum::<f64>();
-            let scores: Vec<f64> = (0..tokens).map(|token| dot(&row(keys, token)) / (size as f64).sqrt()).collect();
+            let query = &query[head * size..][..size];
+            let row = |rows: &[f64], token: usize| rows[token * stride + head % key_heads * size..][..size].to_vec();
+            let dot = |key: &[f64]| query.iter().zip(key).map(|(q, k)| q * k).sum::<f64>();
+            let score = |token: usize| {
+                let bias = bias(head, index, token).unwrap_or(f64::NEG_INFINITY);
+                dot(&row(keys, token)) / (size as f64).sqrt() + bias
+            };
+            let scores: Vec<f64> = (0..tokens).map(score).collect();
             let highest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let weights: Vec<f64> = scores.iter().map(|score| (score - highest).exp()).collect();
             let total: f64 = weights.iter().sum();
             for (token, weight) in weights.iter().enumerate() {
                 let value = row(values, token);
-                out[at.clone()].iter_mut().zip(value).for_each(|(sum, value)| *sum += weight / total * value);
+                out[head * size..].iter_mut().zip(value).for_each(|(sum, value)| *sum += weight / total * value);
             }
         }
     }

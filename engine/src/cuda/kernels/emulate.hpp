@@ -20,6 +20,7 @@
 #define KERNEL_OF(THREADS, name)                 \
     constexpr unsigned name##_threads = THREADS; \
     extern "C" void name
+#define KERNEL_OF_BLOCKS(THREADS, BLOCKS, name) KERNEL_OF(THREADS, name)
 #define SHARED_MEMORY(name) unsigned char* name = emulate::shared
 
 struct uint4 {

@@ -2,6 +2,13 @@
 #include "attention.cuh"
 #include "rows.cuh"
 
+#define ATTENTION_ARGUMENTS(T)                                                                                              \
+    const T *queries, const T *keys, const T *values, T *out, unsigned query_stride, unsigned key_stride, unsigned width,   \
+        unsigned key_heads, float scale, unsigned before, unsigned after, const float *bias, unsigned bias_tokens,          \
+        float unscale, const unsigned *offsets, const unsigned *tiles
+#define ATTENTION_HEADS(T) \
+    Heads<T> { queries, keys, values, out, query_stride, key_stride, width, key_heads, scale }
+
 #define ROW_KERNELS(T)                                                                                                      \
     KERNEL_OF(128, embed_norm_##T)(const T* words, const T* positions, const unsigned* ids, const unsigned* places, T* out, \
                                   const float* weight, const float* shift, float eps, unsigned rows, unsigned width,        \
@@ -21,28 +28,29 @@
     KERNEL_OF(256, pool_##T)(const T* x, const unsigned* offsets, float* out, unsigned width, unsigned pooling, unsigned left_out) { \
         pool(x, offsets, out, width, pooling, left_out);                                                                    \
     }                                                                                                                       \
-    KERNEL_OF(256, attend_##T)(const T* queries, const T* keys, const T* values, T* out, unsigned query_stride,             \
-                              unsigned key_stride, unsigned width, float scale, const unsigned* offsets,                    \
-                              const unsigned* tiles, unsigned size, unsigned one_query) {                                   \
-        attend(Heads<T>{queries, keys, values, out, query_stride, key_stride, width, scale}, offsets, tiles, size,          \
-               one_query != 0);                                                                                             \
+    KERNEL_OF_BLOCKS(256, 4, attend_##T)(ATTENTION_ARGUMENTS(T), unsigned size, unsigned selection) {                                 \
+        attend(ATTENTION_HEADS(T), Reach{before, after}, Bias{bias, bias_tokens, unscale}, offsets, tiles, size, selection); \
     }
 
-#define FLASH_KERNEL(T, SIZE)                                                                                               \
-    KERNEL_OF(FLASH_THREADS, flash_##T##_##SIZE)(const T* queries, const T* keys, const T* values, T* out,                  \
-                                                unsigned query_stride, unsigned key_stride, unsigned width, float scale,    \
-                                                const unsigned* offsets, const unsigned* tiles) {                           \
-        flash<T, SIZE>(Heads<T>{queries, keys, values, out, query_stride, key_stride, width, scale}, offsets, tiles);       \
+#define FLASH_KERNEL(name, T, SIZE, WITHIN, BIASED)                                                                         \
+    KERNEL_OF(FLASH_THREADS, name##_##T##_##SIZE)(ATTENTION_ARGUMENTS(T)) {                                                 \
+        flash<T, SIZE, WITHIN, BIASED>(ATTENTION_HEADS(T), Reach{before, after}, Bias{bias, bias_tokens, unscale}, offsets,  \
+                                       tiles);                                                                              \
     }
 
-#define FLASH_KERNELS(T) \
-    FLASH_KERNEL(T, 16)  \
-    FLASH_KERNEL(T, 32)  \
-    FLASH_KERNEL(T, 48)  \
-    FLASH_KERNEL(T, 64)  \
-    FLASH_KERNEL(T, 80)  \
-    FLASH_KERNEL(T, 96)  \
-    FLASH_KERNEL(T, 128)
+#define FLASH_KERNELS_OF(T, SIZE)                \
+    FLASH_KERNEL(flash, T, SIZE, false, false)   \
+    FLASH_KERNEL(flash_within, T, SIZE, true, false) \
+    FLASH_KERNEL(flash_biased, T, SIZE, false, true)
+
+#define FLASH_KERNELS(T)     \
+    FLASH_KERNELS_OF(T, 16)  \
+    FLASH_KERNELS_OF(T, 32)  \
+    FLASH_KERNELS_OF(T, 48)  \
+    FLASH_KERNELS_OF(T, 64)  \
+    FLASH_KERNELS_OF(T, 80)  \
+    FLASH_KERNELS_OF(T, 96)  \
+    FLASH_KERNELS_OF(T, 128)
 
 using f32 = float;
 ROW_KERNELS(f32)

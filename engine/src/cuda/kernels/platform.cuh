@@ -12,6 +12,8 @@ using bf16 = __nv_bfloat16;
 
 // A kernel with at most THREADS threads per block.
 #define KERNEL_OF(THREADS, name) extern "C" __global__ void __launch_bounds__(THREADS) name
+// The same, with registers for at least BLOCKS blocks at a time.
+#define KERNEL_OF_BLOCKS(THREADS, BLOCKS, name) extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) name
 #define DEVICE __device__ __forceinline__
 // Declares the dynamic shared memory of the block.
 #define SHARED_MEMORY(name) extern __shared__ __align__(16) unsigned char name[]
