@@ -1,9 +1,9 @@
 //! Files that a command writes: refused before any work if they cannot be written.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use atlas::plot::{Picture, PlotFormat};
+use atlas::plot::{Picture, PlotError, PlotFormat};
 use dataset::vectors::write_atomically;
 
 use crate::exit::Advice;
@@ -32,17 +32,36 @@ pub(crate) fn check(path: &Path, option: &str, force: bool) -> anyhow::Result<()
 /// The hint for a picture whose extension does not tell its format.
 pub(crate) const PICTURE_HINT: &str = "the extension of --out tells what to draw";
 
-/// As [`check`], for the picture that a command may draw. Returns its format.
-pub(crate) fn check_picture(out: Option<&Path>, force: bool, hint: &str) -> anyhow::Result<Option<PlotFormat>> {
-    let Some(out) = out else { return Ok(None) };
-    let format = PlotFormat::of(out)
-        .ok_or_else(|| Advice::usage(format!("`{}` does not end in .html, .png or .svg", out.display())).hint(hint))?;
-    check(out, "--out", force)?;
-    Ok(Some(format))
+/// A picture that a command draws, as `--out` names it.
+#[derive(Debug)]
+pub(crate) struct PictureFile<'a> {
+    path: &'a Path,
+    format: PlotFormat,
+}
+
+/// As [`check`], for the pictures that a command may draw. Returns their formats.
+pub(crate) fn check_pictures<'a>(outs: &'a [PathBuf], force: bool, hint: &str) -> anyhow::Result<Vec<PictureFile<'a>>> {
+    let checked = |path: &'a PathBuf| {
+        let format = PlotFormat::of(path).ok_or_else(|| {
+            Advice::usage(format!("`{}` does not end in .html, .png or .svg", path.display())).hint(hint)
+        })?;
+        check(path, "--out", force)?;
+        Ok(PictureFile { path, format })
+    };
+    outs.iter().map(checked).collect()
+}
+
+/// Draws the same picture in each format.
+pub(crate) fn write_pictures(
+    ui: &Ui,
+    files: &[PictureFile<'_>],
+    draw: impl Fn(PlotFormat) -> Result<Picture, PlotError>,
+) -> anyhow::Result<()> {
+    files.iter().try_for_each(|file| write_picture(ui, file.path, &draw(file.format)?))
 }
 
 /// Writes a picture, and says what could not be lettered.
-pub(crate) fn write_picture(ui: &Ui, path: &Path, picture: &Picture) -> anyhow::Result<()> {
+fn write_picture(ui: &Ui, path: &Path, picture: &Picture) -> anyhow::Result<()> {
     /// How many characters are named.
     const NAMED: usize = 12;
     write_atomically(path, &picture.bytes)?;

@@ -30,9 +30,10 @@ pub(crate) struct CompareArgs {
     /// Takes the label column for this. `auto` takes numbers with many different values for a number.
     #[arg(long, value_enum, default_value_t = LabelTypeArg::Auto)]
     pub(crate) label_type: LabelTypeArg,
-    /// The picture to write, a panel per model and the table; the extension tells the format.
+    /// The picture to write, a panel per model and the table; the extension tells the format. May be given
+    /// several times.
     #[arg(long, value_name = "PLOT.html|.png|.svg", env = "ENCAJE_COMPARE_OUT")]
-    pub(crate) out: Option<PathBuf>,
+    pub(crate) out: Vec<PathBuf>,
     /// Replaces an existing file.
     #[arg(long)]
     pub(crate) force: bool,
@@ -51,7 +52,9 @@ const LABELS_MAX: usize = 2_000;
 /// The report.
 #[derive(Debug, Serialize)]
 struct Comparison<'a> {
-    out: Option<&'a Path>,
+    /// The first of the pictures.
+    out: Option<&'a PathBuf>,
+    pictures: &'a [PathBuf],
     label: &'a str,
     labels: Option<usize>,
     rows: usize,
@@ -109,7 +112,7 @@ struct ReferenceRows {
 
 /// Compares.
 pub(crate) fn run(ui: &Ui, args: &CompareArgs) -> anyhow::Result<Exit> {
-    let format = outfile::check_picture(args.out.as_deref(), args.force, outfile::PICTURE_HINT)?;
+    let files = outfile::check_pictures(&args.out, args.force, outfile::PICTURE_HINT)?;
     let options = umap::options(&args.umap);
     let shared = SharedRows::of(&args.targets)?;
     if shared.left_out > 0 {
@@ -134,15 +137,16 @@ pub(crate) fn run(ui: &Ui, args: &CompareArgs) -> anyhow::Result<Exit> {
     let rows = first.expect("the arguments name at least two sets");
     let (models, places) = estimates(measured, &rows, args.umap.seed);
     let table = table(&models);
-    if let (Some(out), Some(format)) = (&args.out, format) {
+    if !files.is_empty() {
         let figure = figure(args, &rows, &models, places, table.clone());
-        outfile::write_picture(ui, out, &plot::render(&figure, format)?)?;
-        ui.note(format!("{}: drawn", out.display()));
+        outfile::write_pictures(ui, &files, |format| plot::render(&figure, format))?;
+        args.out.iter().for_each(|out| ui.note(format!("{}: drawn", out.display())));
     }
     if args.json {
         let labels = rows.codes.is_some().then_some(rows.distinct);
         ui.json(&Comparison {
-            out: args.out.as_deref(),
+            out: args.out.first(),
+            pictures: &args.out,
             label: &args.label,
             labels,
             rows: rows.shared.rows.len(),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use atlas::plot::{self, Figure, Labels, Panel, PlotFormat};
+use atlas::plot::{self, Figure, Labels, Panel};
 use atlas::umap::Options;
 use clap::Args;
 use dataset::VectorSet;
@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::args::{LabelTypeArg, UmapArgs};
 use crate::exit::{Advice, Exit};
+use crate::outfile::PictureFile;
 use crate::points::{self, Points};
 use crate::ui::{self, Ui};
 use crate::{coords, model, outfile, umap};
@@ -30,9 +31,9 @@ pub(crate) struct ProjectArgs {
     /// Takes the label column for this. `auto` takes numbers with many different values for a number.
     #[arg(long, value_enum, default_value_t = LabelTypeArg::Auto, requires = "label")]
     pub(crate) label_type: LabelTypeArg,
-    /// The picture to write; the extension tells the format.
+    /// The picture to write; the extension tells the format. May be given several times.
     #[arg(long, value_name = "PLOT.html|.png|.svg", env = "ENCAJE_PROJECT_OUT", required_unless_present = "coords")]
-    pub(crate) out: Option<PathBuf>,
+    pub(crate) out: Vec<PathBuf>,
     /// Writes x and y with `row` and the kept columns to this Parquet file.
     #[arg(long, value_name = "FILE.parquet", env = "ENCAJE_PROJECT_COORDS")]
     pub(crate) coords: Option<PathBuf>,
@@ -49,7 +50,9 @@ pub(crate) struct ProjectArgs {
 /// What was done.
 #[derive(Debug, Serialize)]
 struct Summary<'a> {
-    out: Option<&'a Path>,
+    /// The first of the pictures.
+    out: Option<&'a PathBuf>,
+    pictures: &'a [PathBuf],
     coords: Option<&'a Path>,
     points: usize,
     rejected: u64,
@@ -74,16 +77,16 @@ struct Summary<'a> {
 /// Projects.
 pub(crate) fn run(ui: &Ui, args: &ProjectArgs) -> anyhow::Result<Exit> {
     let started = Instant::now();
-    let format = check(args)?;
+    let files = check(args)?;
     let points = points::load(ui, &args.target)?;
     let loaded = started.elapsed();
     let labels = labels(args, &points)?;
     let options = umap::options(&args.umap);
     let places = umap::project(ui, &args.target, &points, &options)?;
     let projected = started.elapsed() - loaded;
-    if let (Some(out), Some(format)) = (&args.out, format) {
+    if !files.is_empty() {
         let figure = figure(args, &points, places.clone(), labels.clone())?;
-        outfile::write_picture(ui, out, &plot::render(&figure, format)?)?;
+        outfile::write_pictures(ui, &files, |format| plot::render(&figure, format))?;
     }
     if let Some(path) = &args.coords {
         coords::write(path, &points, &places, facts(&options, &points))?;
@@ -94,7 +97,8 @@ pub(crate) fn run(ui: &Ui, args: &ProjectArgs) -> anyhow::Result<Exit> {
         Labels::Continuous { .. } => ("number", None),
     };
     let summary = Summary {
-        out: args.out.as_deref(),
+        out: args.out.first(),
+        pictures: &args.out,
         coords: args.coords.as_deref(),
         points: points.len(),
         rejected: points.rejected,
@@ -127,16 +131,16 @@ fn report(ui: &Ui, args: &ProjectArgs, summary: &Summary<'_>) -> anyhow::Result<
         0 => String::new(),
         rejected => format!(", {} without a vector left out", ui::counted(rejected, "row")),
     };
-    for path in [&args.out, &args.coords].into_iter().flatten() {
+    for path in args.out.iter().chain(&args.coords) {
         ui.data(format!("{}: {points}{left_out}, {:.1} s", path.display(), summary.seconds))?;
     }
     Ok(())
 }
 
 /// Refuses what cannot work, before anything is read in full. Returns the format of the picture.
-fn check(args: &ProjectArgs) -> anyhow::Result<Option<PlotFormat>> {
+fn check(args: &ProjectArgs) -> anyhow::Result<Vec<PictureFile<'_>>> {
     let hint = "the extension of --out tells what to draw; --coords writes the places as Parquet";
-    let format = outfile::check_picture(args.out.as_deref(), args.force, hint)?;
+    let files = outfile::check_pictures(&args.out, args.force, hint)?;
     if let Some(path) = &args.coords {
         if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet")) {
             return Err(Advice::usage(format!("--coords `{}` does not end in .parquet", path.display())).into());
@@ -162,7 +166,7 @@ fn check(args: &ProjectArgs) -> anyhow::Result<Option<PlotFormat>> {
         };
         return Err(Advice::usage(what).hint(hint).into());
     }
-    Ok(format)
+    Ok(files)
 }
 
 fn labels(args: &ProjectArgs, points: &Points) -> anyhow::Result<Labels> {
@@ -209,7 +213,7 @@ fn facts(options: &Options, points: &Points) -> Vec<(String, String)> {
         ("encaje.umap.neighbors", options.neighbors.to_string()),
         ("encaje.umap.min_dist", options.min_dist.to_string()),
         ("encaje.umap.metric", umap::metric_name(options.metric).to_owned()),
-        ("encaje.asked.seed", options.seed.to_string()),
+        ("encaje.umap.seed", options.seed.to_string()),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .to_vec()

@@ -44,9 +44,9 @@ pub(crate) struct SimilarityArgs {
     pub(crate) pooling: Auto<Pooling>,
     #[command(flatten)]
     pub(crate) prompt: PromptArgs,
-    /// Draws a heat map into this file; the extension says what it is.
+    /// Draws a heat map into this file; the extension says what it is. May be given several times.
     #[arg(long, value_name = "PLOT.html|.png|.svg", env = "ENCAJE_SIMILARITY_OUT")]
-    pub(crate) out: Option<PathBuf>,
+    pub(crate) out: Vec<PathBuf>,
     /// Replaces an existing file.
     #[arg(long)]
     pub(crate) force: bool,
@@ -71,7 +71,7 @@ struct Similarity<'a> {
 
 /// Compares.
 pub(crate) fn run(ui: &Ui, args: &SimilarityArgs) -> anyhow::Result<Exit> {
-    let format = outfile::check_picture(args.out.as_deref(), args.force, outfile::PICTURE_HINT)?;
+    let files = outfile::check_pictures(&args.out, args.force, outfile::PICTURE_HINT)?;
     let texts = texts(ui, args)?;
     let model = model::open(ui, &args.model.model, &args.model.hub, None)?;
     let applied = prompt::resolve(&model.summary.prompts, &args.prompt)?;
@@ -85,7 +85,7 @@ pub(crate) fn run(ui: &Ui, args: &SimilarityArgs) -> anyhow::Result<Exit> {
     let vectors = embed(ui, &embedder, &texts)?;
     let engine = embedder.engine();
     let values = cosines(&vectors, engine.dimensions());
-    if let (Some(out), Some(format)) = (&args.out, format) {
+    if !files.is_empty() {
         let name = model::short_name(&model.name);
         let map = Heatmap {
             title: "Cosine similarity".to_owned(),
@@ -93,8 +93,8 @@ pub(crate) fn run(ui: &Ui, args: &SimilarityArgs) -> anyhow::Result<Exit> {
             names: texts.clone(),
             values: values.clone(),
         };
-        outfile::write_picture(ui, out, &plot::render_heatmap(&map, format)?)?;
-        ui.note(format!("{}: drawn", out.display()));
+        outfile::write_pictures(ui, &files, |format| plot::render_heatmap(&map, format))?;
+        args.out.iter().for_each(|out| ui.note(format!("{}: drawn", out.display())));
     }
     if args.json {
         let cosine = values.chunks_exact(texts.len()).collect();

@@ -17,6 +17,7 @@ use parquet::basic::Encoding;
 use spec::OutputDtype;
 
 use super::column_names::{EMBEDDING, EMBEDDING_SCALE};
+use super::read::Projection;
 use super::info::FileInfo;
 
 /// The largest magnitude of an `int8` element; -128 is not used, so that a vector and its negative have the same magnitudes.
@@ -211,8 +212,13 @@ pub struct Vectors<'a> {
 const CHECKED: &str = "the reader checked the columns and their types";
 
 impl<'a> Vectors<'a> {
-    /// Returns the vectors of a batch of a file that was made so. The batch must have the column `embedding`, and
-    /// `embedding_scale` where the file has it.
+    /// Returns the columns that a batch must have at least.
+    pub fn projection(info: &FileInfo) -> Projection {
+        let scale = Element::of(info.output_dtype).is_scaled.then(|| EMBEDDING_SCALE.to_owned());
+        Projection::Columns([EMBEDDING.to_owned()].into_iter().chain(scale).collect())
+    }
+
+    /// Returns the vectors of a batch of a file that was made so, with the columns of [`projection`](Vectors::projection).
     pub fn of(batch: &'a RecordBatch, info: &FileInfo) -> Vectors<'a> {
         let list = batch.column_by_name(EMBEDDING).expect(CHECKED).as_fixed_size_list();
         let width = usize::try_from(list.value_length()).expect(CHECKED);

@@ -19,7 +19,7 @@ use super::manifest::Manifest;
 use super::manifest_entries::{ManifestFile, ManifestHole, missing_in};
 use super::schema::kept_schema;
 use super::seal::{check_file, check_seal};
-use crate::DatasetError;
+use crate::{DatasetError, RowCounts};
 use crate::guarded::guarded;
 
 /// Rows of a batch unless the caller asks for other.
@@ -276,6 +276,17 @@ impl VectorSet {
     /// Returns the number of rows over all files.
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// Returns the counts over all files.
+    ///
+    /// # Errors
+    /// Where the set is one file, and it cannot be read any more.
+    pub fn totals(&self) -> Result<RowCounts, DatasetError> {
+        match &self.manifest {
+            Some(manifest) => Ok(manifest.totals.clone()),
+            None => Ok(VectorReader::open(&self.target)?.totals.totals),
+        }
     }
 
     /// Returns what is missing between the rows, in order.

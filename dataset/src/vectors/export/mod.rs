@@ -15,12 +15,11 @@ use serde::Serialize;
 use spec::{ExportFormat, OutputDtype};
 
 use super::atomic::AtomicFile;
-use super::column_names::{EMBEDDING, EMBEDDING_SCALE};
 use super::element::{Element, Vectors, missing_bytes};
 use super::error::VectorsError;
 use super::holes::RowNumbers;
 use super::info::FileInfo;
-use super::read::{BATCH_ROWS, Projection, VectorSet};
+use super::read::{BATCH_ROWS, VectorSet};
 use crate::DatasetError;
 
 const BUFFER_BYTES: usize = 1 << 20;
@@ -198,13 +197,11 @@ fn write_rows(
     append: impl Fn(&Vectors<'_>, usize, &mut Vec<u8>),
 ) -> Result<u64, DatasetError> {
     let info = set.info();
-    let scale = Element::of(info.output_dtype).is_scaled.then(|| EMBEDDING_SCALE.to_owned());
-    let projection = Projection::Columns([EMBEDDING.to_owned()].into_iter().chain(scale).collect());
     let mut write = |bytes: &[u8]| sink.write_all(bytes).map_err(VectorsError::io("write", out));
     let mut numbers = RowNumbers::from(0, set.holes());
     let mut bytes = Vec::new();
     let (mut rows, mut rejected) = (0, 0);
-    for batch in set.batches(&projection, BATCH_ROWS) {
+    for batch in set.batches(&Vectors::projection(info), BATCH_ROWS) {
         let batch = batch?;
         let vectors = Vectors::of(&batch, info);
         let mut start = 0;

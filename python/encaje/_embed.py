@@ -1,0 +1,132 @@
+"""A model inside the engines that people already run: Ray Data, Spark, Daft, Dask, datasets."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Union
+
+import numpy as np
+
+from encaje._model import Model
+from encaje._optional import needed
+
+Path = Union[str, "os.PathLike[str]"]
+
+# The models of this process, by what they were made of: a worker loads each once, whatever the number of its tasks.
+_MODELS: dict[tuple[Any, ...], Model] = {}
+_LOADING = threading.Lock()
+
+
+class Embed:
+    """A function from batches to batches with a column of vectors more, which can be pickled and sent to other processes.
+
+    It loads its model once per process, when it is first called. Batches are tables of pyarrow, DataFrames of pandas, dicts of
+    arrays or lists; each comes back as what it was. Of an iterator of Arrow batches, as Spark's ``mapInArrow`` has it, it makes
+    another.
+
+    Parameters
+    ----------
+    model : str
+        A Hub id, or a folder that every process can read.
+    column : str
+        The column with the texts.
+    output : str
+        The name of the new column: a list of float32 per row, of a fixed length.
+    error : str
+        The name of the column with the reason codes of rows without a vector; their vector is null.
+    encode : dict, optional
+        Arguments for `Model.encode`, such as ``{"prompt_name": "query"}``.
+    options
+        Those of `Model`.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> embed = encaje.Embed(MODEL, column="text")
+    >>> embed(pa.table({"text": ["Tengo un perro.", None]})).column_names
+    ['text', 'embedding', 'error']
+    """
+
+    def __init__(
+        self,
+        model: Path,
+        column: str = "text",
+        *,
+        output: str = "embedding",
+        error: str = "error",
+        encode: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        self.column = column
+        self.output = output
+        self.error = error
+        self._encode = dict(encode or {})
+        self._model = (os.fspath(model), tuple(sorted(options.items())))
+
+    @property
+    def model(self) -> Model:
+        """The model, loaded in this process."""
+        with _LOADING:
+            if self._model not in _MODELS:
+                name, options = self._model
+                _MODELS[self._model] = Model(name, **dict(options), progress=False)
+            return _MODELS[self._model]
+
+    def __call__(self, batch: Any) -> Any:
+        """Return the batch with two columns more."""
+        if isinstance(batch, Iterator):
+            return map(self, batch)
+        package = type(batch).__module__.partition(".")[0]
+        if package == "pyarrow":
+            return self._arrow(batch)
+        if package == "pandas":
+            vectors, errors = self.vectors(batch[self.column])
+            return batch.assign(**{self.output: _rows(vectors, errors), self.error: errors})
+        if package == "polars":
+            vectors, errors = self.vectors(batch[self.column])
+            polars = needed("polars", "Embed")
+            return batch.with_columns(polars.from_arrow(_list_array(vectors, errors)).alias(self.output), polars.Series(self.error, errors))
+        if isinstance(batch, Mapping):
+            vectors, errors = self.vectors(batch[self.column])
+            return {**batch, self.output: vectors, self.error: _like(batch[self.column], errors)}
+        raise TypeError(f"Embed takes tables of pyarrow, DataFrames of pandas or Polars, and dicts, not {type(batch).__name__}")
+
+    def vectors(self, texts: Any) -> tuple[np.ndarray[Any, np.dtype[np.float32]], list[str | None]]:
+        """Embed a column.
+
+        Returns
+        -------
+        (ndarray of float32 [rows, dimensions], list of str or None)
+            NaN, and a reason code, where a row has no vector.
+        """
+        return self.model._encode_with_reasons(texts, **self._encode)
+
+    def schema(self, schema: Any) -> Any:
+        """Return the Arrow schema of the batches that come of batches with this one."""
+        pyarrow = needed("pyarrow", "Embed.schema")
+        vector = pyarrow.list_(pyarrow.float32(), self._encode.get("truncate_dim") or self.model.dimensions)
+        return schema.append(pyarrow.field(self.output, vector)).append(pyarrow.field(self.error, pyarrow.string()))
+
+    def _arrow(self, batch: Any) -> Any:
+        pyarrow = needed("pyarrow", "Embed")
+        vectors, errors = self.vectors(batch.column(self.column))
+        columns = [*batch.columns, _list_array(vectors, errors), pyarrow.array(errors, pyarrow.string())]
+        return type(batch).from_arrays(columns, schema=self.schema(batch.schema))
+
+
+def _list_array(vectors: Any, errors: list[str | None]) -> Any:
+    """Make an array of lists of a fixed size, null where there is an error."""
+    pyarrow = needed("pyarrow", "Embed")
+    numbers = pyarrow.array(vectors.reshape(-1))
+    mask = pyarrow.array([error is not None for error in errors], pyarrow.bool_()) if any(errors) else None
+    return pyarrow.FixedSizeListArray.from_arrays(numbers, vectors.shape[1], mask=mask)
+
+
+def _rows(vectors: Any, errors: list[str | None]) -> list[Any]:
+    return [None if error else vector for vector, error in zip(vectors, errors)]
+
+
+def _like(column: Any, values: list[str | None]) -> Any:
+    return np.array(values, dtype=object) if isinstance(column, np.ndarray) else values

@@ -1,0 +1,218 @@
+"""Maps of vectors: UMAP, pictures, comparisons of models."""
+
+from __future__ import annotations
+
+import html
+import io
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path as LocalPath
+from typing import TYPE_CHECKING, Any, Literal, Union
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from encaje import _encaje, _errors, _program
+from encaje._optional import needed
+
+if TYPE_CHECKING:
+    import pandas
+
+    from encaje._vectors import Vectors
+
+Path = Union[str, "os.PathLike[str]"]
+
+_KINDS = ("html", "png", "svg")
+
+
+class Picture:
+    """A picture as a page, a PNG and an SVG, which shows itself in notebooks.
+
+    Attributes
+    ----------
+    summary : dict
+        What was drawn, in numbers.
+    """
+
+    #: Height of the cell of a notebook, in pixels.
+    height = 640
+
+    def __init__(self, pictures: dict[str, bytes], summary: dict[str, Any]) -> None:
+        self._pictures = pictures
+        self.summary = summary
+
+    @property
+    def html(self) -> str:
+        """The page: one file without links to elsewhere."""
+        return self._pictures["html"].decode()
+
+    def save(self, path: Path) -> None:
+        """Write the picture; the extension (``.html``, ``.png``, ``.svg``) tells the format. An existing file is replaced.
+
+        Raises
+        ------
+        UsageError
+            The extension is another.
+        """
+        kind = LocalPath(path).suffix.lstrip(".").lower()
+        if kind not in self._pictures:
+            raise _errors.UsageError(f"`{os.fspath(path)}` does not end in .html, .png or .svg")
+        LocalPath(path).write_bytes(self._pictures[kind])
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        # The page runs in a frame of its own, which reaches nothing of the notebook. Where no script runs there is the PNG.
+        page = html.escape(self.html, quote=True)
+        frame = f'<iframe sandbox="allow-scripts" srcdoc="{page}" width="100%" height="{self.height}" style="border:0"></iframe>'
+        return {"text/html": frame, "image/png": self._pictures["png"], "text/plain": repr(self)}
+
+
+class Map(Picture):
+    """Vectors projected to the plane, coloured by a label."""
+
+    def __init__(self, pictures: dict[str, bytes], summary: dict[str, Any], coords: bytes) -> None:
+        super().__init__(pictures, summary)
+        self._coords = coords
+
+    def __repr__(self) -> str:
+        label = self.summary["label"]
+        return f"<encaje.Map: {self.summary['points']:,} points" + (f" by {label}>" if label else ">")
+
+    @property
+    def coords(self) -> pandas.DataFrame:
+        """The points: ``x``, ``y``, ``row`` and the kept columns, as a DataFrame. Needs pandas and pyarrow."""
+        return needed("pandas", "Map.coords").read_parquet(io.BytesIO(self._coords))
+
+
+class Comparison(Picture):
+    """Models side by side, and how well each separates the labels."""
+
+    def __repr__(self) -> str:
+        return f"<encaje.Comparison of {len(self.summary['models'])} models by {self.summary['label']}>"
+
+    @property
+    def table(self) -> pandas.DataFrame:
+        """A row per model, as a DataFrame. Needs pandas.
+
+        ``label_accuracy`` is the leave-one-out accuracy of the 15 nearest neighbours, ``silhouette`` and
+        ``trustworthiness`` as usual; ``…_low`` and ``…_high`` are the ends of a 95 % interval.
+        """
+        return needed("pandas", "Comparison.table").DataFrame([_flat(model) for model in self.summary["models"]])
+
+
+def _flat(model: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in model.items():
+        if isinstance(value, dict):
+            flat |= {name: value["value"], f"{name}_low": value["low"], f"{name}_high": value["high"]}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _draw(command: str, targets: list[str], options: list[str], *, progress: bool | None, coords: bool) -> tuple[dict[str, bytes], dict[str, Any], bytes]:
+    with tempfile.TemporaryDirectory(prefix="encaje-") as folder:
+        files = {kind: LocalPath(folder, f"picture.{kind}") for kind in _KINDS}
+        places = LocalPath(folder, "coords.parquet")
+        out = [f"--out={file}" for file in files.values()]
+        if coords:
+            out.append(f"--coords={places}")
+        summary, _ = _program.call(command, *options, *out, targets=targets, progress=progress)
+        pictures = {kind: file.read_bytes() for kind, file in files.items()}
+        # These files are gone in a moment.
+        summary = {name: value for name, value in summary.items() if name not in ("out", "pictures", "coords")}
+        return pictures, summary, places.read_bytes() if coords else b""
+
+
+def project(target: Path, *, progress: bool | None, **options: Any) -> Map:
+    """Draw one set of vectors. `options` are those of the command."""
+    return Map(*_draw("project", [os.fspath(target)], _program.options(**options), progress=progress, coords=True))
+
+
+def compare(
+    vectors: Iterable[Vectors | Path],
+    label: str,
+    *,
+    label_type: Literal["auto", "category", "number"] | None = None,
+    n_neighbors: int = 15,
+    min_dist: float = 0.1,
+    metric: Literal["cosine", "euclidean"] = "cosine",
+    n_epochs: int | None = None,
+    seed: int = 42,
+    progress: bool | None = None,
+) -> Comparison:
+    """Compare models over the same corpus: a map of each, and how well each separates the values of a kept column.
+
+    Parameters
+    ----------
+    vectors : Vectors or paths
+        The outputs, at least two.
+    label : str
+        The column.
+
+    Returns
+    -------
+    Comparison
+        Shows itself in notebooks; ``.table`` has the numbers.
+    """
+    targets = [os.fspath(getattr(one, "path", one)) for one in vectors]
+    if len(targets) < 2:
+        raise _errors.UsageError("at least two sets of vectors are compared")
+    options = _program.options(
+        label=label,
+        label_type=label_type,
+        neighbors=n_neighbors,
+        min_dist=min_dist,
+        metric=metric,
+        epochs=n_epochs,
+        seed=seed,
+    )
+    pictures, summary, _ = _draw("compare", targets, options, progress=progress, coords=False)
+    return Comparison(pictures, summary)
+
+
+def umap(
+    array: ArrayLike,
+    *,
+    n_neighbors: int = 15,
+    min_dist: float = 0.1,
+    metric: Literal["euclidean", "cosine"] = "euclidean",
+    n_epochs: int | None = None,
+    random_state: int = 42,
+) -> NDArray[np.float32]:
+    """Project the rows of an array to the plane by UMAP, on all cores.
+
+    Parameters are named as those of umap-learn. The same array, parameters and ``random_state`` give the same result, whatever
+    the number of cores.
+
+    Parameters
+    ----------
+    array : array_like, [points, components]
+        Is read as float32.
+
+    Returns
+    -------
+    ndarray of float32, [points, 2]
+
+    Raises
+    ------
+    UsageError
+        A number is not finite, or a parameter is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> encaje.umap(np.eye(20), n_neighbors=5).shape
+    (20, 2)
+    """
+    numbers = np.ascontiguousarray(array, dtype=np.float32)
+    if numbers.ndim != 2:
+        raise _errors.UsageError(f"an array of {numbers.ndim} dimensions has no rows to project: it needs 2")
+    return _encaje.umap(
+        numbers,
+        n_neighbors=n_neighbors,
+        min_dist=min_dist,
+        metric=metric,
+        n_epochs=n_epochs,
+        random_state=random_state,
+    )

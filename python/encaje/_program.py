@@ -1,0 +1,163 @@
+"""The program as a process of its own: what is large does not burden, and cannot end, the process that wants it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from encaje import _errors
+from encaje._progress import Bars
+
+_ROOT = str(Path(__file__).absolute().parent.parent)
+# Not `-m encaje`: that would search the current directory, where a folder of vectors may have the same name.
+COMMAND = [sys.executable, "-c", f"import sys; sys.path[0] = {_ROOT!r}; from encaje.__main__ import main; main()"]
+#: The exit code of a command that did its work, but rows are missing.
+_INCOMPLETE = 3
+
+
+def path(given: str | os.PathLike[str]) -> str:
+    """Return a path or URL as a word of a command line."""
+    return os.fspath(given)
+
+
+def paths(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Return one or several paths or URLs as words of a command line."""
+    if isinstance(given, (str, os.PathLike)):
+        return [path(given)]
+    words = [path(one) for one in given]
+    if not words:
+        raise _errors.UsageError("no corpus was given")
+    return words
+
+
+def options(**given: Any) -> list[str]:
+    """Return keyword arguments as options: ``text_column="x"`` is ``--text-column=x``. None and False are left out."""
+    words = []
+    for name, value in given.items():
+        flag = "--" + name.replace("_", "-")
+        if value is None or value is False:
+            continue
+        if value is True:
+            words.append(flag)
+        elif isinstance(value, (str, os.PathLike, int, float)):
+            words.append(f"{flag}={os.fspath(value) if isinstance(value, os.PathLike) else value}")
+        else:
+            words.append(f"{flag}={','.join(str(one) for one in value)}")
+    return words
+
+
+def call(
+    *words: str,
+    targets: Iterable[str] = (),
+    progress: bool | None = None,
+    quiet: bool = False,
+    environment: Mapping[str, str] | None = None,
+    on_value: Callable[[Any, Bars], None] = lambda value, bars: None,
+) -> tuple[Any, bool]:
+    """Run a command on `targets` and return the last JSON value that it prints, and whether it exited with 0 or as incomplete (3).
+
+    Notes and warnings go to stderr. Ctrl-C is passed on, and raised when the command has ended. ``on_value`` gets every value
+    when it is printed.
+
+    Raises
+    ------
+    Error
+        The one that the command reports. ``error.output`` is what it printed before.
+    """
+    started = subprocess.Popen(
+        [*COMMAND, *words, "--json", "--message-format=json", "--stop-with-stdin", "--", *targets],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **(environment or {})},
+        # Ctrl-C in a terminal is for this process, which passes it on.
+        start_new_session=True,
+    )
+    assert started.stdin and started.stdout and started.stderr
+    bars = Bars(False if quiet else progress)
+    listener = _Listener(bars, quiet)
+    values: list[Any] = []
+
+    def read(stream: Iterable[bytes]) -> None:
+        for line in stream:
+            values.append(json.loads(line))
+            on_value(values[-1], bars)
+            del values[:-1]
+
+    reader = threading.Thread(target=read, args=(started.stdout,), daemon=True)
+    reader.start()
+    interrupted = False
+    try:
+        while True:
+            try:
+                for line in started.stderr:
+                    listener.hear(line)
+                code = started.wait()
+                break
+            except KeyboardInterrupt:
+                # The first lets it end well, the second at once.
+                started.send_signal(signal.SIGTERM if interrupted else signal.SIGINT)
+                interrupted = True
+    except BaseException:
+        started.kill()
+        raise
+    finally:
+        started.stdin.close()
+        reader.join()
+        bars.close()
+    if interrupted:
+        raise KeyboardInterrupt
+    value = values[0] if values else None
+    if code in (0, _INCOMPLETE):
+        return value, code == 0
+    error = listener.error(code)
+    error.output = value  # type: ignore[attr-defined]
+    raise error
+
+
+class _Listener:
+    """Takes what a command writes on stderr."""
+
+    def __init__(self, bars: Bars, quiet: bool) -> None:
+        self.bars = bars
+        self._quiet = quiet
+        self._said: _errors.Error | None = None
+        self._lines: list[str] = []
+
+    def hear(self, line: bytes) -> None:
+        text = line.decode(errors="replace").rstrip("\n")
+        try:
+            message = json.loads(text)
+            kind = message["message"]
+        except (ValueError, KeyError, TypeError):
+            # A log, a panic, or a usage error, which comes before messages do.
+            self._lines.append(text)
+            return
+        if kind == "error":
+            self._said = _errors.BY_KIND[message["kind"]](message["text"], message["hints"])
+        elif kind == "progress":
+            total = message["total"]
+            details = {} if total is not None else {"planned": message["planned"]}
+            self.bars.update(message["what"], message["rows"], total, " rows", **details)
+        elif kind == "download":
+            self.bars.update(message["file"], message["bytes"], message["total"], "B")
+        elif kind == "warning":
+            self.bars.write("warning: " + message["text"])
+        elif not self._quiet:
+            self.bars.write(message["text"])
+
+    def error(self, code: int) -> _errors.Error:
+        if self._said is not None:
+            return self._said
+        text = "\n".join(self._lines).strip()
+        if code == 2:
+            return _errors.UsageError(text.removeprefix("error: "))
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return _errors.Error(f"the process ended with {how}" + (f": {text}" if text else ""))
