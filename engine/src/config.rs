@@ -107,7 +107,7 @@ impl Config {
         let (hidden, intermediate) = (self.hidden_size as u64, self.intermediate as u64);
         let [queries, keys] = self.forward.attention_widths(self.hidden_size, self.heads).map(|width| width as u64);
         let attention = hidden.saturating_mul(queries.saturating_add(keys)).saturating_mul(2);
-        let feed_forward = hidden.saturating_mul(intermediate).saturating_mul(self.family.feed_forward_matrices);
+        let feed_forward = hidden.saturating_mul(intermediate).saturating_mul(self.forward.feed_forward_matrices());
         attention.saturating_add(feed_forward).saturating_mul(2 * self.forward.layers_run(self.layers) as u64)
     }
 }

@@ -232,18 +232,19 @@ pub(crate) fn feed_forward(x: &Matrix, up: &Linear, activation: Activation, down
     Matrix { numbers: out, width }
 }
 
-/// The feed-forward half of a layer with a gate: `down(activation(gate(x)) * up(x))`.
-pub(crate) struct GatedFeedForward {
-    /// The gate, then what it multiplies.
+/// The feed-forward half of a layer: `down(activation(up(x)))`, or `down(activation(gate(x)) * up(x))`.
+pub(crate) struct FeedForward {
+    /// The gate, if there is one, then what it multiplies.
     pub(crate) up: Linear,
+    pub(crate) has_gate: bool,
     pub(crate) down: Linear,
     pub(crate) activation: Activation,
 }
 
-impl GatedFeedForward {
+impl FeedForward {
     /// Returns the outputs for every row of `x`, block by block, so that the wide intermediate rows stay in the cache.
     pub(crate) fn forward(&self, x: &[f32]) -> Vec<f32> {
-        let GatedFeedForward { up, down, activation } = self;
+        let FeedForward { up, has_gate, down, activation } = self;
         let x = up.rows_of(x);
         let (wide, width) = (up.bias.len(), down.bias.len());
         let block_rows = up.weights.block_rows().min(x.rows);
@@ -254,7 +255,10 @@ impl GatedFeedForward {
             let x = x.block(block * block_rows, block_rows);
             let inner = &mut inner[..x.rows * wide];
             up.weights.multiply_block(x, up.weights.panels(0..wide), inner, &mut scratch);
-            kernels::gate(inner, &up.bias, *activation);
+            match has_gate {
+                true => kernels::gate(inner, &up.bias, *activation),
+                false => kernels::activate(inner, &up.bias, Some(*activation)),
+            }
             let inner = RowsView { data: inner, rows: x.rows, stride: wide };
             down.weights.multiply_block(inner, down.weights.panels(0..width), out, &mut scratch);
             kernels::activate(out, &down.bias, None);

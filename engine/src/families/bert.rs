@@ -27,7 +27,6 @@ pub(crate) const FAMILY: Family = Family {
         tied_bias: Some("cls.predictions.bias"),
         activation: None,
     }),
-    feed_forward_matrices: 2,
     forward,
 };
 

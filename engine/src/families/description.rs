@@ -31,8 +31,6 @@ pub(crate) struct Family {
     /// Whether transformers ignores the tokenizer class that a model declares.
     pub(crate) ignores_tokenizer_class: bool,
     pub(crate) fill_mask: Option<HeadNames>,
-    /// Matrices of a feed-forward layer, for the cost per token: a gate is a third one.
-    pub(crate) feed_forward_matrices: u64,
     /// Reads the settings of its forward pass.
     pub(crate) forward: fn(&Fields<'_>, Dimensions) -> Result<Forward, LoadError>,
 }
@@ -108,6 +106,16 @@ impl Forward {
             Forward::Bert(_) | Forward::Rotary(_) | Forward::Decoder(_) => true,
             Forward::Deberta(_) => false,
         }
+    }
+
+    /// Returns the matrices of a feed-forward layer: a gate is a third one.
+    pub(crate) fn feed_forward_matrices(&self) -> u64 {
+        let has_gate = match self {
+            Forward::Bert(_) | Forward::Deberta(_) => false,
+            Forward::Rotary(settings) => settings.names.up.has_gate(),
+            Forward::Decoder(settings) => settings.names.up.has_gate(),
+        };
+        2 + u64::from(has_gate)
     }
 
     /// Returns how many layers run in a model that says to have `layers`.

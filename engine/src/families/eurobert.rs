@@ -27,7 +27,6 @@ pub(super) const FAMILY: Family = Family {
     settings: &[],
     tokenizer: Class::Backend,
     fill_mask: None,
-    feed_forward_matrices: 3,
     forward,
     ..bert::FAMILY
 };
@@ -40,6 +39,6 @@ fn forward(fields: &Fields<'_>, dimensions: Dimensions) -> Result<Forward, LoadE
         attention: vec![attention; dimensions.layers],
         attention_bias: fields.flag("attention_bias", false)?,
         mlp_bias: fields.flag("mlp_bias", false)?,
-        ..llama::config(key_value_heads, head_size)
+        ..llama::config(&llama::NAMES, key_value_heads, head_size)
     }))
 }

@@ -105,7 +105,7 @@ pub(crate) struct RotaryNames {
     pub(crate) qkv: &'static str,
     pub(crate) out: &'static str,
     pub(crate) output_norm: &'static str,
-    pub(crate) up: GateNames,
+    pub(crate) up: UpNames,
     pub(crate) down: &'static str,
     /// After the last layer, in pre-norm models.
     pub(crate) final_norm: Option<&'static str>,
@@ -114,6 +114,7 @@ pub(crate) struct RotaryNames {
 /// The settings of models in the shape of LLaMA beyond sizes.
 #[derive(Debug, Clone)]
 pub(crate) struct DecoderConfig {
+    pub(crate) names: &'static DecoderNames,
     /// Heads of keys and of values, each shared by as many heads of queries.
     pub(crate) key_value_heads: usize,
     pub(crate) head_size: usize,
@@ -123,9 +124,6 @@ pub(crate) struct DecoderConfig {
     pub(crate) attention_bias: bool,
     /// Whether the feed-forward layers have a bias.
     pub(crate) mlp_bias: bool,
-    pub(crate) hidden_norms: &'static HiddenNorms,
-    /// Whether queries and keys are normalised by head.
-    pub(crate) head_norms: bool,
     /// Added to the weights of every norm.
     pub(crate) norm_offset: f32,
     /// Multiplies the normalised queries, beside the scale by the size of a head.
@@ -134,22 +132,44 @@ pub(crate) struct DecoderConfig {
     pub(crate) embedding_scale: f32,
 }
 
-/// Names of the norms of a layer, without `.weight`.
+/// Tensor names, without `.weight` and `.bias`.
 #[derive(Debug)]
-pub(crate) struct HiddenNorms {
-    pub(crate) attention: &'static str,
-    pub(crate) feed_forward: &'static str,
-    /// Of the outputs of both halves, before they are added.
-    pub(crate) outputs: Option<[&'static str; 2]>,
+pub(crate) struct DecoderNames {
+    /// What comes before the number of a layer.
+    pub(crate) layers: &'static str,
+    pub(crate) attention_norm: &'static str,
+    pub(crate) queries: &'static str,
+    pub(crate) keys: &'static str,
+    pub(crate) values: &'static str,
+    /// Of queries and keys, by head.
+    pub(crate) head_norms: Option<[&'static str; 2]>,
+    pub(crate) out: &'static str,
+    pub(crate) feed_forward_norm: &'static str,
+    pub(crate) up: UpNames,
+    pub(crate) down: &'static str,
+    /// Norms of the outputs of both halves, before they are added.
+    pub(crate) output_norms: Option<[&'static str; 2]>,
+    /// After the last layer.
+    pub(crate) final_norm: &'static str,
 }
 
-/// Names of a gate and what it multiplies.
+/// Names of the first feed-forward layer: a gate and what it multiplies, or one layer without a gate.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum GateNames {
+pub(crate) enum UpNames {
     /// One tensor with the gate before what it multiplies.
     GateFirst(&'static str),
     /// One tensor with the gate after what it multiplies.
     GateLast(&'static str),
     /// A tensor of each.
     Apart([&'static str; 2]),
+    NoGate(&'static str),
+}
+
+impl UpNames {
+    pub(crate) fn has_gate(self) -> bool {
+        match self {
+            UpNames::GateFirst(_) | UpNames::GateLast(_) | UpNames::Apart(_) => true,
+            UpNames::NoGate(_) => false,
+        }
+    }
 }

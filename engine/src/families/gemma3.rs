@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::description::{Dimensions, Family, Forward, Sizes};
 use super::eurobert;
 use super::fields::Fields;
-use super::forward_config::{DecoderConfig, HiddenNorms, Rope, RotaryAttention};
+use super::forward_config::{DecoderConfig, DecoderNames, Rope, RotaryAttention};
 use super::layer_types::{FULL_ATTENTION, SLIDING_ATTENTION, sliding_layers};
 use super::llama;
 use super::rotary::{check_kinds, number, theta, theta_of_kind};
@@ -35,10 +35,10 @@ pub(super) const FAMILY: Family = Family {
     ..eurobert::FAMILY
 };
 
-const NORMS: HiddenNorms = HiddenNorms {
-    attention: "input_layernorm",
-    feed_forward: "pre_feedforward_layernorm",
-    outputs: Some(["post_attention_layernorm", "post_feedforward_layernorm"]),
+const NAMES: DecoderNames = DecoderNames {
+    feed_forward_norm: "pre_feedforward_layernorm",
+    output_norms: Some(["post_attention_layernorm", "post_feedforward_layernorm"]),
+    ..llama::NAMES_WITH_HEAD_NORMS
 };
 
 fn forward(fields: &Fields<'_>, dimensions: Dimensions) -> Result<Forward, LoadError> {
@@ -59,12 +59,10 @@ fn forward(fields: &Fields<'_>, dimensions: Dimensions) -> Result<Forward, LoadE
     Ok(Forward::Decoder(DecoderConfig {
         attention: sliding.iter().map(attention).collect(),
         attention_bias: fields.flag("attention_bias", false)?,
-        hidden_norms: &NORMS,
-        head_norms: true,
         norm_offset: 1.0,
         query_scale: (head_size as f64 / scalar).sqrt() as f32,
         embedding_scale: (dimensions.hidden_size as f64).sqrt() as f32,
-        ..llama::config(key_value_heads, head_size)
+        ..llama::config(&NAMES, key_value_heads, head_size)
     }))
 }
 

@@ -5,7 +5,7 @@ use kernels::Reach;
 use super::bert;
 use super::description::{Dimensions, Family, Forward, Sizes};
 use super::fields::Fields;
-use super::forward_config::{GateNames, Rope, RotaryAttention, RotaryConfig, RotaryNames};
+use super::forward_config::{Rope, RotaryAttention, RotaryConfig, RotaryNames, UpNames};
 use super::rotary::{check_heads, number, rope, rope_parameters};
 use super::settings::Allowed::Text;
 use super::settings::Setting;
@@ -21,7 +21,6 @@ pub(super) const FAMILY: Family = Family {
     settings: SETTINGS,
     tokenizer: Class::XlmRoberta,
     fill_mask: None,
-    feed_forward_matrices: 3,
     forward,
     ..bert::FAMILY
 };
@@ -36,7 +35,7 @@ const NAMES: RotaryNames = RotaryNames {
     qkv: "attention.qkv_proj",
     out: "attention.o_proj",
     output_norm: "mlp_ln",
-    up: GateNames::GateLast("mlp.up_gate_proj"),
+    up: UpNames::GateLast("mlp.up_gate_proj"),
     down: "mlp.down_proj",
     final_norm: None,
 };

@@ -2,24 +2,39 @@
 
 use super::description::Dimensions;
 use super::fields::Fields;
-use super::forward_config::{DecoderConfig, HiddenNorms};
+use super::forward_config::{DecoderConfig, DecoderNames, UpNames};
 use super::rotary::{check_pairs, number, rope_parameters, theta};
 use crate::LoadError;
 
 /// LLaMA normalises before each half of a layer.
-const NORMS: HiddenNorms =
-    HiddenNorms { attention: "input_layernorm", feed_forward: "post_attention_layernorm", outputs: None };
+pub(super) const NAMES: DecoderNames = DecoderNames {
+    layers: "layers",
+    attention_norm: "input_layernorm",
+    queries: "self_attn.q_proj",
+    keys: "self_attn.k_proj",
+    values: "self_attn.v_proj",
+    head_norms: None,
+    out: "self_attn.o_proj",
+    feed_forward_norm: "post_attention_layernorm",
+    up: UpNames::Apart(["mlp.gate_proj", "mlp.up_proj"]),
+    down: "mlp.down_proj",
+    output_norms: None,
+    final_norm: "norm",
+};
 
-/// Returns the settings of a model without biases and norms of heads, its layers aside.
-pub(super) fn config(key_value_heads: usize, head_size: usize) -> DecoderConfig {
+/// As [`NAMES`], with norms of queries and keys by head.
+pub(super) const NAMES_WITH_HEAD_NORMS: DecoderNames =
+    DecoderNames { head_norms: Some(["self_attn.q_norm", "self_attn.k_norm"]), ..NAMES };
+
+/// Returns the settings of a model without biases, its layers aside.
+pub(super) fn config(names: &'static DecoderNames, key_value_heads: usize, head_size: usize) -> DecoderConfig {
     DecoderConfig {
+        names,
         key_value_heads,
         head_size,
         attention: Vec::new(),
         attention_bias: false,
         mlp_bias: false,
-        hidden_norms: &NORMS,
-        head_norms: false,
         norm_offset: 0.0,
         query_scale: 1.0,
         embedding_scale: 1.0,

@@ -30,8 +30,7 @@ pub(crate) use self::description::{
 };
 pub(crate) use self::fields::Fields;
 pub(crate) use self::forward_config::{
-    Convolution, ConvolutionActivation, DebertaConfig, DecoderConfig, GateNames, HiddenNorms, Relative, Rope,
-    RotaryConfig,
+    Convolution, ConvolutionActivation, DebertaConfig, DecoderConfig, Relative, Rope, RotaryConfig, UpNames,
 };
 pub(crate) use self::settings::check as check_settings;
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::bert;
 use super::description::{Dimensions, Family, Forward, Sizes};
 use super::fields::Fields;
-use super::forward_config::{GateNames, Rope, RotaryAttention, RotaryConfig, RotaryNames};
+use super::forward_config::{Rope, RotaryAttention, RotaryConfig, RotaryNames, UpNames};
 use super::layer_types::{FULL_ATTENTION, SLIDING_ATTENTION, sliding_layers};
 use super::rotary::{check_heads, check_kinds, theta_of_kind};
 use super::settings::Allowed::{Empty, Text};
@@ -32,7 +32,6 @@ pub(super) const FAMILY: Family = Family {
     tokenizer: Class::Backend,
     ignores_tokenizer_class: true,
     fill_mask: None,
-    feed_forward_matrices: 3,
     forward,
     ..bert::FAMILY
 };
@@ -50,7 +49,7 @@ const NAMES: RotaryNames = RotaryNames {
     qkv: "attn.Wqkv",
     out: "attn.Wo",
     output_norm: "mlp_norm",
-    up: GateNames::GateFirst("mlp.Wi"),
+    up: UpNames::GateFirst("mlp.Wi"),
     down: "mlp.Wo",
     final_norm: Some("final_norm"),
 };

@@ -5,7 +5,7 @@ use kernels::{Activation, Reach};
 use super::bert;
 use super::description::{Dimensions, Family, Forward, Sizes};
 use super::fields::Fields;
-use super::forward_config::{GateNames, Rope, RotaryAttention, RotaryConfig, RotaryNames};
+use super::forward_config::{Rope, RotaryAttention, RotaryConfig, RotaryNames, UpNames};
 use super::rotary::{check_heads, number, theta};
 use super::settings::Allowed::{Empty, Flag, Number, Text};
 use super::settings::Setting;
@@ -29,7 +29,6 @@ pub(super) const FAMILY: Family = Family {
     },
     settings: SETTINGS,
     fill_mask: None,
-    feed_forward_matrices: 3,
     forward,
     ..bert::FAMILY
 };
@@ -65,7 +64,7 @@ const NAMES: RotaryNames = RotaryNames {
     qkv: "attn.Wqkv",
     out: "attn.out_proj",
     output_norm: "norm2",
-    up: GateNames::Apart(["mlp.fc12", "mlp.fc11"]),
+    up: UpNames::Apart(["mlp.fc12", "mlp.fc11"]),
     down: "mlp.fc2",
     final_norm: None,
 };

@@ -57,7 +57,6 @@ fn forward(fields: &Fields<'_>, dimensions: Dimensions) -> Result<Forward, LoadE
     Ok(Forward::Decoder(DecoderConfig {
         attention: sliding.iter().map(attention).collect::<Result<_, _>>()?,
         attention_bias: fields.flag("attention_bias", false)?,
-        head_norms: true,
-        ..llama::config(key_value_heads, head_size)
+        ..llama::config(&llama::NAMES_WITH_HEAD_NORMS, key_value_heads, head_size)
     }))
 }

@@ -1,16 +1,16 @@
 //! The forward pass of models in the shape of LLaMA on packed tokens: norms before each half, rotary positions, heads of
-//! queries that share keys and values, gated feed-forward layers; causal, in sliding windows, or to all tokens.
+//! queries that share keys and values, feed-forward layers with a gate; causal, in sliding windows, or to all tokens.
 
 use std::ops::Range;
 
 use kernels::{Heads, Reach, RowsView, WeightFormat, Window, attend_within};
 
-use super::layers::{LayerReader, RmsNorm, add};
+use super::layers::{LayerReader, RmsNorm, add, up_weights};
 use super::rotation::{Angles, Rotations};
 use crate::config::Config;
-use crate::families::{DecoderConfig, HiddenNorms};
+use crate::families::DecoderConfig;
 use crate::forward::bert::{Source, TensorShape};
-use crate::ops::{GatedFeedForward, Linear};
+use crate::ops::{FeedForward, Linear};
 use crate::{Batch, LoadError};
 
 /// A loaded model.
@@ -61,7 +61,7 @@ struct Layer {
     head_norms: Option<[RmsNorm; 2]>,
     out: Linear,
     feed_forward_norm: RmsNorm,
-    feed_forward: GatedFeedForward,
+    feed_forward: FeedForward,
     /// Of the outputs of both halves.
     output_norms: Option<[RmsNorm; 2]>,
 }
@@ -79,7 +79,7 @@ impl Decoder {
             scale: settings.embedding_scale,
             hidden: config.hidden_size,
             layers: (0..config.layers).map(|index| reader.layer(index)).collect::<Result<_, _>>()?,
-            norm: reader.norm("norm")?,
+            norm: reader.norm(settings.names.final_norm)?,
             heads: Heads { count: settings.key_value_heads, size: settings.head_size },
             group: config.heads / settings.key_value_heads,
             rotations: Rotations::new(settings.attention.iter().map(|attention| attention.rope), settings.head_size),
@@ -200,39 +200,32 @@ impl Reader<'_> {
 
     fn layer(&self, index: usize) -> Result<Layer, LoadError> {
         let (config, settings) = (self.layers.config, self.settings);
-        let (hidden, inner) = (config.hidden_size, config.intermediate);
+        let (hidden, names) = (config.hidden_size, settings.names);
         let key_width = settings.key_value_heads * settings.head_size;
-        let full = |name: &str| format!("layers.{index}.{name}");
-        let norms = settings.hidden_norms;
+        let full = |name: &str| format!("{}.{index}.{name}", names.layers);
         let head_norm = |name: &str, scale: f32| {
-            let name = full(&format!("self_attn.{name}"));
-            self.layers.rms_norm(&name, settings.head_size, |weight| (weight + settings.norm_offset) * scale)
+            self.layers.rms_norm(&full(name), settings.head_size, |weight| (weight + settings.norm_offset) * scale)
         };
-        let key_value = |name: &str| {
-            self.layers.dense(&[full(&format!("self_attn.{name}"))], (hidden, key_width), settings.attention_bias)
-        };
+        let key_value = |name: &str| self.layers.dense(&[full(name)], (hidden, key_width), settings.attention_bias);
         Ok(Layer {
             reach: settings.attention[index].reach,
-            attention_norm: self.norm(&full(norms.attention))?,
-            queries: self.queries(&full("self_attn.q_proj"))?,
-            keys: key_value("k_proj")?,
-            values: key_value("v_proj")?,
-            head_norms: match settings.head_norms {
-                true => Some([head_norm("q_norm", settings.query_scale)?, head_norm("k_norm", 1.0)?]),
-                false => None,
+            attention_norm: self.norm(&full(names.attention_norm))?,
+            queries: self.queries(&full(names.queries))?,
+            keys: key_value(names.keys)?,
+            values: key_value(names.values)?,
+            head_norms: match names.head_norms {
+                Some([queries, keys]) => Some([head_norm(queries, settings.query_scale)?, head_norm(keys, 1.0)?]),
+                None => None,
             },
-            out: self.out(&full("self_attn.o_proj"))?,
-            feed_forward_norm: self.norm(&full(norms.feed_forward))?,
-            feed_forward: GatedFeedForward {
-                up: self.layers.dense(
-                    &[full("mlp.gate_proj"), full("mlp.up_proj")],
-                    (hidden, inner),
-                    settings.mlp_bias,
-                )?,
-                down: self.layers.dense(&[full("mlp.down_proj")], (inner, hidden), settings.mlp_bias)?,
-                activation: config.activation,
-            },
-            output_norms: match norms.outputs {
+            out: self.out(&full(names.out))?,
+            feed_forward_norm: self.norm(&full(names.feed_forward_norm))?,
+            feed_forward: self.layers.feed_forward(
+                (names.up, names.down),
+                full,
+                [settings.mlp_bias; 2],
+                config.activation,
+            )?,
+            output_norms: match names.output_norms {
                 Some([attention, feed_forward]) => {
                     Some([self.norm(&full(attention))?, self.norm(&full(feed_forward))?])
                 }
@@ -283,28 +276,28 @@ pub(crate) fn tensors(config: &Config, settings: &DecoderConfig) -> Vec<TensorSh
     let (hidden, inner) = (config.hidden_size, config.intermediate);
     let query_width = config.heads * settings.head_size;
     let key_width = settings.key_value_heads * settings.head_size;
-    let mut tensors =
-        vec![(config.family.words.to_owned(), vec![config.vocab_size, hidden]), ("norm.weight".into(), vec![hidden])];
-    let HiddenNorms { attention, feed_forward, outputs } = *settings.hidden_norms;
-    let hidden_norms = [attention, feed_forward].into_iter().chain(outputs.into_iter().flatten());
-    let mut layer: Vec<(&str, Vec<usize>, bool)> = hidden_norms.map(|name| (name, vec![hidden], false)).collect();
-    if settings.head_norms {
-        layer.extend(["self_attn.q_norm", "self_attn.k_norm"].map(|name| (name, vec![settings.head_size], false)));
-    }
+    let names = settings.names;
+    let mut tensors = vec![
+        (config.family.words.to_owned(), vec![config.vocab_size, hidden]),
+        (format!("{}.weight", names.final_norm), vec![hidden]),
+    ];
+    let norms =
+        [names.attention_norm, names.feed_forward_norm].into_iter().chain(names.output_norms.into_iter().flatten());
+    let mut layer: Vec<(&str, Vec<usize>, bool)> = norms.map(|name| (name, vec![hidden], false)).collect();
+    layer.extend(names.head_norms.into_iter().flatten().map(|name| (name, vec![settings.head_size], false)));
     layer.extend([
-        ("self_attn.q_proj", vec![query_width, hidden], settings.attention_bias),
-        ("self_attn.k_proj", vec![key_width, hidden], settings.attention_bias),
-        ("self_attn.v_proj", vec![key_width, hidden], settings.attention_bias),
-        ("self_attn.o_proj", vec![hidden, query_width], settings.attention_bias),
-        ("mlp.gate_proj", vec![inner, hidden], settings.mlp_bias),
-        ("mlp.up_proj", vec![inner, hidden], settings.mlp_bias),
-        ("mlp.down_proj", vec![hidden, inner], settings.mlp_bias),
+        (names.queries, vec![query_width, hidden], settings.attention_bias),
+        (names.keys, vec![key_width, hidden], settings.attention_bias),
+        (names.values, vec![key_width, hidden], settings.attention_bias),
+        (names.out, vec![hidden, query_width], settings.attention_bias),
+        (names.down, vec![hidden, inner], settings.mlp_bias),
     ]);
+    layer.extend(up_weights(names.up, hidden, inner).into_iter().map(|(name, shape)| (name, shape, settings.mlp_bias)));
     for index in 0..config.layers {
         for (name, shape, bias) in &layer {
-            tensors.push((format!("layers.{index}.{name}.weight"), shape.clone()));
+            tensors.push((format!("{}.{index}.{name}.weight", names.layers), shape.clone()));
             if *bias {
-                tensors.push((format!("layers.{index}.{name}.bias"), vec![shape[0]]));
+                tensors.push((format!("{}.{index}.{name}.bias", names.layers), vec![shape[0]]));
             }
         }
     }

@@ -1,11 +1,12 @@
 //! What the models outside of the BERT family are read from and made of, beside [`crate::ops`].
 
-use kernels::WeightFormat;
+use kernels::{Activation, WeightFormat};
 
 use crate::LoadError;
 use crate::config::Config;
+use crate::families::UpNames;
 use crate::forward::bert::Source;
-use crate::ops::{LayerNorm, Linear};
+use crate::ops::{FeedForward, LayerNorm, Linear};
 
 /// A norm by the root mean square.
 pub(crate) struct RmsNorm {
@@ -21,6 +22,15 @@ impl RmsNorm {
 
 pub(crate) fn add(rows: &mut [f32], other: &[f32]) {
     rows.iter_mut().zip(other).for_each(|(x, y)| *x += y);
+}
+
+/// Returns names and shapes of the weights that [`LayerReader::feed_forward`] reads for `up`.
+pub(crate) fn up_weights(up: UpNames, hidden: usize, inner: usize) -> Vec<(&'static str, Vec<usize>)> {
+    match up {
+        UpNames::GateFirst(name) | UpNames::GateLast(name) => vec![(name, vec![2 * inner, hidden])],
+        UpNames::Apart(names) => names.map(|name| (name, vec![inner, hidden])).into(),
+        UpNames::NoGate(name) => vec![(name, vec![inner, hidden])],
+    }
 }
 
 /// Reads layers by name.
@@ -45,8 +55,30 @@ impl LayerReader<'_> {
         Ok(Linear::fused(&matrices, &biases, self.format))
     }
 
+    /// Reads the feed-forward half of a layer; `full` gives the whole name of a tensor, without `.weight` and `.bias`.
+    pub(crate) fn feed_forward(
+        &self,
+        (up, down): (UpNames, &str),
+        full: impl Fn(&str) -> String,
+        [up_bias, down_bias]: [bool; 2],
+        activation: Activation,
+    ) -> Result<FeedForward, LoadError> {
+        let (hidden, inner) = (self.config.hidden_size, self.config.intermediate);
+        Ok(FeedForward {
+            up: match up {
+                UpNames::GateFirst(name) => self.dense(&[full(name)], (hidden, 2 * inner), up_bias)?,
+                UpNames::GateLast(name) => self.dense_with_halves_swapped(&full(name), (hidden, 2 * inner), up_bias)?,
+                UpNames::Apart(names) => self.dense(&names.map(&full), (hidden, inner), up_bias)?,
+                UpNames::NoGate(name) => self.dense(&[full(name)], (hidden, inner), up_bias)?,
+            },
+            has_gate: up.has_gate(),
+            down: self.dense(&[full(down)], (inner, hidden), down_bias)?,
+            activation,
+        })
+    }
+
     /// Reads a linear layer, with the second half of its outputs before the first.
-    pub(crate) fn dense_with_halves_swapped(
+    fn dense_with_halves_swapped(
         &self,
         name: &str,
         (inputs, outputs): (usize, usize),

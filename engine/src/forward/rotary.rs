@@ -4,11 +4,11 @@
 use kernels::{Heads, Reach, RowsView, WeightFormat, Window, attend_within};
 
 use super::bert::{Source, TensorShape, TokenSelection};
-use super::layers::{LayerReader, add};
+use super::layers::{LayerReader, add, up_weights};
 use super::rotation::{Angles, Rotations};
 use crate::config::Config;
-use crate::families::{GateNames, RotaryConfig};
-use crate::ops::{GatedFeedForward, LayerNorm, Linear};
+use crate::families::RotaryConfig;
+use crate::ops::{FeedForward, LayerNorm, Linear};
 use crate::{Batch, LoadError};
 
 /// A loaded model.
@@ -27,7 +27,7 @@ struct Layer {
     reach: Reach,
     qkv: Linear,
     out: Linear,
-    feed_forward: GatedFeedForward,
+    feed_forward: FeedForward,
     norms: Norms,
 }
 
@@ -196,21 +196,14 @@ pub(crate) fn tensors(config: &Config, settings: &RotaryConfig) -> Vec<TensorSha
         add(&full(names.qkv), &[3 * hidden, hidden], settings.attention_bias);
         add(&full(names.out), &[hidden, hidden], settings.attention_bias);
         add(&full(names.output_norm), &[hidden], settings.norm_bias);
-        match names.up {
-            GateNames::GateFirst(name) | GateNames::GateLast(name) => {
-                add(&full(name), &[2 * inner, hidden], settings.up_bias);
-            }
-            GateNames::Apart(names) => {
-                names.iter().for_each(|name| add(&full(name), &[inner, hidden], settings.up_bias));
-            }
-        }
+        up_weights(names.up, hidden, inner).iter().for_each(|(name, shape)| add(&full(name), shape, settings.up_bias));
         add(&full(names.down), &[hidden, inner], settings.down_bias);
     }
     tensors
 }
 
 fn layer(reader: &LayerReader<'_>, settings: &RotaryConfig, index: usize, reach: Reach) -> Result<Layer, LoadError> {
-    let (hidden, inner, names) = (reader.config.hidden_size, reader.config.intermediate, settings.names);
+    let (hidden, names) = (reader.config.hidden_size, settings.names);
     let full = |name: &str| format!("{}.{index}.{name}", names.layers);
     let norm = |name: &str| reader.norm(&full(name), settings.norm_bias);
     let feed_forward = norm(names.output_norm)?;
@@ -218,17 +211,12 @@ fn layer(reader: &LayerReader<'_>, settings: &RotaryConfig, index: usize, reach:
         reach,
         qkv: reader.dense(&[full(names.qkv)], (hidden, 3 * hidden), settings.attention_bias)?,
         out: reader.dense(&[full(names.out)], (hidden, hidden), settings.attention_bias)?,
-        feed_forward: GatedFeedForward {
-            up: match names.up {
-                GateNames::GateFirst(name) => reader.dense(&[full(name)], (hidden, 2 * inner), settings.up_bias)?,
-                GateNames::GateLast(name) => {
-                    reader.dense_with_halves_swapped(&full(name), (hidden, 2 * inner), settings.up_bias)?
-                }
-                GateNames::Apart(names) => reader.dense(&names.map(full), (hidden, inner), settings.up_bias)?,
-            },
-            down: reader.dense(&[full(names.down)], (inner, hidden), settings.down_bias)?,
-            activation: reader.config.activation,
-        },
+        feed_forward: reader.feed_forward(
+            (names.up, names.down),
+            full,
+            [settings.up_bias, settings.down_bias],
+            reader.config.activation,
+        )?,
         norms: match names.final_norm {
             Some(_) if index == 0 => Norms::Before { attention: None, feed_forward },
             Some(_) => Norms::Before { attention: Some(norm(names.attention_norm)?), feed_forward },
