@@ -21,7 +21,9 @@ from tempfile import TemporaryDirectory
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
+from transformers import (
+    AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoModelForTextEncoding, AutoTokenizer,
+)
 
 OUT = Path(__file__).resolve().parent.parent / "engine" / "testdata"
 
@@ -177,11 +179,11 @@ def config_of(model_type, path, **values):
     return AutoConfig.from_pretrained(path)
 
 
-def goldens(directory, max_length, out=None, last=False):
+def goldens(directory, max_length, out=None, last=False, model_class=AutoModel):
     """Token ids, and the first and the mean token vector, of every text, or the last one too; one text at a time, so
     nothing is padded."""
     tokenizer = AutoTokenizer.from_pretrained(directory)
-    model = AutoModel.from_pretrained(directory, attn_implementation="eager", dtype=torch.float32).eval()
+    model = model_class.from_pretrained(directory, attn_implementation="eager", dtype=torch.float32).eval()
     ids, vectors = [], {name: [] for name in ("cls", "mean", "last")[: 3 if last else 2]}
     with torch.no_grad():
         for text in TEXTS:
@@ -876,12 +878,130 @@ def make_gemma3_text():
     goldens(path, 256, last=True)
 
 
+def t5_tokenizer(size):
+    """Unigram with the sentinels of T5 at the end, no token before a text, and `</s>` after it."""
+    specials, sentinels = ["<pad>", "</s>", "<unk>"], [f"<extra_id_{i}>" for i in range(3, -1, -1)]
+    pre = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    trained = unigram_tokenizer(size, specials, "</s>", "</s>", "<unk>", pre)
+    pieces = [tuple(piece) for piece in json.loads(trained.to_str())["model"]["vocab"]]
+    tokenizer = Tokenizer(models.Unigram(pieces + [(sentinel, 0.0) for sentinel in sentinels], unk_id=2))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre, decoders.Metaspace()
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in specials + sentinels])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", tokenizer.token_to_id("</s>"))]
+    )
+    return tokenizer, sentinels
+
+
+def t5_files(path, tokenizer_class="T5Tokenizer"):
+    """Writes tokenizer files; returns the size of the table, which in T5 is larger than the vocabulary."""
+    tokenizer, sentinels = t5_tokenizer(250)
+    tokenizer.save(str(path / "tokenizer.json"), pretty=False)
+    names = dict(eos_token="</s>", pad_token="<pad>", unk_token="<unk>", additional_special_tokens=sentinels[::-1])
+    write_json(path / "special_tokens_map.json", names, None)
+    write_json(
+        path / "tokenizer_config.json",
+        {**names, "extra_ids": len(sentinels), "model_max_length": 512, "tokenizer_class": tokenizer_class},
+        None,
+    )
+    return tokenizer.get_vocab_size() + 9
+
+
+def t5_config(model_type, path, **values):
+    common = dict(
+        decoder_start_token_id=0, dropout_rate=0.1, eos_token_id=1, initializer_factor=1.0, is_encoder_decoder=True,
+        layer_norm_epsilon=1e-6, pad_token_id=0, relative_attention_num_buckets=32, use_cache=True,
+    )
+    return config_of(model_type, path, **common, **values)
+
+
+def random_t5(cls, config, seed):
+    model = random_model(cls, config, seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "relative_attention_bias" in name:
+                # Scores that depend as much on distances as on words.
+                parameter.mul_(4)
+            elif name.endswith("SelfAttention.q.weight"):
+                # Nothing else scales the scores.
+                parameter.div_(config.d_kv**0.5)
+    return model
+
+
+def make_t5():
+    """google-t5/t5-small's encoder: `relu`, words under the name that the decoder shares."""
+    path = fresh("t5")
+    config = t5_config(
+        "t5", path, architectures=["T5EncoderModel"], d_ff=64, d_kv=8, d_model=32, feed_forward_proj="relu",
+        n_positions=512, num_heads=4, num_layers=2, vocab_size=t5_files(path),
+    )
+    tensors = tensors_of(random_t5(AutoModelForTextEncoding, config, 24))
+    del tensors["encoder.embed_tokens.weight"]
+    save_file(tensors, path / "model.safetensors", {"format": "pt"})
+    goldens(path, 200, last=True, model_class=AutoModelForTextEncoding)
+
+
+def make_mt5():
+    """google/mt5-small: encoder and decoder in a .bin, heads that are wider together than the layers, a gate."""
+    path = fresh("mt5")
+    config = t5_config(
+        "mt5", path, architectures=["MT5ForConditionalGeneration"], d_ff=48, d_kv=16, d_model=32,
+        feed_forward_proj="gated-gelu", num_decoder_layers=1, num_heads=3, num_layers=2, tie_word_embeddings=False,
+        tokenizer_class="T5Tokenizer", vocab_size=t5_files(path),
+    )
+    torch.save(tensors_of(random_t5(AutoModelForSeq2SeqLM, config, 25)), path / "pytorch_model.bin")
+    goldens(path, 200, model_class=AutoModelForTextEncoding)
+
+
+def make_umt5():
+    """google/umt5-small's encoder: a table of distances in each layer."""
+    path = fresh("umt5")
+    config = t5_config(
+        "umt5", path, architectures=["UMT5EncoderModel"], d_ff=48, d_kv=8, d_model=32, feed_forward_proj="gated-gelu",
+        num_heads=4, num_layers=3, relative_attention_max_distance=128, scalable_attention=True,
+        vocab_size=t5_files(path),
+    )
+    tensors = tensors_of(random_t5(AutoModelForTextEncoding, config, 26))
+    del tensors["shared.weight"]
+    save_file(tensors, path / "model.safetensors", {"format": "pt"})
+    goldens(path, 200, model_class=AutoModelForTextEncoding)
+
+
+def make_sentence_t5():
+    """sentence-transformers/sentence-t5-base: the mean, a Dense without a bias, a norm."""
+    path = fresh("sentence_t5")
+    config = t5_config(
+        "t5", path, architectures=["T5EncoderModel"], d_ff=64, d_kv=8, d_model=32, feed_forward_proj="relu",
+        gradient_checkpointing=False, n_positions=512, num_heads=4, num_layers=2, vocab_size=t5_files(path),
+    )
+    tensors = tensors_of(random_t5(AutoModelForTextEncoding, config, 27))
+    save_file(tensors, path / "model.safetensors", {"format": "pt"})
+    write_modules(path, ("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense"), ("3_Normalize", "Normalize"))
+    write_json(path / "sentence_bert_config.json", {"max_seq_length": 48, "do_lower_case": False})
+    versions = {"sentence_transformers": "2.2.0", "transformers": "4.7.0", "pytorch": "1.9.0+cu102"}
+    write_json(path / "config_sentence_transformers.json", {"__version__": versions})
+    for folder in ("1_Pooling", "2_Dense"):
+        (path / folder).mkdir()
+    flags = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens")
+    chosen = {f"pooling_mode_{flag}": flag == "mean_tokens" for flag in flags}
+    write_json(path / "1_Pooling/config.json", {"word_embedding_dimension": 32, **chosen})
+    identity = "torch.nn.modules.linear.Identity"
+    write_json(
+        path / "2_Dense/config.json",
+        {"in_features": 32, "out_features": 24, "bias": False, "activation_function": identity},
+    )
+    torch.manual_seed(28)
+    torch.save({"linear.weight": 0.25 * torch.randn(24, 32)}, path / "2_Dense/pytorch_model.bin")
+    sentence_goldens(path)
+
+
 MAKERS = [
     make_beto, make_bertin, make_mbert, make_mex_large, make_xlm_roberta, make_camembert, make_distilbert,
     make_modernbert, make_deberta_v2, make_nomic_bert, make_mpnet, make_electra, make_albert, make_eurobert,
     make_qwen3, make_gemma3_text,
     make_gte, make_gte_multilingual, make_gte_large_en,
     make_distiluse, make_static_embedding,
+    make_t5, make_mt5, make_umt5, make_sentence_t5,
 ]
 
 

@@ -40,13 +40,15 @@ impl Config {
         families::check_settings(&fields, family.settings)?;
         let sizes = family.sizes;
         let position_names = sizes.positions.0;
-        let positions_name =
-            position_names.iter().find(|name| fields.get(name).is_some()).unwrap_or(&position_names[0]);
+        let positions_name = position_names.iter().find(|name| fields.get(name).is_some()).or(position_names.first());
         let dimensions = Dimensions {
             hidden_size: fields.count(sizes.hidden.0, sizes.hidden.1)?,
             layers: fields.count(sizes.layers.0, sizes.layers.1)?,
             heads: fields.count(sizes.heads.0, sizes.heads.1)?,
-            max_positions: fields.count(&[positions_name], sizes.positions.1)?,
+            max_positions: match positions_name {
+                Some(name) => fields.count(&[name], sizes.positions.1)?,
+                None => sizes.positions.1,
+            },
         };
         let Dimensions { hidden_size, heads, .. } = dimensions;
         if family.heads_divide_hidden && !hidden_size.is_multiple_of(heads) {

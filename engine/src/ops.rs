@@ -193,13 +193,13 @@ pub(crate) struct DistanceBias {
 
 impl DistanceBias {
     pub(crate) fn scoring(bias: Option<&DistanceBias>, heads: Heads) -> Scoring<'_> {
-        let bias = bias.map(|DistanceBias { numbers, tokens }| ScoreBias {
-            numbers,
-            first: tokens - 1,
-            head_stride: 2 * tokens - 1,
-            query_stride: -1,
-        });
-        Scoring { heads, bias }
+        Scoring { heads, bias: bias.map(|bias| bias.from(0)) }
+    }
+
+    /// Returns the bias for queries of which the first is that of token `first`.
+    pub(crate) fn from(&self, first: usize) -> ScoreBias<'_> {
+        let DistanceBias { numbers, tokens } = self;
+        ScoreBias { numbers, first: tokens - 1 - first, head_stride: 2 * tokens - 1, query_stride: -1 }
     }
 }
 

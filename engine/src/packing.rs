@@ -34,6 +34,11 @@ impl Batch {
         self.ids.len()
     }
 
+    /// Returns the number of tokens of the longest row.
+    pub(crate) fn longest(&self) -> usize {
+        self.offsets.windows(2).map(|span| (span[1] - span[0]) as usize).max().unwrap_or(0)
+    }
+
     /// Returns the token ids of one row.
     pub fn row(&self, index: usize) -> &[u32] {
         &self.ids[self.offsets[index] as usize..self.offsets[index + 1] as usize]

@@ -16,7 +16,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
 from sentence_transformers import SentenceTransformer  # noqa: E402
-from transformers import AutoConfig, AutoModel, AutoTokenizer  # noqa: E402
+from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer  # noqa: E402
 
 torch.set_num_threads(1)
 logging.disable(logging.CRITICAL)
@@ -131,7 +131,10 @@ def plain(path, texts, options, with_vectors):
 
 
 def load(path):
-    model, report = AutoModel.from_pretrained(path, output_loading_info=True, trust_remote_code=False, dtype=torch.float32)
+    # As sentence-transformers: of a model with a decoder the encoder alone.
+    t5 = AutoConfig.from_pretrained(path, trust_remote_code=False).model_type in ("t5", "mt5", "umt5")
+    auto = AutoModelForTextEncoding if t5 else AutoModel
+    model, report = auto.from_pretrained(path, output_loading_info=True, trust_remote_code=False, dtype=torch.float32)
     missing = [name for name in report["missing_keys"] if "pooler" not in name and "position_ids" not in name]
     if missing:
         # transformers only warns, and initialises these randomly: there are no vectors to compare with.

@@ -19,7 +19,7 @@ def around(name, *more, **pooling):
     def make(folder):
         folder.copy(TESTDATA / name)
         config = folder.json("config.json")
-        hidden = config.get("hidden_size") or config.get("dim") or config.get("n_embd")
+        hidden = config.get("hidden_size") or config.get("dim") or config.get("n_embd") or config.get("d_model")
         folder.write(MODULES, modules(TRANSFORMER, MEAN, *more))
         folder.write(POOLING, {"word_embedding_dimension": hidden, **(pooling or {"pooling_mode_mean_tokens": True})})
         folder.write(LENGTH, {"max_seq_length": 48, "do_lower_case": False})
@@ -35,6 +35,7 @@ base("st-xlm_roberta", "sentence xlm-roberta st-unigram", around("xlm_roberta"))
 base("st-distilbert", "sentence distilbert st-wordpiece", around("distilbert"))
 base("st-modernbert", "sentence modernbert st-bpe", around("modernbert"))
 base("st-mpnet", "sentence mpnet st-wordpiece", around("mpnet", NORMALIZE))
+base("st-mt5", "sentence mt5 st-unigram", around("mt5", NORMALIZE))
 base("st-qwen3", "sentence qwen3 st-bpe", around("qwen3", NORMALIZE, pooling_mode_lasttoken=True))
 
 
@@ -50,6 +51,7 @@ def older(folder):
 
 base("st-older", "sentence bert st-wordpiece older", older)
 
+base("sentence_t5", "sentence t5 st-unigram dense", "sentence_t5")
 base("distiluse", "sentence distilbert st-wordpiece dense", "distiluse")
 base("static_embedding", "static", "static_embedding")
 

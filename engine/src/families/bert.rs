@@ -14,6 +14,7 @@ pub(crate) const FAMILY: Family = Family {
     body_prefix: "bert.",
     older_prefix: None,
     words: "embeddings.word_embeddings.weight",
+    other_words: None,
     sizes: SIZES,
     heads_divide_hidden: true,
     settings: SETTINGS,

@@ -20,6 +20,8 @@ pub(crate) struct Family {
     pub(super) older_prefix: Option<&'static str>,
     /// The word embeddings, which also reveal the prefix of the tensor names in a file.
     pub(crate) words: &'static str,
+    /// Their name where a file has them under that of a tensor that they share.
+    pub(crate) other_words: Option<&'static str>,
     pub(crate) sizes: Sizes,
     /// Whether `hidden_size` has to be a multiple of the number of heads.
     pub(crate) heads_divide_hidden: bool,
@@ -50,7 +52,7 @@ pub(crate) struct Sizes {
     pub(crate) layers: (&'static [&'static str], usize),
     pub(crate) heads: (&'static [&'static str], usize),
     pub(crate) intermediate: (&'static [&'static str], usize),
-    /// The first name that is present counts.
+    /// The first name that is present counts. Without names: no limit by the model.
     pub(crate) positions: (&'static [&'static str], usize),
     pub(crate) padding: u32,
     /// Without names: a constant of the architecture.

@@ -5,7 +5,7 @@ use kernels::{Activation, Reach};
 use super::bert;
 use super::description::{Dimensions, Family, Forward, Sizes};
 use super::fields::Fields;
-use super::forward_config::{DecoderConfig, Rope, RotaryAttention};
+use super::forward_config::{DecoderConfig, DecoderPositions, Rope, RotaryAttention};
 use super::llama;
 use crate::LoadError;
 use crate::tokenizer::class::Class;
@@ -33,12 +33,11 @@ pub(super) const FAMILY: Family = Family {
 
 fn forward(fields: &Fields<'_>, dimensions: Dimensions) -> Result<Forward, LoadError> {
     let defaults = (dimensions.heads, dimensions.hidden_size / dimensions.heads);
-    let (key_value_heads, head_size) = llama::heads(fields, dimensions, defaults)?;
+    let heads = llama::heads(fields, dimensions, defaults)?;
     let attention = RotaryAttention { reach: Reach::ALL, rope: Rope::unscaled(llama::only_theta(fields)?) };
     Ok(Forward::Decoder(DecoderConfig {
-        attention: vec![attention; dimensions.layers],
         attention_bias: fields.flag("attention_bias", false)?,
         mlp_bias: fields.flag("mlp_bias", false)?,
-        ..llama::config(&llama::NAMES, key_value_heads, head_size)
+        ..llama::config(&llama::NAMES, heads, DecoderPositions::Rotary(vec![attention; dimensions.layers]))
     }))
 }

@@ -110,9 +110,12 @@ impl Fields<'_> {
 
     pub(crate) fn activation(&self, name: &str, default: Activation) -> Result<Activation, LoadError> {
         let Some(value) = self.get(name) else { return Ok(default) };
-        value
-            .as_str()
-            .and_then(activation)
+        self.named_activation(name, value, value.as_str().unwrap_or_default())
+    }
+
+    /// Returns the activation `activation` that the `value` of a field names.
+    pub(crate) fn named_activation(&self, name: &str, value: &Value, named: &str) -> Result<Activation, LoadError> {
+        activation(named)
             .ok_or_else(|| self.unsupported(&format!("`{name}` is {value}; known are {}", activation_names())))
     }
 }

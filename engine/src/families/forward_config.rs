@@ -2,6 +2,8 @@
 
 use kernels::{Activation, Reach};
 
+use super::description::DistanceBuckets;
+
 /// DeBERTa's settings beyond sizes.
 #[derive(Debug, Clone)]
 pub(crate) struct DebertaConfig {
@@ -118,18 +120,46 @@ pub(crate) struct DecoderConfig {
     /// Heads of keys and of values, each shared by as many heads of queries.
     pub(crate) key_value_heads: usize,
     pub(crate) head_size: usize,
-    /// Of each layer.
-    pub(crate) attention: Vec<RotaryAttention>,
+    pub(crate) positions: DecoderPositions,
     /// Whether the linear layers of attention have a bias.
     pub(crate) attention_bias: bool,
     /// Whether the feed-forward layers have a bias.
     pub(crate) mlp_bias: bool,
+    /// In place of the one that every family's config has.
+    pub(crate) activation: Option<Activation>,
     /// Added to the weights of every norm.
     pub(crate) norm_offset: f32,
-    /// Multiplies the normalised queries, beside the scale by the size of a head.
+    /// Multiplies the queries, beside the scale by the size of a head.
     pub(crate) query_scale: f32,
     /// Multiplies the word embeddings.
     pub(crate) embedding_scale: f32,
+}
+
+/// How attention depends on positions.
+#[derive(Debug, Clone)]
+pub(crate) enum DecoderPositions {
+    /// The rotation and the reach of each layer.
+    Rotary(Vec<RotaryAttention>),
+    /// A bias of attention to all tokens; the name of its table is one of the layer.
+    Distances { buckets: DistanceBuckets, tables: BiasTables },
+}
+
+/// The layers that have a table of biases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BiasTables {
+    /// The first one, for all.
+    OfFirstLayer,
+    OfEachLayer,
+}
+
+impl BiasTables {
+    /// Returns how many of a model's layers, from the first on, have one.
+    pub(crate) fn layers(self, layers: usize) -> usize {
+        match self {
+            BiasTables::OfFirstLayer => 1,
+            BiasTables::OfEachLayer => layers,
+        }
+    }
 }
 
 /// Tensor names, without `.weight` and `.bias`.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::description::{Dimensions, Family, Forward, Sizes};
 use super::eurobert;
 use super::fields::Fields;
-use super::forward_config::{DecoderConfig, DecoderNames, Rope, RotaryAttention};
+use super::forward_config::{DecoderConfig, DecoderNames, DecoderPositions, Rope, RotaryAttention};
 use super::layer_types::{FULL_ATTENTION, SLIDING_ATTENTION, sliding_layers};
 use super::llama;
 use super::rotary::{check_kinds, number, theta, theta_of_kind};
@@ -42,7 +42,7 @@ const NAMES: DecoderNames = DecoderNames {
 };
 
 fn forward(fields: &Fields<'_>, dimensions: Dimensions) -> Result<Forward, LoadError> {
-    let (key_value_heads, head_size) = llama::heads(fields, dimensions, (4, 256))?;
+    let heads = llama::heads(fields, dimensions, (4, 256))?;
     let pattern = fields.count(&["sliding_window_pattern"], 6)?;
     let sliding = sliding_layers(fields, dimensions.layers, |layer| !(layer + 1).is_multiple_of(pattern))?;
     let [full, local] = thetas(fields)?;
@@ -56,13 +56,13 @@ fn forward(fields: &Fields<'_>, dimensions: Dimensions) -> Result<Forward, LoadE
         false => RotaryAttention { reach: all, rope: Rope::unscaled(full) },
     };
     let scalar = number(fields, "query_pre_attn_scalar", 256.0)?;
+    let positions = DecoderPositions::Rotary(sliding.iter().map(attention).collect());
     Ok(Forward::Decoder(DecoderConfig {
-        attention: sliding.iter().map(attention).collect(),
         attention_bias: fields.flag("attention_bias", false)?,
         norm_offset: 1.0,
-        query_scale: (head_size as f64 / scalar).sqrt() as f32,
+        query_scale: (heads.1 as f64 / scalar).sqrt() as f32,
         embedding_scale: (dimensions.hidden_size as f64).sqrt() as f32,
-        ..llama::config(&NAMES, key_value_heads, head_size)
+        ..llama::config(&NAMES, heads, positions)
     }))
 }
 

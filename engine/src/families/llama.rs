@@ -2,7 +2,7 @@
 
 use super::description::Dimensions;
 use super::fields::Fields;
-use super::forward_config::{DecoderConfig, DecoderNames, UpNames};
+use super::forward_config::{DecoderConfig, DecoderNames, DecoderPositions, UpNames};
 use super::rotary::{check_pairs, number, rope_parameters, theta};
 use crate::LoadError;
 
@@ -26,15 +26,20 @@ pub(super) const NAMES: DecoderNames = DecoderNames {
 pub(super) const NAMES_WITH_HEAD_NORMS: DecoderNames =
     DecoderNames { head_norms: Some(["self_attn.q_norm", "self_attn.k_norm"]), ..NAMES };
 
-/// Returns the settings of a model without biases, its layers aside.
-pub(super) fn config(names: &'static DecoderNames, key_value_heads: usize, head_size: usize) -> DecoderConfig {
+/// Returns the settings of a model without biases.
+pub(super) fn config(
+    names: &'static DecoderNames,
+    (key_value_heads, head_size): (usize, usize),
+    positions: DecoderPositions,
+) -> DecoderConfig {
     DecoderConfig {
         names,
         key_value_heads,
         head_size,
-        attention: Vec::new(),
+        positions,
         attention_bias: false,
         mlp_bias: false,
+        activation: None,
         norm_offset: 0.0,
         query_scale: 1.0,
         embedding_scale: 1.0,

@@ -17,11 +17,14 @@ mod layer_types;
 mod llama;
 mod modern_bert;
 mod mpnet;
+mod mt5;
 mod nomic_bert;
 mod qwen3;
 mod roberta;
 mod rotary;
 mod settings;
+mod t5;
+mod umt5;
 mod xlm_roberta;
 
 pub(crate) use self::bert::{DEFAULTS as BERT_DEFAULTS, FAMILY as BERT};
@@ -30,7 +33,8 @@ pub(crate) use self::description::{
 };
 pub(crate) use self::fields::Fields;
 pub(crate) use self::forward_config::{
-    Convolution, ConvolutionActivation, DebertaConfig, DecoderConfig, Relative, Rope, RotaryConfig, UpNames,
+    Convolution, ConvolutionActivation, DebertaConfig, DecoderConfig, DecoderPositions, Relative, Rope, RotaryConfig,
+    UpNames,
 };
 pub(crate) use self::settings::check as check_settings;
 
@@ -52,6 +56,9 @@ const FAMILIES: &[&Family] = &[
     &gemma3::FAMILY,
     &gte::FAMILY,
     &gte_new::FAMILY,
+    &t5::FAMILY,
+    &mt5::FAMILY,
+    &umt5::FAMILY,
 ];
 
 /// Returns the known `model_type`s for a message.
@@ -69,7 +76,7 @@ pub(crate) fn of_model_type(model_type: &str) -> Option<&'static Family> {
 pub(crate) fn of_class_name(class: &str) -> Option<&'static Family> {
     FAMILIES.iter().copied().find(|family| {
         let rest = class.strip_prefix(family.class_prefix);
-        rest.is_some_and(|rest| rest.starts_with("Model") || rest.starts_with("For"))
+        rest.is_some_and(|rest| ["Model", "EncoderModel", "For"].iter().any(|kind| rest.starts_with(kind)))
     })
 }
 

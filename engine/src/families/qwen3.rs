@@ -5,7 +5,7 @@ use kernels::Reach;
 use super::description::{Dimensions, Family, Forward, Sizes};
 use super::eurobert;
 use super::fields::Fields;
-use super::forward_config::{DecoderConfig, Rope, RotaryAttention};
+use super::forward_config::{DecoderConfig, DecoderPositions, Rope, RotaryAttention};
 use super::layer_types::sliding_layers;
 use super::llama;
 use super::settings::Allowed::Flag;
@@ -35,7 +35,7 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn forward(fields: &Fields<'_>, dimensions: Dimensions) -> Result<Forward, LoadError> {
-    let (key_value_heads, head_size) = llama::heads(fields, dimensions, (32, 128))?;
+    let heads = llama::heads(fields, dimensions, (32, 128))?;
     let rope = Rope::unscaled(llama::only_theta(fields)?);
     let window = match fields.flag("use_sliding_window", false)? {
         true => Some(fields.count(&["sliding_window"], 4096)?),
@@ -54,9 +54,9 @@ fn forward(fields: &Fields<'_>, dimensions: Dimensions) -> Result<Forward, LoadE
         };
         Ok(RotaryAttention { reach: Reach { before, after: 0 }, rope })
     };
+    let positions = DecoderPositions::Rotary(sliding.iter().map(attention).collect::<Result<_, _>>()?);
     Ok(Forward::Decoder(DecoderConfig {
-        attention: sliding.iter().map(attention).collect::<Result<_, _>>()?,
         attention_bias: fields.flag("attention_bias", false)?,
-        ..llama::config(&llama::NAMES_WITH_HEAD_NORMS, key_value_heads, head_size)
+        ..llama::config(&llama::NAMES_WITH_HEAD_NORMS, heads, positions)
     }))
 }

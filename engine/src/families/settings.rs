@@ -1,7 +1,7 @@
 //! Settings of `config.json` that change vectors and are only partly supported: the allowed values of each.
 //!
 //! A key neither here nor read by [`Config`](crate::config::Config) changes no vector: `transformers` ignores it, or uses it
-//! for training, generation or a head. Those of every family are here, a family's own in its file.
+//! for training, generation or a head. Those of every family are here, a family's own in its file, which take precedence.
 
 use serde_json::Value;
 
@@ -48,7 +48,8 @@ const COMMON: &[Setting] = &[
 
 /// Refuses by name every setting that would change the vectors in an unsupported way.
 pub(crate) fn check(fields: &Fields<'_>, own: &[Setting]) -> Result<(), LoadError> {
-    for (name, allowed) in COMMON.iter().chain(own) {
+    let common = COMMON.iter().filter(|(name, _)| own.iter().all(|(other, _)| other != name));
+    for (name, allowed) in common.chain(own) {
         let Some(value) = fields.get(name) else { continue };
         if allowed.iter().any(|allowed| allowed.is(value)) {
             continue;

@@ -3,12 +3,13 @@
 
 use std::ops::Range;
 
-use kernels::{Heads, Reach, RowsView, WeightFormat, Window, attend_within};
+use kernels::{Heads, Reach, RowsView, Scoring, WeightFormat, Window, attend, attend_within};
 
 use super::layers::{LayerReader, RmsNorm, add, up_weights};
-use super::rotation::{Angles, Rotations};
+use super::positions::{DistanceTables, LayerPositions, Positions};
+use super::rotation::Rotations;
 use crate::config::Config;
-use crate::families::DecoderConfig;
+use crate::families::{DecoderConfig, DecoderPositions};
 use crate::forward::bert::{Source, TensorShape};
 use crate::ops::{FeedForward, Linear};
 use crate::{Batch, LoadError};
@@ -26,7 +27,7 @@ pub(crate) struct Decoder {
     heads: Heads,
     /// Heads of queries for each of them.
     group: usize,
-    rotations: Rotations,
+    positions: Positions,
 }
 
 /// Which token vectors the last layer computes.
@@ -82,7 +83,7 @@ impl Decoder {
             norm: reader.norm(settings.names.final_norm)?,
             heads: Heads { count: settings.key_value_heads, size: settings.head_size },
             group: config.heads / settings.key_value_heads,
-            rotations: Rotations::new(settings.attention.iter().map(|attention| attention.rope), settings.head_size),
+            positions: reader.positions()?,
         })
     }
 
@@ -92,18 +93,18 @@ impl Decoder {
         for id in &batch.ids {
             x.extend(self.words[*id as usize * self.hidden..][..self.hidden].iter().map(|x| x * self.scale));
         }
-        let angles = self.rotations.angles(batch);
+        let positions = self.positions.of_batch(batch);
         let (every, kept) = (texts(batch, KeptTokens::Every), texts(batch, kept));
         let last = self.layers.len() - 1;
         for (index, layer) in self.layers.iter().enumerate() {
-            x = self.layer(layer, x, if index == last { &kept } else { &every }, angles.of(index));
+            x = self.layer(layer, x, if index == last { &kept } else { &every }, positions.of(index));
         }
         self.norm.apply(&mut x);
         x
     }
 
     /// Returns the outputs of a layer for the kept tokens.
-    fn layer(&self, layer: &Layer, mut x: Vec<f32>, texts: &[Text], angles: &Angles) -> Vec<f32> {
+    fn layer(&self, layer: &Layer, mut x: Vec<f32>, texts: &[Text], positions: LayerPositions<'_>) -> Vec<f32> {
         let mut read = x.clone();
         layer.attention_norm.apply(&mut read);
         let keys_values = (layer.keys.forward(&read, None), layer.values.forward(&read, None));
@@ -111,7 +112,7 @@ impl Decoder {
             (x, read) = (self.kept_rows(&x, texts), self.kept_rows(&read, texts));
         }
         let queries = layer.queries.forward(&read, None);
-        let context = self.context(layer, queries, keys_values, texts, angles);
+        let context = self.context(layer, queries, keys_values, texts, positions);
         let norms = layer.output_norms.as_ref();
         add_output(&mut x, layer.out.forward(&context, None), norms.map(|norms| &norms[0]));
         read.copy_from_slice(&x);
@@ -128,14 +129,14 @@ impl Decoder {
         texts.iter().flat_map(kept).copied().collect()
     }
 
-    /// Normalises and rotates queries and keys, and returns the context of every query.
+    /// Normalises queries and keys, rotates them if the model has rotations, and returns the context of every query.
     fn context(
         &self,
         layer: &Layer,
         mut queries: Vec<f32>,
         (mut keys, values): (Vec<f32>, Vec<f32>),
         texts: &[Text],
-        angles: &Angles,
+        positions: LayerPositions<'_>,
     ) -> Vec<f32> {
         if let Some([of_queries, of_keys]) = &layer.head_norms {
             of_queries.apply(&mut queries);
@@ -148,21 +149,28 @@ impl Decoder {
         for Text { tokens, first, kept } in texts {
             let (tokens, first) = (tokens.clone(), *first);
             let queries = &mut queries[kept.start * query_width..kept.end * query_width];
-            angles.rotate_from(first, queries, (query_width, query_width));
-            angles.rotate(&mut keys[tokens.start * key_width..tokens.end * key_width], key_width, key_width);
+            if let LayerPositions::Rotary(angles) = positions {
+                angles.rotate_from(first, queries, (query_width, query_width));
+                angles.rotate(&mut keys[tokens.start * key_width..tokens.end * key_width], key_width, key_width);
+            }
             let queries = RowsView { data: queries, rows: kept.len() * self.group, stride: key_width };
             let [keys, values] = [&keys, &values].map(|all| RowsView {
                 data: &all[tokens.start * key_width..],
                 rows: tokens.len(),
                 stride: key_width,
             });
-            attend_within(
-                &mut out[kept.start * query_width..kept.end * query_width],
-                [queries, keys, values],
-                Window { reach: layer.reach, first, group: self.group },
-                (self.heads, layer.keys.precision()),
-                &mut scratch,
-            );
+            let out = &mut out[kept.start * query_width..kept.end * query_width];
+            let precision = layer.keys.precision();
+            match positions {
+                LayerPositions::Rotary(_) => {
+                    let window = Window { reach: layer.reach, first, group: self.group };
+                    attend_within(out, [queries, keys, values], window, (self.heads, precision), &mut scratch);
+                }
+                LayerPositions::Distances(bias) => {
+                    let scoring = Scoring { heads: self.heads, bias: Some(bias.from(first)) };
+                    attend(out, queries, keys, values, (scoring, precision), &mut scratch);
+                }
+            }
         }
         out
     }
@@ -198,6 +206,25 @@ impl Reader<'_> {
         self.layers.rms_norm(name, self.layers.config.hidden_size, |weight| weight + self.settings.norm_offset)
     }
 
+    fn positions(&self) -> Result<Positions, LoadError> {
+        let DecoderConfig { names, positions, head_size, .. } = self.settings;
+        match positions {
+            DecoderPositions::Rotary(attention) => {
+                let ropes = attention.iter().map(|attention| attention.rope);
+                Ok(Positions::Rotary(Rotations::new(ropes, *head_size)))
+            }
+            DecoderPositions::Distances { buckets, tables } => {
+                let (heads, layers) = (self.layers.config.heads, tables.layers(self.layers.config.layers));
+                let table = |index: usize| {
+                    let name = format!("{}.{index}.{}", names.layers, buckets.table);
+                    (self.layers.source)(&name, &[buckets.rows, heads])
+                };
+                let tables = (0..layers).map(table).collect::<Result<_, _>>()?;
+                Ok(Positions::Distances(DistanceTables { buckets: *buckets, tables, heads }))
+            }
+        }
+    }
+
     fn layer(&self, index: usize) -> Result<Layer, LoadError> {
         let (config, settings) = (self.layers.config, self.settings);
         let (hidden, names) = (config.hidden_size, settings.names);
@@ -206,13 +233,18 @@ impl Reader<'_> {
         let head_norm = |name: &str, scale: f32| {
             self.layers.rms_norm(&full(name), settings.head_size, |weight| (weight + settings.norm_offset) * scale)
         };
-        let key_value = |name: &str| self.layers.dense(&[full(name)], (hidden, key_width), settings.attention_bias);
+        let key_value = |layers: &LayerReader<'_>, name: &str| {
+            layers.dense(&[full(name)], (hidden, key_width), settings.attention_bias)
+        };
         Ok(Layer {
-            reach: settings.attention[index].reach,
+            reach: match &settings.positions {
+                DecoderPositions::Rotary(attention) => attention[index].reach,
+                DecoderPositions::Distances { .. } => Reach::ALL,
+            },
             attention_norm: self.norm(&full(names.attention_norm))?,
             queries: self.queries(&full(names.queries))?,
-            keys: key_value(names.keys)?,
-            values: key_value(names.values)?,
+            keys: key_value(&LayerReader { format: self.format_of_scores(), ..self.layers }, names.keys)?,
+            values: key_value(&self.layers, names.values)?,
             head_norms: match names.head_norms {
                 Some([queries, keys]) => Some([head_norm(queries, settings.query_scale)?, head_norm(keys, 1.0)?]),
                 None => None,
@@ -223,7 +255,7 @@ impl Reader<'_> {
                 (names.up, names.down),
                 full,
                 [settings.mlp_bias; 2],
-                config.activation,
+                settings.activation.unwrap_or(config.activation),
             )?,
             output_norms: match names.output_norms {
                 Some([attention, feed_forward]) => {
@@ -247,15 +279,28 @@ impl Reader<'_> {
         self.heads_in_order().flat_map(|from| &numbers[from * head..][..head]).copied().collect()
     }
 
+    /// Returns the number format of the layers that scores are made of. Without rotations scores are not scaled, so that
+    /// errors count several times: in T5, half of all come from rounding these layers.
+    fn format_of_scores(&self) -> WeightFormat {
+        match self.settings.positions {
+            DecoderPositions::Rotary(_) => self.layers.format,
+            DecoderPositions::Distances { .. } => WeightFormat::F32,
+        }
+    }
+
     fn queries(&self, name: &str) -> Result<Linear, LoadError> {
-        let LayerReader { config, format, .. } = self.layers;
+        let config = self.layers.config;
         let (hidden, width) = (config.hidden_size, config.heads * self.settings.head_size);
-        let weight = (self.layers.source)(&format!("{name}.weight"), &[width, hidden])?;
-        let bias = match self.settings.attention_bias {
+        let mut weight = (self.layers.source)(&format!("{name}.weight"), &[width, hidden])?;
+        let mut bias = match self.settings.attention_bias {
             true => self.reordered(&(self.layers.source)(&format!("{name}.bias"), &[width])?, 1),
             false => vec![0.0; width],
         };
-        Ok(Linear::fused(&[self.reordered(&weight, hidden)], &[bias], format))
+        if self.settings.names.head_norms.is_none() {
+            // Where there are norms, they have the factor.
+            weight.iter_mut().chain(&mut bias).for_each(|number| *number *= self.settings.query_scale);
+        }
+        Ok(Linear::fused(&[self.reordered(&weight, hidden)], &[bias], self.format_of_scores()))
     }
 
     fn out(&self, name: &str) -> Result<Linear, LoadError> {
@@ -293,6 +338,10 @@ pub(crate) fn tensors(config: &Config, settings: &DecoderConfig) -> Vec<TensorSh
         (names.down, vec![hidden, inner], settings.mlp_bias),
     ]);
     layer.extend(up_weights(names.up, hidden, inner).into_iter().map(|(name, shape)| (name, shape, settings.mlp_bias)));
+    if let DecoderPositions::Distances { buckets, tables: layers } = &settings.positions {
+        let table = |index: usize| format!("{}.{index}.{}", names.layers, buckets.table);
+        tensors.extend((0..layers.layers(config.layers)).map(|index| (table(index), vec![buckets.rows, config.heads])));
+    }
     for index in 0..config.layers {
         for (name, shape, bias) in &layer {
             tensors.push((format!("{}.{index}.{name}.weight", names.layers), shape.clone()));

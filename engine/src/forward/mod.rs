@@ -5,5 +5,6 @@ pub(crate) mod deberta;
 pub(crate) mod decoder;
 mod distances;
 mod layers;
+mod positions;
 pub(crate) mod rotary;
 mod rotation;

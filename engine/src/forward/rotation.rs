@@ -27,8 +27,7 @@ impl Rotations {
 
     /// Returns the angles of each layer, for all positions of a batch.
     pub(crate) fn angles(&self, batch: &Batch) -> LayerAngles<'_> {
-        let longest = batch.offsets.windows(2).map(|span| span[1] - span[0]).max().unwrap_or(0);
-        let different = self.different.iter().map(|rotation| rotation.angles(longest as usize)).collect();
+        let different = self.different.iter().map(|rotation| rotation.angles(batch.longest())).collect();
         LayerAngles { different, of_layers: &self.of_layers }
     }
 }

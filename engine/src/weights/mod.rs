@@ -101,6 +101,15 @@ pub(crate) struct Weights {
     names: HashMap<String, usize>,
     /// The prefix of names in these files: empty, `bert.`, `roberta.` …
     prefix: &'static str,
+    anchor: Anchor,
+}
+
+/// A tensor of every model of a family.
+#[derive(Clone, Copy)]
+struct Anchor {
+    name: &'static str,
+    /// Its name where there is none of the first.
+    other: Option<&'static str>,
 }
 
 enum TensorFile {
@@ -127,17 +136,19 @@ impl TensorFile {
 impl Weights {
     /// Opens the files of a model and reads their tensor lists.
     pub(crate) fn of_family(files: &WeightFiles, family: &Family) -> Result<Weights, LoadError> {
-        Weights::open(files, family.words, &family.prefixes())
+        let words = Anchor { name: family.words, other: family.other_words };
+        Weights::open(files, words, &family.prefixes())
     }
 
     /// Opens the files of a module of sentence-transformers, which has a tensor `anchor`.
-    pub(crate) fn of_module(files: &WeightFiles, anchor: &str) -> Result<Weights, LoadError> {
-        Weights::open(files, anchor, &[""])
+    pub(crate) fn of_module(files: &WeightFiles, anchor: &'static str) -> Result<Weights, LoadError> {
+        Weights::open(files, Anchor { name: anchor, other: None }, &[""])
     }
 
-    /// As [`of_family`](Weights::of_family). `anchor` is a tensor of every such model, under one of `prefixes`.
-    fn open(files: &WeightFiles, anchor: &str, prefixes: &[&'static str]) -> Result<Weights, LoadError> {
-        let mut weights = Weights { main: files.main().into(), files: Vec::new(), names: HashMap::new(), prefix: "" };
+    /// As [`of_family`](Weights::of_family). `anchor` is under one of `prefixes`.
+    fn open(files: &WeightFiles, anchor: Anchor, prefixes: &[&'static str]) -> Result<Weights, LoadError> {
+        let (main, parts, names) = (files.main().into(), Vec::new(), HashMap::new());
+        let mut weights = Weights { main, files: parts, names, prefix: "", anchor };
         for path in &files.parts {
             let (file, names) = match files.format {
                 CheckpointFormat::Safetensors => {
@@ -154,7 +165,7 @@ impl Weights {
             weights.names.extend(names.into_iter().map(|name| (name, weights.files.len())));
             weights.files.push(file);
         }
-        match prefixes.iter().find(|prefix| weights.names.contains_key(&format!("{prefix}{anchor}"))) {
+        match prefixes.iter().find(|prefix| weights.locate_below(prefix, anchor.name).is_some()) {
             Some(prefix) => weights.prefix = prefix,
             None => {
                 let mut some: Vec<&str> = weights.names.keys().map(String::as_str).collect();
@@ -166,7 +177,7 @@ impl Weights {
                     _ => format!("missing under every known prefix ({tried})"),
                 };
                 let problem = format!("{missing}; the file starts with {}", some.join(", "));
-                return Err(weights.problem(anchor, problem));
+                return Err(weights.problem(anchor.name, problem));
             }
         }
         Ok(weights)
@@ -249,7 +260,8 @@ impl Weights {
             .strip_suffix("LayerNorm.weight")
             .map(|stem| format!("{stem}LayerNorm.gamma"))
             .or_else(|| name.strip_suffix("LayerNorm.bias").map(|stem| format!("{stem}LayerNorm.beta")));
-        [Some(name.to_string()), older].into_iter().flatten().find_map(|name| {
+        let other = self.anchor.other.filter(|_| name == self.anchor.name).map(str::to_owned);
+        [Some(name.to_string()), older, other].into_iter().flatten().find_map(|name| {
             let full_name = format!("{prefix}{name}");
             self.names.get(&full_name).map(|&file| (full_name, &self.files[file]))
         })

@@ -42,7 +42,7 @@ fn open_error(dir: &Path) -> String {
 
 #[test]
 fn models_with_modules_agree_with_sentence_transformers() {
-    for name in ["distiluse", "static_embedding"] {
+    for name in ["distiluse", "static_embedding", "sentence_t5"] {
         let (encoder, engine, goldens) = (encoder(&testdata(name), None), load(&testdata(name), &raw()), goldens(name));
         let ids: Vec<Vec<u32>> = texts().iter().map(|text| encoder.encode(text).unwrap().ids).collect();
         let together = embed(&engine, &ids);
