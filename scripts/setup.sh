@@ -1,9 +1,9 @@
 #!/bin/sh
 # Installs what building and testing need beyond Rust and a C compiler. Idempotent: a second run only checks.
 #
-#   scripts/setup.sh [python] [model] [nextest] [postgres] [chromium] [deny] [peers] [umap] [cuda] [parity]
+#   scripts/setup.sh [python] [model] [nextest] [postgres] [chromium] [wheel] [deny] [peers] [umap] [cuda] [parity]
 #
-# Without arguments: python model nextest postgres chromium.
+# Without arguments: python model nextest postgres chromium wheel.
 #
 # Everything that can stay inside the checkout goes under build/. The exceptions are PostgreSQL's server and Chromium, which
 # come from the system's packages. Nothing is downloaded but packages, by their own clients (pip, cargo, apt-get).
@@ -130,16 +130,22 @@ setup_parity() {
     pip_install build/parity/venv scripts/requirements-parity.txt || die "pip could not install scripts/requirements-parity.txt"
 }
 
+# What builds the wheel, and what its tests need.
+setup_wheel() {
+    make_venv build/python
+    pip_install build/python scripts/requirements-python.txt || die "pip could not install scripts/requirements-python.txt"
+}
+
 setup_cuda() {
     make_venv build/cuda/venv
     pip_install build/cuda/venv scripts/requirements-cuda.txt || die "pip could not install scripts/requirements-cuda.txt"
 }
 
-[ $# -gt 0 ] || set -- python model nextest postgres chromium
+[ $# -gt 0 ] || set -- python model nextest postgres chromium wheel
 mkdir -p build
 for part in "$@"; do
     case $part in
-        python | model | nextest | postgres | chromium | deny | peers | umap | cuda | parity) "setup_$part" ;;
+        python | model | nextest | postgres | chromium | wheel | deny | peers | umap | cuda | parity) "setup_$part" ;;
         *) die "unknown part: $part" ;;
     esac
 done

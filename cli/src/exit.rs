@@ -33,18 +33,25 @@ pub(crate) enum Exit {
 pub(crate) struct Advice {
     what: String,
     exit: Exit,
+    about: Option<ErrorKind>,
     hints: Vec<String>,
 }
 
 impl Advice {
     /// A failure: exit code 1.
     pub(crate) fn failed(what: impl Into<String>) -> Self {
-        Self { what: what.into(), exit: Exit::Failed, hints: Vec::new() }
+        Self { what: what.into(), exit: Exit::Failed, about: None, hints: Vec::new() }
     }
 
     /// A usage error: exit code 2.
     pub(crate) fn usage(what: impl Into<String>) -> Self {
-        Self { what: what.into(), exit: Exit::Usage, hints: Vec::new() }
+        Self { what: what.into(), exit: Exit::Usage, about: None, hints: Vec::new() }
+    }
+
+    /// Says what it is about, where no cause does.
+    pub(crate) fn about(mut self, kind: ErrorKind) -> Self {
+        self.about = Some(kind);
+        self
     }
 
     /// Adds a line that says what to do.
@@ -99,7 +106,7 @@ pub(crate) enum ErrorKind {
     Other,
 }
 
-/// Returns what an error is about: by the first of its causes that says it, then by its exit code.
+/// Returns what an error is about: as its advice says, else the first of its causes that says it, else by its exit code.
 pub(crate) fn kind_of(error: &anyhow::Error) -> ErrorKind {
     let by_type = |cause: &(dyn std::error::Error + 'static)| {
         let is_model = cause.is::<ModelError>() || cause.is::<LoadError>();
@@ -113,8 +120,9 @@ pub(crate) fn kind_of(error: &anyhow::Error) -> ErrorKind {
             None => None,
         }
     };
+    let by_advice = || error.downcast_ref::<Advice>().and_then(|advice| advice.about);
     let by_code = || if code_of(error) == Exit::Usage { ErrorKind::Usage } else { ErrorKind::Other };
-    error.chain().find_map(by_type).unwrap_or_else(by_code)
+    by_advice().or_else(|| error.chain().find_map(by_type)).unwrap_or_else(by_code)
 }
 
 /// Returns the advice that an error carries.

@@ -30,25 +30,32 @@ pub(crate) fn stop_with_stdin() {
     std::thread::Builder::new().name("encaje-stdin".to_owned()).spawn(watch).ok();
 }
 
-/// Waits for the first SIGINT or SIGTERM.
-pub(crate) async fn interrupted() -> anyhow::Result<()> {
+/// Waits for the first SIGINT or SIGTERM from this call on. Call it within a runtime.
+pub(crate) fn interrupted() -> impl Future<Output = anyhow::Result<()>> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-        tokio::select! {
-            result = tokio::signal::ctrl_c() => result.context("cannot listen for ctrl-C"),
-            _ = terminate.recv() => Ok(()),
+        let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+        async move {
+            let mut interrupt = interrupt.context("cannot listen for SIGINT")?;
+            let mut terminate = terminate.context("cannot listen for SIGTERM")?;
+            tokio::select! {
+                _ = interrupt.recv() => Ok(()),
+                _ = terminate.recv() => Ok(()),
+            }
         }
     }
     #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await.context("cannot listen for ctrl-C")
+    async {
+        tokio::signal::ctrl_c().await.context("cannot listen for ctrl-C")
+    }
 }
 
 /// Exits at the next interrupt: the next run resumes whatever is cut off.
 pub(crate) fn exit_on_interrupt(ui: Ui, last_words: &'static str) {
+    let interrupted = interrupted();
     tokio::spawn(async move {
-        if interrupted().await.is_ok() {
+        if interrupted.await.is_ok() {
             ui.note(last_words);
             std::process::exit(Exit::Interrupted as i32);
         }
@@ -59,8 +66,9 @@ pub(crate) fn exit_on_interrupt(ui: Ui, last_words: &'static str) {
 pub(crate) fn stop_on_interrupt(ui: Ui, words: &'static str) -> CancellationToken {
     let stop = CancellationToken::new();
     let token = stop.clone();
+    let interrupted = interrupted();
     tokio::spawn(async move {
-        if interrupted().await.is_ok() {
+        if interrupted.await.is_ok() {
             ui.note(words);
             exit_on_interrupt(ui, "stopped at once; nothing is lost but the work on unfinished shards");
             token.cancel();

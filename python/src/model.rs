@@ -98,7 +98,13 @@ impl Model {
         let encoder = self.encoder(prefix)?;
         let tokens = |text: &String| -> PyResult<Vec<Token>> {
             let tokens = encoder.explain(text).map_err(|error| Class::Model.of(&error))?;
-            Ok(tokens.into_iter().map(|token| (token.id, token.text, token.special, token.start, token.end)).collect())
+            // Python counts code points.
+            let starts: Vec<usize> = text.char_indices().map(|(byte, _)| byte).collect();
+            let place = |byte: usize| starts.partition_point(|start| *start < byte);
+            let tuple = |token: engine::Token| {
+                (token.id, token.text, token.special, place(token.start), place(token.end))
+            };
+            Ok(tokens.into_iter().map(tuple).collect())
         };
         py.detach(|| texts.iter().map(tokens).collect())
     }

@@ -40,10 +40,12 @@ pub(crate) fn page(figure: &Figure) -> String {
 
 /// Wraps an SVG document of this crate in a page.
 pub(crate) fn page_of_svg(title: &str, svg: &str) -> String {
+    const STYLE: &str = "svg { max-width: 100%; height: auto; }";
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'\">\n<title>{}</title>\n</head>\n\
-         <body>\n{svg}</body>\n</html>\n",
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src '{}'\">\n<title>{}</title>\n\
+         <style>{STYLE}</style>\n</head>\n<body>\n{svg}</body>\n</html>\n",
+        policy_hash(STYLE),
         escape(title)
     )
 }

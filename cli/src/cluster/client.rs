@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 
 use super::status::{obstacle, show_progress};
 use crate::args::ClusterArgs;
-use crate::exit::Advice;
+use crate::exit::{Advice, ErrorKind};
 use crate::security;
 use crate::ui::{Amount, Progress, Ui};
 
@@ -52,23 +52,23 @@ impl Cluster {
 
     /// Explains a failed call to the user.
     pub(crate) fn explain(&self, error: RpcError) -> anyhow::Error {
-        match error.kind {
+        let advice = match error.kind {
             RpcErrorKind::Unavailable | RpcErrorKind::DeadlineExceeded => {
                 Advice::failed(format!("no coordinator answers at {}: {}", self.urls, error.message))
                     .hint("start one with `encaje coordinator`, or check --coordinator; repeating the command is safe")
-                    .into()
             }
             RpcErrorKind::NotFound => {
-                Advice::failed(error.message).hint("see the jobs of the cluster: encaje list --coordinator URL").into()
+                Advice::failed(error.message).hint("see the jobs of the cluster: encaje list --coordinator URL")
             }
             RpcErrorKind::AlreadyExists
             | RpcErrorKind::InvalidArgument
             | RpcErrorKind::FailedPrecondition
             | RpcErrorKind::Unauthenticated
             | RpcErrorKind::PermissionDenied
-            | RpcErrorKind::ResourceExhausted => Advice::failed(error.message).into(),
-            RpcErrorKind::Unimplemented | RpcErrorKind::Internal | RpcErrorKind::BadAnswer => error.into(),
-        }
+            | RpcErrorKind::ResourceExhausted => Advice::failed(error.message),
+            RpcErrorKind::Unimplemented | RpcErrorKind::Internal | RpcErrorKind::BadAnswer => return error.into(),
+        };
+        advice.about(ErrorKind::Cluster).into()
     }
 
     /// Returns the status of a job.

@@ -118,6 +118,7 @@ async fn serve(ui: &Ui, args: &CoordinatorArgs) -> anyhow::Result<Exit> {
     let incoming = transport::listen(args.listen).await.context("cannot start")?;
     let address = incoming.local_addr().context("cannot tell the address")?;
     let url = format!("{}://{address}", if security.tls.is_some() { "https" } else { "http" });
+    let stop = signals::stop_on_interrupt(*ui, "stopping; what is under way goes on at the next start");
     ui.note(format!("coordinator listening on {url}, storage {}", storage.url()));
     if args.security.insecure && !args.listen.ip().is_loopback() {
         ui.warn("--insecure: anyone who can reach this address may read and write everything here, or eavesdrop");
@@ -131,7 +132,6 @@ async fn serve(ui: &Ui, args: &CoordinatorArgs) -> anyhow::Result<Exit> {
         let metrics = metrics.map(|address| format!("http://{address}/metrics"));
         ui.json(&Event::Listening { url: &url, address: address.to_string(), metrics })?;
     }
-    let stop = signals::stop_on_interrupt(*ui, "stopping; what is under way goes on at the next start");
     let ServerSecurity { tls, access } = security;
     let roots = Roots::listed(&args.corpus_root).context("cannot start")?;
     let config = coordinator::Config { clock, sweep, tls, access, roots, ..coordinator::Config::default() };

@@ -83,11 +83,11 @@ async fn work(ui: &Ui, args: &WorkerArgs, config: WorkerConfig) -> anyhow::Resul
     let connection = cluster::connect(&args.cluster)?;
     let name = config.name.clone();
     let devices = config.device_names();
+    let stop = signals::stop_on_interrupt(*ui, "stopping; unfinished shards are given back");
     ui.note(format!("worker {name} on {}, for {}", devices.join(", "), args.cluster.coordinator.join(", ")));
     if args.json {
         ui.json(&Event::Started { name: &name })?;
     }
-    let stop = signals::stop_on_interrupt(*ui, "stopping; unfinished shards are given back");
     let summary = worker::run(config, connection, stop).await?;
     let (shards, rows) = (ui::counted(summary.shards, "shard"), ui::counted(summary.rows, "row"));
     ui.note(format!("worker {name} ended: {shards}, {rows}"));

@@ -5,6 +5,7 @@ from typing import Any, final
 import numpy
 from numpy.typing import NDArray
 
+__all__ = ["ArrowTexts", "Encoding", "MaskFiller", "Model", "VectorSet", "__version__", "main", "umap"]
 __version__: str
 
 def main(program: Sequence[str], words: Sequence[str]) -> int: ...

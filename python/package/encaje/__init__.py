@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from encaje._job import run as run
     from encaje._maps import Comparison as Comparison
     from encaje._maps import Map as Map
+    from encaje._maps import Similarity as Similarity
     from encaje._maps import compare as compare
+    from encaje._maps import similarity as similarity
     from encaje._maps import umap as umap
     from encaje._model import Model as Model
     from encaje._vectors import Vectors as Vectors
@@ -47,7 +49,9 @@ _PLACES = {
     "run": "_job",
     "Comparison": "_maps",
     "Map": "_maps",
+    "Similarity": "_maps",
     "compare": "_maps",
+    "similarity": "_maps",
     "umap": "_maps",
     "Model": "_model",
     "Vectors": "_vectors",

@@ -15,11 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from encaje import _encaje, _errors, _program
 from encaje._optional import needed
+from encaje._vectors import Vectors
 
 if TYPE_CHECKING:
     import pandas
-
-    from encaje._vectors import Vectors
 
 Path = Union[str, "os.PathLike[str]"]
 
@@ -35,12 +34,14 @@ class Picture:
         What was drawn, in numbers.
     """
 
-    #: Height of the cell of a notebook, in pixels.
-    height = 640
-
     def __init__(self, pictures: dict[str, bytes], summary: dict[str, Any]) -> None:
         self._pictures = pictures
         self.summary = summary
+
+    @property
+    def _height(self) -> int:
+        """Pixels that the page has in a notebook."""
+        return 640
 
     @property
     def html(self) -> str:
@@ -63,7 +64,7 @@ class Picture:
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         # The page runs in a frame of its own, which reaches nothing of the notebook. Where no script runs there is the PNG.
         page = html.escape(self.html, quote=True)
-        frame = f'<iframe sandbox="allow-scripts" srcdoc="{page}" width="100%" height="{self.height}" style="border:0"></iframe>'
+        frame = f'<iframe sandbox="allow-scripts" srcdoc="{page}" width="100%" height="{self._height}" style="border:0"></iframe>'
         return {"text/html": frame, "image/png": self._pictures["png"], "text/plain": repr(self)}
 
 
@@ -86,6 +87,12 @@ class Map(Picture):
 
 class Comparison(Picture):
     """Models side by side, and how well each separates the labels."""
+
+    @property
+    def _height(self) -> int:
+        # Two maps side by side, and the table below.
+        models = len(self.summary["models"])
+        return 220 + 360 * ((models + 1) // 2) + 28 * models
 
     def __repr__(self) -> str:
         return f"<encaje.Comparison of {len(self.summary['models'])} models by {self.summary['label']}>"
@@ -155,7 +162,7 @@ def compare(
     Comparison
         Shows itself in notebooks; ``.table`` has the numbers.
     """
-    targets = [os.fspath(getattr(one, "path", one)) for one in vectors]
+    targets = [os.fspath(one.path if isinstance(one, Vectors) else one) for one in vectors]
     if len(targets) < 2:
         raise _errors.UsageError("at least two sets of vectors are compared")
     options = _program.options(
@@ -169,6 +176,51 @@ def compare(
     )
     pictures, summary, _ = _draw("compare", targets, options, progress=progress, coords=False)
     return Comparison(pictures, summary)
+
+
+class Similarity(Picture):
+    """How near texts are to each other, as a heat map."""
+
+    def __repr__(self) -> str:
+        return f"<encaje.Similarity of {len(self.summary['texts'])} texts>"
+
+    @property
+    def table(self) -> pandas.DataFrame:
+        """The cosine of every pair, as a DataFrame with the texts as rows and columns. Needs pandas."""
+        texts = self.summary["texts"]
+        return needed("pandas", "Similarity.table").DataFrame(self.summary["cosine"], index=texts, columns=texts)
+
+
+def similarity(
+    texts: Iterable[str],
+    *,
+    model: Path,
+    revision: str | None = None,
+    offline: bool = False,
+    pooling: Literal["auto", "cls", "mean", "max", "last"] | None = None,
+    prompt: str | None = None,
+    prefix: str | None = None,
+    progress: bool | None = None,
+) -> Similarity:
+    """Show how near texts are to each other: the cosine of every pair as a heat map.
+
+    Parameters
+    ----------
+    texts : iterable of str
+        A few texts.
+    model : str
+        A Hub id, or the folder of a model. The other parameters are those of `run`.
+
+    Returns
+    -------
+    Similarity
+        Shows itself in notebooks; ``.table`` has the numbers.
+    """
+    options = _program.options(
+        model=model, revision=revision, offline=offline, pooling=pooling, prompt=prompt, prefix=prefix
+    )
+    pictures, summary, _ = _draw("similarity", list(texts), options, progress=progress, coords=False)
+    return Similarity(pictures, summary)
 
 
 def umap(

@@ -57,13 +57,13 @@ def call(
     *words: str,
     targets: Iterable[str] = (),
     progress: bool | None = None,
-    quiet: bool = False,
+    notes: bool = False,
     environment: Mapping[str, str] | None = None,
     on_value: Callable[[Any, Bars], None] = lambda value, bars: None,
 ) -> tuple[Any, bool]:
     """Run a command on `targets` and return the last JSON value that it prints, and whether it exited with 0 or as incomplete (3).
 
-    Notes and warnings go to stderr. Ctrl-C is passed on, and raised when the command has ended. ``on_value`` gets every value
+    Warnings go to stderr, and `notes` if they are wanted. Ctrl-C is passed on, and raised when the command has ended. ``on_value`` gets every value
     when it is printed.
 
     Raises
@@ -81,8 +81,8 @@ def call(
         start_new_session=True,
     )
     assert started.stdin and started.stdout and started.stderr
-    bars = Bars(False if quiet else progress)
-    listener = _Listener(bars, quiet)
+    bars = Bars(progress)
+    listener = _Listener(bars, notes)
     values: list[Any] = []
 
     def read(stream: Iterable[bytes]) -> None:
@@ -125,9 +125,9 @@ def call(
 class _Listener:
     """Takes what a command writes on stderr."""
 
-    def __init__(self, bars: Bars, quiet: bool) -> None:
+    def __init__(self, bars: Bars, notes: bool) -> None:
         self.bars = bars
-        self._quiet = quiet
+        self._notes = notes
         self._said: _errors.Error | None = None
         self._lines: list[str] = []
 
@@ -150,7 +150,7 @@ class _Listener:
             self.bars.update(message["file"], message["bytes"], message["total"], "B")
         elif kind == "warning":
             self.bars.write("warning: " + message["text"])
-        elif not self._quiet:
+        elif self._notes:
             self.bars.write(message["text"])
 
     def error(self, code: int) -> _errors.Error:

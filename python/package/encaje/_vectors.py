@@ -154,13 +154,13 @@ class Vectors:
         """
         against = [] if corpus is None else [f"--corpus={one}" for one in _program.paths(corpus)]
         try:
-            report, _ = _program.call("verify", *against, targets=[str(self.path)], progress=progress, quiet=True)
+            report, _ = _program.call("verify", *against, targets=[str(self.path)], progress=progress)
         except _errors.Error as error:
             report = getattr(error, "output", None)
             if not isinstance(report, dict) or report.get("passed", True):
                 raise
-            problems = [problem["what"] if isinstance(problem, dict) else str(problem) for problem in report["problems"]]
-            broken = _errors.VectorsError(f"`{self.path}` does not hold what it promises: " + "; ".join(problems[:5]))
+            first = "; ".join(_sentence(problem) for problem in report["problems"][:5])
+            broken = _errors.VectorsError(f"`{self.path}` does not hold what it promises: {first}")
             broken.report = report
             raise broken from None
         return dict(report)
@@ -174,7 +174,7 @@ class Vectors:
             The new file.
         """
         options = _program.options(out=out, force=force)
-        _program.call("merge", *options, targets=[str(self.path)], progress=progress, quiet=True)
+        _program.call("merge", *options, targets=[str(self.path)], progress=progress)
         return Vectors(out)
 
     def export(
@@ -194,7 +194,7 @@ class Vectors:
         if format is None:
             format = LocalPath(out).suffix.lstrip(".")  # type: ignore[assignment]
         options = _program.options(out=out, format=format, force=force)
-        summary, _ = _program.call("export", *options, targets=[str(self.path)], quiet=True)
+        summary, _ = _program.call("export", *options, targets=[str(self.path)])
         return dict(summary)
 
     def project(
@@ -231,6 +231,13 @@ class Vectors:
             seed=seed,
             progress=progress,
         )
+
+
+def _sentence(problem: dict[str, Any]) -> str:
+    places = [str(problem["file"])] if problem["file"] is not None else []
+    if problem["row"] is not None:
+        places.append(f"row {problem['row']}")
+    return ": ".join([*places, problem["detail"]])
 
 
 class _Stream:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import Any, Union
 
-from encaje import _program
+from encaje import _errors, _program
 from encaje._progress import Bars
 from encaje._vectors import Vectors
 
@@ -54,7 +54,7 @@ class Client:
     def __repr__(self) -> str:
         return f"<encaje.Client of {', '.join(self._coordinators)}>"
 
-    def submit(self, corpus: Path | Iterable[Path], *, model: Path, quiet: bool = True, **options: Any) -> str:
+    def submit(self, corpus: Path | Iterable[Path], *, model: Path, **options: Any) -> str:
         """Submit a job; the same call again is the same job.
 
         Parameters
@@ -71,7 +71,7 @@ class Client:
         """
         normalize = options.pop("normalize", True)
         settings = _program.options(model=model, no_normalize=not normalize, **options)
-        status = self._call("submit", *settings, targets=_program.paths(corpus), quiet=quiet)
+        status = self._call("submit", *settings, targets=_program.paths(corpus))
         return str(status["job"])
 
     def status(self, job: str) -> dict[str, Any]:
@@ -100,7 +100,10 @@ class Client:
             done = status["rows_done"] + status["rows_in_flight"]
             bars.update("embedding", done, status["rows"], " rows", workers=status["workers"])
 
-        return dict(self._call("status", "--watch", targets=[job], progress=progress, quiet=False, on_value=show))
+        status = dict(self._call("status", "--watch", targets=[job], progress=progress, notes=True, on_value=show))
+        if status["state"] != "succeeded":
+            raise _errors.Error(f"job {job} has {status['state']}: {status['reason'] or 'no reason was given'}")
+        return status
 
     def download(self, job: str, out: Path, *, wait: bool = False, progress: bool | None = None) -> Vectors:
         """Fetch the result of a job into a folder, or a file that ends in ``.parquet``; the same call again resumes.
@@ -109,7 +112,7 @@ class Client:
         -------
         Vectors
         """
-        self._call("download", *_program.options(out=out, wait=wait), targets=[job], progress=progress, quiet=False)
+        self._call("download", *_program.options(out=out, wait=wait), targets=[job], progress=progress, notes=True)
         return Vectors(out)
 
     def cancel(self, job: str) -> dict[str, Any]:
@@ -128,6 +131,6 @@ class Client:
         """Try the failed shards of a job again."""
         return dict(self._call("retry", targets=[job]))
 
-    def _call(self, command: str, *words: str, quiet: bool = True, **how: Any) -> Any:
-        value, _ = _program.call(command, *self._words, *words, quiet=quiet, environment=self._environment, **how)
+    def _call(self, command: str, *words: str, **how: Any) -> Any:
+        value, _ = _program.call(command, *self._words, *words, environment=self._environment, **how)
         return value

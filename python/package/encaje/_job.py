@@ -114,5 +114,5 @@ def run(
         threads=threads,
         config=config,
     )
-    _program.call("run", *settings, targets=_program.paths(corpus), progress=progress, quiet=quiet)
+    _program.call("run", *settings, targets=_program.paths(corpus), progress=False if quiet else progress, notes=not quiet)
     return open_vectors(out)

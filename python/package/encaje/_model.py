@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Union, overload
+from typing import Any, Literal, NamedTuple, Union
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -242,16 +242,11 @@ class Model:
         if how == "cosine":
             first, second = (one / np.maximum(np.linalg.norm(one, axis=1, keepdims=True), 1e-12) for one in (first, second))
         if how in ("cosine", "dot"):
-            return first @ second.T
+            products: NDArray[np.float32] = first @ second.T
+            return products
         order = 2 if how == "euclidean" else 1
         rows = [-np.linalg.norm(second - row, ord=order, axis=1) for row in first]
         return np.array(rows, dtype=np.float32).reshape(len(first), len(second))
-
-    @overload
-    def fill_mask(self, texts: str, top_k: int = 5) -> list[dict[str, Any]]: ...
-
-    @overload
-    def fill_mask(self, texts: Sequence[str], top_k: int = 5) -> list[list[dict[str, Any]]]: ...
 
     def fill_mask(self, texts: str | Sequence[str], top_k: int = 5) -> list[Any]:
         """Predict the masked tokens of texts.

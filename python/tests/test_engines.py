@@ -1,0 +1,105 @@
+"""`encaje.Embed` inside the engines themselves: the vectors are those of `encaje.run`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT, TINY
+
+import encaje
+
+FRASES = ROOT / "samples" / "frases.csv"
+
+
+@pytest.fixture(scope="module")
+def vectors(tmp_path_factory: pytest.TempPathFactory) -> encaje.Vectors:
+    return encaje.run(FRASES, model=TINY, out=tmp_path_factory.mktemp("engines") / "out", quiet=True)
+
+
+@pytest.fixture(scope="module")
+def parquet(vectors: encaje.Vectors) -> str:
+    path = vectors.path.parent / "frases.parquet"
+    pq.write_table(vectors.table(["row", "text"]), path, row_group_size=100)
+    return str(path)
+
+
+def check(rows: Any, embeddings: Any, vectors: encaje.Vectors) -> None:
+    order = np.argsort(np.asarray(rows))
+    found = np.array([list(one) for one in embeddings], np.float32)[order]
+    np.testing.assert_array_equal(found, vectors.numpy())
+
+
+def test_datasets(vectors: encaje.Vectors, parquet: str, tmp_path: Path) -> None:
+    import datasets
+
+    rows = datasets.Dataset.from_parquet(parquet, cache_dir=str(tmp_path))
+    embedded = rows.map(encaje.Embed(TINY), batched=True, batch_size=100, num_proc=2)
+    check(embedded["row"], embedded["embedding"], vectors)
+
+
+def test_dask(vectors: encaje.Vectors, parquet: str) -> None:
+    import dask
+    import dask.dataframe as dd
+
+    embed = encaje.Embed(TINY)
+    rows = dd.read_parquet(parquet, split_row_groups=True)
+    embedded = rows.map_partitions(embed, meta={**rows.dtypes.to_dict(), "embedding": object, "error": object})
+    with dask.config.set(scheduler="processes", num_workers=2):
+        found = embedded.compute()
+    check(found["row"], found["embedding"], vectors)
+
+
+def test_daft(vectors: encaje.Vectors, parquet: str) -> None:
+    import daft
+
+    embed = encaje.Embed(TINY)
+
+    @daft.func.batch(return_dtype=daft.DataType.fixed_size_list(daft.DataType.float32(), embed.model.dimensions))
+    def vector(texts: daft.Series) -> Any:
+        return embed.vectors(texts.to_arrow())[0]
+
+    found = daft.read_parquet(parquet).with_column("embedding", vector(daft.col("text"))).to_pydict()
+    check(found["row"], found["embedding"], vectors)
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[Any]:
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
+    yield ray
+    ray.shutdown()
+
+
+@pytest.mark.parametrize("batch_format", ["pyarrow", "pandas", "numpy"])
+def test_ray(vectors: encaje.Vectors, parquet: str, ray_cluster: Any, batch_format: str) -> None:
+    rows = ray_cluster.data.read_parquet(parquet)
+    embedded = rows.map_batches(encaje.Embed(TINY), batch_format=batch_format, batch_size=100)
+    found = embedded.take_all()
+    check([row["row"] for row in found], [row["embedding"] for row in found], vectors)
+
+
+@pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs a JVM")
+def test_spark(vectors: encaje.Vectors, parquet: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pyspark.sql import SparkSession
+
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+
+    builder = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
+    session = builder.config("spark.driver.bindAddress", "127.0.0.1").getOrCreate()
+    try:
+        embed = encaje.Embed(TINY)
+        rows = session.read.parquet(parquet)
+        embedded = rows.mapInArrow(embed, "row long, text string, embedding array<float>, error string")
+        found: pa.Table = embedded.toArrow()
+    finally:
+        session.stop()
+    check(found["row"].to_pylist(), found["embedding"].to_pylist(), vectors)
