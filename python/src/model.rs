@@ -88,7 +88,9 @@ impl Model {
         let mut vectors = Vec::new();
         let numbers = rows.saturating_mul(kept);
         vectors.try_reserve_exact(numbers).map_err(|_| {
-            PyMemoryError::new_err(format!("{rows} vectors of {kept} dimensions do not fit into memory: encode in parts"))
+            PyMemoryError::new_err(format!(
+                "{rows} vectors of {kept} dimensions do not fit into memory: encode in parts"
+            ))
         })?;
         Ok(Encoding { embedder: Embedder::new(self.encoder(prefix)?, engine), vectors: Mutex::new(vectors) })
     }
@@ -101,9 +103,8 @@ impl Model {
             // Python counts code points.
             let starts: Vec<usize> = text.char_indices().map(|(byte, _)| byte).collect();
             let place = |byte: usize| starts.partition_point(|start| *start < byte);
-            let tuple = |token: engine::Token| {
-                (token.id, token.text, token.special, place(token.start), place(token.end))
-            };
+            let tuple =
+                |token: engine::Token| (token.id, token.text, token.special, place(token.start), place(token.end));
             Ok(tokens.into_iter().map(tuple).collect())
         };
         py.detach(|| texts.iter().map(tokens).collect())
@@ -192,9 +193,13 @@ impl Encoding {
         let found = found.map_err(|error| embed_error(&error))?;
         tell(py, texts.len())?;
         let reason = |reason: RejectReason| reason.code().to_owned();
-        let mut refused: Vec<(usize, String)> =
-            texts.iter().enumerate().filter_map(|(index, text)| Some((first + index, reason(*text.as_ref().err()?)))).collect();
-        let tokenizer = found.refused.iter().map(|(place, _)| (first + valid[*place].0, reason(RejectReason::TokenizerError)));
+        let mut refused: Vec<(usize, String)> = texts
+            .iter()
+            .enumerate()
+            .filter_map(|(index, text)| Some((first + index, reason(*text.as_ref().err()?))))
+            .collect();
+        let tokenizer =
+            found.refused.iter().map(|(place, _)| (first + valid[*place].0, reason(RejectReason::TokenizerError)));
         refused.extend(tokenizer);
         let width = self.embedder.engine().dimensions();
         let mut all = self.vectors.lock().unwrap_or_else(PoisonError::into_inner);

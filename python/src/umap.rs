@@ -31,8 +31,14 @@ pub(crate) fn umap<'py>(
         "euclidean" => Metric::Euclidean,
         other => return Err(Class::Usage.message(format!("metric `{other}`: `cosine` and `euclidean` are known"))),
     };
-    let options =
-        Options { neighbors: n_neighbors, min_dist, metric, epochs: n_epochs, seed: random_state, ..Options::default() };
+    let options = Options {
+        neighbors: n_neighbors,
+        min_dist,
+        metric,
+        epochs: n_epochs,
+        seed: random_state,
+        ..Options::default()
+    };
     let dim = array.shape()[1];
     let numbers = array.as_slice().map_err(|error| Class::Usage.of(&error))?;
     let stop = AtomicBool::new(false);

@@ -71,7 +71,8 @@ impl VectorSet {
     #[pyo3(signature = (columns=None))]
     fn stream<'py>(&self, py: Python<'py>, columns: Option<Vec<String>>) -> PyResult<Bound<'py, PyCapsule>> {
         let projection = columns.map_or(Projection::All, Projection::Columns);
-        let rows = py.detach(|| Rows::open(Arc::clone(&self.set), projection)).map_err(|error| dataset_error(&error))?;
+        let rows =
+            py.detach(|| Rows::open(Arc::clone(&self.set), projection)).map_err(|error| dataset_error(&error))?;
         arrow::export(py, Box::new(rows))
     }
 }

@@ -17,8 +17,8 @@ use parquet::basic::Encoding;
 use spec::OutputDtype;
 
 use super::column_names::{EMBEDDING, EMBEDDING_SCALE};
-use super::read::Projection;
 use super::info::FileInfo;
+use super::read::Projection;
 
 /// The largest magnitude of an `int8` element; -128 is not used, so that a vector and its negative have the same magnitudes.
 const INT8_MAX: f32 = 127.0;

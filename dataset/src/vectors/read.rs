@@ -19,8 +19,8 @@ use super::manifest::Manifest;
 use super::manifest_entries::{ManifestFile, ManifestHole, missing_in};
 use super::schema::kept_schema;
 use super::seal::{check_file, check_seal};
-use crate::{DatasetError, RowCounts};
 use crate::guarded::guarded;
+use crate::{DatasetError, RowCounts};
 
 /// Rows of a batch unless the caller asks for other.
 pub const BATCH_ROWS: usize = 4096;

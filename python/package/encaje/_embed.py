@@ -24,7 +24,7 @@ class Embed:
 
     It loads its model once per process, when it is first called. Batches are tables of pyarrow, DataFrames of pandas, dicts of
     arrays or lists; each comes back as what it was. Of an iterator of Arrow batches, as Spark's ``mapInArrow`` has it, it makes
-    another.
+    another, with vectors as lists of any length, since Spark knows no others.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class Embed:
     def __call__(self, batch: Any) -> Any:
         """Return the batch with two columns more."""
         if isinstance(batch, Iterator):
-            return map(self, batch)
+            return (self._arrow(one, is_fixed=False) for one in batch)
         package = type(batch).__module__.partition(".")[0]
         if package == "pyarrow":
             return self._arrow(batch)
@@ -109,11 +109,15 @@ class Embed:
         vector = pyarrow.list_(pyarrow.float32(), self._encode.get("truncate_dim") or self.model.dimensions)
         return schema.append(pyarrow.field(self.output, vector)).append(pyarrow.field(self.error, pyarrow.string()))
 
-    def _arrow(self, batch: Any) -> Any:
+    def _arrow(self, batch: Any, is_fixed: bool = True) -> Any:
         pyarrow = needed("pyarrow", "Embed")
         vectors, errors = self.vectors(batch.column(self.column))
-        columns = [*batch.columns, _list_array(vectors, errors), pyarrow.array(errors, pyarrow.string())]
-        return type(batch).from_arrays(columns, schema=self.schema(batch.schema))
+        lists, schema = _list_array(vectors, errors), self.schema(batch.schema)
+        if not is_fixed:
+            lists = lists.cast(pyarrow.list_(pyarrow.float32()))
+            schema = schema.set(len(batch.schema), pyarrow.field(self.output, lists.type))
+        columns = [*batch.columns, lists, pyarrow.array(errors, pyarrow.string())]
+        return type(batch).from_arrays(columns, schema=schema)
 
 
 def _list_array(vectors: Any, errors: list[str | None]) -> Any:
