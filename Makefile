@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak sanitize chaos upgrade parity parity-goldens check fmt clippy doc deny advisories tidy bench bench-families bench-control bench-umap bench-gpu cuda gpu-kit clean
+.PHONY: help setup demo test soak sanitize chaos upgrade parity parity-goldens check fmt clippy doc deny advisories tidy bench bench-python bench-families bench-control bench-umap bench-gpu cuda gpu-kit wheel wheel-cuda clean
 
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -100,6 +100,22 @@ bench: ## time encaje against sentence-transformers and ONNX Runtime (installs t
 	$(CARGO) build --release --locked --package encaje
 	build/venv/bin/python scripts/bench.py --encaje "$(ENCAJE)" --model "$(MODEL)" --peer-python build/peers/bin/python $(BENCH)
 
+# The wheel is built with the dependencies of the workspace's release build, and tried in an environment that has NumPy alone.
+wheel: ## build dist/encaje-*.whl, which gives `import encaje` and the command, and dist/encaje-*.tar.gz
+	@sh scripts/setup.sh wheel model
+	@sh scripts/wheel.sh
+
+wheel-cuda: ## the same in dist/cuda, with kernels for NVIDIA GPUs (CUDA_ARCHS="80 90" builds for fewer)
+	@sh scripts/setup.sh wheel model
+	@sh scripts/cuda.sh kernels
+	@ENCAJE_CUDA_KERNELS="$(CURDIR)/build/cuda/kernels.fatbin" CARGO_TARGET_DIR=build/cuda/target sh scripts/wheel.sh --features cuda
+
+bench-python: ## time encaje.Model.encode against sentence-transformers, and the memory of a million texts
+	@sh scripts/setup.sh model peers
+	[ -d dist ] || $(MAKE) wheel
+	build/peers/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/encaje-*.whl
+	build/peers/bin/python scripts/bench_python.py --model "$(MODEL)"
+
 bench-families: ## time every family of models against sentence-transformers, in f32 on short texts (SHAPES="qwen3-0.6b static")
 	@sh scripts/setup.sh python model peers
 	$(CARGO) build --release --locked --package encaje
@@ -129,6 +145,6 @@ bench-gpu: cuda ## on a machine with a GPU: tokens per second, share of the peak
 	build/peers/bin/python scripts/bench_gpu.py --encaje build/cuda/encaje --model "$(or $(GPU_MODEL),$(MODEL))" \
 		--peer-python build/peers/bin/python --device $(or $(DEVICE),cuda:0)
 
-clean: ## remove build/ and cargo's target directory
-	rm -rf build
+clean: ## remove build/, dist/ and cargo's target directory
+	rm -rf build dist
 	$(CARGO) clean

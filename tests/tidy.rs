@@ -27,6 +27,8 @@ const UNSAFE_FILES: &[&str] = &[
     "cli/src/memory.rs",
     // The disposition of a signal.
     "cli/src/signals.rs",
+    // A stream of Arrow comes from Python by a pointer.
+    "python/src/arrow.rs",
     // Calls of NVIDIA's libraries, and of the kernels compiled for the host.
     "engine/src/cuda/driver.rs",
     "engine/src/cuda/emulated.rs",
@@ -48,7 +50,8 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("proto", &["engine", "coordinator", "worker", "candle-*", "tokenizers", "sqlx*", "hf-hub"]),
     ("coordinator", &["engine", "worker", "candle-*", "tokenizers", "hf-hub"]),
     ("worker", &["coordinator", "sqlx*"]),
-    ("encaje", &["openssl", "openssl-sys", "native-tls", "aws-lc-*"]),
+    ("encaje", &["openssl", "openssl-sys", "native-tls", "aws-lc-*", "pyo3"]),
+    ("encaje-python", &["openssl", "openssl-sys", "native-tls", "aws-lc-*"]),
 ];
 
 /// Libraries whose settings are arguments: only their tests read the environment.

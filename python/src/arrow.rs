@@ -9,7 +9,7 @@ use pyo3::types::PyCapsule;
 
 use crate::errors::Class;
 
-/// The name of such capsules, by Arrow's PyCapsule interface.
+/// The name of such capsules, by Arrow's interface for Python.
 const NAME: &std::ffi::CStr = c"arrow_array_stream";
 
 /// Takes the stream of a table: what has `__arrow_c_stream__`.

@@ -31,6 +31,7 @@ pub(crate) struct Model {
 #[pymethods]
 impl Model {
     #[new]
+    #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
     #[pyo3(signature = (directory, *, pooling, dtype, device, dimensions, max_length))]
     fn new(
         py: Python<'_>,

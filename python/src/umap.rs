@@ -16,6 +16,7 @@ struct Stopped;
 
 /// Projects the rows of an array to the plane.
 #[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "keywords of Python")]
 #[pyo3(signature = (array, *, n_neighbors, min_dist, metric, n_epochs, random_state))]
 pub(crate) fn umap<'py>(
     py: Python<'py>,

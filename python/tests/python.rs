@@ -1,5 +1,7 @@
 //! Runs the tests of the Python package, one of Rust's per file, on the module that Cargo has just built.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
