@@ -878,6 +878,23 @@ def make_gemma3_text():
     goldens(path, 256, last=True)
 
 
+def make_jina_v3():
+    """jinaai/jina-embeddings-v3-hf: tensors under the names of the model's authors, no adapters."""
+    path = fresh("jina_v3")
+    tokenizer = roberta_unigram(250)
+    config = config_of(
+        "jina_embeddings_v3", path, architectures=["JinaEmbeddingsV3Model"], attention_probs_dropout_prob=0.1,
+        bos_token_id=0, classifier_dropout=None, dtype="float32", eos_token_id=2, hidden_act="gelu",
+        hidden_dropout_prob=0.1, initializer_range=0.02, layer_norm_eps=1e-5, max_position_embeddings=66,
+        pad_token_id=1, rope_parameters={"rope_theta": 20000.0, "rope_type": "default"}, type_vocab_size=1,
+        use_cache=False, vocab_size=tokenizer.get_vocab_size(), **SIZES,
+    )
+    # transformers renames the tensors on the way out, and that back into the layout of the Hub's files.
+    random_model(AutoModel, config, 29).save_pretrained(path)
+    plain_files(path, tokenizer, **ROBERTA_NAMES)
+    goldens(path, 64)
+
+
 def t5_tokenizer(size):
     """Unigram with the sentinels of T5 at the end, no token before a text, and `</s>` after it."""
     specials, sentinels = ["<pad>", "</s>", "<unk>"], [f"<extra_id_{i}>" for i in range(3, -1, -1)]
@@ -1001,7 +1018,7 @@ MAKERS = [
     make_qwen3, make_gemma3_text,
     make_gte, make_gte_multilingual, make_gte_large_en,
     make_distiluse, make_static_embedding,
-    make_t5, make_mt5, make_umt5, make_sentence_t5,
+    make_t5, make_mt5, make_umt5, make_sentence_t5, make_jina_v3,
 ]
 
 

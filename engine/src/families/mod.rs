@@ -13,6 +13,7 @@ mod forward_config;
 mod gemma3;
 mod gte;
 mod gte_new;
+mod jina_v3;
 mod layer_types;
 mod llama;
 mod modern_bert;
@@ -56,6 +57,7 @@ const FAMILIES: &[&Family] = &[
     &gemma3::FAMILY,
     &gte::FAMILY,
     &gte_new::FAMILY,
+    &jina_v3::FAMILY,
     &t5::FAMILY,
     &mt5::FAMILY,
     &umt5::FAMILY,

@@ -1,5 +1,5 @@
-//! The forward pass of ModernBERT, NomicBERT and GTE on packed tokens: rotary positions, gated feed-forward layers, and in
-//! ModernBERT sliding-window attention.
+//! The forward pass of ModernBERT, NomicBERT, GTE and Jina v3 on packed tokens: rotary positions, feed-forward layers that
+//! mostly have a gate, and in ModernBERT sliding-window attention.
 
 use kernels::{Heads, Reach, RowsView, WeightFormat, Window, attend_within};
 

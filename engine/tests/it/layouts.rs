@@ -298,7 +298,7 @@ fn unsupported_devices_and_dtypes_are_refused() {
     let error = Engine::load(&deberta, &options).unwrap_err().to_string();
     assert!(error.contains("dtype `int8` of the architecture `deberta-v2`; supported: `f32`"), "{error}");
     for (name, architecture) in
-        [("mpnet", "mpnet"), ("modernbert", "modernbert"), ("nomic_bert", "nomic_bert"), ("gte_multilingual", "new")]
+        [("t5", "t5"), ("modernbert", "modernbert"), ("nomic_bert", "nomic_bert"), ("gte_multilingual", "new")]
     {
         let model = ModelDir::open(&testdata(name)).unwrap();
         assert_eq!((model.summary().native, model.summary().gpus), (true, false), "{name}");
