@@ -1,4 +1,4 @@
-//! A corpus in a bucket, over the S3 protocol: run, run again, verify; and what a user is told when it goes wrong.
+//! A corpus in a bucket, over the S3 protocol: run, run again, verify; and the messages when it goes wrong.
 
 use crate::harness::corpora::{self, sentences};
 use crate::harness::daemon::Daemon;

@@ -88,7 +88,7 @@ async fn supervise(ui: &Ui, invocation: &[OsString], stop: &CancellationToken) -
 fn start(invocation: &[OsString]) -> anyhow::Result<Child> {
     let (program, words) = invocation.split_first().context("cannot find this program to start it again")?;
     let mut command = Command::new(program);
-    // Wherever `--restart` was set, this option keeps the worker from heeding it.
+    // `--restart` may be set in the environment: this option makes the worker ignore it.
     command.args(words).arg("--stop-with-stdin").stdin(Stdio::piped());
     command.spawn().context("cannot start the worker")
 }

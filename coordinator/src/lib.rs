@@ -48,7 +48,7 @@ pub use tls::{Tls, TlsError, TlsFiles};
 
 use crate::context::{Context, Lead, Notices};
 
-/// A coordinator ended without being told to.
+/// A coordinator ended without a shutdown.
 #[derive(Debug, thiserror::Error)]
 pub enum CoordinatorError {
     /// The gRPC server failed.

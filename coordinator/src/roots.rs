@@ -67,7 +67,7 @@ pub enum RootError {
 }
 
 impl Roots {
-    /// Everything that this process can reach, for a coordinator that serves whoever started it.
+    /// Everything that this process can reach, for a coordinator that serves only the user who started it.
     pub fn anywhere() -> Roots {
         Roots(Rule::Anywhere)
     }
@@ -387,7 +387,7 @@ mod tests {
         std::fs::create_dir_all(folder).unwrap();
         std::fs::write(&upload, "text\nx\n").unwrap();
         roots.check(&upload, &storage).unwrap();
-        // Of other files it is not told whether they are there.
+        // It must not reveal whether other files exist.
         let gone = dir.path().join("outside/gone.csv");
         assert!(matches!(roots.check(gone.to_str().unwrap(), &storage), Err(RootError::NotAllowed { .. })));
     }

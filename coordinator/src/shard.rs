@@ -79,7 +79,7 @@ pub struct Shard {
     pub workers_lost: u32,
     /// What went wrong last.
     pub last_error: Option<String>,
-    /// Digest of the input, from planning or else from the first commit: whoever reads something else reads another corpus.
+    /// Digest of the input, from planning or else from the first commit; an attempt that read other bytes has read another corpus.
     pub input: Option<String>,
     /// Number of its rows.
     pub rows: u64,

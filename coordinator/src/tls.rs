@@ -160,7 +160,7 @@ fn bytes(path: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
 }
 
-/// Shakes hands with whoever comes in, with `at_once` of them at the same time; those with whom it fails are dropped.
+/// Performs the handshakes of incoming connections, `at_once` at the same time; a connection whose handshake fails is dropped.
 pub(crate) fn accepted<I, IO>(
     incoming: I,
     tls: Arc<Tls>,

@@ -380,8 +380,8 @@ mod tests {
             source: Box::new(io::Error::from(io::ErrorKind::PermissionDenied)),
         };
         let error = DatasetError::from_store("/data/a.csv", store);
-        let told = format!("{error}: {}", error.source().unwrap());
-        assert_eq!(told, "cannot read or write `/data/a.csv`: permission denied");
+        let message = format!("{error}: {}", error.source().unwrap());
+        assert_eq!(message, "cannot read or write `/data/a.csv`: permission denied");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
 thread_local! {
-    /// Panics of this thread are caught and told as errors.
+    /// Panics of this thread are caught and returned as errors.
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 

@@ -59,9 +59,9 @@ pub enum RpcErrorKind {
     FailedPrecondition,
     /// The coordinator does not know the call: it is older than this program.
     Unimplemented,
-    /// The coordinator wants to know who asks: no certificate or token, or one that is not valid any more.
+    /// The caller is not authenticated: no certificate or token, or one that is not valid any more.
     Unauthenticated,
-    /// Whoever asks may not do this.
+    /// The caller may not do this.
     PermissionDenied,
     /// The coordinator failed.
     Internal,

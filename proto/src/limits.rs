@@ -1,4 +1,4 @@
-//! What a job's description may weigh: checked by whoever asks for a job before any work, and by the coordinator again.
+//! Size limits of a job's description: checked by the client before any work, and again by the coordinator.
 //! Every message that carries a spec then fits [`MESSAGE_BYTES_MAX`], and what is fetched once per source is bounded too.
 
 use dataset::{Keep, PlannedSource};

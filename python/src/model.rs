@@ -181,18 +181,18 @@ impl Encoding {
             texts.iter().enumerate().filter_map(|(index, text)| Some((index, text.as_ref().ok()?.as_ref()))).collect();
         let words: Vec<&str> = valid.iter().map(|(_, text)| *text).collect();
         let watch = Watch::default();
-        let mut told = 0;
-        let mut tell = |py: Python<'_>, done: usize| -> PyResult<()> {
+        let mut reported = 0;
+        let mut report = |py: Python<'_>, done: usize| -> PyResult<()> {
             if let Some(progress) = &progress {
-                progress.call1(py, (done - told,))?;
+                progress.call1(py, (done - reported,))?;
             }
-            told = done;
+            reported = done;
             Ok(())
         };
         let embed = || self.embedder.embed_texts_watched(&words, &watch);
-        let found = interruptible(py, embed, || watch.stop(), |py| tell(py, watch.texts()))?;
+        let found = interruptible(py, embed, || watch.stop(), |py| report(py, watch.texts()))?;
         let found = found.map_err(|error| embed_error(&error))?;
-        tell(py, texts.len())?;
+        report(py, texts.len())?;
         let reason = |reason: RejectReason| reason.code().to_owned();
         let mut refused: Vec<(usize, String)> = texts
             .iter()

@@ -1,4 +1,4 @@
-//! A server that speaks S3 over HTTP, keeps its objects as files in a folder, and fails as it is told to. For tests of
+//! A server that speaks S3 over HTTP, keeps its objects as files in a folder, and fails on request. For tests of
 //! the storage and of the whole program alike; `cli/examples/s3_server.rs` makes a program of it.
 
 use std::net::SocketAddr;
@@ -82,20 +82,20 @@ impl S3Server {
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let (service, faults) = (builder.build(), Arc::new(Faults::default()));
         let (stop, stopped) = oneshot::channel::<()>();
-        let (tell, told) = std::sync::mpsc::channel();
+        let (bound, local_address) = std::sync::mpsc::channel();
         let seen = Arc::clone(&faults);
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let listener = TcpListener::bind(address).await.unwrap();
-                tell.send(listener.local_addr().unwrap()).unwrap();
+                bound.send(listener.local_addr().unwrap()).unwrap();
                 tokio::select! {
                     _ = stopped => {}
                     () = accept(listener, service, seen) => {}
                 }
             });
         });
-        let (folder, address) = (folder.to_owned(), told.recv().unwrap());
+        let (folder, address) = (folder.to_owned(), local_address.recv().unwrap());
         S3Server { folder, _temporary: None, address, faults, _stop: stop }
     }
 

@@ -1,4 +1,4 @@
-//! Coordinators and workers as processes: started, watched by the events they print, told to stop, killed.
+//! Coordinators and workers as processes: started, watched by the events they print, stopped, killed.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{TestEnv, model, wait_for};
 
-/// A process that runs until it is told to stop. It is killed with this value.
+/// A process that runs until it is stopped. It is killed when this value is dropped.
 pub(crate) struct Daemon {
     child: Child,
     stdout: BufReader<ChildStdout>,

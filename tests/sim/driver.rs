@@ -170,7 +170,7 @@ impl Cluster {
         self.processes.insert(node, Process { life, shutdown, task });
     }
 
-    /// A process that has died is started again by whoever watches over it.
+    /// A process that has died is started again by its supervisor.
     fn restart_soon(&mut self, node: Node) {
         let Some(process) = self.processes.remove(&node) else { return };
         process.life.kill();
@@ -308,7 +308,7 @@ impl Cluster {
     }
 }
 
-/// A coordinator process, until it is told to end; then its death is told.
+/// A coordinator process, until it is shut down; then its end is recorded.
 async fn coordinate(
     world: Arc<World>,
     network: Arc<Network>,
@@ -344,7 +344,7 @@ async fn coordinate(
     let storage = loop {
         match coordinator::claim_storage(&store, storage.clone()).await {
             Ok(storage) => break storage,
-            // Whoever watches over it starts it again.
+            // Its supervisor starts it again.
             Err(error) if error.passes() || world.outages.hit_storage() => some_time(500, 5_000).await,
             Err(error) => return world.violated(format!("{node} does not start: {error}")),
         }
@@ -361,7 +361,7 @@ async fn coordinate(
     world.dies(node);
 }
 
-/// A worker process, until it is told to end; then its death is told.
+/// A worker process, until it is shut down; then its end is recorded.
 async fn work(world: Arc<World>, network: Arc<Network>, number: usize, life: Arc<Life>, shutdown: CancellationToken) {
     let node = Node::Worker(number);
     let mut config = WorkerConfig::new(node.to_string(), "unused");

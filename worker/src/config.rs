@@ -1,4 +1,4 @@
-//! What a worker is told at its start, and what it says of itself at its end. Plain values: the environment is read elsewhere.
+//! The configuration of a worker, and its summary at the end. Plain values: the environment is read elsewhere.
 
 use std::path::PathBuf;
 

@@ -9,7 +9,7 @@ use proto::work::FailureClass;
 
 use crate::model_store::ModelError;
 
-/// Why a worker stopped without having been told to.
+/// Why a worker stopped without a shutdown.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// The model named for preloading could not be made ready.

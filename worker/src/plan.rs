@@ -48,7 +48,7 @@ pub(crate) struct Layout {
     distinct: usize,
 }
 
-/// Plans a chunk. The same rows and budget give the same batches, whoever computes them.
+/// Plans a chunk. The same rows and budget give the same batches on every worker.
 pub(crate) fn plan(rows: &[Row], token_budget: usize) -> ChunkPlan {
     let (firsts, place_of_row) = distinct(rows);
     let texts: Vec<&[u32]> = firsts.iter().map(|&row| ids(&rows[row])).collect();

@@ -72,7 +72,7 @@ pub(crate) struct GlobalArgs {
     /// Prints messages, progress and errors on stderr for people, or as one JSON object per line for programs.
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t)]
     pub(crate) message_format: MessageFormat,
-    /// Stops as by SIGTERM once standard input has ended: whoever started this is gone.
+    /// Stops as by SIGTERM once standard input has ended, because the process that started this has ended.
     #[arg(long, global = true, hide = true)]
     pub(crate) stop_with_stdin: bool,
 }

@@ -80,8 +80,8 @@ fn corpus(
     let sources = match runtime.block_on(dataset::expand(patterns, args.format)) {
         // The format may be known only from the `run`'s options.
         Err(error) if args.format.is_none() => {
-            let told = of_run.ok_or(error)?;
-            runtime.block_on(dataset::expand(patterns, Some(told)))?
+            let format = of_run.ok_or(error)?;
+            runtime.block_on(dataset::expand(patterns, Some(format)))?
         }
         expanded => expanded?,
     };

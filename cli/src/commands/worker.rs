@@ -15,7 +15,7 @@ use crate::{cluster, devices, signals};
 
 /// Works for a cluster: leases shards, embeds them, writes the results to its storage.
 ///
-/// Workers may join and leave at any time. One that is told to stop (SIGTERM or ctrl-C) gives its shards back at once; the
+/// Workers may join and leave at any time. At SIGTERM or ctrl-C one gives its shards back at once; the
 /// shards of one that dies go to others when its time is over.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  encaje worker --coordinator http://127.0.0.1:7600")]

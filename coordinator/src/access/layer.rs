@@ -73,7 +73,7 @@ fn allow(access: &Access, request: &Request<Body>) -> Result<Option<Identity>, S
     }
     let token = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let identity = match token {
-        // Whoever shows a token wants to be known by it, also behind a worker's certificate.
+        // A token takes precedence over a worker's certificate.
         Some(value) => {
             let token = value.strip_prefix("Bearer ").map(str::trim);
             let known = token.zip(tokens.as_ref()).and_then(|(token, tokens)| tokens.identity(token));

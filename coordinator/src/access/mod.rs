@@ -70,7 +70,7 @@ pub struct Identity {
 /// Whether calls are checked.
 #[derive(Clone, Default)]
 pub enum Access {
-    /// Whoever can connect may do everything: for a process of its own, and for one machine.
+    /// Every caller that can connect may do everything: for a single process, and for one machine.
     #[default]
     Open,
     /// Every call is checked: by the client's certificate, or by a token.

@@ -145,7 +145,7 @@ impl TokenFile {
         found.map(|line| Identity { name: line.name.clone(), role: line.role })
     }
 
-    /// Reads the file again if it has changed. One that cannot be read takes all tokens away: whoever removed it meant it.
+    /// Reads the file again if it has changed. One that cannot be read revokes all tokens, since it may have been removed for that.
     fn look_again(&self, read: &mut Read, now_ms: i64) {
         if now_ms - read.looked_ms < LOOK_EVERY_MS {
             return;

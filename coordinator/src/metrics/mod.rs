@@ -1,4 +1,4 @@
-//! Numbers for whoever watches a cluster, in the text format of Prometheus over plain HTTP: `/metrics`, and `/healthz` for
+//! Metrics of a cluster, in the text format of Prometheus over plain HTTP: `/metrics`, and `/healthz` for
 //! probes. Nothing in them is secret: ids, counts and times; no texts, no paths.
 
 mod calls;

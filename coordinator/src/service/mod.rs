@@ -187,7 +187,7 @@ pub(crate) fn limited(config: &Config) -> Server {
         .http2_max_header_list_size(HEADER_BYTES_MAX)
 }
 
-/// Tells whoever asks after our health whether to come here.
+/// Answers health checks: whether clients should connect here.
 pub(crate) async fn say_serving(health: &HealthReporter, serving: bool) {
     let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
     for service in ["", jobs_server::SERVICE_NAME, work_server::SERVICE_NAME, storage_server::SERVICE_NAME] {

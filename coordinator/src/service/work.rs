@@ -248,7 +248,7 @@ async fn check_object(context: &Context, shard: ShardId, epoch: Epoch, output: &
     }
 }
 
-/// Judges a job as its rows come in; one of a later release is judged at its end, by whoever knows it.
+/// Applies the job's reject limit as rows come in; a job of a later release is judged at its end, by a coordinator of that release.
 async fn judge(context: &Context, shard: ShardId) -> Result<(), Status> {
     let Some(status) = context.store.known_job(shard.job).await.map_err(status_of)? else { return Ok(()) };
     if let Some(reason) = verdict(&status.spec, &status.counts, Moment::Underway) {

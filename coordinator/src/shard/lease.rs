@@ -59,7 +59,7 @@ impl Refusal {
     pub fn outcome(&self, epoch: Epoch, output: &Output) -> Result<CommitOutcome, String> {
         let Some(job) = self.job else { return Ok(CommitOutcome::Stale) };
         if let Some((winner, key, blake3)) = &self.winner {
-            // The key holds the attempt's random name: whoever repeats it is the attempt that won.
+            // The key has the attempt's random name, so only the attempt that won can repeat it.
             return match (*winner == epoch && *key == output.key, *blake3 == output.blake3) {
                 (true, true) => Ok(CommitOutcome::Committed),
                 (true, false) => Err("this lease has committed a file with another digest".to_owned()),

@@ -58,7 +58,7 @@ const DESK_STATEMENTS: [(&str, &str); 13] = [
     ("holes", jobs::HOLES),
 ];
 
-/// Done shards; the server is not told to look at them.
+/// Done shards, which no query needs to look at.
 const FILLING: [&str; 2] = [
     "INSERT INTO shard (job_id, shard_index, source_index, range_unit, range_start, range_end, first_row, row_count,
         state, epoch, winner_epoch, out_key, out_bytes, out_blake3, in_blake3, out_rejects, out_truncated, out_tokens)

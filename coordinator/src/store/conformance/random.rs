@@ -95,7 +95,7 @@ fn model_sqlite_and_postgres_agree_after_every_event() {
     // Shrinking replays whole sequences on two databases: a few hundred tries find a short one within minutes.
     let cases = asked.unwrap_or(SEQUENCES);
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 300, ..Config::default() };
-    // The same sequences every time, so that a change is judged by its own faults; whoever asks for more gets others.
+    // The same sequences every time, so that a failure is due to the change; more cases are other sequences.
     let mut runner = match asked {
         Some(_) => TestRunner::new(config),
         None => TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha)),

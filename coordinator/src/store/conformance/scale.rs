@@ -26,7 +26,7 @@ async fn the_hot_path_reads_few_rows_however_many_shards_are_done() {
     let bed = Bed::on_postgres(&url).await;
     let job = bed.job(40).await;
     let mut connection = PgConnection::connect(&url).await.unwrap();
-    // Done shards come first in the order of service, so that whoever walks over them is found out.
+    // Done shards come first in the order of service, so that a query that walks over them is detected.
     for statement in [
         "INSERT INTO shard (job_id, shard_index, source_index, range_unit, range_start, range_end, first_row, row_count,
             state, epoch, winner_epoch, out_key, out_bytes, out_blake3, in_blake3, out_rejects, out_truncated, out_tokens)

@@ -1,5 +1,5 @@
 //! Gathers requests of one kind that come at the same time, so that one statement, one round trip and one sync of the
-//! server's log answer all of them. Callers may go away: whoever is in a batch is carried out.
+//! server's log answer all of them. Callers may go away: their requests in a batch are still executed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -62,7 +62,7 @@ struct Queue<B: Batched> {
     running: AtomicUsize,
 }
 
-/// The queue of one kind of request. Its workers end when it is dropped or told to stop.
+/// The queue of one kind of request. Its workers end when it is dropped or stopped.
 pub(super) struct Batcher<B: Batched> {
     queue: mpsc::Sender<Asked<B::Request, B::Answer>>,
 }

@@ -1,4 +1,4 @@
-//! What the server is told about every connection: limits that it keeps, and how it is to plan.
+//! Settings of every connection: limits, and how the server plans queries.
 //!
 //! No plan may depend on statistics. Right after planning a million shards there are none, and the server would sort all
 //! pending shards for every lease instead of reading the first from an index.

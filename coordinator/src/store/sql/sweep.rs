@@ -204,7 +204,7 @@ counted AS (
         pending = c.pending + excluded.pending, cancelled = c.cancelled + excluded.cancelled)
 SELECT count(*) FROM ended";
 
-/// $1 job, $2 index, $3 epoch, $4 state, $5 now, $6 reason, $7 session or NULL for whoever holds it, $8 class or NULL.
+/// $1 job, $2 index, $3 epoch, $4 state, $5 now, $6 reason, $7 session or NULL for any, $8 class or NULL.
 pub(in crate::store) const END_ATTEMPT: &str = "-- end_attempt
 UPDATE attempt SET state = $4, ended_ms = $5, end_reason = $6, class = $8,
     ended_before = CASE WHEN $8 IS NULL THEN NULL ELSE (
@@ -345,7 +345,7 @@ SELECT coalesce((SELECT $2 - until_ms FROM leader WHERE role = $1), 0)";
 /// As above, $2 imposed time.
 pub(in crate::store) const PG_LAPSED: &str = "-- lapsed
 SELECT coalesce((SELECT encaje_now_ms($2) - until_ms FROM leader WHERE role = $1), 0)";
-/// $1 role, $2 holder or NULL for whoever holds it.
+/// $1 role, $2 holder or NULL for any.
 pub(in crate::store) const RESIGN: &str = "-- resign
 UPDATE leader SET until_ms = 0 WHERE role = $1 AND ($2 IS NULL OR holder = $2)";
 /// As above.

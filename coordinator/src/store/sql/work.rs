@@ -334,7 +334,7 @@ UPDATE shard SET state = 'committed', live = 0, winner_epoch = $3, out_key = $4,
     in_blake3 = $7, out_rejects = $8, out_truncated = $10, out_tokens = $11
 WHERE job_id = $1 AND shard_index = $2 AND row_count = $9 AND state = 'running'
     AND coalesce(in_blake3, $7) = $7";
-/// $1 job, $2 index, $3 now, $4 reason: whoever is still at a shard that was committed.
+/// $1 job, $2 index, $3 now, $4 reason: the other attempts at a shard that was committed.
 pub(in crate::store) const LOSE_RACE: &str = "-- lose_race
 UPDATE attempt SET state = 'lost_race', ended_ms = $3, end_reason = $4
 WHERE job_id = $1 AND shard_index = $2 AND state = 'live'";

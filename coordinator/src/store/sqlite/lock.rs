@@ -31,7 +31,7 @@ pub(super) async fn take(database: &Path) -> Result<File, StoreError> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
-            // Who holds it is a courtesy: whatever cannot be read is simply not told.
+            // The holder is extra information: what cannot be read is left out.
             file.read_to_string(&mut holder).ok();
             let holder = if holder.is_empty() { "another process".to_owned() } else { holder.trim().to_owned() };
             return Err(StoreError::Held { path: database.display().to_string(), holder });

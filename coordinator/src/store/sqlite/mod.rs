@@ -70,7 +70,7 @@ impl Sqlite {
             .pragma("fullfsync", "on");
         let mut connection = options.connect().await?;
         migrations::migrate_sqlite(&mut connection).await?;
-        // Whoever led the upkeep is gone: this process has the lock.
+        // The former leader has ended, since this process has the lock.
         query(sweep::RESIGN).bind(super::ROLE_UPKEEP).bind(None::<Uuid>).execute(&mut connection).await?;
         let readers =
             SqlitePoolOptions::new().max_connections(READERS_MAX).connect_lazy_with(options.pragma("query_only", "on"));

@@ -39,7 +39,7 @@ const ROW_CHECKS: [Check; 9] = [
 ];
 const CORPUS_CHECKS: [Check; 3] = [Check::CorpusRows, Check::CorpusColumns, Check::CorpusReasons];
 
-/// Told how many rows are checked so far.
+/// Called with the number of rows checked so far.
 type Progress<'a> = &'a mut (dyn FnMut(u64) + Send);
 
 /// Checks every promise of the output in `target`: the folder of a finished job, or one file. With a corpus, also that
