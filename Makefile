@@ -110,11 +110,12 @@ wheel-cuda: ## the same in dist/cuda, with kernels for NVIDIA GPUs (CUDA_ARCHS="
 	@sh scripts/cuda.sh kernels
 	@ENCAJE_CUDA_KERNELS="$(CURDIR)/build/cuda/kernels.fatbin" CARGO_TARGET_DIR=build/cuda/target sh scripts/wheel.sh --features cuda
 
-bench-python: ## time encaje.Model.encode against sentence-transformers, and the memory of a million texts
-	@sh scripts/setup.sh model peers
-	[ -d dist ] || $(MAKE) wheel
-	build/peers/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/encaje-*.whl
+bench-python: wheel ## time encaje.Model.encode against sentence-transformers, a million texts, and encaje.Embed inside the engines
+	@sh scripts/setup.sh peers
+	for python in build/peers/bin/python build/python/bin/python; do \
+		$$python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/encaje-*.whl; done
 	build/peers/bin/python scripts/bench_python.py --model "$(MODEL)"
+	build/python/bin/python scripts/bench_engines.py --model "$(MODEL)"
 
 bench-families: ## time every family of models against sentence-transformers, in f32 on short texts (SHAPES="qwen3-0.6b static")
 	@sh scripts/setup.sh python model peers

@@ -15,6 +15,8 @@ use crate::{
 pub struct Embedder {
     encoder: TextEncoder,
     engine: Engine,
+    /// Threads of a call; `None` is one per core.
+    threads: Option<usize>,
 }
 
 /// The vectors of several texts.
@@ -70,7 +72,14 @@ impl Embedder {
     /// Joins the tokenizer and the engine of a model.
     pub fn new(encoder: TextEncoder, engine: Engine) -> Embedder {
         let engine = engine.with_excluded_prefix(encoder.excluded_prefix_tokens());
-        Embedder { encoder, engine }
+        Embedder { encoder, engine, threads: None }
+    }
+
+    /// Uses so many threads, at least one, instead of one per core.
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Embedder {
+        self.threads = Some(threads.max(1));
+        self
     }
 
     /// Returns the tokenizer.
@@ -83,7 +92,7 @@ impl Embedder {
         &self.engine
     }
 
-    /// Returns the vectors of `texts`. Tokenizes on all cores and computes on all of them, or on one GPU.
+    /// Returns the vectors of `texts`. Tokenizes and computes on all cores, or as many threads as it has; or computes on one GPU.
     ///
     /// # Errors
     /// The first text that the tokenizer refuses, or the device fails.
@@ -107,7 +116,7 @@ impl Embedder {
         texts: &[T],
         watch: &Watch,
     ) -> Result<TextVectors, EmbedTextsError> {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let cores = self.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
         let encode = |index: usize| {
             watch.check()?;
             Ok::<_, EmbedTextsError>(self.encoder.encode_for_model(texts[index].as_ref()))

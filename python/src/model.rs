@@ -26,13 +26,14 @@ pub(crate) struct Model {
     engine: Engine,
     dtype: ComputeDtype,
     max_length: Option<usize>,
+    threads: Option<usize>,
 }
 
 #[pymethods]
 impl Model {
     #[new]
     #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
-    #[pyo3(signature = (directory, *, pooling, dtype, device, dimensions, max_length))]
+    #[pyo3(signature = (directory, *, pooling, dtype, device, dimensions, max_length, threads))]
     fn new(
         py: Python<'_>,
         directory: PathBuf,
@@ -41,6 +42,7 @@ impl Model {
         device: &str,
         dimensions: Option<usize>,
         max_length: Option<usize>,
+        threads: Option<usize>,
     ) -> PyResult<Self> {
         let pooling = pooling.map(parse::<Pooling>).transpose()?;
         let dtype = dtype.map(parse::<ComputeDtype>).transpose()?;
@@ -58,7 +60,7 @@ impl Model {
             let options = EngineOptions { device, dtype, pooling, dimensions, ..EngineOptions::default() };
             let engine = Engine::load(&directory, &options).map_err(|error| Class::Model.of(&error))?;
             TextEncoder::load(&directory, max_length, "").map_err(|error| Class::Model.of(&error))?;
-            Ok(Self { directory, engine, dtype, max_length })
+            Ok(Self { directory, engine, dtype, max_length, threads })
         };
         py.detach(load)
     }
@@ -93,7 +95,12 @@ impl Model {
                 "{rows} vectors of {kept} dimensions do not fit into memory: encode in parts"
             ))
         })?;
-        Ok(Encoding { embedder: Embedder::new(self.encoder(prefix)?, engine), vectors: Mutex::new(vectors) })
+        let embedder = Embedder::new(self.encoder(prefix)?, engine);
+        let embedder = match self.threads {
+            Some(threads) => embedder.with_threads(threads),
+            None => embedder,
+        };
+        Ok(Encoding { embedder, vectors: Mutex::new(vectors) })
     }
 
     /// The tokens of texts: `(id, token, special, start, end)`, positions in code points.

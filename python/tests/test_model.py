@@ -39,6 +39,7 @@ def bits(vectors: Any) -> Any:
         ({"dimensions": 7}, {"dimensions": 7}, {}),
         ({"dimensions": 7}, {}, {"truncate_dim": 7}),
         ({"prefix": "consulta: ", "max_length": 9}, {"max_length": 9}, {"prompt": "consulta: "}),
+        ({"threads": 1}, {"threads": 1}, {}),
         ({"dtype": "bf16"}, {"dtype": "bf16"}, {}),
         ({"dtype": "int8", "pooling": "max"}, {"dtype": "int8", "pooling": "max"}, {}),
     ],

@@ -49,6 +49,7 @@ class Model:
         device: str,
         dimensions: int | None,
         max_length: int | None,
+        threads: int | None,
     ) -> Model: ...
     @property
     def info(self) -> dict[str, Any]: ...

@@ -40,6 +40,8 @@ class Model:
         Cuts texts to so many tokens; by default to what the model takes.
     dimensions : int, optional
         Keeps the first components alone (Matryoshka).
+    threads : int, optional
+        Uses so many threads on a CPU; by default one per core. 1 is right where as many processes as cores work side by side.
     offline : bool
         Uses only models that were downloaded before.
     progress : bool, optional
@@ -70,6 +72,7 @@ class Model:
         device: str = "auto",
         max_length: int | None = None,
         dimensions: int | None = None,
+        threads: int | None = None,
         offline: bool = False,
         progress: bool | None = None,
     ) -> None:
@@ -81,6 +84,7 @@ class Model:
             "device": device,
             "max_length": max_length,
             "dimensions": dimensions,
+            "threads": threads,
             "offline": offline,
         }
         directory = self.name
@@ -95,6 +99,7 @@ class Model:
             device=device,
             dimensions=dimensions,
             max_length=max_length,
+            threads=threads,
         )
         self._filler: _encaje.MaskFiller | None = None
 
