@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use ::kernels::{Activation, Heads};
 
-use super::device::{Buffer, Device, Fault, FloatFormat, Product};
-use super::kernels::{self, Attention, NormAt, PoolCode, QuerySelection, RowsAt, ScoringAt};
+use crate::cuda::device::{Buffer, Device, Fault, FloatFormat, Product};
+use crate::cuda::kernels::{self, Attention, NormAt, PoolCode, QuerySelection, RowsAt, ScoringAt};
 use crate::Batch;
 use crate::backend::Backend;
 use crate::selftest::probe::Probe;
