@@ -3,14 +3,18 @@
 use std::fmt;
 use std::sync::Arc;
 
+use kernels::WeightFormat;
+
 use crate::after_pooling::AfterPooling;
 use crate::backend::Cpu;
 use crate::config::Config;
 use crate::cuda::{self, Fault, Timed};
-use crate::families::{BertConfig, Forward};
+use crate::families::Forward;
 use crate::forward::bert::{self, Bert, Source, TokenSelection};
 use crate::forward::deberta::{self, Deberta};
-use crate::forward::decoder::{self, Decoder, KeptTokens};
+use crate::forward::decoder;
+use crate::forward::kept_tokens::KeptTokens;
+use crate::forward::pre_norm::PreNorm;
 use crate::forward::rotary::{self, Rotary};
 use crate::model_dir::Body;
 use crate::options::weight_format;
@@ -19,7 +23,6 @@ use crate::static_embedding::StaticTable;
 use crate::weights::{WeightFiles, Weights};
 use crate::{
     Batch, ComputeDtype, DeviceSpec, EmbedError, EngineOptions, LoadError, ModelDir, ModelPooling, ModelSummary,
-    Pooling,
 };
 
 /// Tokens per batch on a CPU: kernels run block by block, so larger batches gain nothing, and smaller ones let the
@@ -49,9 +52,9 @@ pub struct Engine {
 enum Model {
     Bert(Box<Bert<Cpu>>, Cpu),
     Gpu(Box<cuda::Model>),
-    Rotary(Rotary),
+    Rotary(Box<Rotary<Cpu>>, Cpu),
     Deberta(Box<Deberta>),
-    Decoder(Decoder),
+    Decoder(Box<PreNorm<Cpu>>, Cpu),
     Static(StaticTable),
 }
 
@@ -120,7 +123,7 @@ impl Engine {
     /// Returns a good batch size for this device, in tokens.
     pub fn default_batch_tokens(&self) -> usize {
         match &*self.model {
-            Model::Bert(..) | Model::Rotary(_) | Model::Deberta(_) | Model::Decoder(_) => CPU_BATCH_TOKENS,
+            Model::Bert(..) | Model::Rotary(..) | Model::Deberta(_) | Model::Decoder(..) => CPU_BATCH_TOKENS,
             Model::Static(_) => STATIC_BATCH_TOKENS,
             Model::Gpu(model) => model.batch_tokens(),
         }
@@ -141,7 +144,7 @@ impl Engine {
         let pooled = match &*self.model {
             Model::Gpu(model) => model.embed(batch, &self.pool).map_err(|fault| self.gpu_error(batch, fault))?,
             Model::Static(table) => table.means(batch),
-            Model::Bert(..) | Model::Rotary(_) | Model::Deberta(_) | Model::Decoder(_) => self.pooled(batch),
+            Model::Bert(..) | Model::Rotary(..) | Model::Deberta(_) | Model::Decoder(..) => self.pooled(batch),
         };
         let mut vectors = pooling::cut(self.after.apply(pooled, self.normalize), self.after.width(), self.dimensions);
         if self.normalize {
@@ -156,28 +159,22 @@ impl Engine {
         self.check(batch)?;
         match &*self.model {
             Model::Gpu(model) => model.time(batch, &self.pool).map(Some).map_err(|fault| self.gpu_error(batch, fault)),
-            Model::Bert(..) | Model::Rotary(_) | Model::Deberta(_) | Model::Decoder(_) | Model::Static(_) => Ok(None),
+            Model::Bert(..) | Model::Rotary(..) | Model::Deberta(_) | Model::Decoder(..) | Model::Static(_) => Ok(None),
         }
     }
 
     fn pooled(&self, batch: &Batch) -> Vec<f32> {
+        let kept = KeptTokens::of(&self.pool);
         let tokens = match &*self.model {
-            Model::Bert(bert, cpu) if self.pool == Pooling::Cls.into() => {
+            Model::Bert(bert, cpu) if kept == KeptTokens::First => {
                 return bert.rows(cpu, batch, TokenSelection::FirstToken);
             }
             Model::Bert(bert, cpu) => bert.rows(cpu, batch, TokenSelection::EveryToken),
-            Model::Rotary(model) if self.pool == Pooling::Cls.into() => {
-                return model.forward(batch, TokenSelection::FirstToken);
-            }
-            Model::Rotary(model) => model.forward(batch, TokenSelection::EveryToken),
+            Model::Rotary(model, cpu) if kept != KeptTokens::Every => return model.rows(cpu, batch, kept),
+            Model::Rotary(model, cpu) => model.rows(cpu, batch, kept),
             Model::Deberta(model) => model.forward(batch),
-            Model::Decoder(model) if self.pool == Pooling::Cls.into() => {
-                return model.forward(batch, KeptTokens::First);
-            }
-            Model::Decoder(model) if self.pool == Pooling::Last.into() => {
-                return model.forward(batch, KeptTokens::Last);
-            }
-            Model::Decoder(model) => model.forward(batch, KeptTokens::Every),
+            Model::Decoder(model, cpu) if kept != KeptTokens::Every => return model.rows(cpu, batch, kept),
+            Model::Decoder(model, cpu) => model.rows(cpu, batch, kept),
             Model::Gpu(_) | Model::Static(_) => unreachable!("a GPU and a table give one vector per text"),
         };
         pooling::pool(&tokens, &batch.offsets, self.hidden_size, &self.pool)
@@ -238,34 +235,20 @@ fn truncated(dimensions: Option<usize>, all: usize) -> Result<usize, LoadError> 
 fn load_transformer(model: &ModelDir, config: &Config, options: &EngineOptions) -> Result<Model, LoadError> {
     let weights = Weights::of_family(&model.weights, config.family)?;
     let source = |name: &str, shape: &[usize]| weights.read(name, shape);
-    match &config.forward {
-        Forward::Bert(settings) => load_bert(config, *settings, &source, options),
-        Forward::Rotary(settings) => {
-            Ok(Model::Rotary(Rotary::load(config, settings, &source, weight_format(options.dtype)?)?))
-        }
-        Forward::Deberta(settings) => Ok(Model::Deberta(Box::new(Deberta::load(config, settings, &source)?))),
-        Forward::Decoder(settings) => {
-            Ok(Model::Decoder(Decoder::load(config, settings, &source, weight_format(options.dtype)?)?))
-        }
+    match options.device {
+        DeviceSpec::Cuda(ordinal) => Ok(Model::Gpu(Box::new(cuda::load(config, &source, options.dtype, ordinal)?))),
+        DeviceSpec::Cpu => load_on_cpu(config, &source, weight_format(options.dtype)?),
     }
 }
 
-/// Loads a model of the BERT family onto the device in the options.
-fn load_bert(
-    config: &Config,
-    settings: BertConfig,
-    source: Source<'_>,
-    options: &EngineOptions,
-) -> Result<Model, LoadError> {
-    match options.device {
-        DeviceSpec::Cuda(ordinal) => {
-            Ok(Model::Gpu(Box::new(cuda::load((config, settings), source, options.dtype, ordinal)?)))
-        }
-        DeviceSpec::Cpu => {
-            let cpu = Cpu { format: weight_format(options.dtype)? };
-            Ok(Model::Bert(Box::new(Bert::load(config, settings, source, &cpu)?), cpu))
-        }
-    }
+fn load_on_cpu(config: &Config, source: Source<'_>, format: WeightFormat) -> Result<Model, LoadError> {
+    let cpu = Cpu { format };
+    Ok(match &config.forward {
+        Forward::Bert(settings) => Model::Bert(Box::new(Bert::load(config, *settings, source, &cpu)?), cpu),
+        Forward::Rotary(settings) => Model::Rotary(Box::new(Rotary::load(config, settings, source, &cpu)?), cpu),
+        Forward::Deberta(settings) => Model::Deberta(Box::new(Deberta::load(config, settings, source)?)),
+        Forward::Decoder(settings) => Model::Decoder(Box::new(decoder::load(config, settings, source, &cpu)?), cpu),
+    })
 }
 
 /// Checks that the weight files list every required tensor with its shape and a supported type, without reading
@@ -299,7 +282,6 @@ fn check_forward(model: &ModelDir, options: &EngineOptions) -> Result<(), LoadEr
 mod tests {
     use super::*;
     use crate::model_dir::tiny_models;
-    use kernels::WeightFormat;
     use std::cell::RefCell;
 
     #[test]
@@ -312,23 +294,12 @@ mod tests {
                 read.borrow_mut().push((name.to_owned(), shape.to_vec()));
                 file.read(name, shape)
             };
+            load_on_cpu(&config, &source, WeightFormat::F32).map(drop).unwrap();
             let mut expected = match &config.forward {
-                Forward::Bert(settings) => {
-                    load_bert(&config, *settings, &source, &EngineOptions::default()).map(drop).unwrap();
-                    bert::tensors(&config, *settings)
-                }
-                Forward::Rotary(settings) => {
-                    Rotary::load(&config, settings, &source, WeightFormat::F32).map(drop).unwrap();
-                    rotary::tensors(&config, settings)
-                }
-                Forward::Deberta(settings) => {
-                    Deberta::load(&config, settings, &source).map(drop).unwrap();
-                    deberta::tensors(&config, settings)
-                }
-                Forward::Decoder(settings) => {
-                    Decoder::load(&config, settings, &source, WeightFormat::F32).map(drop).unwrap();
-                    decoder::tensors(&config, settings)
-                }
+                Forward::Bert(settings) => bert::tensors(&config, *settings),
+                Forward::Rotary(settings) => rotary::tensors(&config, settings),
+                Forward::Deberta(settings) => deberta::tensors(&config, settings),
+                Forward::Decoder(settings) => decoder::tensors(&config, settings),
             };
             let mut read = read.into_inner();
             read.sort();

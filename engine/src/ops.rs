@@ -116,6 +116,23 @@ impl LayerNorm {
     }
 }
 
+/// A norm by the root mean square.
+pub(crate) struct RmsNorm {
+    /// As wide as a row, or as a head.
+    pub(crate) weight: Vec<f32>,
+    pub(crate) eps: f32,
+}
+
+impl RmsNorm {
+    pub(crate) fn apply(&self, rows: &mut [f32]) {
+        kernels::rms_norm(rows, &self.weight, self.eps);
+    }
+}
+
+pub(crate) fn add(rows: &mut [f32], other: &[f32]) {
+    rows.iter_mut().zip(other).for_each(|(x, y)| *x += y);
+}
+
 /// Returns the layer norm of word plus position embeddings, `[tokens, hidden]`.
 pub(crate) fn embed(words: &[f32], positions: &[f32], norm: &LayerNorm, tokens: &[(u32, u32)]) -> Matrix {
     let LayerNorm { weight, shift, eps } = norm;
@@ -242,8 +259,20 @@ pub(crate) struct FeedForward {
 }
 
 impl FeedForward {
-    /// Returns the outputs for every row of `x`, block by block, so that the wide intermediate rows stay in the cache.
+    /// Returns the outputs for every row of `x`.
     pub(crate) fn forward(&self, x: &[f32]) -> Vec<f32> {
+        self.by_blocks(x, |out, _| kernels::activate(out, &self.down.bias, None))
+    }
+
+    /// Returns `norm(feed_forward(x) + x)`.
+    pub(crate) fn forward_norm(&self, x: &[f32], norm: &LayerNorm) -> Vec<f32> {
+        let width = self.down.bias.len();
+        self.by_blocks(x, |out, first| norm.add_and_apply(out, &self.down.bias, &x[first * width..]))
+    }
+
+    /// Computes block by block, so that the wide intermediate rows stay in the cache. `epilogue` takes the products of
+    /// `down` without its bias, and the first row of the block.
+    fn by_blocks(&self, x: &[f32], mut epilogue: impl FnMut(&mut [f32], usize)) -> Vec<f32> {
         let FeedForward { up, has_gate, down, activation } = self;
         let x = up.rows_of(x);
         let (wide, width) = (up.bias.len(), down.bias.len());
@@ -261,7 +290,7 @@ impl FeedForward {
             }
             let inner = RowsView { data: inner, rows: x.rows, stride: wide };
             down.weights.multiply_block(inner, down.weights.panels(0..width), out, &mut scratch);
-            kernels::activate(out, &down.bias, None);
+            epilogue(out, block * block_rows);
         }
         out
     }

@@ -1,12 +1,15 @@
 //! The operations of a forward pass that a device provides: model files are written once against [`Backend`]. [`Cpu`]
 //! runs them by [`crate::ops`], GPUs by [`crate::cuda`].
 
+pub(crate) mod rotary;
+
 use std::convert::Infallible;
 use std::ops::Range;
 
 use kernels::{Activation, Heads, WeightFormat};
 
 use crate::Batch;
+use crate::forward::kept_tokens::KeptTokens;
 use crate::ops::{self, DistanceBias, LastLayerKeysValues, LayerNorm, Linear, Matrix};
 
 /// A device with the operations of the BERT family. Matrices are row-major; a row is a token, or a text.
@@ -61,8 +64,8 @@ pub(crate) trait Backend {
     /// Returns a view of some columns.
     fn columns(rows: &Self::Matrix, columns: Range<usize>) -> Result<Self::Matrix, Self::Error>;
 
-    /// Returns the rows of each text's first token.
-    fn first_tokens(&self, x: &Self::Matrix, batch: &Batch) -> Result<Self::Matrix, Self::Error>;
+    /// Returns the rows of the first or last token of each text.
+    fn select(&self, x: &Self::Matrix, batch: &Batch, kept: KeptTokens) -> Result<Self::Matrix, Self::Error>;
 
     /// Returns the context of every query. `queries` and the halves of `keys_values` hold all heads side by side, a
     /// row per token.
@@ -167,8 +170,8 @@ impl Backend for Cpu {
         Ok(rows.columns(columns))
     }
 
-    fn first_tokens(&self, x: &Matrix, batch: &Batch) -> Result<Matrix, Infallible> {
-        Ok(x.select(batch.offsets[..batch.rows()].iter().map(|first| *first as usize)))
+    fn select(&self, x: &Matrix, batch: &Batch, kept: KeptTokens) -> Result<Matrix, Infallible> {
+        Ok(x.select(kept.rows(batch)))
     }
 
     fn attention(

@@ -24,7 +24,6 @@ pub(crate) use self::device::{Fault, FloatFormat, Timed};
 use self::driver::Stream;
 pub use self::driver::{GpuInfo, gpus};
 use crate::config::Config;
-use crate::families::BertConfig;
 use crate::forward::bert::Source;
 use crate::{ComputeDtype, GpuError, LoadError};
 
@@ -38,7 +37,7 @@ pub(crate) type Model = model::GpuModel<Stream>;
 /// # Errors
 /// When there is no such GPU, it cannot be used, or the model does not fit.
 pub(crate) fn load(
-    config: (&Config, BertConfig),
+    config: &Config,
     source: Source<'_>,
     dtype: ComputeDtype,
     ordinal: usize,

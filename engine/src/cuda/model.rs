@@ -4,23 +4,34 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use ::kernels::Heads;
 
-use super::backend::{Gpu, bytes_per_token};
+use super::backend::{DeviceMatrix, Gpu, bytes_per_token};
 use super::device::{Device, Fault, FloatFormat, Timed};
 use super::kernels::{PoolCode, check_shapes};
 use super::memory::BatchBudget;
 use crate::config::Config;
-use crate::families::BertConfig;
+use crate::families::Forward;
 use crate::forward::bert::{Bert, Source, TokenSelection};
+use crate::forward::decoder;
+use crate::forward::kept_tokens::KeptTokens;
+use crate::forward::pre_norm::PreNorm;
+use crate::forward::rotary::Rotary;
 use crate::pooling::{Pool, PoolingMode};
 use crate::{Batch, LoadError, Pooling};
 
-/// A model of the BERT family on one GPU.
+/// A model on one GPU.
 pub(crate) struct GpuModel<D: Device> {
-    bert: Bert<Gpu<D>>,
+    weights: Weights<D>,
     streams: StreamPool<D>,
     format: FloatFormat,
     heads: Heads,
     budget: BatchBudget,
+}
+
+/// The weights of a model, by its forward pass.
+enum Weights<D: Device> {
+    Bert(Box<Bert<Gpu<D>>>),
+    Rotary(Box<Rotary<Gpu<D>>>),
+    Decoder(Box<PreNorm<Gpu<D>>>),
 }
 
 /// The streams of one GPU, each lent to one batch at a time.
@@ -72,23 +83,27 @@ impl<D: Device> GpuModel<D> {
     /// # Errors
     /// When no kernel supports the model's shapes, the GPU fails, or the model does not fit.
     pub(crate) fn load(
-        (config, settings): (&Config, BertConfig),
+        config: &Config,
         source: Source<'_>,
         format: FloatFormat,
         streams: Vec<Arc<D>>,
     ) -> Result<GpuModel<D>, LoadError> {
-        let heads = Heads { count: config.heads, size: config.hidden_size / config.heads };
-        let width = config.hidden_size.max(settings.embedding_size(config.hidden_size));
-        check_shapes(width, heads).map_err(|what| LoadError::Unsupported { what })?;
+        let heads = Heads { count: config.heads, size: config.forward.head_size(config.hidden_size, config.heads) };
+        let (width, by_distance) = match &config.forward {
+            Forward::Bert(settings) => {
+                (config.hidden_size.max(settings.embedding_size(config.hidden_size)), settings.distances.is_some())
+            }
+            Forward::Rotary(_) | Forward::Deberta(_) | Forward::Decoder(_) => (config.hidden_size, false),
+        };
+        check_shapes(width, heads, by_distance).map_err(|what| LoadError::Unsupported { what })?;
         let first = Arc::clone(streams.first().expect("a GPU has at least one stream"));
-        let bert = Bert::load(config, settings, source, &Gpu::for_weights(&first, format))?;
+        let weights = Weights::load(config, source, &Gpu::for_weights(&first, format))?;
         let placed = |source| LoadError::Device { path: config.path.clone(), source: Box::new(source) };
         // Also waits for the weights, so that every stream may read them.
         let free = first.free_bytes().map_err(placed)?;
-        let per_token = bytes_per_token(format, width, config.intermediate);
-        let budget = BatchBudget::measured(free, per_token, streams.len());
+        let budget = BatchBudget::measured(free, bytes_per_token(format, width, config), streams.len());
         let model = GpuModel {
-            bert,
+            weights,
             streams: StreamPool { free: Mutex::new(streams), returned: Condvar::new() },
             format,
             heads,
@@ -120,11 +135,10 @@ impl<D: Device> GpuModel<D> {
 
     fn forward(&self, stream: &Arc<D>, batch: &Batch, pool: &Pool) -> Result<Vec<f32>, Fault> {
         let gpu = Gpu::for_batch(stream, self.format, batch, self.heads)?;
-        if *pool == Pooling::Cls.into() {
-            let rows = self.bert.forward(&gpu, batch, TokenSelection::FirstToken)?;
+        let (rows, kept) = self.weights.forward(&gpu, batch, KeptTokens::of(pool))?;
+        if kept != KeptTokens::Every {
             return gpu.pool(&rows, PoolCode::Only, 0);
         }
-        let rows = self.bert.forward(&gpu, batch, TokenSelection::EveryToken)?;
         let pooled: Vec<Vec<f32>> = pool
             .pooling
             .modes()
@@ -136,9 +150,45 @@ impl<D: Device> GpuModel<D> {
 
     /// Computes a full batch of the longest texts, so that a lack of memory shows before the first real one.
     fn warm_up(&self, longest: usize) -> Result<(), Fault> {
-        let texts = (self.budget.tokens() / longest).max(1);
+        // Longer texts than a batch should have are tried when they come.
+        let longest = longest.min(self.budget.tokens());
+        let texts = self.budget.tokens() / longest;
         let batch: Batch = std::iter::repeat_n(vec![0; longest], texts).collect();
         self.embed(&batch, &Pooling::Mean.into()).map(drop)
+    }
+}
+
+impl<D: Device> Weights<D> {
+    fn load(config: &Config, source: Source<'_>, gpu: &Gpu<D>) -> Result<Weights<D>, LoadError> {
+        match &config.forward {
+            Forward::Bert(settings) => {
+                Bert::load(config, *settings, source, gpu).map(|model| Weights::Bert(Box::new(model)))
+            }
+            Forward::Rotary(settings) => {
+                Rotary::load(config, settings, source, gpu).map(|model| Weights::Rotary(Box::new(model)))
+            }
+            Forward::Decoder(settings) => {
+                decoder::load(config, settings, source, gpu).map(|model| Weights::Decoder(Box::new(model)))
+            }
+            Forward::Deberta(_) => {
+                let what = format!("the architecture `{}` on a GPU", config.family.model_type);
+                Err(LoadError::Unsupported { what })
+            }
+        }
+    }
+
+    /// Returns token vectors, at least those that are to be kept, and which they are.
+    fn forward(&self, gpu: &Gpu<D>, batch: &Batch, kept: KeptTokens) -> Result<(DeviceMatrix<D>, KeptTokens), Fault> {
+        match (self, kept) {
+            (Weights::Bert(model), KeptTokens::First) => {
+                Ok((model.forward(gpu, batch, TokenSelection::FirstToken)?, kept))
+            }
+            (Weights::Bert(model), KeptTokens::Every | KeptTokens::Last) => {
+                Ok((model.forward(gpu, batch, TokenSelection::EveryToken)?, KeptTokens::Every))
+            }
+            (Weights::Rotary(model), _) => Ok((model.forward(gpu, batch, kept)?, kept)),
+            (Weights::Decoder(model), _) => Ok((model.forward(gpu, batch, kept)?, kept)),
+        }
     }
 }
 

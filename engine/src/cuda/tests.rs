@@ -13,7 +13,6 @@ use super::emulated::{Emulated, Schedule};
 use super::kernels;
 use super::model::GpuModel;
 use crate::config::Config;
-use crate::families::Forward;
 use crate::model_dir::tiny_models;
 use crate::pooling::{ModelPooling, Pool, PoolingMode};
 use crate::selftest::{Effort, Finding, activation, compare_rows, operations};
@@ -91,9 +90,8 @@ fn load(
     streams: Vec<Arc<Emulated>>,
 ) -> Result<GpuModel<Emulated>, crate::LoadError> {
     let weights = Weights::of_family(&model.weights, config(model).family)?;
-    let Forward::Bert(settings) = config(model).forward else { panic!("only the BERT family runs on GPUs") };
     let source = |name: &str, shape: &[usize]| weights.read(name, shape);
-    GpuModel::load((config(model), settings), &source, FloatFormat::of(dtype)?, streams)
+    GpuModel::load(config(model), &source, FloatFormat::of(dtype)?, streams)
 }
 
 fn streams(count: usize, room: usize) -> Vec<Arc<Emulated>> {
@@ -257,8 +255,7 @@ fn with_little_memory_batches_are_split_with_equal_results() {
     let roomy = streams(1, ROOMY);
     let plenty = load(&model, ComputeDtype::F16, roomy.clone()).unwrap();
     let expected = plenty.embed(&batch, &Pooling::Mean.into()).unwrap();
-    let per_token =
-        super::backend::bytes_per_token(FloatFormat::F16, config(&model).hidden_size, config(&model).intermediate);
+    let per_token = super::backend::bytes_per_token(FloatFormat::F16, config(&model).hidden_size, config(&model));
     let room = roomy[0].used() + (config(&model).positions_used() + 50) * per_token;
     let many: Batch = (0..3).flat_map(|_| (0..batch.rows()).map(|row| batch.row(row))).collect();
     let measured = load(&model, ComputeDtype::F16, streams(1, room)).unwrap();

@@ -3,7 +3,7 @@
 use kernels::Activation;
 
 use super::fields::Fields;
-use super::forward_config::{DebertaConfig, DecoderConfig, RotaryConfig};
+use super::forward_config::{DebertaConfig, DecoderConfig, DecoderPositions, RotaryConfig};
 use super::settings::Setting;
 use crate::LoadError;
 use crate::tokenizer::class::Class;
@@ -97,8 +97,13 @@ impl Forward {
     /// Returns whether it runs on GPUs.
     pub(crate) fn runs_on_gpus(&self) -> bool {
         match self {
-            Forward::Bert(_) => true,
-            Forward::Rotary(_) | Forward::Deberta(_) | Forward::Decoder(_) => false,
+            Forward::Bert(_) | Forward::Rotary(_) => true,
+            // Scores of T5 lose too much in 16 bits, and its outputs exceed f16.
+            Forward::Decoder(settings) => match settings.positions {
+                DecoderPositions::Rotary(_) => true,
+                DecoderPositions::Distances { .. } => false,
+            },
+            Forward::Deberta(_) => false,
         }
     }
 
@@ -126,6 +131,11 @@ impl Forward {
             Forward::Bert(settings) => layers.saturating_mul(settings.shared.map_or(1, |shared| shared.members)),
             Forward::Rotary(_) | Forward::Deberta(_) | Forward::Decoder(_) => layers,
         }
+    }
+
+    /// Returns the components of a head of a model with layers of `hidden`.
+    pub(crate) fn head_size(&self, hidden: usize, heads: usize) -> usize {
+        self.attention_widths(hidden, heads)[0] / heads
     }
 
     /// Returns the width of the queries, and that of keys and values, of a model with layers of `hidden`.

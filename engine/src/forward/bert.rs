@@ -5,10 +5,11 @@
 use kernels::{Activation, Heads};
 
 use super::distances::bias_by_distance;
-use super::layers::add;
+use super::kept_tokens::KeptTokens;
 use crate::backend::{Backend, Cpu};
 use crate::config::Config;
 use crate::families::{BertConfig, DistanceBuckets, Projection};
+use crate::ops::add;
 use crate::{Batch, LoadError};
 
 /// Reads the numbers of a tensor by name and shape, in the order of its shape.
@@ -125,7 +126,7 @@ impl<B: Backend> Bert<B> {
         batch: &Batch,
     ) -> Result<B::Matrix, B::Error> {
         let hidden = self.heads.count * self.heads.size;
-        let first = backend.first_tokens(x, batch)?;
+        let first = backend.select(x, batch, KeptTokens::First)?;
         let queries = backend.project(&layer.qkv, 0..hidden, &first)?;
         let keys_values = (&layer.qkv, &self.last_keys_values);
         let context = backend.first_context(&queries, x, keys_values, batch, (self.heads, self.bias.as_ref()))?;

@@ -3,11 +3,12 @@
 
 use kernels::{Activation, Heads, RelativePositions, RowsView, WeightFormat, attend_disentangled};
 
-use super::layers::{LayerReader, add};
+use super::layers::LayerReader;
+use crate::backend::Cpu;
 use crate::config::Config;
 use crate::families::{Convolution, ConvolutionActivation, DebertaConfig, Relative};
 use crate::forward::bert::{Source, TensorShape, linear, vectors};
-use crate::ops::{LayerNorm, Linear};
+use crate::ops::{LayerNorm, Linear, add};
 use crate::{Batch, LoadError};
 
 /// A loaded model.
@@ -52,7 +53,7 @@ struct ConvolutionLayer {
 impl Deberta {
     pub(crate) fn load(config: &Config, settings: &DebertaConfig, source: Source<'_>) -> Result<Deberta, LoadError> {
         let (hidden, width) = (config.hidden_size, settings.embedding_size);
-        let reader = LayerReader { config, source, format: WeightFormat::F32 };
+        let reader = LayerReader { config, source, backend: &Cpu { format: WeightFormat::F32 } };
         let mut words = source(config.family.words, &[config.vocab_size, width])?;
         if settings.token_types > 0 {
             let types = source("embeddings.token_type_embeddings.weight", &[settings.token_types, width])?;
@@ -173,7 +174,7 @@ impl ConvolutionLayer {
 }
 
 /// Reads the relative position embeddings, `[2 * span, hidden]`.
-fn distances(reader: &LayerReader<'_>, settings: &DebertaConfig) -> Result<Option<Vec<f32>>, LoadError> {
+fn distances(reader: &LayerReader<'_, Cpu>, settings: &DebertaConfig) -> Result<Option<Vec<f32>>, LoadError> {
     let Some(relative) = settings.relative else { return Ok(None) };
     let mut vectors =
         (reader.source)("encoder.rel_embeddings.weight", &[2 * relative.span(), reader.config.hidden_size])?;
@@ -184,7 +185,7 @@ fn distances(reader: &LayerReader<'_>, settings: &DebertaConfig) -> Result<Optio
 }
 
 fn layer(
-    reader: &LayerReader<'_>,
+    reader: &LayerReader<'_, Cpu>,
     settings: &DebertaConfig,
     distances: Option<&[f32]>,
     index: usize,
@@ -251,7 +252,7 @@ pub(crate) fn tensors(config: &Config, settings: &DebertaConfig) -> Vec<TensorSh
 }
 
 /// Expresses a grouped convolution as a linear layer over the rows that it spans, with zero weights for other groups.
-fn convolution(reader: &LayerReader<'_>, settings: Convolution) -> Result<ConvolutionLayer, LoadError> {
+fn convolution(reader: &LayerReader<'_, Cpu>, settings: Convolution) -> Result<ConvolutionLayer, LoadError> {
     let (hidden, Convolution { width, groups, activation }) = (reader.config.hidden_size, settings);
     let inputs = hidden / groups;
     let stored = (reader.source)("encoder.conv.conv.weight", &[hidden, inputs, width])?;
@@ -265,7 +266,7 @@ fn convolution(reader: &LayerReader<'_>, settings: Convolution) -> Result<Convol
     }
     let bias = (reader.source)("encoder.conv.conv.bias", &[hidden])?;
     Ok(ConvolutionLayer {
-        dense: Linear::fused(&[weights], &[bias], reader.format),
+        dense: Linear::fused(&[weights], &[bias], reader.backend.format),
         width,
         activation,
         norm: reader.norm("encoder.conv.LayerNorm", true)?,

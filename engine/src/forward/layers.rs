@@ -1,28 +1,12 @@
 //! What the models outside of the BERT family are read from and made of, beside [`crate::ops`].
 
-use kernels::{Activation, WeightFormat};
+use kernels::Activation;
 
 use crate::LoadError;
+use crate::backend::rotary::{Dense, NormWeights, RotaryBackend};
 use crate::config::Config;
 use crate::families::UpNames;
 use crate::forward::bert::Source;
-use crate::ops::{FeedForward, LayerNorm, Linear};
-
-/// A norm by the root mean square.
-pub(crate) struct RmsNorm {
-    weight: Vec<f32>,
-    eps: f32,
-}
-
-impl RmsNorm {
-    pub(crate) fn apply(&self, rows: &mut [f32]) {
-        kernels::rms_norm(rows, &self.weight, self.eps);
-    }
-}
-
-pub(crate) fn add(rows: &mut [f32], other: &[f32]) {
-    rows.iter_mut().zip(other).for_each(|(x, y)| *x += y);
-}
 
 /// Returns names and shapes of the weights that [`LayerReader::feed_forward`] reads for `up`.
 pub(crate) fn up_weights(up: UpNames, hidden: usize, inner: usize) -> Vec<(&'static str, Vec<usize>)> {
@@ -33,26 +17,45 @@ pub(crate) fn up_weights(up: UpNames, hidden: usize, inner: usize) -> Vec<(&'sta
     }
 }
 
-/// Reads layers by name.
-pub(crate) struct LayerReader<'a> {
+/// Reads layers by name and uploads them to the backend's device.
+pub(crate) struct LayerReader<'a, B> {
     pub(crate) config: &'a Config,
     pub(crate) source: Source<'a>,
-    /// Of the linear layers.
-    pub(crate) format: WeightFormat,
+    pub(crate) backend: &'a B,
 }
 
-impl LayerReader<'_> {
+impl<B: RotaryBackend> LayerReader<'_, B> {
+    /// Adds the path of the model to an error of the device.
+    pub(crate) fn placed<T>(&self, result: Result<T, B::Error>) -> Result<T, LoadError> {
+        result.map_err(|source| LoadError::Device { path: self.config.path.clone(), source: Box::new(source) })
+    }
+
     /// Reads linear layers of the same shape and input and joins them.
     pub(crate) fn dense(
         &self,
         names: &[String],
         (inputs, outputs): (usize, usize),
         bias: bool,
-    ) -> Result<Linear, LoadError> {
-        let weight = |name: &String| (self.source)(&format!("{name}.weight"), &[outputs, inputs]);
-        let matrices = names.iter().map(weight).collect::<Result<Vec<_>, _>>()?;
-        let biases = names.iter().map(|name| self.bias(name, outputs, bias)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Linear::fused(&matrices, &biases, self.format))
+    ) -> Result<B::Linear, LoadError> {
+        let layer = |name: &String| self.dense_weights(name, (inputs, outputs), bias);
+        let layers = names.iter().map(layer).collect::<Result<Vec<_>, _>>()?;
+        let (matrices, biases): (Vec<_>, Vec<_>) = layers.into_iter().map(|layer| (layer.weight, layer.bias)).unzip();
+        self.placed(self.backend.linear(&matrices, &biases))
+    }
+
+    /// Reads a linear layer without uploading it. Its bias is zero where there is none.
+    pub(crate) fn dense_weights(
+        &self,
+        name: &str,
+        (inputs, outputs): (usize, usize),
+        bias: bool,
+    ) -> Result<Dense, LoadError> {
+        let weight = (self.source)(&format!("{name}.weight"), &[outputs, inputs])?;
+        let bias = match bias {
+            true => (self.source)(&format!("{name}.bias"), &[outputs])?,
+            false => vec![0.0; outputs],
+        };
+        Ok(Dense { weight, bias })
     }
 
     /// Reads the feed-forward half of a layer; `full` gives the whole name of a tensor, without `.weight` and `.bias`.
@@ -62,19 +65,17 @@ impl LayerReader<'_> {
         full: impl Fn(&str) -> String,
         [up_bias, down_bias]: [bool; 2],
         activation: Activation,
-    ) -> Result<FeedForward, LoadError> {
+    ) -> Result<B::FeedForward, LoadError> {
         let (hidden, inner) = (self.config.hidden_size, self.config.intermediate);
-        Ok(FeedForward {
-            up: match up {
-                UpNames::GateFirst(name) => self.dense(&[full(name)], (hidden, 2 * inner), up_bias)?,
-                UpNames::GateLast(name) => self.dense_with_halves_swapped(&full(name), (hidden, 2 * inner), up_bias)?,
-                UpNames::Apart(names) => self.dense(&names.map(&full), (hidden, inner), up_bias)?,
-                UpNames::NoGate(name) => self.dense(&[full(name)], (hidden, inner), up_bias)?,
-            },
-            has_gate: up.has_gate(),
-            down: self.dense(&[full(down)], (inner, hidden), down_bias)?,
-            activation,
-        })
+        let has_gate = up.has_gate();
+        let up = match up {
+            UpNames::GateFirst(name) => self.dense(&[full(name)], (hidden, 2 * inner), up_bias)?,
+            UpNames::GateLast(name) => self.dense_with_halves_swapped(&full(name), (hidden, 2 * inner), up_bias)?,
+            UpNames::Apart(names) => self.dense(&names.map(&full), (hidden, inner), up_bias)?,
+            UpNames::NoGate(name) => self.dense(&[full(name)], (hidden, inner), up_bias)?,
+        };
+        let down = self.dense(&[full(down)], (inner, hidden), down_bias)?;
+        Ok(self.backend.feed_forward_half(up, has_gate, activation, down))
     }
 
     /// Reads a linear layer, with the second half of its outputs before the first.
@@ -83,33 +84,35 @@ impl LayerReader<'_> {
         name: &str,
         (inputs, outputs): (usize, usize),
         bias: bool,
-    ) -> Result<Linear, LoadError> {
-        let mut weight = (self.source)(&format!("{name}.weight"), &[outputs, inputs])?;
-        let mut bias = self.bias(name, outputs, bias)?;
+    ) -> Result<B::Linear, LoadError> {
+        let Dense { mut weight, mut bias } = self.dense_weights(name, (inputs, outputs), bias)?;
         weight.rotate_left(inputs * outputs / 2);
         bias.rotate_left(outputs / 2);
-        Ok(Linear::fused(&[weight], &[bias], self.format))
-    }
-
-    /// Reads the bias of a linear layer, which is zero where there is none.
-    fn bias(&self, name: &str, outputs: usize, present: bool) -> Result<Vec<f32>, LoadError> {
-        match present {
-            true => (self.source)(&format!("{name}.bias"), &[outputs]),
-            false => Ok(vec![0.0; outputs]),
-        }
+        self.placed(self.backend.linear(&[weight], &[bias]))
     }
 
     /// Reads a norm by the root mean square. `map` is applied to its weights.
-    pub(crate) fn rms_norm(&self, name: &str, width: usize, map: impl Fn(f32) -> f32) -> Result<RmsNorm, LoadError> {
-        let weight = (self.source)(&format!("{name}.weight"), &[width])?;
-        Ok(RmsNorm { weight: weight.into_iter().map(map).collect(), eps: self.config.layer_norm_eps as f32 })
+    pub(crate) fn rms_norm(&self, name: &str, width: usize, map: impl Fn(f32) -> f32) -> Result<B::SumNorm, LoadError> {
+        let weight = (self.source)(&format!("{name}.weight"), &[width])?.into_iter().map(map).collect();
+        self.placed(self.backend.sum_norm(NormWeights::RootMeanSquare { weight }, self.config.layer_norm_eps))
     }
 
     /// Reads a layer norm of the hidden size.
-    pub(crate) fn norm(&self, name: &str, bias: bool) -> Result<LayerNorm, LoadError> {
+    pub(crate) fn norm(&self, name: &str, bias: bool) -> Result<B::Norm, LoadError> {
+        let (weight, shift) = self.norm_weights(name, bias)?;
+        self.placed(self.backend.norm(weight, shift, self.config.layer_norm_eps))
+    }
+
+    /// As [`norm`](LayerReader::norm), of a sum.
+    pub(crate) fn sum_norm(&self, name: &str, bias: bool) -> Result<B::SumNorm, LoadError> {
+        let (weight, shift) = self.norm_weights(name, bias)?;
+        self.placed(self.backend.sum_norm(NormWeights::Layer { weight, shift }, self.config.layer_norm_eps))
+    }
+
+    fn norm_weights(&self, name: &str, bias: bool) -> Result<(Vec<f32>, Vec<f32>), LoadError> {
         let width = self.config.hidden_size;
         let weight = (self.source)(&format!("{name}.weight"), &[width])?;
         let shift = if bias { (self.source)(&format!("{name}.bias"), &[width])? } else { vec![0.0; width] };
-        Ok(LayerNorm { weight, shift, eps: self.config.layer_norm_eps as f32 })
+        Ok((weight, shift))
     }
 }

@@ -1,14 +1,16 @@
-//! How the attention of each layer of `decoder.rs` depends on positions: by rotations, or by a bias.
+//! How the attention of each layer depends on positions: by rotations, or by a bias.
+
+use kernels::Reach;
 
 use super::distances::bias_by_distance;
-use super::rotation::{Angles, LayerAngles, Rotations};
+use super::rotation::{LayerAngles, Rotations};
 use crate::Batch;
+use crate::backend::rotary::RotaryBackend;
 use crate::families::DistanceBuckets;
-use crate::ops::DistanceBias;
 
 /// Of a model.
-pub(crate) enum Positions {
-    Rotary(Rotations),
+pub(crate) enum Positions<B: RotaryBackend> {
+    Rotary(Rotations<B>),
     Distances(DistanceTables),
 }
 
@@ -20,39 +22,39 @@ pub(crate) struct DistanceTables {
 }
 
 /// Of the layers of a model, for all positions of a batch.
-pub(crate) enum BatchPositions<'m> {
-    Rotary(LayerAngles<'m>),
-    Distances(Vec<DistanceBias>),
+pub(crate) enum BatchPositions<'m, B: RotaryBackend> {
+    Rotary(LayerAngles<'m, B>),
+    Distances(Vec<B::ScoreBias>),
 }
 
 /// Of a layer, for all positions of a batch.
-#[derive(Clone, Copy)]
-pub(crate) enum LayerPositions<'b> {
-    Rotary(&'b Angles),
-    Distances(&'b DistanceBias),
+pub(crate) enum LayerPositions<'b, B: RotaryBackend + ?Sized> {
+    /// Heads are rotated, and attend to the tokens in reach.
+    Rotary { angles: &'b B::Angles, reach: Reach },
+    /// All tokens attend to each other, with a bias.
+    Distances(&'b B::ScoreBias),
 }
 
-impl Positions {
-    pub(crate) fn of_batch(&self, batch: &Batch) -> BatchPositions<'_> {
+impl<B: RotaryBackend> Positions<B> {
+    pub(crate) fn of_batch(&self, backend: &B, batch: &Batch) -> Result<BatchPositions<'_, B>, B::Error> {
         match self {
-            Positions::Rotary(rotations) => BatchPositions::Rotary(rotations.angles(batch)),
+            Positions::Rotary(rotations) => Ok(BatchPositions::Rotary(rotations.angles(backend, batch)?)),
             Positions::Distances(DistanceTables { buckets, tables, heads }) => {
                 // Not once for all batches: these models have no maximum length.
                 let tokens = batch.longest();
-                let bias = |table: &Vec<f32>| DistanceBias {
-                    numbers: bias_by_distance(table, *buckets, *heads, tokens),
-                    tokens,
-                };
-                BatchPositions::Distances(tables.iter().map(bias).collect())
+                let bias =
+                    |table: &Vec<f32>| backend.score_bias(bias_by_distance(table, *buckets, *heads, tokens), tokens);
+                Ok(BatchPositions::Distances(tables.iter().map(bias).collect::<Result<_, _>>()?))
             }
         }
     }
 }
 
-impl BatchPositions<'_> {
-    pub(crate) fn of(&self, layer: usize) -> LayerPositions<'_> {
+impl<B: RotaryBackend> BatchPositions<'_, B> {
+    /// Returns those of a layer, whose attention has the reach if it is rotated.
+    pub(crate) fn of(&self, layer: usize, reach: Reach) -> LayerPositions<'_, B> {
         match self {
-            BatchPositions::Rotary(angles) => LayerPositions::Rotary(angles.of(layer)),
+            BatchPositions::Rotary(angles) => LayerPositions::Rotary { angles: angles.of(layer), reach },
             BatchPositions::Distances(biases) => LayerPositions::Distances(&biases[layer.min(biases.len() - 1)]),
         }
     }

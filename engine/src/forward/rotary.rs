@@ -1,172 +1,99 @@
 //! The forward pass of ModernBERT, NomicBERT, GTE and Jina v3 on packed tokens: rotary positions, feed-forward layers that
-//! mostly have a gate, and in ModernBERT sliding-window attention.
+//! mostly have a gate, and in ModernBERT sliding-window attention. ModernBERT normalises before each half of a layer, the
+//! others after.
 
-use kernels::{Heads, Reach, RowsView, WeightFormat, Window, attend_within};
+use kernels::{Heads, Reach};
 
-use super::bert::{Source, TensorShape, TokenSelection};
-use super::layers::{LayerReader, add, up_weights};
-use super::rotation::{Angles, Rotations};
+use super::bert::{Source, TensorShape};
+use super::kept_tokens::KeptTokens;
+use super::layers::{LayerReader, up_weights};
+use super::positions::{LayerPositions, Positions};
+use super::pre_norm::{self, PreNorm};
+use super::rotation::Rotations;
+use crate::backend::Cpu;
+use crate::backend::rotary::{Attention, Dense, Layout, RotaryBackend};
 use crate::config::Config;
 use crate::families::RotaryConfig;
-use crate::ops::{FeedForward, LayerNorm, Linear};
+use crate::ops::add;
 use crate::{Batch, LoadError};
 
 /// A loaded model.
-pub(crate) struct Rotary {
-    /// `[vocabulary, hidden]`, plus the embedding of token type 0 where the model has types.
-    words: Vec<f32>,
-    norm: LayerNorm,
-    layers: Vec<Layer>,
-    /// After the last layer, in pre-norm models.
-    final_norm: Option<LayerNorm>,
+pub(crate) enum Rotary<B: RotaryBackend> {
+    Before(PreNorm<B>),
+    After(PostNorm<B>),
+}
+
+/// A model in which each half adds its output to its input and normalises the sum.
+pub(crate) struct PostNorm<B: RotaryBackend> {
+    words: B::Table,
+    /// A row of zeros: positions have no embeddings.
+    positions: B::Table,
+    norm: B::Norm,
+    layers: Vec<Layer<B>>,
     heads: Heads,
-    rotations: Rotations,
+    rotations: Rotations<B>,
 }
 
-struct Layer {
+struct Layer<B: RotaryBackend> {
     reach: Reach,
-    qkv: Linear,
-    out: Linear,
-    feed_forward: FeedForward,
-    norms: Norms,
+    projections: B::Projections,
+    out: B::Linear,
+    attention_norm: B::Norm,
+    feed_forward: B::FeedForward,
+    feed_forward_norm: B::Norm,
 }
 
-enum Norms {
-    /// Each half normalises its input and adds its output to the residual. ModernBERT's first layer has no norm before
-    /// attention, since its input is normalised.
-    Before { attention: Option<LayerNorm>, feed_forward: LayerNorm },
-    /// Each half adds its output to its input and normalises the sum.
-    After { attention: LayerNorm, feed_forward: LayerNorm },
-}
-
-impl Rotary {
+impl<B: RotaryBackend> Rotary<B> {
+    /// Reads the weights and uploads them to the backend's device.
     pub(crate) fn load(
         config: &Config,
         settings: &RotaryConfig,
         source: Source<'_>,
-        format: WeightFormat,
-    ) -> Result<Rotary, LoadError> {
-        let hidden = config.hidden_size;
-        let heads = Heads { count: config.heads, size: hidden / config.heads };
-        let reader = LayerReader { config, source, format };
-        let names = settings.names;
-        let mut words = source(config.family.words, &[config.vocab_size, hidden])?;
-        if settings.token_types > 0 {
-            let types = source(TOKEN_TYPES, &[settings.token_types, hidden])?;
-            words.chunks_exact_mut(hidden).for_each(|word| add(word, &types[..hidden]));
+        backend: &B,
+    ) -> Result<Rotary<B>, LoadError> {
+        let reader = Reader { layers: LayerReader { config, source, backend }, settings };
+        match settings.names.final_norm {
+            Some(final_norm) => reader.before(final_norm).map(Rotary::Before),
+            None => reader.after().map(Rotary::After),
         }
-        let layers = settings.attention.iter().enumerate();
-        Ok(Rotary {
-            words,
-            norm: reader.norm(names.norm, settings.norm_bias)?,
-            layers: layers
-                .map(|(index, attention)| layer(&reader, settings, index, attention.reach))
-                .collect::<Result<_, _>>()?,
-            final_norm: names.final_norm.map(|name| reader.norm(name, settings.norm_bias)).transpose()?,
-            heads,
-            rotations: Rotations::new(settings.attention.iter().map(|attention| attention.rope), heads.size),
-        })
     }
 
-    /// Returns the selected token vectors of the last layer, packed as the batch is. The batch must have been checked.
-    pub(crate) fn forward(&self, batch: &Batch, selection: TokenSelection) -> Vec<f32> {
-        let hidden = self.heads.count * self.heads.size;
-        let mut x = Vec::with_capacity(batch.ids.len() * hidden);
-        for id in &batch.ids {
-            x.extend_from_slice(&self.words[*id as usize * hidden..][..hidden]);
+    /// Returns the kept token vectors of the last layer, packed as the batch is. The batch must have been checked.
+    pub(crate) fn forward(&self, backend: &B, batch: &Batch, kept: KeptTokens) -> Result<B::Matrix, B::Error> {
+        match self {
+            Rotary::Before(model) => model.forward(backend, batch, kept),
+            Rotary::After(model) => model.forward(backend, batch, kept),
         }
-        self.norm.apply(&mut x);
-        let angles = self.rotations.angles(batch);
-        let last = self.layers.len() - 1;
-        for (index, layer) in self.layers.iter().enumerate() {
-            let selection = if index == last { selection } else { TokenSelection::EveryToken };
-            x = self.layer(layer, x, batch, (angles.of(index), selection));
-        }
-        if let Some(norm) = &self.final_norm {
-            norm.apply(&mut x);
-        }
-        x
-    }
-
-    /// Returns a layer's outputs for the selected tokens. Exact in the last layer, since no later one reads the others.
-    fn layer(
-        &self,
-        layer: &Layer,
-        mut x: Vec<f32>,
-        batch: &Batch,
-        (angles, selection): (&Angles, TokenSelection),
-    ) -> Vec<f32> {
-        let context = match &layer.norms {
-            Norms::Before { attention: Some(norm), .. } => {
-                self.context(layer, &normalized(&x, norm), batch, (angles, selection))
-            }
-            Norms::Before { attention: None, .. } | Norms::After { .. } => {
-                self.context(layer, &x, batch, (angles, selection))
-            }
-        };
-        match selection {
-            TokenSelection::EveryToken => {}
-            TokenSelection::FirstToken => {
-                let width = self.heads.count * self.heads.size;
-                let firsts = &batch.offsets[..batch.rows()];
-                x = firsts.iter().flat_map(|first| &x[*first as usize * width..][..width]).copied().collect();
-            }
-        }
-        add(&mut x, &layer.out.forward(&context, None));
-        match &layer.norms {
-            Norms::Before { feed_forward, .. } => {
-                let output = layer.feed_forward.forward(&normalized(&x, feed_forward));
-                add(&mut x, &output);
-            }
-            Norms::After { attention, feed_forward } => {
-                attention.apply(&mut x);
-                let output = layer.feed_forward.forward(&x);
-                add(&mut x, &output);
-                feed_forward.apply(&mut x);
-            }
-        }
-        x
-    }
-
-    fn context(
-        &self,
-        layer: &Layer,
-        x: &[f32],
-        batch: &Batch,
-        (angles, selection): (&Angles, TokenSelection),
-    ) -> Vec<f32> {
-        let hidden = self.heads.count * self.heads.size;
-        let (mut out, mut scratch) = (Vec::new(), Vec::new());
-        layer.qkv.by_texts(x, &batch.offsets, |texts, qkv| {
-            for span in texts.windows(2) {
-                let (start, end) = ((span[0] - texts[0]) as usize, (span[1] - texts[0]) as usize);
-                let rows = &mut qkv[start * 3 * hidden..end * 3 * hidden];
-                angles.rotate(rows, 3 * hidden, 2 * hidden);
-                let queries = RowsView { data: rows, rows: end - start, stride: 3 * hidden };
-                let (keys, values) = (queries.without_columns(hidden), queries.without_columns(2 * hidden));
-                let selected = match selection {
-                    TokenSelection::EveryToken => end - start,
-                    TokenSelection::FirstToken => 1,
-                };
-                let done = out.len();
-                out.resize(done + selected * hidden, 0.0);
-                attend_within(
-                    &mut out[done..],
-                    [queries.block(0, selected), keys, values],
-                    Window { reach: layer.reach, first: 0, group: 1 },
-                    (self.heads, layer.qkv.precision()),
-                    &mut scratch,
-                );
-            }
-        });
-        out
     }
 }
 
-fn normalized(x: &[f32], norm: &LayerNorm) -> Vec<f32> {
-    let mut x = x.to_vec();
-    norm.apply(&mut x);
-    x
+impl Rotary<Cpu> {
+    /// Returns what [`forward`](Rotary::forward) does, row-major.
+    pub(crate) fn rows(&self, cpu: &Cpu, batch: &Batch, kept: KeptTokens) -> Vec<f32> {
+        let Ok(rows) = self.forward(cpu, batch, kept);
+        rows.numbers
+    }
+}
+
+impl<B: RotaryBackend> PostNorm<B> {
+    fn forward(&self, backend: &B, batch: &Batch, kept: KeptTokens) -> Result<B::Matrix, B::Error> {
+        let angles = self.rotations.angles(backend, batch)?;
+        let tokens: Vec<(u32, u32)> = batch.ids.iter().map(|id| (*id, 0)).collect();
+        let mut x = backend.embed(&self.words, &self.positions, &self.norm, &tokens)?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            // Exact, since no later layer reads the other tokens.
+            let kept = if index + 1 == self.layers.len() { kept } else { KeptTokens::Every };
+            let positions = LayerPositions::Rotary { angles: angles.of(index), reach: layer.reach };
+            let attention = Attention { heads: self.heads, group: 1, positions, head_norms: None };
+            let context = backend.rotary_context(&layer.projections, &x, &attention, batch, kept)?;
+            if kept != KeptTokens::Every {
+                x = backend.select(&x, batch, kept)?;
+            }
+            x = backend.add_norm(&layer.out, &layer.attention_norm, &context, &x)?;
+            x = backend.feed_forward_norm(&layer.feed_forward, &layer.feed_forward_norm, &x)?;
+        }
+        Ok(x)
+    }
 }
 
 const TOKEN_TYPES: &str = "embeddings.token_type_embeddings.weight";
@@ -202,25 +129,117 @@ pub(crate) fn tensors(config: &Config, settings: &RotaryConfig) -> Vec<TensorSha
     tensors
 }
 
-fn layer(reader: &LayerReader<'_>, settings: &RotaryConfig, index: usize, reach: Reach) -> Result<Layer, LoadError> {
-    let (hidden, names) = (reader.config.hidden_size, settings.names);
-    let full = |name: &str| format!("{}.{index}.{name}", names.layers);
-    let norm = |name: &str| reader.norm(&full(name), settings.norm_bias);
-    let feed_forward = norm(names.output_norm)?;
-    Ok(Layer {
-        reach,
-        qkv: reader.dense(&[full(names.qkv)], (hidden, 3 * hidden), settings.attention_bias)?,
-        out: reader.dense(&[full(names.out)], (hidden, hidden), settings.attention_bias)?,
-        feed_forward: reader.feed_forward(
+struct Reader<'a, B> {
+    layers: LayerReader<'a, B>,
+    settings: &'a RotaryConfig,
+}
+
+impl<B: RotaryBackend> Reader<'_, B> {
+    /// Reads a model that normalises before each half.
+    fn before(&self, final_norm: &str) -> Result<PreNorm<B>, LoadError> {
+        let (config, names, norm_bias) = (self.layers.config, self.settings.names, self.settings.norm_bias);
+        let layer = |index: usize| {
+            let full = |name: &str| self.full(index, name);
+            let norm = |name: &str| self.layers.sum_norm(&full(name), norm_bias);
+            Ok(pre_norm::Layer {
+                reach: self.settings.attention[index].reach,
+                attention_norm: (index > 0).then(|| norm(names.attention_norm)).transpose()?,
+                projections: self.projections(index)?,
+                head_norms: None,
+                out: self.out(index)?,
+                feed_forward_norm: norm(names.output_norm)?,
+                feed_forward: self.feed_forward(index)?,
+                output_norms: None,
+            })
+        };
+        Ok(PreNorm {
+            words: self.words()?,
+            hidden: config.hidden_size,
+            word_norm: Some(self.layers.sum_norm(names.norm, norm_bias)?),
+            layers: (0..config.layers).map(layer).collect::<Result<_, LoadError>>()?,
+            norm: self.layers.sum_norm(final_norm, norm_bias)?,
+            heads: self.heads(),
+            group: 1,
+            positions: Positions::Rotary(self.rotations()?),
+        })
+    }
+
+    /// Reads a model that normalises after each half.
+    fn after(&self) -> Result<PostNorm<B>, LoadError> {
+        let (config, names, norm_bias) = (self.layers.config, self.settings.names, self.settings.norm_bias);
+        let layer = |index: usize| {
+            let norm = |name: &str| self.layers.norm(&self.full(index, name), norm_bias);
+            Ok(Layer {
+                reach: self.settings.attention[index].reach,
+                projections: self.projections(index)?,
+                out: self.out(index)?,
+                attention_norm: norm(names.attention_norm)?,
+                feed_forward: self.feed_forward(index)?,
+                feed_forward_norm: norm(names.output_norm)?,
+            })
+        };
+        let no_positions = vec![0.0; config.hidden_size];
+        Ok(PostNorm {
+            words: self.words()?,
+            positions: self.layers.placed(self.layers.backend.table(no_positions, config.hidden_size))?,
+            norm: self.layers.norm(names.norm, norm_bias)?,
+            layers: (0..config.layers).map(layer).collect::<Result<_, LoadError>>()?,
+            heads: self.heads(),
+            rotations: self.rotations()?,
+        })
+    }
+
+    /// Reads the word embeddings, plus the embedding of token type 0 where the model has types.
+    fn words(&self) -> Result<B::Table, LoadError> {
+        let LayerReader { config, source, backend } = self.layers;
+        let (hidden, types) = (config.hidden_size, self.settings.token_types);
+        let mut words = source(config.family.words, &[config.vocab_size, hidden])?;
+        if types > 0 {
+            let types = source(TOKEN_TYPES, &[types, hidden])?;
+            words.chunks_exact_mut(hidden).for_each(|word| add(word, &types[..hidden]));
+        }
+        self.layers.placed(backend.table(words, hidden))
+    }
+
+    fn heads(&self) -> Heads {
+        let config = self.layers.config;
+        Heads { count: config.heads, size: config.hidden_size / config.heads }
+    }
+
+    fn rotations(&self) -> Result<Rotations<B>, LoadError> {
+        let ropes = self.settings.attention.iter().map(|attention| attention.rope);
+        self.layers.placed(Rotations::new(ropes, self.heads().size, self.layers.backend))
+    }
+
+    /// Returns the whole name of a layer's tensors.
+    fn full(&self, index: usize, name: &str) -> String {
+        format!("{}.{index}.{name}", self.settings.names.layers)
+    }
+
+    fn projections(&self, index: usize) -> Result<B::Projections, LoadError> {
+        let (hidden, name) = (self.layers.config.hidden_size, self.full(index, self.settings.names.qkv));
+        let Dense { weight, bias } =
+            self.layers.dense_weights(&name, (hidden, 3 * hidden), self.settings.attention_bias)?;
+        let part = |index: usize| Dense {
+            weight: weight[index * hidden * hidden..][..hidden * hidden].to_vec(),
+            bias: bias[index * hidden..][..hidden].to_vec(),
+        };
+        self.layers.placed(self.layers.backend.projections([0, 1, 2].map(part), Layout::Joined))
+    }
+
+    fn out(&self, index: usize) -> Result<B::Linear, LoadError> {
+        let (hidden, name) = (self.layers.config.hidden_size, self.full(index, self.settings.names.out));
+        self.layers.dense(&[name], (hidden, hidden), self.settings.attention_bias)
+    }
+
+    fn feed_forward(&self, index: usize) -> Result<B::FeedForward, LoadError> {
+        let RotaryConfig { names, up_bias, down_bias, .. } = *self.settings;
+        let activation = self.layers.config.activation;
+        self.layers.feed_forward(
             (names.up, names.down),
-            full,
-            [settings.up_bias, settings.down_bias],
-            reader.config.activation,
-        )?,
-        norms: match names.final_norm {
-            Some(_) if index == 0 => Norms::Before { attention: None, feed_forward },
-            Some(_) => Norms::Before { attention: Some(norm(names.attention_norm)?), feed_forward },
-            None => Norms::After { attention: norm(names.attention_norm)?, feed_forward },
-        },
-    })
+            |name| self.full(index, name),
+            [up_bias, down_bias],
+            activation,
+        )
+    }
 }

@@ -1,19 +1,24 @@
 //! Rotary positions: the two halves of a head are pairs of components, rotated by angles proportional to the position.
 
 use crate::Batch;
+use crate::backend::rotary::RotaryBackend;
 use crate::families::Rope;
 
 /// The rotations of a model's layers.
-pub(crate) struct Rotations {
+pub(crate) struct Rotations<B: RotaryBackend> {
     /// Each one once.
-    different: Vec<Rotation>,
+    different: Vec<B::Rotation>,
     /// Index of that of each layer.
     of_layers: Vec<usize>,
 }
 
-impl Rotations {
+impl<B: RotaryBackend> Rotations<B> {
     /// Takes that of each layer, for heads of an even size.
-    pub(crate) fn new(ropes: impl IntoIterator<Item = Rope>, head_size: usize) -> Rotations {
+    pub(crate) fn new(
+        ropes: impl IntoIterator<Item = Rope>,
+        head_size: usize,
+        backend: &B,
+    ) -> Result<Rotations<B>, B::Error> {
         let mut different: Vec<Rope> = Vec::new();
         let index = |rope: Rope| {
             different.iter().position(|known| *known == rope).unwrap_or_else(|| {
@@ -22,43 +27,45 @@ impl Rotations {
             })
         };
         let of_layers = ropes.into_iter().map(index).collect();
-        Rotations { different: different.iter().map(|rope| Rotation::new(*rope, head_size)).collect(), of_layers }
+        let different = different.iter().map(|rope| backend.rotation(frequencies(*rope, head_size)));
+        Ok(Rotations { different: different.collect::<Result<_, _>>()?, of_layers })
     }
 
     /// Returns the angles of each layer, for all positions of a batch.
-    pub(crate) fn angles(&self, batch: &Batch) -> LayerAngles<'_> {
-        let different = self.different.iter().map(|rotation| rotation.angles(batch.longest())).collect();
-        LayerAngles { different, of_layers: &self.of_layers }
+    pub(crate) fn angles(&self, backend: &B, batch: &Batch) -> Result<LayerAngles<'_, B>, B::Error> {
+        let different = self.different.iter().map(|rotation| backend.angles(rotation, batch));
+        Ok(LayerAngles { different: different.collect::<Result<_, _>>()?, of_layers: &self.of_layers })
     }
 }
 
 /// The angles of each layer.
-pub(crate) struct LayerAngles<'r> {
-    different: Vec<Angles>,
+pub(crate) struct LayerAngles<'r, B: RotaryBackend> {
+    different: Vec<B::Angles>,
     of_layers: &'r [usize],
 }
 
-impl LayerAngles<'_> {
+impl<B: RotaryBackend> LayerAngles<'_, B> {
     /// Returns those of a layer.
-    pub(crate) fn of(&self, layer: usize) -> &Angles {
+    pub(crate) fn of(&self, layer: usize) -> &B::Angles {
         &self.different[self.of_layers[layer]]
     }
 }
 
+/// Returns the angle by which each pair of a head is rotated per position.
+pub(crate) fn frequencies(rope: Rope, head_size: usize) -> Vec<f32> {
+    // In f32 like the reference: at far positions the last digits of the angle matter.
+    let frequency = |pair: usize| 1.0 / (rope.theta as f32).powf((2 * pair) as f32 / head_size as f32);
+    (0..head_size / 2).map(|pair| frequency(pair) / rope.slowdown as f32).collect()
+}
+
 /// The angle by which each pair of a head is rotated per position.
-struct Rotation {
-    frequencies: Vec<f32>,
+pub(crate) struct Rotation {
+    pub(crate) frequencies: Vec<f32>,
 }
 
 impl Rotation {
-    fn new(rope: Rope, head_size: usize) -> Rotation {
-        // In f32 like the reference: at far positions the last digits of the angle matter.
-        let frequency = |pair: usize| 1.0 / (rope.theta as f32).powf((2 * pair) as f32 / head_size as f32);
-        Rotation { frequencies: (0..head_size / 2).map(|pair| frequency(pair) / rope.slowdown as f32).collect() }
-    }
-
     /// Returns the sines and cosines of the positions from 0 to `positions - 1`.
-    fn angles(&self, positions: usize) -> Angles {
+    pub(crate) fn angles(&self, positions: usize) -> Angles {
         let angles = (0..positions).flat_map(|position| self.frequencies.iter().map(move |f| position as f32 * f));
         let (sines, cosines) = angles.map(f32::sin_cos).unzip();
         Angles { pairs: self.frequencies.len(), sines, cosines }
@@ -102,10 +109,11 @@ mod tests {
         // Two heads of four, and two numbers that stay; frequencies 1 and 1/10.
         let row = [1.0, 0.0, 0.0, 1.0, 0.0, 2.0, 3.0, 0.0, 7.0, 8.0];
         let mut rows = [row, row, row].concat();
-        Rotation::new(Rope::unscaled(100.0), 4).angles(3).rotate(&mut rows, 10, 8);
+        let angles = Rotation { frequencies: frequencies(Rope::unscaled(100.0), 4) }.angles(3);
+        angles.rotate(&mut rows, 10, 8);
         assert_eq!(rows[..10], row, "position 0 is not rotated");
         let mut last = row;
-        Rotation::new(Rope::unscaled(100.0), 4).angles(3).rotate_from(2, &mut last, (10, 8));
+        angles.rotate_from(2, &mut last, (10, 8));
         assert_eq!(rows[20..], last, "rows may begin at any position");
         for position in [1, 2] {
             let ((sin, cos), (far_sin, far_cos)) = ((position as f32).sin_cos(), (position as f32 / 10.0).sin_cos());

@@ -8,6 +8,7 @@ use kernels::{Activation, Heads};
 use super::probe::Probe;
 use super::reference::{self, TestRng};
 use super::{Effort, Finding};
+use crate::forward::kept_tokens::KeptTokens;
 use crate::{Batch, ComputeDtype};
 
 /// The allowed error, relative to the largest number of the reference.
@@ -29,14 +30,14 @@ pub(crate) struct Checks<'a, B: Probe> {
 
 /// The largest error of several comparisons.
 #[derive(Default)]
-struct MaxError {
+pub(super) struct MaxError {
     error: f64,
     compared: usize,
     at: String,
 }
 
 impl MaxError {
-    fn compare(&mut self, found: &[f32], expected: &[f64], at: impl FnOnce() -> String) {
+    pub(super) fn compare(&mut self, found: &[f32], expected: &[f64], at: impl FnOnce() -> String) {
         assert_eq!(found.len(), expected.len(), "a result has the size of its reference");
         let largest = expected.iter().fold(f64::MIN_POSITIVE, |most, x| most.max(x.abs()));
         let error = found.iter().zip(expected).map(|(found, expected)| {
@@ -55,16 +56,16 @@ fn widened(numbers: &[f32]) -> Vec<f64> {
     numbers.iter().map(|x| f64::from(*x)).collect()
 }
 
-fn batch_of(lengths: &[usize]) -> Batch {
+pub(super) fn batch_of(lengths: &[usize]) -> Batch {
     lengths.iter().map(|&length| vec![0; length]).collect()
 }
 
 /// A batch for operations that do not depend on it.
-fn dummy_batch() -> Batch {
+pub(super) fn dummy_batch() -> Batch {
     batch_of(&[1])
 }
 
-const DUMMY_HEADS: Heads = Heads { count: 1, size: 32 };
+pub(super) const DUMMY_HEADS: Heads = Heads { count: 1, size: 32 };
 
 impl<B: Probe> Checks<'_, B> {
     /// Runs and reports all checks. Only a lost device ends them early; other errors are findings.
@@ -94,7 +95,11 @@ impl<B: Probe> Checks<'_, B> {
         Ok(())
     }
 
-    fn attempt(&mut self, name: &str, check: impl FnOnce(&mut Self) -> Result<(), B::Error>) -> Result<(), B::Error> {
+    pub(super) fn attempt(
+        &mut self,
+        name: &str,
+        check: impl FnOnce(&mut Self) -> Result<(), B::Error>,
+    ) -> Result<(), B::Error> {
         match check(self) {
             Err(error) if !B::is_lost(&error) => {
                 let (name, detail) = (format!("{name}, {}", self.dtype), error.to_string());
@@ -105,7 +110,7 @@ impl<B: Probe> Checks<'_, B> {
         }
     }
 
-    fn report(&mut self, name: String, worst: MaxError) {
+    pub(super) fn report(&mut self, name: String, worst: MaxError) {
         let MaxError { error, compared, at } = worst;
         let (bound, dtype) = (bound(self.dtype), self.dtype);
         let detail = format!("{compared} numbers, worst at {at}");
@@ -269,7 +274,7 @@ impl<B: Probe> Checks<'_, B> {
             false => Some(0.0),
         };
         let all = backend.read(&backend.context(&qkv, &x, &batch, scoring)?)?;
-        let queries = backend.project(&qkv, 0..width, &backend.first_tokens(&x, &batch)?)?;
+        let queries = backend.project(&qkv, 0..width, &backend.select(&x, &batch, KeptTokens::First)?)?;
         let queries_f64 = widened(&backend.read(&queries)?);
         let firsts = backend.read(&backend.first_context(&queries, &x, (&qkv, &keys_values), &batch, scoring)?)?;
         let (mut worst, mut worst_first) = (MaxError::default(), MaxError::default());

@@ -7,6 +7,7 @@ mod checks;
 mod model;
 pub(crate) mod probe;
 mod reference;
+mod rotary;
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use self::reference::TestRng;
 #[cfg(test)]
 pub(crate) use self::reference::activation;
 use crate::backend::Cpu;
+use crate::backend::rotary::RotaryBackend;
 use crate::config::Config;
 use crate::families::{BERT, BERT_DEFAULTS, Forward};
 use crate::forward::bert::{Bert, TokenSelection};
@@ -125,13 +127,14 @@ fn failed<E: std::error::Error + Send + Sync + 'static>(source: E) -> LoadError 
 }
 
 /// Checks every operation of a backend, and a small model.
-pub(crate) fn operations<B: Probe>(
+pub(crate) fn operations<B: Probe + RotaryBackend>(
     backend: &B,
     dtype: ComputeDtype,
     effort: Effort,
     report: &mut dyn FnMut(Finding),
 ) -> Result<(), LoadError> {
-    Checks { backend, dtype, effort, report }.run().map_err(failed)?;
+    let mut checks = Checks { backend, dtype, effort, report };
+    checks.run().and_then(|()| checks.run_rotary()).map_err(failed)?;
     let config = shape(effort);
     let heads = Heads { count: config.heads, size: config.hidden_size / config.heads };
     let batch = mixed_batch(effort);
@@ -272,8 +275,9 @@ mod tests {
         let checks = findings.iter().filter(|finding| matches!(finding, Finding::Check { .. })).count();
         assert_eq!(
             checks,
-            3 * 32,
-            "three formats: seven operations, five shapes of attention, nine of both contexts, a model twice"
+            3 * 50,
+            "three formats: seven operations, five shapes of attention, nine of both contexts, a model twice; sums, eight \
+             feed-forward halves and nine rotated contexts"
         );
     }
 

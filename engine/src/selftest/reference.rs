@@ -52,6 +52,31 @@ pub(crate) fn norm(x: &[f64], weight: &[f32], shift: &[f32], eps: f64) -> Vec<f6
     out
 }
 
+/// Divides each row by its root mean square.
+pub(crate) fn rms_norm(x: &[f64], weight: &[f32], eps: f64) -> Vec<f64> {
+    let mut out = Vec::with_capacity(x.len());
+    for row in x.chunks_exact(weight.len()) {
+        let scale = 1.0 / (row.iter().map(|x| x * x).sum::<f64>() / weight.len() as f64 + eps).sqrt();
+        out.extend(row.iter().zip(weight).map(|(x, weight)| x * scale * f64::from(*weight)));
+    }
+    out
+}
+
+/// Rotates the heads of rows of one text, the first of which has the position `first`. The angle is rounded as on a device.
+pub(crate) fn rotated(rows: &[f64], width: usize, first: usize, frequencies: &[f32]) -> Vec<f64> {
+    let (mut rows, pairs) = (rows.to_vec(), frequencies.len());
+    for (row, position) in rows.chunks_exact_mut(width).zip(first..) {
+        for head in row.chunks_exact_mut(2 * pairs) {
+            for pair in 0..pairs {
+                let (sin, cos) = f64::from(position as f32 * frequencies[pair]).sin_cos();
+                let (a, b) = (head[pair], head[pairs + pair]);
+                (head[pair], head[pairs + pair]) = (a * cos - b * sin, b * cos + a * sin);
+            }
+        }
+    }
+    rows
+}
+
 /// Returns the context of queries over one text; all are rows of whole heads, those of keys and values `stride` apart.
 /// The heads of queries share the `key_heads` in turn. `bias` is what is added to the score of a head, query and key, or
 /// `None` where the query does not attend to the key.

@@ -27,7 +27,7 @@ fn a_summary_describes_the_model() {
     let camembert = ModelDir::open(&testdata("camembert")).unwrap().summary();
     assert_eq!((camembert.weights.as_str(), camembert.max_length), ("model.safetensors.index.json", 64));
     let modernbert = ModelDir::open(&testdata("modernbert")).unwrap().summary();
-    assert_eq!((modernbert.native, modernbert.gpus), (true, false));
+    assert_eq!((modernbert.native, modernbert.gpus), (true, true));
     assert!(!ModelDir::open(&testdata("deberta_v2")).unwrap().summary().native);
     let minilm = ModelDir::open(&minilm()).unwrap().summary();
     assert_eq!((minilm.pooling_source, minilm.max_length), (PoolingSource::Model, 256));
@@ -297,11 +297,11 @@ fn unsupported_devices_and_dtypes_are_refused() {
     let options = EngineOptions { dtype: ComputeDtype::Int8, ..EngineOptions::default() };
     let error = Engine::load(&deberta, &options).unwrap_err().to_string();
     assert!(error.contains("dtype `int8` of the architecture `deberta-v2`; supported: `f32`"), "{error}");
-    for (name, architecture) in
-        [("t5", "t5"), ("modernbert", "modernbert"), ("nomic_bert", "nomic_bert"), ("gte_multilingual", "new")]
+    for (name, architecture, native) in
+        [("t5", "t5", true), ("mt5", "mt5", true), ("umt5", "umt5", true), ("deberta_v2", "deberta-v2", false)]
     {
         let model = ModelDir::open(&testdata(name)).unwrap();
-        assert_eq!((model.summary().native, model.summary().gpus), (true, false), "{name}");
+        assert_eq!((model.summary().native, model.summary().gpus), (native, false), "{name}");
         let options = EngineOptions { device: DeviceSpec::Cuda(0), ..EngineOptions::default() };
         let error = Engine::load(&model, &options).unwrap_err().to_string();
         let expected = format!("the architecture `{architecture}` on device `cuda:0`; it runs on `cpu`");

@@ -1,15 +1,20 @@
 //! The operations of the forward pass on a GPU, in one number format with f32 sums. A [`Gpu`] serves one batch: its
 //! text offsets and attention tiles are uploaded once.
 
+mod rotary;
+
 use std::ops::Range;
 use std::sync::Arc;
 
 use ::kernels::{Activation, Heads};
 
-use crate::cuda::device::{Buffer, Device, Fault, FloatFormat, Product};
-use crate::cuda::kernels::{self, Attention, NormAt, PoolCode, QuerySelection, RowsAt, ScoringAt};
 use crate::Batch;
 use crate::backend::Backend;
+use crate::config::Config;
+use crate::cuda::device::{Buffer, Device, Fault, FloatFormat, Product};
+use crate::cuda::kernels::{self, Attention, NormAt, PoolCode, RowsAt, ScoringAt};
+use crate::families::Forward;
+use crate::forward::kept_tokens::KeptTokens;
 use crate::selftest::probe::Probe;
 
 /// Row counts are rounded up to this, so that few shapes occur: matmul plans are cached by shape. Padding rows are
@@ -71,6 +76,7 @@ pub(crate) struct Norm<D: Device> {
     weight: Buffer<D>,
     shift: Buffer<D>,
     eps: f32,
+    centered: bool,
 }
 
 /// Returns the allocated rows of a matrix of `rows`.
@@ -78,11 +84,18 @@ fn padded(rows: usize) -> usize {
     rows.next_multiple_of(if rows > 8 * ROW_STEP { ROW_STEP } else { ROW_STEP_SMALL })
 }
 
-/// Returns an upper bound of a batch's memory per token.
-pub(crate) fn bytes_per_token(format: FloatFormat, hidden: usize, intermediate: usize) -> usize {
-    // The peak: layer input, qkv, context; then a sum and the feed-forward intermediate. Ids, positions, offsets and
-    // tiles take at most 32 bytes.
-    (9 * hidden + intermediate) * format.bytes() + 32
+/// Returns an upper bound of a batch's memory per token. `width` is that of the layers, or of their input if it is larger.
+pub(crate) fn bytes_per_token(format: FloatFormat, width: usize, config: &Config) -> usize {
+    let [queries, keys] = config.forward.attention_widths(config.hidden_size, config.heads);
+    // The peak of BERT: layer input, qkv, context; then a sum and the feed-forward intermediate. Others have a gate and
+    // a sum in f32, and their attention is wider. Ids, positions, offsets and tiles take at most 32 bytes.
+    let numbers = match config.forward {
+        Forward::Bert(_) => 9 * width + config.intermediate,
+        Forward::Rotary(_) | Forward::Decoder(_) | Forward::Deberta(_) => {
+            8 * width + (2 * queries + 2 * keys).max(3 * config.intermediate)
+        }
+    };
+    numbers * format.bytes() + 32
 }
 
 impl<D: Device> DeviceMatrix<D> {
@@ -119,7 +132,7 @@ impl<D: Device> Gpu<D> {
     ) -> Result<Gpu<D>, Fault> {
         let tiles =
             |selection| kernels::tiles(&batch.offsets, kernels::tile_queries(format, heads, selection), selection);
-        let (every, one) = (tiles(QuerySelection::EveryToken), tiles(QuerySelection::FirstToken));
+        let (every, one) = (tiles(KeptTokens::Every), tiles(KeptTokens::First));
         let first = batch.offsets.len();
         let numbers = [batch.offsets.as_slice(), &every, &one].concat();
         let index = Index {
@@ -185,8 +198,8 @@ impl<D: Device> Gpu<D> {
         let width = heads.count * heads.size;
         let [keys, values] = [0, width].map(|first| keys_values.columns_at(first));
         let selection = match queries.rows == keys_values.rows {
-            true => QuerySelection::EveryToken,
-            false => QuerySelection::FirstToken,
+            true => KeptTokens::Every,
+            false => KeptTokens::First,
         };
         let scoring = bias.map_or(ScoringAt::Everything, |ScoreBias { numbers, tokens }| ScoringAt::Biased {
             numbers: numbers.address(),
@@ -200,12 +213,12 @@ impl<D: Device> Gpu<D> {
         queries: &DeviceMatrix<D>,
         [keys, values]: [RowsAt; 2],
         (heads, key_heads): (Heads, usize),
-        (selection, scoring): (QuerySelection, ScoringAt),
+        (selection, scoring): (KeptTokens, ScoringAt),
     ) -> Result<DeviceMatrix<D>, Fault> {
         let index = self.index();
         let tiles = match selection {
-            QuerySelection::EveryToken => index.every,
-            QuerySelection::FirstToken => index.one,
+            KeptTokens::Every => index.every,
+            KeptTokens::First | KeptTokens::Last => index.one,
         };
         let out = DeviceMatrix::new(&self.device, self.format, queries.rows, heads.count * heads.size)?;
         kernels::attention(
@@ -231,7 +244,7 @@ impl<D: Device> Gpu<D> {
 
 impl<D: Device> Norm<D> {
     fn at(&self) -> NormAt {
-        NormAt { weight: self.weight.address(), shift: self.shift.address(), eps: self.eps }
+        NormAt { weight: self.weight.address(), shift: self.shift.address(), eps: self.eps, centered: self.centered }
     }
 }
 
@@ -268,7 +281,7 @@ impl<D: Device> Backend for Gpu<D> {
 
     fn norm(&self, weight: Vec<f32>, shift: Vec<f32>, eps: f64) -> Result<Norm<D>, Fault> {
         let (weight, shift) = (self.place(FloatFormat::F32, &weight)?, self.place(FloatFormat::F32, &shift)?);
-        Ok(Norm { weight, shift, eps: eps as f32 })
+        Ok(Norm { weight, shift, eps: eps as f32, centered: true })
     }
 
     fn score_bias(&self, numbers: Vec<f32>, tokens: usize) -> Result<ScoreBias<D>, Fault> {
@@ -312,11 +325,20 @@ impl<D: Device> Backend for Gpu<D> {
         Ok(DeviceMatrix { buffer: Arc::clone(&rows.buffer), columns, ..*rows })
     }
 
-    fn first_tokens(&self, x: &DeviceMatrix<D>, _: &Batch) -> Result<DeviceMatrix<D>, Fault> {
+    fn select(&self, x: &DeviceMatrix<D>, batch: &Batch, kept: KeptTokens) -> Result<DeviceMatrix<D>, Fault> {
         let index = self.index();
-        let out = DeviceMatrix::new(&self.device, self.format, index.texts, x.stride)?;
-        let at = (x.adjacent(), index.buffer.address(), out.buffer.address());
-        kernels::first_tokens(&*self.device, self.format, at, (index.texts, x.stride))?;
+        let listed: Vec<u32>;
+        let placed;
+        let (chosen, rows) = match kept {
+            KeptTokens::First => (index.buffer.address(), index.texts),
+            KeptTokens::Every | KeptTokens::Last => {
+                listed = kept.rows(batch).map(|row| row as u32).collect();
+                placed = Buffer::of_u32(&self.device, &listed)?;
+                (placed.address(), listed.len())
+            }
+        };
+        let out = DeviceMatrix::new(&self.device, x.format, rows, x.stride)?;
+        kernels::select_rows(&*self.device, x.format, (x.adjacent(), chosen, out.buffer.address()), (rows, x.stride))?;
         Ok(out)
     }
 
@@ -417,7 +439,7 @@ impl<D: Device> Probe for Gpu<D> {
     }
 
     fn read(&self, rows: &DeviceMatrix<D>) -> Result<Vec<f32>, Fault> {
-        rows.buffer.read(&self.device, self.format, rows.rows * rows.stride)
+        rows.buffer.read(&self.device, rows.format, rows.rows * rows.stride)
     }
 
     fn wait(&self, rows: &DeviceMatrix<D>) -> Result<(), Fault> {

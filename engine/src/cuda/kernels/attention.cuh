@@ -101,16 +101,19 @@ DEVICE void attend(Heads<T> heads, Reach reach, Bias bias, const unsigned* offse
 
 // ---------------------------------------------------------------- f16 and bf16 on tensor cores
 
-// Queries of a block, sixteen for each of its four warps, and keys of a step.
+// Queries of a block, sixteen for each of its four warps.
 constexpr int TILE = 64;
+// Keys of a step: few enough that keys and values of two steps fit into shared memory.
+template <int SIZE>
+constexpr int KEYS_OF = SIZE <= 128 ? 64 : 32;
 constexpr int FLASH_THREADS = 128;
 
-// A tile of rows in shared memory, padded by eight numbers per row, so that the eight rows of a matrix load are in
+// A tile of COUNT rows in shared memory, padded by eight numbers per row, so that the eight rows of a matrix load are in
 // different banks for every multiple of sixteen.
-template <class T, int SIZE>
+template <class T, int SIZE, int COUNT>
 struct TileRows {
     static constexpr int STRIDE = SIZE + 8;
-    static constexpr int NUMBERS = TILE * STRIDE;
+    static constexpr int NUMBERS = COUNT * STRIDE;
     T* first;
 
     DEVICE const T* at(int row, int column) const { return first + row * STRIDE + column; }
@@ -124,8 +127,8 @@ struct TileRows {
         T* to = first + row * STRIDE + column;
         const T* source = from + row * stride + column;
 #pragma unroll
-        for (unsigned below = 0; below < TILE; below += ROWS) {
-            if (TILE % ROWS == 0 || row + below < TILE) {
+        for (unsigned below = 0; below < COUNT; below += ROWS) {
+            if (COUNT % ROWS == 0 || row + below < COUNT) {
                 bool wanted = row + below < count;
                 copy_16(to + below * STRIDE, wanted ? source + below * stride : from, wanted);
             }
@@ -143,13 +146,19 @@ struct Seen {
 // are hidden from some queries; BIASED scores have a bias.
 template <class T, int SIZE, bool WITHIN, bool BIASED>
 struct Queries {
-    unsigned queries[SIZE / 16][4];
+    static constexpr int KEYS = KEYS_OF<SIZE>;
+    // The context of larger heads leaves no registers for queries.
+    static constexpr bool IN_REGISTERS = SIZE <= 128;
+    using QueryRows = TileRows<T, SIZE, TILE>;
+    using KeyRows = TileRows<T, SIZE, KEYS>;
+    const T* first_query;
+    unsigned queries[IN_REGISTERS ? SIZE / 16 : 1][4];
     float context[SIZE / 8][4];
     float highest[2], total[2];
 
-    DEVICE void begin(TileRows<T, SIZE> tile, int first_row, int lane) {
-        for (int part = 0; part < SIZE / 16; part++)
-            load_matrices(queries[part], tile.at(first_row + lane % 16, part * 16 + lane / 16 * 8));
+    DEVICE void begin(QueryRows tile, int first_row, int lane) {
+        first_query = tile.at(first_row + lane % 16, lane / 16 * 8);
+        for (int part = 0; IN_REGISTERS && part < SIZE / 16; part++) load_matrices(queries[part], first_query + part * 16);
         for (int part = 0; part < SIZE / 8; part++)
             for (int i = 0; i < 4; i++) context[part][i] = 0;
         for (int half = 0; half < 2; half++) highest[half] = MINUS_INFINITY, total[half] = 0;
@@ -158,8 +167,8 @@ struct Queries {
     // One step over the seen keys and their values. FULL steps, the most common, need no bounds check. `bias` is that of
     // the first column for the lane's first row.
     template <bool FULL>
-    DEVICE void attend(TileRows<T, SIZE> keys, TileRows<T, SIZE> values, Seen seen, const float* bias, float scale, int lane) {
-        float scores[TILE / 8][4];
+    DEVICE void attend(KeyRows keys, KeyRows values, Seen seen, const float* bias, float scale, int lane) {
+        float scores[KEYS / 8][4];
         score<FULL>(scores, keys, seen, lane);
         if (BIASED) add_bias(scores, bias);
         weigh<FULL>(scores, seen, scale, lane);
@@ -174,27 +183,29 @@ struct Queries {
 
     // scores[n] are those of the keys 8n to 8n + 7.
     template <bool FULL>
-    DEVICE void score(float (&scores)[TILE / 8][4], TileRows<T, SIZE> keys, Seen seen, int lane) const {
+    DEVICE void score(float (&scores)[KEYS / 8][4], KeyRows keys, Seen seen, int lane) {
 #pragma unroll
-        for (int block = 0; block < TILE / 16; block++) {
+        for (int block = 0; block < KEYS / 16; block++) {
             for (int i = 0; i < 4; i++) scores[2 * block][i] = scores[2 * block + 1][i] = 0;
             if (sees<FULL>(block, seen)) {
 #pragma unroll
                 for (int part = 0; part < SIZE / 16; part++) {
                     unsigned b[4];
                     load_matrices(b, keys.at(block * 16 + lane % 8 + lane / 16 * 8, part * 16 + lane / 8 % 2 * 8));
-                    multiply_add(scores[2 * block], queries[part], b[0], b[1], T());
-                    multiply_add(scores[2 * block + 1], queries[part], b[2], b[3], T());
+                    if constexpr (!IN_REGISTERS) load_matrices(queries[0], first_query + part * 16);
+                    const unsigned(&a)[4] = queries[IN_REGISTERS ? part : 0];
+                    multiply_add(scores[2 * block], a, b[0], b[1], T());
+                    multiply_add(scores[2 * block + 1], a, b[2], b[3], T());
                 }
             }
         }
     }
 
     // The bias of a row for eight columns is that of the row eight below for the next ones.
-    static DEVICE void add_bias(float (&scores)[TILE / 8][4], const float* bias) {
+    static DEVICE void add_bias(float (&scores)[KEYS / 8][4], const float* bias) {
         float before[2] = {bias[-8], bias[-7]};
 #pragma unroll
-        for (int block = 0; block < TILE / 8; block++) {
+        for (int block = 0; block < KEYS / 8; block++) {
 #pragma unroll
             for (int i = 0; i < 2; i++) {
                 float here = bias[block * 8 + i];
@@ -207,10 +218,10 @@ struct Queries {
 
     // Online softmax: exponentiates against the maximum so far, rescaling the sums when it rises.
     template <bool FULL>
-    DEVICE void weigh(float (&scores)[TILE / 8][4], Seen seen, float scale, int lane) {
+    DEVICE void weigh(float (&scores)[KEYS / 8][4], Seen seen, float scale, int lane) {
         float higher[2] = {highest[0], highest[1]};
 #pragma unroll
-        for (int block = 0; block < TILE / 8; block++) {
+        for (int block = 0; block < KEYS / 8; block++) {
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 int column = block * 8 + lane % 4 * 2 + i % 2;
@@ -233,7 +244,7 @@ struct Queries {
             for (int part = 0; part < SIZE / 8; part++) context[part][2 * half] *= fade, context[part][2 * half + 1] *= fade;
         }
 #pragma unroll
-        for (int block = 0; block < TILE / 8; block++) {
+        for (int block = 0; block < KEYS / 8; block++) {
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 scores[block][i] = exp2_fast(fmaf(scores[block][i], scale, -higher[i / 2]));
@@ -244,9 +255,9 @@ struct Queries {
 
     // Accumulates the weighted values. The score fragments have the layout of the weight fragments.
     template <bool FULL>
-    DEVICE void add(const float (&weights)[TILE / 8][4], TileRows<T, SIZE> values, Seen seen, int lane) {
+    DEVICE void add(const float (&weights)[KEYS / 8][4], KeyRows values, Seen seen, int lane) {
 #pragma unroll
-        for (int block = 0; block < TILE / 16; block++) {
+        for (int block = 0; block < KEYS / 16; block++) {
             if (sees<FULL>(block, seen)) {
                 const float(&low)[4] = weights[2 * block];
                 const float(&high)[4] = weights[2 * block + 1];
@@ -282,27 +293,28 @@ struct Queries {
 };
 
 // The keys of a tile of queries: from `first` on, by steps.
+template <int KEYS>
 struct KeySteps {
     unsigned first, end, count;
-    DEVICE unsigned start(unsigned step) const { return first + step * TILE; }
-    DEVICE unsigned keys_in(unsigned step) const { return end - start(step) < TILE ? end - start(step) : TILE; }
+    DEVICE unsigned start(unsigned step) const { return first + step * KEYS; }
+    DEVICE unsigned keys_in(unsigned step) const { return end - start(step) < KEYS ? end - start(step) : KEYS; }
 };
 
-template <bool WITHIN>
-DEVICE KeySteps key_steps(Reach reach, unsigned query, unsigned asking, unsigned length) {
+template <int KEYS, bool WITHIN>
+DEVICE KeySteps<KEYS> key_steps(Reach reach, unsigned query, unsigned asking, unsigned length) {
     unsigned first = WITHIN ? reach.first(query) : 0, end = WITHIN ? reach.end(query + asking - 1, length) : length;
-    return {first, end, (end - first + TILE - 1) / TILE};
+    return {first, end, (end - first + KEYS - 1) / KEYS};
 }
 
 // What a warp with queries from `top` to `bottom` sees of a step's keys. Sets `full` if every query sees all of a whole tile.
-template <bool WITHIN>
-DEVICE Seen seen_in(KeySteps steps, unsigned step, Reach reach, unsigned top, unsigned bottom, unsigned length, int lane, bool& full) {
+template <bool WITHIN, int KEYS>
+DEVICE Seen seen_in(KeySteps<KEYS> steps, unsigned step, Reach reach, unsigned top, unsigned bottom, unsigned length, int lane, bool& full) {
     int start = steps.start(step), count = steps.keys_in(step);
-    full = count == TILE;
+    full = count == KEYS;
     Seen seen{0, count, {0, 0}, {count, count}};
     if (WITHIN) {
         auto limited = [&](unsigned key) { return int(key) < start ? 0 : (int(key) - start < count ? int(key) - start : count); };
-        full = full && int(reach.first(bottom)) <= start && int(reach.end(top, length)) >= start + TILE;
+        full = full && int(reach.first(bottom)) <= start && int(reach.end(top, length)) >= start + KEYS;
         seen.first = limited(reach.first(top)), seen.end = limited(reach.end(bottom, length));
         for (int half = 0; half < 2; half++) {
             unsigned query = top + lane / 4 + half * 8;
@@ -320,18 +332,20 @@ DEVICE Seen seen_in(KeySteps steps, unsigned step, Reach reach, unsigned top, un
 template <class T, int SIZE, bool WITHIN, bool BIASED>
 DEVICE void flash(Heads<T> heads, Reach reach, Bias bias, const unsigned* offsets, const unsigned* tiles) {
     SHARED_MEMORY(memory);
-    using Rows = TileRows<T, SIZE>;
+    using QueryRows = TileRows<T, SIZE, TILE>;
+    using KeyRows = TileRows<T, SIZE, KEYS_OF<SIZE>>;
     T* numbers = reinterpret_cast<T*>(memory);
-    Rows query_tile{numbers};
+    QueryRows query_tile{numbers};
     unsigned text = tiles[2 * blockIdx.x], first = tiles[2 * blockIdx.x + 1];
     unsigned start = offsets[text], length = offsets[text + 1] - start;
     unsigned asking = length - first < TILE ? length - first : TILE;
     size_t column = size_t(blockIdx.y) * SIZE, key_column = WITHIN ? size_t(blockIdx.y % heads.key_heads) * SIZE : column;
     int warp_row = threadIdx.x / 32 * 16, lane = threadIdx.x % 32;
     unsigned top = first + warp_row, bottom = warp_row + 16 < int(asking) ? top + 15 : first + asking - 1;
-    KeySteps steps = key_steps<WITHIN>(reach, first, asking, length);
-    auto tile = [&](unsigned step, int which) { return Rows{numbers + (1 + step % 2 * 2 + which) * Rows::NUMBERS}; };
-    auto biases = [&](unsigned step) { return reinterpret_cast<float*>(numbers + 5 * Rows::NUMBERS) + step % 2 * 2 * TILE; };
+    auto steps = key_steps<KEYS_OF<SIZE>, WITHIN>(reach, first, asking, length);
+    T* tiles_of_keys = numbers + QueryRows::NUMBERS;
+    auto tile = [&](unsigned step, int which) { return KeyRows{tiles_of_keys + (step % 2 * 2 + which) * KeyRows::NUMBERS}; };
+    auto biases = [&](unsigned step) { return reinterpret_cast<float*>(tiles_of_keys + 4 * KeyRows::NUMBERS) + step % 2 * 2 * TILE; };
     auto fetch = [&](unsigned step) {
         size_t from = size_t(start + steps.start(step)) * heads.key_stride + key_column;
         tile(step, 0).fetch(heads.keys + from, heads.key_stride, steps.keys_in(step));
@@ -357,7 +371,7 @@ DEVICE void flash(Heads<T> heads, Reach reach, Bias bias, const unsigned* offset
         sync_block();
         if (step == 0) warp.begin(query_tile, warp_row, lane);
         if (has_queries) {
-            Rows keys = tile(step, 0), values = tile(step, 1);
+            KeyRows keys = tile(step, 0), values = tile(step, 1);
             bool full;
             Seen seen = seen_in<WITHIN>(steps, step, reach, top, bottom, length, lane, full);
             const float* of_row = biases(step) + TILE - 1 - warp_row - lane / 4 + lane % 4 * 2;

@@ -142,11 +142,14 @@ template <class... A>
 static std::vector<unsigned> sizes_of(void (*)(A...)) { return {unsigned(sizeof(A))...}; }
 
 #define ENTRY(name) Entry{#name, sizes_of(name), name##_threads, call<name>}
-#define ROW_ENTRIES(T) ENTRY(embed_norm_##T), ENTRY(add_norm_##T), ENTRY(activate_##T), ENTRY(first_tokens_##T), ENTRY(pool_##T), ENTRY(attend_##T)
+#define ROW_ENTRIES(T)                                                                                                      \
+    ENTRY(embed_norm_##T), ENTRY(add_norm_##T), ENTRY(begin_sum_##T), ENTRY(add_to_sum_##T), ENTRY(rotate_##T),             \
+        ENTRY(activate_##T), ENTRY(gate_##T), ENTRY(select_rows_##T), ENTRY(pool_##T), ENTRY(attend_##T)
 #define FLASH_ENTRIES_OF(name, T)                                                                                           \
     ENTRY(name##_##T##_16), ENTRY(name##_##T##_32), ENTRY(name##_##T##_48), ENTRY(name##_##T##_64), ENTRY(name##_##T##_80), \
         ENTRY(name##_##T##_96), ENTRY(name##_##T##_128)
-#define FLASH_ENTRIES(T) FLASH_ENTRIES_OF(flash, T), FLASH_ENTRIES_OF(flash_within, T), FLASH_ENTRIES_OF(flash_biased, T)
+#define FLASH_ENTRIES(T) FLASH_ENTRIES_OF(flash, T), FLASH_ENTRIES_OF(flash_within, T), FLASH_ENTRIES_OF(flash_biased, T), \
+    ENTRY(flash_##T##_256), ENTRY(flash_within_##T##_256)
 // What the smallest of the supported GPUs gives a block, and the highest grid.
 constexpr unsigned SHARED_BYTES_MAX = 99 * 1024, GRID_Y_MAX = 65535;
 static const std::vector<Entry> ENTRIES = {ROW_ENTRIES(f32), ROW_ENTRIES(f16), ROW_ENTRIES(bf16), FLASH_ENTRIES(f16), FLASH_ENTRIES(bf16)};

@@ -4,70 +4,116 @@
 
 // ---------------------------------------------------------------- layer normalisation, a warp per row
 
+// A layer norm, or where the rows are not `centered` one by the root mean square.
 struct NormWeights {
     const float* weight;
     const float* shift;
     float eps;
+    bool centered;
 };
 
-// Rows of up to 256 * CHUNKS numbers in registers, by eights. `add(column, values)` fills eight numbers.
-template <int CHUNKS, class T, class Add>
-DEVICE void normalize_in_registers(Add add, T* out, NormWeights norm, unsigned width) {
-    unsigned lane = threadIdx.x;
+// A row of up to 256 * CHUNKS numbers in registers, by eights. Lanes beyond the end hold the first columns.
+template <int CHUNKS>
+struct RegisterRow {
+    unsigned width;
     float values[CHUNKS][8];
-    // Issues all loads before using the first; lanes beyond the end read the first column.
-#pragma unroll
-    for (int chunk = 0; chunk < CHUNKS; chunk++) {
-        unsigned column = (chunk * 32 + lane) * 8;
-        add(column < width ? column : 0, values[chunk]);
-    }
-    float sum = 0;
-#pragma unroll
-    for (int chunk = 0; chunk < CHUNKS; chunk++) {
-        if ((chunk * 32 + lane) * 8 < width) {
-            for (int i = 0; i < 8; i++) sum += values[chunk][i];
-        }
-    }
-    float mean = warp_sum(sum) / width;
-    float squares = 0;
-#pragma unroll
-    for (int chunk = 0; chunk < CHUNKS; chunk++) {
-        if ((chunk * 32 + lane) * 8 < width) {
-            for (int i = 0; i < 8; i++) squares += (values[chunk][i] - mean) * (values[chunk][i] - mean);
-        }
-    }
-    float scale = 1.0f / sqrtf(warp_sum(squares) / width + norm.eps);
-#pragma unroll
-    for (int chunk = 0; chunk < CHUNKS; chunk++) {
-        unsigned column = (chunk * 32 + lane) * 8;
-        if (column < width) {
-            float weight[8], shift[8];
-            load_numbers(norm.weight + column, weight);
-            load_numbers(norm.shift + column, shift);
-            for (int i = 0; i < 8; i++) values[chunk][i] = (values[chunk][i] - mean) * scale * weight[i] + shift[i];
-            store_numbers(out + column, values[chunk]);
-        }
-    }
-}
 
-// Rows of any width. `row` is shared memory for one row; each lane reads only what it wrote itself.
-template <class T, class Add>
-DEVICE void normalize_in_memory(Add add, T* out, NormWeights norm, unsigned width, float* row) {
-    unsigned lane = threadIdx.x;
-    float sum = 0;
-    for (unsigned column = lane; column < width; column += 32) {
-        float value[1];
-        add(column, value);
-        row[column] = value[0];
-        sum += value[0];
+    static DEVICE unsigned column(int chunk) { return (chunk * 32 + threadIdx.x) * 8; }
+
+    // `from(column, values)` fills eight numbers. Issues all loads before using the first.
+    template <class Source>
+    DEVICE void load(Source from) {
+#pragma unroll
+        for (int chunk = 0; chunk < CHUNKS; chunk++) from(column(chunk) < width ? column(chunk) : 0, values[chunk]);
     }
-    float mean = warp_sum(sum) / width;
-    float squares = 0;
-    for (unsigned column = lane; column < width; column += 32) squares += (row[column] - mean) * (row[column] - mean);
-    float scale = 1.0f / sqrtf(warp_sum(squares) / width + norm.eps);
-    for (unsigned column = lane; column < width; column += 32)
-        narrow((row[column] - mean) * scale * norm.weight[column] + norm.shift[column], out[column]);
-}
+
+    DEVICE void normalize(NormWeights norm) {
+        float sum = 0;
+#pragma unroll
+        for (int chunk = 0; chunk < CHUNKS; chunk++) {
+            if (norm.centered && column(chunk) < width) {
+                for (int i = 0; i < 8; i++) sum += values[chunk][i];
+            }
+        }
+        float mean = norm.centered ? warp_sum(sum) / width : 0.0f;
+        float squares = 0;
+#pragma unroll
+        for (int chunk = 0; chunk < CHUNKS; chunk++) {
+            if (column(chunk) < width) {
+                for (int i = 0; i < 8; i++) squares += (values[chunk][i] - mean) * (values[chunk][i] - mean);
+            }
+        }
+        float scale = 1.0f / sqrtf(warp_sum(squares) / width + norm.eps);
+#pragma unroll
+        for (int chunk = 0; chunk < CHUNKS; chunk++) {
+            if (column(chunk) < width) {
+                float weight[8], shift[8];
+                load_numbers(norm.weight + column(chunk), weight);
+                load_numbers(norm.shift + column(chunk), shift);
+                for (int i = 0; i < 8; i++) values[chunk][i] = (values[chunk][i] - mean) * scale * weight[i] + shift[i];
+            }
+        }
+    }
+
+    DEVICE void add(const float* other) {
+#pragma unroll
+        for (int chunk = 0; chunk < CHUNKS; chunk++) {
+            float others[8];
+            load_numbers(other + (column(chunk) < width ? column(chunk) : 0), others);
+            for (int i = 0; i < 8; i++) values[chunk][i] += others[i];
+        }
+    }
+
+    template <class T>
+    DEVICE void store(T* out) const {
+#pragma unroll
+        for (int chunk = 0; chunk < CHUNKS; chunk++)
+            if (column(chunk) < width) store_numbers(out + column(chunk), values[chunk]);
+    }
+};
+
+// A row of any width in shared memory; each lane reads only what it wrote itself.
+struct MemoryRow {
+    unsigned width;
+    float* row;
+
+    template <class Source>
+    DEVICE void load(Source from) const {
+        for (unsigned column = threadIdx.x; column < width; column += 32) {
+            float value[1];
+            from(column, value);
+            row[column] = value[0];
+        }
+    }
+
+    DEVICE void normalize(NormWeights norm) const {
+        unsigned lane = threadIdx.x;
+        float sum = 0;
+        for (unsigned column = lane; norm.centered && column < width; column += 32) sum += row[column];
+        float mean = norm.centered ? warp_sum(sum) / width : 0.0f;
+        float squares = 0;
+        for (unsigned column = lane; column < width; column += 32) squares += (row[column] - mean) * (row[column] - mean);
+        float scale = 1.0f / sqrtf(warp_sum(squares) / width + norm.eps);
+        for (unsigned column = lane; column < width; column += 32)
+            row[column] = (row[column] - mean) * scale * norm.weight[column] + norm.shift[column];
+    }
+
+    DEVICE void add(const float* other) const {
+        for (unsigned column = threadIdx.x; column < width; column += 32) row[column] += other[column];
+    }
+
+    template <class T>
+    DEVICE void store(T* out) const {
+        for (unsigned column = threadIdx.x; column < width; column += 32) narrow(row[column], out[column]);
+    }
+};
+
+template <class T>
+struct Word {
+    const T* word;
+    template <int COUNT>
+    DEVICE void operator()(unsigned column, float (&out)[COUNT]) const { load_numbers(word + column, out); }
+};
 
 template <class T>
 struct WordAndPosition {
@@ -79,6 +125,19 @@ struct WordAndPosition {
         load_numbers(word + column, out);
         load_numbers(position + column, position_values);
         for (int i = 0; i < COUNT; i++) out[i] += position_values[i];
+    }
+};
+
+template <class T>
+struct OutputAndBias {
+    const T* output;
+    const float* bias;
+    template <int COUNT>
+    DEVICE void operator()(unsigned column, float (&out)[COUNT]) const {
+        float bias_values[COUNT];
+        load_numbers(output + column, out);
+        load_numbers(bias + column, bias_values);
+        for (int i = 0; i < COUNT; i++) out[i] += bias_values[i];
     }
 };
 
@@ -97,20 +156,27 @@ struct OutputAndResidual {
     }
 };
 
-// The block is (32, rows per block). Without shared memory the width must be a multiple of 8, at most 1,024.
-template <class T, class Add>
-DEVICE void normalize_row(Add add, T* out, NormWeights norm, unsigned width, bool in_memory) {
+// Calls `work` with a row. The block is (32, rows per block). Without shared memory the width must be a multiple of 8, at most
+// 1,024.
+template <class Work>
+DEVICE void with_row(unsigned width, bool in_memory, Work work) {
     SHARED_MEMORY(memory);
-    if (in_memory) {
-        normalize_in_memory(add, out, norm, width, reinterpret_cast<float*>(memory) + threadIdx.y * width);
-    } else {
-        switch ((width + 255) / 256) {
-            case 1: return normalize_in_registers<1>(add, out, norm, width);
-            case 2: return normalize_in_registers<2>(add, out, norm, width);
-            case 3: return normalize_in_registers<3>(add, out, norm, width);
-            default: return normalize_in_registers<4>(add, out, norm, width);
-        }
+    if (in_memory) return work(MemoryRow{width, reinterpret_cast<float*>(memory) + threadIdx.y * width});
+    switch ((width + 255) / 256) {
+        case 1: return work(RegisterRow<1>{width});
+        case 2: return work(RegisterRow<2>{width});
+        case 3: return work(RegisterRow<3>{width});
+        default: return work(RegisterRow<4>{width});
     }
+}
+
+template <class T, class Source>
+DEVICE void normalize_row(Source from, T* out, NormWeights norm, unsigned width, bool in_memory) {
+    with_row(width, in_memory, [&](auto row) {
+        row.load(from);
+        row.normalize(norm);
+        row.store(out);
+    });
 }
 
 template <class T>
@@ -118,8 +184,8 @@ DEVICE void embed_norm(const T* words, const T* positions, const unsigned* ids, 
                        NormWeights norm, unsigned rows, unsigned width, bool in_memory) {
     size_t row = size_t(blockIdx.x) * blockDim.y + threadIdx.y;
     if (row >= rows) return;
-    WordAndPosition<T> add{words + size_t(ids[row]) * width, positions + size_t(places[row]) * width};
-    normalize_row(add, out + row * width, norm, width, in_memory);
+    WordAndPosition<T> from{words + size_t(ids[row]) * width, positions + size_t(places[row]) * width};
+    normalize_row(from, out + row * width, norm, width, in_memory);
 }
 
 template <class T>
@@ -127,8 +193,83 @@ DEVICE void add_norm(const T* x, const float* bias, const T* residual, T* out, N
                      unsigned width, bool in_memory) {
     size_t row = size_t(blockIdx.x) * blockDim.y + threadIdx.y;
     if (row >= rows) return;
-    OutputAndResidual<T> add{x + row * width, bias, residual + row * width};
-    normalize_row(add, out + row * width, norm, width, in_memory);
+    OutputAndResidual<T> from{x + row * width, bias, residual + row * width};
+    normalize_row(from, out + row * width, norm, width, in_memory);
+}
+
+// ---------------------------------------------------------------- sums in f32, for models that normalise before each half
+
+// Adds a row to the sum, or begins it, and writes what the next half reads. Norms without weights are left out: that of
+// what is added, and that of the sum.
+template <bool BEGIN, class T, class Source>
+DEVICE void sum_row(Source from, float* sum, T* out, NormWeights of_added, NormWeights of_sum, unsigned width, bool in_memory) {
+    with_row(width, in_memory, [&](auto row) {
+        row.load(from);
+        if (of_added.weight) row.normalize(of_added);
+        if (!BEGIN) row.add(sum);
+        row.store(sum);
+        if (of_sum.weight) row.normalize(of_sum);
+        row.store(out);
+    });
+}
+
+template <class T>
+DEVICE void begin_sum(const T* words, const unsigned* ids, float* sum, T* out, NormWeights of_words, NormWeights of_sum,
+                      unsigned rows, unsigned width, bool in_memory) {
+    size_t row = size_t(blockIdx.x) * blockDim.y + threadIdx.y;
+    if (row >= rows) return;
+    Word<T> from{words + size_t(ids[row]) * width};
+    sum_row<true>(from, sum + row * width, out + row * width, of_words, of_sum, width, in_memory);
+}
+
+template <class T>
+DEVICE void add_to_sum(const T* x, const float* bias, float* sum, T* out, NormWeights of_added, NormWeights of_sum,
+                       unsigned rows, unsigned width, bool in_memory) {
+    size_t row = size_t(blockIdx.x) * blockDim.y + threadIdx.y;
+    if (row >= rows) return;
+    OutputAndBias<T> from{x + row * width, bias};
+    sum_row<false>(from, sum + row * width, out + row * width, of_added, of_sum, width, in_memory);
+}
+
+// ---------------------------------------------------------------- rotary positions, in place
+
+constexpr int LANE_PAIRS = 4;
+
+// Normalises each of a row's heads by its root mean square, if there is a `weight`, and rotates its pairs, which are the
+// components i and i + pairs, by the row's position times a frequency. A warp per row, heads of up to 256.
+template <class T>
+DEVICE void rotate(T* x, unsigned stride, unsigned heads, unsigned pairs, const unsigned* positions, const float* frequencies,
+                   const float* weight, float eps, unsigned rows) {
+    size_t row = size_t(blockIdx.x) * blockDim.y + threadIdx.y;
+    if (row >= rows) return;
+    unsigned lane = threadIdx.x;
+    float sines[LANE_PAIRS], cosines[LANE_PAIRS];
+#pragma unroll
+    for (int part = 0; part < LANE_PAIRS; part++) {
+        unsigned pair = part * 32 + lane;
+        if (pair < pairs) sincosf(float(positions[row]) * frequencies[pair], &sines[part], &cosines[part]);
+    }
+    T* head = x + row * stride;
+    for (unsigned index = 0; index < heads; index++, head += 2 * pairs) {
+        float low[LANE_PAIRS], high[LANE_PAIRS], squares = 0;
+#pragma unroll
+        for (int part = 0; part < LANE_PAIRS; part++) {
+            unsigned pair = part * 32 + lane;
+            low[part] = pair < pairs ? widen(head[pair]) : 0.0f;
+            high[part] = pair < pairs ? widen(head[pairs + pair]) : 0.0f;
+            squares += low[part] * low[part] + high[part] * high[part];
+        }
+        float scale = weight ? 1.0f / sqrtf(warp_sum(squares) / (2 * pairs) + eps) : 1.0f;
+#pragma unroll
+        for (int part = 0; part < LANE_PAIRS; part++) {
+            unsigned pair = part * 32 + lane;
+            if (pair < pairs) {
+                if (weight) low[part] *= scale * weight[pair], high[part] *= scale * weight[pairs + pair];
+                narrow(low[part] * cosines[part] - high[part] * sines[part], head[pair]);
+                narrow(high[part] * cosines[part] + low[part] * sines[part], head[pairs + pair]);
+            }
+        }
+    }
 }
 
 // ---------------------------------------------------------------- bias and activation, in place
@@ -189,12 +330,45 @@ DEVICE void activate(T* x, const float* bias, unsigned rows, unsigned width, uns
     }
 }
 
+// A row holds a gate, then what it multiplies: out = activation(gate + bias) * (other + bias).
+template <int COUNT, unsigned ACTIVATION, class T>
+DEVICE void gate_columns(const T* x, const float* bias, T* out, unsigned rows, unsigned width) {
+    unsigned column = (blockIdx.x * blockDim.x + threadIdx.x) * COUNT;
+    if (column >= width) return;
+    float gates[COUNT], others[COUNT], gate_bias[COUNT], other_bias[COUNT];
+    load_numbers(bias + column, gate_bias);
+    load_numbers(bias + width + column, other_bias);
+    for (unsigned row = blockIdx.y; row < rows; row += gridDim.y) {
+        const T* from = x + size_t(row) * 2 * width + column;
+        load_numbers(from, gates);
+        load_numbers(from + width, others);
+        for (int i = 0; i < COUNT; i++) gates[i] = activated<ACTIVATION, T>(gates[i] + gate_bias[i]) * (others[i] + other_bias[i]);
+        store_numbers(out + size_t(row) * width + column, gates);
+    }
+}
+
+template <unsigned ACTIVATION, class T>
+DEVICE void gate_by(const T* x, const float* bias, T* out, unsigned rows, unsigned width) {
+    if (width % 8 == 0) gate_columns<8, ACTIVATION>(x, bias, out, rows, width);
+    else gate_columns<1, ACTIVATION>(x, bias, out, rows, width);
+}
+
+template <class T>
+DEVICE void gate(const T* x, const float* bias, T* out, unsigned rows, unsigned width, unsigned activation) {
+    switch (activation) {
+        case GELU_ERF: return gate_by<GELU_ERF>(x, bias, out, rows, width);
+        case GELU_TANH: return gate_by<GELU_TANH>(x, bias, out, rows, width);
+        case RELU: return gate_by<RELU>(x, bias, out, rows, width);
+        default: return gate_by<SILU>(x, bias, out, rows, width);
+    }
+}
+
 // ---------------------------------------------------------------- pooling
 
-// Copies the first row of each text.
+// Copies the rows that `chosen` lists, one per block.
 template <class T>
-DEVICE void first_tokens(const T* x, const unsigned* offsets, T* out, unsigned width) {
-    const T* from = x + size_t(offsets[blockIdx.x]) * width;
+DEVICE void select_rows(const T* x, const unsigned* chosen, T* out, unsigned width) {
+    const T* from = x + size_t(chosen[blockIdx.x]) * width;
     for (unsigned column = threadIdx.x; column < width; column += blockDim.x) out[size_t(blockIdx.x) * width + column] = from[column];
 }
 
