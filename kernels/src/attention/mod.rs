@@ -38,6 +38,14 @@ pub enum Precision {
     Half,
 }
 
+/// Heads up to this size are computed in f32: between 2.3 times as fast as in bfloat16 (16 tokens) and a fifth slower (512).
+#[cfg(target_arch = "x86_64")]
+const SINGLE_HEAD_SIZE_MAX: usize = 16;
+
+/// Texts up to this many tokens are computed in f32: rounding and laying out costs more than the products gain.
+#[cfg(target_arch = "x86_64")]
+const SINGLE_TOKENS_MAX: usize = 31;
+
 /// What the scores of a text are computed with, beside queries and keys.
 #[derive(Clone, Copy)]
 pub struct Scoring<'a> {
@@ -95,8 +103,9 @@ fn attend_visible(
     #[cfg(target_arch = "x86_64")]
     if avx512::detected() {
         // SAFETY: the instructions were detected, and all rows were checked to lie inside their slices.
+        let gains = heads.size > SINGLE_HEAD_SIZE_MAX && keys.rows > SINGLE_TOKENS_MAX;
         return unsafe {
-            match precision == Precision::Half && avx512_bf16::detected() {
+            match precision == Precision::Half && gains && avx512_bf16::detected() {
                 true => avx512_bf16::attend(out, queries, (keys, values), (scoring, window), scratch),
                 false => avx512::attend(out, queries, (keys, values), (scoring, window), scratch),
             }
@@ -258,6 +267,21 @@ mod tests {
                     prop_assert!((found - expected).abs() <= 2e-5, "{found} for {expected}, in portable");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn short_texts_and_small_heads_are_computed_in_f32() {
+        for (tokens, size) in [(16, 64), (40, 8)] {
+            let heads = Heads { count: 2, size };
+            let numbers: Vec<f32> = (0..tokens * 2 * size).map(|i| (i * 7 % 101) as f32 / 25.3 - 2.0).collect();
+            let rows = RowsView { data: &numbers, rows: tokens, stride: 2 * size };
+            let [single, half] = [Precision::Single, Precision::Half].map(|precision| {
+                let mut out = vec![0.0; numbers.len()];
+                attend(&mut out, rows, rows, rows, (heads.into(), precision), &mut Vec::new());
+                out
+            });
+            assert_eq!(single, half, "{tokens} tokens, heads of {size}");
         }
     }
 
