@@ -25,7 +25,10 @@ from bench import make_corpus, read_vectors
 
 FOLDER = pathlib.Path("build/bench-families")
 # Texts of each shape, about 30 tokens long.
-SHAPES = {"mpnet-base": 600, "modernbert-base": 600, "qwen3-0.6b": 100, "embeddinggemma-300m": 300, "static": 20000}
+SHAPES = {
+    "mpnet-base": 600, "modernbert-base": 600, "qwen3-0.6b": 100, "embeddinggemma-300m": 300, "t5-base": 600,
+    "static": 20000,
+}
 
 
 def output(command):

@@ -32,6 +32,7 @@ SHAPES = {
         "num_key_value_heads": 1, "head_dim": 256, "query_pre_attn_scalar": 256, "sliding_window": 512,
         "use_bidirectional_attention": True,
     }, "mean"),
+    "t5-base": ("T5Config", {"d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12}, "mean"),
 }
 STATIC_WIDTH = 256
 

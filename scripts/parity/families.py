@@ -195,6 +195,7 @@ T5_KEYS = "t5|mt5|umt5"
 for projection in ("relu", "gelu", "gelu_new", "silu", "gated-gelu", "gated-silu", "gated-relu", "gated-mish", "gated", "swiglu-gated"):
     put(f"t5-{projection}", CONFIG, T5_KEYS, feed_forward_proj=projection, vectors=True)
 drop("t5-no-projection", CONFIG, T5_KEYS, "feed_forward_proj", vectors=True)
+put("t5-act-fn", CONFIG, T5_KEYS, dense_act_fn="silu", vectors=True)
 put("t5-eps", CONFIG, T5_KEYS, layer_norm_epsilon=0.1, vectors=True)
 put("t5-farthest", CONFIG, T5_KEYS, relative_attention_max_distance=20, vectors=True)
 put("t5-farthest-8", CONFIG, T5_KEYS, relative_attention_max_distance=8, vectors=True)

@@ -92,16 +92,46 @@ fn buckets(fields: &Fields<'_>) -> Result<DistanceBuckets, LoadError> {
     Ok(DistanceBuckets { table, rows: count, count, farthest })
 }
 
-/// Reads `feed_forward_proj`: an activation, and whether there is a gate.
+/// Returns the activation, and whether there is a gate: `dense_act_fn` and `is_gated_act`, which transformers writes and
+/// prefers, else `feed_forward_proj`, which has both.
 fn activation(fields: &Fields<'_>, default: &str) -> Result<(Activation, bool), LoadError> {
     let name = "feed_forward_proj";
     let value = fields.get(name).cloned().unwrap_or_else(|| Value::from(default));
-    let activation = match value.as_str().map(|text| text.strip_prefix("gated-").ok_or(text)) {
-        // As in transformers: of T5 1.1, whose `gelu` is the approximation.
-        Some(Ok("gelu")) => Activation::GeluTanh,
-        Some(Ok(gate)) => fields.named_activation(name, &value, gate)?,
-        Some(Err(plain)) => fields.named_activation(name, &value, plain)?,
-        None => return Err(fields.invalid(format!("`{name}`: expected a text, found {value}"))),
+    let Some(text) = value.as_str() else {
+        return Err(fields.invalid(format!("`{name}`: expected a text, found {value}")));
     };
-    Ok((activation, value.as_str().is_some_and(|text| text.starts_with("gated-"))))
+    let gate = text.strip_prefix("gated-");
+    let activation = match (fields.get("dense_act_fn"), gate) {
+        (Some(_), _) => fields.activation("dense_act_fn", Activation::Relu)?,
+        // As in transformers: of T5 1.1, whose `gelu` is the approximation.
+        (None, Some("gelu")) => Activation::GeluTanh,
+        (None, Some(gate)) => fields.named_activation(name, &value, gate)?,
+        (None, None) => fields.named_activation(name, &value, text)?,
+    };
+    Ok((activation, fields.flag("is_gated_act", gate.is_some())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn activation_and_gate_are_read_as_transformers_reads_them() {
+        let read = |config: Value| {
+            let Value::Object(map) = config else { unreachable!("an object") };
+            activation(&Fields { path: Path::new("config.json"), map }, "gated-gelu").map_err(|error| error.to_string())
+        };
+        assert_eq!(read(json!({})), Ok((Activation::GeluTanh, true)));
+        assert_eq!(read(json!({"feed_forward_proj": "relu"})), Ok((Activation::Relu, false)));
+        assert_eq!(read(json!({"feed_forward_proj": "gelu"})), Ok((Activation::GeluErf, false)));
+        assert_eq!(read(json!({"feed_forward_proj": "gated-silu"})), Ok((Activation::Silu, true)));
+        let both = json!({"feed_forward_proj": "gated-gelu", "dense_act_fn": "relu", "is_gated_act": false});
+        assert_eq!(read(both), Ok((Activation::Relu, false)));
+        let unknown = read(json!({"feed_forward_proj": "gated-mish"})).unwrap_err();
+        assert!(unknown.contains("`feed_forward_proj` is \"gated-mish\"; known are"), "{unknown}");
+    }
 }
