@@ -28,8 +28,13 @@ pub(crate) trait RotaryBackend: Backend {
     /// Uploads a norm.
     fn sum_norm(&self, norm: NormWeights, eps: f64) -> Result<Self::SumNorm, Self::Error>;
 
-    /// Uploads the layers to queries, keys and values.
-    fn projections(&self, layers: [Dense; 3], layout: Layout) -> Result<Self::Projections, Self::Error>;
+    /// Uploads one layer to queries, keys and values of the same width. Heads of queries must have keys of their own,
+    /// without norms.
+    fn joined_projections(&self, layer: Dense) -> Result<Self::Projections, Self::Error>;
+
+    /// Uploads the layers to queries, keys and values. On a CPU the last layer projects no more queries than are kept, and
+    /// with `exact_scores` queries and keys are projected in f32.
+    fn projections(&self, layers: [Dense; 3], exact_scores: bool) -> Result<Self::Projections, Self::Error>;
 
     /// Returns `down(activation(up(x)))`, or if there is a gate, which is then first in `up`,
     /// `down(activation(gate(x)) * up(x))`.
@@ -59,7 +64,7 @@ pub(crate) trait RotaryBackend: Backend {
         &self,
         sum: &mut Self::Matrix,
         linear: &Self::Linear,
-        x: &Self::Matrix,
+        x: Self::Matrix,
         norms: SumNorms<'_, Self>,
     ) -> Result<Self::Matrix, Self::Error>;
 
@@ -68,7 +73,7 @@ pub(crate) trait RotaryBackend: Backend {
         &self,
         sum: &mut Self::Matrix,
         feed_forward: &Self::FeedForward,
-        x: &Self::Matrix,
+        x: Self::Matrix,
         norms: SumNorms<'_, Self>,
     ) -> Result<Self::Matrix, Self::Error>;
 
@@ -103,16 +108,6 @@ pub(crate) enum NormWeights {
 pub(crate) struct Dense {
     pub(crate) weight: Vec<f32>,
     pub(crate) bias: Vec<f32>,
-}
-
-/// How a CPU lays out the layers to queries, keys and values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Layout {
-    /// As one layer. Heads of queries must have keys of their own, without norms.
-    Joined,
-    /// Each by itself, so that the last layer projects no more queries than are kept. With `exact_scores`, those to
-    /// queries and keys are in f32.
-    Apart { exact_scores: bool },
 }
 
 /// The norms around an addition, where a model has them.
@@ -172,21 +167,16 @@ impl RotaryBackend for Cpu {
         })
     }
 
-    fn projections(&self, layers: [Dense; 3], layout: Layout) -> Result<Projections, Infallible> {
-        Ok(match layout {
-            Layout::Joined => {
-                let weights = layers.iter().flat_map(|layer| &layer.weight).copied().collect();
-                let biases = layers.iter().flat_map(|layer| &layer.bias).copied().collect();
-                Projections::Joined(Linear::fused(&[weights], &[biases], self.format))
-            }
-            Layout::Apart { exact_scores } => {
-                let of_scores = if exact_scores { WeightFormat::F32 } else { self.format };
-                let [queries, keys, values] = layers;
-                let linear = |Dense { weight, bias }, format| Linear::fused(&[weight], &[bias], format);
-                let layers = [linear(queries, of_scores), linear(keys, of_scores), linear(values, self.format)];
-                Projections::Apart(Box::new(layers))
-            }
-        })
+    fn joined_projections(&self, Dense { weight, bias }: Dense) -> Result<Projections, Infallible> {
+        Ok(Projections::Joined(Linear::fused(&[weight], &[bias], self.format)))
+    }
+
+    fn projections(&self, layers: [Dense; 3], exact_scores: bool) -> Result<Projections, Infallible> {
+        let of_scores = if exact_scores { WeightFormat::F32 } else { self.format };
+        let linear = |Dense { weight, bias }, format| Linear::fused(&[weight], &[bias], format);
+        let [queries, keys, values] = layers;
+        let layers = [linear(queries, of_scores), linear(keys, of_scores), linear(values, self.format)];
+        Ok(Projections::Apart(Box::new(layers)))
     }
 
     fn feed_forward_half(&self, up: Linear, has_gate: bool, activation: Activation, down: Linear) -> FeedForward {
@@ -215,7 +205,7 @@ impl RotaryBackend for Cpu {
             norm.apply(&mut numbers);
         }
         let sum = Matrix { numbers, width };
-        let read = read(&sum, norms.sum);
+        let read = read(&sum, norms.sum, Vec::new());
         Ok((sum, read))
     }
 
@@ -223,20 +213,20 @@ impl RotaryBackend for Cpu {
         &self,
         sum: &mut Matrix,
         linear: &Linear,
-        x: &Matrix,
+        x: Matrix,
         norms: SumNorms<'_, Cpu>,
     ) -> Result<Matrix, Infallible> {
-        Ok(add(sum, linear.forward(&x.numbers, None), norms))
+        Ok(add(sum, linear.forward(&x.numbers, None), norms, x.numbers))
     }
 
     fn add_feed_forward(
         &self,
         sum: &mut Matrix,
         feed_forward: &FeedForward,
-        x: &Matrix,
+        x: Matrix,
         norms: SumNorms<'_, Cpu>,
     ) -> Result<Matrix, Infallible> {
-        Ok(add(sum, feed_forward.forward(&x.numbers), norms))
+        Ok(add(sum, feed_forward.forward(&x.numbers), norms, x.numbers))
     }
 
     fn feed_forward_norm(
@@ -264,20 +254,22 @@ impl RotaryBackend for Cpu {
     }
 }
 
-fn read(sum: &Matrix, norm: Option<&SumNorm>) -> Matrix {
-    let mut read = Matrix { numbers: sum.numbers.clone(), width: sum.width };
+/// Returns the norm of a sum, in a buffer that is no longer needed.
+fn read(sum: &Matrix, norm: Option<&SumNorm>, mut buffer: Vec<f32>) -> Matrix {
+    buffer.clear();
+    buffer.extend_from_slice(&sum.numbers);
     if let Some(norm) = norm {
-        norm.apply(&mut read.numbers);
+        norm.apply(&mut buffer);
     }
-    read
+    Matrix { numbers: buffer, width: sum.width }
 }
 
-fn add(sum: &mut Matrix, mut output: Vec<f32>, norms: SumNorms<'_, Cpu>) -> Matrix {
+fn add(sum: &mut Matrix, mut output: Vec<f32>, norms: SumNorms<'_, Cpu>, buffer: Vec<f32>) -> Matrix {
     if let Some(norm) = norms.added {
         norm.apply(&mut output);
     }
     ops::add(&mut sum.numbers, &output);
-    read(sum, norms.sum)
+    read(sum, norms.sum, buffer)
 }
 
 /// Projects and attends a few texts at a time, so that queries, keys and values stay in the cache.

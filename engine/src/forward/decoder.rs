@@ -9,7 +9,7 @@ use super::positions::{DistanceTables, Positions};
 use super::pre_norm::{Layer, PreNorm};
 use super::rotation::Rotations;
 use crate::LoadError;
-use crate::backend::rotary::{Dense, Layout, RotaryBackend};
+use crate::backend::rotary::{Dense, RotaryBackend};
 use crate::config::Config;
 use crate::families::{DecoderConfig, DecoderPositions};
 use crate::forward::bert::{Source, TensorShape};
@@ -139,7 +139,7 @@ impl<B: RotaryBackend> Reader<'_, B> {
             DecoderPositions::Rotary(_) => false,
             DecoderPositions::Distances { .. } => true,
         };
-        self.layers.placed(self.layers.backend.projections([queries, keys?, values?], Layout::Apart { exact_scores }))
+        self.layers.placed(self.layers.backend.projections([queries, keys?, values?], exact_scores))
     }
 
     fn out(&self, name: &str) -> Result<B::Linear, LoadError> {

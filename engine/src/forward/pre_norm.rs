@@ -58,6 +58,7 @@ impl<B: RotaryBackend> PreNorm<B> {
                 head_norms: layer.head_norms.as_ref(),
             };
             let context = backend.rotary_context(&layer.projections, &x, &attention, batch, kept)?;
+            drop(x);
             if kept != KeptTokens::Every {
                 sum = backend.select(&sum, batch, kept)?;
             }
@@ -66,10 +67,10 @@ impl<B: RotaryBackend> PreNorm<B> {
                 None => [None, None],
             };
             let norms = SumNorms { added: of_attention, sum: Some(&layer.feed_forward_norm) };
-            x = backend.add_linear(&mut sum, &layer.out, &context, norms)?;
+            let read = backend.add_linear(&mut sum, &layer.out, context, norms)?;
             let norm = next.map_or(Some(&self.norm), |next| next.attention_norm.as_ref());
             let norms = SumNorms { added: of_feed_forward, sum: norm };
-            x = backend.add_feed_forward(&mut sum, &layer.feed_forward, &x, norms)?;
+            x = backend.add_feed_forward(&mut sum, &layer.feed_forward, read, norms)?;
         }
         Ok(x)
     }

@@ -11,7 +11,7 @@ use super::positions::{LayerPositions, Positions};
 use super::pre_norm::{self, PreNorm};
 use super::rotation::Rotations;
 use crate::backend::Cpu;
-use crate::backend::rotary::{Attention, Dense, Layout, RotaryBackend};
+use crate::backend::rotary::{Attention, RotaryBackend};
 use crate::config::Config;
 use crate::families::RotaryConfig;
 use crate::ops::add;
@@ -218,13 +218,8 @@ impl<B: RotaryBackend> Reader<'_, B> {
 
     fn projections(&self, index: usize) -> Result<B::Projections, LoadError> {
         let (hidden, name) = (self.layers.config.hidden_size, self.full(index, self.settings.names.qkv));
-        let Dense { weight, bias } =
-            self.layers.dense_weights(&name, (hidden, 3 * hidden), self.settings.attention_bias)?;
-        let part = |index: usize| Dense {
-            weight: weight[index * hidden * hidden..][..hidden * hidden].to_vec(),
-            bias: bias[index * hidden..][..hidden].to_vec(),
-        };
-        self.layers.placed(self.layers.backend.projections([0, 1, 2].map(part), Layout::Joined))
+        let layer = self.layers.dense_weights(&name, (hidden, 3 * hidden), self.settings.attention_bias)?;
+        self.layers.placed(self.layers.backend.joined_projections(layer))
     }
 
     fn out(&self, index: usize) -> Result<B::Linear, LoadError> {

@@ -8,7 +8,7 @@ use super::Effort;
 use super::checks::{Checks, DUMMY_HEADS, MaxError, batch_of, dummy_batch};
 use super::probe::Probe;
 use super::reference::{self, TestRng};
-use crate::backend::rotary::{Attention, Dense, Layout, NormWeights, RotaryBackend, SumNorms};
+use crate::backend::rotary::{Attention, Dense, NormWeights, RotaryBackend, SumNorms};
 use crate::families::Rope;
 use crate::forward::kept_tokens::KeptTokens;
 use crate::forward::positions::LayerPositions;
@@ -117,7 +117,7 @@ impl<B: Probe + RotaryBackend> Checks<'_, B> {
 
             let (x, numbers) = backend.place(&rng.numbers(rows * width, 1.0), rows)?;
             let read =
-                backend.add_linear(&mut sum, &linear, &x, SumNorms { added: Some(&third), sum: Some(&fourth) })?;
+                backend.add_linear(&mut sum, &linear, x, SumNorms { added: Some(&third), sum: Some(&fourth) })?;
             let output = norms[2].apply(&reference::linear(&numbers, &weight, &bias));
             let expected: Vec<f64> = expected.iter().zip(&output).map(|(a, b)| a + b).collect();
             worst.compare(&backend.read(&sum)?, &expected, at);
@@ -161,7 +161,7 @@ impl<B: Probe + RotaryBackend> Checks<'_, B> {
             let words = backend.table(vec![0.0; width], width)?;
             let none = SumNorms { added: None, sum: None };
             let (mut sum, _) = backend.begin_sum((&words, width), &vec![0; rows], none)?;
-            let read = backend.add_feed_forward(&mut sum, &half, &x, SumNorms { added: None, sum: None })?;
+            let read = backend.add_feed_forward(&mut sum, &half, x, SumNorms { added: None, sum: None })?;
             worst.compare(&backend.read(&sum)?, &outputs, at);
             worst.compare(&backend.read(&read)?, &outputs, at);
         }
@@ -186,8 +186,13 @@ impl<B: Probe + RotaryBackend> Checks<'_, B> {
         let norms = [(); 2].map(|()| TestNorm::new(&mut rng, heads.size, false));
         let angles_per_position = frequencies(Rope::unscaled(10_000.0), heads.size);
         let backend = self.backend.for_batch(&batch, heads)?;
-        let layout = if group == 1 && !head_norms { Layout::Joined } else { Layout::Apart { exact_scores: false } };
-        let projections = backend.projections(layers.clone(), layout)?;
+        let projections = match group == 1 && !head_norms {
+            true => backend.joined_projections(Dense {
+                weight: layers.iter().flat_map(|layer| &layer.weight).copied().collect(),
+                bias: layers.iter().flat_map(|layer| &layer.bias).copied().collect(),
+            })?,
+            false => backend.projections(layers.clone(), false)?,
+        };
         let placed_norms = [norms[0].on(&backend)?, norms[1].on(&backend)?];
         let angles = backend.angles(&backend.rotation(angles_per_position.clone())?, &batch)?;
         let (x, numbers) = backend.place(&rng.numbers(tokens * inputs, 1.0), tokens)?;

@@ -7,7 +7,7 @@ use ::kernels::{Activation, Heads};
 use super::{DeviceMatrix, Gpu, Linear, Norm, ScoreBias, Table};
 use crate::Batch;
 use crate::backend::Backend;
-use crate::backend::rotary::{Attention, Dense, Layout, NormWeights, RotaryBackend, SumNorms};
+use crate::backend::rotary::{Attention, Dense, NormWeights, RotaryBackend, SumNorms};
 use crate::cuda::device::{Buffer, Device, Fault, FloatFormat};
 use crate::cuda::kernels::{self, AddedAt, RowsAt, ScoringAt};
 use crate::forward::kept_tokens::KeptTokens;
@@ -48,7 +48,14 @@ impl<D: Device> RotaryBackend for Gpu<D> {
         }
     }
 
-    fn projections(&self, layers: [Dense; 3], _: Layout) -> Result<Linear<D>, Fault> {
+    fn joined_projections(&self, Dense { weight, bias }: Dense) -> Result<Linear<D>, Fault> {
+        let (weights, width) = (weight.len() / 3, bias.len() / 3);
+        let weights: Vec<_> = weight.chunks_exact(weights).map(<[f32]>::to_vec).collect();
+        let biases: Vec<_> = bias.chunks_exact(width).map(<[f32]>::to_vec).collect();
+        self.linear(&weights, &biases)
+    }
+
+    fn projections(&self, layers: [Dense; 3], _: bool) -> Result<Linear<D>, Fault> {
         let (weights, biases): (Vec<_>, Vec<_>) = layers.into_iter().map(|layer| (layer.weight, layer.bias)).unzip();
         self.linear(&weights, &biases)
     }
@@ -89,10 +96,11 @@ impl<D: Device> RotaryBackend for Gpu<D> {
         &self,
         sum: &mut DeviceMatrix<D>,
         linear: &Linear<D>,
-        x: &DeviceMatrix<D>,
+        x: DeviceMatrix<D>,
         norms: SumNorms<'_, Self>,
     ) -> Result<DeviceMatrix<D>, Fault> {
-        let output = self.multiply(linear, 0..linear.outputs, x, false)?;
+        let output = self.multiply(linear, 0..linear.outputs, &x, false)?;
+        drop(x);
         self.add(sum, AddedAt::Output { x: output.adjacent(), bias: linear.bias_f32.address() }, norms)
     }
 
@@ -100,11 +108,12 @@ impl<D: Device> RotaryBackend for Gpu<D> {
         &self,
         sum: &mut DeviceMatrix<D>,
         feed_forward: &FeedForward<D>,
-        x: &DeviceMatrix<D>,
+        x: DeviceMatrix<D>,
         norms: SumNorms<'_, Self>,
     ) -> Result<DeviceMatrix<D>, Fault> {
-        let inner = self.activated(feed_forward, x)?;
-        self.add_linear(sum, &feed_forward.down, &inner, norms)
+        let inner = self.activated(feed_forward, &x)?;
+        drop(x);
+        self.add_linear(sum, &feed_forward.down, inner, norms)
     }
 
     fn feed_forward_norm(
