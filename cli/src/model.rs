@@ -45,10 +45,18 @@ pub(crate) fn hub_options(args: &HubArgs) -> HubOptions {
 
 /// Finds a model, fetching what is missing with a display of progress. `revision` is used where the command names none.
 pub(crate) fn find(ui: &Ui, name: &str, args: &HubArgs, revision: Option<&str>) -> anyhow::Result<ResolvedModel> {
-    let revision = args.revision.as_deref().or(revision);
     let mut display = Download::new(ui);
-    model_store::resolve(name, revision, &hub_options(args), &mut |progress| display.update(progress))
-        .map_err(|error| advise(name, error))
+    let wanted = args.revision.as_deref().or(revision);
+    let found = model_store::resolve(name, wanted, &hub_options(args), &mut |progress| display.update(progress))
+        .map_err(|error| advise(name, error))?;
+    match (&found.revision, &args.revision) {
+        (None, Some(revision)) => {
+            Err(Advice::usage(format!("--revision {revision}: `{name}` is a directory, which has none"))
+                .hint("leave --revision out, or name a model of the Hub")
+                .into())
+        }
+        _ => Ok(found),
+    }
 }
 
 /// Finds and opens a model.

@@ -3,12 +3,16 @@
 #![cfg_attr(unix, expect(unsafe_code, reason = "the disposition of a signal"))]
 
 use std::io::Read;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Exit;
 use crate::ui::Ui;
+
+/// How often it is looked whether the parent is the same.
+const PARENT_EVERY: Duration = Duration::from_secs(1);
 
 /// Makes a file that exceeds the limit of the process (`ulimit -f`) an error of the write instead of the end of the process.
 pub(crate) fn ignore_file_size_signal() {
@@ -19,15 +23,28 @@ pub(crate) fn ignore_file_size_signal() {
     }
 }
 
-/// Sends this process SIGTERM once standard input has ended.
+/// Sends this process SIGTERM once standard input has ended, or its parent has: a process that the parent forked may keep the
+/// other end of standard input open.
 pub(crate) fn stop_with_stdin() {
-    let watch = || {
-        let mut ignored = [0; 64];
-        while matches!(std::io::stdin().read(&mut ignored), Ok(1..)) {}
+    let stop = || {
         rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).ok();
     };
-    // Without the thread this outlives its parent, and is stopped as any other process.
-    std::thread::Builder::new().name("encaje-stdin".to_owned()).spawn(watch).ok();
+    let watch_stdin = move || {
+        let mut ignored = [0; 64];
+        while matches!(std::io::stdin().read(&mut ignored), Ok(1..)) {}
+        stop();
+    };
+    let parent = rustix::process::getppid();
+    let watch_parent = move || {
+        while rustix::process::getppid() == parent {
+            std::thread::sleep(PARENT_EVERY);
+        }
+        stop();
+    };
+    // Without the threads this outlives its parent, and is stopped as any other process.
+    let thread = || std::thread::Builder::new().name("encaje-parent".to_owned());
+    thread().spawn(watch_stdin).ok();
+    thread().spawn(watch_parent).ok();
 }
 
 /// Waits for the first SIGINT or SIGTERM from this call on. Call it within a runtime.

@@ -27,6 +27,8 @@ pub struct TextVectors {
     pub vectors: Vec<f32>,
     /// Indices of the texts that had more tokens than the model takes, ascending.
     pub truncated: Vec<usize>,
+    /// Indices of the texts that have no token, ascending: their vectors say nothing.
+    pub empty: Vec<usize>,
     /// The texts that the tokenizer refused, by ascending index.
     pub refused: Vec<(usize, EncodeError)>,
 }
@@ -146,8 +148,9 @@ impl Embedder {
             }
         }
         let truncated = valid.iter().filter(|(_, row)| row.truncated).map(|(index, _)| *index).collect();
+        let empty = valid.iter().filter(|(_, row)| row.ids.is_empty()).map(|(index, _)| *index).collect();
         let refused = rows.into_iter().enumerate().filter_map(|(index, row)| Some((index, row.err()?))).collect();
-        Ok(TextVectors { vectors, truncated, refused })
+        Ok(TextVectors { vectors, truncated, empty, refused })
     }
 }
 

@@ -23,6 +23,7 @@ fn _encaje(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(main, module)?)?;
     module.add_function(wrap_pyfunction!(umap::umap, module)?)?;
+    module.add_function(wrap_pyfunction!(texts::first_invalid, module)?)?;
     module.add_class::<model::Model>()?;
     module.add_class::<model::Encoding>()?;
     module.add_class::<model::MaskFiller>()?;

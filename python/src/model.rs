@@ -209,16 +209,22 @@ impl Encoding {
         let tokenizer =
             found.refused.iter().map(|(place, _)| (first + valid[*place].0, reason(RejectReason::TokenizerError)));
         refused.extend(tokenizer);
+        refused.extend(found.empty.iter().map(|place| (first + valid[*place].0, reason(RejectReason::EmptyText))));
         let width = self.embedder.engine().dimensions();
         let mut all = self.vectors.lock().unwrap_or_else(PoisonError::into_inner);
         let start = all.len();
         all.resize(start + texts.len() * width, f32::NAN);
-        let is_refused = |place: usize| found.refused.binary_search_by_key(&place, |(place, _)| *place).is_ok();
+        let is_refused = |place: usize| {
+            found.refused.binary_search_by_key(&place, |(place, _)| *place).is_ok()
+                || found.empty.binary_search(&place).is_ok()
+        };
         for (place, vector) in found.vectors.chunks_exact(width).enumerate() {
             let index = valid[place].0;
-            if vector.iter().all(|number| number.is_finite()) {
+            if is_refused(place) {
+                continue;
+            } else if vector.iter().all(|number| number.is_finite()) {
                 all[start + index * width..][..width].copy_from_slice(vector);
-            } else if !is_refused(place) {
+            } else {
                 refused.push((first + index, reason(RejectReason::NonFinite)));
             }
         }

@@ -6,8 +6,9 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
 use arrow_cast::cast;
 use arrow_schema::DataType;
+use dataset::corpus::checked_text;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString};
+use pyo3::types::{PyBytes, PyFloat, PyList, PyString};
 use spec::RejectReason;
 
 use crate::arrow;
@@ -16,29 +17,37 @@ use crate::errors::Class;
 /// A text, or why it cannot be embedded.
 pub(crate) type Text<'a> = Result<Cow<'a, str>, RejectReason>;
 
-/// Tells whether a text is one that `encaje run` would embed.
-fn checked(text: Cow<'_, str>) -> Text<'_> {
-    if text.trim().is_empty() { Err(RejectReason::EmptyText) } else { Ok(text) }
-}
-
 /// Reads a list of `str` and `None`. `first` is the index of its first item, for messages.
 pub(crate) fn from_list<'a>(list: &Bound<'_, PyList>, first: usize) -> PyResult<Vec<Text<'a>>> {
-    let read = |(index, item): (usize, Bound<'_, PyAny>)| {
-        if item.is_none() {
-            return Ok(Err(RejectReason::NullText));
-        }
-        let Ok(text) = item.cast::<PyString>() else {
-            let index = first + index;
-            let kind = item.get_type().name()?;
-            return Err(Class::Usage.message(format!("text {index} is a {kind}, not a str")));
-        };
-        // A lone surrogate has no UTF-8.
-        Ok(match text.encode_utf8() {
-            Ok(bytes) => checked(Cow::Owned(String::from_utf8_lossy(bytes.as_bytes()).into_owned())),
-            Err(_) => Err(RejectReason::InvalidUtf8),
-        })
+    let read = |(index, item)| {
+        let bytes = utf8(&item, first + index)?;
+        Ok(bytes.and_then(|bytes| checked_text(bytes.as_bytes()).map(|text| Cow::Owned(text.to_owned()))))
     };
     list.iter().enumerate().map(read).collect()
+}
+
+/// Returns the first text of a list that cannot be embedded: its index and the reason.
+#[pyfunction]
+pub(crate) fn first_invalid(texts: &Bound<'_, PyList>) -> PyResult<Option<(usize, &'static str)>> {
+    for (index, item) in texts.iter().enumerate() {
+        if let Err(reason) = utf8(&item, index)?.and_then(|bytes| checked_text(bytes.as_bytes()).map(|_| ())) {
+            return Ok(Some((index, reason.code())));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the bytes of a text, or why it has none: None, NaN and pandas' NA are nulls, a lone surrogate has no UTF-8.
+fn utf8<'py>(item: &Bound<'py, PyAny>, index: usize) -> PyResult<Result<Bound<'py, PyBytes>, RejectReason>> {
+    if let Ok(text) = item.cast::<PyString>() {
+        return Ok(text.encode_utf8().map_err(|_| RejectReason::InvalidUtf8));
+    }
+    let kind = item.get_type().name()?;
+    let is_nan = item.cast::<PyFloat>().is_ok_and(|number| number.value().is_nan());
+    match item.is_none() || is_nan || kind == "NAType" {
+        true => Ok(Err(RejectReason::NullText)),
+        false => Err(Class::Usage.message(format!("text {index} is a {kind}, not a str"))),
+    }
 }
 
 /// A column of texts in memory that Arrow shares.
@@ -58,7 +67,7 @@ impl ArrowTexts {
             let [column] = batch.columns() else {
                 return Err(Class::Usage.message(format!("a column of texts, not {} columns", batch.num_columns())));
             };
-            chunks.push(strings(column)?);
+            chunks.push(bytes_of(column)?);
         }
         Ok(Self { chunks })
     }
@@ -88,24 +97,26 @@ impl ArrowTexts {
     }
 }
 
-fn strings(column: &ArrayRef) -> PyResult<ArrayRef> {
-    match column.data_type() {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Ok(column.clone()),
-        DataType::Null => cast(column, &DataType::Utf8).map_err(|error| Class::Usage.of(&error)),
-        DataType::Dictionary(_, values) if values.is_string() => {
-            cast(column, &DataType::LargeUtf8).map_err(|error| Class::Usage.of(&error))
-        }
-        other => Err(Class::Usage.message(format!("a column of {other} is not one of texts"))),
-    }
+/// Takes strings as bytes: whoever made them may not have checked that they are UTF-8.
+fn bytes_of(column: &ArrayRef) -> PyResult<ArrayRef> {
+    let bytes = match column.data_type() {
+        DataType::Utf8 | DataType::Null => DataType::Binary,
+        DataType::LargeUtf8 => DataType::LargeBinary,
+        DataType::Utf8View => DataType::BinaryView,
+        DataType::Dictionary(_, values) if values.is_string() => DataType::LargeBinary,
+        other => return Err(Class::Usage.message(format!("a column of {other} is not one of texts"))),
+    };
+    cast(column, &bytes).map_err(|error| Class::Usage.of(&error))
 }
 
 fn read(chunk: &ArrayRef, row: usize) -> Text<'_> {
     if chunk.is_null(row) {
         return Err(RejectReason::NullText);
     }
-    checked(Cow::Borrowed(match chunk.data_type() {
-        DataType::Utf8 => chunk.as_string::<i32>().value(row),
-        DataType::Utf8View => chunk.as_string_view().value(row),
-        _ => chunk.as_string::<i64>().value(row),
-    }))
+    let bytes = match chunk.data_type() {
+        DataType::Binary => chunk.as_binary::<i32>().value(row),
+        DataType::BinaryView => chunk.as_binary_view().value(row),
+        _ => chunk.as_binary::<i64>().value(row),
+    };
+    checked_text(bytes).map(Cow::Borrowed)
 }

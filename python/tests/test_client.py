@@ -58,3 +58,5 @@ def test_a_cluster_that_is_not_there(corpus: Path) -> None:
         client.jobs()
     with pytest.raises(encaje.UsageError):
         client.submit(corpus, model=TINY, no_such_option=3)
+    with pytest.raises(encaje.UsageError, match="no id of a job"):
+        client.status("tweets")

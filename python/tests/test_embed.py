@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def expected() -> Any:
 
 
 def check(vectors: list[Any], errors: list[Any], expected: Any) -> None:
-    assert [None if error is None or error != error else error for error in errors] == ERRORS
+    assert [None if pd.isna(error) else error for error in errors] == ERRORS
     assert vectors[2] is None or np.isnan(vectors[2]).all()
     np.testing.assert_array_equal(np.array([vectors[index] for index in (0, 1, 3)], np.float32), expected)
 
@@ -55,6 +56,7 @@ def test_pandas_polars_and_dicts(embed: encaje.Embed, expected: Any) -> None:
     polars = embed(pl.DataFrame({"tweet": TEXTS}))
     assert polars.schema["embedding"] == pl.Array(pl.Float32, 32)
     check(polars["embedding"].to_list(), polars["error"].to_list(), expected)
+    assert len(pl.concat([polars, embed(pl.DataFrame({"tweet": ["sin error"]}))])) == 5
     lists = embed({"tweet": TEXTS})
     check(lists["embedding"], lists["error"], expected)
     arrays = embed({"tweet": np.array(TEXTS, dtype=object)})
@@ -75,6 +77,38 @@ def test_what_is_no_batch(embed: encaje.Embed) -> None:
         embed(["a"])
     with pytest.raises(KeyError):
         embed(pa.table({"text": ["a"]}))
+    tables = [pa.table({"tweet": ["a"], "error": [1]}), pd.DataFrame({"tweet": ["a"], "embedding": [1]}), {"tweet": ["a"], "error": [1]}]
+    for table in tables:
+        with pytest.raises(encaje.UsageError, match="already"):
+            embed(table)
+
+
+def test_what_is_no_option() -> None:
+    for options in ({"bogus": 1}, {"progress": True}, {"encode": {"precision": "binary"}}):
+        with pytest.raises(encaje.UsageError, match="there is no option"):
+            encaje.Embed(TINY, **options)  # type: ignore[arg-type]
+
+
+def test_a_row_and_streams_of_pandas(embed: encaje.Embed, expected: Any) -> None:
+    row = embed({"id": 3, "tweet": SENTENCES[0]})
+    assert (row["id"], row["error"]) == (3, None)
+    np.testing.assert_array_equal(row["embedding"], expected[0])
+    assert embed({"tweet": None})["error"] == "null_text"
+    frames = list(embed(iter([pd.DataFrame({"tweet": [SENTENCES[0]]})])))
+    np.testing.assert_array_equal(frames[0]["embedding"][0], expected[0])
+
+
+def test_a_folder_is_where_it_was(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, model in [("a", TINY), ("b", TINY.replace("beto", "mbert"))]:
+        shutil.copytree(model, tmp_path / name / "model")
+    found = []
+    for name in ("a", "b"):
+        monkeypatch.chdir(tmp_path / name)
+        found.append(encaje.Embed("model")({"text": "hola"})["embedding"])
+        pickled = pickle.dumps(encaje.Model("model"))
+    assert (found[0] != found[1]).any()
+    monkeypatch.chdir(tmp_path)
+    np.testing.assert_array_equal(pickle.loads(pickled).encode("hola"), found[1])
 
 
 def test_a_process_loads_a_model_once(embed: encaje.Embed) -> None:

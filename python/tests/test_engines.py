@@ -45,13 +45,24 @@ def test_datasets(vectors: encaje.Vectors, parquet: str, tmp_path: Path) -> None
     check(embedded["row"], embedded["embedding"], vectors)
 
 
+@pytest.mark.parametrize("form", [None, "numpy", "pandas", "polars", "arrow"])
+def test_datasets_whose_errors_come_late(form: str | None, tmp_path: Path) -> None:
+    import datasets
+
+    rows = datasets.Dataset.from_dict({"text": ["uno"] * 1000 + [""] + ["dos"] * 5})
+    embedded = rows.with_format(form).map(encaje.Embed(TINY), batched=True, batch_size=100, cache_file_name=str(tmp_path / "a"))
+    assert embedded.with_format(None)["error"] == [None] * 1000 + ["empty_text"] + [None] * 5
+    one = datasets.Dataset.from_dict({"text": ["hola"]}).map(encaje.Embed(TINY))
+    np.testing.assert_array_equal(np.array(one["embedding"][0], np.float32), encaje.Model(TINY).encode("hola"))
+
+
 def test_dask(vectors: encaje.Vectors, parquet: str) -> None:
     import dask
     import dask.dataframe as dd
 
     embed = encaje.Embed(TINY)
     rows = dd.read_parquet(parquet, split_row_groups=True)
-    embedded = rows.map_partitions(embed, meta={**rows.dtypes.to_dict(), "embedding": object, "error": object})
+    embedded = rows.map_partitions(embed, meta=embed(rows.partitions[0].compute().head(1)).iloc[:0])
     with dask.config.set(scheduler="processes", num_workers=2):
         found = embedded.compute()
     check(found["row"], found["embedding"], vectors)
@@ -85,6 +96,14 @@ def test_ray(vectors: encaje.Vectors, parquet: str, ray_cluster: Any, batch_form
     embedded = rows.map_batches(encaje.Embed(TINY), batch_format=batch_format, batch_size=100)
     found = embedded.take_all()
     check([row["row"] for row in found], [row["embedding"] for row in found], vectors)
+
+
+def test_ray_with_rows_that_have_no_vector(ray_cluster: Any) -> None:
+    rows = ray_cluster.data.from_items([{"text": text} for text in ["uno", None, "tres", ""]])
+    for batch_format in ("pyarrow", "pandas", "numpy"):
+        found = rows.map_batches(encaje.Embed(TINY), batch_format=batch_format, batch_size=2).take_all()
+        errors = [row["error"] if isinstance(row["error"], str) else None for row in found]
+        assert errors == [None, "null_text", None, "empty_text"]
 
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs a JVM")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import pickle
 import re
 import signal
 import subprocess
@@ -145,6 +146,38 @@ def test_settings_of_the_environment_and_the_file(
     assert len(encaje.run(corpus, model=TINY, out="encaje", quiet=True)) == 4
 
 
+def test_arguments_win_over_the_environment(tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENCAJE_NO_NORMALIZE", "true")
+    monkeypatch.setenv("ENCAJE_MESSAGE_FORMAT", "human")
+    monkeypatch.setenv("PYTHONINSPECT", "1")
+    assert not encaje.run(corpus, model=TINY, out=tmp_path / "a", quiet=True).info["normalized"]
+    assert encaje.run(corpus, model=TINY, out=tmp_path / "b", normalize=True, quiet=True).info["normalized"]
+
+
+def test_arguments_of_any_kind(tmp_path: Path, corpus: Path) -> None:
+    shards = {"shard_rows": np.int64(2), "max_length": np.int32(9), "threads": np.uint8(1)}
+    vectors = encaje.run(corpus, model=TINY, out=tmp_path / "a", keep=[], quiet=True, **shards)  # type: ignore[arg-type]
+    assert vectors.info["max_length"] == 9 and "id" not in vectors.table().column_names
+    for refused in ({"keep": ["a,b"]}, {"threads": 0}, {"revision": "main"}):
+        with pytest.raises(encaje.UsageError) as raised:
+            encaje.run(corpus, model=TINY, out=tmp_path / "b", quiet=True, **refused)  # type: ignore[arg-type]
+        assert "Usage:" not in str(raised.value)
+    with pytest.raises(encaje.UsageError, match="standard input"):
+        encaje.run("-", model=TINY, out=tmp_path / "b", format="csv")
+    with pytest.raises(encaje.UsageError, match="too long"):
+        encaje.run([corpus] * 40_000, model=TINY, out=tmp_path / "b")
+
+
+def test_vectors_are_where_they_were(tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    vectors = encaje.run(corpus, model=TINY, out="out", quiet=True)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert vectors.verify(corpus)["passed"] and len(pickle.loads(pickle.dumps(vectors))) == 4
+    with pytest.raises(encaje.UsageError, match="URL"):
+        encaje.open("s3://bucket/vectors")
+
+
 def test_every_option_of_the_command_is_a_parameter() -> None:
     text = subprocess.run([*program(), "run", "--help"], check=True, capture_output=True, text=True).stdout
     options = set(re.findall(r"^ +(?:-\w, )?--([a-z-]+)", text, re.MULTILINE))
@@ -172,16 +205,27 @@ except KeyboardInterrupt:
 """
 
 
-def begin_long_run(tmp_path: Path) -> tuple[subprocess.Popen[str], list[str]]:
+def begin_long_run(tmp_path: Path, code: str = LONG) -> tuple[subprocess.Popen[str], list[str]]:
     source = tmp_path / "long.txt"
     source.write_text("".join(f"{number} Mi abuela teje bufandas de lana roja.\n" for number in range(200_000)))
     arguments = [str(source), TINY, str(tmp_path / "out")]
-    started = subprocess.Popen([sys.executable, "-c", LONG, *arguments], stdout=subprocess.PIPE, text=True)
+    started = subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not list((tmp_path / "out").glob("**/shards/**/*.parquet")):
         assert time.monotonic() < deadline and started.poll() is None
         time.sleep(0.05)
     return started, arguments
+
+
+def test_a_forked_process_does_not_keep_a_job_running(tmp_path: Path) -> None:
+    forks = LONG.replace("import encaje, sys", "import encaje, os, sys, threading, time").replace(
+        "try:", "threading.Timer(0.5, lambda: os.fork() or time.sleep(20)).start()\ntry:", 1
+    )
+    started, arguments = begin_long_run(tmp_path, forks)
+    time.sleep(1)
+    started.kill()
+    started.wait()
+    finish(arguments)
 
 
 def test_ctrl_c_keeps_the_work(tmp_path: Path) -> None:

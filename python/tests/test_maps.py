@@ -59,8 +59,12 @@ def test_similarity() -> None:
     vectors = encaje.Model(TINY).encode(["uno", "dos", "tres"])
     np.testing.assert_allclose(drawn.table.to_numpy(), vectors @ vectors.T, atol=1e-6)
     assert list(drawn.table.columns) == ["uno", "dos", "tres"] and drawn.html.startswith("<!")
-    with pytest.raises(encaje.UsageError, match="empty"):
+    long = encaje.similarity(["x" * 140_000, "a\0b"], model=TINY)
+    assert long.table.shape == (2, 2)
+    with pytest.raises(encaje.InvalidTextError, match="empty"):
         encaje.similarity(["uno", ""], model=TINY)
+    with pytest.raises(encaje.UsageError, match="from 2 to 400"):
+        encaje.similarity("abc", model=TINY)
 
 
 def test_umap_is_that_of_project(outputs: list[encaje.Vectors]) -> None:
@@ -78,6 +82,9 @@ def test_umap_is_that_of_project(outputs: list[encaje.Vectors]) -> None:
         (np.eye(30), {"metric": "manhattan"}, "manhattan"),
         (np.eye(30), {"n_neighbors": 1}, "neighbors"),
         (np.eye(30), {"min_dist": 4}, "min_dist"),
+        (np.eye(30), {"random_state": None}, "random_state"),
+        (np.eye(30), {"n_epochs": -1}, "n_epochs"),
+        (np.ma.masked_less(np.eye(30), 0.5), {}, "masked"),
     ],
 )
 def test_umap_refuses(array: Any, options: dict[str, Any], said: str) -> None:

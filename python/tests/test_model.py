@@ -111,6 +111,53 @@ def test_bad_texts_are_named_or_null(model: encaje.Model, wrap: Any) -> None:
     np.testing.assert_array_equal(bits(vectors[[0, 3]]), bits(model.encode(["uno", "cuatro"])))
 
 
+def test_nulls_of_every_kind(model: encaje.Model) -> None:
+    for null in (None, float("nan"), np.nan, pd.NA):
+        for wrap in (list, iter, lambda texts: np.array(texts, dtype=object), lambda texts: pd.Series(texts, dtype=object)):
+            vectors = model.encode(wrap(["uno", null]), errors="null")
+            assert np.isnan(vectors).all(axis=1).tolist() == [False, True]
+    column = pd.Series(["uno", None, "uno"])
+    for given in (column.values, column.array, column.unique(), pd.Index(column), column.astype("category")):
+        assert np.isnan(model.encode(given, errors="null")).all(axis=1)[1]
+    assert np.isnan(model.encode(pl.Series([None, None]), errors="null")).all()
+    assert np.isnan(model.encode(pa.nulls(2), errors="null")).all()
+
+
+def test_strings_of_arrow_that_are_no_utf8(model: encaje.Model) -> None:
+    for kind, of_bytes in [(pa.string(), pa.binary()), (pa.large_string(), pa.large_binary())]:
+        column = pa.Array.from_buffers(kind, 2, pa.array([b"uno", b"\xff\xfe"], of_bytes).buffers())
+        assert np.isnan(model.encode(column, errors="null")).all(axis=1).tolist() == [False, True]
+        with pytest.raises(encaje.InvalidTextError, match="invalid_utf8"):
+            model.encode(column)
+
+
+def test_everything_in_memory_is_checked_before_any_work(model: encaje.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("work has begun")
+
+    monkeypatch.setattr("encaje._model._Texts.push", never)
+    for last in ("\ud83d", None, "", "x" * (33 << 20)):
+        with pytest.raises(encaje.InvalidTextError) as raised:
+            model.encode(["uno"] * 20_000 + [last])
+        assert raised.value.index == 20_000
+    with pytest.raises(encaje.UsageError, match="text 20000 is a int"):
+        model.encode(["uno"] * 20_000 + [3])
+
+
+def test_what_strip_and_isspace_disagree_on(tmp_path: Path, model: encaje.Model) -> None:
+    texts = ["\x1c", "\u2003", "\x85", "\u200b", "\x00"]
+    source = tmp_path / "odd.jsonl"
+    source.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    for folder in (TINY, TESTDATA / "static_embedding"):
+        for normalize in (True, False):
+            out = tmp_path / f"{Path(folder).name}-{normalize}"
+            vectors = encaje.run(source, model=folder, out=out, normalize=normalize, quiet=True)
+            found = encaje.Embed(folder, encode={"normalize_embeddings": normalize})({"text": texts})
+            reasons = {row: reason for row, reason in vectors.rejected}
+            assert found["error"] == [reasons.get(row) for row in range(len(texts))]
+            np.testing.assert_array_equal(bits(found["embedding"]), bits(vectors.numpy()))
+
+
 def test_lone_surrogates_and_zero_bytes(model: encaje.Model) -> None:
     with pytest.raises(encaje.InvalidTextError, match="invalid_utf8"):
         model.encode(["uno", "\ud83d"])
@@ -138,11 +185,18 @@ def test_arguments_of_sentence_transformers(model: encaje.Model) -> None:
         {"batch_size": 0},
         {"prompt_name": "query"},
         {"truncate_dim": 33},
+        {"truncate_dim": -1},
         {"errors": "ignore"},
     ]
     for given in refused:
         with pytest.raises(encaje.UsageError, match=str(next(iter(given.values())))):
             model.encode(SENTENCES, **given)
+    with pytest.raises(encaje.UsageError, match="no place"):
+        model.encode(["a", None], errors="null", precision="ubinary")
+    with pytest.raises(encaje.UsageError, match="dimensions"):
+        model.encode(np.array("hola"))
+    np.testing.assert_array_equal(bits(model.encode(sentences=SENTENCES)), bits(plain))
+    np.testing.assert_array_equal(bits(model.encode_query(SENTENCES)), bits(plain))
     with pytest.raises(TypeError, match="batch_sise"):
         model.encode(SENTENCES, batch_sise=3)
 
@@ -172,6 +226,8 @@ def test_prompts(tmp_path: Path) -> None:
     by_name = model.encode(SENTENCES, prompt_name="query")
     np.testing.assert_array_equal(bits(by_name), bits(model.encode(SENTENCES, prompt=model.prompts["query"])))
     assert (by_name != model.encode(SENTENCES, prompt_name="")).any()
+    np.testing.assert_array_equal(bits(by_name), bits(model.encode_query(SENTENCES)))
+    np.testing.assert_array_equal(bits(model.encode(SENTENCES)), bits(model.encode_document(SENTENCES)))
 
 
 def test_tokens(model: encaje.Model) -> None:
@@ -190,6 +246,7 @@ def test_masks(model: encaje.Model) -> None:
     assert filled[0]["score"] >= filled[1]["score"] > 0
     two = model.fill_mask(["[MASK] y [MASK]", "un [MASK]"], top_k=2)
     assert [len(two), len(two[0]), len(two[0][0]), len(two[1])] == [2, 2, 2, 2]
+    assert model.fill_mask(["un [MASK]"]) == model.fill_mask("un [MASK]")
     with pytest.raises(encaje.UsageError, match="no mask"):
         model.fill_mask("nada")
     with pytest.raises(encaje.ModelError):
@@ -214,6 +271,10 @@ def test_models_that_cannot_be_had(tmp_path: Path) -> None:
     for options in ({"pooling": "best"}, {"dtype": "f8"}, {"device": "tpu"}):
         with pytest.raises(encaje.UsageError, match=next(iter(options.values()))):
             encaje.Model(TINY, **options)  # type: ignore[arg-type]
+    with pytest.raises(encaje.UsageError, match="revision"):
+        encaje.Model(TINY, revision="main")
+    with pytest.raises(encaje.UsageError, match="max_length=-1"):
+        encaje.Model(TINY, max_length=-1)
     with pytest.raises(encaje.ModelError, match="33 dimensions"):
         encaje.Model(TINY, dimensions=33)
 

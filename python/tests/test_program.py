@@ -85,6 +85,18 @@ def test_the_current_directory_is_not_searched(tmp_path: Path) -> None:
     assert found.stdout == "1\n"
 
 
+def test_other_output_and_no_stderr(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("uno\n")
+    (tmp_path / "sitecustomize.py").write_text("print('noise')")
+    code = "import encaje, sys; sys.stderr = None; print(len(encaje.run('a.txt', model=sys.argv[1], out='out')))"
+    paths = os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])
+    found = subprocess.run(
+        [sys.executable, "-W", "error", "-X", "dev", "-c", code, TINY],
+        capture_output=True, text=True, cwd=tmp_path, check=True, env={**os.environ, "PYTHONPATH": paths},
+    )  # fmt: skip
+    assert found.stdout == "noise\n1\n" and "ResourceWarning" not in found.stderr
+
+
 def test_importing_the_package_does_not_import_numpy() -> None:
     code = "import sys, encaje.__main__; print(sorted({'numpy', 'pandas', 'pyarrow'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ})

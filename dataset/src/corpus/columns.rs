@@ -13,15 +13,17 @@ use crate::corpus::{RECORD_BYTES_MAX, RecordChunk};
 pub(crate) type Text = Result<String, RejectReason>;
 
 /// Validates the bytes of a text cell: size, UTF-8, emptiness, in this order.
-pub(crate) fn text_of(bytes: &[u8]) -> Text {
+pub fn checked_text(bytes: &[u8]) -> Result<&str, RejectReason> {
     if bytes.len() as u64 > RECORD_BYTES_MAX {
         return Err(RejectReason::TextTooLarge);
     }
     let text = std::str::from_utf8(bytes).map_err(|_| RejectReason::InvalidUtf8)?;
-    if text.trim().is_empty() {
-        return Err(RejectReason::EmptyText);
-    }
-    Ok(text.to_owned())
+    if text.trim().is_empty() { Err(RejectReason::EmptyText) } else { Ok(text) }
+}
+
+/// As [`checked_text`], owned.
+pub(crate) fn text_of(bytes: &[u8]) -> Text {
+    checked_text(bytes).map(str::to_owned)
 }
 
 /// One kept column of a text format under construction.

@@ -42,6 +42,7 @@ mod transcode;
 use serde::{Deserialize, Serialize};
 use spec::Source;
 
+pub use columns::checked_text;
 pub use cutter::{CutLimits, Cutter};
 pub use dialect::encoding_name;
 pub use expand::{CorpusPlace, corpus_place, expand};

@@ -58,20 +58,20 @@ _PLACES = {
     "open": "_vectors",
 }
 
-__all__ = ["__version__", *_PLACES]  # pyright: ignore[reportUnsupportedDunderAll]
+# All but `open`, which `from encaje import *` would put in the place of Python's own.
+__all__ = ["__version__", *(name for name in _PLACES if name != "open")]  # pyright: ignore[reportUnsupportedDunderAll]
 
+if TYPE_CHECKING:
+    __version__: str
+else:
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from encaje._encaje import __version__ as version
-
-        return version
-    if name not in _PLACES:
-        raise AttributeError(f"module 'encaje' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"encaje.{_PLACES[name]}"), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        if name not in _PLACES and name != "__version__":
+            raise AttributeError(f"module 'encaje' has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"encaje.{_PLACES.get(name, '_encaje')}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, "open"])

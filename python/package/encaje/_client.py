@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import uuid
+from collections.abc import Iterable, Mapping
 from typing import Any, Union
 
 from encaje import _errors, _program
@@ -69,14 +70,15 @@ class Client:
         str
             The id of the job.
         """
-        normalize = options.pop("normalize", True)
-        settings = _program.options(model=model, no_normalize=not normalize, **options)
-        status = self._call("submit", *settings, targets=_program.paths(corpus))
+        normalize = options.pop("normalize", None)
+        flags, environment = _program.switches(no_normalize=None if normalize is None else not normalize)
+        settings = _program.options(model=model, **options)
+        status = self._call("submit", *settings, *flags, targets=_program.paths(corpus), environment=environment)
         return str(status["job"])
 
     def status(self, job: str) -> dict[str, Any]:
         """Return the status of a job: ``state``, ``rows``, ``rows_done``, ``rejected``, ``shards``, ``workers``, ..."""
-        return dict(self._call("status", targets=[job]))
+        return dict(self._call("status", targets=_job(job)))
 
     def jobs(self) -> list[dict[str, Any]]:
         """Return the status of all jobs, the newest first."""
@@ -100,7 +102,7 @@ class Client:
             done = status["rows_done"] + status["rows_in_flight"]
             bars.update("embedding", done, status["rows"], " rows", workers=status["workers"])
 
-        status = dict(self._call("status", "--watch", targets=[job], progress=progress, notes=True, on_value=show))
+        status = dict(self._call("status", "--watch", targets=_job(job), progress=progress, notes=True, on_value=show))
         if status["state"] != "succeeded":
             raise _errors.Error(f"job {job} has {status['state']}: {status['reason'] or 'no reason was given'}")
         return status
@@ -112,25 +114,34 @@ class Client:
         -------
         Vectors
         """
-        self._call("download", *_program.options(out=out, wait=wait), targets=[job], progress=progress, notes=True)
+        self._call("download", *_program.options(out=out, wait=wait), targets=_job(job), progress=progress, notes=True)
         return Vectors(out)
 
     def cancel(self, job: str) -> dict[str, Any]:
         """End a job without a result."""
-        return dict(self._call("cancel", targets=[job]))
+        return dict(self._call("cancel", targets=_job(job)))
 
     def pause(self, job: str) -> dict[str, Any]:
         """Stop leasing the shards of a job."""
-        return dict(self._call("pause", targets=[job]))
+        return dict(self._call("pause", targets=_job(job)))
 
     def resume(self, job: str) -> dict[str, Any]:
         """Lease the shards of a paused job again."""
-        return dict(self._call("resume", targets=[job]))
+        return dict(self._call("resume", targets=_job(job)))
 
     def retry(self, job: str) -> dict[str, Any]:
         """Try the failed shards of a job again."""
-        return dict(self._call("retry", targets=[job]))
+        return dict(self._call("retry", targets=_job(job)))
 
-    def _call(self, command: str, *words: str, **how: Any) -> Any:
-        value, _ = _program.call(command, *self._words, *words, environment=self._environment, **how)
+    def _call(self, command: str, *words: str, environment: Mapping[str, str] | None = None, **how: Any) -> Any:
+        variables = {**self._environment, **(environment or {})}
+        value, _ = _program.call(command, *self._words, *words, environment=variables, **how)
         return value
+
+
+def _job(job: str) -> list[str]:
+    """Check that this is the id of a job: the command would take anything else for a folder."""
+    try:
+        return [str(uuid.UUID(job))]
+    except (ValueError, AttributeError, TypeError):
+        raise _errors.UsageError(f"`{job}` is no id of a job", ["submit returns it, and jobs lists them"]) from None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import threading
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Union
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Union
 
 import numpy as np
 
+from encaje._errors import UsageError
 from encaje._model import Model
 from encaje._optional import needed
 
@@ -35,9 +37,10 @@ class Embed:
     output : str
         The name of the new column: a list of float32 per row, of a fixed length.
     error : str
-        The name of the column with the reason codes of rows without a vector; their vector is null.
+        The name of the new column with the reason codes of rows without a vector. Their vector is null in Arrow and Polars,
+        and NaN in arrays of NumPy.
     encode : dict, optional
-        Arguments for `Model.encode`, such as ``{"prompt_name": "query"}``.
+        Of the arguments of `Model.encode`: ``prompt_name``, ``prompt``, ``normalize_embeddings``, ``truncate_dim``.
     options
         Those of `Model`.
 
@@ -63,7 +66,11 @@ class Embed:
         self.output = output
         self.error = error
         self._encode = dict(encode or {})
-        self._model = (os.fspath(model), tuple(sorted(options.items())))
+        _check("encode", self._encode, {"prompt_name", "prompt", "normalize_embeddings", "truncate_dim"})
+        _check("Embed", options, set(inspect.signature(Model).parameters) - {"model", "progress"})
+        # Where it is, whatever the current directory of another process is.
+        name = os.path.abspath(model) if os.path.isdir(model) else os.fspath(model)
+        self._model = (name, tuple(sorted(options.items())))
 
     @property
     def model(self) -> Model:
@@ -75,23 +82,49 @@ class Embed:
             return _MODELS[self._model]
 
     def __call__(self, batch: Any) -> Any:
-        """Return the batch with two columns more."""
-        if isinstance(batch, Iterator):
-            return (self._arrow(one, is_fixed=False) for one in batch)
+        """Return the batch with two columns more.
+
+        Raises
+        ------
+        UsageError
+            The batch has a column of one of these names already.
+        """
         package = type(batch).__module__.partition(".")[0]
+        if isinstance(batch, Iterator):
+            return map(self._of_stream, batch)
         if package == "pyarrow":
             return self._arrow(batch)
+        if package not in ("pandas", "polars") and not isinstance(batch, Mapping):
+            kind = type(batch).__name__
+            raise TypeError(f"Embed takes tables of pyarrow, DataFrames of pandas or Polars, and dicts, not {kind}")
+        self._refuse(batch.keys() if isinstance(batch, Mapping) else batch.columns)
+        texts = batch[self.column]
+        if isinstance(batch, Mapping) and (texts is None or isinstance(texts, str)):
+            # A row, not a batch.
+            vectors, errors = self.vectors([texts])
+            return {**batch, self.output: vectors[0], self.error: errors[0]}
+        vectors, errors = self.vectors(texts)
         if package == "pandas":
-            vectors, errors = self.vectors(batch[self.column])
-            return batch.assign(**{self.output: _rows(vectors, errors), self.error: errors})
+            strings = needed("pandas", "Embed").array(errors, dtype="string")
+            return batch.assign(**{self.output: list(vectors), self.error: strings})
         if package == "polars":
-            vectors, errors = self.vectors(batch[self.column])
             polars = needed("polars", "Embed")
-            return batch.with_columns(polars.from_arrow(_list_array(vectors, errors)).alias(self.output), polars.Series(self.error, errors))
-        if isinstance(batch, Mapping):
-            vectors, errors = self.vectors(batch[self.column])
-            return {**batch, self.output: vectors, self.error: _like(batch[self.column], errors)}
-        raise TypeError(f"Embed takes tables of pyarrow, DataFrames of pandas or Polars, and dicts, not {type(batch).__name__}")
+            lists = polars.from_arrow(_list_array(vectors, errors)).alias(self.output)
+            return batch.with_columns(lists, polars.Series(self.error, errors, dtype=polars.String))
+        reasons: Any = np.array(errors, dtype=object) if isinstance(texts, np.ndarray) else errors
+        if package == "datasets":
+            # It takes a column without errors for one without a type.
+            reasons = needed("pyarrow", "Embed").array(errors, "string")
+        return {**batch, self.output: vectors, self.error: reasons}
+
+    def _of_stream(self, batch: Any) -> Any:
+        is_arrow = type(batch).__module__.partition(".")[0] == "pyarrow"
+        return self._arrow(batch, is_fixed=False) if is_arrow else self(batch)
+
+    def _refuse(self, columns: Iterable[str]) -> None:
+        for name in {self.output, self.error} & set(columns):
+            hint = "output='…' and error='…' choose other names"
+            raise UsageError(f"there is a column `{name}` already", [hint])
 
     def vectors(self, texts: Any) -> tuple[np.ndarray[Any, np.dtype[np.float32]], list[str | None]]:
         """Embed a column.
@@ -111,6 +144,7 @@ class Embed:
 
     def _arrow(self, batch: Any, is_fixed: bool = True) -> Any:
         pyarrow = needed("pyarrow", "Embed")
+        self._refuse(batch.schema.names)
         vectors, errors = self.vectors(batch.column(self.column))
         lists, schema = _list_array(vectors, errors), self.schema(batch.schema)
         if not is_fixed:
@@ -128,9 +162,6 @@ def _list_array(vectors: Any, errors: list[str | None]) -> Any:
     return pyarrow.FixedSizeListArray.from_arrays(numbers, vectors.shape[1], mask=mask)
 
 
-def _rows(vectors: Any, errors: list[str | None]) -> list[Any]:
-    return [None if error else vector for vector, error in zip(vectors, errors)]
-
-
-def _like(column: Any, values: list[str | None]) -> Any:
-    return np.array(values, dtype=object) if isinstance(column, np.ndarray) else values
+def _check(what: str, given: Mapping[str, Any], known: set[str]) -> None:
+    for name in given.keys() - known:
+        raise UsageError(f"{what}: there is no option {name!r}", [f"there are {', '.join(sorted(known))}"])

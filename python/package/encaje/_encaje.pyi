@@ -5,10 +5,11 @@ from typing import Any, final
 import numpy
 from numpy.typing import NDArray
 
-__all__ = ["ArrowTexts", "Encoding", "MaskFiller", "Model", "VectorSet", "__version__", "main", "umap"]
+__all__ = ["ArrowTexts", "Encoding", "MaskFiller", "Model", "VectorSet", "__version__", "first_invalid", "main", "umap"]
 __version__: str
 
 def main(program: Sequence[str], words: Sequence[str]) -> int: ...
+def first_invalid(texts: list[Any]) -> tuple[int, str] | None: ...
 def umap(
     array: NDArray[numpy.float32],
     *,

@@ -17,6 +17,9 @@ class Error(Exception):
         What to do about it, if the program knows.
     """
 
+    #: What the command printed before, for the package itself.
+    output: Any = None
+
     def __init__(self, message: str, hints: Sequence[str] = ()) -> None:
         super().__init__(message, tuple(hints))
         self.message = message

@@ -26,9 +26,9 @@ def run(
     quote: str | None = None,
     encoding: str | None = None,
     revision: str | None = None,
-    offline: bool = False,
+    offline: bool | None = None,
     pooling: Literal["auto", "cls", "mean", "max", "last"] | None = None,
-    normalize: bool = True,
+    normalize: bool | None = None,
     max_length: int | None = None,
     prompt: str | None = None,
     prefix: str | None = None,
@@ -58,15 +58,15 @@ def run(
         A Hub id such as ``owner/name``, or the folder of a model.
     out : path
         A folder, or a file that ends in ``.parquet``.
-    normalize : bool
-        False leaves vectors as long as the model makes them.
+    normalize : bool, optional
+        False leaves vectors as long as the model makes them, instead of scaling each to length 1.
     progress : bool, optional
         Shows a bar; by default in notebooks and terminals.
     quiet : bool
         Shows neither bar nor notes, but warnings.
 
-    The other parameters are options of the command; ``encaje run --help`` explains them. None is the command's default, which
-    the environment (``ENCAJE_TEXT_COLUMN``) and ``encaje.toml`` may set.
+    The other parameters are options of the command; ``encaje run --help`` explains them. What is None is as the environment
+    (``ENCAJE_TEXT_COLUMN``) and ``encaje.toml`` say, or else the command's default.
 
     Returns
     -------
@@ -97,9 +97,7 @@ def run(
         quote=quote,
         encoding=encoding,
         revision=revision,
-        offline=offline,
         pooling=pooling,
-        no_normalize=not normalize,
         max_length=max_length,
         prompt=prompt,
         prefix=prefix,
@@ -114,5 +112,16 @@ def run(
         threads=threads,
         config=config,
     )
-    _program.call("run", *settings, targets=_program.paths(corpus), progress=False if quiet else progress, notes=not quiet)
+    flags, environment = _program.switches(
+        offline=offline, no_normalize=None if normalize is None else not normalize
+    )
+    _program.call(
+        "run",
+        *settings,
+        *flags,
+        targets=_program.paths(corpus),
+        environment=environment,
+        progress=False if quiet else progress,
+        notes=not quiet,
+    )
     return open_vectors(out)

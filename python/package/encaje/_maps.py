@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import io
+import json
+import numbers
 import os
 import tempfile
 from collections.abc import Iterable
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 Path = Union[str, "os.PathLike[str]"]
 
 _KINDS = ("html", "png", "svg")
+#: As many names as a heat map can show.
+_SIMILAR_MAX = 400
 
 
 class Picture:
@@ -216,10 +220,21 @@ def similarity(
     Similarity
         Shows itself in notebooks; ``.table`` has the numbers.
     """
+    rows = [texts] if isinstance(texts, str) else list(texts)
+    invalid = _encaje.first_invalid(rows)
+    if invalid is not None:
+        raise _errors.InvalidTextError(*invalid)
+    if not 2 <= len(rows) <= _SIMILAR_MAX:
+        raise _errors.UsageError(f"from 2 to {_SIMILAR_MAX} texts can be shown, not {len(rows)}")
     options = _program.options(
-        model=model, revision=revision, offline=offline, pooling=pooling, prompt=prompt, prefix=prefix
+        model=model, revision=revision, offline=bool(offline), pooling=pooling, prompt=prompt, prefix=prefix
     )
-    pictures, summary, _ = _draw("similarity", list(texts), options, progress=progress, coords=False)
+    with tempfile.TemporaryDirectory(prefix="encaje-") as folder:
+        # A file, since a command line has no place for long texts and zero bytes.
+        source = LocalPath(folder, "texts.jsonl")
+        source.write_text("".join(json.dumps({"text": text}) + "\n" for text in rows), encoding="utf-8")
+        options += [f"--from={source}", f"--rows={len(rows)}"]
+        pictures, summary, _ = _draw("similarity", [], options, progress=progress, coords=False)
     return Similarity(pictures, summary)
 
 
@@ -257,11 +272,18 @@ def umap(
     >>> encaje.umap(np.eye(20), n_neighbors=5).shape
     (20, 2)
     """
-    numbers = np.ascontiguousarray(array, dtype=np.float32)
-    if numbers.ndim != 2:
-        raise _errors.UsageError(f"an array of {numbers.ndim} dimensions has no rows to project: it needs 2")
+    if np.ma.is_masked(array):
+        raise _errors.UsageError("an array with masked numbers cannot be projected")
+    for name, value in {"n_neighbors": n_neighbors, "n_epochs": n_epochs, "random_state": random_state}.items():
+        if not isinstance(value, numbers.Integral) and not (value is None and name == "n_epochs"):
+            raise _errors.UsageError(f"{name}={value!r} is no whole number")
+        if value is not None and value < 0:
+            raise _errors.UsageError(f"{name}={value} is negative")
+    points = np.ascontiguousarray(array, dtype=np.float32)
+    if points.ndim != 2:
+        raise _errors.UsageError(f"an array of {points.ndim} dimensions has no rows to project: it needs 2")
     return _encaje.umap(
-        numbers,
+        points,
         n_neighbors=n_neighbors,
         min_dist=min_dist,
         metric=metric,

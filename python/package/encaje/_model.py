@@ -77,6 +77,7 @@ class Model:
         progress: bool | None = None,
     ) -> None:
         self.name = os.fspath(model)
+        _sizes(max_length=max_length, dimensions=dimensions, threads=threads)
         self._options = {
             "revision": revision,
             "pooling": pooling,
@@ -88,7 +89,13 @@ class Model:
             "offline": offline,
         }
         directory = self.name
-        if not os.path.isdir(directory):
+        if os.path.isdir(directory):
+            if revision is not None:
+                raise _errors.UsageError(f"revision={revision!r}: `{self.name}` is a folder, which has none")
+            # Where it is, whatever the current directory is later.
+            directory = self._place = os.path.abspath(directory)
+        else:
+            self._place = self.name
             settings = _program.options(revision=revision, offline=offline)
             found, _ = _program.call("model", "pull", *settings, targets=[self.name], progress=progress)
             directory = found["directory"]
@@ -112,7 +119,7 @@ class Model:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Another process loads it again.
-        return _load, (self.name, self._options)
+        return _load, (self._place, self._options)
 
     @property
     def info(self) -> dict[str, Any]:
@@ -135,18 +142,24 @@ class Model:
         """The model's prompts by name."""
         return dict(self.info["prompts"])
 
+    @property
+    def max_seq_length(self) -> int | None:
+        """`max_length`, by the name that sentence-transformers has for it."""
+        return self.max_length
+
     def get_sentence_embedding_dimension(self) -> int:
         """Return `dimensions`, by the name that sentence-transformers has for it."""
         return self.dimensions
 
     def encode(
         self,
-        inputs: str | Iterable[str | None],
+        inputs: str | Iterable[str | None] | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         batch_size: int | None = None,
         show_progress_bar: bool | None = None,
         *,
+        sentences: str | Iterable[str | None] | None = None,
         precision: Literal["float32", "binary", "ubinary"] = "float32",
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
@@ -182,6 +195,8 @@ class Model:
             Keeps the first components alone, before they are scaled.
         errors : {"raise", "null"}
             ``null`` gives a text without a vector (None, empty, ...) NaN instead of raising.
+        sentences
+            The older name of `inputs`.
 
         Returns
         -------
@@ -191,11 +206,19 @@ class Model:
         Raises
         ------
         InvalidTextError
-            A text has no vector: None, empty, not Unicode. Texts in memory are checked before any work.
+            A text has no vector: None or NaN, empty, not Unicode, larger than 32 MiB. Lists and columns are checked before any
+            work.
         UsageError
             An argument is refused.
         """
         _refuse(others, precision, convert_to_numpy or convert_to_tensor, errors, batch_size)
+        if (inputs is None) == (sentences is None):
+            raise TypeError("Model.encode() takes texts: one of inputs and sentences")
+        inputs = sentences if inputs is None else inputs
+        assert inputs is not None
+        if errors == "null" and precision != "float32":
+            raise _errors.UsageError(f"errors='null' has no place for a missing vector in precision={precision!r}")
+        _sizes(truncate_dim=truncate_dim)
         single = isinstance(inputs, str)
         encoding = _Call(self._prefix(prompt_name, prompt), normalize_embeddings, truncate_dim)
         texts = _Texts([inputs] if isinstance(inputs, str) else inputs)
@@ -211,6 +234,20 @@ class Model:
         if convert_to_tensor:
             return needed("torch", "convert_to_tensor").from_numpy(found)
         return found
+
+    def encode_query(self, inputs: str | Iterable[str | None], **arguments: Any) -> Any:
+        """Embed questions: `encode` with the model's prompt ``query``, if it has one and no other is given."""
+        return self._encode_as(("query",), inputs, arguments)
+
+    def encode_document(self, inputs: str | Iterable[str | None], **arguments: Any) -> Any:
+        """Embed documents: `encode` with the model's prompt ``document``, ``passage`` or ``corpus``, if it has one."""
+        return self._encode_as(("document", "passage", "corpus"), inputs, arguments)
+
+    def _encode_as(self, names: Sequence[str], inputs: Any, arguments: dict[str, Any]) -> Any:
+        if arguments.get("prompt") is None and arguments.get("prompt_name") is None:
+            prompts = self.prompts
+            arguments["prompt_name"] = next((name for name in names if name in prompts), None)
+        return self.encode(inputs, **arguments)
 
     def tokenize(
         self, texts: str | Sequence[str], prompt_name: str | None = None, prompt: str | None = None
@@ -261,7 +298,7 @@ class Model:
         list
             As the pipeline ``fill-mask`` of transformers gives it: dicts of ``score``, ``token``, ``token_str`` and
             ``sequence``, best first; a list of them per mask where a text has several masks, and per text where there are
-            several texts.
+            several texts (a list of one text is as the text).
 
         Raises
         ------
@@ -270,6 +307,7 @@ class Model:
         ModelError
             The model has no head for it.
         """
+        _sizes(top_k=top_k)
         if self._filler is None:
             self._filler = self._native.mask_filler()
         names = ("score", "token", "token_str", "sequence")
@@ -279,7 +317,10 @@ class Model:
             masks = [[dict(zip(names, filled)) for filled in mask] for mask in self._filler.fill(text, top_k)]
             return masks[0] if len(masks) == 1 else masks
 
-        return one(texts) if isinstance(texts, str) else [one(text) for text in texts]
+        if isinstance(texts, str):
+            return one(texts)
+        filled = [one(text) for text in texts]
+        return filled[0] if len(filled) == 1 else filled
 
     def _encode_with_reasons(
         self,
@@ -317,13 +358,13 @@ class Model:
         return encoding.finish(), all_refused
 
     def _prefix(self, prompt_name: str | None, prompt: str | None) -> str:
+        if prompt is not None:
+            return prompt
         info = self.info
         name = info["default_prompt"] if prompt_name is None else prompt_name
         if name and name not in info["prompts"]:
             known = ", ".join(f"`{known}`" for known in info["prompts"]) or "none"
             raise _errors.UsageError(f"prompt_name `{name}`: the model has no prompt of this name", [f"it has {known}"])
-        if prompt is not None:
-            return prompt
         return str(info["prompts"][name]) if name else ""
 
 
@@ -337,6 +378,13 @@ class _Call(NamedTuple):
 
 def _load(name: str, options: dict[str, Any]) -> Model:
     return Model(name, **options)
+
+
+def _sizes(**given: int | None) -> None:
+    """Refuse numbers that are none of things."""
+    for name, value in given.items():
+        if value is not None and value < 1:
+            raise _errors.UsageError(f"{name}={value} is below 1")
 
 
 def _refuse(
@@ -362,8 +410,7 @@ def _refuse(
         raise _errors.UsageError("convert_to_numpy=False is not supported", ["list(vectors) makes a list of arrays"])
     if errors not in ("raise", "null"):
         raise _errors.UsageError(f"errors={errors!r} is neither 'raise' nor 'null'")
-    if batch_size is not None and batch_size < 1:
-        raise _errors.UsageError(f"batch_size={batch_size} is not a size")
+    _sizes(batch_size=batch_size)
 
 
 class _Texts:
@@ -372,33 +419,39 @@ class _Texts:
     def __init__(self, given: Any) -> None:
         self._column: _encaje.ArrowTexts | None = None
         self._items: Iterable[Any] = ()
-        if isinstance(given, (bytes, Mapping, set, frozenset)) or hasattr(given, "columns"):
-            kind = type(given).__name__
+        self.count: int | None = None
+        kind, package = type(given).__name__, type(given).__module__.partition(".")[0]
+        is_table = kind in ("DataFrame", "LazyFrame") or (package == "pyarrow" and kind in ("Table", "RecordBatch"))
+        if isinstance(given, (bytes, Mapping, set, frozenset)) or is_table:
             raise _errors.UsageError(f"a {kind} is not a list of texts", ["give a list of str, or one column of a table"])
-        table = _as_table(given)
+        if package == "pandas":
+            given = sys.modules["pandas"].Series(given)
+        table = _as_table(given, package)
         if table is not None:
             self._column = _encaje.ArrowTexts(table)
-            self.count: int | None = len(self._column)
+            self.count = len(self._column)
             return
-        if type(given).__module__.partition(".")[0] == "pandas":
-            given = given.astype(object).where(given.notna(), None).tolist()
+        if package == "pandas":
+            given = given.astype(object).tolist()
         elif isinstance(given, np.ndarray):
+            if given.ndim != 1 or np.ma.is_masked(given):
+                what = "masks texts" if np.ma.is_masked(given) else f"has {given.ndim} dimensions"
+                raise _errors.UsageError(f"an array that {what} is not a list of texts")
             given = given.tolist()
+        elif isinstance(given, tuple):
+            given = list(given)
         self._items = given
-        self.count = len(given) if isinstance(given, (list, tuple)) else None
+        self.count = len(given) if isinstance(given, list) else None
 
     def check(self) -> None:
         """Raise for the first text without a vector, as far as it is known before any work."""
+        invalid = None
         if self._column is not None:
             invalid = self._column.first_invalid()
-            if invalid is not None:
-                raise _errors.InvalidTextError(*invalid)
-        elif self.count is not None:
-            for index, text in enumerate(self._items):
-                if text is None:
-                    raise _errors.InvalidTextError(index, "null_text")
-                if isinstance(text, str) and (not text or text.isspace()):
-                    raise _errors.InvalidTextError(index, "empty_text")
+        elif isinstance(self._items, list):
+            invalid = _encaje.first_invalid(self._items)
+        if invalid is not None:
+            raise _errors.InvalidTextError(*invalid)
 
     def push(self, encoding: _encaje.Encoding, progress: Any) -> Iterator[list[tuple[int, str]]]:
         """Embed chunk after chunk, and yield the texts of each that have no vector."""
@@ -418,14 +471,15 @@ class _Texts:
             yield encoding.push_list(chunk, first, progress)
 
 
-def _as_table(given: Any) -> Any:
+def _as_table(given: Any, package: str) -> Any:
     """Return a column of Arrow as a table with one column, without a copy; None for anything else."""
-    package = type(given).__module__.partition(".")[0]
     if package == "polars" and hasattr(given, "to_frame"):
-        return given.to_frame()
+        polars = sys.modules["polars"]
+        return (given.cast(polars.String) if given.dtype == polars.Null else given).to_frame()
     if package == "pyarrow":
         return sys.modules["pyarrow"].table([given], names=["text"])
-    if package == "pandas" and hasattr(given.array, "__arrow_array__") and "string" in str(given.dtype):
+    # Strings of pandas, but not those in objects: these may be anything.
+    if package == "pandas" and str(given.dtype).startswith("str"):
         pyarrow = sys.modules.get("pyarrow")
         return None if pyarrow is None else pyarrow.table([pyarrow.array(given)], names=["text"])
     return None

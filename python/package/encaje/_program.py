@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -16,24 +17,21 @@ from encaje import _errors
 from encaje._progress import Bars
 
 _ROOT = str(Path(__file__).absolute().parent.parent)
-# Not `-m encaje`: that would search the current directory, where a folder of vectors may have the same name.
-COMMAND = [sys.executable, "-c", f"import sys; sys.path[0] = {_ROOT!r}; from encaje.__main__ import main; main()"]
+_START = f"import sys; sys.path.insert(0, {_ROOT!r}); from encaje.__main__ import main; main()"
+# How the program is started by itself. It needs this package alone, and nothing of the environment's or the current directory's
+# that may have the same name.
+COMMAND = [sys.executable or "", "-I", "-S", "-c", _START]
 #: The exit code of a command that did its work, but rows are missing.
 _INCOMPLETE = 3
 
 
-def path(given: str | os.PathLike[str]) -> str:
-    """Return a path or URL as a word of a command line."""
-    return os.fspath(given)
-
-
 def paths(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
     """Return one or several paths or URLs as words of a command line."""
-    if isinstance(given, (str, os.PathLike)):
-        return [path(given)]
-    words = [path(one) for one in given]
+    words = [os.fspath(given)] if isinstance(given, (str, os.PathLike)) else [os.fspath(one) for one in given]
     if not words:
         raise _errors.UsageError("no corpus was given")
+    if any(word in ("-", "/dev/stdin") for word in words):
+        raise _errors.UsageError("standard input is the command's alone", ["write the texts to a file first"])
     return words
 
 
@@ -42,6 +40,8 @@ def options(**given: Any) -> list[str]:
     words = []
     for name, value in given.items():
         flag = "--" + name.replace("_", "-")
+        # A scalar of NumPy is a number like others.
+        value = value.item() if hasattr(value, "item") and not isinstance(value, str) else value
         if value is None or value is False:
             continue
         if value is True:
@@ -49,8 +49,24 @@ def options(**given: Any) -> list[str]:
         elif isinstance(value, (str, os.PathLike, int, float)):
             words.append(f"{flag}={os.fspath(value) if isinstance(value, os.PathLike) else value}")
         else:
-            words.append(f"{flag}={','.join(str(one) for one in value)}")
+            words.append(f"{flag}={_list(flag, value)}")
     return words
+
+
+def _list(flag: str, values: Iterable[object]) -> str:
+    words = [str(value) for value in values]
+    for word in words:
+        if "," in word:
+            raise _errors.UsageError(f"{flag}: `{word}` has a comma, which separates names")
+    # No column at all is a choice too.
+    return ",".join(words) or "none"
+
+
+def switches(**given: bool | None) -> tuple[list[str], dict[str, str]]:
+    """Return flags that are on as options, and those that are off as variables, which win over `encaje.toml`."""
+    on = [name for name, value in given.items() if value]
+    off = [name for name, value in given.items() if value is not None and not value]
+    return options(**dict.fromkeys(on, True)), {f"ENCAJE_{name.upper()}": "false" for name in off}
 
 
 def call(
@@ -71,15 +87,23 @@ def call(
     Error
         The one that the command reports. ``error.output`` is what it printed before.
     """
-    started = subprocess.Popen(
-        [*COMMAND, *words, "--json", "--message-format=json", "--stop-with-stdin", "--", *targets],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, **(environment or {})},
-        # Ctrl-C in a terminal is for this process, which passes it on.
-        start_new_session=True,
-    )
+    if not sys.executable:
+        raise _errors.Error("the program cannot be started: Python does not know its own (sys.executable)")
+    command = [*COMMAND, *words, "--json", "--message-format=json", "--stop-with-stdin", "--", *targets]
+    try:
+        started = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **(environment or {})},
+            # Ctrl-C in a terminal is for this process, which passes it on.
+            start_new_session=True,
+        )
+    except OSError as failure:
+        if failure.errno != errno.E2BIG:
+            raise
+        raise _errors.UsageError("the names are too long for one command", ["a glob names many files at once"]) from None
     assert started.stdin and started.stdout and started.stderr
     bars = Bars(progress)
     listener = _Listener(bars, notes)
@@ -87,7 +111,11 @@ def call(
 
     def read(stream: Iterable[bytes]) -> None:
         for line in stream:
-            values.append(json.loads(line))
+            try:
+                values.append(json.loads(line))
+            except ValueError:
+                # Not of the command.
+                continue
             on_value(values[-1], bars)
             del values[:-1]
 
@@ -111,6 +139,8 @@ def call(
     finally:
         started.stdin.close()
         reader.join()
+        started.stdout.close()
+        started.stderr.close()
         bars.close()
     if interrupted:
         raise KeyboardInterrupt
@@ -118,7 +148,7 @@ def call(
     if code in (0, _INCOMPLETE):
         return value, code == 0
     error = listener.error(code)
-    error.output = value  # type: ignore[attr-defined]
+    error.output = value
     raise error
 
 
@@ -158,6 +188,6 @@ class _Listener:
             return self._said
         text = "\n".join(self._lines).strip()
         if code == 2:
-            return _errors.UsageError(text.removeprefix("error: "))
+            return _errors.UsageError(text.removeprefix("error: ").partition("\n\nUsage:")[0].partition("\n\nFor more")[0])
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         return _errors.Error(f"the process ended with {how}" + (f": {text}" if text else ""))

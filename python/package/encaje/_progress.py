@@ -10,7 +10,7 @@ from typing import Any
 def bar(show: bool | None, **options: Any) -> Any:
     """Make a bar of ``tqdm.auto``, or None. By default one is shown where somebody looks, and after a second."""
     if show is None:
-        show = "ipykernel" in sys.modules or sys.stderr.isatty()
+        show = "ipykernel" in sys.modules or getattr(sys.stderr, "isatty", lambda: False)()
         options.setdefault("delay", 1.0)
     if not show:
         return None
@@ -49,6 +49,8 @@ class Bars:
 
     def write(self, text: str) -> None:
         """Print a line on stderr without tearing the bar."""
+        if sys.stderr is None:
+            return
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
         else:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path as LocalPath
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union
 
@@ -58,7 +60,11 @@ class Vectors:
     """
 
     def __init__(self, target: Path) -> None:
-        self.path = LocalPath(target)
+        if "://" in os.fspath(target):
+            hint = "copy it to this machine; Client.download fetches the result of a job"
+            raise _errors.UsageError(f"`{os.fspath(target)}` is a URL: vectors are read from folders and files", [hint])
+        # Where it is, whatever the current directory is later.
+        self.path = LocalPath(os.path.abspath(target))
         self._set = VectorSet(self.path)
 
     def __len__(self) -> int:
@@ -70,6 +76,9 @@ class Vectors:
         lost = f", {sum(rejected.values()):,} rejected" if rejected else ""
         dimensions = self.info["dimensions"]
         return f"<encaje.Vectors '{self.path}': {len(self):,} rows{lost}, {dimensions} dimensions, {self.model}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Vectors, (self.path,)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Give all rows as an Arrow stream. ``requested_schema`` is ignored, as the interface allows."""
@@ -92,7 +101,7 @@ class Vectors:
 
     @property
     def rejected(self) -> list[Rejected]:
-        """The rows without a vector, each with its reason code."""
+        """The rows without a vector, each with its reason code. Needs pyarrow."""
         if not self.counts["rejects"]:
             return []
         table = self.table(["row", "error"])
@@ -127,7 +136,8 @@ class Vectors:
         -------
         pyarrow.Table
         """
-        return self.batches(columns).read_all()
+        with _as_vectors_error("pyarrow", "ArrowInvalid"):
+            return self.batches(columns).read_all()
 
     def pandas(self, columns: Iterable[str] | None = None) -> pandas.DataFrame:
         """Read the rows as a DataFrame of pandas; each vector is a NumPy array. Needs pandas and pyarrow."""
@@ -137,7 +147,8 @@ class Vectors:
     def polars(self, columns: Iterable[str] | None = None) -> polars.DataFrame:
         """Read the rows as a DataFrame of Polars, without copies. Needs polars."""
         polars = needed("polars", "Vectors.polars")
-        return polars.DataFrame(_Stream(self._set, columns))
+        with _as_vectors_error("polars.exceptions", "ComputeError"):
+            return polars.DataFrame(_Stream(self._set, columns))
 
     def verify(self, corpus: Path | Iterable[Path] | None = None, *, progress: bool | None = None) -> dict[str, Any]:
         """Check every promise about the output: rows, checksums, norms, and the corpus if it is given.
@@ -173,7 +184,7 @@ class Vectors:
         Vectors
             The new file.
         """
-        options = _program.options(out=out, force=force)
+        options = _program.options(out=out, force=bool(force))
         _program.call("merge", *options, targets=[str(self.path)], progress=progress)
         return Vectors(out)
 
@@ -192,7 +203,7 @@ class Vectors:
             What was written.
         """
         if format is None:
-            format = LocalPath(out).suffix.lstrip(".")  # type: ignore[assignment]
+            format = LocalPath(out).suffix.lstrip(".").lower()  # type: ignore[assignment]
         options = _program.options(out=out, format=format, force=force)
         summary, _ = _program.call("export", *options, targets=[str(self.path)])
         return dict(summary)
@@ -231,6 +242,15 @@ class Vectors:
             seed=seed,
             progress=progress,
         )
+
+
+@contextlib.contextmanager
+def _as_vectors_error(module: str, name: str) -> Iterator[None]:
+    """Raise the error that a reader of the stream makes of ours as what it was."""
+    try:
+        yield
+    except getattr(importlib.import_module(module), name) as error:
+        raise _errors.VectorsError(str(error)) from None
 
 
 def _sentence(problem: dict[str, Any]) -> str:
