@@ -34,7 +34,7 @@ def write_rows(path, count):
     texts = {}
     while len(texts) < count:
         texts[" ".join(chance.choices(sentences, k=2))] = None
-    table = pa.table({"row": range(count), "text": list(texts)})
+    table = pa.table({"number": range(count), "text": list(texts)})
     parquet.write_table(table, path, row_group_size=count // (4 * CORES))
 
 
@@ -51,7 +51,7 @@ def engines(path, model):
         def by_datasets():
             options = {"batched": True, "batch_size": 500, "num_proc": CORES, "load_from_cache_file": False}
             found = rows.map(embed, **options).with_format("arrow")[:]
-            return found["row"].to_numpy(), found["embedding"]
+            return found["number"].to_numpy(), found["embedding"]
 
         yield "datasets, num_proc", by_datasets
 
@@ -64,7 +64,7 @@ def engines(path, model):
     def by_dask():
         with dask.config.set(scheduler="threads", num_workers=CORES):
             found = mapped.compute()
-        return found["row"].to_numpy(), np.stack(found["embedding"])
+        return found["number"].to_numpy(), np.stack(found["embedding"])
 
     yield "Dask, threads", by_dask
 
@@ -78,7 +78,7 @@ def engines(path, model):
             found = ray.data.read_parquet(str(path)).map_batches(embed, batch_format="pyarrow", batch_size=500)
             tables = [ray.get(block) for block in found.to_arrow_refs()]
             table = pa.concat_tables(tables)
-            return table["row"].to_numpy(), table["embedding"]
+            return table["number"].to_numpy(), table["embedding"]
 
         yield "Ray Data", by_ray
     finally:
@@ -94,7 +94,7 @@ def engines(path, model):
 
     def by_daft():
         found = daft.read_parquet(str(path)).with_column("embedding", vector(daft.col("text"))).to_arrow()
-        return found["row"].to_numpy(), found["embedding"]
+        return found["number"].to_numpy(), found["embedding"]
 
     yield "Daft", by_daft
 
@@ -109,8 +109,8 @@ def engines(path, model):
 
     def by_spark():
         rows = session.read.parquet(str(path)).repartition(4 * CORES)
-        found = rows.mapInArrow(embed, "row long, text string, embedding array<float>, error string").toArrow()
-        return found["row"].to_numpy(), found["embedding"]
+        found = rows.mapInArrow(embed, "number long, text string, embedding array<float>, error string").toArrow()
+        return found["number"].to_numpy(), found["embedding"]
 
     yield "Spark", by_spark
     session.stop()

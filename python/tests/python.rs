@@ -1,6 +1,6 @@
 //! Runs the tests of the Python package, one of Rust's per file, on the module that Cargo has just built.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -62,7 +62,7 @@ fn pytest(tests: &str) {
     let python = root().join("build/python/bin/python");
     if !python.exists() {
         assert!(std::env::var_os("CI").is_none(), "CI must have the packages: sh scripts/setup.sh wheel");
-        println!("skipped: no `{}`; sh scripts/setup.sh wheel makes it", python.display());
+        eprintln!("skipped: no `{}`; sh scripts/setup.sh wheel makes it", python.display());
         return;
     }
     let package = package();

@@ -26,7 +26,8 @@ class Embed:
 
     It loads its model once per process, when it is first called. Batches are tables of pyarrow, DataFrames of pandas, dicts of
     arrays or lists; each comes back as what it was. Of an iterator of Arrow batches, as Spark's ``mapInArrow`` has it, it makes
-    another, with vectors as lists of any length, since Spark knows no others.
+    another, with vectors as lists of any length, since Spark knows no others. (In ``datasets`` with the format ``numpy``, a first
+    batch without errors gives their column no type: choose another format, or give ``map`` the features.)
 
     Parameters
     ----------
@@ -103,6 +104,9 @@ class Embed:
             # A row, not a batch.
             vectors, errors = self.vectors([texts])
             return {**batch, self.output: vectors[0], self.error: errors[0]}
+        if package == "datasets":
+            # A dict of lists has no types: without errors in the first batches, there could be none later.
+            return self._arrow(batch.pa_table)
         vectors, errors = self.vectors(texts)
         if package == "pandas":
             strings = needed("pandas", "Embed").array(errors, dtype="string")
@@ -112,9 +116,6 @@ class Embed:
             lists = polars.from_arrow(_list_array(vectors, errors)).alias(self.output)
             return batch.with_columns(lists, polars.Series(self.error, errors, dtype=polars.String))
         reasons: Any = np.array(errors, dtype=object) if isinstance(texts, np.ndarray) else errors
-        if package == "datasets":
-            # It takes a column without errors for one without a type.
-            reasons = needed("pyarrow", "Embed").array(errors, "string")
         return {**batch, self.output: vectors, self.error: reasons}
 
     def _of_stream(self, batch: Any) -> Any:
