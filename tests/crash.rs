@@ -146,6 +146,22 @@ fn an_interrupt_keeps_the_work_and_says_how_to_go_on() {
 
 #[cfg(unix)]
 #[test]
+fn status_counts_what_is_embedded_and_not_yet_committed() {
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&sentences(40_000)));
+    let mut run = env.start(run_words("a.csv", "out", &["--shard-rows", "100000", "--threads", "1"]));
+    wait_for("rows of a running shard", || {
+        let said = env.encaje(["status", "out"]).stdout;
+        assert!(run.try_wait().unwrap().is_none(), "the run ended before its status told of rows: {said}");
+        said.contains("embedded but not committed yet").then_some(())
+    });
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let status = env.encaje(["status", "out", "--json"]).json();
+    assert_eq!(status["rows_in_flight"], 0, "what a killed run had not committed is lost");
+}
+
+#[test]
 fn two_runs_do_not_share_a_directory() {
     let env = TestEnv::new();
     env.write("a.csv", corpora::csv(&sentences(ROWS)));

@@ -15,14 +15,14 @@ use proto::transport;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use worker::{Preload, WorkerConfig, WorkerError};
+use worker::{Preload, Sample, WorkerConfig, WorkerError};
 
-use crate::cluster::show_progress;
+use crate::cluster;
 use crate::exit::Advice;
 use crate::notices::PlannerNotices;
 use crate::outdir::{self, OutDir, Snapshot};
 use crate::signals::{exit_on_interrupt, interrupted};
-use crate::ui::{Amount, Ui};
+use crate::ui::{Amount, Reading, Ui};
 
 /// How often the job's status is read once the run has lasted for a while.
 const STATUS_EVERY: Duration = Duration::from_millis(200);
@@ -53,6 +53,8 @@ pub(crate) struct LocalJob<'a> {
     pub(crate) job: JobId,
     /// What it does.
     pub(crate) spec: &'a JobSpec,
+    /// Bytes of the corpus, as its files are.
+    pub(crate) bytes: u64,
     /// What computes.
     pub(crate) devices: Vec<DeviceSpec>,
     /// Forward passes at a time, on a CPU.
@@ -98,13 +100,15 @@ pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyho
     let coordinator = tokio::spawn(served);
     let client = JobsClient::new(channel.clone());
     let first = start(&client, &local).await;
-    let worker = tokio::spawn(worker::run(worker_config(&local), channel, stop.worker.clone()));
+    let config = worker_config(&local);
+    let sample = Arc::clone(&config.sample);
+    let worker = tokio::spawn(worker::run(config, channel, stop.worker.clone()));
 
     let mut tasks = Tasks { coordinator, worker };
     let ended = match first {
         Ok(first) => {
             let disk = DiskWatch::new(local.out.state_dir(), storage);
-            watch(ui, &local, &client, first, (&mut tasks, &notices, disk)).await
+            watch(ui, &local, &client, first, (&mut tasks, &notices, disk, &sample)).await
         }
         Err(error) => Err(error),
     };
@@ -122,7 +126,7 @@ pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyho
     let worker_ended = tasks.end_worker(&stop).await;
     // The last leases are released or committed by now.
     if let Ok(status) = client.get(local.job).await {
-        write_snapshot(local.out, &status);
+        write_snapshot(local.out, &status, None);
     }
     let coordinator_ended = tasks.end_coordinator(&stop).await;
     let ended = ended?;
@@ -184,7 +188,7 @@ async fn watch(
     local: &LocalJob<'_>,
     client: &JobsClient,
     first: JobStatus,
-    (tasks, notices, mut disk): (&mut Tasks, &PlannerNotices, DiskWatch),
+    (tasks, notices, mut disk, sample): (&mut Tasks, &PlannerNotices, DiskWatch, &Sample),
 ) -> anyhow::Result<Ended> {
     let before = Amount { rows: first.counts.rows, tokens: first.counts.tokens };
     let mut progress = ui.progress("embedding", before);
@@ -222,26 +226,35 @@ async fn watch(
         };
         // A paused job does not resume by itself: only the user can remove the reason.
         let settled = status.state.is_terminal() || status.pause_reason.is_some();
+        notices.take().iter().for_each(|notice| progress.warn(notice));
+        progress.show(&reading(local, sample, &status));
         if settled || written.is_none_or(|at| at.elapsed() >= SNAPSHOT_EVERY) {
-            write_snapshot(local.out, &status);
+            write_snapshot(local.out, &status, progress.left());
             written = Some(Instant::now());
         }
-        notices.take().iter().for_each(|notice| progress.warn(notice));
-        show_progress(&mut progress, &status);
         if settled {
             return Ok(Ended::Settled { status: Box::new(status), before });
         }
     }
 }
 
+/// Returns how far the job got. What the worker tokenized tells how long the texts are before a shard is committed.
+fn reading(local: &LocalJob<'_>, sample: &Sample, status: &JobStatus) -> Reading {
+    let reading = cluster::reading(status);
+    let expected = sample.tokens_of(local.bytes, reading.total);
+    Reading { tokens_expected: expected.or(reading.tokens_expected), ..reading }
+}
+
 /// Writes the status of the job for `encaje status`.
-fn write_snapshot(out: &OutDir, status: &JobStatus) {
+fn write_snapshot(out: &OutDir, status: &JobStatus, left: Option<Duration>) {
     let snapshot = Snapshot {
         state: status.state,
         reason: status.reason.clone(),
         shards: status.shards,
         rows_planned: status.rows_planned,
         counts: status.counts.clone(),
+        rows_in_flight: status.rows_in_flight,
+        seconds_left: left.map(|left| left.as_secs()),
     };
     if let Err(error) = out.write_snapshot(&snapshot) {
         tracing::warn!(error = format!("{error:#}"), "`encaje status` will show old numbers");

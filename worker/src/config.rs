@@ -1,11 +1,13 @@
 //! The configuration of a worker, and its summary at the end. Plain values: the environment is read elsewhere.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use engine::DeviceSpec;
 use proto::job::{EmbedSpec, ModelSpec};
 
 use crate::model_store::HubOptions;
+use crate::sample::Sample;
 
 /// Shards held at once: one running, one prefetched.
 pub const LEASE_COUNT_DEFAULT: u32 = 2;
@@ -49,6 +51,8 @@ pub struct WorkerConfig {
     pub offline_ms_max: u64,
     /// How long a drain may take, in milliseconds.
     pub drain_ms_max: u64,
+    /// What was tokenized so far, for whoever estimates the end.
+    pub sample: Arc<Sample>,
 }
 
 impl WorkerConfig {
@@ -68,6 +72,7 @@ impl WorkerConfig {
             lease_count: LEASE_COUNT_DEFAULT,
             offline_ms_max: OFFLINE_MS_MAX_DEFAULT,
             drain_ms_max: DRAIN_MS_MAX_DEFAULT,
+            sample: Arc::default(),
         }
     }
 

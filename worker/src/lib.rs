@@ -23,6 +23,7 @@ mod stages;
 
 mod engines;
 mod meter;
+mod sample;
 mod spool;
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub use error::WorkerError;
 pub use host::{Failed, WorkerHost, check_input};
 pub use meter::{Meter, Stage};
 pub use model_store::{HubOptions, ModelError, ResolvedModel};
+pub use sample::Sample;
 
 /// Works on shards until `shutdown`, then gives its leases back and returns what it did.
 ///
@@ -58,8 +60,9 @@ pub async fn run(
     let pools = pools::Pools::start(&config)?;
     let wire = wire.into();
     let relay = proto::relay::relayed(wire.clone());
-    let own_storage = config.own_storage;
-    let runner = Arc::new(shard_run::ShardRunner { engines, pools, spool, wire: wire.clone(), relay, own_storage });
+    let (own_storage, sample) = (config.own_storage, Arc::clone(&config.sample));
+    let runner = shard_run::ShardRunner { engines, pools, spool, wire: wire.clone(), relay, own_storage, sample };
+    let runner = Arc::new(runner);
     let host = Arc::clone(&runner);
     let (loss, stop) = (runner.pools.loss.clone(), shutdown.child_token());
     let stop_at_loss = tokio::spawn({

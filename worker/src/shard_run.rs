@@ -15,6 +15,7 @@ use crate::engines::EngineCache;
 use crate::error::{ShardError, WorkerError};
 use crate::meter::{Meter, Stage};
 use crate::pools::Pools;
+use crate::sample::Sample;
 use crate::spool::Spool;
 use crate::stages::Stages;
 
@@ -34,6 +35,8 @@ pub(crate) struct ShardRunner {
     pub(crate) relay: Storage,
     /// Whether only this process writes to the storage: see [`crate::WorkerConfig::own_storage`].
     pub(crate) own_storage: bool,
+    /// What was tokenized so far.
+    pub(crate) sample: Arc<Sample>,
 }
 
 /// Embeds one shard and stores the result. Dropping the future stops the work and removes the spool file.
@@ -110,7 +113,7 @@ async fn embed(
     let spooled = runner.spool.file(grant);
     let kept = dataset::kept_schema_of(&grant.source)?;
     let writer = VectorWriter::create(spooled.path(), &kept, &model.file_info(grant))?;
-    let stages = Stages { grant, model, pools: &runner.pools, meter: Arc::clone(meter) };
+    let stages = Stages { grant, model, pools: &runner.pools, meter: Arc::clone(meter), sample: &runner.sample };
     // On the heap: the stages hold whole chunks by value.
     let (input_blake3, summary) = Box::pin(stages.run(reader, writer)).await?;
     let again = dataset::slice_blake3(&grant.source, &grant.slice, &grant.read, storage, &fallback);

@@ -17,6 +17,7 @@ use crate::meter::{Meter, Stage};
 use crate::plan::{self, ChunkPlan, Layout, Row};
 use crate::pools::{ForwardResult, ForwardTask, Pools, TOKENIZE_TEXTS_MAX, TokenizeTask};
 use crate::queue::ShardQueue;
+use crate::sample::Sample;
 
 /// Chunks read ahead of the tokenizer.
 const CHUNKS_READ_MAX: usize = 1;
@@ -29,6 +30,7 @@ pub(crate) struct Stages<'a> {
     pub(crate) model: Arc<Loaded>,
     pub(crate) pools: &'a Pools,
     pub(crate) meter: Arc<Meter>,
+    pub(crate) sample: &'a Sample,
 }
 
 /// A chunk whose batches are in the queue.
@@ -114,6 +116,8 @@ impl Stages<'_> {
         while let Some(RecordChunk { first_row, texts, kept }) = chunks.recv().await {
             let rows = self.tokenize(texts).await?;
             let plan = self.meter.time(Stage::Plan, || plan::plan(&rows, self.model.batch_tokens));
+            let tokens = plan.batches.iter().map(|batch| batch.tokens).sum();
+            self.sample.add(&self.grant.slice, rows.len() as u64, tokens);
             drop(rows);
             self.refuse_rejects(first_row, plan.layout.first_reject())?;
             // Room among the chunks in flight comes first, the batches after it: the queue stays bounded.

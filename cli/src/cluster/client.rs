@@ -7,7 +7,7 @@ use proto::job::JobStatus;
 use proto::{Connection, JobId, JobsClient, RpcError, RpcErrorKind};
 use tokio::runtime::Runtime;
 
-use super::status::{obstacle, show_progress};
+use super::status::{obstacle, reading};
 use crate::args::ClusterArgs;
 use crate::exit::{Advice, ErrorKind};
 use crate::security;
@@ -119,7 +119,7 @@ impl Cluster {
                 }
                 stuck = obstacle.is_some();
                 let done = Amount { rows: status.counts.rows, tokens: status.counts.tokens };
-                show_progress(progress.get_or_insert_with(|| ui.progress("embedding", done)), status);
+                progress.get_or_insert_with(|| ui.progress("embedding", done)).show(&reading(status));
                 Ok(())
             })
             .await?;

@@ -84,10 +84,7 @@ impl JobReport {
 
     /// Formats how many rows are done.
     pub(crate) fn rows_text(&self) -> String {
-        match self.rows {
-            Some(rows) => format!("{} of {}", ui::thousands(self.rows_done), ui::counted(rows, "row")),
-            None => format!("{} so far", ui::counted(self.rows_done, "row")),
-        }
+        ui::rows_so_far(self.rows_done, self.rows, self.rows_in_flight)
     }
 
     /// Formats the state of the job.

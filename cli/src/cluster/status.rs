@@ -5,16 +5,24 @@ use std::time::Duration;
 use proto::job::{JobState, JobStatus};
 
 use crate::exit::{Advice, Exit};
-use crate::ui::{self, Amount, Progress, Ui};
+use crate::ui::{self, Amount, Reading, Ui};
 
-/// Shows how far a job got.
-pub(crate) fn show_progress(progress: &mut Progress, status: &JobStatus) {
+/// Returns how far a job got. Until its first shard is committed nothing tells how long its texts are.
+pub(crate) fn reading(status: &JobStatus) -> Reading {
     let done = Amount {
         rows: status.counts.rows + status.rows_in_flight,
         tokens: status.counts.tokens + status.tokens_in_flight,
     };
     let total = (status.state != JobState::Planning).then_some(status.rows_planned);
-    progress.update(done, status.rows_planned, total);
+    let sample = Some(&status.counts).filter(|counts| counts.rows > 0 && counts.tokens > 0);
+    let expected = sample.zip(total).map(|(sample, total)| sample.tokens as f64 / sample.rows as f64 * total as f64);
+    Reading {
+        done,
+        planned: status.rows_planned,
+        total,
+        tokens_expected: expected.map(|tokens| tokens as u64),
+        paused: status.paused,
+    }
 }
 
 /// Returns why a job that has ended has no result, if it has none.

@@ -283,6 +283,7 @@ async fn embed(ui: &Ui, request: &Request<'_>, record: &JobRecord) -> anyhow::Re
         out: &request.out,
         job: record.job,
         spec: &record.spec,
+        bytes: request.sources.iter().map(|source| source.fingerprint.size).sum(),
         devices: request.devices.clone(),
         threads: request.args.machine.threads.map_or(request.cores, |threads| threads as usize),
         hub: model::hub_options(&request.args.job.model.hub),

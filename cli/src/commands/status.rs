@@ -1,6 +1,7 @@
 //! `encaje status`: the status of a job of a cluster, or of an output directory.
 
 use std::path::Path;
+use std::time::Duration;
 
 use clap::Args;
 use proto::JobId;
@@ -124,6 +125,7 @@ fn show_output(ui: &Ui, args: &StatusArgs, out: &Path) -> anyhow::Result<Exit> {
         ui.json(&status)?;
         return Ok(Exit::Done);
     }
+    let left = status.seconds_left.map(|left| ("left", ui::duration(Duration::from_secs(left))));
     let mut lines = vec![
         ("output", status.out.clone()),
         ("state", state_text(&status)),
@@ -138,6 +140,7 @@ fn show_output(ui: &Ui, args: &StatusArgs, out: &Path) -> anyhow::Result<Exit> {
         let (committed, running, pending) = (shards.committed, shards.running, shards.pending);
         lines.push(("shards", format!("{committed} done, {running} running, {pending} waiting, {} dead", shards.dead)));
     }
+    lines.extend(left);
     lines.push(("job", status.job.clone()));
     print_lines(ui, &lines)?;
     Ok(Exit::Done)

@@ -51,6 +51,12 @@ pub(crate) struct Snapshot {
     pub(crate) rows_planned: u64,
     /// Sums over committed shards.
     pub(crate) counts: RowCounts,
+    /// Rows embedded in shards that are not committed yet.
+    #[serde(default)]
+    pub(crate) rows_in_flight: u64,
+    /// How long it will still take; `None` where that is not known.
+    #[serde(default)]
+    pub(crate) seconds_left: Option<u64>,
 }
 
 /// How fast a run was, all in all.

@@ -51,6 +51,10 @@ pub(crate) struct OutStatus {
     pub(crate) rows: Option<u64>,
     /// Rows that are done, with or without a vector.
     pub(crate) rows_done: u64,
+    /// Rows that are embedded in shards not committed yet: an interruption now would lose them.
+    pub(crate) rows_in_flight: u64,
+    /// How long it will still take; `null` where that is not known.
+    pub(crate) seconds_left: Option<u64>,
     /// Rows that got a reason instead of a vector.
     pub(crate) rejected: u64,
     /// Rows of a finished output that are in none of its files.
@@ -94,6 +98,8 @@ impl OutStatus {
             model: model.to_owned(),
             rows: Some(totals.rows.saturating_add(missing)),
             rows_done: totals.rows,
+            rows_in_flight: 0,
+            seconds_left: None,
             rejected: totals.rejected(),
             missing,
             truncated: totals.truncated,
@@ -114,6 +120,9 @@ impl OutStatus {
         };
         let planned = snapshot.as_ref().filter(|snapshot| snapshot.state != JobState::Planning);
         let rows = planned.map(|snapshot| snapshot.rows_planned);
+        let running = snapshot.as_ref().filter(|_| state == OutState::Running);
+        let (rows_in_flight, seconds_left) =
+            running.map_or((0, None), |snapshot| (snapshot.rows_in_flight, snapshot.seconds_left));
         let counts = snapshot.as_ref().map(|snapshot| snapshot.counts.clone()).unwrap_or_default();
         Ok(Some(Self {
             out: path.display().to_string(),
@@ -122,6 +131,8 @@ impl OutStatus {
             model: record.spec.model.name,
             rows,
             rows_done: counts.rows,
+            rows_in_flight,
+            seconds_left,
             rejected: counts.rejected(),
             missing: 0,
             truncated: counts.truncated,
@@ -135,8 +146,7 @@ impl OutStatus {
     pub(crate) fn rows_text(&self) -> String {
         match (self.state, self.rows) {
             (OutState::Done, _) if self.missing == 0 => ui::counted(self.rows_done, "row"),
-            (_, Some(rows)) => format!("{} of {}", ui::thousands(self.rows_done), ui::counted(rows, "row")),
-            (_, None) => format!("{} so far", ui::counted(self.rows_done, "row")),
+            (_, rows) => ui::rows_so_far(self.rows_done, rows, self.rows_in_flight),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What people and scripts see.
 
+mod eta;
 mod logging;
 mod progress;
 mod streams;
@@ -7,7 +8,7 @@ mod text;
 mod transfer;
 
 pub(crate) use logging::start_logging;
-pub(crate) use progress::{Amount, Progress};
+pub(crate) use progress::{Amount, Progress, Reading};
 pub(crate) use streams::{MessageFormat, Ui};
-pub(crate) use text::{counted, duration, size, speed, thousands};
+pub(crate) use text::{counted, duration, rows_so_far, size, speed, thousands};
 pub(crate) use transfer::Transfer;

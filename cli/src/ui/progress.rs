@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::eta::{Eta, Rise};
 use super::streams::{Message, MessageFormat, Ui, write_line};
 use super::text::{duration, speed, thousands};
 
@@ -12,6 +13,10 @@ use super::text::{duration, speed, thousands};
 const LINE_EVERY: Duration = Duration::from_secs(5);
 /// How often the bar is redrawn.
 const BAR_EVERY: Duration = Duration::from_millis(100);
+/// The width of a terminal that does not say it.
+const COLUMNS_DEFAULT: usize = 80;
+/// A narrower terminal has no room for a bar.
+const COLUMNS_OF_A_BAR: usize = 50;
 /// How far back the rate looks: long enough to be calm, short enough to follow a change.
 const RATE_WINDOW: Duration = Duration::from_secs(30);
 
@@ -24,12 +29,37 @@ pub(crate) struct Amount {
     pub(crate) tokens: u64,
 }
 
+/// How far something got.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Reading {
+    /// What is done.
+    pub(crate) done: Amount,
+    /// Rows known of.
+    pub(crate) planned: u64,
+    /// Rows in all; `None` while that is not known.
+    pub(crate) total: Option<u64>,
+    /// Tokens expected in all; `None` where that cannot be estimated.
+    pub(crate) tokens_expected: Option<u64>,
+    /// Whether it waits until somebody resumes it.
+    pub(crate) paused: bool,
+}
+
+impl Reading {
+    /// The work done and expected, in tokens where they are counted: rows differ in length.
+    fn work(&self) -> (f64, Option<f64>) {
+        match (self.done.tokens, self.tokens_expected) {
+            (0, None) => (self.done.rows as f64, self.total.map(|total| total as f64)),
+            (tokens, expected) => (tokens as f64, expected.map(|expected| expected as f64)),
+        }
+    }
+}
+
 /// A bar on a terminal, a line every few seconds elsewhere, nothing under `--quiet`; or messages for programs.
 pub(crate) struct Progress {
     ui: Ui,
     what: &'static str,
     shown: Shown,
-    rate: Rate,
+    pace: Pace,
 }
 
 enum Shown {
@@ -52,35 +82,45 @@ impl Progress {
         } else {
             Shown::Lines { next: now + LINE_EVERY }
         };
-        Self { ui, what, shown, rate: Rate::new(now, done) }
+        Self { ui, what, shown, pace: Pace::new(now, done) }
     }
 
-    /// Takes a new reading. `total` is `None` while it is not known; `planned` rows are known of.
+    /// Takes a new reading of rows. `total` is `None` while it is not known; `planned` rows are known of.
     pub(crate) fn update(&mut self, done: Amount, planned: u64, total: Option<u64>) {
+        self.show(&Reading { done, planned, total, ..Reading::default() });
+    }
+
+    /// Takes a new reading.
+    pub(crate) fn show(&mut self, reading: &Reading) {
         let now = Instant::now();
-        self.rate.add(now, done);
+        self.pace.add(now, reading);
         match &mut self.shown {
             Shown::Nothing => {}
             Shown::Lines { next } => {
                 if now >= *next {
                     *next = now + LINE_EVERY;
-                    write_line(&format!("{}: {}", self.what, describe(done, planned, total, &self.rate)));
+                    write_line(&format!("{}: {}", self.what, describe(reading, &self.pace, now)));
                 }
             }
             Shown::Bar { bar, next } => {
                 if now >= *next {
                     *next = now + BAR_EVERY;
-                    draw(bar, self.what, done, planned, total, &self.rate);
+                    draw(bar, self.what, reading, (&self.pace, now));
                 }
             }
             Shown::Json { next } => {
-                if now >= *next || total == Some(done.rows) {
+                let Reading { done: Amount { rows, tokens }, planned, total, .. } = *reading;
+                if now >= *next || total == Some(rows) {
                     *next = now + BAR_EVERY;
-                    let Amount { rows, tokens } = done;
                     Message::Progress { what: self.what, rows, tokens, planned, total }.write();
                 }
             }
         }
+    }
+
+    /// Returns how long it will take, once that is known.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        self.pace.eta.left(Instant::now()).map(|(left, _)| left)
     }
 
     /// Prints a warning on stderr without tearing the display.
@@ -106,55 +146,105 @@ impl Drop for Progress {
     }
 }
 
-/// Draws the bar within one line of the terminal: what does not fit is cut off at its end.
-fn draw(bar: &ProgressBar, what: &str, done: Amount, planned: u64, total: Option<u64>, rate: &Rate) {
-    let template = match total {
-        Some(_) => "[{bar:12}] {percent}% {wide_msg}",
-        None => "{spinner} {prefix} {wide_msg}",
+/// Draws the bar within one line of the terminal.
+fn draw(bar: &ProgressBar, what: &str, reading: &Reading, (pace, now): (&Pace, Instant)) {
+    let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+    let columns = if columns == 0 { COLUMNS_DEFAULT } else { columns };
+    let (template, taken) = match reading.total {
+        Some(_) if columns < COLUMNS_OF_A_BAR => ("{percent}% {wide_msg}", "100% ".len()),
+        Some(_) => ("[{bar:12}] {percent}% {wide_msg}", "[============] 100% ".len()),
+        None if columns < COLUMNS_OF_A_BAR => ("{spinner} {wide_msg}", "* ".len()),
+        None => ("{spinner} {prefix} {wide_msg}", "*  ".len() + what.len()),
     };
-    if bar.prefix().is_empty() || bar.length() != total {
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("=> "));
-        }
-        bar.set_prefix(what.to_owned());
-        match total {
-            Some(total) => bar.set_length(total),
-            None => bar.unset_length(),
-        }
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("=> "));
     }
-    bar.set_position(done.rows);
-    let rows = format!("{} / {} rows", thousands(done.rows), thousands(total.unwrap_or(planned)));
-    bar.set_message(
-        [Some(rows), left(done, total, rate), pace(rate)].into_iter().flatten().collect::<Vec<_>>().join(", "),
-    );
+    bar.set_prefix(what.to_owned());
+    match reading.total {
+        Some(total) => bar.set_length(total),
+        None => bar.unset_length(),
+    }
+    bar.set_position(reading.done.rows);
+    bar.set_message(message(reading, pace, now, columns.saturating_sub(taken)));
     bar.tick();
 }
 
-/// Formats the progress in one line.
-fn describe(done: Amount, planned: u64, total: Option<u64>, rate: &Rate) -> String {
-    let rows = match total {
-        Some(total) => {
-            let percent = (done.rows * 100).checked_div(total).unwrap_or(100);
-            format!("{} of {} rows ({percent}%)", thousands(done.rows), thousands(total))
-        }
-        None => format!("{} of {} rows and counting", thousands(done.rows), thousands(planned)),
+/// Formats what stands beside the bar: of its parts those that have room.
+fn message(reading: &Reading, pace: &Pace, now: Instant, columns: usize) -> String {
+    let done = thousands(reading.done.rows);
+    let of = thousands(reading.total.unwrap_or(reading.planned));
+    let full = format!("{done} / {of} rows");
+    let mut text = if full.len() <= columns { full } else { done };
+    let parts = match reading.paused {
+        true => [Some("paused".to_owned()), None],
+        false => [pace.left(reading, now), pace.speed()],
     };
-    [Some(rows), pace(rate), left(done, total, rate)].into_iter().flatten().collect::<Vec<_>>().join(", ")
+    for part in parts.into_iter().flatten() {
+        if text.len() + ", ".len() + part.len() > columns {
+            break;
+        }
+        text = format!("{text}, {part}");
+    }
+    text
 }
 
-/// Formats the rate, once it is known.
-fn pace(rate: &Rate) -> Option<String> {
-    let (rows, tokens) = rate.per_second()?;
-    let tokens = if tokens > 0.0 { format!(", {} tokens/s", speed(tokens)) } else { String::new() };
-    Some(format!("{} rows/s{tokens}", speed(rows)))
+/// Formats the progress in one line.
+fn describe(reading: &Reading, pace: &Pace, now: Instant) -> String {
+    let Reading { done: Amount { rows, .. }, planned, total, .. } = *reading;
+    let done = match total {
+        Some(total) => {
+            let percent = (rows * 100).checked_div(total).unwrap_or(100);
+            format!("{} of {} rows ({percent}%)", thousands(rows), thousands(total))
+        }
+        None => format!("{} of {} rows and counting", thousands(rows), thousands(planned)),
+    };
+    let parts = match reading.paused {
+        true => [Some(done), Some("paused".to_owned()), None],
+        false => [Some(done), pace.speed(), pace.left(reading, now)],
+    };
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// Formats the remaining time, once it is known.
-fn left(done: Amount, total: Option<u64>, rate: &Rate) -> Option<String> {
-    let (rows, _) = rate.per_second()?;
-    let total = total.filter(|total| *total > done.rows)?;
-    let seconds = (total - done.rows) as f64 / rows;
-    Some(format!("{} left", duration(Duration::from_secs_f64(seconds.min(1e9)))))
+/// The speed and the time left.
+struct Pace {
+    rate: Rate,
+    eta: Eta,
+}
+
+impl Pace {
+    fn new(now: Instant, done: Amount) -> Self {
+        let work = if done.tokens > 0 { done.tokens } else { done.rows };
+        Self { rate: Rate::new(now, done), eta: Eta::new(now, work as f64) }
+    }
+
+    fn add(&mut self, now: Instant, reading: &Reading) {
+        if reading.paused {
+            // A pause is neither slow work nor part of the time left.
+            *self = Self::new(now, reading.done);
+            return;
+        }
+        self.rate.add(now, reading.done);
+        let (done, expected) = reading.work();
+        self.eta.add(now, done, expected);
+    }
+
+    /// Formats the rate, once it is known.
+    fn speed(&self) -> Option<String> {
+        let (rows, tokens) = self.rate.per_second()?;
+        let tokens = if tokens > 0.0 { format!(", {} tokens/s", speed(tokens)) } else { String::new() };
+        Some(format!("{} rows/s{tokens}", speed(rows)))
+    }
+
+    /// Formats the remaining time, once it is known.
+    fn left(&self, reading: &Reading, now: Instant) -> Option<String> {
+        let (left, rise) = self.eta.left(now).filter(|_| reading.total != Some(reading.done.rows))?;
+        let reason = match rise {
+            None => "",
+            Some(Rise::Slower) => " (slower than before)",
+            Some(Rise::MoreWork) => " (longer texts than before)",
+        };
+        Some(format!("{} left{reason}", duration(left.max(Duration::from_secs(1)))))
+    }
 }
 
 /// The speed over the last half minute.
@@ -215,12 +305,45 @@ mod tests {
         assert_eq!(rate.per_second().map(|(rows, _)| rows.round()), Some(1.0));
     }
 
-    #[test]
-    fn progress_says_how_long_it_takes() {
+    /// What was read after ten seconds of work at 50 rows and 1,000 tokens a second.
+    fn after_ten_seconds(reading: Reading) -> (Reading, Pace, Instant) {
         let start = Instant::now();
-        let mut rate = Rate::new(start, Amount::default());
-        rate.add(start + Duration::from_secs(10), Amount { rows: 500, tokens: 10_000 });
-        let text = describe(Amount { rows: 500, tokens: 10_000 }, 2_000, Some(2_000), &rate);
-        assert_eq!(text, "500 of 2,000 rows (25%), 50 rows/s, 1,000 tokens/s, 30 s left");
+        let mut pace = Pace::new(start, Amount::default());
+        for second in 1..=10 {
+            let done = Amount { rows: second * 50, tokens: second * 1_000 };
+            pace.add(start + Duration::from_secs(second), &Reading { done, ..reading });
+        }
+        (Reading { done: Amount { rows: 500, tokens: 10_000 }, ..reading }, pace, start + Duration::from_secs(10))
+    }
+
+    fn of_2000() -> Reading {
+        Reading { planned: 2_000, total: Some(2_000), ..Reading::default() }
+    }
+
+    #[test]
+    fn the_time_left_is_that_of_the_tokens_left() {
+        let (reading, pace, now) = after_ten_seconds(Reading { tokens_expected: Some(15_000), ..of_2000() });
+        let text = describe(&reading, &pace, now);
+        assert_eq!(text, "500 of 2,000 rows (25%), 50 rows/s, 1,000 tokens/s, 5 s left");
+        let (reading, pace, now) = after_ten_seconds(of_2000());
+        assert!(!describe(&reading, &pace, now).contains("left"), "nobody knows how many tokens are to come");
+    }
+
+    #[test]
+    fn a_paused_job_has_neither_speed_nor_time_left() {
+        let (mut reading, mut pace, now) = after_ten_seconds(Reading { tokens_expected: Some(15_000), ..of_2000() });
+        reading.paused = true;
+        pace.add(now, &reading);
+        assert_eq!(describe(&reading, &pace, now), "500 of 2,000 rows (25%), paused");
+        assert_eq!(message(&reading, &pace, now, 60), "500 / 2,000 rows, paused");
+    }
+
+    #[test]
+    fn a_narrow_terminal_shows_whole_parts() {
+        let (reading, pace, now) = after_ten_seconds(Reading { tokens_expected: Some(15_000), ..of_2000() });
+        assert_eq!(message(&reading, &pace, now, 26), "500 / 2,000 rows, 5 s left");
+        assert_eq!(message(&reading, &pace, now, 25), "500 / 2,000 rows");
+        assert_eq!(message(&reading, &pace, now, 14), "500, 5 s left");
+        assert_eq!(message(&reading, &pace, now, 60), "500 / 2,000 rows, 5 s left, 50 rows/s, 1,000 tokens/s");
     }
 }

@@ -9,6 +9,16 @@ pub(crate) fn counted(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", thousands(number), if number == 1 { "" } else { "s" })
 }
 
+/// Formats how many rows are committed, of how many where that is known, and how many more are embedded.
+pub(crate) fn rows_so_far(committed: u64, total: Option<u64>, in_flight: u64) -> String {
+    let committed = match total {
+        Some(total) => format!("{} of {}", thousands(committed), counted(total, "row")),
+        None => format!("{} so far", counted(committed, "row")),
+    };
+    let more = format!("{committed}, {} more embedded but not committed yet", thousands(in_flight));
+    if in_flight == 0 { committed } else { more }
+}
+
 /// Formats a rate: whole above ten, one digit after the point below.
 pub(crate) fn speed(per_second: f64) -> String {
     if per_second >= 10.0 { thousands(per_second.round() as u64) } else { format!("{per_second:.1}") }
@@ -45,6 +55,8 @@ mod tests {
         assert_eq!(thousands(0), "0");
         assert_eq!(thousands(1_234_567), "1,234,567");
         assert_eq!(counted(1, "row"), "1 row");
+        assert_eq!(rows_so_far(0, Some(9_000), 4_096), "0 of 9,000 rows, 4,096 more embedded but not committed yet");
+        assert_eq!(rows_so_far(1, None, 0), "1 row so far");
         assert_eq!(speed(3.25), "3.2");
         assert_eq!(size(3 << 20), "3.0 MiB");
         assert_eq!(duration(Duration::from_secs(3_725)), "1 h 2 min");
