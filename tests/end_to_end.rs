@@ -102,6 +102,29 @@ fn a_finished_directory_is_tidy_and_a_second_run_does_nothing() {
 }
 
 #[test]
+fn a_model_is_called_what_was_asked_for_and_its_other_names_are_the_same_job() {
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&sentences(12)));
+    std::os::unix::fs::symlink(model(), env.path("alias")).unwrap();
+    let resolved = model().display().to_string();
+    let alias = env.path("alias").display().to_string();
+    for out in ["new", "new.parquet"] {
+        env.encaje(["run", "a.csv", "--model", "alias/", "--out", out]).expect_code(0);
+        let status = env.encaje(["status", out, "--json"]).json();
+        assert!(status["model"].as_str().unwrap().ends_with("/alias"), "{status}");
+    }
+    // Earlier releases followed the link: what they made is the same job.
+    for out in ["old", "old.parquet"] {
+        env.encaje(["run", "a.csv", "--model", &resolved, "--out", out]).expect_code(0);
+        let again = env.encaje(["run", "a.csv", "--model", &alias, "--out", out]);
+        again.expect_code(0);
+        again.expect_said(&["is done already: nothing to do"]);
+    }
+    std::fs::remove_file(env.path("old/manifest.json")).unwrap();
+    env.encaje(["run", "a.csv", "--model", &alias, "--out", "old"]).expect_said(&["its `manifest.json` is gone"]);
+}
+
+#[test]
 fn another_job_in_the_same_directory_is_refused_and_says_what_differs() {
     let env = TestEnv::new();
     env.write("a.csv", corpora::csv(&sentences(20)));

@@ -1,5 +1,7 @@
 //! The job spec of `run` and `submit`: from the arguments to a `JobSpec`, and how two specs differ.
 
+use std::path::Path;
+
 use dataset::{Keep, PlannedSource, Quote, ReadOptions, Source};
 use engine::{Digests, ModelSummary};
 use proto::job::{ComputeDtype, EmbedSpec, JobSpec, MaxRejects, ModelSpec, Pooling, ShardLimits};
@@ -125,6 +127,19 @@ pub(crate) fn compatible_with_0_1(mut spec: JobSpec, begun_with: Option<&str>, d
     if let Some(digest) = digests.of_0_1.as_deref().filter(|digest| begun_with == Some(*digest)) {
         digest.clone_into(&mut spec.model.digest);
         spec.embed.similarity = None;
+    }
+    spec
+}
+
+/// Makes a job that was begun with the same directory under another name the same as it was: earlier releases followed the
+/// links of a model's path.
+pub(crate) fn with_its_earlier_name(mut spec: JobSpec, begun_with: Option<&ModelSpec>) -> JobSpec {
+    let Some(was) = begun_with.filter(|was| was.revision.is_none() && spec.model.revision.is_none()) else {
+        return spec;
+    };
+    let folders = [&was.name, &spec.model.name].map(|name| Path::new(name).canonicalize().ok());
+    if folders[0].is_some() && folders[0] == folders[1] {
+        spec.model.name.clone_from(&was.name);
     }
     spec
 }

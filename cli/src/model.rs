@@ -1,6 +1,7 @@
 //! The model of a command: found or downloaded, opened, described.
 
 use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context;
 use engine::{LoadError, ModelDir, ModelSummary, NO_MAX_LENGTH, Pooling, PoolingSource};
@@ -66,9 +67,25 @@ pub(crate) fn open(ui: &Ui, name: &str, args: &HubArgs, revision: Option<&str>) 
     let summary = dir.summary();
     let name = match found.revision {
         Some(_) => name.to_owned(),
-        None => found.dir.canonicalize().unwrap_or_else(|_| found.dir.clone()).display().to_string(),
+        None => plain(&found.dir).display().to_string(),
     };
     Ok(LocalModel { name, found, dir, summary })
+}
+
+/// Returns an absolute directory without `..` and trailing slashes, unless a symbolic link makes that another one. Links are
+/// kept: a model is called what it was asked for.
+fn plain(dir: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in dir.components() {
+        match part {
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::Prefix(_) | Component::RootDir | Component::CurDir | Component::Normal(_) => plain.push(part),
+        }
+    }
+    let is_same = dir.canonicalize().ok().zip(plain.canonicalize().ok()).is_some_and(|(dir, plain)| dir == plain);
+    if is_same { plain } else { dir.to_owned() }
 }
 
 fn advise(name: &str, error: ModelError) -> anyhow::Error {
@@ -236,6 +253,18 @@ impl<'a> Download<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_keeps_its_links_but_no_detours() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("deep/model")).unwrap();
+        std::os::unix::fs::symlink(root.join("deep/model"), root.join("alias")).unwrap();
+        assert_eq!(plain(&root.join("alias/")), root.join("alias"));
+        assert_eq!(plain(&root.join("deep/../alias")), root.join("alias"));
+        let through_a_link = root.join("alias/../model");
+        assert_eq!(plain(&through_a_link), through_a_link, "`..` of a link is not where the link is");
+    }
 
     #[test]
     fn a_model_is_named_by_what_says_anything() {

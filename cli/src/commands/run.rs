@@ -11,7 +11,7 @@ use clap::Args;
 use dataset::vectors::Resolved;
 use dataset::{FileInfo, MergeOptions, PlannedSource, RowCounts, Storage, VectorReader};
 use engine::DeviceSpec;
-use proto::job::{JobSpec, JobState, JobStatus};
+use proto::job::{JobSpec, JobState, JobStatus, ModelSpec};
 
 use crate::args::{DeviceArg, JobArgs, parse_device};
 use crate::exit::{Advice, Exit};
@@ -184,7 +184,10 @@ fn preflight<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) 
     job_spec::check(&args.job, &model, capacity)?;
     let digests = model.dir.digests()?;
     let spec = job_spec::spec(&args.job, sources, &model, digests.now.clone(), capacity)?;
-    let mut spec = job_spec::compatible_with_0_1(spec, begun_with(&target, &out, before.as_ref()).as_deref(), &digests);
+    let begun_with = begun_with(&target, &out, before.as_ref());
+    let digest = begun_with.as_ref().map(|model| model.digest.as_str());
+    let spec = job_spec::compatible_with_0_1(spec, digest, &digests);
+    let mut spec = job_spec::with_its_earlier_name(spec, begun_with.as_ref());
     if let (None, Some(record)) = (args.job.cut.shard_rows, &before) {
         spec.limits = record.spec.limits;
     }
@@ -192,15 +195,16 @@ fn preflight<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) 
     Ok(Request { args, target, out, corpora, sources: planned, model, spec, devices, cores })
 }
 
-/// Returns the digest of the model that made the existing output, if it can be read.
-fn begun_with(target: &Target, out: &OutDir, record: Option<&JobRecord>) -> Option<String> {
+/// Returns the model that made the existing output, if it can be read.
+fn begun_with(target: &Target, out: &OutDir, record: Option<&JobRecord>) -> Option<ModelSpec> {
     if let Some(record) = record {
-        return Some(record.spec.model.digest.clone());
+        return Some(record.spec.model.clone());
     }
-    match target {
-        Target::File(file) => VectorReader::open(file).ok().map(|reader| reader.info().model_digest.clone()),
-        Target::Dir(_) => out.manifest().ok().flatten().map(|manifest| manifest.info.model_digest),
-    }
+    let info = match target {
+        Target::File(file) => VectorReader::open(file).ok()?.info().clone(),
+        Target::Dir(_) => out.manifest().ok()??.info,
+    };
+    Some(ModelSpec { name: info.model, revision: info.revision, digest: info.model_digest })
 }
 
 /// Returns the counts of the output file, if it exists and is of this job. Refuses any other file.
