@@ -13,8 +13,8 @@ say() { printf 'wheel: %s\n' "$*" >&2; }
 
 rm -rf "$OUT"
 mkdir -p "$OUT"
-"$PYTHON" -m maturin build --release --locked --manifest-path python/Cargo.toml --out "$OUT" "$@" >&2
-[ "$*" != "" ] || "$PYTHON" -m maturin sdist --manifest-path python/Cargo.toml --out "$OUT" >&2
+"$PYTHON" -m maturin build --release --locked --out "$OUT" "$@" >&2
+[ "$*" != "" ] || "$PYTHON" -m maturin sdist --out "$OUT" >&2
 
 # Nothing but NumPy, as `pip install` brings it.
 say "trying it in an environment of its own"

@@ -73,7 +73,7 @@ fn pytest(tests: &str) {
     };
     let mut command = Command::new(python);
     command.args(["-m", "pytest", "-p", "no:cacheprovider", "--confcutdir"]).arg(root().join("python"));
-    command.arg("--config-file").arg(root().join("python/pyproject.toml")).args(["-p", "conftest"]).arg(tests);
+    command.arg("--config-file").arg(root().join("pyproject.toml")).args(["-p", "conftest"]).arg(tests);
     let paths = [package.path().to_owned(), root().join("python/tests")];
     command.env("PYTHONPATH", std::env::join_paths(paths).unwrap()).env("PYTHONDONTWRITEBYTECODE", "1");
     let status = command.current_dir(root()).status().unwrap();

@@ -6,13 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from conftest import ROOT
+
 import encaje
 
-PYTHON = Path(__file__).resolve().parents[1]
 
 
 def mypy(*words: str) -> None:
-    done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, cwd=PYTHON, check=False)
+    done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
