@@ -25,7 +25,7 @@ def client(tmp_path: Path) -> Iterator[encaje.Client]:
     yield encaje.Client(url)
     for process in reversed(started):
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=120)
     started[0].stdout.close()
 
 

@@ -59,7 +59,7 @@ def test_a_daemon_stops_well(tmp_path: Path, stop: signal.Signals) -> None:
         name for name in names if name.startswith(("tokio", "encaje", "sqlx"))
     }
     started.send_signal(stop)
-    out, _ = started.communicate(timeout=30)
+    out, _ = started.communicate(timeout=120)
     assert started.returncode == 0 and json.loads(out)["event"] == "stopped"
 
 
@@ -71,7 +71,7 @@ def test_it_stops_when_its_parent_is_gone(tmp_path: Path) -> None:
     assert started.stdout and started.stdin
     started.stdout.readline()
     started.stdin.close()
-    assert started.wait(timeout=30) == 0
+    assert started.wait(timeout=120) == 0
     started.stdout.close()
     assert started.stderr
     started.stderr.close()
