@@ -116,6 +116,7 @@ fn compare_draws_a_panel_per_model_and_refuses_other_rows() {
     assert_eq!([&models[0]["model"], &models[1]["model"]], ["beto", "bertin"]);
     for model in models {
         let accuracy = &model["label_accuracy"];
+        assert!((0.0..=1.0).contains(&model["label_accuracy_macro"].as_f64().unwrap()));
         let at = |key: &str| accuracy[key].as_f64().unwrap();
         assert!(at("low") <= at("value") && at("value") <= at("high") && at("low") < at("high"), "{accuracy}");
         assert!(model["trustworthiness"].as_f64().unwrap() > 0.5 && model["silhouette"]["value"].is_number());

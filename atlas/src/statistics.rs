@@ -1,5 +1,6 @@
 //! Statistics for comparing models: silhouettes and bootstrap intervals. Pure.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::rng::Rng;
@@ -20,6 +21,17 @@ pub struct Estimate {
     pub low: f64,
     /// The upper end.
     pub high: f64,
+}
+
+/// Returns the mean over labels of the mean score of their rows, so that a large label counts no more than a small one. `codes`
+/// are the labels of the rows.
+pub fn mean_over_labels(scores: &[f32], codes: &[u32]) -> f64 {
+    let mut labels: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
+    for (score, code) in scores.iter().zip(codes) {
+        let (sum, rows) = labels.entry(*code).or_default();
+        (*sum, *rows) = (*sum + f64::from(*score), *rows + 1.0);
+    }
+    labels.values().map(|(sum, rows)| sum / rows).sum::<f64>() / labels.len().max(1) as f64
 }
 
 /// Estimates the mean of each column of scores, and of its difference to the column `base`. Every resample takes the
@@ -123,6 +135,12 @@ fn unit(vector: &[f32]) -> impl Iterator<Item = f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mean_over_labels_weighs_each_label_once() {
+        assert_eq!(mean_over_labels(&[1.0, 1.0, 1.0, 0.0], &[0, 0, 0, 7]), 0.5);
+        assert_eq!(mean_over_labels(&[], &[]), 0.0);
+    }
 
     #[test]
     fn a_bootstrap_interval_matches_the_normal_one() {

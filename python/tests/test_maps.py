@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, TESTDATA, TINY
 
@@ -38,6 +40,7 @@ def test_a_map(outputs: list[encaje.Vectors], tmp_path: Path) -> None:
     assert shown["image/png"].startswith(b"\x89PNG") and 'sandbox="allow-scripts"' in shown["text/html"]
     assert "<script" not in shown["text/html"], "the page is an attribute"
     assert repr(drawn) == "<encaje.Map: 448 points by label>"
+    assert pq.read_metadata(io.BytesIO(drawn._coords)).metadata[b"encaje.umap.seed"] == b"42"
     again = outputs[0].project(label="label", n_epochs=50)
     assert again.html == drawn.html
     with pytest.raises(encaje.UsageError, match="no kept column `emoji`"):

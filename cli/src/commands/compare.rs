@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use atlas::plot::{self, Figure, HoverColumn, Labels, Panel, Table};
-use atlas::statistics::{Estimate, paired_bootstrap, silhouettes};
+use atlas::statistics::{Estimate, mean_over_labels, paired_bootstrap, silhouettes};
 use atlas::umap::{Metric, Options, neighbors, quality};
 use clap::Args;
 use serde::Serialize;
@@ -57,6 +57,8 @@ struct Comparison<'a> {
     pictures: &'a [PathBuf],
     label: &'a str,
     labels: Option<usize>,
+    /// The share of rows with the most frequent label: the accuracy of always guessing it.
+    majority_share: Option<f64>,
     rows: usize,
     /// Rows that lack a vector in one of the sets.
     left_out: u64,
@@ -72,12 +74,18 @@ struct Model {
     target: PathBuf,
     dimensions: usize,
     pooling: String,
+    /// Most tokens fed to the model for one text.
+    max_length: u32,
+    /// The text before every text.
+    prefix: String,
     /// Rows that the model has no vector for.
     rejected: u64,
     /// Rows of the corpus that the set does not have.
     missing: u64,
     /// Leave-one-out accuracy of the majority of the 15 nearest, in the space of the vectors.
     label_accuracy: Option<Estimate>,
+    /// The same as a mean over labels, each of which counts as much as any other.
+    label_accuracy_macro: Option<f64>,
     /// By how much that is above the best model's; 0 for that one.
     label_accuracy_difference: Option<Estimate>,
     /// In the space of the vectors, cosine.
@@ -108,6 +116,16 @@ struct ReferenceRows {
     labels: Labels,
     codes: Option<Vec<u32>>,
     distinct: usize,
+}
+
+impl ReferenceRows {
+    /// Returns the share of rows with the most frequent label.
+    fn majority_share(&self) -> Option<f64> {
+        let codes = self.codes.as_ref()?;
+        let mut counts = vec![0_u32; self.distinct];
+        codes.iter().for_each(|code| counts[*code as usize] += 1);
+        counts.iter().max().map(|most| f64::from(*most) / codes.len() as f64)
+    }
 }
 
 /// Compares.
@@ -149,6 +167,7 @@ pub(crate) fn run(ui: &Ui, args: &CompareArgs) -> anyhow::Result<Exit> {
             pictures: &args.out,
             label: &args.label,
             labels,
+            majority_share: rows.majority_share(),
             rows: rows.shared.rows.len(),
             left_out: rows.shared.left_out,
             neighbors: NEIGHBORS,
@@ -230,9 +249,12 @@ fn describe_set(target: &Path, points: &Points) -> Model {
         target: target.to_owned(),
         dimensions: points.dim,
         pooling: points.info.pooling.clone(),
+        max_length: points.info.max_length,
+        prefix: points.info.prefix.clone(),
         rejected: points.rejected,
         missing: points.missing,
         label_accuracy: None,
+        label_accuracy_macro: None,
         label_accuracy_difference: None,
         silhouette: None,
         trustworthiness: 0.0,
@@ -276,11 +298,14 @@ fn estimates(measured: Vec<MeasuredSet>, rows: &ReferenceRows, seed: u64) -> (Ve
         hits.push(set.hits);
         widths.push(set.silhouettes);
     }
-    if rows.codes.is_some() {
+    if let Some(codes) = &rows.codes {
         let sum = |hits: &Vec<f32>| hits.iter().map(|hit| f64::from(*hit)).sum::<f64>();
         let best = (0..hits.len()).max_by(|a, b| sum(&hits[*a]).total_cmp(&sum(&hits[*b])).then(b.cmp(a))).unwrap_or(0);
         let accuracies = paired_bootstrap(&hits, best, seed);
         let silhouettes = paired_bootstrap(&widths, best, seed);
+        for (model, hits) in models.iter_mut().zip(&hits) {
+            model.label_accuracy_macro = Some(mean_over_labels(hits, codes));
+        }
         for (model, (accuracy, silhouette)) in models.iter_mut().zip(accuracies.into_iter().zip(silhouettes)) {
             model.label_accuracy = Some(accuracy.0);
             model.label_accuracy_difference = Some(accuracy.1);
@@ -300,8 +325,10 @@ fn estimates(measured: Vec<MeasuredSet>, rows: &ReferenceRows, seed: u64) -> (Ve
 fn table(models: &[Model]) -> Table {
     let heads = [
         "model",
+        "pooling",
         "dim.",
         "kNN accuracy (95 %)",
+        "macro",
         "to the best (95 %)",
         "silhouette (95 %)",
         "trustw.",
@@ -322,8 +349,10 @@ fn table(models: &[Model]) -> Table {
     let row = |model: &Model| {
         vec![
             model.model.clone(),
+            model.pooling.clone(),
             model.dimensions.to_string(),
             interval(&model.label_accuracy),
+            model.label_accuracy_macro.map_or("–".to_owned(), |share| format!("{share:.3}")),
             difference(&model.label_accuracy_difference),
             interval(&model.silhouette),
             format!("{:.3}", model.trustworthiness),
@@ -367,9 +396,12 @@ fn figure(
         0 => String::new(),
         left_out => format!(" ({} that lack a vector in one of the sets left out)", ui::counted(left_out, "row")),
     };
+    let majority = rows.majority_share().map_or(String::new(), |share| {
+        format!(" · the largest label has {:.1} % of the rows; macro: the mean over labels", share * 100.0)
+    });
     let subtitle = format!(
         "{}{left_out} · UMAP: {} neighbors, min. distance {}, seed {} · accuracy: majority of the {NEIGHBORS} nearest by \
-         cosine, the row itself left out; intervals: bootstrap over rows",
+         cosine, the row itself left out; intervals: bootstrap over rows{majority}",
         ui::counted(rows.shared.rows.len() as u64, "text"),
         args.umap.neighbors,
         args.umap.min_dist,
