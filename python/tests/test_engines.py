@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, TINY
+from conftest import ROOT, TINY, program
 
 import encaje
 
@@ -43,6 +44,22 @@ def test_datasets(vectors: encaje.Vectors, parquet: str, tmp_path: Path) -> None
     rows = datasets.Dataset.from_parquet(parquet, cache_dir=str(tmp_path))
     embedded = rows.map(encaje.Embed(TINY), batched=True, batch_size=100, num_proc=2)
     check(embedded["row"], embedded["embedding"], vectors)
+
+
+def test_an_output_folder_is_a_data_set(vectors: encaje.Vectors, tmp_path: Path) -> None:
+    import datasets
+
+    loaded = datasets.load_dataset(str(vectors.path), cache_dir=str(tmp_path))["train"]
+    assert loaded.column_names == vectors.table().column_names and loaded.num_rows == len(vectors)
+    check(loaded["row"], loaded["embedding"], vectors)
+    card = (vectors.path / "README.md").read_text()
+    assert f"`{TINY}`" in card and "| rows | 448 |" in card
+    vectors.verify(FRASES)
+    (vectors.path / "README.md").write_text("# Mine")
+    (vectors.path / "manifest.json").unlink()
+    subprocess.run([*program(), "repair", str(vectors.path)], check=True)
+    encaje.run(FRASES, model=TINY, out=vectors.path, quiet=True)
+    assert (vectors.path / "README.md").read_text() == "# Mine"
 
 
 @pytest.mark.parametrize("form", [None, "pandas", "polars", "arrow"])

@@ -5,6 +5,7 @@
 //! `OUT/part-NNNNN.parquet` and `OUT/manifest.json` appear when the job is done, the manifest last. Every step can be
 //! interrupted and done again.
 
+mod card;
 mod directory;
 mod lock;
 mod publish;

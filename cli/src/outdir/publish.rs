@@ -67,6 +67,7 @@ impl OutDir {
 
     /// Writes the manifest of parts that are all in place: from now on the directory is a finished output.
     pub(crate) fn write_manifest(&self, manifest: &Manifest) -> anyhow::Result<()> {
+        self.write_card(manifest)?;
         sync_dir(&self.root)?;
         let file = AtomicFile::create(&self.root.join(layout::MANIFEST_NAME), true)?;
         file.write(|file| {
