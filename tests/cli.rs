@@ -1,7 +1,7 @@
 //! The command line as people and scripts see it: help, errors, JSON, settings.
 
 use crate::harness::corpora::{self, sentences};
-use crate::harness::{TestEnv, model, run_words};
+use crate::harness::{Ran, TestEnv, model, run_words};
 
 #[test]
 fn every_command_that_help_names_has_help() {
@@ -83,6 +83,9 @@ fn a_model_that_is_nowhere_is_explained() {
     let ran = env.encaje(["run", "a.csv", "--model", "owner/name", "--out", "o"]);
     ran.expect_code(1);
     ran.expect_said(&["owner/name", "not in the cache"]);
+    assert_eq!(ran.stderr.matches("`owner/name`").count(), 1, "{}", ran.stderr);
+    let ran = env.encaje(["run", "a.csv", "--model", "all-MiniLM-L6-v2", "--out", "o", "--offline"]);
+    ran.expect_said(&["sentence-transformers/all-MiniLM-L6-v2", "--offline", "directory"]);
     env.write("empty/config.json", "{}");
     let ran = env.encaje(["run", "a.csv", "--model", "empty", "--out", "o"]);
     ran.expect_code(1);
@@ -143,6 +146,38 @@ fn options_win_over_the_environment_and_the_environment_over_the_file() {
     let mut command = env.command(["run", "a.csv", "--json", "--out", "from-option"]);
     let ran = crate::harness::Ran::of(command.env("ENCAJE_OUT", "from-env").output().unwrap());
     assert_eq!(ran.json()["out"], "from-option");
+}
+
+#[test]
+fn a_bad_variable_is_named() {
+    let env = TestEnv::new();
+    env.write("a.csv", "text\nhola\n");
+    for (name, value, said) in [
+        ("ENCAJE_POOLING", "foo", "possible values: auto, cls"),
+        ("ENCAJE_THREADS", "many", "--threads"),
+        ("ENCAJE_QUIET", "maybe", "--quiet"),
+    ] {
+        let ran = Ran::of(env.command(run_words("a.csv", "o", &[])).env(name, value).output().unwrap());
+        ran.expect_code(2);
+        ran.expect_said(&[&format!("error: `{name}`: invalid value '{value}'"), said]);
+    }
+    let typed = run_words("a.csv", "o", &["--pooling=bar"]);
+    let ran = Ran::of(env.command(typed).env("ENCAJE_POOLING", "foo").output().unwrap());
+    ran.expect_said(&["invalid value 'bar' for '--pooling"]);
+    assert!(!ran.stderr.contains("ENCAJE_POOLING"), "{}", ran.stderr);
+    let ran = Ran::of(env.command(run_words("a.csv", "o", &[])).env("ENCAJE_POLING", "cls").output().unwrap());
+    ran.expect_code(0);
+    ran.expect_said(&["warning: `ENCAJE_POLING`", "did you mean `ENCAJE_POOLING`?"]);
+}
+
+#[test]
+fn what_is_no_job_id_is_called_so() {
+    let env = TestEnv::new();
+    for words in [["download", "cc", "--out", "o"], ["cancel", "cc", "--coordinator", "http://127.0.0.1:1"]] {
+        let ran = env.encaje(words);
+        ran.expect_code(2);
+        ran.expect_said(&["'cc'", "it is no job id"]);
+    }
 }
 
 #[test]

@@ -17,14 +17,16 @@ use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches};
 
 use crate::commands::Cli;
 use crate::exit::Advice;
+use crate::variables;
 
 /// The file that is read from the current directory where it is there.
 const FILE_NAME: &str = "encaje.toml";
 /// Options that make no sense in the file: it cannot name itself, and logging is enabled by hand.
 const NOT_IN_FILE: [&str; 4] = ["config", "verbose", "help", "version"];
 
-/// Parses the command line with its lower layers. Help, version and usage errors end the process as clap does.
-pub(crate) fn parse(words: Vec<OsString>) -> anyhow::Result<Cli> {
+/// Parses the command line with its lower layers, and returns warnings of the environment. Help, version and usage errors end
+/// the process as clap does.
+pub(crate) fn parse(words: Vec<OsString>) -> anyhow::Result<(Cli, Vec<String>)> {
     let bare = with_environment(Cli::command(), "");
     let layers = match find_file(&bare, &words)? {
         Some(path) => Some(Layer::read(&path, &bare)?),
@@ -36,13 +38,28 @@ pub(crate) fn parse(words: Vec<OsString>) -> anyhow::Result<Cli> {
     };
     let parsed = full.try_get_matches_from(&words).and_then(|matches| Cli::from_arg_matches(&matches));
     match (parsed, layers) {
-        (Ok(cli), _) => Ok(cli),
-        (Err(error), Some(layer)) if is_bad_value(&error) && !is_bad_without_file(bare, &words) => {
-            let what = error.to_string();
-            let what = what.strip_prefix("error: ").unwrap_or(&what).lines().next().unwrap_or_default();
-            Err(Advice::usage(format!("`{}`: {what}", layer.path.display())).into())
+        (Ok(cli), _) => {
+            let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+            Ok((cli, variables::misspelled(&bare, set)))
         }
-        (Err(error), _) => error.exit(),
+        (Err(error), Some(layer)) if is_bad_value(&error) && !is_bad_without_file(&bare, &words) => {
+            Err(bad_value(&layer.path.display().to_string(), &error).into())
+        }
+        (Err(error), _) => match variables::blamed(&bare, &words, &error).filter(|_| is_bad_value(&error)) {
+            Some(variable) => Err(bad_value(&variable, &error).into()),
+            None => error.exit(),
+        },
+    }
+}
+
+/// Says where a refused value came from, and what can stand there.
+fn bad_value(place: &str, error: &clap::Error) -> Advice {
+    let text = error.to_string();
+    let mut lines = text.strip_prefix("error: ").unwrap_or(&text).lines();
+    let advice = Advice::usage(format!("`{place}`: {}", lines.next().unwrap_or_default()));
+    match lines.next().and_then(|line| line.trim().strip_prefix('[')?.strip_suffix(']')) {
+        Some(values) => advice.hint(values),
+        None => advice,
     }
 }
 
@@ -53,8 +70,8 @@ fn is_bad_value(error: &clap::Error) -> bool {
 }
 
 /// Whether the command line fails on a value by itself, so that the file is not to blame.
-fn is_bad_without_file(bare: Command, words: &[OsString]) -> bool {
-    bare.try_get_matches_from(words).is_err_and(|error| is_bad_value(&error))
+fn is_bad_without_file(bare: &Command, words: &[OsString]) -> bool {
+    bare.clone().try_get_matches_from(words).is_err_and(|error| is_bad_value(&error))
 }
 
 /// Finds the file: `--config`, then `ENCAJE_CONFIG`, then `encaje.toml` in the current directory.

@@ -34,6 +34,7 @@ mod stream;
 mod summary;
 mod ui;
 mod umap;
+mod variables;
 
 use std::ffi::OsString;
 
@@ -53,8 +54,9 @@ pub fn main(program: Vec<OsString>, words: Vec<OsString>) -> u8 {
     dataset::set_environment(variables);
     let line = [OsString::from("encaje")].into_iter().chain(words.iter().cloned()).collect();
     let (ui, result) = match config::parse(line) {
-        Ok(cli) => {
+        Ok((cli, warnings)) => {
             let ui = Ui::new(&cli.global);
+            warnings.iter().for_each(|warning| ui.warn(warning));
             (ui, run(&ui, &cli, [program, words].concat()))
         }
         Err(error) => (Ui::default(), Err(error)),

@@ -63,7 +63,11 @@ pub(crate) fn find(ui: &Ui, name: &str, args: &HubArgs, revision: Option<&str>) 
 /// Finds and opens a model.
 pub(crate) fn open(ui: &Ui, name: &str, args: &HubArgs, revision: Option<&str>) -> anyhow::Result<LocalModel> {
     let found = find(ui, name, args, revision)?;
-    let dir = ModelDir::open(&found.dir).with_context(|| Advice::failed(format!("model `{name}` cannot be used")))?;
+    let what = match found.revision {
+        Some(_) => format!("cannot use model `{name}`"),
+        None => "cannot use the model".to_owned(),
+    };
+    let dir = ModelDir::open(&found.dir).with_context(|| Advice::failed(what))?;
     let summary = dir.summary();
     let name = match found.revision {
         Some(_) => name.to_owned(),
@@ -89,12 +93,36 @@ fn plain(dir: &Path) -> PathBuf {
 }
 
 fn advise(name: &str, error: ModelError) -> anyhow::Error {
-    match error {
-        ModelError::BadName { .. } => Advice::usage(error.to_string())
-            .hint("a directory needs config.json, a tokenizer and weights in it; a Hub id reads `owner/name`")
-            .into(),
-        error => anyhow::Error::from(error).context(Advice::failed(format!("cannot get model `{name}`"))),
+    let advice = match &error {
+        ModelError::BadName { .. } => {
+            return Advice::usage(error.to_string()).hint(HINT_DIRECTORY).into();
+        }
+        ModelError::NoSuchModel { .. } | ModelError::NotCached { .. } => hint_full_name(name).hint(HINT_DIRECTORY),
+        ModelError::Network { .. } => hint_full_name(name)
+            .hint("--offline uses what is in the cache, and never asks the Hub")
+            .hint(HINT_DIRECTORY),
+        ModelError::NoSuchRevision { .. }
+        | ModelError::Denied { .. }
+        | ModelError::Incomplete { .. }
+        | ModelError::Damaged { .. }
+        | ModelError::Io { .. } => cannot_get(),
+    };
+    anyhow::Error::from(error).context(advice)
+}
+
+const HINT_DIRECTORY: &str = "a model on this machine is named by its directory, such as ./models/NAME, with config.json, a \
+                              tokenizer and weights in it";
+
+fn cannot_get() -> Advice {
+    Advice::failed("cannot get the model")
+}
+
+/// Most models that are named without an owner are those of sentence-transformers.
+fn hint_full_name(name: &str) -> Advice {
+    if name.contains('/') {
+        return cannot_get();
     }
+    cannot_get().hint(format!("a Hub id has an owner: try `sentence-transformers/{name}`"))
 }
 
 /// Returns the short name of a model: the last part of its Hub id or directory that says anything.

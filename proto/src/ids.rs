@@ -10,8 +10,15 @@ use uuid::Uuid;
 
 use spec::JobSpec;
 
+/// A text that is no identifier.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("it is no {what} id, which has 32 hexadecimal digits and reads like 01a22e3c-110c-71d7-bc7f-73cd0bb45d8b")]
+pub struct NotAnId {
+    what: &'static str,
+}
+
 macro_rules! uuid_id {
-    ($name:ident, $doc:literal) => {
+    ($name:ident, $what:literal, $doc:literal) => {
         #[doc = $doc]
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(transparent)]
@@ -31,16 +38,16 @@ macro_rules! uuid_id {
         }
 
         impl FromStr for $name {
-            type Err = uuid::Error;
+            type Err = NotAnId;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                Uuid::parse_str(text).map(Self)
+                Uuid::parse_str(text).map(Self).map_err(|_| NotAnId { what: $what })
             }
         }
     };
 }
 
-uuid_id!(JobId, "Names a job; made by the client, so that submitting twice is submitting once.");
+uuid_id!(JobId, "job", "Names a job; made by the client, so that submitting twice is submitting once.");
 impl JobId {
     /// Returns the id of the job that does this to sources as they are now: the same for equal arguments, so that
     /// submitting it again is harmless, and another one once a source has changed.
@@ -60,8 +67,8 @@ impl JobId {
     }
 }
 
-uuid_id!(SessionId, "Names one registration of one worker process.");
-uuid_id!(RequestId, "Names one lease request, so that a repeated request returns the same grants.");
+uuid_id!(SessionId, "session", "Names one registration of one worker process.");
+uuid_id!(RequestId, "request", "Names one lease request, so that a repeated request returns the same grants.");
 
 /// Names a shard: the job and the index in input order, counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

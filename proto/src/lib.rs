@@ -32,7 +32,7 @@ pub use client::{JobsClient, RpcError, RpcErrorKind, WorkClient};
 pub use connection::{ClientSecurity, Connection};
 pub use convert::ConvertError;
 pub use generated::FILE_DESCRIPTOR_SET;
-pub use ids::{Epoch, JobId, RequestId, SessionId, ShardId};
+pub use ids::{Epoch, JobId, NotAnId, RequestId, SessionId, ShardId};
 pub use retry::RetryPolicy;
 pub use transport::{TransportError, connect, in_process, listen};
 pub use wire::Wire;

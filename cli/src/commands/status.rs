@@ -118,7 +118,7 @@ fn show_output(ui: &Ui, args: &StatusArgs, out: &Path) -> anyhow::Result<Exit> {
         return Err(Advice::usage("--watch follows a job of a cluster: give its id").into());
     }
     let Some(status) = OutStatus::of(out)? else {
-        let what = format!("`{}` is no output of encaje, finished or not", out.display());
+        let what = format!("`{}` is neither a job id nor an output of encaje, finished or not", out.display());
         return Err(Advice::failed(what).hint("see what is below a directory: encaje list DIR").into());
     };
     if args.json {

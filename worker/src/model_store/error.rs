@@ -41,7 +41,7 @@ pub enum ModelError {
     },
     /// Offline, and the cache does not have it.
     #[error(
-        "model `{name}` at revision `{revision}` is not in the cache `{cache}` and HF_HUB_OFFLINE is set; run once without it, or `encaje model pull {name}`"
+        "model `{name}` at revision `{revision}` is not in the cache `{cache}`, and the Hub is not asked: leave out --offline and HF_HUB_OFFLINE once"
     )]
     NotCached {
         /// The Hub id.
