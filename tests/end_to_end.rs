@@ -158,6 +158,20 @@ fn a_directory_with_foreign_vector_files_is_refused() {
 }
 
 #[test]
+fn a_directory_with_files_of_the_user_is_said_to_have_them() {
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&sentences(4)));
+    env.write("mine/notes.txt", "mine");
+    env.run_ok("a.csv", "mine", &[]).expect_said(&["warning: `mine` holds files", "`mine/notes.txt`", "left alone"]);
+    assert_eq!(std::fs::read(env.path("mine/notes.txt")).unwrap(), b"mine");
+    let again = env.run_ok("a.csv", "mine", &[]);
+    assert!(!again.stderr.contains("warning"), "only before a job is begun: {}", again.stderr);
+    env.write("empty/.gitignore", "*");
+    let quiet = env.run_ok("a.csv", "empty", &[]);
+    assert!(!quiet.stderr.contains("warning"), "{}", quiet.stderr);
+}
+
+#[test]
 fn one_file_is_the_directory_merged() {
     let env = TestEnv::new();
     env.write("a.csv", corpora::csv(&sentences(150)));

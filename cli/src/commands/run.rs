@@ -94,6 +94,7 @@ pub(crate) fn run(ui: &Ui, args: &RunArgs) -> anyhow::Result<Exit> {
         return report(ui, &request, &RunSummary::already_complete(request.target.path(), &totals));
     }
     refuse_foreign_files(&request)?;
+    warn_of_other_files(ui, &request)?;
     let lock = request.out.lock()?;
     let record = load_or_create_record(ui, &request)?;
     request.corpora.keep_files();
@@ -241,6 +242,21 @@ fn refuse_foreign_files(request: &Request<'_>) -> anyhow::Result<()> {
     let what =
         format!("`{}` holds the output of something else: `{}`", request.out.root().display(), foreign.display());
     Err(Advice::usage(what).hint("give another --out, or remove its files").hint(NOTHING_CHANGED).into())
+}
+
+/// Warns before a job is begun among other files: it leaves them alone, and who starts over must too.
+fn warn_of_other_files(ui: &Ui, request: &Request<'_>) -> anyhow::Result<()> {
+    if request.out.record()?.is_some() || request.out.manifest()?.is_some() {
+        return Ok(());
+    }
+    if let Some(other) = request.out.other_file()? {
+        let (root, other) = (request.out.root().display(), other.display());
+        ui.warn(format!(
+            "`{root}` holds files that are not of this output, such as `{other}`: they are left alone, beside \
+             part-*.parquet, manifest.json and .encaje; remove only those to start over, not the folder"
+        ));
+    }
+    Ok(())
 }
 
 /// Loads the record of the directory's job and checks that it is the requested one; creates it where there is none.

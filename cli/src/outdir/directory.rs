@@ -106,20 +106,29 @@ impl OutDir {
 
     /// Returns a part file or manifest that belongs to no job of this directory, if there is one.
     pub(crate) fn foreign_file(&self) -> anyhow::Result<Option<PathBuf>> {
+        self.first_entry(is_output)
+    }
+
+    /// Returns a file or folder that no output has, hidden ones aside, if there is one.
+    pub(crate) fn other_file(&self) -> anyhow::Result<Option<PathBuf>> {
+        self.first_entry(|name| !is_output(name) && !name.starts_with('.') && name != "lost+found")
+    }
+
+    /// Returns the first entry by name that is wanted; a directory that is not there has none.
+    fn first_entry(&self, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Option<PathBuf>> {
         let entries = match fs::read_dir(&self.root) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", self.root.display())),
         };
-        let mut foreign = Vec::new();
+        let mut found = Vec::new();
         for entry in entries {
             let name = entry?.file_name();
-            let name = name.to_string_lossy();
-            if name == layout::MANIFEST_NAME || (name.starts_with("part-") && name.ends_with(".parquet")) {
-                foreign.push(self.root.join(name.as_ref()));
+            if wanted(&name.to_string_lossy()) {
+                found.push(self.root.join(name));
             }
         }
-        Ok(foreign.into_iter().min())
+        Ok(found.into_iter().min())
     }
 
     /// Removes what a finished run does not need any more.
@@ -164,6 +173,11 @@ pub(crate) fn absolute_text(path: &Path) -> anyhow::Result<String> {
         let what = format!("the path `{}` is not UTF-8", path.display());
         Advice::usage(what).hint("give another --out").into()
     })
+}
+
+/// Whether a name is one of those that a finished output gives its files.
+fn is_output(name: &str) -> bool {
+    name == layout::MANIFEST_NAME || (name.starts_with("part-") && name.ends_with(".parquet"))
 }
 
 /// Whether a finished shard lies anywhere below a folder. A folder that is not there has none.
