@@ -23,9 +23,13 @@ fn the_help_of_a_corpus_names_every_format_and_only_schemes_that_are_read() {
             assert!(help.contains(&format!(".{format}")), "{format}: {help}");
         }
         let schemes: Vec<&str> = help.split('`').filter_map(|word| word.strip_suffix("://")).collect();
-        assert_eq!(schemes, ["s3", "gs", "az", "https"]);
+        assert_eq!(schemes, ["s3", "gs", "az", "https", "file"]);
         for scheme in schemes {
-            assert!(dataset::corpus_place(&format!("{scheme}://example.org/a.csv")).is_ok(), "{scheme}");
+            let host = if scheme == "file" { "" } else { "example.org" };
+            assert!(dataset::corpus_place(&format!("{scheme}://{host}/a.csv")).is_ok(), "{scheme}");
+        }
+        for kind in [".arrows", ".feather", ".ipc", ".gz", ".zst", "globs", "pipes", "stdin"] {
+            assert!(help.contains(kind), "{kind}: {help}");
         }
     }
 }

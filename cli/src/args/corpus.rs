@@ -9,9 +9,10 @@ use super::values::{parse_delimiter, parse_encoding, parse_keep, parse_quote};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Corpus")]
 pub(crate) struct CorpusArgs {
-    /// Files, globs, URLs (`s3://`, `gs://`, `az://`, `https://`), or `-` for stdin, embedded in the order given. The
-    /// extension tells the format: .csv .tsv .jsonl .ndjson .json .parquet .arrow .txt, the text formats also as .gz or
-    /// .zst. Stdin and pipes need --format; `run` keeps them in the output's state folder, `submit` uploads them.
+    /// Files, globs, URLs (`s3://`, `gs://`, `az://`, `https://`, `file://`; globs in buckets too), named pipes, or `-` for
+    /// stdin, embedded in the order given. The extension tells the format: .csv .tsv .jsonl .ndjson .json .txt, these also
+    /// as .gz or .zst; .parquet .arrow .arrows .feather .ipc. Stdin and pipes need --format; `run` keeps them in the
+    /// output's state folder, `submit` uploads them.
     #[arg(required = true, value_name = "CORPUS")]
     pub(crate) corpus: Vec<String>,
     /// Reads every source as this format, whatever its extension.
