@@ -2,7 +2,7 @@
 //!
 //! `OUT/.encaje/` holds what a run needs to resume: `job.json` (the job), `state.db` (its progress), the
 //! shards that are done, `status.json` (for showing only), `run.json` (how fast the run was that finished it), and `lock`.
-//! `OUT/part-NNNNN.parquet` and `OUT/manifest.json` appear when the job is done, the manifest last. Every step can be
+//! `OUT/part-NNNNN.parquet`, the card `OUT/README.md` and `OUT/manifest.json` appear when the job is done, the manifest last. Every step can be
 //! interrupted and done again.
 
 mod card;
