@@ -7,14 +7,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::eta::{Eta, Rise};
 use super::streams::{Message, MessageFormat, Ui, write_line};
-use super::text::{duration, speed, thousands};
+use super::text::{columns, duration, speed, thousands};
 
 /// How often a line of progress is printed where no bar can be drawn.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 /// How often the bar is redrawn.
 const BAR_EVERY: Duration = Duration::from_millis(100);
-/// The width of a terminal that does not say it.
-const COLUMNS_DEFAULT: usize = 80;
 /// A narrower terminal has no room for a bar.
 const COLUMNS_OF_A_BAR: usize = 50;
 /// How far back the rate looks: long enough to be calm, short enough to follow a change.
@@ -148,8 +146,7 @@ impl Drop for Progress {
 
 /// Draws the bar within one line of the terminal.
 fn draw(bar: &ProgressBar, what: &str, reading: &Reading, (pace, now): (&Pace, Instant)) {
-    let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(0, |size| usize::from(size.ws_col));
-    let columns = if columns == 0 { COLUMNS_DEFAULT } else { columns };
+    let columns = columns();
     let (template, taken) = match reading.total {
         Some(_) if columns < COLUMNS_OF_A_BAR => ("{percent}% {wide_msg}", "100% ".len()),
         Some(_) => ("[{bar:12}] {percent}% {wide_msg}", "[============] 100% ".len()),
@@ -174,18 +171,17 @@ fn message(reading: &Reading, pace: &Pace, now: Instant, columns: usize) -> Stri
     let done = thousands(reading.done.rows);
     let of = thousands(reading.total.unwrap_or(reading.planned));
     let full = format!("{done} / {of} rows");
-    let mut text = if full.len() <= columns { full } else { done };
-    let parts = match reading.paused {
-        true => [Some("paused".to_owned()), None],
-        false => [pace.left(reading, now), pace.speed()],
+    let (left, speed) = match reading.paused {
+        true => (Some("paused".to_owned()), None),
+        false => (pace.left(reading, now), pace.speed()),
     };
-    for part in parts.into_iter().flatten() {
-        if text.len() + ", ".len() + part.len() > columns {
-            break;
-        }
-        text = format!("{text}, {part}");
+    let with_left = |text: &str| left.as_ref().map(|left| format!("{text}, {left}"));
+    let texts = [with_left(&full), with_left(&format!("{done} rows")), Some(full)];
+    let text = texts.into_iter().flatten().find(|text| text.len() <= columns).unwrap_or(done);
+    match speed.map(|speed| format!("{text}, {speed}")).filter(|text| text.len() <= columns) {
+        Some(all) => all,
+        None => text,
     }
-    text
 }
 
 /// Formats the progress in one line.
@@ -342,8 +338,8 @@ mod tests {
     fn a_narrow_terminal_shows_whole_parts() {
         let (reading, pace, now) = after_ten_seconds(Reading { tokens_expected: Some(15_000), ..of_2000() });
         assert_eq!(message(&reading, &pace, now, 26), "500 / 2,000 rows, 5 s left");
-        assert_eq!(message(&reading, &pace, now, 25), "500 / 2,000 rows");
-        assert_eq!(message(&reading, &pace, now, 14), "500, 5 s left");
+        assert_eq!(message(&reading, &pace, now, 25), "500 rows, 5 s left");
+        assert_eq!(message(&reading, &pace, now, 17), "500 / 2,000 rows");
         assert_eq!(message(&reading, &pace, now, 60), "500 / 2,000 rows, 5 s left, 50 rows/s, 1,000 tokens/s");
     }
 }

@@ -4,6 +4,15 @@ use std::time::Duration;
 
 pub(crate) use atlas::thousands;
 
+/// The width of a terminal that does not say it.
+const COLUMNS_DEFAULT: usize = 80;
+
+/// Returns the width of the terminal that messages are written to.
+pub(super) fn columns() -> usize {
+    let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+    if columns == 0 { COLUMNS_DEFAULT } else { columns }
+}
+
 /// Formats a count with its noun: `1 row`, `2 rows`.
 pub(crate) fn counted(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", thousands(number), if number == 1 { "" } else { "s" })

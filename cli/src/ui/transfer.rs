@@ -5,12 +5,24 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::streams::{Message, MessageFormat, Ui, write_line};
-use super::text::size;
+use super::text::{columns, size};
 
 /// How often a line is printed where no bar can be drawn.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 /// How often a program gets a message.
 const MESSAGE_EVERY: Duration = Duration::from_millis(100);
+
+/// Room for the numbers beside a bar: `1023.99 MiB of 1023.99 MiB, 1023.99 MiB/s`.
+const NUMBERS: usize = 44;
+
+/// What a bar shows: all of it where it fits into a line, else how much in per cent.
+fn template(name: &str, columns: usize) -> &'static str {
+    match columns.checked_sub(name.chars().count() + NUMBERS) {
+        Some(34..) => "{prefix} [{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}",
+        Some(2..) => "{prefix} {bytes} of {total_bytes}, {bytes_per_sec}",
+        Some(_) | None => "{percent}% {prefix}",
+    }
+}
 
 /// A download: a bar on a terminal; elsewhere a line at its start, every few seconds and at its end; or messages for programs.
 pub(crate) struct Transfer {
@@ -35,9 +47,7 @@ impl Transfer {
             Shown::Json { next: now }
         } else if ui.draws {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-            if let Ok(style) =
-                ProgressStyle::with_template("{prefix} [{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}")
-            {
+            if let Ok(style) = ProgressStyle::with_template(template(name, columns())) {
                 bar.set_style(style.progress_chars("=> "));
             }
             bar.set_prefix(name.to_owned());
@@ -83,5 +93,19 @@ impl Ui {
     /// Starts the display of a download of `total` bytes.
     pub(crate) fn transfer(&self, name: &str, total: u64) -> Transfer {
         Transfer::new(*self, name, total)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_narrow_terminal_shows_the_share_alone() {
+        let shown = [30, 70, 100].map(|columns| template("model.safetensors", columns));
+        assert!(
+            shown[0] == "{percent}% {prefix}" && !shown[1].contains("bar") && shown[2].contains("bar"),
+            "{shown:?}"
+        );
     }
 }
