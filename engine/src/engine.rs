@@ -17,7 +17,7 @@ use crate::forward::kept_tokens::KeptTokens;
 use crate::forward::pre_norm::PreNorm;
 use crate::forward::rotary::{self, Rotary};
 use crate::model_dir::Body;
-use crate::options::weight_format;
+use crate::options::{dtype_on_cpu, weight_format};
 use crate::pooling::{self, Pool};
 use crate::static_embedding::StaticTable;
 use crate::weights::{WeightFiles, Weights};
@@ -31,10 +31,6 @@ const CPU_BATCH_TOKENS: usize = 512;
 
 /// Tokens per batch of static embeddings, which cost so little that the handling of a batch counts.
 const STATIC_BATCH_TOKENS: usize = 16_384;
-
-/// Models of a smaller hidden size compute in f32 on a CPU, whatever format is asked for: rounding errors of short rows
-/// cancel out less. No model that is run in bf16 or int8 for its speed is narrower: small ELECTRA has 256.
-const REDUCED_HIDDEN_MIN: usize = 256;
 
 /// A model with its weights in memory, shared by threads: each [`embed`](Engine::embed) runs on the calling thread. Clones
 /// share the weights.
@@ -241,14 +237,10 @@ fn load_transformer(model: &ModelDir, config: &Config, options: &EngineOptions) 
     let source = |name: &str, shape: &[usize]| weights.read(name, shape);
     match options.device {
         DeviceSpec::Cuda(ordinal) => Ok(Model::Gpu(Box::new(cuda::load(config, &source, options.dtype, ordinal)?))),
-        DeviceSpec::Cpu => load_on_cpu(config, &source, format_on_cpu(config.hidden_size, options.dtype)?),
+        DeviceSpec::Cpu => {
+            load_on_cpu(config, &source, weight_format(dtype_on_cpu(config.hidden_size, options.dtype))?)
+        }
     }
-}
-
-/// Returns the format of all linear layers.
-fn format_on_cpu(hidden: usize, dtype: ComputeDtype) -> Result<WeightFormat, LoadError> {
-    let asked = weight_format(dtype)?;
-    Ok(if hidden < REDUCED_HIDDEN_MIN { WeightFormat::F32 } else { asked })
 }
 
 fn load_on_cpu(config: &Config, source: Source<'_>, format: WeightFormat) -> Result<Model, LoadError> {
@@ -320,15 +312,6 @@ mod tests {
             expected.sort();
             assert_eq!(read, expected, "{}", path.display());
         }
-    }
-
-    #[test]
-    fn only_narrow_models_compute_in_f32_whatever_is_asked_for() {
-        for dtype in [ComputeDtype::F32, ComputeDtype::Bf16, ComputeDtype::Int8] {
-            assert_eq!(format_on_cpu(255, dtype).unwrap(), WeightFormat::F32);
-            assert_eq!(format_on_cpu(256, dtype).unwrap(), weight_format(dtype).unwrap());
-        }
-        assert!(format_on_cpu(32, ComputeDtype::F16).is_err());
     }
 
     /// Returns a narrow model as if it were a wide one, which computes in the format.

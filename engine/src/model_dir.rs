@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use crate::config::Config;
 use crate::encoder::TextEncoder;
 use crate::engine::check_weights;
+use crate::options::dtype_on_cpu;
 use crate::pooling::ModelPooling;
 use crate::sentence::{Prompts, SentenceModules};
 use crate::static_embedding::StaticEmbedding;
 use crate::tokenizer::ModelTokenizer;
 use crate::weights::WeightFiles;
-use crate::{LoadError, Pooling};
+use crate::{ComputeDtype, LoadError, Pooling};
 
 /// A model directory with validated config, pooling, weights and tokenizer files.
 #[derive(Debug, Clone)]
@@ -229,6 +230,14 @@ impl ModelDir {
                 Body::Transformer(config) => config.flops_per_token(),
                 Body::StaticEmbedding(table) => table.dimensions as u64,
             },
+        }
+    }
+
+    /// Returns what a CPU computes in where this number format is asked for: f32 in narrow models and static embeddings.
+    pub fn dtype_on_cpu(&self, dtype: ComputeDtype) -> ComputeDtype {
+        match &self.body {
+            Body::Transformer(config) => dtype_on_cpu(config.hidden_size, dtype),
+            Body::StaticEmbedding(_) => ComputeDtype::F32,
         }
     }
 

@@ -75,7 +75,11 @@ impl Model {
         info.set_item("dimensions", self.engine.dimensions())?;
         info.set_item("max_length", (max_length != NO_MAX_LENGTH).then_some(max_length))?;
         info.set_item("pooling", self.engine.pooling().to_string())?;
-        info.set_item("dtype", self.dtype.to_string())?;
+        let dtype = match self.engine.device() {
+            DeviceSpec::Cpu => self.directory.dtype_on_cpu(self.dtype),
+            DeviceSpec::Cuda(_) => self.dtype,
+        };
+        info.set_item("dtype", dtype.to_string())?;
         info.set_item("device", self.engine.device().to_string())?;
         info.set_item("similarity", summary.similarity.as_deref())?;
         info.set_item("prompts", summary.prompts.by_name.clone())?;

@@ -41,7 +41,7 @@ pub(crate) struct EmbedArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) dimensions: Option<u32>,
     /// Computes in this number format. `auto` is what suits the device: f16 on a GPU. On a CPU that is f32; bf16
-    /// and int8 are faster there, and a little less exact.
+    /// and int8 are faster there, and a little less exact (models with a hidden size below 256 compute in f32 all the same).
     #[arg(long, default_value = "auto", value_parser = auto_or::<ComputeDtype>("What suits the device: f32 on a CPU, f16 on a GPU"))]
     pub(crate) dtype: Auto<ComputeDtype>,
 }

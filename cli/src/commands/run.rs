@@ -146,11 +146,15 @@ fn produce_parts(
     }
     model::report(ui, &request.args.job, &request.model.summary, &request.spec.embed);
     let dtype = request.spec.embed.dtype;
-    if request.devices.contains(&DeviceSpec::Cpu) && !engine::is_fast_on_cpu(dtype) {
-        let name = dtype;
-        ui.warn(format!(
-            "this processor has no instructions for {name}: it gives the same vectors, but no faster than f32"
-        ));
+    if request.devices.contains(&DeviceSpec::Cpu) {
+        let computed = request.model.dir.dtype_on_cpu(dtype);
+        if computed != dtype {
+            ui.note(format!("number format: {computed} on the CPU, since {dtype} is for larger models"));
+        } else if !engine::is_fast_on_cpu(dtype) {
+            ui.warn(format!(
+                "this processor has no instructions for {dtype}: it gives the same vectors, but no faster than f32"
+            ));
+        }
     }
     let embedded = runtime.block_on(embed(ui, request, record))?;
     Ok(embedded.map(|(totals, before)| ProducedParts { totals, before, already_complete: false }))
