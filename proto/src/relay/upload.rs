@@ -71,24 +71,13 @@ pub async fn upload_source(
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Uploaded, UploadError> {
     let wire = wire.into();
-    let failed = |source: DatasetError| UploadError::Store { path: file.to_owned(), source: Box::new(source) };
     let (blake3, bytes) = digest(file, progress).await?;
     let key = upload_key(&blake3, &name_of(file));
-    let relay = RelayStore::new(wire.clone());
-    let storage = relayed(wire);
-    let found = |was_there, info: crate::generated::ObjectInfo| {
-        let uri = info.uri;
-        Uploaded { uri, bytes, blake3: blake3.clone(), was_there }
-    };
-    match relay.info(&key).await {
-        Ok(info) if info.size_bytes == bytes => return Ok(found(true, info)),
-        Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
-        Err(error) => return Err(failed(storage.failure(&key, error))),
-    }
+    let (relay, storage) = (RelayStore::new(wire.clone()), relayed(wire));
     let mut attempt = 1;
     loop {
-        match send(&storage, &key, file, bytes, progress).await {
-            Ok(()) => break,
+        match upload_once(&relay, &storage, &key, (file, bytes), progress).await {
+            Ok((was_there, uri)) => return Ok(Uploaded { uri, bytes, blake3, was_there }),
             Err(UploadError::Store { source, .. })
                 if attempt < ATTEMPTS_MAX && matches!(source.kind(), ErrorKind::Io | ErrorKind::Throttled) =>
             {
@@ -98,8 +87,24 @@ pub async fn upload_source(
             Err(error) => return Err(error),
         }
     }
-    let info = relay.info(&key).await.map_err(|error| failed(storage.failure(&key, error)))?;
-    Ok(found(false, info))
+}
+
+/// Sends a file of this many bytes unless it is there. Returns whether it was, and where it is.
+async fn upload_once(
+    relay: &RelayStore,
+    storage: &dataset::Storage,
+    key: &str,
+    (file, bytes): (&Path, u64),
+    progress: &mut (dyn FnMut(u64) + Send),
+) -> Result<(bool, String), UploadError> {
+    let failed = |error| UploadError::Store { path: file.to_owned(), source: Box::new(storage.failure(key, error)) };
+    match relay.info(key).await {
+        Ok(info) if info.size_bytes == bytes => return Ok((true, info.uri)),
+        Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+        Err(error) => return Err(failed(error)),
+    }
+    send(storage, key, file, bytes, progress).await?;
+    Ok((false, relay.info(key).await.map_err(failed)?.uri))
 }
 
 async fn send(
