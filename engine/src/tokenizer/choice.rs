@@ -121,9 +121,11 @@ mod tests {
     }
 
     #[test]
-    fn modernbert_and_known_wrong_declarations_ignore_the_class() {
-        let modernbert = json!({"model_type": "modernbert"});
-        assert_eq!(chosen(modernbert, json!({"tokenizer_class": "BertTokenizer"})), Ok(Class::Backend));
+    fn families_without_a_class_and_known_wrong_declarations_ignore_the_class() {
+        for (family, declared) in [("modernbert", "BertTokenizer"), ("umt5", "T5Tokenizer")] {
+            let model = json!({"model_type": family});
+            assert_eq!(chosen(model, json!({"tokenizer_class": declared})), Ok(Class::Backend));
+        }
         let camembert = json!({"model_type": "roberta", "model_name": "camembertv2-base"});
         assert_eq!(chosen(camembert, json!({"tokenizer_class": "CamembertTokenizer"})), Ok(Class::Roberta));
     }
