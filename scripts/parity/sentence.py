@@ -129,7 +129,7 @@ def stepped(name, *kinds, make, keys=()):
     """Writes modules with weights, after a Transformer and a Pooling that give vectors of `hidden` components."""
     def change(folder):
         config = folder.json("config.json")
-        make(folder, config.get("hidden_size") or config.get("dim"))
+        make(folder, config.get("hidden_size") or config.get("dim") or config.get("d_model"))
         folder.write(MODULES, modules(TRANSFORMER, MEAN, *kinds, prefix="sentence_transformers.sentence_transformer.modules."))
 
     setting(
