@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the wheel of the Python package, and its source distribution, and tries the wheel as whoever installs it.
+# Builds the wheel of the Python package, and its source distribution, and installs and tries the wheel.
 #
 #   scripts/wheel.sh [--features cuda]
 set -eu

@@ -152,7 +152,7 @@ fn status_counts_what_is_embedded_and_not_yet_committed() {
     let mut run = env.start(run_words("a.csv", "out", &["--shard-rows", "100000", "--threads", "1"]));
     wait_for("rows of a running shard", || {
         let said = env.encaje(["status", "out"]).stdout;
-        assert!(run.try_wait().unwrap().is_none(), "the run ended before its status told of rows: {said}");
+        assert!(run.try_wait().unwrap().is_none(), "the run ended before its status had rows: {said}");
         said.contains("embedded but not committed yet").then_some(())
     });
     run.kill().unwrap();

@@ -52,7 +52,7 @@ pub(crate) fn parse(words: Vec<OsString>) -> anyhow::Result<(Cli, Vec<String>)> 
     }
 }
 
-/// Says where a refused value came from, and what can stand there.
+/// Names the file or variable that a rejected value came from, and the values that it takes.
 fn bad_value(place: &str, error: &clap::Error) -> Advice {
     let text = error.to_string();
     let mut lines = text.strip_prefix("error: ").unwrap_or(&text).lines();

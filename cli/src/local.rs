@@ -238,7 +238,7 @@ async fn watch(
     }
 }
 
-/// Returns how far the job got. What the worker tokenized tells how long the texts are before a shard is committed.
+/// Returns how far the job got, with the tokens expected from those that the worker has counted so far.
 fn reading(local: &LocalJob<'_>, sample: &Sample, status: &JobStatus) -> Reading {
     let reading = cluster::reading(status);
     let expected = sample.tokens_of(local.bytes, reading.total);

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::exit::Exit;
 use crate::ui::Ui;
 
-/// How often it is looked whether the parent is the same.
+/// How often the parent's process id is checked.
 const PARENT_EVERY: Duration = Duration::from_secs(1);
 
 /// Makes a file that exceeds the limit of the process (`ulimit -f`) an error of the write instead of the end of the process.

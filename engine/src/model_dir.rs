@@ -233,7 +233,7 @@ impl ModelDir {
         }
     }
 
-    /// Returns what a CPU computes in where this number format is asked for: f32 in narrow models and static embeddings.
+    /// Returns the format that a CPU computes in, given the requested one: f32 for narrow models and static embeddings.
     pub fn dtype_on_cpu(&self, dtype: ComputeDtype) -> ComputeDtype {
         match &self.body {
             Body::Transformer(config) => dtype_on_cpu(config.hidden_size, dtype),

@@ -80,11 +80,11 @@ pub fn is_fast_on_cpu(dtype: ComputeDtype) -> bool {
     weight_format(dtype).is_ok_and(WeightFormat::is_fast)
 }
 
-/// Models of a smaller hidden size compute in f32 on a CPU, whatever format is asked for: rounding errors of short rows
+/// Models of a smaller hidden size compute in f32 on a CPU instead of bf16 and int8: rounding errors of short rows
 /// cancel out less. No model that is run in bf16 or int8 for its speed is narrower: small ELECTRA has 256.
 const REDUCED_HIDDEN_MIN: usize = 256;
 
-/// Returns what a CPU computes in where a model of this hidden size is asked for `dtype`.
+/// Returns the format that a CPU computes a model of this hidden size in, given the requested one.
 pub(crate) fn dtype_on_cpu(hidden: usize, dtype: ComputeDtype) -> ComputeDtype {
     match dtype {
         ComputeDtype::Bf16 | ComputeDtype::Int8 if hidden < REDUCED_HIDDEN_MIN => ComputeDtype::F32,

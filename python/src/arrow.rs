@@ -22,7 +22,7 @@ pub(crate) fn import(table: &Bound<'_, PyAny>) -> PyResult<RecordBatchStreamRead
     reader.map_err(|error| Class::Usage.of(&error))
 }
 
-/// Gives a stream to whoever imports the capsule.
+/// Returns a capsule with a stream.
 pub(crate) fn export<'py>(
     py: Python<'py>,
     reader: Box<dyn RecordBatchReader + Send>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-/// How often signals and progress are looked at.
+/// How often signals are checked and progress is reported.
 const POLL_EVERY: Duration = Duration::from_millis(100);
 
 /// Does `work` on a thread of its own. Meanwhile calls `poll` every tenth of a second; when that fails, or a signal's handler

@@ -51,7 +51,7 @@ pub struct WorkerConfig {
     pub offline_ms_max: u64,
     /// How long a drain may take, in milliseconds.
     pub drain_ms_max: u64,
-    /// What was tokenized so far, for whoever estimates the end.
+    /// Counts of what was tokenized so far, for estimates of the time left.
     pub sample: Arc<Sample>,
 }
 

@@ -7,7 +7,7 @@ use proto::job::{JobState, JobStatus};
 use crate::exit::{Advice, Exit};
 use crate::ui::{self, Amount, Reading, Ui};
 
-/// Returns how far a job got. Until its first shard is committed nothing tells how long its texts are.
+/// Returns how far a job got. The length of its texts is unknown until its first shard is committed.
 pub(crate) fn reading(status: &JobStatus) -> Reading {
     let done = Amount {
         rows: status.counts.rows + status.rows_in_flight,

@@ -248,7 +248,7 @@ fn refuse_foreign_files(request: &Request<'_>) -> anyhow::Result<()> {
     Err(Advice::usage(what).hint("give another --out, or remove its files").hint(NOTHING_CHANGED).into())
 }
 
-/// Warns before a job is begun among other files: it leaves them alone, and who starts over must too.
+/// Warns before a job is begun in a directory with other files, which starting over must not remove.
 fn warn_of_other_files(ui: &Ui, request: &Request<'_>) -> anyhow::Result<()> {
     if request.out.record()?.is_some() || request.out.manifest()?.is_some() {
         return Ok(());

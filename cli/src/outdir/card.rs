@@ -49,7 +49,7 @@ fn card(manifest: &Manifest) -> String {
         ("vectors", format!("{} dimensions, {}", info.dimensions, element(info.output_dtype))),
         ("unit length", if info.normalized { "yes" } else { "no" }.to_owned()),
         ("tokens at most", info.max_length.to_string()),
-        ("computed in", info.dtype.clone()),
+        ("number format", info.dtype.clone()),
     ];
     if !info.prefix.is_empty() {
         rows.push(("before every text", code(&info.prefix)));

@@ -2,8 +2,8 @@
 //!
 //! `OUT/.encaje/` holds what a run needs to resume: `job.json` (the job), `state.db` (its progress), the
 //! shards that are done, `status.json` (for showing only), `run.json` (how fast the run was that finished it), and `lock`.
-//! `OUT/part-NNNNN.parquet`, the card `OUT/README.md` and `OUT/manifest.json` appear when the job is done, the manifest last. Every step can be
-//! interrupted and done again.
+//! `OUT/part-NNNNN.parquet`, the card `OUT/README.md` and `OUT/manifest.json` appear when the job is done, the manifest last.
+//! Every step can be interrupted and done again.
 
 mod card;
 mod directory;

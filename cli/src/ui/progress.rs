@@ -166,7 +166,7 @@ fn draw(bar: &ProgressBar, what: &str, reading: &Reading, (pace, now): (&Pace, I
     bar.tick();
 }
 
-/// Formats what stands beside the bar: of its parts those that have room.
+/// Formats the text beside the bar, without the parts that do not fit into the columns.
 fn message(reading: &Reading, pace: &Pace, now: Instant, columns: usize) -> String {
     let done = thousands(reading.done.rows);
     let of = thousands(reading.total.unwrap_or(reading.planned));
@@ -322,7 +322,7 @@ mod tests {
         let text = describe(&reading, &pace, now);
         assert_eq!(text, "500 of 2,000 rows (25%), 50 rows/s, 1,000 tokens/s, 5 s left");
         let (reading, pace, now) = after_ten_seconds(of_2000());
-        assert!(!describe(&reading, &pace, now).contains("left"), "nobody knows how many tokens are to come");
+        assert!(!describe(&reading, &pace, now).contains("left"), "the number of tokens left is unknown");
     }
 
     #[test]
