@@ -7,10 +7,8 @@ before their time begins, as they are in a job of some length; `encaje.run` is t
 """
 
 import argparse
-import csv
 import os
 import pathlib
-import random
 import shutil
 import sys
 import tempfile
@@ -21,20 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 import encaje
+from bench_python import texts_of
 
-SAMPLE = pathlib.Path("samples/frases.csv")
 CORES = os.cpu_count() or 1
 
 
 def write_rows(path, count):
-    """Write distinct short texts: seeded pairs of the sample's sentences."""
-    with SAMPLE.open(encoding="utf8", newline="") as file:
-        sentences = [row["text"] for row in csv.DictReader(file)]
-    chance = random.Random(13)
-    texts = {}
-    while len(texts) < count:
-        texts[" ".join(chance.choices(sentences, k=2))] = None
-    table = pa.table({"number": range(count), "text": list(texts)})
+    """Write distinct short texts."""
+    table = pa.table({"number": range(count), "text": texts_of(count, seed=13)})
     parquet.write_table(table, path, row_group_size=count // (4 * CORES))
 
 

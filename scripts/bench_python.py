@@ -20,11 +20,11 @@ import time
 SAMPLE = pathlib.Path("samples/frases.csv")
 
 
-def texts_of(count):
+def texts_of(count, seed=11):
     """Make distinct short texts: seeded pairs of the sample's sentences."""
     with SAMPLE.open(encoding="utf8", newline="") as file:
         sentences = [row["text"] for row in csv.DictReader(file)]
-    chance = random.Random(11)
+    chance = random.Random(seed)
     texts = {}
     while len(texts) < count:
         texts[" ".join(chance.choices(sentences, k=2))] = None

@@ -112,8 +112,7 @@ pub(crate) fn kind_of(error: &anyhow::Error) -> ErrorKind {
         let is_model = cause.is::<ModelError>() || cause.is::<LoadError>();
         let is_cluster = cause.is::<RpcError>() || cause.is::<TransportError>();
         match cause.downcast_ref::<DatasetError>() {
-            Some(DatasetError::Vectors(_)) => Some(ErrorKind::Vectors),
-            Some(_) => Some(ErrorKind::Corpus),
+            Some(error) => Some(if error.is_of_vectors() { ErrorKind::Vectors } else { ErrorKind::Corpus }),
             None if cause.is::<VectorsError>() => Some(ErrorKind::Vectors),
             None if is_model => Some(ErrorKind::Model),
             None if is_cluster => Some(ErrorKind::Cluster),

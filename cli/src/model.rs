@@ -50,14 +50,12 @@ pub(crate) fn find(ui: &Ui, name: &str, args: &HubArgs, revision: Option<&str>) 
     let wanted = args.revision.as_deref().or(revision);
     let found = model_store::resolve(name, wanted, &hub_options(args), &mut |progress| display.update(progress))
         .map_err(|error| advise(name, error))?;
-    match (&found.revision, &args.revision) {
-        (None, Some(revision)) => {
-            Err(Advice::usage(format!("--revision {revision}: `{name}` is a directory, which has none"))
-                .hint("leave --revision out, or name a model of the Hub")
-                .into())
-        }
-        _ => Ok(found),
+    if let (None, Some(revision)) = (&found.revision, &args.revision) {
+        return Err(Advice::usage(format!("--revision {revision}: `{name}` is a directory, which has none"))
+            .hint("leave --revision out, or name a model of the Hub")
+            .into());
     }
+    Ok(found)
 }
 
 /// Finds and opens a model.
@@ -77,7 +75,7 @@ pub(crate) fn open(ui: &Ui, name: &str, args: &HubArgs, revision: Option<&str>) 
 }
 
 /// Returns an absolute directory without `..` and trailing slashes, unless a symbolic link makes that another one. Links are
-/// kept: a model is called what it was asked for.
+/// kept, so that outputs name the model as the command did.
 fn plain(dir: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in dir.components() {

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 
 use clap::Command;
 use clap::error::{ContextKind, ContextValue};
+use strsim::levenshtein as errors_between;
 
 /// What all variables of this program begin with.
 const PREFIX: &str = "ENCAJE_";
@@ -31,20 +32,6 @@ fn collect_names(command: &Command, names: &mut BTreeSet<String>) {
     let variables = command.get_arguments().filter_map(|arg| arg.get_env());
     names.extend(variables.map(|name| name.to_string_lossy().into_owned()));
     command.get_subcommands().for_each(|below| collect_names(below, names));
-}
-
-/// The Levenshtein distance.
-fn errors_between(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, b) in other.bytes().enumerate() {
-            let replaced = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[other.len()]
 }
 
 /// Returns the variable that a refused value came from: the option's, if it is set and the option was not typed.

@@ -232,6 +232,11 @@ pub enum ErrorKind {
 }
 
 impl DatasetError {
+    /// Returns whether it is about vector files, and not about a corpus or storage.
+    pub fn is_of_vectors(&self) -> bool {
+        matches!(self, DatasetError::Vectors(_))
+    }
+
     /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -165,19 +165,20 @@ impl Engine {
 
     fn pooled(&self, batch: &Batch) -> Vec<f32> {
         let kept = KeptTokens::of(&self.pool);
-        let tokens = match &*self.model {
+        let (rows, kept) = match &*self.model {
             Model::Bert(bert, cpu) if kept == KeptTokens::First => {
-                return bert.rows(cpu, batch, TokenSelection::FirstToken);
+                (bert.rows(cpu, batch, TokenSelection::FirstToken), kept)
             }
-            Model::Bert(bert, cpu) => bert.rows(cpu, batch, TokenSelection::EveryToken),
-            Model::Rotary(model, cpu) if kept != KeptTokens::Every => return model.rows(cpu, batch, kept),
-            Model::Rotary(model, cpu) => model.rows(cpu, batch, kept),
-            Model::Deberta(model) => model.forward(batch),
-            Model::Decoder(model, cpu) if kept != KeptTokens::Every => return model.rows(cpu, batch, kept),
-            Model::Decoder(model, cpu) => model.rows(cpu, batch, kept),
+            Model::Bert(bert, cpu) => (bert.rows(cpu, batch, TokenSelection::EveryToken), KeptTokens::Every),
+            Model::Rotary(model, cpu) => (model.rows(cpu, batch, kept), kept),
+            Model::Deberta(model) => (model.forward(batch), KeptTokens::Every),
+            Model::Decoder(model, cpu) => (model.rows(cpu, batch, kept), kept),
             Model::Gpu(_) | Model::Static(_) => unreachable!("a GPU and a table give one vector per text"),
         };
-        pooling::pool(&tokens, &batch.offsets, self.hidden_size, &self.pool)
+        match kept {
+            KeptTokens::Every => pooling::pool(&rows, &batch.offsets, self.hidden_size, &self.pool),
+            KeptTokens::First | KeptTokens::Last => rows,
+        }
     }
 
     fn gpu_error(&self, batch: &Batch, fault: Fault) -> EmbedError {

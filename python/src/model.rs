@@ -5,8 +5,8 @@ use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
 use engine::{
-    ComputeDtype, DeviceSpec, EmbedTextsError, Embedder, Engine, EngineOptions, FillError, ModelDir, NO_MAX_LENGTH,
-    Pooling, TextEncoder, Watch,
+    ComputeDtype, DeviceSpec, Embedder, Engine, EngineOptions, FillError, ModelDir, NO_MAX_LENGTH, Pooling,
+    TextEncoder, Watch,
 };
 use numpy::ndarray::Array2;
 use numpy::{IntoPyArray, PyArray2};
@@ -188,9 +188,9 @@ impl Encoding {
         first: usize,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Vec<(usize, String)>> {
-        let valid: Vec<(usize, &str)> =
-            texts.iter().enumerate().filter_map(|(index, text)| Some((index, text.as_ref().ok()?.as_ref()))).collect();
-        let words: Vec<&str> = valid.iter().map(|(_, text)| *text).collect();
+        let mut reasons: Vec<Option<RejectReason>> = texts.iter().map(|text| text.as_ref().err().copied()).collect();
+        let valid = texts.iter().enumerate().filter_map(|(index, text)| Some((index, text.as_ref().ok()?.as_ref())));
+        let (places, words): (Vec<usize>, Vec<&str>) = valid.unzip();
         let watch = Watch::default();
         let mut reported = 0;
         let mut report = |py: Python<'_>, done: usize| -> PyResult<()> {
@@ -202,38 +202,23 @@ impl Encoding {
         };
         let embed = || self.embedder.embed_texts_watched(&words, &watch);
         let found = interruptible(py, embed, || watch.stop(), |py| report(py, watch.texts()))?;
-        let found = found.map_err(|error| embed_error(&error))?;
+        let found = found.map_err(|error| Class::Error.of(&error))?;
         report(py, texts.len())?;
-        let reason = |reason: RejectReason| reason.code().to_owned();
-        let mut refused: Vec<(usize, String)> = texts
-            .iter()
-            .enumerate()
-            .filter_map(|(index, text)| Some((first + index, reason(*text.as_ref().err()?))))
-            .collect();
-        let tokenizer =
-            found.refused.iter().map(|(place, _)| (first + valid[*place].0, reason(RejectReason::TokenizerError)));
-        refused.extend(tokenizer);
-        refused.extend(found.empty.iter().map(|place| (first + valid[*place].0, reason(RejectReason::EmptyText))));
+        found.refused.iter().for_each(|(word, _)| reasons[places[*word]] = Some(RejectReason::TokenizerError));
+        found.empty.iter().for_each(|word| reasons[places[*word]] = Some(RejectReason::EmptyText));
         let width = self.embedder.engine().dimensions();
         let mut all = self.vectors.lock().unwrap_or_else(PoisonError::into_inner);
         let start = all.len();
         all.resize(start + texts.len() * width, f32::NAN);
-        let is_refused = |place: usize| {
-            found.refused.binary_search_by_key(&place, |(place, _)| *place).is_ok()
-                || found.empty.binary_search(&place).is_ok()
-        };
-        for (place, vector) in found.vectors.chunks_exact(width).enumerate() {
-            let index = valid[place].0;
-            if is_refused(place) {
-                continue;
-            } else if vector.iter().all(|number| number.is_finite()) {
-                all[start + index * width..][..width].copy_from_slice(vector);
+        for (vector, place) in found.vectors.chunks_exact(width).zip(places) {
+            if reasons[place].is_none() && vector.iter().all(|number| number.is_finite()) {
+                all[start + place * width..][..width].copy_from_slice(vector);
             } else {
-                refused.push((first + index, reason(RejectReason::NonFinite)));
+                reasons[place].get_or_insert(RejectReason::NonFinite);
             }
         }
-        refused.sort_unstable();
-        Ok(refused)
+        let refused = reasons.iter().enumerate();
+        Ok(refused.filter_map(|(index, reason)| Some((first + index, (*reason)?.code().to_owned()))).collect())
     }
 }
 
@@ -271,8 +256,4 @@ fn choose_device(name: &str, gpus_can: bool) -> PyResult<DeviceSpec> {
     let gpus = if gpus_can { engine::gpus().unwrap_or_default() } else { Vec::new() };
     let usable = gpus.into_iter().find(|gpu| gpu.unusable.is_none());
     Ok(usable.map_or(DeviceSpec::Cpu, |gpu| DeviceSpec::Cuda(gpu.ordinal)))
-}
-
-fn embed_error(error: &EmbedTextsError) -> PyErr {
-    Class::Error.of(error)
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef};
+use arrow_array::{Array, ArrayRef, BinaryArray, BinaryViewArray, LargeBinaryArray};
 use arrow_cast::cast;
 use arrow_schema::DataType;
 use dataset::corpus::checked_text;
@@ -53,7 +53,7 @@ fn utf8<'py>(item: &Bound<'py, PyAny>, index: usize) -> PyResult<Result<Bound<'p
 /// A column of texts in memory that Arrow shares.
 #[pyclass(frozen, module = "encaje._encaje")]
 pub(crate) struct ArrowTexts {
-    chunks: Vec<ArrayRef>,
+    chunks: Vec<Chunk>,
 }
 
 #[pymethods]
@@ -67,18 +67,18 @@ impl ArrowTexts {
             let [column] = batch.columns() else {
                 return Err(Class::Usage.message(format!("a column of texts, not {} columns", batch.num_columns())));
             };
-            chunks.push(bytes_of(column)?);
+            chunks.push(Chunk::of(column)?);
         }
         Ok(Self { chunks })
     }
 
     fn __len__(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.len()).sum()
+        self.chunks.iter().map(Chunk::len).sum()
     }
 
     /// The first text that cannot be embedded: its index and the reason.
     fn first_invalid(&self) -> Option<(usize, &'static str)> {
-        let all = self.chunks.iter().flat_map(|chunk| (0..chunk.len()).map(move |row| read(chunk, row)));
+        let all = self.chunks.iter().flat_map(|chunk| (0..chunk.len()).map(move |row| chunk.text(row)));
         all.enumerate().find_map(|(index, text)| Some((index, text.err()?.code())))
     }
 }
@@ -89,7 +89,7 @@ impl ArrowTexts {
         let mut texts = Vec::with_capacity(count);
         for chunk in &self.chunks {
             let rows = chunk.len().saturating_sub(start).min(count);
-            texts.extend((start..start + rows).map(|row| read(chunk, row)));
+            texts.extend((start..start + rows).map(|row| chunk.text(row)));
             start = start.saturating_sub(chunk.len());
             count -= rows;
         }
@@ -97,26 +97,41 @@ impl ArrowTexts {
     }
 }
 
-/// Takes strings as bytes: whoever made them may not have checked that they are UTF-8.
-fn bytes_of(column: &ArrayRef) -> PyResult<ArrayRef> {
-    let bytes = match column.data_type() {
-        DataType::Utf8 | DataType::Null => DataType::Binary,
-        DataType::LargeUtf8 => DataType::LargeBinary,
-        DataType::Utf8View => DataType::BinaryView,
-        DataType::Dictionary(_, values) if values.is_string() => DataType::LargeBinary,
-        other => return Err(Class::Usage.message(format!("a column of {other} is not one of texts"))),
-    };
-    cast(column, &bytes).map_err(|error| Class::Usage.of(&error))
+/// Strings as bytes: their producer may not have checked that they are UTF-8.
+enum Chunk {
+    Short(BinaryArray),
+    Long(LargeBinaryArray),
+    View(BinaryViewArray),
 }
 
-fn read(chunk: &ArrayRef, row: usize) -> Text<'_> {
-    if chunk.is_null(row) {
-        return Err(RejectReason::NullText);
+impl Chunk {
+    fn of(column: &ArrayRef) -> PyResult<Self> {
+        let bytes = |kind| cast(column, &kind).map_err(|error| Class::Usage.of(&error));
+        match column.data_type() {
+            DataType::Utf8 | DataType::Null => Ok(Self::Short(bytes(DataType::Binary)?.as_binary().clone())),
+            DataType::LargeUtf8 => Ok(Self::Long(bytes(DataType::LargeBinary)?.as_binary().clone())),
+            DataType::Utf8View => Ok(Self::View(bytes(DataType::BinaryView)?.as_binary_view().clone())),
+            DataType::Dictionary(_, values) if values.is_string() => {
+                Ok(Self::Long(bytes(DataType::LargeBinary)?.as_binary().clone()))
+            }
+            other => Err(Class::Usage.message(format!("a column of {other} is not one of texts"))),
+        }
     }
-    let bytes = match chunk.data_type() {
-        DataType::Binary => chunk.as_binary::<i32>().value(row),
-        DataType::BinaryView => chunk.as_binary_view().value(row),
-        _ => chunk.as_binary::<i64>().value(row),
-    };
-    checked_text(bytes).map(Cow::Borrowed)
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Short(array) => array.len(),
+            Self::Long(array) => array.len(),
+            Self::View(array) => array.len(),
+        }
+    }
+
+    fn text(&self, row: usize) -> Text<'_> {
+        let bytes = match self {
+            Self::Short(array) => array.is_valid(row).then(|| array.value(row)),
+            Self::Long(array) => array.is_valid(row).then(|| array.value(row)),
+            Self::View(array) => array.is_valid(row).then(|| array.value(row)),
+        };
+        checked_text(bytes.ok_or(RejectReason::NullText)?).map(Cow::Borrowed)
+    }
 }

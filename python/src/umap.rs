@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use atlas::umap::{Metric, Options, UmapError, fit};
+use atlas::umap::{Metric, Options, fit};
 use numpy::ndarray::Array2;
 use numpy::{IntoPyArray, PyArray2, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
@@ -53,14 +53,7 @@ pub(crate) fn umap<'py>(
         catch_unwind(AssertUnwindSafe(|| fit(numbers, dim, &options, &mut report)))
     };
     let placed = interruptible(py, project, || stop.store(true, Ordering::Relaxed), |_| Ok(()))?;
-    let placed = placed.unwrap_or_else(|panic| resume_unwind(panic)).map_err(|error| match error {
-        UmapError::Empty
-        | UmapError::NotFinite(_)
-        | UmapError::Ragged { .. }
-        | UmapError::TooMany(_)
-        | UmapError::TooFewNeighbors(_)
-        | UmapError::BadMinDist(_) => Class::Usage.of(&error),
-    })?;
+    let placed = placed.unwrap_or_else(|panic| resume_unwind(panic)).map_err(|error| Class::Usage.of(&error))?;
     let plane = Array2::from_shape_vec((placed.len(), 2), placed.into_flattened());
     Ok(plane.map_err(|error| Class::Error.of(&error))?.into_pyarray(py))
 }

@@ -150,9 +150,6 @@ impl RecordBatchReader for Rows {
 }
 
 fn dataset_error(error: &DatasetError) -> PyErr {
-    let class = match error {
-        DatasetError::Vectors(_) => Class::Vectors,
-        _ => Class::Corpus,
-    };
+    let class = if error.is_of_vectors() { Class::Vectors } else { Class::Corpus };
     class.of(error)
 }

@@ -135,9 +135,14 @@ def _draw(command: str, targets: list[str], options: list[str], *, progress: boo
         return pictures, summary, places.read_bytes() if coords else b""
 
 
-def project(target: Path, *, progress: bool | None, **options: Any) -> Map:
-    """Draw one set of vectors. `options` are those of the command."""
-    return Map(*_draw("project", [os.fspath(target)], _program.options(**options), progress=progress, coords=True))
+def _options(*, n_neighbors: int, n_epochs: int | None, **others: Any) -> list[str]:
+    """Return the parameters of a map, named as umap-learn's, as options of a command."""
+    return _program.options(neighbors=n_neighbors, epochs=n_epochs, **others)
+
+
+def project(target: Path, *, progress: bool | None, **parameters: Any) -> Map:
+    """Draw one set of vectors, as `Vectors.project` has it."""
+    return Map(*_draw("project", [os.fspath(target)], _options(**parameters), progress=progress, coords=True))
 
 
 def compare(
@@ -169,13 +174,13 @@ def compare(
     targets = [os.fspath(one.path if isinstance(one, Vectors) else one) for one in vectors]
     if len(targets) < 2:
         raise _errors.UsageError("at least two sets of vectors are compared")
-    options = _program.options(
+    options = _options(
         label=label,
         label_type=label_type,
-        neighbors=n_neighbors,
+        n_neighbors=n_neighbors,
         min_dist=min_dist,
         metric=metric,
-        epochs=n_epochs,
+        n_epochs=n_epochs,
         seed=seed,
     )
     pictures, summary, _ = _draw("compare", targets, options, progress=progress, coords=False)

@@ -108,10 +108,11 @@ class Model:
             max_length=max_length,
             threads=threads,
         )
+        self._info = self._native.info
         self._filler: _encaje.MaskFiller | None = None
 
     def __repr__(self) -> str:
-        info = self.info
+        info = self._info
         return (
             f"<encaje.Model '{self.name}': {info['family']}, {info['dimensions']} dimensions, {info['pooling']} pooling, "
             f"{info['dtype']} on {info['device']}>"
@@ -124,23 +125,23 @@ class Model:
     @property
     def info(self) -> dict[str, Any]:
         """Family, dimensions, max_length, pooling, dtype, device, similarity, prompts, default_prompt."""
-        return self._native.info
+        return dict(self._info)
 
     @property
     def dimensions(self) -> int:
         """Components of a vector."""
-        return int(self.info["dimensions"])
+        return int(self._info["dimensions"])
 
     @property
     def max_length(self) -> int | None:
         """Most tokens of a text, special ones included; None without a limit."""
-        length: int | None = self.info["max_length"]
+        length: int | None = self._info["max_length"]
         return length
 
     @property
     def prompts(self) -> dict[str, str]:
         """The model's prompts by name."""
-        return dict(self.info["prompts"])
+        return dict(self._info["prompts"])
 
     @property
     def max_seq_length(self) -> int | None:
@@ -280,7 +281,7 @@ class Model:
             Distances, ``euclidean`` and ``manhattan``, are negative, so that more is nearer.
         """
         first, second = (np.atleast_2d(np.asarray(one, dtype=np.float32)) for one in (embeddings1, embeddings2))
-        how = self.info["similarity"] or "cosine"
+        how = self._info["similarity"] or "cosine"
         if how == "cosine":
             first, second = (one / np.maximum(np.linalg.norm(one, axis=1, keepdims=True), 1e-12) for one in (first, second))
         if how in ("cosine", "dot"):
@@ -360,7 +361,7 @@ class Model:
     def _prefix(self, prompt_name: str | None, prompt: str | None) -> str:
         if prompt is not None:
             return prompt
-        info = self.info
+        info = self._info
         name = info["default_prompt"] if prompt_name is None else prompt_name
         if name and name not in info["prompts"]:
             known = ", ".join(f"`{known}`" for known in info["prompts"]) or "none"

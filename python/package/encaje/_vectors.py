@@ -55,7 +55,7 @@ def open(target: Path) -> Vectors:
 class Vectors:
     """The vectors of a corpus, one row per input row, in order: what `run` returns and `open` opens.
 
-    Rows are read when they are asked for, and the bytes of each file are checked before. Anything that takes a table by Arrow's
+    Rows are read on demand, and the bytes of each file are checked first. Anything that takes a table by Arrow's
     C stream interface takes this: ``polars.DataFrame(vectors)``, ``pyarrow.table(vectors)``, DuckDB, pandas.
     """
 
@@ -235,10 +235,10 @@ class Vectors:
             self.path,
             label=label,
             label_type=label_type,
-            neighbors=n_neighbors,
+            n_neighbors=n_neighbors,
             min_dist=min_dist,
             metric=metric,
-            epochs=n_epochs,
+            n_epochs=n_epochs,
             seed=seed,
             progress=progress,
         )
