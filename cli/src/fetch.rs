@@ -129,7 +129,7 @@ async fn fetch(storage: &Storage, file: &ExpectedFile, path: &Path) -> anyhow::R
     let mut written = File::create(output.path()).with_context(cannot)?;
     let problem = read_and_hash(storage, file, |bytes| written.write_all(bytes).with_context(cannot)).await?;
     if let Some(problem) = problem {
-        return Err(Advice::failed(format!("`{}` in storage is damaged: {problem}", file.key))
+        return Err(Advice::failed(format!("`{}` in storage cannot be used: {problem}", file.key))
             .hint("have it made again: encaje repair JOB")
             .into());
     }
@@ -138,8 +138,28 @@ async fn fetch(storage: &Storage, file: &ExpectedFile, path: &Path) -> anyhow::R
     Ok(true)
 }
 
-/// Reads an object to its end and returns what is wrong with it, if anything is.
+/// Returns what is wrong with an object in storage, if anything is; a missing one is wrong. A store that does not answer
+/// is an error.
+pub(crate) async fn problem_in_storage(storage: &Storage, file: &ExpectedFile) -> anyhow::Result<Option<String>> {
+    read_and_hash(storage, file, |_| Ok(())).await
+}
+
+/// Reads an object to its end and returns what is wrong with it, if anything is; a missing one is wrong.
 async fn read_and_hash(
+    storage: &Storage,
+    file: &ExpectedFile,
+    take: impl FnMut(&[u8]) -> anyhow::Result<()>,
+) -> anyhow::Result<Option<String>> {
+    match read_whole(storage, file, take).await {
+        Err(error) => match error.downcast_ref::<DatasetError>().map(DatasetError::kind) {
+            Some(ErrorKind::NotFound) => Ok(Some("it is missing".to_owned())),
+            Some(_) | None => Err(error),
+        },
+        found => found,
+    }
+}
+
+async fn read_whole(
     storage: &Storage,
     file: &ExpectedFile,
     mut take: impl FnMut(&[u8]) -> anyhow::Result<()>,
@@ -159,18 +179,6 @@ async fn read_and_hash(
     }
     let found = hasher.finalize().to_hex();
     Ok((found.as_str() != file.blake3).then(|| format!("its BLAKE3 is {found}, expected {}", file.blake3)))
-}
-
-/// Returns what is wrong with an object in storage, if anything is; a missing one is wrong. A store that does not answer
-/// is an error.
-pub(crate) async fn problem_in_storage(storage: &Storage, file: &ExpectedFile) -> anyhow::Result<Option<String>> {
-    match read_and_hash(storage, file, |_| Ok(())).await {
-        Err(error) => match error.downcast_ref::<DatasetError>().map(DatasetError::kind) {
-            Some(ErrorKind::NotFound) => Ok(Some("it is missing".to_owned())),
-            Some(_) | None => Err(error),
-        },
-        found => found,
-    }
 }
 
 /// Whether a file is there with all its bytes.
@@ -236,16 +244,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_damaged_object_is_named_and_leaves_nothing_behind() {
+    async fn a_damaged_or_missing_object_is_named_and_leaves_nothing_behind() {
         let dir = tempfile::tempdir().unwrap();
         let storage = Storage::open(dir.path().join("storage").to_str().unwrap()).unwrap();
         storage.put_new("k.parquet", bytes_of(b"vektors").into()).await.unwrap();
         let out = dir.path().join("out");
         fs::create_dir(&out).unwrap();
-        for file in [expected(b"vectors"), expected(b"vek"), expected(b"longer than that")] {
+        let gone = ExpectedFile { key: "gone.parquet".to_owned(), ..expected(b"vectors") };
+        for file in [expected(b"vectors"), expected(b"vek"), expected(b"longer than that"), gone] {
             let mut progress = Ui::silent().progress("fetching", Amount::default());
-            let error = fetch_all(&storage, &out, &[file], &mut progress).await.unwrap_err().to_string();
-            assert!(error.contains("`k.parquet` in storage is damaged"), "{error}");
+            let error = fetch_all(&storage, &out, std::slice::from_ref(&file), &mut progress).await.unwrap_err();
+            let said = format!("`{}` in storage cannot be used", file.key);
+            assert!(error.to_string().contains(&said), "{error}");
+            assert!(error.downcast_ref::<Advice>().is_some(), "{error:?}");
             assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
         }
     }

@@ -66,13 +66,13 @@ fn pytest(tests: &str) {
         return;
     }
     let package = package();
-    let tests = match tests.strip_prefix("python/package") {
-        // The examples of the package that is tested, which has the module.
-        Some(below) => package.path().join(below.trim_start_matches('/')),
-        None => root().join(tests),
+    // The examples are those of the package that is tested, which has the module. No `conftest.py` above it is read.
+    let (tests, top) = match tests.strip_prefix("python/package") {
+        Some(below) => (package.path().join(below.trim_start_matches('/')), package.path().to_owned()),
+        None => (root().join(tests), root().join("python")),
     };
     let mut command = Command::new(python);
-    command.args(["-m", "pytest", "-p", "no:cacheprovider", "--confcutdir"]).arg(root().join("python"));
+    command.args(["-m", "pytest", "-p", "no:cacheprovider", "--confcutdir"]).arg(top);
     command.arg("--config-file").arg(root().join("pyproject.toml")).args(["-p", "conftest"]).arg(tests);
     let paths = [package.path().to_owned(), root().join("python/tests")];
     command.env("PYTHONPATH", std::env::join_paths(paths).unwrap()).env("PYTHONDONTWRITEBYTECODE", "1");
