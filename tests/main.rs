@@ -26,6 +26,7 @@ mod readers;
 mod relay;
 mod security;
 mod swapped;
+mod urls;
 mod wide;
 
 use std::collections::BTreeSet;

@@ -292,25 +292,21 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_refused_wherever_a_path_is_taken() {
-        let refused = [
-            "run c.csv --model m --out s3://bucket/x",
-            "merge out --out gs://bucket/a.parquet",
-            "export out --format npy --out az://c/a.npy",
-            "project out --out https://h/a.html",
-            "project out --coords s3://bucket/a.parquet",
-            "project s3://bucket/out --out a.html",
-            "compare a s3://bucket/out --label l",
-            "similarity a b --model m --out s3://bucket/a.png",
-            "verify s3://bucket/out",
-            "worker --spool s3://bucket/spool",
-            "certs --out s3://bucket/certs",
-        ];
+    fn a_url_is_refused_wherever_a_path_of_this_machine_is_taken() {
+        let refused = ["worker --spool s3://bucket/spool", "certs --out s3://bucket/certs"];
         for line in refused {
             let words = std::iter::once("encaje").chain(line.split(' '));
             let error = with_environment(Cli::command(), "").try_get_matches_from(words).unwrap_err();
             assert_eq!(error.kind(), clap::error::ErrorKind::ValueValidation, "{line}: {error}");
             assert!(error.to_string().contains("it is a URL"), "{error}");
+        }
+        for line in [
+            "run c.csv --model m --out s3://bucket/x",
+            "verify https://host/a.parquet",
+            "merge a --out gs://b/c.parquet",
+        ] {
+            let words = std::iter::once("encaje").chain(line.split(' '));
+            assert!(with_environment(Cli::command(), "").try_get_matches_from(words).is_ok(), "{line}");
         }
         let odd = ["encaje", "run", "c.csv", "--model", "m", "--out", "a:/b//c"];
         assert!(with_environment(Cli::command(), "").try_get_matches_from(odd).is_ok());

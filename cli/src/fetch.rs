@@ -1,13 +1,13 @@
 //! Brings the files of a job from its storage into an output directory: each checked by size and BLAKE3, written under
 //! another name, synced and renamed. A file that is there and right is not fetched again.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
 
 use anyhow::Context;
-use dataset::vectors::{AtomicFile, hash_file, layout, write_atomically};
-use dataset::{DatasetError, ErrorKind, Manifest, Storage};
+use dataset::vectors::{AtomicFile, hash_file, layout, place, write_new};
+use dataset::{DatasetError, ErrorKind, Manifest, ManifestFile, Storage};
 use proto::JobId;
 use proto::job::ShardResult;
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,17 @@ pub(crate) struct ExpectedFile {
 }
 
 impl ExpectedFile {
+    /// A part of a finished output.
+    pub(crate) fn of_part(part: &ManifestFile) -> Self {
+        Self {
+            key: part.name.clone(),
+            name: part.name.clone(),
+            bytes: part.bytes,
+            blake3: part.blake3.clone(),
+            rows: part.rows,
+        }
+    }
+
     /// Names the output of a shard by the shard's position.
     pub(crate) fn of_shard(shard: &ShardResult) -> Self {
         Self {
@@ -64,23 +75,22 @@ pub(crate) fn claim(out: &OutDir, job: JobId) -> anyhow::Result<()> {
     if out.record()?.is_some() {
         return Err(refuse(format!("`{root}` belongs to `encaje run`")).into());
     }
-    let path = out.state_dir().join("download.json");
-    match fs::read(&path) {
-        Ok(bytes) => match serde_json::from_slice::<Record>(&bytes) {
+    let path = out.claim_dir().join("download.json");
+    match place::read_small(&path)? {
+        Some(bytes) => match serde_json::from_slice::<Record>(&bytes) {
             Ok(record) if record.job == job && record.format == RECORD_FORMAT => Ok(()),
             Ok(record) => Err(refuse(format!("`{root}` holds files of another job, {}", record.job)).into()),
             Err(error) => Err(anyhow::Error::from(error).context(refuse(format!("`{}` is damaged", path.display())))),
         },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        None => {
             if let Some(foreign) = out.foreign_file()? {
                 return Err(
                     refuse(format!("`{root}` holds the output of something else: `{}`", foreign.display())).into()
                 );
             }
-            write_atomically(&path, &serde_json::to_vec(&Record { format: RECORD_FORMAT, job })?)?;
+            write_new(&path, &serde_json::to_vec(&Record { format: RECORD_FORMAT, job })?)?;
             Ok(())
         }
-        Err(error) => Err(error).with_context(|| format!("cannot read `{}`", path.display())),
     }
 }
 
@@ -88,7 +98,7 @@ pub(crate) fn claim(out: &OutDir, job: JobId) -> anyhow::Result<()> {
 pub(crate) fn remove_outdated_manifest(out: &OutDir, manifest: &Manifest) -> anyhow::Result<()> {
     let path = out.root().join(layout::MANIFEST_NAME);
     if out.manifest().ok().flatten().is_some_and(|there| there != *manifest) {
-        fs::remove_file(&path).with_context(|| format!("cannot remove `{}`", path.display()))?;
+        place::remove(&path)?;
     }
     Ok(())
 }
@@ -134,7 +144,7 @@ async fn fetch(storage: &Storage, file: &ExpectedFile, path: &Path) -> anyhow::R
             .into());
     }
     tokio::task::spawn_blocking(move || written.sync_all()).await.context("a write crashed")?.with_context(cannot)?;
-    output.persist()?;
+    tokio::task::spawn_blocking(move || output.persist()).await.context("a write crashed")??;
     Ok(true)
 }
 
@@ -183,26 +193,19 @@ async fn read_whole(
 
 /// Whether a file is there with all its bytes.
 pub(crate) fn is_intact(path: &Path, expected: &ExpectedFile) -> anyhow::Result<bool> {
-    match fs::metadata(path) {
-        Ok(found) if found.len() != expected.bytes => Ok(false),
-        Ok(_) => Ok(hash_file(path)?.blake3 == expected.blake3),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("cannot read `{}`", path.display())),
-    }
+    Ok(place::size_of(path)? == Some(expected.bytes) && hash_file(path)?.blake3 == expected.blake3)
 }
 
 /// Removes parts that the finished output does not have: an earlier, partial fetch may have left some.
 pub(crate) fn remove_stray_parts(root: &Path, expected: &[ExpectedFile]) -> anyhow::Result<()> {
-    let cannot = || format!("cannot tidy `{}`", root.display());
-    for entry in fs::read_dir(root).with_context(cannot)? {
-        let path: PathBuf = entry.with_context(cannot)?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    for entry in place::list(root)?.unwrap_or_default() {
+        let name = entry.name();
         // Leftovers of killed processes, under the names of this release and of 0.1.
         let is_unfinished = (name.starts_with(".part-") && name.ends_with(".encaje-tmp"))
             || (name.starts_with("part-") && name.ends_with(".unfinished"));
         let is_stray = layout::is_part_name(&name) && !expected.iter().any(|file| file.name == name);
         if is_stray || is_unfinished {
-            fs::remove_file(&path).with_context(cannot)?;
+            place::remove(&entry.path)?;
         }
     }
     Ok(())
@@ -210,6 +213,8 @@ pub(crate) fn remove_stray_parts(root: &Path, expected: &[ExpectedFile]) -> anyh
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::ui::Ui;
 

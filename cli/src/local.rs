@@ -107,8 +107,14 @@ pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyho
     let mut tasks = Tasks { coordinator, worker };
     let ended = match first {
         Ok(first) => {
-            let disk = DiskWatch::new(local.out.state_dir(), storage);
-            watch(ui, &local, &client, first, (&mut tasks, &notices, disk, &sample)).await
+            let disk = DiskWatch::new(local.out.state_dir(), storage.clone());
+            let watched = watch(ui, &local, &client, first, (&mut tasks, &notices, disk, &sample));
+            tokio::select! {
+                ended = watched => ended,
+                never = outdir::upload_finished(local.out, &storage, &client, local.job), if local.out.is_remote() => {
+                    match never {}
+                }
+            }
         }
         Err(error) => Err(error),
     };
@@ -175,6 +181,7 @@ fn worker_config(local: &LocalJob<'_>) -> WorkerConfig {
         hub: local.hub.clone(),
         preload: Some(preload),
         own_storage: true,
+        parts: local.out.is_remote().then(|| local.out.root().to_owned()),
         drain_ms_max: DRAIN_MS_MAX,
         ..WorkerConfig::new(name, local.out.spool())
     };

@@ -1,26 +1,32 @@
 //! Files that a command writes: refused before any work if they cannot be written.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::Context;
 use atlas::plot::{Picture, PlotError, PlotFormat};
-use dataset::vectors::write_atomically;
+use dataset::vectors::{place, write_atomically};
 
+use crate::args::Place;
 use crate::exit::Advice;
 use crate::ui::{self, Ui};
 
-/// Refuses a place that is taken (unless it may be replaced) or that is not in a folder. `option` names it in hints.
+/// Refuses a URL where nothing can be written.
+pub(crate) fn check_place(path: &Path) -> Result<(), Advice> {
+    place::check_writable(path).map_err(|error| Advice::usage(error.to_string()))
+}
+
+/// Refuses a place that is taken (unless it may be replaced), that is not in a folder, or that is a URL where nothing can be
+/// written. `option` names it in hints.
 pub(crate) fn check(path: &Path, option: &str, force: bool) -> anyhow::Result<()> {
     let shown = path.display();
+    check_place(path)?;
     if path.is_dir() {
         return Err(Advice::usage(format!("`{shown}` is a folder")).hint(format!("give a file as {option}")).into());
     }
-    let is_there = path.try_exists().with_context(|| format!("cannot look for `{shown}`"))?;
-    if is_there && !force {
+    if place::size_of(path)?.is_some() && !force {
         let hint = format!("give another {option}, or --force to replace it");
         return Err(Advice::usage(format!("`{shown}` already exists")).hint(hint).into());
     }
-    match path.parent() {
+    match path.parent().filter(|_| place::url_of(path).is_none()) {
         Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
             let what = format!("cannot write `{shown}`: there is no folder `{}`", folder.display());
             Err(Advice::usage(what).hint("make the folder first").into())
@@ -40,8 +46,8 @@ pub(crate) struct PictureFile<'a> {
 }
 
 /// As [`check`], for the pictures that a command may draw. Returns their formats.
-pub(crate) fn check_pictures<'a>(outs: &'a [PathBuf], force: bool, hint: &str) -> anyhow::Result<Vec<PictureFile<'a>>> {
-    let checked = |path: &'a PathBuf| {
+pub(crate) fn check_pictures<'a>(outs: &'a [Place], force: bool, hint: &str) -> anyhow::Result<Vec<PictureFile<'a>>> {
+    let checked = |path: &'a Place| {
         let format = PlotFormat::of(path).ok_or_else(|| {
             Advice::usage(format!("`{}` does not end in .html, .png or .svg", path.display())).hint(hint)
         })?;

@@ -1,6 +1,6 @@
 //! The rows of which several outputs of one corpus all have a vector.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use arrow_array::Array;
 use arrow_array::cast::AsArray;
@@ -9,6 +9,7 @@ use dataset::VectorSet;
 use dataset::vectors::column_names::{ERROR, ROW};
 use dataset::vectors::{BATCH_ROWS, Projection};
 
+use crate::args::Place;
 use crate::exit::Advice;
 use crate::points::Points;
 use crate::ui;
@@ -35,7 +36,7 @@ impl SharedRows {
     ///
     /// # Errors
     /// Outputs that cannot be read, that have different numbers of rows, or no row in common.
-    pub(crate) fn of(targets: &[PathBuf]) -> anyhow::Result<Self> {
+    pub(crate) fn of(targets: &[Place]) -> anyhow::Result<Self> {
         let mut shared: Option<(&Path, Listed)> = None;
         for target in targets {
             let listed = list(target)?;

@@ -41,6 +41,8 @@ pub struct WorkerConfig {
     /// Whether the storage is a folder of this machine that only this process fills: if its disk cannot be written, the
     /// worker ends as it does for its spool.
     pub own_storage: bool,
+    /// The output folder of the only job, where parts may be that an earlier run made: they are not made again.
+    pub parts: Option<PathBuf>,
     /// Where models are looked for.
     pub hub: HubOptions,
     /// A model to load before the first lease.
@@ -67,6 +69,7 @@ impl WorkerConfig {
             tokenizer_threads: cores,
             spool_dir: spool_dir.into(),
             own_storage: false,
+            parts: None,
             hub: HubOptions::from_env(),
             preload: None,
             lease_count: LEASE_COUNT_DEFAULT,

@@ -16,6 +16,7 @@ mod source_tasks;
 
 mod shard_run;
 
+mod parts;
 mod plan;
 mod pools;
 mod queue;
@@ -60,8 +61,10 @@ pub async fn run(
     let pools = pools::Pools::start(&config)?;
     let wire = wire.into();
     let relay = proto::relay::relayed(wire.clone());
-    let (own_storage, sample) = (config.own_storage, Arc::clone(&config.sample));
-    let runner = shard_run::ShardRunner { engines, pools, spool, wire: wire.clone(), relay, own_storage, sample };
+    let (own_storage, parts) = (config.own_storage, config.parts.clone());
+    let sample = Arc::clone(&config.sample);
+    let runner =
+        shard_run::ShardRunner { engines, pools, spool, wire: wire.clone(), relay, own_storage, parts, sample };
     let runner = Arc::new(runner);
     let host = Arc::clone(&runner);
     let (loss, stop) = (runner.pools.loss.clone(), shutdown.child_token());

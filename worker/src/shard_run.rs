@@ -1,5 +1,6 @@
 //! One shard, top to bottom: model → read → tokenize → embed → write → store. What comes out is ready to be committed.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 use crate::engines::EngineCache;
 use crate::error::{ShardError, WorkerError};
 use crate::meter::{Meter, Stage};
+use crate::parts;
 use crate::pools::Pools;
 use crate::sample::Sample;
 use crate::spool::Spool;
@@ -35,6 +37,8 @@ pub(crate) struct ShardRunner {
     pub(crate) relay: Storage,
     /// Whether only this process writes to the storage: see [`crate::WorkerConfig::own_storage`].
     pub(crate) own_storage: bool,
+    /// See [`crate::WorkerConfig::parts`].
+    pub(crate) parts: Option<PathBuf>,
     /// What was tokenized so far.
     pub(crate) sample: Arc<Sample>,
 }
@@ -107,10 +111,16 @@ async fn embed(
     meter: &Arc<Meter>,
 ) -> Result<Output, ShardError> {
     in_place(runner, storage).await?;
-    let model = runner.engines.get(&grant.model, &grant.embed).await?;
     let fallback = fallback_source(&runner.relay, grant.shard.job, grant.slice.source_index);
-    let reader = dataset::read_with_fallback(&grant.source, &grant.slice, &grant.read, storage, &fallback).await?;
     let spooled = runner.spool.file(grant);
+    if let Some(summary) = take_part(runner, grant, spooled.path()).await? {
+        let input_blake3 = dataset::slice_blake3(&grant.source, &grant.slice, &grant.read, storage, &fallback).await?;
+        check_input(grant, &input_blake3, std::future::ready(Ok(input_blake3.clone()))).await?;
+        store(storage, grant, spooled.path(), &summary).await?;
+        return Ok(output(grant, summary, input_blake3));
+    }
+    let model = runner.engines.get(&grant.model, &grant.embed).await?;
+    let reader = dataset::read_with_fallback(&grant.source, &grant.slice, &grant.read, storage, &fallback).await?;
     let kept = dataset::kept_schema_of(&grant.source)?;
     let writer = VectorWriter::create(spooled.path(), &kept, &model.file_info(grant))?;
     let stages = Stages { grant, model, pools: &runner.pools, meter: Arc::clone(meter), sample: &runner.sample };
@@ -119,18 +129,22 @@ async fn embed(
     let again = dataset::slice_blake3(&grant.source, &grant.slice, &grant.read, storage, &fallback);
     check_input(grant, &input_blake3, again).await?;
     meter.time_async(Stage::Store, Box::pin(store(storage, grant, spooled.path(), &summary))).await?;
-    Ok(Output {
-        key: grant.output_key.clone(),
-        bytes: summary.bytes,
-        blake3: summary.blake3,
-        input_blake3,
-        counts: RowCounts {
-            rows: summary.rows,
-            rejects: summary.rejects,
-            truncated: summary.truncated,
-            tokens: summary.tokens,
-        },
-    })
+    Ok(output(grant, summary, input_blake3))
+}
+
+fn output(grant: &Grant, summary: FileSummary, input_blake3: String) -> Output {
+    let FileSummary { first_row: _, rows, rejects, truncated, tokens, bytes, blake3 } = summary;
+    let counts = RowCounts { rows, rejects, truncated, tokens };
+    Output { key: grant.output_key.clone(), bytes, blake3, input_blake3, counts }
+}
+
+/// Takes the part that an earlier run made of the shard, if there is one.
+async fn take_part(runner: &ShardRunner, grant: &Grant, file: &Path) -> Result<Option<FileSummary>, ShardError> {
+    let Some(parts) = runner.parts.clone() else { return Ok(None) };
+    let (grant, file) = (grant.clone(), file.to_owned());
+    let taken = tokio::task::spawn_blocking(move || parts::take(&parts, &grant, &file)).await;
+    let crashed = |error| DatasetError::Io { object: "a part of an earlier run".to_owned(), source: Box::new(error) };
+    Ok(taken.map_err(crashed)??)
 }
 
 /// Waits a while for a storage that is not in its place. It may be mounted again; and shards that fail at once would be
@@ -171,12 +185,7 @@ pub(crate) async fn check_input(
 }
 
 /// Puts the file under the granted key. The key is this attempt's alone: a file that is there is our own earlier try.
-async fn store(
-    storage: &Storage,
-    grant: &Grant,
-    file: &std::path::Path,
-    summary: &FileSummary,
-) -> Result<(), ShardError> {
+async fn store(storage: &Storage, grant: &Grant, file: &Path, summary: &FileSummary) -> Result<(), ShardError> {
     let key = &grant.output_key;
     let found = match storage.put_new_file(key, file).await {
         Ok(object) => object.size,

@@ -9,7 +9,7 @@ use atlas::umap::{Metric, Options, neighbors, quality};
 use clap::Args;
 use serde::Serialize;
 
-use crate::args::{LabelTypeArg, UmapArgs};
+use crate::args::{LabelTypeArg, Place, UmapArgs};
 use crate::exit::{Advice, Exit};
 use crate::outdir::OutDir;
 use crate::points::{self, Points};
@@ -23,7 +23,7 @@ use crate::{model, outfile, umap};
 pub(crate) struct CompareArgs {
     /// The outputs to compare, one per model: directories of finished runs over the same corpus, or merged files.
     #[arg(value_name = "DIR|FILE.parquet", required = true, num_args = 2..)]
-    pub(crate) targets: Vec<PathBuf>,
+    pub(crate) targets: Vec<Place>,
     /// The kept column by whose values the models are compared, and the points coloured.
     #[arg(long, value_name = "COLUMN", env = "ENCAJE_COMPARE_LABEL")]
     pub(crate) label: String,
@@ -33,7 +33,7 @@ pub(crate) struct CompareArgs {
     /// The picture to write, a panel per model and the table; the extension tells the format. May be given
     /// several times.
     #[arg(long, value_name = "PLOT.html|.png|.svg", env = "ENCAJE_COMPARE_OUT")]
-    pub(crate) out: Vec<PathBuf>,
+    pub(crate) out: Vec<Place>,
     /// Replaces an existing file.
     #[arg(long)]
     pub(crate) force: bool,
@@ -53,8 +53,8 @@ const LABELS_MAX: usize = 2_000;
 #[derive(Debug, Serialize)]
 struct Comparison<'a> {
     /// The first of the pictures.
-    out: Option<&'a PathBuf>,
-    pictures: &'a [PathBuf],
+    out: Option<&'a Place>,
+    pictures: &'a [Place],
     label: &'a str,
     labels: Option<usize>,
     /// The share of rows with the most frequent label: the accuracy of always guessing it.
@@ -158,7 +158,7 @@ pub(crate) fn run(ui: &Ui, args: &CompareArgs) -> anyhow::Result<Exit> {
     if !files.is_empty() {
         let figure = figure(args, &rows, &models, places, table.clone());
         outfile::write_pictures(ui, &files, |format| plot::render(&figure, format))?;
-        args.out.iter().for_each(|out| ui.note(format!("{}: drawn", out.display())));
+        args.out.iter().for_each(|out| ui.note(format!("{out}: drawn")));
     }
     if args.json {
         let labels = rows.codes.is_some().then_some(rows.distinct);

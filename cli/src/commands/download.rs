@@ -1,25 +1,24 @@
 //! `encaje download`: the results of a cluster's job, as `encaje run` would have left them. Everything is checked on the
 //! way: the manifest against the job, each file against the manifest.
 
-use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context;
 use clap::Args;
-use dataset::vectors::layout;
-use dataset::{Manifest, ManifestFile, MergeOptions, VectorReader};
+use dataset::vectors::{Outline, layout, place};
+use dataset::{Manifest, ManifestFile, MergeOptions};
 use proto::JobId;
 use proto::job::{JobState, JobStatus};
 use proto::relay::connect_storage;
 
-use crate::args::ClusterArgs;
+use crate::args::{ClusterArgs, Place};
 use crate::cluster::{self, Cluster};
 use crate::exit::{Advice, Exit};
 use crate::fetch::{self, ExpectedFile};
 use crate::outdir::{OutDir, Target};
 use crate::summary::RunSummary;
 use crate::ui::{self, Amount, Ui};
-use crate::{merging, signals};
+use crate::{merging, outfile, signals};
 
 /// Fetches the results of a job, checks every file, and puts them where `run` would.
 ///
@@ -34,7 +33,7 @@ pub(crate) struct DownloadArgs {
     pub(crate) cluster: ClusterArgs,
     /// Writes to this directory (part-00000.parquet ..., manifest.json), or into one file if it ends in `.parquet`.
     #[arg(long, value_name = "DIR|FILE.parquet", env = "ENCAJE_DOWNLOAD_OUT")]
-    pub(crate) out: PathBuf,
+    pub(crate) out: Place,
     /// Waits until the job is done.
     #[arg(long)]
     pub(crate) wait: bool,
@@ -104,6 +103,7 @@ async fn download(ui: &Ui, args: &DownloadArgs) -> anyhow::Result<Exit> {
         drop(lock);
         out.remove()?;
     }
+    out.remove_local_state()?;
     let before = Amount { rows: manifest.totals.rows, tokens: manifest.totals.tokens };
     let summary = RunSummary::new(target.path(), &manifest.totals, started.elapsed(), before);
     report(ui, args, &summary.missing(manifest.missing()))
@@ -111,6 +111,7 @@ async fn download(ui: &Ui, args: &DownloadArgs) -> anyhow::Result<Exit> {
 
 /// Refuses an output that cannot be written, before any call.
 fn target(args: &DownloadArgs) -> anyhow::Result<Target> {
+    outfile::check_place(&args.out)?;
     let target = Target::of(&args.out);
     match &target {
         Target::Dir(dir) if dir.is_file() => {
@@ -138,18 +139,18 @@ fn unfinished(status: &JobStatus) -> anyhow::Error {
 /// Returns what a finished file says of itself, if it is this job's. Refuses any other file.
 fn finished_file(target: &Target, job: JobId) -> anyhow::Result<Option<RunSummary>> {
     let Target::File(file) = target else { return Ok(None) };
-    if !file.try_exists().with_context(|| format!("cannot look for `{}`", file.display()))? {
+    if place::size_of(file)?.is_none() {
         return Ok(None);
     }
     let refuse = || {
         let what = format!("`{}` already exists and is not the output of job {job}", file.display());
         Advice::usage(what).hint("give another --out, or remove the file; nothing was changed")
     };
-    let reader = VectorReader::open(file).with_context(refuse)?;
-    if reader.info().job_id != job.to_string() {
+    let outline = Outline::read(file).with_context(refuse)?;
+    if outline.info.job_id != job.to_string() {
         return Err(refuse().into());
     }
-    Ok(Some(RunSummary::already_complete(file, &reader.totals().totals).missing(reader.missing())))
+    Ok(Some(RunSummary::already_complete(file, &outline.totals.totals).missing(outline.missing())))
 }
 
 fn expected(files: &[ManifestFile]) -> Vec<ExpectedFile> {

@@ -1,10 +1,9 @@
 //! `encaje export`: the vectors as a plain matrix.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use spec::ExportFormat;
 
+use crate::args::Place;
 use crate::exit::Exit;
 use crate::outfile;
 use crate::summary::note_missing;
@@ -15,13 +14,13 @@ use crate::ui::{self, Ui};
 pub(crate) struct ExportArgs {
     /// The output directory of a finished run, or a merged file.
     #[arg(value_name = "DIR|FILE.parquet")]
-    pub(crate) target: PathBuf,
+    pub(crate) target: Place,
     /// The format to write.
     #[arg(long, value_enum, value_name = "FORMAT", env = "ENCAJE_EXPORT_FORMAT")]
     pub(crate) format: ExportFormat,
     /// The file to write.
     #[arg(long, value_name = "FILE", env = "ENCAJE_EXPORT_OUT")]
-    pub(crate) out: PathBuf,
+    pub(crate) out: Place,
     /// Replaces an existing file.
     #[arg(long)]
     pub(crate) force: bool,

@@ -1,11 +1,10 @@
 //! `encaje merge`: the parts of a finished run as one file, or as files of equal size.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use dataset::MergeOptions;
 use spec::OutputDtype;
 
+use crate::args::Place;
 use crate::exit::{Advice, Exit};
 use crate::merging;
 use crate::outfile;
@@ -17,10 +16,10 @@ use crate::ui::{self, Ui};
 pub(crate) struct MergeArgs {
     /// The output directory of a finished run.
     #[arg(value_name = "DIR")]
-    pub(crate) dir: PathBuf,
+    pub(crate) dir: Place,
     /// The Parquet file to write; with --partition-rows, the directory.
     #[arg(long, value_name = "FILE.parquet|DIR", env = "ENCAJE_MERGE_OUT")]
-    pub(crate) out: PathBuf,
+    pub(crate) out: Place,
     /// Writes files of so many rows each (the last may have fewer) and a manifest, instead of one file.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) partition_rows: Option<u64>,
@@ -41,6 +40,7 @@ pub(crate) fn run(ui: &Ui, args: &MergeArgs) -> anyhow::Result<Exit> {
         let what = format!("`{}` is a file, but --partition-rows writes a directory of files", args.out.display());
         return Err(Advice::usage(what).hint("give a directory as --out").into());
     }
+    outfile::check_place(&args.out)?;
     if args.partition_rows.is_none() {
         outfile::check(&args.out, "--out", args.force)?;
     }

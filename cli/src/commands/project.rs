@@ -1,6 +1,6 @@
 //! `encaje project`: the vectors of an output as a picture, by UMAP.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use atlas::plot::{self, Figure, Labels, Panel};
@@ -9,7 +9,7 @@ use clap::Args;
 use dataset::VectorSet;
 use serde::Serialize;
 
-use crate::args::{LabelTypeArg, UmapArgs};
+use crate::args::{LabelTypeArg, Place, UmapArgs};
 use crate::exit::{Advice, Exit};
 use crate::outfile::PictureFile;
 use crate::points::{self, Points};
@@ -24,7 +24,7 @@ use crate::{coords, model, outfile, umap};
 pub(crate) struct ProjectArgs {
     /// The output directory of a finished run, or a merged file. Rows without a vector are left out and counted.
     #[arg(value_name = "DIR|FILE.parquet")]
-    pub(crate) target: PathBuf,
+    pub(crate) target: Place,
     /// Colours points by this kept column.
     #[arg(long, value_name = "COLUMN", env = "ENCAJE_PROJECT_LABEL")]
     pub(crate) label: Option<String>,
@@ -33,10 +33,10 @@ pub(crate) struct ProjectArgs {
     pub(crate) label_type: LabelTypeArg,
     /// The picture to write; the extension tells the format. May be given several times.
     #[arg(long, value_name = "PLOT.html|.png|.svg", env = "ENCAJE_PROJECT_OUT", required_unless_present = "coords")]
-    pub(crate) out: Vec<PathBuf>,
+    pub(crate) out: Vec<Place>,
     /// Writes x and y with `row` and the kept columns to this Parquet file.
     #[arg(long, value_name = "FILE.parquet", env = "ENCAJE_PROJECT_COORDS")]
-    pub(crate) coords: Option<PathBuf>,
+    pub(crate) coords: Option<Place>,
     /// Replaces existing files.
     #[arg(long)]
     pub(crate) force: bool,
@@ -51,8 +51,8 @@ pub(crate) struct ProjectArgs {
 #[derive(Debug, Serialize)]
 struct Summary<'a> {
     /// The first of the pictures.
-    out: Option<&'a PathBuf>,
-    pictures: &'a [PathBuf],
+    out: Option<&'a Place>,
+    pictures: &'a [Place],
     coords: Option<&'a Path>,
     points: usize,
     rejected: u64,
@@ -132,7 +132,7 @@ fn report(ui: &Ui, args: &ProjectArgs, summary: &Summary<'_>) -> anyhow::Result<
         rejected => format!(", {} without a vector left out", ui::counted(rejected, "row")),
     };
     for path in args.out.iter().chain(&args.coords) {
-        ui.data(format!("{}: {points}{left_out}, {:.1} s", path.display(), summary.seconds))?;
+        ui.data(format!("{path}: {points}{left_out}, {:.1} s", summary.seconds))?;
     }
     Ok(())
 }

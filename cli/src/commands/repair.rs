@@ -10,7 +10,7 @@ use clap::Args;
 use common::error_chain;
 use coordinator::{Clock, Store, SystemClock};
 use dataset::Storage;
-use dataset::vectors::layout;
+use dataset::vectors::{layout, place};
 use proto::JobId;
 use proto::job::JobState;
 use proto::relay::connect_storage;
@@ -31,8 +31,8 @@ use crate::ui::{self, Amount, Ui};
 /// aside, `manifest.json` is removed, and the same `encaje run` makes the others again and puts all in place.
 #[derive(Debug, Args)]
 pub(crate) struct RepairArgs {
-    /// A job of a cluster by its id, or the directory of an `encaje run`.
-    #[arg(value_name = "JOB|DIR")]
+    /// A job of a cluster by its id, or the directory of an `encaje run`, which may be at a URL.
+    #[arg(value_name = "JOB|DIR|URL")]
     pub(crate) target: String,
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
@@ -70,7 +70,16 @@ pub(crate) fn run(ui: &Ui, args: &RepairArgs) -> anyhow::Result<Exit> {
     let path = Path::new(&args.target);
     let report = match args.target.parse::<JobId>() {
         Ok(job) if !path.exists() => cluster::runtime()?.block_on(repair_job(ui, args, job))?,
-        Ok(_) | Err(_) => cluster::runtime()?.block_on(repair_output(ui, args, &OutDir::new(path.to_owned())))?,
+        Ok(_) | Err(_) => {
+            place::check_readable(path).map_err(|error| Advice::usage(error.to_string()))?;
+            let out = OutDir::new(path.to_owned());
+            let runtime = cluster::runtime()?;
+            if out.is_remote() {
+                runtime.block_on(repair_remote(ui, args, &out))?
+            } else {
+                runtime.block_on(repair_output(ui, args, &out))?
+            }
+        }
     };
     if args.json {
         ui.json(&report)?;
@@ -176,6 +185,37 @@ async fn repair_output(ui: &Ui, args: &RepairArgs, out: &OutDir) -> anyhow::Resu
     }
     store.close().await?;
     Ok(Report { target: root, files: placed.len(), damaged, requeued: requeue })
+}
+
+/// Removes damaged parts at a URL, and the manifest: the next run takes the others as they are, and makes these again.
+async fn repair_remote(ui: &Ui, args: &RepairArgs, out: &OutDir) -> anyhow::Result<Report> {
+    let Some(record) = out.record()? else { return Err(no_run(out)) };
+    let _lock = out.lock()?;
+    let Some(manifest) = out.manifest()? else {
+        let what = format!("`{}` is not finished", out.root().display());
+        return Err(Advice::failed(what)
+            .hint("run the same `encaje run` again: it goes on with the parts there")
+            .into());
+    };
+    let mut damaged = Vec::new();
+    for (shard, file) in (0..).zip(&manifest.files) {
+        let (part, expected) = (out.root().join(&file.name), ExpectedFile::of_part(file));
+        let is_intact = tokio::task::spawn_blocking(move || fetch::is_intact(&part, &expected));
+        if !is_intact.await.context("a check crashed")?? {
+            let problem = "it is missing, or its size or BLAKE3 is another".to_owned();
+            damaged.push(Damage { shard, file: file.name.clone(), problem });
+        }
+    }
+    let requeue = !args.dry_run && !damaged.is_empty();
+    if requeue {
+        check_corpus(out, &record, damaged.len()).await?;
+        place::remove(&out.root().join(layout::MANIFEST_NAME))?;
+        damaged.iter().try_for_each(|damage| place::remove(&out.root().join(&damage.file)))?;
+        ui.note("run the same `encaje run` again: it produces them again and keeps the rest");
+    }
+    out.remove_local_state()?;
+    let target = out.root().display().to_string();
+    Ok(Report { target, files: manifest.files.len(), damaged, requeued: requeue })
 }
 
 /// Refuses to begin what the next run could not end: it reads the corpus again for the damaged files.

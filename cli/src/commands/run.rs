@@ -3,17 +3,16 @@
 //! The process may be killed after any step: check corpus and model; lock the output; write the job record; run the job;
 //! move its parts into place; write the manifest; clean up. The next run does the steps that are left.
 
-use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context;
 use clap::Args;
-use dataset::vectors::Resolved;
-use dataset::{FileInfo, MergeOptions, PlannedSource, RowCounts, Storage, VectorReader};
+use dataset::vectors::{Outline, Resolved, place};
+use dataset::{FileInfo, MergeOptions, PlannedSource, RowCounts, Storage};
 use engine::DeviceSpec;
 use proto::job::{JobSpec, JobState, JobStatus, ModelSpec};
 
-use crate::args::{DeviceArg, JobArgs, parse_device};
+use crate::args::{DeviceArg, JobArgs, Place, parse_device};
 use crate::exit::{Advice, Exit};
 use crate::job_spec::{self, Capacity};
 use crate::local::{self, Ended, LocalJob};
@@ -22,7 +21,7 @@ use crate::outdir::{self, EmptyPart, JobRecord, OutDir, Target};
 use crate::stream::{self, Corpora};
 use crate::summary::RunSummary;
 use crate::ui::{self, Amount, Ui};
-use crate::{devices, merging, notices};
+use crate::{devices, merging, notices, outfile};
 
 /// Embeds a corpus on this machine; run it again to resume.
 ///
@@ -48,7 +47,7 @@ pub(crate) struct RunArgs {
 pub(crate) struct OutputArgs {
     /// Writes to this directory (part-00000.parquet ..., manifest.json), or into one file if it ends in `.parquet`.
     #[arg(long, value_name = "DIR|FILE.parquet")]
-    pub(crate) out: PathBuf,
+    pub(crate) out: Place,
     /// Exits with 3 if any row was rejected.
     #[arg(long)]
     pub(crate) strict: bool,
@@ -99,9 +98,14 @@ pub(crate) fn run(ui: &Ui, args: &RunArgs) -> anyhow::Result<Exit> {
     let record = load_or_create_record(ui, &request)?;
     request.corpora.keep_files();
     stream::remove_unused(&request.out.input(), record.spec.sources.iter().map(|source| source.uri.as_str()));
+    if request.out.is_remote() {
+        let (root, state) = (request.out.root().display(), request.out.state_dir());
+        ui.note(format!("parts go to `{root}` as they are done; the state of the run is in `{}`", state.display()));
+    }
     let parts = produce_parts(ui, &request, &record, &runtime)?;
     let Some(ProducedParts { totals, before, already_complete }) = parts else {
-        let root = request.out.root().display();
+        let root = request.out.state_dir();
+        let root = if request.out.is_remote() { root.as_path() } else { request.out.root() }.display();
         ui.note(format!("interrupted: the work so far is kept in `{root}`; run again to resume"));
         return Ok(Exit::Interrupted);
     };
@@ -109,8 +113,10 @@ pub(crate) fn run(ui: &Ui, args: &RunArgs) -> anyhow::Result<Exit> {
     match &request.target {
         Target::Dir(dir) if already_complete => {
             ui.note(format!("`{}` is done already: nothing to do", dir.display()));
+            request.out.remove_local_state()?;
             return report(ui, &request, &RunSummary::already_complete(dir, &totals));
         }
+        Target::Dir(_) if request.out.is_remote() => request.out.remove_local_state()?,
         Target::Dir(_) => request.out.write_speed(&summary)?,
         Target::File(file) => {
             merging::merge(ui, request.out.root(), file, &MergeOptions::default())?;
@@ -163,6 +169,7 @@ fn produce_parts(
 /// Checks everything that can fail before any work is done.
 fn preflight<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) -> anyhow::Result<Request<'a>> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    outfile::check_place(&args.output.out)?;
     let target = Target::of(&args.output.out);
     let out = target.work_dir();
     if matches!(&target, Target::Dir(dir) if dir.is_file()) {
@@ -206,7 +213,7 @@ fn begun_with(target: &Target, out: &OutDir, record: Option<&JobRecord>) -> Opti
         return Some(record.spec.model.clone());
     }
     let info = match target {
-        Target::File(file) => VectorReader::open(file).ok()?.info().clone(),
+        Target::File(file) => Outline::read(file).ok()?.info,
         Target::Dir(_) => out.manifest().ok()??.info,
     };
     Some(ModelSpec { name: info.model, revision: info.revision, digest: info.model_digest })
@@ -215,19 +222,19 @@ fn begun_with(target: &Target, out: &OutDir, record: Option<&JobRecord>) -> Opti
 /// Returns the counts of the output file, if it exists and is of this job. Refuses any other file.
 fn finished_file(request: &Request<'_>) -> anyhow::Result<Option<RowCounts>> {
     let Target::File(file) = &request.target else { return Ok(None) };
-    if !file.try_exists().with_context(|| format!("cannot look for `{}`", file.display()))? {
+    if place::size_of(file)?.is_none() {
         return Ok(None);
     }
     let refuse = |what: String| {
         Advice::usage(what).hint("give another --out, or remove the file to make it again").hint(NOTHING_CHANGED)
     };
-    let reader = VectorReader::open(file)
+    let outline = Outline::read(file)
         .with_context(|| refuse(format!("`{}` already exists and is not an output of encaje", file.display())))?;
-    if reader.info().spec_digest != request.spec.digest() {
+    if outline.info.spec_digest != request.spec.digest() {
         let what = format!("`{}` already exists, made with other parameters or from another corpus", file.display());
         return Err(refuse(what).into());
     }
-    Ok(Some(reader.totals().totals.clone()))
+    Ok(Some(outline.totals.totals))
 }
 
 /// The last hint of every refusal.
@@ -266,7 +273,10 @@ fn warn_of_other_files(ui: &Ui, request: &Request<'_>) -> anyhow::Result<()> {
 /// Loads the record of the directory's job and checks that it is the requested one; creates it where there is none.
 fn load_or_create_record(ui: &Ui, request: &Request<'_>) -> anyhow::Result<JobRecord> {
     if let Some(record) = request.out.record()? {
-        let Some(refusal) = refusal(request, &record) else { return Ok(record) };
+        let Some(refusal) = refusal(request, &record) else {
+            request.out.adopt_state(&record)?;
+            return Ok(record);
+        };
         if request.out.has_work()? {
             return Err(refusal.into());
         }
@@ -276,6 +286,7 @@ fn load_or_create_record(ui: &Ui, request: &Request<'_>) -> anyhow::Result<JobRe
     let record = JobRecord::new(request.spec.clone(), request.sources.clone());
     if request.out.manifest()?.is_none() {
         request.out.write_record(&record)?;
+        request.out.adopt_state(&record)?;
     }
     Ok(record)
 }

@@ -1,7 +1,5 @@
 //! `encaje similarity`: how near texts are to each other, as numbers and as a heat map.
 
-use std::path::PathBuf;
-
 use atlas::plot::{self, Heatmap};
 use clap::Args;
 use dataset::{Keep, ReadOptions};
@@ -9,7 +7,7 @@ use engine::{EmbedTextsError, Embedder, EngineOptions};
 use serde::Serialize;
 use spec::{Format, Pooling};
 
-use crate::args::{Auto, DialectArgs, ModelArgs, OWN_POOLING, PromptArgs, auto_or};
+use crate::args::{Auto, DialectArgs, ModelArgs, OWN_POOLING, Place, PromptArgs, auto_or};
 use crate::exit::{Advice, Exit};
 use crate::ui::{self, Ui};
 use crate::{corpus_texts, model, outfile, prompt};
@@ -46,7 +44,7 @@ pub(crate) struct SimilarityArgs {
     pub(crate) prompt: PromptArgs,
     /// Draws a heat map into this file; the extension says what it is. May be given several times.
     #[arg(long, value_name = "PLOT.html|.png|.svg", env = "ENCAJE_SIMILARITY_OUT")]
-    pub(crate) out: Vec<PathBuf>,
+    pub(crate) out: Vec<Place>,
     /// Replaces an existing file.
     #[arg(long)]
     pub(crate) force: bool,
@@ -94,7 +92,7 @@ pub(crate) fn run(ui: &Ui, args: &SimilarityArgs) -> anyhow::Result<Exit> {
             values: values.clone(),
         };
         outfile::write_pictures(ui, &files, |format| plot::render_heatmap(&map, format))?;
-        args.out.iter().for_each(|out| ui.note(format!("{}: drawn", out.display())));
+        args.out.iter().for_each(|out| ui.note(format!("{out}: drawn")));
     }
     if args.json {
         let cosine = values.chunks_exact(texts.len()).collect();

@@ -1,6 +1,6 @@
 //! `encaje verify`: every promise about an output, checked.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 use clap::Args;
@@ -8,7 +8,7 @@ use dataset::vectors::HOLES_MAX;
 use dataset::{Format, Keep, ReadOptions, VectorSet, VerifyCorpus, VerifyReport};
 use spec::JobSpec;
 
-use crate::args::{DialectArgs, parse_keep};
+use crate::args::{DialectArgs, Place, parse_keep};
 use crate::exit::Exit;
 use crate::outdir::OutDir;
 use crate::stream::Corpora;
@@ -19,7 +19,7 @@ use crate::ui::{self, Amount, Ui};
 pub(crate) struct VerifyArgs {
     /// The output to check: a directory with manifest.json, or a merged file.
     #[arg(value_name = "DIR|FILE.parquet")]
-    pub(crate) target: PathBuf,
+    pub(crate) target: Place,
     /// Checks the output against this corpus too: the same files, globs, URLs or `-` in the same order as for `run`. In
     /// the directory of a `run`, how it was read need not be said again.
     #[arg(long, value_name = "CORPUS", num_args = 1.., env = "ENCAJE_VERIFY_CORPUS")]
@@ -45,7 +45,7 @@ pub(crate) struct VerifyArgs {
 pub(crate) fn run(ui: &Ui, args: &VerifyArgs) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     // Where the output is no `run`'s, or its record is damaged, the corpus is read as the options say.
-    let run = OutDir::new(args.target.clone()).record().ok().flatten().map(|record| record.spec);
+    let run = OutDir::new(args.target.to_path_buf()).record().ok().flatten().map(|record| record.spec);
     let of_run = run.as_ref().and_then(format_of);
     let of_streams = args.format.or(of_run);
     let corpora = Corpora::save_streams_temporarily(ui, &args.corpus, of_streams)?;

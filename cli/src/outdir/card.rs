@@ -2,39 +2,31 @@
 //! `datasets` library open the folder as a data set.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::io;
-use std::path::Path;
 
-use anyhow::Context;
-use dataset::Manifest;
-use dataset::vectors::write_atomically;
+use dataset::vectors::{place, write_atomically};
+use dataset::{DatasetError, Manifest};
 use spec::OutputDtype;
 
 use super::directory::OutDir;
 use crate::ui::thousands;
 
-const NAME: &str = "README.md";
+pub(super) const NAME: &str = "README.md";
 /// The line by which a card of ours is known: a file of the user's is left alone.
 const MARK: &str = "<!-- Written by encaje, again at every run; remove this line to keep changes. -->";
 
 impl OutDir {
     /// Writes the card, unless there is another file of this name.
     pub(super) fn write_card(&self, manifest: &Manifest) -> anyhow::Result<()> {
-        let path = self.root().join(NAME);
-        if is_ours(&path).with_context(|| format!("cannot read `{}`", path.display()))? {
-            write_atomically(&path, card(manifest).as_bytes())?;
+        if self.may_write_card()? {
+            write_atomically(&self.root().join(NAME), card(manifest).as_bytes())?;
         }
         Ok(())
     }
-}
 
-/// Tells whether a card may be written here.
-fn is_ours(path: &Path) -> io::Result<bool> {
-    match fs::read(path) {
-        Ok(content) => Ok(String::from_utf8_lossy(&content).contains(MARK)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(error),
+    /// Tells whether the card may be written: there is no such file, or it is one of ours.
+    pub(super) fn may_write_card(&self) -> Result<bool, DatasetError> {
+        let content = place::read_small(&self.root().join(NAME))?;
+        Ok(content.is_none_or(|content| String::from_utf8_lossy(&content).contains(MARK)))
     }
 }
 
@@ -105,11 +97,13 @@ mod tests {
     #[test]
     fn a_file_of_the_user_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(NAME);
-        assert!(is_ours(&path).unwrap());
-        fs::write(&path, "# Mine\n").unwrap();
-        assert!(!is_ours(&path).unwrap());
-        fs::write(&path, format!("# Embedding vectors\n{MARK}\n")).unwrap();
-        assert!(is_ours(&path).unwrap());
+        let (out, path) = (OutDir::new(dir.path().to_owned()), dir.path().join(NAME));
+        assert!(out.may_write_card().unwrap());
+        std::fs::write(&path, "# Mine\n").unwrap();
+        assert!(!out.may_write_card().unwrap());
+        assert_eq!(out.other_file().unwrap(), Some(path.clone()));
+        std::fs::write(&path, format!("# Embedding vectors\n{MARK}\n")).unwrap();
+        assert!(out.may_write_card().unwrap());
+        assert_eq!(out.other_file().unwrap(), None);
     }
 }

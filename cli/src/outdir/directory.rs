@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use dataset::Manifest;
-use dataset::vectors::layout;
+use dataset::vectors::{layout, place};
 
+use super::card;
 use crate::exit::Advice;
 
 /// Name of the folder with the state of a run.
 pub(crate) const STATE_DIR: &str = ".encaje";
-/// The suffix of `FILE.parquet` that names its work directory.
+/// The suffix of `FILE.parquet` that names its work directory, and of the state of an output at a URL.
 const WORK_SUFFIX: &str = ".encaje";
 
 /// What `--out` names.
@@ -28,13 +29,18 @@ impl Target {
     /// A name that ends in `.parquet` is a file, unless it is a directory already.
     pub(crate) fn of(out: &Path) -> Self {
         let is_file = out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
-        if is_file && !out.is_dir() { Target::File(out.to_owned()) } else { Target::Dir(out.to_owned()) }
+        if is_file && (place::url_of(out).is_some() || !out.is_dir()) {
+            Target::File(out.to_owned())
+        } else {
+            Target::Dir(out.to_owned())
+        }
     }
 
     /// The directory in which the work is done.
     pub(crate) fn work_dir(&self) -> OutDir {
         match self {
             Target::Dir(dir) => OutDir::new(dir.clone()),
+            Target::File(file) if place::url_of(file).is_some() => OutDir::new(local_name(file)),
             Target::File(file) => {
                 let mut name = file.as_os_str().to_owned();
                 name.push(WORK_SUFFIX);
@@ -51,7 +57,7 @@ impl Target {
     }
 }
 
-/// An output directory.
+/// An output directory: a path of this machine, or a URL.
 #[derive(Debug, Clone)]
 pub(crate) struct OutDir {
     pub(super) root: PathBuf,
@@ -68,9 +74,14 @@ impl OutDir {
         &self.root
     }
 
-    /// Where the state of the run lies; also the root of its storage.
+    /// Whether the directory is at a URL.
+    pub(crate) fn is_remote(&self) -> bool {
+        place::url_of(&self.root).is_some()
+    }
+
+    /// Where the state of the run lies; also the root of its storage. That of an output at a URL is in the current directory.
     pub(crate) fn state_dir(&self) -> PathBuf {
-        self.root.join(STATE_DIR)
+        if self.is_remote() { local_name(&self.root) } else { self.root.join(STATE_DIR) }
     }
 
     /// The job store.
@@ -92,6 +103,16 @@ impl OutDir {
         self.state_dir().join("job.json")
     }
 
+    /// Where the record lies of whose output this is: beside the output, so that other machines know too.
+    pub(crate) fn claim_dir(&self) -> PathBuf {
+        self.root.join(STATE_DIR)
+    }
+
+    /// The record of a job whose output is at a URL.
+    pub(super) fn remote_record_path(&self) -> Option<PathBuf> {
+        self.is_remote().then(|| self.claim_dir().join("job.json"))
+    }
+
     /// Whether this looks like an output directory, finished or not.
     pub(crate) fn is_ours(&self) -> bool {
         self.record_path().is_file() || self.root.join(layout::MANIFEST_NAME).is_file()
@@ -99,9 +120,10 @@ impl OutDir {
 
     /// Returns the manifest, if the job is done and its parts are in place.
     pub(crate) fn manifest(&self) -> anyhow::Result<Option<Manifest>> {
-        let path = self.root.join(layout::MANIFEST_NAME);
-        let is_there = path.try_exists().with_context(|| format!("cannot look for `{}`", path.display()))?;
-        if is_there { Ok(Some(Manifest::load_checked(&self.root)?)) } else { Ok(None) }
+        match place::size_of(&self.root.join(layout::MANIFEST_NAME))? {
+            Some(_) => Ok(Some(Manifest::load_checked(&self.root)?)),
+            None => Ok(None),
+        }
     }
 
     /// Returns a part file or manifest that belongs to no job of this directory, if there is one.
@@ -111,24 +133,19 @@ impl OutDir {
 
     /// Returns a file or folder that no output has, hidden ones aside, if there is one.
     pub(crate) fn other_file(&self) -> anyhow::Result<Option<PathBuf>> {
-        self.first_entry(|name| !is_output(name) && !name.starts_with('.') && name != "lost+found")
+        let other = self.first_entry(|name| {
+            !is_output(name) && !name.starts_with('.') && !matches!(name, "lost+found" | card::NAME)
+        })?;
+        match other {
+            None if !self.may_write_card()? => Ok(Some(self.root.join(card::NAME))),
+            other => Ok(other),
+        }
     }
 
     /// Returns the first entry by name that is wanted; a directory that is not there has none.
     fn first_entry(&self, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Option<PathBuf>> {
-        let entries = match fs::read_dir(&self.root) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", self.root.display())),
-        };
-        let mut found = Vec::new();
-        for entry in entries {
-            let name = entry?.file_name();
-            if wanted(&name.to_string_lossy()) {
-                found.push(self.root.join(name));
-            }
-        }
-        Ok(found.into_iter().min())
+        let mut entries = place::list(&self.root)?.unwrap_or_default().into_iter();
+        Ok(entries.find(|entry| wanted(&entry.name())).map(|entry| entry.path))
     }
 
     /// Removes what a finished run does not need any more.
@@ -147,6 +164,15 @@ impl OutDir {
     /// Removes a job that produced nothing, so that another can replace it. The record is removed last: the next run repeats
     /// an interrupted reset.
     pub(crate) fn reset(&self) -> anyhow::Result<()> {
+        self.reset_state()?;
+        if let Some(record) = self.remote_record_path() {
+            place::remove(&record)?;
+        }
+        Ok(())
+    }
+
+    /// As [`OutDir::reset`], of what lies on this machine.
+    pub(super) fn reset_state(&self) -> anyhow::Result<()> {
         self.clean_up()?;
         for name in ["state.db", "state.db-wal", "state.db-shm", "state.db.lock", "status.json", "run.json", "job.json"]
         {
@@ -164,6 +190,19 @@ impl OutDir {
     pub(crate) fn remove(&self) -> anyhow::Result<()> {
         remove_dir(&self.root)
     }
+
+    /// Removes the state of a finished output at a URL: what is there is all that is needed.
+    pub(crate) fn remove_local_state(&self) -> anyhow::Result<()> {
+        if self.is_remote() { remove_dir(&self.state_dir()) } else { Ok(()) }
+    }
+}
+
+/// The folder in the current directory for what belongs to a URL: `s3-bucket-vectors.encaje`.
+fn local_name(url: &Path) -> PathBuf {
+    let text = url.to_string_lossy().replace("://", "-");
+    let mut name = text.trim_end_matches('/').replace('/', "-");
+    name.push_str(WORK_SUFFIX);
+    PathBuf::from(name)
 }
 
 /// Returns a path as absolute text, as databases and storage want it: no scheme can hide in that.

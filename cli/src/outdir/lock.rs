@@ -26,9 +26,9 @@ impl OutDir {
     /// about to end.
     pub(crate) fn lock(&self) -> anyhow::Result<Lock> {
         let state = self.state_dir();
-        fs::create_dir_all(&self.root)
-            .and_then(|()| permissions::create_private_dir_all(&state))
-            .with_context(|| format!("cannot make the output directory `{}`", self.root.display()))?;
+        let made = if self.is_remote() { Ok(()) } else { fs::create_dir_all(&self.root) };
+        made.and_then(|()| permissions::create_private_dir_all(&state))
+            .with_context(|| format!("cannot make the directory `{}`", state.display()))?;
         permissions::make_private(&state);
         let path = state.join("lock");
         let cannot = || format!("cannot lock `{}`", path.display());

@@ -1,12 +1,13 @@
 //! How finished parts get their names, and the manifest that lists them.
 
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use dataset::vectors::{AtomicFile, layout, read_manifest};
-use dataset::{DatasetError, ErrorKind, FileInfo, Manifest, Storage, VectorWriter};
+use dataset::vectors::{AtomicFile, hash_file, layout, place, read_manifest};
+use dataset::{DatasetError, ErrorKind, FileInfo, Manifest, ManifestFile, Storage, VectorWriter};
 
 use super::directory::OutDir;
 use crate::exit::Advice;
@@ -26,32 +27,72 @@ impl OutDir {
     pub(crate) async fn publish(&self, storage: &Storage, key: &str, empty: EmptyPart<'_>) -> anyhow::Result<Manifest> {
         let winners = read_manifest(storage, key).await.map_err(|error| self.without_manifest(error))?;
         let mut files = winners.files;
+        let mut moved = Vec::new();
         for (index, file) in files.iter_mut().enumerate() {
-            let name = layout::part_name(index as u64);
-            let part = self.root.join(&name);
+            // At a URL parts have the numbers of their shards, under which they were uploaded while the job ran.
+            let number = layout::shard_index(&file.name).filter(|_| self.is_remote()).unwrap_or(index as u64);
+            let name = layout::part_name(number);
             let shard = storage.local_path(&file.name).context("the shards of a local run lie on a local disk")?;
-            match fs::rename(&shard, &part) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    check_size(&part, file.bytes).with_context(|| {
-                        Advice::failed(format!("the file of a finished shard is gone: `{}`", shard.display()))
-                            .hint(format!("to have it made again: encaje repair {}", self.root.display()))
-                    })?;
-                }
-                Err(error) => {
-                    return Err(error).with_context(|| format!("cannot move a shard to `{}`", part.display()));
-                }
-            }
             file.name = name;
+            if !self.place_part(&shard, file)? {
+                moved.push(file.clone());
+            }
         }
+        self.check_files(&moved).with_context(|| {
+            Advice::failed("the file of a finished shard is gone")
+                .hint(format!("to have it made again: encaje repair {}", self.root.display()))
+        })?;
         let mut info = winners.info;
         if files.is_empty() {
             info = FileInfo { job_id: winners.job_id, spec_digest: winners.spec_digest, ..empty.info };
             files.push(self.write_empty_part(empty.schema, &info)?);
         }
         let manifest = Manifest::with_holes(info, winners.sources, files, winners.holes)?;
+        if self.is_remote() {
+            self.remove_unlisted_parts(&manifest)?;
+        }
         self.write_manifest(&manifest)?;
         Ok(manifest)
+    }
+
+    /// Moves or uploads a finished shard to its place. Returns whether it was there: if not, it was moved before.
+    fn place_part(&self, shard: &Path, file: &ManifestFile) -> anyhow::Result<bool> {
+        let part = self.root.join(&file.name);
+        if self.is_remote() {
+            return if shard.exists() { self.upload_part(shard, file).map(|()| true) } else { Ok(false) };
+        }
+        match fs::rename(shard, &part) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error).with_context(|| format!("cannot move a shard to `{}`", part.display())),
+        }
+    }
+
+    /// Uploads a finished shard to its place, unless it is there.
+    pub(super) fn upload_part(&self, shard: &Path, file: &ManifestFile) -> anyhow::Result<()> {
+        let part = self.root.join(&file.name);
+        match place::upload(shard, &part, false) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                if hash_file(&part)?.blake3 == file.blake3 {
+                    return Ok(());
+                }
+                let what = format!("`{}` exists already, with other bytes", part.display());
+                let hint = "if another machine is running the same command, let it finish; else remove the file";
+                Err(Advice::failed(what).hint(hint).into())
+            }
+            uploaded => Ok(uploaded?),
+        }
+    }
+
+    /// Removes parts that another machine made of shards which this one cut otherwise.
+    fn remove_unlisted_parts(&self, manifest: &Manifest) -> anyhow::Result<()> {
+        let listed: HashSet<&str> = manifest.files.iter().map(|file| file.name.as_str()).collect();
+        for entry in place::list(&self.root)?.unwrap_or_default() {
+            if layout::is_part_name(&entry.name()) && !listed.contains(entry.name().as_ref()) {
+                place::remove(&entry.path)?;
+            }
+        }
+        Ok(())
     }
 
     fn without_manifest(&self, error: DatasetError) -> anyhow::Error {
@@ -68,8 +109,14 @@ impl OutDir {
     /// Writes the manifest of parts that are all in place: from now on the directory is a finished output.
     pub(crate) fn write_manifest(&self, manifest: &Manifest) -> anyhow::Result<()> {
         self.write_card(manifest)?;
-        sync_dir(&self.root)?;
-        let file = AtomicFile::create(&self.root.join(layout::MANIFEST_NAME), true)?;
+        if !self.is_remote() {
+            sync_dir(&self.root)?;
+        }
+        // At a URL there is none, unless another machine has just finished the same job.
+        if self.is_remote() && self.manifest()?.is_some_and(|there| there == *manifest) {
+            return Ok(());
+        }
+        let file = AtomicFile::create(&self.root.join(layout::MANIFEST_NAME), !self.is_remote())?;
         file.write(|file| {
             let mut file = BufWriter::new(file);
             manifest.write_to(&mut file)?;
@@ -79,14 +126,12 @@ impl OutDir {
         Ok(())
     }
 
-    fn write_empty_part(
-        &self,
-        schema: &arrow_schema::Schema,
-        info: &FileInfo,
-    ) -> anyhow::Result<dataset::ManifestFile> {
+    fn write_empty_part(&self, schema: &arrow_schema::Schema, info: &FileInfo) -> anyhow::Result<ManifestFile> {
         let name = layout::part_name(0);
-        let summary = VectorWriter::create(&self.root.join(&name), schema, info)?.finish()?;
-        Ok(dataset::ManifestFile {
+        let part = AtomicFile::create(&self.root.join(&name), true)?;
+        let summary = VectorWriter::create(part.path(), schema, info)?.finish()?;
+        part.persist()?;
+        Ok(ManifestFile {
             name,
             first_row: 0,
             rows: 0,
@@ -100,21 +145,26 @@ impl OutDir {
 
     /// Checks that every listed part is there and as long as it should be.
     pub(crate) fn check_parts(&self, manifest: &Manifest) -> anyhow::Result<()> {
-        for file in &manifest.files {
-            check_size(&self.root.join(&file.name), file.bytes).with_context(|| {
-                Advice::failed(format!("`{}` was finished, but is not whole any more", self.root.display()))
-                    .hint(format!("see what is wrong: encaje verify {}", self.root.display()))
-                    .hint("to make it again, remove the directory and run again")
-            })?;
+        self.check_files(&manifest.files).with_context(|| {
+            Advice::failed(format!("`{}` was finished, but is not whole any more", self.root.display()))
+                .hint(format!("see what is wrong: encaje verify {}", self.root.display()))
+                .hint("to make it again, remove the directory and run again")
+        })
+    }
+
+    fn check_files(&self, files: &[ManifestFile]) -> anyhow::Result<()> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let entries = place::list(&self.root)?.unwrap_or_default();
+        let there: HashMap<PathBuf, u64> = entries.into_iter().map(|entry| (entry.path, entry.bytes)).collect();
+        for file in files {
+            let path = self.root.join(&file.name);
+            let found = there.get(&path).with_context(|| format!("cannot find `{}`", path.display()))?;
+            anyhow::ensure!(*found == file.bytes, "`{}` has {found} bytes, expected {}", path.display(), file.bytes);
         }
         Ok(())
     }
-}
-
-fn check_size(path: &Path, bytes: u64) -> anyhow::Result<()> {
-    let found = fs::metadata(path).with_context(|| format!("cannot find `{}`", path.display()))?.len();
-    anyhow::ensure!(found == bytes, "`{}` has {found} bytes, expected {bytes}", path.display());
-    Ok(())
 }
 
 /// Makes renames in a directory durable.

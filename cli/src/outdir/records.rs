@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use dataset::vectors::{AtomicFile, write_atomically};
+use dataset::vectors::{AtomicFile, place, write_atomically, write_new};
 use dataset::{PlannedSource, RowCounts};
 use proto::JobId;
 use proto::job::{JobSpec, JobState, ShardCounts};
@@ -69,16 +69,11 @@ pub(crate) struct Speed {
 }
 
 impl OutDir {
-    /// Returns the record of the job of this directory, if it has one.
+    /// Returns the record of the job of this directory, if it has one. At a URL it is the one there, whatever machine began
+    /// the job; the state here is of no use without it.
     pub(crate) fn record(&self) -> anyhow::Result<Option<JobRecord>> {
-        let path = self.record_path();
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Ok(None);
-            }
-            Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", path.display())),
-        };
+        let path = self.remote_record_path().unwrap_or_else(|| self.record_path());
+        let Some(bytes) = place::read_small(&path)? else { return Ok(None) };
         let damaged = || {
             Advice::failed(format!("`{}` is damaged, or of a newer encaje", path.display()))
                 .hint(format!("to start over: rm -r {}", self.root.display()))
@@ -90,9 +85,32 @@ impl OutDir {
         Ok(Some(record))
     }
 
-    /// Writes the record of the job, atomically.
+    /// Forgets the state here of another job than the one at the URL, and notes whose state it is from now on.
+    pub(crate) fn adopt_state(&self, record: &JobRecord) -> anyhow::Result<()> {
+        if !self.is_remote() {
+            return Ok(());
+        }
+        let path = self.record_path();
+        let found = place::read_small(&path)?.and_then(|bytes| serde_json::from_slice::<JobRecord>(&bytes).ok());
+        if found.is_some_and(|found| found.job == record.job) {
+            return Ok(());
+        }
+        self.reset_state()?;
+        write_atomically(&path, &serde_json::to_vec_pretty(record)?)?;
+        Ok(())
+    }
+
+    /// Writes the record of the job, atomically: at a URL only where there is none.
     pub(crate) fn write_record(&self, record: &JobRecord) -> anyhow::Result<()> {
-        write_atomically(&self.record_path(), &serde_json::to_vec_pretty(record)?)?;
+        let bytes = serde_json::to_vec_pretty(record)?;
+        match self.remote_record_path() {
+            Some(path) => write_new(&path, &bytes).with_context(|| {
+                let root = self.root.display();
+                Advice::failed(format!("another process has just begun a job in `{root}`"))
+                    .hint("run again to see which")
+            })?,
+            None => write_atomically(&self.record_path(), &bytes)?,
+        }
         Ok(())
     }
 

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use dataset::{RowCounts, VectorReader};
+use dataset::RowCounts;
+use dataset::vectors::{Outline, place};
 use proto::job::{JobState, ShardCounts};
 use serde::Serialize;
 
@@ -75,10 +76,11 @@ impl OutStatus {
         let target = Target::of(path);
         let out = target.work_dir();
         if let (Target::File(file), false) = (&target, out.is_ours()) {
-            let reader = if file.is_file() { VectorReader::open(file).ok() } else { None };
-            return Ok(reader.map(|reader| {
-                let info = reader.info();
-                Self::done(path, &info.model, &info.job_id, &reader.totals().totals, reader.missing())
+            let is_there = place::size_of(file)?.is_some();
+            let outline = if is_there { Outline::read(file).ok() } else { None };
+            return Ok(outline.map(|outline| {
+                let (info, missing) = (&outline.info, outline.missing());
+                Self::done(path, &info.model, &info.job_id, &outline.totals.totals, missing)
             }));
         }
         match (&target, out.manifest()?) {

@@ -48,6 +48,7 @@ pub use dialect::encoding_name;
 pub use expand::{CorpusPlace, corpus_place, expand};
 pub use inspect::{inspect, inspect_with_notices};
 pub use notice::Notice;
+pub(crate) use object::Object;
 pub use object::{FallbackSource, SourceObject};
 pub use reader::{RecordChunk, RecordReader, read, read_with_fallback, slice_blake3};
 pub use records::{Records, records};

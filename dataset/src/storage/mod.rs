@@ -24,7 +24,7 @@ use crate::error::DatasetError;
 
 pub(crate) use guard::check_host;
 pub use identity::{STORAGE_ID_KEY, StorageId};
-pub(crate) use location::{BucketPlace, Cloud, Location, parse_location};
+pub(crate) use location::{BucketPlace, Cloud, Location, parse_location, scheme_of};
 pub use probe::probe_folder;
 pub(crate) use remote::{bucket_store, web_store};
 pub use write::NewObject;

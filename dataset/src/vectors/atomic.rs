@@ -1,11 +1,15 @@
-//! Files that appear whole or not at all: written under a hidden name beside their place, then renamed.
+//! Files that appear whole or not at all: written under a hidden name beside their place, then renamed. One at a URL is
+//! written into a temporary file of this machine, then uploaded.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use tempfile::{NamedTempFile, TempPath};
+
 use super::error::VectorsError;
+use super::place;
 
 /// How long another process that writes the same file is waited for, and how often it is looked for.
 const LOCK_WITHIN: Duration = Duration::from_secs(2);
@@ -19,17 +23,28 @@ const LOCK_EVERY: Duration = Duration::from_millis(20);
 pub struct AtomicFile {
     path: PathBuf,
     target: PathBuf,
-    _lock: File,
+    kind: Kind,
     persisted: bool,
 }
 
+#[derive(Debug)]
+enum Kind {
+    /// Beside its place, locked.
+    Beside { _lock: File },
+    /// In the folder for temporary files, to be uploaded to a URL.
+    Temporary { _file: TempPath, overwrite: bool },
+}
+
 impl AtomicFile {
-    /// Claims the hidden name beside `target`.
+    /// Claims the hidden name beside `target`, or a temporary one if that is a URL.
     ///
     /// # Errors
     /// `target` exists and may not be replaced, is a folder, or is written by another process; the hidden file cannot be
     /// made.
     pub fn create(target: &Path, overwrite: bool) -> Result<AtomicFile, VectorsError> {
+        if place::url_of(target).is_some() {
+            return Self::create_remote(target, overwrite);
+        }
         if target.exists() && !overwrite {
             return Err(VectorsError::Exists { path: target.to_owned() });
         }
@@ -46,9 +61,21 @@ impl AtomicFile {
         }
         let path = target.with_file_name(format!(".{}.encaje-tmp", name.to_string_lossy()));
         let lock = lock(&path, &target)?;
-        let file = AtomicFile { path, target, _lock: lock, persisted: false };
+        let file = AtomicFile { path, target, kind: Kind::Beside { _lock: lock }, persisted: false };
         file.keep_rights().map_err(VectorsError::io("create", &file.path))?;
         Ok(file)
+    }
+
+    fn create_remote(url: &Path, overwrite: bool) -> Result<AtomicFile, VectorsError> {
+        place::check_writable(url)?;
+        if !overwrite && place::size_of(url)?.is_some() {
+            return Err(VectorsError::Exists { path: url.to_owned() });
+        }
+        let folder = std::env::temp_dir();
+        let file = NamedTempFile::new().map_err(VectorsError::io("make a temporary file in", &folder))?;
+        let file = file.into_temp_path();
+        let (path, target) = (file.to_path_buf(), url.to_owned());
+        Ok(AtomicFile { path, target, kind: Kind::Temporary { _file: file, overwrite }, persisted: false })
     }
 
     /// Gives the file the owner and the mode of the one that it replaces: a secret stays one, and its user's.
@@ -89,19 +116,29 @@ impl AtomicFile {
     /// Gives the finished (and durable) file its name, and makes the name durable.
     ///
     /// # Errors
-    /// It cannot be renamed.
+    /// It cannot be renamed or uploaded.
     pub fn persist(self) -> Result<(), VectorsError> {
-        let target = self.target.clone();
-        self.persist_unsynced()?;
-        sync_folder_of(&target)
+        match self.kind {
+            Kind::Beside { .. } => {
+                let target = self.target.clone();
+                self.persist_unsynced()?;
+                sync_folder_of(&target)
+            }
+            Kind::Temporary { .. } => self.persist_unsynced(),
+        }
     }
 
     /// As [`AtomicFile::persist`], for what may be lost with the power: it waits for no disk.
     ///
     /// # Errors
-    /// It cannot be renamed.
+    /// It cannot be renamed or uploaded.
     pub fn persist_unsynced(mut self) -> Result<(), VectorsError> {
-        fs::rename(&self.path, &self.target).map_err(VectorsError::io("rename to", &self.target))?;
+        match &self.kind {
+            Kind::Beside { .. } => {
+                fs::rename(&self.path, &self.target).map_err(VectorsError::io("rename to", &self.target))?;
+            }
+            Kind::Temporary { overwrite, .. } => place::upload(&self.path, &self.target, *overwrite)?,
+        }
         self.persisted = true;
         Ok(())
     }
@@ -157,7 +194,18 @@ impl Drop for AtomicFile {
 /// # Errors
 /// As [`AtomicFile`].
 pub fn write_atomically(target: &Path, bytes: &[u8]) -> Result<(), VectorsError> {
-    let file = AtomicFile::create(target, true)?;
+    write(AtomicFile::create(target, true)?, bytes)
+}
+
+/// As [`write_atomically`], of a file that must not exist yet.
+///
+/// # Errors
+/// As [`AtomicFile`].
+pub fn write_new(target: &Path, bytes: &[u8]) -> Result<(), VectorsError> {
+    write(AtomicFile::create(target, false)?, bytes)
+}
+
+fn write(file: AtomicFile, bytes: &[u8]) -> Result<(), VectorsError> {
     file.write(|file| file.write_all(bytes))?;
     file.persist()
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use arrow_schema::ArrowError;
 use parquet::errors::ParquetError;
 
-use crate::error::ErrorKind;
+use crate::error::{DatasetError, ErrorKind};
 use crate::guarded::memory_error;
 
 /// A failure to read or write vector files. The message names the file and what to do.
@@ -72,6 +72,9 @@ pub enum VectorsError {
         /// The output.
         path: PathBuf,
     },
+    /// A store of remote files failed, or a URL cannot be used.
+    #[error(transparent)]
+    Remote(Box<DatasetError>),
     /// Rows that break the promises of the output; they were not written.
     #[error("{}{detail}", row.map(|row| format!("row {row}: ")).unwrap_or_default())]
     BadRows {
@@ -101,6 +104,7 @@ impl VectorsError {
             VectorsError::Unusable { .. } | VectorsError::BadRows { .. } => ErrorKind::BadInput,
             VectorsError::Unfinished { .. } => ErrorKind::NotFound,
             VectorsError::Exists { .. } => ErrorKind::AlreadyExists,
+            VectorsError::Remote(error) => error.kind(),
         }
     }
 
@@ -145,6 +149,15 @@ impl VectorsError {
 
     pub(super) fn bad_rows(detail: impl Into<String>) -> VectorsError {
         VectorsError::BadRows { row: None, detail: detail.into() }
+    }
+}
+
+impl From<DatasetError> for VectorsError {
+    fn from(error: DatasetError) -> VectorsError {
+        match error {
+            DatasetError::Vectors(error) => error,
+            error => VectorsError::Remote(Box::new(error)),
+        }
     }
 }
 

@@ -35,6 +35,13 @@ pub fn shard_key(job: &str, index: u64, epoch: u64, attempt: &str) -> String {
     format!("jobs/{job}/shards/{index:08}/e{epoch:06}-{attempt}.parquet")
 }
 
+/// Returns the position of the shard that a key of [`shard_key`] is of.
+pub fn shard_index(key: &str) -> Option<u64> {
+    let mut parts = key.strip_prefix("jobs/")?.split('/').skip(1);
+    parts.next().filter(|part| *part == "shards")?;
+    parts.next()?.parse().ok()
+}
+
 /// Returns the key of a job's manifest of a generation, counted from 1: `jobs/{job}/manifest-1.json`.
 pub fn manifest_key(job: &str, generation: u32) -> String {
     format!("jobs/{job}/manifest-{generation}.json")
@@ -55,6 +62,8 @@ mod tests {
         assert_eq!(part_name(0), "part-00000.parquet");
         assert_eq!(part_name(123_456), "part-123456.parquet");
         assert_eq!(shard_key("j", 7, 2, "a"), "jobs/j/shards/00000007/e000002-a.parquet");
+        assert_eq!(shard_index(&shard_key("j", 123_456_789, 2, "a")), Some(123_456_789));
+        assert_eq!(shard_index(&manifest_key("j", 1)), None);
         assert_eq!(manifest_key("j", 1), "jobs/j/manifest-1.json");
         assert!(is_part_name(&part_name(3)) && !is_part_name(MANIFEST_NAME));
         assert!(shard_key("j", 7, 2, "a").starts_with(&shards_prefix("j")));

@@ -12,7 +12,12 @@ use super::info::{FORMAT, FileInfo, check_dimensions, check_format};
 use super::layout::MANIFEST_NAME;
 use super::manifest_entries::{Chain, ManifestFile, ManifestHole, ManifestSource, missing_in};
 use super::manifest_seal::{Outline, SealedReader, write_sealed};
+use super::place;
 use crate::DatasetError;
+
+/// Said of a URL under which there is no manifest.
+const NO_MANIFEST: &str = "there is no `manifest.json` here: give the folder of a finished run; one that is not finished is \
+                           resumed by running it again";
 
 /// What a finished job made: exactly the winning files, in input order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,6 +160,10 @@ impl Manifest {
     /// Reads `dir/manifest.json`. Without one the job is unfinished, and the error says so.
     pub fn load(dir: &Path) -> Result<Manifest, DatasetError> {
         let path = dir.join(MANIFEST_NAME);
+        if let Some(url) = place::url_of(dir) {
+            let bytes = place::read_small(&path)?.ok_or_else(|| DatasetError::bad_input(url, NO_MANIFEST))?;
+            return Manifest::parse(&path, &bytes);
+        }
         match path.try_exists() {
             Ok(false) if dir.is_dir() => Err(VectorsError::Unfinished { dir: dir.to_owned() }.into()),
             Ok(_) | Err(_) if !dir.is_dir() => {

@@ -24,6 +24,7 @@ use super::layout::{MANIFEST_NAME, is_part_name, part_name};
 use super::manifest::Manifest;
 use super::manifest_entries::ManifestFile;
 use super::parquet_file::{ParquetFile, ROW_GROUP_ROWS_MAX};
+use super::place;
 use super::read::{BATCH_ROWS, Projection, VectorReader, VectorSet, same_place};
 use super::schema::output_schema;
 use super::write::totals_pair;
@@ -113,20 +114,20 @@ fn for_each_checked(
 }
 
 /// Refuses a partitioned output that would mix with existing files.
-fn claim_folder(dir: &Path, out: &Path, overwrite: bool) -> Result<(), VectorsError> {
-    fs::create_dir_all(out).map_err(VectorsError::io("create", out))?;
-    if same_place(dir, out) {
-        return Err(VectorsError::unusable(out, "the output is the input; name another folder"));
+fn claim_folder(dir: &Path, out: &Path, overwrite: bool) -> Result<(), DatasetError> {
+    place::check_writable(out)?;
+    if place::url_of(out).is_none() {
+        fs::create_dir_all(out).map_err(VectorsError::io("create", out))?;
     }
-    let entries = fs::read_dir(out).map_err(VectorsError::io("list", out))?;
-    for entry in entries {
-        let entry = entry.map_err(VectorsError::io("list", out))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name == MANIFEST_NAME || is_part_name(&name) {
+    if same_place(dir, out) {
+        return Err(VectorsError::unusable(out, "the output is the input; name another folder").into());
+    }
+    for entry in place::list(out)?.unwrap_or_default() {
+        if entry.name() == MANIFEST_NAME || is_part_name(&entry.name()) {
             if !overwrite {
-                return Err(VectorsError::Exists { path: entry.path() });
+                return Err(VectorsError::Exists { path: entry.path }.into());
             }
-            fs::remove_file(entry.path()).map_err(VectorsError::io("remove", &entry.path()))?;
+            place::remove(&entry.path)?;
         }
     }
     Ok(())

@@ -16,6 +16,7 @@ mod manifest_seal;
 mod manifest_writer;
 mod merge;
 mod parquet_file;
+pub mod place;
 mod read;
 mod remote;
 mod schema;
@@ -27,7 +28,7 @@ mod write;
 
 use arrow_array::RecordBatch;
 
-pub use atomic::{AtomicFile, write_atomically};
+pub use atomic::{AtomicFile, write_atomically, write_new};
 pub use element::Vectors;
 pub use error::VectorsError;
 pub use export::{ExportSummary, export};
@@ -36,7 +37,7 @@ pub use manifest::Manifest;
 pub use manifest_entries::{ManifestFile, ManifestHole, ManifestSource};
 pub use manifest_writer::{ManifestSeal, ManifestWriter};
 pub use merge::{MergeOptions, MergeSummary, merge};
-pub use read::{BATCH_ROWS, Batches, Projection, VectorReader, VectorSet};
+pub use read::{BATCH_ROWS, Batches, Outline, Projection, VectorReader, VectorSet};
 pub use remote::{read_info, read_manifest};
 pub use seal::{Written, hash_file};
 use spec::RejectReason;

@@ -17,8 +17,9 @@ use super::info::{FileInfo, FileTotals, Footer, HOLES_KEY, TOTALS_KEY};
 use super::layout::MANIFEST_NAME;
 use super::manifest::Manifest;
 use super::manifest_entries::{ManifestFile, ManifestHole, missing_in};
+use super::place;
 use super::schema::kept_schema;
-use super::seal::{check_file, check_seal};
+use super::seal::{check_seal, open_listed};
 use crate::guarded::guarded;
 use crate::{DatasetError, RowCounts};
 
@@ -34,28 +35,39 @@ pub enum Projection {
     Columns(Vec<String>),
 }
 
-/// One vector file, open: its footer is read and checked, its rows are not yet.
+/// What the footer of a vector file says of it.
 #[derive(Debug, Clone)]
-pub struct VectorReader {
-    path: PathBuf,
-    file: Arc<File>,
-    metadata: ArrowReaderMetadata,
-    info: FileInfo,
-    totals: FileTotals,
-    holes: Vec<ManifestHole>,
+pub struct Outline {
+    /// How the vectors were made.
+    pub info: FileInfo,
+    /// First row and counts.
+    pub totals: FileTotals,
+    /// What is missing between the rows of a merged file, in order.
+    pub holes: Vec<ManifestHole>,
     kept: Schema,
 }
 
-impl VectorReader {
-    /// Opens a file. Refuses what is not ours, what is of a newer format, and a schema that does not fit the footer.
-    pub fn open(path: &Path) -> Result<VectorReader, DatasetError> {
-        guarded(|| Self::open_unguarded(path)).map_err(|said| VectorsError::panicked(path, &said))?
+impl Outline {
+    /// Reads the footer of a file; of one at a URL, no more than that is fetched.
+    ///
+    /// # Errors
+    /// As [`VectorReader::open`].
+    pub fn read(path: &Path) -> Result<Outline, DatasetError> {
+        let read = || match place::url_of(path) {
+            Some(_) => {
+                let options = ArrowReaderOptions::new();
+                let metadata = ArrowReaderMetadata::try_new(Arc::new(place::read_footer(path)?), options);
+                Self::of(path, &metadata.map_err(VectorsError::decode(path, None))?)
+            }
+            None => {
+                let VectorReader { info, totals, holes, kept, .. } = VectorReader::open(path)?;
+                Ok(Outline { info, totals, holes, kept })
+            }
+        };
+        guarded(read).map_err(|said| VectorsError::panicked(path, &said))?
     }
 
-    fn open_unguarded(path: &Path) -> Result<VectorReader, DatasetError> {
-        let file = File::open(path).map_err(VectorsError::io("open", path))?;
-        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
-        let metadata = ArrowReaderMetadata::load(&file, options).map_err(VectorsError::decode(path, None))?;
+    fn of(path: &Path, metadata: &ArrowReaderMetadata) -> Result<Outline, DatasetError> {
         let none = Vec::new();
         let pairs = metadata.metadata().file_metadata().key_value_metadata().unwrap_or(&none);
         let info = FileInfo::from_key_values(path, pairs)?;
@@ -77,6 +89,43 @@ impl VectorReader {
             let detail = format!("its footer counts {} rows and {rows} rows", totals.totals.rows);
             return Err(VectorsError::damaged(path, detail).into());
         }
+        Ok(Outline { info, totals, holes, kept })
+    }
+
+    /// Returns the number of rows that are missing between those of a merged file.
+    pub fn missing(&self) -> u64 {
+        missing_in(&self.holes)
+    }
+}
+
+/// One vector file, open: its footer is read and checked, its rows are not yet.
+#[derive(Debug, Clone)]
+pub struct VectorReader {
+    path: PathBuf,
+    file: Arc<File>,
+    metadata: ArrowReaderMetadata,
+    info: FileInfo,
+    totals: FileTotals,
+    holes: Vec<ManifestHole>,
+    kept: Schema,
+}
+
+impl VectorReader {
+    /// Opens a file; one at a URL is fetched. Refuses what is not ours, what is of a newer format, and a schema that does not
+    /// fit the footer.
+    pub fn open(path: &Path) -> Result<VectorReader, DatasetError> {
+        Self::of(path, place::open(path)?)
+    }
+
+    /// As [`VectorReader::open`], of a file that is open; `path` names it.
+    pub(super) fn of(path: &Path, file: File) -> Result<VectorReader, DatasetError> {
+        guarded(|| Self::of_unguarded(path, file)).map_err(|said| VectorsError::panicked(path, &said))?
+    }
+
+    fn of_unguarded(path: &Path, file: File) -> Result<VectorReader, DatasetError> {
+        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+        let metadata = ArrowReaderMetadata::load(&file, options).map_err(VectorsError::decode(path, None))?;
+        let Outline { info, totals, holes, kept } = Outline::of(path, &metadata)?;
         Ok(VectorReader { path: path.to_owned(), file: Arc::new(file), metadata, info, totals, holes, kept })
     }
 
@@ -232,6 +281,8 @@ pub struct VectorSet {
     /// Of one file: what is missing between its rows.
     holes: Vec<ManifestHole>,
     kept: Schema,
+    /// The first file where it was fetched and checked, so that it is not fetched again.
+    first: Option<VectorReader>,
 }
 
 impl VectorSet {
@@ -246,26 +297,33 @@ impl VectorSet {
         }
     }
 
-    /// Opens a folder (its manifest must be there and hold, and its first file must be whole) or a file.
+    /// Opens a folder (its manifest must be there and hold, and its first file must be whole) or a file, on this machine or
+    /// at a URL.
     pub fn open(target: &Path) -> Result<VectorSet, DatasetError> {
-        if !target.is_dir() {
-            let reader = VectorReader::open(target)?;
+        let is_remote = place::url_of(target).is_some();
+        if !place::is_folder(target) {
+            let file = place::open(target)?;
+            if is_remote {
+                check_seal(target, &file)?;
+            }
+            let reader = VectorReader::of(target, file)?;
+            let first = is_remote.then(|| reader.clone());
             let (rows, target, manifest) = (reader.rows(), target.to_owned(), None);
             let VectorReader { info, holes, kept, .. } = reader;
-            return Ok(VectorSet { target, manifest, info, rows, holes, kept });
+            return Ok(VectorSet { target, manifest, info, rows, holes, kept, first });
         }
         let manifest = Manifest::load_checked(target)?;
-        let kept = match manifest.files.first() {
+        let first = match manifest.files.first() {
             Some(file) => {
                 let path = Manifest::path_of(target, file);
-                check_file(&path, file.bytes, &file.blake3)?;
-                VectorReader::open(&path)?.kept
+                Some(VectorReader::of(&path, open_listed(&path, file.bytes, &file.blake3)?)?)
             }
-            None => Schema::empty(),
+            None => None,
         };
+        let kept = first.as_ref().map_or_else(Schema::empty, |first| first.kept.clone());
         let (info, rows) = (manifest.info.clone(), manifest.totals.rows);
         let (target, manifest, holes) = (target.to_owned(), Some(manifest), Vec::new());
-        Ok(VectorSet { target, manifest, info, rows, holes, kept })
+        Ok(VectorSet { target, manifest, info, rows, holes, kept, first: first.filter(|_| is_remote) })
     }
 
     /// Returns how the vectors were made.
@@ -283,9 +341,10 @@ impl VectorSet {
     /// # Errors
     /// Where the set is one file, and it cannot be read any more.
     pub fn totals(&self) -> Result<RowCounts, DatasetError> {
-        match &self.manifest {
-            Some(manifest) => Ok(manifest.totals.clone()),
-            None => Ok(VectorReader::open(&self.target)?.totals.totals),
+        match (&self.manifest, &self.first) {
+            (Some(manifest), _) => Ok(manifest.totals.clone()),
+            (None, Some(first)) => Ok(first.totals.totals.clone()),
+            (None, None) => Ok(VectorReader::open(&self.target)?.totals.totals),
         }
     }
 
@@ -323,11 +382,15 @@ impl VectorSet {
     /// Checks the bytes of the `index`-th file against the manifest, or against its own seal, and opens it.
     pub fn open_checked(&self, index: usize) -> Result<VectorReader, DatasetError> {
         let (path, listed) = self.file(index);
-        match listed {
-            Some(file) => check_file(&path, file.bytes, &file.blake3)?,
-            None => check_seal(&path)?,
-        }
-        let reader = VectorReader::open(&path)?;
+        let reader = match (listed, &self.first) {
+            (_, Some(first)) if index == 0 => first.clone(),
+            (Some(file), _) => VectorReader::of(&path, open_listed(&path, file.bytes, &file.blake3)?)?,
+            (None, _) => {
+                let file = place::open(&path)?;
+                check_seal(&path, &file)?;
+                VectorReader::of(&path, file)?
+            }
+        };
         self.check_like(&reader, listed)?;
         Ok(reader)
     }
@@ -371,5 +434,5 @@ impl VectorSet {
     }
 }
 pub(super) fn same_place(one: &Path, other: &Path) -> bool {
-    one.canonicalize().ok().zip(other.canonicalize().ok()).is_some_and(|(one, other)| one == other)
+    one == other || one.canonicalize().ok().zip(other.canonicalize().ok()).is_some_and(|(one, other)| one == other)
 }

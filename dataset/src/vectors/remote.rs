@@ -2,11 +2,12 @@
 //! without holding its text.
 
 use std::io::{self, BufReader, Read};
+use std::ops::Range;
 use std::path::Path;
 
 use bytes::{Buf, Bytes};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ParquetMetaDataReader;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use tokio::sync::mpsc;
 
 use super::error::VectorsError;
@@ -41,20 +42,9 @@ pub async fn read_info(storage: &Storage, key: &str, blake3: &str) -> Result<Fil
 async fn read_info_once(storage: &Storage, key: &str, blake3: &str) -> Result<FileInfo, DatasetError> {
     let path = Path::new(key);
     let size = storage.head(key).await?.size;
-    let mut tail = TAIL_BYTES.min(size);
-    let (metadata, footer) = loop {
-        let bytes = storage.get_range(key, size - tail..size).await?;
-        let mut reader = ParquetMetaDataReader::new();
-        match reader.try_parse_sized(&bytes, size) {
-            Ok(()) => break (reader.finish().map_err(VectorsError::decode(path, None))?, bytes),
-            Err(ParquetError::NeedMoreData(needed)) if tail < needed as u64 && needed as u64 <= FOOTER_BYTES_MAX => {
-                tail = (needed as u64).min(size);
-            }
-            Err(error) => return Err(VectorsError::decode(path, None)(error).into()),
-        }
-    };
+    let (metadata, footer) = parse_footer(path, size, |range| storage.get_range(key, range)).await?;
     let mut hasher = blake3::Hasher::new();
-    let (mut at, end) = (0, size - tail);
+    let (mut at, end) = (0, size - footer.len() as u64);
     while at < end {
         let piece = storage.get_range(key, at..end.min(at + PIECE_BYTES)).await?;
         at += piece.len().max(1) as u64;
@@ -65,6 +55,27 @@ async fn read_info_once(storage: &Storage, key: &str, blake3: &str) -> Result<Fi
     }
     let pairs = metadata.file_metadata().key_value_metadata().map_or(&[][..], Vec::as_slice);
     Ok(FileInfo::from_key_values(path, pairs)?)
+}
+
+/// Parses the footer of a Parquet file of this size, which `read` reads. Returns it with the last bytes of the file, in which
+/// it is.
+pub(super) async fn parse_footer<R: Future<Output = Result<Bytes, DatasetError>>>(
+    path: &Path,
+    size: u64,
+    read: impl Fn(Range<u64>) -> R,
+) -> Result<(ParquetMetaData, Bytes), DatasetError> {
+    let mut tail = TAIL_BYTES.min(size);
+    loop {
+        let bytes = read(size - tail..size).await?;
+        let mut reader = ParquetMetaDataReader::new();
+        match reader.try_parse_sized(&bytes, size) {
+            Ok(()) => return Ok((reader.finish().map_err(VectorsError::decode(path, None))?, bytes)),
+            Err(ParquetError::NeedMoreData(needed)) if tail < needed as u64 && needed as u64 <= FOOTER_BYTES_MAX => {
+                tail = (needed as u64).min(size);
+            }
+            Err(error) => return Err(VectorsError::decode(path, None)(error).into()),
+        }
+    }
 }
 
 /// Reads the manifest under a storage key. Does not check that it holds: see [`Manifest::problems`].

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 
 use super::error::VectorsError;
 use super::info::SEAL_KEY;
+use super::place;
+use crate::ErrorKind;
+use crate::storage::READS_MAX;
 
 /// Placeholder of the seal while the file is hashed.
 pub(super) const SEAL_PLACEHOLDER: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -107,13 +110,16 @@ fn find_seal(footer: &[u8]) -> Option<usize> {
 /// # Errors
 /// It cannot be read.
 pub fn hash_file(path: &Path) -> Result<Written, VectorsError> {
-    let mut file = File::open(path).map_err(VectorsError::io("open", path))?;
+    hash(&mut place::open(path)?).map_err(VectorsError::io("read", path))
+}
+
+fn hash(file: &mut File) -> io::Result<Written> {
     let mut hasher = blake3::Hasher::new();
-    let bytes = hash_bytes(&mut file, &mut hasher, u64::MAX).map_err(VectorsError::io("read", path))?;
+    let bytes = hash_bytes(file, &mut hasher, u64::MAX)?;
     Ok(Written { bytes, blake3: hasher.finalize().to_hex().to_string() })
 }
 
-fn hash_bytes(file: &mut File, hasher: &mut blake3::Hasher, limit: u64) -> io::Result<u64> {
+fn hash_bytes(file: &mut impl Read, hasher: &mut blake3::Hasher, limit: u64) -> io::Result<u64> {
     let mut buffer = vec![0; HASH_BUFFER_BYTES];
     let mut done = 0;
     while done < limit {
@@ -131,31 +137,39 @@ fn hash_bytes(file: &mut File, hasher: &mut blake3::Hasher, limit: u64) -> io::R
     Ok(done)
 }
 
-/// Checks size and BLAKE3 of a file against what is known of it.
-pub(super) fn check_file(path: &Path, bytes: u64, blake3: &str) -> Result<(), VectorsError> {
-    let found = std::fs::metadata(path).map_err(|error| missing(path, error))?.len();
+/// Opens a file whose size and BLAKE3 are known, and checks them. Bits also flip on the way, so a remote file counts as damaged
+/// once several reads find it so.
+pub(super) fn open_listed(path: &Path, bytes: u64, blake3: &str) -> Result<File, VectorsError> {
+    let mut reads = if place::url_of(path).is_some() { READS_MAX } else { 1 };
+    loop {
+        reads -= 1;
+        match open_listed_once(path, bytes, blake3) {
+            Err(VectorsError::Damaged { .. }) if reads > 0 => {}
+            opened => return opened,
+        }
+    }
+}
+
+fn open_listed_once(path: &Path, bytes: u64, blake3: &str) -> Result<File, VectorsError> {
+    let mut file = place::open(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => VectorsError::damaged(path, "it is missing"),
+        _ => error.into(),
+    })?;
+    let found = file.metadata().map_err(VectorsError::io("open", path))?.len();
     if found != bytes {
         return Err(VectorsError::damaged(path, format!("it has {found} bytes, expected {bytes}")));
     }
-    let found = hash_file(path)?.blake3;
+    let found = hash(&mut file).map_err(VectorsError::io("read", path))?.blake3;
     if found != blake3 {
         return Err(VectorsError::damaged(path, format!("its BLAKE3 is {found}, expected {blake3}")));
     }
-    Ok(())
+    Ok(file)
 }
 
-fn missing(path: &Path, error: io::Error) -> VectorsError {
-    match error.kind() {
-        io::ErrorKind::NotFound => VectorsError::damaged(path, "it is missing"),
-        _ => VectorsError::io("open", path)(error),
-    }
-}
-
-/// Checks a file against the seal in its own footer, without decoding anything.
-pub(super) fn check_seal(path: &Path) -> Result<(), VectorsError> {
-    let mut file = File::open(path).map_err(VectorsError::io("open", path))?;
+/// Checks a file against the seal in its own footer, without decoding anything. `path` names it in errors.
+pub(super) fn check_seal(path: &Path, mut file: &File) -> Result<(), VectorsError> {
     let size = file.metadata().map_err(VectorsError::io("open", path))?.len();
-    let footer = read_footer(path, &mut file, size)?;
+    let footer = read_footer(path, file, size)?;
     let start = size - TRAILER_BYTES - footer.len() as u64;
     let Some(place) = find_seal(&footer) else {
         return Err(VectorsError::damaged(
@@ -179,7 +193,7 @@ pub(super) fn check_seal(path: &Path) -> Result<(), VectorsError> {
 }
 
 /// Reads the Thrift part of the footer, whose length is at the end of the file.
-fn read_footer(path: &Path, file: &mut File, size: u64) -> Result<Vec<u8>, VectorsError> {
+fn read_footer(path: &Path, mut file: &File, size: u64) -> Result<Vec<u8>, VectorsError> {
     let short = || VectorsError::damaged(path, "it does not end like a Parquet file: cut short, or not Parquet at all");
     let trailer_at = size.checked_sub(TRAILER_BYTES).ok_or_else(short)?;
     let mut trailer = [0; TRAILER_BYTES as usize];

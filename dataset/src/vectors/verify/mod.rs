@@ -6,8 +6,7 @@ mod report;
 mod rows;
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub use corpus::VerifyCorpus;
 pub use report::{Check, CheckResult, HOLES_MAX, PROBLEMS_MAX, Problem, VerifyReport};
@@ -20,8 +19,9 @@ use super::info::{FileInfo, SOURCES_KEY};
 use super::layout::{MANIFEST_NAME, is_part_name};
 use super::manifest::Manifest;
 use super::manifest_entries::{ManifestFile, ManifestHole, ManifestSource, missing_in};
+use super::place;
 use super::read::{BATCH_ROWS, Projection, VectorReader};
-use super::seal::{check_seal, hash_file};
+use super::seal::{check_seal, open_listed};
 use crate::DatasetError;
 
 const FOLDER_CHECKS: [Check; 4] = [Check::Manifest, Check::FileSize, Check::FileChecksum, Check::StrayFiles];
@@ -59,11 +59,11 @@ pub async fn verify(
         Some(corpus) => Some(Box::pin(CorpusRows::open(corpus)).await?),
         None => None,
     };
-    let first: &[Check] = if target.is_dir() { &FOLDER_CHECKS } else { &FILE_CHECKS };
+    let first: &[Check] = if place::is_folder(target) { &FOLDER_CHECKS } else { &FILE_CHECKS };
     let last: &[Check] = if corpus.is_some() { &CORPUS_CHECKS } else { &[] };
     let report = VerifyReport::new(target, &[first, &ROW_CHECKS, last].concat());
     let verifier = Verifier { report, corpus, progress };
-    if target.is_dir() { verifier.folder(target).await } else { verifier.file(target).await }
+    if place::is_folder(target) { verifier.folder(target).await } else { verifier.file(target).await }
 }
 
 struct Verifier<'a> {
@@ -111,7 +111,8 @@ impl Verifier<'_> {
 
     async fn file(mut self, path: &Path) -> Result<VerifyReport, DatasetError> {
         self.report.files = 1;
-        match check_seal(path) {
+        let file = place::open(path)?;
+        match check_seal(path, &file) {
             Ok(()) => {}
             Err(VectorsError::Damaged { detail, .. }) => {
                 self.report.problem(Check::FileChecksum, Some(path), None, format!("{detail}; its rows were not read"));
@@ -119,7 +120,7 @@ impl Verifier<'_> {
             }
             Err(error) => return Err(error.into()),
         }
-        let reader = match VectorReader::open(path) {
+        let reader = match VectorReader::of(path, file) {
             Ok(reader) => reader,
             Err(error) if is_unusable(&error) => return Err(error),
             Err(error) => {
@@ -160,19 +161,13 @@ impl Verifier<'_> {
         }
     }
 
-    fn check_strays(&mut self, dir: &Path, manifest: &Manifest) -> Result<(), VectorsError> {
+    fn check_strays(&mut self, dir: &Path, manifest: &Manifest) -> Result<(), DatasetError> {
         let listed: BTreeSet<&str> = manifest.files.iter().map(|file| file.name.as_str()).collect();
-        let mut strays: Vec<PathBuf> = Vec::new();
-        for entry in fs::read_dir(dir).map_err(VectorsError::io("list", dir))? {
-            let entry = entry.map_err(VectorsError::io("list", dir))?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if is_part_name(&name) && !listed.contains(name.as_str()) {
-                strays.push(entry.path());
+        // The folders of a web server cannot be listed, and nobody reads what is not named there.
+        for entry in place::list(dir)?.unwrap_or_default() {
+            if is_part_name(&entry.name()) && !listed.contains(entry.name().as_ref()) {
+                self.report.problem(Check::StrayFiles, Some(&entry.path), None, "the manifest does not list it");
             }
-        }
-        strays.sort();
-        for stray in strays {
-            self.report.problem(Check::StrayFiles, Some(&stray), None, "the manifest does not list it");
         }
         Ok(())
     }
@@ -185,22 +180,20 @@ impl Verifier<'_> {
         info: &FileInfo,
         first: &mut Option<VectorReader>,
     ) -> Option<VectorReader> {
-        match fs::metadata(path) {
-            Ok(found) if found.len() == file.bytes => {}
-            Ok(found) => {
-                let detail = format!("{} bytes, expected {}; its rows were not read", found.len(), file.bytes);
-                self.report.problem(Check::FileSize, Some(path), None, detail);
-                return None;
-            }
-            Err(error) => {
-                self.report.problem(Check::FileSize, Some(path), None, format!("cannot be read: {error}"));
-                return None;
-            }
+        let problem = match place::size_of(path) {
+            Ok(Some(found)) if found == file.bytes => None,
+            Ok(Some(found)) => Some(format!("{found} bytes, expected {}; its rows were not read", file.bytes)),
+            Ok(None) => Some("cannot be read: it does not exist".to_owned()),
+            Err(error) => Some(format!("cannot be read: {}", common::error_chain(&error))),
+        };
+        if let Some(problem) = problem {
+            self.report.problem(Check::FileSize, Some(path), None, problem);
+            return None;
         }
-        match hash_file(path) {
-            Ok(found) if found.blake3 == file.blake3 => {}
-            Ok(found) => {
-                let detail = format!("BLAKE3 {}, expected {}; its rows were not read", found.blake3, file.blake3);
+        let opened = match open_listed(path, file.bytes, &file.blake3) {
+            Ok(opened) => opened,
+            Err(VectorsError::Damaged { detail, .. }) => {
+                let detail = format!("{detail}; its rows were not read");
                 self.report.problem(Check::FileChecksum, Some(path), None, detail);
                 return None;
             }
@@ -208,8 +201,8 @@ impl Verifier<'_> {
                 self.report.problem(Check::FileChecksum, Some(path), None, common::error_chain(&error));
                 return None;
             }
-        }
-        let reader = match VectorReader::open(path) {
+        };
+        let reader = match VectorReader::of(path, opened) {
             Ok(reader) => reader,
             Err(error) => {
                 self.report.problem(Check::Footer, Some(path), None, common::error_chain(&error));

@@ -1,6 +1,8 @@
 //! Every kind of damage is found, by file and row.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch};
@@ -12,6 +14,7 @@ use super::super::info::tests::info;
 use super::super::layout::part_name;
 use super::super::merge::{MergeOptions, merge};
 use super::super::parquet_file::ParquetFile;
+use super::super::seal::hash_file;
 use super::super::testing::{Job, all_rows, flip, job, punch, write_job};
 use super::super::write::totals_pair;
 use super::*;

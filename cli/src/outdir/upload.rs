@@ -1,0 +1,105 @@
+//! Uploading the finished shards of a run whose output is at a URL, while the run goes on: what is there is not lost with this
+//! machine, and its disk need not hold the whole output.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::fs;
+use std::time::Duration;
+
+use anyhow::Context;
+use dataset::vectors::layout;
+use dataset::{ManifestFile, Storage};
+use proto::JobId;
+use proto::client::JobsClient;
+use proto::job::ShardResult;
+use tokio::time::sleep;
+
+use super::directory::OutDir;
+
+/// How often finished shards are looked for, and tried again.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Uploads shards as they are committed. Ends only by being dropped; what fails is tried again, and at the end of the run by
+/// [`OutDir::publish`], which says why it fails.
+pub(crate) async fn upload_finished(out: &OutDir, storage: &Storage, client: &JobsClient, job: JobId) -> Infallible {
+    let mut uploaded = Uploaded::default();
+    loop {
+        if let Err(error) = uploaded.upload_new(out, storage, client, job).await {
+            tracing::warn!(error = format!("{error:#}"), "finished shards are not uploaded yet");
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// The shards that were uploaded.
+#[derive(Debug, Default)]
+struct Uploaded {
+    /// Every shard below this one.
+    below: u64,
+    /// More of them.
+    more: BTreeSet<u64>,
+    /// The first shard that was ever seen: its file stays, since the manifest is made from its footer.
+    first: Option<u64>,
+}
+
+impl Uploaded {
+    async fn upload_new(
+        &mut self,
+        out: &OutDir,
+        storage: &Storage,
+        client: &JobsClient,
+        job: JobId,
+    ) -> anyhow::Result<()> {
+        let mut after = self.below.checked_sub(1);
+        loop {
+            let page = client.results(job, after).await?;
+            for shard in &page.shards {
+                if !self.more.contains(&shard.index) {
+                    self.upload(out, storage, shard).await?;
+                }
+            }
+            match page.shards.last().filter(|_| page.more) {
+                Some(last) => after = Some(last.index),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    async fn upload(&mut self, out: &OutDir, storage: &Storage, shard: &ShardResult) -> anyhow::Result<()> {
+        let path = storage.local_path(&shard.key).context("the shards of a run are on a local disk")?;
+        let is_first = self.first.is_none_or(|first| shard.index <= first);
+        if is_first {
+            self.first = Some(shard.index);
+        }
+        let (out, file) = (out.clone(), part_of(shard));
+        let upload = move || {
+            // One that is not here was uploaded by an earlier run.
+            if !path.exists() {
+                return Ok(());
+            }
+            out.upload_part(&path, &file)?;
+            if is_first { Ok(()) } else { fs::remove_file(&path).context("cannot remove an uploaded shard") }
+        };
+        tokio::task::spawn_blocking(upload).await.context("an upload crashed")??;
+        self.more.insert(shard.index);
+        while self.more.remove(&self.below) {
+            self.below += 1;
+        }
+        Ok(())
+    }
+}
+
+/// The part that a shard becomes where no shard is missing.
+fn part_of(shard: &ShardResult) -> ManifestFile {
+    let counts = shard.counts.clone();
+    ManifestFile {
+        name: layout::part_name(shard.index),
+        first_row: shard.first_row,
+        rows: counts.rows,
+        bytes: shard.bytes,
+        blake3: shard.blake3.clone(),
+        rejects: counts.rejects,
+        truncated: counts.truncated,
+        tokens: counts.tokens,
+    }
+}
