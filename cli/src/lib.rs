@@ -49,9 +49,7 @@ use ui::Ui;
 pub fn main(program: Vec<OsString>, words: Vec<OsString>) -> u8 {
     memory::limit_malloc_arenas();
     signals::ignore_file_size_signal();
-    let variables =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    dataset::set_environment(variables);
+    take_environment();
     let line = [OsString::from("encaje")].into_iter().chain(words.iter().cloned()).collect();
     let (ui, result) = match config::parse(line) {
         Ok((cli, warnings)) => {
@@ -69,6 +67,14 @@ pub fn main(program: Vec<OsString>, words: Vec<OsString>) -> u8 {
         exit
     });
     exit as u8
+}
+
+/// Takes credentials and endpoints of storage from the environment.
+pub fn take_environment() {
+    let variables = std::env::vars_os();
+    dataset::set_environment(
+        variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+    );
 }
 
 fn run(ui: &Ui, cli: &Cli, invocation: Vec<OsString>) -> anyhow::Result<Exit> {

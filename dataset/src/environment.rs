@@ -1,23 +1,30 @@
 //! What the operator says of storage by environment variables: credentials, endpoints and switches. The program hands them
-//! over once; this crate reads no environment.
+//! over; this crate reads no environment.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
-use std::sync::OnceLock;
+use std::sync::{PoisonError, RwLock};
+
+use crate::storage::forget_buckets;
 
 type Variables = BTreeMap<String, String>;
 
-static VARIABLES: OnceLock<Variables> = OnceLock::new();
+static NONE: Variables = BTreeMap::new();
+static VARIABLES: RwLock<&Variables> = RwLock::new(&NONE);
 
-/// Takes the variables that configure storage for the whole process. Call it before any storage is opened; a second call
-/// changes nothing. Without it there are no credentials, and every switch is off.
+/// Takes the variables that configure storage for the whole process. Call it before any storage is opened; without it there
+/// are no credentials, and every switch is off. Other variables than before hold for what is opened from then on.
 pub fn set_environment(variables: impl IntoIterator<Item = (String, String)>) {
-    VARIABLES.get_or_init(|| variables.into_iter().collect());
+    let variables: Variables = variables.into_iter().collect();
+    if *self::variables() != variables {
+        // Once for a program, and for each change that a notebook makes.
+        *VARIABLES.write().unwrap_or_else(PoisonError::into_inner) = Box::leak(Box::new(variables));
+        forget_buckets();
+    }
 }
 
 pub(crate) fn variables() -> &'static Variables {
-    static NONE: Variables = BTreeMap::new();
-    VARIABLES.get().unwrap_or(&NONE)
+    *VARIABLES.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns a variable that is set.

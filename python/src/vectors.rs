@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_schema::{ArrowError, Fields, Schema, SchemaRef};
-use dataset::vectors::{BATCH_ROWS, Batches, Projection, Vectors};
+use dataset::vectors::{BATCH_ROWS, Batches, Projection, Vectors, place};
 use dataset::{DatasetError, VectorSet as Set};
 use numpy::ndarray::Array2;
 use numpy::{IntoPyArray, PyArray2};
@@ -26,7 +26,12 @@ pub(crate) struct VectorSet {
 impl VectorSet {
     #[new]
     fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        let set = py.detach(|| Set::open(&path)).map_err(|error| dataset_error(&error))?;
+        let open = || {
+            place::check_readable(&path)?;
+            encaje::take_environment();
+            Set::open(&path)
+        };
+        let set = py.detach(open).map_err(|error| dataset_error(&error))?;
         Ok(Self { set: Arc::new(set) })
     }
 

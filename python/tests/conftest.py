@@ -22,7 +22,7 @@ SENTENCES = [
 
 
 def pytest_configure() -> None:
-    for name in [name for name in os.environ if name.startswith("ENCAJE_") and name != "ENCAJE_TEST_PYTHON"]:
+    for name in [name for name in os.environ if name.startswith("ENCAJE_") and not name.startswith("ENCAJE_TEST_")]:
         del os.environ[name]
     os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
+use testkit::s3::{BUCKET, S3Server};
 
 /// Runs a test for each file of `python/tests`, named as it is.
 macro_rules! files {
@@ -21,6 +22,7 @@ macro_rules! files {
 
 files! {
     test_client, test_embed, test_engines, test_files, test_maps, test_model, test_notebook, test_program, test_typing,
+    test_urls,
 }
 
 #[test]
@@ -74,6 +76,9 @@ fn pytest(tests: &str) {
     let mut command = Command::new(python);
     command.args(["-m", "pytest", "-p", "no:cacheprovider", "--confcutdir"]).arg(top);
     command.arg("--config-file").arg(root().join("pyproject.toml")).args(["-p", "conftest"]).arg(tests);
+    // One test writes to a bucket.
+    let server = S3Server::start();
+    command.envs(server.environment()).env("ENCAJE_TEST_BUCKET", format!("s3://{BUCKET}/python"));
     let paths = [package.path().to_owned(), root().join("python/tests")];
     command.env("PYTHONPATH", std::env::join_paths(paths).unwrap()).env("PYTHONDONTWRITEBYTECODE", "1");
     let status = command.current_dir(root()).status().unwrap();

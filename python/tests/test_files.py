@@ -174,8 +174,10 @@ def test_vectors_are_where_they_were(tmp_path: Path, corpus: Path, monkeypatch: 
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert vectors.verify(corpus)["passed"] and len(pickle.loads(pickle.dumps(vectors))) == 4
-    with pytest.raises(encaje.UsageError, match="URL"):
-        encaje.open("s3://bucket/vectors")
+    for url in ("ftp://host/vectors", "s3://key:secret@bucket/vectors", "file:///vectors"):
+        with pytest.raises(encaje.Error) as raised:
+            encaje.open(url)
+        assert "secret" not in str(raised.value)
 
 
 def test_every_option_of_the_command_is_a_parameter() -> None:

@@ -22,7 +22,7 @@ use crate::{model, outfile, umap};
 #[command(after_help = "Example:\n  encaje compare beto/ bertin/ mbert/ --label label --out models.html")]
 pub(crate) struct CompareArgs {
     /// The outputs to compare, one per model: directories of finished runs over the same corpus, or merged files.
-    #[arg(value_name = "DIR|FILE.parquet", required = true, num_args = 2..)]
+    #[arg(value_name = "DIR|FILE.parquet|URL", required = true, num_args = 2..)]
     pub(crate) targets: Vec<Place>,
     /// The kept column by whose values the models are compared, and the points coloured.
     #[arg(long, value_name = "COLUMN", env = "ENCAJE_COMPARE_LABEL")]

@@ -31,8 +31,9 @@ pub(crate) struct DownloadArgs {
     pub(crate) job: JobId,
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
-    /// Writes to this directory (part-00000.parquet ..., manifest.json), or into one file if it ends in `.parquet`.
-    #[arg(long, value_name = "DIR|FILE.parquet", env = "ENCAJE_DOWNLOAD_OUT")]
+    /// Writes to this directory (part-00000.parquet ..., manifest.json), or into one file if it ends in `.parquet`; either may
+    /// be in a bucket.
+    #[arg(long, value_name = "DIR|FILE.parquet|URL", env = "ENCAJE_DOWNLOAD_OUT")]
     pub(crate) out: Place,
     /// Waits until the job is done.
     #[arg(long)]

@@ -13,13 +13,13 @@ use crate::ui::{self, Ui};
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
     /// The output directory of a finished run, or a merged file.
-    #[arg(value_name = "DIR|FILE.parquet")]
+    #[arg(value_name = "DIR|FILE.parquet|URL")]
     pub(crate) target: Place,
     /// The format to write.
     #[arg(long, value_enum, value_name = "FORMAT", env = "ENCAJE_EXPORT_FORMAT")]
     pub(crate) format: ExportFormat,
     /// The file to write.
-    #[arg(long, value_name = "FILE", env = "ENCAJE_EXPORT_OUT")]
+    #[arg(long, value_name = "FILE|URL", env = "ENCAJE_EXPORT_OUT")]
     pub(crate) out: Place,
     /// Replaces an existing file.
     #[arg(long)]

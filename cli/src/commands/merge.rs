@@ -15,10 +15,10 @@ use crate::ui::{self, Ui};
 #[derive(Debug, Args)]
 pub(crate) struct MergeArgs {
     /// The output directory of a finished run.
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR|URL")]
     pub(crate) dir: Place,
     /// The Parquet file to write; with --partition-rows, the directory.
-    #[arg(long, value_name = "FILE.parquet|DIR", env = "ENCAJE_MERGE_OUT")]
+    #[arg(long, value_name = "FILE.parquet|DIR|URL", env = "ENCAJE_MERGE_OUT")]
     pub(crate) out: Place,
     /// Writes files of so many rows each (the last may have fewer) and a manifest, instead of one file.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]

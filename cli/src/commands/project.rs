@@ -23,7 +23,7 @@ use crate::{coords, model, outfile, umap};
 #[command(after_help = "Example:\n  encaje project vectors/ --label label --out plot.html")]
 pub(crate) struct ProjectArgs {
     /// The output directory of a finished run, or a merged file. Rows without a vector are left out and counted.
-    #[arg(value_name = "DIR|FILE.parquet")]
+    #[arg(value_name = "DIR|FILE.parquet|URL")]
     pub(crate) target: Place,
     /// Colours points by this kept column.
     #[arg(long, value_name = "COLUMN", env = "ENCAJE_PROJECT_LABEL")]

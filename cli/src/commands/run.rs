@@ -45,8 +45,9 @@ pub(crate) struct RunArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct OutputArgs {
-    /// Writes to this directory (part-00000.parquet ..., manifest.json), or into one file if it ends in `.parquet`.
-    #[arg(long, value_name = "DIR|FILE.parquet")]
+    /// Writes to this directory (part-00000.parquet ..., manifest.json), or into one file if it ends in `.parquet`; either may
+    /// be in a bucket (`s3://`, `gs://`, `az://`), with the state of the run in a folder here.
+    #[arg(long, value_name = "DIR|FILE.parquet|URL")]
     pub(crate) out: Place,
     /// Exits with 3 if any row was rejected.
     #[arg(long)]

@@ -16,9 +16,9 @@ use crate::ui::{self, Ui};
 /// Shows the status of a job: one of a cluster by its id, or the one in an output directory.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
-    /// A job of a cluster by its id, or the output of `encaje run`: a directory, or the `.parquet` file. Without one: all
+    /// A job of a cluster by its id, or the output of `encaje run`: a directory, or the `.parquet` file, maybe at a URL. Without one: all
     /// jobs of the cluster, or the current directory where no coordinator is named.
-    #[arg(value_name = "JOB|DIR|FILE.parquet")]
+    #[arg(value_name = "JOB|DIR|FILE.parquet|URL")]
     pub(crate) target: Option<String>,
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,

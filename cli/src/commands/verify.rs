@@ -18,7 +18,7 @@ use crate::ui::{self, Amount, Ui};
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
     /// The output to check: a directory with manifest.json, or a merged file.
-    #[arg(value_name = "DIR|FILE.parquet")]
+    #[arg(value_name = "DIR|FILE.parquet|URL")]
     pub(crate) target: Place,
     /// Checks the output against this corpus too: the same files, globs, URLs or `-` in the same order as for `run`. In
     /// the directory of a `run`, how it was read need not be said again.

@@ -26,7 +26,7 @@ pub(crate) use guard::check_host;
 pub use identity::{STORAGE_ID_KEY, StorageId};
 pub(crate) use location::{BucketPlace, Cloud, Location, parse_location, scheme_of};
 pub use probe::probe_folder;
-pub(crate) use remote::{bucket_store, web_store};
+pub(crate) use remote::{bucket_store, forget_buckets, web_store};
 pub use write::NewObject;
 
 /// Maximum bytes of a key; most disks also limit a segment to 255 bytes.

@@ -61,6 +61,11 @@ fn stores() -> MutexGuard<'static, Stores> {
     STORES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Forgets the opened buckets: their credentials and endpoints may be others now.
+pub(crate) fn forget_buckets() {
+    stores().clear();
+}
+
 /// Registers a bucket with other settings than the environment's, under its own URL.
 #[cfg(test)]
 pub(super) fn register_s3(builder: AmazonS3Builder, bucket: &str, url: &str) {

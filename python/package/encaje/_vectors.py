@@ -37,8 +37,9 @@ def open(target: Path) -> Vectors:
 
     Parameters
     ----------
-    target : path
-        A folder with a ``manifest.json``, or a Parquet file of vectors.
+    target : path or URL
+        A folder with a ``manifest.json``, or a Parquet file of vectors: on this machine, in a bucket (``s3://``, ``gs://``,
+        ``az://``, with credentials from the environment) or on a web server.
 
     Returns
     -------
@@ -60,11 +61,9 @@ class Vectors:
     """
 
     def __init__(self, target: Path) -> None:
-        if "://" in os.fspath(target):
-            hint = "copy it to this machine; Client.download fetches the result of a job"
-            raise _errors.UsageError(f"`{os.fspath(target)}` is a URL: vectors are read from folders and files", [hint])
+        text = os.fspath(target)
         # Where it is, whatever the current directory is later.
-        self.path = LocalPath(os.path.abspath(target))
+        self.path: str | LocalPath = text if "://" in text else LocalPath(os.path.abspath(text))
         self._set = VectorSet(self.path)
 
     def __len__(self) -> int:
