@@ -143,7 +143,7 @@ pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyho
 /// Says that the files of a run are not those that its database knows. There is no `--storage` to give here.
 fn unfit_state(out: &OutDir, error: ClaimError) -> anyhow::Error {
     let what = format!("the state in `{}` does not fit together", out.state_dir().display());
-    let advice = |what| Advice::failed(what).hint(format!("to start over: rm -r {}", out.root().display()));
+    let advice = |what| Advice::failed(what).hint(format!("to start over: {}", out.how_to_start_over()));
     match error {
         ClaimError::Other { problem, .. } => advice(format!("{what}: {problem}")).into(),
         ClaimError::Foreign { .. } => advice(format!("{what}: its files are of another run")).into(),

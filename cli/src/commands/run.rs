@@ -295,7 +295,7 @@ fn load_or_create_record(ui: &Ui, request: &Request<'_>) -> anyhow::Result<JobRe
 /// Returns why the directory's job is not the requested one, if it differs.
 fn refusal(request: &Request<'_>, record: &JobRecord) -> Option<Advice> {
     let root = request.out.root().display();
-    let start_over = format!("to start over, remove what was made: rm -r {root}");
+    let start_over = format!("to start over, remove what was made: {}", request.out.how_to_start_over());
     let differences = job_spec::differences(&record.spec, &request.spec);
     if !differences.is_empty() {
         let what = format!("`{root}` holds a job with other parameters: {}", differences.join("; "));
@@ -357,11 +357,10 @@ fn info_of(request: &Request<'_>) -> Result<FileInfo, Advice> {
 fn failure(request: &Request<'_>, status: &JobStatus) -> anyhow::Error {
     let reason = status.reason.as_deref().or(status.pause_reason.as_deref()).unwrap_or("no reason was given");
     let advice = Advice::failed(format!("the job failed: {reason}"));
-    let root = request.out.root().display();
     let done = ui::counted(status.shards.committed, "shard");
     advice
         .hint(format!("the work so far ({done}) is kept; run again to try once more what failed"))
-        .hint(format!("to start over instead: rm -r {root}"))
+        .hint(format!("to start over instead: {}", request.out.how_to_start_over()))
         .into()
 }
 

@@ -186,6 +186,20 @@ impl OutDir {
         Ok(())
     }
 
+    /// Says what to remove to start over: never a file of the user's.
+    pub(crate) fn how_to_start_over(&self) -> String {
+        let root = self.root.display();
+        if self.is_remote() {
+            return format!("remove what is below `{root}/`");
+        }
+        match self.other_file() {
+            Ok(None) => format!("rm -r {root}"),
+            Ok(Some(_)) | Err(_) => {
+                format!("rm -r {root}/{STATE_DIR} {root}/{} {root}/part-*.parquet", layout::MANIFEST_NAME)
+            }
+        }
+    }
+
     /// Removes the directory.
     pub(crate) fn remove(&self) -> anyhow::Result<()> {
         remove_dir(&self.root)

@@ -102,7 +102,7 @@ impl OutDir {
         let root = self.root().display();
         Advice::failed(format!("`{root}` was finished, but its `{}` is gone", layout::MANIFEST_NAME))
             .hint(format!("to restore it: encaje repair {root}, then run again"))
-            .hint(format!("to start over instead: rm -r {root}"))
+            .hint(format!("to start over instead: {}", self.how_to_start_over()))
             .into()
     }
 

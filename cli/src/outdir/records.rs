@@ -76,7 +76,7 @@ impl OutDir {
         let Some(bytes) = place::read_small(&path)? else { return Ok(None) };
         let damaged = || {
             Advice::failed(format!("`{}` is damaged, or of a newer encaje", path.display()))
-                .hint(format!("to start over: rm -r {}", self.root.display()))
+                .hint(format!("to start over: {}", self.how_to_start_over()))
         };
         let record: JobRecord = serde_json::from_slice(&bytes).with_context(damaged)?;
         if record.format != RECORD_FORMAT {

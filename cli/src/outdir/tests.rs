@@ -56,6 +56,17 @@ fn a_part_without_a_record_is_foreign() {
 }
 
 #[test]
+fn starting_over_removes_no_file_of_the_user() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = OutDir::new(dir.path().to_owned());
+    fs::write(dir.path().join("part-00000.parquet"), "?").unwrap();
+    assert_eq!(out.how_to_start_over(), format!("rm -r {}", dir.path().display()));
+    fs::write(dir.path().join("notes.txt"), "mine").unwrap();
+    let said = out.how_to_start_over();
+    assert!(said.contains("part-*.parquet") && !said.ends_with(&dir.path().display().to_string()), "{said}");
+}
+
+#[test]
 fn only_a_job_that_made_nothing_is_forgotten_without_loss() {
     let dir = tempfile::tempdir().unwrap();
     let out = OutDir::new(dir.path().to_owned());
