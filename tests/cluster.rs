@@ -379,3 +379,30 @@ fn a_lost_manifest_of_a_finished_run_is_restored_by_repair() {
         assert_same(&rows(&env.path("out")), &before);
     }
 }
+
+#[test]
+fn two_workers_take_vectors_from_an_earlier_output() {
+    let env = TestEnv::new();
+    let texts = sentences(600);
+    env.write("old.csv", corpora::csv(&texts[..400]));
+    env.run_ok("old.csv", "old", &["--shard-rows", "150"]);
+    env.write("a.csv", corpora::csv(&texts));
+    let root = env.path("old").display().to_string();
+    let (_coordinator, url) = coordinator(&env, "c", "state.db", &["--corpus-root", &root]);
+    // Nothing else is read from a disk for those who submit jobs.
+    let model = crate::harness::model().display().to_string();
+    std::fs::create_dir(env.path("other")).unwrap();
+    for file in files_below(&env.path("old"), &|_| true) {
+        std::fs::copy(&file, env.path("other").join(file.file_name().unwrap())).unwrap();
+    }
+    let words = ["submit", "a.csv", "--model", &model, "--coordinator", &url, "--reuse", "other"];
+    env.encaje(words).expect_said(&["does not read", "/other"]);
+    let job = submit(&env, &url, "a.csv", &["--shard-rows", "50", "--reuse", "old"]);
+    let _workers = [worker(&env, "w1", &url, &[]), worker(&env, "w2", &url, &[])];
+    fetch_and_verify(&env, &url, &job, "a.csv", "out");
+    assert_eq!(submit(&env, &url, "a.csv", &["--shard-rows", "50"]), job, "it is the same job without");
+    assert_eq!(status(&env, &url, &job)["reused"], 400);
+    assert_eq!(dataset::Manifest::load(&env.path("out")).unwrap().totals.reused, 400);
+    env.run_ok("a.csv", "alone", &["--shard-rows", "50"]);
+    assert_same(&rows(&env.path("out")), &rows(&env.path("alone")));
+}

@@ -24,6 +24,7 @@ mod project;
 mod quantized;
 mod readers;
 mod relay;
+mod reuse;
 mod security;
 mod swapped;
 mod urls;

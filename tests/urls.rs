@@ -250,3 +250,24 @@ fn places_that_cannot_be_written_are_refused_before_any_work() {
     denied.expect_code(1);
     denied.expect_said(&[&url("out"), "credentials"]);
 }
+
+#[test]
+fn vectors_are_taken_from_outputs_in_a_bucket() {
+    let (env, server) = start(120);
+    let (old, new) = (url("old"), url("new"));
+    succeed(&env, &server, run_words("a.csv", &old, &["--shard-rows", "30"]));
+    succeed(&env, &server, ["merge", &old, "--out", &url("old.parquet")]);
+    env.write("b.csv", corpora::csv(&sentences(150)[10..]));
+    env.run_ok("b.csv", "disk", &[]);
+    server.fail("GET", "old/part-00001.parquet", Fault::Truncate, 1);
+    server.fail("GET", "old/part-00002.parquet", Fault::Cut, 1);
+    for earlier in [&old, &url("old.parquet")] {
+        let words = run_words("b.csv", &new, &["--reuse", earlier, "--shard-rows", "40", "--json"]);
+        let ran = succeed(&env, &server, &words).json();
+        // A line break is put into other sentences than before.
+        let reused = ran["reused"].as_u64().unwrap();
+        assert!((60..110).contains(&reused) && ran["embedded"] == 140 - reused, "{ran}");
+        assert_same(&rows(&server.file("new")), &rows(&env.path("disk")));
+        std::fs::remove_dir_all(server.file("new")).unwrap();
+    }
+}

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use dataset::{Keep, PlannedSource, Quote, ReadOptions, Source};
+use dataset::vectors::Resolved;
+use dataset::{FileInfo, Keep, PlannedSource, Quote, ReadOptions, Source};
 use engine::{Digests, ModelSummary};
 use proto::job::{ComputeDtype, EmbedSpec, JobSpec, MaxRejects, ModelSpec, Pooling, ShardLimits};
 use proto::limits;
@@ -118,7 +119,20 @@ pub(crate) fn spec(
         on_bad_row: args.rows.on_bad_row,
         max_rejects: args.rows.max_rejects.unwrap_or(MaxRejects::Unlimited),
         allow_partial: false,
+        reuse: Vec::new(),
     })
+}
+
+/// Returns how the vectors of a job are made, as its footers say it. Job and spec are filled in by the caller.
+pub(crate) fn file_info(spec: &JobSpec, model: &LocalModel) -> Result<FileInfo, Advice> {
+    let embed = &spec.embed;
+    let length = model.dir.used_max_length(embed.max_length.map(|length| length as usize));
+    let resolved = Resolved {
+        pooling: embed.pooling.map_or_else(|| model.summary.pooling.to_string(), |pooling| pooling.to_string()),
+        max_length: u32::try_from(length).unwrap_or(u32::MAX),
+        dimensions: embed.dimensions.map_or_else(|| model.dimensions(embed.pooling), Ok)?,
+    };
+    Ok(FileInfo::of(&spec.model, embed, &spec.read, Some(resolved)))
 }
 
 /// Makes a job that release 0.1 began, with the same files of the model, the same as it was: that release read fewer of
@@ -182,7 +196,7 @@ fn shard_limits(model: &ModelSummary, dimensions: u32, cut: &CutArgs, capacity: 
 /// Lists the parameters in which the job of an output directory differs from the requested one.
 pub(crate) fn differences(was: &JobSpec, now: &JobSpec) -> Vec<String> {
     // Taken apart in whole, so that whatever is added is compared.
-    let JobSpec { sources, read, model, embed, limits, on_bad_row, max_rejects, allow_partial } = was;
+    let JobSpec { sources, read, model, embed, limits, on_bad_row, max_rejects, allow_partial, reuse: _ } = was;
     let mut found = Differences(Vec::new());
     let names = |sources: &[Source]| sources.iter().map(|source| source.uri.clone()).collect::<Vec<_>>().join(" ");
     found.compare("the corpus", names(sources), names(&now.sources));

@@ -27,6 +27,7 @@ mod permissions;
 mod points;
 mod prompt;
 mod restart;
+mod reuse;
 mod security;
 mod shared_rows;
 mod signals;

@@ -20,21 +20,23 @@ pub(crate) struct RunSummary {
     pub(crate) already_complete: bool,
     /// Rows with or without a vector.
     pub(crate) rows: u64,
-    /// Rows with a vector.
+    /// Rows with a vector that was computed for them.
     pub(crate) embedded: u64,
+    /// Rows whose vector was taken from an earlier output.
+    pub(crate) reused: u64,
     /// Rows without, by reason.
     pub(crate) rejected: BTreeMap<RejectReason, u64>,
     /// Rows of the corpus that are in none of the files.
     pub(crate) missing: u64,
     /// Rows whose text was cut to the maximum length.
     pub(crate) truncated: u64,
-    /// Tokens fed to the model.
+    /// Tokens of rows with a vector.
     pub(crate) tokens: u64,
     /// How long this run took.
     pub(crate) seconds: f64,
-    /// Rows embedded or rejected by this run, per second.
+    /// Rows embedded, reused or rejected by this run, per second.
     pub(crate) rows_per_second: f64,
-    /// Tokens fed to the model by this run, per second.
+    /// Tokens of the rows of this run, those of reused ones included, per second.
     pub(crate) tokens_per_second: f64,
 }
 
@@ -48,6 +50,7 @@ impl RunSummary {
             already_complete: false,
             rows: totals.rows,
             embedded: totals.embedded(),
+            reused: totals.reused,
             rejected: totals.rejects.clone(),
             missing: 0,
             truncated: totals.truncated,
@@ -109,10 +112,11 @@ impl RunSummary {
 
     fn line(&self) -> String {
         let mut line = format!(
-            "{}: {}, {} embedded, {} rejected, {} truncated, {}",
+            "{}: {}, {} embedded{}, {} rejected, {} truncated, {}",
             self.out,
             ui::counted(self.rows, "row"),
             ui::thousands(self.embedded),
+            ui::reused(self.reused),
             ui::thousands(self.rejected()),
             ui::thousands(self.truncated),
             ui::counted(self.tokens, "token"),
@@ -153,7 +157,8 @@ mod tests {
     use super::*;
 
     fn totals() -> RowCounts {
-        RowCounts { rows: 1_000, rejects: [(RejectReason::EmptyText, 2)].into(), truncated: 3, tokens: 20_000 }
+        let rejects = [(RejectReason::EmptyText, 2)].into();
+        RowCounts { rows: 1_000, rejects, truncated: 3, tokens: 20_000, reused: 0 }
     }
 
     #[test]

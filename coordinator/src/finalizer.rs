@@ -9,8 +9,8 @@ use std::sync::Arc;
 use common::error_chain;
 use dataset::vectors::{self, layout};
 use dataset::{
-    DatasetError, ErrorKind, FileInfo, ManifestFile, ManifestSeal, ManifestSource, ManifestWriter, NewObject,
-    PlannedSource,
+    DatasetError, ErrorKind, FileInfo, ManifestFile, ManifestReuse, ManifestSeal, ManifestSource, ManifestWriter,
+    NewObject, PlannedSource,
 };
 use proto::JobId;
 use proto::job::{JobSpec, JobState, JobStatus};
@@ -207,7 +207,8 @@ async fn describe(
         manifest.add_hole(&hole);
         write_pieces(object, &mut manifest).await?;
     }
-    let (rest, seal) = manifest.finish(&sources)?;
+    let reuse: Vec<ManifestReuse> = spec.reuse.iter().map(ManifestReuse::from).collect();
+    let (rest, seal) = manifest.finish(&sources, &reuse)?;
     write(object, &rest).await?;
     Ok(seal)
 }
@@ -247,5 +248,6 @@ fn file_of(winner: Winner) -> ManifestFile {
         rejects: output.counts.rejects,
         truncated: output.counts.truncated,
         tokens: output.counts.tokens,
+        reused: output.counts.reused,
     }
 }

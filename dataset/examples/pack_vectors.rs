@@ -35,6 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             kept: RecordBatch::try_new(Arc::new(kept.clone()), vec![Arc::new(names)])?,
             vectors: values.iter().map(|value| f32::from_le_bytes(*value)).collect(),
             status: vec![RowStatus { n_tokens: 1, truncated: false, error: None }; codes.len()],
+            reused: None,
         })?;
     }
     writer.finish()?;

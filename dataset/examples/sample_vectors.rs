@@ -72,7 +72,7 @@ fn chunk(first_row: u64, rows: u64) -> Result<VectorChunk, Box<dyn Error>> {
         Arc::new(BooleanArray::from_iter(numbers.map(|row| Some(row % 2 == 0)))),
     ];
     let kept = RecordBatch::try_new(Arc::new(kept_schema()), columns)?;
-    Ok(VectorChunk { first_row, kept, vectors, status })
+    Ok(VectorChunk { first_row, kept, vectors, status, reused: None })
 }
 
 fn write_job(dir: &Path, info: &FileInfo) -> Result<(), Box<dyn Error>> {

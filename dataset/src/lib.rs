@@ -21,7 +21,7 @@ pub use spec::{
 };
 pub use storage::{NewObject, ObjectInfo, STORAGE_ID_KEY, Storage, StorageId, probe_folder};
 pub use vectors::{
-    ExportSummary, FileInfo, FileSummary, Manifest, ManifestFile, ManifestHole, ManifestSeal, ManifestSource,
-    ManifestWriter, MergeOptions, MergeSummary, RowStatus, VectorChunk, VectorReader, VectorSet, VectorWriter,
-    VerifyCorpus, VerifyReport, export, merge, verify,
+    EarlierOutput, ExportSummary, FileInfo, FileSummary, Manifest, ManifestFile, ManifestHole, ManifestReuse,
+    ManifestSeal, ManifestSource, ManifestWriter, MergeOptions, MergeSummary, ReuseIndex, ReusedRows, RowStatus,
+    VectorChunk, VectorReader, VectorSet, VectorWriter, VerifyCorpus, VerifyReport, export, merge, verify,
 };

@@ -68,7 +68,7 @@ impl TextEncoder {
     pub fn load(model: &ModelDir, max_length: Option<usize>, prefix: &str) -> Result<TextEncoder, LoadError> {
         let tokenizer = Arc::clone(&model.tokenizer.tokenizer);
         let added = model.tokenizer.special_tokens();
-        let max_length = max_length.unwrap_or(model.max_length).min(model.body.positions_used());
+        let max_length = model.used_max_length(max_length);
         if max_length <= added {
             let what = format!(
                 "a maximum length of {max_length} tokens, of which {added} are special ones: give at least {}",

@@ -125,6 +125,12 @@ pub struct Digests {
 }
 
 impl ModelDir {
+    /// Returns the tokens of a text that are used at most, special ones included, where so many are asked for; `None` asks for the
+    /// model's own maximum.
+    pub fn used_max_length(&self, max_length: Option<usize>) -> usize {
+        max_length.unwrap_or(self.max_length).min(self.body.positions_used())
+    }
+
     /// Reads and validates the small files of a model directory, builds its tokenizer, and locates its weights.
     ///
     /// # Errors

@@ -117,6 +117,25 @@ pub struct JobSpec {
     /// Dead shards become holes of the result instead of failing the job, if at least one shard is committed.
     #[prost(bool, tag = "8")]
     pub allow_partial: bool,
+    /// Earlier outputs whose vectors are taken, in the order in which a text is looked for. Not part of the digest.
+    #[prost(message, repeated, tag = "9")]
+    pub reuse: ::prost::alloc::vec::Vec<ReuseSource>,
+}
+/// An earlier output, whose vectors a job takes for the texts that it has.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReuseSource {
+    /// Absolute path or URL of its folder or file.
+    #[prost(string, tag = "1")]
+    pub uri: ::prost::alloc::string::String,
+    /// BLAKE3 of its manifest, or the seal of the file, lower-case hex.
+    #[prost(string, tag = "2")]
+    pub blake3: ::prost::alloc::string::String,
+    /// The kept column that holds its texts.
+    #[prost(string, tag = "3")]
+    pub text_column: ::prost::alloc::string::String,
+    /// The job was submitted again without it: listed, and no longer read.
+    #[prost(bool, tag = "4")]
+    pub retired: bool,
 }
 /// One input object.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -382,9 +401,12 @@ pub struct RowCounts {
     /// Rows whose text was cut to the maximum length.
     #[prost(uint64, tag = "3")]
     pub truncated: u64,
-    /// Tokens fed to the model, special ones included.
+    /// Tokens of rows with a vector, special ones included.
     #[prost(uint64, tag = "4")]
     pub tokens: u64,
+    /// Rows whose vector was taken from an earlier output.
+    #[prost(uint64, tag = "5")]
+    pub reused: u64,
 }
 /// How the bytes of a source spell records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -1548,7 +1570,7 @@ pub struct LeaseResponse {
     pub retry_after_ms: u64,
 }
 /// The right to work on a shard until it is revoked, and all that is needed to do so.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Grant {
     #[prost(message, optional, tag = "1")]
     pub lease: ::core::option::Option<LeaseRef>,
@@ -1580,6 +1602,9 @@ pub struct Grant {
     /// are the same for all shards of one source of a job.
     #[prost(bool, tag = "12")]
     pub source_task_omitted: bool,
+    /// Earlier outputs to take vectors from, in order. Also absent where the task is omitted.
+    #[prost(message, repeated, tag = "13")]
+    pub reuse: ::prost::alloc::vec::Vec<ReuseSource>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SourceTaskRequest {
@@ -1609,7 +1634,7 @@ pub struct SourceTaskPiece {
     pub blake3: ::prost::alloc::string::String,
 }
 /// What all shards of one source of a job have in common. It may be larger than a message.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SourceTask {
     #[prost(message, optional, tag = "1")]
     pub read: ::core::option::Option<ReadOptions>,
@@ -1621,6 +1646,9 @@ pub struct SourceTask {
     pub embed: ::core::option::Option<EmbedSpec>,
     #[prost(enumeration = "OnBadRow", tag = "5")]
     pub on_bad_row: i32,
+    /// Earlier outputs to take vectors from, in order.
+    #[prost(message, repeated, tag = "6")]
+    pub reuse: ::prost::alloc::vec::Vec<ReuseSource>,
 }
 /// Some of the rows of a slice.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -4,7 +4,8 @@ use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 pub use spec::{
-    ComputeDtype, EmbedSpec, JobSpec, MaxRejects, ModelSpec, OnBadRow, OutputDtype, Pooling, RowCounts, ShardLimits,
+    ComputeDtype, EmbedSpec, JobSpec, MaxRejects, ModelSpec, OnBadRow, OutputDtype, Pooling, ReuseSource, RowCounts,
+    ShardLimits,
 };
 use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 

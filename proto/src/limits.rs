@@ -24,6 +24,9 @@ pub const ALL_COLUMNS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most columns that pass through. Each has a compressor and buffers in a worker: about 25 KB, 1.2 GB for all of them.
 pub const KEPT_COLUMNS_MAX: usize = 50_000;
 
+/// Most earlier outputs that a job takes vectors from: every grant names them.
+pub const REUSE_SOURCES_MAX: usize = 64;
+
 /// A job whose description is too large. The text says what to change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TooLarge {
@@ -74,6 +77,14 @@ pub enum TooLarge {
         /// What they may take.
         most: usize,
     },
+    /// Earlier outputs to take vectors from.
+    #[error("{sources} earlier outputs are named with --reuse, at most {most} are possible: merge some of them")]
+    Reuse {
+        /// How many there are.
+        sources: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// The columns of a source.
     #[error(
         "the columns of `{uri}` take {bytes} bytes to describe, at most {most} are possible: \
@@ -114,8 +125,15 @@ pub fn check_spec(spec: &JobSpec) -> Result<(), TooLarge> {
     names.extend(model.revision.iter().map(|name| ("the model's revision", name.len())));
     names.push(("the model's digest", model.digest.len()));
     names.extend(spec.sources.iter().map(|source| ("a source", source.uri.len())));
+    for source in &spec.reuse {
+        names.extend([("an earlier output", source.uri.len()), ("its text column", source.text_column.len())]);
+        names.push(("its digest", source.blake3.len()));
+    }
     if let Some((what, bytes)) = names.into_iter().find(|(_, bytes)| *bytes > NAME_BYTES_MAX) {
         return Err(TooLarge::Name { what, bytes, most: NAME_BYTES_MAX });
+    }
+    if spec.reuse.len() > REUSE_SOURCES_MAX {
+        return Err(TooLarge::Reuse { sources: spec.reuse.len(), most: REUSE_SOURCES_MAX });
     }
     let bytes = match &read.keep {
         Keep::All | Keep::None => 0,

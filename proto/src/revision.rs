@@ -35,7 +35,7 @@ pub fn needed(spec: &JobSpec) -> u32 {
 
 /// Returns what in a job programs of revision 0 do not know. Names every field, so that a new one cannot be forgotten.
 pub fn needs(spec: &JobSpec) -> Vec<Need> {
-    let JobSpec { sources, read, model, embed, limits, on_bad_row, max_rejects, allow_partial: _ } = spec;
+    let JobSpec { sources, read, model, embed, limits, on_bad_row, max_rejects, allow_partial: _, reuse } = spec;
     let ModelSpec { name: _, revision: _, digest: _ } = model;
     let ShardLimits { rows_max: _, bytes_max: _ } = limits;
     match on_bad_row {
@@ -46,6 +46,10 @@ pub fn needs(spec: &JobSpec) -> Vec<Need> {
     }
     let mut needs = of_read(read);
     needs.extend(of_embed(embed));
+    if !reuse.is_empty() {
+        // A worker that ignored it would compute the same rows, but a coordinator would write another manifest.
+        needs.push(Need { what: "--reuse", since: 2 });
+    }
     for need in sources.iter().filter_map(of_source) {
         if !needs.contains(&need) {
             needs.push(need);
@@ -106,6 +110,7 @@ fn of_embed(embed: &EmbedSpec) -> Vec<Need> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::ReuseSource;
     use dataset::Quote;
     use testkit::full_job_spec as all;
 
@@ -137,6 +142,11 @@ mod tests {
             let spec = JobSpec { embed: EmbedSpec { output_dtype, ..csv().embed }, ..csv() };
             assert_eq!((named(&spec), needed(&spec)), (vec![name], 2));
         }
+        let reuse =
+            vec![ReuseSource { uri: "/a".into(), blake3: "b".into(), text_column: "text".into(), retired: true }];
+        let spec = JobSpec { reuse, ..csv() };
+        assert_eq!((named(&spec), needed(&spec)), (vec!["--reuse"], 2));
+        assert_eq!(spec.digest(), csv().digest(), "it is the same job");
         assert_eq!(named(&super::tests::all()), ["jsonl with keys beyond its sample"]);
     }
 

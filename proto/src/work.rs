@@ -4,7 +4,7 @@ use dataset::{PlannedSource, ReadOptions, Slice};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Epoch, SessionId, ShardId};
-use crate::job::{EmbedSpec, ModelSpec, OnBadRow, RowCounts};
+use crate::job::{EmbedSpec, ModelSpec, OnBadRow, ReuseSource, RowCounts};
 
 /// What a worker says of itself when it opens a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +59,8 @@ pub struct Grant {
     pub window: Option<RowWindow>,
     /// The rows wanted have cost several workers: they are not embedded, but rejected as `worker_crash`.
     pub is_poison: bool,
+    /// Earlier outputs to take vectors from, in the order in which a text is looked for.
+    pub reuse: Vec<ReuseSource>,
 }
 
 impl Grant {
@@ -81,6 +83,8 @@ pub struct SourceTask {
     pub embed: EmbedSpec,
     /// What a bad row does.
     pub on_bad_row: OnBadRow,
+    /// Earlier outputs to take vectors from.
+    pub reuse: Vec<ReuseSource>,
 }
 
 /// A grant without its [`SourceTask`], which is too large to travel with every grant.
@@ -105,7 +109,7 @@ pub struct LightGrant {
 impl LightGrant {
     /// Returns the whole grant.
     pub fn with(&self, task: &SourceTask) -> Grant {
-        let SourceTask { read, source, model, embed, on_bad_row } = task.clone();
+        let SourceTask { read, source, model, embed, on_bad_row, reuse } = task.clone();
         let Self { shard, epoch, spec_digest, slice, output_key, window, is_poison } = self.clone();
         Grant {
             shard,
@@ -120,6 +124,7 @@ impl LightGrant {
             output_key,
             window,
             is_poison,
+            reuse,
         }
     }
 }

@@ -5,8 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Fields of what a job is described by, all of them weighed in `proto::revision::needs`.
-const OF_SPECS: [(&str, &[&str]); 9] = [
-    ("JobSpec", &["sources", "read", "model", "embed", "limits", "on_bad_row", "max_rejects", "allow_partial"]),
+const OF_SPECS: [(&str, &[&str]); 10] = [
+    (
+        "JobSpec",
+        &["sources", "read", "model", "embed", "limits", "on_bad_row", "max_rejects", "allow_partial", "reuse"],
+    ),
+    ("ReuseSource", &["uri", "blake3", "text_column", "retired"]),
     ("Source", &["uri", "format", "compression"]),
     ("ReadOptions", &["text_column", "id_column", "keep", "delimiter", "quote", "encoding"]),
     ("Keep", &["kind", "columns"]),
@@ -49,6 +53,7 @@ const OF_GRANTS: [(&str, &[&str]); 4] = [
             "window",
             "convicted",
             "source_task_omitted",
+            "reuse",
         ],
     ),
     ("LeaseRef", &["job_id", "shard_index", "epoch"]),

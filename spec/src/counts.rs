@@ -15,8 +15,16 @@ pub struct RowCounts {
     pub rejects: BTreeMap<RejectReason, u64>,
     /// Rows whose text was truncated to the maximum length.
     pub truncated: u64,
-    /// Tokens fed to the model, special ones included.
+    /// Tokens of rows with a vector, special ones included.
     pub tokens: u64,
+    /// Rows whose vector was taken from an earlier output. Omitted if 0, so that the bytes of other manifests stay the same.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reused: u64,
+}
+
+/// Tells whether a count is left out of JSON.
+pub fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 // Counts may come from an untrusted file or peer, so arithmetic saturates.
@@ -26,9 +34,9 @@ impl RowCounts {
         self.rejects.values().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
-    /// Returns the number of rows with a vector.
+    /// Returns the number of rows with a vector that was computed for them.
     pub fn embedded(&self) -> u64 {
-        self.rows.saturating_sub(self.rejected())
+        self.rows.saturating_sub(self.rejected()).saturating_sub(self.reused)
     }
 
     /// Adds the counts of other rows.
@@ -36,6 +44,7 @@ impl RowCounts {
         self.rows = self.rows.saturating_add(other.rows);
         self.truncated = self.truncated.saturating_add(other.truncated);
         self.tokens = self.tokens.saturating_add(other.tokens);
+        self.reused = self.reused.saturating_add(other.reused);
         for (reason, count) in &other.rejects {
             let sum = self.rejects.entry(*reason).or_default();
             *sum = sum.saturating_add(*count);

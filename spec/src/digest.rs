@@ -6,9 +6,13 @@ use crate::JobSpec;
 
 impl JobSpec {
     /// Returns the BLAKE3 of its canonical JSON, in lower-case hex: no white space, members sorted, null members
-    /// omitted. The omission keeps digests of stored jobs valid when a later version adds an optional field.
+    /// omitted. The omission keeps digests of stored jobs valid when a later version adds an optional field. `reuse` is left
+    /// out: a job is the same with and without.
     pub fn digest(&self) -> String {
-        let value = serde_json::to_value(self).expect("a spec holds no map with other than text keys");
+        let mut value = serde_json::to_value(self).expect("a spec holds no map with other than text keys");
+        if let Value::Object(members) = &mut value {
+            members.remove("reuse");
+        }
         blake3::hash(canonical(value).to_string().as_bytes()).to_hex().to_string()
     }
 }

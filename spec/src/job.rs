@@ -63,6 +63,20 @@ pub struct ShardLimits {
     pub bytes_max: u64,
 }
 
+/// An earlier output, whose vectors a job takes for the texts that it has.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ReuseSource {
+    /// Absolute path or URL of its folder or file.
+    pub uri: String,
+    /// BLAKE3 of its manifest, or the seal of the file, in hex.
+    pub blake3: String,
+    /// The kept column that holds its texts.
+    pub text_column: String,
+    /// The job was submitted again without it: listed, as rows may have been taken from it, and no longer read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retired: bool,
+}
+
 /// Everything that determines the output of a job: equal specs over equal inputs give equal rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobSpec {
@@ -84,4 +98,16 @@ pub struct JobSpec {
     /// Omitted if false, so that digests of such jobs stay the same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_partial: bool,
+    /// Earlier outputs, in the order in which a text is looked for. Not part of the digest: the rows are the same without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reuse: Vec<ReuseSource>,
+}
+
+impl JobSpec {
+    /// Returns the earlier outputs of a job that is submitted again with these: those that it no longer names stay listed.
+    pub fn reuse_with(&self, given: &[ReuseSource]) -> Vec<ReuseSource> {
+        let is_given = |old: &&ReuseSource| !given.iter().any(|new| new.blake3 == old.blake3 && new.uri == old.uri);
+        let retired = self.reuse.iter().filter(is_given).map(|old| ReuseSource { retired: true, ..old.clone() });
+        given.iter().cloned().chain(retired).collect()
+    }
 }

@@ -10,10 +10,10 @@ mod pooling;
 mod reject;
 mod source;
 
-pub use counts::RowCounts;
+pub use counts::{RowCounts, is_zero};
 pub use dtype::{ComputeDtype, OutputDtype};
 pub use format::{Compression, ExportFormat, Format};
-pub use job::{EmbedSpec, JobSpec, MaxRejects, ModelSpec, ShardLimits};
+pub use job::{EmbedSpec, JobSpec, MaxRejects, ModelSpec, ReuseSource, ShardLimits};
 pub use names::UnknownName;
 pub use pooling::Pooling;
 pub use reject::{OnBadRow, RejectReason};

@@ -27,6 +27,7 @@ pub fn job_spec() -> JobSpec {
         on_bad_row: OnBadRow::Reject,
         max_rejects: MaxRejects::Unlimited,
         allow_partial: false,
+        reuse: vec![],
     }
 }
 

@@ -89,7 +89,7 @@ fn write(job: JobId, spec_digest: &str, rows: Rows) -> Made {
     }
     let options = RecordBatchOptions::new().with_row_count(Some(status.len()));
     let kept = RecordBatch::try_new_with_options(Arc::new(kept), Vec::new(), &options).unwrap();
-    writer.write(VectorChunk { first_row: first, kept, vectors, status }).unwrap();
+    writer.write(VectorChunk { first_row: first, kept, vectors, status, reused: None }).unwrap();
     let summary = writer.finish().unwrap();
     let bytes = Bytes::from(std::fs::read(&path).unwrap());
     Made { bytes, summary }

@@ -109,6 +109,7 @@ impl SimHost {
                 rejects: summary.rejects,
                 truncated: summary.truncated,
                 tokens: summary.tokens,
+                reused: summary.reused,
             },
         })
     }

@@ -129,6 +129,11 @@ fn options(embed: &EmbedSpec, device: &DeviceSpec, gpus: bool) -> EngineOptions 
 }
 
 impl Loaded {
+    /// Returns how vectors are made, without what differs between jobs of the same vectors.
+    pub(crate) fn file_info_of_any_job(&self, grant: &Grant) -> FileInfo {
+        FileInfo { job_id: String::new(), spec_digest: String::new(), ..self.file_info(grant) }
+    }
+
     /// Returns what the output of a shard says about how it was made.
     pub(crate) fn file_info(&self, grant: &Grant) -> FileInfo {
         let resolved = Resolved {

@@ -117,6 +117,8 @@ pub(crate) enum ShardError {
     UploadMissing { uri: String },
     #[error("output `{key}` exists with {found} bytes, expected {expected}")]
     OutputDiffers { key: String, expected: u64, found: u64 },
+    #[error("cannot take vectors from an earlier output (--reuse)")]
+    Reuse(#[source] DatasetError),
     #[error("the {stage} stage panicked; this is a bug of the program, please report it")]
     Panicked { stage: &'static str },
     #[error("cannot learn what to do with the source: {0}")]
@@ -132,6 +134,9 @@ impl ShardError {
     pub(crate) fn class(&self) -> FailureClass {
         match self {
             ShardError::Dataset(error) => dataset_class(error.kind()),
+            // Another worker may have it, and the job's own sources are as they were.
+            ShardError::Reuse(error) if error.kind() == ErrorKind::NotFound => FailureClass::Transient,
+            ShardError::Reuse(error) => dataset_class(error.kind()),
             ShardError::Model(error) => model_class(error),
             ShardError::Load(LoadError::DeviceFull { .. }) => FailureClass::Resource,
             // Another worker's device may do.

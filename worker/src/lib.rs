@@ -20,6 +20,7 @@ mod parts;
 mod plan;
 mod pools;
 mod queue;
+mod reuse;
 mod stages;
 
 mod engines;
@@ -62,9 +63,19 @@ pub async fn run(
     let wire = wire.into();
     let relay = proto::relay::relayed(wire.clone());
     let (own_storage, parts) = (config.own_storage, config.parts.clone());
-    let sample = Arc::clone(&config.sample);
-    let runner =
-        shard_run::ShardRunner { engines, pools, spool, wire: wire.clone(), relay, own_storage, parts, sample };
+    let (sample, reuse) = (Arc::clone(&config.sample), reuse::ReuseCache::default());
+    let wire_of_runner = wire.clone();
+    let runner = shard_run::ShardRunner {
+        engines,
+        reuse,
+        pools,
+        spool,
+        wire: wire_of_runner,
+        relay,
+        own_storage,
+        parts,
+        sample,
+    };
     let runner = Arc::new(runner);
     let host = Arc::clone(&runner);
     let (loss, stop) = (runner.pools.loss.clone(), shutdown.child_token());

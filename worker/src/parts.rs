@@ -29,8 +29,8 @@ pub(crate) fn take(parts: &Path, grant: &Grant, copy: &Path) -> Result<Option<Fi
 fn summary(reader: &VectorReader, file: &Path) -> Result<FileSummary, DatasetError> {
     let Written { bytes, blake3 } = hash_file(file)?;
     let FileTotals { first_row, totals } = reader.totals().clone();
-    let RowCounts { rows, rejects, truncated, tokens } = totals;
-    Ok(FileSummary { first_row, rows, rejects, truncated, tokens, bytes, blake3 })
+    let RowCounts { rows, rejects, truncated, tokens, reused } = totals;
+    Ok(FileSummary { first_row, rows, rejects, truncated, tokens, reused, bytes, blake3 })
 }
 
 fn is_wanted(reader: &VectorReader, grant: &Grant) -> bool {

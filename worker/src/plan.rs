@@ -11,6 +11,8 @@ use engine::{Batch, pack};
 pub(crate) enum Row {
     /// Its token ids.
     Tokens { ids: Vec<u32>, truncated: bool },
+    /// An earlier output has its vector.
+    Reused { n_tokens: i32, truncated: bool },
     /// Why there are none.
     Rejected(RejectReason),
 }
@@ -75,7 +77,7 @@ fn distinct(rows: &[Row]) -> (Vec<usize>, Vec<Option<usize>>) {
     let mut places = Vec::with_capacity(rows.len());
     for (index, row) in rows.iter().enumerate() {
         places.push(match row {
-            Row::Rejected(_) => None,
+            Row::Rejected(_) | Row::Reused { .. } => None,
             Row::Tokens { ids, .. } => Some(*known.entry(ids).or_insert_with(|| {
                 firsts.push(index);
                 firsts.len() - 1
@@ -88,7 +90,7 @@ fn distinct(rows: &[Row]) -> (Vec<usize>, Vec<Option<usize>>) {
 fn ids(row: &Row) -> &[u32] {
     match row {
         Row::Tokens { ids, .. } => ids,
-        Row::Rejected(_) => &[],
+        Row::Rejected(_) | Row::Reused { .. } => &[],
     }
 }
 
@@ -98,8 +100,28 @@ fn status(row: &Row) -> RowStatus {
             let n_tokens = i32::try_from(ids.len()).expect("a text is cut to far fewer than 2^31 tokens");
             RowStatus { n_tokens, truncated: *truncated, error: None }
         }
+        Row::Reused { n_tokens, truncated } => RowStatus { n_tokens: *n_tokens, truncated: *truncated, error: None },
         Row::Rejected(reason) => RowStatus { n_tokens: 0, truncated: false, error: Some(*reason) },
     }
+}
+
+/// Rows whose vectors an earlier output has, and their tokens.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Reused {
+    pub(crate) rows: u64,
+    pub(crate) tokens: u64,
+}
+
+/// Counts the rows whose vectors an earlier output has.
+pub(crate) fn reused(rows: &[Row]) -> Reused {
+    let mut sum = Reused::default();
+    for row in rows {
+        if let Row::Reused { n_tokens, .. } = row {
+            sum.rows += 1;
+            sum.tokens += u64::from(n_tokens.unsigned_abs());
+        }
+    }
+    sum
 }
 
 impl Layout {
@@ -166,7 +188,8 @@ mod tests {
     fn rows() -> impl Strategy<Value = Vec<Row>> {
         let tokens = (prop::collection::vec(0..4_u32, 1..6), any::<bool>())
             .prop_map(|(ids, truncated)| Row::Tokens { ids, truncated });
-        let row = prop_oneof![5 => tokens, 1 => Just(Row::Rejected(RejectReason::EmptyText))];
+        let reused = Row::Reused { n_tokens: 7, truncated: true };
+        let row = prop_oneof![5 => tokens, 1 => Just(Row::Rejected(RejectReason::EmptyText)), 1 => Just(reused)];
         prop::collection::vec(row, 0..60)
     }
 
@@ -193,6 +216,7 @@ mod tests {
                         prop_assert_eq!(status[index], expected);
                     }
                     Row::Rejected(reason) => prop_assert_eq!(status[index].error, Some(*reason)),
+                    Row::Reused { n_tokens, .. } => prop_assert_eq!(status[index].n_tokens, *n_tokens),
                 }
             }
         }
@@ -204,8 +228,10 @@ mod tests {
             let distinct: std::collections::HashSet<&[u32]> = texts.iter().copied().collect();
             prop_assert_eq!(distinct.len(), texts.len());
             let counted: u64 = batches.iter().map(|batch| batch.rows).sum();
-            prop_assert_eq!(counted + layout.rejects(), rows.len() as u64);
-            prop_assert_eq!(layout.repeats() + texts.len() as u64 + layout.rejects(), rows.len() as u64);
+            let reused = rows.iter().filter(|row| matches!(row, Row::Reused { .. })).count() as u64;
+            let others = rows.len() as u64 - reused - layout.rejects();
+            prop_assert_eq!(counted, others);
+            prop_assert_eq!(layout.repeats() + texts.len() as u64, others);
             let tokens: usize = rows.iter().map(|row| ids(row).len()).sum();
             prop_assert_eq!(batches.iter().map(|batch| batch.tokens).sum::<u64>(), tokens as u64);
             prop_assert!(batches.iter().all(|b| b.batch.tokens() <= budget || b.batch.rows() == 1));

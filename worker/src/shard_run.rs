@@ -17,6 +17,7 @@ use crate::error::{ShardError, WorkerError};
 use crate::meter::{Meter, Stage};
 use crate::parts;
 use crate::pools::Pools;
+use crate::reuse::ReuseCache;
 use crate::sample::Sample;
 use crate::spool::Spool;
 use crate::stages::Stages;
@@ -29,6 +30,8 @@ const AWAY_LOOK: Duration = Duration::from_secs(2);
 /// What every shard of a worker needs.
 pub(crate) struct ShardRunner {
     pub(crate) engines: EngineCache,
+    /// What earlier outputs have.
+    pub(crate) reuse: ReuseCache,
     pub(crate) pools: Pools,
     pub(crate) spool: Spool,
     /// The way to the coordinator.
@@ -120,10 +123,13 @@ async fn embed(
         return Ok(output(grant, summary, input_blake3));
     }
     let model = runner.engines.get(&grant.model, &grant.embed).await?;
+    let info = model.file_info(grant);
+    let reuse = runner.reuse.get(&grant.reuse, &model.file_info_of_any_job(grant)).await?;
     let reader = dataset::read_with_fallback(&grant.source, &grant.slice, &grant.read, storage, &fallback).await?;
     let kept = dataset::kept_schema_of(&grant.source)?;
-    let writer = VectorWriter::create(spooled.path(), &kept, &model.file_info(grant))?;
-    let stages = Stages { grant, model, pools: &runner.pools, meter: Arc::clone(meter), sample: &runner.sample };
+    let writer = VectorWriter::create(spooled.path(), &kept, &info)?.with_text_column(&grant.read.text_column);
+    let (pools, sample) = (&runner.pools, &*runner.sample);
+    let stages = Stages { grant, model, reuse, pools, meter: Arc::clone(meter), sample };
     // On the heap: the stages hold whole chunks by value.
     let (input_blake3, summary) = Box::pin(stages.run(reader, writer)).await?;
     let again = dataset::slice_blake3(&grant.source, &grant.slice, &grant.read, storage, &fallback);
@@ -133,8 +139,8 @@ async fn embed(
 }
 
 fn output(grant: &Grant, summary: FileSummary, input_blake3: String) -> Output {
-    let FileSummary { first_row: _, rows, rejects, truncated, tokens, bytes, blake3 } = summary;
-    let counts = RowCounts { rows, rejects, truncated, tokens };
+    let FileSummary { first_row: _, rows, rejects, truncated, tokens, reused, bytes, blake3 } = summary;
+    let counts = RowCounts { rows, rejects, truncated, tokens, reused };
     Output { key: grant.output_key.clone(), bytes, blake3, input_blake3, counts }
 }
 

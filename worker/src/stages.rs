@@ -1,11 +1,13 @@
-//! The pipeline of one shard: read → tokenize and plan → collect and write, three futures over bounded channels. Capacity is
-//! the only back-pressure; what a shard holds in memory is at most
-//! `CHUNKS_READ_MAX + CHUNKS_IN_FLIGHT_MAX + 3` chunks, however long the shard or the corpus is.
+//! The pipeline of one shard: read → look up → tokenize and plan → collect and write, four futures over bounded channels. Capacity
+//! is the only back-pressure; what a shard holds in memory is at most `2 * CHUNKS_READ_MAX + CHUNKS_IN_FLIGHT_MAX + 4` chunks,
+//! and where earlier outputs are looked up a portion of chunks more, however long the shard or the corpus is.
 
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use dataset::{FileSummary, RecordChunk, RecordReader, RejectReason, RowStatus, VectorChunk, VectorWriter};
+use dataset::{
+    FileSummary, RecordChunk, RecordReader, RejectReason, ReuseIndex, ReusedRows, RowStatus, VectorChunk, VectorWriter,
+};
 use proto::job::OnBadRow;
 use proto::work::{Grant, RowWindow};
 use tokio::sync::{mpsc, oneshot};
@@ -17,6 +19,7 @@ use crate::meter::{Meter, Stage};
 use crate::plan::{self, ChunkPlan, Layout, Row};
 use crate::pools::{ForwardResult, ForwardTask, Pools, TOKENIZE_TEXTS_MAX, TokenizeTask};
 use crate::queue::ShardQueue;
+use crate::reuse::{self, KnownChunk};
 use crate::sample::Sample;
 
 /// Chunks read ahead of the tokenizer.
@@ -28,6 +31,8 @@ const CHUNKS_IN_FLIGHT_MAX: usize = 3;
 pub(crate) struct Stages<'a> {
     pub(crate) grant: &'a Grant,
     pub(crate) model: Arc<Loaded>,
+    /// What earlier outputs have.
+    pub(crate) reuse: Option<Arc<ReuseIndex>>,
     pub(crate) pools: &'a Pools,
     pub(crate) meter: Arc<Meter>,
     pub(crate) sample: &'a Sample,
@@ -37,12 +42,13 @@ pub(crate) struct Stages<'a> {
 struct ChunkInFlight {
     first_row: u64,
     kept: RecordBatch,
+    reused: Option<ReusedRows>,
     layout: Layout,
     batches: usize,
     results: mpsc::Receiver<Result<ForwardResult, ShardError>>,
 }
 
-/// How many rows of a shard got a vector, and how many got one that had to be rejected.
+/// For how many rows of a shard a vector was computed, and how many got one that had to be rejected.
 #[derive(Debug, Default, Clone, Copy)]
 struct Outcome {
     finite: u64,
@@ -50,9 +56,10 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn of(status: &[RowStatus]) -> Outcome {
+    fn of(status: &[RowStatus], reused: Option<&ReusedRows>) -> Outcome {
         let count = |error| status.iter().filter(|row| row.error == error).count() as u64;
-        Outcome { finite: count(None), not_finite: count(Some(RejectReason::NonFinite)) }
+        let finite = count(None) - reused.map_or(0, ReusedRows::count);
+        Outcome { finite, not_finite: count(Some(RejectReason::NonFinite)) }
     }
 
     fn add(&mut self, other: Outcome) {
@@ -71,9 +78,11 @@ impl Stages<'_> {
         let (read, chunks) = mpsc::channel(CHUNKS_READ_MAX);
         let (planned, in_flight) = mpsc::channel(CHUNKS_IN_FLIGHT_MAX - 1);
         let queue = self.pools.forward.open();
-        let (input, (), summary) = tokio::try_join!(
+        let (looked_up, known) = mpsc::channel(CHUNKS_READ_MAX);
+        let (input, (), (), summary) = tokio::try_join!(
             self.read(reader, read),
-            self.encode(chunks, &queue, planned),
+            reuse::look_up(self.reuse.clone(), chunks, looked_up, &self.meter),
+            self.encode(known, &queue, planned),
             self.write(in_flight, writer)
         )?;
         Ok((input, summary))
@@ -109,26 +118,46 @@ impl Stages<'_> {
 
     async fn encode(
         &self,
-        mut chunks: mpsc::Receiver<RecordChunk>,
+        mut chunks: mpsc::Receiver<KnownChunk>,
         queue: &ShardQueue<ForwardTask>,
         planned: mpsc::Sender<ChunkInFlight>,
     ) -> Result<(), ShardError> {
-        while let Some(RecordChunk { first_row, texts, kept }) = chunks.recv().await {
-            let rows = self.tokenize(texts).await?;
+        while let Some(KnownChunk { chunk, reused }) = chunks.recv().await {
+            let RecordChunk { first_row, texts, kept } = chunk;
+            let rows = self.tokenize_unknown(texts, reused.as_ref()).await?;
             let plan = self.meter.time(Stage::Plan, || plan::plan(&rows, self.model.batch_tokens));
-            let tokens = plan.batches.iter().map(|batch| batch.tokens).sum();
+            let of_reused = plan::reused(&rows);
+            let tokens = plan.batches.iter().map(|batch| batch.tokens).sum::<u64>() + of_reused.tokens;
             self.sample.add(&self.grant.slice, rows.len() as u64, tokens);
+            self.meter.add_rows(of_reused.rows, of_reused.tokens);
             drop(rows);
             self.refuse_rejects(first_row, plan.layout.first_reject())?;
             // Room among the chunks in flight comes first, the batches after it: the queue stays bounded.
             let room = planned.reserve().await.map_err(|_| ShardError::Stopping)?;
-            room.send(self.submit(first_row, kept, plan, queue));
+            room.send(self.submit(first_row, (kept, reused), plan, queue));
         }
         Ok(())
     }
 
+    /// Tokenizes the texts that no earlier output has.
+    async fn tokenize_unknown(
+        &self,
+        texts: Vec<Result<String, RejectReason>>,
+        reused: Option<&ReusedRows>,
+    ) -> Result<Vec<Row>, ShardError> {
+        let Some(reused) = reused else { return self.tokenize(texts).await };
+        let count = texts.len();
+        let unknown = texts.into_iter().enumerate().filter(|(row, _)| !reused.has(*row)).map(|(_, text)| text);
+        let mut tokenized = self.tokenize(unknown.collect()).await?.into_iter();
+        let row = |row| match reused.tokens(row) {
+            Some((n_tokens, truncated)) => Some(Row::Reused { n_tokens, truncated }),
+            None => tokenized.next(),
+        };
+        Ok((0..count).filter_map(row).collect())
+    }
+
     /// Spreads a chunk over the tokenizer threads and puts it together again.
-    async fn tokenize(&self, texts: Vec<Result<String, dataset::RejectReason>>) -> Result<Vec<Row>, ShardError> {
+    async fn tokenize(&self, texts: Vec<Result<String, RejectReason>>) -> Result<Vec<Row>, ShardError> {
         let mut rows = Vec::with_capacity(texts.len());
         let mut replies = Vec::with_capacity(texts.len().div_ceil(TOKENIZE_TEXTS_MAX));
         let mut texts = texts.into_iter();
@@ -151,7 +180,7 @@ impl Stages<'_> {
     fn submit(
         &self,
         first_row: u64,
-        kept: RecordBatch,
+        (kept, reused): (RecordBatch, Option<ReusedRows>),
         plan: ChunkPlan,
         queue: &ShardQueue<ForwardTask>,
     ) -> ChunkInFlight {
@@ -166,7 +195,7 @@ impl Stages<'_> {
             meter: Arc::clone(&self.meter),
             reply: reply.clone(),
         }));
-        ChunkInFlight { first_row, kept, layout, batches: count, results }
+        ChunkInFlight { first_row, kept, reused, layout, batches: count, results }
     }
 
     async fn write(
@@ -177,15 +206,15 @@ impl Stages<'_> {
         let mut outcome = Outcome::default();
         while let Some(mut chunk) = in_flight.recv().await {
             let distinct = self.collect(&mut chunk).await?;
-            let ChunkInFlight { first_row, kept, layout, .. } = chunk;
+            let ChunkInFlight { first_row, kept, reused, layout, .. } = chunk;
             let (dimensions, meter) = (self.model.dimensions, Arc::clone(&self.meter));
             let (written, non_finite, of_chunk) = blocking("write", move || {
                 meter.time(Stage::Write, || {
                     let (vectors, status) = layout.scatter(&distinct, dimensions);
                     let reject = status.iter().position(|row| row.error.is_some());
                     let reject = reject.and_then(|row| status[row].error.map(|reason| (row, reason)));
-                    let outcome = Outcome::of(&status);
-                    writer.write(VectorChunk { first_row, kept, vectors, status })?;
+                    let outcome = Outcome::of(&status, reused.as_ref());
+                    writer.write(VectorChunk { first_row, kept, vectors, status, reused })?;
                     Ok((writer, reject, outcome))
                 })
             })
@@ -252,12 +281,12 @@ fn wanted_of(chunk: RecordChunk, grant: &Grant) -> Option<RecordChunk> {
 }
 
 /// Sends to the next stage. It is gone only where it failed; its own error is the one that counts.
-async fn send<T>(next: &mpsc::Sender<T>, value: T) -> Result<(), ShardError> {
+pub(crate) async fn send<T>(next: &mpsc::Sender<T>, value: T) -> Result<(), ShardError> {
     next.send(value).await.map_err(|_| ShardError::Stopping)
 }
 
 /// Runs file work on a thread that may wait.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     stage: &'static str,
     work: impl FnOnce() -> Result<T, ShardError> + Send + 'static,
 ) -> Result<T, ShardError> {

@@ -18,7 +18,20 @@ pub(crate) struct JobArgs {
     #[command(flatten)]
     pub(crate) rows: RowArgs,
     #[command(flatten)]
+    pub(crate) reuse: ReuseArgs,
+    #[command(flatten)]
     pub(crate) cut: CutArgs,
+}
+
+/// What is not computed again.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct ReuseArgs {
+    /// Takes the vectors of texts that these earlier outputs have from there, bit for bit: directories, or merged files, or their URLs. Model and
+    /// options must be theirs, and they must have kept their texts (`--keep all`). It does not change the job: the same command
+    /// without it resumes it.
+    #[arg(long, value_name = "DIR|FILE|URL", num_args = 1..)]
+    pub(crate) reuse: Vec<String>,
 }
 
 /// How the model is used.

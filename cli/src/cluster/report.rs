@@ -32,6 +32,8 @@ pub(crate) struct JobReport {
     pub(crate) rows_missing: u64,
     /// Rows done in shards that are being worked on.
     pub(crate) rows_in_flight: u64,
+    /// Rows of committed shards whose vector was taken from an earlier output.
+    pub(crate) reused: u64,
     pub(crate) rejected: BTreeMap<RejectReason, u64>,
     pub(crate) truncated: u64,
     pub(crate) tokens: u64,
@@ -67,6 +69,7 @@ impl JobReport {
             rows_done: status.counts.rows,
             rows_missing: status.rows_missing(),
             rows_in_flight: status.rows_in_flight,
+            reused: status.counts.reused,
             rejected: status.counts.rejects.clone(),
             truncated: status.counts.truncated,
             tokens: status.counts.tokens,

@@ -21,6 +21,7 @@ pub(crate) fn reading(status: &JobStatus) -> Reading {
         planned: status.rows_planned,
         total,
         tokens_expected: expected.map(|tokens| tokens as u64),
+        reused: status.counts.reused,
         paused: status.paused,
     }
 }

@@ -90,7 +90,7 @@ async fn download(ui: &Ui, args: &DownloadArgs) -> anyhow::Result<Exit> {
     let expected = expected(&winners.files);
     let files = winners.files.into_iter().zip(&expected);
     let files = files.map(|(file, expected)| ManifestFile { name: expected.name.clone(), ..file }).collect();
-    let manifest = Manifest::with_holes(winners.info, winners.sources, files, winners.holes)?;
+    let manifest = Manifest::with_holes(winners.info, winners.sources, files, winners.holes)?.with_reuse(winners.reuse);
     fetch::remove_outdated_manifest(&out, &manifest)?;
     let mut progress = ui.progress("fetching", Amount::default());
     fetch::fetch_all(&storage, out.root(), &expected, &mut progress).await?;

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use anyhow::Context;
 use clap::Args;
-use dataset::vectors::{Outline, Resolved, place};
-use dataset::{FileInfo, MergeOptions, PlannedSource, RowCounts, Storage};
+use dataset::vectors::{Outline, place};
+use dataset::{MergeOptions, PlannedSource, RowCounts, Storage};
 use engine::DeviceSpec;
 use proto::job::{JobSpec, JobState, JobStatus, ModelSpec};
 
@@ -21,7 +21,7 @@ use crate::outdir::{self, EmptyPart, JobRecord, OutDir, Target};
 use crate::stream::{self, Corpora};
 use crate::summary::RunSummary;
 use crate::ui::{self, Amount, Ui};
-use crate::{devices, merging, notices, outfile};
+use crate::{devices, merging, notices, outfile, reuse};
 
 /// Embeds a corpus on this machine; run it again to resume.
 ///
@@ -94,6 +94,11 @@ pub(crate) fn run(ui: &Ui, args: &RunArgs) -> anyhow::Result<Exit> {
         return report(ui, &request, &RunSummary::already_complete(request.target.path(), &totals));
     }
     refuse_foreign_files(&request)?;
+    if request.out.manifest()?.is_none() {
+        let info = job_spec::file_info(&request.spec, &request.model)?;
+        request.spec.reuse = reuse::open(ui, &args.job, &info)?;
+        job_spec::check_size(&request.spec)?;
+    }
     warn_of_other_files(ui, &request)?;
     let lock = request.out.lock()?;
     let record = load_or_create_record(ui, &request)?;
@@ -318,7 +323,8 @@ async fn embed(ui: &Ui, request: &Request<'_>, record: &JobRecord) -> anyhow::Re
     let local = LocalJob {
         out: &request.out,
         job: record.job,
-        spec: &record.spec,
+        // The record's job takes vectors from what this command names, not from what an earlier one did.
+        spec: &JobSpec { reuse: request.spec.reuse.clone(), ..record.spec.clone() },
         bytes: request.sources.iter().map(|source| source.fingerprint.size).sum(),
         devices: request.devices.clone(),
         threads: request.args.machine.threads.map_or(request.cores, |threads| threads as usize),
@@ -335,22 +341,10 @@ async fn embed(ui: &Ui, request: &Request<'_>, record: &JobRecord) -> anyhow::Re
         Some(source) => dataset::kept_schema_of(source)?,
         None => arrow_schema::Schema::empty(),
     };
-    let empty = EmptyPart { schema: &schema, info: info_of(request)? };
+    let empty = EmptyPart { schema: &schema, info: job_spec::file_info(&request.spec, &request.model)? };
     let manifest = request.out.publish(&storage, key, empty).await?;
     request.out.clean_up()?;
     Ok(Some((manifest.totals, before)))
-}
-
-/// How the vectors of this job are made, as a footer says it. Job and spec are filled in by the caller.
-fn info_of(request: &Request<'_>) -> Result<FileInfo, Advice> {
-    let (spec, model) = (&request.spec, &request.model);
-    let own_length = u32::try_from(model.summary.max_length).unwrap_or(u32::MAX);
-    let resolved = Resolved {
-        pooling: spec.embed.pooling.map_or_else(|| model.summary.pooling.to_string(), |pooling| pooling.to_string()),
-        max_length: spec.embed.max_length.unwrap_or(own_length),
-        dimensions: spec.embed.dimensions.map_or_else(|| model.dimensions(spec.embed.pooling), Ok)?,
-    };
-    Ok(FileInfo::of(&spec.model, &spec.embed, &spec.read, Some(resolved)))
 }
 
 /// Returns why the job has no result, with hints.

@@ -9,11 +9,11 @@ use proto::{JobId, RpcErrorKind, relay};
 
 use crate::args::{ClusterArgs, JobArgs};
 use crate::cluster::{self, Cluster, JobReport};
-use crate::exit::Exit;
+use crate::exit::{Advice, Exit};
 use crate::job_spec::{self, Capacity};
 use crate::stream::Corpora;
 use crate::ui::{self, Ui};
-use crate::{model, notices};
+use crate::{model, notices, reuse};
 
 /// Submits a corpus to a cluster and prints the job's id.
 ///
@@ -59,9 +59,11 @@ async fn submit(ui: &Ui, args: &SubmitArgs) -> anyhow::Result<Exit> {
     let corpus = &args.job.corpus;
     let corpora = tokio::task::block_in_place(|| Corpora::save_streams_temporarily(ui, &corpus.corpus, corpus.format))?;
     let (spec, sources) = preflight(ui, args, &corpora).await?;
+    let reuses = !spec.reuse.is_empty();
+    refuse_unreachable(ui, &cluster, &spec).await?;
     let (job, mut status) = submit_job(ui, args, &cluster, spec, &sources, corpora.has_streams()).await?;
     drop(corpora);
-    report_status(ui, &status);
+    report_status(ui, &status, reuses);
     if !args.json {
         ui.data(job.to_string())?;
     }
@@ -145,15 +147,34 @@ async fn preflight(ui: &Ui, args: &SubmitArgs, corpora: &Corpora) -> anyhow::Res
     if model.found.revision.is_none() {
         ui.note(format!("note: the model is the directory `{}`; every worker needs it there", model.name));
     }
+    let info = job_spec::file_info(&spec, &model)?;
+    let reuse = tokio::task::block_in_place(|| reuse::open(ui, &args.job, &info))?;
+    let spec = JobSpec { allow_partial: args.allow_partial, reuse, ..spec };
     job_spec::check_size(&spec)?;
-    Ok((JobSpec { allow_partial: args.allow_partial, ..spec }, planned))
+    Ok((spec, planned))
+}
+
+/// Refuses earlier outputs on this machine where the cluster is on others. Corpora are uploaded instead; an earlier output is
+/// read by every worker, and so belongs where they all reach it.
+async fn refuse_unreachable(ui: &Ui, cluster: &Cluster, spec: &JobSpec) -> anyhow::Result<()> {
+    let Some(local) = spec.reuse.iter().find(|source| reuse::is_local(source)) else { return Ok(()) };
+    let uri = &local.uri;
+    if relay::shares_files(cluster.connection.clone()).await {
+        ui.note(format!("note: the earlier output is `{uri}`; every worker needs it there"));
+        return Ok(());
+    }
+    let what = format!("--reuse `{uri}` is on this machine, and the coordinator is on another");
+    Err(Advice::usage(what).hint("put the earlier output into a bucket, and give its URL").into())
 }
 
 /// Reports a job that was submitted before, or a cluster without workers.
-fn report_status(ui: &Ui, status: &JobStatus) {
+fn report_status(ui: &Ui, status: &JobStatus, reuses: bool) {
     let job = status.id;
     match status.state {
         JobState::Planning | JobState::Running | JobState::Finalizing => {
+            if reuses && status.spec.reuse.is_empty() {
+                ui.warn("the coordinator does not know --reuse: every text is embedded; upgrade the coordinators");
+            }
             if status.workers == 0 {
                 ui.note("note: the cluster has no workers now; the job waits for one");
             } else if let Some(unknown) = cluster::outdated(status) {

@@ -137,10 +137,11 @@ fn print(ui: &Ui, report: &VerifyReport) -> anyhow::Result<()> {
         }
     };
     ui.data(format!(
-        "{}: {}, {} embedded, {} rejected{missing}: {verdict}",
+        "{}: {}, {} embedded{}, {} rejected{missing}: {verdict}",
         report.target.display(),
         ui::counted(totals.rows, "row"),
         ui::thousands(totals.embedded()),
+        ui::reused(totals.reused),
         ui::thousands(totals.rejected()),
     ))
 }

@@ -47,6 +47,9 @@ fn card(manifest: &Manifest) -> String {
         rows.push(("before every text", code(&info.prefix)));
     }
     rows.push(("rows", thousands(totals.rows)));
+    if totals.reused > 0 {
+        rows.push(("of an earlier output", thousands(totals.reused)));
+    }
     for (reason, count) in &totals.rejects {
         rows.push(("rejected", format!("{} ({reason})", thousands(*count))));
     }

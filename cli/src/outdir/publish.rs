@@ -47,7 +47,7 @@ impl OutDir {
             info = FileInfo { job_id: winners.job_id, spec_digest: winners.spec_digest, ..empty.info };
             files.push(self.write_empty_part(empty.schema, &info)?);
         }
-        let manifest = Manifest::with_holes(info, winners.sources, files, winners.holes)?;
+        let manifest = Manifest::with_holes(info, winners.sources, files, winners.holes)?.with_reuse(winners.reuse);
         if self.is_remote() {
             self.remove_unlisted_parts(&manifest)?;
         }
@@ -140,6 +140,7 @@ impl OutDir {
             rejects: summary.rejects,
             truncated: 0,
             tokens: 0,
+            reused: 0,
         })
     }
 

@@ -56,13 +56,15 @@ pub(crate) struct OutStatus {
     pub(crate) rows_in_flight: u64,
     /// How long it will still take; `null` where that is not known.
     pub(crate) seconds_left: Option<u64>,
+    /// Rows whose vector was taken from an earlier output.
+    pub(crate) reused: u64,
     /// Rows that got a reason instead of a vector.
     pub(crate) rejected: u64,
     /// Rows of a finished output that are in none of its files.
     pub(crate) missing: u64,
     /// Rows whose text was cut to the maximum length.
     pub(crate) truncated: u64,
-    /// Tokens fed to the model.
+    /// Tokens of rows with a vector.
     pub(crate) tokens: u64,
     /// Shards by state; `null` when done.
     pub(crate) shards: Option<ShardCounts>,
@@ -102,6 +104,7 @@ impl OutStatus {
             rows_done: totals.rows,
             rows_in_flight: 0,
             seconds_left: None,
+            reused: totals.reused,
             rejected: totals.rejected(),
             missing,
             truncated: totals.truncated,
@@ -135,6 +138,7 @@ impl OutStatus {
             rows_done: counts.rows,
             rows_in_flight,
             seconds_left,
+            reused: counts.reused,
             rejected: counts.rejected(),
             missing: 0,
             truncated: counts.truncated,

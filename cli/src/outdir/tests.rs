@@ -132,7 +132,7 @@ async fn finished_job(out: &OutDir, shards: u64) -> Storage {
         let kept = arrow_array::RecordBatch::try_new_with_options(schema.clone().into(), vec![], &options).unwrap();
         let status = dataset::RowStatus { n_tokens: 3, truncated: false, error: None };
         let vectors = vec![1.0, 0.0, 0.0, 1.0];
-        let chunk = dataset::VectorChunk { first_row: 2 * index, kept, vectors, status: vec![status; 2] };
+        let chunk = dataset::VectorChunk { first_row: 2 * index, kept, vectors, status: vec![status; 2], reused: None };
         writer.write(chunk).unwrap();
         files.push(writer.finish().unwrap().to_manifest_file(key));
     }

@@ -101,5 +101,6 @@ fn part_of(shard: &ShardResult) -> ManifestFile {
         rejects: counts.rejects,
         truncated: counts.truncated,
         tokens: counts.tokens,
+        reused: counts.reused,
     }
 }

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::eta::{Eta, Rise};
 use super::streams::{Message, MessageFormat, Ui, write_line};
-use super::text::{columns, duration, speed, thousands};
+use super::text::{columns, duration, reused, speed, thousands};
 
 /// How often a line of progress is printed where no bar can be drawn.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -38,6 +38,8 @@ pub(crate) struct Reading {
     pub(crate) total: Option<u64>,
     /// Tokens expected in all; `None` where that cannot be estimated.
     pub(crate) tokens_expected: Option<u64>,
+    /// Rows of these whose vectors were taken from earlier outputs, as far as shards are committed.
+    pub(crate) reused: u64,
     /// Whether it waits until somebody resumes it.
     pub(crate) paused: bool,
 }
@@ -107,10 +109,10 @@ impl Progress {
                 }
             }
             Shown::Json { next } => {
-                let Reading { done: Amount { rows, tokens }, planned, total, .. } = *reading;
+                let Reading { done: Amount { rows, tokens }, planned, total, reused, .. } = *reading;
                 if now >= *next || total == Some(rows) {
                     *next = now + BAR_EVERY;
-                    Message::Progress { what: self.what, rows, tokens, planned, total }.write();
+                    Message::Progress { what: self.what, rows, tokens, planned, total, reused }.write();
                 }
             }
         }
@@ -171,12 +173,18 @@ fn message(reading: &Reading, pace: &Pace, now: Instant, columns: usize) -> Stri
     let done = thousands(reading.done.rows);
     let of = thousands(reading.total.unwrap_or(reading.planned));
     let full = format!("{done} / {of} rows");
+    let with_reused = (reading.reused > 0).then(|| format!("{full}{}", reused(reading.reused)));
     let (left, speed) = match reading.paused {
         true => (Some("paused".to_owned()), None),
         false => (pace.left(reading, now), pace.speed()),
     };
     let with_left = |text: &str| left.as_ref().map(|left| format!("{text}, {left}"));
-    let texts = [with_left(&full), with_left(&format!("{done} rows")), Some(full)];
+    let texts = [
+        with_reused.and_then(|text| with_left(&text)),
+        with_left(&full),
+        with_left(&format!("{done} rows")),
+        Some(full),
+    ];
     let text = texts.into_iter().flatten().find(|text| text.len() <= columns).unwrap_or(done);
     match speed.map(|speed| format!("{text}, {speed}")).filter(|text| text.len() <= columns) {
         Some(all) => all,
@@ -186,7 +194,7 @@ fn message(reading: &Reading, pace: &Pace, now: Instant, columns: usize) -> Stri
 
 /// Formats the progress in one line.
 fn describe(reading: &Reading, pace: &Pace, now: Instant) -> String {
-    let Reading { done: Amount { rows, .. }, planned, total, .. } = *reading;
+    let Reading { done: Amount { rows, .. }, planned, total, reused: of_reused, .. } = *reading;
     let done = match total {
         Some(total) => {
             let percent = (rows * 100).checked_div(total).unwrap_or(100);
@@ -194,6 +202,7 @@ fn describe(reading: &Reading, pace: &Pace, now: Instant) -> String {
         }
         None => format!("{} of {} rows and counting", thousands(rows), thousands(planned)),
     };
+    let done = format!("{done}{}", reused(of_reused));
     let parts = match reading.paused {
         true => [Some(done), Some("paused".to_owned()), None],
         false => [Some(done), pace.speed(), pace.left(reading, now)],

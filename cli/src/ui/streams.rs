@@ -32,7 +32,7 @@ pub(crate) struct Ui {
 pub(super) enum Message<'a> {
     Note { text: &'a str },
     Warning { text: &'a str },
-    Progress { what: &'a str, rows: u64, tokens: u64, planned: u64, total: Option<u64> },
+    Progress { what: &'a str, rows: u64, tokens: u64, planned: u64, total: Option<u64>, reused: u64 },
     Download { file: &'a str, bytes: u64, total: u64 },
     Error { kind: ErrorKind, text: &'a str, hints: &'a [String] },
 }

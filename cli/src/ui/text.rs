@@ -4,6 +4,11 @@ use std::time::Duration;
 
 pub(crate) use atlas::thousands;
 
+/// Formats how many rows were reused, as a part of a list that begins with the embedded ones; nothing where there are none.
+pub(crate) fn reused(rows: u64) -> String {
+    if rows == 0 { String::new() } else { format!(", {} reused", thousands(rows)) }
+}
+
 /// The width of a terminal that does not say it.
 const COLUMNS_DEFAULT: usize = 80;
 

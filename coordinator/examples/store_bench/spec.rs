@@ -25,7 +25,7 @@ pub(crate) fn output(grant: &Grant, bytes: u64) -> Output {
         bytes,
         blake3: "d".repeat(64),
         input_blake3: grant.slice.blake3.clone().unwrap_or_else(|| "e".repeat(64)),
-        counts: RowCounts { rows: grant.slice.rows, rejects: [].into(), truncated: 0, tokens: 100 },
+        counts: RowCounts { rows: grant.slice.rows, rejects: [].into(), truncated: 0, tokens: 100, reused: 0 },
     }
 }
 

@@ -238,8 +238,10 @@ fn check_known(sent_digest: &str, spec: &JobSpec) -> Result<(), Status> {
 
 /// Refuses sources that this coordinator does not read.
 fn check_sources(context: &Context, spec: &JobSpec) -> Result<(), Status> {
-    for source in &spec.sources {
-        context.config.roots.check(&source.uri, context.storage.url()).map_err(|error| {
+    // Workers open earlier outputs by their own way: what the operator lets jobs read holds for these too.
+    let earlier = spec.reuse.iter().filter(|source| !source.retired).map(|source| &source.uri);
+    for uri in spec.sources.iter().map(|source| &source.uri).chain(earlier) {
+        context.config.roots.check(uri, context.storage.url()).map_err(|error| {
             warn!(error = error_chain(&error), "a source was refused");
             match error {
                 // The next check finds it, and submitting again uploads it again.

@@ -65,6 +65,8 @@ pub(crate) enum JobChange {
     Exhaust(String),
     /// Running, all shards committed (some, where the others may be holes) → finalizing; finalizing stays.
     BeginFinalize,
+    /// Planning, running or failed: replace the earlier outputs that vectors are taken from.
+    TakeReuse { spec: String, task: String, revision: u32 },
     /// Finalizing, generation as given → failed.
     FailFinalize { generation: u64, reason: String },
     /// Finalizing, generation as given → succeeded; succeeded with this digest stays.

@@ -17,21 +17,23 @@ type Result<T> = std::result::Result<T, StoreError>;
 
 type Numbered = (i64, &'static str, &'static str);
 
-const SQLITE: [Numbered; 6] = [
+const SQLITE: [Numbered; 7] = [
     (1, "jobs", include_str!("../../../migrations/sqlite/0001_jobs.sql")),
     (2, "holes", include_str!("../../../migrations/sqlite/0002_holes.sql")),
     (4, "lists", include_str!("../../../migrations/sqlite/0004_lists.sql")),
     (5, "neighbours", include_str!("../../../migrations/sqlite/0005_neighbours.sql")),
     (6, "fleet", include_str!("../../../migrations/sqlite/0006_fleet.sql")),
     (7, "storage", include_str!("../../../migrations/sqlite/0007_storage.sql")),
+    (8, "reuse", include_str!("../../../migrations/sqlite/0008_reuse.sql")),
 ];
-const POSTGRES: [Numbered; 6] = [
+const POSTGRES: [Numbered; 7] = [
     (1, "jobs", include_str!("../../../migrations/postgres/0001_jobs.sql")),
     (2, "holes", include_str!("../../../migrations/postgres/0002_holes.sql")),
     (4, "lists", include_str!("../../../migrations/postgres/0004_lists.sql")),
     (5, "neighbours", include_str!("../../../migrations/postgres/0005_neighbours.sql")),
     (6, "fleet", include_str!("../../../migrations/postgres/0006_fleet.sql")),
     (7, "storage", include_str!("../../../migrations/postgres/0007_storage.sql")),
+    (8, "reuse", include_str!("../../../migrations/postgres/0008_reuse.sql")),
 ];
 
 /// The number of the last migration that this program knows.

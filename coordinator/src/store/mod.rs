@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use dataset::{Cursor, PlannedSource, Slice};
-use proto::job::{JobSpec, JobState};
+use proto::job::{JobSpec, JobState, ReuseSource};
 use proto::revision::{self, REVISION};
 use proto::work::{
     CommitOutcome, Directive, FailureClass, Granted, HeartbeatReply, Output, Progress, SourceTask, WorkerInfo,
@@ -136,17 +136,11 @@ impl Store {
     /// Stores a job of somebody who is known by name. One that is there keeps its owner.
     pub async fn submit_job_of(&self, job: JobId, spec: &JobSpec, owner: Option<&str>) -> Result<Submitted> {
         let digest = spec.digest();
-        let task = Task {
-            read: spec.read.clone(),
-            model: spec.model.clone(),
-            embed: spec.embed.clone(),
-            on_bad_row: spec.on_bad_row,
-        };
         let new = NewJob {
             job,
             digest: digest.clone(),
             spec: rows::to_json(spec),
-            task: rows::to_json(&task),
+            task: rows::to_json(&Task::of(spec)),
             owner: owner.map(str::to_owned),
             allow_partial: spec.allow_partial,
             model_name: spec.model.name.clone(),
@@ -155,9 +149,25 @@ impl Store {
         };
         match self.backend.submit(new).await? {
             None => Ok(Submitted::Created),
-            Some(stored) if stored == digest => Ok(Submitted::Existing),
+            Some(stored) if stored == digest => {
+                self.take_reuse(job, &spec.reuse).await?;
+                Ok(Submitted::Existing)
+            }
             Some(_) => Err(StoreError::SpecDiffers { job }),
         }
+    }
+
+    /// Lets a job that has not ended well take vectors from other earlier outputs than it was submitted with.
+    async fn take_reuse(&self, job: JobId, given: &[ReuseSource]) -> Result<()> {
+        let Some(stored) = self.spec(job).await? else { return Ok(()) };
+        let reuse = stored.reuse_with(given);
+        if reuse == stored.reuse {
+            return Ok(());
+        }
+        let spec = JobSpec { reuse, ..stored };
+        let (task, revision) = (rows::to_json(&Task::of(&spec)), revision::needed(&spec));
+        let change = JobChange::TakeReuse { spec: rows::to_json(&spec), task, revision };
+        self.backend.change_job(job, change).await.map(drop)
     }
 
     /// Asks for the end of a job: revokes its leases; [`Store::settle_cancelled`] does the rest. Repeating it is fine;

@@ -125,6 +125,7 @@ pub(super) fn brief(row: &impl Fields, now_ms: i64, rejects: &Rejects) -> Result
             rejects: rejects.get(&id).cloned().unwrap_or_default(),
             truncated: row.count("truncated")?,
             tokens: row.count("tokens")?,
+            reused: row.count("reused")?,
         },
         rows_in_flight: row.count("rows_in_flight")?,
         tokens_in_flight: row.count("tokens_in_flight")?,
@@ -246,8 +247,8 @@ pub(super) fn source_task_of(row: &impl Fields, job: JobId, revision: u32) -> Re
 }
 
 pub(super) fn source_task(row: &impl Fields) -> Result<SourceTask> {
-    let Task { read, model, embed, on_bad_row } = row.json("task")?;
-    Ok(SourceTask { read, source: planned_source(row)?, model, embed, on_bad_row })
+    let Task { read, model, embed, on_bad_row, reuse } = row.json("task")?;
+    Ok(SourceTask { read, source: planned_source(row)?, model, embed, on_bad_row, reuse })
 }
 
 pub(super) fn grant(row: &impl Fields) -> Result<Granted> {
@@ -298,6 +299,7 @@ pub(super) fn winner(row: &impl Fields) -> Result<Winner> {
             rejects: row.json("out_rejects")?,
             truncated: row.count("out_truncated")?,
             tokens: row.count("out_tokens")?,
+            reused: row.count("out_reused")?,
         },
     };
     Ok(Winner { index: row.count("shard_index")?, slice, output })

@@ -102,6 +102,21 @@ pub(crate) struct Task {
     pub(crate) model: proto::job::ModelSpec,
     pub(crate) embed: proto::job::EmbedSpec,
     pub(crate) on_bad_row: proto::job::OnBadRow,
+    /// Those that are still given. Absent in a task of before there were any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) reuse: Vec<proto::job::ReuseSource>,
+}
+
+impl Task {
+    pub(crate) fn of(spec: &JobSpec) -> Task {
+        Task {
+            read: spec.read.clone(),
+            model: spec.model.clone(),
+            embed: spec.embed.clone(),
+            on_bad_row: spec.on_bad_row,
+            reuse: spec.reuse.iter().filter(|source| !source.retired).cloned().collect(),
+        }
+    }
 }
 
 /// A job of which only dead shards are left, and which allows no holes.

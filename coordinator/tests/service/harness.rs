@@ -261,7 +261,9 @@ impl FakeWorker {
                 .map(|text| RowStatus { n_tokens: 3, truncated: false, error: text.as_ref().err().copied() })
                 .collect();
             let vectors = [0.6, 0.8].repeat(status.len());
-            writer.write(VectorChunk { first_row: chunk.first_row, kept: chunk.kept, vectors, status }).unwrap();
+            writer
+                .write(VectorChunk { first_row: chunk.first_row, kept: chunk.kept, vectors, status, reused: None })
+                .unwrap();
         }
         let summary = writer.finish().unwrap();
         self.storage.put_new_file(&grant.output_key, &file).await.unwrap();
@@ -275,6 +277,7 @@ impl FakeWorker {
                 rejects: summary.rejects,
                 truncated: summary.truncated,
                 tokens: summary.tokens,
+                reused: summary.reused,
             },
         }
     }

@@ -22,12 +22,15 @@ pub(super) fn encode_chunk(
     chunk: VectorChunk,
 ) -> Result<RecordBatch, VectorsError> {
     check_lengths(info, &chunk)?;
-    let VectorChunk { first_row, kept, mut vectors, status } = chunk;
+    let VectorChunk { first_row, kept, mut vectors, status, reused } = chunk;
     let dimensions = info.dimensions as usize;
     for (index, row) in status.iter().enumerate() {
         let vector = &mut vectors[index * dimensions..][..dimensions];
         match row.error {
             Some(_) => vector.fill(0.0),
+            None if reused.as_ref().is_some_and(|reused| reused.has(index)) => {
+                check_tokens(info, first_row + index as u64, row)?;
+            }
             None => check_row(info, first_row + index as u64, row, vector)?,
         }
     }
@@ -39,6 +42,10 @@ pub(super) fn encode_chunk(
         let detail = "its vector does not fit into 16-bit floats; use --output-dtype f32";
         VectorsError::bad_row(first_row + index as u64, detail)
     })?;
+    let encoded = match &reused {
+        Some(reused) => reused.over(encoded).map_err(|error| VectorsError::bad_row(first_row, error.to_string()))?,
+        None => encoded,
+    };
     columns.push(Arc::new(encoded.embedding));
     columns.extend(encoded.scale.map(|scale| Arc::new(scale) as ArrayRef));
     let tokens = status.iter().map(|row| if row.error.is_some() { 0 } else { row.n_tokens });
@@ -76,11 +83,16 @@ fn check_lengths(info: &FileInfo, chunk: &VectorChunk) -> Result<(), VectorsErro
     Ok(())
 }
 
-fn check_row(info: &FileInfo, row: u64, status: &RowStatus, vector: &[f32]) -> Result<(), VectorsError> {
+fn check_tokens(info: &FileInfo, row: u64, status: &RowStatus) -> Result<(), VectorsError> {
     if status.n_tokens < 1 || status.n_tokens.unsigned_abs() > info.max_length {
         let detail = format!("it has {} tokens, expected 1 to {}", status.n_tokens, info.max_length);
         return Err(VectorsError::bad_row(row, detail));
     }
+    Ok(())
+}
+
+fn check_row(info: &FileInfo, row: u64, status: &RowStatus, vector: &[f32]) -> Result<(), VectorsError> {
+    check_tokens(info, row, status)?;
     let norm = norm(vector.iter().map(|value| f64::from(*value)));
     if !norm.is_finite() {
         return Err(VectorsError::bad_row(row, "its vector is not finite; it must be rejected as `non_finite`"));

@@ -22,6 +22,11 @@ pub(super) const TOTALS_KEY: &str = "encaje.totals";
 pub(super) const SOURCES_KEY: &str = "encaje.sources";
 /// Footer key of the rows that are missing between those of the file, as JSON (merged files with holes only).
 pub(super) const HOLES_KEY: &str = "encaje.holes";
+/// Footer key of the name of the kept column that holds the texts. Apart from [`FileInfo`]: files of before it are of the same
+/// job as those with it.
+pub(super) const TEXT_COLUMN_KEY: &str = "encaje.text_column";
+/// Footer key of the earlier outputs that vectors were taken from, as JSON (merged files only).
+pub(super) const REUSE_KEY: &str = "encaje.reuse";
 /// Footer key of the BLAKE3 of the manifest that a merged file was made from.
 pub(super) const MANIFEST_DIGEST_KEY: &str = "encaje.manifest_blake3";
 /// Footer key of the file's own BLAKE3, taken with sixty-four `0` in the place of this value.
@@ -94,10 +99,11 @@ pub struct FileTotals {
 }
 
 impl FileTotals {
-    /// Tells whether such rows can be: no more rejected or truncated ones than there are, and numbers that fit their column.
+    /// Tells whether such rows can be: no more rejected, truncated or reused ones than there are, and numbers that fit their column.
     pub(super) fn is_sound(&self) -> bool {
         let end = self.first_row.checked_add(self.totals.rows).and_then(|end| i64::try_from(end).ok());
-        end.is_some() && self.totals.rejected().saturating_add(self.totals.truncated) <= self.totals.rows
+        let most = self.totals.truncated.max(self.totals.reused);
+        end.is_some() && self.totals.rejected().saturating_add(most) <= self.totals.rows
     }
 }
 

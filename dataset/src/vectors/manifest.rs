@@ -10,7 +10,7 @@ use spec::RowCounts;
 use super::error::VectorsError;
 use super::info::{FORMAT, FileInfo, check_dimensions, check_format};
 use super::layout::MANIFEST_NAME;
-use super::manifest_entries::{Chain, ManifestFile, ManifestHole, ManifestSource, missing_in};
+use super::manifest_entries::{Chain, ManifestFile, ManifestHole, ManifestReuse, ManifestSource, missing_in};
 use super::manifest_seal::{Outline, SealedReader, write_sealed};
 use super::place;
 use crate::DatasetError;
@@ -37,6 +37,9 @@ pub struct Manifest {
     pub holes: Vec<ManifestHole>,
     /// The corpus, in the order given. After the files, since who writes them one by one knows its rows only then.
     pub sources: Vec<ManifestSource>,
+    /// The earlier outputs that vectors may have been taken from, in the order in which texts were looked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reuse: Vec<ManifestReuse>,
     /// Sums over `files`.
     pub totals: RowCounts,
 }
@@ -78,12 +81,18 @@ impl Manifest {
             files,
             holes,
             sources,
+            reuse: Vec::new(),
             totals,
         };
         match manifest.problems().into_iter().next() {
             None => Ok(manifest),
             Some(problem) => Err(VectorsError::bad_rows(format!("the manifest would not hold: {problem}")).into()),
         }
+    }
+
+    /// Adds the earlier outputs that vectors may have been taken from.
+    pub fn with_reuse(self, reuse: Vec<ManifestReuse>) -> Manifest {
+        Manifest { reuse, ..self }
     }
 
     /// Returns the bytes of the file: the same for the same manifest.
@@ -244,6 +253,7 @@ mod tests {
             rejects: BTreeMap::from([(RejectReason::NullText, 1), (RejectReason::EmptyText, 1)]),
             truncated: 0,
             tokens: 7,
+            reused: 0,
         }
     }
 

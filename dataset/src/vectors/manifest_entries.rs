@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use spec::{RejectReason, RowCounts};
+use spec::{RejectReason, ReuseSource, RowCounts};
 
 use super::layout::is_safe_name;
 
@@ -18,6 +18,24 @@ pub struct ManifestSource {
     pub etag: Option<String>,
     /// Records.
     pub rows: u64,
+}
+
+/// An earlier output that the job was given, to take vectors from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestReuse {
+    /// Absolute path or URL.
+    pub uri: String,
+    /// BLAKE3 of its manifest, or the seal of the file, in hex.
+    pub blake3: String,
+    /// Its column of texts.
+    pub text_column: String,
+}
+
+impl From<&ReuseSource> for ManifestReuse {
+    fn from(source: &ReuseSource) -> ManifestReuse {
+        let ReuseSource { uri, blake3, text_column, retired: _ } = source.clone();
+        ManifestReuse { uri, blake3, text_column }
+    }
 }
 
 /// One output file.
@@ -37,14 +55,18 @@ pub struct ManifestFile {
     pub rejects: BTreeMap<RejectReason, u64>,
     /// Rows whose text was cut to the maximum length.
     pub truncated: u64,
-    /// Tokens fed to the model.
+    /// Tokens of rows with a vector.
     pub tokens: u64,
+    /// Rows whose vector was taken from an earlier output; absent if 0.
+    #[serde(default, skip_serializing_if = "spec::is_zero")]
+    pub reused: u64,
 }
 
 impl ManifestFile {
     /// Returns the counts of the file.
     pub fn totals(&self) -> RowCounts {
-        RowCounts { rows: self.rows, rejects: self.rejects.clone(), truncated: self.truncated, tokens: self.tokens }
+        let ManifestFile { rows, ref rejects, truncated, tokens, reused, .. } = *self;
+        RowCounts { rows, rejects: rejects.clone(), truncated, tokens, reused }
     }
 }
 
@@ -92,8 +114,8 @@ impl Chain {
         if file.first_row != self.next_row {
             problems.push(format!("file `{name}` begins at row {}, expected {}", file.first_row, self.next_row));
         }
-        if totals.rejected() > file.rows || file.truncated > file.rows {
-            problems.push(format!("file `{name}` counts more rejects or truncations than rows"));
+        if totals.rejected() > file.rows || file.truncated > file.rows || file.reused > file.rows {
+            problems.push(format!("file `{name}` counts more rejected, truncated or reused rows than rows"));
         }
         self.next_row = file.first_row.saturating_add(file.rows);
         self.totals.add(&totals);

@@ -7,7 +7,7 @@ use spec::RowCounts;
 
 use super::error::VectorsError;
 use super::info::{FORMAT, FileInfo};
-use super::manifest_entries::{Chain, ManifestFile, ManifestHole, ManifestSource};
+use super::manifest_entries::{Chain, ManifestFile, ManifestHole, ManifestReuse, ManifestSource};
 use super::manifest_seal::seal;
 use crate::DatasetError;
 
@@ -105,11 +105,16 @@ impl ManifestWriter {
         std::mem::take(&mut self.pending)
     }
 
-    /// Ends the manifest with the sources that the files were made of. Returns the bytes that were not taken.
+    /// Ends the manifest with the sources that the files were made of, and the earlier outputs that vectors may have been
+    /// taken from. Returns the bytes that were not taken.
     ///
     /// # Errors
     /// The sources do not have the rows of the files and holes, or other holes were listed than passed over.
-    pub fn finish(mut self, sources: &[ManifestSource]) -> Result<(Vec<u8>, ManifestSeal), DatasetError> {
+    pub fn finish(
+        mut self,
+        sources: &[ManifestSource],
+        reuse: &[ManifestReuse],
+    ) -> Result<(Vec<u8>, ManifestSeal), DatasetError> {
         refuse(self.chain.check_sources(sources))?;
         let missing = self.chain.missing();
         if self.listed != missing {
@@ -121,6 +126,10 @@ impl ManifestWriter {
         }
         self.text(",\n  \"sources\": ");
         self.value(&sources, "  ");
+        if !reuse.is_empty() {
+            self.text(",\n  \"reuse\": ");
+            self.value(&reuse, "  ");
+        }
         self.text(",\n  \"totals\": ");
         let totals = self.chain.totals().clone();
         self.value(&totals, "  ");
@@ -175,6 +184,7 @@ mod tests {
             rejects: if index.is_multiple_of(2) { BTreeMap::new() } else { [(RejectReason::NullText, 1)].into() },
             truncated: 0,
             tokens: 7,
+            reused: index % 2,
         }
     }
 
@@ -186,7 +196,10 @@ mod tests {
     fn piece_by_piece_it_is_the_same_manifest() {
         for count in [0, 1, 2, 5] {
             let files: Vec<_> = (0..count).map(file).collect();
-            let whole = Manifest::new(info(4), vec![source(count * 3)], files.clone()).unwrap();
+            let reuse = ManifestReuse { uri: "/old".into(), blake3: "1".repeat(64), text_column: "text".into() };
+            let reuse = vec![reuse; usize::from(count > 1)];
+            let whole =
+                Manifest::new(info(4), vec![source(count * 3)], files.clone()).unwrap().with_reuse(reuse.clone());
             let mut writer = ManifestWriter::new(&info(4));
             let mut bytes = Vec::new();
             for file in &files {
@@ -195,7 +208,7 @@ mod tests {
                     bytes.extend(writer.take());
                 }
             }
-            let (rest, seal) = writer.finish(&whole.sources).unwrap();
+            let (rest, seal) = writer.finish(&whole.sources, &reuse).unwrap();
             bytes.extend(rest);
             assert_eq!(String::from_utf8(bytes).unwrap(), String::from_utf8(whole.to_bytes()).unwrap());
             assert_eq!((seal.blake3.to_string(), seal.bytes), (whole.digest(), whole.to_bytes().len() as u64));
@@ -214,13 +227,13 @@ mod tests {
             files.iter().for_each(|file| writer.add(file).unwrap());
             holes[1..].iter().for_each(|hole| writer.skip(hole).unwrap());
             holes.iter().for_each(|hole| writer.add_hole(hole));
-            let (bytes, seal) = writer.finish(&whole.sources).unwrap();
+            let (bytes, seal) = writer.finish(&whole.sources, &[]).unwrap();
             assert_eq!(String::from_utf8(bytes).unwrap(), String::from_utf8(whole.to_bytes()).unwrap());
             assert_eq!((seal.blake3.to_string(), seal.missing), (whole.digest(), whole.missing()));
         }
         let mut writer = ManifestWriter::new(&info(4));
         writer.skip(&hole(0)).unwrap();
-        assert!(writer.finish(&[source(3)]).is_err(), "it is not listed");
+        assert!(writer.finish(&[source(3)], &[]).is_err(), "it is not listed");
     }
 
     #[test]
@@ -230,6 +243,6 @@ mod tests {
         let error = writer.add(&file(2)).unwrap_err().to_string();
         assert!(error.contains("`p-2` begins at row 6, expected 3"), "{error}");
         let writer = ManifestWriter::new(&info(4));
-        assert!(writer.finish(&[source(1)]).is_err());
+        assert!(writer.finish(&[source(1)], &[]).is_err());
     }
 }

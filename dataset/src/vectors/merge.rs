@@ -19,7 +19,7 @@ use super::columns::{StatusColumns, recode};
 use super::element::converts;
 use super::error::VectorsError;
 use super::holes::RowNumbers;
-use super::info::{FileInfo, FileTotals, HOLES_KEY, MANIFEST_DIGEST_KEY, SOURCES_KEY};
+use super::info::{FileInfo, FileTotals, HOLES_KEY, MANIFEST_DIGEST_KEY, REUSE_KEY, SOURCES_KEY, TEXT_COLUMN_KEY};
 use super::layout::{MANIFEST_NAME, is_part_name, part_name};
 use super::manifest::Manifest;
 use super::manifest_entries::ManifestFile;
@@ -27,6 +27,7 @@ use super::parquet_file::{ParquetFile, ROW_GROUP_ROWS_MAX};
 use super::place;
 use super::read::{BATCH_ROWS, Projection, VectorReader, VectorSet, same_place};
 use super::schema::output_schema;
+use super::seal::Written;
 use super::write::totals_pair;
 use crate::DatasetError;
 
@@ -155,6 +156,8 @@ struct Merger<'a> {
     files: Vec<ManifestFile>,
     totals: RowCounts,
     rows: RowNumbers<'a>,
+    /// Name of the column of texts, where the files say it.
+    text_column: Option<String>,
     copied: u64,
     recoded: u64,
 }
@@ -190,6 +193,7 @@ impl<'a> Merger<'a> {
             files: Vec::new(),
             totals: RowCounts::default(),
             rows: RowNumbers::from(0, &manifest.holes),
+            text_column: None,
             copied: 0,
             recoded: 0,
         })
@@ -223,6 +227,7 @@ impl<'a> Merger<'a> {
     }
 
     fn add(&mut self, reader: &VectorReader, progress: &mut dyn FnMut(u64)) -> Result<(), DatasetError> {
+        self.text_column = self.text_column.take().or_else(|| reader.text_column().map(str::to_owned));
         // The rows of a listed file are contiguous: a manifest has no gaps within files.
         if self.rows.skip_hole() > 0 && self.options.partition_rows.is_some() {
             self.close_output()?;
@@ -292,19 +297,31 @@ impl<'a> Merger<'a> {
             KeyValue::new(SOURCES_KEY.to_owned(), sources),
             KeyValue::new(MANIFEST_DIGEST_KEY.to_owned(), self.manifest_digest.clone()),
         ];
+        if let Some(name) = self.text_column.clone() {
+            pairs.push(KeyValue::new(TEXT_COLUMN_KEY.to_owned(), name));
+        }
+        if self.options.partition_rows.is_none() && !self.manifest.reuse.is_empty() {
+            let reuse = serde_json::to_string(&self.manifest.reuse).expect("sources of reuse have no failing values");
+            pairs.push(KeyValue::new(REUSE_KEY.to_owned(), reuse));
+        }
         if self.options.partition_rows.is_none() && !self.manifest.holes.is_empty() {
             let holes = serde_json::to_string(&self.manifest.holes).expect("holes have no failing values");
             pairs.push(KeyValue::new(HOLES_KEY.to_owned(), holes));
         }
         let written = output.file.finish(pairs)?;
         output.temp.persist()?;
-        let FileTotals { first_row, totals: RowCounts { rows, rejects, truncated, tokens } } = totals;
-        let (bytes, blake3) = (written.bytes, written.blake3);
-        self.files.push(ManifestFile { name: output.name, first_row, rows, bytes, blake3, rejects, truncated, tokens });
+        let FileTotals { first_row, totals: RowCounts { rows, rejects, truncated, tokens, reused } } = totals;
+        let (name, Written { bytes, blake3 }) = (output.name, written);
+        self.files.push(ManifestFile { name, first_row, rows, bytes, blake3, rejects, truncated, tokens, reused });
         Ok(())
     }
 
     fn finish(mut self) -> Result<MergeSummary, DatasetError> {
+        // Rows do not say where their vectors are from, so that only one file of all rows can count it.
+        self.totals.reused = self.manifest.totals.reused;
+        if let (None, Some(output)) = (self.options.partition_rows, &mut self.output) {
+            output.totals.reused = self.totals.reused;
+        }
         if self.totals != self.manifest.totals {
             let manifest = self.dir.join(MANIFEST_NAME);
             return Err(VectorsError::damaged(&manifest, "its totals are not those of the rows in the files").into());

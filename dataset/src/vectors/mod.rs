@@ -19,6 +19,8 @@ mod parquet_file;
 pub mod place;
 mod read;
 mod remote;
+mod reuse;
+mod reused_rows;
 mod schema;
 mod seal;
 #[cfg(test)]
@@ -34,11 +36,13 @@ pub use error::VectorsError;
 pub use export::{ExportSummary, export};
 pub use info::{FORMAT, FORMAT_KEY, FileInfo, FileTotals, Resolved};
 pub use manifest::Manifest;
-pub use manifest_entries::{ManifestFile, ManifestHole, ManifestSource};
+pub use manifest_entries::{ManifestFile, ManifestHole, ManifestReuse, ManifestSource};
 pub use manifest_writer::{ManifestSeal, ManifestWriter};
 pub use merge::{MergeOptions, MergeSummary, merge};
 pub use read::{BATCH_ROWS, Batches, Outline, Projection, VectorReader, VectorSet};
 pub use remote::{read_info, read_manifest};
+pub use reuse::{EarlierOutput, REUSE_ROWS_MAX, ReuseIndex};
+pub use reused_rows::ReusedRows;
 pub use seal::{Written, hash_file};
 use spec::RejectReason;
 pub use verify::{Check, CheckResult, HOLES_MAX, PROBLEMS_MAX, Problem, VerifyCorpus, VerifyReport, verify};
@@ -62,8 +66,10 @@ pub struct VectorChunk {
     pub first_row: u64,
     /// The kept columns; one row per status, possibly no column.
     pub kept: RecordBatch,
-    /// Rows times dimensions, row-major; those of rejected rows are ignored.
+    /// Rows times dimensions, row-major; those of rejected and reused rows are ignored.
     pub vectors: Vec<f32>,
     /// One per row.
     pub status: Vec<RowStatus>,
+    /// Rows whose vectors come from an earlier output, and not from `vectors`.
+    pub reused: Option<ReusedRows>,
 }

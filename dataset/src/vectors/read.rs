@@ -8,12 +8,12 @@ use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
 };
 use parquet::file::metadata::{KeyValue, PageIndexPolicy, ParquetMetaData};
 
 use super::error::VectorsError;
-use super::info::{FileInfo, FileTotals, Footer, HOLES_KEY, TOTALS_KEY};
+use super::info::{FileInfo, FileTotals, Footer, HOLES_KEY, TEXT_COLUMN_KEY, TOTALS_KEY};
 use super::layout::MANIFEST_NAME;
 use super::manifest::Manifest;
 use super::manifest_entries::{ManifestFile, ManifestHole, missing_in};
@@ -169,6 +169,11 @@ impl VectorReader {
         &self.kept
     }
 
+    /// Returns the name of the kept column that holds the texts, where the footer says it.
+    pub fn text_column(&self) -> Option<&str> {
+        self.footer_value(TEXT_COLUMN_KEY)
+    }
+
     /// Returns a value of the footer.
     pub fn footer_value(&self, key: &str) -> Option<&str> {
         let pairs: &[KeyValue] = self.parquet().file_metadata().key_value_metadata().map_or(&[], Vec::as_slice);
@@ -202,7 +207,18 @@ impl VectorReader {
             }
         };
         let groups = groups.into_iter();
-        Ok(Batches { reader: self.clone(), mask, batch_rows, groups, open: None })
+        Ok(Batches { reader: self.clone(), mask, batch_rows, groups, selection: None, open: None })
+    }
+
+    /// Streams some rows of a row group.
+    pub(super) fn selected(
+        &self,
+        group: usize,
+        selection: RowSelection,
+        projection: &Projection,
+    ) -> Result<Batches, DatasetError> {
+        let batches = self.batches_of(vec![group], projection, BATCH_ROWS)?;
+        Ok(Batches { selection: Some(selection), ..batches })
     }
 
     pub(super) fn parquet(&self) -> &Arc<ParquetMetaData> {
@@ -220,6 +236,8 @@ pub struct Batches {
     mask: ProjectionMask,
     batch_rows: usize,
     groups: std::vec::IntoIter<usize>,
+    /// The rows of the only row group that are wanted; `None`: all.
+    selection: Option<RowSelection>,
     open: Option<(usize, ParquetRecordBatchReader)>,
 }
 
@@ -227,7 +245,12 @@ impl Batches {
     fn open_group(&self, group: usize) -> Result<ParquetRecordBatchReader, VectorsError> {
         let path = &self.reader.path;
         let file = self.reader.file.try_clone().map_err(VectorsError::io("open", path))?;
-        ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.reader.metadata.clone())
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.reader.metadata.clone());
+        let builder = match &self.selection {
+            Some(selection) => builder.with_row_selection(selection.clone()),
+            None => builder,
+        };
+        builder
             .with_row_groups(vec![group])
             .with_projection(self.mask.clone())
             .with_batch_size(self.batch_rows)
@@ -361,6 +384,15 @@ impl VectorSet {
     /// Returns the schema of the kept columns.
     pub fn kept_schema(&self) -> &Schema {
         &self.kept
+    }
+
+    /// Opens the first file, if there is one, without checking its bytes again.
+    pub(super) fn first(&self) -> Result<Option<VectorReader>, DatasetError> {
+        match (&self.first, self.paths().next()) {
+            (Some(first), _) => Ok(Some(first.clone())),
+            (None, Some(path)) => VectorReader::open(&path).map(Some),
+            (None, None) => Ok(None),
+        }
     }
 
     /// Returns the paths of the files, in row order.

@@ -72,7 +72,7 @@ pub(super) fn chunk(info: &FileInfo, first_row: u64, rows: usize) -> VectorChunk
     ));
     let ids: ArrayRef = Arc::new(Int64Array::from_iter(numbers.map(|row| (row % 11 != 0).then_some(row as i64 * 3))));
     let kept = RecordBatch::try_new(Arc::new(kept_schema()), vec![texts, ids]).unwrap();
-    VectorChunk { first_row, kept, vectors, status }
+    VectorChunk { first_row, kept, vectors, status, reused: None }
 }
 
 /// Writes a finished job of parts with so many rows.

@@ -10,10 +10,12 @@ use spec::{RejectReason, RowCounts};
 
 use super::batch::{count, encode_chunk};
 use super::error::VectorsError;
-use super::info::{FileInfo, FileTotals, TOTALS_KEY};
+use super::info::{FileInfo, FileTotals, TEXT_COLUMN_KEY, TOTALS_KEY};
 use super::parquet_file::ParquetFile;
 use super::read::VectorReader;
+use super::reused_rows::ReusedRows;
 use super::schema::output_schema;
+use super::seal::Written;
 use super::{ManifestFile, VectorChunk};
 use crate::DatasetError;
 
@@ -28,8 +30,11 @@ pub struct FileSummary {
     pub rejects: BTreeMap<RejectReason, u64>,
     /// Rows whose text was cut to the maximum length.
     pub truncated: u64,
-    /// Tokens fed to the model.
+    /// Tokens of rows with a vector.
     pub tokens: u64,
+    /// Rows whose vector was taken from an earlier output.
+    #[serde(default, skip_serializing_if = "spec::is_zero")]
+    pub reused: u64,
     /// Size in bytes.
     pub bytes: u64,
     /// BLAKE3 of the file, in hex.
@@ -48,6 +53,7 @@ impl FileSummary {
             rejects: self.rejects.clone(),
             truncated: self.truncated,
             tokens: self.tokens,
+            reused: self.reused,
         }
     }
 }
@@ -60,6 +66,7 @@ pub struct VectorWriter {
     schema: SchemaRef,
     kept: Schema,
     info: FileInfo,
+    text_column: Option<String>,
     first_row: Option<u64>,
     totals: RowCounts,
 }
@@ -70,8 +77,14 @@ impl VectorWriter {
     pub fn create(path: &Path, kept_schema: &Schema, info: &FileInfo) -> Result<VectorWriter, DatasetError> {
         let schema = output_schema(kept_schema, info)?;
         let file = ParquetFile::create(path, &schema, info)?;
-        let (kept, info) = (kept_schema.clone(), info.clone());
-        Ok(VectorWriter { file, schema, kept, info, first_row: None, totals: RowCounts::default() })
+        let (kept, info, text_column) = (kept_schema.clone(), info.clone(), None);
+        Ok(VectorWriter { file, schema, kept, info, text_column, first_row: None, totals: RowCounts::default() })
+    }
+
+    /// Names the column that the texts were read from, for the footer, if it is kept.
+    pub fn with_text_column(self, name: &str) -> VectorWriter {
+        let text_column = self.kept.column_with_name(name).map(|_| name.to_owned());
+        VectorWriter { text_column, ..self }
     }
 
     /// Writes rows. Fails, naming the row and writing none, if: they do not follow on the last ones; lengths disagree;
@@ -87,10 +100,12 @@ impl VectorWriter {
             return Err(VectorsError::bad_row(chunk.first_row, detail).into());
         }
         let status = chunk.status.clone();
+        let reused = chunk.reused.as_ref().map_or(0, ReusedRows::count);
         let batch = encode_chunk(&self.schema, &self.info, chunk)?;
         self.file.write(&batch)?;
         self.first_row = Some(self.first_row.unwrap_or(expected));
         count(&mut self.totals, &status);
+        self.totals.reused += reused;
         Ok(())
     }
 
@@ -103,14 +118,16 @@ impl VectorWriter {
     pub fn finish(self) -> Result<FileSummary, DatasetError> {
         let path = self.file.path().to_owned();
         let totals = FileTotals { first_row: self.first_row.unwrap_or_default(), totals: self.totals };
-        let written = self.file.finish(vec![totals_pair(&totals)])?;
+        let text_column = self.text_column.map(|name| KeyValue::new(TEXT_COLUMN_KEY.to_owned(), name));
+        let written = self.file.finish(text_column.into_iter().chain([totals_pair(&totals)]).collect())?;
         let reader = VectorReader::open(&path)?;
         if reader.info() != &self.info || reader.totals() != &totals {
             return Err(VectorsError::damaged(&path, "its footer reads otherwise than it was written").into());
         }
         let FileTotals { first_row, totals } = totals;
-        let RowCounts { rows, rejects, truncated, tokens } = totals;
-        Ok(FileSummary { first_row, rows, rejects, truncated, tokens, bytes: written.bytes, blake3: written.blake3 })
+        let RowCounts { rows, rejects, truncated, tokens, reused } = totals;
+        let Written { bytes, blake3 } = written;
+        Ok(FileSummary { first_row, rows, rejects, truncated, tokens, reused, bytes, blake3 })
     }
 }
 

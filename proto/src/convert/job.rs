@@ -8,7 +8,7 @@ use super::{ConvertError, id, required, twin_enum};
 use crate::generated as wire;
 use crate::job::{
     ComputeDtype, EmbedSpec, JobBrief, JobSpec, JobState, JobStatus, MaxRejects, ModelSpec, OnBadRow, OutputDtype,
-    Pooling, RowCounts, ShardCounts, ShardLimits, ShardResult,
+    Pooling, ReuseSource, RowCounts, ShardCounts, ShardLimits, ShardResult,
 };
 
 twin_enum!(format, Format, wire::Format, "source.format", [Csv, Tsv, Jsonl, Json, Parquet, Arrow, Txt]);
@@ -226,7 +226,22 @@ impl From<&JobSpec> for wire::JobSpec {
             on_bad_row: wire::OnBadRow::from(spec.on_bad_row).into(),
             max_rejects: Some(spec.max_rejects.into()),
             allow_partial: spec.allow_partial,
+            reuse: spec.reuse.iter().map(Into::into).collect(),
         }
+    }
+}
+
+impl From<&ReuseSource> for wire::ReuseSource {
+    fn from(source: &ReuseSource) -> Self {
+        let ReuseSource { uri, blake3, text_column, retired } = source.clone();
+        Self { uri, blake3, text_column, retired }
+    }
+}
+
+impl From<wire::ReuseSource> for ReuseSource {
+    fn from(source: wire::ReuseSource) -> Self {
+        let wire::ReuseSource { uri, blake3, text_column, retired } = source;
+        Self { uri, blake3, text_column, retired }
     }
 }
 
@@ -243,6 +258,7 @@ impl TryFrom<wire::JobSpec> for JobSpec {
             on_bad_row: on_bad_row(spec.on_bad_row)?,
             max_rejects: required("spec.max_rejects", spec.max_rejects)?.try_into()?,
             allow_partial: spec.allow_partial,
+            reuse: spec.reuse.into_iter().map(Into::into).collect(),
         })
     }
 }
@@ -254,6 +270,7 @@ impl From<&RowCounts> for wire::RowCounts {
             rejects: counts.rejects.iter().map(|(reason, rows)| (reason.code().to_owned(), *rows)).collect(),
             truncated: counts.truncated,
             tokens: counts.tokens,
+            reused: counts.reused,
         }
     }
 }
@@ -261,14 +278,15 @@ impl From<&RowCounts> for wire::RowCounts {
 impl TryFrom<wire::RowCounts> for RowCounts {
     type Error = ConvertError;
 
-    fn try_from(counts: wire::RowCounts) -> Result<Self, ConvertError> {
+    fn try_from(mut counts: wire::RowCounts) -> Result<Self, ConvertError> {
         let mut rejects = BTreeMap::new();
-        for (code, rows) in counts.rejects {
+        for (code, rows) in std::mem::take(&mut counts.rejects) {
             let reason: RejectReason =
                 code.parse().map_err(|unknown| ConvertError::new("counts.rejects", format!("has an {unknown}")))?;
             rejects.insert(reason, rows);
         }
-        Ok(Self { rows: counts.rows, rejects, truncated: counts.truncated, tokens: counts.tokens })
+        let wire::RowCounts { rows, rejects: _, truncated, tokens, reused } = counts;
+        Ok(Self { rows, rejects, truncated, tokens, reused })
     }
 }
 

@@ -104,8 +104,8 @@ fn job_spec() -> impl Strategy<Value = JobSpec> {
     ];
     let on_bad_row = select(&[OnBadRow::Reject, OnBadRow::Fail][..]);
     let sources = prop::collection::vec(source(), 0..4);
-    (sources, read_options(), model(), embed(), limits, on_bad_row, max_rejects, any::<bool>()).prop_map(
-        |(sources, read, model, embed, limits, on_bad_row, max_rejects, allow_partial)| JobSpec {
+    (sources, read_options(), model(), embed(), limits, on_bad_row, max_rejects, (any::<bool>(), reuse())).prop_map(
+        |(sources, read, model, embed, limits, on_bad_row, max_rejects, (allow_partial, reuse))| JobSpec {
             sources,
             read,
             model,
@@ -114,18 +114,22 @@ fn job_spec() -> impl Strategy<Value = JobSpec> {
             on_bad_row,
             max_rejects,
             allow_partial,
+            reuse,
         },
     )
 }
 
+fn reuse() -> impl Strategy<Value = Vec<ReuseSource>> {
+    let source = (".{1,8}", ".{1,8}", ".{1,8}", any::<bool>());
+    let source =
+        source.prop_map(|(uri, blake3, text_column, retired)| ReuseSource { uri, blake3, text_column, retired });
+    prop::collection::vec(source, 0..3)
+}
+
 fn counts() -> impl Strategy<Value = RowCounts> {
     let rejects = prop::collection::btree_map(select(RejectReason::ALL), any::<u64>(), 0..4);
-    (any::<u64>(), rejects, any::<u64>(), any::<u64>()).prop_map(|(rows, rejects, truncated, tokens)| RowCounts {
-        rows,
-        rejects,
-        truncated,
-        tokens,
-    })
+    (any::<u64>(), rejects, any::<u64>(), any::<u64>(), any::<u64>())
+        .prop_map(|(rows, rejects, truncated, tokens, reused)| RowCounts { rows, rejects, truncated, tokens, reused })
 }
 
 fn job_status() -> impl Strategy<Value = JobStatus> {
@@ -194,7 +198,7 @@ fn grant() -> impl Strategy<Value = Grant> {
     let on_bad_row = select(&[OnBadRow::Reject, OnBadRow::Fail][..]);
     let window =
         option::of(any::<[u64; 2]>()).prop_map(|window| window.map(|[first_row, rows]| RowWindow { first_row, rows }));
-    let rest = (on_bad_row, ".{0,20}", "[0-9a-f]{64}", window, any::<bool>());
+    let rest = (on_bad_row, ".{0,20}", "[0-9a-f]{64}", window, any::<bool>(), reuse());
     (shard(), any::<u32>(), read_options(), planned, slice, model(), embed(), rest).prop_map(
         |(
             shard,
@@ -204,7 +208,7 @@ fn grant() -> impl Strategy<Value = Grant> {
             slice,
             model,
             embed,
-            (on_bad_row, output_key, spec_digest, window, is_poison),
+            (on_bad_row, output_key, spec_digest, window, is_poison, reuse),
         )| Grant {
             shard,
             epoch: Epoch(epoch),
@@ -218,6 +222,7 @@ fn grant() -> impl Strategy<Value = Grant> {
             output_key,
             window,
             is_poison,
+            reuse,
         },
     )
 }
@@ -253,8 +258,8 @@ proptest! {
     fn a_light_grant_and_its_source_task_are_the_whole_grant(grant in grant()) {
         let Grant { shard, epoch, spec_digest, slice, output_key, window, is_poison, .. } = grant.clone();
         let light = LightGrant { shard, epoch, spec_digest, slice, output_key, window, is_poison };
-        let Grant { read, source, model, embed, on_bad_row, .. } = grant.clone();
-        let task = SourceTask { read, source, model, embed, on_bad_row };
+        let Grant { read, source, model, embed, on_bad_row, reuse, .. } = grant.clone();
+        let task = SourceTask { read, source, model, embed, on_bad_row, reuse };
         let back = SourceTask::try_from(bytes_and_back(wire::SourceTask::from(&task))).unwrap();
         prop_assert_eq!(light.with(&back), grant);
     }

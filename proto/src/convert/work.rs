@@ -181,6 +181,7 @@ impl From<&SourceTask> for wire::SourceTask {
             model: Some((&task.model).into()),
             embed: Some((&task.embed).into()),
             on_bad_row: wire::OnBadRow::from(task.on_bad_row).into(),
+            reuse: task.reuse.iter().map(Into::into).collect(),
         }
     }
 }
@@ -196,6 +197,7 @@ impl TryFrom<wire::SourceTask> for SourceTask {
             model: required("model", task.model)?.into(),
             embed: required("embed", task.embed)?.try_into()?,
             on_bad_row,
+            reuse: task.reuse.into_iter().map(Into::into).collect(),
         })
     }
 }
@@ -230,6 +232,7 @@ impl From<&Grant> for wire::Grant {
             window: grant.window.map(|RowWindow { first_row, rows }| wire::RowWindow { first_row, rows }),
             convicted: grant.is_poison,
             source_task_omitted: false,
+            reuse: grant.reuse.iter().map(Into::into).collect(),
         }
     }
 }
@@ -273,6 +276,7 @@ impl TryFrom<wire::Grant> for Granted {
             model: required("grant.model", grant.model.take())?.into(),
             embed: required("grant.embed", grant.embed.take())?.try_into()?,
             on_bad_row: on_bad_row(grant.on_bad_row)?,
+            reuse: std::mem::take(&mut grant.reuse).into_iter().map(Into::into).collect(),
         };
         Ok(light_grant(grant)?.with(&task).into())
     }

@@ -39,6 +39,7 @@ def run(
     max_rejects: int | str | None = None,
     batch_tokens: int | None = None,
     shard_rows: int | None = None,
+    reuse: Path | Iterable[Path] | None = None,
     device: str | None = None,
     threads: int | None = None,
     config: Path | None = None,
@@ -58,6 +59,8 @@ def run(
         A Hub id such as ``owner/name``, or the folder of a model.
     out : path
         A folder, or a file that ends in ``.parquet``.
+    reuse : path, or several, optional
+        Earlier outputs: texts that they have take their vectors from there, bit for bit, and are not embedded.
     normalize : bool, optional
         False leaves vectors as long as the model makes them, instead of scaling each to length 1.
     progress : bool, optional
@@ -112,6 +115,8 @@ def run(
         threads=threads,
         config=config,
     )
+    for earlier in _program.paths(reuse) if reuse else []:
+        settings += _program.options(reuse=earlier)
     flags, environment = _program.switches(
         offline=offline, no_normalize=None if normalize is None else not normalize
     )

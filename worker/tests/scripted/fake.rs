@@ -200,8 +200,8 @@ impl Work for Fake {
         Self::check_session(&state, &request.session_id)?;
         state.task_calls += 1;
         let grant = state.leased.values().next().ok_or_else(|| Status::not_found("nothing is leased"))?;
-        let Grant { read, source, model, embed, on_bad_row, .. } = grant.clone();
-        let task = wire::SourceTask::from(&SourceTask { read, source, model, embed, on_bad_row });
+        let Grant { read, source, model, embed, on_bad_row, reuse, .. } = grant.clone();
+        let task = wire::SourceTask::from(&SourceTask { read, source, model, embed, on_bad_row, reuse });
         let (bytes, start) = (task.encode_to_vec(), usize::try_from(request.start).unwrap());
         // Small pieces, so that there are several.
         let data = bytes[start..bytes.len().min(start + 64)].to_vec();

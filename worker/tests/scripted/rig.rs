@@ -118,6 +118,7 @@ impl Rig {
                 spec_digest: "spec".to_owned(),
                 window: None,
                 is_poison: false,
+                reuse: vec![],
             });
         }
         grants
@@ -165,8 +166,8 @@ impl Rig {
 
     /// How many bytes describe what the shards have in common.
     pub(crate) async fn source_task_bytes(&self) -> usize {
-        let Grant { read, source, model, embed, on_bad_row, .. } = self.grants(100).await.remove(0);
-        proto::generated::SourceTask::from(&SourceTask { read, source, model, embed, on_bad_row }).encoded_len()
+        let Grant { read, source, model, embed, on_bad_row, reuse, .. } = self.grants(100).await.remove(0);
+        proto::generated::SourceTask::from(&SourceTask { read, source, model, embed, on_bad_row, reuse }).encoded_len()
     }
 
     /// Whether the spool holds nothing.

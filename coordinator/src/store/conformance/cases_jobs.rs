@@ -1,6 +1,6 @@
 //! Promises about jobs: submission, planning, the ends.
 
-use proto::job::JobState;
+use proto::job::{JobSpec, JobState, ReuseSource};
 use proto::work::{CommitOutcome, FailureClass};
 use proto::{Epoch, JobId};
 
@@ -16,6 +16,41 @@ pub(super) async fn submitting_twice_is_submitting_once(bed: Bed) {
     assert_eq!((jobs[0].id, jobs[0].model.as_str(), jobs[0].sources), (job, "owner/model", 1));
     let status = bed.status(job).await;
     assert_eq!((&status.spec, status.state), (&spec("a"), JobState::Planning));
+}
+
+pub(super) async fn a_job_submitted_again_takes_vectors_from_what_is_named_then(bed: Bed) {
+    let named = |name: &str| ReuseSource {
+        uri: format!("/{name}"),
+        blake3: name.into(),
+        text_column: "text".into(),
+        retired: false,
+    };
+    let with = |names: &[&str]| JobSpec { reuse: names.iter().copied().map(named).collect(), ..spec("a") };
+    let job = bed.job(3).await;
+    let session = bed.greedy_session().await;
+    let mut commits = 0;
+    for names in [&[][..], &["old"], &["new", "old"], &["new"], &[]] {
+        assert_eq!(bed.store.submit_job(job, &with(names)).await.unwrap(), Submitted::Existing);
+        let stored = bed.status(job).await.spec.reuse;
+        let active: Vec<&ReuseSource> = stored.iter().filter(|source| !source.retired).collect();
+        assert_eq!(active, with(names).reuse.iter().collect::<Vec<_>>());
+        assert_eq!(bed.store.source_task(job, 0).await.unwrap().unwrap().reuse, with(names).reuse);
+        if names == ["old"] || names == ["new"] {
+            let grant = bed.lease_one(session).await;
+            assert_eq!(grant.reuse, with(names).reuse);
+            assert_eq!(bed.commit(session, &grant).await, CommitOutcome::Committed);
+            commits += 1;
+        }
+    }
+    let retired = |name| ReuseSource { retired: true, ..named(name) };
+    let status = bed.status(job).await;
+    assert_eq!(status.spec.reuse, [retired("new"), retired("old")], "what rows may have come from stays listed");
+    assert_eq!((status.counts.reused, status.spec.digest()), (2 * commits, spec("a").digest()));
+    assert!(bed.store.repair(job, &[0]).await.unwrap());
+    assert_eq!(bed.status(job).await.counts.reused, 2 * (commits - 1));
+    bed.store.cancel(job).await.unwrap();
+    bed.store.submit_job(job, &with(&["old"])).await.unwrap();
+    assert_eq!(bed.status(job).await.spec.reuse, status.spec.reuse, "it has ended");
 }
 
 pub(super) async fn the_storage_of_a_database_is_noted_once(bed: Bed) {

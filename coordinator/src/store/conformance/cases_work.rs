@@ -44,8 +44,7 @@ pub(super) async fn jobs_are_served_in_order_of_submission(bed: Bed) {
 }
 
 pub(super) async fn a_large_job_makes_no_large_grants(bed: Bed) {
-    let task =
-        Task { read: spec("a").read, model: spec("a").model, embed: spec("a").embed, on_bad_row: spec("a").on_bad_row };
+    let task = Task::of(&spec("a"));
     let small = to_json(&task).len() + to_json(&source("a")).len();
     let session = bed.greedy_session().await;
     for (more, travels) in [(SOURCE_TASK_BYTES_MAX - small, true), (SOURCE_TASK_BYTES_MAX - small + 1, false)] {

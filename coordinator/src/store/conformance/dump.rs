@@ -84,7 +84,7 @@ pub(crate) const STATE: [Listing; 6] = [
             CAST(sum(committed) AS BIGINT) AS committed, CAST(sum(dead) AS BIGINT) AS dead,
             CAST(sum(cancelled) AS BIGINT) AS cancelled, CAST(sum(row_count) AS BIGINT) AS row_count,
             CAST(sum(truncated) AS BIGINT) AS truncated, CAST(sum(tokens) AS BIGINT) AS tokens,
-            CAST(sum(busy_ms) AS BIGINT) AS busy_ms, CAST(sum(split) AS BIGINT) AS split,
+            CAST(sum(reused) AS BIGINT) AS reused, CAST(sum(busy_ms) AS BIGINT) AS busy_ms, CAST(sum(split) AS BIGINT) AS split,
             CAST(sum(ended) AS BIGINT) AS ended
             FROM job_count GROUP BY job_id
             HAVING sum(pending) <> 0 OR sum(running) <> 0 OR sum(committed) <> 0 OR sum(dead) <> 0 OR sum(cancelled) <> 0
@@ -99,6 +99,7 @@ pub(crate) const STATE: [Listing; 6] = [
             ("row_count", Int),
             ("truncated", Int),
             ("tokens", Int),
+            ("reused", Int),
             ("busy_ms", Int),
             ("split", Int),
             ("ended", Int),
@@ -184,7 +185,11 @@ const UNLISTED: [(&str, &[&str], &str); 9] = [
     ("job", &["spec", "task"], "is what `spec_digest` is of"),
     ("source", &[], "is stored once and read by grants, which the cases compare"),
     ("shard", &["recut_key", "range_unit", "range_start", "range_end"], "is the slice, which grants carry"),
-    ("shard", &["out_bytes", "out_rejects", "out_truncated", "out_tokens"], "is listed in the sums of the job"),
+    (
+        "shard",
+        &["out_bytes", "out_rejects", "out_truncated", "out_tokens", "out_reused"],
+        "is listed in the sums of the job",
+    ),
     ("attempt", &["attempt_id"], "is random"),
     ("session", &["devices", "version", "opened_ms"], "is for people"),
     ("leader", &[], "is of processes, not of jobs"),
@@ -257,7 +262,7 @@ pub(crate) const VIOLATIONS: [Listing; 5] = [
         sql: "SELECT j.job_id FROM job j
             LEFT JOIN (SELECT job_id, sum(pending) AS pending, sum(running) AS running, sum(committed) AS committed,
                     sum(dead) AS dead, sum(cancelled) AS cancelled, sum(row_count) AS row_count, sum(tokens) AS tokens,
-                    sum(split) AS split
+                    sum(split) AS split, sum(reused) AS reused
                 FROM job_count GROUP BY job_id) c ON c.job_id = j.job_id
             LEFT JOIN (SELECT job_id, sum(CASE WHEN state = 'pending' THEN 1 ELSE 0 END) AS pending,
                     sum(CASE WHEN state = 'running' THEN 1 ELSE 0 END) AS running,
@@ -266,13 +271,13 @@ pub(crate) const VIOLATIONS: [Listing; 5] = [
                     sum(CASE WHEN state = 'cancelled' THEN 1 ELSE 0 END) AS cancelled,
                     sum(CASE WHEN state = 'committed' THEN row_count ELSE 0 END) AS row_count,
                     sum(CASE WHEN state = 'split' THEN 1 ELSE 0 END) AS split,
-                    sum(coalesce(out_tokens, 0)) AS tokens
+                    sum(coalesce(out_tokens, 0)) AS tokens, sum(coalesce(out_reused, 0)) AS reused
                 FROM shard GROUP BY job_id) s ON s.job_id = j.job_id
             WHERE coalesce(c.pending, 0) <> coalesce(s.pending, 0) OR coalesce(c.running, 0) <> coalesce(s.running, 0)
                 OR coalesce(c.committed, 0) <> coalesce(s.committed, 0) OR coalesce(c.dead, 0) <> coalesce(s.dead, 0)
                 OR coalesce(c.cancelled, 0) <> coalesce(s.cancelled, 0)
                 OR coalesce(c.row_count, 0) <> coalesce(s.row_count, 0) OR coalesce(c.tokens, 0) <> coalesce(s.tokens, 0)
-                OR coalesce(c.split, 0) <> coalesce(s.split, 0)",
+                OR coalesce(c.split, 0) <> coalesce(s.split, 0) OR coalesce(c.reused, 0) <> coalesce(s.reused, 0)",
         columns: &[("job_id", Id)],
     },
     Listing {

@@ -241,6 +241,7 @@ pub(super) fn output(grant: &Grant) -> Output {
             rejects: [(RejectReason::EmptyText, 1), (RejectReason::NullText, 2)].into(),
             truncated: 3,
             tokens: 100,
+            reused: 2,
         },
     }
 }

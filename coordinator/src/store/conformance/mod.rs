@@ -52,6 +52,7 @@ macro_rules! promises {
 promises! {
     cases_jobs:
         submitting_twice_is_submitting_once,
+        a_job_submitted_again_takes_vectors_from_what_is_named_then,
         jobs_are_listed_in_pages_newest_first_and_by_owner,
         sums_over_all_jobs_are_those_of_each,
         the_same_id_with_other_parameters_is_refused,

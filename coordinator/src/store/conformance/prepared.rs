@@ -102,7 +102,7 @@ fn arguments(name: &str, first: u128) -> String {
         "beat" => format!("NULL, 60000, {sessions}, {sessions}, {jobs}, {shards}, {ones}, {ones}, {ones}, 'stray', 0"),
         "commit" => format!(
             "NULL, {sessions}, {jobs}, {shards}, {ones}, {}, {words}, {ones}, {words}, {words}, {words}, {ones}, {ones}, \
-             {ones}, 'lost race'",
+             {ones}, 'lost race', {ones}",
             ids(shard)
         ),
         "commit refused" => lease,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use dataset::{Cursor, RejectReason, Slice};
-use proto::job::ShardCounts;
+use proto::job::{JobState, ShardCounts};
 use proto::work::{FailureClass, Output, RowWindow};
 use proto::{Epoch, RequestId, SessionId};
 use uuid::Uuid;
@@ -70,6 +70,15 @@ impl Attempt {
 }
 
 impl ModelJob {
+    pub(in crate::store) fn take_reuse(&mut self, spec: &str, task: &str, revision: u32) -> bool {
+        let takes = matches!(self.job.state, JobState::Planning | JobState::Running | JobState::Failed);
+        if takes {
+            (self.submission.spec, self.submission.task) = (spec.to_owned(), task.to_owned());
+            self.submission.revision = self.submission.revision.max(revision);
+        }
+        takes
+    }
+
     pub(in crate::store) fn counts(&self) -> ShardCounts {
         let mut counts = ShardCounts::default();
         for (_, shard) in &self.shards {

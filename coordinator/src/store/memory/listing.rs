@@ -66,10 +66,11 @@ fn count_line(id: JobId, job: &ModelJob) -> Option<String> {
     let sum = |value: fn(&Output) -> u64| job.outputs().map(value).sum::<u64>();
     let (rows, truncated) = (sum(|output| output.counts.rows), sum(|output| output.counts.truncated));
     let (tokens, busy_ms) = (sum(|output| output.counts.tokens), job.busy_ms);
+    let reused = sum(|output| output.counts.reused);
     (!job.shards.is_empty()).then(|| {
         format!(
             "count job_id={id} pending={pending} running={running} committed={committed} dead={dead} \
-             cancelled={cancelled} row_count={rows} truncated={truncated} tokens={tokens} busy_ms={busy_ms} split={split} ended={ended}"
+             cancelled={cancelled} row_count={rows} truncated={truncated} tokens={tokens} reused={reused} busy_ms={busy_ms} split={split} ended={ended}"
         )
     })
 }

@@ -338,6 +338,7 @@ impl Backend for Connection {
             JobChange::Fail(_) => "fail_job",
             JobChange::Exhaust(_) => "exhaust",
             JobChange::BeginFinalize => "begin_finalize",
+            JobChange::TakeReuse { .. } => "take_reuse",
             JobChange::FailFinalize { .. } => "fail_finalize",
             JobChange::Finish { .. } => "finish",
         };

@@ -368,6 +368,7 @@ impl Model {
             job.judged_from = job.ended;
         }
         let event = match change {
+            JobChange::TakeReuse { spec, task, revision } => return job.take_reuse(spec, task, *revision),
             JobChange::Trip(reason) => JobEvent::Trip(reason),
             JobChange::Cancel if job.job.is_active() || job.job.state == JobState::Finalizing => JobEvent::Cancel,
             JobChange::Cancel => return false,

@@ -37,8 +37,8 @@ pub(super) fn planning(id: JobId, job: &ModelJob) -> Result<Planning, StoreError
 }
 
 pub(super) fn source_task(job: &ModelJob, planned: &str) -> Result<SourceTask, StoreError> {
-    let Task { read: options, model, embed, on_bad_row } = read("task", &job.submission.task)?;
-    Ok(SourceTask { read: options, source: read("planned", planned)?, model, embed, on_bad_row })
+    let Task { read: options, model, embed, on_bad_row, reuse } = read("task", &job.submission.task)?;
+    Ok(SourceTask { read: options, source: read("planned", planned)?, model, embed, on_bad_row, reuse })
 }
 
 pub(super) fn grant(model: &Model, (shard, epoch): ModelGrant) -> Result<Granted, StoreError> {
@@ -154,6 +154,7 @@ pub(super) fn brief(model: &Model, id: JobId) -> Result<JobBrief, StoreError> {
             rejects: job.rejects(),
             truncated: sum(|counts| counts.truncated),
             tokens: sum(|counts| counts.tokens),
+            reused: sum(|counts| counts.reused),
         },
         rows_in_flight: live().map(|attempt| attempt.rows_done).sum(),
         tokens_in_flight: live().map(|attempt| attempt.tokens_done).sum(),

@@ -211,6 +211,9 @@ impl Backend for Postgres {
                 JobChange::Trip(reason) => query(jobs::TRIP_JOB).bind(job.0).bind(reason),
                 JobChange::Fail(reason) => query(jobs::FAIL_JOB).bind(job.0).bind(reason),
                 JobChange::Exhaust(reason) => query(jobs::EXHAUST_JOB).bind(job.0).bind(reason),
+                JobChange::TakeReuse { spec, task, revision } => {
+                    query(jobs::TAKE_REUSE).bind(job.0).bind(spec).bind(task).bind(i64::from(revision))
+                }
                 JobChange::BeginFinalize => query(jobs::BEGIN_FINALIZE).bind(job.0),
                 JobChange::FailFinalize { generation, reason } => {
                     query(jobs::FAIL_FINALIZE).bind(job.0).bind(reason).bind(signed(generation))

@@ -53,6 +53,7 @@ impl Batched for Commits {
                 .bind(int(|one| one.output.counts.truncated))
                 .bind(int(|one| one.output.counts.tokens))
                 .bind(REASON_LOST_RACE)
+                .bind(int(|one| one.output.counts.reused))
                 .fetch_all(connection)
                 .await?;
             let mut answers = vec![false; commits.len()];

@@ -22,7 +22,7 @@ macro_rules! counters {
         CAST(sum(k.committed) AS BIGINT) AS committed, CAST(sum(k.dead) AS BIGINT) AS dead,
         CAST(sum(k.cancelled) AS BIGINT) AS cancelled, CAST(sum(k.split) AS BIGINT) AS split,
         CAST(sum(k.row_count) AS BIGINT) AS row_count, CAST(sum(k.truncated) AS BIGINT) AS truncated,
-        CAST(sum(k.tokens) AS BIGINT) AS tokens
+        CAST(sum(k.tokens) AS BIGINT) AS tokens, CAST(sum(k.reused) AS BIGINT) AS reused
     FROM job_count k WHERE k.job_id = j.job_id) c ON TRUE"
     };
 }
@@ -69,6 +69,7 @@ SELECT j.job_id, j.state, j.paused, j.reason, j.submitted_ms, j.rows_planned, j.
     coalesce(c.pending, 0) AS pending, coalesce(c.running, 0) AS running, coalesce(c.committed, 0) AS committed,
     coalesce(c.dead, 0) AS dead, coalesce(c.cancelled, 0) AS cancelled, coalesce(c.split, 0) AS split,
     coalesce(c.row_count, 0) AS row_count, coalesce(c.truncated, 0) AS truncated, coalesce(c.tokens, 0) AS tokens,
+    coalesce(c.reused, 0) AS reused,
     coalesce(f.rows_in_flight, 0) AS rows_in_flight, coalesce(f.tokens_in_flight, 0) AS tokens_in_flight
 FROM page p CROSS JOIN job j
 ",
@@ -174,6 +175,10 @@ pub(in crate::store) const PG_SUBMIT_JOB: &str = "-- submit_job
 INSERT INTO job (job_id, spec_digest, spec, task, state, submitted_ms, owner, allow_partial, model_name, source_total,
     revision)
 VALUES ($1, $2, $3, $4, 'planning', encaje_now_ms($5), $6, $7, $8, $9, $10) ON CONFLICT (job_id) DO NOTHING";
+/// $1 job, $2 spec, $3 task, $4 revision. The digest stays: earlier outputs are no part of it.
+pub(in crate::store) const TAKE_REUSE: &str = "-- take_reuse
+UPDATE job SET spec = $2, task = $3, revision = CASE WHEN revision < $4 THEN $4 ELSE revision END
+WHERE job_id = $1 AND state IN ('planning', 'running', 'failed')";
 /// $1 owner or NULL for all.
 pub(in crate::store) const ACTIVE_JOBS: &str = "-- active_jobs
 SELECT count(*) AS jobs FROM job
@@ -311,7 +316,8 @@ UPDATE job SET reason = NULL, manifest_key = NULL, manifest_digest = NULL,
 WHERE job_id = $1 AND state IN ('planning', 'running', 'finalizing', 'succeeded', 'failed')";
 /// $1 job, $2 index.
 pub(in crate::store) const REPAIRABLE_SHARD: &str = "-- repairable_shard
-SELECT s.job_id, s.winner_epoch AS epoch, s.row_count, s.out_rejects, s.out_truncated, s.out_tokens
+SELECT s.job_id, s.winner_epoch AS epoch, s.row_count, s.out_rejects, s.out_truncated, s.out_tokens,
+    coalesce(s.out_reused, 0) AS out_reused
 FROM shard s JOIN job j ON j.job_id = s.job_id
 WHERE s.job_id = $1 AND s.shard_index = $2 AND s.state = 'committed' AND j.state NOT IN ('cancelling', 'cancelled')";
 /// $1 job, $2 index, $3 epoch of the winner, $4 now, $5 reason.
@@ -322,12 +328,12 @@ WHERE job_id = $1 AND shard_index = $2 AND epoch = $3 AND state = 'committed'";
 pub(in crate::store) const REPAIR_SHARD: &str = "-- repair_shard
 UPDATE shard SET state = 'pending', not_before_ms = $4, failures = 0, workers_lost = 0, last_error = $5,
     winner_epoch = NULL, out_key = NULL, out_bytes = NULL, out_blake3 = NULL, out_rejects = NULL,
-    out_truncated = NULL, out_tokens = NULL
+    out_truncated = NULL, out_tokens = NULL, out_reused = NULL
 WHERE job_id = $1 AND shard_index = $2 AND winner_epoch = $3 AND state = 'committed'";
-/// $1 job, $2 rows, $3 truncated, $4 tokens: of a shard whose commit is taken back.
+/// $1 job, $2 rows, $3 truncated, $4 tokens, $5 reused: of a shard whose commit is taken back.
 pub(in crate::store) const UNCOUNT_COMMIT: &str = "-- uncount_commit
 UPDATE job_count SET pending = pending + 1, committed = committed - 1, row_count = row_count - $2,
-    truncated = truncated - $3, tokens = tokens - $4
+    truncated = truncated - $3, tokens = tokens - $4, reused = reused - $5
 WHERE job_id = $1 AND slot = 0";
 /// $1 job, $2 indexes, $3 imposed time, $4 reason.
 pub(in crate::store) const PG_REPAIR_SHARDS: &str = "-- repair_shards
@@ -342,7 +348,8 @@ revived AS (
             WHERE s.state = 'committed')
     RETURNING job_id),
 chosen AS MATERIALIZED (
-    SELECT s.job_id, s.shard_index, s.winner_epoch, s.row_count, s.out_rejects, s.out_truncated, s.out_tokens
+    SELECT s.job_id, s.shard_index, s.winner_epoch, s.row_count, s.out_rejects, s.out_truncated, s.out_tokens,
+        s.out_reused
     FROM revived r JOIN wanted w ON true JOIN shard s ON s.job_id = r.job_id AND s.shard_index = w.shard_index
     WHERE s.state = 'committed' ORDER BY s.shard_index FOR UPDATE OF s),
 demoted AS (
@@ -353,17 +360,18 @@ demoted AS (
 moved AS (
     UPDATE shard s SET state = 'pending', not_before_ms = clock.now_ms, failures = 0, workers_lost = 0,
         last_error = $4, winner_epoch = NULL, out_key = NULL, out_bytes = NULL, out_blake3 = NULL,
-        out_rejects = NULL, out_truncated = NULL, out_tokens = NULL
+        out_rejects = NULL, out_truncated = NULL, out_tokens = NULL, out_reused = NULL
     FROM chosen c, clock WHERE s.job_id = c.job_id AND s.shard_index = c.shard_index AND s.state = 'committed'
     RETURNING c.*),
 counted AS (
-    INSERT INTO job_count AS c (job_id, slot, pending, committed, row_count, truncated, tokens)
+    INSERT INTO job_count AS c (job_id, slot, pending, committed, row_count, truncated, tokens, reused)
     SELECT job_id, encaje_slot(), count(*), -count(*), -sum(row_count)::bigint, -sum(out_truncated)::bigint,
-        -sum(out_tokens)::bigint
+        -sum(out_tokens)::bigint, -coalesce(sum(out_reused), 0)::bigint
     FROM moved GROUP BY job_id
     ON CONFLICT (job_id, slot) DO UPDATE SET pending = c.pending + excluded.pending,
         committed = c.committed + excluded.committed, row_count = c.row_count + excluded.row_count,
-        truncated = c.truncated + excluded.truncated, tokens = c.tokens + excluded.tokens),
+        truncated = c.truncated + excluded.truncated, tokens = c.tokens + excluded.tokens,
+        reused = c.reused + excluded.reused),
 rejected AS (
     INSERT INTO job_reject AS r (job_id, slot, reason, row_count)
     SELECT m.job_id, encaje_slot(), e.key, -sum(e.value::bigint)::bigint
@@ -419,20 +427,20 @@ WHERE job_id = $1 AND ((state = 'finalizing' AND generation = $4) OR (state = 's
 /// $1 job, $2 after index, $3 limit.
 pub(in crate::store) const WINNERS: &str = "-- winners
 SELECT shard_index, source_index, recut_key, range_unit, range_start, range_end, first_row, row_count,
-    out_key, out_bytes, out_blake3, in_blake3, out_rejects, out_truncated, out_tokens
+    out_key, out_bytes, out_blake3, in_blake3, out_rejects, out_truncated, out_tokens, coalesce(out_reused, 0) AS out_reused
 FROM shard WHERE job_id = $1 AND shard_index > $2 AND state = 'committed'
 ORDER BY shard_index LIMIT $3";
 
 /// $1 job, $2 after index, $3 limit: of shards as they were cut, in the order of index and row alike.
 pub(in crate::store) const WINNERS_WHOLE: &str = "-- winners_whole
 SELECT shard_index, source_index, recut_key, range_unit, range_start, range_end, first_row, row_count,
-    out_key, out_bytes, out_blake3, in_blake3, out_rejects, out_truncated, out_tokens
+    out_key, out_bytes, out_blake3, in_blake3, out_rejects, out_truncated, out_tokens, coalesce(out_reused, 0) AS out_reused
 FROM shard WHERE job_id = $1 AND shard_index > $2 AND state = 'committed' AND part_of IS NULL
 ORDER BY shard_index LIMIT $3";
 /// $1 job, $2 after first row, $3 limit: of halves, in the order of rows. A half has rows, so that two never begin at one.
 pub(in crate::store) const WINNERS_HALVES: &str = "-- winners_halves
 SELECT shard_index, source_index, recut_key, range_unit, range_start, range_end, first_row, row_count,
-    out_key, out_bytes, out_blake3, in_blake3, out_rejects, out_truncated, out_tokens
+    out_key, out_bytes, out_blake3, in_blake3, out_rejects, out_truncated, out_tokens, coalesce(out_reused, 0) AS out_reused
 FROM shard WHERE job_id = $1 AND part_of IS NOT NULL AND first_row > $2 AND state = 'committed'
 ORDER BY first_row LIMIT $3";
 

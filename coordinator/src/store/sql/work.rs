@@ -328,10 +328,10 @@ SELECT a.granted_ms FROM attempt a JOIN job j ON j.job_id = a.job_id
 WHERE a.job_id = $2 AND a.shard_index = $3 AND a.epoch = $4 AND a.session_id = $1 AND a.attempt_id = $5
     AND a.state = 'live' AND j.state IN ('planning', 'running')";
 /// $1 job, $2 index, $3 epoch, $4 key, $5 bytes, $6 digest, $7 input digest, $8 rejects, $9 rows, $10 truncated,
-/// $11 tokens.
+/// $11 tokens, $12 reused.
 pub(in crate::store) const COMMIT_SHARD: &str = "-- commit_shard
 UPDATE shard SET state = 'committed', live = 0, winner_epoch = $3, out_key = $4, out_bytes = $5, out_blake3 = $6,
-    in_blake3 = $7, out_rejects = $8, out_truncated = $10, out_tokens = $11
+    in_blake3 = $7, out_rejects = $8, out_truncated = $10, out_tokens = $11, out_reused = $12
 WHERE job_id = $1 AND shard_index = $2 AND row_count = $9 AND state = 'running'
     AND coalesce(in_blake3, $7) = $7";
 /// $1 job, $2 index, $3 now, $4 reason: the other attempts at a shard that was committed.
@@ -342,24 +342,24 @@ WHERE job_id = $1 AND shard_index = $2 AND state = 'live'";
 pub(in crate::store) const COUNT_REJECTS: &str = "-- count_rejects
 INSERT INTO job_reject AS r (job_id, slot, reason, row_count) VALUES ($1, 0, $2, $3)
 ON CONFLICT (job_id, slot, reason) DO UPDATE SET row_count = r.row_count + excluded.row_count";
-/// $1 job, $2 rows, $3 truncated, $4 tokens, $5 busy time: of a shard that was committed.
+/// $1 job, $2 rows, $3 truncated, $4 tokens, $5 busy time, $6 reused: of a shard that was committed.
 pub(in crate::store) const COUNT_COMMIT: &str = "-- count_commit
 UPDATE job_count SET running = running - 1, committed = committed + 1, row_count = row_count + $2,
-    truncated = truncated + $3, tokens = tokens + $4, busy_ms = busy_ms + $5, ended = ended + 1
+    truncated = truncated + $3, tokens = tokens + $4, busy_ms = busy_ms + $5, reused = reused + $6, ended = ended + 1
 WHERE job_id = $1 AND slot = 0";
 /// A copy that was begun after this statement looked is not among the rivals: then the shard does not match, and the commit
 /// is tried again. Where it matches, the rivals are all who are still at it.
 ///
 /// $1 imposed time; per commit: $2 session, $3 job, $4 index, $5 epoch, $6 attempt, $7 key, $8 bytes, $9 digest, $10 input
-/// digest, $11 rejects, $12 rows, $13 truncated, $14 tokens; $15 reason of those who lose. Returns the positions (from 1) of those that won. Of a commit
+/// digest, $11 rejects, $12 rows, $13 truncated, $14 tokens; $15 reason of those who lose; per commit $16 reused. Returns the positions (from 1) of those that won. Of a commit
 /// that comes twice, one wins, and the other is answered as a repeat is.
 pub(in crate::store) const PG_COMMIT_SHARDS: &str = "-- commit_shards
 WITH clock AS MATERIALIZED (SELECT encaje_now_ms($1) AS now_ms),
 asked AS MATERIALIZED (
     SELECT u.* FROM unnest($2::uuid[], $3::uuid[], $4::bigint[], $5::bigint[], $6::uuid[], $7::text[], $8::bigint[],
-        $9::text[], $10::text[], $11::text[], $12::bigint[], $13::bigint[], $14::bigint[]) WITH ORDINALITY
+        $9::text[], $10::text[], $11::text[], $12::bigint[], $13::bigint[], $14::bigint[], $16::bigint[]) WITH ORDINALITY
         AS u (session_id, job_id, shard_index, epoch, attempt_id, out_key, out_bytes, out_blake3, in_blake3,
-            out_rejects, row_count, out_truncated, out_tokens, ordinal)),
+            out_rejects, row_count, out_truncated, out_tokens, out_reused, ordinal)),
 held AS MATERIALIZED (
     SELECT u.*, a.held_epoch, a.held_session, a.held_attempt, a.granted_ms,
         count(*) OVER (PARTITION BY u.job_id, u.shard_index, u.ordinal) AS rivals
@@ -371,29 +371,29 @@ held AS MATERIALIZED (
 won AS (
     UPDATE shard s SET state = 'committed', live = 0, winner_epoch = u.epoch, out_key = u.out_key, out_bytes = u.out_bytes,
         out_blake3 = u.out_blake3, in_blake3 = u.in_blake3, out_rejects = u.out_rejects,
-        out_truncated = u.out_truncated, out_tokens = u.out_tokens
+        out_truncated = u.out_truncated, out_tokens = u.out_tokens, out_reused = u.out_reused
     FROM held u
     WHERE u.held_attempt = u.attempt_id AND u.held_session = u.session_id AND u.held_epoch = u.epoch
         AND s.job_id = u.job_id AND s.shard_index = u.shard_index AND s.live = u.rivals AND s.row_count = u.row_count
         AND s.state = 'running' AND coalesce(s.in_blake3, u.in_blake3) = u.in_blake3
         AND u.job_id = ANY(ARRAY(
             SELECT j.job_id FROM job j WHERE j.job_id = ANY($3::uuid[]) AND j.state IN ('planning', 'running')))
-    RETURNING u.ordinal, u.job_id, u.shard_index, u.epoch, u.row_count, u.out_truncated, u.out_tokens, u.out_rejects,
-        u.granted_ms),
+    RETURNING u.ordinal, u.job_id, u.shard_index, u.epoch, u.row_count, u.out_truncated, u.out_tokens, u.out_reused,
+        u.out_rejects, u.granted_ms),
 ended AS (
     UPDATE attempt a SET ended_ms = clock.now_ms,
         state = CASE WHEN a.epoch = w.epoch THEN 'committed' ELSE 'lost_race' END,
         end_reason = CASE WHEN a.epoch = w.epoch THEN NULL ELSE $15 END
     FROM won w, clock WHERE a.job_id = w.job_id AND a.shard_index = w.shard_index AND a.ended_ms IS NULL),
 counted AS (
-    INSERT INTO job_count AS c (job_id, slot, running, committed, row_count, truncated, tokens, busy_ms, ended)
+    INSERT INTO job_count AS c (job_id, slot, running, committed, row_count, truncated, tokens, reused, busy_ms, ended)
     SELECT w.job_id, encaje_slot(), -count(*), count(*), sum(w.row_count)::bigint, sum(w.out_truncated)::bigint,
-        sum(w.out_tokens)::bigint, sum(clock.now_ms - w.granted_ms)::bigint, count(*)
+        sum(w.out_tokens)::bigint, sum(w.out_reused)::bigint, sum(clock.now_ms - w.granted_ms)::bigint, count(*)
     FROM won w, clock GROUP BY w.job_id ORDER BY w.job_id
     ON CONFLICT (job_id, slot) DO UPDATE SET running = c.running + excluded.running,
         committed = c.committed + excluded.committed, row_count = c.row_count + excluded.row_count,
         truncated = c.truncated + excluded.truncated, tokens = c.tokens + excluded.tokens,
-        busy_ms = c.busy_ms + excluded.busy_ms, ended = c.ended + excluded.ended),
+        reused = c.reused + excluded.reused, busy_ms = c.busy_ms + excluded.busy_ms, ended = c.ended + excluded.ended),
 rejected AS (
     INSERT INTO job_reject AS r (job_id, slot, reason, row_count)
     SELECT w.job_id, encaje_slot(), e.key, sum(e.value::bigint)::bigint

@@ -94,6 +94,7 @@ pub(super) async fn repair(db: &mut Connection, job: JobId, shards: &[u64], now_
             .bind(row.int("row_count")?)
             .bind(row.int("out_truncated")?)
             .bind(row.int("out_tokens")?)
+            .bind(row.int("out_reused")?)
             .execute(&mut *db)
             .await?;
         let rejects: BTreeMap<String, i64> = row.json("out_rejects")?;
@@ -178,6 +179,7 @@ pub(super) async fn commit(db: &mut Connection, commit: &Commit, now_ms: i64) ->
         .bind(signed(output.counts.rows))
         .bind(signed(output.counts.truncated))
         .bind(signed(output.counts.tokens))
+        .bind(signed(output.counts.reused))
         .execute(&mut *db)
         .await?;
     if committed.rows_affected() == 0 {
@@ -197,6 +199,7 @@ pub(super) async fn commit(db: &mut Connection, commit: &Commit, now_ms: i64) ->
         .bind(signed(output.counts.truncated))
         .bind(signed(output.counts.tokens))
         .bind(now_ms - granted_ms)
+        .bind(signed(output.counts.reused))
         .execute(&mut *db)
         .await?;
     for (reason, rows) in &output.counts.rejects {

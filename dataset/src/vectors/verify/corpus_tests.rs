@@ -55,7 +55,7 @@ fn vectors_of(info: &FileInfo, chunk: RecordChunk) -> VectorChunk {
         vectors.extend(raw.iter().map(|value| value / norm));
         status.push(RowStatus { n_tokens: 9, truncated: false, error: text.as_ref().err().copied() });
     }
-    VectorChunk { first_row: chunk.first_row, kept: chunk.kept, vectors, status }
+    VectorChunk { first_row: chunk.first_row, kept: chunk.kept, vectors, status, reused: None }
 }
 
 /// Embeds a corpus with generated vectors, in shards of 70 rows, as the real pipeline does.

@@ -253,6 +253,8 @@ impl Verifier<'_> {
             }
             (self.progress)(self.report.totals.rows + totals.rows);
         }
+        // Rows do not say where their vectors are from.
+        totals.reused = expected.reused;
         if &totals != expected {
             let detail = format!("its rows count {}, expected {}", spell(&totals), spell(expected));
             self.report.problem(Check::Counts, Some(path), None, detail);

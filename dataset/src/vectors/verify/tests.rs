@@ -307,6 +307,7 @@ proptest! {
 
 #[test]
 fn counts_are_spelled_for_people() {
-    let totals = RowCounts { rows: 3, rejects: BTreeMap::from([(RejectReason::NullText, 1)]), truncated: 0, tokens: 9 };
+    let rejects = BTreeMap::from([(RejectReason::NullText, 1)]);
+    let totals = RowCounts { rows: 3, rejects, truncated: 0, tokens: 9, reused: 0 };
     assert_eq!(spell(&totals), "3 rows (1 null_text), 0 truncated, 9 tokens");
 }

@@ -1,0 +1,6 @@
+-- Rows whose vectors were taken from earlier outputs. Twin of ../sqlite/0008_reuse.sql: same columns.
+
+-- Of the winner's file; NULL where an older coordinator committed it, which leaves such jobs to others.
+ALTER TABLE shard ADD COLUMN out_reused BIGINT;
+-- Over committed shards.
+ALTER TABLE job_count ADD COLUMN reused BIGINT NOT NULL DEFAULT 0;
