@@ -88,6 +88,16 @@ fn texts_of_an_earlier_output_are_not_embedded_again_whatever_else_changes() {
     let listed: Vec<&str> = manifest.reuse.iter().map(|source| source.blake3.as_str()).collect();
     assert_eq!(listed, [digest("fresh"), digest("old")], "in the order given");
     assert_eq!(manifest.totals.reused, of_old + 7);
+    for (out, given) in [("a", &["--reuse"][..]), ("a", &["--reuse", "old"]), ("b.parquet", &["--reuse"])] {
+        let report = env.encaje([&["verify", out, "--json"], given].concat()).json();
+        assert_eq!((&report["passed"], &report["reused_compared"]), (&true.into(), &(of_old + 1).into()), "{report}");
+    }
+    let ran = env.encaje(["verify", "a", "--reuse", "fresh"]);
+    ran.expect_code(1);
+    ran.expect_said(&["none of the earlier outputs that `a` lists", "hint: if one was moved"]);
+    let ran = env.encaje(["verify", "c", "--reuse"]);
+    ran.expect_code(1);
+    ran.expect_said(&["does not have its texts"]);
     let status = env.encaje(["status", "c", "--json"]).json();
     assert_eq!(status["reused"], of_old + 7);
 }

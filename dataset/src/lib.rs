@@ -23,5 +23,5 @@ pub use storage::{NewObject, ObjectInfo, STORAGE_ID_KEY, Storage, StorageId, pro
 pub use vectors::{
     EarlierOutput, ExportSummary, FileInfo, FileSummary, Manifest, ManifestFile, ManifestHole, ManifestReuse,
     ManifestSeal, ManifestSource, ManifestWriter, MergeOptions, MergeSummary, ReuseIndex, ReusedRows, RowStatus,
-    VectorChunk, VectorReader, VectorSet, VectorWriter, VerifyCorpus, VerifyReport, export, merge, verify,
+    VectorChunk, VectorReader, VectorSet, VectorWriter, VerifyCorpus, VerifyReport, VerifyReuse, export, merge, verify,
 };

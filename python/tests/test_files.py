@@ -84,6 +84,20 @@ def test_several_shards_and_files(tmp_path: Path, corpus: Path) -> None:
     np.testing.assert_array_equal(vectors.numpy()[:4], vectors.numpy()[4:])
 
 
+def test_reuse(tmp_path: Path, corpus: Path, vectors: encaje.Vectors) -> None:
+    more = tmp_path / "more.csv"
+    more.write_text(corpus.read_text() + "9,a new text,c\n")
+    other = vectors.merge(tmp_path / "a,b.parquet")
+    grown = encaje.run(more, model=TINY, out=tmp_path / "grown", reuse=[other.path, vectors.path], quiet=True)
+    assert grown.counts["reused"] == 4 and len(grown) == 5
+    np.testing.assert_array_equal(grown.numpy()[:4], vectors.numpy())
+    assert grown.verify(reuse=True)["reused_compared"] == 4
+    moved = other.path.rename(tmp_path / "moved.parquet")
+    assert grown.verify(more, reuse=moved)["passed"]
+    with pytest.raises(encaje.UsageError, match="--pooling was `cls`, is `max`"):
+        encaje.run(more, model=TINY, out=tmp_path / "max", pooling="max", reuse=vectors.path, quiet=True)
+
+
 def test_verify_merge_export(tmp_path: Path, corpus: Path, vectors: encaje.Vectors) -> None:
     assert vectors.verify(corpus)["passed"]
     merged = vectors.merge(tmp_path / "all.parquet")

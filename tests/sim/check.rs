@@ -222,7 +222,7 @@ async fn verified(disk: &BTreeMap<String, Bytes>, manifest: &Manifest) -> Vec<St
     }
     std::fs::write(parts.join(layout::MANIFEST_NAME), local.to_bytes()).unwrap();
     let mut problems = Vec::new();
-    let report = dataset::vectors::verify(&parts, None, &mut |_| {}).await.unwrap();
+    let report = dataset::vectors::verify(&parts, None, None, &mut |_| {}).await.unwrap();
     problems.extend(report.problems.iter().map(|problem| format!("verify: {problem:?}")));
     let merged = dataset::vectors::merge(&parts, &folder.path().join("all.parquet"), &Default::default(), &mut |_| {});
     match merged {

@@ -5,11 +5,11 @@ use std::path::Path;
 use anyhow::Context;
 use clap::Args;
 use dataset::vectors::HOLES_MAX;
-use dataset::{Format, Keep, ReadOptions, VectorSet, VerifyCorpus, VerifyReport};
+use dataset::{Format, Keep, ReadOptions, VectorSet, VerifyCorpus, VerifyReport, VerifyReuse};
 use spec::JobSpec;
 
 use crate::args::{DialectArgs, Place, parse_keep};
-use crate::exit::Exit;
+use crate::exit::{Advice, Exit};
 use crate::outdir::OutDir;
 use crate::stream::Corpora;
 use crate::ui::{self, Amount, Ui};
@@ -27,6 +27,10 @@ pub(crate) struct VerifyArgs {
     /// Reads every source of the corpus as this format, whatever its extension.
     #[arg(long, value_enum, value_name = "FORMAT", requires = "corpus")]
     pub(crate) format: Option<Format>,
+    /// Proves, of a sample of its files, that the rows that are counted as reused have the vectors of the earlier outputs: those that
+    /// the output lists, where they were, or in these places.
+    #[arg(long, value_name = "DIR|FILE|URL", num_args = 0.., env = "ENCAJE_VERIFY_REUSE")]
+    pub(crate) reuse: Option<Vec<String>>,
     /// Names the corpus column that holds the text. The default is the one that `run` was given, else `text`.
     #[arg(long, value_name = "NAME")]
     pub(crate) text_column: Option<String>,
@@ -49,9 +53,11 @@ pub(crate) fn run(ui: &Ui, args: &VerifyArgs) -> anyhow::Result<Exit> {
     let of_run = run.as_ref().and_then(format_of);
     let of_streams = args.format.or(of_run);
     let corpora = Corpora::save_streams_temporarily(ui, &args.corpus, of_streams)?;
-    let corpus = corpus(args, &corpora.patterns, of_run, run.map(|spec| spec.read).unwrap_or_default(), &runtime)?;
+    let read = run.map(|spec| spec.read).unwrap_or_default();
+    let reuse = reuse(args, &read)?;
+    let corpus = corpus(args, &corpora.patterns, of_run, read, &runtime)?;
     let mut progress = ui.progress("verifying", Amount::default());
-    let report = runtime.block_on(dataset::verify(&args.target, corpus.as_ref(), &mut |rows| {
+    let report = runtime.block_on(dataset::verify(&args.target, corpus.as_ref(), reuse, &mut |rows| {
         progress.update(Amount { rows, tokens: 0 }, rows, None);
     }))?;
     progress.finish();
@@ -65,6 +71,18 @@ pub(crate) fn run(ui: &Ui, args: &VerifyArgs) -> anyhow::Result<Exit> {
         (true, 0) => Exit::Done,
         (true, _) => Exit::Incomplete,
     })
+}
+
+/// Opens the earlier outputs that vectors were taken from.
+fn reuse(args: &VerifyArgs, read: &ReadOptions) -> anyhow::Result<Option<VerifyReuse>> {
+    let Some(given) = &args.reuse else { return Ok(None) };
+    let text_column = args.text_column.as_ref().unwrap_or(&read.text_column);
+    let opened = VectorSet::open(&args.target).and_then(|set| VerifyReuse::open(&set, given, text_column));
+    let advice = || {
+        Advice::failed("--reuse: the earlier outputs cannot be compared with")
+            .hint("if one was moved, give its place: --reuse DIR; without --reuse, all other promises are checked")
+    };
+    opened.map(Some).with_context(advice)
 }
 
 fn corpus(
@@ -115,6 +133,9 @@ fn print(ui: &Ui, report: &VerifyReport) -> anyhow::Result<()> {
     for result in &report.checks {
         let verdict = if result.problems == 0 { "ok".to_owned() } else { ui::counted(result.problems, "problem") };
         ui.data(format!("{:<12}{}", verdict, name_of(&result.check)?))?;
+    }
+    if let Some(rows) = report.reused_compared {
+        ui.data(format!("{:<12}reused in the files that were compared", ui::thousands(rows)))?;
     }
     for hole in &report.holes {
         let (first, last, reason) = (hole.first_row, hole.end().saturating_sub(1), &hole.reason);

@@ -38,6 +38,13 @@ impl From<&ReuseSource> for ManifestReuse {
     }
 }
 
+impl From<ManifestReuse> for ReuseSource {
+    fn from(source: ManifestReuse) -> ReuseSource {
+        let ManifestReuse { uri, blake3, text_column } = source;
+        ReuseSource { uri, blake3, text_column, retired: false }
+    }
+}
+
 /// One output file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestFile {

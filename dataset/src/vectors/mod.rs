@@ -45,7 +45,9 @@ pub use reuse::{EarlierOutput, REUSE_ROWS_MAX, ReuseIndex};
 pub use reused_rows::ReusedRows;
 pub use seal::{Written, hash_file};
 use spec::RejectReason;
-pub use verify::{Check, CheckResult, HOLES_MAX, PROBLEMS_MAX, Problem, VerifyCorpus, VerifyReport, verify};
+pub use verify::{
+    Check, CheckResult, HOLES_MAX, PROBLEMS_MAX, Problem, VerifyCorpus, VerifyReport, VerifyReuse, verify,
+};
 pub use write::{FileSummary, VectorWriter};
 
 /// What became of one row.

@@ -13,10 +13,10 @@ use parquet::arrow::arrow_reader::{
 use parquet::file::metadata::{KeyValue, PageIndexPolicy, ParquetMetaData};
 
 use super::error::VectorsError;
-use super::info::{FileInfo, FileTotals, Footer, HOLES_KEY, TEXT_COLUMN_KEY, TOTALS_KEY};
+use super::info::{FileInfo, FileTotals, Footer, HOLES_KEY, REUSE_KEY, TEXT_COLUMN_KEY, TOTALS_KEY};
 use super::layout::MANIFEST_NAME;
 use super::manifest::Manifest;
-use super::manifest_entries::{ManifestFile, ManifestHole, missing_in};
+use super::manifest_entries::{ManifestFile, ManifestHole, ManifestReuse, missing_in};
 use super::place;
 use super::schema::kept_schema;
 use super::seal::{check_seal, open_listed};
@@ -379,6 +379,24 @@ impl VectorSet {
     /// Returns the number of rows that are missing.
     pub fn missing(&self) -> u64 {
         missing_in(self.holes())
+    }
+
+    /// Returns the folder or file.
+    pub(super) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Returns the earlier outputs that vectors may have been taken from.
+    pub(super) fn reuse(&self) -> Result<Vec<ManifestReuse>, DatasetError> {
+        if let Some(manifest) = &self.manifest {
+            return Ok(manifest.reuse.clone());
+        }
+        let first = self.first()?;
+        let json = first.as_ref().and_then(|first| first.footer_value(REUSE_KEY));
+        let parsed = json.map_or(Ok(Vec::new()), serde_json::from_str);
+        Ok(parsed.map_err(|error| {
+            VectorsError::damaged(&self.target, format!("the earlier outputs in its footer do not parse: {error}"))
+        })?)
     }
 
     /// Returns the schema of the kept columns.

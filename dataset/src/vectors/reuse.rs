@@ -135,7 +135,7 @@ fn miscounted(path: &Path) -> VectorsError {
 }
 
 /// Refuses an output without its texts.
-fn check_texts(path: &Path, kept: &Schema, text_column: &str) -> Result<(), VectorsError> {
+pub(super) fn check_texts(path: &Path, kept: &Schema, text_column: &str) -> Result<(), VectorsError> {
     let Ok(field) = kept.field_with_name(text_column) else {
         let kept: Vec<&str> = kept.fields().iter().map(|field| field.name().as_str()).collect();
         let kept = if kept.is_empty() { "none".to_owned() } else { kept.join(", ") };
@@ -429,7 +429,7 @@ fn fill(
 }
 
 /// Returns a column of texts, whatever type of strings it has.
-fn strings(path: &Path, column: Option<&ArrayRef>) -> Result<LargeStringArray, VectorsError> {
+pub(super) fn strings(path: &Path, column: Option<&ArrayRef>) -> Result<LargeStringArray, VectorsError> {
     let missing = || VectorsError::damaged(path, "its column of texts is missing");
     let texts = cast(column.ok_or_else(missing)?, &DataType::LargeUtf8);
     let texts = texts.map_err(|error| VectorsError::damaged(path, format!("its texts cannot be read: {error}")))?;

@@ -9,7 +9,9 @@ use spec::{ComputeDtype, EmbedSpec, ModelSpec, OutputDtype, Pooling, ReadOptions
 
 use super::super::info::tests::info;
 use super::super::testing::{Job, Numbers, chunk, job, kept_schema, write_job};
-use super::super::{Resolved, RowStatus, VectorChunk, VectorWriter};
+use super::super::{
+    Check, Manifest, ManifestReuse, ManifestSource, Resolved, RowStatus, VectorChunk, VectorWriter, VerifyReuse, verify,
+};
 use super::*;
 
 fn text(row: u64) -> Result<String, RejectReason> {
@@ -89,6 +91,58 @@ fn a_known_text_gets_the_bits_of_its_earlier_row_in_every_output_type() {
     }
 }
 
+/// Writes a finished output of one chunk.
+fn write_output(dir: &Path, rows: VectorChunk, reuse: &[&Path]) {
+    fs::create_dir_all(dir).unwrap();
+    let count = rows.status.len() as u64;
+    let mut writer = VectorWriter::create(&dir.join("part-00000.parquet"), &kept_schema(), &info(4)).unwrap();
+    writer.write(rows).unwrap();
+    let file = writer.finish().unwrap().to_manifest_file("part-00000.parquet");
+    let source = ManifestSource { uri: "/c".into(), size: 1, etag: None, rows: count };
+    let reuse = reuse.iter().map(|dir| ManifestReuse::from(opened(dir).source())).collect();
+    let manifest = Manifest::new(info(4), vec![source], vec![file]).unwrap().with_reuse(reuse);
+    fs::write(dir.join("manifest.json"), manifest.to_bytes()).unwrap();
+}
+
+/// Writes an output of the usual texts, with other tokens than usual.
+fn write_with_other_tokens(dir: &Path, rows: usize) {
+    let mut rows = chunk(&info(4), 0, rows);
+    rows.status.iter_mut().for_each(|row| row.n_tokens = 99);
+    write_output(dir, rows, &[]);
+}
+
+#[test]
+fn verify_proves_where_reused_rows_are_from() {
+    let (one, other, new) = (Job::new(), Job::new(), Job::new());
+    write_job(&one.dir(), &info(4), &[20]);
+    write_with_other_tokens(&other.dir(), 20);
+    let index = index(&[one.dir()], &info(4));
+    let verify_with = |given: &[&Path]| {
+        let given: Vec<String> = given.iter().map(|place| place.to_str().unwrap().to_owned()).collect();
+        let reuse = VerifyReuse::open(&VectorSet::open(&new.dir()).unwrap(), &given, "text")?;
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(verify(&new.dir(), None, Some(reuse), &mut |_| ()))
+    };
+    for (listed, passes) in [(&one, true), (&other, false)] {
+        let mut rows = chunk(&info(4), 0, 25);
+        let texts: Vec<_> = (0..25).map(text).collect();
+        rows.reused = index.look_up(&[&texts]).unwrap().remove(0);
+        write_output(&new.dir(), rows, &[&listed.dir()]);
+        let report = verify_with(&[]).unwrap();
+        assert_eq!((report.passed(), report.reused_compared), (passes, Some(17)), "{report}");
+        assert_eq!(report.check(Check::ReusedRows).unwrap().passed, passes);
+        let moved = listed.path().join("moved");
+        fs::rename(listed.dir(), &moved).unwrap();
+        assert!(verify_with(&[]).is_err());
+        assert_eq!(verify_with(&[&moved]).unwrap().passed(), passes);
+    }
+    let error = verify_with(&[&one.path().join("moved")]).unwrap_err().to_string();
+    assert!(error.contains("none of the earlier outputs"), "{error}");
+    write_output(&new.dir(), chunk(&info(4), 0, 5), &[]);
+    let error = verify_with(&[]).unwrap_err().to_string();
+    assert!(error.contains("without --reuse"), "{error}");
+}
+
 #[test]
 fn of_a_text_that_several_outputs_have_the_first_counts() {
     let (one, other) = (Job::new(), Job::new());
@@ -98,17 +152,7 @@ fn of_a_text_that_several_outputs_have_the_first_counts() {
         (reused.tokens(0).unwrap().0, reused.has(1))
     };
     write_job(&one.dir(), &info(4), &[20]);
-    // The same texts with other tokens.
-    let mut rows = chunk(&info(4), 0, 60);
-    rows.status.iter_mut().for_each(|row| row.n_tokens = 99);
-    write_job(&other.dir(), &info(4), &[]);
-    let path = other.dir().join("part-00000.parquet");
-    let mut writer = VectorWriter::create(&path, &kept_schema(), &info(4)).unwrap();
-    writer.write(rows).unwrap();
-    let file = writer.finish().unwrap().to_manifest_file("part-00000.parquet");
-    let source = super::super::ManifestSource { uri: "/c".into(), size: 1, etag: None, rows: 60 };
-    let manifest = super::super::Manifest::new(info(4), vec![source], vec![file]).unwrap();
-    fs::write(other.dir().join("manifest.json"), manifest.to_bytes()).unwrap();
+    write_with_other_tokens(&other.dir(), 60);
     assert_eq!(read(&one, &other), (3, true));
     assert_eq!(read(&other, &one), (99, true));
 }

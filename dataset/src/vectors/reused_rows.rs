@@ -66,4 +66,15 @@ impl ReusedRows {
         };
         Ok(Encoded { embedding, scale })
     }
+
+    /// Tells whether a row is reused, and has the same bits, tokens and truncation in a batch of the chunk's rows.
+    pub(super) fn equals(&self, row: usize, chunk: &RecordBatch) -> bool {
+        let Some(place) = self.places[row] else { return false };
+        let fields = self.rows.schema_ref().fields();
+        fields.iter().zip(self.rows.columns()).all(|(field, column)| {
+            let other = chunk.column_by_name(field.name()).expect(CHECKED);
+            // Data are equal if their bits are: a NaN equals itself, and -0 is not 0.
+            column.slice(place, 1).to_data() == other.slice(row, 1).to_data()
+        })
+    }
 }

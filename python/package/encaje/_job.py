@@ -111,12 +111,11 @@ def run(
         max_rejects=max_rejects,
         batch_tokens=batch_tokens,
         shard_rows=shard_rows,
+        reuse=reuse,
         device=device,
         threads=threads,
         config=config,
     )
-    for earlier in _program.paths(reuse) if reuse else []:
-        settings += _program.options(reuse=earlier)
     flags, environment = _program.switches(
         offline=offline, no_normalize=None if normalize is None else not normalize
     )

@@ -21,6 +21,8 @@ _START = f"import sys; sys.path.insert(0, {_ROOT!r}); from encaje.__main__ impor
 # How the program is started by itself. It needs this package alone, and nothing of the environment's or the current directory's
 # that may have the same name.
 COMMAND = [sys.executable or "", "-I", "-S", "-c", _START]
+#: Options that are repeated for each of several values: paths may have commas.
+_REPEATED = ("reuse",)
 #: The exit code of a command that did its work, but rows are missing.
 _INCOMPLETE = 3
 
@@ -48,6 +50,8 @@ def options(**given: Any) -> list[str]:
             words.append(flag)
         elif isinstance(value, (str, os.PathLike, int, float)):
             words.append(f"{flag}={os.fspath(value) if isinstance(value, os.PathLike) else value}")
+        elif name in _REPEATED:
+            words += [f"{flag}={os.fspath(one)}" for one in value]
         else:
             words.append(f"{flag}={_list(flag, value)}")
     return words

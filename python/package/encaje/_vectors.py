@@ -149,8 +149,17 @@ class Vectors:
         with _as_vectors_error("polars.exceptions", "ComputeError"):
             return polars.DataFrame(_Stream(self._set, columns))
 
-    def verify(self, corpus: Path | Iterable[Path] | None = None, *, progress: bool | None = None) -> dict[str, Any]:
+    def verify(
+        self,
+        corpus: Path | Iterable[Path] | None = None,
+        *,
+        reuse: bool | Path | Iterable[Path] = False,
+        progress: bool | None = None,
+    ) -> dict[str, Any]:
         """Check every promise about the output: rows, checksums, norms, and the corpus if it is given.
+
+        With ``reuse``, also that vectors are those of the earlier outputs that ``run(..., reuse=)`` was given: True where they
+        are still in their places, or the places that they were moved to.
 
         Returns
         -------
@@ -164,6 +173,7 @@ class Vectors:
         """
         against = [] if corpus is None else [f"--corpus={one}" for one in _program.paths(corpus)]
         try:
+            against += _program.options(reuse=reuse)
             report, _ = _program.call("verify", *against, targets=[str(self.path)], progress=progress)
         except _errors.Error as error:
             report = getattr(error, "output", None)

@@ -95,7 +95,7 @@ async fn embed(corpus: &VerifyCorpus, dir: &Path) -> Result<(), DatasetError> {
 }
 
 fn check(target: &Path, corpus: &VerifyCorpus) -> VerifyReport {
-    wait(verify(target, Some(corpus), &mut |_| ())).unwrap()
+    wait(verify(target, Some(corpus), None, &mut |_| ())).unwrap()
 }
 
 fn failed(report: &VerifyReport) -> Vec<Check> {

@@ -3,6 +3,7 @@
 
 mod corpus;
 mod report;
+mod reuse;
 mod rows;
 
 use std::collections::BTreeSet;
@@ -10,6 +11,7 @@ use std::path::Path;
 
 pub use corpus::VerifyCorpus;
 pub use report::{Check, CheckResult, HOLES_MAX, PROBLEMS_MAX, Problem, VerifyReport};
+pub use reuse::VerifyReuse;
 use spec::RowCounts;
 
 use self::corpus::CorpusRows;
@@ -37,13 +39,14 @@ const ROW_CHECKS: [Check; 9] = [
     Check::UnitNorm,
     Check::TokenCounts,
 ];
+const REUSE_CHECKS: [Check; 1] = [Check::ReusedRows];
 const CORPUS_CHECKS: [Check; 3] = [Check::CorpusRows, Check::CorpusColumns, Check::CorpusReasons];
 
 /// Called with the number of rows checked so far.
 type Progress<'a> = &'a mut (dyn FnMut(u64) + Send);
 
 /// Checks every promise of the output in `target`: the folder of a finished job, or one file. With a corpus, also that
-/// the output is of that corpus, row by row.
+/// the output is of that corpus, row by row. With the earlier outputs that it took vectors from, also that a sample of its files did.
 ///
 /// Reads the disk on the calling thread: meant for a command of its own, not for a busy runtime.
 ///
@@ -53,6 +56,7 @@ type Progress<'a> = &'a mut (dyn FnMut(u64) + Send);
 pub async fn verify(
     target: &Path,
     corpus: Option<&VerifyCorpus>,
+    reuse: Option<VerifyReuse>,
     progress: Progress<'_>,
 ) -> Result<VerifyReport, DatasetError> {
     let corpus = match corpus {
@@ -60,15 +64,17 @@ pub async fn verify(
         None => None,
     };
     let first: &[Check] = if place::is_folder(target) { &FOLDER_CHECKS } else { &FILE_CHECKS };
+    let of_reuse: &[Check] = if reuse.is_some() { &REUSE_CHECKS } else { &[] };
     let last: &[Check] = if corpus.is_some() { &CORPUS_CHECKS } else { &[] };
-    let report = VerifyReport::new(target, &[first, &ROW_CHECKS, last].concat());
-    let verifier = Verifier { report, corpus, progress };
+    let report = VerifyReport::new(target, &[first, &ROW_CHECKS, of_reuse, last].concat());
+    let verifier = Verifier { report, corpus, reuse, progress };
     if place::is_folder(target) { verifier.folder(target).await } else { verifier.file(target).await }
 }
 
 struct Verifier<'a> {
     report: VerifyReport,
     corpus: Option<CorpusRows>,
+    reuse: Option<VerifyReuse>,
     progress: Progress<'a>,
 }
 
@@ -251,7 +257,13 @@ impl Verifier<'_> {
             if let Some(corpus) = &mut self.corpus {
                 Box::pin(corpus.compare(reader, &batch, &mut self.report)).await?;
             }
+            if let Some(reuse) = &mut self.reuse {
+                reuse.compare(reader, &batch, expected)?;
+            }
             (self.progress)(self.report.totals.rows + totals.rows);
+        }
+        if let Some(reuse) = &mut self.reuse {
+            reuse.end_file(path, expected, &mut self.report);
         }
         // Rows do not say where their vectors are from.
         totals.reused = expected.reused;
@@ -298,7 +310,7 @@ fn spell(totals: &RowCounts) -> String {
 #[cfg(test)]
 pub(super) fn try_target(target: &Path) -> Result<VerifyReport, DatasetError> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
-    runtime.block_on(verify(target, None, &mut |_| ()))
+    runtime.block_on(verify(target, None, None, &mut |_| ()))
 }
 
 /// As [`try_target`], where there must be a report.

@@ -48,6 +48,8 @@ pub enum Check {
     CorpusRows,
     /// The kept columns are those of the corpus, value by value.
     CorpusColumns,
+    /// As many rows as are counted as reused have the vector that an earlier output has for their text.
+    ReusedRows,
     /// A row is rejected for its text exactly when the text of the corpus has that fault.
     CorpusReasons,
 }
@@ -71,6 +73,7 @@ impl Check {
             Check::TokenCounts => "token_counts",
             Check::CorpusRows => "corpus_rows",
             Check::CorpusColumns => "corpus_columns",
+            Check::ReusedRows => "reused_rows",
             Check::CorpusReasons => "corpus_reasons",
         }
     }
@@ -124,6 +127,9 @@ pub struct VerifyReport {
     pub files: u64,
     /// Counts over the rows that were read.
     pub totals: RowCounts,
+    /// Rows that are counted as reused in the files that were compared with the earlier outputs; absent where none was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reused_compared: Option<u64>,
     /// Rows that are in no file, as the manifest says: no damage, the job was allowed to end without them.
     pub missing: u64,
     /// Where they are: the first [`HOLES_MAX`] holes.
@@ -139,7 +145,8 @@ impl VerifyReport {
         let checks = checks.iter().map(|check| CheckResult { check: *check, passed: true, problems: 0 }).collect();
         let totals = RowCounts::default();
         let (target, holes, problems) = (target.to_owned(), Vec::new(), Vec::new());
-        VerifyReport { target, passed: true, files: 0, totals, missing: 0, holes, checks, problems }
+        let (reused_compared, missing) = (None, 0);
+        VerifyReport { target, passed: true, files: 0, totals, reused_compared, missing, holes, checks, problems }
     }
 
     /// Returns whether every check passed.
