@@ -95,9 +95,10 @@ tidy:
 	rustc --edition 2024 --test tests/tidy.rs -o build/tidy
 	build/tidy --quiet
 
-bench: ## time encaje against sentence-transformers and ONNX Runtime (installs torch into build/peers; BENCH="--quick")
+bench: ## time encaje with and without --reuse, and against sentence-transformers and ONNX Runtime (installs torch into build/peers; BENCH="--quick")
 	@sh scripts/setup.sh python model peers
 	$(CARGO) build --release --locked --package encaje
+	build/venv/bin/python scripts/bench_reuse.py --encaje "$(ENCAJE)" --model "$(MODEL)"
 	build/venv/bin/python scripts/bench.py --encaje "$(ENCAJE)" --model "$(MODEL)" --peer-python build/peers/bin/python $(BENCH)
 
 # The wheel is built with the dependencies of the workspace's release build, and tried in an environment that has NumPy alone.

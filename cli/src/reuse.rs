@@ -37,7 +37,8 @@ pub(crate) fn open(ui: &Ui, args: &JobArgs, job: &FileInfo) -> anyhow::Result<Ve
         return Err(Advice::usage(what).hint("name fewer outputs, or those that have most of the texts").into());
     }
     if !sources.is_empty() {
-        ui.note(format!("earlier vectors: {}", ui::thousands(vectors)));
+        let outputs = ui::counted(sources.len() as u64, "earlier output");
+        ui.note(format!("--reuse: {} vectors of {outputs}", ui::thousands(vectors)));
     }
     Ok(sources)
 }

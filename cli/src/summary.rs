@@ -126,12 +126,11 @@ impl RunSummary {
         }
         // A downloaded result was computed elsewhere, at an unknown speed.
         if !self.already_complete && self.rows_per_second > 0.0 {
-            line.push_str(&format!(
-                ", {:.1} s, {} rows/s, {} tokens/s",
-                self.seconds,
-                ui::speed(self.rows_per_second),
-                ui::speed(self.tokens_per_second)
-            ));
+            line.push_str(&format!(", {:.1} s, {} rows/s", self.seconds, ui::speed(self.rows_per_second)));
+            // Those of reused rows were fed to the model in another run.
+            if self.reused == 0 {
+                line.push_str(&format!(", {} tokens/s", ui::speed(self.tokens_per_second)));
+            }
         }
         line
     }
@@ -168,6 +167,16 @@ mod tests {
         assert_eq!(
             summary.line(),
             "out: 1,000 rows, 998 embedded, 2 rejected, 3 truncated, 20,000 tokens, 10.0 s, 50 rows/s, 1,000 tokens/s"
+        );
+    }
+
+    #[test]
+    fn reused_rows_are_counted_apart() {
+        let counts = RowCounts { reused: 900, ..totals() };
+        let summary = RunSummary::new(Path::new("out"), &counts, Duration::from_secs(10), ui::Amount::default());
+        assert_eq!(
+            summary.line(),
+            "out: 1,000 rows, 98 embedded, 900 reused, 2 rejected, 3 truncated, 20,000 tokens, 10.0 s, 100 rows/s"
         );
     }
 

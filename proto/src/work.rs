@@ -197,9 +197,9 @@ pub struct Progress {
     pub shard: ShardId,
     /// The lease.
     pub epoch: Epoch,
-    /// Rows embedded or rejected so far.
+    /// Rows embedded, reused or rejected so far.
     pub rows_done: u64,
-    /// Tokens fed to the model so far.
+    /// Their tokens.
     pub tokens_done: u64,
 }
 

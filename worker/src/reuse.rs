@@ -12,7 +12,7 @@ use crate::meter::{Meter, Stage};
 use crate::stages::{blocking, send};
 
 /// Indexes kept in memory, of which the one used longest ago makes room for a new one.
-const INDEXES_KEPT_MAX: usize = 1;
+const INDEXES_KEPT_MAX: usize = 2;
 /// Chunks are looked up together until they have so many, or this size of vectors: an earlier output in random order is read
 /// once for each such portion.
 const CHUNKS_MAX: usize = 16;

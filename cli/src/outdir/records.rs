@@ -62,9 +62,9 @@ pub(crate) struct Snapshot {
 /// How fast a run was, all in all.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 pub(crate) struct Speed {
-    /// Rows embedded or rejected per second.
+    /// Rows embedded, reused or rejected per second.
     pub(crate) rows_per_second: f64,
-    /// Tokens fed to the model per second.
+    /// Their tokens per second.
     pub(crate) tokens_per_second: f64,
 }
 

@@ -32,7 +32,7 @@ pub(super) fn write(page: &mut Exposition, numbers: &Numbers) {
     page.metric("encaje_rows_total", Kind::Counter, "Rows in committed shards of all jobs.");
     page.sample(&[("result", "embedded")], count(tally.rows.saturating_sub(tally.rejected)));
     page.sample(&[("result", "rejected")], count(tally.rejected));
-    page.metric("encaje_tokens_total", Kind::Counter, "Tokens fed to models in committed shards of all jobs.");
+    page.metric("encaje_tokens_total", Kind::Counter, "Tokens of rows with a vector in committed shards of all jobs.");
     page.sample(&[], count(tally.tokens));
     page.metric("encaje_workers", Kind::Gauge, "Live workers; quarantined ones get no shards.");
     page.sample(&[("state", "serving")], count(tally.workers.saturating_sub(tally.workers_quarantined)));

@@ -51,7 +51,7 @@ pub struct Tally {
     pub rows: u64,
     /// Rows of these without a vector.
     pub rejected: u64,
-    /// Tokens fed to models for them.
+    /// Tokens of those with a vector.
     pub tokens: u64,
     /// Live worker sessions.
     pub workers: u64,
