@@ -1,7 +1,8 @@
 //! What several crates need and none of them owns: random numbers, backoff, error chains, secrets, files that are
-//! replaced. A leaf.
+//! replaced, the Hub's settings and names. A leaf.
 
 pub mod backoff;
+pub mod hub;
 pub mod rng;
 
 mod error_chain;

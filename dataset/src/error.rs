@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::path::Path;
 
+use crate::storage::HubError;
 use crate::store_failure::{Meaning, explain};
 use crate::vectors::VectorsError;
 
@@ -133,7 +134,7 @@ pub enum DatasetError {
     },
     /// The URL scheme is not supported.
     #[error(
-        "`{url}`: the scheme `{scheme}` is not supported; supported are: a local path, file://, s3://, gs://, az://, https://"
+        "`{url}`: the scheme `{scheme}` is not supported; supported are: a local path, file://, s3://, gs://, az://, https://, hf://"
     )]
     UnsupportedScheme {
         /// The URL as given.
@@ -190,6 +191,9 @@ pub enum DatasetError {
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
+    /// A data set of the Hub.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// Vector files, manifests, merge, verify, export.
     #[error(transparent)]
     Vectors(#[from] VectorsError),
@@ -237,6 +241,11 @@ impl DatasetError {
         matches!(self, DatasetError::Vectors(_))
     }
 
+    /// Returns whether it is about a data set of the Hub.
+    pub(crate) fn is_of_hub(&self) -> bool {
+        matches!(self, DatasetError::Hub(_))
+    }
+
     /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -257,6 +266,7 @@ impl DatasetError {
             DatasetError::Auth { .. } => ErrorKind::Auth,
             DatasetError::StorageSwapped { .. } => ErrorKind::StorageSwapped,
             DatasetError::Unsupported { .. } => ErrorKind::Unsupported,
+            DatasetError::Hub(error) => error.kind(),
             DatasetError::Vectors(error) => error.kind(),
             DatasetError::Io { .. } => ErrorKind::Io,
         }
@@ -295,6 +305,12 @@ impl DatasetError {
             object_store::Error::Generic { store: "LocalFileSystem", source } if io_cause(&*source).is_some() => {
                 let cause = io_cause(&*source).map_or_else(|| io::ErrorKind::Other.into(), copy_of);
                 Self::from_io(object, cause)
+            }
+            object_store::Error::Generic { store, source } if source.is::<HubError>() => {
+                match source.downcast::<HubError>() {
+                    Ok(error) => DatasetError::Hub(*error),
+                    Err(source) => Self::from_store(object, object_store::Error::Generic { store, source }),
+                }
             }
             other => {
                 let (meaning, failure) = explain(&other);

@@ -9,24 +9,49 @@ use object_store::path::Path as StorePath;
 use spec::{Compression, Format, Source};
 
 use crate::corpus::formats;
+use crate::corpus::hub::{HubPin, expand_hub};
 use crate::error::DatasetError;
-use crate::storage::{BucketPlace, Location, bucket_store, check_host, parse_location};
+use crate::storage::{BucketPlace, HUB_DATASETS, HubClient, Location, bucket_store, check_host, parse_location};
 
 /// Maximum objects listed for a pattern over a bucket.
 const OBJECTS_MAX: usize = 1_000_000;
 
 /// As on disk, `*` and `?` do not match `/`; `**` does.
-const MATCHING: MatchOptions =
+pub(crate) const MATCHING: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
+
+/// The sources of a corpus, and how they were chosen.
+#[derive(Debug, Clone, Default)]
+pub struct Expanded {
+    /// The sources, in order.
+    pub sources: Vec<Source>,
+    /// Sentences about choices that the patterns leave open.
+    pub notes: Vec<String>,
+    /// The commits of data sets whose patterns name none.
+    pub pins: Vec<HubPin>,
+}
 
 /// Expands paths, globs and URLs to sources with absolute paths or URLs, in order; the files of a glob are sorted by
 /// name. `format` overrides the extension; the compression always follows it.
 ///
 /// # Errors
 /// A pattern without match, a folder, an unknown extension, an unsupported scheme, a path that is not UTF-8, or a
-/// bucket that cannot be listed.
+/// bucket or data set that cannot be listed.
 pub async fn expand(patterns: &[String], format: Option<Format>) -> Result<Vec<Source>, DatasetError> {
-    let mut sources = Vec::new();
+    expand_pinned(patterns, format, &[]).await.map(|expanded| expanded.sources)
+}
+
+/// As [`expand`], with data sets at the commits that `pins` says, and with what is to be said of the choice.
+///
+/// # Errors
+/// As [`expand`].
+pub async fn expand_pinned(
+    patterns: &[String],
+    format: Option<Format>,
+    pins: &[HubPin],
+) -> Result<Expanded, DatasetError> {
+    let mut expanded = Expanded::default();
+    let sources = &mut expanded.sources;
     for pattern in patterns {
         match parse_location(pattern)? {
             Location::Local(path) => {
@@ -40,9 +65,18 @@ pub async fn expand(patterns: &[String], format: Option<Format>) -> Result<Vec<S
                 }
             }
             Location::Web(url) => sources.push(remote_source(url.into(), format)?),
+            Location::Hub(place) => {
+                let client = HubClient::of_process()?;
+                let found = expand_hub(&client, pattern, place, format, pins).await?;
+                for url in found.urls {
+                    sources.push(remote_source(url, format)?);
+                }
+                expanded.notes.extend(found.note);
+                expanded.pins.extend(found.pin);
+            }
         }
     }
-    Ok(sources)
+    Ok(expanded)
 }
 
 fn remote_source(uri: String, format: Option<Format>) -> Result<Source, DatasetError> {
@@ -140,7 +174,7 @@ fn names() -> Vec<String> {
 }
 
 /// Returns format (unless `given`) and compression by the extension.
-fn format_of(uri: &str, given: Option<Format>) -> Result<(Format, Compression), DatasetError> {
+pub(crate) fn format_of(uri: &str, given: Option<Format>) -> Result<(Format, Compression), DatasetError> {
     let name = uri.rsplit('/').next().unwrap_or(uri).to_ascii_lowercase();
     let (stem, compression) = if let Some(stem) = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".gzip")) {
         (stem, Compression::Gzip)
@@ -173,7 +207,8 @@ fn format_of(uri: &str, given: Option<Format>) -> Result<(Format, Compression), 
 pub enum CorpusPlace {
     /// A path of this machine, as written.
     Path(PathBuf),
-    /// A key of a bucket: the bucket's URL (`s3://bucket`), and the key.
+    /// A key of a bucket: the bucket's URL (`s3://bucket`), and the key. Also a file of a data set: `hf://datasets`, and
+    /// its name and path.
     Bucket {
         /// Scheme and name, such as `s3://bucket`.
         bucket: String,
@@ -195,6 +230,13 @@ pub fn corpus_place(uri: &str) -> Result<CorpusPlace, DatasetError> {
     Ok(match parse_location(uri)? {
         Location::Local(path) => CorpusPlace::Path(path),
         Location::Bucket(place) => CorpusPlace::Bucket { bucket: place.bucket_url(), key: place.key },
+        // A revision is not part of what is allowed.
+        Location::Hub(place) => {
+            // A path of a data set without an owner is not to be taken for an owner's data set.
+            let separator = if place.repo.contains('/') { "/" } else { "//" };
+            let key = [place.repo, place.path].join(separator).trim_end_matches('/').to_owned();
+            CorpusPlace::Bucket { bucket: HUB_DATASETS.to_owned(), key }
+        }
         Location::Web(url) => {
             check_host(&url)?;
             let host = url.host_str().unwrap_or("").trim_end_matches('.');

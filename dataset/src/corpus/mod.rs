@@ -2,6 +2,8 @@
 //! are in one file, so that they stay consistent.
 
 mod expand;
+mod hub;
+mod hub_files;
 mod inspect;
 mod schema;
 mod types;
@@ -45,7 +47,10 @@ use spec::Source;
 pub use columns::checked_text;
 pub use cutter::{CutLimits, Cutter};
 pub use dialect::encoding_name;
-pub use expand::{CorpusPlace, corpus_place, expand};
+pub use expand::{CorpusPlace, Expanded, corpus_place, expand, expand_pinned};
+pub use hub::HubPin;
+#[cfg(test)]
+pub(crate) use hub::expand_hub;
 pub use inspect::{inspect, inspect_with_notices};
 pub use notice::Notice;
 pub(crate) use object::Object;

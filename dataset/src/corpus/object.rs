@@ -14,7 +14,7 @@ use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt
 
 use crate::corpus::{Fingerprint, PlannedSource};
 use crate::error::{DatasetError, ErrorKind};
-use crate::storage::{Location, Storage, bucket_store, parse_location, web_store};
+use crate::storage::{Location, Storage, bucket_store, hub_store, parse_location, web_store};
 use crate::store_failure::StoreFailure;
 
 /// Attempts at reading a range, since connections may break in the middle of a body.
@@ -89,6 +89,7 @@ impl Object {
         let uri = source.source.uri.as_str();
         let bucket = match parse_location(uri)? {
             Location::Bucket(place) => Some(place.bucket_url()),
+            Location::Hub(place) => Some(place.repo_url()),
             Location::Local(_) | Location::Web(_) => None,
         };
         let timed_out = |problem: &str| {
@@ -173,8 +174,8 @@ impl Object {
         let mut attempt = 1;
         loop {
             match self.read_once(range.clone()).await {
-                // The store's client has retried everything but a body that broke off.
-                Err(error) if error.kind() == ErrorKind::Io && attempt < READ_ATTEMPTS_MAX => {
+                // The store's client has retried everything but a body that broke off; the Hub's, that too.
+                Err(error) if error.kind() == ErrorKind::Io && attempt < READ_ATTEMPTS_MAX && !error.is_of_hub() => {
                     tokio::time::sleep(READ_PAUSE * attempt).await;
                     attempt += 1;
                 }
@@ -276,6 +277,17 @@ fn store_of(uri: &str) -> Result<(Arc<dyn ObjectStore>, StorePath), DatasetError
             Ok((bucket_store(&place)?, path))
         }
         Location::Web(url) => Ok((web_store(&url)?, StorePath::default())),
+        Location::Hub(place) => {
+            let Some(commit) = place.commit().filter(|_| !place.path.is_empty()) else {
+                return Err(DatasetError::bad_input(
+                    uri,
+                    "name a file at a commit: hf://datasets/OWNER/NAME@COMMIT/FILE",
+                ));
+            };
+            let path = StorePath::parse(&place.path)
+                .map_err(|_| DatasetError::bad_input(uri, "the store does not take this path"))?;
+            Ok((hub_store(&place.repo, commit)?, path))
+        }
     }
 }
 

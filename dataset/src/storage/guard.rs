@@ -101,7 +101,8 @@ fn refused(host: &str) -> DatasetError {
     )
 }
 
-fn allows_private() -> bool {
+/// Whether the operator allows hosts that are not on the public internet.
+pub(crate) fn allows_private() -> bool {
     env_flag("ENCAJE_ALLOW_PRIVATE_HOSTS")
 }
 
@@ -145,8 +146,13 @@ fn client() -> reqwest::Result<reqwest::Client> {
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT);
     // A proxy resolves names without the check, so it is only used if everything is allowed.
-    let builder = if allows_private() { builder } else { builder.no_proxy().dns_resolver(Arc::new(PublicResolver)) };
+    let builder = if allows_private() { builder } else { only_public(builder) };
     builder.build()
+}
+
+/// Limits a client to public addresses, without a proxy.
+pub(crate) fn only_public(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
+    builder.no_proxy().dns_resolver(Arc::new(PublicResolver))
 }
 
 #[cfg(test)]

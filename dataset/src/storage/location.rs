@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::environment::env_flag;
 use crate::error::DatasetError;
+use crate::storage::hub::HubPlace;
 
 /// A location by scheme.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub(crate) enum Location {
     Bucket(BucketPlace),
     /// One object of a web server, read only.
     Web(url::Url),
+    /// A data set of the Hub or files in it, read only.
+    Hub(HubPlace),
 }
 
 /// The provider of a bucket.
@@ -89,6 +92,7 @@ pub(crate) fn parse_location(text: &str) -> Result<Location, DatasetError> {
         "s3" => bucket_place(Cloud::S3, text),
         "gs" => bucket_place(Cloud::Gcs, text),
         "az" => bucket_place(Cloud::Azure, text),
+        "hf" => HubPlace::parse(text).map(Location::Hub),
         "https" => web(text),
         "http" if allows_plain_http() => web(text),
         "http" => Err(DatasetError::bad_input(
@@ -161,9 +165,9 @@ fn authority_of(text: &str) -> &str {
 pub(crate) fn redacted_url(text: &str) -> String {
     let Some(scheme) = scheme_of(text) else { return text.to_owned() };
     let rest = text.split_once("://").map_or("", |(_, rest)| rest);
-    // In a pattern over a bucket, a question mark is a wildcard and cannot precede a secret.
-    let is_bucket = matches!(scheme.to_ascii_lowercase().as_str(), "s3" | "gs" | "az");
-    let rest = if is_bucket { rest } else { rest.split(['?', '#']).next().unwrap_or("") };
+    // In a pattern over a bucket or a data set, a question mark is a wildcard and cannot precede a secret.
+    let takes_patterns = matches!(scheme.to_ascii_lowercase().as_str(), "s3" | "gs" | "az" | "hf");
+    let rest = if takes_patterns { rest } else { rest.split(['?', '#']).next().unwrap_or("") };
     let (authority, path) = match rest.find(['/', '\\']) {
         Some(at) => rest.split_at(at),
         None => (rest, ""),

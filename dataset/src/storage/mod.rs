@@ -2,6 +2,7 @@
 //! changed; a write is invisible until complete, then durable.
 
 mod guard;
+mod hub;
 mod identity;
 mod location;
 mod probe;
@@ -23,6 +24,8 @@ use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 use crate::error::DatasetError;
 
 pub(crate) use guard::check_host;
+pub use hub::HubError;
+pub(crate) use hub::{HUB_DATASETS, HubClient, HubPlace, hub_store, parse_hub_place};
 pub use identity::{STORAGE_ID_KEY, StorageId};
 pub(crate) use location::{BucketPlace, Cloud, Location, parse_location, scheme_of};
 pub use probe::probe_folder;
@@ -95,8 +98,8 @@ impl Storage {
                 let url = place.url_of(&place.key).trim_end_matches('/').to_owned();
                 Ok(Storage { store, url, local_root: None, publish, id: None })
             }
-            Location::Web(_) => {
-                Err(DatasetError::bad_input(url, "a web server is read only: name a folder or a bucket"))
+            Location::Web(_) | Location::Hub(_) => {
+                Err(DatasetError::bad_input(url, "this is read only: name a folder or a bucket"))
             }
         }
     }

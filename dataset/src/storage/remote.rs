@@ -92,7 +92,7 @@ pub(crate) fn web_store(url: &url::Url) -> Result<Arc<dyn ObjectStore>, DatasetE
 }
 
 /// Installs ring as the crypto provider of TLS, unless the process has one.
-fn install_tls() {
+pub(super) fn install_tls() {
     static ONCE: OnceLock<()> = OnceLock::new();
     ONCE.get_or_init(|| {
         // An error means that there already is a provider.

@@ -41,7 +41,9 @@ pub fn check_writable(path: &Path) -> Result<(), DatasetError> {
             Err(DatasetError::bad_input(url, "this is the whole bucket: add a name, as in s3://bucket/vectors"))
         }
         Location::Bucket(_) => Ok(()),
-        Location::Web(_) => Err(DatasetError::bad_input(url, "a web server is read only: name a bucket or a path")),
+        Location::Web(_) | Location::Hub(_) => {
+            Err(DatasetError::bad_input(url, "this is read only: name a bucket or a path"))
+        }
     }
 }
 
@@ -54,6 +56,7 @@ pub fn check_readable(path: &Path) -> Result<(), DatasetError> {
     match parse_location(url)? {
         Location::Local(_) => Err(as_path(url)),
         Location::Bucket(_) | Location::Web(_) => Ok(()),
+        Location::Hub(_) => Err(DatasetError::bad_input(url, "outputs are not read from the Hub: fetch it first")),
     }
 }
 

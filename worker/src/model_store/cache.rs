@@ -13,6 +13,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use common::hub::is_commit;
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 
 use super::error::ModelError;
@@ -145,11 +146,6 @@ impl ModelCache {
         let up = "../".repeat(2 + file.matches('/').count());
         link_or_copy(&PathBuf::from(format!("{up}blobs/{etag}")), &self.blob(etag), &path).map_err(failed)
     }
-}
-
-/// Whether the text is a full commit hash.
-pub(super) fn is_commit(text: &str) -> bool {
-    text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 #[cfg(unix)]

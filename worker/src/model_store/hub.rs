@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use common::Backoff;
+use common::hub::is_commit;
 use hf_hub::api::RepoInfo;
 use hf_hub::{Repo, RepoType};
 use ureq::config::RedirectAuthHeaders;
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
 
-use super::cache::is_commit;
 use super::error::ModelError;
 use super::options::HubOptions;
 
@@ -144,7 +144,7 @@ impl<'a> Hub<'a> {
 
     fn authorized<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
         match &self.options.token {
-            Some(token) => request.header("Authorization", format!("Bearer {token}")),
+            Some(token) => request.header("Authorization", format!("Bearer {}", token.expose())),
             None => request,
         }
     }

@@ -13,6 +13,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use cache::ModelCache;
+use common::hub::{is_repo_name, is_revision};
 use download::Download;
 use hub::Hub;
 
@@ -56,7 +57,7 @@ pub fn resolve(
         return Ok(ResolvedModel { dir, revision: None });
     }
     let revision = revision.unwrap_or("main");
-    if !is_hub_id(name) {
+    if !is_repo_name(name) {
         return Err(ModelError::BadName { name: name.to_owned() });
     }
     if !is_revision(revision) {
@@ -119,21 +120,4 @@ fn from_cache(cache: &ModelCache) -> Option<String> {
 
 fn not_cached(name: &str, revision: &str, options: &HubOptions) -> ModelError {
     ModelError::NotCached { name: name.to_owned(), revision: revision.to_owned(), cache: options.cache_dir.clone() }
-}
-
-/// `owner/name` or an old `name`, of the characters that the Hub allows.
-fn is_hub_id(name: &str) -> bool {
-    let is_part = |part: &str| {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        !part.is_empty() && part.bytes().all(plain) && !part.starts_with(['.', '-']) && !part.contains("..")
-    };
-    name.len() <= 96 && name.split('/').count() <= 2 && name.split('/').all(is_part)
-}
-
-/// A revision becomes a path below `refs/` and a part of a URL: no tricks in it.
-fn is_revision(revision: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./+".contains(&byte);
-    !revision.is_empty()
-        && revision.bytes().all(plain)
-        && revision.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
 }
