@@ -16,6 +16,7 @@ mod gpu_kit;
 mod harness;
 mod holes;
 mod hostile;
+mod hub;
 mod looking;
 mod metrics;
 mod modules;

@@ -1,9 +1,10 @@
 //! The first texts of a corpus, for commands that look at a few.
 
 use anyhow::Context;
-use dataset::{ReadOptions, Source, expand, records};
+use dataset::{ReadOptions, Source, records};
 use spec::Format;
 
+use crate::pins;
 use crate::stream::Corpora;
 use crate::ui::Ui;
 
@@ -17,7 +18,7 @@ pub(crate) fn first(
 ) -> anyhow::Result<Vec<Option<String>>> {
     let corpora = Corpora::save_streams_temporarily(ui, &[from.to_owned()], format)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    let sources = runtime.block_on(expand(&corpora.patterns, format))?;
+    let sources = runtime.block_on(pins::expand(ui, &corpora.patterns, format, &[]))?.sources;
     runtime.block_on(first_texts(&sources, options, rows))
 }
 

@@ -28,7 +28,18 @@ fn the_help_of_a_corpus_names_every_format_and_only_schemes_that_are_read() {
             let host = if scheme == "file" { "" } else { "example.org" };
             assert!(dataset::corpus_place(&format!("{scheme}://{host}/a.csv")).is_ok(), "{scheme}");
         }
-        for kind in [".arrows", ".feather", ".ipc", ".gz", ".zst", "globs", "pipes", "stdin"] {
+        assert!(dataset::corpus_place("hf://datasets/OWNER/NAME/a.csv").is_ok());
+        for kind in [
+            "hf://datasets/OWNER/NAME[@REVISION]",
+            ".arrows",
+            ".feather",
+            ".ipc",
+            ".gz",
+            ".zst",
+            "globs",
+            "pipes",
+            "stdin",
+        ] {
             assert!(help.contains(kind), "{kind}: {help}");
         }
     }

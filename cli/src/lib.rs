@@ -24,6 +24,7 @@ mod notices;
 mod outdir;
 mod outfile;
 mod permissions;
+mod pins;
 mod points;
 mod prompt;
 mod restart;

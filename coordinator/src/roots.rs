@@ -20,7 +20,7 @@ enum Rule {
 enum Root {
     /// A folder, with every link on the way to it followed.
     Folder(PathBuf),
-    /// A bucket, or what lies below a prefix of it; without a slash at the end.
+    /// A bucket, or what lies below a prefix of it, also `hf://datasets` and an owner or data set; without a slash at the end.
     Bucket { bucket: String, prefix: String },
     /// A web server.
     Host(String),
@@ -77,8 +77,8 @@ impl Roots {
         Roots(Rule::Listed(Vec::new()))
     }
 
-    /// What lies below the given roots, and uploads: folders (`/data`), buckets or prefixes (`s3://bucket/prefix`) and web
-    /// servers (`https://host`).
+    /// What lies below the given roots, and uploads: folders (`/data`), buckets or prefixes (`s3://bucket/prefix`), data sets
+    /// of the Hub (`hf://datasets/owner/name`) or of an owner, and web servers (`https://host`).
     ///
     /// # Errors
     /// A folder that is not there, or something else that is not a root.
@@ -226,6 +226,9 @@ mod tests {
             root.join("data").to_str().unwrap().to_owned(),
             "s3://lake/corpora/".into(),
             "https://files.example.org".into(),
+            "hf://datasets/ana".into(),
+            "hf://datasets/squad".into(),
+            "hf://datasets/eva/poems".into(),
         ];
         let storage = root.join("storage").to_str().unwrap().to_owned();
         (dir, Roots::listed(&listed).unwrap(), storage)
@@ -242,6 +245,9 @@ mod tests {
             format!("file://{}", path("data/a.csv")),
             "s3://lake/corpora/a.csv".to_owned(),
             "s3://lake/corpora/deep/er/a.csv".to_owned(),
+            "hf://datasets/ana/tweets@0123456789abcdef0123456789abcdef01234567/a.csv".to_owned(),
+            "hf://datasets/eva/poems@0123456789abcdef0123456789abcdef01234567/data/a.csv".to_owned(),
+            "hf://datasets/squad@0123456789abcdef0123456789abcdef01234567/plain_text/a.csv".to_owned(),
             "https://files.example.org/a.csv".to_owned(),
             "https://FILES.example.org./a.csv".to_owned(),
         ] {
@@ -270,6 +276,12 @@ mod tests {
         "gs://lake/corpora/a.csv",
         "az://lake/corpora/a.csv",
         "s3a://lake/corpora/a.csv",
+        // Data sets.
+        "hf://datasets/anabel/tweets@0123456789abcdef0123456789abcdef01234567/a.csv",
+        "hf://datasets/eva/poems2@0123456789abcdef0123456789abcdef01234567/a.csv",
+        "hf://datasets/eva@0123456789abcdef0123456789abcdef01234567/poems/a.csv",
+        "hf://datasets/eva/other@main/../poems/a.csv",
+        "hf://models/ana/tweets/a.csv",
         // Web servers.
         "http://files.example.org/a.csv",
         "https://files.example.org:8443/a.csv",

@@ -9,8 +9,9 @@ use super::values::{parse_delimiter, parse_encoding, parse_keep, parse_quote};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Corpus")]
 pub(crate) struct CorpusArgs {
-    /// Files, globs, URLs (`s3://`, `gs://`, `az://`, `https://`, `file://`; globs in buckets too), named pipes, or `-` for
-    /// stdin, embedded in the order given. The extension tells the format: .csv .tsv .jsonl .ndjson .json .txt, these also
+    /// Files, globs, URLs (`s3://`, `gs://`, `az://`, `https://`, `file://`; globs in buckets too), data sets of the Hugging
+    /// Face Hub (`hf://datasets/OWNER/NAME[@REVISION][/PATH or glob]`), named pipes, or `-` for stdin, embedded in the order
+    /// given. The extension tells the format: .csv .tsv .jsonl .ndjson .json .txt, these also
     /// as .gz or .zst; .parquet .arrow .arrows .feather .ipc. Stdin and pipes need --format; `run` keeps them in the
     /// output's state folder, `submit` uploads them.
     #[arg(required = true, value_name = "CORPUS")]

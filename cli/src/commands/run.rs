@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::Args;
 use dataset::vectors::{Outline, place};
-use dataset::{MergeOptions, PlannedSource, RowCounts, Storage};
+use dataset::{Expanded, HubPin, MergeOptions, PlannedSource, RowCounts, Storage};
 use engine::DeviceSpec;
 use proto::job::{JobSpec, JobState, JobStatus, ModelSpec};
 
@@ -21,7 +21,7 @@ use crate::outdir::{self, EmptyPart, JobRecord, OutDir, Target};
 use crate::stream::{self, Corpora};
 use crate::summary::RunSummary;
 use crate::ui::{self, Amount, Ui};
-use crate::{devices, merging, notices, outfile, reuse};
+use crate::{devices, merging, notices, outfile, pins, reuse};
 
 /// Embeds a corpus on this machine; run it again to resume.
 ///
@@ -77,6 +77,7 @@ struct Request<'a> {
     out: OutDir,
     corpora: Corpora,
     sources: Vec<PlannedSource>,
+    pins: Vec<HubPin>,
     model: LocalModel,
     spec: JobSpec,
     devices: Vec<DeviceSpec>,
@@ -184,12 +185,14 @@ fn preflight<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) 
     }
     let corpus = &args.job.corpus;
     let corpora = Corpora::save_streams(ui, &corpus.corpus, corpus.format, &out.input())?;
-    let sources = runtime.block_on(dataset::expand(&corpora.patterns, corpus.format))?;
+    let before = out.record()?;
+    let pins = pins::of_output(&corpora.patterns, target.path(), before.as_ref());
+    let expanded = runtime.block_on(pins::expand(ui, &corpora.patterns, corpus.format, &pins))?;
+    let Expanded { sources, notes: _, pins } = expanded;
     let read = job_spec::read_options(&args.job);
     let (planned, notices) = runtime.block_on(dataset::inspect_with_notices(&sources, &read))?;
     notices::warn_all(ui, &notices);
     job_spec::check_parts(&args.job, &planned)?;
-    let before = out.record()?;
     // A branch moves on; what was begun with one commit is finished with it.
     let pinned = before.as_ref().filter(|record| record.spec.model.name == args.job.model.model);
     let pinned = pinned.and_then(|record| record.spec.model.revision.clone());
@@ -210,7 +213,7 @@ fn preflight<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) 
         spec.limits = record.spec.limits;
     }
     job_spec::check_size(&spec)?;
-    Ok(Request { args, target, out, corpora, sources: planned, model, spec, devices, cores })
+    Ok(Request { args, target, out, corpora, sources: planned, pins, model, spec, devices, cores })
 }
 
 /// Returns the model that made the existing output, if it can be read.
@@ -289,7 +292,7 @@ fn load_or_create_record(ui: &Ui, request: &Request<'_>) -> anyhow::Result<JobRe
         ui.note(format!("note: {refusal}; it had made nothing yet, so this one takes its place"));
         request.out.reset()?;
     }
-    let record = JobRecord::new(request.spec.clone(), request.sources.clone());
+    let record = JobRecord::new(request.spec.clone(), request.sources.clone(), request.pins.clone());
     if request.out.manifest()?.is_none() {
         request.out.write_record(&record)?;
         request.out.adopt_state(&record)?;

@@ -13,7 +13,7 @@ use crate::exit::{Advice, Exit};
 use crate::job_spec::{self, Capacity};
 use crate::stream::Corpora;
 use crate::ui::{self, Ui};
-use crate::{model, notices, reuse};
+use crate::{model, notices, pins, reuse};
 
 /// Submits a corpus to a cluster and prints the job's id.
 ///
@@ -129,7 +129,7 @@ fn is_file(uri: &str) -> bool {
 /// Checks corpus and model, and returns the job.
 async fn preflight(ui: &Ui, args: &SubmitArgs, corpora: &Corpora) -> anyhow::Result<(JobSpec, Vec<PlannedSource>)> {
     let format = args.job.corpus.format;
-    let sources = dataset::expand(&corpora.patterns, format).await?;
+    let sources = pins::expand(ui, &corpora.patterns, format, &[]).await?.sources;
     let (mut planned, notices) = dataset::inspect_with_notices(&sources, &job_spec::read_options(&args.job)).await?;
     notices::warn_all(ui, &notices);
     for source in &mut planned {

@@ -5,12 +5,16 @@ use std::path::Path;
 use anyhow::Context;
 use clap::Args;
 use dataset::vectors::HOLES_MAX;
-use dataset::{Format, Keep, ReadOptions, VectorSet, VerifyCorpus, VerifyReport, VerifyReuse};
+use dataset::{
+    DatasetError, ErrorKind, Expanded, Format, HubPin, Keep, ReadOptions, VectorSet, VerifyCorpus, VerifyReport,
+    VerifyReuse,
+};
 use spec::JobSpec;
 
 use crate::args::{DialectArgs, Place, parse_keep};
 use crate::exit::{Advice, Exit};
 use crate::outdir::OutDir;
+use crate::pins;
 use crate::stream::Corpora;
 use crate::ui::{self, Amount, Ui};
 
@@ -49,13 +53,21 @@ pub(crate) struct VerifyArgs {
 pub(crate) fn run(ui: &Ui, args: &VerifyArgs) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     // Where the output is no `run`'s, or its record is damaged, the corpus is read as the options say.
-    let run = OutDir::new(args.target.to_path_buf()).record().ok().flatten().map(|record| record.spec);
+    let run = OutDir::new(args.target.to_path_buf()).record().ok().flatten();
+    let pins = pins::of_output(&args.corpus, &args.target, run.as_ref());
+    let run = run.map(|record| record.spec);
     let of_run = run.as_ref().and_then(format_of);
     let of_streams = args.format.or(of_run);
     let corpora = Corpora::save_streams_temporarily(ui, &args.corpus, of_streams)?;
     let read = run.map(|spec| spec.read).unwrap_or_default();
     let reuse = reuse(args, &read)?;
-    let corpus = corpus(args, &corpora.patterns, of_run, read, &runtime)?;
+    let corpus = match corpora.patterns.is_empty() {
+        true => None,
+        false => {
+            let expanded = runtime.block_on(expand(ui, &corpora.patterns, (args.format, of_run), &pins))?;
+            Some(VerifyCorpus { sources: expanded.sources, options: read_options(args, read) })
+        }
+    };
     let mut progress = ui.progress("verifying", Amount::default());
     let report = runtime.block_on(dataset::verify(&args.target, corpus.as_ref(), reuse, &mut |rows| {
         progress.update(Amount { rows, tokens: 0 }, rows, None);
@@ -85,28 +97,25 @@ fn reuse(args: &VerifyArgs, read: &ReadOptions) -> anyhow::Result<Option<VerifyR
     opened.map(Some).with_context(advice)
 }
 
-fn corpus(
-    args: &VerifyArgs,
+/// Expands the corpus. Its format may be known only from the `run`'s options.
+async fn expand(
+    ui: &Ui,
     patterns: &[String],
-    of_run: Option<Format>,
-    read: ReadOptions,
-    runtime: &tokio::runtime::Runtime,
-) -> anyhow::Result<Option<VerifyCorpus>> {
-    if patterns.is_empty() {
-        return Ok(None);
-    }
-    let sources = match runtime.block_on(dataset::expand(patterns, args.format)) {
-        // The format may be known only from the `run`'s options.
-        Err(error) if args.format.is_none() => {
-            let format = of_run.ok_or(error)?;
-            runtime.block_on(dataset::expand(patterns, Some(format)))?
+    (given, of_run): (Option<Format>, Option<Format>),
+    pins: &[HubPin],
+) -> Result<Expanded, DatasetError> {
+    match pins::expand(ui, patterns, given, pins).await {
+        Err(error) if given.is_none() && of_run.is_some() && error.kind() == ErrorKind::BadInput => {
+            pins::expand(ui, patterns, of_run, pins).await
         }
-        expanded => expanded?,
-    };
+        expanded => expanded,
+    }
+}
+
+fn read_options(args: &VerifyArgs, read: ReadOptions) -> ReadOptions {
     let keep = args.keep.clone().unwrap_or_else(|| kept_by(&args.target));
     let text_column = args.text_column.clone().unwrap_or_else(|| read.text_column.clone());
-    let options = args.dialect.over(ReadOptions { text_column, id_column: None, keep, ..read });
-    Ok(Some(VerifyCorpus { sources, options }))
+    args.dialect.over(ReadOptions { text_column, id_column: None, keep, ..read })
 }
 
 /// The format of all sources of a run, where they have one.

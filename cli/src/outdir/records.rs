@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use dataset::vectors::{AtomicFile, place, write_atomically, write_new};
-use dataset::{PlannedSource, RowCounts};
+use dataset::{HubPin, PlannedSource, RowCounts};
 use proto::JobId;
 use proto::job::{JobSpec, JobState, ShardCounts};
 use serde::{Deserialize, Serialize};
@@ -29,12 +29,15 @@ pub(crate) struct JobRecord {
     pub(crate) spec: JobSpec,
     /// The sources as they were when the job was made.
     pub(crate) sources: Vec<PlannedSource>,
+    /// The commits of the Hub's data sets whose names in the command have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) pins: Vec<HubPin>,
 }
 
 impl JobRecord {
     /// Makes the record of a new job.
-    pub(crate) fn new(spec: JobSpec, sources: Vec<PlannedSource>) -> Self {
-        Self { format: RECORD_FORMAT, job: JobId::generate(), spec, sources }
+    pub(crate) fn new(spec: JobSpec, sources: Vec<PlannedSource>, pins: Vec<HubPin>) -> Self {
+        Self { format: RECORD_FORMAT, job: JobId::generate(), spec, sources, pins }
     }
 }
 

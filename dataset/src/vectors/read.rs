@@ -13,10 +13,10 @@ use parquet::arrow::arrow_reader::{
 use parquet::file::metadata::{KeyValue, PageIndexPolicy, ParquetMetaData};
 
 use super::error::VectorsError;
-use super::info::{FileInfo, FileTotals, Footer, HOLES_KEY, REUSE_KEY, TEXT_COLUMN_KEY, TOTALS_KEY};
+use super::info::{FileInfo, FileTotals, Footer, HOLES_KEY, REUSE_KEY, SOURCES_KEY, TEXT_COLUMN_KEY, TOTALS_KEY};
 use super::layout::MANIFEST_NAME;
 use super::manifest::Manifest;
-use super::manifest_entries::{ManifestFile, ManifestHole, ManifestReuse, missing_in};
+use super::manifest_entries::{ManifestFile, ManifestHole, ManifestReuse, ManifestSource, missing_in};
 use super::place;
 use super::schema::kept_schema;
 use super::seal::{check_seal, open_listed};
@@ -44,6 +44,8 @@ pub struct Outline {
     pub totals: FileTotals,
     /// What is missing between the rows of a merged file, in order.
     pub holes: Vec<ManifestHole>,
+    /// The sources of a merged file, as far as it tells them.
+    pub sources: Vec<ManifestSource>,
     kept: Schema,
 }
 
@@ -60,8 +62,8 @@ impl Outline {
                 Self::of(path, &metadata.map_err(VectorsError::decode(path, None))?)
             }
             None => {
-                let VectorReader { info, totals, holes, kept, .. } = VectorReader::open(path)?;
-                Ok(Outline { info, totals, holes, kept })
+                let reader = VectorReader::open(path)?;
+                Self::of(path, &reader.metadata)
             }
         };
         guarded(read).map_err(|said| VectorsError::panicked(path, &said))?
@@ -89,7 +91,8 @@ impl Outline {
             let detail = format!("its footer counts {} rows and {rows} rows", totals.totals.rows);
             return Err(VectorsError::damaged(path, detail).into());
         }
-        Ok(Outline { info, totals, holes, kept })
+        let sources = footer.get(SOURCES_KEY).and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
+        Ok(Outline { info, totals, holes, sources, kept })
     }
 
     /// Returns the number of rows that are missing between those of a merged file.
@@ -125,7 +128,7 @@ impl VectorReader {
     fn of_unguarded(path: &Path, file: File) -> Result<VectorReader, DatasetError> {
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
         let metadata = ArrowReaderMetadata::load(&file, options).map_err(VectorsError::decode(path, None))?;
-        let Outline { info, totals, holes, kept } = Outline::of(path, &metadata)?;
+        let Outline { info, totals, holes, sources: _, kept } = Outline::of(path, &metadata)?;
         Ok(VectorReader { path: path.to_owned(), file: Arc::new(file), metadata, info, totals, holes, kept })
     }
 

@@ -130,7 +130,7 @@ fn a_gated_model_says_how_to_set_a_token() {
     let error = get(None, &options).unwrap_err();
     assert!(matches!(error, ModelError::Denied { status: 401, gated: true, .. }), "{error}");
     assert!(error.to_string().contains("HF_TOKEN"), "{error}");
-    options.token = Some("hf_wrong".to_owned());
+    options.token = Some(common::Secret::new("hf_wrong"));
     let hub = mini().answering_all(Answer { status: 403, code: "" });
     options.endpoint = hub.url();
     let error = get(None, &options).unwrap_err();
@@ -143,7 +143,7 @@ fn the_token_goes_to_the_hub() {
     let (hub, cache) = (mini().requiring_token("hf_right"), tempfile::tempdir().unwrap());
     let mut options = options(&hub, cache.path());
     assert!(matches!(get(None, &options), Err(ModelError::Denied { .. })));
-    options.token = Some("hf_right".to_owned());
+    options.token = Some(common::Secret::new("hf_right"));
     get(None, &options).unwrap();
 }
 
