@@ -147,9 +147,11 @@ fn refuse_mixed(files: &[String]) -> Result<(), ChoiceError> {
     }
     match formats.as_slice() {
         [] | [_] => Ok(()),
-        [(_, example), ..] => {
+        [(format, file), ..] => {
+            let is_usual = file.contains(&format!(".{format}"));
+            let example = if is_usual { format!("**/*.{format}*") } else { (*file).clone() };
             let names = formats.iter().map(|(format, file)| format!("{format}: `{file}`")).collect();
-            Err(ChoiceError::Formats { names, example: (*example).clone() })
+            Err(ChoiceError::Formats { names, example })
         }
     }
 }

@@ -56,7 +56,10 @@ pub fn check_readable(path: &Path) -> Result<(), DatasetError> {
     match parse_location(url)? {
         Location::Local(_) => Err(as_path(url)),
         Location::Bucket(_) | Location::Web(_) => Ok(()),
-        Location::Hub(_) => Err(DatasetError::bad_input(url, "outputs are not read from the Hub: fetch it first")),
+        Location::Hub(_) => Err(DatasetError::bad_input(
+            url,
+            "the Hub's data sets are read only, and as corpora: name a bucket or a path",
+        )),
     }
 }
 
