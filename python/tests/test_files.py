@@ -94,7 +94,7 @@ def test_reuse(tmp_path: Path, corpus: Path, vectors: encaje.Vectors) -> None:
     assert grown.verify(reuse=True)["reused_compared"] == 4
     moved = other.path.rename(tmp_path / "moved.parquet")
     assert grown.verify(more, reuse=moved)["passed"]
-    with pytest.raises(encaje.UsageError, match="--pooling was `cls`, is `max`"):
+    with pytest.raises(encaje.VectorsError, match="--pooling was `cls`, is `max`"):
         encaje.run(more, model=TINY, out=tmp_path / "max", pooling="max", reuse=vectors.path, quiet=True)
 
 
