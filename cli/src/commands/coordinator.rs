@@ -36,8 +36,9 @@ pub(crate) struct CoordinatorArgs {
     /// coordinator.
     #[arg(long, value_name = "URL")]
     pub(crate) storage: String,
-    /// Reads corpora below this place for those who submit jobs: a directory, a bucket or prefix (`s3://bucket/prefix`),
-    /// data sets of the Hub (`hf://datasets/OWNER[/NAME]`), or a web server (`https://host`). May be given several times. Without it only uploaded files are read.
+    /// Lets jobs read corpora and earlier outputs (`--reuse`) below this place: a directory, a bucket or prefix
+    /// (`s3://bucket/prefix`), data sets of the Hub (`hf://datasets/OWNER[/NAME]`), or a web server (`https://host`). May be
+    /// given several times. Without it only uploaded files are read.
     #[arg(long, value_name = "DIR|URL", value_delimiter = ',')]
     pub(crate) corpus_root: Vec<String>,
     /// Serves Prometheus metrics at `http://ADDR/metrics`, and `/healthz` for probes, to anyone who can reach this address.

@@ -326,8 +326,8 @@ async fn embed(ui: &Ui, request: &Request<'_>, record: &JobRecord) -> anyhow::Re
     let local = LocalJob {
         out: &request.out,
         job: record.job,
-        // The record's job takes vectors from what this command names, not from what an earlier one did.
-        spec: &JobSpec { reuse: request.spec.reuse.clone(), ..record.spec.clone() },
+        // Vectors are taken from what this command names; what an earlier one named stays listed.
+        spec: &JobSpec { reuse: record.spec.reuse_with(&request.spec.reuse), ..record.spec.clone() },
         bytes: request.sources.iter().map(|source| source.fingerprint.size).sum(),
         devices: request.devices.clone(),
         threads: request.args.machine.threads.map_or(request.cores, |threads| threads as usize),

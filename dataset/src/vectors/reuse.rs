@@ -20,9 +20,11 @@ use super::column_names::ERROR;
 use super::element::Element;
 use super::error::VectorsError;
 use super::info::{FileInfo, SEAL_KEY};
-use super::place::url_of;
+use super::layout::MANIFEST_NAME;
+use super::place::{self, url_of};
 use super::read::{BATCH_ROWS, Projection, VectorReader, VectorSet};
 use super::reused_rows::ReusedRows;
+use super::seal::hash;
 use crate::DatasetError;
 
 /// Most rows with a vector that earlier outputs may have together.
@@ -50,7 +52,10 @@ impl EarlierOutput {
         let set = VectorSet::open(path)?;
         let first = set.first()?;
         let blake3 = match (&set.manifest, &first) {
-            (Some(manifest), _) => manifest.digest(),
+            // Of its bytes: another release may know other fields.
+            (Some(_), _) => {
+                hash(&mut place::open(&path.join(MANIFEST_NAME))?).map_err(VectorsError::io("read", path))?.blake3
+            }
             (None, Some(reader)) => reader.footer_value(SEAL_KEY).unwrap_or_default().to_owned(),
             (None, None) => String::new(),
         };
@@ -118,7 +123,7 @@ impl EarlierOutput {
             for at in 0..batch.num_rows() {
                 if errors.is_null(at) && texts.is_valid(at) {
                     let slot = slots.next().ok_or_else(|| miscounted(reader.path()))?;
-                    *slot = Entry { digest: digest(texts.value(at)), place: place(number, row) };
+                    *slot = Entry { digest: digest(texts.value(at)), place: place_of(number, row) };
                 }
                 row += 1;
             }
@@ -214,7 +219,7 @@ fn digest(text: &str) -> [u64; 2] {
     [half(0), half(8)]
 }
 
-fn place(file: usize, row: u64) -> u64 {
+fn place_of(file: usize, row: u64) -> u64 {
     ((file as u64) << ROW_BITS) | row
 }
 

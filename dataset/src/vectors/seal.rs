@@ -113,7 +113,7 @@ pub fn hash_file(path: &Path) -> Result<Written, VectorsError> {
     hash(&mut place::open(path)?).map_err(VectorsError::io("read", path))
 }
 
-fn hash(file: &mut File) -> io::Result<Written> {
+pub(super) fn hash(file: &mut File) -> io::Result<Written> {
     let mut hasher = blake3::Hasher::new();
     let bytes = hash_bytes(file, &mut hasher, u64::MAX)?;
     Ok(Written { bytes, blake3: hasher.finalize().to_hex().to_string() })
