@@ -32,7 +32,7 @@ pub enum RootError {
     /// The operator did not allow it.
     #[error(
         "this coordinator does not read `{uri}`: upload the file (`encaje submit` does so for a file of your own), \
-         or have the coordinator started with its folder, bucket or host among the corpus roots"
+         or have the coordinator started with its folder, bucket, data set or host among the corpus roots"
     )]
     NotAllowed {
         /// The source, without anything secret.

@@ -280,9 +280,11 @@ impl State {
             let invalid = "X-Error-Message: Invalid credentials in Authorization header\r\n";
             return if given.is_some() { answer(401, invalid, Vec::new()) } else { refusal(401, "") };
         }
-        let Some(rest) = path.strip_prefix("/api/datasets/").or_else(|| path.strip_prefix("/datasets/")) else {
-            return refusal(404, "");
+        let (rest, is_cache) = match path.strip_prefix("/api/resolve-cache/datasets/") {
+            Some(rest) => (Some(rest), true),
+            None => (path.strip_prefix("/api/datasets/").or_else(|| path.strip_prefix("/datasets/")), false),
         };
+        let Some(rest) = rest else { return refusal(404, "") };
         let Some((name, rest)) = self.repos.keys().find_map(|name| Some((name, rest.strip_prefix(name)?))) else {
             return refusal(if wanted.is_some() { 404 } else { 401 }, "RepoNotFound");
         };
@@ -302,8 +304,14 @@ impl State {
         let Some(files) = repo.commits.get(commit) else { return refusal(404, "RevisionNotFound") };
         let Some(bytes) = files.get(file).cloned() else { return refusal(404, "EntryNotFound") };
         if bytes.len() < LARGE_BYTES_MIN {
-            let etag = digest(&bytes, 40);
-            return self.bytes(request, &bytes, &format!("ETag: \"{etag}\"\r\n"), fault);
+            // A small file is at another address of the Hub, where its ETag may be weak.
+            let (etag, size) = (digest(&bytes, 40), bytes.len());
+            if is_cache {
+                return self.bytes(request, &bytes, &format!("ETag: W/\"{etag}-gzip\"\r\n"), fault);
+            }
+            let target = format!("/api/resolve-cache/datasets/{name}/resolve/{commit}/{file}").replace(' ', "%20");
+            let linked = format!("X-Linked-Size: {size}\r\nX-Linked-Etag: \"{etag}\"\r\n");
+            return answer(307, &format!("Location: {target}\r\n{linked}"), Vec::new());
         }
         let (etag, size, generation) = (digest(&bytes, 64), bytes.len(), self.generation);
         let host = self.elsewhere.clone().unwrap_or_else(|| format!("http://127.0.0.1:{content}"));

@@ -47,8 +47,8 @@ pub(super) struct About<'a> {
 
 /// What the Hub answers.
 pub(super) enum Reply {
-    /// Itself.
-    Here(Response),
+    /// Itself, perhaps by an address that it pointed to with what it says about the bytes.
+    Here(Response, Option<HeaderMap>),
     /// Where the bytes are, with what it says about them.
     Elsewhere(HeaderMap, Url),
 }
@@ -140,7 +140,7 @@ impl HubClient {
         range: Option<&str>,
         about: About<'_>,
     ) -> Result<Reply, Failure> {
-        let mut url = url.clone();
+        let (mut url, mut linked) = (url.clone(), None);
         for _ in 0..=REDIRECTS_MAX {
             let mut request = self.hub.request(method.clone(), url.clone()).header(header::ACCEPT_ENCODING, "identity");
             if let Some(token) = &self.access.token {
@@ -151,7 +151,7 @@ impl HubClient {
             }
             let response = request.send().await.map_err(|error| unreachable(&url, &error))?;
             if !response.status().is_redirection() {
-                return self.accept(response, about).map(Reply::Here);
+                return self.accept(response, about).map(|response| Reply::Here(response, linked));
             }
             let target = response.headers().get(header::LOCATION).and_then(|to| to.to_str().ok());
             let Some(target) = target.and_then(|to| url.join(to).ok()) else {
@@ -162,6 +162,9 @@ impl HubClient {
                     return Err(Failure::Final(HubError::BadRedirect { url: shown(&target) }));
                 }
                 return Ok(Reply::Elsewhere(response.headers().clone(), target));
+            }
+            if linked.is_none() && response.headers().contains_key("x-linked-etag") {
+                linked = Some(response.headers().clone());
             }
             url = target;
         }
@@ -186,7 +189,7 @@ impl HubClient {
 
     async fn read_once(&self, url: &Url, about: About<'_>) -> Result<(HeaderMap, Vec<u8>), Failure> {
         let mut response = match self.ask(Method::GET, url, None, about).await? {
-            Reply::Here(response) => response,
+            Reply::Here(response, _) => response,
             Reply::Elsewhere(_, target) => {
                 return Err(Failure::Final(HubError::BadRedirect { url: shown(&target) }));
             }

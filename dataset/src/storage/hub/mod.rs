@@ -23,7 +23,7 @@ use object_store::{
     Attributes, CopyOptions, Extensions, GetOptions, GetRange, GetResult, GetResultPayload, ListResult,
     MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
-use reqwest::header::HeaderMap;
+use reqwest::header::{self, HeaderMap};
 use reqwest::{Method, Response, StatusCode};
 use url::Url;
 
@@ -93,15 +93,14 @@ impl HubStore {
     async fn look_up(&self, path: &str) -> Result<File, Failure> {
         let url = self.url(path);
         let (headers, target) = match self.client.ask(Method::HEAD, &url, None, self.about(path)).await? {
-            Reply::Here(response) => (response.headers().clone(), None),
+            Reply::Here(response, linked) => (linked.unwrap_or_else(|| response.headers().clone()), None),
             Reply::Elsewhere(headers, target) => (headers, Some(target)),
         };
         let either = |first, second| text_of(&headers, first).or_else(|| text_of(&headers, second));
         let etag = either("x-linked-etag", "etag").map(|tag| tag.trim_start_matches("W/").trim_matches('"'));
-        let size = match target {
-            Some(_) => text_of(&headers, "x-linked-size"),
-            None => either("x-linked-size", "content-length"),
-        };
+        // A redirect has a length of its own.
+        let is_linked = headers.contains_key(header::LOCATION);
+        let size = if is_linked { text_of(&headers, "x-linked-size") } else { text_of(&headers, "content-length") };
         match (size.and_then(|size| size.parse().ok()), etag.filter(|etag| !etag.is_empty())) {
             (Some(size), Some(etag)) => Ok(File { size, etag: etag.to_owned(), target }),
             _ => Err(Failure::Final(unexpected(&url, "the answer has no size or no ETag"))),
@@ -147,7 +146,7 @@ impl HubStore {
         let header = format!("bytes={}-{}", range.start, range.end - 1);
         let response = match &file.target {
             None => match self.client.ask(Method::GET, &self.url(path), Some(&header), self.about(path)).await? {
-                Reply::Here(response) => response,
+                Reply::Here(response, _) => response,
                 // Since it was looked up, the Hub has moved it.
                 Reply::Elsewhere(..) => return Ok(None),
             },
