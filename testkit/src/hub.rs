@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+
+use crate::http::{Request, read_request};
 
 /// Larger files are at the other host.
 const LARGE_BYTES_MIN: usize = 100;
@@ -60,13 +62,6 @@ struct State {
 pub struct HubServer {
     hub: u16,
     state: Arc<Mutex<State>>,
-}
-
-#[derive(Debug)]
-struct Request {
-    method: String,
-    target: String,
-    headers: BTreeMap<String, String>,
 }
 
 struct Answer {
@@ -215,18 +210,6 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, is_hub: bool, content: u16
         let sent = answer.cut_after.unwrap_or(answer.body.len()).min(answer.body.len());
         stream.write_all(&answer.body[..sent]).ok();
     }
-}
-
-fn read_request(stream: &TcpStream) -> Option<Request> {
-    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
-    let first = lines.next()?;
-    let mut words = first.split(' ');
-    let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
-    let headers = lines
-        .take_while(|line| !line.is_empty())
-        .filter_map(|line| line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())))
-        .collect();
-    Some(Request { method, target, headers })
 }
 
 fn answer(status: u16, headers: &str, body: Vec<u8>) -> Answer {

@@ -1,11 +1,12 @@
 //! A Hub on a local port: the routes, headers and error codes of the real one, and its bad days on demand.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
+use testkit::http::{Request, read_request};
 
 /// A refusal.
 #[derive(Clone, Copy)]
@@ -149,24 +150,6 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-struct Request {
-    method: String,
-    path: String,
-    headers: BTreeMap<String, String>,
-}
-
-fn read_request(stream: &TcpStream) -> Option<Request> {
-    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
-    let first = lines.next()?;
-    let mut words = first.split(' ');
-    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
-    let headers = lines
-        .take_while(|line| !line.is_empty())
-        .filter_map(|line| line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())))
-        .collect();
-    Some(Request { method, path, headers })
-}
-
 fn serve(mut stream: TcpStream, state: &Mutex<State>) {
     let Some(request) = read_request(&stream) else { return };
     let (head, body) = answer(&request, &mut state.lock().unwrap());
@@ -184,7 +167,7 @@ fn refusal(status: u16, code: &str) -> (String, Vec<u8>) {
 }
 
 fn answer(request: &Request, state: &mut State) -> (String, Vec<u8>) {
-    state.requests.push(format!("{} {}", request.method, request.path));
+    state.requests.push(format!("{} {}", request.method, request.target));
     if let Some(status) = state.fails_first.take() {
         return refusal(status, "");
     }
@@ -196,12 +179,12 @@ fn answer(request: &Request, state: &mut State) -> (String, Vec<u8>) {
         return refusal(401, "");
     }
     let lookup = format!("/api/models/{}/revision/", state.name);
-    if let Some(revision) = request.path.strip_prefix(&lookup) {
+    if let Some(revision) = request.target.strip_prefix(&lookup) {
         let revision = revision.replace("%2F", "/");
         return if state.revisions.contains(&revision) { listing(state) } else { refusal(404, "RevisionNotFound") };
     }
     let file = format!("/{}/resolve/{}/", state.name, state.commit);
-    match request.path.strip_prefix(&file) {
+    match request.target.strip_prefix(&file) {
         Some(file) => contents(file, request, state),
         None => refusal(404, "RepoNotFound"),
     }
