@@ -22,7 +22,9 @@ const ABOUT: [&str; 10] = [
     "readme",
     "requirements",
 ];
-/// Words between separators of a path that name a split.
+/// How paths name splits. The first rule that any file follows decides.
+const SPLIT_RULES: [fn(&str) -> bool; 3] = [is_sharded, folder_names_split, file_names_split];
+/// Words between separators of a name that name a split.
 const SPLITS: [&str; 10] =
     ["train", "training", "validation", "valid", "dev", "val", "test", "testing", "eval", "evaluation"];
 
@@ -70,14 +72,16 @@ impl ChoiceError {
 /// where it has none, those with the name of a split; where there are none, all.
 pub(crate) fn choose(files: &[String], configs: &Value, format: Option<Format>) -> Result<Chosen, ChoiceError> {
     let data = data_files(files, format)?;
-    let is_split = data.iter().any(|file| names_split(file));
     let is_chosen: Box<dyn Fn(&String) -> bool> = match default_config(configs)? {
         Some(globs) => Box::new(move |file| globs.iter().any(|glob| glob.matches_with(file, MATCHING))),
         None if data.iter().all(|file| is_converted(file)) => {
             let config = converted_config(&data)?;
             Box::new(move |file| file.split('/').next() == Some(config.as_str()))
         }
-        None => Box::new(move |file| !is_split || names_split(file)),
+        None => match SPLIT_RULES.into_iter().find(|names_split| data.iter().any(|file| names_split(file))) {
+            Some(names_split) => Box::new(move |file| names_split(file)),
+            None => Box::new(|_| true),
+        },
     };
     let (files, left_out): (Vec<String>, Vec<String>) = data.into_iter().partition(is_chosen);
     if files.is_empty() {
@@ -130,9 +134,26 @@ fn is_data(path: &str) -> bool {
     !is_hidden && !is_about && !METADATA.contains(&name.as_str())
 }
 
-fn names_split(path: &str) -> bool {
-    let is_separator = |c: char| c.is_ascii_digit() || "-._ /".contains(c);
-    path.split(is_separator).any(|word| SPLITS.contains(&word))
+/// Whether a file is named `data/SPLIT-00000-of-00001….`
+fn is_sharded(path: &str) -> bool {
+    let shard = path.strip_prefix("data/").and_then(|name| name.split_once("-of-"));
+    let Some((front, count)) = shard.filter(|(_, count)| !count.contains('/')) else { return false };
+    let is_number = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = front.rsplit_once('-').is_some_and(|(_, number)| is_number(number));
+    number && count.get(..5).is_some_and(is_number)
+}
+
+fn folder_names_split(path: &str) -> bool {
+    path.rsplit_once('/').is_some_and(|(folders, _)| folders.split('/').any(has_split_word))
+}
+
+fn file_names_split(path: &str) -> bool {
+    has_split_word(path.rsplit('/').next().unwrap_or(path))
+}
+
+fn has_split_word(name: &str) -> bool {
+    let is_separator = |c: char| c.is_ascii_digit() || "-._ ".contains(c);
+    name.split(is_separator).any(|word| SPLITS.contains(&word))
 }
 
 /// Refuses files of several formats. Those of one differ in compression at most.
@@ -251,6 +272,27 @@ mod tests {
         assert_eq!(found.left_out, ["labels.csv", "trains.csv"]);
         assert_eq!(chosen(&["dev/a.csv", "x.csv"], &Value::Null), ["dev/a.csv"]);
         assert_eq!(chosen(&["a.csv", "x.csv"], &Value::Null), ["a.csv", "x.csv"]);
+    }
+
+    /// What `datasets` 5.2.0 takes of the same files.
+    #[test]
+    fn splits_are_found_by_shards_then_folders_then_names() {
+        let cases: [(&[&str], &[&str]); 8] = [
+            (&["data/train.csv", "eval_results.csv"], &["data/train.csv", "eval_results.csv"]),
+            (&["b.csv", "mytrain.csv"], &["b.csv", "mytrain.csv"]),
+            (&["Train.csv", "b.csv"], &["Train.csv", "b.csv"]),
+            (&["test/y.csv", "x/train.csv"], &["test/y.csv"]),
+            (
+                &["data/train-00000-of-00002.csv", "data/train-00001-of-00002.csv", "test.csv"],
+                &["data/train-00000-of-00002.csv", "data/train-00001-of-00002.csv"],
+            ),
+            (&["data/a-00000-of-00001-x.csv", "data/train.csv"], &["data/a-00000-of-00001-x.csv"]),
+            (&["b.csv", "train2/a.csv"], &["train2/a.csv"]),
+            (&["a/test_results.csv", "c.csv"], &["a/test_results.csv"]),
+        ];
+        for (files, expected) in cases {
+            assert_eq!(chosen(files, &Value::Null), expected, "{files:?}");
+        }
     }
 
     #[test]
