@@ -117,7 +117,7 @@ pub(crate) enum ShardError {
     UploadMissing { uri: String },
     #[error("output `{key}` exists with {found} bytes, expected {expected}")]
     OutputDiffers { key: String, expected: u64, found: u64 },
-    #[error("cannot take vectors from an earlier output (--reuse)")]
+    #[error("cannot take vectors from an earlier output: mend it, or give the same command without --reuse")]
     Reuse(#[source] DatasetError),
     #[error("the {stage} stage panicked; this is a bug of the program, please report it")]
     Panicked { stage: &'static str },

@@ -4,7 +4,7 @@ use proto::job::{JobSpec, JobState, ReuseSource};
 use proto::work::{CommitOutcome, FailureClass};
 use proto::{Epoch, JobId};
 
-use super::fixture::{Bed, ROWS, cursor, slices, source, spec};
+use super::fixture::{Bed, ROWS, cursor, earlier, slices, source, spec};
 use crate::store::{StoreErrorKind, Submitted};
 
 pub(super) async fn submitting_twice_is_submitting_once(bed: Bed) {
@@ -19,13 +19,7 @@ pub(super) async fn submitting_twice_is_submitting_once(bed: Bed) {
 }
 
 pub(super) async fn a_job_submitted_again_takes_vectors_from_what_is_named_then(bed: Bed) {
-    let named = |name: &str| ReuseSource {
-        uri: format!("/{name}"),
-        blake3: name.into(),
-        text_column: "text".into(),
-        retired: false,
-    };
-    let with = |names: &[&str]| JobSpec { reuse: names.iter().copied().map(named).collect(), ..spec("a") };
+    let with = |names: &[&str]| JobSpec { reuse: names.iter().copied().map(earlier).collect(), ..spec("a") };
     let job = bed.job(3).await;
     let session = bed.greedy_session().await;
     let mut commits = 0;
@@ -42,7 +36,7 @@ pub(super) async fn a_job_submitted_again_takes_vectors_from_what_is_named_then(
             commits += 1;
         }
     }
-    let retired = |name| ReuseSource { retired: true, ..named(name) };
+    let retired = |name| ReuseSource { retired: true, ..earlier(name) };
     let status = bed.status(job).await;
     assert_eq!(status.spec.reuse, [retired("new"), retired("old")], "what rows may have come from stays listed");
     assert_eq!((status.counts.reused, status.spec.digest()), (2 * commits, spec("a").digest()));

@@ -12,7 +12,7 @@ pub(super) const PARTIAL_JOB: u8 = 1;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Event {
-    Submit(u8),
+    Submit { job: u8, reuse: bool },
     SetSources(u8),
     InsertShards { job: u8, count: u8, stale: bool, done: bool },
     OpenSession { leases_max: u8 },
@@ -74,7 +74,7 @@ fn event() -> impl Strategy<Value = Event> {
     ];
     let advance = prop::sample::select(vec![1, 250, 1_000, 14_000, 29_000, 29_000, 31_000, 61_000, 620_000]);
     prop_oneof![
-        2 => job().prop_map(Event::Submit),
+        2 => (job(), any::<bool>()).prop_map(|(job, reuse)| Event::Submit { job, reuse }),
         2 => job().prop_map(Event::SetSources),
         5 => (job(), 0..4_u8, prop::bool::weighted(0.1), prop::bool::weighted(0.4))
             .prop_map(|(job, count, stale, done)| Event::InsertShards { job, count, stale, done }),
@@ -169,12 +169,12 @@ pub(super) fn burst() -> impl Strategy<Value = Vec<Event>> {
 pub(super) fn prologue() -> Vec<Event> {
     let page = |job, count, done| Event::InsertShards { job, count, stale: false, done };
     vec![
-        Event::Submit(0),
+        Event::Submit { job: 0, reuse: false },
         Event::SetSources(0),
         page(0, 3, false),
         Event::OpenSession { leases_max: 2 },
         Event::Advance(1),
-        Event::Submit(1),
+        Event::Submit { job: 1, reuse: false },
         Event::SetSources(1),
         page(1, 2, true),
         Event::OpenSession { leases_max: 3 },

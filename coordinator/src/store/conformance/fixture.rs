@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataset::{Compression, Cursor, Fingerprint, Format, PlannedSource, RejectReason, Slice, SliceRange, Source};
-use proto::job::{EmbedSpec, JobBrief, JobSpec, JobStatus, ModelSpec, RowCounts, ShardLimits};
+use proto::job::{EmbedSpec, JobBrief, JobSpec, JobStatus, ModelSpec, ReuseSource, RowCounts, ShardLimits};
 use proto::revision::REVISION;
 use proto::work::{CommitOutcome, Grant, Granted, Output, WorkerInfo};
 use proto::{JobId, RequestId, SessionId};
@@ -201,6 +201,11 @@ pub(super) fn spec(prefix: &str) -> JobSpec {
         limits: ShardLimits { rows_max: ROWS, bytes_max: 1_000 },
         ..job_spec()
     }
+}
+
+/// An earlier output that vectors are taken from.
+pub(super) fn earlier(name: &str) -> ReuseSource {
+    ReuseSource { uri: format!("/{name}"), blake3: name.into(), text_column: "text".into(), retired: false }
 }
 
 pub(super) fn source(name: &str) -> PlannedSource {

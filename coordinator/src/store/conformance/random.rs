@@ -14,7 +14,7 @@ use sqlx::{Connection, Executor};
 use uuid::Uuid;
 
 use super::events::{Event, MUST_BE_SEEN, PARTIAL_JOB, Written, burst, prologue};
-use super::fixture::{Bed, cursor, output, slices, source, spec, whole, worker};
+use super::fixture::{Bed, cursor, earlier, output, slices, source, spec, whole, worker};
 use crate::policy::Policy;
 use crate::store::memory::model::ModelGrant;
 use crate::store::{Store, StoreError, Swept};
@@ -237,8 +237,9 @@ impl<'e> Planned<'e> {
     async fn on_store(&self, subject: &mut Subject) -> String {
         let store = subject.bed.store.clone();
         match self.event {
-            Event::Submit(job) => {
-                let spec = JobSpec { allow_partial: *job == PARTIAL_JOB, ..spec("a") };
+            Event::Submit { job, reuse } => {
+                let reuse = if *reuse { vec![earlier("old")] } else { Vec::new() };
+                let spec = JobSpec { allow_partial: *job == PARTIAL_JOB, reuse, ..spec("a") };
                 format!("{:?}", store.submit_job(job_id(*job), &spec).await.unwrap())
             }
             Event::SetSources(job) => store.set_sources(job_id(*job), &[source("a")]).await.unwrap().to_string(),
