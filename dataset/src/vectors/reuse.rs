@@ -122,21 +122,16 @@ impl EarlierOutput {
             let errors = batch.column_by_name(ERROR).expect("the reader checked the columns");
             for at in 0..batch.num_rows() {
                 if errors.is_null(at) && texts.is_valid(at) {
-                    let slot = slots.next().ok_or_else(|| miscounted(reader.path()))?;
+                    let slot = slots.next().ok_or_else(|| {
+                        VectorsError::damaged(reader.path(), "it has more rows with a vector than its footer counts")
+                    })?;
                     *slot = Entry { digest: digest(texts.value(at)), place: place_of(number, row) };
                 }
                 row += 1;
             }
         }
-        if slots.next().is_some() {
-            return Err(miscounted(reader.path()).into());
-        }
         Ok(reader)
     }
-}
-
-fn miscounted(path: &Path) -> VectorsError {
-    VectorsError::damaged(path, "it has other rows with a text and a vector than its footer counts")
 }
 
 /// Refuses an output without its texts.
@@ -210,6 +205,9 @@ struct Entry {
     place: u64,
 }
 
+/// Of a row with a vector whose text is null: the column is not the one that the vectors are of.
+const NOWHERE: Entry = Entry { digest: [0; 2], place: u64::MAX };
+
 fn digest(text: &str) -> [u64; 2] {
     let hash = blake3::hash(text.as_bytes());
     let half = |from: usize| {
@@ -278,6 +276,7 @@ impl ReuseIndex {
         }
         let mut entries = room_for(&files, &outputs)?;
         let open = fill(&outputs, &files, &mut entries)?;
+        entries.retain(|entry| *entry != NOWHERE);
         entries.sort_unstable();
         entries.dedup_by_key(|entry| entry.digest);
         Ok(ReuseIndex { info: job.clone(), outputs, files, entries, open: Mutex::new(open) })
@@ -378,7 +377,7 @@ fn room_for(files: &[IndexedFile], outputs: &[EarlierOutput]) -> Result<Vec<Entr
         let detail = format!("not enough memory for --reuse: {total} vectors of {} bytes", size_of::<Entry>());
         VectorsError::unusable(Path::new(path), detail)
     })?;
-    entries.resize(total, Entry { digest: [0; 2], place: 0 });
+    entries.resize(total, NOWHERE);
     Ok(entries)
 }
 
