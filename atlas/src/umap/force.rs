@@ -8,8 +8,6 @@ const NEGATIVE_SAMPLES: usize = 5;
 pub(super) const INTERACTIONS: usize = 1 + NEGATIVE_SAMPLES;
 
 const GRADIENT_MAX: f32 = 4.0;
-/// Each edge is visited at both of its ends.
-const ENDS: usize = 2;
 
 /// One position per lane.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -46,22 +44,29 @@ impl Curve {
     }
 }
 
-/// Moves every lane by its own rate: twice towards the first of its others, then away from each of the rest.
-/// Coincident points exert no force.
+/// Moves every lane by its own rate: towards the first of its others, then away from each of the rest. Coincident points
+/// exert no force. Returns how far the first has pulled, as it is pulled back.
 ///
-/// The second attraction replaces the edge's visit at its other end. Forces are applied one after the other: summed up
-/// first, those of a dense cluster would tear it apart.
+/// Forces are applied one after the other: summed up first, those of a dense cluster would tear it apart.
 #[inline(always)]
-pub(super) fn step(own: &mut Positions, others: &[Positions; INTERACTIONS], rates: &[f32; LANES], curve: &Curve) {
-    let pulls = &others[0];
-    for _ in 0..ENDS {
-        shift(
-            own,
-            pulls,
-            rates,
-            #[inline(always)]
-            |squared| curve.pull(squared),
-        );
+pub(super) fn step(
+    own: &mut Positions,
+    others: &[Positions; INTERACTIONS],
+    rates: &[f32; LANES],
+    curve: &Curve,
+) -> Positions {
+    let before = *own;
+    shift(
+        own,
+        &others[0],
+        rates,
+        #[inline(always)]
+        |squared| curve.pull(squared),
+    );
+    let mut pulled = *own;
+    for lane in 0..LANES {
+        pulled.x[lane] -= before.x[lane];
+        pulled.y[lane] -= before.y[lane];
     }
     for pushes in &others[1..] {
         shift(
@@ -72,6 +77,7 @@ pub(super) fn step(own: &mut Positions, others: &[Positions; INTERACTIONS], rate
             |squared| curve.push(squared),
         );
     }
+    pulled
 }
 
 #[inline(always)]
@@ -155,7 +161,8 @@ mod tests {
         others[1].y[2] = 2.5;
         let mut rates = [0.5; LANES];
         rates[1] = 0.0;
-        step(&mut own, &others, &rates, &curve);
+        let pulled = step(&mut own, &others, &rates, &curve);
+        assert!(pulled.x[0] > 0.0 && pulled.x[1] == 0.0 && pulled.y == [0.0; LANES], "{pulled:?}");
         assert_eq!((own.x[1], own.y[1]), (1.0, 2.0));
         assert!(own.x[0] > 1.0 && own.y[0] == 2.0, "pulled: {own:?}");
         assert!(own.x[2] > 1.0 && own.y[2] < 2.0, "pulled and pushed: {own:?}");

@@ -27,7 +27,7 @@ pub use layout::default_epochs;
 pub use points::Metric;
 use points::Points;
 
-/// Options of the projection. `neighbors`, `min_dist` and the default of `epochs` are as in `umap-learn`.
+/// Options of the projection. `neighbors` and `min_dist` are as in `umap-learn`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     /// Neighbours per point, the point itself included; at least 2. More emphasise global structure, fewer local.
@@ -36,7 +36,7 @@ pub struct Options {
     pub min_dist: f32,
     /// The metric of the vectors.
     pub metric: Metric,
-    /// Epochs of gradient descent; by default 500 up to 10,000 points and 200 above.
+    /// Epochs of gradient descent; by default 1,000 up to 10,000 points, 500 up to 100,000 and 200 above.
     pub epochs: Option<usize>,
     /// Random seed.
     pub seed: u64,
