@@ -23,12 +23,12 @@ pub(crate) fn open(ui: &Ui, args: &JobArgs, job: &FileInfo) -> anyhow::Result<Ve
         let opened = place::check_readable(path).and_then(|()| EarlierOutput::open(&uri, &args.corpus.text_column));
         let opened = opened.and_then(|earlier| {
             earlier.check(job)?;
-            vectors = vectors.saturating_add(earlier.vectors()?);
-            Ok(earlier)
+            Ok((earlier.vectors()?, earlier.source().clone()))
         });
-        let earlier = opened.map_err(|error| anyhow::Error::from(error).context(refused()))?;
-        if !sources.contains(earlier.source()) {
-            sources.push(earlier.source().clone());
+        let (count, source) = opened.map_err(|error| anyhow::Error::from(error).context(refused()))?;
+        if !sources.contains(&source) {
+            vectors = vectors.saturating_add(count);
+            sources.push(source);
         }
     }
     if vectors > REUSE_ROWS_MAX {
