@@ -21,8 +21,8 @@ const LEARNING_RATE: f32 = 1.0;
 const SPREAD: f32 = 1.0;
 const SMALL_POINTS_MAX: usize = 10_000;
 const MEDIUM_POINTS_MAX: usize = 100_000;
-const EPOCHS_SMALL: usize = 1_000;
-const EPOCHS_MEDIUM: usize = 500;
+const EPOCHS_SMALL: usize = 700;
+const EPOCHS_MEDIUM: usize = 350;
 const EPOCHS_LARGE: usize = 200;
 /// Groups of points per epoch, moved one after the other.
 const GROUPS: usize = 4;
@@ -62,7 +62,8 @@ pub(super) fn optimize(
     let places: Vec<AtomicU64> =
         schedule.order.iter().map(|&point| AtomicU64::new(pack(positions[point as usize]))).collect();
     let next_positions = places.iter().map(|place| AtomicU64::new(place.load(Ordering::Relaxed))).collect();
-    let reactions = places.iter().map(|_| AtomicI64::new(0)).collect();
+    let threads = options.threads.min(positions.len() / SHARED_POINTS_MIN).max(1);
+    let reactions = (0..threads).map(|_| places.iter().map(|_| AtomicI64::new(0)).collect()).collect();
     let descent = Descent {
         schedule: &schedule,
         curve: Curve::new(curve::fit(SPREAD, options.min_dist)),
@@ -72,7 +73,6 @@ pub(super) fn optimize(
         reactions,
         claimed: [const { AtomicUsize::new(0) }; GROUPS],
     };
-    let threads = options.threads.min(positions.len() / SHARED_POINTS_MIN);
     parallel::team(threads, |member| descent.run(member, &mut |_| {}), |member| descent.run(member, progress));
     let mut positions = positions;
     for (&point, place) in schedule.order.iter().zip(&descent.places) {
@@ -132,8 +132,8 @@ struct Descent<'a> {
     places: Vec<AtomicU64>,
     /// New positions of the current group.
     next_positions: Vec<AtomicU64>,
-    /// What the edges of the current group's points move their other ends.
-    reactions: Vec<AtomicI64>,
+    /// What the edges of the current group's points move their other ends, by thread: locked additions are slow.
+    reactions: Vec<Vec<AtomicI64>>,
     /// Points of each group claimed by threads.
     claimed: [AtomicUsize; GROUPS],
 }
@@ -159,7 +159,8 @@ impl Descent<'_> {
                         break;
                     }
                     let points = first..(first + CHUNK_POINTS).min(group.end);
-                    arch.dispatch(Move { descent: self, epoch: &epoch, points, scratch: &mut scratch });
+                    let reactions = &self.reactions[member.index];
+                    arch.dispatch(Move { descent: self, epoch: &epoch, points, reactions, scratch: &mut scratch });
                 }
                 member.wait();
                 for place in member.share(&(0..self.places.len())) {
@@ -177,8 +178,12 @@ impl Descent<'_> {
     fn publish(&self, place: usize, has_moved: bool) {
         let from = if has_moved { &self.next_positions } else { &self.places };
         let [x, y] = unpack(from[place].load(Ordering::Relaxed));
-        let [dx, dy] = unpack_reaction(self.reactions[place].load(Ordering::Relaxed));
-        self.reactions[place].store(0, Ordering::Relaxed);
+        let mut sum = 0i64;
+        for reactions in &self.reactions {
+            sum = sum.wrapping_add(reactions[place].load(Ordering::Relaxed));
+            reactions[place].store(0, Ordering::Relaxed);
+        }
+        let [dx, dy] = unpack_reaction(sum);
         self.places[place].store(pack([x + dx, y + dy]), Ordering::Relaxed);
     }
 
@@ -211,6 +216,8 @@ struct Move<'a> {
     descent: &'a Descent<'a>,
     epoch: &'a Epoch,
     points: Range<usize>,
+    /// Those of this thread.
+    reactions: &'a [AtomicI64],
     scratch: &'a mut Scratch,
 }
 
@@ -219,16 +226,22 @@ impl pulp::NullaryFnOnce for Move<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let Self { descent, epoch, points, scratch } = self;
+        let Self { descent, epoch, points, reactions, scratch } = self;
         for first in points.clone().step_by(LANES) {
-            move_lanes(descent, epoch, first..(first + LANES).min(points.end), scratch);
+            move_lanes(descent, epoch, first..(first + LANES).min(points.end), reactions, scratch);
         }
     }
 }
 
 /// Moves one point per lane: each along its first due edge, then along its second, and so on.
 #[inline(always)]
-fn move_lanes(descent: &Descent<'_>, epoch: &Epoch, points: Range<usize>, scratch: &mut Scratch) {
+fn move_lanes(
+    descent: &Descent<'_>,
+    epoch: &Epoch,
+    points: Range<usize>,
+    reactions: &[AtomicI64],
+    scratch: &mut Scratch,
+) {
     let counts = fill(descent.schedule, epoch.number, &points, &mut scratch.queue);
     let mut base = [0u32; LANES];
     let mut own = Positions::default();
@@ -257,7 +270,9 @@ fn move_lanes(descent: &Descent<'_>, epoch: &Epoch, points: Range<usize>, scratc
             let pulled = step(&mut own, others, &rates, &descent.curve);
             let (xs, ys) = (in_units(&pulled.x), in_units(&pulled.y));
             for (lane, &other) in due[slot].iter().enumerate().filter(|(lane, _)| rates[*lane] > 0.0) {
-                descent.reactions[other as usize].fetch_sub(pack_reaction(xs[lane], ys[lane]), Ordering::Relaxed);
+                let sum = &reactions[other as usize];
+                let moved = sum.load(Ordering::Relaxed).wrapping_sub(pack_reaction(xs[lane], ys[lane]));
+                sum.store(moved, Ordering::Relaxed);
             }
         }
     }

@@ -43,7 +43,8 @@ const SPIN_MAX: usize = 4_000;
 
 /// A thread of a team that executes the same steps together.
 pub(super) struct Member<'a> {
-    index: usize,
+    /// Which of the team's threads it is, from 0.
+    pub(super) index: usize,
     team: &'a Team,
 }
 
