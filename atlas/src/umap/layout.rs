@@ -21,8 +21,8 @@ const LEARNING_RATE: f32 = 1.0;
 const SPREAD: f32 = 1.0;
 const SMALL_POINTS_MAX: usize = 10_000;
 const MEDIUM_POINTS_MAX: usize = 100_000;
-const EPOCHS_SMALL: usize = 700;
-const EPOCHS_MEDIUM: usize = 350;
+const EPOCHS_SMALL: usize = 1_000;
+const EPOCHS_MEDIUM: usize = 500;
 const EPOCHS_LARGE: usize = 200;
 /// Groups of points per epoch, moved one after the other.
 const GROUPS: usize = 4;

@@ -36,7 +36,7 @@ pub struct Options {
     pub min_dist: f32,
     /// The metric of the vectors.
     pub metric: Metric,
-    /// Epochs of gradient descent; by default 700 up to 10,000 points, 350 up to 100,000 and 200 above.
+    /// Epochs of gradient descent; by default 1,000 up to 10,000 points, 500 up to 100,000 and 200 above.
     pub epochs: Option<usize>,
     /// Random seed.
     pub seed: u64,

@@ -16,7 +16,7 @@ pub(crate) struct UmapArgs {
     /// Measures the distance of vectors this way.
     #[arg(long, value_enum, default_value_t = MetricArg::Cosine)]
     pub(crate) metric: MetricArg,
-    /// Moves points for so many rounds. The default is 700 up to 10,000 points, 350 up to 100,000 and 200 above.
+    /// Moves points for so many rounds. The default is 1,000 up to 10,000 points, 500 up to 100,000 and 200 above.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) epochs: Option<u32>,
     /// Starts randomness here: the same seed gives the same picture, whatever the number of cores.
