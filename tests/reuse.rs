@@ -162,6 +162,17 @@ fn an_earlier_output_without_its_texts_or_unfinished_is_refused() {
 }
 
 #[test]
+fn an_earlier_output_that_kept_another_column_than_its_texts_is_refused() {
+    let env = TestEnv::new();
+    env.write("two.csv", "text,frase\nuno,hola mundo\ndos,adiós mundo\n");
+    env.run_ok("two.csv", "of-frase", &["--text-column", "frase", "--keep", "text"]);
+    let ran = env.encaje(run_words("two.csv", "out", &["--reuse", "of-frase"]));
+    ran.expect_code(2);
+    ran.expect_said(&["`frase`"]);
+    assert!(!env.path("out/manifest.json").exists());
+}
+
+#[test]
 fn the_column_of_the_texts_is_the_one_of_the_earlier_output() {
     let env = TestEnv::new();
     let texts = sentences(30);

@@ -32,6 +32,12 @@ fn succeed<S: AsRef<OsStr>>(env: &TestEnv, server: &S3Server, words: impl IntoIt
     ran
 }
 
+/// The folders with the state of runs into buckets.
+fn states(env: &TestEnv) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(env.path(".")).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("s3-")).collect()
+}
+
 #[test]
 fn a_run_into_a_bucket_gives_what_a_run_into_a_folder_gives() {
     let (env, server) = start(200);
@@ -43,7 +49,7 @@ fn a_run_into_a_bucket_gives_what_a_run_into_a_folder_gives() {
     let words = run_words("a.csv", &out, &["--shard-rows", "20", "--json"]);
     let ran = succeed(&env, &server, &words);
     assert_eq!(ran.json()["embedded"], 200);
-    ran.expect_said(&[&out, "s3-lake-deep-er-out.encaje"]);
+    ran.expect_said(&[&out, "s3-lake-deep-er-out-"]);
     env.run_ok("a.csv", "disk", &["--shard-rows", "20"]);
     let made = server.file("deep/er/out");
     assert_same(&rows(&made), &rows(&env.path("disk")));
@@ -52,7 +58,7 @@ fn a_run_into_a_bucket_gives_what_a_run_into_a_folder_gives() {
         all.iter().map(|path| path.file_name().unwrap().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(names(&made), names(&env.path("disk")));
-    assert!(!env.path("s3-lake-deep-er-out.encaje").exists(), "nothing is left on this machine");
+    assert!(states(&env).is_empty(), "nothing is left on this machine");
     let again = succeed(&env, &server, &words);
     again.expect_said(&["is done already"]);
     assert_eq!(again.json()["embedded"], 200);
@@ -135,6 +141,7 @@ fn damage_in_a_bucket_is_found_and_named() {
     encaje(&env, &server, ["repair", &out, "--dry-run"]).expect_code(1);
     let repaired = succeed(&env, &server, ["repair", &out, "--json"]);
     assert_eq!(repaired.json()["damaged"].as_array().unwrap().len(), 2);
+    std::fs::remove_file(server.file("out/part-00009.parquet")).unwrap();
     succeed(&env, &server, run_words("a.csv", &out, &["--shard-rows", "25"]));
     succeed(&env, &server, ["verify", &out, "--corpus", "a.csv"]);
     for target in [url("none"), url("none.parquet")] {
@@ -164,7 +171,7 @@ fn a_run_that_is_killed_goes_on_here_and_elsewhere() {
             child.wait().unwrap();
             // Every other time, the next run is on a machine that knows nothing.
             if round % 2 == 1 {
-                std::fs::remove_dir_all(env.path(&format!("s3-lake-{name}.encaje"))).ok();
+                states(&env).iter().for_each(|state| std::fs::remove_dir_all(state).unwrap());
             }
         }
         server.heal();
@@ -173,6 +180,28 @@ fn a_run_that_is_killed_goes_on_here_and_elsewhere() {
         succeed(&env, &server, ["verify", &out, "--corpus", "a.csv"]);
         assert_same(&rows(&server.file(&name)), &expected);
     }
+}
+
+#[test]
+fn a_job_at_a_url_is_never_replaced_by_another() {
+    let (env, server) = start(60);
+    let out = url("out");
+    succeed(&env, &server, run_words("a.csv", &out, &[]));
+    // As if a machine were in its first shard.
+    std::fs::remove_file(server.file("out/manifest.json")).unwrap();
+    std::fs::remove_file(server.file("out/part-00000.parquet")).unwrap();
+    let record = std::fs::read(server.file("out/.encaje/job.json")).unwrap();
+    let other = encaje(&env, &server, run_words("a.csv", &out, &["--pooling", "mean"]));
+    other.expect_code(2);
+    other.expect_said(&["--pooling", "remove what is below"]);
+    assert!(std::fs::read(server.file("out/.encaje/job.json")).unwrap() == record);
+    succeed(&env, &server, run_words("a.csv", &out, &[]));
+    succeed(&env, &server, ["verify", &out, "--corpus", "a.csv"]);
+    // A file of the user's that only looks like a part is left alone.
+    std::fs::remove_file(server.file("out/manifest.json")).unwrap();
+    std::fs::write(server.file("out/part-mine.parquet"), "mine").unwrap();
+    succeed(&env, &server, run_words("a.csv", &out, &[]));
+    assert!(server.file("out/part-mine.parquet").exists());
 }
 
 #[test]

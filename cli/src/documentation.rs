@@ -2,7 +2,7 @@
 
 use clap::{Command, CommandFactory, ValueEnum};
 
-use crate::{cluster, commands, job_spec};
+use crate::{cluster, commands, job_spec, ui};
 
 const README: &str = include_str!("../../README.md");
 const ARCHITECTURE: &str = include_str!("../../ARCHITECTURE.md");
@@ -56,8 +56,9 @@ fn the_size_of_shards_is_as_documented() {
 
 #[test]
 fn defaults_that_are_computed_are_as_documented() {
-    let epochs = [10_000, 10_001].map(atlas::umap::default_epochs);
-    let stated = format!("{} up to 10,000 points and {} above", epochs[0], epochs[1]);
+    let [small, medium, large] = [10_000, 100_000, 100_001].map(atlas::umap::default_epochs);
+    let small = ui::thousands(small as u64);
+    let stated = format!("{small} up to 10,000 points, {medium} up to 100,000 and {large} above");
     for command in ["project", "compare"] {
         assert!(help(command, "epochs").contains(&stated), "{stated}");
     }

@@ -38,8 +38,8 @@ const STRIDE: u32 = 0x9E37_79B9;
 /// Returns the default number of epochs: that of `umap-learn`, but more for few points.
 pub fn default_epochs(points: usize) -> usize {
     match points {
-        0..=SMALL_POINTS_MAX => EPOCHS_SMALL,
-        0..=MEDIUM_POINTS_MAX => EPOCHS_MEDIUM,
+        _ if points <= SMALL_POINTS_MAX => EPOCHS_SMALL,
+        _ if points <= MEDIUM_POINTS_MAX => EPOCHS_MEDIUM,
         _ => EPOCHS_LARGE,
     }
 }

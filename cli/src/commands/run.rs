@@ -152,6 +152,10 @@ fn produce_parts(
     runtime: &tokio::runtime::Runtime,
 ) -> anyhow::Result<Option<ProducedParts>> {
     if let Some(manifest) = request.out.manifest()? {
+        if request.out.is_remote() && manifest.spec_digest != record.spec.digest() {
+            let what = format!("`{}` has the output of another job by now", request.out.root().display());
+            return Err(Advice::usage(what).hint("give another --out").hint(NOTHING_CHANGED).into());
+        }
         request.out.check_parts(&manifest)?;
         request.out.clean_up()?;
         let before = Amount { rows: manifest.totals.rows, tokens: manifest.totals.tokens };
@@ -184,6 +188,9 @@ fn preflight<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) 
         return Err(Advice::usage(what).hint("give a directory, or a file name that ends in .parquet").into());
     }
     let corpus = &args.job.corpus;
+    if let Some(hub) = corpus.corpus.iter().find(|pattern| pattern.starts_with("hf://") && args.job.model.hub.offline) {
+        return Err(Advice::usage(format!("--offline, but `{hub}` is read from the Hub")).into());
+    }
     let corpora = Corpora::save_streams(ui, &corpus.corpus, corpus.format, &out.input())?;
     let before = out.record()?;
     let pins = pins::of_output(&corpora.patterns, target.path(), before.as_ref());

@@ -15,6 +15,8 @@ use crate::exit::Advice;
 pub(crate) const STATE_DIR: &str = ".encaje";
 /// The suffix of `FILE.parquet` that names its work directory, and of the state of an output at a URL.
 const WORK_SUFFIX: &str = ".encaje";
+/// Most letters of a URL in the name of its folder; many file systems take 255 bytes.
+const LOCAL_LETTERS_MAX: usize = 50;
 
 /// What `--out` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,9 +158,9 @@ impl OutDir {
         Ok(())
     }
 
-    /// Whether anything was made here that starting over would lose.
+    /// Whether anything was made here that starting over would lose. At a URL, another machine may be at work.
     pub(crate) fn has_work(&self) -> anyhow::Result<bool> {
-        Ok(self.foreign_file()?.is_some() || has_shard(&self.state_dir().join("jobs")))
+        Ok(self.is_remote() || self.foreign_file()?.is_some() || has_shard(&self.state_dir().join("jobs")))
     }
 
     /// Removes a job that produced nothing, so that another can replace it. The record is removed last: the next run repeats
@@ -190,7 +192,7 @@ impl OutDir {
     pub(crate) fn how_to_start_over(&self) -> String {
         let root = self.root.display();
         if self.is_remote() {
-            return format!("remove what is below `{root}/`");
+            return format!("remove what is below `{root}/`, once no other machine works there");
         }
         match self.other_file() {
             Ok(None) => format!("rm -r {root}"),
@@ -211,12 +213,15 @@ impl OutDir {
     }
 }
 
-/// The folder in the current directory for what belongs to a URL: `s3-bucket-vectors.encaje`.
+/// The folder in the current directory for what belongs to a URL: `s3-bucket-vectors-1a2b3c4d.encaje`, of which the digest alone
+/// tells apart what has the same letters.
 fn local_name(url: &Path) -> PathBuf {
-    let text = url.to_string_lossy().replace("://", "-");
-    let mut name = text.trim_end_matches('/').replace('/', "-");
-    name.push_str(WORK_SUFFIX);
-    PathBuf::from(name)
+    let url = url.to_string_lossy();
+    let url = url.trim_end_matches('/');
+    let letters: String = url.replace("://", "-").chars().map(|c| if c == '/' { '-' } else { c }).collect();
+    let digest = blake3::hash(url.as_bytes()).to_hex();
+    let letters: String = letters.chars().take(LOCAL_LETTERS_MAX).collect();
+    PathBuf::from(format!("{letters}-{}{WORK_SUFFIX}", &digest[..8]))
 }
 
 /// Returns a path as absolute text, as databases and storage want it: no scheme can hide in that.

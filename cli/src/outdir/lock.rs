@@ -47,6 +47,10 @@ impl OutDir {
             }
             Err(TryLockError::Error(error)) => return Err(anyhow::Error::from(error).context(cannot())),
         }
+        if !path.exists() {
+            // The process that held it was done, and has removed the state.
+            return self.lock();
+        }
         file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).with_context(cannot)?;
         Ok(Lock { _file: file })
     }

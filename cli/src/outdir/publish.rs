@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use dataset::vectors::{AtomicFile, hash_file, layout, place, read_manifest};
+use dataset::vectors::{AtomicFile, Outline, hash_file, layout, place, read_manifest};
 use dataset::{DatasetError, ErrorKind, FileInfo, Manifest, ManifestFile, Storage, VectorWriter};
 
 use super::directory::OutDir;
@@ -39,8 +39,13 @@ impl OutDir {
             }
         }
         self.check_files(&moved).with_context(|| {
-            Advice::failed("the file of a finished shard is gone")
-                .hint(format!("to have it made again: encaje repair {}", self.root.display()))
+            let advice = Advice::failed("the file of a finished shard is gone");
+            if self.is_remote() {
+                // Without the state here, the parts there are taken for what they are.
+                let state = self.state_dir();
+                return advice.hint(format!("to have it made again: rm -r {}, then run again", state.display()));
+            }
+            advice.hint(format!("to have it made again: encaje repair {}", self.root.display()))
         })?;
         let mut info = winners.info;
         if files.is_empty() {
@@ -88,7 +93,8 @@ impl OutDir {
     fn remove_unlisted_parts(&self, manifest: &Manifest) -> anyhow::Result<()> {
         let listed: HashSet<&str> = manifest.files.iter().map(|file| file.name.as_str()).collect();
         for entry in place::list(&self.root)?.unwrap_or_default() {
-            if layout::is_part_name(&entry.name()) && !listed.contains(entry.name().as_ref()) {
+            let is_stray = layout::is_part_name(&entry.name()) && !listed.contains(entry.name().as_ref());
+            if is_stray && Outline::read(&entry.path).is_ok_and(|outline| outline.info.job_id == manifest.job_id) {
                 place::remove(&entry.path)?;
             }
         }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use dataset::vectors::{AtomicFile, place, write_atomically, write_new};
-use dataset::{HubPin, PlannedSource, RowCounts};
+use dataset::{ErrorKind, HubPin, PlannedSource, RowCounts};
 use proto::JobId;
 use proto::job::{JobSpec, JobState, ShardCounts};
 use serde::{Deserialize, Serialize};
@@ -107,11 +107,13 @@ impl OutDir {
     pub(crate) fn write_record(&self, record: &JobRecord) -> anyhow::Result<()> {
         let bytes = serde_json::to_vec_pretty(record)?;
         match self.remote_record_path() {
-            Some(path) => write_new(&path, &bytes).with_context(|| {
-                let root = self.root.display();
-                Advice::failed(format!("another process has just begun a job in `{root}`"))
-                    .hint("run again to see which")
-            })?,
+            Some(path) => match write_new(&path, &bytes) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    let what = format!("another process has just begun a job in `{}`", self.root.display());
+                    return Err(Advice::failed(what).hint("run again to see which").into());
+                }
+                written => written?,
+            },
             None => write_atomically(&self.record_path(), &bytes)?,
         }
         Ok(())

@@ -130,7 +130,14 @@ pub fn copy(from: &Path, to: &Path) -> Result<bool, DatasetError> {
 async fn fetch(url: &str) -> Result<File, DatasetError> {
     let object = Object::open(url).await?;
     let temporary = std::env::temp_dir();
-    let cannot = |action| VectorsError::io(action, &temporary);
+    // Of another kind than what is missing at the URL.
+    let cannot = |action| {
+        let failed = VectorsError::io(action, &temporary);
+        move |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => failed(io::Error::other(error.to_string())),
+            _ => failed(error),
+        }
+    };
     let mut file = tempfile::tempfile().map_err(cannot("make a temporary file in"))?;
     let starts = (0..object.size()).step_by(usize::try_from(PIECE_BYTES).unwrap_or(usize::MAX));
     let ranges: Vec<_> = starts.map(|start| start..object.size().min(start + PIECE_BYTES)).collect();

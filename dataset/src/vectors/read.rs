@@ -1,16 +1,20 @@
 //! Reading vector files: version, schema and dimension are checked before the first row; batches stream.
 
 use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
+use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
 };
 use parquet::file::metadata::{KeyValue, PageIndexPolicy, ParquetMetaData};
+use parquet::file::reader::{ChunkReader, Length};
 
 use super::error::VectorsError;
 use super::info::{FileInfo, FileTotals, Footer, HOLES_KEY, REUSE_KEY, SOURCES_KEY, TEXT_COLUMN_KEY, TOTALS_KEY};
@@ -233,6 +237,43 @@ impl VectorReader {
     }
 }
 
+/// A file that several readers may read at a time: each knows its own position, which those of clones of a handle share.
+struct Positioned(Arc<File>);
+
+impl Length for Positioned {
+    fn len(&self) -> u64 {
+        self.0.metadata().map_or(0, |metadata| metadata.len())
+    }
+}
+
+impl ChunkReader for Positioned {
+    type T = BufReader<Tail>;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<BufReader<Tail>> {
+        Ok(BufReader::new(Tail { file: Arc::clone(&self.0), at: start }))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        let mut bytes = vec![0; length];
+        self.0.read_exact_at(&mut bytes, start)?;
+        Ok(bytes.into())
+    }
+}
+
+/// A file from a position on.
+struct Tail {
+    file: Arc<File>,
+    at: u64,
+}
+
+impl Read for Tail {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
 /// Batches of one file, in order.
 pub struct Batches {
     reader: VectorReader,
@@ -247,7 +288,7 @@ pub struct Batches {
 impl Batches {
     fn open_group(&self, group: usize) -> Result<ParquetRecordBatchReader, VectorsError> {
         let path = &self.reader.path;
-        let file = self.reader.file.try_clone().map_err(VectorsError::io("open", path))?;
+        let file = Positioned(Arc::clone(&self.reader.file));
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.reader.metadata.clone());
         let builder = match &self.selection {
             Some(selection) => builder.with_row_selection(selection.clone()),

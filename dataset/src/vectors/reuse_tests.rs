@@ -53,6 +53,19 @@ fn written(index: &ReuseIndex, texts: &[Result<String, RejectReason>]) -> (Recor
 }
 
 #[test]
+fn several_threads_read_one_open_file() {
+    let job = Job::new();
+    write_job(&job.dir(), &info(300), &[3000]);
+    let reader = VectorSet::open(&job.dir()).unwrap().open_checked(0).unwrap();
+    let read = || reader.batches(&Projection::All, 100).unwrap().collect::<Result<Vec<_>, _>>().unwrap();
+    let expected = read();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| (0..20).all(|_| read() == expected))).collect();
+        assert!(threads.into_iter().all(|thread| thread.join().unwrap()), "rows of another place in the file");
+    });
+}
+
+#[test]
 fn a_known_text_gets_the_bits_of_its_earlier_row_in_every_output_type() {
     for output_dtype in OutputDtype::ALL {
         let job = Job::new();

@@ -81,10 +81,9 @@ impl VectorWriter {
         Ok(VectorWriter { file, schema, kept, info, text_column, first_row: None, totals: RowCounts::default() })
     }
 
-    /// Names the column that the texts were read from, for the footer, if it is kept.
+    /// Names the column that the texts were read from, for the footer, whether it is kept or not.
     pub fn with_text_column(self, name: &str) -> VectorWriter {
-        let text_column = self.kept.column_with_name(name).map(|_| name.to_owned());
-        VectorWriter { text_column, ..self }
+        VectorWriter { text_column: Some(name.to_owned()), ..self }
     }
 
     /// Writes rows. Fails, naming the row and writing none, if: they do not follow on the last ones; lengths disagree;
