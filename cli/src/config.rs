@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::builder::{BoolishValueParser, OsStr, PathBufValueParser, TypedValueParser};
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches};
+use dataset::vectors::place;
 
 use crate::commands::Cli;
 use crate::exit::Advice;
@@ -124,19 +125,12 @@ fn with_local_path(arg: Arg) -> Arg {
     if arg.get_value_parser().type_id() != TypeId::of::<PathBuf>() {
         return arg;
     }
-    arg.value_parser(PathBufValueParser::new().try_map(|path| match scheme_of(&path) {
-        Some(scheme) => Err(format!("it is a URL (`{scheme}://`), and this takes a path on this machine")),
-        None => Ok(path),
+    arg.value_parser(PathBufValueParser::new().try_map(|path| {
+        match place::url_of(&path).and_then(|url| url.split_once("://")) {
+            Some((scheme, _)) => Err(format!("it is a URL (`{scheme}://`), and this takes a path on this machine")),
+            None => Ok(path),
+        }
     }))
-}
-
-/// Returns the scheme of what is written as a URL.
-fn scheme_of(path: &Path) -> Option<String> {
-    let (scheme, _) = path.to_str()?.split_once("://")?;
-    let mut letters = scheme.chars();
-    let is_scheme = letters.next().is_some_and(|first| first.is_ascii_alphabetic())
-        && letters.all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '+' | '-' | '.'));
-    is_scheme.then(|| scheme.to_owned())
 }
 
 /// The environment variable of an option.

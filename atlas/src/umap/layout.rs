@@ -37,10 +37,12 @@ const STRIDE: u32 = 0x9E37_79B9;
 
 /// Returns the default number of epochs: that of `umap-learn`, but more for few points.
 pub fn default_epochs(points: usize) -> usize {
-    match points {
-        _ if points <= SMALL_POINTS_MAX => EPOCHS_SMALL,
-        _ if points <= MEDIUM_POINTS_MAX => EPOCHS_MEDIUM,
-        _ => EPOCHS_LARGE,
+    if points <= SMALL_POINTS_MAX {
+        EPOCHS_SMALL
+    } else if points <= MEDIUM_POINTS_MAX {
+        EPOCHS_MEDIUM
+    } else {
+        EPOCHS_LARGE
     }
 }
 

@@ -44,6 +44,9 @@ pub(crate) struct RepairArgs {
     pub(crate) json: bool,
 }
 
+/// Said of a file that is not what was written.
+const DAMAGED: &str = "it is missing, or its size or BLAKE3 is another";
+
 /// Winners read from the database at once.
 const PAGE: u32 = 1_000;
 
@@ -158,7 +161,7 @@ async fn repair_output(ui: &Ui, args: &RepairArgs, out: &OutDir) -> anyhow::Resu
         if found.await.context("a check crashed")?? {
             whole.push(file);
         } else {
-            let problem = "it is missing, or its size or BLAKE3 is another".to_owned();
+            let problem = DAMAGED.to_owned();
             damaged.push(Damage { shard: file.shard, file: file.expected.name.clone(), problem });
         }
     }
@@ -202,7 +205,7 @@ async fn repair_remote(ui: &Ui, args: &RepairArgs, out: &OutDir) -> anyhow::Resu
         let (part, expected) = (out.root().join(&file.name), ExpectedFile::of_part(file));
         let is_intact = tokio::task::spawn_blocking(move || fetch::is_intact(&part, &expected));
         if !is_intact.await.context("a check crashed")?? {
-            let problem = "it is missing, or its size or BLAKE3 is another".to_owned();
+            let problem = DAMAGED.to_owned();
             damaged.push(Damage { shard, file: file.name.clone(), problem });
         }
     }

@@ -95,7 +95,7 @@ pub(crate) fn run(ui: &Ui, args: &RunArgs) -> anyhow::Result<Exit> {
         return report(ui, &request, &RunSummary::already_complete(request.target.path(), &totals));
     }
     refuse_foreign_files(&request)?;
-    if request.out.manifest()?.is_none() {
+    if !request.out.has_manifest()? {
         let info = job_spec::file_info(&request.spec, &request.model)?;
         request.spec.reuse = reuse::open(ui, &args.job, &info)?;
         job_spec::check_size(&request.spec)?;
@@ -273,7 +273,7 @@ fn refuse_foreign_files(request: &Request<'_>) -> anyhow::Result<()> {
 
 /// Warns before a job is begun in a directory with other files, which starting over must not remove.
 fn warn_of_other_files(ui: &Ui, request: &Request<'_>) -> anyhow::Result<()> {
-    if request.out.record()?.is_some() || request.out.manifest()?.is_some() {
+    if request.out.record()?.is_some() || request.out.has_manifest()? {
         return Ok(());
     }
     if let Some(other) = request.out.other_file()? {
@@ -300,7 +300,7 @@ fn load_or_create_record(ui: &Ui, request: &Request<'_>) -> anyhow::Result<JobRe
         request.out.reset()?;
     }
     let record = JobRecord::new(request.spec.clone(), request.sources.clone(), request.pins.clone());
-    if request.out.manifest()?.is_none() {
+    if !request.out.has_manifest()? {
         request.out.write_record(&record)?;
         request.out.adopt_state(&record)?;
     }

@@ -31,11 +31,7 @@ impl Target {
     /// A name that ends in `.parquet` is a file, unless it is a directory already.
     pub(crate) fn of(out: &Path) -> Self {
         let is_file = out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
-        if is_file && (place::url_of(out).is_some() || !out.is_dir()) {
-            Target::File(out.to_owned())
-        } else {
-            Target::Dir(out.to_owned())
-        }
+        if is_file && !place::is_folder(out) { Target::File(out.to_owned()) } else { Target::Dir(out.to_owned()) }
     }
 
     /// The directory in which the work is done.
@@ -105,7 +101,7 @@ impl OutDir {
         self.state_dir().join("job.json")
     }
 
-    /// Where the record lies of whose output this is: beside the output, so that other machines know too.
+    /// The folder of the record that says which job owns the output: beside the output, where other machines find it.
     pub(crate) fn claim_dir(&self) -> PathBuf {
         self.root.join(STATE_DIR)
     }
@@ -120,12 +116,14 @@ impl OutDir {
         self.record_path().is_file() || self.root.join(layout::MANIFEST_NAME).is_file()
     }
 
+    /// Whether there is a manifest. It is written last, so that the job is done and its parts are in place.
+    pub(crate) fn has_manifest(&self) -> anyhow::Result<bool> {
+        Ok(place::size_of(&self.root.join(layout::MANIFEST_NAME))?.is_some())
+    }
+
     /// Returns the manifest, if the job is done and its parts are in place.
     pub(crate) fn manifest(&self) -> anyhow::Result<Option<Manifest>> {
-        match place::size_of(&self.root.join(layout::MANIFEST_NAME))? {
-            Some(_) => Ok(Some(Manifest::load_checked(&self.root)?)),
-            None => Ok(None),
-        }
+        if self.has_manifest()? { Ok(Some(Manifest::load_checked(&self.root)?)) } else { Ok(None) }
     }
 
     /// Returns a part file or manifest that belongs to no job of this directory, if there is one.
@@ -207,7 +205,7 @@ impl OutDir {
         remove_dir(&self.root)
     }
 
-    /// Removes the state of a finished output at a URL: what is there is all that is needed.
+    /// Removes the state of a finished output at a URL: nothing else needs it.
     pub(crate) fn remove_local_state(&self) -> anyhow::Result<()> {
         if self.is_remote() { remove_dir(&self.state_dir()) } else { Ok(()) }
     }
@@ -218,9 +216,8 @@ impl OutDir {
 fn local_name(url: &Path) -> PathBuf {
     let url = url.to_string_lossy();
     let url = url.trim_end_matches('/');
-    let letters: String = url.replace("://", "-").chars().map(|c| if c == '/' { '-' } else { c }).collect();
     let digest = blake3::hash(url.as_bytes()).to_hex();
-    let letters: String = letters.chars().take(LOCAL_LETTERS_MAX).collect();
+    let letters: String = url.replace("://", "-").replace('/', "-").chars().take(LOCAL_LETTERS_MAX).collect();
     PathBuf::from(format!("{letters}-{}{WORK_SUFFIX}", &digest[..8]))
 }
 

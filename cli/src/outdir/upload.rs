@@ -1,5 +1,5 @@
-//! Uploading the finished shards of a run whose output is at a URL, while the run goes on: what is there is not lost with this
-//! machine, and its disk need not hold the whole output.
+//! Uploading the finished shards of a run whose output is at a URL, while the run goes on: the loss of this machine loses only the
+//! rest, and its disk need not hold the whole output.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;

@@ -57,7 +57,7 @@ pub(crate) struct HubFiles {
 struct Pinned {
     place: HubPlace,
     commit: String,
-    /// The configurations of the card, where they were asked for.
+    /// The configurations of the card, where the caller wants them.
     configs: Value,
     /// The commit is that of an earlier job.
     was_pinned: bool,

@@ -190,12 +190,16 @@ impl Storage {
         let path = if folder.is_empty() { StorePath::default() } else { self.path(folder)? };
         let found: Vec<object_store::ObjectMeta> =
             self.store.list(Some(&path)).try_collect().await.map_err(|error| self.failed(prefix, error))?;
-        let mut objects: Vec<(String, ObjectInfo)> = found
-            .into_iter()
-            .map(|meta| (meta.location.to_string(), ObjectInfo { size: meta.size, etag: meta.e_tag }))
-            .collect();
-        objects.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(objects)
+        Ok(sorted(found))
+    }
+
+    /// Lists the objects directly in the storage's own folder, not those below further ones, sorted by key.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn list_top(&self) -> Result<Vec<(String, ObjectInfo)>, DatasetError> {
+        let found = self.store.list_with_delimiter(None).await.map_err(|error| self.failed("", error))?;
+        Ok(sorted(found.objects))
     }
 
     /// Returns the file of a key if the storage is a local folder, for hard links and renames.
@@ -233,6 +237,16 @@ impl Storage {
     fn failed(&self, key: &str, error: object_store::Error) -> DatasetError {
         DatasetError::from_store(self.name(key), error)
     }
+}
+
+/// Returns keys and metadata of objects, sorted by key.
+fn sorted(found: Vec<object_store::ObjectMeta>) -> Vec<(String, ObjectInfo)> {
+    let mut objects: Vec<(String, ObjectInfo)> = found
+        .into_iter()
+        .map(|meta| (meta.location.to_string(), ObjectInfo { size: meta.size, etag: meta.e_tag }))
+        .collect();
+    objects.sort_by(|a, b| a.0.cmp(&b.0));
+    objects
 }
 
 /// Returns why a key is invalid, if it is: keys stay inside their storage and mean the same in every store.

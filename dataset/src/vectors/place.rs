@@ -68,7 +68,7 @@ fn as_path(url: &str) -> DatasetError {
 }
 
 /// Tells whether a path leads to a folder. A URL does unless it ends in `.parquet`.
-pub(super) fn is_folder(path: &Path) -> bool {
+pub fn is_folder(path: &Path) -> bool {
     match url_of(path) {
         Some(_) => !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet")),
         None => path.is_dir(),
@@ -133,9 +133,9 @@ async fn fetch(url: &str) -> Result<File, DatasetError> {
     // Of another kind than what is missing at the URL.
     let cannot = |action| {
         let failed = VectorsError::io(action, &temporary);
-        move |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => failed(io::Error::other(error.to_string())),
-            _ => failed(error),
+        move |error: io::Error| {
+            let is_missing = error.kind() == io::ErrorKind::NotFound;
+            failed(if is_missing { io::Error::other(error.to_string()) } else { error })
         }
     };
     let mut file = tempfile::tempfile().map_err(cannot("make a temporary file in"))?;
@@ -166,12 +166,10 @@ pub(super) fn read_footer(path: &Path) -> Result<ParquetMetaData, DatasetError> 
 
 /// Says of an output what is otherwise said of a corpus.
 fn changed(url: &str, error: DatasetError) -> DatasetError {
-    match error.kind() {
-        ErrorKind::SourceChanged => {
-            DatasetError::bad_input(url, "it was replaced or removed while it was read: try again")
-        }
-        _ => error,
+    if error.kind() == ErrorKind::SourceChanged {
+        return DatasetError::bad_input(url, "it was replaced or removed while it was read: try again");
     }
+    error
 }
 
 /// Returns the bytes of a small file; `None` where there is none.
@@ -226,9 +224,8 @@ pub fn list(dir: &Path) -> Result<Option<Vec<Entry>>, DatasetError> {
             return Ok(None);
         }
         let storage = Storage::open(url)?;
-        let found = wait(async move { storage.list("").await })??;
-        let direct = found.into_iter().filter(|(key, _)| !key.contains('/'));
-        entries.extend(direct.map(|(key, info)| Entry { path: dir.join(key), bytes: info.size }));
+        let found = wait(async move { storage.list_top().await })??;
+        entries.extend(found.into_iter().map(|(key, info)| Entry { path: dir.join(key), bytes: info.size }));
     } else {
         let found = match fs::read_dir(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(entries)),

@@ -151,10 +151,10 @@ pub(super) fn open_listed(path: &Path, bytes: u64, blake3: &str) -> Result<File,
 }
 
 fn open_listed_once(path: &Path, bytes: u64, blake3: &str) -> Result<File, VectorsError> {
-    let mut file = place::open(path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => VectorsError::damaged(path, "it is missing"),
-        _ => error.into(),
-    })?;
+    let mut file = match place::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(VectorsError::damaged(path, "it is missing")),
+        opened => opened?,
+    };
     let found = file.metadata().map_err(VectorsError::io("open", path))?.len();
     if found != bytes {
         return Err(VectorsError::damaged(path, format!("it has {found} bytes, expected {bytes}")));

@@ -50,7 +50,7 @@ pub enum HubError {
     NoSuchRevision {
         /// Its name.
         repo: String,
-        /// As asked for.
+        /// As the corpus names it.
         revision: String,
     },
     /// The data set has no such file or folder.
@@ -58,7 +58,7 @@ pub enum HubError {
     NoSuchFile {
         /// Its name.
         repo: String,
-        /// As asked for.
+        /// As the corpus names it.
         path: String,
         /// The commit.
         revision: String,
