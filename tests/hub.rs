@@ -165,12 +165,22 @@ fn what_is_refused_says_what_to_do() {
     let offline = Ran::of(offline.env("HF_ENDPOINT", hub.url()).output().unwrap());
     offline.expect_code(1);
     offline.expect_said(&["HF_HUB_OFFLINE"]);
+    let model_dir = model().display().to_string();
+    for words in [
+        vec!["run", URL, "--out", "out"],
+        vec!["submit", URL, "--coordinator", "http://127.0.0.1:9"],
+        vec!["similarity", "--from", URL],
+    ] {
+        let offline = encaje(&env, &hub, [&words[..], &["--model", &model_dir, "--offline"]].concat());
+        offline.expect_code(2);
+        offline.expect_said(&["--offline", URL]);
+    }
     let url = format!("{URL}/a.csv");
     let written = encaje(&env, &hub, ["merge", "none", "--out", "hf://datasets/ana/out.parquet"]);
     written.expect_code(2);
     written.expect_said(&["read only"]);
     hub.require_token(TOKEN);
-    let words = ["similarity", "--model", &model().display().to_string(), "--from", &url];
+    let words = ["similarity", "--model", &model_dir, "--from", &url];
     encaje(&env, &hub, words).expect_code(0);
 }
 

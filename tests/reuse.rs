@@ -139,6 +139,9 @@ fn an_earlier_output_of_other_options_is_refused_by_the_option_before_any_work()
     ran.expect_code(2);
     ran.expect_said(&["--reuse old", "--model was"]);
     assert!(!env.path("new").exists());
+    let swallowed = env.encaje(["run", "--model", &model, "--out", "new", "--reuse", "old", "old.csv"]);
+    swallowed.expect_code(2);
+    swallowed.expect_said(&["<CORPUS>", "--reuse takes every word up to the next option"]);
     // What does not change a vector is no reason.
     let ran = env.run_ok("old.csv", "new", &["--reuse", "old", "--batch-tokens", "64", "--json"]);
     assert_eq!(counts(&ran), [0, 198, 2]);

@@ -68,7 +68,14 @@ fn a_run_into_a_bucket_gives_what_a_run_into_a_folder_gives() {
     let other = encaje(&env, &server, run_words("b.csv", &out, &[]));
     other.expect_code(2);
     other.expect_said(&[&out, "other parameters"]);
+    assert!(states(&env).is_empty(), "what is refused leaves nothing");
     succeed(&env, &server, ["verify", &out, "--corpus", "a.csv"]);
+    // What is wrong here is not wrong with the output.
+    let mut without_room = env.command(["verify", &out]);
+    let without_room = Ran::of(without_room.envs(server.environment()).env("TMPDIR", "/nowhere").output().unwrap());
+    without_room.expect_code(1);
+    without_room.expect_said(&["/nowhere", "TMPDIR"]);
+    assert!(!without_room.stdout.contains("NOT as promised"), "{}", without_room.stdout);
 }
 
 #[test]
@@ -253,6 +260,9 @@ fn one_file_and_the_result_of_a_cluster_go_into_a_bucket() {
     assert_same(&rows(&server.file("fetched")), &expected);
     // What was damaged is fetched again.
     std::fs::write(server.file("fetched/part-00002.parquet"), "damaged").unwrap();
+    let repair = encaje(&env, &server, ["repair", &url("fetched")]);
+    repair.expect_code(2);
+    repair.expect_said(&["the same `encaje download` again"]);
     fetch(&url("fetched"));
     succeed(&env, &server, ["verify", &url("fetched"), "--corpus", "a.csv"]);
     fetch(&url("fetched.parquet"));
@@ -268,12 +278,22 @@ fn places_that_cannot_be_written_are_refused_before_any_work() {
         ("ftp://host/out", "ftp"),
         ("s3://key:hunter2@lake/out", "credentials come from the environment"),
         ("file:///tmp/out", "without file://"),
+        ("s3:/lake/out", "two slashes"),
+        ("s3://lake/out?token=hunter2", "no `?`"),
     ] {
         let ran = encaje(&env, &server, run_words("a.csv", out, &[]));
         ran.expect_code(2);
         ran.expect_said(&[said]);
         assert!(!ran.stderr.contains("hunter2"), "{}", ran.stderr);
     }
+    let no_bucket = encaje(&env, &server, run_words("a.csv", "s3://pond/out", &[]));
+    no_bucket.expect_code(1);
+    no_bucket.expect_said(&["s3://pond/out", "NoSuchBucket", "make it first"]);
+    let mut only_tls = env.command(run_words("a.csv", &url("out"), &[]));
+    let only_tls = Ran::of(only_tls.envs(server.environment()).env_remove("AWS_ALLOW_HTTP").output().unwrap());
+    only_tls.expect_code(1);
+    only_tls.expect_said(&["AWS_ALLOW_HTTP=true"]);
+    assert!(states(&env).is_empty());
     server.fail("", "", Fault::Answer(403, "AccessDenied"), 1_000);
     let denied = encaje(&env, &server, run_words("a.csv", &url("out"), &[]));
     denied.expect_code(1);
@@ -299,4 +319,24 @@ fn vectors_are_taken_from_outputs_in_a_bucket() {
         assert_same(&rows(&server.file("new")), &rows(&env.path("disk")));
         std::fs::remove_dir_all(server.file("new")).unwrap();
     }
+}
+
+#[test]
+fn a_stream_is_known_by_its_bytes_though_its_copy_is_gone() {
+    let (env, server) = start(100);
+    let out = url("out");
+    let words = run_words("-", &out, &["--format", "csv", "--shard-rows", "25"]);
+    let run = || {
+        let stdin = std::fs::File::open(env.path("a.csv")).unwrap();
+        Ran::of(env.command(&words).envs(server.environment()).stdin(stdin).output().unwrap())
+    };
+    run().expect_code(0);
+    assert!(states(&env).is_empty());
+    let again = run();
+    again.expect_code(0);
+    again.expect_said(&["is done already"]);
+    std::fs::remove_file(server.file("out/part-00002.parquet")).unwrap();
+    succeed(&env, &server, ["repair", &out]).expect_said(&["run the same"]);
+    run().expect_code(0);
+    succeed(&env, &server, ["verify", &out, "--corpus", "a.csv"]);
 }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::builder::{BoolishValueParser, OsStr, PathBufValueParser, TypedValueParser};
+use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches};
 use dataset::vectors::place;
 
@@ -48,9 +49,24 @@ pub(crate) fn parse(words: Vec<OsString>) -> anyhow::Result<(Cli, Vec<String>)> 
         }
         (Err(error), _) => match variables::blamed(&bare, &words, &error).filter(|_| is_bad_value(&error)) {
             Some(variable) => Err(bad_value(&variable, &error).into()),
-            None => error.exit(),
+            None => with_tip(error, &bare, &words).exit(),
         },
     }
+}
+
+/// Says where a missing argument may have gone: an option that takes several values takes every word up to the next option.
+fn with_tip(mut error: clap::Error, bare: &Command, words: &[OsString]) -> clap::Error {
+    let command = words.iter().skip(1).find_map(|word| bare.find_subcommand(word));
+    let takes_several = |arg: &&Arg| arg.get_num_args().is_some_and(|range| range.max_values() > 1);
+    let options = command.into_iter().flat_map(Command::get_arguments).filter(takes_several).filter_map(Arg::get_long);
+    let mut options = options.map(|long| format!("--{long}"));
+    if error.kind() == clap::error::ErrorKind::MissingRequiredArgument
+        && let Some(option) = options.find(|option| words.iter().any(|word| word == option.as_str()))
+    {
+        let tip = format!("{option} takes every word up to the next option: write what is missing before it");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
 }
 
 /// Names the file or variable that a rejected value came from, and the values that it takes.

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use dataset::vectors::{AtomicFile, hash_file, layout, place, write_new};
@@ -68,6 +68,16 @@ struct Record {
     job: JobId,
 }
 
+/// Where the job that is fetched into a directory is recorded.
+fn record_path(out: &OutDir) -> PathBuf {
+    out.claim_dir().join("download.json")
+}
+
+/// Whether a directory was claimed for the files of a job.
+pub(crate) fn is_claimed(out: &OutDir) -> anyhow::Result<bool> {
+    Ok(place::size_of(&record_path(out))?.is_some())
+}
+
 /// Claims a directory for the files of a job. Refuses one with files that no earlier fetch of this job accounts for.
 pub(crate) fn claim(out: &OutDir, job: JobId) -> anyhow::Result<()> {
     let root = out.root().display();
@@ -75,7 +85,7 @@ pub(crate) fn claim(out: &OutDir, job: JobId) -> anyhow::Result<()> {
     if out.record()?.is_some() {
         return Err(refuse(format!("`{root}` belongs to `encaje run`")).into());
     }
-    let path = out.claim_dir().join("download.json");
+    let path = record_path(out);
     match place::read_small(&path)? {
         Some(bytes) => match serde_json::from_slice::<Record>(&bytes) {
             Ok(record) if record.job == job && record.format == RECORD_FORMAT => Ok(()),

@@ -285,8 +285,9 @@ impl Differences {
 }
 
 /// Returns the first source that is not what it was, if there is one. Both lists name the same sources.
-pub(crate) fn changed_source<'a>(was: &'a [PlannedSource], now: &[PlannedSource]) -> Option<&'a str> {
-    was.iter().zip(now).find(|(was, now)| was.fingerprint != now.fingerprint).map(|(was, _)| was.source.uri.as_str())
+pub(crate) fn changed_sources<'a>(was: &'a [PlannedSource], now: &[PlannedSource]) -> Vec<&'a str> {
+    let pairs = was.iter().zip(now).filter(|(was, now)| was.fingerprint != now.fingerprint);
+    pairs.map(|(was, _)| was.source.uri.as_str()).collect()
 }
 
 fn keep_name(keep: &Keep) -> String {

@@ -6,6 +6,7 @@ use dataset::vectors::Outline;
 use dataset::{DatasetError, Expanded, HubPin};
 use spec::Format;
 
+use crate::exit::Advice;
 use crate::outdir::{JobRecord, OutDir, Target};
 use crate::ui::Ui;
 
@@ -14,8 +15,7 @@ pub(crate) fn of_output(patterns: &[String], target: &Path, record: Option<&JobR
     if let Some(record) = record {
         return record.pins.clone();
     }
-    let is_of_hub = |pattern: &String| pattern.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("hf://"));
-    if !patterns.iter().any(is_of_hub) {
+    if !patterns.iter().any(|pattern| is_of_hub(pattern)) {
         return Vec::new();
     }
     let sources = match Target::of(target) {
@@ -23,6 +23,19 @@ pub(crate) fn of_output(patterns: &[String], target: &Path, record: Option<&JobR
         Target::Dir(dir) => OutDir::new(dir).manifest().ok().flatten().map(|manifest| manifest.sources),
     };
     HubPin::of_sources(sources.iter().flatten().map(|source| source.uri.as_str()))
+}
+
+/// Refuses a corpus that is read from the Hub where the Hub must not be asked.
+pub(crate) fn refuse_offline(patterns: &[String], is_offline: bool) -> Result<(), Advice> {
+    match patterns.iter().find(|pattern| is_offline && is_of_hub(pattern)) {
+        Some(pattern) => Err(Advice::usage(format!("--offline, but `{pattern}` is read from the Hub"))
+            .hint("download its files, and name those")),
+        None => Ok(()),
+    }
+}
+
+fn is_of_hub(pattern: &str) -> bool {
+    pattern.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("hf://"))
 }
 
 /// Expands patterns, and notes what they leave open.

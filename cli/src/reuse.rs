@@ -1,5 +1,6 @@
 //! `--reuse`: earlier outputs, opened and compared with the job before any work.
 
+use std::fs;
 use std::path::Path;
 
 use dataset::vectors::{REUSE_ROWS_MAX, place};
@@ -19,7 +20,10 @@ pub(crate) fn open(ui: &Ui, args: &JobArgs, job: &FileInfo) -> anyhow::Result<Ve
     for given in &args.reuse.reuse {
         let refused = || Advice::usage(format!("--reuse {given}"));
         let path = Path::new(given);
-        let uri = if place::url_of(path).is_some() { given.clone() } else { outdir::absolute_text(path)? };
+        let uri = match fs::canonicalize(path) {
+            Ok(whole) if place::url_of(path).is_none() => outdir::absolute_text(&whole)?,
+            Ok(_) | Err(_) => given.clone(),
+        };
         let opened = place::check_readable(path).and_then(|()| EarlierOutput::open(&uri, &args.corpus.text_column));
         let opened = opened.and_then(|earlier| {
             earlier.check(job)?;

@@ -33,6 +33,10 @@ const STATUS_MARK: &str = "status code: ";
 /// Error codes for throttling.
 const THROTTLED: [&str; 6] =
     ["SlowDown", "ServerBusy", "TooManyRequests", "RequestLimitExceeded", "Throttling", "rateLimitExceeded"];
+/// Error codes for a bucket that does not exist.
+const NO_BUCKET: [&str; 2] = ["NoSuchBucket", "ContainerNotFound"];
+/// What the client says of `http://` where only TLS is allowed.
+const PLAIN_HTTP: &str = "URL scheme is not allowed";
 /// Error codes for refused credentials, some with status 400.
 const AUTH: [&str; 10] = [
     "ExpiredToken",
@@ -60,8 +64,14 @@ pub(crate) fn explain(error: &object_store::Error) -> (Meaning, StoreFailure) {
         _ => Meaning::Other,
     };
     let mut said = code_and_message(&text, code);
-    if status.is_some_and(|status| status.starts_with('3')) {
-        said.push_str(" (redirects are not followed: name the place that it leads to)");
+    let advice = match status {
+        Some(status) if status.starts_with('3') => "redirects are not followed: name the place that it leads to",
+        _ if is_one_of(&NO_BUCKET) => "correct the name of the bucket, or make it first",
+        _ if text.contains(PLAIN_HTTP) => "for a server of your own over http, set AWS_ALLOW_HTTP=true",
+        _ => "",
+    };
+    if !advice.is_empty() {
+        said.push_str(&format!(" ({advice})"));
     }
     (meaning, StoreFailure(without_secrets(&said)))
 }

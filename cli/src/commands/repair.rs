@@ -146,7 +146,7 @@ struct Placed {
 /// Moves intact parts back to where shards are stored, and requeues damaged ones: the next run does the rest.
 async fn repair_output(ui: &Ui, args: &RepairArgs, out: &OutDir) -> anyhow::Result<Report> {
     let root = out.root().display().to_string();
-    let Some(record) = out.record()? else { return Err(no_run(out)) };
+    let Some(record) = out.record()? else { return Err(no_run(out)?) };
     let _lock = out.lock()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let store = Store::open(&outdir::absolute_text(&out.database())?, clock).await?;
@@ -192,7 +192,7 @@ async fn repair_output(ui: &Ui, args: &RepairArgs, out: &OutDir) -> anyhow::Resu
 
 /// Removes damaged parts at a URL, and the manifest: the next run takes the others as they are, and makes these again.
 async fn repair_remote(ui: &Ui, args: &RepairArgs, out: &OutDir) -> anyhow::Result<Report> {
-    let Some(record) = out.record()? else { return Err(no_run(out)) };
+    let Some(record) = out.record()? else { return Err(no_run(out)?) };
     let _lock = out.lock()?;
     let Some(manifest) = out.manifest()? else {
         let what = format!("`{}` is not finished", out.root().display());
@@ -229,10 +229,14 @@ async fn check_corpus(out: &OutDir, record: &JobRecord, damaged: usize) -> anyho
             .hint("restore the corpus as it was, its time of modification too, and repair again")
             .hint(format!("nothing was changed: intact files are still in `{}`", out.root().display()))
     };
-    let sources: Vec<Source> = record.sources.iter().map(|planned| planned.source.clone()).collect();
+    // A stream is kept in the state folder, which is gone after a run into a bucket: that run reads it again.
+    let input = outdir::absolute_text(&out.input())?;
+    let is_gone = |source: &Source| Path::new(&source.uri).starts_with(&input) && !Path::new(&source.uri).exists();
+    let was: Vec<_> = record.sources.iter().filter(|planned| !is_gone(&planned.source)).cloned().collect();
+    let sources: Vec<Source> = was.iter().map(|planned| planned.source.clone()).collect();
     match dataset::inspect(&sources, &record.spec.read).await {
         Err(error) => Err(refused(error_chain(&error)).into()),
-        Ok(now) => match job_spec::changed_source(&record.sources, &now) {
+        Ok(now) => match job_spec::changed_sources(&was, &now).first() {
             Some(uri) => Err(refused(format!("corpus source `{uri}` has changed since the job was begun")).into()),
             None => Ok(()),
         },
@@ -257,16 +261,15 @@ async fn manifest_problem(
     }
 }
 
-fn no_run(out: &OutDir) -> anyhow::Error {
+fn no_run(out: &OutDir) -> anyhow::Result<anyhow::Error> {
     let root = out.root().display();
     let advice = Advice::usage(format!("`{root}` is not the directory of an `encaje run`, and no job's id"));
-    let downloaded = out.state_dir().join("download.json").is_file();
-    let hint = if downloaded {
+    let hint = if fetch::is_claimed(out)? {
         "it was fetched from a cluster: the same `encaje download` again fetches what is damaged"
     } else {
         "repair mends the files of a run, or those of a cluster's job"
     };
-    advice.hint(hint).into()
+    Ok(advice.hint(hint).into())
 }
 
 /// The winners of a job in input order, with the places that their files may have.

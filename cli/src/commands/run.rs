@@ -100,6 +100,9 @@ pub(crate) fn run(ui: &Ui, args: &RunArgs) -> anyhow::Result<Exit> {
         request.spec.reuse = reuse::open(ui, &args.job, &info)?;
         job_spec::check_size(&request.spec)?;
     }
+    if let Some(refusal) = other_job(&request)? {
+        return Err(refusal.into());
+    }
     warn_of_other_files(ui, &request)?;
     let lock = request.out.lock()?;
     let record = load_or_create_record(ui, &request)?;
@@ -188,9 +191,7 @@ fn preflight<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) 
         return Err(Advice::usage(what).hint("give a directory, or a file name that ends in .parquet").into());
     }
     let corpus = &args.job.corpus;
-    if let Some(hub) = corpus.corpus.iter().find(|pattern| pattern.starts_with("hf://") && args.job.model.hub.offline) {
-        return Err(Advice::usage(format!("--offline, but `{hub}` is read from the Hub")).into());
-    }
+    pins::refuse_offline(&corpus.corpus, args.job.model.hub.offline)?;
     let corpora = Corpora::save_streams(ui, &corpus.corpus, corpus.format, &out.input())?;
     let before = out.record()?;
     let pins = pins::of_output(&corpora.patterns, target.path(), before.as_ref());
@@ -307,6 +308,13 @@ fn load_or_create_record(ui: &Ui, request: &Request<'_>) -> anyhow::Result<JobRe
     Ok(record)
 }
 
+/// Returns why the directory cannot take the requested job, as it has begun another one. Nothing is made here to find that out.
+fn other_job(request: &Request<'_>) -> anyhow::Result<Option<Advice>> {
+    let Some(record) = request.out.record()? else { return Ok(None) };
+    let refusal = refusal(request, &record);
+    Ok(if refusal.is_some() && request.out.has_work()? { refusal } else { None })
+}
+
 /// Returns why the directory's job is not the requested one, if it differs.
 fn refusal(request: &Request<'_>, record: &JobRecord) -> Option<Advice> {
     let root = request.out.root().display();
@@ -322,7 +330,10 @@ fn refusal(request: &Request<'_>, record: &JobRecord) -> Option<Advice> {
         };
         return Some(advice.hint(start_over));
     }
-    let uri = job_spec::changed_source(&record.sources, &request.sources)?;
+    // A stream is named by its bytes, and written anew where the state of the run is gone.
+    let is_stream = |uri: &str| request.corpora.digest_of(uri).is_some();
+    let changed = job_spec::changed_sources(&record.sources, &request.sources);
+    let uri = changed.into_iter().find(|uri| !is_stream(uri))?;
     let what = format!("corpus source `{uri}` has changed since the job in `{root}` was begun");
     Some(Advice::usage(what).hint("restore it to resume, or give another --out").hint(start_over))
 }

@@ -10,7 +10,7 @@ use spec::{Format, Pooling};
 use crate::args::{Auto, DialectArgs, ModelArgs, OWN_POOLING, Place, PromptArgs, auto_or};
 use crate::exit::{Advice, Exit};
 use crate::ui::{self, Ui};
-use crate::{corpus_texts, model, outfile, prompt};
+use crate::{corpus_texts, model, outfile, pins, prompt};
 
 /// Shows how near texts are to each other: the cosine of each pair, and a heat map.
 #[derive(Debug, Args)]
@@ -116,6 +116,7 @@ fn texts(ui: &Ui, args: &SimilarityArgs) -> anyhow::Result<Vec<String>> {
         keep: Keep::None,
         ..ReadOptions::default()
     });
+    pins::refuse_offline(std::slice::from_ref(from), args.model.hub.offline)?;
     let rows = corpus_texts::first(ui, from, args.format, &read, args.rows as usize)?;
     let asked = rows.len();
     let texts: Vec<String> = rows.into_iter().flatten().collect();

@@ -55,8 +55,9 @@ pub(crate) fn run(ui: &Ui, args: &SubmitArgs) -> anyhow::Result<Exit> {
 }
 
 async fn submit(ui: &Ui, args: &SubmitArgs) -> anyhow::Result<Exit> {
-    let cluster = Cluster::open(&args.cluster)?;
     let corpus = &args.job.corpus;
+    pins::refuse_offline(&corpus.corpus, args.job.model.hub.offline)?;
+    let cluster = Cluster::open(&args.cluster)?;
     let corpora = tokio::task::block_in_place(|| Corpora::save_streams_temporarily(ui, &corpus.corpus, corpus.format))?;
     let (spec, sources) = preflight(ui, args, &corpora).await?;
     let reuses = !spec.reuse.is_empty();
@@ -164,7 +165,8 @@ async fn refuse_unreachable(ui: &Ui, cluster: &Cluster, spec: &JobSpec) -> anyho
         return Ok(());
     }
     let what = format!("--reuse `{uri}` is on this machine, and the coordinator is on another");
-    Err(Advice::usage(what).hint("put the earlier output into a bucket, and give its URL").into())
+    let hint = format!("copy it into a bucket, and give that URL: encaje merge {uri} --out s3://BUCKET/NAME.parquet");
+    Err(Advice::usage(what).hint(hint).into())
 }
 
 /// Reports a job that was submitted before, or a cluster without workers.

@@ -7,6 +7,9 @@ use crate::environment::env_flag;
 use crate::error::DatasetError;
 use crate::storage::hub::HubPlace;
 
+/// The schemes of [`parse_location`].
+const SCHEMES: [&str; 7] = ["file", "s3", "gs", "az", "hf", "https", "http"];
+
 /// A location by scheme.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Location {
@@ -79,7 +82,7 @@ pub(crate) fn parse_location(text: &str) -> Result<Location, DatasetError> {
     if text.is_empty() {
         return Err(DatasetError::bad_input(text, "the path is empty"));
     }
-    let Some(scheme) = scheme_of(text) else { return Ok(Location::Local(PathBuf::from(text))) };
+    let Some(scheme) = scheme_of(text) else { return local(text) };
     match scheme.to_ascii_lowercase().as_str() {
         "file" => {
             url::Url::parse(text).ok().and_then(|url| url.to_file_path().ok()).map(Location::Local).ok_or_else(|| {
@@ -102,6 +105,17 @@ pub(crate) fn parse_location(text: &str) -> Result<Location, DatasetError> {
         )),
         other => Err(DatasetError::UnsupportedScheme { url: redacted_url(text), scheme: other.to_owned() }),
     }
+}
+
+/// Takes a path, unless it is a URL that lacks one of its two slashes.
+fn local(text: &str) -> Result<Location, DatasetError> {
+    let path = PathBuf::from(text);
+    let scheme = text.split_once(":/").map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
+    if SCHEMES.contains(&scheme.as_str()) && !path.exists() {
+        let problem = format!("a URL has two slashes, {scheme}://…; for the path, write ./{text}");
+        return Err(DatasetError::bad_input(text, problem));
+    }
+    Ok(Location::Local(path))
 }
 
 /// Whether plain `http://` is allowed, by the operator's environment only.
@@ -219,6 +233,17 @@ mod tests {
             "s3://bucket/a\nb",
         ] {
             assert!(parse_location(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_url_with_one_slash_is_no_path() {
+        for text in ["s3:/bucket/key", "S3:/bucket", "hf:/datasets/a/b", "https:/host/a.csv"] {
+            let message = parse_location(text).unwrap_err().to_string();
+            assert!(message.contains("two slashes"), "{message}");
+        }
+        for text in ["./s3:/bucket/key", "s3", "notes:/a.csv"] {
+            assert_eq!(parse_location(text).unwrap(), Location::Local(text.into()));
         }
     }
 

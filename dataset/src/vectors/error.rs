@@ -23,6 +23,15 @@ pub enum VectorsError {
         #[source]
         source: io::Error,
     },
+    /// A remote file cannot be copied to this machine, whatever the file is.
+    #[error("cannot copy a remote file into `{}`; set TMPDIR to a folder with room for one", folder.display())]
+    Temporary {
+        /// Where temporary files are kept.
+        folder: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// Parquet encoding or decoding failed.
     #[error("cannot decode `{}`, {}", path.display(), place(*.row_group))]
     Decode {
@@ -96,9 +105,9 @@ impl VectorsError {
             VectorsError::Io { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => ErrorKind::NotFound,
                 io::ErrorKind::AlreadyExists => ErrorKind::AlreadyExists,
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
-                _ => ErrorKind::Io,
+                _ => disk_kind(source),
             },
+            VectorsError::Temporary { source, .. } => disk_kind(source),
             VectorsError::Decode { .. } | VectorsError::Damaged { .. } => ErrorKind::Corrupt,
             VectorsError::Encode { source, .. } => encode_kind(source),
             VectorsError::Unusable { .. } | VectorsError::BadRows { .. } => ErrorKind::BadInput,
@@ -163,13 +172,15 @@ impl From<DatasetError> for VectorsError {
 
 /// The encoder wraps what the file below it says: a full disk must stay recognisable.
 fn encode_kind(source: &ParquetError) -> ErrorKind {
-    if let ParquetError::External(cause) = source
-        && let Some(cause) = cause.downcast_ref::<io::Error>()
-        && matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-    {
-        return ErrorKind::NoSpace;
+    let cause = if let ParquetError::External(cause) = source { cause.downcast_ref::<io::Error>() } else { None };
+    cause.map_or(ErrorKind::Io, disk_kind)
+}
+
+fn disk_kind(source: &io::Error) -> ErrorKind {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
+        _ => ErrorKind::Io,
     }
-    ErrorKind::Io
 }
 
 #[cfg(test)]

@@ -34,13 +34,13 @@ pub fn url_of(path: &Path) -> Option<&str> {
 /// # Errors
 /// It is a URL that cannot be written to, or that is not one of an output; the message says why.
 pub fn check_writable(path: &Path) -> Result<(), DatasetError> {
+    check_readable(path)?;
     let Some(url) = url_of(path) else { return Ok(()) };
     match parse_location(url)? {
-        Location::Local(_) => Err(as_path(url)),
         Location::Bucket(place) if place.key.is_empty() => {
             Err(DatasetError::bad_input(url, "this is the whole bucket: add a name, as in s3://bucket/vectors"))
         }
-        Location::Bucket(_) => Ok(()),
+        Location::Local(_) | Location::Bucket(_) => Ok(()),
         Location::Web(_) | Location::Hub(_) => {
             Err(DatasetError::bad_input(url, "this is read only: name a bucket or a path"))
         }
@@ -52,19 +52,20 @@ pub fn check_writable(path: &Path) -> Result<(), DatasetError> {
 /// # Errors
 /// It is a URL that is not one of an output; the message says why.
 pub fn check_readable(path: &Path) -> Result<(), DatasetError> {
-    let Some(url) = url_of(path) else { return Ok(()) };
-    match parse_location(url)? {
-        Location::Local(_) => Err(as_path(url)),
-        Location::Bucket(_) | Location::Web(_) => Ok(()),
+    let Some(text) = path.to_str() else { return Ok(()) };
+    let is_url = scheme_of(text).is_some();
+    match parse_location(text)? {
+        Location::Local(_) if is_url => Err(DatasetError::bad_input(text, "write it as a path, without file://")),
+        Location::Bucket(place) if place.key.contains(['?', '#', '*', '[']) => {
+            let problem = "the name of an output has no `?`, `#`, `*` or `[`; options come from the environment";
+            Err(DatasetError::bad_input(place.bucket_url(), problem))
+        }
+        Location::Local(_) | Location::Bucket(_) | Location::Web(_) => Ok(()),
         Location::Hub(_) => Err(DatasetError::bad_input(
-            url,
+            text,
             "the Hub's data sets are read only, and as corpora: name a bucket or a path",
         )),
     }
-}
-
-fn as_path(url: &str) -> DatasetError {
-    DatasetError::bad_input(url, "write it as a path, without file://")
 }
 
 /// Tells whether a path leads to a folder. A URL does unless it ends in `.parquet`.
@@ -129,24 +130,16 @@ pub fn copy(from: &Path, to: &Path) -> Result<bool, DatasetError> {
 
 async fn fetch(url: &str) -> Result<File, DatasetError> {
     let object = Object::open(url).await?;
-    let temporary = std::env::temp_dir();
-    // Of another kind than what is missing at the URL.
-    let cannot = |action| {
-        let failed = VectorsError::io(action, &temporary);
-        move |error: io::Error| {
-            let is_missing = error.kind() == io::ErrorKind::NotFound;
-            failed(if is_missing { io::Error::other(error.to_string()) } else { error })
-        }
-    };
-    let mut file = tempfile::tempfile().map_err(cannot("make a temporary file in"))?;
+    let cannot = |source| VectorsError::Temporary { folder: std::env::temp_dir(), source };
+    let mut file = tempfile::tempfile().map_err(cannot)?;
     let starts = (0..object.size()).step_by(usize::try_from(PIECE_BYTES).unwrap_or(usize::MAX));
     let ranges: Vec<_> = starts.map(|start| start..object.size().min(start + PIECE_BYTES)).collect();
     let pieces = ranges.into_iter().map(|range| object.read(range));
     let mut pieces = iter(pieces).buffered(PIECES_AT_A_TIME);
     while let Some(piece) = pieces.try_next().await.map_err(|error| changed(url, error))? {
-        file.write_all(&piece).map_err(cannot("write a temporary file in"))?;
+        file.write_all(&piece).map_err(cannot)?;
     }
-    file.rewind().map_err(cannot("read a temporary file in"))?;
+    file.rewind().map_err(cannot)?;
     Ok(file)
 }
 

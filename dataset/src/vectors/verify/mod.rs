@@ -101,7 +101,7 @@ impl Verifier<'_> {
             let path = Manifest::path_of(dir, file);
             self.report.files += 1;
             rows.go_on(file.first_row);
-            let Some(reader) = self.open_listed(&path, file, &manifest.info, &mut first) else {
+            let Some(reader) = self.open_listed(&path, file, &manifest.info, &mut first)? else {
                 unread = true;
                 self.skip(file.rows).await?;
                 continue;
@@ -185,7 +185,7 @@ impl Verifier<'_> {
         file: &ManifestFile,
         info: &FileInfo,
         first: &mut Option<VectorReader>,
-    ) -> Option<VectorReader> {
+    ) -> Result<Option<VectorReader>, DatasetError> {
         let problem = match place::size_of(path) {
             Ok(Some(found)) if found == file.bytes => None,
             Ok(Some(found)) => Some(format!("{found} bytes, expected {}; its rows were not read", file.bytes)),
@@ -194,25 +194,27 @@ impl Verifier<'_> {
         };
         if let Some(problem) = problem {
             self.report.problem(Check::FileSize, Some(path), None, problem);
-            return None;
+            return Ok(None);
         }
         let opened = match open_listed(path, file.bytes, &file.blake3) {
             Ok(opened) => opened,
             Err(VectorsError::Damaged { detail, .. }) => {
                 let detail = format!("{detail}; its rows were not read");
                 self.report.problem(Check::FileChecksum, Some(path), None, detail);
-                return None;
+                return Ok(None);
             }
+            // Nothing that the file promises.
+            Err(error @ VectorsError::Temporary { .. }) => return Err(error.into()),
             Err(error) => {
                 self.report.problem(Check::FileChecksum, Some(path), None, common::error_chain(&error));
-                return None;
+                return Ok(None);
             }
         };
         let reader = match VectorReader::of(path, opened) {
             Ok(reader) => reader,
             Err(error) => {
                 self.report.problem(Check::Footer, Some(path), None, common::error_chain(&error));
-                return None;
+                return Ok(None);
             }
         };
         if reader.info() != info {
@@ -228,7 +230,7 @@ impl Verifier<'_> {
             self.report.problem(Check::Counts, Some(path), None, "its footer counts otherwise than the manifest");
         }
         // Vectors of another length cannot be checked against this manifest.
-        (reader.info().dimensions == info.dimensions).then_some(reader)
+        Ok((reader.info().dimensions == info.dimensions).then_some(reader))
     }
 
     async fn check_file_rows(
