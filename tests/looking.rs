@@ -93,6 +93,34 @@ fn merge_cuts_into_parts_of_equal_size_and_halves_numbers() {
     refused.expect_said(&["manifest"]);
 }
 
+/// Checks that the parts of a comparison of two models by two labels agree with each other.
+fn assert_findings(found: &serde_json::Value, page: &str) {
+    let value = |value: &serde_json::Value| value.as_f64().unwrap();
+    let labels = found["by_label"].as_array().unwrap();
+    for (index, model) in found["models"].as_array().unwrap().iter().enumerate() {
+        let weighted = labels.iter().map(|label| value(&label["rows"]) * value(&label["accuracy"][index]["value"]));
+        assert!((weighted.sum::<f64>() / 60.0 - value(&model["label_accuracy"]["value"])).abs() < 1e-6, "{found}");
+        for label in labels {
+            let wrong = found["confusions"].as_array().unwrap().iter().filter(|one| one["label"] == label["label"]);
+            let wrong: f64 = wrong.map(|one| value(&one["share"][index])).sum();
+            assert!((wrong + value(&label["accuracy"][index]["value"]) - 1.0).abs() < 1e-6, "{found}");
+        }
+    }
+    let lead = &found["lead"];
+    let (best, next) = (lead["best"].as_u64().unwrap() as usize, lead["next"].as_u64().unwrap() as usize);
+    let behind = &found["models"][next]["label_accuracy_difference"];
+    assert!((value(&lead["difference"]["value"]) + value(&behind["value"])).abs() < 1e-9);
+    assert_eq!(found["models"][best]["label_accuracy_difference"]["value"], 0.0);
+    let shared = value(&found["overlaps"][0]["shared"]);
+    assert!(shared > 0.0 && shared < 1.0, "{shared}");
+    for separated in lead["separated"].as_array().unwrap() {
+        for example in separated["examples"].as_array().unwrap() {
+            assert!(page.contains(example["text"].as_str().unwrap()), "{example}");
+            assert_ne!(example["label"], example["taken_for"]);
+        }
+    }
+}
+
 #[test]
 fn compare_draws_a_panel_per_model_and_refuses_other_rows() {
     let env = TestEnv::new();
@@ -127,9 +155,15 @@ fn compare_draws_a_panel_per_model_and_refuses_other_rows() {
     assert!(best >= 1, "{models:?}");
     let page = std::fs::read_to_string(env.path("c.html")).unwrap();
     assert!(page.contains("2 models by label") && page.contains("<th>kNN accuracy"));
-    let drawn = env.encaje(words.iter().copied().chain(["--out", "c.png"]));
+    assert!(page.contains("<h2>What the numbers say</h2>") && page.contains("<h2>Accuracy by label"));
+    assert_findings(&found, &page);
+    let drawn = env.encaje(words.iter().copied().chain(["--out", "c.png", "--lang", "es"]));
     drawn.expect_code(0);
-    assert_eq!(drawn.stdout.lines().count(), 3, "{}", drawn.stdout);
+    for said in
+        ["modelo", "es el que mejor separa los valores de «label»", "no dice nada de otras tareas", "label  filas"]
+    {
+        assert!(drawn.stdout.contains(said), "{said}: {}", drawn.stdout);
+    }
     assert!(std::fs::read(env.path("c.png")).unwrap().starts_with(b"\x89PNG"));
     let refused = env.encaje(["compare", "one", "other", "--label", "label"]);
     refused.expect_code(2);

@@ -4,6 +4,7 @@ pub mod plot;
 mod rng;
 pub mod statistics;
 pub mod umap;
+pub mod votes;
 
 /// Formats an integer with commas between thousands.
 pub fn thousands(number: u64) -> String {

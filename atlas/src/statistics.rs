@@ -23,6 +23,21 @@ pub struct Estimate {
     pub high: f64,
 }
 
+/// Returns a share with its Wilson score interval (Wilson 1927), which holds for few rows and for shares near 0 and 1. `sum` are
+/// the hits among `rows`; partial hits make the interval wider than it need be. `None` without rows.
+pub fn share(sum: f64, rows: u64) -> Option<Estimate> {
+    /// The quantile of the normal distribution for 95 %.
+    const Z: f64 = 1.959_963_984_540_054;
+    if rows == 0 {
+        return None;
+    }
+    let n = rows as f64;
+    let value = sum / n;
+    let center = (value + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
+    let half = Z / (1.0 + Z * Z / n) * (value * (1.0 - value) / n + Z * Z / (4.0 * n * n)).max(0.0).sqrt();
+    Some(Estimate { value, low: (center - half).max(0.0), high: (center + half).min(1.0) })
+}
+
 /// Returns the mean over labels of the mean score of their rows, so that a large label counts no more than a small one. `codes`
 /// are the labels of the rows.
 pub fn mean_over_labels(scores: &[f32], codes: &[u32]) -> f64 {
@@ -36,8 +51,8 @@ pub fn mean_over_labels(scores: &[f32], codes: &[u32]) -> f64 {
 
 /// Estimates the mean of each column of scores, and of its difference to the column `base`. Every resample takes the
 /// same rows of all columns, so that the difficulty of rows cancels out of the differences.
-pub fn paired_bootstrap(columns: &[Vec<f32>], base: usize, seed: u64) -> Vec<(Estimate, Estimate)> {
-    let rows = columns.first().map_or(0, Vec::len);
+pub fn paired_bootstrap(columns: &[&[f32]], base: usize, seed: u64) -> Vec<(Estimate, Estimate)> {
+    let rows = columns.first().map_or(0, |column| column.len());
     let resamples = if rows > MANY_ROWS { RESAMPLES_OF_MANY } else { RESAMPLES };
     let mut rng = Rng::from_state(seed);
     let mut means = vec![Vec::with_capacity(resamples); columns.len()];
@@ -57,7 +72,7 @@ pub fn paired_bootstrap(columns: &[Vec<f32>], base: usize, seed: u64) -> Vec<(Es
         .map(|(column, sampled)| {
             let differences = sampled.iter().zip(&means[base]).map(|(one, other)| one - other).collect();
             let value = mean(column);
-            (estimate(value, sampled.clone()), estimate(value - mean(&columns[base]), differences))
+            (estimate(value, sampled.clone()), estimate(value - mean(columns[base]), differences))
         })
         .collect()
 }
@@ -137,6 +152,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_interval_of_a_share_matches_statsmodels() {
+        // statsmodels.stats.proportion.proportion_confint(count, nobs, method="wilson")
+        for (sum, rows, low, high) in [
+            (5.0, 5, 0.565_517_535_216_825_5, 1.0),
+            (0.0, 20, 0.0, 0.161_125_158_052_819_77),
+            (30.0, 100, 0.218_948_852_949_327_6, 0.395_848_546_333_466_6),
+        ] {
+            let found = share(sum, rows).unwrap();
+            assert!((found.low - low).abs() < 1e-9 && (found.high - high).abs() < 1e-9, "{found:?}");
+        }
+        assert_eq!(share(0.0, 0), None);
+    }
+
+    #[test]
     fn a_mean_over_labels_weighs_each_label_once() {
         assert_eq!(mean_over_labels(&[1.0, 1.0, 1.0, 0.0], &[0, 0, 0, 7]), 0.5);
         assert_eq!(mean_over_labels(&[], &[]), 0.0);
@@ -145,7 +174,7 @@ mod tests {
     #[test]
     fn a_bootstrap_interval_matches_the_normal_one() {
         let hits: Vec<f32> = (0..4_000).map(|row| f32::from(u8::from(row % 4 != 0))).collect();
-        let (estimate, itself) = paired_bootstrap(std::slice::from_ref(&hits), 0, 42)[0];
+        let (estimate, itself) = paired_bootstrap(&[&hits], 0, 42)[0];
         assert_eq!(estimate.value, 0.75);
         let half = 1.96 * (0.75f64 * 0.25 / 4_000.0).sqrt();
         assert!(
@@ -153,14 +182,14 @@ mod tests {
             "{estimate:?}"
         );
         assert_eq!(itself, Estimate { value: 0.0, low: 0.0, high: 0.0 });
-        assert_eq!(paired_bootstrap(&[hits], 0, 42)[0].0, estimate, "the same seed, the same interval");
+        assert_eq!(paired_bootstrap(&[&hits], 0, 42)[0].0, estimate, "the same seed, the same interval");
     }
 
     #[test]
     fn shared_difficulty_cancels_out_of_the_difference() {
         let one: Vec<f32> = (0..1_000).map(|row| f32::from(u8::from(row % 2 == 0))).collect();
         let other: Vec<f32> = (0..1_000).map(|row| f32::from(u8::from(row % 2 == 0 && row % 100 != 0))).collect();
-        let found = paired_bootstrap(&[one, other], 0, 1);
+        let found = paired_bootstrap(&[&one, &other], 0, 1);
         let (alone, difference) = found[1];
         assert!((difference.value + 0.01).abs() < 1e-9 && difference.high < 0.0, "{difference:?}");
         assert!(difference.high - difference.low < (alone.high - alone.low) / 2.0);

@@ -6,6 +6,7 @@ mod args;
 mod cluster;
 mod column_text;
 mod commands;
+mod comparison;
 mod config;
 mod coords;
 mod corpus_texts;

@@ -53,6 +53,9 @@ def test_a_comparison(outputs: list[encaje.Vectors]) -> None:
     assert len(table) == 2 and table["label_accuracy"].between(0, 1).all()
     assert (table["label_accuracy_low"] <= table["label_accuracy"]).all()
     assert repr(compared) == "<encaje.Comparison of 2 models by label>"
+    assert "nearest rows" in compared.sentences[0]
+    by_label = compared.by_label
+    assert by_label["rows"].sum() == compared.summary["rows"] and by_label.shape[1] == 4
     with pytest.raises(encaje.UsageError, match="at least two"):
         encaje.compare(outputs[:1], label="label")
 

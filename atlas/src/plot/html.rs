@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::draw::{escape, outline, sanitize};
 use super::emoji::{self, Piece};
 use super::range::ColourRange;
-use super::{Figure, Labels, Table, label_placement, palette, view};
+use super::{Figure, Labels, Section, Table, label_placement, palette, view};
 use crate::thousands;
 
 const PAGE: &str = include_str!("page/page.html");
@@ -33,6 +33,7 @@ pub(crate) fn page(figure: &Figure) -> String {
         "style-hash" => policy_hash(STYLE),
         "script-hash" => policy_hash(SCRIPT),
         "table" => figure.table.as_ref().map(table).unwrap_or_default(),
+        "sections" => figure.sections.iter().map(section).collect(),
         "data" => escape_json_for_html(&data(figure).to_string()),
         other => unreachable!("the template asks for `{other}`"),
     })
@@ -175,13 +176,20 @@ fn packed(bytes: impl Iterator<Item = u8>) -> String {
 
 fn table(table: &Table) -> String {
     let cells = |tag: &str, row: &[String]| -> String {
-        row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect()
+        row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(&sanitize(cell)))).collect()
     };
     let rows: String = table.rows.iter().map(|row| format!("<tr>{}</tr>\n", cells("td", row))).collect();
     format!(
         "<div class=\"table\"><table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>",
         cells("th", &table.columns)
     )
+}
+
+fn section(section: &Section) -> String {
+    let paragraphs: String =
+        section.paragraphs.iter().map(|text| format!("<p>{}</p>\n", escape(&sanitize(text)))).collect();
+    let table = section.table.as_ref().map(table).unwrap_or_default();
+    format!("<section>\n<h2>{}</h2>\n{paragraphs}{table}</section>\n", escape(&sanitize(&section.title)))
 }
 
 #[cfg(test)]
@@ -219,6 +227,7 @@ mod tests {
             labels: Labels::of_column(evil, &[Some(evil.into())]),
             hover: vec![super::super::HoverColumn { name: evil.into(), values: vec![evil.into()] }],
             table: Some(Table { columns: vec![evil.into()], rows: vec![vec![evil.into()]] }),
+            sections: vec![Section { title: evil.into(), paragraphs: vec![evil.into()], table: None }],
         };
         let page = page(&figure);
         assert_eq!(page.matches("<script").count(), 2, "the data and the program");

@@ -31,6 +31,8 @@ pub struct Figure {
     pub hover: Vec<HoverColumn>,
     /// A table below the panels.
     pub table: Option<Table>,
+    /// What follows on the page. Pictures do not have it.
+    pub sections: Vec<Section>,
 }
 
 /// One scatter plot.
@@ -86,6 +88,17 @@ pub struct Table {
     pub columns: Vec<String>,
     /// The rows, each as long as `columns`.
     pub rows: Vec<Vec<String>>,
+}
+
+/// A part of a page: paragraphs and a table under a title.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Section {
+    /// The title.
+    pub title: String,
+    /// The paragraphs.
+    pub paragraphs: Vec<String>,
+    /// The table that follows them. Its first column is text, the others are numbers or names.
+    pub table: Option<Table>,
 }
 
 /// The file format of a plot.

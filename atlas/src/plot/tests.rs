@@ -76,6 +76,7 @@ pub(super) fn figure(rows: usize, names: &[&str], panels: usize) -> Figure {
             HoverColumn { name: "label".into(), values: values.into_iter().map(Option::unwrap).collect() },
         ],
         table: None,
+        sections: Vec::new(),
     }
 }
 

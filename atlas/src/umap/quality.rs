@@ -78,33 +78,3 @@ pub fn in_plane(plane: &[[f32; 2]], k: usize, options: &Options) -> Result<Neigh
     let options = Options { metric: super::Metric::Euclidean, ..options.clone() };
     neighbors(plane.as_flattened(), 2, k, &options, &mut |_| {})
 }
-
-/// Returns the share of points whose label is the most frequent among their `k` nearest neighbours, the point itself
-/// excluded; 0 without points.
-#[cfg(test)]
-pub fn label_accuracy(neighbors: &Neighbors, labels: &[u32], k: usize) -> f64 {
-    let hits = label_hits(neighbors, labels, k).into_iter().map(f64::from).sum::<f64>();
-    hits / labels.len().max(1) as f64
-}
-
-/// Returns 1 for every point whose label is the most frequent among its `k` nearest neighbours, else 0. Ties count in
-/// equal shares, the expectation of guessing: preferring one, such as the nearest, would bias the comparison of
-/// models.
-pub fn label_hits(neighbors: &Neighbors, labels: &[u32], k: usize) -> Vec<f32> {
-    let hit = |point: usize| {
-        let row = &neighbors.ids[point * neighbors.k..(point + 1) * neighbors.k];
-        let near = row.iter().filter(|&&other| other as usize != point).take(k);
-        let mut votes: Vec<(u32, usize)> = Vec::new();
-        for label in near.map(|&other| labels[other as usize]) {
-            match votes.iter_mut().find(|vote| vote.0 == label) {
-                Some(vote) => vote.1 += 1,
-                None => votes.push((label, 1)),
-            }
-        }
-        let most = votes.iter().map(|vote| vote.1).max();
-        let leaders = votes.iter().filter(|vote| Some(vote.1) == most);
-        let is_one = leaders.clone().any(|vote| vote.0 == labels[point]);
-        if is_one { 1.0 / leaders.count() as f32 } else { 0.0 }
-    };
-    (0..labels.len()).map(hit).collect()
-}

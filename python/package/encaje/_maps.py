@@ -110,6 +110,22 @@ class Comparison(Picture):
         """
         return needed("pandas", "Comparison.table").DataFrame([_flat(model) for model in self.summary["models"]])
 
+    @property
+    def sentences(self) -> list[str]:
+        """What the numbers say, and what they do not, the most important first."""
+        return list(self.summary["sentences"])
+
+    @property
+    def by_label(self) -> pandas.DataFrame:
+        """The accuracy of each model for every label, the most frequent first, as a DataFrame. Needs pandas."""
+        names = [model["model"] for model in self.summary["models"]]
+        rows = [
+            {"label": label["label"], "rows": label["rows"]}
+            | {name: accuracy["value"] for name, accuracy in zip(names, label["accuracy"], strict=True)}
+            for label in self.summary["by_label"]
+        ]
+        return needed("pandas", "Comparison.by_label").DataFrame(rows)
+
 
 def _flat(model: dict[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
@@ -155,6 +171,7 @@ def compare(
     metric: Literal["cosine", "euclidean"] = "cosine",
     n_epochs: int | None = None,
     seed: int = 42,
+    lang: Literal["en", "es"] = "en",
     progress: bool | None = None,
 ) -> Comparison:
     """Compare models over the same corpus: a map of each, and how well each separates the values of a kept column.
@@ -165,11 +182,13 @@ def compare(
         The outputs, at least two.
     label : str
         The column.
+    lang : {"en", "es"}
+        The language of the sentences and tables.
 
     Returns
     -------
     Comparison
-        Shows itself in notebooks; ``.table`` has the numbers.
+        Shows itself in notebooks; ``.table`` has the numbers, ``.sentences`` says what they mean.
     """
     targets = [os.fspath(one.path if isinstance(one, Vectors) else one) for one in vectors]
     if len(targets) < 2:
@@ -182,6 +201,7 @@ def compare(
         metric=metric,
         n_epochs=n_epochs,
         seed=seed,
+        lang=lang,
     )
     pictures, summary, _ = _draw("compare", targets, options, progress=progress, coords=False)
     return Comparison(pictures, summary)

@@ -1,0 +1,221 @@
+//! The sets that are compared: the same rows, embedded by several models, one at a time in memory.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::path::{Path, PathBuf};
+
+use atlas::plot::{HoverColumn, Labels};
+use atlas::statistics::{Estimate, silhouettes};
+use atlas::umap::{Metric, Neighbors, Options, neighbors, quality};
+use atlas::votes::LabelVotes;
+use serde::Serialize;
+
+use super::NEIGHBORS;
+use crate::args::LabelTypeArg;
+use crate::exit::Advice;
+use crate::outdir::OutDir;
+use crate::points::Points;
+use crate::shared_rows::{SAME_CORPUS, SharedRows};
+use crate::ui::{self, Ui};
+use crate::{model, umap};
+
+/// More labels than this are no labels but names of rows.
+const LABELS_MAX: usize = 2_000;
+/// What a null is called.
+const NO_LABEL: &str = "(none)";
+
+/// One model's numbers.
+#[derive(Debug, Serialize)]
+pub(crate) struct Model {
+    pub(crate) model: String,
+    pub(crate) target: PathBuf,
+    pub(crate) dimensions: usize,
+    pub(crate) pooling: String,
+    /// Most tokens fed to the model for one text.
+    pub(crate) max_length: u32,
+    /// The text before every text.
+    pub(crate) prefix: String,
+    /// Rows that the model has no vector for.
+    pub(crate) rejected: u64,
+    /// Rows of the corpus that the set does not have.
+    pub(crate) missing: u64,
+    /// Leave-one-out accuracy of the majority of the 15 nearest, in the space of the vectors.
+    pub(crate) label_accuracy: Option<Estimate>,
+    /// The same as a mean over labels, each of which counts as much as any other.
+    pub(crate) label_accuracy_macro: Option<f64>,
+    /// By how much that is above the best model's; 0 for that one.
+    pub(crate) label_accuracy_difference: Option<Estimate>,
+    /// In the space of the vectors, cosine.
+    pub(crate) silhouette: Option<Estimate>,
+    /// Of the plot.
+    pub(crate) trustworthiness: f64,
+    /// The share of rows whose text was cut.
+    pub(crate) truncated: f64,
+    pub(crate) tokens_per_row: f64,
+    /// How fast the run that made the vectors was, where it is known.
+    pub(crate) rows_per_second: Option<f64>,
+    pub(crate) tokens_per_second: Option<f64>,
+}
+
+/// What is kept of a set of vectors after it is freed.
+pub(crate) struct MeasuredSet {
+    pub(crate) model: Model,
+    pub(crate) places: Vec<[f32; 2]>,
+    pub(crate) near: Neighbors,
+    /// Empty without categories.
+    pub(crate) votes: LabelVotes,
+    pub(crate) silhouettes: Vec<f32>,
+}
+
+/// The rows of the first set, which those of all others must equal.
+pub(crate) struct ReferenceRows {
+    target: PathBuf,
+    pub(crate) shared: SharedRows,
+    pub(crate) columns: Vec<HoverColumn>,
+    pub(crate) labels: Labels,
+    /// The label of each row, where the column is one of categories.
+    pub(crate) codes: Option<Vec<u32>>,
+    /// The labels by their codes.
+    pub(crate) names: Vec<String>,
+    /// How many have the vector of another row: mostly those of which the text is repeated.
+    pub(crate) repeated: u64,
+}
+
+impl ReferenceRows {
+    /// Returns the number of rows of each label.
+    pub(crate) fn counts(&self) -> Vec<u64> {
+        let mut counts = vec![0; self.names.len()];
+        self.codes.iter().flatten().for_each(|code| counts[*code as usize] += 1);
+        counts
+    }
+}
+
+/// Takes the rows of the first set as those that all must have.
+pub(crate) fn rows_of(
+    (label, label_type): (&str, LabelTypeArg),
+    target: &Path,
+    points: &Points,
+    shared: SharedRows,
+) -> anyhow::Result<ReferenceRows> {
+    if points.kept.column_by_name(label).is_none() {
+        let schema = points.kept.schema();
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        let what = format!("--label: `{}` has no kept column `{}`", target.display(), label);
+        return Err(Advice::usage(what).hint(format!("its kept columns are: {}", names.join(", "))).into());
+    }
+    let values = points.column(label)?;
+    let labels = match label_type {
+        LabelTypeArg::Auto => Labels::of_column(label, &values),
+        LabelTypeArg::Category => Labels::categories_of(label, &values),
+        LabelTypeArg::Number => Labels::numbers_of(label, &values).map_err(|row| {
+            let row = points.rows[row];
+            Advice::usage(format!("--label-type number: column `{label}` holds no number in row {row}"))
+                .hint("use --label-type category")
+        })?,
+    };
+    // The figure names as many labels as it has distinct markers; the metrics use all of them.
+    let (codes, names) = match labels {
+        Labels::Categories { .. } => {
+            let (codes, names) = codes_of(&values);
+            (Some(codes), names)
+        }
+        Labels::None | Labels::Continuous { .. } => (None, Vec::new()),
+    };
+    if names.len() > LABELS_MAX {
+        let what = format!("--label: column `{label}` has {} different values", ui::thousands(names.len() as u64));
+        return Err(Advice::usage(what).hint("take a column whose values are shared by many rows").into());
+    }
+    let (columns, repeated) = (points.hover()?, repeated(points));
+    Ok(ReferenceRows { target: target.to_owned(), shared, columns, labels, codes, names, repeated })
+}
+
+/// Counts the rows that have the vector of another row.
+fn repeated(points: &Points) -> u64 {
+    let hasher = RandomState::new();
+    let mut rows: HashMap<u64, u64> = HashMap::new();
+    for vector in points.vectors.chunks_exact(points.dim) {
+        let bits: Vec<u32> = vector.iter().map(|x| x.to_bits()).collect();
+        *rows.entry(hasher.hash_one(bits)).or_default() += 1;
+    }
+    rows.into_values().filter(|rows| *rows > 1).sum()
+}
+
+/// Returns the code of each value, and the values by their codes.
+fn codes_of(values: &[Option<String>]) -> (Vec<u32>, Vec<String>) {
+    let (mut seen, mut names) = (HashMap::new(), Vec::new());
+    let codes = values.iter().map(|value| {
+        *seen.entry(value).or_insert_with(|| {
+            names.push(value.clone().unwrap_or_else(|| NO_LABEL.to_owned()));
+            names.len() as u32 - 1
+        })
+    });
+    (codes.collect(), names)
+}
+
+/// Refuses a set that has other values in a column that both kept: it is of another corpus.
+pub(crate) fn same_rows(first: &ReferenceRows, target: &Path, points: &Points) -> anyhow::Result<()> {
+    let (one, other) = (first.target.display(), target.display());
+    let refuse = |what: String| -> anyhow::Error {
+        Advice::usage(format!("`{one}` and `{other}` cannot be compared: {what}")).hint(SAME_CORPUS).into()
+    };
+    for column in points.hover()? {
+        let Some(known) = first.columns.iter().find(|known| known.name == column.name) else { continue };
+        if let Some(at) = known.values.iter().zip(&column.values).position(|(mine, theirs)| mine != theirs) {
+            return Err(refuse(format!("column `{}` differs in row {}", column.name, points.rows[at])));
+        }
+    }
+    if let Some(label) = first.labels.column()
+        && points.kept.column_by_name(label).is_none()
+    {
+        return Err(refuse(format!("`{other}` has no kept column `{label}`")));
+    }
+    Ok(())
+}
+
+/// Describes a set before it is measured.
+pub(crate) fn describe_set(target: &Path, points: &Points) -> Model {
+    let count = points.len().max(1) as f64;
+    let speed = OutDir::new(target.to_owned()).speed();
+    Model {
+        model: model::short_name(&points.info.model),
+        target: target.to_owned(),
+        dimensions: points.dim,
+        pooling: points.info.pooling.clone(),
+        max_length: points.info.max_length,
+        prefix: points.info.prefix.clone(),
+        rejected: points.rejected,
+        missing: points.missing,
+        label_accuracy: None,
+        label_accuracy_macro: None,
+        label_accuracy_difference: None,
+        silhouette: None,
+        trustworthiness: 0.0,
+        truncated: points.truncated as f64 / count,
+        tokens_per_row: points.tokens as f64 / count,
+        rows_per_second: speed.map(|speed| speed.rows_per_second),
+        tokens_per_second: speed.map(|speed| speed.tokens_per_second),
+    }
+}
+
+/// Projects one set and measures it.
+pub(crate) fn measure(
+    ui: &Ui,
+    set: Model,
+    points: &Points,
+    rows: &ReferenceRows,
+    options: &Options,
+) -> anyhow::Result<MeasuredSet> {
+    let places = umap::project(ui, &set.target, points, options)?;
+    let cosine = Options { metric: Metric::Cosine, ..options.clone() };
+    let near = neighbors(&points.vectors, points.dim, NEIGHBORS + 1, &cosine, &mut |_| {})?;
+    let (votes, silhouettes) = match &rows.codes {
+        None => (LabelVotes::default(), Vec::new()),
+        Some(codes) => {
+            let votes = LabelVotes::count(&near, codes, NEIGHBORS);
+            (votes, silhouettes(&points.vectors, points.dim, codes, options.threads))
+        }
+    };
+    let trustworthiness = quality::trustworthiness(&points.vectors, points.dim, &places, NEIGHBORS, options)?;
+    let model = Model { trustworthiness, ..set };
+    Ok(MeasuredSet { model, places, near, votes, silhouettes })
+}

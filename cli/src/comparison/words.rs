@@ -1,0 +1,408 @@
+//! What the numbers allow to say, in sentences, and what they do not.
+
+use atlas::statistics::Estimate;
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::findings::{Confusion, Findings, LABEL_ROWS_MIN, LabelFinding, Lead};
+use super::sets::Model;
+use crate::ui;
+
+/// A language of the sentences and tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Language {
+    /// English.
+    En,
+    /// Spanish.
+    Es,
+}
+
+impl Language {
+    /// Chooses between a text in English and one in Spanish.
+    pub(crate) fn either<T>(self, english: T, spanish: T) -> T {
+        match self {
+            Language::En => english,
+            Language::Es => spanish,
+        }
+    }
+}
+
+/// Shares that differ by less than this are called alike.
+const ALIKE: f64 = 0.05;
+/// Below this silhouette labels overlap, and from the other on they are clusters of their own.
+const OVERLAPPING: f64 = 0.05;
+const SEPARATE: f64 = 0.25;
+/// A share of cut texts that is worth a warning.
+const CUT_MIN: f64 = 0.01;
+/// Labels, and confusions, that are named in a sentence.
+const NAMED: usize = 3;
+/// Characters of a label that are shown.
+const NAME_CHARS: usize = 40;
+
+/// What is compared.
+pub(crate) struct Compared<'a> {
+    pub(crate) label: &'a str,
+    pub(crate) models: &'a [Model],
+    pub(crate) findings: &'a Findings,
+    pub(crate) rows: u64,
+    /// Rows that lack a vector in one of the sets.
+    pub(crate) left_out: u64,
+}
+
+/// Returns what the numbers say, one sentence or two per line, the most important first.
+pub(crate) fn sentences(compared: &Compared<'_>, language: Language) -> Vec<String> {
+    let words = Words { compared, language };
+    let of_labels = match &compared.findings.lead {
+        None => vec![words.no_labels()],
+        Some(lead) => {
+            let mut lines = vec![words.best(lead)];
+            lines.extend(words.majority(lead));
+            lines.extend(words.rare_labels(lead));
+            lines.extend(words.extremes(lead));
+            lines.extend(words.confusions(lead));
+            lines.push(words.separated(lead));
+            lines.extend(words.silhouette(lead));
+            lines
+        }
+    };
+    let mut lines = of_labels;
+    lines.extend(words.overlap());
+    lines.extend(words.settings());
+    lines.extend(words.cut());
+    lines.extend(words.repeated());
+    lines.extend(words.left_out());
+    lines.push(words.limits());
+    lines
+}
+
+struct Words<'a> {
+    compared: &'a Compared<'a>,
+    language: Language,
+}
+
+impl Words<'_> {
+    fn name(&self, model: usize) -> &str {
+        &self.compared.models[model].model
+    }
+
+    fn accuracy(&self, model: usize) -> Option<Estimate> {
+        self.compared.models[model].label_accuracy
+    }
+
+    fn no_labels(&self) -> String {
+        let label = self.compared.label;
+        self.language.either(
+            format!("“{label}” is a column of numbers: how well the models separate its values is not measured."),
+            format!("«{label}» es una columna de números: no se mide qué tan bien separan sus valores los modelos."),
+        )
+    }
+
+    fn best(&self, lead: &Lead) -> String {
+        let (label, best, next) = (self.compared.label, self.name(lead.best), self.name(lead.next));
+        let accuracy = self.accuracy(lead.best).map(|estimate| self.interval(estimate)).unwrap_or_default();
+        let first = self.language.either(
+            format!(
+                "{best} separates the values of “{label}” best: for {accuracy} of the rows, their own label is the most \
+                 frequent one among the 15 nearest rows."
+            ),
+            format!(
+                "{best} es el que mejor separa los valores de «{label}»: en el {accuracy} de las filas, la etiqueta más \
+                 frecuente entre las 15 filas más cercanas es la propia."
+            ),
+        );
+        let points = self.points(lead.difference);
+        let second = match lead.difference {
+            Estimate { value: 0.0, .. } => self.language.either(
+                format!("{next} is right as often: these rows do not say which of the two is better."),
+                format!("{next} acierta igual de veces: estas filas no dicen cuál de los dos es mejor."),
+            ),
+            Estimate { low, .. } if low > 0.0 => self.language.either(
+                format!("It is ahead of {next} by {points}, more than the choice of rows explains."),
+                format!("Supera a {next} por {points}, más de lo que explica la elección de las filas."),
+            ),
+            _ => self.language.either(
+                format!("Its lead over {next} of {points} may be chance: these rows do not say which is better."),
+                format!("Su ventaja de {points} sobre {next} puede ser azar: estas filas no dicen cuál es mejor."),
+            ),
+        };
+        let chosen = match self.compared.models.len() {
+            0..=2 => String::new(),
+            models => self.language.either(
+                format!(" As the best of {models} on these very rows, it looks a little better than it is."),
+                format!(" Al ser el mejor de {models} en estas mismas filas, parece algo mejor de lo que es."),
+            ),
+        };
+        format!("{first} {second}{chosen}")
+    }
+
+    /// Compares with guessing.
+    fn majority(&self, lead: &Lead) -> Option<String> {
+        let largest = self.compared.findings.by_label.first()?;
+        let majority = largest.rows as f64 / self.compared.rows.max(1) as f64;
+        let (name, share) = (shortened(&largest.label), percent(majority));
+        let guessing = self.language.either(
+            format!("Always guessing the most frequent label, “{name}”, is right for {share} of the rows"),
+            format!("Apostar siempre por la etiqueta más frecuente, «{name}», acierta en el {share} de las filas"),
+        );
+        let is_no_better = |model: &usize| self.accuracy(*model).is_some_and(|accuracy| accuracy.low <= majority);
+        let no_better: Vec<usize> = (0..self.compared.models.len()).filter(is_no_better).collect();
+        let best = self.name(lead.best);
+        let above = (self.accuracy(lead.best)?.value - majority) * 100.0;
+        let than_that = match no_better.as_slice() {
+            all if all.len() == self.compared.models.len() => self
+                .language
+                .either("; no model is better than that.".to_owned(), "; ningún modelo es mejor que eso.".to_owned()),
+            some => {
+                let names = self.list(some.iter().map(|model| self.name(*model).to_owned()));
+                let worse = match (some.len(), self.language) {
+                    (0, _) => String::new(),
+                    (1, Language::En) => format!("; {names} is no better than that"),
+                    (_, Language::En) => format!("; {names} are no better than that"),
+                    (1, Language::Es) => format!("; {names} no es mejor que eso"),
+                    (_, Language::Es) => format!("; {names} no son mejores que eso"),
+                };
+                self.language.either(
+                    format!(", and {best} for {above:.1} points more{worse}."),
+                    format!(", y {best} en {above:.1} puntos más{worse}."),
+                )
+            }
+        };
+        Some(format!("{guessing}{than_that}"))
+    }
+
+    /// Says where the mean over labels tells another story.
+    fn rare_labels(&self, lead: &Lead) -> Option<String> {
+        let models = self.compared.models;
+        let mean = |model: usize| models[model].label_accuracy_macro.unwrap_or_default();
+        let ahead = (0..models.len()).max_by(|a, b| mean(*a).total_cmp(&mean(*b)))?;
+        let (best, of_best) = (self.name(lead.best), percent(mean(lead.best)));
+        if mean(ahead) > mean(lead.best) {
+            let (other, of_other) = (self.name(ahead), percent(mean(ahead)));
+            return Some(self.language.either(
+                format!("With every label counted alike, {other} is ahead ({of_other} against {of_best} of {best})."),
+                format!(
+                    "Si cada etiqueta cuenta lo mismo, va por delante {other} (el {of_other} frente al {of_best} de {best})."
+                ),
+            ));
+        }
+        let difference = self.accuracy(lead.best)?.value - mean(lead.best);
+        let english = if difference > 0.0 { "rare" } else { "frequent" };
+        let spanish = if difference > 0.0 { "poco frecuentes" } else { "frecuentes" };
+        (difference.abs() > ALIKE).then(|| {
+            self.language.either(
+                format!("With every label counted alike, it is right for {of_best}: {english} labels are separated less well."),
+                format!("Si cada etiqueta cuenta lo mismo, acierta en el {of_best}: las etiquetas {spanish} se separan peor."),
+            )
+        })
+    }
+
+    /// Names the labels that the best model separates best and worst.
+    fn extremes(&self, lead: &Lead) -> Option<String> {
+        let mut labels: Vec<&LabelFinding> =
+            self.compared.findings.by_label.iter().filter(|label| label.rows >= LABEL_ROWS_MIN).collect();
+        if labels.len() < 2 * NAMED {
+            return None;
+        }
+        let value = |label: &LabelFinding| label.accuracy[lead.best].value;
+        labels.sort_by(|a, b| value(b).total_cmp(&value(a)));
+        let spell = |label: &&LabelFinding| {
+            let (name, share) = (shortened(&label.label), percent(value(label)));
+            self.language.either(format!("“{name}” ({share})"), format!("«{name}» ({share})"))
+        };
+        let (high, low) = (labels[..NAMED].iter().map(spell), labels[labels.len() - NAMED..].iter().rev().map(spell));
+        let (best, high, low) = (self.name(lead.best), self.list(high), self.list(low));
+        Some(self.language.either(
+            format!("{best} separates {high} best, and {low} least."),
+            format!("{best} separa mejor {high}, y peor {low}."),
+        ))
+    }
+
+    /// Names what labels are taken for most often.
+    fn confusions(&self, lead: &Lead) -> Option<String> {
+        let confusions = self.compared.findings.confusions.iter();
+        let pairs: Vec<&Confusion> =
+            confusions.filter(|confusion| confusion.share[lead.best] >= ALIKE).take(NAMED).collect();
+        let pair = |confusion: &&Confusion| {
+            let (label, other) = (shortened(&confusion.label), shortened(&confusion.taken_for));
+            let share = percent(confusion.share[lead.best]);
+            self.language.either(
+                format!("“{label}” is taken for “{other}” ({share} of its rows)"),
+                format!("«{label}» se toma por «{other}» ({share} de sus filas)"),
+            )
+        };
+        let pairs = (!pairs.is_empty()).then(|| self.list(pairs.iter().map(pair)))?;
+        let best = self.name(lead.best);
+        Some(self.language.either(
+            format!("Most often confused by {best}: {pairs}."),
+            format!("Lo que más confunde {best}: {pairs}."),
+        ))
+    }
+
+    fn separated(&self, lead: &Lead) -> String {
+        let (best, next) = (self.name(lead.best), self.name(lead.next));
+        let [one, other] = &lead.separated;
+        let share = percent(one.rows as f64 / self.compared.rows.max(1) as f64);
+        let (rows, others) = (ui::thousands(one.rows), ui::thousands(other.rows));
+        self.language.either(
+            format!(
+                "{best} is right and {next} wrong on {rows} rows ({share}); it is the other way round on {others}."
+            ),
+            format!("{best} acierta y {next} falla en {rows} filas ({share}); al revés en {others}."),
+        )
+    }
+
+    fn silhouette(&self, lead: &Lead) -> Option<String> {
+        let value = self.compared.models[lead.best].silhouette?.value;
+        let best = self.name(lead.best);
+        let (english, spanish) = match value {
+            value if value < OVERLAPPING => (
+                "labels overlap, and a clustering will not find them by itself",
+                "las etiquetas se solapan, y un agrupamiento no las encontrará por sí solo",
+            ),
+            value if value < SEPARATE => {
+                ("labels are groups that partly overlap", "las etiquetas son grupos que en parte se solapan")
+            }
+            _ => ("labels are groups of their own", "las etiquetas son grupos bien separados"),
+        };
+        Some(self.language.either(
+            format!("The silhouette of {best} is {value:.3}: {english}."),
+            format!("La silueta de {best} es {value:.3}: {spanish}."),
+        ))
+    }
+
+    fn overlap(&self) -> Option<String> {
+        let overlaps = &self.compared.findings.overlaps;
+        let least = overlaps.iter().min_by(|a, b| a.shared.total_cmp(&b.shared))?;
+        let most = overlaps.iter().max_by(|a, b| a.shared.total_cmp(&b.shared))?;
+        let pair =
+            |[one, other]: [usize; 2]| self.list([one, other].map(|model| self.name(model).to_owned()).into_iter());
+        let (low, high) = (percent(least.shared), percent(most.shared));
+        let (far, near) = (pair(least.models), pair(most.models));
+        Some(match overlaps.len() {
+            1 => self.language.either(
+                format!("Of the 15 rows nearest to a row, {far} share {low} on average."),
+                format!("De las 15 filas más cercanas a cada fila, {far} comparten el {low} en promedio."),
+            ),
+            _ => self.language.either(
+                format!("Of the 15 rows nearest to a row, {near} share the most ({high} on average), {far} the least ({low})."),
+                format!(
+                    "De las 15 filas más cercanas a cada fila, {near} son los que más comparten (el {high} en promedio), {far} los que \
+                     menos (el {low})."
+                ),
+            ),
+        })
+    }
+
+    /// Says that sets differ in more than the model.
+    fn settings(&self) -> Option<String> {
+        let models = self.compared.models;
+        let differs = |same: fn(&Model, &Model) -> bool| models.iter().any(|model| !same(model, &models[0]));
+        let pooling = differs(|a, b| a.pooling == b.pooling).then_some("pooling");
+        let length = differs(|a, b| a.max_length == b.max_length)
+            .then(|| self.language.either("the maximum length", "la longitud máxima"));
+        let prompt = differs(|a, b| a.prefix == b.prefix)
+            .then(|| self.language.either("the text before every text", "el texto antes de cada texto"));
+        let settings: Vec<String> = [pooling, length, prompt].into_iter().flatten().map(str::to_owned).collect();
+        let settings = (!settings.is_empty()).then(|| self.list(settings.into_iter()))?;
+        Some(self.language.either(
+            format!("The sets differ in {settings} too: what is compared is each model with its settings."),
+            format!("Los conjuntos difieren también en {settings}: se compara cada modelo con sus ajustes."),
+        ))
+    }
+
+    fn cut(&self) -> Option<String> {
+        let cut = self.compared.models.iter().filter(|model| model.truncated >= CUT_MIN);
+        let cut: Vec<String> = cut.map(|model| format!("{} ({})", model.model, percent(model.truncated))).collect();
+        let cut = (!cut.is_empty()).then(|| self.list(cut.into_iter()))?;
+        Some(self.language.either(
+            format!("Texts were cut to the maximum length by {cut}: what was cut off is not compared."),
+            format!("Cortaron textos a la longitud máxima {cut}: lo que se cortó no se compara."),
+        ))
+    }
+
+    fn repeated(&self) -> Option<String> {
+        let rows = self.compared.findings.repeated_rows;
+        let share = rows as f64 / self.compared.rows.max(1) as f64;
+        let count = ui::thousands(rows);
+        (share >= CUT_MIN).then(|| {
+            let share = percent(share);
+            self.language.either(
+                format!(
+                    "{count} rows ({share}) repeat another row: copies are nearest to each other, which raises the accuracy where \
+                     they have the same label and makes the intervals too narrow."
+                ),
+                format!(
+                    "{count} filas ({share}) repiten otra fila: las copias son las más cercanas entre sí, lo que sube el acierto \
+                     donde tienen la misma etiqueta y hace los intervalos demasiado estrechos."
+                ),
+            )
+        })
+    }
+
+    fn left_out(&self) -> Option<String> {
+        let rows = self.compared.left_out;
+        let count = ui::thousands(rows);
+        (rows > 0).then(|| {
+            self.language.either(
+                format!("Rows that lack a vector in one of the sets were left out of all: {count}."),
+                format!("Las filas sin vector en alguno de los conjuntos se dejaron fuera de todos: {count}."),
+            )
+        })
+    }
+
+    fn limits(&self) -> String {
+        let trust = self.compared.models.iter().map(|model| model.trustworthiness);
+        let trust = trust.fold(f64::INFINITY, f64::min);
+        self.language.either(
+            format!(
+                "All of this is about these rows and this column; it says nothing of other tasks, such as search. The plots keep \
+                 neighbourhoods with a trustworthiness of {trust:.3} or more: where plot and table differ, the table counts."
+            ),
+            format!(
+                "Todo esto vale para estas filas y esta columna; no dice nada de otras tareas, como la búsqueda. Los mapas conservan las \
+                 vecindades con una confiabilidad (trustworthiness) de al menos {trust:.3}: donde mapa y tabla difieran, cuenta la tabla."
+            ),
+        )
+    }
+
+    /// Joins names: `a, b and c`.
+    fn list(&self, names: impl Iterator<Item = String>) -> String {
+        let names: Vec<String> = names.collect();
+        let Some((last, first)) = names.split_last().filter(|(_, first)| !first.is_empty()) else {
+            return names.concat();
+        };
+        let and = self.language.either("and", "y");
+        format!("{} {and} {last}", first.join(", "))
+    }
+
+    fn interval(&self, estimate: Estimate) -> String {
+        let Estimate { value, low, high } = estimate;
+        let (low, high) = (percent(low), percent(high));
+        let range = self.language.either(format!("{low} to {high}"), format!("de {low} a {high}"));
+        format!("{} ({range})", percent(value))
+    }
+
+    /// A difference of shares in percentage points.
+    fn points(&self, difference: Estimate) -> String {
+        let Estimate { value, low, high } = difference;
+        let (value, low, high) = (value * 100.0, low * 100.0, high * 100.0);
+        self.language.either(
+            format!("{value:.1} points ({low:.1} to {high:.1})"),
+            format!("{value:.1} puntos (de {low:.1} a {high:.1})"),
+        )
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+/// A label on one line.
+pub(super) fn shortened(label: &str) -> String {
+    let line = label.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.chars().count() > NAME_CHARS {
+        true => line.chars().take(NAME_CHARS - 1).chain(['…']).collect(),
+        false => line,
+    }
+}
