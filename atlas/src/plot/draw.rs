@@ -8,7 +8,7 @@ use super::font::{self, Weight};
 use super::palette::{self, Shape};
 
 /// A rectangle on the page.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Rect {
     pub(crate) left: f32,
     pub(crate) top: f32,
@@ -138,11 +138,12 @@ impl Canvas {
         self.body.push('\n');
     }
 
-    /// Closes the document.
-    pub(crate) fn finish(self, width: f32, height: f32) -> String {
+    /// Closes the document: so many units wide and high, with so many pixels per unit.
+    pub(crate) fn finish(self, width: f32, height: f32, scale: f32) -> String {
+        let (pixels_wide, pixels_high) = (width * scale, height * scale);
         format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\" \
-             viewBox=\"0 0 {width:.0} {height:.0}\" font-family=\"'{}', Verdana, sans-serif\">\n\
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{pixels_wide:.2}\" height=\"{pixels_high:.2}\" \
+             viewBox=\"0 0 {width:.2} {height:.2}\" font-family=\"'{}', Verdana, sans-serif\">\n\
              <!-- encaje; emojis: Twemoji, CC-BY 4.0 -->\n\
              <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n{}</svg>\n",
             font::FAMILY,

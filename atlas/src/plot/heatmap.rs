@@ -71,7 +71,7 @@ pub(crate) fn draw(map: &Heatmap) -> Result<String, PlotError> {
         }
     }
     bar_beside(&mut canvas, left + side + 24.0, top, side.clamp(60.0, 300.0), low);
-    Ok(canvas.finish(page + widest * 0.5 * f32::from(u8::from(n > 0)), top + side.max(90.0) + MARGIN))
+    Ok(canvas.finish(page + widest * 0.5 * f32::from(u8::from(n > 0)), top + side.max(90.0) + MARGIN, 1.0))
 }
 
 fn bar_beside(canvas: &mut Canvas, left: f32, top: f32, height: f32, low: f32) {

@@ -93,12 +93,15 @@ fn data(figure: &Figure) -> Value {
         .panels
         .iter()
         .map(|panel| {
+            let view = view::view(&panel.points);
             let spots = match &figure.labels {
-                Labels::Categories { names, codes, .. } => Some(label_placement::densest_spots(names.len(), codes, &panel.points)),
+                Labels::Categories { codes, named, .. } => {
+                    let found = label_placement::spots(*named, codes, &panel.points, &view);
+                    Some(found.into_iter().map(|spot| spot.map(|spot| spot.at)).collect::<Vec<_>>())
+                }
                 Labels::None | Labels::Continuous { .. } => None,
             };
             let xy = packed(panel.points.iter().flatten().flat_map(|x| x.to_le_bytes()));
-            let view = view::view(&panel.points);
             let [[left, right], [low, high]] = view.bounds;
             let start = json!({ "left": left, "right": right, "low": low, "high": high });
             let (title, note) = (&panel.title, &panel.note);
@@ -128,14 +131,13 @@ fn labels(labels: &Labels) -> (Value, BTreeMap<&'static str, &'static str>) {
     let mut drawings = BTreeMap::new();
     let value = match labels {
         Labels::None => Value::Null,
-        Labels::Categories { column, names, codes } => {
+        Labels::Categories { column, names, codes, named } => {
             let mut counts = vec![0u64; names.len()];
             codes.iter().for_each(|code| counts[*code as usize] += 1);
-            let styles: Vec<(usize, usize)> = (0..names.len())
-                .map(|code| {
-                    let (colour, shape) = palette::style_of(code);
-                    (colour, palette::SHAPE_ORDER.iter().position(|other| *other == shape).unwrap_or(0))
-                })
+            let index = |shape| palette::SHAPE_ORDER.iter().position(|other| *other == shape).unwrap_or(0);
+            let styles: Vec<(usize, usize)> = palette::styles(names.len(), *named, codes.len())
+                .into_iter()
+                .map(|(colour, shape)| (colour, index(shape)))
                 .collect();
             let pieces: Vec<Vec<Value>> = names
                 .iter()
@@ -228,6 +230,7 @@ mod tests {
             hover: vec![super::super::HoverColumn { name: evil.into(), values: vec![evil.into()] }],
             table: Some(Table { columns: vec![evil.into()], rows: vec![vec![evil.into()]] }),
             sections: vec![Section { title: evil.into(), paragraphs: vec![evil.into()], table: None }],
+            ..Figure::default()
         };
         let page = page(&figure);
         assert_eq!(page.matches("<script").count(), 2, "the data and the program");

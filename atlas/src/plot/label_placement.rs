@@ -1,96 +1,154 @@
-//! Places label names on a panel: at the densest spot of their points, without overlaps.
+//! Places label names on a panel: at the densest spot of their points where there is room, else in the margins, with a line
+//! to that spot.
 
-use super::draw::{Anchor, Rect, TextStyle, fit, width};
+use super::draw::TextStyle;
+use super::draw::{Anchor, Rect, width};
 use super::font::Weight;
+use super::view::View;
 
-/// Maximum names on a panel; the legend has all.
-const NAMES_MAX: usize = 40;
-/// Minimum share of a label's points around its densest spot. Labels that are mixed everywhere get no name, which
-/// would mislead.
+/// Share of the points around a label's spot from which on the label is in the lead there, and its name stands for all.
 const LEAD: f32 = 0.3;
 /// Grid cells per side for finding the densest spot.
-const CELLS: usize = 24;
+const CELLS: usize = 32;
 /// Maximum width of a name.
-const WIDTH_MAX: f32 = 150.0;
+pub(crate) const WIDTH_MAX: f32 = 150.0;
+/// Size of the letters of names.
+const SIZE: f32 = 12.5;
+/// Size of a name of one or two characters, such as an emoji.
+const SHORT_SIZE: f32 = 19.0;
+/// Distance of names in a margin.
+const LINE: f32 = 16.0;
+/// Distance of a name in a margin from its line.
+const PADDING: f32 = 6.0;
+
+/// Where a label's points are densest.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Spot {
+    /// In data coordinates.
+    pub(crate) at: [f32; 2],
+    /// Standard deviation of the label's points around, in data coordinates.
+    pub(crate) spread: f32,
+    /// Whether the label has a good part of all points there. Labels that are mixed everywhere have not.
+    pub(crate) leads: bool,
+}
+
+/// A name to place.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Wanted {
+    /// Index of the label.
+    pub(crate) code: usize,
+    pub(crate) text: String,
+    /// The spot on the page.
+    pub(crate) spot: (f32, f32),
+    /// Standard deviation of the label's points around the spot, on the page.
+    pub(crate) spread: f32,
+    pub(crate) leads: bool,
+}
 
 /// A placed name.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Name {
-    /// Middle of the baseline.
-    pub(crate) at: (f32, f32),
-    /// The name, possibly truncated.
+    /// Index of the label.
+    pub(crate) code: usize,
     pub(crate) text: String,
+    /// Where its baseline begins, ends or has its middle.
+    pub(crate) at: (f32, f32),
+    /// A line from the name to the spot.
+    pub(crate) leader: Option<[(f32, f32); 2]>,
     size: f32,
+    weight: Weight,
+    anchor: Anchor,
 }
 
 impl Name {
-    pub(crate) fn style(&self) -> TextStyle<'static> {
-        text_style(self.size)
+    pub(crate) fn style<'c>(&self, colour: &'c str) -> TextStyle<'c> {
+        TextStyle { size: self.size, weight: self.weight, colour, anchor: self.anchor, halo: Some("#ffffff") }
     }
 }
 
-fn text_style(size: f32) -> TextStyle<'static> {
-    TextStyle { size, weight: Weight::Bold, colour: "#1a1a1a", anchor: Anchor::Middle, halo: Some("#ffffff") }
+/// The style by which names are measured.
+pub(crate) fn measure(text: &str) -> TextStyle<'static> {
+    let is_short = text.chars().count() <= 2 && !text.starts_with('…');
+    let size = if is_short { SHORT_SIZE } else { SIZE };
+    TextStyle { size, weight: Weight::Bold, colour: "#1a1a1a", anchor: Anchor::Middle, halo: None }
 }
 
-/// Places names in order of priority; a name without space near its points is omitted.
-pub(crate) fn place(names: &[String], codes: &[u32], places: &[(f32, f32)], frame: Rect) -> Vec<Name> {
-    if names.len() > NAMES_MAX || names.len() < 2 {
-        return Vec::new();
-    }
-    let mut taken: Vec<Rect> = Vec::new();
-    let mut placed = Vec::new();
-    for (name, spot) in names.iter().zip(leading_spots(names.len(), codes, places, frame)) {
-        let Some(spot) = spot else { continue };
-        // A single emoji may be larger than a word.
-        let size = if name.chars().count() <= 2 { 19.0 } else { 13.0 };
-        let text = fit(name, text_style(size), WIDTH_MAX);
-        let wide = width(&text, text_style(size)) + 6.0;
-        let tall = size * 1.3;
-        let boxes = offsets().map(|(dx, dy)| Rect {
-            left: spot.0 - wide / 2.0 + dx * wide * 0.6,
-            top: spot.1 - tall / 2.0 + dy * tall,
-            width: wide,
-            height: tall,
-        });
-        let free =
-            boxes.into_iter().find(|place| inside(place, &frame) && !taken.iter().any(|other| overlap(place, other)));
-        if let Some(place) = free {
-            placed.push(Name { at: (place.left + wide / 2.0, place.top + tall * 0.5 + size * 0.36), text, size });
-            taken.push(place);
-        }
-    }
-    placed
-}
-
-/// Returns the centre of each label's densest spot, in data coordinates.
-pub(crate) fn densest_spots(labels: usize, codes: &[u32], points: &[[f32; 2]]) -> Vec<Option<[f32; 2]>> {
-    let mut bounds = [[f32::INFINITY, f32::NEG_INFINITY]; 2];
-    for point in points {
-        for (bound, x) in bounds.iter_mut().zip(point) {
-            *bound = [bound[0].min(*x), bound[1].max(*x)];
-        }
-    }
-    let span = |[low, high]: [f32; 2]| (high - low).max(f32::MIN_POSITIVE);
-    let frame = Rect { left: bounds[0][0], top: bounds[1][0], width: span(bounds[0]), height: span(bounds[1]) };
-    let places: Vec<(f32, f32)> = points.iter().map(|[x, y]| (*x, *y)).collect();
-    leading_spots(labels, codes, &places, frame).into_iter().map(|spot| spot.map(|(x, y)| [x, y])).collect()
-}
-
-/// Finds the densest spot of each label, if the label dominates there.
-fn leading_spots(labels: usize, codes: &[u32], places: &[(f32, f32)], frame: Rect) -> Vec<Option<(f32, f32)>> {
-    let mut of_label: Vec<Vec<(f32, f32)>> = vec![Vec::new(); labels];
+/// Finds for each label the spot where it has most points, and most of all points. Points outside of the view count only
+/// for labels that have no others.
+pub(crate) fn spots(labels: usize, codes: &[u32], points: &[[f32; 2]], view: &View) -> Vec<Option<Spot>> {
+    let mut counts = vec![0u32; labels * CELLS * CELLS];
     let mut all = vec![0u32; CELLS * CELLS];
-    for (code, place) in codes.iter().zip(places) {
-        of_label[*code as usize].push(*place);
-        all[cell_of(place, frame)] += 1;
+    let mut far: Vec<Option<[f32; 2]>> = vec![None; labels];
+    for (code, point) in codes.iter().zip(points) {
+        match (cell_of(point, view), (*code as usize) < labels) {
+            (Some(cell), is_label) => {
+                all[cell] += 1;
+                if is_label {
+                    counts[*code as usize * CELLS * CELLS + cell] += 1;
+                }
+            }
+            (None, true) => far[*code as usize] = far[*code as usize].or(Some(*point)),
+            (None, false) => {}
+        }
     }
-    of_label.iter().map(|points| densest(points, frame, &all)).collect()
+    let all_near: Vec<u32> = (0..all.len()).map(|cell| neighbourhood_sum(&all, cell)).collect();
+    let best: Vec<Option<(usize, bool)>> =
+        counts.chunks(CELLS * CELLS).map(|counts| best_cell(counts, &all_near)).collect();
+    let mut moments = vec![(Moments::default(), Moments::default()); labels];
+    for (code, point) in codes.iter().zip(points) {
+        let Some(Some((best, _))) = best.get(*code as usize) else { continue };
+        let Some(cell) = cell_of(point, view) else { continue };
+        let (at, near) = &mut moments[*code as usize];
+        if cell == *best {
+            at.add(point);
+        }
+        if (cell / CELLS).abs_diff(best / CELLS) <= 1 && (cell % CELLS).abs_diff(best % CELLS) <= 1 {
+            near.add(point);
+        }
+    }
+    let spot = |code: usize| match best[code] {
+        Some((_, leads)) => {
+            let (at, near) = moments[code];
+            Some(Spot { at: at.mean().map(|x| x as f32), spread: near.spread(), leads })
+        }
+        None => far[code].map(|at| Spot { at, spread: 0.0, leads: true }),
+    };
+    (0..labels).map(spot).collect()
 }
 
-fn cell_of(point: &(f32, f32), frame: Rect) -> usize {
-    let cell = |at: f32, start: f32, length: f32| (((at - start) / length * CELLS as f32) as usize).min(CELLS - 1);
-    cell(point.1, frame.top, frame.height) * CELLS + cell(point.0, frame.left, frame.width)
+/// Sums over points.
+#[derive(Debug, Clone, Copy, Default)]
+struct Moments {
+    count: f64,
+    sums: [f64; 2],
+    squares: f64,
+}
+
+impl Moments {
+    fn add(&mut self, point: &[f32; 2]) {
+        let [x, y] = point.map(f64::from);
+        self.count += 1.0;
+        self.sums = [self.sums[0] + x, self.sums[1] + y];
+        self.squares += x * x + y * y;
+    }
+
+    fn mean(&self) -> [f64; 2] {
+        self.sums.map(|sum| sum / self.count)
+    }
+
+    fn spread(&self) -> f32 {
+        let [x, y] = self.mean();
+        (self.squares / self.count - x * x - y * y).max(0.0).sqrt() as f32
+    }
+}
+
+fn cell_of(point: &[f32; 2], view: &View) -> Option<usize> {
+    let cell = |axis: usize| {
+        let [low, high] = view.bounds[axis];
+        let share = (point[axis] - low) / (high - low);
+        if share.is_finite() { ((share * CELLS as f32) as usize).min(CELLS - 1) } else { 0 }
+    };
+    view.has(point).then(|| cell(1) * CELLS + cell(0))
 }
 
 /// Sums a cell and its neighbours.
@@ -101,42 +159,129 @@ fn neighbourhood_sum(counts: &[u32], index: usize) -> u32 {
     rows.map(|row| columns.clone().map(|column| counts[row * CELLS + column]).sum::<u32>()).sum()
 }
 
-/// Returns the mean of the points in and around the fullest cell. `all` counts the points of every label.
-fn densest(points: &[(f32, f32)], frame: Rect, all: &[u32]) -> Option<(f32, f32)> {
-    let mut counts = vec![0u32; CELLS * CELLS];
-    points.iter().for_each(|point| counts[cell_of(point, frame)] += 1);
-    // Includes neighbours, so that a cluster across four cells beats a clump in one.
-    let weight = |index: usize| neighbourhood_sum(&counts, index) + counts[index];
-    let best = (0..CELLS * CELLS).max_by_key(|index| (weight(*index), std::cmp::Reverse(*index)))?;
-    let near: Vec<&(f32, f32)> = points
-        .iter()
-        .filter(|point| {
-            let index = cell_of(point, frame);
-            (index / CELLS).abs_diff(best / CELLS) <= 1 && (index % CELLS).abs_diff(best % CELLS) <= 1
-        })
-        .collect();
-    let count = near.len() as f32;
-    let leads = count >= LEAD * neighbourhood_sum(all, best) as f32;
-    (!near.is_empty() && leads).then(|| {
-        let (x, y) = near.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0, y + point.1));
-        (x / count, y / count)
-    })
+/// Returns the cell around which a label has many points and few others are, and whether it leads there. `all_near` are the
+/// sums of every label.
+fn best_cell(counts: &[u32], all_near: &[u32]) -> Option<(usize, bool)> {
+    let mut best: Option<(f64, usize, bool)> = None;
+    for (cell, own) in counts.iter().enumerate().filter(|(_, own)| **own > 0) {
+        let near = neighbourhood_sum(counts, cell);
+        // The cell itself counts twice, so that the middle of a cluster beats its rim.
+        let weight = f64::from(near + own) * f64::from(near) / f64::from(all_near[cell]);
+        if best.is_none_or(|(most, _, _)| weight > most) {
+            best = Some((weight, cell, near as f32 >= LEAD * all_near[cell] as f32));
+        }
+    }
+    best.map(|(_, cell, leads)| (cell, leads))
+}
+
+/// Places the names of labels that lead somewhere, in order of priority. Returns them, and those without room.
+pub(crate) fn inside(wanted: &[Wanted], frame: Rect) -> (Vec<Name>, Vec<Wanted>) {
+    let mut taken: Vec<Rect> = Vec::new();
+    let (mut placed, mut left) = (Vec::new(), Vec::new());
+    for name in wanted {
+        let style = measure(&name.text);
+        let (wide, tall) = (width(&name.text, style) + 6.0, style.size * 1.3);
+        // A name on a small group would hide it.
+        let first = usize::from(name.spread < tall);
+        let boxes = offsets().map(|(dx, dy)| Rect {
+            left: name.spot.0 - wide / 2.0 + dx * wide * 0.6,
+            top: name.spot.1 - tall / 2.0 + dy * tall,
+            width: wide,
+            height: tall,
+        });
+        let is_free = |place: &Rect| within(place, &frame) && !taken.iter().any(|other| overlap(place, other));
+        let Some(place) = boxes.into_iter().skip(first).find(|place| name.leads && is_free(place)) else {
+            left.push(name.clone());
+            continue;
+        };
+        placed.push(Name {
+            code: name.code,
+            text: name.text.clone(),
+            at: (place.left + wide / 2.0, place.top + tall * 0.5 + style.size * 0.36),
+            leader: None,
+            size: style.size,
+            weight: style.weight,
+            anchor: style.anchor,
+        });
+        taken.push(place);
+    }
+    (placed, left)
+}
+
+/// The width of the margins that these names need.
+pub(crate) fn margin_width(names: &[Wanted]) -> f32 {
+    names.iter().map(|name| width(&name.text, in_margin(name, Anchor::Start))).fold(0.0, f32::max) + 3.0 * PADDING
+}
+
+fn in_margin(name: &Wanted, anchor: Anchor) -> TextStyle<'static> {
+    let weight = if name.leads { Weight::Bold } else { Weight::Regular };
+    TextStyle { size: SIZE.min(measure(&name.text).size), weight, anchor, ..TextStyle::plain(SIZE) }
+}
+
+/// Places names left and right of a frame, each with a line to its spot; the last ones are left out if there are too many.
+pub(crate) fn in_margins(names: &[Wanted], frame: Rect, margin: f32) -> Vec<Name> {
+    let per_side = ((frame.height - 2.0 * PADDING) / LINE) as usize;
+    let frame = Rect { left: frame.left - margin, width: frame.width + 2.0 * margin, ..frame };
+    let mut names: Vec<&Wanted> = names.iter().take(2 * per_side).collect();
+    names.sort_by(|a, b| a.spot.0.total_cmp(&b.spot.0).then(a.code.cmp(&b.code)));
+    let middle = frame.left + frame.width / 2.0;
+    let on_left = names.iter().filter(|name| name.spot.0 < middle).count();
+    let on_left = on_left.min(per_side).max(names.len().saturating_sub(per_side));
+    let (left, right) = names.split_at(on_left);
+    let mut placed = column(left, frame, Anchor::Start);
+    placed.extend(column(right, frame, Anchor::End));
+    placed
+}
+
+/// Places names below each other, as near to the heights of their spots as there is room.
+fn column(names: &[&Wanted], frame: Rect, anchor: Anchor) -> Vec<Name> {
+    let mut names = names.to_vec();
+    names.sort_by(|a, b| a.spot.1.total_cmp(&b.spot.1).then(a.code.cmp(&b.code)));
+    let (first, last) = (frame.top + PADDING + LINE / 2.0, frame.top + frame.height - PADDING - LINE / 2.0);
+    let mut heights: Vec<f32> = Vec::new();
+    for name in &names {
+        let above = heights.last().map_or(first, |height| height + LINE);
+        heights.push(name.spot.1.max(above));
+    }
+    let mut below = last;
+    for height in heights.iter_mut().rev() {
+        *height = height.min(below);
+        below = *height - LINE;
+    }
+    let place = |(name, height): (&&Wanted, f32)| {
+        let style = in_margin(name, anchor);
+        let wide = width(&name.text, style);
+        let (x, end) = match anchor {
+            Anchor::End => (frame.left + frame.width, frame.left + frame.width - PADDING - wide),
+            Anchor::Start | Anchor::Middle => (frame.left, frame.left + PADDING + wide),
+        };
+        Name {
+            code: name.code,
+            text: name.text.clone(),
+            at: (x, height + style.size * 0.36),
+            leader: Some([(end, height), name.spot]),
+            size: style.size,
+            weight: style.weight,
+            anchor,
+        }
+    };
+    names.iter().zip(heights).map(place).collect()
 }
 
 /// The offsets to try: none, then increasing distances.
-fn offsets() -> [(f32, f32); 25] {
-    let mut all = [(0.0, 0.0); 25];
-    for ring in 0..3 {
+fn offsets() -> [(f32, f32); 17] {
+    let mut all = [(0.0, 0.0); 17];
+    for ring in 0..2 {
         for step in 0..8 {
             let angle = step as f32 * std::f32::consts::FRAC_PI_4;
-            let reach = 1.0 + ring as f32 * 0.8;
+            let reach = 1.0 + ring as f32 * 0.6;
             all[1 + ring * 8 + step] = (angle.sin() * reach, -angle.cos() * reach);
         }
     }
     all
 }
 
-fn inside(inner: &Rect, outer: &Rect) -> bool {
+fn within(inner: &Rect, outer: &Rect) -> bool {
     inner.left >= outer.left
         && inner.top >= outer.top
         && inner.left + inner.width <= outer.left + outer.width
@@ -149,44 +294,89 @@ fn overlap(a: &Rect, b: &Rect) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::view;
     use super::*;
 
     const FRAME: Rect = Rect { left: 0.0, top: 0.0, width: 400.0, height: 400.0 };
 
+    fn wanted(names: usize, spot: impl Fn(usize) -> (f32, f32), leads: bool) -> Vec<Wanted> {
+        (0..names)
+            .map(|code| Wanted { code, text: format!("label {code}"), spot: spot(code), spread: 50.0, leads })
+            .collect()
+    }
+
     #[test]
-    fn a_name_is_placed_on_its_points() {
-        let mut places: Vec<(f32, f32)> = (0..50).map(|i| (100.0 + (i % 7) as f32, 100.0 + (i / 7) as f32)).collect();
-        places.extend((0..50).map(|i| (300.0 + (i % 7) as f32, 300.0 + (i / 7) as f32)));
-        places.push((390.0, 10.0));
+    fn the_spot_of_a_label_is_where_its_points_are() {
+        let mut points: Vec<[f32; 2]> = (0..50).map(|i| [100.0 + (i % 7) as f32, 100.0 + (i / 7) as f32]).collect();
+        points.extend((0..50).map(|i| [300.0 + (i % 7) as f32, 300.0 + (i / 7) as f32]));
+        points.push([390.0, 10.0]);
         let codes: Vec<u32> = (0..101).map(|row| u32::from(row >= 50)).collect();
-        let names = place(&["perro".to_owned(), "🍲".to_owned()], &codes, &places, FRAME);
-        assert_eq!(names.len(), 2);
-        for (name, middle) in names.iter().zip([103.0, 303.0]) {
-            assert!((name.at.0 - middle).abs() < 8.0 && (name.at.1 - middle).abs() < 12.0, "{name:?}");
+        let spots = spots(2, &codes, &points, &view::view(&points));
+        for (spot, middle) in spots.iter().zip([103.0, 303.0]) {
+            let Some(Spot { at: [x, y], leads: true, .. }) = *spot else { panic!("{spot:?}") };
+            assert!((x - middle).abs() < 8.0 && (y - middle).abs() < 12.0, "{spot:?}");
+            assert!((1.0..5.0).contains(&spot.unwrap().spread), "{spot:?}");
         }
     }
 
     #[test]
-    fn labels_mixed_everywhere_get_no_name() {
-        let places: Vec<(f32, f32)> =
-            (0..4_000).map(|row| ((row * 37 % 401) as f32, (row * 101 % 397) as f32)).collect();
-        let codes: Vec<u32> = (0..4_000).map(|row| row / 2 % 20).collect();
-        let names: Vec<String> = (0..20).map(|name| format!("label {name}")).collect();
-        assert_eq!(place(&names, &codes, &places, FRAME), []);
+    fn a_label_prefers_its_own_island_to_a_crowd_of_others() {
+        let mut points: Vec<[f32; 2]> = (0..2_000).map(|i| [(i % 40) as f32 / 40.0, (i / 40) as f32 / 50.0]).collect();
+        let mut codes: Vec<u32> = (0..2_000).map(|row| u32::from(row % 10 == 0)).collect();
+        points.extend((0..150).map(|i| [5.0 + (i % 10) as f32 / 10.0, (i / 10) as f32 / 15.0]));
+        codes.extend([1; 150]);
+        let spots = spots(2, &codes, &points, &view::view(&points));
+        assert!(spots[1].unwrap().at[0] > 4.9, "{spots:?}");
     }
 
     #[test]
-    fn names_do_not_overlap() {
-        let places: Vec<(f32, f32)> = (0..30).map(|row| (100.0 + (row % 6) as f32 * 40.0, 200.0)).collect();
-        let codes: Vec<u32> = (0..30).map(|row| row % 6).collect();
-        let names: Vec<String> = (0..6).map(|name| format!("label {name}")).collect();
-        let placed = place(&names, &codes, &places, FRAME);
-        assert!(placed.len() > 3);
+    fn labels_mixed_everywhere_do_not_lead() {
+        let points: Vec<[f32; 2]> = (0..4_000).map(|row| [(row * 37 % 401) as f32, (row * 101 % 397) as f32]).collect();
+        let codes: Vec<u32> = (0..4_000).map(|row| row / 2 % 20).collect();
+        let spots = spots(20, &codes, &points, &view::view(&points));
+        assert!(spots.iter().flatten().all(|spot| !spot.leads));
+        assert_eq!(spots.iter().flatten().count(), 20);
+    }
+
+    #[test]
+    fn names_inside_do_not_overlap_and_the_others_are_left() {
+        let (placed, left) = inside(&wanted(60, |code| (150.0 + (code % 6) as f32 * 20.0, 200.0), true), FRAME);
+        assert!(placed.len() > 6 && placed.len() + left.len() == 60);
         for (index, a) in placed.iter().enumerate() {
             for b in &placed[index + 1..] {
-                let apart = (a.at.0 - b.at.0).abs() > 40.0 || (a.at.1 - b.at.1).abs() >= 13.0 * 1.3 - 0.01;
+                let apart = (a.at.0 - b.at.0).abs() > 40.0 || (a.at.1 - b.at.1).abs() >= SIZE * 1.3 - 0.01;
                 assert!(apart, "{a:?} {b:?}");
             }
         }
+        assert!(inside(&wanted(3, |_| (200.0, 200.0), false), FRAME).0.is_empty(), "mixed labels go to the margins");
+    }
+
+    #[test]
+    fn a_name_is_beside_a_group_that_it_would_hide() {
+        let mut names = wanted(1, |_| (200.0, 200.0), true);
+        let height = |names: &[Wanted]| inside(names, FRAME).0[0].at.1;
+        assert!((height(&names) - 204.5).abs() < 1.0);
+        names[0].spread = 3.0;
+        assert!(height(&names) < 190.0);
+    }
+
+    #[test]
+    fn names_in_the_margins_are_below_each_other_within_the_frame() {
+        let names = wanted(40, |code| (code as f32 * 10.0, 390.0 - (code % 3) as f32), false);
+        let placed = in_margins(&names, FRAME, 90.0);
+        assert_eq!(placed.len(), 40);
+        for side in [Anchor::Start, Anchor::End] {
+            let mut heights: Vec<f32> =
+                placed.iter().filter(|name| name.anchor == side).map(|name| name.at.1).collect();
+            heights.sort_by(f32::total_cmp);
+            assert!(heights.windows(2).all(|pair| pair[1] - pair[0] >= LINE - 0.01), "{heights:?}");
+            assert!(heights[0] > 0.0 && heights[heights.len() - 1] < 400.0);
+        }
+        assert!(placed.iter().all(|name| name.leader.is_some()));
+        assert_eq!(
+            in_margins(&wanted(100, |_| (1.0, 1.0), false), FRAME, 90.0).len(),
+            48,
+            "as many as there is room for"
+        );
     }
 }

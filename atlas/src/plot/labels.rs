@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::Labels;
 
-/// Maximum categories, the combinations of colours and shapes; the rarest share the last one.
-const NAMES_MAX: usize = super::palette::COLOURS * super::palette::SHAPES;
+/// Maximum values with an entry of their own, as many as a legend has room for; rarer ones share one.
+const NAMES_MAX: usize = 64;
 /// Columns with more distinct numbers than this are continuous.
 const DISTINCT_NUMBERS_MAX: usize = 20;
 /// Name for a row without a value.
@@ -99,26 +99,29 @@ fn numbers(values: &[Option<String>]) -> Option<Numbers> {
     (distinct.len() > DISTINCT_NUMBERS_MAX).then_some(numbers)
 }
 
-/// Counts and orders the categories.
+/// Counts and orders the categories: values by frequency, then the rarest together, then rows without a value.
 fn categories(column: &str, values: &[Option<String>]) -> Labels {
-    let name_of = |value: &'_ Option<String>| match value.as_deref() {
-        None | Some("") => NO_VALUE.to_owned(),
-        Some(name) => name.to_owned(),
-    };
+    let value_of = |value: &'_ Option<String>| value.as_deref().filter(|value| !value.is_empty()).map(str::to_owned);
     let mut counts: HashMap<String, usize> = HashMap::new();
-    for value in values {
-        *counts.entry(name_of(value)).or_default() += 1;
+    for value in values.iter().filter_map(value_of) {
+        *counts.entry(value).or_default() += 1;
     }
     let mut names: Vec<(String, usize)> = counts.into_iter().collect();
     names.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    let others = names.len().saturating_sub(NAMES_MAX - 1);
-    let shared = (names.len() > NAMES_MAX).then(|| format!("({others} other values)"));
-    let kept = if shared.is_some() { NAMES_MAX - 1 } else { names.len() };
+    let named = if names.len() > NAMES_MAX { NAMES_MAX - 1 } else { names.len() };
+    let others = names.len() - named;
     let code_of: HashMap<String, u32> =
-        names.iter().enumerate().map(|(code, (name, _))| (name.clone(), code.min(kept) as u32)).collect();
-    let codes = values.iter().map(|value| code_of[&name_of(value)]).collect();
-    let names = names.into_iter().take(kept).map(|(name, _)| name).chain(shared).collect();
-    Labels::Categories { column: column.to_owned(), names, codes }
+        names.iter().enumerate().map(|(code, (name, _))| (name.clone(), code.min(named) as u32)).collect();
+    let mut names: Vec<String> = names.into_iter().take(named).map(|(name, _)| name).collect();
+    if others > 0 {
+        names.push(format!("({others} other values)"));
+    }
+    let no_value = names.len() as u32;
+    let codes: Vec<u32> = values.iter().map(|value| value_of(value).map_or(no_value, |name| code_of[&name])).collect();
+    if codes.contains(&no_value) {
+        names.push(NO_VALUE.to_owned());
+    }
+    Labels::Categories { column: column.to_owned(), names, codes, named }
 }
 
 #[cfg(test)]
@@ -133,9 +136,11 @@ mod tests {
     fn categories_are_ordered_by_frequency() {
         let mut values = column(&["b", "a", "b", "c", ""]);
         values.push(None);
-        let Labels::Categories { names, codes, .. } = Labels::of_column("label", &values) else { panic!("names") };
-        assert_eq!(names, [NO_VALUE, "b", "a", "c"]);
-        assert_eq!(codes, [1, 2, 1, 3, 0, 0]);
+        let Labels::Categories { names, codes, named, .. } = Labels::of_column("label", &values) else {
+            panic!("names")
+        };
+        assert_eq!(names, ["b", "a", "c", NO_VALUE]);
+        assert_eq!((codes, named), (vec![0, 1, 0, 2, 3, 3], 3));
     }
 
     #[test]
@@ -167,10 +172,13 @@ mod tests {
 
     #[test]
     fn the_rarest_categories_share_one_entry() {
-        let values: Vec<Option<String>> = (0..100).map(|x| Some(format!("name {x:03}"))).collect();
-        let Labels::Categories { names, codes, .. } = Labels::of_column("label", &values) else { panic!("names") };
-        assert_eq!(names.len(), NAMES_MAX);
-        assert_eq!(names[NAMES_MAX - 1], format!("({} other values)", 100 - (NAMES_MAX - 1)));
-        assert_eq!(codes[99] as usize, NAMES_MAX - 1);
+        let mut values: Vec<Option<String>> = (0..100).map(|x| Some(format!("name {x:03}"))).collect();
+        values.push(None);
+        let Labels::Categories { names, codes, named, .. } = Labels::of_column("label", &values) else {
+            panic!("names")
+        };
+        assert_eq!(named, NAMES_MAX - 1);
+        assert_eq!(names[named..], [format!("({} other values)", 100 - named), NO_VALUE.to_owned()]);
+        assert_eq!([codes[99] as usize, codes[100] as usize], [named, named + 1]);
     }
 }

@@ -8,13 +8,19 @@ mod heatmap;
 mod html;
 mod label_placement;
 mod labels;
+mod layout;
+mod legend;
+mod names;
 mod palette;
+mod panel;
 mod png;
+mod points;
 mod range;
 mod svg;
 mod view;
 
 pub use heatmap::Heatmap;
+pub use layout::Layout;
 
 /// The content of a plot.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -33,6 +39,8 @@ pub struct Figure {
     pub table: Option<Table>,
     /// What follows on the page. Pictures do not have it.
     pub sections: Vec<Section>,
+    /// The size of the picture.
+    pub layout: Layout,
 }
 
 /// One scatter plot.
@@ -52,7 +60,7 @@ pub enum Labels {
     /// One colour for all.
     #[default]
     None,
-    /// A colour and shape per category.
+    /// A colour per category, the largest first.
     Categories {
         /// Source column.
         column: String,
@@ -60,6 +68,9 @@ pub enum Labels {
         names: Vec<String>,
         /// Index of each row's category.
         codes: Vec<u32>,
+        /// How many of the names, the first ones, are values of the column. The others are in grey and get no name among the
+        /// points: rare values together, and rows without a value.
+        named: usize,
     },
     /// A colour bar.
     Continuous {
@@ -158,7 +169,7 @@ pub fn render(figure: &Figure, format: PlotFormat) -> Result<Picture, PlotError>
     check(figure)?;
     match format {
         PlotFormat::Html => Ok(html::page(figure).into()),
-        PlotFormat::Png => png::paint(&svg::draw(figure)),
+        PlotFormat::Png => png::paint(&svg::draw(figure), figure.layout.dpi),
         PlotFormat::Svg => Ok(svg::draw(figure).into()),
     }
 }
@@ -171,7 +182,7 @@ pub fn render_heatmap(map: &Heatmap, format: PlotFormat) -> Result<Picture, Plot
     let svg = heatmap::draw(map)?;
     match format {
         PlotFormat::Html => Ok(html::page_of_svg(&map.title, &svg).into()),
-        PlotFormat::Png => png::paint(&svg),
+        PlotFormat::Png => png::paint(&svg, Layout::default().dpi),
         PlotFormat::Svg => Ok(svg.into()),
     }
 }
@@ -191,7 +202,7 @@ fn check(figure: &Figure) -> Result<(), PlotError> {
     }
     match &figure.labels {
         Labels::None => {}
-        Labels::Categories { column, names, codes } => {
+        Labels::Categories { column, names, codes, .. } => {
             same(&format!("label `{column}`"), codes.len())?;
             if let Some(code) = codes.iter().find(|code| **code as usize >= names.len()) {
                 return Err(PlotError::Shape(format!("label `{column}` has no name for code {code}")));

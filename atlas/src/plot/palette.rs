@@ -1,14 +1,21 @@
-//! Colours and shapes: eight colour-blind safe colours times eight shapes, and a ramp for numbers.
+//! Colours and shapes: twelve colours that the colour-blind tell apart, two greys, and a ramp for numbers.
 //!
-//! Six colours are Okabe and Ito's; brown and grey replace their yellow and black, which are invisible on a white page
-//! or among black letters. Dark pages have their own shades. The ramp is viridis without the end that is invisible on
-//! the page.
+//! The first six colours are Okabe and Ito's without yellow and black, which are invisible on a white page or among black
+//! letters; the others were searched for the largest distance to all with and without colour blindness. Dark pages have
+//! their own shades. The ramp is viridis without the end that is invisible on the page.
 
-pub(crate) const COLOURS: usize = 8;
+/// Number of colours for labels, largest label first.
+pub(crate) const COLOURS: usize = 12;
 pub(crate) const SHAPES: usize = 8;
+/// Index of the grey of labels beyond the colours.
+const REST: usize = COLOURS;
+/// Index of the grey of rows without a value, and of values that are too rare for a label of their own.
+const NO_LABEL: usize = COLOURS + 1;
+/// Up to this number of points, all are large enough for shapes to be seen.
+const SHAPE_POINTS_MAX: usize = 1_500;
 
 /// Each colour on a light page and on a dark one.
-pub(crate) const PALETTE: [(&str, &str); COLOURS] = [
+pub(crate) const PALETTE: [(&str, &str); COLOURS + 2] = [
     ("#0072B2", "#177BDE"),
     ("#E69F00", "#FFDA3C"),
     ("#009E73", "#08BF7E"),
@@ -16,11 +23,17 @@ pub(crate) const PALETTE: [(&str, &str); COLOURS] = [
     ("#D55E00", "#F96600"),
     ("#56B4E9", "#B4EFFF"),
     ("#7B3F00", "#8E6141"),
-    ("#5A5A5A", "#757575"),
+    ("#BD0F83", "#BD0FBD"),
+    ("#5B13EC", "#9292E8"),
+    ("#2A6F41", "#4CF0BA"),
+    ("#BA4CF0", "#B9B946"),
+    ("#08085E", "#9FC7DB"),
+    ("#B2B2B2", "#7C828C"),
+    MISSING,
 ];
 
-/// Colour of points without a number, on a light page and on a dark one.
-pub(crate) const MISSING: (&str, &str) = ("#B0B0B0", "#6A6A6A");
+/// Colour of points without a value, on a light page and on a dark one.
+pub(crate) const MISSING: (&str, &str) = ("#CFCFCF", "#50555D");
 
 /// Colour of points that do not match a search, on a light page and on a dark one; distinct from the labels' grey.
 pub(crate) const FAINT: (&str, &str) = ("#D4D4D4", "#3A3F47");
@@ -74,14 +87,45 @@ pub(crate) const SHAPE_ORDER: [Shape; SHAPES] = [
     Shape::Star,
 ];
 
-/// Returns colour and shape of a category: eight colours as circles, then eight as triangles, and so on.
-pub(crate) fn style_of(code: usize) -> (usize, Shape) {
-    (code % COLOURS, SHAPE_ORDER[code / COLOURS % SHAPES])
+/// The colour (an index of [`PALETTE`]) and the shape of each category. The first `named` have a colour each as far as there
+/// are some; then the same again in other shapes where the points are large, and in grey where they are not. The others
+/// have no value, and the faintest grey.
+pub(crate) fn styles(categories: usize, named: usize, points: usize) -> Vec<(usize, Shape)> {
+    let style = |code: usize| match code {
+        code if code >= named => (NO_LABEL, Shape::Circle),
+        code if code < COLOURS => (code, Shape::Circle),
+        code if points <= SHAPE_POINTS_MAX => (code % COLOURS, SHAPE_ORDER[code / COLOURS % SHAPES]),
+        _ => (REST, Shape::Circle),
+    };
+    (0..categories).map(style).collect()
 }
 
 /// Returns the colour of a number between 0 and 1, as `#rrggbb`.
 pub(crate) fn ramp(value: f64) -> String {
     hex(viridis(value))
+}
+
+/// Returns a colour darkened until letters of it can be read on white.
+pub(crate) fn ink(colour: &str) -> String {
+    /// The contrast that the Web Content Accessibility Guidelines ask of letters.
+    const CONTRAST: f64 = 4.5;
+    let full = [1, 3, 5].map(|at| u8::from_str_radix(&colour[at..at + 2], 16).unwrap_or(0));
+    let darkened = |step: u32| full.map(|channel| (f64::from(channel) * (1.0 - 0.05 * f64::from(step))).round() as u8);
+    let found = (0..20).map(darkened).find(|colour| 1.05 / (luminance(*colour) + 0.05) >= CONTRAST);
+    hex(found.unwrap_or([0; 3]))
+}
+
+/// Returns the relative luminance of a colour, from 0 to 1.
+fn luminance(colour: [u8; 3]) -> f64 {
+    let [r, g, b] = linear(colour);
+    0.2126 * r + 0.7152 * g + 0.0722 * b
+}
+
+fn linear(colour: [u8; 3]) -> [f64; 3] {
+    colour.map(|channel| {
+        let share = f64::from(channel) / 255.0;
+        if share <= 0.04045 { share / 12.92 } else { ((share + 0.055) / 1.055).powf(2.4) }
+    })
 }
 
 /// Formats a colour as `#rrggbb`.
@@ -111,9 +155,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn label_styles_are_distinct() {
-        let styles: HashSet<String> = (0..COLOURS * SHAPES).map(|code| format!("{:?}", style_of(code))).collect();
-        assert_eq!(styles.len(), COLOURS * SHAPES);
+    fn few_points_have_shapes_and_many_only_colours_and_greys() {
+        let distinct =
+            |points| styles(40, 38, points).iter().map(|style| format!("{style:?}")).collect::<HashSet<String>>().len();
+        assert_eq!(distinct(500), 38 + 1, "a style per name, and the faintest grey");
+        assert_eq!(distinct(500_000), COLOURS + 2);
+        assert_eq!(styles(3, 2, 9)[2], (NO_LABEL, Shape::Circle));
     }
 
     /// Minimum distance of two distinguishable colours of small points.
@@ -126,13 +173,6 @@ mod tests {
         [[0.367_322, 0.860_646, -0.227_968], [0.280_085, 0.672_501, 0.047_413], [-0.011_820, 0.042_940, 0.968_881]],
         [[1.255_528, -0.076_749, -0.178_779], [-0.078_411, 0.930_809, 0.147_602], [0.004_733, 0.691_367, 0.303_900]],
     ];
-
-    fn linear([r, g, b]: [u8; 3]) -> [f64; 3] {
-        [r, g, b].map(|channel| {
-            let share = f64::from(channel) / 255.0;
-            if share <= 0.04045 { share / 12.92 } else { ((share + 0.055) / 1.055).powf(2.4) }
-        })
-    }
 
     fn read(colour: &str) -> [u8; 3] {
         [1, 3, 5].map(|at| u8::from_str_radix(&colour[at..at + 2], 16).unwrap())
@@ -171,19 +211,25 @@ mod tests {
     }
 
     fn contrast(a: [u8; 3], b: [u8; 3]) -> f64 {
-        let bright = |colour| {
-            let [r, g, b] = linear(colour);
-            0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05
-        };
+        let bright = |colour| luminance(colour) + 0.05;
         (bright(a) / bright(b)).max(bright(b) / bright(a))
+    }
+
+    #[test]
+    fn letters_of_any_colour_can_be_read() {
+        for (colour, _) in PALETTE {
+            assert!(contrast(read(&ink(colour)), [255; 3]) >= 4.5, "{colour}");
+        }
+        assert_eq!(ink("#08085E"), "#08085e");
     }
 
     #[test]
     fn colours_contrast_with_the_page() {
         let (light, dark) = (read("#fcfcfc"), read("#191c21"));
-        for (on_light, on_dark) in PALETTE {
+        for (on_light, on_dark) in &PALETTE[..COLOURS] {
             assert!(contrast(read(on_light), light) > 2.0 && contrast(read(on_dark), dark) > 3.0);
         }
+        assert!(contrast(read(MISSING.0), light) > 1.5 && contrast(read(MISSING.1), dark) > 1.5);
         for step in 0..=10 {
             let number = f64::from(step) / 10.0;
             assert!(contrast(visible_ramp(number, VISIBLE_RAMP.0), light) > 1.5, "{number}");

@@ -11,8 +11,8 @@ use resvg::usvg::{FontResolver, Options, Tree};
 
 use super::{Picture, PlotError, font};
 
-/// Pixels per unit of the document: print quality.
-const SCALE: f32 = 2.0;
+/// Pixels of a document per inch.
+const DOCUMENT_DPI: f32 = 96.0;
 /// Maximum pixels along a side.
 const SIDE_MAX: f32 = 20_000.0;
 /// System font directories, read only for scripts that the bundled font lacks.
@@ -22,7 +22,7 @@ const FONT_DIRS: [&str; 5] =
 const FONT_BYTES_MAX: u64 = 512 << 20;
 
 /// Rasterizes a document of this crate. Characters without a font become U+FFFD and are reported.
-pub(crate) fn paint(svg: &str) -> Result<Picture, PlotError> {
+pub(crate) fn paint(svg: &str, dpi: f32) -> Result<Picture, PlotError> {
     let mut fonts = Database::new();
     fonts.load_font_data(font::REGULAR.to_vec());
     fonts.load_font_data(font::BOLD.to_vec());
@@ -43,13 +43,14 @@ pub(crate) fn paint(svg: &str) -> Result<Picture, PlotError> {
     let font_family = font::FAMILY.to_owned();
     let options = Options { fontdb: fonts, font_family, font_resolver, ..Options::default() };
     let tree = Tree::from_str(&svg, &options).map_err(|error| PlotError::Draw(error.to_string()))?;
-    let (width, height) = ((tree.size().width() * SCALE).ceil(), (tree.size().height() * SCALE).ceil());
+    let scale = dpi / DOCUMENT_DPI;
+    let (width, height) = ((tree.size().width() * scale).round(), (tree.size().height() * scale).round());
     let too_large = || PlotError::Draw(format!("{width} x {height} pixels are more than {SIDE_MAX} on a side"));
     if width > SIDE_MAX || height > SIDE_MAX {
         return Err(too_large());
     }
     let mut pixels = Pixmap::new(width as u32, height as u32).ok_or_else(too_large)?;
-    resvg::render(&tree, Transform::from_scale(SCALE, SCALE), &mut pixels.as_mut());
+    resvg::render(&tree, Transform::from_scale(scale, scale), &mut pixels.as_mut());
     let bytes = pixels.encode_png().map_err(|error| PlotError::Draw(error.to_string()))?;
     Ok(Picture { bytes, missing_chars })
 }

@@ -195,6 +195,7 @@ fn figure(args: &CompareArgs, rows: &ReferenceRows, compared: &Compared<'_>, pla
         hover: rows.columns.clone(),
         table: Some(comparison::table(compared, args.lang)),
         sections: sections(compared, args.lang),
+        ..Figure::default()
     }
 }
 

@@ -202,15 +202,7 @@ fn figure(args: &ProjectArgs, points: &Points, places: Vec<[f32; 2]>, labels: La
     );
     let panel = Panel { title: String::new(), note: String::new(), points: places };
     let title = model::short_name(&points.info.model);
-    Ok(Figure {
-        title,
-        subtitle,
-        panels: vec![panel],
-        labels,
-        hover: points.hover()?,
-        table: None,
-        sections: Vec::new(),
-    })
+    Ok(Figure { title, subtitle, panels: vec![panel], labels, hover: points.hover()?, ..Figure::default() })
 }
 
 /// How the places were made, for the footer of their file.

@@ -1,0 +1,163 @@
+//! The legend: categories in balanced columns, or a colour bar.
+
+use super::draw::{Anchor, Canvas, Rect, TextStyle, fit, outline, width};
+use super::palette::{self, PALETTE};
+use super::panel::FRAME;
+use super::range::ColourRange;
+use super::{Labels, names};
+use crate::thousands;
+
+/// Height of an entry.
+const ENTRY: f32 = 22.0;
+/// Height of the headline.
+const HEAD: f32 = 26.0;
+/// Maximum and minimum width of a column.
+const COLUMN_WIDTHS: [f32; 2] = [110.0, 270.0];
+/// Space between columns.
+const COLUMN_GAP: f32 = 16.0;
+/// Size of letters.
+const SIZE: f32 = super::layout::FONT_UNITS;
+/// Size of the colour bar.
+const BAR: (f32, f32) = (20.0, 260.0);
+
+/// A planned legend.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Legend {
+    pub(crate) width: f32,
+    pub(crate) height: f32,
+    column_width: f32,
+    per_column: usize,
+}
+
+impl Legend {
+    /// Plans a legend that is at most this high, as narrow as possible.
+    pub(crate) fn of_height(labels: &Labels, most: f32) -> Legend {
+        match labels {
+            Labels::None => Legend { width: 0.0, height: 0.0, column_width: 0.0, per_column: 0 },
+            Labels::Continuous { column, values, others } => {
+                let text = TextStyle::plain(12.0);
+                let ticks = ColourRange::of(values).ticks().into_iter().map(|(_, tick)| width(&tick, text));
+                let others = others.iter().map(|(name, count)| width(&other(name, *count), text));
+                let widest = BAR.0 + 12.0 + ticks.chain(others).fold(0.0, f32::max);
+                let wide = widest.max(width(column, TextStyle::bold(SIZE)).min(COLUMN_WIDTHS[1]));
+                let height = HEAD + BAR.1.min((most - HEAD - 60.0).max(60.0)) + 60.0;
+                Legend { width: wide, height, column_width: wide, per_column: 0 }
+            }
+            Labels::Categories { names, .. } => {
+                let per_column = (((most - HEAD) / ENTRY) as usize).max(1);
+                Legend::of_columns(labels, names.len().div_ceil(per_column))
+            }
+        }
+    }
+
+    /// Plans a legend that is at most this wide, as low as possible.
+    pub(crate) fn of_width(labels: &Labels, most: f32) -> Legend {
+        match labels {
+            Labels::None | Labels::Continuous { .. } => Legend::of_height(labels, HEAD + BAR.1 + 60.0),
+            Labels::Categories { .. } => {
+                let columns = (most + COLUMN_GAP) / column_width(labels);
+                Legend::of_columns(labels, columns as usize)
+            }
+        }
+    }
+
+    /// Spreads the entries evenly over at most so many columns.
+    fn of_columns(labels: &Labels, columns: usize) -> Legend {
+        let Labels::Categories { names, .. } = labels else { return Legend::of_height(labels, 0.0) };
+        let per_column = names.len().div_ceil(columns.max(1)).max(1);
+        let columns = names.len().div_ceil(per_column).max(1) as f32;
+        let column_width = column_width(labels);
+        Legend {
+            width: columns * column_width - COLUMN_GAP,
+            height: HEAD + per_column.min(names.len()) as f32 * ENTRY,
+            column_width,
+            per_column,
+        }
+    }
+
+    pub(crate) fn draw(&self, canvas: &mut Canvas, labels: &Labels, (left, top): (f32, f32)) {
+        let head = TextStyle::bold(SIZE);
+        if let Some(column) = labels.column() {
+            canvas.line((left, top + 12.0), &fit(column, head, self.width), head);
+        }
+        match labels {
+            Labels::None => {}
+            Labels::Categories { .. } => self.draw_entries(canvas, labels, (left, top + HEAD)),
+            Labels::Continuous { values, others, .. } => {
+                let bar = Rect { left, top: top + HEAD + 2.0, width: BAR.0, height: self.height - HEAD - 60.0 };
+                draw_bar(canvas, values, others, bar);
+            }
+        }
+    }
+
+    fn draw_entries(&self, canvas: &mut Canvas, labels: &Labels, (left, top): (f32, f32)) {
+        let Labels::Categories { names, codes, named, .. } = labels else { return };
+        let mut counts = vec![0u64; names.len()];
+        codes.iter().for_each(|code| counts[*code as usize] += 1);
+        let (text, number) = (TextStyle::plain(SIZE), TextStyle { anchor: Anchor::End, ..TextStyle::faint(11.0) });
+        // Counts are in a column of their own, so that a misestimated width of a name cannot make it overlap.
+        let right = self.column_width - COLUMN_GAP;
+        let widest = counts.iter().map(|count| width(&thousands(*count), number)).fold(0.0, f32::max);
+        let fitted = names::fit_all(names, text, right - 20.0 - 10.0 - widest);
+        let styles = palette::styles(names.len(), *named, codes.len());
+        for (code, ((name, count), (colour, shape))) in fitted.iter().zip(counts).zip(styles).enumerate() {
+            let x = left + (code / self.per_column) as f32 * self.column_width;
+            let y = top + (code % self.per_column) as f32 * ENTRY + ENTRY / 2.0;
+            let mut path = String::new();
+            outline(&mut path, shape, (x + 7.0, y), 5.5);
+            canvas.element(&format!(r#"<path fill="{}" d="{path}"/>"#, PALETTE[colour].0));
+            canvas.line((x + right, y + 4.5), &thousands(count), number);
+            canvas.line((x + 20.0, y + 4.5), name, text);
+        }
+    }
+}
+
+fn column_width(labels: &Labels) -> f32 {
+    let Labels::Categories { column, names, .. } = labels else { return COLUMN_WIDTHS[0] };
+    let widest = names.iter().map(|name| width(name, TextStyle::plain(SIZE)));
+    let widest = widest.fold(width(column, TextStyle::bold(SIZE)) - 60.0, f32::max);
+    (widest + 80.0).clamp(COLUMN_WIDTHS[0], COLUMN_WIDTHS[1])
+}
+
+fn other(name: &str, count: usize) -> String {
+    format!("{name} {}", thousands(count as u64))
+}
+
+/// Draws the colour bar, lowest value at the bottom, and the counts of other values below.
+fn draw_bar(canvas: &mut Canvas, values: &[f64], others: &[(String, usize)], bar: Rect) {
+    canvas.define_ramp(palette::VISIBLE_RAMP.0);
+    let Rect { left, top, width, height } = bar;
+    canvas.element(&format!(
+        r#"<rect x="{left}" y="{top}" width="{width}" height="{height}" fill="url(#ramp)" stroke="{FRAME}"/>"#
+    ));
+    for (share, tick) in ColourRange::of(values).ticks() {
+        let y = top + height * (1.0 - share as f32);
+        canvas.element(&format!(r#"<path d="M{:.1} {y:.1}h4" stroke="{FRAME}"/>"#, left + width));
+        canvas.line((left + width + 8.0, y + 4.0), &tick, TextStyle::plain(12.0));
+    }
+    for (place, (name, count)) in others.iter().enumerate() {
+        let (y, colour) = (top + height + 22.0 + place as f32 * ENTRY, palette::MISSING.0);
+        canvas.element(&format!(r#"<circle cx="{}" cy="{y}" r="6" fill="{colour}"/>"#, left + 10.0));
+        canvas.line((left + width + 8.0, y + 4.0), &other(name, *count), TextStyle::plain(12.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(count: usize) -> Labels {
+        let values: Vec<Option<String>> = (0..count).map(|name| Some(format!("name {name:03}"))).collect();
+        Labels::categories_of("label", &values)
+    }
+
+    #[test]
+    fn columns_are_balanced() {
+        let legend = Legend::of_height(&labels(37), HEAD + 20.0 * ENTRY);
+        assert_eq!((legend.per_column, legend.height), (19, HEAD + 19.0 * ENTRY));
+        let wide = Legend::of_width(&labels(61), 1_000.0);
+        assert!(wide.width <= 1_000.0 && wide.height < HEAD + 12.0 * ENTRY, "{wide:?}");
+        assert_eq!(Legend::of_width(&labels(3), 2_000.0).height, HEAD + ENTRY);
+        assert_eq!(Legend::of_height(&Labels::None, 100.0).width, 0.0);
+    }
+}
