@@ -1,6 +1,7 @@
 //! Plots of points: one [`Figure`] in, an HTML, PNG or SVG file out. Pure: no clock, no network, and no files except
 //! system fonts, for scripts that the bundled font lacks.
 
+mod contour;
 mod draw;
 mod emoji;
 mod font;

@@ -7,7 +7,7 @@ use super::label_placement::{self, Name, Spot, Wanted};
 use super::palette::{self, PALETTE};
 use super::points::{self, PointStyles, Repeats};
 use super::view::View;
-use super::{Figure, Labels, Panel, names};
+use super::{Figure, Labels, Panel, contour, names};
 use crate::thousands;
 
 /// Colour of frames and thin lines.
@@ -117,6 +117,7 @@ pub(crate) fn draw(canvas: &mut Canvas, figure: &Figure, panel: &Panel, view: &V
     ));
     let scale = Scale::new(view, frame);
     dots.iter_mut().for_each(|dot| dot.at = scale.place(&[dot.at.0, dot.at.1]));
+    contour::draw(canvas, &dots, &shared.styles.area_colours(), frame);
     points::draw(canvas, &dots, &shared.styles, frame, view.occupied_cells);
     draw_marks(canvas, panel, view, &scale, shared);
     draw_names(canvas, &place_names(&wanted(&figure.labels, panel, view, shared, &scale), shared, frame), shared);

@@ -30,16 +30,20 @@ const LARGER_MAX: f32 = 3.0;
 pub(crate) struct PointStyles {
     pub(crate) styles: Vec<(String, Shape)>,
     rows: Option<Vec<u16>>,
+    /// Whether each style is that of a label.
+    are_labels: bool,
 }
 
 impl PointStyles {
     pub(crate) fn of(labels: &Labels) -> PointStyles {
         match labels {
-            Labels::None => PointStyles { styles: vec![(PALETTE[0].0.to_owned(), Shape::Circle)], rows: None },
+            Labels::None => {
+                PointStyles { styles: vec![(PALETTE[0].0.to_owned(), Shape::Circle)], rows: None, are_labels: false }
+            }
             Labels::Categories { names, codes, named, .. } => {
                 let styles = palette::styles(names.len(), *named, codes.len()).into_iter();
                 let styles = styles.map(|(colour, shape)| (PALETTE[colour].0.to_owned(), shape)).collect();
-                PointStyles { styles, rows: Some(codes.iter().map(|code| *code as u16).collect()) }
+                PointStyles { styles, rows: Some(codes.iter().map(|code| *code as u16).collect()), are_labels: true }
             }
             Labels::Continuous { values, .. } => {
                 const STEPS: usize = 64;
@@ -52,9 +56,22 @@ impl PointStyles {
                     true => STEPS as u16,
                     false => (range.share(*value) * (STEPS - 1) as f64).round() as u16,
                 };
-                PointStyles { styles, rows: Some(values.iter().map(step).collect()) }
+                PointStyles { styles, rows: Some(values.iter().map(step).collect()), are_labels: false }
             }
         }
+    }
+
+    /// Returns the colours of the areas behind points: of each label that has one of its own, or grey for all.
+    pub(crate) fn area_colours(&self) -> Vec<&str> {
+        if !self.are_labels {
+            return vec![palette::MISSING.1];
+        }
+        self.styles
+            .iter()
+            .take(palette::COLOURS)
+            .take_while(|(colour, _)| colour != palette::MISSING.0)
+            .map(|(colour, _)| colour.as_str())
+            .collect()
     }
 
     pub(crate) fn of_row(&self, row: usize) -> usize {

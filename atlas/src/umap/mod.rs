@@ -121,9 +121,14 @@ pub fn neighbors(
     Ok(search(&points, k, options, progress))
 }
 
+/// Up to this number of points the search for `k` neighbours is exact.
+fn exact_points_max(k: usize) -> usize {
+    EXACT_POINTS_MAX.max(k.saturating_mul(2))
+}
+
 fn search(points: &Points<'_>, k: usize, options: &Options, progress: &mut dyn FnMut(f64)) -> Neighbors {
     let k = k.clamp(1, points.len());
-    let lists = if points.len() <= EXACT_POINTS_MAX.max(2 * k) {
+    let lists = if points.len() <= exact_points_max(k) {
         exact::search(points, k - 1, options.threads, progress)
     } else {
         descent::search(points, k - 1, options, progress)
@@ -134,7 +139,7 @@ fn search(points: &Points<'_>, k: usize, options: &Options, progress: &mut dyn F
 /// Projects vectors (row-major, `dim` numbers each) to the plane.
 ///
 /// With fewer vectors than neighbours all are neighbours. A single vector is at the origin, and equal vectors are
-/// close together. `progress` gets the stage and its completed share, from 0 to 1.
+/// at the same place: they count as one, so that many repeats do not become an island of their own. `progress` gets the stage and its completed share, from 0 to 1.
 ///
 /// # Errors
 /// No vectors, a non-finite number, numbers that are not whole vectors, or an option out of range.
@@ -151,17 +156,27 @@ pub fn fit(
         return Err(UmapError::BadMinDist(options.min_dist));
     }
     let points = Points::new(vectors, dim, options.metric, options.threads)?;
-    if points.len() == 1 {
-        return Ok(vec![[0.0, 0.0]]);
-    }
-    let neighbors = search(&points, options.neighbors, options, &mut |done| progress(Stage::Neighbors, done));
+    let (points, point_of) = points.distinct(exact_points_max(options.neighbors), options.threads);
+    let places = match points.len() {
+        1 => vec![[0.0, 0.0]],
+        _ => project(&points, options, progress),
+    };
+    Ok(match point_of {
+        Some(point_of) => point_of.into_iter().map(|point| places[point as usize]).collect(),
+        None => places,
+    })
+}
+
+/// Projects at least two different vectors.
+fn project(points: &Points<'_>, options: &Options, progress: &mut dyn FnMut(Stage, f64)) -> Vec<[f32; 2]> {
+    let neighbors = search(points, options.neighbors, options, &mut |done| progress(Stage::Neighbors, done));
     let epochs = options.epochs.unwrap_or_else(|| layout::default_epochs(points.len()));
     progress(Stage::Graph, 0.0);
     let graph = fuzzy::simplicial_set(&neighbors, options.threads).pruned(epochs);
     drop(neighbors);
-    let start = initial_layout::positions(&points, &graph, options, &mut |done| progress(Stage::Graph, done));
+    let start = initial_layout::positions(points, &graph, options, &mut |done| progress(Stage::Graph, done));
     progress(Stage::Graph, 1.0);
     let plan =
         layout::LayoutOptions { epochs, min_dist: options.min_dist, seed: options.seed, threads: options.threads };
-    Ok(layout::optimize(start, &graph, &plan, &mut |done| progress(Stage::Layout, done)))
+    layout::optimize(start, &graph, &plan, &mut |done| progress(Stage::Layout, done))
 }

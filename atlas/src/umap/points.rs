@@ -5,6 +5,8 @@
 //! Euclidean: the distance is the root of twice the key.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 
 use super::{UmapError, parallel};
@@ -20,6 +22,8 @@ pub enum Metric {
 
 pub(super) struct Points<'a> {
     values: Cow<'a, [f32]>,
+    /// The rows of `values` that are points, if not all are.
+    chosen: Option<Vec<u32>>,
     dim: usize,
     metric: Metric,
     /// Half the squared length of each row.
@@ -93,7 +97,42 @@ impl<'a> Points<'a> {
             share.map(|row| &values[row * dim..(row + 1) * dim]).map(|row| dot(row, row) / 2.0).collect::<Vec<_>>()
         });
         let half_norms = half_norms.concat();
-        Ok(Self { values, dim, metric, half_norms, scale })
+        Ok(Self { values, chosen: None, dim, metric, half_norms, scale })
+    }
+
+    /// Leaves out repeats of equal rows. If there are some, returns for each row the index of its point. Up to so many
+    /// points are copied to be without gaps.
+    pub(super) fn distinct(mut self, copied_max: usize, threads: usize) -> (Self, Option<Vec<u32>>) {
+        let hashes =
+            parallel::shares(self.len(), threads, |share| share.map(|row| hash(self.row(row))).collect::<Vec<u64>>());
+        let mut first_of: HashMap<u64, u32> = HashMap::with_capacity(self.len());
+        let (mut chosen, mut point_of) = (Vec::<u32>::new(), Vec::with_capacity(self.len()));
+        for (row, hash) in hashes.into_iter().flatten().enumerate() {
+            let next = chosen.len() as u32;
+            let point = match first_of.entry(hash) {
+                Entry::Occupied(found) if self.row(chosen[*found.get() as usize] as usize) == self.row(row) => {
+                    *found.get()
+                }
+                // A different row of the same hash stays a point of its own.
+                Entry::Occupied(_) => next,
+                Entry::Vacant(free) => *free.insert(next),
+            };
+            if point == next {
+                chosen.push(row as u32);
+            }
+            point_of.push(point);
+        }
+        if chosen.len() == self.len() {
+            return (self, None);
+        }
+        self.half_norms = chosen.iter().map(|row| self.half_norms[*row as usize]).collect();
+        if chosen.len() <= copied_max {
+            let row = |row: &u32| self.row(*row as usize);
+            self.values = Cow::Owned(chosen.iter().flat_map(row).copied().collect());
+        } else {
+            self.chosen = Some(chosen);
+        }
+        (self, Some(point_of))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -106,10 +145,13 @@ impl<'a> Points<'a> {
 
     #[inline(always)]
     pub(super) fn row(&self, index: usize) -> &[f32] {
+        let index = self.chosen.as_ref().map_or(index, |chosen| chosen[index] as usize);
         &self.values[index * self.dim..(index + 1) * self.dim]
     }
 
+    /// Returns a range of rows of few points, which are stored without a gap.
     pub(super) fn rows(&self, range: Range<usize>) -> &[f32] {
+        assert!(self.chosen.is_none(), "the exact search is for few points");
         &self.values[range.start * self.dim..range.end * self.dim]
     }
 
@@ -136,6 +178,13 @@ impl<'a> Points<'a> {
             Metric::Euclidean => (2.0 * key).sqrt() / self.scale,
         }
     }
+}
+
+/// Returns a number that is equal for equal rows, and seldom for others.
+fn hash(row: &[f32]) -> u64 {
+    row.iter().fold(0, |hash: u64, value| {
+        (hash.rotate_left(5) ^ u64::from(value.to_bits())).wrapping_mul(0x517C_C1B7_2722_0A95)
+    })
 }
 
 fn squared_length(row: &[f32]) -> f64 {

@@ -142,6 +142,20 @@ fn few_points_are_all_neighbors() {
 }
 
 #[test]
+fn repeats_are_at_one_place_and_move_nothing() {
+    let mut rng = Rng::new(9, 9);
+    let distinct: Vec<f32> = (0..200 * 5).map(|_| rng.normal()).collect();
+    let rows: Vec<usize> = (0..200).chain((0..400).map(|repeat| repeat % 7)).collect();
+    let repeated: Vec<f32> = rows.iter().flat_map(|row| distinct[row * 5..(row + 1) * 5].to_vec()).collect();
+    let fitted = |vectors: &[f32]| fit(vectors, 5, &options(), &mut |_, _| {}).unwrap();
+    let (few, all) = (fitted(&distinct), fitted(&repeated));
+    assert!(rows.iter().zip(&all).all(|(row, place)| few[*row] == *place));
+    let (points, point_of) = Points::new(&repeated, 5, Metric::Cosine, 2).unwrap().distinct(0, 2);
+    assert_eq!((points.len(), point_of.unwrap()[200]), (200, 0));
+    assert_eq!(points.half_norms().len(), 200);
+}
+
+#[test]
 fn equal_and_zero_vectors_are_supported() {
     for metric in [Metric::Euclidean, Metric::Cosine] {
         let options = Options { metric, ..options() };
