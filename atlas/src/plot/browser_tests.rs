@@ -1,196 +1,18 @@
-//! The HTML page in a real browser: it draws, hovers, filters, searches, zooms, executes nothing of the data and logs
-//! no error. `scripts/setup.sh chromium` installs the browser, `ENCAJE_TEST_CHROMIUM` names another. Without one the
-//! tests print a warning and pass, but not in CI.
+//! The HTML page in a real browser: it draws, hovers, filters, searches, zooms, selects, executes nothing of the data and
+//! logs no error.
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use serde_json::json;
 
-use serde_json::{Value, json};
-
+use super::browser_driver_tests::Page;
 use super::tests::{EMOJIS, figure, scored};
-use super::{PlotFormat, render};
+use super::{Figure, HoverColumn, Labels, PlotFormat, render};
 
-/// Finds a headless browser.
-fn browser() -> Option<PathBuf> {
-    let named = std::env::var_os("ENCAJE_TEST_CHROMIUM").map(PathBuf::from);
-    let names = ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"];
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let dirs: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    named.or_else(|| {
-        names.iter().flat_map(|name| dirs.iter().map(move |dir| dir.join(name))).find(|path| path.is_file())
-    })
-}
-
-/// A page in a browser, controlled by the `DevTools` protocol: JSON messages, NUL-terminated, over two pipes.
-struct Page {
-    browser: Child,
-    to: ChildStdin,
-    from: BufReader<ChildStdout>,
-    session: Option<String>,
-    next_id: u64,
-    /// Console errors, and requests to the network.
-    errors: Vec<String>,
-    loaded: bool,
-    _dir: tempfile::TempDir,
-}
-
-impl Page {
-    /// Opens a page; `None`, with a warning, without a browser.
-    fn open(html: &[u8], fragment: &str) -> Option<Page> {
-        let Some(program) = browser() else {
-            assert!(std::env::var_os("CI").is_none(), "CI must have a browser: sh scripts/setup.sh chromium");
-            eprintln!(
-                "SKIPPED: no Chromium found; `sh scripts/setup.sh chromium` installs it. THE PAGE IS NOT TESTED."
-            );
-            return None;
-        };
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("page.html");
-        std::fs::write(&file, html).unwrap();
-        let mut browser = Command::new("sh")
-            .args(["-c", r#"exec "$0" "$@" 3<&0 4>&1 >/dev/null 2>&1"#])
-            .arg(program)
-            .args(["--headless", "--no-sandbox", "--remote-debugging-pipe", "--enable-unsafe-swiftshader"])
-            .args(["--disable-dev-shm-usage", "--window-size=1200,800", "--no-first-run"])
-            .arg(format!("--user-data-dir={}", dir.path().join("profile").display()))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (to, from) = (browser.stdin.take().unwrap(), BufReader::new(browser.stdout.take().unwrap()));
-        let (session, errors) = (None, Vec::new());
-        let mut page = Page { browser, to, from, session, next_id: 0, errors, loaded: false, _dir: dir };
-        let target = page.call("Target.createTarget", json!({ "url": "about:blank" }))["targetId"].clone();
-        let attached = page.call("Target.attachToTarget", json!({ "targetId": target, "flatten": true }));
-        page.session = attached["sessionId"].as_str().map(str::to_owned);
-        for domain in ["Page", "Runtime", "Log", "Network"] {
-            page.call(&format!("{domain}.enable"), json!({}));
-        }
-        page.loaded = false;
-        page.call("Page.navigate", json!({ "url": format!("file://{}{fragment}", file.display()) }));
-        while !page.loaded {
-            let message = page.receive();
-            page.record_event(&message);
-        }
-        page.wait_for_frames();
-        Some(page)
-    }
-
-    fn call(&mut self, method: &str, params: Value) -> Value {
-        self.next_id += 1;
-        let mut message = json!({ "id": self.next_id, "method": method, "params": params });
-        if let Some(session) = &self.session {
-            message["sessionId"] = json!(session);
-        }
-        self.to.write_all(format!("{message}\0").as_bytes()).unwrap();
-        loop {
-            let answer = self.receive();
-            if answer["id"] == json!(self.next_id) {
-                assert!(answer["error"].is_null(), "{method}: {answer}");
-                return answer["result"].clone();
-            }
-            self.record_event(&answer);
-        }
-    }
-
-    fn receive(&mut self) -> Value {
-        let mut bytes = Vec::new();
-        self.from.read_until(0, &mut bytes).unwrap();
-        assert!(bytes.pop().is_some(), "the browser went away");
-        serde_json::from_slice(&bytes).unwrap()
-    }
-
-    /// Records an event that is an error.
-    fn record_event(&mut self, event: &Value) {
-        let params = &event["params"];
-        match event["method"].as_str().unwrap_or_default() {
-            "Page.loadEventFired" => self.loaded = true,
-            "Runtime.exceptionThrown" => self.errors.push(params["exceptionDetails"].to_string()),
-            "Runtime.consoleAPICalled" if params["type"] == "error" || params["type"] == "warning" => {
-                self.errors.push(params["args"].to_string());
-            }
-            "Log.entryAdded" if params["entry"]["level"] == "error" => {
-                self.errors.push(params["entry"].to_string());
-            }
-            "Page.javascriptDialogOpening" => self.errors.push(format!("a dialog: {params}")),
-            "Network.requestWillBeSent" => {
-                let url = params["request"]["url"].as_str().unwrap_or_default();
-                if !url.starts_with("file:") && !url.starts_with("data:") {
-                    self.errors.push(format!("requested {url}"));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Evaluates an expression in the page, awaiting promises.
-    fn eval(&mut self, expression: &str) -> Value {
-        let params = json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
-        let answer = self.call("Runtime.evaluate", params);
-        assert!(answer["exceptionDetails"].is_null(), "{expression}: {answer}");
-        answer["result"]["value"].clone()
-    }
-
-    /// Waits until pending frames are drawn.
-    fn wait_for_frames(&mut self) {
-        self.eval("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => requestAnimationFrame(() => done(1)))))");
-    }
-
-    fn text(&mut self, selector: &str) -> String {
-        self.eval(&format!("document.querySelector({}).textContent", json!(selector))).as_str().unwrap().to_owned()
-    }
-
-    /// Moves the pointer, and clicks if `press` gives modifiers.
-    fn mouse(&mut self, (x, y): (f64, f64), press: Option<u32>) {
-        self.call("Input.dispatchMouseEvent", json!({ "type": "mouseMoved", "x": x, "y": y }));
-        for kind in ["mousePressed", "mouseReleased"].into_iter().filter(|_| press.is_some()) {
-            let params = json!({
-                "type": kind, "x": x, "y": y, "button": "left", "clickCount": 1, "modifiers": press.unwrap_or(0),
-            });
-            self.call("Input.dispatchMouseEvent", params);
-        }
-        self.wait_for_frames();
-    }
-
-    /// Returns the centre of an element.
-    fn middle(&mut self, element: &str) -> (f64, f64) {
-        let screen_position = self.eval(&format!(
-            "(() => {{ const b = ({element}).getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; }})()"
-        ));
-        (screen_position[0].as_f64().unwrap(), screen_position[1].as_f64().unwrap())
-    }
-
-    /// Returns the screen position of a row's point in a panel.
-    fn screen_position(&mut self, panel: usize, row: usize) -> (f64, f64) {
-        let screen_position = self.eval(&format!(
-            "(() => {{ const p = panels[{panel}], b = p.overlay.getBoundingClientRect(); \
-             const [x, y] = toScreen(p, p.xy[2 * {row}], p.xy[2 * {row} + 1]); \
-             return [b.x + x / devicePixelRatio, b.y + y / devicePixelRatio]; }})()"
-        ));
-        (screen_position[0].as_f64().unwrap(), screen_position[1].as_f64().unwrap())
-    }
-
-    /// Counts the non-empty pixels of a canvas.
-    fn painted_pixels(&mut self, canvas: &str) -> u64 {
-        self.eval(&format!(
-            "(() => {{ const c = {canvas}; const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; \
-             let n = 0; for (let i = 3; i < d.length; i += 4) if (d[i] > 40) n++; return n; }})()"
-        ))
-        .as_u64()
-        .unwrap()
-    }
-}
-
-impl Drop for Page {
-    fn drop(&mut self) {
-        self.browser.kill().ok();
-        self.browser.wait().ok();
-    }
+fn open(figure: &Figure, fragment: &str) -> Option<Page> {
+    Page::open(&render(figure, PlotFormat::Html).unwrap().bytes, fragment)
 }
 
 fn opened(fragment: &str) -> Option<Page> {
-    Page::open(&render(&figure(3_000, &EMOJIS, 2), PlotFormat::Html).unwrap().bytes, fragment)
+    open(&figure(3_000, &EMOJIS, 2), fragment)
 }
 
 /// Exercises every interaction.
@@ -227,51 +49,73 @@ fn hovers(page: &mut Page) {
 }
 
 fn filters(page: &mut Page) {
-    let first = page.eval("names.counts[0]").as_u64().unwrap();
-    let button = page.middle("document.querySelector('#legend button')");
-    assert_eq!(page.eval("document.querySelector('#legend button img').naturalWidth > 0"), true, "an emoji is drawn");
+    let first = page.eval("named().counts[0]").as_u64().unwrap();
+    let button = page.middle("document.querySelector('#legend .label')");
+    assert_eq!(page.eval("document.querySelector('#legend .label img').naturalWidth > 0"), true, "an emoji is drawn");
     page.mouse(button, Some(0));
-    assert_eq!(page.text("#status"), format!("2,{} of 3,000 points", 1_000 - first));
+    let others = format!("2,{} of 3,000 points (others hidden by “label”)", 1_000 - first);
+    assert_eq!(page.text("#status"), others);
     page.mouse(button, Some(0));
     page.mouse(button, Some(8));
-    assert_eq!(page.text("#status"), format!("{first} of 3,000 points"), "shift shows this label alone");
+    let alone = format!("{first} of 3,000 points (others hidden by “label”)");
+    assert_eq!(page.text("#status"), alone, "shift shows this label alone");
     page.mouse(button, Some(8));
     assert_eq!(page.text("#status"), "3,000 points");
 }
 
 fn searches(page: &mut Page) {
-    page.eval("byId('search').focus()");
-    page.call("Input.insertText", json!({ "text": "NÚMERO 29" }));
+    page.key("/");
+    assert_eq!(page.eval("document.activeElement.id"), "search");
+    page.call("Input.insertText", json!({ "text": "NUMERO 29" }));
     page.wait_for_frames();
     let expected = (0..3_000).filter(|row| row.to_string().starts_with("29")).count();
     assert_eq!(page.text("#status"), format!("{expected} of 3,000 points match"));
-    let screen_position = page.screen_position(0, 2950);
-    page.mouse(screen_position, None);
+    assert_eq!(page.text("#hit-count"), format!("{expected} matches"));
+    assert_eq!(page.eval("document.querySelectorAll('#hits li').length"), expected);
+    assert_eq!(page.text("#hits mark"), "número 29", "accents and case are folded");
+    let home = page.eval("panels[0].view.scale").as_f64().unwrap();
+    page.key("Enter");
+    page.wait_until("!panels[0].flight");
+    assert!(page.eval("panels[0].view.scale").as_f64().unwrap() > 3.0 * home, "Enter shows the hit from near");
+    assert!(page.text("#card").contains("Oración número 29:"));
     assert_eq!(page.text("#card mark"), "número 29");
-    let reset = page.middle("byId('reset')");
-    page.mouse(reset, Some(0));
+    page.key("ArrowDown");
+    page.wait_until("!panels[0].flight");
+    assert!(page.text("#card").contains("Oración número 290:"), "the next hit");
+    page.click("byId('hits').children[3]");
+    page.wait_until("!panels[0].flight && hovered === 292");
+    assert_eq!(page.eval("states[0] === DIM && states[292] === FOUND"), true, "others fade");
+    page.click("byId('reset')");
+    page.wait_until("!panels[0].flight");
     assert_eq!(page.text("#status"), "3,000 points");
+    assert_eq!(page.eval("byId('card').hidden && byId('results').hidden"), true);
 }
 
 fn zooms(page: &mut Page) {
     let (x, y) = page.middle("panels[0].overlay");
-    let before = page.eval("panels[0].view.scale").as_f64().unwrap();
+    let scale = |page: &mut Page| page.eval("panels[0].view.scale").as_f64().unwrap();
+    let before = scale(page);
     page.call("Input.dispatchMouseEvent", json!({ "type": "mouseWheel", "x": x, "y": y, "deltaX": 0, "deltaY": -400 }));
     page.wait_for_frames();
-    assert!(page.eval("panels[0].view.scale").as_f64().unwrap() > before * 1.3);
+    assert!(scale(page) > before * 1.3);
     let middle = page.eval("panels[0].view.x").as_f64().unwrap();
-    let press =
-        |kind: &str, x: f64| json!({ "type": kind, "x": x, "y": y, "button": "left", "buttons": 1, "clickCount": 1 });
-    page.call("Input.dispatchMouseEvent", press("mousePressed", x));
-    page.call("Input.dispatchMouseEvent", press("mouseMoved", x + 80.0));
-    page.call("Input.dispatchMouseEvent", press("mouseReleased", x + 80.0));
+    page.drag(&[(x, y), (x + 80.0, y)], 0);
     assert!(
         page.eval("panels[0].view.x").as_f64().unwrap() < middle,
         "dragging to the right moves the view to the left"
     );
     page.eval("panels[0].overlay.dispatchEvent(new MouseEvent('dblclick')), 0");
-    page.wait_for_frames();
-    assert!((page.eval("panels[0].view.scale").as_f64().unwrap() / before - 1.0).abs() < 1e-6);
+    page.wait_until("!panels[0].flight");
+    assert!((scale(page) / before - 1.0).abs() < 1e-6);
+    for (label, expected) in [("Zoom in", 1.8), ("Zoom in", 1.8 * 1.8), ("Zoom out", 1.8), ("Show everything", 1.0)] {
+        page.click(&format!("document.querySelector('.zoom [aria-label=\"{label}\"]')"));
+        page.wait_until("!panels[0].flight");
+        assert!((scale(page) / before / expected - 1.0).abs() < 1e-6, "{label}");
+    }
+    assert_eq!(page.eval("size"), 1, "zoom is not the size of points");
+    page.eval("byId('size').focus()");
+    page.key("ArrowRight");
+    assert_eq!((page.eval("size"), scale(page)), (json!(1.25), before), "nor the other way round");
 }
 
 #[test]
@@ -282,7 +126,7 @@ fn a_page_works_in_a_browser() {
 
 #[test]
 fn a_numeric_column_gets_a_colour_bar_with_round_ticks() {
-    let Some(mut page) = Page::open(&render(&scored(), PlotFormat::Html).unwrap().bytes, "") else { return };
+    let Some(mut page) = open(&scored(), "") else { return };
     assert_eq!(
         page.eval("[...document.querySelectorAll('#bar-row li')].map((tick) => tick.textContent).join()"),
         "50,100,150"
@@ -304,8 +148,8 @@ fn overlapping_dimmed_points_stay_dim() {
     for fragment in ["", "#plain"] {
         let mut heap = figure(400, &["a"], 1);
         heap.panels[0].points = vec![[1.0, 1.0]; 400];
-        let Some(mut page) = Page::open(&render(&heap, PlotFormat::Html).unwrap().bytes, fragment) else { return };
-        page.eval("showNames = false, query = 'no such text', applyStates()");
+        let Some(mut page) = open(&heap, fragment) else { return };
+        page.eval("showNames = false, setQuery('no such text')");
         page.wait_for_frames();
         let blue = "(() => { const c = panels[0].canvas, d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; \
                     let n = 0; for (let i = 0; i < d.length; i += 4) if (d[i + 3] > 40 && d[i + 2] > d[i] + 40) n++; return n; })()";
@@ -319,4 +163,350 @@ fn a_page_works_without_webgl() {
     let Some(mut page) = opened("#plain") else { return };
     assert_eq!(page.eval("document.documentElement.dataset.drawn"), "canvas");
     exercise(&mut page);
+}
+
+#[test]
+fn keys_move_and_zoom_the_map_and_escape_ends_things() {
+    let Some(mut page) = opened("") else { return };
+    let home = page.eval("panels[0].view");
+    page.eval("panels[0].overlay.focus()");
+    page.key("ArrowLeft");
+    page.key("ArrowUp");
+    let moved = page.eval("panels[0].view");
+    assert!(moved["x"].as_f64() < home["x"].as_f64() && moved["y"].as_f64() > home["y"].as_f64());
+    page.key("+");
+    page.wait_until("!panels[0].flight");
+    assert!(page.eval("panels[0].view.scale").as_f64().unwrap() > 1.3 * home["scale"].as_f64().unwrap());
+    page.key("0");
+    page.wait_until("!panels[0].flight");
+    assert_eq!(page.eval("panels[0].view"), home);
+    page.key("Enter");
+    assert_eq!(page.eval("pinned && !byId('card').hidden"), true, "the point in the middle has its card");
+    page.key("Escape");
+    assert_eq!(page.eval("pinned || !byId('card').hidden"), false);
+    let unnamed = "[...document.querySelectorAll('button, input, select, canvas[tabindex]')].filter((e) => \
+        !(e.textContent.trim() || e.getAttribute('aria-label') || e.labels?.length)).length";
+    assert_eq!(page.eval(unnamed), 0, "every control has a name");
+    assert!(page.errors.is_empty(), "{:?}", page.errors);
+}
+
+#[test]
+fn a_phone_pinches_drags_and_taps() {
+    let Some(mut page) = opened("") else { return };
+    page.be_a_phone();
+    page.eval("panels[0].plot.scrollIntoView(), 0");
+    assert_eq!(page.eval("document.documentElement.scrollWidth <= innerWidth"), true, "nothing is beyond the screen");
+    let (x, y) = page.middle("panels[0].overlay");
+    let home = page.eval("panels[0].view.scale").as_f64().unwrap();
+    page.touch("touchStart", &[(x - 30.0, y), (x + 30.0, y)]);
+    for step in 1..=6 {
+        let apart = 30.0 + 10.0 * f64::from(step);
+        page.touch("touchMove", &[(x - apart, y), (x + apart, y)]);
+    }
+    page.touch("touchEnd", &[]);
+    page.wait_for_frames();
+    assert!((page.eval("panels[0].view.scale").as_f64().unwrap() / home - 3.0).abs() < 0.1);
+    assert_eq!(page.eval("pinned"), false, "a pinch is no tap");
+    let middle = page.eval("panels[0].view.x").as_f64().unwrap();
+    page.touch("touchStart", &[(x, y)]);
+    page.touch("touchMove", &[(x - 60.0, y)]);
+    page.touch("touchEnd", &[]);
+    assert!(page.eval("panels[0].view.x").as_f64().unwrap() > middle);
+    let row = page.eval("gridOf(panels[0]).nearest(panels[0].view.x, panels[0].view.y, 1e9, isSeen)").as_u64().unwrap();
+    page.eval(&format!(
+        "Object.assign(panels[0].view, {{ x: panels[0].xy[2 * {row}], y: panels[0].xy[2 * {row} + 1] }}), 0"
+    ));
+    page.touch("touchStart", &[(x + 6.0, y + 6.0)]);
+    page.touch("touchEnd", &[]);
+    page.wait_for_frames();
+    assert_eq!(page.eval("pinned"), true, "a tap beside a point opens its card");
+    assert!(page.text("#card").contains("Nearest on this map"));
+    assert!(page.errors.is_empty(), "{:?}", page.errors);
+}
+
+#[test]
+fn a_closed_browser_leaves_no_files() {
+    let Some(page) = opened("") else { return };
+    let dir = page.dir.clone();
+    assert!(dir.join("profile").exists());
+    drop(page);
+    assert!(!dir.exists());
+}
+
+#[test]
+fn a_click_on_a_neighbour_goes_there() {
+    let Some(mut page) = opened("") else { return };
+    let position = page.screen_position(0, 1234);
+    page.mouse(position, Some(0));
+    let row = page.eval("hovered").as_u64().unwrap();
+    let nearest = page.eval(&format!(
+        "(() => {{ const xy = panels[0].xy, apart = (a) => Math.hypot(xy[2 * a] - xy[2 * {row}], xy[2 * a + 1] - xy[2 * {row} + 1]); \
+         return [...Array(n).keys()].filter((a) => a !== {row}).sort((a, b) => apart(a) - apart(b) || a - b).slice(0, 8); }})()"
+    ));
+    assert_eq!(page.eval("neighbours"), nearest, "the nearest of all points");
+    page.click("document.querySelector('#card li button')");
+    page.wait_until("!panels[0].flight");
+    assert_eq!(page.eval("[hovered, pinned]"), json!([nearest[0], true]));
+    let (x, y) = (page.screen_position(0, nearest[0].as_u64().unwrap() as usize), page.middle("panels[0].overlay"));
+    assert!((x.0 - y.0).abs() < 2.0 && (x.1 - y.1).abs() < 2.0, "it is in the middle of the map");
+    page.click("document.querySelector('#card .close')");
+    assert_eq!(page.eval("byId('card').hidden"), true);
+    assert!(page.errors.is_empty(), "{:?}", page.errors);
+}
+
+#[test]
+fn names_follow_the_zoom_and_come_back_with_their_label() {
+    let Some(mut page) = open(&figure(3_000, &["perros", "comida", "fútbol", ""], 1), "") else { return };
+    let drawn = |page: &mut Page| {
+        page.wait_for_frames();
+        page.eval("panels[0].drawnNames")
+    };
+    let home = drawn(&mut page);
+    let firsts = home.as_array().unwrap().clone();
+    assert!(firsts.contains(&json!("perros")) && !firsts.contains(&json!("(none)")), "{firsts:?}");
+    let perros = "document.querySelectorAll('#legend .label')[named().names.indexOf('perros')]";
+    page.click(perros);
+    assert!(!drawn(&mut page).as_array().unwrap().contains(&json!("perros")));
+    page.click(perros);
+    assert_eq!(drawn(&mut page), home);
+    let names = "namesInSight(panels[0], LAYERS, named()).length";
+    assert!(page.eval(names).as_u64() > page.eval("namesInSight(panels[0], 0, named()).length").as_u64());
+    let only = "document.querySelectorAll('#legend .only')[named().names.indexOf('perros')]";
+    page.click(only);
+    assert_eq!(drawn(&mut page), json!(["perros"]));
+    page.click("document.querySelector('#legend .all')");
+    assert_eq!(drawn(&mut page), home);
+}
+
+/// Points on a square of 10 by 10, with columns of every kind.
+fn square() -> Figure {
+    let column = |name: &str, value: fn(usize) -> String| HoverColumn {
+        name: name.into(),
+        values: (0..100).map(value).collect(),
+    };
+    let labels: Vec<Option<String>> = (0..100).map(|row| Some(["a", "b"][row % 2].to_owned())).collect();
+    let mut square = figure(100, &["a", "b"], 1);
+    square.title = "square".into();
+    square.panels[0].points = (0..100).map(|row| [(row % 10) as f32, (row / 10) as f32]).collect();
+    square.labels = Labels::of_column("label", &labels);
+    square.hover = vec![
+        column("text", |row| match row {
+            0 => "=HYPERLINK(\"http://example.com\")".into(),
+            1 => "dos\nlíneas, \"comillas\"".into(),
+            2 => "@usuario;=1+1 ;-)".into(),
+            _ => format!("texto {row}"),
+        }),
+        column("label", |row| ["a", "b"][row % 2].into()),
+        column("score", |row| format!("{}", 1.5 - 1.5 * (row as f64 + 1.0))),
+        column("day", |row| format!("2024-03-{:02}", 1 + row % 25)),
+        column("kind", |row| ["red", "green", "blue"][row % 3].into()),
+        column("row", |row| row.to_string()),
+    ];
+    square
+}
+
+/// Selects the rows of the square whose column and line are below these.
+fn select_corner(page: &mut Page, (columns, lines): (usize, usize)) {
+    let (x, y) = (page.screen_position(0, 0), page.screen_position(0, 11));
+    let (dx, dy) = (y.0 - x.0, y.1 - x.1);
+    let end = (x.0 + dx * (columns as f64 - 0.5), x.1 + dy * (lines as f64 - 0.5));
+    page.drag(&[(x.0 - dx * 0.2, x.1 - dy * 0.2), (x.0, x.1), end], 0);
+}
+
+#[test]
+fn a_box_and_a_lasso_select_rows_for_a_table_and_a_download() {
+    let Some(mut page) = open(&square(), "") else { return };
+    page.click("document.querySelector('#modes [value=box]')");
+    select_corner(&mut page, (3, 2));
+    assert_eq!(page.text("#status"), "6 of 100 points selected");
+    assert_eq!(page.text("#tray-title"), "6 rows selected");
+    let rows = "[...document.querySelectorAll('#rows tbody tr:not(.space)')].map((line) => line.lastElementChild.textContent).join()";
+    assert_eq!(page.eval(rows), "0,1,2,10,11,12");
+    assert_eq!(page.eval("states[0] === SHOWN && states[99] === DIM"), true, "the others fade");
+    page.click("document.querySelectorAll('#rows th button')[2]");
+    assert_eq!(page.eval(rows), "12,11,10,2,1,0", "scores are numbers below zero");
+    page.click("document.querySelectorAll('#rows th button')[2]");
+    assert_eq!(page.eval(rows), "0,1,2,10,11,12");
+    page.click("document.querySelectorAll('#rows tbody tr:not(.space)')[4]");
+    page.wait_until("!panels[0].flight");
+    assert_eq!(page.eval("hovered"), 11, "a click on a row goes to its point");
+    page.key("Escape");
+    let file = downloaded(&mut page);
+    assert_eq!(file.lines().next().unwrap(), "\u{feff}text,label,score,day,kind,row");
+    assert!(file.contains("\r\n\"'=HYPERLINK(\"\"http://example.com\"\")\",a,0,2024-03-01,red,0\r\n"), "{file}");
+    assert!(file.contains("\r\n\"dos\nlíneas, \"\"comillas\"\"\",b,-1.5,2024-03-02,green,1\r\n"), "{file}");
+    assert!(file.contains("\r\n'@usuario;'=1+1 ;-),a,-3,2024-03-03,blue,2\r\n"), "{file}");
+    page.click("byId('safe')");
+    assert!(downloaded(&mut page).contains("\r\n@usuario;=1+1 ;-),a,-3,"), "without apostrophes if so asked");
+    page.eval("panels[0].overlay.focus()");
+    page.key("Escape");
+    assert_eq!(page.text("#status"), "100 points");
+    assert_eq!(page.eval("byId('tray').hidden"), true);
+    page.click("document.querySelector('.zoom [aria-label=\"Show everything\"]')");
+    page.wait_until("!panels[0].flight");
+    lassoes(&mut page);
+    assert!(page.errors.is_empty(), "{:?}", page.errors);
+}
+
+fn lassoes(page: &mut Page) {
+    page.click("document.querySelector('#modes [value=lasso]')");
+    // A triangle around the rows 44, 45, 46 and 55.
+    let corners = [33usize, 37, 75, 33].map(|row| page.screen_position(0, row));
+    let path: Vec<(f64, f64)> = corners
+        .windows(2)
+        .flat_map(|pair| {
+            let (from, to) = (pair[0], pair[1]);
+            (0..8).map(move |step| {
+                let part = f64::from(step) / 8.0;
+                (from.0 + (to.0 - from.0) * part, from.1 + (to.1 - from.1) * part + 1.0)
+            })
+        })
+        .collect();
+    page.drag(&path, 0);
+    let selected = page.eval("[...selection].flatMap((is, row) => is ? [row] : []).join()");
+    let selected = selected.as_str().unwrap().to_owned();
+    assert!(
+        selected.contains("44,45,46")
+            && selected.contains("55")
+            && !selected.contains("43,")
+            && !selected.contains("47"),
+        "{selected}"
+    );
+}
+
+/// Downloads the table and returns the file.
+fn downloaded(page: &mut Page) -> String {
+    let dir = page.dir.join("downloads");
+    std::fs::remove_dir_all(&dir).ok();
+    page.call("Page.setDownloadBehavior", json!({ "behavior": "allow", "downloadPath": dir }));
+    page.click("byId('download')");
+    let file = dir.join("square.csv");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !file.exists() {
+        assert!(std::time::Instant::now() < deadline, "no file was downloaded");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    std::fs::read_to_string(file).unwrap()
+}
+
+#[test]
+fn another_column_gives_colours_and_filters() {
+    let Some(mut page) = open(&square(), "") else { return };
+    let options = "[...byId('colour').options].map((option) => option.textContent).join()";
+    assert_eq!(page.eval(options), "one colour,label,score,day,kind");
+    page.eval("byId('colour').focus()");
+    page.call("Input.insertText", json!({ "text": "" }));
+    page.eval("byId('colour').value = '3', byId('colour').dispatchEvent(new Event('change')), 0");
+    page.wait_for_frames();
+    assert_eq!(page.eval("colouring.column"), "kind");
+    assert!(page.text("#legend").contains("green"));
+    page.click("document.querySelectorAll('#legend .label')[0]");
+    assert_eq!(page.text("#status"), "66 of 100 points (others hidden by “kind”)");
+    page.click("document.querySelector('#legend .all')");
+    page.click("document.querySelector('#filters summary')");
+    page.wait_for_frames();
+    let bins = page.eval("document.querySelectorAll('#filters details[open] rect').length").as_u64();
+    assert_eq!(bins, Some(48));
+    let edges = page.eval("(() => { const b = document.querySelector('#filters svg').getBoundingClientRect(); return [b.left, b.right, b.top + 9]; })()");
+    let edge = |at: usize| edges[at].as_f64().unwrap();
+    let at = |share: f64| (edge(0) + (edge(1) - edge(0)) * share, edge(2));
+    page.drag(&[at(0.5), at(0.7), at(1.05)], 0);
+    let status = page.text("#status");
+    assert!(
+        status.starts_with("50 of 100 points (others hidden by “score”)") || status.starts_with("49 of"),
+        "{status}"
+    );
+    assert!(page.text("#filters summary").contains("– 0"), "{}", page.text("#filters summary"));
+    page.mouse(at(0.3), Some(0));
+    assert_eq!(page.text("#status"), "100 points", "a click ends the filter");
+    assert!(page.errors.is_empty(), "{:?}", page.errors);
+}
+
+#[test]
+fn the_address_restores_what_is_seen() {
+    let Some(mut page) = open(&square(), "") else { return };
+    page.click("document.querySelectorAll('#legend .label')[0]");
+    page.eval("setColouring(1), colourings[1].setRange(0.5, 1), 0");
+    page.click("byId('search')");
+    page.call("Input.insertText", json!({ "text": "texto 1" }));
+    page.key("Enter");
+    page.wait_until("!panels[0].flight && location.hash.includes('point') && location.hash.includes('view')");
+    let seen =
+        "[colouring.column, query, hovered, pinned, panels[0].view, colourings[0].hidden.size, [...states].join('')]";
+    let (before, address) = (page.eval(seen), page.eval("location.hash"));
+    page.navigate(address.as_str().unwrap());
+    page.wait_until("!isRestoring");
+    let after = page.eval(seen);
+    for part in [0, 1, 2, 3, 5, 6] {
+        assert_eq!(after[part], before[part]);
+    }
+    let close = |key: &str| (after[4][key].as_f64().unwrap() - before[4][key].as_f64().unwrap()).abs() < 1e-3;
+    assert!(close("x") && close("y") && close("scale"), "{before} {after}");
+    assert_eq!(page.eval("link()"), address.as_str().unwrap()[1..]);
+    for hostile in [
+        "#point=1e9&view=NaN,1,2&hidden=9:1;0:77;0:x&colour=99&range=0:1,2;1:9,1",
+        "#%00&search=%3Cimg%20src=x%20onerror=alert(1)%3E",
+    ] {
+        page.navigate(hostile);
+        page.wait_until("!isRestoring");
+        assert_eq!(page.eval("document.images.length"), 0);
+    }
+    assert!(page.errors.is_empty(), "{:?}", page.errors);
+}
+
+#[test]
+fn hostile_texts_are_harmless_everywhere() {
+    let evil = "</script><img src=x onerror=alert(1)>\u{202E}\u{2066}\n\t\u{0}{{script}}<!--";
+    let mut figure = square();
+    for column in &mut figure.hover {
+        column.name = format!("{evil} {}", column.name);
+        for (row, value) in column.values.iter_mut().enumerate() {
+            *value = format!("{evil}{}", row % 7);
+        }
+    }
+    figure.hover[0].values[5] = format!("aguja {}", "<b>ñ</b>\u{202E}".repeat(12_500));
+    figure.labels = Labels::of_column(evil, &figure.hover[1].values.iter().cloned().map(Some).collect::<Vec<_>>());
+    let Some(mut page) = open(&figure, "") else { return };
+    page.click("document.querySelector('#legend .label')");
+    page.click("document.querySelector('#legend .label')");
+    page.click("byId('table')");
+    page.click("document.querySelectorAll('#rows th button')[1]");
+    page.click("byId('search')");
+    page.call("Input.insertText", json!({ "text": "onerror" }));
+    page.key("Enter");
+    page.wait_until("!panels[0].flight");
+    assert_eq!(page.text("#card mark"), "onerror");
+    page.eval("byId('search').value = '', setQuery('')");
+    page.call("Input.insertText", json!({ "text": "AGUJA" }));
+    page.key("Enter");
+    page.wait_until("!panels[0].flight && hovered === 5");
+    assert!(page.text("#card").chars().count() > 100_000);
+    let shown = page.eval("document.body.innerText.replace(/[^\\u202a-\\u202e\\u2066-\\u2069]/g, '').length");
+    assert_eq!(shown, 0, "nothing changes the direction of the text around it");
+    assert_eq!(
+        page.eval("document.scripts.length + document.images.length + document.querySelectorAll('b').length"),
+        2
+    );
+    assert!(page.errors.is_empty(), "{:?}", page.errors);
+}
+
+#[test]
+fn a_table_of_200_000_rows_has_few_elements() {
+    let mut large = figure(200_000, &["a", "b", "c"], 1);
+    large.hover.truncate(2);
+    let Some(mut page) = open(&large, "") else { return };
+    page.click("byId('table')");
+    page.wait_for_frames();
+    let lines = "document.querySelectorAll('#rows tr').length";
+    assert!(page.eval(lines).as_u64().unwrap() < 100);
+    page.eval("byId('rows').focus()");
+    page.key("End");
+    page.wait_for_frames();
+    assert!(page.text("#rows tr.active").contains("199999"), "{}", page.text("#rows tr.active"));
+    page.click("document.querySelectorAll('#rows th button')[1]");
+    page.click("document.querySelectorAll('#rows th button')[1]");
+    page.key("Home");
+    assert!(page.text("#tray-title").contains("200,000 rows"));
+    assert!(page.eval(lines).as_u64().unwrap() < 100);
+    assert!(page.errors.is_empty(), "{:?}", page.errors);
 }

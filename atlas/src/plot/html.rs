@@ -3,25 +3,35 @@
 //! Two measures prevent data from being executed: it is in a JSON block with every `<` escaped, which scripts parse as
 //! text; and the content security policy allows only the script with the given digest, and no connections.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::draw::{escape, outline, sanitize};
-use super::emoji::{self, Piece};
-use super::range::ColourRange;
-use super::{Figure, Labels, Section, Table, label_placement, palette, view};
-use crate::thousands;
+use super::draw::{escape, sanitize};
+use super::page_data::data;
+use super::{Figure, Section, Table};
 
 const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
-const SCRIPT: &str = concat!(include_str!("page/scene.js"), include_str!("page/page.js"));
-/// Colours of the ramp that the page gets; it interpolates between them.
-const STOPS: u32 = 16;
+/// The parts of the script, in the order of their definitions.
+const SCRIPT: &str = concat!(
+    include_str!("page/base.js"),
+    include_str!("page/scene.js"),
+    include_str!("page/grid.js"),
+    include_str!("page/panels.js"),
+    include_str!("page/colours.js"),
+    include_str!("page/states.js"),
+    include_str!("page/names.js"),
+    include_str!("page/card.js"),
+    include_str!("page/pointer.js"),
+    include_str!("page/search.js"),
+    include_str!("page/legend.js"),
+    include_str!("page/table.js"),
+    include_str!("page/link.js"),
+    include_str!("page/page.js"),
+);
 
 /// Writes the page of a validated figure.
 pub(crate) fn page(figure: &Figure) -> String {
@@ -86,96 +96,6 @@ fn escape_json_for_html(json: &str) -> String {
     out
 }
 
-fn data(figure: &Figure) -> Value {
-    let rows = figure.panels.first().map_or(0, |panel| panel.points.len());
-    let (labels, drawings) = labels(&figure.labels);
-    let panels: Vec<Value> = figure
-        .panels
-        .iter()
-        .map(|panel| {
-            let view = view::view(&panel.points);
-            let spots = match &figure.labels {
-                Labels::Categories { codes, named, .. } => {
-                    let found = label_placement::spots(*named, codes, &panel.points, &view);
-                    Some(found.into_iter().map(|spot| spot.map(|spot| spot.at)).collect::<Vec<_>>())
-                }
-                Labels::None | Labels::Continuous { .. } => None,
-            };
-            let xy = packed(panel.points.iter().flatten().flat_map(|x| x.to_le_bytes()));
-            let [[left, right], [low, high]] = view.bounds;
-            let start = json!({ "left": left, "right": right, "low": low, "high": high });
-            let (title, note) = (&panel.title, &panel.note);
-            json!({ "title": title, "note": note, "xy": xy, "spots": spots, "start": start, "crowds": view.occupied_cells })
-        })
-        .collect();
-    let hover: Vec<Value> =
-        figure.hover.iter().map(|column| json!({ "name": column.name, "values": column.values })).collect();
-    let outlines = palette::SHAPE_ORDER.map(|shape| {
-        let mut path = String::new();
-        // Coordinates have two decimals, so outlines are scaled by ten.
-        outline(&mut path, shape, (0.0, 0.0), 10.0);
-        path
-    });
-    let ramp = |part| {
-        (0..=STOPS).map(|stop| palette::visible_ramp(f64::from(stop) / f64::from(STOPS), part)).collect::<Vec<_>>()
-    };
-    json!({
-        "rows": rows, "panels": panels, "labels": labels, "drawings": drawings, "hover": hover, "outlines": outlines,
-        "palette": palette::PALETTE, "missing": palette::MISSING, "faint": palette::FAINT,
-        "ramp": [ramp(palette::VISIBLE_RAMP.0), ramp(palette::VISIBLE_RAMP.1)],
-    })
-}
-
-/// Returns the labels, and the drawings of the emojis in their names.
-fn labels(labels: &Labels) -> (Value, BTreeMap<&'static str, &'static str>) {
-    let mut drawings = BTreeMap::new();
-    let value = match labels {
-        Labels::None => Value::Null,
-        Labels::Categories { column, names, codes, named } => {
-            let mut counts = vec![0u64; names.len()];
-            codes.iter().for_each(|code| counts[*code as usize] += 1);
-            let index = |shape| palette::SHAPE_ORDER.iter().position(|other| *other == shape).unwrap_or(0);
-            let styles: Vec<(usize, usize)> = palette::styles(names.len(), *named, codes.len())
-                .into_iter()
-                .map(|(colour, shape)| (colour, index(shape)))
-                .collect();
-            let pieces: Vec<Vec<Value>> = names
-                .iter()
-                .map(|name| {
-                    let piece = |piece: Piece<'_>| match piece {
-                        Piece::Text(text) => json!({ "text": text }),
-                        Piece::Emoji(drawing) => {
-                            drawings.insert(drawing.key, drawing.body);
-                            json!({ "emoji": drawing.key })
-                        }
-                    };
-                    emoji::pieces(&sanitize(name)).into_iter().map(piece).collect()
-                })
-                .collect();
-            let codes = packed(codes.iter().flat_map(|code| (*code as u16).to_le_bytes()));
-            json!({
-                "kind": "names", "column": column, "names": names, "pieces": pieces, "codes": codes, "counts": counts,
-                "styles": styles,
-            })
-        }
-        Labels::Continuous { column, values, others } => {
-            let range = ColourRange::of(values);
-            let others: Vec<String> =
-                others.iter().map(|(name, count)| format!("{name} {}", thousands(*count as u64))).collect();
-            let values = packed(values.iter().flat_map(|value| (*value as f32).to_le_bytes()));
-            json!({
-                "kind": "numbers", "column": column, "values": values, "low": range.low, "high": range.high,
-                "ticks": range.ticks(), "others": others,
-            })
-        }
-    };
-    (value, drawings)
-}
-
-fn packed(bytes: impl Iterator<Item = u8>) -> String {
-    BASE64.encode(bytes.collect::<Vec<u8>>())
-}
-
 fn table(table: &Table) -> String {
     let cells = |tag: &str, row: &[String]| -> String {
         row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(&sanitize(cell)))).collect()
@@ -191,11 +111,17 @@ fn section(section: &Section) -> String {
     let paragraphs: String =
         section.paragraphs.iter().map(|text| format!("<p>{}</p>\n", escape(&sanitize(text)))).collect();
     let table = section.table.as_ref().map(table).unwrap_or_default();
-    format!("<section>\n<h2>{}</h2>\n{paragraphs}{table}</section>\n", escape(&sanitize(&section.title)))
+    format!(
+        "<section class=\"section\">\n<h2>{}</h2>\n{paragraphs}{table}</section>\n",
+        escape(&sanitize(&section.title))
+    )
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use super::super::Labels;
     use super::*;
 
     #[test]
@@ -209,14 +135,6 @@ mod tests {
         let written = escape_json_for_html(&json!(texts).to_string());
         assert!(!written.contains(['<', '>', '&', '\u{2028}', '\u{2029}']), "{written}");
         assert_eq!(serde_json::from_str::<Vec<String>>(&written).unwrap(), texts);
-    }
-
-    #[test]
-    fn bidi_control_characters_in_names_are_replaced() {
-        let mut figure = super::super::tests::figure(2, &["\u{202E}etnamruf\u{7}"], 1);
-        figure.hover.clear();
-        let labels = data(&figure)["labels"].clone();
-        assert_eq!(labels["pieces"][0], json!([{ "text": "\u{FFFD}etnamruf\u{FFFD}" }]));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod labels;
 mod layout;
 mod legend;
 mod names;
+mod page_data;
 mod palette;
 mod panel;
 mod png;
@@ -217,6 +218,8 @@ fn check(figure: &Figure) -> Result<(), PlotError> {
     Ok(())
 }
 
+#[cfg(test)]
+mod browser_driver_tests;
 #[cfg(test)]
 mod browser_tests;
 #[cfg(test)]

@@ -5,19 +5,20 @@ const HIDDEN = 0, DIM = 1, SHOWN = 2, FOUND = 3;
 const VERTEX = `#version 300 es
 in vec2 place; in vec4 look; in float state;
 uniform vec2 middle; uniform vec2 scale; uniform float radius; uniform bool top; uniform float opacity; uniform vec3 dim;
-out vec4 colour; flat out int shape; flat out float pixels;
+out vec4 colour; flat out int shape; flat out float pixels; flat out float side;
 void main() {
   bool found = state > 2.5;
   gl_Position = state < 0.5 || found != top ? vec4(2.0, 2.0, 2.0, 1.0) : vec4((place - middle) * scale, 0.0, 1.0);
-  pixels = found ? radius * 1.35 + 0.8 : radius;
-  gl_PointSize = pixels * 3.0 + 2.0;
+  pixels = found ? radius * 1.2 + 0.8 : radius;
   shape = int(look.a * 255.0 + 0.5);
+  side = shape == 0 ? pixels * 2.0 + 1.5 : pixels * 3.0 + 2.0;
+  gl_PointSize = side;
   colour = state < 1.5 ? vec4(dim, 0.3) : vec4(look.rgb, found ? 1.0 : opacity);
 }`;
 
 const FRAGMENT = `#version 300 es
 precision highp float;
-in vec4 colour; flat in int shape; flat in float pixels;
+in vec4 colour; flat in int shape; flat in float pixels; flat in float side;
 out vec4 result;
 float plus(vec2 p) { p = abs(p); return min(max(p.x - 0.42, p.y - 1.25), max(p.x - 1.25, p.y - 0.42)); }
 float triangle(vec2 p) { return max(p.y - 0.85, dot(vec2(abs(p.x), p.y + 1.25), vec2(0.877, -0.480))); }
@@ -30,7 +31,7 @@ float star(vec2 p) {
   return length(p - arm * along) * sign(p.y * arm.x - p.x * arm.y);
 }
 void main() {
-  vec2 p = (gl_PointCoord - 0.5) * (pixels * 3.0 + 2.0) / pixels;
+  vec2 p = (gl_PointCoord - 0.5) * side / pixels;
   float d = shape == 0 ? length(p) - 1.0
     : shape == 1 ? triangle(p)
     : shape == 2 ? max(abs(p.x), abs(p.y)) - 0.9
@@ -51,7 +52,7 @@ void main() {
 function makePainter(panels, order, outlines) {
   const surface = document.createElement("canvas");
   const gl = new URLSearchParams(location.hash.slice(1)).has("plain")
-    ? null : surface.getContext("webgl2", { antialias: false, premultipliedAlpha: true, preserveDrawingBuffer: true });
+    ? null : surface.getContext("webgl2", { antialias: false, premultipliedAlpha: true });
   return gl ? glPainter(gl, surface, panels, order) : plainPainter(panels, order, outlines);
 }
 
@@ -84,13 +85,17 @@ function glPainter(gl, surface, panels, order) {
   upload(gl.createBuffer(), order, gl.ELEMENT_ARRAY_BUFFER);
   gl.enable(gl.BLEND);
   gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
+  let anyFound = false;
   return {
     kind: "webgl2",
     setLooks(values, faint) {
       upload(looks, values);
       gl.uniform3f(dim, ...faint.map((channel) => channel / 255));
     },
-    setStates: (values) => upload(states, values),
+    setStates(values) {
+      upload(states, values);
+      anyFound = values.includes(FOUND);
+    },
     paint(canvas, panel, view, radius, alpha, most) {
       const { width, height } = canvas;
       if (surface.width !== width || surface.height !== height) Object.assign(surface, { width, height });
@@ -104,7 +109,7 @@ function glPainter(gl, surface, panels, order) {
       gl.uniform2f(scale, (2 * view.scale) / width, (2 * view.scale) / height);
       gl.uniform1f(size, radius);
       gl.uniform1f(opacity, alpha);
-      for (const pass of [0, 1]) {
+      for (const pass of anyFound ? [0, 1] : [0]) {
         gl.uniform1i(top, pass);
         gl.drawElements(gl.POINTS, Math.min(most, order.length), gl.UNSIGNED_INT, 0);
       }
@@ -135,7 +140,7 @@ function plainPainter(panels, order, outlines) {
           const x = (xy[2 * row] - view.x) * view.scale + width / 2;
           const y = height / 2 - (xy[2 * row + 1] - view.y) * view.scale;
           if (x < -9 || y < -9 || x > width + 9 || y > height + 9) continue;
-          const r = top ? radius * 1.35 + 0.8 : radius;
+          const r = top ? radius * 1.2 + 0.8 : radius;
           context.globalAlpha = top ? 1 : state === DIM ? 0.3 : alpha;
           context.fillStyle = `rgb(${state === DIM ? dim : looks.subarray(4 * row, 4 * row + 3)})`;
           if (r < 2.5) {
@@ -148,43 +153,6 @@ function plainPainter(panels, order, outlines) {
         }
       }
       context.globalAlpha = 1;
-    },
-  };
-}
-
-// A grid over the points of a panel, so that finding the nearest one looks at a few cells and not at every point.
-function makeGrid(xy) {
-  const n = xy.length / 2;
-  let [left, right, low, high] = [Infinity, -Infinity, Infinity, -Infinity];
-  for (let row = 0; row < n; row++) {
-    left = Math.min(left, xy[2 * row]); right = Math.max(right, xy[2 * row]);
-    low = Math.min(low, xy[2 * row + 1]); high = Math.max(high, xy[2 * row + 1]);
-  }
-  if (n === 0) [left, right, low, high] = [0, 1, 0, 1];
-  const side = Math.max(1, Math.min(512, Math.round(Math.sqrt(n / 3))));
-  const cell = Math.max((right - left) / side, (high - low) / side) || 1;
-  const at = (value, start) => Math.max(0, Math.min(side - 1, Math.floor((value - start) / cell)));
-  const starts = new Uint32Array(side * side + 1), rows = new Uint32Array(n), cells = new Uint32Array(n);
-  for (let row = 0; row < n; row++) {
-    cells[row] = at(xy[2 * row + 1], low) * side + at(xy[2 * row], left);
-    starts[cells[row] + 1]++;
-  }
-  for (let i = 0; i < side * side; i++) starts[i + 1] += starts[i];
-  const next = starts.slice();
-  for (let row = 0; row < n; row++) rows[next[cells[row]]++] = row;
-  return {
-    // The nearest row within `reach` that `accepts`, or -1.
-    nearest(x, y, reach, accepts) {
-      let best = -1, least = reach * reach;
-      for (let gy = at(y - reach, low); gy <= at(y + reach, low); gy++) {
-        for (let gx = at(x - reach, left); gx <= at(x + reach, left); gx++) {
-          for (let i = starts[gy * side + gx]; i < starts[gy * side + gx + 1]; i++) {
-            const row = rows[i], dx = xy[2 * row] - x, dy = xy[2 * row + 1] - y;
-            if (dx * dx + dy * dy <= least && accepts(row)) [best, least] = [row, dx * dx + dy * dy];
-          }
-        }
-      }
-      return best;
     },
   };
 }
