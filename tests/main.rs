@@ -12,6 +12,7 @@ mod devices;
 mod dialects;
 mod disks;
 mod end_to_end;
+mod foreign;
 mod gpu_kit;
 mod harness;
 mod holes;

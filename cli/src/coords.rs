@@ -17,7 +17,7 @@ use crate::exit::Advice;
 use crate::points::Points;
 
 /// Columns of the places.
-const AXES: [&str; 2] = ["x", "y"];
+pub(crate) const AXES: [&str; 2] = ["x", "y"];
 
 /// Refuses kept columns that have the name of an axis, before any work.
 pub(crate) fn check_columns(kept: &Schema) -> anyhow::Result<()> {

@@ -16,6 +16,7 @@ mod devices;
 mod documentation;
 mod exit;
 mod fetch;
+mod foreign;
 mod job_spec;
 mod local;
 mod memory;

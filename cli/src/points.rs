@@ -1,11 +1,13 @@
 //! The vectors of an output with what its rows say about themselves: read as a stream into one matrix.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{BooleanArray, RecordBatch};
+use arrow_schema::Schema;
 use arrow_select::concat::concat_batches;
 use arrow_select::filter::{filter, filter_record_batch};
 use atlas::plot::HoverColumn;
@@ -40,14 +42,32 @@ pub(crate) struct Points {
     pub(crate) truncated: u64,
     /// Tokens fed to the model for these rows.
     pub(crate) tokens: u64,
-    /// How the vectors were made.
-    pub(crate) info: FileInfo,
+    /// What they are called: the model as it was asked for, or the file of another program.
+    pub(crate) name: String,
+    /// How the vectors were made, where they are of ours.
+    pub(crate) info: Option<FileInfo>,
 }
 
 impl Points {
     /// Returns the number of rows that have a vector.
     pub(crate) fn len(&self) -> usize {
         self.rows.len()
+    }
+
+    /// Makes a set without points, called as its file.
+    pub(crate) fn named(path: &Path) -> Self {
+        Self {
+            vectors: Vec::new(),
+            dim: 0,
+            rows: Vec::new(),
+            kept: RecordBatch::new_empty(Arc::new(Schema::empty())),
+            rejected: 0,
+            missing: 0,
+            truncated: 0,
+            tokens: 0,
+            name: path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
+            info: None,
+        }
     }
 
     /// Drops the points that are not `kept`. Counts stay as they are.
@@ -141,14 +161,15 @@ fn read(target: &Path, progress: &mut dyn FnMut(u64, u64)) -> anyhow::Result<Poi
         missing: set.missing(),
         truncated: 0,
         tokens: 0,
-        info: set.info().clone(),
+        name: set.info().model.clone(),
+        info: Some(set.info().clone()),
     };
     let mut kept = Vec::new();
     let mut read = 0;
     for batch in set.batches(&Projection::All, BATCH_ROWS) {
         let batch = batch?;
         read += batch.num_rows() as u64;
-        kept.push(append(&mut points, &batch)?);
+        kept.push(append(&mut points, set.info(), &batch)?);
         progress(read, total);
     }
     points.kept = concat_batches(&points.kept.schema(), &kept)
@@ -157,10 +178,10 @@ fn read(target: &Path, progress: &mut dyn FnMut(u64, u64)) -> anyhow::Result<Poi
 }
 
 /// Takes the rows of a batch that have a vector, and returns their kept columns.
-fn append(points: &mut Points, batch: &RecordBatch) -> anyhow::Result<RecordBatch> {
+fn append(points: &mut Points, info: &FileInfo, batch: &RecordBatch) -> anyhow::Result<RecordBatch> {
     const CHECKED: &str = "the reader checked the columns and their types";
     let column = |name: &str| batch.column_by_name(name).expect(CHECKED);
-    let vectors = Vectors::of(batch, &points.info);
+    let vectors = Vectors::of(batch, info);
     let has_vector: Vec<bool> = (0..vectors.len()).map(|row| vectors.has(row)).collect();
     points.rejected += has_vector.iter().filter(|has| !**has).count() as u64;
     for row in (0..vectors.len()).filter(|&row| has_vector[row]) {

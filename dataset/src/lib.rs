@@ -11,8 +11,8 @@ pub mod vectors;
 pub use corpus::{
     CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, CorpusPlace, Cursor, CutLimits, Cutter, Expanded, FallbackSource, Fingerprint,
     HubPin, Notice, PlannedSource, RECORD_BYTES_MAX, RecordChunk, RecordReader, Records, Slice, SliceRange,
-    SourceObject, corpus_place, encoding_name, expand, expand_pinned, inspect, inspect_with_notices, kept_schema_of,
-    read, read_with_fallback, records, slice_blake3,
+    SourceObject, column_names, corpus_place, encoding_name, expand, expand_pinned, inspect, inspect_with_notices,
+    kept_schema_of, read, read_with_fallback, records, slice_blake3,
 };
 pub use environment::set_environment;
 pub use error::{DatasetError, ErrorKind};

@@ -24,6 +24,14 @@ pub(crate) struct UmapArgs {
     pub(crate) seed: u64,
 }
 
+impl UmapArgs {
+    /// Whether nothing was asked for.
+    pub(crate) fn is_default(&self) -> bool {
+        let Self { neighbors, min_dist, metric, epochs, seed } = self;
+        (*neighbors, *min_dist, *seed) == (15, 0.1, 42) && *metric == MetricArg::Cosine && epochs.is_none()
+    }
+}
+
 /// The type of a label column, as typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LabelTypeArg {

@@ -1,16 +1,18 @@
 //! `encaje project`: the vectors of an output as a picture, by UMAP.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use atlas::plot::{self, Figure, Labels, Panel};
 use atlas::umap::Options;
 use clap::Args;
 use dataset::VectorSet;
+use dataset::vectors::{ParquetTable, place};
 use serde::Serialize;
 
 use crate::args::{LabelTypeArg, Place, UmapArgs};
 use crate::exit::{Advice, Exit};
+use crate::foreign::{self, LabelFile, Places};
 use crate::outfile::PictureFile;
 use crate::points::{self, Points};
 use crate::ui::{self, Ui};
@@ -22,10 +24,13 @@ use crate::{coords, model, outfile, umap};
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  encaje project vectors/ --label label --out plot.html")]
 pub(crate) struct ProjectArgs {
-    /// The output directory of a finished run, or a merged file. Rows without a vector are left out and counted.
-    #[arg(value_name = "DIR|FILE.parquet|URL")]
-    pub(crate) target: Place,
-    /// Colours points by this kept column.
+    /// The output directory of a finished run, or a merged file: rows without a vector are left out and counted. Or a file of places that
+    /// `--coords` wrote: it is drawn as it is.
+    #[arg(value_name = "DIR|FILE.parquet|URL", required_unless_present = "vectors")]
+    pub(crate) target: Option<Place>,
+    #[command(flatten)]
+    pub(crate) foreign: ForeignArgs,
+    /// Colours points by this kept column, or column of `--labels`.
     #[arg(long, value_name = "COLUMN", env = "ENCAJE_PROJECT_LABEL")]
     pub(crate) label: Option<String>,
     /// Takes the label column for this. `auto` takes numbers with many different values for a number.
@@ -47,6 +52,81 @@ pub(crate) struct ProjectArgs {
     pub(crate) json: bool,
 }
 
+/// What other programs made.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Files of other programs")]
+pub(crate) struct ForeignArgs {
+    /// Draws the vectors of this file, whoever made it: a matrix of `NumPy`, or a Parquet file with a column of lists of numbers, whose
+    /// other columns are kept.
+    #[arg(long, value_name = "FILE.npy|FILE.parquet|URL", env = "ENCAJE_PROJECT_VECTORS", conflicts_with = "target")]
+    pub(crate) vectors: Option<Place>,
+    /// Takes the vectors from this column. The default is `embedding`, or the only one of its kind.
+    #[arg(long, value_name = "COLUMN", requires = "vectors", env = "ENCAJE_PROJECT_VECTORS_COLUMN")]
+    pub(crate) vectors_column: Option<String>,
+    /// Adds the columns of this file, such as clusters that were made in Python, joined by the row number.
+    #[arg(long, value_name = "FILE.parquet|.csv", env = "ENCAJE_PROJECT_LABELS")]
+    pub(crate) labels: Option<Place>,
+    /// Joins `--labels` by this column, which the vectors kept too, instead of by the row number.
+    #[arg(long, value_name = "COLUMN", requires = "labels", default_value = foreign::ROW, env = "ENCAJE_PROJECT_LABELS_BY")]
+    pub(crate) labels_by: String,
+}
+
+/// What is drawn.
+enum Input<'a> {
+    /// An output of a run.
+    Output(&'a Place, Box<VectorSet>),
+    /// Vectors of another program.
+    Vectors(&'a Place),
+    /// Places that were made before.
+    Places(&'a Place),
+}
+
+impl<'a> Input<'a> {
+    fn of(args: &'a ProjectArgs) -> anyhow::Result<Self> {
+        match (&args.foreign.vectors, &args.target) {
+            (Some(vectors), _) => Ok(Input::Vectors(vectors)),
+            (None, Some(target)) => match VectorSet::open(target) {
+                Ok(set) => Ok(Input::Output(target, Box::new(set))),
+                Err(_) if foreign::is_places(target) => Ok(Input::Places(target)),
+                Err(error) => Err(no_output(target, error.into())),
+            },
+            (None, None) => Err(Advice::usage("nothing to draw: name an output, or --vectors").into()),
+        }
+    }
+
+    fn path(&self) -> &'a Path {
+        match self {
+            Input::Output(place, _) | Input::Vectors(place) | Input::Places(place) => place,
+        }
+    }
+}
+
+/// Says how a file that is no output, or no more the one that was written, is drawn all the same.
+fn no_output(target: &Path, error: anyhow::Error) -> anyhow::Error {
+    if place::is_folder(target) || !matches!(place::size_of(target), Ok(Some(_))) {
+        return error;
+    }
+    let shown = target.display();
+    let advice = Advice::failed(format!("`{shown}` is not the output of a run, as it was written"));
+    let hint = match ParquetTable::open(target) {
+        Ok(_) => format!("if another program made or changed it on purpose: encaje project --vectors {shown}"),
+        Err(_) => format!("embed a corpus first: encaje run {shown} --model MODEL --out DIR"),
+    };
+    error.context(advice.hint(hint))
+}
+
+/// Points with their places.
+struct Placed {
+    points: Points,
+    places: Vec<[f32; 2]>,
+    /// How the places were made, for the subtitle.
+    method: String,
+    /// The same for the footer of `--coords`.
+    facts: Vec<(String, String)>,
+    load_time: Duration,
+    umap_time: Duration,
+}
+
 /// What was done.
 #[derive(Debug, Serialize)]
 struct Summary<'a> {
@@ -64,38 +144,46 @@ struct Summary<'a> {
     label: Option<&'a str>,
     label_type: &'static str,
     labels: Option<usize>,
-    neighbors: usize,
-    min_dist: f32,
-    metric: &'static str,
-    epochs: Option<usize>,
-    seed: u64,
+    /// None where places were read.
+    #[serde(flatten)]
+    umap: Option<UmapSummary>,
     load_seconds: f64,
     umap_seconds: f64,
     seconds: f64,
 }
 
+/// How the places were made.
+#[derive(Debug, Serialize)]
+struct UmapSummary {
+    neighbors: usize,
+    min_dist: f32,
+    metric: &'static str,
+    epochs: Option<usize>,
+    seed: u64,
+}
+
 /// Projects.
 pub(crate) fn run(ui: &Ui, args: &ProjectArgs) -> anyhow::Result<Exit> {
     let started = Instant::now();
-    let files = check(args)?;
-    let points = points::load(ui, &args.target)?;
-    let loaded = started.elapsed();
-    let labels = labels(args, &points)?;
-    let options = umap::options(&args.umap);
-    let places = umap::project(ui, &args.target, &points, &options)?;
-    let projected = started.elapsed() - loaded;
+    let input = Input::of(args)?;
+    let labels = args.foreign.labels.as_ref().map(|path| LabelFile::read(path, &args.foreign.labels_by)).transpose()?;
+    let files = check(args, &input, labels.as_ref())?;
+    let Placed { points, places, method, facts, load_time, umap_time } =
+        place_points(ui, args, &input, labels.as_ref())?;
+    let labels = labels_of(args, &points)?;
     if !files.is_empty() {
-        let figure = figure(args, &points, places.clone(), labels.clone())?;
+        let figure = figure(&points, places.clone(), labels.clone(), &method)?;
         outfile::write_pictures(ui, &files, |format| plot::render(&figure, format))?;
     }
     if let Some(path) = &args.coords {
-        coords::write(path, &points, &places, facts(&options, &points))?;
+        coords::write(path, &points, &places, facts)?;
     }
     let (label_type, count) = match &labels {
         Labels::None => ("none", None),
         Labels::Categories { names, .. } => ("category", Some(names.len())),
         Labels::Continuous { .. } => ("number", None),
     };
+    let options = umap::options(&args.umap);
     let summary = Summary {
         out: args.out.first(),
         pictures: &args.out,
@@ -109,17 +197,54 @@ pub(crate) fn run(ui: &Ui, args: &ProjectArgs) -> anyhow::Result<Exit> {
         label: args.label.as_deref(),
         label_type,
         labels: count,
-        neighbors: options.neighbors,
-        min_dist: options.min_dist,
-        metric: umap::metric_name(options.metric),
-        epochs: options.epochs,
-        seed: options.seed,
-        load_seconds: loaded.as_secs_f64(),
-        umap_seconds: projected.as_secs_f64(),
+        umap: (!matches!(input, Input::Places(_))).then(|| UmapSummary {
+            neighbors: options.neighbors,
+            min_dist: options.min_dist,
+            metric: umap::metric_name(options.metric),
+            epochs: options.epochs,
+            seed: options.seed,
+        }),
+        load_seconds: load_time.as_secs_f64(),
+        umap_seconds: umap_time.as_secs_f64(),
         seconds: started.elapsed().as_secs_f64(),
     };
     report(ui, args, &summary)?;
     Ok(Exit::Done)
+}
+
+/// Loads the points, adds the columns of `--labels`, and places them.
+fn place_points(ui: &Ui, args: &ProjectArgs, input: &Input<'_>, labels: Option<&LabelFile>) -> anyhow::Result<Placed> {
+    let started = Instant::now();
+    let join = |points: &mut Points| labels.map_or(Ok(()), |labels| labels.join(ui, points));
+    let mut points = match input {
+        Input::Output(target, _) => points::load(ui, target).map_err(|error| no_output(target, error))?,
+        Input::Vectors(file) => foreign::load_vectors(ui, file, args.foreign.vectors_column.as_deref())?,
+        Input::Places(file) => {
+            let Places { mut points, places, facts } = Places::load(file)?;
+            join(&mut points)?;
+            let method = facts.iter().map(|(name, _, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ");
+            let method = if method.is_empty() { "places of a file".to_owned() } else { format!("UMAP: {method}") };
+            let mut facts: Vec<_> = facts.into_iter().map(|(_, key, value)| (key.to_owned(), value)).collect();
+            facts.push(("encaje.model".to_owned(), points.name.clone()));
+            let load_time = started.elapsed();
+            return Ok(Placed { points, places, method, facts, load_time, umap_time: Duration::ZERO });
+        }
+    };
+    join(&mut points)?;
+    let schema = points.kept.schema();
+    check_label(args, input.path(), &schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>())?;
+    labels_of(args, &points)?;
+    let load_time = started.elapsed();
+    let options = umap::options(&args.umap);
+    let places = umap::project(ui, input.path(), &points, &options)?;
+    let UmapArgs { neighbors, min_dist, seed, .. } = &args.umap;
+    let metric = umap::metric_name(options.metric);
+    let dimensions = points.dim;
+    let method = format!(
+        "{dimensions} dimensions · UMAP: {neighbors} neighbors, min. distance {min_dist}, {metric}, seed {seed}"
+    );
+    let facts = facts(&options, &points);
+    Ok(Placed { points, places, method, facts, load_time, umap_time: started.elapsed() - load_time })
 }
 
 fn report(ui: &Ui, args: &ProjectArgs, summary: &Summary<'_>) -> anyhow::Result<()> {
@@ -138,7 +263,11 @@ fn report(ui: &Ui, args: &ProjectArgs, summary: &Summary<'_>) -> anyhow::Result<
 }
 
 /// Refuses what cannot work, before anything is read in full. Returns the format of the picture.
-fn check(args: &ProjectArgs) -> anyhow::Result<Vec<PictureFile<'_>>> {
+fn check<'a>(
+    args: &'a ProjectArgs,
+    input: &Input<'_>,
+    labels: Option<&LabelFile>,
+) -> anyhow::Result<Vec<PictureFile<'a>>> {
     let hint = "the extension of --out tells what to draw; --coords writes the places as Parquet";
     let files = outfile::check_pictures(&args.out, args.force, hint)?;
     if let Some(path) = &args.coords {
@@ -147,29 +276,52 @@ fn check(args: &ProjectArgs) -> anyhow::Result<Vec<PictureFile<'_>>> {
         }
         outfile::check(path, "--coords", args.force)?;
     }
-    let set = VectorSet::open(&args.target)?;
-    if let Some(out) = args.out.iter().chain(&args.coords).find(|out| set.has_file(out)) {
+    let is_input = |out: &Path| match input {
+        Input::Output(_, set) => set.has_file(out),
+        Input::Vectors(file) | Input::Places(file) => out == file.as_ref(),
+    };
+    if let Some(out) = args.out.iter().chain(&args.coords).find(|out| is_input(out)) {
         let what = format!("`{}` is one of the files that are drawn; choose another name", out.display());
         return Err(Advice::usage(what).into());
     }
-    if args.coords.is_some() {
-        coords::check_columns(set.kept_schema())?;
-    }
-    if let Some(label) = &args.label
-        && set.kept_schema().index_of(label).is_err()
+    if let Input::Places(file) = input
+        && !args.umap.is_default()
     {
-        let names: Vec<_> = set.kept_schema().fields().iter().map(|field| field.name().as_str()).collect();
-        let what = format!("--label: `{}` has no kept column `{label}`", args.target.display());
-        let hint = match names.len() {
-            0 => "it has none at all: they are chosen by `encaje run --keep`".to_owned(),
-            _ => format!("its kept columns are: {}", names.join(", ")),
-        };
-        return Err(Advice::usage(what).hint(hint).into());
+        let what = format!("`{}` has places already, which options of UMAP do not change", file.display());
+        return Err(Advice::usage(what).hint("leave them out, or name the vectors instead").into());
+    }
+    if let Input::Output(target, set) = input {
+        let added = labels.map(LabelFile::schema);
+        let schemas = [Some(set.kept_schema()), added.as_deref()];
+        let fields: Vec<&str> = schemas
+            .into_iter()
+            .flatten()
+            .flat_map(|schema| schema.fields())
+            .map(|field| field.name().as_str())
+            .collect();
+        check_label(args, target, &fields)?;
+        if args.coords.is_some() {
+            coords::check_columns(set.kept_schema())?;
+        }
+    }
+    if let (Some(_), Some(labels)) = (&args.coords, labels) {
+        coords::check_columns(&labels.schema())?;
     }
     Ok(files)
 }
 
-fn labels(args: &ProjectArgs, points: &Points) -> anyhow::Result<Labels> {
+/// Refuses a label that is none of the columns.
+fn check_label(args: &ProjectArgs, target: &Path, columns: &[&str]) -> anyhow::Result<()> {
+    let Some(label) = args.label.as_deref().filter(|label| !columns.contains(label)) else { return Ok(()) };
+    let what = format!("--label: `{}` has no kept column `{label}`", target.display());
+    let hint = match columns.len() {
+        0 => "it has none at all: they are chosen by `encaje run --keep`, or added by --labels".to_owned(),
+        _ => format!("its kept columns are: {}", columns.join(", ")),
+    };
+    Err(Advice::usage(what).hint(hint).into())
+}
+
+fn labels_of(args: &ProjectArgs, points: &Points) -> anyhow::Result<Labels> {
     let Some(name) = &args.label else { return Ok(Labels::None) };
     let values = points.column(name)?;
     match args.label_type {
@@ -185,36 +337,26 @@ fn labels(args: &ProjectArgs, points: &Points) -> anyhow::Result<Labels> {
     }
 }
 
-fn figure(args: &ProjectArgs, points: &Points, places: Vec<[f32; 2]>, labels: Labels) -> anyhow::Result<Figure> {
-    let asked = &args.umap;
+fn figure(points: &Points, places: Vec<[f32; 2]>, labels: Labels, method: &str) -> anyhow::Result<Figure> {
     let left_out = match points.rejected + points.missing {
         0 => String::new(),
         rows => format!(" ({} without a vector left out)", ui::counted(rows, "row")),
     };
-    let subtitle = format!(
-        "{}{left_out} · {} dimensions · UMAP: {} neighbors, min. distance {}, {}, seed {}",
-        ui::counted(points.len() as u64, "text"),
-        points.dim,
-        asked.neighbors,
-        asked.min_dist,
-        umap::metric_name(umap::options(asked).metric),
-        asked.seed
-    );
+    let subtitle = format!("{}{left_out} · {method}", ui::counted(points.len() as u64, "text"));
     let panel = Panel { title: String::new(), note: String::new(), points: places };
-    let title = model::short_name(&points.info.model);
+    let title = model::short_name(&points.name);
     Ok(Figure { title, subtitle, panels: vec![panel], labels, hover: points.hover()?, ..Figure::default() })
 }
 
 /// How the places were made, for the footer of their file.
 fn facts(options: &Options, points: &Points) -> Vec<(String, String)> {
-    [
-        ("encaje.model", points.info.model.clone()),
-        ("encaje.job_id", points.info.job_id.clone()),
+    let job = points.info.as_ref().map(|info| ("encaje.job_id", info.job_id.clone()));
+    let facts = [
+        ("encaje.model", points.name.clone()),
         ("encaje.umap.neighbors", options.neighbors.to_string()),
         ("encaje.umap.min_dist", options.min_dist.to_string()),
         ("encaje.umap.metric", umap::metric_name(options.metric).to_owned()),
         ("encaje.umap.seed", options.seed.to_string()),
-    ]
-    .map(|(key, value)| (key.to_owned(), value))
-    .to_vec()
+    ];
+    facts.into_iter().chain(job).map(|(key, value)| (key.to_owned(), value)).collect()
 }

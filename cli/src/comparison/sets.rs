@@ -176,13 +176,14 @@ pub(crate) fn same_rows(first: &ReferenceRows, target: &Path, points: &Points) -
 pub(crate) fn describe_set(target: &Path, points: &Points) -> Model {
     let count = points.len().max(1) as f64;
     let speed = OutDir::new(target.to_owned()).speed();
+    let info = points.info.as_ref();
     Model {
-        model: model::short_name(&points.info.model),
+        model: model::short_name(&points.name),
         target: target.to_owned(),
         dimensions: points.dim,
-        pooling: points.info.pooling.clone(),
-        max_length: points.info.max_length,
-        prefix: points.info.prefix.clone(),
+        pooling: info.map(|info| info.pooling.clone()).unwrap_or_default(),
+        max_length: info.map(|info| info.max_length).unwrap_or_default(),
+        prefix: info.map(|info| info.prefix.clone()).unwrap_or_default(),
         rejected: points.rejected,
         missing: points.missing,
         label_accuracy: None,

@@ -57,6 +57,18 @@ pub async fn inspect_with_notices(
     Ok((planned.collect(), notices))
 }
 
+/// Returns the names of the columns of a source, in order; of JSON those of its sample.
+///
+/// # Errors
+/// As [`inspect`](fn@inspect), of one source.
+pub async fn column_names(source: &Source, options: &ReadOptions) -> Result<Vec<String>, DatasetError> {
+    let object = Object::open(&source.uri).await?;
+    let (mut inference, mut notices) = (Inference::default(), Vec::new());
+    let (inference, notices) = (&mut inference, &mut notices);
+    let columns = columns_of(ColumnProbe { object: &object, source, options, inference, notices }).await?;
+    Ok(columns.names())
+}
+
 /// Blanks the names of columns that are not read, to keep headers of thousands of columns short. Their positions
 /// count, since every record has a field for each.
 fn header_of_selection(names: Vec<String>, kept: &Schema, options: &ReadOptions) -> Vec<String> {

@@ -51,7 +51,7 @@ pub use expand::{CorpusPlace, Expanded, corpus_place, expand, expand_pinned};
 pub use hub::HubPin;
 #[cfg(test)]
 pub(crate) use hub::expand_hub;
-pub use inspect::{inspect, inspect_with_notices};
+pub use inspect::{column_names, inspect, inspect_with_notices};
 pub use notice::Notice;
 pub(crate) use object::Object;
 pub use object::{FallbackSource, SourceObject};

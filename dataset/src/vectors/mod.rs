@@ -23,6 +23,7 @@ mod reuse;
 mod reused_rows;
 mod schema;
 mod seal;
+mod table;
 #[cfg(test)]
 mod testing;
 mod verify;
@@ -45,6 +46,7 @@ pub use reuse::{EarlierOutput, REUSE_ROWS_MAX, ReuseIndex};
 pub use reused_rows::ReusedRows;
 pub use seal::{Written, hash_file};
 use spec::RejectReason;
+pub use table::ParquetTable;
 pub use verify::{
     Check, CheckResult, HOLES_MAX, PROBLEMS_MAX, Problem, VerifyCorpus, VerifyReport, VerifyReuse, verify,
 };

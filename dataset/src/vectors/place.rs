@@ -104,7 +104,7 @@ fn is_absent(error: &io::Error) -> bool {
 ///
 /// # Errors
 /// It is not there, cannot be read, or there is no room for the copy.
-pub(super) fn open(path: &Path) -> Result<File, DatasetError> {
+pub fn open(path: &Path) -> Result<File, DatasetError> {
     match url_of(path) {
         Some(url) => {
             let url = url.to_owned();

@@ -1,0 +1,151 @@
+//! `project` of what other programs made: matrices, Parquet files, labels and places.
+
+use std::sync::Arc;
+
+use arrow_array::builder::{FixedSizeListBuilder, Float64Builder};
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use parquet::arrow::ArrowWriter;
+
+use crate::harness::{Ran, TestEnv, corpora};
+
+const ROWS: i64 = 120;
+
+/// The vector of a row: two groups on a circle.
+fn vector(row: i64) -> [f64; 3] {
+    let angle = (row % 2) as f64 * 1.5 + row as f64 / 400.0;
+    [angle.sin(), angle.cos(), 0.1]
+}
+
+fn write_parquet(env: &TestEnv, name: &str, columns: Vec<(&str, ArrayRef)>) {
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    env.write(name, writer.into_inner().unwrap());
+}
+
+fn vectors() -> ArrayRef {
+    let mut lists = FixedSizeListBuilder::new(Float64Builder::new(), 3);
+    for row in 0..ROWS {
+        lists.values().append_slice(&vector(row));
+        lists.append(true);
+    }
+    Arc::new(lists.finish())
+}
+
+fn ids() -> ArrayRef {
+    Arc::new((0..ROWS).map(|row| Some(format!("id-{row}"))).collect::<StringArray>())
+}
+
+fn npy() -> Vec<u8> {
+    let header = format!("{{'descr': '<f8', 'fortran_order': False, 'shape': ({ROWS}, 3), }}\n");
+    let mut bytes = [b"\x93NUMPY\x01\x00".as_slice(), &(header.len() as u16).to_le_bytes(), header.as_bytes()].concat();
+    bytes.extend((0..ROWS).flat_map(vector).flat_map(f64::to_le_bytes));
+    bytes
+}
+
+fn project(env: &TestEnv, words: &[&str]) -> Ran {
+    env.encaje(["project"].iter().chain(words))
+}
+
+#[test]
+fn vectors_of_other_programs_are_drawn_with_labels_of_others() {
+    let env = TestEnv::new();
+    env.write("a.npy", npy());
+    write_parquet(&env, "a.parquet", vec![("id", ids()), ("vec", vectors())]);
+    let clusters = |row: i64| format!("c{}", row % 2);
+    env.write("l.csv", (0..ROWS).map(|row| format!("{row},{}\n", clusters(row))).collect::<String>() + "500,x\n");
+    let csv = std::fs::read_to_string(env.path("l.csv")).unwrap();
+    env.write("l.csv", format!("row,cluster\n{csv}"));
+    let lines = (0..ROWS).map(|row| format!("{{\"id\": \"id-{row}\", \"cluster\": \"{}\"}}\n", clusters(row)));
+    env.write("l.jsonl", lines.collect::<String>());
+    let backwards: ArrayRef = Arc::new((0..ROWS).rev().map(|row| Some(format!("id-{row}"))).collect::<StringArray>());
+    let theirs: ArrayRef = Arc::new((0..ROWS).rev().map(|row| Some(clusters(row))).collect::<StringArray>());
+    write_parquet(&env, "l.parquet", vec![("id", backwards), ("cluster", theirs)]);
+    let mut pages = Vec::new();
+    for (index, words) in [
+        &["--vectors", "a.npy", "--labels", "l.csv"][..],
+        &["--vectors", "a.parquet", "--labels", "l.jsonl", "--labels-by", "id"],
+        &["--vectors", "a.parquet", "--labels", "l.parquet", "--labels-by", "id"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (svg, coords) = (format!("{index}.svg"), format!("{index}.parquet"));
+        let more = ["--label", "cluster", "--out", &svg, "--coords", &coords, "--json"];
+        let ran = project(&env, &[words, &more].concat());
+        ran.expect_code(0);
+        assert_eq!((&ran.json()["points"], &ran.json()["labels"]), (&ROWS.into(), &2.into()), "{words:?}");
+        pages.push(std::fs::read(env.path(&svg)).unwrap());
+    }
+    assert_eq!(pages[1], pages[2], "the same places and labels, whatever file they are from");
+    // What was drawn is drawn again from its places.
+    let again = project(&env, &["2.parquet", "--label", "cluster", "--out", "again.svg", "--json"]);
+    again.expect_code(0);
+    assert_eq!(again.json()["neighbors"], serde_json::Value::Null);
+    let body = |svg: &[u8]| String::from_utf8_lossy(svg).lines().filter(|line| line.contains("<path")).count();
+    assert_eq!(body(&std::fs::read(env.path("again.svg")).unwrap()), body(&pages[2]));
+    let refused = project(&env, &["2.parquet", "--seed", "7", "--out", "b.svg"]);
+    refused.expect_code(2);
+    refused.expect_said(&["has places already"]);
+}
+
+#[test]
+fn an_output_that_was_changed_on_purpose_is_not_damaged() {
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&corpora::sentences(60)));
+    env.run_ok("a.csv", "a.parquet", &[]);
+    let file = std::fs::File::open(env.path("a.parquet")).unwrap();
+    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(file, 1024).unwrap();
+    let batches: Vec<RecordBatch> = reader.map(Result::unwrap).collect();
+    let mut columns: Vec<(String, ArrayRef)> = Vec::new();
+    for (field, column) in batches[0].schema().fields().iter().zip(batches[0].columns()) {
+        columns.push((field.name().clone(), Arc::clone(column)));
+    }
+    let cluster: ArrayRef =
+        Arc::new((0..batches[0].num_rows()).map(|row| Some(format!("{}", row % 3))).collect::<StringArray>());
+    columns.push(("cluster".to_owned(), cluster));
+    write_parquet(
+        &env,
+        "b.parquet",
+        columns.iter().map(|(name, column)| (name.as_str(), Arc::clone(column))).collect(),
+    );
+    let refused = project(&env, &["b.parquet", "--label", "cluster", "--out", "b.svg"]);
+    refused.expect_code(1);
+    refused.expect_said(&["on purpose: encaje project --vectors b.parquet"]);
+    let drawn = project(&env, &["--vectors", "b.parquet", "--label", "cluster", "--out", "b.svg", "--json"]);
+    drawn.expect_code(0);
+    let whole = project(&env, &["a.parquet", "--out", "a.svg", "--json"]).json();
+    for key in ["points", "rejected", "dimensions"] {
+        assert_eq!(drawn.json()[key], whole[key], "{key}");
+    }
+    project(&env, &["a.csv", "--out", "c.svg"]).expect_said(&["embed a corpus first: encaje run a.csv"]);
+}
+
+#[test]
+fn what_cannot_be_joined_or_drawn_says_why() {
+    let env = TestEnv::new();
+    env.write("a.npy", npy());
+    write_parquet(&env, "two.parquet", vec![("one", vectors()), ("other", vectors())]);
+    write_parquet(&env, "none.parquet", vec![("id", ids())]);
+    env.write("twice.csv", "row,cluster\n3,a\n3,b\n");
+    env.write("others.csv", "row,cluster\n900,a\n");
+    env.write("keyless.csv", "id,cluster\n1,a\n");
+    let rows: ArrayRef = Arc::new(Int64Array::from(vec![1, 1]));
+    write_parquet(&env, "twice.parquet", vec![("row", rows)]);
+    for (words, said) in [
+        (&["--vectors", "two.parquet"][..], &["several columns of vectors: `one`, `other`", "--vectors-column"][..]),
+        (&["--vectors", "two.parquet", "--vectors-column", "x"], &["no column `x`", "`one`, `other`"]),
+        (&["--vectors", "none.parquet"], &["no column of vectors", "`id`"]),
+        (&["--vectors", "a.npy", "--labels", "twice.csv"], &["`row` 3", "once"]),
+        (&["--vectors", "a.npy", "--labels", "twice.parquet"], &["`row` 1", "once"]),
+        (&["--vectors", "a.npy", "--labels", "others.csv"], &["such as `0`", "such as `900`"]),
+        (&["--vectors", "a.npy", "--labels", "keyless.csv"], &["`row`", "--labels-by"]),
+        (&["--vectors", "a.npy", "--labels", "others.csv", "--labels-by", "cluster"], &["no kept column"]),
+        (&["--vectors", "a.npy", "--label", "x"], &["no kept column `x`"]),
+    ] {
+        let ran = project(&env, &[words, &["--out", "x.svg"]].concat());
+        ran.expect_code(2);
+        ran.expect_said(said);
+        assert!(!env.path("x.svg").exists());
+    }
+}
