@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use arrow_array::builder::{FixedSizeListBuilder, Float64Builder};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float32Type, Int64Type};
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 
 use crate::harness::{Ran, TestEnv, corpora};
 
@@ -90,12 +93,45 @@ fn vectors_of_other_programs_are_drawn_with_labels_of_others() {
 }
 
 #[test]
+fn neighbors_are_written_as_embedding_atlas_reads_them() {
+    let env = TestEnv::new();
+    env.write("a.npy", npy());
+    let words = ["--vectors", "a.npy", "--metric", "euclidean", "--neighbors", "4", "--coords", "c.parquet"];
+    project(&env, &[&words[..], &["--coords-neighbors"]].concat()).expect_code(0);
+    let file = std::fs::File::open(env.path("c.parquet")).unwrap();
+    let batch = ParquetRecordBatchReader::try_new(file, 1024).unwrap().next().unwrap().unwrap();
+    let near = batch.column_by_name("neighbors").unwrap().as_struct();
+    let (ids, distances) = (near.column_by_name("ids").unwrap(), near.column_by_name("distances").unwrap());
+    for row in 0..ROWS {
+        let mut expected: Vec<(f64, i64)> = (0..ROWS)
+            .map(|other| {
+                let apart = vector(row).into_iter().zip(vector(other)).map(|(a, b)| (a - b) * (a - b)).sum::<f64>();
+                (apart.sqrt(), other)
+            })
+            .collect();
+        expected.sort_by(|a, b| a.partial_cmp(b).unwrap());
+        let found = ids.as_list::<i32>().value(row as usize);
+        let found = found.as_primitive::<Int64Type>().values().to_vec();
+        let apart = distances.as_list::<i32>().value(row as usize);
+        let apart = apart.as_primitive::<Float32Type>().values().to_vec();
+        assert_eq!((found.len(), found[0]), (4, row));
+        for ((expected, _), apart) in expected.iter().zip(apart) {
+            assert!((expected - f64::from(apart)).abs() < 1e-3, "row {row}: {expected} {apart}");
+        }
+    }
+    project(&env, &["c.parquet", "--out", "c.svg"]).expect_code(0);
+    let refused = project(&env, &["c.parquet", "--coords", "d.parquet", "--coords-neighbors"]);
+    refused.expect_code(2);
+    refused.expect_said(&["places, and no vectors"]);
+}
+
+#[test]
 fn an_output_that_was_changed_on_purpose_is_not_damaged() {
     let env = TestEnv::new();
     env.write("a.csv", corpora::csv(&corpora::sentences(60)));
     env.run_ok("a.csv", "a.parquet", &[]);
     let file = std::fs::File::open(env.path("a.parquet")).unwrap();
-    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(file, 1024).unwrap();
+    let reader = ParquetRecordBatchReader::try_new(file, 1024).unwrap();
     let batches: Vec<RecordBatch> = reader.map(Result::unwrap).collect();
     let mut columns: Vec<(String, ArrayRef)> = Vec::new();
     for (field, column) in batches[0].schema().fields().iter().zip(batches[0].columns()) {

@@ -4,8 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use arrow_array::{ArrayRef, Float32Array, Int64Array, RecordBatch};
-use arrow_schema::{DataType, Field, Schema};
+use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array, Int64Array, RecordBatch, StructArray};
+use arrow_cast::cast;
+use arrow_schema::{DataType, Field, FieldRef, Fields, Schema};
+use atlas::umap::Neighbors;
 use dataset::vectors::column_names::ROW;
 use dataset::vectors::write_atomically;
 use parquet::arrow::ArrowWriter;
@@ -18,22 +20,26 @@ use crate::points::Points;
 
 /// Columns of the places.
 pub(crate) const AXES: [&str; 2] = ["x", "y"];
+/// Column of the nearest neighbours, where they are asked for.
+pub(crate) const NEIGHBORS: &str = "neighbors";
 
-/// Refuses kept columns that have the name of an axis, before any work.
-pub(crate) fn check_columns(kept: &Schema) -> anyhow::Result<()> {
-    match AXES.iter().find(|axis| kept.index_of(axis).is_ok()) {
+/// Refuses kept columns that have the name of one that is written, before any work.
+pub(crate) fn check_columns(kept: &Schema, with_neighbors: bool) -> anyhow::Result<()> {
+    let written = AXES.iter().chain(with_neighbors.then_some(&NEIGHBORS));
+    match written.into_iter().find(|name| kept.index_of(name).is_ok()) {
         None => Ok(()),
-        Some(axis) => Err(Advice::usage(format!("the vectors have a kept column `{axis}`, which --coords writes too"))
+        Some(name) => Err(Advice::usage(format!("the vectors have a kept column `{name}`, which --coords writes too"))
             .hint("leave out --coords, or embed again with the column left out of --keep")
             .into()),
     }
 }
 
-/// Writes the places of the points. `facts` go into the footer.
+/// Writes the places of the points, and their nearest neighbours where they are given. `facts` go into the footer.
 pub(crate) fn write(
     path: &Path,
     points: &Points,
     places: &[[f32; 2]],
+    near: Option<&Neighbors>,
     facts: Vec<(String, String)>,
 ) -> anyhow::Result<()> {
     let mut fields = vec![Arc::new(Field::new(ROW, DataType::Int64, false))];
@@ -43,6 +49,11 @@ pub(crate) fn write(
     columns.extend(points.kept.columns().iter().cloned());
     for axis in 0..AXES.len() {
         columns.push(Arc::new(places.iter().map(|place| Some(place[axis])).collect::<Float32Array>()));
+    }
+    if let Some(near) = near {
+        let column = neighbors_column(near)?;
+        fields.push(Arc::new(Field::new(NEIGHBORS, column.data_type().clone(), false)));
+        columns.push(column);
     }
     let schema = Arc::new(Schema::new(fields));
     let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
@@ -56,4 +67,22 @@ pub(crate) fn write(
     writer.write(&batch).with_context(what)?;
     write_atomically(path, &writer.into_inner().with_context(what)?)?;
     Ok(())
+}
+
+/// Lays neighbours out as embedding-atlas reads them: positions in the file, the point itself first, and their distances.
+fn neighbors_column(near: &Neighbors) -> anyhow::Result<ArrayRef> {
+    let k = i32::try_from(near.k).context("too many neighbours")?;
+    let list = |name: &str, values: ArrayRef| -> anyhow::Result<(FieldRef, ArrayRef)> {
+        let item = Arc::new(Field::new_list_field(values.data_type().clone(), true));
+        let lists: ArrayRef = Arc::new(FixedSizeListArray::try_new(Arc::clone(&item), k, values, None)?);
+        // Lists of any length, as Python's writers make them.
+        let lists = cast(&lists, &DataType::List(item))?;
+        Ok((Arc::new(Field::new(name, lists.data_type().clone(), true)), lists))
+    };
+    let ids = near.ids.iter().map(|id| Some(i64::from(*id))).collect::<Int64Array>();
+    let (fields, columns): (Vec<_>, Vec<_>) =
+        [list("distances", Arc::new(Float32Array::from(near.distances.clone())))?, list("ids", Arc::new(ids))?]
+            .into_iter()
+            .unzip();
+    Ok(Arc::new(StructArray::try_new(Fields::from(fields), columns, None)?))
 }

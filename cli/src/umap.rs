@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use atlas::umap::{self, Metric, Options, Stage, UmapError};
+use atlas::umap::{self, Metric, Neighbors, Options, Stage, UmapError};
 
 use crate::args::{MetricArg, UmapArgs};
 use crate::exit::Advice;
@@ -46,6 +46,17 @@ pub(crate) fn project(ui: &Ui, target: &Path, points: &Points, options: &Options
         }
         other => anyhow::Error::from(other).context(format!("cannot project `{}`", target.display())),
     })
+}
+
+/// Finds the nearest neighbours of every vector, itself included and first.
+pub(crate) fn neighbors(ui: &Ui, points: &Points, options: &Options) -> anyhow::Result<Neighbors> {
+    let total = points.len() as u64;
+    let mut progress = ui.progress(name(Stage::Neighbors), Amount::default());
+    let found = umap::neighbors(&points.vectors, points.dim, options.neighbors, options, &mut |done| {
+        progress.update(Amount { rows: (done * total as f64) as u64, tokens: 0 }, total, Some(total));
+    })?;
+    progress.finish();
+    Ok(found)
 }
 
 fn name(stage: Stage) -> &'static str {

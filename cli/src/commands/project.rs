@@ -42,6 +42,10 @@ pub(crate) struct ProjectArgs {
     /// Writes x and y with `row` and the kept columns to this Parquet file.
     #[arg(long, value_name = "FILE.parquet", env = "ENCAJE_PROJECT_COORDS")]
     pub(crate) coords: Option<Place>,
+    /// Writes the nearest neighbors of each point too, as embedding-atlas reads them: a column `neighbors` with their positions in the
+    /// file and their distances.
+    #[arg(long, requires = "coords", env = "ENCAJE_PROJECT_COORDS_NEIGHBORS")]
+    pub(crate) coords_neighbors: bool,
     /// Replaces existing files.
     #[arg(long)]
     pub(crate) force: bool,
@@ -176,7 +180,9 @@ pub(crate) fn run(ui: &Ui, args: &ProjectArgs) -> anyhow::Result<Exit> {
         outfile::write_pictures(ui, &files, |format| plot::render(&figure, format))?;
     }
     if let Some(path) = &args.coords {
-        coords::write(path, &points, &places, facts)?;
+        let near =
+            args.coords_neighbors.then(|| umap::neighbors(ui, &points, &umap::options(&args.umap))).transpose()?;
+        coords::write(path, &points, &places, near.as_ref(), facts)?;
     }
     let (label_type, count) = match &labels {
         Labels::None => ("none", None),
@@ -284,6 +290,10 @@ fn check<'a>(
         let what = format!("`{}` is one of the files that are drawn; choose another name", out.display());
         return Err(Advice::usage(what).into());
     }
+    if let (Input::Places(file), true) = (input, args.coords_neighbors) {
+        let what = format!("--coords-neighbors: `{}` has places, and no vectors", file.display());
+        return Err(Advice::usage(what).hint("name the vectors instead").into());
+    }
     if let Input::Places(file) = input
         && !args.umap.is_default()
     {
@@ -301,11 +311,11 @@ fn check<'a>(
             .collect();
         check_label(args, target, &fields)?;
         if args.coords.is_some() {
-            coords::check_columns(set.kept_schema())?;
+            coords::check_columns(set.kept_schema(), args.coords_neighbors)?;
         }
     }
     if let (Some(_), Some(labels)) = (&args.coords, labels) {
-        coords::check_columns(&labels.schema())?;
+        coords::check_columns(&labels.schema(), args.coords_neighbors)?;
     }
     Ok(files)
 }

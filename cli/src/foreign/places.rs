@@ -14,7 +14,7 @@ use dataset::vectors::ParquetTable;
 use dataset::vectors::place;
 
 use super::ROW;
-use crate::coords::AXES;
+use crate::coords::{AXES, NEIGHBORS};
 use crate::exit::Advice;
 use crate::points::Points;
 
@@ -83,7 +83,7 @@ impl Places {
             Some(numbers) => numbers.values().to_vec(),
             None => (0..whole.num_rows() as i64).collect(),
         };
-        let is_shown = |name: &str| name != ROW && !AXES.contains(&name);
+        let is_shown = |name: &str| name != ROW && name != NEIGHBORS && !AXES.contains(&name);
         let shown: Vec<usize> =
             (0..schema.fields().len()).filter(|&index| is_shown(schema.field(index).name())).collect();
         let mut points = Points { rows, kept: whole.project(&shown)?, ..Points::named(path) };
