@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use atlas::umap::{self, Metric, Neighbors, Options, Stage, UmapError};
+use atlas::umap::{self, Metric, Nearest, Neighbors, Options, Stage, UmapError};
 
 use crate::args::{MetricArg, UmapArgs};
 use crate::exit::Advice;
@@ -24,11 +24,17 @@ pub(crate) fn options(args: &UmapArgs) -> Options {
     }
 }
 
-/// Projects the vectors, with a display of how far it is.
-pub(crate) fn project(ui: &Ui, target: &Path, points: &Points, options: &Options) -> anyhow::Result<Vec<[f32; 2]>> {
+/// Projects the vectors, with a display of how far it is. Returns their places, and `most` nearest others of each.
+pub(crate) fn project(
+    ui: &Ui,
+    target: &Path,
+    points: &Points,
+    most: usize,
+    options: &Options,
+) -> anyhow::Result<(Vec<[f32; 2]>, Nearest)> {
     let total = points.len() as u64;
     let mut shown: Option<(Stage, Progress)> = None;
-    let placed = umap::fit(&points.vectors, points.dim, options, &mut |stage, done| {
+    let placed = umap::fit_with_nearest(&points.vectors, points.dim, most, options, &mut |stage, done| {
         if shown.as_ref().is_none_or(|shown| shown.0 != stage) {
             shown = Some((stage, ui.progress(name(stage), Amount::default())));
         }

@@ -5,6 +5,8 @@ use serde_json::json;
 
 use super::browser_driver_tests::Page;
 use super::tests::{EMOJIS, figure, scored};
+use crate::umap::Nearest;
+
 use super::{Figure, HoverColumn, Labels, PlotFormat, render};
 
 fn open(figure: &Figure, fragment: &str) -> Option<Page> {
@@ -220,7 +222,7 @@ fn a_phone_pinches_drags_and_taps() {
     page.touch("touchEnd", &[]);
     page.wait_for_frames();
     assert_eq!(page.eval("pinned"), true, "a tap beside a point opens its card");
-    assert!(page.text("#card").contains("Nearest on this map"));
+    assert!(page.text("#card").contains("Nearest on this map, model-0"));
     assert!(page.errors.is_empty(), "{:?}", page.errors);
 }
 
@@ -255,6 +257,46 @@ fn a_click_on_a_neighbour_goes_there() {
 }
 
 #[test]
+fn neighbours_by_vectors_are_those_of_the_panel_in_use() {
+    let mut figure = figure(100, &["a", "b"], 2);
+    let nearest = |step: u32| Nearest {
+        k: 2,
+        ids: (0..100).flat_map(|row| [(row + step) % 100, (row + 2 * step) % 100]).collect(),
+    };
+    figure.panels[1].nearest = Some(nearest(7));
+    for panel in &mut figure.panels {
+        panel.points[3] = panel.points[2];
+    }
+    let Some(mut page) = open(&figure, "") else { return };
+    let position = page.screen_position(1, 50);
+    page.mouse(position, Some(0));
+    let row = page.eval("hovered").as_u64().unwrap();
+    assert_eq!(page.eval("neighbours"), json!([(row + 7) % 100, (row + 14) % 100]));
+    assert!(page.text("#card").contains("Nearest by their vectors, model-1"));
+    page.eval("go(2)");
+    assert!(page.text("#card").contains("1 more row at the same place"));
+    assert!(page.errors.is_empty(), "{:?}", page.errors);
+    figure.panels[0].nearest = Some(Nearest { k: 1, ids: vec![100; 100] });
+    assert!(render(&figure, PlotFormat::Html).is_err(), "a neighbour that is no row");
+}
+
+#[test]
+fn points_beyond_the_first_view_are_counted() {
+    let mut far = figure(1_000, &["a"], 1);
+    far.panels[0].points[7] = [900.0, 900.0];
+    let Some(mut page) = open(&far, "") else { return };
+    let outside = page.eval("data.panels[0].outside").as_u64().unwrap();
+    assert_eq!(page.text("#left-out"), format!("{outside} points lie beyond the first view: zoom out to see them."));
+    let inside = "(([x, y]) => x > 0 && y > 0 && x < panels[0].canvas.width && y < panels[0].canvas.height)(placeOf(panels[0], 7))";
+    assert_eq!(page.eval(inside), false);
+    for _ in 0..12 {
+        page.click("document.querySelector('.zoom [aria-label=\"Zoom out\"]')");
+        page.wait_until("!panels[0].flight");
+    }
+    assert_eq!(page.eval(inside), true);
+}
+
+#[test]
 fn names_follow_the_zoom_and_come_back_with_their_label() {
     let Some(mut page) = open(&figure(3_000, &["perros", "comida", "fútbol", ""], 1), "") else { return };
     let drawn = |page: &mut Page| {
@@ -269,7 +311,7 @@ fn names_follow_the_zoom_and_come_back_with_their_label() {
     assert!(!drawn(&mut page).as_array().unwrap().contains(&json!("perros")));
     page.click(perros);
     assert_eq!(drawn(&mut page), home);
-    let names = "namesInSight(panels[0], LAYERS, named()).length";
+    let names = "namesInSight(panels[0], 3, named()).length";
     assert!(page.eval(names).as_u64() > page.eval("namesInSight(panels[0], 0, named()).length").as_u64());
     let only = "document.querySelectorAll('#legend .only')[named().names.indexOf('perros')]";
     page.click(only);

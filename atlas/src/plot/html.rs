@@ -143,7 +143,12 @@ mod tests {
         let figure = Figure {
             title: evil.into(),
             subtitle: evil.into(),
-            panels: vec![super::super::Panel { title: evil.into(), note: evil.into(), points: vec![[0.0, 1.0]] }],
+            panels: vec![super::super::Panel {
+                title: evil.into(),
+                note: evil.into(),
+                points: vec![[0.0, 1.0]],
+                nearest: None,
+            }],
             labels: Labels::of_column(evil, &[Some(evil.into())]),
             hover: vec![super::super::HoverColumn { name: evil.into(), values: vec![evil.into()] }],
             table: Some(Table { columns: vec![evil.into()], rows: vec![vec![evil.into()]] }),

@@ -211,7 +211,7 @@ mod tests {
     fn figure(panels: usize, labels: usize) -> Figure {
         let values: Vec<Option<String>> = (0..300).map(|row| Some(format!("name {}", row % labels))).collect();
         let points: Vec<[f32; 2]> = (0..300).map(|row| [(row % 20) as f32, (row / 20) as f32]).collect();
-        let panel = Panel { title: "model".into(), note: "0.8".into(), points };
+        let panel = Panel { title: "model".into(), note: "0.8".into(), points, nearest: None };
         Figure {
             title: "title".into(),
             panels: vec![panel; panels],

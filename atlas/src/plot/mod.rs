@@ -23,6 +23,9 @@ mod view;
 
 pub use heatmap::Heatmap;
 pub use layout::Layout;
+pub use page_data::NEAREST;
+
+use crate::umap::Nearest;
 
 /// The content of a plot.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -54,6 +57,8 @@ pub struct Panel {
     pub note: String,
     /// One point per row, both coordinates finite.
     pub points: Vec<[f32; 2]>,
+    /// The rows with the nearest vectors of each row.
+    pub nearest: Option<Nearest>,
 }
 
 /// The value of each row that is shown as colour.
@@ -200,6 +205,11 @@ fn check(figure: &Figure) -> Result<(), PlotError> {
         same(&format!("panel `{}`", panel.title), panel.points.len())?;
         if panel.points.iter().flatten().any(|x| !x.is_finite()) {
             return Err(PlotError::Shape(format!("panel `{}` has a point that is not finite", panel.title)));
+        }
+        if let Some(nearest) = &panel.nearest
+            && (nearest.ids.len() != rows * nearest.k || nearest.ids.iter().any(|id| *id as usize >= rows))
+        {
+            return Err(PlotError::Shape(format!("panel `{}` has other rows than its nearest", panel.title)));
         }
     }
     match &figure.labels {

@@ -27,6 +27,11 @@ const NAME_WIDTH_MAX: f32 = 170.0;
 /// Rows of a column that are looked at before its values are counted.
 const SAMPLE: usize = 2_000;
 
+/// Neighbours of a point that the page shows.
+pub const NEAREST: usize = 8;
+/// Maximum bytes of a panel's neighbours; beyond, the page looks for near points in the plane.
+const NEAREST_BYTES_MAX: usize = 16 << 20;
+
 /// Returns the data block of a figure.
 pub(super) fn data(figure: &Figure) -> Value {
     let rows = figure.panels.first().map_or(0, |panel| panel.points.len());
@@ -48,7 +53,15 @@ pub(super) fn data(figure: &Figure) -> Value {
             let [[left, right], [low, high]] = view.bounds;
             let start = json!({ "left": left, "right": right, "low": low, "high": high });
             let (title, note) = (&panel.title, &panel.note);
-            json!({ "title": title, "note": note, "xy": xy, "spots": spots, "start": start, "crowds": view.occupied_cells })
+            let nearest =
+                panel.nearest.as_ref().filter(|nearest| nearest.k > 0 && nearest.ids.len() * 4 <= NEAREST_BYTES_MAX);
+            let nearest = nearest.map(
+                |nearest| json!({ "k": nearest.k, "ids": packed(nearest.ids.iter().flat_map(|id| id.to_le_bytes())) }),
+            );
+            json!({
+                "title": title, "note": note, "xy": xy, "spots": spots, "start": start, "crowds": view.occupied_cells,
+                "outside": view.outside, "nearest": nearest,
+            })
         })
         .collect();
     let outlines = palette::SHAPE_ORDER.map(|shape| {
@@ -64,7 +77,7 @@ pub(super) fn data(figure: &Figure) -> Value {
     json!({
         "rows": rows, "panels": panels, "colourings": colourings, "labelled": figure.labels.column().is_some(),
         "drawings": drawings, "columns": columns, "leftOut": left_out, "outlines": outlines,
-        "palette": palette::PALETTE, "missing": palette::MISSING, "faint": palette::FAINT,
+        "palette": palette::PALETTE, "inks": palette::PALETTE.map(|(light, _)| palette::ink(light)), "missing": palette::MISSING, "faint": palette::FAINT,
         "ramp": [ramp(palette::VISIBLE_RAMP.0), ramp(palette::VISIBLE_RAMP.1)],
     })
 }

@@ -59,7 +59,12 @@ pub(super) fn figure(rows: usize, names: &[&str], panels: usize) -> Figure {
                 let reach = 2.0 + (name as f32).sqrt() * 2.2;
                 [angle.cos() * reach + noise.bell(), angle.sin() * reach + noise.bell()]
             });
-            Panel { title: format!("model-{panel}"), note: "kNN accuracy 0.81".into(), points: points.collect() }
+            Panel {
+                title: format!("model-{panel}"),
+                note: "kNN accuracy 0.81".into(),
+                points: points.collect(),
+                nearest: None,
+            }
         })
         .collect();
     let text = |row| format!("Oración número {row}: <script>alert({row})</script> & «más» texto, niño 😀");

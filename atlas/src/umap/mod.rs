@@ -101,6 +101,38 @@ pub struct Neighbors {
     pub distances: Vec<f32>,
 }
 
+/// The nearest others of each of `n` points, nearest first; row-major, `n * k`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Nearest {
+    /// Others per point.
+    pub k: usize,
+    /// Their indices.
+    pub ids: Vec<u32>,
+}
+
+impl Neighbors {
+    /// Returns the nearest others of each point, at most so many.
+    #[must_use]
+    pub fn nearest(&self, most: usize) -> Nearest {
+        let k = self.k.saturating_sub(1).min(most);
+        let ids = self.ids.chunks(self.k.max(1)).flat_map(|row| row.iter().skip(1).take(k).copied()).collect();
+        Nearest { k, ids }
+    }
+}
+
+impl Nearest {
+    /// Returns those of vectors of which several may be the same point, as `point_of` says.
+    fn of_repeats(&self, point_of: &[u32]) -> Nearest {
+        let mut first = vec![0u32; point_of.iter().max().map_or(0, |last| *last as usize + 1)];
+        for (vector, point) in point_of.iter().enumerate().rev() {
+            first[*point as usize] = u32::try_from(vector).expect("points have 32-bit ids");
+        }
+        let of = |point: u32| &self.ids[point as usize * self.k..(point as usize + 1) * self.k];
+        let ids = point_of.iter().flat_map(|point| of(*point)).map(|other| first[*other as usize]).collect();
+        Nearest { k: self.k, ids }
+    }
+}
+
 /// Maximum points for the exact search.
 const EXACT_POINTS_MAX: usize = 20_000;
 
@@ -139,7 +171,8 @@ fn search(points: &Points<'_>, k: usize, options: &Options, progress: &mut dyn F
 /// Projects vectors (row-major, `dim` numbers each) to the plane.
 ///
 /// With fewer vectors than neighbours all are neighbours. A single vector is at the origin, and equal vectors are
-/// at the same place: they count as one, so that many repeats do not become an island of their own. `progress` gets the stage and its completed share, from 0 to 1.
+/// at the same place: they count as one, so that many repeats do not become an island of their own. `progress` gets the
+/// stage and its completed share, from 0 to 1.
 ///
 /// # Errors
 /// No vectors, a non-finite number, numbers that are not whole vectors, or an option out of range.
@@ -149,6 +182,21 @@ pub fn fit(
     options: &Options,
     progress: &mut dyn FnMut(Stage, f64),
 ) -> Result<Vec<[f32; 2]>, UmapError> {
+    fit_with_nearest(vectors, dim, 0, options, progress).map(|(places, _)| places)
+}
+
+/// As [`fit`], and returns the nearest different vectors of each, at most `most` and `options.neighbors` less one. Equal
+/// vectors are named by the first of them.
+///
+/// # Errors
+/// As [`fit`].
+pub fn fit_with_nearest(
+    vectors: &[f32],
+    dim: usize,
+    most: usize,
+    options: &Options,
+    progress: &mut dyn FnMut(Stage, f64),
+) -> Result<(Vec<[f32; 2]>, Nearest), UmapError> {
     if options.neighbors < 2 {
         return Err(UmapError::TooFewNeighbors(options.neighbors));
     }
@@ -157,26 +205,34 @@ pub fn fit(
     }
     let points = Points::new(vectors, dim, options.metric, options.threads)?;
     let (points, point_of) = points.distinct(exact_points_max(options.neighbors), options.threads);
-    let places = match points.len() {
-        1 => vec![[0.0, 0.0]],
-        _ => project(&points, options, progress),
+    let (places, nearest) = match points.len() {
+        1 => (vec![[0.0, 0.0]], Nearest::default()),
+        _ => project(&points, most, options, progress),
     };
     Ok(match point_of {
-        Some(point_of) => point_of.into_iter().map(|point| places[point as usize]).collect(),
-        None => places,
+        Some(point_of) => {
+            (point_of.iter().map(|point| places[*point as usize]).collect(), nearest.of_repeats(&point_of))
+        }
+        None => (places, nearest),
     })
 }
 
 /// Projects at least two different vectors.
-fn project(points: &Points<'_>, options: &Options, progress: &mut dyn FnMut(Stage, f64)) -> Vec<[f32; 2]> {
+fn project(
+    points: &Points<'_>,
+    most: usize,
+    options: &Options,
+    progress: &mut dyn FnMut(Stage, f64),
+) -> (Vec<[f32; 2]>, Nearest) {
     let neighbors = search(points, options.neighbors, options, &mut |done| progress(Stage::Neighbors, done));
     let epochs = options.epochs.unwrap_or_else(|| layout::default_epochs(points.len()));
     progress(Stage::Graph, 0.0);
     let graph = fuzzy::simplicial_set(&neighbors, options.threads).pruned(epochs);
+    let nearest = neighbors.nearest(most);
     drop(neighbors);
     let start = initial_layout::positions(points, &graph, options, &mut |done| progress(Stage::Graph, done));
     progress(Stage::Graph, 1.0);
     let plan =
         layout::LayoutOptions { epochs, min_dist: options.min_dist, seed: options.seed, threads: options.threads };
-    layout::optimize(start, &graph, &plan, &mut |done| progress(Stage::Layout, done))
+    (layout::optimize(start, &graph, &plan, &mut |done| progress(Stage::Layout, done)), nearest)
 }

@@ -1,7 +1,10 @@
 //! Properties of projections of arbitrary vectors.
 
 use super::fuzzy;
-use super::{Metric, Neighbors, Options, UmapError, descent, exact, fit, neighbors, points::Points, quality};
+use super::{
+    Metric, Nearest, Neighbors, Options, UmapError, descent, exact, fit, fit_with_nearest, neighbors, points::Points,
+    quality,
+};
 use crate::rng::Rng;
 use crate::votes::LabelVotes;
 
@@ -241,4 +244,22 @@ fn progress_increases_to_one() {
         assert!(of_stage.is_sorted(), "{stage:?}: {of_stage:?}");
         assert_eq!(of_stage.last(), Some(&1.0), "{stage:?}");
     }
+}
+
+#[test]
+fn the_nearest_of_a_projection_are_other_vectors() {
+    let line: Vec<f32> = (0..40).flat_map(|at| [f32::from(at as u8), 1.0]).collect();
+    let nearest = |vectors: &[f32]| fit_with_nearest(vectors, 2, 2, &options(), &mut |_, _| {}).unwrap();
+    let (places, found) = nearest(&line);
+    assert_eq!((places.len(), found.k), (40, 2));
+    assert_eq!(found.ids[..6], [1, 2, 0, 2, 1, 3]);
+    let repeated: Vec<f32> = line.iter().chain(&line[..20]).copied().collect();
+    let (places, found) = nearest(&repeated);
+    assert_eq!((places.len(), places[0], found.ids.len()), (50, places[40], 100));
+    assert_eq!(
+        (&found.ids[..4], &found.ids[80..84]),
+        (&[1, 2, 0, 2][..], &[1, 2, 0, 2][..]),
+        "none is a repeat of its own"
+    );
+    assert_eq!(fit_with_nearest(&[1.0, 2.0], 2, 2, &options(), &mut |_, _| {}).unwrap().1, Nearest::default());
 }

@@ -1,6 +1,7 @@
 //! `encaje compare`: which model separates the labels best, in one figure and one table.
 
 use atlas::plot::{self, Figure, Panel};
+use atlas::umap::Nearest;
 use clap::Args;
 use serde::Serialize;
 
@@ -79,7 +80,8 @@ pub(crate) fn run(ui: &Ui, args: &CompareArgs) -> anyhow::Result<Exit> {
     }
     let (mut sets, rows) = measure_all(ui, args, shared)?;
     let findings = comparison::find(&mut sets, &rows, args.umap.seed);
-    let (mut models, places): (Vec<_>, Vec<_>) = sets.into_iter().map(|set| (set.model, set.places)).unzip();
+    let (mut models, maps): (Vec<_>, Vec<_>) =
+        sets.into_iter().map(|set| (set.model, (set.places, set.near.nearest(plot::NEAREST)))).unzip();
     tell_apart(&mut models);
     let compared = Compared {
         label: &args.label,
@@ -89,7 +91,7 @@ pub(crate) fn run(ui: &Ui, args: &CompareArgs) -> anyhow::Result<Exit> {
         left_out: rows.shared.left_out,
     };
     if !files.is_empty() {
-        let figure = figure(args, &rows, &compared, places);
+        let figure = figure(args, &rows, &compared, maps);
         outfile::write_pictures(ui, &files, |format| plot::render(&figure, format))?;
         args.out.iter().for_each(|out| ui.note(format!("{out}: drawn")));
     }
@@ -173,9 +175,14 @@ fn print(ui: &Ui, compared: &Compared<'_>, language: Language) -> anyhow::Result
     Ok(())
 }
 
-fn figure(args: &CompareArgs, rows: &ReferenceRows, compared: &Compared<'_>, places: Vec<Vec<[f32; 2]>>) -> Figure {
+fn figure(
+    args: &CompareArgs,
+    rows: &ReferenceRows,
+    compared: &Compared<'_>,
+    maps: Vec<(Vec<[f32; 2]>, Nearest)>,
+) -> Figure {
     let either = |english: String, spanish: String| args.lang.either(english, spanish);
-    let panels = compared.models.iter().zip(places).map(|(model, points)| {
+    let panels = compared.models.iter().zip(maps).map(|(model, (points, nearest))| {
         let (trust, pooling, dimensions) = (model.trustworthiness, &model.pooling, model.dimensions);
         let accuracy = model.label_accuracy.map_or(String::new(), |e| {
             either(format!("kNN accuracy {:.3} · ", e.value), format!("acierto kNN {:.3} · ", e.value))
@@ -184,7 +191,7 @@ fn figure(args: &CompareArgs, rows: &ReferenceRows, compared: &Compared<'_>, pla
             format!("trustworthiness {trust:.3} · {pooling} pooling · {dimensions} dimensions"),
             format!("confiabilidad {trust:.3} · pooling {pooling} · {dimensions} dimensiones"),
         );
-        Panel { title: model.model.clone(), note: format!("{accuracy}{settings}"), points }
+        Panel { title: model.model.clone(), note: format!("{accuracy}{settings}"), points, nearest: Some(nearest) }
     });
     let (models, label) = (compared.models.len(), &args.label);
     Figure {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use atlas::plot::{self, Figure, Labels, Panel};
-use atlas::umap::Options;
+use atlas::umap::{Nearest, Options};
 use clap::Args;
 use dataset::VectorSet;
 use dataset::vectors::{ParquetTable, place};
@@ -123,6 +123,8 @@ fn no_output(target: &Path, error: anyhow::Error) -> anyhow::Error {
 struct Placed {
     points: Points,
     places: Vec<[f32; 2]>,
+    /// The rows with the nearest vectors; none where places were read.
+    nearest: Option<Nearest>,
     /// How the places were made, for the subtitle.
     method: String,
     /// The same for the footer of `--coords`.
@@ -172,11 +174,11 @@ pub(crate) fn run(ui: &Ui, args: &ProjectArgs) -> anyhow::Result<Exit> {
     let input = Input::of(args)?;
     let labels = args.foreign.labels.as_ref().map(|path| LabelFile::read(path, &args.foreign.labels_by)).transpose()?;
     let files = check(args, &input, labels.as_ref())?;
-    let Placed { points, places, method, facts, load_time, umap_time } =
+    let Placed { points, places, nearest, method, facts, load_time, umap_time } =
         place_points(ui, args, &input, labels.as_ref())?;
     let labels = labels_of(args, &points)?;
     if !files.is_empty() {
-        let figure = figure(&points, places.clone(), labels.clone(), &method)?;
+        let figure = figure(&points, (places.clone(), nearest), labels.clone(), &method)?;
         outfile::write_pictures(ui, &files, |format| plot::render(&figure, format))?;
     }
     if let Some(path) = &args.coords {
@@ -233,7 +235,7 @@ fn place_points(ui: &Ui, args: &ProjectArgs, input: &Input<'_>, labels: Option<&
             let mut facts: Vec<_> = facts.into_iter().map(|(_, key, value)| (key.to_owned(), value)).collect();
             facts.push(("encaje.model".to_owned(), points.name.clone()));
             let load_time = started.elapsed();
-            return Ok(Placed { points, places, method, facts, load_time, umap_time: Duration::ZERO });
+            return Ok(Placed { points, places, nearest: None, method, facts, load_time, umap_time: Duration::ZERO });
         }
     };
     join(&mut points)?;
@@ -242,7 +244,7 @@ fn place_points(ui: &Ui, args: &ProjectArgs, input: &Input<'_>, labels: Option<&
     labels_of(args, &points)?;
     let load_time = started.elapsed();
     let options = umap::options(&args.umap);
-    let places = umap::project(ui, input.path(), &points, &options)?;
+    let (places, nearest) = umap::project(ui, input.path(), &points, plot::NEAREST, &options)?;
     let UmapArgs { neighbors, min_dist, seed, .. } = &args.umap;
     let metric = umap::metric_name(options.metric);
     let dimensions = points.dim;
@@ -250,7 +252,8 @@ fn place_points(ui: &Ui, args: &ProjectArgs, input: &Input<'_>, labels: Option<&
         "{dimensions} dimensions · UMAP: {neighbors} neighbors, min. distance {min_dist}, {metric}, seed {seed}"
     );
     let facts = facts(&options, &points);
-    Ok(Placed { points, places, method, facts, load_time, umap_time: started.elapsed() - load_time })
+    let umap_time = started.elapsed() - load_time;
+    Ok(Placed { points, places, nearest: Some(nearest), method, facts, load_time, umap_time })
 }
 
 fn report(ui: &Ui, args: &ProjectArgs, summary: &Summary<'_>) -> anyhow::Result<()> {
@@ -347,13 +350,18 @@ fn labels_of(args: &ProjectArgs, points: &Points) -> anyhow::Result<Labels> {
     }
 }
 
-fn figure(points: &Points, places: Vec<[f32; 2]>, labels: Labels, method: &str) -> anyhow::Result<Figure> {
+fn figure(
+    points: &Points,
+    (places, nearest): (Vec<[f32; 2]>, Option<Nearest>),
+    labels: Labels,
+    method: &str,
+) -> anyhow::Result<Figure> {
     let left_out = match points.rejected + points.missing {
         0 => String::new(),
         rows => format!(" ({} without a vector left out)", ui::counted(rows, "row")),
     };
     let subtitle = format!("{}{left_out} · {method}", ui::counted(points.len() as u64, "text"));
-    let panel = Panel { title: String::new(), note: String::new(), points: places };
+    let panel = Panel { title: String::new(), note: String::new(), points: places, nearest };
     let title = model::short_name(&points.name);
     Ok(Figure { title, subtitle, panels: vec![panel], labels, hover: points.hover()?, ..Figure::default() })
 }

@@ -206,7 +206,7 @@ pub(crate) fn measure(
     rows: &ReferenceRows,
     options: &Options,
 ) -> anyhow::Result<MeasuredSet> {
-    let places = umap::project(ui, &set.target, points, options)?;
+    let (places, _) = umap::project(ui, &set.target, points, 0, options)?;
     let cosine = Options { metric: Metric::Cosine, ..options.clone() };
     let near = neighbors(&points.vectors, points.dim, NEIGHBORS + 1, &cosine, &mut |_| {})?;
     let (votes, silhouettes) = match &rows.codes {

@@ -54,7 +54,13 @@ function screenOf(panel, row) {
   return { clientX: box.left + x / ratio, clientY: box.top + y / ratio };
 }
 
-const neighboursOf = (row) => gridOf(current).neighbours(row, NEIGHBOURS);
+// By the vectors where the page has that, else near on the map.
+function neighboursOf(row) {
+  const { nearest } = current;
+  if (!nearest) return gridOf(current).neighbours(row, NEIGHBOURS);
+  nearest.rows ??= new Uint32Array(bytes(nearest.ids).buffer);
+  return [...nearest.rows.subarray(row * nearest.k, (row + 1) * nearest.k)];
+}
 const excerpt = (text) => (text.length > EXCERPT ? `${text.slice(0, EXCERPT)}…` : text);
 
 function fillCard(card, row) {
@@ -71,6 +77,8 @@ function fillCard(card, row) {
     close.setAttribute("aria-label", "Close");
     close.addEventListener("click", unpin);
     parts.unshift(close);
+    const others = gridOf(current).atPlaceOf(row) - 1;
+    if (others > 0) parts.push(make("p", { className: "same", textContent: `${counted(others, "more row")} at the same place` }));
     if (neighbours.length) parts.push(neighbourList());
   }
   card.replaceChildren(...parts);
@@ -83,5 +91,6 @@ function neighbourList() {
     button.addEventListener("click", () => go(other));
     return make("li", {}, button);
   }));
-  return make("section", {}, make("h3", { textContent: "Nearest on this map" }), list);
+  const by = current.nearest ? "Nearest by their vectors" : "Nearest on this map";
+  return make("section", {}, make("h3", { textContent: current.title ? `${by}, ${tidy(current.title)}` : by }), list);
 }

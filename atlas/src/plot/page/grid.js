@@ -42,6 +42,12 @@ function makeGrid(xy) {
       around(x, y, reach, (row, apart) => { if (apart <= least && accepts(row)) [best, least] = [row, apart]; });
       return best;
     },
+    // The number of rows with the very place of another one, itself included.
+    atPlaceOf(row) {
+      let count = 0;
+      around(xy[2 * row], xy[2 * row + 1], 0, (_, apart) => { if (apart === 0) count++; });
+      return count;
+    },
     // The `k` rows nearest to another one, nearest first.
     neighbours(row, k) {
       const [x, y] = [xy[2 * row], xy[2 * row + 1]];

@@ -65,13 +65,13 @@ function leadingParts(panel, labels, [left, low, side]) {
   return spots;
 }
 
-function drawNames(panel, context, ratio, ink, rim) {
+function drawNames(panel, context, ratio, rim) {
   const labels = named();
   if (!labels || labels.names.length < 2) return;
   const level = Math.max(0, Math.min(LAYERS, Math.floor(Math.log2(panel.view.scale / panel.homeScale) + 1e-6)));
   const taken = [];
   panel.drawnNames = [];
-  Object.assign(context, { textBaseline: "middle", textAlign: "left", lineJoin: "round", strokeStyle: rim, fillStyle: ink });
+  Object.assign(context, { textBaseline: "middle", textAlign: "left", lineJoin: "round", strokeStyle: rim });
   for (const [dataX, dataY, code] of namesInSight(panel, level, labels)) {
     const [x, y] = toScreen(panel, dataX, dataY);
     if (x < -99 || y < -99 || x > panel.canvas.width + 99 || y > panel.canvas.height + 99) continue;
@@ -87,11 +87,13 @@ function drawNames(panel, context, ratio, ink, rim) {
     if (width > 260 * ratio || taken.some((other) => box[0] < other[2] && other[0] < box[2] && box[1] < other[3] && other[1] < box[3])) continue;
     taken.push(box);
     panel.drawnNames.push(labels.names[code]);
-    drawName(context, pieces, widths, [box[0], base, height], [ratio, ink, rim]);
+    const [colour] = labels.styles[code], inked = dark ? shade(data.palette[colour]) : data.inks[colour];
+    drawName(context, pieces, widths, [box[0], base, height], [ratio, inked, rim]);
   }
 }
 
 function drawName(context, pieces, widths, [left, y, height], [ratio, ink, rim]) {
+  context.fillStyle = ink;
   let at = left;
   pieces.forEach((piece, i) => {
     if (piece.emoji) {

@@ -35,8 +35,15 @@ function listenToTools() {
   window.addEventListener("hashchange", () => { if (link() !== location.hash.slice(1)) restore(); });
 }
 
+// What the first view does not show, and what is not in the page.
+function notes() {
+  const outside = panels.reduce((sum, panel) => sum + panel.outside, 0);
+  const far = outside ? [`${counted(outside, "point")} ${outside === 1 ? "lies" : "lie"} beyond the first view: zoom out to see ${outside === 1 ? "it" : "them"}.`] : [];
+  return data.leftOut.length ? [...far, `Not in this page: ${data.leftOut.join("; ")}.`] : far;
+}
+
 byId("search").hidden = byId("table").hidden = !columns.length;
-byId("left-out").textContent = data.leftOut.length ? `Not in this page: ${data.leftOut.join("; ")}.` : "";
+byId("left-out").textContent = notes().join(" ");
 buildPanels();
 buildColours();
 buildTable();

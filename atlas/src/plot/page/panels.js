@@ -1,5 +1,5 @@
 // The scatter plots: what part of the plane each one shows, and when it is painted.
-const ZOOM_MIN = 0.25, ZOOM_MAX = 2 ** 15, FLIGHT_MS = 280;
+const ZOOM_MIN = 0.5, ZOOM_MAX = 2 ** 15, FLIGHT_MS = 280;
 const panels = data.panels.map((panel) => {
   const xy = new Float32Array(bytes(panel.xy).buffer);
   return { ...panel, xy, view: { x: 0, y: 0, scale: 1 }, homeScale: 1, home: true };
@@ -72,7 +72,13 @@ function homeView(panel) {
   return { x: (left + right) / 2, y: (low + high) / 2, scale: Number.isFinite(fits) && fits > 0 ? fits : 1 };
 }
 
-const zoomed = (panel, scale) => Math.max(ZOOM_MIN * panel.homeScale, Math.min(ZOOM_MAX * panel.homeScale, scale));
+const zoomed = (panel, scale) => Math.max(ZOOM_MIN * allScale(panel), Math.min(ZOOM_MAX * panel.homeScale, scale));
+// The scale at which the points beyond the first view are seen, too.
+function allScale(panel) {
+  const { left, right, low, high } = gridOf(panel).bounds, { x, y } = homeView(panel);
+  const [across, up] = [Math.max(right - x, x - left), Math.max(high - y, y - low)];
+  return Math.min(panel.homeScale, (panel.canvas.width * 0.47) / (across || 1), (panel.canvas.height * 0.47) / (up || 1));
+}
 const zoomBy = (panel, factor) => fly(panel, { ...(panel.flight?.to ?? panel.view), scale: zoomed(panel, (panel.flight?.to ?? panel.view).scale * factor) });
 
 function pan(panel, dx, dy) {
@@ -174,7 +180,7 @@ function drawOverlay(panel) {
   if (pinned) {
     for (const other of neighbours) ring(other, radiusOf(panel) * 1.2 + 1.5 * ratio, 1);
   }
-  if (showNames) drawNames(panel, context, ratio, ink, rim);
+  if (showNames) drawNames(panel, context, ratio, rim);
   if (hovered >= 0) ring(hovered, radiusOf(panel) * 1.5 + 3 * ratio, 2);
   if (panel.outline?.length > 1) {
     context.beginPath();
