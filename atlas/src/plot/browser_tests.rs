@@ -131,10 +131,10 @@ fn a_numeric_column_gets_a_colour_bar_with_round_ticks() {
     let Some(mut page) = open(&scored(), "") else { return };
     assert_eq!(
         page.eval("[...document.querySelectorAll('#bar-row li')].map((tick) => tick.textContent).join()"),
-        "50,100,150"
+        "0.1,50,100,150,199.9"
     );
     let middle = |page: &mut Page, element: &str| page.middle(&format!("document.querySelector('{element}')")).1;
-    let (bar, hundred) = (middle(&mut page, "#bar"), middle(&mut page, "#bar-row li:nth-child(2)"));
+    let (bar, hundred) = (middle(&mut page, "#bar"), middle(&mut page, "#bar-row li:nth-child(3)"));
     assert!((bar - hundred).abs() < 2.0, "100 is at {hundred}, the middle of the bar at {bar}");
     assert_eq!(page.text("#legend p"), "(none) 40");
     let colours = "byId('bar').style.background + document.querySelector('.missing').style.background";

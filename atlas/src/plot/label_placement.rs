@@ -1,8 +1,8 @@
 //! Places label names on a panel: at the densest spot of their points where there is room, else in the margins, with a line
 //! to that spot.
 
-use super::draw::TextStyle;
-use super::draw::{Anchor, Rect, width};
+use super::draw::{Anchor, Rect, TextStyle, width};
+use super::emoji::{self, Piece};
 use super::font::Weight;
 use super::view::View;
 
@@ -14,8 +14,8 @@ const CELLS: usize = 32;
 pub(crate) const WIDTH_MAX: f32 = 150.0;
 /// Size of the letters of names.
 const SIZE: f32 = 12.5;
-/// Size of a name of one or two characters, such as an emoji.
-const SHORT_SIZE: f32 = 19.0;
+/// Size of a name that is an emoji.
+const EMOJI_SIZE: f32 = 19.0;
 /// Distance of names in a margin.
 const LINE: f32 = 16.0;
 /// Distance of a name in a margin from its line.
@@ -68,8 +68,8 @@ impl Name {
 
 /// The style by which names are measured.
 pub(crate) fn measure(text: &str) -> TextStyle<'static> {
-    let is_short = text.chars().count() <= 2 && !text.starts_with('…');
-    let size = if is_short { SHORT_SIZE } else { SIZE };
+    let is_picture = matches!(emoji::pieces(text)[..], [Piece::Emoji(_)]);
+    let size = if is_picture { EMOJI_SIZE } else { SIZE };
     TextStyle { size, weight: Weight::Bold, colour: "#1a1a1a", anchor: Anchor::Middle, halo: None }
 }
 

@@ -2,20 +2,21 @@
 
 use std::collections::HashMap;
 
-use super::Labels;
+use super::{Labels, Quantity, time};
 
 /// Maximum values with an entry of their own, as many as a legend has room for; rarer ones share one.
 const NAMES_MAX: usize = 64;
-/// Columns with more distinct numbers than this are continuous.
+/// Columns with more distinct numbers or dates than this are continuous.
 const DISTINCT_NUMBERS_MAX: usize = 20;
 /// Name for a row without a value.
 pub(crate) const NO_VALUE: &str = "(none)";
 
 impl Labels {
-    /// Reads a column: many distinct numbers become a colour bar, everything else categories by descending frequency.
-    /// `None` and empty values are `(none)`.
+    /// Reads a column: many distinct numbers, dates or times (as ISO 8601 writes them) become a colour bar, everything else
+    /// categories by descending frequency. `None` and empty values are `(none)`.
     pub fn of_column(column: &str, values: &[Option<String>]) -> Labels {
-        match numbers(values) {
+        let read = Numbers::read(values, Quantity::Number).or_else(|_| Numbers::read(values, Quantity::Time));
+        match read.ok().filter(Numbers::are_many) {
             Some(numbers) => numbers.into_labels(column),
             None => categories(column, values),
         }
@@ -26,16 +27,14 @@ impl Labels {
         categories(column, values)
     }
 
-    /// Reads a column as numbers, however few.
+    /// Reads a column as numbers, or as dates, however few.
     ///
     /// # Errors
     /// The first row with something else.
     pub fn numbers_of(column: &str, values: &[Option<String>]) -> Result<Labels, usize> {
-        let mut numbers = Numbers::default();
-        for (row, value) in values.iter().enumerate() {
-            numbers.push(value.as_deref()).ok_or(row)?;
-        }
-        Ok(numbers.into_labels(column))
+        let numbers = Numbers::read(values, Quantity::Number);
+        let read = numbers.or_else(|row| Numbers::read(values, Quantity::Time).map_err(|other| row.max(other)));
+        Ok(read?.into_labels(column))
     }
 
     /// Returns the name of the column, if there is one.
@@ -48,8 +47,9 @@ impl Labels {
 }
 
 /// A column of numbers while it is read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Numbers {
+    quantity: Quantity,
     /// NaN for rows without a finite number.
     values: Vec<f64>,
     /// Counts of rows without a finite number, by kind.
@@ -60,10 +60,38 @@ struct Numbers {
 const OTHERS: [&str; 4] = [NO_VALUE, "NaN", "∞", "−∞"];
 
 impl Numbers {
+    /// Reads a column of nothing but numbers or nothing but dates.
+    ///
+    /// # Errors
+    /// The first row with something else.
+    fn read(values: &[Option<String>], quantity: Quantity) -> Result<Numbers, usize> {
+        let mut numbers = Numbers { quantity, values: Vec::with_capacity(values.len()), others: [0; OTHERS.len()] };
+        for (row, value) in values.iter().enumerate() {
+            numbers.push(value.as_deref()).ok_or(row)?;
+        }
+        Ok(numbers)
+    }
+
+    /// Whether there are many different numbers.
+    fn are_many(&self) -> bool {
+        let mut distinct: Vec<f64> = Vec::new();
+        let mut numbers = self.values.iter().filter(|number| !number.is_nan());
+        numbers.any(|number| {
+            if !distinct.contains(number) {
+                distinct.push(*number);
+            }
+            distinct.len() > DISTINCT_NUMBERS_MAX
+        })
+    }
+
     /// Adds a row and returns its number, NaN if not finite; `None` for anything but a number.
     fn push(&mut self, value: Option<&str>) -> Option<f64> {
         let text = value.unwrap_or_default().trim();
-        let number: f64 = if text.is_empty() { f64::NAN } else { text.parse().ok()? };
+        let number: f64 = match self.quantity {
+            _ if text.is_empty() => f64::NAN,
+            Quantity::Number => text.parse().ok()?,
+            Quantity::Time => time::parse(text)?,
+        };
         let other = match number {
             _ if text.is_empty() => Some(0),
             number if number.is_nan() => Some(1),
@@ -82,21 +110,8 @@ impl Numbers {
     fn into_labels(self, column: &str) -> Labels {
         let others = OTHERS.iter().zip(self.others).filter(|(_, count)| *count > 0);
         let others = others.map(|(name, count)| ((*name).to_owned(), count)).collect();
-        Labels::Continuous { column: column.to_owned(), values: self.values, others }
+        Labels::Continuous { column: column.to_owned(), quantity: self.quantity, values: self.values, others }
     }
-}
-
-/// Returns the values as numbers, if all are and there are many.
-fn numbers(values: &[Option<String>]) -> Option<Numbers> {
-    let mut distinct: Vec<f64> = Vec::new();
-    let mut numbers = Numbers::default();
-    for value in values {
-        let number = numbers.push(value.as_deref())?;
-        if distinct.len() <= DISTINCT_NUMBERS_MAX && !number.is_nan() && !distinct.contains(&number) {
-            distinct.push(number);
-        }
-    }
-    (distinct.len() > DISTINCT_NUMBERS_MAX).then_some(numbers)
 }
 
 /// Counts and orders the categories: values by frequency, then the rarest together, then rows without a value.
@@ -152,6 +167,24 @@ mod tests {
         assert!(values[50].is_nan());
         let few = column(&["1", "2", "1", "2"]);
         assert!(matches!(Labels::of_column("stars", &few), Labels::Categories { .. }));
+    }
+
+    #[test]
+    fn dates_are_a_time_scale() {
+        let mut days: Vec<Option<String>> =
+            (0..90).map(|day| Some(format!("2024-{:02}-{:02}T10:00:00Z", day / 28 + 1, day % 28 + 1))).collect();
+        days.push(None);
+        let Labels::Continuous { values, quantity, others, .. } = Labels::of_column("day", &days) else {
+            panic!("a bar")
+        };
+        assert_eq!((quantity, values[1] - values[0]), (Quantity::Time, 86_400.0));
+        assert_eq!(others, [(NO_VALUE.to_owned(), 1)]);
+        let few = column(&["2024-01-01", "2024-01-02"]);
+        assert!(matches!(Labels::of_column("day", &few), Labels::Categories { .. }));
+        assert!(matches!(Labels::numbers_of("day", &few), Ok(Labels::Continuous { quantity: Quantity::Time, .. })));
+        days.push(Some("yesterday".to_owned()));
+        assert!(matches!(Labels::of_column("day", &days), Labels::Categories { .. }));
+        assert_eq!(Labels::numbers_of("day", &days), Err(91));
     }
 
     #[test]

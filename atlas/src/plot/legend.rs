@@ -17,6 +17,9 @@ const COLUMN_WIDTHS: [f32; 2] = [110.0, 270.0];
 const COLUMN_GAP: f32 = 16.0;
 /// Size of letters.
 const SIZE: f32 = super::layout::FONT_UNITS;
+/// The line below the headline.
+const NOTE_SIZE: f32 = 11.0;
+const NOTE_HEIGHT: f32 = 16.0;
 /// Size of the colour bar.
 const BAR: (f32, f32) = (20.0, 260.0);
 
@@ -34,13 +37,16 @@ impl Legend {
     pub(crate) fn of_height(labels: &Labels, most: f32) -> Legend {
         match labels {
             Labels::None => Legend { width: 0.0, height: 0.0, column_width: 0.0, per_column: 0 },
-            Labels::Continuous { column, values, others } => {
+            Labels::Continuous { column, quantity, values, others } => {
                 let text = TextStyle::plain(12.0);
-                let ticks = ColourRange::of(values).ticks().into_iter().map(|(_, tick)| width(&tick, text));
-                let others = others.iter().map(|(name, count)| width(&other(name, *count), text));
-                let widest = BAR.0 + 12.0 + ticks.chain(others).fold(0.0, f32::max);
-                let wide = widest.max(width(column, TextStyle::bold(SIZE)).min(COLUMN_WIDTHS[1]));
-                let height = HEAD + BAR.1.min((most - HEAD - 60.0).max(60.0)) + 60.0;
+                let range = ColourRange::of(values, *quantity);
+                let note = range.note().map_or(0.0, |note| width(note, TextStyle::faint(NOTE_SIZE)));
+                let ticks = range.ticks().into_iter().map(|(_, tick)| width(&tick, text));
+                let counts = others.iter().map(|(name, count)| width(&other(name, *count), text));
+                let widest = BAR.0 + 12.0 + ticks.chain(counts).fold(0.0, f32::max);
+                let wide = widest.max(note).max(width(column, TextStyle::bold(SIZE)).min(COLUMN_WIDTHS[1]));
+                let around = around_bar(others.len());
+                let height = around + BAR.1.min((most - around).max(60.0));
                 Legend { width: wide, height, column_width: wide, per_column: 0 }
             }
             Labels::Categories { names, .. } => {
@@ -53,7 +59,7 @@ impl Legend {
     /// Plans a legend that is at most this wide, as low as possible.
     pub(crate) fn of_width(labels: &Labels, most: f32) -> Legend {
         match labels {
-            Labels::None | Labels::Continuous { .. } => Legend::of_height(labels, HEAD + BAR.1 + 60.0),
+            Labels::None | Labels::Continuous { .. } => Legend::of_height(labels, f32::INFINITY),
             Labels::Categories { .. } => {
                 let columns = (most + COLUMN_GAP) / column_width(labels);
                 Legend::of_columns(labels, columns as usize)
@@ -83,9 +89,13 @@ impl Legend {
         match labels {
             Labels::None => {}
             Labels::Categories { .. } => self.draw_entries(canvas, labels, (left, top + HEAD)),
-            Labels::Continuous { values, others, .. } => {
-                let bar = Rect { left, top: top + HEAD + 2.0, width: BAR.0, height: self.height - HEAD - 60.0 };
-                draw_bar(canvas, values, others, bar);
+            Labels::Continuous { values, quantity, others, .. } => {
+                let range = ColourRange::of(values, *quantity);
+                let note = range.note().unwrap_or_default();
+                canvas.line((left, top + 12.0 + NOTE_HEIGHT), note, TextStyle::faint(NOTE_SIZE));
+                let top = top + HEAD + if note.is_empty() { 2.0 } else { NOTE_HEIGHT };
+                let height = self.height - around_bar(others.len());
+                draw_bar(canvas, &range, others, Rect { left, top, width: BAR.0, height });
             }
         }
     }
@@ -119,18 +129,23 @@ fn column_width(labels: &Labels) -> f32 {
     (widest + 80.0).clamp(COLUMN_WIDTHS[0], COLUMN_WIDTHS[1])
 }
 
+/// Returns the height of what is above and below a bar, with so many entries for values that are not on it.
+fn around_bar(others: usize) -> f32 {
+    HEAD + NOTE_HEIGHT + 20.0 + others as f32 * ENTRY
+}
+
 fn other(name: &str, count: usize) -> String {
     format!("{name} {}", thousands(count as u64))
 }
 
 /// Draws the colour bar, lowest value at the bottom, and the counts of other values below.
-fn draw_bar(canvas: &mut Canvas, values: &[f64], others: &[(String, usize)], bar: Rect) {
+fn draw_bar(canvas: &mut Canvas, range: &ColourRange, others: &[(String, usize)], bar: Rect) {
     canvas.define_ramp(palette::VISIBLE_RAMP.0);
     let Rect { left, top, width, height } = bar;
     canvas.element(&format!(
         r#"<rect x="{left}" y="{top}" width="{width}" height="{height}" fill="url(#ramp)" stroke="{FRAME}"/>"#
     ));
-    for (share, tick) in ColourRange::of(values).ticks() {
+    for (share, tick) in range.ticks() {
         let y = top + height * (1.0 - share as f32);
         canvas.element(&format!(r#"<path d="M{:.1} {y:.1}h4" stroke="{FRAME}"/>"#, left + width));
         canvas.line((left + width + 8.0, y + 4.0), &tick, TextStyle::plain(12.0));

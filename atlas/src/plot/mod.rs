@@ -19,6 +19,7 @@ mod png;
 mod points;
 mod range;
 mod svg;
+mod time;
 mod view;
 
 pub use heatmap::Heatmap;
@@ -83,11 +84,23 @@ pub enum Labels {
     Continuous {
         /// Source column.
         column: String,
+        /// What the numbers are.
+        quantity: Quantity,
         /// One per row; NaN without a finite number.
         values: Vec<f64>,
         /// The other values, with their numbers of rows.
         others: Vec<(String, usize)>,
     },
+}
+
+/// What numbers on a colour bar are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Quantity {
+    /// Any numbers.
+    #[default]
+    Number,
+    /// Seconds since 1970, UTC.
+    Time,
 }
 
 /// A column shown when the pointer is over a point.

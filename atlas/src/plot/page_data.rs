@@ -211,8 +211,8 @@ fn colouring(labels: &Labels, drawings: &mut BTreeMap<&'static str, &'static str
                 "styles": styles, "short": short, "named": named,
             })
         }
-        Labels::Continuous { column, values, others } => {
-            let range = ColourRange::of(values);
+        Labels::Continuous { column, quantity, values, others } => {
+            let range = ColourRange::of(values, *quantity);
             let others: Vec<String> =
                 others.iter().map(|(name, count)| format!("{name} {}", thousands(*count as u64))).collect();
             let share = |value: &f64| match value.is_nan() {
@@ -220,7 +220,10 @@ fn colouring(labels: &Labels, drawings: &mut BTreeMap<&'static str, &'static str
                 false => (range.share(*value) * f64::from(NO_SHARE - 1)).round() as u16,
             };
             let shares = packed(values.iter().flat_map(|value| share(value).to_le_bytes()));
-            json!({ "kind": "numbers", "column": column, "shares": shares, "ticks": range.ticks(), "others": others })
+            json!({
+                "kind": "numbers", "column": column, "shares": shares, "ticks": range.ticks(), "note": range.note(),
+                "others": others,
+            })
         }
     }
 }

@@ -45,9 +45,9 @@ impl PointStyles {
                 let styles = styles.map(|(colour, shape)| (PALETTE[colour].0.to_owned(), shape)).collect();
                 PointStyles { styles, rows: Some(codes.iter().map(|code| *code as u16).collect()), are_labels: true }
             }
-            Labels::Continuous { values, .. } => {
+            Labels::Continuous { values, quantity, .. } => {
                 const STEPS: usize = 64;
-                let range = ColourRange::of(values);
+                let range = ColourRange::of(values, *quantity);
                 let colour = |step| palette::visible_ramp(step as f64 / (STEPS - 1) as f64, palette::VISIBLE_RAMP.0);
                 let mut styles: Vec<(String, Shape)> =
                     (0..STEPS).map(|step| (palette::hex(colour(step)), Shape::Circle)).collect();

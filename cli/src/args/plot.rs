@@ -35,11 +35,11 @@ impl UmapArgs {
 /// The type of a label column, as typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LabelTypeArg {
-    /// Numbers with many different values are a number, all else is a category.
+    /// Numbers and dates with many different values are a number, all else is a category.
     Auto,
-    /// A colour and a shape per value.
+    /// A colour per value.
     Category,
-    /// A colour bar.
+    /// A colour bar of numbers, or of dates as ISO 8601 writes them.
     Number,
 }
 

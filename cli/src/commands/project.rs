@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use atlas::plot::{self, Figure, Labels, Panel};
+use atlas::plot::{self, Figure, Labels, Panel, Quantity};
 use atlas::umap::{Nearest, Options};
 use clap::Args;
 use dataset::VectorSet;
@@ -33,7 +33,7 @@ pub(crate) struct ProjectArgs {
     /// Colours points by this kept column, or column of `--labels`.
     #[arg(long, value_name = "COLUMN", env = "ENCAJE_PROJECT_LABEL")]
     pub(crate) label: Option<String>,
-    /// Takes the label column for this. `auto` takes numbers with many different values for a number.
+    /// Takes the label column for this. `auto` takes numbers and dates with many different values for a number.
     #[arg(long, value_enum, default_value_t = LabelTypeArg::Auto, requires = "label")]
     pub(crate) label_type: LabelTypeArg,
     /// The picture to write; the extension tells the format. May be given several times.
@@ -189,7 +189,8 @@ pub(crate) fn run(ui: &Ui, args: &ProjectArgs) -> anyhow::Result<Exit> {
     let (label_type, count) = match &labels {
         Labels::None => ("none", None),
         Labels::Categories { names, .. } => ("category", Some(names.len())),
-        Labels::Continuous { .. } => ("number", None),
+        Labels::Continuous { quantity: Quantity::Number, .. } => ("number", None),
+        Labels::Continuous { quantity: Quantity::Time, .. } => ("time", None),
     };
     let options = umap::options(&args.umap);
     let summary = Summary {

@@ -17,7 +17,8 @@ function fillLegend() {
     }));
     const bar = make("div", { id: "bar" });
     bar.style.background = `linear-gradient(to top, ${ramp().map((colour) => `rgb(${colour})`)})`;
-    legend.append(make("h2", { textContent: tidy(colouring.column) }), make("div", { id: "bar-row" }, bar, ticks));
+    const note = colouring.note ? [make("p", { textContent: colouring.note })] : [];
+    legend.append(make("h2", { textContent: tidy(colouring.column) }), ...note, make("div", { id: "bar-row" }, bar, ticks));
     for (const other of colouring.others) {
       const spot = make("span", { className: "missing" });
       spot.style.background = `rgb(${missing()})`;
