@@ -120,19 +120,6 @@ impl Neighbors {
     }
 }
 
-impl Nearest {
-    /// Returns those of vectors of which several may be the same point, as `point_of` says.
-    fn of_repeats(&self, point_of: &[u32]) -> Nearest {
-        let mut first = vec![0u32; point_of.iter().max().map_or(0, |last| *last as usize + 1)];
-        for (vector, point) in point_of.iter().enumerate().rev() {
-            first[*point as usize] = u32::try_from(vector).expect("points have 32-bit ids");
-        }
-        let of = |point: u32| &self.ids[point as usize * self.k..(point as usize + 1) * self.k];
-        let ids = point_of.iter().flat_map(|point| of(*point)).map(|other| first[*other as usize]).collect();
-        Nearest { k: self.k, ids }
-    }
-}
-
 /// Maximum points for the exact search.
 const EXACT_POINTS_MAX: usize = 20_000;
 
@@ -153,14 +140,9 @@ pub fn neighbors(
     Ok(search(&points, k, options, progress))
 }
 
-/// Up to this number of points the search for `k` neighbours is exact.
-fn exact_points_max(k: usize) -> usize {
-    EXACT_POINTS_MAX.max(k.saturating_mul(2))
-}
-
 fn search(points: &Points<'_>, k: usize, options: &Options, progress: &mut dyn FnMut(f64)) -> Neighbors {
     let k = k.clamp(1, points.len());
-    let lists = if points.len() <= exact_points_max(k) {
+    let lists = if points.len() <= EXACT_POINTS_MAX.max(2 * k) {
         exact::search(points, k - 1, options.threads, progress)
     } else {
         descent::search(points, k - 1, options, progress)
@@ -171,8 +153,7 @@ fn search(points: &Points<'_>, k: usize, options: &Options, progress: &mut dyn F
 /// Projects vectors (row-major, `dim` numbers each) to the plane.
 ///
 /// With fewer vectors than neighbours all are neighbours. A single vector is at the origin, and equal vectors are
-/// at the same place: they count as one, so that many repeats do not become an island of their own. `progress` gets the
-/// stage and its completed share, from 0 to 1.
+/// at the same place. `progress` gets the stage and its completed share, from 0 to 1.
 ///
 /// # Errors
 /// No vectors, a non-finite number, numbers that are not whole vectors, or an option out of range.
@@ -185,8 +166,7 @@ pub fn fit(
     fit_with_nearest(vectors, dim, 0, options, progress).map(|(places, _)| places)
 }
 
-/// As [`fit`], and returns the nearest different vectors of each, at most `most` and `options.neighbors` less one. Equal
-/// vectors are named by the first of them.
+/// As [`fit`], and returns the nearest others of each vector, at most `most` and `options.neighbors` less one.
 ///
 /// # Errors
 /// As [`fit`].
@@ -204,35 +184,38 @@ pub fn fit_with_nearest(
         return Err(UmapError::BadMinDist(options.min_dist));
     }
     let points = Points::new(vectors, dim, options.metric, options.threads)?;
-    let (points, point_of) = points.distinct(exact_points_max(options.neighbors), options.threads);
-    let (places, nearest) = match points.len() {
-        1 => (vec![[0.0, 0.0]], Nearest::default()),
-        _ => project(&points, most, options, progress),
-    };
-    Ok(match point_of {
-        Some(point_of) => {
-            (point_of.iter().map(|point| places[*point as usize]).collect(), nearest.of_repeats(&point_of))
-        }
-        None => (places, nearest),
-    })
-}
-
-/// Projects at least two different vectors.
-fn project(
-    points: &Points<'_>,
-    most: usize,
-    options: &Options,
-    progress: &mut dyn FnMut(Stage, f64),
-) -> (Vec<[f32; 2]>, Nearest) {
-    let neighbors = search(points, options.neighbors, options, &mut |done| progress(Stage::Neighbors, done));
+    if points.len() == 1 {
+        return Ok((vec![[0.0, 0.0]], Nearest::default()));
+    }
+    let neighbors = search(&points, options.neighbors, options, &mut |done| progress(Stage::Neighbors, done));
     let epochs = options.epochs.unwrap_or_else(|| layout::default_epochs(points.len()));
     progress(Stage::Graph, 0.0);
     let graph = fuzzy::simplicial_set(&neighbors, options.threads).pruned(epochs);
     let nearest = neighbors.nearest(most);
     drop(neighbors);
-    let start = initial_layout::positions(points, &graph, options, &mut |done| progress(Stage::Graph, done));
+    let start = initial_layout::positions(&points, &graph, options, &mut |done| progress(Stage::Graph, done));
     progress(Stage::Graph, 1.0);
     let plan =
         layout::LayoutOptions { epochs, min_dist: options.min_dist, seed: options.seed, threads: options.threads };
-    (layout::optimize(start, &graph, &plan, &mut |done| progress(Stage::Layout, done)), nearest)
+    let places = layout::optimize(start, &graph, &plan, &mut |done| progress(Stage::Layout, done));
+    let places = match points.first_equals(options.threads) {
+        Some(firsts) => joined(places, &firsts),
+        None => places,
+    };
+    Ok((places, nearest))
+}
+
+/// Moves the places of equal points to their mean.
+fn joined(mut places: Vec<[f32; 2]>, firsts: &[u32]) -> Vec<[f32; 2]> {
+    let mut sums = vec![([0.0f64; 2], 0.0f64); places.len()];
+    for (first, place) in firsts.iter().zip(&places) {
+        let (sum, count) = &mut sums[*first as usize];
+        *sum = [sum[0] + f64::from(place[0]), sum[1] + f64::from(place[1])];
+        *count += 1.0;
+    }
+    for (first, place) in firsts.iter().zip(&mut places) {
+        let (sum, count) = sums[*first as usize];
+        *place = sum.map(|sum| (sum / count) as f32);
+    }
+    places
 }

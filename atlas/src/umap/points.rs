@@ -6,7 +6,6 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::ops::Range;
 
 use super::{UmapError, parallel};
@@ -22,8 +21,6 @@ pub enum Metric {
 
 pub(super) struct Points<'a> {
     values: Cow<'a, [f32]>,
-    /// The rows of `values` that are points, if not all are.
-    chosen: Option<Vec<u32>>,
     dim: usize,
     metric: Metric,
     /// Half the squared length of each row.
@@ -97,42 +94,22 @@ impl<'a> Points<'a> {
             share.map(|row| &values[row * dim..(row + 1) * dim]).map(|row| dot(row, row) / 2.0).collect::<Vec<_>>()
         });
         let half_norms = half_norms.concat();
-        Ok(Self { values, chosen: None, dim, metric, half_norms, scale })
+        Ok(Self { values, dim, metric, half_norms, scale })
     }
 
-    /// Leaves out repeats of equal rows. If there are some, returns for each row the index of its point. Up to so many
-    /// points are copied to be without gaps.
-    pub(super) fn distinct(mut self, copied_max: usize, threads: usize) -> (Self, Option<Vec<u32>>) {
+    /// Returns for each row the first one that equals it, or nothing if all are different.
+    pub(super) fn first_equals(&self, threads: usize) -> Option<Vec<u32>> {
         let hashes =
             parallel::shares(self.len(), threads, |share| share.map(|row| hash(self.row(row))).collect::<Vec<u64>>());
         let mut first_of: HashMap<u64, u32> = HashMap::with_capacity(self.len());
-        let (mut chosen, mut point_of) = (Vec::<u32>::new(), Vec::with_capacity(self.len()));
+        let mut firsts = Vec::with_capacity(self.len());
         for (row, hash) in hashes.into_iter().flatten().enumerate() {
-            let next = chosen.len() as u32;
-            let point = match first_of.entry(hash) {
-                Entry::Occupied(found) if self.row(chosen[*found.get() as usize] as usize) == self.row(row) => {
-                    *found.get()
-                }
-                // A different row of the same hash stays a point of its own.
-                Entry::Occupied(_) => next,
-                Entry::Vacant(free) => *free.insert(next),
-            };
-            if point == next {
-                chosen.push(row as u32);
-            }
-            point_of.push(point);
+            let first = *first_of.entry(hash).or_insert(row as u32);
+            // A different row of the same hash counts as different from all.
+            let is_equal = self.row(first as usize) == self.row(row);
+            firsts.push(if is_equal { first } else { row as u32 });
         }
-        if chosen.len() == self.len() {
-            return (self, None);
-        }
-        self.half_norms = chosen.iter().map(|row| self.half_norms[*row as usize]).collect();
-        if chosen.len() <= copied_max {
-            let row = |row: &u32| self.row(*row as usize);
-            self.values = Cow::Owned(chosen.iter().flat_map(row).copied().collect());
-        } else {
-            self.chosen = Some(chosen);
-        }
-        (self, Some(point_of))
+        (first_of.len() < self.len()).then_some(firsts)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -145,13 +122,10 @@ impl<'a> Points<'a> {
 
     #[inline(always)]
     pub(super) fn row(&self, index: usize) -> &[f32] {
-        let index = self.chosen.as_ref().map_or(index, |chosen| chosen[index] as usize);
         &self.values[index * self.dim..(index + 1) * self.dim]
     }
 
-    /// Returns a range of rows of few points, which are stored without a gap.
     pub(super) fn rows(&self, range: Range<usize>) -> &[f32] {
-        assert!(self.chosen.is_none(), "the exact search is for few points");
         &self.values[range.start * self.dim..range.end * self.dim]
     }
 
