@@ -66,16 +66,16 @@ impl TextStyle<'static> {
 }
 
 impl Canvas {
-    /// Defines the gradient `ramp` from this part of the colour ramp, lowest value at the bottom.
-    pub(crate) fn define_ramp(&mut self, part: [f64; 2]) {
-        const STOPS: u32 = 16;
-        let stops: String = (0..=STOPS)
-            .map(|stop| {
-                let share = f64::from(stop) / f64::from(STOPS);
-                format!(r#"<stop offset="{share}" stop-color="{}"/>"#, palette::hex(palette::visible_ramp(share, part)))
-            })
-            .collect();
-        self.element(&format!(r#"<linearGradient id="ramp" x1="0" y1="1" x2="0" y2="0">{stops}</linearGradient>"#));
+    /// Draws a part of the colour ramp, lowest value at the bottom. Each step covers all above it, so that none shows an edge.
+    pub(crate) fn ramp(&mut self, Rect { left, top, width, height }: Rect, part: [f64; 2]) {
+        const STEPS: u32 = 64;
+        for step in 0..STEPS {
+            let colour = palette::hex(palette::visible_ramp(f64::from(step) / f64::from(STEPS - 1), part));
+            let part = height * (1.0 - step as f32 / STEPS as f32);
+            self.element(&format!(
+                r#"<rect x="{left:.1}" y="{top:.1}" width="{width:.1}" height="{part:.2}" fill="{colour}"/>"#
+            ));
+        }
     }
 
     /// Writes one line with its baseline at `y`; emojis are drawn slightly larger than letters.

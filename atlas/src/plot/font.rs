@@ -47,7 +47,8 @@ pub(crate) fn covers(c: char) -> bool {
     unseen || widths(Weight::Regular).by_char.contains_key(&c)
 }
 
-fn is_without_width(c: char) -> bool {
+/// Whether a character takes no room of its own.
+pub(crate) fn is_without_width(c: char) -> bool {
     matches!(c, '\u{300}'..='\u{36F}' | '\u{200B}'..='\u{200F}' | '\u{FE00}'..='\u{FE0F}')
 }
 

@@ -1,6 +1,6 @@
 //! Heat maps of square matrices with values from -1 to 1: a cell per pair, names on both sides.
 
-use super::draw::{Anchor, Canvas, TextStyle, fit, width};
+use super::draw::{Anchor, Canvas, Rect, TextStyle, fit, width};
 use super::svg::heading;
 use super::{PlotError, palette};
 
@@ -75,8 +75,7 @@ pub(crate) fn draw(map: &Heatmap) -> Result<String, PlotError> {
 }
 
 fn bar_beside(canvas: &mut Canvas, left: f32, top: f32, height: f32, low: f32) {
-    canvas.define_ramp([0.0, 1.0]);
-    canvas.element(&format!(r#"<rect x="{left:.1}" y="{top:.1}" width="14" height="{height:.1}" fill="url(#ramp)"/>"#));
+    canvas.ramp(Rect { left, top, width: 14.0, height }, [0.0, 1.0]);
     for step in 0..=4 {
         let share = step as f32 / 4.0;
         let y = top + height * (1.0 - share) + 4.0;

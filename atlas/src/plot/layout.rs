@@ -1,6 +1,8 @@
 //! The size of a page and of what is on it. A page is laid out in units, of which letters are 13 high; the layout says how
 //! large a unit is.
 
+use std::sync::Arc;
+
 use super::draw::{Canvas, Rect};
 use super::legend::Legend;
 use super::panel::{NOTE, TITLE};
@@ -8,7 +10,7 @@ use super::view::View;
 use super::{Figure, Labels, svg};
 
 /// How large a picture is. Lengths are in CSS pixels, of which an inch has 96.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Layout {
     /// The width of the page; by default what its content needs.
     pub width: Option<f32>,
@@ -20,11 +22,13 @@ pub struct Layout {
     pub font_size: Option<f32>,
     /// Pixels per inch of a PNG.
     pub dpi: f32,
+    /// A font file for characters that the bundled font lacks, before those of the system.
+    pub font: Option<Arc<[u8]>>,
 }
 
 impl Default for Layout {
     fn default() -> Self {
-        Layout { width: None, height: None, aspect: None, font_size: None, dpi: 192.0 }
+        Layout { width: None, height: None, aspect: None, font_size: None, dpi: 192.0, font: None }
     }
 }
 
@@ -247,7 +251,7 @@ mod tests {
         assert!((ratio(plan(&one)) - 19.0 / 14.0).abs() < 0.01);
         one.layout.aspect = Some(0.75);
         assert!((ratio(plan(&one)) - 0.75).abs() < 0.01);
-        one.layout = Layout { width: Some(900.0), height: Some(500.0), ..one.layout };
+        one.layout = Layout { width: Some(900.0), height: Some(500.0), ..one.layout.clone() };
         assert!((ratio(plan(&one)) - 0.75).abs() < 0.01);
     }
 

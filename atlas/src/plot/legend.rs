@@ -140,10 +140,10 @@ fn other(name: &str, count: usize) -> String {
 
 /// Draws the colour bar, lowest value at the bottom, and the counts of other values below.
 fn draw_bar(canvas: &mut Canvas, range: &ColourRange, others: &[(String, usize)], bar: Rect) {
-    canvas.define_ramp(palette::VISIBLE_RAMP.0);
+    canvas.ramp(bar, palette::VISIBLE_RAMP.0);
     let Rect { left, top, width, height } = bar;
     canvas.element(&format!(
-        r#"<rect x="{left}" y="{top}" width="{width}" height="{height}" fill="url(#ramp)" stroke="{FRAME}"/>"#
+        r#"<rect x="{left}" y="{top}" width="{width}" height="{height}" fill="none" stroke="{FRAME}"/>"#
     ));
     for (share, tick) in range.ticks() {
         let y = top + height * (1.0 - share as f32);

@@ -1,4 +1,4 @@
-//! Plots of points: one [`Figure`] in, an HTML, PNG or SVG file out. Pure: no clock, no network, and no files except
+//! Plots of points: one [`Figure`] in, an HTML, PNG, SVG or PDF file out. Pure: no clock, no network, and no files except
 //! system fonts, for scripts that the bundled font lacks.
 
 mod contour;
@@ -15,11 +15,14 @@ mod names;
 mod page_data;
 mod palette;
 mod panel;
+mod pdf;
+mod pdf_font;
 mod png;
 mod points;
 mod range;
 mod svg;
 mod time;
+mod tree;
 mod view;
 
 pub use heatmap::Heatmap;
@@ -141,6 +144,8 @@ pub enum PlotFormat {
     Png,
     /// Vectors.
     Svg,
+    /// Vectors with the letters as text of embedded fonts.
+    Pdf,
 }
 
 impl PlotFormat {
@@ -150,6 +155,7 @@ impl PlotFormat {
             "html" | "htm" => Some(Self::Html),
             "png" => Some(Self::Png),
             "svg" => Some(Self::Svg),
+            "pdf" => Some(Self::Pdf),
             _ => None,
         }
     }
@@ -189,8 +195,9 @@ pub fn render(figure: &Figure, format: PlotFormat) -> Result<Picture, PlotError>
     check(figure)?;
     match format {
         PlotFormat::Html => Ok(html::page(figure).into()),
-        PlotFormat::Png => png::paint(&svg::draw(figure), figure.layout.dpi),
-        PlotFormat::Svg => Ok(svg::draw(figure).into()),
+        PlotFormat::Png | PlotFormat::Svg | PlotFormat::Pdf => {
+            picture(svg::draw(figure), &figure.title, format, &figure.layout)
+        }
     }
 }
 
@@ -202,9 +209,21 @@ pub fn render_heatmap(map: &Heatmap, format: PlotFormat) -> Result<Picture, Plot
     let svg = heatmap::draw(map)?;
     match format {
         PlotFormat::Html => Ok(html::page_of_svg(&map.title, &svg).into()),
-        PlotFormat::Png => png::paint(&svg, Layout::default().dpi),
-        PlotFormat::Svg => Ok(svg.into()),
+        PlotFormat::Png | PlotFormat::Svg | PlotFormat::Pdf => picture(svg, &map.title, format, &Layout::default()),
     }
+}
+
+/// Converts an SVG document.
+fn picture(svg: String, title: &str, format: PlotFormat, layout: &Layout) -> Result<Picture, PlotError> {
+    if matches!(format, PlotFormat::Html | PlotFormat::Svg) {
+        return Ok(svg.into());
+    }
+    let (tree, missing_chars) = tree::read(&svg, layout.font.as_deref())?;
+    let bytes = match format {
+        PlotFormat::Pdf => pdf::write(&tree, title)?,
+        PlotFormat::Html | PlotFormat::Png | PlotFormat::Svg => png::paint(&tree, layout.dpi)?,
+    };
+    Ok(Picture { bytes, missing_chars })
 }
 
 /// Checks that every part of the figure has the same rows.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::f32::consts::PI;
+use std::fmt::Write;
 
 use super::Labels;
 use super::draw::{Canvas, Rect, outline};
@@ -198,14 +199,26 @@ pub(crate) fn draw(canvas: &mut Canvas, dots: &[Dot], styles: &PointStyles, fram
         let step = step.min(RADIUS_STEPS - 1);
         // Several styles of a place are above each other in this order.
         let layer = if dot.rows > 1 { layers - 1 } else { pseudo_random(dot.row) % layers };
-        outline(&mut paths[path_of(layer, step, dot.style)], styles.styles[dot.style].1, dot.at, radius_of(step));
+        let path = &mut paths[path_of(layer, step, dot.style)];
+        match styles.styles[dot.style].1 {
+            // A line of almost no length, drawn by a round pen: four times shorter than a circle.
+            Shape::Circle => write!(path, "M{:.2} {:.2}h.01", dot.at.0, dot.at.1).unwrap_or_default(),
+            shape => outline(path, shape, dot.at, radius_of(step)),
+        }
     }
     for (index, path) in paths.iter().enumerate().filter(|(_, path)| !path.is_empty()) {
-        let colour = &styles.styles[index % styles.styles.len()].0;
+        let (colour, shape) = &styles.styles[index % styles.styles.len()];
         let radius = radius_of(RADIUS_STEPS - 1 - index / styles.styles.len() % RADIUS_STEPS);
         let share = ((radius - range[0]) / (range[1] - range[0]).max(0.1)).clamp(0.0, 1.0);
         let opacity = OPACITIES[0] + (OPACITIES[1] - OPACITIES[0]) * share;
-        canvas.element(&format!(r#"<path fill="{colour}" fill-opacity="{opacity:.2}" d="{path}"/>"#));
+        let style = match shape {
+            Shape::Circle => format!(
+                r#"fill="none" stroke="{colour}" stroke-opacity="{opacity:.2}" stroke-width="{:.2}" stroke-linecap="round""#,
+                2.0 * radius
+            ),
+            _ => format!(r#"fill="{colour}" fill-opacity="{opacity:.2}""#),
+        };
+        canvas.element(&format!(r#"<path {style} d="{path}"/>"#));
     }
 }
 
@@ -252,7 +265,7 @@ mod tests {
         dots.push(dot(900, (500.0, 500.0)));
         let mut canvas = Canvas::default();
         draw(&mut canvas, &dots, &PointStyles::of(&Labels::None), frame, 400);
-        let opacity = |line: &str| line.split('"').nth(3).unwrap().parse::<f32>().unwrap();
+        let opacity = |line: &str| line.split('"').nth(5).unwrap().parse::<f32>().unwrap();
         let opacities: Vec<f32> = canvas.body.lines().map(opacity).collect();
         let (least, most) =
             (opacities.iter().copied().fold(1.0, f32::min), opacities.iter().copied().fold(0.0, f32::max));

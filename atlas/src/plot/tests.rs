@@ -162,7 +162,10 @@ fn characters_without_a_font_are_reported() {
     let picture = render(&labelled, PlotFormat::Png).unwrap();
     assert_eq!(picture.missing_chars, "\u{10FFFD}");
     let replaced = svg::draw(&labelled).replace('\u{10FFFD}', "\u{FFFD}");
-    assert!(picture.bytes == png::paint(&replaced, 192.0).unwrap().bytes, "it is replaced by U+FFFD");
+    assert!(
+        picture.bytes == png::paint(&tree::read(&replaced, None).unwrap().0, 192.0).unwrap(),
+        "it is replaced by U+FFFD"
+    );
 }
 
 #[test]
@@ -182,6 +185,42 @@ fn figures_with_one_and_with_no_points_are_rendered() {
             assert!(!render(&figure, format).unwrap().bytes.is_empty());
         }
     }
+}
+
+#[test]
+fn a_pdf_has_vectors_and_text_of_embedded_fonts() {
+    let mut figure = figure(600, &["perro & «gato»", "🐶", "zorro"], 1);
+    figure.title = "¿Qué? título".into();
+    let pdf = render(&figure, PlotFormat::Pdf).unwrap().bytes;
+    keep("figure.pdf", &pdf);
+    assert_eq!(pdf, render(&figure, PlotFormat::Pdf).unwrap().bytes, "the same bytes each time");
+    let text = String::from_utf8_lossy(&pdf);
+    assert!(text.starts_with("%PDF-1."));
+    for font in ["ENCAJE+DejaVuSans", "ENCAJE+DejaVuSansBold"] {
+        assert!(text.contains(&format!("/BaseFont /{font}")), "{font}");
+    }
+    assert!(text.contains("/ToUnicode") && !text.contains("/Image"), "letters can be copied, nothing is pixels");
+}
+
+#[test]
+fn a_page_has_the_size_that_is_asked_for() {
+    let mut figure = figure(50, &["a", "b"], 1);
+    figure.layout = Layout { width: Some(680.0), height: Some(480.0), dpi: 300.0, ..Layout::default() };
+    let drawn = render(&figure, PlotFormat::Png).unwrap().bytes;
+    let pixels = Pixmap::decode_png(&drawn).unwrap();
+    assert_eq!((pixels.width(), pixels.height()), (2_125, 1_500));
+    assert_eq!(&drawn[37..50], b"pHYs\0\0\x2e\x23\0\0\x2e\x23\x01", "11,811 pixels per metre");
+    let pdf = render(&figure, PlotFormat::Pdf).unwrap().bytes;
+    assert!(String::from_utf8_lossy(&pdf).contains("/MediaBox [0 0 510 360]"));
+}
+
+#[test]
+fn a_font_file_is_read_or_refused() {
+    let mut figure = figure(10, &["a"], 1);
+    figure.layout.font = Some(b"no font".as_slice().into());
+    assert!(render(&figure, PlotFormat::Png).unwrap_err().to_string().contains("font"));
+    figure.layout.font = Some(font::BOLD.into());
+    assert!(render(&figure, PlotFormat::Pdf).is_ok());
 }
 
 #[test]
