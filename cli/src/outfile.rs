@@ -49,7 +49,7 @@ pub(crate) struct PictureFile<'a> {
 pub(crate) fn check_pictures<'a>(outs: &'a [Place], force: bool, hint: &str) -> anyhow::Result<Vec<PictureFile<'a>>> {
     let checked = |path: &'a Place| {
         let format = PlotFormat::of(path).ok_or_else(|| {
-            Advice::usage(format!("`{}` does not end in .html, .png or .svg", path.display())).hint(hint)
+            Advice::usage(format!("`{}` does not end in .html, .png, .svg or .pdf", path.display())).hint(hint)
         })?;
         check(path, "--out", force)?;
         Ok(PictureFile { path, format })

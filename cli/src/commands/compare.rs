@@ -31,7 +31,7 @@ pub(crate) struct CompareArgs {
     pub(crate) label_type: LabelTypeArg,
     /// The picture to write, a panel per model and the table; the extension tells the format. May be given
     /// several times.
-    #[arg(long, value_name = "PLOT.html|.png|.svg", env = "ENCAJE_COMPARE_OUT")]
+    #[arg(long, value_name = "PLOT.html|.png|.svg|.pdf", env = "ENCAJE_COMPARE_OUT")]
     pub(crate) out: Vec<Place>,
     /// Replaces an existing file.
     #[arg(long)]

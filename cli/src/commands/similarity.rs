@@ -43,7 +43,7 @@ pub(crate) struct SimilarityArgs {
     #[command(flatten)]
     pub(crate) prompt: PromptArgs,
     /// Draws a heat map into this file; the extension says what it is. May be given several times.
-    #[arg(long, value_name = "PLOT.html|.png|.svg", env = "ENCAJE_SIMILARITY_OUT")]
+    #[arg(long, value_name = "PLOT.html|.png|.svg|.pdf", env = "ENCAJE_SIMILARITY_OUT")]
     pub(crate) out: Vec<Place>,
     /// Replaces an existing file.
     #[arg(long)]
