@@ -118,6 +118,22 @@ impl Neighbors {
         let ids = self.ids.chunks(self.k.max(1)).flat_map(|row| row.iter().skip(1).take(k).copied()).collect();
         Nearest { k, ids }
     }
+
+    /// As [`nearest`](Self::nearest), with different vectors before equal ones; `firsts` are the first equals of each.
+    fn nearest_different(&self, most: usize, firsts: &[u32]) -> Nearest {
+        let k = self.k.saturating_sub(1).min(most);
+        let mut ids = Vec::with_capacity(firsts.len() * k);
+        for (row, own) in self.ids.chunks(self.k.max(1)).zip(firsts) {
+            let start = ids.len();
+            for other in row[1..].iter().map(|other| firsts[*other as usize]) {
+                if ids.len() < start + k && other != *own && !ids[start..].contains(&other) {
+                    ids.push(other);
+                }
+            }
+            ids.extend(row[1..].iter().take(start + k - ids.len()));
+        }
+        Nearest { k, ids }
+    }
 }
 
 /// Maximum points for the exact search.
@@ -166,7 +182,8 @@ pub fn fit(
     fit_with_nearest(vectors, dim, 0, options, progress).map(|(places, _)| places)
 }
 
-/// As [`fit`], and returns the nearest others of each vector, at most `most` and `options.neighbors` less one.
+/// As [`fit`], and returns the nearest others of each vector, at most `most` and `options.neighbors` less one: different
+/// ones, of equal ones the first, before those that equal it.
 ///
 /// # Errors
 /// As [`fit`].
@@ -191,14 +208,18 @@ pub fn fit_with_nearest(
     let epochs = options.epochs.unwrap_or_else(|| layout::default_epochs(points.len()));
     progress(Stage::Graph, 0.0);
     let graph = fuzzy::simplicial_set(&neighbors, options.threads).pruned(epochs);
-    let nearest = neighbors.nearest(most);
+    let firsts = points.first_equals(options.threads);
+    let nearest = match &firsts {
+        Some(firsts) => neighbors.nearest_different(most, firsts),
+        None => neighbors.nearest(most),
+    };
     drop(neighbors);
     let start = initial_layout::positions(&points, &graph, options, &mut |done| progress(Stage::Graph, done));
     progress(Stage::Graph, 1.0);
     let plan =
         layout::LayoutOptions { epochs, min_dist: options.min_dist, seed: options.seed, threads: options.threads };
     let places = layout::optimize(start, &graph, &plan, &mut |done| progress(Stage::Layout, done));
-    let places = match points.first_equals(options.threads) {
+    let places = match firsts {
         Some(firsts) => joined(places, &firsts),
         None => places,
     };

@@ -37,7 +37,12 @@ pub(crate) struct ProjectArgs {
     #[arg(long, value_enum, default_value_t = LabelTypeArg::Auto, requires = "label")]
     pub(crate) label_type: LabelTypeArg,
     /// The picture to write; the extension tells the format. May be given several times.
-    #[arg(long, value_name = "PLOT.html|.png|.svg|.pdf", env = "ENCAJE_PROJECT_OUT", required_unless_present = "coords")]
+    #[arg(
+        long,
+        value_name = "PLOT.html|.png|.svg|.pdf",
+        env = "ENCAJE_PROJECT_OUT",
+        required_unless_present = "coords"
+    )]
     pub(crate) out: Vec<Place>,
     /// Writes x and y with `row` and the kept columns to this Parquet file.
     #[arg(long, value_name = "FILE.parquet", env = "ENCAJE_PROJECT_COORDS")]
