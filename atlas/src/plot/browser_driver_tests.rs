@@ -202,6 +202,13 @@ impl Page {
         self.call("Input.dispatchTouchEvent", json!({ "type": kind, "touchPoints": points }));
     }
 
+    /// Prefers dark pages.
+    pub(super) fn prefer_dark(&mut self) {
+        let dark = json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] });
+        self.call("Emulation.setEmulatedMedia", dark);
+        self.wait_for_frames();
+    }
+
     /// Becomes a phone's screen.
     pub(super) fn be_a_phone(&mut self) {
         let screen = json!({ "width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": true });

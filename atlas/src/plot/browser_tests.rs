@@ -7,7 +7,7 @@ use super::browser_driver_tests::Page;
 use super::tests::{EMOJIS, figure, scored};
 use crate::umap::Nearest;
 
-use super::{Figure, HoverColumn, Labels, PlotFormat, render};
+use super::{Figure, Heatmap, HoverColumn, Labels, PlotFormat, render, render_heatmap};
 
 fn open(figure: &Figure, fragment: &str) -> Option<Page> {
     Page::open(&render(figure, PlotFormat::Html).unwrap().bytes, fragment)
@@ -294,6 +294,28 @@ fn points_beyond_the_first_view_are_counted() {
         page.wait_until("!panels[0].flight");
     }
     assert_eq!(page.eval(inside), true);
+}
+
+#[test]
+fn a_heat_map_is_dark_where_that_is_preferred_and_readable_on_a_phone() {
+    let names: Vec<String> =
+        (0..12).map(|text| format!("Una oración de cierta longitud, la número {text} 🌮")).collect();
+    let values = (0..144).map(|at| 1.0 - (at / 12_i32 - at % 12).unsigned_abs() as f32 / 12.0).collect();
+    let map = Heatmap { title: "Cosine similarity".into(), subtitle: "12 texts".into(), names, values };
+    let Some(mut page) = Page::open(&render_heatmap(&map, PlotFormat::Html).unwrap().bytes, "") else { return };
+    let ground = "getComputedStyle(document.querySelector('svg > rect')).fill";
+    let letters = "getComputedStyle(document.querySelector('svg text[fill=\"#333333\"]')).fill";
+    assert_eq!(page.eval(&format!("[{ground}, {letters}]")), json!(["rgb(255, 255, 255)", "rgb(51, 51, 51)"]));
+    assert_eq!(page.eval("document.querySelector('.small').getBoundingClientRect().width"), 1);
+    page.prefer_dark();
+    assert_eq!(page.eval(&format!("[{ground}, {letters}]")), json!(["rgb(20, 22, 26)", "rgb(236, 236, 236)"]));
+    page.be_a_phone();
+    assert_eq!(page.eval("document.documentElement.scrollWidth <= innerWidth"), true);
+    assert_eq!(page.eval("document.querySelector('.wide').getBoundingClientRect().width"), 0);
+    let cell = "(() => { const cell = document.querySelectorAll('tbody td')[5], style = getComputedStyle(cell); \
+        return [cell.textContent, parseFloat(style.fontSize) >= 12, cell.clientWidth >= 34, style.backgroundColor !== 'rgba(0, 0, 0, 0)']; })()";
+    assert_eq!(page.eval(cell), json!(["0.58", true, true, true]));
+    assert!(page.errors.is_empty(), "{:?}", page.errors);
 }
 
 #[test]

@@ -53,8 +53,7 @@ pub(crate) fn draw(map: &Heatmap) -> Result<String, PlotError> {
         let (x, y) = (left + middle, top - 8.0);
         canvas.element(&format!(r#"<g transform="translate({x:.1} {y:.1}) rotate(-45)">{}</g>"#, rotated.body));
     }
-    let lowest = map.values.iter().copied().filter(|x| x.is_finite()).fold(1.0f32, f32::min);
-    let low = if lowest < 0.0 { -1.0 } else { 0.0 };
+    let low = lowest(map);
     for (index, value) in map.values.iter().enumerate() {
         let (row, column) = (index / n, index % n);
         let (x, y) = (left + cell * column as f32, top + cell * row as f32);
@@ -63,8 +62,7 @@ pub(crate) fn draw(map: &Heatmap) -> Result<String, PlotError> {
         canvas
             .element(&format!(r#"<rect x="{x:.1}" y="{y:.1}" width="{cell:.2}" height="{cell:.2}" fill="{colour}"/>"#));
         if cell >= 30.0 {
-            // White text is only readable on the darker 45 % of the ramp.
-            let ink = if share < 0.45 { "#ffffff" } else { "#1a1a1a" };
+            let ink = ink_on(share);
             let size = (cell * 0.3).clamp(9.0, 15.0);
             let style = TextStyle { anchor: Anchor::Middle, colour: ink, ..TextStyle::plain(size) };
             canvas.line((x + cell / 2.0, y + cell / 2.0 + size * 0.36), &format!("{value:.2}"), style);
@@ -72,6 +70,17 @@ pub(crate) fn draw(map: &Heatmap) -> Result<String, PlotError> {
     }
     bar_beside(&mut canvas, left + side + 24.0, top, side.clamp(60.0, 300.0), low);
     Ok(canvas.finish(page + widest * 0.5 * f32::from(u8::from(n > 0)), top + side.max(90.0) + MARGIN, 1.0))
+}
+
+/// Returns the number with the first colour.
+pub(crate) fn lowest(map: &Heatmap) -> f32 {
+    let lowest = map.values.iter().copied().filter(|x| x.is_finite()).fold(1.0f32, f32::min);
+    if lowest < 0.0 { -1.0 } else { 0.0 }
+}
+
+/// Returns a colour that can be read on one of the ramp: white only on its darker 45 %.
+pub(crate) fn ink_on(share: f64) -> &'static str {
+    if share < 0.45 { "#ffffff" } else { "#1a1a1a" }
 }
 
 fn bar_beside(canvas: &mut Canvas, left: f32, top: f32, height: f32, low: f32) {

@@ -49,18 +49,6 @@ pub(crate) fn page(figure: &Figure) -> String {
     })
 }
 
-/// Wraps an SVG document of this crate in a page.
-pub(crate) fn page_of_svg(title: &str, svg: &str) -> String {
-    const STYLE: &str = "svg { max-width: 100%; height: auto; }";
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src '{}'\">\n<title>{}</title>\n\
-         <style>{STYLE}</style>\n</head>\n<body>\n{svg}</body>\n</html>\n",
-        policy_hash(STYLE),
-        escape(title)
-    )
-}
-
 /// Replaces every `{{name}}` of a template. Values are not expanded again.
 fn fill(template: &str, value: impl Fn(&str) -> String) -> String {
     let mut page = String::new();
@@ -77,7 +65,7 @@ fn fill(template: &str, value: impl Fn(&str) -> String) -> String {
 }
 
 /// Returns the CSP source expression for exactly this script.
-fn policy_hash(text: &str) -> String {
+pub(crate) fn policy_hash(text: &str) -> String {
     format!("sha256-{}", BASE64.encode(Sha256::digest(text.as_bytes())))
 }
 

@@ -6,6 +6,7 @@ mod draw;
 mod emoji;
 mod font;
 mod heatmap;
+mod heatmap_page;
 mod html;
 mod label_placement;
 mod labels;
@@ -208,7 +209,7 @@ pub fn render(figure: &Figure, format: PlotFormat) -> Result<Picture, PlotError>
 pub fn render_heatmap(map: &Heatmap, format: PlotFormat) -> Result<Picture, PlotError> {
     let svg = heatmap::draw(map)?;
     match format {
-        PlotFormat::Html => Ok(html::page_of_svg(&map.title, &svg).into()),
+        PlotFormat::Html => Ok(heatmap_page::page(map, &svg).into()),
         PlotFormat::Png | PlotFormat::Svg | PlotFormat::Pdf => picture(svg, &map.title, format, &Layout::default()),
     }
 }
