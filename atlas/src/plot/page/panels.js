@@ -131,7 +131,13 @@ let waiting = false, budget = n, lastFrame = 0, rest = 0;
 function redraw() {
   if (waiting) return;
   waiting = true;
-  requestAnimationFrame(() => { waiting = false; paint(n); });
+  requestAnimationFrame(() => {
+    waiting = false;
+    const begun = performance.now();
+    paint(n);
+    const took = performance.now() - begun;
+    if (took > SLOW_MS) budget = Math.max(LEAST, Math.min(budget, (n * SLOW_MS) / took));
+  });
 }
 
 function redrawMoving() {
