@@ -264,6 +264,8 @@ fn check(figure: &Figure) -> Result<(), PlotError> {
 #[cfg(test)]
 mod browser_driver_tests;
 #[cfg(test)]
+mod browser_selection_tests;
+#[cfg(test)]
 mod browser_tests;
 #[cfg(test)]
 mod tests;

@@ -11,9 +11,16 @@ for (let i = n - 1, seed = 42; i > 0; i--) {
   const j = seed % (i + 1);
   [order[i], order[j]] = [order[j], order[i]];
 }
-const painter = makePainter(panels, order, data.outlines);
+let painter = makePainter(panels, order, data.outlines, repaint);
 document.documentElement.dataset.drawn = painter.kind;
 let current = panels[0], size = 1;
+
+// A browser may take the graphics memory away, as phones do from pages in the background, and give it back empty.
+function repaint() {
+  painter = makePainter(panels, order, data.outlines, repaint);
+  painter.setStates(states);
+  applyColours();
+}
 
 function buildPanels() {
   const grid = byId("panels");

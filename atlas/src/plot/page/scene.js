@@ -49,10 +49,13 @@ void main() {
 // that is not), setStates(Uint8Array n), paint(canvas, panel, view, radius, opacity, most),
 // which draws the first `most` points of the order.
 // `order` is the order of drawing: shuffled, so that no label hides the others. `outlines` are of radius 10.
-function makePainter(panels, order, outlines) {
+// `restored` is called when the browser lost what was uploaded and can take it again.
+function makePainter(panels, order, outlines, restored) {
   const surface = document.createElement("canvas");
   const gl = new URLSearchParams(location.hash.slice(1)).has("plain")
     ? null : surface.getContext("webgl2", { antialias: false, premultipliedAlpha: true });
+  surface.addEventListener("webglcontextlost", (event) => event.preventDefault());
+  surface.addEventListener("webglcontextrestored", restored);
   return gl ? glPainter(gl, surface, panels, order) : plainPainter(panels, order, outlines);
 }
 
@@ -88,6 +91,7 @@ function glPainter(gl, surface, panels, order) {
   let anyFound = false;
   return {
     kind: "webgl2",
+    gl,
     setLooks(values, faint) {
       upload(looks, values);
       gl.uniform3f(dim, ...faint.map((channel) => channel / 255));

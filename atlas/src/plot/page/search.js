@@ -14,12 +14,16 @@ function fillHits(total) {
     item.setAttribute("role", "option");
     item.setAttribute("aria-selected", String(index === hit));
     item.addEventListener("pointerdown", (event) => event.preventDefault());
-    item.addEventListener("click", () => goToHit(index));
+    item.addEventListener("click", () => {
+      goToHit(index);
+      // On a small screen the list covers the map.
+      if (matchMedia("(max-width: 760px)").matches) { byId("search").blur(); showHits(false); }
+    });
     return item;
   }));
   byId("hit-count").textContent = !found ? "" : total > hits.length ? `${counted(total, "match").replace(/hs$/, "hes")}, the first ${HITS_MAX}:`
     : total === 0 ? "No matches" : total === 1 ? "1 match" : `${counted(total)} matches`;
-  showHits(Boolean(found));
+  showHits(Boolean(found) && document.activeElement === byId("search"));
 }
 
 // The part of a long text that has the first hit.
@@ -46,6 +50,8 @@ function goToHit(index) {
 function listenToSearch() {
   const box = byId("search");
   box.addEventListener("input", () => setQuery(box.value));
+  box.addEventListener("focus", () => showHits(Boolean(found)));
+  document.addEventListener("pointerdown", (event) => { if (!event.target.closest?.("#finder")) showHits(false); });
   box.addEventListener("keydown", (event) => {
     if (event.key === "Enter" || event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
