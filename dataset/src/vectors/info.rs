@@ -156,6 +156,21 @@ impl FileInfo {
         }
     }
 
+    /// Tells whether a manifest that says this is of a file that says `file`. A manifest that an older release wrote lacks what it
+    /// does not know.
+    pub(super) fn agrees_with(&self, file: &FileInfo) -> bool {
+        let known = |mine: &Option<String>, theirs: &Option<String>| mine.clone().or_else(|| theirs.clone());
+        let whole = FileInfo {
+            prompt: known(&self.prompt, &file.prompt),
+            similarity: known(&self.similarity, &file.similarity),
+            delimiter: known(&self.delimiter, &file.delimiter),
+            quote: known(&self.quote, &file.quote),
+            encoding: known(&self.encoding, &file.encoding),
+            ..self.clone()
+        };
+        whole == *file
+    }
+
     /// Returns the footer key-values, `encaje.format` first. Absent values have no key.
     pub fn to_key_values(&self) -> Vec<KeyValue> {
         let mut pairs = vec![
@@ -279,6 +294,15 @@ pub(super) mod tests {
             job_id: "job-1".into(),
             spec_digest: "e".repeat(64),
         }
+    }
+
+    #[test]
+    fn a_manifest_of_an_older_release_lacks_what_it_does_not_know() {
+        let file = FileInfo { delimiter: Some(";".into()), ..info(4) };
+        assert!(info(4).agrees_with(&file) && file.agrees_with(&file));
+        assert!(!file.agrees_with(&info(4)), "a file says all that its writer knows");
+        assert!(!FileInfo { delimiter: Some(",".into()), ..info(4) }.agrees_with(&file));
+        assert!(!FileInfo { job_id: "job-2".into(), ..info(4) }.agrees_with(&file));
     }
 
     fn set(pairs: &mut [KeyValue], key: &str, value: &str) {

@@ -491,7 +491,7 @@ impl VectorSet {
 
     fn check_like(&self, reader: &VectorReader, listed: Option<&ManifestFile>) -> Result<(), VectorsError> {
         let path = reader.path();
-        if reader.info != self.info {
+        if !self.info.agrees_with(&reader.info) {
             let manifest = self.target.join(MANIFEST_NAME);
             let detail = format!("its footer names another job or model than `{}`", manifest.display());
             return Err(VectorsError::damaged(path, detail));

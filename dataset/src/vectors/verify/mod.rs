@@ -217,7 +217,7 @@ impl Verifier<'_> {
                 return Ok(None);
             }
         };
-        if reader.info() != info {
+        if !info.agrees_with(reader.info()) {
             let detail = "its footer names another job, model or setting than the manifest";
             self.report.problem(Check::Footer, Some(path), None, detail);
         }
