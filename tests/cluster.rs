@@ -66,6 +66,34 @@ fn a_corpus_goes_through_a_cluster_and_comes_back() {
 }
 
 #[test]
+fn workers_leave_when_idle_or_when_their_time_is_over() {
+    let env = env(ROWS);
+    let (_coordinator, url) = coordinator(&env, "c", "state.db", SOON);
+    // An idle worker waits as long as it is told, and takes what comes meanwhile.
+    let mut patient = worker(&env, "patient", &url, &["--exit-when-idle", "2s"]);
+    let small = submit(&env, &url, "a.csv", &["--shard-rows", "3000"]);
+    fetch_and_verify(&env, &url, &small, "a.csv", "small");
+    assert_eq!(patient.ended(), Some(0));
+    assert_eq!(patient.event()["rows"], ROWS);
+    // One whose time is over finishes what it has, and gives nothing back.
+    let job = submit(&env, &url, "a.csv", &["--again", "--shard-rows", "50"]);
+    let mut brief = worker(&env, "brief", &url, &["--max-runtime", "700ms"]);
+    assert_eq!(brief.ended(), Some(0));
+    assert!(!brief.log().contains("given back"), "{}", brief.log());
+    let made = brief.event()["shards"].as_u64().unwrap();
+    let found = status(&env, &url, &job);
+    assert_eq!(found["shards"]["committed"], made);
+    assert_eq!((&found["state"], &found["shards"]["running"]), (&"running".into(), &0.into()), "{found}");
+    // A batch system asks with SIGUSR1.
+    let mut preempted = worker(&env, "preempted", &url, &[]);
+    until_committed(&env, &url, &job, made + 1);
+    preempted.signal("USR1");
+    assert_eq!(preempted.ended(), Some(0));
+    let _last = worker(&env, "last", &url, &[]);
+    fetch_and_verify(&env, &url, &job, "a.csv", "out");
+}
+
+#[test]
 fn a_worker_that_is_killed_costs_nothing_but_time() {
     let env = env(ROWS);
     let (_coordinator, url) = coordinator(&env, "c", "state.db", SOON);

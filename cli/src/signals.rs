@@ -1,4 +1,5 @@
-//! SIGINT and SIGTERM: the first asks a process to stop well, the second one stops it. SIGXFSZ is ignored.
+//! SIGINT, SIGTERM and SIGUSR1 (which batch systems send before they take a machine back): the first asks a process to stop well, the
+//! second one stops it. SIGXFSZ is ignored.
 
 #![cfg_attr(unix, expect(unsafe_code, reason = "the disposition of a signal"))]
 
@@ -47,18 +48,21 @@ pub(crate) fn stop_with_stdin() {
     thread().spawn(watch_parent).ok();
 }
 
-/// Waits for the first SIGINT or SIGTERM from this call on. Call it within a runtime.
+/// Waits for the first of the signals that ask for an end, from this call on. Call it within a runtime.
 pub(crate) fn interrupted() -> impl Future<Output = anyhow::Result<()>> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
-        let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::user_defined1()];
+        let [interrupt, terminate, user] = kinds.map(signal);
         async move {
             let mut interrupt = interrupt.context("cannot listen for SIGINT")?;
             let mut terminate = terminate.context("cannot listen for SIGTERM")?;
+            let mut user = user.context("cannot listen for SIGUSR1")?;
             tokio::select! {
                 _ = interrupt.recv() => Ok(()),
                 _ = terminate.recv() => Ok(()),
+                _ = user.recv() => Ok(()),
             }
         }
     }

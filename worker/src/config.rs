@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::DeviceSpec;
 use proto::job::{EmbedSpec, ModelSpec};
@@ -51,6 +52,10 @@ pub struct WorkerConfig {
     pub lease_count: u32,
     /// How long to go on without a coordinator, in milliseconds.
     pub offline_ms_max: u64,
+    /// Ends the worker after so long without a shard, while a coordinator answers.
+    pub idle_max: Option<Duration>,
+    /// Takes no new shards after so long, and ends the worker with its last one.
+    pub runtime_max: Option<Duration>,
     /// How long a drain may take, in milliseconds.
     pub drain_ms_max: u64,
     /// Counts of what was tokenized so far, for estimates of the time left.
@@ -74,6 +79,8 @@ impl WorkerConfig {
             preload: None,
             lease_count: LEASE_COUNT_DEFAULT,
             offline_ms_max: OFFLINE_MS_MAX_DEFAULT,
+            idle_max: None,
+            runtime_max: None,
             drain_ms_max: DRAIN_MS_MAX_DEFAULT,
             sample: Arc::default(),
         }

@@ -33,6 +33,7 @@ use std::sync::Arc;
 use engine::LoadError;
 use error::ShardError;
 use proto::{Wire, WorkClient};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use config::{Preload, StageSeconds, WorkerConfig, WorkerSummary};
@@ -110,7 +111,9 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> Result<WorkerSummary, WorkerError> {
     let client = WorkClient::new(wire);
-    let mut worker = session::Worker { config, client, host, shutdown, tally: session::Tally::default() };
+    let now = Instant::now();
+    let tally = session::Tally::default();
+    let mut worker = session::Worker { config, client, host, shutdown, tally, begun: now, last_busy: now };
     worker.serve().await?;
     let tally = worker.tally;
     let busy = tally.meter.busy();

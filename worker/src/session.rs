@@ -46,6 +46,9 @@ pub(crate) struct Worker {
     pub(crate) host: Arc<dyn WorkerHost>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) tally: Tally,
+    pub(crate) begun: Instant,
+    /// When it last had a shard, or no coordinator to tell it that there is none.
+    pub(crate) last_busy: Instant,
 }
 
 impl Worker {
@@ -124,7 +127,16 @@ impl Worker {
         let mut request = RequestId::generate();
         let mut retries = Retries::new(self.offline_max());
         loop {
-            let free = self.config.lease_count.max(1).saturating_sub(u32::try_from(running.len()).unwrap_or(u32::MAX));
+            let is_over = self.is_over();
+            if !running.is_empty() {
+                self.last_busy = Instant::now();
+            } else if is_over || self.is_idle() {
+                let (idle, uptime) = (self.last_busy.elapsed(), self.begun.elapsed());
+                tracing::info!(?idle, ?uptime, "no more shards are taken: the worker ends");
+                return Ok(End::Drained);
+            }
+            let held = u32::try_from(running.len()).unwrap_or(u32::MAX);
+            let free = if is_over { 0 } else { self.config.lease_count.max(1).saturating_sub(held) };
             let mut pause = None;
             if free > 0 {
                 let leased = tokio::select! {
@@ -146,7 +158,10 @@ impl Worker {
                         }
                     }
                     Err(error) if error.kind == RpcErrorKind::NotFound => return Ok(End::Lost),
-                    Err(error) if error.is_retryable() => pause = Some(retries.next(error)?),
+                    Err(error) if error.is_retryable() => {
+                        self.last_busy = Instant::now();
+                        pause = Some(retries.next(error)?);
+                    }
                     Err(error) if ends_worker(error.kind) => return Err(WorkerError::Refused(error)),
                     Err(error) => {
                         // Whatever it was about, other shards may go well: what this request was granted goes back once a
@@ -163,6 +178,16 @@ impl Worker {
         }
     }
 
+    /// Whether its time is over.
+    fn is_over(&self) -> bool {
+        self.config.runtime_max.is_some_and(|most| self.begun.elapsed() >= most)
+    }
+
+    /// Whether it had no shard for as long as it is to wait for one.
+    fn is_idle(&self) -> bool {
+        self.config.idle_max.is_some_and(|most| self.last_busy.elapsed() >= most)
+    }
+
     /// Waits until there is reason to ask for more: a shard ended, or the pause is over.
     async fn wait(
         &mut self,
@@ -177,9 +202,17 @@ impl Worker {
             }
         };
         let full = running.len() >= self.config.lease_count.max(1) as usize;
-        if pause.is_none() && !full {
+        if pause.is_none() && !full && !self.is_over() {
             return None;
         }
+        let until_over = self.config.runtime_max.map(|most| self.begun + most).filter(|end| *end > Instant::now());
+        let until_idle = self.config.idle_max.filter(|_| running.is_empty()).map(|most| self.last_busy + most);
+        let ended = async {
+            match [until_over, until_idle].into_iter().flatten().min() {
+                Some(end) => tokio::time::sleep_until(end).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = self.shutdown.cancelled() => Some(End::Drained),
@@ -189,6 +222,7 @@ impl Worker {
                 None
             }
             () = paused => None,
+            () = ended => None,
         }
     }
 

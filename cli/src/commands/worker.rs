@@ -53,6 +53,13 @@ pub(crate) struct WorkerArgs {
     /// Gives up after so long without a coordinator.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "15m")]
     pub(crate) max_offline: Duration,
+    /// Ends the worker, with exit code 0, after so long without a shard: for clusters that add workers as jobs come.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) exit_when_idle: Option<Duration>,
+    /// Takes no new shards after so long, and ends with the last one: for machines that are lent for a time. Leave a minute
+    /// for that.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) max_runtime: Option<Duration>,
     /// Prints one JSON object on stdout when it begins, and one when it stops.
     #[arg(long)]
     pub(crate) json: bool,
@@ -112,6 +119,7 @@ fn config(args: &WorkerArgs) -> anyhow::Result<WorkerConfig> {
     let hub = HubOptions::from_env();
     config.hub = HubOptions { offline: hub.offline || args.offline, ..hub };
     config.offline_ms_max = u64::try_from(args.max_offline.as_millis()).unwrap_or(u64::MAX);
+    (config.idle_max, config.runtime_max) = (args.exit_when_idle, args.max_runtime);
     Ok(config)
 }
 
