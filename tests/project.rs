@@ -103,13 +103,17 @@ fn what_cannot_be_drawn_is_refused_before_any_work() {
     env.write("there.svg", "mine");
     env.write("there.parquet", "mine");
     for (more, said) in [
-        (&["--out", "p.pdf"][..], &["`p.pdf`", ".html, .png or .svg"][..]),
+        (&["--out", "p.eps"][..], &["`p.eps`", ".html, .png, .svg or .pdf"][..]),
         (&["--out", "p"], &["`p`"]),
         (&["--out", "there.svg"], &["already exists", "--force"]),
         (&["--coords", "there.parquet"], &["already exists", "--coords"]),
         (&["--coords", "c.csv"], &[".parquet"]),
         (&["--out", "absent/p.svg"], &["no folder `absent`"]),
         (&["--out", "p.svg", "--label", "nope"], &["`nope`", "text, label, score"]),
+        (&["--out", "p.svg", "--size", "big"], &["180x120mm", "`big`"]),
+        (&["--out", "p.svg", "--size", "1x1mm"], &["--size", "inches"]),
+        (&["--out", "p.svg", "--aspect", "4:x"], &["4:3"]),
+        (&["--out", "p.svg", "--font", "a.csv"], &["`a.csv`", "OpenType"]),
         (&["--out", "p.svg", "--neighbors", "1"], &["--neighbors"]),
         (&["--out", "p.svg", "--min-dist", "5"], &["from 0 to 3"]),
         (&["--out", "p.svg", "--metric", "manhattan"], &["cosine", "euclidean"]),
@@ -125,6 +129,21 @@ fn what_cannot_be_drawn_is_refused_before_any_work() {
     let ran = env.encaje(["project", "nothing", "--out", "p.svg"]);
     ran.expect_code(1);
     ran.expect_said(&["nothing"]);
+}
+
+#[test]
+fn a_figure_for_a_paper_has_the_size_and_title_that_are_given() {
+    let env = TestEnv::new();
+    env.write("a.csv", corpus(9));
+    env.run_ok("a.csv", "v", &[]);
+    let drawn = ["--out", "p.pdf", "--out", "p.svg", "--size", "180x90mm", "--title", "Nueve frases"];
+    env.encaje([&["project", "v", "--label", "label"], &drawn[..]].concat()).expect_code(0);
+    let pdf = std::fs::read(env.path("p.pdf")).unwrap();
+    assert!(String::from_utf8_lossy(&pdf).contains("/MediaBox [0 0 510.23"), "180 mm are 510.24 points");
+    let svg = std::fs::read_to_string(env.path("p.svg")).unwrap();
+    assert!(svg.contains(">Nueve frases</text>") && svg.contains("width=\"680.31\""));
+    env.encaje(["project", "v", "--out", "bare.svg", "--title", ""]).expect_code(0);
+    assert!(!std::fs::read_to_string(env.path("bare.svg")).unwrap().contains("UMAP"));
 }
 
 #[test]

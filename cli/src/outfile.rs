@@ -77,8 +77,8 @@ fn write_picture(ui: &Ui, path: &Path, picture: &Picture) -> anyhow::Result<()> 
         let more = if lacking > NAMED as u64 { "…" } else { "" };
         let lacking = ui::counted(lacking, "character");
         ui.warn(format!(
-            "{}: no font of this machine has {lacking} ({first}{more}), drawn as \u{FFFD}; install one that has, or draw \
-             .html, which takes the reader's fonts",
+            "{}: no font of this machine has {lacking} ({first}{more}), drawn as \u{FFFD}; give one that has by \
+             `project --font FILE`, install it, or draw .html, which takes the reader's fonts",
             path.display()
         ));
     }

@@ -29,6 +29,8 @@ mod view;
 pub use heatmap::Heatmap;
 pub use layout::Layout;
 pub use page_data::NEAREST;
+pub use png::PIXELS_MAX;
+pub use tree::is_font;
 
 use crate::umap::Nearest;
 

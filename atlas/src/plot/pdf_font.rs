@@ -113,8 +113,10 @@ impl EmbeddedFont {
         writer.finish();
 
         let mut unicode = UnicodeCmap::new(Name(b"Custom"), IDENTITY);
-        for (glyph, text) in &self.texts {
-            unicode.pair_with_multiple(*glyph, text.chars());
+        for glyph in 1..self.glyphs.num_gids() {
+            // Of the glyphs of a cluster, the first stands for its characters.
+            let text = self.texts.get(&glyph).map_or("\u{200B}", String::as_str);
+            unicode.pair_with_multiple(glyph, text.chars());
         }
         let unicode = compressed(&unicode.finish())?;
         pdf.cmap(cmap, &unicode).filter(Filter::FlateDecode);

@@ -7,15 +7,15 @@ use super::PlotError;
 
 /// Pixels of a document per inch.
 const DOCUMENT_DPI: f32 = 96.0;
-/// Maximum pixels along a side.
-const SIDE_MAX: f32 = 20_000.0;
+/// Maximum pixels along a side of a PNG.
+pub const PIXELS_MAX: f32 = 20_000.0;
 
 /// Rasterizes a document, with so many pixels per inch.
 pub(crate) fn paint(tree: &Tree, dpi: f32) -> Result<Vec<u8>, PlotError> {
     let scale = dpi / DOCUMENT_DPI;
     let (width, height) = ((tree.size().width() * scale).round(), (tree.size().height() * scale).round());
-    let too_large = || PlotError::Draw(format!("{width} x {height} pixels are more than {SIDE_MAX} on a side"));
-    if width > SIDE_MAX || height > SIDE_MAX {
+    let too_large = || PlotError::Draw(format!("{width} x {height} pixels are more than {PIXELS_MAX} on a side"));
+    if width > PIXELS_MAX || height > PIXELS_MAX {
         return Err(too_large());
     }
     let mut pixels = Pixmap::new(width as u32, height as u32).ok_or_else(too_large)?;

@@ -25,9 +25,6 @@ pub(crate) fn read(svg: &str, extra: Option<&[u8]>) -> Result<(Tree, String), Pl
     let carried: Vec<ID> = fonts.faces().map(|face| face.id).collect();
     if let Some(extra) = extra {
         fonts.load_font_data(extra.to_vec());
-        if fonts.len() == carried.len() {
-            return Err(PlotError::Draw("the font cannot be read: it is no TrueType or OpenType font".into()));
-        }
     }
     let foreign: BTreeSet<char> = svg.chars().filter(|c| !font::covers(*c)).collect();
     let mut fonts = Arc::new(fonts);
@@ -46,6 +43,13 @@ pub(crate) fn read(svg: &str, extra: Option<&[u8]>) -> Result<(Tree, String), Pl
     let options = Options { fontdb: fonts, font_family, font_resolver, ..Options::default() };
     let tree = Tree::from_str(&svg, &options).map_err(|error| PlotError::Draw(error.to_string()))?;
     Ok((tree, missing))
+}
+
+/// Whether a file is a font that can be read.
+pub fn is_font(file: &[u8]) -> bool {
+    let mut fonts = Database::new();
+    fonts.load_font_data(file.to_vec());
+    !fonts.is_empty()
 }
 
 /// Finds a face with a character that those `tried` lack, preferring the same weight.

@@ -10,7 +10,7 @@ use dataset::VectorSet;
 use dataset::vectors::{ParquetTable, place};
 use serde::Serialize;
 
-use crate::args::{LabelTypeArg, Place, UmapArgs};
+use crate::args::{LabelTypeArg, PictureArgs, Place, UmapArgs};
 use crate::exit::{Advice, Exit};
 use crate::foreign::{self, LabelFile, Places};
 use crate::outfile::PictureFile;
@@ -54,6 +54,8 @@ pub(crate) struct ProjectArgs {
     /// Replaces existing files.
     #[arg(long)]
     pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) picture: PictureArgs,
     #[command(flatten)]
     pub(crate) umap: UmapArgs,
     /// Prints the summary on stdout as one JSON object.
@@ -179,11 +181,19 @@ pub(crate) fn run(ui: &Ui, args: &ProjectArgs) -> anyhow::Result<Exit> {
     let input = Input::of(args)?;
     let labels = args.foreign.labels.as_ref().map(|path| LabelFile::read(path, &args.foreign.labels_by)).transpose()?;
     let files = check(args, &input, labels.as_ref())?;
+    let layout = args.picture.layout()?;
     let Placed { points, places, nearest, method, facts, load_time, umap_time } =
         place_points(ui, args, &input, labels.as_ref())?;
     let labels = labels_of(args, &points)?;
     if !files.is_empty() {
-        let figure = figure(&points, (places.clone(), nearest), labels.clone(), &method)?;
+        let mut figure = figure(&points, (places.clone(), nearest), labels.clone(), &method)?;
+        figure.layout = layout;
+        if let Some(title) = &args.picture.title {
+            figure.title.clone_from(title);
+            if title.is_empty() {
+                figure.subtitle.clear();
+            }
+        }
         outfile::write_pictures(ui, &files, |format| plot::render(&figure, format))?;
     }
     if let Some(path) = &args.coords {
