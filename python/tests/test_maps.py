@@ -31,7 +31,7 @@ def test_a_map(outputs: list[encaje.Vectors], tmp_path: Path) -> None:
     drawn = outputs[0].project(label="label", n_epochs=50)
     assert (len(drawn.coords), list(drawn.coords.columns[-2:])) == (448, ["x", "y"])
     assert {"row", "text", "label"} <= set(drawn.coords.columns)
-    for name, start in [("a.png", b"\x89PNG"), ("a.svg", b"<svg"), ("a.html", b"<!")]:
+    for name, start in [("a.png", b"\x89PNG"), ("a.svg", b"<svg"), ("a.pdf", b"%PDF"), ("a.html", b"<!")]:
         drawn.save(tmp_path / name)
         assert (tmp_path / name).read_bytes().startswith(start)
     with pytest.raises(encaje.UsageError, match="a.gif"):

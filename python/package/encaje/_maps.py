@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 Path = Union[str, "os.PathLike[str]"]
 
-_KINDS = ("html", "png", "svg")
+_KINDS = ("html", "png", "svg", "pdf")
 #: As many names as a heat map can show.
 _SIMILAR_MAX = 400
 
 
 class Picture:
-    """A picture as a page, a PNG and an SVG, which shows itself in notebooks.
+    """A picture as a page, a PNG, an SVG and a PDF, which shows itself in notebooks.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Picture:
         return self._pictures["html"].decode()
 
     def save(self, path: Path) -> None:
-        """Write the picture; the extension (``.html``, ``.png``, ``.svg``) tells the format. An existing file is replaced.
+        """Write the picture; the extension (``.html``, ``.png``, ``.svg``, ``.pdf``) tells the format. An existing file is replaced.
 
         Raises
         ------
@@ -62,7 +62,7 @@ class Picture:
         """
         kind = LocalPath(path).suffix.lstrip(".").lower()
         if kind not in self._pictures:
-            raise _errors.UsageError(f"`{os.fspath(path)}` does not end in .html, .png or .svg")
+            raise _errors.UsageError(f"`{os.fspath(path)}` does not end in .html, .png, .svg or .pdf")
         LocalPath(path).write_bytes(self._pictures[kind])
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
