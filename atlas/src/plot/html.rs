@@ -4,9 +4,11 @@
 //! text; and the content security policy allows only the script with the given digest, and no connections.
 
 use std::fmt::Write;
+use std::io;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::draw::{escape, sanitize};
@@ -35,27 +37,27 @@ const SCRIPT: &str = concat!(
 
 /// Writes the page of a validated figure.
 pub(crate) fn page(figure: &Figure) -> String {
-    fill(PAGE, |name| match name {
-        "title" => escape(&figure.title),
-        "subtitle" => escape(&figure.subtitle),
-        "style" => STYLE.to_owned(),
-        "script" => SCRIPT.to_owned(),
-        "style-hash" => policy_hash(STYLE),
-        "script-hash" => policy_hash(SCRIPT),
-        "table" => figure.table.as_ref().map(table).unwrap_or_default(),
-        "sections" => figure.sections.iter().map(section).collect(),
-        "data" => escape_json_for_html(&data(figure).to_string()),
+    fill(PAGE, |name, page| match name {
+        "title" => page.push_str(&escape(&figure.title)),
+        "subtitle" => page.push_str(&escape(&figure.subtitle)),
+        "style" => page.push_str(STYLE),
+        "script" => page.push_str(SCRIPT),
+        "style-hash" => page.push_str(&policy_hash(STYLE)),
+        "script-hash" => page.push_str(&policy_hash(SCRIPT)),
+        "table" => page.push_str(&figure.table.as_ref().map(table).unwrap_or_default()),
+        "sections" => figure.sections.iter().for_each(|part| page.push_str(&section(part))),
+        "data" => write_json(page, &data(figure)),
         other => unreachable!("the template asks for `{other}`"),
     })
 }
 
 /// Replaces every `{{name}}` of a template. Values are not expanded again.
-fn fill(template: &str, value: impl Fn(&str) -> String) -> String {
+fn fill(template: &str, write: impl Fn(&str, &mut String)) -> String {
     let mut page = String::new();
     for (index, part) in template.split("{{").enumerate() {
         match part.split_once("}}") {
             Some((name, rest)) if index > 0 => {
-                page.push_str(&value(name));
+                write(name, &mut page);
                 page.push_str(rest);
             }
             Some(_) | None => page.push_str(part),
@@ -69,19 +71,33 @@ pub(crate) fn policy_hash(text: &str) -> String {
     format!("sha256-{}", BASE64.encode(Sha256::digest(text.as_bytes())))
 }
 
-/// Escapes JSON so that it cannot end or begin an element or comment, nor end a line of JavaScript.
-fn escape_json_for_html(json: &str) -> String {
-    let mut out = String::with_capacity(json.len() + json.len() / 64);
-    for c in json.chars() {
-        match c {
+/// Appends JSON, without a copy in memory: it may be the texts of a million rows.
+fn write_json(page: &mut String, value: &impl Serialize) {
+    serde_json::to_writer(Escaped(page), value).expect("keys are strings, and a string takes all");
+}
+
+/// Takes JSON, and escapes it so that it cannot end or begin an element or comment, nor end a line of JavaScript.
+struct Escaped<'p>(&'p mut String);
+
+impl io::Write for Escaped<'_> {
+    fn write(&mut self, json: &[u8]) -> io::Result<usize> {
+        // The serializer writes whole strings between its own escapes.
+        let json_text = std::str::from_utf8(json).map_err(io::Error::other)?;
+        let mut rest = json_text;
+        while let Some(at) = rest.find(['<', '>', '&', '\u{2028}', '\u{2029}']) {
+            let (before, from) = rest.split_at(at);
+            let c = from.chars().next().expect("it was found");
             // These only occur in strings, where the escape is equivalent.
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                write!(out, "\\u{:04x}", u32::from(c)).expect("a string takes all");
-            }
-            c => out.push(c),
+            write!(self.0, "{before}\\u{:04x}", u32::from(c)).expect("a string takes all");
+            rest = &from[c.len_utf8()..];
         }
+        self.0.push_str(rest);
+        Ok(json.len())
     }
-    out
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn table(table: &Table) -> String {
@@ -114,13 +130,15 @@ mod tests {
 
     #[test]
     fn values_of_a_template_are_not_expanded_again() {
-        assert_eq!(fill("a {{x}} b {{y}}", |name| format!("{{{{{name}}}}}")), "a {{x}} b {{y}}");
+        let same = |name: &str, page: &mut String| page.push_str(&format!("{{{{{name}}}}}"));
+        assert_eq!(fill("a {{x}} b {{y}}", same), "a {{x}} b {{y}}");
     }
 
     #[test]
     fn json_cannot_end_its_script_block() {
         let texts = ["</script><script>alert(1)</script>", "<!--", "a\u{2028}b\u{2029}", "]]>", "&lt;"];
-        let written = escape_json_for_html(&json!(texts).to_string());
+        let mut written = String::new();
+        write_json(&mut written, &json!(texts));
         assert!(!written.contains(['<', '>', '&', '\u{2028}', '\u{2029}']), "{written}");
         assert_eq!(serde_json::from_str::<Vec<String>>(&written).unwrap(), texts);
     }

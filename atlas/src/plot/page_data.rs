@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::draw::{outline, sanitize};
@@ -32,8 +33,35 @@ pub const NEAREST: usize = 8;
 /// Maximum bytes of a panel's neighbours; beyond, the page looks for near points in the plane.
 const NEAREST_BYTES_MAX: usize = 16 << 20;
 
+/// The data block of a page.
+#[derive(Serialize)]
+pub(super) struct Data<'f> {
+    columns: Vec<Column<'f>>,
+    #[serde(flatten)]
+    rest: Value,
+}
+
+/// A column in one of three encodings. Texts are borrowed: those of a million rows are large.
+#[derive(Serialize)]
+struct Column<'f> {
+    name: &'f str,
+    #[serde(flatten)]
+    values: Values<'f>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Values<'f> {
+    /// Packed 32-bit integers.
+    Integers { integers: String },
+    /// Few distinct values, and a packed index per row.
+    Dictionary { dictionary: Vec<&'f str>, codes: String },
+    /// One value per row.
+    Texts { texts: Vec<&'f str> },
+}
+
 /// Returns the data block of a figure.
-pub(super) fn data(figure: &Figure) -> Value {
+pub(super) fn data(figure: &Figure) -> Data<'_> {
     let rows = figure.panels.first().map_or(0, |panel| panel.points.len());
     let mut drawings = BTreeMap::new();
     let colourings: Vec<Value> = colourings(figure).iter().map(|labels| colouring(labels, &mut drawings)).collect();
@@ -74,16 +102,17 @@ pub(super) fn data(figure: &Figure) -> Value {
         (0..=STOPS).map(|stop| palette::visible_ramp(f64::from(stop) / f64::from(STOPS), part)).collect::<Vec<_>>()
     };
     let (columns, left_out) = columns(&figure.hover, TEXT_BYTES_MAX);
-    json!({
+    let rest = json!({
         "rows": rows, "panels": panels, "colourings": colourings, "labelled": figure.labels.column().is_some(),
-        "drawings": drawings, "columns": columns, "leftOut": left_out, "outlines": outlines,
+        "drawings": drawings, "leftOut": left_out, "outlines": outlines,
         "palette": palette::PALETTE, "inks": palette::PALETTE.map(|(light, _)| palette::ink(light)), "missing": palette::MISSING, "faint": palette::FAINT,
         "ramp": [ramp(palette::VISIBLE_RAMP.0), ramp(palette::VISIBLE_RAMP.1)],
-    })
+    });
+    Data { columns, rest }
 }
 
 /// Returns the columns' values, and sentences on what was left out to stay within `bytes_max`.
-fn columns(columns: &[HoverColumn], bytes_max: usize) -> (Vec<Value>, Vec<String>) {
+fn columns(columns: &[HoverColumn], bytes_max: usize) -> (Vec<Column<'_>>, Vec<String>) {
     let mut sizes: Vec<usize> = columns.iter().map(|column| column.values.iter().map(String::len).sum()).collect();
     let mut cuts = vec![None; columns.len()];
     let mut left_out = vec![false; columns.len()];
@@ -110,10 +139,13 @@ fn columns(columns: &[HoverColumn], bytes_max: usize) -> (Vec<Value>, Vec<String
                 notes.push(format!(
                     "values of “{name}” are cut at {cut} characters, since this file would be too large"
                 ));
-                let values = column.values.iter().map(|value| shortened(value, cut).to_owned()).collect();
-                written.push(values_of(&HoverColumn { name: column.name.clone(), values }));
+                let values = column.values.iter().map(|value| shortened(value, cut)).collect();
+                written.push(Column { name: &column.name, values: encoded(values) });
             }
-            None => written.push(values_of(column)),
+            None => {
+                let values = column.values.iter().map(String::as_str).collect();
+                written.push(Column { name: &column.name, values: encoded(values) });
+            }
         }
     }
     (written, notes)
@@ -124,25 +156,25 @@ fn shortened(text: &str, chars: usize) -> &str {
 }
 
 /// Encodes a column: integers packed, few distinct values once with an index per row, others as they are.
-fn values_of(column: &HoverColumn) -> Value {
-    let integers: Option<Vec<i32>> = column.values.iter().map(|value| canonical_integer(value)).collect();
+fn encoded(values: Vec<&str>) -> Values<'_> {
+    let integers: Option<Vec<i32>> = values.iter().map(|value| canonical_integer(value)).collect();
     if let Some(integers) = integers {
-        return json!({ "name": column.name, "integers": packed(integers.iter().flat_map(|x| x.to_le_bytes())) });
+        return Values::Integers { integers: packed(integers.iter().flat_map(|x| x.to_le_bytes())) };
     }
     let mut index: HashMap<&str, u16> = HashMap::new();
     let mut dictionary: Vec<&str> = Vec::new();
-    let mut codes = Vec::with_capacity(column.values.len());
-    for value in &column.values {
+    let mut codes = Vec::with_capacity(values.len());
+    for value in &values {
         let code = *index.entry(value).or_insert_with(|| {
             dictionary.push(value);
             (dictionary.len() - 1) as u16
         });
         codes.push(code);
-        if dictionary.len() >= DICTIONARY_MAX || dictionary.len() > column.values.len() / 2 + 1 {
-            return json!({ "name": column.name, "texts": column.values });
+        if dictionary.len() >= DICTIONARY_MAX || dictionary.len() > values.len() / 2 + 1 {
+            return Values::Texts { texts: values };
         }
     }
-    json!({ "name": column.name, "dictionary": dictionary, "codes": packed(codes.iter().flat_map(|x| x.to_le_bytes())) })
+    Values::Dictionary { dictionary, codes: packed(codes.iter().flat_map(|x| x.to_le_bytes())) }
 }
 
 /// Reads an integer that is printed as the same text.
@@ -249,6 +281,14 @@ mod tests {
     use super::super::Panel;
     use super::*;
 
+    fn json_of(figure: &Figure) -> Value {
+        serde_json::to_value(data(figure)).unwrap()
+    }
+
+    fn values_of(values: &[&str]) -> Value {
+        serde_json::to_value(encoded(values.to_vec())).unwrap()
+    }
+
     fn column(name: &str, values: &[&str]) -> HoverColumn {
         HoverColumn { name: name.into(), values: values.iter().map(|value| (*value).to_owned()).collect() }
     }
@@ -257,21 +297,21 @@ mod tests {
     fn bidi_control_characters_in_names_are_replaced() {
         let mut figure = super::super::tests::figure(2, &["\u{202E}etnamruf\u{7}"], 1);
         figure.hover.clear();
-        let labels = data(&figure)["colourings"][0].clone();
+        let labels = json_of(&figure)["colourings"][0].clone();
         assert_eq!(labels["pieces"][0], json!([{ "text": "\u{FFFD}etnamruf\u{FFFD}" }]));
     }
 
     #[test]
     fn columns_are_packed_without_loss() {
-        let integers = values_of(&column("row", &["0", "-7", "2147483647"]));
+        let integers = values_of(&["0", "-7", "2147483647"]);
         assert_eq!(BASE64.decode(integers["integers"].as_str().unwrap()).unwrap()[4..8], (-7i32).to_le_bytes());
         for kept_as_text in [["007", "8"], ["", "8"], ["2147483648", "1"]] {
-            assert!(values_of(&column("id", &kept_as_text))["integers"].is_null(), "{kept_as_text:?}");
+            assert!(values_of(&kept_as_text)["integers"].is_null(), "{kept_as_text:?}");
         }
-        let few = values_of(&column("label", &["b", "a", "b", "b"]));
+        let few = values_of(&["b", "a", "b", "b"]);
         assert_eq!(few["dictionary"], json!(["b", "a"]));
         assert_eq!(BASE64.decode(few["codes"].as_str().unwrap()).unwrap(), [0, 0, 1, 0, 0, 0, 0, 0]);
-        assert_eq!(values_of(&column("text", &["a", "b", "c", "d"]))["texts"], json!(["a", "b", "c", "d"]));
+        assert_eq!(values_of(&["a", "b", "c", "d"])["texts"], json!(["a", "b", "c", "d"]));
     }
 
     #[test]
@@ -279,12 +319,14 @@ mod tests {
         let long = "ñ".repeat(2_000);
         let all = [column("text", &[&long, "short", "b"]), column("<b>", &["x", "y", "z"])];
         let (written, notes) = columns(&all, 1 << 20);
+        let written = serde_json::to_value(written).unwrap();
         assert_eq!((written[0]["texts"][0].as_str(), notes.len()), (Some(long.as_str()), 0));
         let (written, notes) = columns(&all, 1_000);
+        let written = serde_json::to_value(written).unwrap();
         assert_eq!(written[0]["texts"], json!([&long[..600], "short", "b"]));
         assert!(notes[0].contains("“text” are cut at 300 characters"), "{notes:?}");
         let (written, notes) = columns(&all, 5);
-        assert_eq!(written[0]["name"], "<b>");
+        assert_eq!(written[0].name, "<b>");
         assert!(notes[0].contains("“text” is left out"), "{notes:?}");
     }
 
@@ -306,7 +348,7 @@ mod tests {
             ],
             ..Figure::default()
         };
-        let found = data(&figure)["colourings"].clone();
+        let found = json_of(&figure)["colourings"].clone();
         let found: Vec<(&str, &str)> = found
             .as_array()
             .unwrap()
