@@ -18,6 +18,8 @@ const SIZE: f32 = 12.5;
 const EMOJI_SIZE: f32 = 19.0;
 /// Distance of names in a margin.
 const LINE: f32 = 16.0;
+/// Smallest share of the names in the margins that are on one side.
+const SIDE_SHARE_MIN: f32 = 0.35;
 /// Distance of a name in a margin from its line.
 const PADDING: f32 = 6.0;
 
@@ -226,6 +228,9 @@ pub(crate) fn in_margins(names: &[Wanted], frame: Rect, margin: f32) -> Vec<Name
     names.sort_by(|a, b| a.spot.0.total_cmp(&b.spot.0).then(a.code.cmp(&b.code)));
     let middle = frame.left + frame.width / 2.0;
     let on_left = names.iter().filter(|name| name.spot.0 < middle).count();
+    // Neither side has much more than the other.
+    let fewest = (names.len() as f32 * SIDE_SHARE_MIN) as usize;
+    let on_left = on_left.clamp(fewest, names.len() - fewest);
     let on_left = on_left.min(per_side).max(names.len().saturating_sub(per_side));
     let (left, right) = names.split_at(on_left);
     let mut placed = column(left, frame, Anchor::Start);
@@ -238,16 +243,7 @@ fn column(names: &[&Wanted], frame: Rect, anchor: Anchor) -> Vec<Name> {
     let mut names = names.to_vec();
     names.sort_by(|a, b| a.spot.1.total_cmp(&b.spot.1).then(a.code.cmp(&b.code)));
     let (first, last) = (frame.top + PADDING + LINE / 2.0, frame.top + frame.height - PADDING - LINE / 2.0);
-    let mut heights: Vec<f32> = Vec::new();
-    for name in &names {
-        let above = heights.last().map_or(first, |height| height + LINE);
-        heights.push(name.spot.1.max(above));
-    }
-    let mut below = last;
-    for height in heights.iter_mut().rev() {
-        *height = height.min(below);
-        below = *height - LINE;
-    }
+    let heights = spread(&names.iter().map(|name| name.spot.1).collect::<Vec<_>>(), first, last);
     let place = |(name, height): (&&Wanted, f32)| {
         let style = in_margin(name, anchor);
         let wide = width(&name.text, style);
@@ -266,6 +262,24 @@ fn column(names: &[&Wanted], frame: Rect, anchor: Anchor) -> Vec<Name> {
         }
     };
     names.iter().zip(heights).map(place).collect()
+}
+
+/// Moves ascending heights apart by a line each, as little as possible (isotonic regression), within a range.
+fn spread(heights: &[f32], first: f32, last: f32) -> Vec<f32> {
+    // Less a line for each above, the heights must only not descend: those that do share their mean.
+    let mut blocks: Vec<(f32, usize)> = Vec::new();
+    for (index, height) in heights.iter().enumerate() {
+        blocks.push((height - index as f32 * LINE, 1));
+        while let [.., (above, many), (below, few)] = blocks[..]
+            && above > below
+        {
+            blocks.truncate(blocks.len() - 2);
+            blocks.push(((above * many as f32 + below * few as f32) / (many + few) as f32, many + few));
+        }
+    }
+    let most = (last - heights.len().saturating_sub(1) as f32 * LINE).max(first);
+    let moved = blocks.into_iter().flat_map(|(height, count)| std::iter::repeat_n(height.clamp(first, most), count));
+    moved.enumerate().map(|(index, height)| height + index as f32 * LINE).collect()
 }
 
 /// The offsets to try: none, then increasing distances.
@@ -358,6 +372,15 @@ mod tests {
         assert!((height(&names) - 204.5).abs() < 1.0);
         names[0].spread = 3.0;
         assert!(height(&names) < 190.0);
+    }
+
+    #[test]
+    fn crowded_heights_are_spread_around_their_middle() {
+        assert_eq!(spread(&[100.0, 100.0, 100.0], 0.0, 400.0), [84.0, 100.0, 116.0]);
+        assert_eq!(spread(&[10.0, 200.0], 0.0, 400.0), [10.0, 200.0]);
+        assert_eq!(spread(&[3.0, 3.0], 8.0, 400.0), [8.0, 24.0]);
+        assert_eq!(spread(&[399.0, 399.0], 8.0, 392.0), [376.0, 392.0]);
+        assert!(spread(&[], 0.0, 1.0).is_empty());
     }
 
     #[test]

@@ -180,7 +180,8 @@ fn place_legend(
     let cell_width = room.map_or(cell.0, |room| room / grid.columns as f32 - GAP);
     let shrunk = cell.1 * cell_width / cell.0;
     let in_hole = Legend::of_height(&figure.labels, shrunk);
-    if holes > 0.0 && in_hole.height <= shrunk && in_hole.width <= holes * (cell_width + GAP) - GAP {
+    let fitting = in_hole.narrowed(holes * (cell_width + GAP) - GAP).filter(|legend| legend.height <= shrunk);
+    if let Some(in_hole) = fitting.filter(|_| holes > 0.0) {
         return (LegendPlace::Hole, in_hole);
     }
     let beside = Legend::of_height(&figure.labels, height.unwrap_or(room.map_or(panels.1, |room| room * 0.7)));

@@ -13,10 +13,16 @@ const ENTRY: f32 = 22.0;
 const HEAD: f32 = 26.0;
 /// Maximum and minimum width of a column.
 const COLUMN_WIDTHS: [f32; 2] = [110.0, 270.0];
+/// Columns with cut names are at least this wide.
+const NARROW_COLUMN_MIN: f32 = 150.0;
 /// Space between columns.
 const COLUMN_GAP: f32 = 16.0;
 /// Size of letters.
 const SIZE: f32 = super::layout::FONT_UNITS;
+/// Width of a mark with the space behind it, and of the space before a count.
+const MARK: f32 = 20.0;
+const COUNT_SPACE: f32 = 10.0;
+const COUNT_SIZE: f32 = 11.0;
 /// The line below the headline.
 const NOTE_SIZE: f32 = 11.0;
 const NOTE_HEIGHT: f32 = 16.0;
@@ -47,7 +53,7 @@ impl Legend {
                 let wide = widest.max(note).max(width(column, TextStyle::bold(SIZE)).min(COLUMN_WIDTHS[1]));
                 let around = around_bar(others.len());
                 let height = around + BAR.1.min((most - around).max(60.0));
-                Legend { width: wide, height, column_width: wide, per_column: 0 }
+                Legend { width: wide, height, column_width: wide + COLUMN_GAP, per_column: 0 }
             }
             Labels::Categories { names, .. } => {
                 let per_column = (((most - HEAD) / ENTRY) as usize).max(1);
@@ -65,6 +71,14 @@ impl Legend {
                 Legend::of_columns(labels, columns as usize)
             }
         }
+    }
+
+    /// Makes a legend as narrow as this, if its names are still to be read then.
+    pub(crate) fn narrowed(self, most: f32) -> Option<Legend> {
+        let columns = ((self.width + COLUMN_GAP) / self.column_width.max(1.0)).round().max(1.0);
+        let column_width = self.column_width.min((most + COLUMN_GAP) / columns);
+        let is_readable = column_width >= self.column_width.min(NARROW_COLUMN_MIN);
+        is_readable.then(|| Legend { width: columns * column_width - COLUMN_GAP, column_width, ..self })
     }
 
     /// Spreads the entries evenly over at most so many columns.
@@ -102,13 +116,13 @@ impl Legend {
 
     fn draw_entries(&self, canvas: &mut Canvas, labels: &Labels, (left, top): (f32, f32)) {
         let Labels::Categories { names, codes, named, .. } = labels else { return };
-        let mut counts = vec![0u64; names.len()];
-        codes.iter().for_each(|code| counts[*code as usize] += 1);
-        let (text, number) = (TextStyle::plain(SIZE), TextStyle { anchor: Anchor::End, ..TextStyle::faint(11.0) });
+        let counts = counts(labels);
+        let (text, number) =
+            (TextStyle::plain(SIZE), TextStyle { anchor: Anchor::End, ..TextStyle::faint(COUNT_SIZE) });
         // Counts are in a column of their own, so that a misestimated width of a name cannot make it overlap.
         let right = self.column_width - COLUMN_GAP;
         let widest = counts.iter().map(|count| width(&thousands(*count), number)).fold(0.0, f32::max);
-        let fitted = names::fit_all(names, text, right - 20.0 - 10.0 - widest);
+        let fitted = names::fit_all(names, text, right - MARK - COUNT_SPACE - widest);
         let styles = palette::styles(names.len(), *named, codes.len());
         for (code, ((name, count), (colour, shape))) in fitted.iter().zip(counts).zip(styles).enumerate() {
             let x = left + (code / self.per_column) as f32 * self.column_width;
@@ -117,16 +131,26 @@ impl Legend {
             outline(&mut path, shape, (x + 7.0, y), 5.5);
             canvas.element(&format!(r#"<path fill="{}" d="{path}"/>"#, PALETTE[colour].0));
             canvas.line((x + right, y + 4.5), &thousands(count), number);
-            canvas.line((x + 20.0, y + 4.5), name, text);
+            canvas.line((x + MARK, y + 4.5), name, text);
         }
     }
 }
 
+/// Returns the width of a column: a mark, a name, a count and the gap.
 fn column_width(labels: &Labels) -> f32 {
     let Labels::Categories { column, names, .. } = labels else { return COLUMN_WIDTHS[0] };
-    let widest = names.iter().map(|name| width(name, TextStyle::plain(SIZE)));
-    let widest = widest.fold(width(column, TextStyle::bold(SIZE)) - 60.0, f32::max);
-    (widest + 80.0).clamp(COLUMN_WIDTHS[0], COLUMN_WIDTHS[1])
+    let widest = names.iter().map(|name| width(name, TextStyle::plain(SIZE))).fold(0.0, f32::max);
+    let counts = counts(labels).into_iter().map(|count| width(&thousands(count), TextStyle::faint(COUNT_SIZE)));
+    let entry = MARK + widest + COUNT_SPACE + counts.fold(0.0, f32::max) + 1.0;
+    (entry.max(width(column, TextStyle::bold(SIZE))) + COLUMN_GAP).clamp(COLUMN_WIDTHS[0], COLUMN_WIDTHS[1])
+}
+
+/// Returns the number of rows of each category.
+fn counts(labels: &Labels) -> Vec<u64> {
+    let Labels::Categories { names, codes, .. } = labels else { return Vec::new() };
+    let mut counts = vec![0u64; names.len()];
+    codes.iter().for_each(|code| counts[*code as usize] += 1);
+    counts
 }
 
 /// Returns the height of what is above and below a bar, with so many entries for values that are not on it.
@@ -167,6 +191,15 @@ mod tests {
     }
 
     #[test]
+    fn names_that_fit_are_whole() {
+        let mut canvas = Canvas::default();
+        let values: Vec<Option<String>> = (0..60_000).map(|row| Some(format!("label {}", row % 40))).collect();
+        let labels = Labels::categories_of("label", &values);
+        Legend::of_height(&labels, 500.0).draw(&mut canvas, &labels, (0.0, 0.0));
+        assert!((0..40).all(|name| canvas.body.contains(&format!(">label {name}<"))), "{}", canvas.body);
+    }
+
+    #[test]
     fn columns_are_balanced() {
         let legend = Legend::of_height(&labels(37), HEAD + 20.0 * ENTRY);
         assert_eq!((legend.per_column, legend.height), (19, HEAD + 19.0 * ENTRY));
@@ -174,5 +207,8 @@ mod tests {
         assert!(wide.width <= 1_000.0 && wide.height < HEAD + 12.0 * ENTRY, "{wide:?}");
         assert_eq!(Legend::of_width(&labels(3), 2_000.0).height, HEAD + ENTRY);
         assert_eq!(Legend::of_height(&Labels::None, 100.0).width, 0.0);
+        let narrow = Legend { column_width: 200.0, width: 384.0, ..legend };
+        assert_eq!(narrow.clone().narrowed(330.0).map(|legend| legend.width), Some(330.0));
+        assert_eq!(narrow.narrowed(200.0), None);
     }
 }

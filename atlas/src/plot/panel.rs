@@ -132,11 +132,8 @@ fn caption(view: &View, repeats: Repeats) -> String {
     let mut said = Vec::new();
     match view.outside {
         0 => {}
-        1 => said.push("1 point lies farther out, in the direction of the mark at the edge.".to_owned()),
-        outside => {
-            let outside = number(outside);
-            said.push(format!("{outside} points lie farther out, in the directions of the marks at the edge."));
-        }
+        1 => said.push("1 point lies farther out: see the mark at the edge.".to_owned()),
+        outside => said.push(format!("{} points lie farther out: see the marks at the edge.", number(outside))),
     }
     if repeats.places > 0 {
         let [places, rows, most] = [repeats.places, repeats.rows, repeats.most].map(number);
