@@ -58,6 +58,9 @@ const PANEL_SIDE_MIN: f32 = 60.0;
 /// Largest share of a page's width for a legend beside the panels; a wider one is below.
 const LEGEND_SHARE_MAX: f32 = 0.36;
 
+/// Largest share of a page's height for a legend below the panels.
+const LEGEND_HEIGHT_MAX: f32 = 0.35;
+
 /// The grid of panels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Grid {
@@ -118,6 +121,11 @@ impl Plan {
         let mut margins = margin((free, free / aspect));
         let mut cell = (free + 2.0 * margins, free / aspect + titles);
         let (place, legend) = place_legend(figure, grid, page_width, page_height.map(|height| height - 100.0), cell);
+        let legend = match (page_height, place) {
+            (Some(height), LegendPlace::Below) => legend.cut(height * LEGEND_HEIGHT_MAX),
+            (Some(height), LegendPlace::Beside) => legend.cut(height - 100.0),
+            (Some(_), LegendPlace::Hole) | (None, _) => legend,
+        };
         let beside = if place == LegendPlace::Beside && legend.width > 0.0 { legend.width + GAP } else { 0.0 };
         let gaps = |count: usize| GAP * (count - 1) as f32;
         let width = page_width.unwrap_or_else(|| {
@@ -179,6 +187,7 @@ fn place_legend(
     let panels = (grid.columns as f32 * (cell.0 + GAP) - GAP, grid.rows as f32 * (cell.1 + GAP) - GAP);
     let cell_width = room.map_or(cell.0, |room| room / grid.columns as f32 - GAP);
     let shrunk = cell.1 * cell_width / cell.0;
+    let shrunk = height.map_or(shrunk, |height| shrunk.min(height / grid.rows as f32 - GAP));
     let in_hole = Legend::of_height(&figure.labels, shrunk);
     let fitting = in_hole.narrowed(holes * (cell_width + GAP) - GAP).filter(|legend| legend.height <= shrunk);
     if let Some(in_hole) = fitting.filter(|_| holes > 0.0) {
@@ -266,6 +275,7 @@ mod tests {
                 assert!((plan.width * scale - 700.0).abs() < 0.1 && (plan.height * scale - 480.0).abs() < 0.1);
                 let right = plan.cells.iter().map(|cell| cell.left + cell.width).fold(0.0, f32::max);
                 assert!(right <= plan.width && plan.legend_at.0 + plan.legend.width <= plan.width, "{plan:?}");
+                assert!(plan.legend_at.1 + plan.legend.height <= plan.height, "{plan:?}");
             }
         }
     }

@@ -75,10 +75,23 @@ impl Legend {
 
     /// Makes a legend as narrow as this, if its names are still to be read then.
     pub(crate) fn narrowed(self, most: f32) -> Option<Legend> {
-        let columns = ((self.width + COLUMN_GAP) / self.column_width.max(1.0)).round().max(1.0);
+        let columns = self.columns() as f32;
         let column_width = self.column_width.min((most + COLUMN_GAP) / columns);
         let is_readable = column_width >= self.column_width.min(NARROW_COLUMN_MIN);
-        is_readable.then(|| Legend { width: columns * column_width - COLUMN_GAP, column_width, ..self })
+        is_readable.then_some(Legend { width: columns * column_width - COLUMN_GAP, column_width, ..self })
+    }
+
+    /// Makes a legend as low as this: entries without room are counted in the last one.
+    pub(crate) fn cut(self, most: f32) -> Legend {
+        if self.per_column == 0 || self.height <= most {
+            return self;
+        }
+        let per_column = (((most - HEAD) / ENTRY) as usize).max(1);
+        Legend { height: HEAD + per_column as f32 * ENTRY, per_column, ..self }
+    }
+
+    fn columns(&self) -> usize {
+        ((self.width + COLUMN_GAP) / self.column_width.max(1.0)).round().max(1.0) as usize
     }
 
     /// Spreads the entries evenly over at most so many columns.
@@ -116,6 +129,7 @@ impl Legend {
 
     fn draw_entries(&self, canvas: &mut Canvas, labels: &Labels, (left, top): (f32, f32)) {
         let Labels::Categories { names, codes, named, .. } = labels else { return };
+        let names = &names::visible(names);
         let counts = counts(labels);
         let (text, number) =
             (TextStyle::plain(SIZE), TextStyle { anchor: Anchor::End, ..TextStyle::faint(COUNT_SIZE) });
@@ -124,7 +138,9 @@ impl Legend {
         let widest = counts.iter().map(|count| width(&thousands(*count), number)).fold(0.0, f32::max);
         let fitted = names::fit_all(names, text, right - MARK - COUNT_SPACE - widest);
         let styles = palette::styles(names.len(), *named, codes.len());
-        for (code, ((name, count), (colour, shape))) in fitted.iter().zip(counts).zip(styles).enumerate() {
+        let room = self.per_column * self.columns();
+        let shown = if names.len() > room { room - 1 } else { names.len() };
+        for (code, ((name, count), (colour, shape))) in fitted.iter().zip(counts).zip(styles).enumerate().take(shown) {
             let x = left + (code / self.per_column) as f32 * self.column_width;
             let y = top + (code % self.per_column) as f32 * ENTRY + ENTRY / 2.0;
             let mut path = String::new();
@@ -133,13 +149,18 @@ impl Legend {
             canvas.line((x + right, y + 4.5), &thousands(count), number);
             canvas.line((x + MARK, y + 4.5), name, text);
         }
+        if shown < names.len() {
+            let (x, y) = (left + (self.columns() - 1) as f32 * self.column_width, top + self.per_column as f32 * ENTRY);
+            let more = fit(&format!("and {} more", names.len() - shown), text, right - MARK);
+            canvas.line((x + MARK, y - ENTRY / 2.0 + 4.5), &more, TextStyle::faint(SIZE));
+        }
     }
 }
 
 /// Returns the width of a column: a mark, a name, a count and the gap.
 fn column_width(labels: &Labels) -> f32 {
     let Labels::Categories { column, names, .. } = labels else { return COLUMN_WIDTHS[0] };
-    let widest = names.iter().map(|name| width(name, TextStyle::plain(SIZE))).fold(0.0, f32::max);
+    let widest = names::visible(names).iter().map(|name| width(name, TextStyle::plain(SIZE))).fold(0.0, f32::max);
     let counts = counts(labels).into_iter().map(|count| width(&thousands(count), TextStyle::faint(COUNT_SIZE)));
     let entry = MARK + widest + COUNT_SPACE + counts.fold(0.0, f32::max) + 1.0;
     (entry.max(width(column, TextStyle::bold(SIZE))) + COLUMN_GAP).clamp(COLUMN_WIDTHS[0], COLUMN_WIDTHS[1])
@@ -197,6 +218,16 @@ mod tests {
         let labels = Labels::categories_of("label", &values);
         Legend::of_height(&labels, 500.0).draw(&mut canvas, &labels, (0.0, 0.0));
         assert!((0..40).all(|name| canvas.body.contains(&format!(">label {name}<"))), "{}", canvas.body);
+    }
+
+    #[test]
+    fn entries_without_room_are_counted() {
+        let labels = labels(37);
+        let legend = Legend::of_width(&labels, 300.0).cut(HEAD + 5.5 * ENTRY);
+        let mut canvas = Canvas::default();
+        legend.draw(&mut canvas, &labels, (0.0, 0.0));
+        assert_eq!((legend.height, canvas.body.matches("<path").count()), (HEAD + 5.0 * ENTRY, 9));
+        assert!(canvas.body.contains(">and 28 more<"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::draw::{TextStyle, fit, width};
+use super::font::is_without_width;
 
 /// Shortest prefix that is worth cutting, in characters.
 const PREFIX_MIN: usize = 4;
@@ -10,6 +11,13 @@ const PREFIX_MIN: usize = 4;
 const COMMON_SHARE: f32 = 0.4;
 /// In less room, what names have in common is not shown.
 const COMMON_ROOM_MIN: f32 = 90.0;
+
+/// Replaces names of which nothing would be seen by their characters' numbers.
+pub(crate) fn visible(names: &[String]) -> Vec<String> {
+    let is_seen = |name: &String| name.chars().any(|c| !c.is_whitespace() && !is_without_width(c));
+    let spelled = |name: &String| name.chars().map(|c| format!("U+{:04X}", u32::from(c))).collect::<Vec<_>>().join(" ");
+    names.iter().map(|name| if is_seen(name) { name.clone() } else { spelled(name) }).collect()
+}
 
 /// Replaces what all names begin with by an ellipsis, if there are at least three.
 pub(crate) fn without_common_prefix(names: &[String]) -> Vec<String> {
@@ -105,6 +113,11 @@ mod tests {
             assert_eq!(distinct.len(), names.len(), "{fitted:?}");
             assert!(fitted.iter().all(|name| width(name, style) <= most + 20.0), "{fitted:?}");
         }
+    }
+
+    #[test]
+    fn names_that_cannot_be_seen_are_spelled() {
+        assert_eq!(visible(&named(&["a b", "  ", "\u{200B}"])), ["a b", "U+0020 U+0020", "U+200B"]);
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Shared {
         let styles = PointStyles::of(labels);
         let (names, inks) = match labels {
             Labels::Categories { names, named, codes, .. } if *named > 1 => {
-                let short = names::without_common_prefix(&names[..*named]);
+                let short = names::without_common_prefix(&names::visible(&names[..*named]));
                 let colours = palette::styles(*named, *named, codes.len()).into_iter();
                 let inks = colours.map(|(colour, _)| palette::ink(PALETTE[colour].0)).collect();
                 (names::fit_all(&short, label_placement::measure("names"), label_placement::WIDTH_MAX), inks)

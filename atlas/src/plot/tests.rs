@@ -223,6 +223,23 @@ fn letters_come_from_a_font_file() {
 }
 
 #[test]
+fn every_label_is_named_among_the_points_or_beside_them() {
+    let names: Vec<String> = (0..25).map(|name| format!("Thema {}{name}", name % 3)).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut mixed = figure(5_000, &names, 1);
+    mixed.panels[0].title.clear();
+    let mut noise = Noise(5);
+    mixed.panels[0].points = (0..5_000).map(|_| [noise.bell(), noise.bell()]).collect();
+    mixed.panels[0].points[7] = [90.0, 90.0];
+    let svg = String::from_utf8(render(&mixed, PlotFormat::Svg).unwrap().bytes).unwrap();
+    for name in &names {
+        let (short, whole) = (name.trim_start_matches("Thema "), name);
+        assert!(svg.contains(&format!(">…{short}</text>")) && svg.contains(&format!(">{whole}</text>")), "{name}");
+    }
+    assert!(svg.contains("farther out: see the mark"));
+}
+
+#[test]
 fn inconsistent_parts_are_refused() {
     let mut figure = figure(5, &["a", "b"], 2);
     figure.panels[1].points.pop();
