@@ -6,7 +6,7 @@ use serde_json::json;
 use super::browser_driver_tests::Page;
 use super::browser_tests::open;
 use super::tests::figure;
-use super::{Figure, HoverColumn, Labels};
+use super::{Figure, HoverColumn, Labels, html, page_data};
 
 /// Points on a square of 10 by 10, with columns of every kind.
 fn square() -> Figure {
@@ -266,5 +266,22 @@ fn the_list_of_matches_leaves_the_map_of_a_phone_free() {
         true
     );
     assert_eq!(page.eval("document.documentElement.scrollWidth <= innerWidth"), true);
+    assert!(page.errors.is_empty(), "{:?}", page.errors);
+}
+
+#[test]
+fn a_page_without_room_for_its_texts_says_so_and_works() {
+    let mut square = square();
+    square.hover[0].values.iter_mut().for_each(|text| text.push_str(&"x".repeat(80)));
+    let html = html::page_with(&square, &page_data::data_within(&square, 4_000));
+    let Some(mut page) = Page::open(html.as_bytes(), "") else { return };
+    let said = "So that browsers can open this file: column “text” is left out.";
+    assert!(page.text("#left-out").ends_with(said), "{}", page.text("#left-out"));
+    assert_eq!(page.eval("byId('search').hidden"), true);
+    let position = page.screen_position(0, 44);
+    page.mouse(position, Some(0));
+    assert!(page.text("#card dl").starts_with("labela"), "{}", page.text("#card dl"));
+    page.click("byId('table')");
+    assert_eq!(page.text("#rows th"), "label");
     assert!(page.errors.is_empty(), "{:?}", page.errors);
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::draw::{escape, sanitize};
-use super::page_data::data;
+use super::page_data::{Data, data};
 use super::{Figure, Section, Table};
 
 const PAGE: &str = include_str!("page/page.html");
@@ -37,6 +37,10 @@ const SCRIPT: &str = concat!(
 
 /// Writes the page of a validated figure.
 pub(crate) fn page(figure: &Figure) -> String {
+    page_with(figure, &data(figure))
+}
+
+pub(super) fn page_with(figure: &Figure, data: &Data<'_>) -> String {
     fill(PAGE, |name, page| match name {
         "title" => page.push_str(&escape(&figure.title)),
         "subtitle" => page.push_str(&escape(&figure.subtitle)),
@@ -46,7 +50,7 @@ pub(crate) fn page(figure: &Figure) -> String {
         "script-hash" => page.push_str(&policy_hash(SCRIPT)),
         "table" => page.push_str(&figure.table.as_ref().map(table).unwrap_or_default()),
         "sections" => figure.sections.iter().for_each(|part| page.push_str(&section(part))),
-        "data" => write_json(page, &data(figure)),
+        "data" => write_json(page, data),
         other => unreachable!("the template asks for `{other}`"),
     })
 }

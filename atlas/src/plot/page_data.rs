@@ -62,6 +62,11 @@ enum Values<'f> {
 
 /// Returns the data block of a figure.
 pub(super) fn data(figure: &Figure) -> Data<'_> {
+    data_within(figure, TEXT_BYTES_MAX)
+}
+
+/// As [`data`], with another limit for the values of columns.
+pub(super) fn data_within(figure: &Figure, bytes_max: usize) -> Data<'_> {
     let rows = figure.panels.first().map_or(0, |panel| panel.points.len());
     let mut drawings = BTreeMap::new();
     let colourings: Vec<Value> = colourings(figure).iter().map(|labels| colouring(labels, &mut drawings)).collect();
@@ -101,10 +106,12 @@ pub(super) fn data(figure: &Figure) -> Data<'_> {
     let ramp = |part| {
         (0..=STOPS).map(|stop| palette::visible_ramp(f64::from(stop) / f64::from(STOPS), part)).collect::<Vec<_>>()
     };
-    let (columns, left_out) = columns(&figure.hover, TEXT_BYTES_MAX);
+    let (columns, left_out) = columns(&figure.hover, bytes_max);
+    let text = figure.hover.first().map(|column| &column.name);
+    let has_text = text.is_some() && columns.first().map(|column| column.name) == text.map(String::as_str);
     let rest = json!({
         "rows": rows, "panels": panels, "colourings": colourings, "labelled": figure.labels.column().is_some(),
-        "drawings": drawings, "leftOut": left_out, "outlines": outlines,
+        "drawings": drawings, "leftOut": left_out, "hasText": has_text, "outlines": outlines,
         "palette": palette::PALETTE, "inks": palette::PALETTE.map(|(light, _)| palette::ink(light)), "missing": palette::MISSING, "faint": palette::FAINT,
         "ramp": [ramp(palette::VISIBLE_RAMP.0), ramp(palette::VISIBLE_RAMP.1)],
     });
@@ -133,12 +140,10 @@ fn columns(columns: &[HoverColumn], bytes_max: usize) -> (Vec<Column<'_>>, Vec<S
         let name = sanitize(&column.name);
         match cuts[index] {
             _ if left_out[index] => {
-                notes.push(format!("column “{name}” is left out, since this file would be too large"));
+                notes.push(format!("column “{name}” is left out"));
             }
             Some(cut) => {
-                notes.push(format!(
-                    "values of “{name}” are cut at {cut} characters, since this file would be too large"
-                ));
+                notes.push(format!("values of “{name}” are cut at {cut} characters"));
                 let values = column.values.iter().map(|value| shortened(value, cut)).collect();
                 written.push(Column { name: &column.name, values: encoded(values) });
             }

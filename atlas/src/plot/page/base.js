@@ -66,7 +66,8 @@ function compare(a, b) {
 }
 
 const columns = data.columns.map(makeColumn);
-const texts = columns[0];
+// The column of texts, which are searched; absent where the page has no room for it.
+const texts = data.hasText ? columns[0] : null;
 
 // Where a folded text has the wanted one, as ranges of the text itself: folding changes lengths.
 function hitsOf(text, wanted) {

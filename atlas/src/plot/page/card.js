@@ -65,7 +65,8 @@ const excerpt = (text) => (text.length > EXCERPT ? `${text.slice(0, EXCERPT)}…
 
 function fillCard(card, row) {
   const list = make("dl");
-  for (const column of columns.slice(1)) {
+  for (const column of columns) {
+    if (column === texts) continue;
     const labels = colourings.find((other) => other.kind === "names" && other.column === column.name);
     const value = column.at(row), isLabel = labels && value === labels.names[labels.codes[row]];
     list.append(make("dt", { textContent: column.name }), make("dd", {}, ...(isLabel ? spelled(labels.pieces[labels.codes[row]]) : [tidy(value)])));

@@ -1,6 +1,6 @@
 // The address says what is seen: view, search, hidden labels, ranges, colours, pinned point. Opening it again shows the same.
 let linkTimer = 0, isRestoring = false;
-const LINK_MS = 250;
+const LINK_MS = 400;
 const short = (number) => String(Number(number.toPrecision(6)));
 
 function link() {
@@ -29,7 +29,9 @@ function noteLink() {
   clearTimeout(linkTimer);
   linkTimer = setTimeout(() => {
     const wanted = link();
-    if (wanted !== location.hash.slice(1)) history.replaceState(null, "", `#${wanted}`);
+    if (wanted === location.hash.slice(1)) return;
+    // Some browsers refuse it within frames, or after very many changes; the page works without.
+    try { history.replaceState(null, "", `#${wanted}`); } catch { /* the next change tries again */ }
   }, LINK_MS);
 }
 

@@ -39,10 +39,11 @@ function listenToTools() {
 function notes() {
   const outside = panels.reduce((sum, panel) => sum + panel.outside, 0);
   const far = outside ? [`${counted(outside, "point")} ${outside === 1 ? "lies" : "lie"} beyond the first view: zoom out to see ${outside === 1 ? "it" : "them"}.`] : [];
-  return data.leftOut.length ? [...far, `Not in this page: ${data.leftOut.join("; ")}.`] : far;
+  return data.leftOut.length ? [...far, `So that browsers can open this file: ${data.leftOut.join("; ")}.`] : far;
 }
 
-byId("search").hidden = byId("table").hidden = !columns.length;
+byId("search").hidden = !texts;
+byId("table").hidden = !columns.length;
 byId("left-out").textContent = notes().join(" ");
 buildPanels();
 buildColours();

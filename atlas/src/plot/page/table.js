@@ -73,7 +73,7 @@ function buildTable() {
     });
     const cell = make("th", { scope: "col" }, button);
     cell.setAttribute("aria-sort", "none");
-    cell.style.width = index === 0 ? "420px" : `${Math.max(9, Math.min(24, column.name.length + 4), ...sampleLengths(column))}ch`;
+    cell.style.width = column === texts ? "420px" : `${Math.max(9, Math.min(24, column.name.length + 4), ...sampleLengths(column))}ch`;
     head.append(cell);
   });
   const scroller = byId("rows");
