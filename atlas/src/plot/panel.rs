@@ -75,6 +75,17 @@ impl Scale {
         }
     }
 
+    /// Returns the part of the plane that the frame shows.
+    fn seen(&self, view: &View, points: &[[f32; 2]]) -> View {
+        let reach = [self.reach.0, self.reach.1];
+        let bounds = [0, 1].map(|axis| {
+            let (middle, reach) = (self.middle[axis], reach[axis] / self.scale.max(f32::MIN_POSITIVE));
+            [view.bounds[axis][0].min(middle - reach), view.bounds[axis][1].max(middle + reach)]
+        });
+        let seen = View { bounds, ..*view };
+        View { outside: points.iter().filter(|point| !seen.has(point)).count(), ..seen }
+    }
+
     /// Returns the place of a point. One beyond the frame is moved towards the middle, to the edge.
     fn place(&self, point: &[f32; 2]) -> (f32, f32) {
         let scaled = |axis: usize| (f64::from(point[axis]) - f64::from(self.middle[axis])) * f64::from(self.scale);
@@ -106,22 +117,29 @@ pub(crate) fn draw(canvas: &mut Canvas, figure: &Figure, panel: &Panel, view: &V
             top += NOTE;
         }
     }
-    let (mut dots, repeats) = points::dots(&panel.points, view, &shared.styles);
     let style = TextStyle::faint(11.0);
-    let caption = wrap(&caption(view, repeats), style, cell.width);
-    let below = caption.len() as f32 * CAPTION_LINE;
+    let (mut dots, repeats) = points::dots(&panel.points, view, &shared.styles);
+    let mut said = wrap(&caption(view, repeats), style, cell.width);
+    let below = said.len() as f32 * CAPTION_LINE;
     let frame = Rect { top, height: (cell.top + cell.height - top - below).max(1.0), ..cell };
+    let scale = Scale::new(view, frame);
+    // A frame of another shape than the view shows more.
+    let seen = scale.seen(view, &panel.points);
+    if seen.outside < view.outside {
+        let (more, repeats) = points::dots(&panel.points, &seen, &shared.styles);
+        dots = more;
+        said = wrap(&caption(&seen, repeats), style, cell.width);
+    }
     let Rect { left, width, height, .. } = frame;
     canvas.element(&format!(
         r##"<rect x="{left:.1}" y="{top:.1}" width="{width:.1}" height="{height:.1}" fill="#fcfcfc" stroke="{FRAME}"/>"##
     ));
-    let scale = Scale::new(view, frame);
     dots.iter_mut().for_each(|dot| dot.at = scale.place(&[dot.at.0, dot.at.1]));
     contour::draw(canvas, &dots, &shared.styles.area_colours(), frame);
     points::draw(canvas, &dots, &shared.styles, frame, view.occupied_cells);
-    draw_marks(canvas, panel, view, &scale, shared);
+    draw_marks(canvas, panel, &seen, &scale, shared);
     draw_names(canvas, &place_names(&wanted(&figure.labels, panel, view, shared, &scale), shared, frame), shared);
-    for (line, text) in caption.iter().enumerate() {
+    for (line, text) in said.iter().enumerate() {
         canvas.line((left, top + height + 13.0 + line as f32 * CAPTION_LINE), text, style);
     }
 }
@@ -226,6 +244,15 @@ mod tests {
         let scale = Scale::new(&view(&[[-1.0, -1.0], [1.0, 1.0]]), frame);
         assert_eq!(scale.place(&[100.0, 50.0]), (107.0, 32.0));
         assert_eq!(scale.place(&[f32::MAX, f32::MAX]), (107.0, 7.0));
+    }
+
+    #[test]
+    fn a_wide_frame_shows_more_than_the_view() {
+        let frame = Rect { left: 0.0, top: 0.0, width: 414.0, height: 114.0 };
+        let view = View { outside: 2, ..view(&[[-1.0, -1.0], [1.0, 1.0]]) };
+        let seen = Scale::new(&view, frame).seen(&view, &[[-3.0, 0.0], [0.0, 0.0], [0.0, 50.0]]);
+        assert_eq!(seen.outside, 1);
+        assert!(seen.bounds[0][1] > 4.0 && seen.bounds[1][1] < 1.2, "{seen:?}");
     }
 
     #[test]

@@ -32,7 +32,10 @@ pub(crate) fn heading(canvas: &mut Canvas, title: &str, subtitle: &str, page: f3
     let room = page - 2.0 * MARGIN;
     let mut y = MARGIN;
     if !title.is_empty() {
-        let style = TextStyle::bold(24.0);
+        let usual = TextStyle::bold(24.0);
+        // A long title is in smaller letters before it is cut.
+        let size = usual.size * (room / width(title, usual)).clamp(0.65, 1.0);
+        let style = TextStyle { size, ..usual };
         canvas.line((MARGIN, y + 14.0), &fit(title, style, room), style);
         y += 34.0;
     }
