@@ -225,6 +225,11 @@ fn a_table_of_200_000_rows_has_few_elements() {
     let mut large = figure(200_000, &["a", "b", "c"], 1);
     large.hover.truncate(2);
     let Some(mut page) = open(&large, "") else { return };
+    let opacity = |page: &mut Page, count: u32| {
+        page.eval(&format!("opacityOf(panels[0], radiusOf(panels[0]), {count})")).as_f64().unwrap()
+    };
+    assert!(opacity(&mut page, 200_000) < 0.5, "points shine through where they lie on each other");
+    assert!(opacity(&mut page, 2_000) > 0.7, "but not the few that are drawn while the view moves");
     page.click("byId('table')");
     page.wait_for_frames();
     let lines = "document.querySelectorAll('#rows tr').length";

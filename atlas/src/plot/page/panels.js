@@ -132,6 +132,15 @@ function radiusOf(panel) {
   return Math.max(1.1 * ratio, Math.min(5 * ratio, home * Math.sqrt(zoom))) * size;
 }
 
+// The more points lie on each other, the more of each shines through, so that dense parts differ from full ones.
+const CROWD_CELLS = 128, OPACITY_MAX = 0.8, OPACITY_MIN = 0.12;
+function opacityOf(panel, radius, count) {
+  const { left, right, low, high } = panel.start;
+  const cell = (Math.max(right - left, high - low) / CROWD_CELLS) * panel.view.scale;
+  const overlap = (count * Math.PI * radius * radius) / Math.max(1, panel.crowds * cell * cell);
+  return Math.max(OPACITY_MIN, Math.min(OPACITY_MAX, 1.2 / overlap ** 0.6));
+}
+
 // While the view moves, a machine that cannot keep up draws fewer points; once it rests, all of them.
 const LEAST = 20000, SLOW_MS = 45, FAST_MS = 20, REST_MS = 160;
 let waiting = false, budget = n, lastFrame = 0, rest = 0;
@@ -164,7 +173,8 @@ function redrawMoving() {
 function paint(most) {
   panels.forEach((panel, index) => {
     if (panel.canvas?.width > 1) {
-      painter.paint(panel.canvas, index, panel.view, radiusOf(panel), n > 20000 ? 0.6 : 0.8, most);
+      const radius = radiusOf(panel);
+      painter.paint(panel.canvas, index, panel.view, radius, opacityOf(panel, radius, Math.min(n, most)), most);
       drawOverlay(panel);
     }
   });
