@@ -11,7 +11,7 @@ const LEAD: f32 = 0.3;
 /// Grid cells per side for finding the densest spot.
 const CELLS: usize = 32;
 /// Maximum width of a name.
-pub(crate) const WIDTH_MAX: f32 = 150.0;
+pub(crate) const WIDTH_MAX: f32 = 165.0;
 /// Size of the letters of names.
 const SIZE: f32 = 12.5;
 /// Size of a name that is an emoji.

@@ -58,6 +58,8 @@ const PANEL_SIDE_MIN: f32 = 60.0;
 /// Largest share of a page's width for a legend beside the panels; a wider one is below.
 const LEGEND_SHARE_MAX: f32 = 0.36;
 
+/// Smallest width of a frame of several that gives room to margins.
+const SEVERAL_FRAME_MIN: f32 = 380.0;
 /// Largest share of a page's height for a legend below the panels.
 const LEGEND_HEIGHT_MAX: f32 = 0.35;
 
@@ -119,6 +121,10 @@ impl Plan {
         let usual = PANELS_AREA * if figure.panels.len() > 1 { 1.25 } else { 1.0 };
         let free = (usual * aspect / (grid.columns * grid.rows) as f32).sqrt();
         let mut margins = margin((free, free / aspect));
+        // Pages of several panels would become too wide to be read.
+        let narrow = (free - 2.0 * margins).max(SEVERAL_FRAME_MIN).min(free);
+        let free = if figure.panels.len() > 1 { narrow } else { free };
+        margins = margin((free + 2.0 * margins, free / aspect));
         let mut cell = (free + 2.0 * margins, free / aspect + titles);
         let (place, legend) = place_legend(figure, grid, page_width, page_height.map(|height| height - 100.0), cell);
         let legend = match (page_height, place) {
