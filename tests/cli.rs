@@ -165,6 +165,9 @@ fn a_bad_variable_is_named() {
     let ran = Ran::of(env.command(typed).env("ENCAJE_POOLING", "foo").output().unwrap());
     ran.expect_said(&["invalid value 'bar' for '--pooling"]);
     assert!(!ran.stderr.contains("ENCAJE_POOLING"), "{}", ran.stderr);
+    let lacking = Ran::of(env.command(["run", "a.csv", "--out", "o"]).env("ENCAJE_MODLE", "m").output().unwrap());
+    lacking.expect_code(2);
+    lacking.expect_said(&["--model", "did you mean `ENCAJE_MODEL`?"]);
     let ran = Ran::of(env.command(run_words("a.csv", "o", &[])).env("ENCAJE_POLING", "cls").output().unwrap());
     ran.expect_code(0);
     ran.expect_said(&["warning: `ENCAJE_POLING`", "did you mean `ENCAJE_POOLING`?"]);

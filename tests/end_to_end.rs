@@ -6,8 +6,8 @@ use std::path::Path;
 use engine::{Batch, Engine, EngineOptions, ModelDir, TextEncoder};
 
 use crate::harness::corpora::{self, sentences};
-use crate::harness::output::{self, Row, assert_close, rows};
-use crate::harness::{TestEnv, files_below, model};
+use crate::harness::output::{self, Row, assert_close, assert_same, rows};
+use crate::harness::{TestEnv, files_below, model, run_words};
 
 /// Embeds texts one by one with the engine alone.
 pub(crate) fn engine_vectors(texts: &[String], options: &EngineOptions, max_length: Option<usize>) -> Vec<Vec<f32>> {
@@ -169,6 +169,38 @@ fn a_directory_with_files_of_the_user_is_said_to_have_them() {
     env.write("empty/.gitignore", "*");
     let quiet = env.run_ok("a.csv", "empty", &[]);
     assert!(!quiet.stderr.contains("warning"), "{}", quiet.stderr);
+}
+
+#[test]
+fn an_output_of_another_job_in_the_folder_is_no_result_and_is_not_repaired_away() {
+    let env = TestEnv::new();
+    env.write("a.csv", corpora::csv(&sentences(90)));
+    env.write("b.csv", corpora::csv(&sentences(30)));
+    env.run_ok("a.csv", "out", &["--shard-rows", "30"]);
+    env.run_ok("b.csv", "other", &[]);
+    env.encaje(["merge", "other", "--out", "out", "--partition-rows", "10", "--force"]).expect_code(0);
+    let before = rows(&env.path("out"));
+    let again = env.encaje(run_words("a.csv", "out", &["--shard-rows", "30"]));
+    again.expect_code(2);
+    again.expect_said(&["`out` has the output of another job by now"]);
+    let repaired = env.encaje(["repair", "out"]);
+    repaired.expect_code(1);
+    repaired.expect_said(&["output of another job", "nothing was changed"]);
+    assert_same(&rows(&env.path("out")), &before);
+    env.encaje(["verify", "out", "--corpus", "b.csv"]).expect_code(0);
+}
+
+#[test]
+fn a_pattern_over_the_folder_of_the_output_is_refused() {
+    let env = TestEnv::new();
+    std::fs::create_dir(env.path("in")).unwrap();
+    env.write("in/a.csv", corpora::csv(&sentences(10)));
+    for pattern in ["in/*", "in/*.csv"] {
+        let refused = env.encaje(run_words(pattern, "in", &[]));
+        refused.expect_code(2);
+        refused.expect_said(&["is in the folder of the output"]);
+    }
+    env.run_ok("in/*.csv", "out", &[]);
 }
 
 #[test]

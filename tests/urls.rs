@@ -8,7 +8,7 @@ use testkit::s3::{BUCKET, Fault, S3Server, SECRET_KEY};
 use crate::harness::corpora::{self, sentences};
 use crate::harness::daemon::Daemon;
 use crate::harness::output::{assert_same, rows};
-use crate::harness::{Ran, TestEnv, files_below, run_words};
+use crate::harness::{Ran, TestEnv, files_below, run_words, wait_for};
 
 /// A folder for a test with a corpus of so many rows, and a bucket.
 fn start(texts: u64) -> (TestEnv, S3Server) {
@@ -339,4 +339,89 @@ fn a_stream_is_known_by_its_bytes_though_its_copy_is_gone() {
     succeed(&env, &server, ["repair", &out]).expect_said(&["run the same"]);
     run().expect_code(0);
     succeed(&env, &server, ["verify", &out, "--corpus", "a.csv"]);
+}
+
+#[test]
+fn an_outage_of_the_bucket_is_waited_for_and_said() {
+    let (env, server) = start(600);
+    let out = url("out");
+    let words = run_words("a.csv", &out, &["--shard-rows", "20"]);
+    // Longer than the client's own attempts: every request is refused for a while.
+    server.fail("", "part-", Fault::Answer(500, "InternalError"), 100_000);
+    let mut child = env.command(&words);
+    child.envs(server.environment()).stderr(std::process::Stdio::piped());
+    let child = child.spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(20));
+    server.heal();
+    let ran = Ran::of(child.wait_with_output().unwrap());
+    ran.expect_code(0);
+    ran.expect_said(&["warning: waiting for the output", "500 Internal Server Error"]);
+    succeed(&env, &server, ["verify", &out, "--corpus", "a.csv"]);
+}
+
+#[test]
+fn an_interrupted_run_leaves_its_parts_in_the_bucket_and_is_found_from_here() {
+    let (env, server) = start(4_000);
+    let out = url("out");
+    let words = run_words("a.csv", &out, &["--shard-rows", "20"]);
+    let child = env.command(&words).envs(server.environment()).spawn().unwrap();
+    let parts = || files_below(&server.file("out"), &|path| path.to_string_lossy().contains("part-")).len();
+    wait_for("a part", || (server.file("out").exists() && parts() > 3).then_some(()));
+    let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let ran = Ran::of(child.wait_with_output().unwrap());
+    ran.expect_code(130);
+    let state = states(&env).pop().unwrap();
+    let found = succeed(&env, &server, ["status", &state.display().to_string(), "--json"]).json();
+    assert_eq!((&found["out"], &found["state"]), (&out.clone().into(), &"interrupted".into()));
+    assert_eq!(found["shards"]["committed"], parts(), "all that was done is there");
+    let listed = succeed(&env, &server, ["list", "--json"]).json();
+    assert_eq!(listed[0]["out"], out);
+    // Another machine sees the parts, and does not claim that nobody works on them.
+    let folder = env.path("elsewhere");
+    std::fs::create_dir(&folder).unwrap();
+    let mut elsewhere = env.command(["status", &out, "--json"]);
+    let elsewhere = Ran::of(elsewhere.envs(server.environment()).current_dir(folder).output().unwrap());
+    elsewhere.expect_code(0);
+    let elsewhere = elsewhere.json();
+    assert_eq!((&elsewhere["state"], &elsewhere["rows_done"]), (&"elsewhere".into(), &found["rows_done"]));
+    succeed(&env, &server, &words);
+    succeed(&env, &server, ["verify", &out, "--corpus", "a.csv"]);
+}
+
+#[test]
+fn a_manifest_that_cannot_be_read_is_repaired() {
+    let (env, server) = start(60);
+    let out = url("out");
+    let words = run_words("a.csv", &out, &["--shard-rows", "20"]);
+    succeed(&env, &server, &words);
+    std::fs::write(server.file("out/manifest.json"), "{").unwrap();
+    encaje(&env, &server, &words).expect_said(&["encaje repair"]);
+    succeed(&env, &server, ["repair", &out]).expect_said(&["run the same"]);
+    succeed(&env, &server, &words);
+    succeed(&env, &server, ["verify", &out, "--corpus", "a.csv"]);
+    let mut no_url = env.command(["verify", &out]);
+    let no_url = Ran::of(no_url.envs(server.environment()).env("AWS_ENDPOINT_URL", "127.0.0.1:1").output().unwrap());
+    no_url.expect_code(1);
+    no_url.expect_said(&["AWS_ENDPOINT_URL is not the URL of a server"]);
+}
+
+#[test]
+fn after_an_outage_of_the_corpus_the_next_run_tries_again_all_that_failed() {
+    let (env, server) = start(2_000);
+    std::fs::rename(env.path("a.csv"), server.file("a.csv")).unwrap();
+    let words = run_words(&url("a.csv"), "out", &["--shard-rows", "20"]);
+    let child = env.command(&words).envs(server.environment()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let is_planned = || {
+        let status = encaje(&env, &server, ["status", "out", "--json"]);
+        (status.code == Some(0) && status.json()["shards"]["committed"].as_u64() > Some(2)).then_some(())
+    };
+    wait_for("a shard", is_planned);
+    server.fail("GET", "a.csv", Fault::Answer(500, "InternalError"), 100_000);
+    let failed = Ran::of(child.wait_with_output().unwrap());
+    failed.expect_code(1);
+    failed.expect_said(&["the last of the failures", "InternalError"]);
+    server.heal();
+    succeed(&env, &server, &words);
+    succeed(&env, &server, ["verify", "out", "--corpus", &url("a.csv")]);
 }

@@ -49,22 +49,30 @@ pub(crate) fn parse(words: Vec<OsString>) -> anyhow::Result<(Cli, Vec<String>)> 
         }
         (Err(error), _) => match variables::blamed(&bare, &words, &error).filter(|_| is_bad_value(&error)) {
             Some(variable) => Err(bad_value(&variable, &error).into()),
-            None => with_tip(error, &bare, &words).exit(),
+            None => {
+                let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+                with_tips(error, &bare, &words, variables::misspelled(&bare, set)).exit()
+            }
         },
     }
 }
 
-/// Says where a missing argument may have gone: an option that takes several values takes every word up to the next option.
-fn with_tip(mut error: clap::Error, bare: &Command, words: &[OsString]) -> clap::Error {
+/// Says where a missing argument may have gone: into a misspelled variable, or into an option that takes several values and so every
+/// word up to the next option.
+fn with_tips(mut error: clap::Error, bare: &Command, words: &[OsString], misspelled: Vec<String>) -> clap::Error {
+    if error.kind() != clap::error::ErrorKind::MissingRequiredArgument {
+        return error;
+    }
     let command = words.iter().skip(1).find_map(|word| bare.find_subcommand(word));
     let takes_several = |arg: &&Arg| arg.get_num_args().is_some_and(|range| range.max_values() > 1);
     let options = command.into_iter().flat_map(Command::get_arguments).filter(takes_several).filter_map(Arg::get_long);
     let mut options = options.map(|long| format!("--{long}"));
-    if error.kind() == clap::error::ErrorKind::MissingRequiredArgument
-        && let Some(option) = options.find(|option| words.iter().any(|word| word == option.as_str()))
-    {
-        let tip = format!("{option} takes every word up to the next option: write what is missing before it");
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    let greedy = options.find(|option| words.iter().any(|word| word == option.as_str()));
+    let greedy = greedy
+        .map(|option| format!("{option} takes every word up to the next option: write what is missing before it"));
+    let tips: Vec<_> = misspelled.into_iter().chain(greedy).map(Into::into).collect();
+    if !tips.is_empty() {
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
     }
     error
 }

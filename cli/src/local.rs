@@ -15,12 +15,12 @@ use proto::transport;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use worker::{Preload, Sample, WorkerConfig, WorkerError};
+use worker::{Preload, Sample, Trouble, WorkerConfig, WorkerError};
 
 use crate::cluster;
 use crate::exit::Advice;
 use crate::notices::PlannerNotices;
-use crate::outdir::{self, OutDir, Snapshot};
+use crate::outdir::{self, OutDir, Snapshot, Uploaded, Uploader};
 use crate::signals::{exit_on_interrupt, interrupted};
 use crate::ui::{Amount, Reading, Ui};
 
@@ -42,6 +42,10 @@ const IDLE: Duration = Duration::from_millis(50);
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// How long the worker may take to give its shards back: they are as good as given back when the process ends.
 const DRAIN_MS_MAX: u64 = 2_000;
+/// How long the uploads of finished shards may take after an interruption.
+const LAST_UPLOADS_WITHIN: Duration = Duration::from_secs(10);
+/// How often a failure that is tried again is said.
+const TROUBLE_EVERY: Duration = Duration::from_secs(10);
 /// How long coordinator and worker may take to end. Their own bounds are shorter.
 const END_WITHIN: Duration = Duration::from_secs(20);
 
@@ -71,6 +75,8 @@ pub(crate) enum Ended {
         status: Box<JobStatus>,
         /// What was done before this run.
         before: Amount,
+        /// What went wrong last in this run, if anything did.
+        trouble: Option<String>,
     },
     /// The user asked to stop; everything is given back.
     Interrupted,
@@ -101,19 +107,25 @@ pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyho
     let client = JobsClient::new(channel.clone());
     let first = start(&client, &local).await;
     let config = worker_config(&local);
-    let sample = Arc::clone(&config.sample);
+    let (sample, trouble) = (Arc::clone(&config.sample), Arc::clone(&config.trouble));
     let worker = tokio::spawn(worker::run(config, channel, stop.worker.clone()));
 
     let mut tasks = Tasks { coordinator, worker };
+    let mut uploader = Uploader {
+        out: local.out,
+        storage: &storage,
+        client: &client,
+        job: local.job,
+        trouble: &trouble,
+        uploaded: Uploaded::default(),
+    };
     let ended = match first {
         Ok(first) => {
             let disk = DiskWatch::new(local.out.state_dir(), storage.clone());
-            let watched = watch(ui, &local, &client, first, (&mut tasks, &notices, disk, &sample));
+            let watched = watch(ui, &local, &client, first, (&mut tasks, &notices, disk, &sample, &trouble));
             tokio::select! {
                 ended = watched => ended,
-                never = outdir::upload_finished(local.out, &storage, &client, local.job), if local.out.is_remote() => {
-                    match never {}
-                }
+                never = uploader.run(), if local.out.is_remote() => match never {}
             }
         }
         Err(error) => Err(error),
@@ -130,6 +142,14 @@ pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyho
         return ended.map_err(|error| removed(local.out, error));
     }
     let worker_ended = tasks.end_worker(&stop).await;
+    if local.out.is_remote() && matches!(ended, Ok(Ended::Interrupted)) {
+        // This machine may be taken away: what is done is worth a few seconds.
+        match timeout(LAST_UPLOADS_WITHIN, uploader.upload_new()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => ui.warn(format!("finished shards are not uploaded: {error:#}")),
+            Err(_) => ui.warn("some finished shards are not uploaded yet"),
+        }
+    }
     // The last leases are released or committed by now.
     if let Ok(status) = client.get(local.job).await {
         write_snapshot(local.out, &status, None);
@@ -195,7 +215,7 @@ async fn watch(
     local: &LocalJob<'_>,
     client: &JobsClient,
     first: JobStatus,
-    (tasks, notices, mut disk, sample): (&mut Tasks, &PlannerNotices, DiskWatch, &Sample),
+    (tasks, notices, mut disk, sample, trouble): (&mut Tasks, &PlannerNotices, DiskWatch, &Sample, &Trouble),
 ) -> anyhow::Result<Ended> {
     let before = Amount { rows: first.counts.rows, tokens: first.counts.tokens };
     let mut progress = ui.progress("embedding", before);
@@ -204,6 +224,9 @@ async fn watch(
     let mut interrupt = std::pin::pin!(interrupted());
     let mut written: Option<Instant> = None;
     let mut failures = 0;
+    // A job that was paused may have dead shards, which resuming it does not try again.
+    let mut may_retry = first.shards.dead > 0;
+    let (mut last_trouble, mut said): (Option<String>, Option<Instant>) = (None, None);
     loop {
         tokio::select! {
             signal = &mut interrupt => {
@@ -234,13 +257,23 @@ async fn watch(
         // A paused job does not resume by itself: only the user can remove the reason.
         let settled = status.state.is_terminal() || status.pause_reason.is_some();
         notices.take().iter().for_each(|notice| progress.warn(notice));
+        if let Some(what) = trouble.take() {
+            if said.is_none_or(|at| at.elapsed() >= TROUBLE_EVERY) {
+                progress.warn(&what);
+                said = Some(Instant::now());
+            }
+            last_trouble = Some(what);
+        }
         progress.show(&reading(local, sample, &status));
         if settled || written.is_none_or(|at| at.elapsed() >= SNAPSHOT_EVERY) {
             write_snapshot(local.out, &status, progress.left());
             written = Some(Instant::now());
         }
-        if settled {
-            return Ok(Ended::Settled { status: Box::new(status), before });
+        if status.state == JobState::Failed && may_retry {
+            may_retry = false;
+            client.retry(local.job).await?;
+        } else if settled {
+            return Ok(Ended::Settled { status: Box::new(status), before, trouble: last_trouble });
         }
     }
 }

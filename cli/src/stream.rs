@@ -126,7 +126,10 @@ impl Drop for Corpora {
             drop(fs::remove_file(&saved.path));
             let Some(folder) = saved.path.parent() else { continue };
             drop(fs::remove_dir(folder));
-            if let Some(state) = folder.parent().filter(|parent| parent.ends_with(STATE_DIR)) {
+            let is_state = |folder: &&Path| {
+                folder.ends_with(STATE_DIR) || folder.extension().is_some_and(|extension| extension == "encaje")
+            };
+            if let Some(state) = folder.parent().filter(is_state) {
                 drop(fs::remove_dir(state));
             }
         }

@@ -7,7 +7,7 @@ use std::sync::{PoisonError, RwLock};
 
 use crate::storage::forget_buckets;
 
-type Variables = BTreeMap<String, String>;
+pub(crate) type Variables = BTreeMap<String, String>;
 
 static NONE: Variables = BTreeMap::new();
 static VARIABLES: RwLock<&Variables> = RwLock::new(&NONE);
@@ -37,12 +37,13 @@ pub(crate) fn env_flag(name: &str) -> bool {
     variable(name).is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes"))
 }
 
-/// Lists the settings of a store among variables: those with its prefix whose name in lower case is a key of its.
+/// Lists the settings of a store among variables: those with its prefix whose name in lower case is a key of its. Empty ones are not
+/// set.
 pub(crate) fn settings<'v, K: FromStr>(
     variables: &'v Variables,
     prefix: &'v str,
 ) -> impl Iterator<Item = (K, &'v str)> {
-    let of_store = variables.iter().filter(move |(name, _)| name.starts_with(prefix));
+    let of_store = variables.iter().filter(move |(name, value)| name.starts_with(prefix) && !value.is_empty());
     of_store.filter_map(|(name, value)| Some((name.to_ascii_lowercase().parse().ok()?, value.as_str())))
 }
 

@@ -9,6 +9,7 @@ use proto::job::{EmbedSpec, ModelSpec};
 
 use crate::model_store::HubOptions;
 use crate::sample::Sample;
+use crate::trouble::Trouble;
 
 /// Shards held at once: one running, one prefetched.
 pub const LEASE_COUNT_DEFAULT: u32 = 2;
@@ -60,6 +61,8 @@ pub struct WorkerConfig {
     pub drain_ms_max: u64,
     /// Counts of what was tokenized so far, for estimates of the time left.
     pub sample: Arc<Sample>,
+    /// What went wrong last.
+    pub trouble: Arc<Trouble>,
 }
 
 impl WorkerConfig {
@@ -83,6 +86,7 @@ impl WorkerConfig {
             runtime_max: None,
             drain_ms_max: DRAIN_MS_MAX_DEFAULT,
             sample: Arc::default(),
+            trouble: Arc::default(),
         }
     }
 

@@ -13,6 +13,7 @@ use crate::error::WorkerError;
 use crate::heartbeat::Leases;
 use crate::host::WorkerHost;
 use crate::source_tasks::SourceTasks;
+use crate::trouble::Trouble;
 
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(10) };
 
@@ -30,6 +31,7 @@ pub(crate) struct SessionContext {
     pub(crate) lost: CancellationToken,
     /// The worker is stopping: give everything back.
     pub(crate) drain: CancellationToken,
+    pub(crate) trouble: Arc<Trouble>,
 }
 
 /// Attempts at reaching a coordinator: pauses between them, for so long and no longer.

@@ -137,6 +137,7 @@ impl Lease {
     async fn fail(&self, failed: &Failed) -> Option<RowCounts> {
         let Failed { class, message } = failed;
         tracing::warn!(shard.id = %self.shard, ?class, error = message, "shard failed");
+        self.context.trouble.note(format!("an attempt at shard {} failed: {message}", self.shard.index));
         let SessionContext { client, session, .. } = &*self.context;
         let (shard, epoch) = (self.shard, self.epoch);
         let reported = self.retry_until_answered(|| client.fail(*session, shard, epoch, *class, message)).await;

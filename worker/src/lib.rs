@@ -27,6 +27,7 @@ mod engines;
 mod meter;
 mod sample;
 mod spool;
+mod trouble;
 
 use std::sync::Arc;
 
@@ -42,6 +43,7 @@ pub use host::{Failed, WorkerHost, check_input};
 pub use meter::{Meter, Stage};
 pub use model_store::{HubOptions, ModelError, ResolvedModel};
 pub use sample::Sample;
+pub use trouble::Trouble;
 
 /// Works on shards until `shutdown`, then gives its leases back and returns what it did.
 ///
@@ -64,7 +66,8 @@ pub async fn run(
     let wire = wire.into();
     let relay = proto::relay::relayed(wire.clone());
     let (own_storage, parts) = (config.own_storage, config.parts.clone());
-    let (sample, reuse) = (Arc::clone(&config.sample), reuse::ReuseCache::default());
+    let (sample, trouble) = (Arc::clone(&config.sample), Arc::clone(&config.trouble));
+    let reuse = reuse::ReuseCache::default();
     let wire_of_runner = wire.clone();
     let runner = shard_run::ShardRunner {
         engines,
@@ -76,6 +79,7 @@ pub async fn run(
         own_storage,
         parts,
         sample,
+        trouble,
     };
     let runner = Arc::new(runner);
     let host = Arc::clone(&runner);

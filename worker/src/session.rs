@@ -102,6 +102,7 @@ impl Worker {
             offline_max: self.offline_max(),
             lost: CancellationToken::new(),
             drain: CancellationToken::new(),
+            trouble: Arc::clone(&self.config.trouble),
         });
         let (client, leases, lost) = (self.client.clone(), context.leases.clone(), context.lost.clone());
         let heartbeat = Heartbeat::start(&*self.host, client, session, self.offline_max(), leases, lost)?;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dataset::vectors::VectorsError;
 use dataset::{DatasetError, ErrorKind, FileSummary, Storage, VectorWriter, probe_folder};
 use engine::LoadError;
 use proto::Wire;
@@ -21,7 +22,10 @@ use crate::reuse::ReuseCache;
 use crate::sample::Sample;
 use crate::spool::Spool;
 use crate::stages::Stages;
+use crate::trouble::Trouble;
 
+/// How long a shard waits for an output in a bucket that does not answer.
+const OUTPUT_AWAY_MAX: Duration = Duration::from_secs(15 * 60);
 /// A shard waits so long for its storage before it is given back.
 const AWAY_MAX: Duration = Duration::from_secs(10);
 /// How often it is looked for meanwhile.
@@ -42,6 +46,7 @@ pub(crate) struct ShardRunner {
     pub(crate) own_storage: bool,
     /// See [`crate::WorkerConfig::parts`].
     pub(crate) parts: Option<PathBuf>,
+    pub(crate) trouble: Arc<Trouble>,
     /// What was tokenized so far.
     pub(crate) sample: Arc<Sample>,
 }
@@ -147,10 +152,26 @@ fn output(grant: &Grant, summary: FileSummary, input_blake3: String) -> Output {
 /// Takes the part that an earlier run made of the shard, if there is one.
 async fn take_part(runner: &ShardRunner, grant: &Grant, file: &Path) -> Result<Option<FileSummary>, ShardError> {
     let Some(parts) = runner.parts.clone() else { return Ok(None) };
-    let (grant, file) = (grant.clone(), file.to_owned());
-    let taken = tokio::task::spawn_blocking(move || parts::take(&parts, &grant, &file)).await;
-    let crashed = |error| DatasetError::Io { object: "a part of an earlier run".to_owned(), source: Box::new(error) };
-    Ok(taken.map_err(crashed)??)
+    let since = Instant::now();
+    loop {
+        let (parts, grant, file) = (parts.clone(), grant.clone(), file.to_owned());
+        let taken = tokio::task::spawn_blocking(move || parts::take(&parts, &grant, &file)).await;
+        let crashed =
+            |error| DatasetError::Io { object: "a part of an earlier run".to_owned(), source: Box::new(error) };
+        match taken.map_err(crashed)? {
+            // A network that is away for some minutes must not end a run of hours.
+            Err(error) if is_away(&error) && since.elapsed() < OUTPUT_AWAY_MAX => {
+                runner.trouble.note(format!("waiting for the output: {}", common::error_chain(&error)));
+            }
+            taken => return Ok(taken?),
+        }
+        tokio::time::sleep(AWAY_LOOK).await;
+    }
+}
+
+fn is_away(error: &DatasetError) -> bool {
+    let is_of_this_machine = matches!(error, DatasetError::Vectors(VectorsError::Temporary { .. }));
+    !is_of_this_machine && matches!(error.kind(), ErrorKind::Io | ErrorKind::Throttled)
 }
 
 /// Waits a while for a storage that is not in its place. It may be mounted again; and shards that fail at once would be

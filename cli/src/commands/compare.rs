@@ -26,7 +26,7 @@ pub(crate) struct CompareArgs {
     /// The kept column by whose values the models are compared, and the points coloured.
     #[arg(long, value_name = "COLUMN", env = "ENCAJE_COMPARE_LABEL")]
     pub(crate) label: String,
-    /// Takes the label column for this. `auto` takes numbers with many different values for a number.
+    /// Takes the label column for this. `auto` takes numbers and dates with many different values for a number.
     #[arg(long, value_enum, default_value_t = LabelTypeArg::Auto)]
     pub(crate) label_type: LabelTypeArg,
     /// The picture to write, a panel per model and the table; the extension tells the format. May be given

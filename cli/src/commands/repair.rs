@@ -148,6 +148,12 @@ async fn repair_output(ui: &Ui, args: &RepairArgs, out: &OutDir) -> anyhow::Resu
     let root = out.root().display().to_string();
     let Some(record) = out.record()? else { return Err(no_run(out)?) };
     let _lock = out.lock()?;
+    if let Ok(Some(manifest)) = out.manifest()
+        && manifest.job_id != record.job.to_string()
+    {
+        let what = format!("`{root}` was made by a run, and has the output of another job by now");
+        return Err(Advice::failed(what).hint("nothing was changed: repair would remove what is there").into());
+    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let store = Store::open(&outdir::absolute_text(&out.database())?, clock).await?;
     let storage = Storage::open(&outdir::absolute_text(&out.state_dir())?)?;
@@ -194,11 +200,16 @@ async fn repair_output(ui: &Ui, args: &RepairArgs, out: &OutDir) -> anyhow::Resu
 async fn repair_remote(ui: &Ui, args: &RepairArgs, out: &OutDir) -> anyhow::Result<Report> {
     let Some(record) = out.record()? else { return Err(no_run(out)?) };
     let _lock = out.lock()?;
-    let Some(manifest) = out.manifest()? else {
-        let what = format!("`{}` is not finished", out.root().display());
-        return Err(Advice::failed(what)
-            .hint("run the same `encaje run` again: it goes on with the parts there")
-            .into());
+    let manifest = match out.manifest() {
+        Ok(Some(manifest)) => manifest,
+        Ok(None) => {
+            let what = format!("`{}` is not finished", out.root().display());
+            return Err(Advice::failed(what)
+                .hint("run the same `encaje run` again: it goes on with the parts there")
+                .into());
+        }
+        Err(error) if fetch::is_damage(&error) => return repair_manifest(ui, args, out, &record, &error).await,
+        Err(error) => return Err(error),
     };
     let mut damaged = Vec::new();
     for (shard, file) in (0..).zip(&manifest.files) {
@@ -219,6 +230,25 @@ async fn repair_remote(ui: &Ui, args: &RepairArgs, out: &OutDir) -> anyhow::Resu
     out.remove_local_state()?;
     let target = out.root().display().to_string();
     Ok(Report { target, files: manifest.files.len(), damaged, requeued: requeue })
+}
+
+/// Removes a manifest at a URL that cannot be read: the next run checks the parts there, and writes another.
+async fn repair_manifest(
+    ui: &Ui,
+    args: &RepairArgs,
+    out: &OutDir,
+    record: &JobRecord,
+    error: &anyhow::Error,
+) -> anyhow::Result<Report> {
+    let damage = Damage { shard: 0, file: layout::MANIFEST_NAME.to_owned(), problem: format!("{error:#}") };
+    if !args.dry_run {
+        check_corpus(out, record, 1).await?;
+        place::remove(&out.root().join(layout::MANIFEST_NAME))?;
+        ui.note("run the same `encaje run` again: it checks the parts that are there, and writes it again");
+    }
+    out.remove_local_state()?;
+    let target = out.root().display().to_string();
+    Ok(Report { target, files: 1, damaged: vec![damage], requeued: !args.dry_run })
 }
 
 /// Refuses to begin what the next run could not end: it reads the corpus again for the damaged files.

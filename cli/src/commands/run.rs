@@ -3,6 +3,7 @@
 //! The process may be killed after any step: check corpus and model; lock the output; write the job record; run the job;
 //! move its parts into place; write the manifest; clean up. The next run does the steps that are left.
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -11,6 +12,7 @@ use dataset::vectors::{Outline, place};
 use dataset::{Expanded, HubPin, MergeOptions, PlannedSource, RowCounts, Storage};
 use engine::DeviceSpec;
 use proto::job::{JobSpec, JobState, JobStatus, ModelSpec};
+use spec::Source;
 
 use crate::args::{DeviceArg, JobArgs, Place, parse_device};
 use crate::exit::{Advice, Exit};
@@ -155,7 +157,7 @@ fn produce_parts(
     runtime: &tokio::runtime::Runtime,
 ) -> anyhow::Result<Option<ProducedParts>> {
     if let Some(manifest) = request.out.manifest()? {
-        if request.out.is_remote() && manifest.spec_digest != record.spec.digest() {
+        if manifest.job_id != record.job.to_string() && manifest.spec_digest != record.spec.digest() {
             let what = format!("`{}` has the output of another job by now", request.out.root().display());
             return Err(Advice::usage(what).hint("give another --out").hint(NOTHING_CHANGED).into());
         }
@@ -197,6 +199,7 @@ fn preflight<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) 
     let pins = pins::of_output(&corpora.patterns, target.path(), before.as_ref());
     let expanded = runtime.block_on(pins::expand(ui, &corpora.patterns, corpus.format, &pins))?;
     let Expanded { sources, notes: _, pins } = expanded;
+    refuse_own_folder(&out, corpus.corpus.as_slice(), &sources)?;
     let read = job_spec::read_options(&args.job);
     let (planned, notices) = runtime.block_on(dataset::inspect_with_notices(&sources, &read))?;
     notices::warn_all(ui, &notices);
@@ -222,6 +225,25 @@ fn preflight<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) 
     }
     job_spec::check_size(&spec)?;
     Ok(Request { args, target, out, corpora, sources: planned, pins, model, spec, devices, cores })
+}
+
+/// Refuses a pattern over the folder of the output, which would read files of the output as a corpus the next time.
+fn refuse_own_folder(out: &OutDir, patterns: &[String], sources: &[Source]) -> anyhow::Result<()> {
+    if !patterns.iter().any(|pattern| pattern.contains(['*', '?', '['])) {
+        return Ok(());
+    }
+    let root = if out.is_remote() { out.root().to_owned() } else { std::path::absolute(out.root())? };
+    match sources.iter().find(|source| Path::new(&source.uri).parent() == Some(root.as_path())) {
+        None => Ok(()),
+        Some(source) => {
+            let what = format!("the corpus `{}` is in the folder of the output", source.uri);
+            Err(Advice::usage(what)
+                .hint(
+                    "a pattern would read the files of the output the next time: give another --out, or name each file",
+                )
+                .into())
+        }
+    }
 }
 
 /// Returns the model that made the existing output, if it can be read.
@@ -324,6 +346,10 @@ fn refusal(request: &Request<'_>, record: &JobRecord) -> Option<Advice> {
         let what = format!("`{root}` holds a job with other parameters: {}", differences.join("; "));
         let advice = Advice::usage(what).hint("give the same parameters to resume it, or another --out");
         let advice = match request.corpora.has_streams() {
+            true if was_begun_elsewhere(request, record) => advice.hint(
+                "stdin and pipes are kept in the folder of the run, and it goes on only in the folder where it was begun: \
+                 write the corpus to a file, or to a bucket, to go on elsewhere"
+            ),
             true => advice
                 .hint("a stream (stdin, a pipe) must give the same bytes as before: files of it are named by them"),
             false => advice,
@@ -336,6 +362,16 @@ fn refusal(request: &Request<'_>, record: &JobRecord) -> Option<Advice> {
     let uri = changed.into_iter().find(|uri| !is_stream(uri))?;
     let what = format!("corpus source `{uri}` has changed since the job in `{root}` was begun");
     Some(Advice::usage(what).hint("restore it to resume, or give another --out").hint(start_over))
+}
+
+/// Whether the same streams were read in another folder.
+fn was_begun_elsewhere(request: &Request<'_>, record: &JobRecord) -> bool {
+    let name = |uri: &str| Path::new(uri).file_name().map(std::ffi::OsStr::to_owned);
+    let pairs = record.sources.iter().zip(&request.sources);
+    let mut moved = pairs.filter(|(was, now)| was.source.uri != now.source.uri);
+    moved.any(|(was, now)| {
+        name(&was.source.uri) == name(&now.source.uri) && request.corpora.digest_of(&now.source.uri).is_some()
+    })
 }
 
 /// Runs the job and puts its files in place. `None` means that the user interrupted.
@@ -351,12 +387,12 @@ async fn embed(ui: &Ui, request: &Request<'_>, record: &JobRecord) -> anyhow::Re
         threads: request.args.machine.threads.map_or(request.cores, |threads| threads as usize),
         hub: model::hub_options(&request.args.job.model.hub),
     };
-    let (status, before) = match Box::pin(local::run(ui, local, storage.clone())).await? {
+    let (status, before, trouble) = match Box::pin(local::run(ui, local, storage.clone())).await? {
         Ended::Interrupted => return Ok(None),
-        Ended::Settled { status, before } => (status, before),
+        Ended::Settled { status, before, trouble } => (status, before, trouble),
     };
     let (JobState::Succeeded, Some(key)) = (status.state, &status.manifest_key) else {
-        return Err(failure(request, &status));
+        return Err(failure(request, &status, trouble));
     };
     let schema = match request.sources.first() {
         Some(source) => dataset::kept_schema_of(source)?,
@@ -369,10 +405,14 @@ async fn embed(ui: &Ui, request: &Request<'_>, record: &JobRecord) -> anyhow::Re
 }
 
 /// Returns why the job has no result, with hints.
-fn failure(request: &Request<'_>, status: &JobStatus) -> anyhow::Error {
+fn failure(request: &Request<'_>, status: &JobStatus, trouble: Option<String>) -> anyhow::Error {
     let reason = status.reason.as_deref().or(status.pause_reason.as_deref()).unwrap_or("no reason was given");
     let advice = Advice::failed(format!("the job failed: {reason}"));
     let done = ui::counted(status.shards.committed, "shard");
+    let advice = match trouble.filter(|trouble| !reason.contains(trouble.as_str())) {
+        Some(trouble) => advice.hint(format!("the last of the failures: {trouble}")),
+        None => advice,
+    };
     advice
         .hint(format!("the work so far ({done}) is kept; run again to try once more what failed"))
         .hint(format!("to start over instead: {}", request.out.how_to_start_over()))

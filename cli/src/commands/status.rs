@@ -151,6 +151,10 @@ fn show_output(ui: &Ui, args: &StatusArgs, out: &Path) -> anyhow::Result<Exit> {
 fn state_text(status: &OutStatus) -> String {
     match (status.state, &status.reason) {
         (OutState::Interrupted, _) => "interrupted (run again to resume)".to_owned(),
+        (OutState::Elsewhere, _) => {
+            "not done (begun on another machine, which may be working on it; the same run here goes on with its parts)"
+                .to_owned()
+        }
         (OutState::Failed, Some(reason)) => format!("failed: {reason}"),
         (OutState::Done, _) if status.missing > 0 => {
             format!("done, {} missing", ui::counted(status.missing, "row"))

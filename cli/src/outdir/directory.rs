@@ -174,7 +174,8 @@ impl OutDir {
     /// As [`OutDir::reset`], of what lies on this machine.
     pub(super) fn reset_state(&self) -> anyhow::Result<()> {
         self.clean_up()?;
-        for name in ["state.db", "state.db-wal", "state.db-shm", "state.db.lock", "status.json", "run.json", "job.json"]
+        for name in
+            ["state.db", "state.db-wal", "state.db-shm", "state.db.lock", "status.json", "run.json", "job.json", "url"]
         {
             let path = self.state_dir().join(name);
             match fs::remove_file(&path) {
@@ -190,7 +191,11 @@ impl OutDir {
     pub(crate) fn how_to_start_over(&self) -> String {
         let root = self.root.display();
         if self.is_remote() {
-            return format!("remove what is below `{root}/`, once no other machine works there");
+            let root = root.to_string();
+            return format!(
+                "remove what is below `{}/`, once no other machine works there",
+                root.trim_end_matches('/')
+            );
         }
         match self.other_file() {
             Ok(None) => format!("rm -r {root}"),

@@ -21,7 +21,7 @@ pub(crate) use directory::{OutDir, STATE_DIR, Target, absolute_text};
 pub(crate) use publish::EmptyPart;
 pub(crate) use records::{JobRecord, Snapshot};
 pub(crate) use status::{OutState, OutStatus, outputs_below};
-pub(crate) use upload::upload_finished;
+pub(crate) use upload::{Uploaded, Uploader};
 
 #[cfg(test)]
 mod tests;

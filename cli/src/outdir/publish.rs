@@ -155,7 +155,7 @@ impl OutDir {
         self.check_files(&manifest.files).with_context(|| {
             Advice::failed(format!("`{}` was finished, but is not whole any more", self.root.display()))
                 .hint(format!("see what is wrong: encaje verify {}", self.root.display()))
-                .hint("to make it again, remove the directory and run again")
+                .hint(format!("to have it made again: encaje repair {}, then run again", self.root.display()))
         })
     }
 

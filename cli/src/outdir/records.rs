@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use dataset::vectors::{AtomicFile, place, write_atomically, write_new};
@@ -15,6 +15,8 @@ use super::directory::OutDir;
 use crate::exit::Advice;
 use crate::summary::RunSummary;
 
+/// The file in a folder of state that says the URL of the output.
+const URL_NAME: &str = "url";
 /// Version of `job.json`.
 const RECORD_FORMAT: u32 = 1;
 
@@ -100,7 +102,13 @@ impl OutDir {
         }
         self.reset_state()?;
         write_atomically(&path, &serde_json::to_vec_pretty(record)?)?;
+        write_atomically(&self.state_dir().join(URL_NAME), self.root.as_os_str().as_encoded_bytes())?;
         Ok(())
+    }
+
+    /// Returns the URL of the output whose state is in a folder, if it is one of those.
+    pub(super) fn url_of_state(folder: &Path) -> Option<PathBuf> {
+        fs::read_to_string(folder.join(URL_NAME)).ok().map(PathBuf::from)
     }
 
     /// Writes the record of the job, atomically: at a URL only where there is none.

@@ -4,12 +4,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use dataset::RowCounts;
-use dataset::vectors::{Outline, place};
+use dataset::vectors::{Outline, layout, place};
 use proto::job::{JobState, ShardCounts};
 use serde::Serialize;
 
 use super::directory::{OutDir, Target};
-use super::records::Snapshot;
+use super::records::{JobRecord, Snapshot};
 use crate::ui;
 
 /// What an output is doing.
@@ -20,6 +20,8 @@ pub(crate) enum OutState {
     Running,
     /// No process works on it, and it is not done: run again to resume.
     Interrupted,
+    /// It is not done, and begun on another machine, which may be working on it.
+    Elsewhere,
     /// The job failed.
     Failed,
     /// All is there.
@@ -31,6 +33,7 @@ impl fmt::Display for OutState {
         f.pad(match self {
             OutState::Running => "running",
             OutState::Interrupted => "interrupted",
+            OutState::Elsewhere => "elsewhere",
             OutState::Failed => "failed",
             OutState::Done => "done",
         })
@@ -75,6 +78,9 @@ pub(crate) struct OutStatus {
 impl OutStatus {
     /// Reads the status of an output; `None` where there is none.
     pub(crate) fn of(path: &Path) -> anyhow::Result<Option<Self>> {
+        if let Some(url) = OutDir::url_of_state(path) {
+            return Self::of(&url);
+        }
         let target = Target::of(path);
         let out = target.work_dir();
         if let (Target::File(file), false) = (&target, out.is_ours()) {
@@ -118,6 +124,10 @@ impl OutStatus {
         let Some(record) = out.record()? else { return Ok(None) };
         let snapshot = out.snapshot()?;
         let failed = snapshot.as_ref().is_some_and(|snapshot| snapshot.state == JobState::Failed);
+        let is_elsewhere = out.is_remote() && snapshot.is_none() && !out.is_busy();
+        if is_elsewhere {
+            return Self::elsewhere(path, out, &record).map(Some);
+        }
         let state = match (out.is_busy(), failed) {
             (true, _) => OutState::Running,
             (false, true) => OutState::Failed,
@@ -148,6 +158,22 @@ impl OutStatus {
         }))
     }
 
+    /// Counts the parts of an unfinished output at a URL, of which nothing is known here.
+    fn elsewhere(path: &Path, out: &OutDir, record: &JobRecord) -> anyhow::Result<Self> {
+        let mut counts = RowCounts::default();
+        let mut shards = ShardCounts::default();
+        for entry in place::list(out.root())?.unwrap_or_default() {
+            if layout::is_part_name(&entry.name())
+                && let Ok(outline) = Outline::read(&entry.path)
+            {
+                counts.add(&outline.totals.totals);
+                shards.committed += 1;
+            }
+        }
+        let done = Self::done(path, &record.spec.model.name, &record.job.to_string(), &counts, 0);
+        Ok(Self { state: OutState::Elsewhere, rows: None, shards: Some(shards), ..done })
+    }
+
     /// Formats how many rows are done.
     pub(crate) fn rows_text(&self) -> String {
         match (self.state, self.rows) {
@@ -162,7 +188,7 @@ fn shards_of(snapshot: &Snapshot, state: OutState) -> ShardCounts {
     let shards = snapshot.shards;
     match state {
         OutState::Running => shards,
-        OutState::Interrupted | OutState::Failed | OutState::Done => {
+        OutState::Interrupted | OutState::Elsewhere | OutState::Failed | OutState::Done => {
             ShardCounts { pending: shards.pending + shards.running, running: 0, ..shards }
         }
     }

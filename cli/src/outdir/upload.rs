@@ -13,27 +13,44 @@ use proto::JobId;
 use proto::client::JobsClient;
 use proto::job::ShardResult;
 use tokio::time::sleep;
+use worker::Trouble;
 
 use super::directory::OutDir;
 
 /// How often finished shards are looked for, and tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Uploads shards as they are committed. Ends only by being dropped; what fails is tried again, and at the end of the run by
-/// [`OutDir::publish`], which says why it fails.
-pub(crate) async fn upload_finished(out: &OutDir, storage: &Storage, client: &JobsClient, job: JobId) -> Infallible {
-    let mut uploaded = Uploaded::default();
-    loop {
-        if let Err(error) = uploaded.upload_new(out, storage, client, job).await {
-            tracing::warn!(error = format!("{error:#}"), "finished shards are not uploaded yet");
+/// Uploads the shards of a job as they are committed.
+pub(crate) struct Uploader<'a> {
+    pub(crate) out: &'a OutDir,
+    pub(crate) storage: &'a Storage,
+    pub(crate) client: &'a JobsClient,
+    pub(crate) job: JobId,
+    pub(crate) trouble: &'a Trouble,
+    pub(crate) uploaded: Uploaded,
+}
+
+impl Uploader<'_> {
+    /// Ends only by being dropped; what fails is tried again, and at the end of the run by [`OutDir::publish`], which says why
+    /// it fails.
+    pub(crate) async fn run(&mut self) -> Infallible {
+        loop {
+            if let Err(error) = self.upload_new().await {
+                self.trouble.note(format!("finished shards are not uploaded yet: {error:#}"));
+            }
+            sleep(LOOK_EVERY).await;
         }
-        sleep(LOOK_EVERY).await;
+    }
+
+    /// Uploads what is committed and not there yet.
+    pub(crate) async fn upload_new(&mut self) -> anyhow::Result<()> {
+        self.uploaded.upload_new(self.out, self.storage, self.client, self.job).await
     }
 }
 
 /// The shards that were uploaded.
 #[derive(Debug, Default)]
-struct Uploaded {
+pub(crate) struct Uploaded {
     /// Every shard below this one.
     below: u64,
     /// More of them.

@@ -17,7 +17,7 @@ use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
 use super::guard::{GuardedConnector, check_host};
 use super::location::{BucketPlace, Cloud};
-use crate::environment::{env_flag, settings, variable, variables};
+use crate::environment::{Variables, env_flag, settings, variable, variables};
 use crate::error::DatasetError;
 
 /// Limits of retries: half the time after which a silent worker loses its lease.
@@ -38,6 +38,7 @@ pub(crate) fn bucket_store(place: &BucketPlace) -> Result<Arc<dyn ObjectStore>, 
     if let Some(store) = stores.get(&url) {
         return Ok(Arc::clone(store));
     }
+    check_endpoints(&url, place.cloud, variables())?;
     install_tls();
     let built: object_store::Result<Arc<dyn ObjectStore>> = match place.cloud {
         Cloud::S3 => {
@@ -51,6 +52,28 @@ pub(crate) fn bucket_store(place: &BucketPlace) -> Result<Arc<dyn ObjectStore>, 
     let store = built.map_err(|error| DatasetError::from_store(url.as_str(), error))?;
     stores.insert(url, Arc::clone(&store));
     Ok(store)
+}
+
+/// Refuses endpoints that are no URLs, on which the clients of clouds panic.
+fn check_endpoints(url: &str, cloud: Cloud, set: &Variables) -> Result<(), DatasetError> {
+    let prefix = match cloud {
+        Cloud::S3 => "AWS_",
+        Cloud::Gcs => "GOOGLE_",
+        Cloud::Azure => "AZURE_",
+    };
+    let endpoints =
+        set.iter().filter(|(name, value)| name.starts_with(prefix) && name.contains("ENDPOINT") && !value.is_empty());
+    for (name, value) in endpoints {
+        let is_url = url::Url::parse(value).is_ok_and(|url| {
+            matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|host| !host.is_empty())
+        });
+        if !is_url {
+            let problem =
+                format!("the variable {name} is not the URL of a server, as in https://storage.example.org:9000");
+            return Err(DatasetError::bad_input(url, problem));
+        }
+    }
+    Ok(())
 }
 
 /// The opened buckets by URL.
@@ -186,5 +209,25 @@ impl HttpService for CreateOnlyService {
             request.headers_mut().insert("if-none-match", any);
         }
         self.0.execute(request).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_that_are_no_urls_are_refused_by_their_variable() {
+        let check = |name: &str, value: &str| {
+            check_endpoints("s3://b", Cloud::S3, &[(name.to_owned(), value.to_owned())].into())
+                .map_err(|error| error.to_string())
+        };
+        for value in ["127.0.0.1:9000", "localhost", "http://", "ftp://host", "localhost:9000"] {
+            let refused = check("AWS_ENDPOINT_URL", value).unwrap_err();
+            assert!(refused.contains("AWS_ENDPOINT_URL") && !refused.contains(value), "{refused}");
+        }
+        assert_eq!(check("AWS_ENDPOINT_URL", "http://127.0.0.1:9000"), Ok(()));
+        assert_eq!(check("AWS_ENDPOINT_URL", ""), Ok(()), "as if it were not set");
+        assert_eq!(check("AZURE_STORAGE_ENDPOINT", "x"), Ok(()), "of another cloud");
     }
 }

@@ -41,7 +41,7 @@ impl VerifyReuse {
         let mut listed = set.reuse()?;
         if listed.is_empty() {
             return Err(
-                VectorsError::unusable(target, "it lists no earlier outputs: it was made without --reuse").into()
+                VectorsError::unusable(target, "it lists no earlier outputs: it was made without --reuse, or by a merge with --partition-rows, which does not keep the list").into()
             );
         }
         for place in given {
