@@ -32,7 +32,33 @@ enum Kind {
     /// Beside its place, locked.
     Beside { _lock: File },
     /// In the folder for temporary files, to be uploaded to a URL.
-    Temporary { _file: TempPath, overwrite: bool },
+    Temporary { _file: Temporary, overwrite: bool },
+}
+
+/// A temporary file, gone with this value.
+#[derive(Debug)]
+enum Temporary {
+    /// It has no name, so that nothing is left of it however the process ends.
+    Unnamed { _file: File },
+    /// Where open files cannot be reached by a path.
+    Named { _path: TempPath },
+}
+
+impl Temporary {
+    /// Makes an empty file, and returns the path that leads to it.
+    fn create() -> io::Result<(Temporary, PathBuf)> {
+        #[cfg(target_os = "linux")]
+        {
+            let file = tempfile::tempfile()?;
+            let path = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file)));
+            if path.exists() {
+                return Ok((Temporary::Unnamed { _file: file }, path));
+            }
+        }
+        let path = NamedTempFile::new()?.into_temp_path();
+        let place = path.to_path_buf();
+        Ok((Temporary::Named { _path: path }, place))
+    }
 }
 
 impl AtomicFile {
@@ -71,10 +97,9 @@ impl AtomicFile {
         if !overwrite && place::size_of(url)?.is_some() {
             return Err(VectorsError::Exists { path: url.to_owned() });
         }
-        let folder = std::env::temp_dir();
-        let file = NamedTempFile::new().map_err(VectorsError::io("make a temporary file in", &folder))?;
-        let file = file.into_temp_path();
-        let (path, target) = (file.to_path_buf(), url.to_owned());
+        let cannot = |source| VectorsError::Temporary { folder: std::env::temp_dir(), source };
+        let (file, path) = Temporary::create().map_err(cannot)?;
+        let target = url.to_owned();
         Ok(AtomicFile { path, target, kind: Kind::Temporary { _file: file, overwrite }, persisted: false })
     }
 

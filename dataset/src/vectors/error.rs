@@ -23,8 +23,8 @@ pub enum VectorsError {
         #[source]
         source: io::Error,
     },
-    /// A remote file cannot be copied to this machine, whatever the file is.
-    #[error("cannot copy a remote file into `{}`; set TMPDIR to a folder with room for one", folder.display())]
+    /// There is no place here for a remote file while it is read or written, whatever the file is.
+    #[error("cannot keep a remote file in `{}` for a while; set TMPDIR to a folder with room for one", folder.display())]
     Temporary {
         /// Where temporary files are kept.
         folder: PathBuf,
