@@ -48,7 +48,7 @@ fn a_box_and_a_lasso_select_rows_for_a_table_and_a_download() {
     let Some(mut page) = open(&square(), "") else { return };
     page.click("document.querySelector('#modes [value=box]')");
     select_corner(&mut page, (3, 2));
-    assert_eq!(page.text("#status"), "6 of 100 points selected");
+    assert_eq!(page.text("#status"), "100 points · 6 selected");
     assert_eq!(page.text("#tray-title"), "6 rows selected");
     let rows = "[...document.querySelectorAll('#rows tbody tr:not(.space)')].map((line) => line.lastElementChild.textContent).join()";
     assert_eq!(page.eval(rows), "0,1,2,10,11,12");

@@ -71,7 +71,7 @@ fn searches(page: &mut Page) {
     page.call("Input.insertText", json!({ "text": "NUMERO 29" }));
     page.wait_for_frames();
     let expected = (0..3_000).filter(|row| row.to_string().starts_with("29")).count();
-    assert_eq!(page.text("#status"), format!("{expected} of 3,000 points match"));
+    assert_eq!(page.text("#status"), format!("3,000 points · {expected} match"));
     assert_eq!(page.text("#hit-count"), format!("{expected} matches"));
     assert_eq!(page.eval("document.querySelectorAll('#hits li').length"), expected);
     assert_eq!(page.text("#hits mark"), "número 29", "accents and case are folded");
@@ -173,6 +173,20 @@ fn points_come_back_after_the_graphics_memory_was_lost() {
     page.wait_until("window.isBack");
     let after = page.painted_pixels("panels[0].canvas");
     assert!(after.abs_diff(before) < before / 20, "{before} {after}");
+}
+
+#[test]
+fn a_screen_of_more_pixels_is_used_in_full() {
+    let Some(mut page) = opened("") else { return };
+    let width = page.eval("panels[0].canvas.width").as_u64().unwrap();
+    for ratio in [2, 3] {
+        let (wide, high) = (page.eval("innerWidth"), page.eval("innerHeight"));
+        let screen = json!({ "width": wide, "height": high, "deviceScaleFactor": ratio, "mobile": false });
+        page.call("Emulation.setDeviceMetricsOverride", screen);
+        page.key("0");
+        page.wait_until(&format!("Math.abs(panels[0].canvas.width - {ratio} * {width}) < 4"));
+    }
+    assert!(page.painted_pixels("panels[0].canvas") > 4_000);
 }
 
 #[test]

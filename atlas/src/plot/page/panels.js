@@ -40,7 +40,7 @@ function buildPanels() {
     box.append(panel.plot);
     grid.append(box);
     listen(panel, index);
-    new ResizeObserver(() => resize(panel)).observe(panel.plot);
+    new ResizeObserver(redraw).observe(panel.plot);
   });
 }
 
@@ -69,7 +69,6 @@ function resize(panel) {
   panel.homeScale = home.scale;
   panel.view = panel.home ? home : { ...panel.view, scale: home.scale * zoom };
   forgetNames();
-  redraw();
 }
 
 function homeView(panel) {
@@ -172,7 +171,10 @@ function redrawMoving() {
 
 function paint(most) {
   panels.forEach((panel, index) => {
-    if (panel.canvas?.width > 1) {
+    if (!panel.canvas) return;
+    // A window that moves to another screen keeps its size, but not its pixels, and nothing tells.
+    resize(panel);
+    if (panel.canvas.width > 1) {
       const radius = radiusOf(panel);
       painter.paint(panel.canvas, index, panel.view, radius, opacityOf(panel, radius, Math.min(n, most)), most);
       drawOverlay(panel);

@@ -47,8 +47,8 @@ function applyStates() {
 function say({ shown, selected, found: hits }) {
   const by = colourings.filter((labels) => labels.hidden?.size || ranges.has(labels)).map((labels) => `“${tidy(labels.column)}”`);
   let text = shown === n ? counted(n, "point") : `${counted(shown)} of ${counted(n, "point")} (others hidden by ${by.join(", ")})`;
-  if (selection) text = `${counted(selected)} of ${text} selected`;
-  if (found) text = `${counted(hits)} of ${text} match`;
+  if (selection) text += ` · ${counted(selected)} selected`;
+  if (found) text += ` · ${counted(hits)} ${hits === 1 ? "matches" : "match"}`;
   byId("status").textContent = text;
 }
 
