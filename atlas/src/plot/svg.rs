@@ -49,16 +49,23 @@ pub(crate) fn heading(canvas: &mut Canvas, title: &str, subtitle: &str, page: f3
 
 /// Writes a table; returns the next free y.
 fn draw_table(canvas: &mut Canvas, table: &Table, top: f32, page: f32) -> f32 {
-    let (head, text) = (TextStyle::bold(12.0), TextStyle::plain(12.0));
+    const SIZE: f32 = 12.0;
+    const BETWEEN: f32 = 8.0;
     let cell_width = |row: &[String], column: usize, style| row.get(column).map_or(0.0, |cell| width(cell, style));
-    let widths: Vec<f32> = (0..table.columns.len())
-        .map(|column| {
-            let rows = table.rows.iter().map(|row| cell_width(row, column, text));
-            rows.fold(cell_width(&table.columns, column, head), f32::max).min(340.0)
-        })
-        .collect();
+    let widths_at = |size: f32| -> Vec<f32> {
+        let column_width = |column| {
+            let rows = table.rows.iter().map(|row| cell_width(row, column, TextStyle::plain(size)));
+            rows.fold(cell_width(&table.columns, column, TextStyle::bold(size)), f32::max).min(340.0)
+        };
+        (0..table.columns.len()).map(column_width).collect()
+    };
     let room = page - 2.0 * MARGIN;
-    let between = ((room - widths.iter().sum::<f32>()) / widths.len().max(1) as f32).clamp(8.0, 36.0);
+    // A table of many columns is written smaller, rather than cut.
+    let columns = table.columns.len().max(1) as f32;
+    let size =
+        (SIZE * (room - BETWEEN * columns) / widths_at(SIZE).iter().sum::<f32>().max(1.0)).clamp(SIZE / 2.0, SIZE);
+    let (head, text, widths) = (TextStyle::bold(size), TextStyle::plain(size), widths_at(size));
+    let between = ((room - widths.iter().sum::<f32>()) / columns).clamp(BETWEEN, 36.0);
     let mut y = top;
     let write = |canvas: &mut Canvas, cells: &[String], y: f32, style: TextStyle<'static>| {
         let mut x = MARGIN;

@@ -140,6 +140,20 @@ fn several_panels_and_a_table_are_rendered() {
     assert!(count_blue(&found) > 1_000);
 }
 
+#[test]
+fn a_table_of_many_columns_is_written_smaller_and_not_cut() {
+    let mut compared = figure(50, &["a"], 2);
+    compared.layout.width = Some(900.0);
+    let columns = (0..13).map(|column| format!("column number {column}")).collect::<Vec<_>>();
+    compared.table = Some(Table { rows: vec![vec!["0.812 (0.801 to 0.823)".to_owned(); 13]], columns });
+    let svg = String::from_utf8(render(&compared, PlotFormat::Svg).unwrap().bytes).unwrap();
+    let number = |text: &str| text.split('"').next().unwrap().parse::<f32>().unwrap();
+    let page = number(svg.split("width=\"").nth(1).unwrap());
+    let last = svg.rsplit("<text ").next().unwrap();
+    let (x, size) = (number(last.split("x=\"").nth(1).unwrap()), number(last.split("font-size=\"").nth(1).unwrap()));
+    assert!(last.contains("0.823)") && size < 12.0 && x + 9.0 * size < page, "{x} {size} {page}");
+}
+
 /// Numbers from 0.1 to 199.9, with every fiftieth missing.
 pub(super) fn scored() -> Figure {
     let values: Vec<Option<String>> =
