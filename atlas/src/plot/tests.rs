@@ -148,7 +148,7 @@ fn a_table_of_many_columns_is_written_smaller_and_not_cut() {
     compared.table = Some(Table { rows: vec![vec!["0.812 (0.801 to 0.823)".to_owned(); 13]], columns });
     let svg = String::from_utf8(render(&compared, PlotFormat::Svg).unwrap().bytes).unwrap();
     let number = |text: &str| text.split('"').next().unwrap().parse::<f32>().unwrap();
-    let page = number(svg.split("width=\"").nth(1).unwrap());
+    let page: f32 = svg.split("viewBox=\"0 0 ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
     let last = svg.rsplit("<text ").next().unwrap();
     let (x, size) = (number(last.split("x=\"").nth(1).unwrap()), number(last.split("font-size=\"").nth(1).unwrap()));
     assert!(last.contains("0.823)") && size < 12.0 && x + 9.0 * size < page, "{x} {size} {page}");
