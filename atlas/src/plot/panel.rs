@@ -98,7 +98,8 @@ impl Scale {
 /// Returns the width of the margins that the names of a panel need if its frame is so large, one of `frames` of a page.
 pub(crate) fn margin(labels: &Labels, panel: &Panel, view: &View, shared: &Shared, (width, height): (f32, f32)) -> f32 {
     let frame = Rect { left: 0.0, top: 0.0, width, height };
-    let (_, left) = label_placement::inside(&wanted(labels, panel, view, shared, &Scale::new(view, frame)), frame);
+    let spots = spots(labels, panel, view, shared);
+    let (_, left) = label_placement::inside(&wanted(&spots, shared, &Scale::new(view, frame)), frame);
     let margin = label_placement::margin_width(&left);
     if left.is_empty() || width - 2.0 * margin < MARGINS_FRAME_MIN { 0.0 } else { margin }
 }
@@ -119,7 +120,9 @@ pub(crate) fn draw(canvas: &mut Canvas, figure: &Figure, panel: &Panel, view: &V
     }
     let style = TextStyle::faint(11.0);
     let (mut dots, repeats) = points::dots(&panel.points, view, &shared.styles);
-    let mut said = wrap(&caption(view, repeats), style, cell.width);
+    let spots = spots(&figure.labels, panel, view, shared);
+    let is_mixed = shared.margin > 0.0 && spots.iter().flatten().any(|spot| !spot.leads);
+    let mut said = wrap(&caption(view, repeats, is_mixed), style, cell.width);
     let below = said.len() as f32 * CAPTION_LINE;
     let frame = Rect { top, height: (cell.top + cell.height - top - below).max(1.0), ..cell };
     let scale = Scale::new(view, frame);
@@ -128,7 +131,7 @@ pub(crate) fn draw(canvas: &mut Canvas, figure: &Figure, panel: &Panel, view: &V
     if seen.outside < view.outside {
         let (more, repeats) = points::dots(&panel.points, &seen, &shared.styles);
         dots = more;
-        said = wrap(&caption(&seen, repeats), style, cell.width);
+        said = wrap(&caption(&seen, repeats, is_mixed), style, cell.width);
     }
     let Rect { left, width, height, .. } = frame;
     canvas.element(&format!(
@@ -138,14 +141,15 @@ pub(crate) fn draw(canvas: &mut Canvas, figure: &Figure, panel: &Panel, view: &V
     contour::draw(canvas, &dots, &shared.styles.area_colours(), frame);
     points::draw(canvas, &dots, &shared.styles, frame, view.occupied_cells);
     draw_marks(canvas, panel, &seen, &scale, shared);
-    draw_names(canvas, &place_names(&wanted(&figure.labels, panel, view, shared, &scale), shared, frame), shared);
+    draw_names(canvas, &place_names(&wanted(&spots, shared, &scale), shared, frame), shared);
     for (line, text) in said.iter().enumerate() {
         canvas.line((left, top + height + 13.0 + line as f32 * CAPTION_LINE), text, style);
     }
 }
 
-/// Says what a reader cannot see: points beyond the frame, and points that stand for several rows.
-fn caption(view: &View, repeats: Repeats) -> String {
+/// Says what a reader cannot see: points beyond the frame, points that stand for several rows, and whether there are names of
+/// labels that are mixed with others.
+fn caption(view: &View, repeats: Repeats, is_mixed: bool) -> String {
     let number = |count: usize| thousands(count as u64);
     let mut said = Vec::new();
     match view.outside {
@@ -159,19 +163,26 @@ fn caption(view: &View, repeats: Repeats) -> String {
             "Larger points stand for several equal rows: {places} for {rows} rows, the largest for {most}."
         ));
     }
+    if is_mixed {
+        said.push("Thin names are of labels spread among others: the line ends where they are densest.".to_owned());
+    }
     said.join(" ")
 }
 
-/// Returns the names with the places of their spots.
-fn wanted(labels: &Labels, panel: &Panel, view: &View, shared: &Shared, scale: &Scale) -> Vec<Wanted> {
+/// Returns the spots of the names.
+fn spots(labels: &Labels, panel: &Panel, view: &View, shared: &Shared) -> Vec<Option<Spot>> {
     let Labels::Categories { codes, .. } = labels else { return Vec::new() };
-    let spots = label_placement::spots(shared.names.len(), codes, &panel.points, view);
-    let name = |(code, spot): (usize, Option<Spot>)| {
-        let Spot { at, spread, leads } = spot?;
+    label_placement::spots(shared.names.len(), codes, &panel.points, view)
+}
+
+/// Returns the names with the places of their spots.
+fn wanted(spots: &[Option<Spot>], shared: &Shared, scale: &Scale) -> Vec<Wanted> {
+    let name = |(code, spot): (usize, &Option<Spot>)| {
+        let Spot { at, spread, leads } = (*spot)?;
         let (text, spread) = (shared.names[code].clone(), spread * scale.scale);
         Some(Wanted { code, text, spot: scale.place(&at), spread, leads })
     };
-    spots.into_iter().enumerate().filter_map(name).collect()
+    spots.iter().enumerate().filter_map(name).collect()
 }
 
 /// Places names among the points, and those without room there in the margins, if there are some.
@@ -265,8 +276,8 @@ mod tests {
     #[test]
     fn the_caption_says_what_cannot_be_seen() {
         let seen = View { bounds: [[0.0, 1.0]; 2], outside: 0, occupied_cells: 1 };
-        assert_eq!(caption(&seen, Repeats::default()), "");
-        let told = caption(&View { outside: 1_234, ..seen }, Repeats { places: 3, rows: 4_000, most: 72 });
+        assert_eq!(caption(&seen, Repeats::default(), false), "");
+        let told = caption(&View { outside: 1_234, ..seen }, Repeats { places: 3, rows: 4_000, most: 72 }, false);
         assert!(
             told.starts_with("1,234 points lie farther out") && told.ends_with("3 for 4,000 rows, the largest for 72.")
         );
