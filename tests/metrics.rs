@@ -63,6 +63,10 @@ fn jobs_rows_and_calls_are_told_and_so_is_a_database_that_is_gone() {
     let before = samples(address);
     assert_eq!(before[&format!("encaje_job_rows_planned{{job=\"{job}\"}}")], 300.0);
     assert_eq!(before["encaje_workers{state=\"serving\"}"], 0.0);
+    assert_eq!((before["encaje_shards_pending"], before["encaje_shards_running"]), (6.0, 0.0));
+    env.encaje(["pause", &job, "--coordinator", url]).expect_code(0);
+    wait_for("numbers of the paused job", || (samples(address)["encaje_shards_pending"] == 0.0).then_some(()));
+    env.encaje(["resume", &job, "--coordinator", url]).expect_code(0);
 
     let _worker = worker(&env, "w", url, &[]);
     fetch_and_verify(&env, url, &job, "a.csv", "out");

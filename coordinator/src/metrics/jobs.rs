@@ -37,6 +37,11 @@ pub(super) fn write(page: &mut Exposition, numbers: &Numbers) {
     page.metric("encaje_workers", Kind::Gauge, "Live workers; quarantined ones get no shards.");
     page.sample(&[("state", "serving")], count(tally.workers.saturating_sub(tally.workers_quarantined)));
     page.sample(&[("state", "quarantined")], count(tally.workers_quarantined));
+    let leasable: u64 = unended.iter().filter(|job| !job.paused).map(|job| job.shards.pending).sum();
+    page.metric("encaje_shards_pending", Kind::Gauge, "Shards that wait for a worker, without those of paused jobs.");
+    page.sample(&[], count(leasable));
+    page.metric("encaje_shards_running", Kind::Gauge, "Shards that workers have leased.");
+    page.sample(&[], count(unended.iter().map(|job| job.shards.running).sum()));
     let active: Vec<(String, &JobBrief)> = unended.iter().map(|job| (job.id.to_string(), job)).collect();
     page.metric("encaje_job_shards", Kind::Gauge, "Shards of an unended job by state.");
     for (id, job) in &active {
