@@ -8,6 +8,7 @@ mod cluster;
 mod columnar;
 mod crash;
 mod crowd;
+mod deploy;
 mod devices;
 mod dialects;
 mod disks;
