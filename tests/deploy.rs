@@ -17,7 +17,6 @@ fn root() -> PathBuf {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a test that tests nothing says so")]
 fn the_templates_are_valid_and_their_command_lines_are_accepted() {
     let python = root().join("build/deploy/bin/python");
     if !python.exists() {
