@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_array::builder::{FixedSizeListBuilder, Float64Builder};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Int64Type};
-use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow_array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 
@@ -58,7 +58,8 @@ fn vectors_of_other_programs_are_drawn_with_labels_of_others() {
     let clusters = |row: i64| format!("c{}", row % 2);
     env.write("l.csv", (0..ROWS).map(|row| format!("{row},{}\n", clusters(row))).collect::<String>() + "500,x\n");
     let csv = std::fs::read_to_string(env.path("l.csv")).unwrap();
-    env.write("l.csv", format!("row,cluster\n{csv}"));
+    // As a spreadsheet in Spanish writes it.
+    env.write("l.csv", format!("row,cluster\n{csv}").replace(',', ";"));
     let lines = (0..ROWS).map(|row| format!("{{\"id\": \"id-{row}\", \"cluster\": \"{}\"}}\n", clusters(row)));
     env.write("l.jsonl", lines.collect::<String>());
     let backwards: ArrayRef = Arc::new((0..ROWS).rev().map(|row| Some(format!("id-{row}"))).collect::<StringArray>());
@@ -126,6 +127,74 @@ fn neighbors_are_written_as_embedding_atlas_reads_them() {
 }
 
 #[test]
+fn row_numbers_of_every_type_say_which_row_is_which() {
+    let env = TestEnv::new();
+    let backwards = || (0..ROWS).rev();
+    let mut lists = FixedSizeListBuilder::new(Float64Builder::new(), 3);
+    for row in backwards() {
+        lists.values().append_slice(&vector(row));
+        lists.append(true);
+    }
+    let vectors: ArrayRef = Arc::new(lists.finish());
+    let clusters: ArrayRef = Arc::new((0..ROWS).map(|row| Some(format!("c{}", row % 2))).collect::<StringArray>());
+    let keys: ArrayRef = Arc::new((0..ROWS).map(|row| Some(row as f64)).collect::<Float64Array>());
+    write_parquet(&env, "l.parquet", vec![("row", keys), ("cluster", clusters)]);
+    let typed: [(&str, ArrayRef); 3] = [
+        ("i32", Arc::new(backwards().map(|row| Some(row as i32)).collect::<Int32Array>())),
+        ("f64", Arc::new(backwards().map(|row| Some(row as f64)).collect::<Float64Array>())),
+        ("i64", Arc::new(backwards().map(Some).collect::<Int64Array>())),
+    ];
+    for (name, rows) in typed {
+        let (file, coords) = (format!("{name}.parquet"), format!("{name}-xy.parquet"));
+        write_parquet(&env, &file, vec![("row", rows), ("vec", Arc::clone(&vectors))]);
+        let words = ["--vectors", &file, "--labels", "l.parquet", "--label", "cluster", "--coords", &coords];
+        project(&env, &words).expect_code(0);
+        let file = std::fs::File::open(env.path(&coords)).unwrap();
+        let batch = ParquetRecordBatchReader::try_new(file, 1024).unwrap().next().unwrap().unwrap();
+        let names: Vec<_> = batch.schema().fields().iter().map(|field| field.name().clone()).collect();
+        assert_eq!(names, ["row", "cluster", "x", "y"]);
+        let (rows, found) = (batch.column(0).as_primitive::<Int64Type>(), batch.column(1).as_string::<i32>());
+        for (row, found) in rows.values().iter().zip(found) {
+            assert_eq!(found, Some(format!("c{}", row % 2).as_str()), "{name}: row {row}");
+        }
+    }
+    let gaps: ArrayRef = Arc::new(backwards().map(|row| (row != 7).then_some(row)).collect::<Int64Array>());
+    let halves: ArrayRef = Arc::new(backwards().map(|row| Some(row as f64 / 2.0)).collect::<Float64Array>());
+    for (name, rows) in [("gaps", gaps), ("halves", halves), ("text", ids())] {
+        let file = format!("{name}.parquet");
+        write_parquet(&env, &file, vec![("row", rows), ("vec", Arc::clone(&vectors))]);
+        let refused = project(&env, &["--vectors", &file, "--out", "x.svg"]);
+        refused.expect_code(2);
+        refused.expect_said(&["column `row`", "whole numbers"]);
+    }
+}
+
+#[test]
+fn files_that_are_read_are_never_replaced() {
+    let env = TestEnv::new();
+    write_parquet(&env, "v.parquet", vec![("id", ids()), ("vec", vectors())]);
+    let clusters: ArrayRef = Arc::new((0..ROWS).map(|row| Some(format!("c{}", row % 2))).collect::<StringArray>());
+    write_parquet(&env, "l.parquet", vec![("id", ids()), ("cluster", clusters)]);
+    let labels = ["--vectors", "v.parquet", "--labels", "l.parquet", "--labels-by", "id", "--force"];
+    let whole = env.path("v.parquet").display().to_string();
+    for out in ["./v.parquet", &whole, "./l.parquet"] {
+        let refused = project(&env, &[&labels[..], &["--coords", out]].concat());
+        refused.expect_code(2);
+        refused.expect_said(&["files that are read"]);
+    }
+    // Two columns of one name cannot be read back.
+    let x: ArrayRef = Arc::new((0..ROWS).map(|row| Some(row as f64)).collect::<Float64Array>());
+    write_parquet(&env, "x.parquet", vec![("x", x), ("vec", vectors())]);
+    let refused = project(&env, &["--vectors", "x.parquet", "--coords", "xy.parquet"]);
+    refused.expect_code(2);
+    refused.expect_said(&["kept column `x`"]);
+    std::os::unix::fs::symlink("/dev/null", env.path("null.svg")).unwrap();
+    let refused = project(&env, &["--vectors", "v.parquet", "--out", "null.svg", "--force"]);
+    refused.expect_said(&["a device or a pipe"]);
+    assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+}
+
+#[test]
 fn an_output_that_was_changed_on_purpose_is_not_damaged() {
     let env = TestEnv::new();
     env.write("a.csv", corpora::csv(&corpora::sentences(60)));
@@ -166,6 +235,7 @@ fn what_cannot_be_joined_or_drawn_says_why() {
     env.write("twice.csv", "row,cluster\n3,a\n3,b\n");
     env.write("others.csv", "row,cluster\n900,a\n");
     env.write("keyless.csv", "id,cluster\n1,a\n");
+    env.write("ours.csv", "row,error\n1,a\n");
     let rows: ArrayRef = Arc::new(Int64Array::from(vec![1, 1]));
     write_parquet(&env, "twice.parquet", vec![("row", rows)]);
     for (words, said) in [
@@ -176,6 +246,8 @@ fn what_cannot_be_joined_or_drawn_says_why() {
         (&["--vectors", "a.npy", "--labels", "twice.parquet"], &["`row` 1", "once"]),
         (&["--vectors", "a.npy", "--labels", "others.csv"], &["such as `0`", "such as `900`"]),
         (&["--vectors", "a.npy", "--labels", "keyless.csv"], &["`row`", "--labels-by"]),
+        (&["--vectors", "a.npy", "--labels", "ours.csv"], &["column `error`", "another name"]),
+        (&["--vectors", "a.npy", "--labels", "gone.csv"], &["there is no file `gone.csv`"]),
         (&["--vectors", "a.npy", "--labels", "others.csv", "--labels-by", "cluster"], &["no kept column"]),
         (&["--vectors", "a.npy", "--label", "x"], &["no kept column `x`"]),
     ] {

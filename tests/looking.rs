@@ -165,6 +165,10 @@ fn compare_draws_a_panel_per_model_and_refuses_other_rows() {
         assert!(drawn.stdout.contains(said), "{said}: {}", drawn.stdout);
     }
     assert!(std::fs::read(env.path("c.png")).unwrap().starts_with(b"\x89PNG"));
+    let twice = env.encaje(["compare", "one", "one", "--label", "label", "--epochs", "5", "--json"]).json();
+    assert_eq!([&twice["models"][0]["model"], &twice["models"][1]["model"]], ["beto (one)", "beto (one, 2)"]);
+    assert_eq!(twice["overlaps"][0]["shared"], 1.0);
+    assert!(twice["sentences"][0].as_str().unwrap().starts_with("No model separates"), "{twice}");
     let refused = env.encaje(["compare", "one", "other", "--label", "label"]);
     refused.expect_code(2);
     refused.expect_said(&["`one` and `other` cannot be compared", "column `text` differs in row 7"]);

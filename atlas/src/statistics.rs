@@ -35,7 +35,10 @@ pub fn share(sum: f64, rows: u64) -> Option<Estimate> {
     let value = sum / n;
     let center = (value + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
     let half = Z / (1.0 + Z * Z / n) * (value * (1.0 - value) / n + Z * Z / (4.0 * n * n)).max(0.0).sqrt();
-    Some(Estimate { value, low: (center - half).max(0.0), high: (center + half).min(1.0) })
+    // Exactly, where rounding might miss it.
+    let low = if sum <= 0.0 { 0.0 } else { (center - half).max(0.0) };
+    let high = if sum >= n { 1.0 } else { (center + half).min(1.0) };
+    Some(Estimate { value, low, high })
 }
 
 /// Returns the mean over labels of the mean score of their rows, so that a large label counts no more than a small one. `codes`

@@ -139,15 +139,31 @@ fn measure_all(ui: &Ui, args: &CompareArgs, shared: SharedRows) -> anyhow::Resul
     Ok((sets, first.expect("the arguments name at least two sets")))
 }
 
-/// Distinguishes sets of the same model by their paths.
+/// Distinguishes sets of the same model by as much of their paths as it takes, and one that is named twice by a number.
 fn tell_apart(models: &mut [Model]) {
-    let names: Vec<String> = models.iter().map(|model| model.model.clone()).collect();
-    for model in models {
-        if names.iter().filter(|name| **name == model.model).count() > 1 {
-            let place = model.target.file_name().unwrap_or(model.target.as_os_str()).to_string_lossy();
-            model.model = format!("{} ({place})", model.model);
-        }
-    }
+    let tail = |model: &Model, parts: usize| {
+        let all: Vec<_> = model.target.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+        all[all.len().saturating_sub(parts)..].join("/")
+    };
+    let longest = models.iter().map(|model| model.target.components().count()).max().unwrap_or(1);
+    let names: Vec<String> = (0..models.len())
+        .map(|index| {
+            let model = &models[index];
+            let same: Vec<&Model> = models.iter().filter(|other| other.model == model.model).collect();
+            if same.len() < 2 {
+                return model.model.clone();
+            }
+            let is_unique =
+                |parts: &usize| same.iter().filter(|other| tail(other, *parts) == tail(model, *parts)).count() < 2;
+            let parts = (1..longest).find(is_unique).unwrap_or(longest);
+            let place = tail(model, parts);
+            match models[..index].iter().filter(|earlier| earlier.target == model.target).count() {
+                0 => format!("{} ({place})", model.model),
+                earlier => format!("{} ({place}, {})", model.model, earlier + 1),
+            }
+        })
+        .collect();
+    models.iter_mut().zip(names).for_each(|(model, name)| model.model = name);
 }
 
 /// Returns the share of rows with the most frequent label.
@@ -170,7 +186,11 @@ fn print(ui: &Ui, compared: &Compared<'_>, language: Language) -> anyhow::Result
     ui.data("")?;
     say(aligned_lines(&by_label))?;
     if more > 0 {
-        ui.data(format!("({} more: in the page, and in --json)", ui::counted(more as u64, "label")))?;
+        let more = ui::thousands(more as u64);
+        ui.data(language.either(
+            format!("(more labels: {more}; all are in the page and in --json)"),
+            format!("(más etiquetas: {more}; todas están en la página y en --json)"),
+        ))?;
     }
     Ok(())
 }
@@ -232,13 +252,13 @@ fn subtitle(args: &CompareArgs, compared: &Compared<'_>) -> String {
     either(
         format!(
             "{texts} texts{left_out} · UMAP: {neighbors} neighbors, min. distance {min_dist}, seed {seed} · accuracy: \
-             majority of the {NEIGHBORS} nearest by cosine, the row itself left out; intervals: bootstrap over \
-             rows{majority}"
+             majority of the {NEIGHBORS} nearest by cosine, the row itself left out, Wilson interval; other intervals: \
+             bootstrap over rows{majority}"
         ),
         format!(
             "{texts} textos{left_out} · UMAP: {neighbors} vecinos, distancia mín. {min_dist}, semilla {seed} · acierto: \
-             mayoría de los {NEIGHBORS} más cercanos por coseno, sin la propia fila; intervalos: bootstrap de \
-             filas{majority}"
+             mayoría de los {NEIGHBORS} más cercanos por coseno, sin la propia fila, intervalo de Wilson; los demás: \
+             bootstrap de filas{majority}"
         ),
     )
 }

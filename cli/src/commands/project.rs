@@ -256,6 +256,9 @@ fn place_points(ui: &Ui, args: &ProjectArgs, input: &Input<'_>, labels: Option<&
     };
     join(&mut points)?;
     let schema = points.kept.schema();
+    if args.coords.is_some() {
+        coords::check_columns(&schema, args.coords_neighbors)?;
+    }
     check_label(args, input.path(), &schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>())?;
     labels_of(args, &points)?;
     let load_time = started.elapsed();
@@ -301,12 +304,20 @@ fn check<'a>(
         }
         outfile::check(path, "--coords", args.force)?;
     }
-    let is_input = |out: &Path| match input {
-        Input::Output(_, set) => set.has_file(out),
-        Input::Vectors(file) | Input::Places(file) => out == file.as_ref(),
+    let is_same = |one: &Path, other: &Path| match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one == other,
+    };
+    let is_input = |out: &Path| {
+        let is_labels = args.foreign.labels.as_ref().is_some_and(|labels| is_same(out, labels));
+        is_labels
+            || match input {
+                Input::Output(_, set) => set.has_file(out),
+                Input::Vectors(file) | Input::Places(file) => is_same(out, file),
+            }
     };
     if let Some(out) = args.out.iter().chain(&args.coords).find(|out| is_input(out)) {
-        let what = format!("`{}` is one of the files that are drawn; choose another name", out.display());
+        let what = format!("`{}` is one of the files that are read; choose another name", out.display());
         return Err(Advice::usage(what).into());
     }
     if let (Input::Places(file), true) = (input, args.coords_neighbors) {

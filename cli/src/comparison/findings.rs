@@ -29,8 +29,6 @@ pub(crate) struct Findings {
     pub(crate) lead: Option<Lead>,
     /// What the neighbourhoods of each two models share.
     pub(crate) overlaps: Vec<Overlap>,
-    /// Rows that have the vector of another row.
-    pub(crate) repeated_rows: u64,
 }
 
 /// A label.
@@ -94,7 +92,7 @@ pub(crate) struct Overlap {
 
 /// Compares the sets, and fills in what each has of that: intervals, and differences to the best.
 pub(crate) fn find(sets: &mut [MeasuredSet], rows: &ReferenceRows, seed: u64) -> Findings {
-    let mut findings = Findings { repeated_rows: rows.repeated, ..Findings::default() };
+    let mut findings = Findings::default();
     for (one, other) in (0..sets.len()).flat_map(|one| (one + 1..sets.len()).map(move |other| (one, other))) {
         let shared = shared_neighbors(&sets[one].near, &sets[other].near, NEIGHBORS);
         findings.overlaps.push(Overlap { models: [one, other], shared });
@@ -110,12 +108,14 @@ pub(crate) fn find(sets: &mut [MeasuredSet], rows: &ReferenceRows, seed: u64) ->
     findings.confusions = confusions(sets, best, rows);
     if let Some(&next) = ranking.get(1) {
         let behind = accuracies[next].1;
-        let difference = Estimate { value: -behind.value, low: -behind.high, high: -behind.low };
+        // Not negative zero.
+        let difference = Estimate { value: 0.0 - behind.value, low: 0.0 - behind.high, high: 0.0 - behind.low };
         let separated = [(best, next), (next, best)].map(|(by, not_by)| separated(sets, by, not_by, rows));
         findings.lead = Some(Lead { best, next, difference, separated });
     }
     for (set, (accuracy, silhouette)) in sets.iter_mut().zip(accuracies.into_iter().zip(silhouettes)) {
-        set.model.label_accuracy = Some(accuracy.0);
+        let sum = set.votes.hits.iter().map(|hit| f64::from(*hit)).sum();
+        set.model.label_accuracy = share(sum, codes.len() as u64);
         set.model.label_accuracy_macro = Some(mean_over_labels(&set.votes.hits, codes));
         set.model.label_accuracy_difference = Some(accuracy.1);
         set.model.silhouette = Some(silhouette.0);

@@ -39,6 +39,8 @@ pub(crate) struct Model {
     pub(crate) rejected: u64,
     /// Rows of the corpus that the set does not have.
     pub(crate) missing: u64,
+    /// Rows that have the vector of another row: those of which the text is repeated, or the same up to where it was cut.
+    pub(crate) repeated: u64,
     /// Leave-one-out accuracy of the majority of the 15 nearest, in the space of the vectors.
     pub(crate) label_accuracy: Option<Estimate>,
     /// The same as a mean over labels, each of which counts as much as any other.
@@ -77,8 +79,6 @@ pub(crate) struct ReferenceRows {
     pub(crate) codes: Option<Vec<u32>>,
     /// The labels by their codes.
     pub(crate) names: Vec<String>,
-    /// How many have the vector of another row: mostly those of which the text is repeated.
-    pub(crate) repeated: u64,
 }
 
 impl ReferenceRows {
@@ -125,8 +125,7 @@ pub(crate) fn rows_of(
         let what = format!("--label: column `{label}` has {} different values", ui::thousands(names.len() as u64));
         return Err(Advice::usage(what).hint("take a column whose values are shared by many rows").into());
     }
-    let (columns, repeated) = (points.hover()?, repeated(points));
-    Ok(ReferenceRows { target: target.to_owned(), shared, columns, labels, codes, names, repeated })
+    Ok(ReferenceRows { target: target.to_owned(), shared, columns: points.hover()?, labels, codes, names })
 }
 
 /// Counts the rows that have the vector of another row.
@@ -143,9 +142,10 @@ fn repeated(points: &Points) -> u64 {
 /// Returns the code of each value, and the values by their codes.
 fn codes_of(values: &[Option<String>]) -> (Vec<u32>, Vec<String>) {
     let (mut seen, mut names) = (HashMap::new(), Vec::new());
-    let codes = values.iter().map(|value| {
+    // As in the legend: an empty value is none.
+    let codes = values.iter().map(|value| value.as_deref().filter(|value| !value.is_empty())).map(|value| {
         *seen.entry(value).or_insert_with(|| {
-            names.push(value.clone().unwrap_or_else(|| NO_LABEL.to_owned()));
+            names.push(value.unwrap_or(NO_LABEL).to_owned());
             names.len() as u32 - 1
         })
     });
@@ -186,6 +186,7 @@ pub(crate) fn describe_set(target: &Path, points: &Points) -> Model {
         prefix: info.map(|info| info.prefix.clone()).unwrap_or_default(),
         rejected: points.rejected,
         missing: points.missing,
+        repeated: 0,
         label_accuracy: None,
         label_accuracy_macro: None,
         label_accuracy_difference: None,
@@ -217,6 +218,6 @@ pub(crate) fn measure(
         }
     };
     let trustworthiness = quality::trustworthiness(&points.vectors, points.dim, &places, NEIGHBORS, options)?;
-    let model = Model { trustworthiness, ..set };
+    let model = Model { trustworthiness, repeated: repeated(points), ..set };
     Ok(MeasuredSet { model, places, near, votes, silhouettes })
 }

@@ -4,6 +4,7 @@ use atlas::statistics::Estimate;
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::NEIGHBORS;
 use super::findings::{Confusion, Findings, LABEL_ROWS_MIN, LabelFinding, Lead};
 use super::sets::Model;
 use crate::ui;
@@ -48,6 +49,13 @@ pub(crate) struct Compared<'a> {
     pub(crate) rows: u64,
     /// Rows that lack a vector in one of the sets.
     pub(crate) left_out: u64,
+}
+
+impl Compared<'_> {
+    /// Returns how many nearest rows there are to look at.
+    pub(crate) fn neighbors(&self) -> u64 {
+        self.rows.saturating_sub(1).min(NEIGHBORS as u64)
+    }
 }
 
 /// Returns what the numbers say, one sentence or two per line, the most important first.
@@ -100,23 +108,32 @@ impl Words<'_> {
 
     fn best(&self, lead: &Lead) -> String {
         let (label, best, next) = (self.compared.label, self.name(lead.best), self.name(lead.next));
+        let near = self.compared.neighbors();
         let accuracy = self.accuracy(lead.best).map(|estimate| self.interval(estimate)).unwrap_or_default();
+        if lead.difference.value == 0.0 {
+            return self.language.either(
+                format!(
+                    "No model separates the values of “{label}” better than {best} and {next}: with both, the label of {accuracy} of the \
+                     rows is the most frequent one among the {near} nearest rows."
+                ),
+                format!(
+                    "Ningún modelo separa los valores de «{label}» mejor que {best} y {next}: con ambos, la etiqueta del {accuracy} de las \
+                     filas es la más frecuente entre las {near} filas más cercanas."
+                ),
+            );
+        }
         let first = self.language.either(
             format!(
                 "{best} separates the values of “{label}” best: for {accuracy} of the rows, their own label is the most \
-                 frequent one among the 15 nearest rows."
+                 frequent one among the {near} nearest rows."
             ),
             format!(
                 "{best} es el que mejor separa los valores de «{label}»: en el {accuracy} de las filas, la etiqueta más \
-                 frecuente entre las 15 filas más cercanas es la propia."
+                 frecuente entre las {near} filas más cercanas es la propia."
             ),
         );
         let points = self.points(lead.difference);
         let second = match lead.difference {
-            Estimate { value: 0.0, .. } => self.language.either(
-                format!("{next} is right as often: these rows do not say which of the two is better."),
-                format!("{next} acierta igual de veces: estas filas no dicen cuál de los dos es mejor."),
-            ),
             Estimate { low, .. } if low > 0.0 => self.language.either(
                 format!("It is ahead of {next} by {points}, more than the choice of rows explains."),
                 format!("Supera a {next} por {points}, más de lo que explica la elección de las filas."),
@@ -157,14 +174,12 @@ impl Words<'_> {
                 let names = self.list(some.iter().map(|model| self.name(*model).to_owned()));
                 let worse = match (some.len(), self.language) {
                     (0, _) => String::new(),
-                    (1, Language::En) => format!("; {names} is no better than that"),
-                    (_, Language::En) => format!("; {names} are no better than that"),
-                    (1, Language::Es) => format!("; {names} no es mejor que eso"),
-                    (_, Language::Es) => format!("; {names} no son mejores que eso"),
+                    (_, Language::En) => format!("; of {names} these rows do not show that"),
+                    (_, Language::Es) => format!("; de {names} estas filas no lo muestran"),
                 };
                 self.language.either(
-                    format!(", and {best} for {above:.1} points more{worse}."),
-                    format!(", y {best} en {above:.1} puntos más{worse}."),
+                    format!(", and {best} is better than that by {above:.1} points{worse}."),
+                    format!(", y {best} lo supera por {above:.1} puntos{worse}."),
                 )
             }
         };
@@ -253,6 +268,13 @@ impl Words<'_> {
     }
 
     fn silhouette(&self, lead: &Lead) -> Option<String> {
+        let labels = self.compared.findings.by_label.iter();
+        let (labels, several) =
+            labels.fold((0, false), |(count, several), label| (count + 1, several || label.rows > 1));
+        // Undefined for one label, and for labels of a row each.
+        if labels < 2 || !several {
+            return None;
+        }
         let value = self.compared.models[lead.best].silhouette?.value;
         let best = self.name(lead.best);
         let (english, spanish) = match value {
@@ -272,7 +294,10 @@ impl Words<'_> {
     }
 
     fn overlap(&self) -> Option<String> {
-        let overlaps = &self.compared.findings.overlaps;
+        let (overlaps, nearest) = (&self.compared.findings.overlaps, self.compared.neighbors());
+        if nearest == 0 {
+            return None;
+        }
         let least = overlaps.iter().min_by(|a, b| a.shared.total_cmp(&b.shared))?;
         let most = overlaps.iter().max_by(|a, b| a.shared.total_cmp(&b.shared))?;
         let pair =
@@ -280,14 +305,18 @@ impl Words<'_> {
         let (low, high) = (percent(least.shared), percent(most.shared));
         let (far, near) = (pair(least.models), pair(most.models));
         Some(match overlaps.len() {
+            several if several > 1 && low == high => self.language.either(
+                format!("Of the {nearest} rows nearest to a row, each two models share {low} on average."),
+                format!("De las {nearest} filas más cercanas a cada fila, cada dos modelos comparten el {low} en promedio."),
+            ),
             1 => self.language.either(
-                format!("Of the 15 rows nearest to a row, {far} share {low} on average."),
-                format!("De las 15 filas más cercanas a cada fila, {far} comparten el {low} en promedio."),
+                format!("Of the {nearest} rows nearest to a row, {far} share {low} on average."),
+                format!("De las {nearest} filas más cercanas a cada fila, {far} comparten el {low} en promedio."),
             ),
             _ => self.language.either(
-                format!("Of the 15 rows nearest to a row, {near} share the most ({high} on average), {far} the least ({low})."),
+                format!("Of the {nearest} rows nearest to a row, {near} share the most ({high} on average), {far} the least ({low})."),
                 format!(
-                    "De las 15 filas más cercanas a cada fila, {near} son los que más comparten (el {high} en promedio), {far} los que \
+                    "De las {nearest} filas más cercanas a cada fila, {near} son los que más comparten (el {high} en promedio), {far} los que \
                      menos (el {low})."
                 ),
             ),
@@ -298,16 +327,17 @@ impl Words<'_> {
     fn settings(&self) -> Option<String> {
         let models = self.compared.models;
         let differs = |same: fn(&Model, &Model) -> bool| models.iter().any(|model| !same(model, &models[0]));
-        let pooling = differs(|a, b| a.pooling == b.pooling).then_some("pooling");
+        let pooling =
+            differs(|a, b| a.pooling == b.pooling).then_some(self.language.either("pooling", "en el pooling"));
         let length = differs(|a, b| a.max_length == b.max_length)
-            .then(|| self.language.either("the maximum length", "la longitud máxima"));
+            .then(|| self.language.either("the maximum length", "en la longitud máxima"));
         let prompt = differs(|a, b| a.prefix == b.prefix)
-            .then(|| self.language.either("the text before every text", "el texto antes de cada texto"));
+            .then(|| self.language.either("the text before every text", "en el texto que precede a cada texto"));
         let settings: Vec<String> = [pooling, length, prompt].into_iter().flatten().map(str::to_owned).collect();
         let settings = (!settings.is_empty()).then(|| self.list(settings.into_iter()))?;
         Some(self.language.either(
             format!("The sets differ in {settings} too: what is compared is each model with its settings."),
-            format!("Los conjuntos difieren también en {settings}: se compara cada modelo con sus ajustes."),
+            format!("Los conjuntos difieren también {settings}: se compara cada modelo con sus ajustes."),
         ))
     }
 
@@ -317,27 +347,45 @@ impl Words<'_> {
         let cut = (!cut.is_empty()).then(|| self.list(cut.into_iter()))?;
         Some(self.language.either(
             format!("Texts were cut to the maximum length by {cut}: what was cut off is not compared."),
-            format!("Cortaron textos a la longitud máxima {cut}: lo que se cortó no se compara."),
+            format!("Hay textos cortados a la longitud máxima en {cut}: lo que se cortó no se compara."),
         ))
     }
 
+    /// Says how many rows have the vector of another: the fewest are those with the same text, more have texts that were cut.
     fn repeated(&self) -> Option<String> {
-        let rows = self.compared.findings.repeated_rows;
-        let share = rows as f64 / self.compared.rows.max(1) as f64;
-        let count = ui::thousands(rows);
-        (share >= CUT_MIN).then(|| {
-            let share = percent(share);
-            self.language.either(
-                format!(
-                    "{count} rows ({share}) repeat another row: copies are nearest to each other, which raises the accuracy where \
-                     they have the same label and makes the intervals too narrow."
-                ),
-                format!(
-                    "{count} filas ({share}) repiten otra fila: las copias son las más cercanas entre sí, lo que sube el acierto \
-                     donde tienen la misma etiqueta y hace los intervalos demasiado estrechos."
-                ),
-            )
-        })
+        let models = self.compared.models;
+        let least = models.iter().map(|model| model.repeated).min()?;
+        let share = |rows: u64| rows as f64 / self.compared.rows.max(1) as f64;
+        let spell = |rows: u64| format!("{} ({})", ui::thousands(rows), percent(share(rows)));
+        let more = models.iter().filter(|model| share(model.repeated - least) >= CUT_MIN);
+        let more: Vec<String> = more.map(|model| format!("{} {}", model.model, spell(model.repeated))).collect();
+        if share(least) < CUT_MIN && more.is_empty() {
+            return None;
+        }
+        let count = spell(least);
+        let first = self
+            .language
+            .either(format!("Rows that repeat another row: {count}"), format!("Filas que repiten otra fila: {count}"));
+        let second = match more.is_empty() {
+            true => String::new(),
+            false => {
+                let more = self.list(more.into_iter());
+                self.language.either(
+                    format!("; up to where texts were cut, {more}"),
+                    format!("; hasta donde se cortaron los textos, {more}"),
+                )
+            }
+        };
+        Some(self.language.either(
+            format!(
+                "{first}{second}. Copies are nearest to each other, which raises the accuracy where they have the same label and makes \
+                 the intervals too narrow."
+            ),
+            format!(
+                "{first}{second}. Las copias son las más cercanas entre sí, lo que sube el acierto donde tienen la misma etiqueta y \
+                 hace los intervalos demasiado estrechos."
+            ),
+        ))
     }
 
     fn left_out(&self) -> Option<String> {
@@ -386,7 +434,8 @@ impl Words<'_> {
     /// A difference of shares in percentage points.
     fn points(&self, difference: Estimate) -> String {
         let Estimate { value, low, high } = difference;
-        let (value, low, high) = (value * 100.0, low * 100.0, high * 100.0);
+        // Adding zero turns a rounded negative zero into zero.
+        let [value, low, high] = [value, low, high].map(|share| (share * 1000.0).round() / 10.0 + 0.0);
         self.language.either(
             format!("{value:.1} points ({low:.1} to {high:.1})"),
             format!("{value:.1} puntos (de {low:.1} a {high:.1})"),

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use arrow_array::{RecordBatch, UInt32Array};
+use arrow_array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use arrow_schema::{Schema, SchemaRef};
 use arrow_select::concat::concat_batches;
 use arrow_select::take::take_record_batch;
-use dataset::vectors::ParquetTable;
 use dataset::vectors::column_names::OUTPUT_COLUMNS;
+use dataset::vectors::{ParquetTable, place};
 use dataset::{DatasetError, Keep, ReadOptions, column_names, records};
 
-use super::ROW;
+use super::{ROW, whole_numbers};
 use crate::column_text::to_strings;
 use crate::exit::Advice;
 use crate::points::Points;
@@ -80,7 +80,7 @@ impl LabelFile {
         }
         let lacking = own.len() - joined;
         if lacking > 0 {
-            ui.note(format!("--labels: {} have no labels in `{shown}`", ui::counted(lacking as u64, "point")));
+            ui.note(format!("--labels: {} without labels in `{shown}`", ui::counted(lacking as u64, "point")));
         }
         add(points, &take_record_batch(&self.columns, &places)?)
     }
@@ -115,43 +115,89 @@ fn read_parquet(path: &Path, key: &str) -> anyhow::Result<KeyedColumns> {
         return Err(Advice::usage(what).hint(hint).into());
     };
     let mut columns = whole(path, &schema, table.collect::<Result<Vec<_>, _>>()?)?;
-    let keys = to_strings(&columns.remove_column(index));
+    let keys = spelled(&columns.remove_column(index));
+    // Points have row numbers of their own.
+    if let Ok(index) = columns.schema().index_of(ROW) {
+        columns.remove_column(index);
+    }
     Ok((keys, columns))
 }
 
 fn read_records(path: &Path, key: &str) -> anyhow::Result<KeyedColumns> {
+    if place::url_of(path).is_none() && !path.is_file() {
+        return Err(Advice::usage(format!("--labels: there is no file `{}`", path.display())).into());
+    }
     let pattern = path.to_str().with_context(|| format!("the path `{}` is not UTF-8", path.display()))?;
-    let options = ReadOptions { text_column: key.to_owned(), keep: Keep::None, ..ReadOptions::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    let read = async {
-        let sources = dataset::expand(&[pattern.to_owned()], None).await?;
-        let names = match sources.first() {
-            Some(source) => column_names(source, &options).await?,
-            None => Vec::new(),
-        };
-        // What has the name of a column of ours, such as `row`, cannot be kept, and is read as a text.
-        let can_be_kept = |name: &String| !OUTPUT_COLUMNS.contains(&name.as_str());
-        let keep = Keep::Columns(names.into_iter().filter(can_be_kept).collect());
-        let mut records = records(&sources, &ReadOptions { keep, ..options }).await?;
-        let (mut keys, mut batches) = (Vec::new(), Vec::new());
-        while let Some(chunk) = records.next_chunk().await? {
-            keys.extend(chunk.texts.into_iter().map(Result::ok));
-            batches.push(chunk.kept);
+    // As spreadsheets of many countries write it.
+    let delimiters = [None, Some(';'), Some('\t')];
+    let mut first_error = None;
+    for delimiter in delimiters {
+        let options =
+            ReadOptions { text_column: key.to_owned(), keep: Keep::None, delimiter, ..ReadOptions::default() };
+        match runtime.block_on(read_all(pattern, options)) {
+            Ok(read) => return columns_of(path, key, read),
+            Err(error) => first_error = first_error.or(Some(error)),
         }
-        Ok::<_, DatasetError>((keys, batches))
+    }
+    let what = format!("--labels: `{}` cannot be joined by its column `{key}`", path.display());
+    let advice = Advice::usage(what)
+        .hint("it is a CSV or JSON file in UTF-8 with that column, or Parquet; --labels-by names another column");
+    let reason = first_error.map(|error| reason_of(&error)).unwrap_or_default();
+    Err(advice.hint(reason).into())
+}
+
+/// What is wrong with a file, without the options of other commands that would mend it.
+fn reason_of(error: &DatasetError) -> String {
+    let text = error.to_string();
+    let advice = ["; ", ": name another", ": say it", ", add --"];
+    let end = advice.iter().filter_map(|start| text.find(start)).min().unwrap_or(text.len());
+    text[..end].to_owned()
+}
+
+/// Keys, batches of the other columns, and the names of those that cannot be read.
+type Read = (Vec<Option<String>>, Vec<RecordBatch>, Vec<String>);
+
+async fn read_all(pattern: &str, options: ReadOptions) -> Result<Read, DatasetError> {
+    let sources = dataset::expand(&[pattern.to_owned()], None).await?;
+    let names = match sources.first() {
+        Some(source) => column_names(source, &options).await?,
+        None => Vec::new(),
     };
-    let advice = || {
-        let what = format!("--labels: `{}` cannot be joined by its column `{key}`", path.display());
-        Advice::usage(what).hint("name another one with --labels-by")
-    };
-    let (keys, batches) = runtime.block_on(read).with_context(advice)?;
+    // What has the name of a column of ours, such as `row`, cannot be kept; the key is read as a text.
+    let is_ours = |name: &String| OUTPUT_COLUMNS.contains(&name.as_str());
+    let (ours, others): (Vec<_>, Vec<_>) = names.into_iter().partition(is_ours);
+    let left_out = ours.into_iter().filter(|name| *name != options.text_column && name != ROW).collect();
+    let mut records = records(&sources, &ReadOptions { keep: Keep::Columns(others), ..options }).await?;
+    let (mut keys, mut batches) = (Vec::new(), Vec::new());
+    while let Some(chunk) = records.next_chunk().await? {
+        keys.extend(chunk.texts.into_iter().map(Result::ok));
+        batches.push(chunk.kept);
+    }
+    Ok((keys, batches, left_out))
+}
+
+fn columns_of(path: &Path, key: &str, (keys, batches, left_out): Read) -> anyhow::Result<KeyedColumns> {
+    if let Some(name) = left_out.first() {
+        let what =
+            format!("--labels: `{}` has a column `{name}`, which is the name of one of an output", path.display());
+        return Err(Advice::usage(what).hint("give it another name, or leave it out").into());
+    }
     let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
     let mut columns = whole(path, &schema, batches)?;
     let keys = match schema.index_of(key) {
-        Ok(index) => to_strings(&columns.remove_column(index)),
+        Ok(index) => spelled(&columns.remove_column(index)),
         Err(_) => keys,
     };
     Ok((keys, columns))
+}
+
+/// Returns keys as text. Python makes floating-point numbers of whole ones where some are missing.
+fn spelled(column: &ArrayRef) -> Vec<Option<String>> {
+    match whole_numbers(column).filter(|whole| whole.null_count() == column.null_count()) {
+        Some(whole) => whole.iter().map(|number| number.map(|number| number.to_string())).collect(),
+        None => to_strings(column),
+    }
 }
 
 fn whole(path: &Path, schema: &SchemaRef, batches: Vec<RecordBatch>) -> anyhow::Result<RecordBatch> {

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use anyhow::Context;
 use arrow_array::Array;
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float32Type, Int64Type};
+use arrow_array::types::Float32Type;
 use arrow_cast::cast;
 use arrow_schema::{DataType, SchemaRef};
 use arrow_select::concat::concat_batches;
 use dataset::vectors::ParquetTable;
 use dataset::vectors::place;
 
-use super::ROW;
+use super::{ROW, row_numbers};
 use crate::coords::{AXES, NEIGHBORS};
 use crate::exit::Advice;
 use crate::points::Points;
@@ -78,9 +78,8 @@ impl Places {
             return Err(Advice::failed(format!("`{}` has no rows, so there is nothing to draw", path.display())).into());
         }
         let places = x.into_iter().zip(y).map(|(x, y)| [x, y]).collect();
-        let numbers = whole.column_by_name(ROW).and_then(|column| column.as_primitive_opt::<Int64Type>());
-        let rows = match numbers.filter(|numbers| numbers.null_count() == 0) {
-            Some(numbers) => numbers.values().to_vec(),
+        let rows = match whole.column_by_name(ROW) {
+            Some(column) => row_numbers(path, column)?,
             None => (0..whole.num_rows() as i64).collect(),
         };
         let is_shown = |name: &str| name != ROW && name != NEIGHBORS && !AXES.contains(&name);

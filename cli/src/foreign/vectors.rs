@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float32Type, Int64Type};
+use arrow_array::types::Float32Type;
 use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow_cast::cast;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
@@ -14,8 +14,7 @@ use arrow_select::filter::filter_record_batch;
 use dataset::vectors::ParquetTable;
 use dataset::vectors::column_names::{EMBEDDING, EMBEDDING_SCALE, ERROR, N_TOKENS, TRUNCATED};
 
-use super::ROW;
-use super::npy;
+use super::{ROW, npy, row_numbers};
 use crate::exit::Advice;
 use crate::points::Points;
 use crate::ui::{self, Amount, Ui};
@@ -62,7 +61,7 @@ fn of_parquet(ui: &Ui, path: &Path, column: Option<&str>) -> anyhow::Result<Poin
         let batch = batch?;
         let has_vector = append(&mut points, batch.column(column), read)
             .with_context(|| format!("cannot use `{}`, column `{}`", path.display(), schema.field(column).name()))?;
-        let numbers = row_numbers(&batch, read);
+        let numbers = numbers_of(path, &batch, read)?;
         let some = numbers.iter().zip(has_vector.iter()).filter(|(_, has)| *has == Some(true));
         points.rows.extend(some.map(|(number, _)| *number));
         kept.push(filter_record_batch(&batch.project(&others)?, &has_vector)?);
@@ -129,10 +128,12 @@ fn is_vector(data_type: &DataType) -> bool {
 
 /// The columns that are shown: all but the vectors, and what a file of ours has beside them.
 fn others_of(schema: &SchemaRef, column: usize) -> Vec<usize> {
-    let ours = [ROW, EMBEDDING_SCALE, N_TOKENS, TRUNCATED, ERROR];
+    let ours = [EMBEDDING_SCALE, N_TOKENS, TRUNCATED, ERROR];
     let is_of_ours = schema.index_of(ROW).is_ok() && schema.index_of(N_TOKENS).is_ok();
-    let is_left_out =
-        |field: &Field| is_vector(field.data_type()) || (is_of_ours && ours.contains(&field.name().as_str()));
+    let is_left_out = |field: &Field| {
+        let name = field.name().as_str();
+        is_vector(field.data_type()) || name == ROW || (is_of_ours && ours.contains(&name))
+    };
     (0..schema.fields().len()).filter(|&index| index != column && !is_left_out(schema.field(index))).collect()
 }
 
@@ -162,11 +163,10 @@ fn append(points: &mut Points, column: &ArrayRef, before: usize) -> anyhow::Resu
     Ok(BooleanArray::from(has_vector))
 }
 
-/// The numbers of the rows: those of a column of that name, or their order.
-fn row_numbers(batch: &RecordBatch, before: usize) -> Vec<i64> {
-    let numbers = batch.column_by_name(ROW).and_then(|column| column.as_primitive_opt::<Int64Type>());
-    match numbers.filter(|numbers| numbers.null_count() == 0) {
-        Some(numbers) => numbers.values().to_vec(),
-        None => (before..before + batch.num_rows()).map(|row| row as i64).collect(),
+/// The numbers of the rows of a batch: those of a column of that name, or their order.
+fn numbers_of(path: &Path, batch: &RecordBatch, before: usize) -> anyhow::Result<Vec<i64>> {
+    match batch.column_by_name(ROW) {
+        Some(column) => row_numbers(path, column),
+        None => Ok((before..before + batch.num_rows()).map(|row| row as i64).collect()),
     }
 }

@@ -82,8 +82,12 @@ impl AtomicFile {
         let Some(name) = target.file_name() else {
             return Err(VectorsError::unusable(&target, "it is not the name of a file"));
         };
-        if target.is_dir() {
-            return Err(VectorsError::unusable(&target, "it is a folder; name a file"));
+        match fs::metadata(&target) {
+            Ok(found) if found.is_dir() => return Err(VectorsError::unusable(&target, "it is a folder; name a file")),
+            Ok(found) if !found.is_file() => {
+                return Err(VectorsError::unusable(&target, "it is a device or a pipe; name a file"));
+            }
+            Ok(_) | Err(_) => {}
         }
         let path = target.with_file_name(format!(".{}.encaje-tmp", name.to_string_lossy()));
         let lock = lock(&path, &target)?;
