@@ -62,6 +62,8 @@ const LEGEND_SHARE_MAX: f32 = 0.36;
 const SEVERAL_FRAME_MIN: f32 = 380.0;
 /// Largest share of a page's height for a legend below the panels.
 const LEGEND_HEIGHT_MAX: f32 = 0.35;
+/// Smallest share of a page's height for the panels above a legend.
+const FRAMES_HEIGHT_MIN: f32 = 0.45;
 
 /// The grid of panels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +130,16 @@ impl Plan {
         let mut cell = (free + 2.0 * margins, free / aspect + titles);
         let (place, legend) = place_legend(figure, grid, page_width, page_height.map(|height| height - 100.0), cell);
         let legend = match (page_height, place) {
-            (Some(height), LegendPlace::Below) => legend.cut(height * LEGEND_HEIGHT_MAX),
+            (Some(height), LegendPlace::Below) => {
+                let top = svg::heading(
+                    &mut Canvas::default(),
+                    &figure.title,
+                    &figure.subtitle,
+                    page_width.unwrap_or(USUAL_WIDTH),
+                );
+                let room = height * (1.0 - FRAMES_HEIGHT_MIN) - top - table - MARGIN - GAP;
+                legend.cut_or_none(room.min(height * LEGEND_HEIGHT_MAX))
+            }
             (Some(height), LegendPlace::Beside) => legend.cut(height - 100.0),
             (Some(_), LegendPlace::Hole) | (None, _) => legend,
         };
@@ -139,7 +150,7 @@ impl Plan {
             (2.0 * MARGIN + grid.columns as f32 * cell.0 + gaps(grid.columns) + beside).max(least)
         });
         let top = svg::heading(&mut Canvas::default(), &figure.title, &figure.subtitle, width);
-        let below = if place == LegendPlace::Below { legend.height + GAP } else { 0.0 };
+        let below = if place == LegendPlace::Below && legend.height > 0.0 { legend.height + GAP } else { 0.0 };
         if page_width.is_some() {
             cell.0 = (width - 2.0 * MARGIN - beside - gaps(grid.columns)) / grid.columns as f32;
             margins = margin((cell.0, cell.0 / aspect));
@@ -269,6 +280,18 @@ mod tests {
         assert!((ratio(plan(&one)) - 0.75).abs() < 0.01);
         one.layout = Layout { width: Some(900.0), height: Some(500.0), ..one.layout.clone() };
         assert!((ratio(plan(&one)) - 0.75).abs() < 0.01);
+    }
+
+    #[test]
+    fn small_pages_keep_room_for_the_map() {
+        for (width, height) in [(321.0, 227.0), (340.0, 227.0), (340.0, 321.0)] {
+            for labels in [3, 10, 300] {
+                let mut small = figure(1, labels);
+                small.layout = Layout { width: Some(width), height: Some(height), ..Layout::default() };
+                let plan = plan(&small);
+                assert!(plan.cells[0].height > 0.4 * plan.height, "{labels}: {plan:?}");
+            }
+        }
     }
 
     #[test]

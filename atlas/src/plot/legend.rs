@@ -90,6 +90,14 @@ impl Legend {
         Legend { height: HEAD + per_column as f32 * ENTRY, per_column, ..self }
     }
 
+    /// As [`cut`](Self::cut), or no legend at all where two entries have no room: names on the map say as much.
+    pub(crate) fn cut_or_none(self, most: f32) -> Legend {
+        match most < HEAD + 2.0 * ENTRY {
+            true => Legend { width: 0.0, height: 0.0, column_width: 0.0, per_column: 0 },
+            false => self.cut(most),
+        }
+    }
+
     fn columns(&self) -> usize {
         ((self.width + COLUMN_GAP) / self.column_width.max(1.0)).round().max(1.0) as usize
     }
@@ -109,6 +117,9 @@ impl Legend {
     }
 
     pub(crate) fn draw(&self, canvas: &mut Canvas, labels: &Labels, (left, top): (f32, f32)) {
+        if self.width <= 0.0 {
+            return;
+        }
         let head = TextStyle::bold(SIZE);
         if let Some(column) = labels.column() {
             canvas.line((left, top + 12.0), &fit(column, head, self.width), head);
