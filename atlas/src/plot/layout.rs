@@ -129,20 +129,7 @@ impl Plan {
         margins = margin((free + 2.0 * margins, free / aspect));
         let mut cell = (free + 2.0 * margins, free / aspect + titles);
         let (place, legend) = place_legend(figure, grid, page_width, page_height.map(|height| height - 100.0), cell);
-        let legend = match (page_height, place) {
-            (Some(height), LegendPlace::Below) => {
-                let top = svg::heading(
-                    &mut Canvas::default(),
-                    &figure.title,
-                    &figure.subtitle,
-                    page_width.unwrap_or(USUAL_WIDTH),
-                );
-                let room = height * (1.0 - FRAMES_HEIGHT_MIN) - top - table - MARGIN - GAP;
-                legend.cut_or_none(room.min(height * LEGEND_HEIGHT_MAX))
-            }
-            (Some(height), LegendPlace::Beside) => legend.cut(height - 100.0),
-            (Some(_), LegendPlace::Hole) | (None, _) => legend,
-        };
+        let legend = fit_legend(figure, (place, legend), page_height.map(|height| (height, table)), page_width);
         let beside = if place == LegendPlace::Beside && legend.width > 0.0 { legend.width + GAP } else { 0.0 };
         let gaps = |count: usize| GAP * (count - 1) as f32;
         let width = page_width.unwrap_or_else(|| {
@@ -216,6 +203,25 @@ fn place_legend(
         return (LegendPlace::Beside, beside);
     }
     (LegendPlace::Below, Legend::of_width(&figure.labels, room.unwrap_or(panels.0)))
+}
+
+/// Cuts a legend to the page, whose height is given with that of its table, if it is.
+fn fit_legend(
+    figure: &Figure,
+    (place, legend): (LegendPlace, Legend),
+    page: Option<(f32, f32)>,
+    page_width: Option<f32>,
+) -> Legend {
+    match (page, place) {
+        (Some((height, table)), LegendPlace::Below) => {
+            let width = page_width.unwrap_or(USUAL_WIDTH);
+            let top = svg::heading(&mut Canvas::default(), &figure.title, &figure.subtitle, width);
+            let room = height * (1.0 - FRAMES_HEIGHT_MIN) - top - table - MARGIN - GAP;
+            legend.cut_or_none(room.min(height * LEGEND_HEIGHT_MAX))
+        }
+        (Some((height, _)), LegendPlace::Beside) => legend.cut(height - 100.0),
+        (Some(_), LegendPlace::Hole) | (None, _) => legend,
+    }
 }
 
 fn mean_aspect(views: &[View]) -> f32 {
