@@ -167,9 +167,10 @@ impl Words<'_> {
         let best = self.name(lead.best);
         let above = (self.accuracy(lead.best)?.value - majority) * 100.0;
         let than_that = match no_better.as_slice() {
-            all if all.len() == self.compared.models.len() => self
-                .language
-                .either("; no model is better than that.".to_owned(), "; ningún modelo es mejor que eso.".to_owned()),
+            all if all.len() == self.compared.models.len() => self.language.either(
+                "; these rows do not show that any model is better than that.".to_owned(),
+                "; estas filas no muestran que algún modelo sea mejor que eso.".to_owned(),
+            ),
             some => {
                 let names = self.list(some.iter().map(|model| self.name(*model).to_owned()));
                 let worse = match (some.len(), self.language) {
@@ -453,5 +454,96 @@ pub(super) fn shortened(label: &str) -> String {
     match line.chars().count() > NAME_CHARS {
         true => line.chars().take(NAME_CHARS - 1).chain(['…']).collect(),
         false => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::findings::{Overlap, Separated};
+    use super::*;
+
+    fn model(name: &str, accuracy: f64) -> Model {
+        let estimate = |value: f64| Some(Estimate { value, low: value - 0.05, high: value + 0.05 });
+        Model {
+            model: name.to_owned(),
+            target: name.into(),
+            dimensions: 4,
+            pooling: "cls".into(),
+            max_length: 64,
+            prefix: String::new(),
+            rejected: 0,
+            missing: 0,
+            repeated: 0,
+            label_accuracy: estimate(accuracy),
+            label_accuracy_macro: Some(accuracy),
+            label_accuracy_difference: None,
+            silhouette: estimate(0.1),
+            trustworthiness: 0.9,
+            truncated: 0.0,
+            tokens_per_row: 10.0,
+            rows_per_second: None,
+            tokens_per_second: None,
+        }
+    }
+
+    /// The sentences about two models, of which the first is ahead by so much, over labels of so many rows.
+    fn said(models: [Model; 2], difference: Estimate, labels: &[u64], language: Language) -> String {
+        let separated = || Separated { by: 0, not_by: 1, rows: 3, examples: Vec::new() };
+        let by_label = labels.iter().enumerate().map(|(index, &rows)| LabelFinding {
+            label: format!("l{index}"),
+            rows,
+            accuracy: vec![difference; 2],
+        });
+        let findings = Findings {
+            by_label: by_label.collect(),
+            lead: Some(Lead { best: 0, next: 1, difference, separated: [separated(), separated()] }),
+            overlaps: vec![Overlap { models: [0, 1], shared: 0.5 }],
+            ..Findings::default()
+        };
+        let rows = labels.iter().sum();
+        let compared = Compared { label: "label", models: &models, findings: &findings, rows, left_out: 0 };
+        sentences(&compared, language).join("\n")
+    }
+
+    fn lead(value: f64, half: f64) -> Estimate {
+        Estimate { value, low: value - half, high: value + half }
+    }
+
+    #[test]
+    fn a_lead_is_more_than_chance_only_where_its_interval_says_so() {
+        let both = || [model("a", 0.8), model("b", 0.7)];
+        assert!(
+            said(both(), lead(0.1, 0.05), &[60, 40], Language::En).contains("more than the choice of rows explains")
+        );
+        assert!(said(both(), lead(0.1, 0.2), &[60, 40], Language::En).contains("may be chance"));
+        assert!(said(both(), lead(0.1, 0.1), &[60, 40], Language::Es).contains("(de 0.0 a 20.0)"), "no negative zero");
+        let equal = said([model("a", 0.8), model("b", 0.8)], lead(0.0, 0.0), &[60, 40], Language::Es);
+        assert!(equal.starts_with("Ningún modelo separa") && !equal.contains("es el que mejor"), "{equal}");
+    }
+
+    #[test]
+    fn guessing_is_beaten_only_where_the_interval_says_so() {
+        let near = said([model("a", 0.62), model("b", 0.58)], lead(0.04, 0.01), &[60, 40], Language::En);
+        assert!(near.contains("these rows do not show that any model is better"), "{near}");
+        let above = said([model("a", 0.8), model("b", 0.62)], lead(0.18, 0.01), &[60, 40], Language::En);
+        assert!(above.contains("a is better than that by 20.0 points; of b these rows do not show that"), "{above}");
+    }
+
+    #[test]
+    fn what_is_not_defined_is_not_said() {
+        let both = || [model("a", 0.8), model("b", 0.7)];
+        for labels in [&[50][..], &[1; 50]] {
+            assert!(!said(both(), lead(0.1, 0.05), labels, Language::En).contains("silhouette"), "{labels:?}");
+        }
+        assert!(said(both(), lead(0.1, 0.05), &[1, 1, 1], Language::En).contains("Of the 2 rows nearest"));
+        assert!(!said(both(), lead(0.1, 0.05), &[1], Language::En).contains("nearest to a row"));
+    }
+
+    #[test]
+    fn rows_that_are_equal_only_where_they_were_cut_are_told_from_repeats() {
+        let mut models = [model("a", 0.8), model("b", 0.7)];
+        (models[0].repeated, models[1].repeated) = (5, 40);
+        let found = said(models, lead(0.1, 0.05), &[60, 40], Language::En);
+        assert!(found.contains("repeat another row: 5 (5.0 %); up to where texts were cut, b 40 (40.0 %)."), "{found}");
     }
 }
