@@ -148,9 +148,7 @@ async fn repair_output(ui: &Ui, args: &RepairArgs, out: &OutDir) -> anyhow::Resu
     let root = out.root().display().to_string();
     let Some(record) = out.record()? else { return Err(no_run(out)?) };
     let _lock = out.lock()?;
-    if let Ok(Some(manifest)) = out.manifest()
-        && manifest.job_id != record.job.to_string()
-    {
+    if has_whole_output_of_another(out, &record)? {
         let what = format!("`{root}` was made by a run, and has the output of another job by now");
         return Err(Advice::failed(what).hint("nothing was changed: repair would remove what is there").into());
     }
@@ -194,6 +192,20 @@ async fn repair_output(ui: &Ui, args: &RepairArgs, out: &OutDir) -> anyhow::Resu
     }
     store.close().await?;
     Ok(Report { target: root, files: placed.len(), damaged, requeued: requeue })
+}
+
+/// Whether what is there is the whole output of another job, and not only its manifest.
+fn has_whole_output_of_another(out: &OutDir, record: &JobRecord) -> anyhow::Result<bool> {
+    let Ok(Some(manifest)) = out.manifest() else { return Ok(false) };
+    if manifest.job_id == record.job.to_string() {
+        return Ok(false);
+    }
+    for file in &manifest.files {
+        if !fetch::is_intact(&out.root().join(&file.name), &ExpectedFile::of_part(file))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Removes damaged parts at a URL, and the manifest: the next run takes the others as they are, and makes these again.

@@ -159,7 +159,9 @@ fn produce_parts(
     if let Some(manifest) = request.out.manifest()? {
         if manifest.job_id != record.job.to_string() && manifest.spec_digest != record.spec.digest() {
             let what = format!("`{}` has the output of another job by now", request.out.root().display());
-            return Err(Advice::usage(what).hint("give another --out").hint(NOTHING_CHANGED).into());
+            let repair =
+                format!("or, if only its manifest was replaced: encaje repair {}", request.out.root().display());
+            return Err(Advice::usage(what).hint("give another --out").hint(repair).hint(NOTHING_CHANGED).into());
         }
         request.out.check_parts(&manifest)?;
         request.out.clean_up()?;
