@@ -37,7 +37,7 @@ def test_a_map(outputs: list[encaje.Vectors], tmp_path: Path) -> None:
     with pytest.raises(encaje.UsageError, match="a.gif"):
         drawn.save(tmp_path / "a.gif")
     shown = drawn._repr_mimebundle_()
-    assert shown["image/png"].startswith(b"\x89PNG") and 'sandbox="allow-scripts"' in shown["text/html"]
+    assert shown["image/png"].startswith(b"\x89PNG") and 'sandbox="allow-scripts allow-downloads"' in shown["text/html"]
     assert "<script" not in shown["text/html"], "the page is an attribute"
     assert repr(drawn) == "<encaje.Map: 448 points by label>"
     assert pq.read_metadata(io.BytesIO(drawn._coords)).metadata[b"encaje.umap.seed"] == b"42"

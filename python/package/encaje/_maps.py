@@ -66,9 +66,9 @@ class Picture:
         LocalPath(path).write_bytes(self._pictures[kind])
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        # The page runs in a frame of its own, which reaches nothing of the notebook. Where no script runs there is the PNG.
+        # The page runs in a frame of its own, which reaches nothing of the notebook; selected rows can be saved. Where no script runs there is the PNG.
         page = html.escape(self.html, quote=True)
-        frame = f'<iframe sandbox="allow-scripts" srcdoc="{page}" width="100%" height="{self._height}" style="border:0"></iframe>'
+        frame = f'<iframe sandbox="allow-scripts allow-downloads" srcdoc="{page}" width="100%" height="{self._height}" style="border:0"></iframe>'
         return {"text/html": frame, "image/png": self._pictures["png"], "text/plain": repr(self)}
 
 
