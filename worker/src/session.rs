@@ -206,8 +206,10 @@ impl Worker {
         if pause.is_none() && !full && !self.is_over() {
             return None;
         }
-        let until_over = self.config.runtime_max.map(|most| self.begun + most).filter(|end| *end > Instant::now());
-        let until_idle = self.config.idle_max.filter(|_| running.is_empty()).map(|most| self.last_busy + most);
+        let until_over = self.config.runtime_max.and_then(|most| self.begun.checked_add(most));
+        let until_over = until_over.filter(|end| *end > Instant::now());
+        let until_idle = self.config.idle_max.filter(|_| running.is_empty());
+        let until_idle = until_idle.and_then(|most| self.last_busy.checked_add(most));
         let ended = async {
             match [until_over, until_idle].into_iter().flatten().min() {
                 Some(end) => tokio::time::sleep_until(end).await,
