@@ -70,7 +70,7 @@ impl Page {
         Some(page)
     }
 
-    /// Loads the page anew with this fragment.
+    /// Reloads the page with this fragment of its URL.
     pub(super) fn navigate(&mut self, fragment: &str) {
         self.load("about:blank");
         let file = self.dir.join("page.html");

@@ -216,7 +216,13 @@ pub(crate) fn draw(canvas: &mut Canvas, dots: &[Dot], styles: &PointStyles, fram
                 r#"fill="none" stroke="{colour}" stroke-opacity="{opacity:.2}" stroke-width="{:.2}" stroke-linecap="round""#,
                 2.0 * radius
             ),
-            _ => format!(r#"fill="{colour}" fill-opacity="{opacity:.2}""#),
+            Shape::Triangle
+            | Shape::Diamond
+            | Shape::Square
+            | Shape::TriangleDown
+            | Shape::Plus
+            | Shape::Cross
+            | Shape::Star => format!(r#"fill="{colour}" fill-opacity="{opacity:.2}""#),
         };
         canvas.element(&format!(r#"<path {style} d="{path}"/>"#));
     }
